@@ -1,0 +1,1 @@
+"""What a Learner needs of data."""

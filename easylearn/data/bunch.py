@@ -1,0 +1,136 @@
+"""What a Learner needs of data: a task, loaders over train, valid and test, and ids for every item."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import ArgumentError, DataError
+from ..task import Task
+
+PartName = Literal["train", "valid", "test"]
+
+
+@dataclass(slots=True)
+class Batch:
+    """Some items, ready for the model and on its device.
+
+    Args:
+        inputs: what the model is called with.
+        target: what it should give; None where nobody knows.
+        index: positions of the items in their part, shape (b,), on the CPU.
+    """
+
+    inputs: tuple[Tensor, ...]
+    target: Tensor | None
+    index: Tensor
+
+
+class Loader(Protocol):
+    """A way through the items of one part. `len` counts batches."""
+
+    batch_size: int
+    n_items: int
+
+    def __len__(self) -> int: ...
+
+    def batches(self, device: torch.device, seed: int = 0, epoch: int = 0, start: int = 0) -> Iterator[Batch]:
+        """The batches of one epoch, from batch `start` on.
+
+        The same (seed, epoch) gives the same batches, whatever the number of workers and wherever it starts.
+
+        Args:
+            device: where the batches should be.
+            seed: of the run.
+            epoch: counted over the whole life of the learner.
+            start: how many batches to leave out, for a run that goes on in the middle.
+        """
+        ...
+
+
+class Data(ABC):
+    """Train, valid and maybe test items of one task. A modality implements this; a Learner uses it.
+
+    Args:
+        task: what is predicted.
+        batch_size: items in a training batch.
+    """
+
+    def __init__(self, task: Task, batch_size: int) -> None:
+        if batch_size < 1:
+            raise ArgumentError(f"batch_size must be at least 1, got {batch_size}")
+        self.task = task
+        self.batch_size = batch_size
+
+    @abstractmethod
+    def train_loader(self) -> Loader:
+        """Training items, shuffled, augmented; a last batch of one item is merged into the one before."""
+
+    @abstractmethod
+    def loader(self, part: PartName, view: int = 0) -> Loader:
+        """Every item of a part in file order: view 0 as it is, view k > 0 its k-th augmented view."""
+
+    @abstractmethod
+    def new_loader(self, items: Any) -> Loader:
+        """Items that came from elsewhere, prepared as the validation items are; their targets are None."""
+
+    def is_single(self, items: Any) -> bool:
+        """Whether `items`, as `new_loader` takes them, is one item and not a collection."""
+        return not isinstance(items, list | tuple)
+
+    @abstractmethod
+    def ids(self, part: PartName) -> Sequence[str]:
+        """One name per item of the part, in file order."""
+
+    @abstractmethod
+    def fingerprint(self, part: PartName) -> str:
+        """Changes whenever what `loader(part)` yields could change: items, transforms, size."""
+
+    @property
+    def has_valid(self) -> bool:
+        """Whether there is a validation part."""
+        return True
+
+    @property
+    def has_test(self) -> bool:
+        """Whether there is a test part."""
+        return False
+
+    @property
+    def has_views(self) -> bool:
+        """Whether augmented views exist, so that `tta` can average them."""
+        return False
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The class names, in the order of the model's outputs; empty for regression."""
+        return self.task.classes
+
+    def resized(self, size: int) -> Data:
+        """The same data at another size, for kinds of data that have one."""
+        raise ArgumentError(f"{type(self).__name__} has no size; set_data({size}) is for images. Pass another data object")
+
+    def for_model(self, model: nn.Module) -> Data:
+        """This data, prepared as the model expects it (images: normalised with its statistics)."""
+        return self
+
+    def adopt(self, old: Data) -> Data:
+        """This data, prepared for a model that was trained with `old`.
+
+        Raises:
+            DataError: the task or the class list differs; the message names the difference.
+        """
+        difference = self.task.same_as(old.task)
+        if type(self) is not type(old) and not (isinstance(self, type(old)) or isinstance(old, type(self))):
+            difference = f"one is {type(self).__name__}, the other {type(old).__name__}"
+        if difference:
+            raise DataError(
+                f"this data does not fit the model: {difference}. Make it with the same classes as the data the "
+                "model was built for, or build a new learner"
+            )
+        return self

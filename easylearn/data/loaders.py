@@ -1,0 +1,255 @@
+"""Loaders for what is already in memory: whole tensors, or somebody else's batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence, Sized
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .. import keyed
+from ..errors import ArgumentError, DataError
+from ..task import Task, check_target
+from .bunch import Batch, Data, Loader, PartName
+
+
+def batch_bounds(n: int, batch_size: int, merge_single: bool = False) -> list[tuple[int, int]]:
+    """Where each batch of `n` items begins and ends.
+
+    Args:
+        n: number of items.
+        batch_size: items in a batch; the last may be smaller.
+        merge_single: put a last batch of one item into the one before, since batch-norm cannot train on
+            a single item. Nothing is left out.
+
+    >>> batch_bounds(9, 4), batch_bounds(9, 4, merge_single=True)
+    ([(0, 4), (4, 8), (8, 9)], [(0, 4), (4, 9)])
+    """
+    starts = list(range(0, n, batch_size))
+    if merge_single and len(starts) > 1 and n - starts[-1] == 1:
+        starts.pop()
+    return [(a, b) for a, b in zip(starts, [*starts[1:], n], strict=True)]
+
+
+class TensorLoader:
+    """Batches out of whole tensors: one indexed read each, no worker, no copy of single items.
+
+    Args:
+        inputs: tensors of shape (n, ...), given to the model in this order.
+        target: shape (n, ...), or None.
+        batch_size: items in a batch.
+        shuffle: a new order each epoch, keyed by (seed, epoch).
+    """
+
+    def __init__(self, inputs: Sequence[Tensor], target: Tensor | None, batch_size: int, shuffle: bool = False) -> None:
+        lengths = {len(t) for t in inputs} | ({len(target)} if target is not None else set())
+        if len(lengths) != 1:
+            raise DataError(f"inputs and target must have the same number of rows, got {sorted(lengths)}")
+        self.inputs = tuple(inputs)
+        self.target = target
+        self.batch_size = batch_size
+        self.shuffle = shuffle
+        self.n_items = lengths.pop()
+        self._bounds = batch_bounds(self.n_items, batch_size, merge_single=shuffle)
+
+    def __len__(self) -> int:
+        return len(self._bounds)
+
+    def batches(self, device: torch.device, seed: int = 0, epoch: int = 0, start: int = 0) -> Iterator[Batch]:
+        """See `Loader.batches`."""
+        move = any(t.device != device for t in self.inputs)
+        order: Tensor | None = None
+        if self.shuffle:
+            order = torch.from_numpy(keyed.permutation(self.n_items, seed, "shuffle", epoch))
+        for a, b in self._bounds[start:]:
+            if order is None:
+                index = torch.arange(a, b)
+                inputs = tuple(t[a:b] for t in self.inputs)
+                target = None if self.target is None else self.target[a:b]
+            else:
+                index = order[a:b]
+                inputs = tuple(t[index] for t in self.inputs)
+                target = None if self.target is None else self.target[index]
+            if move:
+                inputs = tuple(t.to(device, non_blocking=True) for t in inputs)
+                target = None if target is None else target.to(device, non_blocking=True)
+            yield Batch(inputs, target, index)
+
+
+class ForeignLoader:
+    """Somebody else's batches, such as a torch DataLoader or a list: (input, target) pairs.
+
+    Shuffling and randomness are then their owner's; a run cannot be resumed in the middle of an epoch
+    more exactly than the owner repeats itself.
+
+    Args:
+        source: gives the batches anew each time it is iterated.
+        has_target: False where the batches are inputs alone.
+    """
+
+    def __init__(self, source: Iterable[Any], has_target: bool = True) -> None:
+        if not isinstance(source, Sized):
+            raise ArgumentError(f"batches must have a length, got {type(source).__name__}; pass a list or a DataLoader")
+        self.source = source
+        self.has_target = has_target
+        self.batch_size = int(getattr(source, "batch_size", None) or 1)
+        data = getattr(source, "dataset", None)
+        self.n_items = len(data) if isinstance(data, Sized) else len(source) * self.batch_size
+
+    def __len__(self) -> int:
+        assert isinstance(self.source, Sized)
+        return len(self.source)
+
+    def batches(self, device: torch.device, seed: int = 0, epoch: int = 0, start: int = 0) -> Iterator[Batch]:
+        """See `Loader.batches`. `seed` and `epoch` do not reach a foreign source."""
+        first = 0
+        for number, given in enumerate(self.source):
+            parts = [given] if isinstance(given, Tensor) else list(given)
+            target = parts.pop() if self.has_target and len(parts) > 1 else None
+            size = len(parts[0])
+            if number >= start:
+                inputs = tuple(t.to(device, non_blocking=True) for t in parts)
+                yield Batch(
+                    inputs, None if target is None else target.to(device, non_blocking=True), torch.arange(first, first + size)
+                )
+            first += size
+
+
+class TensorData(Data):
+    """Tensors or arrays in memory, for a model of one's own.
+
+    Args:
+        train: (x, y): x of shape (n, ...) or a tuple of such, y of shape (n,) or (n, k).
+        valid: the same for validation, or None.
+        task: what is predicted.
+        test: x, or a tuple of x alone, or None.
+        batch_size: items in a training batch.
+
+    >>> from easylearn.task import single_label
+    >>> x, y = torch.randn(10, 3), torch.tensor([0, 1] * 5)
+    >>> data = TensorData((x[:8], y[:8]), (x[8:], y[8:]), single_label(["no", "yes"]), batch_size=4)
+    >>> len(data.train_loader()), data.classes
+    (2, ('no', 'yes'))
+    """
+
+    def __init__(
+        self,
+        train: tuple[Any, Any],
+        valid: tuple[Any, Any] | None,
+        task: Task,
+        test: Any = None,
+        batch_size: int = 64,
+    ) -> None:
+        super().__init__(task, batch_size)
+        self._parts: dict[str, tuple[tuple[Tensor, ...], Tensor | None]] = {}
+        given = {"train": train, "valid": valid, "test": None if test is None else (test, None)}
+        for name, part in given.items():
+            if part is None:
+                continue
+            inputs = tuple(torch.as_tensor(x) for x in (part[0] if isinstance(part[0], tuple | list) else (part[0],)))
+            target = None if part[1] is None else torch.as_tensor(part[1])
+            if len(inputs[0]) == 0:
+                raise DataError(f"the {name} part is empty")
+            if target is not None:
+                check_target(task, target)
+            self._parts[name] = (inputs, target)
+
+    def _part(self, part: PartName) -> tuple[tuple[Tensor, ...], Tensor | None]:
+        if part not in self._parts:
+            raise DataError(f"there is no {part} part; pass {part}= when making the data")
+        return self._parts[part]
+
+    def train_loader(self) -> Loader:
+        """See `Data.train_loader`."""
+        return TensorLoader(*self._part("train"), self.batch_size, shuffle=True)
+
+    def loader(self, part: PartName, view: int = 0) -> Loader:
+        """See `Data.loader`; tensors have no augmented views."""
+        return TensorLoader(*self._part(part), self.batch_size)
+
+    def new_loader(self, items: Any) -> Loader:
+        """See `Data.new_loader`: a tensor of rows, or a tuple of them."""
+        inputs = items if isinstance(items, tuple) else (items,)
+        return TensorLoader([torch.as_tensor(x) for x in inputs], None, self.batch_size)
+
+    def is_single(self, items: Any) -> bool:
+        """Rows always come as a table of them."""
+        return False
+
+    def ids(self, part: PartName) -> Sequence[str]:
+        """Row numbers."""
+        return [str(i) for i in range(len(self._part(part)[0][0]))]
+
+    def fingerprint(self, part: PartName) -> str:
+        """See `Data.fingerprint`: of the contents."""
+        from ..files import digest
+
+        inputs, _ = self._part(part)
+        return digest([f"{t.dtype}{tuple(t.shape)}" for t in inputs] + [np.ascontiguousarray(t.numpy()).data for t in inputs])
+
+    @property
+    def has_valid(self) -> bool:
+        """Whether there is a validation part."""
+        return "valid" in self._parts
+
+    @property
+    def has_test(self) -> bool:
+        """Whether there is a test part."""
+        return "test" in self._parts
+
+
+class LoaderData(Data):
+    """Batches that somebody else makes: torch DataLoaders, or lists of (input, target).
+
+    Args:
+        train: the training batches.
+        valid: the validation batches in a fixed order, or None.
+        task: what is predicted.
+        test: batches of inputs, or None.
+    """
+
+    def __init__(self, train: Iterable[Any], valid: Iterable[Any] | None, task: Task, test: Iterable[Any] | None = None) -> None:
+        self._loaders = {"train": ForeignLoader(train)}
+        if valid is not None:
+            self._loaders["valid"] = ForeignLoader(valid)
+        if test is not None:
+            self._loaders["test"] = ForeignLoader(test, has_target=False)
+        super().__init__(task, self._loaders["train"].batch_size)
+
+    def train_loader(self) -> Loader:
+        """The training batches as they come."""
+        return self._loaders["train"]
+
+    def loader(self, part: PartName, view: int = 0) -> Loader:
+        """The batches of a part as they come."""
+        if part not in self._loaders:
+            raise DataError(f"there is no {part} part; pass {part}= when making the data")
+        return self._loaders[part]
+
+    def new_loader(self, items: Any) -> Loader:
+        """See `Data.new_loader`: one input tensor, or an iterable of batches."""
+        return ForeignLoader([items] if isinstance(items, Tensor) else items, has_target=False)
+
+    def is_single(self, items: Any) -> bool:
+        """Items always come as batches."""
+        return False
+
+    def ids(self, part: PartName) -> Sequence[str]:
+        """Positions, as the source has no names."""
+        return [str(i) for i in range(self.loader(part).n_items)]
+
+    def fingerprint(self, part: PartName) -> str:
+        """Nothing is known of the source, so nothing may be reused."""
+        raise DataError("batches that come ready-made have no identity, so precompute cannot be used with them")
+
+    @property
+    def has_valid(self) -> bool:
+        """Whether there is a validation part."""
+        return "valid" in self._loaders
+
+    @property
+    def has_test(self) -> bool:
+        """Whether there is a test part."""
+        return "test" in self._loaders

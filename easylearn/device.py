@@ -1,0 +1,54 @@
+"""Which device to compute on, and in which precision it can."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+
+from .errors import ArgumentError
+
+Precision = Literal["fp32", "bf16", "fp16"]
+
+
+def pick_device(device: str | torch.device | None = None) -> torch.device:
+    """The device asked for, or the best there is: CUDA, then Apple's GPU, then the CPU.
+
+    Args:
+        device: such as "cpu" or "cuda:1"; None chooses.
+
+    Raises:
+        ArgumentError: the device is not there.
+
+    >>> pick_device("cpu")
+    device(type='cpu')
+    """
+    if device is None:
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+    except RuntimeError as error:
+        raise ArgumentError(f"unknown device {device!r}: expected such as 'cpu', 'cuda' or 'cuda:0'") from error
+    missing = (chosen.type == "cuda" and not torch.cuda.is_available()) or (
+        chosen.type == "mps" and not torch.backends.mps.is_available()
+    )
+    if missing:
+        raise ArgumentError(f"device {device!r} is not available here; leave device=None to take the best there is")
+    return chosen
+
+
+def check_precision(precision: str, device: torch.device) -> Precision:
+    """Refuse a precision that does not exist or that the device cannot compute in."""
+    if precision == "fp32":
+        return "fp32"
+    if precision == "bf16":
+        if device.type == "cuda" and not torch.cuda.is_bf16_supported():
+            raise ArgumentError("this GPU has no bfloat16; use precision='fp16' or 'fp32'")
+        return "bf16"
+    if precision == "fp16":
+        if device.type == "mps":
+            raise ArgumentError("fp16 with loss scaling is not supported on Apple's GPU; use precision='fp32'")
+        return "fp16"
+    raise ArgumentError(f"precision must be 'fp32', 'bf16' or 'fp16', got {precision!r}")

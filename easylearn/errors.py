@@ -1,0 +1,114 @@
+"""The errors easylearn raises, and the two helpers that make them useful.
+
+    EasyLearnError
+     |- ArgumentError (ValueError)     an argument is wrong or unknown
+     |- DataError     (ValueError)     a file, row, column or label is wrong
+     |- StateError    (RuntimeError)   the call does not fit what the object is doing now
+     |- WeightsError  (RuntimeError)   weights are missing or do not fit the model
+     `- SaveError     (OSError)        a file could not be written; the old one is whole
+
+Each message says what was expected, what came, where, and what to do.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from typing import ParamSpec, TypeVar
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class EasyLearnError(Exception):
+    """Anything that easylearn itself refuses."""
+
+
+class ArgumentError(EasyLearnError, ValueError):
+    """An argument is wrong or unknown."""
+
+
+class DataError(EasyLearnError, ValueError):
+    """A file, row, column or label is wrong."""
+
+
+class StateError(EasyLearnError, RuntimeError):
+    """The call does not fit the present state of the object."""
+
+
+class WeightsError(EasyLearnError, RuntimeError):
+    """Weights are missing or do not fit the model."""
+
+
+class SaveError(EasyLearnError, OSError):
+    """A file could not be written; what stood there before is whole."""
+
+
+class EasyLearnWarning(UserWarning):
+    """Something worth knowing that does not stop the work."""
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """A hint for a misspelt name, or the names there are.
+
+    Args:
+        word: what came.
+        known: what would have been right.
+
+    Returns:
+        A sentence to append to a message.
+
+    >>> did_you_mean("resnet43", ["resnet34", "vgg16"])
+    "Did you mean 'resnet34'?"
+    >>> did_you_mean("tree", ["resnet34", "vgg16"])
+    'Known: resnet34, vgg16.'
+    """
+    names = list(known)
+    close = difflib.get_close_matches(word, names, n=3, cutoff=0.6)
+    if close:
+        return "Did you mean " + " or ".join(repr(c) for c in close) + "?"
+    shown = ", ".join(names[:30]) + (f" and {len(names) - 30} more" if len(names) > 30 else "")
+    return f"Known: {shown}."
+
+
+def strict(renamed: Mapping[str, str] | None = None) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Decorate a function so that an unknown keyword is refused with a suggestion.
+
+    Python's own message names the unknown keyword only; this one says which name was meant.
+    The check costs nothing unless the call fails to bind.
+
+    Args:
+        renamed: names of other libraries, or of fast.ai 0.7, mapped to a sentence or a name here.
+
+    Returns:
+        The decorator; the wrapped function keeps its signature.
+
+    >>> @strict({"wds": "wd"})
+    ... def fit(lr: float, wd: float = 0.0) -> float:
+    ...     return lr
+    >>> fit(0.1, wds=0.2)
+    Traceback (most recent call last):
+    easylearn.errors.ArgumentError: fit() has no argument 'wds'. It is called 'wd' here.
+    """
+    old_names = dict(renamed or {})
+
+    def decorate(fn: Callable[P, R]) -> Callable[P, R]:
+        parameters = inspect.signature(fn).parameters
+        names = [n for n in parameters if n not in ("self", "cls")]
+
+        @functools.wraps(fn)
+        def checked(*args: P.args, **kwargs: P.kwargs) -> R:
+            for name in kwargs:
+                if name not in parameters:
+                    if name in old_names:
+                        hint = f"It is called {old_names[name]!r} here."
+                    else:
+                        hint = did_you_mean(name, names)
+                    raise ArgumentError(f"{fn.__name__}() has no argument {name!r}. {hint}")
+            return fn(*args, **kwargs)
+
+        return checked
+
+    return decorate

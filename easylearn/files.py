@@ -1,0 +1,95 @@
+"""Files that are whole or not there at all, and the place where caches live."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from .errors import SaveError
+
+StrPath = str | os.PathLike[str]
+
+
+@contextmanager
+def atomic_write(path: StrPath) -> Iterator[Path]:
+    """Give a temporary file beside `path`; on success it takes the name of `path`, on failure it goes.
+
+    The data reaches the disk (fsync) before the name does, so a crash or a full disk leaves the old
+    file whole.
+
+    Args:
+        path: the file to create or replace. Its folder is made if it is missing.
+
+    Raises:
+        SaveError: the file could not be written; the message says that the old one is untouched.
+
+    >>> import tempfile
+    >>> target = Path(tempfile.mkdtemp()) / "note.txt"
+    >>> with atomic_write(target) as temporary:
+    ...     _ = temporary.write_text("whole")
+    >>> target.read_text()
+    'whole'
+    """
+    target = Path(path)
+    temporary: Path | None = None
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
+        os.close(handle)
+        temporary = Path(name)
+        yield temporary
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        # mkstemp makes files that only their owner may read; a model file is as readable as any other.
+        mask = os.umask(0)
+        os.umask(mask)
+        os.chmod(temporary, 0o666 & ~mask)
+        os.replace(temporary, target)
+        temporary = None
+    except OSError as error:
+        state = "the file that was there is unchanged" if target.exists() else "no file was made"
+        raise SaveError(
+            error.errno, f"could not write {target}: {error.strerror or error}; {state}. Free some space or choose "
+            "another folder, and save again"
+        ) from error
+    finally:
+        if temporary is not None:
+            with suppress(OSError):
+                temporary.unlink()
+
+
+def cache_dir() -> Path:
+    """Where caches go: `$EASYLEARN_CACHE`, else the user's cache folder. Deleting it is always safe."""
+    given = os.environ.get("EASYLEARN_CACHE")
+    if given:
+        return Path(given).expanduser()
+    if sys.platform == "win32":
+        base = os.environ.get("LOCALAPPDATA") or str(Path.home() / "AppData" / "Local")
+    else:
+        base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(base) / "easylearn"
+
+
+def digest(parts: Iterable[str | bytes | memoryview]) -> str:
+    """A hexadecimal fingerprint (blake2b, 128 bits) of the parts, in their order.
+
+    >>> digest(["a", "b"]) == digest(["ab"])
+    False
+    """
+    state = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        data = part.encode() if isinstance(part, str) else part
+        state.update(len(data).to_bytes(8, "little"))
+        state.update(data)
+    return state.hexdigest()
+
+
+def file_identity(path: StrPath) -> str:
+    """What makes a file the same file as before: its absolute path, size and time of change."""
+    info = os.stat(path)
+    return f"{os.path.abspath(path)}\x1f{info.st_size}\x1f{info.st_mtime_ns}"

@@ -1,0 +1,620 @@
+"""Learner: the one class that users hold. It owns data, model and settings, and hands the work down."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from . import schedules
+from .data.bunch import Data, Loader, PartName
+from .device import pick_device
+from .errors import ArgumentError, DataError, StateError, strict
+from .files import StrPath
+from .nn.body_head import BodyHead
+from .nn.groups import LayerGroup, ParamGroup, place_parameters
+from .schedules import Schedule
+from .task import LossFn, Task
+from .train.callback import Callback
+from .train.callbacks import LossGuard, Progress, SaveBest, SaveCycles, Scheduler
+from .train.checkpoint import load_weights, save_weights
+from .train.finder import LRCurve, check_sweep, sweep
+from .train.loop import run_fit
+from .train.optim import OptimizerFn, adamw, build_optimizer
+from .train.plan import FitPlan, plan_fit
+from .train.plots import SchedPlots
+from .train.precompute import FeatureStore
+from .train.predict import evaluate, gather
+from .train.rates import Rates, spread_rates
+from .train.record import Record
+from .train.state import Run
+from .train.strategy import Strategy
+from .train.summary import Summary, plan_text, seconds_per_step, summarise
+
+_OLD_FIT = {
+    "n_cycle": "n",
+    "lrs": "lr",
+    "wds": "wd",
+    "best_save_name": "save_best",
+    "cycle_save_name": "save_cycles",
+    "n_epoch": "epochs",
+    "lr_max": "lr",
+    "cbs": "callbacks",
+    "use_clr": "schedule=slanted_triangular(...)",
+    "use_clr_beta": "schedule=one_cycle(...)",
+}
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the model says of one item.
+
+    Args:
+        label: a class name, a tuple of class names, or numbers.
+        index: the class number (single-label), those of the labels (multi-label), or None (regression).
+        probs: probability of each class, or the numbers, shape (n_out,).
+    """
+
+    label: Any
+    index: int | tuple[int, ...] | None
+    probs: Tensor
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What the model says of a whole part, one row per item in file order; unpacks as `probs, targets`.
+
+    Args:
+        probs: shape (n, n_out).
+        targets: shape (n,) or (n, n_out); None for a test set without labels.
+        ids: one name per item.
+        labels: the decoded predictions.
+        views: shape (n_views, n, n_out): the plain view first, then the augmented ones.
+    """
+
+    probs: Tensor
+    targets: Tensor | None
+    ids: tuple[str, ...]
+    labels: tuple[Any, ...]
+    views: Tensor
+
+    def __iter__(self) -> Iterator[Tensor | None]:
+        return iter((self.probs, self.targets))
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+class Learner:
+    """Data, a model and how to train it.
+
+    Args:
+        data: train, valid and maybe test items, with their task.
+        model: gives logits.
+        groups: layer groups from the input to the output; None asks a `BodyHead`, or makes one group.
+        optimizer: a torch optimizer class, or a function of (param groups, lr=); None takes AdamW.
+        metrics: instead of the task's own: `Metric`s or functions of (probabilities, targets).
+        loss: instead of the task's own: a function of (logits, target) giving the mean loss.
+        label_smoothing: share of a single-label target spread over all classes (arXiv 1512.00567).
+        wd: weight decay; None leaves the optimizer's default.
+        clip: largest norm of the gradients; None for no clipping.
+        accumulate: batches per optimizer step.
+        precision: "fp32", "bf16" or "fp16".
+        device: None takes the best there is.
+        seed: of shuffles, augmentation and dropout.
+        path: folder for saved weights.
+        callbacks: used in every fit.
+        bn_freeze: keep batch-norm statistics of all groups but the last as they are; see `bn_freeze`.
+        precompute: train the head on stored outputs of the frozen body; see `precompute`.
+        progress: draw bars and print a line per epoch.
+
+    Attributes:
+        data, model, task, strategy, seed, path, callbacks, progress: as given; may be set.
+        layer_groups: the groups with their parameters.
+        record: of the last fit, or None.
+        epochs_done: epochs trained in this learner's life; what shuffles and augmentation are keyed by.
+    """
+
+    __slots__ = (
+        "_bn_freeze",
+        "_curve",
+        "_features",
+        "_last",
+        "_precompute",
+        "callbacks",
+        "data",
+        "epochs_done",
+        "layer_groups",
+        "model",
+        "optimizer",
+        "path",
+        "progress",
+        "record",
+        "seed",
+        "strategy",
+        "task",
+        "wd",
+    )
+
+    @strict({"opt_fn": "optimizer", "opt_func": "optimizer", "crit": "loss", "loss_func": "loss", "cbs": "callbacks"})
+    def __init__(
+        self,
+        data: Data,
+        model: nn.Module,
+        *,
+        groups: Sequence[LayerGroup] | None = None,
+        optimizer: OptimizerFn | None = None,
+        metrics: Sequence[Any] | None = None,
+        loss: LossFn | None = None,
+        label_smoothing: float = 0.0,
+        wd: float | None = None,
+        clip: float | None = None,
+        accumulate: int = 1,
+        precision: str = "fp32",
+        device: str | torch.device | None = None,
+        seed: int = 0,
+        path: StrPath = "models",
+        callbacks: Sequence[Callback] = (),
+        bn_freeze: bool = False,
+        precompute: bool = False,
+        progress: bool = True,
+    ) -> None:
+        self.strategy = Strategy(pick_device(device), precision, clip, accumulate)
+        self.model = model.to(self.strategy.device)
+        self.data = data.for_model(self.model)
+        if groups is None and isinstance(model, BodyHead):
+            groups = model.layer_groups()
+        self.layer_groups: tuple[ParamGroup, ...] = place_parameters(self.model, groups)
+        self.task = _configure(data.task, metrics, loss, label_smoothing)
+        self.optimizer: OptimizerFn = optimizer if optimizer is not None else adamw
+        self.wd = wd
+        self.seed = seed
+        self.path = Path(path)
+        self.callbacks: list[Callback] = list(callbacks)
+        self.progress = progress
+        self.record: Record | None = None
+        self.epochs_done = 0
+        self._bn_freeze = bn_freeze
+        self._features = FeatureStore()
+        self._curve: LRCurve | None = None
+        self._last: Record | None = None
+        self._precompute = False
+        if precompute:
+            self.freeze()
+            self.precompute = True
+
+    # -- freezing ------------------------------------------------------------------------------------------
+
+    def freeze(self) -> None:
+        """Train only the last layer group."""
+        self.freeze_to(-1)
+
+    def unfreeze(self) -> None:
+        """Train every layer group; switches precompute off."""
+        self.freeze_to(0)
+
+    def freeze_to(self, k: int) -> None:
+        """Train the layer groups from `k` on; negative counts from the end. Switches precompute off where the body trains."""
+        n = len(self.layer_groups)
+        first = k + n if k < 0 else k
+        if not 0 <= first < n:
+            names = ", ".join(g.name for g in self.layer_groups)
+            raise ArgumentError(f"freeze_to({k}): the model has {n} layer groups ({names}), so k is from {-n} to {n - 1}")
+        for position, group in enumerate(self.layer_groups):
+            for _, p in group.params:
+                p.requires_grad_(position >= first)
+        if first < n - 1:
+            self._precompute = False
+
+    def bn_freeze(self, frozen: bool = True) -> None:
+        """Whether batch-norm layers of all groups but the last keep their statistics while their weights train.
+
+        A pretrained vision learner starts with True: on small batches and small data, statistics learnt on
+        millions of images are better than those of a batch. A frozen group's statistics never move.
+        """
+        self._bn_freeze = frozen
+
+    @property
+    def precompute(self) -> bool:
+        """Whether `fit` and `lr_find` run the head on stored outputs of the frozen body.
+
+        The stored outputs are of un-augmented training images. predict, tta and validate always use the full model.
+        """
+        return self._precompute
+
+    @precompute.setter
+    def precompute(self, on: bool) -> None:
+        if on:
+            if not isinstance(self.model, BodyHead):
+                raise StateError(f"precompute needs a model with a body and a head, this is a {type(self.model).__name__}")
+            if any(g.trainable for g in self.layer_groups[:-1]):
+                raise StateError("precompute stores what the frozen body gives, but the body is not frozen: call learn.freeze() first")
+        self._precompute = bool(on)
+
+    # -- training ------------------------------------------------------------------------------------------
+
+    @strict(_OLD_FIT)
+    def fit(
+        self,
+        lr: Rates,
+        n: int | None = None,
+        *,
+        cycle_len: float | None = 1,
+        cycle_mult: float = 1,
+        epochs: int | None = None,
+        schedule: Schedule | None = None,
+        momentum: Schedule | None = None,
+        wd: float | None = None,
+        save_best: str | SaveBest | None = None,
+        save_cycles: str | None = None,
+        callbacks: Sequence[Callback] = (),
+    ) -> Record:
+        """Train. `fit(lr, n)` is n cosine cycles of one epoch each (SGDR, arXiv 1608.03983).
+
+        Args:
+            lr: a number for every group; a list of one per group, first nearest the input; `slice(lo, hi)`,
+                spread geometrically; or a dictionary by group name.
+            n: number of cycles, 1 if not given; the number of epochs where there are no cycles.
+            cycle_len: epochs in the first cycle; None keeps the rate constant over n epochs.
+            cycle_mult: each cycle is this many times as long as the one before, rounded to whole batches.
+            epochs: another spelling of `n`.
+            schedule: one of `easylearn.schedules` over n epochs, instead of cycles.
+            momentum: a schedule of the momentum's own value.
+            wd: weight decay of this fit.
+            save_best: name of a file for the weights of the best epoch, or a `SaveBest`.
+            save_cycles: name of files for the weights at the end of each cycle.
+            callbacks: for this fit alone.
+
+        Returns:
+            The record of this fit. On Ctrl-C the step is finished and what was trained is kept.
+
+        Raises:
+            ArgumentError: a wrong number of rates, or arguments that contradict each other.
+        """
+        plan = self._plan(lr, n, cycle_len, cycle_mult, epochs, schedule, momentum)
+        return self._fit(plan, [*callbacks, *_savers(save_best, save_cycles)], wd)
+
+    @strict(_OLD_FIT)
+    def fit_one_cycle(
+        self,
+        lr: Rates,
+        n: int = 1,
+        *,
+        pct_start: float = 0.25,
+        div: float = 25.0,
+        div_final: float = 1e5,
+        momentum: tuple[float, float] | None = (0.95, 0.85),
+        wd: float | None = None,
+        save_best: str | SaveBest | None = None,
+        callbacks: Sequence[Callback] = (),
+    ) -> Record:
+        """Train n epochs with one rise and one fall of the rate (1cycle, arXiv 1708.07120).
+
+        Args:
+            lr: the highest rate, in any form that `fit` takes.
+            n: epochs.
+            pct_start: share of the steps in which the rate rises.
+            div: the first rate is lr / div.
+            div_final: the last rate is lr / div_final.
+            momentum: the highest and the lowest momentum, against the rate; None leaves it alone.
+            wd: weight decay of this fit.
+            save_best: as in `fit`.
+            callbacks: for this fit alone.
+
+        Returns:
+            The record of this fit.
+        """
+        moving = schedules.one_cycle_momentum(pct_start, max(momentum), min(momentum)) if momentum else None
+        shape = schedules.one_cycle(pct_start, div, div_final)
+        plan = self._plan(lr, n, None, 1, None, shape, moving)
+        return self._fit(plan, [*callbacks, *_savers(save_best, None)], wd)
+
+    @strict({"base_lr": "lr", "freeze_epochs": "frozen_epochs"})
+    def fine_tune(
+        self,
+        epochs: int,
+        lr: float = 1e-2,
+        *,
+        frozen_epochs: int = 1,
+        spread: float = 100.0,
+        callbacks: Sequence[Callback] = (),
+    ) -> Record:
+        """Train the head alone, then everything with rates spread over the groups.
+
+        Args:
+            epochs: with everything unfrozen.
+            lr: rate of the head while the rest is frozen; half of it afterwards.
+            frozen_epochs: with all but the head frozen.
+            spread: the first group's rate is this many times smaller than the head's.
+            callbacks: for both parts.
+
+        Returns:
+            The record of the second part.
+        """
+        self.freeze()
+        self.fit_one_cycle(lr, frozen_epochs, pct_start=0.9, callbacks=callbacks)
+        self.unfreeze()
+        return self.fit_one_cycle(slice(lr / 2 / spread, lr / 2), epochs, pct_start=0.3, callbacks=callbacks)
+
+    @strict(_OLD_FIT)
+    def plan(
+        self,
+        lr: Rates,
+        n: int | None = None,
+        *,
+        cycle_len: float | None = 1,
+        cycle_mult: float = 1,
+        epochs: int | None = None,
+        schedule: Schedule | None = None,
+        momentum: Schedule | None = None,
+        wd: float | None = None,
+        save_best: str | SaveBest | None = None,
+        save_cycles: str | None = None,
+        callbacks: Sequence[Callback] = (),
+    ) -> FitPlan:
+        """Print what `fit` with the same arguments would do; train nothing.
+
+        Returns:
+            The plan: rates, schedule, cycles and steps.
+        """
+        plan = self._plan(lr, n, cycle_len, cycle_mult, epochs, schedule, momentum)
+        model, train, _ = self._view()
+        seconds = seconds_per_step(model, train, self.task, self.strategy, self._active_groups(), self._bn_freeze)
+        print(plan_text(plan, self.layer_groups, seconds, self._precompute))
+        return plan
+
+    @strict({"num_it": "n_steps", "linear": "a shorter range"})
+    def lr_find(
+        self, start_lr: float = 1e-5, end_lr: float = 10.0, *, lr: Rates | None = None, n_steps: int = 100
+    ) -> LRCurve:
+        """Try growing rates on a few batches, and put everything back (arXiv 1506.01186).
+
+        Weights, buffers, random generators, data order and modes are afterwards bit for bit as before, also
+        after an error or Ctrl-C. Data shorter than the sweep is gone through again.
+
+        Args:
+            start_lr: first rate of the last group.
+            end_lr: last rate of the last group; the sweep ends sooner where the loss passes 4 times its best.
+            lr: rates in any form that `fit` takes, whose proportion the groups keep; None is the same for all.
+            n_steps: batches in the sweep.
+
+        Returns:
+            The curve with a suggested rate, or with the reason why there is none; `learn.sched.plot()` draws it.
+        """
+        check_sweep(start_lr, end_lr, n_steps)
+        names = [g.name for g in self.layer_groups]
+        profile = spread_rates(1.0 if lr is None else lr, names, self._precompute)
+        rates = tuple(start_lr * r / profile[-1] for r in profile)
+        model, train, _ = self._view()
+        growth = end_lr / start_lr
+        growing: Schedule = lambda epoch, n_epochs: growth ** (epoch / n_epochs * n_steps / (n_steps - 1))  # noqa: E731
+        plan = FitPlan(rates, growing, None, (n_steps,), len(train))
+        run = self._run(plan, model, train, None, self.wd)
+        self._curve = sweep(run)
+        self._last = self._curve.record
+        return self._curve
+
+    def _plan(
+        self,
+        lr: Rates,
+        n: int | None,
+        cycle_len: float | None,
+        cycle_mult: float,
+        epochs: int | None,
+        schedule: Schedule | None,
+        momentum: Schedule | None,
+    ) -> FitPlan:
+        return plan_fit(
+            lr,
+            n,
+            cycle_len=cycle_len,
+            cycle_mult=cycle_mult,
+            epochs=epochs,
+            schedule=schedule,
+            momentum=momentum,
+            names=[g.name for g in self.layer_groups],
+            steps_per_epoch=len(self.data.train_loader()),
+            precomputed=self._precompute,
+        )
+
+    def _view(self) -> tuple[nn.Module, Loader, Loader | None]:
+        """What is trained on what: the whole model on the data, or the head on stored features."""
+        if not self._precompute:
+            valid = self.data.loader("valid") if self.data.has_valid else None
+            return self.model, self.data.train_loader(), valid
+        assert isinstance(self.model, BodyHead)
+        store = functools.partial(self._features.loader, self.model, self.data, strategy=self.strategy)
+        return self.model.head, store("train", shuffle=True), store("valid", shuffle=False) if self.data.has_valid else None
+
+    def _active_groups(self) -> tuple[ParamGroup, ...]:
+        return self.layer_groups[-1:] if self._precompute else self.layer_groups
+
+    def _run(self, plan: FitPlan, model: nn.Module, train: Loader, valid: Loader | None, wd: float | None) -> Run:
+        """The one place where optimizer and Run are made."""
+        groups = self._active_groups()
+        optimizer = build_optimizer(self.optimizer, groups, plan.rates[-len(groups) :], wd)
+        return Run(
+            model=model,
+            task=self.task,
+            optimizer=optimizer,
+            strategy=self.strategy,
+            groups=groups,
+            train_loader=train,
+            valid_loader=valid,
+            record=Record(tuple(g["group"] for g in optimizer.param_groups)),
+            rates=plan.rates,
+            schedule=plan.schedule,
+            momentum=plan.momentum,
+            n_steps=plan.n_steps,
+            seed=self.seed,
+            first_epoch=self.epochs_done,
+            freeze_stats=self._bn_freeze,
+            cycle_ends=plan.cycle_ends,
+            save=self.save,
+        )
+
+    def _fit(self, plan: FitPlan, callbacks: Sequence[Callback], wd: float | None) -> Record:
+        run = self._run(plan, *self._view(), self.wd if wd is None else wd)
+        chain: list[Callback] = [Scheduler(), LossGuard(), *self.callbacks, *callbacks]
+        if self.progress:
+            chain.append(Progress())
+        try:
+            return run_fit(run, chain)
+        finally:
+            self.epochs_done += run.epoch
+            self.record = self._last = run.record
+
+    # -- data ----------------------------------------------------------------------------------------------
+
+    def set_data(self, data: int | Data) -> None:
+        """Go on with the same data at another size, or with other data of the same task and classes.
+
+        Weights and freezing stay.
+
+        Args:
+            data: a size in pixels, or another data object.
+
+        Raises:
+            DataError: the classes differ; the message names them.
+        """
+        new = self.data.resized(data) if isinstance(data, int) else data.adopt(self.data)
+        self.data = new.for_model(self.model)
+
+    # -- prediction ----------------------------------------------------------------------------------------
+
+    def validate(self) -> dict[str, float]:
+        """Validation loss and metrics of the full model."""
+        if not self.data.has_valid:
+            raise DataError("there is no validation part; give one when making the data")
+        return evaluate(self.model, self.data.loader("valid"), self.task, self.strategy)
+
+    def predict(self, items: Any = None, *, test: bool = False) -> Any:
+        """What the full model says.
+
+        Args:
+            items: one item gives a `Prediction`, a list (or a table) a list of them; None takes a whole part.
+            test: the test part instead of the validation part.
+
+        Returns:
+            A `Prediction`, a list of them, or `Predictions`, which unpack as `probs, targets`.
+        """
+        if items is None:
+            return self._predictions("test" if test else "valid", n_aug=0)
+        if test:
+            raise ArgumentError("predict takes items or test=True, not both")
+        logits, _ = gather(self.model, self.data.new_loader(items), self.strategy)
+        probs = self.task.activate(logits)
+        rows = [
+            Prediction(label, self._index(row), row) for label, row in zip(self.task.decode(probs), probs, strict=True)
+        ]
+        return rows[0] if self.data.is_single(items) else rows
+
+    def _index(self, probs: Tensor) -> int | tuple[int, ...] | None:
+        if self.task.kind == "single_label":
+            return int(probs.argmax())
+        if self.task.kind == "multi_label":
+            return tuple(torch.nonzero(probs >= self.task.threshold).flatten().tolist())
+        return None
+
+    def _predictions(self, part: PartName, n_aug: int) -> Predictions:
+        if part == "test" and not self.data.has_test:
+            raise DataError("there is no test part; give test= when making the data")
+        logits, targets = gather(self.model, self.data.loader(part), self.strategy)
+        views = [self.task.activate(logits)]
+        for view in range(1, n_aug + 1):
+            augmented, _ = gather(self.model, self.data.loader(part, view), self.strategy)
+            views.append(self.task.activate(augmented))
+        stack = torch.stack(views)
+        probs = stack.mean(0)
+        return Predictions(
+            probs, None if part == "test" else targets, tuple(self.data.ids(part)), tuple(self.task.decode(probs)), stack
+        )
+
+    @strict({"is_test": "test"})
+    def tta(self, n_aug: int = 4, *, test: bool = False) -> Predictions:
+        """Test-time augmentation: probabilities averaged over the plain and `n_aug` augmented views.
+
+        Args:
+            n_aug: augmented views, drawn as in training. Without augmentation there is the plain view alone.
+            test: the test part instead of the validation part.
+
+        Returns:
+            Predictions, one row per item in file order; they unpack as `probs, targets`.
+        """
+        if n_aug < 0:
+            raise ArgumentError(f"n_aug must be at least 0, got {n_aug}")
+        return self._predictions("test" if test else "valid", n_aug if self.data.has_views else 0)
+
+    def TTA(self, n_aug: int = 4, is_test: bool = False, *, stack: bool = False) -> Any:  # noqa: N802 (its 2018 name)
+        """The 2018 spelling of `tta`.
+
+        Args:
+            n_aug: augmented views.
+            is_test: the test part instead of the validation part.
+            stack: give what the last 0.7 gave: log-probabilities of shape (n_aug + ceil(n_aug / 4), n, n_out), the
+                plain view repeated first, and the targets.
+        """
+        result = self.tta(n_aug, test=is_test)
+        if not stack:
+            return result
+        views = result.views.clamp_min(1e-38).log() if self.task.kind == "single_label" else result.views
+        return torch.cat([views[:1]] * math.ceil(n_aug / 4) + [views[1:]]), result.targets
+
+    # -- looking -------------------------------------------------------------------------------------------
+
+    @property
+    def sched(self) -> SchedPlots:
+        """Plots of the last lr_find and fit: `.plot()`, `.plot_lr()`, `.plot_losses()`."""
+        return SchedPlots(self._curve, self._last, self.record)
+
+    def summary(self) -> Summary:
+        """The layers by group: output shapes for one batch, parameters, what trains. Changes nothing."""
+        return summarise(self.model, self.data.loader("train"), self.layer_groups, self.strategy)
+
+    # -- files ---------------------------------------------------------------------------------------------
+
+    def save(self, name: str) -> Path:
+        """Save the weights as `<path>/<name>.safetensors`; an old file is replaced whole or not at all."""
+        return save_weights(self._file(name), self.model, self.task)
+
+    def load(self, name: str) -> Learner:
+        """Load weights saved under `name`, all of them or none; freezing stays as it is."""
+        load_weights(self._file(name), self.model, self.task)
+        self.data = self.data.for_model(self.model)
+        return self
+
+    def _file(self, name: str) -> Path:
+        return self.path / (name if name.endswith(".safetensors") else f"{name}.safetensors")
+
+    def __repr__(self) -> str:
+        groups = ", ".join(f"{g.name}{'' if g.trainable else ' (frozen)'}" for g in self.layer_groups)
+        return f"Learner({type(self.model).__name__}, {self.task.kind} of {self.task.n_out}, groups: {groups})"
+
+
+def _configure(task: Task, metrics: Sequence[Any] | None, loss: LossFn | None, label_smoothing: float) -> Task:
+    if metrics is not None:
+        task = task.with_metrics(metrics)
+    if loss is not None:
+        task = replace(task, loss_fn=loss)
+    if label_smoothing:
+        if task.kind != "single_label":
+            raise ArgumentError(f"label_smoothing is for single-label tasks, this one is {task.kind}")
+        task = replace(task, label_smoothing=label_smoothing)
+    return task
+
+
+def _savers(save_best: str | SaveBest | None, save_cycles: str | None) -> list[Callback]:
+    savers: list[Callback] = []
+    if save_best is not None:
+        savers.append(SaveBest(save_best) if isinstance(save_best, str) else save_best)
+    if save_cycles is not None:
+        savers.append(SaveCycles(save_cycles))
+    return savers
+
+

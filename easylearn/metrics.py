@@ -1,0 +1,462 @@
+"""Metrics: plain functions of all predictions and all targets of a part, with a name and a direction.
+
+A metric is computed once on pooled predictions, never averaged over batches: the mean of the batches' F1,
+AUC or RMSE is not that of the data. Every metric here agrees with scikit-learn's of the same meaning.
+
+Shapes: single-label outputs (n, c) with class numbers (n,); multi-label outputs (n, c) with targets (n, c) of
+zeros and ones; regression outputs and targets (n,), (n, 1) or (n, k).
+
+A metric that is undefined for the data at hand (one class only, no items, NaN among the outputs) is NaN and warns
+with `EasyLearnWarning`: a training run does not die at the end of an epoch because of a number that it reports.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from .errors import ArgumentError, EasyLearnWarning, did_you_mean
+
+Average = Literal["auto", "binary", "macro", "micro", "weighted", "samples"]
+Needs = Literal["probs", "logits"]
+MetricFn = Callable[[Tensor, Tensor], float]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A number that says how good predictions are.
+
+    Args:
+        name: how tables and `save_best=` call it.
+        fn: takes the pooled outputs and targets, both on the CPU, and gives a number.
+        higher_is_better: the direction; None where it is not known.
+        needs: whether `fn` wants probabilities (regression: the outputs as they are) or logits.
+
+    >>> accuracy(torch.tensor([[0.9, 0.1], [0.3, 0.7]]), torch.tensor([0, 0]))
+    0.5
+    """
+
+    name: str
+    fn: MetricFn
+    higher_is_better: bool | None
+    needs: Needs = "probs"
+
+    def __call__(self, outputs: Tensor | npt.NDArray[Any], targets: Tensor | npt.NDArray[Any]) -> float:
+        """The metric of these outputs (probabilities or logits, see `needs`) and targets.
+
+        Raises:
+            ArgumentError: the shapes do not fit the metric, or `fn` did not give a number.
+        """
+        value: Any = self.fn(torch.as_tensor(outputs).detach().cpu(), torch.as_tensor(targets).detach().cpu())
+        try:
+            return float(value)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise ArgumentError(
+                f"the metric {self.name!r} must give one number, got {type(value).__name__}. "
+                "Take the mean, or call the function that makes the metric"
+            ) from error
+
+
+def as_metric(m: Metric | Callable[..., Any]) -> Metric:
+    """A metric as it is; a plain function of (outputs, targets) as a metric whose direction is not known.
+
+    Args:
+        m: a `Metric`, or a function that takes pooled probabilities and targets.
+
+    Returns:
+        The metric, named after the function.
+
+    Raises:
+        ArgumentError: it cannot be called, or it is a function of this module that makes metrics.
+
+    >>> def mean_confidence(probs, targets):
+    ...     return probs.max(1).values.mean()
+    >>> as_metric(mean_confidence).name
+    'mean_confidence'
+    """
+    if isinstance(m, Metric):
+        return m
+    if not callable(m):
+        hint = f" {did_you_mean(m, _instances())}" if isinstance(m, str) else ""
+        raise ArgumentError(f"a metric is a Metric or a function of (outputs, targets), got {m!r}.{hint}")
+    inner: Any = m
+    if any(m is factory for factory in (accuracy_at, top_k, f_beta, precision, recall, quadratic_kappa)):
+        raise ArgumentError(f"{inner.__name__} makes a metric: write {inner.__name__}(...)")
+    while isinstance(inner, functools.partial):
+        inner = inner.func
+    return Metric(str(getattr(inner, "__name__", type(inner).__name__)), m, None)
+
+
+def _instances() -> list[str]:
+    return [name for name, value in globals().items() if isinstance(value, Metric)]
+
+
+def _undefined(name: str, why: str) -> float:
+    # The stack level differs from caller to caller; the name in the text is what identifies the metric.
+    warnings.warn(f"{name} is undefined: {why}", EasyLearnWarning, stacklevel=4)
+    return math.nan
+
+
+def _guarded(name: str, fn: MetricFn, outputs: Tensor, targets: Tensor) -> float:
+    """NaN for no items and for NaN outputs, which argmax and scikit-learn would hide or refuse."""
+    if len(outputs) != len(targets):
+        raise ArgumentError(f"{name} needs one output row per target, got {len(outputs)} and {len(targets)}")
+    if not targets.numel():
+        return _undefined(name, "there are no items")
+    if outputs.is_floating_point():
+        # Half precision is too coarse for logarithms and sums, and scikit-learn does not know bfloat16.
+        outputs = outputs if outputs.dtype == torch.float64 else outputs.float()
+        if torch.isnan(outputs).any():
+            return _undefined(name, f"{int(torch.isnan(outputs).sum())} of {outputs.numel()} outputs are NaN")
+    return fn(outputs, targets)
+
+
+def _metric(name: str, fn: MetricFn, higher_is_better: bool, needs: Needs = "probs") -> Metric:
+    # Partials of functions of this module, and no closures: a task can be sent to a spawned worker.
+    return Metric(name, functools.partial(_guarded, name, fn), higher_is_better, needs)
+
+
+def _shapes(outputs: Tensor, targets: Tensor) -> str:
+    return f"outputs {tuple(outputs.shape)} and targets {tuple(targets.shape)}"
+
+
+def _need_single(name: str, outputs: Tensor, targets: Tensor) -> Tensor:
+    """Class numbers of a single-label task, checked."""
+    if outputs.ndim != targets.ndim + 1 or outputs.shape[:-1] != targets.shape:
+        multi = " For several labels per item use accuracy_at or f_beta." if outputs.shape == targets.shape else ""
+        raise ArgumentError(
+            f"{name} needs outputs (n, classes) with class numbers (n,), got {_shapes(outputs, targets)}.{multi}"
+        )
+    return targets.long()
+
+
+def _need_multi(name: str, outputs: Tensor, targets: Tensor) -> Tensor:
+    """Zeros and ones of a multi-label task, checked."""
+    if outputs.ndim != 2 or outputs.shape != targets.shape:
+        raise ArgumentError(f"{name} needs both in one shape (n, labels), got {_shapes(outputs, targets)}")
+    return targets > 0.5
+
+
+def _is_multi(outputs: Tensor, targets: Tensor) -> bool:
+    return targets.ndim == 2 and outputs.ndim == 2
+
+
+def _columns(name: str, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Regression outputs and targets as (n, k) in double precision. (n, 1) meets (n,) without broadcasting."""
+    o, t = outputs.reshape(len(outputs), -1).double(), targets.reshape(len(targets), -1).double()
+    if o.shape != t.shape:
+        raise ArgumentError(f"{name} needs as many outputs as targets per item, got {_shapes(outputs, targets)}")
+    return o, t
+
+
+# Single label
+
+
+def _accuracy(outputs: Tensor, targets: Tensor) -> float:
+    labels = _need_single("accuracy", outputs, targets)
+    return (outputs.argmax(-1) == labels).double().mean().item()
+
+
+def _error_rate(outputs: Tensor, targets: Tensor) -> float:
+    labels = _need_single("error_rate", outputs, targets)
+    return (outputs.argmax(-1) != labels).double().mean().item()
+
+
+def _top_k(k: int, outputs: Tensor, targets: Tensor) -> float:
+    labels = _need_single(f"top_{k}_accuracy", outputs, targets)
+    best = outputs.topk(min(k, outputs.shape[-1]), dim=-1).indices
+    return (best == labels.unsqueeze(-1)).any(-1).double().mean().item()
+
+
+def _balanced_accuracy(outputs: Tensor, targets: Tensor) -> float:
+    labels = _need_single("balanced_accuracy", outputs, targets).flatten()
+    hits = (outputs.argmax(-1).flatten() == labels).double()
+    n = torch.bincount(labels, minlength=outputs.shape[-1])
+    recalls = torch.bincount(labels, weights=hits, minlength=outputs.shape[-1])[n > 0] / n[n > 0]
+    return recalls.mean().item()
+
+
+def _matthews(outputs: Tensor, targets: Tensor) -> float:
+    labels, chosen = _need_single("matthews", outputs, targets).flatten(), outputs.argmax(-1).flatten()
+    n, c = len(labels), outputs.shape[-1]
+    true, pred = torch.bincount(labels, minlength=c).double(), torch.bincount(chosen, minlength=c).double()
+    spread = (n * n - true.square().sum()) * (n * n - pred.square().sum())
+    together = n * (chosen == labels).sum() - (true * pred).sum()
+    return (together / spread.sqrt()).item() if spread > 0 else 0.0
+
+
+def _kappa(name: str, weights: Literal["quadratic"] | None, outputs: Tensor, targets: Tensor) -> float:
+    from sklearn.metrics import cohen_kappa_score
+
+    labels = _need_single(name, outputs, targets).flatten()
+    chosen = outputs.argmax(-1).flatten()
+    if bool((labels == labels[0]).all()) and bool((chosen == labels[0]).all()):
+        return _undefined(name, f"every target and every prediction is class {int(labels[0])}")
+    # The classes are handed in: quadratic weights depend on how far apart classes are, also across unused ones.
+    classes = np.arange(outputs.shape[-1])
+    return float(cohen_kappa_score(labels.numpy(), chosen.numpy(), labels=classes, weights=weights))
+
+
+def _perplexity(logits: Tensor, targets: Tensor) -> float:
+    labels = _need_single("perplexity", logits, targets)
+    loss = F.cross_entropy(logits.flatten(0, -2).double(), labels.flatten())
+    return loss.exp().item()
+
+
+# Single and multi label
+
+
+def _log_loss(outputs: Tensor, targets: Tensor) -> float:
+    eps = torch.finfo(outputs.dtype).eps
+    probs = outputs.double().clamp(eps, 1 - eps)
+    if _is_multi(outputs, targets):
+        on = _need_multi("log_loss", outputs, targets)
+        return -torch.where(on, probs.log(), torch.log1p(-probs)).mean().item()
+    labels = _need_single("log_loss", outputs, targets)
+    return -probs.gather(-1, labels.unsqueeze(-1)).log().mean().item()
+
+
+def _per_class(name: str, outputs: Tensor, targets: Tensor) -> list[tuple[npt.NDArray[Any], npt.NDArray[Any]]]:
+    """(is it the class, its score) for each label, for each class against the rest, or for class 1 of two."""
+    if _is_multi(outputs, targets):
+        on = _need_multi(name, outputs, targets)
+    elif outputs.ndim == 1 and targets.ndim == 1:
+        on, outputs = (targets > 0.5).unsqueeze(1), outputs.unsqueeze(1)
+    else:
+        on = F.one_hot(_need_single(name, outputs, targets), outputs.shape[-1]).bool()
+        if outputs.shape[-1] == 2:
+            on, outputs = on[:, 1:], outputs[:, 1:]
+    return list(zip(on.T.numpy(), outputs.T.numpy(), strict=True))
+
+
+def _ranking(name: Literal["roc_auc", "average_precision"], outputs: Tensor, targets: Tensor) -> float:
+    from sklearn import metrics as sk
+
+    one_sided = name == "average_precision"  # it needs no negative items
+    fn = sk.average_precision_score if one_sided else sk.roc_auc_score
+    pairs = _per_class(name, outputs, targets)
+    usable = [(on, s) for on, s in pairs if on.any() and (one_sided or not on.all())]
+    if not usable:
+        return _undefined(name, "the targets hold one class only, so there is nothing to rank")
+    if len(usable) < len(pairs):
+        warnings.warn(
+            f"{name} is the mean over {len(usable)} of {len(pairs)} classes; for the others it is undefined",
+            EasyLearnWarning,
+            stacklevel=4,
+        )
+    return float(np.mean([fn(on, s) for on, s in usable]))
+
+
+def _f_score(
+    what: Literal["f", "precision", "recall"],
+    beta: float,
+    average: Average,
+    threshold: float,
+    outputs: Tensor,
+    targets: Tensor,
+) -> float:
+    from sklearn.metrics import precision_recall_fscore_support
+
+    multi = _is_multi(outputs, targets)
+    n_classes = outputs.shape[-1]
+    if multi:
+        truth, chosen = _need_multi(what, outputs, targets).long(), (outputs >= threshold).long()
+        two_sided = n_classes == 1
+        if two_sided:
+            truth, chosen = truth.flatten(), chosen.flatten()
+    else:
+        truth, chosen = _need_single(what, outputs, targets).flatten(), outputs.argmax(-1).flatten()
+        two_sided = n_classes == 2
+    how: str = average
+    if average == "auto":
+        how = "binary" if two_sided else "samples" if multi else "macro"
+    if (how == "binary" and not two_sided) or (how == "samples" and not (multi and n_classes > 1)):
+        raise ArgumentError(
+            f"average={average!r} does not fit {_shapes(outputs, targets)}: 'binary' is for two classes, 'samples' for "
+            "several labels per item. Use 'macro', 'micro', 'weighted' or 'auto'"
+        )
+    p, r, f, _ = precision_recall_fscore_support(truth.numpy(), chosen.numpy(), beta=beta, average=how, zero_division=0)
+    return float({"f": f, "precision": p, "recall": r}[what])
+
+
+def _accuracy_at(threshold: float, outputs: Tensor, targets: Tensor) -> float:
+    if outputs.ndim == 1:
+        outputs, targets = outputs.unsqueeze(1), targets.unsqueeze(-1) if targets.ndim == 1 else targets
+    on = _need_multi("accuracy_at", outputs, targets)
+    return ((outputs >= threshold) == on).double().mean().item()
+
+
+# Regression: several columns are averaged with equal weight, as scikit-learn does
+
+
+def _mae(outputs: Tensor, targets: Tensor) -> float:
+    o, t = _columns("mae", outputs, targets)
+    return (o - t).abs().mean().item()
+
+
+def _mse(outputs: Tensor, targets: Tensor) -> float:
+    o, t = _columns("mse", outputs, targets)
+    return (o - t).square().mean().item()
+
+
+def _rmse(outputs: Tensor, targets: Tensor) -> float:
+    o, t = _columns("rmse", outputs, targets)
+    return (o - t).square().mean(0).sqrt().mean().item()
+
+
+def _percent(name: str, o: Tensor, t: Tensor) -> float:
+    counted = t != 0
+    if not counted.any(0).all():
+        return _undefined(name, "every target is zero, and a share of zero has no meaning")
+    share = torch.where(counted, (t - o) / t, 0.0)
+    return (share.square().sum(0) / counted.sum(0)).sqrt().mean().item()
+
+
+def _rmspe(outputs: Tensor, targets: Tensor) -> float:
+    return _percent("rmspe", *_columns("rmspe", outputs, targets))
+
+
+def _exp_rmspe(outputs: Tensor, targets: Tensor) -> float:
+    o, t = _columns("exp_rmspe", outputs, targets)
+    return _percent("exp_rmspe", o.exp(), t.exp())
+
+
+def _explained(name: str, centred: bool, outputs: Tensor, targets: Tensor) -> float:
+    o, t = _columns(name, outputs, targets)
+    if len(t) < 2:
+        return _undefined(name, "it needs at least two items")
+    error = t - o
+    left = (error - error.mean(0) if centred else error).square().sum(0)
+    total = (t - t.mean(0)).square().sum(0)
+    # Constant targets: 1 where they are met exactly and 0 elsewhere, as scikit-learn's force_finite.
+    share = torch.where(total > 0, left / total, (left > 0).double())
+    return (1 - share).mean().item()
+
+
+# Public metrics
+
+accuracy = _metric("accuracy", _accuracy, True)
+"""Single label: the share of items whose most probable class is the right one."""
+error_rate = _metric("error_rate", _error_rate, False)
+"""Single label: one minus the accuracy."""
+balanced_accuracy = _metric("balanced_accuracy", _balanced_accuracy, True)
+"""Single label: the mean recall over the classes that occur in the targets."""
+matthews = _metric("matthews", _matthews, True)
+"""Single label: the correlation of Matthews, from -1 to 1."""
+cohen_kappa = _metric("cohen_kappa", functools.partial(_kappa, "cohen_kappa", None), True)
+"""Single label: the agreement beyond chance."""
+log_loss = _metric("log_loss", _log_loss, False)
+"""Single or multi label: minus the mean logarithm of the probability given to the truth."""
+roc_auc = _metric("roc_auc", functools.partial(_ranking, "roc_auc"), True)
+"""Area under the ROC curve: of class 1 of two, else the mean over the classes (each against the rest) or labels."""
+average_precision = _metric("average_precision", functools.partial(_ranking, "average_precision"), True)
+"""Average precision: of class 1 of two, else the mean over the classes (each against the rest) or labels."""
+perplexity = _metric("perplexity", _perplexity, False, needs="logits")
+"""The exponential of the mean cross-entropy, from logits."""
+mae = _metric("mae", _mae, False)
+"""Regression: the mean absolute error."""
+mse = _metric("mse", _mse, False)
+"""Regression: the mean squared error."""
+rmse = _metric("rmse", _rmse, False)
+"""Regression: the root of the mean squared error; with several columns the mean of their roots."""
+rmspe = _metric("rmspe", _rmspe, False)
+"""Regression: the root of the mean squared error as a share of the target, over targets that are not zero."""
+exp_rmspe = _metric("exp_rmspe", _exp_rmspe, False)
+"""Regression on logarithms: `rmspe` of the exponentials of outputs and targets."""
+r2 = _metric("r2", functools.partial(_explained, "r2", False), True)
+"""Regression: the coefficient of determination, 1 at best."""
+explained_variance = _metric("explained_variance", functools.partial(_explained, "explained_variance", True), True)
+"""Regression: as `r2`, but a constant error is not counted."""
+
+
+def _threshold(value: float) -> float:
+    if not 0.0 <= value <= 1.0:
+        raise ArgumentError(f"threshold is a probability between 0 and 1, got {value}")
+    return float(value)
+
+
+def _average(value: Average) -> Average:
+    known = get_args(Average)
+    if value not in known:
+        raise ArgumentError(f"average must be one of {known}, got {value!r}. {did_you_mean(str(value), known)}")
+    return value
+
+
+def accuracy_at(threshold: float = 0.5) -> Metric:
+    """Multi-label: the share of all (item, label) pairs that are right at the threshold.
+
+    Args:
+        threshold: the probability from which a label counts as given.
+
+    >>> accuracy_at(0.5)(torch.tensor([[0.9, 0.1], [0.3, 0.7]]), torch.tensor([[1, 0], [1, 1]]))
+    0.75
+    """
+    return _metric(f"accuracy_at_{_threshold(threshold):g}", functools.partial(_accuracy_at, float(threshold)), True)
+
+
+def top_k(k: int) -> Metric:
+    """Single label: the share of items whose class is among the `k` most probable.
+
+    >>> top_k(2)(torch.tensor([[0.5, 0.3, 0.2]]), torch.tensor([1]))
+    1.0
+    """
+    if isinstance(k, bool) or not isinstance(k, int) or k < 1:
+        raise ArgumentError(f"k must be a whole number of at least 1, got {k!r}")
+    return _metric(f"top_{k}_accuracy", functools.partial(_top_k, k), True)
+
+
+def f_beta(beta: float, average: Average = "auto", threshold: float = 0.5) -> Metric:
+    """The F score: the weighted harmonic mean of precision and recall. Where it is 0/0 it counts as 0.
+
+    Args:
+        beta: how many times recall weighs as much as precision; above 0.
+        average: over the classes, as in scikit-learn; "auto" is "binary" (class 1) with two classes, "samples" for
+            several labels per item, "macro" otherwise.
+        threshold: multi-label: the probability from which a label counts as given.
+
+    >>> f_beta(2)(torch.tensor([[0.9, 0.6], [0.2, 0.7]]), torch.tensor([[1, 1], [0, 1]]))
+    1.0
+    """
+    if not (beta > 0 and math.isfinite(beta)):
+        raise ArgumentError(f"beta must be above 0, got {beta}")
+    return _f_metric(f"f{beta:g}", "f", float(beta), average, threshold)
+
+
+def precision(average: Average = "auto", threshold: float = 0.5) -> Metric:
+    """The share of what was predicted that is right. Arguments as in `f_beta`."""
+    return _f_metric("precision", "precision", 1.0, average, threshold)
+
+
+def recall(average: Average = "auto", threshold: float = 0.5) -> Metric:
+    """The share of what is there that was predicted. Arguments as in `f_beta`."""
+    return _f_metric("recall", "recall", 1.0, average, threshold)
+
+
+def quadratic_kappa() -> Metric:
+    """Single label with ordered classes: Cohen's kappa where a mistake weighs the square of its distance."""
+    return _metric("quadratic_kappa", functools.partial(_kappa, "quadratic_kappa", "quadratic"), True)
+
+
+def _f_metric(
+    name: str, what: Literal["f", "precision", "recall"], beta: float, average: Average, threshold: float
+) -> Metric:
+    # The name tells apart whatever differs from the defaults, so that two of a kind make two columns.
+    full = name + (f"_{average}" if _average(average) != "auto" else "")
+    full += f"_at_{threshold:g}" if _threshold(threshold) != 0.5 else ""
+    return _metric(full, functools.partial(_f_score, what, beta, average, float(threshold)), True)
+
+
+f1 = f_beta(1.0)
+"""The harmonic mean of precision and recall, see `f_beta`."""
+f2 = f_beta(2.0)
+"""As `f1`, with recall weighing twice as much, see `f_beta`."""

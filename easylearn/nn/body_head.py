@@ -1,0 +1,82 @@
+"""A model of two parts: a body that makes features and a head that decides from them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import ArgumentError
+from .groups import LayerGroup
+
+
+class BodyHead(nn.Module):
+    """`head(pool(body(x)))`, in three layer groups: the body's stem, its late layers, and the head.
+
+    Args:
+        body: images (b, 3, h, w) to a feature map.
+        pool: the feature map to one vector per image.
+        head: those vectors to logits.
+        body_groups: the modules of the stem group and those of the late group, input first. A
+            parameter that the body holds itself (a class token) belongs to the stem group.
+        mean: per channel, what the images the body was trained on were normalised with.
+        std: the same, standard deviations.
+
+    The buffers `mean` and `std` travel with the weights but are not applied in `forward`: the batch
+    stage of the data applies them, fused with the augmentation.
+
+    >>> body, head = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()), nn.Linear(4, 2)
+    >>> pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    >>> model = BodyHead(body, pool, head, [(body[0],), (body[1],)], mean=[0.5] * 3, std=[0.5] * 3)
+    >>> [group.name for group in model.layer_groups()], model(torch.zeros(1, 3, 8, 8)).shape
+    (['stem', 'late', 'head'], torch.Size([1, 2]))
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        body: nn.Module,
+        pool: nn.Module,
+        head: nn.Module,
+        body_groups: Sequence[tuple[nn.Module, ...]],
+        mean: Sequence[float],
+        std: Sequence[float],
+    ) -> None:
+        super().__init__()
+        if len(body_groups) != 2:
+            raise ArgumentError(f"body_groups must be two tuples of modules (stem, late), got {len(body_groups)}")
+        if len(mean) != len(std) or not mean:
+            raise ArgumentError(f"mean and std need one number per channel, got {len(mean)} and {len(std)}")
+        self.body = body
+        self.pool = pool
+        self.head = head
+        # Kept by position, not by reference: a copy or a replaced layer can then not go out of step.
+        place = {id(module): name for name, module in body.named_modules()}
+        outside = [type(m).__name__ for group in body_groups for m in group if id(m) not in place]
+        if outside:
+            raise ArgumentError(f"body_groups names modules that are not in the body: {outside}")
+        self._group_names = tuple(tuple(place[id(m)] for m in group) for group in body_groups)
+        self.register_buffer("mean", torch.tensor([float(v) for v in mean]))
+        self.register_buffer("std", torch.tensor([float(v) for v in std]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits, shape (b, n_out), of normalised images."""
+        out: Tensor = self.head(self.features(x))
+        return out
+
+    def features(self, x: Tensor) -> Tensor:
+        """What the head sees, one row per image: this is what precompute stores."""
+        out: Tensor = self.pool(self.body(x))
+        return out
+
+    def layer_groups(self) -> tuple[LayerGroup, ...]:
+        """Three groups: "stem" (input to the middle stage), "late" (the later stages) and "head"."""
+        stem, late = (tuple(self.body.get_submodule(name) for name in names) for names in self._group_names)
+        placed = {id(p) for module in (*stem, *late) for p in module.parameters()}
+        loose = [p for p in self.body.parameters() if id(p) not in placed]
+        if loose:
+            stem = (*stem, nn.ParameterList(loose))
+        return LayerGroup("stem", stem), LayerGroup("late", late), LayerGroup("head", (self.pool, self.head))

@@ -1,0 +1,428 @@
+"""Schedules: pure functions of (epochs done, epochs in all) that give a multiplier of each group's base rate.
+
+A schedule knows no optimizer and no step: the trainer asks for `schedule(step / steps_per_epoch, n_epochs)` before
+each batch. It is a frozen dataclass, so it prints as what it is, compares by value and can be written as JSON.
+Only `one_cycle_momentum` gives the number itself (a momentum) instead of a multiplier.
+
+Anywhere in this module `epoch` is the epochs done so far, a fraction within an epoch, and `n_epochs` the length of
+the whole fit. Past the end a schedule stays at its last value.
+
+>>> [round(cosine()(epoch, 4), 3) for epoch in (0, 1, 2, 3, 4)]
+[1.0, 0.854, 0.5, 0.146, 0.0]
+>>> warmup(cosine(), epochs=1)
+Warmup(schedule=Cosine(start=1.0, end=0.0), epochs=1.0, start=0.01)
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from numbers import Integral, Real
+
+from .errors import ArgumentError
+
+Schedule = Callable[[float, float], float]
+
+
+def _progress(epoch: float, n_epochs: float) -> float:
+    """The share of the way that is done, from 0 to 1."""
+    return min(max(epoch / n_epochs, 0.0), 1.0) if n_epochs > 0 else float(epoch > 0)
+
+
+def _cosine(start: float, end: float, share: float) -> float:
+    if share <= 0.0:
+        return start
+    if share >= 1.0:
+        return end
+    return end + (start - end) * (1 + math.cos(math.pi * share)) / 2
+
+
+def _check(
+    name: str, value: float, low: float, high: float = math.inf, *, open_low: bool = False, open_high: bool = False
+) -> float:
+    """`value` as a float, refused unless it is a finite number in the range."""
+    number = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+    if not number or value < low or value > high or (open_low and value == low) or (open_high and value == high):
+        least = f"above {low:g}" if open_low else f"at least {low:g}"
+        most = "" if high == math.inf else f" and below {high:g}" if open_high else f" and at most {high:g}"
+        raise ArgumentError(f"{name} must be a number {least}{most}, got {value!r}")
+    return float(value)
+
+
+def _check_schedule(name: str, value: Schedule) -> Schedule:
+    if not callable(value):
+        raise ArgumentError(f"{name} must be a schedule, a function of (epoch, n_epochs), got {value!r}")
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class Constant:
+    """See `constant`."""
+
+    value: float = 1.0
+
+    def __call__(self, epoch: float, n_epochs: float) -> float:
+        """The multiplier."""
+        return self.value
+
+
+@dataclass(frozen=True, slots=True)
+class Linear:
+    """See `linear`."""
+
+    start: float
+    end: float
+
+    def __call__(self, epoch: float, n_epochs: float) -> float:
+        """The multiplier after `epoch` of `n_epochs`."""
+        share = _progress(epoch, n_epochs)
+        return self.start * (1 - share) + self.end * share
+
+
+@dataclass(frozen=True, slots=True)
+class Cosine:
+    """See `cosine`."""
+
+    start: float
+    end: float
+
+    def __call__(self, epoch: float, n_epochs: float) -> float:
+        """The multiplier after `epoch` of `n_epochs`."""
+        return _cosine(self.start, self.end, _progress(epoch, n_epochs))
+
+
+@dataclass(frozen=True, slots=True)
+class Exponential:
+    """See `exponential`."""
+
+    start: float
+    end: float
+
+    def __call__(self, epoch: float, n_epochs: float) -> float:
+        """The multiplier after `epoch` of `n_epochs`."""
+        return float(self.start * (self.end / self.start) ** _progress(epoch, n_epochs))
+
+
+@dataclass(frozen=True, slots=True)
+class Polynomial:
+    """See `polynomial`."""
+
+    power: float
+    start: float
+    end: float
+
+    def __call__(self, epoch: float, n_epochs: float) -> float:
+        """The multiplier after `epoch` of `n_epochs`."""
+        return float(self.end + (self.start - self.end) * (1 - _progress(epoch, n_epochs)) ** self.power)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """See `step`."""
+
+    at: tuple[float, ...]
+    factor: float
+
+    def __call__(self, epoch: float, n_epochs: float) -> float:
+        """The multiplier after `epoch`."""
+        return float(self.factor ** bisect_right(self.at, epoch))
+
+
+@dataclass(frozen=True, slots=True)
+class OneCycle:
+    """See `one_cycle` and `one_cycle_momentum`: from `start` to `peak` to `end`, along two half cosines."""
+
+    pct_start: float
+    start: float
+    peak: float
+    end: float
+
+    def __call__(self, epoch: float, n_epochs: float) -> float:
+        """The value after `epoch` of `n_epochs`."""
+        share = _progress(epoch, n_epochs)
+        if share < self.pct_start:
+            return _cosine(self.start, self.peak, share / self.pct_start)
+        return _cosine(self.peak, self.end, (share - self.pct_start) / (1 - self.pct_start))
+
+
+@dataclass(frozen=True, slots=True)
+class SlantedTriangular:
+    """See `slanted_triangular`."""
+
+    cut_frac: float
+    ratio: float
+
+    def __call__(self, epoch: float, n_epochs: float) -> float:
+        """The multiplier after `epoch` of `n_epochs`."""
+        share = _progress(epoch, n_epochs)
+        height = share / self.cut_frac if share < self.cut_frac else (1 - share) / (1 - self.cut_frac)
+        return (1 + height * (self.ratio - 1)) / self.ratio
+
+
+@dataclass(frozen=True, slots=True)
+class Join:
+    """See `join`."""
+
+    pieces: tuple[tuple[Schedule, float], ...]
+
+    def __call__(self, epoch: float, n_epochs: float) -> float:
+        """The multiplier after `epoch` of `n_epochs`."""
+        begin = 0.0
+        for schedule, length in self.pieces[:-1]:
+            if epoch < begin + length:
+                return schedule(epoch - begin, length)
+            begin += length
+        return self.pieces[-1][0](epoch - begin, max(n_epochs - begin, 0.0))
+
+
+@dataclass(frozen=True, slots=True)
+class Warmup:
+    """See `warmup`."""
+
+    schedule: Schedule
+    epochs: float
+    start: float
+
+    def __call__(self, epoch: float, n_epochs: float) -> float:
+        """The multiplier after `epoch` of `n_epochs`."""
+        if epoch < self.epochs:
+            first = self.schedule(0.0, max(n_epochs - self.epochs, 0.0))
+            return first * (self.start + (1 - self.start) * epoch / self.epochs)
+        return self.schedule(epoch - self.epochs, max(n_epochs - self.epochs, 0.0))
+
+
+@dataclass(frozen=True, slots=True)
+class Sgdr:
+    """See `sgdr`."""
+
+    boundaries: tuple[float, ...]
+    end: float
+
+    def __call__(self, epoch: float, n_epochs: float) -> float:
+        """The multiplier after `epoch`."""
+        bounds = self.boundaries
+        if epoch >= bounds[-1]:
+            return self.end
+        cycle = max(bisect_right(bounds, epoch) - 1, 0)
+        return _cosine(1.0, self.end, (epoch - bounds[cycle]) / (bounds[cycle + 1] - bounds[cycle]))
+
+
+def constant() -> Constant:
+    """The base rate throughout."""
+    return Constant()
+
+
+def linear(start: float = 1.0, end: float = 0.0) -> Linear:
+    """A straight line.
+
+    Args:
+        start: the multiplier at the first batch.
+        end: the multiplier after the last one.
+
+    >>> linear()(1, 4)
+    0.75
+    """
+    return Linear(_check("start", start, 0), _check("end", end, 0))
+
+
+def cosine(start: float = 1.0, end: float = 0.0) -> Cosine:
+    """Half a period of the cosine (arXiv 1608.03983, without restarts). Arguments as in `linear`."""
+    return Cosine(_check("start", start, 0), _check("end", end, 0))
+
+
+def exponential(start: float = 1.0, end: float = 0.01) -> Exponential:
+    """The same factor from each batch to the next.
+
+    Args:
+        start: the multiplier at the first batch, above 0.
+        end: the multiplier after the last one, above 0.
+
+    >>> round(exponential(1.0, 0.01)(1, 2), 6)
+    0.1
+    """
+    return Exponential(_check("start", start, 0, open_low=True), _check("end", end, 0, open_low=True))
+
+
+def polynomial(power: float, start: float = 1.0, end: float = 0.0) -> Polynomial:
+    """`end + (start - end) * (1 - progress) ** power`.
+
+    Args:
+        power: 1 is a straight line, 2 falls fast at first.
+        start: the multiplier at the first batch.
+        end: the multiplier after the last one.
+
+    >>> polynomial(2)(1, 2)
+    0.25
+    """
+    return Polynomial(_check("power", power, 0, open_low=True), _check("start", start, 0), _check("end", end, 0))
+
+
+def step(at: Sequence[float], factor: float = 0.1) -> Step:
+    """Constant, multiplied by `factor` at each of the chosen epochs.
+
+    Args:
+        at: after how many epochs; rising.
+        factor: of each step.
+
+    >>> [step([2, 3], 0.5)(epoch, 4) for epoch in (0, 1.9, 2, 3)]
+    [1.0, 1.0, 0.5, 0.25]
+    """
+    if isinstance(at, str) or not isinstance(at, Sequence) or not len(at):
+        raise ArgumentError(f"at must be a list of epochs, for example [2, 4], got {at!r}")
+    epochs = tuple(_check(f"at[{i}]", e, 0) for i, e in enumerate(at))
+    if any(b <= a for a, b in pairwise(epochs)):
+        raise ArgumentError(f"at must rise from each epoch to the next, got {list(at)}")
+    return Step(epochs, _check("factor", factor, 0, open_low=True))
+
+
+def one_cycle(pct_start: float = 0.25, div: float = 25.0, div_final: float = 1e5) -> OneCycle:
+    """The 1cycle policy (arXiv 1708.07120): up to the base rate and down far below it, along half cosines.
+
+    Args:
+        pct_start: the share of the fit that goes up, between 0 and 1.
+        div: it starts at the base rate divided by this.
+        div_final: it ends at the base rate divided by this.
+
+    >>> policy = one_cycle(0.25, div=10)
+    >>> policy(0, 4), policy(1, 4)
+    (0.1, 1.0)
+    """
+    share = _check("pct_start", pct_start, 0, open_low=True, high=1, open_high=True)
+    return OneCycle(share, 1 / _check("div", div, 1), 1.0, 1 / _check("div_final", div_final, 1))
+
+
+def one_cycle_momentum(pct_start: float = 0.25, hi: float = 0.95, lo: float = 0.85) -> OneCycle:
+    """The momentum that goes with `one_cycle`: from `hi` to `lo` and back. It is the momentum itself, no multiplier.
+
+    Args:
+        pct_start: as in `one_cycle`.
+        hi: the momentum at both ends, at least 0 and below 1.
+        lo: the momentum where the rate is highest.
+
+    >>> one_cycle_momentum()(1, 4)
+    0.85
+    """
+    share = _check("pct_start", pct_start, 0, open_low=True, high=1, open_high=True)
+    hi = _check("hi", hi, 0, high=1, open_high=True)
+    return OneCycle(share, hi, _check("lo", lo, 0, high=hi), hi)
+
+
+def slanted_triangular(cut_frac: float = 0.1, ratio: float = 32.0) -> SlantedTriangular:
+    """A short line up and a long line down (ULMFiT, arXiv 1801.06146).
+
+    Args:
+        cut_frac: the share of the fit that goes up, between 0 and 1.
+        ratio: the highest rate over the lowest, at least 1.
+
+    >>> triangle = slanted_triangular()
+    >>> triangle(0, 10), triangle(1, 10)
+    (0.03125, 1.0)
+    """
+    share = _check("cut_frac", cut_frac, 0, open_low=True, high=1, open_high=True)
+    return SlantedTriangular(share, _check("ratio", ratio, 1))
+
+
+def join(pieces: Sequence[tuple[Schedule, float]]) -> Join:
+    """One schedule after the other.
+
+    Args:
+        pieces: schedules with their lengths in epochs. Each is asked with the epochs since its own beginning and its
+            own length; the last one reaches to the end of the fit, whatever its length says.
+
+    >>> warm = join([(linear(0.1, 1.0), 1), (cosine(), 9)])
+    >>> warm(0, 10), warm(1, 10), warm(10, 10)
+    (0.1, 1.0, 0.0)
+    """
+    if not isinstance(pieces, Sequence) or not len(pieces):
+        raise ArgumentError(f"join needs a list of (schedule, length in epochs), got {pieces!r}")
+    checked: list[tuple[Schedule, float]] = []
+    for i, piece in enumerate(pieces):
+        if not isinstance(piece, Sequence) or len(piece) != 2:
+            raise ArgumentError(f"pieces[{i}] must be (schedule, length in epochs), got {piece!r}")
+        length = _check(f"the length of pieces[{i}]", piece[1], 0, open_low=True)
+        checked.append((_check_schedule(f"pieces[{i}][0]", piece[0]), length))
+    return Join(tuple(checked))
+
+
+def warmup(schedule: Schedule, epochs: float, start: float = 0.01) -> Warmup:
+    """A straight line up to where `schedule` begins, then `schedule` over what is left of the fit.
+
+    Args:
+        schedule: what comes after.
+        epochs: how long the line takes, in epochs.
+        start: where the line begins, as a share of where it ends.
+
+    >>> warmup(constant(), 2, start=0.5)(1, 10)
+    0.75
+    """
+    return Warmup(
+        _check_schedule("schedule", schedule),
+        _check("epochs", epochs, 0, open_low=True),
+        _check("start", start, 0, high=1),
+    )
+
+
+def sgdr(boundaries: Sequence[float], end: float = 0.0) -> Sgdr:
+    """Cosine cycles with warm restarts (SGDR, arXiv 1608.03983).
+
+    At a boundary the multiplier is exactly 1, and within a cycle it never rises. Compute the boundaries as the epochs
+    are: `[s / steps_per_epoch for s in (0, *cycle_steps(...))]`.
+
+    Args:
+        boundaries: where the cycles start, and where the last one ends, in epochs: rising, the first one 0.
+        end: the multiplier that each cycle falls to.
+
+    >>> cycles = sgdr([0, 1, 3])
+    >>> cycles(0, 3), cycles(0.5, 3), cycles(1, 3), cycles(2, 3), cycles(3, 3)
+    (1.0, 0.5, 1.0, 0.5, 0.0)
+    """
+    if isinstance(boundaries, str) or not isinstance(boundaries, Sequence) or len(boundaries) < 2:
+        raise ArgumentError(
+            f"boundaries must be where cycles start and the last one ends, such as [0, 1, 3], got {boundaries!r}"
+        )
+    bounds = tuple(_check(f"boundaries[{i}]", b, 0) for i, b in enumerate(boundaries))
+    if bounds[0] != 0 or any(b <= a for a, b in pairwise(bounds)):
+        raise ArgumentError(f"boundaries must begin at 0 and rise from each to the next, got {list(boundaries)}")
+    return Sgdr(bounds, _check("end", end, 0, high=1))
+
+
+def cycle_steps(n: int, cycle_len: float, cycle_mult: float, steps_per_epoch: int) -> tuple[int, ...]:
+    """The batch before which each of `n` cycles ends, counted from the beginning of the fit.
+
+    Cycle k lasts `cycle_len * cycle_mult ** k` epochs, rounded to whole batches, and at least one batch.
+
+    Args:
+        n: how many cycles.
+        cycle_len: the length of the first, in epochs.
+        cycle_mult: how many times as long each is as the one before.
+        steps_per_epoch: batches in an epoch.
+
+    Returns:
+        `n` rising numbers of batches; the last is the length of the fit.
+
+    Raises:
+        ArgumentError: a number is out of range.
+
+    >>> cycle_steps(3, 1, 2, steps_per_epoch=10)
+    (10, 30, 70)
+    >>> cycle_steps(3, 1, 1.5, steps_per_epoch=5)
+    (5, 13, 24)
+    """
+    for name, value in (("n", n), ("steps_per_epoch", steps_per_epoch)):
+        if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
+            raise ArgumentError(f"{name} must be a whole number of at least 1, got {value!r}")
+    length = _check("cycle_len", cycle_len, 0, open_low=True)
+    mult = _check("cycle_mult", cycle_mult, 0, open_low=True)
+    ends: list[int] = []
+    for k in range(n):
+        try:
+            steps = max(math.floor(length * mult**k * steps_per_epoch + 0.5), 1)
+        except OverflowError:
+            raise ArgumentError(
+                f"cycle {k + 1} of {n} has no finite length: cycle_len={cycle_len}, cycle_mult={cycle_mult}"
+            ) from None
+        ends.append(steps + (ends[-1] if ends else 0))
+    return tuple(ends)

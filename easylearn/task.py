@@ -1,0 +1,171 @@
+"""What is being predicted: a Task owns the loss, the activation, the decoding and the default metrics.
+
+Heads return logits; only the Task turns them into probabilities, so a softmax can never meet a sigmoid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from .errors import ArgumentError, DataError
+from .metrics import Metric, accuracy, accuracy_at, as_metric, rmse
+
+Kind = Literal["single_label", "multi_label", "regression"]
+LossFn = Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Task:
+    """One kind of prediction, over one list of classes or of target names.
+
+    Make one with `single_label`, `multi_label` or `regression`.
+
+    Args:
+        kind: which of the three.
+        names: the classes, or the names of the predicted numbers.
+        metrics: what is reported after each epoch.
+        threshold: multi-label: the probability from which a label counts as given.
+        label_smoothing: single-label: the share of the target spread over all classes (arXiv 1512.00567).
+        loss_fn: takes (logits, target) and gives the mean loss; None means the task's own.
+    """
+
+    kind: Kind
+    names: tuple[str, ...]
+    metrics: tuple[Metric, ...] = ()
+    threshold: float = 0.5
+    label_smoothing: float = 0.0
+    loss_fn: LossFn | None = None
+
+    @property
+    def n_out(self) -> int:
+        """How many numbers the model gives for one item."""
+        return len(self.names)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The class names, in the order of the model's outputs; empty for regression."""
+        return () if self.kind == "regression" else self.names
+
+    def loss(self, logits: Tensor, target: Tensor) -> Tensor:
+        """The mean loss of a batch.
+
+        Args:
+            logits: the model's output, shape (b, n_out).
+            target: shape (b,) of class numbers or (b, n_out) of class probabilities for single-label;
+                (b, n_out) otherwise, regression with one name also (b,).
+
+        Returns:
+            A scalar tensor with gradients.
+        """
+        if self.kind == "regression" and target.ndim == logits.ndim - 1:
+            target = target.unsqueeze(-1)
+        if self.loss_fn is not None:
+            return self.loss_fn(logits, target)
+        if self.kind == "single_label":
+            return F.cross_entropy(logits, target, label_smoothing=self.label_smoothing)
+        if self.kind == "multi_label":
+            return F.binary_cross_entropy_with_logits(logits, target.to(logits.dtype))
+        return F.mse_loss(logits, target.to(logits.dtype))
+
+    def activate(self, logits: Tensor) -> Tensor:
+        """Logits to probabilities (softmax or sigmoid); regression outputs pass unchanged."""
+        if self.kind == "single_label":
+            return logits.softmax(-1)
+        if self.kind == "multi_label":
+            return logits.sigmoid()
+        return logits
+
+    def decode(self, probs: Tensor) -> list[Any]:
+        """One label per row: a class name, a tuple of class names, a number or a tuple of numbers.
+
+        >>> single_label(["cat", "dog"]).decode(torch.tensor([[0.2, 0.8]]))
+        ['dog']
+        >>> multi_label(["haze", "road"]).decode(torch.tensor([[0.7, 0.6], [0.1, 0.2]]))
+        [('haze', 'road'), ()]
+        """
+        if self.kind == "single_label":
+            return [self.names[i] for i in probs.argmax(-1).tolist()]
+        if self.kind == "multi_label":
+            rows = (probs >= self.threshold).tolist()
+            return [tuple(n for n, on in zip(self.names, row, strict=True) if on) for row in rows]
+        values = probs.reshape(len(probs), -1).tolist()
+        return [row[0] if len(row) == 1 else tuple(row) for row in values]
+
+    def soft_target(self, target: Tensor) -> Tensor:
+        """The target as floating-point rows, which can be mixed (MixUp, CutMix)."""
+        if self.kind == "single_label" and not target.is_floating_point():
+            return F.one_hot(target, self.n_out).float()
+        return target.float()
+
+    def same_as(self, other: Task) -> str:
+        """Empty if both predict the same things in the same order; else what differs, in words."""
+        if self.kind != other.kind:
+            return f"one is {self.kind}, the other {other.kind}"
+        if self.names != other.names:
+            extra = [n for n in self.names if n not in other.names]
+            missing = [n for n in other.names if n not in self.names]
+            if extra or missing:
+                return f"only in the first: {extra[:10]}, only in the second: {missing[:10]}"
+            return f"the order differs: {list(self.names[:10])} and {list(other.names[:10])}"
+        return ""
+
+    def with_metrics(self, chosen: Sequence[Metric | Callable[..., Any]]) -> Task:
+        """The same task reporting other metrics."""
+        return replace(self, metrics=tuple(as_metric(m) for m in chosen))
+
+
+def _names(names: Sequence[str], what: str) -> tuple[str, ...]:
+    given = tuple(str(n) for n in names)
+    if not given:
+        raise DataError(f"a task needs at least one {what}, got none")
+    if len(set(given)) != len(given):
+        twice = sorted({n for n in given if given.count(n) > 1})
+        raise DataError(f"each {what} must be named once, got {twice} more than once")
+    return given
+
+
+def single_label(classes: Sequence[str], label_smoothing: float = 0.0) -> Task:
+    """Each item has exactly one of the classes: cross-entropy, softmax, accuracy."""
+    if not 0.0 <= label_smoothing < 1.0:
+        raise ArgumentError(f"label_smoothing must be at least 0 and below 1, got {label_smoothing}")
+    return Task("single_label", _names(classes, "class"), (accuracy,), label_smoothing=label_smoothing)
+
+
+def multi_label(classes: Sequence[str], threshold: float = 0.5) -> Task:
+    """Each item has any number of the classes: binary cross-entropy, sigmoid, accuracy at the threshold."""
+    return Task("multi_label", _names(classes, "class"), (accuracy_at(threshold),), threshold=threshold)
+
+
+def regression(names: Sequence[str] = ("target",), loss_fn: LossFn | None = None) -> Task:
+    """Each item has one or several numbers: mean squared error, no activation, root mean squared error."""
+    return Task("regression", _names(names, "target"), (rmse,), loss_fn=loss_fn)
+
+
+def check_target(task: Task, target: Tensor) -> None:
+    """Refuse a target whose shape or values cannot belong to the task.
+
+    Raises:
+        DataError: a class number is out of range or the shape is wrong.
+    """
+    if task.kind == "single_label":
+        if target.ndim != 1 or target.is_floating_point():
+            raise DataError(f"single-label targets are class numbers of shape (n,), got {tuple(target.shape)} {target.dtype}")
+        bad = torch.nonzero((target < 0) | (target >= task.n_out)).flatten()
+        if len(bad):
+            raise DataError(f"row {bad[0].item()}: class number {target[bad[0]].item()} is not between 0 and {task.n_out - 1}")
+    elif task.kind == "multi_label":
+        if target.ndim != 2 or target.shape[1] != task.n_out:
+            raise DataError(f"multi-label targets have shape (n, {task.n_out}), got {tuple(target.shape)}")
+    else:
+        wide = target.reshape(len(target), -1)
+        if wide.shape[1] != task.n_out:
+            raise DataError(f"regression targets have {task.n_out} columns {task.names}, got {wide.shape[1]}")
+        bad = torch.nonzero(~torch.isfinite(wide).all(1)).flatten()
+        if len(bad):
+            raise DataError(f"{len(bad)} regression targets are not finite numbers, the first in row {bad[0].item()}")

@@ -1,0 +1,1 @@
+"""The training machine: loop, callbacks, schedules at work, records."""

@@ -1,0 +1,136 @@
+"""WeightAverage: stochastic weight averaging and exponential moving averages, by torch's own swa_utils."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.optim import swa_utils
+
+from ...errors import ArgumentError
+from ...nn.groups import BatchNorm
+from ..callback import Callback
+from ..state import Run
+
+
+class WeightAverage(Callback):
+    """Validate with, and end with, averaged weights.
+
+    "swa" averages the weights at the end of each epoch from `start` on (arXiv 1803.05407); "ema" keeps a
+    moving average from step to step. Batch-norm statistics that train are computed anew for the averaged
+    weights at the end, over the training batches.
+
+    Args:
+        kind: "swa" or "ema".
+        start: epochs of this fit before averaging begins.
+        decay: share of the old average that an "ema" step keeps.
+    """
+
+    def __init__(self, kind: Literal["swa", "ema"] = "swa", start: int = 0, decay: float = 0.999) -> None:
+        if kind not in ("swa", "ema"):
+            raise ArgumentError(f"kind must be 'swa' or 'ema', got {kind!r}")
+        if not 0.0 < decay < 1.0:
+            raise ArgumentError(f"decay must be between 0 and 1, got {decay}")
+        self.kind = kind
+        self.start = start
+        self.decay = decay
+        self._average: swa_utils.AveragedModel | None = None
+        self._kept: list[Tensor] | None = None
+        self._loaded: dict[str, Tensor] | None = None
+
+    def on_fit_begin(self, run: Run) -> None:
+        """Make the average, a copy of the model as it is."""
+        fn = swa_utils.get_ema_multi_avg_fn(self.decay) if self.kind == "ema" else None  # type: ignore[no-untyped-call]
+        self._average = swa_utils.AveragedModel(run.model, multi_avg_fn=fn, use_buffers=False)
+        if self._loaded is not None:
+            self._average.load_state_dict(self._loaded)
+            self._loaded = None
+
+    def on_epoch_begin(self, run: Run) -> None:
+        """Train on with the live weights. Until here whoever saves, saves the averaged ones."""
+        self._swap_back(run)
+
+    def on_batch_end(self, run: Run) -> None:
+        """A step of the moving average."""
+        if self.kind == "ema" and run.epoch >= self.start:
+            self._update(run)
+
+    def on_validate_begin(self, run: Run) -> None:
+        """Take the epoch's weights into the average, and validate with the averaged ones."""
+        if self.kind == "swa" and run.epoch >= self.start:
+            self._update(run)
+        if self._averaged:
+            self._swap_in(run)
+
+    def on_fit_end(self, run: Run) -> None:
+        """End with the averaged weights."""
+        self._swap_back(run)
+        if self._averaged:
+            self._swap_in(run)
+            self._kept = None
+            self._renew_statistics(run)
+        self._average = None
+
+    @property
+    def _averaged(self) -> bool:
+        return self._average is not None and int(self._average.n_averaged) > 0
+
+    def _update(self, run: Run) -> None:
+        assert self._average is not None
+        self._average.update_parameters(run.model)
+
+    def _swap_in(self, run: Run) -> None:
+        assert self._average is not None
+        with torch.no_grad():
+            live = list(run.model.parameters())
+            self._kept = [p.detach().clone() for p in live]
+            for p, average in zip(live, self._average.module.parameters(), strict=True):
+                p.copy_(average)
+
+    def _swap_back(self, run: Run) -> None:
+        if self._kept is not None:
+            with torch.no_grad():
+                for p, kept in zip(run.model.parameters(), self._kept, strict=True):
+                    p.copy_(kept)
+            self._kept = None
+
+    def _renew_statistics(self, run: Run) -> None:
+        """Batch-norm statistics belong to weights; those in training mode are computed anew."""
+        run.train_mode()
+        moving = [m for m in run.model.modules() if isinstance(m, BatchNorm) and m.training]
+        if not moving:
+            return
+        momenta = [m.momentum for m in moving]
+        run.model.eval()  # dropout and everything else but these
+        for m in moving:
+            m.train()
+            m.reset_running_stats()
+            m.momentum = None  # a plain mean over all batches
+        try:
+            with torch.no_grad():
+                for inputs in self._inputs(run):
+                    run.strategy.forward(run.model, inputs)
+        finally:
+            for m, momentum in zip(moving, momenta, strict=True):
+                m.momentum = momentum
+
+    def _inputs(self, run: Run) -> Iterator[tuple[Tensor, ...]]:
+        for batch in run.train_loader.batches(run.strategy.device, run.seed, run.life_epoch):
+            yield batch.inputs
+
+    def state_dict(self) -> dict[str, Any]:
+        """The averaged weights, and the live ones while the averaged stand in for them."""
+        if self._average is None:
+            return {}
+        return {"average": dict(self._average.state_dict()), "kept": list(self._kept or [])}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take back what `state_dict` gave, now or when the fit begins."""
+        loaded = dict(state.get("average", {}))
+        self._kept = list(state.get("kept", [])) or None
+        if loaded and self._average is not None:
+            self._average.load_state_dict(loaded)
+        elif loaded:
+            self._loaded = loaded

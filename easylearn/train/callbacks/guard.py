@@ -1,0 +1,90 @@
+"""LossGuard: a loss that turns NaN or infinite ends the fit and costs no good weights."""
+
+from __future__ import annotations
+
+import math
+import warnings
+
+import torch
+from torch import Tensor
+
+from ...errors import EasyLearnWarning
+from ..callback import Callback
+from ..state import Run
+
+
+class LossGuard(Callback):
+    """Stop at a loss that is not a finite number and put back the last good weights.
+
+    Weights are copied every few steps, after a finite loss; on the CPU each loss is looked at, on other
+    devices only as often as weights are copied, so that no step waits.
+
+    Args:
+        every: steps between copies of the weights.
+        patience: how many bad losses in a row are borne where fp16 scaling skips overflows by itself.
+    """
+
+    def __init__(self, every: int = 20, patience: int = 10) -> None:
+        self.every = every
+        self.patience = patience
+        self._live: list[Tensor] = []
+        self._good: list[Tensor] = []
+        self._good_step = 0
+        self._unchecked: list[Tensor] = []
+        self._in_a_row = 0
+        self._bad_step: int | None = None
+
+    def on_fit_begin(self, run: Run) -> None:
+        """Copy the weights as they are."""
+        with torch.no_grad():
+            trained = {id(p) for g in run.optimizer.param_groups for p in g["params"]}
+            self._live = [p.detach() for p in run.model.parameters() if id(p) in trained]
+            self._live += [b for b in run.model.buffers()]
+            self._good = [t.clone() for t in self._live]
+        self._unchecked, self._in_a_row, self._bad_step, self._good_step = [], 0, None, run.step
+
+    def on_loss(self, run: Run) -> None:
+        """Look at the loss, or remember to."""
+        assert run.loss is not None
+        on_cpu = run.strategy.device.type == "cpu"
+        due = run.step % self.every == 0
+        self._unchecked.append(run.loss.detach())
+        if not (on_cpu or due):
+            return
+        values = torch.stack(self._unchecked).tolist() if len(self._unchecked) > 1 else [self._unchecked[0].item()]
+        first = run.step - len(values) + 1
+        self._unchecked.clear()
+        for step, value in enumerate(values, first):
+            if math.isfinite(value):
+                self._in_a_row = 0
+                continue
+            self._in_a_row += 1
+            if self._in_a_row > (self.patience if run.strategy.scales_loss else 0):
+                self._stop(run, step, value)
+                return
+        if due and self._in_a_row == 0:
+            with torch.no_grad():
+                for good, live in zip(self._good, self._live, strict=True):
+                    good.copy_(live)
+            self._good_step = run.step
+
+    def _stop(self, run: Run, step: int, value: float) -> None:
+        rates = ", ".join(f"{g['group']} {g['lr']:.3g}" for g in run.optimizer.param_groups)
+        self._bad_step = step
+        run.stop_reason = (
+            f"the loss became {value} at step {step} (epoch {run.life_epoch}), with rates {rates}; the weights are "
+            f"those after step {self._good_step}. Use a lower rate (lr_find shows where it breaks), or clip="
+        )
+
+    def on_batch_end(self, run: Run) -> None:
+        """Put the good weights back before anybody averages or saves the bad ones."""
+        if self._bad_step is not None:
+            with torch.no_grad():
+                for good, live in zip(self._good, self._live, strict=True):
+                    live.copy_(good)
+            self._bad_step = None
+            warnings.warn(run.stop_reason or "", EasyLearnWarning, stacklevel=2)
+
+    def on_fit_end(self, run: Run) -> None:
+        """Let the copies go."""
+        self._live, self._good, self._unchecked = [], [], []

@@ -1,0 +1,67 @@
+"""MixUp and CutMix: torchvision's own, for every task."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from ...errors import ArgumentError
+from ..callback import Callback
+from ..state import Run
+
+
+class _Mix(Callback):
+    """Mix each batch with itself in another order, inputs and targets alike.
+
+    torchvision mixes class targets only. Here it is given the positions in the batch as classes: what it
+    gives back is then the matrix that mixes any target, of one label, several or numbers.
+    """
+
+    def __init__(self, alpha: float, transform: str) -> None:
+        if not alpha > 0:
+            raise ArgumentError(f"alpha must be above 0, got {alpha}")
+        self.alpha = alpha
+        self._name = transform
+        self._made: dict[int, Any] = {}
+
+    def on_batch_begin(self, run: Run) -> None:
+        """Replace the batch by the mixed one."""
+        assert run.batch is not None and run.batch.target is not None
+        x = run.batch.inputs[0]
+        if len(run.batch.inputs) != 1 or x.ndim != 4:
+            shapes = [tuple(t.shape) for t in run.batch.inputs]
+            raise ArgumentError(f"{self._name} mixes images of shape (b, c, h, w), the inputs of this batch are {shapes}")
+        size = len(x)
+        if size < 2:
+            return
+        if size not in self._made:
+            from torchvision.transforms import v2
+
+            self._made[size] = getattr(v2, self._name)(alpha=self.alpha, num_classes=size)
+        mixed, weights = self._made[size](x, torch.arange(size, device=x.device))
+        target = run.task.soft_target(run.batch.target)
+        run.batch = replace(run.batch, inputs=(mixed,), target=weights.to(target.dtype) @ target)
+
+
+class MixUp(_Mix):
+    """Train on weighted means of two images and their targets (arXiv 1710.09412).
+
+    Args:
+        alpha: of the beta distribution that the weight is drawn from; larger mixes more evenly.
+    """
+
+    def __init__(self, alpha: float = 0.4) -> None:
+        super().__init__(alpha, "MixUp")
+
+
+class CutMix(_Mix):
+    """Train on images with a rectangle of another one, targets mixed by area (arXiv 1905.04899).
+
+    Args:
+        alpha: of the beta distribution that the area is drawn from.
+    """
+
+    def __init__(self, alpha: float = 1.0) -> None:
+        super().__init__(alpha, "CutMix")

@@ -1,0 +1,66 @@
+"""Progress: a bar for the batches and a line for each epoch."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+from ..callback import Callback
+from ..record import format_row
+from ..state import Run
+
+
+class Progress(Callback):
+    """A tqdm bar (terminal or notebook) while an epoch runs, then its row of the record.
+
+    Where the output is not a terminal, only the rows are printed. The bar looks at the clock at each
+    step and at the loss only when it draws, ten times a second at most.
+
+    Args:
+        interval: seconds between two drawings of the bar.
+    """
+
+    def __init__(self, interval: float = 0.2) -> None:
+        self.interval = interval
+        self._bar: Any = None
+        self._next = 0.0
+        self._header: list[str] = []
+
+    def on_fit_begin(self, run: Run) -> None:
+        """Make the bar."""
+        from tqdm.auto import tqdm
+
+        interactive = sys.stderr.isatty() or "ipykernel" in sys.modules
+        self._bar = tqdm(total=run.n_steps, initial=run.step, leave=False, disable=not interactive, unit="batch")
+        self._next, self._header = 0.0, []
+
+    def on_batch_end(self, run: Run) -> None:
+        """Draw, if it is time to."""
+        now = time.perf_counter()
+        if now >= self._next and not self._bar.disable:
+            self._next = now + self.interval
+            self._bar.n = run.step
+            self._bar.set_description(f"epoch {run.life_epoch}", refresh=False)
+            self._bar.set_postfix_str(f"loss {run.record.last_loss:.4f}", refresh=False)
+            self._bar.refresh()
+
+    def on_epoch_end(self, run: Run) -> None:
+        """Print the epoch's row."""
+        row = run.record.last
+        names = list(row)
+        if names != self._header:
+            self._header = names
+            self._print("  ".join(n.rjust(max(len(n), 8)) for n in names))
+        self._print("  ".join(c.rjust(max(len(n), 8)) for n, c in zip(names, format_row(row), strict=True)))
+
+    def _print(self, line: str) -> None:
+        from tqdm.auto import tqdm
+
+        tqdm.write(line, file=sys.stdout)
+
+    def on_fit_end(self, run: Run) -> None:
+        """Take the bar away and say why it ended early, if it did."""
+        self._bar.close()
+        if run.stop_reason is not None:
+            self._print(f"stopped: {run.stop_reason}")

@@ -1,0 +1,63 @@
+"""SaveBest and SaveCycles: weights that are kept on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ...errors import StateError
+from ..callback import Callback
+from ..monitor import Monitor
+from ..state import Run
+
+
+def _save(run: Run, name: str) -> None:
+    if run.save is None:
+        raise StateError(f"this run has nowhere to save {name!r}: weights are saved by a Learner's fit")
+    run.save(name)
+
+
+class SaveBest(Callback):
+    """Save the weights after each epoch that is the best so far. Load them with `learn.load(name)`.
+
+    Args:
+        name: of the file, as for `learn.save`.
+        monitor: a metric's name or "valid_loss"; None takes the first metric with a known direction.
+    """
+
+    def __init__(self, name: str = "best", monitor: str | None = None) -> None:
+        self.name = name
+        self.monitor = Monitor(monitor)
+
+    def on_fit_begin(self, run: Run) -> None:
+        """Find the metric."""
+        self.monitor.begin(run)
+
+    def on_epoch_end(self, run: Run) -> None:
+        """Save, if this epoch is the best."""
+        if self.monitor.improved(run):
+            _save(run, self.name)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The best value so far."""
+        return self.monitor.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
+        self.monitor.load_state_dict(state)
+
+
+class SaveCycles(Callback):
+    """Save the weights exactly at the last batch of each cycle, as `name_0`, `name_1` ...
+
+    Args:
+        name: of the files, as for `learn.save`.
+    """
+
+    def __init__(self, name: str = "cycle") -> None:
+        self.name = name
+
+    def on_batch_end(self, run: Run) -> None:
+        """Save, if a cycle ends here."""
+        if run.step in run.cycle_ends:
+            _save(run, f"{self.name}_{run.cycle_ends.index(run.step)}")

@@ -1,0 +1,25 @@
+"""Scheduler: sets each group's rate before each step."""
+
+from __future__ import annotations
+
+from ..callback import Callback
+from ..state import Run
+
+
+class Scheduler(Callback):
+    """Rate of group g = its base rate times `run.schedule`: a function of the step, so there is no state."""
+
+    def on_batch_begin(self, run: Run) -> None:
+        """Set the rates, and the momentum if it is scheduled."""
+        per_epoch = run.steps_per_epoch
+        epoch, n_epochs = run.step / per_epoch, run.n_steps / per_epoch
+        scale = run.schedule(epoch, n_epochs)
+        for group in run.optimizer.param_groups:
+            group["lr"] = group["base_lr"] * scale
+        if run.momentum is not None:
+            momentum = run.momentum(epoch, n_epochs)
+            for group in run.optimizer.param_groups:
+                if "momentum" in group:
+                    group["momentum"] = momentum
+                elif "betas" in group:
+                    group["betas"] = (momentum, *group["betas"][1:])

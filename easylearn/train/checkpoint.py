@@ -1,0 +1,110 @@
+"""Weights in a file: safetensors, replaced atomically, with what they belong to written beside them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import WeightsError, did_you_mean
+from ..files import StrPath, atomic_write
+from ..task import Task
+
+SCHEMA = 1
+
+
+def save_weights(path: StrPath, model: nn.Module, task: Task) -> Path:
+    """Write a model's weights and buffers, and the task they were trained for.
+
+    Args:
+        path: the file to create or replace.
+        model: whose state is written.
+        task: its kind and names go into the file's header.
+
+    Returns:
+        The path.
+
+    Raises:
+        SaveError: the file could not be written; the old one is whole.
+    """
+    from safetensors.torch import save_file
+
+    tensors: dict[str, Tensor] = {}
+    seen: set[int] = set()
+    for name, value in model.state_dict().items():
+        tensor = value.detach().cpu().contiguous()
+        if tensor.data_ptr() in seen and tensor.numel():
+            tensor = tensor.clone()  # tied weights: the format wants each name to own its bytes
+        seen.add(tensor.data_ptr())
+        tensors[name] = tensor
+    header = {"easylearn": json.dumps({"schema": SCHEMA, "kind": task.kind, "names": list(task.names)})}
+    with atomic_write(path) as temporary:
+        save_file(tensors, temporary, metadata=header)
+    return Path(path)
+
+
+def load_weights(path: StrPath, model: nn.Module, task: Task) -> None:
+    """Read weights into a model, all of them or none.
+
+    Args:
+        path: a file made by `save_weights`.
+        model: takes the weights, where it is and in its own precision.
+        task: must be what the weights were trained for.
+
+    Raises:
+        WeightsError: there is no such file, it is damaged, or it does not fit; the message says what differs.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    file = Path(path)
+    if not file.exists():
+        others = sorted(f.stem for f in file.parent.glob("*.safetensors")) if file.parent.is_dir() else []
+        hint = did_you_mean(file.stem, others) if others else "The folder has no saved weights."
+        raise WeightsError(f"there are no saved weights {file}. {hint}")
+    try:
+        with safe_open(file, framework="pt") as opened:
+            header = json.loads((opened.metadata() or {}).get("easylearn", "{}"))
+            found = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (not a dictionary)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise WeightsError(f"{file} is not a whole safetensors file ({error}); it was cut short or is something else") from error
+    _check_header(file, header, task)
+    _copy(file, found, model)
+
+
+def _check_header(file: Path, header: dict[str, Any], task: Task) -> None:
+    if header.get("schema", SCHEMA) > SCHEMA:
+        raise WeightsError(f"{file} was written by a newer easylearn (schema {header['schema']}); update easylearn to read it")
+    if "names" in header:
+        saved = Task(header["kind"], tuple(header["names"]))
+        difference = saved.same_as(task)
+        if difference:
+            raise WeightsError(
+                f"{file} belongs to another task: {difference} (first: the file, second: this learner). Load it into a "
+                "learner whose data has the same classes"
+            )
+
+
+def _copy(file: Path, found: dict[str, Tensor], model: nn.Module) -> None:
+    own = model.state_dict()
+    missing = [n for n in own if n not in found]
+    extra = [n for n in found if n not in own]
+    shapes = [
+        f"{n}: {tuple(found[n].shape)} in the file, {tuple(own[n].shape)} in the model"
+        for n in own
+        if n in found and own[n].shape != found[n].shape
+    ]
+    if missing or extra or shapes:
+        parts = []
+        if missing:
+            parts.append(f"{len(missing)} tensors of the model are not in the file (first {missing[0]!r})")
+        if extra:
+            parts.append(f"{len(extra)} tensors of the file are not in the model (first {extra[0]!r})")
+        if shapes:
+            parts.append(f"{len(shapes)} shapes differ (first {shapes[0]})")
+        raise WeightsError(f"{file} does not fit the model: {'; '.join(parts)}. Was it saved from another architecture or head?")
+    with torch.no_grad():
+        for name, live in own.items():
+            live.copy_(found[name])

@@ -1,0 +1,124 @@
+"""The learning-rate range test (Smith, arXiv 1506.01186)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from ..errors import ArgumentError
+from .callback import Callback
+from .callbacks.scheduler import Scheduler
+from .loop import run_fit
+from .record import Record
+from .snapshot import restored
+from .state import Run
+
+
+@dataclass(frozen=True)
+class LRCurve:
+    """Loss against learning rate.
+
+    Args:
+        rates: of the last layer group at each step.
+        losses: the raw training losses.
+        smooth: the losses smoothed by an exponential moving average with its start corrected.
+        suggestion: the rate where the smoothed loss falls most steeply, or None.
+        reason: why that rate, or why none.
+        record: the steps, for `plot_lr`.
+    """
+
+    rates: tuple[float, ...]
+    losses: tuple[float, ...]
+    smooth: tuple[float, ...]
+    suggestion: float | None
+    reason: str
+    record: Record
+
+    def __str__(self) -> str:
+        found = f"suggested rate {self.suggestion:.2g}" if self.suggestion is not None else "no rate suggested"
+        return f"{found}: {self.reason}"
+
+
+class _StopWhenWorse(Callback):
+    """End the sweep when the smoothed loss passes `factor` times its best."""
+
+    def __init__(self, beta: float, factor: float) -> None:
+        self.beta = beta
+        self.factor = factor
+        self.average = 0.0
+        self.best = math.inf
+
+    def on_batch_end(self, run: Run) -> None:
+        """Smooth and compare."""
+        loss = run.record.last_loss
+        self.average = self.beta * self.average + (1 - self.beta) * loss
+        smooth = self.average / (1 - self.beta**run.step)
+        if not math.isfinite(smooth) or (run.step > 5 and smooth > self.factor * self.best):
+            run.stop_reason = run.stop_reason or "the loss became much worse than its best"
+        self.best = min(self.best, smooth) if math.isfinite(smooth) else self.best
+
+
+def sweep(run: Run, beta: float = 0.9, factor: float = 4.0) -> LRCurve:
+    """Train with growing rates and put everything back.
+
+    Args:
+        run: made for the sweep; `run.schedule` gives the growing rates.
+        beta: of the moving average.
+        factor: the sweep stops when the smoothed loss passes this many times its best.
+
+    Returns:
+        The curve.
+    """
+    with restored(run.model):
+        record = run_fit(run, [Scheduler(), _StopWhenWorse(beta, factor)])
+    rates = tuple(r[-1] for r in record.rates)
+    losses = tuple(record.losses)
+    smooth = smoothed(losses, beta)
+    suggestion, reason = suggest(rates, smooth)
+    return LRCurve(rates, losses, smooth, suggestion, reason, record)
+
+
+def smoothed(losses: tuple[float, ...], beta: float) -> tuple[float, ...]:
+    """The exponential moving average with its start corrected.
+
+    >>> smoothed((2.0, 2.0), 0.9)
+    (2.0, 2.0)
+    """
+    average, out = 0.0, []
+    for k, loss in enumerate(losses, 1):
+        average = beta * average + (1 - beta) * loss
+        out.append(round(average / (1 - beta**k), 12))
+    return tuple(out)
+
+
+def suggest(rates: tuple[float, ...], smooth: tuple[float, ...]) -> tuple[float | None, str]:
+    """The rate of the steepest fall before the minimum, at most a tenth of the rate of the minimum.
+
+    Returns:
+        The rate and why, or None and why not.
+    """
+    finite = [i for i, v in enumerate(smooth) if math.isfinite(v)]
+    if len(finite) < 10:
+        return None, f"only {len(finite)} steps gave a finite loss; start from a lower start_lr"
+    values = [smooth[i] for i in finite]
+    lowest = min(range(len(values)), key=values.__getitem__)
+    start = values[0]
+    if lowest < 3 or values[lowest] > start - 0.02 * abs(start):
+        return None, "the loss never fell by more than 2 %; train longer at a small rate, or look at the data"
+    window = 3
+    falls = [
+        (values[i + window] - values[i - window]) / (math.log(rates[finite[i + window]]) - math.log(rates[finite[i - window]]))
+        for i in range(window, max(lowest - window, window + 1))
+        if i + window < len(values)
+    ]
+    steepest = window + min(range(len(falls)), key=falls.__getitem__) if falls else lowest
+    rate = min(rates[finite[steepest]], rates[finite[lowest]] / 10)
+    return rate, "the loss falls most steeply there" if rate == rates[finite[steepest]] else "a tenth of the best loss's rate"
+
+
+def check_sweep(start_lr: float, end_lr: float, n_steps: int) -> None:
+    """Refuse a sweep that cannot be one."""
+    if not 0 < start_lr < end_lr:
+        raise ArgumentError(f"lr_find needs 0 < start_lr < end_lr, got {start_lr} and {end_lr}")
+    if n_steps < 10:
+        raise ArgumentError(f"lr_find needs at least 10 steps for a curve, got {n_steps}")

@@ -1,0 +1,116 @@
+"""Pictures of a record. Each method returns a matplotlib figure and works without a screen."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..errors import StateError
+from .finder import LRCurve
+from .record import Record
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def new_figure(width: float = 6.4, height: float = 4.0) -> Figure:
+    """An empty figure that belongs to no window, so nothing has to be closed."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+class SchedPlots:
+    """What `learn.sched` gives: pictures of the last lr_find and of the last fit.
+
+    Args:
+        curve: of the last lr_find, or None.
+        record: of whichever came last, lr_find or fit, or None.
+        fitted: of the last fit, or None.
+    """
+
+    def __init__(self, curve: LRCurve | None, record: Record | None, fitted: Record | None) -> None:
+        self.curve = curve
+        self.record = record
+        self.fitted = fitted
+
+    @property
+    def lrs(self) -> list[float]:
+        """The last group's rate at each step of the last lr_find or fit."""
+        return [r[-1] for r in self._record().rates]
+
+    @property
+    def losses(self) -> list[float]:
+        """The training loss at each step of the last lr_find or fit."""
+        return self._record().losses
+
+    def _record(self) -> Record:
+        if self.record is None:
+            raise StateError("there is nothing to plot yet: call learn.lr_find() or learn.fit(...) first")
+        return self.record
+
+    def plot(self, n_skip: int = 0, n_skip_end: int = 0) -> Figure:
+        """Loss against learning rate of the last lr_find.
+
+        Args:
+            n_skip: points left out at the start.
+            n_skip_end: points left out at the end.
+
+        Returns:
+            The figure.
+        """
+        if self.curve is None:
+            raise StateError("loss against rate is a plot of lr_find: call learn.lr_find() first")
+        stop = max(len(self.curve.rates) - n_skip_end, n_skip + 1)
+        rates = self.curve.rates[n_skip:stop]
+        figure = new_figure()
+        axes = figure.add_subplot()
+        axes.plot(rates, self.curve.losses[n_skip:stop], color="0.8", linewidth=1, label="each step")
+        axes.plot(rates, self.curve.smooth[n_skip:stop], label="smoothed")
+        # The last points shoot up by design; what matters is the valley before them.
+        low = min(self.curve.smooth)
+        high = max(self.curve.smooth[: max(len(self.curve.smooth) // 4, 1)])
+        axes.set_ylim(low - 0.15 * (high - low + 1e-9), high + 0.6 * (high - low + 1e-9))
+        if self.curve.suggestion is not None:
+            axes.axvline(self.curve.suggestion, color="C1", linestyle="--", label=f"suggested {self.curve.suggestion:.2g}")
+        axes.set(xscale="log", xlabel="learning rate of the last group", ylabel="training loss", title="lr_find")
+        axes.legend()
+        return figure
+
+    def plot_lr(self) -> Figure:
+        """Learning rate of each group at each step of the last lr_find or fit."""
+        record = self._record()
+        figure = new_figure()
+        axes = figure.add_subplot()
+        for i, name in enumerate(record.group_names):
+            axes.plot([r[i] for r in record.rates], label=name)
+        several = len({round(m, 6) for m in record.momentum}) > 1
+        if several:
+            twin = axes.twinx()
+            twin.plot(record.momentum, color="0.6", linestyle=":", label="momentum")
+            twin.set_ylabel("momentum")
+        axes.set(xlabel="step", ylabel="learning rate", title="learning rate")
+        if len(record.group_names) > 1:
+            axes.legend(title="group")
+        return figure
+
+    def plot_losses(self) -> Figure:
+        """Training loss of each step and validation loss of each epoch of the last fit."""
+        if self.fitted is None:
+            raise StateError("there are no losses to plot yet: call learn.fit(...) first")
+        record = self.fitted
+        figure = new_figure()
+        axes = figure.add_subplot()
+        losses = record.losses
+        axes.plot(range(1, len(losses) + 1), losses, color="0.8", linewidth=1, label="training, each step")
+        ends = record.epoch_ends
+        axes.plot(ends, [row["train_loss"] for row in record.epochs], "o-", label="training, mean of the epoch")
+        if any("valid_loss" in row for row in record.epochs):
+            axes.plot(ends, [row.get("valid_loss", float("nan")) for row in record.epochs], "s-", label="validation")
+        axes.set(xlabel="step", ylabel="loss", title="losses")
+        axes.legend()
+        return figure
+
+    plot_loss = plot_losses

@@ -1,0 +1,143 @@
+"""Precompute: what a frozen body gives for each item, computed once and kept in a memory-mapped file."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from .. import keyed
+from ..data.bunch import Data, Loader, PartName
+from ..data.loaders import TensorLoader
+from ..errors import DataError, EasyLearnError
+from ..files import atomic_write, cache_dir, digest
+from ..nn.body_head import BodyHead
+from .predict import evaluating
+from .strategy import Strategy
+
+LIMIT_BYTES = 10 * 2**30
+"""Above this the least recently used features are deleted."""
+
+
+class FeatureStore:
+    """Features of parts of the data, by everything that they depend on.
+
+    The key holds the body's weights and buffers, the precision, and the data's own fingerprint (each
+    file's identity, the transforms, the size): changing any of them finds nothing and computes anew.
+
+    Args:
+        folder: where the files are; None takes the user's cache folder.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self.folder = folder if folder is not None else cache_dir() / "features"
+        self._open: dict[str, tuple[Tensor, Tensor]] = {}
+
+    def loader(self, model: BodyHead, data: Data, part: PartName, strategy: Strategy, shuffle: bool) -> Loader:
+        """Batches of (features, target) of one part of the data.
+
+        Args:
+            model: its body and pooling give the features.
+            data: where the items come from, un-augmented.
+            part: "train", "valid" or "test".
+            strategy: device and precision.
+            shuffle: a new order each epoch.
+        """
+        body_key = state_digest(model.body, model.pool)
+        key = digest(["features-1", body_key, strategy.precision, data.fingerprint(part)])
+        if key not in self._open:
+            if len(self._open) > 8:
+                self._open.clear()
+            self._open[key] = self._read(key) or self._compute(key, model, data, part, strategy)
+        features, target = self._open[key]
+        return TensorLoader([features], target, data.batch_size, shuffle=shuffle)
+
+    def _paths(self, key: str) -> tuple[Path, Path]:
+        return self.folder / f"{key}.features.npy", self.folder / f"{key}.target.npy"
+
+    def _read(self, key: str) -> tuple[Tensor, Tensor] | None:
+        paths = self._paths(key)
+        try:
+            features = np.load(paths[0], mmap_mode="c", allow_pickle=False)
+            target = np.load(paths[1], allow_pickle=False)
+            os.utime(paths[0])
+        except (OSError, ValueError, EOFError):
+            return None  # not there, or damaged: it is computed anew
+        if len(features) != len(target):
+            return None
+        return torch.from_numpy(features), torch.from_numpy(target)
+
+    def _compute(self, key: str, model: BodyHead, data: Data, part: PartName, strategy: Strategy) -> tuple[Tensor, Tensor]:
+        from tqdm.auto import tqdm
+
+        loader = data.loader(part)
+        paths = self._paths(key)
+        targets: list[Tensor] = []
+        with atomic_write(paths[0]) as temporary, evaluating(model), keyed.scoped_rng():
+            store: np.memmap[tuple[int, ...], np.dtype[np.float32]] | None = None
+            done = 0
+            bar = tqdm(total=len(loader), desc=f"precompute {part}", leave=False, unit="batch", disable=None)
+            for batch in loader.batches(strategy.device):
+                if batch.target is None:
+                    raise DataError(f"the {part} part has no targets, so nothing can be trained on its features")
+                out = strategy.forward(_Features(model), batch.inputs).float().cpu().numpy()
+                if store is None:
+                    shape = (loader.n_items, *out.shape[1:])
+                    store = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float32, shape=shape)
+                store[done : done + len(out)] = out
+                done += len(out)
+                targets.append(batch.target.cpu())
+                bar.update()
+            bar.close()
+            if store is None or done != loader.n_items:
+                raise DataError(f"the {part} part gave {done} of {loader.n_items} items while precomputing")
+            store.flush()
+            del store
+        target = torch.cat(targets)
+        with atomic_write(paths[1]) as temporary, open(temporary, "wb") as file:
+            np.save(file, target.numpy(), allow_pickle=False)
+        self._evict(keep=key)
+        read = self._read(key)
+        if read is None:
+            raise EasyLearnError(f"the features just written to {paths[0]} cannot be read back; is the disk sound?")
+        return read
+
+    def _evict(self, keep: str) -> None:
+        files = sorted(self.folder.glob("*.features.npy"), key=lambda f: f.stat().st_mtime)
+        total = sum(f.stat().st_size for f in files)
+        for file in files:
+            if total <= LIMIT_BYTES:
+                break
+            if file.name.startswith(keep):
+                continue
+            total -= file.stat().st_size
+            with suppress(OSError):
+                file.unlink()
+                Path(str(file).replace(".features.npy", ".target.npy")).unlink()
+
+
+class _Features(nn.Module):
+    """The body and the pooling of a model, as a module that a strategy can call."""
+
+    def __init__(self, model: BodyHead) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.model.features(x)
+
+
+def state_digest(*modules: nn.Module) -> str:
+    """A fingerprint of all weights and buffers of some modules."""
+    parts: list[str | bytes | memoryview] = []
+    for module in modules:
+        parts.append(type(module).__name__)
+        for name, value in module.state_dict().items():
+            array = value.detach().cpu().contiguous()
+            parts.append(f"{name} {array.dtype} {tuple(array.shape)}")
+            parts.append(np.ascontiguousarray(array.view(-1).view(torch.uint8).numpy()).data)
+    return digest(parts)

@@ -1,0 +1,72 @@
+"""One learning rate per layer group, out of the forms that users write."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from ..errors import ArgumentError, did_you_mean
+
+Rates = float | Sequence[float] | Mapping[str, float] | slice
+
+
+def spread_rates(lr: Rates, names: Sequence[str], precomputed: bool = False) -> tuple[float, ...]:
+    """The base rate of each group, first group nearest the input.
+
+    Args:
+        lr: a number for every group; a list of exactly one per group; `slice(lo, hi)`, spread
+            geometrically, or `slice(hi)`, where all groups but the last get hi / 10; or a dictionary by group name.
+        names: of all layer groups.
+        precomputed: only the head is trained, on precomputed features: several rates make no sense.
+
+    Returns:
+        One rate per group.
+
+    Raises:
+        ArgumentError: a wrong count, an unknown or missing name, a rate that is not a positive number.
+
+    >>> spread_rates(slice(1e-4, 1e-2), ["stem", "late", "head"])
+    (0.0001, 0.001, 0.01)
+    """
+    n = len(names)
+    if isinstance(lr, bool):
+        raise ArgumentError(f"lr must be a number, a list, a slice or a dictionary, got {lr!r}")
+    if isinstance(lr, slice):
+        if lr.step is not None or lr.stop is None:
+            raise ArgumentError(f"lr as a slice is slice(hi) or slice(lo, hi), got {lr}")
+        if lr.start is None:
+            rates = [float(lr.stop) / 10] * (n - 1) + [float(lr.stop)]
+        else:
+            lo, hi = _positive(lr.start, "slice start"), _positive(lr.stop, "slice end")
+            ratio = hi / lo
+            rates = [lo * ratio ** (i / (n - 1)) for i in range(n)] if n > 1 else [hi]
+    elif isinstance(lr, Mapping):
+        unknown = [k for k in lr if k not in names]
+        missing = [k for k in names if k not in lr]
+        if unknown:
+            raise ArgumentError(f"there is no layer group {unknown[0]!r}. {did_you_mean(str(unknown[0]), names)}")
+        if missing:
+            raise ArgumentError(f"no rate was given for the layer groups {missing}; give one for each of {list(names)}")
+        rates = [lr[k] for k in names]
+    elif isinstance(lr, int | float):
+        rates = [lr] * n
+    else:
+        rates = [float(r) for r in lr]
+        if precomputed and len(rates) > 1:
+            raise ArgumentError(
+                f"{len(rates)} rates were given, but precompute is on and trains the head alone, on stored outputs of "
+                "the body. Give one rate, or set learn.precompute = False and learn.unfreeze() first"
+            )
+        if len(rates) != n:
+            raise ArgumentError(
+                f"{len(rates)} learning rates were given, but the model has {n} layer groups: {', '.join(names)}. "
+                "Give one number for all, or one per group"
+            )
+    return tuple(_positive(r, f"rate of group {name!r}") for r, name in zip(rates, names, strict=True))
+
+
+def _positive(value: float, what: str) -> float:
+    number = float(value)
+    if not (math.isfinite(number) and number >= 0):
+        raise ArgumentError(f"the {what} must be a finite number of at least 0, got {value}")
+    return number

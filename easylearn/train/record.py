@@ -1,0 +1,178 @@
+"""Record: what happened, row by row. Printing, plots and files read only this."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import Tensor
+
+from ..errors import ArgumentError, StateError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class Record:
+    """Rows per step and per epoch of one fit, or of one lr_find.
+
+    Losses of steps stay on the device until an epoch ends or somebody asks: no step waits for them.
+
+    Args:
+        group_names: the layer groups that were trained, in the order of `rates`.
+
+    Attributes:
+        epochs: one dictionary per epoch: epoch, train_loss, valid_loss, the metrics, rate, seconds.
+        epoch_ends: steps done when each epoch ended.
+        stop_reason: why the fit ended early, or None.
+    """
+
+    def __init__(self, group_names: tuple[str, ...] = ()) -> None:
+        self.group_names = group_names
+        self.epochs: list[dict[str, float]] = []
+        self.stop_reason: str | None = None
+        self._losses: list[float] = []
+        self._pending: list[Tensor] = []
+        self._rates: list[tuple[float, ...]] = []
+        self._momentum: list[float] = []
+        self._step_epoch: list[int] = []
+        self.epoch_ends: list[int] = []
+        self._clock = time.perf_counter()
+
+    def add_step(self, epoch: int, loss: Tensor, optimizer: torch.optim.Optimizer) -> None:
+        """Write one step down: its loss, and the rates it was made with."""
+        self._pending.append(loss.detach())
+        groups = optimizer.param_groups
+        self._rates.append(tuple([g["lr"] for g in groups]))
+        first = groups[0]
+        self._momentum.append(first["momentum"] if "momentum" in first else first.get("betas", (0.0,))[0])
+        self._step_epoch.append(epoch)
+
+    def end_epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
+        """Write one epoch down: the mean training loss of its steps and what validation gave."""
+        losses = self.losses[self.epoch_ends[-1] if self.epoch_ends else 0 :]
+        now = time.perf_counter()
+        row = {"epoch": float(epoch), "train_loss": sum(losses) / len(losses) if losses else float("nan"), **metrics}
+        row["rate"] = self._rates[-1][-1] if self._rates else float("nan")
+        row["seconds"] = now - self._clock
+        self.epochs.append(row)
+        self.epoch_ends.append(len(self._rates))
+        self._clock = now
+
+    def start_clock(self) -> None:
+        """Seconds of the next epoch count from now."""
+        self._clock = time.perf_counter()
+
+    def __len__(self) -> int:
+        return len(self._rates)
+
+    @property
+    def losses(self) -> list[float]:
+        """Training loss of each step."""
+        if self._pending:
+            self._losses.extend(torch.stack(self._pending).float().tolist())
+            self._pending.clear()
+        return self._losses
+
+    @property
+    def last_loss(self) -> float:
+        """The loss of the last step; waits for the device."""
+        return float(self._pending[-1]) if self._pending else self._losses[-1]
+
+    @property
+    def rates(self) -> list[tuple[float, ...]]:
+        """Learning rate of each trained group at each step."""
+        return self._rates
+
+    @property
+    def momentum(self) -> list[float]:
+        """Momentum, or Adam's first beta, at each step."""
+        return self._momentum
+
+    def column(self, name: str) -> list[float]:
+        """One value per epoch, for example "valid_loss"; epochs without it are left out.
+
+        Raises:
+            ArgumentError: no epoch has that name.
+        """
+        values = [row[name] for row in self.epochs if name in row]
+        if not values and self.epochs:
+            raise ArgumentError(f"the record has no {name!r}; it has {sorted({k for r in self.epochs for k in r})}")
+        return values
+
+    @property
+    def last(self) -> dict[str, float]:
+        """The row of the last epoch."""
+        if not self.epochs:
+            raise StateError("the record is empty: nothing was trained yet. Call fit first")
+        return self.epochs[-1]
+
+    def to_frame(self, level: Literal["epoch", "step"] = "epoch") -> pd.DataFrame:
+        """The rows as a DataFrame, one per epoch or one per step."""
+        import pandas as pd
+
+        if level == "epoch":
+            frame = pd.DataFrame(self.epochs)
+            return frame.astype({"epoch": "int64"}) if len(frame) else frame  # type: ignore[no-any-return]
+        if level != "step":
+            raise ArgumentError(f"level must be 'epoch' or 'step', got {level!r}")
+        rates = {f"rate_{n}": [r[i] for r in self._rates] for i, n in enumerate(self.group_names)}
+        columns = {"epoch": self._step_epoch, "loss": self.losses, "momentum": self._momentum, **rates}
+        return pd.DataFrame(columns)  # type: ignore[no-any-return]
+
+    def state_dict(self) -> dict[str, Any]:
+        """All rows, as numbers and lists."""
+        return {
+            "group_names": list(self.group_names),
+            "epochs": [dict(r) for r in self.epochs],
+            "losses": list(self.losses),
+            "rates": [list(r) for r in self._rates],
+            "momentum": list(self._momentum),
+            "step_epoch": list(self._step_epoch),
+            "epoch_ends": list(self.epoch_ends),
+            "stop_reason": self.stop_reason,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
+        self.group_names = tuple(state["group_names"])
+        self.epochs = [dict(r) for r in state["epochs"]]
+        self._losses, self._pending = list(state["losses"]), []
+        self._rates = [tuple(r) for r in state["rates"]]
+        self._momentum = list(state["momentum"])
+        self._step_epoch = list(state["step_epoch"])
+        self.epoch_ends = [int(n) for n in state["epoch_ends"]]
+        self.stop_reason = state["stop_reason"]
+
+    def __repr__(self) -> str:
+        if not self.epochs:
+            return f"Record({len(self)} steps)"
+        return format_table(self.epochs)
+
+
+def format_row(row: Mapping[str, float]) -> list[str]:
+    """The cells of one epoch's line."""
+    cells = []
+    for name, value in row.items():
+        if name == "epoch":
+            cells.append(str(int(value)))
+        elif name == "seconds":
+            cells.append(f"{value:.1f}")
+        elif name == "rate":
+            cells.append(f"{value:.2g}")
+        else:
+            cells.append(f"{value:.4f}")
+    return cells
+
+
+def format_table(rows: list[dict[str, float]]) -> str:
+    """Epoch rows as an aligned table."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    width = {n: max(len(n), 8) for n in names}
+    lines = ["  ".join(n.rjust(width[n]) for n in names)]
+    for row in rows:
+        cells = dict(zip(row, format_row(row), strict=True))
+        lines.append("  ".join(cells.get(n, "").rjust(width[n]) for n in names))
+    return "\n".join(lines)

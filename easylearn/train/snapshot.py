@@ -1,0 +1,42 @@
+"""Snapshot: everything that trying something out could change, put back afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+from .. import keyed
+
+
+@contextmanager
+def restored(model: nn.Module) -> Iterator[None]:
+    """After the block the model and the global generators are bit for bit what they were.
+
+    Weights, buffers, gradients, `requires_grad` and each module's mode are put back also after an error
+    or Ctrl-C. Nothing is written to any file.
+
+    Args:
+        model: what the block may train.
+    """
+    rng = keyed.RngState.capture()
+    modes = [(m, m.training) for m in model.modules()]
+    grads = [(p, p.grad, p.requires_grad) for p in model.parameters()]
+    with torch.no_grad():
+        kept = [(t, t.detach().clone()) for t in [*model.parameters(), *model.buffers()]]
+    for p, _, _ in grads:
+        p.grad = None
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for live, old in kept:
+                live.copy_(old)
+        for p, grad, requires in grads:
+            p.grad = grad
+            p.requires_grad_(requires)
+        for module, mode in modes:
+            module.training = mode
+        rng.restore()

@@ -1,0 +1,98 @@
+"""Run: everything about one fit, in one place. Callbacks get it; nothing else is passed around."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from ..data.bunch import Batch, Loader
+from ..nn.groups import ParamGroup, set_train_mode
+from ..schedules import Schedule
+from ..task import Task
+from .record import Record
+from .strategy import Strategy
+
+
+@dataclass(slots=True)
+class Run:
+    """The state of one fit.
+
+    Args:
+        model: what is trained now (the head alone while precomputed features are used).
+        task: owns loss and metrics.
+        optimizer: made for this fit; each of its param groups has the name of its layer group under "group".
+        strategy: device, precision, clipping, accumulation.
+        groups: the layer groups of `model`.
+        train_loader: gives the training batches of an epoch.
+        valid_loader: gives the validation batches, or None.
+        record: where each step and epoch is written down.
+        rates: base learning rate of each group.
+        schedule: multiplies the base rates; see `easylearn.schedules`.
+        momentum: absolute momentum (SGD) or first beta (Adam) by the same clock, or None to leave it alone.
+        n_steps: batches in the whole fit.
+        seed: of the learner.
+        first_epoch: epochs trained in the learner's life before this fit.
+        freeze_stats: batch-norm statistics of all groups but the last stay as they are.
+        cycle_ends: the steps after which a cycle is over.
+        show_progress: draw bars and print a line per epoch.
+        step: batches done in this fit.
+        epoch: whole epochs done in this fit.
+        batch: the batch at hand; a callback may replace it in `on_batch_begin`.
+        logits: the model's output for it.
+        loss: its loss, with gradients; a callback may replace it in `on_loss`.
+        metrics: of the last validation, "valid_loss" among them.
+        stop_reason: set it, and the fit ends after the present step, or epoch.
+    """
+
+    model: nn.Module
+    task: Task
+    optimizer: torch.optim.Optimizer
+    strategy: Strategy
+    groups: tuple[ParamGroup, ...]
+    train_loader: Loader
+    valid_loader: Loader | None
+    record: Record
+    rates: tuple[float, ...]
+    schedule: Schedule
+    momentum: Schedule | None
+    n_steps: int
+    seed: int = 0
+    first_epoch: int = 0
+    freeze_stats: bool = False
+    cycle_ends: tuple[int, ...] = ()
+    show_progress: bool = True
+    save: Callable[[str], object] | None = None
+    step: int = 0
+    epoch: int = 0
+    batch: Batch | None = None
+    logits: Tensor | None = None
+    loss: Tensor | None = None
+    metrics: dict[str, float] = field(default_factory=dict)
+    stop_reason: str | None = None
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches in one epoch."""
+        return len(self.train_loader)
+
+    @property
+    def n_epochs(self) -> int:
+        """Epochs in this fit, a last partial one counted whole."""
+        return -(-self.n_steps // self.steps_per_epoch)
+
+    @property
+    def batch_in_epoch(self) -> int:
+        """Batches done in the present epoch."""
+        return self.step - self.epoch * self.steps_per_epoch
+
+    @property
+    def life_epoch(self) -> int:
+        """The present epoch, counted over the learner's life: what shuffles and augmentation are keyed by."""
+        return self.first_epoch + self.epoch
+
+    def train_mode(self) -> None:
+        """Put what trains into training mode and what is frozen into evaluation mode."""
+        set_train_mode(self.model, self.groups, self.freeze_stats)

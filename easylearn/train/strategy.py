@@ -1,0 +1,101 @@
+"""Strategy: the one seam between the loop and device, precision, clipping and accumulation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..data.bunch import Batch
+from ..device import check_precision
+from ..errors import ArgumentError
+from ..task import Task
+
+
+class Strategy:
+    """A single process on a single device.
+
+    Args:
+        device: where the model is.
+        precision: "fp32", "bf16" (autocast) or "fp16" (autocast with a scaled loss).
+        clip: largest norm of all gradients together; None leaves them as they are.
+        accumulate: batches whose gradients are averaged into one optimizer step. A shorter rest at the
+            end of an epoch makes a step, too.
+    """
+
+    def __init__(
+        self, device: torch.device, precision: str = "fp32", clip: float | None = None, accumulate: int = 1
+    ) -> None:
+        if accumulate < 1:
+            raise ArgumentError(f"accumulate must be at least 1, got {accumulate}")
+        if clip is not None and not clip > 0:
+            raise ArgumentError(f"clip must be above 0, got {clip}; None switches clipping off")
+        self.device = device
+        self.precision = check_precision(precision, device)
+        self.clip = clip
+        self.accumulate = accumulate
+        self._dtype = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[self.precision]
+        self._scaler = torch.amp.GradScaler(device.type) if self.precision == "fp16" else None
+        self._pending = 0
+
+    @property
+    def scales_loss(self) -> bool:
+        """Whether single overflows are expected and skipped (fp16)."""
+        return self._scaler is not None
+
+    def forward(self, model: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor:
+        """The model's output for a batch, in fp32."""
+        if self._dtype is None:
+            out: Tensor = model(*inputs)
+            return out
+        with torch.autocast(self.device.type, self._dtype):
+            out = model(*inputs)
+        return out.float()
+
+    def forward_loss(self, model: nn.Module, task: Task, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Output and mean loss of a batch."""
+        logits = self.forward(model, batch.inputs)
+        assert batch.target is not None
+        return logits, task.loss(logits, batch.target)
+
+    def backward(self, loss: Tensor) -> None:
+        """Add the gradients of the loss."""
+        if self.accumulate > 1:
+            loss = loss / self.accumulate
+        if self._scaler is not None:
+            loss = self._scaler.scale(loss)
+        torch.autograd.backward(loss)
+        self._pending += 1
+
+    def must_step(self, last_of_epoch: bool) -> bool:
+        """Whether enough batches have been gathered for an optimizer step."""
+        return self._pending >= self.accumulate or last_of_epoch
+
+    def finish_grads(self, optimizer: torch.optim.Optimizer) -> None:
+        """Unscale and clip, before anybody looks at the gradients."""
+        if self._scaler is not None:
+            self._scaler.unscale_(optimizer)
+        if self.clip is not None:
+            nn.utils.clip_grad_norm_([p for g in optimizer.param_groups for p in g["params"]], self.clip)
+
+    def step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Move the weights and forget the gradients."""
+        if self._scaler is not None:
+            self._scaler.step(optimizer)
+            self._scaler.update()
+        else:
+            optimizer.step()
+        optimizer.zero_grad()
+        self._pending = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """The scale of the loss, if there is one."""
+        return {"scaler": self._scaler.state_dict() if self._scaler is not None else {}, "pending": self._pending}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
+        if self._scaler is not None and state["scaler"]:
+            self._scaler.load_state_dict(dict(state["scaler"]))
+        self._pending = int(state["pending"])

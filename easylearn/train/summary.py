@@ -1,0 +1,122 @@
+"""What a model is made of and how long a fit takes, found without changing anything."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..data.bunch import Loader
+from ..nn.groups import ParamGroup, set_train_mode
+from ..task import Task
+from .plan import FitPlan
+from .predict import evaluating
+from .snapshot import restored
+from .strategy import Strategy
+
+
+class Summary(str):
+    """A text that a notebook shows as it is."""
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+def summarise(model: nn.Module, loader: Loader, groups: Sequence[ParamGroup], strategy: Strategy) -> Summary:
+    """The layers of a model with the shapes they give for one batch.
+
+    Args:
+        model: as it is; its modes and the random generators are put back.
+        loader: gives the batch.
+        groups: its layer groups.
+        strategy: device and precision.
+
+    Returns:
+        One line per layer, and totals.
+    """
+    shapes: dict[int, str] = {}
+    leaves = [(n, m) for n, m in model.named_modules() if not list(m.children())]
+
+    def note(module: nn.Module, inputs: Any, output: Any) -> None:
+        if isinstance(output, Tensor):
+            shapes[id(module)] = " x ".join(str(s) for s in output.shape)
+
+    hooks = [m.register_forward_hook(note) for _, m in leaves]
+    try:
+        with restored(model), evaluating(model):
+            batch = next(iter(loader.batches(strategy.device)))
+            strategy.forward(model, batch.inputs)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    group_of = {n.rpartition(".")[0]: (g, p.requires_grad) for g in groups for n, p in g.params}
+    rows = [("group", "layer", "kind", "output", "parameters", "trains")]
+    for name, module in leaves:
+        count = sum(p.numel() for p in module.parameters())
+        group, trains = group_of.get(name, (None, False))
+        rows.append(
+            (
+                group.name if group else "",
+                name,
+                type(module).__name__,
+                shapes.get(id(module), "-"),
+                f"{count:,}" if count else "",
+                ("yes" if trains else "frozen") if count else "",
+            )
+        )
+    total = sum(g.n_params() for g in groups)
+    training = sum(g.n_params(trainable_only=True) for g in groups)
+    text = f"{_table(rows)}\n{total:,} parameters, {training:,} of them train"
+    return Summary(text)
+
+
+def _table(rows: Sequence[Sequence[str]]) -> str:
+    width = [max(len(r[i]) for r in rows) for i in range(len(rows[0]))]
+    return "\n".join("  ".join(c.ljust(w) for c, w in zip(r, width, strict=True)).rstrip() for r in rows)
+
+
+def seconds_per_step(
+    model: nn.Module,
+    loader: Loader,
+    task: Task,
+    strategy: Strategy,
+    groups: Sequence[ParamGroup],
+    freeze_stats: bool,
+) -> float:
+    """Seconds that a training step takes, from two batches; everything is put back, no weight moves."""
+    with restored(model):
+        set_train_mode(model, groups, freeze_stats)
+        took: list[float] = []
+        begun = time.perf_counter()
+        for number, batch in enumerate(loader.batches(strategy.device)):
+            _, loss = strategy.forward_loss(model, task, batch)
+            torch.autograd.backward(loss)
+            loss.item()  # waits for the device
+            now = time.perf_counter()
+            took.append(now - begun)
+            begun = now
+            if number == 1:
+                break
+    return took[-1]
+
+
+def plan_text(plan: FitPlan, groups: Sequence[ParamGroup], seconds: float, precomputed: bool) -> str:
+    """A plan as a person reads it."""
+    cycles = [b - a for a, b in zip((0, *plan.cycle_ends), plan.cycle_ends, strict=False)]
+    per_epoch = plan.steps_per_epoch
+    lengths = ", ".join(f"{c / per_epoch:g}" for c in cycles[:10]) + (" ..." if len(cycles) > 10 else "")
+    rows = [("group", "rate", "trainable parameters")]
+    for group, rate in zip(groups, plan.rates, strict=True):
+        count = group.n_params(trainable_only=True)
+        rows.append((group.name, f"{rate:.3g}" if count else "-", f"{count:,}" if count else "frozen"))
+    total = plan.n_steps * seconds
+    took = f"{total:.0f} s" if total < 120 else f"{total / 60:.1f} min"
+    return (
+        f"{plan.n_epochs:g} epochs of {per_epoch} batches = {plan.n_steps} steps; cycles of {lengths} epochs\n"
+        f"schedule: {plan.schedule}\n{_table(rows)}\n"
+        f"about {took} of training ({seconds * 1e3:.3g} ms a step), validation not counted"
+        + ("; the head alone, on precomputed features" if precomputed else "")
+    )

@@ -1,0 +1,455 @@
+"""The batch stage: uint8 pictures in, augmented and normalised floats out, on the model's device.
+
+Whatever an item's flips, rotations, zooms and crops are, they become one 2x3 matrix, so that every pixel
+is interpolated once; light, contrast and normalisation become one factor and one summand per channel.
+The draws are keyed by (seed, epoch, item): no order of loading and no number of workers changes them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from .. import keyed
+from ..errors import ArgumentError, did_you_mean
+
+Array = npt.NDArray[np.float64]
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class Transform:
+    """One random change of a picture. It does nothing itself: it says what its draws mean.
+
+    A subclass is a frozen dataclass that sets `draws` and overrides one of the three methods.
+
+    Attributes:
+        draws: how many uniform numbers an item needs.
+        exact: it only mirrors or turns by right angles, which needs no interpolation.
+        scale: how much larger than the model's size it wants the pictures.
+    """
+
+    draws: ClassVar[int] = 0
+    exact: ClassVar[bool] = False
+    scale: ClassVar[float] = 1.0
+
+    def matrix(self, u: Array, size: tuple[int, int]) -> Array | None:
+        """Where each output pixel comes from, in pixels (x right, y down) from the centre.
+
+        Args:
+            u: uniform numbers, shape (b, draws).
+            size: (height, width) of the picture.
+
+        Returns:
+            Shape (b, 2, 3); None if it leaves the geometry alone.
+        """
+        return None
+
+    def light(self, u: Array) -> tuple[Array, Array] | None:
+        """Factor and summand for pixels in [0, 1], each of shape (b,); None if it leaves them alone."""
+        return None
+
+    def boxes(self, u: Array, size: tuple[int, int]) -> Array | None:
+        """Rectangles to blank, shape (b, k, 4): top, left, bottom, right in pixels; None for none."""
+        return None
+
+
+def _matrices(xx: Array | float, xy: Array | float, yx: Array | float, yy: Array | float, x: Array | float = 0.0,
+              y: Array | float = 0.0, n: int = 1) -> Array:  # fmt: skip
+    out = np.empty((n, 2, 3))
+    for (row, column), value in zip(np.ndindex(2, 3), (xx, xy, x, yx, yy, y), strict=True):
+        out[:, row, column] = value
+    return out
+
+
+def _check_p(p: float) -> None:
+    if not 0.0 <= p <= 1.0:
+        raise ArgumentError(f"p is a probability, between 0 and 1, got {p}")
+
+
+@dataclass(frozen=True)
+class Flip(Transform):
+    """Mirror left and right with probability `p`."""
+
+    p: float = 0.5
+    draws: ClassVar[int] = 1
+    exact: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        _check_p(self.p)
+
+    def matrix(self, u: Array, size: tuple[int, int]) -> Array:
+        """See `Transform.matrix`."""
+        return _matrices(np.where(u[:, 0] < self.p, -1.0, 1.0), 0.0, 0.0, 1.0, n=len(u))
+
+
+@dataclass(frozen=True)
+class Dihedral(Transform):
+    """One of the eight ways to lay a square down: mirrored or not, turned by 0, 90, 180 or 270 degrees."""
+
+    draws: ClassVar[int] = 1
+    exact: ClassVar[bool] = True
+
+    def matrix(self, u: Array, size: tuple[int, int]) -> Array:
+        """See `Transform.matrix`. A picture that is not square is only mirrored along its two directions."""
+        way = (u[:, 0] * 8).astype(np.int64)
+        x, y = np.where(way & 1, -1.0, 1.0), np.where(way & 2, -1.0, 1.0)
+        swap = (way & 4 != 0) & (size[0] == size[1])
+        return _matrices(np.where(swap, 0, x), np.where(swap, x, 0), np.where(swap, y, 0), np.where(swap, 0, y), n=len(u))
+
+
+@dataclass(frozen=True)
+class Rotate(Transform):
+    """Turn by up to `degrees` either way with probability `p`; what comes in from outside is reflected."""
+
+    degrees: float = 10.0
+    p: float = 0.75
+    draws: ClassVar[int] = 2
+
+    def __post_init__(self) -> None:
+        _check_p(self.p)
+
+    def matrix(self, u: Array, size: tuple[int, int]) -> Array:
+        """See `Transform.matrix`. Positive angles turn the picture anticlockwise, as torchvision's do."""
+        angle = np.where(u[:, 0] < self.p, np.deg2rad(self.degrees) * (2 * u[:, 1] - 1), 0.0)
+        cos, sin = np.cos(angle), np.sin(angle)
+        return _matrices(cos, -sin, sin, cos, n=len(u))
+
+
+@dataclass(frozen=True)
+class Zoom(Transform):
+    """Enlarge by a factor between 1 and `max` with probability `p`, about a random point."""
+
+    max: float = 1.1
+    p: float = 0.75
+    draws: ClassVar[int] = 4
+
+    def __post_init__(self) -> None:
+        _check_p(self.p)
+        if self.max < 1.0:
+            raise ArgumentError(f"Zoom(max) must be at least 1, got {self.max}")
+
+    def matrix(self, u: Array, size: tuple[int, int]) -> Array:
+        """See `Transform.matrix`. The part that is seen lies inside the picture."""
+        shrink = 1.0 / np.where(u[:, 0] < self.p, 1.0 + (self.max - 1.0) * u[:, 1], 1.0)
+        free_y, free_x = ((1.0 - shrink) * s / 2 for s in size)
+        return _matrices(shrink, 0.0, 0.0, shrink, free_x * (2 * u[:, 2] - 1), free_y * (2 * u[:, 3] - 1), n=len(u))
+
+
+@dataclass(frozen=True)
+class Shift(Transform):
+    """Move by up to `max` of the width and of the height with probability `p`."""
+
+    max: float = 0.1
+    p: float = 0.75
+    draws: ClassVar[int] = 3
+
+    def __post_init__(self) -> None:
+        _check_p(self.p)
+
+    def matrix(self, u: Array, size: tuple[int, int]) -> Array:
+        """See `Transform.matrix`."""
+        far = np.where(u[:, 0] < self.p, self.max, 0.0)
+        return _matrices(1.0, 0.0, 0.0, 1.0, far * (2 * u[:, 1] - 1) * size[1], far * (2 * u[:, 2] - 1) * size[0], n=len(u))
+
+
+@dataclass(frozen=True)
+class RandomResizedCrop(Transform):
+    """Cut out a part of random area and proportions and stretch it to the size (arXiv 1409.4842).
+
+    Args:
+        min_area: the smallest share of the area; the largest is 1.
+        ratio: the range of width over height, drawn on a logarithmic scale.
+    """
+
+    min_area: float = 0.35
+    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    draws: ClassVar[int] = 4
+    scale: ClassVar[float] = 1.25
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.min_area <= 1.0:
+            raise ArgumentError(f"min_area must be above 0 and at most 1, got {self.min_area}")
+        if not 0.0 < self.ratio[0] <= self.ratio[1]:
+            raise ArgumentError(f"ratio must be two positive numbers in rising order, got {self.ratio}")
+
+    def matrix(self, u: Array, size: tuple[int, int]) -> Array:
+        """See `Transform.matrix`."""
+        area = self.min_area + (1.0 - self.min_area) * u[:, 0]
+        low, high = (math.log(r) for r in self.ratio)
+        stretch = np.exp((low + (high - low) * u[:, 1]) / 2)
+        x, y = (np.minimum(np.sqrt(area) * s, 1.0) for s in (stretch, 1.0 / stretch))
+        free_x, free_y = (1.0 - x) * size[1] / 2, (1.0 - y) * size[0] / 2
+        return _matrices(x, 0.0, 0.0, y, free_x * (2 * u[:, 2] - 1), free_y * (2 * u[:, 3] - 1), n=len(u))
+
+
+@dataclass(frozen=True)
+class Light(Transform):
+    """Change brightness by up to `brightness` (of the full range) and contrast by a factor up to 1 + `contrast`.
+
+    Contrast is about mid-grey and as often weaker as stronger; each happens with probability `p`.
+    """
+
+    brightness: float = 0.05
+    contrast: float = 0.05
+    p: float = 0.75
+    draws: ClassVar[int] = 4
+
+    def __post_init__(self) -> None:
+        _check_p(self.p)
+        if self.brightness < 0 or self.contrast < 0:
+            raise ArgumentError(f"brightness and contrast must not be negative, got {self.brightness} and {self.contrast}")
+
+    def light(self, u: Array) -> tuple[Array, Array]:
+        """See `Transform.light`."""
+        add = np.where(u[:, 0] < self.p, self.brightness * (2 * u[:, 1] - 1), 0.0)
+        factor = np.where(u[:, 2] < self.p, (1.0 + self.contrast) ** (2 * u[:, 3] - 1), 1.0)
+        return factor, add + 0.5 * (1.0 - factor)
+
+
+@dataclass(frozen=True)
+class Erase(Transform):
+    """Blank `n` squares at random places with probability `p` (Cutout, arXiv 1708.04552).
+
+    Args:
+        n: how many squares.
+        size: their side, as a share of the picture's shorter side.
+        p: probability for each square.
+    """
+
+    n: int = 1
+    size: float = 0.25
+    p: float = 0.5
+
+    def __post_init__(self) -> None:
+        _check_p(self.p)
+        if self.n < 1 or not 0.0 < self.size <= 1.0:
+            raise ArgumentError(f"Erase needs n of at least 1 and size above 0 and at most 1, got n={self.n}, size={self.size}")
+
+    @property
+    def draws(self) -> int:  # type: ignore[override]
+        """Three numbers a square."""
+        return 3 * self.n
+
+    def boxes(self, u: Array, size: tuple[int, int]) -> Array:
+        """See `Transform.boxes`. The centre is anywhere, so a square may reach over the edge."""
+        draws = u.reshape(len(u), self.n, 3)
+        half = np.where(draws[..., 0] < self.p, self.size * min(size) / 2, 0.0)
+        y, x = draws[..., 1] * size[0], draws[..., 2] * size[1]
+        return np.rint(np.stack([y - half, x - half, y + half, x + half], -1))
+
+
+BASIC: tuple[Transform, ...] = (Rotate(10.0, p=0.75), Light(0.05, 0.05))
+PRESETS: dict[str, tuple[Transform, ...]] = {
+    "none": (),
+    "basic": BASIC,
+    "side_on": (Flip(), Rotate(10.0, p=0.75), Zoom(1.1), Light(0.05, 0.05)),
+    "top_down": (Dihedral(), Rotate(10.0, p=0.75), Zoom(1.1), Light(0.05, 0.05)),
+}
+
+Augment = str | Sequence[Transform] | None
+
+
+def resolve(augment: Augment) -> tuple[Transform, ...]:
+    """The transforms of a preset's name, or of a list.
+
+    Args:
+        augment: "none", "basic" (rotation and light), "side_on" (also mirrored and enlarged: things photographed
+            from the side), "top_down" (also turned in eight ways: seen from above), or a list of transforms.
+
+    Raises:
+        ArgumentError: an unknown name, or something in the list that is no transform.
+
+    >>> resolve("basic")
+    (Rotate(degrees=10.0, p=0.75), Light(brightness=0.05, contrast=0.05, p=0.75))
+    """
+    if augment is None:
+        return ()
+    if isinstance(augment, str):
+        if augment not in PRESETS:
+            raise ArgumentError(f"unknown augment {augment!r}. {did_you_mean(augment, PRESETS)}")
+        return PRESETS[augment]
+    chosen = (augment,) if isinstance(augment, Transform) else tuple(augment)
+    for t in chosen:
+        if not isinstance(t, Transform):
+            hint = f"; write {t.__name__}()" if isinstance(t, type) and issubclass(t, Transform) else ""
+            raise ArgumentError(f"augment must list transforms such as Flip() or Rotate(10), got {t!r}{hint}")
+    return chosen
+
+
+@dataclass(frozen=True)
+class BatchStage:
+    """What happens to a whole batch on the model's device.
+
+    Args:
+        size: (height, width) of what the model gets.
+        transforms: applied in this order, in the augmented views only.
+        mean: per channel, for pixels in [0, 1].
+        std: per channel.
+        channels_last: the memory format of the result, which convolutions are quicker with.
+
+    >>> stage = BatchStage((8, 8), resolve("side_on"), mean=(0.5,), std=(0.5,))
+    >>> x = torch.full((2, 1, 8, 8), 255, dtype=torch.uint8)
+    >>> stage.plain(x).unique(), stage.augmented(x, torch.tensor([4, 7]), seed=0, epoch=0).shape
+    (tensor([1.]), torch.Size([2, 1, 8, 8]))
+    """
+
+    size: tuple[int, int]
+    transforms: tuple[Transform, ...] = ()
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+    channels_last: bool = True
+
+    def __post_init__(self) -> None:
+        if len(self.mean) != len(self.std) or not self.mean:
+            raise ArgumentError(f"mean and std need one number per channel each, got {self.mean} and {self.std}")
+        if min(self.std) <= 0:
+            raise ArgumentError(f"std must be above 0, got {self.std}")
+
+    @property
+    def scale(self) -> float:
+        """How much larger than `size` the transforms want the pictures."""
+        return max((t.scale for t in self.transforms), default=1.0)
+
+    def plain(self, x: Tensor) -> Tensor:
+        """(x / 255 - mean) / std, after shrinking if `x` is larger than the size.
+
+        Args:
+            x: uint8, shape (b, c, h, w).
+
+        Returns:
+            float32, shape (b, c, *size).
+        """
+        same = tuple(x.shape[-2:]) == self.size
+        y = self._float(x) if same else F.interpolate(x.float(), self.size, mode="bilinear", antialias=True)
+        ones = np.ones(len(x))
+        return self._lit(y, ones, 0 * ones)
+
+    def augmented(self, x: Tensor, index: Tensor | Sequence[int], seed: int, epoch: int, view: int = 0) -> Tensor:
+        """The batch with each item changed in its own way.
+
+        Args:
+            x: uint8, shape (b, c, h, w).
+            index: which item of the data each row is, shape (b,).
+            seed: of the run.
+            epoch: of the run.
+            view: which of several augmented views.
+
+        Returns:
+            float32, shape (b, c, *size). Row i depends on `x[i]`, `index[i]`, seed, epoch and view only.
+        """
+        items = np.asarray(index)
+        shape = (int(x.shape[-2]), int(x.shape[-1]))
+        matrix: Array | None = None
+        factor, summand = np.ones(len(items)), np.zeros(len(items))
+        boxes: list[Array] = []
+        for place, t in enumerate(self.transforms):
+            u = keyed.uniform(items, t.draws, seed, "augment", type(t).__name__, place, epoch, view)
+            new = t.matrix(u, shape)
+            if new is not None:
+                matrix = new if matrix is None else _compose(matrix, new)
+            lit = t.light(u)
+            if lit is not None:
+                factor, summand = factor * lit[0], summand * lit[0] + lit[1]
+            blank = t.boxes(u, self.size)
+            if blank is not None:
+                boxes.append(blank)
+        geometric = [t for t in self.transforms if type(t).matrix is not Transform.matrix]
+        if shape == self.size and all(t.exact for t in geometric):
+            y = self._float(x if matrix is None else _lay(x, matrix))
+        else:
+            y = warp(x.float(), _identity(len(items)) if matrix is None else matrix, self.size)
+        out = self._lit(y, factor, summand)
+        return _blank(out, np.concatenate(boxes, 1)) if boxes else out
+
+    def denormalise(self, x: Tensor) -> Tensor:
+        """Floats as the model gets them, back to pixels in [0, 1] for looking at."""
+        mean, std = (torch.tensor(v, device=x.device).view(-1, 1, 1) for v in (self.mean, self.std))
+        return (x * std + mean).clamp_(0, 1)
+
+    def _lit(self, y: Tensor, factor: Array, summand: Array) -> Tensor:
+        """Light, division by 255 and normalisation as one factor and one summand per item and channel, in place."""
+        if y.shape[1] != len(self.mean):
+            raise ArgumentError(f"mean and std are for {len(self.mean)} channels, the pictures have {y.shape[1]}")
+        mean, std = np.array(self.mean), np.array(self.std)
+        both = np.stack([factor[:, None] / (255.0 * std), (summand[:, None] - mean) / std]).astype(np.float32)
+        scale, bias = torch.from_numpy(both).to(y.device)[..., None, None]
+        return y.contiguous(memory_format=self._layout).mul_(scale).add_(bias)
+
+    @property
+    def _layout(self) -> torch.memory_format:
+        return torch.channels_last if self.channels_last else torch.contiguous_format
+
+    def _float(self, x: Tensor) -> Tensor:
+        """A float copy in the wanted memory format: one pass, where two would cost 0.1 ms a picture more."""
+        return x.to(torch.float32, memory_format=self._layout)
+
+
+def _identity(n: int) -> Array:
+    return np.tile(np.eye(2, 3), (n, 1, 1))
+
+
+def _compose(first: Array, then: Array) -> Array:
+    """The matrix of doing `first`, then `then`: an output pixel goes through `then` to where `first` finds it."""
+    out = first[:, :, :2] @ then
+    out[:, :, 2] += first[:, :, 2]
+    return out
+
+
+def warp(x: Tensor, matrix: Array, size: tuple[int, int]) -> Tensor:
+    """Sample each picture where its matrix says, bilinearly, reflected at the edges.
+
+    The matrices work in pixels of `x` from its centre; a grid of `size` is spread over `x` first.
+    Building the grid by broadcasting costs 0.13 ms a picture of 224x224 against 0.66 for `affine_grid`.
+
+    Args:
+        x: float, shape (b, c, h, w).
+        matrix: shape (b, 2, 3).
+        size: (height, width) of the result.
+
+    Returns:
+        float, shape (b, c, *size).
+    """
+    height, width = x.shape[-2:]
+    # grid_sample wants -1 to 1 across the picture, where -1 is the outer edge of the first pixel
+    unit = matrix * np.array([[[1.0, height / width, 2.0 / width], [width / height, 1.0, 2.0 / height]]])
+    m = torch.from_numpy(unit.astype(np.float32)).to(x.device)
+    ys, xs = (torch.linspace(-1 + 1 / s, 1 - 1 / s, s, device=x.device) for s in size)
+    grid = torch.empty((len(x), *size, 2), device=x.device)
+    for k in range(2):
+        row = m[:, k, 0, None] * xs
+        column = m[:, k, 1, None] * ys + m[:, k, 2, None]
+        torch.add(column[:, :, None], row[:, None, :], out=grid[..., k])
+    return F.grid_sample(x, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+
+
+def _lay(x: Tensor, matrix: Array) -> Tensor:
+    """Mirrors and right angles, by copying pixels."""
+    way = (matrix[:, 0, 0] + matrix[:, 0, 1] < 0) * 1 + (matrix[:, 1, 0] + matrix[:, 1, 1] < 0) * 2 + (matrix[:, 0, 0] == 0) * 4
+    out = torch.empty_like(x)
+    for w in np.unique(way):
+        rows = torch.from_numpy(np.flatnonzero(way == w)).to(x.device)
+        part = x[rows]
+        # out(y, x) = in(sy*y, sx*x), or in(sy*x, sx*y) where the axes are swapped
+        part = part.flip([d for d, bit in ((-1, 1), (-2, 2)) if w & bit])
+        out[rows] = part.transpose(-1, -2) if w & 4 else part
+    return out
+
+
+def _blank(y: Tensor, boxes: Array) -> Tensor:
+    """Set the boxes to 0, the mean of a normalised picture."""
+    b = torch.from_numpy(boxes.astype(np.float32)).to(y.device)[..., None]
+    rows, columns = (torch.arange(s, device=y.device) for s in y.shape[-2:])
+    in_rows = (rows >= b[:, :, 0]) & (rows < b[:, :, 2])
+    in_columns = (columns >= b[:, :, 1]) & (columns < b[:, :, 3])
+    inside = (in_rows[:, :, :, None] & in_columns[:, :, None, :]).any(1)
+    return y.masked_fill_(inside[:, None], 0.0)

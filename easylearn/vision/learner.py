@@ -1,0 +1,112 @@
+"""vision_learner: images and an architecture in, a Learner out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..errors import strict
+from ..files import StrPath
+from ..learner import Learner
+from ..task import LossFn
+from ..train.callback import Callback
+from ..train.optim import OptimizerFn, sgd
+from .archs import Arch, Stats, get_arch
+from .data import ImageData
+from .model import Cut, Pretrained, vision_model
+
+
+@strict({"xtra_fc": "hidden", "opt_fn": "optimizer", "opt_func": "optimizer", "loss_func": "loss", "cbs": "callbacks"})
+def vision_learner(
+    data: ImageData,
+    arch: str | Arch | nn.Module,
+    *,
+    pretrained: Pretrained | None = None,
+    precompute: bool = False,
+    ps: float | Sequence[float] | None = None,
+    hidden: Sequence[int] = (512,),
+    custom_head: nn.Module | None = None,
+    cut: Cut | None = None,
+    stats: Stats | None = None,
+    optimizer: OptimizerFn = sgd,
+    metrics: Sequence[Any] | None = None,
+    loss: LossFn | None = None,
+    label_smoothing: float = 0.0,
+    wd: float | None = None,
+    clip: float | None = None,
+    accumulate: int = 1,
+    precision: str = "fp32",
+    device: str | torch.device | None = None,
+    seed: int = 0,
+    path: StrPath = "models",
+    callbacks: Sequence[Callback] = (),
+    bn_freeze: bool | None = None,
+    progress: bool = True,
+) -> Learner:
+    """A learner for images: the body of an architecture and a new head, in three layer groups.
+
+    With pretrained weights it starts frozen: only the head trains, until `learn.unfreeze()`.
+
+    Args:
+        data: the images.
+        arch: a name such as "resnet34" or "efficientnet_lite0", any name of timm's, an `Arch`, or a module
+            of your own.
+        pretrained: True, False or a file of weights; None takes what the architecture says. See `vision_model`.
+        precompute: train the head on stored outputs of the frozen body, at the speed of a small network.
+        ps: dropout of the head: None for 0.25 and 0.5, one number for every block, or one per block.
+        hidden: sizes of the head's hidden layers.
+        custom_head: a module that takes the feature map; it replaces pooling and head.
+        cut: where a module of your own is cut.
+        stats: mean and standard deviation per channel; None takes those of the weights.
+        optimizer: SGD with momentum 0.9 by default.
+        metrics, loss, label_smoothing, wd, clip, accumulate, precision, device, seed, path, callbacks, progress:
+            see `Learner`.
+        bn_freeze: keep the body's batch-norm statistics while its weights train; None: where it is pretrained.
+
+    Returns:
+        The learner.
+
+    Raises:
+        ArgumentError: the architecture or an argument is unknown; the message suggests one.
+        WeightsError: the weights cannot be had; the message says where to put a file.
+    """
+    known = None if isinstance(arch, nn.Module) else get_arch(arch)
+    model = vision_model(
+        arch if known is None else known,
+        data.task.n_out,
+        pretrained=pretrained,
+        ps=ps,
+        hidden=hidden,
+        custom_head=custom_head,
+        cut=cut,
+        stats=stats,
+        seed=seed,
+    )
+    chosen = (known.pretrained if known is not None else False) if pretrained is None else pretrained
+    has_weights = chosen is not False
+    # Convolutions are quicker with the channels innermost, on the CPU and on GPUs alike.
+    learn = Learner(
+        data,
+        model.to(memory_format=torch.channels_last),  # type: ignore[call-overload]
+        optimizer=optimizer,
+        metrics=metrics,
+        loss=loss,
+        label_smoothing=label_smoothing,
+        wd=wd,
+        clip=clip,
+        accumulate=accumulate,
+        precision=precision,
+        device=device,
+        seed=seed,
+        path=path,
+        callbacks=callbacks,
+        bn_freeze=has_weights if bn_freeze is None else bn_freeze,
+        precompute=precompute,
+        progress=progress,
+    )
+    if has_weights:
+        learn.freeze()
+    return learn

@@ -1,0 +1,210 @@
+"""Batches of pictures: decoded by workers once, then read from the store in one gather."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from .. import keyed
+from ..data.bunch import Batch
+from ..data.cache import ByteStore
+from ..data.loaders import batch_bounds
+from ..errors import DataError
+from .augment import BatchStage
+from .decode import ItemStage, Source, window
+
+FEW = 300  # below this, starting workers takes as long as decoding
+MAX_WORKERS = 8
+
+StoreMaker = Callable[[], ByteStore | None]
+
+
+@dataclass(frozen=True)
+class Order:
+    """A batch to be made: which items, and where to cut each (None: in the middle)."""
+
+    positions: npt.NDArray[np.int64]
+    at: npt.NDArray[np.float64] | None
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What a worker gives instead of a batch, so that the same error is raised with and without workers."""
+
+    message: str
+
+
+class Pictures(Dataset["Tensor | Failure"]):
+    """The item stage over the sources of one part, one whole batch at a time.
+
+    Args:
+        sources: what `ItemStage.load` takes.
+        ids: how messages call them.
+        stage: decodes and shrinks.
+        store: where results are kept, or None.
+    """
+
+    def __init__(self, sources: Sequence[Source], ids: Sequence[str], stage: ItemStage, store: ByteStore | None) -> None:
+        self.sources = sources
+        self.ids = ids
+        self.stage = stage
+        self.store = store
+
+    def __len__(self) -> int:
+        return len(self.sources)
+
+    def item(self, position: int) -> npt.NDArray[np.uint8]:
+        """One picture at working size, shape (c, h, w), from the store if it is there."""
+        kept = self.store.get(position) if self.store is not None else None
+        if kept is not None:
+            return kept
+        pixels: npt.NDArray[np.uint8] = self.stage.load(self.sources[position], self.ids[position]).numpy()
+        if self.store is not None:
+            self.store.put(position, pixels)
+        return pixels
+
+    def __getitem__(self, order: Order) -> Tensor | Failure:
+        h, w = self.stage.working_size
+        out = np.empty((len(order.positions), self.stage.channels, h, w), np.uint8)
+        try:
+            for row, position in enumerate(order.positions.tolist()):
+                pixels = self.item(position)
+                at = None if order.at is None else (float(order.at[row, 0]), float(order.at[row, 1]))
+                top, left = window((pixels.shape[1], pixels.shape[2]), (h, w), at)
+                out[row] = pixels[:, top : top + h, left : left + w]
+        except DataError as error:
+            return Failure(str(error))
+        return torch.from_numpy(out)
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch
+
+
+def in_workers(
+    pictures: Dataset[Any], orders: Iterable[Any], workers: int, start_method: str | None = None, pin: bool = False
+) -> Iterator[Any]:
+    """`pictures[order]` for each order, in order, made by worker processes, or here if `workers` is 0.
+
+    The global random state is neither read nor moved.
+    """
+    if workers < 1:
+        yield from (pictures[order] for order in orders)
+        return
+    loader: DataLoader[Any] = DataLoader(
+        pictures,
+        batch_size=None,
+        sampler=list(orders),
+        num_workers=workers,
+        collate_fn=_as_it_is,
+        generator=keyed.generator(0, "workers"),
+        multiprocessing_context=start_method,
+        pin_memory=pin,
+    )
+    with warnings.catch_warnings():
+        # Python 3.12 warns of any fork beside threads, and torch always has threads; DataLoader is made for it.
+        warnings.filterwarnings("ignore", message=".*multi-threaded, use of fork", category=DeprecationWarning)
+        batches = iter(loader)
+    yield from batches
+
+
+def choose_workers(n_items: int) -> int:
+    """How many processes decode `n_items` pictures: none for a few, else one per core, at most 8."""
+    if n_items < FEW:
+        return 0
+    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    return min(cores, MAX_WORKERS) if cores > 1 else 0
+
+
+class ImageLoader:
+    """A way through the pictures of one part; see `easylearn.data.bunch.Loader`.
+
+    Args:
+        sources: what `ItemStage.load` takes.
+        ids: how messages call them.
+        targets: shape (n, ...), or None.
+        item_stage: decodes and shrinks.
+        batch_stage: augments and normalises.
+        batch_size: items in a batch.
+        shuffle: a new order each epoch, and a last batch of one item merged into the one before.
+        view: None is the plain view; any number the augmented view of that number.
+        workers: processes that decode; None chooses.
+        store: gives the store to keep what was decoded in, asked at the first batch.
+        start_method: how processes start; None is Python's choice.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        ids: Sequence[str],
+        targets: Tensor | None,
+        item_stage: ItemStage,
+        batch_stage: BatchStage,
+        *,
+        batch_size: int,
+        shuffle: bool = False,
+        view: int | None = None,
+        workers: int | None = None,
+        store: StoreMaker = lambda: None,
+        start_method: str | None = None,
+    ) -> None:
+        self.sources = sources
+        self.ids = ids
+        self.targets = targets
+        self.item_stage = item_stage
+        self.batch_stage = batch_stage
+        self.batch_size = batch_size
+        self.n_items = len(sources)
+        self.shuffle = shuffle
+        self.view = view
+        self.workers = workers
+        self._store = store
+        self._start_method = start_method
+        self._bounds = batch_bounds(self.n_items, batch_size, merge_single=shuffle)
+
+    def __len__(self) -> int:
+        return len(self._bounds)
+
+    def batches(self, device: torch.device, seed: int = 0, epoch: int = 0, start: int = 0) -> Iterator[Batch]:
+        """See `Loader.batches`.
+
+        Raises:
+            DataError: a picture cannot be read; the message names it.
+        """
+        order = keyed.permutation(self.n_items, seed, "shuffle", epoch) if self.shuffle else np.arange(self.n_items)
+        orders = [self._order(order[a:b], seed, epoch) for a, b in self._bounds[start:]]
+        store = self._store()
+        pictures = Pictures(self.sources, self.ids, self.item_stage, store)
+        to_decode = self.n_items - (int(store.filled.sum()) if store is not None else 0)
+        workers = choose_workers(to_decode) if self.workers is None else self.workers
+        made = in_workers(
+            pictures, orders, workers if to_decode else 0, self._start_method, pin=device.type == "cuda"
+        )
+        for one, x in zip(orders, made, strict=True):
+            if isinstance(x, Failure):
+                raise DataError(x.message)
+            x = x.to(device, non_blocking=True)
+            index = torch.from_numpy(one.positions)
+            if self.view is None:
+                x = self.batch_stage.plain(x)
+            else:
+                x = self.batch_stage.augmented(x, one.positions, seed, epoch, self.view)
+            target = None if self.targets is None else self.targets[index].to(device, non_blocking=True)
+            yield Batch((x,), target, index)
+        if store is not None:
+            store.publish()
+
+    def _order(self, positions: npt.NDArray[np.int64], seed: int, epoch: int) -> Order:
+        if self.view is None or self.item_stage.method != "crop":
+            return Order(positions, None)
+        return Order(positions, keyed.uniform(positions, 2, seed, "augment", "window", epoch, self.view))
