@@ -1,1 +1,103 @@
-"""easylearn."""
+"""easylearn: from your files to a well-trained model in a few lines, on PyTorch.
+
+    from easylearn import *
+
+    data = ImageData.from_folder("dogscats", size=224, augment="side_on")
+    learn = vision_learner(data, "resnet34", precompute=True)
+    learn.fit(1e-2, 3, cycle_len=1, cycle_mult=2)
+    learn.unfreeze()
+    learn.fit([1e-4, 1e-3, 1e-2], 3)
+    probs, targets = learn.tta()
+"""
+
+from __future__ import annotations
+
+from . import losses, metrics, schedules
+from .data.loaders import LoaderData, TensorData
+from .errors import ArgumentError, DataError, EasyLearnError, EasyLearnWarning, SaveError, StateError, WeightsError
+from .learner import Learner, Prediction, Predictions
+from .metrics import Metric, accuracy, error_rate, f1, f_beta, mae, rmse, rmspe, roc_auc, top_k
+from .nn.body_head import BodyHead
+from .nn.groups import LayerGroup
+from .nn.heads import pooled_head
+from .task import Task, multi_label, regression, single_label
+from .train.callback import Callback
+from .train.callbacks import (
+    CutMix,
+    EarlyStopping,
+    MixUp,
+    ReduceLROnPlateau,
+    SaveBest,
+    SaveCycles,
+    WeightAverage,
+)
+from .train.record import Record
+from .train.state import Run
+from .vision.archs import arch_names, get_arch
+from .vision.augment import Dihedral, Erase, Flip, Light, RandomResizedCrop, Rotate, Shift, Zoom
+from .vision.data import ImageData
+from .vision.learner import vision_learner
+from .vision.model import vision_model
+from .vision.results import plot_confusion, plot_worst
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ArgumentError",
+    "BodyHead",
+    "Callback",
+    "CutMix",
+    "DataError",
+    "Dihedral",
+    "EarlyStopping",
+    "EasyLearnError",
+    "EasyLearnWarning",
+    "Erase",
+    "Flip",
+    "ImageData",
+    "LayerGroup",
+    "Learner",
+    "Light",
+    "LoaderData",
+    "Metric",
+    "MixUp",
+    "Prediction",
+    "Predictions",
+    "RandomResizedCrop",
+    "Record",
+    "ReduceLROnPlateau",
+    "Rotate",
+    "Run",
+    "SaveBest",
+    "SaveCycles",
+    "SaveError",
+    "Shift",
+    "StateError",
+    "Task",
+    "TensorData",
+    "WeightAverage",
+    "WeightsError",
+    "Zoom",
+    "accuracy",
+    "arch_names",
+    "error_rate",
+    "f1",
+    "f_beta",
+    "get_arch",
+    "losses",
+    "mae",
+    "metrics",
+    "multi_label",
+    "plot_confusion",
+    "plot_worst",
+    "pooled_head",
+    "regression",
+    "rmse",
+    "rmspe",
+    "roc_auc",
+    "schedules",
+    "single_label",
+    "top_k",
+    "vision_learner",
+    "vision_model",
+]

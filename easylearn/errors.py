@@ -80,7 +80,7 @@ def strict(renamed: Mapping[str, str] | None = None) -> Callable[[Callable[P, R]
     The check costs nothing unless the call fails to bind.
 
     Args:
-        renamed: names of other libraries, or of fast.ai 0.7, mapped to a sentence or a name here.
+        renamed: names of other libraries, or of fast.ai 0.7, mapped to a name here or to a whole sentence.
 
     Returns:
         The decorator; the wrapped function keeps its signature.
@@ -102,10 +102,8 @@ def strict(renamed: Mapping[str, str] | None = None) -> Callable[[Callable[P, R]
         def checked(*args: P.args, **kwargs: P.kwargs) -> R:
             for name in kwargs:
                 if name not in parameters:
-                    if name in old_names:
-                        hint = f"It is called {old_names[name]!r} here."
-                    else:
-                        hint = did_you_mean(name, names)
+                    here = old_names.get(name, "")
+                    hint = f"It is called {here!r} here." if here.isidentifier() else here or did_you_mean(name, names)
                     raise ArgumentError(f"{fn.__name__}() has no argument {name!r}. {hint}")
             return fn(*args, **kwargs)
 

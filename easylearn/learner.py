@@ -369,7 +369,7 @@ class Learner:
         print(plan_text(plan, self.layer_groups, seconds, self._precompute))
         return plan
 
-    @strict({"num_it": "n_steps", "linear": "a shorter range"})
+    @strict({"num_it": "n_steps"})
     def lr_find(
         self, start_lr: float = 1e-5, end_lr: float = 10.0, *, lr: Rates | None = None, n_steps: int = 100
     ) -> LRCurve:

@@ -63,8 +63,12 @@ class Task:
         Returns:
             A scalar tensor with gradients.
         """
-        if self.kind == "regression" and target.ndim == logits.ndim - 1:
-            target = target.unsqueeze(-1)
+        if self.kind == "regression":
+            # (b,) and (b, 1) are the same numbers; left alone they would be broadcast to (b, b).
+            if target.ndim == logits.ndim - 1:
+                target = target.unsqueeze(-1)
+            elif logits.ndim == target.ndim - 1:
+                logits = logits.unsqueeze(-1)
         if self.loss_fn is not None:
             return self.loss_fn(logits, target)
         if self.kind == "single_label":
@@ -121,6 +125,8 @@ class Task:
 
 
 def _names(names: Sequence[str], what: str) -> tuple[str, ...]:
+    if isinstance(names, str):
+        raise ArgumentError(f"a task needs a list of names, got the word {names!r}; write [{names!r}]")
     given = tuple(str(n) for n in names)
     if not given:
         raise DataError(f"a task needs at least one {what}, got none")
@@ -162,6 +168,12 @@ def check_target(task: Task, target: Tensor) -> None:
     elif task.kind == "multi_label":
         if target.ndim != 2 or target.shape[1] != task.n_out:
             raise DataError(f"multi-label targets have shape (n, {task.n_out}), got {tuple(target.shape)}")
+        bad = torch.nonzero(~((target >= 0) & (target <= 1)).all(1)).flatten()
+        if len(bad):
+            raise DataError(
+                f"multi-label targets are zeros and ones, but {len(bad)} rows hold something else, the first is row "
+                f"{bad[0].item()}"
+            )
     else:
         wide = target.reshape(len(target), -1)
         if wide.shape[1] != task.n_out:

@@ -14,8 +14,8 @@ from easylearn import metrics
 from easylearn.errors import ArgumentError, EasyLearnWarning
 
 SINGLE = [
-    "accuracy", "error_rate", "balanced_accuracy", "matthews", "cohen_kappa", "log_loss", "roc_auc", "average_precision",
-    "f1", "f2",
+    "accuracy", "error_rate", "balanced_accuracy", "matthews", "cohen_kappa", "log_loss", "roc_auc",
+    "average_precision", "f1", "f2",
 ]  # fmt: skip
 REGRESSION = ["mae", "mse", "rmse", "rmspe", "exp_rmspe", "r2", "explained_variance"]
 
@@ -59,7 +59,9 @@ class TestAgainstScikitLearn:
             "cohen_kappa": sk.cohen_kappa_score(t, y),
             "log_loss": sk.log_loss(t, p),
             "roc_auc": sk.roc_auc_score(t, p[:, 1]) if c == 2 else sk.roc_auc_score(t, p, multi_class="ovr"),
-            "average_precision": sk.average_precision_score(t, p[:, 1]) if c == 2 else sk.average_precision_score(hot, p),
+            "average_precision": sk.average_precision_score(t, p[:, 1])
+            if c == 2
+            else sk.average_precision_score(hot, p),
             "f1": sk.f1_score(t, y, average=average),
             "f2": sk.fbeta_score(t, y, beta=2, average=average),
         }
@@ -80,7 +82,9 @@ class TestAgainstScikitLearn:
     def test_multi_label(self) -> None:
         probs, targets = multi()
         p, t = probs.numpy(), targets.numpy()
-        assert close(metrics.f2(probs, targets), sk.fbeta_score(t, p >= 0.5, beta=2, average="samples", zero_division=0))
+        assert close(
+            metrics.f2(probs, targets), sk.fbeta_score(t, p >= 0.5, beta=2, average="samples", zero_division=0)
+        )
         assert close(metrics.roc_auc(probs, targets), sk.roc_auc_score(t, p))
         assert close(metrics.average_precision(probs, targets), sk.average_precision_score(t, p))
         columns = [sk.log_loss(t[:, i], p[:, i]) for i in range(t.shape[1])]
@@ -157,9 +161,7 @@ class TestBehaviour:
     def test_columns_are_aligned_and_never_broadcast(self, name: str) -> None:
         metric = getattr(metrics, name)
         outputs, targets = numbers()
-        values = {
-            round(metric(o, t), 9) for o in (outputs, outputs.flatten()) for t in (targets, targets.flatten())
-        }
+        values = {round(metric(o, t), 9) for o in (outputs, outputs.flatten()) for t in (targets, targets.flatten())}
         assert len(values) == 1
         with pytest.raises(ArgumentError, match=r"\(100, 1\).*\(100, 2\)"):
             metric(outputs, targets.expand(-1, 2))

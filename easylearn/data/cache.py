@@ -57,21 +57,23 @@ class ByteStore:
         """Map the file. A store that is gone, as after a folder was deleted, has no slot filled and takes none."""
         self.filled: npt.NDArray[np.uint8] = np.zeros(self.n, np.uint8)
         self._bytes: npt.NDArray[np.uint8] | None = None
-        self._file: Any = None
-        for path, mode in ((self.path, "rb" if self.path == self.final else "rb+"), (self.final, "rb")):
+        self._fd: int | None = None
+        for path, writable in ((self.path, self.path != self.final), (self.final, False)):
             with suppress(OSError, ValueError):
-                file = open(path, mode, buffering=0)  # noqa: SIM115 - as long as the store lives
-                if os.fstat(file.fileno()).st_size != file_bytes(self.n, self.slot_bytes):
-                    file.close()
-                    continue
-                mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+                flags = (os.O_RDWR if writable else os.O_RDONLY) | getattr(os, "O_BINARY", 0)
+                fd = os.open(path, flags)
+                try:
+                    if os.fstat(fd).st_size != file_bytes(self.n, self.slot_bytes):
+                        continue
+                    mapped = mmap.mmap(fd, 0, access=mmap.ACCESS_READ)
+                    if writable:
+                        self._fd = os.dup(fd)
+                        weakref.finalize(self, os.close, self._fd)
+                finally:
+                    os.close(fd)
                 self._bytes = np.frombuffer(mapped, np.uint8)
                 self.filled = self._bytes[: self.n]
                 self._shapes = self._bytes[self.n : self.n + self.n * _HEADER].reshape(self.n, _HEADER)
-                if mode == "rb+":
-                    self._file = file
-                else:
-                    file.close()
                 return
 
     @property
@@ -92,7 +94,7 @@ class ByteStore:
 
         The flag is written last, so that another process never reads half a picture.
         """
-        if self._file is None or pixels.nbytes > self.slot_bytes:
+        if self._fd is None or pixels.nbytes > self.slot_bytes:
             return False
         shape = np.array([*pixels.shape, 0], np.uint16)
         try:
@@ -100,16 +102,17 @@ class ByteStore:
             self._write(shape.data.cast("B"), self.n + slot * _HEADER)
             self._write(memoryview(b"\x01"), slot)
         except OSError:
-            self._file = None  # a full disk will not be less full at the next picture
+            self._fd = None  # a full disk will not be less full at the next picture
             return False
         return True
 
     def _write(self, data: memoryview, offset: int) -> None:
+        assert self._fd is not None
         if sys.platform == "win32":
-            self._file.seek(offset)
-            written = self._file.write(data)
+            os.lseek(self._fd, offset, os.SEEK_SET)
+            written = os.write(self._fd, data)
         else:
-            written = os.pwrite(self._file.fileno(), data, offset)
+            written = os.pwrite(self._fd, data, offset)
         if written != len(data):
             raise OSError(f"{self.path}: only {written} of {len(data)} bytes were written")
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader
 
 from .. import keyed
 from ..errors import ArgumentError, DataError
@@ -94,9 +95,7 @@ class ForeignLoader:
             raise ArgumentError(f"batches must have a length, got {type(source).__name__}; pass a list or a DataLoader")
         self.source = source
         self.has_target = has_target
-        self.batch_size = int(getattr(source, "batch_size", None) or 1)
-        data = getattr(source, "dataset", None)
-        self.n_items = len(data) if isinstance(data, Sized) else len(source) * self.batch_size
+        self.batch_size, self.n_items = _count(source)
 
     def __len__(self) -> int:
         assert isinstance(self.source, Sized)
@@ -104,17 +103,46 @@ class ForeignLoader:
 
     def batches(self, device: torch.device, seed: int = 0, epoch: int = 0, start: int = 0) -> Iterator[Batch]:
         """See `Loader.batches`. `seed` and `epoch` do not reach a foreign source."""
-        first = 0
-        for number, given in enumerate(self.source):
-            parts = [given] if isinstance(given, Tensor) else list(given)
-            target = parts.pop() if self.has_target and len(parts) > 1 else None
+        first = number = 0
+        for number, given in enumerate(self.source, 1):
+            if number > len(self):
+                break
+            parts = [torch.as_tensor(t) for t in _parts(given)]
+            if self.has_target and len(parts) < 2:
+                raise DataError(f"batch {number} must be (input, target), got {len(parts)} tensor; what is to be learnt from it?")
+            target = parts.pop() if self.has_target else None
             size = len(parts[0])
-            if number >= start:
+            if number > start:
                 inputs = tuple(t.to(device, non_blocking=True) for t in parts)
                 yield Batch(
                     inputs, None if target is None else target.to(device, non_blocking=True), torch.arange(first, first + size)
                 )
             first += size
+        if number != len(self):
+            what = "more" if number > len(self) else f"only {number}"
+            raise DataError(f"the {type(self.source).__name__} says that it has {len(self)} batches, but gave {what}")
+
+
+def _parts(batch: Any) -> list[Any]:
+    if isinstance(batch, Tensor | np.ndarray):
+        return [batch]
+    if not isinstance(batch, tuple | list):
+        raise DataError(f"a batch must be a tensor or a tuple of them, got {type(batch).__name__}")
+    return list(batch)
+
+
+def _count(source: Sized) -> tuple[int, int]:
+    """Items in a batch, and in all."""
+    if isinstance(source, list | tuple):
+        sizes = [len(_parts(batch)[0]) for batch in source]
+        return max(sizes, default=1), sum(sizes)
+    if isinstance(source, DataLoader) and source.batch_size is not None:
+        if source.drop_last or not isinstance(source.sampler, Sized):
+            return source.batch_size, len(source) * source.batch_size
+        return source.batch_size, len(source.sampler)
+    size = int(getattr(source, "batch_size", None) or 1)
+    items = getattr(source, "dataset", None)
+    return size, len(items) if isinstance(items, Sized) else len(source) * size
 
 
 class TensorData(Data):
@@ -148,12 +176,17 @@ class TensorData(Data):
         for name, part in given.items():
             if part is None:
                 continue
-            inputs = tuple(torch.as_tensor(x) for x in (part[0] if isinstance(part[0], tuple | list) else (part[0],)))
+            inputs = tuple(_as_input(x) for x in (part[0] if isinstance(part[0], tuple) else (part[0],)))
             target = None if part[1] is None else torch.as_tensor(part[1])
             if len(inputs[0]) == 0:
                 raise DataError(f"the {name} part is empty")
+            lengths = [len(t) for t in (*inputs, *(() if target is None else (target,)))]
+            if len(set(lengths)) != 1:
+                raise DataError(f"{name}: inputs and target must have the same number of rows, got {lengths}")
             if target is not None:
                 check_target(task, target)
+                if task.kind == "single_label":
+                    target = target.long()  # class codes come as int8 or int32, too, which torch's losses refuse
             self._parts[name] = (inputs, target)
 
     def _part(self, part: PartName) -> tuple[tuple[Tensor, ...], Tensor | None]:
@@ -172,7 +205,7 @@ class TensorData(Data):
     def new_loader(self, items: Any) -> Loader:
         """See `Data.new_loader`: a tensor of rows, or a tuple of them."""
         inputs = items if isinstance(items, tuple) else (items,)
-        return TensorLoader([torch.as_tensor(x) for x in inputs], None, self.batch_size)
+        return TensorLoader([_as_input(x) for x in inputs], None, self.batch_size)
 
     def is_single(self, items: Any) -> bool:
         """Rows always come as a table of them."""
@@ -186,8 +219,10 @@ class TensorData(Data):
         """See `Data.fingerprint`: of the contents."""
         from ..files import digest
 
-        inputs, _ = self._part(part)
-        return digest([f"{t.dtype}{tuple(t.shape)}" for t in inputs] + [np.ascontiguousarray(t.numpy()).data for t in inputs])
+        inputs, target = self._part(part)
+        tensors = [t.cpu().contiguous() for t in (*inputs, *(() if target is None else (target,)))]
+        contents = [t.reshape(-1).view(torch.uint8).numpy().data for t in tensors]
+        return digest([*(f"{t.dtype}{tuple(t.shape)}" for t in tensors), *contents])
 
     @property
     def has_valid(self) -> bool:
@@ -198,6 +233,12 @@ class TensorData(Data):
     def has_test(self) -> bool:
         """Whether there is a test part."""
         return "test" in self._parts
+
+
+def _as_input(values: Any) -> Tensor:
+    """A tensor; NumPy's default of float64 becomes what models compute in."""
+    tensor = torch.as_tensor(values)
+    return tensor.float() if isinstance(values, np.ndarray) and tensor.dtype == torch.float64 else tensor
 
 
 class LoaderData(Data):

@@ -198,7 +198,7 @@ def _grouped(order: Indices, codes: Indices, wanted: int) -> Indices:
 
 def _positions(n: int, valid: Sequence[int] | npt.NDArray[Any] | float) -> Indices:
     """Chosen validation items, checked."""
-    given = np.asarray(valid) if not isinstance(valid, (str, bytes, bool)) else np.empty(0, dtype=object)
+    given = np.asarray(valid)
     if given.ndim != 1 or (given.size and given.dtype.kind not in "iub"):
         raise ArgumentError(
             "valid must be a fraction between 0 and 1, whole positions such as [0, 5, 7] or a mask, got "

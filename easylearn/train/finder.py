@@ -22,7 +22,7 @@ class LRCurve:
         rates: of the last layer group at each step.
         losses: the raw training losses.
         smooth: the losses smoothed by an exponential moving average with its start corrected.
-        suggestion: the rate where the smoothed loss falls most steeply, or None.
+        suggestion: a tenth of the rate where the loss is lowest, or None.
         reason: why that rate, or why none.
         record: the steps, for `plot_lr`.
     """
@@ -74,7 +74,7 @@ def sweep(run: Run, beta: float = 0.9, factor: float = 4.0) -> LRCurve:
     rates = tuple(r[-1] for r in record.rates)
     losses = tuple(record.losses)
     smooth = smoothed(losses, beta)
-    suggestion, reason = suggest(rates, smooth)
+    suggestion, reason = suggest(rates, losses)
     return LRCurve(rates, losses, smooth, suggestion, reason, record)
 
 
@@ -91,29 +91,35 @@ def smoothed(losses: tuple[float, ...], beta: float) -> tuple[float, ...]:
     return tuple(out)
 
 
-def suggest(rates: tuple[float, ...], smooth: tuple[float, ...]) -> tuple[float | None, str]:
-    """The rate of the steepest fall before the minimum, at most a tenth of the rate of the minimum.
+def suggest(rates: tuple[float, ...], losses: tuple[float, ...]) -> tuple[float | None, str]:
+    """A tenth of the rate at which the loss is lowest, where there is a clear valley.
+
+    The lowest point is where training is about to break; a tenth of it is the advice of fast.ai's course.
+    It is looked for on a curve smoothed to both sides, as an average over the past lags behind the rates.
+
+    Args:
+        rates: of each step, growing.
+        losses: raw losses of each step.
 
     Returns:
         The rate and why, or None and why not.
     """
-    finite = [i for i, v in enumerate(smooth) if math.isfinite(v)]
+    finite = [v for v in losses if math.isfinite(v)]
     if len(finite) < 10:
         return None, f"only {len(finite)} steps gave a finite loss; start from a lower start_lr"
-    values = [smooth[i] for i in finite]
-    lowest = min(range(len(values)), key=values.__getitem__)
-    start = values[0]
-    if lowest < 3 or values[lowest] > start - 0.02 * abs(start):
-        return None, "the loss never fell by more than 2 %; train longer at a small rate, or look at the data"
-    window = 3
-    falls = [
-        (values[i + window] - values[i - window]) / (math.log(rates[finite[i + window]]) - math.log(rates[finite[i - window]]))
-        for i in range(window, max(lowest - window, window + 1))
-        if i + window < len(values)
+    width = max(len(finite) // 25, 1)
+    centred = [
+        sum(part) / len(part)
+        for part in (finite[max(i - width, 0) : i + width + 1] for i in range(len(finite)))
     ]
-    steepest = window + min(range(len(falls)), key=falls.__getitem__) if falls else lowest
-    rate = min(rates[finite[steepest]], rates[finite[lowest]] / 10)
-    return rate, "the loss falls most steeply there" if rate == rates[finite[steepest]] else "a tenth of the best loss's rate"
+    lowest = min(range(len(centred)), key=centred.__getitem__)
+    start = centred[0]
+    if centred[lowest] > start - 0.02 * abs(start):
+        return None, "the loss never fell by more than 2 %; is the model frozen, or the data shuffled apart from its labels?"
+    rate = rates[lowest] / 10
+    if lowest == len(centred) - 1:
+        return rate, f"a tenth of {rates[lowest]:.2g}, where the sweep ended with the loss still falling; try a higher end_lr"
+    return rate, f"a tenth of {rates[lowest]:.2g}, where the loss is lowest"
 
 
 def check_sweep(start_lr: float, end_lr: float, n_steps: int) -> None:

@@ -136,8 +136,9 @@ class _Build:
     def __call__(self) -> nn.Module:
         from torchvision.models import get_model
 
-        # Said aloud since torchvision warns that the default of these two will change.
-        options = {"init_weights": True} if self.name in ("inception_v3", "googlenet") else {}
+        # The default of these two draws weights so wide that an untrained Inception's activations reach 1e5, is
+        # slow, and warns that it will change; torch's own initialisation of each layer does better.
+        options = {"init_weights": False} if self.name in ("inception_v3", "googlenet") else {}
         net: nn.Module = get_model(self.name, weights=None, **options)
         return net
 
@@ -337,4 +338,5 @@ def get_arch(arch: str | Arch) -> Arch:
 
     if timm.is_model(arch):
         return _timm_arch(arch)
-    raise ArgumentError(f"unknown architecture {arch!r}. {did_you_mean(arch, [*arch_names(), *timm.list_models()])}")
+    known = dict.fromkeys([*arch_names(), *timm.list_models()])
+    raise ArgumentError(f"unknown architecture {arch!r}. {did_you_mean(arch, known)}")

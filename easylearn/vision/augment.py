@@ -22,6 +22,7 @@ from .. import keyed
 from ..errors import ArgumentError, did_you_mean
 
 Array = npt.NDArray[np.float64]
+Number = Array | float
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -63,8 +64,8 @@ class Transform:
         return None
 
 
-def _matrices(xx: Array | float, xy: Array | float, yx: Array | float, yy: Array | float, x: Array | float = 0.0,
-              y: Array | float = 0.0, n: int = 1) -> Array:  # fmt: skip
+def _matrices(xx: Number, xy: Number, yx: Number, yy: Number, x: Number = 0.0, y: Number = 0.0, *, n: int) -> Array:
+    """Matrices ((xx, xy, x), (yx, yy, y)); each entry is one number or n of them."""
     out = np.empty((n, 2, 3))
     for (row, column), value in zip(np.ndindex(2, 3), (xx, xy, x, yx, yy, y), strict=True):
         out[:, row, column] = value
@@ -104,7 +105,8 @@ class Dihedral(Transform):
         way = (u[:, 0] * 8).astype(np.int64)
         x, y = np.where(way & 1, -1.0, 1.0), np.where(way & 2, -1.0, 1.0)
         swap = (way & 4 != 0) & (size[0] == size[1])
-        return _matrices(np.where(swap, 0, x), np.where(swap, x, 0), np.where(swap, y, 0), np.where(swap, 0, y), n=len(u))
+        xx, xy, yx, yy = np.where(swap, 0, x), np.where(swap, x, 0), np.where(swap, y, 0), np.where(swap, 0, y)
+        return _matrices(xx, xy, yx, yy, n=len(u))
 
 
 @dataclass(frozen=True)
@@ -159,7 +161,8 @@ class Shift(Transform):
     def matrix(self, u: Array, size: tuple[int, int]) -> Array:
         """See `Transform.matrix`."""
         far = np.where(u[:, 0] < self.p, self.max, 0.0)
-        return _matrices(1.0, 0.0, 0.0, 1.0, far * (2 * u[:, 1] - 1) * size[1], far * (2 * u[:, 2] - 1) * size[0], n=len(u))
+        x, y = far * (2 * u[:, 1] - 1) * size[1], far * (2 * u[:, 2] - 1) * size[0]
+        return _matrices(1.0, 0.0, 0.0, 1.0, x, y, n=len(u))
 
 
 @dataclass(frozen=True)
@@ -207,7 +210,9 @@ class Light(Transform):
     def __post_init__(self) -> None:
         _check_p(self.p)
         if self.brightness < 0 or self.contrast < 0:
-            raise ArgumentError(f"brightness and contrast must not be negative, got {self.brightness} and {self.contrast}")
+            raise ArgumentError(
+                f"brightness and contrast must be at least 0, got {self.brightness} and {self.contrast}"
+            )
 
     def light(self, u: Array) -> tuple[Array, Array]:
         """See `Transform.light`."""
@@ -233,7 +238,7 @@ class Erase(Transform):
     def __post_init__(self) -> None:
         _check_p(self.p)
         if self.n < 1 or not 0.0 < self.size <= 1.0:
-            raise ArgumentError(f"Erase needs n of at least 1 and size above 0 and at most 1, got n={self.n}, size={self.size}")
+            raise ArgumentError(f"Erase needs n >= 1 and 0 < size <= 1, got n={self.n}, size={self.size}")
 
     @property
     def draws(self) -> int:  # type: ignore[override]
@@ -334,7 +339,7 @@ class BatchStage:
         ones = np.ones(len(x))
         return self._lit(y, ones, 0 * ones)
 
-    def augmented(self, x: Tensor, index: Tensor | Sequence[int], seed: int, epoch: int, view: int = 0) -> Tensor:
+    def augmented(self, x: Tensor, index: npt.ArrayLike | Tensor, seed: int, epoch: int, view: int = 0) -> Tensor:
         """The batch with each item changed in its own way.
 
         Args:
@@ -434,12 +439,13 @@ def warp(x: Tensor, matrix: Array, size: tuple[int, int]) -> Tensor:
 
 def _lay(x: Tensor, matrix: Array) -> Tensor:
     """Mirrors and right angles, by copying pixels."""
-    way = (matrix[:, 0, 0] + matrix[:, 0, 1] < 0) * 1 + (matrix[:, 1, 0] + matrix[:, 1, 1] < 0) * 2 + (matrix[:, 0, 0] == 0) * 4
+    x_sign, y_sign = matrix[:, 0, :2].sum(1), matrix[:, 1, :2].sum(1)
+    way = (x_sign < 0) * 1 + (y_sign < 0) * 2 + (matrix[:, 0, 0] == 0) * 4
     out = torch.empty_like(x)
     for w in np.unique(way):
         rows = torch.from_numpy(np.flatnonzero(way == w)).to(x.device)
         part = x[rows]
-        # out(y, x) = in(sy*y, sx*x), or in(sy*x, sx*y) where the axes are swapped
+        # out(x, y) = in(sx x, sy y), or in(sx y, sy x) where the axes are swapped
         part = part.flip([d for d, bit in ((-1, 1), (-2, 2)) if w & bit])
         out[rows] = part.transpose(-1, -2) if w & 4 else part
     return out

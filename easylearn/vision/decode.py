@@ -27,7 +27,10 @@ if TYPE_CHECKING:
 
 Method = Literal["crop", "squash", "pad"]
 Source = Any  # a path, a PIL image, an ndarray (h, w[, c]) or a Tensor ([c,] h, w)
-IMAGE_SUFFIXES = frozenset(".jpg .jpeg .jpe .jfif .png .gif .bmp .webp .tif .tiff .ppm .pgm .pbm .jp2 .mpo .tga".split())
+IMAGE_SUFFIXES = frozenset(
+    f".{ending}"
+    for ending in ("jpg", "jpeg", "jpe", "jfif", "png", "gif", "bmp", "webp", "tif", "tiff", "ppm", "pgm", "pbm", "jp2")
+)
 
 VERSION = 1  # part of every cache key: raise it when the same file would give other pixels
 LONG_SIDE = 1.5  # "crop" keeps at most this much of the long side, in units of the working size
@@ -76,7 +79,8 @@ class ItemStage:
     def max_shape(self) -> tuple[int, int, int]:
         """(channels, height, width) that no result exceeds in any of the three."""
         h, w = self.working_size
-        return (self.channels, int(h * LONG_SIDE), int(w * LONG_SIDE)) if self.method == "crop" else (self.channels, h, w)
+        longest = LONG_SIDE if self.method == "crop" else 1.0
+        return self.channels, int(h * longest), int(w * longest)
 
     @property
     def max_bytes(self) -> int:
@@ -122,7 +126,7 @@ class ItemStage:
     # -- files ---------------------------------------------------------------------------------------
 
     def _load_file(self, path: Path) -> Tensor:
-        from PIL import Image
+        from PIL import Image, UnidentifiedImageError
 
         try:
             data = np.fromfile(path, np.uint8)
@@ -137,7 +141,7 @@ class ItemStage:
                 with Image.open(io.BytesIO(data.data)) as image:
                     fast = self._fast_jpeg(image, data)
                     return self._from_pil(image, draft=True) if fast is None else fast
-            except Image.UnidentifiedImageError as error:
+            except UnidentifiedImageError as error:
                 raise DataError(f"{path} is not an image in a format that Pillow knows. {_ADVICE}") from error
             except Image.DecompressionBombError as error:
                 raise DataError(
@@ -145,7 +149,7 @@ class ItemStage:
                     'PIL.Image.MAX_IMAGE_PIXELS if you trust it, or pass on_error="skip"'
                 ) from error
             except Exception as error:  # decoders of damaged files raise nearly anything: SyntaxError, struct.error
-                raise DataError(f"{path} cannot be decoded, it seems to be damaged: {_reason(error)}. {_ADVICE}") from error
+                raise DataError(f"{path} seems to be damaged, decoding failed: {_reason(error)}. {_ADVICE}") from error
 
     def _fast_jpeg(self, image: Image.Image, data: npt.NDArray[np.uint8]) -> Tensor | None:
         """A plain JPEG that is not much larger than needed, by torchvision; None for any other file.
@@ -207,7 +211,8 @@ class ItemStage:
     def _load_tensor(self, tensor: Tensor, name: str) -> Tensor:
         if tensor.ndim not in (2, 3) or (tensor.ndim == 3 and tensor.shape[0] not in (1, 3, 4)):
             raise DataError(
-                f"{name}: a tensor must have shape (h, w) or (c, h, w) with 1, 3 or 4 channels, got {tuple(tensor.shape)}"
+                f"{name}: a tensor must have shape (h, w) or (c, h, w) with 1, 3 or 4 channels, "
+                f"got {tuple(tensor.shape)}"
             )
         array = tensor.detach().cpu().numpy()
         return self._load_array(array if array.ndim == 2 else array.transpose(1, 2, 0), name)
@@ -273,17 +278,20 @@ def as_uint8(array: npt.NDArray[Any], name: str) -> npt.NDArray[np.uint8]:
     if array.dtype == np.uint8:
         return array
     if array.dtype == np.bool_:
-        return array.astype(np.uint8) * np.uint8(255)
+        black_white: npt.NDArray[np.uint8] = np.where(array, 255, 0).astype(np.uint8)
+        return black_white
     if array.dtype == np.uint16:
-        return ((array.astype(np.uint32) + 128) // 257).astype(np.uint8)
+        scaled: npt.NDArray[np.uint8] = ((array.astype(np.uint32) + 128) // 257).astype(np.uint8)
+        return scaled
     if array.dtype.kind == "f":
         low, high = float(array.min()), float(array.max())
         if not (low >= 0.0 and high <= 1.0):  # also true for NaN
             raise DataError(
-                f"{name}: floating-point pixels must be between 0 and 1, got {low:g} to {high:g}. Divide by the largest "
-                "possible value, or pass uint8; normalisation is done here"
+                f"{name}: floating-point pixels must be between 0 and 1, got {low:g} to {high:g}. Divide by the "
+                "largest possible value, or pass uint8; normalisation is done here"
             )
-        return np.rint(array * 255).astype(np.uint8)
+        rounded: npt.NDArray[np.uint8] = np.rint(array * 255).astype(np.uint8)
+        return rounded
     raise DataError(f"{name}: pixels must be uint8, bool, uint16 or floats in [0, 1], got {array.dtype}")
 
 

@@ -67,7 +67,7 @@ def existing_folder(path: str | os.PathLike[str], expected: str) -> Path:
     folder = Path(path)
     if not folder.exists():
         near = folder.parent
-        found = f"{near} holds {_listing(near)}" if near.is_dir() else f"{near} does not exist either"
+        found = f"{near} holds {listing(near)}" if near.is_dir() else f"{near} does not exist either"
         raise DataError(f"the folder {folder} does not exist ({found}). Expected {expected}")
     if not folder.is_dir():
         raise DataError(f"{folder} is a file, not a folder. Expected {expected}")
@@ -80,7 +80,8 @@ def list_images(folder: Path) -> list[str]:
     for place, folders, files in os.walk(folder, followlinks=True):
         folders[:] = [f for f in folders if _visible(f)]
         base = Path(place).relative_to(folder)
-        found += [(base / f).as_posix() for f in files if _visible(f) and os.path.splitext(f)[1].lower() in IMAGE_SUFFIXES]
+        pictures = (f for f in files if _visible(f) and os.path.splitext(f)[1].lower() in IMAGE_SUFFIXES)
+        found += [(base / f).as_posix() for f in pictures]
     return sorted(found)
 
 
@@ -88,7 +89,7 @@ def _visible(name: str) -> bool:
     return not name.startswith(".") and name != "__MACOSX"
 
 
-def _listing(folder: Path) -> str:
+def listing(folder: Path) -> str:
     """What a folder holds, in a few words."""
     folders = sorted(f.name + "/" for f in folder.iterdir() if f.is_dir() and _visible(f.name))
     files = sorted(f.name for f in folder.iterdir() if not f.is_dir() and _visible(f.name))
@@ -112,7 +113,7 @@ def folder_rows(root: Path, folder: Path, leave_out: Sequence[str] = ()) -> Rows
     existing_folder(folder, layout)
     names = sorted(f.name for f in folder.iterdir() if f.is_dir() and _visible(f.name) and f.name not in leave_out)
     if not names:
-        raise DataError(f"{folder} has no class folders; it holds {_listing(folder)}. Expected {layout}")
+        raise DataError(f"{folder} has no class folders; it holds {listing(folder)}. Expected {layout}")
     rows = Rows()
     base = folder.relative_to(root).as_posix() if folder.is_relative_to(root) else folder.as_posix()
     prefix = "" if base == "." else base + "/"
@@ -124,19 +125,19 @@ def folder_rows(root: Path, folder: Path, leave_out: Sequence[str] = ()) -> Rows
             rows.where.append(f"in {folder / name}")
     if not rows.sources:
         raise DataError(
-            f"no image files below {folder}, whose sub-folders are {', '.join(names[:8])}. Expected {layout}, with endings "
-            f"such as .jpg, .png, .webp"
+            f"no image files below {folder}, whose sub-folders are {', '.join(names[:8])}. Expected {layout}, with "
+            "endings such as .jpg, .png, .webp"
         )
     order = sorted(range(len(rows)), key=rows.ids.__getitem__)
     return rows.take(order)
 
 
-def test_rows(root: Path, folder: Path, classes: Sequence[str]) -> Rows:
+def rows_to_predict(root: Path, folder: Path, classes: Sequence[str]) -> Rows:
     """The pictures of a test folder; labelled if they all lie in sub-folders named like classes."""
     existing_folder(folder, "a folder of pictures to predict")
     files = list_images(folder)
     if not files:
-        raise DataError(f"no image files in the test folder {folder}; it holds {_listing(folder)}")
+        raise DataError(f"no image files in the test folder {folder}; it holds {listing(folder)}")
     base = folder.relative_to(root).as_posix() + "/" if folder.is_relative_to(root) else folder.as_posix() + "/"
     tops = [f.split("/")[0] if "/" in f else "" for f in files]
     return Rows(
@@ -160,19 +161,22 @@ def read_csv(file: Path) -> pd.DataFrame:
     if not file.is_file():
         raise DataError(f"the csv file {file} does not exist")
     try:
-        table = pd.read_csv(
+        table: pd.DataFrame = pd.read_csv(
             file, dtype=str, keep_default_na=False, na_values=["", "nan", "NaN", "NAN"], skip_blank_lines=False
         )
     except (ValueError, OSError) as error:  # pandas' ParserError, EmptyDataError and UnicodeDecodeError are ValueErrors
-        raise DataError(f"{file} cannot be read as csv: {error}. Expected a header line and one line per picture") from error
+        raise DataError(
+            f"{file} cannot be read as csv: {error}. Expected a header line and one line per picture"
+        ) from error
     table.index = pd.RangeIndex(2, 2 + len(table))
-    return table.dropna(how="all")
+    filled: pd.DataFrame = table.dropna(how="all")
+    return filled
 
 
 def column_name(table: pd.DataFrame, column: Column, argument: str) -> Any:
     """The name of a column given by name or by position."""
     names = list(table.columns)
-    if column in names and not (isinstance(column, int) and not isinstance(column, bool) and column not in names):
+    if column in names:
         return column
     if isinstance(column, int) and -len(names) <= column < len(names):
         return names[column]
@@ -217,16 +221,19 @@ def table_rows(
         cells = [c[position] for c in columns]
         for name, cell in zip(names, cells, strict=True):
             if _missing(cell):
-                raise DataError(f"{place} ({file}): the label in column {name!r} is missing (NaN). Fill it in or remove the row")
-        relative = str(file) + suffix
-        rows.sources.append(str(folder / relative))
-        rows.ids.append(_relative(folder / relative, root))
+                raise DataError(
+                    f"{place} ({file}): the label in column {name!r} is missing (NaN). Fill it in or remove the row"
+                )
+        full = folder / (str(file) + suffix)
+        rows.sources.append(str(full))
+        rows.ids.append(relative(full, root))
         rows.where.append(place)
         rows.labels.append(_label(cells, names, label_sep, kind, f"{place} ({file})"))
     return rows
 
 
-def _relative(file: Path, root: Path) -> str:
+def relative(file: Path, root: Path) -> str:
+    """A file's id: its posix path relative to `root`, or its whole path if it lies elsewhere."""
     clean = Path(os.path.normpath(file))
     base = Path(os.path.normpath(root))
     return clean.relative_to(base).as_posix() if clean.is_relative_to(base) else clean.as_posix()
@@ -262,6 +269,68 @@ def word(cell: Any) -> str:
     return str(cell)
 
 
+def plain_labels(
+    labels: Sequence[Any], regression: bool, classes: Sequence[str] | None, where: Callable[[int], str]
+) -> tuple[Kind, list[Any]]:
+    """Labels given as words, class numbers, lists of words or numbers to predict.
+
+    Args:
+        labels: one per picture.
+        regression: whether they are numbers to predict.
+        classes: if given, whole numbers are positions in it.
+        where: a position to words, for messages.
+
+    Returns:
+        The kind of task, and the labels as `Rows` holds them.
+    """
+    values = [label.tolist() if isinstance(label, np.ndarray | np.generic | Tensor) else label for label in labels]
+    several = [isinstance(v, list | tuple | set | frozenset) for v in values]
+    if any(several) and not all(several):
+        raise DataError(f"{where(several.index(not several[0]))}: some labels are lists and some are not")
+    kind: Kind = "regression" if regression else "multi_label" if any(several) else "single_label"
+    widths = {len(v) for v in values} if regression and any(several) else {1}
+    if len(widths) > 1:
+        raise DataError(f"every picture needs as many numbers for regression, got {sorted(widths)}")
+    out: list[Any] = []
+    for position, value in enumerate(values):
+        cells = sorted(value) if isinstance(value, set | frozenset) else list(value) if several[position] else [value]
+        if any(_missing(c) for c in cells):
+            raise DataError(f"{where(position)}: the label is missing (NaN). Fill it in or leave the picture out")
+        if regression:
+            out.append(_label(cells, ["label"] * len(cells), None, kind, where(position)))
+            continue
+        words = tuple(_class_word(c, classes, where(position)) for c in cells)
+        out.append(words if kind == "multi_label" else words[0])
+    return kind, out
+
+
+def _class_word(cell: Any, classes: Sequence[str] | None, place: str) -> str:
+    if classes is None or not isinstance(cell, int):
+        return word(cell)
+    if not 0 <= cell < len(classes):
+        raise DataError(f"{place}: the class number {cell} is not between 0 and {len(classes) - 1}")
+    return str(classes[cell])
+
+
+def array_labels(
+    labels: Sequence[Any], regression: bool, classes: Sequence[str] | None, where: Callable[[int], str]
+) -> tuple[Kind, list[Any]]:
+    """As `plain_labels`, but rows of 0 and 1 say which classes a picture has."""
+    rows = [label for label in labels if isinstance(label, list | tuple | np.ndarray)]
+    if regression or len(rows) != len(labels) or not rows or any(isinstance(v, str) for r in rows for v in r):
+        return plain_labels(labels, regression, classes, where)
+    width = len(rows[0])
+    names = [str(c) for c in classes] if classes is not None else [str(k) for k in range(width)]
+    out: list[Any] = []
+    for position, row in enumerate(rows):
+        if len(row) != width or len(names) != width:
+            raise DataError(f"{where(position)}: {len(row)} numbers for {len(names)} classes")
+        if any(v not in (0, 1) for v in row):
+            raise DataError(f"{where(position)}: multi-label rows hold 0 and 1, got {list(row)}")
+        out.append(tuple(n for n, v in zip(names, row, strict=True) if v))
+    return "multi_label", out
+
+
 # -- checks ------------------------------------------------------------------------------------------
 
 
@@ -279,8 +348,8 @@ def drop_duplicates(rows: Rows) -> list[int]:
             continue
         if rows.labels[before] != rows.labels[position]:
             raise DataError(
-                f"{file} has two labels: {rows.labels[before]!r} at {rows.where[before]} and {rows.labels[position]!r} at "
-                f"{rows.where[position]}. Remove one of the rows"
+                f"{file} has two labels: {rows.labels[before]!r} at {rows.where[before]} and "
+                f"{rows.labels[position]!r} at {rows.where[position]}. Remove one of the rows"
             )
         twice.append(position)
     if twice:

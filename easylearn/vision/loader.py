@@ -54,7 +54,9 @@ class Pictures(Dataset["Tensor | Failure"]):
         store: where results are kept, or None.
     """
 
-    def __init__(self, sources: Sequence[Source], ids: Sequence[str], stage: ItemStage, store: ByteStore | None) -> None:
+    def __init__(
+        self, sources: Sequence[Source], ids: Sequence[str], stage: ItemStage, store: ByteStore | None
+    ) -> None:
         self.sources = sources
         self.ids = ids
         self.stage = stage
@@ -187,9 +189,7 @@ class ImageLoader:
         pictures = Pictures(self.sources, self.ids, self.item_stage, store)
         to_decode = self.n_items - (int(store.filled.sum()) if store is not None else 0)
         workers = choose_workers(to_decode) if self.workers is None else self.workers
-        made = in_workers(
-            pictures, orders, workers if to_decode else 0, self._start_method, pin=device.type == "cuda"
-        )
+        made = in_workers(pictures, orders, workers if to_decode else 0, self._start_method, pin=device.type == "cuda")
         for one, x in zip(orders, made, strict=True):
             if isinstance(x, Failure):
                 raise DataError(x.message)

@@ -80,10 +80,7 @@ def vision_model(
         # A small image is enough to learn the number of features; some transformers take only their own size.
         sizes = [128, known.size]
     net_state = net.state_dict(keep_vars=True)
-    if cut is None:
-        body = _before_head(net, sizes[0]) if known is None else known.cut(net)
-    else:
-        body = _cut(net, cut)
+    body = known.cut(net) if known is not None and cut is None else _cut(net, cut, sizes[0])
     if state is not None:
         fill_body(net_state, body, state, source, known is not None and known.weights_by_order)
     groups = known.split(body) if known is not None and cut is None else split_after(body, middle(body))
@@ -172,8 +169,10 @@ def _probe(module: nn.Module, sizes: Sequence[int]) -> Tensor:
     ) from failure
 
 
-def _cut(net: nn.Module, cut: Cut) -> nn.Module:
-    """The body that `cut` says."""
+def _cut(net: nn.Module, cut: Cut | None, size: int) -> nn.Module:
+    """The body that `cut` says; if it says nothing, everything before the last pooling and linear layers."""
+    if cut is None:
+        return _before_head(net, size)
     if isinstance(cut, bool) or not (isinstance(cut, int) or callable(cut)):
         raise ArgumentError(f"cut must be a number of children or a function from the net to its body, got {cut!r}")
     if isinstance(cut, int):
@@ -227,8 +226,12 @@ def _before_head(net: nn.Module, size: int) -> nn.Module:
         ) from error
     finally:
         handle.remove()
-    chained = len(seen) == 1 and seen[0].numel() == out.numel() and torch.equal(seen[0].flatten(), out.flatten())
-    if not chained:
+    # Many forwards average or flatten by a function between the two; that belongs to the head.
+    possible = [out, out.mean((2, 3))] if isinstance(out, Tensor) and out.ndim == 4 else [out]
+    if not any(
+        len(seen) == 1 and seen[0].numel() == o.numel() and torch.allclose(seen[0].flatten(), o.flatten())
+        for o in possible
+    ):
         raise ArgumentError(
             f"{type(net).__name__}'s forward does more than call its children in turn before {children[at][0]!r}, so "
             f"they alone are not its body. {advice}"

@@ -108,12 +108,12 @@ class TimmWeights:
 
     @property
     def url(self) -> str:
-        """The page of the weights, or timm's own address for them."""
+        """The file in the Hugging Face hub, or timm's own address for it."""
         import timm
 
         config = timm.get_pretrained_cfg(self.model)
         if config is not None and config.hf_hub_id:
-            return f"https://huggingface.co/{config.hf_hub_id}"
+            return f"https://huggingface.co/{config.hf_hub_id}/resolve/main/model.safetensors"
         return str(config.url) if config is not None and config.url else "no address known to timm"
 
     @property

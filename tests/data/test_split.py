@@ -36,7 +36,12 @@ class TestGetCvIdxs:
 
     @pytest.mark.parametrize(
         ("args", "word"),
-        [((10, 5), "from 0 to 4"), ((10, -1), "cv_idx"), ((3, 0, 0.2), "less than one item"), ((10, 0, 1.0), "val_pct")],
+        [
+            ((10, 5), "from 0 to 4"),
+            ((10, -1), "cv_idx"),
+            ((3, 0, 0.2), "less than one item"),
+            ((10, 0, 1.0), "val_pct"),
+        ],
     )
     def test_refused(self, args: tuple[int, ...], word: str) -> None:
         with pytest.raises(ArgumentError, match=word):
@@ -202,7 +207,13 @@ class TestKfold:
 
     @pytest.mark.parametrize(
         ("args", "word"),
-        [((10, 1, 0), "k must"), ((3, 4, 0), "k=4"), ((10, 5, 5), "from 0 to 4"), ((10, 5, -1), "fold"), ((10, 2.5, 0), "k")],
+        [
+            ((10, 1, 0), "k must"),
+            ((3, 4, 0), "k=4"),
+            ((10, 5, 5), "from 0 to 4"),
+            ((10, 5, -1), "fold"),
+            ((10, 2.5, 0), "k"),
+        ],
     )
     def test_refused(self, args: tuple[int, int, int], word: str) -> None:
         with pytest.raises(ArgumentError, match=word):

@@ -1,0 +1,39 @@
+"""The command line: `easylearn demo`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from . import __version__
+from .errors import EasyLearnError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command.
+
+    Args:
+        arguments: as typed; None takes those of the process.
+
+    Returns:
+        0 if it worked; 1 after an error, which is printed without a traceback; 130 after Ctrl-C.
+    """
+    parser = argparse.ArgumentParser(prog="easylearn", description="Deep learning in a few lines, on PyTorch.")
+    parser.add_argument("--version", action="version", version=f"easylearn {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True)
+    demo = commands.add_parser("demo", help="train on real data that is already here and draw what happened")
+    demo.add_argument("--out", default="easylearn-demo", help="folder for the images and the page (default: %(default)s)")
+    demo.add_argument("--epochs", type=int, default=6, help="epochs to train (default: %(default)s)")
+    chosen = parser.parse_args(arguments)
+    try:
+        from .demo import digits  # what it needs is imported only when it runs
+
+        digits(chosen.out, epochs=chosen.epochs)
+    except EasyLearnError as error:
+        print(f"easylearn: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("easylearn: interrupted", file=sys.stderr)
+        return 130
+    return 0

@@ -1,0 +1,313 @@
+"""The 2018 names for image data: thin constructors over `ImageData`. `from easylearn.dataset import *`.
+
+What each means, and where the old library had a trap, is in docs/from-fastai.md.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from .data.split import get_cv_idxs, split_indices
+from .errors import ArgumentError, DataError, did_you_mean, strict
+from .files import StrPath
+from .vision.archs import Arch, Stats, get_arch
+from .vision.augment import PRESETS, RandomResizedCrop, Transform, Zoom, resolve
+from .vision.data import ImageData
+
+__all__ = [
+    "CropType",
+    "ImageClassifierData",
+    "get_cv_idxs",
+    "imagenet_stats",
+    "inception_stats",
+    "split_by_idx",
+    "tfms_from_model",
+    "tfms_from_stats",
+    "transforms_basic",
+    "transforms_side_on",
+    "transforms_top_down",
+]
+
+imagenet_stats: Stats = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+inception_stats: Stats = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+
+transforms_basic: list[Transform] = [t for t in PRESETS["basic"]]
+transforms_side_on: list[Transform] = [t for t in PRESETS["side_on"] if not isinstance(t, Zoom)]
+transforms_top_down: list[Transform] = [t for t in PRESETS["top_down"] if not isinstance(t, Zoom)]
+
+
+class CropType(Enum):
+    """How a picture becomes a square: cut at random (in the middle for validation), squashed, or cut in area and aspect."""
+
+    RANDOM = 1
+    CENTER = 2
+    NO = 3
+    GOOGLENET = 4
+
+
+@dataclass(frozen=True)
+class Tfms:
+    """What `tfms_from_model` says of one part of the data: size, shape and augmentation."""
+
+    size: int
+    method: str
+    transforms: tuple[Transform, ...]
+    stats: Stats
+
+
+class TfmsPair(NamedTuple):
+    """Transforms for training and for validation."""
+
+    train: Tfms
+    valid: Tfms
+
+
+def tfms_from_stats(
+    stats: Stats,
+    sz: int,
+    aug_tfms: Sequence[Transform] | None = None,
+    max_zoom: float | None = None,
+    crop_type: CropType = CropType.RANDOM,
+) -> TfmsPair:
+    """Transforms for pictures of `sz` pixels, normalised with `stats`.
+
+    Args:
+        stats: mean and standard deviation per channel.
+        sz: side of the square in pixels.
+        aug_tfms: such as `transforms_side_on`; None for no augmentation.
+        max_zoom: enlarge by up to this factor while training.
+        crop_type: how a picture becomes a square.
+
+    Returns:
+        (training, validation), which `ImageClassifierData` takes as `tfms=`.
+    """
+    chosen = resolve(tuple(aug_tfms or ()))
+    if max_zoom is not None and max_zoom > 1:
+        chosen = (*chosen, Zoom(max_zoom))
+    if crop_type is CropType.GOOGLENET:
+        chosen = (*chosen, RandomResizedCrop())
+    method = "squash" if crop_type is CropType.NO else "crop"
+    return TfmsPair(Tfms(sz, method, chosen, stats), Tfms(sz, method, (), stats))
+
+
+def tfms_from_model(
+    f_model: str | Arch,
+    sz: int,
+    aug_tfms: Sequence[Transform] | None = None,
+    max_zoom: float | None = None,
+    crop_type: CropType = CropType.RANDOM,
+) -> TfmsPair:
+    """Transforms for an architecture: as `tfms_from_stats`, with the statistics its weights were trained with.
+
+    >>> train, valid = tfms_from_model("resnet34", 224, transforms_side_on, max_zoom=1.1)
+    >>> train.size, len(train.transforms), len(valid.transforms)
+    (224, 4, 0)
+    """
+    return tfms_from_stats(get_arch(f_model).stats, sz, aug_tfms, max_zoom, crop_type)
+
+
+def split_by_idx(idxs: Sequence[int], *arrays: npt.ArrayLike) -> list[tuple[npt.NDArray[Any], npt.NDArray[Any]]]:
+    """Split each array into (selected, rest): validation first, as in 2018.
+
+    >>> [(v.tolist(), t.tolist()) for v, t in split_by_idx([1], [10, 20, 30])]
+    [([20], [10, 30])]
+    """
+    pairs = []
+    for array in arrays:
+        values = np.asarray(array)
+        train, valid = split_indices(len(values), list(idxs))
+        pairs.append((values[valid], values[train]))
+    return pairs
+
+
+def _options(tfms: Sequence[Tfms | None] | None, bs: int, num_workers: int | None) -> dict[str, Any]:
+    """The arguments of `ImageData` that a pair of transforms and 2018's `bs` and `num_workers` stand for."""
+    if tfms is None or tfms[0] is None:
+        return {"batch_size": bs, "workers": num_workers}
+    if not isinstance(tfms[0], Tfms):
+        raise ArgumentError(f"tfms= takes what tfms_from_model or tfms_from_stats gives, got {type(tfms[0]).__name__}")
+    train = tfms[0]
+    return {
+        "size": train.size,
+        "method": train.method,
+        "augment": train.transforms,
+        "batch_size": bs,
+        "workers": num_workers,
+    }
+
+
+def _normalised(data: ImageData, tfms: Sequence[Tfms | None] | None) -> ImageClassifierData:
+    """The data with the statistics that the transforms were made with, if any were given."""
+    given = tfms[0] if tfms is not None else None
+    made = data if given is None else data.with_stats(*given.stats)
+    assert isinstance(made, ImageClassifierData)
+    return made
+
+
+class ImageClassifierData(ImageData):
+    """`ImageData` under its 2018 names."""
+
+    @classmethod
+    @strict()
+    def from_paths(
+        cls,
+        path: StrPath,
+        bs: int = 64,
+        tfms: Sequence[Tfms | None] | None = None,
+        trn_name: str = "train",
+        val_name: str = "valid",
+        test_name: str | None = None,
+        num_workers: int | None = None,
+    ) -> ImageClassifierData:
+        """One sub-folder per class in `path/train` and `path/valid`; see `ImageData.from_folder`.
+
+        Args:
+            path: the folder.
+            bs: items in a batch.
+            tfms: of `tfms_from_model`; None is 224 pixels without augmentation.
+            trn_name: sub-folder of the training images.
+            val_name: sub-folder of the validation images.
+            test_name: sub-folder of the test images.
+            num_workers: processes that decode; None chooses.
+        """
+        made = cls.from_folder(path, train=trn_name, valid=val_name, test=test_name, **_options(tfms, bs, num_workers))
+        return _normalised(made, tfms)
+
+    @classmethod
+    @strict()
+    def from_csv(  # type: ignore[override]
+        cls,
+        path: StrPath,
+        folder: str,
+        csv_fname: StrPath,
+        bs: int = 64,
+        tfms: Sequence[Tfms | None] | None = None,
+        val_idxs: Sequence[int] | None = None,
+        suffix: str = "",
+        test_name: str | None = None,
+        continuous: bool = False,
+        num_workers: int | None = None,
+        cat_separator: str = " ",
+    ) -> ImageClassifierData:
+        """Files and labels in the first two columns of a csv; see `ImageData.from_csv`.
+
+        Args:
+            path: the folder.
+            folder: sub-folder of the images.
+            csv_fname: the csv.
+            bs: items in a batch.
+            tfms: of `tfms_from_model`.
+            val_idxs: row numbers for validation, such as `get_cv_idxs(n)`; None takes those.
+            suffix: added to each file name.
+            test_name: sub-folder of the test images.
+            continuous: labels are numbers.
+            num_workers: processes that decode; None chooses.
+            cat_separator: between the labels of a row; where any row has it, every row may have several labels.
+        """
+        import pandas as pd
+
+        frame = pd.read_csv(os.path.join(path, csv_fname), dtype={0: str})
+        if len(frame.columns) < 2:
+            raise DataError(f"{csv_fname} needs two columns, file and label; it has {list(frame.columns)}")
+        several = not continuous and frame.iloc[:, 1].astype(str).str.contains(cat_separator, regex=False).any()
+        valid = list(val_idxs) if val_idxs is not None else get_cv_idxs(len(frame)).tolist()
+        made = super().from_csv(
+            path,
+            csv_fname,
+            folder,
+            suffix=suffix,
+            valid=valid,
+            test=test_name,
+            regression=continuous,
+            label_sep=cat_separator if several else None,
+            **_options(tfms, bs, num_workers),
+        )
+        return _normalised(made, tfms)
+
+    @classmethod
+    @strict()
+    def from_arrays(  # type: ignore[override]
+        cls,
+        path: StrPath,
+        trn: tuple[Any, Any],
+        val: tuple[Any, Any],
+        bs: int = 64,
+        tfms: Sequence[Tfms | None] | None = None,
+        classes: Sequence[str] | None = None,
+        num_workers: int | None = None,
+        test: Any = None,
+        continuous: bool = False,
+    ) -> ImageClassifierData:
+        """Pictures and labels in arrays; see `ImageData.from_arrays`. `path` is not used."""
+        made = super().from_arrays(
+            trn, val, test, classes=classes, regression=continuous, **_options(tfms, bs, num_workers)
+        )
+        return _normalised(made, tfms)
+
+    @classmethod
+    @strict()
+    def from_names_and_array(
+        cls,
+        path: StrPath,
+        fnames: Sequence[str],
+        y: Sequence[Any],
+        classes: Sequence[str] | None = None,
+        val_idxs: Sequence[int] | None = None,
+        test_name: str | None = None,
+        num_workers: int | None = None,
+        suffix: str = "",
+        tfms: Sequence[Tfms | None] | None = None,
+        bs: int = 64,
+        continuous: bool = False,
+    ) -> ImageClassifierData:
+        """File names and a label each; see `ImageData.from_names`. With `classes`, `y` are numbers of them."""
+        valid = list(val_idxs) if val_idxs is not None else get_cv_idxs(len(fnames)).tolist()
+        labels = list(y) if classes is None or continuous else [classes[int(i)] for i in y]
+        names = [f"{n}{suffix}" for n in fnames]
+        made = cls.from_names(
+            path, names, labels, valid=valid, test=test_name, regression=continuous, **_options(tfms, bs, num_workers)
+        )
+        return _normalised(made, tfms)
+
+    @property
+    def sz(self) -> int:
+        """Side of the pictures in pixels."""
+        return self.size[0]
+
+    @property
+    def bs(self) -> int:
+        """Items in a batch."""
+        return self.batch_size
+
+    @property
+    def trn_y(self) -> npt.NDArray[Any]:
+        """Training targets."""
+        return self._y("train")
+
+    @property
+    def val_y(self) -> npt.NDArray[Any]:
+        """Validation targets."""
+        return self._y("valid")
+
+    def _y(self, name: str) -> npt.NDArray[Any]:
+        targets = (self.train if name == "train" else self.valid).targets
+        if targets is None:
+            raise DataError(f"the {name} part has no targets")
+        return targets.numpy()
+
+    @property
+    def is_multi(self) -> bool:
+        """Whether items have several labels."""
+        return self.task.kind == "multi_label"
+
+    @property
+    def is_reg(self) -> bool:
+        """Whether targets are numbers."""
+        return self.task.kind == "regression"

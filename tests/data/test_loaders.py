@@ -1,0 +1,262 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.utils.data import BatchSampler, DataLoader, SequentialSampler, TensorDataset
+
+from easylearn.data.bunch import Batch, Loader
+from easylearn.data.loaders import ForeignLoader, LoaderData, TensorData, TensorLoader, batch_bounds
+from easylearn.errors import ArgumentError, DataError
+from easylearn.task import multi_label, regression, single_label
+
+CPU = torch.device("cpu")
+
+
+def all_of(loader: Loader, **key: int) -> list[Batch]:
+    return list(loader.batches(CPU, **key))
+
+
+class TestBatchBounds:
+    @given(n=st.integers(1, 200), size=st.integers(1, 50))
+    def test_is_what_torchs_batch_sampler_gives(self, n: int, size: int) -> None:
+        expected = [(b[0], b[-1] + 1) for b in BatchSampler(SequentialSampler(range(n)), size, drop_last=False)]
+        assert batch_bounds(n, size) == expected
+
+    @given(n=st.integers(1, 200), size=st.integers(2, 50))
+    def test_merging_leaves_nothing_out_and_no_single_item(self, n: int, size: int) -> None:
+        bounds = batch_bounds(n, size, merge_single=True)
+        assert [i for a, b in bounds for i in range(a, b)] == list(range(n))
+        assert all(b - a >= 2 for a, b in bounds) or n == 1
+        assert all(b - a == size for a, b in bounds[:-1])
+        assert bounds[-1][1] - bounds[-1][0] <= size + 1
+
+    def test_a_batch_larger_than_the_data(self) -> None:
+        assert batch_bounds(3, 100) == [(0, 3)]
+        assert batch_bounds(1, 100, merge_single=True) == [(0, 1)]
+
+
+class TestTensorLoader:
+    def loader(self, n: int = 11, size: int = 4, shuffle: bool = True) -> TensorLoader:
+        x = torch.arange(n * 2.0).reshape(n, 2)
+        return TensorLoader([x], torch.arange(n), size, shuffle=shuffle)
+
+    def test_in_order_it_gives_the_very_rows(self) -> None:
+        loader = self.loader(shuffle=False)
+        batches = all_of(loader, seed=3, epoch=5)
+        assert [len(b.index) for b in batches] == [4, 4, 3] and len(loader) == 3 and loader.n_items == 11
+        assert torch.equal(torch.cat([b.inputs[0] for b in batches]), loader.inputs[0])
+        assert torch.cat([b.index for b in batches]).tolist() == list(range(11))
+
+    @given(seed=st.integers(0, 99), epoch=st.integers(0, 99), start=st.integers(0, 3))
+    def test_shuffled_each_item_comes_once_and_only_the_key_decides(self, seed: int, epoch: int, start: int) -> None:
+        loader = self.loader()
+        torch.manual_seed(seed)
+        batches = all_of(loader, seed=seed, epoch=epoch)
+        torch.manual_seed(seed + 1)
+        again = all_of(loader, seed=seed, epoch=epoch, start=start)
+        assert sorted(torch.cat([b.index for b in batches]).tolist()) == list(range(11))
+        for batch in batches:
+            assert torch.equal(batch.inputs[0], loader.inputs[0][batch.index])
+            assert batch.target is not None and torch.equal(batch.target, batch.index)
+        for a, b in zip(batches[start:], again, strict=True):
+            assert torch.equal(a.index, b.index)
+
+    def test_another_seed_or_epoch_is_another_order(self) -> None:
+        orders = {
+            tuple(torch.cat([b.index for b in all_of(self.loader(40), seed=seed, epoch=epoch)]).tolist())
+            for seed in range(3)
+            for epoch in range(3)
+        }
+        assert len(orders) == 9
+
+    def test_it_neither_reads_nor_moves_the_global_generator(self) -> None:
+        before = torch.get_rng_state()
+        all_of(self.loader(), seed=0, epoch=0)
+        assert torch.equal(torch.get_rng_state(), before)
+
+    def test_the_last_item_joins_the_batch_before_in_training_only(self) -> None:
+        assert [len(b.index) for b in all_of(self.loader(9))] == [4, 5]
+        assert [len(b.index) for b in all_of(self.loader(9, shuffle=False))] == [4, 4, 1]
+
+    def test_several_inputs_and_no_target(self) -> None:
+        loader = TensorLoader([torch.zeros(3, 2), torch.ones(3)], None, 2)
+        (a, b), target = all_of(loader)[0].inputs, all_of(loader)[0].target
+        assert a.shape == (2, 2) and b.shape == (2,) and target is None
+
+    def test_different_lengths_are_refused(self) -> None:
+        with pytest.raises(DataError, match=r"same number of rows, got \[3, 4\]"):
+            TensorLoader([torch.zeros(3, 2)], torch.zeros(4), 2)
+
+
+class TestTensorData:
+    def test_numpy_and_torch_give_the_same(self, make_data: Callable[..., TensorData]) -> None:
+        data = make_data()
+        x, y = data.loader("train"), data.loader("valid")
+        assert isinstance(x, TensorLoader) and isinstance(y, TensorLoader)
+        arrays = TensorData(
+            (x.inputs[0].numpy().astype(np.float64), np.asarray(x.target).astype(np.int32)),
+            (y.inputs[0].tolist(), np.asarray(y.target).tolist()),
+            data.task,
+            batch_size=4,
+        )
+        for part in ("train", "valid"):
+            for a, b in zip(all_of(data.loader(part)), all_of(arrays.loader(part)), strict=True):
+                assert torch.equal(a.inputs[0], b.inputs[0]) and a.inputs[0].dtype == b.inputs[0].dtype
+                assert a.target is not None and b.target is not None
+                assert torch.equal(a.target, b.target) and a.target.dtype == b.target.dtype
+
+    def test_parts(self, make_data: Callable[..., TensorData]) -> None:
+        data = make_data(n_test=3)
+        assert data.has_valid and data.has_test and not data.has_views
+        assert list(data.ids("valid")) == [str(i) for i in range(10)]
+        assert all(b.target is None for b in all_of(data.loader("test")))
+        bare = make_data(n_valid=None)
+        assert not bare.has_valid and not bare.has_test
+        for part in ("valid", "test"):
+            with pytest.raises(DataError, match=f"there is no {part} part; pass {part}="):
+                bare.loader(part)
+
+    def test_training_is_shuffled_and_looking_is_not(self, make_data: Callable[..., TensorData]) -> None:
+        data = make_data(n_train=21)
+        train = all_of(data.train_loader())
+        assert torch.cat([b.index for b in train]).tolist() != list(range(21))
+        assert [len(b.index) for b in train] == [4, 4, 4, 4, 5]
+        assert torch.cat([b.index for b in all_of(data.loader("train"))]).tolist() == list(range(21))
+
+    def test_two_inputs(self) -> None:
+        x1, x2, y = torch.randn(6, 2), torch.randn(6, 3), torch.randn(6)
+        data = TensorData(((x1, x2), y), None, regression(), test=(x1, x2), batch_size=4)
+        (batch, _) = all_of(data.loader("train"))
+        assert [t.shape for t in batch.inputs] == [(4, 2), (4, 3)]
+        assert len(all_of(data.loader("test"))[0].inputs) == 2
+        assert len(all_of(data.new_loader((x1, x2)))[0].inputs) == 2
+        assert not data.is_single(x1)
+
+    @pytest.mark.parametrize(
+        ("y", "task", "said"),
+        [
+            ([0, 1, 3], single_label(["a", "b", "c"]), "row 2: class number 3 is not between 0 and 2"),
+            ([0, 1, -1], single_label(["a", "b", "c"]), "row 2: class number -1"),
+            ([0.0, 1.0, 2.0], single_label(["a", "b", "c"]), "class numbers"),
+            ([0, 1, 1], multi_label(["a", "b"]), r"shape \(n, 2\)"),
+            ([1.0, math.nan, 2.0], regression(), "not finite numbers, the first in row 1"),
+            ([[1.0, 2.0]] * 3, regression(), "1 columns"),
+            ([0, 1], single_label(["a", "b", "c"]), "train.*same number of rows"),
+        ],
+    )
+    def test_bad_targets(self, y: list[float], task: object, said: str) -> None:
+        with pytest.raises(DataError, match=said):
+            TensorData((torch.zeros(3, 2), torch.tensor(y)), None, task)  # type: ignore[arg-type]
+
+    def test_an_empty_part_is_refused(self) -> None:
+        with pytest.raises(DataError, match="the valid part is empty"):
+            TensorData((torch.zeros(3, 2), torch.zeros(3)), (torch.zeros(0, 2), torch.zeros(0)), regression())
+
+    def test_fingerprint_follows_all_that_a_loader_yields(self) -> None:
+        x, y = torch.randn(6, 2), torch.randn(6)
+
+        def of(x: Tensor, y: Tensor) -> str:
+            return TensorData((x, y), None, regression()).fingerprint("train")
+
+        other = x.clone()
+        other[3, 1] += 1e-6
+        assert of(x, y) == of(x.clone(), y.clone())
+        assert len({of(x, y), of(other, y), of(x.double(), y), of(x.reshape(6, 1, 2), y), of(x, y + 1)}) == 5
+
+    def test_fingerprint_of_a_view_that_is_not_contiguous(self) -> None:
+        x = torch.randn(2, 6).t()
+        a = TensorData((x, torch.zeros(6)), None, regression()).fingerprint("train")
+        b = TensorData((x.contiguous(), torch.zeros(6)), None, regression()).fingerprint("train")
+        assert a == b
+
+
+class TestForeignLoader:
+    def source(self, n: int = 10, **options: object) -> DataLoader[tuple[Tensor, ...]]:
+        return DataLoader(TensorDataset(torch.randn(n, 2), torch.arange(n)), batch_size=4, **options)  # type: ignore[arg-type]
+
+    def test_passes_batches_on(self) -> None:
+        source = self.source()
+        loader = ForeignLoader(source)
+        batches = all_of(loader)
+        assert len(loader) == 3 and loader.n_items == 10 and loader.batch_size == 4
+        for batch, (x, y) in zip(batches, source, strict=True):
+            assert torch.equal(batch.inputs[0], x)
+            assert batch.target is not None and torch.equal(batch.target, y)
+        assert torch.cat([b.index for b in batches]).tolist() == list(range(10))
+
+    def test_starts_in_the_middle(self) -> None:
+        loader = ForeignLoader(self.source())
+        assert [b.index.tolist() for b in all_of(loader, start=1)] == [b.index.tolist() for b in all_of(loader)][1:]
+
+    def test_items_of_a_list_are_counted_not_its_batches(self) -> None:
+        loader = ForeignLoader([(torch.zeros(4, 2), torch.zeros(4)), (torch.zeros(3, 2), torch.zeros(3))])
+        assert loader.n_items == 7 and loader.batch_size == 4 and len(loader) == 2
+
+    def test_dropped_items_are_not_counted(self) -> None:
+        assert ForeignLoader(self.source(drop_last=True)).n_items == 8
+        half = self.source(sampler=range(5))
+        assert ForeignLoader(half).n_items == 5
+
+    def test_inputs_alone(self) -> None:
+        loader = ForeignLoader([torch.zeros(4, 2), (torch.zeros(3, 2),)], has_target=False)
+        assert [len(b.inputs) for b in all_of(loader)] == [1, 1] and all(b.target is None for b in all_of(loader))
+
+    def test_arrays_become_tensors(self) -> None:
+        (batch,) = all_of(ForeignLoader([(np.zeros((4, 2), np.float32), np.zeros(4, np.int64))]))
+        assert isinstance(batch.inputs[0], Tensor) and isinstance(batch.target, Tensor)
+
+    def test_a_generator_is_refused(self) -> None:
+        with pytest.raises(ArgumentError, match="must have a length, got generator; pass a list or a DataLoader"):
+            ForeignLoader(x for x in [(torch.zeros(1), torch.zeros(1))])
+
+    def test_batches_without_target_are_refused(self) -> None:
+        with pytest.raises(DataError, match=r"\(input, target\)"):
+            all_of(ForeignLoader([torch.zeros(4, 2)]))
+
+    @pytest.mark.parametrize("given", [1, 3])
+    def test_a_source_that_gives_another_number_of_batches_than_it_says(self, given: int) -> None:
+        class Liar:
+            def __len__(self) -> int:
+                return 2
+
+            def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+                return iter([(torch.zeros(4, 2), torch.zeros(4))] * given)
+
+        with pytest.raises(DataError, match="says that it has 2 batches"):
+            all_of(ForeignLoader(Liar()))
+
+
+class TestLoaderData:
+    def data(self) -> LoaderData:
+        batches = [(torch.randn(4, 2), torch.randn(4)), (torch.randn(3, 2), torch.randn(3))]
+        return LoaderData(batches, batches, regression(), test=[torch.randn(4, 2)])
+
+    def test_parts(self) -> None:
+        data = self.data()
+        assert data.has_valid and data.has_test and data.batch_size == 4
+        assert len(data.train_loader()) == 2
+        assert data.ids("valid") == [str(i) for i in range(7)] and data.ids("test") == ["0", "1", "2", "3"]
+        assert all(b.target is None for b in all_of(data.loader("test")))
+        assert not data.is_single([torch.zeros(2, 2)])
+
+    def test_new_items_are_a_tensor_or_batches(self) -> None:
+        data = self.data()
+        assert [b.inputs[0].shape for b in all_of(data.new_loader(torch.zeros(5, 2)))] == [(5, 2)]
+        assert len(all_of(data.new_loader([torch.zeros(5, 2), torch.zeros(1, 2)]))) == 2
+
+    def test_a_missing_part(self) -> None:
+        bare = LoaderData([(torch.zeros(4, 2), torch.zeros(4))], None, regression())
+        assert not bare.has_valid and not bare.has_test
+        with pytest.raises(DataError, match="there is no valid part"):
+            bare.loader("valid")
+
+    def test_it_has_no_identity(self) -> None:
+        with pytest.raises(DataError, match="precompute cannot be used"):
+            self.data().fingerprint("train")

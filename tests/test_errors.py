@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import inspect
+
+import pytest
+
+from easylearn import errors
+from easylearn.errors import did_you_mean, strict
+
+
+@pytest.mark.parametrize(
+    ("error", "builtin"),
+    [
+        (errors.ArgumentError, ValueError),
+        (errors.DataError, ValueError),
+        (errors.StateError, RuntimeError),
+        (errors.WeightsError, RuntimeError),
+        (errors.SaveError, OSError),
+    ],
+)
+def test_each_error_is_ours_and_pythons(error: type[Exception], builtin: type[Exception]) -> None:
+    assert issubclass(error, errors.EasyLearnError) and issubclass(error, builtin)
+    with pytest.raises(builtin, match="what came"):
+        raise error("what came")
+    assert str(errors.SaveError(28, "no space")) == "[Errno 28] no space"
+
+
+def test_did_you_mean() -> None:
+    assert did_you_mean("accurracy", ["accuracy", "rmse"]) == "Did you mean 'accuracy'?"
+    assert did_you_mean("bs", ["size"]) == "Known: size."
+    assert did_you_mean("x", [f"name{i:03}" for i in range(40)]).endswith("name029 and 10 more.")
+    assert " or " in did_you_mean("resnet", ["resnet18", "resnet34"])
+
+
+class TestStrict:
+    class Learner:
+        @strict({"wds": "wd", "cb": "Callbacks are given to the learner."})
+        def fit(self, lr: float, wd: float = 0.0, *, clip: float | None = None) -> tuple[float, float]:
+            """Train."""
+            return lr, wd
+
+    def test_a_good_call_passes(self) -> None:
+        assert self.Learner().fit(0.1, wd=0.2, clip=None) == (0.1, 0.2)
+
+    def test_the_function_keeps_its_face(self) -> None:
+        fit = self.Learner.fit
+        assert (fit.__name__, fit.__doc__) == ("fit", "Train.")
+        assert list(inspect.signature(fit).parameters) == ["self", "lr", "wd", "clip"]
+
+    @pytest.mark.parametrize(
+        ("name", "message"),
+        [
+            ("wds", "fit() has no argument 'wds'. It is called 'wd' here."),
+            ("cb", "fit() has no argument 'cb'. Callbacks are given to the learner."),
+            ("clp", "fit() has no argument 'clp'. Did you mean 'clip'?"),
+            ("momentum", "fit() has no argument 'momentum'. Known: lr, wd, clip."),
+        ],
+    )
+    def test_an_unknown_argument(self, name: str, message: str) -> None:
+        with pytest.raises(errors.ArgumentError) as caught:
+            self.Learner().fit(0.1, **{name: 1.0})
+        assert str(caught.value) == message
+
+    def test_what_python_says_stays(self) -> None:
+        with pytest.raises(TypeError, match="lr"):
+            self.Learner().fit()  # type: ignore[call-arg]
+
+        @strict()
+        def broken(x: int) -> int:
+            raise TypeError("inside")
+
+        with pytest.raises(TypeError, match="inside"):
+            broken(1)
