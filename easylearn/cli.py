@@ -23,14 +23,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--version", action="version", version=f"easylearn {__version__}")
     commands = parser.add_subparsers(dest="command", required=True)
     demo = commands.add_parser("demo", help="train on real data that is already here and draw what happened")
-    demo.add_argument("--out", default="easylearn-demo", help="folder for the images and the page (default: %(default)s)")
-    demo.add_argument("--epochs", type=int, default=6, help="epochs to train (default: %(default)s)")
+    demo.add_argument("--out", default="easylearn-demo", help="folder for pictures and page (default: %(default)s)")
+    demo.add_argument("--epochs", type=int, default=5, help="epochs to train (default: %(default)s)")
     chosen = parser.parse_args(arguments)
     try:
         from .demo import digits  # what it needs is imported only when it runs
 
         digits(chosen.out, epochs=chosen.epochs)
-    except EasyLearnError as error:
+    except (EasyLearnError, OSError) as error:
         print(f"easylearn: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -100,7 +100,15 @@ class ConvLearner:
     """Constructors of image learners under their 2018 names; what they return is the one `Learner`."""
 
     @classmethod
-    @strict({"opt_func": "opt_fn", "hidden": "xtra_fc"})
+    @strict(
+        {
+            "opt_func": "opt_fn",
+            "hidden": "xtra_fc",
+            "xtra_cut": "Use vision_learner with cut=, which takes the module that ends the body.",
+            "clip": "Use vision_learner, which takes clip=.",
+            "crit": "Use vision_learner, which takes loss=.",
+        }
+    )
     def pretrained(
         cls,
         f: str | Arch | nn.Module,
@@ -125,6 +133,9 @@ class ConvLearner:
             pretrained: False for random weights, or a file of weights.
             opt_fn: makes the optimizer.
             metrics: instead of the task's own.
+
+        Returns:
+            The learner.
         """
         return vision_learner(
             data,
@@ -147,5 +158,15 @@ class ConvLearner:
         opt_fn: OptimizerFn = sgd,
         metrics: Sequence[Any] | None = None,
     ) -> Learner:
-        """A model of your own, trained as it is."""
+        """A model of your own, trained as it is.
+
+        Args:
+            m: gives logits, one per class.
+            data: the images.
+            opt_fn: makes the optimizer.
+            metrics: instead of the task's own.
+
+        Returns:
+            The learner.
+        """
         return Learner(data, m, optimizer=opt_fn, metrics=metrics)

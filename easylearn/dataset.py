@@ -5,21 +5,22 @@ What each means, and where the old library had a trap, is in docs/from-fastai.md
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from .data.split import get_cv_idxs, split_indices
-from .errors import ArgumentError, DataError, did_you_mean, strict
+from .errors import ArgumentError, DataError, strict
 from .files import StrPath
 from .vision.archs import Arch, Stats, get_arch
 from .vision.augment import PRESETS, RandomResizedCrop, Transform, Zoom, resolve
-from .vision.data import ImageData
+from .vision.data import ImageData, Part
+from .vision.items import read_csv
 
 __all__ = [
     "CropType",
@@ -38,18 +39,33 @@ __all__ = [
 imagenet_stats: Stats = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 inception_stats: Stats = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
-transforms_basic: list[Transform] = [t for t in PRESETS["basic"]]
+transforms_basic: list[Transform] = list(PRESETS["basic"])
 transforms_side_on: list[Transform] = [t for t in PRESETS["side_on"] if not isinstance(t, Zoom)]
 transforms_top_down: list[Transform] = [t for t in PRESETS["top_down"] if not isinstance(t, Zoom)]
 
 
 class CropType(Enum):
-    """How a picture becomes a square: cut at random (in the middle for validation), squashed, or cut in area and aspect."""
+    """How a picture becomes a square.
+
+    RANDOM and CENTER cut off what is too long, at a random place in training and in the middle otherwise; NO squashes;
+    GOOGLENET cuts out a part of random area and proportions in training.
+    """
 
     RANDOM = 1
     CENTER = 2
     NO = 3
     GOOGLENET = 4
+
+
+_NO_TARGETS = "Only pictures are transformed here, no targets."
+_OLD_TFMS = {
+    "tfm_y": _NO_TARGETS,
+    "sz_y": _NO_TARGETS,
+    "norm_y": _NO_TARGETS,
+    "pad": 'For borders use ImageData with method="pad".',
+    "pad_mode": "What comes in from outside is always reflected.",
+    "scale": "For other areas use ImageData with augment=[RandomResizedCrop(min_area=...)].",
+}
 
 
 @dataclass(frozen=True)
@@ -69,6 +85,7 @@ class TfmsPair(NamedTuple):
     valid: Tfms
 
 
+@strict(_OLD_TFMS)
 def tfms_from_stats(
     stats: Stats,
     sz: int,
@@ -83,7 +100,7 @@ def tfms_from_stats(
         sz: side of the square in pixels.
         aug_tfms: such as `transforms_side_on`; None for no augmentation.
         max_zoom: enlarge by up to this factor while training.
-        crop_type: how a picture becomes a square.
+        crop_type: see `CropType`.
 
     Returns:
         (training, validation), which `ImageClassifierData` takes as `tfms=`.
@@ -97,6 +114,7 @@ def tfms_from_stats(
     return TfmsPair(Tfms(sz, method, chosen, stats), Tfms(sz, method, (), stats))
 
 
+@strict(_OLD_TFMS)
 def tfms_from_model(
     f_model: str | Arch,
     sz: int,
@@ -105,6 +123,16 @@ def tfms_from_model(
     crop_type: CropType = CropType.RANDOM,
 ) -> TfmsPair:
     """Transforms for an architecture: as `tfms_from_stats`, with the statistics its weights were trained with.
+
+    Args:
+        f_model: an architecture, such as `resnet34`, or its name.
+        sz: side of the square in pixels.
+        aug_tfms: such as `transforms_side_on`; None for no augmentation.
+        max_zoom: enlarge by up to this factor while training.
+        crop_type: see `CropType`.
+
+    Returns:
+        (training, validation), which `ImageClassifierData` takes as `tfms=`.
 
     >>> train, valid = tfms_from_model("resnet34", 224, transforms_side_on, max_zoom=1.1)
     >>> train.size, len(train.transforms), len(valid.transforms)
@@ -115,6 +143,13 @@ def tfms_from_model(
 
 def split_by_idx(idxs: Sequence[int], *arrays: npt.ArrayLike) -> list[tuple[npt.NDArray[Any], npt.NDArray[Any]]]:
     """Split each array into (selected, rest): validation first, as in 2018.
+
+    Args:
+        idxs: positions to select.
+        arrays: what to split, each of shape (n, ...).
+
+    Returns:
+        One pair per array.
 
     >>> [(v.tolist(), t.tolist()) for v, t in split_by_idx([1], [10, 20, 30])]
     [([20], [10, 30])]
@@ -151,11 +186,27 @@ def _normalised(data: ImageData, tfms: Sequence[Tfms | None] | None) -> ImageCla
     return made
 
 
+@dataclass(frozen=True)
+class Dataset:
+    """One part of the data as `trn_ds`, `val_ds` and `test_ds` show it.
+
+    Args:
+        fnames: names relative to the data's path, in the order of predictions.
+        y: targets, shape (n, ...); None where nobody knows them.
+    """
+
+    fnames: list[str]
+    y: npt.NDArray[Any] | None
+
+    def __len__(self) -> int:
+        return len(self.fnames)
+
+
 class ImageClassifierData(ImageData):
     """`ImageData` under its 2018 names."""
 
     @classmethod
-    @strict()
+    @strict({"test_with_labels": "A test folder with one sub-folder per class has labels by itself."})
     def from_paths(
         cls,
         path: StrPath,
@@ -181,7 +232,7 @@ class ImageClassifierData(ImageData):
         return _normalised(made, tfms)
 
     @classmethod
-    @strict()
+    @strict({"skip_header": "The csv must have a header line."})
     def from_csv(  # type: ignore[override]
         cls,
         path: StrPath,
@@ -211,9 +262,7 @@ class ImageClassifierData(ImageData):
             num_workers: processes that decode; None chooses.
             cat_separator: between the labels of a row; where any row has it, every row may have several labels.
         """
-        import pandas as pd
-
-        frame = pd.read_csv(os.path.join(path, csv_fname), dtype={0: str})
+        frame = read_csv(Path(path) / csv_fname)
         if len(frame.columns) < 2:
             raise DataError(f"{csv_fname} needs two columns, file and label; it has {list(frame.columns)}")
         several = not continuous and frame.iloc[:, 1].astype(str).str.contains(cat_separator, regex=False).any()
@@ -245,7 +294,19 @@ class ImageClassifierData(ImageData):
         test: Any = None,
         continuous: bool = False,
     ) -> ImageClassifierData:
-        """Pictures and labels in arrays; see `ImageData.from_arrays`. `path` is not used."""
+        """Pictures and labels in arrays; see `ImageData.from_arrays`.
+
+        Args:
+            path: not used; it is here because notebooks give it.
+            trn: (x, y) for training.
+            val: (x, y) for validation.
+            bs: items in a batch.
+            tfms: of `tfms_from_model`; None keeps the pictures' own size.
+            classes: names of the classes 0, 1, ...
+            num_workers: processes that resize; None chooses.
+            test: x, or (x, y).
+            continuous: labels are numbers.
+        """
         made = super().from_arrays(
             trn, val, test, classes=classes, regression=continuous, **_options(tfms, bs, num_workers)
         )
@@ -267,12 +328,31 @@ class ImageClassifierData(ImageData):
         bs: int = 64,
         continuous: bool = False,
     ) -> ImageClassifierData:
-        """File names and a label each; see `ImageData.from_names`. With `classes`, `y` are numbers of them."""
+        """File names and a label each; see `ImageData.from_names`.
+
+        Args:
+            path: the folder that names are relative to.
+            fnames: names of the files.
+            y: a label each: words, or numbers of `classes`; with `continuous` the numbers to predict.
+            classes: names of the classes 0, 1, ...
+            val_idxs: positions for validation, such as `get_cv_idxs(n)`; None takes those.
+            test_name: sub-folder of the test images.
+            num_workers: processes that decode; None chooses.
+            suffix: added to each file name.
+            tfms: of `tfms_from_model`.
+            bs: items in a batch.
+            continuous: labels are numbers.
+        """
         valid = list(val_idxs) if val_idxs is not None else get_cv_idxs(len(fnames)).tolist()
-        labels = list(y) if classes is None or continuous else [classes[int(i)] for i in y]
-        names = [f"{n}{suffix}" for n in fnames]
         made = cls.from_names(
-            path, names, labels, valid=valid, test=test_name, regression=continuous, **_options(tfms, bs, num_workers)
+            path,
+            [f"{n}{suffix}" for n in fnames],
+            list(y),
+            classes=None if continuous else classes,
+            valid=valid,
+            test=test_name,
+            regression=continuous,
+            **_options(tfms, bs, num_workers),
         )
         return _normalised(made, tfms)
 
@@ -285,6 +365,25 @@ class ImageClassifierData(ImageData):
     def bs(self) -> int:
         """Items in a batch."""
         return self.batch_size
+
+    @property
+    def trn_ds(self) -> Dataset:
+        """File names and targets of the training part."""
+        return self._dataset(self.train)
+
+    @property
+    def val_ds(self) -> Dataset:
+        """File names and targets of the validation part."""
+        return self._dataset(self.valid)
+
+    @property
+    def test_ds(self) -> Dataset | None:
+        """File names, and targets if there are any, of the test part; None without one."""
+        return None if self.test is None else self._dataset(self.test)
+
+    @staticmethod
+    def _dataset(part: Part) -> Dataset:
+        return Dataset(list(part.ids), None if part.targets is None else part.targets.numpy())
 
     @property
     def trn_y(self) -> npt.NDArray[Any]:

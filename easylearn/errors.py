@@ -45,6 +45,9 @@ class WeightsError(EasyLearnError, RuntimeError):
 class SaveError(EasyLearnError, OSError):
     """A file could not be written; what stood there before is whole."""
 
+    def __str__(self) -> str:
+        return str(self.args[-1]) if self.args else ""
+
 
 class EasyLearnWarning(UserWarning):
     """Something worth knowing that does not stop the work."""

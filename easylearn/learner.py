@@ -21,7 +21,7 @@ from .nn.body_head import BodyHead
 from .nn.groups import LayerGroup, ParamGroup, place_parameters
 from .schedules import Schedule
 from .task import LossFn, Task
-from .train.callback import Callback
+from .train.callback import Callback, check_callbacks
 from .train.callbacks import LossGuard, Progress, SaveBest, SaveCycles, Scheduler
 from .train.checkpoint import load_weights, save_weights
 from .train.finder import LRCurve, check_sweep, sweep
@@ -176,7 +176,7 @@ class Learner:
         self.wd = wd
         self.seed = seed
         self.path = Path(path)
-        self.callbacks: list[Callback] = list(callbacks)
+        self.callbacks: list[Callback] = check_callbacks(callbacks)
         self.progress = progress
         self.record: Record | None = None
         self.epochs_done = 0
@@ -278,7 +278,7 @@ class Learner:
             ArgumentError: a wrong number of rates, or arguments that contradict each other.
         """
         plan = self._plan(lr, n, cycle_len, cycle_mult, epochs, schedule, momentum)
-        return self._fit(plan, [*callbacks, *_savers(save_best, save_cycles)], wd)
+        return self._fit(plan, [*check_callbacks(callbacks), *_savers(save_best, save_cycles)], wd)
 
     @strict(_OLD_FIT)
     def fit_one_cycle(
@@ -313,7 +313,7 @@ class Learner:
         moving = schedules.one_cycle_momentum(pct_start, max(momentum), min(momentum)) if momentum else None
         shape = schedules.one_cycle(pct_start, div, div_final)
         plan = self._plan(lr, n, None, 1, None, shape, moving)
-        return self._fit(plan, [*callbacks, *_savers(save_best, None)], wd)
+        return self._fit(plan, [*check_callbacks(callbacks), *_savers(save_best, None)], wd)
 
     @strict({"base_lr": "lr", "freeze_epochs": "frozen_epochs"})
     def fine_tune(
@@ -390,6 +390,8 @@ class Learner:
         check_sweep(start_lr, end_lr, n_steps)
         names = [g.name for g in self.layer_groups]
         profile = spread_rates(1.0 if lr is None else lr, names, self._precompute)
+        if profile[-1] == 0:
+            raise ArgumentError("lr_find moves the rate of the last group, which must be above 0; the others keep their proportion to it")
         rates = tuple(start_lr * r / profile[-1] for r in profile)
         model, train, _ = self._view()
         growth = end_lr / start_lr
@@ -460,8 +462,9 @@ class Learner:
         )
 
     def _fit(self, plan: FitPlan, callbacks: Sequence[Callback], wd: float | None) -> Record:
+        chosen = [*check_callbacks(self.callbacks), *callbacks]
         run = self._run(plan, *self._view(), self.wd if wd is None else wd)
-        chain: list[Callback] = [Scheduler(), LossGuard(), *self.callbacks, *callbacks]
+        chain: list[Callback] = [Scheduler(), LossGuard(), *chosen]
         if self.progress:
             chain.append(Progress())
         try:

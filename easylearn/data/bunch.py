@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -39,7 +39,7 @@ class Loader(Protocol):
 
     def __len__(self) -> int: ...
 
-    def batches(self, device: torch.device, seed: int = 0, epoch: int = 0, start: int = 0) -> Iterator[Batch]:
+    def batches(self, device: torch.device, seed: int = 0, epoch: int = 0, start: int = 0) -> Generator[Batch, None, None]:
         """The batches of one epoch, from batch `start` on.
 
         The same (seed, epoch) gives the same batches, whatever the number of workers and wherever it starts.
@@ -49,6 +49,9 @@ class Loader(Protocol):
             seed: of the run.
             epoch: counted over the whole life of the learner.
             start: how many batches to leave out, for a run that goes on in the middle.
+
+        Returns:
+            A generator. Close it if you do not go to its end: it may hold worker processes.
         """
         ...
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence, Sized
+from collections.abc import Generator, Iterable, Sequence, Sized
 from typing import Any
 
 import numpy as np
@@ -58,7 +58,7 @@ class TensorLoader:
     def __len__(self) -> int:
         return len(self._bounds)
 
-    def batches(self, device: torch.device, seed: int = 0, epoch: int = 0, start: int = 0) -> Iterator[Batch]:
+    def batches(self, device: torch.device, seed: int = 0, epoch: int = 0, start: int = 0) -> Generator[Batch, None, None]:
         """See `Loader.batches`."""
         move = any(t.device != device for t in self.inputs)
         order: Tensor | None = None
@@ -94,14 +94,14 @@ class ForeignLoader:
         if not isinstance(source, Sized):
             raise ArgumentError(f"batches must have a length, got {type(source).__name__}; pass a list or a DataLoader")
         self.source = source
+        self._n_batches = len(source)
         self.has_target = has_target
         self.batch_size, self.n_items = _count(source)
 
     def __len__(self) -> int:
-        assert isinstance(self.source, Sized)
-        return len(self.source)
+        return self._n_batches
 
-    def batches(self, device: torch.device, seed: int = 0, epoch: int = 0, start: int = 0) -> Iterator[Batch]:
+    def batches(self, device: torch.device, seed: int = 0, epoch: int = 0, start: int = 0) -> Generator[Batch, None, None]:
         """See `Loader.batches`. `seed` and `epoch` do not reach a foreign source."""
         first = number = 0
         for number, given in enumerate(self.source, 1):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import difflib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MethodType
 from typing import Any
 
 from ..errors import ArgumentError, did_you_mean
@@ -39,10 +41,10 @@ class Callback:
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        for name in vars(cls):
+        for name in dir(cls):  # not vars(cls): a mixin may bring it
             if name.startswith("on_") and name not in HOOKS:
-                close = did_you_mean(name, HOOKS).split(" or ")[0].rstrip("?")
-                raise ArgumentError(f"{cls.__name__}.{name} is not a hook. {close}?")
+                close = difflib.get_close_matches(name, HOOKS, n=1)
+                raise ArgumentError(f"{cls.__name__}.{name} is not a hook. {did_you_mean(name, close or HOOKS)}")
 
     def on_fit_begin(self, run: Run) -> None:
         """Before the first step; `on_fit_end` is called for exactly those whose `on_fit_begin` returned."""
@@ -88,7 +90,8 @@ class Hooks:
     def __init__(self, callbacks: Sequence[Callback]) -> None:
         def of(name: str) -> tuple[Hook, ...]:
             base = getattr(Callback, name)
-            return tuple(getattr(c, name) for c in callbacks if getattr(type(c), name) is not base)
+            bound = [getattr(c, name) for c in callbacks]
+            return tuple(hook for hook in bound if not (isinstance(hook, MethodType) and hook.__func__ is base))
 
         self.epoch_begin = of("on_epoch_begin")
         self.batch_begin = of("on_batch_begin")
@@ -98,6 +101,17 @@ class Hooks:
         self.validate_begin = of("on_validate_begin")
         self.validate_end = of("on_validate_end")
         self.epoch_end = of("on_epoch_end")
+
+
+def check_callbacks(callbacks: Sequence[Callback]) -> list[Callback]:
+    """The callbacks as a list, refused where one is something else, such as the class instead of an object."""
+    if not isinstance(callbacks, Iterable):
+        raise ArgumentError(f"callbacks must be a list, got {type(callbacks).__name__}; write [{type(callbacks).__name__}(...)]")
+    for c in callbacks:
+        if not isinstance(c, Callback):
+            what = f"the class {c.__name__}; write {c.__name__}()" if isinstance(c, type) else type(c).__name__
+            raise ArgumentError(f"callbacks must be objects of a Callback class, got {what}")
+    return list(callbacks)
 
 
 def call(hooks: tuple[Hook, ...], run: Run) -> None:

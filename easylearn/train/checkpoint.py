@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import WeightsError, did_you_mean
 from ..files import StrPath, atomic_write
-from ..task import Task
+from ..task import Kind, Task
 
 SCHEMA = 1
 
@@ -30,6 +30,7 @@ def save_weights(path: StrPath, model: nn.Module, task: Task) -> Path:
     Raises:
         SaveError: the file could not be written; the old one is whole.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     tensors: dict[str, Tensor] = {}
@@ -42,7 +43,10 @@ def save_weights(path: StrPath, model: nn.Module, task: Task) -> Path:
         tensors[name] = tensor
     header = {"easylearn": json.dumps({"schema": SCHEMA, "kind": task.kind, "names": list(task.names)})}
     with atomic_write(path) as temporary:
-        save_file(tensors, temporary, metadata=header)
+        try:
+            save_file(tensors, temporary, metadata=header)
+        except SafetensorError as error:  # its own name for a full disk
+            raise OSError(None, str(error)) from error
     return Path(path)
 
 
@@ -74,17 +78,23 @@ def load_weights(path: StrPath, model: nn.Module, task: Task) -> None:
     _copy(file, found, model)
 
 
-def _check_header(file: Path, header: dict[str, Any], task: Task) -> None:
-    if header.get("schema", SCHEMA) > SCHEMA:
+def _check_header(file: Path, header: Any, task: Task) -> None:
+    if header == {}:
+        return  # weights of others
+    if not isinstance(header, dict) or not isinstance(header.get("schema"), int):
+        raise WeightsError(f"{file} has a header that easylearn did not write: {str(header)[:100]}")
+    if header["schema"] > SCHEMA:
         raise WeightsError(f"{file} was written by a newer easylearn (schema {header['schema']}); update easylearn to read it")
-    if "names" in header:
-        saved = Task(header["kind"], tuple(header["names"]))
-        difference = saved.same_as(task)
-        if difference:
-            raise WeightsError(
-                f"{file} belongs to another task: {difference} (first: the file, second: this learner). Load it into a "
-                "learner whose data has the same classes"
-            )
+    kind, names = header.get("kind"), header.get("names")
+    if not (isinstance(names, list) and all(isinstance(n, str) for n in names) and kind in get_args(Kind)):
+        raise WeightsError(f"{file} has a header without kind and names of its task: {str(header)[:100]}")
+    saved = Task(kind, tuple(names))
+    difference = saved.same_as(task)
+    if difference:
+        raise WeightsError(
+            f"{file} belongs to another task: {difference} (first: the file, second: this learner). Load it into a "
+            "learner whose data has the same classes"
+        )
 
 
 def _copy(file: Path, found: dict[str, Tensor], model: nn.Module) -> None:

@@ -69,8 +69,12 @@ def sweep(run: Run, beta: float = 0.9, factor: float = 4.0) -> LRCurve:
     Returns:
         The curve.
     """
-    with restored(run.model):
-        record = run_fit(run, [Scheduler(), _StopWhenWorse(beta, factor)])
+    scale = run.strategy.state_dict()
+    try:
+        with restored(run.model):
+            record = run_fit(run, [Scheduler(), _StopWhenWorse(beta, factor)])
+    finally:
+        run.strategy.load_state_dict(scale)
     rates = tuple(r[-1] for r in record.rates)
     losses = tuple(record.losses)
     smooth = smoothed(losses, beta)
@@ -124,7 +128,7 @@ def suggest(rates: tuple[float, ...], losses: tuple[float, ...]) -> tuple[float 
 
 def check_sweep(start_lr: float, end_lr: float, n_steps: int) -> None:
     """Refuse a sweep that cannot be one."""
-    if not 0 < start_lr < end_lr:
-        raise ArgumentError(f"lr_find needs 0 < start_lr < end_lr, got {start_lr} and {end_lr}")
+    if not 0 < start_lr < end_lr < math.inf:
+        raise ArgumentError(f"lr_find needs 0 < start_lr < end_lr, both finite, got {start_lr} and {end_lr}")
     if n_steps < 10:
         raise ArgumentError(f"lr_find needs at least 10 steps for a curve, got {n_steps}")

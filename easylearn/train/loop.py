@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from types import FrameType
 
 from .. import keyed
@@ -21,6 +21,7 @@ def run_fit(run: Run, callbacks: Sequence[Callback]) -> Record:
     with ExitStack() as stack:
         stack.enter_context(keyed.scoped_rng())
         stack.enter_context(interruptible(run))
+        run.strategy.reset(run.optimizer)
         for callback in callbacks:
             callback.on_fit_begin(run)
             stack.callback(callback.on_fit_end, run)
@@ -37,15 +38,17 @@ def one_epoch(run: Run, hooks: Hooks) -> None:
     run.train_mode()
     call(hooks.epoch_begin, run)
     batches = run.train_loader.batches(run.strategy.device, run.seed, run.life_epoch, start=run.batch_in_epoch)
-    for run.batch in batches:
-        one_batch(run, hooks)
-        if run.stop_reason is not None or run.step == run.n_steps:
-            break
+    with closing(batches):
+        for run.batch in batches:
+            one_batch(run, hooks)
+            if run.stop_reason is not None or run.step == run.n_steps:
+                break
+    run.metrics = {}
     if run.stop_reason is None and run.valid_loader is not None:
         call(hooks.validate_begin, run)
         run.metrics = evaluate(run.model, run.valid_loader, run.task, run.strategy)
         call(hooks.validate_end, run)
-    run.record.end_epoch(run.life_epoch, run.metrics if run.stop_reason is None else {})
+    run.record.end_epoch(run.life_epoch, run.metrics)
     call(hooks.epoch_end, run)
     run.epoch += 1
 
@@ -56,7 +59,7 @@ def one_batch(run: Run, hooks: Hooks) -> None:
     assert run.batch is not None
     run.logits, run.loss = run.strategy.forward_loss(run.model, run.task, run.batch)
     call(hooks.loss, run)
-    run.strategy.backward(run.loss)
+    run.strategy.backward(run.loss, len(run.batch.index))
     if run.strategy.must_step(run.batch_in_epoch + 1 == run.steps_per_epoch or run.step + 1 == run.n_steps):
         run.strategy.finish_grads(run.optimizer)
         call(hooks.grads, run)

@@ -46,6 +46,10 @@ class Monitor:
             )
         self.sign = 1.0 if higher else -1.0
 
+    def forget(self) -> None:
+        """Begin anew: the next value is the best so far."""
+        self.best = -math.inf
+
     def improved(self, run: Run) -> bool:
         """Whether this epoch is the best so far; an epoch without validation, or with NaN, never is."""
         if self.name not in run.metrics:

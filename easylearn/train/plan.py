@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Real
 
 from .. import schedules
 from ..errors import ArgumentError
@@ -65,8 +66,11 @@ def plan_fit(
         n = epochs
     count = 1 if n is None else n
     rates = spread_rates(lr, names, precomputed)
+    if momentum is not None:
+        _check_schedule("momentum", momentum)
     ends: tuple[int, ...]
     if schedule is not None:
+        _check_schedule("schedule", schedule)
         if cycle_len not in (None, 1) or cycle_mult != 1:
             raise ArgumentError("cycle_len and cycle_mult describe the SGDR schedule; give them or schedule=, not both")
         ends = (schedules.cycle_steps(count, 1, 1, steps_per_epoch)[-1],)
@@ -82,3 +86,12 @@ def plan_fit(
     ends = schedules.cycle_steps(count, cycle_len, cycle_mult, steps_per_epoch)
     boundaries = tuple(step / steps_per_epoch for step in (0, *ends))
     return FitPlan(rates, schedules.sgdr(boundaries), momentum, ends, steps_per_epoch)
+
+
+def _check_schedule(name: str, schedule: schedules.Schedule) -> None:
+    """Refuse what gives no number: a word, a number, or a function that makes a schedule instead of one."""
+    value = schedule(0.0, 1.0) if callable(schedule) else None
+    if not isinstance(value, Real):
+        raise ArgumentError(
+            f"{name} must be a function of (epoch, n_epochs) that gives a number, such as schedules.cosine(), got {schedule!r}"
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from ..errors import StateError
@@ -70,11 +71,13 @@ class SchedPlots:
         axes.plot(rates, self.curve.losses[n_skip:stop], color="0.8", linewidth=1, label="each step")
         axes.plot(rates, self.curve.smooth[n_skip:stop], label="smoothed")
         # The last points shoot up by design; what matters is the valley before them.
-        low = min(self.curve.smooth)
-        high = max(self.curve.smooth[: max(len(self.curve.smooth) // 4, 1)])
-        axes.set_ylim(low - 0.15 * (high - low + 1e-9), high + 0.6 * (high - low + 1e-9))
+        finite = [v for v in self.curve.smooth if math.isfinite(v)]
+        if finite:
+            low, high = min(finite), max(finite[: max(len(finite) // 4, 1)])
+            axes.set_ylim(low - 0.15 * (high - low + 1e-9), high + 0.6 * (high - low + 1e-9))
         if self.curve.suggestion is not None:
-            axes.axvline(self.curve.suggestion, color="C1", linestyle="--", label=f"suggested {self.curve.suggestion:.2g}")
+            label = f"suggested {self.curve.suggestion:.2g}"
+            axes.axvline(self.curve.suggestion, color="C1", linestyle="--", label=label)
         axes.set(xscale="log", xlabel="learning rate of the last group", ylabel="training loss", title="lr_find")
         axes.legend()
         return figure
@@ -84,16 +87,17 @@ class SchedPlots:
         record = self._record()
         figure = new_figure()
         axes = figure.add_subplot()
-        for i, name in enumerate(record.group_names):
-            axes.plot([r[i] for r in record.rates], label=name)
-        several = len({round(m, 6) for m in record.momentum}) > 1
-        if several:
+        if all(len(set(r)) == 1 for r in record.rates):  # lines that lie on each other would show the last only
+            lines = axes.plot([r[0] for r in record.rates], label="learning rate")
+        else:
+            lines = [axes.plot([r[i] for r in record.rates], label=n)[0] for i, n in enumerate(record.group_names)]
+        if len({round(m, 6) for m in record.momentum}) > 1:
             twin = axes.twinx()
-            twin.plot(record.momentum, color="0.6", linestyle=":", label="momentum")
+            lines += twin.plot(record.momentum, color="0.6", linestyle=":", label="momentum (right)")
             twin.set_ylabel("momentum")
         axes.set(xlabel="step", ylabel="learning rate", title="learning rate")
-        if len(record.group_names) > 1:
-            axes.legend(title="group")
+        if len(lines) > 1:
+            figure.legend(handles=lines, loc="outside lower center", ncols=len(lines), frameon=False)
         return figure
 
     def plot_losses(self) -> Figure:
@@ -110,6 +114,13 @@ class SchedPlots:
         if any("valid_loss" in row for row in record.epochs):
             axes.plot(ends, [row.get("valid_loss", float("nan")) for row in record.epochs], "s-", label="validation")
         axes.set(xlabel="step", ylabel="loss", title="losses")
+        # One early validation of an untrained net can be a thousand times the rest and would flatten all of it.
+        every = [*losses, *(row.get("valid_loss", math.nan) for row in record.epochs)]
+        finite = sorted(v for v in every if math.isfinite(v))
+        usual = finite[int(0.9 * (len(finite) - 1))] if finite else 0.0
+        if finite and finite[-1] > 5 * usual > 0:
+            axes.set_ylim(-0.05 * usual, 2 * usual)
+            axes.set_title(f"losses (the highest, {finite[-1]:.3g}, lies above the frame)")
         axes.legend()
         return figure
 

@@ -19,6 +19,8 @@ from ..nn.body_head import BodyHead
 from .predict import evaluating
 from .strategy import Strategy
 
+_PLAIN = (bool, int, float, str, tuple, type(None))  # strides, kernel sizes, eps: no weights, but they decide, too
+
 LIMIT_BYTES = 10 * 2**30
 """Above this the least recently used features are deleted."""
 
@@ -77,26 +79,24 @@ class FeatureStore:
         loader = data.loader(part)
         paths = self._paths(key)
         targets: list[Tensor] = []
-        with atomic_write(paths[0]) as temporary, evaluating(model), keyed.scoped_rng():
-            store: np.memmap[tuple[int, ...], np.dtype[np.float32]] | None = None
-            done = 0
-            bar = tqdm(total=len(loader), desc=f"precompute {part}", leave=False, unit="batch", disable=None)
-            for batch in loader.batches(strategy.device):
-                if batch.target is None:
-                    raise DataError(f"the {part} part has no targets, so nothing can be trained on its features")
-                out = strategy.forward(_Features(model), batch.inputs).float().cpu().numpy()
-                if store is None:
-                    shape = (loader.n_items, *out.shape[1:])
-                    store = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float32, shape=shape)
-                store[done : done + len(out)] = out
-                done += len(out)
-                targets.append(batch.target.cpu())
-                bar.update()
-            bar.close()
-            if store is None or done != loader.n_items:
+        done = 0
+        # Written, not mapped: on a full disk a write fails with an error, a mapped page with the process.
+        with atomic_write(paths[0]) as temporary, open(temporary, "wb") as file, evaluating(model), keyed.scoped_rng():
+            with tqdm(total=len(loader), desc=f"precompute {part}", leave=False, unit="batch", disable=None) as bar:
+                for batch in loader.batches(strategy.device):
+                    if batch.target is None:
+                        raise DataError(f"the {part} part has no targets, so nothing can be trained on its features")
+                    out = strategy.forward(_Features(model), batch.inputs).float().cpu().contiguous().numpy()
+                    if not targets:
+                        shape = (loader.n_items, *out.shape[1:])
+                        header = {"descr": out.dtype.str, "fortran_order": False, "shape": shape}
+                        np.lib.format.write_array_header_1_0(file, header)
+                    file.write(out.data)
+                    done += len(out)
+                    targets.append(batch.target.cpu())
+                    bar.update()
+            if not done or done != loader.n_items:
                 raise DataError(f"the {part} part gave {done} of {loader.n_items} items while precomputing")
-            store.flush()
-            del store
         target = torch.cat(targets)
         with atomic_write(paths[1]) as temporary, open(temporary, "wb") as file:
             np.save(file, target.numpy(), allow_pickle=False)
@@ -132,12 +132,14 @@ class _Features(nn.Module):
 
 
 def state_digest(*modules: nn.Module) -> str:
-    """A fingerprint of all weights and buffers of some modules."""
+    """A fingerprint of what modules compute: their structure with its plain settings, all weights and buffers."""
     parts: list[str | bytes | memoryview] = []
     for module in modules:
-        parts.append(type(module).__name__)
-        for name, value in module.state_dict().items():
+        for name, layer in module.named_modules():
+            plain = {k: v for k, v in vars(layer).items() if k != "training" and isinstance(v, _PLAIN)}
+            parts.append(f"{name} {type(layer).__module__}.{type(layer).__qualname__} {sorted(plain.items())}")
+        for name, value in (*module.named_parameters(), *module.named_buffers()):
             array = value.detach().cpu().contiguous()
             parts.append(f"{name} {array.dtype} {tuple(array.shape)}")
-            parts.append(np.ascontiguousarray(array.view(-1).view(torch.uint8).numpy()).data)
+            parts.append(array.view(-1).view(torch.uint8).numpy().data)
     return digest(parts)

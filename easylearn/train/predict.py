@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -40,8 +40,8 @@ def gather(model: nn.Module, loader: Loader, strategy: Strategy) -> tuple[Tensor
     """
     outputs: list[Tensor] = []
     targets: list[Tensor] = []
-    with evaluating(model):
-        for batch in loader.batches(strategy.device):
+    with evaluating(model), closing(loader.batches(strategy.device)) as batches:
+        for batch in batches:
             outputs.append(strategy.forward(model, batch.inputs).float().cpu())
             if batch.target is not None:
                 targets.append(batch.target.cpu())

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from numbers import Real
+from typing import Any
+
+import numpy as np
+from torch import Tensor
 
 from ..errors import ArgumentError, did_you_mean
 
@@ -29,16 +34,17 @@ def spread_rates(lr: Rates, names: Sequence[str], precomputed: bool = False) -> 
     (0.0001, 0.001, 0.01)
     """
     n = len(names)
-    if isinstance(lr, bool):
-        raise ArgumentError(f"lr must be a number, a list, a slice or a dictionary, got {lr!r}")
-    if isinstance(lr, slice):
+    rates: list[Any]
+    if _is_number(lr):
+        rates = [lr] * n
+    elif isinstance(lr, slice):
         if lr.step is not None or lr.stop is None:
             raise ArgumentError(f"lr as a slice is slice(hi) or slice(lo, hi), got {lr}")
+        hi = _rate(lr.stop, "end of the slice", above_zero=True)
         if lr.start is None:
-            rates = [float(lr.stop) / 10] * (n - 1) + [float(lr.stop)]
+            rates = [hi / 10] * (n - 1) + [hi]
         else:
-            lo, hi = _positive(lr.start, "slice start"), _positive(lr.stop, "slice end")
-            ratio = hi / lo
+            ratio = hi / (lo := _rate(lr.start, "start of the slice", above_zero=True))
             rates = [lo * ratio ** (i / (n - 1)) for i in range(n)] if n > 1 else [hi]
     elif isinstance(lr, Mapping):
         unknown = [k for k in lr if k not in names]
@@ -48,10 +54,10 @@ def spread_rates(lr: Rates, names: Sequence[str], precomputed: bool = False) -> 
         if missing:
             raise ArgumentError(f"no rate was given for the layer groups {missing}; give one for each of {list(names)}")
         rates = [lr[k] for k in names]
-    elif isinstance(lr, int | float):
-        rates = [lr] * n
+    elif isinstance(lr, str) or not isinstance(lr, Iterable):
+        raise ArgumentError(f"lr must be a number, a list, a slice or a dictionary, got {lr!r}")
     else:
-        rates = [float(r) for r in lr]
+        rates = list(lr)
         if precomputed and len(rates) > 1:
             raise ArgumentError(
                 f"{len(rates)} rates were given, but precompute is on and trains the head alone, on stored outputs of "
@@ -62,11 +68,18 @@ def spread_rates(lr: Rates, names: Sequence[str], precomputed: bool = False) -> 
                 f"{len(rates)} learning rates were given, but the model has {n} layer groups: {', '.join(names)}. "
                 "Give one number for all, or one per group"
             )
-    return tuple(_positive(r, f"rate of group {name!r}") for r, name in zip(rates, names, strict=True))
+    return tuple(_rate(r, f"rate of group {name!r}") for r, name in zip(rates, names, strict=True))
 
 
-def _positive(value: float, what: str) -> float:
-    number = float(value)
-    if not (math.isfinite(number) and number >= 0):
-        raise ArgumentError(f"the {what} must be a finite number of at least 0, got {value}")
+def _is_number(value: Any) -> bool:
+    if isinstance(value, Tensor | np.ndarray):
+        return value.ndim == 0
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def _rate(value: Any, what: str, above_zero: bool = False) -> float:
+    number = float(value) if _is_number(value) else math.nan
+    if not math.isfinite(number) or number < 0 or (above_zero and number == 0):
+        least = "above" if above_zero else "of at least"
+        raise ArgumentError(f"the {what} must be a finite number {least} 0, got {value!r}")
     return number

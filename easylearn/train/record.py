@@ -79,6 +79,8 @@ class Record:
     @property
     def last_loss(self) -> float:
         """The loss of the last step; waits for the device."""
+        if not self._rates:
+            raise StateError("the record is empty: nothing was trained yet. Call fit first")
         return float(self._pending[-1]) if self._pending else self._losses[-1]
 
     @property

@@ -26,11 +26,16 @@ def restored(model: nn.Module) -> Iterator[None]:
     grads = [(p, p.grad, p.requires_grad) for p in model.parameters()]
     with torch.no_grad():
         kept = [(t, t.detach().clone()) for t in [*model.parameters(), *model.buffers()]]
-    for p, _, _ in grads:
-        p.grad = None
+    # A module may replace its buffer instead of changing it in place.
+    buffers = [(m, name, t) for m in model.modules() for name, t in m.named_buffers(recurse=False, remove_duplicate=False)]
     try:
+        for p, _, _ in grads:
+            p.grad = None
         yield
     finally:
+        for module, name, tensor in buffers:
+            if module.get_buffer(name) is not tensor:
+                setattr(module, name, tensor)
         with torch.no_grad():
             for live, old in kept:
                 live.copy_(old)

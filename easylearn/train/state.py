@@ -43,8 +43,9 @@ class Run:
         batch: the batch at hand; a callback may replace it in `on_batch_begin`.
         logits: the model's output for it.
         loss: its loss, with gradients; a callback may replace it in `on_loss`.
-        metrics: of the last validation, "valid_loss" among them.
+        metrics: of the epoch's validation, "valid_loss" among them; empty if there was none.
         stop_reason: set it, and the fit ends after the present step, or epoch.
+        steps_per_epoch: batches in one epoch.
     """
 
     model: nn.Module
@@ -72,11 +73,10 @@ class Run:
     loss: Tensor | None = None
     metrics: dict[str, float] = field(default_factory=dict)
     stop_reason: str | None = None
+    steps_per_epoch: int = field(init=False)
 
-    @property
-    def steps_per_epoch(self) -> int:
-        """Batches in one epoch."""
-        return len(self.train_loader)
+    def __post_init__(self) -> None:
+        self.steps_per_epoch = len(self.train_loader)
 
     @property
     def n_epochs(self) -> int:

@@ -21,8 +21,8 @@ class Strategy:
         device: where the model is.
         precision: "fp32", "bf16" (autocast) or "fp16" (autocast with a scaled loss).
         clip: largest norm of all gradients together; None leaves them as they are.
-        accumulate: batches whose gradients are averaged into one optimizer step. A shorter rest at the
-            end of an epoch makes a step, too.
+        accumulate: batches whose gradients make one optimizer step: the mean over all their items, as one large
+            batch would give. A shorter rest at the end of an epoch makes a step, too.
     """
 
     def __init__(
@@ -39,6 +39,20 @@ class Strategy:
         self._dtype = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[self.precision]
         self._scaler = torch.amp.GradScaler(device.type) if self.precision == "fp16" else None
         self._pending = 0
+        self._first = self._items = 0
+
+    def reset(self, optimizer: torch.optim.Optimizer) -> None:
+        """Forget what a run left over that ended in the middle: gradients, and how many batches they are of."""
+        optimizer.zero_grad()
+        self._pending = self._items = 0
+        if self._scaler is not None:
+            if isinstance(optimizer, torch.optim.SGD):
+                # Where the first step overflows, torch's fused SGD skips it but takes the momentum that it has not
+                # yet written for real in the second (seen in 2.15). Without this mark the scaler skips by itself.
+                optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
+            state = self._scaler.state_dict()
+            self._scaler = torch.amp.GradScaler(self.device.type)
+            self._scaler.load_state_dict(state)
 
     @property
     def scales_loss(self) -> bool:
@@ -60,10 +74,13 @@ class Strategy:
         assert batch.target is not None
         return logits, task.loss(logits, batch.target)
 
-    def backward(self, loss: Tensor) -> None:
-        """Add the gradients of the loss."""
+    def backward(self, loss: Tensor, n_items: int) -> None:
+        """Add the gradients of the mean loss of `n_items` items."""
+        if self._pending == 0:
+            self._first, self._items = n_items, 0
+        self._items += n_items
         if self.accumulate > 1:
-            loss = loss / self.accumulate
+            loss = loss * (n_items / (self._first * self.accumulate))
         if self._scaler is not None:
             loss = self._scaler.scale(loss)
         torch.autograd.backward(loss)
@@ -74,9 +91,12 @@ class Strategy:
         return self._pending >= self.accumulate or last_of_epoch
 
     def finish_grads(self, optimizer: torch.optim.Optimizer) -> None:
-        """Unscale and clip, before anybody looks at the gradients."""
+        """Unscale, average and clip, before anybody looks at the gradients."""
         if self._scaler is not None:
             self._scaler.unscale_(optimizer)
+        full = self._first * self.accumulate
+        if self._items != full:  # fewer batches than usual, or of another size
+            torch._foreach_mul_(_grads(optimizer), full / self._items)
         if self.clip is not None:
             nn.utils.clip_grad_norm_([p for g in optimizer.param_groups for p in g["params"]], self.clip)
 
@@ -99,3 +119,7 @@ class Strategy:
         if self._scaler is not None and state["scaler"]:
             self._scaler.load_state_dict(dict(state["scaler"]))
         self._pending = int(state["pending"])
+
+
+def _grads(optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    return [p.grad for g in optimizer.param_groups for p in g["params"] if p.grad is not None]

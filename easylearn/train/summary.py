@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from typing import Any
 
 import torch
@@ -46,8 +47,8 @@ def summarise(model: nn.Module, loader: Loader, groups: Sequence[ParamGroup], st
 
     hooks = [m.register_forward_hook(note) for _, m in leaves]
     try:
-        with restored(model), evaluating(model):
-            batch = next(iter(loader.batches(strategy.device)))
+        with restored(model), evaluating(model), closing(loader.batches(strategy.device)) as batches:
+            batch = next(batches)
             strategy.forward(model, batch.inputs)
     finally:
         for hook in hooks:
@@ -87,11 +88,11 @@ def seconds_per_step(
     freeze_stats: bool,
 ) -> float:
     """Seconds that a training step takes, from two batches; everything is put back, no weight moves."""
-    with restored(model):
+    with restored(model), closing(loader.batches(strategy.device)) as batches:
         set_train_mode(model, groups, freeze_stats)
         took: list[float] = []
         begun = time.perf_counter()
-        for number, batch in enumerate(loader.batches(strategy.device)):
+        for number, batch in enumerate(batches):
             _, loss = strategy.forward_loss(model, task, batch)
             torch.autograd.backward(loss)
             loss.item()  # waits for the device

@@ -189,12 +189,12 @@ class ImageData(Data):
         if isinstance(valid, str):
             if stratify:
                 raise ArgumentError("stratify goes with a fraction, such as valid=0.2; here the folders are the split")
+            layout = f"{train}/<class>/*.jpg and {valid}/<class>/*.jpg"
             for name, argument in ((train, "train"), (valid, "valid")):
                 if not (root / name).is_dir():
                     raise DataError(
-                        f"{root} has no folder {name!r}; it holds {items.listing(root)}. Expected "
-                        f"{train}/<class>/*.jpg and {valid}/<class>/*.jpg. Pass {argument}=<name of the folder>, or valid=0.2 to split off a "
-                        "fifth of the pictures"
+                        f"{root} has no folder {name!r}; it holds {items.listing(root)}. Expected {layout}. Pass "
+                        f"{argument}=<name of the folder>, or valid=0.2 to split off a fifth of the pictures"
                     )
             train_rows = items.folder_rows(root, root / train)
             valid_rows = items.folder_rows(root, root / valid)
@@ -804,7 +804,7 @@ class ImageData(Data):
 
 
 def _pair(size: Size) -> tuple[int, int]:
-    pair = (size, size) if isinstance(size, int) else tuple(size)
+    pair = tuple(size) if isinstance(size, Sequence) else (size, size)
     if len(pair) != 2 or not all(isinstance(s, int | np.integer) and s > 0 for s in pair):
         raise ArgumentError(f"size must be a positive whole number of pixels or (height, width), got {size!r}")
     return int(pair[0]), int(pair[1])

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +25,8 @@ from ..errors import DataError
 from .augment import BatchStage
 from .decode import ItemStage, Source, window
 
-FEW = 300  # below this, starting workers takes as long as decoding
+FEW = 300  # below this, decoding takes less than a second, and forking workers gains little
+FEW_TO_SPAWN = 5000  # processes that are not forked import torch and torchvision first, for seconds
 MAX_WORKERS = 8
 
 StoreMaker = Callable[[], ByteStore | None]
@@ -95,7 +98,7 @@ def _as_it_is(batch: Any) -> Any:
 
 def in_workers(
     pictures: Dataset[Any], orders: Iterable[Any], workers: int, start_method: str | None = None, pin: bool = False
-) -> Iterator[Any]:
+) -> Generator[Any, None, None]:
     """`pictures[order]` for each order, in order, made by worker processes, or here if `workers` is 0.
 
     The global random state is neither read nor moved.
@@ -103,6 +106,8 @@ def in_workers(
     if workers < 1:
         yield from (pictures[order] for order in orders)
         return
+    if (start_method or usual_start_method()) == "fork":
+        import torchvision.io  # noqa: F401 - else each worker would import it by itself, which takes seconds
     loader: DataLoader[Any] = DataLoader(
         pictures,
         batch_size=None,
@@ -120,9 +125,14 @@ def in_workers(
     yield from batches
 
 
+def usual_start_method() -> str:
+    """How Python starts processes here. Asking must not settle it, or the user could no longer choose."""
+    return multiprocessing.get_start_method(allow_none=True) or multiprocessing.get_all_start_methods()[0]
+
+
 def choose_workers(n_items: int) -> int:
     """How many processes decode `n_items` pictures: none for a few, else one per core, at most 8."""
-    if n_items < FEW:
+    if n_items < (FEW if usual_start_method() == "fork" else FEW_TO_SPAWN):
         return 0
     cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
     return min(cores, MAX_WORKERS) if cores > 1 else 0
@@ -177,7 +187,7 @@ class ImageLoader:
     def __len__(self) -> int:
         return len(self._bounds)
 
-    def batches(self, device: torch.device, seed: int = 0, epoch: int = 0, start: int = 0) -> Iterator[Batch]:
+    def batches(self, device: torch.device, seed: int = 0, epoch: int = 0, start: int = 0) -> Generator[Batch, None, None]:
         """See `Loader.batches`.
 
         Raises:
@@ -190,17 +200,19 @@ class ImageLoader:
         to_decode = self.n_items - (int(store.filled.sum()) if store is not None else 0)
         workers = choose_workers(to_decode) if self.workers is None else self.workers
         made = in_workers(pictures, orders, workers if to_decode else 0, self._start_method, pin=device.type == "cuda")
-        for one, x in zip(orders, made, strict=True):
-            if isinstance(x, Failure):
-                raise DataError(x.message)
-            x = x.to(device, non_blocking=True)
-            index = torch.from_numpy(one.positions)
-            if self.view is None:
-                x = self.batch_stage.plain(x)
-            else:
-                x = self.batch_stage.augmented(x, one.positions, seed, epoch, self.view)
-            target = None if self.targets is None else self.targets[index].to(device, non_blocking=True)
-            yield Batch((x,), target, index)
+        # Closed at once, also after an error: workers that wait for the garbage collector stall it for seconds.
+        with closing(made):
+            for one, x in zip(orders, made, strict=True):
+                if isinstance(x, Failure):
+                    raise DataError(x.message)
+                x = x.to(device, non_blocking=True)
+                index = torch.from_numpy(one.positions)
+                if self.view is None:
+                    x = self.batch_stage.plain(x)
+                else:
+                    x = self.batch_stage.augmented(x, one.positions, seed, epoch, self.view)
+                target = None if self.targets is None else self.targets[index].to(device, non_blocking=True)
+                yield Batch((x,), target, index)
         if store is not None:
             store.publish()
 

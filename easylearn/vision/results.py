@@ -88,22 +88,24 @@ def plot_worst(learn: Learner, n: int = 9, predictions: Predictions | None = Non
     pictures = _pictures(data, order)
     columns = min(3, len(order))
     rows = -(-len(order) // columns)
-    figure = new_figure(2.5 * columns, 2.9 * rows)
+    figure = new_figure(2.5 * columns, 3.0 * rows)
     names = learn.task.classes
     for place, (row, picture) in enumerate(zip(order, pictures, strict=True), 1):
         axes = figure.add_subplot(rows, columns, place)
-        axes.imshow(picture.permute(1, 2, 0).numpy())
+        axes.imshow(picture.permute(1, 2, 0).squeeze(2).numpy(), cmap="gray", vmin=0, vmax=1)
         best = int(said.probs[row].argmax())
-        wrong = best != int(said.targets[row])
-        title = f"{names[best]} {float(said.probs[row, best]):.0%}\ntrue: {names[int(said.targets[row])]}"
-        axes.set_title(title, fontsize=9, color="C3" if wrong else "black")
-        axes.set_xlabel(said.ids[row][-30:], fontsize=7)
+        truth = int(said.targets[row])
+        title = f"said {names[best]} ({float(said.probs[row, best]):.0%}), is {names[truth]}"
+        if best == truth:
+            title = f"said {names[best]}, but only {float(said.probs[row, best]):.0%}"
+        axes.set_title(title, fontsize=9, color="black" if best == truth else "C3")
+        axes.set_xlabel(said.ids[row][-34:], fontsize=7, color="0.4")
         axes.set(xticks=[], yticks=[])
     return figure
 
 
 def _pictures(data: ImageData, positions: list[int]) -> torch.Tensor:
-    """Validation images as the model sees them, pixels in [0, 1], shape (n, 3, h, w)."""
+    """Validation images as the model sees them, pixels in [0, 1], shape (n, c, h, w)."""
     sources = [data.valid.sources[i] for i in positions]
     batches = data.new_loader(sources).batches(torch.device("cpu"))
     return torch.cat([data.batch_stage.denormalise(b.inputs[0]) for b in batches])

@@ -89,7 +89,9 @@ def test_a_crop_agrees_with_torchvision() -> None:
     # rows 6 to 36, columns 20 to 50, enlarged to 60x60: its centre is 9 above and 5 right of the picture's
     matrix = np.tile([[[0.5, 0, 5.0], [0, 0.5, -9.0]]], (2, 1, 1))
     wanted = tv.resized_crop(x, 6, 20, 30, 30, [60, 60], antialias=False)
-    torch.testing.assert_close(augment.warp(x, matrix, (60, 60))[..., 2:-2, 2:-2], wanted[..., 2:-2, 2:-2], rtol=1e-3, atol=0.05)
+    torch.testing.assert_close(
+        augment.warp(x, matrix, (60, 60))[..., 2:-2, 2:-2], wanted[..., 2:-2, 2:-2], rtol=1e-3, atol=0.05
+    )
 
 
 def test_flips_are_exact() -> None:
@@ -156,7 +158,9 @@ def test_light_is_fused_with_normalisation() -> None:
 
 def test_erase_blanks_squares() -> None:
     x = torch.full((50, 3, 40, 60), 255, dtype=torch.uint8)
-    out = BatchStage((40, 60), (Erase(n=1, size=0.25, p=1.0),), (0.5,) * 3, (0.5,) * 3).augmented(x, torch.arange(50), 0, 0)
+    out = BatchStage((40, 60), (Erase(n=1, size=0.25, p=1.0),), (0.5,) * 3, (0.5,) * 3).augmented(
+        x, torch.arange(50), 0, 0
+    )
     blank = (out == 0).all(1)
     assert ((out == 1).all(1) | blank).all()
     sizes = blank.sum((1, 2))
@@ -214,7 +218,9 @@ def test_seed_epoch_and_view_change_the_draws(change: dict[str, int]) -> None:
     stage = BatchStage((32, 32), ALL, **PLAIN)
     x = smooth(4, 40, 40)
     given = {"seed": 5, "epoch": 1, "view": 0}
-    assert not torch.equal(stage.augmented(x, [0, 1, 2, 3], **given), stage.augmented(x, [0, 1, 2, 3], **(given | change)))
+    assert not torch.equal(
+        stage.augmented(x, [0, 1, 2, 3], **given), stage.augmented(x, [0, 1, 2, 3], **(given | change))
+    )
 
 
 def test_the_same_transform_twice_draws_twice() -> None:

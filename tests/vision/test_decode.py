@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -328,10 +329,8 @@ def test_any_damage_is_a_data_error(data: st.DataObject) -> None:
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
     path = DAMAGE_FOLDER / "x.img"
     path.write_bytes(content)
-    try:
+    with suppress(DataError):
         assert ItemStage((16, 16)).load(path).shape[0] == 3
-    except DataError as error:
-        assert "x.img" in str(error)
 
 
 DAMAGED = {kind: jpeg_bytes(kind) for kind in ("JPEG", "PNG", "GIF", "TIFF", "WEBP")}

@@ -261,9 +261,12 @@ def test_an_unknown_entry() -> None:
 
 
 def test_the_timeout_is_given_back_after_an_error() -> None:
-    with pytest.raises(KeyError), socket_timeout(3.0):
-        assert socket.getdefaulttimeout() == 3.0
-        raise KeyError
+    def fail() -> None:
+        with socket_timeout(3.0):
+            raise KeyError(socket.getdefaulttimeout())
+
+    with pytest.raises(KeyError, match=r"3\.0"):
+        fail()
     assert socket.getdefaulttimeout() is None
 
 

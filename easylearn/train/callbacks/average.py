@@ -53,21 +53,21 @@ class WeightAverage(Callback):
         self._swap_back(run)
 
     def on_batch_end(self, run: Run) -> None:
-        """A step of the moving average."""
-        if self.kind == "ema" and run.epoch >= self.start:
+        """Take the weights into the average: at each step, or at an epoch's last."""
+        ends = run.step in ((run.epoch + 1) * run.steps_per_epoch, run.n_steps)
+        if run.epoch >= self.start and (self.kind == "ema" or (ends and run.stop_reason is None)):
             self._update(run)
 
     def on_validate_begin(self, run: Run) -> None:
-        """Take the epoch's weights into the average, and validate with the averaged ones."""
-        if self.kind == "swa" and run.epoch >= self.start:
-            self._update(run)
+        """Validate with the averaged weights."""
         if self._averaged:
             self._swap_in(run)
 
     def on_fit_end(self, run: Run) -> None:
         """End with the averaged weights."""
         self._swap_back(run)
-        if self._averaged:
+        # On a GPU a NaN is noticed some steps late: the guard has then put good weights back, the average has none.
+        if self._averaged and self._average is not None and all(p.isfinite().all() for p in self._average.parameters()):
             self._swap_in(run)
             self._kept = None
             self._renew_statistics(run)

@@ -28,8 +28,11 @@ class EarlyStopping(Callback):
         self._waited = 0
 
     def on_fit_begin(self, run: Run) -> None:
-        """Find the metric."""
+        """Find the metric; a new fit counts anew."""
         self.monitor.begin(run)
+        if run.step == 0:
+            self.monitor.forget()
+            self._waited = 0
 
     def on_epoch_end(self, run: Run) -> None:
         """Count, and stop when it is enough."""

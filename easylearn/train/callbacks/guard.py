@@ -17,7 +17,8 @@ class LossGuard(Callback):
     """Stop at a loss that is not a finite number and put back the last good weights.
 
     Weights are copied every few steps, after a finite loss; on the CPU each loss is looked at, on other
-    devices only as often as weights are copied, so that no step waits.
+    devices only as often as weights are copied and at each epoch's end, so that no step waits. There the
+    weights are looked at, too: the last step may have broken them, and no loss comes after it.
 
     Args:
         every: steps between copies of the weights.
@@ -46,21 +47,23 @@ class LossGuard(Callback):
     def on_loss(self, run: Run) -> None:
         """Look at the loss, or remember to."""
         assert run.loss is not None
-        on_cpu = run.strategy.device.type == "cpu"
-        due = run.step % self.every == 0
-        self._unchecked.append(run.loss.detach())
-        if not (on_cpu or due):
-            return
-        values = torch.stack(self._unchecked).tolist() if len(self._unchecked) > 1 else [self._unchecked[0].item()]
+        due, last = run.step % self.every == 0, self._is_last(run, run.step + 1)
+        if run.strategy.device.type == "cpu":
+            values = [run.loss.item()]  # costs nothing here; elsewhere it would wait for the device
+        else:
+            self._unchecked.append(run.loss.detach())
+            if not (due or last):
+                return
+            values = torch.stack(self._unchecked).tolist()
+            self._unchecked.clear()
         first = run.step - len(values) + 1
-        self._unchecked.clear()
         for step, value in enumerate(values, first):
             if math.isfinite(value):
                 self._in_a_row = 0
                 continue
             self._in_a_row += 1
             if self._in_a_row > (self.patience if run.strategy.scales_loss else 0):
-                self._stop(run, step, value)
+                self._give_up(run, step, f"the loss became {value} at step {step}")
                 return
         if due and self._in_a_row == 0:
             with torch.no_grad():
@@ -68,22 +71,35 @@ class LossGuard(Callback):
                     good.copy_(live)
             self._good_step = run.step
 
-    def _stop(self, run: Run, step: int, value: float) -> None:
+    def _give_up(self, run: Run, step: int, what: str) -> None:
         rates = ", ".join(f"{g['group']} {g['lr']:.3g}" for g in run.optimizer.param_groups)
         self._bad_step = step
         run.stop_reason = (
-            f"the loss became {value} at step {step} (epoch {run.life_epoch}), with rates {rates}; the weights are "
+            f"{what} (epoch {run.life_epoch}), with rates {rates}; the weights are "
             f"those after step {self._good_step}. Use a lower rate (lr_find shows where it breaks), or clip="
         )
 
     def on_batch_end(self, run: Run) -> None:
         """Put the good weights back before anybody averages or saves the bad ones."""
+        if self._bad_step is None and self._is_last(run, run.step) and not self._all_finite(run):
+            self._give_up(run, run.step - 1, f"the weights became infinite or NaN in step {run.step - 1}")
         if self._bad_step is not None:
             with torch.no_grad():
                 for good, live in zip(self._good, self._live, strict=True):
                     live.copy_(good)
             self._bad_step = None
             warnings.warn(run.stop_reason or "", EasyLearnWarning, stacklevel=2)
+
+    @staticmethod
+    def _is_last(run: Run, step: int) -> bool:
+        """Whether nothing is trained after `step` steps before somebody looks at the weights."""
+        epoch_ends = (run.epoch + 1) * run.steps_per_epoch
+        return step in (epoch_ends, run.n_steps) or run.stop_reason is not None
+
+    @staticmethod
+    def _all_finite(run: Run) -> bool:
+        trained = [p.detach() for g in run.optimizer.param_groups for p in g["params"]]
+        return bool(torch.stack([p.isfinite().all() for p in trained]).all())
 
     def on_fit_end(self, run: Run) -> None:
         """Let the copies go."""

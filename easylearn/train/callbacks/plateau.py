@@ -19,7 +19,8 @@ class ReduceLROnPlateau(Callback):
     Args:
         monitor: a metric's name or "valid_loss"; None takes the first metric with a known direction.
         factor: between 0 and 1.
-        patience: epochs without improvement that are borne.
+        patience: the epochs without improvement after which the rates fall. torch's class of this name waits
+            for one more.
         min_delta: by how much a value must be better to count.
     """
 
@@ -35,8 +36,11 @@ class ReduceLROnPlateau(Callback):
         self._scale = 1.0
 
     def on_fit_begin(self, run: Run) -> None:
-        """Find the metric."""
+        """Find the metric; a new fit begins at its own rates."""
         self.monitor.begin(run)
+        if run.step == 0:
+            self.monitor.forget()
+            self._waited, self._scale = 0, 1.0
 
     def on_batch_begin(self, run: Run) -> None:
         """Scale what the scheduler has set."""

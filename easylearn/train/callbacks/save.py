@@ -20,6 +20,8 @@ def _save(run: Run, name: str) -> None:
 class SaveBest(Callback):
     """Save the weights after each epoch that is the best so far. Load them with `learn.load(name)`.
 
+    One object used in several fits keeps the best of all of them.
+
     Args:
         name: of the file, as for `learn.save`.
         monitor: a metric's name or "valid_loss"; None takes the first metric with a known direction.

@@ -1,0 +1,60 @@
+"""Cats and dogs: the first lesson of 2018, from a folder of photographs to figures of what is still wrong.
+
+python examples/lesson1_dogscats.py data/dogscats --arch resnet34      # train/{cats,dogs}, valid/{cats,dogs}
+python examples/lesson1_dogscats.py --quick                            # a few made-up pictures, an untrained net
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from easylearn import ImageData, accuracy, plot_confusion, plot_worst, vision_learner
+
+
+def make_pictures(folder: Path) -> Path:
+    """Stripes that lie and stripes that stand, 24 pictures of each."""
+    for k in range(48):
+        place = folder / ("valid" if k >= 32 else "train") / ("lying", "standing")[k % 2]
+        place.mkdir(parents=True, exist_ok=True)
+        stripes = 128 + 100 * np.sin(np.mgrid[:48, :64][k % 2] / (2 + k / 20) + k)
+        Image.fromarray(stripes.astype(np.uint8)).save(place / f"{k:02d}.png")
+    return folder
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("path", nargs="?", help="holds train/ and valid/, each with one folder per class")
+    parser.add_argument("--arch", default="resnet34", help="such as efficientnet_lite0 (default: %(default)s)")
+    parser.add_argument("--out", default="lesson1", type=Path, help="folder for figures and weights")
+    parser.add_argument("--quick", action="store_true", help="made-up pictures of 48 pixels, squeezenet untrained")
+    given = parser.parse_args()
+    if given.path is None and not given.quick:
+        parser.error("give the folder of photographs, or --quick")
+    given.out.mkdir(parents=True, exist_ok=True)
+    path = make_pictures(given.out / "pictures") if given.quick else given.path
+    arch, size, larger = ("squeezenet1_1", 48, 64) if given.quick else (given.arch, 224, 299)
+
+    data = ImageData.from_folder(path, size=size, augment="side_on", batch_size=8 if given.quick else 64)
+    data.show_batch().savefig(given.out / "batch.png")
+    learn = vision_learner(data, arch, pretrained=False if given.quick else None, precompute=True, path=given.out)
+    print(learn.lr_find())
+    learn.sched.plot().savefig(given.out / "lr_find.png")
+    learn.fit(1e-2, 2)  # the head alone, on stored outputs of the body
+    learn.precompute = False
+    learn.fit(1e-2, 3, cycle_len=1)  # from here on with augmented pictures
+    learn.unfreeze()
+    learn.fit([1e-4, 1e-3, 1e-2], 3, cycle_len=1, cycle_mult=2, save_best="best")  # 1 + 2 + 4 epochs
+    learn.sched.plot_lr().savefig(given.out / "rates.png")
+    learn.sched.plot_losses().savefig(given.out / "losses.png")
+    learn.set_data(larger)
+    learn.fit([1e-5, 1e-4, 1e-3], 1)
+    averaged = learn.tta()
+    print(f"accuracy {accuracy(averaged.probs, averaged.targets):.4f} over {len(averaged.views)} views")
+    plot_confusion(learn, averaged).savefig(given.out / "confusion.png")
+    plot_worst(learn, 9, averaged).savefig(given.out / "worst.png")
+
+
+if __name__ == "__main__":
+    main()

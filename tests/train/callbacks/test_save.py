@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from safetensors.torch import load_file
+
+from easylearn import metrics
+from easylearn.errors import ArgumentError, StateError
+from easylearn.learner import Learner
+from easylearn.metrics import Metric
+from easylearn.train.callbacks import SaveBest, SaveCycles, WeightAverage
+
+MakeLearner = Callable[..., Learner]
+
+
+@pytest.fixture
+def scripted(make_learner: MakeLearner) -> Callable[..., Learner]:
+    def make(values: list[float], higher: bool | None, **settings: Any) -> Learner:
+        left = iter(values)
+        return make_learner(metrics=[Metric("score", lambda outputs, target: next(left), higher)], **settings)
+
+    return make
+
+
+def saved(tmp_path: Path, name: str) -> dict[str, Any]:
+    return load_file(tmp_path / "models" / f"{name}.safetensors")
+
+
+class TestSaveBest:
+    @pytest.mark.parametrize(("higher", "best"), [(True, 3), (False, 1)])
+    def test_it_keeps_the_best_epoch_by_the_metrics_direction(
+        self, scripted: Callable[..., Learner], at: Any, weights: Any, same: Any, tmp_path: Path, higher: bool, best: int
+    ) -> None:
+        copies: list[Any] = []
+        learn = scripted([5, 2, 4, 7, 6], higher)
+        learn.fit(0.1, 5, save_best="top", callbacks=[at(epoch_end=lambda run: copies.append(weights(run.model)))])
+        assert same(saved(tmp_path, "top"), copies[best])
+
+    def test_lower_is_better_for_an_error(self, make_learner: MakeLearner, at: Any, weights: Any, same: Any, tmp_path: Path) -> None:
+        # The 2018 library took the first metric and thought that higher is better.
+        copies: list[Any] = []
+        learn = make_learner(metrics=[metrics.error_rate])
+        record = learn.fit(0.2, 5, save_best="top", callbacks=[at(epoch_end=lambda run: copies.append(weights(run.model)))])
+        errors = record.column("error_rate")
+        assert len(set(errors)) > 1 and same(saved(tmp_path, "top"), copies[errors.index(min(errors))])
+
+    def test_the_first_metric_with_a_direction_or_the_loss(
+        self, scripted: Callable[..., Learner], at: Any, weights: Any, same: Any, tmp_path: Path
+    ) -> None:
+        copies: list[Any] = []
+        learn = scripted([1, 9, 1, 1], None)
+        record = learn.fit(0.1, 4, save_best="top", callbacks=[at(epoch_end=lambda run: copies.append(weights(run.model)))])
+        losses = record.column("valid_loss")
+        assert same(saved(tmp_path, "top"), copies[losses.index(min(losses))])
+
+    def test_an_object_says_more(self, scripted: Callable[..., Learner], tmp_path: Path) -> None:
+        scripted([1, 2], True).fit(0.1, 2, save_best=SaveBest("by_loss", "valid_loss"))
+        assert saved(tmp_path, "by_loss")
+
+    def test_an_unknown_direction_is_an_error_before_training(self, scripted: Callable[..., Learner], weights: Any, same: Any) -> None:
+        learn = scripted([1, 2], None)
+        before = weights(learn)
+        with pytest.raises(ArgumentError, match="whether higher or lower 'score' is better"):
+            learn.fit(0.1, 2, save_best=SaveBest("top", "score"))
+        assert same(before, weights(learn)) and learn.epochs_done == 0
+
+    def test_without_validation(self, make_learner: MakeLearner, make_data: Any) -> None:
+        with pytest.raises(ArgumentError, match="there is none"):
+            make_learner(data=make_data(n_valid=None)).fit(0.1, 1, save_best="top")
+
+    def test_several_fits_keep_the_best_of_all(
+        self, scripted: Callable[..., Learner], weights: Any, same: Any, tmp_path: Path
+    ) -> None:
+        learn = scripted([5, 3, 4, 6], True, callbacks=[SaveBest("top")])
+        learn.fit(0.1, 1)
+        best = weights(learn)
+        learn.fit(0.1, 2)
+        assert same(saved(tmp_path, "top"), best)
+        learn.fit(0.1, 1)
+        assert same(saved(tmp_path, "top"), weights(learn))
+
+    def test_nan_is_never_the_best(self, scripted: Callable[..., Learner], weights: Any, tmp_path: Path) -> None:
+        learn = scripted([float("nan"), float("nan")], True)
+        learn.fit(0.1, 2, save_best="top")
+        assert not (tmp_path / "models" / "top.safetensors").exists()
+
+    def test_with_averaging_it_saves_what_was_validated(self, make_learner: MakeLearner, tmp_path: Path) -> None:
+        learn = make_learner(metrics=[])
+        record = learn.fit(0.1, 3, save_best="top", callbacks=[WeightAverage("ema", decay=0.5)])
+        best = min(record.column("valid_loss"))
+        assert learn.load("top").validate()["valid_loss"] == best
+
+
+class TestSaveCycles:
+    @pytest.mark.parametrize(("n", "cycle_len", "cycle_mult", "ends"), [(3, 1, 2, [6, 18, 42]), (2, 2, 1, [12, 24]), (3, 0.5, 1, [3, 6, 9])])
+    def test_exactly_at_each_cycles_last_batch(
+        self,
+        make_learner: MakeLearner,
+        at: Any,
+        weights: Any,
+        same: Any,
+        tmp_path: Path,
+        n: int,
+        cycle_len: float,
+        cycle_mult: int,
+        ends: list[int],
+    ) -> None:
+        # The 2018 library saved one batch early.
+        copies: dict[int, Any] = {}
+
+        def copy(run: Any) -> None:
+            copies[run.step] = weights(run.model)
+
+        learn = make_learner()
+        learn.fit(0.1, n, cycle_len=cycle_len, cycle_mult=cycle_mult, save_cycles="c", callbacks=[at(batch_end=copy)])
+        for k, end in enumerate(ends):
+            assert same(saved(tmp_path, f"c_{k}"), copies[end])
+            assert not same(saved(tmp_path, f"c_{k}"), copies[end - 1])
+        assert len(list((tmp_path / "models").iterdir())) == n
+
+    def test_without_cycles_the_end(self, make_learner: MakeLearner, tmp_path: Path, weights: Any, same: Any) -> None:
+        learn = make_learner()
+        learn.fit(0.1, 2, cycle_len=None, save_cycles="c")
+        assert same(saved(tmp_path, "c_0"), weights(learn))
+
+
+@pytest.mark.parametrize("callback", [SaveBest("x"), SaveCycles("x")])
+def test_a_run_with_nowhere_to_save_says_so(callback: Any) -> None:
+    run: Any = SimpleNamespace(
+        save=None, step=1, cycle_ends=(1,), metrics={"valid_loss": 1.0}, task=SimpleNamespace(metrics=()), valid_loader=1
+    )
+    callback.on_fit_begin(run)
+    with pytest.raises(StateError, match="nowhere to save"):
+        callback.on_batch_end(run), callback.on_epoch_end(run)

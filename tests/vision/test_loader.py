@@ -1,0 +1,223 @@
+"""The loader gives bit-identical batches whatever the workers, the cache and the place it starts at."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from easylearn import keyed
+from easylearn.data.bunch import Batch
+from easylearn.data.cache import ByteStore, open_store
+from easylearn.errors import DataError
+from easylearn.vision import loader as loader_module
+from easylearn.vision.augment import BatchStage, resolve
+from easylearn.vision.decode import ItemStage
+from easylearn.vision.loader import ImageLoader, choose_workers
+
+CPU = torch.device("cpu")
+SIZE = (24, 24)
+N = 13
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    folder = tmp_path_factory.mktemp("pictures")
+    rng = np.random.default_rng(0)
+    for k in range(N):
+        shape = (40 + 3 * k, 60, 3) if k % 2 else (40, 70, 3)
+        Image.fromarray(rng.integers(0, 256, shape, dtype=np.uint8)).save(folder / f"{k:02}.jpg")
+    return [str(folder / f"{k:02}.jpg") for k in range(N)]
+
+
+def make(files: Sequence[Any], **options: Any) -> ImageLoader:
+    stages = {
+        "item_stage": options.pop("item_stage", ItemStage(SIZE)),
+        "batch_stage": options.pop("batch_stage", BatchStage(SIZE, resolve("side_on"))),
+    }
+    given = {"batch_size": 4, "shuffle": True, "view": 0, "workers": 0} | options
+    ids = [f"picture {k}" for k in range(len(files))]
+    return ImageLoader(files, ids, torch.arange(len(files)), **stages, **given)
+
+
+def walk(loader: ImageLoader, seed: int = 0, epoch: int = 0, start: int = 0) -> list[Batch]:
+    return list(loader.batches(CPU, seed, epoch, start))
+
+
+def assert_same(a: list[Batch], b: list[Batch]) -> None:
+    assert len(a) == len(b)
+    for one, other in zip(a, b, strict=True):
+        assert torch.equal(one.inputs[0], other.inputs[0])
+        assert torch.equal(one.index, other.index)
+        assert one.target is not None and other.target is not None and torch.equal(one.target, other.target)
+
+
+# -- what comes out ------------------------------------------------------------------------------------
+
+
+def test_an_epoch_has_every_item_once(files: list[str]) -> None:
+    batches = walk(make(files, batch_size=4))
+    assert [len(b.index) for b in batches] == [4, 4, 5], "a last batch of one is merged into the one before"
+    assert len(make(files, batch_size=4)) == 3 and make(files).n_items == N
+    order = torch.cat([b.index for b in batches])
+    assert order.tolist() == keyed.permutation(N, 0, "shuffle", 0).tolist()
+    assert all(torch.equal(b.index, b.target) for b in batches if b.target is not None)
+    for b in batches:
+        assert b.inputs[0].shape[1:] == (3, *SIZE) and b.inputs[0].dtype == torch.float32
+
+
+def test_plain_view_is_in_file_order_with_the_central_window(files: list[str]) -> None:
+    loader = make(files, shuffle=False, view=None)
+    batches = walk(loader)
+    assert [len(b.index) for b in batches] == [4, 4, 4, 1]
+    assert torch.cat([b.index for b in batches]).tolist() == list(range(N))
+    stage = loader.batch_stage
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (stage.mean, stage.std))
+    for k, got in enumerate(torch.cat([b.inputs[0] for b in batches])):
+        whole = loader.item_stage.load(files[k])
+        top, left = (whole.shape[1] - 24) // 2, (whole.shape[2] - 24) // 2
+        wanted = (whole[:, top : top + 24, left : left + 24].float() / 255 - mean) / std
+        torch.testing.assert_close(got, wanted, rtol=1e-5, atol=2e-6)
+
+
+def test_training_windows_move_along_the_long_side() -> None:
+    ramp = np.broadcast_to(np.arange(36, dtype=np.uint8)[None, :, None], (24, 36, 3)).copy()
+    stage = BatchStage(SIZE, (), (0.0,) * 3, (1.0,) * 3)
+    left_edges = set()
+    for epoch in range(40):
+        (batch,) = walk(make([ramp], batch_stage=stage), epoch=epoch)
+        edge = (batch.inputs[0] * 255).round()[0, 0, :, 0]
+        assert (edge == edge[0]).all()
+        left_edges.add(int(edge[0]))
+    assert min(left_edges) == 0 and max(left_edges) == 12 and len(left_edges) > 8
+
+
+def test_squash_has_no_windows(files: list[str]) -> None:
+    stage = ItemStage(SIZE, "squash")
+    batch = walk(make(files, item_stage=stage, batch_stage=BatchStage(SIZE), shuffle=False, view=0))[0]
+    plain = walk(make(files, item_stage=stage, batch_stage=BatchStage(SIZE), shuffle=False, view=None))[0]
+    assert torch.equal(batch.inputs[0], plain.inputs[0])
+
+
+@pytest.mark.parametrize(
+    ("n", "batch_size", "wanted"), [(1, 4, [1]), (3, 8, [3]), (9, 4, [4, 5]), (8, 4, [4, 4]), (2, 1, [2])]
+)
+def test_sizes_of_batches(files: list[str], n: int, batch_size: int, wanted: list[int]) -> None:
+    assert [len(b.index) for b in walk(make(files[:n], batch_size=batch_size))] == wanted
+
+
+def test_views_differ_and_repeat(files: list[str]) -> None:
+    views = [torch.cat([b.inputs[0] for b in walk(make(files, shuffle=False, view=v))]) for v in (1, 2, 1)]
+    assert torch.equal(views[0], views[2]) and not torch.equal(views[0], views[1])
+
+
+def test_targets_may_be_unknown(files: list[str]) -> None:
+    loader = ImageLoader(files, files, None, ItemStage(SIZE), BatchStage(SIZE), batch_size=4, workers=0)
+    assert all(b.target is None for b in walk(loader))
+
+
+# -- the same, however it is made ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("epoch", [0, 3])
+def test_workers_change_nothing(files: list[str], epoch: int) -> None:
+    assert_same(walk(make(files, workers=0), 7, epoch), walk(make(files, workers=2), 7, epoch))
+
+
+def test_spawned_workers_change_nothing(files: list[str], tmp_path: Path) -> None:
+    store = open_store("spawned", N, ItemStage(SIZE).max_bytes, tmp_path)
+    spawned = make(files, workers=1, start_method="spawn", store=lambda: store)
+    assert_same(walk(make(files)), walk(spawned))
+    assert store is not None and store.path == store.final, "the spawned worker filled the store"
+
+
+def test_seed_and_epoch_change_the_batches(files: list[str]) -> None:
+    first = walk(make(files))[0].inputs[0]
+    assert not torch.equal(first, walk(make(files), seed=1)[0].inputs[0])
+    assert not torch.equal(first, walk(make(files), epoch=1)[0].inputs[0])
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_any_start(files: list[str], workers: int) -> None:
+    whole = walk(make(files), epoch=2)
+    for start in range(len(whole) + 1):
+        assert_same(walk(make(files, workers=workers), epoch=2, start=start), whole[start:])
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_cached_or_not(files: list[str], tmp_path: Path, workers: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = open_store("pictures", N, ItemStage(SIZE).max_bytes, tmp_path)
+    assert store is not None
+    loader = make(files, workers=workers, store=lambda: store)
+    partly = walk(loader, epoch=0, start=2)  # only the last batch
+    assert store.filled.sum() == 5
+    first = walk(loader, epoch=1)
+    assert store.complete and store.path == store.final, "after an epoch the store is whole and public"
+    assert_same(partly, walk(make(files), epoch=0, start=2))
+    assert_same(first, walk(make(files), epoch=1))
+
+    def forbidden(*args: object) -> None:
+        raise AssertionError("a full store needs neither files nor workers")
+
+    monkeypatch.setattr(ItemStage, "load", forbidden)
+    monkeypatch.setattr(loader_module, "DataLoader", forbidden)
+    again = open_store("pictures", N, ItemStage(SIZE).max_bytes, tmp_path)
+    assert_same(first, walk(make(files, workers=workers, store=lambda: again), epoch=1))
+
+
+def test_a_store_that_takes_nothing_is_no_harm(files: list[str], tmp_path: Path) -> None:
+    store = open_store("small", N, 10, tmp_path)  # every picture is larger than its slot
+    assert_same(walk(make(files, store=lambda: store)), walk(make(files)))
+    assert isinstance(store, ByteStore) and not store.filled.any()
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_global_random_state_is_untouched(files: list[str], workers: int) -> None:
+    before = torch.get_rng_state()
+    walk(make(files, workers=workers))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_leaving_early_is_allowed(files: list[str]) -> None:
+    for workers in (0, 2):
+        batches = make(files, workers=workers).batches(CPU)
+        next(batches)
+        batches.close()  # type: ignore[attr-defined]
+
+
+# -- errors --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_the_same_error_with_and_without_workers(files: list[str], tmp_path: Path, workers: int) -> None:
+    (tmp_path / "bad.jpg").write_bytes(Path(files[0]).read_bytes()[:500])
+    loader = make([*files[:5], str(tmp_path / "bad.jpg"), *files[5:]], shuffle=False, workers=workers)
+    got = []
+    with pytest.raises(DataError, match=r"bad\.jpg") as error:
+        got.extend(loader.batches(CPU))
+    assert len(got) == 0 or len(got) == 1
+    assert "Traceback" not in str(error.value) and 'on_error="skip"' in str(error.value)
+
+
+def test_arrays_are_named_by_their_id() -> None:
+    with pytest.raises(DataError, match="picture 1"):
+        walk(make([np.zeros((30, 30), np.uint8), np.full((30, 30), 3.0)], shuffle=False))
+
+
+def test_automatic_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loader_module.sys, "platform", "other")
+    monkeypatch.setattr(loader_module, "usual_start_method", lambda: "fork")
+    monkeypatch.setattr(loader_module.os, "cpu_count", lambda: 4)
+    assert choose_workers(10) == 0 and choose_workers(10_000) == 4
+    monkeypatch.setattr(loader_module.os, "cpu_count", lambda: 64)
+    assert choose_workers(10_000) == loader_module.MAX_WORKERS
+    monkeypatch.setattr(loader_module.os, "cpu_count", lambda: 1)
+    assert choose_workers(10_000) == 0
+    monkeypatch.setattr(loader_module.os, "cpu_count", lambda: 4)
+    monkeypatch.setattr(loader_module, "usual_start_method", lambda: "spawn")
+    assert choose_workers(1000) == 0, "spawned processes import torch first"
