@@ -36,12 +36,10 @@ class Transform:
     Attributes:
         draws: how many uniform numbers an item needs.
         exact: it only mirrors or turns by right angles, which needs no interpolation.
-        scale: how much larger than the model's size it wants the pictures.
     """
 
     draws: ClassVar[int] = 0
     exact: ClassVar[bool] = False
-    scale: ClassVar[float] = 1.0
 
     def matrix(self, u: Array, size: tuple[int, int]) -> Array | None:
         """Where each output pixel comes from, in pixels (x right, y down) from the centre.
@@ -177,7 +175,6 @@ class RandomResizedCrop(Transform):
     min_area: float = 0.35
     ratio: tuple[float, float] = (3 / 4, 4 / 3)
     draws: ClassVar[int] = 4
-    scale: ClassVar[float] = 1.25
 
     def __post_init__(self) -> None:
         if not 0.0 < self.min_area <= 1.0:
@@ -321,9 +318,9 @@ class BatchStage:
             raise ArgumentError(f"std must be above 0, got {self.std}")
 
     @property
-    def scale(self) -> float:
-        """How much larger than `size` the transforms want the pictures."""
-        return max((t.scale for t in self.transforms), default=1.0)
+    def interpolates(self) -> bool:
+        """Whether the augmented views sample between pixels, and so want the whole picture at working size."""
+        return any(type(t).matrix is not Transform.matrix and not t.exact for t in self.transforms)
 
     def plain(self, x: Tensor) -> Tensor:
         """(x / 255 - mean) / std, after shrinking if `x` is larger than the size.
@@ -354,7 +351,7 @@ class BatchStage:
         """
         items = np.asarray(index)
         shape = (int(x.shape[-2]), int(x.shape[-1]))
-        matrix: Array | None = None
+        matrix = self._cut(items, shape, seed, epoch, view)
         factor, summand = np.ones(len(items)), np.zeros(len(items))
         boxes: list[Array] = []
         for place, t in enumerate(self.transforms):
@@ -368,13 +365,20 @@ class BatchStage:
             blank = t.boxes(u, self.size)
             if blank is not None:
                 boxes.append(blank)
-        geometric = [t for t in self.transforms if type(t).matrix is not Transform.matrix]
-        if shape == self.size and all(t.exact for t in geometric):
+        if shape == self.size and not self.interpolates:
             y = self._float(x if matrix is None else _lay(x, matrix))
         else:
             y = warp(x.float(), _identity(len(items)) if matrix is None else matrix, self.size)
         out = self._lit(y, factor, summand)
         return _blank(out, np.concatenate(boxes, 1)) if boxes else out
+
+    def _cut(self, items: Array, shape: tuple[int, int], seed: int, epoch: int, view: int) -> Array | None:
+        """Where the model's size lies in larger pictures: anywhere. `RandomResizedCrop` chooses for itself."""
+        if shape == self.size or any(isinstance(t, RandomResizedCrop) for t in self.transforms):
+            return None
+        at = 2 * keyed.uniform(items, 2, seed, "augment", "cut", epoch, view) - 1
+        (part_y, free_y), (part_x, free_x) = ((s / whole, (whole - s) / 2) for s, whole in zip(self.size, shape, strict=True))
+        return _matrices(part_x, 0.0, 0.0, part_y, free_x * at[:, 0], free_y * at[:, 1], n=len(items))
 
     def denormalise(self, x: Tensor) -> Tensor:
         """Floats as the model gets them, back to pixels in [0, 1] for looking at."""

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Size = int | tuple[int, int]
+CROP_PCT = 224 / 256  # what ImageNet's usual evaluation shows, and what torchvision's weights were trained for
 _OLD_NAMES = {
     "bs": "batch_size",
     "sz": "size",
@@ -79,6 +80,7 @@ class _Options:
     batch_size: int
     augment: Augment
     method: Method
+    crop_pct: float
     workers: int | None
     cache: bool | str | os.PathLike[str]
     channels: int
@@ -94,6 +96,8 @@ class ImageData(Data):
     * `augment`: "none", "basic", "side_on", "top_down" or a list of transforms; training pictures only.
     * `method`: "crop" cuts what is too long off, at a random place in training and on both sides otherwise;
       "squash" ignores proportions; "pad" adds reflected borders.
+    * `crop_pct`: "crop" shows the model this share of the shorter side, the middle of it outside training. The
+      published weights were trained to see objects a little larger than 1.0 would show them.
     * `workers`: processes that decode; None chooses. The batches are the same whatever the number.
     * `cache`: keep decoded pictures on disk (easylearn's cache folder, or the folder given), so that each
       file is decoded once; False decodes in every epoch.
@@ -135,7 +139,7 @@ class ImageData(Data):
         grey = options.channels == 1
         mean, std = ((0.449,), (0.226,)) if grey else (IMAGENET_MEAN, IMAGENET_STD)
         self.batch_stage = BatchStage(size, transforms, mean, std)
-        self.item_stage = ItemStage(size, options.method, options.channels, self.batch_stage.scale)
+        self.item_stage = ItemStage(size, options.method, options.channels, options.crop_pct)
 
     # -- ways to make one ----------------------------------------------------------------------------
 
@@ -152,6 +156,7 @@ class ImageData(Data):
         test: str | None = None,
         augment: Augment = "none",
         method: Method = "crop",
+        crop_pct: float = CROP_PCT,
         workers: int | None = None,
         seed: int = 0,
         stratify: bool = False,
@@ -170,6 +175,7 @@ class ImageData(Data):
             test: name of a folder to predict, with or without class folders; None takes `test` if it is there.
             augment: changes of training pictures.
             method: "crop", "squash" or "pad".
+            crop_pct: share of the shorter side that "crop" keeps.
             workers: processes that decode.
             seed: of the split by fraction.
             stratify: give each class its share of the validation pictures.
@@ -184,7 +190,7 @@ class ImageData(Data):
         """
         _check_on_error(on_error)
         root = items.existing_folder(path, f"{train}/ and {valid if isinstance(valid, str) else 'class folders'}/")
-        options = _Options(size, batch_size, augment, method, workers, cache, channels)
+        options = _Options(size, batch_size, augment, method, crop_pct, workers, cache, channels)
         test_folder = root / test if test is not None else root / "test" if (root / "test").is_dir() else None
         if isinstance(valid, str):
             if stratify:
@@ -232,6 +238,7 @@ class ImageData(Data):
         batch_size: int = 64,
         augment: Augment = "none",
         method: Method = "crop",
+        crop_pct: float = CROP_PCT,
         workers: int | None = None,
         seed: int = 0,
         stratify: bool = False,
@@ -256,6 +263,7 @@ class ImageData(Data):
             batch_size: pictures in a batch.
             augment: changes of training pictures.
             method: "crop", "squash" or "pad".
+            crop_pct: share of the shorter side that "crop" keeps.
             workers: processes that decode.
             seed: of the split by fraction.
             stratify: give each class its share of the validation pictures.
@@ -270,7 +278,7 @@ class ImageData(Data):
         file = root / csv
         table = items.read_csv(file)
         lines = table.index.tolist()
-        options = _Options(size, batch_size, augment, method, workers, cache, channels)
+        options = _Options(size, batch_size, augment, method, crop_pct, workers, cache, channels)
         return cls._from_table(
             table, lambda p: f"{file.name} line {lines[p]}", root, folder, suffix, file_col, label_col, label_sep,
             regression, valid, test, seed, stratify, on_error, options,
@@ -295,6 +303,7 @@ class ImageData(Data):
         batch_size: int = 64,
         augment: Augment = "none",
         method: Method = "crop",
+        crop_pct: float = CROP_PCT,
         workers: int | None = None,
         seed: int = 0,
         stratify: bool = False,
@@ -304,7 +313,7 @@ class ImageData(Data):
     ) -> ImageData:
         """A DataFrame with one row per picture; see `from_csv`. Messages count rows from 0, as `iloc` does."""
         root = items.existing_folder(path, "the pictures that the DataFrame names")
-        options = _Options(size, batch_size, augment, method, workers, cache, channels)
+        options = _Options(size, batch_size, augment, method, crop_pct, workers, cache, channels)
         return cls._from_table(
             df, lambda p: f"row {p} of the DataFrame", root, folder, suffix, file_col, label_col, label_sep,
             regression, valid, test, seed, stratify, on_error, options,
@@ -327,6 +336,7 @@ class ImageData(Data):
         batch_size: int = 64,
         augment: Augment = "none",
         method: Method = "crop",
+        crop_pct: float = CROP_PCT,
         workers: int | None = None,
         seed: int = 0,
         stratify: bool = False,
@@ -349,6 +359,7 @@ class ImageData(Data):
             batch_size: pictures in a batch.
             augment: changes of training pictures.
             method: "crop", "squash" or "pad".
+            crop_pct: share of the shorter side that "crop" keeps.
             workers: processes that decode.
             seed: of the split by fraction.
             stratify: give each class its share of the validation pictures.
@@ -371,7 +382,7 @@ class ImageData(Data):
             words,
             [f"names[{p}]" for p in range(len(names))],
         )
-        options = _Options(size, batch_size, augment, method, workers, cache, channels)
+        options = _Options(size, batch_size, augment, method, crop_pct, workers, cache, channels)
         columns = _target_names(words) if kind == "regression" else None
         return cls._from_list(rows, kind, columns or classes, root, valid, test, seed, stratify, on_error, options)
 
@@ -389,6 +400,7 @@ class ImageData(Data):
         batch_size: int = 64,
         augment: Augment = "none",
         method: Method = "crop",
+        crop_pct: float = 1.0,
         workers: int | None = None,
         seed: int = 0,
         stratify: bool = False,
@@ -409,6 +421,7 @@ class ImageData(Data):
             batch_size: pictures in a batch.
             augment: changes of training pictures.
             method: "crop", "squash" or "pad".
+            crop_pct: share of the shorter side that "crop" keeps.
             workers: processes that resize; None chooses.
             seed: of the split by fraction.
             stratify: give each class its share of the validation pictures.
@@ -437,7 +450,7 @@ class ImageData(Data):
         own = tuple(first.shape[:2]) if isinstance(first, np.ndarray) else None
         if size is None and own is None:
             raise ArgumentError("pass size=, since the pictures are not arrays of one size")
-        options = _Options(size or own or 0, batch_size, augment, method, workers, cache, channels)
+        options = _Options(size or own or 0, batch_size, augment, method, crop_pct, workers, cache, channels)
         names = _target_names(rows.labels) if kind == "regression" else classes
         return cls._from_rows(parts, kind, options, None, "raise", split=True, classes=names)
 

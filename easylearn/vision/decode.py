@@ -32,7 +32,7 @@ IMAGE_SUFFIXES = frozenset(
     for ending in ("jpg", "jpeg", "jpe", "jfif", "png", "gif", "bmp", "webp", "tif", "tiff", "ppm", "pgm", "pbm", "jp2")
 )
 
-VERSION = 1  # part of every cache key: raise it when the same file would give other pixels
+VERSION = 2  # part of every cache key: raise it when the same file would give other pixels
 LONG_SIDE = 1.5  # "crop" keeps at most this much of the long side, in units of the working size
 _ORIENTATION = 0x0112  # the EXIF tag
 _ADVICE = 'Repair or remove it, or pass on_error="skip" to leave out what cannot be read'
@@ -48,7 +48,8 @@ class ItemStage:
             times as much along the longer direction, out of which `window` cuts; "squash" ignores the
             proportions; "pad" fits the whole picture inside and reflects it into what is left.
         channels: 3 for colour, 1 for grey.
-        scale: working size over `size`; above 1 for augmentations that cut small parts out.
+        crop_pct: "crop": the share of the shorter side that the model sees. Below 1 the picture stays a little
+            larger than `size`, so that there is something to cut at random in training.
 
     >>> stage = ItemStage((32, 32))
     >>> tuple(stage.load(np.zeros((40, 60, 3), np.uint8)).shape), stage.max_shape
@@ -58,7 +59,7 @@ class ItemStage:
     size: tuple[int, int]
     method: Method = "crop"
     channels: int = 3
-    scale: float = 1.0
+    crop_pct: float = 1.0
 
     def __post_init__(self) -> None:
         if len(self.size) != 2 or min(self.size) < 1:
@@ -67,13 +68,15 @@ class ItemStage:
             raise ArgumentError(f"unknown method {self.method!r}. {did_you_mean(str(self.method), get_args(Method))}")
         if self.channels not in (1, 3):
             raise ArgumentError(f"channels must be 3 (colour) or 1 (grey), got {self.channels}")
-        if not self.scale >= 1.0:
-            raise ArgumentError(f"scale must be at least 1, got {self.scale}")
+        if not 0.1 <= self.crop_pct <= 1.0:
+            raise ArgumentError(f"crop_pct must be between 0.1 and 1, got {self.crop_pct}")
 
     @property
     def working_size(self) -> tuple[int, int]:
-        """(height, width) that every result has at least, and that `window` cuts out."""
-        return round(self.size[0] * self.scale), round(self.size[1] * self.scale)
+        """(height, width) that every result has at least."""
+        if self.method != "crop":
+            return self.size
+        return round(self.size[0] / self.crop_pct), round(self.size[1] / self.crop_pct)
 
     @property
     def max_shape(self) -> tuple[int, int, int]:
@@ -235,7 +238,7 @@ class ItemStage:
             scale = min(th / height, tw / width)
             out = (min(th, max(1, round(height * scale))), min(tw, max(1, round(width * scale))))
         if tuple(pixels.shape[1:]) != out:
-            pixels = F.interpolate(pixels[None], out, mode="bilinear", antialias=True)[0]
+            pixels = F.interpolate(pixels[None], out, mode="bicubic", antialias=True)[0]
         if self.method == "pad" and out != (th, tw):
             (h, w) = out
             top, left = (th - h) // 2, (tw - w) // 2

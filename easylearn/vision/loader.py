@@ -34,9 +34,10 @@ StoreMaker = Callable[[], ByteStore | None]
 
 @dataclass(frozen=True)
 class Order:
-    """A batch to be made: which items, and where to cut each (None: in the middle)."""
+    """A batch to be made: which items, how much (height, width) to cut of each, and where (None: in the middle)."""
 
     positions: npt.NDArray[np.int64]
+    size: tuple[int, int]
     at: npt.NDArray[np.float64] | None
 
 
@@ -79,7 +80,7 @@ class Pictures(Dataset["Tensor | Failure"]):
         return pixels
 
     def __getitem__(self, order: Order) -> Tensor | Failure:
-        h, w = self.stage.working_size
+        h, w = order.size
         out = np.empty((len(order.positions), self.stage.channels, h, w), np.uint8)
         try:
             for row, position in enumerate(order.positions.tolist()):
@@ -218,5 +219,7 @@ class ImageLoader:
 
     def _order(self, positions: npt.NDArray[np.int64], seed: int, epoch: int) -> Order:
         if self.view is None or self.item_stage.method != "crop":
-            return Order(positions, None)
-        return Order(positions, keyed.uniform(positions, 2, seed, "augment", "window", epoch, self.view))
+            return Order(positions, self.item_stage.size, None)
+        # What samples between pixels cuts for itself, and may look beyond the edge of what it cuts.
+        size = self.item_stage.working_size if self.batch_stage.interpolates else self.item_stage.size
+        return Order(positions, size, keyed.uniform(positions, 2, seed, "augment", "window", epoch, self.view))

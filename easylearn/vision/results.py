@@ -45,6 +45,9 @@ def plot_confusion(learn: Learner, predictions: Predictions | None = None) -> Fi
 
     Returns:
         The figure.
+
+    Raises:
+        DataError: there are no single labels to compare with.
     """
     names = learn.task.classes
     counts = confusion_matrix(predictions if predictions is not None else learn.predict(), len(names))
@@ -74,15 +77,23 @@ def plot_worst(learn: Learner, n: int = 9, predictions: Predictions | None = Non
 
     Returns:
         The figure.
+
+    Raises:
+        ArgumentError: the learner has no single-label images.
+        DataError: the predictions have no targets, or are of other pictures.
     """
     from .data import ImageData
 
     data = learn.data
     if not isinstance(data, ImageData) or learn.task.kind != "single_label":
         raise ArgumentError("plot_worst shows single-label images; this learner has something else")
-    said = predictions if predictions is not None else learn.predict()
+    if n < 1:
+        raise ArgumentError(f"n must be at least 1, got {n}")
+    said: Predictions = predictions if predictions is not None else learn.predict()
     if said.targets is None:
-        raise DataError("the worst predictions can only be told with targets")
+        raise DataError("which predictions are the worst can only be told with targets")
+    if said.ids != data.ids("valid"):
+        raise DataError("these predictions are not of the learner's present validation part; predict anew")
     true = said.probs.gather(1, said.targets[:, None])[:, 0]
     order = true.argsort()[:n].tolist()
     pictures = _pictures(data, order)

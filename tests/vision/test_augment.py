@@ -192,11 +192,17 @@ def test_resized_crop_covers_the_range_of_areas() -> None:
 def test_larger_pictures_are_shrunk() -> None:
     x = smooth(2, 40, 40)
     stage = BatchStage((32, 32), (RandomResizedCrop(),), **PLAIN)
-    assert stage.scale == 1.25 and stage.augmented(x, torch.arange(2), 0, 0).shape == (2, 3, 32, 32)
+    assert stage.interpolates and stage.augmented(x, torch.arange(2), 0, 0).shape == (2, 3, 32, 32)
     wanted = torch.nn.functional.interpolate(x.float(), (32, 32), mode="bilinear", antialias=True) / 255
     torch.testing.assert_close(stage.plain(x), wanted, rtol=1e-4, atol=1e-5)
-    whole = BatchStage((32, 32), (Fixed(),), **PLAIN).augmented(x, torch.arange(2), 0, 0)
-    assert (whole - wanted).abs().mean() < 0.01
+
+
+def test_larger_pictures_are_cut_somewhere_without_zooming() -> None:
+    ramp = torch.arange(40, dtype=torch.uint8).repeat(200, 3, 40, 1)  # the value is the column
+    got = BatchStage((32, 32), (Fixed(),), **PLAIN).augmented(ramp, torch.arange(200), 0, 0)[:, 0] * 255
+    first = got[:, 0, 0]
+    torch.testing.assert_close(got.diff(dim=-1), torch.ones_like(got[:, :, 1:]), rtol=0, atol=1e-3)
+    assert -0.01 < first.min() < 1 and 7 < first.max() < 8.01
 
 
 # -- keyed draws ---------------------------------------------------------------------------------------

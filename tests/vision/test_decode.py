@@ -44,7 +44,7 @@ def test_resize_agrees_with_pillow(tmp_path: Path, height: int, width: int) -> N
     got = ItemStage((100, 100)).load(tmp_path / "a.png")
     scale = 100 / min(height, width)
     wanted = Image.fromarray(photo(height, width)).resize(
-        (round(width * scale), round(height * scale)), Image.Resampling.BILINEAR
+        (round(width * scale), round(height * scale)), Image.Resampling.BICUBIC
     )
     assert difference(got, to_tensor(wanted)) < 0.6
 
@@ -198,8 +198,9 @@ def test_pad_reflects() -> None:
     assert np.array_equal(got, np.pad(array, ((2, 2), (0, 0)), mode="reflect"))
 
 
-def test_scale_makes_the_working_size() -> None:
-    stage = ItemStage((20, 40), scale=1.25)
+def test_crop_pct_makes_the_working_size() -> None:
+    assert ItemStage((20, 40), "squash", crop_pct=0.8).working_size == (20, 40)
+    stage = ItemStage((20, 40), crop_pct=0.8)
     assert stage.working_size == (25, 50)
     assert stage.load(np.zeros((100, 200), np.uint8)).shape == (3, 25, 50)
 
@@ -352,5 +353,5 @@ def test_wrong_arguments() -> None:
         ItemStage((0, 8))
     with pytest.raises(ArgumentError, match="channels"):
         ItemStage((8, 8), channels=4)
-    with pytest.raises(ArgumentError, match="scale"):
-        ItemStage((8, 8), scale=0.5)
+    with pytest.raises(ArgumentError, match="crop_pct"):
+        ItemStage((8, 8), crop_pct=1.5)

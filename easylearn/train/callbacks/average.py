@@ -31,6 +31,8 @@ class WeightAverage(Callback):
     def __init__(self, kind: Literal["swa", "ema"] = "swa", start: int = 0, decay: float = 0.999) -> None:
         if kind not in ("swa", "ema"):
             raise ArgumentError(f"kind must be 'swa' or 'ema', got {kind!r}")
+        if start < 0:
+            raise ArgumentError(f"start must be at least 0 epochs, got {start}")
         if not 0.0 < decay < 1.0:
             raise ArgumentError(f"decay must be between 0 and 1, got {decay}")
         self.kind = kind

@@ -29,6 +29,8 @@ class ReduceLROnPlateau(Callback):
     ) -> None:
         if not 0.0 < factor < 1.0:
             raise ArgumentError(f"factor must be between 0 and 1, got {factor}")
+        if patience < 1:
+            raise ArgumentError(f"patience must be at least 1 epoch, got {patience}")
         self.monitor = Monitor(monitor, min_delta)
         self.factor = factor
         self.patience = patience

@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from easylearn.device import check_precision, pick_device
+from easylearn.errors import ArgumentError
+
+CPU, CUDA, MPS = torch.device("cpu"), torch.device("cuda"), torch.device("mps")
+
+
+def have(monkeypatch: pytest.MonkeyPatch, *, cuda: bool = False, mps: bool = False, bf16: bool = True) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: bf16)
+
+
+@pytest.mark.parametrize(
+    ("cuda", "mps", "best"), [(True, False, "cuda"), (True, True, "cuda"), (False, True, "mps"), (False, False, "cpu")]
+)
+def test_the_best_there_is(monkeypatch: pytest.MonkeyPatch, cuda: bool, mps: bool, best: str) -> None:
+    have(monkeypatch, cuda=cuda, mps=mps)
+    assert pick_device().type == best
+    assert pick_device("cpu") == CPU and pick_device(CPU) == CPU
+    assert pick_device(best).type == best
+
+
+def test_a_number_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    have(monkeypatch, cuda=True)
+    assert pick_device("cuda:1") == torch.device("cuda", 1)
+
+
+@pytest.mark.parametrize("name", ["cuda", "cuda:0", "mps"])
+def test_what_is_not_there(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    have(monkeypatch)
+    with pytest.raises(ArgumentError, match=f"device '{name}' is not available here; leave device=None"):
+        pick_device(name)
+
+
+@pytest.mark.parametrize("name", ["gpu", "cpu:x", ""])
+def test_what_is_no_device(name: str) -> None:
+    with pytest.raises(ArgumentError, match="expected such as 'cpu'"):
+        pick_device(name)
+
+
+def test_precisions(monkeypatch: pytest.MonkeyPatch) -> None:
+    for precision in ("fp32", "bf16", "fp16"):
+        assert check_precision(precision, CPU) == precision
+    have(monkeypatch, cuda=True, bf16=False)
+    assert check_precision("fp16", CUDA) == "fp16"
+    with pytest.raises(ArgumentError, match="no bfloat16; use precision='fp16' or 'fp32'"):
+        check_precision("bf16", CUDA)
+    with pytest.raises(ArgumentError, match="not supported on Apple's GPU"):
+        check_precision("fp16", MPS)
+    with pytest.raises(ArgumentError, match="got 'half'"):
+        check_precision("half", CPU)

@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from easylearn.learner import Learner
+from easylearn.train.callbacks import Progress
+
+MakeLearner = Callable[..., Learner]
+
+
+def test_a_header_and_a_line_per_epoch(make_learner: MakeLearner, capsys: pytest.CaptureFixture[str]) -> None:
+    record = make_learner(progress=True).fit(0.1, 3)
+    out = capsys.readouterr()
+    lines = out.out.splitlines()
+    assert lines[0].split() == ["epoch", "train_loss", "valid_loss", "accuracy", "rate", "seconds"]
+    assert [line.split()[0] for line in lines[1:]] == ["0", "1", "2"]
+    assert f"{record.last['valid_loss']:.4f}" in lines[-1] and len({len(line) for line in lines}) == 1
+    assert out.err == ""  # no bar where there is no terminal
+
+
+def test_epochs_are_counted_over_the_learners_life(make_learner: MakeLearner, capsys: pytest.CaptureFixture[str]) -> None:
+    learn = make_learner(progress=True)
+    learn.fit(0.1, 2), learn.fit(0.1, 1)
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["epoch", "0", "1", "epoch", "2"]
+
+
+def test_why_it_stopped(make_learner: MakeLearner, at: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    def stop(run: Any) -> None:
+        run.stop_reason = "enough"
+
+    make_learner(progress=True).fit(0.1, 2, callbacks=[at(epoch_end=stop)])
+    assert capsys.readouterr().out.splitlines()[-1] == "stopped: enough"
+
+
+def test_on_a_terminal_there_is_a_bar_that_goes_away(
+    make_learner: MakeLearner, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    make_learner().fit(0.1, 2, callbacks=[Progress(interval=0.0)])
+    err = capsys.readouterr().err
+    assert "12/12" in err and "epoch 1" in err and "loss" in err
+    assert err.rstrip("\r").endswith(" ")  # wiped
+
+
+def test_the_bar_looks_at_the_loss_only_when_it_draws(
+    make_learner: MakeLearner, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from easylearn.train.record import Record
+
+    looked: list[int] = []
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setattr(Record, "last_loss", property(lambda self: looked.append(1) or 0.0))
+    make_learner().fit(0.1, 5, callbacks=[Progress(interval=3600.0)])
+    assert len(looked) == 1
+
+
+def test_silence(make_learner: MakeLearner, capsys: pytest.CaptureFixture[str]) -> None:
+    learn = make_learner(progress=False)
+    learn.fit(0.1, 1), learn.lr_find(), learn.validate(), learn.tta()
+    assert capsys.readouterr() == ("", "")
+
+
+def test_an_epoch_without_validation_has_a_header_of_its_own(
+    make_learner: MakeLearner, at: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stop(run: Any) -> None:
+        run.stop_reason = "enough" if run.step == 8 else None
+
+    make_learner(progress=True).fit(0.1, 2, callbacks=[at(batch_end=stop)])
+    headers = [line for line in capsys.readouterr().out.splitlines() if "epoch" in line]
+    assert len(headers) == 2 and "valid_loss" not in headers[1]
