@@ -117,7 +117,7 @@ def guess_columns(df: pd.DataFrame, target: str | Sequence[str] = (), max_card: 
         n_distinct, n_present = len(held), int((codes >= 0).sum())
         if n_distinct < 2:
             found.dropped[name] = _constant(values[held[0]] if n_distinct else None, n_distinct)
-        elif types.is_timedelta64_dtype(dtype):
+        elif _is_span(column):
             found.cont_names.append(name)
         elif _is_numeric(column, [values[i] for i in held[:1000]]):
             if n_distinct <= max_card:
@@ -163,7 +163,7 @@ def find_ids(df: pd.DataFrame, names: Sequence[str] | None = None) -> list[str]:
     found = []
     for name in chosen:
         column = df[name]
-        if _looks_continuous(column) and not _whole(column):
+        if _is_span(column) or (_looks_continuous(column) and not _whole(column)):
             continue
         try:
             # A sample of a column of names is all different; only then the whole column is counted.
@@ -326,6 +326,13 @@ def _looks_continuous(column: pd.Series[Any]) -> bool:
 
     types = pd.api.types
     return types.is_numeric_dtype(column.dtype) and not types.is_bool_dtype(column.dtype)
+
+
+def _is_span(column: pd.Series[Any]) -> bool:
+    """Whether the column holds lengths of time."""
+    import pandas as pd
+
+    return pd.api.types.is_timedelta64_dtype(column.dtype)
 
 
 def _whole(column: pd.Series[Any]) -> bool:

@@ -244,6 +244,8 @@ def to_times(df: pd.DataFrame, column: str) -> pd.Series[Any]:
     if isinstance(given.dtype, np.dtype | pd.DatetimeTZDtype) and types.is_datetime64_any_dtype(given.dtype):
         return given
     if types.is_datetime64_any_dtype(given.dtype):  # Arrow
+        if given.dtype.name.startswith("date"):
+            given = given.astype("timestamp[ms][pyarrow]")
         tz = given.dt.tz
         plain = given.dt.tz_convert("UTC").dt.tz_localize(None) if tz is not None else given
         local: pd.Series[Any] = pd.Series(plain.to_numpy(f"datetime64[{given.dt.unit}]"), index=given.index)
@@ -254,14 +256,18 @@ def to_times(df: pd.DataFrame, column: str) -> pd.Series[Any]:
             f"dates with pd.to_datetime(df[{column!r}], unit=... or format=...)"
         )
     try:
-        read = pd.to_datetime(given)
+        try:
+            read = pd.to_datetime(given)
+        except ValueError:
+            # Dates with and without a time of day are of two formats to pandas, but of one standard.
+            read = pd.to_datetime(given, format="ISO8601")
         if types.is_datetime64_any_dtype(read.dtype):
             return read
         raise ValueError("the times have different zones")
     except (ValueError, TypeError, OverflowError) as error:
         for i, value in enumerate(given.tolist()):
             try:
-                pd.to_datetime(value)
+                pd.to_datetime(value if pd.api.types.is_scalar(value) else str(value))
             except (ValueError, TypeError, OverflowError):
                 label = given.index[i]
                 where = f"row {i}" if label == i else f"row {i} (index {label!r})"

@@ -52,7 +52,9 @@ def plain(value: Any) -> Level:
         return pd.Timestamp(value)
     if isinstance(value, dt.timedelta):
         return pd.Timedelta(value)
-    if isinstance(value, dt.date | pd.Period | pd.Interval):
+    if isinstance(value, pd.Interval):
+        return pd.Interval(plain(value.left), plain(value.right), closed=value.closed)
+    if isinstance(value, dt.date | pd.Period):
         return value
     raise TypeError(
         f"{type(value).__name__} cannot be a category; text, numbers, booleans, dates, periods and intervals can"
@@ -135,7 +137,7 @@ def _unpack(name: str, packed: Any) -> Level:
         "timestamp": pd.Timestamp,
         "timedelta": pd.Timedelta,
         "period": lambda p: pd.Period(ordinal=p[0], freq=p[1]),
-        "interval": lambda p: pd.Interval(plain(_unpack(*p[0])), plain(_unpack(*p[1])), closed=p[2]),
+        "interval": lambda p: pd.Interval(_unpack(*p[0]), _unpack(*p[1]), closed=p[2]),
     }
     if name not in readers:
         raise DataError(f"a saved category is of the unknown kind {name!r}; known kinds are {sorted(readers)}")
