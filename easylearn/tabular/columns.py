@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _SAMPLE = 50_000
 _NEAR = 0.95
 _FEW_ROWS = 20
+_DATE = re.compile(r"\s*(\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.]\d{4})([ T].*)?$")
 _NO_ACCIDENT = math.log(1e-9)
 
 
@@ -126,11 +127,13 @@ def guess_columns(df: pd.DataFrame, target: str | Sequence[str] = (), max_card: 
                 found.dropped[name] = f"{n_distinct} different values in {n_present} rows: it names the rows"
             else:
                 found.cont_names.append(name)
-                if n_distinct < n_present / 20 and not types.is_float_dtype(dtype):
+                if _numbered(column, n_distinct):
                     found.notes.append(
-                        f"{name} holds {n_distinct} different whole numbers and is taken for a number; if they are "
+                        f"{name} holds the whole numbers up to {n_distinct} and is taken for a number; if they are "
                         "codes, name it in cat_names"
                     )
+        elif n_distinct > max_card and all(_is_written_date(values[i]) for i in held[:100]):
+            found.dropped[name] = f"it holds dates, written as text; add_datepart(df, {name!r}) makes features of them"
         elif n_present >= _FEW_ROWS and n_distinct > _NEAR * n_present:
             found.dropped[name] = f"{n_distinct} different values in {n_present} rows: it names the rows"
         else:
@@ -359,6 +362,17 @@ def _is_numeric(column: pd.Series[Any], values: Sequence[Any]) -> bool:
     return all(isinstance(v, int | float) or type(v).__name__ == "Decimal" for v in values) and not all(
         isinstance(v, bool) for v in values
     )
+
+
+def _numbered(column: pd.Series[Any], n_distinct: int) -> bool:
+    """Whether a column with so many distinct whole numbers holds exactly those from 0 or 1 on, as codes do."""
+    x = numbers(column)
+    x = x[~np.isnan(x)]
+    return bool(x.min() in (0, 1) and x.max() - x.min() + 1 == n_distinct)
+
+
+def _is_written_date(value: Any) -> bool:
+    return isinstance(value, str) and _DATE.match(value) is not None
 
 
 def _names_rows(name: str, column: pd.Series[Any], n_distinct: int, n_present: int) -> bool:

@@ -206,7 +206,7 @@ class Lookup:
     def _spellings(self, value: Level) -> list[Level]:
         """The same value as the levels might hold it."""
         if isinstance(value, str):
-            if self.kinds and self.kinds <= NUMBERS:
+            if self.kinds and self.kinds <= NUMBERS and "_" not in value:  # Python would read "1_0" as ten
                 if "bool" in self.kinds and value.strip().lower() in ("true", "false"):
                     return [value.strip().lower() == "true"]
                 try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -671,8 +672,10 @@ def _numbers_of_objects(column: pd.Series[Any]) -> Floats:
         try:
             if isinstance(value, str) and value.strip().lower() in _NO_TEXT:
                 continue
-            if not isinstance(plain(value), str | bool | int | float) and type(value).__name__ != "Decimal":
+            if not isinstance(plain(value), str | bool | int | float | Decimal):
                 raise TypeError
+            if isinstance(value, str) and "_" in value:  # Python would read "1_0" as ten
+                raise ValueError
             out[i] = float(value)
         except (TypeError, ValueError, OverflowError) as error:
             what = "text" if isinstance(value, str) else type(value).__name__

@@ -85,13 +85,23 @@ def test_guess() -> None:
 
 def test_max_card_and_notes() -> None:
     rng = np.random.default_rng(0)
-    df = pd.DataFrame({"Store": rng.integers(1, 120, 5000), "y": 1})
+    df = pd.DataFrame({"Store": rng.integers(1, 120, 5000), "y": 1, "age": rng.integers(18, 90, 5000)})
     found = guess_columns(df, ["y"])
-    assert found.cont_names == ["Store"]
-    assert "name it in cat_names" in found.notes[0]
-    assert guess_columns(df, "y", max_card=200).cat_names == ["Store"]
+    assert found.cont_names == ["Store", "age"]
+    assert len(found.notes) == 1
+    assert "Store holds the whole numbers up to 119" in found.notes[0]
+    assert guess_columns(df, "y", max_card=200).cat_names == ["Store", "age"]
     words = pd.DataFrame({"w": [f"w{i % 2000}" for i in range(5000)]})
     assert "min_count" in guess_columns(words).notes[0]
+
+
+@pytest.mark.parametrize("form", ["%Y-%m-%d", "%d/%m/%Y", "%Y-%m-%dT%H:%M:%S"])
+def test_dates_written_as_text_are_no_categories(form: str) -> None:
+    days = pd.date_range("2020-01-01", periods=60)
+    df = pd.DataFrame({"day": [*days.strftime(form)] * 5, "word": ["2020-01-01", "late"] * 150})
+    found = guess_columns(df)
+    assert "add_datepart(df, 'day')" in found.dropped["day"]
+    assert found.cat_names == ["word"]
 
 
 def test_guess_refuses() -> None:

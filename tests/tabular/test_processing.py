@@ -319,6 +319,7 @@ def test_rare_levels_become_unknown_and_are_counted() -> None:
     [
         ([1, 2], [1.0, 2.0, np.nan, 2.5], [2, 3, 1, 0]),
         ([1, 2], ["1", " 2 ", "2.0", "two"], [2, 3, 3, 0]),
+        ([1, 10], ["1_0", "1e1", "0x1", "nan"], [0, 3, 0, 0]),
         (["1", "2"], [1, 2, 3, 1], [2, 3, 0, 2]),
         (["1", "2"], [1.0, 2.0, np.nan, np.inf], [2, 3, 1, 0]),
         (["1.5", "2"], [1.5, 2.0, np.nan, 7], [2, 3, 1, 0]),
@@ -482,6 +483,7 @@ def test_text_in_a_continuous_column_is_named(long: bool) -> None:
         (pd.Series([pd.Timestamp("2020-01-01")], dtype=object), "Timestamp in row 0"),
         (pd.Series(["a"], dtype="category"), "text in row 0"),
         (pd.Series(["1,5"]), "text in row 0: '1,5'"),
+        (pd.Series(["1", "1_0"]), "text in row 1: '1_0'"),
     ],
 )
 def test_what_is_no_number_is_refused(column: pd.Series[Any], words: str) -> None:
