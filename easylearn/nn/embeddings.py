@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -13,7 +14,7 @@ from .groups import LayerGroup
 
 Size = tuple[int, int]
 YRange = tuple[float, float]
-UNKNOWN = 0  # the code of a level that training never saw
+UNKNOWN, MISSING = 0, 1  # the codes that every categorical column has
 
 
 def emb_size(n_levels: int) -> int:
@@ -22,7 +23,39 @@ def emb_size(n_levels: int) -> int:
     >>> [emb_size(n) for n in (3, 9, 50, 1000, 100_000)]
     [3, 5, 14, 77, 600]
     """
-    return min(600, round(1.6 * n_levels**0.56))
+    return min(600, round(1.6 * math.pow(n_levels, 0.56)))
+
+
+class Forget(nn.Module):
+    """In training, some codes become 0, *unknown*, so that its vector is learnt.
+
+    A level that is first seen at prediction then gets what is best where nothing is known. The same is done for 1,
+    *missing*, in columns where training has no missing value.
+
+    Args:
+        share: of the codes.
+        never_missing: per column, whether training has no missing value.
+    """
+
+    from_top: Tensor
+
+    def __init__(self, share: float, never_missing: Sequence[bool]) -> None:
+        super().__init__()
+        if not 0.0 <= share < 0.5:
+            raise ArgumentError(f"forget is a share of at least 0 and below 0.5, got {share}")
+        self.share = share
+        self.register_buffer("from_top", torch.tensor([1 - share * n for n in never_missing]), persistent=False)
+
+    def forward(self, codes: Tensor) -> Tensor:
+        """Replace some of the codes (b, n_columns)."""
+        if not (self.training and self.share):
+            return codes
+        draw = torch.rand(codes.shape, device=codes.device)
+        return codes.masked_fill(draw < self.share, UNKNOWN).masked_fill(draw >= self.from_top, MISSING)
+
+    def extra_repr(self) -> str:
+        """Say which share."""
+        return f"{self.share:g}"
 
 
 class CategoryEmbeddings(nn.Module):
@@ -31,24 +64,19 @@ class CategoryEmbeddings(nn.Module):
     Args:
         sizes: (number of codes, length of a vector) per column.
         drop: dropout of single numbers of the vectors.
-        forget: in training, the share of codes that become 0, *unknown*: so its vector is learnt, and a level that is
-            first seen at prediction gets what is best where nothing is known.
     """
 
-    def __init__(self, sizes: Sequence[Size], drop: float = 0.0, forget: float = 0.0) -> None:
+    def __init__(self, sizes: Sequence[Size], drop: float = 0.0) -> None:
         super().__init__()
         self.tables = nn.ModuleList(nn.Embedding(n, width) for n, width in sizes)
         for table in self.tables:
             assert isinstance(table, nn.Embedding)
             nn.init.trunc_normal_(table.weight, std=INIT_STD)
         self.drop = nn.Dropout(drop)
-        self.forget = forget
         self.width = sum(width for _, width in sizes)
 
     def forward(self, codes: Tensor) -> Tensor:
         """Look up the vectors: (b, n_columns) codes to (b, width)."""
-        if self.training and self.forget:
-            codes = codes.masked_fill(torch.rand(codes.shape, device=codes.device) < self.forget, UNKNOWN)
         columns = codes.unbind(1)
         x = torch.cat([table(column) for table, column in zip(self.tables, columns, strict=True)], 1)
         dropped: Tensor = self.drop(x)
@@ -171,7 +199,7 @@ class TableModel(nn.Module):
         emb_drop: dropout of the embeddings.
         use_bn: batch-norm on the continuous columns and in the hidden blocks.
         output: what the logits pass through at last, such as `Scaled` or `SigmoidRange`.
-        forget: see `CategoryEmbeddings`.
+        forget: applied to the codes in training; None leaves them alone.
         knots: per continuous column, for `NumberEmbeddings` beside the numbers; None for the numbers alone. A column
             with fewer than three knots gets none.
         number_width: length of the vectors of numbers.
@@ -197,7 +225,7 @@ class TableModel(nn.Module):
         emb_drop: float = 0.0,
         use_bn: bool = True,
         output: nn.Module | None = None,
-        forget: float = 0.0,
+        forget: Forget | None = None,
         knots: Sequence[Sequence[float]] | None = None,
         number_width: int = 8,
         seed: int = 0,
@@ -207,7 +235,7 @@ class TableModel(nn.Module):
         if not sizes and not n_cont:
             raise ArgumentError("a table model needs at least one categorical or continuous column")
         with keyed.scoped_rng(seed, "table"):
-            self.embeddings = CategoryEmbeddings(sizes, emb_drop, forget)
+            self.embeddings = CategoryEmbeddings(sizes, emb_drop)
             self.cont_bn = nn.BatchNorm1d(n_cont) if use_bn and n_cont else nn.Identity()
             curved = [] if knots is None else [i for i, k in enumerate(knots) if len(k) > 2]
             self.register_buffer("curved", torch.tensor(curved, dtype=torch.int64))
@@ -224,6 +252,7 @@ class TableModel(nn.Module):
             self.hidden = nn.Sequential(*blocks)
             self.last = nn.Linear(width, n_out)
         self.output = output if output is not None else nn.Identity()
+        self.forget = forget if forget is not None else nn.Identity()
 
     def forward(self, cats: Tensor, conts: Tensor) -> Tensor:
         """Logits of a batch.
@@ -237,7 +266,7 @@ class TableModel(nn.Module):
         """
         parts: list[Tensor] = []
         if len(self.embeddings.tables):
-            parts.append(self.embeddings(cats))
+            parts.append(self.embeddings(self.forget(cats)))
         if conts.shape[1]:
             parts.append(self.cont_bn(conts))
         if self.numbers is not None:
@@ -278,19 +307,25 @@ def _drops(ps: float | Sequence[float], layers: Sequence[int]) -> list[float]:
 class DotProduct(nn.Module):
     """The dot product of a user's and an item's vector, plus a bias of each (arXiv 1907.06902 on why to try it first).
 
-    The bias is the last number of each vector, so that a row is looked up once. A code that was never trained
-    (0, *unknown*, and 1, *missing*) is a vector of zeros: what is left is the other's bias.
+    The bias is the last number of each vector, so that a row is looked up once.
 
     Args:
         n_users: number of user codes.
         n_items: number of item codes.
         n_factors: length of the vectors.
         output: what the sum passes through at last.
+        forget: applied to the codes in training; None leaves them alone.
         seed: of the initial weights.
     """
 
     def __init__(
-        self, n_users: int, n_items: int, n_factors: int, output: nn.Module | None = None, seed: int = 0
+        self,
+        n_users: int,
+        n_items: int,
+        n_factors: int,
+        output: nn.Module | None = None,
+        forget: Forget | None = None,
+        seed: int = 0,
     ) -> None:
         super().__init__()
         self.users = nn.Embedding(n_users, n_factors + 1)
@@ -300,24 +335,21 @@ class DotProduct(nn.Module):
                 nn.init.trunc_normal_(table.weight, std=DOT_STD)
                 with torch.no_grad():
                     table.weight[:, -1] = 0
-                    table.weight[:2] = 0
         self.bias = nn.Parameter(torch.zeros(1))
         self.output = output if output is not None else nn.Identity()
+        self.forget = forget if forget is not None else nn.Identity()
 
     def forward(self, cats: Tensor, conts: Tensor) -> Tensor:
         """Scores of a batch: codes (b, 2) of user and item to (b, 1); `conts` is not looked at."""
-        user, item = self.users(cats[:, 0]), self.items(cats[:, 1])
+        users, items = self.forget(cats).unbind(1)
+        user, item = self.users(users), self.items(items)
         score = (user[:, :-1] * item[:, :-1]).sum(1) + user[:, -1] + item[:, -1] + self.bias
         scores: Tensor = self.output(score.unsqueeze(1))
         return scores
-
-    def layer_groups(self) -> list[LayerGroup]:
-        """Embeddings, output."""
-        return [LayerGroup("embeddings", (self.users, self.items)), LayerGroup("output", (self,))]
 
     def vectors(self, column: int) -> Tensor:
         """The vectors of users (0) or items (1), shape (number of codes, n_factors + 1); the bias is the last."""
         return (self.users, self.items)[column].weight.detach()
 
 
-DOT_STD = 0.05
+DOT_STD = 0.01

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,15 +18,16 @@ from ..data.split import Indices
 from ..errors import ArgumentError, DataError, EasyLearnWarning, strict
 from ..files import StrPath
 from .columns import find_ids, find_leaks, guess_columns
-from .loader import BUFFER_ROWS, MemoryPart, ParquetTable, Part, StreamPart, memory_limit
-from .processing import MISSING_CODE, UNKNOWN_CODE, Encoded, Fill, Scale, TableProcessor, TransformReport, require_columns
+from .loader import BUFFER_ROWS, MemoryPart, ParquetTable, Part, StreamPart, fit_by_column, memory_limit
+from .processing import Encoded, Fill, Scale, TableProcessor, TransformReport, require_columns
 from .split import TableSplit, split_rows
 from .targets import Targets, TaskName, YRange, find_targets, task_kind
 
 if TYPE_CHECKING:
     import pandas as pd
 
-_HEAD_ROWS = 200_000  # of a streamed table, from which its columns are guessed
+HEAD_ROWS = 200_000  # of a streamed table, from which its columns are guessed
+IN_MEMORY = 3  # how many times larger a table is in memory than uncompressed in its file, roughly
 _OLD_NAMES = {
     "bs": "batch_size",
     "y": "target",
@@ -142,51 +145,172 @@ class TabularData(Data):
             ArgumentError: arguments contradict each other.
             DataError: a column is missing or holds what it should not; the message names column, row and value.
         """
+        options = _Options(
+            _target_names(target), cat_names, cont_names, stratify, groups, time, task, log_target, y_range,
+            batch_size, scale, fill, min_count, max_levels, like, seed,
+        )  # fmt: skip
+        return cls._from_frames(options, df, valid, test)
+
+    @classmethod
+    @strict(_OLD_NAMES)
+    def from_csv(
+        cls,
+        path: StrPath,
+        target: str | Sequence[str],
+        *,
+        cat_names: Sequence[str] | None = None,
+        cont_names: Sequence[str] | None = None,
+        valid: TableSplit | StrPath | None = 0.2,
+        stratify: bool | None = None,
+        groups: str | None = None,
+        time: str | None = None,
+        test: StrPath | None = None,
+        task: TaskName = "auto",
+        log_target: bool = False,
+        y_range: YRange = None,
+        batch_size: int | None = None,
+        scale: Scale = "standard",
+        fill: Fill = "median",
+        min_count: int = 1,
+        max_levels: int | None = None,
+        like: TabularData | None = None,
+        seed: int = 0,
+    ) -> TabularData:
+        """A csv file with a header; see `from_df`. `valid` and `test` may be files, too."""
+        options = _Options(
+            _target_names(target), cat_names, cont_names, stratify, groups, time, task, log_target, y_range,
+            batch_size, scale, fill, min_count, max_levels, like, seed,
+        )  # fmt: skip
+        file, split = _file_or_split(valid, time)
+        return cls._from_frames(
+            options, read_csv(path), split if file is None else read_csv(file), None if test is None else read_csv(test)
+        )
+
+    @classmethod
+    @strict(_OLD_NAMES)
+    def from_parquet(
+        cls,
+        path: StrPath,
+        target: str | Sequence[str],
+        *,
+        cat_names: Sequence[str] | None = None,
+        cont_names: Sequence[str] | None = None,
+        valid: TableSplit | StrPath | None = 0.2,
+        stratify: bool | None = None,
+        groups: str | None = None,
+        time: str | None = None,
+        test: StrPath | None = None,
+        task: TaskName = "auto",
+        log_target: bool = False,
+        y_range: YRange = None,
+        batch_size: int | None = None,
+        scale: Scale = "standard",
+        fill: Fill = "median",
+        min_count: int = 1,
+        max_levels: int | None = None,
+        like: TabularData | None = None,
+        seed: int = 0,
+        stream: bool | None = None,
+        memory: int | None = None,
+        buffer_rows: int = BUFFER_ROWS,
+    ) -> TabularData:
+        """A parquet file, or a folder of them; see `from_df`. It needs pyarrow: `pip install "easylearn[parquet]"`.
+
+        A table that does not fit into memory is streamed: row groups come in a new order in each epoch, and rows are
+        mixed in a buffer. Fitting reads one column at a time. So what must fit is one column, one row group, the
+        buffer as numbers, and 8 bytes per row and target.
+
+        Args:
+            path: the file or folder.
+            target, cat_names, cont_names, valid, stratify, groups, time, test, task, log_target, y_range, batch_size,
+                scale, fill, min_count, max_levels, like, seed: see `from_df`; `valid` and `test` may be files, too.
+            stream: True or False; None streams a table that would take more than `memory`.
+            memory: bytes; None is half of this machine's.
+            buffer_rows: how many rows are mixed with one another.
+        """
+        if buffer_rows < 1:
+            raise ArgumentError(f"buffer_rows must be at least 1, got {buffer_rows}")
+        options = _Options(
+            _target_names(target), cat_names, cont_names, stratify, groups, time, task, log_target, y_range,
+            batch_size, scale, fill, min_count, max_levels, like, seed,
+        )  # fmt: skip
+        table = ParquetTable(path)
+        file, split = _file_or_split(valid, time)
+        own_valid = None if file is None else ParquetTable(file)
+        test_table = None if test is None else ParquetTable(test)
+        if stream is None:
+            stream = table.n_bytes * IN_MEMORY > (memory_limit() if memory is None else memory)
+        if stream:
+            return cls._from_stream(options, table, own_valid or split, test_table, buffer_rows)
+        return cls._from_frames(
+            options,
+            table.read(table.columns),
+            split if own_valid is None else own_valid.read(own_valid.columns),
+            None if test_table is None else test_table.read(test_table.columns),
+        )
+
+    @classmethod
+    def _from_frames(
+        cls, options: _Options, df: pd.DataFrame, valid: TableSplit | pd.DataFrame | None, test: pd.DataFrame | None
+    ) -> TabularData:
         import pandas as pd
 
-        columns = _target_names(target) if like is None else _same_target(like, target)
-        own_valid = isinstance(valid, pd.DataFrame)
-        named = {"df": df, "test": test, **({"valid": valid} if own_valid else {})}
-        for what, frame in named.items():
+        own_valid = valid if isinstance(valid, pd.DataFrame) else None
+        for what, frame in (("df", df), ("valid", own_valid), ("test", test)):
             if frame is not None and not isinstance(frame, pd.DataFrame):
                 raise ArgumentError(f"{what} must be a pandas DataFrame, got {type(frame).__name__}")
             if frame is not None and not len(frame):
                 raise DataError(f"{what} has no rows")
-        if own_valid and (stratify or groups or time):
-            raise ArgumentError("valid is a table of its own, so stratify, groups and time have nothing to split")
-        require_columns(df, [*columns, *(n for n in (groups, time) if n is not None)])
-        kind = like.task.kind if like is not None else task_kind(df, columns, task, log_target)
-        if own_valid or valid is None:
-            train, held_out = np.arange(len(df)), np.arange(0)
-        else:
-            train, held_out = _split(df, columns, kind == "single_label", valid, stratify, groups, time, seed)
-        if like is not None:
-            targets, processor = like.targets, like.processor
-            y_range = like.y_range if y_range is None else y_range
-        else:
-            targets = find_targets(df, columns, train, kind, log_target)
-            cats, conts = _columns(df, columns, cat_names, cont_names, groups, time)
-            processor = TableProcessor(
-                cats, conts, scale=scale, fill=fill, min_count=min_count, max_levels=max_levels
-            )
-        target_values = targets.encode(df)
-        encoded = processor.transform(df) if like is not None else processor.fit_transform(df, train)
-        parts: dict[PartName, Part] = {}
-        reports: dict[str, TransformReport] = {}
-        chosen: list[tuple[PartName, Indices]] = [("train", train), ("valid", held_out)]
-        for name, rows in chosen:
-            if len(rows):
-                parts[name] = _take(encoded, target_values, df.index, rows)
-        reports["train"] = encoded.report
-        others: list[tuple[PartName, Any]] = [("valid", valid if own_valid else None), ("test", test)]
+        plan = _plan(options, df, df, None if isinstance(valid, pd.DataFrame) else valid)
+        processor, target = plan.processor, plan.targets.encode(df)
+        new = options.like is None
+        encoded = processor.fit_transform(df, plan.train) if new else processor.transform(df)
+        reports: dict[str, TransformReport] = {"train": encoded.report}
+        if encoded.split is not None and len(plan.valid):
+            reports["train"], reports["valid"] = encoded.split
+        parts: dict[PartName, Part] = {"train": _take(encoded, target, df.index, plan.train)}
+        if len(plan.valid):
+            parts["valid"] = _take(encoded, target, df.index, plan.valid)
+        others: list[tuple[PartName, pd.DataFrame | None]] = [("valid", own_valid), ("test", test)]
         for name, frame in others:
             if frame is not None:
                 more = processor.transform(frame)
-                parts[name] = _take(more, targets.encode(frame) if name == "valid" else None, frame.index, None)
+                parts[name] = _take(more, plan.targets.encode(frame) if name == "valid" else None, frame.index)
                 reports[name] = more.report
-        return cls(
-            parts, processor, targets, batch_size or default_batch_size(len(train)), y_range=y_range, reports=reports
-        )
+        return cls(parts, processor, plan.targets, plan.batch_size, y_range=plan.y_range, reports=reports)
+
+    @classmethod
+    def _from_stream(
+        cls,
+        options: _Options,
+        table: ParquetTable,
+        valid: TableSplit | ParquetTable | None,
+        test: ParquetTable | None,
+        buffer_rows: int,
+    ) -> TabularData:
+        own_valid = valid if isinstance(valid, ParquetTable) else None
+        known = [n for n in (*options.target, options.groups, options.time) if n in table.columns]
+        side = table.read(list(dict.fromkeys(known)))
+        head = table.read(table.columns, HEAD_ROWS)
+        plan = _plan(options, side, head, None if isinstance(valid, ParquetTable) else valid)
+        reports: dict[str, TransformReport] = {}
+        if options.like is None:
+            reports["train"], reports["valid"] = fit_by_column(plan.processor, table, plan.train)
+        columns = (*plan.processor.cat_names, *plan.processor.cont_names)
+        target = plan.targets.encode(side)
+
+        def part(source: ParquetTable, rows: Indices, values: Tensor | None) -> StreamPart:
+            return StreamPart(source, columns, rows, plan.processor.transform, values, buffer_rows)
+
+        parts: dict[PartName, Part] = {"train": part(table, plan.train, target[plan.train])}
+        if len(plan.valid):
+            parts["valid"] = part(table, plan.valid, target[plan.valid])
+        if own_valid is not None:
+            values = plan.targets.encode(own_valid.read(plan.targets.columns))
+            parts["valid"] = part(own_valid, np.arange(own_valid.n_rows), values)
+        if test is not None:
+            parts["test"] = part(test, np.arange(test.n_rows), None)
+        return cls(parts, plan.processor, plan.targets, plan.batch_size, y_range=plan.y_range, reports=reports)
 
     # -- what a Learner asks -------------------------------------------------------------------------------
 
@@ -205,8 +329,8 @@ class TabularData(Data):
         """
         frame = _as_frame(items)
         encoded = self.processor.transform(frame)
-        self._reports["predict"] = self._reports.get("predict", TransformReport()) + encoded.report
-        part = _take(encoded, None, frame.index, None)
+        self._reports["predict"] = self.met("predict") + encoded.report
+        part = _take(encoded, None, frame.index)
         return part.loader(max(self.batch_size, 1024), shuffle=False)
 
     def is_single(self, items: Any) -> bool:
@@ -234,14 +358,14 @@ class TabularData(Data):
         return "test" in self._parts
 
     def for_model(self, model: nn.Module) -> TabularData:
-        """This data on the model's device, as far as it fits there."""
+        """The same data on the model's device, as far as it fits there."""
         parameter = next(model.parameters(), None)
         if parameter is not None:
             self._parts = {name: part.to(parameter.device) for name, part in self._parts.items()}
         return self
 
     def adopt(self, old: Data) -> TabularData:
-        """This data for a model that was trained with `old`, whose codes and scales it must share.
+        """The same data for a model that was trained with `old`, whose codes and scales it must share.
 
         Raises:
             DataError: targets, codes or scales differ.
@@ -266,6 +390,29 @@ class TabularData(Data):
     def cont_names(self) -> list[str]:
         """The continuous columns that the model sees: those of the table, then the flags of missing values."""
         return self.processor.cont_out_names
+
+    def met(self, part: str) -> TransformReport:
+        """What was unknown, missing or infinite in "train", "valid", "test", or so far in "predict"."""
+        return self._reports.get(part, TransformReport())
+
+    def report(self) -> pd.DataFrame:
+        """What was unknown, missing or infinite, by part and column; "predict" counts all predictions so far.
+
+        Returns:
+            One row per part and column with something to tell: counts, the share of the part's rows, and examples of
+            unknown values. Empty where every value was known.
+        """
+        import pandas as pd
+
+        rows = []
+        for part, met in self._reports.items():
+            for name in [*self.cat_names, *self.processor.cont_names]:
+                counts = [c.get(name, 0) for c in (met.unknown, met.missing, met.infinite, met.filled)]
+                if any(counts):
+                    rows.append([part, name, *counts, sum(counts[:3]) / met.rows, ", ".join(met.examples.get(name, []))])
+        columns = ["part", "column", "unknown", "missing", "infinite", "filled", "share", "examples"]
+        frame: pd.DataFrame = pd.DataFrame(rows, columns=columns).set_index(["part", "column"])
+        return frame
 
     def target(self, part: PartName) -> Tensor | None:
         """The targets of a part in their own units, or None where nobody knows them."""
@@ -304,81 +451,132 @@ def _target_names(target: str | Sequence[str]) -> list[str]:
     return names
 
 
-def _same_target(like: TabularData, target: str | Sequence[str]) -> list[str]:
-    names = _target_names(target)
-    if tuple(names) != like.targets.columns:
-        raise ArgumentError(f"the data in like= predicts {list(like.targets.columns)}, so target cannot be {names}")
-    return names
+@dataclass(frozen=True)
+class _Options:
+    """What every way of making a `TabularData` takes."""
+
+    target: list[str]
+    cat_names: Sequence[str] | None
+    cont_names: Sequence[str] | None
+    stratify: bool | None
+    groups: str | None
+    time: str | None
+    task: TaskName
+    log_target: bool
+    y_range: YRange
+    batch_size: int | None
+    scale: Scale
+    fill: Fill
+    min_count: int
+    max_levels: int | None
+    like: TabularData | None
+    seed: int
 
 
-def _split(
-    df: pd.DataFrame,
-    columns: Sequence[str],
-    has_classes: bool,
-    valid: Any,
-    stratify: bool | None,
-    groups: str | None,
-    time: str | None,
-    seed: int,
-) -> tuple[Indices, Indices]:
+@dataclass(frozen=True)
+class _Plan:
+    """What follows from the options and the table."""
+
+    train: Indices
+    valid: Indices
+    targets: Targets
+    processor: TableProcessor
+    y_range: YRange
+    batch_size: int
+
+
+def _plan(options: _Options, side: pd.DataFrame, head: pd.DataFrame, valid: TableSplit | None) -> _Plan:
+    """Split the rows, and find targets and columns.
+
+    Args:
+        options: as given.
+        side: all rows, with the columns of targets, groups and times at least.
+        head: some rows with all columns.
+        valid: how to split; None where all rows train.
+    """
+    like, columns = options.like, options.target
+    if valid is None and (options.stratify or options.groups or options.time):
+        raise ArgumentError("stratify, groups and time say how to split the table, but valid does not ask for a split")
+    require_columns(side, [*columns, *(n for n in (options.groups, options.time) if n is not None)])
+    if like is not None and tuple(columns) != like.targets.columns:
+        raise ArgumentError(f"the data in like= predicts {list(like.targets.columns)}, so target cannot be {columns}")
+    kind = like.task.kind if like is not None else task_kind(side, columns, options.task, options.log_target)
+    train, held_out = np.arange(len(side)), np.arange(0)
+    if valid is not None:
+        train, held_out = _split(side, options, kind == "single_label", valid)
+    size = options.batch_size or default_batch_size(len(train))
+    if like is not None:
+        y_range = like.y_range if options.y_range is None else options.y_range
+        return _Plan(train, held_out, like.targets, like.processor, y_range, size)
+    targets = find_targets(side, columns, train, kind, options.log_target)
+    cats, conts = _columns(head, options)
+    processor = TableProcessor(
+        cats, conts, scale=options.scale, fill=options.fill, min_count=options.min_count, max_levels=options.max_levels
+    )
+    return _Plan(train, held_out, targets, processor, options.y_range, size)
+
+
+def _split(side: pd.DataFrame, options: _Options, has_classes: bool, valid: TableSplit) -> tuple[Indices, Indices]:
     import pandas as pd
 
+    groups, time, stratify = options.groups, options.time, options.stratify
     by_fraction = isinstance(valid, float) and groups is None and time is None
     if stratify and not (has_classes and by_fraction):
         raise ArgumentError("stratify goes with one column of classes and a fraction, without groups or time")
     codes = None
     if has_classes and by_fraction and stratify is not False:
-        codes = pd.factorize(df[columns[0]], use_na_sentinel=False)[0]
-        if np.bincount(codes).max() < 2:  # every row a class of its own
-            codes = None
+        codes = pd.factorize(side[options.target[0]], use_na_sentinel=False)[0]
+        if not stratify and np.bincount(codes).max() < 2:
+            codes = None  # each row is a class of its own
     return split_rows(
-        len(df),
+        len(side),
         valid,
-        seed=seed,
+        seed=options.seed,
         stratify=codes,
-        groups=None if groups is None else df[groups],
-        time=None if time is None else df[time],
+        groups=None if groups is None else side[groups],
+        time=None if time is None else side[time],
     )
 
 
-def _columns(
-    df: pd.DataFrame,
-    targets: Sequence[str],
-    cat_names: Sequence[str] | None,
-    cont_names: Sequence[str] | None,
-    groups: str | None,
-    time: str | None,
-) -> tuple[list[str], list[str]]:
-    """The feature columns: those named, and where nothing was named those guessed; what is odd is said."""
-    named = [*(cat_names or ()), *(cont_names or ())]
-    leaked = [n for n in named if n in targets]
-    if leaked:
-        raise ArgumentError(f"{leaked} are to be predicted, so they cannot be features; take them out of cat_names or cont_names")
-    if cat_names is None or cont_names is None:
-        special = [n for n in (groups, time) if n is not None and n not in named]
-        guess = guess_columns(df.drop(columns=[*special, *named]), targets)
-        kept = [str(n) for n in guess.cat_names] if cat_names is None else []
-        cats = [*kept] if cat_names is None else list(cat_names)
-        conts = guess.cont_names if cont_names is None else list(cont_names)
+def _columns(head: pd.DataFrame, options: _Options) -> tuple[list[str], list[str]]:
+    """The feature columns: those named, and where none were named those guessed; what is odd is said."""
+    targets, cats, conts = options.target, options.cat_names, options.cont_names
+    named = [*(cats or ()), *(conts or ())]
+    require_columns(head, named)
+    if both := [n for n in named if n in targets]:
+        raise ArgumentError(f"{both} are to be predicted, so they are no features; cat_names and cont_names name them")
+    if cats is None or conts is None:
+        special = [n for n in (options.groups, options.time) if n is not None and n not in named]
+        guess = guess_columns(head.drop(columns=[*dict.fromkeys([*special, *named])]), targets)
+        if cats is not None:
+            guess.dropped.update(dict.fromkeys(guess.cat_names, "a category that cat_names does not name"))
+            guess.cat_names = list(cats)
+        if conts is not None:
+            guess.dropped.update(dict.fromkeys(guess.cont_names, "a number that cont_names does not name"))
+            guess.cont_names = list(conts)
+        guess.dropped.update(dict.fromkeys(special, "it says how to split"))
         print(guess)
-    else:
-        cats, conts = list(cat_names), list(cont_names)
+        cats, conts = guess.cat_names, guess.cont_names
     if not cats and not conts:
         raise DataError("no column is left as a feature; name some in cat_names and cont_names")
-    require_columns(df, [*cats, *conts])
-    for name in find_ids(df, cats):
-        _warn(f"the column {name!r} has nearly as many values as there are rows: it names rows and says little about new ones")
+    for name in find_ids(head, cats):
+        _warn(
+            f"{name!r} has nearly as many values as there are rows: it names the rows, and says little about new ones. "
+            "Leave the column out, or fold rare values with min_count"
+        )
     for target in targets:
-        for _, why in find_leaks(df, target, [*cats, *conts]):
-            _warn(f"{why}: would it be known when a prediction is wanted? Otherwise leave the column out")
-    return cats, conts
+        for _, why in find_leaks(head, target, [*cats, *conts]):
+            _warn(f"{why}. Would it be known when a prediction is wanted? Otherwise leave the column out")
+    return list(cats), list(conts)
 
 
 def _warn(message: str) -> None:
-    warnings.warn(message, EasyLearnWarning, stacklevel=4)
+    warnings.warn(message, EasyLearnWarning, stacklevel=6)
 
 
-def _take(encoded: Encoded, target: Tensor | None, index: pd.Index[Any], rows: Indices | None) -> MemoryPart:
+def _take(
+    encoded: Encoded, target: Tensor | None, index: pd.Index[Any], rows: Indices | None = None
+) -> MemoryPart:
     cats, conts = torch.from_numpy(encoded.cats), torch.from_numpy(encoded.conts)
     if rows is None or len(rows) == len(cats):
         return MemoryPart(cats, conts, target, index)
@@ -395,5 +593,33 @@ def _as_frame(items: Any) -> pd.DataFrame:
         return items
     rows = [items] if isinstance(items, Mapping | pd.Series) else items
     if not isinstance(rows, list | tuple) or not all(isinstance(r, Mapping | pd.Series) for r in rows):
-        raise ArgumentError(f"expected a DataFrame, a row (a Series or a dictionary) or a list of rows, got {type(items).__name__}")
-    return pd.DataFrame([dict(r) for r in rows])
+        raise ArgumentError(
+            f"expected a DataFrame, one row (a Series or a dictionary) or a list of rows, got {type(items).__name__}"
+        )
+    frame: pd.DataFrame = pd.DataFrame([dict(r) for r in rows])
+    return frame
+
+
+def read_csv(path: StrPath) -> pd.DataFrame:
+    """A csv file with a header as a table.
+
+    Raises:
+        DataError: there is no such file, or it is no csv.
+    """
+    import pandas as pd
+
+    try:
+        return pd.read_csv(path, low_memory=False)
+    except FileNotFoundError as error:
+        raise DataError(f"there is no file {path}") from error
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} cannot be read as a csv file with a header: {error}") from error
+
+
+def _file_or_split(
+    valid: TableSplit | StrPath | None, time: str | None
+) -> tuple[StrPath | None, TableSplit | None]:
+    """Whether `valid` names a file, or says how to split; with `time`, a word is a length of time."""
+    if isinstance(valid, os.PathLike) or (isinstance(valid, str) and time is None):
+        return valid, None
+    return None, valid

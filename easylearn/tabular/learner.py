@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ..errors import ArgumentError, did_you_mean, strict
 from ..files import StrPath
 from ..learner import Learner
-from ..nn.embeddings import Scaled, SigmoidRange, Size, TableModel, emb_size
+from ..nn.embeddings import Forget, Scaled, SigmoidRange, Size, TableModel, emb_size
 from ..task import LossFn
 from ..train.callback import Callback
 from ..train.optim import OptimizerFn, adamw
@@ -20,6 +20,7 @@ from .targets import YRange, range_of
 
 N_KNOTS = 65
 KNOT_ROWS = 100_000  # from which knots are found
+FORGET = 0.01
 EmbSizes = Mapping[str, int] | Sequence[int | tuple[int, int]]
 
 
@@ -47,7 +48,7 @@ def tabular_learner(
     ps: float | Sequence[float] = 0.0,
     y_range: YRange = None,
     use_bn: bool = True,
-    forget: float = 0.01,
+    forget: float = FORGET,
     optimizer: OptimizerFn = adamw,
     metrics: Sequence[Any] | None = None,
     loss: LossFn | None = None,
@@ -97,7 +98,7 @@ def tabular_learner(
         emb_drop=emb_drop,
         use_bn=use_bn,
         output=output_layer(data, y_range),
-        forget=forget,
+        forget=forgetting(data, forget),
         knots=knots(data.sample("train", KNOT_ROWS)) if cont_emb else None,
         number_width=cont_emb,
         seed=seed,
@@ -159,6 +160,11 @@ def output_layer(data: TabularData, y_range: YRange = None) -> nn.Module:
     scaled = data.task.to_scale(target.double()).reshape(len(target), -1)
     deviation = scaled.std(0, unbiased=False)
     return Scaled(scaled.mean(0).tolist(), torch.where(deviation > 0, deviation, 1.0).tolist())
+
+
+def forgetting(data: TabularData, share: float) -> Forget:
+    """Makes the vectors of *unknown*, and of *missing* where training has no missing value, be learnt."""
+    return Forget(share, [name not in data.met("train").missing for name in data.cat_names])
 
 
 def embedding_sizes(data: TabularData, emb_szs: EmbSizes | None) -> list[Size]:

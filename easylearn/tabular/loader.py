@@ -19,7 +19,7 @@ from ..data.loaders import TensorLoader, batch_bounds
 from ..data.split import Indices
 from ..errors import ArgumentError, DataError
 from ..files import StrPath, digest, file_identity
-from .processing import Encoded
+from .processing import Encoded, TableProcessor, TransformReport
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,7 +32,10 @@ GPU_SHARE = 0.5  # of the free memory of a GPU that a table may take
 class Part(Protocol):
     """The rows of train, valid or test."""
 
-    target: Tensor | None
+    @property
+    def target(self) -> Tensor | None:
+        """The targets in their own units; None where nobody knows them."""
+        ...
 
     def __len__(self) -> int: ...
 
@@ -166,7 +169,8 @@ class ParquetTable:
         import pandas as pd
 
         frame: pd.DataFrame = self._opened[group.file].read_row_group(group.number, columns=list(columns)).to_pandas()
-        return frame.set_axis(pd.RangeIndex(group.start, group.stop), axis=0)
+        frame.index = pd.RangeIndex(group.start, group.stop)
+        return frame
 
     def read(self, columns: Sequence[str], most_rows: int | None = None) -> pd.DataFrame:
         """Some columns of all rows, or of the first row groups that have `most_rows` rows between them."""
@@ -179,7 +183,8 @@ class ParquetTable:
                 break
         if not frames:
             raise DataError(f"{self.path} has no rows")
-        return pd.concat(frames) if len(frames) > 1 else frames[0]
+        whole: pd.DataFrame = pd.concat(frames) if len(frames) > 1 else frames[0]
+        return whole
 
     def identity(self) -> list[str]:
         """What tells these files, in this state, from all others."""
@@ -276,7 +281,9 @@ class StreamLoader:
     def __len__(self) -> int:
         return len(self._bounds)
 
-    def batches(self, device: torch.device, seed: int = 0, epoch: int = 0, start: int = 0) -> Generator[Batch, None, None]:
+    def batches(
+        self, device: torch.device, seed: int = 0, epoch: int = 0, start: int = 0
+    ) -> Generator[Batch, None, None]:
         """See `Loader.batches`."""
         bounds = self._bounds[start:]
         if not bounds:
@@ -351,3 +358,32 @@ def memory_limit() -> int:
     if "SC_PHYS_PAGES" in getattr(os, "sysconf_names", {}):
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
     return 4 * 2**30
+
+
+def fit_by_column(
+    processor: TableProcessor, table: ParquetTable, rows: Indices
+) -> tuple[TransformReport, TransformReport]:
+    """Fit a processor on a table of which one column at a time fits into memory.
+
+    Args:
+        processor: its settings are used; it is fitted afterwards.
+        table: where the columns are.
+        rows: positions of the training rows.
+
+    Returns:
+        What was met in the training rows, and in the others.
+    """
+    kinds = [("cats", n) for n in processor.cat_names] + [("conts", n) for n in processor.cont_names]
+    settings = {n: getattr(processor, n) for n in ("scale", "fill", "fill_value", "min_count", "max_levels")}
+    merged: dict[str, Any] = {}
+    met = [TransformReport(), TransformReport()]
+    for kind, name in kinds:
+        one = TableProcessor(*(([name], []) if kind == "cats" else ([], [name])), **settings)
+        encoded = one.fit_transform(table.read([name]), rows)
+        assert encoded.split is not None
+        met = [a + b for a, b in zip(met, encoded.split, strict=True)]
+        state = one.state_dict()
+        columns = {kind: merged.get(kind, []) + state[kind] for kind in ("cats", "conts")}
+        merged = {**state, **columns}
+    processor.load_state_dict(merged)
+    return replace(met[0], rows=len(rows)), replace(met[1], rows=table.n_rows - len(rows))

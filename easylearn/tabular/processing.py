@@ -106,11 +106,13 @@ class Encoded:
         cats: codes, int64, shape (n, number of categorical columns).
         conts: numbers, float32, shape (n, number of continuous columns and flags).
         report: what was unknown, missing, infinite, filled.
+        split: the same for the rows that were learned from and for the others, where both are in the table.
     """
 
     cats: npt.NDArray[np.int64]
     conts: npt.NDArray[np.float32]
     report: TransformReport
+    split: tuple[TransformReport, TransformReport] | None = None
 
     def __len__(self) -> int:
         return len(self.cats)
@@ -259,7 +261,12 @@ class TableProcessor:
         learned_cats, learned_conts = (self._cats or []), self._conts
         if not learn and self._cats is None:
             raise StateError("this TableProcessor has learned nothing yet: call fit(df) with the training rows first")
-        report = TransformReport(n)
+        counted: list[tuple[TransformReport, npt.NDArray[np.int64] | slice]] = [(TransformReport(n), slice(None))]
+        if chosen is not None:
+            outside = np.ones(n, np.bool_)
+            outside[chosen] = False
+            others = np.flatnonzero(outside)
+            counted += [(TransformReport(len(chosen)), chosen), (TransformReport(len(others)), others)]
         if learn:
             learned_cats, learned_conts = [], []
         cats = np.empty((n, len(self.cat_names)), np.int64) if encode else None
@@ -272,7 +279,8 @@ class TableProcessor:
                 # The last entry is read by -1, the code of a missing value.
                 table = np.array([*learned_cats[j].lookup.codes(values), MISSING_CODE], np.int64)
                 np.take(table, codes, out=cats[:, j], mode="wrap")
-                _count_codes(report, name, table, codes, values)
+                for report, part in counted:
+                    _count_codes(report, name, table, codes[part], values)
         # Columns of numbers are read first and written when it is known which of them get a flag.
         flags: list[Bools] = []
         conts = np.empty((n, len(self.cont_names) + sum(c.flag for c in learned_conts)), np.float32) if encode else None
@@ -285,7 +293,8 @@ class TableProcessor:
             if conts is not None:
                 spec = learned_conts[j]
                 if any_bad:
-                    _count_numbers(report, name, x, bad)
+                    for report, part in counted:
+                        _count_numbers(report, name, x[part], bad[part])
                     x = np.where(bad, spec.fill, x)
                 conts[:, j] = spec.scaled(x)
                 if spec.flag:
@@ -299,7 +308,8 @@ class TableProcessor:
         else:
             for k, flag in enumerate(flags, len(self.cont_names)):
                 conts[:, k] = flag
-        return Encoded(cats, conts, report)
+        whole, *split = (report for report, _ in counted)
+        return Encoded(cats, conts, whole, (split[0], split[1]) if split else None)
 
     def _learn_levels(self, column: pd.Series[Any], values: list[Level], counts: npt.NDArray[np.int64]) -> _Category:
         total: dict[Level, int] = {}
@@ -771,6 +781,8 @@ def _count_codes(
 
 def _count_numbers(report: TransformReport, name: str, x: Floats, bad: Bools) -> None:
     missing, total = int(np.isnan(x).sum()), int(bad.sum())
+    if not total:
+        return
     if missing:
         report.missing[name] = missing
     if total > missing:

@@ -72,12 +72,13 @@ def last_rows(time: pd.Series[Any], valid: TableSplit) -> tuple[Indices, Indices
         try:
             length = pd.Timedelta(valid)
         except ValueError as error:
-            raise ArgumentError(f"valid={valid!r} is no length of time: expected such as '6W', '42D' or '12h'") from error
+            raise ArgumentError(f"valid={valid!r} is no length of time, such as '6W', '42D' or '12h'") from error
         if not length > pd.Timedelta(0):
             raise ArgumentError(f"valid={valid!r} must be longer than nothing")
     elif not isinstance(valid, float) or not 0.0 < valid < 1.0:
         raise ArgumentError(
-            f"with time= the last part validates: valid must be a fraction such as 0.1 or a length such as '6W', got {valid!r}"
+            "with time= the last part validates: valid must be a fraction such as 0.1 or a length such as '6W', got "
+            f"{valid!r}"
         )
     when = _times(time)
     if length is None:
@@ -107,7 +108,7 @@ def _times(time: pd.Series[Any]) -> pd.Series[Any]:
     missing = np.flatnonzero(time.isna().to_numpy())
     if missing.size:
         raise DataError(
-            f"{missing.size} rows of the time column {time.name!r} are empty, the first is row {missing[0]}; nobody knows "
-            "on which side they belong, so leave them out"
+            f"{missing.size} rows of the time column {time.name!r} are empty, the first is row {missing[0]}; nobody "
+            "knows on which side they belong, so leave them out"
         )
     return time

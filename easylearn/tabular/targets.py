@@ -114,7 +114,7 @@ def task_kind(df: pd.DataFrame, columns: Sequence[str], task: TaskName = "auto",
     if kind == "single_label" and len(columns) > 1:
         raise ArgumentError(f"single_label has one target column, got {len(columns)}: {list(columns)}")
     if log_target and kind != "regression":
-        raise ArgumentError(f"log_target is for numbers, but this task is {kind}; leave it out, or pass task='regression'")
+        raise ArgumentError(f"log_target is for numbers, this task is {kind}; leave it out, or pass task='regression'")
     return kind
 
 
@@ -131,7 +131,7 @@ def _guess(df: pd.DataFrame, columns: Sequence[str], log_target: bool) -> tuple[
     if len(columns) > 1:
         text = [c for c in columns if not is_numeric(c)]
         if text:
-            raise DataError(f"several targets must be numbers, or 0 and 1 each, but {text} are not; predict one at a time")
+            raise DataError(f"several targets must be numbers, or 0 and 1, but {text} are not; predict one at a time")
         if all(set(df[c].dropna().unique().tolist()) <= {0, 1} for c in columns):
             return "multi_label", f"targets {named}: zeros and ones, taken as labels; task='regression' takes numbers"
         return "regression", f"targets {named}: numbers, so this is regression"
@@ -153,7 +153,7 @@ def range_of(task: Task, target: Tensor, y_range: YRange) -> tuple[Floats, Float
     Args:
         task: regression.
         target: of the training rows, shape (n, k).
-        y_range: (low, high) in the targets' own units; or "auto": a tenth wider on both sides than the training targets.
+        y_range: (low, high) in the targets' own units; or "auto": the training targets and a tenth on both sides.
 
     Raises:
         ArgumentError: the range is none, or does not fit the targets.
@@ -174,12 +174,12 @@ def range_of(task: Task, target: Tensor, y_range: YRange) -> tuple[Floats, Float
         raise ArgumentError(f"y_range must be (low, high) with low below high, got {y_range}")
     if not np.isfinite(bounds).all():
         raise ArgumentError(
-            f"y_range={tuple(y_range)} has no finite logarithm; with log_target give a low end above 0, or y_range='auto'"
+            f"y_range={tuple(y_range)} has no finite logarithm; with log_target give a low end above 0, or 'auto'"
         )
     if (low < bounds[0]).any() or (high > bounds[1]).any():
         warnings.warn(
-            f"y_range={tuple(y_range)} leaves out targets of the training rows, which go from {float(target.min()):g} to "
-            f"{float(target.max()):g}; the model can never predict them",
+            f"y_range={tuple(y_range)} leaves out targets of the training rows, which go from {float(target.min()):g} "
+            f"to {float(target.max()):g}; the model can never predict them",
             EasyLearnWarning,
             stacklevel=3,
         )
