@@ -197,7 +197,7 @@ class TableModel(nn.Module):
         layers: sizes of the hidden layers.
         ps: dropout after each hidden layer: one number, or one per layer.
         emb_drop: dropout of the embeddings.
-        use_bn: batch-norm on the continuous columns and in the hidden blocks.
+        use_bn: batch-norm in the hidden blocks; continuous columns have one always.
         output: what the logits pass through at last, such as `Scaled` or `SigmoidRange`.
         forget: applied to the codes in training; None leaves them alone.
         knots: per continuous column, for `NumberEmbeddings` beside the numbers; None for the numbers alone. A column
@@ -236,7 +236,7 @@ class TableModel(nn.Module):
             raise ArgumentError("a table model needs at least one categorical or continuous column")
         with keyed.scoped_rng(seed, "table"):
             self.embeddings = CategoryEmbeddings(sizes, emb_drop)
-            self.cont_bn = nn.BatchNorm1d(n_cont) if use_bn and n_cont else nn.Identity()
+            self.cont_bn = nn.BatchNorm1d(n_cont) if n_cont else nn.Identity()
             curved = [] if knots is None else [i for i, k in enumerate(knots) if len(k) > 2]
             self.register_buffer("curved", torch.tensor(curved, dtype=torch.int64))
             self.numbers = NumberEmbeddings([knots[i] for i in curved], number_width) if knots and curved else None
@@ -328,9 +328,9 @@ class DotProduct(nn.Module):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        self.users = nn.Embedding(n_users, n_factors + 1)
-        self.items = nn.Embedding(n_items, n_factors + 1)
         with keyed.scoped_rng(seed, "dot"):
+            self.users = nn.Embedding(n_users, n_factors + 1)
+            self.items = nn.Embedding(n_items, n_factors + 1)
             for table in (self.users, self.items):
                 nn.init.trunc_normal_(table.weight, std=DOT_STD)
                 with torch.no_grad():

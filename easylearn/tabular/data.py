@@ -409,7 +409,8 @@ class TabularData(Data):
             for name in [*self.cat_names, *self.processor.cont_names]:
                 counts = [c.get(name, 0) for c in (met.unknown, met.missing, met.infinite, met.filled)]
                 if any(counts):
-                    rows.append([part, name, *counts, sum(counts[:3]) / met.rows, ", ".join(met.examples.get(name, []))])
+                    shown = ", ".join(met.examples.get(name, []))
+                    rows.append([part, name, *counts, sum(counts[:3]) / met.rows, shown])
         columns = ["part", "column", "unknown", "missing", "infinite", "filled", "share", "examples"]
         frame: pd.DataFrame = pd.DataFrame(rows, columns=columns).set_index(["part", "column"])
         return frame
@@ -504,7 +505,7 @@ def _plan(options: _Options, side: pd.DataFrame, head: pd.DataFrame, valid: Tabl
     train, held_out = np.arange(len(side)), np.arange(0)
     if valid is not None:
         train, held_out = _split(side, options, kind == "single_label", valid)
-    size = options.batch_size or default_batch_size(len(train))
+    size = default_batch_size(len(train)) if options.batch_size is None else options.batch_size
     if like is not None:
         y_range = like.y_range if options.y_range is None else options.y_range
         return _Plan(train, held_out, like.targets, like.processor, y_range, size)

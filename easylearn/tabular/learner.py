@@ -77,7 +77,7 @@ def tabular_learner(
         y_range: (low, high), in the target's own units: a sigmoid keeps predicted numbers between them; "auto" takes
             the training targets' range and a tenth on both sides; None takes what the data says. Without bounds the
             outputs begin at the mean of the training targets and vary by their deviation.
-        use_bn: batch-norm on continuous columns and in the hidden layers.
+        use_bn: batch-norm in the hidden layers; continuous columns have one always.
         forget: share of the categories that training replaces by *unknown*, so that its embedding is learnt.
         optimizer: AdamW by default.
         metrics, loss, label_smoothing, wd, clip, accumulate, precision, device, seed, path, callbacks, progress:
