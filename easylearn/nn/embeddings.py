@@ -68,6 +68,8 @@ class CategoryEmbeddings(nn.Module):
 
     def __init__(self, sizes: Sequence[Size], drop: float = 0.0) -> None:
         super().__init__()
+        if not 0.0 <= drop < 1.0:
+            raise ArgumentError(f"the dropout of embeddings must be at least 0 and below 1, got {drop}")
         self.tables = nn.ModuleList(nn.Embedding(n, width) for n, width in sizes)
         for table in self.tables:
             assert isinstance(table, nn.Embedding)

@@ -328,6 +328,8 @@ class TabularData(Data):
         What is unknown or missing in them is counted in `report()`.
         """
         frame = _as_frame(items)
+        if not len(frame):
+            raise DataError("there are no rows to predict")
         encoded = self.processor.transform(frame)
         self._reports["predict"] = self.met("predict") + encoded.report
         part = _take(encoded, None, frame.index)

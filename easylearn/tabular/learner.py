@@ -89,6 +89,8 @@ def tabular_learner(
     Raises:
         ArgumentError: sizes, dropouts or the range do not fit the data.
     """
+    if isinstance(cont_emb, bool) or not isinstance(cont_emb, int) or cont_emb < 0:
+        raise ArgumentError(f"cont_emb is a length of at least 0, got {cont_emb!r}")
     model = TableModel(
         embedding_sizes(data, emb_szs),
         len(data.cont_names),

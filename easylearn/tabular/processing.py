@@ -648,6 +648,8 @@ def numbers(column: pd.Series[Any]) -> Floats:
         seconds: Floats = column.dt.total_seconds().to_numpy(np.float64)
         return seconds
     if types.is_datetime64_any_dtype(dtype) or isinstance(dtype, pd.PeriodDtype):
+        if column.isna().all():  # a row with NaT in a column of numbers
+            return np.full(len(column), np.nan)
         raise DataError(
             f"the continuous column {column.name!r} holds dates ({dtype}); turn them into numbers with "
             f"add_datepart(df, {column.name!r}), or make the column categorical"
