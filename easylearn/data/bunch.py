@@ -119,11 +119,11 @@ class Data(ABC):
         raise ArgumentError(f"{type(self).__name__} has no size; set_data({size}) is for images. Pass another data object")
 
     def for_model(self, model: nn.Module) -> Data:
-        """This data, prepared as the model expects it (images: normalised with its statistics)."""
+        """The same data, prepared as the model expects it (images: normalised with its statistics)."""
         return self
 
     def adopt(self, old: Data) -> Data:
-        """This data, prepared for a model that was trained with `old`.
+        """The same data, prepared for a model that was trained with `old`.
 
         Raises:
             DataError: the task or the class list differs; the message names the difference.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Sequence, Sized
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,7 @@ def batch_bounds(n: int, batch_size: int, merge_single: bool = False) -> list[tu
     starts = list(range(0, n, batch_size))
     if merge_single and len(starts) > 1 and n - starts[-1] == 1:
         starts.pop()
-    return [(a, b) for a, b in zip(starts, [*starts[1:], n], strict=True)]
+    return list(pairwise([*starts, n]))
 
 
 class TensorLoader:
@@ -109,14 +110,13 @@ class ForeignLoader:
                 break
             parts = [torch.as_tensor(t) for t in _parts(given)]
             if self.has_target and len(parts) < 2:
-                raise DataError(f"batch {number} must be (input, target), got {len(parts)} tensor; what is to be learnt from it?")
+                raise DataError(f"batch {number} must be (input, target), got an input alone; nothing can be learnt from it")
             target = parts.pop() if self.has_target else None
             size = len(parts[0])
             if number > start:
                 inputs = tuple(t.to(device, non_blocking=True) for t in parts)
-                yield Batch(
-                    inputs, None if target is None else target.to(device, non_blocking=True), torch.arange(first, first + size)
-                )
+                target = None if target is None else target.to(device, non_blocking=True)
+                yield Batch(inputs, target, torch.arange(first, first + size))
             first += size
         if number != len(self):
             what = "more" if number > len(self) else f"only {number}"

@@ -51,6 +51,14 @@ def adamw(
     return _fused(torch.optim.AdamW, params, {"lr": lr, "betas": betas, "weight_decay": weight_decay})
 
 
+def check_trainable(groups: Sequence[ParamGroup]) -> None:
+    """Refuse groups of which none trains."""
+    if not any(g.trainable for g in groups):
+        raise ArgumentError(
+            "every layer group is frozen, so there is nothing to train; call learn.unfreeze() or freeze()"
+        )
+
+
 def build_optimizer(
     make: OptimizerFn, groups: Sequence[ParamGroup], rates: Sequence[float], weight_decay: float | None = None
 ) -> Optimizer:
@@ -68,6 +76,7 @@ def build_optimizer(
     Raises:
         ArgumentError: nothing is trainable, or `make` makes something else.
     """
+    check_trainable(groups)
     settings: list[dict[str, Any]] = []
     for group, rate in zip(groups, rates, strict=True):
         params = [p for _, p in group.params if p.requires_grad]
@@ -75,8 +84,6 @@ def build_optimizer(
             settings.append({"params": params, "lr": rate, "base_lr": rate, "group": group.name})
             if weight_decay is not None:
                 settings[-1]["weight_decay"] = weight_decay
-    if not settings:
-        raise ArgumentError("every layer group is frozen, so there is nothing to train; call learn.unfreeze() or freeze()")
     optimizer = make(settings, lr=settings[-1]["lr"])
     if not isinstance(optimizer, Optimizer):
         raise ArgumentError(f"optimizer= must make a torch optimizer, it made {type(optimizer).__name__}")
