@@ -1,13 +1,13 @@
 """easylearn: from your files to a well-trained model in a few lines, on PyTorch.
 
-    from easylearn import *
+from easylearn import *
 
-    data = ImageData.from_folder("dogscats", size=224, augment="side_on")
-    learn = vision_learner(data, "resnet34", precompute=True)
-    learn.fit(1e-2, 3, cycle_len=1, cycle_mult=2)
-    learn.unfreeze()
-    learn.fit([1e-4, 1e-3, 1e-2], 3)
-    probs, targets = learn.tta()
+data = ImageData.from_folder("dogscats", size=224, augment="side_on")
+learn = vision_learner(data, "resnet34", precompute=True)
+learn.fit(1e-2, 3, cycle_len=1, cycle_mult=2)
+learn.unfreeze()
+learn.fit([1e-4, 1e-3, 1e-2], 3)
+probs, targets = learn.tta()
 """
 
 from __future__ import annotations

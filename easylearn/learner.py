@@ -238,7 +238,7 @@ class Learner:
                 raise StateError(f"precompute needs a model with a body and a head, this is a {kind}")
             if any(g.trainable for g in self.layer_groups[:-1]):
                 raise StateError(
-                    "precompute stores what the frozen body gives, but the body is not frozen: call learn.freeze() first"
+                    "precompute stores what the frozen body gives, but it is not frozen: call learn.freeze() first"
                 )
         self._precompute = bool(on)
 
@@ -285,7 +285,9 @@ class Learner:
         plan = self._plan(lr, n, cycle_len, cycle_mult, epochs, schedule, momentum)
         return self._fit(plan, [*check_callbacks(callbacks), *_savers(save_best, save_cycles)], wd)
 
-    @strict({**_OLD_FIT, "epochs": "n", "n_epoch": "n", "save_cycles": "There is one cycle: learn.save(...) afterwards."})
+    @strict(
+        {**_OLD_FIT, "epochs": "n", "n_epoch": "n", "save_cycles": "There is one cycle: learn.save(...) afterwards."}
+    )
     def fit_one_cycle(
         self,
         lr: Rates,
@@ -397,7 +399,7 @@ class Learner:
         profile = spread_rates(1.0 if lr is None else lr, names, self._precompute)
         if profile[-1] == 0:
             raise ArgumentError(
-                "lr_find moves the rate of the last group, which must be above 0; the others keep their proportion to it"
+                "lr_find moves the rate of the last group, which must be above 0; the others keep their proportion"
             )
         rates = tuple(start_lr * r / profile[-1] for r in profile)
         model, train, _ = self._view()
@@ -439,7 +441,11 @@ class Learner:
             return self.model, self.data.train_loader(), valid
         assert isinstance(self.model, BodyHead)
         store = functools.partial(self._features.loader, self.model, self.data, strategy=self.strategy)
-        return self.model.head, store("train", shuffle=True), store("valid", shuffle=False) if self.data.has_valid else None
+        return (
+            self.model.head,
+            store("train", shuffle=True),
+            store("valid", shuffle=False) if self.data.has_valid else None,
+        )
 
     def _active_groups(self) -> tuple[ParamGroup, ...]:
         return self.layer_groups[-1:] if self._precompute else self.layer_groups
@@ -548,7 +554,11 @@ class Learner:
         stack = torch.stack(views)
         probs = stack.mean(0)
         return Predictions(
-            probs, None if part == "test" else targets, tuple(self.data.ids(part)), tuple(self.task.decode(probs)), stack
+            probs,
+            None if part == "test" else targets,
+            tuple(self.data.ids(part)),
+            tuple(self.task.decode(probs)),
+            stack,
         )
 
     @strict({"is_test": "test"})
@@ -639,5 +649,3 @@ def _savers(save_best: str | SaveBest | None, save_cycles: str | None) -> list[C
     if save_cycles is not None:
         savers.append(SaveCycles(save_cycles))
     return savers
-
-

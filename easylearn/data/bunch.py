@@ -39,7 +39,9 @@ class Loader(Protocol):
 
     def __len__(self) -> int: ...
 
-    def batches(self, device: torch.device, seed: int = 0, epoch: int = 0, start: int = 0) -> Generator[Batch, None, None]:
+    def batches(
+        self, device: torch.device, seed: int = 0, epoch: int = 0, start: int = 0
+    ) -> Generator[Batch, None, None]:
         """The batches of one epoch, from batch `start` on.
 
         The same (seed, epoch) gives the same batches, whatever the number of workers and wherever it starts.
@@ -116,7 +118,9 @@ class Data(ABC):
 
     def resized(self, size: int) -> Data:
         """The same data at another size, for kinds of data that have one."""
-        raise ArgumentError(f"{type(self).__name__} has no size; set_data({size}) is for images. Pass another data object")
+        raise ArgumentError(
+            f"{type(self).__name__} has no size; set_data({size}) is for images. Pass another data object"
+        )
 
     def for_model(self, model: nn.Module) -> Data:
         """The same data, prepared as the model expects it (images: normalised with its statistics)."""

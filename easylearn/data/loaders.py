@@ -59,7 +59,9 @@ class TensorLoader:
     def __len__(self) -> int:
         return len(self._bounds)
 
-    def batches(self, device: torch.device, seed: int = 0, epoch: int = 0, start: int = 0) -> Generator[Batch, None, None]:
+    def batches(
+        self, device: torch.device, seed: int = 0, epoch: int = 0, start: int = 0
+    ) -> Generator[Batch, None, None]:
         """See `Loader.batches`."""
         move = any(t.device != device for t in self.inputs)
         order: Tensor | None = None
@@ -102,7 +104,9 @@ class ForeignLoader:
     def __len__(self) -> int:
         return self._n_batches
 
-    def batches(self, device: torch.device, seed: int = 0, epoch: int = 0, start: int = 0) -> Generator[Batch, None, None]:
+    def batches(
+        self, device: torch.device, seed: int = 0, epoch: int = 0, start: int = 0
+    ) -> Generator[Batch, None, None]:
         """See `Loader.batches`. `seed` and `epoch` do not reach a foreign source."""
         first = number = 0
         for number, given in enumerate(self.source, 1):
@@ -110,7 +114,9 @@ class ForeignLoader:
                 break
             parts = [torch.as_tensor(t) for t in _parts(given)]
             if self.has_target and len(parts) < 2:
-                raise DataError(f"batch {number} must be (input, target), got an input alone; nothing can be learnt from it")
+                raise DataError(
+                    f"batch {number} must be (input, target), got an input alone; nothing can be learnt from it"
+                )
             target = parts.pop() if self.has_target else None
             size = len(parts[0])
             if number > start:
@@ -251,7 +257,9 @@ class LoaderData(Data):
         test: batches of inputs, or None.
     """
 
-    def __init__(self, train: Iterable[Any], valid: Iterable[Any] | None, task: Task, test: Iterable[Any] | None = None) -> None:
+    def __init__(
+        self, train: Iterable[Any], valid: Iterable[Any] | None, task: Task, test: Iterable[Any] | None = None
+    ) -> None:
         self._loaders = {"train": ForeignLoader(train)}
         if valid is not None:
             self._loaders["valid"] = ForeignLoader(valid)

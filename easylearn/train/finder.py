@@ -113,8 +113,7 @@ def suggest(rates: tuple[float, ...], losses: tuple[float, ...]) -> tuple[float 
         return None, f"only {len(finite)} steps gave a finite loss; start from a lower start_lr"
     width = max(len(finite) // 25, 1)
     centred = [
-        sum(part) / len(part)
-        for part in (finite[max(i - width, 0) : i + width + 1] for i in range(len(finite)))
+        sum(part) / len(part) for part in (finite[max(i - width, 0) : i + width + 1] for i in range(len(finite)))
     ]
     lowest = min(range(len(centred)), key=centred.__getitem__)
     start = centred[0]
