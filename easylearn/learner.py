@@ -238,7 +238,7 @@ class Learner:
                 raise StateError(f"precompute needs a model with a body and a head, this is a {kind}")
             if any(g.trainable for g in self.layer_groups[:-1]):
                 raise StateError(
-                    "precompute stores what the frozen body gives, but it is not frozen: call learn.freeze() first"
+                    "precompute stores what a frozen body gives, but the body is not frozen: call learn.freeze() first"
                 )
         self._precompute = bool(on)
 
