@@ -31,6 +31,7 @@ from .train.callbacks import (
     SaveCycles,
     WeightAverage,
 )
+from .train.optim import adamw, sgd
 from .train.record import Record
 from .train.state import Run
 from .vision.archs import arch_names, get_arch
@@ -79,6 +80,7 @@ __all__ = [
     "WeightsError",
     "Zoom",
     "accuracy",
+    "adamw",
     "arch_names",
     "error_rate",
     "f1",
@@ -96,6 +98,7 @@ __all__ = [
     "rmspe",
     "roc_auc",
     "schedules",
+    "sgd",
     "single_label",
     "top_k",
     "vision_learner",

@@ -30,7 +30,7 @@ def train(
         learn.fit(1e-2, 3, cycle_len=1, cycle_mult=2)
         reached[f"head, {size} px"] = learn.validate()["accuracy"]
     learn.unfreeze()
-    learn.fit(rates, 2)
+    learn.fit(rates, 1)
     reached["unfrozen"] = learn.validate()["accuracy"]
     probs, targets = learn.tta()
     reached["unfrozen, tta"] = float((probs.argmax(1) == targets).float().mean())
