@@ -40,14 +40,28 @@ def _fused(kind: Callable[..., Optimizer], params: Iterable[Any], options: dict[
 
 
 def sgd(params: Iterable[Any], lr: float = 0.1, momentum: float = 0.9, weight_decay: float = 0.0) -> Optimizer:
-    """SGD with momentum 0.9: the default for images."""
+    """SGD with momentum 0.9: the default for images.
+
+    Args:
+        params: parameters, or param groups.
+        lr: the learning rate; a learner sets each group's own.
+        momentum: share of the last step that goes on.
+        weight_decay: added to the gradient, times the weight.
+    """
     return _fused(torch.optim.SGD, params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
 
 def adamw(
     params: Iterable[Any], lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.99), weight_decay: float = 0.01
 ) -> Optimizer:
-    """AdamW with betas 0.9 and 0.99: the default for text and tables (arXiv 1711.05101)."""
+    """AdamW with betas 0.9 and 0.99: the default for text and tables (arXiv 1711.05101).
+
+    Args:
+        params: parameters, or param groups.
+        lr: the learning rate; a learner sets each group's own.
+        betas: how slowly the means of gradient and squared gradient move.
+        weight_decay: taken off the weight at each step, times the rate.
+    """
     return _fused(torch.optim.AdamW, params, {"lr": lr, "betas": betas, "weight_decay": weight_decay})
 
 
