@@ -47,6 +47,13 @@ def test_quick(script: str, tmp_path: Path) -> None:
     assert {name.split("/")[0] for name in left} <= {out, "cache"}  # it writes where it was told to
 
 
+@pytest.mark.parametrize("script", ["benchmarks/imports.py", "benchmarks/loop.py"])
+def test_benchmarks(script: str, tmp_path: Path) -> None:
+    done = run(script, tmp_path, "--quick")
+    assert done.returncode == 0, done.stderr
+    assert "easylearn" in done.stdout
+
+
 def test_an_example_without_data_says_what_it_needs(tmp_path: Path) -> None:
     done = run("lesson1_dogscats.py", tmp_path)
     assert done.returncode == 2 and "or --quick" in done.stderr
