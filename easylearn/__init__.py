@@ -20,6 +20,11 @@ from .metrics import Metric, accuracy, error_rate, f1, f_beta, mae, rmse, rmspe,
 from .nn.body_head import BodyHead
 from .nn.groups import LayerGroup
 from .nn.heads import pooled_head
+from .tabular.collab import CollabData, collab_learner
+from .tabular.data import TabularData
+from .tabular.embeddings import EntityEmbedder, embeddings, plot_embeddings
+from .tabular.features import add_datepart, elapsed_since, rolling_windows
+from .tabular.learner import tabular_learner
 from .task import Task, multi_label, regression, single_label
 from .train.callback import Callback
 from .train.callbacks import (
@@ -47,12 +52,14 @@ __all__ = [
     "ArgumentError",
     "BodyHead",
     "Callback",
+    "CollabData",
     "CutMix",
     "DataError",
     "Dihedral",
     "EarlyStopping",
     "EasyLearnError",
     "EasyLearnWarning",
+    "EntityEmbedder",
     "Erase",
     "Flip",
     "ImageData",
@@ -74,6 +81,7 @@ __all__ = [
     "SaveError",
     "Shift",
     "StateError",
+    "TabularData",
     "Task",
     "TensorData",
     "WeightAverage",
@@ -81,7 +89,11 @@ __all__ = [
     "Zoom",
     "accuracy",
     "adamw",
+    "add_datepart",
     "arch_names",
+    "collab_learner",
+    "elapsed_since",
+    "embeddings",
     "error_rate",
     "f1",
     "f_beta",
@@ -91,15 +103,18 @@ __all__ = [
     "metrics",
     "multi_label",
     "plot_confusion",
+    "plot_embeddings",
     "plot_worst",
     "pooled_head",
     "regression",
     "rmse",
     "rmspe",
     "roc_auc",
+    "rolling_windows",
     "schedules",
     "sgd",
     "single_label",
+    "tabular_learner",
     "top_k",
     "vision_learner",
     "vision_model",

@@ -23,13 +23,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--version", action="version", version=f"easylearn {__version__}")
     commands = parser.add_subparsers(dest="command", required=True)
     demo = commands.add_parser("demo", help="train on real data that is already here and draw what happened")
+    demo.add_argument(
+        "what",
+        nargs="?",
+        choices=["images", "tables"],
+        default="images",
+        help="handwritten digits as pictures, or a year of flights as a table (default: %(default)s)",
+    )
     demo.add_argument("--out", default="easylearn-demo", help="folder for pictures and page (default: %(default)s)")
-    demo.add_argument("--epochs", type=int, default=5, help="epochs to train (default: %(default)s)")
+    demo.add_argument("--epochs", type=int, help="epochs to train (default: 5 for images, 2 for tables)")
     chosen = parser.parse_args(arguments)
     try:
-        from .demo import digits  # what it needs is imported only when it runs
+        from .demo import digits, flights  # what they need is imported only when they run
 
-        digits(chosen.out, epochs=chosen.epochs)
+        run, usual = (flights, 2) if chosen.what == "tables" else (digits, 5)
+        run(chosen.out, epochs=usual if chosen.epochs is None else chosen.epochs)
     except (EasyLearnError, OSError) as error:
         print(f"easylearn: {error}", file=sys.stderr)
         return 1

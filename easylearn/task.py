@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -17,6 +17,7 @@ from .errors import ArgumentError, DataError
 from .metrics import Metric, accuracy, accuracy_at, as_metric, rmse
 
 Kind = Literal["single_label", "multi_label", "regression"]
+Scale = Literal["linear", "log", "log1p"]
 LossFn = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -33,6 +34,9 @@ class Task:
         threshold: multi-label: the probability from which a label counts as given.
         label_smoothing: single-label: the share of the target spread over all classes (arXiv 1512.00567).
         loss_fn: takes (logits, target) and gives the mean loss; None means the task's own.
+        scale: regression: what the model's outputs stand for: the numbers themselves, their logarithms, or the
+            logarithms of the numbers plus one. Targets, predictions and metrics keep the numbers' own units; only
+            the loss compares on this scale.
     """
 
     kind: Kind
@@ -41,6 +45,7 @@ class Task:
     threshold: float = 0.5
     label_smoothing: float = 0.0
     loss_fn: LossFn | None = None
+    scale: Scale = "linear"
 
     @property
     def n_out(self) -> int:
@@ -69,6 +74,7 @@ class Task:
                 target = target.unsqueeze(-1)
             elif logits.ndim == target.ndim - 1:
                 logits = logits.unsqueeze(-1)
+            target = self.to_scale(target)
         if self.loss_fn is not None:
             return self.loss_fn(logits, target)
         if self.kind == "single_label":
@@ -77,13 +83,25 @@ class Task:
             return F.binary_cross_entropy_with_logits(logits, target.to(logits.dtype))
         return F.mse_loss(logits, target.to(logits.dtype))
 
+    def to_scale(self, target: Tensor) -> Tensor:
+        """Numbers in their own units as what the model's outputs stand for; the inverse of `activate`.
+
+        >>> regression(scale="log1p").to_scale(torch.tensor([0.0, 1.0]))
+        tensor([0.0000, 0.6931])
+        """
+        if self.scale == "log":
+            return target.log()
+        return target.log1p() if self.scale == "log1p" else target
+
     def activate(self, logits: Tensor) -> Tensor:
-        """Logits to probabilities (softmax or sigmoid); regression outputs pass unchanged."""
+        """Logits to probabilities (softmax or sigmoid), regression outputs to numbers in the target's own units."""
         if self.kind == "single_label":
             return logits.softmax(-1)
         if self.kind == "multi_label":
             return logits.sigmoid()
-        return logits
+        if self.scale == "log":
+            return logits.exp()
+        return logits.expm1().clamp_min(0) if self.scale == "log1p" else logits
 
     def decode(self, probs: Tensor) -> list[Any]:
         """One label per row: a class name, a tuple of class names, a number or a tuple of numbers.
@@ -111,6 +129,8 @@ class Task:
         """Empty if both predict the same things in the same order; else what differs, in words."""
         if self.kind != other.kind:
             return f"one is {self.kind}, the other {other.kind}"
+        if self.scale != other.scale:
+            return f"the outputs of one are on a {self.scale} scale, those of the other on a {other.scale} scale"
         if self.names != other.names:
             extra = [n for n in self.names if n not in other.names]
             missing = [n for n in other.names if n not in self.names]
@@ -158,14 +178,21 @@ def multi_label(classes: Sequence[str], threshold: float = 0.5) -> Task:
     return Task("multi_label", _names(classes, "class"), (accuracy_at(threshold),), threshold=threshold)
 
 
-def regression(names: Sequence[str] = ("target",), loss_fn: LossFn | None = None) -> Task:
-    """Each item has one or several numbers: mean squared error, no activation, root mean squared error.
+def regression(names: Sequence[str] = ("target",), loss_fn: LossFn | None = None, scale: Scale = "linear") -> Task:
+    """Each item has one or several numbers: mean squared error on the `scale`, root mean squared error of the numbers.
 
     Args:
         names: of the numbers, in the order of the model's outputs.
         loss_fn: takes (outputs, target) and gives the mean loss, instead of the squared error.
+        scale: on which the model works; see `Task`.
+
+    >>> task = regression(["price"], scale="log")
+    >>> task.decode(task.activate(torch.tensor([[0.0]])))
+    [1.0]
     """
-    return Task("regression", _names(names, "target"), (rmse,), loss_fn=loss_fn)
+    if scale not in get_args(Scale):
+        raise ArgumentError(f"scale must be one of {get_args(Scale)}, got {scale!r}")
+    return Task("regression", _names(names, "target"), (rmse,), loss_fn=loss_fn, scale=scale)
 
 
 def check_target(task: Task, target: Tensor) -> None:
@@ -200,3 +227,10 @@ def check_target(task: Task, target: Tensor) -> None:
         bad = torch.nonzero(~torch.isfinite(wide).all(1)).flatten()
         if len(bad):
             raise DataError(f"{len(bad)} regression targets are not finite numbers, the first in row {bad[0].item()}")
+        low = {"linear": -torch.inf, "log": 0.0, "log1p": -1.0}[task.scale]
+        bad = torch.nonzero(~(wide > low).all(1)).flatten()
+        if len(bad):
+            raise DataError(
+                f"{len(bad)} targets have no logarithm, the first is {wide[bad[0]].tolist()} in row {bad[0].item()}; "
+                f"scale {task.scale!r} needs numbers above {low:g}"
+            )

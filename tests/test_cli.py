@@ -20,7 +20,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == f"easylearn {easylearn.__version__}\n"
 
 
-@pytest.mark.parametrize("arguments", [[], ["dmeo"], ["demo", "--epoch"], ["demo", "--epochs", "many"]])
+@pytest.mark.parametrize("arguments", [[], ["dmeo"], ["demo", "text"], ["demo", "--epoch"], ["demo", "--epochs", "many"]])
 def test_wrong_arguments_end_with_2_and_the_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(arguments)
@@ -33,7 +33,9 @@ def test_the_demo_gets_what_was_typed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(demo, "digits", lambda out, epochs: seen.append((out, epochs)))
     assert main(["demo", "--out", "here", "--epochs", "2"]) == 0
     assert main(["demo"]) == 0
-    assert seen == [("here", 2), ("easylearn-demo", 5)]
+    monkeypatch.setattr(demo, "flights", lambda out, epochs: seen.append((out, epochs, "tables")))
+    assert main(["demo", "tables"]) == 0
+    assert seen == [("here", 2), ("easylearn-demo", 5), ("easylearn-demo", 2, "tables")]
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ def save_weights(path: StrPath, model: nn.Module, task: Task) -> Path:
             tensor = tensor.clone()  # tied weights: the format wants each name to own its bytes
         seen.add(tensor.data_ptr())
         tensors[name] = tensor
-    header = {"easylearn": json.dumps({"schema": SCHEMA, "kind": task.kind, "names": list(task.names)})}
+    header = {"easylearn": json.dumps(_described(task))}
     with atomic_write(path) as temporary:
         try:
             save_file(tensors, temporary, metadata=header)
@@ -80,6 +80,10 @@ def load_weights(path: StrPath, model: nn.Module, task: Task) -> None:
     _copy(file, found, model)
 
 
+def _described(task: Task) -> dict[str, Any]:
+    return {"schema": SCHEMA, "kind": task.kind, "names": list(task.names), "scale": task.scale}
+
+
 def _check_header(file: Path, header: Any, task: Task) -> None:
     if header == {}:
         return  # weights of others
@@ -93,7 +97,7 @@ def _check_header(file: Path, header: Any, task: Task) -> None:
     names = header.get("names")
     if not (isinstance(names, list) and all(isinstance(n, str) for n in names) and kind in get_args(Kind)):
         raise WeightsError(f"{file} has a header without kind and names of its task: {str(header)[:100]}")
-    saved = Task(kind, tuple(names))
+    saved = Task(kind, tuple(names), scale=header.get("scale", "linear"))
     difference = saved.same_as(task)
     if difference:
         raise WeightsError(

@@ -1,0 +1,1 @@
+"""Tables: entity embeddings for categorical columns beside scaled continuous ones."""

@@ -1,0 +1,296 @@
+"""What a table model learnt about categories: as a DataFrame, as a picture, and for any other model."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from ..errors import ArgumentError, StateError, did_you_mean, strict
+from ..learner import Learner
+from ..nn.embeddings import DotProduct, TableModel
+from ..train.plots import new_figure
+from .columns import guess_columns
+from .data import TabularData
+from .learner import EmbSizes, tabular_learner
+from .processing import N_SPECIAL, TableProcessor
+from .targets import TaskName
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+MOST_LABELS = 60  # that can still be read in a picture
+
+
+def embeddings(learn: Learner, name: str) -> pd.DataFrame:
+    """The vectors of a categorical column.
+
+    Args:
+        learn: made by `tabular_learner` or `collab_learner`.
+        name: the column.
+
+    Returns:
+        One row per level, *unknown* and *missing* first, and one column per number of the vectors. Of a dot product,
+        the last column is the bias.
+    """
+    import pandas as pd
+
+    data, model = _of_tables(learn)
+    levels = data.processor.levels(name)
+    vectors = model.vectors(data.cat_names.index(name)).cpu().numpy()
+    frame: pd.DataFrame = pd.DataFrame(vectors, index=pd.Index(levels, name=name, dtype=object))
+    return frame
+
+
+def plot_embeddings(learn: Learner, name: str, levels: Sequence[Any] | None = None) -> Figure:
+    """The vectors of a categorical column in the plane that keeps most of their variance (principal components).
+
+    Args:
+        learn: made by `tabular_learner` or `collab_learner`.
+        name: the column.
+        levels: those to write names at; None writes them all, or every n-th where there are too many to read.
+
+    Returns:
+        A figure.
+    """
+    frame = embeddings(learn, name).iloc[N_SPECIAL:]
+    if len(frame) < 3 or frame.shape[1] < 2:
+        raise ArgumentError(f"{name!r} has {len(frame)} levels in {frame.shape[1]} dimensions; a plane needs 3 in 2")
+    values = frame.to_numpy(np.float64)
+    left, strength, _ = np.linalg.svd(values - values.mean(0), full_matrices=False)
+    places = left[:, :2] * strength[:2]
+    share = strength**2 / max(float((strength**2).sum()), 1e-30)
+    figure = new_figure(7.2, 5.4)
+    axes = figure.add_subplot()
+    axes.scatter(places[:, 0], places[:, 1], s=12)
+    known = list(frame.index)
+    if levels is None:
+        chosen = range(0, len(known), -(-len(known) // MOST_LABELS))
+    else:
+        for level in levels:
+            if level not in known:
+                raise ArgumentError(f"{name!r} has no level {level!r}. {did_you_mean(str(level), map(str, known))}")
+        chosen = [known.index(level) for level in levels]  # type: ignore[assignment]
+    for i in chosen:
+        place = float(places[i, 0]), float(places[i, 1])
+        axes.annotate(str(known[i]), place, xytext=(3, 3), textcoords="offset points", fontsize=8)
+    axes.set(
+        title=f"Embedding of {name}",
+        xlabel=f"first component ({share[0]:.0%} of the variance)",
+        ylabel=f"second component ({share[1]:.0%})",
+    )
+    return figure
+
+
+def _of_tables(learn: Learner) -> tuple[TabularData, TableModel | DotProduct]:
+    if not isinstance(learn.data, TabularData) or not isinstance(learn.model, TableModel | DotProduct):
+        raise ArgumentError(
+            f"only learners of tables have embeddings of categories, this is {learn!r}; make one with tabular_learner"
+        )
+    return learn.data, learn.model
+
+
+class EntityEmbedder:
+    """A scikit-learn transformer: categories become the vectors that a small network learnt for them.
+
+    It hands entity embeddings to any other model, such as gradient-boosted trees (arXiv 1604.06737). Fitting trains a
+    `tabular_learner` to predict y; or give it a learner that is trained already.
+
+    Args:
+        learner: a trained table learner, whose embeddings are taken as they are; None trains one.
+        cat_names: columns of categories; None guesses.
+        cont_names: columns of numbers, which are filled and scaled; None guesses. Other columns are left out.
+        task: of the network; see `TabularData.from_df`.
+        layers: sizes of its hidden layers.
+        emb_szs: lengths of the embeddings; see `tabular_learner`.
+        epochs: how long it trains.
+        lr: the highest learning rate.
+        batch_size: rows in a batch; None chooses.
+        seed: of the weights and the order of the rows.
+
+    >>> import pandas as pd
+    >>> X = pd.DataFrame({"shop": ["a", "b", "c", "b"] * 15, "size": [1.0, 2.0, 3.0, 4.0] * 15})
+    >>> embedder = EntityEmbedder(cat_names=["shop"], cont_names=["size"], epochs=1).fit(X, [0, 1, 1] * 20)
+    >>> embedder.transform(X).shape
+    (60, 5)
+    >>> embedder.get_feature_names_out().tolist()
+    ['shop_0', 'shop_1', 'shop_2', 'shop_3', 'size']
+    """
+
+    @strict({"learn": "learner", "n_epochs": "epochs"})
+    def __init__(
+        self,
+        learner: Learner | None = None,
+        *,
+        cat_names: Sequence[str] | None = None,
+        cont_names: Sequence[str] | None = None,
+        task: TaskName = "auto",
+        layers: Sequence[int] = (200, 100),
+        emb_szs: EmbSizes | None = None,
+        epochs: int = 3,
+        lr: float = 1e-2,
+        batch_size: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.learner = learner
+        self.cat_names = cat_names
+        self.cont_names = cont_names
+        self.task = task
+        self.layers = layers
+        self.emb_szs = emb_szs
+        self.epochs = epochs
+        self.lr = lr
+        self.batch_size = batch_size
+        self.seed = seed
+        self._fitted: Learner | None = None
+        self._output: Literal["default", "pandas"] = "default"
+
+    def fit(self, X: Any, y: Any = None) -> EntityEmbedder:  # noqa: N803 (scikit-learn's name)
+        """Train the network to predict y from X.
+
+        Args:
+            X: a DataFrame (or an array, whose columns are then called x0, x1 ...).
+            y: what to predict, one entry or one row per row of X; not looked at where a learner was given.
+
+        Returns:
+            Itself.
+        """
+        import pandas as pd
+
+        frame = _as_frame(X)
+        if self.learner is not None:
+            _of_tables(self.learner)
+            self._fitted = self.learner
+            return self
+        if y is None:
+            raise ArgumentError("EntityEmbedder learns embeddings by predicting y, so fit needs it: fit(X, y)")
+        targets = pd.DataFrame(np.asarray(y) if not isinstance(y, pd.Series | pd.DataFrame) else y)
+        if len(targets) != len(frame):
+            raise ArgumentError(f"X has {len(frame)} rows, but y has {len(targets)}")
+        cats, conts = self.cat_names, self.cont_names
+        if cats is None or conts is None:
+            guess = guess_columns(frame.drop(columns=[*(cats or ()), *(conts or ())]))
+            cats = guess.cat_names if cats is None else cats
+            conts = guess.cont_names if conts is None else conts
+        names = _free_names(frame.columns, targets.shape[1])
+        table = frame.assign(**{n: targets.iloc[:, i].array for i, n in enumerate(names)})
+        data = TabularData.from_df(
+            table, names, cat_names=cats, cont_names=conts, valid=None, task=self.task,
+            batch_size=self.batch_size, seed=self.seed,
+        )  # fmt: skip
+        learn = tabular_learner(data, self.layers, emb_szs=self.emb_szs, seed=self.seed, progress=False)
+        learn.fit_one_cycle(self.lr, self.epochs)
+        self._fitted = learn
+        return self
+
+    def transform(self, X: Any) -> Any:  # noqa: N803
+        """Vectors of the categories side by side, then the filled and scaled numbers and their flags.
+
+        Args:
+            X: as in `fit`; levels that were not there then get the vector of the unknown.
+
+        Returns:
+            float32 of shape (n, n_features), or a DataFrame after `set_output(transform="pandas")`.
+        """
+        import pandas as pd
+
+        processor, vectors = self._tables()
+        frame = _as_frame(X)
+        encoded = processor.transform(frame)
+        parts = [table[encoded.cats[:, j]] for j, table in enumerate(vectors)]
+        values: npt.NDArray[np.float32] = np.concatenate([*parts, encoded.conts], axis=1)
+        if self._output == "default":
+            return values
+        return pd.DataFrame(values, columns=self.get_feature_names_out(), index=frame.index)
+
+    def fit_transform(self, X: Any, y: Any = None) -> Any:  # noqa: N803
+        """`fit`, then `transform` of the same rows."""
+        return self.fit(X, y).transform(X)
+
+    def get_feature_names_out(self, input_features: Any = None) -> npt.NDArray[Any]:
+        """Names of the columns that `transform` gives: "<column>_<number>", then the continuous ones."""
+        processor, vectors = self._tables()
+        columns = zip(processor.cat_names, vectors, strict=True)
+        names = [f"{name}_{i}" for name, table in columns for i in range(table.shape[1])]
+        return np.asarray([*names, *processor.cont_out_names], dtype=object)
+
+    def _tables(self) -> tuple[TableProcessor, list[npt.NDArray[np.float32]]]:
+        if self._fitted is None:
+            raise StateError("this EntityEmbedder is not fitted yet: call fit(X, y) first")
+        data, model = _of_tables(self._fitted)
+        vectors = [model.vectors(j).to("cpu", torch.float32).numpy() for j in range(len(data.cat_names))]
+        return data.processor, vectors
+
+    # What scikit-learn asks of its estimators, without importing it.
+
+    @classmethod
+    def _names(cls) -> list[str]:
+        return [n for n in inspect.signature(cls.__init__).parameters if n != "self"]
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """The arguments it was made with."""
+        return {n: getattr(self, n) for n in self._names()}
+
+    def set_params(self, **params: Any) -> EntityEmbedder:
+        """Change arguments; the next `fit` uses them."""
+        for name, value in params.items():
+            if name not in self._names():
+                raise ArgumentError(f"EntityEmbedder has no argument {name!r}. {did_you_mean(name, self._names())}")
+            setattr(self, name, value)
+        return self
+
+    def set_output(self, *, transform: Literal["default", "pandas"] | None = None) -> EntityEmbedder:
+        """Whether `transform` gives an array ("default") or a DataFrame ("pandas")."""
+        if transform not in ("default", "pandas", None):
+            raise ArgumentError(f"transform must be 'default' or 'pandas', got {transform!r}")
+        self._output = transform or self._output
+        return self
+
+    def __sklearn_clone__(self) -> EntityEmbedder:
+        clone = type(self)(**self.get_params())  # a learner that was given is shared, not copied
+        return clone.set_output(transform=self._output)
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return self._fitted is not None
+
+    def __sklearn_tags__(self) -> Any:
+        from sklearn.utils import InputTags, Tags, TargetTags, TransformerTags
+
+        return Tags(
+            estimator_type="transformer",
+            target_tags=TargetTags(required=self.learner is None),
+            transformer_tags=TransformerTags(),
+            input_tags=InputTags(categorical=True, string=True, allow_nan=True),
+        )
+
+    def __repr__(self) -> str:
+        default = {n: p.default for n, p in inspect.signature(type(self).__init__).parameters.items() if n != "self"}
+        changed = {n: v for n, v in self.get_params().items() if v is not default[n] and v != default[n]}
+        return f"EntityEmbedder({', '.join(f'{n}={v!r}' for n, v in changed.items())})"
+
+
+def _as_frame(values: Any) -> pd.DataFrame:
+    import pandas as pd
+
+    if isinstance(values, pd.DataFrame):
+        return values
+    array = np.asarray(values)
+    if array.ndim != 2:
+        raise ArgumentError(f"X must be a DataFrame or an array of rows and columns, got shape {array.shape}")
+    frame: pd.DataFrame = pd.DataFrame(array, columns=[f"x{i}" for i in range(array.shape[1])]).infer_objects()
+    return frame
+
+
+def _free_names(taken: Any, n: int) -> list[str]:
+    names: list[str] = []
+    for i in range(n):
+        name = f"y{i}"
+        while name in taken:
+            name = f"_{name}"
+        names.append(name)
+    return names

@@ -1,0 +1,235 @@
+"""The values a categorical column can take: plain Python values that sort, compare and fit in a JSON file."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+
+from ..errors import DataError
+
+Level = Any
+NUMBERS = frozenset({"bool", "int", "float", "decimal"})
+# Kinds that are compared with one another share a rank; others follow in this order.
+_RANK = {
+    "bool": 0,
+    "int": 0,
+    "float": 0,
+    "decimal": 0,
+    "str": 1,
+    "date": 2,
+    "timestamp": 3,
+    "timedelta": 4,
+    "period": 5,
+}
+
+
+def plain(value: Any) -> Level:
+    """The Python value behind a NumPy or pandas scalar.
+
+    Raises:
+        TypeError: the value cannot be a level (a list, a dict, an object of an unknown class).
+
+    >>> plain(np.int64(3)), plain(np.str_("a")), plain(np.bool_(True))
+    (3, 'a', True)
+    """
+    if isinstance(value, str):
+        return str(value)
+    if isinstance(value, np.datetime64 | np.timedelta64):
+        import pandas as pd
+
+        return pd.Timestamp(value) if isinstance(value, np.datetime64) else pd.Timedelta(value)
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, bool | int | float | Decimal):
+        return value
+    import pandas as pd
+
+    if isinstance(value, dt.datetime):
+        return pd.Timestamp(value)
+    if isinstance(value, dt.timedelta):
+        return pd.Timedelta(value)
+    if isinstance(value, pd.Interval):
+        return pd.Interval(plain(value.left), plain(value.right), closed=value.closed)
+    if isinstance(value, dt.date | pd.Period):
+        return value
+    raise TypeError(
+        f"{type(value).__name__} cannot be a category; text, numbers, booleans, dates, periods and intervals can"
+    )
+
+
+def plain_all(values: Sequence[Any]) -> list[Level]:
+    """`plain` of each value; lists of one of the common types are passed on as they are."""
+    types = set(map(type, values))
+    if types <= {str, int, float, bool}:
+        return list(values)
+    return [plain(v) for v in values]
+
+
+def kind(value: Level) -> str:
+    """The name of the kind that a plain value is of: "str", "int", "float", "bool", "timestamp" ..."""
+    if isinstance(value, str):
+        return "str"
+    for name, types in (("bool", bool), ("int", int), ("float", float), ("decimal", Decimal)):
+        if isinstance(value, types):
+            return name
+    import pandas as pd
+
+    if isinstance(value, pd.Timestamp):
+        return "timestamp"
+    if isinstance(value, pd.Timedelta):
+        return "timedelta"
+    if isinstance(value, pd.Period):
+        return "period"
+    return "interval" if isinstance(value, pd.Interval) else "date"
+
+
+def _sort_key(value: Level) -> tuple[Any, ...]:
+    name = kind(value)
+    if name == "interval":
+        return (6, _sort_key(value.left), _sort_key(value.right), value.closed)
+    if name == "period":
+        return (_RANK[name], value.freqstr, value.ordinal)
+    if name == "timestamp":
+        # Times with and without a zone cannot be compared with each other.
+        return (_RANK[name], value.tzinfo is not None, value)
+    return (_RANK[name], value)
+
+
+def in_order(values: Iterable[Level]) -> list[Level]:
+    """The values sorted: numbers, then text, then dates and the rest; the same whatever order they come in.
+
+    >>> in_order(["b", 2, "a", 1.5])
+    [1.5, 2, 'a', 'b']
+    """
+    given = list(values)
+    if {type(v) for v in given} in ({str}, {int}, {float}, {bool}, set()):
+        return sorted(given)
+    return sorted(given, key=_sort_key)
+
+
+def _pack(value: Level) -> Any:
+    name = kind(value)
+    if name == "float":
+        return value if np.isfinite(value) else str(value)
+    if name in ("str", "int", "bool"):
+        return value
+    if name == "period":
+        return [value.ordinal, value.freqstr]
+    if name == "interval":
+        return [[kind(side), _pack(side)] for side in (value.left, value.right)] + [value.closed]
+    return str(value) if name == "decimal" else value.isoformat()
+
+
+def _unpack(name: str, packed: Any) -> Level:
+    import pandas as pd
+
+    readers: dict[str, Callable[[Any], Level]] = {
+        "str": str,
+        "int": int,
+        "float": float,
+        "bool": bool,
+        "decimal": Decimal,
+        "date": dt.date.fromisoformat,
+        "timestamp": pd.Timestamp,
+        "timedelta": pd.Timedelta,
+        "period": lambda p: pd.Period(ordinal=p[0], freq=p[1]),
+        "interval": lambda p: pd.Interval(_unpack(*p[0]), _unpack(*p[1]), closed=p[2]),
+    }
+    if name not in readers:
+        raise DataError(f"a saved category is of the unknown kind {name!r}; known kinds are {sorted(readers)}")
+    return readers[name](packed)
+
+
+def to_json(values: Sequence[Level]) -> dict[str, Any]:
+    """Levels as numbers, words and lists, with their kinds.
+
+    >>> to_json(["a", "b"])
+    {'kind': 'str', 'values': ['a', 'b']}
+    """
+    kinds = [kind(v) for v in values]
+    packed = [_pack(v) for v in values]
+    if len(set(kinds)) <= 1:
+        return {"kind": kinds[0] if kinds else "str", "values": packed}
+    return {"kind": "mixed", "values": [[k, p] for k, p in zip(kinds, packed, strict=True)]}
+
+
+def from_json(state: Mapping[str, Any]) -> list[Level]:
+    """What `to_json` was given.
+
+    Raises:
+        DataError: the state holds something that no level can be.
+    """
+    name = state["kind"]
+    try:
+        if name == "mixed":
+            return [_unpack(k, p) for k, p in state["values"]]
+        return [_unpack(name, p) for p in state["values"]]
+    except (TypeError, ValueError, ArithmeticError, LookupError) as error:
+        raise DataError(f"saved categories of the kind {name!r} cannot be read: {error}") from error
+
+
+class Lookup:
+    """Finds the code of a value, also when a file gave it another type than the training table did.
+
+    Numbers are equal whatever their type: 1, 1.0 and True are one level. If every level is text, a number
+    is looked up as it is written; if every level is a number or a time, text is read as one.
+
+    Args:
+        levels: the values with codes `first`, `first + 1`, ...
+        first: the code of the first level.
+        unknown: the code of everything else.
+
+    >>> Lookup([1, 2], first=2, unknown=0).codes([2.0, "1", "x", 7])
+    [3, 2, 0, 0]
+    """
+
+    def __init__(self, levels: Sequence[Level], first: int, unknown: int) -> None:
+        self.unknown = unknown
+        self.table = {v: i for i, v in enumerate(levels, first)}
+        self.kinds = {kind(v) for v in levels}
+
+    def codes(self, values: Iterable[Level]) -> list[int]:
+        """One code per value; a value that is no level gets the code of the unknown."""
+        table, find = self.table, self._find
+        return [table[v] if v in table else find(v) for v in values]
+
+    def _find(self, value: Level) -> int:
+        for other in self._spellings(value):
+            if other in self.table:
+                return self.table[other]
+        return self.unknown
+
+    def _spellings(self, value: Level) -> list[Level]:
+        """The same value as the levels might hold it."""
+        if isinstance(value, str):
+            if self.kinds and self.kinds <= NUMBERS and "_" not in value:  # Python would read "1_0" as ten
+                if "bool" in self.kinds and value.strip().lower() in ("true", "false"):
+                    return [value.strip().lower() == "true"]
+                try:
+                    return [int(value)]
+                except ValueError:
+                    pass
+                try:
+                    return [float(value)]
+                except ValueError:
+                    return []
+            if self.kinds == {"timestamp"}:
+                import pandas as pd
+
+                try:
+                    return [pd.Timestamp(value)]
+                except ValueError:
+                    return []
+            if self.kinds == {"date"}:
+                try:
+                    return [dt.date.fromisoformat(value)]
+                except ValueError:
+                    return []
+        elif self.kinds == {"str"} and isinstance(value, bool | int | float | Decimal):
+            whole = not isinstance(value, bool | int) and np.isfinite(float(value)) and value == int(value)
+            return [str(int(value)), str(value)] if whole else [str(value)]
+        return []

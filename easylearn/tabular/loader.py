@@ -1,0 +1,389 @@
+"""Where the rows of a part come from: two tensors in memory, or the row groups of a parquet table."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .. import keyed
+from ..data.bunch import Batch, Loader
+from ..data.loaders import TensorLoader, batch_bounds
+from ..data.split import Indices
+from ..errors import ArgumentError, DataError
+from ..files import StrPath, digest, file_identity
+from .processing import Encoded, TableProcessor, TransformReport
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow.parquet as pq
+
+BUFFER_ROWS = 2**18
+GPU_SHARE = 0.5  # of the free memory of a GPU that a table may take
+
+
+class Part(Protocol):
+    """The rows of train, valid or test."""
+
+    @property
+    def target(self) -> Tensor | None:
+        """The targets in their own units; None where nobody knows them."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def loader(self, batch_size: int, shuffle: bool) -> Loader:
+        """Batches of (cats, conts)."""
+        ...
+
+    def ids(self) -> Sequence[str]:
+        """One name per row, in order."""
+        ...
+
+    def fingerprint(self) -> str:
+        """Changes with the content."""
+        ...
+
+    def sample(self, n: int) -> Tensor:
+        """The continuous columns of at most `n` rows, always the same ones."""
+        ...
+
+    def to(self, device: torch.device) -> Part:
+        """The same part, where the model is if there is room."""
+        ...
+
+
+@dataclass(frozen=True)
+class MemoryPart:
+    """A part that is wholly in memory.
+
+    Args:
+        cats: codes, shape (n, n_cat).
+        conts: numbers, shape (n, n_cont).
+        target: see `Targets.encode`; None where nobody knows it.
+        index: the labels of the rows.
+    """
+
+    cats: Tensor
+    conts: Tensor
+    target: Tensor | None
+    index: pd.Index[Any]
+
+    def __len__(self) -> int:
+        return len(self.cats)
+
+    def loader(self, batch_size: int, shuffle: bool) -> TensorLoader:
+        """Batches by one indexed read each."""
+        return TensorLoader((self.cats, self.conts), self.target, batch_size, shuffle)
+
+    def ids(self) -> Sequence[str]:
+        """The labels of the table's rows, as text."""
+        return [str(label) for label in self.index]
+
+    def fingerprint(self) -> str:
+        """Of all values."""
+        tensors = [self.cats, self.conts, *(() if self.target is None else (self.target,))]
+        contents = [t.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data for t in tensors]
+        return digest([*(f"{t.dtype}{tuple(t.shape)}" for t in tensors), *contents])
+
+    def sample(self, n: int) -> Tensor:
+        """Of rows from all over the part."""
+        if len(self) <= n:
+            return self.conts
+        rows = torch.from_numpy(keyed.permutation(len(self), 0, "sample")[:n])
+        return self.conts.index_select(0, rows.to(self.conts.device))
+
+    def to(self, device: torch.device) -> MemoryPart:
+        """On the device if it fits there; a GPU then reads its batches without waiting for the CPU."""
+        if device.type == "cuda":
+            tensors = [self.cats, self.conts, *(() if self.target is None else (self.target,))]
+            needed = sum(t.numel() * t.element_size() for t in tensors if t.device != device)
+            if needed > GPU_SHARE * torch.cuda.mem_get_info(device)[0]:
+                return self
+        target = None if self.target is None else self.target.to(device)
+        return replace(self, cats=self.cats.to(device), conts=self.conts.to(device), target=target)
+
+
+@dataclass(frozen=True)
+class RowGroup:
+    """A piece of a parquet file that is read as a whole.
+
+    Args:
+        file: position of its file in the table's list.
+        number: its position in that file.
+        start: position of its first row in the whole table.
+        stop: position after its last row.
+    """
+
+    file: int
+    number: int
+    start: int
+    stop: int
+
+
+class ParquetTable:
+    """One parquet file, or a folder of them in the order of their names, read by columns and by row groups.
+
+    Args:
+        path: the file or the folder.
+
+    Raises:
+        ArgumentError: pyarrow is not installed.
+        DataError: there is no such file, it is damaged, or the files have different columns.
+    """
+
+    def __init__(self, path: StrPath) -> None:
+        pq = _pyarrow_parquet()
+        self.path = Path(path)
+        if not self.path.exists():
+            raise DataError(f"there is no parquet file or folder {self.path}")
+        self.files = sorted(self.path.glob("*.parquet")) if self.path.is_dir() else [self.path]
+        if not self.files:
+            raise DataError(f"the folder {self.path} holds no *.parquet file")
+        self._opened = [_open(pq, f) for f in self.files]
+        self.columns: list[str] = list(self._opened[0].schema_arrow.names)
+        self.groups: list[RowGroup] = []
+        self.n_bytes = 0
+        start = 0
+        for number, opened in enumerate(self._opened):
+            names = opened.schema_arrow.names
+            if set(names) != set(self.columns):
+                differing = sorted(set(names) ^ set(self.columns))
+                raise DataError(f"{self.files[number]} and {self.files[0]} have different columns: {differing[:10]}")
+            for k in range(opened.metadata.num_row_groups):
+                info = opened.metadata.row_group(k)
+                self.groups.append(RowGroup(number, k, start, start + info.num_rows))
+                self.n_bytes += info.total_byte_size
+                start += info.num_rows
+        self.n_rows = start
+
+    def read_group(self, group: RowGroup, columns: Sequence[str]) -> pd.DataFrame:
+        """One row group, its index the positions of the rows in the whole table."""
+        import pandas as pd
+
+        frame: pd.DataFrame = self._opened[group.file].read_row_group(group.number, columns=list(columns)).to_pandas()
+        frame.index = pd.RangeIndex(group.start, group.stop)
+        return frame
+
+    def read(self, columns: Sequence[str], most_rows: int | None = None) -> pd.DataFrame:
+        """Some columns of all rows, or of the first row groups that have `most_rows` rows between them."""
+        import pandas as pd
+
+        frames: list[pd.DataFrame] = []
+        for group in self.groups:
+            frames.append(self.read_group(group, columns))
+            if most_rows is not None and group.stop >= most_rows:
+                break
+        if not frames:
+            raise DataError(f"{self.path} has no rows")
+        whole: pd.DataFrame = pd.concat(frames) if len(frames) > 1 else frames[0]
+        return whole
+
+    def identity(self) -> list[str]:
+        """What tells these files, in this state, from all others."""
+        return [file_identity(f) for f in self.files]
+
+
+def _pyarrow_parquet() -> Any:
+    try:
+        import pyarrow.parquet as pq
+    except ImportError as error:
+        raise ArgumentError(
+            "reading parquet needs pyarrow, which is not installed: pip install 'easylearn[parquet]'"
+        ) from error
+    return pq
+
+
+def _open(pq: Any, file: Path) -> pq.ParquetFile:
+    from pyarrow import ArrowException
+
+    try:
+        return pq.ParquetFile(file)
+    except (ArrowException, OSError) as error:
+        raise DataError(f"{file} is not a whole parquet file: {error}") from error
+
+
+@dataclass(frozen=True)
+class StreamPart:
+    """A part that is read anew, row group by row group, in each epoch.
+
+    Args:
+        table: where the rows are.
+        columns: what is read.
+        rows: positions of the part's rows in the table, sorted.
+        encode: from rows of the table to codes and numbers.
+        target: as in `MemoryPart`; targets are in memory.
+        buffer_rows: how many rows are mixed with one another.
+    """
+
+    table: ParquetTable
+    columns: tuple[str, ...]
+    rows: Indices
+    encode: Callable[[pd.DataFrame], Encoded]
+    target: Tensor | None
+    buffer_rows: int = BUFFER_ROWS
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def loader(self, batch_size: int, shuffle: bool) -> StreamLoader:
+        """Batches as the files give them."""
+        return StreamLoader(self, batch_size, shuffle)
+
+    def ids(self) -> Sequence[str]:
+        """Positions in the table."""
+        return [str(r) for r in self.rows.tolist()]
+
+    def fingerprint(self) -> str:
+        """Of the files, the columns and the rows; not of what they are encoded by."""
+        return digest([*self.table.identity(), *self.columns, self.rows.tobytes()])
+
+    def sample(self, n: int) -> Tensor:
+        """Of whole row groups from all over the part."""
+        with closing(self.loader(min(n, len(self)), shuffle=True).batches(torch.device("cpu"))) as batches:
+            return next(batches).inputs[1]
+
+    def to(self, device: torch.device) -> StreamPart:
+        """A stream stays where it is; its batches go to the device."""
+        return self
+
+
+class StreamLoader:
+    """Batches out of a parquet table that may be larger than memory.
+
+    In training, row groups come in an order keyed by (seed, epoch); neighbours in this order fill a buffer, whose rows
+    are mixed. Every row comes once per epoch. A later `start` reads only what comes after it. In memory are: one
+    buffer of encoded rows, and the row group that is being read.
+
+    Args:
+        part: the rows.
+        batch_size: rows in a batch.
+        shuffle: for training.
+    """
+
+    def __init__(self, part: StreamPart, batch_size: int, shuffle: bool) -> None:
+        self.part = part
+        self.batch_size = batch_size
+        self.shuffle = shuffle
+        self.n_items = len(part)
+        self._bounds = batch_bounds(self.n_items, batch_size, merge_single=shuffle)
+        # Rows edges[i] to edges[i + 1] of the part are in row group i.
+        starts = [g.start for g in part.table.groups]
+        self._edges = np.searchsorted(part.rows, [*starts, part.table.n_rows]).tolist()
+
+    def __len__(self) -> int:
+        return len(self._bounds)
+
+    def batches(
+        self, device: torch.device, seed: int = 0, epoch: int = 0, start: int = 0
+    ) -> Generator[Batch, None, None]:
+        """See `Loader.batches`."""
+        bounds = self._bounds[start:]
+        if not bounds:
+            return
+        blocks = self._blocks(seed, epoch, skip=bounds[0][0])
+        order, block = next(blocks)
+        for a, b in bounds:
+            pieces: list[list[Tensor]] = []
+            missing = b - a
+            while missing:
+                if not len(order):
+                    order, block = next(blocks)
+                chosen, order = order[:missing], order[missing:]
+                pieces.append([t.index_select(0, chosen) for t in block])
+                missing -= len(chosen)
+            index, cats, conts = pieces[0] if len(pieces) == 1 else [torch.cat(t) for t in zip(*pieces, strict=True)]
+            target = None if self.part.target is None else self.part.target.index_select(0, index)
+            yield Batch(
+                (cats.to(device, non_blocking=True), conts.to(device, non_blocking=True)),
+                None if target is None else target.to(device, non_blocking=True),
+                index,
+            )
+
+    def _blocks(self, seed: int, epoch: int, skip: int) -> Iterator[tuple[Tensor, tuple[Tensor, ...]]]:
+        """Buffers: an order of rows, and their (position in the part, cats, conts). `skip` rows are left out."""
+        for number, buffer in enumerate(self._buffers(seed, epoch)):
+            n = sum(self._edges[g + 1] - self._edges[g] for g in buffer)
+            if skip >= n:
+                skip -= n
+                continue
+            pieces = [self._read(g) for g in buffer]
+            inputs = tuple(torch.cat(columns) for columns in zip(*pieces, strict=True))
+            if self.shuffle:
+                order = torch.from_numpy(keyed.permutation(n, seed, "stream", epoch, number))
+            else:
+                order = torch.arange(n)
+            yield order[skip:], inputs
+            skip = 0
+
+    def _buffers(self, seed: int, epoch: int) -> list[list[int]]:
+        """Row groups in their order in this epoch, put together until a buffer is full."""
+        order = np.arange(len(self.part.table.groups))
+        if self.shuffle:
+            order = keyed.permutation(len(order), seed, "row groups", epoch)
+        buffers: list[list[int]] = []
+        filled = self.part.buffer_rows
+        limit = self.part.buffer_rows if self.shuffle else 1  # in order there is nothing to mix
+        for g in order.tolist():
+            n = self._edges[g + 1] - self._edges[g]
+            if not n:
+                continue
+            if filled >= limit:
+                buffers.append([])
+                filled = 0
+            buffers[-1].append(g)
+            filled += n
+        return buffers
+
+    def _read(self, number: int) -> tuple[Tensor, Tensor, Tensor]:
+        part = self.part
+        group = part.table.groups[number]
+        first, last = self._edges[number], self._edges[number + 1]
+        frame = part.table.read_group(group, part.columns)
+        if last - first < group.stop - group.start:
+            frame = frame.iloc[part.rows[first:last] - group.start]
+        encoded = part.encode(frame)
+        return torch.arange(first, last), torch.from_numpy(encoded.cats), torch.from_numpy(encoded.conts)
+
+
+def memory_limit() -> int:
+    """Bytes that a table may take before it is streamed: half of this machine's memory."""
+    if "SC_PHYS_PAGES" in getattr(os, "sysconf_names", {}):
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+    return 4 * 2**30
+
+
+def fit_by_column(
+    processor: TableProcessor, table: ParquetTable, rows: Indices
+) -> tuple[TransformReport, TransformReport]:
+    """Fit a processor on a table of which one column at a time fits into memory.
+
+    Args:
+        processor: its settings are used; it is fitted afterwards.
+        table: where the columns are.
+        rows: positions of the training rows.
+
+    Returns:
+        What was met in the training rows, and in the others.
+    """
+    kinds = [("cats", n) for n in processor.cat_names] + [("conts", n) for n in processor.cont_names]
+    settings = {n: getattr(processor, n) for n in ("scale", "fill", "fill_value", "min_count", "max_levels")}
+    merged: dict[str, Any] = {}
+    met = [TransformReport(), TransformReport()]
+    for kind, name in kinds:
+        one = TableProcessor(*(([name], []) if kind == "cats" else ([], [name])), **settings)
+        encoded = one.fit_transform(table.read([name]), rows)
+        assert encoded.split is not None
+        met = [a + b for a, b in zip(met, encoded.split, strict=True)]
+        state = one.state_dict()
+        columns = {kind: merged.get(kind, []) + state[kind] for kind in ("cats", "conts")}
+        merged = {**state, **columns}
+    processor.load_state_dict(merged)
+    return replace(met[0], rows=len(rows)), replace(met[1], rows=table.n_rows - len(rows))

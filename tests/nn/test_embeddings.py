@@ -1,0 +1,199 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from easylearn.errors import ArgumentError
+from easylearn.nn.embeddings import (
+    CategoryEmbeddings,
+    DotProduct,
+    Forget,
+    NumberEmbeddings,
+    Scaled,
+    SigmoidRange,
+    TableModel,
+    emb_size,
+)
+
+SIZES = [(5, 3), (7, 2)]
+
+
+def rows(n: int = 16, n_cont: int = 3, seed: int = 0) -> tuple[Tensor, Tensor]:
+    g = torch.Generator().manual_seed(seed)
+    cats = torch.stack([torch.randint(0, k, (n,), generator=g) for k, _ in SIZES], 1)
+    return cats, torch.randn(n, n_cont, generator=g)
+
+
+# -- compared with plain torch and numpy -------------------------------------------------------------------
+
+
+def test_embedding_lengths_follow_fast_ais_rule() -> None:
+    for n in (2, 3, 10, 51, 1000, 5000, 10**7):
+        assert emb_size(n) == min(600, round(1.6 * n**0.56))
+
+
+def test_category_embeddings_look_up_each_column_in_its_table() -> None:
+    layer = CategoryEmbeddings(SIZES)
+    cats, _ = rows()
+    first, second = layer.tables
+    assert isinstance(first, nn.Embedding) and isinstance(second, nn.Embedding)
+    want = torch.cat([first.weight[cats[:, 0]], second.weight[cats[:, 1]]], 1)
+    assert layer.width == 5 and torch.equal(layer(cats), want)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(st.lists(st.integers(-50, 50), min_size=2, max_size=6, unique=True).map(sorted), min_size=1, max_size=3),
+    st.integers(0, 100),
+)
+def test_number_embeddings_are_numpys_linear_interpolation(knots: list[list[int]], seed: int) -> None:
+    torch.manual_seed(seed)
+    layer = NumberEmbeddings([[float(k) for k in column] for column in knots], width=2)
+    with torch.no_grad():
+        layer.start.normal_()
+    x = torch.cat([torch.randn(20, len(knots)) * 40, torch.tensor([[float(c[0]) for c in knots]])])
+    got = layer(x).detach().numpy().reshape(len(x), len(knots), 2)
+    for j, column in enumerate(knots):
+        steps = layer.steps[j, : len(column) - 1].detach().numpy()
+        at_knots = layer.start[j].detach().numpy() + np.concatenate([np.zeros((1, 2)), steps.cumsum(0)])
+        for k in range(2):
+            want = np.maximum(np.interp(x[:, j].numpy(), column, at_knots[:, k]), 0)
+            np.testing.assert_allclose(got[:, j, k], want, rtol=1e-4, atol=1e-4)
+
+
+def test_scaled_and_sigmoid_range() -> None:
+    x = torch.tensor([[0.0, 1.0], [-200.0, 200.0]])
+    assert torch.allclose(Scaled([1.0, 2.0], [3.0, 4.0])(x), x * torch.tensor([3.0, 4.0]) + torch.tensor([1.0, 2.0]))
+    low, high = torch.tensor([-1.0, 0.0]), torch.tensor([1.0, 10.0])
+    got = SigmoidRange([-1.0, 0.0], [1.0, 10.0])(x)
+    assert torch.allclose(got, low + (high - low) * x.sigmoid())
+    assert bool((got >= low).all() and (got <= high).all())
+
+
+def test_table_model_is_the_network_written_by_hand() -> None:
+    model = TableModel(SIZES, n_cont=3, n_out=2, layers=[8, 4]).eval()
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm1d):  # else they are the identity
+            nn.init.normal_(module.running_mean)  # type: ignore[arg-type]
+            nn.init.uniform_(module.running_var, 0.5, 2)  # type: ignore[arg-type]
+            nn.init.normal_(module.weight)
+
+    def norm(bn: nn.Module, x: Tensor) -> Tensor:
+        assert isinstance(bn, nn.BatchNorm1d)
+        return F.batch_norm(x, bn.running_mean, bn.running_var, bn.weight, bn.bias, eps=bn.eps)
+
+    cats, conts = rows()
+    x = torch.cat([model.vectors(0)[cats[:, 0]], model.vectors(1)[cats[:, 1]], norm(model.cont_bn, conts)], 1)
+    linear_1, _, bn_1, linear_2, _, bn_2 = model.hidden
+    x = norm(bn_1, F.linear(x, linear_1.weight).relu())
+    x = norm(bn_2, F.linear(x, linear_2.weight).relu())
+    want = F.linear(x, model.last.weight, model.last.bias)
+    assert torch.allclose(model(cats, conts), want, atol=1e-6)
+
+
+def test_dot_product_is_the_formula() -> None:
+    model = DotProduct(6, 7, 4, seed=1)
+    model.requires_grad_(False)
+    for p in model.parameters():
+        nn.init.normal_(p)
+    cats = torch.tensor([[2, 3], [0, 6], [5, 1]])
+    u, v = model.vectors(0), model.vectors(1)
+    want = [float(u[a, :4] @ v[b, :4] + u[a, 4] + v[b, 4] + model.bias) for a, b in cats.tolist()]
+    assert torch.allclose(model(cats, torch.empty(3, 0)), torch.tensor(want).unsqueeze(1), atol=1e-5)
+
+
+# -- behaviour ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("sizes", "n_cont"), [(SIZES, 3), (SIZES, 0), ([], 3)])
+@pytest.mark.parametrize("use_bn", [True, False])
+def test_three_groups_hold_every_parameter_once(sizes: list[tuple[int, int]], n_cont: int, use_bn: bool) -> None:
+    knots = [[0.0, 1.0, 2.0]] * n_cont or None
+    model = TableModel(sizes, n_cont, 1, layers=[4], use_bn=use_bn, knots=knots)
+    groups = model.layer_groups()
+    assert [g.name for g in groups] == ["embeddings", "hidden", "output"]
+    held = [p for g in groups for m in g.modules for p in m.parameters()]
+    assert len({id(p) for p in held}) == len(held) == len(list(model.parameters()))
+    cats, conts = rows(n_cont=n_cont)
+    assert model(cats[:, : len(sizes)], conts).shape == (16, 1)
+    model(cats[:, : len(sizes)], conts).sum().backward()
+    assert all(p.grad is not None for p in model.parameters())
+
+
+def test_same_seed_same_weights_and_the_global_generator_is_left_alone() -> None:
+    torch.manual_seed(0)
+    want = torch.rand(1)
+    torch.manual_seed(0)
+    one, two, other = (TableModel(SIZES, 3, 1, layers=[4], knots=[[0, 1, 2]] * 3, seed=s) for s in (3, 3, 4))
+    a, b, c = one.state_dict(), two.state_dict(), other.state_dict()
+    assert all(torch.equal(a[n], b[n]) for n in a)
+    assert not torch.equal(a["last.weight"], c["last.weight"])
+    dots = [DotProduct(4, 4, 2, seed=s).users.weight for s in (1, 1, 2)]
+    assert torch.equal(dots[0], dots[1]) and not torch.equal(dots[0], dots[2])
+    assert torch.equal(torch.rand(1), want)
+
+
+def test_columns_with_fewer_than_three_knots_have_no_vectors() -> None:
+    model = TableModel([], 3, 1, layers=[4], knots=[[0.0, 1.0], [0.0, 1.0, 2.0], [5.0]], number_width=6)
+    assert model.curved.tolist() == [1] and model.numbers is not None and model.numbers.width == 6
+    assert TableModel([], 2, 1, layers=[4], knots=[[0.0, 1.0], [5.0]]).numbers is None
+
+
+def test_no_hidden_layer_and_dropouts() -> None:
+    cats, conts = rows()
+    assert TableModel(SIZES, 3, 2, layers=[])(cats, conts).shape == (16, 2)
+    model = TableModel(SIZES, 3, 2, [8, 4], ps=[0.25, 0.5], emb_drop=0.125)
+    drops = [m.p for m in model.modules() if isinstance(m, nn.Dropout)]
+    assert drops == [0.125, 0.25, 0.5]
+
+
+def test_forget_changes_a_share_of_codes_in_training_only() -> None:
+    torch.manual_seed(0)
+    layer = Forget(0.25, [True, False])
+    codes = torch.full((4000, 2), 5)
+    assert torch.equal(layer.eval()(codes), codes)
+    got = layer.train()(codes)
+    assert bool((codes == 5).all())  # what came is left as it is
+    share = [[float((got[:, j] == code).float().mean()) for code in (0, 1, 5)] for j in range(2)]
+    np.testing.assert_allclose(share, [[0.25, 0.25, 0.5], [0.25, 0, 0.75]], atol=0.04)
+    assert share[1][1] == 0
+    assert torch.equal(Forget(0.0, [True, True]).train()(codes), codes)
+
+
+def test_unknown_is_learnt_by_forgetting() -> None:
+    torch.manual_seed(0)
+    model = TableModel(SIZES, 0, 1, layers=[4], forget=Forget(0.3, [True, True]))
+    cats = torch.full((64, 2), 3)
+    model(cats, torch.empty(64, 0)).sum().backward()
+    table = model.embeddings.tables[0]
+    assert isinstance(table, nn.Embedding) and table.weight.grad is not None
+    assert [bool(row.abs().sum() > 0) for row in table.weight.grad] == [True, True, False, True, False]
+
+
+# -- bad input ---------------------------------------------------------------------------------------------
+
+
+def test_what_does_not_fit_is_refused() -> None:
+    with pytest.raises(ArgumentError, match="at least one categorical or continuous column"):
+        TableModel([], 0, 1)
+    with pytest.raises(ArgumentError, match=r"2 hidden layers \[8, 4\], but 3 dropouts"):
+        TableModel(SIZES, 1, 1, [8, 4], ps=[0.1, 0.1, 0.1])
+    for layers in ([0], [-1], [True], [2.5]):
+        with pytest.raises(ArgumentError, match="layers must be sizes of at least 1"):
+            TableModel(SIZES, 1, 1, layers)  # type: ignore[arg-type]
+    for p in (1.0, -0.1, float("nan")):
+        with pytest.raises(ArgumentError, match="dropouts must be at least 0 and below 1"):
+            TableModel(SIZES, 1, 1, [8], ps=p)
+    with pytest.raises(ArgumentError, match="low bounds must lie below high bounds"):
+        SigmoidRange([0.0, 1.0], [1.0, 1.0])
+    for knots in ([1.0], [1.0, 1.0], [2.0, 1.0]):
+        with pytest.raises(ArgumentError, match="at least two increasing numbers"):
+            NumberEmbeddings([knots], 2)
+    for share in (-0.1, 0.5, float("nan")):
+        with pytest.raises(ArgumentError, match="forget is a share"):
+            Forget(share, [True])

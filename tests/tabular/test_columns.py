@@ -1,0 +1,232 @@
+from __future__ import annotations
+
+import datetime as dt
+import time
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from easylearn.errors import ArgumentError, DataError
+from easylearn.tabular.columns import find_ids, find_leaks, guess_columns
+
+N = 400
+
+
+def wide() -> pd.DataFrame:
+    rng = np.random.default_rng(0)
+    word = np.array(["a", "b", "c"], object)[rng.integers(0, 3, N)]
+    gaps = rng.random(N) < 0.2
+    return pd.DataFrame(
+        {
+            "word": word,
+            "string": pd.array(word, dtype="string"),
+            "cat": pd.Categorical(word),
+            "flag": rng.random(N) < 0.5,
+            "boolean": pd.array(np.where(gaps, None, rng.random(N) < 0.5), dtype="boolean"),
+            "few": rng.integers(0, 7, N),
+            "few_gaps": np.where(gaps, np.nan, rng.integers(0, 7, N)),
+            "Few64": pd.array(np.where(gaps, None, rng.integers(0, 7, N)), dtype="Int64"),
+            "month": pd.PeriodIndex([pd.Period(ordinal=int(i), freq="M") for i in rng.integers(0, 9, N)]),
+            "many": rng.integers(0, 100, N),
+            "many_objects": pd.Series([*rng.integers(0, 100, N - 1).tolist(), None], dtype=object),
+            "decimal": pd.Series([Decimal(int(v)) / 8 for v in rng.integers(0, 900, N)], dtype=object),
+            "real": rng.normal(size=N),
+            "real_gaps": np.where(gaps, np.nan, rng.normal(size=N)),
+            "float32": rng.normal(size=N).astype(np.float32),
+            "lasted": pd.to_timedelta(rng.integers(0, 10**6, N), unit="s"),
+            "id": np.arange(N),
+            "user_id": rng.permutation(10**6)[:N],
+            "name": [f"person {i}" for i in range(N)],
+            "when": pd.date_range("2020-01-01", periods=N),
+            "one": "x",
+            "zero": 0.0,
+            "empty": np.nan,
+            "nothing": None,
+            "lists": [[1]] * N,
+            "complex": np.ones(N, complex),
+            "target": rng.normal(size=N),
+        }
+    )
+
+
+def test_guess() -> None:
+    df = wide()
+    before = df.copy(deep=True)
+    found = guess_columns(df, "target")
+    pd.testing.assert_frame_equal(df, before)
+    assert found.cat_names == ["word", "string", "cat", "flag", "boolean", "few", "few_gaps", "Few64", "month"]
+    assert found.cont_names == ["many", "many_objects", "decimal", "real", "real_gaps", "float32", "lasted"]
+    assert list(found.dropped) == [
+        "id",
+        "user_id",
+        "name",
+        "when",
+        "one",
+        "zero",
+        "empty",
+        "nothing",
+        "lists",
+        "complex",
+    ]
+    assert "names the rows" in found.dropped["id"]
+    assert "add_datepart(df, 'when')" in found.dropped["when"]
+    assert "one value only, 'x'" in found.dropped["one"]
+    assert "empty" in found.dropped["nothing"]
+    assert "list" in found.dropped["lists"]
+    text = str(found)
+    for name in [*found.cat_names, *found.cont_names, *found.dropped]:
+        assert name in text
+
+
+def test_max_card_and_notes() -> None:
+    rng = np.random.default_rng(0)
+    df = pd.DataFrame({"Store": rng.integers(1, 120, 5000), "y": 1, "age": rng.integers(18, 90, 5000)})
+    found = guess_columns(df, ["y"])
+    assert found.cont_names == ["Store", "age"]
+    assert len(found.notes) == 1
+    assert "Store holds the whole numbers up to 119" in found.notes[0]
+    assert guess_columns(df, "y", max_card=200).cat_names == ["Store", "age"]
+    words = pd.DataFrame({"w": [f"w{i % 2000}" for i in range(5000)]})
+    assert "min_count" in guess_columns(words).notes[0]
+
+
+@pytest.mark.parametrize("form", ["%Y-%m-%d", "%d/%m/%Y", "%Y-%m-%dT%H:%M:%S"])
+def test_dates_written_as_text_are_no_categories(form: str) -> None:
+    days = pd.date_range("2020-01-01", periods=60)
+    df = pd.DataFrame({"day": [*days.strftime(form)] * 5, "word": ["2020-01-01", "late"] * 150})
+    found = guess_columns(df)
+    assert "add_datepart(df, 'day')" in found.dropped["day"]
+    assert found.cat_names == ["word"]
+
+
+def test_guess_refuses() -> None:
+    df = wide()
+    with pytest.raises(DataError, match="Did you mean 'target'"):
+        guess_columns(df, "targt")
+    with pytest.raises(DataError, match="no rows"):
+        guess_columns(df.iloc[:0], "target")
+    with pytest.raises(DataError, match="more than once"):
+        guess_columns(pd.DataFrame([[1, 2]], columns=["a", "a"]))
+    with pytest.raises(ArgumentError, match="astype"):
+        guess_columns(pd.DataFrame([[1, 2]]))
+    with pytest.raises(ArgumentError, match="max_card"):
+        guess_columns(df, max_card=0)
+
+
+# Ids
+
+
+def test_ids() -> None:
+    df = wide()
+    assert find_ids(df) == ["id", "user_id", "name", "when"]
+    assert find_ids(df, ["real", "name", "many"]) == ["name"]
+    assert find_ids(df.iloc[:10]) == []
+    shuffled = df.assign(id=np.random.default_rng(0).permutation(N).astype(float))
+    assert "id" in find_ids(shuffled)
+    with pytest.raises(DataError, match="nam"):
+        find_ids(df, ["nam"])
+
+
+def test_ids_of_long_tables_are_counted_in_full() -> None:
+    rng = np.random.default_rng(0)
+    n = 200_000
+    df = pd.DataFrame({"row": np.arange(n), "half": rng.integers(0, n // 2, n), "price": rng.integers(0, 10**9, n)})
+    assert find_ids(df) == ["row"]
+
+
+# Leaks
+
+
+def leaky(n: int = 2000) -> pd.DataFrame:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(n, 3))
+    score = x @ [1, -1, 0.5] + rng.normal(size=n) * 0.3
+    return pd.DataFrame(
+        {
+            "y": np.where(score > 0.5, "yes", "no"),
+            "amount": np.exp(score),
+            "score": score,
+            "code": np.where(score > 0.5, 7, 3),
+            "x0": x[:, 0],
+            "x1": np.round(x[:, 1]),
+            "shop": rng.integers(0, 30, n),
+            "id": np.arange(n),
+            "name": [f"n{i}" for i in range(n)],
+        }
+    )
+
+
+def test_leaks_of_a_class() -> None:
+    df = leaky()
+    before = df.copy(deep=True)
+    assert dict(find_leaks(df, "y")) == {
+        "amount": "sorted by 'amount', the classes of 'y' do not overlap",
+        "score": "sorted by 'score', the classes of 'y' do not overlap",
+        "code": "each value of 'code' goes with one value of 'y'",
+    }
+    pd.testing.assert_frame_equal(df, before)
+    finer = df.assign(code=np.where(df["y"] == "no", df["shop"], 100 + df["shop"] % 7).astype(str))
+    assert "though not the other way round" in dict(find_leaks(finer, "y"))["code"]
+    noisy = df.assign(code=np.where(np.arange(len(df)) == 5, 7, df["code"]))
+    assert "code" in dict(find_leaks(noisy, "y"))
+    assert find_leaks(df, "y", ["x0", "shop"]) == []
+
+
+def test_leaks_of_a_number() -> None:
+    df = leaky()
+    found = dict(
+        find_leaks(
+            df.assign(copy=df["amount"], text=df["amount"].round(6).astype(str), price=-3 * df["score"]), "amount"
+        )
+    )
+    assert list(found) == ["score", "copy", "text", "price"]
+    assert found["copy"] == "'copy' equals the target 'amount'"
+    assert "rank correlation 1.0" in found["score"]
+    assert "rank correlation -1.0" in found["price"]
+    per_shop = df.assign(mean=df["shop"] * 1.7)
+    assert dict(find_leaks(per_shop, "mean", ["shop", "x0"])).keys() == {"shop"}
+    by_name = df.assign(mean=df["shop"] * 1.7 % 5, shop=df["shop"].astype(str))
+    assert dict(find_leaks(by_name, "mean", ["shop", "x1"])) == {
+        "shop": "each value of 'shop' goes with one value of 'mean'"
+    }
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10**6), st.sampled_from([2, 3, 10]), st.sampled_from([20, 60, 300]), st.floats(0.01, 0.5))
+def test_chance_is_no_leak(seed: int, classes: int, n: int, share: float) -> None:
+    rng = np.random.default_rng(seed)
+    y = np.where(rng.random(n) < share, rng.integers(0, classes, n), 0)
+    df = pd.DataFrame({"y": y, "a": rng.normal(size=n), "b": rng.integers(0, n // 2, n), "c": rng.integers(0, 3, n)})
+    assert find_leaks(df, "y") == []
+    assert find_leaks(df.assign(y=rng.normal(size=n)), "y") == []
+
+
+@pytest.mark.parametrize(
+    "target",
+    [[None] * 40, [1] * 40, [[1]] * 40, [1.0, 2.0, *[np.inf] * 38], ["a", "b"] * 20, [dt.date(2020, 1, 1)] * 40],
+    ids=str,
+)
+def test_odd_targets_and_features_are_no_leaks(target: list[Any]) -> None:
+    df = pd.DataFrame(
+        {"y": target, "lists": [[1]] * 40, "empty": None, "x": np.random.default_rng(0).normal(size=40), "one": 1}
+    )
+    assert find_leaks(df, "y") == []
+    assert find_leaks(df.iloc[:5], "y") == []
+
+
+def test_a_million_rows_are_quick() -> None:
+    rng = np.random.default_rng(0)
+    n = 1_000_000
+    df = pd.DataFrame(
+        {"y": rng.integers(0, 2, n), "a": rng.normal(size=n), "b": rng.integers(0, 1000, n), "c": rng.integers(0, 2, n)}
+    )
+    df["copy"] = 1 - df["y"]
+    start = time.perf_counter()
+    assert list(dict(find_leaks(df, "y"))) == ["copy"]
+    assert find_ids(df) == []
+    assert time.perf_counter() - start < 5

@@ -1,0 +1,407 @@
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from easylearn.errors import ArgumentError, DataError, WeightsError
+from easylearn.learner import Learner
+from easylearn.nn.embeddings import Scaled, SigmoidRange, TableModel, emb_size
+from easylearn.tabular.data import TabularData
+from easylearn.tabular.learner import embedding_sizes, knots, output_layer, tabular_learner
+
+CPU = torch.device("cpu")
+EXACT = 1e-5
+
+
+def table(n: int = 400, seed: int = 0) -> pd.DataFrame:
+    rng = np.random.default_rng(seed)
+    shop = np.array(list("abcd"))[rng.integers(0, 4, n)]
+    size = rng.normal(0, 1, n)
+    score = 2.0 * (shop == "a") - 1.5 * (shop == "b") + size
+    return pd.DataFrame(
+        {
+            "shop": shop,
+            "day": rng.integers(0, 7, n),
+            "size": size * 7 + 50,
+            "rain": rng.random(n),
+            "sales": np.exp(4 + score / 2 + rng.normal(0, 0.05, n)),
+            "profit": 100 * score + rng.normal(0, 5, n),
+            "label": np.where(score > 0.3, "yes", "no"),
+            "busy": (score > 0).astype(int),
+            "wet": (rng.random(n) < 0.5).astype(int),
+        }
+    )
+
+
+def make(target: str | list[str] = "profit", df: pd.DataFrame | None = None, **changes: Any) -> TabularData:
+    settings = {"cat_names": ["shop", "day"], "cont_names": ["size", "rain"], "batch_size": 64, **changes}
+    return TabularData.from_df(table() if df is None else df, target, **settings)
+
+
+@pytest.fixture
+def learner(tmp_path: Path) -> Any:
+    """A factory of small learners on the CPU."""
+
+    def build(data: TabularData, layers: tuple[int, ...] = (16,), **settings: Any) -> Learner:
+        return tabular_learner(
+            data, layers, **{"device": "cpu", "progress": False, "path": tmp_path / "models", **settings}
+        )
+
+    return build
+
+
+def outputs(learn: Learner, part: Any = "valid") -> tuple[torch.Tensor, torch.Tensor]:
+    """What the model gives and the targets, by a plain loop."""
+    learn.model.eval()
+    got, targets = [], []
+    with torch.no_grad():
+        for batch in learn.data.loader(part).batches(CPU):
+            got.append(learn.model(*batch.inputs))
+            targets.append(batch.target)
+    return torch.cat(got), torch.cat(targets)
+
+
+def at_bias(learn: Learner, bias: float) -> torch.Tensor:
+    """Predictions where the last layer gives `bias` or nearly so."""
+    nn.init.constant_(learn.model.last.bias, bias)
+    return learn.predict().probs
+
+
+# -- compared with plain torch and numpy -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("target", ["label", "profit"])
+def test_validation_is_what_a_plain_loop_finds(learner: Any, target: str) -> None:
+    learn = learner(make(target))
+    learn.fit(0.01, 1)
+    logits, y = outputs(learn)
+    got = learn.validate()
+    if target == "label":
+        assert got["valid_loss"] == pytest.approx(float(F.cross_entropy(logits, y)), rel=EXACT)
+        assert got["accuracy"] == pytest.approx(float((logits.argmax(1) == y).float().mean()))
+    else:
+        assert got["valid_loss"] == pytest.approx(float(F.mse_loss(logits, y)), rel=EXACT)
+        assert got["rmse"] == pytest.approx(math.sqrt(float(F.mse_loss(logits, y))), rel=EXACT)
+
+
+def test_fit_is_the_loop_written_by_hand(learner: Any) -> None:
+    data = make("label")
+    learn = learner(data, optimizer=torch.optim.SGD, forget=0.0)
+    model = learner(data, forget=0.0).model
+    assert all(
+        torch.equal(a, b) for a, b in zip(model.state_dict().values(), learn.model.state_dict().values(), strict=True)
+    )
+    learn.fit(0.1, 2, cycle_len=None)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    model.train()
+    for epoch in range(2):
+        for batch in data.train_loader().batches(CPU, seed=learn.seed, epoch=epoch):
+            optimizer.zero_grad()
+            F.cross_entropy(model(*batch.inputs), batch.target).backward()
+            optimizer.step()
+    for a, b in zip(model.state_dict().values(), learn.model.state_dict().values(), strict=True):
+        assert torch.allclose(a, b, atol=1e-5)
+
+
+def test_log_target_learns_logarithms_and_speaks_in_units(learner: Any) -> None:
+    learn = learner(make("sales", log_target=True))
+    assert learn.task.scale == "log"
+    learn.fit(0.01, 2)
+    logs, y = outputs(learn)
+    truth = table()["sales"].to_numpy()[[int(i) for i in learn.data.ids("valid")]]
+    np.testing.assert_allclose(y[:, 0], truth, rtol=1e-6)
+    got = learn.validate()
+    assert got["valid_loss"] == pytest.approx(float(F.mse_loss(logs, y.log())), rel=EXACT)
+    assert got["rmse"] == pytest.approx(math.sqrt(float(F.mse_loss(logs.exp(), y))), rel=EXACT)
+    predicted, targets = learn.predict()
+    assert torch.allclose(predicted, logs.exp(), rtol=1e-4) and targets is not None and torch.equal(targets, y)
+    one = learn.predict(table().iloc[0])
+    assert one.label == pytest.approx(float(one.probs)) and 1 < one.label < 2000
+
+
+def test_log_of_counts_with_zeros(learner: Any) -> None:
+    df = table()
+    df.loc[df["sales"] < 50, "sales"] = 0
+    learn = learner(make("sales", df, log_target=True))
+    learn.fit(0.01, 1)
+    out, y = outputs(learn)
+    assert learn.validate()["valid_loss"] == pytest.approx(float(F.mse_loss(out, y.log1p())), rel=EXACT)
+    assert float(learn.predict().probs.min()) >= 0
+
+
+@pytest.mark.parametrize("log_target", [False, True])
+def test_y_range_is_in_the_targets_units(learner: Any, log_target: bool) -> None:
+    df = table()
+    low, high = float(df["sales"].min()) - 1, float(df["sales"].max()) + 10
+    for settings in ({"data": {"y_range": (low, high)}}, {"learner": {"y_range": (low, high)}}):
+        data = make("sales", df, log_target=log_target, **settings.get("data", {}))
+        learn = learner(data, **settings.get("learner", {}))
+        assert isinstance(learn.model.output, SigmoidRange)
+        for bias, bound in ((-1e4, low), (1e4, high)):
+            predicted = at_bias(learn, bias)
+            np.testing.assert_allclose(predicted, bound, rtol=1e-4)
+    auto = learner(make("sales", df, log_target=log_target), y_range="auto")
+    y = auto.data.target("train")
+    assert float(at_bias(auto, -1e4).max()) < float(y.min()) and float(at_bias(auto, 1e4).min()) > float(y.max())
+
+
+@pytest.mark.parametrize("log_target", [False, True])
+def test_an_untrained_regression_begins_near_the_mean(log_target: bool) -> None:
+    data = make("sales", log_target=log_target)
+    layer, y = output_layer(data), data.target("train")
+    assert isinstance(layer, Scaled) and y is not None
+    y = y.double().log() if log_target else y.double()
+    assert float(layer.shift) == pytest.approx(float(y.mean())) and float(layer.scale) == pytest.approx(
+        float(y.std(unbiased=False))
+    )
+    assert isinstance(output_layer(make("label")), nn.Identity)
+
+
+def test_knots_are_quantiles_without_repeats() -> None:
+    g = torch.Generator().manual_seed(0)
+    x = torch.randn(5000, 1, generator=g)
+    found = knots(x, n=9)[0]
+    np.testing.assert_allclose(found, np.quantile(x, np.linspace(0, 1, 9)), atol=0.02)
+    assert knots(torch.tensor([[0.0, 5.0], [1.0, 5.0], [1.0, 5.0]])) == [[0.0, 1.0], [5.0]]
+    assert found == sorted(set(found)) and set(found) <= set(x[:, 0].tolist())
+
+
+# -- what is learnt ----------------------------------------------------------------------------------------
+
+
+def test_classification_learns(learner: Any) -> None:
+    learn = learner(make("label"))
+    learn.fit(0.02, 15)
+    assert learn.validate()["accuracy"] > 0.9
+    result = learn.predict()
+    assert set(result.labels) <= {"no", "yes"} and torch.allclose(result.probs.sum(1), torch.ones(80))
+    one = learn.predict({"shop": "a", "day": 3, "size": 60.0, "rain": 0.5})
+    assert one.label == "yes" and one.index == 1 and float(one.probs[1]) == float(one.probs.max())
+
+
+def test_several_numbers_at_once(learner: Any) -> None:
+    learn = learner(make(["profit", "sales"]))
+    learn.fit(0.02, 15)
+    result = learn.predict()
+    truth = table().loc[[int(i) for i in learn.data.ids("valid")], ["profit", "sales"]].to_numpy()
+    np.testing.assert_allclose(result.targets, truth, rtol=1e-5)
+    assert bool((result.probs - result.targets).pow(2).mean(0).sqrt().numpy()[0] < truth[:, 0].std() / 2)
+    assert len(result.labels[0]) == 2
+
+
+def test_several_labels_at_once(learner: Any) -> None:
+    learn = learner(make(["busy", "wet"]))
+    learn.fit(0.02, 15)
+    logits, y = outputs(learn)
+    assert learn.task.kind == "multi_label" and learn.data.classes == ("busy", "wet")
+    assert learn.validate()["valid_loss"] == pytest.approx(
+        float(F.binary_cross_entropy_with_logits(logits, y)), rel=EXACT
+    )
+    assert float(((logits[:, 0] > 0) == y[:, 0].bool()).float().mean()) > 0.85
+    one = learn.predict({"shop": "a", "day": 3, "size": 64.0, "rain": 0.5})
+    assert "busy" in one.label and 0 in one.index
+
+
+def test_a_level_never_seen_gets_what_is_best_where_nothing_is_known(learner: Any) -> None:
+    learn = learner(make("profit", cat_names=["shop"], cont_names=[]), forget=0.1)
+    learn.fit(0.05, 8)
+    unknown = learn.predict({"shop": "never seen"}).label
+    known = [learn.predict({"shop": s}).label for s in "abcd"]
+    assert min(known) < unknown < max(known) and max(known) - min(known) > 200
+
+
+# -- rows that come later ----------------------------------------------------------------------------------
+
+
+def test_one_row_a_list_and_a_table_agree(learner: Any) -> None:
+    df = table()
+    learn = learner(make("label", df))
+    learn.fit(0.01, 1)
+    many = learn.predict(df.iloc[:6])
+    assert isinstance(many, list) and len(many) == 6
+    rows = [df.iloc[i].to_dict() for i in range(6)]
+    for other in (learn.predict(rows), [learn.predict(r) for r in rows], [learn.predict(df.iloc[i]) for i in range(6)]):
+        assert [p.label for p in other] == [p.label for p in many]
+        assert all(torch.allclose(p.probs, q.probs, atol=1e-6) for p, q in zip(other, many, strict=True))
+    assert len(learn.predict([rows[0]])) == 1
+    shuffled = df.iloc[:6].sample(frac=1, random_state=0)
+    again = learn.predict(shuffled[shuffled.columns[::-1]].assign(extra=1))
+    assert [again[list(shuffled.index).index(i)].label for i in range(6)] == [p.label for p in many]
+
+
+@pytest.mark.parametrize("target", ["label", "profit", "sales"])
+def test_nothing_known_still_gives_a_prediction_and_is_counted(learner: Any, target: str) -> None:
+    learn = learner(make(target, log_target=target == "sales"))
+    learn.fit(0.01, 1)
+    row = {"shop": "new", "day": None, "size": float("nan"), "rain": float("inf")}
+    for odd in (row, {"shop": None, "day": pd.NA, "size": pd.NA, "rain": None}, dict.fromkeys(row, 1e300)):
+        assert bool(torch.isfinite(learn.predict(odd).probs).all())
+    report = learn.data.report().loc["predict"]
+    assert report["unknown"].to_dict() == {"shop": 2, "day": 1, "size": 0, "rain": 0}
+    assert report["missing"].to_dict() == {"shop": 1, "day": 2, "size": 2, "rain": 1}
+    assert report["infinite"].to_dict() == {"shop": 0, "day": 0, "size": 1, "rain": 2}
+    assert learn.data.met("predict").rows == 3
+    with pytest.raises(DataError, match=r"no columns \['rain'\]"):
+        learn.predict({"shop": "a", "day": 1, "size": 2.0})
+
+
+def test_an_empty_table_has_no_predictions(learner: Any) -> None:
+    learn = learner(make())
+    for nothing in (table().iloc[:0], []):
+        with pytest.raises(DataError, match="no rows to predict"):
+            learn.predict(nothing)
+
+
+def test_predictions_of_a_test_table_come_in_its_order(learner: Any) -> None:
+    df = table()
+    test = table(30, seed=4).drop(columns=["label"]).sample(frac=1, random_state=1)
+    learn = learner(make("label", df, test=test))
+    result = learn.predict(test=True)
+    assert result.targets is None and list(result.ids) == [str(i) for i in test.index]
+    assert list(result.labels) == [p.label for p in learn.predict(test)]
+
+
+# -- groups, sizes, seeds ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("columns", [(["shop", "day"], ["size"]), ([], ["size", "rain"]), (["shop"], [])])
+def test_three_layer_groups(learner: Any, columns: tuple[list[str], list[str]]) -> None:
+    learn = learner(make("label", cat_names=columns[0], cont_names=columns[1]), cont_emb=0)
+    assert [g.name for g in learn.layer_groups] == ["embeddings", "hidden", "output"]
+    names = [n for g in learn.layer_groups for n, _ in g.params]
+    assert sorted(names) == sorted(n for n, _ in learn.model.named_parameters())
+    assert bool(learn.layer_groups[0].params) == bool(columns[0])
+    before = {n: p.detach().clone() for n, p in learn.model.named_parameters()}
+    learn.freeze()
+    learn.fit(0.01, 1)
+    changed = {n.split(".")[0] for n, p in learn.model.named_parameters() if not torch.equal(p, before[n])}
+    assert changed == {"last"}
+    learn.unfreeze()
+    learn.fit([0.001, 0.01, 0.01], 1)
+
+
+def test_embedding_lengths(learner: Any) -> None:
+    data = make()
+    codes = data.processor.cardinalities
+    assert codes == {"shop": 6, "day": 9}
+    assert embedding_sizes(data, None) == [(6, emb_size(6)), (9, emb_size(9))]
+    assert embedding_sizes(data, {"day": 3}) == [(6, emb_size(6)), (9, 3)]
+    assert embedding_sizes(data, [4, (9, 5)]) == [(6, 4), (9, 5)]
+    model = learner(data, emb_szs={"shop": 7}).model
+    assert isinstance(model, TableModel) and model.vectors(0).shape == (6, 7)
+    with pytest.raises(ArgumentError, match=r"'shpo' is not a categorical column.*'shop'"):
+        embedding_sizes(data, {"shpo": 3})
+    with pytest.raises(ArgumentError, match=r"1 entries, but there are 2 categorical columns: \['shop', 'day'\]"):
+        embedding_sizes(data, [3])
+    for wrong in (0, -1, True, 2.5):
+        with pytest.raises(ArgumentError, match="an embedding is at least 1 long"):
+            embedding_sizes(data, {"day": wrong})  # type: ignore[dict-item]
+
+
+def test_same_seed_same_weights(learner: Any, weights: Any, same: Any) -> None:
+    trained = []
+    for seed in (1, 1, 2):
+        torch.rand(seed)  # whatever was drawn before
+        learn = learner(make("label"), ps=0.2, emb_drop=0.1, seed=seed)
+        learn.fit(0.01, 2)
+        trained.append(weights(learn))
+    assert same(trained[0], trained[1]) and not same(trained[0], trained[2])
+
+
+def test_settings_reach_the_model(learner: Any) -> None:
+    learn = learner(make("label"), (8, 4), ps=[0.1, 0.2], emb_drop=0.3, use_bn=False, cont_emb=0)
+    assert not any(isinstance(m, nn.BatchNorm1d) for m in learn.model.hidden) and learn.model.numbers is None
+    assert [m.p for m in learn.model.modules() if isinstance(m, nn.Dropout)] == [0.3, 0.1, 0.2]
+    learn.fit(0.01, 1)
+    wide = learner(make("label"), cont_emb=5).model
+    assert wide.numbers is not None and wide.numbers.width == 10
+
+
+def test_the_finder_and_one_cycle_work_on_tables(learner: Any, weights: Any, same: Any) -> None:
+    learn = learner(make("label"))
+    before = weights(learn)
+    learn.lr_find()
+    assert same(before, weights(learn))
+    learn.fit_one_cycle(0.01, 1)
+    assert "embeddings" in str(learn.summary()) and "TableModel" in repr(learn)
+
+
+def test_rows_left_over_do_not_crash_batch_norm(learner: Any) -> None:
+    learner(make("label", table(65), valid=None, batch_size=32)).fit(0.01, 1)
+
+
+def test_without_validation(learner: Any) -> None:
+    learn = learner(make("label", valid=None))
+    learn.fit(0.01, 1)
+    with pytest.raises(DataError, match="no validation part"):
+        learn.validate()
+
+
+# -- keeping it, and going on with other data --------------------------------------------------------------
+
+
+def test_save_and_load(learner: Any, weights: Any, same: Any) -> None:
+    data = make("label")
+    learn = learner(data)
+    learn.fit(0.01, 1)
+    learn.save("table")
+    other = learner(data, seed=9)
+    assert not same(weights(learn), weights(other))
+    other.load("table")
+    assert same(weights(learn), weights(other))
+    assert torch.equal(learn.predict().probs, other.predict().probs)
+    before = weights(other)
+    with pytest.raises(WeightsError):
+        learner(data, (8,)).load("table")
+    regression = learner(make("profit"))
+    before = weights(regression)
+    with pytest.raises(WeightsError):
+        regression.load("table")
+    assert same(before, weights(regression))
+
+
+def test_set_data_goes_on_with_like_data_and_refuses_other(learner: Any) -> None:
+    learn = learner(make("label"))
+    learn.fit(0.01, 1)
+    later = table(100, seed=8)
+    later["size"] += 20
+    with pytest.raises(DataError, match=r"codes and scales of its own.*like=learn\.data"):
+        learn.set_data(make("label", later))
+    with pytest.raises(DataError):
+        learn.set_data(make("profit"))
+    with pytest.raises(ArgumentError, match="has no size"):
+        learn.set_data(128)
+    before = [p.label for p in learn.predict(later)]
+    new = TabularData.from_df(later, "label", like=learn.data, valid=0.5)
+    learn.set_data(new)
+    assert learn.data is new and len(learn.predict()) == 50
+    assert [p.label for p in learn.predict(later)] == before
+    learn.fit(0.01, 1)
+
+
+# -- bad input ---------------------------------------------------------------------------------------------
+
+
+def test_arguments_that_do_not_fit(learner: Any) -> None:
+    data = make("label")
+    for settings, match in (
+        ({"y_range": (0, 1)}, "y_range is for numbers"),
+        ({"ps": [0.1, 0.2]}, "1 hidden layers"),
+        ({"emb_drop": 1.5}, "drop"),
+        ({"forget": 0.9}, "forget"),
+        ({"cont_emb": -1}, "cont_emb"),
+        ({"cbs": []}, "callbacks"),
+        ({"n_out": 3}, "The data knows"),
+    ):
+        with pytest.raises(ArgumentError, match=match):
+            learner(data, **settings)
+    with pytest.raises(ArgumentError, match="layers"):
+        learner(data, (0,))

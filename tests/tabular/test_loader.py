@@ -1,0 +1,294 @@
+from __future__ import annotations
+
+import builtins
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from easylearn.data.bunch import Batch, Loader
+from easylearn.errors import ArgumentError, DataError
+from easylearn.tabular.data import TabularData
+from easylearn.tabular.loader import MemoryPart, ParquetTable, StreamPart, fit_by_column
+from easylearn.tabular.processing import TableProcessor
+
+CPU = torch.device("cpu")
+N = 103
+
+
+def table(n: int = N) -> pd.DataFrame:
+    rng = np.random.default_rng(0)
+    size = rng.normal(50, 7, n)
+    size[::10] = np.nan
+    shop = np.array(["a", "b", None, "c"], object)[rng.integers(0, 4, n)]
+    return pd.DataFrame({"shop": shop, "size": size, "row": np.arange(n, dtype=float), "y": rng.normal(0, 1, n)})
+
+
+def processor(df: pd.DataFrame, rows: Sequence[int] | None = None) -> TableProcessor:
+    made = TableProcessor(["shop"], ["size", "row"], scale="none")
+    made.fit_transform(df, rows)
+    return made
+
+
+def memory_part() -> MemoryPart:
+    df = table()
+    encoded = processor(df).transform(df)
+    y = torch.tensor(df["y"].to_numpy(np.float32)).unsqueeze(1)
+    return MemoryPart(torch.from_numpy(encoded.cats), torch.from_numpy(encoded.conts), y, df.index)
+
+
+def write(path: Path, df: pd.DataFrame, group: int = 10) -> Path:
+    pytest.importorskip("pyarrow", reason="parquet files need pyarrow")
+    df.to_parquet(path, row_group_size=group)
+    return path
+
+
+def stream_part(tmp_path: Path, rows: Sequence[int] | None = None, buffer_rows: int = 25) -> StreamPart:
+    df = table()
+    source = ParquetTable(write(tmp_path / "t.parquet", df))
+    y = torch.tensor(df["y"].to_numpy(np.float32)).unsqueeze(1)
+    at = np.arange(N) if rows is None else np.asarray(rows)
+    encode = processor(df).transform
+    return StreamPart(source, ("shop", "size", "row"), at, encode, y[at], buffer_rows)
+
+
+@pytest.fixture(params=["memory", "stream"])
+def part(request: pytest.FixtureRequest, tmp_path: Path) -> MemoryPart | StreamPart:
+    return memory_part() if request.param == "memory" else stream_part(tmp_path)
+
+
+def epoch(loader: Loader, **at: int) -> list[Batch]:
+    return list(loader.batches(CPU, **at))
+
+
+def equal(a: list[Batch], b: list[Batch]) -> bool:
+    def all_of(batch: Batch) -> list[torch.Tensor]:
+        return [*batch.inputs, batch.target, batch.index]  # type: ignore[list-item]
+
+    return len(a) == len(b) and all(
+        torch.equal(x, y) for p, q in zip(a, b, strict=True) for x, y in zip(all_of(p), all_of(q), strict=True)
+    )
+
+
+# -- compared with plain pandas ----------------------------------------------------------------------------
+
+
+def test_in_order_the_rows_are_those_of_the_table(part: MemoryPart | StreamPart) -> None:
+    df = table()
+    batches = epoch(part.loader(8, shuffle=False))
+    assert [len(b.index) for b in batches] == [8] * 12 + [7]
+    cats, conts = (torch.cat([b.inputs[k] for b in batches]) for k in (0, 1))
+    codes = df["shop"].astype("category").cat.codes.to_numpy()
+    np.testing.assert_array_equal(cats[:, 0], np.where(codes < 0, 1, codes + 2))
+    size = df["size"]
+    want = np.column_stack([size.fillna(size.median()), df["row"], size.isna()])
+    np.testing.assert_allclose(conts, want, rtol=1e-6)
+    y = torch.cat([b.target for b in batches if b.target is not None])
+    np.testing.assert_allclose(y[:, 0], df["y"], rtol=1e-6)
+    assert torch.cat([b.index for b in batches]).tolist() == list(range(N))
+
+
+# -- every row once, keyed by (seed, epoch) ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("batch_size", [1, 6, 17, 200])
+def test_every_row_comes_exactly_once_with_what_belongs_to_it(part: MemoryPart | StreamPart, batch_size: int) -> None:
+    loader = part.loader(batch_size, shuffle=True)
+    df = table()
+    for number in range(2):
+        batches = epoch(loader, seed=1, epoch=number)
+        assert len(batches) == len(loader)
+        index = torch.cat([b.index for b in batches])
+        assert sorted(index.tolist()) == list(range(N))
+        assert torch.cat([b.inputs[1][:, 1] for b in batches]).tolist() == index.tolist()
+        y = torch.cat([b.target for b in batches if b.target is not None])[:, 0]
+        np.testing.assert_allclose(y, df["y"].to_numpy()[index], rtol=1e-6)
+        # Batch-norm cannot train on a single row (6 * 17 + 1 rows).
+        assert batch_size == 1 or min(len(b.index) for b in batches) > 1
+
+
+def test_the_order_follows_from_seed_and_epoch_alone(part: MemoryPart | StreamPart) -> None:
+    loader = part.loader(6, shuffle=True)
+    first = epoch(loader, seed=1, epoch=2)
+    torch.rand(3)
+    assert equal(first, epoch(part.loader(6, shuffle=True), seed=1, epoch=2))
+    for other in ({"seed": 1, "epoch": 3}, {"seed": 2, "epoch": 2}):
+        assert not equal(first, epoch(loader, **other))
+
+
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_a_later_start_goes_on_where_the_epoch_was(part: MemoryPart | StreamPart, shuffle: bool) -> None:
+    loader = part.loader(6, shuffle)
+    whole = epoch(loader, seed=1, epoch=2)
+    for start in (0, 1, 5, len(whole) - 1, len(whole)):
+        assert equal(whole[start:], epoch(loader, seed=1, epoch=2, start=start))
+
+
+def test_samples_are_rows_and_always_the_same(part: MemoryPart | StreamPart) -> None:
+    sample = part.sample(20)
+    assert sample.shape == (20, 3) and torch.equal(sample, part.sample(20))
+    assert len(set(sample[:, 1].tolist())) == 20 and sample[:, 1].tolist() != list(range(20))
+    assert len(part.sample(10_000)) == N
+
+
+def test_a_loader_may_be_left_early(part: MemoryPart | StreamPart) -> None:
+    batches = part.loader(6, shuffle=True).batches(CPU)
+    next(batches)
+    batches.close()
+    assert len(epoch(part.loader(6, shuffle=True))) == 17
+
+
+# -- parts -------------------------------------------------------------------------------------------------
+
+
+def test_fingerprints_follow_the_content() -> None:
+    a, b = memory_part(), memory_part()
+    assert a.fingerprint() == b.fingerprint()
+    marks = {a.fingerprint()}
+    for changed in (
+        replace(a, cats=a.cats.roll(1, 0)),
+        replace(a, conts=a.conts + 1),
+        replace(a, target=None),
+        replace(a, target=-a.target if a.target is not None else None),
+    ):
+        marks.add(changed.fingerprint())
+    assert len(marks) == 5
+
+
+def test_ids_are_the_labels_of_the_rows() -> None:
+    part = replace(memory_part(), index=pd.Index(["x", "x", *range(N - 2)]))
+    assert list(part.ids())[:4] == ["x", "x", "0", "1"]
+
+
+def test_a_part_goes_to_the_device() -> None:
+    part = memory_part()
+    moved = part.to(torch.device("meta"))
+    assert {t.device.type for t in (moved.cats, moved.conts, moved.target) if t is not None} == {"meta"}
+    assert part.cats.device.type == "cpu"
+
+
+# -- streams -----------------------------------------------------------------------------------------------
+
+
+def test_a_stream_of_chosen_rows(tmp_path: Path) -> None:
+    rows = [0, 1, 15, 40, 41, 42, 99, 102]
+    part = stream_part(tmp_path, rows)
+    assert len(part) == 8 and part.ids() == [str(r) for r in rows]
+    batches = epoch(part.loader(3, shuffle=True), epoch=4)
+    index = torch.cat([b.index for b in batches])
+    assert sorted(index.tolist()) == list(range(8))
+    assert torch.cat([b.inputs[1][:, 1] for b in batches]).tolist() == [rows[i] for i in index.tolist()]
+
+
+def test_a_stream_reads_a_row_group_once_and_only_what_it_needs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part = stream_part(tmp_path, range(35, 103))
+    read: list[int] = []
+    old = ParquetTable.read_group
+
+    def spy(self: ParquetTable, group: Any, columns: Sequence[str]) -> pd.DataFrame:
+        read.append(group.number)
+        assert list(columns) == ["shop", "size", "row"]
+        return old(self, group, columns)
+
+    monkeypatch.setattr(ParquetTable, "read_group", spy)
+    loader = part.loader(4, shuffle=True)
+    epoch(loader)
+    assert sorted(read) == list(range(3, 11))
+    read.clear()
+    epoch(loader, start=len(loader) - 1)
+    assert len(read) < 8
+    read.clear()
+    next(part.loader(4, shuffle=False).batches(CPU))
+    assert read == [3]
+
+
+def test_rows_are_mixed_across_row_groups(tmp_path: Path) -> None:
+    batches = epoch(stream_part(tmp_path, buffer_rows=60).loader(20, shuffle=True))
+    assert all(len(set((b.index // 10).tolist())) > 2 for b in batches)
+
+
+def test_a_folder_of_files_is_one_table(tmp_path: Path) -> None:
+    df = table()
+    for k, start in enumerate((0, 40, 80)):
+        write(tmp_path / f"part{k}.parquet", df.iloc[start : start + 40].reset_index(drop=True), group=15)
+    whole = ParquetTable(tmp_path)
+    assert whole.n_rows == N and len(whole.groups) == 8
+    pd.testing.assert_frame_equal(whole.read(["row", "y"]), df[["row", "y"]])
+    assert len(whole.read(["row"], most_rows=20)) == 30
+
+
+def test_fitting_by_column_is_fitting_at_once(tmp_path: Path) -> None:
+    df = table()
+    rows = np.arange(0, N, 2)
+    source = ParquetTable(write(tmp_path / "t.parquet", df))
+    for settings in ({}, {"scale": "quantile", "fill": "mean", "min_count": 3}):
+        one = TableProcessor(["shop"], ["size", "row"], **settings)  # type: ignore[arg-type]
+        two = TableProcessor(["shop"], ["size", "row"], **settings)  # type: ignore[arg-type]
+        split = one.fit_transform(df, rows).split
+        assert split == fit_by_column(two, source, rows)
+        assert one.state_dict() == two.state_dict()
+
+
+def test_streamed_data_is_the_data_in_memory(tmp_path: Path) -> None:
+    df = table()
+    file = write(tmp_path / "t.parquet", df)
+    settings: dict[str, Any] = {"cat_names": ["shop"], "cont_names": ["size", "row"], "batch_size": 16}
+    here = TabularData.from_df(df, "y", **settings)
+    whole = TabularData.from_parquet(file, "y", **settings)
+    streamed = TabularData.from_parquet(file, "y", stream=True, buffer_rows=20, **settings)
+    small = TabularData.from_parquet(file, "y", memory=10, **settings)
+    assert type(whole.train_loader()).__name__ == "TensorLoader"
+    assert type(small.train_loader()).__name__ == type(streamed.train_loader()).__name__ == "StreamLoader"
+    pd.testing.assert_frame_equal(here.report(), streamed.report())
+    for data in (whole, streamed):
+        assert data.processor.state_dict() == here.processor.state_dict()
+        assert len(data.ids("train")) == 82 and list(data.ids("valid")) == list(here.ids("valid"))
+        assert equal(epoch(data.loader("valid")), epoch(here.loader("valid")))
+        assert data.train_loader().n_items == 82  # type: ignore[attr-defined]
+    own = TabularData.from_parquet(file, "y", valid=file, test=file, stream=True, **settings)
+    assert len(own.ids("train")) == len(own.ids("valid")) == len(own.ids("test")) == N
+    assert own.target("test") is None and own.target("valid") is not None
+
+
+# -- bad input ---------------------------------------------------------------------------------------------
+
+
+def test_files_that_are_none(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow", reason="parquet files need pyarrow")
+    with pytest.raises(DataError, match="there is no parquet file or folder"):
+        ParquetTable(tmp_path / "none.parquet")
+    with pytest.raises(DataError, match=r"holds no \*.parquet file"):
+        ParquetTable(tmp_path)
+    (tmp_path / "x.parquet").write_bytes(b"no")
+    with pytest.raises(DataError, match=r"x\.parquet is not a whole parquet file"):
+        ParquetTable(tmp_path / "x.parquet")
+    (tmp_path / "x.parquet").unlink()
+    write(tmp_path / "a.parquet", table())
+    write(tmp_path / "b.parquet", table().rename(columns={"size": "mass"}))
+    with pytest.raises(DataError, match=r"different columns: \['mass', 'size'\]"):
+        ParquetTable(tmp_path)
+    write(tmp_path / "b.parquet", table().iloc[:0])
+    with pytest.raises(DataError, match="no rows"):
+        TabularData.from_parquet(tmp_path / "b.parquet", "y")
+    with pytest.raises(ArgumentError, match="buffer_rows"):
+        TabularData.from_parquet(tmp_path / "a.parquet", "y", buffer_rows=0)
+
+
+def test_without_pyarrow_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    real = builtins.__import__
+
+    def no_pyarrow(name: str, *args: Any, **kwargs: Any) -> Any:
+        if name.startswith("pyarrow"):
+            raise ImportError(name)
+        return real(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", no_pyarrow)
+    with pytest.raises(ArgumentError, match=r"pip install 'easylearn\[parquet\]'"):
+        ParquetTable(tmp_path)
