@@ -357,9 +357,7 @@ class CollabFilterDataset:
         data = CollabData.from_df(self.df, *self.columns, valid=val_idxs, batch_size=bs)
         # So much weight decay suits AdamW alone: Adam and SGD would make it a part of the gradient.
         optimizer, wd = (adamw, WD) if opt_fn is None else (opt_fn, None)
-        return collab_learner(
-            data, n_factors, optimizer=optimizer, wd=wd, metrics=metrics, path=self.path / "models"
-        )
+        return collab_learner(data, n_factors, optimizer=optimizer, wd=wd, metrics=metrics, path=self.path / "models")
 
 
 def _with_target(df: pd.DataFrame, y: Rows) -> tuple[pd.DataFrame, list[str]]:

@@ -158,9 +158,7 @@ def collab_learner(
     if n_factors < 1:
         raise ArgumentError(f"n_factors must be at least 1, got {n_factors}")
     users, items = data.processor.cardinalities.values()
-    model: nn.Module = DotProduct(
-        users, items, n_factors, output_layer(data, y_range), forgetting(data, forget), seed
-    )
+    model: nn.Module = DotProduct(users, items, n_factors, output_layer(data, y_range), forgetting(data, forget), seed)
     return Learner(
         data, model, optimizer=optimizer, metrics=metrics, loss=loss, wd=wd, device=device, seed=seed, path=path,
         callbacks=callbacks, progress=progress,

@@ -577,9 +577,7 @@ def _warn(message: str) -> None:
     warnings.warn(message, EasyLearnWarning, stacklevel=6)
 
 
-def _take(
-    encoded: Encoded, target: Tensor | None, index: pd.Index[Any], rows: Indices | None = None
-) -> MemoryPart:
+def _take(encoded: Encoded, target: Tensor | None, index: pd.Index[Any], rows: Indices | None = None) -> MemoryPart:
     cats, conts = torch.from_numpy(encoded.cats), torch.from_numpy(encoded.conts)
     if rows is None or len(rows) == len(cats):
         return MemoryPart(cats, conts, target, index)
@@ -619,9 +617,7 @@ def read_csv(path: StrPath) -> pd.DataFrame:
         raise DataError(f"{path} cannot be read as a csv file with a header: {error}") from error
 
 
-def _file_or_split(
-    valid: TableSplit | StrPath | None, time: str | None
-) -> tuple[StrPath | None, TableSplit | None]:
+def _file_or_split(valid: TableSplit | StrPath | None, time: str | None) -> tuple[StrPath | None, TableSplit | None]:
     """Whether `valid` names a file, or says how to split; with `time`, a word is a length of time."""
     if isinstance(valid, os.PathLike) or (isinstance(valid, str) and time is None):
         return valid, None

@@ -92,9 +92,7 @@ def main() -> None:
     medians = {name: statistics.median(values) for name, values in took.items()}
     for name, values in took.items():
         base = medians["bare loop, indexed tensors" if "indexed" in name else "bare loop, ready batches"]
-        print(
-            f"{name:30s} {medians[name]:7.0f} us [{min(values):.0f}, {max(values):.0f}]  {medians[name] / base:.2f}"
-        )
+        print(f"{name:30s} {medians[name]:7.0f} us [{min(values):.0f}, {max(values):.0f}]  {medians[name] / base:.2f}")
     if chosen.json:
         with open(chosen.json, "w", encoding="utf-8") as file:
             json.dump(

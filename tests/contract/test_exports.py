@@ -14,7 +14,7 @@ import pytest
 
 import easylearn
 
-MODULES = ["easylearn", "easylearn.conv_learner", "easylearn.dataset"]
+MODULES = ["easylearn", "easylearn.conv_learner", "easylearn.dataset", "easylearn.column_data", "easylearn.structured"]
 
 
 def public() -> Iterator[tuple[str, Any]]:
