@@ -190,7 +190,7 @@ class SigmoidRange(nn.Module):
 class TableModel(nn.Module):
     """Embeddings of categories and batch-normalised numbers, through a small network, to logits.
 
-    A hidden block is Linear, ReLU, BatchNorm, Dropout.
+    A hidden block is Linear, BatchNorm, ReLU, Dropout.
 
     Args:
         sizes: (number of codes, length of a vector) per categorical column.
@@ -247,8 +247,7 @@ class TableModel(nn.Module):
             for size, p in zip(layers, drops, strict=True):
                 linear = nn.Linear(width, size, bias=not use_bn)
                 nn.init.kaiming_normal_(linear.weight)
-                blocks += [linear, nn.ReLU(inplace=True)]
-                blocks += [nn.BatchNorm1d(size)] if use_bn else []
+                blocks += [linear, *([nn.BatchNorm1d(size)] if use_bn else []), nn.ReLU(inplace=True)]
                 blocks += [nn.Dropout(p)] if p else []
                 width = size
             self.hidden = nn.Sequential(*blocks)

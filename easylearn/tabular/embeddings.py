@@ -18,7 +18,7 @@ from .columns import guess_columns
 from .data import TabularData
 from .learner import EmbSizes, tabular_learner
 from .processing import N_SPECIAL, TableProcessor
-from .targets import TaskName
+from .targets import TaskName, guess_task
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -180,7 +180,8 @@ class EntityEmbedder:
         names = _free_names(frame.columns, targets.shape[1])
         table = frame.assign(**{n: targets.iloc[:, i].array for i, n in enumerate(names)})
         data = TabularData.from_df(
-            table, names, cat_names=cats, cont_names=conts, valid=None, task=self.task,
+            table, names, cat_names=cats, cont_names=conts, valid=None,
+            task=guess_task(table, names)[0] if self.task == "auto" else self.task,
             batch_size=self.batch_size, seed=self.seed,
         )  # fmt: skip
         learn = tabular_learner(data, self.layers, emb_szs=self.emb_szs, seed=self.seed, progress=False)

@@ -106,7 +106,7 @@ def task_kind(df: pd.DataFrame, columns: Sequence[str], task: TaskName = "auto",
         raise ArgumentError("name at least one target column")
     require_columns(df, columns)
     if task == "auto":
-        kind, note = _guess(df, columns, log_target)
+        kind, note = guess_task(df, columns, log_target)
         if note:
             print(note)
     else:
@@ -118,7 +118,8 @@ def task_kind(df: pd.DataFrame, columns: Sequence[str], task: TaskName = "auto",
     return kind
 
 
-def _guess(df: pd.DataFrame, columns: Sequence[str], log_target: bool) -> tuple[Kind, str]:
+def guess_task(df: pd.DataFrame, columns: Sequence[str], log_target: bool = False) -> tuple[Kind, str]:
+    """The kind of task by the types and values of the targets, and a sentence on it where it could be another."""
     from pandas.api import types
 
     def is_numeric(name: str) -> bool:

@@ -89,9 +89,9 @@ def test_table_model_is_the_network_written_by_hand() -> None:
 
     cats, conts = rows()
     x = torch.cat([model.vectors(0)[cats[:, 0]], model.vectors(1)[cats[:, 1]], norm(model.cont_bn, conts)], 1)
-    linear_1, _, bn_1, linear_2, _, bn_2 = model.hidden
-    x = norm(bn_1, F.linear(x, linear_1.weight).relu())
-    x = norm(bn_2, F.linear(x, linear_2.weight).relu())
+    linear_1, bn_1, _, linear_2, bn_2, _ = model.hidden
+    x = norm(bn_1, F.linear(x, linear_1.weight)).relu()
+    x = norm(bn_2, F.linear(x, linear_2.weight)).relu()
     want = F.linear(x, model.last.weight, model.last.bias)
     assert torch.allclose(model(cats, conts), want, atol=1e-6)
 
