@@ -18,6 +18,7 @@ LEAVES = {  # by the --out that is given
             "out/worst.png", "out/best.safetensors",
         },
     ),
+    "lesson3_rossmann.py": ("out.png", {"out.png"}),
     "schedules_gallery.py": ("out.png", {"out.png"}),
 }  # fmt: skip
 
@@ -47,7 +48,7 @@ def test_quick(script: str, tmp_path: Path) -> None:
     assert {name.split("/")[0] for name in left} <= {out, "cache"}  # it writes where it was told to
 
 
-@pytest.mark.parametrize("script", ["benchmarks/imports.py", "benchmarks/loop.py"])
+@pytest.mark.parametrize("script", ["benchmarks/imports.py", "benchmarks/loop.py", "benchmarks/tables.py"])
 def test_benchmarks(script: str, tmp_path: Path) -> None:
     done = run(script, tmp_path, "--quick")
     assert done.returncode == 0, done.stderr
