@@ -26,7 +26,7 @@ from .data.split import get_cv_idxs
 from .errors import ArgumentError, DataError, strict
 from .files import StrPath
 from .learner import Learner
-from .tabular.collab import WD, CollabData, collab_learner
+from .tabular.collab import CollabData, collab_learner
 from .tabular.data import TabularData, read_csv
 from .tabular.learner import tabular_learner
 from .tabular.loader import MemoryPart
@@ -355,9 +355,7 @@ class CollabFilterDataset:
             The learner. Predictions go a tenth beyond the lowest and the highest rating.
         """
         data = CollabData.from_df(self.df, *self.columns, valid=val_idxs, batch_size=bs)
-        # So much weight decay suits AdamW alone: Adam and SGD would make it a part of the gradient.
-        optimizer, wd = (adamw, WD) if opt_fn is None else (opt_fn, None)
-        return collab_learner(data, n_factors, optimizer=optimizer, wd=wd, metrics=metrics, path=self.path / "models")
+        return collab_learner(data, n_factors, optimizer=opt_fn, metrics=metrics, path=self.path / "models")
 
 
 def _with_target(df: pd.DataFrame, y: Rows) -> tuple[pd.DataFrame, list[str]]:

@@ -115,10 +115,10 @@ def collab_learner(
     emb_szs: EmbSizes | None = None,
     ps: float | Sequence[float] = 0.0,
     forget: float = FORGET,
-    optimizer: OptimizerFn = adamw,
+    optimizer: OptimizerFn | None = None,
     metrics: Sequence[Any] | None = None,
     loss: LossFn | None = None,
-    wd: float | None = WD,
+    wd: float | None = None,
     device: str | torch.device | None = None,
     seed: int = 0,
     path: StrPath = "models",
@@ -138,8 +138,9 @@ def collab_learner(
         emb_szs: lengths of its embeddings; None takes `emb_size`'s rule.
         ps: its dropout.
         forget: share of users and items that training replaces by *unknown*.
-        optimizer: AdamW by default.
-        wd: weight decay, which is what keeps those with few ratings near the mean.
+        optimizer: None takes AdamW.
+        wd: weight decay, which keeps those with few ratings near the mean; None is 0.3 for that AdamW, and the
+            optimizer's own for others.
         metrics, loss, device, seed, path, callbacks, progress: see `Learner`.
 
     Returns:
@@ -150,6 +151,8 @@ def collab_learner(
             f"collab_learner needs ratings of items by users, made by CollabData; this is {data!r}. For other tables "
             "use tabular_learner"
         )
+    if optimizer is None:
+        optimizer, wd = adamw, WD if wd is None else wd
     if use_nn:
         return tabular_learner(
             data, layers, emb_szs=emb_szs, ps=ps, forget=forget, y_range=y_range, optimizer=optimizer, metrics=metrics,

@@ -21,6 +21,7 @@ from .targets import YRange, range_of
 N_KNOTS = 65
 KNOT_ROWS = 100_000  # from which knots are found
 FORGET = 0.01
+WD = 0.2  # for AdamW alone: others would make it a part of the gradient
 EmbSizes = Mapping[str, int] | Sequence[int | tuple[int, int]]
 
 
@@ -49,7 +50,7 @@ def tabular_learner(
     y_range: YRange = None,
     use_bn: bool = True,
     forget: float = FORGET,
-    optimizer: OptimizerFn = adamw,
+    optimizer: OptimizerFn | None = None,
     metrics: Sequence[Any] | None = None,
     loss: LossFn | None = None,
     label_smoothing: float = 0.0,
@@ -79,8 +80,9 @@ def tabular_learner(
             outputs begin at the mean of the training targets and vary by their deviation.
         use_bn: batch-norm in the hidden layers; continuous columns have one always.
         forget: share of the categories that training replaces by *unknown*, so that its embedding is learnt.
-        optimizer: AdamW by default.
-        metrics, loss, label_smoothing, wd, clip, accumulate, precision, device, seed, path, callbacks, progress:
+        optimizer: None takes AdamW.
+        wd: weight decay; None is 0.2 for that AdamW, and the optimizer's own for others.
+        metrics, loss, label_smoothing, clip, accumulate, precision, device, seed, path, callbacks, progress:
             see `Learner`.
 
     Returns:
@@ -109,11 +111,11 @@ def tabular_learner(
         data,
         model,
         groups=model.layer_groups(),
-        optimizer=optimizer,
+        optimizer=adamw if optimizer is None else optimizer,
         metrics=metrics,
         loss=loss,
         label_smoothing=label_smoothing,
-        wd=wd,
+        wd=WD if wd is None and optimizer is None else wd,
         clip=clip,
         accumulate=accumulate,
         precision=precision,
