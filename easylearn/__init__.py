@@ -1,13 +1,13 @@
 """easylearn: from your files to a well-trained model in a few lines, on PyTorch.
 
-    from easylearn import *
+from easylearn import *
 
-    data = ImageData.from_folder("dogscats", size=224, augment="side_on")
-    learn = vision_learner(data, "resnet34", precompute=True)
-    learn.fit(1e-2, 3, cycle_len=1, cycle_mult=2)
-    learn.unfreeze()
-    learn.fit([1e-4, 1e-3, 1e-2], 3)
-    probs, targets = learn.tta()
+data = ImageData.from_folder("dogscats", size=224, augment="side_on")
+learn = vision_learner(data, "resnet34", precompute=True)
+learn.fit(1e-2, 3, cycle_len=1, cycle_mult=2)
+learn.unfreeze()
+learn.fit([1e-4, 1e-3, 1e-2], 3)
+probs, targets = learn.tta()
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from .train.callbacks import (
     SaveCycles,
     WeightAverage,
 )
+from .train.optim import adamw, sgd
 from .train.record import Record
 from .train.state import Run
 from .vision.archs import arch_names, get_arch
@@ -87,6 +88,7 @@ __all__ = [
     "WeightsError",
     "Zoom",
     "accuracy",
+    "adamw",
     "add_datepart",
     "arch_names",
     "collab_learner",
@@ -110,6 +112,7 @@ __all__ = [
     "roc_auc",
     "rolling_windows",
     "schedules",
+    "sgd",
     "single_label",
     "tabular_learner",
     "top_k",

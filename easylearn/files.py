@@ -54,8 +54,9 @@ def atomic_write(path: StrPath) -> Iterator[Path]:
     except OSError as error:
         state = "the file that was there is unchanged" if target.exists() else "no file was made"
         raise SaveError(
-            error.errno, f"could not write {target}: {error.strerror or error}; {state}. Free some space or choose "
-            "another folder, and save again"
+            error.errno,
+            f"could not write {target}: {error.strerror or error}; {state}. Free some space or choose "
+            "another folder, and save again",
         ) from error
     finally:
         if temporary is not None:

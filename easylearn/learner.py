@@ -200,12 +200,14 @@ class Learner:
         self.freeze_to(0)
 
     def freeze_to(self, k: int) -> None:
-        """Train the layer groups from `k` on; negative counts from the end. Switches precompute off where the body trains."""
+        """Train the layer groups from `k` on; negative counts from the end. Where the body trains, precompute ends."""
         n = len(self.layer_groups)
         first = k + n if k < 0 else k
         if not 0 <= first < n:
             names = ", ".join(g.name for g in self.layer_groups)
-            raise ArgumentError(f"freeze_to({k}): the model has {n} layer groups ({names}), so k is from {-n} to {n - 1}")
+            raise ArgumentError(
+                f"freeze_to({k}): the model has {n} layer groups ({names}), so k is from {-n} to {n - 1}"
+            )
         for position, group in enumerate(self.layer_groups):
             for _, p in group.params:
                 p.requires_grad_(position >= first)
@@ -232,9 +234,12 @@ class Learner:
     def precompute(self, on: bool) -> None:
         if on:
             if not isinstance(self.model, BodyHead):
-                raise StateError(f"precompute needs a model with a body and a head, this is a {type(self.model).__name__}")
+                kind = type(self.model).__name__
+                raise StateError(f"precompute needs a model with a body and a head, this is a {kind}")
             if any(g.trainable for g in self.layer_groups[:-1]):
-                raise StateError("precompute stores what the frozen body gives, but the body is not frozen: call learn.freeze() first")
+                raise StateError(
+                    "precompute stores what a frozen body gives, but the body is not frozen: call learn.freeze() first"
+                )
         self._precompute = bool(on)
 
     # -- training ------------------------------------------------------------------------------------------
@@ -280,7 +285,9 @@ class Learner:
         plan = self._plan(lr, n, cycle_len, cycle_mult, epochs, schedule, momentum)
         return self._fit(plan, [*check_callbacks(callbacks), *_savers(save_best, save_cycles)], wd)
 
-    @strict(_OLD_FIT)
+    @strict(
+        {**_OLD_FIT, "epochs": "n", "n_epoch": "n", "save_cycles": "There is one cycle: learn.save(...) afterwards."}
+    )
     def fit_one_cycle(
         self,
         lr: Rates,
@@ -315,7 +322,7 @@ class Learner:
         plan = self._plan(lr, n, None, 1, None, shape, moving)
         return self._fit(plan, [*check_callbacks(callbacks), *_savers(save_best, None)], wd)
 
-    @strict({"base_lr": "lr", "freeze_epochs": "frozen_epochs"})
+    @strict({"n": "epochs", "n_epoch": "epochs", "base_lr": "lr", "freeze_epochs": "frozen_epochs"})
     def fine_tune(
         self,
         epochs: int,
@@ -391,7 +398,9 @@ class Learner:
         names = [g.name for g in self.layer_groups]
         profile = spread_rates(1.0 if lr is None else lr, names, self._precompute)
         if profile[-1] == 0:
-            raise ArgumentError("lr_find moves the rate of the last group, which must be above 0; the others keep their proportion to it")
+            raise ArgumentError(
+                "lr_find moves the rate of the last group, which must be above 0; the others keep their proportion"
+            )
         rates = tuple(start_lr * r / profile[-1] for r in profile)
         model, train, _ = self._view()
         growth = end_lr / start_lr
@@ -432,7 +441,11 @@ class Learner:
             return self.model, self.data.train_loader(), valid
         assert isinstance(self.model, BodyHead)
         store = functools.partial(self._features.loader, self.model, self.data, strategy=self.strategy)
-        return self.model.head, store("train", shuffle=True), store("valid", shuffle=False) if self.data.has_valid else None
+        return (
+            self.model.head,
+            store("train", shuffle=True),
+            store("valid", shuffle=False) if self.data.has_valid else None,
+        )
 
     def _active_groups(self) -> tuple[ParamGroup, ...]:
         return self.layer_groups[-1:] if self._precompute else self.layer_groups
@@ -440,7 +453,8 @@ class Learner:
     def _run(self, plan: FitPlan, model: nn.Module, train: Loader, valid: Loader | None, wd: float | None) -> Run:
         """The one place where optimizer and Run are made."""
         groups = self._active_groups()
-        optimizer = build_optimizer(self.optimizer, groups, plan.rates[-len(groups) :], wd)
+        rates = plan.rates[-len(groups) :]
+        optimizer = build_optimizer(self.optimizer, groups, rates, wd)
         return Run(
             model=model,
             task=self.task,
@@ -450,7 +464,7 @@ class Learner:
             train_loader=train,
             valid_loader=valid,
             record=Record(tuple(g["group"] for g in optimizer.param_groups)),
-            rates=plan.rates,
+            rates=rates,
             schedule=plan.schedule,
             momentum=plan.momentum,
             n_steps=plan.n_steps,
@@ -464,7 +478,8 @@ class Learner:
     def _fit(self, plan: FitPlan, callbacks: Sequence[Callback], wd: float | None) -> Record:
         chosen = [*check_callbacks(self.callbacks), *callbacks]
         run = self._run(plan, *self._view(), self.wd if wd is None else wd)
-        chain: list[Callback] = [Scheduler(), LossGuard(), *chosen]
+        guards = [] if any(isinstance(c, LossGuard) for c in chosen) else [LossGuard()]
+        chain: list[Callback] = [Scheduler(), *guards, *chosen]
         if self.progress:
             chain.append(Progress())
         try:
@@ -486,6 +501,8 @@ class Learner:
         Raises:
             DataError: the classes differ; the message names them.
         """
+        if not isinstance(data, int | Data):
+            raise ArgumentError(f"set_data takes a size in pixels or a data object, got {data!r}")
         new = self.data.resized(data) if isinstance(data, int) else data.adopt(self.data)
         self.data = new.for_model(self.model)
 
@@ -497,6 +514,7 @@ class Learner:
             raise DataError("there is no validation part; give one when making the data")
         return evaluate(self.model, self.data.loader("valid"), self.task, self.strategy)
 
+    @strict({"is_test": "test"})
     def predict(self, items: Any = None, *, test: bool = False) -> Any:
         """What the full model says.
 
@@ -536,7 +554,11 @@ class Learner:
         stack = torch.stack(views)
         probs = stack.mean(0)
         return Predictions(
-            probs, None if part == "test" else targets, tuple(self.data.ids(part)), tuple(self.task.decode(probs)), stack
+            probs,
+            None if part == "test" else targets,
+            tuple(self.data.ids(part)),
+            tuple(self.task.decode(probs)),
+            stack,
         )
 
     @strict({"is_test": "test"})
@@ -567,7 +589,7 @@ class Learner:
         if not stack:
             return result
         views = result.views.clamp_min(1e-38).log() if self.task.kind == "single_label" else result.views
-        return torch.cat([views[:1]] * math.ceil(n_aug / 4) + [views[1:]]), result.targets
+        return torch.cat([views[:1]] * max(math.ceil(n_aug / 4), 1) + [views[1:]]), result.targets
 
     # -- looking -------------------------------------------------------------------------------------------
 
@@ -608,16 +630,22 @@ def _configure(task: Task, metrics: Sequence[Any] | None, loss: LossFn | None, l
     if label_smoothing:
         if task.kind != "single_label":
             raise ArgumentError(f"label_smoothing is for single-label tasks, this one is {task.kind}")
+        if not 0.0 <= label_smoothing < 1.0:
+            raise ArgumentError(f"label_smoothing must be at least 0 and below 1, got {label_smoothing}")
+        if task.loss_fn is not None:
+            raise ArgumentError("label_smoothing is a setting of the task's own loss; leave it out, or leave out loss=")
         task = replace(task, label_smoothing=label_smoothing)
     return task
 
 
 def _savers(save_best: str | SaveBest | None, save_cycles: str | None) -> list[Callback]:
     savers: list[Callback] = []
+    if not isinstance(save_best, str | SaveBest | None) or not isinstance(save_cycles, str | None):
+        raise ArgumentError(
+            f"save_best must be a file's name or a SaveBest, save_cycles a name, got {save_best!r} and {save_cycles!r}"
+        )
     if save_best is not None:
         savers.append(SaveBest(save_best) if isinstance(save_best, str) else save_best)
     if save_cycles is not None:
         savers.append(SaveCycles(save_cycles))
     return savers
-
-

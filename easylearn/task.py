@@ -157,19 +157,34 @@ def _names(names: Sequence[str], what: str) -> tuple[str, ...]:
 
 
 def single_label(classes: Sequence[str], label_smoothing: float = 0.0) -> Task:
-    """Each item has exactly one of the classes: cross-entropy, softmax, accuracy."""
+    """Each item has exactly one of the classes: cross-entropy, softmax, accuracy.
+
+    Args:
+        classes: their names, in the order of the model's outputs.
+        label_smoothing: share of the target spread over all classes (arXiv 1512.00567).
+    """
     if not 0.0 <= label_smoothing < 1.0:
         raise ArgumentError(f"label_smoothing must be at least 0 and below 1, got {label_smoothing}")
     return Task("single_label", _names(classes, "class"), (accuracy,), label_smoothing=label_smoothing)
 
 
 def multi_label(classes: Sequence[str], threshold: float = 0.5) -> Task:
-    """Each item has any number of the classes: binary cross-entropy, sigmoid, accuracy at the threshold."""
+    """Each item has any number of the classes: binary cross-entropy, sigmoid, accuracy at the threshold.
+
+    Args:
+        classes: their names, in the order of the model's outputs.
+        threshold: the probability from which a label counts as given.
+    """
     return Task("multi_label", _names(classes, "class"), (accuracy_at(threshold),), threshold=threshold)
 
 
 def regression(names: Sequence[str] = ("target",), loss_fn: LossFn | None = None, scale: Scale = "linear") -> Task:
     """Each item has one or several numbers: mean squared error on the `scale`, root mean squared error of the numbers.
+
+    Args:
+        names: of the numbers, in the order of the model's outputs.
+        loss_fn: takes (outputs, target) and gives the mean loss, instead of the squared error.
+        scale: on which the model works; see `Task`.
 
     >>> task = regression(["price"], scale="log")
     >>> task.decode(task.activate(torch.tensor([[0.0]])))
@@ -188,10 +203,14 @@ def check_target(task: Task, target: Tensor) -> None:
     """
     if task.kind == "single_label":
         if target.ndim != 1 or target.is_floating_point():
-            raise DataError(f"single-label targets are class numbers of shape (n,), got {tuple(target.shape)} {target.dtype}")
+            raise DataError(
+                f"single-label targets are class numbers of shape (n,), got {tuple(target.shape)} {target.dtype}"
+            )
         bad = torch.nonzero((target < 0) | (target >= task.n_out)).flatten()
         if len(bad):
-            raise DataError(f"row {bad[0].item()}: class number {target[bad[0]].item()} is not between 0 and {task.n_out - 1}")
+            raise DataError(
+                f"row {bad[0].item()}: class number {target[bad[0]].item()} is not between 0 and {task.n_out - 1}"
+            )
     elif task.kind == "multi_label":
         if target.ndim != 2 or target.shape[1] != task.n_out:
             raise DataError(f"multi-label targets have shape (n, {task.n_out}), got {tuple(target.shape)}")

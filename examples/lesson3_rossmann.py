@@ -1,7 +1,6 @@
 """Rossmann: what each of 1,115 shops will sell in the next six weeks. The third lesson of 2018.
 
 python examples/lesson3_rossmann.py data/rossmann   # {train,weather}.csv.gz, {store,store_states,state_names}.csv
-python examples/lesson3_rossmann.py --quick         # a made-up table
 """
 
 import argparse
@@ -50,6 +49,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("path", nargs="?", type=Path, help="folder of the tables")
     parser.add_argument("--quick", action="store_true", help="a made-up table instead")
+    parser.add_argument("--out", default="states.png", help="where to draw what was learnt of the states")
     given = parser.parse_args()
     df = make_features(make_up() if given.quick or given.path is None else read(given.path))
     data = TabularData.from_df(
@@ -57,4 +57,4 @@ if __name__ == "__main__":
     )
     learn = tabular_learner(data, [400, 200], metrics=[rmspe])
     learn.fit_one_cycle(1e-2, 3)
-    plot_embeddings(learn, "State").savefig("states.png")
+    plot_embeddings(learn, "State").savefig(given.out)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import settings
 from torch import Tensor, nn
 
 from easylearn.data.loaders import TensorData
@@ -20,6 +21,9 @@ from easylearn.train.optim import sgd
 from easylearn.train.state import Run
 
 N_FEATURES = 5
+
+settings.register_profile("easylearn", deadline=None)  # a busy machine is no error
+settings.load_profile("easylearn")
 
 
 @pytest.fixture(autouse=True)

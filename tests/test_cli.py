@@ -20,7 +20,9 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == f"easylearn {easylearn.__version__}\n"
 
 
-@pytest.mark.parametrize("arguments", [[], ["dmeo"], ["demo", "text"], ["demo", "--epoch"], ["demo", "--epochs", "many"]])
+@pytest.mark.parametrize(
+    "arguments", [[], ["dmeo"], ["demo", "text"], ["demo", "--epoch"], ["demo", "--epochs", "many"]]
+)
 def test_wrong_arguments_end_with_2_and_the_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(arguments)

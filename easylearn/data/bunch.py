@@ -39,7 +39,9 @@ class Loader(Protocol):
 
     def __len__(self) -> int: ...
 
-    def batches(self, device: torch.device, seed: int = 0, epoch: int = 0, start: int = 0) -> Generator[Batch, None, None]:
+    def batches(
+        self, device: torch.device, seed: int = 0, epoch: int = 0, start: int = 0
+    ) -> Generator[Batch, None, None]:
         """The batches of one epoch, from batch `start` on.
 
         The same (seed, epoch) gives the same batches, whatever the number of workers and wherever it starts.
@@ -116,14 +118,16 @@ class Data(ABC):
 
     def resized(self, size: int) -> Data:
         """The same data at another size, for kinds of data that have one."""
-        raise ArgumentError(f"{type(self).__name__} has no size; set_data({size}) is for images. Pass another data object")
+        raise ArgumentError(
+            f"{type(self).__name__} has no size; set_data({size}) is for images. Pass another data object"
+        )
 
     def for_model(self, model: nn.Module) -> Data:
-        """This data, prepared as the model expects it (images: normalised with its statistics)."""
+        """The same data, prepared as the model expects it (images: normalised with its statistics)."""
         return self
 
     def adopt(self, old: Data) -> Data:
-        """This data, prepared for a model that was trained with `old`.
+        """The same data, prepared for a model that was trained with `old`.
 
         Raises:
             DataError: the task or the class list differs; the message names the difference.

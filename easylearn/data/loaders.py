@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Sequence, Sized
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,7 @@ def batch_bounds(n: int, batch_size: int, merge_single: bool = False) -> list[tu
     starts = list(range(0, n, batch_size))
     if merge_single and len(starts) > 1 and n - starts[-1] == 1:
         starts.pop()
-    return [(a, b) for a, b in zip(starts, [*starts[1:], n], strict=True)]
+    return list(pairwise([*starts, n]))
 
 
 class TensorLoader:
@@ -58,7 +59,9 @@ class TensorLoader:
     def __len__(self) -> int:
         return len(self._bounds)
 
-    def batches(self, device: torch.device, seed: int = 0, epoch: int = 0, start: int = 0) -> Generator[Batch, None, None]:
+    def batches(
+        self, device: torch.device, seed: int = 0, epoch: int = 0, start: int = 0
+    ) -> Generator[Batch, None, None]:
         """See `Loader.batches`."""
         move = any(t.device != device for t in self.inputs)
         order: Tensor | None = None
@@ -103,7 +106,9 @@ class ForeignLoader:
     def __len__(self) -> int:
         return self._n_batches
 
-    def batches(self, device: torch.device, seed: int = 0, epoch: int = 0, start: int = 0) -> Generator[Batch, None, None]:
+    def batches(
+        self, device: torch.device, seed: int = 0, epoch: int = 0, start: int = 0
+    ) -> Generator[Batch, None, None]:
         """See `Loader.batches`. `seed` and `epoch` do not reach a foreign source."""
         first = number = 0
         for number, given in enumerate(self.source, 1):
@@ -111,14 +116,15 @@ class ForeignLoader:
                 break
             parts = [torch.as_tensor(t) for t in _parts(given)]
             if self.has_target and len(parts) < 2:
-                raise DataError(f"batch {number} must be (input, target), got {len(parts)} tensor; what is to be learnt from it?")
+                raise DataError(
+                    f"batch {number} must be (input, target), got an input alone; nothing can be learnt from it"
+                )
             target = parts.pop() if self.has_target else None
             size = len(parts[0])
             if number > start:
                 inputs = tuple(t.to(device, non_blocking=True) for t in parts)
-                yield Batch(
-                    inputs, None if target is None else target.to(device, non_blocking=True), torch.arange(first, first + size)
-                )
+                target = None if target is None else target.to(device, non_blocking=True)
+                yield Batch(inputs, target, torch.arange(first, first + size))
             first += size
         if number != len(self):
             what = "more" if number > len(self) else f"only {number}"
@@ -253,7 +259,9 @@ class LoaderData(Data):
         test: batches of inputs, or None.
     """
 
-    def __init__(self, train: Iterable[Any], valid: Iterable[Any] | None, task: Task, test: Iterable[Any] | None = None) -> None:
+    def __init__(
+        self, train: Iterable[Any], valid: Iterable[Any] | None, task: Task, test: Iterable[Any] | None = None
+    ) -> None:
         self._loaders = {"train": ForeignLoader(train)}
         if valid is not None:
             self._loaders["valid"] = ForeignLoader(valid)

@@ -99,8 +99,11 @@ def set_train_mode(model: nn.Module, groups: Sequence[ParamGroup], freeze_stats:
             where their weights train.
     """
     model.train()
+    first = next((i for i, group in enumerate(groups) if group.trainable), len(groups))
+    any_frozen = any(group.params and not group.trainable for group in groups)
     for position, group in enumerate(groups):
-        frozen = bool(group.params) and not group.trainable
+        # A group without parameters cannot say whether it is frozen: it is with those around it.
+        frozen = not group.trainable if group.params else any_frozen and position < first
         for module in group.modules:
             if frozen:
                 module.eval()

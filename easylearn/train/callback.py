@@ -106,7 +106,8 @@ class Hooks:
 def check_callbacks(callbacks: Sequence[Callback]) -> list[Callback]:
     """The callbacks as a list, refused where one is something else, such as the class instead of an object."""
     if not isinstance(callbacks, Iterable):
-        raise ArgumentError(f"callbacks must be a list, got {type(callbacks).__name__}; write [{type(callbacks).__name__}(...)]")
+        kind = type(callbacks).__name__
+        raise ArgumentError(f"callbacks must be a list, got {kind}; write [{kind}(...)]")
     for c in callbacks:
         if not isinstance(c, Callback):
             what = f"the class {c.__name__}; write {c.__name__}()" if isinstance(c, type) else type(c).__name__

@@ -73,7 +73,9 @@ def load_weights(path: StrPath, model: nn.Module, task: Task) -> None:
             header = json.loads((opened.metadata() or {}).get("easylearn", "{}"))
             found = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (not a dictionary)
     except (SafetensorError, OSError, ValueError) as error:
-        raise WeightsError(f"{file} is not a whole safetensors file ({error}); it was cut short or is something else") from error
+        raise WeightsError(
+            f"{file} is not a whole safetensors file ({error}); it was cut short or is something else"
+        ) from error
     _check_header(file, header, task)
     _copy(file, found, model)
 
@@ -89,8 +91,11 @@ def _check_header(file: Path, header: Any, task: Task) -> None:
     if not isinstance(header, dict) or not isinstance(header.get("schema"), int):
         raise WeightsError(f"{file} has a header that easylearn did not write: {str(header)[:100]}")
     if header["schema"] > SCHEMA:
-        raise WeightsError(f"{file} was written by a newer easylearn (schema {header['schema']}); update easylearn to read it")
-    kind, names = header.get("kind"), header.get("names")
+        raise WeightsError(
+            f"{file} was written by a newer easylearn (schema {header['schema']}); update easylearn to read it"
+        )
+    kind: Any = header.get("kind")
+    names = header.get("names")
     if not (isinstance(names, list) and all(isinstance(n, str) for n in names) and kind in get_args(Kind)):
         raise WeightsError(f"{file} has a header without kind and names of its task: {str(header)[:100]}")
     saved = Task(kind, tuple(names), scale=header.get("scale", "linear"))
@@ -119,7 +124,9 @@ def _copy(file: Path, found: dict[str, Tensor], model: nn.Module) -> None:
             parts.append(f"{len(extra)} tensors of the file are not in the model (first {extra[0]!r})")
         if shapes:
             parts.append(f"{len(shapes)} shapes differ (first {shapes[0]})")
-        raise WeightsError(f"{file} does not fit the model: {'; '.join(parts)}. Was it saved from another architecture or head?")
+        raise WeightsError(
+            f"{file} does not fit the model: {'; '.join(parts)}. Was it saved from another architecture or head?"
+        )
     with torch.no_grad():
         for name, live in own.items():
             live.copy_(found[name])

@@ -113,16 +113,17 @@ def suggest(rates: tuple[float, ...], losses: tuple[float, ...]) -> tuple[float 
         return None, f"only {len(finite)} steps gave a finite loss; start from a lower start_lr"
     width = max(len(finite) // 25, 1)
     centred = [
-        sum(part) / len(part)
-        for part in (finite[max(i - width, 0) : i + width + 1] for i in range(len(finite)))
+        sum(part) / len(part) for part in (finite[max(i - width, 0) : i + width + 1] for i in range(len(finite)))
     ]
     lowest = min(range(len(centred)), key=centred.__getitem__)
     start = centred[0]
     if centred[lowest] > start - 0.02 * abs(start):
-        return None, "the loss never fell by more than 2 %; is the model frozen, or the data shuffled apart from its labels?"
+        why = "the loss never fell by more than 2 %; is the model frozen, or the data shuffled apart from its labels?"
+        return None, why
     rate = rates[lowest] / 10
     if lowest == len(centred) - 1:
-        return rate, f"a tenth of {rates[lowest]:.2g}, where the sweep ended with the loss still falling; try a higher end_lr"
+        ended = f"{rates[lowest]:.2g}, where the sweep ended with the loss still falling"
+        return rate, f"a tenth of {ended}; try a higher end_lr"
     return rate, f"a tenth of {rates[lowest]:.2g}, where the loss is lowest"
 
 

@@ -40,15 +40,37 @@ def _fused(kind: Callable[..., Optimizer], params: Iterable[Any], options: dict[
 
 
 def sgd(params: Iterable[Any], lr: float = 0.1, momentum: float = 0.9, weight_decay: float = 0.0) -> Optimizer:
-    """SGD with momentum 0.9: the default for images."""
+    """SGD with momentum 0.9: the default for images.
+
+    Args:
+        params: parameters, or param groups.
+        lr: the learning rate; a learner sets each group's own.
+        momentum: share of the last step that goes on.
+        weight_decay: added to the gradient, times the weight.
+    """
     return _fused(torch.optim.SGD, params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
 
 def adamw(
     params: Iterable[Any], lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.99), weight_decay: float = 0.01
 ) -> Optimizer:
-    """AdamW with betas 0.9 and 0.99: the default for text and tables (arXiv 1711.05101)."""
+    """AdamW with betas 0.9 and 0.99: the default for text and tables (arXiv 1711.05101).
+
+    Args:
+        params: parameters, or param groups.
+        lr: the learning rate; a learner sets each group's own.
+        betas: how slowly the means of gradient and squared gradient move.
+        weight_decay: taken off the weight at each step, times the rate.
+    """
     return _fused(torch.optim.AdamW, params, {"lr": lr, "betas": betas, "weight_decay": weight_decay})
+
+
+def check_trainable(groups: Sequence[ParamGroup]) -> None:
+    """Refuse groups of which none trains."""
+    if not any(g.trainable for g in groups):
+        raise ArgumentError(
+            "every layer group is frozen, so there is nothing to train; call learn.unfreeze() or freeze()"
+        )
 
 
 def build_optimizer(
@@ -68,6 +90,7 @@ def build_optimizer(
     Raises:
         ArgumentError: nothing is trainable, or `make` makes something else.
     """
+    check_trainable(groups)
     settings: list[dict[str, Any]] = []
     for group, rate in zip(groups, rates, strict=True):
         params = [p for _, p in group.params if p.requires_grad]
@@ -75,8 +98,6 @@ def build_optimizer(
             settings.append({"params": params, "lr": rate, "base_lr": rate, "group": group.name})
             if weight_decay is not None:
                 settings[-1]["weight_decay"] = weight_decay
-    if not settings:
-        raise ArgumentError("every layer group is frozen, so there is nothing to train; call learn.unfreeze() or freeze()")
     optimizer = make(settings, lr=settings[-1]["lr"])
     if not isinstance(optimizer, Optimizer):
         raise ArgumentError(f"optimizer= must make a torch optimizer, it made {type(optimizer).__name__}")

@@ -93,5 +93,6 @@ def _check_schedule(name: str, schedule: schedules.Schedule) -> None:
     value = schedule(0.0, 1.0) if callable(schedule) else None
     if not isinstance(value, Real):
         raise ArgumentError(
-            f"{name} must be a function of (epoch, n_epochs) that gives a number, such as schedules.cosine(), got {schedule!r}"
+            f"{name} must be a function of (epoch, n_epochs) that gives a number, such as schedules.cosine(), "
+            f"got {schedule!r}"
         )

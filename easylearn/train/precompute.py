@@ -73,7 +73,9 @@ class FeatureStore:
             return None
         return torch.from_numpy(features), torch.from_numpy(target)
 
-    def _compute(self, key: str, model: BodyHead, data: Data, part: PartName, strategy: Strategy) -> tuple[Tensor, Tensor]:
+    def _compute(
+        self, key: str, model: BodyHead, data: Data, part: PartName, strategy: Strategy
+    ) -> tuple[Tensor, Tensor]:
         from tqdm.auto import tqdm
 
         loader = data.loader(part)

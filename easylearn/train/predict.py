@@ -55,7 +55,8 @@ def evaluate(model: nn.Module, loader: Loader, task: Task, strategy: Strategy) -
     logits, target = gather(model, loader, strategy)
     if target is None:
         raise DataError("these items have no targets, so there is nothing to compare the predictions with")
-    result = {"valid_loss": float(task.loss(logits, target))}
+    on_device = logits.to(strategy.device), target.to(strategy.device)  # where a loss with weights of its own has them
+    result = {"valid_loss": float(task.loss(*on_device))}
     probs = task.activate(logits)
     for metric in task.metrics:
         result[metric.name] = float(metric.fn(logits if metric.needs == "logits" else probs, target))

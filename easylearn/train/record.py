@@ -61,10 +61,6 @@ class Record:
         self.epoch_ends.append(len(self._rates))
         self._clock = now
 
-    def start_clock(self) -> None:
-        """Seconds of the next epoch count from now."""
-        self._clock = time.perf_counter()
-
     def __len__(self) -> int:
         return len(self._rates)
 

@@ -27,7 +27,7 @@ def restored(model: nn.Module) -> Iterator[None]:
     with torch.no_grad():
         kept = [(t, t.detach().clone()) for t in [*model.parameters(), *model.buffers()]]
     # A module may replace its buffer instead of changing it in place.
-    buffers = [(m, name, t) for m in model.modules() for name, t in m.named_buffers(recurse=False, remove_duplicate=False)]
+    buffers = [(m, n, t) for m in model.modules() for n, t in m.named_buffers(recurse=False, remove_duplicate=False)]
     try:
         for p, _, _ in grads:
             p.grad = None

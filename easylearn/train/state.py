@@ -37,7 +37,6 @@ class Run:
         first_epoch: epochs trained in the learner's life before this fit.
         freeze_stats: batch-norm statistics of all groups but the last stay as they are.
         cycle_ends: the steps after which a cycle is over.
-        show_progress: draw bars and print a line per epoch.
         step: batches done in this fit.
         epoch: whole epochs done in this fit.
         batch: the batch at hand; a callback may replace it in `on_batch_begin`.
@@ -64,7 +63,6 @@ class Run:
     first_epoch: int = 0
     freeze_stats: bool = False
     cycle_ends: tuple[int, ...] = ()
-    show_progress: bool = True
     save: Callable[[str], object] | None = None
     step: int = 0
     epoch: int = 0

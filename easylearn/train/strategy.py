@@ -90,6 +90,11 @@ class Strategy:
         """Whether enough batches have been gathered for an optimizer step."""
         return self._pending >= self.accumulate or last_of_epoch
 
+    @property
+    def stepped(self) -> bool:
+        """Whether the last batch made an optimizer step, so that the weights have moved."""
+        return self._pending == 0
+
     def finish_grads(self, optimizer: torch.optim.Optimizer) -> None:
         """Unscale, average and clip, before anybody looks at the gradients."""
         if self._scaler is not None:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ..data.bunch import Loader
 from ..nn.groups import ParamGroup, set_train_mode
 from ..task import Task
+from .optim import check_trainable
 from .plan import FitPlan
 from .predict import evaluating
 from .snapshot import restored
@@ -88,6 +89,7 @@ def seconds_per_step(
     freeze_stats: bool,
 ) -> float:
     """Seconds that a training step takes, from two batches; everything is put back, no weight moves."""
+    check_trainable(groups)
     with restored(model), closing(loader.batches(strategy.device)) as batches:
         set_train_mode(model, groups, freeze_stats)
         took: list[float] = []

@@ -377,7 +377,9 @@ class BatchStage:
         if shape == self.size or any(isinstance(t, RandomResizedCrop) for t in self.transforms):
             return None
         at = 2 * keyed.uniform(items, 2, seed, "augment", "cut", epoch, view) - 1
-        (part_y, free_y), (part_x, free_x) = ((s / whole, (whole - s) / 2) for s, whole in zip(self.size, shape, strict=True))
+        (part_y, free_y), (part_x, free_x) = (
+            (s / whole, (whole - s) / 2) for s, whole in zip(self.size, shape, strict=True)
+        )
         return _matrices(part_x, 0.0, 0.0, part_y, free_x * at[:, 0], free_y * at[:, 1], n=len(items))
 
     def denormalise(self, x: Tensor) -> Tensor:

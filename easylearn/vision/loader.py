@@ -188,7 +188,9 @@ class ImageLoader:
     def __len__(self) -> int:
         return len(self._bounds)
 
-    def batches(self, device: torch.device, seed: int = 0, epoch: int = 0, start: int = 0) -> Generator[Batch, None, None]:
+    def batches(
+        self, device: torch.device, seed: int = 0, epoch: int = 0, start: int = 0
+    ) -> Generator[Batch, None, None]:
         """See `Loader.batches`.
 
         Raises:

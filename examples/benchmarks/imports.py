@@ -1,6 +1,6 @@
 """What `import easylearn` costs over `import torch`: whole processes, in turn.
 
-    python examples/benchmarks/imports.py
+python examples/benchmarks/imports.py
 """
 
 from __future__ import annotations

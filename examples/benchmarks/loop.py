@@ -3,7 +3,7 @@
     python examples/benchmarks/loop.py
 
 A step's time is a slope, (T(2,000 steps) - T(200 steps)) / 1,800, so that what a fit costs once does not hide in it.
-Record, loss guard, metrics and progress are on. Both loops have the same batches, the same optimizer and the same rates.
+Record, loss guard, metrics and progress are on. Both loops have the same batches, optimizer and rates.
 """
 
 from __future__ import annotations
@@ -92,10 +92,12 @@ def main() -> None:
     medians = {name: statistics.median(values) for name, values in took.items()}
     for name, values in took.items():
         base = medians["bare loop, indexed tensors" if "indexed" in name else "bare loop, ready batches"]
-        print(f"{name:30s} {medians[name]:7.0f} us/step [{min(values):.0f}, {max(values):.0f}]  {medians[name] / base:.2f}")
+        print(f"{name:30s} {medians[name]:7.0f} us [{min(values):.0f}, {max(values):.0f}]  {medians[name] / base:.2f}")
     if chosen.json:
         with open(chosen.json, "w", encoding="utf-8") as file:
-            json.dump({"torch": torch.__version__, "threads": torch.get_num_threads(), "us_per_step": took}, file, indent=1)
+            json.dump(
+                {"torch": torch.__version__, "threads": torch.get_num_threads(), "us_per_step": took}, file, indent=1
+            )
 
 
 if __name__ == "__main__":

@@ -116,3 +116,15 @@ class TestSetTrainMode:
         groups = place_parameters(model, [LayerGroup("drop", (model[0],)), LayerGroup("head", (model[1],))])
         set_train_mode(model, groups, freeze_stats=True)
         assert all(modes(model).values())
+
+
+def test_a_group_without_parameters_is_frozen_with_those_around_it() -> None:
+    fixed, stem, head = nn.BatchNorm1d(2, affine=False), nn.Linear(2, 2), nn.Linear(2, 1)
+    model = nn.Sequential(fixed, stem, head)
+    given = [LayerGroup("norm", (fixed,)), LayerGroup("stem", (stem,)), LayerGroup("head", (head,))]
+    groups = place_parameters(model, given)
+    set_train_mode(model, groups, freeze_stats=False)
+    assert fixed.training
+    stem.requires_grad_(False)
+    set_train_mode(model, groups, freeze_stats=False)
+    assert not fixed.training and head.training

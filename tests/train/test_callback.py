@@ -25,7 +25,8 @@ def test_hooks_and_base_name_the_same() -> None:
 
 
 @pytest.mark.parametrize(
-    ("hook", "meant"), [("on_epoch_ended", "on_epoch_end"), ("on_batch_beginn", "on_batch_begin"), ("on_gradients", "on_grads")]
+    ("hook", "meant"),
+    [("on_epoch_ended", "on_epoch_end"), ("on_batch_beginn", "on_batch_begin"), ("on_gradients", "on_grads")],
 )
 def test_a_misspelt_hook_is_refused(hook: str, meant: str) -> None:
     with pytest.raises(ArgumentError, match=rf"Wrong.{hook} is not a hook. Did you mean '{meant}'\?"):

@@ -56,7 +56,7 @@ class TestRoundTrip:
         assert all(torch.equal(tensors[n], v) for n, v in model.state_dict().items())
         with safe_open(file, framework="pt") as opened:
             header = json.loads(opened.metadata()["easylearn"])
-        assert header == {"schema": 1, "kind": "single_label", "names": ["a", "b"]}
+        assert header == {"schema": 1, "kind": "single_label", "names": ["a", "b"], "scale": "linear"}
 
     def test_tied_and_viewed_and_channels_last_weights(self, tmp_path: Path) -> None:
         class Odd(nn.Module):
@@ -103,7 +103,13 @@ class TestWhatCannotBeLoaded:
 
     def test_a_missing_name(self, saved: tuple[Learner, Path], weights: Any, same: Any, tmp_path: Path) -> None:
         learn, _ = saved
-        self.refuse(learn, "dog_frozen", r"no saved weights .*dog_frozen.safetensors. Did you mean 'dogs_frozen'\?", weights, same)
+        self.refuse(
+            learn,
+            "dog_frozen",
+            r"no saved weights .*dog_frozen.safetensors. Did you mean 'dogs_frozen'\?",
+            weights,
+            same,
+        )
         learn.path = tmp_path / "elsewhere"
         self.refuse(learn, "dogs_frozen", "The folder has no saved weights", weights, same)
 
@@ -119,12 +125,14 @@ class TestWhatCannotBeLoaded:
             file.write_bytes({"empty": b"", "short": whole[:-5], "garbage": b"x" * 99, "header": changed}[damage])
         self.refuse(learn, "dogs_frozen", "dogs_frozen.safetensors is not a whole safetensors file", weights, same)
 
-    @pytest.mark.parametrize("header", ["[]", '{"schema": "one"}', '{"schema": 1, "names": ["a"]}', '{"names": 3, "kind": 4}', "5"])
+    @pytest.mark.parametrize(
+        "header", ["[]", '{"schema": "one"}', '{"schema": 1, "names": ["a"]}', '{"names": 3, "kind": 4}', "5"]
+    )
     def test_a_header_that_is_not_ours(self, tmp_path: Path, header: str) -> None:
         model = nn.Linear(2, 2)
         tensors = {n: v.clone() for n, v in model.state_dict().items()}
         save_file(tensors, tmp_path / "m.safetensors", metadata={"easylearn": header})
-        with pytest.raises(WeightsError, match="m.safetensors"):
+        with pytest.raises(WeightsError, match=r"m\.safetensors"):
             load_weights(tmp_path / "m.safetensors", model, TASK)
 
     @pytest.mark.parametrize(

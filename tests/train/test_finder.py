@@ -84,7 +84,8 @@ def nothing_changes(learn: Learner, weights: Any, same: Any) -> Iterator[None]:
 
 class TestItLeavesNoTrace:
     @pytest.mark.parametrize(
-        "settings", [{}, {"model": "body_head", "precompute": True}, {"accumulate": 3}, {"precision": "fp16"}, {"bn_freeze": True}]
+        "settings",
+        [{}, {"model": "body_head", "precompute": True}, {"accumulate": 3}, {"precision": "fp16"}, {"bn_freeze": True}],
     )
     def test_everything_is_as_before_and_the_next_fit_the_same(
         self, make_learner: MakeLearner, weights: Any, same: Any, settings: dict[str, Any]
@@ -104,7 +105,12 @@ class TestItLeavesNoTrace:
 
     @pytest.mark.parametrize(
         ("act", "raises"),
-        [(raise_interrupt, KeyboardInterrupt), (raise_error, ZeroDivisionError), (signal_once, None), (signal_twice, KeyboardInterrupt)],
+        [
+            (raise_interrupt, KeyboardInterrupt),
+            (raise_error, ZeroDivisionError),
+            (signal_once, None),
+            (signal_twice, KeyboardInterrupt),
+        ],
     )
     @pytest.mark.parametrize("settings", [{}, {"accumulate": 3}, {"precision": "fp16"}])
     def test_the_same_when_interrupted(
@@ -118,7 +124,8 @@ class TestItLeavesNoTrace:
         settings: dict[str, Any],
     ) -> None:
         learn, never = (
-            make_learner(Interrupting(make_model()[0], 13, act if i == 0 else lambda: None), **settings) for i in range(2)
+            make_learner(Interrupting(make_model()[0], 13, act if i == 0 else lambda: None), **settings)
+            for i in range(2)
         )
         with nothing_changes(learn, weights, same):
             if raises is None:
@@ -175,7 +182,9 @@ class TestTheSweep:
         for sweeps in (True, False):
             seen: list[list[int]] = []
             learn = make_learner("plain", data)
-            learn.model.register_forward_pre_hook(lambda m, x, seen=seen: seen.append(x[0][:, 0].tolist()) if m.training else None)
+            learn.model.register_forward_pre_hook(
+                lambda m, x, seen=seen: seen.append(x[0][:, 0].tolist()) if m.training else None
+            )
             if sweeps:
                 curve = learn.lr_find(n_steps=30, end_lr=1e-3)
                 assert len(curve.rates) == 30

@@ -30,12 +30,17 @@ class TestAgainstAHandWrittenLoop:
         learn, hand = (make_learner(data=data, optimizer=optimizer) for _ in range(2))
         record = learn.fit([0.01, 0.02, 0.03], 2, cycle_mult=2)
 
-        model, loss_of = hand.model, {
-            "single_label": F.cross_entropy,
-            "multi_label": F.binary_cross_entropy_with_logits,
-            "regression": F.mse_loss,
-        }[kind]
-        params = [{"params": list(part.parameters()), "lr": lr} for part, lr in zip(model, (0.01, 0.02, 0.03), strict=True)]  # type: ignore[call-overload]
+        model, loss_of = (
+            hand.model,
+            {
+                "single_label": F.cross_entropy,
+                "multi_label": F.binary_cross_entropy_with_logits,
+                "regression": F.mse_loss,
+            }[kind],
+        )
+        params = [
+            {"params": list(part.parameters()), "lr": lr} for part, lr in zip(model, (0.01, 0.02, 0.03), strict=True)
+        ]  # type: ignore[call-overload]
         bare = optimizer(params, lr=0.03)
         losses, step = [], 0
         for epoch in range(3):
@@ -53,7 +58,9 @@ class TestAgainstAHandWrittenLoop:
         assert same(weights(learn), weights(hand))
         assert record.losses == losses and len(record) == step == 18
 
-    def test_validation_changes_no_weight(self, make_learner: MakeLearner, make_data: Any, weights: Any, same: Any) -> None:
+    def test_validation_changes_no_weight(
+        self, make_learner: MakeLearner, make_data: Any, weights: Any, same: Any
+    ) -> None:
         with_valid, without = make_learner(), make_learner(data=make_data(n_valid=None))
         with_valid.fit(0.1, 2)
         record = without.fit(0.1, 2)
@@ -120,7 +127,9 @@ class TestPartOfAnEpoch:
 
     def test_the_next_fit_begins_with_a_new_epoch(self, make_learner: MakeLearner, make_data: Any, at: Any) -> None:
         first: list[int] = []
-        learn = make_learner(data=make_data(n_train=40), callbacks=[at(epoch_begin=lambda run: first.append(run.batch_in_epoch))])
+        learn = make_learner(
+            data=make_data(n_train=40), callbacks=[at(epoch_begin=lambda run: first.append(run.batch_in_epoch))]
+        )
         learn.fit(0.1, 1, cycle_len=1.5)
         learn.fit(0.1, 1)
         assert first == [0, 0, 0]
@@ -301,27 +310,25 @@ def test_callbacks_may_replace_batch_and_loss(make_learner: MakeLearner, at: Any
 
 
 def test_the_overhead_per_step_is_small(make_learner: MakeLearner, make_data: Any) -> None:
-    """A guard against something slow getting into the loop; the figure itself is measured elsewhere."""
-    data: TensorData = make_data(n_train=4000, n_valid=None, batch_size=8)
+    """A guard against something slow getting into the loop; the figure itself (1.1) is measured elsewhere."""
+    data: TensorData = make_data(n_train=64 * 150, n_valid=None, batch_size=64)
     learn, hand = make_learner("plain", data), make_learner("plain", data)
-    learn.fit(0.01, 1)
 
     def bare() -> float:
         optimizer = sgd(hand.model.parameters(), lr=0.01)
-        hand.model.train()
-        begun = time.perf_counter()
+        begun = time.process_time()
         for batch in data.train_loader().batches(torch.device("cpu")):
             loss = F.cross_entropy(hand.model(*batch.inputs), batch.target)  # type: ignore[arg-type]
             loss.backward()
             optimizer.step()
             optimizer.zero_grad()
-        return time.perf_counter() - begun
+        return time.process_time() - begun
 
     def ours() -> float:
-        begun = time.perf_counter()
+        begun = time.process_time()
         learn.fit(0.01, 1)
-        return time.perf_counter() - begun
+        return time.process_time() - begun
 
-    assert min(ours() for _ in range(3)) < 2.5 * min(bare() for _ in range(3))
-
-
+    ours(), bare()
+    times = [(ours(), bare()) for _ in range(5)]
+    assert min(t for t, _ in times) < 2 * min(t for _, t in times)

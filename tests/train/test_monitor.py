@@ -15,8 +15,12 @@ from easylearn.train.callbacks import SaveBest
 from easylearn.train.monitor import Monitor
 
 
-def run(valid: bool = True, chosen: tuple[Metric, ...] = (metrics.accuracy, metrics.error_rate), **values: float) -> Any:
-    return SimpleNamespace(valid_loader=object() if valid else None, task=SimpleNamespace(metrics=chosen), metrics=values)
+def run(
+    valid: bool = True, chosen: tuple[Metric, ...] = (metrics.accuracy, metrics.error_rate), **values: float
+) -> Any:
+    return SimpleNamespace(
+        valid_loader=object() if valid else None, task=SimpleNamespace(metrics=chosen), metrics=values
+    )
 
 
 def follow(monitor: Monitor, name: str, values: list[float]) -> list[bool]:
@@ -45,7 +49,13 @@ def test_the_best_value_keeps_its_sign() -> None:
 
 
 def test_min_delta() -> None:
-    assert follow(Monitor("accuracy", min_delta=0.1), "accuracy", [0.5, 0.55, 0.61, 0.7, 0.72]) == [True, False, True, False, True]
+    assert follow(Monitor("accuracy", min_delta=0.1), "accuracy", [0.5, 0.55, 0.61, 0.7, 0.72]) == [
+        True,
+        False,
+        True,
+        False,
+        True,
+    ]
 
 
 def test_nan_and_an_epoch_without_validation_are_never_better() -> None:

@@ -72,7 +72,9 @@ def test_frozen_parameters_are_not_in_it() -> None:
     assert [(g["group"], len(g["params"])) for g in optimizer.param_groups] == [("late", 1), ("head", 2)]
 
 
-@pytest.mark.parametrize("make", [torch.optim.Adam, torch.optim.RMSprop, functools.partial(torch.optim.SGD, nesterov=True, momentum=0.9)])
+@pytest.mark.parametrize(
+    "make", [torch.optim.Adam, torch.optim.RMSprop, functools.partial(torch.optim.SGD, nesterov=True, momentum=0.9)]
+)
 def test_any_torch_optimizer(make: Any) -> None:
     model, groups = net()
     train(model, build_optimizer(make, groups, (0.1, 0.2, 0.3), 0.1))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -33,7 +34,16 @@ def multipliers(of: FitPlan) -> list[float]:
 
 @pytest.mark.parametrize(
     ("n", "cycle_len", "cycle_mult", "epochs"),
-    [(3, 1, 2, 7), (3, 2, 1, 6), (3, 2, 2, 14), (3, 1, 1, 3), (1, 4, 1, 4), (4, None, 1, 4), (2, 1, 3, 4), (1, 1, 9, 1)],
+    [
+        (3, 1, 2, 7),
+        (3, 2, 1, 6),
+        (3, 2, 2, 14),
+        (3, 1, 1, 3),
+        (1, 4, 1, 4),
+        (4, None, 1, 4),
+        (2, 1, 3, 4),
+        (1, 1, 9, 1),
+    ],
 )
 def test_epochs(n: int, cycle_len: int | None, cycle_mult: int, epochs: int) -> None:
     made = plan(n, cycle_len=cycle_len, cycle_mult=cycle_mult)
@@ -53,14 +63,16 @@ def test_one_cycle_if_nothing_is_said() -> None:
     cycle_mult=st.one_of(st.integers(1, 3), st.floats(0.5, 3.0)),
     steps=st.integers(1, 20),
 )
-def test_cycles_restart_at_the_rate_and_never_rise_inside(n: int, cycle_len: float, cycle_mult: float, steps: int) -> None:
+def test_cycles_restart_at_the_rate_and_never_rise_inside(
+    n: int, cycle_len: float, cycle_mult: float, steps: int
+) -> None:
     made = plan(n, cycle_len=cycle_len, cycle_mult=cycle_mult, steps_per_epoch=steps)
     found = multipliers(made)
     starts = [0, *made.cycle_ends[:-1]]
     for start, end in zip(starts, made.cycle_ends, strict=True):
         cycle = found[start:end]
         assert cycle[0] == 1.0
-        assert all(a >= b for a, b in zip(cycle, cycle[1:], strict=False))
+        assert all(a >= b for a, b in pairwise(cycle))
     for k, (start, end) in enumerate(zip(starts, made.cycle_ends, strict=True)):
         assert abs((end - start) - max(cycle_len * cycle_mult**k * steps, 1)) <= 0.5 + 1e-9
 

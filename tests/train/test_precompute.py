@@ -75,7 +75,9 @@ class TestTraining:
         for name, value in weights(learn).items():
             torch.testing.assert_close(value, weights(hand)[name], rtol=1e-5, atol=1e-6)
 
-    def test_equals_a_frozen_fit_without_it(self, make_learner: MakeLearner, weights: Any, make_model: Any, make_data: Any) -> None:
+    def test_equals_a_frozen_fit_without_it(
+        self, make_learner: MakeLearner, weights: Any, make_model: Any, make_data: Any
+    ) -> None:
         """No augmentation, and the frozen body is in evaluation mode: the same computation by two ways."""
         with_it, without = (make_learner("body_head", make_data(), precompute=i == 0) for i in range(2))
         without.freeze()
@@ -129,7 +131,11 @@ class TestTraining:
 
 class TestSwitching:
     def test_unfreezing_the_body_switches_it_off(self, make_learner: MakeLearner) -> None:
-        for thaw in (lambda learn: learn.unfreeze(), lambda learn: learn.freeze_to(1), lambda learn: learn.freeze_to(-2)):
+        for thaw in (
+            lambda learn: learn.unfreeze(),
+            lambda learn: learn.freeze_to(1),
+            lambda learn: learn.freeze_to(-2),
+        ):
             learn = make_learner("body_head", precompute=True)
             thaw(learn)
             assert not learn.precompute
@@ -199,7 +205,7 @@ class TestCache:
     @pytest.mark.parametrize(
         "change",
         [
-            lambda learn, data: list(learn.model.body.parameters())[0].data.add_(1e-6),
+            lambda learn, data: next(learn.model.body.parameters()).data.add_(1e-6),
             lambda learn, data: learn.model.body[0][1].running_mean.add_(1e-6),
             lambda learn, data: setattr(learn.model.body[0][1], "eps", 1e-3),
             lambda learn, data: setattr(learn.model, "pool", nn.Softmax(1)),
@@ -225,7 +231,7 @@ class TestCache:
         learn = make_learner("body_head", counting, precompute=True)
         learn.fit(0.1, 1)
         asked = counting.asked
-        list(learn.model.head.parameters())[0].data.add_(1)  # type: ignore[union-attr, operator, arg-type]
+        next(learn.model.head.parameters()).data.add_(1)  # type: ignore[union-attr, operator, arg-type]
         learn.fit(0.1, 1)
         assert counting.asked == asked
 
@@ -259,6 +265,23 @@ class TestCache:
             learn.fit(0.1, 1)
         assert [f for f in (tmp_path / "cache").rglob("*") if f.is_file()] == []
 
+    def test_ctrl_c_while_it_is_made_leaves_nothing(self, make_learner: MakeLearner, tmp_path: Path) -> None:
+        learn = make_learner("body_head", precompute=True)
+        modes = [m.training for m in learn.model.modules()]
+        left = iter(range(3))
+
+        def interrupt(*_: object) -> None:
+            if next(left) == 2:
+                raise KeyboardInterrupt
+
+        handle = body_head(learn).body.register_forward_hook(interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            learn.fit(0.1, 1)
+        handle.remove()
+        assert [f for f in (tmp_path / "cache").rglob("*") if f.is_file()] == []
+        assert modes == [m.training for m in learn.model.modules()] and learn.epochs_done == 0
+        assert len(learn.fit(0.1, 1)) == 6
+
     def test_the_least_recently_used_go_first(
         self, make_learner: MakeLearner, make_data: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -274,7 +297,9 @@ class TestCache:
         assert len(list((tmp_path / "features").glob("*.features.npy"))) == 2
         assert len(list((tmp_path / "features").iterdir())) == 4
 
-    def test_the_test_part_has_nothing_to_train_on(self, make_learner: MakeLearner, make_data: Any, tmp_path: Path) -> None:
+    def test_the_test_part_has_nothing_to_train_on(
+        self, make_learner: MakeLearner, make_data: Any, tmp_path: Path
+    ) -> None:
         model = body_head(make_learner("body_head"))
         with pytest.raises(DataError, match="the test part has no targets"):
             FeatureStore().loader(model, make_data(n_test=3), "test", Strategy(CPU), shuffle=False)

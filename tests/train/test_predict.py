@@ -77,7 +77,7 @@ def test_evaluating_puts_back_each_modules_mode_also_after_an_error(make_model: 
     model = make_model()[0].train()
     model[0].eval()
     modes = [m.training for m in model.modules()]
-    with pytest.raises(ZeroDivisionError), evaluating(model):
+    with pytest.raises(ZeroDivisionError), evaluating(model):  # noqa: PT012
         assert not any(m.training for m in model.modules())
         assert not torch.is_grad_enabled()
         raise ZeroDivisionError

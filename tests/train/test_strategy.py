@@ -47,7 +47,9 @@ class TestAccumulation:
         learn.fit(0.1, 2, callbacks=[at(grads=lambda run: steps.append(run.step))])
         assert steps == [2, 5, 6, 9, 12, 13]
 
-    def test_the_shown_loss_is_that_of_the_batch(self, make_learner: MakeLearner, make_model: Any, make_data: Any) -> None:
+    def test_the_shown_loss_is_that_of_the_batch(
+        self, make_learner: MakeLearner, make_model: Any, make_data: Any
+    ) -> None:
         data = make_data(n_train=8)
         one = make_learner(no_noise(make_model), data).fit(0.0, 1)
         two = make_learner(no_noise(make_model), data, accumulate=2).fit(0.0, 1)
@@ -63,7 +65,9 @@ class TestClipping:
     def test_is_torchs(self, make_learner: MakeLearner, make_model: Any, make_data: Any, at: Any) -> None:
         data, found = make_data(), []
         learn = make_learner(no_noise(make_model), data, clip=0.01)
-        learn.fit(0.1, 1, callbacks=[at(grads=lambda run: found.append([p.grad.clone() for p in run.model.parameters()]))])
+        learn.fit(
+            0.1, 1, callbacks=[at(grads=lambda run: found.append([p.grad.clone() for p in run.model.parameters()]))]
+        )
 
         model = no_noise(make_model)
         batch = next(iter(data.train_loader().batches(CPU, 0, 0)))
@@ -172,14 +176,20 @@ class TestPrecision:
 
 @pytest.mark.parametrize(
     ("changes", "said"),
-    [({"accumulate": 0}, "accumulate must be at least 1"), ({"clip": 0.0}, "clip must be above 0"), ({"clip": -1.0}, "clip")],
+    [
+        ({"accumulate": 0}, "accumulate must be at least 1"),
+        ({"clip": 0.0}, "clip must be above 0"),
+        ({"clip": -1.0}, "clip"),
+    ],
 )
 def test_bad_settings(make_learner: MakeLearner, changes: dict[str, Any], said: str) -> None:
     with pytest.raises(ArgumentError, match=said):
         make_learner(**changes)
 
 
-def test_gradients_are_forgotten_after_each_step(make_learner: MakeLearner, at: Any, make_data: Callable[..., TensorData]) -> None:
+def test_gradients_are_forgotten_after_each_step(
+    make_learner: MakeLearner, at: Any, make_data: Callable[..., TensorData]
+) -> None:
     learn = make_learner(data=make_data())
     learn.fit(0.1, 1)
     assert all(p.grad is None for p in itertools.chain(learn.model.parameters()))

@@ -56,8 +56,11 @@ class WeightAverage(Callback):
 
     def on_batch_end(self, run: Run) -> None:
         """Take the weights into the average: at each step, or at an epoch's last."""
-        ends = run.step in ((run.epoch + 1) * run.steps_per_epoch, run.n_steps)
-        if run.epoch >= self.start and (self.kind == "ema" or (ends and run.stop_reason is None)):
+        if self.kind == "ema":
+            due = run.strategy.stepped
+        else:
+            due = run.step in ((run.epoch + 1) * run.steps_per_epoch, run.n_steps) and run.stop_reason is None
+        if due and run.epoch >= self.start:
             self._update(run)
 
     def on_validate_begin(self, run: Run) -> None:

@@ -40,7 +40,7 @@ class LossGuard(Callback):
         with torch.no_grad():
             trained = {id(p) for g in run.optimizer.param_groups for p in g["params"]}
             self._live = [p.detach() for p in run.model.parameters() if id(p) in trained]
-            self._live += [b for b in run.model.buffers()]
+            self._live += list(run.model.buffers())
             self._good = [t.clone() for t in self._live]
         self._unchecked, self._in_a_row, self._bad_step, self._good_step = [], 0, None, run.step
 

@@ -32,7 +32,9 @@ class _Mix(Callback):
         x = run.batch.inputs[0]
         if len(run.batch.inputs) != 1 or x.ndim != 4:
             shapes = [tuple(t.shape) for t in run.batch.inputs]
-            raise ArgumentError(f"{self._name} mixes images of shape (b, c, h, w), the inputs of this batch are {shapes}")
+            raise ArgumentError(
+                f"{self._name} mixes images of shape (b, c, h, w), the inputs of this batch are {shapes}"
+            )
         size = len(x)
         if size < 2:
             return

@@ -42,10 +42,29 @@ def test_the_weights_are_torchs(make_learner: MakeLearner, at: Any, kind: Any, s
         torch.testing.assert_close(p, q)
 
 
+def test_ema_counts_optimizer_steps_not_batches(make_learner: MakeLearner, at: Any) -> None:
+    ours, theirs = make_learner(accumulate=3), make_learner(accumulate=3)
+    ours.fit(0.1, 2, cycle_len=None, callbacks=[WeightAverage("ema", decay=0.9)])
+    average = swa_utils.AveragedModel(theirs.model, multi_avg_fn=swa_utils.get_ema_multi_avg_fn(0.9))  # type: ignore[no-untyped-call]
+
+    def update(run: Any) -> None:
+        if run.step in (3, 6, 9, 12):
+            average.update_parameters(run.model)
+
+    theirs.fit(0.1, 2, cycle_len=None, callbacks=[at(batch_end=update)])
+    for p, q in zip(ours.model.parameters(), average.module.parameters(), strict=True):
+        torch.testing.assert_close(p, q)
+
+
 def test_swa_is_the_mean_of_the_epochs(make_learner: MakeLearner, at: Any) -> None:
     ends: list[list[torch.Tensor]] = []
     plain = make_learner()
-    plain.fit(0.1, 3, cycle_len=None, callbacks=[at(epoch_end=lambda run: ends.append([p.detach().clone() for p in run.model.parameters()]))])
+    plain.fit(
+        0.1,
+        3,
+        cycle_len=None,
+        callbacks=[at(epoch_end=lambda run: ends.append([p.detach().clone() for p in run.model.parameters()]))],
+    )
     learn = make_learner()
     learn.fit(0.1, 3, cycle_len=None, callbacks=[WeightAverage("swa", start=1)])
     for p, *each in zip(learn.model.parameters(), *ends[1:], strict=True):
@@ -165,7 +184,12 @@ def test_the_state_goes_on_in_the_middle(make_learner: MakeLearner, at: Any) -> 
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
-    [({"kind": "mean"}, "'swa' or 'ema', got 'mean'"), ({"decay": 1.0}, "decay"), ({"decay": 0.0}, "decay"), ({"start": -1}, "start")],
+    [
+        ({"kind": "mean"}, "'swa' or 'ema', got 'mean'"),
+        ({"decay": 1.0}, "decay"),
+        ({"decay": 0.0}, "decay"),
+        ({"start": -1}, "start"),
+    ],
 )
 def test_refused(arguments: dict[str, Any], said: str) -> None:
     with pytest.raises(ArgumentError, match=said):

@@ -38,7 +38,9 @@ def test_it_stops_says_where_and_keeps_the_last_good_weights(
     make_learner: MakeLearner, at: Any, weights: Any, same: Any, value: float, device_type: str
 ) -> None:
     copies: dict[int, Any] = {}
-    learn = make_learner(callbacks=[at(batch_begin=break_at(44, value), loss=lambda run: copies.update({run.step: weights(run.model)}))])
+    learn = make_learner(
+        callbacks=[at(batch_begin=break_at(44, value), loss=lambda run: copies.update({run.step: weights(run.model)}))]
+    )
     with pytest.warns(EasyLearnWarning, match="the loss became nan at step 44") as caught:
         record = learn.fit(0.05, 10, cycle_len=None)
     assert len(caught) == 1
@@ -77,9 +79,7 @@ def test_the_first_batch(make_learner: MakeLearner, at: Any, weights: Any, same:
     assert same(before, weights(learn))
 
 
-def test_weights_broken_by_the_last_step(
-    make_learner: MakeLearner, at: Any, device_type: str
-) -> None:
+def test_weights_broken_by_the_last_step(make_learner: MakeLearner, at: Any, device_type: str) -> None:
     """Its loss was finite and none comes after it."""
 
     def spoil(run: Any) -> None:

@@ -37,7 +37,13 @@ def test_rates_are_those_of_torchs_scheduler(
     record = learn.fit(0.1, len(values), cycle_len=None, callbacks=[plateau])
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
     theirs = lr_scheduler.ReduceLROnPlateau(
-        optimizer, "max" if higher else "min", 0.5, patience=patience - 1, threshold=min_delta, threshold_mode="abs", eps=0
+        optimizer,
+        "max" if higher else "min",
+        0.5,
+        patience=patience - 1,
+        threshold=min_delta,
+        threshold_mode="abs",
+        eps=0,
     )
     for (rate,), value in zip(record.rates, values, strict=True):
         assert rate == pytest.approx(optimizer.param_groups[0]["lr"])
@@ -48,7 +54,7 @@ def test_it_works_on_top_of_a_schedule_and_on_all_groups(make_learner: MakeLearn
     left = iter([2, 1, 1, 1])
     learn = make_learner(metrics=[Metric("score", lambda outputs, target: next(left), True)])
     record = learn.fit([0.1, 0.2, 0.3], 4, callbacks=[ReduceLROnPlateau("score", 0.1, 1)])
-    assert [r for r in record.rates[::6]] == [pytest.approx([lr * s for lr in (0.1, 0.2, 0.3)]) for s in (1, 1, 0.1, 0.01)]
+    assert record.rates[::6] == [pytest.approx([lr * s for lr in (0.1, 0.2, 0.3)]) for s in (1, 1, 0.1, 0.01)]
 
 
 def test_a_second_fit_begins_at_its_own_rates(make_learner: MakeLearner) -> None:

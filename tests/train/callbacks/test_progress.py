@@ -22,7 +22,9 @@ def test_a_header_and_a_line_per_epoch(make_learner: MakeLearner, capsys: pytest
     assert out.err == ""  # no bar where there is no terminal
 
 
-def test_epochs_are_counted_over_the_learners_life(make_learner: MakeLearner, capsys: pytest.CaptureFixture[str]) -> None:
+def test_epochs_are_counted_over_the_learners_life(
+    make_learner: MakeLearner, capsys: pytest.CaptureFixture[str]
+) -> None:
     learn = make_learner(progress=True)
     learn.fit(0.1, 2), learn.fit(0.1, 1)
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["epoch", "0", "1", "epoch", "2"]

@@ -33,18 +33,29 @@ def saved(tmp_path: Path, name: str) -> dict[str, Any]:
 class TestSaveBest:
     @pytest.mark.parametrize(("higher", "best"), [(True, 3), (False, 1)])
     def test_it_keeps_the_best_epoch_by_the_metrics_direction(
-        self, scripted: Callable[..., Learner], at: Any, weights: Any, same: Any, tmp_path: Path, higher: bool, best: int
+        self,
+        scripted: Callable[..., Learner],
+        at: Any,
+        weights: Any,
+        same: Any,
+        tmp_path: Path,
+        higher: bool,
+        best: int,
     ) -> None:
         copies: list[Any] = []
         learn = scripted([5, 2, 4, 7, 6], higher)
         learn.fit(0.1, 5, save_best="top", callbacks=[at(epoch_end=lambda run: copies.append(weights(run.model)))])
         assert same(saved(tmp_path, "top"), copies[best])
 
-    def test_lower_is_better_for_an_error(self, make_learner: MakeLearner, at: Any, weights: Any, same: Any, tmp_path: Path) -> None:
+    def test_lower_is_better_for_an_error(
+        self, make_learner: MakeLearner, at: Any, weights: Any, same: Any, tmp_path: Path
+    ) -> None:
         # The 2018 library took the first metric and thought that higher is better.
         copies: list[Any] = []
         learn = make_learner(metrics=[metrics.error_rate])
-        record = learn.fit(0.2, 5, save_best="top", callbacks=[at(epoch_end=lambda run: copies.append(weights(run.model)))])
+        record = learn.fit(
+            0.2, 5, save_best="top", callbacks=[at(epoch_end=lambda run: copies.append(weights(run.model)))]
+        )
         errors = record.column("error_rate")
         assert len(set(errors)) > 1 and same(saved(tmp_path, "top"), copies[errors.index(min(errors))])
 
@@ -53,7 +64,9 @@ class TestSaveBest:
     ) -> None:
         copies: list[Any] = []
         learn = scripted([1, 9, 1, 1], None)
-        record = learn.fit(0.1, 4, save_best="top", callbacks=[at(epoch_end=lambda run: copies.append(weights(run.model)))])
+        record = learn.fit(
+            0.1, 4, save_best="top", callbacks=[at(epoch_end=lambda run: copies.append(weights(run.model)))]
+        )
         losses = record.column("valid_loss")
         assert same(saved(tmp_path, "top"), copies[losses.index(min(losses))])
 
@@ -61,7 +74,9 @@ class TestSaveBest:
         scripted([1, 2], True).fit(0.1, 2, save_best=SaveBest("by_loss", "valid_loss"))
         assert saved(tmp_path, "by_loss")
 
-    def test_an_unknown_direction_is_an_error_before_training(self, scripted: Callable[..., Learner], weights: Any, same: Any) -> None:
+    def test_an_unknown_direction_is_an_error_before_training(
+        self, scripted: Callable[..., Learner], weights: Any, same: Any
+    ) -> None:
         learn = scripted([1, 2], None)
         before = weights(learn)
         with pytest.raises(ArgumentError, match="whether higher or lower 'score' is better"):
@@ -96,7 +111,9 @@ class TestSaveBest:
 
 
 class TestSaveCycles:
-    @pytest.mark.parametrize(("n", "cycle_len", "cycle_mult", "ends"), [(3, 1, 2, [6, 18, 42]), (2, 2, 1, [12, 24]), (3, 0.5, 1, [3, 6, 9])])
+    @pytest.mark.parametrize(
+        ("n", "cycle_len", "cycle_mult", "ends"), [(3, 1, 2, [6, 18, 42]), (2, 2, 1, [12, 24]), (3, 0.5, 1, [3, 6, 9])]
+    )
     def test_exactly_at_each_cycles_last_batch(
         self,
         make_learner: MakeLearner,
@@ -131,7 +148,12 @@ class TestSaveCycles:
 @pytest.mark.parametrize("callback", [SaveBest("x"), SaveCycles("x")])
 def test_a_run_with_nowhere_to_save_says_so(callback: Any) -> None:
     run: Any = SimpleNamespace(
-        save=None, step=1, cycle_ends=(1,), metrics={"valid_loss": 1.0}, task=SimpleNamespace(metrics=()), valid_loader=1
+        save=None,
+        step=1,
+        cycle_ends=(1,),
+        metrics={"valid_loss": 1.0},
+        task=SimpleNamespace(metrics=()),
+        valid_loader=1,
     )
     callback.on_fit_begin(run)
     with pytest.raises(StateError, match="nowhere to save"):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -21,7 +22,9 @@ def learn(make_learner: MakeLearner, make_data: Any) -> Learner:
     return make_learner(data=make_data(n_train=40))  # ten batches
 
 
-def torchs(record: Record, make: Callable[[torch.optim.Optimizer], Any], optimizer: Any = torch.optim.SGD) -> list[tuple[float, ...]]:
+def torchs(
+    record: Record, make: Callable[[torch.optim.Optimizer], Any], optimizer: Any = torch.optim.SGD
+) -> list[tuple[float, ...]]:
     """The rates that a scheduler of torch's gives, stepped once per batch."""
     params = [{"params": [torch.nn.Parameter(torch.zeros(1))], "lr": lr} for lr in LRS]
     made = optimizer(params, lr=LRS[-1])
@@ -40,7 +43,9 @@ def agree(record: Record, expected: list[tuple[float, ...]], rel: float = 1e-9) 
         assert ours == pytest.approx(theirs, rel=rel, abs=1e-12)
 
 
-@pytest.mark.parametrize(("n", "cycle_len", "cycle_mult", "epochs"), [(3, 1, 2, 7), (3, 2, 1, 6), (3, 2, 2, 14), (4, 1, 1, 4)])
+@pytest.mark.parametrize(
+    ("n", "cycle_len", "cycle_mult", "epochs"), [(3, 1, 2, 7), (3, 2, 1, 6), (3, 2, 2, 14), (4, 1, 1, 4)]
+)
 def test_cycles_are_warm_restarts(learn: Learner, n: int, cycle_len: int, cycle_mult: int, epochs: int) -> None:
     record = learn.fit(LRS, n, cycle_len=cycle_len, cycle_mult=cycle_mult)
     assert len(record.epochs) == epochs
@@ -69,7 +74,12 @@ def test_one_cycle_is_torchs(make_learner: MakeLearner, make_data: Any, optimize
     theirs = torchs(
         record,
         lambda o: lr_scheduler.OneCycleLR(
-            o, LRS, total_steps=steps + 1, pct_start=(0.25 * steps + 1) / (steps + 1), div_factor=25, final_div_factor=1e5 / 25
+            o,
+            LRS,
+            total_steps=steps + 1,
+            pct_start=(0.25 * steps + 1) / (steps + 1),
+            div_factor=25,
+            final_div_factor=1e5 / 25,
         ),
         torch.optim.SGD if optimizer is sgd else torch.optim.AdamW,
     )
@@ -122,13 +132,15 @@ def test_fractional_cycles_end_on_whole_batches_and_never_rise_inside(learn: Lea
     start = 0
     for length in lengths:
         rates = [r[-1] for r in record.rates[start : start + length]]
-        assert rates[0] == 0.1 and all(a > b for a, b in zip(rates, rates[1:], strict=False))
+        assert rates[0] == 0.1 and all(a > b for a, b in pairwise(rates))
         start += length
 
 
 def test_the_rate_recorded_is_the_rate_of_the_step(learn: Learner, at: Any) -> None:
     seen: list[tuple[float, ...]] = []
-    record = learn.fit(LRS, 2, callbacks=[at(grads=lambda run: seen.append(tuple(g["lr"] for g in run.optimizer.param_groups)))])
+    record = learn.fit(
+        LRS, 2, callbacks=[at(grads=lambda run: seen.append(tuple(g["lr"] for g in run.optimizer.param_groups)))]
+    )
     assert seen == record.rates
 
 
@@ -140,7 +152,9 @@ def test_frozen_groups_have_no_rate(learn: Learner) -> None:
 
 def test_fine_tune_is_frozen_then_spread(learn: Learner, at: Any) -> None:
     seen: list[tuple[tuple[str, ...], list[float]]] = []
-    spy = at(fit_begin=lambda run: seen.append((run.record.group_names, [g["base_lr"] for g in run.optimizer.param_groups])))
+    spy = at(
+        fit_begin=lambda run: seen.append((run.record.group_names, [g["base_lr"] for g in run.optimizer.param_groups]))
+    )
     record = learn.fine_tune(2, 0.02, callbacks=[spy])
     assert seen[0] == (("head",), [0.02])
     assert seen[1][0] == ("stem", "late", "head") and seen[1][1] == pytest.approx([1e-4, 1e-3, 1e-2])

@@ -1,0 +1,61 @@
+"""Every script in `examples` runs with `--quick`, in a folder of its own, and leaves its pictures."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+LEAVES = {  # by the --out that is given
+    "lesson1_dogscats.py": (
+        "out",
+        {
+            "out/batch.png", "out/lr_find.png", "out/rates.png", "out/losses.png", "out/confusion.png",
+            "out/worst.png", "out/best.safetensors",
+        },
+    ),
+    "lesson3_rossmann.py": ("out.png", {"out.png"}),
+    "schedules_gallery.py": ("out.png", {"out.png"}),
+}  # fmt: skip
+
+
+def run(script: str, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
+        "OMP_NUM_THREADS": "1",
+    }
+    command = [sys.executable, str(ROOT / "examples" / script), *arguments]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+
+
+def test_every_example_is_known() -> None:
+    assert {f.name for f in (ROOT / "examples").glob("*.py")} == LEAVES.keys()
+
+
+@pytest.mark.parametrize("script", LEAVES)
+def test_quick(script: str, tmp_path: Path) -> None:
+    out, expected = LEAVES[script]
+    done = run(script, tmp_path, "--quick", "--out", out)
+    assert done.returncode == 0, done.stderr
+    assert "Warning" not in done.stderr
+    left = {f.relative_to(tmp_path).as_posix() for f in tmp_path.rglob("*") if f.is_file()}
+    assert left >= expected
+    assert {name.split("/")[0] for name in left} <= {out, "cache"}  # it writes where it was told to
+
+
+@pytest.mark.parametrize("script", ["benchmarks/imports.py", "benchmarks/loop.py", "benchmarks/tables.py"])
+def test_benchmarks(script: str, tmp_path: Path) -> None:
+    done = run(script, tmp_path, "--quick")
+    assert done.returncode == 0, done.stderr
+    assert "easylearn" in done.stdout
+
+
+def test_an_example_without_data_says_what_it_needs(tmp_path: Path) -> None:
+    done = run("lesson1_dogscats.py", tmp_path)
+    assert done.returncode == 2 and "or --quick" in done.stderr
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,242 @@
+"""The public surface, frozen: growing it is a decision that somebody sees. Change these lists with the code."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+
+import easylearn
+from easylearn.data.bunch import Batch, Data, Loader
+from easylearn.learner import Learner, Prediction, Predictions
+from easylearn.train.callback import HOOKS, Callback
+from easylearn.train.finder import LRCurve
+from easylearn.train.plan import FitPlan
+from easylearn.train.plots import SchedPlots
+from easylearn.train.record import Record
+from easylearn.train.state import Run
+from easylearn.train.strategy import Strategy
+
+
+def public(kind: type) -> set[str]:
+    return {n for n in dir(kind) if not n.startswith("_")} - set(dir(object))
+
+
+def private(kind: type) -> set[str]:
+    own = {n for n in vars(kind) if n.startswith("_") and not n.startswith("__")}
+    return {n for n in own if inspect.isroutine(vars(kind)[n]) or isinstance(vars(kind)[n], property)}
+
+
+def arguments(function: object) -> list[str]:
+    return [n for n in inspect.signature(function).parameters if n != "self"]  # type: ignore[arg-type]
+
+
+def test_learner() -> None:
+    methods = {
+        "TTA",
+        "bn_freeze",
+        "fine_tune",
+        "fit",
+        "fit_one_cycle",
+        "freeze",
+        "freeze_to",
+        "load",
+        "lr_find",
+        "plan",
+        "predict",
+        "save",
+        "set_data",
+        "summary",
+        "tta",
+        "unfreeze",
+        "validate",
+    }
+    properties = {"precompute", "sched"}
+    attributes = {
+        "callbacks",
+        "data",
+        "epochs_done",
+        "layer_groups",
+        "model",
+        "optimizer",
+        "path",
+        "progress",
+        "record",
+        "seed",
+        "strategy",
+        "task",
+        "wd",
+    }
+    assert public(Learner) == methods | properties | attributes
+    assert {n for n in public(Learner) if isinstance(inspect.getattr_static(Learner, n), property)} == properties
+    assert private(Learner) == {"_active_groups", "_file", "_fit", "_index", "_plan", "_predictions", "_run", "_view"}
+    assert {n for n in Learner.__slots__ if n.startswith("_")} == {
+        "_bn_freeze",
+        "_curve",
+        "_features",
+        "_last",
+        "_precompute",
+    }
+    assert Learner.__bases__ == (object,) and Learner.__subclasses__() == []
+
+
+def test_arguments_of_the_learner() -> None:
+    expected = {
+        "fit": "lr n cycle_len cycle_mult epochs schedule momentum wd save_best save_cycles callbacks",
+        "plan": "lr n cycle_len cycle_mult epochs schedule momentum wd save_best save_cycles callbacks",
+        "fit_one_cycle": "lr n pct_start div div_final momentum wd save_best callbacks",
+        "fine_tune": "epochs lr frozen_epochs spread callbacks",
+        "lr_find": "start_lr end_lr lr n_steps",
+        "freeze_to": "k",
+        "bn_freeze": "frozen",
+        "predict": "items test",
+        "tta": "n_aug test",
+        "TTA": "n_aug is_test stack",
+        "set_data": "data",
+        "save": "name",
+        "load": "name",
+    }
+    for name, names in expected.items():
+        assert arguments(getattr(Learner, name)) == names.split(), name
+    assert arguments(Learner) == [
+        "data",
+        "model",
+        "groups",
+        "optimizer",
+        "metrics",
+        "loss",
+        "label_smoothing",
+        "wd",
+        "clip",
+        "accumulate",
+        "precision",
+        "device",
+        "seed",
+        "path",
+        "callbacks",
+        "bn_freeze",
+        "precompute",
+        "progress",
+    ]
+
+
+def test_hooks_and_callback() -> None:
+    assert HOOKS == (
+        "on_fit_begin",
+        "on_epoch_begin",
+        "on_batch_begin",
+        "on_loss",
+        "on_grads",
+        "on_batch_end",
+        "on_validate_begin",
+        "on_validate_end",
+        "on_epoch_end",
+        "on_fit_end",
+    )
+    assert public(Callback) == {*HOOKS, "state_dict", "load_state_dict"}
+    assert private(Callback) == set()
+
+
+def test_run() -> None:
+    names = [
+        "model",
+        "task",
+        "optimizer",
+        "strategy",
+        "groups",
+        "train_loader",
+        "valid_loader",
+        "record",
+        "rates",
+        "schedule",
+        "momentum",
+        "n_steps",
+        "seed",
+        "first_epoch",
+        "freeze_stats",
+        "cycle_ends",
+        "save",
+        "step",
+        "epoch",
+        "batch",
+        "logits",
+        "loss",
+        "metrics",
+        "stop_reason",
+        "steps_per_epoch",
+    ]
+    assert [f.name for f in dataclasses.fields(Run)] == names
+    assert public(Run) - set(names) == {"n_epochs", "batch_in_epoch", "life_epoch", "train_mode"}
+
+
+def test_data() -> None:
+    assert public(Data) == {
+        "adopt",
+        "classes",
+        "fingerprint",
+        "for_model",
+        "has_test",
+        "has_valid",
+        "has_views",
+        "ids",
+        "is_single",
+        "loader",
+        "new_loader",
+        "resized",
+        "train_loader",
+    }
+    assert Data.__abstractmethods__ == {"fingerprint", "ids", "loader", "new_loader", "train_loader"}
+    assert arguments(Loader.batches) == ["device", "seed", "epoch", "start"]
+    assert [f.name for f in dataclasses.fields(Batch)] == ["inputs", "target", "index"]
+
+
+def test_results() -> None:
+    assert public(Record) == {
+        "add_step",
+        "column",
+        "end_epoch",
+        "last",
+        "last_loss",
+        "load_state_dict",
+        "losses",
+        "momentum",
+        "rates",
+        "state_dict",
+        "to_frame",
+    }
+    assert public(SchedPlots) == {"losses", "lrs", "plot", "plot_loss", "plot_losses", "plot_lr"}
+    assert [f.name for f in dataclasses.fields(LRCurve)] == [
+        "rates",
+        "losses",
+        "smooth",
+        "suggestion",
+        "reason",
+        "record",
+    ]
+    assert [f.name for f in dataclasses.fields(Prediction)] == ["label", "index", "probs"]
+    assert [f.name for f in dataclasses.fields(Predictions)] == ["probs", "targets", "ids", "labels", "views"]
+    fields = ["rates", "schedule", "momentum", "cycle_ends", "steps_per_epoch"]
+    assert [f.name for f in dataclasses.fields(FitPlan)] == fields and public(FitPlan) == {"n_epochs", "n_steps"}
+
+
+def test_the_seam_for_devices() -> None:
+    assert public(Strategy) == {
+        "backward",
+        "finish_grads",
+        "forward",
+        "forward_loss",
+        "load_state_dict",
+        "must_step",
+        "reset",
+        "scales_loss",
+        "state_dict",
+        "step",
+        "stepped",
+    }
+
+
+def test_what_is_exported_is_what_is_named() -> None:
+    bound = {n for n in vars(easylearn) if not n.startswith("_") and not inspect.ismodule(vars(easylearn)[n])}
+    modules = {n for n in easylearn.__all__ if inspect.ismodule(getattr(easylearn, n))}
+    assert set(easylearn.__all__) - modules == bound - {"annotations"}
+    assert modules == {"losses", "metrics", "schedules"}
+    assert easylearn.__all__ == sorted(easylearn.__all__) and len(set(easylearn.__all__)) == len(easylearn.__all__)
