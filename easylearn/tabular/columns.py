@@ -18,7 +18,7 @@ from .processing import factorize, numbers, require_columns
 if TYPE_CHECKING:
     import pandas as pd
 
-_SAMPLE = 50_000
+_SAMPLE = 20_000
 _NEAR = 0.95
 _FEW_ROWS = 20
 _DATE = re.compile(r"\s*(\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.]\d{4})([ T].*)?$")
@@ -188,7 +188,7 @@ def find_ids(df: pd.DataFrame, names: Sequence[str] | None = None) -> list[str]:
 def find_leaks(df: pd.DataFrame, target: str, names: Sequence[str] | None = None) -> list[tuple[str, str]]:
     """Features from which the target can be read off: a copy of it, a function of it, or a code for it.
 
-    Looks at a keyed sample of at most 50,000 rows, one feature at a time.
+    Looks at a keyed sample of at most 20,000 rows, one feature at a time.
 
     Args:
         df: the table with its target.

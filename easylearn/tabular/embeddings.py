@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
+FEWEST_STEPS = 200  # in which an `EntityEmbedder` trains
 MOST_LABELS = 60  # that can still be read in a picture
 
 
@@ -108,7 +109,8 @@ class EntityEmbedder:
         task: of the network; see `TabularData.from_df`.
         layers: sizes of its hidden layers.
         emb_szs: lengths of the embeddings; see `tabular_learner`.
-        epochs: how long it trains.
+        epochs: how long it trains; None is one epoch, or as many as 200 steps take. More would fit the very rows that
+            the next model learns from.
         lr: the highest learning rate.
         batch_size: rows in a batch; None chooses.
         seed: of the weights and the order of the rows.
@@ -132,7 +134,7 @@ class EntityEmbedder:
         task: TaskName = "auto",
         layers: Sequence[int] = (200, 100),
         emb_szs: EmbSizes | None = None,
-        epochs: int = 3,
+        epochs: int | None = None,
         lr: float = 1e-2,
         batch_size: int | None = None,
         seed: int = 0,
@@ -185,7 +187,8 @@ class EntityEmbedder:
             batch_size=self.batch_size, seed=self.seed,
         )  # fmt: skip
         learn = tabular_learner(data, self.layers, emb_szs=self.emb_szs, seed=self.seed, progress=False)
-        learn.fit_one_cycle(self.lr, self.epochs)
+        enough = -(-FEWEST_STEPS // len(data.train_loader()))
+        learn.fit_one_cycle(self.lr, enough if self.epochs is None else self.epochs)
         self._fitted = learn
         return self
 

@@ -156,6 +156,7 @@ def output_layer(data: TabularData, y_range: YRange = None) -> nn.Module:
     """What the model's outputs pass through at last: bounds, or the mean and deviation of the training targets."""
     target = data.target("train")
     assert target is not None
+    target = target.cpu()
     bounds = range_of(data.task, target, data.y_range if y_range is None else y_range)
     if bounds is not None:
         return SigmoidRange(bounds[0].tolist(), bounds[1].tolist())

@@ -81,7 +81,8 @@ def load_weights(path: StrPath, model: nn.Module, task: Task) -> None:
 
 
 def _described(task: Task) -> dict[str, Any]:
-    return {"schema": SCHEMA, "kind": task.kind, "names": list(task.names), "scale": task.scale}
+    scale = {} if task.scale == "linear" else {"scale": task.scale}
+    return {"schema": SCHEMA, "kind": task.kind, "names": list(task.names), **scale}
 
 
 def _check_header(file: Path, header: Any, task: Task) -> None:
