@@ -15,8 +15,9 @@ from __future__ import annotations
 from . import losses, metrics, schedules
 from .data.loaders import LoaderData, TensorData
 from .errors import ArgumentError, DataError, EasyLearnError, EasyLearnWarning, SaveError, StateError, WeightsError
-from .learner import Learner, Prediction, Predictions
-from .metrics import Metric, accuracy, error_rate, f1, f_beta, mae, rmse, rmspe, roc_auc, top_k
+from .learner import Learner, Prediction, Predictions, average_predictions
+from .metrics import Metric, accuracy, error_rate, f1, f_beta, mae, perplexity, rmse, rmspe, roc_auc, top_k
+from .nn.awd_lstm import Drops
 from .nn.body_head import BodyHead
 from .nn.groups import LayerGroup
 from .nn.heads import pooled_head
@@ -25,7 +26,12 @@ from .tabular.data import TabularData
 from .tabular.embeddings import EntityEmbedder, embeddings, plot_embeddings
 from .tabular.features import add_datepart, elapsed_since, rolling_windows
 from .tabular.learner import tabular_learner
-from .task import Task, multi_label, regression, single_label
+from .task import Task, multi_label, next_token, regression, single_label
+from .text.callbacks import ActivationPenalty, RateByLength
+from .text.data import TextData, TextLMData
+from .text.learner import language_model_learner, text_classifier_learner
+from .text.tokenize import SubwordTokenizer, WordTokenizer
+from .text.vocab import Vocab
 from .train.callback import Callback
 from .train.callbacks import (
     CutMix,
@@ -38,7 +44,7 @@ from .train.callbacks import (
 )
 from .train.optim import adamw, sgd
 from .train.record import Record
-from .train.state import Run
+from .train.state import Pause, Run
 from .vision.archs import arch_names, get_arch
 from .vision.augment import Dihedral, Erase, Flip, Light, RandomResizedCrop, Rotate, Shift, Zoom
 from .vision.data import ImageData
@@ -49,6 +55,7 @@ from .vision.results import plot_confusion, plot_worst
 __version__ = "0.1.0"
 
 __all__ = [
+    "ActivationPenalty",
     "ArgumentError",
     "BodyHead",
     "Callback",
@@ -56,6 +63,7 @@ __all__ = [
     "CutMix",
     "DataError",
     "Dihedral",
+    "Drops",
     "EarlyStopping",
     "EasyLearnError",
     "EasyLearnWarning",
@@ -69,9 +77,11 @@ __all__ = [
     "LoaderData",
     "Metric",
     "MixUp",
+    "Pause",
     "Prediction",
     "Predictions",
     "RandomResizedCrop",
+    "RateByLength",
     "Record",
     "ReduceLROnPlateau",
     "Rotate",
@@ -81,16 +91,22 @@ __all__ = [
     "SaveError",
     "Shift",
     "StateError",
+    "SubwordTokenizer",
     "TabularData",
     "Task",
     "TensorData",
+    "TextData",
+    "TextLMData",
+    "Vocab",
     "WeightAverage",
     "WeightsError",
+    "WordTokenizer",
     "Zoom",
     "accuracy",
     "adamw",
     "add_datepart",
     "arch_names",
+    "average_predictions",
     "collab_learner",
     "elapsed_since",
     "embeddings",
@@ -98,10 +114,13 @@ __all__ = [
     "f1",
     "f_beta",
     "get_arch",
+    "language_model_learner",
     "losses",
     "mae",
     "metrics",
     "multi_label",
+    "next_token",
+    "perplexity",
     "plot_confusion",
     "plot_embeddings",
     "plot_worst",
@@ -115,6 +134,7 @@ __all__ = [
     "sgd",
     "single_label",
     "tabular_learner",
+    "text_classifier_learner",
     "top_k",
     "vision_learner",
     "vision_model",

@@ -1,4 +1,4 @@
-"""The command line: `easylearn demo`."""
+"""The command line: `easylearn demo`, `easylearn pretrain-lm`."""
 
 from __future__ import annotations
 
@@ -26,22 +26,63 @@ def main(arguments: Sequence[str] | None = None) -> int:
     demo.add_argument(
         "what",
         nargs="?",
-        choices=["images", "tables"],
+        choices=["images", "tables", "text"],
         default="images",
-        help="handwritten digits as pictures, or a year of flights as a table (default: %(default)s)",
+        help="handwritten digits as pictures, a year of flights as a table, or reviews of food (default: %(default)s)",
     )
     demo.add_argument("--out", default="easylearn-demo", help="folder for pictures and page (default: %(default)s)")
-    demo.add_argument("--epochs", type=int, help="epochs to train (default: 5 for images, 2 for tables)")
+    demo.add_argument("--epochs", type=int, help="epochs to train (default: 5 for images, 2 for tables, 3 for text)")
+    _add_pretrain(commands.add_parser("pretrain-lm", help="train a language model on a folder of text files"))
     chosen = parser.parse_args(arguments)
     try:
-        from .demo import digits, flights  # what they need is imported only when they run
-
-        run, usual = (flights, 2) if chosen.what == "tables" else (digits, 5)
-        run(chosen.out, epochs=usual if chosen.epochs is None else chosen.epochs)
+        return _pretrain(chosen) if chosen.command == "pretrain-lm" else _demo(chosen)
     except (EasyLearnError, OSError) as error:
         print(f"easylearn: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("easylearn: interrupted", file=sys.stderr)
         return 130
+
+
+def _demo(chosen: argparse.Namespace) -> int:
+    from .demo import digits, flights, reviews  # what they need is imported only when they run
+
+    run, usual = {"images": (digits, 5), "tables": (flights, 2), "text": (reviews, 3)}[chosen.what]
+    run(chosen.out, epochs=usual if chosen.epochs is None else chosen.epochs)
+    return 0
+
+
+def _add_pretrain(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Train an AWD-LSTM language model. The folder may have sub-folders train and valid; otherwise a share of the "
+        "files validates. Stopped at any moment, the same command goes on where it was."
+    )
+    parser.add_argument("corpus", help="folder of .txt files, each a document")
+    parser.add_argument("--out", required=True, help="folder for the encoder, its settings and checkpoints")
+    parser.add_argument("--size", default="full", help="tiny, compact (for a CPU) or full (default: %(default)s)")
+    parser.add_argument("--epochs", type=int, default=10, help="passes over the corpus (default: %(default)s)")
+    parser.add_argument("--lr", type=float, default=5e-3, help="highest learning rate (default: %(default)s)")
+    parser.add_argument("--batch-size", type=int, default=64, help="rows read side by side (default: %(default)s)")
+    parser.add_argument("--bptt", type=int, default=70, help="tokens in a window (default: %(default)s)")
+    parser.add_argument("--max-vocab", type=int, default=30_000, help="size of the vocabulary (default: %(default)s)")
+    parser.add_argument("--min-freq", type=int, default=3, help="rarer tokens are unknown (default: %(default)s)")
+    parser.add_argument("--tokenizer", default="word", help="word, bpe or unigram (default: %(default)s)")
+    parser.add_argument("--valid", type=float, default=0.05, help="share that validates (default: %(default)s)")
+    parser.add_argument("--share", type=float, default=1.0, help="share of the files to read (default: %(default)s)")
+    parser.add_argument("--drop-mult", type=float, default=0.5, help="scales all dropouts (default: %(default)s)")
+    parser.add_argument("--backward", action="store_true", help="read each text from its end")
+    parser.add_argument("--seed", type=int, default=0, help="of everything (default: %(default)s)")
+    parser.add_argument("--every", default="5min", help="how often a checkpoint is written (default: %(default)s)")
+    parser.add_argument("--device", help="cpu, cuda, mps (default: the best there is)")
+
+
+def _pretrain(chosen: argparse.Namespace) -> int:
+    from .text.pretrain import Pretraining, pretrain_lm, setting_names
+
+    settings = Pretraining(**{name: getattr(chosen, name) for name in setting_names()})
+    learn = pretrain_lm(chosen.corpus, chosen.out, settings, every=chosen.every, device=chosen.device)
+    if learn.record is not None and learn.record.stop_reason is not None:
+        print(f"The run stopped: {learn.record.stop_reason}. The same command goes on from there.")
+        return 130
+    print(f"It is in {chosen.out}: language_model_learner(data, pretrained={chosen.out!r}) starts from it.")
     return 0

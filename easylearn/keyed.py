@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -107,6 +107,35 @@ class RngState:
         torch.set_rng_state(self.cpu)
         if self.cuda:
             torch.cuda.set_rng_state_all(self.cuda)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The same as numbers, strings and tensors."""
+        version, words, gauss = self.python
+        kind, keys, *rest = self.numpy
+        return {
+            "python": (version, torch.tensor(words), gauss),
+            "numpy": (kind, torch.from_numpy(keys.astype(np.int64)), *rest),
+            "cpu": self.cpu,
+            "cuda": list(self.cuda),
+        }
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> RngState:
+        """What `state_dict` gave; states of GPUs are left out where there is another number of them.
+
+        >>> state = RngState.from_state(RngState.capture().state_dict())
+        >>> state.python == random.getstate()
+        True
+        """
+        version, words, gauss = state["python"]
+        kind, keys, *rest = state["numpy"]
+        here = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        return cls(
+            (version, tuple(words.tolist()), gauss),
+            (kind, keys.numpy().astype(np.uint32), *rest),
+            state["cpu"],
+            list(state["cuda"]) if len(state["cuda"]) == here else [],
+        )
 
 
 def seed_global(*parts: Part) -> None:

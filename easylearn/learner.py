@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from . import schedules
-from .data.bunch import Data, Loader, PartName
+from .data.bunch import Data, Loader, PartName, Sampling
 from .device import pick_device
 from .errors import ArgumentError, DataError, StateError, strict
 from .files import StrPath
@@ -23,6 +23,7 @@ from .schedules import Schedule
 from .task import LossFn, Task
 from .train.callback import Callback, check_callbacks
 from .train.callbacks import LossGuard, Progress, SaveBest, SaveCycles, Scheduler
+from .train.callbacks.checkpoint import Checkpoint
 from .train.checkpoint import load_weights, save_weights
 from .train.finder import LRCurve, check_sweep, sweep
 from .train.loop import run_fit
@@ -33,6 +34,7 @@ from .train.precompute import FeatureStore
 from .train.predict import evaluate, gather
 from .train.rates import Rates, spread_rates
 from .train.record import Record
+from .train.resume import Cast, Every, Saved, Situation
 from .train.state import Run
 from .train.strategy import Strategy
 from .train.summary import Summary, plan_text, seconds_per_step, summarise
@@ -76,6 +78,7 @@ class Predictions:
         ids: one name per item.
         labels: the decoded predictions.
         views: shape (n_views, n, n_out): the plain view first, then the augmented ones.
+        task: what was predicted, where it is known.
     """
 
     probs: Tensor
@@ -83,12 +86,43 @@ class Predictions:
     ids: tuple[str, ...]
     labels: tuple[Any, ...]
     views: Tensor
+    task: Task | None = None
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The class names, in the order of the columns; empty for regression."""
+        return () if self.task is None else self.task.classes
 
     def __iter__(self) -> Iterator[Tensor | None]:
         return iter((self.probs, self.targets))
 
     def __len__(self) -> int:
         return len(self.ids)
+
+
+def average_predictions(*predictions: Predictions) -> Predictions:
+    """The mean of several models' probabilities for the same items, such as a forward and a backward reader.
+
+    Args:
+        predictions: what `learn.predict()` or `learn.tta()` gave, of learners of one task.
+
+    Returns:
+        Predictions whose `views` are those of all models.
+
+    Raises:
+        DataError: the items or the classes differ.
+    """
+    if not predictions:
+        raise ArgumentError("there are no predictions to average")
+    first = predictions[0]
+    for number, other in enumerate(predictions[1:], 2):
+        if other.ids != first.ids:
+            raise DataError(f"predictions 1 and {number} are of different items, or in another order")
+        if other.classes != first.classes or other.probs.shape != first.probs.shape:
+            raise DataError(f"predictions 1 and {number} are of different classes: {first.classes}, {other.classes}")
+    probs = torch.stack([p.probs for p in predictions]).mean(0)
+    views = torch.cat([p.views for p in predictions])
+    return replace(first, probs=probs, labels=tuple(first.task.decode(probs)) if first.task else (), views=views)
 
 
 class Learner:
@@ -259,6 +293,9 @@ class Learner:
         save_best: str | SaveBest | None = None,
         save_cycles: str | None = None,
         callbacks: Sequence[Callback] = (),
+        checkpoint: StrPath | None = None,
+        every: Every | None = None,
+        keep: int = 2,
     ) -> Record:
         """Train. `fit(lr, n)` is n cosine cycles of one epoch each (SGDR, arXiv 1608.03983).
 
@@ -275,6 +312,9 @@ class Learner:
             save_best: name of a file for the weights of the best epoch, or a `SaveBest`.
             save_cycles: name of files for the weights at the end of each cycle.
             callbacks: for this fit alone.
+            checkpoint: a folder for the state of the run, from which `resume` goes on if it is killed.
+            every: when to write there: at each "epoch" (as if not given), a number of steps, or a time, "5min".
+            keep: how many checkpoints stay.
 
         Returns:
             The record of this fit. On Ctrl-C the step is finished and what was trained is kept.
@@ -283,7 +323,8 @@ class Learner:
             ArgumentError: a wrong number of rates, or arguments that contradict each other.
         """
         plan = self._plan(lr, n, cycle_len, cycle_mult, epochs, schedule, momentum)
-        return self._fit(plan, [*check_callbacks(callbacks), *_savers(save_best, save_cycles)], wd)
+        keeper = self._keeper(checkpoint, every, keep)
+        return self._fit(plan, check_callbacks(callbacks), _savers(save_best, save_cycles), wd, keeper)
 
     @strict(
         {**_OLD_FIT, "epochs": "n", "n_epoch": "n", "save_cycles": "There is one cycle: learn.save(...) afterwards."}
@@ -300,6 +341,9 @@ class Learner:
         wd: float | None = None,
         save_best: str | SaveBest | None = None,
         callbacks: Sequence[Callback] = (),
+        checkpoint: StrPath | None = None,
+        every: Every | None = None,
+        keep: int = 2,
     ) -> Record:
         """Train n epochs with one rise and one fall of the rate (1cycle, arXiv 1708.07120).
 
@@ -311,7 +355,7 @@ class Learner:
             div_final: the last rate is lr / div_final.
             momentum: the highest and the lowest momentum, against the rate; None leaves it alone.
             wd: weight decay of this fit.
-            save_best: as in `fit`.
+            save_best, checkpoint, every, keep: as in `fit`.
             callbacks: for this fit alone.
 
         Returns:
@@ -320,7 +364,8 @@ class Learner:
         moving = schedules.one_cycle_momentum(pct_start, max(momentum), min(momentum)) if momentum else None
         shape = schedules.one_cycle(pct_start, div, div_final)
         plan = self._plan(lr, n, None, 1, None, shape, moving)
-        return self._fit(plan, [*check_callbacks(callbacks), *_savers(save_best, None)], wd)
+        keeper = self._keeper(checkpoint, every, keep)
+        return self._fit(plan, check_callbacks(callbacks), _savers(save_best, None), wd, keeper)
 
     @strict({"n": "epochs", "n_epoch": "epochs", "base_lr": "lr", "freeze_epochs": "frozen_epochs"})
     def fine_tune(
@@ -349,6 +394,50 @@ class Learner:
         self.unfreeze()
         return self.fit_one_cycle(slice(lr / 2 / spread, lr / 2), epochs, pct_start=0.3, callbacks=callbacks)
 
+    @strict({"folder": "checkpoint", "path": "checkpoint", "cbs": "callbacks"})
+    def resume(
+        self,
+        checkpoint: StrPath,
+        *,
+        schedule: Schedule | None = None,
+        momentum: Schedule | None = None,
+        callbacks: Sequence[Callback] = (),
+        same_data: bool = False,
+    ) -> Record:
+        """Go on with a fit that was killed or interrupted, from the newest checkpoint in a folder.
+
+        The learner and its data are made as they were for the fit; weights, optimizer, freezing, random generators,
+        record and position come from the file. On the CPU the run ends bit for bit as it would have without the
+        break. A run that had ended gives its weights and its record.
+
+        Args:
+            checkpoint: the folder given to `fit(..., checkpoint=folder)`; checkpoints go on to be written there.
+            schedule: the fit's own, if it was a function that is none of `easylearn.schedules`.
+            momentum: the same for its momentum.
+            callbacks: new ones of the classes that the fit was given, in their order; save_best and save_cycles are
+                remembered.
+            same_data: the files are the same, though their places or times are not.
+
+        Returns:
+            The record of the whole fit.
+
+        Raises:
+            WeightsError: there is no whole checkpoint.
+            StateError: model, data or settings differ; the message says in what. The learner is as it was.
+            ArgumentError: callbacks or a schedule are missing.
+        """
+        given = check_callbacks(callbacks)
+        saved, now = Saved(checkpoint), self._situation()
+        plan, savers = saved.plan(schedule, momentum), saved.savers()
+        saved.check(now, same_data)
+        saved.check_callbacks(self.callbacks, given)
+        saved.check_optimizer(self.optimizer, now)
+        saved.restore_model(self.model)  # before features are stored or weights copied by whoever begins
+        self.seed, self.epochs_done = saved.seed, saved.first_epoch
+        self._bn_freeze, self._precompute = saved.freeze_stats, saved.precompute
+        keeper = Checkpoint(checkpoint, saved.every, saved.keep, now, saved)
+        return self._fit(plan, given, savers, None, keeper)
+
     @strict(_OLD_FIT)
     def plan(
         self,
@@ -364,6 +453,9 @@ class Learner:
         save_best: str | SaveBest | None = None,
         save_cycles: str | None = None,
         callbacks: Sequence[Callback] = (),
+        checkpoint: StrPath | None = None,
+        every: Every | None = None,
+        keep: int = 2,
     ) -> FitPlan:
         """Print what `fit` with the same arguments would do; train nothing.
 
@@ -475,13 +567,31 @@ class Learner:
             save=self.save,
         )
 
-    def _fit(self, plan: FitPlan, callbacks: Sequence[Callback], wd: float | None) -> Record:
-        chosen = [*check_callbacks(self.callbacks), *callbacks]
+    def _situation(self) -> Situation:
+        return Situation(self.model, self.layer_groups, self.data, self.task, self.strategy)
+
+    def _keeper(self, checkpoint: StrPath | None, every: Every | None, keep: int) -> Checkpoint | None:
+        if checkpoint is not None:
+            return Checkpoint(checkpoint, "epoch" if every is None else every, keep, self._situation())
+        if every is not None:
+            raise ArgumentError(f"every={every!r} says when to write checkpoints; say where, too: checkpoint=folder")
+        return None
+
+    def _fit(
+        self,
+        plan: FitPlan,
+        callbacks: Sequence[Callback],
+        savers: Sequence[Callback],
+        wd: float | None,
+        keeper: Checkpoint | None,
+    ) -> Record:
+        own = check_callbacks(self.callbacks)
         run = self._run(plan, *self._view(), self.wd if wd is None else wd)
-        guards = [] if any(isinstance(c, LossGuard) for c in chosen) else [LossGuard()]
-        chain: list[Callback] = [Scheduler(), *guards, *chosen]
-        if self.progress:
-            chain.append(Progress())
+        guards = [] if any(isinstance(c, LossGuard) for c in [*own, *callbacks]) else [LossGuard()]
+        cast = Cast([Scheduler(), *guards], own, callbacks, savers, [Progress()] if self.progress else [])
+        chain = cast.all
+        if keeper is not None:
+            chain.append(keeper.begin(run, cast))
         try:
             return run_fit(run, chain)
         finally:
@@ -544,6 +654,11 @@ class Learner:
         return None
 
     def _predictions(self, part: PartName, n_aug: int) -> Predictions:
+        if self.task.is_streamed:
+            raise ArgumentError(
+                "a language model's predictions are one number per token and word; use learn.validate() for its "
+                "perplexity, or learn.generate(prompt, n)"
+            )
         if part == "test" and not self.data.has_test:
             raise DataError("there is no test part; give test= when making the data")
         logits, targets = gather(self.model, self.data.loader(part), self.strategy)
@@ -559,6 +674,7 @@ class Learner:
             tuple(self.data.ids(part)),
             tuple(self.task.decode(probs)),
             stack,
+            self.task,
         )
 
     @strict({"is_test": "test"})
@@ -591,7 +707,39 @@ class Learner:
         views = result.views.clamp_min(1e-38).log() if self.task.kind == "single_label" else result.views
         return torch.cat([views[:1]] * max(math.ceil(n_aug / 4), 1) + [views[1:]]), result.targets
 
+    @strict({"text": "prompt", "n_words": "n", "no_unk": "Unknown words are never drawn."})
+    def generate(
+        self,
+        prompt: str,
+        n: int = 40,
+        *,
+        temperature: float = 0.8,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        seed: int | None = None,
+    ) -> str:
+        """Let a language model write on after a prompt.
+
+        Args:
+            prompt: the beginning.
+            n: tokens to add.
+            temperature: below 1 is safer, above 1 is wilder; 0 takes the most probable token each time.
+            top_k: draw among the k most probable tokens alone.
+            top_p: draw among the fewest tokens that hold this share of the probability (arXiv 1904.09751).
+            seed: of the draws; None takes the learner's.
+
+        Returns:
+            The prompt and what follows, as text.
+        """
+        sampling = Sampling(temperature, top_k, top_p, self.seed if seed is None else seed)
+        return self.data.generate(self.model, prompt, n, sampling)
+
     # -- looking -------------------------------------------------------------------------------------------
+
+    @property
+    def vocab(self) -> Any:
+        """The vocabulary of a text model, to be given to the data of the next one: `vocab=lm.vocab`."""
+        return self.data.vocab
 
     @property
     def sched(self) -> SchedPlots:
@@ -612,6 +760,21 @@ class Learner:
         """Load weights saved under `name`, all of them or none; freezing stays as it is."""
         load_weights(self._file(name), self.model, self.task)
         self.data = self.data.for_model(self.model)
+        return self
+
+    def save_encoder(self, name: str) -> Path:
+        """Save the part of a text model that reads, with its vocabulary, for a classifier to start from."""
+        return self.data.save_encoder(self._file(name), self.model)
+
+    def load_encoder(self, name: str) -> Learner:
+        """Load an encoder saved under `name`, all of it or nothing; words are matched by name.
+
+        A word that the saved encoder does not know starts at the mean of all words. Freezing stays as it is.
+
+        Raises:
+            WeightsError: the file is missing or damaged, or its sizes differ; the message says what to do.
+        """
+        self.data.load_encoder(self._file(name), self.model)
         return self
 
     def _file(self, name: str) -> Path:

@@ -41,6 +41,9 @@ class Metric:
         fn: takes the pooled outputs and targets, both on the CPU, and gives a number.
         higher_is_better: the direction; None where it is not known.
         needs: whether `fn` wants probabilities (regression: the outputs as they are) or logits.
+        per_item: where the metric is a mean over items: gives each item's part from logits (n, c) and class numbers
+            (n,). A language model's predictions are too many to be kept, so it reports such metrics alone.
+        finish: what is done to that mean at last.
 
     >>> accuracy(torch.tensor([[0.9, 0.1], [0.3, 0.7]]), torch.tensor([0, 0]))
     0.5
@@ -50,6 +53,8 @@ class Metric:
     fn: MetricFn
     higher_is_better: bool | None
     needs: Needs = "probs"
+    per_item: Callable[[Tensor, Tensor], Tensor] | None = None
+    finish: Callable[[float], float] | None = None
 
     def __call__(self, outputs: Tensor | npt.NDArray[Any], targets: Tensor | npt.NDArray[Any]) -> float:
         """The metric of these outputs (probabilities or logits, see `needs`) and targets.
@@ -121,9 +126,16 @@ def _guarded(name: str, fn: MetricFn, outputs: Tensor, targets: Tensor) -> float
     return fn(outputs, targets)
 
 
-def _metric(name: str, fn: MetricFn, higher_is_better: bool, needs: Needs = "probs") -> Metric:
+def _metric(
+    name: str,
+    fn: MetricFn,
+    higher_is_better: bool,
+    needs: Needs = "probs",
+    per_item: Callable[[Tensor, Tensor], Tensor] | None = None,
+    finish: Callable[[float], float] | None = None,
+) -> Metric:
     # Partials of functions of this module, and no closures: a task can be sent to a spawned worker.
-    return Metric(name, functools.partial(_guarded, name, fn), higher_is_better, needs)
+    return Metric(name, functools.partial(_guarded, name, fn), higher_is_better, needs, per_item, finish)
 
 
 def _shapes(outputs: Tensor, targets: Tensor) -> str:
@@ -157,6 +169,32 @@ def _columns(name: str, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tenso
     if o.shape != t.shape:
         raise ArgumentError(f"{name} needs as many outputs as targets per item, got {_shapes(outputs, targets)}")
     return o, t
+
+
+# Of each item, from logits
+
+
+def item_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """Minus the logarithm of the probability that each target was given, shape (n,).
+
+    Args:
+        logits: shape (n, c).
+        targets: class numbers, shape (n,).
+    """
+    return F.cross_entropy(logits, targets, reduction="none")
+
+
+def _item_right(logits: Tensor, targets: Tensor) -> Tensor:
+    return logits.argmax(-1) == targets
+
+
+def _item_wrong(logits: Tensor, targets: Tensor) -> Tensor:
+    return logits.argmax(-1) != targets
+
+
+def _item_in_top(k: int, logits: Tensor, targets: Tensor) -> Tensor:
+    best = logits.topk(min(k, logits.shape[-1]), dim=-1).indices
+    return (best == targets.unsqueeze(-1)).any(-1)
 
 
 # Single label
@@ -345,9 +383,9 @@ def _explained(name: str, centred: bool, outputs: Tensor, targets: Tensor) -> fl
 
 # Public metrics
 
-accuracy = _metric("accuracy", _accuracy, True)
+accuracy = _metric("accuracy", _accuracy, True, per_item=_item_right)
 """Single label: the share of items whose most probable class is the right one."""
-error_rate = _metric("error_rate", _error_rate, False)
+error_rate = _metric("error_rate", _error_rate, False, per_item=_item_wrong)
 """Single label: one minus the accuracy."""
 balanced_accuracy = _metric("balanced_accuracy", _balanced_accuracy, True)
 """Single label: the mean recall over the classes that occur in the targets."""
@@ -355,13 +393,15 @@ matthews = _metric("matthews", _matthews, True)
 """Single label: the correlation of Matthews, from -1 to 1."""
 cohen_kappa = _metric("cohen_kappa", functools.partial(_kappa, "cohen_kappa", None), True)
 """Single label: the agreement beyond chance."""
-log_loss = _metric("log_loss", _log_loss, False)
+log_loss = _metric("log_loss", _log_loss, False, per_item=item_cross_entropy)
 """Single or multi label: minus the mean logarithm of the probability given to the truth."""
 roc_auc = _metric("roc_auc", functools.partial(_ranking, "roc_auc"), True)
 """Area under the ROC curve: of class 1 of two, else the mean over the classes (each against the rest) or labels."""
 average_precision = _metric("average_precision", functools.partial(_ranking, "average_precision"), True)
 """Average precision: of class 1 of two, else the mean over the classes (each against the rest) or labels."""
-perplexity = _metric("perplexity", _perplexity, False, needs="logits")
+perplexity = _metric(
+    "perplexity", _perplexity, False, needs="logits", per_item=item_cross_entropy, finish=math.exp
+)
 """The exponential of the mean cross-entropy, from logits."""
 mae = _metric("mae", _mae, False)
 """Regression: the mean absolute error."""
@@ -412,7 +452,8 @@ def top_k(k: int) -> Metric:
     """
     if isinstance(k, bool) or not isinstance(k, int) or k < 1:
         raise ArgumentError(f"k must be a whole number of at least 1, got {k!r}")
-    return _metric(f"top_{k}_accuracy", functools.partial(_top_k, k), True)
+    items = functools.partial(_item_in_top, k)
+    return _metric(f"top_{k}_accuracy", functools.partial(_top_k, k), True, per_item=items)
 
 
 def f_beta(beta: float, average: Average = "auto", threshold: float = 0.5) -> Metric:

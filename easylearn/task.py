@@ -14,22 +14,25 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .errors import ArgumentError, DataError
-from .metrics import Metric, accuracy, accuracy_at, as_metric, rmse
+from .metrics import Metric, accuracy, accuracy_at, as_metric, perplexity, rmse
 
-Kind = Literal["single_label", "multi_label", "regression"]
+Kind = Literal["single_label", "multi_label", "regression", "next_token"]
 Scale = Literal["linear", "log", "log1p"]
 LossFn = Callable[[Tensor, Tensor], Tensor]
+
+NO_TARGET = -100
+"""Where a next-token target says this, there is nothing to predict."""
 
 
 @dataclass(frozen=True)
 class Task:
     """One kind of prediction, over one list of classes or of target names.
 
-    Make one with `single_label`, `multi_label` or `regression`.
+    Make one with `single_label`, `multi_label`, `regression` or `next_token`.
 
     Args:
-        kind: which of the three.
-        names: the classes, or the names of the predicted numbers.
+        kind: which of the four.
+        names: the classes, the names of the predicted numbers, or the tokens of the vocabulary.
         metrics: what is reported after each epoch.
         threshold: multi-label: the probability from which a label counts as given.
         label_smoothing: single-label: the share of the target spread over all classes (arXiv 1512.00567).
@@ -57,13 +60,19 @@ class Task:
         """The class names, in the order of the model's outputs; empty for regression."""
         return () if self.kind == "regression" else self.names
 
+    @property
+    def is_streamed(self) -> bool:
+        """Whether predictions are too many to be kept: each token has one number per word of the vocabulary."""
+        return self.kind == "next_token"
+
     def loss(self, logits: Tensor, target: Tensor) -> Tensor:
         """The mean loss of a batch.
 
         Args:
             logits: the model's output, shape (b, n_out).
-            target: shape (b,) of class numbers or (b, n_out) of class probabilities for single-label;
-                (b, n_out) otherwise, regression with one name also (b,).
+            target: shape (b,) of class numbers or (b, n_out) of class probabilities for single-label; (b, t) of
+                token numbers for next-token, with logits (b, t, n_out); (b, n_out) otherwise, regression with one
+                name also (b,).
 
         Returns:
             A scalar tensor with gradients.
@@ -77,6 +86,8 @@ class Task:
             target = self.to_scale(target)
         if self.loss_fn is not None:
             return self.loss_fn(logits, target)
+        if self.kind == "next_token":
+            return F.cross_entropy(logits.flatten(0, -2), target.flatten(), ignore_index=NO_TARGET)
         if self.kind == "single_label":
             return F.cross_entropy(logits, target, label_smoothing=self.label_smoothing)
         if self.kind == "multi_label":
@@ -95,7 +106,7 @@ class Task:
 
     def activate(self, logits: Tensor) -> Tensor:
         """Logits to probabilities (softmax or sigmoid), regression outputs to numbers in the target's own units."""
-        if self.kind == "single_label":
+        if self.kind in ("single_label", "next_token"):
             return logits.softmax(-1)
         if self.kind == "multi_label":
             return logits.sigmoid()
@@ -111,7 +122,7 @@ class Task:
         >>> multi_label(["haze", "road"]).decode(torch.tensor([[0.7, 0.6], [0.1, 0.2]]))
         [('haze', 'road'), ()]
         """
-        if self.kind == "single_label":
+        if self.kind in ("single_label", "next_token"):
             return [self.names[i] for i in probs.argmax(-1).tolist()]
         if self.kind == "multi_label":
             rows = (probs >= self.threshold).tolist()
@@ -195,12 +206,27 @@ def regression(names: Sequence[str] = ("target",), loss_fn: LossFn | None = None
     return Task("regression", _names(names, "target"), (rmse,), loss_fn=loss_fn, scale=scale)
 
 
+def next_token(tokens: Sequence[str]) -> Task:
+    """At each place of a text, the token that comes next: cross-entropy, softmax, perplexity.
+
+    Args:
+        tokens: the vocabulary, in the order of the model's outputs.
+
+    >>> task = next_token(["the", "film"])
+    >>> task.loss(torch.zeros(1, 3, 2), torch.tensor([[0, 1, NO_TARGET]]))
+    tensor(0.6931)
+    """
+    return Task("next_token", _names(tokens, "token"), (perplexity, accuracy))
+
+
 def check_target(task: Task, target: Tensor) -> None:
     """Refuse a target whose shape or values cannot belong to the task.
 
     Raises:
         DataError: a class number is out of range or the shape is wrong.
     """
+    if task.kind == "next_token":
+        raise ArgumentError("the targets of a language model are its own text; make the data with TextLMData")
     if task.kind == "single_label":
         if target.ndim != 1 or target.is_floating_point():
             raise DataError(

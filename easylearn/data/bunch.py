@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import torch
@@ -14,6 +16,31 @@ from ..errors import ArgumentError, DataError
 from ..task import Task
 
 PartName = Literal["train", "valid", "test"]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the next token is drawn from a model's probabilities.
+
+    Args:
+        temperature: logits are divided by it: below 1 is safer, above 1 is wilder; 0 takes the most probable token.
+        top_k: draw among the k most probable tokens alone.
+        top_p: draw among the fewest tokens that hold this share of the probability (arXiv 1904.09751).
+        seed: of the draws.
+    """
+
+    temperature: float = 1.0
+    top_k: int | None = None
+    top_p: float | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not (self.temperature >= 0 and math.isfinite(self.temperature)):
+            raise ArgumentError(f"temperature must be at least 0, got {self.temperature}")
+        if self.top_k is not None and (isinstance(self.top_k, bool) or self.top_k < 1):
+            raise ArgumentError(f"top_k must be at least 1, got {self.top_k}")
+        if self.top_p is not None and not 0 < self.top_p <= 1:
+            raise ArgumentError(f"top_p must be above 0 and at most 1, got {self.top_p}")
 
 
 @dataclass(slots=True)
@@ -78,7 +105,10 @@ class Data(ABC):
 
     @abstractmethod
     def loader(self, part: PartName, view: int = 0) -> Loader:
-        """Every item of a part in file order: view 0 as it is, view k > 0 its k-th augmented view."""
+        """Every item of a part once: view 0 as it is, view k > 0 its k-th augmented view.
+
+        They may come in any order; `Batch.index` says which is which.
+        """
 
     @abstractmethod
     def new_loader(self, items: Any) -> Loader:
@@ -125,6 +155,32 @@ class Data(ABC):
     def for_model(self, model: nn.Module) -> Data:
         """The same data, prepared as the model expects it (images: normalised with its statistics)."""
         return self
+
+    @property
+    def vocab(self) -> Any:
+        """The vocabulary; for text."""
+        raise ArgumentError(f"{type(self).__name__} has no vocabulary: it is no text")
+
+    def save_encoder(self, path: Path, model: nn.Module) -> Path:
+        """Write the part of a model that reads, with what is needed to read elsewhere; for text."""
+        raise ArgumentError(
+            f"save_encoder is for text models; this learner's data is {type(self).__name__}. learn.save(name) writes "
+            "all weights"
+        )
+
+    def load_encoder(self, path: Path, model: nn.Module) -> None:
+        """Put a saved encoder into a model; for text."""
+        raise ArgumentError(
+            f"load_encoder is for text models; this learner's data is {type(self).__name__}. learn.load(name) reads "
+            "all weights"
+        )
+
+    def generate(self, model: nn.Module, prompt: str, n: int, sampling: Sampling) -> str:
+        """Let a language model go on after a prompt; for text."""
+        raise ArgumentError(
+            f"generate needs a language model; this learner's data is {type(self).__name__}. Make one with "
+            "language_model_learner"
+        )
 
     def adopt(self, old: Data) -> Data:
         """The same data, prepared for a model that was trained with `old`.

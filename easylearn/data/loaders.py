@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Sequence, Sized
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import Any
 
 import numpy as np
@@ -88,7 +88,8 @@ class ForeignLoader:
     """Somebody else's batches, such as a torch DataLoader or a list: (input, target) pairs.
 
     Shuffling and randomness are then their owner's; a run cannot be resumed in the middle of an epoch
-    more exactly than the owner repeats itself.
+    more exactly than the owner repeats itself. One that draws from torch's global generator, as a shuffling
+    DataLoader does, repeats itself, since that generator is seeded for each epoch.
 
     Args:
         source: gives the batches anew each time it is iterated.
@@ -109,9 +110,9 @@ class ForeignLoader:
     def batches(
         self, device: torch.device, seed: int = 0, epoch: int = 0, start: int = 0
     ) -> Generator[Batch, None, None]:
-        """See `Loader.batches`. `seed` and `epoch` do not reach a foreign source."""
+        """See `Loader.batches`. `seed` and `epoch` do not reach a foreign source but by the global generators."""
         first = number = 0
-        for number, given in enumerate(self.source, 1):
+        for number, given in enumerate(self._source(seed, epoch, start), 1):
             if number > len(self):
                 break
             parts = [torch.as_tensor(t) for t in _parts(given)]
@@ -129,6 +130,15 @@ class ForeignLoader:
         if number != len(self):
             what = "more" if number > len(self) else f"only {number}"
             raise DataError(f"the {type(self.source).__name__} says that it has {len(self)} batches, but gave {what}")
+
+    def _source(self, seed: int, epoch: int, start: int) -> Generator[Any, None, None]:
+        """The batches, of which the first `start` leave no trace in the global generators."""
+        batches = None
+        if start:
+            with keyed.scoped_rng(seed, "epoch", epoch):
+                batches = iter(self.source)
+                yield from islice(batches, start)
+        yield from self.source if batches is None else batches
 
 
 def _parts(batch: Any) -> list[Any]:

@@ -503,7 +503,8 @@ def _plan(options: _Options, side: pd.DataFrame, head: pd.DataFrame, valid: Tabl
     require_columns(side, [*columns, *(n for n in (options.groups, options.time) if n is not None)])
     if like is not None and tuple(columns) != like.targets.columns:
         raise ArgumentError(f"the data in like= predicts {list(like.targets.columns)}, so target cannot be {columns}")
-    kind = like.task.kind if like is not None else task_kind(side, columns, options.task, options.log_target)
+    new_kind = None if like is not None else task_kind(side, columns, options.task, options.log_target)
+    kind = new_kind if like is None else like.task.kind
     train, held_out = np.arange(len(side)), np.arange(0)
     if valid is not None:
         train, held_out = _split(side, options, kind == "single_label", valid)
@@ -511,7 +512,7 @@ def _plan(options: _Options, side: pd.DataFrame, head: pd.DataFrame, valid: Tabl
     if like is not None:
         y_range = like.y_range if options.y_range is None else options.y_range
         return _Plan(train, held_out, like.targets, like.processor, y_range, size)
-    targets = find_targets(side, columns, train, kind, options.log_target)
+    targets = find_targets(side, columns, train, new_kind or "auto", options.log_target)
     cats, conts = _columns(head, options)
     processor = TableProcessor(
         cats, conts, scale=options.scale, fill=options.fill, min_count=options.min_count, max_levels=options.max_levels

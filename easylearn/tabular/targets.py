@@ -13,13 +13,14 @@ import torch
 from torch import Tensor
 
 from ..errors import ArgumentError, DataError, EasyLearnWarning, did_you_mean
-from ..task import Kind, Scale, Task, multi_label, regression, single_label
+from ..task import Scale, Task, multi_label, regression, single_label
 from .processing import Floats, Labels, refuse_rows, require_columns, target_numbers
 
 if TYPE_CHECKING:
     import pandas as pd
 
-TaskName = Literal["auto", "single_label", "multi_label", "regression"]
+TableKind = Literal["single_label", "multi_label", "regression"]
+TaskName = Literal["auto", TableKind]
 YRange = tuple[float, float] | Literal["auto"] | None
 MAX_WHOLE_CLASSES = 20  # a column of more whole numbers than these is taken as numbers, not as classes
 
@@ -97,7 +98,7 @@ def find_targets(
     return Targets(tuple(columns), regression(columns, scale=scale))
 
 
-def task_kind(df: pd.DataFrame, columns: Sequence[str], task: TaskName = "auto", log_target: bool = False) -> Kind:
+def task_kind(df: pd.DataFrame, columns: Sequence[str], task: TaskName = "auto", log_target: bool = False) -> TableKind:
     """The kind of task that the target columns make; where that is a guess, it is printed."""
     known = get_args(TaskName)
     if task not in known:
@@ -118,7 +119,7 @@ def task_kind(df: pd.DataFrame, columns: Sequence[str], task: TaskName = "auto",
     return kind
 
 
-def guess_task(df: pd.DataFrame, columns: Sequence[str], log_target: bool = False) -> tuple[Kind, str]:
+def guess_task(df: pd.DataFrame, columns: Sequence[str], log_target: bool = False) -> tuple[TableKind, str]:
     """The kind of task by the types and values of the targets, and a sentence on it where it could be another."""
     from pandas.api import types
 

@@ -12,7 +12,7 @@ from .. import keyed
 from .callback import Callback, Hooks, call
 from .predict import evaluate
 from .record import Record
-from .state import Run
+from .state import Pause, Run
 
 
 def run_fit(run: Run, callbacks: Sequence[Callback]) -> Record:
@@ -25,7 +25,7 @@ def run_fit(run: Run, callbacks: Sequence[Callback]) -> Record:
         for callback in callbacks:
             callback.on_fit_begin(run)
             stack.callback(callback.on_fit_end, run)
-        while run.step < run.n_steps and run.stop_reason is None:
+        while (run.step < run.n_steps or run.batch_in_epoch > 0) and run.stop_reason is None:
             one_epoch(run, hooks)
     run.record.stop_reason = run.stop_reason
     return run.record
@@ -37,12 +37,13 @@ def one_epoch(run: Run, hooks: Hooks) -> None:
         keyed.seed_global(run.seed, "epoch", run.life_epoch)  # what dropout draws from
     run.train_mode()
     call(hooks.epoch_begin, run)
-    batches = run.train_loader.batches(run.strategy.device, run.seed, run.life_epoch, start=run.batch_in_epoch)
-    with closing(batches):
-        for run.batch in batches:
-            one_batch(run, hooks)
-            if run.stop_reason is not None or run.step == run.n_steps:
-                break
+    if run.step < run.n_steps:  # a resumed run may have only the end of its last epoch before it
+        batches = run.train_loader.batches(run.strategy.device, run.seed, run.life_epoch, start=run.batch_in_epoch)
+        with closing(batches):
+            for run.batch in batches:
+                one_batch(run, hooks)
+                if run.stop_reason is not None or run.step == run.n_steps:
+                    break
     run.metrics = {}
     if run.stop_reason is None and run.valid_loader is not None:
         call(hooks.validate_begin, run)
@@ -78,7 +79,7 @@ def interruptible(run: Run) -> Iterator[None]:
     before = signal.getsignal(signal.SIGINT)
 
     def stop(number: int, frame: FrameType | None) -> None:
-        run.stop_reason = f"interrupted after step {run.step}"
+        run.stop_reason = Pause(f"interrupted after step {run.step}")
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
     signal.signal(signal.SIGINT, stop)

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from ..data.bunch import Loader
-from ..errors import DataError
-from ..task import Task
+from ..errors import ArgumentError, DataError
+from ..metrics import item_cross_entropy
+from ..task import NO_TARGET, Task
 from .strategy import Strategy
 
 
@@ -28,11 +29,11 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 def gather(model: nn.Module, loader: Loader, strategy: Strategy) -> tuple[Tensor, Tensor | None]:
-    """Logits and targets of every item, in the loader's order, on the CPU in fp32.
+    """Logits and targets of every item, in file order, on the CPU in fp32.
 
     Args:
         model: is put into evaluation mode for the while.
-        loader: must go through the items in file order.
+        loader: gives each item once, in any order; `Batch.index` says which is which.
         strategy: device and precision.
 
     Returns:
@@ -40,18 +41,27 @@ def gather(model: nn.Module, loader: Loader, strategy: Strategy) -> tuple[Tensor
     """
     outputs: list[Tensor] = []
     targets: list[Tensor] = []
+    index: list[Tensor] = []
     with evaluating(model), closing(loader.batches(strategy.device)) as batches:
         for batch in batches:
+            index.append(batch.index)
             outputs.append(strategy.forward(model, batch.inputs).float().cpu())
             if batch.target is not None:
                 targets.append(batch.target.cpu())
     if not outputs:
         raise DataError("there are no items to predict")
-    return torch.cat(outputs), torch.cat(targets) if targets else None
+    logits, target = torch.cat(outputs), torch.cat(targets) if targets else None
+    place = torch.cat(index)
+    if not torch.equal(place, torch.arange(len(place))):
+        order = place.argsort()
+        logits, target = logits[order], None if target is None else target[order]
+    return logits, target
 
 
 def evaluate(model: nn.Module, loader: Loader, task: Task, strategy: Strategy) -> dict[str, float]:
     """Mean loss and metrics over the pooled predictions of a whole loader, as "valid_loss" and by name."""
+    if task.is_streamed:
+        return _evaluate_stream(model, loader, task, strategy)
     logits, target = gather(model, loader, strategy)
     if target is None:
         raise DataError("these items have no targets, so there is nothing to compare the predictions with")
@@ -60,4 +70,42 @@ def evaluate(model: nn.Module, loader: Loader, task: Task, strategy: Strategy) -
     probs = task.activate(logits)
     for metric in task.metrics:
         result[metric.name] = float(metric.fn(logits if metric.needs == "logits" else probs, target))
+    return result
+
+
+def _evaluate_stream(model: nn.Module, loader: Loader, task: Task, strategy: Strategy) -> dict[str, float]:
+    """As `evaluate`, keeping sums alone: the logits of a text of n tokens would be n times the vocabulary."""
+    unfit = [m.name for m in task.metrics if m.per_item is None]
+    if unfit:
+        raise ArgumentError(
+            f"a {task.kind} task can report metrics that are a mean over tokens (perplexity, accuracy, top_k(5)), and "
+            f"{unfit[0]!r} is not: it has no per_item"
+        )
+    functions = {m.per_item for m in task.metrics if m.per_item is not None}
+    if task.loss_fn is None:
+        functions.add(item_cross_entropy)  # perplexity wants the same numbers: they are computed once
+    sums = dict.fromkeys(functions, 0.0)
+    loss, count = 0.0, 0
+    with evaluating(model), closing(loader.batches(strategy.device)) as batches:
+        for batch in batches:
+            if batch.target is None:
+                raise DataError("these items have no targets, so there is nothing to compare the predictions with")
+            logits = strategy.forward(model, batch.inputs)
+            flat, target = logits.flatten(0, -2).float(), batch.target.flatten()
+            there = target != NO_TARGET
+            if not bool(there.all()):
+                flat, target = flat[there], target[there]
+            count += len(target)
+            if task.loss_fn is not None:
+                loss += float(task.loss(logits, batch.target)) * len(target)
+            for fn in sums:
+                sums[fn] += float(fn(flat, target).double().sum())
+    if not count:
+        raise DataError("there is nothing to predict: the text has no second token")
+    mean = {fn: total / count for fn, total in sums.items()}
+    result = {"valid_loss": loss / count if task.loss_fn is not None else mean[item_cross_entropy]}
+    for metric in task.metrics:
+        assert metric.per_item is not None
+        value = mean[metric.per_item]
+        result[metric.name] = metric.finish(value) if metric.finish is not None else value
     return result

@@ -16,6 +16,18 @@ from .record import Record
 from .strategy import Strategy
 
 
+class Pause(str):
+    """A `stop_reason` after which the fit is not over: Ctrl-C gives one, and a callback may.
+
+    With `fit(..., checkpoint=...)` a last checkpoint is then written, and `learn.resume` goes on from that step. After
+    any other reason the fit has come to its end.
+
+    >>> run_out_of_time = Pause("the hour is over")
+    """
+
+    __slots__ = ()
+
+
 @dataclass(slots=True)
 class Run:
     """The state of one fit.
@@ -43,7 +55,7 @@ class Run:
         logits: the model's output for it.
         loss: its loss, with gradients; a callback may replace it in `on_loss`.
         metrics: of the epoch's validation, "valid_loss" among them; empty if there was none.
-        stop_reason: set it, and the fit ends after the present step, or epoch.
+        stop_reason: set it, and the fit ends after the present step, or epoch; a `Pause` is to be resumed.
         steps_per_epoch: batches in one epoch.
     """
 

@@ -116,14 +116,16 @@ class Strategy:
         self._pending = 0
 
     def state_dict(self) -> dict[str, Any]:
-        """The scale of the loss, if there is one."""
-        return {"scaler": self._scaler.state_dict() if self._scaler is not None else {}, "pending": self._pending}
+        """The scale of the loss, if there is one, and how many batches and items wait for a step."""
+        scaler = self._scaler.state_dict() if self._scaler is not None else {}
+        return {"scaler": scaler, "pending": self._pending, "first": self._first, "items": self._items}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take back what `state_dict` gave."""
         if self._scaler is not None and state["scaler"]:
             self._scaler.load_state_dict(dict(state["scaler"]))
         self._pending = int(state["pending"])
+        self._first, self._items = int(state["first"]), int(state["items"])
 
 
 def _grads(optimizer: torch.optim.Optimizer) -> list[Tensor]:

@@ -43,6 +43,7 @@ def test_learner() -> None:
         "lr_find",
         "plan",
         "predict",
+        "resume",
         "save",
         "set_data",
         "summary",
@@ -68,7 +69,18 @@ def test_learner() -> None:
     }
     assert public(Learner) == methods | properties | attributes
     assert {n for n in public(Learner) if isinstance(inspect.getattr_static(Learner, n), property)} == properties
-    assert private(Learner) == {"_active_groups", "_file", "_fit", "_index", "_plan", "_predictions", "_run", "_view"}
+    assert private(Learner) == {
+        "_active_groups",
+        "_file",
+        "_fit",
+        "_index",
+        "_keeper",
+        "_plan",
+        "_predictions",
+        "_run",
+        "_situation",
+        "_view",
+    }
     assert {n for n in Learner.__slots__ if n.startswith("_")} == {
         "_bn_freeze",
         "_curve",
@@ -81,9 +93,12 @@ def test_learner() -> None:
 
 def test_arguments_of_the_learner() -> None:
     expected = {
-        "fit": "lr n cycle_len cycle_mult epochs schedule momentum wd save_best save_cycles callbacks",
-        "plan": "lr n cycle_len cycle_mult epochs schedule momentum wd save_best save_cycles callbacks",
-        "fit_one_cycle": "lr n pct_start div div_final momentum wd save_best callbacks",
+        "fit": "lr n cycle_len cycle_mult epochs schedule momentum wd save_best save_cycles callbacks checkpoint every"
+        " keep",
+        "plan": "lr n cycle_len cycle_mult epochs schedule momentum wd save_best save_cycles callbacks checkpoint every"
+        " keep",
+        "fit_one_cycle": "lr n pct_start div div_final momentum wd save_best callbacks checkpoint every keep",
+        "resume": "checkpoint schedule momentum callbacks same_data",
         "fine_tune": "epochs lr frozen_epochs spread callbacks",
         "lr_find": "start_lr end_lr lr n_steps",
         "freeze_to": "k",

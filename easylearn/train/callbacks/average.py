@@ -12,7 +12,7 @@ from torch.optim import swa_utils
 from ...errors import ArgumentError
 from ...nn.groups import BatchNorm
 from ..callback import Callback
-from ..state import Run
+from ..state import Pause, Run
 
 
 class WeightAverage(Callback):
@@ -59,7 +59,8 @@ class WeightAverage(Callback):
         if self.kind == "ema":
             due = run.strategy.stepped
         else:
-            due = run.step in ((run.epoch + 1) * run.steps_per_epoch, run.n_steps) and run.stop_reason is None
+            sound = run.stop_reason is None or isinstance(run.stop_reason, Pause)
+            due = run.step in ((run.epoch + 1) * run.steps_per_epoch, run.n_steps) and sound
         if due and run.epoch >= self.start:
             self._update(run)
 

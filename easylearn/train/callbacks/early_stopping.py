@@ -8,7 +8,7 @@ from typing import Any
 from ...errors import ArgumentError
 from ..callback import Callback
 from ..monitor import Monitor
-from ..state import Run
+from ..state import Pause, Run
 
 
 class EarlyStopping(Callback):
@@ -40,7 +40,9 @@ class EarlyStopping(Callback):
             self._waited = 0
             return
         self._waited += 1
-        if self._waited >= self.patience and run.stop_reason is None:
+        # Who interrupts a fit that is over anyway must not find it going on when it is resumed.
+        paused = isinstance(run.stop_reason, Pause) and bool(run.metrics)
+        if self._waited >= self.patience and (run.stop_reason is None or paused):
             best = self.monitor
             run.stop_reason = f"{best.name} was no better than {best.best_value:.6g} for {self._waited} epochs"
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -40,7 +42,9 @@ class LossGuard(Callback):
         with torch.no_grad():
             trained = {id(p) for g in run.optimizer.param_groups for p in g["params"]}
             self._live = [p.detach() for p in run.model.parameters() if id(p) in trained]
-            self._live += list(run.model.buffers())
+            # Those that `state_dict` leaves out are a state that goes from batch to batch, and may change its shape.
+            kept = set(run.model.state_dict())
+            self._live += [b for name, b in run.model.named_buffers() if name in kept]
             self._good = [t.clone() for t in self._live]
         self._unchecked, self._in_a_row, self._bad_step, self._good_step = [], 0, None, run.step
 
@@ -108,3 +112,19 @@ class LossGuard(Callback):
     def on_fit_end(self, run: Run) -> None:
         """Let the copies go."""
         self._live, self._good, self._unchecked = [], [], []
+
+    def state_dict(self) -> dict[str, Any]:
+        """The good weights, and the losses that nobody has looked at."""
+        return {
+            "good": list(self._good),
+            "good_step": self._good_step,
+            "unchecked": list(self._unchecked),
+            "in_a_row": self._in_a_row,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
+        device = self._live[0].device if self._live else torch.device("cpu")
+        self._good = [t.to(device) for t in state["good"]]
+        self._unchecked = [t.to(device) for t in state["unchecked"]]
+        self._good_step, self._in_a_row = int(state["good_step"]), int(state["in_a_row"])

@@ -1,0 +1,1 @@
+"""Text: language models and the classifiers made of them (ULMFiT)."""

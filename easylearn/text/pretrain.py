@@ -1,0 +1,178 @@
+"""Pretraining a language model on a folder of text: `easylearn pretrain-lm CORPUS --out DIR`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from .. import schedules
+from ..errors import ArgumentError, DataError, StateError
+from ..files import StrPath, atomic_write
+from ..learner import Learner
+from .data import TextLMData
+from .learner import language_model_learner
+
+SIZES: Mapping[str, tuple[int, int, int]] = {
+    "tiny": (64, 128, 2),
+    "compact": (160, 480, 2),
+    "full": (400, 1152, 3),
+}
+"""Names of sizes: length of a word's vector, width of the layers, number of layers."""
+
+MOMENTUM = (0.8, 0.7)  # of Adam's first beta, against the rate: less than for images (arXiv 1801.06146, section 4.1)
+
+
+@dataclass(frozen=True)
+class Pretraining:
+    """How a language model is pretrained.
+
+    Args:
+        size: one of `SIZES`.
+        epochs: passes over the corpus.
+        lr: highest rate of the one cycle.
+        batch_size: rows that are read side by side.
+        bptt: tokens in a window.
+        max_vocab: the most tokens that the vocabulary keeps.
+        min_freq: tokens that come less often are *unknown*.
+        tokenizer: "word", "bpe" or "unigram".
+        valid: share of the documents that validate, where the corpus has no folder `valid`.
+        share: of the training documents, how many are read; less than 1 where there is no time for all.
+        drop_mult: all dropouts, and the penalties on activations, times this: little for much text.
+        backward: read each text from its end.
+        seed: of everything.
+    """
+
+    size: str = "full"
+    epochs: int = 10
+    lr: float = 5e-3
+    batch_size: int = 64
+    bptt: int = 70
+    max_vocab: int = 30_000
+    min_freq: int = 3
+    tokenizer: str = "word"
+    valid: float = 0.05
+    share: float = 1.0
+    drop_mult: float = 0.5
+    backward: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.size not in SIZES:
+            raise ArgumentError(f"size must be one of {list(SIZES)}, got {self.size!r}")
+        if self.epochs < 1:
+            raise ArgumentError(f"epochs must be at least 1, got {self.epochs}")
+        if not 0 < self.share <= 1:
+            raise ArgumentError(f"share must be above 0 and at most 1, got {self.share}")
+
+
+def pretrain_lm(
+    corpus: StrPath,
+    out: StrPath,
+    settings: Pretraining | None = None,
+    *,
+    every: str = "5min",
+    device: str | None = None,
+    progress: bool = True,
+) -> Learner:
+    """Train a language model on a folder of text files; called again after a break, it goes on where it was.
+
+    Args:
+        corpus: the folder; its sub-folders `train` and `valid` are used where they are there.
+        out: folder for `encoder.safetensors`, which `pretrained=` takes, `settings.json`, `record.csv` and, while it
+            runs, `checkpoint`.
+        settings: how to train; they must be the same when it goes on.
+        every: how often a checkpoint is written; see `Learner.fit`.
+        device: None takes the best there is.
+        progress: draw bars and print a line per epoch.
+
+    Returns:
+        The learner, trained.
+
+    Raises:
+        DataError: there is no text, or a file is no UTF-8; it is named.
+        StateError: the folder holds another run.
+    """
+    chosen = settings if settings is not None else Pretraining()
+    folder = Path(out)
+    if not Path(corpus).is_dir():
+        raise DataError(f"there is no folder {corpus}; give a folder of .txt files")
+    goes_on = _claim(folder, {"corpus": str(Path(corpus).resolve()), **asdict(chosen)})
+    data = TextLMData.from_folder(
+        corpus,
+        valid=chosen.valid,
+        share=chosen.share,
+        max_vocab=chosen.max_vocab,
+        min_freq=chosen.min_freq,
+        tokenizer=chosen.tokenizer,
+        batch_size=chosen.batch_size,
+        bptt=chosen.bptt,
+        backward=chosen.backward,
+        seed=chosen.seed,
+        progress=progress,
+    )
+    emb_size, n_hidden, n_layers = SIZES[chosen.size]
+    learn = language_model_learner(
+        data,
+        emb_size=emb_size,
+        n_hidden=n_hidden,
+        n_layers=n_layers,
+        drop_mult=chosen.drop_mult,
+        alpha=2 * chosen.drop_mult,
+        beta=chosen.drop_mult,
+        seed=chosen.seed,
+        device=device,
+        path=folder,
+        progress=progress,
+    )
+    checkpoint = folder / "checkpoint"
+    if goes_on and checkpoint.is_dir() and any(checkpoint.iterdir()):
+        record = learn.resume(checkpoint)
+    else:
+        if progress:
+            print(data)
+            learn.plan(chosen.lr, chosen.epochs, cycle_len=None, schedule=schedules.one_cycle())
+        record = learn.fit_one_cycle(
+            chosen.lr, chosen.epochs, momentum=MOMENTUM, checkpoint=checkpoint, every=every
+        )
+    if record.stop_reason is not None:
+        return learn
+    learn.save_encoder("encoder")
+    with atomic_write(folder / "record.csv") as temporary:
+        record.to_frame().to_csv(temporary, index=False)
+    for file in checkpoint.iterdir():
+        file.unlink()
+    checkpoint.rmdir()
+    return learn
+
+
+def _claim(folder: Path, settings: dict[str, Any]) -> bool:
+    """Write the settings down; or check that those of the run that is there are the same, and say that it goes on."""
+    file = folder / "settings.json"
+    if not file.exists():
+        with atomic_write(file) as temporary:
+            temporary.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+        return False
+    try:
+        there = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise StateError(f"{file} cannot be read ({error}); choose another folder") from error
+    different = [f"{n}: {there.get(n)!r}, now {v!r}" for n, v in settings.items() if there.get(n) != v]
+    if different:
+        raise StateError(
+            f"{folder} holds a run with other settings ({'; '.join(different)}). Give the same, or another folder"
+        )
+    if (folder / "encoder.safetensors").exists():
+        raise StateError(f"{folder} holds a finished run; use its encoder.safetensors, or give another folder")
+    return True
+
+
+def setting_names() -> list[str]:
+    """What can be set, as the command line names it.
+
+    >>> "batch_size" in setting_names()
+    True
+    """
+    return [f.name for f in fields(Pretraining)]

@@ -1,0 +1,121 @@
+"""Words of a large corpus, found by several processes."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sys
+import warnings
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+
+import numpy as np
+
+from ..errors import DataError, StateError
+from .tokenize import Counter, Forms, Ints
+
+WARM_UP = 8_000_000  # characters after which most words were met, and work is left that is worth a process
+MAX_WORKERS = 16
+_AHEAD = 2  # batches per process that are under way
+
+Result = tuple[int, Forms, Ints, list[tuple[str, ...]]]
+_counter: Counter | None = None
+_told = 0
+
+
+def encode_all(
+    counter: Counter, batches: Iterable[list[str]], workers: int | None = None
+) -> Iterator[tuple[Forms, Ints]]:
+    """`counter.encode` of every batch of texts, in order, by all cores if there is much to do.
+
+    The first batches are encoded here. What was learned by them is inherited by the processes that do the others; what
+    each of them learns comes back with its results.
+
+    Args:
+        counter: numbers forms; afterwards it knows all of them.
+        batches: texts, a few at a time.
+        workers: processes; 0 is none, None chooses.
+    """
+    coming = iter(batches)
+    n = usual_workers() if workers is None else workers
+    if n < 1 or not counter.in_workers:
+        yield from (counter.encode(texts) for texts in coming)
+        return
+    seen = 0
+    for texts in coming:
+        if workers is None and seen < WARM_UP:
+            seen += sum(map(len, texts))
+            yield counter.encode(texts)
+            continue
+        yield from _in_workers(counter, texts, coming, n)
+
+
+def usual_workers() -> int:
+    """One per core; none where processes cannot be forked, which would cost more than it gives."""
+    if sys.platform != "linux" or multiprocessing.current_process().daemon:
+        return 0
+    cores = len(os.sched_getaffinity(0))
+    return min(cores, MAX_WORKERS) if cores > 1 else 0
+
+
+def _in_workers(counter: Counter, first: list[str], rest: Iterator[list[str]], n: int) -> Iterator[tuple[Forms, Ints]]:
+    base = len(counter.forms)
+    known: dict[tuple[str, ...], int] = {}
+    for i, form in enumerate(counter.forms):
+        known.setdefault(form, i)
+    here: dict[int, list[int]] = {}  # per process: the numbers here of the forms that it met after `base`
+    with warnings.catch_warnings():
+        # Python 3.12 warns of any fork beside threads; these processes touch nothing but texts and arrays.
+        warnings.filterwarnings("ignore", message=".*multi-threaded, use of fork", category=DeprecationWarning)
+        context = multiprocessing.get_context("fork")
+        pool = ProcessPoolExecutor(n, context, initializer=_begin, initargs=(counter,))
+        waiting: deque[Future[Result]] = deque([pool.submit(_encode, first)])
+        try:
+            for texts in rest:
+                waiting.append(pool.submit(_encode, texts))
+                if len(waiting) > _AHEAD * n:
+                    yield _merged(counter, waiting.popleft().result(), base, known, here)
+            while waiting:
+                yield _merged(counter, waiting.popleft().result(), base, known, here)
+        except BrokenProcessPool as error:
+            raise StateError(
+                "a process that parts text into words was ended from outside, maybe for want of memory; close other "
+                "programs and run again"
+            ) from error
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _merged(
+    counter: Counter, result: Result, base: int, known: dict[tuple[str, ...], int], here: dict[int, list[int]]
+) -> tuple[Forms, Ints]:
+    """A result with the numbers of this process."""
+    process, forms, lengths, new = result
+    numbers = here.setdefault(process, [])
+    for form in new:
+        number = known.get(form)
+        if number is None:
+            number = known[form] = counter.add(form)
+        numbers.append(number)
+    later = forms >= base
+    if later.any():
+        forms = forms.copy()
+        forms[later] = np.array(numbers, np.int32)[forms[later] - base]
+    return forms, lengths
+
+
+def _begin(counter: Counter) -> None:
+    global _counter, _told
+    _counter, _told = counter, len(counter.forms)
+
+
+def _encode(texts: list[str]) -> Result:
+    global _told
+    if _counter is None:
+        raise DataError("this process has no tokenizer")
+    forms, lengths = _counter.encode(texts)
+    new = _counter.forms[_told:]
+    _told += len(new)
+    return os.getpid(), forms, lengths, new

@@ -1,0 +1,202 @@
+"""A nested state in one safetensors file: tensors as such, all the rest as JSON, with a digest over both.
+
+No pickle is written or read. What goes in is numbers, strings, None, lists, tuples, dictionaries and tensors; anything
+else is refused with its place in the state.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import StateError, WeightsError
+from ..files import StrPath, atomic_write, digest
+
+SCHEMA = 1
+_JSON = "json"
+_HEADER = "easylearn"
+_WHAT = "checkpoint"
+
+
+class NewerSchemaError(WeightsError):
+    """The file is whole, but a later version wrote it."""
+
+
+def write_state(path: StrPath, state: Mapping[str, Any], info: Mapping[str, Any]) -> Path:
+    """Write a state, whole or not at all.
+
+    Args:
+        path: the file to create or replace.
+        state: plain values and tensors.
+        info: a few plain values that can be read without the rest.
+
+    Returns:
+        The path.
+
+    Raises:
+        StateError: the state holds something that is neither plain nor a tensor; the message says where.
+        SaveError: the file could not be written; the old one is whole.
+
+    >>> import tempfile
+    >>> file = write_state(Path(tempfile.mkdtemp()) / "a.safetensors", {"x": (1, torch.ones(2))}, {"step": 3})
+    >>> read_info(file)["step"], read_state(file)
+    (3, {'x': (1, tensor([1., 1.]))})
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    tensors: dict[str, Tensor] = {}
+    text = json.dumps(_encode(state, "", tensors, set()))
+    tensors[_JSON] = torch.frombuffer(bytearray(text.encode()), dtype=torch.uint8)
+    known = {**info, "what": _WHAT, "schema": SCHEMA}
+    header = {_HEADER: json.dumps({**known, "digest": _digest(known, tensors)})}
+    with atomic_write(path) as temporary:
+        try:
+            save_file(tensors, temporary, metadata=header)
+        except SafetensorError as error:  # its own name for a full disk
+            raise OSError(None, str(error)) from error
+    return Path(path)
+
+
+def read_info(path: StrPath) -> dict[str, Any]:
+    """The few values of a file's header; the rest is not looked at.
+
+    Raises:
+        WeightsError: the file is missing, damaged, or something else; or a newer easylearn wrote it.
+    """
+    return _open(Path(path), None)
+
+
+def read_state(path: StrPath) -> dict[str, Any]:
+    """What `write_state` wrote, checked against its digest.
+
+    Raises:
+        WeightsError: the file is missing, damaged, or something else; or a newer easylearn wrote it.
+    """
+    file = Path(path)
+    tensors: dict[str, Tensor] = {}
+    info = _open(file, tensors)
+    given = info.pop("digest")
+    if given != _digest(info, tensors):
+        raise WeightsError(f"{file} is damaged: its content does not have the digest that was written with it")
+    try:
+        state = _decode(json.loads(bytes(tensors.pop(_JSON).numpy())), tensors)
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise WeightsError(f"{file} is damaged: {error}") from error
+    if not isinstance(state, dict):
+        raise WeightsError(f"{file} is damaged: it holds {type(state).__name__}, no dictionary")
+    return state
+
+
+def _open(file: Path, tensors: dict[str, Tensor] | None) -> dict[str, Any]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, framework="pt") as opened:
+            info = json.loads((opened.metadata() or {}).get(_HEADER, "null"))
+            _check_info(file, info)
+            if tensors is not None:
+                # Cloned: what safetensors gives may lie in the mapped file, which is going to be replaced.
+                tensors.update({name: opened.get_tensor(name).clone() for name in opened.keys()})  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError, RecursionError) as error:
+        raise WeightsError(f"{file} is not a whole safetensors file ({error})") from error
+    if tensors is not None and (_JSON not in tensors or tensors[_JSON].dtype != torch.uint8):
+        raise WeightsError(f"{file} is damaged: a part of it is missing")
+    return dict(info)
+
+
+def _check_info(file: Path, info: Any) -> None:
+    if not isinstance(info, dict) or info.get("what") != _WHAT:
+        raise WeightsError(f"{file} is no checkpoint of a run; weights alone are read by learn.load")
+    schema = info.get("schema")
+    if not isinstance(schema, int) or not isinstance(info.get("digest"), str):
+        raise WeightsError(f"{file} is damaged: its header has no schema or no digest")
+    if schema > SCHEMA:
+        raise NewerSchemaError(
+            f"{file} was written by a newer easylearn (schema {schema}); update easylearn to read it"
+        )
+
+
+def _digest(info: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
+    def parts() -> Iterator[str | memoryview]:
+        yield json.dumps(dict(info), sort_keys=True)
+        for name in sorted(tensors):
+            tensor = tensors[name]
+            yield f"{name} {tensor.dtype} {tuple(tensor.shape)}"
+            yield tensor.reshape(-1).view(torch.uint8).numpy().data
+
+    return digest(parts())
+
+
+def _encode(value: Any, place: str, tensors: dict[str, Tensor], stored: set[int]) -> Any:
+    """The value as JSON; tensors are put into `tensors` and referred to by name."""
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, Tensor):
+        return _encode_tensor(value, place, tensors, stored)
+    if isinstance(value, list | tuple):
+        items = [_encode(v, f"{place}/{i}", tensors, stored) for i, v in enumerate(value)]
+        return {"tuple": items} if isinstance(value, tuple) else items
+    if isinstance(value, Mapping):
+        if any(type(k) not in (str, int) for k in value):
+            raise StateError(f"a checkpoint cannot hold {place[1:]}: its keys are neither strings nor whole numbers")
+        return {"dict": [[k, _encode(v, f"{place}/{k}", tensors, stored)] for k, v in value.items()]}
+    raise StateError(
+        f"a checkpoint cannot hold {place[1:]}, a {type(value).__name__}: only numbers, strings, None, lists, tuples, "
+        "dictionaries and tensors can be written"
+    )
+
+
+def _encode_tensor(value: Tensor, place: str, tensors: dict[str, Tensor], stored: set[int]) -> dict[str, Any]:
+    if value.layout != torch.strided or value.is_quantized:
+        raise StateError(f"a checkpoint cannot hold {place[1:]}: a tensor of layout {value.layout}")
+    name = place[1:]
+    while name in tensors or name == _JSON:
+        name += "'"
+    given = value.detach()
+    tensor = given.cpu().contiguous()
+    storage = tensor.untyped_storage().data_ptr()
+    if storage in stored and tensor.numel():
+        tensor = tensor.clone()  # the format wants each name to own its bytes
+    stored.add(storage)
+    tensors[name] = tensor
+    stride = given.stride()
+    # The order in memory counts: an optimizer's kernels want a weight and what belongs to it in the same one.
+    return {"tensor": name, "stride": list(stride)} if _is_permuted(given.shape, stride) else {"tensor": name}
+
+
+def _is_permuted(shape: tuple[int, ...], stride: tuple[int, ...]) -> bool:
+    """Whether a tensor is dense, but not in the usual order."""
+    expected = 1
+    for step, size in sorted((s, n) for s, n in zip(stride, shape, strict=True) if n != 1):
+        if step != expected:
+            return False
+        expected *= size
+    usual, expected = True, 1
+    for step, size in zip(reversed(stride), reversed(shape), strict=True):
+        usual = usual and (size == 1 or step == expected)
+        expected *= size
+    return not usual
+
+
+def _decode(value: Any, tensors: Mapping[str, Tensor]) -> Any:
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, list):
+        return [_decode(v, tensors) for v in value]
+    if "dict" in value:
+        return {k: _decode(v, tensors) for k, v in value["dict"]}
+    if "tuple" in value:
+        return tuple(_decode(v, tensors) for v in value["tuple"])
+    tensor = tensors[value["tensor"]]
+    if "stride" not in value:
+        return tensor
+    stride = tuple(value["stride"])
+    if len(stride) != tensor.ndim or not _is_permuted(tensor.shape, stride):
+        raise ValueError(f"strides {stride} do not fit a tensor of shape {tuple(tensor.shape)}")
+    return torch.empty_strided(tensor.shape, stride, dtype=tensor.dtype).copy_(tensor)

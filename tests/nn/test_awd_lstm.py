@@ -1,0 +1,569 @@
+"""AWD-LSTM against torch.nn.LSTM and plain loops, then its dropouts, carried state, memory, and bad input."""
+
+import copy
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from easylearn import keyed
+from easylearn.errors import ArgumentError
+from easylearn.nn.awd_lstm import (
+    AWDLSTM,
+    CLASSIFIER_DROPS,
+    LM_DROPS,
+    Drops,
+    EncoderOutput,
+    LanguageModel,
+    TextClassifier,
+    activation_penalty,
+    classifier_head,
+    drop_mask,
+)
+from easylearn.nn.groups import place_parameters, set_train_mode
+
+NONE = Drops(0.0, 0.0, 0.0, 0.0, 0.0)
+ALL = Drops(0.1, 0.3, 0.4, 0.2, 0.3)
+
+
+@pytest.fixture(autouse=True)
+def _seeded():  # type: ignore[no-untyped-def]
+    with keyed.scoped_rng(0, "test"):
+        yield
+
+
+def encoder(n_layers: int = 3, drops: Drops = NONE, n_tokens: int = 30, emb: int = 6, hidden: int = 9) -> AWDLSTM:
+    return AWDLSTM(n_tokens, emb, hidden, n_layers, drops=drops)
+
+
+def tokens(rows: int, n: int, n_tokens: int = 30) -> Tensor:
+    return torch.randint(2, n_tokens, (rows, n))
+
+
+def stacked(model: AWDLSTM, x: Tensor) -> Tensor:
+    """The same weights in torch's own modules, one after the other."""
+    out = F.embedding(x, model.embedding.weight, model.embedding.padding_idx)
+    for rnn in model.rnns:
+        assert isinstance(rnn, nn.LSTM)
+        out, _ = rnn(out)
+    return out
+
+
+def gradients(model: nn.Module, value: Tensor) -> list[Tensor]:
+    return list(torch.autograd.grad(value, [p for p in model.parameters() if p.requires_grad], allow_unused=False))
+
+
+# Against torch.nn.LSTM
+
+
+@pytest.mark.parametrize("n_layers", [1, 2, 3])
+@pytest.mark.parametrize("training", [True, False])
+def test_without_dropout_it_is_torchs_lstm_to_the_bit(n_layers: int, training: bool) -> None:
+    model = encoder(n_layers, NONE if training else ALL).train(training)
+    x = tokens(4, 7)
+    ours, reference = model(x), stacked(model, x)
+    assert torch.equal(ours.raw, reference) and ours.dropped is ours.raw
+    weight = torch.randn_like(reference)
+    for a, b in zip(
+        gradients(model, (ours.raw * weight).sum()), gradients(model, (reference * weight).sum()), strict=True
+    ):
+        assert torch.equal(a, b)
+
+
+def test_equal_widths_are_one_torch_lstm_of_three_layers() -> None:
+    model = encoder(3, emb=8, hidden=8)
+    whole = nn.LSTM(8, 8, 3, batch_first=True)
+    with torch.no_grad():
+        for i, rnn in enumerate(model.layers):
+            for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"):
+                whole.get_parameter(f"{name}_l{i}").copy_(rnn.get_parameter(f"{name}_l0"))
+    x = tokens(4, 7)
+    out, (h, c) = whole(model.embedding(x))
+    ours = model(x)
+    torch.testing.assert_close(ours.raw, out)
+    torch.testing.assert_close(torch.cat([a for a, _ in ours.state]), h)
+    torch.testing.assert_close(torch.cat([b for _, b in ours.state]), c)
+
+
+def test_dropped_weights_reach_the_kernel_and_the_gradient() -> None:
+    model = encoder(2, Drops(0.0, 0.0, 0.5, 0.0, 0.0))
+    x = tokens(3, 5)
+    weights = model.drop_weights()
+    ours = model(x, weights=weights)
+    other = copy.deepcopy(model)
+    masks = []
+    with torch.no_grad():
+        for rnn, dropped in zip(other.layers, weights, strict=True):
+            assert dropped is not None
+            masks.append((dropped != 0) * 2.0)
+            rnn.get_parameter("weight_hh_l0").copy_(dropped)
+    reference = stacked(other, x)
+    assert torch.equal(ours.raw, reference)
+    names = [name for name, _ in model.named_parameters()]
+    seen = dict(zip(names, gradients(model, ours.raw.sum()), strict=True))
+    expected = dict(zip(names, gradients(other, reference.sum()), strict=True))
+    for i, mask in enumerate(masks):
+        expected[f"rnns.{i}.weight_hh_l0"] *= mask
+    for name in names:
+        torch.testing.assert_close(seen[name], expected[name])
+
+
+def test_names_of_tensors_are_those_of_torch() -> None:
+    inside = [f"{kind}_{place}_l0" for kind in ("weight", "bias") for place in ("ih", "hh")]
+    expected = {"embedding.weight", *(f"rnns.{i}.{name}" for i in range(3) for name in inside)}
+    assert encoder(drops=ALL).state_dict().keys() == expected
+    assert [tuple(rnn.get_parameter("weight_ih_l0").shape) for rnn in encoder().layers] == [(36, 6), (36, 9), (24, 9)]
+
+
+def test_weights_survive_training_steps_and_a_round_trip() -> None:
+    model = LanguageModel(encoder(drops=ALL))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    before = copy.deepcopy(model.state_dict())
+    for _ in range(2):
+        model(tokens(2, 4), torch.tensor(True)).sum().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    assert all(not torch.equal(before[name], value) for name, value in model.state_dict().items())
+    fresh = LanguageModel(encoder(drops=ALL))
+    assert fresh.load_state_dict(model.state_dict()).missing_keys == []
+    x = tokens(2, 4)
+    fresh.eval(), model.eval()
+    assert torch.equal(fresh(x, torch.tensor(False)), model(x, torch.tensor(False)))
+
+
+def test_the_vector_of_padding_is_zero_and_stays() -> None:
+    model = encoder(drops=ALL)
+    assert bool((model.embedding.weight[1] == 0).all()) and float(model.embedding.weight.detach().abs().max()) <= 0.1
+    model(torch.tensor([[3, 1, 1]])).raw.sum().backward()
+    assert model.embedding.weight.grad is not None and bool((model.embedding.weight.grad[1] == 0).all())
+
+
+@pytest.mark.parametrize("dtype", [torch.int16, torch.int32, torch.uint8])
+def test_any_integers_are_tokens(dtype: torch.dtype) -> None:
+    model, x = encoder().eval(), tokens(2, 5)
+    assert torch.equal(model(x.to(dtype)).raw, model(x).raw)
+
+
+@pytest.mark.parametrize("drops", [NONE, ALL])
+def test_autocast(drops: Drops) -> None:
+    model = LanguageModel(encoder(drops=drops))
+    x = tokens(3, 5)
+    for _ in range(2):
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = model(x, torch.tensor(True))
+        F.cross_entropy(logits.float().flatten(0, 1), x.flatten()).backward()
+    classifier = TextClassifier(encoder(drops=drops), classifier_head(6, 2), bptt=2)
+    with torch.autocast("cpu", torch.bfloat16):
+        pooled = classifier.features(x, torch.tensor([5, 3, 1]))
+    assert pooled.dtype == torch.float32, "sums over a long text need the longer type"
+    torch.testing.assert_close(model.eval()(x, torch.tensor(True)).isfinite().all(), torch.tensor(True))
+
+
+# Dropouts
+
+
+@given(st.integers(0, 300), st.floats(0.01, 0.94))
+@settings(deadline=None, max_examples=20)
+def test_mask_holds_zeros_and_one_number_that_keeps_the_mean(n: int, p: float) -> None:
+    mask = drop_mask((n, 3), p, torch.zeros(()))
+    kept = 256 / (256 - max(round(p * 256), 1))
+    assert mask.shape == (n, 3) and mask.dtype == torch.float32
+    assert bool(((mask == 0) | ((mask - kept).abs() < 1e-5 * kept)).all())
+
+
+@pytest.mark.parametrize("p", [0.0, 0.001, 0.02, 0.25, 0.5, 0.95, 0.999])
+def test_mask_has_its_share_everywhere(p: float) -> None:
+    mask = drop_mask((4000, 64), p, torch.zeros((), dtype=torch.float64))
+    exact = min(max(round(p * 256), 1), 255) / 256 if p else 0.0
+    assert abs(exact - p) <= 1 / 256
+    share = (mask == 0).double().mean().item()
+    assert share == pytest.approx(exact, abs=5 * math.sqrt(exact * (1 - exact) / mask.numel()) + 1e-12)
+    # Eight bytes come from one random number: the last one must not be lower than the others.
+    each = (mask.view(-1, 8) == 0).double().mean(0)
+    assert float((each - exact).abs().max()) <= 6 * math.sqrt(exact * (1 - exact) / (mask.numel() / 8)) + 1e-12
+    if p:
+        pairs = (mask[:, 1:] == 0) & (mask[:, :-1] == 0)
+        assert pairs.double().mean().item() == pytest.approx(exact**2, abs=0.01)
+
+
+def test_masks_follow_the_global_generator() -> None:
+    model, x = encoder(drops=ALL), tokens(3, 5)
+    made = []
+    for seed in (1, 1, 2):
+        with keyed.scoped_rng(seed):
+            made.append(model(x).dropped)
+    assert torch.equal(made[0], made[1]) and not torch.equal(made[0], made[2])
+
+
+def test_a_word_is_dropped_wherever_it_stands() -> None:
+    model = encoder(drops=Drops(0.5, 0.0, 0.0, 0.0, 0.0))
+    x = tokens(20, 50)
+    vectors, full = model._vectors(x), model.embedding(x)
+    gone = (vectors == 0).all(2)
+    for token in range(2, 30):
+        there = gone[x == token]
+        assert bool(there.all()) or not bool(there.any())
+    torch.testing.assert_close(vectors[~gone], 2 * full[~gone])
+    assert 0 < sum(bool(gone[x == token].all()) for token in range(2, 30)) < 28
+
+
+def test_input_dropout_is_the_same_at_each_step_and_another_for_each_row() -> None:
+    model = encoder(drops=Drops(0.0, 0.5, 0.0, 0.0, 0.0), emb=40)
+    x = tokens(8, 6)
+    ratio = model._vectors(x) / model.embedding(x)
+    assert bool(((ratio == 0) | ((ratio - 2).abs() < 1e-5)).all())
+    assert bool((ratio.sub(ratio[:, :1]).abs() < 1e-5).all()), "one mask for all steps"
+    assert not torch.equal(ratio[0] == 0, ratio[1] == 0)
+
+
+def test_hidden_dropout_is_between_layers_and_output_dropout_after_the_last() -> None:
+    model = encoder(3, drops=Drops(0.0, 0.0, 0.0, 0.5, 0.5), emb=40, hidden=50)
+    inputs: list[Tensor] = []
+    for rnn in model.rnns:
+        rnn.register_forward_pre_hook(lambda _module, args: inputs.append(args[0]))
+    out = model(tokens(4, 6))
+    gone = [(x == 0).float().mean().item() for x in inputs]
+    assert gone[0] == 0 and all(0.3 < share < 0.7 for share in gone[1:]), gone
+    for dropped in (*inputs[1:], out.dropped):
+        assert bool(((dropped == 0) == (dropped[:, :1] == 0)).all()), "one mask for all steps"
+    assert bool((out.raw != 0).all())
+    kept = out.dropped != 0
+    torch.testing.assert_close(out.dropped[kept], 2 * out.raw[kept])
+
+
+def test_weight_mask_share_and_scale() -> None:
+    model = encoder(2, Drops(weight=0.25), hidden=80)
+    dropped = model.drop_weights()[0]
+    own = model.layers[0].get_parameter("weight_hh_l0")
+    assert dropped is not None
+    assert (dropped == 0).float().mean().item() == pytest.approx(0.25, abs=0.02)
+    kept = dropped != 0
+    torch.testing.assert_close(dropped[kept], own[kept] / 0.75)
+
+
+def test_a_frozen_part_drops_nothing() -> None:
+    model = LanguageModel(encoder(drops=Drops(output=0.0)))
+    groups = place_parameters(model, model.layer_groups())
+    for group in groups:
+        for _, p in group.params:
+            p.requires_grad_(False)
+    set_train_mode(model, groups, freeze_stats=False)
+    assert model.training and model.encoder.drop_weights() == (None, None, None)
+    x = tokens(3, 4)
+    logits = model(x, torch.tensor(False))
+    model.eval()
+    assert torch.equal(logits, model(x, torch.tensor(False)))
+
+
+def test_scaled_drops() -> None:
+    assert LM_DROPS.scaled(1) == LM_DROPS == Drops(0.02, 0.25, 0.2, 0.15, 0.1)
+    assert Drops(0.05, 0.4, 0.5, 0.3, 0.4) == CLASSIFIER_DROPS
+    assert CLASSIFIER_DROPS.scaled(0) == NONE
+    assert max(vars(CLASSIFIER_DROPS.scaled(10)).values()) < 1
+    for bad in (-1, math.nan, math.inf, "1", True):
+        with pytest.raises(ArgumentError, match="at least 0"):
+            LM_DROPS.scaled(bad)  # type: ignore[arg-type]
+    for bad in (-0.1, 1.0, math.nan, "x"):
+        with pytest.raises(ArgumentError, match="hidden dropout"):
+            Drops(hidden=bad)  # type: ignore[arg-type]
+
+
+def test_activation_penalty() -> None:
+    raw, dropped = torch.randn(3, 5, 4), torch.randn(3, 5, 4)
+    expected = 2 * (dropped**2).mean() + 3 * ((raw[:, 1:] - raw[:, :-1]) ** 2).mean()
+    torch.testing.assert_close(activation_penalty(EncoderOutput(raw, dropped, ()), 2, 3), expected)
+    one = EncoderOutput(raw[:, :1], dropped[:, :1], ())
+    torch.testing.assert_close(activation_penalty(one), 2 * (dropped[:, :1] ** 2).mean())
+
+
+# The language model
+
+
+def test_tied_weights_are_one_parameter() -> None:
+    model = LanguageModel(encoder())
+    assert model.decoder.weight is model.encoder.embedding.weight
+    assert copy.deepcopy(model).decoder.weight is not model.decoder.weight
+    free = LanguageModel(encoder(), tie=False, bias=False)
+    assert free.decoder.weight is not free.encoder.embedding.weight and free.decoder.bias is None
+
+
+@pytest.mark.parametrize("tie", [True, False])
+def test_groups_of_the_language_model(tie: bool) -> None:
+    model = LanguageModel(encoder(), tie=tie)
+    placed = place_parameters(model, model.layer_groups())
+    assert [g.name for g in placed] == ["rnn1", "rnn2", "rnn3", "embedding"]
+    assert next(name for name, _ in placed[-1].params) == "encoder.embedding.weight"
+    assert len(placed[-1].params) == (2 if tie else 3)
+    assert sum(g.n_params() for g in placed) == sum(p.numel() for p in model.parameters())
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.lists(st.integers(1, 6), min_size=1, max_size=5))
+def test_windows_are_one_long_text(sizes: list[int]) -> None:
+    model = LanguageModel(encoder()).eval()
+    x = tokens(3, sum(sizes))
+    whole = model(x, torch.tensor(False))
+    parts, at = [], 0
+    for i, size in enumerate(sizes):
+        parts.append(model(x[:, at : at + size], torch.tensor(i > 0)))
+        at += size
+    torch.testing.assert_close(torch.cat(parts, 1), whole, rtol=1e-5, atol=1e-5)
+    state, parts, at = None, [], 0
+    for size in sizes:
+        logits, state = model.step(x[:, at : at + size], state)
+        parts.append(logits)
+        at += size
+    torch.testing.assert_close(torch.cat(parts, 1), whole, rtol=1e-5, atol=1e-5)
+
+
+def test_each_row_may_begin_anew() -> None:
+    model = LanguageModel(encoder()).eval()
+    first, second = tokens(3, 4), tokens(3, 5)
+    model(first, torch.tensor(False))
+    mixed = model(second, torch.tensor([True, False, True]))
+    fresh = model(second, torch.tensor(False))
+    going_on = model.step(second, model.step(first)[1])[0]
+    torch.testing.assert_close(mixed[1], fresh[1])
+    torch.testing.assert_close(mixed[[0, 2]], going_on[[0, 2]])
+    assert not torch.allclose(mixed[0], fresh[0])
+
+
+def test_no_nan_comes_over_where_nothing_is_carried() -> None:
+    model = LanguageModel(encoder()).eval()
+    model(tokens(3, 4), torch.tensor(False))
+    model.hidden1 = torch.full_like(model.state[0][0], math.nan)
+    assert bool(model(tokens(3, 4), torch.tensor(False)).isfinite().all())
+
+
+def test_state_is_in_buffers_that_are_not_saved() -> None:
+    model = LanguageModel(encoder())
+    names = [name for name, _ in model.named_buffers()]
+    assert names == ["hidden1", "cell1", "hidden2", "cell2", "hidden3", "cell3"]
+    assert all(b.shape[1] == 0 for _, b in model.named_buffers())
+    assert not [name for name in model.state_dict() if "hidden" in name or "cell" in name]
+    model(tokens(3, 4), torch.tensor(True)).sum().backward()
+    assert all(b.shape[1] == 3 and not b.requires_grad for b in model.buffers())
+    kept = {name: b.clone() for name, b in model.named_buffers()}
+    model.step(tokens(2, 4))
+    assert all(torch.equal(b, kept[name]) for name, b in model.named_buffers())
+    assert model(tokens(5, 4), torch.tensor(True)).shape == (5, 4, 30), "another number of rows begins anew"
+    model.reset()
+    assert all(b.shape[1] == 0 for _, b in model.named_buffers())
+
+
+def test_a_checkpoint_of_the_buffers_goes_on_as_before() -> None:
+    model = LanguageModel(encoder()).eval()
+    model(tokens(3, 4), torch.tensor(False))
+    other = copy.deepcopy(model)
+    for name, value in model.named_buffers():
+        setattr(other, name, value.clone())
+    x = tokens(3, 4)
+    assert torch.equal(model(x, torch.tensor(True)), other(x, torch.tensor(True)))
+
+
+def test_state_from_evaluation_does_not_hinder_training() -> None:
+    model = LanguageModel(encoder(drops=ALL))
+    with torch.inference_mode():
+        model(tokens(3, 4), torch.tensor(False))
+    model(tokens(3, 4), torch.tensor(True)).sum().backward()
+
+
+def test_wrong_calls_of_the_language_model() -> None:
+    model = LanguageModel(encoder())
+    for carry in (torch.tensor([True, False]), torch.tensor(1.0)):
+        with pytest.raises(ArgumentError, match="carry must be booleans"):
+            model(tokens(3, 4), carry)
+    for x in (torch.zeros(3, 0, dtype=torch.long), torch.zeros(3, dtype=torch.long)):
+        with pytest.raises(ArgumentError, match="at least one token"):
+            model.encoder(x)
+    with pytest.raises(ArgumentError, match="2 rows"):
+        model.encoder(tokens(3, 4), model.encoder.start(2))
+    with pytest.raises(ArgumentError, match="1 layers"):
+        model.encoder(tokens(3, 4), model.encoder.start(3)[:1])
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"n_tokens": 0}, {"emb_size": -1}, {"n_hidden": 2.5}, {"n_layers": 0}, {"pad": 30}, {"drops": 0.5}]
+)
+def test_wrong_sizes(wrong: dict[str, object]) -> None:
+    with pytest.raises(ArgumentError, match=next(iter(wrong))):
+        AWDLSTM(**{"n_tokens": 30, "emb_size": 6, "n_hidden": 9, **wrong})  # type: ignore[arg-type]
+
+
+# The classifier
+
+
+def by_hand(model: TextClassifier, x: Tensor, lengths: list[int]) -> Tensor:
+    """Row by row, over the whole text at once."""
+    rows = []
+    for row, n in zip(x, lengths, strict=True):
+        if n:
+            raw = stacked(model.encoder, row[None, :n])[0]
+            rows.append(torch.cat((raw[-1], raw.amax(0), raw.mean(0))))
+        else:
+            rows.append(torch.zeros(3 * model.encoder.emb_size))
+    return torch.stack(rows)
+
+
+def classifier(bptt: int = 4, max_len: int = 1000, drops: Drops = NONE) -> TextClassifier:
+    return TextClassifier(encoder(drops=drops), classifier_head(6, 2), bptt=bptt, max_len=max_len)
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.lists(st.integers(0, 23), min_size=1, max_size=7), st.integers(1, 9), st.booleans())
+def test_features_are_those_of_each_row_alone(lengths: list[int], bptt: int, training: bool) -> None:
+    model = classifier(bptt, max_len=5).train(training)
+    x = tokens(len(lengths), max(lengths) + 2)
+    expected = by_hand(model, x, lengths)
+    torch.testing.assert_close(model.features(x, torch.tensor(lengths)), expected, rtol=1e-5, atol=1e-5)
+    # What stands in the padding is not looked at.
+    for row, n in zip(x, lengths, strict=True):
+        row[n:] = 1
+    torch.testing.assert_close(model.features(x, torch.tensor(lengths)), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_one_window_has_the_gradients_of_the_whole() -> None:
+    model, x, lengths = classifier(bptt=50), tokens(5, 20), [7, 20, 0, 1, 19]
+    pooled = model.features(x, torch.tensor(lengths))
+    weight = torch.randn_like(pooled)
+    expected = by_hand(model, x, lengths)
+    for a, b in zip(
+        gradients(model.encoder, (pooled * weight).sum()),
+        gradients(model.encoder, (expected * weight).sum()),
+        strict=True,
+    ):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+
+
+def words_with_gradient(model: TextClassifier, x: Tensor, lengths: list[int]) -> Tensor:
+    """Which positions of x, whose tokens all differ, get a gradient."""
+    model.encoder.embedding.weight.grad = None
+    model.features(x, torch.tensor(lengths)).sum().backward()
+    assert model.encoder.embedding.weight.grad is not None
+    return (model.encoder.embedding.weight.grad != 0).any(1)[x]
+
+
+def test_gradients_reach_the_windows_of_the_last_tokens_only() -> None:
+    model = TextClassifier(encoder(n_tokens=200), classifier_head(6, 2), bptt=4, max_len=6)
+    lengths = [30, 17, 6, 3]
+    x = torch.arange(2, 2 + 4 * 30).view(4, 30)
+    seen = words_with_gradient(model, x, lengths)
+    for row, n in zip(seen, lengths, strict=True):
+        first = max(n - 6, 0) // 4 * 4
+        assert row.tolist() == [first <= i < n for i in range(30)]
+
+
+def test_gradients_of_a_row_do_not_depend_on_its_batch() -> None:
+    model = classifier(bptt=4, max_len=6)
+    x, lengths = tokens(4, 30), [17, 30, 3, 12]
+    together = gradients(model.encoder, model.features(x, torch.tensor(lengths)).sum())
+    alone = [torch.zeros_like(g) for g in together]
+    for row, n in zip(x, lengths, strict=True):
+        for total, g in zip(
+            alone, gradients(model.encoder, model.features(row[None], torch.tensor([n])).sum()), strict=True
+        ):
+            total += g
+    for a, b in zip(together, alone, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
+def kept_numbers(model: nn.Module, run) -> int:  # type: ignore[no-untyped-def]
+    """How many numbers `run` keeps for a backward pass, parameters aside."""
+    own = {p.data_ptr() for p in model.parameters()}
+    kept: dict[int, Tensor] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        if tensor.data_ptr() not in own and tensor.numel():
+            kept[tensor.data_ptr()] = tensor
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        result = run()
+        total = sum(t.numel() for t in kept.values())
+    del result
+    return total
+
+
+def test_memory_of_training_does_not_grow_with_the_text() -> None:
+    model = classifier(bptt=10, max_len=40, drops=ALL)
+    few, many = (
+        kept_numbers(model, lambda n=n: model.features(tokens(2, n), torch.tensor([n, n // 2]))) for n in (100, 800)
+    )
+    assert many <= few * 1.3, (few, many)
+
+
+def test_frozen_lower_layers_keep_nothing_and_cost_no_backward() -> None:
+    model = classifier(bptt=10, drops=ALL)
+    groups = place_parameters(model, model.layer_groups())
+    assert [g.name for g in groups] == ["embedding", "rnn1", "rnn2", "rnn3", "head"]
+    x, lengths = tokens(4, 20), torch.tensor([20, 15, 9, 4])
+    kept = []
+    for n_frozen in range(5):
+        for i, group in enumerate(groups):
+            for _, p in group.params:
+                p.requires_grad_(i >= n_frozen)
+        set_train_mode(model, groups, freeze_stats=False)
+        kept.append(kept_numbers(model.encoder, lambda: model.features(x, lengths)))
+        model(x, lengths).sum().backward()
+        for i, group in enumerate(groups):
+            assert all((p.grad is None) == (i < n_frozen) for _, p in group.params)
+            for _, p in group.params:
+                p.grad = None
+    assert kept[-1] == 0 and kept == sorted(kept, reverse=True) and kept[1] > 2 * kept[3]
+
+
+def test_gradients_pass_through_a_frozen_layer() -> None:
+    model = LanguageModel(encoder(drops=ALL))
+    groups = place_parameters(model, model.layer_groups())
+    for group in groups[:-1]:
+        for _, p in group.params:
+            p.requires_grad_(False)
+    set_train_mode(model, groups, freeze_stats=False)
+    x = tokens(3, 4)
+    model(x, torch.tensor(True)).sum().backward()
+    assert model.encoder.embedding.weight.grad is not None
+    assert model.encoder.layers[0].get_parameter("weight_hh_l0").grad is None
+
+
+def test_all_rows_empty() -> None:
+    model = classifier()
+    assert torch.equal(model.features(torch.ones(2, 5, dtype=torch.long), torch.tensor([0, 0])), torch.zeros(2, 18))
+    assert bool(model(torch.ones(2, 0, dtype=torch.long), torch.tensor([0, 0])).isfinite().all())
+
+
+def test_weights_are_dropped_once_for_all_windows() -> None:
+    model = classifier(bptt=3, drops=Drops(0.0, 0.0, 0.5, 0.0, 0.0))
+    x = tokens(2, 12)
+    with keyed.scoped_rng(5):
+        chunked = model.features(x, torch.tensor([12, 12]))
+    model.bptt = 12
+    with keyed.scoped_rng(5):
+        whole = model.features(x, torch.tensor([12, 12]))
+    torch.testing.assert_close(chunked, whole, rtol=1e-5, atol=1e-5)
+
+
+def test_wrong_calls_of_the_classifier() -> None:
+    model, x = classifier(), tokens(2, 5)
+    for lengths in (torch.tensor([5]), torch.tensor([[5, 5]])):
+        with pytest.raises(ArgumentError, match="lengths"):
+            model(x, lengths)
+    for lengths in (torch.tensor([6, 1]), torch.tensor([-1, 1])):
+        with pytest.raises(ArgumentError, match="between 0 and the 5 tokens"):
+            model(x, lengths)
+    for wrong in ({"bptt": 0}, {"max_len": 0.5}):
+        with pytest.raises(ArgumentError, match=next(iter(wrong))):
+            TextClassifier(encoder(), classifier_head(6, 2), **wrong)  # type: ignore[arg-type]
+
+
+def test_head_of_the_classifier() -> None:
+    def drops(head: nn.Module) -> list[float]:
+        return [layer.p for layer in head.modules() if isinstance(layer, nn.Dropout)]
+
+    assert drops(classifier_head(6, 2)) == [0.4, 0.1]
+    assert drops(classifier_head(6, 2, (9, 8))) == [0.4, 0.1, 0.1]
+    assert drops(classifier_head(6, 2, (9,), 0.3)) == [0.3, 0.3]
+    assert classifier_head(6, 2).eval()(torch.zeros(3, 18)).shape == (3, 2)
