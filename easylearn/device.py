@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
+import functools
+import sys
 from typing import Literal
 
 import torch
@@ -52,3 +55,23 @@ def check_precision(precision: str, device: torch.device) -> Precision:
             raise ArgumentError("fp16 with loss scaling is not supported on Apple's GPU; use precision='fp32'")
         return "fp16"
     raise ArgumentError(f"precision must be 'fp32', 'bf16' or 'fp16', got {precision!r}")
+
+
+@functools.lru_cache(maxsize=1)
+def keep_freed_memory() -> bool:
+    """Let this process keep the memory that it frees, for its next allocations; called when a fit begins on the CPU.
+
+    glibc gives large blocks back to the system at once and asks for them again at the next step; each page of them is
+    then cleared anew. A language model of 16,000 words took 409,000 page faults a step that way, and 2.4 times as long.
+
+    Returns:
+        Whether the setting was made: False where the C library is not glibc.
+    """
+    if not sys.platform.startswith("linux"):
+        return False
+    try:
+        libc = ctypes.CDLL("libc.so.6")
+        mmap_max, trim_threshold = -4, -1  # M_MMAP_MAX and M_TRIM_THRESHOLD of malloc.h
+        return bool(libc.mallopt(mmap_max, 0) and libc.mallopt(trim_threshold, 2**31 - 1))
+    except (OSError, AttributeError):
+        return False  # another C library, such as musl

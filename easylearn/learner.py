@@ -114,6 +114,11 @@ def average_predictions(*predictions: Predictions) -> Predictions:
     """
     if not predictions:
         raise ArgumentError("there are no predictions to average")
+    for given in predictions:
+        if not isinstance(given, Predictions):
+            raise ArgumentError(
+                f"average_predictions takes what learn.predict() or learn.tta() gave for a part, got {type(given).__name__}"
+            )
     first = predictions[0]
     for number, other in enumerate(predictions[1:], 2):
         if other.ids != first.ids:

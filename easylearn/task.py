@@ -50,6 +50,14 @@ class Task:
     loss_fn: LossFn | None = None
     scale: Scale = "linear"
 
+    def __post_init__(self) -> None:
+        unfit = [m.name for m in self.metrics if m.per_item is None] if self.is_streamed else []
+        if unfit:  # said when it is made, and not after an epoch
+            raise ArgumentError(
+                f"a {self.kind} task can report metrics that are a mean over tokens (perplexity, accuracy, top_k(5)), "
+                f"and {unfit[0]!r} is not: it has no per_item"
+            )
+
     @property
     def n_out(self) -> int:
         """How many numbers the model gives for one item."""

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import sys
+
 import pytest
 import torch
 
-from easylearn.device import check_precision, pick_device
+from easylearn.device import check_precision, keep_freed_memory, pick_device
 from easylearn.errors import ArgumentError
 
 CPU, CUDA, MPS = torch.device("cpu"), torch.device("cuda"), torch.device("mps")
@@ -54,3 +56,13 @@ def test_precisions(monkeypatch: pytest.MonkeyPatch) -> None:
         check_precision("fp16", MPS)
     with pytest.raises(ArgumentError, match="got 'half'"):
         check_precision("half", CPU)
+
+
+class TestKeepFreedMemory:
+    def test_it_says_whether_it_could(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        keep_freed_memory.cache_clear()
+        assert keep_freed_memory() is sys.platform.startswith("linux")
+        keep_freed_memory.cache_clear()
+        monkeypatch.setattr(sys, "platform", "darwin")
+        assert keep_freed_memory() is False
+        keep_freed_memory.cache_clear()

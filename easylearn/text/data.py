@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,12 +21,13 @@ from ..nn.awd_lstm import LanguageModel
 from ..task import Task, next_token
 from . import transfer
 from .generate import continue_tokens
-from .labels import Labels, TaskName, find_labels
+from .labels import Labels, TaskName, find_labels, have_classes
 from .loader import DocumentLoader, StreamLoader
 from .processing import TextProcessor
 from .sources import Documents, Errors, Missing
 from .store import TokenStore
 from .tokenize import Tokenizer, as_tokenizer
+from .torchtext import are_pairs, as_vocab, read_pairs
 from .vocab import BOS, PAD, UNK, Vocab
 
 if TYPE_CHECKING:
@@ -106,15 +107,15 @@ def vocabulary_of(vocab: Any, tokenizer: Tokenizing) -> tuple[Vocab | None, Any]
     """The vocabulary and the tokenizer out of what users pass as `vocab=`.
 
     Args:
-        vocab: None, a `Vocab`, a `TextProcessor`, other text data, or a learner of such.
+        vocab: None, a `Vocab`, a `TextProcessor`, other text data, a learner of such, or a `torchtext.vocab.Vocab`.
         tokenizer: as given; None takes the one that made the vocabulary's tokens.
     """
     if vocab is None:
         return None, as_tokenizer(tokenizer)
     holder = getattr(vocab, "data", vocab)
     processor = getattr(holder, "processor", holder)
-    found = processor if isinstance(processor, Vocab) else getattr(processor, "vocab", None)
-    if not isinstance(found, Vocab):
+    found = as_vocab(processor) or as_vocab(getattr(processor, "vocab", None))
+    if found is None:
         raise ArgumentError(
             f"vocab must be a Vocab, or the data or the learner whose vocabulary to take, got {type(vocab).__name__}"
         )
@@ -178,7 +179,8 @@ class _Texts(Data):
     def adopt(self, old: Data) -> Data:
         """See `Data.adopt`; the vocabulary must be the same, too."""
         super().adopt(old)
-        assert isinstance(old, _Texts)
+        if not isinstance(old, _Texts):
+            raise DataError(f"this is text, but the model was built for {type(old).__name__}; build a new learner")
         if self.vocab != old.vocab:
             raise DataError(
                 "this data has another vocabulary than the model; make it with vocab=learn.vocab, so that each token "
@@ -244,7 +246,11 @@ class TextLMData(_Texts):
     ) -> None:
         super().__init__(next_token(processor.vocab.tokens), parts, processor, batch_size, backward)
         self.bptt = bptt
-        self.train_loader()  # says at once if there is too little text
+        for name, part in parts.items():
+            try:
+                self._stream(name, shuffle=name == "train")
+            except DataError as error:  # at once, and not after an epoch
+                raise DataError(f"{name} part of {len(part)} documents: {error}") from error
 
     @classmethod
     @strict(_OLD_NAMES)
@@ -273,8 +279,8 @@ class TextLMData(_Texts):
             text: the column of texts, or several, which are joined with a mark before each.
             valid: a fraction of the rows; positions or a mask; a DataFrame of its own; None for no validation.
             test: more rows.
-            vocab: take this vocabulary: a `Vocab`, or the data or learner that has it; None makes one from the
-                training part.
+            vocab: take this vocabulary: a `Vocab`, torchtext's, or the data or learner that has it; None makes one from
+                the training part.
             tokenizer: "word", "bpe", "unigram" (trained on the training part), a `Tokenizer`, or any function from a
                 text to a list of tokens. None is the vocabulary's own, or "word".
             max_vocab: the most tokens that a new vocabulary keeps.
@@ -372,7 +378,7 @@ class TextLMData(_Texts):
     @strict(_OLD_NAMES)
     def from_lists(
         cls,
-        texts: Sequence[str],
+        texts: Iterable[str],
         *,
         valid: Split | Sequence[str] | None = 0.1,
         vocab: Any = None,
@@ -442,7 +448,7 @@ class TextLMData(_Texts):
 class TextData(_Texts):
     """Documents with labels.
 
-    Make it with `from_df`, `from_csv`, `from_folder` or `from_lists`.
+    Make it with `from_df`, `from_csv`, `from_folder`, `from_lists` or `from_pairs`.
 
     Args:
         parts: documents of train, valid and maybe test.
@@ -503,8 +509,8 @@ class TextData(_Texts):
             test: rows to predict; their labels, if there are any, are not looked at.
             task: "single_label", "multi_label", "regression", or "auto" to look at the labels.
             label_sep: what stands between several labels in one cell.
-            vocab: take this vocabulary: a `Vocab`, or the data or learner that has it; None makes one from the
-                training part. For an encoder out of a language model take that model's.
+            vocab: take this vocabulary: a `Vocab`, torchtext's, or the data or learner that has it; None makes one from
+                the training part. For an encoder out of a language model take that model's.
             tokenizer, max_vocab, min_freq, missing: see `TextLMData.from_df`.
             batch_size: documents in a training batch.
             max_tokens: cut longer documents, keeping beginning and end; None keeps all.
@@ -518,6 +524,8 @@ class TextData(_Texts):
         Raises:
             DataError: a text or a label is missing, or a label does not occur in training; the row is named.
         """
+        if not _is_frame(df):
+            raise ArgumentError(f"df must be a pandas DataFrame, got {type(df).__name__}")
         columns = [label] if isinstance(label, str) else list(label)
         for name, frame in (("df", df), ("valid", valid if _is_frame(valid) else None)):
             for column in columns if frame is not None else ():
@@ -525,7 +533,7 @@ class TextData(_Texts):
                     found = [str(c) for c in frame.columns]  # type: ignore[union-attr]
                     raise DataError(f"{name} has no column {column!r}. {did_you_mean(column, found)}")
         values = _cells(df, columns)
-        classes = values if stratify and len(columns) == 1 and label_sep is None and task != "regression" else None
+        classes = values if stratify and len(columns) == 1 and have_classes(values, task, label_sep) else None
         documents, rows = _frames(df, text, valid, test, missing, seed, classes)
         options = _Options(vocab, tokenizer, max_vocab, min_freq, missing, seed, progress)
         own = valid if _is_frame(valid) else None
@@ -607,6 +615,13 @@ class TextData(_Texts):
             vocab, tokenizer, max_vocab, min_freq, batch_size, max_tokens, backward, seed, progress: see `from_df`.
         """
         documents = _folders(path, train, valid, test, pattern, errors, seed, classes, stratify)
+        for name, part in documents.items():
+            alone = [i for i in part.ids if "/" not in i] if name != "test" else []
+            if alone:
+                raise DataError(
+                    f"{path}: {alone[0]} lies in no class's folder ({len(alone)} such files in the {name} part); move "
+                    "them, or name the folders with classes="
+                )
         cells: dict[PartName, list[Any]] = {
             n: [i.split("/")[0] for i in d.ids] for n, d in documents.items() if n != "test"
         }
@@ -624,6 +639,7 @@ class TextData(_Texts):
         valid: Split | tuple[Sequence[str], Sequence[Any]] | None = 0.2,
         stratify: bool = True,
         task: TaskName = "auto",
+        label_sep: str | None = None,
         vocab: Any = None,
         tokenizer: Tokenizing = None,
         max_vocab: int = 60_000,
@@ -634,23 +650,72 @@ class TextData(_Texts):
         seed: int = 0,
         progress: bool = True,
     ) -> TextData:
-        """Texts and labels in lists; `valid` may be a pair of such lists. See `from_df`."""
-        if len(texts) != len(labels):
-            raise DataError(f"there are {len(texts)} texts, but {len(labels)} labels")
+        """Texts and labels in lists; `valid` may be a pair of such lists. A label may be a list of labels. See `from_df`.
+
+        An array or a Series is as good as a list.
+        """
+        values = _values(labels)
+        if len(texts) != len(values):
+            raise DataError(f"there are {len(texts)} texts, but {len(values)} labels")
         own: tuple[list[str], list[Any]] | None = None
         given: Any = valid
         if isinstance(given, tuple) and len(given) == 2 and not np.isscalar(given[0]):
-            own = (list(given[0]), list(given[1]))
+            own = (list(given[0]), _values(given[1]))
             if len(own[0]) != len(own[1]):
                 raise DataError(f"valid has {len(own[0])} texts, but {len(own[1])} labels")
-        classes = list(labels) if stratify and task != "regression" else None
+        classes = values if stratify and have_classes(values, task, label_sep) else None
         documents, rows = _lists(texts, valid if own is None else own[0], seed, classes)
-        cells: dict[PartName, list[Any]] = {n: [labels[i] for i in r] for n, r in rows.items()}
+        cells: dict[PartName, list[Any]] = {n: [values[i] for i in r] for n, r in rows.items()}
         if own is not None:
             cells["valid"] = own[1]
         options = _Options(vocab, tokenizer, max_vocab, min_freq, "error", seed, progress)
-        found = find_labels(cells["train"], documents["train"].ids, "labels", task)
+        found = find_labels(cells["train"], documents["train"].ids, "labels", task, label_sep)
         return cls._make(documents, cells, found, options, batch_size, max_tokens, backward)
+
+    @classmethod
+    @strict(_OLD_NAMES)
+    def from_pairs(
+        cls,
+        pairs: Iterable[tuple[Any, Any]],
+        *,
+        valid: Split | Iterable[tuple[Any, Any]] | None = 0.2,
+        stratify: bool = True,
+        task: TaskName = "auto",
+        vocab: Any = None,
+        tokenizer: Tokenizing = None,
+        max_vocab: int = 60_000,
+        min_freq: int = 2,
+        batch_size: int = 64,
+        max_tokens: int | None = None,
+        backward: bool = False,
+        seed: int = 0,
+        progress: bool = True,
+    ) -> TextData:
+        """(label, text) out of a list, an iterator or a torchtext dataset, which is read once.
+
+        Args:
+            pairs: (label, text), as torchtext's datasets give; or (text, label), if labels are no texts.
+            valid: more of them; or a fraction, positions or a mask; None for no validation.
+            stratify, task, vocab, tokenizer, max_vocab, min_freq, batch_size, max_tokens, backward, seed, progress:
+                see `from_df`.
+
+        Returns:
+            The data.
+
+        Raises:
+            DataError: an item is no such pair, or a label does not occur in training.
+
+        >>> data = TextData.from_pairs(iter([("pos", "a good film"), ("neg", "a bad film")] * 4), valid=[0, 1])
+        >>> data.classes, len(data.ids("valid"))
+        (('neg', 'pos'), 2)
+        """
+        texts, labels = read_pairs(pairs)
+        own: Any = read_pairs(valid, "valid") if are_pairs(valid) else valid  # type: ignore[arg-type]
+        return cls.from_lists(
+            texts, labels, valid=own, stratify=stratify, task=task, vocab=vocab, tokenizer=tokenizer,
+            max_vocab=max_vocab, min_freq=min_freq, batch_size=batch_size, max_tokens=max_tokens, backward=backward,
+            seed=seed, progress=progress,
+        )  # fmt: skip
 
     @classmethod
     def _make(
@@ -678,6 +743,8 @@ class TextData(_Texts):
 
     def new_loader(self, items: Any) -> Loader:
         """See `Data.new_loader`: a text, a list of texts, a Series or a DataFrame's column."""
+        if _is_frame(items):
+            raise ArgumentError("predict takes texts, got a DataFrame; give its column, df['text']")
         texts = [items] if isinstance(items, str) else list(items)
         for i, text in enumerate(texts):
             if not isinstance(text, str):
@@ -717,7 +784,7 @@ class TextData(_Texts):
 
 
 def _is_frame(value: Any) -> bool:
-    return hasattr(value, "columns") and hasattr(value, "iloc")
+    return getattr(value, "columns", None) is not None and getattr(value, "iloc", None) is not None
 
 
 def read_csv(path: StrPath) -> pd.DataFrame:
@@ -735,6 +802,17 @@ def read_csv(path: StrPath) -> pd.DataFrame:
     except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise DataError(f"{file} cannot be read as csv: {error}") from error
     return frame
+
+
+def _values(labels: Any) -> list[Any]:
+    """Labels by position: a Series would be asked for them by its own names."""
+    if getattr(labels, "ndim", 1) != 1:
+        raise ArgumentError(
+            f"labels must be a list with one entry per text, got an array of shape {tuple(labels.shape)}; several columns "
+            "go into a DataFrame: TextData.from_df(df, label=[...])"
+        )
+    plain = getattr(labels, "tolist", None)
+    return list(labels) if plain is None else list(plain())
 
 
 def _table_or_split(valid: Any) -> Any:
@@ -787,14 +865,15 @@ def _frames(
 
 
 def _lists(
-    texts: Sequence[str], valid: Any, seed: int, classes: Sequence[Any] | None = None
+    texts: Iterable[str], valid: Any, seed: int, classes: Sequence[Any] | None = None
 ) -> tuple[dict[PartName, Documents], dict[PartName, npt.NDArray[np.int64]]]:
     if isinstance(texts, str):
         raise ArgumentError("texts must be a list of texts, got one text")
     own = None
     if isinstance(valid, list | tuple) and valid and isinstance(valid[0], str):
         own, valid = valid, None
-    whole = Documents.from_list(list(texts))
+    texts = list(texts)
+    whole = Documents.from_list(texts)
     train, rest = _split_rows(len(texts), valid, seed, classes)
     rows: dict[PartName, npt.NDArray[np.int64]] = {"train": train}
     documents: dict[PartName, Documents] = {"train": whole.take(train.tolist())}
@@ -824,8 +903,15 @@ def _folders(
     if isinstance(valid, float) and train is not None and (root / "valid").is_dir():
         valid = "valid"
 
+    others = tuple(f"{name}/" for name in (valid, test) if isinstance(name, str))
+
     def read(name: str | None, chosen: bool = True) -> Documents:
         found = Documents.from_folder(root if name is None else root / name, pattern, errors=errors)
+        if name is None and others:  # what validates or tests must not train, too
+            own = [i for i, doc in enumerate(found.ids) if not doc.startswith(others)]
+            if not own:
+                raise DataError(f"{root} has no file {pattern} outside of {', '.join(others)}")
+            found = found.take(own)
         if classes is None or not chosen:
             return found
         missing = [c for c in classes if not any(i.startswith(f"{c}/") for i in found.ids)]

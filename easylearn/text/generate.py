@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .. import keyed
 from ..data.bunch import Sampling
-from ..errors import ArgumentError
+from ..errors import ArgumentError, StateError
 from ..nn.awd_lstm import LanguageModel
 from ..train.predict import evaluating
 
@@ -57,13 +57,20 @@ def draw(logits: Tensor, sampling: Sampling, generator: torch.Generator) -> int:
         sampling: temperature, top_k and top_p.
         generator: gives the randomness.
 
+    Raises:
+        StateError: a logit is NaN.
+
     >>> draw(torch.tensor([0.0, 3.0, 1.0]), Sampling(temperature=0), torch.Generator())
     1
     """
+    if bool(logits.isnan().any()):
+        raise StateError("the model's outputs are not numbers (NaN): its training diverged, load other weights")
     if sampling.temperature == 0:
         return int(logits.argmax())
-    scaled, tokens = (logits / sampling.temperature).sort(descending=True, stable=True)
-    probs = scaled.double().softmax(0)
+    # From the highest on, so that a temperature near 0 makes the others small and nothing infinite.
+    below = (logits - logits.max()).double()
+    scaled, tokens = (below / sampling.temperature).sort(descending=True, stable=True)
+    probs = scaled.softmax(0)
     keep = len(probs) if sampling.top_k is None else min(sampling.top_k, len(probs))
     if sampling.top_p is not None:
         before = probs.cumsum(0) - probs  # what the more probable ones hold already

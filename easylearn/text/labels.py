@@ -25,7 +25,8 @@ class Labels:
     Args:
         task: what they make.
         where: what messages call them, such as "column 'label'".
-        sep: multi-label: what stands between the labels in one cell.
+        sep: multi-label: what stands between the labels in one cell, "" where each cell is a list of them; None where
+            each label has a column.
     """
 
     task: Task
@@ -54,11 +55,16 @@ class Labels:
             words = [word(v) for v in values]
             self._refuse_unseen([[w] for w in words], place, rows, part)
             return torch.tensor([place[w] for w in words], dtype=torch.int64)
-        given = [split_labels(v, self.sep) if self.sep is not None else None for v in values]
-        target = torch.zeros(len(values), len(place))
         if self.sep is None:
-            return torch.from_numpy(_numbers(values, rows, self.where, part))
-        lists = [g or [] for g in given]
+            flags = _numbers(values, rows, self.where, part)
+            bad = np.flatnonzero(~np.isin(flags, (0, 1)).all(1))
+            if bad.size:
+                raise DataError(
+                    f"{self.where}, {part} row {rows[bad[0]]}: each label is 0 or 1, got {flags[bad[0]].tolist()}"
+                )
+            return torch.from_numpy(flags)
+        lists = [split_labels(v, self.sep) for v in values]
+        target = torch.zeros(len(values), len(place))
         self._refuse_unseen(lists, place, rows, part)
         for row, labels in zip(target, lists, strict=True):
             row[[place[w] for w in labels]] = 1
@@ -105,10 +111,13 @@ def find_labels(
         raise ArgumentError(f"label_sep parts the labels of a multi-label task, but task={task!r} was given")
     if len(names) > 1:
         return _several(values, rows, where, task, names)
+    if sep is None and task in ("auto", "multi_label") and hold_lists(values):
+        sep = ""
     kind: Kind = "multi_label" if sep is not None else _guess(values, where) if task == "auto" else task
     if kind == "multi_label" and sep is None:
         raise ArgumentError(
-            "task='multi_label' needs label_sep=, what stands between the labels of a cell, or several label columns"
+            "task='multi_label' needs label_sep=, what stands between the labels of a cell, lists of labels, or several "
+            "label columns"
         )
     if kind == "regression":
         return Labels(regression(names or ("target",)), where)
@@ -138,18 +147,48 @@ def _several(values: Sequence[Any], rows: Sequence[Any], where: str, task: TaskN
 
 
 def _guess(values: Sequence[Any], where: str) -> Kind:
-    present = [v for v in values if not _is_missing(v)]
-    numbers = [v for v in present if isinstance(v, int | float | np.number) and not isinstance(v, bool | np.bool_)]
-    if len(numbers) < len(present) or not present:
+    different = _different_numbers(values)
+    if different is None:
         return "single_label"
-    different = {float(v) for v in numbers}
-    whole = all(v.is_integer() for v in different)
-    if whole and len(different) <= MAX_WHOLE_CLASSES:
+    if _few_whole(different):
         if different != {0.0, 1.0}:
             print(f"{where}: {len(different)} different whole numbers, taken as classes; task='regression' takes numbers")
         return "single_label"
     print(f"{where}: numbers, so this is regression")
     return "regression"
+
+
+def _different_numbers(values: Sequence[Any]) -> set[float] | None:
+    """The values that occur; None where any is no number, or all are missing."""
+    present = [v for v in values if not _is_missing(v)]
+    numbers = [v for v in present if isinstance(v, int | float | np.number) and not isinstance(v, bool | np.bool_)]
+    return None if len(numbers) < len(present) or not present else {float(v) for v in numbers}
+
+
+def _few_whole(different: set[float]) -> bool:
+    return len(different) <= MAX_WHOLE_CLASSES and all(v.is_integer() for v in different)
+
+
+def hold_lists(values: Sequence[Any]) -> bool:
+    """Whether each cell that is not missing is a list or a set of labels.
+
+    >>> hold_lists([["rude"], [], None]), hold_lists(["rude"])
+    (True, False)
+    """
+    present = [v for v in values if not _is_missing(v)]
+    return bool(present) and all(isinstance(v, list | tuple | set | frozenset) for v in present)
+
+
+def have_classes(values: Sequence[Any], task: TaskName, sep: str | None) -> bool:
+    """Whether each cell is one class, so that a split can give each class its share.
+
+    >>> have_classes(["pos", "neg"], "auto", None), have_classes([0.5, 1.7], "auto", None)
+    (True, False)
+    """
+    if sep is not None or task in ("regression", "multi_label") or hold_lists(values):
+        return False
+    different = _different_numbers(values)
+    return task == "single_label" or different is None or _few_whole(different)
 
 
 def word(value: Any) -> str:
@@ -183,6 +222,8 @@ def split_labels(cell: Any, sep: str) -> list[str]:
         return [word(v) for v in cell]
     if _is_missing(cell):
         return []
+    if not sep:
+        return [word(cell)]
     return [w.strip() for w in str(cell).split(sep) if w.strip()]
 
 

@@ -25,6 +25,7 @@ from ..train.callback import Callback
 from ..train.optim import OptimizerFn, adamw
 from .callbacks import ActivationPenalty, RateByLength
 from .data import TextData, TextLMData
+from .torchtext import set_vectors, vector_size
 from .transfer import SavedEncoder, load_encoder, read_encoder
 
 SIZES = {"emb_size": 400, "n_hidden": 1152, "n_layers": 3}  # arXiv 1801.06146, with 1152 for 1150: kernels like it
@@ -59,6 +60,7 @@ def language_model_learner(
     data: TextLMData,
     *,
     pretrained: Pretrained = None,
+    vectors: Any = None,
     emb_size: int | None = None,
     n_hidden: int | None = None,
     n_layers: int | None = None,
@@ -87,7 +89,10 @@ def language_model_learner(
         pretrained: a file of `learn.save_encoder`, a folder of `easylearn pretrain-lm`, or fast.ai's weights, with
             their vocabulary as (weights, vocabulary) or beside them. Sizes come from the file; words are matched by
             name, and unknown ones start at the mean.
-        emb_size: length of a word's vector, 400 if not given.
+        vectors: word vectors to start the embedding from, instead: torchtext's `Vectors` or `GloVe`, or what has their
+            `stoi` and `vectors`. Words are matched by name; others start as they would without. The numbers are taken
+            as they are, which for GloVe is several times as large.
+        emb_size: length of a word's vector, that of `vectors` or 400 if not given.
         n_hidden: width of all recurrent layers but the last, 1152 if not given.
         n_layers: recurrent layers, 3 if not given.
         drop_mult: all dropouts times this: below 1 for much text, above for little.
@@ -109,10 +114,14 @@ def language_model_learner(
     if not isinstance(data, TextLMData):
         raise ArgumentError(f"a language model needs TextLMData, got {type(data).__name__}")
     saved = _read(pretrained)
+    if vectors is not None:
+        emb_size = _vector_size(vectors, emb_size, saved)
     sizes = _sizes(saved, {"emb_size": emb_size, "n_hidden": n_hidden, "n_layers": n_layers})
     with keyed.scoped_rng(seed, "text"):
         encoder = AWDLSTM(len(data.vocab), **sizes, drops=drops.scaled(drop_mult), pad=data.vocab.pad)
         model = LanguageModel(encoder, tie=tie_weights)
+    if vectors is not None:
+        set_vectors(encoder.embedding, data.vocab, vectors)
     if saved is not None:
         load_encoder(saved, model, data.vocab, data.backward)
     standing: list[Callback] = [RateByLength(data.bptt)]
@@ -142,6 +151,7 @@ def text_classifier_learner(
     data: TextData,
     *,
     pretrained: Pretrained = None,
+    vectors: Any = None,
     emb_size: int | None = None,
     n_hidden: int | None = None,
     n_layers: int | None = None,
@@ -173,7 +183,7 @@ def text_classifier_learner(
         data: the documents and their labels.
         pretrained: the encoder to start from, as in `language_model_learner`; the learner then starts frozen but for
             its head. `learn.load_encoder(name)` does the same to a learner that is there.
-        emb_size, n_hidden, n_layers: as in `language_model_learner`.
+        vectors, emb_size, n_hidden, n_layers: as in `language_model_learner`.
         drop_mult: all dropouts of the encoder, and those of the head if `ps` is None, times this.
         drops: the dropouts.
         layers: sizes of the head's hidden layers.
@@ -195,6 +205,8 @@ def text_classifier_learner(
     if not isinstance(data, TextData):
         raise ArgumentError(f"a text classifier needs TextData, got {type(data).__name__}")
     saved = _read(pretrained)
+    if vectors is not None:
+        emb_size = _vector_size(vectors, emb_size, saved)
     sizes = _sizes(saved, {"emb_size": emb_size, "n_hidden": n_hidden, "n_layers": n_layers})
     dropped = drops.scaled(drop_mult)
     with keyed.scoped_rng(seed, "text"):
@@ -202,6 +214,8 @@ def text_classifier_learner(
         head_drops = ps if ps is not None else [dropped.output] + [0.1] * len(layers)
         head = classifier_head(encoder.emb_size, data.task.n_out, hidden=layers, ps=head_drops)
         model = TextClassifier(encoder, head, bptt=bptt, max_len=max_len)
+    if vectors is not None:
+        set_vectors(encoder.embedding, data.vocab, vectors)
     standing = [ActivationPenalty(alpha, beta)] if alpha or beta else []
     learn = Learner(
         data,
@@ -233,6 +247,17 @@ def _read(pretrained: Pretrained) -> SavedEncoder | None:
     if isinstance(pretrained, tuple):
         return read_encoder(*pretrained)
     return read_encoder(pretrained)
+
+
+def _vector_size(vectors: Any, emb_size: int | None, saved: SavedEncoder | None) -> int:
+    if saved is not None:
+        raise ArgumentError(f"pretrained= brings the vectors of {saved.source}; leave out pretrained= or vectors=")
+    size = vector_size(vectors)
+    if emb_size not in (None, size):
+        raise ArgumentError(
+            f"the vectors have {size} numbers per word, but emb_size={emb_size} was given; leave emb_size out"
+        )
+    return size
 
 
 def _sizes(saved: SavedEncoder | None, given: dict[str, int | None]) -> dict[str, int]:

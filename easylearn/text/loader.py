@@ -53,8 +53,9 @@ class StreamLoader:
         shuffle: bool = False,
         backward: bool = False,
     ) -> None:
-        if bptt < 1:
-            raise ArgumentError(f"bptt must be at least 1, got {bptt}")
+        for name, size in {"batch_size": batch_size, "bptt": bptt}.items():
+            if size < 1:
+                raise ArgumentError(f"{name} must be at least 1, got {size}")
         n = store.n_tokens
         if n < 2:
             raise DataError(f"a language model needs at least two tokens, got {n} in {len(store)} documents")
@@ -71,7 +72,8 @@ class StreamLoader:
         self.n_items = self.batch_size
         self.row_length = (n - 1) // batch_size if shuffle else -(-(n - 1) // self.batch_size)
         mean = bptt * (1 - SHORT_SHARE / 2) if shuffle else bptt
-        self._n_windows = max(round(self.row_length / mean), 1) if shuffle else -(-self.row_length // bptt)
+        about = max(round(self.row_length / mean), 1)
+        self._n_windows = min(about, self.row_length) if shuffle else -(-self.row_length // bptt)
 
     def __len__(self) -> int:
         return self._n_windows
@@ -159,6 +161,8 @@ class DocumentLoader:
         backward: bool = False,
         max_tokens: int | None = None,
     ) -> None:
+        if batch_size < 1:
+            raise ArgumentError(f"batch_size must be at least 1, got {batch_size}")
         if max_tokens is not None and max_tokens < 2:
             raise ArgumentError(f"max_tokens must be at least 2, got {max_tokens}")
         if target is not None and len(target) != len(store):

@@ -99,7 +99,9 @@ def pretrain_lm(
     folder = Path(out)
     if not Path(corpus).is_dir():
         raise DataError(f"there is no folder {corpus}; give a folder of .txt files")
-    goes_on = _claim(folder, {"corpus": str(Path(corpus).resolve()), **asdict(chosen)})
+    checkpoint = folder / "checkpoint"
+    claim = {"corpus": str(Path(corpus).resolve()), **asdict(chosen)}
+    goes_on = _goes_on(folder, checkpoint, claim)
     data = TextLMData.from_folder(
         corpus,
         valid=chosen.valid,
@@ -127,10 +129,11 @@ def pretrain_lm(
         path=folder,
         progress=progress,
     )
-    checkpoint = folder / "checkpoint"
-    if goes_on and checkpoint.is_dir() and any(checkpoint.iterdir()):
+    if goes_on:
         record = learn.resume(checkpoint)
     else:
+        with atomic_write(folder / "settings.json") as temporary:
+            temporary.write_text(json.dumps(claim, indent=2) + "\n", encoding="utf-8")
         if progress:
             print(data)
             learn.plan(chosen.lr, chosen.epochs, cycle_len=None, schedule=schedules.one_cycle())
@@ -139,32 +142,32 @@ def pretrain_lm(
         )
     if record.stop_reason is not None:
         return learn
-    learn.save_encoder("encoder")
     with atomic_write(folder / "record.csv") as temporary:
         record.to_frame().to_csv(temporary, index=False)
+    learn.save_encoder("encoder")  # the last, since it says that the run is finished
     for file in checkpoint.iterdir():
         file.unlink()
     checkpoint.rmdir()
     return learn
 
 
-def _claim(folder: Path, settings: dict[str, Any]) -> bool:
-    """Write the settings down; or check that those of the run that is there are the same, and say that it goes on."""
+def _goes_on(folder: Path, checkpoint: Path, settings: dict[str, Any]) -> bool:
+    """Whether a run with these settings was begun in the folder; a folder with another or a finished run is refused."""
     file = folder / "settings.json"
-    if not file.exists():
-        with atomic_write(file) as temporary:
-            temporary.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+    finished = (folder / "encoder.safetensors").exists()
+    begun = checkpoint.is_dir() and any(checkpoint.iterdir())
+    if not finished and not begun:
         return False
     try:
         there = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise StateError(f"{file} cannot be read ({error}); choose another folder") from error
-    different = [f"{n}: {there.get(n)!r}, now {v!r}" for n, v in settings.items() if there.get(n) != v]
+        different = [f"{n}: {there.get(n)!r}, now {v!r}" for n, v in settings.items() if there.get(n) != v]
+    except (OSError, ValueError, AttributeError) as error:
+        raise StateError(f"{file} does not say what run {folder} holds ({error}); choose another folder") from error
     if different:
         raise StateError(
             f"{folder} holds a run with other settings ({'; '.join(different)}). Give the same, or another folder"
         )
-    if (folder / "encoder.safetensors").exists():
+    if finished:
         raise StateError(f"{folder} holds a finished run; use its encoder.safetensors, or give another folder")
     return True
 

@@ -15,7 +15,7 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import DataError, EasyLearnError, StateError, strict
+from ..errors import DataError, EasyLearnError, SaveError, StateError, strict
 from ..files import atomic_write, cache_dir, digest
 from .sources import Documents
 from .store import Ids, TokenStore, TokenWriter, dtype_for
@@ -103,6 +103,7 @@ class TextProcessor:
             DataError: a document cannot be read.
         """
         given = as_tokenizer(tokenizer)
+        Vocab.from_counts({}, max_vocab, min_freq)  # wrong sizes are refused before the work, not after it
         key = _key(documents, given, ["any", max_vocab, min_freq] if vocab is None else ["of", vocab.digest])
         found = _find(key, folder)
         if found is not None:
@@ -258,14 +259,24 @@ class _Forms:
         self._rows.append((forms, lengths))
         self._bytes += forms.nbytes
         if self._bytes > IN_MEMORY:
-            if self._file is None:
-                place = cache_dir() / "tokens"
-                place.mkdir(parents=True, exist_ok=True)
-                self._file = self._stack.enter_context(tempfile.TemporaryFile(dir=place))  # noqa: SIM115 - the stack closes it
-            for row, counts in self._rows:
-                self._file.write(np.ascontiguousarray(row).data.cast("B"))
-                self._lengths.append(counts)
-            self._rows, self._bytes = [], IN_MEMORY
+            place = cache_dir() / "tokens"
+            try:
+                self._spill(place)
+            except OSError as error:
+                raise SaveError(
+                    error.errno,
+                    f"could not write a temporary file in {place}: {error.strerror or error}. Free some space, or set "
+                    "EASYLEARN_CACHE to another folder",
+                ) from error
+
+    def _spill(self, place: Path) -> None:
+        if self._file is None:
+            place.mkdir(parents=True, exist_ok=True)
+            self._file = self._stack.enter_context(tempfile.TemporaryFile(dir=place))  # noqa: SIM115
+        for row, counts in self._rows:
+            self._file.write(np.ascontiguousarray(row).data.cast("B"))
+            self._lengths.append(counts)
+        self._rows, self._bytes = [], IN_MEMORY
 
     def __iter__(self) -> Iterator[tuple[Forms, Ints]]:
         if self._file is not None:

@@ -6,6 +6,7 @@ import codecs
 import gzip
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -263,13 +264,21 @@ class _Csv(Documents):
         if rows is None:
             if not path.is_file():
                 raise DataError(f"there is no file {path}{_similar(path)}")
-            for head in self._read(0, None):
-                _check_columns(self._columns, [str(c) for c in head.columns], str(path))
+            _check_columns(self._columns, self._header(), str(path))
 
-    def _read(self, n_rows: int | None, columns: list[str] | None) -> Iterator[pd.DataFrame]:
+    def _header(self) -> list[str]:
         import pandas as pd
 
-        try:
+        with self._explained():
+            head = pd.read_csv(
+                self._path, sep=self._delimiter, nrows=0, encoding=self._encoding, encoding_errors=self._errors
+            )
+        return [str(c) for c in head.columns]
+
+    def _read(self, columns: list[str]) -> Iterator[pd.DataFrame]:
+        import pandas as pd
+
+        with self._explained():
             with pd.read_csv(
                 self._path,
                 sep=self._delimiter,
@@ -279,10 +288,17 @@ class _Csv(Documents):
                 na_values=[""],
                 encoding=self._encoding,
                 encoding_errors=self._errors,
-                nrows=n_rows,
                 chunksize=self._chunk_rows,
             ) as reader:
                 yield from reader
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Errors of reading with what was expected, where, and what to do."""
+        import pandas as pd
+
+        try:
+            yield
         except UnicodeDecodeError as error:
             offset = _broken_byte(self._path, self._encoding)
             place = f"at byte {offset}" if offset is not None else f"({error.reason})"
@@ -294,7 +310,7 @@ class _Csv(Documents):
         wanted = None if self._rows is None else iter(self._rows)
         following = None if wanted is None else next(wanted, None)
         begin = 0
-        for frame in self._read(None, self._columns):
+        for frame in self._read(self._columns):
             names = _Range(begin, len(frame))
             if wanted is None:
                 chosen = None
@@ -321,7 +337,7 @@ class _Csv(Documents):
         if self._rows is not None:
             return [str(i) for i in self._rows]
         if self._n is None:
-            self._n = sum(len(frame) for frame in self._read(None, self._columns[:1]))
+            self._n = sum(len(frame) for frame in self._read(self._columns[:1]))
             _check_some(self._n, str(self._path))
         return _Numbers(self._n)
 

@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -578,8 +578,7 @@ def as_tokenizer(given: str | Tokenizer | Callable[[str], Iterable[str]] | None)
     if isinstance(given, type) and issubclass(given, Tokenizer):
         raise ArgumentError(f"tokenizer must be a tokenizer, not its class: make one of {given}")
     if callable(given):
-        function: Callable[[str], Iterable[str]] = given
-        return FunctionTokenizer(function)
+        return FunctionTokenizer(cast(Callable[[str], Iterable[str]], given))
     raise ArgumentError(
         "tokenizer must be 'word', 'bpe', 'unigram', a Tokenizer or a function from a text to a list of tokens, "
         f"got {type(given).__name__}"

@@ -203,7 +203,8 @@ def _read_fastai(file: Path, itos: StrPath | None) -> SavedEncoder:
     try:
         found = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises whatever the damage leads to
-        raise WeightsError(f"{file} cannot be read as weights: {str(error).splitlines()[0][:200]}") from error
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise WeightsError(f"{file} cannot be read as weights: {reason}") from error
     if isinstance(found, Mapping) and isinstance(found.get("model"), Mapping):
         found = found["model"]
     if not isinstance(found, Mapping) or not all(isinstance(t, Tensor) for t in found.values()):

@@ -65,7 +65,7 @@ def _in_workers(counter: Counter, first: list[str], rest: Iterator[list[str]], n
     known: dict[tuple[str, ...], int] = {}
     for i, form in enumerate(counter.forms):
         known.setdefault(form, i)
-    here: dict[int, list[int]] = {}  # per process: the numbers here of the forms that it met after `base`
+    here: dict[int, Forms] = {}  # per process: the numbers here of the forms that it met after `base`
     with warnings.catch_warnings():
         # Python 3.12 warns of any fork beside threads; these processes touch nothing but texts and arrays.
         warnings.filterwarnings("ignore", message=".*multi-threaded, use of fork", category=DeprecationWarning)
@@ -89,20 +89,21 @@ def _in_workers(counter: Counter, first: list[str], rest: Iterator[list[str]], n
 
 
 def _merged(
-    counter: Counter, result: Result, base: int, known: dict[tuple[str, ...], int], here: dict[int, list[int]]
+    counter: Counter, result: Result, base: int, known: dict[tuple[str, ...], int], here: dict[int, Forms]
 ) -> tuple[Forms, Ints]:
     """A result with the numbers of this process."""
     process, forms, lengths, new = result
-    numbers = here.setdefault(process, [])
+    numbers = []
     for form in new:
         number = known.get(form)
         if number is None:
             number = known[form] = counter.add(form)
         numbers.append(number)
+    here[process] = np.append(here.get(process, np.empty(0, np.int32)), np.array(numbers, np.int32))
     later = forms >= base
     if later.any():
         forms = forms.copy()
-        forms[later] = np.array(numbers, np.int32)[forms[later] - base]
+        forms[later] = here[process][forms[later] - base]
     return forms, lengths
 
 

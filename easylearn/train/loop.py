@@ -9,6 +9,7 @@ from contextlib import ExitStack, closing, contextmanager
 from types import FrameType
 
 from .. import keyed
+from ..device import keep_freed_memory
 from .callback import Callback, Hooks, call
 from .predict import evaluate
 from .record import Record
@@ -18,6 +19,8 @@ from .state import Pause, Run
 def run_fit(run: Run, callbacks: Sequence[Callback]) -> Record:
     """Train until `run.n_steps`, or until somebody gives a `run.stop_reason`."""
     hooks = Hooks(callbacks)
+    if run.strategy.device.type == "cpu":
+        keep_freed_memory()
     with ExitStack() as stack:
         stack.enter_context(keyed.scoped_rng())
         stack.enter_context(interruptible(run))

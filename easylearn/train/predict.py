@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..data.bunch import Loader
-from ..errors import ArgumentError, DataError
+from ..errors import DataError
 from ..metrics import item_cross_entropy
 from ..task import NO_TARGET, Task
 from .strategy import Strategy
@@ -75,12 +75,6 @@ def evaluate(model: nn.Module, loader: Loader, task: Task, strategy: Strategy) -
 
 def _evaluate_stream(model: nn.Module, loader: Loader, task: Task, strategy: Strategy) -> dict[str, float]:
     """As `evaluate`, keeping sums alone: the logits of a text of n tokens would be n times the vocabulary."""
-    unfit = [m.name for m in task.metrics if m.per_item is None]
-    if unfit:
-        raise ArgumentError(
-            f"a {task.kind} task can report metrics that are a mean over tokens (perplexity, accuracy, top_k(5)), and "
-            f"{unfit[0]!r} is not: it has no per_item"
-        )
     functions = {m.per_item for m in task.metrics if m.per_item is not None}
     if task.loss_fn is None:
         functions.add(item_cross_entropy)  # perplexity wants the same numbers: they are computed once

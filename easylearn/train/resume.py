@@ -231,7 +231,7 @@ class Saved:
         was, device = self._state["versions"], now.strategy.device.type
         other = [
             f"{what} {was.get(what)} there, {here} here"
-            for what, here in (("torch", torch.__version__), ("device", device))
+            for what, here in (("torch", str(torch.__version__)), ("device", device))
             if was.get(what) != here
         ]
         if other:

@@ -7,7 +7,7 @@ else is refused with its place in the state.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -167,21 +167,26 @@ def _encode_tensor(value: Tensor, place: str, tensors: dict[str, Tensor], stored
     tensors[name] = tensor
     stride = given.stride()
     # The order in memory counts: an optimizer's kernels want a weight and what belongs to it in the same one.
-    return {"tensor": name, "stride": list(stride)} if _is_permuted(given.shape, stride) else {"tensor": name}
+    if stride == _usual_stride(given.shape) or not _is_dense(given.shape, stride):
+        return {"tensor": name}
+    return {"tensor": name, "stride": list(stride)}
 
 
-def _is_permuted(shape: tuple[int, ...], stride: tuple[int, ...]) -> bool:
-    """Whether a tensor is dense, but not in the usual order."""
+def _usual_stride(shape: Sequence[int]) -> tuple[int, ...]:
+    steps = [1]
+    for size in reversed(shape[1:]):
+        steps.append(steps[-1] * max(size, 1))
+    return tuple(reversed(steps)) if shape else ()
+
+
+def _is_dense(shape: Sequence[int], stride: Sequence[int]) -> bool:
+    """Whether each place of the memory belongs to one entry, in whatever order."""
     expected = 1
     for step, size in sorted((s, n) for s, n in zip(stride, shape, strict=True) if n != 1):
         if step != expected:
             return False
         expected *= size
-    usual, expected = True, 1
-    for step, size in zip(reversed(stride), reversed(shape), strict=True):
-        usual = usual and (size == 1 or step == expected)
-        expected *= size
-    return not usual
+    return True
 
 
 def _decode(value: Any, tensors: Mapping[str, Tensor]) -> Any:
@@ -197,6 +202,6 @@ def _decode(value: Any, tensors: Mapping[str, Tensor]) -> Any:
     if "stride" not in value:
         return tensor
     stride = tuple(value["stride"])
-    if len(stride) != tensor.ndim or not _is_permuted(tensor.shape, stride):
+    if len(stride) != tensor.ndim or not _is_dense(tensor.shape, stride):
         raise ValueError(f"strides {stride} do not fit a tensor of shape {tuple(tensor.shape)}")
     return torch.empty_strided(tensor.shape, stride, dtype=tensor.dtype).copy_(tensor)

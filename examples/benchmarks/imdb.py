@@ -17,12 +17,15 @@ from pathlib import Path
 
 import pandas as pd
 
-from easylearn import TextData, TextLMData, language_model_learner, schedules, text_classifier_learner
+from easylearn import Learner, TextData, TextLMData, language_model_learner, schedules, text_classifier_learner
 from easylearn.text.processing import TextProcessor
 from easylearn.text.transfer import read_encoder
 
 TEST_EVERY = 5
-BY_LABELS = {200: (16, 10), 1000: (32, 5), 5000: (32, 2)}  # batch size, and epochs with everything unfrozen
+SETTINGS = {200: (16, 4, 6, 16), 1000: (32, 2, 3, 8), 5000: (32, 1, 1, 3)}
+"""By number of labels: batch size; epochs of the head, and of all layers, of the transferred model; epochs from scratch."""
+
+MAX_TOKENS = 200  # of longer reviews the beginning and the end
 
 
 def labelled(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -40,7 +43,7 @@ def chosen(train: pd.DataFrame, n: int, seed: int) -> pd.DataFrame:
 def tune(folder: Path, encoder: str, out: Path, reviews: int, lr: float, epochs: int) -> None:
     unlabelled = pd.read_csv(folder / "imdb_unsup_50k.csv.gz").iloc[:reviews]
     begun = time.perf_counter()
-    data = TextLMData.from_df(unlabelled, valid=0.02, max_vocab=20_000, min_freq=3)
+    data = TextLMData.from_df(unlabelled, valid=0.02, max_vocab=16_000, min_freq=3, batch_size=32)
     print(data, f"{time.perf_counter() - begun:.1f} s", flush=True)
     lm = language_model_learner(data, pretrained=encoder, drop_mult=0.3, path=out)
     print("before:", lm.validate(), flush=True)
@@ -56,17 +59,17 @@ def classify(folder: Path, tuned: Path, labels: int, seed: int, scratch: bool, d
         rest = train[~train["id"].isin(part["id"])]
         test = rest.sample(dev, random_state=100)
     saved = read_encoder(tuned)
-    batch_size, epochs = BY_LABELS[labels]
-    settings = {"vocab": encoder_vocab(tuned), "batch_size": batch_size, "max_tokens": 400, "progress": False}
+    batch_size, head_epochs, all_epochs, scratch_epochs = SETTINGS[labels]
+    settings = {"vocab": encoder_vocab(tuned), "batch_size": batch_size, "max_tokens": MAX_TOKENS, "progress": False}
     data = TextData.from_df(part, valid=None, **settings)
     begun = time.perf_counter()
     options = {"drop_mult": 0.5, "seed": seed, "progress": False}
     if scratch:
         learn = text_classifier_learner(data, **saved.sizes, **options)
-        learn.fit_one_cycle(5e-3, 2 * epochs + 4, momentum=(0.8, 0.7))
+        learn.fit_one_cycle(5e-3, scratch_epochs, momentum=(0.8, 0.7))
     else:
         learn = text_classifier_learner(data, pretrained=saved, **options)
-        gradual(learn, epochs)
+        gradual(learn, head_epochs, all_epochs)
     took = time.perf_counter() - begun
     learn.set_data(TextData.from_df(part, valid=test, **settings))
     result = {"labels": labels, "seed": seed, "scratch": scratch, "seconds": took, **learn.validate()}
@@ -74,18 +77,16 @@ def classify(folder: Path, tuned: Path, labels: int, seed: int, scratch: bool, d
     return result
 
 
-def gradual(learn, epochs: int, lr: float = 1e-2) -> None:
-    """Head, then one group more at a time, then all; rates fall by 2.6 from group to group (arXiv 1801.06146)."""
+def gradual(learn: Learner, head_epochs: int, all_epochs: int, lr: float = 1e-2) -> None:
+    """The head, then the last layer with it, then all; rates fall by 2.6 from group to group (arXiv 1801.06146)."""
     n = len(learn.layer_groups)
-    slanted = schedules.slanted_triangular()
-    for first in range(1, n + 1):
-        learn.freeze_to(-first)
-        top = lr / 2 ** (first - 1)
+    for first, epochs, top in ((-1, head_epochs, lr), (-2, 1, lr / 2), (0, all_epochs, lr / 4)):
+        learn.freeze_to(first)
         rates = [top / 2.6 ** (n - 1 - i) for i in range(n)]
-        learn.fit(rates, epochs if first == n else max(epochs // 2, 1), cycle_len=None, schedule=slanted)
+        learn.fit(rates, epochs, cycle_len=None, schedule=schedules.slanted_triangular())
 
 
-def encoder_vocab(path: Path):
+def encoder_vocab(path: Path) -> TextProcessor:
     from easylearn.text.tokenize import tokenizer_from_state
     from easylearn.text.vocab import Vocab
 
@@ -113,7 +114,7 @@ def main() -> None:
     parser.add_argument("what", choices=["tune", "classify", "scratch", "tfidf"])
     parser.add_argument("encoder", nargs="?", help="of easylearn pretrain-lm, or of tune")
     parser.add_argument("--out", type=Path, default=Path("imdb-lm"))
-    parser.add_argument("--reviews", type=int, default=20_000)
+    parser.add_argument("--reviews", type=int, default=9_000)
     parser.add_argument("--lr", type=float, default=5e-3)
     parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--labels", type=int, nargs="+", default=[200, 1000, 5000])

@@ -11,6 +11,7 @@ imports took, shared pages counted once (Linux).
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import statistics
 import subprocess
@@ -33,7 +34,7 @@ def run(folder: str, way: str) -> None:
     if way == "word, one process":
         workers.usual_workers = lambda: 0
     print("ready", flush=True)
-    begun = time.perf_counter()
+    begun, worked = time.perf_counter(), sum(os.times()[:4])
     if way == "re":
         words = re.compile(r"\w+|[^\w\s]")
         found = sum(len(words.findall(text)) for text in texts)
@@ -47,15 +48,15 @@ def run(folder: str, way: str) -> None:
             kind = way.split(",")[0]
             _, store = processing.TextProcessor.fit(texts, kind, folder=Path(place), progress=False)
             found = store.n_tokens
-    print(found, time.perf_counter() - begun, flush=True)
+    print(found, time.perf_counter() - begun, sum(os.times()[:4]) - worked, flush=True)
 
 
 def held(process: int) -> float:
-    """Megabytes of a process and of those it started, what they share counted once; 0 where that cannot be seen."""
+    """Megabytes of a process and of those it started, shared ones once, files aside; 0 where that cannot be seen."""
     total = 0.0
     try:
         rollup = Path(f"/proc/{process}/smaps_rollup").read_text(encoding="ascii")
-        total = sum(float(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:")) / 1024
+        total = sum(float(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss_Anon:")) / 1024
         for task in Path(f"/proc/{process}/task").iterdir():
             total += sum(held(int(child)) for child in (task / "children").read_text(encoding="ascii").split())
     except OSError:  # ended meanwhile, or no Linux
@@ -63,8 +64,8 @@ def held(process: int) -> float:
     return total
 
 
-def measure(folder: str, way: str) -> tuple[int, float, float]:
-    """Tokens, seconds and megabytes of one way."""
+def measure(folder: str, way: str) -> tuple[int, float, float, float]:
+    """Tokens, seconds, seconds of all cores together, and megabytes of one way."""
     command = [sys.executable, __file__, folder, "--way", way]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
         assert child.stdout is not None
@@ -73,8 +74,8 @@ def measure(folder: str, way: str) -> tuple[int, float, float]:
         while child.poll() is None:
             most = max(most, held(child.pid))
             time.sleep(0.05)
-        found, seconds = child.stdout.read().split()
-    return int(found), float(seconds), most - before
+        found, seconds, worked = child.stdout.read().split()
+    return int(found), float(seconds), float(worked), most - before
 
 
 def made_up(folder: str) -> None:
@@ -101,15 +102,17 @@ def main() -> None:
             made_up(place)
             chosen.folder, chosen.repeats = place, 1
         size = sum(f.stat().st_size for f in Path(chosen.folder).rglob("*.txt")) / 1e6
-        print(f"{size:.1f} MB of text{'':20s} tokens   seconds [least, most]      memory")
-        measured: dict[str, list[tuple[int, float, float]]] = {way: [] for way in chosen.ways}
+        print(f"easylearn on {size:.1f} MB of text{'':8s} tokens   seconds [least, most]       cores memory")
+        measured: dict[str, list[tuple[int, float, float, float]]] = {way: [] for way in chosen.ways}
         for _ in range(chosen.repeats):
             for way, values in measured.items():
                 values.append(measure(chosen.folder, way))
         for way, values in measured.items():
-            tokens, seconds, memory = zip(*values, strict=True)
+            tokens, seconds, worked, memory = zip(*values, strict=True)
             took = f"{statistics.median(seconds):7.2f} [{min(seconds):.2f}, {max(seconds):.2f}]"
-            print(f"{way:24s} {tokens[0]:14,}   {took:24s} {statistics.median(memory):6.0f} MB")
+            print(
+                f"{way:24s} {tokens[0]:14,}   {took:24s} {statistics.median(worked):6.2f} {statistics.median(memory):6.0f} MB"
+            )
 
 
 if __name__ == "__main__":

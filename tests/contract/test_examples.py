@@ -48,7 +48,10 @@ def test_quick(script: str, tmp_path: Path) -> None:
     assert {name.split("/")[0] for name in left} <= {out, "cache"}  # it writes where it was told to
 
 
-@pytest.mark.parametrize("script", ["benchmarks/imports.py", "benchmarks/loop.py", "benchmarks/tables.py"])
+BENCHMARKS = ["imports", "loop", "resume", "tables"]
+
+
+@pytest.mark.parametrize("script", [f"benchmarks/{name}.py" for name in BENCHMARKS])
 def test_benchmarks(script: str, tmp_path: Path) -> None:
     done = run(script, tmp_path, "--quick")
     assert done.returncode == 0, done.stderr

@@ -14,7 +14,14 @@ import pytest
 
 import easylearn
 
-MODULES = ["easylearn", "easylearn.conv_learner", "easylearn.dataset", "easylearn.column_data", "easylearn.structured"]
+MODULES = [
+    "easylearn",
+    "easylearn.conv_learner",
+    "easylearn.dataset",
+    "easylearn.column_data",
+    "easylearn.structured",
+    "easylearn.nlp",
+]
 
 
 def public() -> Iterator[tuple[str, Any]]:

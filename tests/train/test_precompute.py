@@ -199,7 +199,8 @@ class TestCache:
         (batch, *_) = loader.batches(CPU)
         with torch.no_grad():
             expected = body_head(learn).eval().features(make_data().loader("train").inputs[0])
-        assert torch.equal(loader.inputs[0], expected)  # type: ignore[attr-defined]
+        # Not equal: batches of another size may go through another kernel.
+        torch.testing.assert_close(loader.inputs[0], expected)  # type: ignore[attr-defined]
         assert batch.inputs[0].shape == (4, 8) and batch.target is not None
 
     @pytest.mark.parametrize(

@@ -102,7 +102,7 @@ def test_numbers_are_exact(tmp_path: Path) -> None:
     ("value", "said"),
     [
         ({1, 2}, "callbacks/0/state/seen, a set"),
-        (object(), "an object"),
+        (object(), "a object"),
         (len, "builtin_function_or_method"),
         ({(1, 2): 3}, "keys are neither"),
         (b"bytes", "a bytes"),

@@ -159,7 +159,7 @@ class Checkpoint(Callback):
         params = dict(now.model.named_parameters())
         paused = isinstance(run.stop_reason, Pause)
         return {
-            "versions": {"torch": torch.__version__, "device": run.strategy.device.type},
+            "versions": {"torch": str(torch.__version__), "device": run.strategy.device.type},
             "facts": now.facts,
             "plan": {
                 "rates": list(run.rates),

@@ -1,0 +1,210 @@
+"""What torchtext brought, taken as it is: vocabularies, word vectors and streams of (label, text).
+
+Objects are known by what they can do and not by their class, so nothing here imports torchtext: its last version, 0.18,
+loads with torch 2.3 only, and objects that look like its own are as welcome. Its tokenizers and transforms are
+functions from a text to tokens, which `as_tokenizer` takes like any other.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import ArgumentError, DataError, EasyLearnWarning, WeightsError
+from .vocab import BOS, PAD, SPECIALS, UNK, Vocab
+
+FEW_KNOWN = 0.5  # below this share of known words, vectors are probably of another language or tokenizer
+
+_SPELLINGS = {
+    UNK: ("<unk>", "[UNK]", "<UNK>"),
+    PAD: ("<pad>", "[PAD]", "<PAD>"),
+    BOS: ("<bos>", "<s>", "<sos>", "[CLS]", "<BOS>"),
+}
+
+
+def as_vocab(given: Any) -> Vocab | None:
+    """A vocabulary out of ours or torchtext's.
+
+    A token keeps its number. Those that stand for *unknown*, *padding* and the beginning of a text (`<unk>`, `<pad>`,
+    `<bos>` and the like; *unknown* is the one of the default index, where there is one) get our names; what our
+    tokenizers need besides comes after the last one.
+
+    Args:
+        given: a `Vocab`, a `torchtext.vocab.Vocab` or an object with its `get_itos`, or one with a list `itos`.
+
+    Returns:
+        The vocabulary; None if it is none.
+
+    Raises:
+        ArgumentError: its tokens are not all different, or are no texts.
+    """
+    if isinstance(given, Vocab):
+        return given
+    read = getattr(given, "get_itos", None)
+    tokens = read() if callable(read) else getattr(given, "itos", None)
+    if not isinstance(tokens, list | tuple):
+        return None
+    names = list(tokens)
+    index = getattr(given, "get_default_index", None)
+    default = index() if callable(index) else None
+    if UNK not in names and default is not None and names[default] not in SPECIALS:
+        names[default] = UNK
+    for special, spellings in _SPELLINGS.items():
+        if special not in names:
+            found = next((s for s in spellings if s in names), None)
+            if found is not None:
+                names[names.index(found)] = special
+    held = set(names)
+    return Vocab([*names, *(s for s in SPECIALS if s not in held)])
+
+
+def read_pairs(pairs: Iterable[tuple[Any, Any]], where: str = "pairs") -> tuple[list[str], list[Any]]:
+    """Texts and labels out of a torchtext dataset.
+
+    Args:
+        pairs: (label, text), as most of torchtext's datasets give; or (text, label) as SST2 does, where the labels are
+            no texts. All are of one kind.
+        where: what messages call them.
+
+    Returns:
+        The texts, and their labels.
+
+    Raises:
+        DataError: there is none, or one is no such pair; the message says which.
+
+    >>> read_pairs([(2, "good"), (1, "bad")])
+    (['good', 'bad'], [2, 1])
+    """
+    texts: list[str] = []
+    labels: list[Any] = []
+    place = None  # of the text, as the first pair has it
+    for i, pair in enumerate(_iterate(pairs, where)):
+        if not isinstance(pair, tuple | list) or len(pair) != 2:
+            raise DataError(f"{where}: item {i} must be (label, text), got {pair!r:.80}, a {type(pair).__name__}")
+        if place is None:
+            place = 1 if isinstance(pair[1], str) else 0
+        if not isinstance(pair[place], str):
+            order = "(text, label) like those before it" if i and not place else "(label, text)"
+            raise DataError(f"{where}: item {i} must be {order}, got {tuple(pair)!r:.80}")
+        texts.append(pair[place])
+        labels.append(pair[1 - place])
+    if not texts:
+        raise DataError(f"{where}: there is no (label, text) in it; an iterator that was read once is empty afterwards")
+    return texts, labels
+
+
+def _iterate(pairs: Any, where: str) -> Iterator[Any]:
+    if isinstance(pairs, str | Mapping):
+        raise ArgumentError(f"{where} must be an iterable of (label, text), got a {type(pairs).__name__}")
+    try:
+        return iter(pairs)
+    except TypeError:
+        raise ArgumentError(f"{where} must be an iterable of (label, text), got a {type(pairs).__name__}") from None
+
+
+def are_pairs(given: Any) -> bool:
+    """Whether this is an iterable of pairs, and not a fraction, a list of positions or a mask.
+
+    >>> are_pairs([("a", "good")]), are_pairs(iter([])), are_pairs([3, 4]), are_pairs(0.2), are_pairs(None)
+    (True, True, False, False, False)
+    """
+    if isinstance(given, list | tuple):
+        return bool(given) and isinstance(given[0], tuple | list)
+    if given is None or isinstance(given, str | Tensor | range) or callable(getattr(given, "__array__", None)):
+        return False
+    return isinstance(given, Iterable) or callable(getattr(given, "__getitem__", None))
+
+
+def vector_size(vectors: Any) -> int:
+    """How many numbers the vector of a word has.
+
+    Args:
+        vectors: a `torchtext.vocab.Vectors`, such as `GloVe`, or an object with its `vectors` and `stoi` or `itos`.
+
+    Raises:
+        ArgumentError: it is none.
+    """
+    return int(_table(vectors).shape[1])
+
+
+def set_vectors(embedding: nn.Embedding, vocab: Vocab, vectors: Any) -> int:
+    """Start an embedding from word vectors, words matched by name; what they do not know stays as it is.
+
+    The numbers are taken as they are: those of GloVe are several times as large as what an AWD-LSTM starts from, and
+    serve it well all the same. *Padding* keeps its zeros.
+
+    Args:
+        embedding: of as many rows as the vocabulary has tokens.
+        vocab: the tokens.
+        vectors: see `vector_size`.
+
+    Returns:
+        How many tokens of the vocabulary got a vector.
+
+    Raises:
+        ArgumentError: the vectors have another length, or are no vectors.
+        WeightsError: one of them is not finite, or none of the words is known.
+    """
+    table = _table(vectors)
+    if table.shape[1] != embedding.embedding_dim:
+        raise ArgumentError(
+            f"the vectors have {table.shape[1]} numbers per word, the model's embedding has {embedding.embedding_dim}; "
+            f"make the learner with emb_size={table.shape[1]}, or leave emb_size out"
+        )
+    place = _places(vectors, len(table))
+    found = {i: row for i, t in enumerate(vocab.tokens) if (row := _find(t, place)) is not None}
+    n_words = len(vocab) - len(SPECIALS)
+    if not found:
+        raise WeightsError(f"the vectors know none of the vocabulary's words, such as {list(vocab.tokens[8:14])}")
+    if len(found) < FEW_KNOWN * n_words:
+        strange = [t for i, t in enumerate(vocab.tokens) if i not in found and t not in SPECIALS][:8]
+        warnings.warn(
+            f"the vectors know only {len(found):,} of the {n_words:,} words of this vocabulary (unknown: {strange}). "
+            "Are they of another language, or made with another tokenizer?",
+            EasyLearnWarning,
+            stacklevel=3,
+        )
+    rows = table[torch.tensor(list(found.values()))]
+    bad = (~torch.isfinite(rows).all(1)).nonzero().flatten().tolist()
+    if bad:
+        tokens = [vocab[list(found)[i]] for i in bad[:5]]
+        raise WeightsError(f"the vectors of {len(bad)} words hold numbers that are not finite, such as {tokens}")
+    with torch.no_grad():
+        weight = embedding.weight
+        weight[torch.tensor(list(found), device=weight.device)] = rows.to(weight)
+    return len(found)
+
+
+def _table(vectors: Any) -> Tensor:
+    table = getattr(vectors, "vectors", None)
+    if not isinstance(table, Tensor) or table.ndim != 2:
+        raise ArgumentError(
+            "vectors must be word vectors as torchtext.vocab.Vectors or GloVe are, with a tensor .vectors of shape "
+            f"(words, numbers) and .stoi or .itos, got {type(vectors).__name__}"
+        )
+    return table
+
+
+def _places(vectors: Any, n: int) -> Mapping[str, int]:
+    """The row of each word."""
+    stoi, itos = getattr(vectors, "stoi", None), getattr(vectors, "itos", None)
+    if isinstance(stoi, Mapping):
+        if len(stoi) > n:
+            raise ArgumentError(f"the vectors have {n:,} rows for {len(stoi):,} words")
+        return stoi
+    if not isinstance(itos, Sequence) or isinstance(itos, str) or len(itos) != n:
+        raise ArgumentError(f"vectors need .stoi or .itos, the words of their {n:,} rows")
+    place: dict[str, int] = {}
+    for i, token in enumerate(itos):
+        place.setdefault(token, i)
+    return place
+
+
+def _find(token: str, place: Mapping[str, int]) -> int | None:
+    if token == PAD:
+        return None
+    return next((place[t] for t in (token, *_SPELLINGS.get(token, ())) if t in place), None)

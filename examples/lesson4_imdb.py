@@ -1,0 +1,60 @@
+"""IMDB: is a review for or against its film? By a language model of such reviews first. The fourth lesson of 2018.
+
+python examples/lesson4_imdb.py data/imdb   # {imdb_50k,imdb_unsup_50k}.csv.gz, with columns split, label, id, text
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from easylearn import TextData, TextLMData, language_model_learner, text_classifier_learner
+from easylearn.schedules import slanted_triangular
+
+FULL = ({"emb_size": 160, "n_hidden": 480, "n_layers": 2}, (6000, 5000, 2500))
+QUICK = ({"emb_size": 100, "n_hidden": 100, "n_layers": 1}, (1000, 800, 500))
+
+
+def read(path: Path, n_texts: int, n_train: int, n_test: int) -> list[pd.DataFrame]:
+    reviews = pd.read_csv(path / "imdb_50k.csv.gz")
+    train, test = (reviews[reviews["split"] == name] for name in ("train", "test"))
+    texts = pd.read_csv(path / "imdb_unsup_50k.csv.gz", nrows=n_texts)
+    return [texts, train.sample(n_train, random_state=0), test.sample(n_test, random_state=0)]
+
+
+def make_up() -> list[pd.DataFrame]:
+    random, words = np.random.default_rng(0), {"pos": ["great", "moving", "funny"], "neg": ["dull", "bad", "slow"]}
+    rows = [(label, f"This film is {random.choice(words[label])}. " * 3) for label in ["pos", "neg"] * 150]
+    made = pd.DataFrame(rows, columns=["label", "text"])
+    return [made, made[:240], made[240:]]
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("path", nargs="?", type=Path, help="folder of the reviews")
+    parser.add_argument("--quick", action="store_true", help="small model, few reviews; without a path made-up ones")
+    parser.add_argument("--pretrained", help="folder of easylearn pretrain-lm, to start from")
+    parser.add_argument("--out", type=Path, default=Path("imdb"), help="folder for encoder, weights and figure")
+    given = parser.parse_args()
+    if given.path is None and not given.quick:
+        parser.error("give the folder of the reviews, or --quick")
+    sizes, numbers = QUICK if given.quick else FULL
+    texts, train, test = make_up() if given.path is None else read(given.path, *numbers)
+
+    start = {"pretrained": given.pretrained} if given.pretrained else sizes
+    lm_data = TextLMData.from_df(texts, batch_size=32, bptt=50, max_vocab=10_000)
+    lm = language_model_learner(lm_data, **start, drop_mult=0.2, path=given.out)
+    lm.fit_one_cycle(1e-2, 1, momentum=(0.8, 0.7))
+    lm.save_encoder("encoder")
+    print(lm.generate("This film is", 40))
+    data = TextData.from_df(train, valid=test, vocab=lm.vocab, batch_size=32, max_tokens=300)
+    learn = text_classifier_learner(data, pretrained=given.out / "encoder", drop_mult=0.3, path=given.out)
+    n = len(learn.layer_groups)
+    for first in range(1, n + 1):  # the head alone, then one group more at a time
+        learn.freeze_to(-first)
+        rates = [2e-2 / 2.6**k for k in reversed(range(n))]
+        learn.fit(rates, 2 if first == n else 1, cycle_len=None, schedule=slanted_triangular())
+    for review in ("A moving and funny film.", "Two hours of my life that nobody gives me back."):
+        print(review, learn.predict(review))
+    learn.sched.plot_losses().savefig(given.out / "losses.png")

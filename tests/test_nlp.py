@@ -1,0 +1,241 @@
+"""The 2018 names for text: the lesson's shape on small texts, and what they refuse."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import nn, optim
+
+from easylearn.errors import ArgumentError, DataError
+from easylearn.learner import Learner
+from easylearn.nlp import Example, LanguageModelData, TextData, seq2seq_reg
+from easylearn.nn.awd_lstm import AWDLSTM, Drops
+from easylearn.text.callbacks import ActivationPenalty, RateByLength
+
+FILMS = ["The film was good, very good!", "The film was bad, very bad!"]
+NO_DROPS: dict[str, Any] = {"dropouti": 0, "wdrop": 0, "dropoute": 0, "dropouth": 0}
+
+
+class Field:
+    """As torchtext's old `Field` looks."""
+
+    def __init__(self, lower: bool = False) -> None:
+        self.lower = lower
+
+    def tokenize(self, text: str) -> list[str]:
+        return text.split()
+
+
+def reviews(n: int = 24) -> pd.DataFrame:
+    return pd.DataFrame({"text": [FILMS[i % 2] for i in range(n)], "label": ["pos", "neg"] * (n // 2)})
+
+
+def stream(path: Any = ".", field: Any = None, bs: int = 4, bptt: int = 6, **more: Any) -> LanguageModelData:
+    return LanguageModelData.from_dataframes(path, field, "text", reviews(), reviews(8), bs=bs, bptt=bptt, **more)
+
+
+def examples(n: int, parted: bool, labels: bool = True) -> SimpleNamespace:
+    """As torchtext's old datasets look."""
+    rows = [
+        SimpleNamespace(text=FILMS[i % 2].lower().split() if parted else FILMS[i % 2], label=["pos", "neg"][i % 2])
+        for i in range(n)
+    ]
+    if not labels:
+        rows = [SimpleNamespace(text=r.text) for r in rows]
+    return SimpleNamespace(examples=rows, fields={"text": Field(lower=True), "label": Field()})
+
+
+def test_the_lessons_script_runs_and_learns(tmp_path: Path) -> None:
+    for part in ("train", "test"):
+        (tmp_path / part / "all").mkdir(parents=True)
+        for i in range(12):
+            (tmp_path / part / "all" / f"{i}.txt").write_text(FILMS[i % 2] * 3, encoding="utf-8")
+    files = {"train": "train/all", "validation": "test/all", "test": "test/all"}
+    md = LanguageModelData.from_text_files(tmp_path, None, **files, bs=4, bptt=10, min_freq=2)
+    assert len(md.trn_dl) >= 5 and md.nt == len(md.vocab) and len(md.trn_ds) == 12 and md.pad_idx == 1
+    assert md.trn_ds[0].text[:4] == ["xxbos", "xxmaj", "the", "film"]
+    opt_fn = partial(optim.Adam, betas=(0.7, 0.99))
+    learner = md.get_model(
+        opt_fn, 8, 12, 2, dropouti=0.05, dropout=0.05, wdrop=0.1, dropoute=0.02, dropouth=0.05, clip=0.3,
+        reg_fn=partial(seq2seq_reg, alpha=2, beta=1),
+    )  # fmt: skip
+    assert isinstance(learner, Learner)
+    learner.progress = False
+    before = learner.validate()["perplexity"]
+    learner.fit(3e-2, 2, wd=1e-6, cycle_len=1, cycle_mult=2)
+    assert learner.validate()["perplexity"] < before / 1.2
+    assert learner.save_encoder("adam1_enc").is_relative_to(tmp_path / "models")
+
+    splits = [[(label, text) for text, label in zip(r.text, r.label, strict=True)] for r in (reviews(), reviews(8))]
+    md2 = TextData.from_splits(tmp_path, splits, 8, vocab=md)
+    assert md2.vocab == md.vocab and md2.data.tokenizer is md.data.tokenizer
+    m3 = md2.get_model(
+        opt_fn, 1500, 10, emb_sz=8, n_hid=12, n_layers=2, dropout=0.1, **NO_DROPS, clip=25.0, reg_fn=seq2seq_reg(2, 1)
+    )
+    m3.progress = False
+    m3.load_encoder("adam1_enc")
+    assert torch.equal(m3.model.encoder.embedding.weight, learner.model.encoder.embedding.weight)  # type: ignore[union-attr, arg-type]
+    lrs = np.array([1e-3, 1e-3, 1e-2, 1e-1])
+    m3.freeze_to(-1)
+    m3.fit(lrs / 2, 1)
+    m3.unfreeze()
+    m3.fit(lrs, 2, cycle_len=1, save_cycles="imdb2")
+    assert m3.validate()["accuracy"] == 1
+    assert m3.predict("The film was bad").label == "neg"
+
+
+def test_a_file_is_one_document(tmp_path: Path) -> None:
+    (tmp_path / "trn.txt").write_text("\n".join(FILMS * 5), encoding="utf-8")
+    (tmp_path / "val.txt").write_text("\n".join(FILMS), encoding="utf-8")
+    md = LanguageModelData.from_text_files(tmp_path, str.split, "trn.txt", "val.txt", bs=2, bptt=5)
+    assert (len(md.trn_ds), len(md.val_ds), md.test_ds, md.test_dl) == (1, 1, None, None)
+    assert len(md.trn_ds[0].text) == 1 + 5 * 12 and md.data.ids("train") == ("trn.txt",)
+    with pytest.raises(DataError, match=r"validation: there is no file or folder .*vall\.txt.*'val\.txt'"):
+        LanguageModelData.from_text_files(tmp_path, None, "trn.txt", "vall.txt")
+
+
+@pytest.mark.parametrize(
+    ("field", "first"),
+    [
+        (None, ["xxbos", "xxmaj", "the", "film"]),
+        (str.split, ["xxbos", "The", "film", "was"]),
+        (Field(), ["xxbos", "The", "film", "was"]),
+        (Field(lower=True), ["xxbos", "the", "film", "was"]),
+        (SimpleNamespace(tokenize=str.split, preprocess=lambda t: t.upper().split()), ["xxbos", "THE", "FILM", "WAS"]),
+    ],
+)
+def test_a_field_says_how_text_becomes_tokens(field: Any, first: list[str]) -> None:
+    assert stream(field=field).trn_ds[0].text[:4] == first
+
+
+def test_what_is_no_field_is_refused() -> None:
+    with pytest.raises(ArgumentError, match="field must be a function .* got int"):
+        stream(field=3)
+    with pytest.raises(ArgumentError, match="train must be a pandas DataFrame, got list"):
+        LanguageModelData.from_dataframes(".", None, "text", [], reviews())  # type: ignore[arg-type]
+    with pytest.raises(ArgumentError, match="valid must be a pandas DataFrame, got NoneType"):
+        LanguageModelData.from_dataframes(".", None, "text", reviews(), None)  # type: ignore[arg-type]
+
+
+def test_the_attributes_are_those_of_the_data() -> None:
+    md = LanguageModelData.from_dataframes(
+        "here", None, "text", reviews(), reviews(8), reviews(4), bs=4, bptt=6, backward=True, max_vocab=12
+    )
+    assert (md.path, md.bs, md.bptt, md.nt, md.data.backward) == (Path("here"), 4, 6, 12, True)
+    assert md.test_ds is not None and len(md.test_ds) == 4 and md.test_dl is not None
+    assert [e.label for e in md.val_ds] == [None] * 8
+    batch = next(md.trn_dl.batches(torch.device("cpu")))
+    assert batch.inputs[0].shape[0] == 4 and batch.target is not None
+    with pytest.raises(IndexError, match="valid part has 8 documents, but number 8"):
+        md.val_ds[8]
+
+
+def test_dropouts_and_sizes_go_where_they_are_said_to() -> None:
+    md = stream()
+    drops = {"dropouti": 0.11, "dropout": 0.12, "wdrop": 0.13, "dropoute": 0.14, "dropouth": 0.15}
+    learn = md.get_model(None, 6, 10, 3, **drops, clip=0.3, reg_fn=partial(seq2seq_reg, alpha=2, beta=1))
+    encoder = learn.model.encoder
+    assert isinstance(encoder, AWDLSTM)
+    assert (encoder.emb_size, encoder.n_hidden, encoder.n_layers) == (6, 10, 3)
+    assert encoder.drops == Drops(input=0.11, output=0.12, weight=0.13, embedding=0.14, hidden=0.15)
+    assert learn.strategy.clip == 0.3
+    rate, penalty = learn.callbacks
+    assert isinstance(rate, RateByLength) and isinstance(penalty, ActivationPenalty)
+    assert (penalty.alpha, penalty.beta) == (2, 1)
+
+
+def test_the_classifier_has_one_linear_layer() -> None:
+    md = TextData.from_splits(".", (reviews(), reviews(8)), 8)
+    learn = md.get_model(optim.Adam, 30, 10, 6, 10, 1, 0.35)
+    assert [m.p for m in learn.model.modules() if isinstance(m, nn.Dropout)] == [0.35]
+    linear = [m for m in learn.model.modules() if isinstance(m, nn.Linear)]
+    assert [(m.in_features, m.out_features) for m in linear] == [(18, 2)]
+    assert (learn.model.bptt, learn.model.max_len) == (10, 30)
+    assert learn.callbacks == [] and learn.optimizer is optim.Adam
+
+
+@pytest.mark.parametrize("parted", [True, False])
+def test_old_datasets_with_examples_are_read(parted: bool) -> None:
+    splits = (examples(12, parted), examples(4, parted), examples(4, parted, labels=False))
+    md = TextData.from_splits(".", splits, 4, min_freq=1)
+    assert (md.c, md.classes) == (2, ("neg", "pos"))
+    assert md.trn_ds[1] == Example(["xxbos", "the", "film", "was", "bad,", "very", "bad!"], "neg")
+    assert md.test_ds is not None and md.test_ds[0].label is None
+    assert md.data.processor.encode(FILMS[1])[1:] == md.data.store("train").doc(1).tolist()[1:]
+
+
+def test_tables_are_splits_too() -> None:
+    train = reviews().rename(columns={"text": "review", "label": "stars"})
+    splits = (train, train[:6], train[:4].drop(columns="stars"))
+    md = TextData.from_splits(".", splits, 4, "review", "stars")
+    assert md.data.has_test and md.val_ds[1].label == "neg"
+    with pytest.raises(DataError, match=r"train has no column 'label'\. Known: review, stars"):
+        TextData.from_splits(".", splits, 4, "review")
+
+
+def test_tokens_that_came_parted_are_never_parted_again() -> None:
+    one = SimpleNamespace(text=["New York", "is", ""], label=1)
+    two = SimpleNamespace(text=[], label=0)
+    split = SimpleNamespace(examples=[one, two] * 4)
+    md = TextData.from_splits(".", (split, split), 4, field=str.split, min_freq=1)
+    assert md.trn_ds[0].text == ["xxbos", "New York", "is", ""] and md.trn_ds[1].text == ["xxbos"]
+
+
+@pytest.mark.parametrize(
+    ("splits", "error", "message"),
+    [
+        ((reviews(),), ArgumentError, "got 1 of them"),
+        ((reviews(), [("neg", 3)], reviews()), DataError, "'3' does not occur in training|valid"),
+        ((SimpleNamespace(examples=[SimpleNamespace(label=1)]), reviews()), DataError, "example 0 must have 'text'"),
+        ((SimpleNamespace(examples=[SimpleNamespace(text="a")]), reviews()), DataError, "and 'label'"),
+        ((reviews(), reviews().assign(label="new")), DataError, "'new' does not occur in training"),
+        (([], reviews()), DataError, "no .label, text. in it"),
+    ],
+)
+def test_splits_that_do_not_fit_are_refused(splits: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        TextData.from_splits(".", splits, 4)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"qrnn": True}, "one architecture"),
+        ({"opt_func": optim.Adam}, "'opt_fn' here"),
+        ({"dropoutx": 0.1}, "dropouti"),
+        ({"reg_fn": 2}, r"seq2seq_reg\(alpha, beta\), got int"),
+        ({"reg_fn": lambda: 2}, r"seq2seq_reg\(alpha, beta\), got int"),
+    ],
+)
+def test_arguments_that_do_not_fit_are_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ArgumentError, match=message):
+        stream().get_model(None, 6, 10, 1, **changes)
+
+
+def test_old_arguments_of_data_are_named() -> None:
+    with pytest.raises(ArgumentError, match="'max_vocab' here"):
+        stream(max_size=100)
+    with pytest.raises(ArgumentError, match="'backward' here"):
+        stream(backwards=True)
+
+
+def test_attributes_set_afterwards_are_refused() -> None:
+    """`learn.clip = 0.3` would change nothing: what a fit does is settled when the learner is made."""
+    learn: Any = stream().get_model(None, 6, 10, 1)
+    for name, value in (("clip", 0.3), ("reg_fn", seq2seq_reg(2, 1))):
+        with pytest.raises(AttributeError, match=name):
+            setattr(learn, name, value)
+
+
+def test_the_star_brings_what_notebooks_of_that_time_expect() -> None:
+    names: dict[str, Any] = {}
+    exec("from easylearn.nlp import *", names)
+    assert names["np"] is np and names["pd"] is pd and names["optim"] is torch.optim and names["partial"] is partial
+    assert names.keys() >= {"LanguageModelData", "TextData", "seq2seq_reg", "Path", "plt", "nn", "F", "accuracy"}

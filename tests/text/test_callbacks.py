@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from easylearn.errors import ArgumentError
+from easylearn.learner import Learner
+from easylearn.nn.awd_lstm import AWDLSTM, Drops
+from easylearn.text.callbacks import ActivationPenalty, RateByLength
+from easylearn.text.data import TextData, TextLMData
+from easylearn.text.learner import language_model_learner, text_classifier_learner
+
+SMALL: dict[str, Any] = {"emb_size": 8, "n_hidden": 12, "n_layers": 2, "device": "cpu", "progress": False}
+NO_DROPS = Drops(0, 0, 0, 0, 0)
+TEXTS = [f"{a} film that {b} liked" for a in ("good", "bad", "long", "short") for b in ("we", "they", "all", "few")]
+
+
+def lm(**changes: Any) -> Learner:
+    data = TextLMData.from_lists(TEXTS, min_freq=1, batch_size=4, bptt=7, progress=False)
+    return language_model_learner(data, **{**SMALL, **changes})
+
+
+def classifier(**changes: Any) -> Learner:
+    labels = ["good" in t or "long" in t for t in TEXTS]
+    data = TextData.from_lists(TEXTS, labels, min_freq=1, batch_size=4, progress=False)
+    return text_classifier_learner(data, **{**SMALL, **changes})
+
+
+class TestActivationPenalty:
+    def test_by_hand(self, at: Any) -> None:
+        learn = lm(drops=NO_DROPS, alpha=0, beta=0)
+        found: list[tuple[float, float]] = []
+        plain: dict[str, Any] = {}
+
+        def before(run: Any) -> None:
+            plain["loss"] = run.loss.detach().clone()
+            tokens, _ = run.batch.inputs
+            state = plain.get("state")
+            encoder = run.model.encoder
+            with torch.no_grad():
+                out = encoder(tokens, state)
+            plain["state"] = out.state
+            ar = out.raw.pow(2).mean()
+            tar = (out.raw[:, 1:] - out.raw[:, :-1]).pow(2).mean() if out.raw.shape[1] > 1 else 0.0
+            plain["penalty"] = float(3 * ar + 0.5 * tar)
+
+        def after(run: Any) -> None:
+            found.append((float(run.loss.detach() - plain["loss"]), plain["penalty"]))
+
+        learn.fit(0.0, 1, callbacks=[at(loss=before), ActivationPenalty(3, 0.5), at(loss=after)])
+        assert len(found) == len(learn.data.train_loader())
+        for added, expected in found:
+            assert added == pytest.approx(expected, rel=1e-3, abs=1e-6)
+
+    def test_it_is_there_by_default_and_not_in_validation(self) -> None:
+        learn = lm(drops=NO_DROPS)
+        assert [type(c) for c in learn.callbacks] == [RateByLength, ActivationPenalty]
+        record = learn.fit(0.0, 1)
+        assert record.last["valid_loss"] == pytest.approx(learn.validate()["valid_loss"], rel=1e-5)
+        assert [type(c) for c in lm(alpha=0, beta=0).callbacks] == [RateByLength]
+        assert [type(c) for c in classifier().callbacks] == [ActivationPenalty]
+
+    def test_a_frozen_encoder_is_left_out(self, at: Any) -> None:
+        learn = classifier(drops=NO_DROPS, ps=0.0)
+        losses: list[tuple[float, float]] = []
+        values: list[float] = []
+
+        def note(run: Any) -> None:
+            values.append(run.loss.item())
+
+        def pair(run: Any) -> None:
+            losses.append((values[-1], run.loss.item()))
+
+        alone = ActivationPenalty(5, 5)
+        learn.callbacks = []
+        learn.freeze()
+        learn.fit(0.01, 1, callbacks=[at(loss=note), alone, at(loss=pair)])
+        assert losses and all(a == b for a, b in losses)
+        losses.clear()
+        learn.unfreeze()
+        learn.fit(0.01, 1, callbacks=[at(loss=note), alone, at(loss=pair)])
+        assert losses and all(b > a for a, b in losses)
+
+    def test_nothing_stays_in_the_model(self) -> None:
+        learn = lm()
+        learn.fit(0.01, 1)
+        encoder = learn.model.encoder
+        assert isinstance(encoder, AWDLSTM) and not encoder._forward_hooks
+
+    def test_refused(self, make_learner: Any) -> None:
+        with pytest.raises(ArgumentError, match="at least 0"):
+            ActivationPenalty(-1)
+        with pytest.raises(ArgumentError, match="needs a model with an AWDLSTM, got Sequential"):
+            make_learner(callbacks=[ActivationPenalty()]).fit(0.1, 1)
+
+
+class TestRateByLength:
+    def test_the_rate_follows_the_window(self, at: Any) -> None:
+        learn = lm()
+        seen: list[tuple[int, list[float]]] = []
+
+        def note(run: Any) -> None:
+            seen.append((run.batch.inputs[0].shape[1], sorted({g["lr"] for g in run.optimizer.param_groups})))
+
+        learn.fit([1e-3, 2e-3, 4e-3], 1, schedule=lambda epoch, n: 1.0, callbacks=[at(loss=note)])
+        assert len({n for n, _ in seen}) > 1
+        for n, rates in seen:
+            assert rates == pytest.approx([n / 7 * 1e-3, n / 7 * 2e-3, n / 7 * 4e-3])
+
+    def test_a_classifier_and_the_finder_go_without(self) -> None:
+        assert not any(isinstance(c, RateByLength) for c in classifier().callbacks)
+        rates = lm().lr_find().rates
+        assert all(a < b for a, b in zip(rates, rates[1:], strict=False))

@@ -1,0 +1,362 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from easylearn.errors import ArgumentError, DataError
+from easylearn.learner import Learner
+from easylearn.text.data import TextData, TextLMData
+from easylearn.text.learner import language_model_learner, text_classifier_learner
+from easylearn.text.tokenize import WordTokenizer
+from easylearn.text.vocab import BOS, UNK, Vocab
+
+SMALL: dict[str, Any] = {"emb_size": 8, "n_hidden": 12, "n_layers": 1, "device": "cpu", "progress": False}
+TEXTS = [f"{a} film that {b} liked" for a in ("good", "bad", "long", "short") for b in ("we", "they", "all", "few")]
+LABELS = ["pos" if "good" in t or "long" in t else "neg" for t in TEXTS]
+QUIET: dict[str, Any] = {"min_freq": 1, "progress": False, "batch_size": 4}
+
+
+def frame(**changes: Any) -> pd.DataFrame:
+    return pd.DataFrame({"text": TEXTS, "label": LABELS, **changes}, index=range(100, 116))
+
+
+def fit(data: TextData | TextLMData) -> Learner:
+    if isinstance(data, TextData):
+        learn = text_classifier_learner(data, **SMALL)
+    else:
+        learn = language_model_learner(data, **SMALL)
+    learn.fit(1e-3, 1)
+    return learn
+
+
+class TestFromDf:
+    def test_parts_names_and_targets(self) -> None:
+        data = TextData.from_df(frame(), valid=0.25, **QUIET)
+        assert data.classes == ("neg", "pos") and data.has_valid and not data.has_test
+        ids = [*data.ids("train"), *data.ids("valid")]
+        assert sorted(ids) == [str(i) for i in range(100, 116)] and len(data.ids("valid")) == 4
+        for part in ("train", "valid"):
+            (whole,) = [data._documents(data._part(part), 100)]  # type: ignore[arg-type]
+            for batch in whole.batches(torch.device("cpu")):
+                for i, target in zip(batch.index.tolist(), batch.target.tolist(), strict=True):  # type: ignore[union-attr]
+                    row = frame().loc[int(data.ids(part)[i])]  # type: ignore[arg-type]
+                    assert data.text(part, i).removeprefix("xxbos").strip() == row["text"]  # type: ignore[arg-type]
+                    assert data.classes[target] == row["label"]
+
+    def test_the_table_is_left_alone(self) -> None:
+        df = frame()
+        TextData.from_df(df, **QUIET)
+        pd.testing.assert_frame_equal(df, frame())
+
+    def test_stratified_by_fraction_and_the_same_by_seed(self) -> None:
+        a, b, c = (TextData.from_df(frame(), valid=0.25, seed=s, **QUIET) for s in (0, 0, 1))
+        assert list(a.ids("valid")) == list(b.ids("valid")) != list(c.ids("valid"))
+        assert a._part("valid").target.tolist().count(0) == 2  # type: ignore[union-attr]
+        assert a.fingerprint("train") == b.fingerprint("train") != c.fingerprint("train")
+
+    @pytest.mark.parametrize("valid", [[3, 1], np.arange(16) < 2, pd.Series(np.arange(16) < 2), None])
+    def test_other_ways_to_split(self, valid: Any) -> None:
+        data = TextData.from_df(frame(), valid=valid, **QUIET)
+        assert len(data.ids("train")) == (16 if valid is None else 14) and data.has_valid == (valid is not None)
+
+    def test_tables_of_their_own(self) -> None:
+        test = pd.DataFrame({"text": ["unseen words here"], "label": ["never seen"]})
+        data = TextData.from_df(frame(), valid=frame()[:3], test=test, **QUIET)
+        assert [len(data.ids(p)) for p in ("train", "valid", "test")] == [16, 3, 1]
+        assert UNK in [data.vocab[i] for i in data.store("test").doc(0)], "the vocabulary is of the training part"
+        with pytest.raises(DataError, match="valid has no column 'label'"):
+            TextData.from_df(frame(), valid=pd.DataFrame({"text": ["a"]}), **QUIET)
+
+    def test_several_text_columns(self) -> None:
+        data = TextLMData.from_df(frame(title="a title"), ["title", "text"], **QUIET)
+        ids = [data.vocab[i] for i in data.store("train").doc(0)]
+        assert ids[:6] == [BOS, "xxfld", "1", "a", "title", "xxfld"]
+
+    def test_numbers_are_regression(self, capsys: pytest.CaptureFixture[str]) -> None:
+        data = TextData.from_df(frame(label=np.linspace(0, 1, 16)), **QUIET)
+        assert data.task.kind == "regression" and "so this is regression" in capsys.readouterr().out
+        assert data._part("train").target.shape == (13, 1)  # type: ignore[union-attr]
+        fit(data)
+
+    def test_several_labels(self, capsys: pytest.CaptureFixture[str]) -> None:
+        cells = ["rude;long" if i % 3 else "" for i in range(16)]
+        data = TextData.from_df(frame(label=cells), label_sep=";", **QUIET)
+        assert data.task.kind == "multi_label" and data.classes == ("long", "rude")
+        fit(data)
+        columns = TextData.from_df(frame(a=[0, 1] * 8, b=1), label=["a", "b"], **QUIET)
+        assert columns.classes == ("a", "b")
+        fit(columns)
+
+    def test_a_vocabulary_given(self) -> None:
+        lm = TextLMData.from_df(frame(), tokenizer=WordTokenizer(lower=False), **QUIET)
+        for vocab in (lm, lm.vocab, lm.processor):
+            data = TextData.from_df(frame(), vocab=vocab, progress=False)
+            assert data.vocab == lm.vocab and isinstance(data.tokenizer, WordTokenizer) and not data.tokenizer.lower
+        with pytest.raises(ArgumentError, match="vocab must be a Vocab, or the data or the learner"):
+            TextData.from_df(frame(), vocab=["a", "b"], **QUIET)
+
+    def test_old_names_and_wrong_things(self) -> None:
+        with pytest.raises(ArgumentError, match="batch_size"):
+            TextData.from_df(frame(), bs=3)  # type: ignore[call-arg]
+        with pytest.raises(ArgumentError, match="df must be a pandas DataFrame, got list"):
+            TextData.from_df(TEXTS, **QUIET)  # type: ignore[arg-type]
+        with pytest.raises(DataError, match=r"df has no column 'labl'.*'label'"):
+            TextData.from_df(frame(), label="labl", **QUIET)
+        with pytest.raises(DataError, match=r"no column 'texts'.*'text'"):
+            TextData.from_df(frame(), "texts", **QUIET)
+        with pytest.raises(ArgumentError, match="batch_size must be at least 1"):
+            TextData.from_df(frame(), min_freq=1, progress=False, batch_size=0)
+
+
+class TestFromLists:
+    def test_any_sequence_of_labels(self) -> None:
+        codes = [int(label == "pos") for label in LABELS]
+        given = [codes, np.array(codes), torch.tensor(codes), pd.Series(codes, index=range(50, 66)), tuple(codes)]
+        found = [TextData.from_lists(pd.Series(TEXTS, index=range(7, 23)), g, **QUIET) for g in given]  # type: ignore[arg-type]
+        for data in found:
+            assert data.classes == ("0", "1") and data.fingerprint("train") == found[0].fingerprint("train")
+        with pytest.raises(ArgumentError, match=r"array of shape \(16, 2\).*from_df"):
+            TextData.from_lists(TEXTS, np.zeros((16, 2)), **QUIET)
+
+    def test_lists_of_labels(self) -> None:
+        data = TextData.from_lists(TEXTS, [["a"], ["a", "b"], [], ["c"]] * 4, **QUIET)
+        assert data.task.kind == "multi_label" and data.classes == ("a", "b", "c")
+        assert TextData.from_lists(TEXTS, ["a b", "c"] * 8, label_sep=" ", **QUIET).classes == ("a", "b", "c")
+
+    def test_validation_of_its_own(self) -> None:
+        data = TextData.from_lists(TEXTS, LABELS, valid=(["one good film"], ["pos"]), **QUIET)
+        assert len(data.ids("train")) == 16 and data._part("valid").target.tolist() == [1]  # type: ignore[union-attr]
+        lm = TextLMData.from_lists(TEXTS, valid=["one good film"], **QUIET)
+        assert lm.store("valid").n_tokens == 4
+
+    def test_refused(self) -> None:
+        with pytest.raises(DataError, match="16 texts, but 15 labels"):
+            TextData.from_lists(TEXTS, LABELS[1:], **QUIET)
+        with pytest.raises(DataError, match="valid has 1 texts, but 2 labels"):
+            TextData.from_lists(TEXTS, LABELS, valid=(["a"], ["pos", "neg"]), **QUIET)
+        with pytest.raises(ArgumentError, match="list of texts, got one text"):
+            TextLMData.from_lists("a text", **QUIET)
+        with pytest.raises(DataError, match=r"valid row 1: the label 'pas' does not occur in training.*'pos'"):
+            TextData.from_lists(TEXTS, LABELS, valid=(["a", "b"], ["pos", "pas"]), **QUIET)
+
+
+class TestFromCsv:
+    def test_mixed_line_ends_and_words_that_look_missing(self, tmp_path: Path) -> None:
+        file = tmp_path / "a.csv"
+        rows = [f'"{t}\r\nNA",{label}' for t, label in zip(TEXTS, LABELS, strict=True)]
+        file.write_bytes(("text,label\n" + "\n".join(rows) + "\nnull,pos\nNA,neg\n").encode())
+        data = TextData.from_csv(file, valid=0.25, test=file, **QUIET)
+        assert len(data.ids("train")) + len(data.ids("valid")) == 18 and data.classes == ("neg", "pos")
+        texts = [data.text("test", i) for i in range(18)]
+        assert texts[16].endswith("null") and texts[17].endswith("NA")
+        assert len(TextLMData.from_csv(file, valid=file, **QUIET).ids("valid")) == 18
+
+    def test_refused(self, tmp_path: Path) -> None:
+        file = tmp_path / "a.csv"
+        with pytest.raises(DataError, match="there is no file"):
+            TextData.from_csv(file)
+        file.write_bytes(b"text,label\n\xff\xfe,a\n")
+        with pytest.raises(DataError, match="is no UTF-8"):
+            TextData.from_csv(file)
+        file.write_bytes(b"")
+        with pytest.raises(DataError, match="cannot be read as csv"):
+            TextData.from_csv(file)
+        file.write_text("text,label\na,x\n,y\n")
+        with pytest.raises(DataError, match="column 'text', row 1 is missing"):
+            TextData.from_csv(file)
+
+
+def write(root: Path, folders: list[str], n: int = 4) -> None:
+    for folder in folders:
+        (root / folder).mkdir(parents=True, exist_ok=True)
+        for i in range(n):
+            (root / folder / f"{i}.txt").write_text(f"{folder} text {i} is here", encoding="utf-8")
+
+
+class TestFromFolder:
+    def test_classes_by_folder(self, tmp_path: Path) -> None:
+        write(tmp_path, ["train/pos", "train/neg", "valid/pos", "valid/neg", "test"])
+        data = TextData.from_folder(tmp_path, test="test", **QUIET)
+        assert data.classes == ("neg", "pos") and [len(data.ids(p)) for p in ("train", "valid", "test")] == [8, 8, 4]
+        assert data.ids("train")[0] == "neg/0.txt" and data.ids("test")[0] == "0.txt"
+        lm = TextLMData.from_folder(tmp_path, **QUIET)
+        assert len(lm.ids("train")) == 8 and len(TextLMData.from_folder(tmp_path, share=0.5, **QUIET).ids("train")) == 4
+
+    def test_a_fraction_of_plain_folders(self, tmp_path: Path) -> None:
+        write(tmp_path, ["pos", "neg", "unsup"])
+        data = TextData.from_folder(tmp_path, valid=0.25, classes=["pos", "neg"], **QUIET)
+        assert data.classes == ("neg", "pos") and len(data.ids("valid")) == 2
+        with pytest.raises(DataError, match=r"no folder 'poss'.*'pos'"):
+            TextData.from_folder(tmp_path, classes=["poss", "neg"], **QUIET)
+
+    def test_what_validates_or_tests_does_not_train(self, tmp_path: Path) -> None:
+        write(tmp_path, ["pos", "neg", "check/pos", "check/neg", "test"])
+        for cls in (TextData, TextLMData):
+            data = cls.from_folder(tmp_path, valid="check", test="test", **QUIET)
+            assert sorted({i.split("/")[0] for i in data.ids("train")}) == ["neg", "pos"]
+            assert [len(data.ids(p)) for p in ("train", "valid", "test")] == [8, 8, 4]
+
+    def test_refused(self, tmp_path: Path) -> None:
+        with pytest.raises(DataError, match="there is no folder"):
+            TextData.from_folder(tmp_path / "none")
+        with pytest.raises(DataError, match="has no file"):
+            TextData.from_folder(tmp_path)
+        write(tmp_path, ["pos", "neg"])
+        with pytest.raises(ArgumentError, match="share must be"):
+            TextLMData.from_folder(tmp_path, share=0)
+        (tmp_path / "readme.txt").write_text("read me")
+        with pytest.raises(DataError, match=r"readme.txt lies in no class's folder"):
+            TextData.from_folder(tmp_path, **QUIET)
+        assert len(TextData.from_folder(tmp_path, classes=["pos", "neg"], valid=None, **QUIET).ids("train")) == 8
+        (tmp_path / "neg" / "1.txt").write_bytes(b"fine so far \xff and on")
+        with pytest.raises(DataError, match=r"1\.txt.*12"):
+            TextData.from_folder(tmp_path, classes=["pos", "neg"], **QUIET)
+        TextData.from_folder(tmp_path, classes=["pos", "neg"], errors="replace", **QUIET)
+
+    def test_an_unseen_class_is_named_by_file(self, tmp_path: Path) -> None:
+        write(tmp_path, ["train/pos", "train/neg", "valid/pos", "valid/new"])
+        with pytest.raises(DataError, match=r"valid row new/0.txt: the label 'new'"):
+            TextData.from_folder(tmp_path, **QUIET)
+
+
+STRANGE = [
+    "", " ", "x", "\n\r\n\r", "😀😀😀 👩‍👩‍👧 🇩🇪", "مرحبا بالعالم", "שלום עולם", "a\x00b", "\ufeffbom", "á́́", "a\r\nb\rc\nd",
+    "<br />", "x" * 5000, "\u2028 \u200b", "!!!!!!", "xxbos xxpad xxunk",
+]  # fmt: skip
+
+
+class TestBadInput:
+    def test_strange_texts_train_and_are_predicted(self) -> None:
+        labels = ["a", "b"] * (len(STRANGE) // 2)
+        learn = fit(TextData.from_lists(STRANGE, labels, valid=[0, 1, 4], **QUIET))
+        assert [r.label in ("a", "b") for r in learn.predict(STRANGE)] == [True] * len(STRANGE)
+        assert learn.predict().probs.isfinite().all()
+
+    def test_strange_texts_in_a_language_model(self) -> None:
+        learn = fit(TextLMData.from_lists(STRANGE, valid=[0, 1, 4, 5], **{**QUIET, "batch_size": 2, "bptt": 5}))
+        assert np.isfinite(learn.validate()["perplexity"])
+
+    def test_nothing_but_empty_documents(self) -> None:
+        data = TextData.from_lists([""] * 8, ["a", "b"] * 4, **QUIET)
+        assert data.store("train").lengths.tolist() == [1] * 6 and data.report()["empty"].tolist() == [6, 2]
+        fit(data)
+        lm = TextLMData.from_lists([""] * 8, valid=0.25, **{**QUIET, "batch_size": 2})
+        assert np.isfinite(fit(lm).validate()["perplexity"])
+
+    @pytest.mark.parametrize("make", ["classifier", "lm"])
+    def test_a_document_of_a_million_characters(self, make: str) -> None:
+        words = ["good", "bad", "long", "film"]
+        big = " ".join(words[(i * i) % 7 % 4] for i in range(210_000))
+        assert len(big) > 950_000
+        texts = [big, *TEXTS[:3]]
+        if make == "classifier":
+            data = TextData.from_lists(texts, ["a", "b", "a", "b"], valid=[2, 3], **QUIET)
+            learn = text_classifier_learner(data, bptt=5000, max_len=1000, **SMALL)
+            assert learn.predict([big, "good"])[0].probs.isfinite().all()
+            short = TextData.from_lists(texts, ["a", "b", "a", "b"], valid=[2, 3], max_tokens=400, **QUIET)
+            fit(short)
+        else:
+            lm = TextLMData.from_lists(texts, valid=[2, 3], **{**QUIET, "batch_size": 100, "bptt": 700})
+            fit(lm)
+
+    def test_a_missing_text_is_named(self) -> None:
+        texts = [*TEXTS[:15], float("nan")]
+        for cls in (TextData, TextLMData):
+            with pytest.raises(DataError, match=r"column 'text', row 115 is missing \(nan\).*missing='empty'"):
+                cls.from_df(frame(text=texts), **QUIET)
+            data = cls.from_df(frame(text=texts), missing="empty", valid=[14, 15], **QUIET)
+            assert data.store("valid").lengths.tolist() == [6, 1]
+        with pytest.raises(DataError, match="row 115: expected a text, got 3, a int"):
+            TextData.from_df(frame(text=[*TEXTS[:15], 3]), **QUIET)
+
+    def test_a_missing_label_is_named(self) -> None:
+        with pytest.raises(DataError, match=r"1 train documents have no label in column 'label', the first is row 115"):
+            TextData.from_df(frame(label=[*LABELS[:15], None]), valid=[0], **QUIET)
+
+    def test_a_label_unseen_in_training_is_named(self) -> None:
+        with pytest.raises(DataError, match=r"column 'label', valid row 115: the label 'new' does not occur"):
+            TextData.from_df(frame(label=[*LABELS[:15], "new"]), valid=[15], **QUIET)
+
+    def test_a_batch_longer_than_the_corpus(self) -> None:
+        data = TextData.from_df(frame(), min_freq=1, progress=False, batch_size=1000)
+        assert len(data.train_loader()) == 1
+        fit(data)
+        with pytest.raises(DataError, match=r"train part of 14 documents: 84 tokens do not fill 1000 rows.*at most 83"):
+            TextLMData.from_df(frame(), min_freq=1, progress=False, batch_size=1000)
+        fit(TextLMData.from_df(frame(), min_freq=1, progress=False, batch_size=83))
+
+    def test_too_little_to_validate(self) -> None:
+        with pytest.raises(DataError, match="valid part of 1 documents: a language model needs at least two tokens"):
+            TextLMData.from_lists(TEXTS, valid=[""], **QUIET)
+
+    def test_empty_tables(self) -> None:
+        with pytest.raises(DataError, match="no documents"):
+            TextLMData.from_df(frame()[:0], **QUIET)
+        with pytest.raises(DataError, match="no documents"):
+            TextLMData.from_lists([], **QUIET)
+        with pytest.raises((DataError, ArgumentError)):
+            TextData.from_lists([], [], **QUIET)
+
+
+class TestPredictions:
+    def test_in_the_order_given_and_independent_of_batch_mates(self) -> None:
+        learn = fit(TextData.from_df(frame(), valid=0.25, **QUIET))
+        texts = ["good", "bad film that all of them liked", "", "long film", "few", *TEXTS, "short " * 50]
+        together = learn.predict(texts)
+        for text, found in zip(texts, together, strict=True):
+            alone = learn.predict(text)
+            torch.testing.assert_close(alone.probs, found.probs, rtol=1e-5, atol=1e-6)
+            assert alone.label == found.label
+        back = learn.predict(texts[::-1])[::-1]
+        for a, b in zip(together, back, strict=True):
+            torch.testing.assert_close(a.probs, b.probs, rtol=1e-5, atol=1e-6)
+
+    def test_a_part_comes_in_its_own_order(self) -> None:
+        data = TextData.from_df(frame(), valid=0.5, test=frame(), **QUIET)
+        learn = fit(data)
+        found = learn.predict()
+        assert found.ids == tuple(data.ids("valid")) and torch.equal(found.targets, data._part("valid").target)  # type: ignore[arg-type]
+        single = learn.predict([str(frame().loc[int(i), "text"]) for i in found.ids])
+        torch.testing.assert_close(found.probs, torch.stack([s.probs for s in single]), rtol=1e-5, atol=1e-6)
+        assert learn.predict(test=True).ids == tuple(str(i) for i in range(100, 116))
+        assert torch.equal(learn.tta().probs, found.probs)
+
+    def test_new_texts_of_every_form(self) -> None:
+        learn = fit(TextData.from_df(frame(), **QUIET))
+        assert learn.predict("good").label in ("pos", "neg")
+        assert len(learn.predict(pd.Series(["a", "b"], index=[5, 9]))) == 2 == len(learn.predict(("a", "b")))
+        with pytest.raises(DataError, match=r"item 1 is nan, a float"):
+            learn.predict(["a", float("nan")])
+        with pytest.raises(DataError, match="no texts to predict"):
+            learn.predict([])
+        with pytest.raises(ArgumentError, match=r"give its column"):
+            learn.predict(frame())
+
+
+class TestOtherData:
+    def test_set_data(self, make_data: Any) -> None:
+        data = TextData.from_df(frame(), **QUIET)
+        learn = fit(data)
+        learn.set_data(TextData.from_df(frame()[:8], vocab=learn.vocab, valid=None, **{**QUIET, "batch_size": 2}))
+        assert learn.data.batch_size == 2
+        with pytest.raises(DataError, match="another vocabulary than the model; make it with vocab=learn.vocab"):
+            learn.set_data(TextData.from_df(frame(text=["other words"] * 16), **QUIET))
+        with pytest.raises(DataError, match="backward=False"):
+            learn.set_data(TextData.from_df(frame(), vocab=learn.vocab, backward=True, **QUIET))
+        with pytest.raises(DataError, match="does not fit the model"):
+            learn.set_data(make_data())
+
+    def test_a_report_and_names(self) -> None:
+        data = TextData.from_df(frame(), valid=0.25, **QUIET)
+        report = data.report()
+        assert report.loc["train", "documents"] == 12 and report.loc["valid", "tokens"] == 24
+        assert repr(data).startswith("TextData(train 12 documents of 72 tokens") and "2 classes" in repr(data)
+        assert "different tokens" in repr(TextLMData.from_df(frame(), **QUIET))
+        assert isinstance(data.vocab, Vocab)
+        with pytest.raises(DataError, match="there is no test part"):
+            data.ids("test")

@@ -1,0 +1,164 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from easylearn.data.bunch import Sampling
+from easylearn.errors import ArgumentError, DataError, StateError
+from easylearn.learner import Learner
+from easylearn.nn.awd_lstm import AWDLSTM, LanguageModel
+from easylearn.text.data import TextData, TextLMData
+from easylearn.text.generate import continue_tokens, draw
+from easylearn.text.learner import language_model_learner, text_classifier_learner
+
+WORDS = "the film was good and the cat sat on a mat by the sea".split()
+
+
+def lm(backward: bool = False, **changes: Any) -> Learner:
+    texts = [" ".join(WORDS[i:] + WORDS[:i]) for i in range(len(WORDS))]
+    data = TextLMData.from_lists(texts, min_freq=1, batch_size=4, bptt=8, backward=backward, progress=False)
+    settings = {"emb_size": 8, "n_hidden": 12, "n_layers": 2, "device": "cpu", "progress": False, **changes}
+    return language_model_learner(data, **settings)
+
+
+@pytest.fixture(scope="module")
+def learn() -> Learner:
+    return lm()
+
+
+def many(logits: torch.Tensor, n: int = 1200, **settings: Any) -> torch.Tensor:
+    """The share of each token among n draws."""
+    generator = torch.Generator().manual_seed(0)
+    drawn = [draw(logits, Sampling(**settings), generator) for _ in range(n)]
+    return torch.bincount(torch.tensor(drawn), minlength=len(logits)) / n
+
+
+class TestDraw:
+    logits = torch.tensor([1.0, 3.0, 2.0, -torch.inf, 0.0])
+
+    @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
+    def test_shares_are_the_softmax_at_a_temperature(self, temperature: float) -> None:
+        expected = (self.logits / temperature).softmax(0)
+        torch.testing.assert_close(many(self.logits, temperature=temperature), expected, atol=0.05, rtol=0)
+
+    def test_top_k(self) -> None:
+        shares = many(self.logits, top_k=2)
+        torch.testing.assert_close(shares[[1, 2]], torch.tensor([3.0, 2.0]).softmax(0), atol=0.05, rtol=0)
+        assert shares[[0, 3, 4]].sum() == 0
+        assert many(self.logits, 100, top_k=1)[1] == 1
+        assert many(self.logits, 300, top_k=99)[3] == 0
+
+    def test_top_p(self) -> None:
+        # Probabilities 0.09, 0.64, 0.24, 0, 0.03.
+        assert (many(self.logits, 200, top_p=0.6) > 0).tolist() == [False, True, False, False, False]
+        assert (many(self.logits, 200, top_p=0.7) > 0).tolist() == [False, True, True, False, False]
+        assert (many(self.logits, 600, top_p=1.0) > 0).tolist() == [True, True, True, False, True]
+        assert many(self.logits, 100, top_p=1e-9)[1] == 1
+
+    @pytest.mark.parametrize("temperature", [1e-3, 1e-12, 1e-50, 1e-300])
+    def test_a_temperature_near_zero_is_as_zero(self, temperature: float) -> None:
+        assert many(self.logits, 20, temperature=temperature)[1] == 1
+
+    def test_outputs_of_a_model_that_diverged(self) -> None:
+        with pytest.raises(StateError, match="NaN"):
+            draw(torch.tensor([0.0, torch.nan]), Sampling(), torch.Generator())
+
+
+class TestSampling:
+    @pytest.mark.parametrize(
+        "settings",
+        [
+            {"temperature": -1.0}, {"temperature": float("nan")}, {"temperature": float("inf")}, {"top_k": 0},
+            {"top_k": True}, {"top_p": 0.0}, {"top_p": 1.1}, {"top_p": float("nan")},
+        ],
+    )  # fmt: skip
+    def test_refused(self, settings: Any) -> None:
+        with pytest.raises(ArgumentError, match=next(iter(settings))):
+            Sampling(**settings)
+
+
+class TestGenerate:
+    def test_repeatable_by_seed(self, learn: Learner) -> None:
+        state = torch.get_rng_state()
+        a = [learn.generate("The film", 12, seed=s) for s in (1, 1, 2, None, 0)]
+        assert a[0] == a[1] != a[2] and a[3] == a[4]
+        assert torch.equal(state, torch.get_rng_state())
+        assert a[0].startswith("The film")
+
+    def test_top_k_of_one_is_temperature_zero(self, learn: Learner) -> None:
+        greedy = learn.generate("the", 15, temperature=0)
+        assert learn.generate("the", 15, top_k=1, seed=5) == greedy == learn.generate("the", 15, top_p=1e-9)
+
+    def test_it_is_the_most_probable_token_each_time(self, learn: Learner) -> None:
+        data = learn.data
+        assert isinstance(data, TextLMData) and isinstance(learn.model, LanguageModel)
+        ids = data.processor.encode("the cat")
+        drawn = continue_tokens(learn.model, ids, 6, Sampling(temperature=0))
+        learn.model.eval()
+        for i in range(6):
+            with torch.no_grad():
+                logits, _ = learn.model.step(torch.tensor([[*ids, *drawn[:i]]]))
+            assert int(logits[0, -1].argmax()) == drawn[i]
+
+    def test_special_tokens_never_come(self, learn: Learner) -> None:
+        assert isinstance(learn.model, LanguageModel)
+        vocab = learn.vocab
+        with torch.no_grad():
+            before = learn.model.decoder.bias.clone()
+            learn.model.decoder.bias[[vocab.unk, vocab.pad, vocab.bos]] = 100.0
+        try:
+            for settings in ({"temperature": 0}, {"temperature": 3.0}, {"top_k": 3}, {"top_p": 0.9}):
+                text = learn.generate("the", 60, **settings)  # type: ignore[arg-type]
+                assert not any(t in text for t in ("xxunk", "xxpad", "xxbos"))
+        finally:
+            with torch.no_grad():
+                learn.model.decoder.bias.copy_(before)
+
+    def test_modes_and_the_hidden_state_stay(self, learn: Learner) -> None:
+        assert isinstance(learn.model, LanguageModel)
+        learn.validate()
+        learn.model.train()
+        before = [t.clone() for pair in learn.model.state for t in pair]
+        learn.generate("the", 5)
+        assert all(torch.equal(a, b) for a, b in zip(before, [t for p in learn.model.state for t in p], strict=True))
+        assert learn.model.training
+
+    @pytest.mark.parametrize("prompt", ["", " ", "😀 مرحبا", "zebra"])
+    def test_any_prompt(self, learn: Learner, prompt: str) -> None:
+        assert len(learn.generate(prompt, 5)) > 0
+
+    def test_no_token_gives_the_prompt(self, learn: Learner) -> None:
+        assert learn.generate("The film was good", 0) == "The film was good"
+        with pytest.raises(ArgumentError, match="n must be at least 0"):
+            learn.generate("the", -1)
+        assert isinstance(learn.model, LanguageModel)
+        with pytest.raises(ArgumentError, match="no token to start from"):
+            continue_tokens(learn.model, [], 3, Sampling())
+
+    def test_a_backward_model_writes_what_came_before(self) -> None:
+        learn = lm(backward=True)
+        text = learn.generate("the sea", 5, temperature=0)
+        assert text.lower().endswith("the sea")
+        data = learn.data
+        assert isinstance(data, TextLMData) and isinstance(learn.model, LanguageModel)
+        bos, *ids = data.processor.encode("the sea")
+        drawn = continue_tokens(learn.model, [bos, *ids[::-1]], 5, Sampling(temperature=0), (0, 1, 2))
+        assert text == data.processor.decode([*drawn[::-1], *ids])
+
+    def test_who_cannot(self, learn: Learner) -> None:
+        data = TextData.from_lists(["a b", "c d", "a d", "c b"], ["x", "y", "x", "y"], min_freq=1, progress=False)
+        classifier = text_classifier_learner(data, emb_size=8, n_hidden=12, n_layers=1, progress=False, device="cpu")
+        with pytest.raises(ArgumentError, match=r"generate needs a language model.*TextData.*language_model_learner"):
+            classifier.generate("a", 3)
+        with pytest.raises(StateError, match="needs a LanguageModel, this learner's model is a AWDLSTM"):
+            learn.data.generate(AWDLSTM(20, 8, 12, 1), "the", 3, Sampling())
+        with pytest.raises(ArgumentError, match=r"learn.generate\(prompt, n\)"):
+            learn.predict()
+        with pytest.raises(ArgumentError, match=r"learn.generate\(prompt, n\)"):
+            learn.predict("the film")
+        with pytest.raises(ArgumentError, match="n_words"):
+            learn.generate("the", n_words=3)  # type: ignore[call-arg]
+        with pytest.raises(DataError, match="no test part"):
+            learn.data.ids("test")
