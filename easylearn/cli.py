@@ -72,7 +72,11 @@ def _add_pretrain(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--drop-mult", type=float, default=0.5, help="scales all dropouts (default: %(default)s)")
     parser.add_argument("--backward", action="store_true", help="read each text from its end")
     parser.add_argument("--seed", type=int, default=0, help="of everything (default: %(default)s)")
-    parser.add_argument("--every", default="5min", help="how often a checkpoint is written (default: %(default)s)")
+    parser.add_argument(
+        "--every",
+        default="5min",
+        help="a time, a number of steps, or epoch: when checkpoints are written (default: %(default)s)",
+    )
     parser.add_argument("--device", help="cpu, cuda, mps (default: the best there is)")
 
 
@@ -80,7 +84,8 @@ def _pretrain(chosen: argparse.Namespace) -> int:
     from .text.pretrain import Pretraining, pretrain_lm, setting_names
 
     settings = Pretraining(**{name: getattr(chosen, name) for name in setting_names()})
-    learn = pretrain_lm(chosen.corpus, chosen.out, settings, every=chosen.every, device=chosen.device)
+    every = int(chosen.every) if chosen.every.isdecimal() else chosen.every
+    learn = pretrain_lm(chosen.corpus, chosen.out, settings, every=every, device=chosen.device)
     if learn.record is not None and learn.record.stop_reason is not None:
         print(f"The run stopped: {learn.record.stop_reason}. The same command goes on from there.")
         return 130

@@ -354,7 +354,7 @@ def reviews(out: StrPath = "easylearn-demo", *, epochs: int = 3, every: int = 1,
                  lm.sched.plot_losses()),
         _Drawing("Classifier", "The loss of each step of the last part, in which everything trained.",
                  learn.sched.plot_losses()),
-        _Drawing("Accuracy", "On reviews of products that training did not see, beside two simpler answers.",
+        _Drawing("Accuracy", "On products that training did not see. A reader of 4,000 reviews knows little yet.",
                  _plot_shares(beside)),
         _Drawing("As it reads", "The probability of a great review after each of its words.",
                  _plot_reading(learn, [q.text for q in quotes])),
@@ -424,7 +424,7 @@ def _plot_reading(learn: Learner, texts: Sequence[str]) -> Figure:
         prefixes = [" ".join(words[:k]) for k in range(1, len(words) + 1)]
         probs = [float(p.probs[0]) for p in learn.predict(prefixes)]
         axes.plot(range(1, len(words) + 1), probs, label=" ".join(words[:6]) + " ...")
-    axes.set(xlabel="words read", ylabel=f"probability of {name!r}", ylim=(0, 1))
+    axes.set(xlabel="words read", ylabel=f"probability of {name!r}", ylim=(-0.03, 1.03))
     axes.legend(fontsize="small")
     return figure
 

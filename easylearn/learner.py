@@ -117,7 +117,8 @@ def average_predictions(*predictions: Predictions) -> Predictions:
     for given in predictions:
         if not isinstance(given, Predictions):
             raise ArgumentError(
-                f"average_predictions takes what learn.predict() or learn.tta() gave for a part, got {type(given).__name__}"
+                "average_predictions takes what learn.predict() or learn.tta() gave for a part, got "
+                f"{type(given).__name__}"
             )
     first = predictions[0]
     for number, other in enumerate(predictions[1:], 2):

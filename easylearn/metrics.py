@@ -399,9 +399,7 @@ roc_auc = _metric("roc_auc", functools.partial(_ranking, "roc_auc"), True)
 """Area under the ROC curve: of class 1 of two, else the mean over the classes (each against the rest) or labels."""
 average_precision = _metric("average_precision", functools.partial(_ranking, "average_precision"), True)
 """Average precision: of class 1 of two, else the mean over the classes (each against the rest) or labels."""
-perplexity = _metric(
-    "perplexity", _perplexity, False, needs="logits", per_item=item_cross_entropy, finish=math.exp
-)
+perplexity = _metric("perplexity", _perplexity, False, needs="logits", per_item=item_cross_entropy, finish=math.exp)
 """The exponential of the mean cross-entropy, from logits."""
 mae = _metric("mae", _mae, False)
 """Regression: the mean absolute error."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,6 +12,8 @@ import easylearn
 from easylearn import demo
 from easylearn.cli import main
 from easylearn.errors import DataError
+from easylearn.text import pretrain
+from easylearn.text.pretrain import Pretraining
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
@@ -21,7 +24,17 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [[], ["dmeo"], ["demo", "text"], ["demo", "--epoch"], ["demo", "--epochs", "many"]]
+    "arguments",
+    [
+        [],
+        ["dmeo"],
+        ["demo", "texts"],
+        ["demo", "--epoch"],
+        ["demo", "--epochs", "many"],
+        ["pretrain-lm"],
+        ["pretrain-lm", "corpus"],
+        ["pretrain-lm", "corpus", "--out", "lm", "--share", "half"],
+    ],
 )
 def test_wrong_arguments_end_with_2_and_the_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
@@ -37,7 +50,48 @@ def test_the_demo_gets_what_was_typed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert main(["demo"]) == 0
     monkeypatch.setattr(demo, "flights", lambda out, epochs: seen.append((out, epochs, "tables")))
     assert main(["demo", "tables"]) == 0
-    assert seen == [("here", 2), ("easylearn-demo", 5), ("easylearn-demo", 2, "tables")]
+    monkeypatch.setattr(demo, "reviews", lambda out, epochs: seen.append((out, epochs, "text")))
+    assert main(["demo", "text"]) == main(["demo", "text", "--epochs", "7"]) == 0
+    assert seen == [
+        ("here", 2),
+        ("easylearn-demo", 5),
+        ("easylearn-demo", 2, "tables"),
+        ("easylearn-demo", 3, "text"),
+        ("easylearn-demo", 7, "text"),
+    ]
+
+
+def test_pretraining_gets_what_was_typed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    seen: list[Any] = []
+
+    def record(corpus: str, out: str, settings: Pretraining, *, every: str, device: str | None) -> Any:
+        seen.append((corpus, out, settings, every, device))
+        return SimpleNamespace(record=SimpleNamespace(stop_reason=stopped))
+
+    monkeypatch.setattr(pretrain, "pretrain_lm", record)
+    stopped: str | None = None
+    assert main(["pretrain-lm", "books", "--out", "lm"]) == 0
+    assert "pretrained='lm'" in capsys.readouterr().out
+    assert seen.pop() == ("books", "lm", Pretraining(), "5min", None)
+
+    stopped = "interrupted"
+    typed = "--size compact --epochs 2 --lr 1e-3 --batch-size 8 --bptt 9 --max-vocab 99 --min-freq 1 --tokenizer bpe"
+    typed += " --valid 0.5 --share 0.25 --drop-mult 0 --backward --seed 3 --every 1min --device cpu"
+    assert main(["pretrain-lm", "books", "--out", "lm", *typed.split()]) == 130
+    assert "goes on from there" in capsys.readouterr().out
+    chosen = Pretraining("compact", 2, 1e-3, 8, 9, 99, 1, "bpe", 0.5, 0.25, 0.0, True, 3)
+    assert seen == [("books", "lm", chosen, "1min", "cpu")]
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"), [("--size huge", "size"), ("--epochs 0", "epochs"), ("--share 2", "share"), ("", "no folder")]
+)
+def test_wrong_settings_of_pretraining(
+    typed: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["pretrain-lm", str(tmp_path / "books"), "--out", str(tmp_path / "lm"), *typed.split()]) == 1
+    assert said in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(

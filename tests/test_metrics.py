@@ -207,6 +207,33 @@ class TestBehaviour:
             assert pickle.loads(pickle.dumps(metric))(probs, targets) == metric(probs, targets)
 
 
+class TestPerItem:
+    """What is reported of a stream, a batch at a time, is what the pooled metric says."""
+
+    CHOSEN = ("accuracy", "error_rate", "log_loss", "perplexity", "top_1", "top_2", "top_9")
+
+    @pytest.mark.parametrize("name", CHOSEN)
+    def test_the_mean_over_items_is_the_pooled_metric(self, name: str) -> None:
+        metric = metrics.top_k(int(name[4:])) if name.startswith("top_") else getattr(metrics, name)
+        probs, targets = single(c=5)
+        logits = probs.log() + torch.linspace(-3, 3, len(probs)).unsqueeze(1)
+        total = sum(
+            float(metric.per_item(*part).double().sum()) for part in zip(logits.split(7), targets.split(7), strict=True)
+        )
+        mean = total / len(targets)
+        found = metric.finish(mean) if metric.finish is not None else mean
+        assert close(found, metric(logits if metric.needs == "logits" else logits.softmax(-1), targets))
+
+    def test_shapes_and_workers(self) -> None:
+        for name in self.CHOSEN[:4]:
+            metric = pickle.loads(pickle.dumps(getattr(metrics, name)))
+            assert metric.per_item(torch.randn(6, 3), torch.zeros(6, dtype=torch.int64)).shape == (6,)
+
+    def test_the_others_have_none(self) -> None:
+        for name in ("balanced_accuracy", "matthews", "roc_auc", "f1", "rmse"):
+            assert getattr(metrics, name).per_item is None
+
+
 class TestUndefined:
     """A number that cannot be had is NaN and a warning: training goes on."""
 

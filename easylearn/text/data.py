@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from torch import Tensor, nn
 
 from .. import keyed
@@ -650,9 +649,9 @@ class TextData(_Texts):
         seed: int = 0,
         progress: bool = True,
     ) -> TextData:
-        """Texts and labels in lists; `valid` may be a pair of such lists. A label may be a list of labels. See `from_df`.
+        """Texts and labels in lists; `valid` may be a pair of such lists. See `from_df`.
 
-        An array or a Series is as good as a list.
+        A label may be a list of labels. An array or a Series is as good as a list.
         """
         values = _values(labels)
         if len(texts) != len(values):
@@ -808,8 +807,8 @@ def _values(labels: Any) -> list[Any]:
     """Labels by position: a Series would be asked for them by its own names."""
     if getattr(labels, "ndim", 1) != 1:
         raise ArgumentError(
-            f"labels must be a list with one entry per text, got an array of shape {tuple(labels.shape)}; several columns "
-            "go into a DataFrame: TextData.from_df(df, label=[...])"
+            f"labels must be a list with one entry per text, got an array of shape {tuple(labels.shape)}; several "
+            "columns go into a DataFrame: TextData.from_df(df, label=[...])"
         )
     plain = getattr(labels, "tolist", None)
     return list(labels) if plain is None else list(plain())

@@ -76,8 +76,8 @@ class Labels:
         bad = [i for i, v in enumerate(values) if _is_missing(v)]
         if bad:
             raise DataError(
-                f"{len(bad)} {part} documents have no label in {self.where}, the first is row {rows[bad[0]]}; fill them "
-                "in, or leave them out"
+                f"{len(bad)} {part} documents have no label in {self.where}, the first is row {rows[bad[0]]}; fill "
+                "them in, or leave them out"
             )
 
     def _refuse_unseen(self, given: list[list[str]], place: dict[str, int], rows: Sequence[Any], part: str) -> None:
@@ -86,7 +86,8 @@ class Labels:
                 if label not in place:
                     raise DataError(
                         f"{self.where}, {part} row {rows[i]}: the label {label!r} does not occur in training. "
-                        f"{did_you_mean(label, place)} Correct it, leave the row out, or split so that each label trains"
+                        f"{did_you_mean(label, place)} Correct it, leave the row out, or split so that each label "
+                        "trains"
                     )
 
 
@@ -116,8 +117,8 @@ def find_labels(
     kind: Kind = "multi_label" if sep is not None else _guess(values, where) if task == "auto" else task
     if kind == "multi_label" and sep is None:
         raise ArgumentError(
-            "task='multi_label' needs label_sep=, what stands between the labels of a cell, lists of labels, or several "
-            "label columns"
+            "task='multi_label' needs label_sep=, what stands between the labels of a cell, lists of labels, or "
+            "several label columns"
         )
     if kind == "regression":
         return Labels(regression(names or ("target",)), where)
@@ -152,7 +153,9 @@ def _guess(values: Sequence[Any], where: str) -> Kind:
         return "single_label"
     if _few_whole(different):
         if different != {0.0, 1.0}:
-            print(f"{where}: {len(different)} different whole numbers, taken as classes; task='regression' takes numbers")
+            print(
+                f"{where}: {len(different)} different whole numbers, taken as classes; task='regression' takes numbers"
+            )
         return "single_label"
     print(f"{where}: numbers, so this is regression")
     return "regression"
@@ -236,7 +239,9 @@ def _is_missing(value: Any) -> bool:
 
 
 def _numbers(values: Sequence[Any], rows: Sequence[Any], where: str, part: str) -> npt.NDArray[np.float32]:
-    array = np.empty(len(values) if not values or np.ndim(values[0]) == 0 else (len(values), len(values[0])), np.float32)
+    array = np.empty(
+        len(values) if not values or np.ndim(values[0]) == 0 else (len(values), len(values[0])), np.float32
+    )
     for i, value in enumerate(values):
         try:
             array[i] = value

@@ -73,7 +73,7 @@ def pretrain_lm(
     out: StrPath,
     settings: Pretraining | None = None,
     *,
-    every: str = "5min",
+    every: str | int = "5min",
     device: str | None = None,
     progress: bool = True,
 ) -> Learner:
@@ -137,9 +137,7 @@ def pretrain_lm(
         if progress:
             print(data)
             learn.plan(chosen.lr, chosen.epochs, cycle_len=None, schedule=schedules.one_cycle())
-        record = learn.fit_one_cycle(
-            chosen.lr, chosen.epochs, momentum=MOMENTUM, checkpoint=checkpoint, every=every
-        )
+        record = learn.fit_one_cycle(chosen.lr, chosen.epochs, momentum=MOMENTUM, checkpoint=checkpoint, every=every)
     if record.stop_reason is not None:
         return learn
     with atomic_write(folder / "record.csv") as temporary:

@@ -156,7 +156,9 @@ def _read_own(file: Path) -> SavedEncoder:
             header = json.loads((opened.metadata() or {}).get("easylearn-encoder", "null"))
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (not a dictionary)
     except (SafetensorError, OSError, ValueError) as error:
-        raise WeightsError(f"{file} is not a whole safetensors file ({error}); it was cut short or is another") from error
+        raise WeightsError(
+            f"{file} is not a whole safetensors file ({error}); it was cut short or is another"
+        ) from error
     if header is None:
         raise WeightsError(f"{file} holds no encoder; learn.save_encoder(name) writes one, learn.save(name) does not")
     if not isinstance(header, dict) or not isinstance(header.get("schema"), int):
@@ -181,7 +183,9 @@ def _checked(saved: SavedEncoder) -> SavedEncoder:
     expected = ("embedding.weight", "rnns.0.weight_ih_l0", "rnns.0.weight_hh_l0")
     missing = [n for n in expected if n not in tensors or tensors[n].ndim != 2]
     if missing:
-        raise WeightsError(f"{saved.source} has no tensor {missing[0]!r} as an AWD-LSTM has; it has {sorted(tensors)[:8]}")
+        raise WeightsError(
+            f"{saved.source} has no tensor {missing[0]!r} as an AWD-LSTM has; it has {sorted(tensors)[:8]}"
+        )
     if len(tensors["embedding.weight"]) != len(saved.tokens):
         raise WeightsError(
             f"{saved.source} has {len(tensors['embedding.weight']):,} rows of embedding for {len(saved.tokens):,} "
@@ -237,10 +241,13 @@ def fastai_tensors(found: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 _LIST_OPCODES = frozenset(
-    "PROTO FRAME EMPTY_LIST MARK APPENDS APPEND STOP MEMOIZE BINPUT LONG_BINPUT PUT LIST BINGET LONG_BINGET GET".split()
-)
+    {
+        "PROTO", "FRAME", "EMPTY_LIST", "LIST", "MARK", "APPEND", "APPENDS", "STOP", "MEMOIZE", "BINPUT", "LONG_BINPUT",
+        "PUT", "BINGET", "LONG_BINGET", "GET",
+    }
+)  # fmt: skip
 _TEXT_OPCODES = frozenset(
-    "UNICODE BINUNICODE SHORT_BINUNICODE BINUNICODE8 STRING BINSTRING SHORT_BINSTRING".split()
+    {"UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "STRING", "BINSTRING", "SHORT_BINSTRING"}
 )
 
 
@@ -330,8 +337,8 @@ def load_encoder(saved: SavedEncoder, model: nn.Module, vocab: Vocab, backward: 
     if known < FEW_KNOWN * len(vocab):
         strange = [t for t, row in zip(vocab.tokens, rows.tolist(), strict=True) if row < 0][:8]
         warnings.warn(
-            f"{saved.source} knows only {known:,} of the {len(vocab):,} tokens of this vocabulary (unknown: {strange}). "
-            "Was it trained on another language, or with another tokenizer?",
+            f"{saved.source} knows only {known:,} of the {len(vocab):,} tokens of this vocabulary (unknown: {strange})."
+            " Was it trained on another language, or with another tokenizer?",
             EasyLearnWarning,
             stacklevel=3,
         )

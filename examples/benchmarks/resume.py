@@ -2,11 +2,11 @@
 
     python examples/benchmarks/resume.py --trials 10
 
-For each kind of run (pictures, augmented and decoded by two workers; a table) one process trains to the end. In each
-trial another one is killed at a random moment, a second, which resumes, is killed too, and a third goes on to the end.
-Weights, losses and optimizer are compared byte for byte. The moments are spread over the whole life of a process:
-while the model is made, between steps, while a checkpoint is written, in validation, after the end. Everything is made
-up, on the CPU.
+For each kind of run (pictures, augmented and decoded by two workers; a table; a language model) one process trains to
+the end. In each trial another one is killed at a random moment, a second, which resumes, is killed too, and a third
+goes on to the end. Weights, losses and optimizer are compared byte for byte. The moments are spread over the whole life
+of a process: while the model is made, between steps, while a checkpoint is written, in validation, after the end.
+Everything is made up, on the CPU.
 """
 
 from __future__ import annotations
@@ -27,7 +27,16 @@ import numpy as np
 import torch
 from torch import nn
 
-from easylearn import Callback, ImageData, Learner, Run, TabularData, tabular_learner
+from easylearn import (
+    Callback,
+    ImageData,
+    Learner,
+    Run,
+    TabularData,
+    TextLMData,
+    language_model_learner,
+    tabular_learner,
+)
 from easylearn.files import digest
 
 
@@ -60,9 +69,19 @@ def table() -> Learner:
     return tabular_learner(data, [32], ps=0.1, device="cpu", progress=False)
 
 
-KINDS: dict[str, tuple[Callable[[], Learner], int]] = {  # and how many epochs; texts belong here, too
+def text() -> Learner:
+    import pandas as pd
+
+    draw = random.Random(0)
+    texts = [" ".join(f"word{draw.randrange(50)}" for _ in range(draw.randint(5, 60))) for _ in range(300)]
+    data = TextLMData.from_df(pd.DataFrame({"text": texts}), batch_size=8, bptt=20, progress=False)
+    return language_model_learner(data, emb_size=16, n_hidden=32, n_layers=2, device="cpu", progress=False)
+
+
+KINDS: dict[str, tuple[Callable[[], Learner], int]] = {  # and how many epochs
     "pictures": (pictures, 4),
     "table": (table, 3),
+    "text": (text, 3),
 }
 
 
@@ -135,7 +154,7 @@ def main() -> None:
             KINDS[kind][0]()  # imports what it needs
             process(kind, Path("none"), None, Path("whole"), None)
             begun = time.perf_counter()
-            process(kind, Path(f"{kind}-timed"), 1, Path("timed"), None)
+            process(kind, Path(f"{kind}-timed"), "epoch", Path("timed"), None)
             length = time.perf_counter() - begun
             same = kills = 0
             for trial in range(trials):

@@ -73,7 +73,7 @@ def measure(folder: str, way: str) -> tuple[int, float, float, float]:
         before = most = held(child.pid)
         while child.poll() is None:
             most = max(most, held(child.pid))
-            time.sleep(0.05)
+            time.sleep(0.2)
         found, seconds, worked = child.stdout.read().split()
     return int(found), float(seconds), float(worked), most - before
 
@@ -108,11 +108,11 @@ def main() -> None:
             for way, values in measured.items():
                 values.append(measure(chosen.folder, way))
         for way, values in measured.items():
-            tokens, seconds, worked, memory = zip(*values, strict=True)
-            took = f"{statistics.median(seconds):7.2f} [{min(seconds):.2f}, {max(seconds):.2f}]"
-            print(
-                f"{way:24s} {tokens[0]:14,}   {took:24s} {statistics.median(worked):6.2f} {statistics.median(memory):6.0f} MB"
-            )
+            tokens, seconds, worked, megabytes = zip(*values, strict=True)
+            spent, memory = statistics.median(worked), statistics.median(megabytes)
+            least, most = min(seconds), max(seconds)
+            took = f"{statistics.median(seconds):7.2f} [{least:.2f}, {most:.2f}]"
+            print(f"{way:24s} {tokens[0]:14,}   {took:24s} {spent:6.2f} {memory:6.0f} MB")
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ LEAVES = {  # by the --out that is given
         },
     ),
     "lesson3_rossmann.py": ("out.png", {"out.png"}),
+    "lesson4_imdb.py": ("out", {"out/encoder.safetensors", "out/losses.png"}),
     "schedules_gallery.py": ("out.png", {"out.png"}),
 }  # fmt: skip
 
@@ -58,7 +59,8 @@ def test_benchmarks(script: str, tmp_path: Path) -> None:
     assert "easylearn" in done.stdout
 
 
-def test_an_example_without_data_says_what_it_needs(tmp_path: Path) -> None:
-    done = run("lesson1_dogscats.py", tmp_path)
+@pytest.mark.parametrize("script", ["lesson1_dogscats.py", "lesson4_imdb.py"])
+def test_an_example_without_data_says_what_it_needs(script: str, tmp_path: Path) -> None:
+    done = run(script, tmp_path)
     assert done.returncode == 2 and "or --quick" in done.stderr
     assert list(tmp_path.iterdir()) == []

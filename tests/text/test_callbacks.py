@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -112,4 +113,4 @@ class TestRateByLength:
     def test_a_classifier_and_the_finder_go_without(self) -> None:
         assert not any(isinstance(c, RateByLength) for c in classifier().callbacks)
         rates = lm().lr_find().rates
-        assert all(a < b for a, b in zip(rates, rates[1:], strict=False))
+        assert all(a < b for a, b in pairwise(rates))

@@ -225,8 +225,8 @@ class TestFromFolder:
 
 
 STRANGE = [
-    "", " ", "x", "\n\r\n\r", "😀😀😀 👩‍👩‍👧 🇩🇪", "مرحبا بالعالم", "שלום עולם", "a\x00b", "\ufeffbom", "á́́", "a\r\nb\rc\nd",
-    "<br />", "x" * 5000, "\u2028 \u200b", "!!!!!!", "xxbos xxpad xxunk",
+    "", " ", "x", "\n\r\n\r", "😀😀😀 👩‍👩‍👧 🇩🇪", "مرحبا بالعالم", "שלום עולם", "a\x00b", "\ufeffbom", "á́́",
+    "a\r\nb\rc\nd", "<br />", "x" * 5000, "\u2028 \u200b", "!!!!!!", "xxbos xxpad xxunk",
 ]  # fmt: skip
 
 
@@ -344,7 +344,7 @@ class TestOtherData:
         learn = fit(data)
         learn.set_data(TextData.from_df(frame()[:8], vocab=learn.vocab, valid=None, **{**QUIET, "batch_size": 2}))
         assert learn.data.batch_size == 2
-        with pytest.raises(DataError, match="another vocabulary than the model; make it with vocab=learn.vocab"):
+        with pytest.raises(DataError, match=r"another vocabulary than the model; make it with vocab=learn.vocab"):
             learn.set_data(TextData.from_df(frame(text=["other words"] * 16), **QUIET))
         with pytest.raises(DataError, match="backward=False"):
             learn.set_data(TextData.from_df(frame(), vocab=learn.vocab, backward=True, **QUIET))

@@ -13,7 +13,7 @@ from easylearn.text.data import TextData, TextLMData
 from easylearn.text.generate import continue_tokens, draw
 from easylearn.text.learner import language_model_learner, text_classifier_learner
 
-WORDS = "the film was good and the cat sat on a mat by the sea".split()
+WORDS = ["the", "film", "was", "good", "and", "the", "cat", "sat", "on", "a", "mat", "by", "the", "sea"]
 
 
 def lm(backward: bool = False, **changes: Any) -> Learner:

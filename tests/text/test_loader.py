@@ -156,7 +156,9 @@ class TestTooLittleText:
     def test_refused(self) -> None:
         with pytest.raises(DataError, match="at least two tokens, got 1 in 1 documents"):
             StreamLoader(numbered([1]), 4)
-        with pytest.raises(DataError, match="10 tokens do not fill 64 rows; give more text, or a batch_size of at most 9"):
+        with pytest.raises(
+            DataError, match="10 tokens do not fill 64 rows; give more text, or a batch_size of at most 9"
+        ):
             StreamLoader(numbered([10]), 64, shuffle=True)
         assert len(StreamLoader(numbered([10]), 9, shuffle=True)) == 1
         with pytest.raises(ArgumentError, match="bptt must be at least 1"):
@@ -168,7 +170,9 @@ class TestTooLittleText:
 class TestDocumentLoader:
     @given(lengths, st.integers(1, 5), st.booleans(), st.integers(0, 2))
     @settings(max_examples=60)
-    def test_each_document_once_and_the_longest_first(self, ls: list[int], size: int, shuffle: bool, epoch: int) -> None:
+    def test_each_document_once_and_the_longest_first(
+        self, ls: list[int], size: int, shuffle: bool, epoch: int
+    ) -> None:
         store = numbered(ls)
         loader = DocumentLoader(store, torch.arange(len(ls)), size, pad=PAD, shuffle=shuffle)
         batches = list(loader.batches(CPU, 0, epoch))

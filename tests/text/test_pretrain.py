@@ -32,7 +32,7 @@ def _tiny(monkeypatch: pytest.MonkeyPatch) -> None:
 def corpus(tmp_path: Path) -> Path:
     folder = tmp_path / "corpus"
     folder.mkdir()
-    words = "the cat sat on a mat by the sea and saw a dog run".split()
+    words = ["the", "cat", "sat", "on", "a", "mat", "by", "the", "sea", "and", "saw", "a", "dog", "run"]
     for i in range(10):
         text = " ".join(words[(i * j + j) % len(words)] for j in range(30))
         (folder / f"{i}.txt").write_text(text, encoding="utf-8")
@@ -146,15 +146,15 @@ class TestABreak:
         again = run(corpus, tmp_path / "out", every=2)
         assert all(torch.equal(t, tensors(again)[n]) for n, t in tensors(whole).items())
 
-    def test_other_settings_are_refused(
-        self, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_other_settings_are_refused(self, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         made = language_model_learner
         monkeypatch.setattr(
             pretrain, "language_model_learner", lambda *a, **k: made(*a, **{**k, "callbacks": [StopAt(2)]})
         )
         run(corpus, tmp_path / "out")
-        with pytest.raises(StateError, match=r"other settings \(lr: 0.005, now 0.1\). Give the same, or another folder"):
+        with pytest.raises(
+            StateError, match=r"other settings \(lr: 0.005, now 0.1\). Give the same, or another folder"
+        ):
             run(corpus, tmp_path / "out", Pretraining(**{**SETTINGS.__dict__, "lr": 0.1}))
         (tmp_path / "out" / "settings.json").write_text("{")
         with pytest.raises(StateError, match="does not say what run"):
@@ -210,7 +210,16 @@ class TestCommand:
 
     def test_every_setting_has_an_option(self, corpus: Path, tmp_path: Path) -> None:
         assert set(setting_names()) == set(Pretraining.__dataclass_fields__)
-        chosen = [*self.arguments(corpus, tmp_path / "out"), "--backward", "--share", "0.9", "--seed", "3", "--lr", "0.01"]
+        chosen = [
+            *self.arguments(corpus, tmp_path / "out"),
+            "--backward",
+            "--share",
+            "0.9",
+            "--seed",
+            "3",
+            "--lr",
+            "0.01",
+        ]
         assert main([*chosen, "--tokenizer", "word", "--max-vocab", "50", "--drop-mult", "0.1", "--every", "2"]) == 0
         written = json.loads((tmp_path / "out" / "settings.json").read_text())
         assert written["backward"] is True and (written["share"], written["seed"], written["lr"]) == (0.9, 3, 0.01)

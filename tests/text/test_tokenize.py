@@ -25,9 +25,29 @@ from easylearn.text.tokenize import (
 PROSE = "It was the best of times, it was the worst of times; Don't say the LOWEST price is 1,000.50! " * 3
 TRICKY = st.lists(
     st.sampled_from(
-        ["ha", "Ha", "HA", " ", " ", " ", "\n", "\r\n", "don't", "'", "aaa", "...", "-", "xxbos", "xxrep", "3", "12.5"]
-        + ["!", "👍🏽", "👩\u200d👧", "🇩🇪", "é", "e\u0301", "שָׁ", "مرحبا", "你", "<br />", "&amp;", "&", "\u200b"]
-        + ["\u200d", "\ud800", "http://a.b/c", "_", "III", "\ufdd0", "ß", "İ", "U.S.", "\x00", "\xa0"]
+        [
+            *(
+                "ha",
+                "Ha",
+                "HA",
+                " ",
+                " ",
+                " ",
+                "\n",
+                "\r\n",
+                "don't",
+                "'",
+                "aaa",
+                "...",
+                "-",
+                "xxbos",
+                "xxrep",
+                "3",
+                "12.5",
+            ),
+            *("!", "👍🏽", "👩\u200d👧", "🇩🇪", "é", "e\u0301", "שָׁ", "مرحبا", "你", "<br />", "&amp;", "&", "\u200b"),
+            *("\u200d", "\ud800", "http://a.b/c", "_", "III", "\ufdd0", "ß", "İ", "U.S.", "\x00", "\xa0"),
+        ]
     )
     | st.text(max_size=4),
     max_size=25,

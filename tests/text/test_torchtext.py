@@ -111,7 +111,7 @@ def test_data_take_a_vocabulary_and_a_transform() -> None:
 
 
 def test_what_is_no_vocabulary_is_refused() -> None:
-    with pytest.raises(ArgumentError, match="vocab must be a Vocab.*got list"):
+    with pytest.raises(ArgumentError, match=r"vocab must be a Vocab.*got list"):
         TextData.from_pairs(lines(), vocab=["film"])
 
 

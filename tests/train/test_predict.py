@@ -1,16 +1,20 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 from sklearn import metrics as sk
+from torch import Tensor, nn
 
 from easylearn import metrics
+from easylearn.data.bunch import Batch
 from easylearn.data.loaders import ForeignLoader, TensorLoader
 from easylearn.errors import DataError
 from easylearn.learner import Learner
+from easylearn.task import NO_TARGET, next_token, single_label
 from easylearn.train.predict import evaluate, evaluating, gather
 from easylearn.train.strategy import Strategy
 
@@ -103,3 +107,87 @@ def test_a_last_batch_of_one_item(make_learner: MakeLearner, make_data: Any) -> 
     learn = make_learner(data=make_data(n_train=21, n_valid=9, batch_size=4))
     record = learn.fit(0.1, 1)
     assert len(record) == 5 and len(learn.predict()) == 9
+
+
+class Listed:
+    """A loader out of batches that are there."""
+
+    def __init__(self, batches: list[Batch]) -> None:
+        self.given = batches
+        self.batch_size = self.n_items = len(batches)
+
+    def __len__(self) -> int:
+        return len(self.given)
+
+    def batches(
+        self, device: torch.device, seed: int = 0, epoch: int = 0, start: int = 0
+    ) -> Generator[Batch, None, None]:
+        yield from self.given[start:]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_gather_puts_any_order_back_into_file_order(seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    x, y = torch.randn(17, 3, generator=generator), torch.arange(17)
+    order = torch.randperm(17, generator=generator) if seed else torch.arange(17)
+    batches = [Batch((x[i],), y[i], i) for i in order.split(5)]
+    logits, target = gather(nn.Identity(), Listed(batches), Strategy(CPU))
+    assert torch.equal(logits, x) and target is not None and torch.equal(target, y)
+    bare = [Batch((x[i],), None, i) for i in order.split(5)]
+    logits, target = gather(nn.Identity(), Listed(bare), Strategy(CPU))
+    assert torch.equal(logits, x) and target is None
+
+
+class TestStreamed:
+    """Sums over batches say what the pooled predictions of the same tokens say."""
+
+    names = ("a", "b", "c", "d")
+
+    def windows(self) -> tuple[list[Batch], Tensor, Tensor]:
+        """Batches whose inputs are logits, of several lengths, with places that have no target."""
+        generator = torch.Generator().manual_seed(0)
+        batches = []
+        for t in (5, 1, 9, 3):
+            logits = 3 * torch.randn(2, t, 4, generator=generator)
+            target = torch.randint(4, (2, t), generator=generator)
+            if t in (1, 3):
+                target[1, -1:] = NO_TARGET
+            batches.append(Batch((logits,), target, torch.arange(2)))
+        flat = torch.cat([b.inputs[0].flatten(0, 1) for b in batches])
+        target = torch.cat([b.target.flatten() for b in batches if b.target is not None])
+        return batches, flat[target != NO_TARGET], target[target != NO_TARGET]
+
+    def test_it_equals_the_pooled_one(self) -> None:
+        batches, logits, target = self.windows()
+        chosen = [metrics.perplexity, metrics.accuracy, metrics.error_rate, metrics.log_loss, metrics.top_k(2)]
+        streamed = evaluate(nn.Identity(), Listed(batches), next_token(self.names).with_metrics(chosen), Strategy(CPU))
+        pooled = evaluate(
+            nn.Identity(),
+            TensorLoader([logits], target, 4),
+            single_label(self.names).with_metrics(chosen),
+            Strategy(CPU),
+        )
+        assert list(streamed) == list(pooled)
+        for name, value in pooled.items():
+            assert streamed[name] == pytest.approx(value, rel=1e-5)
+
+    def test_a_loss_of_ones_own_counts_by_tokens(self) -> None:
+        batches, logits, target = self.windows()
+
+        def loss(logits: Tensor, target: Tensor) -> Tensor:
+            there = target != NO_TARGET
+            return logits[there].square().mean()
+
+        task = replace(next_token(self.names), loss_fn=loss)
+        found = evaluate(nn.Identity(), Listed(batches), task, Strategy(CPU))
+        assert found["valid_loss"] == pytest.approx(float(logits.square().mean()), rel=1e-5)
+        assert found["perplexity"] == pytest.approx(metrics.perplexity(logits, target), rel=1e-5)
+
+    def test_refused(self) -> None:
+        batches, _, _ = self.windows()
+        task = next_token(self.names)
+        none = [Batch(b.inputs, torch.full_like(b.target, NO_TARGET), b.index) for b in batches]  # type: ignore[arg-type]
+        with pytest.raises(DataError, match="no second token"):
+            evaluate(nn.Identity(), Listed(none), task, Strategy(CPU))
+        with pytest.raises(DataError, match="no targets"):
+            evaluate(nn.Identity(), Listed([replace(b, target=None) for b in batches]), task, Strategy(CPU))

@@ -85,6 +85,11 @@ class WeightAverage(Callback):
 
     def _update(self, run: Run) -> None:
         assert self._average is not None
+        for own, live in zip(self._average.module.modules(), run.model.modules(), strict=True):
+            for name, buffer in live.named_buffers(recurse=False):
+                # A hidden state has as many rows as the batch had, and torch copies into what is there.
+                if own.get_buffer(name).shape != buffer.shape:
+                    setattr(own, name, torch.empty_like(buffer))
         self._average.update_parameters(run.model)
 
     def _swap_in(self, run: Run) -> None:
