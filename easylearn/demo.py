@@ -63,7 +63,7 @@ LATE = 15  # minutes after schedule from which the airlines themselves count a f
 FLIGHT_CATS = ["carrier", "origin", "dest", "month", "weekday", "hour"]
 FLIGHT_CONTS = ["distance", "minute_of_day"]
 LM_RATE = 2e-2
-READER = {"emb_size": 100, "n_layers": 1}  # a minute's work for one core
+READER_SIZE = 100  # of words' vectors and of the one layer: a minute's work for one core
 READER_RATE = 2e-2  # of the head; each group below has 2.6 times less
 
 
@@ -314,7 +314,9 @@ def reviews(out: StrPath = "easylearn-demo", *, epochs: int = 3, every: int = 1,
     texts = TextLMData.from_df(train, "review", valid=test, batch_size=16, bptt=40, max_vocab=3000, progress=progress)
     folder.mkdir(parents=True, exist_ok=True)
     print(f"2. {texts}")
-    lm = language_model_learner(texts, **READER, drop_mult=0.2, path=folder / "models", progress=progress)
+    lm = language_model_learner(
+        texts, emb_size=READER_SIZE, n_layers=1, drop_mult=0.2, path=folder / "models", progress=progress
+    )
     print(f"3. training a small language model from random weights: fit_one_cycle({LM_RATE:g}, {epochs})")
     lm_record = lm.fit_one_cycle(LM_RATE, epochs, momentum=(0.8, 0.7))
     written = lm.generate("This coffee", 30, seed=1)

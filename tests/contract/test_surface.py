@@ -33,6 +33,9 @@ def arguments(function: object) -> list[str]:
 def test_learner() -> None:
     methods = {
         "TTA",
+        "generate",
+        "load_encoder",
+        "save_encoder",
         "bn_freeze",
         "fine_tune",
         "fit",
@@ -51,7 +54,7 @@ def test_learner() -> None:
         "unfreeze",
         "validate",
     }
-    properties = {"precompute", "sched"}
+    properties = {"precompute", "sched", "vocab"}
     attributes = {
         "callbacks",
         "data",
@@ -107,7 +110,10 @@ def test_arguments_of_the_learner() -> None:
         "tta": "n_aug test",
         "TTA": "n_aug is_test stack",
         "set_data": "data",
+        "generate": "prompt n temperature top_k top_p seed",
         "save": "name",
+        "save_encoder": "name",
+        "load_encoder": "name",
         "load": "name",
     }
     for name, names in expected.items():
@@ -186,6 +192,10 @@ def test_run() -> None:
 def test_data() -> None:
     assert public(Data) == {
         "adopt",
+        "generate",
+        "load_encoder",
+        "save_encoder",
+        "vocab",
         "classes",
         "fingerprint",
         "for_model",
@@ -228,7 +238,7 @@ def test_results() -> None:
         "record",
     ]
     assert [f.name for f in dataclasses.fields(Prediction)] == ["label", "index", "probs"]
-    assert [f.name for f in dataclasses.fields(Predictions)] == ["probs", "targets", "ids", "labels", "views"]
+    assert [f.name for f in dataclasses.fields(Predictions)] == ["probs", "targets", "ids", "labels", "views", "task"]
     fields = ["rates", "schedule", "momentum", "cycle_ends", "steps_per_epoch"]
     assert [f.name for f in dataclasses.fields(FitPlan)] == fields and public(FitPlan) == {"n_epochs", "n_steps"}
 
