@@ -26,7 +26,7 @@ from ..train.optim import OptimizerFn, adamw
 from .callbacks import ActivationPenalty, RateByLength
 from .data import TextData, TextLMData
 from .torchtext import set_vectors, vector_size
-from .transfer import SavedEncoder, load_encoder, read_encoder
+from .transfer import SavedEncoder, download_wt103, load_encoder, read_encoder
 
 SIZES = {"emb_size": 400, "n_hidden": 1152, "n_layers": 3}  # arXiv 1801.06146, with 1152 for 1150: kernels like it
 
@@ -87,7 +87,8 @@ def language_model_learner(
     Args:
         data: the texts.
         pretrained: a file of `learn.save_encoder`, a folder of `easylearn pretrain-lm`, or fast.ai's weights, with
-            their vocabulary as (weights, vocabulary) or beside them. Sizes come from the file; words are matched by
+            their vocabulary as (weights, vocabulary) or beside them; or "wt103", which fetches fast.ai's model of
+            WikiText-103. Sizes come from the file; words are matched by
             name, and unknown ones start at the mean.
         vectors: word vectors to start the embedding from, instead: torchtext's `Vectors` or `GloVe`, or what has their
             `stoi` and `vectors`. Words are matched by name; others start as they would without. The numbers are taken
@@ -113,7 +114,7 @@ def language_model_learner(
     """
     if not isinstance(data, TextLMData):
         raise ArgumentError(f"a language model needs TextLMData, got {type(data).__name__}")
-    saved = _read(pretrained)
+    saved = _read(pretrained, data.backward)
     if vectors is not None:
         emb_size = _vector_size(vectors, emb_size, saved)
     sizes = _sizes(saved, {"emb_size": emb_size, "n_hidden": n_hidden, "n_layers": n_layers})
@@ -204,7 +205,7 @@ def text_classifier_learner(
     """
     if not isinstance(data, TextData):
         raise ArgumentError(f"a text classifier needs TextData, got {type(data).__name__}")
-    saved = _read(pretrained)
+    saved = _read(pretrained, data.backward)
     if vectors is not None:
         emb_size = _vector_size(vectors, emb_size, saved)
     sizes = _sizes(saved, {"emb_size": emb_size, "n_hidden": n_hidden, "n_layers": n_layers})
@@ -241,9 +242,11 @@ def text_classifier_learner(
     return learn
 
 
-def _read(pretrained: Pretrained) -> SavedEncoder | None:
+def _read(pretrained: Pretrained, backward: bool) -> SavedEncoder | None:
     if pretrained is None or isinstance(pretrained, SavedEncoder):
         return pretrained
+    if pretrained == "wt103":
+        return read_encoder(*download_wt103(backward))
     if isinstance(pretrained, tuple):
         return read_encoder(*pretrained)
     return read_encoder(pretrained)

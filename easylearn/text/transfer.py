@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import pickletools
+import shutil
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,11 +19,13 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import EasyLearnWarning, StateError, WeightsError, did_you_mean
-from ..files import StrPath, atomic_write
+from ..files import StrPath, atomic_write, cache_dir
 from ..nn.awd_lstm import AWDLSTM, LanguageModel
 from .vocab import BOS, FLD, MAJ, PAD, REP, UNK, UP, WREP, Vocab
 
 SCHEMA = 1
+WT103 = "https://files.fast.ai/models/wt103"
+"""Where fast.ai keeps its language models of 2018."""
 FEW_KNOWN = 0.5  # below this share of known words a transfer is probably a mistake
 OLD_TOKENS = {
     "_unk_": UNK, "_pad_": PAD, "_bos_": BOS, "xbos": BOS, "xfld": FLD,
@@ -146,6 +149,44 @@ def read_encoder(path: StrPath, itos: StrPath | None = None) -> SavedEncoder:
         hint = did_you_mean(file.name, others) if others else "The folder has no encoders."
         raise WeightsError(f"there is no encoder {file}. {hint}")
     return _read_own(file) if file.suffix == ".safetensors" else _read_fastai(file, itos)
+
+
+def download_wt103(backward: bool = False) -> tuple[Path, Path]:
+    """fast.ai's language model of WikiText-103 (2018), fetched into the cache folder unless it is there already.
+
+    Args:
+        backward: the model that reads texts from their end.
+
+    Returns:
+        The files of weights and of vocabulary, as `read_encoder` takes them.
+
+    Raises:
+        WeightsError: they could not be fetched; the message says where else to get them.
+    """
+    folder = cache_dir() / "wt103"
+    files = [folder / f"{'bwd' if backward else 'fwd'}_wt103.h5", folder / "itos_wt103.pkl"]
+    for file in files:
+        if not file.exists():
+            _fetch(f"{WT103}/{file.name}", file)
+    return files[0], files[1]
+
+
+def _fetch(address: str, file: Path) -> None:
+    from urllib.request import urlopen
+
+    try:
+        with urlopen(address, timeout=60) as source, atomic_write(file) as temporary:
+            expected = source.headers.get("Content-Length")
+            with open(temporary, "wb") as target:
+                shutil.copyfileobj(source, target)
+            size = temporary.stat().st_size
+            if expected is not None and size != int(expected):
+                raise OSError(None, f"only {size:,} of {int(expected):,} bytes came")
+    except OSError as error:
+        raise WeightsError(
+            f"{address} could not be fetched ({error}). Get it on a machine with a network and pass "
+            "pretrained=(weights, vocabulary)"
+        ) from error
 
 
 def _read_own(file: Path) -> SavedEncoder:
@@ -329,6 +370,8 @@ def load_encoder(saved: SavedEncoder, model: nn.Module, vocab: Vocab, backward: 
     known, rows = match_rows(saved.tokens, vocab)
     new = {n: saved.tensors[n] for n in state if n != "embedding.weight"}
     new["embedding.weight"] = take_rows(saved.tensors["embedding.weight"], rows)
+    if rows[vocab.pad] < 0:
+        new["embedding.weight"][vocab.pad] = 0  # padding says nothing
     for name, live in state.items():
         if live.shape != new[name].shape:
             raise WeightsError(

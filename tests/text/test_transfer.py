@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import os
 import pickle
 import random
@@ -19,7 +20,7 @@ from easylearn.learner import Learner
 from easylearn.nn.awd_lstm import AWDLSTM, LanguageModel, TextClassifier, classifier_head
 from easylearn.text.data import TextData, TextLMData
 from easylearn.text.learner import language_model_learner, text_classifier_learner
-from easylearn.text.transfer import load_encoder, read_encoder, read_itos, save_encoder
+from easylearn.text.transfer import download_wt103, load_encoder, read_encoder, read_itos, save_encoder
 from easylearn.text.vocab import BOS, FLD, PAD, REP, UNK, UP, WREP, Vocab
 
 EMB, HIDDEN = 8, 12
@@ -453,3 +454,41 @@ class TestLearners:
         assert read_encoder(source.save_encoder("enc")).tokenizer == source.vocab.tokenizer.state_dict()
         own = lm(tmp_path, data={"tokenizer": str.split})
         assert read_encoder(own.save_encoder("own")).tokenizer is None
+
+
+class _Answer(io.BytesIO):
+    def __init__(self, body: bytes, said: int | None = None) -> None:
+        super().__init__(body)
+        self.headers = {"Content-Length": str(len(body) if said is None else said)}
+
+
+class TestDownload:
+    def test_files_are_fetched_once(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        asked: list[str] = []
+
+        def urlopen(address: str, timeout: float) -> _Answer:
+            asked.append(address)
+            return _Answer(address.encode())
+
+        monkeypatch.setenv("EASYLEARN_CACHE", str(tmp_path))
+        monkeypatch.setattr("urllib.request.urlopen", urlopen)
+        weights, words = download_wt103(backward=True)
+        assert download_wt103(backward=True) == (weights, words)
+        assert [a.rpartition("/")[2] for a in asked] == ["bwd_wt103.h5", "itos_wt103.pkl"]
+        assert weights.read_bytes() == asked[0].encode()
+
+    def test_a_broken_connection_leaves_nothing(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        monkeypatch.setenv("EASYLEARN_CACHE", str(tmp_path))
+        monkeypatch.setattr("urllib.request.urlopen", lambda address, timeout: _Answer(b"half", said=8))
+        with pytest.raises(WeightsError, match="only 4 of 8 bytes"):
+            download_wt103()
+        assert not [f for f in tmp_path.rglob("*") if f.is_file()]
+
+    def test_no_network(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        def urlopen(address: str, timeout: float) -> _Answer:
+            raise OSError("no route")
+
+        monkeypatch.setenv("EASYLEARN_CACHE", str(tmp_path))
+        monkeypatch.setattr("urllib.request.urlopen", urlopen)
+        with pytest.raises(WeightsError, match="pretrained=\\(weights, vocabulary\\)"):
+            download_wt103()
