@@ -4,7 +4,8 @@
     python examples/benchmarks/awd_lstm.py --emb 200 --hidden 600 --vocab 16000 --batch-size 64
 
 Both have the same sizes, a tied decoder, cross-entropy and fused AdamW. The plain one has no dropout and no activation
-penalties: it is the bound. Words follow Zipf's law.
+penalties: it is the bound. Words follow Zipf's law. Both keep freed memory, as `fit` does on the CPU; with
+--give-back neither does.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from easylearn.device import keep_freed_memory
 from easylearn.nn.awd_lstm import AWDLSTM, EncoderOutput, LanguageModel, activation_penalty
 
 Batches = list[tuple[Tensor, Tensor]]
@@ -77,7 +79,10 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--json", help="write the figures here, too")
     parser.add_argument("--quick", action="store_true", help="one short repeat of a small one, to see that it runs")
+    parser.add_argument("--give-back", action="store_true", help="do not keep freed memory")
     chosen = parser.parse_args()
+    if not chosen.give_back:
+        keep_freed_memory()
     if chosen.quick:
         chosen.repeats, chosen.emb, chosen.hidden, chosen.vocab, chosen.batch_size = 1, 20, 30, 100, 4
     batches = windows(chosen.vocab, chosen.batch_size, chosen.bptt, chosen.steps)
