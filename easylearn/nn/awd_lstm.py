@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ..errors import ArgumentError
 from .groups import LayerGroup
 from .heads import pooled_head
+from .layers import WarmBatchNorm1d
 
 State = tuple[tuple[Tensor, Tensor], ...]
 """Per layer the hidden and the cell state, each of shape (1, b, width)."""
@@ -562,11 +563,7 @@ class TextClassifier(nn.Module):
 def classifier_head(
     emb_size: int, n_out: int, hidden: Sequence[int] = (50,), ps: float | Sequence[float] | None = None
 ) -> nn.Sequential:
-    """The head of a text classifier, on last output, maximum and mean: blocks of LayerNorm, Dropout, Linear and ReLU.
-
-    fast.ai has batch-norm here. Its running statistics lag behind an encoder that is being tuned on a few hundred
-    texts: on separable toy texts validation stayed at half right while the batches' own statistics gave all of them.
-    Layer-norm (arXiv 1607.06450) has no such memory, and does not care for the size of a batch.
+    """The head of a text classifier: `pooled_head` on last output, maximum and mean, with `WarmBatchNorm1d`.
 
     Args:
         emb_size: length of an output of the encoder.
@@ -583,4 +580,4 @@ def classifier_head(
     """
     drops = (0.4, *[0.1] * len(hidden)) if ps is None else ps
     head = pooled_head(3 * emb_size, n_out, hidden, drops)
-    return nn.Sequential(*(nn.LayerNorm(m.num_features) if isinstance(m, nn.BatchNorm1d) else m for m in head))
+    return nn.Sequential(*(WarmBatchNorm1d(m.num_features) if isinstance(m, nn.BatchNorm1d) else m for m in head))

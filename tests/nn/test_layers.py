@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from easylearn.nn.layers import ConcatPool2d, TokenPool
+from easylearn.nn.layers import ConcatPool2d, TokenPool, WarmBatchNorm1d
 
 
 def test_concat_pool_is_torchs_two_poolings_maxima_first() -> None:
@@ -33,3 +33,20 @@ def test_layers_print_what_they_do() -> None:
     assert repr(ConcatPool2d()) == "ConcatPool2d()"
     assert repr(ConcatPool2d(True)) == "ConcatPool2d(channels_last=True)"
     assert repr(TokenPool(1)) == "TokenPool(n_prefix=1)"
+
+
+class TestWarmBatchNorm:
+    def test_the_first_ten_batches_are_averaged_then_it_is_torchs_rule(self) -> None:
+        generator = torch.Generator().manual_seed(0)
+        batches = [3 + 0.01 * torch.randn(8, 4, generator=generator) for _ in range(14)]
+        layer = WarmBatchNorm1d(4)
+        for batch in batches[:10]:
+            layer(batch)
+        torch.testing.assert_close(layer.running_mean, torch.stack([b.mean(0) for b in batches[:10]]).mean(0))
+        torch.testing.assert_close(layer.running_var, torch.stack([b.var(0) for b in batches[:10]]).mean(0))
+        torchs = torch.nn.BatchNorm1d(4)
+        torchs.load_state_dict(layer.state_dict())
+        for batch in batches[10:]:
+            assert torch.equal(layer(batch), torchs(batch))
+        assert torch.equal(layer.running_mean, torchs.running_mean)  # type: ignore[arg-type]
+        assert torch.equal(layer.eval()(batches[0]), torchs.eval()(batches[0]))

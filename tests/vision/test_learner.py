@@ -139,7 +139,7 @@ class TestMaking:
 class TestTraining:
     def test_it_learns(self, make: Callable[..., Learner]) -> None:
         learn = make()
-        record = learn.fit_one_cycle(0.05, 6)
+        record = learn.fit_one_cycle(0.05, 12)  # after 6 it depends on torch and the processor
         assert record.last["accuracy"] == 1.0 and record.last["valid_loss"] < record.epochs[0]["valid_loss"]
         assert learn.validate()["accuracy"] == 1.0
 
