@@ -6,11 +6,15 @@ import hashlib
 import os
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .errors import SaveError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 StrPath = str | os.PathLike[str]
 
@@ -62,6 +66,31 @@ def atomic_write(path: StrPath) -> Iterator[Path]:
         if temporary is not None:
             with suppress(OSError):
                 temporary.unlink()
+
+
+def write_tensors(path: StrPath, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> Path:
+    """Write a safetensors file, whole or not at all.
+
+    Args:
+        path: the file to create or replace.
+        tensors: on the CPU, contiguous, each with bytes of its own.
+        metadata: of the file's header.
+
+    Returns:
+        The path.
+
+    Raises:
+        SaveError: the file could not be written; the old one is whole.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    with atomic_write(path) as temporary:
+        try:
+            save_file(dict(tensors), temporary, metadata=dict(metadata))
+        except SafetensorError as error:  # its own name for a full disk
+            raise OSError(None, str(error)) from error
+    return Path(path)
 
 
 def cache_dir() -> Path:

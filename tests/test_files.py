@@ -7,10 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from easylearn import files
 from easylearn.errors import SaveError
-from easylearn.files import atomic_write
+from easylearn.files import atomic_write, write_tensors
 
 
 def names(folder: Path) -> list[str]:
@@ -140,3 +141,27 @@ def test_file_identity(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path.write_bytes(b"1234")
     os.utime(path, ns=(10, 10))
     assert files.file_identity(path) != first
+
+
+class TestWriteTensors:
+    def test_what_is_written_can_be_read(self, tmp_path: Path) -> None:
+        from safetensors import safe_open
+
+        path = write_tensors(tmp_path / "new" / "a.safetensors", {"x": torch.arange(3)}, {"who": "me"})
+        with safe_open(path, framework="pt") as opened:
+            assert opened.metadata() == {"who": "me"}
+            assert torch.equal(opened.get_tensor("x"), torch.arange(3))
+
+    def test_a_failed_write_leaves_the_old_file(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        from safetensors import SafetensorError
+
+        path = write_tensors(tmp_path / "a.safetensors", {"x": torch.arange(3)}, {})
+        before = path.read_bytes()
+
+        def full(tensors: object, file: object, metadata: object) -> None:
+            raise SafetensorError("no space left")
+
+        monkeypatch.setattr("safetensors.torch.save_file", full)
+        with pytest.raises(SaveError, match="no space left"):
+            write_tensors(path, {"x": torch.arange(4)}, {})
+        assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]

@@ -80,8 +80,6 @@ class _Options:
     tokenizer: Tokenizing = None
     max_vocab: int = 60_000
     min_freq: int = 2
-    missing: Missing = "error"
-    seed: int = 0
     progress: bool = True
 
     def read(self, documents: Mapping[PartName, Documents]) -> tuple[TextProcessor, dict[PartName, TokenStore]]:
@@ -298,7 +296,7 @@ class TextLMData(_Texts):
             DataError: a text is missing or is no text; column and row are named.
         """
         documents = _frames(df, text, valid, test, missing, seed)[0]
-        options = _Options(vocab, tokenizer, max_vocab, min_freq, missing, seed, progress)
+        options = _Options(vocab, tokenizer, max_vocab, min_freq, progress)
         return cls._make(documents, options, batch_size, bptt, backward)
 
     @classmethod
@@ -370,7 +368,7 @@ class TextLMData(_Texts):
             n = len(documents["train"])
             some = keyed.permutation(n, seed, "share")[: max(round(n * share), 1)]
             documents["train"] = documents["train"].take(sorted(some.tolist()))
-        options = _Options(vocab, tokenizer, max_vocab, min_freq, "error", seed, progress)
+        options = _Options(vocab, tokenizer, max_vocab, min_freq, progress)
         return cls._make(documents, options, batch_size, bptt, backward)
 
     @classmethod
@@ -392,7 +390,7 @@ class TextLMData(_Texts):
     ) -> TextLMData:
         """Texts in a list; `valid` may be a list of texts, too. See `from_df`."""
         documents = _lists(texts, valid, seed)[0]
-        options = _Options(vocab, tokenizer, max_vocab, min_freq, "error", seed, progress)
+        options = _Options(vocab, tokenizer, max_vocab, min_freq, progress)
         return cls._make(documents, options, batch_size, bptt, backward)
 
     @classmethod
@@ -534,7 +532,7 @@ class TextData(_Texts):
         values = _cells(df, columns)
         classes = values if stratify and len(columns) == 1 and have_classes(values, task, label_sep) else None
         documents, rows = _frames(df, text, valid, test, missing, seed, classes)
-        options = _Options(vocab, tokenizer, max_vocab, min_freq, missing, seed, progress)
+        options = _Options(vocab, tokenizer, max_vocab, min_freq, progress)
         own = valid if _is_frame(valid) else None
         cells: dict[PartName, list[Any]] = {n: [values[i] for i in r] for n, r in rows.items()}
         if own is not None:
@@ -624,7 +622,7 @@ class TextData(_Texts):
         cells: dict[PartName, list[Any]] = {
             n: [i.split("/")[0] for i in d.ids] for n, d in documents.items() if n != "test"
         }
-        options = _Options(vocab, tokenizer, max_vocab, min_freq, "error", seed, progress)
+        options = _Options(vocab, tokenizer, max_vocab, min_freq, progress)
         labels = find_labels(cells["train"], documents["train"].ids, "the folders' names", "single_label")
         return cls._make(documents, cells, labels, options, batch_size, max_tokens, backward)
 
@@ -667,7 +665,7 @@ class TextData(_Texts):
         cells: dict[PartName, list[Any]] = {n: [values[i] for i in r] for n, r in rows.items()}
         if own is not None:
             cells["valid"] = own[1]
-        options = _Options(vocab, tokenizer, max_vocab, min_freq, "error", seed, progress)
+        options = _Options(vocab, tokenizer, max_vocab, min_freq, progress)
         found = find_labels(cells["train"], documents["train"].ids, "labels", task, label_sep)
         return cls._make(documents, cells, found, options, batch_size, max_tokens, backward)
 
@@ -825,15 +823,16 @@ def _cells(df: pd.DataFrame, columns: Sequence[str]) -> list[Any]:
     return [tuple(row) for row in df[list(columns)].itertuples(index=False)]
 
 
-def _split_rows(
-    n: int, valid: Any, seed: int, classes: Sequence[Any] | None
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64] | None]:
-    if valid is None:
-        return np.arange(n), None
-    values = getattr(valid, "to_numpy", lambda: valid)()
-    by_fraction = isinstance(values, float)
-    train, rest = split_indices(n, values, seed=seed, stratify=classes if by_fraction else None)
-    return train, rest
+def _parted(
+    whole: Documents, valid: Any, seed: int, classes: Sequence[Any] | None
+) -> tuple[dict[PartName, Documents], dict[PartName, npt.NDArray[np.int64]]]:
+    """Training and maybe validation documents out of all, and which of all they are."""
+    rows: dict[PartName, npt.NDArray[np.int64]] = {"train": np.arange(len(whole))}
+    if valid is not None:
+        values = getattr(valid, "to_numpy", lambda: valid)()
+        stratify = classes if isinstance(values, float) else None
+        rows["train"], rows["valid"] = split_indices(len(whole), values, seed=seed, stratify=stratify)
+    return {name: whole.take(chosen.tolist()) for name, chosen in rows.items()}, rows
 
 
 def _frames(
@@ -851,11 +850,7 @@ def _frames(
             raise ArgumentError(f"{name} must be a pandas DataFrame, got {type(frame).__name__}")
     whole = Documents.from_frame(df, text, missing=missing)
     own = valid if _is_frame(valid) else None
-    train, rest = _split_rows(len(df), None if own is not None else valid, seed, classes)
-    rows: dict[PartName, npt.NDArray[np.int64]] = {"train": train}
-    documents: dict[PartName, Documents] = {"train": whole.take(train.tolist())}
-    if rest is not None:
-        rows["valid"], documents["valid"] = rest, whole.take(rest.tolist())
+    documents, rows = _parted(whole, None if own is not None else valid, seed, classes)
     if own is not None:
         documents["valid"] = Documents.from_frame(own, text, missing=missing)
     if test is not None:
@@ -871,13 +866,7 @@ def _lists(
     own = None
     if isinstance(valid, list | tuple) and valid and isinstance(valid[0], str):
         own, valid = valid, None
-    texts = list(texts)
-    whole = Documents.from_list(texts)
-    train, rest = _split_rows(len(texts), valid, seed, classes)
-    rows: dict[PartName, npt.NDArray[np.int64]] = {"train": train}
-    documents: dict[PartName, Documents] = {"train": whole.take(train.tolist())}
-    if rest is not None:
-        rows["valid"], documents["valid"] = rest, whole.take(rest.tolist())
+    documents, rows = _parted(Documents.from_list(list(texts)), valid, seed, classes)
     if own is not None:
         documents["valid"] = Documents.from_list(list(own), where="valid")
     return documents, rows
@@ -925,10 +914,7 @@ def _folders(
         documents = {"train": whole, "valid": read(valid)}
     else:
         labels = [i.split("/")[0] for i in whole.ids] if stratify else None
-        rows, rest = _split_rows(len(whole), valid, seed, labels)
-        documents["train"] = whole.take(rows.tolist())
-        if rest is not None:
-            documents["valid"] = whole.take(rest.tolist())
+        documents, _ = _parted(whole, valid, seed, labels)
     if test is not None:
         documents["test"] = read(test, chosen=False)
     return documents

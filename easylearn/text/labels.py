@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..errors import ArgumentError, DataError, did_you_mean
 from ..task import Kind, Task, multi_label, regression, single_label
+from .sources import is_missing
 
 TaskName = Literal["auto", "single_label", "multi_label", "regression"]
 MAX_WHOLE_CLASSES = 20  # a column of more whole numbers than these is taken as numbers, not as classes
@@ -73,7 +74,7 @@ class Labels:
     def _refuse_missing(self, values: Sequence[Any], rows: Sequence[Any], part: str) -> None:
         if self.task.kind == "multi_label" and self.sep is not None:
             return  # an empty cell: none of the labels
-        bad = [i for i, v in enumerate(values) if _is_missing(v)]
+        bad = [i for i, v in enumerate(values) if is_missing(v)]
         if bad:
             raise DataError(
                 f"{len(bad)} {part} documents have no label in {self.where}, the first is row {rows[bad[0]]}; fill "
@@ -122,7 +123,7 @@ def find_labels(
         )
     if kind == "regression":
         return Labels(regression(names or ("target",)), where)
-    present = [v for v in values if not _is_missing(v)]
+    present = [v for v in values if not is_missing(v)]
     if kind == "multi_label":
         found = sorted({w for v in present for w in split_labels(v, sep or "")})
         if not found:
@@ -163,7 +164,7 @@ def _guess(values: Sequence[Any], where: str) -> Kind:
 
 def _different_numbers(values: Sequence[Any]) -> set[float] | None:
     """The values that occur; None where any is no number, or all are missing."""
-    present = [v for v in values if not _is_missing(v)]
+    present = [v for v in values if not is_missing(v)]
     numbers = [v for v in present if isinstance(v, int | float | np.number) and not isinstance(v, bool | np.bool_)]
     return None if len(numbers) < len(present) or not present else {float(v) for v in numbers}
 
@@ -178,7 +179,7 @@ def hold_lists(values: Sequence[Any]) -> bool:
     >>> hold_lists([["rude"], [], None]), hold_lists(["rude"])
     (True, False)
     """
-    present = [v for v in values if not _is_missing(v)]
+    present = [v for v in values if not is_missing(v)]
     return bool(present) and all(isinstance(v, list | tuple | set | frozenset) for v in present)
 
 
@@ -223,19 +224,11 @@ def split_labels(cell: Any, sep: str) -> list[str]:
     """
     if isinstance(cell, list | tuple | set | frozenset):
         return [word(v) for v in cell]
-    if _is_missing(cell):
+    if is_missing(cell):
         return []
     if not sep:
         return [word(cell)]
     return [w.strip() for w in str(cell).split(sep) if w.strip()]
-
-
-def _is_missing(value: Any) -> bool:
-    if value is None or (isinstance(value, float | np.floating) and value != value):
-        return True
-    import pandas as pd
-
-    return value is pd.NA or value is pd.NaT
 
 
 def _numbers(values: Sequence[Any], rows: Sequence[Any], where: str, part: str) -> npt.NDArray[np.float32]:

@@ -12,6 +12,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
+import numpy as np
+
 from ..errors import ArgumentError, DataError, did_you_mean, strict
 from ..files import StrPath, digest, file_identity
 from .vocab import FLD
@@ -417,7 +419,7 @@ def _texts(values: list[Any], missing: Missing, where: str, labels: Sequence[str
             out.append(str(value))
             continue
         place = where.format(labels[i])
-        if not _is_missing(value):
+        if not is_missing(value):
             raise DataError(
                 f"{place}: expected a text, got {value!r:.60}, a {type(value).__name__}. Turn it into text first, "
                 "with df[column].astype(str) for example, or name another column"
@@ -430,10 +432,17 @@ def _texts(values: list[Any], missing: Missing, where: str, labels: Sequence[str
     return out
 
 
-def _is_missing(value: Any) -> bool:
+def is_missing(value: Any) -> bool:
+    """Whether a cell of a table is empty: None, NaN or one of pandas' own.
+
+    >>> is_missing(None), is_missing(float("nan")), is_missing("")
+    (True, True, False)
+    """
+    if value is None or (isinstance(value, float | np.floating) and value != value):
+        return True
     import pandas as pd
 
-    return value is None or value is pd.NA or value is pd.NaT or (isinstance(value, float) and value != value)
+    return value is pd.NA or value is pd.NaT
 
 
 def _fields(parts: Sequence[Sequence[str]]) -> list[str]:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import EasyLearnWarning, StateError, WeightsError, did_you_mean
-from ..files import StrPath, atomic_write, cache_dir
+from ..files import StrPath, atomic_write, cache_dir, write_tensors
 from ..nn.awd_lstm import AWDLSTM, LanguageModel
 from .vocab import BOS, FLD, MAJ, PAD, REP, UNK, UP, WREP, Vocab
 
@@ -100,9 +100,6 @@ def save_encoder(path: StrPath, model: nn.Module, vocab: Vocab, backward: bool) 
     Raises:
         SaveError: the file could not be written; the old one is whole.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import save_file
-
     tensors = {n: t.detach().cpu().contiguous() for n, t in encoder_of(model).state_dict().items()}
     if isinstance(model, LanguageModel) and model.decoder.bias is not None:
         tensors["decoder.bias"] = model.decoder.bias.detach().cpu().contiguous()
@@ -113,12 +110,7 @@ def save_encoder(path: StrPath, model: nn.Module, vocab: Vocab, backward: bool) 
         "tokens": list(vocab.tokens),
         "tokenizer": _tokenizer_state(vocab),
     }
-    with atomic_write(path) as temporary:
-        try:
-            save_file(tensors, temporary, metadata={"easylearn-encoder": json.dumps(header)})
-        except SafetensorError as error:  # its own name for a full disk
-            raise OSError(None, str(error)) from error
-    return Path(path)
+    return write_tensors(path, tensors, {"easylearn-encoder": json.dumps(header)})
 
 
 def _tokenizer_state(vocab: Vocab) -> Mapping[str, Any] | None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import WeightsError, did_you_mean
-from ..files import StrPath, atomic_write
+from ..files import StrPath, write_tensors
 from ..task import Kind, Task
 
 SCHEMA = 1
@@ -30,9 +30,6 @@ def save_weights(path: StrPath, model: nn.Module, task: Task) -> Path:
     Raises:
         SaveError: the file could not be written; the old one is whole.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import save_file
-
     tensors: dict[str, Tensor] = {}
     seen: set[int] = set()
     for name, value in model.state_dict().items():
@@ -42,12 +39,7 @@ def save_weights(path: StrPath, model: nn.Module, task: Task) -> Path:
         seen.add(tensor.data_ptr())
         tensors[name] = tensor
     header = {"easylearn": json.dumps(_described(task))}
-    with atomic_write(path) as temporary:
-        try:
-            save_file(tensors, temporary, metadata=header)
-        except SafetensorError as error:  # its own name for a full disk
-            raise OSError(None, str(error)) from error
-    return Path(path)
+    return write_tensors(path, tensors, header)
 
 
 def load_weights(path: StrPath, model: nn.Module, task: Task) -> None:

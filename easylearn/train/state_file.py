@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ..errors import StateError, WeightsError
-from ..files import StrPath, atomic_write, digest
+from ..files import StrPath, digest, write_tensors
 
 SCHEMA = 1
 _JSON = "json"
@@ -47,20 +47,12 @@ def write_state(path: StrPath, state: Mapping[str, Any], info: Mapping[str, Any]
     >>> read_info(file)["step"], read_state(file)
     (3, {'x': (1, tensor([1., 1.]))})
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import save_file
-
     tensors: dict[str, Tensor] = {}
     text = json.dumps(_encode(state, "", tensors, set()))
     tensors[_JSON] = torch.frombuffer(bytearray(text.encode()), dtype=torch.uint8)
     known = {**info, "what": _WHAT, "schema": SCHEMA}
     header = {_HEADER: json.dumps({**known, "digest": _digest(known, tensors)})}
-    with atomic_write(path) as temporary:
-        try:
-            save_file(tensors, temporary, metadata=header)
-        except SafetensorError as error:  # its own name for a full disk
-            raise OSError(None, str(error)) from error
-    return Path(path)
+    return write_tensors(path, tensors, header)
 
 
 def read_info(path: StrPath) -> dict[str, Any]:

@@ -19,7 +19,9 @@ import pandas as pd
 
 from easylearn import Learner, TextData, TextLMData, language_model_learner, schedules, text_classifier_learner
 from easylearn.text.processing import TextProcessor
-from easylearn.text.transfer import read_encoder
+from easylearn.text.tokenize import tokenizer_from_state
+from easylearn.text.transfer import SavedEncoder, read_encoder
+from easylearn.text.vocab import Vocab
 
 TEST_EVERY = 5
 SETTINGS = {200: (16, 4, 6, 16), 1000: (32, 2, 3, 8), 5000: (32, 1, 1, 3)}
@@ -60,7 +62,7 @@ def classify(folder: Path, tuned: Path, labels: int, seed: int, scratch: bool, d
         test = rest.sample(dev, random_state=100)
     saved = read_encoder(tuned)
     batch_size, head_epochs, all_epochs, scratch_epochs = SETTINGS[labels]
-    settings = {"vocab": encoder_vocab(tuned), "batch_size": batch_size, "max_tokens": MAX_TOKENS, "progress": False}
+    settings = {"vocab": encoder_vocab(saved), "batch_size": batch_size, "max_tokens": MAX_TOKENS, "progress": False}
     data = TextData.from_df(part, valid=None, **settings)
     begun = time.perf_counter()
     options = {"drop_mult": 0.5, "seed": seed, "progress": False}
@@ -86,11 +88,7 @@ def gradual(learn: Learner, head_epochs: int, all_epochs: int, lr: float = 1e-2)
         learn.fit(rates, epochs, cycle_len=None, schedule=schedules.slanted_triangular())
 
 
-def encoder_vocab(path: Path) -> TextProcessor:
-    from easylearn.text.tokenize import tokenizer_from_state
-    from easylearn.text.vocab import Vocab
-
-    saved = read_encoder(path)
+def encoder_vocab(saved: SavedEncoder) -> TextProcessor:
     return TextProcessor(tokenizer_from_state(saved.tokenizer), Vocab(saved.tokens))
 
 
