@@ -15,20 +15,24 @@ from __future__ import annotations
 from . import losses, metrics, schedules
 from .data.loaders import LoaderData, TensorData
 from .errors import ArgumentError, DataError, EasyLearnError, EasyLearnWarning, SaveError, StateError, WeightsError
+from .export import Predictor, load_learner, load_predictor
 from .learner import Learner, Prediction, Predictions, average_predictions
 from .metrics import Metric, accuracy, error_rate, f1, f_beta, mae, perplexity, rmse, rmspe, roc_auc, top_k
 from .nn.awd_lstm import Drops
 from .nn.body_head import BodyHead
 from .nn.groups import LayerGroup
 from .nn.heads import pooled_head
+from .nn.registry import register
 from .tabular.collab import CollabData, collab_learner
 from .tabular.data import TabularData
 from .tabular.embeddings import EntityEmbedder, embeddings, plot_embeddings
 from .tabular.features import add_datepart, elapsed_since, rolling_windows
+from .tabular.interpret import partial_dependence, permutation_importance
 from .tabular.learner import tabular_learner
 from .task import Task, multi_label, next_token, regression, single_label
 from .text.callbacks import ActivationPenalty, RateByLength
 from .text.data import TextData, TextLMData
+from .text.interpret import occlusion
 from .text.learner import language_model_learner, text_classifier_learner
 from .text.tokenize import SubwordTokenizer, WordTokenizer
 from .text.vocab import Vocab
@@ -42,12 +46,14 @@ from .train.callbacks import (
     SaveCycles,
     WeightAverage,
 )
+from .train.interpret import Interpretation
 from .train.optim import adamw, sgd
 from .train.record import Record
 from .train.state import Pause, Run
 from .vision.archs import arch_names, get_arch
 from .vision.augment import Dihedral, Erase, Flip, Light, RandomResizedCrop, Rotate, Shift, Zoom
 from .vision.data import ImageData
+from .vision.gradcam import grad_cam, plot_grad_cam
 from .vision.learner import vision_learner
 from .vision.model import vision_model
 from .vision.results import plot_confusion, plot_worst
@@ -71,6 +77,7 @@ __all__ = [
     "Erase",
     "Flip",
     "ImageData",
+    "Interpretation",
     "LayerGroup",
     "Learner",
     "Light",
@@ -80,6 +87,7 @@ __all__ = [
     "Pause",
     "Prediction",
     "Predictions",
+    "Predictor",
     "RandomResizedCrop",
     "RateByLength",
     "Record",
@@ -114,17 +122,25 @@ __all__ = [
     "f1",
     "f_beta",
     "get_arch",
+    "grad_cam",
     "language_model_learner",
+    "load_learner",
+    "load_predictor",
     "losses",
     "mae",
     "metrics",
     "multi_label",
     "next_token",
+    "occlusion",
+    "partial_dependence",
+    "permutation_importance",
     "perplexity",
     "plot_confusion",
     "plot_embeddings",
+    "plot_grad_cam",
     "plot_worst",
     "pooled_head",
+    "register",
     "regression",
     "rmse",
     "rmspe",

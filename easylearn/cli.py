@@ -1,13 +1,18 @@
-"""The command line: `easylearn demo`, `easylearn pretrain-lm`."""
+"""The command line: `easylearn demo`, `pretrain-lm`, `predict`, `info`, `resume`."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from . import __version__
 from .errors import EasyLearnError
+
+if TYPE_CHECKING:
+    from .learner import Learner
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -33,9 +38,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     demo.add_argument("--out", default="easylearn-demo", help="folder for pictures and page (default: %(default)s)")
     demo.add_argument("--epochs", type=int, help="epochs to train (default: 5 for images, 2 for tables, 3 for text)")
     _add_pretrain(commands.add_parser("pretrain-lm", help="train a language model on a folder of text files"))
+    predict = commands.add_parser("predict", help="predict with a model file, and write a csv")
+    predict.add_argument("model", help="a file that learn.export wrote")
+    predict.add_argument("paths", nargs="+", help="pictures, texts, csv or parquet files, or folders of them")
+    predict.add_argument("--out", required=True, help="the csv to write: id, label, a probability per class")
+    predict.add_argument("--device", help="cpu, cuda, mps (default: the best there is)")
+    info = commands.add_parser("info", help="say what a model file holds")
+    info.add_argument("model", help="a file that learn.export wrote")
+    resume = commands.add_parser("resume", help="go on with a run that was stopped")
+    resume.add_argument("folder", help="what pretrain-lm was given as --out, or a folder of checkpoints")
+    resume.add_argument("--device", help="cpu, cuda, mps (default: the best there is)")
     chosen = parser.parse_args(arguments)
+    run = {"demo": _demo, "pretrain-lm": _pretrain, "predict": _predict, "info": _info, "resume": _resume}
     try:
-        return _pretrain(chosen) if chosen.command == "pretrain-lm" else _demo(chosen)
+        return run[chosen.command](chosen)
     except (EasyLearnError, OSError) as error:
         print(f"easylearn: {error}", file=sys.stderr)
         return 1
@@ -85,9 +101,48 @@ def _pretrain(chosen: argparse.Namespace) -> int:
 
     settings = Pretraining(**{name: getattr(chosen, name) for name in setting_names()})
     every = int(chosen.every) if chosen.every.isdecimal() else chosen.every
-    learn = pretrain_lm(chosen.corpus, chosen.out, settings, every=every, device=chosen.device)
+    return _report(pretrain_lm(chosen.corpus, chosen.out, settings, every=every, device=chosen.device), chosen.out)
+
+
+def _report(learn: Learner, out: str) -> int:
+    """Say where a language model is, or that its run stopped."""
     if learn.record is not None and learn.record.stop_reason is not None:
         print(f"The run stopped: {learn.record.stop_reason}. The same command goes on from there.")
         return 130
-    print(f"It is in {chosen.out}: language_model_learner(data, pretrained={chosen.out!r}) starts from it.")
+    print(f"It is in {out}: language_model_learner(data, pretrained={out!r}) starts from it.")
+    return 0
+
+
+def _predict(chosen: argparse.Namespace) -> int:
+    from .export import load_predictor
+
+    predictor = load_predictor(chosen.model, device=chosen.device)
+    n = predictor.to_csv([Path(p) for p in chosen.paths], chosen.out)
+    print(f"{n:,} predictions in {chosen.out}")
+    return 0
+
+
+def _info(chosen: argparse.Namespace) -> int:
+    from .artefact.archive import Archive
+    from .artefact.model_file import summary
+
+    with Archive(chosen.model) as archive:
+        print(summary(archive))
+    return 0
+
+
+def _resume(chosen: argparse.Namespace) -> int:
+    folder = Path(chosen.folder)
+    if (folder / "settings.json").is_file():
+        from .text.pretrain import resume_pretraining
+
+        return _report(resume_pretraining(folder, device=chosen.device), chosen.folder)
+    from .train.resume import Saved
+
+    # What a run was trained on is made by code, and no file of ours holds any: its owner's script goes on.
+    print(Saved(folder).describe())
+    print(
+        f"To go on, make the data and the learner as the script did that was stopped, and call learn.resume({str(folder)!r})"
+        " instead of learn.fit(...)."
+    )
     return 0

@@ -5,6 +5,7 @@
      |- DataError     (ValueError)     a file, row, column or label is wrong
      |- StateError    (RuntimeError)   the call does not fit what the object is doing now
      |- WeightsError  (RuntimeError)   weights are missing or do not fit the model
+     |   `- NewerSchemaError           a newer easylearn wrote the file
      `- SaveError     (OSError)        a file could not be written; the old one is whole
 
 Each message says what was expected, what came, where, and what to do.
@@ -42,6 +43,10 @@ class WeightsError(EasyLearnError, RuntimeError):
     """Weights are missing or do not fit the model."""
 
 
+class NewerSchemaError(WeightsError):
+    """A newer easylearn wrote the file, in a way that this one does not know."""
+
+
 class SaveError(EasyLearnError, OSError):
     """A file could not be written; what stood there before is whole."""
 
@@ -69,7 +74,7 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     'Known: resnet34, vgg16.'
     """
     names = list(known)
-    close = difflib.get_close_matches(word, names, n=3, cutoff=0.6)
+    close = difflib.get_close_matches(word[:100], names, n=3, cutoff=0.6)  # it may be out of a damaged file
     if close:
         return "Did you mean " + " or ".join(repr(c) for c in close) + "?"
     shown = ", ".join(names[:30]) + (f" and {len(names) - 30} more" if len(names) > 30 else "")

@@ -7,18 +7,20 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from . import schedules
+from .artefact.export import ExportReport, Format, Source, write_export
 from .data.bunch import Data, Loader, PartName, Sampling
 from .device import pick_device
 from .errors import ArgumentError, DataError, StateError, strict
 from .files import StrPath
 from .nn.body_head import BodyHead
 from .nn.groups import LayerGroup, ParamGroup, place_parameters
+from .nn.registry import describe
 from .schedules import Schedule
 from .task import LossFn, Task
 from .train.callback import Callback, check_callbacks
@@ -26,6 +28,7 @@ from .train.callbacks import LossGuard, Progress, SaveBest, SaveCycles, Schedule
 from .train.callbacks.checkpoint import Checkpoint
 from .train.checkpoint import load_weights, save_weights
 from .train.finder import LRCurve, check_sweep, sweep
+from .train.interpret import Interpretation, interpret
 from .train.loop import run_fit
 from .train.optim import OptimizerFn, adamw, build_optimizer
 from .train.plan import FitPlan, plan_fit
@@ -34,10 +37,14 @@ from .train.precompute import FeatureStore
 from .train.predict import evaluate, gather
 from .train.rates import Rates, spread_rates
 from .train.record import Record
+from .train.report import write_report
 from .train.resume import Cast, Every, Saved, Situation
 from .train.state import Run
 from .train.strategy import Strategy
 from .train.summary import Summary, plan_text, seconds_per_step, summarise
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _OLD_FIT = {
     "n_cycle": "n",
@@ -66,6 +73,19 @@ class Prediction:
     label: Any
     index: int | tuple[int, ...] | None
     probs: Tensor
+
+    @classmethod
+    def of(cls, task: Task, probs: Tensor) -> list[Prediction]:
+        """One per row of probabilities (or numbers), shape (n, n_out)."""
+        return [cls(label, _index(task, row), row) for label, row in zip(task.decode(probs), probs, strict=True)]
+
+
+def _index(task: Task, probs: Tensor) -> int | tuple[int, ...] | None:
+    if task.kind == "single_label":
+        return int(probs.argmax())
+    if task.kind == "multi_label":
+        return tuple(torch.nonzero(probs >= task.threshold).flatten().tolist())
+    return None
 
 
 @dataclass(frozen=True)
@@ -98,6 +118,20 @@ class Predictions:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def to_frame(self) -> pd.DataFrame:
+        """A table: id, label and a probability per class; or id and a number per target for regression."""
+        import pandas as pd
+
+        names = () if self.task is None else self.task.names
+        columns = [names[i] if i < len(names) else f"output {i}" for i in range(self.probs.shape[1])]
+        numbers = self.task is not None and self.task.kind == "regression"
+        shown = columns if numbers else [f"p_{c}" for c in columns]
+        frame: pd.DataFrame = pd.DataFrame(self.probs.numpy(), columns=shown)
+        if not numbers:
+            frame.insert(0, "label", list(self.labels))
+        frame.insert(0, "id", list(self.ids))
+        return frame
 
 
 def average_predictions(*predictions: Predictions) -> Predictions:
@@ -519,6 +553,7 @@ class Learner:
         schedule: Schedule | None,
         momentum: Schedule | None,
     ) -> FitPlan:
+        self._need_items()
         return plan_fit(
             lr,
             n,
@@ -532,8 +567,13 @@ class Learner:
             precomputed=self._precompute,
         )
 
+    def _need_items(self) -> None:
+        if not self.data.has_train:
+            raise DataError("this learner came out of a file and has no items to train on: call learn.set_data(data)")
+
     def _view(self) -> tuple[nn.Module, Loader, Loader | None]:
         """What is trained on what: the whole model on the data, or the head on stored features."""
+        self._need_items()
         if not self._precompute:
             valid = self.data.loader("valid") if self.data.has_valid else None
             return self.model, self.data.train_loader(), valid
@@ -646,18 +686,8 @@ class Learner:
         if test:
             raise ArgumentError("predict takes items or test=True, not both")
         logits, _ = gather(self.model, self.data.new_loader(items), self.strategy)
-        probs = self.task.activate(logits)
-        rows = [
-            Prediction(label, self._index(row), row) for label, row in zip(self.task.decode(probs), probs, strict=True)
-        ]
+        rows = Prediction.of(self.task, self.task.activate(logits))
         return rows[0] if self.data.is_single(items) else rows
-
-    def _index(self, probs: Tensor) -> int | tuple[int, ...] | None:
-        if self.task.kind == "single_label":
-            return int(probs.argmax())
-        if self.task.kind == "multi_label":
-            return tuple(torch.nonzero(probs >= self.task.threshold).flatten().tolist())
-        return None
 
     def _predictions(self, part: PartName, n_aug: int) -> Predictions:
         if self.task.is_streamed:
@@ -756,6 +786,38 @@ class Learner:
         """The layers by group: output shapes for one batch, parameters, what trains. Changes nothing."""
         return summarise(self.model, self.data.loader("train"), self.layer_groups, self.strategy)
 
+    @strict({"ds_type": "part"})
+    def interpret(self, part: PartName = "valid") -> Interpretation:
+        """What the full model gets wrong in a part: worst items, confusions, a report by class, calibration.
+
+        Args:
+            part: "train", "valid" or "test"; it needs targets.
+
+        Returns:
+            An `Interpretation`, with its items in file order.
+
+        Raises:
+            ArgumentError: this is a language model, whose text has no items.
+            DataError: there is no such part, or it has no targets.
+        """
+        return interpret(self.model, self.data, self.task, self.strategy, part)
+
+    def report(self, path: StrPath = "run.html") -> Path:
+        """Write what happened and what came of it as one HTML file that needs no network.
+
+        It holds what is odd, losses, rates and metrics of the last fit, confusions and worst items of validation,
+        configuration, data fingerprint and versions; worst items are shown as they are, so mind who may see them.
+
+        Args:
+            path: of the file, which stays below 3 MB; an old one is replaced.
+
+        Returns:
+            The path.
+        """
+        callbacks = [type(c).__name__ for c in self.callbacks]
+        settings = {**self._training(), "callbacks": callbacks, "precompute": self._precompute}
+        return write_report(path, self._situation(), SchedPlots(self._curve, self._last, self.record), settings)
+
     # -- files ---------------------------------------------------------------------------------------------
 
     def save(self, name: str) -> Path:
@@ -767,6 +829,51 @@ class Learner:
         load_weights(self._file(name), self.model, self.task)
         self.data = self.data.for_model(self.model)
         return self
+
+    @strict({"fname": "path", "name": "path", "fmt": "format"})
+    def export(
+        self,
+        path: StrPath,
+        *,
+        format: Format = "easylearn",
+        quantize: Literal["int8"] | None = None,
+        prune: float | None = None,
+    ) -> ExportReport:
+        """Write one file from which `load_predictor` and `load_learner` rebuild everything; it holds no code.
+
+        Args:
+            path: the file to create or replace, such as "pets.easylearn".
+            format: "easylearn"; "onnx" for ONNX Runtime; "torch" for `torch.export.load`. The last two are compared
+                with the learner on real items before the file takes its place.
+            quantize: "int8" keeps large weights in 8 bits.
+            prune: this share of the numbers in large weights, the smallest ones, become 0.
+
+        Returns:
+            What was written; with `quantize` or `prune` also size, latency and metrics before and after.
+
+        Raises:
+            StateError: the model or the data holds something that cannot be written down; the message names it.
+            SaveError: the file could not be written; an old one is whole.
+        """
+        source = Source(self.model, self.task, self.data, self.strategy, self._training())
+        return write_export(path, source, format, quantize, prune)
+
+    def _training(self) -> dict[str, Any]:
+        """What a learner that is loaded needs to go on training as this one would."""
+        last = self.record.last if self.record is not None and len(self.record) else {}
+        return {
+            "optimizer": getattr(self.optimizer, "__name__", None),
+            "wd": self.wd,
+            "clip": self.strategy.clip,
+            "accumulate": self.strategy.accumulate,
+            "precision": self.strategy.precision,
+            "seed": self.seed,
+            "bn_freeze": self._bn_freeze,
+            "frozen": [g.name for g in self.layer_groups if not g.trainable],
+            "epochs_done": self.epochs_done,
+            "callbacks": [describe(c) for c in self.callbacks],
+            "result": {n: v for n, v in last.items() if isinstance(v, float) and math.isfinite(v)},
+        }
 
     def save_encoder(self, name: str) -> Path:
         """Save the part of a text model that reads, with its vocabulary, for a classifier to start from."""

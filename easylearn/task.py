@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .errors import ArgumentError, DataError
+from .errors import ArgumentError, DataError, did_you_mean
 from .metrics import Metric, accuracy, accuracy_at, as_metric, perplexity, rmse
 
 Kind = Literal["single_label", "multi_label", "regression", "next_token"]
@@ -102,6 +102,37 @@ class Task:
             return F.binary_cross_entropy_with_logits(logits, target.to(logits.dtype))
         return F.mse_loss(logits, target.to(logits.dtype))
 
+    def item_losses(self, logits: Tensor, target: Tensor) -> Tensor:
+        """The loss of each item by itself; their mean is `loss`, where that is a mean over items.
+
+        Args:
+            logits: the model's output, shape (n, n_out).
+            target: as in `loss`.
+
+        Returns:
+            Shape (n,), without gradients.
+
+        Raises:
+            ArgumentError: the task is a language model's, which has no items.
+
+        >>> single_label(["no", "yes"]).item_losses(torch.zeros(2, 2), torch.tensor([0, 1]))
+        tensor([0.6931, 0.6931])
+        """
+        if self.is_streamed:
+            raise ArgumentError(
+                "a language model has a loss per token, and no items; learn.validate() gives its mean and perplexity"
+            )
+        with torch.no_grad():
+            if self.loss_fn is not None:  # it gives means alone: each item is a batch of its own
+                rows = [self.loss(logits[i : i + 1], target[i : i + 1]).reshape(()) for i in range(len(logits))]
+                return torch.stack(rows) if rows else logits.new_zeros(0)
+            if self.kind == "single_label":
+                return F.cross_entropy(logits, target, label_smoothing=self.label_smoothing, reduction="none")
+            wide = target.reshape(len(target), -1).to(logits.dtype)
+            if self.kind == "multi_label":
+                return F.binary_cross_entropy_with_logits(logits, wide, reduction="none").mean(1)
+            return (logits.reshape(len(logits), -1) - self.to_scale(wide)).square().mean(1)
+
     def to_scale(self, target: Tensor) -> Tensor:
         """Numbers in their own units as what the model's outputs stand for; the inverse of `activate`.
 
@@ -137,6 +168,26 @@ class Task:
             return [tuple(n for n, on in zip(self.names, row, strict=True) if on) for row in rows]
         values = probs.reshape(len(probs), -1).tolist()
         return [row[0] if len(row) == 1 else tuple(row) for row in values]
+
+    def column(self, target: str | int) -> int:
+        """The column of the model's outputs that a class or a predicted number has.
+
+        Args:
+            target: its name or its number.
+
+        Raises:
+            ArgumentError: there is no such one.
+
+        >>> single_label(["cat", "dog"]).column("dog")
+        1
+        """
+        if isinstance(target, str):
+            if target not in self.names:
+                raise ArgumentError(f"{target!r} is not predicted here. {did_you_mean(target, self.names)}")
+            return self.names.index(target)
+        if isinstance(target, bool) or not isinstance(target, int) or not 0 <= target < self.n_out:
+            raise ArgumentError(f"target must be a name or a number from 0 to {self.n_out - 1}, got {target!r}")
+        return target
 
     def soft_target(self, target: Tensor) -> Tensor:
         """The target as floating-point rows, which can be mixed (MixUp, CutMix)."""

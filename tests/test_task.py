@@ -135,6 +135,37 @@ class TestMetrics:
         assert (new.names, new.kind) == (old.names, old.kind)
 
 
+class TestItems:
+    def test_losses_of_items_are_those_of_batches_of_one(self) -> None:
+        logits = torch.randn(6, 3, generator=torch.Generator().manual_seed(0))
+        single = torch.tensor([0, 1, 2] * 2)
+        several = F.one_hot(single, 3).float()
+        for made, target in (
+            (task.single_label(["a", "b", "c"], label_smoothing=0.2), single),
+            (task.multi_label(["a", "b", "c"]), several),
+            (task.regression(["x", "y", "z"]), several),
+            (task.regression(["x", "y", "z"], scale="log1p"), several),
+            (task.regression(["x", "y", "z"], loss_fn=F.l1_loss), several),
+        ):
+            alone = [made.loss(logits[i : i + 1], target[i : i + 1]) for i in range(6)]
+            torch.testing.assert_close(made.item_losses(logits, target), torch.stack(alone))
+        one = task.regression(["x"])
+        expected = (logits[:, 0] - several[:, 0]).square()
+        torch.testing.assert_close(one.item_losses(logits[:, :1], several[:, 0]), expected)
+        assert not one.item_losses(logits[:, :1].requires_grad_(), several[:, 0]).requires_grad
+        with pytest.raises(ArgumentError, match="loss per token"):
+            task.next_token(["a", "b"]).item_losses(torch.zeros(1, 2, 2), torch.zeros(1, 2).long())
+
+    def test_columns(self) -> None:
+        made = task.single_label(["cat", "dog"])
+        assert [made.column("dog"), made.column(0)] == [1, 0]
+        with pytest.raises(ArgumentError, match="Did you mean 'dog'"):
+            made.column("dgo")
+        for wrong in (2, -1, True, 0.5):
+            with pytest.raises(ArgumentError, match="from 0 to 1"):
+                made.column(wrong)  # type: ignore[arg-type]
+
+
 class TestSameAs:
     def test_what_differs(self) -> None:
         one = single_label(["a", "b", "c"])

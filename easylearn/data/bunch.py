@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from ..errors import ArgumentError, DataError
+from ..errors import ArgumentError, DataError, StateError
 from ..task import Task
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 PartName = Literal["train", "valid", "test"]
 
@@ -56,6 +60,25 @@ class Batch:
     inputs: tuple[Tensor, ...]
     target: Tensor | None
     index: Tensor
+
+
+@dataclass(frozen=True)
+class RuntimeInputs:
+    """What a model file for another runtime takes, and how that is related to what the model takes.
+
+    Args:
+        names: of the inputs, in order.
+        axes: per input, the axes whose length may vary, by name; the first is always "batch".
+        prepare: from the file's inputs to the model's (a tensor, or a tuple of them); None where they are the same.
+        undo: from the model's inputs, as a loader gives them, to the file's.
+        about: what somebody who has the file alone should know of them, in what JSON can hold.
+    """
+
+    names: tuple[str, ...]
+    axes: tuple[Mapping[int, str], ...]
+    prepare: nn.Module | None = None
+    undo: Callable[[tuple[Tensor, ...]], tuple[Tensor, ...]] = tuple
+    about: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Loader(Protocol):
@@ -118,6 +141,22 @@ class Data(ABC):
         """Whether `items`, as `new_loader` takes them, is one item and not a collection."""
         return not isinstance(items, list | tuple)
 
+    def holds_items(self, source: Any) -> bool:
+        """Whether a path is a file or a folder of items for `read_items`, and not an item itself."""
+        return isinstance(source, Path)
+
+    def read_items(self, source: Path, n: int) -> Iterator[tuple[list[str], Any]]:
+        """Items out of a file or a folder, at most `n` at a time: their names, and what `new_loader` takes.
+
+        Raises:
+            DataError: there is no such file, or it is of a kind that holds no such items.
+        """
+        raise DataError(f"{type(self).__name__} does not read items from files; pass the items themselves, not {source}")
+
+    def item_ids(self, items: Any, n: int, first: int = 0) -> list[str]:
+        """Names for `n` items that came from elsewhere: their positions, counted from `first`, if they have none."""
+        return [str(i) for i in range(first, first + n)]
+
     @abstractmethod
     def ids(self, part: PartName) -> Sequence[str]:
         """One name per item of the part, in file order."""
@@ -140,6 +179,38 @@ class Data(ABC):
     def has_views(self) -> bool:
         """Whether augmented views exist, so that `tta` can average them."""
         return False
+
+    @property
+    def has_pictures(self) -> bool:
+        """Whether an item is best shown by `draw_item`; otherwise `describe_item` says all of it."""
+        return False
+
+    def describe_item(self, part: PartName, i: int) -> dict[str, str]:
+        """What is in item `i` of a part, in words: a document's text, or a row's columns and values.
+
+        Args:
+            part: "train", "valid" or "test".
+            i: position in the part, from 0.
+
+        Returns:
+            Names and values; empty where an item has no words.
+        """
+        return {}
+
+    def draw_item(self, part: PartName, i: int, axes: Axes) -> None:
+        """Draw item `i` of a part: a picture, or in words what `describe_item` says.
+
+        Args:
+            part: "train", "valid" or "test".
+            i: position in the part, from 0.
+            axes: matplotlib's, empty. Its title stays free.
+        """
+        fields = self.describe_item(part, i)
+        write_on(axes, "\n".join(fields.values() if len(fields) == 1 else (f"{n}: {v}" for n, v in fields.items())))
+
+    def notes(self) -> list[str]:
+        """What is odd about the items, in sentences for a run's report: what was left out, unknown or missing."""
+        return []
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -182,6 +253,45 @@ class Data(ABC):
             "language_model_learner"
         )
 
+    @property
+    def has_train(self) -> bool:
+        """Whether there is anything to train on; what came out of a model file has only ways to prepare new items."""
+        return True
+
+    def recipe(self) -> dict[str, Any]:
+        """How new items are prepared, in what JSON can hold: what a model file needs of the data.
+
+        Returns:
+            `kind`, which says which class can read it, and whatever `from_recipe` of that class wants.
+
+        Raises:
+            StateError: this kind of data, or a part of it, cannot be written down.
+        """
+        raise StateError(
+            f"{type(self).__name__} does not say how new items are prepared (it has no recipe), so a model on it cannot "
+            "be exported; learn.save(name) writes the weights"
+        )
+
+    @classmethod
+    def from_recipe(cls, recipe: Mapping[str, Any], task: Task) -> Data:
+        """Data without items that prepares new ones as the data did that `recipe` was called on.
+
+        Raises:
+            WeightsError: the recipe is damaged.
+        """
+        raise StateError(f"{cls.__name__} cannot be made from a recipe")
+
+    def runtime_inputs(self, inputs: tuple[Tensor, ...]) -> RuntimeInputs:
+        """What a file for another runtime shall take: if nothing else is said, what the model takes, as "x0", "x1"...
+
+        Args:
+            inputs: those of a batch.
+
+        Returns:
+            Names, axes, and the step from these inputs to the model's, which becomes part of the file.
+        """
+        return RuntimeInputs(tuple(f"x{i}" for i in range(len(inputs))), tuple({0: "batch"} for _ in inputs))
+
     def adopt(self, old: Data) -> Data:
         """The same data, prepared for a model that was trained with `old`.
 
@@ -197,3 +307,23 @@ class Data(ABC):
                 "model was built for, or build a new learner"
             )
         return self
+
+
+LINE = 46  # characters that fit across a drawing of `draw_item`
+LINES = 16
+
+
+def write_on(axes: Axes, text: str) -> None:
+    """Write a text into a drawing, wrapped, its end cut off where it is too long.
+
+    Args:
+        axes: matplotlib's, empty.
+        text: signs such as $ stay what they are.
+    """
+    lines = [piece for line in text.splitlines() for piece in textwrap.wrap(line, LINE) or [""]]
+    if len(lines) > LINES:
+        lines = [*lines[: LINES - 1], "..."]
+    axes.text(0.0, 1.0, "\n".join(lines), fontsize=7.5, va="top", parse_math=False, transform=axes.transAxes)
+    axes.set(xticks=[], yticks=[])
+    for side in ("top", "right", "bottom", "left"):
+        axes.spines[side].set_color("0.85")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Sequence, Sized
+from collections.abc import Generator, Iterable, Mapping, Sequence, Sized
 from itertools import islice, pairwise
 from typing import Any
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from .. import keyed
-from ..errors import ArgumentError, DataError
+from ..errors import ArgumentError, DataError, WeightsError
 from ..task import Task, check_target
 from .bunch import Batch, Data, Loader, PartName
 
@@ -67,14 +67,16 @@ class TensorLoader:
         order: Tensor | None = None
         if self.shuffle:
             order = torch.from_numpy(keyed.permutation(self.n_items, seed, "shuffle", epoch))
-            picked = order.to(self.inputs[0].device)
+            on_cpu = self.inputs[0].device.type == "cpu"
+            picked = order if on_cpu else order.to(self.inputs[0].device)
         for a, b in self._bounds[start:]:
             if order is None:
                 index = torch.arange(a, b)
                 inputs = tuple(t[a:b] for t in self.inputs)
                 target = None if self.target is None else self.target[a:b]
             else:
-                index, rows = order[a:b], picked[a:b]
+                index = order[a:b]
+                rows = index if on_cpu else picked[a:b]
                 # index_select reads short rows several times as fast as t[rows] does.
                 inputs = tuple(t.index_select(0, rows) for t in self.inputs)
                 target = None if self.target is None else self.target.index_select(0, rows)
@@ -115,7 +117,7 @@ class ForeignLoader:
         for number, given in enumerate(self._source(seed, epoch, start), 1):
             if number > len(self):
                 break
-            parts = [torch.as_tensor(t) for t in _parts(given)]
+            parts = [t if isinstance(t, Tensor) else torch.as_tensor(t) for t in _parts(given)]
             if self.has_target and len(parts) < 2:
                 raise DataError(
                     f"batch {number} must be (input, target), got an input alone; nothing can be learnt from it"
@@ -123,8 +125,9 @@ class ForeignLoader:
             target = parts.pop() if self.has_target else None
             size = len(parts[0])
             if number > start:
-                inputs = tuple(t.to(device, non_blocking=True) for t in parts)
-                target = None if target is None else target.to(device, non_blocking=True)
+                inputs = tuple([t if t.device == device else t.to(device, non_blocking=True) for t in parts])
+                if target is not None and target.device != device:
+                    target = target.to(device, non_blocking=True)
                 yield Batch(inputs, target, torch.arange(first, first + size))
             first += size
         if number != len(self):
@@ -163,6 +166,9 @@ def _count(source: Sized) -> tuple[int, int]:
     return size, len(items) if isinstance(items, Sized) else len(source) * size
 
 
+TENSORS = "tensors"
+
+
 class TensorData(Data):
     """Tensors or arrays in memory, for a model of one's own.
 
@@ -189,6 +195,7 @@ class TensorData(Data):
         batch_size: int = 64,
     ) -> None:
         super().__init__(task, batch_size)
+        self._shapes: tuple[tuple[int, ...], ...] = ()
         self._parts: dict[str, tuple[tuple[Tensor, ...], Tensor | None]] = {}
         given = {"train": train, "valid": valid, "test": None if test is None else (test, None)}
         for name, part in given.items():
@@ -206,6 +213,8 @@ class TensorData(Data):
                 if task.kind == "single_label":
                     target = target.long()  # class codes come as int8 or int32, too, which torch's losses refuse
             self._parts[name] = (inputs, target)
+        if "train" in self._parts:
+            self._shapes = tuple(tuple(t.shape[1:]) for t in self._parts["train"][0])
 
     def _part(self, part: PartName) -> tuple[tuple[Tensor, ...], Tensor | None]:
         if part not in self._parts:
@@ -222,8 +231,10 @@ class TensorData(Data):
 
     def new_loader(self, items: Any) -> Loader:
         """See `Data.new_loader`: a tensor of rows, or a tuple of them."""
-        inputs = items if isinstance(items, tuple) else (items,)
-        return TensorLoader([_as_input(x) for x in inputs], None, self.batch_size)
+        inputs = [_as_input(x) for x in (items if isinstance(items, tuple) else (items,))]
+        if self._shapes and len(inputs) != len(self._shapes):
+            raise DataError(f"the model takes {len(self._shapes)} inputs, got {len(inputs)}")
+        return TensorLoader(inputs, None, self.batch_size)
 
     def is_single(self, items: Any) -> bool:
         """Rows always come as a table of them."""
@@ -242,6 +253,27 @@ class TensorData(Data):
         contents = [t.reshape(-1).view(torch.uint8).numpy().data for t in tensors]
         return digest([*(f"{t.dtype}{tuple(t.shape)}" for t in tensors), *contents])
 
+    def recipe(self) -> dict[str, Any]:
+        """See `Data.recipe`: rows of tensors are taken as they are."""
+        return {"kind": TENSORS, "batch_size": self.batch_size, "shapes": [list(s) for s in self._shapes]}
+
+    @classmethod
+    def from_recipe(cls, recipe: Mapping[str, Any], task: Task) -> TensorData:
+        """See `Data.from_recipe`."""
+        try:
+            shapes = tuple(tuple(int(n) for n in shape) for shape in recipe["shapes"])
+            data = cls.__new__(cls)
+            Data.__init__(data, task, int(recipe["batch_size"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise WeightsError(f"the recipe of the tensors is damaged: {error!r}") from error
+        data._shapes, data._parts = shapes, {}
+        return data
+
+    @property
+    def has_train(self) -> bool:
+        """Whether there is anything to train on."""
+        return "train" in self._parts
+
     @property
     def has_valid(self) -> bool:
         """Whether there is a validation part."""
@@ -255,7 +287,10 @@ class TensorData(Data):
 
 def _as_input(values: Any) -> Tensor:
     """A tensor; NumPy's default of float64 becomes what models compute in."""
-    tensor = torch.as_tensor(values)
+    try:
+        tensor = torch.as_tensor(values)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise DataError(f"expected a tensor or an array of numbers, got a {type(values).__name__}: {error}") from error
     return tensor.float() if isinstance(values, np.ndarray) and tensor.dtype == torch.float64 else tensor
 
 
@@ -300,6 +335,10 @@ class LoaderData(Data):
     def ids(self, part: PartName) -> Sequence[str]:
         """Positions, as the source has no names."""
         return [str(i) for i in range(self.loader(part).n_items)]
+
+    def recipe(self) -> dict[str, Any]:
+        """See `Data.recipe`: a model file then takes rows of tensors."""
+        return {"kind": TENSORS, "batch_size": self.batch_size, "shapes": []}
 
     def fingerprint(self, part: PartName) -> str:
         """Nothing is known of the source, so nothing may be reused."""

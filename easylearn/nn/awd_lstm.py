@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
@@ -11,18 +12,22 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from .. import keyed
 from ..errors import ArgumentError
 from .groups import LayerGroup
 from .heads import pooled_head
 from .layers import WarmBatchNorm1d
+from .registry import register
 
 State = tuple[tuple[Tensor, Tensor], ...]
 """Per layer the hidden and the cell state, each of shape (1, b, width)."""
 
 INIT_RANGE = 0.1
 MOST_DROPPED = 0.95
+MOST_LAYERS = 100
 
 
+@register("easylearn.drops")
 @dataclass(frozen=True)
 class Drops:
     """Dropout probabilities of an AWD-LSTM.
@@ -143,6 +148,7 @@ class _DropNumbers(torch.autograd.Function):
         return torch.mul(grads[0], kept).mul_(ctx.scale), None, None
 
 
+@register("easylearn.awd_lstm")
 class AWDLSTM(nn.Module):
     """Word vectors and a stack of LSTMs with the dropouts of AWD-LSTM.
 
@@ -180,6 +186,8 @@ class AWDLSTM(nn.Module):
         for name, size in given.items():
             if isinstance(size, bool) or not isinstance(size, int) or size < 1:
                 raise ArgumentError(f"{name} must be a whole number of at least 1, got {size!r}")
+        if n_layers > MOST_LAYERS:
+            raise ArgumentError(f"n_layers must be at most {MOST_LAYERS}, got {n_layers}")
         if isinstance(pad, bool) or not isinstance(pad, int) or not 0 <= pad < n_tokens:
             raise ArgumentError(f"pad must be one of the tokens 0 to {n_tokens - 1}, got {pad!r}")
         if not isinstance(drops, Drops):
@@ -279,6 +287,24 @@ def _drop_over_time(x: Tensor, p: float) -> Tensor:
     return x * drop_mask((x.shape[0], 1, x.shape[2]), p, x) if p else x
 
 
+def _cpu_autocast() -> torch.dtype | None:
+    """The type that autocast on the CPU computes in; None while there is none."""
+    if torch.__version__ < "2.4":  # its functions took no device then
+        return torch.get_autocast_cpu_dtype() if torch.is_autocast_cpu_enabled() else None
+    return torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else None
+
+
+@functools.lru_cache(maxsize=4)
+def _cpu_has_lstm(dtype: torch.dtype | None) -> bool:
+    """Whether the CPU's LSTM kernel runs in a short type: on processors without such instructions it raises."""
+    try:
+        with keyed.scoped_rng(), torch.no_grad(), torch.autocast("cpu", dtype):
+            nn.LSTM(4, 4, batch_first=True)(torch.zeros(1, 2, 4))
+    except RuntimeError:
+        return False
+    return True
+
+
 def _parameters(rnn: nn.LSTM) -> list[Tensor]:
     """Input-to-hidden weight, hidden-to-hidden weight, and the bias of each."""
     return [rnn.get_parameter(n) for n in ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")]
@@ -286,6 +312,9 @@ def _parameters(rnn: nn.LSTM) -> list[Tensor]:
 
 def _run_lstm(rnn: nn.LSTM, x: Tensor, h: Tensor, c: Tensor, w_hh: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
     """One layer over a window: outputs (b, t, width), then hidden and cell state (1, b, width)."""
+    if x.device.type == "cpu" and _cpu_autocast() is not None and not _cpu_has_lstm(_cpu_autocast()):
+        with torch.autocast("cpu", enabled=False):
+            return _run_lstm(rnn, x.float(), h, c, w_hh)
     weights = _parameters(rnn)
     graph = torch.is_grad_enabled() and (x.requires_grad or any(w.requires_grad for w in weights))
     h, c = h.to(weights[0].dtype), c.to(weights[0].dtype)
@@ -328,6 +357,7 @@ def activation_penalty(output: EncoderOutput, alpha: float = 2.0, beta: float = 
     return penalty
 
 
+@register("easylearn.language_model")
 class LanguageModel(nn.Module):
     """Says of each token of a text which one comes next.
 
@@ -433,6 +463,7 @@ def _rnn_groups(encoder: AWDLSTM) -> tuple[LayerGroup, ...]:
     return tuple(LayerGroup(f"rnn{i}", (rnn,)) for i, rnn in enumerate(encoder.layers, start=1))
 
 
+@register("easylearn.text_classifier")
 class TextClassifier(nn.Module):
     """One vector per text from all outputs of the encoder, and a head on it.
 
@@ -554,12 +585,49 @@ class TextClassifier(nn.Module):
         )
         return torch.cat((a.raw, b.raw)), joined
 
+    def as_graph(self) -> OnePassClassifier:
+        """The same in one pass over the tokens, without a loop over the data; see `easylearn.nn.as_graph`."""
+        return OnePassClassifier(self.encoder, self.head)
+
     def layer_groups(self) -> tuple[LayerGroup, ...]:
         """Embedding, each LSTM, head."""
         embedding = LayerGroup("embedding", (self.encoder.embedding,))
         return (embedding, *_rnn_groups(self.encoder), LayerGroup("head", (self.head,)))
 
 
+class OnePassClassifier(nn.Module):
+    """What a `TextClassifier` computes when nothing is trained, as one graph: all tokens of all rows pass at once.
+
+    Args:
+        encoder: the AWD-LSTM.
+        head: from (b, 3 * emb_size) to logits.
+
+    >>> model = TextClassifier(AWDLSTM(100, emb_size=8, n_hidden=12), classifier_head(8, 2), bptt=3).eval()
+    >>> x, lengths = torch.randint(100, (3, 7)), torch.tensor([7, 4, 0])
+    >>> bool((model(x, lengths) - model.as_graph()(x, lengths)).abs().max() < 1e-5)
+    True
+    """
+
+    def __init__(self, encoder: AWDLSTM, head: nn.Module) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.head = head
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        """Logits (b, n_out) of tokens (b, t), padded on the right, and how many of each row are real (b,)."""
+        output: EncoderOutput = self.encoder(x)
+        raw = output.raw
+        size = lengths.unsqueeze(1)
+        padding = (torch.arange(x.shape[1], device=x.device) >= size).unsqueeze(2)
+        end = (size - 1).clamp_min(0).unsqueeze(2).expand(-1, -1, raw.shape[2])
+        most = raw.masked_fill(padding, -math.inf).amax(1)
+        mean = raw.masked_fill(padding, 0.0).sum(1) / size.clamp_min(1)
+        features = torch.cat((raw.gather(1, end).squeeze(1), most, mean), 1)
+        logits: Tensor = self.head(features.masked_fill(size == 0, 0.0))
+        return logits
+
+
+@register("easylearn.text_head")
 def classifier_head(
     emb_size: int, n_out: int, hidden: Sequence[int] = (50,), ps: float | Sequence[float] | None = None
 ) -> nn.Sequential:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from .. import keyed
 from ..errors import ArgumentError
 from .groups import LayerGroup
+from .registry import register
 
 Size = tuple[int, int]
 YRange = tuple[float, float]
@@ -26,6 +29,7 @@ def emb_size(n_levels: int) -> int:
     return min(600, round(1.6 * math.pow(n_levels, 0.56)))
 
 
+@register("easylearn.forget")
 class Forget(nn.Module):
     """In training, some codes become 0, *unknown*, so that its vector is learnt.
 
@@ -86,6 +90,7 @@ class CategoryEmbeddings(nn.Module):
 
 
 INIT_STD = 0.05
+MOST_LAYERS = 100
 
 
 class NumberEmbeddings(nn.Module):
@@ -114,9 +119,10 @@ class NumberEmbeddings(nn.Module):
         left = torch.full((len(knots), most), torch.inf)
         inverse = torch.zeros(len(knots), most)
         for row, column in enumerate(knots):
-            at = torch.tensor(column, dtype=torch.float32)
-            if len(at) < 2 or not (at[1:] > at[:-1]).all():
+            values = np.asarray(column, np.float32)
+            if len(values) < 2 or not (values[1:] > values[:-1]).all():
                 raise ArgumentError(f"knots must be at least two increasing numbers, got {list(column)[:10]}")
+            at = torch.tensor(values)
             left[row, : len(at) - 1] = at[:-1]
             inverse[row, : len(at) - 1] = 1 / (at[1:] - at[:-1])
         self.register_buffer("left", left)
@@ -125,11 +131,18 @@ class NumberEmbeddings(nn.Module):
         self.steps = nn.Parameter(torch.randn(len(knots), most, width) / most**0.5)
         self.start = nn.Parameter(torch.zeros(len(knots), 1, width))
         self.width = len(knots) * width
+        self._find = _search
+
+    def as_graph(self) -> NumberEmbeddings:
+        """The same without a binary search, which ONNX has not; see `easylearn.nn.as_graph`."""
+        other = copy.copy(self)
+        other._find = _compare
+        return other
 
     def forward(self, x: Tensor) -> Tensor:
         """Look up and interpolate: (b, n_columns) numbers to (b, width)."""
         x = x.t().contiguous()
-        piece = torch.searchsorted(self.left[:, 1:].contiguous(), x, right=True)
+        piece = self._find(self.left[:, 1:].contiguous(), x)
         share = ((x - self.left.gather(1, piece)) * self.inverse.gather(1, piece)).clamp(0, 1).unsqueeze(2)
         # Beyond the last knot a number has gone up every step.
         begin = self.steps.cumsum(1) - self.steps + self.start
@@ -138,6 +151,16 @@ class NumberEmbeddings(nn.Module):
         return torch.addcmul(at_knot, step, share).relu().transpose(0, 1).flatten(1)
 
 
+def _search(knots: Tensor, x: Tensor) -> Tensor:
+    """How many of its column's knots (n_columns, n) each number of x (n_columns, b) has reached."""
+    return torch.searchsorted(knots, x, right=True)
+
+
+def _compare(knots: Tensor, x: Tensor) -> Tensor:
+    return (knots.unsqueeze(1) <= x.unsqueeze(2)).sum(2)
+
+
+@register("easylearn.scaled")
 class Scaled(nn.Module):
     """Puts outputs into the range where the targets are: `shift + scale * x`, or a sigmoid between two bounds.
 
@@ -161,6 +184,7 @@ class Scaled(nn.Module):
         return torch.addcmul(self.shift, x, self.scale)
 
 
+@register("easylearn.sigmoid_range")
 class SigmoidRange(nn.Module):
     """Keeps each output between two bounds.
 
@@ -187,6 +211,7 @@ class SigmoidRange(nn.Module):
         return torch.addcmul(self.low, x.sigmoid(), self.width)
 
 
+@register("easylearn.table_model")
 class TableModel(nn.Module):
     """Embeddings of categories and batch-normalised numbers, through a small network, to logits.
 
@@ -292,6 +317,8 @@ class TableModel(nn.Module):
 
 
 def _drops(ps: float | Sequence[float], layers: Sequence[int]) -> list[float]:
+    if len(layers) > MOST_LAYERS:
+        raise ArgumentError(f"there must be at most {MOST_LAYERS} hidden layers, got {len(layers)}")
     if any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in layers):
         raise ArgumentError(f"layers must be sizes of at least 1, got {list(layers)}")
     drops = [float(ps)] * len(layers) if isinstance(ps, int | float) else [float(p) for p in ps]
@@ -305,6 +332,7 @@ def _drops(ps: float | Sequence[float], layers: Sequence[int]) -> list[float]:
     return drops
 
 
+@register("easylearn.dot_product")
 class DotProduct(nn.Module):
     """The dot product of a user's and an item's vector, plus a bias of each (arXiv 1907.06902 on why to try it first).
 

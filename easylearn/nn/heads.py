@@ -7,8 +7,12 @@ from collections.abc import Sequence
 from torch import nn
 
 from ..errors import ArgumentError
+from .registry import register
+
+MOST_LAYERS = 100
 
 
+@register("easylearn.pooled_head")
 def pooled_head(
     n_features: int, n_out: int, hidden: Sequence[int] = (512,), ps: float | Sequence[float] | None = None
 ) -> nn.Sequential:
@@ -33,6 +37,8 @@ def pooled_head(
     >>> [type(layer).__name__ for layer in pooled_head(1024, 2, hidden=())]
     ['BatchNorm1d', 'Dropout', 'Linear']
     """
+    if len(hidden) > MOST_LAYERS:
+        raise ArgumentError(f"a head has at most {MOST_LAYERS} hidden layers, got {len(hidden)}")
     sizes = [n_features, *hidden, n_out]
     for size in sizes:
         if isinstance(size, bool) or not isinstance(size, int) or size < 1:

@@ -4,28 +4,31 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..data.bunch import Data, Loader, PartName
+from ..data.bunch import Data, Loader, PartName, RuntimeInputs
 from ..data.loaders import TensorLoader
 from ..data.split import Indices
-from ..errors import ArgumentError, DataError, EasyLearnWarning, strict
+from ..errors import ArgumentError, DataError, EasyLearnWarning, WeightsError, strict
 from ..files import StrPath
+from ..task import Task
 from .columns import find_ids, find_leaks, guess_columns
 from .loader import BUFFER_ROWS, MemoryPart, ParquetTable, Part, StreamPart, fit_by_column, memory_limit
-from .processing import Encoded, Fill, Scale, TableProcessor, TransformReport, require_columns
+from .processing import Encoded, Fill, Labels, Scale, TableProcessor, TransformReport, require_columns
 from .split import TableSplit, split_rows
 from .targets import Targets, TaskName, YRange, find_targets, task_kind
 
 if TYPE_CHECKING:
     import pandas as pd
 
+RECIPE = "table"
 HEAD_ROWS = 200_000  # of a streamed table, from which its columns are guessed
 IN_MEMORY = 3  # how many times larger a table is in memory than uncompressed in its file, roughly
 _OLD_NAMES = {
@@ -327,19 +330,76 @@ class TabularData(Data):
 
         What is unknown or missing in them is counted in `report()`.
         """
-        frame = _as_frame(items)
-        if not len(frame):
-            raise DataError("there are no rows to predict")
-        encoded = self.processor.transform(frame)
+        encoded = self.processor.transform_row(items) if isinstance(items, Mapping) else None
+        if encoded is None:
+            frame = _as_frame(items)
+            if not len(frame):
+                raise DataError("there are no rows to predict")
+            encoded = self.processor.transform(frame)
         self._reports["predict"] = self.met("predict") + encoded.report
-        part = _take(encoded, None, frame.index)
-        return part.loader(max(self.batch_size, 1024), shuffle=False)
+        inputs = (torch.from_numpy(encoded.cats), torch.from_numpy(encoded.conts))
+        return TensorLoader(inputs, None, max(self.batch_size, 1024))
+
+    @property
+    def has_train(self) -> bool:
+        """Whether there is anything to train on."""
+        return "train" in self._parts
+
+    def recipe(self) -> dict[str, Any]:
+        """See `Data.recipe`: columns, levels, fill values, scales and targets."""
+        labels = self.targets.labels
+        return {
+            "kind": RECIPE,
+            "processor": self.processor.state_dict(),
+            "columns": list(self.targets.columns),
+            "labels": None if labels is None else labels.state_dict(),
+            "batch_size": self.batch_size,
+            "y_range": list(self.y_range) if isinstance(self.y_range, tuple) else self.y_range,
+        }
+
+    @classmethod
+    def from_recipe(cls, recipe: Mapping[str, Any], task: Task) -> TabularData:
+        """See `Data.from_recipe`."""
+        data = cls.__new__(cls)
+        try:
+            Data.__init__(data, task, int(recipe["batch_size"]))
+            data.processor = TableProcessor.from_state(recipe["processor"])
+            labels = None if recipe["labels"] is None else Labels.from_state(recipe["labels"])
+            data.targets = Targets(tuple(str(c) for c in recipe["columns"]), task, labels)
+            y_range = recipe["y_range"]
+            data.y_range = (float(y_range[0]), float(y_range[1])) if isinstance(y_range, list) else y_range
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+            raise WeightsError(f"the recipe of the table is damaged: {error}") from error
+        data._parts, data._reports, data.shuffle = {}, {}, True
+        return data
+
+    def runtime_inputs(self, inputs: tuple[Tensor, ...]) -> RuntimeInputs:
+        """See `Data.runtime_inputs`: codes and scaled numbers, as `processor.transform` makes them of a table."""
+        about = {"cat_names": list(self.cat_names), "cont_names": list(self.cont_names)}
+        return RuntimeInputs(("cats", "conts"), ({0: "batch"}, {0: "batch"}), about=about)
 
     def is_single(self, items: Any) -> bool:
         """Whether it is one row: a Series or a dictionary."""
         import pandas as pd
 
         return isinstance(items, Mapping | pd.Series)
+
+    def holds_items(self, source: Any) -> bool:
+        """See `Data.holds_items`: a row is no path."""
+        return True
+
+    def read_items(self, source: Path, n: int) -> Iterator[tuple[list[str], Any]]:
+        """See `Data.read_items`: the rows of a csv or parquet file, called by their numbers."""
+        first = 0
+        for frame in _frames_of(source, n):
+            yield [str(i) for i in range(first, first + len(frame))], frame
+            first += len(frame)
+
+    def item_ids(self, items: Any, n: int, first: int = 0) -> list[str]:
+        """See `Data.item_ids`: the index of a DataFrame."""
+        import pandas as pd
+
+        return [str(i) for i in items.index] if isinstance(items, pd.DataFrame) else super().item_ids(items, n, first)
 
     def ids(self, part: PartName) -> Sequence[str]:
         """The labels of the rows, as text."""
@@ -416,6 +476,23 @@ class TabularData(Data):
         columns = ["part", "column", "unknown", "missing", "infinite", "filled", "share", "examples"]
         frame: pd.DataFrame = pd.DataFrame(rows, columns=columns).set_index(["part", "column"])
         return frame
+
+    def describe_item(self, part: PartName, i: int) -> dict[str, str]:
+        """See `Data.describe_item`: the columns of row `i`, numbers in their own units."""
+        row = self._part(part).row(i)
+        values = self.processor.decode(*(t.cpu().numpy() for t in row)).iloc[0]
+        return {str(n): f"{v:.6g}" if isinstance(v, float) else str(v) for n, v in values.items()}
+
+    def notes(self) -> list[str]:
+        """See `Data.notes`: unknown categories, and places that are missing or infinite."""
+        notes = []
+        for _, row in self.report().reset_index().iterrows():
+            part, column = row["part"], row["column"]
+            what = [f"{int(row[n]):,} {n}" for n in ("unknown", "missing", "infinite") if row[n]]
+            if part != "predict" and what:
+                shown = f", for example {row['examples']}" if row["examples"] else ""
+                notes.append(f"{part} part, column {column}: {' and '.join(what)} ({row['share']:.1%}){shown}")
+        return notes
 
     def target(self, part: PartName) -> Tensor | None:
         """The targets of a part in their own units, or None where nobody knows them."""
@@ -600,6 +677,25 @@ def _as_frame(items: Any) -> pd.DataFrame:
         )
     frame: pd.DataFrame = pd.DataFrame([dict(r) for r in rows])
     return frame
+
+
+def _frames_of(path: Path, n: int) -> Iterator[pd.DataFrame]:
+    """The rows of a file, at most `n` at a time."""
+    import pandas as pd
+
+    if path.suffix.lower() in (".parquet", ".pq") or path.is_dir():
+        table = ParquetTable(path)
+        for group in table.groups:
+            frame = table.read_group(group, table.columns)
+            yield from (frame.iloc[a : a + n] for a in range(0, len(frame), n))
+        return
+    try:
+        with pd.read_csv(path, chunksize=n, low_memory=False) as reader:
+            yield from reader
+    except FileNotFoundError as error:
+        raise DataError(f"there is no file {path}") from error
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} cannot be read as a csv file with a header: {error}") from error
 
 
 def read_csv(path: StrPath) -> pd.DataFrame:

@@ -51,6 +51,10 @@ class Part(Protocol):
         """Changes with the content."""
         ...
 
+    def row(self, i: int) -> tuple[Tensor, Tensor]:
+        """Codes (1, n_cat) and numbers (1, n_cont) of row `i`."""
+        ...
+
     def sample(self, n: int) -> Tensor:
         """The continuous columns of at most `n` rows, always the same ones."""
         ...
@@ -92,6 +96,10 @@ class MemoryPart:
         tensors = [self.cats, self.conts, *(() if self.target is None else (self.target,))]
         contents = [t.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data for t in tensors]
         return digest([*(f"{t.dtype}{tuple(t.shape)}" for t in tensors), *contents])
+
+    def row(self, i: int) -> tuple[Tensor, Tensor]:
+        """See `Part.row`."""
+        return self.cats[i : i + 1], self.conts[i : i + 1]
 
     def sample(self, n: int) -> Tensor:
         """Of rows from all over the part."""
@@ -244,6 +252,14 @@ class StreamPart:
     def fingerprint(self) -> str:
         """Of the files, the columns and the rows; not of what they are encoded by."""
         return digest([*self.table.identity(), *self.columns, self.rows.tobytes()])
+
+    def row(self, i: int) -> tuple[Tensor, Tensor]:
+        """See `Part.row`; its row group is read."""
+        place = int(self.rows[i])
+        group = next(g for g in self.table.groups if g.start <= place < g.stop)
+        frame = self.table.read_group(group, self.columns)
+        encoded = self.encode(frame.iloc[[place - group.start]])
+        return torch.from_numpy(encoded.cats), torch.from_numpy(encoded.conts)
 
     def sample(self, n: int) -> Tensor:
         """Of whole row groups from all over the part."""

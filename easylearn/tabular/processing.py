@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -29,6 +30,7 @@ _LARGEST = float(np.finfo(np.float32).max)
 _NO_TEXT = frozenset({"", "nan", "na", "n/a", "null", "none", "<na>", "nat"})
 _VERSION = 1
 _SHORT = 32
+_PLAIN = (str, int, float, bool, type(None))
 
 
 @dataclass
@@ -151,6 +153,24 @@ class _Number:
             return np.clip(y, -_LARGEST, _LARGEST, out=y) if y.size and np.abs(y).max() > _LARGEST else y
         return _to_normal(x, self.quantiles)
 
+    def unscaled(self, y: Floats) -> Floats:
+        """The inverse of `scaled`; a column that never varied gives its fill value.
+
+        The model's numbers have 32 bits. What these do not tell is rounded away, so that a zero is a zero again.
+        """
+        if self.quantiles is not None:
+            ranks = torch.special.ndtr(torch.from_numpy(y)).numpy()
+            x: Floats = np.interp(ranks, np.linspace(0, 1, len(self.quantiles)), self.quantiles)
+            spread = float(self.quantiles[-1] - self.quantiles[0])
+        elif self.factor == 0:
+            return np.full_like(y, self.fill)
+        elif (self.center, self.factor) == (0.0, 1.0):
+            return y
+        else:
+            x, spread = y / self.factor + self.center, 1 / self.factor
+        rounded: Floats = np.round(x, 6 - math.floor(math.log10(spread))) + 0.0  # -0.0 becomes 0.0
+        return rounded
+
 
 class TableProcessor:
     """Turns tables into codes and numbers, always in the way that the training rows asked for.
@@ -251,6 +271,79 @@ class TableProcessor:
         assert encoded is not None
         self.report = encoded.report
         return encoded
+
+    def transform_row(self, row: Mapping[str, Any]) -> Encoded | None:
+        """One row of plain values as `transform` would encode it, without a DataFrame: fifty times as quick.
+
+        Args:
+            row: by column.
+
+        Returns:
+            The row's codes and numbers; None if it lacks a column or holds anything but text, numbers, booleans and
+            None, of which `transform` knows what to make or to say.
+        """
+        report = TransformReport(1)
+        cats = np.empty((1, len(self.cat_names)), np.int64)
+        for j, category in enumerate(self._learned()):
+            if category.name not in row:
+                return None
+            value = row[category.name]
+            if type(value) not in _PLAIN:
+                return None
+            if value is None or value != value:
+                cats[0, j] = MISSING_CODE
+                report.missing[category.name] = 1
+                continue
+            (code,) = category.lookup.codes([value])
+            cats[0, j] = code
+            if code == UNKNOWN_CODE:
+                report.unknown[category.name] = 1
+                report.examples[category.name] = [repr(value)[:40]]
+        conts = np.empty((1, len(self._conts) + sum(c.flag for c in self._conts)), np.float32)
+        place = len(self._conts)
+        for j, number in enumerate(self._conts):
+            given = row.get(number.name, "")
+            if type(given) not in _PLAIN or isinstance(given, str):
+                return None
+            x = np.array([np.nan if given is None else given], np.float64)
+            bad = ~(np.abs(x) <= _LARGEST)
+            if bad[0]:
+                _count_numbers(report, number.name, x, bad)
+                x[0] = number.fill
+            conts[0, j] = number.scaled(x)[0]
+            if number.flag:
+                conts[0, place] = bad[0]
+                place += 1
+        return Encoded(cats, conts, report)
+
+    def decode(self, cats: npt.NDArray[np.int64], conts: npt.NDArray[np.float32]) -> pd.DataFrame:
+        """Codes and numbers back to values, as far as they are known: "(unknown)" and "(missing)" stay words.
+
+        Args:
+            cats: codes, shape (n, number of categorical columns).
+            conts: numbers, shape (n, number of continuous columns and flags).
+
+        Returns:
+            One row per row; a number whose flag is set is missing (NaN). Without a flag a filled place looks like its
+            fill value.
+
+        >>> import pandas as pd
+        >>> df = pd.DataFrame({"shop": ["b", "a"], "size": [1.0, 3.0]})
+        >>> table = TableProcessor(["shop"], ["size"]).fit(df)
+        >>> table.decode(*[getattr(table.transform(df), n) for n in ("cats", "conts")])["size"].tolist()
+        [1.0, 3.0]
+        """
+        import pandas as pd
+
+        columns: dict[str, Any] = {}
+        for j, name in enumerate(self.cat_names):
+            levels = np.array([UNKNOWN, MISSING, *self._category(name).levels], object)
+            columns[name] = levels[cats[:, j]]
+        for number, (j, *flag) in zip(self._conts, self.cont_places.values(), strict=True):
+            values = number.unscaled(conts[:, j].astype(np.float64))
+            columns[number.name] = np.where(conts[:, flag[0]] > 0, np.nan, values) if flag else values
+        frame: pd.DataFrame = pd.DataFrame(columns, index=pd.RangeIndex(len(cats)))
+        return frame
 
     def _run(self, df: pd.DataFrame, rows: Rows | None, *, learn: bool, encode: bool) -> Encoded | None:
         n = len(df)
@@ -373,6 +466,13 @@ class TableProcessor:
                 taken.add(name)
                 flags.append(name)
         return [*self.cont_names, *flags]
+
+    @property
+    def cont_places(self) -> dict[str, tuple[int, ...]]:
+        """Where each continuous column is among the columns of `Encoded.conts`: its number, and its flag if any."""
+        self._learned()
+        flags = iter(range(len(self._conts), len(self.cont_out_names)))
+        return {c.name: (j, next(flags)) if c.flag else (j,) for j, c in enumerate(self._conts)}
 
     @property
     def fills(self) -> dict[str, float]:

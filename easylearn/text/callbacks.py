@@ -10,10 +10,12 @@ from torch.utils.hooks import RemovableHandle
 
 from ..errors import ArgumentError
 from ..nn.awd_lstm import AWDLSTM, EncoderOutput, activation_penalty
+from ..nn.registry import register
 from ..train.callback import Callback
 from ..train.state import Run
 
 
+@register("easylearn.activation_penalty")
 class ActivationPenalty(Callback):
     """Adds to the loss what keeps a recurrent network's outputs small and slow (arXiv 1708.01009).
 
@@ -64,6 +66,7 @@ class ActivationPenalty(Callback):
         self._handles, self._terms = [], []
 
 
+@register("easylearn.rate_by_length")
 class RateByLength(Callback):
     """Scales the learning rate by the length of each window, as AWD-LSTM does (arXiv 1708.02182, section 5).
 

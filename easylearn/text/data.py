@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +13,9 @@ import numpy.typing as npt
 from torch import Tensor, nn
 
 from .. import keyed
-from ..data.bunch import Data, Loader, PartName, Sampling
+from ..data.bunch import Data, Loader, PartName, RuntimeInputs, Sampling
 from ..data.split import Split, split_indices
-from ..errors import ArgumentError, DataError, StateError, did_you_mean, strict
+from ..errors import ArgumentError, DataError, StateError, WeightsError, did_you_mean, strict
 from ..files import StrPath, digest
 from ..nn.awd_lstm import LanguageModel
 from ..task import Task, next_token
@@ -23,7 +24,7 @@ from .generate import continue_tokens
 from .labels import Labels, TaskName, find_labels, have_classes
 from .loader import DocumentLoader, StreamLoader
 from .processing import TextProcessor
-from .sources import Documents, Errors, Missing
+from .sources import Documents, Errors, Missing, read_text
 from .store import TokenStore
 from .tokenize import Tokenizer, as_tokenizer
 from .torchtext import are_pairs, as_vocab, read_pairs
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 
 Tokenizing = str | Tokenizer | Callable[[str], list[str]] | None
 Columns = str | Sequence[str]
+MANY_UNKNOWN = 0.1  # a share of unknown tokens that is worth a remark
+RECIPE, LM_RECIPE = "text", "language_model"
 EVAL_FACTOR = 2  # batches without gradients may be this much larger
 
 _OLD_NAMES = {
@@ -135,6 +138,7 @@ class _Texts(Data):
         self._parts = dict(parts)
         self.processor = processor
         self.backward = backward
+        self.columns: str | tuple[str, ...] | None = None  # of texts, where they came from a table
 
     @property
     def vocab(self) -> Vocab:
@@ -168,6 +172,20 @@ class _Texts(Data):
         """Document `i` of a part as the model sees it."""
         return self.processor.decode(self._part(part).store.doc(i))
 
+    def describe_item(self, part: PartName, i: int) -> dict[str, str]:
+        """See `Data.describe_item`: the text as the model sees it."""
+        return {"text": self.text(part, i)}
+
+    def notes(self) -> list[str]:
+        """See `Data.notes`: empty documents, and tokens that the vocabulary lacks."""
+        notes = []
+        for name, row in self.report().iterrows():
+            if row["empty"]:
+                notes.append(f"{int(row['empty']):,} documents of the {name} part are empty")
+            if row["unknown"] > MANY_UNKNOWN:
+                notes.append(f"the vocabulary lacks {row['unknown']:.1%} of the {name} part's tokens")
+        return notes
+
     def _part(self, part: PartName) -> Part:
         if part not in self._parts:
             raise DataError(f"there is no {part} part; pass {part}= when making the data")
@@ -186,6 +204,32 @@ class _Texts(Data):
         if self.backward != old.backward:
             raise DataError(f"the model was built for data with backward={old.backward}; make this data so, too")
         return self
+
+    @property
+    def has_train(self) -> bool:
+        """Whether there is anything to train on."""
+        return "train" in self._parts
+
+    def _recipe(self, kind: str) -> dict[str, Any]:
+        return {
+            "kind": kind,
+            "processor": self.processor.state_dict(),
+            "batch_size": self.batch_size,
+            "backward": self.backward,
+            "columns": list(self.columns) if isinstance(self.columns, tuple) else self.columns,
+        }
+
+    def _fill(self, recipe: Mapping[str, Any], task: Task) -> None:
+        """Become data without documents, as a recipe says."""
+        try:
+            Data.__init__(self, task, int(recipe["batch_size"]))
+            self.processor = TextProcessor.from_state(recipe["processor"])
+            self.backward = bool(recipe["backward"])
+            columns = recipe["columns"]
+            self.columns = columns if columns is None or isinstance(columns, str) else tuple(map(str, columns))
+        except (KeyError, TypeError, ValueError, AttributeError, StateError) as error:
+            raise WeightsError(f"the recipe of the texts is damaged: {error}") from error
+        self._parts = {}
 
     def save_encoder(self, path: Path, model: nn.Module) -> Path:
         """See `Data.save_encoder`."""
@@ -415,6 +459,19 @@ class TextLMData(_Texts):
             store, self.batch_size, self.bptt, pad=self.vocab.pad, shuffle=shuffle, backward=self.backward
         )
 
+    def recipe(self) -> dict[str, Any]:
+        """See `Data.recipe`: tokenizer, vocabulary and direction."""
+        return {**self._recipe(LM_RECIPE), "bptt": self.bptt}
+
+    @classmethod
+    def from_recipe(cls, recipe: Mapping[str, Any], task: Task) -> TextLMData:
+        """See `Data.from_recipe`; the words that the task predicts are those of the vocabulary."""
+        data = cls.__new__(cls)
+        data._fill(recipe, task)
+        data.bptt = int(recipe.get("bptt", 70))
+        data.task = replace(task, names=data.vocab.tokens)
+        return data
+
     def new_loader(self, items: Any) -> Loader:
         """A language model has nothing to say of a whole text; it goes on after one."""
         raise ArgumentError("a language model predicts what comes next: use learn.generate(prompt, n)")
@@ -540,7 +597,9 @@ class TextData(_Texts):
         where = f"column {columns[0]!r}" if len(columns) == 1 else f"columns {columns}"
         names = columns if len(columns) > 1 else ()
         found_labels = find_labels(cells["train"], documents["train"].ids, where, task, label_sep, names)
-        return cls._make(documents, cells, found_labels, options, batch_size, max_tokens, backward)
+        data = cls._make(documents, cells, found_labels, options, batch_size, max_tokens, backward)
+        data.columns = text if isinstance(text, str) else tuple(text)
+        return data
 
     @classmethod
     @strict(_OLD_NAMES)
@@ -738,10 +797,34 @@ class TextData(_Texts):
         """See `Data.loader`: the longest documents first; `Batch.index` says which they are."""
         return self._documents(self._part(part), self.batch_size * EVAL_FACTOR)
 
+    def recipe(self) -> dict[str, Any]:
+        """See `Data.recipe`: tokenizer, vocabulary, direction, and how much of a long text is read."""
+        return {**self._recipe(RECIPE), "max_tokens": self.max_tokens}
+
+    @classmethod
+    def from_recipe(cls, recipe: Mapping[str, Any], task: Task) -> TextData:
+        """See `Data.from_recipe`."""
+        data = cls.__new__(cls)
+        data._fill(recipe, task)
+        most = recipe.get("max_tokens")
+        if most is not None and (type(most) is not int or most < 1):
+            raise WeightsError(f"the recipe of the texts is damaged: max_tokens is {str(most)[:50]!r}")
+        data.max_tokens, data.labels = most, Labels(task, "the labels")
+        return data
+
+    def runtime_inputs(self, inputs: tuple[Tensor, ...]) -> RuntimeInputs:
+        """See `Data.runtime_inputs`: numbers of tokens, as `processor.encode` makes them of a text, and lengths."""
+        about = {"pad": self.vocab.pad, "n_tokens": len(self.vocab), "backward": self.backward}
+        return RuntimeInputs(("tokens", "lengths"), ({0: "batch", 1: "time"}, {0: "batch"}), about=about)
+
     def new_loader(self, items: Any) -> Loader:
-        """See `Data.new_loader`: a text, a list of texts, a Series or a DataFrame's column."""
+        """See `Data.new_loader`: a text, a list of texts, a Series, or a DataFrame with the columns of training."""
         if _is_frame(items):
-            raise ArgumentError("predict takes texts, got a DataFrame; give its column, df['text']")
+            if self.columns is None:
+                raise ArgumentError("predict takes texts, got a DataFrame; give its column, df['text']")
+            items = list(Documents.from_frame(items, self.columns))
+        if isinstance(items, Mapping):
+            raise ArgumentError(f"predict takes texts, got a {type(items).__name__}; give the text in it")
         texts = [items] if isinstance(items, str) else list(items)
         for i, text in enumerate(texts):
             if not isinstance(text, str):
@@ -754,6 +837,18 @@ class TextData(_Texts):
     def is_single(self, items: Any) -> bool:
         """A text is one item."""
         return isinstance(items, str)
+
+    def read_items(self, source: Path, n: int) -> Iterator[tuple[list[str], Any]]:
+        """See `Data.read_items`: the .txt files below a folder, one text file, or the rows of a csv."""
+        if source.is_dir():
+            documents = Documents.from_folder(source)
+        elif source.suffix.lower() == ".csv":
+            documents = Documents.from_csv(source, self.columns or "text")
+        else:
+            documents = Documents.from_list([read_text(source)], ids=[source.name])
+        texts, ids = iter(documents), iter(documents.ids)
+        while some := list(islice(texts, n)):
+            yield [str(i) for i in islice(ids, len(some))], some
 
     def _documents(self, part: Part, batch_size: int, shuffle: bool = False) -> DocumentLoader:
         return DocumentLoader(

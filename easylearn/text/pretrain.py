@@ -149,6 +149,30 @@ def pretrain_lm(
     return learn
 
 
+def resume_pretraining(out: StrPath, *, device: str | None = None, progress: bool = True) -> Learner:
+    """Go on with the run whose folder this is, with the settings that it was begun with.
+
+    Args:
+        out: what `pretrain_lm` was given.
+        device: None takes the best there is.
+        progress: draw bars and print a line per epoch.
+
+    Returns:
+        The learner, trained.
+
+    Raises:
+        StateError: the folder holds no run, or one that is finished.
+    """
+    folder = Path(out)
+    try:
+        claim = json.loads((folder / "settings.json").read_text(encoding="utf-8"))
+        corpus = claim.pop("corpus")
+        settings = Pretraining(**claim)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise StateError(f"{folder / 'settings.json'} does not say what run {folder} holds ({error})") from error
+    return pretrain_lm(corpus, folder, settings, device=device, progress=progress)
+
+
 def _goes_on(folder: Path, checkpoint: Path, settings: dict[str, Any]) -> bool:
     """Whether a run with these settings was begun in the folder; a folder with another or a finished run is refused."""
     file = folder / "settings.json"

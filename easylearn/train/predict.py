@@ -19,7 +19,10 @@ from .strategy import Strategy
 def evaluating(model: nn.Module) -> Iterator[None]:
     """Evaluation mode without gradients; every module's own mode is put back afterwards."""
     modes = [(m, m.training) for m in model.modules()]
-    model.eval()
+    if any(training for _, training in modes):
+        model.eval()
+    else:
+        modes = []  # putting each module's mode back takes as long as a small model takes for a row
     try:
         with torch.no_grad():
             yield
@@ -65,6 +68,11 @@ def evaluate(model: nn.Module, loader: Loader, task: Task, strategy: Strategy) -
     logits, target = gather(model, loader, strategy)
     if target is None:
         raise DataError("these items have no targets, so there is nothing to compare the predictions with")
+    return score(logits, target, task, strategy)
+
+
+def score(logits: Tensor, target: Tensor, task: Task, strategy: Strategy) -> dict[str, float]:
+    """Mean loss and metrics of outputs that are there, as `evaluate` gives them."""
     on_device = logits.to(strategy.device), target.to(strategy.device)  # where a loss with weights of its own has them
     result = {"valid_loss": float(task.loss(*on_device))}
     probs = task.activate(logits)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from .. import keyed
 from ..data.bunch import Data, PartName
-from ..errors import ArgumentError, DataError, EasyLearnWarning, StateError, WeightsError
+from ..errors import ArgumentError, DataError, EasyLearnWarning, NewerSchemaError, StateError, WeightsError
 from ..files import StrPath, digest
 from ..nn.groups import ParamGroup
 from ..schedules import Schedule
@@ -27,7 +27,7 @@ from .optim import OptimizerFn, build_optimizer
 from .plan import FitPlan
 from .schedule_state import decode_schedule
 from .state import Run
-from .state_file import NewerSchemaError, read_state
+from .state_file import read_state
 from .strategy import Strategy
 
 Every = str | int
@@ -193,6 +193,22 @@ class Saved:
         raise WeightsError(
             f"none of the {len(files)} checkpoints in {self.folder} is whole: {'; '.join(problems)}. Start the fit anew"
         )
+
+    def describe(self) -> str:
+        """How far the run came and what it was of, for people."""
+        plan, position, facts = self._plan, self._position, self.facts
+        lines = [
+            f"{self.file}: step {position['step']:,} of {plan['n_steps']:,}, "
+            f"{position['step'] / max(plan['steps_per_epoch'], 1):.2f} epochs done",
+            f"{facts.get('task')}, {facts.get('items to train on')} items of {facts.get('kind of data')}, batches of "
+            f"{facts.get('batch_size')}, layer groups {', '.join(map(str, facts.get('layer groups', [])))}",
+        ]
+        if position["stop_reason"] is not None:
+            lines.append(f"it stopped: {position['stop_reason']}")
+        epochs = self._state["record"]["epochs"]
+        if epochs:
+            lines.append("last epoch: " + ", ".join(f"{n} {v:.4g}" for n, v in epochs[-1].items()))
+        return "\n".join(lines)
 
     def _unreadable(self, what: object) -> WeightsError:
         return WeightsError(f"{self.file} is not what easylearn writes: {what}")

@@ -14,17 +14,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import StateError, WeightsError
+from ..errors import NewerSchemaError, StateError, WeightsError
 from ..files import StrPath, digest, write_tensors
 
 SCHEMA = 1
 _JSON = "json"
 _HEADER = "easylearn"
 _WHAT = "checkpoint"
-
-
-class NewerSchemaError(WeightsError):
-    """The file is whole, but a later version wrote it."""
 
 
 def write_state(path: StrPath, state: Mapping[str, Any], info: Mapping[str, Any]) -> Path:

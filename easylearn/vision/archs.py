@@ -285,7 +285,7 @@ def _lite0() -> Arch:
 def _timm_arch(name: str) -> Arch:
     timm = _timm(name)
     if not timm.is_model(name):
-        raise ArgumentError(f"timm has no architecture {name!r}. {did_you_mean(name, timm.list_models())}")
+        raise ArgumentError(f"timm has no architecture {name[:100]!r}. {did_you_mean(name, timm.list_models())}")
     shown = f"timm/{name}" if name in _TORCHVISION else name
     config = timm.get_pretrained_cfg(name)
     if config is None:
@@ -339,4 +339,4 @@ def get_arch(arch: str | Arch) -> Arch:
     if timm.is_model(arch):
         return _timm_arch(arch)
     known = dict.fromkeys([*arch_names(), *timm.list_models()])
-    raise ArgumentError(f"unknown architecture {arch!r}. {did_you_mean(arch, known)}")
+    raise ArgumentError(f"unknown architecture {arch[:100]!r}. {did_you_mean(arch, known)}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -14,25 +14,28 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..data.bunch import Data, PartName
+from ..data.bunch import Data, PartName, RuntimeInputs
 from ..data.cache import ByteStore, open_store
 from ..data.split import Split, split_indices
-from ..errors import ArgumentError, DataError, did_you_mean, strict
+from ..errors import ArgumentError, DataError, WeightsError, did_you_mean, strict
 from ..files import digest, file_identity
 from ..nn.body_head import BodyHead
 from ..task import Task
 from ..train.plots import new_figure
 from . import items
-from .augment import IMAGENET_MEAN, IMAGENET_STD, Augment, BatchStage, resolve
+from .augment import IMAGENET_MEAN, IMAGENET_STD, Augment, BatchStage, Normalise, resolve
 from .decode import VERSION, ItemStage, Method, Source, as_uint8
 from .items import Column, Kind, OnError, Rows
 from .loader import ImageLoader, choose_workers, in_workers
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 Size = int | tuple[int, int]
+RECIPE = "images"
+LARGEST = 16_384  # pixels per side that a model file may ask for
 CROP_PCT = 224 / 256  # what ImageNet's usual evaluation shows, and what torchvision's weights were trained for
 _OLD_NAMES = {
     "bs": "batch_size",
@@ -609,11 +612,6 @@ class ImageData(Data):
         return self.batch_stage.std
 
     @property
-    def has_valid(self) -> bool:
-        """Always: pictures without a validation part cannot be made."""
-        return True
-
-    @property
     def has_test(self) -> bool:
         """Whether there is a test part."""
         return "test" in self._parts
@@ -659,6 +657,30 @@ class ImageData(Data):
         return ImageLoader(
             sources, ids, None, self.item_stage, self.batch_stage, batch_size=self.batch_size, workers=workers
         )
+
+    def holds_items(self, source: Any) -> bool:
+        """See `Data.holds_items`: a folder or a csv; any other file is one picture."""
+        path = Path(source)
+        return path.is_dir() or path.suffix.lower() == ".csv"
+
+    def read_items(self, source: Path, n: int) -> Iterator[tuple[list[str], Any]]:
+        """See `Data.read_items`: the pictures below a folder, sorted, or those that a csv names in its first column."""
+        if source.is_dir():
+            names = items.list_images(source)
+            if not names:
+                raise DataError(f"no image files below {source}; it holds {items.listing(source)}")
+            folder = source
+        else:
+            table = items.read_csv(source)
+            names, folder = [str(v) for v in table[table.columns[0]]], source.parent
+        for a in range(0, len(names), n):
+            some = names[a : a + n]
+            yield some, [str(folder / name) for name in some]
+
+    def item_ids(self, items: Any, n: int, first: int = 0) -> list[str]:
+        """See `Data.item_ids`: a picture in a file is called by its path."""
+        listed = items if isinstance(items, list | tuple) else [None] * n
+        return [str(s) if isinstance(s, str | os.PathLike) else str(first + i) for i, s in enumerate(listed)]
 
     def ids(self, part: PartName) -> tuple[str, ...]:
         """See `Data.ids`: posix paths relative to `path`."""
@@ -709,10 +731,58 @@ class ImageData(Data):
 
     def _part(self, part: PartName) -> Part:
         if part not in self._parts:
-            if part == "test":
-                raise DataError("there is no test part; pass test= when making the data")
+            if part == "test" or not self._parts:
+                raise DataError(f"there is no {part} part; pass {part}= when making the data")
             raise ArgumentError(f"there is no part {part!r}. {did_you_mean(part, self._parts)}")
         return self._parts[part]
+
+    @property
+    def has_train(self) -> bool:
+        """Whether there is anything to train on."""
+        return "train" in self._parts
+
+    @property
+    def has_valid(self) -> bool:
+        """Whether there is a validation part: in all but what came out of a model file."""
+        return "valid" in self._parts
+
+    def recipe(self) -> dict[str, Any]:
+        """See `Data.recipe`: size, how pictures are fitted into it, and what they are normalised with."""
+        stage = self.item_stage
+        return {
+            "kind": RECIPE,
+            "size": list(stage.size),
+            "method": stage.method,
+            "channels": stage.channels,
+            "crop_pct": stage.crop_pct,
+            "mean": list(self.batch_stage.mean),
+            "std": list(self.batch_stage.std),
+            "batch_size": self.batch_size,
+        }
+
+    @classmethod
+    def from_recipe(cls, recipe: Mapping[str, Any], task: Task) -> ImageData:
+        """See `Data.from_recipe`."""
+        data = cls.__new__(cls)
+        try:
+            Data.__init__(data, task, _whole(recipe["batch_size"]))
+            size = (_whole(recipe["size"][0]), _whole(recipe["size"][1]))
+            mean, std = (tuple(float(v) for v in recipe[name]) for name in ("mean", "std"))
+            data.item_stage = ItemStage(size, recipe["method"], _whole(recipe["channels"]), float(recipe["crop_pct"]))
+            data.batch_stage = BatchStage(size, (), mean, std)
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            raise WeightsError(f"the recipe of the pictures is damaged: {error!r}") from error
+        if max(size) > LARGEST or len(mean) != data.item_stage.channels:
+            raise WeightsError(f"the recipe of the pictures is damaged: size {size}, mean {mean}")
+        data._parts, data._skipped, data._contents, data._stores = {}, {}, {}, {}
+        data.path, data.workers, data.cache, data.method = None, None, False, data.item_stage.method
+        return data
+
+    def runtime_inputs(self, inputs: tuple[Tensor, ...]) -> RuntimeInputs:
+        """See `Data.runtime_inputs`: pixels from 0 to 255 at the model's size; the file normalises them."""
+        normalise = Normalise(self.mean, self.std)
+        about = {"size": list(self.size), "channels": self.item_stage.channels, "method": self.method}
+        return RuntimeInputs(("pixels",), ({0: "batch"},), normalise, lambda given: (normalise.undo(given[0]),), about)
 
     # -- the same data, otherwise prepared -----------------------------------------------------------
 
@@ -757,6 +827,33 @@ class ImageData(Data):
     def report(self) -> dict[str, str]:
         """The files that `on_error="skip"` left out, each with the reason."""
         return dict(self._skipped)
+
+    def notes(self) -> list[str]:
+        """See `Data.notes`: what `on_error="skip"` left out."""
+        if not self._skipped:
+            return []
+        name, reason = next(iter(self._skipped.items()))
+        return [f"{len(self._skipped)} pictures could not be read and were left out, the first: {name} ({reason})"]
+
+    @property
+    def has_pictures(self) -> bool:
+        """Always."""
+        return True
+
+    def picture(self, part: PartName, i: int) -> Tensor:
+        """Picture `i` of a part as the model sees it in validation, pixels in [0, 1], shape (c, h, w)."""
+        one = self._part(part)
+        return self.shown([one.sources[i]], [one.ids[i]])[0]
+
+    def shown(self, sources: Sequence[Source], ids: Sequence[str]) -> Tensor:
+        """Any pictures as the model sees them in validation, pixels in [0, 1], shape (n, c, h, w)."""
+        loader = ImageLoader(sources, ids, None, self.item_stage, self.batch_stage, batch_size=len(sources), workers=0)
+        return torch.cat([self.batch_stage.denormalise(b.inputs[0]) for b in loader.batches(torch.device("cpu"))])
+
+    def draw_item(self, part: PartName, i: int, axes: Axes) -> None:
+        """See `Data.draw_item`: the picture, and below it its id."""
+        draw_picture(axes, self.picture(part, i))
+        axes.set_xlabel(self.ids(part)[i][-34:], fontsize=7, color="0.4", parse_math=False)
 
     def show_batch(self, n: int = 9, part: PartName = "train") -> Figure:
         """The first pictures of a part as the model sees them: of train the first batch, augmented.
@@ -814,6 +911,24 @@ class ImageData(Data):
             counts = part.targets.sum(0).int().tolist()
         named = [f"{name} {n}" for name, n in zip(self.classes, counts, strict=True)]
         return " (" + ", ".join(named[:8]) + (f" and {len(named) - 8} more" if len(named) > 8 else "") + ")"
+
+
+def draw_picture(axes: Axes, pixels: Tensor) -> None:
+    """Draw a picture without ticks.
+
+    Args:
+        axes: matplotlib's, empty.
+        pixels: in [0, 1], shape (c, h, w) with 1 or 3 channels.
+    """
+    axes.imshow(pixels.permute(1, 2, 0).squeeze(2).numpy(), cmap="gray", vmin=0, vmax=1)
+    axes.set(xticks=[], yticks=[])
+
+
+def _whole(value: Any) -> int:
+    """A whole number out of a file."""
+    if type(value) is not int:
+        raise TypeError(f"expected a whole number, got {str(value)[:50]!r}")
+    return value
 
 
 def _pair(size: Size) -> tuple[int, int]:

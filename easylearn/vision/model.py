@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ..errors import ArgumentError, strict
 from ..keyed import scoped_rng
+from ..nn import registry
 from ..nn.body_head import BodyHead
 from ..nn.heads import pooled_head
 from ..nn.layers import ConcatPool2d, TokenPool
@@ -93,7 +94,42 @@ def vision_model(
         with scoped_rng(seed, "head"):
             head = pooled_head(n_features, n_out, hidden, ps)
     mean, std = stats or (IMAGENET_STATS if known is None else known.stats)
-    return BodyHead(body, pool, head, groups, mean, std).train()
+    model = BodyHead(body, pool, head, groups, mean, std).train()
+    if not callable(cut):  # a function cannot be written to a file: whoever loads it gives the model
+        made = {
+            "arch": _as_noted(arch if known is None else known), "n_out": n_out, "ps": ps, "hidden": hidden,
+            "custom_head": custom_head, "cut": cut, "stats": stats, "seed": seed,
+        }  # fmt: skip
+        registry.note(model, "easylearn.vision_model", made)
+    return model
+
+
+@registry.register("easylearn.vision_model")
+def _untrained(
+    arch: str | nn.Module,
+    n_out: int,
+    ps: float | Sequence[float] | None,
+    hidden: Sequence[int],
+    custom_head: nn.Module | None,
+    cut: int | None,
+    stats: Stats | None,
+    seed: int,
+) -> BodyHead:
+    """What a model file may ask for: no `pretrained`, which would read any other file, or fetch one."""
+    return vision_model(
+        arch, n_out, pretrained=False, ps=ps, hidden=hidden, custom_head=custom_head, cut=cut, stats=stats, seed=seed
+    )
+
+
+def _as_noted(arch: str | Arch | nn.Module) -> str | Arch | nn.Module:
+    """A name for the architecture, if it is one of those that have names; else itself."""
+    if not isinstance(arch, Arch):
+        return arch
+    try:
+        known = get_arch(arch.name)
+    except ArgumentError:
+        return arch
+    return arch.name if known.untrained() == arch.untrained() else arch
 
 
 def _chosen_weights(arch: Arch | None, pretrained: Pretrained | None) -> tuple[State | None, object]:
@@ -226,6 +262,8 @@ def _before_head(net: nn.Module, size: int) -> nn.Module:
         ) from error
     finally:
         handle.remove()
+    if out.is_meta:
+        return body  # without numbers there is nothing to compare; it was compared when this net was first cut
     # Many forwards average or flatten by a function between the two; that belongs to the head.
     possible = [out, out.mean((2, 3))] if isinstance(out, Tensor) and out.ndim == 4 else [out]
     if not any(

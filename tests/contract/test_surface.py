@@ -8,8 +8,10 @@ import inspect
 import easylearn
 from easylearn.data.bunch import Batch, Data, Loader
 from easylearn.learner import Learner, Prediction, Predictions
+from easylearn.text.interpret import Occlusion
 from easylearn.train.callback import HOOKS, Callback
 from easylearn.train.finder import LRCurve
+from easylearn.train.interpret import Calibration, Interpretation
 from easylearn.train.plan import FitPlan
 from easylearn.train.plots import SchedPlots
 from easylearn.train.record import Record
@@ -34,7 +36,9 @@ def test_learner() -> None:
     methods = {
         "TTA",
         "generate",
+        "interpret",
         "load_encoder",
+        "report",
         "save_encoder",
         "bn_freeze",
         "fine_tune",
@@ -105,6 +109,8 @@ def test_arguments_of_the_learner() -> None:
         "fine_tune": "epochs lr frozen_epochs spread callbacks",
         "lr_find": "start_lr end_lr lr n_steps",
         "freeze_to": "k",
+        "interpret": "part",
+        "report": "path",
         "bn_freeze": "frozen",
         "predict": "items test",
         "tta": "n_aug test",
@@ -192,6 +198,10 @@ def test_run() -> None:
 def test_data() -> None:
     assert public(Data) == {
         "adopt",
+        "describe_item",
+        "draw_item",
+        "has_pictures",
+        "notes",
         "generate",
         "load_encoder",
         "save_encoder",
@@ -239,6 +249,21 @@ def test_results() -> None:
     ]
     assert [f.name for f in dataclasses.fields(Prediction)] == ["label", "index", "probs"]
     assert [f.name for f in dataclasses.fields(Predictions)] == ["probs", "targets", "ids", "labels", "views", "task"]
+    assert public(Interpretation) == {
+        "calibration",
+        "confusion_matrix",
+        "most_confused",
+        "plot_calibration",
+        "plot_confusion",
+        "plot_predictions",
+        "plot_top_losses",
+        "report",
+        "residuals",
+        "top_losses",
+        "worst",
+    }
+    assert [f.name for f in dataclasses.fields(Calibration)] == ["table", "error"]
+    assert [f.name for f in dataclasses.fields(Occlusion)] == ["tokens", "effects", "label", "value"]
     fields = ["rates", "schedule", "momentum", "cycle_ends", "steps_per_epoch"]
     assert [f.name for f in dataclasses.fields(FitPlan)] == fields and public(FitPlan) == {"n_epochs", "n_steps"}
 

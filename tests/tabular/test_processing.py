@@ -637,3 +637,25 @@ def test_target_numbers() -> None:
     many = pd.DataFrame({"c": [np.nan] * 50})
     with pytest.raises(DataError, match="row 4 and 45 more"):
         target_numbers(many, ["c"])
+
+
+@pytest.mark.parametrize("scale", ["standard", "quantile", "none"])
+def test_decode_is_the_way_back(scale: Any) -> None:
+    df = table()
+    p = TableProcessor(["word", "k"], ["x", "y"], scale=scale)
+    encoded = p.fit_transform(df)
+    back = p.decode(encoded.cats, encoded.conts)
+    assert back["word"].tolist() == df["word"].fillna(MISSING).tolist()
+    assert back["k"].tolist() == df["k"].tolist()
+    for name in ("x", "y"):
+        inside = df[name].between(df[name].quantile(0.01), df[name].quantile(0.99)) | df[name].isna()
+        np.testing.assert_allclose(back[name][inside], df[name][inside], rtol=1e-3)
+    assert p.cont_places == {"x": (0, 2), "y": (1,)}
+    new = p.transform(pd.DataFrame({"word": ["no such"], "k": [1], "x": [1.0], "y": [2.0]}))
+    assert p.decode(new.cats, new.conts)["word"].tolist() == [UNKNOWN]
+
+
+def test_decode_of_a_column_that_never_varied() -> None:
+    df = pd.DataFrame({"same": [7.5] * 4, "rare": [0.0, 0.0, 0.0, 400.0]})
+    p = TableProcessor([], ["same", "rare"])
+    assert p.decode(np.empty((4, 0), np.int64), p.fit_transform(df).conts).to_numpy().tolist() == df.to_numpy().tolist()

@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from easylearn.errors import ArgumentError, DataError, EasyLearnWarning
+from easylearn.train.plots import new_figure
 from easylearn.vision.augment import Flip, RandomResizedCrop
 from easylearn.vision.data import ImageData
 
@@ -543,6 +544,18 @@ def test_show_batch_works_headless(pets: Path, tmp_path: Path, part: str) -> Non
     assert {a.get_title() for a in figure.axes} <= {"cats", "dogs", "0", "1", "2"}
     figure.savefig(tmp_path / "batch.png")
     assert (tmp_path / "batch.png").stat().st_size > 2000
+
+
+def test_one_picture_and_how_it_is_drawn(pets: Path) -> None:
+    data = make(pets)
+    (batch, *_) = data.loader("valid").batches(torch.device("cpu"))
+    seen = data.batch_stage.denormalise(batch.inputs[0])
+    assert data.has_pictures and data.describe_item("valid", 1) == {} and data.notes() == []
+    torch.testing.assert_close(data.picture("valid", 1), seen[1])
+    axes = new_figure().add_subplot()
+    data.draw_item("valid", 1, axes)
+    assert axes.get_xlabel() == data.ids("valid")[1][-34:] and not axes.get_title()
+    np.testing.assert_allclose(axes.images[0].get_array(), seen[1].permute(1, 2, 0), atol=1e-6)
 
 
 def test_show_batch_of_other_tasks(flat: Path) -> None:

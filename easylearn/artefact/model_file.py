@@ -1,0 +1,416 @@
+"""From a model to a file of it, and back: what is in `spec.json`, and how weights are read into a model."""
+
+from __future__ import annotations
+
+import functools
+import math
+import platform
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules import module as hooks
+
+from ..errors import ArgumentError, EasyLearnError, StateError, WeightsError
+from ..files import StrPath
+from ..nn import registry
+from ..task import Kind, Scale, Task
+from .archive import Archive, Entry, write_archive
+from .pack import FEWEST, MARK, How, check, pack, unpack_into
+
+MOST_OF_ALL = 2**40  # numbers of a model, before it is looked at how many are there
+MOST_CUT_OFF = 2**26  # numbers that are made and not kept, where a model must be made in full
+MOST_OUTPUT = 2**26  # numbers that a layer may give for one picture of 224 pixels; VGG's largest gives 3 million
+LIBRARIES = ("easylearn", "torch", "torchvision", "numpy", "pandas", "tokenizers", "timm")
+# What a module's constructor may raise when it is given numbers that a damaged file made up.
+BUILD_ERRORS = (
+    ValueError, TypeError, RuntimeError, AssertionError, IndexError, KeyError, AttributeError, ArithmeticError,
+    NotImplementedError, RecursionError,
+)  # fmt: skip
+
+
+def describe_task(task: Task) -> dict[str, Any]:
+    """A task in what JSON can hold; a language model's names are its vocabulary, which is kept with the data."""
+    return {
+        "kind": task.kind,
+        "names": [] if task.is_streamed else list(task.names),
+        "threshold": task.threshold,
+        "scale": task.scale,
+        "label_smoothing": task.label_smoothing,
+    }
+
+
+def read_task(given: Any, names: tuple[str, ...] | None = None) -> Task:
+    """The task that `describe_task` described.
+
+    Args:
+        given: what it gave.
+        names: the tokens of a language model.
+
+    Raises:
+        WeightsError: it is none.
+    """
+    fields = given if isinstance(given, Mapping) else {}
+    kind: Any = fields.get("kind")
+    scale: Any = fields.get("scale", "linear")
+    words = fields.get("names")
+    if kind not in get_args(Kind) or scale not in get_args(Scale) or not isinstance(words, list):
+        raise WeightsError(f"the file does not say what its model predicts: {str(given)[:100]}")
+    if not all(isinstance(w, str) for w in words):
+        raise WeightsError("the file names a class that is no text")
+    return Task(
+        kind,
+        tuple(words) if names is None else names,
+        threshold=_number(fields.get("threshold", 0.5)),
+        label_smoothing=_number(fields.get("label_smoothing", 0.0)),
+        scale=scale,
+    )
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise WeightsError(f"the file has {str(value)[:50]!r} where a number belongs")
+    return float(value)
+
+
+def library_versions() -> dict[str, str]:
+    """The versions that a model was made with, for whoever wonders why numbers differ."""
+    found = {"python": platform.python_version()}
+    for name in LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def write_model(
+    path: StrPath,
+    model: nn.Module,
+    spec: Mapping[str, Any],
+    *,
+    how: How | None = None,
+) -> Path:
+    """Write a model and what belongs to it as one file.
+
+    Args:
+        path: the file to create or replace.
+        model: the model.
+        spec: what else the file shall say, in what JSON can hold.
+        how: "int8", "sparse" or "sparse_int8" packs the large weights; None keeps every bit.
+
+    Returns:
+        The path.
+
+    Raises:
+        SaveError: the file could not be written; the old one is whole.
+        StateError: the model is not what its making would give again.
+    """
+    description = registry.describe(model)
+    tensors: dict[str, Tensor] = {}
+    packed: dict[str, str] = {}
+    tied: dict[str, str] = {}
+    weights = {name for name, _ in model.named_parameters()}
+    seen: dict[tuple[int, torch.Size, tuple[int, ...]], str] = {}
+    for name, value in model.state_dict().items():
+        if not isinstance(value, Tensor):
+            raise StateError(f"the model's state holds {name!r}, a {type(value).__name__}; only tensors can be written")
+        tensor = value.detach()
+        place = (tensor.data_ptr(), tensor.shape, tensor.stride())
+        if tensor.numel() and place in seen:
+            tied[name] = seen[place]
+            continue
+        seen[place] = name
+        way = _way(tensor, how) if name in weights else None
+        if way is None:
+            tensors[name] = tensor.cpu().contiguous().clone()
+            continue
+        packed[name] = way
+        tensors.update({f"{name}{MARK}{piece}": t for piece, t in pack(tensor, way).items()})
+    full = {
+        **spec,
+        "model": description,
+        "channels_last": _is_channels_last(model),
+        "tied": tied,
+        "packed": packed,
+        "shapes": {name: list(model.state_dict()[name].shape) for name in packed},
+        "libraries": library_versions(),
+    }
+    if not registry.own_parts(description):
+        _check_making(model, description)
+    return write_archive(path, full, tensors)
+
+
+def _way(tensor: Tensor, how: How | None) -> How | None:
+    """How to pack a tensor: small ones, vectors and whole numbers stay as they are."""
+    if how is None or tensor.ndim < 2 or tensor.numel() < FEWEST or not tensor.is_floating_point():
+        return None
+    zeros = 1 - int(tensor.count_nonzero()) / tensor.numel()
+    # A bit per number must be made up for by the zeros that are left out.
+    worth = zeros > (1 / 8 if how == "sparse_int8" else 1 / 32)
+    if how == "sparse":
+        return "sparse" if worth else None
+    return how if how == "int8" or worth else "int8"
+
+
+def _is_channels_last(model: nn.Module) -> bool:
+    kernels = [p for p in model.parameters() if p.ndim == 4 and not p.is_contiguous()]
+    return bool(kernels) and all(p.is_contiguous(memory_format=torch.channels_last) for p in kernels)
+
+
+def _check_making(model: nn.Module, description: Any) -> None:
+    """Whoever changed a model after it was made shall hear of it now, and not when the file is loaded."""
+    with torch.device("meta"):
+        again = registry.build(description)
+    if _layout(again) != _layout(model):
+        raise StateError(
+            f"the {type(model).__name__} was changed after it was made, so a file could not build it again. Register "
+            "a function that makes it as it is now (@register), make the learner with that, and export it"
+        )
+
+
+def _layout(module: nn.Module) -> tuple[str, list[tuple[str, torch.Size]]]:
+    # Dropouts may be set at any time and mean nothing to a prediction; neither does what training alone does.
+    shown = re.sub(r"\b(?:p|share|momentum|embedding|input|weight|hidden|output)=[\d.e-]+", "", repr(module))
+    return shown, [(n, t.shape) for n, t in module.state_dict().items()]
+
+
+def summary(archive: Archive) -> str:
+    """What a model file holds, for people."""
+    spec = archive.spec
+    lines = [f"{archive.path}: {archive.path.stat().st_size:,} bytes, schema {spec['schema']}"]
+    task = read_task(spec.get("task"))
+    names = ", ".join(task.names[:10]) + (f" and {len(task.names) - 10} more" if len(task.names) > 10 else "")
+    data = spec.get("data")
+    kind = data.get("kind") if isinstance(data, dict) else None
+    lines.append(f"predicts   {task.kind}{f': {names}' if names else ''}{_on_scale(task)}, from {kind}")
+    model = spec.get("model")
+    made = model.get("build", f"your own {model.get('own', 'layers')}") if isinstance(model, dict) else "?"
+    arguments = model.get("args", {}) if isinstance(model, dict) else {}
+    shown = ", ".join(f"{n}={v}" for n, v in arguments.items() if isinstance(v, str | int | float) and v is not False)
+    lines.append(f"model      {made}({shown})"[:200])
+    numbers = sum(torch.Size(e.shape).numel() for e in archive.entries.values())
+    packed = _names(spec, "packed")
+    ways = f", {len(packed)} of them packed ({', '.join(sorted(set(packed.values())))})" if packed else ""
+    lines.append(f"weights    {len(archive.entries)} tensors of {numbers:,} numbers{ways}")
+    if isinstance(data, dict):
+        plain = {n: v for n, v in data.items() if n not in ("kind", "processor", "labels") and v is not None}
+        lines.append("prepares   " + ", ".join(f"{n}={_short(v)}" for n, v in plain.items())[:200])
+    training = spec.get("training")
+    result = training.get("result") if isinstance(training, dict) else None
+    if isinstance(result, dict) and result:
+        lines.append("last epoch " + ", ".join(f"{n} {v:.4g}" for n, v in result.items() if isinstance(v, float)))
+    libraries = spec.get("libraries")
+    if isinstance(libraries, dict):
+        lines.append("made with  " + ", ".join(f"{n} {v}" for n, v in libraries.items()))
+    lines.append(f"digest     {spec.get('weights')} of its weights")
+    return "\n".join(lines)
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, list):
+        return "[" + ", ".join(_short(v) for v in value) + "]"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _on_scale(task: Task) -> str:
+    return "" if task.scale == "linear" else f" (on a {task.scale} scale)"
+
+
+def load_model(archive: Archive, own: nn.Module | None = None) -> nn.Module:
+    """Build the model of a file and read its weights.
+
+    Args:
+        archive: the file, open.
+        own: the model, or the part of it, that the file cannot build.
+
+    Returns:
+        The model, in evaluation mode, on the CPU.
+
+    Raises:
+        WeightsError: the file's tensors do not fit the model that it describes; nothing large was allocated.
+    """
+    spec = archive.spec
+    description = spec.get("model")
+    names = registry.own_parts(description)
+    if own is None and names:
+        raise WeightsError(
+            f"{archive.path} holds the weights of a {names[0]} that is not registered, and files hold no code: pass "
+            f"one, load_predictor(path, model={names[0]}(...)), or register what makes it and export it again"
+        )
+    if own is not None and not names:
+        raise WeightsError(f"{archive.path} says itself how to build its model; leave out model=")
+    build = functools.partial(registry.build, description, own)
+    if own is None:
+        # Without memory first: numbers that a damaged file makes up cost nothing then.
+        with torch.device("meta"), _bounded():
+            model = _built(archive, build)
+        _check_shapes(archive, model)
+    if own is None and _is_all_state(model):
+        model = _with_memory(model)
+    else:
+        with _bounded(archive):
+            model = _built(archive, build)
+        _check_shapes(archive, model)
+    if spec.get("channels_last") is True:
+        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    packed, tied = _names(spec, "packed"), _names(spec, "tied")
+    state = model.state_dict()
+    try:
+        with torch.no_grad():
+            for name, live in state.items():
+                stored = tied.get(name, name)
+                if stored in packed:
+                    unpack_into(live, _pieces(archive, stored), packed[stored])
+                else:
+                    _read(archive, model, stored, name, live)
+    except ArgumentError as error:
+        raise WeightsError(f"{archive.path} is damaged: {error}") from error
+    return model.eval()
+
+
+@contextmanager
+def _bounded(archive: Archive | None = None) -> Iterator[None]:
+    """Refuse a description that makes much more than its file has weights for, or huge outputs on the way.
+
+    Some models are built in full before a part is cut off, and run once to see their shapes.
+    """
+    entries = () if archive is None else archive.entries.values()
+    numbers = sum(math.prod(e.shape) * (8 if e.dtype == torch.uint8 else 1) for e in entries)
+    most = MOST_OF_ALL if archive is None else MOST_CUT_OFF + 2 * numbers
+    made = 0
+
+    def count(module: nn.Module, name: str, tensor: Tensor | None) -> None:
+        nonlocal made
+        made += 0 if tensor is None else tensor.numel()
+        if made > most:
+            raise WeightsError(f"the file describes more than {most:,} numbers and does not hold them; it is damaged")
+
+    def look(module: nn.Module, inputs: Any, out: Any) -> None:
+        if isinstance(out, Tensor) and out.numel() > MOST_OUTPUT:
+            raise WeightsError(f"a {type(module).__name__} of the model gives {out.numel():,} numbers for one picture")
+
+    with ExitStack() as stack:
+        for handle in (
+            hooks.register_module_parameter_registration_hook(count),
+            hooks.register_module_buffer_registration_hook(count),
+            hooks.register_module_forward_hook(look),
+        ):
+            stack.callback(handle.remove)
+        yield
+
+
+def _is_all_state(model: nn.Module) -> bool:
+    """Whether the tensors of a module are its parameters and those buffers that are saved: then all are in the file."""
+    saved = set(model.state_dict())
+    for path, module in model.named_modules():
+        for name, buffer in module.named_buffers(path, recurse=False):
+            if name not in saved and buffer.numel():
+                return False
+        known = {"_parameters", "_buffers"} | ({"_flat_weights"} if isinstance(module, nn.RNNBase) else set())
+        for name, value in vars(module).items():
+            parts = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else [value]
+            if name not in known and any(isinstance(v, Tensor) for v in parts):
+                return False
+    return True
+
+
+def _with_memory(model: nn.Module) -> nn.Module:
+    """The module with memory for its tensors, whatever is in it; what was tied stays tied."""
+    made: dict[int, Tensor] = {}
+    for module in model.modules():
+        for name, tensor in [*module._parameters.items(), *module._buffers.items()]:
+            if tensor is None:
+                continue
+            if id(tensor) not in made:
+                blank = torch.empty(tensor.shape, dtype=tensor.dtype)
+                is_weight = isinstance(tensor, nn.Parameter)
+                made[id(tensor)] = nn.Parameter(blank, requires_grad=tensor.requires_grad) if is_weight else blank
+            setattr(module, name, made[id(tensor)])
+    return model
+
+
+def _built(archive: Archive, build: Callable[[], Any]) -> nn.Module:
+    try:
+        model = build()
+    except EasyLearnError as error:
+        raise WeightsError(f"{archive.path}: {error}") from error
+    except BUILD_ERRORS as error:
+        raise WeightsError(f"{archive.path} describes a model that cannot be built: {error}") from error
+    if not isinstance(model, nn.Module):
+        raise WeightsError(f"{archive.path} describes a {type(model).__name__}, which is no model")
+    return model
+
+
+def _read(archive: Archive, model: nn.Module, stored: str, name: str, live: Tensor) -> None:
+    if archive.entries[stored].dtype == live.dtype:
+        archive.read_into(stored, live)
+        return
+    path, _, leaf = name.rpartition(".")  # a model in half precision, say
+    holder = model.get_submodule(path)
+    tensor = archive.read(stored)
+    if leaf in holder._parameters:
+        setattr(holder, leaf, nn.Parameter(tensor, requires_grad=tensor.is_floating_point()))
+    else:
+        setattr(holder, leaf, tensor)
+
+
+def _names(spec: Mapping[str, Any], key: str) -> dict[str, str]:
+    given = spec.get(key, {})
+    if not isinstance(given, dict) or not all(isinstance(v, str) for v in given.values()):
+        raise WeightsError(f"the file's list of {key} tensors is damaged")
+    return given
+
+
+def _pieces(archive: Archive, name: str) -> dict[str, Tensor]:
+    parts = {n: n.partition(MARK) for n in archive.entries if n.startswith(name + MARK)}
+    return {piece: archive.read(n) for n, (_, _, piece) in parts.items()}
+
+
+def _check_shapes(archive: Archive, model: nn.Module) -> None:
+    """Refuse tensors that are missing, left over or of another shape than the model's."""
+    packed, tied = _names(archive.spec, "packed"), _names(archive.spec, "tied")
+    left = dict(archive.entries)
+    wrong: list[str] = []
+    of_packed: dict[str, dict[str, Entry]] = {name: {} for name in packed}
+    for name in archive.entries:
+        whole, mark, piece = name.partition(MARK)
+        if mark and whole in packed:
+            of_packed[whole][piece] = left.pop(name)
+    for name, live in model.state_dict().items():
+        if name in tied:
+            continue
+        if name in packed:
+            pieces = of_packed.pop(name)
+            blank = {n: torch.empty(e.shape, dtype=e.dtype, device="meta") for n, e in pieces.items()}
+            try:
+                check(blank, packed[name], tuple(live.shape))
+            except ArgumentError as error:
+                wrong.append(f"{name}: {error}")
+            continue
+        entry = left.pop(name, None)
+        if entry is None:
+            wrong.append(f"{name} is missing")
+        elif entry.shape != tuple(live.shape) or not _same_kind(entry, live):
+            wanted = f"{live.dtype} {tuple(live.shape)}"
+            wrong.append(f"{name}: {entry.dtype} {entry.shape} in the file, {wanted} in the model")
+    state = model.state_dict()
+    for name, other in tied.items():
+        one, two = state.get(name), state.get(other)
+        if one is None or two is None or other in tied or one.shape != two.shape or one.dtype != two.dtype:
+            wrong.append(f"{name} should be the same as {other}")
+    wrong += [f"{name} belongs to no part of the model" for name in (*left, *of_packed)]
+    if wrong:
+        shown = "; ".join(w[:200] for w in wrong[:3]) + (f", and {len(wrong) - 3} more" if len(wrong) > 3 else "")
+        raise WeightsError(
+            f"the weights in {archive.path} do not fit the model: {shown}. Was the model changed since it was exported?"
+        )
+
+
+def _same_kind(entry: Entry, live: Tensor) -> bool:
+    return entry.dtype == live.dtype or (entry.dtype.is_floating_point and live.is_floating_point())

@@ -1,0 +1,417 @@
+"""Files for other runtimes: ONNX Runtime, and programs of `torch.export`. Each is tried on real items before it counts.
+
+The graph holds what is around the model, too: it takes what is natural outside (pixels, codes, tokens) and gives
+probabilities. `Data.runtime_inputs` says what that is. ONNX files come from torch's exporter by tracing: it is there
+from torch 2.3 on, and LSTMs stay one operation of any length. The newer one, by `torch.export`, gives a graph with an
+LSTM that takes only texts as long as the example (torch 2.14).
+"""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import json
+import shutil
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from .. import keyed
+from ..data.bunch import Data, RuntimeInputs
+from ..errors import ArgumentError, EasyLearnError, StateError
+from ..files import atomic_write
+from ..nn.as_graph import as_graph
+from ..task import Task
+from ..train.predict import evaluate
+from ..train.strategy import Strategy
+from .export import ExportReport, Quantize, Source, first_batch, timed
+from .model_file import describe_task, library_versions
+
+RuntimeFormat = Literal["onnx", "torch"]
+TOLERANCE = 1e-4  # of a probability; of numbers larger than 1, of their size
+CALIBRATED = 128  # pictures whose activations give the ranges of 8-bit numbers
+OPSET = 17  # the newest that torch 2.3 writes
+KEY = "easylearn"  # of the metadata
+CPU = torch.device("cpu")
+# Ranges of convolutions are measured before. Those of a head are found for each item: on cats and dogs, 128 px, 8 bits
+# took 0.5 points of efficientnet_lite0's accuracy so, and 2.2 where all ranges were measured before (400 pictures).
+_STATIC = ["Conv", "Relu", "Clip", "Add", "MaxPool", "AveragePool", "GlobalAveragePool"]
+_DYNAMIC = ["MatMul", "Gemm", "LSTM", "Gather"]
+
+
+class Graph(nn.Module):
+    """From what a file takes to probabilities.
+
+    Args:
+        model: gives logits.
+        task: what they mean.
+        prepare: from the file's inputs to the model's; None where they are the same.
+    """
+
+    def __init__(self, model: nn.Module, task: Task, prepare: nn.Module | None) -> None:
+        super().__init__()
+        self.model = as_graph(model)
+        self.prepare = prepare
+        self.task = task
+        self.eval()
+
+    def forward(self, *given: Tensor) -> Tensor:
+        """Probabilities, or numbers in their own units, shape (b, n_out)."""
+        inputs: Any = given if self.prepare is None else self.prepare(*given)
+        logits: Tensor = self.model(*(inputs if isinstance(inputs, tuple) else (inputs,)))
+        if self.task.kind == "regression" and self.task.scale == "log1p":
+            return (logits.exp() - 1).clamp_min(0)  # ONNX has no expm1
+        return self.task.activate(logits)
+
+
+class Program(Protocol):
+    """A written file, opened by the runtime it is for."""
+
+    def __call__(self, given: tuple[Tensor, ...]) -> Tensor:
+        """Probabilities (b, n_out)."""
+        ...
+
+
+class OnnxProgram:
+    """An ONNX file in ONNX Runtime, on one thread of the CPU.
+
+    Args:
+        path: the file.
+        names: of the inputs, in order. A graph has only those of them that it uses.
+    """
+
+    def __init__(self, path: Path, names: Sequence[str]) -> None:
+        runtime = _package("onnxruntime")
+        options = runtime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        options.log_severity_level = 3  # errors
+        self._session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        self._names = tuple(names)
+        self._used = {i.name for i in self._session.get_inputs()}
+
+    def __call__(self, given: tuple[Tensor, ...]) -> Tensor:
+        """See `Program`."""
+        named = zip(self._names, given, strict=True)
+        feed = {name: x.contiguous().numpy() for name, x in named if name in self._used}
+        return torch.from_numpy(self._session.run(None, feed)[0])
+
+
+class TorchProgram:
+    """A program of `torch.export`.
+
+    Args:
+        path: the file.
+        names: of the inputs; a program takes them by their order.
+    """
+
+    def __init__(self, path: Path, names: Sequence[str]) -> None:
+        with open(path, "rb") as file, _quiet():
+            self._module = torch.export.load(file).module()
+
+    def __call__(self, given: tuple[Tensor, ...]) -> Tensor:
+        """See `Program`."""
+        with torch.no_grad():
+            probs: Tensor = self._module(*given)
+        return probs
+
+
+class _AsModel(nn.Module):
+    """A program in the place of the model it came from, so that it can be validated as one."""
+
+    def __init__(self, program: Program, inputs: RuntimeInputs, task: Task) -> None:
+        super().__init__()
+        self._program, self._inputs, self._task = program, inputs, task
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        probs = self._program(self._inputs.undo(inputs))
+        if self._task.kind == "single_label":
+            return probs.clamp_min(1e-38).log()
+        return probs.logit(1e-7) if self._task.kind == "multi_label" else self._task.to_scale(probs)
+
+
+@dataclass(frozen=True)
+class _Example:
+    """Some real items: what the model gets, what the file gets, and what it says of itself."""
+
+    inputs: tuple[Tensor, ...]
+    given: tuple[Tensor, ...]
+    runtime: RuntimeInputs
+    about: dict[str, Any]
+
+
+def write_runtime(
+    target: Path, source: Source, changed: Source, format: RuntimeFormat, quantize: Quantize
+) -> ExportReport:
+    """Write a model for another runtime, if it gives there what it gives here.
+
+    Args:
+        target: the file to create or replace.
+        source: the learner as it is.
+        changed: the same with the model that is written: a pruned one, or the learner's own.
+        format: "onnx" or "torch".
+        quantize: "int8" computes in 8 bits: ranges from real items where there are convolutions, found while it runs
+            otherwise.
+
+    Returns:
+        What was written; size, time and metrics before and after, both in the runtime, where the model was changed.
+
+    Raises:
+        ArgumentError: a package is missing, or the format knows no such quantizing.
+        StateError: the model cannot be written as a graph, there are no items to try it on, or the file would give
+            other numbers; an old file stays.
+        SaveError: the file could not be written; the old one is whole.
+    """
+    if source.task.is_streamed:
+        raise StateError(
+            f'a language model carries its state from call to call, which a file of format="{format}" does not: export '
+            'it with format="easylearn", and write on with load_predictor(path).generate(prompt)'
+        )
+    if quantize is not None and format == "torch":
+        raise ArgumentError('format="torch" knows no quantize: use format="onnx" or "easylearn"')
+    if format == "onnx":
+        _package("onnx")
+        _package("onnxruntime")
+    example = _example(source)
+    names = example.runtime.names
+    write, opened = _WAYS[format]
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        file = folder / "changed"
+        with _no_graph_error(format):
+            write(file, Graph(changed.model, source.task, example.runtime.prepare), example)
+            program = opened(file, names)
+            difference = _difference(program, changed, example)
+        if not difference <= TOLERANCE:
+            raise StateError(
+                f"the {format} file would give other numbers than the learner (they differ by up to {difference:.3g}), "
+                "so it was not written: the model does something that depends on the values or the shape of its "
+                "inputs, and a graph does not"
+            )
+        rows: dict[str, dict[str, float]] = {}
+        notes = []
+        if source.strategy.precision != "fp32":
+            notes.append(f"fp32 is written; the learner computes in {source.strategy.precision}")
+        if quantize is not None or changed is not source:
+            if format == "onnx":
+                notes.append("before and after: ONNX Runtime, one thread")
+            whole = file
+            if changed is not source:
+                whole = folder / "whole"
+                write(whole, Graph(source.model, source.task, example.runtime.prepare), example)
+            rows["before"] = _measured(whole, opened(whole, names), source, example)
+            if quantize is not None:
+                with _no_graph_error(format):
+                    file = _quantized(file, folder / "int8", source, example)
+                    program = opened(file, names)
+                    difference = _difference(program, changed, example)
+            rows["after"] = _measured(file, program, source, example)
+        else:
+            rows["written"] = {"bytes": float(file.stat().st_size)}
+        with atomic_write(target) as temporary:
+            shutil.copyfile(file, temporary)
+    return ExportReport(target, format, rows, len(example.inputs[0]), difference, tuple(notes))
+
+
+def _package(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise ArgumentError(f'format="onnx" needs {name}: pip install "easylearn[onnx]"') from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Exporters warn of their own making."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+@contextmanager
+def _no_graph_error(format: str) -> Iterator[None]:
+    """What exporters and runtimes raise where a model is no graph, as ours. Theirs are often plain `Exception`s."""
+    try:
+        yield
+    except (EasyLearnError, OSError):
+        raise
+    except Exception as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+        raise StateError(
+            f'this model cannot be written with format="{format}" by torch {torch.__version__}: {lines[0][:300]}. '
+            'format="easylearn" takes any model'
+        ) from error
+
+
+def _example(source: Source) -> _Example:
+    batch = first_batch(source)
+    if batch is None:
+        raise StateError(
+            "a file for another runtime is tried on real items first, and this learner has none: give it data with "
+            "learn.set_data(data), or load_learner(path, data=data)"
+        )
+    inputs = tuple(x.cpu() for x in batch.inputs)
+    runtime = source.data.runtime_inputs(inputs)
+    given = runtime.undo(inputs)
+    return _Example(inputs, given, runtime, _about(source, runtime, given))
+
+
+def _about(source: Source, runtime: RuntimeInputs, given: tuple[Tensor, ...]) -> dict[str, Any]:
+    shapes = [[axes.get(i, n) for i, n in enumerate(x.shape)] for x, axes in zip(given, runtime.axes, strict=True)]
+    inputs = [
+        {"name": name, "dtype": str(x.dtype).removeprefix("torch."), "shape": shape}
+        for name, x, shape in zip(runtime.names, given, shapes, strict=True)
+    ]
+    return {
+        "easylearn": library_versions().get("easylearn", "unknown"),
+        "task": describe_task(source.task),
+        "inputs": inputs,
+        "output": "probs",
+        "about": dict(runtime.about),
+    }
+
+
+def _traced(example: _Example) -> tuple[Tensor, ...]:
+    """The example with at least two of all that may vary: exporters take a single one for a constant."""
+    given = []
+    for x, axes in zip(example.given, example.runtime.axes, strict=True):
+        for axis in axes:
+            x = torch.cat((x, x), axis) if x.shape[axis] == 1 else x
+        given.append(x)
+    return tuple(given)
+
+
+def _write_onnx(path: Path, graph: Graph, example: _Example) -> None:
+    names, given = example.runtime.names, _traced(example)
+    axes = {name: dict(a) for name, a in zip(names, example.runtime.axes, strict=True)}
+    # torch 2.3 knows no other way, and so no word for this one.
+    way: dict[str, Any] = {"dynamo": False} if "dynamo" in torch.onnx.export.__code__.co_varnames else {}
+    with _quiet(), torch.no_grad():
+        torch.onnx.export(
+            graph,
+            given,
+            str(path),
+            input_names=list(names),
+            output_names=["probs"],
+            dynamic_axes={**axes, "probs": {0: "batch"}},
+            opset_version=OPSET,
+            **way,
+        )
+    _write_about(path, example.about)
+
+
+def _write_about(path: Path, about: Mapping[str, Any]) -> None:
+    onnx = _package("onnx")
+    model = onnx.load(str(path))
+    used = {i.name for i in model.graph.input}
+    text = json.dumps({**about, "inputs": [i for i in about["inputs"] if i["name"] in used]}, ensure_ascii=False)
+    del model.metadata_props[:]
+    onnx.helper.set_model_props(model, {KEY: text})
+    onnx.save(model, str(path))
+
+
+def _write_torch(path: Path, graph: Graph, example: _Example) -> None:
+    varies = {name for axes in example.runtime.axes for name in axes.values()} - {"batch"}
+    if varies and any(isinstance(m, nn.RNNBase) for m in graph.modules()):
+        raise StateError(
+            "torch.export writes a recurrent layer out step by step, for one length only (pytorch issue 115092): for a "
+            'model on texts use format="onnx"'
+        )
+    dims = {name: torch.export.Dim(name, min=1) for axes in example.runtime.axes for name in axes.values()}
+    shapes = tuple({axis: dims[name] for axis, name in axes.items()} for axes in example.runtime.axes)
+    with _quiet(), torch.no_grad(), open(path, "wb") as file:
+        program = torch.export.export(graph, _traced(example), dynamic_shapes={"given": shapes})
+        torch.export.save(program, file, extra_files={f"{KEY}.json": json.dumps(example.about, ensure_ascii=False)})
+
+
+_WAYS: Mapping[str, tuple[Callable[[Path, Graph, _Example], None], Callable[[Path, Sequence[str]], Program]]] = {
+    "onnx": (_write_onnx, OnnxProgram),
+    "torch": (_write_torch, TorchProgram),
+}
+
+
+def _difference(program: Program, source: Source, example: _Example) -> float:
+    """The largest difference between a file and the model, over all items at once and over one alone."""
+    model = _plain_copy(source.model)
+    worst = 0.0
+    for n in (len(example.inputs[0]), 1):
+        with torch.no_grad():
+            wanted = source.task.activate(model(*(x[:n] for x in example.inputs)))
+        found = program(tuple(x[:n] for x in example.given))
+        if found.shape != wanted.shape:
+            return float("inf")
+        error = float(((found - wanted).abs() / wanted.abs().clamp_min(1)).max())
+        worst = error if not error <= worst else worst  # NaN stays
+        if worst != worst:
+            break
+    return worst
+
+
+def _plain_copy(model: nn.Module) -> nn.Module:
+    return copy.deepcopy(model).cpu().float().eval()
+
+
+def _measured(path: Path, program: Program, source: Source, example: _Example) -> dict[str, float]:
+    one = tuple(x[:1] for x in example.given)
+    result = {"bytes": float(path.stat().st_size), "ms": 1000 * timed(lambda: program(one))}
+    if source.data.has_valid:
+        model = _AsModel(program, example.runtime, source.task)
+        result.update(evaluate(model, source.data.loader("valid"), source.task, Strategy(CPU)))
+    return result
+
+
+def _quantized(path: Path, out: Path, source: Source, example: _Example) -> Path:
+    """Write an ONNX file that computes in 8 bits.
+
+    Weights use seven of them: two products then fit into 16 bits, in which processors without VNNI add them up.
+    """
+    onnx = _package("onnx")
+    tools, shapes = _package("onnxruntime.quantization"), _package("onnxruntime.quantization.shape_inference")
+    ready, middle = path.with_name("ready"), path.with_name("middle")
+    weights = {"weight_type": tools.QuantType.QInt8, "per_channel": True, "reduce_range": True}
+    with _quiet():
+        shapes.quant_pre_process(str(path), str(ready), skip_symbolic_shape=True)
+        tools.quantize_dynamic(str(ready), str(middle), op_types_to_quantize=_DYNAMIC, **weights)
+        if any(node.op_type == "Conv" for node in onnx.load(str(ready)).graph.node):
+            tools.quantize_static(
+                str(middle),
+                str(out),
+                _Calibration(source.data, example.runtime),
+                quant_format=tools.QuantFormat.QDQ,
+                activation_type=tools.QuantType.QUInt8,
+                op_types_to_quantize=_STATIC,
+                **weights,
+            )
+        else:
+            shutil.copyfile(middle, out)
+    _write_about(out, example.about)
+    return out
+
+
+class _Calibration:
+    """Real items, one after the other, as ONNX Runtime's `CalibrationDataReader` gives them."""
+
+    def __init__(self, data: Data, runtime: RuntimeInputs) -> None:
+        self._names = runtime.names
+        self._rows = _spread_rows(data, runtime)
+
+    def get_next(self) -> dict[str, Any] | None:
+        row = next(self._rows, None)
+        return None if row is None else {n: x.numpy() for n, x in zip(self._names, row, strict=True)}
+
+
+def _spread_rows(data: Data, runtime: RuntimeInputs) -> Iterator[tuple[Tensor, ...]]:
+    """`CALIBRATED` items from all over the training part: in file order the first would be of one class."""
+    loader = data.loader("train" if data.has_train else "valid")
+    places = min(len(loader), 16)
+    most = -(-CALIBRATED // places)
+    for k in range(places):
+        with keyed.scoped_rng(0, "export"), closing(loader.batches(CPU, start=k * len(loader) // places)) as batches:
+            given = runtime.undo(next(batches).inputs)
+        yield from (tuple(x[i : i + 1] for x in given) for i in range(min(most, len(given[0]))))

@@ -1,0 +1,272 @@
+"""Names for what models are made of, so that a file can say how to build one without holding any code.
+
+A registered class or function leaves on each module that it makes a note of plain values: its name and its arguments.
+`describe` reads the note, `build` calls what is registered under the name: nothing else can be called by a file.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import inspect
+import math
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from torch import nn
+
+from ..errors import ArgumentError, WeightsError, did_you_mean
+
+_TORCH_LAYERS: Mapping[str, type[nn.Module]] = {
+    kind.__name__: kind
+    for kind in (
+        nn.Linear, nn.Conv1d, nn.Conv2d, nn.ConvTranspose2d, nn.Embedding, nn.BatchNorm1d, nn.BatchNorm2d, nn.GroupNorm,
+        nn.LayerNorm, nn.Dropout, nn.Dropout2d, nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.GELU, nn.SiLU,
+        nn.Hardswish, nn.Mish, nn.Sigmoid, nn.Tanh, nn.Softplus, nn.Identity, nn.Flatten, nn.Unflatten, nn.MaxPool1d,
+        nn.MaxPool2d, nn.AvgPool1d, nn.AvgPool2d, nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d,
+        nn.Upsample, nn.ZeroPad2d,
+    )
+}  # fmt: skip
+"""Layers of torch's that are described by what they keep of their arguments; `nn.Sequential` of them, too."""
+
+T = TypeVar("T", bound=Callable[..., Any])
+_NOTE = "_easylearn_note"
+_MAKERS: dict[str, Callable[..., Any]] = {}
+DEEPEST = 20  # levels of modules in modules that a description may have
+MOST_PARTS = 2**16  # values of a description, floats left aside: each may become a module of some kilobytes
+
+
+def register(name: str) -> Callable[[T], T]:
+    """Let files call a class or a function of yours by name, to build the models in them.
+
+    What it is called with must be plain: numbers, texts, None, lists, dictionaries, or modules that are registered
+    themselves. Register it under the same name before the file is loaded.
+
+    Args:
+        name: what files call it; of your own choice, and no other's.
+
+    Returns:
+        The decorator; it gives back the class or the function.
+
+    Raises:
+        ArgumentError: the name is taken by another one.
+
+    >>> @register("doctest-net")
+    ... class Net(nn.Sequential):
+    ...     def __init__(self, width: int = 4) -> None:
+    ...         super().__init__(nn.Linear(3, width), nn.ReLU(), nn.Linear(width, 2))
+    >>> describe(Net(8))
+    {'build': 'doctest-net', 'args': {'width': 8}}
+    >>> build(describe(Net(8)))[0]
+    Linear(in_features=3, out_features=8, bias=True)
+    """
+    if not isinstance(name, str) or not name:
+        raise ArgumentError(f"register takes a name, as in @register('my-net'), got {name!r}")
+
+    def decorate(maker: T) -> T:
+        known = _MAKERS.get(name)
+        if known is not None and (known.__module__, known.__qualname__) != (maker.__module__, maker.__qualname__):
+            raise ArgumentError(
+                f"the name {name!r} belongs to {known.__module__}.{known.__qualname__}; register yours under another"
+            )
+        made: Any = maker
+        if not isinstance(maker, type):
+            made = _noting_function(maker, name)
+        elif not dataclasses.is_dataclass(maker):  # a dataclass is its own note
+            _note_in_init(maker, name)
+        _MAKERS[name] = made
+        return made  # type: ignore[no-any-return]
+
+    return decorate
+
+
+def _note_in_init(cls: Any, name: str) -> None:
+    original = cls.__init__
+    signature = inspect.signature(original)
+
+    @functools.wraps(original)
+    def init(self: Any, *args: Any, **kwargs: Any) -> None:
+        original(self, *args, **kwargs)
+        if type(self) is cls:  # a subclass has arguments of its own
+            _note_call(self, name, signature, (self, *args), kwargs, first=1)
+
+    cls.__init__ = init
+
+
+def _noting_function(maker: Callable[..., Any], name: str) -> Callable[..., Any]:
+    signature = inspect.signature(maker)
+
+    @functools.wraps(maker)
+    def make(*args: Any, **kwargs: Any) -> Any:
+        made = maker(*args, **kwargs)
+        _note_call(made, name, signature, args, kwargs)
+        return made
+
+    return make
+
+
+def _note_call(
+    made: Any, name: str, signature: inspect.Signature, args: Sequence[Any], kwargs: Mapping[str, Any], first: int = 0
+) -> None:
+    """Note a call whose arguments can all be given by name; what takes others is its owner's alone."""
+    given: dict[str, Any] = {}
+    for argument, value in list(signature.bind(*args, **kwargs).arguments.items())[first:]:
+        kind = signature.parameters[argument].kind
+        if kind in (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.VAR_POSITIONAL):
+            return
+        given.update(value if kind == inspect.Parameter.VAR_KEYWORD else {argument: value})
+    note(made, name, given)
+
+
+def note(made: Any, name: str, arguments: Mapping[str, Any]) -> None:
+    """Write on a module how it was made.
+
+    Args:
+        made: the module.
+        name: what made it, as registered.
+        arguments: by their names; kept as plain values, so no module is held twice.
+    """
+    object.__setattr__(made, _NOTE, {"build": name, "args": {n: describe(v) for n, v in arguments.items()}})
+
+
+def describe(value: Any) -> Any:
+    """How to make a value again, in what JSON can hold.
+
+    Args:
+        value: a module, or what one was made with.
+
+    Returns:
+        Plain values; a registered thing is `{"build": name, "args": {...}}`, and what cannot be described
+        `{"own": its type}`.
+    """
+    if value is None or isinstance(value, bool | str):
+        return value
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else {"float": repr(float(value))}
+    if isinstance(value, list | tuple):
+        return [describe(v) for v in value]
+    if isinstance(value, Mapping) and all(isinstance(k, str) for k in value):
+        return {"dict": {k: describe(v) for k, v in value.items()}}
+    found = getattr(value, _NOTE, None)
+    if isinstance(found, dict):
+        return found
+    if type(value) is nn.Sequential:
+        return {"layers": {name: describe(layer) for name, layer in value.named_children()}}
+    if type(value) in _TORCH_LAYERS.values():
+        return {"build": f"torch.nn.{type(value).__name__}", "args": _torch_arguments(value)}
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        for name, maker in _MAKERS.items():
+            if maker is type(value):
+                fields = {f.name: describe(getattr(value, f.name)) for f in dataclasses.fields(value)}
+                return {"build": name, "args": fields}
+    return {"own": type(value).__name__}
+
+
+def _torch_arguments(layer: nn.Module) -> dict[str, Any]:
+    """What a layer of torch's was made with: it keeps each argument under its name, and a bias as a parameter."""
+    given: dict[str, Any] = {}
+    for name, parameter in inspect.signature(type(layer).__init__).parameters.items():
+        if name in ("self", "device", "dtype") or name.startswith("_"):
+            continue
+        value = getattr(layer, name, parameter.default)
+        if name == "bias" and not isinstance(value, bool):
+            value = value is not None
+        if value != parameter.default:  # what is usual may be unknown to another version of torch
+            given[name] = describe(value)
+    return given
+
+
+def own_parts(description: Any) -> list[str]:
+    """The types in a description that only their owner can make.
+
+    >>> own_parts({"build": "a", "args": {"net": {"own": "MyNet"}, "n": [1, 2]}})
+    ['MyNet']
+    """
+    if isinstance(description, list):
+        return [name for part in description for name in own_parts(part)]
+    if not isinstance(description, Mapping):
+        return []
+    if set(description) == {"own"}:
+        return [str(description["own"])]
+    return [name for part in description.values() for name in own_parts(part)]
+
+
+def is_made_by(description: Any, kind: type) -> bool:
+    """Whether a description names a registered class that is, or comes of, `kind`."""
+    name = description.get("build") if isinstance(description, Mapping) else None
+    maker = _MAKERS.get(name) if isinstance(name, str) else None
+    return isinstance(maker, type) and issubclass(maker, kind)
+
+
+def build(description: Any, own: Any = None) -> Any:
+    """Make what was described; only what is registered can be called.
+
+    Args:
+        description: what `describe` gave.
+        own: takes the place of the one part that nobody else can make, if there is one.
+
+    Returns:
+        The value.
+
+    Raises:
+        WeightsError: a name is not registered, or the arguments do not suit it.
+    """
+    if _count(description, DEEPEST) > MOST_PARTS:
+        raise WeightsError(f"the file describes a model of more than {MOST_PARTS:,} parts; it is damaged")
+    return _build(description, own, DEEPEST)
+
+
+def _count(given: Any, levels: int) -> int:
+    """The values in a description, down to the level where `_build` refuses it."""
+    if isinstance(given, float) or levels < 0:
+        return 0
+    parts = given.values() if isinstance(given, Mapping) else given if isinstance(given, list) else ()
+    return 1 + sum(_count(v, levels - 1) for v in parts)
+
+
+def _build(given: Any, own: Any, levels: int) -> Any:
+    if levels < 0:
+        raise WeightsError(f"the file describes a model of more than {DEEPEST} levels; it is damaged")
+    if given is None or isinstance(given, bool | int | float | str):
+        return given
+    if isinstance(given, list):
+        return [_build(v, own, levels - 1) for v in given]
+    if not isinstance(given, Mapping):
+        raise WeightsError(f"the file describes a model with a {type(given).__name__}; it is damaged")
+    keys = set(given)
+    if keys == {"own"}:
+        if own is None:
+            raise WeightsError(
+                f"the model holds a {str(given['own'])[:100]}, which the file cannot build; pass one with model="
+            )
+        return own
+    if keys == {"float"} and given["float"] in ("nan", "inf", "-inf"):
+        return float(given["float"])
+    if keys == {"layers"} and isinstance(given["layers"], Mapping):
+        return nn.Sequential(OrderedDict((str(k), _build(v, own, levels - 1)) for k, v in given["layers"].items()))
+    if keys == {"dict"} and isinstance(given["dict"], Mapping):
+        return {str(k): _build(v, own, levels - 1) for k, v in given["dict"].items()}
+    if keys != {"build", "args"} or not isinstance(given["args"], Mapping) or not isinstance(given["build"], str):
+        raise WeightsError(f"the file describes a model by {str(sorted(map(str, keys)))[:100]}, which is unknown")
+    maker = _MAKERS.get(given["build"]) or _TORCH_LAYERS.get(given["build"].removeprefix("torch.nn."))
+    if maker is None:
+        raise WeightsError(
+            f"the model is made by {given['build'][:100]!r}, and nothing is registered under that name: import the "
+            f"module that registers it, or pass the model. {did_you_mean(given['build'], _MAKERS)}"
+        )
+    arguments = {str(n): _build(v, own, levels - 1) for n, v in given["args"].items()}
+    if maker in _TORCH_LAYERS.values():
+        # A device would overrule that of the loader, who first builds without memory.
+        odd = [n for n in arguments if n in ("device", "dtype") or n.startswith("_")]
+        if odd:
+            raise WeightsError(f"{given['build']} cannot be built with {odd}; the file is damaged")
+        arguments = {n: tuple(v) if isinstance(v, list) else v for n, v in arguments.items()}
+    try:
+        inspect.signature(maker).bind(**arguments)
+    except TypeError as error:
+        why = f"{str(error)[:200]}; it has changed since the file was written"
+        raise WeightsError(f"{given['build']} cannot be built: {why}") from error
+    return maker(**arguments)

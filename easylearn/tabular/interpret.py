@@ -1,0 +1,208 @@
+"""What a table model goes by: how much each column matters, and what a column's value does to the prediction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from typing import TYPE_CHECKING, Any, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .. import keyed
+from ..data.bunch import PartName
+from ..data.loaders import TensorLoader
+from ..errors import ArgumentError, DataError, did_you_mean
+from ..learner import Learner
+from ..metrics import Metric, as_metric
+from ..train.predict import gather
+from .data import TabularData
+from .processing import MISSING, N_SPECIAL
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+BATCH = 4096  # rows that are predicted at a time
+MOST_LEVELS = 50  # of a categorical column that are tried where none are named
+
+
+def permutation_importance(
+    learn: Learner,
+    part: PartName = "valid",
+    metric: Metric | Callable[..., Any] | None = None,
+    repeats: int = 3,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """How much worse the predictions get when one column's values are dealt out anew among the rows.
+
+    Columns that say the same (a date's month and its week) stand in for each other, so each of them looks less
+    important than both together are. The part is held in memory as codes and numbers.
+
+    Args:
+        learn: trained on a `TabularData`.
+        part: "train", "valid" or "test", with targets.
+        metric: what is to get worse; None is the task's loss. Its direction must be known.
+        repeats: how often each column is shuffled.
+        seed: of the shuffles, which no global generator has part in.
+
+    Returns:
+        One row per column of the table, the most important first: mean and std of what was lost over the repeats.
+
+    Raises:
+        ArgumentError: this is no table, or the metric's direction is not known.
+    """
+    import pandas as pd
+
+    data = _table(learn)
+    if isinstance(repeats, bool) or not isinstance(repeats, int) or repeats < 1:
+        raise ArgumentError(f"repeats must be a whole number of at least 1, got {repeats!r}")
+    chosen = None if metric is None else as_metric(metric)
+    if chosen is not None and chosen.higher_is_better is None:
+        raise ArgumentError(
+            f"whether a higher {chosen.name} is better is not known, so nothing can be said to get worse; pass "
+            f"Metric({chosen.name!r}, fn, higher_is_better=True or False)"
+        )
+    cats, conts, target = _rows(learn, data, part)
+    if target is None:
+        raise DataError(f"the {part} part has no targets, so nothing is lost by shuffling; take another part")
+    before = _cost(learn, chosen, cats, conts, target)
+    rows = {}
+    for name, at in _places(data).items():
+        lost = []
+        for k in range(repeats):
+            order = torch.from_numpy(keyed.permutation(len(cats), seed, "importance", name, k)).to(cats.device)
+            mixed_cats, mixed_conts = cats, conts
+            if isinstance(at, int):
+                mixed_cats = cats.clone()
+                mixed_cats[:, at] = cats[order, at]
+            else:
+                mixed_conts = conts.clone()
+                mixed_conts[:, at] = conts[order][:, at]
+            lost.append(_cost(learn, chosen, mixed_cats, mixed_conts, target) - before)
+        rows[name] = (float(np.mean(lost)), float(np.std(lost)))
+    frame: pd.DataFrame = pd.DataFrame.from_dict(rows, orient="index", columns=["mean", "std"])
+    frame.index.name = "column"
+    ordered: pd.DataFrame = frame.sort_values("mean", ascending=False, kind="stable")
+    return ordered
+
+
+def partial_dependence(
+    learn: Learner,
+    column: str,
+    part: PartName = "valid",
+    values: Sequence[Any] | None = None,
+    n_points: int = 20,
+    max_rows: int = 5000,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """The mean prediction if every row had the same value in one column, for one value after the other.
+
+    All other columns stay as they are, so combinations come about that no row has; trust it less where the column goes
+    along with others (Friedman 2001, Annals of Statistics 29:5).
+
+    Args:
+        learn: trained on a `TabularData`.
+        column: of the table.
+        part: whose rows are taken.
+        values: those to try, in the column's own units; None takes `n_points` of equal distance in rank between the
+            part's 5 % and 95 % quantiles, or each category that it holds (of many the most frequent 50).
+        n_points: how many values of a column of numbers.
+        max_rows: of a larger part, so many rows drawn by `seed`.
+        seed: of that draw.
+
+    Returns:
+        One row per value, one column per class (mean probability) or predicted number; `.plot()` draws it.
+
+    Raises:
+        ArgumentError: this is no table, or has no such column.
+    """
+    import pandas as pd
+
+    data = _table(learn)
+    places = _places(data)
+    if column not in places:
+        raise ArgumentError(f"{column!r} is no column that the model sees. {did_you_mean(column, places)}")
+    if n_points < 2 or max_rows < 1:
+        raise ArgumentError(f"n_points must be at least 2 and max_rows at least 1, got {n_points} and {max_rows}")
+    cats, conts, _ = _rows(learn, data, part)
+    if len(cats) > max_rows:
+        drawn = torch.from_numpy(keyed.permutation(len(cats), seed, "dependence")[:max_rows]).to(cats.device)
+        cats, conts = cats[drawn], conts[drawn]
+    known = data.processor.decode(cats.cpu().numpy(), conts.cpu().numpy())
+    at = places[column]
+    levels = data.processor.levels(column) if isinstance(at, int) else None
+    tried = _grid(known[column], levels, n_points) if values is None else list(values)
+    if not tried:
+        raise ArgumentError(f"there are no values of {column!r} to try; name some in values=")
+    # Through the processor, so that what is said of new rows holds for these values, too.
+    frame = known.iloc[[0] * len(tried)].reset_index(drop=True)
+    cells = [None if isinstance(v, str) and v == MISSING else v for v in tried]
+    frame[column] = pd.Series(cells, dtype=object if isinstance(at, int) else np.float64)
+    encoded = data.processor.transform(frame)
+    means = []
+    for row in range(len(tried)):
+        same_cats, same_conts = cats, conts
+        if isinstance(at, int):
+            same_cats = cats.clone()
+            same_cats[:, at] = int(encoded.cats[row, at])
+        else:
+            same_conts = conts.clone()
+            same_conts[:, at] = torch.from_numpy(encoded.conts[row, at]).to(conts.device)
+        means.append(learn.task.activate(_predict(learn, same_cats, same_conts)).double().mean(0).reshape(-1).tolist())
+    index = pd.Index(tried, name=column, dtype=object if isinstance(at, int) else np.float64)
+    result: pd.DataFrame = pd.DataFrame(means, columns=list(learn.task.names), index=index)
+    return result
+
+
+def _grid(known: pd.Series[Any], levels: list[Any] | None, n_points: int) -> list[Any]:
+    """The values to try: of the levels those that occur, the first two (unknown, missing) last; or quantiles."""
+    if levels is not None:
+        usual = set(known.value_counts().index[:MOST_LEVELS])
+        return [v for v in [*levels[N_SPECIAL:], *levels[:N_SPECIAL]] if v in usual]
+    held = known.dropna().to_numpy(np.float64)
+    return np.unique(np.quantile(held, np.linspace(0.05, 0.95, n_points))).tolist() if len(held) else []
+
+
+def _table(learn: Learner) -> TabularData:
+    if not isinstance(learn.data, TabularData):
+        raise ArgumentError(
+            f"this is for tables, but the learner's data is {type(learn.data).__name__}: grad_cam looks into pictures, "
+            "occlusion into texts"
+        )
+    return learn.data
+
+
+def _places(data: TabularData) -> dict[str, int | list[int]]:
+    """Where each column of the table is: the position of its code, or those of its number and its flag."""
+    places: dict[str, int | list[int]] = {name: j for j, name in enumerate(data.cat_names)}
+    places |= {name: list(at) for name, at in data.processor.cont_places.items()}
+    return places
+
+
+def _rows(learn: Learner, data: TabularData, part: PartName) -> tuple[Tensor, Tensor, Tensor | None]:
+    """All rows of a part: codes, numbers and targets."""
+    if part not in get_args(PartName):
+        raise ArgumentError(f"there is no part {part!r}. {did_you_mean(str(part), get_args(PartName))}")
+    cats, conts, targets = [], [], []
+    with closing(data.loader(part).batches(learn.strategy.device)) as batches:
+        for batch in batches:
+            cats.append(batch.inputs[0])
+            conts.append(batch.inputs[1])
+            if batch.target is not None:
+                targets.append(batch.target)
+    return torch.cat(cats), torch.cat(conts), torch.cat(targets).cpu() if targets else None
+
+
+def _predict(learn: Learner, cats: Tensor, conts: Tensor) -> Tensor:
+    return gather(learn.model, TensorLoader((cats, conts), None, BATCH), learn.strategy)[0]
+
+
+def _cost(learn: Learner, metric: Metric | None, cats: Tensor, conts: Tensor, target: Tensor) -> float:
+    """The loss, or the metric turned so that higher is worse."""
+    logits = _predict(learn, cats, conts)
+    if metric is None:
+        device = learn.strategy.device
+        return float(learn.task.loss(logits.to(device), target.to(device)))
+    value = metric(logits if metric.needs == "logits" else learn.task.activate(logits), target)
+    return -value if metric.higher_is_better else value

@@ -1,0 +1,131 @@
+"""Occlusion: which tokens of a text a classifier decided by."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..errors import ArgumentError
+from ..learner import Learner
+from ..train.plots import new_figure
+from ..train.predict import gather
+from .data import EVAL_FACTOR, TextData
+from .loader import DocumentLoader
+from .store import TokenStore
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+_FOR, _AGAINST = (34, 136, 85), (204, 68, 51)  # green and red, as the colour of a token's ground
+MOST_BARS = 40
+
+
+@dataclass(frozen=True)
+class Occlusion:
+    """What each token of a text does to a prediction; a notebook shows it as a coloured text.
+
+    Args:
+        tokens: of the text, without the mark of its beginning.
+        effects: what the prediction loses where the token cannot be read: its value with the token minus its value
+            without. Above 0 the token speaks for the label.
+        label: the class or number that is looked at.
+        value: its probability, or the number, for the whole text.
+    """
+
+    tokens: tuple[str, ...]
+    effects: tuple[float, ...]
+    label: str
+    value: float
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row per token in the order of the text: token, effect."""
+        import pandas as pd
+
+        frame: pd.DataFrame = pd.DataFrame({"token": self.tokens, "effect": self.effects})
+        return frame
+
+    def to_html(self) -> str:
+        """The text as HTML: the greener a token's ground, the more it speaks for the label; red speaks against it."""
+        largest = max((abs(e) for e in self.effects), default=0.0) or 1.0
+        words = []
+        for token, effect in zip(self.tokens, self.effects, strict=True):
+            red, green, blue = _FOR if effect > 0 else _AGAINST
+            colour = f"rgba({red},{green},{blue},{abs(effect) / largest * 0.75:.2f})"
+            words.append(
+                f'<span style="background:{colour};padding:1px 3px;border-radius:3px" title="{effect:+.4f}">'
+                f"{html.escape(token)}</span>"
+            )
+        head = f"<b>{html.escape(self.label)}</b> {self.value:.4g}"
+        return f'<div style="line-height:1.9;font-family:sans-serif"><p>{head}</p><p>{" ".join(words)}</p></div>'
+
+    def _repr_html_(self) -> str:
+        return self.to_html()
+
+    def plot(self) -> Figure:
+        """Draw the effect of each token as a bar; of a long text, of the tokens that matter most.
+
+        Returns:
+            The figure.
+        """
+        n = len(self.tokens)
+        strongest = sorted(range(n), key=lambda i: -abs(self.effects[i]))[:MOST_BARS]
+        shown = sorted(strongest)
+        figure = new_figure(6.0, 0.6 + 0.21 * max(len(shown), 4))
+        axes = figure.add_subplot()
+        colours = ["#228855" if self.effects[i] > 0 else "#cc4433" for i in shown]
+        axes.barh(range(len(shown)), [self.effects[i] for i in shown], color=colours)
+        axes.set_yticks(range(len(shown)), [self.tokens[i][:24] for i in shown], fontsize=8, parse_math=False)
+        axes.invert_yaxis()
+        axes.axvline(0, color="0.3", linewidth=0.8)
+        axes.set_xlabel("what is lost without the token")
+        axes.set_title(f"{self.label[:40]}: {self.value:.4g}", fontsize=10, parse_math=False)
+        return figure
+
+
+def occlusion(learn: Learner, text: str, target: str | int | None = None) -> Occlusion:
+    """What each token of a text does to a prediction: each in turn is made *unknown*, and the text is read again.
+
+    After arXiv 1311.2901, which covers parts of a picture. A text of n tokens is read n + 1 times, and is cut as
+    training texts are (`max_tokens`); what is cut off has no effect.
+
+    Args:
+        learn: a text classifier.
+        text: one text.
+        target: a class's name or number; None takes the most probable class (of numbers, the first).
+
+    Returns:
+        Tokens and their effects.
+
+    Raises:
+        ArgumentError: this is no text classifier, or there is no such class.
+    """
+    data = learn.data
+    if not isinstance(data, TextData):
+        raise ArgumentError(
+            f"occlusion needs a text classifier; this learner's data is {type(data).__name__}. grad_cam looks into "
+            "pictures, permutation_importance into tables"
+        )
+    if not isinstance(text, str):
+        raise ArgumentError(f"occlusion takes one text, got a {type(text).__name__}")
+    chosen = None if target is None else learn.task.column(target)
+    ids = data.processor.encode(text)
+    rows: list[Sequence[int]] = [ids]
+    for i in range(1, len(ids)):  # the mark of the beginning is no token of the text
+        rows.append([*ids[:i], data.vocab.unk, *ids[i + 1 :]])
+    loader = DocumentLoader(
+        TokenStore.from_lists(rows, np.int32), None, data.batch_size * EVAL_FACTOR,
+        pad=data.vocab.pad, backward=data.backward, max_tokens=data.max_tokens,
+    )  # fmt: skip
+    logits, _ = gather(learn.model, loader, learn.strategy)
+    values = learn.task.activate(logits).double().reshape(len(rows), -1)
+    column = chosen or 0
+    if chosen is None and learn.task.classes:
+        column = int(values[0].argmax())
+    effects = (values[0, column] - values[1:, column]).tolist()
+    tokens = tuple(data.vocab[i] for i in ids[1:])
+    return Occlusion(tokens, tuple(effects), learn.task.names[column], float(values[0, column]))

@@ -1,0 +1,113 @@
+"""Occlusion: by hand, what it shows, and what is refused."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import pytest
+import torch
+
+from easylearn.errors import ArgumentError
+from easylearn.learner import Learner
+from easylearn.text.data import TextData, TextLMData
+from easylearn.text.interpret import Occlusion, occlusion
+from easylearn.text.learner import language_model_learner, text_classifier_learner
+
+SMALL: dict[str, Any] = {"emb_size": 8, "n_hidden": 12, "n_layers": 1, "device": "cpu", "progress": False}
+TEXTS = [f"the {w} film we saw {when}" for w in ("good", "fine", "bad", "poor") for when in ("today", "again", "once")]
+LABELS = ["pos" if "good" in t or "fine" in t else "neg" for t in TEXTS]
+
+
+def classifier(labels: list[Any] | None = None, **changes: Any) -> Learner:
+    data = TextData.from_lists(
+        TEXTS * 4, (LABELS if labels is None else labels) * 4, min_freq=1, batch_size=8, progress=False
+    )
+    data.max_tokens = changes.pop("max_tokens", None)
+    data.backward = changes.pop("backward", False)
+    return text_classifier_learner(data, **{**SMALL, **changes})
+
+
+@pytest.mark.parametrize("backward", [False, True])
+def test_each_effect_is_the_probability_with_minus_that_without(backward: bool) -> None:
+    learn = classifier(backward=backward)
+    data = learn.data
+    assert isinstance(data, TextData)
+    found = occlusion(learn, "The good film")
+    assert found.tokens == ("xxmaj", "the", "good", "film")
+    whole = learn.predict("The good film")
+    assert found.label == whole.label and found.value == pytest.approx(float(whole.probs.max()), rel=1e-5)
+    column = whole.index
+    ids = data.processor.encode("The good film")
+    for i in range(1, len(ids)):
+        changed = [*ids[:i], data.vocab.unk, *ids[i + 1 :]]
+        row = [changed[0], *changed[:0:-1]] if backward else changed
+        with torch.no_grad():
+            logits = learn.model.eval()(torch.tensor([row]), torch.tensor([len(row)]))
+        without = float(logits.softmax(1)[0, column])
+        assert found.effects[i - 1] == pytest.approx(found.value - without, abs=1e-6)
+
+
+def test_the_word_that_tells_matters_most() -> None:
+    learn = classifier(drop_mult=0.0)
+    learn.fit_one_cycle(3e-2, 16)
+    assert learn.validate()["accuracy"] == 1
+    for word, label in (("good", "pos"), ("fine", "pos"), ("bad", "neg")):
+        text = f"the {word} film we saw today"
+        found, other = occlusion(learn, text), occlusion(learn, text, "neg" if label == "pos" else "pos")
+        assert found.label == label
+        assert other.effects == pytest.approx([-e for e in found.effects], abs=1e-5)  # of two classes
+        table = found.to_frame()
+        if label == "pos":  # the net may take for neg whatever it cannot read
+            assert table.loc[table["effect"].idxmax(), "token"] == word
+
+
+def test_what_is_cut_off_has_no_effect() -> None:
+    found = occlusion(classifier(max_tokens=4), "the good film we saw today again")
+    assert len(found.effects) == 7 and [e == 0 for e in found.effects] == [True] * 4 + [False] * 3
+
+
+def test_numbers_and_several_labels() -> None:
+    numbers = classifier([i + 0.5 for i in range(12)])
+    assert occlusion(numbers, "a good film").value == pytest.approx(numbers.predict("a good film").label, rel=1e-5)
+    several = classifier([["x", "y"], ["x"]] * 6)
+    assert occlusion(several, "a good film", "y").label == "y" and several.task.kind == "multi_label"
+
+
+def test_nothing_moves_and_it_is_the_same_each_time(weights: Any, same: Any) -> None:
+    learn = classifier()
+    learn.model.train()
+    before, rng = weights(learn), torch.get_rng_state()
+    assert occlusion(learn, "a good film") == occlusion(learn, "a good film")
+    assert same(before, weights(learn)) and torch.equal(rng, torch.get_rng_state()) and learn.model.training
+
+
+def test_html_and_drawing() -> None:
+    found = Occlusion(("<b>", "good", "$x_$"), (-0.2, 0.4, 0.0), "a & b", 0.75)
+    text = found.to_html()
+    assert "&lt;b&gt;" in text and "a &amp; b" in text and "<b>good" not in text and found._repr_html_() == text
+    assert text.count("<span") == 3 and "rgba(34,136,85,0.75)" in text and "rgba(204,68,51,0.38)" in text
+    figure = found.plot()
+    figure.savefig(io.BytesIO(), format="png", dpi=30)
+    assert [t.get_text() for t in figure.axes[0].get_yticklabels()] == ["<b>", "good", "$x_$"]
+    long = Occlusion(("a",) * 99, tuple(k / 99 for k in range(99)), "a", 0.5)
+    assert len(long.plot().axes[0].patches) == 40
+
+
+def test_an_empty_text() -> None:
+    found = occlusion(classifier(), "")
+    assert found.tokens == () and "<p>" in found.to_html() and found.plot() is not None
+
+
+def test_refused(make_learner: Any) -> None:
+    with pytest.raises(ArgumentError, match="text classifier"):
+        occlusion(make_learner(), "text")
+    lm = language_model_learner(
+        TextLMData.from_lists(TEXTS * 4, min_freq=1, bptt=5, batch_size=2, progress=False), **SMALL
+    )
+    with pytest.raises(ArgumentError, match="TextLMData"):
+        occlusion(lm, "text")
+    with pytest.raises(ArgumentError, match="one text"):
+        occlusion(classifier(), ["text"])  # type: ignore[arg-type]
+    with pytest.raises(ArgumentError, match="Did you mean 'pos'"):
+        occlusion(classifier(), "text", "poss")
