@@ -142,7 +142,7 @@ def _resume(chosen: argparse.Namespace) -> int:
     # What a run was trained on is made by code, and no file of ours holds any: its owner's script goes on.
     print(Saved(folder).describe())
     print(
-        f"To go on, make the data and the learner as the script did that was stopped, and call learn.resume({str(folder)!r})"
-        " instead of learn.fit(...)."
+        "To go on, make the data and the learner as the script did that was stopped, and call "
+        f"learn.resume({str(folder)!r}) instead of learn.fit(...)."
     )
     return 0

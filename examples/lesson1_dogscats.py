@@ -3,26 +3,13 @@
 python examples/lesson1_dogscats.py data/dogscats --arch resnet34      # train/{cats,dogs}, valid/{cats,dogs}
 python examples/lesson1_dogscats.py --quick                            # a few made-up pictures, an untrained net
 
-98.0 % of 400 photographs right after 1,000 (--arch efficientnet_lite0 --size 96; 4 minutes of one core's time).
+It reached 98.0 % of 400 photographs right after 1,000 (efficientnet_lite0, --size 96; 4 minutes of one core).
 """
 
 import argparse
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
-
 from easylearn import ImageData, accuracy, plot_confusion, plot_worst, vision_learner
-
-
-def make_pictures(folder: Path) -> Path:
-    """Stripes that lie and stripes that stand, 24 pictures of each."""
-    for k in range(48):
-        place = folder / ("valid" if k >= 32 else "train") / ("lying", "standing")[k % 2]
-        place.mkdir(parents=True, exist_ok=True)
-        stripes = 128 + 100 * np.sin(np.mgrid[:48, :64][k % 2] / (2 + k / 20) + k)
-        Image.fromarray(stripes.astype(np.uint8)).save(place / f"{k:02d}.png")
-    return folder
 
 
 def main() -> None:
@@ -35,7 +22,11 @@ def main() -> None:
     given = parser.parse_args()
     if given.path is None and not given.quick:
         parser.error("give the folder of photographs, or --quick")
-    path = make_pictures(given.out / "pictures") if given.quick else given.path
+    path = given.path
+    if given.quick:
+        from made_up import stripes
+
+        path = stripes(given.out / "pictures")
     arch, size = ("squeezenet1_1", 48) if given.quick else (given.arch, given.size)
     given.out.mkdir(parents=True, exist_ok=True)
 

@@ -1,12 +1,13 @@
 """Rossmann: what each of 1,115 shops will sell in the next six weeks. The third lesson of 2018.
 
 python examples/lesson3_rossmann.py data/rossmann   # {train,weather}.csv.gz, {store,store_states,state_names}.csv
+
+It reached a root mean squared percentage error of 0.108 on the last six weeks, in 35 s (docs/benchmarks.md).
 """
 
 import argparse
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from easylearn import TabularData, add_datepart, elapsed_since, plot_embeddings, rmspe, rolling_windows, tabular_learner
@@ -22,15 +23,6 @@ def read(path: Path) -> pd.DataFrame:
     weather = pd.read_csv(path / "weather.csv.gz", parse_dates=["Date"]).rename(columns={"file": "StateName"})
     shops = pd.read_csv(path / "store.csv").merge(pd.read_csv(path / "store_states.csv"))
     return sales.merge(shops.merge(pd.read_csv(path / "state_names.csv"))).merge(weather, how="left")
-
-
-def make_up() -> pd.DataFrame:
-    random = np.random.default_rng(0)
-    days = pd.date_range("2015-01-01", periods=200)
-    df = pd.MultiIndex.from_product([range(12), days]).to_frame(index=False, name=["Store", "Date"])
-    for name in [*CATS.split()[1:], *CONTS.split(), "CompetitionOpenSinceMonth", "Promo2SinceWeek"]:
-        df[name] = random.integers(0, 3, len(df))
-    return df.assign(StateHoliday="0", State=df.Store % 4, Sales=np.exp(7 + df.Store / 12 + df.Promo / 3))
 
 
 def make_features(df: pd.DataFrame) -> pd.DataFrame:
@@ -51,7 +43,13 @@ if __name__ == "__main__":
     parser.add_argument("--quick", action="store_true", help="a made-up table instead")
     parser.add_argument("--out", default="states.png", help="where to draw what was learnt of the states")
     given = parser.parse_args()
-    df = make_features(make_up() if given.quick or given.path is None else read(given.path))
+    if given.quick or given.path is None:
+        from made_up import sales
+
+        df = sales([*CATS.split()[1:], *CONTS.split()])
+    else:
+        df = read(given.path)
+    df = make_features(df)
     data = TabularData.from_df(
         df, "Sales", cat_names=CATS.split(), cont_names=CONTS.split(), time="Date", valid="6W", log_target=True
     )

@@ -1,12 +1,13 @@
 """IMDB: is a review for or against its film? By a language model of such reviews first. The fourth lesson of 2018.
 
 python examples/lesson4_imdb.py data/imdb   # {imdb_50k,imdb_unsup_50k}.csv.gz, with columns split, label, id, text
+
+It reached 66.8 % of 500 reviews with --quick and a path, from 800 labels; TF-IDF does better (docs/log.md).
 """
 
 import argparse
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from easylearn import TextData, TextLMData, language_model_learner, text_classifier_learner
@@ -23,13 +24,6 @@ def read(path: Path, n_texts: int, n_train: int, n_test: int) -> list[pd.DataFra
     return [texts, train.sample(n_train, random_state=0), test.sample(n_test, random_state=0)]
 
 
-def make_up() -> list[pd.DataFrame]:
-    random, words = np.random.default_rng(0), {"pos": ["great", "moving", "funny"], "neg": ["dull", "bad", "slow"]}
-    rows = [(label, f"This film is {random.choice(words[label])}. " * 3) for label in ["pos", "neg"] * 150]
-    made = pd.DataFrame(rows, columns=["label", "text"])
-    return [made, made[:240], made[240:]]
-
-
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("path", nargs="?", type=Path, help="folder of the reviews")
@@ -40,7 +34,12 @@ if __name__ == "__main__":
     if given.path is None and not given.quick:
         parser.error("give the folder of the reviews, or --quick")
     sizes, numbers = QUICK if given.quick else FULL
-    texts, train, test = make_up() if given.path is None else read(given.path, *numbers)
+    if given.path is None:
+        from made_up import reviews
+
+        texts, train, test = reviews(), reviews()[:240], reviews()[240:]
+    else:
+        texts, train, test = read(given.path, *numbers)
 
     start = {"pretrained": given.pretrained} if given.pretrained else sizes
     lm_data = TextLMData.from_df(texts, batch_size=32, bptt=50, max_vocab=10_000)

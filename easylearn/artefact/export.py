@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 Format = Literal["easylearn", "onnx", "torch"]
 Quantize = Literal["int8"] | None
 TIMED = 30  # single items that latency is the median of
+FLOATS_AGAIN = (
+    "Weights become floats again when the file is loaded, so it takes the same time; format='onnx' computes in 8 bits."
+)
 CHECKED = 8  # items that a written file is compared on
 
 
@@ -128,8 +131,7 @@ def write_export(
         whole = write_model(Path(folder) / "whole", source.model, _spec(source))
         before = {"bytes": float(whole.stat().st_size), **measure(source, source.model)}
     after = {"bytes": float(target.stat().st_size), **measure(source, as_packed(model, how))}
-    notes = ("Weights become floats again when the file is loaded, so it takes the same time; format='onnx' computes in "
-             "8 bits.",) if quantize else ()  # fmt: skip
+    notes = (FLOATS_AGAIN,) if quantize else ()
     return ExportReport(target, format, {"before": before, "after": after}, notes=notes)
 
 

@@ -151,7 +151,7 @@ class Data(ABC):
         Raises:
             DataError: there is no such file, or it is of a kind that holds no such items.
         """
-        raise DataError(f"{type(self).__name__} does not read items from files; pass the items themselves, not {source}")
+        raise DataError(f"{type(self).__name__} reads no items from files; pass the items themselves, not {source}")
 
     def item_ids(self, items: Any, n: int, first: int = 0) -> list[str]:
         """Names for `n` items that came from elsewhere: their positions, counted from `first`, if they have none."""
@@ -268,8 +268,8 @@ class Data(ABC):
             StateError: this kind of data, or a part of it, cannot be written down.
         """
         raise StateError(
-            f"{type(self).__name__} does not say how new items are prepared (it has no recipe), so a model on it cannot "
-            "be exported; learn.save(name) writes the weights"
+            f"{type(self).__name__} does not say how new items are prepared (it has no recipe), so a model on it "
+            "cannot be exported; learn.save(name) writes the weights"
         )
 
     @classmethod

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ..errors import ArgumentError, DataError, StateError, did_you_mean
+from ..errors import ArgumentError, DataError, EasyLearnError, StateError, did_you_mean
 from .levels import Level, Lookup, from_json, in_order, plain, plain_all, to_json
 
 if TYPE_CHECKING:
@@ -530,13 +530,24 @@ class TableProcessor:
                 )
             cats = [_Category(c["name"], from_json(c["levels"]), c["ordered"], c["n_rare"]) for c in state["cats"]]
             conts = [
-                _Number(c["name"], c["fill"], c["center"], c["factor"], c["flag"], _as_floats(c["quantiles"]))
+                _Number(
+                    c["name"],
+                    float(c["fill"]),
+                    float(c["center"]),
+                    float(c["factor"]),
+                    bool(c["flag"]),
+                    _as_floats(c["quantiles"]),
+                )
                 for c in state["conts"]
             ]
             settings = dict(state["settings"])
             fresh = TableProcessor([c.name for c in cats], [c.name for c in conts], **settings)
-        except (KeyError, TypeError, AttributeError) as error:
-            raise DataError(f"this is not the state of a TableProcessor: {error!r}") from error
+        except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
+            if isinstance(error, EasyLearnError):
+                raise
+            raise DataError(f"this is not the state of a TableProcessor: {str(error)[:200]!r}") from error
+        if any(c.quantiles is not None and (c.quantiles.ndim != 1 or len(c.quantiles) < 2) for c in conts):
+            raise DataError("this is not the state of a TableProcessor: quantiles are two numbers at least, in a row")
         self.cat_names, self.cont_names = fresh.cat_names, fresh.cont_names
         self.scale, self.fill, self.fill_value = fresh.scale, fresh.fill, fresh.fill_value
         self.min_count, self.max_levels = fresh.min_count, fresh.max_levels

@@ -29,9 +29,17 @@ from easylearn.artefact.archive import SCHEMA, SPEC, WEIGHTS, Archive, write_arc
 from easylearn.errors import NewerSchemaError, SaveError, WeightsError
 
 DTYPES = [
-    torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.int16, torch.int8,
-    torch.uint8, torch.bool,
-]  # fmt: skip
+    torch.float64,
+    torch.float32,
+    torch.float16,
+    torch.bfloat16,
+    torch.int64,
+    torch.int32,
+    torch.int16,
+    torch.int8,
+    torch.uint8,
+    torch.bool,
+]
 
 
 def filled(dtype: torch.dtype, shape: tuple[int, ...], seed: int = 0) -> Tensor:
@@ -234,12 +242,23 @@ def test_members(refused: Callable[..., str], good: bytes) -> None:
     spec, weights = parts_of(good)
     evil = pickle.dumps(print)
     for odd in (
-        [spec], [weights], [], [spec, spec], [spec, spec, weights], [spec, weights, weights],
-        [spec, weights, ("data.pkl", evil)], [spec, ("data.pkl", evil)], [(SPEC, evil), weights],
-        [spec, (WEIGHTS, evil)], [("../spec.json", spec[1]), weights], [("/spec.json", spec[1]), weights],
-        [("a/../spec.json", spec[1]), weights], [spec, ("..\\weights.safetensors", weights[1])],
-        [("SPEC.JSON", spec[1]), weights], [spec, ("weights.safetensors/", weights[1])],
-    ):  # fmt: skip
+        [spec],
+        [weights],
+        [],
+        [spec, spec],
+        [spec, spec, weights],
+        [spec, weights, weights],
+        [spec, weights, ("data.pkl", evil)],
+        [spec, ("data.pkl", evil)],
+        [(SPEC, evil), weights],
+        [spec, (WEIGHTS, evil)],
+        [("../spec.json", spec[1]), weights],
+        [("/spec.json", spec[1]), weights],
+        [("a/../spec.json", spec[1]), weights],
+        [spec, ("..\\weights.safetensors", weights[1])],
+        [("SPEC.JSON", spec[1]), weights],
+        [spec, ("weights.safetensors/", weights[1])],
+    ):
         refused(zipped(odd))
     for how in (zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA):
         assert "compressed" in refused(zipped([spec, weights], how))
@@ -349,9 +368,18 @@ ONE = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
 @pytest.mark.parametrize(
     "weights",
     [
-        b"", b"1234567", with_header({}, b"x"), with_header({"w": ONE}), with_header({"w": ONE}, b"1234567"),
-        with_header({"w": ONE}, b"123456789"), with_header([]), with_header(b"{"), with_header({}, length=2**63),
-        with_header({}, length=3), with_header(b"[" * 50_000), with_header(b'{"a":' * 50_000),
+        b"",
+        b"1234567",
+        with_header({}, b"x"),
+        with_header({"w": ONE}),
+        with_header({"w": ONE}, b"1234567"),
+        with_header({"w": ONE}, b"123456789"),
+        with_header([]),
+        with_header(b"{"),
+        with_header({}, length=2**63),
+        with_header({}, length=3),
+        with_header(b"[" * 50_000),
+        with_header(b'{"a":' * 50_000),
         with_header({"w": ONE, "v": ONE}, b"12345678"),
         with_header({"w": ONE, "v": {**ONE, "data_offsets": [4, 12]}}, b"x" * 12),
         with_header({"w": ONE, "v": {**ONE, "data_offsets": [9, 17]}}, b"x" * 17),
@@ -359,15 +387,20 @@ ONE = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
         with_header({"w": {**ONE, "data_offsets": [-8, 0]}}, b"x" * 8),
         with_header({"w": {**ONE, "data_offsets": [0, 8, 8]}}, b"x" * 8),
         with_header({"w": {**ONE, "data_offsets": "08"}}, b"x" * 8),
-        with_header({"w": {**ONE, "shape": [2.0]}}, b"x" * 8), with_header({"w": {**ONE, "shape": [-1, -2]}}, b"x" * 8),
-        with_header({"w": {**ONE, "shape": [True, 2]}}, b"x" * 8), with_header({"w": {**ONE, "shape": 2}}, b"x" * 8),
-        with_header({"w": {**ONE, "shape": [2**62, 4]}}, b"x" * 8), with_header({"w": {**ONE, "dtype": "F33"}}, b"x" * 8),
-        with_header({"w": {**ONE, "dtype": ["F32"]}}, b"x" * 8), with_header({"w": {**ONE, "more": 1}}, b"x" * 8),
-        with_header({"w": {"dtype": "F32"}}, b"x" * 8), with_header({"w": [2]}, b"x" * 8),
+        with_header({"w": {**ONE, "shape": [2.0]}}, b"x" * 8),
+        with_header({"w": {**ONE, "shape": [-1, -2]}}, b"x" * 8),
+        with_header({"w": {**ONE, "shape": [True, 2]}}, b"x" * 8),
+        with_header({"w": {**ONE, "shape": 2}}, b"x" * 8),
+        with_header({"w": {**ONE, "shape": [2**62, 4]}}, b"x" * 8),
+        with_header({"w": {**ONE, "dtype": "F33"}}, b"x" * 8),
+        with_header({"w": {**ONE, "dtype": ["F32"]}}, b"x" * 8),
+        with_header({"w": {**ONE, "more": 1}}, b"x" * 8),
+        with_header({"w": {"dtype": "F32"}}, b"x" * 8),
+        with_header({"w": [2]}, b"x" * 8),
         with_header({"w": {**ONE, "shape": [0, 10**30], "data_offsets": [0, 0]}}),
         with_header({"w": {**ONE, "shape": [0, 2**40, 2**40], "data_offsets": [0, 0]}}),
     ],
-)  # fmt: skip
+)
 def test_a_header_that_lies(refused: Callable[..., str], weights: bytes) -> None:
     refused(sealed(weights))
 

@@ -7,7 +7,6 @@ import sys
 import tempfile
 import warnings
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +31,10 @@ fuzz = _script()
 
 
 @pytest.fixture(scope="module")
-def exports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, tuple[bytes, Any]]]:
+def exports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[bytes, Any]]:
     folder = tmp_path_factory.mktemp("exports")
     fuzz.make_exports(folder)
-    yield {
+    return {
         f.name: (f.read_bytes(), fuzz.ask(f.name.split(".")[0], load_predictor(f, device="cpu")))
         for f in sorted(folder.iterdir())
     }

@@ -241,10 +241,13 @@ def test_a_state_that_is_no_tensor(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "task",
     [
-        single_label(["a", "b"]), multi_label(["a", "b", "c"], threshold=0.3), regression(["x"]),
-        regression(["x", "y"], scale="log1p"), single_label(["a", "b"], label_smoothing=0.1),
+        single_label(["a", "b"]),
+        multi_label(["a", "b", "c"], threshold=0.3),
+        regression(["x"]),
+        regression(["x", "y"], scale="log1p"),
+        single_label(["a", "b"], label_smoothing=0.1),
     ],
-)  # fmt: skip
+)
 def test_tasks(task: Any) -> None:
     again = read_task(json.loads(json.dumps(describe_task(task))))
     assert describe_task(again) == describe_task(task) and again.names == task.names and again.kind == task.kind
@@ -258,12 +261,19 @@ def test_the_task_of_a_language_model_keeps_its_words_elsewhere() -> None:
 @pytest.mark.parametrize(
     "bad",
     [
-        None, [], {}, {"kind": "single_label"}, {"kind": [], "names": []}, {"kind": "single_label", "names": "ab"},
-        {"kind": "single_label", "names": ["a", 1]}, {"kind": "regression", "names": ["a"], "scale": "cube"},
+        None,
+        [],
+        {},
+        {"kind": "single_label"},
+        {"kind": [], "names": []},
+        {"kind": "single_label", "names": "ab"},
+        {"kind": "single_label", "names": ["a", 1]},
+        {"kind": "regression", "names": ["a"], "scale": "cube"},
         {"kind": "regression", "names": ["a"], "scale": ["log"]},
-        {"kind": "multi_label", "names": ["a"], "threshold": "0.5"}, {"kind": "multi_label", "names": ["a"], "threshold": True},
+        {"kind": "multi_label", "names": ["a"], "threshold": "0.5"},
+        {"kind": "multi_label", "names": ["a"], "threshold": True},
     ],
-)  # fmt: skip
+)
 def test_tasks_that_are_none(bad: Any) -> None:
     with pytest.raises(EasyLearnError):
         read_task(bad)
@@ -328,12 +338,27 @@ GREEDY: dict[str, Any] = {
     "very many heads": vision(hidden=[1] * 60_000),
     "custom head": vision(custom_head=LINEAR),
     # What is cut off is in no file, so that shapes say nothing of it.
-    "cut off": vision(arch={"layers": {"a": CONV, "b": {"build": "torch.nn.AdaptiveAvgPool2d", "args": {"output_size": 1}},
-                                       "c": {"build": "torch.nn.Flatten", "args": {}}, "d": LINEAR}}, cut=1),
-    "an output": vision(arch={"layers": {
-        "a": {**CONV, "args": {**CONV["args"], "padding": [10**6, 10**6]}},
-        "b": {"build": "torch.nn.AdaptiveAvgPool2d", "args": {"output_size": 1}}, "c": {"build": "torch.nn.Flatten", "args": {}},
-        "d": {"build": "torch.nn.Linear", "args": {"in_features": 1, "out_features": 2}}}}),
+    "cut off": vision(
+        arch={
+            "layers": {
+                "a": CONV,
+                "b": {"build": "torch.nn.AdaptiveAvgPool2d", "args": {"output_size": 1}},
+                "c": {"build": "torch.nn.Flatten", "args": {}},
+                "d": LINEAR,
+            }
+        },
+        cut=1,
+    ),
+    "an output": vision(
+        arch={
+            "layers": {
+                "a": {**CONV, "args": {**CONV["args"], "padding": [10**6, 10**6]}},
+                "b": {"build": "torch.nn.AdaptiveAvgPool2d", "args": {"output_size": 1}},
+                "c": {"build": "torch.nn.Flatten", "args": {}},
+                "d": {"build": "torch.nn.Linear", "args": {"in_features": 1, "out_features": 2}},
+            }
+        }
+    ),
     "another file": vision(pretrained="/etc/passwd"),
     "the network": vision(pretrained=True),
     "no architecture": vision(arch="x" * 10**6),
@@ -343,7 +368,7 @@ GREEDY: dict[str, Any] = {
     "a number": 3,
     "a list": [CONV],
     "values": {"dict": {"a": CONV}},
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", GREEDY)

@@ -18,8 +18,11 @@ LEAVES = {  # by the --out that is given
             "out/worst.png", "out/best.safetensors",
         },
     ),
+    "lesson2_multilabel.py": ("out", {"out/batch.png", "out/f2.png", "out/worst.png", "out/digits/labels.csv"}),
     "lesson3_rossmann.py": ("out.png", {"out.png"}),
     "lesson4_imdb.py": ("out", {"out/encoder.safetensors", "out/losses.png"}),
+    "lesson5_movielens.py": ("out", {"out/films.png", "out/losses.png"}),
+    "lesson6_own_architecture.py": ("out", {"out/few.png", "out/digits.easylearn"}),
     "schedules_gallery.py": ("out.png", {"out.png"}),
 }  # fmt: skip
 
@@ -35,7 +38,15 @@ def run(script: str, folder: Path, *arguments: str) -> subprocess.CompletedProce
 
 
 def test_every_example_is_known() -> None:
-    assert {f.name for f in (ROOT / "examples").glob("*.py")} == LEAVES.keys()
+    assert {f.name for f in (ROOT / "examples").glob("*.py")} == LEAVES.keys() | {"made_up.py"}
+
+
+@pytest.mark.parametrize("script", [name for name in LEAVES if name.startswith("lesson")])
+def test_a_lesson_is_short_and_says_what_it_reached(script: str) -> None:
+    text = (ROOT / "examples" / script).read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 60
+    assert "It reached" in text.split('"""')[1]
+    assert f"](../examples/{script})" in (ROOT / "docs" / "lessons.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("script", LEAVES)

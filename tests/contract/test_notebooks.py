@@ -32,12 +32,12 @@ def test_it_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         "EASYLEARN_QUICK": "1",
         "EASYLEARN_CACHE": str(tmp_path / "cache"),
         "IPYTHONDIR": str(tmp_path / "ipython"),
-        "MPLBACKEND": "Agg",
         "OMP_NUM_THREADS": "1",
         "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
     }
     for variable, value in settings.items():
         monkeypatch.setenv(variable, value)
+    monkeypatch.delenv("MPLBACKEND", raising=False)  # figures are to appear below their cells
     notebook = read(name)
     # A failing cell raises, with its source and its traceback.
     NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()

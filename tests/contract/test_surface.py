@@ -7,6 +7,7 @@ import inspect
 
 import easylearn
 from easylearn.data.bunch import Batch, Data, Loader
+from easylearn.export import Predictor
 from easylearn.learner import Learner, Prediction, Predictions
 from easylearn.text.interpret import Occlusion
 from easylearn.train.callback import HOOKS, Callback
@@ -35,6 +36,7 @@ def arguments(function: object) -> list[str]:
 def test_learner() -> None:
     methods = {
         "TTA",
+        "export",
         "generate",
         "interpret",
         "load_encoder",
@@ -80,12 +82,13 @@ def test_learner() -> None:
         "_active_groups",
         "_file",
         "_fit",
-        "_index",
+        "_need_items",
         "_keeper",
         "_plan",
         "_predictions",
         "_run",
         "_situation",
+        "_training",
         "_view",
     }
     assert {n for n in Learner.__slots__ if n.startswith("_")} == {
@@ -118,6 +121,7 @@ def test_arguments_of_the_learner() -> None:
         "set_data": "data",
         "generate": "prompt n temperature top_k top_p seed",
         "save": "name",
+        "export": "path format quantize prune",
         "save_encoder": "name",
         "load_encoder": "name",
         "load": "name",
@@ -198,6 +202,13 @@ def test_run() -> None:
 def test_data() -> None:
     assert public(Data) == {
         "adopt",
+        "from_recipe",
+        "has_train",
+        "holds_items",
+        "item_ids",
+        "read_items",
+        "recipe",
+        "runtime_inputs",
         "describe_item",
         "draw_item",
         "has_pictures",
@@ -290,3 +301,19 @@ def test_what_is_exported_is_what_is_named() -> None:
     assert set(easylearn.__all__) - modules == bound - {"annotations"}
     assert modules == {"losses", "metrics", "schedules"}
     assert easylearn.__all__ == sorted(easylearn.__all__) and len(set(easylearn.__all__)) == len(easylearn.__all__)
+
+
+def test_predictor() -> None:
+    methods = {"predict", "stream", "to_csv", "generate"}
+    assert public(Predictor) == methods | {"classes", "data", "info", "model", "task"}
+    assert arguments(easylearn.load_predictor) == ["path", "model", "device"]
+    assert arguments(easylearn.load_learner) == [
+        "path",
+        "data",
+        "model",
+        "metrics",
+        "callbacks",
+        "device",
+        "models",
+        "progress",
+    ]

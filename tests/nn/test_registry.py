@@ -69,25 +69,60 @@ MODELS: list[Any] = [
     lambda: LanguageModel(AWDLSTM(20, **ENCODER), tie=False, bias=False),
     lambda: TextClassifier(AWDLSTM(20, **ENCODER), classifier_head(4, 2, (5,)), bptt=9, max_len=30),
     lambda: TableModel([(4, 2), (3, 1)], 2, 1, [8], ps=0.1, knots=[[0.0, 1.0, 4.0], [0.0, 1.0]], number_width=3),
-    lambda: TableModel([(4, 2)], 0, 2, [8, 4], use_bn=False, forget=Forget(0.1, [True]), output=Scaled([1.0, 2.0], [3.0, 4.0])),
+    lambda: TableModel(
+        [(4, 2)], 0, 2, [8, 4], use_bn=False, forget=Forget(0.1, [True]), output=Scaled([1.0, 2.0], [3.0, 4.0])
+    ),
     lambda: TableModel([], 3, 1, [8], output=SigmoidRange([0.0], [5.0])),
     lambda: DotProduct(5, 6, 3),
     lambda: vision_model("squeezenet1_1", 3, pretrained=False, hidden=(4,)),
-    lambda: vision_model("squeezenet1_1", 3, pretrained=False, custom_head=small(5), cut=1, stats=((0.5,) * 3, (0.2,) * 3)),
-    lambda: vision_model(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2)), 2),
+    lambda: vision_model(
+        "squeezenet1_1", 3, pretrained=False, custom_head=small(5), cut=1, stats=((0.5,) * 3, (0.2,) * 3)
+    ),
+    lambda: vision_model(
+        nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2)), 2
+    ),
     lambda: Wide(4, ("a", "b"), small(3), depth=math.inf, table={"a": [1, None, True]}),
     lambda: nn.Sequential(
-        nn.Conv2d(1, 4, (3, 1), stride=2, padding="same" if False else (1, 0), groups=1, bias=False, padding_mode="circular"),
-        nn.Conv1d(4, 8, 3, dilation=2), nn.ConvTranspose2d(4, 2, 3, output_padding=1, stride=2), nn.BatchNorm2d(3, 1e-3),
-        nn.BatchNorm1d(3, momentum=None, affine=False), nn.GroupNorm(2, 4), nn.LayerNorm((2, 3), bias=False),
-        nn.Embedding(5, 3, padding_idx=1, max_norm=2.0), nn.Dropout(0.3), nn.Dropout2d(0.1, True), nn.ReLU(True), nn.ReLU6(),
-        nn.LeakyReLU(0.2), nn.PReLU(3), nn.ELU(0.5), nn.GELU("tanh"), nn.SiLU(), nn.Hardswish(), nn.Mish(), nn.Sigmoid(),
-        nn.Tanh(), nn.Softplus(2), nn.Identity(), nn.Flatten(2), nn.Unflatten(1, (2, 3)), nn.MaxPool1d(2), nn.MaxPool2d(2, 1, ceil_mode=True),
-        nn.AvgPool1d(2), nn.AvgPool2d(3, count_include_pad=False), nn.AdaptiveAvgPool1d(2), nn.AdaptiveAvgPool2d((None, 2)),
-        nn.AdaptiveMaxPool2d(1), nn.Upsample(scale_factor=2.0, mode="bilinear", align_corners=True), nn.ZeroPad2d((1, 2, 3, 4)),
-        nn.Linear(3, 4, bias=False), nn.Sequential(nn.Sequential()),
+        nn.Conv2d(
+            1, 4, (3, 1), stride=2, padding="same" if False else (1, 0), groups=1, bias=False, padding_mode="circular"
+        ),
+        nn.Conv1d(4, 8, 3, dilation=2),
+        nn.ConvTranspose2d(4, 2, 3, output_padding=1, stride=2),
+        nn.BatchNorm2d(3, 1e-3),
+        nn.BatchNorm1d(3, momentum=None, affine=False),
+        nn.GroupNorm(2, 4),
+        nn.LayerNorm((2, 3), bias=False),
+        nn.Embedding(5, 3, padding_idx=1, max_norm=2.0),
+        nn.Dropout(0.3),
+        nn.Dropout2d(0.1, True),
+        nn.ReLU(True),
+        nn.ReLU6(),
+        nn.LeakyReLU(0.2),
+        nn.PReLU(3),
+        nn.ELU(0.5),
+        nn.GELU("tanh"),
+        nn.SiLU(),
+        nn.Hardswish(),
+        nn.Mish(),
+        nn.Sigmoid(),
+        nn.Tanh(),
+        nn.Softplus(2),
+        nn.Identity(),
+        nn.Flatten(2),
+        nn.Unflatten(1, (2, 3)),
+        nn.MaxPool1d(2),
+        nn.MaxPool2d(2, 1, ceil_mode=True),
+        nn.AvgPool1d(2),
+        nn.AvgPool2d(3, count_include_pad=False),
+        nn.AdaptiveAvgPool1d(2),
+        nn.AdaptiveAvgPool2d((None, 2)),
+        nn.AdaptiveMaxPool2d(1),
+        nn.Upsample(scale_factor=2.0, mode="bilinear", align_corners=True),
+        nn.ZeroPad2d((1, 2, 3, 4)),
+        nn.Linear(3, 4, bias=False),
+        nn.Sequential(nn.Sequential()),
     ),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("make", MODELS)
@@ -165,18 +200,35 @@ def test_registering() -> None:
 @pytest.mark.parametrize(
     "bad",
     [
-        {"build": "os.system", "args": {"command": "true"}}, {"build": "builtins.eval", "args": {}},
-        {"build": "torch.load", "args": {"f": "x"}}, {"build": "torch.nn.Module", "args": {}},
-        {"build": "torch.nn.torch.nn.LSTM", "args": {}}, {"build": "__init__", "args": {}}, {"build": "", "args": {}},
-        {"build": None, "args": {}}, {"build": ["a"], "args": {}}, {"build": "tests.small"}, {"build": "tests.small", "args": []},
-        {"build": "tests.small", "args": {}, "more": 1}, {"build": "tests.small", "args": {"weight": 1}}, {"float": "1"},
-        {"float": []}, {"layers": []}, {"dict": 1}, {}, {"own": "Net"}, {"x" * 10**6: 1}, {1: 2}, 1j,
-        {"build": "x" * 10**7, "args": {}}, {"own": "x" * 10**7},
+        {"build": "os.system", "args": {"command": "true"}},
+        {"build": "builtins.eval", "args": {}},
+        {"build": "torch.load", "args": {"f": "x"}},
+        {"build": "torch.nn.Module", "args": {}},
+        {"build": "torch.nn.torch.nn.LSTM", "args": {}},
+        {"build": "__init__", "args": {}},
+        {"build": "", "args": {}},
+        {"build": None, "args": {}},
+        {"build": ["a"], "args": {}},
+        {"build": "tests.small"},
+        {"build": "tests.small", "args": []},
+        {"build": "tests.small", "args": {}, "more": 1},
+        {"build": "tests.small", "args": {"weight": 1}},
+        {"float": "1"},
+        {"float": []},
+        {"layers": []},
+        {"dict": 1},
+        {},
+        {"own": "Net"},
+        {"x" * 10**6: 1},
+        {1: 2},
+        1j,
+        {"build": "x" * 10**7, "args": {}},
+        {"own": "x" * 10**7},
         {"build": "torch.nn.Linear", "args": {"in_features": 1, "out_features": 1, "device": "cpu"}},
         {"build": "Linear", "args": {"in_features": 1, "out_features": 1, "dtype": "x"}},
         {"build": "torch.nn.Embedding", "args": {"num_embeddings": 1, "embedding_dim": 1, "_weight": [1]}},
     ],
-)  # fmt: skip
+)
 def test_nothing_else_is_called(bad: Any) -> None:
     with pytest.raises(WeightsError) as caught:
         build(bad)
