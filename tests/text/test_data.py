@@ -334,8 +334,14 @@ class TestPredictions:
             learn.predict(["a", float("nan")])
         with pytest.raises(DataError, match="no texts to predict"):
             learn.predict([])
+        with_columns = learn.predict(frame())  # the columns of training say where the texts are
+        of_column = learn.predict(frame()["text"])
+        assert [p.probs.tolist() for p in with_columns] == [p.probs.tolist() for p in of_column]
+        with pytest.raises(DataError, match="text"):
+            learn.predict(frame().rename(columns={"text": "other"}))
+        listed = fit(TextData.from_lists(["good", "bad"] * 8, ["pos", "neg"] * 8, **QUIET))
         with pytest.raises(ArgumentError, match=r"give its column"):
-            learn.predict(frame())
+            listed.predict(frame())
 
 
 class TestOtherData:

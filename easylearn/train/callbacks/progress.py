@@ -31,7 +31,7 @@ class Progress(Callback):
         """Make the bar."""
         from tqdm.auto import tqdm
 
-        interactive = sys.stderr.isatty() or "ipykernel" in sys.modules
+        interactive = sys.stderr.isatty() or _in_notebook()
         self._bar = tqdm(total=run.n_steps, initial=run.step, leave=False, disable=not interactive, unit="batch")
         self._next, self._header = 0.0, []
 
@@ -64,3 +64,10 @@ class Progress(Callback):
         self._bar.close()
         if run.stop_reason is not None:
             self._print(f"stopped: {run.stop_reason}")
+
+
+def _in_notebook() -> bool:
+    """Whether this process is a notebook's kernel, and has not merely imported what makes one."""
+    module = sys.modules.get("IPython")
+    shell = None if module is None else module.get_ipython()
+    return any(kind.__name__ == "ZMQInteractiveShell" for kind in type(shell).__mro__)
