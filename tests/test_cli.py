@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pandas as pd
 import pytest
+import torch
+from torch import nn
 
 import easylearn
 from easylearn import demo
@@ -134,3 +139,73 @@ def test_an_out_that_is_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert main(["demo", "--out", str(tmp_path / "out")]) == 1
     assert "out" in capsys.readouterr().err
     assert (tmp_path / "out").read_text() == "mine"
+
+
+EXPORTS = Path(__file__).parent / "data" / "exports" / "schema1"
+
+
+def test_predict_writes_what_the_predictor_says(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "texts").mkdir()
+    for name, text in {"b": "a bad film", "a": "a good film"}.items():
+        (tmp_path / "texts" / f"{name}.txt").write_text(text, encoding="utf-8")
+    out = tmp_path / "said.csv"
+    assert main(["predict", str(EXPORTS / "text.easylearn"), str(tmp_path / "texts"), "--out", str(out)]) == 0
+    assert capsys.readouterr().out == f"2 predictions in {out}\n"
+    predictor = easylearn.load_predictor(EXPORTS / "text.easylearn", device="cpu")
+    said = predictor.predict(["a good film", "a bad film"])
+    table = pd.read_csv(out)
+    assert table["id"].tolist() == ["a.txt", "b.txt"] and table["label"].tolist() == list(said.labels)
+    assert table[[f"p_{c}" for c in predictor.classes]].to_numpy() == pytest.approx(said.probs.numpy(), abs=1e-6)
+
+
+def test_predict_leaves_no_half_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "said.csv"
+    out.write_text("before", encoding="utf-8")
+    model = str(EXPORTS / "pictures.easylearn")
+    assert main(["predict", model, str(tmp_path / "missing.jpg"), "--out", str(out)]) == 1
+    assert "missing.jpg" in capsys.readouterr().err
+    assert out.read_text(encoding="utf-8") == "before" and list(tmp_path.iterdir()) == [out]
+
+
+@pytest.mark.parametrize("name", ["pictures", "table", "text", "language_model"])
+def test_info_says_what_a_file_holds(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["info", str(EXPORTS / f"{name}.easylearn")]) == 0
+    shown = capsys.readouterr().out
+    assert "schema 1" in shown and "tensors of" in shown and "torch" in shown
+
+
+def test_info_of_something_else_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "weights.easylearn"
+    file.write_bytes(b"no zip at all, but long enough to be looked at")
+    assert main(["info", str(file)]) == 1
+    assert "no whole model file" in capsys.readouterr().err
+
+
+def test_resume_says_how_far_a_run_came(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    x, y = torch.randn(20, 3), torch.tensor([0, 1] * 10)
+    task = easylearn.single_label(["no", "yes"])
+    learn = easylearn.Learner(
+        easylearn.TensorData((x, y), (x, y), task, batch_size=5), nn.Linear(3, 2), device="cpu", progress=False
+    )
+    learn.fit(0.1, 2, checkpoint=tmp_path / "run")
+    assert main(["resume", str(tmp_path / "run")]) == 0
+    shown = capsys.readouterr().out
+    assert "step 8 of 8" in shown and "learn.resume(" in shown
+    assert main(["resume", str(tmp_path / "nothing")]) == 1
+    assert "nothing to resume" in capsys.readouterr().err
+
+
+def test_resume_goes_on_with_pretraining(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[Any, ...]] = []
+    settings = Pretraining(size="tiny", epochs=2, share=0.5)
+    (tmp_path / "settings.json").write_text(json.dumps({"corpus": "books", **asdict(settings)}), encoding="utf-8")
+
+    def run(corpus: str, out: Path, given: Pretraining, **_: Any) -> SimpleNamespace:
+        asked.append((corpus, out, given))
+        return SimpleNamespace(record=None)
+
+    monkeypatch.setattr(pretrain, "pretrain_lm", run)
+    assert main(["resume", str(tmp_path)]) == 0
+    assert asked == [("books", tmp_path, settings)]
+    (tmp_path / "settings.json").write_text("{}", encoding="utf-8")
+    assert main(["resume", str(tmp_path)]) == 1
