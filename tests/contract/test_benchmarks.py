@@ -24,6 +24,7 @@ def run(script: str, folder: Path, *arguments: str) -> subprocess.CompletedProce
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
 
 
+@pytest.mark.slow
 def test_suite(tmp_path: Path) -> None:
     tasks = ["loop", "table", "import"]
     done = run("suite.py", tmp_path, "--impl", "plain", "easylearn", "--tasks", *tasks, "--json", "out.json")
@@ -62,6 +63,7 @@ def test_suite_tasks_have_the_functions_that_the_rows_name() -> None:
         assert {n.name for n in module.body if isinstance(n, ast.FunctionDef)} >= set(implementations), part
 
 
+@pytest.mark.slow
 def test_scaling(tmp_path: Path) -> None:
     done = run("scaling.py", tmp_path, "--out", "plots", "--kinds", "images", "rows", "tokens")
     assert done.returncode == 0, done.stderr
@@ -70,6 +72,7 @@ def test_scaling(tmp_path: Path) -> None:
     assert done.stdout.count("slope") >= 6
 
 
+@pytest.mark.slow
 def test_cifar10_speed(tmp_path: Path) -> None:
     done = run("cifar10_speed.py", tmp_path, "--json", "out.json")
     assert done.returncode == 0, done.stderr
