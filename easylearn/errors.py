@@ -77,6 +77,8 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(word[:100], names, n=3, cutoff=0.6)  # it may be out of a damaged file
     if close:
         return "Did you mean " + " or ".join(repr(c) for c in close) + "?"
+    if not names:
+        return ""
     shown = ", ".join(names[:30]) + (f" and {len(names) - 30} more" if len(names) > 30 else "")
     return f"Known: {shown}."
 

@@ -6,7 +6,7 @@ import csv
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import islice
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
 
@@ -116,13 +116,14 @@ class Predictor:
         """Write predictions to a csv: id, label and a probability per class; or id and numbers for regression.
 
         Args:
-            items: what `stream` takes, or a list of such `Path`s.
+            items: what `stream` takes, or a list in which items and `Path`s of files and folders may be mixed. With
+                several of them an id begins with the path.
             out: the file to create or replace.
 
         Returns:
             How many rows were written.
         """
-        sources = items if isinstance(items, list) and items and all(self._is_file(p) for p in items) else [items]
+        sources = self._sources(items)
         numbers = self.task.kind == "regression"
         columns = list(self.task.names) if numbers else ["label", *(f"p_{name}" for name in self.classes)]
         count = 0
@@ -130,10 +131,14 @@ class Predictor:
             writer = csv.writer(file)
             writer.writerow(["id", *columns])
             for source in sources:
+                # Two folders may hold files of the same name.
+                of_many = len(sources) > 1 and self._is_file(source)
+                within = f"{source}{'/' if os.path.isdir(source) else ':'}" if of_many else ""
                 for name, said in self.stream(source):
                     values = [f"{p:.8g}" for p in said.probs.tolist()]
                     label = said.label if isinstance(said.label, str) or numbers else " ".join(said.label)
-                    writer.writerow([name, *values] if numbers else [name, label, *values])
+                    row = [*values] if numbers else [label, *values]
+                    writer.writerow([within + name, *row])
                     count += 1
         return count
 
@@ -153,6 +158,16 @@ class Predictor:
     def _is_file(self, items: Any) -> bool:
         """Whether items are in a file or a folder: a `Path` is; a word is only where it can be no item itself."""
         return isinstance(items, str | os.PathLike) and self.data.holds_items(items)
+
+    def _sources(self, items: Any) -> list[Any]:
+        """Files and folders one by one, and lists of the items between them."""
+        if not isinstance(items, list):
+            return [items]
+        found: list[Any] = []
+        for is_file, group in groupby(items, key=self._is_file):
+            some = list(group)
+            found += some if is_file else [some]
+        return found or [items]
 
     def _probs(self, items: Any) -> Tensor:
         loader = self.data.new_loader(items)

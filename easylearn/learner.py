@@ -825,8 +825,10 @@ class Learner:
         return save_weights(self._file(name), self.model, self.task)
 
     def load(self, name: str) -> Learner:
-        """Load weights saved under `name`, all of them or none; freezing stays as it is."""
-        load_weights(self._file(name), self.model, self.task)
+        """Load weights saved under `name` (or in a file of that path), all or none; freezing stays as it is."""
+        file = self._file(name)
+        is_path = not file.exists() and name.endswith(".safetensors") and Path(name).exists()
+        load_weights(Path(name) if is_path else file, self.model, self.task)
         self.data = self.data.for_model(self.model)
         return self
 

@@ -211,6 +211,8 @@ class Task:
 
     def with_metrics(self, chosen: Sequence[Metric | Callable[..., Any]]) -> Task:
         """The same task reporting other metrics."""
+        if isinstance(chosen, str):
+            raise ArgumentError(f"metrics must be a list, such as [accuracy], got the word {chosen!r}")
         return replace(self, metrics=tuple(as_metric(m) for m in chosen))
 
 

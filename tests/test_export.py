@@ -250,7 +250,8 @@ def test_pictures_in_a_folder_and_a_csv(pictures: Path, tmp_path: Path) -> None:
             assert torch.allclose(probs, want[n], atol=1e-6)
     count = predictor.to_csv([pictures / "new", pictures / "new.csv"], tmp_path / "out.csv")
     rows = list(csv.DictReader((tmp_path / "out.csv").read_text().splitlines()))
-    assert count == 6 and [r["id"] for r in rows] == [*folder.ids, *listed.ids]
+    ids = [*(f"{pictures}/new/{n}" for n in folder.ids), *(f"{pictures}/new.csv:{n}" for n in listed.ids)]
+    assert count == 6 and [r["id"] for r in rows] == ids  # of several sources: names alone could be the same
     assert list(rows[0]) == ["id", "label", "p_a", "p_b"]
     assert [r["label"] for r in rows[:3]] == list(folder.labels)
     assert float(rows[0]["p_a"]) == pytest.approx(float(folder.probs[0, 0]), rel=1e-6)
@@ -425,8 +426,11 @@ def test_other_files(tmp_path: Path, pictures: Path) -> None:
         load_predictor(tmp_path / "none")
     learn = table()
     weights = learn.save("weights")
-    with pytest.raises(WeightsError, match="no whole model file"):
+    with pytest.raises(WeightsError, match=r"holds weights alone.*learn\.load"):
         load_predictor(weights)
+    (tmp_path / "text").write_text("no zip at all, but long enough to be looked at", encoding="utf-8")
+    with pytest.raises(WeightsError, match="no whole model file"):
+        load_predictor(tmp_path / "text")
     images(pictures, Own()).export(tmp_path / "own")
     with pytest.raises(WeightsError, match="Own"):
         load_learner(tmp_path / "own")
@@ -553,3 +557,41 @@ def test_the_file_says_what_made_it(tmp_path: Path) -> None:
         assert archive.spec["training"]["optimizer"] == "adamw"
     assert isinstance(load_predictor(tmp_path / "file", device="cpu").info, dict)
     assert isinstance(load_predictor(tmp_path / "file", device="cpu"), Predictor)
+
+
+def test_two_folders_with_files_of_one_name_keep_their_rows_apart(tmp_path: Path) -> None:
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "same.txt").write_text(f"a {'good' if folder == 'one' else 'bad'} film", encoding="utf-8")
+    (tmp_path / "more.csv").write_text("text\na film\n", encoding="utf-8")
+    file = Path(__file__).parent / "data" / "exports" / "schema1" / "text.easylearn"
+    predictor = load_predictor(file, device="cpu")
+    sources = [tmp_path / "one", tmp_path / "two", tmp_path / "more.csv"]
+    assert predictor.to_csv(sources, tmp_path / "said.csv") == 3
+    ids = pd.read_csv(tmp_path / "said.csv")["id"].tolist()
+    assert ids == [f"{tmp_path}/one/same.txt", f"{tmp_path}/two/same.txt", f"{tmp_path}/more.csv:0"]
+    assert predictor.to_csv([tmp_path / "one"], tmp_path / "said.csv") == 1
+    assert pd.read_csv(tmp_path / "said.csv")["id"].tolist() == ["same.txt"]
+
+
+def test_pictures_and_folders_of_them_may_be_mixed(tmp_path: Path) -> None:
+    from PIL import Image
+
+    (tmp_path / "folder").mkdir()
+    for name in ("folder/a.png", "b.png", "c.png"):
+        Image.new("RGB", (12, 12), "red").save(tmp_path / name)
+    file = Path(__file__).parent / "data" / "exports" / "schema1" / "pictures.easylearn"
+    predictor = load_predictor(file, device="cpu")
+    items = [tmp_path / "b.png", tmp_path / "folder", tmp_path / "c.png"]
+    assert predictor.to_csv(items, tmp_path / "said.csv") == 3
+    ids = pd.read_csv(tmp_path / "said.csv")["id"].tolist()
+    assert ids == [str(tmp_path / n) for n in ("b.png", "folder/a.png", "c.png")]
+
+
+def test_weights_alone_are_told_from_models(tmp_path: Path) -> None:
+    (tmp_path / "w.safetensors").write_bytes(b"anything")
+    with pytest.raises(WeightsError, match=r"weights alone.*learn\.load"):
+        load_predictor(tmp_path / "w.safetensors")
+    (tmp_path / "model.easylearn").write_bytes(b"anything")
+    with pytest.raises(WeightsError, match=r"did you mean .*model\.easylearn"):
+        load_predictor(tmp_path / "model")

@@ -125,7 +125,15 @@ class Archive:
         self.path = Path(path)
         if not self.path.is_file():
             what = "is a folder, not a file" if self.path.is_dir() else "does not exist"
-            raise WeightsError(f"the model file {self.path} {what}")
+            near = self.path.with_name(self.path.name + ".easylearn")
+            raise WeightsError(
+                f"the model file {self.path} {what}" + (f"; did you mean {near}?" if near.exists() else "")
+            )
+        if self.path.suffix == ".safetensors":
+            raise WeightsError(
+                f"{self.path} holds weights alone, as learn.save writes them: make the learner again and call "
+                "learn.load(name), or write a whole model with learn.export(path)"
+            )
         self._file: IO[bytes] = open(self.path, "rb")  # noqa: SIM115 - closed by `close`
         with ExitStack() as stack:
             stack.callback(self.close)

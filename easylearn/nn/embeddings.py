@@ -317,6 +317,8 @@ class TableModel(nn.Module):
 
 
 def _drops(ps: float | Sequence[float], layers: Sequence[int]) -> list[float]:
+    if not isinstance(layers, Sequence) or isinstance(layers, str):
+        raise ArgumentError(f"layers must be a list of sizes, such as [200, 100], got {layers!r}")
     if len(layers) > MOST_LAYERS:
         raise ArgumentError(f"there must be at most {MOST_LAYERS} hidden layers, got {len(layers)}")
     if any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in layers):

@@ -91,6 +91,8 @@ def tabular_learner(
     Raises:
         ArgumentError: sizes, dropouts or the range do not fit the data.
     """
+    if not isinstance(data, TabularData):
+        raise ArgumentError(f"tabular_learner needs TabularData, got {type(data).__name__}")
     if isinstance(cont_emb, bool) or not isinstance(cont_emb, int) or cont_emb < 0:
         raise ArgumentError(f"cont_emb is a length of at least 0, got {cont_emb!r}")
     model = TableModel(

@@ -685,7 +685,8 @@ def require_columns(df: pd.DataFrame, names: Sequence[str]) -> None:
     absent = [n for n in names if n not in known]
     if absent:
         others = [str(c) for c in df.columns if c not in set(names)]
-        raise DataError(f"the table has no columns {absent}; they are needed. {did_you_mean(str(absent[0]), others)}")
+        more = f" {did_you_mean(str(absent[0]), others)}".replace("Known:", "Besides what is needed, it has:").rstrip()
+        raise DataError(f"the table has no columns {absent}; they are needed (None where a value is not known).{more}")
     if not df.columns.is_unique:
         twice = sorted({str(c) for c in df.columns[df.columns.duplicated()] if c in set(names)})
         if twice:

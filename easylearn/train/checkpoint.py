@@ -57,6 +57,11 @@ def load_weights(path: StrPath, model: nn.Module, task: Task) -> None:
 
     file = Path(path)
     if not file.exists():
+        if file.name.endswith(".easylearn.safetensors"):
+            raise WeightsError(
+                f"{file.stem} names a whole model, which load_learner(path) and load_predictor(path) read; learn.load "
+                "takes the name that learn.save was given"
+            )
         others = sorted(f.stem for f in file.parent.glob("*.safetensors")) if file.parent.is_dir() else []
         hint = did_you_mean(file.stem, others) if others else "The folder has no saved weights."
         raise WeightsError(f"there are no saved weights {file}. {hint}")

@@ -61,7 +61,7 @@ def spread_rates(lr: Rates, names: Sequence[str], precomputed: bool = False) -> 
         if precomputed and len(rates) > 1:
             raise ArgumentError(
                 f"{len(rates)} rates were given, but precompute is on and trains the head alone, on stored outputs of "
-                "the body. Give one rate, or set learn.precompute = False and learn.unfreeze() first"
+                "the body. Give one rate; or call learn.unfreeze(), which ends precompute, and give one per group"
             )
         if len(rates) != n:
             raise ArgumentError(

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
 from torch import nn
 
-from ..errors import strict
+from ..data.loaders import LoaderData, TensorData
+from ..errors import ArgumentError, strict
 from ..files import StrPath
 from ..learner import Learner
 from ..task import LossFn
@@ -78,6 +80,9 @@ def vision_learner(
         ArgumentError: the architecture or an argument is unknown; the message suggests one.
         WeightsError: the weights cannot be had; the message says where to put a file.
     """
+    if not isinstance(data, ImageData | TensorData | LoaderData):
+        made = f"; make ImageData.from_folder({data!r}) first" if isinstance(data, str | os.PathLike) else ""
+        raise ArgumentError(f"vision_learner needs ImageData, got {type(data).__name__}{made}")
     known = None if isinstance(arch, nn.Module) else get_arch(arch)
     model = vision_model(
         arch if known is None else known,

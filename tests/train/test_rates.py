@@ -53,7 +53,7 @@ def test_a_wrong_count_names_the_groups_and_both_numbers(n: int) -> None:
 
 
 def test_three_rates_while_precomputing_say_so() -> None:
-    with pytest.raises(ArgumentError, match=r"3 rates were given, but precompute is on.*learn.precompute = False"):
+    with pytest.raises(ArgumentError, match=r"3 rates were given, but precompute is on.*learn\.unfreeze\(\)"):
         spread_rates([1e-4, 1e-3, 1e-2], NAMES, precomputed=True)
     assert spread_rates(0.1, NAMES, precomputed=True)[-1] == 0.1
 
