@@ -245,6 +245,8 @@ def load_model(archive: Archive, own: nn.Module | None = None) -> nn.Module:
         )
     if own is not None and not names:
         raise WeightsError(f"{archive.path} says itself how to build its model; leave out model=")
+    if not isinstance(description, Mapping):
+        raise WeightsError(f"{archive.path} describes a {type(description).__name__}, which is no model")
     build = functools.partial(registry.build, description, own)
     if own is None:
         # Without memory first: numbers that a damaged file makes up cost nothing then.

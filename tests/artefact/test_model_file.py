@@ -24,6 +24,7 @@ from easylearn.artefact.archive import Archive
 from easylearn.artefact.model_file import describe_task, library_versions, load_model, read_task, summary, write_model
 from easylearn.artefact.pack import pack, unpack
 from easylearn.errors import EasyLearnError, StateError, WeightsError
+from easylearn.nn import registry
 from easylearn.nn.awd_lstm import AWDLSTM, LanguageModel, TextClassifier, classifier_head
 from easylearn.nn.embeddings import TableModel
 from easylearn.nn.registry import register
@@ -430,6 +431,15 @@ def test_none_of_them_asks_for_memory(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", SCRIPT, str(tmp_path / "all")], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     assert int(done.stdout) * 1024 < 200e6
+
+
+def test_a_list_of_models_is_refused_before_any_is_built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = write_model(tmp_path / "file", net(), {})
+    spec, tensors = members(file)
+    seal(file, {**spec, "model": [spec["model"]] * 1000}, tensors)
+    monkeypatch.setattr(registry, "build", lambda *_: pytest.fail("it was built"))
+    with pytest.raises(WeightsError, match="describes a list, which is no model"):
+        load(file)
 
 
 @pytest.fixture
