@@ -683,6 +683,8 @@ def _frames_of(path: Path, n: int) -> Iterator[pd.DataFrame]:
     """The rows of a file, at most `n` at a time."""
     import pandas as pd
 
+    if path.is_dir() and not any(path.glob("*.parquet")):
+        raise DataError(f"this model reads tables, and the folder {path} holds no *.parquet file")
     if path.suffix.lower() in (".parquet", ".pq") or path.is_dir():
         table = ParquetTable(path)
         for group in table.groups:

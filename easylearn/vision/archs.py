@@ -322,7 +322,9 @@ def get_arch(arch: str | Arch) -> Arch:
     if isinstance(arch, Arch):
         return arch
     if not isinstance(arch, str):
-        raise ArgumentError(f"an architecture is a name, an Arch or a module, got {arch!r}")
+        name = getattr(arch, "__name__", None)  # torchvision's builder, as scripts of fastai pass it
+        hint = f": pass its name, {name!r}" if isinstance(name, str) else ""
+        raise ArgumentError(f"an architecture is a name, an Arch or a module, got {arch!r}{hint}")
     if arch in _TORCHVISION:
         return _torchvision_arch(arch)
     if arch == "efficientnet_lite0":

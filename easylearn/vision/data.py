@@ -201,8 +201,10 @@ class ImageData(Data):
             layout = f"{train}/<class>/*.jpg and {valid}/<class>/*.jpg"
             for name, argument in ((train, "train"), (valid, "valid")):
                 if not (root / name).is_dir():
+                    above = [p for p in root.resolve().parents[:2] if (p / train).is_dir() and (p / valid).is_dir()]
+                    hint = f"Did you mean {above[0]}, which holds both? " if above else ""
                     raise DataError(
-                        f"{root} has no folder {name!r}; it holds {items.listing(root)}. Expected {layout}. Pass "
+                        f"{root} has no folder {name!r}; it holds {items.listing(root)}. Expected {layout}. {hint}Pass "
                         f"{argument}=<name of the folder>, or valid=0.2 to split off a fifth of the pictures"
                     )
             train_rows = items.folder_rows(root, root / train)

@@ -134,7 +134,9 @@ class ItemStage:
         try:
             data = np.fromfile(path, np.uint8)
         except OSError as error:
-            raise DataError(f"{path} cannot be read: {error.strerror or error}. {_ADVICE}") from error
+            there = f" {path.parent} does not exist either." if not path.parent.is_dir() else ""
+            advice = f"Look at how it is written.{there}" if isinstance(error, FileNotFoundError) else _ADVICE
+            raise DataError(f"{path} cannot be read: {error.strerror or error}. {advice}") from error
         if not data.size:
             raise DataError(f"{path} is empty (0 bytes). {_ADVICE}")
         # Pillow warns of odd metadata and of large pictures; neither is the user's code to change.

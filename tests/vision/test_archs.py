@@ -180,3 +180,10 @@ def test_middle_counts_layers_with_weights() -> None:
 def test_split_after_an_unknown_name() -> None:
     with pytest.raises(ArgumentError, match="no 'layer9'"):
         split_after(nn.Sequential(nn.ReLU()), "layer9.1")
+
+
+def test_a_builder_is_answered_with_its_name() -> None:
+    def resnet18() -> None: ...
+
+    with pytest.raises(ArgumentError, match="pass its name, 'resnet18'"):
+        get_arch(resnet18)  # type: ignore[arg-type]

@@ -603,3 +603,10 @@ def test_making_data_imports_neither_torchvision_nor_matplotlib(pets: Path) -> N
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"
+
+
+def test_a_folder_one_level_too_deep_names_the_one_above(tmp_path: Path) -> None:
+    for part in ("train", "valid"):
+        (tmp_path / part / "cats").mkdir(parents=True)
+    with pytest.raises(DataError, match=r"Did you mean .*, which holds both\?"):
+        ImageData.from_folder(tmp_path / "train" / "cats")
