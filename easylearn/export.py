@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
@@ -23,10 +23,19 @@ from .errors import ArgumentError, DataError, EasyLearnError, WeightsError, stri
 from .files import StrPath, atomic_write
 from .learner import Learner, Prediction, Predictions
 from .nn import registry
+from .nn.awd_lstm import AWDLSTM
+from .tabular.data import RECIPE as TABLE
+from .tabular.data import TabularData
 from .task import Task, multi_label, next_token, regression, single_label
+from .text.data import LM_RECIPE as LANGUAGE_MODEL
+from .text.data import RECIPE as TEXT
+from .text.data import TextData, TextLMData
 from .train.callback import Callback
 from .train.predict import gather
 from .train.strategy import Strategy
+from .vision import model as _vision_model  # noqa: F401 - registers what builds the models of pictures
+from .vision.data import RECIPE as IMAGES
+from .vision.data import ImageData
 
 CHUNK = 16  # batches that a stream prepares together
 MOST_ITEMS = 2**20  # in a batch that a file may ask for
@@ -205,50 +214,28 @@ def _pieces(items: Any, n: int) -> Iterator[Any]:
         yield some
 
 
-def _data_kinds() -> Mapping[str, Callable[[], type[Data]]]:
-    """The kinds of data that a file may name, imported when they are."""
-
-    def images() -> type[Data]:
-        from .vision.data import ImageData
-
-        return ImageData
-
-    def table() -> type[Data]:
-        from .tabular.data import TabularData
-
-        return TabularData
-
-    def text() -> type[Data]:
-        from .text.data import TextData
-
-        return TextData
-
-    def language_model() -> type[Data]:
-        from .text.data import TextLMData
-
-        return TextLMData
-
-    return {
-        "images": images,
-        "table": table,
-        "text": text,
-        "language_model": language_model,
-        TENSORS: lambda: TensorData,
-    }
+_KINDS: Mapping[str, type[Data]] = {
+    IMAGES: ImageData,
+    TABLE: TabularData,
+    TEXT: TextData,
+    LANGUAGE_MODEL: TextLMData,
+    TENSORS: TensorData,
+}
+"""The kinds of data that a file may name."""
 
 
 def _open(path: StrPath, own: nn.Module | None) -> tuple[nn.Module, Task, Data, dict[str, Any]]:
     """Model, task, data and spec of a file."""
     with Archive(path) as archive:
-        recipe, kinds = archive.spec.get("data"), _data_kinds()
+        recipe = archive.spec.get("data")
         kind = recipe.get("kind") if isinstance(recipe, dict) else None
-        if not isinstance(recipe, dict) or not isinstance(kind, str) or kind not in kinds:
-            raise WeightsError(f"{path} is about {kind!r}, which this easylearn does not know; known are {list(kinds)}")
+        if not isinstance(recipe, dict) or not isinstance(kind, str) or kind not in _KINDS:
+            raise WeightsError(
+                f"{path} is about {kind!r}, which this easylearn does not know; known are {list(_KINDS)}"
+            )
         try:
             task = read_task(archive.spec.get("task"))
-            data = _read_recipe(kinds[kind](), recipe, task, path)
-            if kind == "images":
-                from .vision import model as _  # noqa: F401 - registers what builds it
+            data = _read_recipe(_KINDS[kind], recipe, task, path)
             model = load_model(archive, own)
         except WeightsError:
             raise
@@ -272,8 +259,6 @@ def _read_recipe(kind: type[Data], recipe: Mapping[str, Any], task: Task, path: 
 
 def _check_words(model: nn.Module, data: Data, path: StrPath) -> None:
     """Each token needs its vector; the kernels do not look whether there is one."""
-    from .nn.awd_lstm import AWDLSTM
-
     for part in model.modules():
         if isinstance(part, AWDLSTM) and part.n_tokens != len(data.vocab):
             raise WeightsError(

@@ -7,7 +7,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -110,10 +110,7 @@ def write_export(
     target = Path(path)
     if target.is_dir():
         raise SaveError(None, f"{target} is a folder; give the name of a file, such as {target / 'model.easylearn'}")
-    model, changed = source.model, source
-    if prune is not None:
-        model = pruned(model, prune)
-        changed = Source(model, source.task, source.data, source.strategy, source.training)
+    changed = source if prune is None else replace(source, model=pruned(source.model, prune))
     if format != "easylearn":
         from .runtimes import write_runtime
 
@@ -122,7 +119,7 @@ def write_export(
     if quantize is not None:
         how = "int8" if prune is None else "sparse_int8"
     with atomic_write(target) as temporary:  # it takes its place when it has been compared
-        write_model(temporary, model, _spec(changed), how=how)
+        write_model(temporary, changed.model, _spec(changed), how=how)
         with Archive(temporary) as archive:
             checked = _compare(source, archive, exact=how is None)
     if how is None:
@@ -130,7 +127,7 @@ def write_export(
     with tempfile.TemporaryDirectory() as folder:
         whole = write_model(Path(folder) / "whole", source.model, _spec(source))
         before = {"bytes": float(whole.stat().st_size), **measure(source, source.model)}
-    after = {"bytes": float(target.stat().st_size), **measure(source, as_packed(model, how))}
+    after = {"bytes": float(target.stat().st_size), **measure(source, as_packed(changed.model, how))}
     notes = (FLOATS_AGAIN,) if quantize else ()
     return ExportReport(target, format, {"before": before, "after": after}, notes=notes)
 

@@ -295,7 +295,7 @@ def _cpu_autocast() -> torch.dtype | None:
 
 
 @functools.lru_cache(maxsize=4)
-def _cpu_has_lstm(dtype: torch.dtype | None) -> bool:
+def _cpu_has_lstm(dtype: torch.dtype) -> bool:
     """Whether the CPU's LSTM kernel runs in a short type: on processors without such instructions it raises."""
     try:
         with keyed.scoped_rng(), torch.no_grad(), torch.autocast("cpu", dtype):
@@ -312,7 +312,8 @@ def _parameters(rnn: nn.LSTM) -> list[Tensor]:
 
 def _run_lstm(rnn: nn.LSTM, x: Tensor, h: Tensor, c: Tensor, w_hh: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
     """One layer over a window: outputs (b, t, width), then hidden and cell state (1, b, width)."""
-    if x.device.type == "cpu" and _cpu_autocast() is not None and not _cpu_has_lstm(_cpu_autocast()):
+    short = _cpu_autocast() if x.device.type == "cpu" else None
+    if short is not None and not _cpu_has_lstm(short):
         with torch.autocast("cpu", enabled=False):
             return _run_lstm(rnn, x.float(), h, c, w_hh)
     weights = _parameters(rnn)

@@ -193,3 +193,19 @@ def test_gradients_are_forgotten_after_each_step(
     learn = make_learner(data=make_data())
     learn.fit(0.1, 1)
     assert all(p.grad is None for p in itertools.chain(learn.model.parameters()))
+
+
+def test_an_optimizer_forgets_gradients_in_its_own_way() -> None:
+    class Keeping(torch.optim.SGD):
+        calls = 0
+
+        def zero_grad(self, set_to_none: bool = True) -> None:
+            self.calls += 1
+            super().zero_grad(set_to_none=False)
+
+    weight = nn.Parameter(torch.ones(1))
+    optimizer = Keeping([weight], lr=0.1)
+    strategy = Strategy(torch.device("cpu"))
+    strategy.backward((weight * 2).sum(), 1)
+    strategy.step(optimizer)
+    assert optimizer.calls == 1 and weight.grad is not None and float(weight.grad) == 0.0
