@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import functools
+from copy import deepcopy
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from torch import nn
 
 from easylearn.errors import ArgumentError
 from easylearn.nn.groups import LayerGroup, ParamGroup, place_parameters
-from easylearn.train.optim import adamw, build_optimizer, has_fused, sgd
+from easylearn.train.optim import AdamW, adamw, build_optimizer, has_fused, sgd
 
 
 def net() -> tuple[nn.Sequential, tuple[ParamGroup, ...]]:
@@ -90,3 +91,70 @@ def test_nothing_to_train() -> None:
 def test_what_makes_no_optimizer() -> None:
     with pytest.raises(ArgumentError, match="must make a torch optimizer, it made dict"):
         build_optimizer(lambda params, lr: {}, net()[1], (0.1, 0.2, 0.3))  # type: ignore[arg-type, return-value]
+
+
+fused_here = pytest.mark.skipif(not has_fused(torch.optim.AdamW, "cpu"), reason="no fused AdamW on the CPU before 2.4")
+
+
+class TestAdamW:
+    @fused_here
+    @pytest.mark.parametrize("weight_decay", [0.0, 0.3])
+    def test_it_is_torchs_to_the_bit_and_takes_the_short_way(self, weight_decay: float) -> None:
+        ours, torchs = net()[0], net()[0]
+        optimizer = AdamW(ours.parameters(), lr=0.05, betas=(0.8, 0.95), weight_decay=weight_decay, fused=True)
+        other = torch.optim.AdamW(
+            torchs.parameters(), lr=0.05, betas=(0.8, 0.95), weight_decay=weight_decay, fused=True
+        )
+        assert all(map(torch.equal, train(ours, optimizer), train(torchs, other)))
+        assert optimizer._kernel_calls() is not None
+        one, two = optimizer.state_dict()["state"], other.state_dict()["state"]
+        assert all(torch.equal(one[i][name], two[i][name]) for i in one for name in one[i])
+
+    @fused_here
+    def test_groups_and_rates_of_their_own_and_a_state_that_is_loaded(self) -> None:
+        (ours, placed), (torchs, others) = net(), net()
+        by_torch = functools.partial(torch.optim.AdamW, fused=True, betas=(0.9, 0.99))
+        optimizer = build_optimizer(adamw, placed, (0.1, 0.02, 0.3), 0.1)
+        other = build_optimizer(by_torch, others, (0.1, 0.02, 0.3), 0.1)
+        train(ours, optimizer)
+        train(torchs, other)
+        optimizer.load_state_dict(deepcopy(other.state_dict()))  # torch would share its tensors
+        for o in (optimizer, other):
+            o.param_groups[1]["lr"] = 0.5
+            o.param_groups[2]["betas"] = (0.5, 0.9)
+        assert all(map(torch.equal, train(ours, optimizer), train(torchs, other)))
+
+    def test_what_is_out_of_the_ordinary_is_left_to_torch(self) -> None:
+        def steps(make: Any, **options: Any) -> list[torch.Tensor]:
+            model = net()[0]
+            optimizer = make(model.parameters(), lr=0.05, **options)
+            train(model, optimizer, 2)
+            model[0].weight.grad = None
+            optimizer.step()
+            assert float(optimizer.step(lambda: model(torch.ones(1, 3)).sum().backward() or torch.tensor(7.0))) == 7.0
+            return [p.detach().clone() for p in model.parameters()]
+
+        for options in ({}, {"amsgrad": True}, {"maximize": True}, {"foreach": True}, {"capturable": False}):
+            assert all(map(torch.equal, steps(AdamW, **options), steps(torch.optim.AdamW, **options))), options
+
+    @fused_here
+    def test_two_types_of_numbers(self) -> None:
+        def steps(make: Any) -> list[torch.Tensor]:
+            params = [nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(2, dtype=torch.float64))]
+            optimizer = make(params, fused=True)
+            for p in params:
+                p.grad = torch.ones_like(p)
+            for _ in range(3):
+                optimizer.step()
+            return params
+
+        assert all(map(torch.equal, steps(AdamW), steps(torch.optim.AdamW)))
+
+    def test_a_hook_is_called_once_a_step(self) -> None:
+        model = net()[0]
+        torch.optim.AdamW(model.parameters())  # from now on torch's own step calls hooks, too
+        optimizer, called = AdamW(model.parameters()), []
+        optimizer.register_step_post_hook(lambda *_: called.append("after"))
+        optimizer.register_step_pre_hook(lambda *_: called.append("before"))
+        train(model, optimizer, 3)
+        assert called == ["before", "after"] * 3
