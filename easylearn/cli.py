@@ -86,6 +86,9 @@ def _add_pretrain(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--valid", type=float, default=0.05, help="share that validates (default: %(default)s)")
     parser.add_argument("--share", type=float, default=1.0, help="share of the files to read (default: %(default)s)")
     parser.add_argument("--drop-mult", type=float, default=0.5, help="scales all dropouts (default: %(default)s)")
+    parser.add_argument(
+        "--sampled", type=int, help="learn to choose among a batch's tokens and so many others: faster (default: all)"
+    )
     parser.add_argument("--backward", action="store_true", help="read each text from its end")
     parser.add_argument("--seed", type=int, default=0, help="of everything (default: %(default)s)")
     parser.add_argument(

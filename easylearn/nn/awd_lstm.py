@@ -358,6 +358,23 @@ def activation_penalty(output: EncoderOutput, alpha: float = 2.0, beta: float = 
     return penalty
 
 
+class Candidates(NamedTuple):
+    """The tokens among which a language model is asked to choose.
+
+    Args:
+        tokens: their numbers, each once, shape (c,).
+        shift: added to the logit of each, shape (c,).
+    """
+
+    tokens: Tensor
+    shift: Tensor
+
+    def decode(self, x: Tensor, decoder: nn.Linear) -> Tensor:
+        """Logits (..., c) of outputs x (..., emb_size)."""
+        bias = self.shift if decoder.bias is None else decoder.bias[self.tokens] + self.shift
+        return nn.functional.linear(x, decoder.weight[self.tokens], bias)
+
+
 @register("easylearn.language_model")
 class LanguageModel(nn.Module):
     """Says of each token of a text which one comes next.
@@ -385,6 +402,7 @@ class LanguageModel(nn.Module):
         self.tied = tie
         if tie:
             self.decoder.weight = encoder.embedding.weight
+        self._candidates: Candidates | None = None
         for name, width in self._buffer_widths():
             self.register_buffer(name, torch.zeros(1, 0, width), persistent=False)
 
@@ -402,7 +420,7 @@ class LanguageModel(nn.Module):
                 False, or after a call with another number of rows, a row begins with no state.
 
         Returns:
-            Logits of shape (b, t, n_tokens).
+            Logits of shape (b, t, n_tokens); after `restrict_to`, one per candidate.
 
         Raises:
             ArgumentError: `carry` has another shape or is no tensor of booleans.
@@ -414,8 +432,14 @@ class LanguageModel(nn.Module):
             )
         output: EncoderOutput = self.encoder(x, self._kept(rows, carry))
         self._keep(output.state)
+        if self._candidates is not None:
+            return self._candidates.decode(output.dropped, self.decoder)
         logits: Tensor = self.decoder(output.dropped)
         return logits
+
+    def restrict_to(self, candidates: Candidates | None) -> None:
+        """Let `forward` give logits of some tokens alone, until it is called with None."""
+        self._candidates = candidates
 
     def _kept(self, rows: int, carry: Tensor) -> State:
         kept = self.state

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -9,8 +11,9 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from ..errors import ArgumentError
-from ..nn.awd_lstm import AWDLSTM, EncoderOutput, activation_penalty
+from ..nn.awd_lstm import AWDLSTM, Candidates, EncoderOutput, LanguageModel, activation_penalty
 from ..nn.registry import register
+from ..task import NO_TARGET
 from ..train.callback import Callback
 from ..train.state import Run
 
@@ -85,3 +88,64 @@ class RateByLength(Callback):
         scale = run.batch.inputs[0].shape[1] / self.bptt
         for group in run.optimizer.param_groups:
             group["lr"] *= scale
+
+
+@register("easylearn.sampled_softmax")
+class SampledSoftmax(Callback):
+    """Trains a language model to choose among some tokens instead of all (after arXiv 1412.2007).
+
+    With a large vocabulary the decoder costs more than the recurrent layers. So each training batch computes logits of
+    the tokens that come in it and of `n` others, drawn anew without replacement. Each of these stands for
+    `others / n` of them: the logarithm of that is added to its logit, which makes the sum under the softmax right in
+    the mean. Validation and prediction use the whole vocabulary, and the weights are those of an ordinary model.
+
+    Args:
+        n: how many tokens that a batch does not hold are drawn for it.
+
+    Raises:
+        ArgumentError: `n` is no whole number above 0.
+    """
+
+    def __init__(self, n: int) -> None:
+        if isinstance(n, bool) or not isinstance(n, int) or n < 1:
+            raise ArgumentError(f"sampled must be a whole number of at least 1, got {n!r}; None takes all tokens")
+        self.n = n
+
+    def on_fit_begin(self, run: Run) -> None:
+        """Only a language model has a vocabulary to choose from."""
+        _language_model(run)
+
+    def on_batch_begin(self, run: Run) -> None:
+        """Choose the candidates, and number the targets among them."""
+        assert run.batch is not None and run.batch.target is not None
+        model, target = _language_model(run), run.batch.target
+        there = torch.zeros(model.encoder.n_tokens, dtype=torch.bool, device=target.device)
+        known = target != NO_TARGET
+        there[target[known]] = True
+        others = (~there).nonzero().flatten()
+        if len(others) <= self.n:
+            model.restrict_to(None)
+            return
+        drawn = others[torch.randperm(len(others), device=target.device)[: self.n]]
+        tokens = torch.cat([there.nonzero().flatten(), drawn])
+        shift = torch.zeros(len(tokens), device=target.device)
+        shift[-self.n :] = math.log(len(others) / self.n)
+        places = torch.empty_like(there, dtype=target.dtype)
+        places[tokens] = torch.arange(len(tokens), dtype=target.dtype, device=target.device)
+        numbered = torch.where(known, places[target.clamp_min(0)], target)
+        run.batch = replace(run.batch, target=numbered)
+        model.restrict_to(Candidates(tokens, shift))
+
+    def on_batch_end(self, run: Run) -> None:
+        """Let validation choose among all."""
+        _language_model(run).restrict_to(None)
+
+    def on_fit_end(self, run: Run) -> None:
+        """After an error in the middle of a batch, too."""
+        _language_model(run).restrict_to(None)
+
+
+def _language_model(run: Run) -> LanguageModel:
+    if not isinstance(run.model, LanguageModel):
+        raise ArgumentError(f"SampledSoftmax needs a LanguageModel, got {type(run.model).__name__}")
+    return run.model

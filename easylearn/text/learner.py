@@ -23,7 +23,7 @@ from ..nn.awd_lstm import (
 from ..task import LossFn
 from ..train.callback import Callback
 from ..train.optim import OptimizerFn, adamw
-from .callbacks import ActivationPenalty, RateByLength
+from .callbacks import ActivationPenalty, RateByLength, SampledSoftmax
 from .data import TextData, TextLMData
 from .torchtext import set_vectors, vector_size
 from .transfer import SavedEncoder, download_wt103, load_encoder, read_encoder
@@ -69,6 +69,7 @@ def language_model_learner(
     tie_weights: bool = True,
     alpha: float = 2.0,
     beta: float = 1.0,
+    sampled: int | None = None,
     optimizer: OptimizerFn | None = None,
     metrics: Sequence[Any] | None = None,
     loss: LossFn | None = None,
@@ -100,6 +101,8 @@ def language_model_learner(
         drops: the dropouts.
         tie_weights: the decoder's weights are the embedding's.
         alpha, beta: penalties on large and on changing outputs; see `ActivationPenalty`.
+        sampled: train each batch to choose among its own tokens and so many drawn others, which is faster where the
+            vocabulary is large; None: among all. See `SampledSoftmax`.
         optimizer: None takes AdamW.
         metrics: those that are a mean over tokens; None is perplexity and accuracy.
         loss, wd, clip, accumulate, precision, device, seed, path, callbacks, progress: see `Learner`.
@@ -128,6 +131,8 @@ def language_model_learner(
     standing: list[Callback] = [RateByLength(data.bptt)]
     if alpha or beta:
         standing.append(ActivationPenalty(alpha, beta))
+    if sampled is not None:
+        standing.append(SampledSoftmax(sampled))
     return Learner(
         data,
         model,

@@ -42,14 +42,14 @@ def chosen(train: pd.DataFrame, n: int, seed: int) -> pd.DataFrame:
     return train.loc[rows].reset_index(drop=True)
 
 
-def tune(folder: Path, encoder: str, out: Path, reviews: int, lr: float, epochs: int) -> None:
+def tune(folder: Path, encoder: str, out: Path, reviews: int, lr: float, epochs: int, sampled: int | None) -> None:
     unlabelled = pd.read_csv(folder / "imdb_unsup_50k.csv.gz").iloc[:reviews]
     begun = time.perf_counter()
-    data = TextLMData.from_df(unlabelled, valid=0.02, max_vocab=16_000, min_freq=3, batch_size=32)
+    data = TextLMData.from_df(unlabelled, valid=0.02, max_vocab=30_000, min_freq=3, batch_size=64)
     print(data, f"{time.perf_counter() - begun:.1f} s", flush=True)
-    lm = language_model_learner(data, pretrained=encoder, drop_mult=0.3, path=out)
+    lm = language_model_learner(data, pretrained=encoder, drop_mult=0.1, sampled=sampled, path=out)
     print("before:", lm.validate(), flush=True)
-    lm.fit_one_cycle(lr, epochs, momentum=(0.8, 0.7))
+    lm.fit_one_cycle(lr, epochs, momentum=(0.8, 0.7), checkpoint=out / "checkpoint", every="5min")
     lm.save_encoder("encoder")
     print(f"tuned on {reviews} reviews in {time.perf_counter() - begun:.0f} s; {lm.generate('This film is', 40)!r}")
 
@@ -112,15 +112,16 @@ def main() -> None:
     parser.add_argument("what", choices=["tune", "classify", "scratch", "tfidf"])
     parser.add_argument("encoder", nargs="?", help="of easylearn pretrain-lm, or of tune")
     parser.add_argument("--out", type=Path, default=Path("imdb-lm"))
-    parser.add_argument("--reviews", type=int, default=9_000)
+    parser.add_argument("--reviews", type=int, default=50_000)
     parser.add_argument("--lr", type=float, default=5e-3)
-    parser.add_argument("--epochs", type=int, default=1)
+    parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--sampled", type=int, default=2048, help="tune: see SampledSoftmax")
     parser.add_argument("--labels", type=int, nargs="+", default=[200, 1000, 5000])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--dev", type=int, default=0, help="compare on so many training reviews instead of the test")
     given = parser.parse_args()
     if given.what == "tune":
-        return tune(given.folder, given.encoder, given.out, given.reviews, given.lr, given.epochs)
+        return tune(given.folder, given.encoder, given.out, given.reviews, given.lr, given.epochs, given.sampled)
     for labels in given.labels:
         for seed in given.seeds:
             if given.what == "tfidf":

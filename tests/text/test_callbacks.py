@@ -1,6 +1,9 @@
 from __future__ import annotations
 
-from itertools import pairwise
+import math
+from dataclasses import replace
+from itertools import combinations, pairwise
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -8,8 +11,9 @@ import torch
 
 from easylearn.errors import ArgumentError
 from easylearn.learner import Learner
-from easylearn.nn.awd_lstm import AWDLSTM, Drops
-from easylearn.text.callbacks import ActivationPenalty, RateByLength
+from easylearn.nn.awd_lstm import AWDLSTM, Candidates, Drops, LanguageModel
+from easylearn.task import NO_TARGET
+from easylearn.text.callbacks import ActivationPenalty, RateByLength, SampledSoftmax
 from easylearn.text.data import TextData, TextLMData
 from easylearn.text.learner import language_model_learner, text_classifier_learner
 
@@ -114,3 +118,95 @@ class TestRateByLength:
         assert not any(isinstance(c, RateByLength) for c in classifier().callbacks)
         rates = lm().lr_find().rates
         assert all(a < b for a, b in pairwise(rates))
+
+
+class TestSampledSoftmax:
+    def test_over_all_draws_the_sum_under_the_softmax_is_right(self) -> None:
+        """Exactly: the mean over every possible draw of the estimated sum is the whole sum."""
+        torch.manual_seed(0)
+        model = LanguageModel(AWDLSTM(12, emb_size=4, n_hidden=4, n_layers=1, drops=NO_DROPS))
+        x, target = torch.randn(1, 3, 4), torch.tensor([[2, 5, 2]])
+        whole = model.decoder(x).exp().sum(-1)
+        others = [t for t in range(12) if t not in (2, 5)]
+        sums = []
+        for drawn in combinations(others, 3):
+            tokens = torch.tensor([2, 5, *drawn])
+            shift = torch.tensor([0.0, 0.0] + [math.log(10 / 3)] * 3)
+            sums.append(Candidates(tokens, shift).decode(x, model.decoder).exp().sum(-1))
+        assert target.shape == whole.shape
+        assert torch.allclose(torch.stack(sums).mean(0), whole, rtol=1e-5)
+
+    def test_targets_are_numbered_among_the_candidates(self, at: Any) -> None:
+        learn = lm(drops=NO_DROPS, sampled=2)
+        batches: list[tuple[Any, Any]] = []
+        given: list[Any] = []
+
+        def note(run: Any) -> None:
+            given.append(run.batch.target)
+
+        def compare(run: Any) -> None:
+            candidates = run.model._candidates
+            batches.append((candidates.tokens[run.batch.target], run.logits.shape[-1]))
+            assert len(candidates.tokens.unique()) == len(candidates.tokens)
+            own = given[-1].unique()
+            assert sorted(candidates.tokens[: len(own)].tolist()) == own.tolist()
+            assert candidates.shift.count_nonzero() == 2
+
+        callbacks, learn.callbacks = learn.callbacks, []
+        learn.fit(0.01, 1, callbacks=[at(batch_begin=note), *callbacks, at(loss=compare)])
+        assert len(batches) == len(given) > 1
+        for (tokens, width), target in zip(batches, given, strict=True):
+            assert torch.equal(tokens, target)
+            assert width == len(target.unique()) + 2
+
+    def test_with_room_for_all_it_changes_nothing(self) -> None:
+        one, two = lm(), lm(sampled=1000)
+        one.fit(0.01, 2)
+        two.fit(0.01, 2)
+        assert all(torch.equal(a, b) for a, b in zip(one.model.parameters(), two.model.parameters(), strict=True))
+
+    def test_it_learns_as_the_whole_softmax_does(self) -> None:
+        found = [lm(drops=NO_DROPS, sampled=s).fit(0.05, 12).last["valid_loss"] for s in (None, 2)]
+        start = lm().validate()["valid_loss"]
+        assert found[1] < start - 0.5
+        assert found[1] == pytest.approx(found[0], abs=0.25)
+
+    def test_validation_and_what_comes_after_a_fit_choose_among_all(self) -> None:
+        learn = lm(sampled=2)
+        record = learn.fit(0.01, 1)
+        assert record.last["valid_loss"] == pytest.approx(learn.validate()["valid_loss"], rel=1e-5)
+        assert learn.model._candidates is None
+
+    def test_an_error_in_the_middle_leaves_the_model_whole(self, at: Any) -> None:
+        learn = lm(sampled=2)
+
+        def fail(run: Any) -> None:
+            raise RuntimeError("in the middle")
+
+        with pytest.raises(RuntimeError, match="in the middle"):
+            learn.fit(0.01, 1, callbacks=[at(loss=fail)])
+        assert learn.model._candidates is None
+
+    def test_again_it_is_the_same(self) -> None:
+        one, two = lm(sampled=2), lm(sampled=2)
+        assert one.fit(0.01, 2).losses == two.fit(0.01, 2).losses
+
+    def test_where_there_is_no_target_none_is_made(self) -> None:
+        learn = lm(sampled=1)
+        batch = next(iter(learn.data.train_loader().batches(torch.device("cpu"))))
+        run = SimpleNamespace(model=learn.model, batch=batch)
+        target = run.batch.target.clone()
+        target[:, -1] = NO_TARGET
+        run.batch = replace(run.batch, target=target)
+        SampledSoftmax(1).on_batch_begin(run)
+        assert (run.batch.target[:, -1] == NO_TARGET).all()
+        assert torch.equal(run.model._candidates.tokens[run.batch.target[:, :-1]], target[:, :-1])
+
+    @pytest.mark.parametrize("n", [0, -1, 2.5, True, "many"])
+    def test_bad_numbers(self, n: Any) -> None:
+        with pytest.raises(ArgumentError, match="whole number of at least 1"):
+            SampledSoftmax(n)
+
+    def test_only_for_language_models(self) -> None:
+        with pytest.raises(ArgumentError, match="needs a LanguageModel, got TextClassifier"):
+            classifier().fit(0.01, 1, callbacks=[SampledSoftmax(3)])
