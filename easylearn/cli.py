@@ -26,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     parser = argparse.ArgumentParser(prog="easylearn", description="Deep learning in a few lines, on PyTorch.")
     parser.add_argument("--version", action="version", version=f"easylearn {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True)
+    commands = parser.add_subparsers(dest="command")
     demo = commands.add_parser("demo", help="train on real data that is already here and draw what happened")
     demo.add_argument(
         "what",
@@ -49,6 +49,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     resume.add_argument("folder", help="what pretrain-lm was given as --out, or a folder of checkpoints")
     resume.add_argument("--device", help="cpu, cuda, mps (default: the best there is)")
     chosen = parser.parse_args(arguments)
+    if chosen.command is None:
+        parser.print_help()
+        return 0
     run = {"demo": _demo, "pretrain-lm": _pretrain, "predict": _predict, "info": _info, "resume": _resume}
     try:
         return run[chosen.command](chosen)

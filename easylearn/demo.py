@@ -58,6 +58,23 @@ for k, n in ((1, 1), (2, 1), (3, {epochs})):  # the head alone, then with the la
     learn.freeze_to(-k)
     learn.fit(rates, n, cycle_len=None, schedule=slanted_triangular())
 """
+_NEXT = (
+    "learn.interpret() says where it errs, learn.report() writes one page about the run, and "
+    'learn.export("model.easylearn") a file that easylearn predict reads. The lessons in examples/ go on from here.'
+)
+_NEXT_IMAGES = (
+    "Your own pictures: a folder train with a folder per class, and valid with the same, in place of digits; or "
+    "valid=0.2. With photographs leave out pretrained=False and size=32: see docs/images.md. " + _NEXT
+)
+_NEXT_TABLES = (
+    "Your own table: pd.read_csv(...) in place of flights and the name of the column to predict in place of late; "
+    "without cat_names and cont_names they are guessed, and printed: see docs/tables.md. " + _NEXT
+)
+_NEXT_TEXT = (
+    "Your own texts: a table with a column of texts and one of labels in place of the reviews. A language model "
+    "pretrained on much text, by easylearn pretrain-lm, makes a better start: see docs/text.md. " + _NEXT
+)
+ABOVE = "the top of one cycle, held only for a moment, may be above what lr_find says"
 FLIGHT_RATE = 3e-3
 LATE = 15  # minutes after schedule from which the airlines themselves count a flight as late
 FLIGHT_CATS = ["carrier", "origin", "dest", "month", "weekday", "hour"]
@@ -141,7 +158,7 @@ def digits(out: StrPath = "easylearn-demo", *, epochs: int = 5, progress: bool =
     found = learn.sched.plot()
     print(f"3. lr_find: {curve}")
 
-    print(f"4. training a {ARCH} from random weights: fit_one_cycle({RATE:g}, {epochs})")
+    print(f"4. training a {ARCH} from random weights: fit_one_cycle({RATE:g}, {epochs}); {ABOVE}")
     record = learn.fit_one_cycle(RATE, epochs)
     said = learn.predict()
     print(f"5. saved the weights: {learn.save('digits')}")
@@ -155,13 +172,13 @@ def digits(out: StrPath = "easylearn-demo", *, epochs: int = 5, progress: bool =
                  learn.sched.plot_lr()),
         _Drawing("Confusion", "Which digit was taken for which, on the validation pictures.",
                  plot_confusion(learn, said)),
-        _Drawing("Worst mistakes", "The validation pictures with the highest loss; red where it was wrong.",
+        _Drawing("Highest losses", "The validation pictures it was least sure of, or wrong about (red).",
                  plot_worst(learn, 9, said)),
     ]  # fmt: skip
     accuracy = record.last["accuracy"]
     headline = f"{accuracy:.1%} of {len(said)} handwritten digits right"
     what = "A small ResNet, trained from random weights by easylearn on pictures of scikit-learn's digits"
-    page = _write_page(folder, headline, what, _DIGITS.format(epochs=epochs), record.epochs, drawings)
+    page = _write_page(folder, headline, what, _DIGITS.format(epochs=epochs), _NEXT_IMAGES, record.epochs, drawings)
     print(f"6. {headline}, after {time.perf_counter() - begun:.0f} s. Look at {page}")
     return learn
 
@@ -229,7 +246,7 @@ def flights(out: StrPath = "easylearn-demo", *, epochs: int = 2, every: int = 1,
     print(f"3. lr_find: {curve}")
 
     folder.mkdir(parents=True, exist_ok=True)
-    print(f"4. training embeddings and a small network: fit_one_cycle({FLIGHT_RATE:g}, {epochs})")
+    print(f"4. training embeddings and a small network: fit_one_cycle({FLIGHT_RATE:g}, {epochs}); {ABOVE}")
     record = learn.fit_one_cycle(FLIGHT_RATE, epochs)
     said = learn.predict()
     print(f"5. saved the weights: {learn.save('flights')}")
@@ -247,7 +264,7 @@ def flights(out: StrPath = "easylearn-demo", *, epochs: int = 2, every: int = 1,
     headline = f"Late flights told from punctual ones with an area under the curve of {area:.3f}"
     what = "Embeddings and a small network, trained by easylearn on the flights from New York in 2013"
     code = _FLIGHTS.format(cats=FLIGHT_CATS, conts=FLIGHT_CONTS, epochs=epochs)
-    page = _write_page(folder, headline, what, code, record.epochs, drawings)
+    page = _write_page(folder, headline, what, code, _NEXT_TABLES, record.epochs, drawings)
     print(f"6. {headline}, after {time.perf_counter() - begun:.0f} s. Look at {page}")
     return learn
 
@@ -370,7 +387,8 @@ def reviews(out: StrPath = "easylearn-demo", *, epochs: int = 3, every: int = 1,
         "easylearn on reviews of food"
     )
     quotes = [_Quote(written, "written by the language model, after the words This coffee"), *quotes]
-    page = _write_page(folder, headline, what, _REVIEWS.format(epochs=epochs), rows, drawings, quotes)
+    code = _REVIEWS.format(epochs=epochs)
+    page = _write_page(folder, headline, what, code, _NEXT_TEXT, rows, drawings, quotes)
     print(f"6. {headline}, after {time.perf_counter() - begun:.0f} s. Look at {page}")
     return learn
 
@@ -446,6 +464,7 @@ def _write_page(
     headline: str,
     what: str,
     code: str,
+    then: str,
     epochs: Sequence[Mapping[str, float]],
     drawings: Sequence[_Drawing],
     quotes: Sequence[_Quote] = (),
@@ -467,6 +486,7 @@ def _write_page(
                 code=html.escape(code),
                 heads="".join(f"<th>{name.replace('_', ' ')}" for name in epochs[0]),
                 rows="\n".join(cells),
+                then=then,
                 quotes="\n".join(_quoted(q) for q in quotes),
                 figures="\n".join(figures),
             ),
@@ -502,5 +522,7 @@ img {{ width: 100%; max-width: 34rem }}
 <main>
 {figures}
 </main>
+<h2>What next</h2>
+<p>{then}</p>
 </html>
 """

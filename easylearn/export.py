@@ -33,6 +33,7 @@ from .text.data import TextData, TextLMData
 from .train.callback import Callback
 from .train.predict import gather
 from .train.strategy import Strategy
+from .train.summary import model_name
 from .vision import model as _vision_model  # noqa: F401 - registers what builds the models of pictures
 from .vision.data import RECIPE as IMAGES
 from .vision.data import ImageData
@@ -198,7 +199,7 @@ class Predictor:
         return Predictions(probs, None, tuple(ids), tuple(self.task.decode(probs)), probs.unsqueeze(0), self.task)
 
     def __repr__(self) -> str:
-        return f"Predictor({type(self.model).__name__}, {self.task.kind} of {self.task.n_out})"
+        return f"Predictor({model_name(self.model)}, {self.task})"
 
 
 def _pieces(items: Any, n: int) -> Iterator[Any]:

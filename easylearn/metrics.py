@@ -99,6 +99,12 @@ def as_metric(m: Metric | Callable[..., Any]) -> Metric:
         raise ArgumentError(f"{inner.__name__} makes a metric: write {inner.__name__}(...)")
     while isinstance(inner, functools.partial):
         inner = inner.func
+    if str(getattr(inner, "__module__", "")).startswith("sklearn."):
+        raise ArgumentError(
+            f"scikit-learn's {inner.__name__} takes (true, predicted), and a metric here is called with probabilities, "
+            f"shape (n, classes), and targets, shape (n,): give a function such as def mine(probs, targets): return "
+            f"{inner.__name__}(targets, probs.argmax(1)), without argmax for numbers"
+        )
     return Metric(str(getattr(inner, "__name__", type(inner).__name__)), m, None)
 
 

@@ -73,6 +73,15 @@ class Task:
         """Whether predictions are too many to be kept: each token has one number per word of the vocabulary."""
         return self.kind == "next_token"
 
+    def __str__(self) -> str:
+        """The kind, and the first names of what is predicted.
+
+        >>> print(single_label(["cat", "dog"]))
+        single_label of 2 (cat, dog)
+        """
+        few = ", ".join(self.names[:4]) + (", ..." if self.n_out > 4 else "")
+        return f"{self.kind} of {self.n_out} ({few})"
+
     def loss(self, logits: Tensor, target: Tensor) -> Tensor:
         """The mean loss of a batch.
 

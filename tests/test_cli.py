@@ -31,7 +31,6 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     "arguments",
     [
-        [],
         ["dmeo"],
         ["demo", "texts"],
         ["demo", "--epoch"],
@@ -46,6 +45,12 @@ def test_wrong_arguments_end_with_2_and_the_usage(arguments: list[str], capsys: 
         main(arguments)
     assert ended.value.code == 2
     assert "usage: easylearn" in capsys.readouterr().err
+
+
+def test_alone_it_says_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 0
+    said = capsys.readouterr().out.split()
+    assert all(name in said for name in ("demo", "predict", "resume"))
 
 
 def test_the_demo_gets_what_was_typed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,10 +86,10 @@ def test_pretraining_gets_what_was_typed(monkeypatch: pytest.MonkeyPatch, capsys
 
     stopped = "interrupted"
     typed = "--size compact --epochs 2 --lr 1e-3 --batch-size 8 --bptt 9 --max-vocab 99 --min-freq 1 --tokenizer bpe"
-    typed += " --valid 0.5 --share 0.25 --drop-mult 0 --backward --seed 3 --every 1min --device cpu"
+    typed += " --valid 0.5 --share 0.25 --drop-mult 0 --backward --seed 3 --sampled 64 --every 1min --device cpu"
     assert main(["pretrain-lm", "books", "--out", "lm", *typed.split()]) == 130
     assert "goes on from there" in capsys.readouterr().out
-    chosen = Pretraining("compact", 2, 1e-3, 8, 9, 99, 1, "bpe", 0.5, 0.25, 0.0, True, 3)
+    chosen = Pretraining("compact", 2, 1e-3, 8, 9, 99, 1, "bpe", 0.5, 0.25, 0.0, True, 3, 64)
     assert seen == [("books", "lm", chosen, "1min", "cpu")]
 
 

@@ -286,6 +286,13 @@ class TestAsMetric:
     def test_refused(self) -> None:
         with pytest.raises(ArgumentError, match="Did you mean 'accuracy'"):
             metrics.as_metric("acuracy")  # type: ignore[arg-type]
+
+    def test_a_function_of_scikit_learn_takes_its_arguments_the_other_way_round(self) -> None:
+        from sklearn.metrics import accuracy_score
+
+        for given in (accuracy_score, functools.partial(accuracy_score, normalize=False)):
+            with pytest.raises(ArgumentError, match=r"return accuracy_score\(targets, probs.argmax\(1\)\)"):
+                metrics.as_metric(given)
         with pytest.raises(ArgumentError, match="3"):
             metrics.as_metric(3)  # type: ignore[arg-type]
         with pytest.raises(ArgumentError, match=r"write f_beta\(\.\.\.\)"):

@@ -804,8 +804,8 @@ def _numbers_of_objects(column: pd.Series[Any]) -> Floats:
         except (TypeError, ValueError, OverflowError) as error:
             what = "text" if isinstance(value, str) else type(value).__name__
             raise DataError(
-                f"the continuous column {column.name!r} holds {what} in {_row(column, i)}: {value!r}. Put the column "
-                "in cat_names, or turn its values into numbers"
+                f"the continuous column {column.name!r} holds {what} in {_row(column, i)}: {value!r}. Turn it "
+                "into a number; a column of such values belongs in cat_names when the data is made"
             ) from error
     return out
 

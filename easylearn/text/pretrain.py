@@ -41,9 +41,9 @@ class Pretraining:
         valid: share of the documents that validate, where the corpus has no folder `valid`.
         share: of the training documents, how many are read; less than 1 where there is no time for all.
         drop_mult: all dropouts, and the penalties on activations, times this: little for much text.
-        sampled: train each batch to choose among its own tokens and so many others; see `SampledSoftmax`.
         backward: read each text from its end.
         seed: of everything.
+        sampled: train each batch to choose among its own tokens and so many others; see `SampledSoftmax`.
     """
 
     size: str = "full"
@@ -57,9 +57,9 @@ class Pretraining:
     valid: float = 0.05
     share: float = 1.0
     drop_mult: float = 0.5
-    sampled: int | None = None
     backward: bool = False
     seed: int = 0
+    sampled: int | None = None
 
     def __post_init__(self) -> None:
         if self.size not in SIZES:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ..data.bunch import Loader
 from ..nn.groups import ParamGroup, set_train_mode
+from ..nn.registry import describe
 from ..task import Task
 from .optim import check_trainable
 from .plan import FitPlan
@@ -80,6 +81,18 @@ def _table(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join("  ".join(c.ljust(w) for c, w in zip(r, width, strict=True)).rstrip() for r in rows)
 
 
+def model_name(model: nn.Module) -> str:
+    """The name of a model's class, and of its architecture where one was asked for by name.
+
+    >>> model_name(nn.Linear(2, 1))
+    'Linear'
+    """
+    made = describe(model)
+    arch = made.get("args", {}).get("arch") if isinstance(made, dict) else None
+    kind = type(model).__name__
+    return f"{kind} of {arch}" if isinstance(arch, str) else kind
+
+
 def seconds_per_step(
     model: nn.Module,
     loader: Loader,
@@ -120,6 +133,6 @@ def plan_text(plan: FitPlan, groups: Sequence[ParamGroup], seconds: float, preco
     return (
         f"{plan.n_epochs:g} epochs of {per_epoch} batches = {plan.n_steps} steps; cycles of {lengths} epochs\n"
         f"schedule: {plan.schedule}\n{_table(rows)}\n"
-        f"about {took} of training ({seconds * 1e3:.3g} ms a step), validation not counted"
+        f"about {took} of training ({seconds * 1e3:.3g} ms a step), validation and callbacks not counted"
         + ("; the head alone, on precomputed features" if precomputed else "")
     )

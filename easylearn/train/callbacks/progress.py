@@ -10,6 +10,9 @@ from ..callback import Callback
 from ..record import format_row
 from ..state import Run
 
+FEW_STEPS = 10
+"""A fit of fewer is hardly begun; with little data that is easily overlooked."""
+
 
 class Progress(Callback):
     """A tqdm bar (terminal or notebook) while an epoch runs, then its row of the record.
@@ -34,6 +37,10 @@ class Progress(Callback):
         interactive = sys.stderr.isatty() or _in_notebook()
         self._bar = tqdm(total=run.n_steps, initial=run.step, leave=False, disable=not interactive, unit="batch")
         self._next, self._header = 0.0, []
+        if run.step == 0 and run.n_steps < FEW_STEPS:
+            self._print(
+                f"{run.n_steps} steps in all, which is few: a smaller batch_size, or more epochs, makes more of them"
+            )
 
     def on_batch_end(self, run: Run) -> None:
         """Draw, if it is time to."""
