@@ -205,6 +205,8 @@ class Learner:
         clip: largest norm of the gradients; None for no clipping.
         accumulate: batches per optimizer step.
         precision: "fp32", "bf16" or "fp16".
+        compile: run training steps through `torch.compile`: True, or one of its modes. It takes a minute or so before
+            the first step, and what it gains depends on model and device.
         device: None takes the best there is.
         seed: of shuffles, augmentation and dropout.
         path: folder for saved weights.
@@ -256,6 +258,7 @@ class Learner:
         clip: float | None = None,
         accumulate: int = 1,
         precision: str = "fp32",
+        compile: bool | str = False,
         device: str | torch.device | None = None,
         seed: int = 0,
         path: StrPath = "models",
@@ -264,7 +267,7 @@ class Learner:
         precompute: bool = False,
         progress: bool = True,
     ) -> None:
-        self.strategy = Strategy(pick_device(device), precision, clip, accumulate)
+        self.strategy = Strategy(pick_device(device), precision, clip, accumulate, compile)
         self.model = model.to(self.strategy.device)
         self.data = data.for_model(self.model)
         if groups is None and isinstance(model, BodyHead):

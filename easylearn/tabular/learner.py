@@ -58,6 +58,7 @@ def tabular_learner(
     clip: float | None = None,
     accumulate: int = 1,
     precision: str = "fp32",
+    compile: bool | str = False,
     device: str | torch.device | None = None,
     seed: int = 0,
     path: StrPath = "models",
@@ -82,7 +83,7 @@ def tabular_learner(
         forget: share of the categories that training replaces by *unknown*, so that its embedding is learnt.
         optimizer: None takes AdamW.
         wd: weight decay; None is 0.2 for that AdamW, and the optimizer's own for others.
-        metrics, loss, label_smoothing, clip, accumulate, precision, device, seed, path, callbacks, progress:
+        metrics, loss, label_smoothing, clip, accumulate, precision, compile, device, seed, path, callbacks, progress:
             see `Learner`.
 
     Returns:
@@ -121,6 +122,7 @@ def tabular_learner(
         clip=clip,
         accumulate=accumulate,
         precision=precision,
+        compile=compile,
         device=device,
         seed=seed,
         path=path,

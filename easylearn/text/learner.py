@@ -77,6 +77,7 @@ def language_model_learner(
     clip: float | None = None,
     accumulate: int = 1,
     precision: str = "fp32",
+    compile: bool | str = False,
     device: str | torch.device | None = None,
     seed: int = 0,
     path: StrPath = "models",
@@ -105,7 +106,7 @@ def language_model_learner(
             vocabulary is large; None: among all. See `SampledSoftmax`.
         optimizer: None takes AdamW.
         metrics: those that are a mean over tokens; None is perplexity and accuracy.
-        loss, wd, clip, accumulate, precision, device, seed, path, callbacks, progress: see `Learner`.
+        loss, wd, clip, accumulate, precision, compile, device, seed, path, callbacks, progress: see `Learner`.
 
     Returns:
         The learner. Its layer groups are one per recurrent layer, then "embedding", which holds the decoder, too.
@@ -144,6 +145,7 @@ def language_model_learner(
         clip=clip,
         accumulate=accumulate,
         precision=precision,
+        compile=compile,
         device=device,
         seed=seed,
         path=path,
@@ -177,6 +179,7 @@ def text_classifier_learner(
     clip: float | None = None,
     accumulate: int = 1,
     precision: str = "fp32",
+    compile: bool | str = False,
     device: str | torch.device | None = None,
     seed: int = 0,
     path: StrPath = "models",
@@ -198,8 +201,8 @@ def text_classifier_learner(
         max_len: how many tokens at the end of a document get gradients.
         alpha, beta: penalties on large and on changing outputs; see `ActivationPenalty`.
         optimizer: None takes AdamW.
-        metrics, loss, label_smoothing, wd, clip, accumulate, precision, device, seed, path, callbacks, progress:
-            see `Learner`.
+        metrics, loss, label_smoothing, wd, clip, accumulate, precision, compile, device, seed, path, callbacks,
+            progress: see `Learner`.
 
     Returns:
         The learner. Its layer groups are "embedding", one per recurrent layer, and "head".
@@ -235,6 +238,7 @@ def text_classifier_learner(
         clip=clip,
         accumulate=accumulate,
         precision=precision,
+        compile=compile,
         device=device,
         seed=seed,
         path=path,

@@ -118,7 +118,7 @@ class Situation:
             "loss": "the task's own" if task.loss_fn is None else name_of(task.loss_fn),
             "label_smoothing": task.label_smoothing,
             "metrics": [m.name for m in task.metrics],
-            "precision": self.strategy.precision,
+            "precision": self.strategy.arithmetic,
             "clip": self.strategy.clip,
             "accumulate": self.strategy.accumulate,
             "kind of data": type(self.data).__name__,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -23,10 +23,17 @@ class Strategy:
         clip: largest norm of all gradients together; None leaves them as they are.
         accumulate: batches whose gradients make one optimizer step: the mean over all their items, as one large
             batch would give. A shorter rest at the end of an epoch makes a step, too.
+        compile: run the training steps through `torch.compile`: True, or its mode. Everything else uses the model as
+            it is, so that weights, hooks and files are as ever.
     """
 
     def __init__(
-        self, device: torch.device, precision: str = "fp32", clip: float | None = None, accumulate: int = 1
+        self,
+        device: torch.device,
+        precision: str = "fp32",
+        clip: float | None = None,
+        accumulate: int = 1,
+        compile: bool | str = False,
     ) -> None:
         if accumulate < 1:
             raise ArgumentError(f"accumulate must be at least 1, got {accumulate}")
@@ -36,6 +43,8 @@ class Strategy:
         self.precision = check_precision(precision, device)
         self.clip = clip
         self.accumulate = accumulate
+        self.compile = _check_compile(compile)
+        self._compiled: tuple[nn.Module, Callable[..., Tensor]] | None = None
         self._dtype = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[self.precision]
         self._scaler = torch.amp.GradScaler(device.type) if self.precision == "fp16" else None
         self._pending = 0
@@ -55,18 +64,33 @@ class Strategy:
             self._scaler.load_state_dict(state)
 
     @property
+    def arithmetic(self) -> str:
+        """What the numbers of a run depend on, to the bit: precision, and how the model is compiled if it is."""
+        if not self.compile:
+            return self.precision
+        return f"{self.precision}, compiled" + ("" if self.compile is True else f" ({self.compile})")
+
+    @property
     def scales_loss(self) -> bool:
         """Whether single overflows are expected and skipped (fp16)."""
         return self._scaler is not None
 
     def forward(self, model: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor:
         """The model's output for a batch, in fp32."""
+        call = self._quick(model) if self.compile and model.training else model
         if self._dtype is None:
-            out: Tensor = model(*inputs)
+            out: Tensor = call(*inputs)
             return out
         with torch.autocast(self.device.type, self._dtype):
-            out = model(*inputs)
+            out = call(*inputs)
         return out.float()
+
+    def _quick(self, model: nn.Module) -> Callable[..., Tensor]:
+        """The model compiled, which it is when it is first called; kept while it is the same model."""
+        if self._compiled is None or self._compiled[0] is not model:
+            mode = self.compile if isinstance(self.compile, str) else None
+            self._compiled = model, torch.compile(model, mode=mode)
+        return self._compiled[1]
 
     def forward_loss(self, model: nn.Module, task: Task, batch: Batch) -> tuple[Tensor, Tensor]:
         """Output and mean loss of a batch."""
@@ -132,6 +156,13 @@ class Strategy:
             self._scaler.load_state_dict(dict(state["scaler"]))
         self._pending = int(state["pending"])
         self._first, self._items = int(state["first"]), int(state["items"])
+
+
+def _check_compile(given: bool | str) -> bool | str:
+    modes = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
+    if isinstance(given, bool) or (isinstance(given, str) and given in modes):
+        return given
+    raise ArgumentError(f"compile must be True, False or a mode of torch.compile ({', '.join(modes)}), got {given!r}")
 
 
 def _grads(optimizer: torch.optim.Optimizer) -> list[Tensor]:

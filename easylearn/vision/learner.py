@@ -45,6 +45,7 @@ def vision_learner(
     clip: float | Literal["auto"] | None = "auto",
     accumulate: int = 1,
     precision: str = "fp32",
+    compile: bool | str = False,
     device: str | torch.device | None = None,
     seed: int = 0,
     path: StrPath = "models",
@@ -69,7 +70,7 @@ def vision_learner(
         stats: mean and standard deviation per channel; None takes those of the weights.
         optimizer: SGD with momentum 0.9 by default.
         clip: largest norm of the gradients; "auto" is 2.0 where the body is pretrained, no clipping otherwise.
-        metrics, loss, label_smoothing, wd, accumulate, precision, device, seed, path, callbacks, progress:
+        metrics, loss, label_smoothing, wd, accumulate, precision, compile, device, seed, path, callbacks, progress:
             see `Learner`.
         bn_freeze: keep the body's batch-norm statistics while its weights train; None: where it is pretrained.
 
@@ -109,6 +110,7 @@ def vision_learner(
         clip=(PRETRAINED_CLIP if has_weights else None) if clip == "auto" else clip,
         accumulate=accumulate,
         precision=precision,
+        compile=compile,
         device=device,
         seed=seed,
         path=path,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -70,6 +71,15 @@ def test_scaling(tmp_path: Path) -> None:
     left = {file.name for file in (tmp_path / "plots").iterdir()}
     assert left == {"images.png", "rows.png", "tokens.png", "scaling.json"}
     assert done.stdout.count("slope") >= 6
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on the CPU")
+def test_compiled(tmp_path: Path) -> None:
+    done = run("compiled.py", tmp_path, "--models", "small")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["model"] == "small" and found["speed"] > 0
 
 
 @pytest.mark.slow

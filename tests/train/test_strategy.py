@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +12,7 @@ from torch import nn
 
 from easylearn.data.bunch import Batch
 from easylearn.data.loaders import TensorData
-from easylearn.errors import ArgumentError
+from easylearn.errors import ArgumentError, StateError
 from easylearn.learner import Learner
 from easylearn.task import regression
 from easylearn.train.optim import sgd
@@ -174,12 +176,72 @@ class TestPrecision:
             make_learner(precision=precision)
 
 
+class TestCompile:
+    @pytest.fixture
+    def compiled(self, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+        """Compile by following every call in Python, which needs no compiler, and note what was asked for."""
+        calls: list[dict[str, Any]] = []
+        real = torch.compile
+
+        def spy(model: nn.Module, mode: str | None = None) -> Any:
+            made = real(model, backend="eager")
+            calls.append({"mode": mode, "steps": 0})
+
+            def call(*inputs: Any) -> Any:
+                calls[-1]["steps"] += 1
+                return made(*inputs)
+
+            return call
+
+        monkeypatch.setattr(torch, "compile", spy)
+        return calls
+
+    def test_only_training_steps_run_through_it_and_nothing_else_changes(
+        self, make_learner: MakeLearner, compiled: list[dict[str, Any]]
+    ) -> None:
+        plain, learn = make_learner(), make_learner(compile=True)
+        kind, names = type(learn.model), list(learn.model.state_dict())
+        records = plain.fit(0.1, 2), learn.fit(0.1, 2)
+        assert compiled == [{"mode": None, "steps": len(records[1])}]
+        assert records[0].losses == records[1].losses
+        assert records[0].last["valid_loss"] == records[1].last["valid_loss"]
+        assert type(learn.model) is kind and list(learn.model.state_dict()) == names
+        learn.fit(0.1, 1)
+        assert len(compiled) == 1  # it is kept
+
+    def test_with_a_mode_and_frozen_groups(self, make_learner: MakeLearner, compiled: list[dict[str, Any]]) -> None:
+        learn = make_learner(compile="max-autotune")
+        learn.freeze_to(-1)
+        learn.fit(0.1, 1)
+        learn.unfreeze()
+        learn.fit(0.1, 1)
+        assert [c["mode"] for c in compiled] == ["max-autotune"]
+
+    def test_a_run_goes_on_only_as_it_was_begun(
+        self, make_learner: MakeLearner, compiled: list[dict[str, Any]], tmp_path: Path
+    ) -> None:
+        make_learner(compile=True).fit(0.1, 1, checkpoint=tmp_path)
+        with pytest.raises(StateError, match="precision: fp32, compiled in the checkpoint, fp32 here"):
+            make_learner().resume(tmp_path)
+        make_learner(compile=True).resume(tmp_path)
+
+    @pytest.mark.slow
+    @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on the CPU")
+    def test_for_real(self, make_learner: MakeLearner) -> None:
+        plain, learn = make_learner("plain"), make_learner("plain", compile=True)
+        assert learn.fit(0.1, 2).losses == pytest.approx(plain.fit(0.1, 2).losses, rel=1e-4)
+        dropping = [make_learner("mlp", compile=True).fit(0.1, 2).losses for _ in range(2)]  # draws otherwise than torch
+        assert dropping[0] == dropping[1]
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
         ({"accumulate": 0}, "accumulate must be at least 1"),
         ({"clip": 0.0}, "clip must be above 0"),
         ({"clip": -1.0}, "clip"),
+        ({"compile": "fast"}, "compile must be True, False or a mode of torch.compile .default, .*, got 'fast'"),
+        ({"compile": 1}, "compile must be True"),
     ],
 )
 def test_bad_settings(make_learner: MakeLearner, changes: dict[str, Any], said: str) -> None:
