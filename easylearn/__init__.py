@@ -30,7 +30,7 @@ from .tabular.features import add_datepart, elapsed_since, rolling_windows
 from .tabular.interpret import partial_dependence, permutation_importance
 from .tabular.learner import tabular_learner
 from .task import Task, multi_label, next_token, regression, single_label
-from .text.callbacks import ActivationPenalty, RateByLength
+from .text.callbacks import ActivationPenalty, RateByLength, SampledSoftmax
 from .text.data import TextData, TextLMData
 from .text.interpret import occlusion
 from .text.learner import language_model_learner, text_classifier_learner
@@ -94,6 +94,7 @@ __all__ = [
     "ReduceLROnPlateau",
     "Rotate",
     "Run",
+    "SampledSoftmax",
     "SaveBest",
     "SaveCycles",
     "SaveError",
