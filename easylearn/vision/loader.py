@@ -28,6 +28,7 @@ from .decode import ItemStage, Source, window
 FEW = 300  # below this, decoding takes less than a second, and forking workers gains little
 FEW_TO_SPAWN = 5000  # processes that are not forked import torch and torchvision first, for seconds
 MAX_WORKERS = 8
+NUMBERS_LIKE_A_FILE = 2_000_000  # shrinking an array of so many takes about as long as decoding a usual file
 
 StoreMaker = Callable[[], ByteStore | None]
 
@@ -201,7 +202,7 @@ class ImageLoader:
         store = self._store()
         pictures = Pictures(self.sources, self.ids, self.item_stage, store)
         to_decode = self.n_items - (int(store.filled.sum()) if store is not None else 0)
-        workers = choose_workers(to_decode) if self.workers is None else self.workers
+        workers = choose_workers(self._like_files(to_decode)) if self.workers is None else self.workers
         made = in_workers(pictures, orders, workers if to_decode else 0, self._start_method, pin=device.type == "cuda")
         # Closed at once, also after an error: workers that wait for the garbage collector stall it for seconds.
         with closing(made):
@@ -218,6 +219,13 @@ class ImageLoader:
                 yield Batch((x,), target, index)
         if store is not None:
             store.publish()
+
+    def _like_files(self, n: int) -> int:
+        """As many files are as much work as `n` of these sources."""
+        first = self.sources[0] if n else None
+        if isinstance(first, np.ndarray):
+            return n * int(first.size) // NUMBERS_LIKE_A_FILE
+        return n * first.numel() // NUMBERS_LIKE_A_FILE if isinstance(first, Tensor) else n
 
     def _order(self, positions: npt.NDArray[np.int64], seed: int, epoch: int) -> Order:
         if self.view is None or self.item_stage.method != "crop":

@@ -221,3 +221,13 @@ def test_automatic_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loader_module.os, "cpu_count", lambda: 4)
     monkeypatch.setattr(loader_module, "usual_start_method", lambda: "spawn")
     assert choose_workers(1000) == 0, "spawned processes import torch first"
+
+
+def test_small_arrays_are_little_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(loader_module, "choose_workers", lambda n: asked.append(n) or 0)
+    small, large = np.zeros((1000, 16, 16, 3), np.uint8), np.zeros((2, 1000, 2000, 3), np.uint8)
+    for sources in (small, [torch.zeros(3, 16, 16, dtype=torch.uint8)] * 1000, large):
+        loader = make(sources, workers=None, shuffle=False)
+        assert sum(len(batch.index) for batch in walk(loader)) == len(sources)
+    assert asked == [0, 0, 6]
