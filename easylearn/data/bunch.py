@@ -8,18 +8,19 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar, get_args
 
 import torch
 from torch import Tensor, nn
 
-from ..errors import ArgumentError, DataError, StateError
+from ..errors import ArgumentError, DataError, StateError, did_you_mean
 from ..task import Task
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 PartName = Literal["train", "valid", "test"]
+P = TypeVar("P")
 
 
 @dataclass(frozen=True)
@@ -307,6 +308,34 @@ class Data(ABC):
                 "model was built for, or build a new learner"
             )
         return self
+
+
+class PartedData(Data, Generic[P]):
+    """Data that keeps its parts in a dictionary."""
+
+    _parts: dict[PartName, P]
+
+    def _part(self, part: PartName) -> P:
+        if part not in self._parts:
+            if part not in get_args(PartName):
+                raise ArgumentError(f"there is no part {part!r}. {did_you_mean(part, self._parts)}")
+            raise DataError(f"there is no {part} part; pass {part}= when making the data")
+        return self._parts[part]
+
+    @property
+    def has_train(self) -> bool:
+        """Whether there is anything to train on."""
+        return "train" in self._parts
+
+    @property
+    def has_valid(self) -> bool:
+        """Whether there is a validation part."""
+        return "valid" in self._parts
+
+    @property
+    def has_test(self) -> bool:
+        """Whether there is a test part."""
+        return "test" in self._parts
 
 
 LINE = 46  # characters that fit across a drawing of `draw_item`

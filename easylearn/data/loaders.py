@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from .. import keyed
 from ..errors import ArgumentError, DataError, WeightsError
 from ..task import Task, check_target
-from .bunch import Batch, Data, Loader, PartName
+from .bunch import Batch, Data, Loader, PartedData, PartName
 
 
 def batch_bounds(n: int, batch_size: int, merge_single: bool = False) -> list[tuple[int, int]]:
@@ -169,7 +169,7 @@ def _count(source: Sized) -> tuple[int, int]:
 TENSORS = "tensors"
 
 
-class TensorData(Data):
+class TensorData(PartedData[tuple[tuple[Tensor, ...], Tensor | None]]):
     """Tensors or arrays in memory, for a model of one's own.
 
     Args:
@@ -196,8 +196,10 @@ class TensorData(Data):
     ) -> None:
         super().__init__(task, batch_size)
         self._shapes: tuple[tuple[int, ...], ...] = ()
-        self._parts: dict[str, tuple[tuple[Tensor, ...], Tensor | None]] = {}
-        given = {"train": train, "valid": valid, "test": None if test is None else (test, None)}
+        self._parts = {}
+        given: dict[PartName, tuple[Any, Any] | None] = {
+            "train": train, "valid": valid, "test": None if test is None else (test, None)
+        }  # fmt: skip
         for name, part in given.items():
             if part is None:
                 continue
@@ -215,11 +217,6 @@ class TensorData(Data):
             self._parts[name] = (inputs, target)
         if "train" in self._parts:
             self._shapes = tuple(tuple(t.shape[1:]) for t in self._parts["train"][0])
-
-    def _part(self, part: PartName) -> tuple[tuple[Tensor, ...], Tensor | None]:
-        if part not in self._parts:
-            raise DataError(f"there is no {part} part; pass {part}= when making the data")
-        return self._parts[part]
 
     def train_loader(self) -> Loader:
         """See `Data.train_loader`."""
@@ -268,21 +265,6 @@ class TensorData(Data):
             raise WeightsError(f"the recipe of the tensors is damaged: {error!r}") from error
         data._shapes, data._parts = shapes, {}
         return data
-
-    @property
-    def has_train(self) -> bool:
-        """Whether there is anything to train on."""
-        return "train" in self._parts
-
-    @property
-    def has_valid(self) -> bool:
-        """Whether there is a validation part."""
-        return "valid" in self._parts
-
-    @property
-    def has_test(self) -> bool:
-        """Whether there is a test part."""
-        return "test" in self._parts
 
 
 def _as_input(values: Any) -> Tensor:

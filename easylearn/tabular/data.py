@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..data.bunch import Data, Loader, PartName, RuntimeInputs
+from ..data.bunch import Data, Loader, PartedData, PartName, RuntimeInputs
 from ..data.loaders import TensorLoader
 from ..data.split import Indices
 from ..errors import ArgumentError, DataError, EasyLearnWarning, WeightsError, strict
@@ -50,7 +50,7 @@ _OLD_NAMES = {
 }
 
 
-class TabularData(Data):
+class TabularData(PartedData[Part]):
     """A table in train, valid and maybe test: two tensors each, codes of categories and scaled numbers.
 
     Make one with `from_df`, `from_csv` or `from_parquet`. Every value that training did not know has a place:
@@ -340,11 +340,6 @@ class TabularData(Data):
         inputs = (torch.from_numpy(encoded.cats), torch.from_numpy(encoded.conts))
         return TensorLoader(inputs, None, max(self.batch_size, 1024))
 
-    @property
-    def has_train(self) -> bool:
-        """Whether there is anything to train on."""
-        return "train" in self._parts
-
     def recipe(self) -> dict[str, Any]:
         """See `Data.recipe`: columns, levels, fill values, scales and targets."""
         labels = self.targets.labels
@@ -408,16 +403,6 @@ class TabularData(Data):
     def fingerprint(self, part: PartName) -> str:
         """See `Data.fingerprint`."""
         return self._part(part).fingerprint()
-
-    @property
-    def has_valid(self) -> bool:
-        """Whether there is a validation part."""
-        return "valid" in self._parts
-
-    @property
-    def has_test(self) -> bool:
-        """Whether there is a test part."""
-        return "test" in self._parts
 
     def for_model(self, model: nn.Module) -> TabularData:
         """The same data on the model's device, as far as it fits there."""
@@ -501,11 +486,6 @@ class TabularData(Data):
     def sample(self, part: PartName, n: int) -> Tensor:
         """The continuous columns of at most `n` rows, always the same ones, shape (rows, n_cont)."""
         return self._part(part).sample(n)
-
-    def _part(self, part: PartName) -> Part:
-        if part not in self._parts:
-            raise DataError(f"there is no {part} part; pass {part}= when making the data")
-        return self._parts[part]
 
     def __repr__(self) -> str:
         sizes = ", ".join(f"{len(part):,} {name}" for name, part in self._parts.items())

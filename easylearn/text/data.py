@@ -13,7 +13,7 @@ import numpy.typing as npt
 from torch import Tensor, nn
 
 from .. import keyed
-from ..data.bunch import Data, Loader, PartName, RuntimeInputs, Sampling
+from ..data.bunch import Data, Loader, PartedData, PartName, RuntimeInputs, Sampling
 from ..data.split import Split, split_indices
 from ..errors import ArgumentError, DataError, StateError, WeightsError, did_you_mean, strict
 from ..files import StrPath, digest
@@ -126,7 +126,7 @@ def vocabulary_of(vocab: Any, tokenizer: Tokenizing) -> tuple[Vocab | None, Any]
     return found, as_tokenizer(found.tokenizer)
 
 
-class _Texts(Data):
+class _Texts(PartedData[Part]):
     """What both kinds of text data share: parts of documents and the way from text to tokens and back."""
 
     def __init__(
@@ -149,16 +149,6 @@ class _Texts(Data):
     def tokenizer(self) -> Tokenizer:
         """What parts text into tokens."""
         return self.processor.tokenizer
-
-    @property
-    def has_valid(self) -> bool:
-        """Whether there is a validation part."""
-        return "valid" in self._parts
-
-    @property
-    def has_test(self) -> bool:
-        """Whether there is a test part."""
-        return "test" in self._parts
 
     def ids(self, part: PartName) -> Sequence[str]:
         """Names of the documents: row labels, or files."""
@@ -186,11 +176,6 @@ class _Texts(Data):
                 notes.append(f"the vocabulary lacks {row['unknown']:.1%} of the {name} part's tokens")
         return notes
 
-    def _part(self, part: PartName) -> Part:
-        if part not in self._parts:
-            raise DataError(f"there is no {part} part; pass {part}= when making the data")
-        return self._parts[part]
-
     def adopt(self, old: Data) -> Data:
         """See `Data.adopt`; the vocabulary must be the same, too."""
         super().adopt(old)
@@ -204,11 +189,6 @@ class _Texts(Data):
         if self.backward != old.backward:
             raise DataError(f"the model was built for data with backward={old.backward}; make this data so, too")
         return self
-
-    @property
-    def has_train(self) -> bool:
-        """Whether there is anything to train on."""
-        return "train" in self._parts
 
     def _recipe(self, kind: str) -> dict[str, Any]:
         return {

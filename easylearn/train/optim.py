@@ -69,13 +69,13 @@ class AdamW(torch.optim.AdamW):
         """What the kernel is given, a pair per group; None where torch has to look."""
         if not self._one_kind or getattr(self, "grad_scale", None) is not None or hasattr(self, "found_inf"):
             return None
-        calls = []
+        calls: list[tuple[tuple[list[Tensor], ...], dict[str, Any]]] = []
         for group in self.param_groups:
             if not group["fused"] or group["amsgrad"] or group["differentiable"] or group["capturable"]:
                 return None
             params = group["params"]
             grads = [p.grad for p in params]
-            states = [self.state.get(p) for p in params]
+            states: list[dict[str, Tensor]] = [self.state.get(p, {}) for p in params]
             if not all(states) or any(g is None or g.is_sparse for g in grads):
                 return None
             means, squares = [s["exp_avg"] for s in states], [s["exp_avg_sq"] for s in states]

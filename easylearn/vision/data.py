@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..data.bunch import Data, PartName, RuntimeInputs
+from ..data.bunch import Data, PartedData, PartName, RuntimeInputs
 from ..data.cache import ByteStore, open_store
 from ..data.split import Split, split_indices
-from ..errors import ArgumentError, DataError, WeightsError, did_you_mean, strict
+from ..errors import ArgumentError, DataError, WeightsError, strict
 from ..files import digest, file_identity
 from ..nn.body_head import BodyHead
 from ..task import Task
@@ -89,7 +89,7 @@ class _Options:
     channels: int
 
 
-class ImageData(Data):
+class ImageData(PartedData[Part]):
     """Pictures in train, valid and maybe test, at one size.
 
     Make one with `from_folder`, `from_csv`, `from_df`, `from_arrays` or `from_names`. All take:
@@ -614,11 +614,6 @@ class ImageData(Data):
         return self.batch_stage.std
 
     @property
-    def has_test(self) -> bool:
-        """Whether there is a test part."""
-        return "test" in self._parts
-
-    @property
     def has_views(self) -> bool:
         """Whether augmented views can differ: there are transforms, or windows that move."""
         return bool(self.batch_stage.transforms) or self.method == "crop"
@@ -730,23 +725,6 @@ class ImageData(Data):
         if store is not None:
             store.publish()
         return store
-
-    def _part(self, part: PartName) -> Part:
-        if part not in self._parts:
-            if part == "test" or not self._parts:
-                raise DataError(f"there is no {part} part; pass {part}= when making the data")
-            raise ArgumentError(f"there is no part {part!r}. {did_you_mean(part, self._parts)}")
-        return self._parts[part]
-
-    @property
-    def has_train(self) -> bool:
-        """Whether there is anything to train on."""
-        return "train" in self._parts
-
-    @property
-    def has_valid(self) -> bool:
-        """Whether there is a validation part: in all but what came out of a model file."""
-        return "valid" in self._parts
 
     def recipe(self) -> dict[str, Any]:
         """See `Data.recipe`: size, how pictures are fitted into it, and what they are normalised with."""
