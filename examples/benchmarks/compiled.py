@@ -55,7 +55,8 @@ def main() -> None:
                     first[compiled] = took
         ms = {c: [round(1e3 * t, 3) for t in (statistics.median(v), min(v), max(v))] for c, v in times.items()}
         print(json.dumps({
-            "model": kind, "ms per step": ms[False], "compiled": ms[True], "speed": round(ms[False][0] / ms[True][0], 2),
+            "model": kind, "ms per step": ms[False], "compiled": ms[True],
+            "speed": round(ms[False][0] / ms[True][0], 2),
             "seconds of the first fit": round(first[False], 1), "compiled, first": round(first[True], 1),
         }))  # fmt: skip
 

@@ -3,7 +3,8 @@
     python examples/benchmarks/loop.py
 
 A step's time is a slope, (T(2,000 steps) - T(200 steps)) / 1,800, so that what a fit costs once does not hide in it.
-Record, loss guard, metrics and progress are on. Both loops have the same batches, optimizer (torch's fused AdamW) and rates.
+Record, loss guard, metrics and progress are on. Both loops have the same batches, optimizer (torch's fused AdamW) and
+rates.
 """
 
 from __future__ import annotations
