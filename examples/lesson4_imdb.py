@@ -13,7 +13,7 @@ import pandas as pd
 from easylearn import TextData, TextLMData, language_model_learner, text_classifier_learner
 from easylearn.schedules import slanted_triangular
 
-FULL = ({"emb_size": 160, "n_hidden": 480, "n_layers": 2}, (6000, 5000, 2500))
+FULL = ({"emb_size": 160, "n_hidden": 480, "n_layers": 2}, (5000, 2000, 2000))
 QUICK = ({"emb_size": 100, "n_hidden": 100, "n_layers": 1}, (1000, 800, 500))
 
 
@@ -42,18 +42,17 @@ if __name__ == "__main__":
         texts, train, test = read(given.path, *numbers)
 
     start = {"pretrained": given.pretrained} if given.pretrained else sizes
-    lm_data = TextLMData.from_df(texts, batch_size=32, bptt=50, max_vocab=10_000)
-    lm = language_model_learner(lm_data, **start, drop_mult=0.2, path=given.out)
+    lm_data = TextLMData.from_df(texts, batch_size=32, bptt=50, max_vocab=30_000)
+    lm = language_model_learner(lm_data, **start, drop_mult=0.2, sampled=2048, path=given.out)
     lm.fit_one_cycle(1e-2, 1, momentum=(0.8, 0.7))
     lm.save_encoder("encoder")
     print(lm.generate("This film is", 40))
-    data = TextData.from_df(train, valid=test, vocab=lm.vocab, batch_size=32, max_tokens=300)
-    learn = text_classifier_learner(data, pretrained=given.out / "encoder", drop_mult=0.3, path=given.out)
-    n = len(learn.layer_groups)
-    for first in range(1, n + 1):  # the head alone, then one group more at a time
-        learn.freeze_to(-first)
-        rates = [2e-2 / 2.6**k for k in reversed(range(n))]
-        learn.fit(rates, 2 if first == n else 1, cycle_len=None, schedule=slanted_triangular())
+    data = TextData.from_df(train, valid=test, vocab=lm.vocab, batch_size=16, max_tokens=300)
+    learn = text_classifier_learner(data, pretrained=given.out / "encoder", drop_mult=0.4, path=given.out)
+    rates = [1e-2 / 1.3**k for k in reversed(range(len(learn.layer_groups)))]  # a small model can change much
+    learn.fit(rates, 1, cycle_len=None, schedule=slanted_triangular())  # the head alone
+    learn.unfreeze()
+    learn.fit(rates, 4, cycle_len=None, schedule=slanted_triangular())
     for review in ("A moving and funny film.", "Two hours of my life that nobody gives me back."):
         print(review, learn.predict(review))
     learn.sched.plot_losses().savefig(given.out / "losses.png")

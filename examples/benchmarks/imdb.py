@@ -17,17 +17,27 @@ from pathlib import Path
 
 import pandas as pd
 
-from easylearn import Learner, TextData, TextLMData, language_model_learner, schedules, text_classifier_learner
+from easylearn import (
+    Learner,
+    TextData,
+    TextLMData,
+    WeightAverage,
+    language_model_learner,
+    schedules,
+    text_classifier_learner,
+)
 from easylearn.text.processing import TextProcessor
 from easylearn.text.tokenize import tokenizer_from_state
 from easylearn.text.transfer import SavedEncoder, read_encoder
 from easylearn.text.vocab import Vocab
 
 TEST_EVERY = 5
-SETTINGS = {200: (16, 4, 6, 16), 1000: (32, 2, 3, 8), 5000: (32, 1, 1, 3)}
-"""By number of labels: batch size; epochs of the head and of all layers after transfer; epochs from scratch."""
+SETTINGS = {200: (8, 9, 0.98), 1000: (16, 5, 0.99), 5000: (32, 2, 0.99)}
+"""By number of labels: batch size; epochs of all layers, after one of the head; share that averaged weights keep."""
 
-MAX_TOKENS = 200  # of longer reviews the beginning and the end
+RATE = 1e-2
+FACTOR = 1.3  # each group's rate is so much below that of the group above it
+MAX_TOKENS = 300  # of longer reviews the beginning and the end
 
 
 def labelled(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -61,31 +71,29 @@ def classify(folder: Path, tuned: Path, labels: int, seed: int, scratch: bool, d
         rest = train[~train["id"].isin(part["id"])]
         test = rest.sample(dev, random_state=100)
     saved = read_encoder(tuned)
-    batch_size, head_epochs, all_epochs, scratch_epochs = SETTINGS[labels]
+    batch_size, epochs, decay = SETTINGS[labels]
     settings = {"vocab": encoder_vocab(saved), "batch_size": batch_size, "max_tokens": MAX_TOKENS, "progress": False}
     data = TextData.from_df(part, valid=None, **settings)
     begun = time.perf_counter()
-    options = {"drop_mult": 0.5, "seed": seed, "progress": False}
-    if scratch:
-        learn = text_classifier_learner(data, **saved.sizes, **options)
-        learn.fit_one_cycle(5e-3, scratch_epochs, momentum=(0.8, 0.7))
-    else:
-        learn = text_classifier_learner(data, pretrained=saved, **options)
-        gradual(learn, head_epochs, all_epochs)
+    start = saved.sizes if scratch else {"pretrained": saved}
+    learn = text_classifier_learner(data, **start, drop_mult=0.4, label_smoothing=0.1, seed=seed, progress=False)
+    train_all(learn, epochs, decay)
     took = time.perf_counter() - begun
-    learn.set_data(TextData.from_df(part, valid=test, **settings))
+    learn.set_data(TextData.from_df(part, valid=test, **{**settings, "batch_size": 64}))
     result = {"labels": labels, "seed": seed, "scratch": scratch, "seconds": took, **learn.validate()}
     print(json.dumps(result), flush=True)
     return result
 
 
-def gradual(learn: Learner, head_epochs: int, all_epochs: int, lr: float = 1e-2) -> None:
-    """The head, then the last layer with it, then all; rates fall by 2.6 from group to group (arXiv 1801.06146)."""
+def train_all(learn: Learner, epochs: int, decay: float) -> None:
+    """The head for an epoch, then everything; without transfer there is nothing that the head could start from."""
     n = len(learn.layer_groups)
-    for first, epochs, top in ((-1, head_epochs, lr), (-2, 1, lr / 2), (0, all_epochs, lr / 4)):
-        learn.freeze_to(first)
-        rates = [top / 2.6 ** (n - 1 - i) for i in range(n)]
-        learn.fit(rates, epochs, cycle_len=None, schedule=schedules.slanted_triangular())
+    rates = [RATE / FACTOR ** (n - 1 - i) for i in range(n)]
+    shape = schedules.slanted_triangular()
+    if not learn.layer_groups[0].trainable:
+        learn.fit(rates, 1, cycle_len=None, schedule=shape)
+        learn.unfreeze()
+    learn.fit(rates, epochs, cycle_len=None, schedule=shape, callbacks=[WeightAverage("ema", decay=decay)])
 
 
 def encoder_vocab(saved: SavedEncoder) -> TextProcessor:
