@@ -59,31 +59,6 @@ _OLD_FIT = {
     "use_clr_beta": "schedule=one_cycle(...)",
 }
 
-_ELSEWHERE = {
-    "get_preds": "predict() gives probabilities, targets and ids; predict(test=True) those of the test part",
-    "predict_proba": "predict(items) gives probabilities",
-    "dls": "the data is learn.data",
-    "dbunch": "the data is learn.data",
-    "fine_tune_epochs": "fine_tune(epochs)",
-    "show_results": "interpret() shows worst and best items",
-    "recorder": "every fit returns its record; learn.sched draws the last one",
-    "opt": "each fit makes its own optimizer; Learner(optimizer=) says which",
-    "loss_func": "the loss is the task's: Learner(loss=...)",
-    "to_fp16": 'give precision="fp16" when the learner is made',
-    "to_bf16": 'give precision="bf16" when the learner is made',
-    "to_fp32": 'give precision="fp32" when the learner is made',
-    "to": "give device= when the learner is made",
-    "add_cb": "append to learn.callbacks, or give callbacks= to a fit",
-    "add_cbs": "extend learn.callbacks, or give callbacks= to a fit",
-    "no_bar": "give progress=False when the learner is made",
-    "fit_flat_cos": "fit(lr, n, schedule=...); see easylearn.schedules",
-    "fit_sgdr": "fit(lr, n, cycle_len=1, cycle_mult=2)",
-    "train": "fit(lr, n) trains; learn.model.train() sets the mode of the model",
-    "eval": "predict and validate see to it; learn.model.eval() sets the mode of the model",
-    "state_dict": "save(name) and load(name), or learn.model.state_dict()",
-}
-"""What users of other libraries look for, and where it is."""
-
 
 @dataclass(frozen=True)
 class Prediction:
@@ -926,13 +901,6 @@ class Learner:
     def __repr__(self) -> str:
         groups = ", ".join(f"{g.name}{'' if g.trainable else ' (frozen)'}" for g in self.layer_groups)
         return f"Learner({model_name(self.model)}, {self.task}, groups: {groups})"
-
-    if not TYPE_CHECKING:  # a type checker should go on to report attributes that are not there
-
-        def __getattr__(self, name: str) -> Any:
-            if name in _ELSEWHERE:
-                raise AttributeError(f"a Learner has no {name!r}: {_ELSEWHERE[name]}")
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
 
 def _configure(task: Task, metrics: Sequence[Any] | None, loss: LossFn | None, label_smoothing: float) -> Task:

@@ -511,15 +511,6 @@ class TestBatchesOfAnySize:
         assert len(make_learner(data=make_data(n_train=9, batch_size=100)).fit(0.1, 2)) == 2
 
 
-def test_what_other_libraries_call_it(make_learner: MakeLearner) -> None:
-    learn = make_learner()
-    with pytest.raises(AttributeError, match=r"has no 'get_preds': predict\(\) gives probabilities"):
-        learn.get_preds()
-    with pytest.raises(AttributeError, match="'Learner' object has no attribute 'nothing_like_it'"):
-        learn.nothing_like_it  # noqa: B018
-    assert not hasattr(learn, "dls")
-
-
 def test_defaults(make_data: Any, make_model: Any) -> None:
     model, groups = make_model()
     learn = Learner(make_data(), model)

@@ -58,7 +58,7 @@ class AdamW(torch.optim.AdamW):
         if calls is None:
             step = torch.optim.AdamW.step
             # torch wraps it for its hooks once somebody makes an AdamW, and those are called for ours already
-            return inspect.unwrap(step, stop=lambda f: not hasattr(f, "hooked"))(self, closure)
+            return inspect.unwrap(step, stop=lambda f: not getattr(f, "hooked", False))(self, closure)
         with torch.no_grad():
             for lists, options in calls:
                 torch._foreach_add_(lists[-1], 1)
@@ -67,7 +67,8 @@ class AdamW(torch.optim.AdamW):
 
     def _kernel_calls(self) -> list[tuple[tuple[list[Tensor], ...], dict[str, Any]]] | None:
         """What the kernel is given, a pair per group; None where torch has to look."""
-        if not self._one_kind or getattr(self, "grad_scale", None) is not None or hasattr(self, "found_inf"):
+        scaled = any(getattr(self, name, None) is not None for name in ("grad_scale", "found_inf"))
+        if scaled or not self._one_kind:
             return None
         calls: list[tuple[tuple[list[Tensor], ...], dict[str, Any]]] = []
         for group in self.param_groups:

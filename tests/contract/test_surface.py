@@ -140,6 +140,7 @@ def test_arguments_of_the_learner() -> None:
         "clip",
         "accumulate",
         "precision",
+        "compile",
         "device",
         "seed",
         "path",
@@ -281,6 +282,7 @@ def test_results() -> None:
 
 def test_the_seam_for_devices() -> None:
     assert public(Strategy) == {
+        "arithmetic",
         "backward",
         "finish_grads",
         "forward",
