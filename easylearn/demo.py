@@ -74,7 +74,7 @@ _NEXT_TEXT = (
     "Your own texts: a table with a column of texts and one of labels in place of the reviews. A language model "
     "pretrained on much text, by easylearn pretrain-lm, makes a better start: see docs/text.md. " + _NEXT
 )
-ABOVE = "the top of one cycle, held only for a moment, may be above what lr_find says"
+_ABOVE = "the top of one cycle, held only for a moment, may be above what lr_find says"
 FLIGHT_RATE = 3e-3
 LATE = 15  # minutes after schedule from which the airlines themselves count a flight as late
 FLIGHT_CATS = ["carrier", "origin", "dest", "month", "weekday", "hour"]
@@ -158,7 +158,7 @@ def digits(out: StrPath = "easylearn-demo", *, epochs: int = 5, progress: bool =
     found = learn.sched.plot()
     print(f"3. lr_find: {curve}")
 
-    print(f"4. training a {ARCH} from random weights: fit_one_cycle({RATE:g}, {epochs}); {ABOVE}")
+    print(f"4. training a {ARCH} from random weights: fit_one_cycle({RATE:g}, {epochs}); {_ABOVE}")
     record = learn.fit_one_cycle(RATE, epochs)
     said = learn.predict()
     print(f"5. saved the weights: {learn.save('digits')}")
@@ -246,7 +246,7 @@ def flights(out: StrPath = "easylearn-demo", *, epochs: int = 2, every: int = 1,
     print(f"3. lr_find: {curve}")
 
     folder.mkdir(parents=True, exist_ok=True)
-    print(f"4. training embeddings and a small network: fit_one_cycle({FLIGHT_RATE:g}, {epochs}); {ABOVE}")
+    print(f"4. training embeddings and a small network: fit_one_cycle({FLIGHT_RATE:g}, {epochs}); {_ABOVE}")
     record = learn.fit_one_cycle(FLIGHT_RATE, epochs)
     said = learn.predict()
     print(f"5. saved the weights: {learn.save('flights')}")

@@ -13,7 +13,7 @@ import pandas as pd
 from easylearn import TextData, TextLMData, language_model_learner, text_classifier_learner
 from easylearn.schedules import slanted_triangular
 
-FULL = ({"emb_size": 160, "n_hidden": 480, "n_layers": 2}, (5000, 2000, 2000))
+FULL = ({"emb_size": 160, "n_hidden": 480, "n_layers": 2}, (4000, 1500, 2000))
 QUICK = ({"emb_size": 100, "n_hidden": 100, "n_layers": 1}, (1000, 800, 500))
 
 

@@ -47,6 +47,8 @@ class AdamW(torch.optim.AdamW):
     parameter without gradient, other options, several devices or types.
     """
 
+    _one_kind = False  # until groups are added, and in a copy: torch's copies hold groups and state alone
+
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """See torch."""
         super().add_param_group(param_group)

@@ -150,6 +150,13 @@ class TestAdamW:
 
         assert all(map(torch.equal, steps(AdamW), steps(torch.optim.AdamW)))
 
+    def test_a_copy_steps_as_the_original(self) -> None:
+        model = net()[0]
+        optimizer = AdamW(model.parameters(), lr=0.05)
+        train(model, optimizer, 2)
+        other, copied = deepcopy((model, optimizer))
+        assert all(map(torch.equal, train(model, optimizer, 2), train(other, copied, 2)))
+
     def test_a_hook_is_called_once_a_step(self) -> None:
         model = net()[0]
         torch.optim.AdamW(model.parameters())  # from now on torch's own step calls hooks, too
