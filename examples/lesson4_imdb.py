@@ -2,7 +2,8 @@
 
 python examples/lesson4_imdb.py data/imdb   # {imdb_50k,imdb_unsup_50k}.csv.gz, with columns split, label, id, text
 
-It reached 66.8 % of 500 reviews with --quick and a path, from 800 labels; TF-IDF does better (docs/log.md).
+It reached 81.7 % of 2,000 reviews from 1,500 labels in 14 minutes of one core, with --pretrained (24 minutes of books).
+More unlabelled reviews do more: docs/benchmarks.md.
 """
 
 import argparse
