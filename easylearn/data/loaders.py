@@ -276,7 +276,7 @@ def _as_input(values: Any) -> Tensor:
     return tensor.float() if isinstance(values, np.ndarray) and tensor.dtype == torch.float64 else tensor
 
 
-class LoaderData(Data):
+class LoaderData(PartedData[ForeignLoader]):
     """Batches that somebody else makes: torch DataLoaders, or lists of (input, target).
 
     Args:
@@ -289,22 +289,20 @@ class LoaderData(Data):
     def __init__(
         self, train: Iterable[Any], valid: Iterable[Any] | None, task: Task, test: Iterable[Any] | None = None
     ) -> None:
-        self._loaders = {"train": ForeignLoader(train)}
+        self._parts = {"train": ForeignLoader(train)}
         if valid is not None:
-            self._loaders["valid"] = ForeignLoader(valid)
+            self._parts["valid"] = ForeignLoader(valid)
         if test is not None:
-            self._loaders["test"] = ForeignLoader(test, has_target=False)
-        super().__init__(task, self._loaders["train"].batch_size)
+            self._parts["test"] = ForeignLoader(test, has_target=False)
+        super().__init__(task, self._parts["train"].batch_size)
 
     def train_loader(self) -> Loader:
         """The training batches as they come."""
-        return self._loaders["train"]
+        return self._part("train")
 
     def loader(self, part: PartName, view: int = 0) -> Loader:
         """The batches of a part as they come."""
-        if part not in self._loaders:
-            raise DataError(f"there is no {part} part; pass {part}= when making the data")
-        return self._loaders[part]
+        return self._part(part)
 
     def new_loader(self, items: Any) -> Loader:
         """See `Data.new_loader`: one input tensor, or an iterable of batches."""
@@ -325,13 +323,3 @@ class LoaderData(Data):
     def fingerprint(self, part: PartName) -> str:
         """Nothing is known of the source, so nothing may be reused."""
         raise DataError("batches that come ready-made have no identity, so precompute cannot be used with them")
-
-    @property
-    def has_valid(self) -> bool:
-        """Whether there is a validation part."""
-        return "valid" in self._loaders
-
-    @property
-    def has_test(self) -> bool:
-        """Whether there is a test part."""
-        return "test" in self._loaders
