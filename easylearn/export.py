@@ -147,8 +147,7 @@ class Predictor:
                 for name, said in self.stream(source):
                     values = [f"{p:.8g}" for p in said.probs.tolist()]
                     label = said.label if isinstance(said.label, str) or numbers else " ".join(said.label)
-                    row = [*values] if numbers else [label, *values]
-                    writer.writerow([within + name, *row])
+                    writer.writerow([within + name, *([] if numbers else [label]), *values])
                     count += 1
         return count
 

@@ -124,7 +124,6 @@ class SampledSoftmax(Callback):
         there[target[known]] = True
         others = (~there).nonzero().flatten()
         if len(others) <= self.n:
-            model.restrict_to(None)
             return
         drawn = others[torch.randperm(len(others), device=target.device)[: self.n]]
         tokens = torch.cat([there.nonzero().flatten(), drawn])
