@@ -59,10 +59,11 @@ def check_precision(precision: str, device: torch.device) -> Precision:
 
 @functools.lru_cache(maxsize=1)
 def keep_freed_memory() -> bool:
-    """Let this process keep the memory that it frees, for its next allocations; called when a fit begins on the CPU.
+    """Let this process keep the memory that it frees, for its next allocations.
 
-    glibc gives large blocks back to the system at once and asks for them again at the next step; each page of them is
-    then cleared anew. A language model of 16,000 words took 409,000 page faults a step that way, and 2.4 times as long.
+    Called when a fit begins on the CPU, and where pictures are batched there. glibc gives large blocks back to the
+    system at once and asks for them again at the next step; each page of them is then cleared anew. A language model of
+    16,000 words took 409,000 page faults a step that way, and 2.4 times as long.
 
     Returns:
         Whether the setting was made: False where the C library is not glibc.

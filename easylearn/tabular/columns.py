@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from ..errors import ArgumentError, DataError
-from ..keyed import permutation
+from ..keyed import generator, permutation
 from .processing import factorize, numbers, require_columns
 
 if TYPE_CHECKING:
@@ -169,7 +170,7 @@ def find_ids(df: pd.DataFrame, names: Sequence[str] | None = None) -> list[str]:
         if _is_span(column) or (_looks_continuous(column) and not _whole(column)):
             continue
         try:
-            # A sample of a column of names is all different; only then the whole column is counted.
+            # A sample of a column of names is all different; only then is the whole column counted.
             codes, values = factorize(column.iloc[rows])
             if len(np.unique(codes[codes >= 0])) <= _NEAR * (codes >= 0).sum() or (codes < 0).all():
                 continue
@@ -203,6 +204,8 @@ def find_leaks(df: pd.DataFrame, target: str, names: Sequence[str] | None = None
     >>> find_leaks(df, "y")
     [('code', "each value of 'code' goes with one value of 'y'")]
     """
+    import pandas as pd
+
     chosen = [str(c) for c in df.columns if c != target] if names is None else [n for n in names if n != target]
     require_columns(df, [target, *chosen])
     rows = _sample(len(df), "leaks")
@@ -213,18 +216,21 @@ def find_leaks(df: pd.DataFrame, target: str, names: Sequence[str] | None = None
     rows, goal = rows[goal >= 0], goal[goal >= 0]
     if len(rows) < _FEW_ROWS:
         return []
-    y = _as_numbers(df[target].iloc[rows])
     goal = np.unique(goal, return_inverse=True)[1]
     n_values = int(goal.max()) + 1
     if n_values < 2:
         return []
-    graded = y is not None and n_values > _FEW_ROWS
+    y = _as_numbers(df[target].iloc[rows]) if n_values > _FEW_ROWS else None
+    graded = y is not None
     found = []
     for name in chosen:
         column = df[name].iloc[rows]
         x = _as_numbers(column) if graded or _looks_continuous(column) else None
         try:
-            codes = factorize(column)[0]
+            if x is not None and pd.api.types.is_float_dtype(column.dtype):
+                codes = np.unique(x, return_inverse=True)[1]  # sorting numbers is quicker than hashing them
+            else:
+                codes = factorize(column)[0]
         except DataError:
             continue
         by_code = _code_leak(codes, goal, y if graded else None)
@@ -310,7 +316,10 @@ def _as_numbers(column: pd.Series[Any]) -> npt.NDArray[np.float64] | None:
 
 
 def _sample(n: int, purpose: str) -> npt.NDArray[np.int64]:
-    return np.arange(n) if n <= _SAMPLE else np.sort(permutation(n, 0, purpose)[:_SAMPLE])
+    if n <= 2 * _SAMPLE:
+        return np.arange(n) if n <= _SAMPLE else np.sort(permutation(n, 0, purpose)[:_SAMPLE])
+    # Without a permutation of all rows; a few that come twice count once.
+    return np.unique(torch.randint(n, (_SAMPLE,), generator=generator(0, purpose)).numpy())
 
 
 def _few_values(column: pd.Series[Any]) -> tuple[Any, int]:

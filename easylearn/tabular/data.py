@@ -21,7 +21,7 @@ from ..files import StrPath
 from ..task import Task
 from .columns import find_ids, find_leaks, guess_columns
 from .loader import BUFFER_ROWS, MemoryPart, ParquetTable, Part, StreamPart, fit_by_column, memory_limit
-from .processing import Encoded, Fill, Labels, Scale, TableProcessor, TransformReport, require_columns
+from .processing import Coded, Encoded, Fill, Labels, Scale, TableProcessor, TransformReport, factorize, require_columns
 from .split import TableSplit, split_rows
 from .targets import Targets, TaskName, YRange, find_targets, task_kind
 
@@ -265,7 +265,7 @@ class TabularData(PartedData[Part]):
             if frame is not None and not len(frame):
                 raise DataError(f"{what} has no rows")
         plan = _plan(options, df, df, None if isinstance(valid, pd.DataFrame) else valid)
-        processor, target = plan.processor, plan.targets.encode(df)
+        processor, target = plan.processor, plan.targets.encode(df, plan.coded)
         new = options.like is None
         encoded = processor.fit_transform(df, plan.train) if new else processor.transform(df)
         reports: dict[str, TransformReport] = {"train": encoded.report}
@@ -300,7 +300,7 @@ class TabularData(PartedData[Part]):
         if options.like is None:
             reports["train"], reports["valid"] = fit_by_column(plan.processor, table, plan.train)
         columns = (*plan.processor.cat_names, *plan.processor.cont_names)
-        target = plan.targets.encode(side)
+        target = plan.targets.encode(side, plan.coded)
 
         def part(source: ParquetTable, rows: Indices, values: Tensor | None) -> StreamPart:
             return StreamPart(source, columns, rows, plan.processor.transform, values, buffer_rows)
@@ -543,6 +543,7 @@ class _Plan:
     processor: TableProcessor
     y_range: YRange
     batch_size: int
+    coded: Coded | None
 
 
 def _plan(options: _Options, side: pd.DataFrame, head: pd.DataFrame, valid: TableSplit | None) -> _Plan:
@@ -562,32 +563,31 @@ def _plan(options: _Options, side: pd.DataFrame, head: pd.DataFrame, valid: Tabl
         raise ArgumentError(f"the data in like= predicts {list(like.targets.columns)}, so target cannot be {columns}")
     new_kind = None if like is not None else task_kind(side, columns, options.task, options.log_target)
     kind = new_kind if like is None else like.task.kind
+    coded = factorize(side[columns[0]]) if kind == "single_label" else None  # text takes long to read: once
     train, held_out = np.arange(len(side)), np.arange(0)
     if valid is not None:
-        train, held_out = _split(side, options, kind == "single_label", valid)
+        train, held_out = _split(side, options, coded, valid)
     size = default_batch_size(len(train)) if options.batch_size is None else options.batch_size
     if like is not None:
         y_range = like.y_range if options.y_range is None else options.y_range
-        return _Plan(train, held_out, like.targets, like.processor, y_range, size)
-    targets = find_targets(side, columns, train, new_kind or "auto", options.log_target)
+        return _Plan(train, held_out, like.targets, like.processor, y_range, size, coded)
+    targets = find_targets(side, columns, train, new_kind or "auto", options.log_target, coded)
     cats, conts = _columns(head, options)
     processor = TableProcessor(
         cats, conts, scale=options.scale, fill=options.fill, min_count=options.min_count, max_levels=options.max_levels
     )
-    return _Plan(train, held_out, targets, processor, options.y_range, size)
+    return _Plan(train, held_out, targets, processor, options.y_range, size, coded)
 
 
-def _split(side: pd.DataFrame, options: _Options, has_classes: bool, valid: TableSplit) -> tuple[Indices, Indices]:
-    import pandas as pd
-
+def _split(side: pd.DataFrame, options: _Options, coded: Coded | None, valid: TableSplit) -> tuple[Indices, Indices]:
     groups, time, stratify = options.groups, options.time, options.stratify
     by_fraction = isinstance(valid, float) and groups is None and time is None
-    if stratify and not (has_classes and by_fraction):
+    if stratify and not (coded is not None and by_fraction):
         raise ArgumentError("stratify goes with one column of classes and a fraction, without groups or time")
     codes = None
-    if has_classes and by_fraction and stratify is not False:
-        codes = pd.factorize(side[options.target[0]], use_na_sentinel=False)[0]
-        if not stratify and np.bincount(codes).max() < 2:
+    if coded is not None and by_fraction and stratify is not False:
+        codes = coded[0]
+        if not stratify and np.bincount(codes + 1).max() < 2:
             codes = None  # each row is a class of its own
     return split_rows(
         len(side),

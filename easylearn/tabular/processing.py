@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal
@@ -23,6 +25,7 @@ Fill = Literal["median", "mean", "constant"]
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 Rows = npt.ArrayLike
+Coded = tuple[npt.NDArray[np.int64], list[Level]]
 
 UNKNOWN, MISSING = "(unknown)", "(missing)"
 UNKNOWN_CODE, MISSING_CODE, N_SPECIAL = 0, 1, 2
@@ -30,6 +33,7 @@ _LARGEST = float(np.finfo(np.float32).max)
 _NO_TEXT = frozenset({"", "nan", "na", "n/a", "null", "none", "<na>", "nat"})
 _VERSION = 1
 _SHORT = 32
+_MANY_ROWS, _MOST_THREADS = 50_000, 4
 _PLAIN = (str, int, float, bool, type(None))
 
 
@@ -308,7 +312,7 @@ class TableProcessor:
             x = np.array([np.nan if given is None else given], np.float64)
             bad = ~(np.abs(x) <= _LARGEST)
             if bad[0]:
-                _count_numbers(report, number.name, x, bad)
+                report += _count_numbers(number.name, x, bad)
                 x[0] = number.fill
             conts[0, j] = number.scaled(x)[0]
             if number.flag:
@@ -351,57 +355,67 @@ class TableProcessor:
         if learn and n == 0:
             raise DataError("the table has no rows, so there is nothing to learn from")
         chosen = None if rows is None else _positions(rows, n)
-        learned_cats, learned_conts = (self._cats or []), self._conts
         if not learn and self._cats is None:
             raise StateError("this TableProcessor has learned nothing yet: call fit(df) with the training rows first")
-        counted: list[tuple[TransformReport, npt.NDArray[np.int64] | slice]] = [(TransformReport(n), slice(None))]
+        parts: list[npt.NDArray[np.int64] | slice] = [slice(None)]
+        reports = [TransformReport(n)]
         if chosen is not None:
             outside = np.ones(n, np.bool_)
             outside[chosen] = False
-            others = np.flatnonzero(outside)
-            counted += [(TransformReport(len(chosen)), chosen), (TransformReport(len(others)), others)]
-        if learn:
-            learned_cats, learned_conts = [], []
+            parts += [chosen, np.flatnonzero(outside)]
+            reports += [TransformReport(len(chosen)), TransformReport(n - len(chosen))]
         cats = np.empty((n, len(self.cat_names)), np.int64) if encode else None
-        for j, name in enumerate(self.cat_names):
-            codes, values = factorize(df[name])
+        n_flags = 0 if learn else sum(c.flag for c in self._conts)
+        conts = np.empty((n, len(self.cont_names) + n_flags), np.float32) if encode else None
+
+        def category(j: int) -> tuple[_Category, list[TransformReport]]:
+            codes, values = factorize(cat_columns[j])
             if learn:
                 counts = np.bincount((codes if chosen is None else codes[chosen]) + 1, minlength=len(values) + 1)[1:]
-                learned_cats.append(self._learn_levels(df[name], values, counts))
-            if cats is not None:
-                # The last entry is read by -1, the code of a missing value.
-                table = np.array([*learned_cats[j].lookup.codes(values), MISSING_CODE], np.int64)
-                np.take(table, codes, out=cats[:, j], mode="wrap")
-                for report, part in counted:
-                    _count_codes(report, name, table, codes[part], values)
-        # Columns of numbers are read first and written when it is known which of them get a flag.
-        flags: list[Bools] = []
-        conts = np.empty((n, len(self.cont_names) + sum(c.flag for c in learned_conts)), np.float32) if encode else None
-        for j, name in enumerate(self.cont_names):
-            x = numbers(df[name])
+                spec = self._learn_levels(cat_columns[j], values, counts)
+            else:
+                spec = self._learned()[j]
+            if cats is None:
+                return spec, []
+            # The last entry is read by -1, the code of a missing value.
+            table = np.array([*spec.lookup.codes(values), MISSING_CODE], np.int64)
+            np.take(table, codes, out=cats[:, j], mode="wrap")
+            return spec, [_count_codes(spec.name, table, codes[part], values) for part in parts]
+
+        def number(j: int) -> tuple[_Number, Bools | None, list[TransformReport]]:
+            x = numbers(cont_columns[j])
             bad = ~(np.abs(x) <= _LARGEST)
             any_bad = bool(bad.any())
-            if learn:
-                learned_conts.append(self._learn_scale(name, x, bad if any_bad else None, chosen))
+            spec = (
+                self._learn_scale(self.cont_names[j], x, bad if any_bad else None, chosen) if learn else self._conts[j]
+            )
+            met: list[TransformReport] = []
             if conts is not None:
-                spec = learned_conts[j]
                 if any_bad:
-                    for report, part in counted:
-                        _count_numbers(report, name, x[part], bad[part])
+                    met = [_count_numbers(spec.name, x[part], bad[part]) for part in parts]
                     x = np.where(bad, spec.fill, x)
                 conts[:, j] = spec.scaled(x)
-                if spec.flag:
-                    flags.append(bad)
+            return spec, bad if spec.flag else None, met
+
+        cat_columns, cont_columns = ([df[name] for name in names] for names in (self.cat_names, self.cont_names))
+        with _each(n) as each:
+            # Text holds Python's lock and numbers do not: so one thread reads text while another scales numbers.
+            coming = each(number, range(len(cont_columns)))
+            of_cats = list(each(category, range(len(cat_columns))))
+            of_conts = list(coming)
+        for met in (met for *_, met in (*of_cats, *of_conts) if met):
+            reports = [a + b for a, b in zip(reports, met, strict=True)]
         if learn:
-            self._cats, self._conts = learned_cats, learned_conts
+            self._cats, self._conts = [spec for spec, _ in of_cats], [spec for spec, _, _ in of_conts]
         if cats is None or conts is None:
             return None
+        flags = [bad for _, bad, _ in of_conts if bad is not None]
         if learn:
             conts = np.concatenate([conts, *(f[:, None].astype(np.float32) for f in flags)], axis=1) if flags else conts
         else:
             for k, flag in enumerate(flags, len(self.cont_names)):
                 conts[:, k] = flag
-        whole, *split = (report for report, _ in counted)
+        whole, *split = reports
         return Encoded(cats, conts, whole, (split[0], split[1]) if split else None)
 
     def _learn_levels(self, column: pd.Series[Any], values: list[Level], counts: npt.NDArray[np.int64]) -> _Category:
@@ -584,17 +598,18 @@ class Labels:
         self._lookup = Lookup(self.values, 0, -1)
 
     @classmethod
-    def learn(cls, column: pd.Series[Any], rows: Rows | None = None) -> Labels:
+    def learn(cls, column: pd.Series[Any], rows: Rows | None = None, coded: Coded | None = None) -> Labels:
         """The classes that the training rows hold: in the order of an ordered categorical, otherwise sorted.
 
         Args:
             column: the target.
             rows: positions of the training rows, or a boolean mask; None means all.
+            coded: what `factorize` gave for the column, if it was asked already.
 
         Raises:
             DataError: some rows have no label (naming them), or all have the same one.
         """
-        codes, values = factorize(column)
+        codes, values = factorize(column) if coded is None else coded
         chosen = np.arange(len(codes)) if rows is None else _positions(rows, len(codes))
         if len(chosen) == 0:
             raise DataError(f"the target {column.name!r} has no training rows")
@@ -614,13 +629,13 @@ class Labels:
         """The classes as text, in the order of the model's outputs."""
         return tuple(str(v) for v in self.values)
 
-    def encode(self, column: pd.Series[Any]) -> npt.NDArray[np.int64]:
-        """Class numbers.
+    def encode(self, column: pd.Series[Any], coded: Coded | None = None) -> npt.NDArray[np.int64]:
+        """Class numbers; `coded` as in `learn`.
 
         Raises:
             DataError: a row has no label or one that is no class (naming rows and labels).
         """
-        codes, values = factorize(column)
+        codes, values = factorize(column) if coded is None else coded
         refuse_rows(column, np.flatnonzero(codes < 0), "have no label; drop these rows or give them labels")
         table = np.array([*self._lookup.codes(values), -1], np.int64)
         result: npt.NDArray[np.int64] = table[codes]
@@ -693,7 +708,7 @@ def require_columns(df: pd.DataFrame, names: Sequence[str]) -> None:
             raise DataError(f"the columns {twice} are in the table more than once; rename or drop the copies")
 
 
-def factorize(column: pd.Series[Any]) -> tuple[npt.NDArray[np.int64], list[Level]]:
+def factorize(column: pd.Series[Any]) -> Coded:
     """Each value as its position in a list of distinct ones; every string is hashed once.
 
     Args:
@@ -881,8 +896,9 @@ def _positions(rows: Rows, n: int) -> npt.NDArray[np.int64]:
 
 
 def _count_codes(
-    report: TransformReport, name: str, table: npt.NDArray[np.int64], codes: npt.NDArray[np.int64], values: list[Level]
-) -> None:
+    name: str, table: npt.NDArray[np.int64], codes: npt.NDArray[np.int64], values: list[Level]
+) -> TransformReport:
+    report = TransformReport()
     unknown = np.flatnonzero(table == UNKNOWN_CODE)
     held = np.bincount(codes + 1, minlength=len(values) + 1)
     if held[0]:
@@ -891,14 +907,27 @@ def _count_codes(
     if len(met):
         report.unknown[name] = int(held[met + 1].sum())
         report.examples[name] = [repr(values[i])[:40] for i in met[:5]]
+    return report
 
 
-def _count_numbers(report: TransformReport, name: str, x: Floats, bad: Bools) -> None:
+def _count_numbers(name: str, x: Floats, bad: Bools) -> TransformReport:
+    report = TransformReport()
     missing, total = int(np.isnan(x).sum()), int(bad.sum())
-    if not total:
-        return
+    if total:
+        report.filled[name] = total
     if missing:
         report.missing[name] = missing
     if total > missing:
         report.infinite[name] = total - missing
-    report.filled[name] = total
+    return report
+
+
+@contextmanager
+def _each(n_rows: int) -> Iterator[Callable[..., Iterable[Any]]]:
+    """`map`, or for a large table that of some threads, which begin at once."""
+    threads = min(torch.get_num_threads(), _MOST_THREADS)
+    if n_rows < _MANY_ROWS or threads < 2:
+        yield map
+        return
+    with ThreadPoolExecutor(threads, "columns") as pool:
+        yield pool.map

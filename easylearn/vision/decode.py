@@ -10,6 +10,8 @@ import io
 import math
 import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -35,7 +37,7 @@ IMAGE_SUFFIXES = frozenset(
 VERSION = 2  # part of every cache key: raise it when the same file would give other pixels
 LONG_SIDE = 1.5  # "crop" keeps at most this much of the long side, in units of the working size
 _ORIENTATION = 0x0112  # the EXIF tag
-_ADVICE = 'Repair or remove it, or pass on_error="skip" to leave out what cannot be read'
+_ADVICE = 'Repair or remove it; data made with on_error="skip" leave out what cannot be read'
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,11 @@ class ItemStage:
         Raises:
             DataError: it cannot be read; the message names it.
         """
+        with no_warnings():
+            return self.read(source, name)
+
+    def read(self, source: Source, name: str = "") -> Tensor:
+        """As `load`, for threads, which cannot each change what Python warns of: whoever has them does so for all."""
         if isinstance(source, str | os.PathLike):
             return self._load_file(Path(source))
         name = name or "the image"
@@ -116,12 +123,10 @@ class ItemStage:
         from PIL import Image
 
         if isinstance(source, Image.Image):
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                try:
-                    return self._from_pil(source)
-                except Exception as error:  # any decoder may be behind a lazily loaded image
-                    raise DataError(f"{name} cannot be read: {_reason(error)}") from error
+            try:
+                return self._from_pil(source)
+            except Exception as error:  # any decoder may be behind a lazily loaded image
+                raise DataError(f"{name} cannot be read: {_reason(error)}") from error
         raise DataError(
             f"{name} must be a path, a PIL image, an array (h, w, c) or a tensor (c, h, w), got {type(source).__name__}"
         )
@@ -139,22 +144,19 @@ class ItemStage:
             raise DataError(f"{path} cannot be read: {error.strerror or error}. {advice}") from error
         if not data.size:
             raise DataError(f"{path} is empty (0 bytes). {_ADVICE}")
-        # Pillow warns of odd metadata and of large pictures; neither is the user's code to change.
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            try:
-                with Image.open(io.BytesIO(data.data)) as image:
-                    fast = self._fast_jpeg(image, data)
-                    return self._from_pil(image, draft=True) if fast is None else fast
-            except UnidentifiedImageError as error:
-                raise DataError(f"{path} is not an image in a format that Pillow knows. {_ADVICE}") from error
-            except Image.DecompressionBombError as error:
-                raise DataError(
-                    f"{path} is too large to be decoded safely: {_reason(error)}. Shrink it, or raise "
-                    'PIL.Image.MAX_IMAGE_PIXELS if you trust it, or pass on_error="skip"'
-                ) from error
-            except Exception as error:  # decoders of damaged files raise nearly anything: SyntaxError, struct.error
-                raise DataError(f"{path} seems to be damaged, decoding failed: {_reason(error)}. {_ADVICE}") from error
+        try:
+            with Image.open(io.BytesIO(data.data)) as image:
+                fast = self._fast_jpeg(image, data)
+                return self._from_pil(image, draft=True) if fast is None else fast
+        except UnidentifiedImageError as error:
+            raise DataError(f"{path} is not an image in a format that Pillow knows. {_ADVICE}") from error
+        except Image.DecompressionBombError as error:
+            raise DataError(
+                f"{path} is too large to be decoded safely: {_reason(error)}. Shrink it, or raise "
+                'PIL.Image.MAX_IMAGE_PIXELS if you trust it; data made with on_error="skip" leave it out'
+            ) from error
+        except Exception as error:  # decoders of damaged files raise nearly anything: SyntaxError, struct.error
+            raise DataError(f"{path} seems to be damaged, decoding failed: {_reason(error)}. {_ADVICE}") from error
 
     def _fast_jpeg(self, image: Image.Image, data: npt.NDArray[np.uint8]) -> Tensor | None:
         """A plain JPEG that is not much larger than needed, by torchvision; None for any other file.
@@ -252,6 +254,14 @@ class ItemStage:
             r, g, b = pixels.to(torch.int32)
             pixels = ((r * 19595 + g * 38470 + b * 7471 + 0x8000) >> 16).to(torch.uint8)[None]  # ITU-R 601, as Pillow
         return pixels.contiguous()
+
+
+@contextmanager
+def no_warnings() -> Iterator[None]:
+    """Pillow warns of odd metadata and of large pictures; neither is the user's code to change."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def window(shape: tuple[int, int], size: tuple[int, int], at: tuple[float, float] | None = None) -> tuple[int, int]:

@@ -6,8 +6,9 @@ import multiprocessing
 import os
 import sys
 import warnings
-from collections.abc import Callable, Generator, Iterable, Sequence
-from contextlib import closing
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,9 +22,10 @@ from .. import keyed
 from ..data.bunch import Batch
 from ..data.cache import ByteStore
 from ..data.loaders import batch_bounds
+from ..device import keep_freed_memory
 from ..errors import DataError
 from .augment import BatchStage
-from .decode import ItemStage, Source, window
+from .decode import ItemStage, Source, no_warnings, window
 
 FEW = 300  # below this, decoding takes less than a second, and forking workers gains little
 FEW_TO_SPAWN = 5000  # processes that are not forked import torch and torchvision first, for seconds
@@ -75,23 +77,41 @@ class Pictures(Dataset["Tensor | Failure"]):
         kept = self.store.get(position) if self.store is not None else None
         if kept is not None:
             return kept
-        pixels: npt.NDArray[np.uint8] = self.stage.load(self.sources[position], self.ids[position]).numpy()
+        pixels: npt.NDArray[np.uint8] = self.stage.read(self.sources[position], self.ids[position]).numpy()
         if self.store is not None:
             self.store.put(position, pixels)
         return pixels
 
     def __getitem__(self, order: Order) -> Tensor | Failure:
+        return self.make(order)
+
+    def make(self, order: Order, each: Callable[..., Iterable[Any]] = map) -> Tensor | Failure:
+        """One batch of uint8 pictures; `each` is `map`, or that of a pool of threads."""
         h, w = order.size
         out = np.empty((len(order.positions), self.stage.channels, h, w), np.uint8)
         try:
-            for row, position in enumerate(order.positions.tolist()):
-                pixels = self.item(position)
-                at = None if order.at is None else (float(order.at[row, 0]), float(order.at[row, 1]))
-                top, left = window((pixels.shape[1], pixels.shape[2]), (h, w), at)
-                out[row] = pixels[:, top : top + h, left : left + w]
+            with no_warnings():
+                for row, pixels in enumerate(each(self.item, order.positions.tolist())):
+                    at = None if order.at is None else (float(order.at[row, 0]), float(order.at[row, 1]))
+                    top, left = window((pixels.shape[1], pixels.shape[2]), (h, w), at)
+                    out[row] = pixels[:, top : top + h, left : left + w]
         except DataError as error:
             return Failure(str(error))
         return torch.from_numpy(out)
+
+
+def in_threads(pictures: Pictures, orders: Iterable[Order], n: int) -> Generator[Tensor | Failure, None, None]:
+    """`pictures[order]` for each order, in order, made in this process by `n` threads.
+
+    They take turns with the rest of the program, and do not compete with it for the cores as processes do; decoding
+    and shrinking let other threads run.
+    """
+    if n < 2:
+        yield from (pictures[order] for order in orders)
+        return
+    with ThreadPoolExecutor(n, "decode") as pool:
+        for order in orders:
+            yield pictures.make(order, pool.map)
 
 
 def _as_it_is(batch: Any) -> Any:
@@ -136,8 +156,27 @@ def choose_workers(n_items: int) -> int:
     """How many processes decode `n_items` pictures: none for a few, else one per core, at most 8."""
     if n_items < (FEW if usual_start_method() == "fork" else FEW_TO_SPAWN):
         return 0
-    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    cores = usable_cores()
     return min(cores, MAX_WORKERS) if cores > 1 else 0
+
+
+def usable_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+
+
+@contextmanager
+def at_most_threads(n: int) -> Iterator[None]:
+    """Let torch compute with at most `n` threads for the while."""
+    before = torch.get_num_threads()
+    if n >= before:
+        yield
+        return
+    torch.set_num_threads(n)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 class ImageLoader:
@@ -152,7 +191,7 @@ class ImageLoader:
         batch_size: items in a batch.
         shuffle: a new order each epoch, and a last batch of one item merged into the one before.
         view: None is the plain view; any number the augmented view of that number.
-        workers: processes that decode; None chooses.
+        workers: processes that decode; None chooses. With 0, threads of this process do.
         store: gives the store to keep what was decoded in, asked at the first batch.
         start_method: how processes start; None is Python's choice.
     """
@@ -197,13 +236,20 @@ class ImageLoader:
         Raises:
             DataError: a picture cannot be read; the message names it.
         """
+        if device.type == "cpu":
+            keep_freed_memory()
         order = keyed.permutation(self.n_items, seed, "shuffle", epoch) if self.shuffle else np.arange(self.n_items)
         orders = [self._order(order[a:b], seed, epoch) for a, b in self._bounds[start:]]
         store = self._store()
         pictures = Pictures(self.sources, self.ids, self.item_stage, store)
         to_decode = self.n_items - (int(store.filled.sum()) if store is not None else 0)
         workers = choose_workers(self._like_files(to_decode)) if self.workers is None else self.workers
-        made = in_workers(pictures, orders, workers if to_decode else 0, self._start_method, pin=device.type == "cuda")
+        if to_decode and workers:
+            made = in_workers(pictures, orders, workers, self._start_method, pin=device.type == "cuda")
+        else:
+            made = in_threads(pictures, orders, self._threads(to_decode))
+        # Threads of torch that compete with workers for cores wait for each other most of the time.
+        spared = max(1, usable_cores() - workers) if to_decode and workers else torch.get_num_threads()
         # Closed at once, also after an error: workers that wait for the garbage collector stall it for seconds.
         with closing(made):
             for one, x in zip(orders, made, strict=True):
@@ -211,14 +257,20 @@ class ImageLoader:
                     raise DataError(x.message)
                 x = x.to(device, non_blocking=True)
                 index = torch.from_numpy(one.positions)
-                if self.view is None:
-                    x = self.batch_stage.plain(x)
-                else:
-                    x = self.batch_stage.augmented(x, one.positions, seed, epoch, self.view)
+                with at_most_threads(spared):
+                    if self.view is None:
+                        x = self.batch_stage.plain(x)
+                    else:
+                        x = self.batch_stage.augmented(x, one.positions, seed, epoch, self.view)
                 target = None if self.targets is None else self.targets[index].to(device, non_blocking=True)
                 yield Batch((x,), target, index)
         if store is not None:
             store.publish()
+
+    def _threads(self, to_decode: int) -> int:
+        """How many threads of this process decode. Pillow's own images are lazy, and two threads may meet in one."""
+        files = to_decode > 1 and all(isinstance(source, str | os.PathLike) for source in self.sources)
+        return min(torch.get_num_threads(), MAX_WORKERS) if files else 1
 
     def _like_files(self, n: int) -> int:
         """As many files are as much work as `n` of these sources."""

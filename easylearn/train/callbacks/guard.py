@@ -51,12 +51,12 @@ class LossGuard(Callback):
     def on_loss(self, run: Run) -> None:
         """Look at the loss, or remember to."""
         assert run.loss is not None
-        due, last = run.step % self.every == 0, self._is_last(run, run.step + 1)
-        if self._on_cpu(run):
+        due = run.step % self.every == 0
+        if run.loss.is_cpu:
             values = [run.loss.item()]  # costs nothing here; elsewhere it would wait for the device
         else:
             self._unchecked.append(run.loss.detach())
-            if not (due or last):
+            if not (due or self._is_last(run, run.step + 1)):
                 return
             values = torch.stack(self._unchecked).tolist()
             self._unchecked.clear()
@@ -93,10 +93,6 @@ class LossGuard(Callback):
                     live.copy_(good)
             self._bad_step = None
             warnings.warn(run.stop_reason or "", EasyLearnWarning, stacklevel=2)
-
-    @staticmethod
-    def _on_cpu(run: Run) -> bool:
-        return run.strategy.device.type == "cpu"
 
     @staticmethod
     def _is_last(run: Run, step: int) -> bool:
