@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..data.bunch import Loader
+from ..device import keep_freed_memory
 from ..nn.groups import ParamGroup, set_train_mode
 from ..nn.registry import describe
 from ..task import Task
@@ -103,6 +104,8 @@ def seconds_per_step(
 ) -> float:
     """Seconds that a training step takes, from two batches; everything is put back, no weight moves."""
     check_trainable(groups)
+    if strategy.device.type == "cpu":
+        keep_freed_memory()  # as the fit will
     with restored(model), closing(loader.batches(strategy.device)) as batches:
         set_train_mode(model, groups, freeze_stats)
         took: list[float] = []

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from typing import Any
 
@@ -250,6 +251,32 @@ def test_numbers_of_every_dtype(what: str) -> None:
 
 
 # Behaviour
+
+
+def test_threads_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    df, rows = table(2000), np.arange(0, 2000, 3)
+    names = ["k", "word", "flag"], ["x", "y"]
+    alone = TableProcessor(*names)
+    want = alone.fit_transform(df, rows)
+    pools: list[int] = []
+
+    class Pool(ThreadPoolExecutor):
+        def __init__(self, n: int, *rest: Any) -> None:
+            pools.append(n)
+            super().__init__(n, *rest)
+
+    monkeypatch.setattr(processing, "ThreadPoolExecutor", Pool)
+    monkeypatch.setattr(processing, "_MANY_ROWS", 1000)
+    monkeypatch.setattr(processing.torch, "get_num_threads", lambda: 3)
+    together = TableProcessor(*names)
+    got = together.fit_transform(df, rows)
+    assert pools == [3] and together.state_dict() == alone.state_dict()
+    for a, b in ((got.cats, want.cats), (got.conts, want.conts)):
+        np.testing.assert_array_equal(a, b)
+    assert got.report == want.report and got.split == want.split
+    assert list(got.report.missing) == list(want.report.missing)
+    with pytest.raises(DataError, match="'word' holds text"):
+        TableProcessor(["k"], ["x", "word"]).fit(df)
 
 
 def test_a_level_of_other_rows_only_is_unknown() -> None:

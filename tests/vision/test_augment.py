@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -217,6 +217,23 @@ def test_each_item_has_its_own_draws_whatever_the_batch() -> None:
     order = [4, 0, 5]
     assert torch.equal(stage.augmented(x[order], torch.tensor(order), 5, 1), whole[order])
     assert torch.equal(stage.augmented(x, np.arange(6), 5, 1), whole)
+
+
+@pytest.mark.parametrize("at_once", [1, 4, 1000])
+@pytest.mark.parametrize("transforms", [(), (Flip(),), (Rotate(15), Light(0.2, 0.2))])
+def test_pictures_made_together_are_those_made_alone(
+    transforms: tuple[Transform, ...], at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage, x = BatchStage((32, 32), transforms), smooth(7, 40, 40)
+    alone = [torch.cat([f(x[i : i + 1], [i]) for i in range(7)]) for f in views_of(stage)]
+    monkeypatch.setattr(augment, "IN_CACHE", at_once * (3 * 40 * 40 + 5 * 32 * 32))
+    for want, made in zip(alone, views_of(stage), strict=True):
+        got = made(x, list(range(7)))
+        assert torch.equal(got, want) and got.is_contiguous(memory_format=torch.channels_last)
+
+
+def views_of(stage: BatchStage) -> list[Any]:
+    return [lambda x, index: stage.plain(x), lambda x, index: stage.augmented(x, index, 0, 0)]
 
 
 @pytest.mark.parametrize("change", [{"seed": 6}, {"epoch": 2}, {"view": 1}])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +57,16 @@ def assert_same(a: list[Batch], b: list[Batch]) -> None:
         assert torch.equal(one.inputs[0], other.inputs[0])
         assert torch.equal(one.index, other.index)
         assert one.target is not None and other.target is not None and torch.equal(one.target, other.target)
+
+
+@contextmanager
+def threads(n: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(n)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 # -- what comes out ------------------------------------------------------------------------------------
@@ -134,6 +146,42 @@ def test_spawned_workers_change_nothing(files: list[str], tmp_path: Path) -> Non
     spawned = make(files, workers=1, start_method="spawn", store=lambda: store)
     assert_same(walk(make(files)), walk(spawned))
     assert store is not None and store.path == store.final, "the spawned worker filled the store"
+
+
+def test_threads_change_nothing(files: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    pools: list[int] = []
+
+    class Pool(ThreadPoolExecutor):
+        def __init__(self, n: int, *rest: Any) -> None:
+            pools.append(n)
+            super().__init__(n, *rest)
+
+    monkeypatch.setattr(loader_module, "ThreadPoolExecutor", Pool)
+    with threads(1):
+        alone = walk(make(files))
+    assert not pools
+    with threads(3):
+        assert_same(alone, walk(make(files)))
+        assert pools == [3]
+        walk(make([Image.open(f) for f in files]))
+        assert pools == [3], "two threads may meet in one lazy image"
+
+
+def test_torch_spares_cores_for_workers_and_gets_them_back(files: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loader_module, "usable_cores", lambda: 3)
+    seen: list[int] = []
+    plain = BatchStage.plain
+
+    def looking(self: BatchStage, x: torch.Tensor) -> torch.Tensor:
+        seen.append(torch.get_num_threads())
+        return plain(self, x)
+
+    monkeypatch.setattr(BatchStage, "plain", looking)
+    with threads(3):
+        for workers in (0, 1, 2):
+            for _ in make(files, view=None, shuffle=False, workers=workers, batch_size=N).batches(CPU):
+                assert torch.get_num_threads() == 3
+    assert seen == [3, 2, 1]
 
 
 def test_seed_and_epoch_change_the_batches(files: list[str]) -> None:
