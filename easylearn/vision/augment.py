@@ -416,7 +416,8 @@ class BatchStage:
         scale, bias = torch.from_numpy(both).to(x.device)[..., None, None]
         out = torch.empty((len(x), channels, *self.size), device=x.device, memory_format=self._layout)
         numbers = channels * math.prod(x.shape[-2:]) + (channels + 2) * math.prod(self.size)  # the grid is 2 of them
-        at_once = max(IN_CACHE // numbers, torch.get_num_threads()) if x.device.type == "cpu" else len(x)
+        few = max(IN_CACHE // numbers, torch.get_num_threads())
+        at_once = few if x.device.type == "cpu" else max(len(x), 1)
         for start in range(0, len(x), at_once):
             rows = slice(start, start + at_once)
             out[rows] = drawn(rows).mul_(scale[rows]).add_(bias[rows])

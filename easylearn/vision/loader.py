@@ -246,10 +246,11 @@ class ImageLoader:
         workers = choose_workers(self._like_files(to_decode)) if self.workers is None else self.workers
         if to_decode and workers:
             made = in_workers(pictures, orders, workers, self._start_method, pin=device.type == "cuda")
+            # Threads of torch that compete with workers for cores wait for each other most of the time.
+            threads = max(1, usable_cores() - workers)
         else:
             made = in_threads(pictures, orders, self._threads(to_decode))
-        # Threads of torch that compete with workers for cores wait for each other most of the time.
-        spared = max(1, usable_cores() - workers) if to_decode and workers else torch.get_num_threads()
+            threads = torch.get_num_threads()
         # Closed at once, also after an error: workers that wait for the garbage collector stall it for seconds.
         with closing(made):
             for one, x in zip(orders, made, strict=True):
@@ -257,7 +258,7 @@ class ImageLoader:
                     raise DataError(x.message)
                 x = x.to(device, non_blocking=True)
                 index = torch.from_numpy(one.positions)
-                with at_most_threads(spared):
+                with at_most_threads(threads):
                     if self.view is None:
                         x = self.batch_stage.plain(x)
                     else:
