@@ -58,12 +58,21 @@ def check_precision(precision: str, device: torch.device) -> Precision:
 
 
 @functools.lru_cache(maxsize=1)
+def prepare_cpu() -> None:
+    """What this process does once before it computes on the CPU: when a fit begins, and where pictures are batched.
+
+    Setting the number of threads to what it is looks idle, but it is then settled: MKL no longer chooses fewer where it
+    sees fit, which it does until somebody has set them. Sums, and so runs, must not depend on who did before.
+    """
+    keep_freed_memory()
+    torch.set_num_threads(torch.get_num_threads())
+
+
 def keep_freed_memory() -> bool:
     """Let this process keep the memory that it frees, for its next allocations.
 
-    Called when a fit begins on the CPU, and where pictures are batched there. glibc gives large blocks back to the
-    system at once and asks for them again at the next step; each page of them is then cleared anew. A language model of
-    16,000 words took 409,000 page faults a step that way, and 2.4 times as long.
+    glibc gives large blocks back to the system at once and asks for them again at the next step; each page of them is
+    then cleared anew. A language model of 16,000 words took 409,000 page faults a step that way, and 2.4 times as long.
 
     Returns:
         Whether the setting was made: False where the C library is not glibc.

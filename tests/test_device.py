@@ -5,7 +5,7 @@ import sys
 import pytest
 import torch
 
-from easylearn.device import check_precision, keep_freed_memory, pick_device
+from easylearn.device import check_precision, keep_freed_memory, pick_device, prepare_cpu
 from easylearn.errors import ArgumentError
 
 CPU, CUDA, MPS = torch.device("cpu"), torch.device("cuda"), torch.device("mps")
@@ -60,9 +60,12 @@ def test_precisions(monkeypatch: pytest.MonkeyPatch) -> None:
 
 class TestKeepFreedMemory:
     def test_it_says_whether_it_could(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        keep_freed_memory.cache_clear()
         assert keep_freed_memory() is sys.platform.startswith("linux")
-        keep_freed_memory.cache_clear()
         monkeypatch.setattr(sys, "platform", "darwin")
         assert keep_freed_memory() is False
-        keep_freed_memory.cache_clear()
+
+
+def test_preparing_leaves_the_number_of_threads() -> None:
+    before = torch.get_num_threads()
+    prepare_cpu()
+    assert torch.get_num_threads() == before

@@ -12,6 +12,7 @@ import os
 import shutil
 import socket
 import sys
+import threading
 import time
 import weakref
 from contextlib import suppress
@@ -35,7 +36,7 @@ class ByteStore:
     """`n` slots for uint8 arrays of shape (c, h, w), each of at most `slot_bytes`.
 
     Make one with `open_store`. It can be sent to worker processes, forked or spawned, which fill it
-    together. Writing is by `pwrite`, so that a full disk is an error that is noticed, not a crash.
+    together, as threads may. Writing is by `pwrite`, so that a full disk is an error that is noticed, not a crash.
 
     Args:
         path: the private file to fill, or the finished one.
@@ -49,6 +50,7 @@ class ByteStore:
         self.final = final
         self.n = n
         self.slot_bytes = slot_bytes
+        self._writing = threading.Lock()
         self._start = -(-n * (1 + _HEADER) // _PAGE) * _PAGE
         self._step = -(-slot_bytes // _PAGE) * _PAGE
         self._open()
@@ -94,16 +96,19 @@ class ByteStore:
 
         The flag is written last, so that another process never reads half a picture.
         """
-        if self._fd is None or pixels.nbytes > self.slot_bytes:
+        if pixels.nbytes > self.slot_bytes:
             return False
         shape = np.array([*pixels.shape, 0], np.uint16)
-        try:
-            self._write(np.ascontiguousarray(pixels).data.cast("B"), self._start + slot * self._step)
-            self._write(shape.data.cast("B"), self.n + slot * _HEADER)
-            self._write(memoryview(b"\x01"), slot)
-        except OSError:
-            self._fd = None  # a full disk will not be less full at the next picture
-            return False
+        with self._writing:  # several threads decode, and Windows has one place in the file for all of them
+            if self._fd is None:
+                return False
+            try:
+                self._write(np.ascontiguousarray(pixels).data.cast("B"), self._start + slot * self._step)
+                self._write(shape.data.cast("B"), self.n + slot * _HEADER)
+                self._write(memoryview(b"\x01"), slot)
+            except OSError:
+                self._fd = None  # a full disk will not be less full at the next picture
+                return False
         return True
 
     def _write(self, data: memoryview, offset: int) -> None:

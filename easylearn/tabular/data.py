@@ -265,7 +265,7 @@ class TabularData(PartedData[Part]):
             if frame is not None and not len(frame):
                 raise DataError(f"{what} has no rows")
         plan = _plan(options, df, df, None if isinstance(valid, pd.DataFrame) else valid)
-        processor, target = plan.processor, plan.targets.encode(df, plan.coded)
+        processor, target = plan.processor, plan.target
         new = options.like is None
         encoded = processor.fit_transform(df, plan.train) if new else processor.transform(df)
         reports: dict[str, TransformReport] = {"train": encoded.report}
@@ -300,14 +300,13 @@ class TabularData(PartedData[Part]):
         if options.like is None:
             reports["train"], reports["valid"] = fit_by_column(plan.processor, table, plan.train)
         columns = (*plan.processor.cat_names, *plan.processor.cont_names)
-        target = plan.targets.encode(side, plan.coded)
 
         def part(source: ParquetTable, rows: Indices, values: Tensor | None) -> StreamPart:
             return StreamPart(source, columns, rows, plan.processor.transform, values, buffer_rows)
 
-        parts: dict[PartName, Part] = {"train": part(table, plan.train, target[plan.train])}
+        parts: dict[PartName, Part] = {"train": part(table, plan.train, plan.target[plan.train])}
         if len(plan.valid):
-            parts["valid"] = part(table, plan.valid, target[plan.valid])
+            parts["valid"] = part(table, plan.valid, plan.target[plan.valid])
         if own_valid is not None:
             values = plan.targets.encode(own_valid.read(plan.targets.columns))
             parts["valid"] = part(own_valid, np.arange(own_valid.n_rows), values)
@@ -543,7 +542,7 @@ class _Plan:
     processor: TableProcessor
     y_range: YRange
     batch_size: int
-    coded: Coded | None
+    target: Tensor
 
 
 def _plan(options: _Options, side: pd.DataFrame, head: pd.DataFrame, valid: TableSplit | None) -> _Plan:
@@ -570,13 +569,13 @@ def _plan(options: _Options, side: pd.DataFrame, head: pd.DataFrame, valid: Tabl
     size = default_batch_size(len(train)) if options.batch_size is None else options.batch_size
     if like is not None:
         y_range = like.y_range if options.y_range is None else options.y_range
-        return _Plan(train, held_out, like.targets, like.processor, y_range, size, coded)
+        return _Plan(train, held_out, like.targets, like.processor, y_range, size, like.targets.encode(side, coded))
     targets = find_targets(side, columns, train, new_kind or "auto", options.log_target, coded)
     cats, conts = _columns(head, options)
     processor = TableProcessor(
         cats, conts, scale=options.scale, fill=options.fill, min_count=options.min_count, max_levels=options.max_levels
     )
-    return _Plan(train, held_out, targets, processor, options.y_range, size, coded)
+    return _Plan(train, held_out, targets, processor, options.y_range, size, targets.encode(side, coded))
 
 
 def _split(side: pd.DataFrame, options: _Options, coded: Coded | None, valid: TableSplit) -> tuple[Indices, Indices]:

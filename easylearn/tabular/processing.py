@@ -72,6 +72,11 @@ class TransformReport:
             {n: list(dict.fromkeys(words))[:5] for n, words in both.items()},
         )
 
+    def take(self, of_column: TransformReport) -> None:
+        """Add what was met in a column that is not in yet; the rows are the same."""
+        for name in ("unknown", "missing", "infinite", "filled", "examples"):
+            getattr(self, name).update(getattr(of_column, name))
+
     @property
     def is_clean(self) -> bool:
         """Whether every value was a known level or a finite number."""
@@ -312,7 +317,7 @@ class TableProcessor:
             x = np.array([np.nan if given is None else given], np.float64)
             bad = ~(np.abs(x) <= _LARGEST)
             if bad[0]:
-                report += _count_numbers(number.name, x, bad)
+                report.take(_count_numbers(number.name, x, bad))
                 x[0] = number.fill
             conts[0, j] = number.scaled(x)[0]
             if number.flag:
@@ -362,8 +367,9 @@ class TableProcessor:
         if chosen is not None:
             outside = np.ones(n, np.bool_)
             outside[chosen] = False
-            parts += [chosen, np.flatnonzero(outside)]
-            reports += [TransformReport(len(chosen)), TransformReport(n - len(chosen))]
+            others = np.flatnonzero(outside)
+            parts += [chosen, others]
+            reports += [TransformReport(len(chosen)), TransformReport(len(others))]
         cats = np.empty((n, len(self.cat_names)), np.int64) if encode else None
         n_flags = 0 if learn else sum(c.flag for c in self._conts)
         conts = np.empty((n, len(self.cont_names) + n_flags), np.float32) if encode else None
@@ -403,8 +409,9 @@ class TableProcessor:
             coming = each(number, range(len(cont_columns)))
             of_cats = list(each(category, range(len(cat_columns))))
             of_conts = list(coming)
-        for met in (met for *_, met in (*of_cats, *of_conts) if met):
-            reports = [a + b for a, b in zip(reports, met, strict=True)]
+        for *_, met in (*of_cats, *of_conts):
+            for report, of_column in zip(reports, met, strict=False):  # a column without such places has none
+                report.take(of_column)
         if learn:
             self._cats, self._conts = [spec for spec, _ in of_cats], [spec for spec, _, _ in of_conts]
         if cats is None or conts is None:
@@ -929,5 +936,8 @@ def _each(n_rows: int) -> Iterator[Callable[..., Iterable[Any]]]:
     if n_rows < _MANY_ROWS or threads < 2:
         yield map
         return
-    with ThreadPoolExecutor(threads, "columns") as pool:
+    pool = ThreadPoolExecutor(threads, "columns")
+    try:
         yield pool.map
+    finally:
+        pool.shutdown(cancel_futures=True)  # after an error nobody wants the other columns

@@ -9,7 +9,7 @@ from contextlib import ExitStack, closing, contextmanager
 from types import FrameType
 
 from .. import keyed
-from ..device import keep_freed_memory
+from ..device import prepare_cpu
 from .callback import Callback, Hooks, call
 from .predict import evaluate
 from .record import Record
@@ -20,7 +20,7 @@ def run_fit(run: Run, callbacks: Sequence[Callback]) -> Record:
     """Train until `run.n_steps`, or until somebody gives a `run.stop_reason`."""
     hooks = Hooks(callbacks)
     if run.strategy.device.type == "cpu":
-        keep_freed_memory()
+        prepare_cpu()
     with ExitStack() as stack:
         stack.enter_context(keyed.scoped_rng())
         stack.enter_context(interruptible(run))

@@ -253,7 +253,7 @@ class ItemStage:
         elif pixels.shape[0] == 3 and self.channels == 1:
             r, g, b = pixels.to(torch.int32)
             pixels = ((r * 19595 + g * 38470 + b * 7471 + 0x8000) >> 16).to(torch.uint8)[None]  # ITU-R 601, as Pillow
-        return pixels.contiguous()
+        return torch.from_numpy(np.ascontiguousarray(pixels.numpy()))  # torch would start threads in each of ours
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from .. import keyed
 from ..data.bunch import Batch
 from ..data.cache import ByteStore
 from ..data.loaders import batch_bounds
-from ..device import keep_freed_memory
+from ..device import prepare_cpu
 from ..errors import DataError
 from .augment import BatchStage
 from .decode import ItemStage, Source, no_warnings, window
@@ -109,6 +109,10 @@ def in_threads(pictures: Pictures, orders: Iterable[Order], n: int) -> Generator
     if n < 2:
         yield from (pictures[order] for order in orders)
         return
+    import torchvision.io  # noqa: F401 - what is imported on first use is not left to threads
+    from PIL import Image
+
+    Image.init()  # nor is Pillow's list of formats, which it extends while others read it
     with ThreadPoolExecutor(n, "decode") as pool:
         for order in orders:
             yield pictures.make(order, pool.map)
@@ -237,20 +241,20 @@ class ImageLoader:
             DataError: a picture cannot be read; the message names it.
         """
         if device.type == "cpu":
-            keep_freed_memory()
+            prepare_cpu()
         order = keyed.permutation(self.n_items, seed, "shuffle", epoch) if self.shuffle else np.arange(self.n_items)
         orders = [self._order(order[a:b], seed, epoch) for a, b in self._bounds[start:]]
         store = self._store()
         pictures = Pictures(self.sources, self.ids, self.item_stage, store)
         to_decode = self.n_items - (int(store.filled.sum()) if store is not None else 0)
         workers = choose_workers(self._like_files(to_decode)) if self.workers is None else self.workers
+        threads = torch.get_num_threads()
         if to_decode and workers:
             made = in_workers(pictures, orders, workers, self._start_method, pin=device.type == "cuda")
-            # Threads of torch that compete with workers for cores wait for each other most of the time.
-            threads = max(1, usable_cores() - workers)
+            if device.type == "cpu":  # threads that compete with workers for cores wait for each other most of the time
+                threads = max(1, usable_cores() - workers)
         else:
             made = in_threads(pictures, orders, self._threads(to_decode))
-            threads = torch.get_num_threads()
         # Closed at once, also after an error: workers that wait for the garbage collector stall it for seconds.
         with closing(made):
             for one, x in zip(orders, made, strict=True):

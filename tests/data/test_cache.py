@@ -7,7 +7,9 @@ import os
 import pickle
 import shutil
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -139,6 +141,38 @@ def test_a_full_disk_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(cache.sys, "platform", "linux")
     assert not store.put(2, picture(2))
     assert store.get(2) is None and np.array_equal(store.get(1), picture(1))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("platform", ["linux", "win32"])
+def test_threads_fill_one_store(platform: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    n = 200
+    store = opened("a", tmp_path, n)
+    monkeypatch.setattr(cache.sys, "platform", platform)
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(store.put, range(n), map(picture, range(n))))
+    assert store.complete
+    assert all(np.array_equal(store.get(k), picture(k)) for k in range(n))  # type: ignore[arg-type]
+
+
+def test_a_disk_that_fills_up_under_threads_is_no_crash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = opened("a", tmp_path, 40)
+    write, written = os.pwrite, 0
+
+    def filling(*args: Any) -> int:
+        nonlocal written
+        written += 1
+        time.sleep(0.001)  # so that the threads meet
+        if written > 50:
+            raise OSError(28, "No space left on device")
+        return write(*args)
+
+    monkeypatch.setattr(cache.os, "pwrite", filling, raising=False)
+    monkeypatch.setattr(cache.sys, "platform", "linux")
+    with ThreadPoolExecutor(8) as pool:
+        took = list(pool.map(store.put, range(40), map(picture, range(40))))
+    assert took.count(True) == 16, "three writes a picture"
+    held = [(k, store.get(k)) for k in range(40)]
+    assert all(np.array_equal(pixels, picture(k)) for k, pixels in held if pixels is not None)
 
 
 def test_limit_and_least_recently_used(tmp_path: Path) -> None:

@@ -253,6 +253,11 @@ def test_numbers_of_every_dtype(what: str) -> None:
 # Behaviour
 
 
+def test_rows_that_are_named_twice_are_counted_as_given() -> None:
+    got = TableProcessor(["word"], ["x"]).fit_transform(table(5), [0, 0, 1])
+    assert got.split is not None and [part.rows for part in got.split] == [3, 3]
+
+
 def test_threads_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     df, rows = table(2000), np.arange(0, 2000, 3)
     names = ["k", "word", "flag"], ["x", "y"]
