@@ -52,7 +52,7 @@ class LossGuard(Callback):
         """Look at the loss, or remember to."""
         assert run.loss is not None
         due = run.step % self.every == 0
-        if run.loss.is_cpu:
+        if self._on_cpu(run):
             values = [run.loss.item()]  # costs nothing here; elsewhere it would wait for the device
         else:
             self._unchecked.append(run.loss.detach())
@@ -93,6 +93,10 @@ class LossGuard(Callback):
                     live.copy_(good)
             self._bad_step = None
             warnings.warn(run.stop_reason or "", EasyLearnWarning, stacklevel=2)
+
+    @staticmethod
+    def _on_cpu(run: Run) -> bool:
+        return run.strategy.device.type == "cpu"
 
     @staticmethod
     def _is_last(run: Run, step: int) -> bool:
