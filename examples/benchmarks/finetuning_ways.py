@@ -101,7 +101,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--batch-size", type=int, default=16)
-    parser.add_argument("--rates", default="1e-2,3e-2,1e-1", help="of the head, to choose from")
+    parser.add_argument("--rates", default="1e-3,3e-3,1e-2,3e-2,1e-1,3e-1", help="of the head, to choose from")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--quick", action="store_true", help="needs no data; shows no more than that it runs")
     o = parser.parse_args()
