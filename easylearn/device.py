@@ -1,11 +1,15 @@
-"""Which device to compute on, and in which precision it can."""
+"""Which device to compute on, in which precision it can, and with how many threads."""
 
 from __future__ import annotations
 
 import ctypes
 import functools
+import os
 import sys
-from typing import Literal
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any, Literal
 
 import torch
 
@@ -57,15 +61,17 @@ def check_precision(precision: str, device: torch.device) -> Precision:
     raise ArgumentError(f"precision must be 'fp32', 'bf16' or 'fp16', got {precision!r}")
 
 
-@functools.lru_cache(maxsize=1)
-def prepare_cpu() -> None:
-    """What this process does once before it computes on the CPU: when a fit begins, and where pictures are batched.
+@functools.lru_cache
+def prepare(device: torch.device) -> None:
+    """What this process does once before it computes on a device: when a fit begins, and where pictures are batched.
 
-    Setting the number of threads to what it is looks idle, but it is then settled: MKL no longer chooses fewer where it
-    sees fit, which it does until somebody has set them. Sums, and so runs, must not depend on who did before.
+    On the CPU it keeps freed memory. Setting the number of threads to what it is looks idle, but it is then settled:
+    MKL no longer chooses fewer where it sees fit, which it does until somebody has set them. Sums, and so runs, must
+    not depend on who did before.
     """
-    keep_freed_memory()
-    torch.set_num_threads(torch.get_num_threads())
+    if device.type == "cpu":
+        keep_freed_memory()
+        torch.set_num_threads(torch.get_num_threads())
 
 
 def keep_freed_memory() -> bool:
@@ -85,3 +91,35 @@ def keep_freed_memory() -> bool:
         return bool(libc.mallopt(mmap_max, 0) and libc.mallopt(trim_threshold, 2**31 - 1))
     except (OSError, AttributeError):
         return False  # another C library, such as musl
+
+
+def usable_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+
+
+@contextmanager
+def at_most_threads(n: int) -> Iterator[None]:
+    """Let torch compute with at most `n` threads for the while."""
+    before = torch.get_num_threads()
+    if n >= before:
+        yield
+        return
+    torch.set_num_threads(n)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
+def mapping(n: int) -> Iterator[Callable[..., Iterable[Any]]]:
+    """`map`, or for two threads and more that of a pool, which begins at once and forgets the rest after an error."""
+    if n < 2:
+        yield map
+        return
+    pool = ThreadPoolExecutor(n)
+    try:
+        yield pool.map
+    finally:
+        pool.shutdown(cancel_futures=True)

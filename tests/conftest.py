@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from hypothesis import settings
 from torch import Tensor, nn
 
+from easylearn import device
 from easylearn.data.loaders import TensorData
 from easylearn.learner import Learner
 from easylearn.nn.body_head import BodyHead
@@ -30,6 +32,20 @@ settings.load_profile("easylearn")
 def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test reads or leaves anything in the user's cache."""
     monkeypatch.setenv("EASYLEARN_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def pools(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many threads each pool has that is opened meanwhile."""
+    sizes: list[int] = []
+
+    class Pool(ThreadPoolExecutor):
+        def __init__(self, n: int) -> None:
+            sizes.append(n)
+            super().__init__(n)
+
+    monkeypatch.setattr(device, "ThreadPoolExecutor", Pool)
+    return sizes
 
 
 @pytest.fixture(scope="session", autouse=True)

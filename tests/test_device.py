@@ -5,7 +5,7 @@ import sys
 import pytest
 import torch
 
-from easylearn.device import check_precision, keep_freed_memory, pick_device, prepare_cpu
+from easylearn.device import check_precision, keep_freed_memory, pick_device, prepare
 from easylearn.errors import ArgumentError
 
 CPU, CUDA, MPS = torch.device("cpu"), torch.device("cuda"), torch.device("mps")
@@ -67,5 +67,5 @@ class TestKeepFreedMemory:
 
 def test_preparing_leaves_the_number_of_threads() -> None:
     before = torch.get_num_threads()
-    prepare_cpu()
+    prepare(CPU)
     assert torch.get_num_threads() == before

@@ -221,11 +221,10 @@ def find_leaks(df: pd.DataFrame, target: str, names: Sequence[str] | None = None
     if n_values < 2:
         return []
     y = _as_numbers(df[target].iloc[rows]) if n_values > _FEW_ROWS else None
-    graded = y is not None
     found = []
     for name in chosen:
         column = df[name].iloc[rows]
-        x = _as_numbers(column) if graded or _looks_continuous(column) else None
+        x = _as_numbers(column) if y is not None or _looks_continuous(column) else None
         try:
             if x is not None and pd.api.types.is_float_dtype(column.dtype):
                 codes = np.unique(x, return_inverse=True)[1]  # sorting numbers is quicker than hashing them
@@ -233,9 +232,9 @@ def find_leaks(df: pd.DataFrame, target: str, names: Sequence[str] | None = None
                 codes = factorize(column)[0]
         except DataError:
             continue
-        by_code = _code_leak(codes, goal, y if graded else None)
-        by_order = "" if x is None else _numeric_leak(x, goal, y if graded else None)
-        why = by_order or by_code if graded else by_code or by_order
+        by_code = _code_leak(codes, goal, y)
+        by_order = "" if x is None else _numeric_leak(x, goal, y)
+        why = by_code or by_order if y is None else by_order or by_code
         if why:
             found.append((name, why.format(x=repr(name), y=repr(target))))
     return found

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from ..device import mapping
 from ..errors import ArgumentError, DataError, EasyLearnError, StateError, did_you_mean
 from .levels import Level, Lookup, from_json, in_order, plain, plain_all, to_json
 
@@ -404,7 +403,7 @@ class TableProcessor:
             return spec, bad if spec.flag else None, met
 
         cat_columns, cont_columns = ([df[name] for name in names] for names in (self.cat_names, self.cont_names))
-        with _each(n) as each:
+        with mapping(min(torch.get_num_threads(), _MOST_THREADS) if n >= _MANY_ROWS else 1) as each:
             # Text holds Python's lock and numbers do not: so one thread reads text while another scales numbers.
             coming = each(number, range(len(cont_columns)))
             of_cats = list(each(category, range(len(cat_columns))))
@@ -927,17 +926,3 @@ def _count_numbers(name: str, x: Floats, bad: Bools) -> TransformReport:
     if total > missing:
         report.infinite[name] = total - missing
     return report
-
-
-@contextmanager
-def _each(n_rows: int) -> Iterator[Callable[..., Iterable[Any]]]:
-    """`map`, or for a large table that of some threads, which begin at once."""
-    threads = min(torch.get_num_threads(), _MOST_THREADS)
-    if n_rows < _MANY_ROWS or threads < 2:
-        yield map
-        return
-    pool = ThreadPoolExecutor(threads, "columns")
-    try:
-        yield pool.map
-    finally:
-        pool.shutdown(cancel_futures=True)  # after an error nobody wants the other columns

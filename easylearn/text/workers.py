@@ -13,6 +13,7 @@ from concurrent.futures.process import BrokenProcessPool
 
 import numpy as np
 
+from ..device import usable_cores
 from ..errors import DataError, StateError
 from .tokenize import Counter, Forms, Ints
 
@@ -56,7 +57,7 @@ def usual_workers() -> int:
     """One per core; none where processes cannot be forked, which would cost more than it gives."""
     if sys.platform != "linux" or multiprocessing.current_process().daemon:
         return 0
-    cores = len(os.sched_getaffinity(0))
+    cores = usable_cores()
     return min(cores, MAX_WORKERS) if cores > 1 else 0
 
 

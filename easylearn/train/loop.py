@@ -9,7 +9,7 @@ from contextlib import ExitStack, closing, contextmanager
 from types import FrameType
 
 from .. import keyed
-from ..device import prepare_cpu
+from ..device import prepare
 from .callback import Callback, Hooks, call
 from .predict import evaluate
 from .record import Record
@@ -19,8 +19,7 @@ from .state import Pause, Run
 def run_fit(run: Run, callbacks: Sequence[Callback]) -> Record:
     """Train until `run.n_steps`, or until somebody gives a `run.stop_reason`."""
     hooks = Hooks(callbacks)
-    if run.strategy.device.type == "cpu":
-        prepare_cpu()
+    prepare(run.strategy.device)
     with ExitStack() as stack:
         stack.enter_context(keyed.scoped_rng())
         stack.enter_context(interruptible(run))

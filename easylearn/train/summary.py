@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..data.bunch import Loader
-from ..device import prepare_cpu
+from ..device import prepare
 from ..nn.groups import ParamGroup, set_train_mode
 from ..nn.registry import describe
 from ..task import Task
@@ -104,8 +104,7 @@ def seconds_per_step(
 ) -> float:
     """Seconds that a training step takes, from two batches; everything is put back, no weight moves."""
     check_trainable(groups)
-    if strategy.device.type == "cpu":
-        prepare_cpu()  # as the fit will
+    prepare(strategy.device)  # as the fit will
     with restored(model), closing(loader.batches(strategy.device)) as batches:
         set_train_mode(model, groups, freeze_stats)
         took: list[float] = []

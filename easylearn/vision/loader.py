@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import sys
 import warnings
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +20,7 @@ from .. import keyed
 from ..data.bunch import Batch
 from ..data.cache import ByteStore
 from ..data.loaders import batch_bounds
-from ..device import prepare_cpu
+from ..device import at_most_threads, mapping, prepare, usable_cores
 from ..errors import DataError
 from .augment import BatchStage
 from .decode import ItemStage, Source, no_warnings, window
@@ -106,16 +104,13 @@ def in_threads(pictures: Pictures, orders: Iterable[Order], n: int) -> Generator
     They take turns with the rest of the program, and do not compete with it for the cores as processes do; decoding
     and shrinking let other threads run.
     """
-    if n < 2:
-        yield from (pictures[order] for order in orders)
-        return
-    import torchvision.io  # noqa: F401 - what is imported on first use is not left to threads
-    from PIL import Image
+    if n > 1:
+        from PIL import Image
 
-    Image.init()  # nor is Pillow's list of formats, which it extends while others read it
-    with ThreadPoolExecutor(n, "decode") as pool:
+        Image.init()  # else Pillow extends its list of formats while other threads read it
+    with mapping(n) as each:
         for order in orders:
-            yield pictures.make(order, pool.map)
+            yield pictures.make(order, each)
 
 
 def _as_it_is(batch: Any) -> Any:
@@ -162,25 +157,6 @@ def choose_workers(n_items: int) -> int:
         return 0
     cores = usable_cores()
     return min(cores, MAX_WORKERS) if cores > 1 else 0
-
-
-def usable_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-
-
-@contextmanager
-def at_most_threads(n: int) -> Iterator[None]:
-    """Let torch compute with at most `n` threads for the while."""
-    before = torch.get_num_threads()
-    if n >= before:
-        yield
-        return
-    torch.set_num_threads(n)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 class ImageLoader:
@@ -240,8 +216,7 @@ class ImageLoader:
         Raises:
             DataError: a picture cannot be read; the message names it.
         """
-        if device.type == "cpu":
-            prepare_cpu()
+        prepare(device)
         order = keyed.permutation(self.n_items, seed, "shuffle", epoch) if self.shuffle else np.arange(self.n_items)
         orders = [self._order(order[a:b], seed, epoch) for a, b in self._bounds[start:]]
         store = self._store()

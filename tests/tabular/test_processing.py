@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from typing import Any
 
@@ -258,19 +257,11 @@ def test_rows_that_are_named_twice_are_counted_as_given() -> None:
     assert got.split is not None and [part.rows for part in got.split] == [3, 3]
 
 
-def test_threads_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_threads_change_nothing(monkeypatch: pytest.MonkeyPatch, pools: list[int]) -> None:
     df, rows = table(2000), np.arange(0, 2000, 3)
     names = ["k", "word", "flag"], ["x", "y"]
     alone = TableProcessor(*names)
     want = alone.fit_transform(df, rows)
-    pools: list[int] = []
-
-    class Pool(ThreadPoolExecutor):
-        def __init__(self, n: int, *rest: Any) -> None:
-            pools.append(n)
-            super().__init__(n, *rest)
-
-    monkeypatch.setattr(processing, "ThreadPoolExecutor", Pool)
     monkeypatch.setattr(processing, "_MANY_ROWS", 1000)
     monkeypatch.setattr(processing.torch, "get_num_threads", lambda: 3)
     together = TableProcessor(*names)

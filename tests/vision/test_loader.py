@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from easylearn import keyed
+from easylearn import device, keyed
 from easylearn.data.bunch import Batch
 from easylearn.data.cache import ByteStore, open_store
 from easylearn.errors import DataError
@@ -148,15 +147,7 @@ def test_spawned_workers_change_nothing(files: list[str], tmp_path: Path) -> Non
     assert store is not None and store.path == store.final, "the spawned worker filled the store"
 
 
-def test_threads_change_nothing(files: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    pools: list[int] = []
-
-    class Pool(ThreadPoolExecutor):
-        def __init__(self, n: int, *rest: Any) -> None:
-            pools.append(n)
-            super().__init__(n, *rest)
-
-    monkeypatch.setattr(loader_module, "ThreadPoolExecutor", Pool)
+def test_threads_change_nothing(files: list[str], pools: list[int]) -> None:
     with threads(1):
         alone = walk(make(files))
     assert not pools
@@ -258,15 +249,15 @@ def test_arrays_are_named_by_their_id() -> None:
 
 
 def test_automatic_workers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loader_module.sys, "platform", "other")
+    monkeypatch.setattr(device.sys, "platform", "other")
     monkeypatch.setattr(loader_module, "usual_start_method", lambda: "fork")
-    monkeypatch.setattr(loader_module.os, "cpu_count", lambda: 4)
+    monkeypatch.setattr(device.os, "cpu_count", lambda: 4)
     assert choose_workers(10) == 0 and choose_workers(10_000) == 4
-    monkeypatch.setattr(loader_module.os, "cpu_count", lambda: 64)
+    monkeypatch.setattr(device.os, "cpu_count", lambda: 64)
     assert choose_workers(10_000) == loader_module.MAX_WORKERS
-    monkeypatch.setattr(loader_module.os, "cpu_count", lambda: 1)
+    monkeypatch.setattr(device.os, "cpu_count", lambda: 1)
     assert choose_workers(10_000) == 0
-    monkeypatch.setattr(loader_module.os, "cpu_count", lambda: 4)
+    monkeypatch.setattr(device.os, "cpu_count", lambda: 4)
     monkeypatch.setattr(loader_module, "usual_start_method", lambda: "spawn")
     assert choose_workers(1000) == 0, "spawned processes import torch first"
 
