@@ -14,7 +14,7 @@ import torch
 
 from ..errors import ArgumentError, DataError
 from ..keyed import generator, permutation
-from .processing import factorize, numbers, require_columns
+from .processing import Coded, factorize, numbers, require_columns
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -115,7 +115,7 @@ def guess_columns(df: pd.DataFrame, target: str | Sequence[str] = (), max_card: 
         except DataError as error:
             found.dropped[name] = f"it cannot be read: {error}"
             continue
-        held = np.unique(codes[codes >= 0])
+        held = _held(codes)
         n_distinct, n_present = len(held), int((codes >= 0).sum())
         if n_distinct < 2:
             found.dropped[name] = _constant(values[held[0]] if n_distinct else None, n_distinct)
@@ -161,29 +161,7 @@ def find_ids(df: pd.DataFrame, names: Sequence[str] | None = None) -> list[str]:
     """
     chosen = [str(c) for c in df.columns] if names is None else list(names)
     require_columns(df, chosen)
-    rows = _sample(len(df), "ids")
-    if len(rows) < _FEW_ROWS:
-        return []
-    found = []
-    for name in chosen:
-        column = df[name]
-        if _is_span(column) or (_looks_continuous(column) and not _whole(column)):
-            continue
-        try:
-            # A sample of a column of names is all different; only then is the whole column counted.
-            codes, values = factorize(column.iloc[rows])
-            if len(np.unique(codes[codes >= 0])) <= _NEAR * (codes >= 0).sum() or (codes < 0).all():
-                continue
-            if len(rows) < len(df):
-                codes, values = factorize(column)
-        except DataError:
-            continue
-        held, present = np.unique(codes[codes >= 0]), int((codes >= 0).sum())
-        if len(held) <= _NEAR * present:
-            continue
-        if not _is_numeric(column, [values[i] for i in held[:1000]]) or _names_rows(name, column, len(held), present):
-            found.append(name)
-    return found
+    return ids_in(Sample(df), chosen)
 
 
 def find_leaks(df: pd.DataFrame, target: str, names: Sequence[str] | None = None) -> list[tuple[str, str]]:
@@ -204,40 +182,122 @@ def find_leaks(df: pd.DataFrame, target: str, names: Sequence[str] | None = None
     >>> find_leaks(df, "y")
     [('code', "each value of 'code' goes with one value of 'y'")]
     """
-    import pandas as pd
-
     chosen = [str(c) for c in df.columns if c != target] if names is None else [n for n in names if n != target]
     require_columns(df, [target, *chosen])
-    rows = _sample(len(df), "leaks")
-    try:
-        goal, _ = factorize(df[target].iloc[rows])
-    except DataError:
+    return leaks_in(Sample(df), target, chosen)
+
+
+class Sample:
+    """A keyed sample of at most 20,000 rows of a table, of which each column is read once.
+
+    Args:
+        df: the table.
+    """
+
+    def __init__(self, df: pd.DataFrame) -> None:
+        self.df = df
+        self.rows = _sampled_rows(len(df))
+        self._coded: dict[str, Coded | None] = {}
+
+    def column(self, name: str) -> pd.Series[Any]:
+        """The values of a column in the sampled rows."""
+        column: pd.Series[Any] = self.df[name]
+        return column if len(self.rows) == len(self.df) else column.iloc[self.rows]
+
+    def coded(self, name: str) -> Coded | None:
+        """See `factorize`; None where the column holds what cannot be a category."""
+        if name not in self._coded:
+            try:
+                self._coded[name] = factorize(self.column(name))
+            except DataError:
+                self._coded[name] = None
+        return self._coded[name]
+
+
+def ids_in(sample: Sample, names: Sequence[str]) -> list[str]:
+    """See `find_ids`."""
+    df = sample.df
+    if len(sample.rows) < _FEW_ROWS:
         return []
-    rows, goal = rows[goal >= 0], goal[goal >= 0]
-    if len(rows) < _FEW_ROWS:
-        return []
-    goal = np.unique(goal, return_inverse=True)[1]
-    n_values = int(goal.max()) + 1
-    if n_values < 2:
-        return []
-    y = _as_numbers(df[target].iloc[rows]) if n_values > _FEW_ROWS else None
     found = []
-    for name in chosen:
-        column = df[name].iloc[rows]
-        x = _as_numbers(column) if y is not None or _looks_continuous(column) else None
-        try:
-            if x is not None and pd.api.types.is_float_dtype(column.dtype):
-                codes = np.unique(x, return_inverse=True)[1]  # sorting numbers is quicker than hashing them
-            else:
-                codes = factorize(column)[0]
-        except DataError:
+    for name in names:
+        column = df[name]
+        if _is_span(column) or (_looks_continuous(column) and not _whole(column)):
             continue
-        by_code = _code_leak(codes, goal, y)
+        # A sample of a column of names is all different; only then is the whole column counted.
+        coded = sample.coded(name)
+        if coded is None or not _mostly_different(coded[0]):
+            continue
+        if len(sample.rows) < len(df):
+            try:
+                coded = factorize(column)
+            except DataError:
+                continue
+        codes, values = coded
+        if not _mostly_different(codes):
+            continue
+        held, present = _held(codes), int((codes >= 0).sum())
+        if not _is_numeric(column, [values[i] for i in held[:1000]]) or _names_rows(name, column, len(held), present):
+            found.append(name)
+    return found
+
+
+def leaks_in(sample: Sample, target: str, names: Sequence[str]) -> list[tuple[str, str]]:
+    """See `find_leaks`."""
+    import pandas as pd
+
+    coded = sample.coded(target)
+    if coded is None:
+        return []
+    there = coded[0] >= 0
+    goal = coded[0][there]
+    if len(goal) < _FEW_ROWS:
+        return []
+    held = _held(goal)
+    if len(held) < 2:
+        return []
+    goal = np.searchsorted(held, goal)
+    y = _as_numbers(sample.column(target)) if len(held) > _FEW_ROWS else None
+    y = None if y is None else y[there]
+    found = []
+    for name in names:
+        column = sample.column(name)
+        x = _as_numbers(column) if y is not None or _looks_continuous(column) else None
+        x = None if x is None else x[there]
+        codes: npt.NDArray[np.int64] | None
+        if x is not None and pd.api.types.is_float_dtype(column.dtype):
+            codes = _codes_of(x)
+        else:
+            coded = sample.coded(name)
+            if coded is None:
+                continue
+            codes = coded[0][there]
+        by_code = "" if codes is None else _code_leak(codes, goal, y)
         by_order = "" if x is None else _numeric_leak(x, goal, y)
         why = by_code or by_order if y is None else by_order or by_code
         if why:
             found.append((name, why.format(x=repr(name), y=repr(target))))
     return found
+
+
+def _held(codes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """The codes that occur, in order, without that of missing values."""
+    held: npt.NDArray[np.int64] = np.flatnonzero(np.bincount(codes + 1)[1:])
+    return held
+
+
+def _mostly_different(codes: npt.NDArray[np.int64]) -> bool:
+    return bool(len(_held(codes)) > _NEAR * np.count_nonzero(codes >= 0))
+
+
+def _codes_of(x: npt.NDArray[np.float64]) -> npt.NDArray[np.int64] | None:
+    """Codes of numbers; None where too few of them are equal to prove anything (see `_code_leak`)."""
+    ordered = np.sort(x)  # much quicker than finding who is equal to whom
+    same = (ordered[1:] == ordered[:-1]) | np.isnan(ordered[:-1])  # NaN lies at the end
+    if 2 * np.count_nonzero(same) < _FEW_ROWS:  # so many rows share their number at most
+        return None
+    codes: npt.NDArray[np.int64] = np.unique(x, return_inverse=True)[1]
+    return codes
 
 
 def _numeric_leak(x: npt.NDArray[np.float64], goal: npt.NDArray[np.int64], y: npt.NDArray[np.float64] | None) -> str:
@@ -256,13 +316,13 @@ def _numeric_leak(x: npt.NDArray[np.float64], goal: npt.NDArray[np.int64], y: np
         return (
             f"{{x}} rises and falls with the target {{y}} (rank correlation {rank:.5f})" if abs(rank) > 0.9999 else ""
         )
-    order = np.argsort(x, kind="stable")
-    xs, ys = x[order], goal[order]
-    change = np.flatnonzero(ys[1:] != ys[:-1])
     counts = np.bincount(goal)
-    counts = counts[counts > 0]
-    # As many changes as there are boundaries between classes, and none inside a run of equal numbers.
-    parted = len(counts) > 1 and len(change) == len(counts) - 1 and bool((xs[change + 1] > xs[change]).all())
+    low, high = np.full(len(counts), np.inf), np.full(len(counts), -np.inf)
+    np.minimum.at(low, goal, x)
+    np.maximum.at(high, goal, x)
+    low, high, counts = low[counts > 0], high[counts > 0], counts[counts > 0]
+    order = np.argsort(low)
+    parted = len(counts) > 1 and bool((high[order[:-1]] < low[order[1:]]).all())
     # Of all the orders in which the rows could lie, that share keeps every class together.
     chance = sum(map(math.lgamma, counts + 1.0)) + math.lgamma(len(counts) + 1) - math.lgamma(len(x) + 1)
     return "sorted by {x}, the classes of {y} do not overlap" if parted and chance < _NO_ACCIDENT else ""
@@ -285,9 +345,10 @@ def _code_leak(codes: npt.NDArray[np.int64], goal: npt.NDArray[np.int64], y: npt
         within = np.mean((y - mean[codes]) ** 2)
         determined = len(codes) - np.count_nonzero(n) >= _FEW_ROWS and spread > 0 and within <= 1e-6 * spread
         return "each value of {x} goes with one value of {y}" if determined else ""
-    pairs, pair_n = np.unique(codes * (int(goal.max()) + 1) + goal, return_counts=True)
+    n_goals = int(goal.max()) + 1
+    pairs, pair_n = np.unique(codes * n_goals + goal, return_counts=True)
     best = np.zeros(len(n))
-    np.maximum.at(best, pairs // (int(goal.max()) + 1), pair_n)
+    np.maximum.at(best, pairs // n_goals, pair_n)
     overall = np.bincount(goal)
     errors, blind = len(codes) - best.sum(), len(codes) - overall.max()
     # Goodman and Kruskal's lambda: the share of the errors of blind guessing that knowing the feature removes.
@@ -314,11 +375,13 @@ def _as_numbers(column: pd.Series[Any]) -> npt.NDArray[np.float64] | None:
         return None
 
 
-def _sample(n: int, purpose: str) -> npt.NDArray[np.int64]:
+def _sampled_rows(n: int) -> npt.NDArray[np.int64]:
     if n <= 2 * _SAMPLE:
-        return np.arange(n) if n <= _SAMPLE else np.sort(permutation(n, 0, purpose)[:_SAMPLE])
+        return np.arange(n) if n <= _SAMPLE else np.sort(permutation(n, 0, "sampled rows")[:_SAMPLE])
     # Without a permutation of all rows; a few that come twice count once.
-    return np.unique(torch.randint(n, (_SAMPLE,), generator=generator(0, purpose)).numpy())
+    rows = torch.randint(n, (_SAMPLE,), generator=generator(0, "sampled rows")).sort().values
+    chosen: npt.NDArray[np.int64] = torch.unique_consecutive(rows).numpy()
+    return chosen
 
 
 def _few_values(column: pd.Series[Any]) -> tuple[Any, int]:

@@ -19,7 +19,7 @@ from ..data.split import Indices
 from ..errors import ArgumentError, DataError, EasyLearnWarning, WeightsError, strict
 from ..files import StrPath
 from ..task import Task
-from .columns import find_ids, find_leaks, guess_columns
+from .columns import Sample, guess_columns, ids_in, leaks_in
 from .loader import BUFFER_ROWS, MemoryPart, ParquetTable, Part, StreamPart, fit_by_column, memory_limit
 from .processing import Coded, Encoded, Fill, Labels, Scale, TableProcessor, TransformReport, factorize, require_columns
 from .split import TableSplit, split_rows
@@ -619,13 +619,14 @@ def _columns(head: pd.DataFrame, options: _Options) -> tuple[list[str], list[str
         cats, conts = guess.cat_names, guess.cont_names
     if not cats and not conts:
         raise DataError("no column is left as a feature; name some in cat_names and cont_names")
-    for name in find_ids(head, cats):
+    sample = Sample(head)
+    for name in ids_in(sample, cats):
         _warn(
             f"{name!r} has nearly as many values as there are rows: it names the rows, and says little about new ones. "
             "Leave the column out, or fold rare values with min_count"
         )
     for target in targets:
-        for _, why in find_leaks(head, target, [*cats, *conts]):
+        for _, why in leaks_in(sample, target, [*cats, *conts]):
             _warn(f"{why}. Would it be known when a prediction is wanted? Otherwise leave the column out")
     return list(cats), list(conts)
 

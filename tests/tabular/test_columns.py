@@ -196,6 +196,34 @@ def test_leaks_of_a_number() -> None:
     }
 
 
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10**6), st.integers(2, 4), st.integers(0, 2), st.booleans())
+def test_classes_that_do_not_overlap_change_once_each_along_the_sorted_numbers(
+    seed: int, classes: int, moved: int, coarse: bool
+) -> None:
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=80)
+    x = x.round(1) if coarse else x
+    y = np.argsort(rng.permutation(classes))[np.digitize(x, np.linspace(-1, 1, classes - 1))]
+    y[rng.integers(0, 80, moved)] = 0
+    order = np.lexsort((y, x))
+    changes = np.flatnonzero(np.diff(y[order]))
+    n_classes = len(set(y.tolist()))
+    parted = n_classes > 1 and len(changes) == n_classes - 1 and (np.diff(x[order])[changes] > 0).all()
+    found = dict(find_leaks(pd.DataFrame({"y": y, "x": x}), "y"))
+    if min(np.unique(y, return_counts=True)[1]) > 10:  # enough of each, so that it cannot be by accident
+        by_order = "do not overlap" in found.get("x", "")
+        assert by_order == parted or (coarse and parted and "each value" in found["x"])
+
+
+@pytest.mark.parametrize("values", [[0.5, 1.5, 2.5], [0.5, np.nan, 1.5]], ids=["numbers", "a gap"])
+def test_numbers_that_are_codes(values: list[float]) -> None:
+    x = np.random.default_rng(0).normal(size=120)
+    df = pd.DataFrame({"y": ["b", "a", "b"] * 40, "code": values * 40, "x": x})
+    ((name, words),) = find_leaks(df, "y")
+    assert name == "code" and words.startswith("each value of 'code' goes with one value of 'y'")
+
+
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 10**6), st.sampled_from([2, 3, 10]), st.sampled_from([20, 60, 300]), st.floats(0.01, 0.5))
 def test_chance_is_no_leak(seed: int, classes: int, n: int, share: float) -> None:

@@ -304,6 +304,13 @@ def test_fill(fill: Any, want: float) -> None:
     assert p.fills == {"x": want}
 
 
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.floats(-1e30, 1e30) | st.integers(0, 3), min_size=1, max_size=60))
+def test_the_median_is_numpys(values: list[float]) -> None:
+    df = pd.DataFrame({"x": np.array(values, np.float64)})
+    assert TableProcessor([], ["x"]).fit(df).fills["x"] == np.median(values)
+
+
 @pytest.mark.parametrize("scale", ["standard", "quantile"])
 def test_a_constant_or_empty_column_gives_zeros(scale: Any) -> None:
     df = pd.DataFrame({"c": [0.1] * 7, "e": [np.nan] * 7})
