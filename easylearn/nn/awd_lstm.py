@@ -7,13 +7,14 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from .. import keyed
 from ..errors import ArgumentError
+from .dropout import drop_mask, drop_numbers
 from .groups import LayerGroup
 from .heads import pooled_head
 from .layers import WarmBatchNorm1d
@@ -98,56 +99,6 @@ class EncoderOutput(NamedTuple):
     state: State
 
 
-def drop_mask(shape: Sequence[int], p: float, like: Tensor) -> Tensor:
-    """A dropout mask: zeros, and elsewhere what keeps the mean.
-
-    On the CPU, torch draws one Bernoulli number at a time. Here each random 64-bit number gives eight bytes, and a byte
-    below a threshold is a zero: about ten times as fast. The share of zeros is then a multiple of 1/256, at least one
-    of them, and what is kept is divided by its exact share. The global generator is the source.
-
-    Args:
-        shape: of the mask.
-        p: probability of a zero, below 1.
-        like: gives the device and the type of numbers.
-
-    Returns:
-        A tensor of zeros and of 1 / (share that is kept).
-
-    >>> sorted(set(drop_mask((50, 50), 0.5, torch.zeros(())).flatten().tolist()))
-    [0.0, 2.0]
-    """
-    kept, scale = _draw_kept(shape, p, like.device)
-    return kept.to(like.dtype).mul_(scale)
-
-
-def _draw_kept(shape: Sequence[int], p: float, device: torch.device) -> tuple[Tensor, float]:
-    """Bytes that are 0 with probability p and otherwise 1, and what makes up for the zeros."""
-    if p == 0.0:
-        return torch.ones(shape, dtype=torch.uint8, device=device), 1.0
-    if device.type != "cpu":
-        return torch.empty(shape, dtype=torch.uint8, device=device).bernoulli_(1 - p), 1 / (1 - p)
-    zeros = min(max(round(p * 256), 1), 255)
-    n = math.prod(shape)
-    # The whole range has to be asked for: without bounds random_ leaves the top bit at 0, and every eighth byte low.
-    words = torch.empty((n + 7) // 8, dtype=torch.int64).random_(-(2**63), None)
-    return words.view(torch.uint8)[:n].ge_(zeros).view(*shape), 256 / (256 - zeros)
-
-
-class _DropNumbers(torch.autograd.Function):
-    """Dropout of a large tensor that keeps one byte a number for the backward pass, and makes no mask of floats."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, kept: Tensor, scale: float) -> Tensor:
-        ctx.save_for_backward(kept)
-        ctx.scale = scale
-        return torch.mul(x, kept).mul_(scale)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
-        (kept,) = ctx.saved_tensors
-        return torch.mul(grads[0], kept).mul_(ctx.scale), None, None
-
-
 @register("easylearn.awd_lstm")
 class AWDLSTM(nn.Module):
     """Word vectors and a stack of LSTMs with the dropouts of AWD-LSTM.
@@ -226,7 +177,7 @@ class AWDLSTM(nn.Module):
         for rnn in self.layers:
             w_hh = _parameters(rnn)[1]
             if p and rnn.training:
-                dropped.append(_DropNumbers.apply(w_hh, *_draw_kept(w_hh.shape, p, w_hh.device)))  # type: ignore[no-untyped-call]
+                dropped.append(drop_numbers(w_hh, p))
             else:
                 dropped.append(None)
         return tuple(dropped)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from .. import keyed
 from ..errors import ArgumentError
+from .dropout import Dropout
 from .groups import LayerGroup
 from .registry import register
 
@@ -78,7 +79,7 @@ class CategoryEmbeddings(nn.Module):
         for table in self.tables:
             assert isinstance(table, nn.Embedding)
             nn.init.trunc_normal_(table.weight, std=INIT_STD)
-        self.drop = nn.Dropout(drop)
+        self.drop = Dropout(drop)
         self.width = sum(width for _, width in sizes)
 
     def forward(self, codes: Tensor) -> Tensor:
@@ -273,7 +274,7 @@ class TableModel(nn.Module):
                 linear = nn.Linear(width, size, bias=not use_bn)
                 nn.init.kaiming_normal_(linear.weight)
                 blocks += [linear, *([nn.BatchNorm1d(size)] if use_bn else []), nn.ReLU(inplace=True)]
-                blocks += [nn.Dropout(p)] if p else []
+                blocks += [Dropout(p)] if p else []
                 width = size
             self.hidden = nn.Sequential(*blocks)
             self.last = nn.Linear(width, n_out)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from torch import nn
 
 from ..errors import ArgumentError
+from .dropout import Dropout
 from .registry import register
 
 MOST_LAYERS = 100
@@ -63,7 +64,7 @@ def pooled_head(
         linear = nn.Linear(size_in, size_out)
         nn.init.kaiming_normal_(linear.weight)
         nn.init.zeros_(linear.bias)
-        layers += [nn.BatchNorm1d(size_in), nn.Dropout(p), linear]
+        layers += [nn.BatchNorm1d(size_in), Dropout(p), linear]
         if number < n_blocks:
             layers.append(nn.ReLU(inplace=True))
     return nn.Sequential(*layers)

@@ -22,7 +22,6 @@ from easylearn.nn.awd_lstm import (
     TextClassifier,
     activation_penalty,
     classifier_head,
-    drop_mask,
 )
 from easylearn.nn.groups import place_parameters, set_train_mode
 
@@ -164,30 +163,6 @@ def test_autocast(drops: Drops) -> None:
 
 
 # Dropouts
-
-
-@given(st.integers(0, 300), st.floats(0.01, 0.94))
-@settings(deadline=None, max_examples=20)
-def test_mask_holds_zeros_and_one_number_that_keeps_the_mean(n: int, p: float) -> None:
-    mask = drop_mask((n, 3), p, torch.zeros(()))
-    kept = 256 / (256 - max(round(p * 256), 1))
-    assert mask.shape == (n, 3) and mask.dtype == torch.float32
-    assert bool(((mask == 0) | ((mask - kept).abs() < 1e-5 * kept)).all())
-
-
-@pytest.mark.parametrize("p", [0.0, 0.001, 0.02, 0.25, 0.5, 0.95, 0.999])
-def test_mask_has_its_share_everywhere(p: float) -> None:
-    mask = drop_mask((4000, 64), p, torch.zeros((), dtype=torch.float64))
-    exact = min(max(round(p * 256), 1), 255) / 256 if p else 0.0
-    assert abs(exact - p) <= 1 / 256
-    share = (mask == 0).double().mean().item()
-    assert share == pytest.approx(exact, abs=5 * math.sqrt(exact * (1 - exact) / mask.numel()) + 1e-12)
-    # Eight bytes come from one random number: the last one must not be lower than the others.
-    each = (mask.view(-1, 8) == 0).double().mean(0)
-    assert float((each - exact).abs().max()) <= 6 * math.sqrt(exact * (1 - exact) / (mask.numel() / 8)) + 1e-12
-    if p:
-        pairs = (mask[:, 1:] == 0) & (mask[:, :-1] == 0)
-        assert pairs.double().mean().item() == pytest.approx(exact**2, abs=0.01)
 
 
 def test_masks_follow_the_global_generator() -> None:
