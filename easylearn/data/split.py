@@ -156,14 +156,14 @@ def _by_fraction(
     return _complement(n, chosen)
 
 
-def _stratified(order: Indices, codes: Indices, fraction: float, wanted: int) -> Indices:
+def _stratified(order: Indices, codes: npt.NDArray[Any], fraction: float, wanted: int) -> Indices:
     """Validation items by class; ties are broken by the order, which is random."""
     sizes = np.bincount(codes)
     quota = sizes * fraction
     counts = np.minimum(np.floor(quota).astype(np.int64), sizes - 1)
     room = (quota > counts) & (counts < sizes - 1)
-    _, first_seen = np.unique(codes[order], return_index=True)
-    by_remainder = np.lexsort((first_seen, counts - quota))
+    classes = codes[order]
+    by_remainder = np.lexsort((_first_places(classes, len(sizes)), counts - quota))
     extra = by_remainder[room[by_remainder]][: max(wanted - int(counts.sum()), 0)]
     counts[extra] += 1
     if not counts.sum():
@@ -171,19 +171,19 @@ def _stratified(order: Indices, codes: Indices, fraction: float, wanted: int) ->
             f"stratify leaves no item to validate: each of the {len(sizes)} classes has one item only, and it trains. "
             "Split without stratify, or by coarser labels"
         )
-    by_class = order[np.argsort(codes[order], kind="stable")]
-    rank = np.arange(len(order)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-    chosen: Indices = by_class[rank < counts[codes[by_class]]]
+    by_class = np.argsort(classes, kind="stable")
+    # Of each class the first ones: from where the class begins, as many as it gives.
+    begin = np.repeat((np.cumsum(sizes) - sizes) - (np.cumsum(counts) - counts), counts)
+    chosen: Indices = order[by_class[begin + np.arange(len(begin))]]
     return chosen
 
 
-def _grouped(order: Indices, codes: Indices, wanted: int) -> Indices:
+def _grouped(order: Indices, codes: npt.NDArray[Any], wanted: int) -> Indices:
     """Items of the groups, taken in random order, that bring the number of items nearer to what is wanted."""
     sizes = np.bincount(codes)
     if len(sizes) < 2:
         raise ArgumentError("groups has one group only, so one side would be empty; give at least two groups")
-    _, first_seen = np.unique(codes[order], return_index=True)
-    shuffled = np.argsort(first_seen)
+    shuffled = np.argsort(_first_places(codes[order], len(sizes)))
     taken = np.zeros(len(sizes), dtype=bool)
     total = 0
     for group in shuffled.tolist():
@@ -231,13 +231,42 @@ def _complement(n: int, valid: Indices) -> tuple[Indices, Indices]:
     return np.flatnonzero(~mask).astype(np.int64), np.flatnonzero(mask).astype(np.int64)
 
 
-def _codes(name: str, labels: Iterable[Any], n: int) -> Indices:
-    """Labels as numbers, in the order in which they first occur. All NaN are one label; a row is one label."""
-    seen: dict[Hashable, int] = {}
-    codes = [seen.setdefault(_hashable(label), len(seen)) for label in labels]
+def _codes(name: str, labels: Iterable[Any], n: int) -> npt.NDArray[Any]:
+    """Labels as numbers, in the order in which they first occur. All NaN are one label; a row is one label.
+
+    The type is the shortest that holds them: sorting short numbers takes one pass over them.
+    """
+    if isinstance(labels, np.ndarray) and labels.ndim == 1 and labels.dtype.kind in "iu" and len(labels):
+        codes = _codes_of_numbers(labels)
+    else:
+        seen: dict[Hashable, int] = {}
+        given = [seen.setdefault(_hashable(label), len(seen)) for label in labels]
+        codes = np.asarray(given, np.min_scalar_type(max(len(seen) - 1, 0)))
     if len(codes) != n:
         raise ArgumentError(f"{name} must have one entry per item: got {len(codes)} entries for {n} items")
-    return np.asarray(codes, dtype=np.int64)
+    return codes
+
+
+def _codes_of_numbers(labels: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """As `_codes`, without a step of Python for each label."""
+    low, high = int(labels.min()), int(labels.max())
+    if high - low >= 4 * len(labels) or high > np.iinfo(np.int64).max:
+        labels = np.unique(labels, return_inverse=True)[1]
+        low, high = 0, int(labels.max())
+    from_zero = labels.astype(np.int64) - low
+    held = np.flatnonzero(np.bincount(from_zero))
+    in_order = held[np.argsort(_first_places(from_zero, high - low + 1)[held])]
+    code = np.zeros(high - low + 1, np.min_scalar_type(len(held) - 1))
+    code[in_order] = np.arange(len(held))
+    codes: npt.NDArray[Any] = code[from_zero]
+    return codes
+
+
+def _first_places(codes: npt.NDArray[Any], n_codes: int) -> Indices:
+    """Where each code occurs first; anything for a code that does not occur."""
+    first = np.empty(n_codes, np.int64)
+    first[codes[::-1]] = np.arange(len(codes) - 1, -1, -1)  # the last one that is written stays
+    return first
 
 
 def _hashable(label: Any) -> Hashable:

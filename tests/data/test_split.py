@@ -48,6 +48,35 @@ class TestGetCvIdxs:
             get_cv_idxs(*args)
 
 
+@given(
+    labels=st.lists(st.integers(-128, 127), min_size=4, max_size=60),
+    dtype=st.sampled_from(["int8", "int64", "uint64"]),
+    far=st.booleans(),
+    seed=seeds,
+)
+def test_an_array_of_whole_numbers_is_split_as_a_list_of_words(
+    labels: list[int], dtype: str, far: bool, seed: int
+) -> None:
+    numbers = np.array(labels, np.int64)
+    if dtype == "uint64":
+        numbers = numbers + 128
+        array = numbers.astype(np.uint64) + np.uint64(2**63 if far else 0)
+    else:
+        array = (numbers * 10**6 if far and dtype == "int64" else numbers).astype(dtype)
+    words = [str(label) for label in labels]
+
+    def splits(of: object) -> list[object]:
+        made: list[object] = []
+        for how in ("stratify", "groups"):
+            try:
+                made.append([side.tolist() for side in split_indices(len(labels), 0.3, seed=seed, **{how: of})])  # type: ignore[arg-type]
+            except ArgumentError as error:
+                made.append(str(error))
+        return [*made, *(kfold_indices(len(labels), 3, fold, seed, of)[1].tolist() for fold in range(3))]  # type: ignore[arg-type]
+
+    assert splits(array) == splits(words)
+
+
 def test_global_generators_are_untouched() -> None:
     before = random.getstate(), np.random.get_state()[1].tobytes(), torch.get_rng_state()
     split_indices(20, 0.3, seed=1)
