@@ -17,7 +17,7 @@ from . import keyed
 from .errors import ArgumentError, DataError, EasyLearnWarning
 from .tabular import features
 from .tabular.levels import in_order
-from .tabular.processing import factorize, numbers, refuse_rows, require_columns
+from .tabular.values import factorize, numbers, refuse_rows, require_columns
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -228,7 +228,7 @@ def _positions(n: int, valid: Sequence[int] | npt.NDArray[Any] | float) -> Indic
 def _complement(n: int, valid: Indices) -> tuple[Indices, Indices]:
     mask = np.zeros(n, dtype=bool)
     mask[valid] = True
-    return np.flatnonzero(~mask).astype(np.int64), np.flatnonzero(mask).astype(np.int64)
+    return np.flatnonzero(~mask).astype(np.int64, copy=False), np.flatnonzero(mask).astype(np.int64, copy=False)
 
 
 def _codes(name: str, labels: Iterable[Any], n: int) -> npt.NDArray[Any]:

@@ -14,7 +14,7 @@ import torch
 
 from ..errors import ArgumentError, DataError
 from ..keyed import generator, permutation
-from .processing import Coded, factorize, numbers, require_columns
+from .values import Coded, factorize, numbers, require_columns
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -20,10 +20,12 @@ from ..errors import ArgumentError, DataError, EasyLearnWarning, WeightsError, s
 from ..files import StrPath
 from ..task import Task
 from .columns import Sample, guess_columns, ids_in, leaks_in
-from .loader import BUFFER_ROWS, MemoryPart, ParquetTable, Part, StreamPart, fit_by_column, memory_limit
-from .processing import Coded, Encoded, Fill, Labels, Scale, TableProcessor, TransformReport, factorize, require_columns
+from .loader import BUFFER_ROWS, MemoryPart, ParquetTable, Part, StreamPart, fit_streamed, memory_limit
+from .processing import Encoded, Fill, Scale, TableProcessor
+from .reports import TransformReport
 from .split import TableSplit, split_rows
-from .targets import Targets, TaskName, YRange, find_targets, task_kind
+from .targets import Labels, Targets, TaskName, YRange, find_targets, task_kind
+from .values import Coded, factorize, require_columns
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -220,7 +222,7 @@ class TabularData(PartedData[Part]):
         """A parquet file, or a folder of them; see `from_df`. It needs pyarrow: `pip install "easylearn[parquet]"`.
 
         A table that does not fit into memory is streamed: row groups come in a new order in each epoch, and rows are
-        mixed in a buffer. Fitting reads one column at a time. So what must fit is one column, one row group, the
+        mixed in a buffer. Fitting reads it by row groups, too. So what must fit is one row group, the
         buffer as numbers, and 8 bytes per row and target.
 
         Args:
@@ -298,7 +300,7 @@ class TabularData(PartedData[Part]):
         plan = _plan(options, side, head, None if isinstance(valid, ParquetTable) else valid)
         reports: dict[str, TransformReport] = {}
         if options.like is None:
-            reports["train"], reports["valid"] = fit_by_column(plan.processor, table, plan.train)
+            reports["train"], reports["valid"] = fit_streamed(plan.processor, table, plan.train)
         columns = (*plan.processor.cat_names, *plan.processor.cont_names)
 
         def part(source: ParquetTable, rows: Indices, values: Tensor | None) -> StreamPart:

@@ -17,7 +17,8 @@ from ..train.plots import new_figure
 from .columns import guess_columns
 from .data import TabularData
 from .learner import EmbSizes, tabular_learner
-from .processing import N_SPECIAL, TableProcessor
+from .processing import TableProcessor
+from .reports import N_SPECIAL
 from .targets import TaskName, guess_task
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import ArgumentError, DataError
-from .processing import numbers, require_columns
+from .values import numbers, require_columns
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -18,7 +18,8 @@ from ..learner import Learner
 from ..metrics import Metric, as_metric
 from ..train.predict import gather
 from .data import TabularData
-from .processing import MISSING, N_SPECIAL
+from .processing import MISSING
+from .reports import N_SPECIAL
 
 if TYPE_CHECKING:
     import pandas as pd

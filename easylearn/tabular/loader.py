@@ -19,7 +19,9 @@ from ..data.loaders import TensorLoader, batch_bounds
 from ..data.split import Indices
 from ..errors import ArgumentError, DataError
 from ..files import StrPath, digest, file_identity
-from .processing import Encoded, TableProcessor, TransformReport
+from .processing import Encoded, TableProcessor
+from .reports import TransformReport
+from .values import Bools
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -376,10 +378,10 @@ def memory_limit() -> int:
     return 4 * 2**30
 
 
-def fit_by_column(
+def fit_streamed(
     processor: TableProcessor, table: ParquetTable, rows: Indices
 ) -> tuple[TransformReport, TransformReport]:
-    """Fit a processor on a table of which one column at a time fits into memory.
+    """Fit a processor on a table of which one row group at a time fits into memory; see `TableProcessor.fit_blocks`.
 
     Args:
         processor: its settings are used; it is fitted afterwards.
@@ -389,17 +391,11 @@ def fit_by_column(
     Returns:
         What was met in the training rows, and in the others.
     """
-    kinds = [("cats", n) for n in processor.cat_names] + [("conts", n) for n in processor.cont_names]
-    settings = {n: getattr(processor, n) for n in ("scale", "fill", "fill_value", "min_count", "max_levels")}
-    merged: dict[str, Any] = {}
-    met = [TransformReport(), TransformReport()]
-    for kind, name in kinds:
-        one = TableProcessor(*(([name], []) if kind == "cats" else ([], [name])), **settings)
-        encoded = one.fit_transform(table.read([name]), rows)
-        assert encoded.split is not None
-        met = [a + b for a, b in zip(met, encoded.split, strict=True)]
-        state = one.state_dict()
-        columns = {kind: merged.get(kind, []) + state[kind] for kind in ("cats", "conts")}
-        merged = {**state, **columns}
-    processor.load_state_dict(merged)
-    return replace(met[0], rows=len(rows)), replace(met[1], rows=table.n_rows - len(rows))
+    train = np.zeros(table.n_rows, np.bool_)
+    train[rows] = True
+
+    def blocks(names: list[str]) -> Iterator[tuple[pd.DataFrame, Bools]]:
+        for group in table.groups:
+            yield table.read_group(group, names), train[group.start : group.stop]
+
+    return processor.fit_blocks(blocks)

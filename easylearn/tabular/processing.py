@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from decimal import Decimal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -14,98 +13,21 @@ import torch
 
 from ..device import mapping
 from ..errors import ArgumentError, DataError, EasyLearnError, StateError, did_you_mean
-from .levels import Level, Lookup, from_json, in_order, plain, plain_all, to_json
+from .levels import Level, Lookup, from_json, in_order, to_json
+from .reports import MISSING_CODE, N_SPECIAL, UNKNOWN_CODE, TransformReport, count_codes, count_numbers
+from .summaries import LARGEST, LevelCounts, NumberSums, Spread, median, unusable
+from .values import Bools, Floats, Rows, factorize, is_ordered, numbers, positions, require_columns
 
 if TYPE_CHECKING:
     import pandas as pd
 
 Scale = Literal["standard", "quantile", "none"]
 Fill = Literal["median", "mean", "constant"]
-Floats = npt.NDArray[np.float64]
-Bools = npt.NDArray[np.bool_]
-Rows = npt.ArrayLike
-Coded = tuple[npt.NDArray[np.int64], list[Level]]
 
 UNKNOWN, MISSING = "(unknown)", "(missing)"
-UNKNOWN_CODE, MISSING_CODE, N_SPECIAL = 0, 1, 2
-_LARGEST = float(np.finfo(np.float32).max)
-_NO_TEXT = frozenset({"", "nan", "na", "n/a", "null", "none", "<na>", "nat"})
 _VERSION = 1
-_SHORT = 32
 _MANY_ROWS, _MOST_THREADS = 50_000, 4
 _PLAIN = (str, int, float, bool, type(None))
-
-
-@dataclass
-class TransformReport:
-    """What was met in one or several tables on their way into numbers.
-
-    Args:
-        rows: how many rows were seen.
-        unknown: per categorical column, the values that are none of its levels.
-        missing: per column, the empty places.
-        infinite: per continuous column, infinities and numbers too large for 32 bits.
-        filled: per continuous column, the places that got its fill value.
-        examples: per categorical column, some of the unknown values, as text.
-    """
-
-    rows: int = 0
-    unknown: dict[str, int] = field(default_factory=dict)
-    missing: dict[str, int] = field(default_factory=dict)
-    infinite: dict[str, int] = field(default_factory=dict)
-    filled: dict[str, int] = field(default_factory=dict)
-    examples: dict[str, list[str]] = field(default_factory=dict)
-
-    def __add__(self, other: TransformReport) -> TransformReport:
-        def sums(a: Mapping[str, int], b: Mapping[str, int]) -> dict[str, int]:
-            return {n: a.get(n, 0) + b.get(n, 0) for n in [*a, *(n for n in b if n not in a)]}
-
-        names = [*self.examples, *(n for n in other.examples if n not in self.examples)]
-        both = {n: [*self.examples.get(n, []), *other.examples.get(n, [])] for n in names}
-        return TransformReport(
-            self.rows + other.rows,
-            sums(self.unknown, other.unknown),
-            sums(self.missing, other.missing),
-            sums(self.infinite, other.infinite),
-            sums(self.filled, other.filled),
-            {n: list(dict.fromkeys(words))[:5] for n, words in both.items()},
-        )
-
-    def take(self, of_column: TransformReport) -> None:
-        """Add what was met in a column that is not in yet; the rows are the same."""
-        for name in ("unknown", "missing", "infinite", "filled", "examples"):
-            getattr(self, name).update(getattr(of_column, name))
-
-    @property
-    def is_clean(self) -> bool:
-        """Whether every value was a known level or a finite number."""
-        return not (self.unknown or self.missing or self.infinite)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The same as plain dicts and numbers."""
-        return {
-            "rows": self.rows,
-            "unknown": dict(self.unknown),
-            "missing": dict(self.missing),
-            "infinite": dict(self.infinite),
-            "filled": dict(self.filled),
-            "examples": {n: list(words) for n, words in self.examples.items()},
-        }
-
-    def __str__(self) -> str:
-        if self.is_clean:
-            return f"{self.rows} rows, nothing unknown, missing or infinite"
-        lines = [f"{self.rows} rows"]
-        for what in ("unknown", "missing", "infinite", "filled"):
-            counts: dict[str, int] = getattr(self, what)
-            for name, n in counts.items():
-                shown = (
-                    f", for example {', '.join(self.examples[name])}"
-                    if what == "unknown" and name in self.examples
-                    else ""
-                )
-                lines.append(f"  {what:9}{n:>9}  in {name}{shown}")
-        return "\n".join(lines)
 
 
 @dataclass
@@ -158,7 +80,7 @@ class _Number:
             with np.errstate(over="ignore"):
                 y = np.subtract(x, self.center)
                 y *= self.factor
-            return np.clip(y, -_LARGEST, _LARGEST, out=y) if y.size and np.abs(y).max() > _LARGEST else y
+            return np.clip(y, -LARGEST, LARGEST, out=y) if y.size and np.abs(y).max() > LARGEST else y
         return _to_normal(x, self.quantiles)
 
     def unscaled(self, y: Floats) -> Floats:
@@ -178,6 +100,10 @@ class _Number:
             x, spread = y / self.factor + self.center, 1 / self.factor
         rounded: Floats = np.round(x, 6 - math.floor(math.log10(spread))) + 0.0  # -0.0 becomes 0.0
         return rounded
+
+
+Blocks = Callable[[list[str]], Iterator[tuple["pd.DataFrame", Bools]]]
+"""Gives some columns of a table in blocks of rows, with masks of the training rows."""
 
 
 class TableProcessor:
@@ -268,6 +194,70 @@ class TableProcessor:
         assert encoded is not None
         return encoded
 
+    def fit_blocks(self, blocks: Blocks) -> tuple[TransformReport, TransformReport]:
+        """Learn from a table that is never wholly in memory.
+
+        The same as `fit` on its training rows, but for the last digits of means and deviations. A second reading looks
+        for the medians of large tables; `scale="quantile"` reads one column at a time, which has to fit into memory.
+
+        Args:
+            blocks: given the names of columns, their rows in blocks, each with a mask of its training rows; the same
+                ones whenever it is called.
+
+        Returns:
+            What was met in the training rows, and in the others.
+
+        Raises:
+            DataError: as from `fit`.
+        """
+        names = [*self.cat_names, *self.cont_names]
+        levels = {name: LevelCounts() for name in self.cat_names}
+        sums = {name: NumberSums() for name in self.cont_names}
+        met = (TransformReport(), TransformReport())
+        for frame, train in blocks(names):
+            require_columns(frame, names)
+            met[0].rows += int(train.sum())
+            met[1].rows += int((~train).sum())
+            for name, counts in levels.items():
+                counts.add(frame[name], train)
+            for name, sum_ in sums.items():
+                sum_.add(frame[name], train)
+        if not met[0].rows:
+            raise DataError("the table has no rows, so there is nothing to learn from")
+        cats = []
+        for name, counts in levels.items():
+            cats.append(self._learn_levels(name, counts.ordered, counts.values, counts.held(0)[1:]))
+            for report, of_column in zip(met, counts.reports(name, cats[-1].lookup.codes(counts.values)), strict=True):
+                report.take(of_column)
+        medians = self._medians(blocks, sums) if self.fill == "median" else {}
+        conts = []
+        for name, sum_ in sums.items():
+
+            def quantiles(n: int, name: str = name) -> Floats:
+                return np.quantile(_clean(blocks, name), np.linspace(0, 1, n))
+
+            conts.append(
+                self._number(name, sum_.flag, sum_.spread, lambda name=name: medians[name], quantiles)  # type: ignore[misc]
+            )
+            for report, of_column in zip(met, sum_.met, strict=True):
+                report.take(of_column)
+        self._cats, self._conts = cats, conts
+        return met
+
+    def _medians(self, blocks: Blocks, sums: Mapping[str, NumberSums]) -> dict[str, float]:
+        """The medians of the training rows, by a second reading where the first one did not see all numbers at once."""
+        there = {name: sum_ for name, sum_ in sums.items() if sum_.spread.n}
+        middles = {name: middle for name, sum_ in there.items() if (middle := sum_.middle()) is not None}
+        found = {name: sum_.median() for name, sum_ in there.items() if name not in middles}
+        for frame, train in blocks(list(middles)) if middles else ():
+            for name, middle in middles.items():
+                x = numbers(frame[name])
+                middle.add(x[train & ~unusable(x)])
+        for name, middle in middles.items():
+            value = middle.median()
+            found[name] = median(_clean(blocks, name)) if value is None else value
+        return found
+
     def transform(self, df: pd.DataFrame) -> Encoded:
         """Encode a table with what was learned. `df` is left as it is; columns that were not asked for are ignored.
 
@@ -314,9 +304,9 @@ class TableProcessor:
             if type(given) not in _PLAIN or isinstance(given, str):
                 return None
             x = np.array([np.nan if given is None else given], np.float64)
-            bad = ~(np.abs(x) <= _LARGEST)
+            bad = unusable(x)
             if bad[0]:
-                report.take(_count_numbers(number.name, x, bad))
+                report.take(count_numbers(number.name, x, bad))
                 x[0] = number.fill
             conts[0, j] = number.scaled(x)[0]
             if number.flag:
@@ -358,7 +348,7 @@ class TableProcessor:
         require_columns(df, [*self.cat_names, *self.cont_names])
         if learn and n == 0:
             raise DataError("the table has no rows, so there is nothing to learn from")
-        chosen = None if rows is None else _positions(rows, n)
+        chosen = None if rows is None else positions(rows, n)
         if not learn and self._cats is None:
             raise StateError("this TableProcessor has learned nothing yet: call fit(df) with the training rows first")
         parts: list[npt.NDArray[np.int64] | slice] = [slice(None)]
@@ -377,7 +367,7 @@ class TableProcessor:
             codes, values = factorize(cat_columns[j])
             if learn:
                 counts = np.bincount((codes if chosen is None else codes[chosen]) + 1, minlength=len(values) + 1)[1:]
-                spec = self._learn_levels(cat_columns[j], values, counts)
+                spec = self._learn_levels(self.cat_names[j], is_ordered(cat_columns[j]), values, counts)
             else:
                 spec = self._learned()[j]
             if cats is None:
@@ -385,11 +375,12 @@ class TableProcessor:
             # The last entry is read by -1, the code of a missing value.
             table = np.array([*spec.lookup.codes(values), MISSING_CODE], np.int64)
             np.take(table, codes, out=cats[:, j], mode="wrap")
-            return spec, [_count_codes(spec.name, table, codes[part], values) for part in parts]
+            held = (np.bincount(codes[part] + 1, minlength=len(values) + 1) for part in parts)
+            return spec, [count_codes(spec.name, table, counts, values) for counts in held]
 
         def number(j: int) -> tuple[_Number, Bools | None, list[TransformReport]]:
             x = numbers(cont_columns[j])
-            bad = ~(np.abs(x) <= _LARGEST)
+            bad = unusable(x)
             any_bad = bool(bad.any())
             spec = (
                 self._learn_scale(self.cont_names[j], x, bad if any_bad else None, chosen) if learn else self._conts[j]
@@ -397,7 +388,7 @@ class TableProcessor:
             met: list[TransformReport] = []
             if conts is not None:
                 if any_bad:
-                    met = [_count_numbers(spec.name, x[part], bad[part]) for part in parts]
+                    met = [count_numbers(spec.name, x[part], bad[part]) for part in parts]
                     x = np.where(bad, spec.fill, x)
                 conts[:, j] = spec.scaled(x)
             return spec, bad if spec.flag else None, met
@@ -424,19 +415,18 @@ class TableProcessor:
         whole, *split = reports
         return Encoded(cats, conts, whole, (split[0], split[1]) if split else None)
 
-    def _learn_levels(self, column: pd.Series[Any], values: list[Level], counts: npt.NDArray[np.int64]) -> _Category:
+    def _learn_levels(self, name: str, ordered: bool, values: list[Level], counts: npt.NDArray[np.int64]) -> _Category:
         total: dict[Level, int] = {}
         for value, count in zip(values, counts.tolist(), strict=True):
             if count:  # equal values of different types (1 and True) are one level
                 total[value] = total.get(value, 0) + count
-        ordered = _is_ordered(column)
         levels = list(total) if ordered else in_order(total)
         kept = [v for v in levels if total[v] >= self.min_count]
         if self.max_levels is not None and len(kept) > self.max_levels:
             # sorted() is stable: among equally frequent levels the first in order stay.
             frequent = set(sorted(range(len(kept)), key=lambda i: -total[kept[i]])[: self.max_levels])
             kept = [v for i, v in enumerate(kept) if i in frequent]
-        return _Category(str(column.name), kept, ordered, len(levels) - len(kept))
+        return _Category(name, kept, ordered, len(levels) - len(kept))
 
     def _learn_scale(self, name: str, x: Floats, bad: Bools | None, rows: npt.NDArray[np.int64] | None) -> _Number:
         if rows is not None:
@@ -444,17 +434,23 @@ class TableProcessor:
         flag = bad is not None and bool(bad.any())
         if flag and bad is not None:
             x = x[~bad]
-        if self.fill == "constant" or x.size == 0:
+        return self._number(name, flag, Spread.of(x), lambda: median(x), lambda n: np.quantile(x, np.linspace(0, 1, n)))
+
+    def _number(
+        self, name: str, flag: bool, spread: Spread, middle: Callable[[], float], quantiles: Callable[[int], Floats]
+    ) -> _Number:
+        """What follows from the numbers of the training rows; median and quantiles are asked for where they matter."""
+        if self.fill == "constant" or not spread.n:
             fill = self.fill_value
         else:
-            fill = _median(x) if self.fill == "median" else float(np.mean(x))
+            fill = middle() if self.fill == "median" else spread.mean
         if self.scale == "none":
             return _Number(name, fill, 0.0, 1.0, flag, None)
-        if x.size == 0 or _is_constant(x):
+        if not spread.n or spread.is_constant:
             return _Number(name, fill, fill, 0.0, flag, None)
         if self.scale == "quantile":
-            return _Number(name, fill, 0.0, 1.0, flag, np.quantile(x, np.linspace(0, 1, min(1000, x.size))))
-        return _Number(name, fill, float(x.mean()), 1.0 / float(x.std()), flag, None)
+            return _Number(name, fill, 0.0, 1.0, flag, quantiles(min(1000, spread.n)))
+        return _Number(name, fill, spread.mean, 1.0 / math.sqrt(spread.variance), flag, None)
 
     # What was learned
 
@@ -587,282 +583,13 @@ class TableProcessor:
         )
 
 
-class Labels:
-    """The classes of a target column, in one order for training, validation, test and the saved model.
-
-    Args:
-        values: the classes, in order.
-
-    >>> import pandas as pd
-    >>> labels = Labels.learn(pd.Series(["no", "yes", "no"], name="rain"))
-    >>> labels.names, labels.encode(pd.Series(["yes", "no"])).tolist()
-    (('no', 'yes'), [1, 0])
-    """
-
-    def __init__(self, values: Sequence[Level]) -> None:
-        self.values = list(values)
-        self._lookup = Lookup(self.values, 0, -1)
-
-    @classmethod
-    def learn(cls, column: pd.Series[Any], rows: Rows | None = None, coded: Coded | None = None) -> Labels:
-        """The classes that the training rows hold: in the order of an ordered categorical, otherwise sorted.
-
-        Args:
-            column: the target.
-            rows: positions of the training rows, or a boolean mask; None means all.
-            coded: what `factorize` gave for the column, if it was asked already.
-
-        Raises:
-            DataError: some rows have no label (naming them), or all have the same one.
-        """
-        codes, values = factorize(column) if coded is None else coded
-        chosen = np.arange(len(codes)) if rows is None else _positions(rows, len(codes))
-        if len(chosen) == 0:
-            raise DataError(f"the target {column.name!r} has no training rows")
-        refuse_rows(column, chosen[codes[chosen] < 0], "have no label; drop these rows or give them labels")
-        seen = np.bincount(codes[chosen], minlength=len(values))
-        held = list(dict.fromkeys(v for v, n in zip(values, seen.tolist(), strict=True) if n))
-        classes = held if _is_ordered(column) else in_order(held)
-        if len(classes) < 2:
-            raise DataError(
-                f"every training row of the target {column.name!r} has the label {classes[0]!r}, so there is nothing "
-                "to tell apart; a classifier needs rows of at least two classes"
-            )
-        return cls(classes)
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The classes as text, in the order of the model's outputs."""
-        return tuple(str(v) for v in self.values)
-
-    def encode(self, column: pd.Series[Any], coded: Coded | None = None) -> npt.NDArray[np.int64]:
-        """Class numbers; `coded` as in `learn`.
-
-        Raises:
-            DataError: a row has no label or one that is no class (naming rows and labels).
-        """
-        codes, values = factorize(column) if coded is None else coded
-        refuse_rows(column, np.flatnonzero(codes < 0), "have no label; drop these rows or give them labels")
-        table = np.array([*self._lookup.codes(values), -1], np.int64)
-        result: npt.NDArray[np.int64] = table[codes]
-        bad = np.flatnonzero(result < 0)
-        if len(bad):
-            words = sorted({repr(values[c]) for c in codes[bad[:1000]]})[:5]
-            refuse_rows(
-                column,
-                bad,
-                f"have labels that no training row has ({', '.join(words)}); known are {self.values[:10]}. "
-                "Split so that every class is in training (stratified), or drop these rows",
-            )
-        return result
-
-    def state_dict(self) -> dict[str, Any]:
-        """The classes, as words and numbers that fit in a JSON file."""
-        return to_json(self.values)
-
-    @classmethod
-    def from_state(cls, state: Mapping[str, Any]) -> Labels:
-        """Labels as `state_dict` described them."""
-        return cls(from_json(state))
-
-
-def target_numbers(df: pd.DataFrame, names: Sequence[str]) -> Floats:
-    """The columns of a regression or multi-label target, float64, shape (n, len(names)).
-
-    Raises:
-        DataError: a column is missing, holds text, or has missing or infinite places (naming the rows).
-    """
-    require_columns(df, names)
-    out = np.empty((len(df), len(names)), np.float64)
-    for j, name in enumerate(names):
-        x = numbers(df[name])
-        refuse_rows(
-            df[name], np.flatnonzero(~np.isfinite(x)), "are missing or infinite; drop these rows or give them numbers"
-        )
-        out[:, j] = x
-    return out
-
-
-def refuse_rows(column: pd.Series[Any], rows: npt.NDArray[np.int64], why: str) -> None:
-    """Raise a DataError that names the first of some rows of a target column; nothing if there are none."""
-    if len(rows) == 0:
-        return
-    shown = ", ".join(_row(column, int(i)) for i in rows[:5])
-    more = f" and {len(rows) - 5} more" if len(rows) > 5 else ""
-    raise DataError(f"{len(rows)} of {len(column)} rows of the target {column.name!r} {why}. Rows: {shown}{more}")
-
-
-def require_columns(df: pd.DataFrame, names: Sequence[str]) -> None:
-    """Refuse a table in which columns are missing, or named twice.
-
-    Raises:
-        DataError: names them all.
-    """
-    import pandas as pd
-
-    if not isinstance(df, pd.DataFrame):
-        raise ArgumentError(f"expected a pandas DataFrame, got {type(df).__name__}")
-    known = set(df.columns)
-    absent = [n for n in names if n not in known]
-    if absent:
-        others = [str(c) for c in df.columns if c not in set(names)]
-        more = f" {did_you_mean(str(absent[0]), others)}".replace("Known:", "Besides what is needed, it has:").rstrip()
-        raise DataError(f"the table has no columns {absent}; they are needed (None where a value is not known).{more}")
-    if not df.columns.is_unique:
-        twice = sorted({str(c) for c in df.columns[df.columns.duplicated()] if c in set(names)})
-        if twice:
-            raise DataError(f"the columns {twice} are in the table more than once; rename or drop the copies")
-
-
-def factorize(column: pd.Series[Any]) -> Coded:
-    """Each value as its position in a list of distinct ones; every string is hashed once.
-
-    Args:
-        column: of any dtype: text, numbers, booleans, dates, categories, nullable or Arrow.
-
-    Returns:
-        Codes of shape (n,), -1 where the value is missing, and the distinct values as plain Python values
-        (of a categorical column: its categories in their order, used or not).
-
-    Raises:
-        DataError: a value cannot be a category (naming column, row and value).
-    """
-    import pandas as pd
-
-    try:
-        if isinstance(column.dtype, pd.CategoricalDtype):
-            codes = column.cat.codes.to_numpy().astype(np.int64)
-            values = column.cat.categories.tolist()
-        elif len(column) <= _SHORT:
-            # pandas takes some 0.1 ms per column however short it is: too long where single rows are predicted.
-            held = plain_all([v for v in column.tolist() if not _is_missing(v)])
-            place = {v: i for i, v in enumerate(dict.fromkeys(held))}
-            codes = np.array([-1 if _is_missing(v) else place[plain(v)] for v in column.tolist()], np.int64)
-            values = list(place)
-        else:
-            codes, uniques = pd.factorize(column)
-            codes = codes.astype(np.int64, copy=False)
-            distinct = (
-                uniques.to_numpy(np.object_)  # pandas itself takes texts out one by one
-                if isinstance(uniques.dtype, pd.StringDtype)
-                else uniques
-            )
-            plainly = isinstance(distinct, np.ndarray) and distinct.dtype.kind not in "mM"
-            values = distinct.tolist() if plainly else list(distinct)
-        return codes, plain_all(values)
-    except TypeError as error:
-        for i, value in enumerate(column.tolist()):
-            try:
-                if not _is_missing(value):
-                    plain(value)
-            except TypeError as reason:
-                raise DataError(f"column {column.name!r}, {_row(column, i)}: {value!r}: {reason}") from error
-        raise
-
-
-def numbers(column: pd.Series[Any]) -> Floats:
-    """A column as float64, missing as NaN; durations in seconds. Numbers written as text are read.
-
-    Returns:
-        Shape (n,). It may be the column's own memory: do not write into it.
-
-    Raises:
-        DataError: the column holds text or dates (naming column, row and value).
-    """
-    import pandas as pd
-
-    dtype = column.dtype
-    if isinstance(dtype, np.dtype) and dtype.kind in "fiub":
-        return column.to_numpy(np.float64)
-    if isinstance(dtype, pd.CategoricalDtype):
-        held = numbers(pd.Series(column.cat.categories, name=column.name))
-        chosen: Floats = np.append(held, np.nan)[column.cat.codes.to_numpy()]
-        return chosen
-    types = pd.api.types
-    if types.is_timedelta64_dtype(dtype):
-        seconds: Floats = column.dt.total_seconds().to_numpy(np.float64)
-        return seconds
-    if types.is_datetime64_any_dtype(dtype) or isinstance(dtype, pd.PeriodDtype):
-        if column.isna().all():  # a row with NaT in a column of numbers
-            return np.full(len(column), np.nan)
-        raise DataError(
-            f"the continuous column {column.name!r} holds dates ({dtype}); turn them into numbers with "
-            f"add_datepart(df, {column.name!r}), or make the column categorical"
-        )
-    if types.is_complex_dtype(dtype):
-        raise DataError(f"the continuous column {column.name!r} holds complex numbers; split it into two columns")
-    if types.is_numeric_dtype(dtype) or types.is_bool_dtype(dtype):
-        nullable: Floats = column.to_numpy(np.float64, na_value=np.nan)
-        return nullable
-    return _numbers_of_objects(column)
-
-
-def _numbers_of_objects(column: pd.Series[Any]) -> Floats:
-    import pandas as pd
-
-    out = np.full(len(column), np.nan)
-    present = np.flatnonzero(column.notna().to_numpy(np.bool_))
-    held = column.iloc[present]
-    if pd.api.types.infer_dtype(held) in (
-        "string",
-        "integer",
-        "floating",
-        "mixed-integer-float",
-        "boolean",
-        "decimal",
-        "empty",
-    ):
-        out[present] = pd.to_numeric(held, errors="coerce").to_numpy(np.float64, na_value=np.nan)
-        present = present[np.isnan(out[present])]
-    for i in present.tolist():
-        value = column.iloc[i]
-        try:
-            if isinstance(value, str) and value.strip().lower() in _NO_TEXT:
-                continue
-            if not isinstance(plain(value), str | bool | int | float | Decimal):
-                raise TypeError
-            if isinstance(value, str) and "_" in value:  # Python would read "1_0" as ten
-                raise ValueError
-            out[i] = float(value)
-        except (TypeError, ValueError, OverflowError) as error:
-            what = "text" if isinstance(value, str) else type(value).__name__
-            raise DataError(
-                f"the continuous column {column.name!r} holds {what} in {_row(column, i)}: {value!r}. Turn it "
-                "into a number; a column of such values belongs in cat_names when the data is made"
-            ) from error
-    return out
-
-
-def _row(column: pd.Series[Any], position: int) -> str:
-    label = column.index[position]
-    return f"row {position}" if label is position or label == position else f"row {position} (index {label!r})"
-
-
-def _is_missing(value: Any) -> bool:
-    import pandas as pd
-
-    return value is None or (not isinstance(value, str) and pd.isna(value) is True)
-
-
-def _is_ordered(column: pd.Series[Any]) -> bool:
-    import pandas as pd
-
-    return isinstance(column.dtype, pd.CategoricalDtype) and bool(column.dtype.ordered)
-
-
-def _median(x: Floats) -> float:
-    """As NumPy's, five times as quick: looking for one place instead of two, NumPy partitions with SIMD."""
-    half = len(x) // 2
-    parted = np.partition(x, half)
-    upper = float(parted[half])
-    return upper if len(x) % 2 else (float(parted[:half].max()) + upper) / 2
-
-
-def _is_constant(x: Floats) -> bool:
-    """Whether the numbers differ by no more than rounding makes them differ (as scikit-learn decides it)."""
-    mean, variance = x.mean(), x.var()
-    eps = np.finfo(np.float64).eps
-    return bool(variance <= x.size * eps * variance + (x.size * mean * eps) ** 2) or bool(x.min() == x.max())
+def _clean(blocks: Blocks, name: str) -> Floats:
+    """The usable numbers of the training rows of one column."""
+    pieces = []
+    for frame, train in blocks([name]):
+        x = numbers(frame[name])
+        pieces.append(x[train & ~unusable(x)])
+    return np.concatenate(pieces)
 
 
 def _to_normal(x: Floats, quantiles: Floats) -> Floats:
@@ -893,46 +620,3 @@ def _column_names(names: Sequence[str], what: str) -> list[str]:
     if twice:
         raise ArgumentError(f"{what} names {twice} more than once")
     return given
-
-
-def _positions(rows: Rows, n: int) -> npt.NDArray[np.int64]:
-    """Row positions, from positions or from a boolean mask."""
-    given = np.asarray(rows)
-    if given.dtype == np.bool_:
-        if given.shape != (n,):
-            raise ArgumentError(f"a mask of rows must have one entry per row ({n}), got shape {given.shape}")
-        given = np.flatnonzero(given)
-    if given.ndim != 1 or given.size == 0 or given.dtype.kind not in "iu":
-        raise ArgumentError(
-            f"rows must be a list of row positions or a boolean mask with at least one row, got {given!r:.80}"
-        )
-    if given.min() < 0 or given.max() >= n:
-        raise ArgumentError(f"row positions must lie between 0 and {n - 1}, got {given.min()} to {given.max()}")
-    return given.astype(np.int64)
-
-
-def _count_codes(
-    name: str, table: npt.NDArray[np.int64], codes: npt.NDArray[np.int64], values: list[Level]
-) -> TransformReport:
-    report = TransformReport()
-    unknown = np.flatnonzero(table == UNKNOWN_CODE)
-    held = np.bincount(codes + 1, minlength=len(values) + 1)
-    if held[0]:
-        report.missing[name] = int(held[0])
-    met = unknown[held[unknown + 1] > 0]
-    if len(met):
-        report.unknown[name] = int(held[met + 1].sum())
-        report.examples[name] = [repr(values[i])[:40] for i in met[:5]]
-    return report
-
-
-def _count_numbers(name: str, x: Floats, bad: Bools) -> TransformReport:
-    report = TransformReport()
-    missing, total = int(np.isnan(x).sum()), int(bad.sum())
-    if total:
-        report.filled[name] = total
-    if missing:
-        report.missing[name] = missing
-    if total > missing:
-        report.infinite[name] = total - missing
-    return report

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +14,8 @@ from torch import Tensor
 
 from ..errors import ArgumentError, DataError, EasyLearnWarning, did_you_mean
 from ..task import Scale, Task, multi_label, regression, single_label
-from .processing import Coded, Floats, Labels, refuse_rows, require_columns, target_numbers
+from .levels import Level, Lookup, from_json, in_order, to_json
+from .values import Coded, Floats, Rows, factorize, is_ordered, numbers, positions, refuse_rows, require_columns
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,6 +24,103 @@ TableKind = Literal["single_label", "multi_label", "regression"]
 TaskName = Literal["auto", TableKind]
 YRange = tuple[float, float] | Literal["auto"] | None
 MAX_WHOLE_CLASSES = 20  # a column of more whole numbers than these is taken as numbers, not as classes
+
+
+class Labels:
+    """The classes of a target column, in one order for training, validation, test and the saved model.
+
+    Args:
+        values: the classes, in order.
+
+    >>> import pandas as pd
+    >>> labels = Labels.learn(pd.Series(["no", "yes", "no"], name="rain"))
+    >>> labels.names, labels.encode(pd.Series(["yes", "no"])).tolist()
+    (('no', 'yes'), [1, 0])
+    """
+
+    def __init__(self, values: Sequence[Level]) -> None:
+        self.values = list(values)
+        self._lookup = Lookup(self.values, 0, -1)
+
+    @classmethod
+    def learn(cls, column: pd.Series[Any], rows: Rows | None = None, coded: Coded | None = None) -> Labels:
+        """The classes that the training rows hold: in the order of an ordered categorical, otherwise sorted.
+
+        Args:
+            column: the target.
+            rows: positions of the training rows, or a boolean mask; None means all.
+            coded: what `factorize` gave for the column, if it was asked already.
+
+        Raises:
+            DataError: some rows have no label (naming them), or all have the same one.
+        """
+        codes, values = factorize(column) if coded is None else coded
+        chosen = np.arange(len(codes)) if rows is None else positions(rows, len(codes))
+        if len(chosen) == 0:
+            raise DataError(f"the target {column.name!r} has no training rows")
+        of_training = codes[chosen]
+        refuse_rows(column, chosen[of_training < 0], "have no label; drop these rows or give them labels")
+        seen = np.bincount(of_training, minlength=len(values))
+        held = list(dict.fromkeys(v for v, n in zip(values, seen.tolist(), strict=True) if n))
+        classes = held if is_ordered(column) else in_order(held)
+        if len(classes) < 2:
+            raise DataError(
+                f"every training row of the target {column.name!r} has the label {classes[0]!r}, so there is nothing "
+                "to tell apart; a classifier needs rows of at least two classes"
+            )
+        return cls(classes)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The classes as text, in the order of the model's outputs."""
+        return tuple(str(v) for v in self.values)
+
+    def encode(self, column: pd.Series[Any], coded: Coded | None = None) -> npt.NDArray[np.int64]:
+        """Class numbers; `coded` as in `learn`.
+
+        Raises:
+            DataError: a row has no label or one that is no class (naming rows and labels).
+        """
+        codes, values = factorize(column) if coded is None else coded
+        refuse_rows(column, np.flatnonzero(codes < 0), "have no label; drop these rows or give them labels")
+        table = np.array([*self._lookup.codes(values), -1], np.int64)
+        result: npt.NDArray[np.int64] = table[codes]
+        bad = np.flatnonzero(result < 0)
+        if len(bad):
+            words = sorted({repr(values[c]) for c in codes[bad[:1000]]})[:5]
+            refuse_rows(
+                column,
+                bad,
+                f"have labels that no training row has ({', '.join(words)}); known are {self.values[:10]}. "
+                "Split so that every class is in training (stratified), or drop these rows",
+            )
+        return result
+
+    def state_dict(self) -> dict[str, Any]:
+        """The classes, as words and numbers that fit in a JSON file."""
+        return to_json(self.values)
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> Labels:
+        """Labels as `state_dict` described them."""
+        return cls(from_json(state))
+
+
+def target_numbers(df: pd.DataFrame, names: Sequence[str]) -> Floats:
+    """The columns of a regression or multi-label target, float64, shape (n, len(names)).
+
+    Raises:
+        DataError: a column is missing, holds text, or has missing or infinite places (naming the rows).
+    """
+    require_columns(df, names)
+    out = np.empty((len(df), len(names)), np.float64)
+    for j, name in enumerate(names):
+        x = numbers(df[name])
+        refuse_rows(
+            df[name], np.flatnonzero(~np.isfinite(x)), "are missing or infinite; drop these rows or give them numbers"
+        )
+        out[:, j] = x
+    return out
 
 
 @dataclass(frozen=True)

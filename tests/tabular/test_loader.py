@@ -14,7 +14,7 @@ import torch
 from easylearn.data.bunch import Batch, Loader
 from easylearn.errors import ArgumentError, DataError
 from easylearn.tabular.data import TabularData
-from easylearn.tabular.loader import MemoryPart, ParquetTable, StreamPart, fit_by_column
+from easylearn.tabular.loader import MemoryPart, ParquetTable, StreamPart, fit_streamed
 from easylearn.tabular.processing import TableProcessor
 
 CPU = torch.device("cpu")
@@ -224,7 +224,16 @@ def test_a_folder_of_files_is_one_table(tmp_path: Path) -> None:
     assert len(whole.read(["row"], most_rows=20)) == 30
 
 
-def test_fitting_by_column_is_fitting_at_once(tmp_path: Path) -> None:
+def assert_alike(one: dict[str, Any], two: dict[str, Any]) -> None:
+    """All but the last digits, which depend on where a file is cut into row groups."""
+    digits = ("center", "factor", "fill")
+    for a, b in zip(one["conts"], two["conts"], strict=True):
+        assert [a[n] for n in digits] == pytest.approx([b[n] for n in digits], rel=1e-12)
+        assert all(a[n] == b[n] for n in a if n not in digits)
+    assert {**one, "conts": None} == {**two, "conts": None}
+
+
+def test_fitting_by_row_groups_is_fitting_at_once(tmp_path: Path) -> None:
     df = table()
     rows = np.arange(0, N, 2)
     source = ParquetTable(write(tmp_path / "t.parquet", df))
@@ -232,8 +241,8 @@ def test_fitting_by_column_is_fitting_at_once(tmp_path: Path) -> None:
         one = TableProcessor(["shop"], ["size", "row"], **settings)  # type: ignore[arg-type]
         two = TableProcessor(["shop"], ["size", "row"], **settings)  # type: ignore[arg-type]
         split = one.fit_transform(df, rows).split
-        assert split == fit_by_column(two, source, rows)
-        assert one.state_dict() == two.state_dict()
+        assert split == fit_streamed(two, source, rows)
+        assert_alike(one.state_dict(), two.state_dict())
 
 
 def test_streamed_data_is_the_data_in_memory(tmp_path: Path) -> None:
@@ -248,7 +257,7 @@ def test_streamed_data_is_the_data_in_memory(tmp_path: Path) -> None:
     assert type(small.train_loader()).__name__ == type(streamed.train_loader()).__name__ == "StreamLoader"
     pd.testing.assert_frame_equal(here.report(), streamed.report())
     for data in (whole, streamed):
-        assert data.processor.state_dict() == here.processor.state_dict()
+        assert_alike(data.processor.state_dict(), here.processor.state_dict())
         assert len(data.ids("train")) == 82 and list(data.ids("valid")) == list(here.ids("valid"))
         assert equal(epoch(data.loader("valid")), epoch(here.loader("valid")))
         assert data.train_loader().n_items == 82  # type: ignore[attr-defined]

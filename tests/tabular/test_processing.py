@@ -14,17 +14,12 @@ from sklearn.preprocessing import QuantileTransformer, StandardScaler
 
 from easylearn.errors import ArgumentError, DataError, StateError
 from easylearn.tabular import processing
+from easylearn.tabular import values as reading
 from easylearn.tabular.levels import Lookup, from_json, in_order, kind, plain, to_json
-from easylearn.tabular.processing import (
-    MISSING,
-    UNKNOWN,
-    Labels,
-    TableProcessor,
-    TransformReport,
-    factorize,
-    numbers,
-    target_numbers,
-)
+from easylearn.tabular.processing import MISSING, UNKNOWN, TableProcessor
+from easylearn.tabular.reports import TransformReport
+from easylearn.tabular.targets import Labels, target_numbers
+from easylearn.tabular.values import factorize, numbers
 
 
 def table(n: int = 400, seed: int = 0) -> pd.DataFrame:
@@ -621,7 +616,7 @@ def test_lookup_does_not_guess_among_mixed_levels() -> None:
 def test_short_and_long_columns_are_factorized_alike(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
     column = COLUMNS[what][0]
     codes, values = factorize(column)
-    monkeypatch.setattr(processing, "_SHORT", 0)
+    monkeypatch.setattr(reading, "_SHORT", 0)
     codes2, values2 = factorize(column)
     decoded = [None if c < 0 else values[c] for c in codes]
     assert decoded == [None if c < 0 else values2[c] for c in codes2]

@@ -1,0 +1,210 @@
+"""Columns of a DataFrame as codes or as numbers, whatever type they have; what cannot be read is named."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import ArgumentError, DataError, did_you_mean
+from .levels import Level, plain, plain_all
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+Rows = npt.ArrayLike
+Coded = tuple[npt.NDArray[np.int64], list[Level]]
+
+_NO_TEXT = frozenset({"", "nan", "na", "n/a", "null", "none", "<na>", "nat"})
+_SHORT = 32
+
+
+def factorize(column: pd.Series[Any]) -> Coded:
+    """Each value as its position in a list of distinct ones; every string is hashed once.
+
+    Args:
+        column: of any dtype: text, numbers, booleans, dates, categories, nullable or Arrow.
+
+    Returns:
+        Codes of shape (n,), -1 where the value is missing, and the distinct values as plain Python values
+        (of a categorical column: its categories in their order, used or not).
+
+    Raises:
+        DataError: a value cannot be a category (naming column, row and value).
+    """
+    import pandas as pd
+
+    try:
+        if isinstance(column.dtype, pd.CategoricalDtype):
+            codes = column.cat.codes.to_numpy().astype(np.int64)
+            values = column.cat.categories.tolist()
+        elif len(column) <= _SHORT:
+            # pandas takes some 0.1 ms per column however short it is: too long where single rows are predicted.
+            held = plain_all([v for v in column.tolist() if not is_missing(v)])
+            place = {v: i for i, v in enumerate(dict.fromkeys(held))}
+            codes = np.array([-1 if is_missing(v) else place[plain(v)] for v in column.tolist()], np.int64)
+            values = list(place)
+        else:
+            codes, uniques = pd.factorize(column)
+            codes = codes.astype(np.int64, copy=False)
+            distinct = (
+                uniques.to_numpy(np.object_)  # pandas itself takes texts out one by one
+                if isinstance(uniques.dtype, pd.StringDtype)
+                else uniques
+            )
+            plainly = isinstance(distinct, np.ndarray) and distinct.dtype.kind not in "mM"
+            values = distinct.tolist() if plainly else list(distinct)
+        return codes, plain_all(values)
+    except TypeError as error:
+        for i, value in enumerate(column.tolist()):
+            try:
+                if not is_missing(value):
+                    plain(value)
+            except TypeError as reason:
+                raise DataError(f"column {column.name!r}, {row_name(column, i)}: {value!r}: {reason}") from error
+        raise
+
+
+def numbers(column: pd.Series[Any]) -> Floats:
+    """A column as float64, missing as NaN; durations in seconds. Numbers written as text are read.
+
+    Returns:
+        Shape (n,). It may be the column's own memory: do not write into it.
+
+    Raises:
+        DataError: the column holds text or dates (naming column, row and value).
+    """
+    import pandas as pd
+
+    dtype = column.dtype
+    if isinstance(dtype, np.dtype) and dtype.kind in "fiub":
+        return column.to_numpy(np.float64)
+    if isinstance(dtype, pd.CategoricalDtype):
+        held = numbers(pd.Series(column.cat.categories, name=column.name))
+        chosen: Floats = np.append(held, np.nan)[column.cat.codes.to_numpy()]
+        return chosen
+    types = pd.api.types
+    if types.is_timedelta64_dtype(dtype):
+        seconds: Floats = column.dt.total_seconds().to_numpy(np.float64)
+        return seconds
+    if types.is_datetime64_any_dtype(dtype) or isinstance(dtype, pd.PeriodDtype):
+        if column.isna().all():  # a row with NaT in a column of numbers
+            return np.full(len(column), np.nan)
+        raise DataError(
+            f"the continuous column {column.name!r} holds dates ({dtype}); turn them into numbers with "
+            f"add_datepart(df, {column.name!r}), or make the column categorical"
+        )
+    if types.is_complex_dtype(dtype):
+        raise DataError(f"the continuous column {column.name!r} holds complex numbers; split it into two columns")
+    if types.is_numeric_dtype(dtype) or types.is_bool_dtype(dtype):
+        nullable: Floats = column.to_numpy(np.float64, na_value=np.nan)
+        return nullable
+    return _numbers_of_objects(column)
+
+
+def _numbers_of_objects(column: pd.Series[Any]) -> Floats:
+    import pandas as pd
+
+    out = np.full(len(column), np.nan)
+    present = np.flatnonzero(column.notna().to_numpy(np.bool_))
+    held = column.iloc[present]
+    if pd.api.types.infer_dtype(held) in (
+        "string",
+        "integer",
+        "floating",
+        "mixed-integer-float",
+        "boolean",
+        "decimal",
+        "empty",
+    ):
+        out[present] = pd.to_numeric(held, errors="coerce").to_numpy(np.float64, na_value=np.nan)
+        present = present[np.isnan(out[present])]
+    for i in present.tolist():
+        value = column.iloc[i]
+        try:
+            if isinstance(value, str) and value.strip().lower() in _NO_TEXT:
+                continue
+            if not isinstance(plain(value), str | bool | int | float | Decimal):
+                raise TypeError
+            if isinstance(value, str) and "_" in value:  # Python would read "1_0" as ten
+                raise ValueError
+            out[i] = float(value)
+        except (TypeError, ValueError, OverflowError) as error:
+            what = "text" if isinstance(value, str) else type(value).__name__
+            raise DataError(
+                f"the continuous column {column.name!r} holds {what} in {row_name(column, i)}: {value!r}. Turn it "
+                "into a number; a column of such values belongs in cat_names when the data is made"
+            ) from error
+    return out
+
+
+def require_columns(df: pd.DataFrame, names: Sequence[str]) -> None:
+    """Refuse a table in which columns are missing, or named twice.
+
+    Raises:
+        DataError: names them all.
+    """
+    import pandas as pd
+
+    if not isinstance(df, pd.DataFrame):
+        raise ArgumentError(f"expected a pandas DataFrame, got {type(df).__name__}")
+    known = set(df.columns)
+    absent = [n for n in names if n not in known]
+    if absent:
+        others = [str(c) for c in df.columns if c not in set(names)]
+        more = f" {did_you_mean(str(absent[0]), others)}".replace("Known:", "Besides what is needed, it has:").rstrip()
+        raise DataError(f"the table has no columns {absent}; they are needed (None where a value is not known).{more}")
+    if not df.columns.is_unique:
+        twice = sorted({str(c) for c in df.columns[df.columns.duplicated()] if c in set(names)})
+        if twice:
+            raise DataError(f"the columns {twice} are in the table more than once; rename or drop the copies")
+
+
+def refuse_rows(column: pd.Series[Any], rows: npt.NDArray[np.int64], why: str) -> None:
+    """Raise a DataError that names the first of some rows of a target column; nothing if there are none."""
+    if len(rows) == 0:
+        return
+    shown = ", ".join(row_name(column, int(i)) for i in rows[:5])
+    more = f" and {len(rows) - 5} more" if len(rows) > 5 else ""
+    raise DataError(f"{len(rows)} of {len(column)} rows of the target {column.name!r} {why}. Rows: {shown}{more}")
+
+
+def row_name(column: pd.Series[Any], position: int) -> str:
+    """How a message calls a row: by its position, and by its label where that is another."""
+    label = column.index[position]
+    return f"row {position}" if label is position or label == position else f"row {position} (index {label!r})"
+
+
+def is_missing(value: Any) -> bool:
+    """Whether a value is None or one of the kinds of not-a-number."""
+    import pandas as pd
+
+    return value is None or (not isinstance(value, str) and pd.isna(value) is True)
+
+
+def is_ordered(column: pd.Series[Any]) -> bool:
+    """Whether the column is an ordered categorical."""
+    import pandas as pd
+
+    return isinstance(column.dtype, pd.CategoricalDtype) and bool(column.dtype.ordered)
+
+
+def positions(rows: Rows, n: int) -> npt.NDArray[np.int64]:
+    """Row positions, from positions or from a boolean mask."""
+    given = np.asarray(rows)
+    if given.dtype == np.bool_:
+        if given.shape != (n,):
+            raise ArgumentError(f"a mask of rows must have one entry per row ({n}), got shape {given.shape}")
+        given = np.flatnonzero(given)
+    if given.ndim != 1 or given.size == 0 or given.dtype.kind not in "iu":
+        raise ArgumentError(
+            f"rows must be a list of row positions or a boolean mask with at least one row, got {given!r:.80}"
+        )
+    if given.min() < 0 or given.max() >= n:
+        raise ArgumentError(f"row positions must lie between 0 and {n - 1}, got {given.min()} to {given.max()}")
+    return given.astype(np.int64, copy=False)
