@@ -19,6 +19,8 @@ Indices: TypeAlias = npt.NDArray[np.int64]
 Split: TypeAlias = float | Sequence[int] | npt.NDArray[Any]
 """What `valid=` takes: a fraction between 0 and 1, the positions of the validation items, or a mask over all items."""
 
+_PIECE = 2**18  # items that are numbered at a time
+
 
 def split_indices(
     n: int,
@@ -146,11 +148,13 @@ def _by_fraction(
     if n < 2:
         raise ArgumentError(f"splitting needs at least two items, got n={n}")
     wanted = min(max(round(n * fraction), 1), n - 1)
+    classes = None if stratify is None else _codes("stratify", stratify, n)
+    names = None if groups is None else _codes("groups", groups, n)
     order = keyed.permutation(n, seed, "split")
-    if stratify is not None:
-        chosen = _stratified(order, _codes("stratify", stratify, n), fraction, wanted)
-    elif groups is not None:
-        chosen = _grouped(order, _codes("groups", groups, n), wanted)
+    if classes is not None:
+        chosen = _stratified(order, classes, fraction, wanted)
+    elif names is not None:
+        chosen = _grouped(order, names, wanted)
     else:
         chosen = order[:wanted]
     return _complement(n, chosen)
@@ -253,7 +257,7 @@ def _codes_of_numbers(labels: npt.NDArray[Any]) -> npt.NDArray[Any]:
     if high - low >= 4 * len(labels) or high > np.iinfo(np.int64).max:
         labels = np.unique(labels, return_inverse=True)[1]
         low, high = 0, int(labels.max())
-    from_zero = labels.astype(np.int64) - low
+    from_zero = np.subtract(labels, low, dtype=np.int64)
     held = np.flatnonzero(np.bincount(from_zero))
     in_order = held[np.argsort(_first_places(from_zero, high - low + 1)[held])]
     code = np.zeros(high - low + 1, np.min_scalar_type(len(held) - 1))
@@ -265,7 +269,9 @@ def _codes_of_numbers(labels: npt.NDArray[Any]) -> npt.NDArray[Any]:
 def _first_places(codes: npt.NDArray[Any], n_codes: int) -> Indices:
     """Where each code occurs first; anything for a code that does not occur."""
     first = np.empty(n_codes, np.int64)
-    first[codes[::-1]] = np.arange(len(codes) - 1, -1, -1)  # the last one that is written stays
+    for stop in range(len(codes), 0, -_PIECE):
+        start = max(stop - _PIECE, 0)
+        first[codes[start:stop][::-1]] = np.arange(stop - 1, start - 1, -1)  # the last one that is written stays
     return first
 
 

@@ -295,7 +295,7 @@ class TabularData(PartedData[Part]):
     ) -> TabularData:
         own_valid = valid if isinstance(valid, ParquetTable) else None
         known = [n for n in (*options.target, options.groups, options.time) if n in table.columns]
-        side = table.read(list(dict.fromkeys(known)))
+        side = table.read(list(dict.fromkeys(known)), categories=True)
         head = table.read(table.columns, HEAD_ROWS)
         plan = _plan(options, side, head, None if isinstance(valid, ParquetTable) else valid)
         reports: dict[str, TransformReport] = {}

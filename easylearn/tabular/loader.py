@@ -174,31 +174,60 @@ class ParquetTable:
                 start += info.num_rows
         self.n_rows = start
 
-    def read_group(self, group: RowGroup, columns: Sequence[str]) -> pd.DataFrame:
-        """One row group, its index the positions of the rows in the whole table."""
+    def read_group(self, group: RowGroup, columns: Sequence[str], categories: bool = False) -> pd.DataFrame:
+        """One row group, its index the positions of the rows in the whole table.
+
+        Args:
+            group: which one.
+            columns: of these columns.
+            categories: text as categories, which take a byte or two for each row.
+        """
         import pandas as pd
 
-        frame: pd.DataFrame = self._opened[group.file].read_row_group(group.number, columns=list(columns)).to_pandas()
+        read = self._opened[group.file].read_row_group(group.number, columns=list(columns))
+        frame: pd.DataFrame = read.to_pandas(strings_to_categorical=categories)
         frame.index = pd.RangeIndex(group.start, group.stop)
         return frame
 
-    def read(self, columns: Sequence[str], most_rows: int | None = None) -> pd.DataFrame:
-        """Some columns of all rows, or of the first row groups that have `most_rows` rows between them."""
+    def read(self, columns: Sequence[str], most_rows: int | None = None, *, categories: bool = False) -> pd.DataFrame:
+        """Some columns of all rows, or of the first row groups that have `most_rows` rows between them.
+
+        Args:
+            columns: which ones.
+            most_rows: None for all.
+            categories: as in `read_group`.
+        """
         import pandas as pd
 
         frames: list[pd.DataFrame] = []
         for group in self.groups:
-            frames.append(self.read_group(group, columns))
+            frames.append(self.read_group(group, columns, categories))
             if most_rows is not None and group.stop >= most_rows:
                 break
         if not frames:
             raise DataError(f"{self.path} has no rows")
-        whole: pd.DataFrame = pd.concat(frames) if len(frames) > 1 else frames[0]
+        if len(frames) == 1:
+            return frames[0]
+        for name in columns if categories else ():
+            _share_categories(frames, name)
+        whole: pd.DataFrame = pd.concat(frames)
         return whole
 
     def identity(self) -> list[str]:
         """What tells these files, in this state, from all others."""
         return [file_identity(f) for f in self.files]
+
+
+def _share_categories(frames: Sequence[pd.DataFrame], name: str) -> None:
+    """Let the pieces of a column have the same categories; without, putting them together makes text of them."""
+    import pandas as pd
+
+    types = [t for frame in frames if isinstance(t := frame[name].dtype, pd.CategoricalDtype) and not t.ordered]
+    if len(types) < len(frames):
+        return
+    seen = dict.fromkeys(value for t in types for value in t.categories)
+    for frame in frames:
+        frame[name] = frame[name].cat.set_categories(list(seen))
 
 
 def _pyarrow_parquet() -> Any:

@@ -85,7 +85,10 @@ def numbers(column: pd.Series[Any]) -> Floats:
     if isinstance(dtype, np.dtype) and dtype.kind in "fiub":
         return column.to_numpy(np.float64)
     if isinstance(dtype, pd.CategoricalDtype):
-        held = numbers(pd.Series(column.cat.categories, name=column.name))
+        try:
+            held = numbers(pd.Series(column.cat.categories, name=column.name))
+        except DataError:  # of a category that no row has, or of one whose row shall be named
+            return numbers(column.astype(column.cat.categories.dtype))
         chosen: Floats = np.append(held, np.nan)[column.cat.codes.to_numpy()]
         return chosen
     types = pd.api.types

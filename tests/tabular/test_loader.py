@@ -266,6 +266,28 @@ def test_streamed_data_is_the_data_in_memory(tmp_path: Path) -> None:
     assert own.target("test") is None and own.target("valid") is not None
 
 
+def test_text_that_says_how_to_split_and_what_to_predict(tmp_path: Path) -> None:
+    df = table().assign(
+        kind=lambda d: np.where(d["size"] > 50, "big", "small"), patient=[f"p{i // 7}" for i in range(N)]
+    )
+    df.loc[100:, "kind"] = "huge"  # no such word in the first row groups
+    file = write(tmp_path / "t.parquet", df)
+    settings: dict[str, Any] = {"cat_names": ["shop"], "cont_names": ["size", "row"], "batch_size": 16}
+    for how in ({}, {"groups": "patient"}, {"stratify": False}):
+        here = TabularData.from_df(df, "kind", **settings, **how)
+        streamed = TabularData.from_parquet(file, "kind", stream=True, **settings, **how)
+        assert here.task.names == streamed.task.names == ("big", "huge", "small")
+        assert list(here.ids("valid")) == list(streamed.ids("valid"))
+        for part in ("train", "valid"):
+            assert torch.equal(here.target(part), streamed.target(part))  # type: ignore[arg-type]
+    words = ParquetTable(file).read(["kind", "size"], categories=True)
+    assert sorted(words["kind"].cat.categories) == ["big", "huge", "small"]
+    assert words["kind"].astype(str).tolist() == df["kind"].tolist() and words["size"].dtype == df["size"].dtype
+    odd = write(tmp_path / "odd.parquet", df.assign(y=["x1" if i == 70 else f"{i * 37 % N}.5" for i in range(N)]))
+    with pytest.raises(DataError, match="'y' holds text in row 70: 'x1'"):
+        TabularData.from_parquet(odd, "y", stream=True, task="regression", **settings)
+
+
 # -- bad input ---------------------------------------------------------------------------------------------
 
 

@@ -247,6 +247,13 @@ def test_numbers_of_every_dtype(what: str) -> None:
 # Behaviour
 
 
+def test_a_category_that_no_row_has_need_not_be_a_number() -> None:
+    column = pd.Series(pd.Categorical(["1.5", None, "2"], ["2", "no number", "1.5"]), name="c")
+    np.testing.assert_array_equal(numbers(column), [1.5, np.nan, 2.0])
+    with pytest.raises(DataError, match="'c' holds text in row 1: 'no number'"):
+        numbers(column.fillna("no number"))
+
+
 def test_rows_that_are_named_twice_are_counted_as_given() -> None:
     got = TableProcessor(["word"], ["x"]).fit_transform(table(5), [0, 0, 1])
     assert got.split is not None and [part.rows for part in got.split] == [3, 3]
