@@ -8,20 +8,20 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-
-from .registry import register
+from torch.nn import functional as F
 
 FEW_NUMBERS = 4096  # below, torch's one call is quicker than several that do less
 SMALLEST_SHARE = 1 / 64  # below, a multiple of 1/256 is too coarse
 
 
-@register("easylearn.dropout")
 class Dropout(nn.Dropout):
     """torch's dropout; on a CPU, where that draws one number at a time, by `drop_mask`.
 
+    In files it is torch's. Small tensors, and probabilities near 0 or 1, are left to torch.
+
     Args:
-        p: probability of a zero. On a CPU it is rounded to a multiple of 1/256, unless it is near 0 or 1; what is kept
-            is divided by its exact share.
+        p: probability of a zero. By `drop_mask` it is a multiple of 1/256, and what is kept is divided by its exact
+            share.
 
     >>> drop = Dropout(0.25)
     >>> kept = drop(torch.ones(64, 512))
@@ -34,15 +34,20 @@ class Dropout(nn.Dropout):
 
     def forward(self, x: Tensor) -> Tensor:
         """Drop numbers of a tensor of any shape, in training mode."""
-        if (
-            self.training
-            and x.device.type == "cpu"
-            and x.numel() >= FEW_NUMBERS
-            and SMALLEST_SHARE <= self.p <= 1 - SMALLEST_SHARE
-            and not torch.compiler.is_compiling()
-        ):
-            return x * drop_mask(x.shape, self.p, x)
-        return super().forward(x)
+        if not torch.jit.is_scripting():  # type: ignore[attr-defined]
+            mask = self._mask(x)
+            if mask is not None:
+                return x * mask
+        return F.dropout(x, self.p, self.training, self.inplace)
+
+    @torch.jit.unused
+    def _mask(self, x: Tensor) -> Tensor | None:
+        """A mask; None where torch is quicker or more exact, or follows what is done to write it down."""
+        if not self.training or torch.compiler.is_compiling() or type(x) not in (Tensor, nn.Parameter):
+            return None
+        if x.device.type != "cpu" or x.numel() < FEW_NUMBERS or not SMALLEST_SHARE <= self.p <= 1 - SMALLEST_SHARE:
+            return None
+        return drop_mask(x.shape, self.p, x)
 
 
 def drop_mask(shape: Sequence[int], p: float, like: Tensor) -> Tensor:

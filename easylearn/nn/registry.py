@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from torch import nn
 
 from ..errors import ArgumentError, WeightsError, did_you_mean
+from .dropout import Dropout
 
 _TORCH_LAYERS: Mapping[str, type[nn.Module]] = {
     kind.__name__: kind
@@ -29,6 +30,9 @@ _TORCH_LAYERS: Mapping[str, type[nn.Module]] = {
     )
 }  # fmt: skip
 """Layers of torch's that are described by what they keep of their arguments; `nn.Sequential` of them, too."""
+
+_STAND_INS: Mapping[type[nn.Module], type[nn.Module]] = {Dropout: nn.Dropout}
+"""Layers that do the same as one of torch's, and that files call so."""
 
 T = TypeVar("T", bound=Callable[..., Any])
 _NOTE = "_easylearn_note"
@@ -155,8 +159,9 @@ def describe(value: Any) -> Any:
         return found
     if type(value) is nn.Sequential:
         return {"layers": {name: describe(layer) for name, layer in value.named_children()}}
-    if type(value) in _TORCH_LAYERS.values():
-        return {"build": f"torch.nn.{type(value).__name__}", "args": _torch_arguments(value)}
+    kind = _STAND_INS.get(type(value), type(value))
+    if kind in _TORCH_LAYERS.values():
+        return {"build": f"torch.nn.{kind.__name__}", "args": _torch_arguments(value)}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         for name, maker in _MAKERS.items():
             if maker is type(value):

@@ -188,7 +188,7 @@ def find_leaks(df: pd.DataFrame, target: str, names: Sequence[str] | None = None
 
 
 class Sample:
-    """A keyed sample of at most 20,000 rows of a table, of which each column is read once.
+    """A keyed sample of at most 20,000 rows of a table; what is asked of a column as categories is read once.
 
     Args:
         df: the table.

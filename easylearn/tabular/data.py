@@ -223,7 +223,8 @@ class TabularData(PartedData[Part]):
 
         A table that does not fit into memory is streamed: row groups come in a new order in each epoch, and rows are
         mixed in a buffer. Fitting reads it by row groups, too. So what must fit is one row group, the
-        buffer as numbers, and 8 bytes per row and target.
+        buffer as numbers, the different values of all categorical columns, and some 40 bytes for each row: on which
+        side it is, and its target.
 
         Args:
             path: the file or folder.
@@ -420,7 +421,7 @@ class TabularData(PartedData[Part]):
         """
         super().adopt(old)
         assert isinstance(old, TabularData)
-        if self.processor is not old.processor and self.processor.state_dict() != old.processor.state_dict():
+        if self.processor is not old.processor and not self.processor.agrees_with(old.processor):
             raise DataError(
                 "this data has codes and scales of its own, so the model would misread it; make it with "
                 "TabularData.from_df(..., like=learn.data)"

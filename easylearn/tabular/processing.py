@@ -199,6 +199,7 @@ class TableProcessor:
 
         The same as `fit` on its training rows, but for the last digits of means and deviations. A second reading looks
         for the medians of large tables; `scale="quantile"` reads one column at a time, which has to fit into memory.
+        So have the different values of all categorical columns.
 
         Args:
             blocks: given the names of columns, their rows in blocks, each with a mask of its training rows; the same
@@ -212,7 +213,7 @@ class TableProcessor:
         """
         names = [*self.cat_names, *self.cont_names]
         levels = {name: LevelCounts() for name in self.cat_names}
-        sums = {name: NumberSums() for name in self.cont_names}
+        sums = {name: NumberSums(name) for name in self.cont_names}
         met = (TransformReport(), TransformReport())
         for frame, train in blocks(names):
             require_columns(frame, names)
@@ -222,10 +223,12 @@ class TableProcessor:
                 counts.add(frame[name], train)
             for name, sum_ in sums.items():
                 sum_.add(frame[name], train)
+            del frame, train  # before the next block is read
         if not met[0].rows:
-            raise DataError("the table has no rows, so there is nothing to learn from")
+            raise DataError("the table has no training rows, so there is nothing to learn from")
         cats = []
         for name, counts in levels.items():
+            counts.settle()
             cats.append(self._learn_levels(name, counts.ordered, counts.values, counts.held(0)[1:]))
             for report, of_column in zip(met, counts.reports(name, cats[-1].lookup.codes(counts.values)), strict=True):
                 report.take(of_column)
@@ -253,6 +256,7 @@ class TableProcessor:
             for name, middle in middles.items():
                 x = numbers(frame[name])
                 middle.add(x[train & ~unusable(x)])
+            del frame, train, x
         for name, middle in middles.items():
             value = middle.median()
             found[name] = median(_clean(blocks, name)) if value is None else value
@@ -570,6 +574,21 @@ class TableProcessor:
         self._cats, self._conts = cats, conts
         return self
 
+    def agrees_with(self, other: TableProcessor) -> bool:
+        """Whether both make the same of every table, but for the last digits of what is scaled.
+
+        Args:
+            other: fitted.
+        """
+
+        def parts(processor: TableProcessor) -> tuple[Any, list[float]]:
+            state = processor.state_dict()
+            digits = [c.pop(n) for c in state["conts"] for n in ("fill", "center", "factor")]
+            return state, digits
+
+        (state, digits), (of_other, other_digits) = parts(self), parts(other)
+        return state == of_other and np.allclose(digits, other_digits, rtol=1e-9, atol=0.0)
+
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> TableProcessor:
         """A processor as `state_dict` described it."""
@@ -589,6 +608,7 @@ def _clean(blocks: Blocks, name: str) -> Floats:
     for frame, train in blocks([name]):
         x = numbers(frame[name])
         pieces.append(x[train & ~unusable(x)])
+        del frame, train, x
     return np.concatenate(pieces)
 
 

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
+from .. import keyed
 from .levels import Level
 from .reports import TransformReport, count_codes, count_numbers
 from .values import Bools, Floats, factorize, is_ordered, numbers
@@ -81,7 +83,8 @@ def median(x: Floats) -> float:
 class Middle:
     """The median of numbers that come in blocks, of which a sample is known.
 
-    The sample says between which two numbers the median lies, with few others. Only those are kept.
+    The sample says between which two numbers the median lies, with few others. Only those are kept; a sample from all
+    over the numbers leaves some hundredths of them.
 
     Args:
         sample: some of the numbers, from all over them.
@@ -130,28 +133,49 @@ class LevelCounts:
 
     def __init__(self) -> None:
         self.missing = [0, 0]
-        self.ordered = False
         self._counts: dict[Level, list[int]] = {}  # equal values of different types (1 and True) are one level
-        self._categories: list[Level] | None = None
+        self._order: list[Level] | None = None  # the categories, as long as they are the same ordered ones
+        self._n_blocks = 0
 
     def add(self, column: pd.Series[Any], train: Bools) -> None:
         """Count a block of rows; `train` says which of them are learned from."""
         codes, values = factorize(column)
-        if self._categories is None:
-            self._categories, self.ordered = values, is_ordered(column)
-        elif self.ordered:  # an order that changes is none
-            self.ordered = is_ordered(column) and values == self._categories
-        held = [np.bincount(codes[rows] + 1, minlength=len(values) + 1).tolist() for rows in (train, ~train)]
+        if self._n_blocks == 0:
+            self._order = values if is_ordered(column) else None
+        elif self._order is not None and not (is_ordered(column) and values == self._order):
+            self._order = None  # an order that changes is none
+        self._n_blocks += 1
+        held = [np.bincount(codes[rows] + 1, minlength=len(values) + 1) for rows in (train, ~train)]
         for side, counts in enumerate(held):
-            self.missing[side] += counts[0]
-        for value, in_train, elsewhere in zip(values, held[0][1:], held[1][1:], strict=True):
-            total = self._counts.setdefault(value, [0, 0])
-            total[0] += in_train
-            total[1] += elsewhere
+            self.missing[side] += int(counts[0])
+        there = np.flatnonzero((held[0] + held[1])[1:])  # a block may bring a long list of categories, and use few
+        for i, *more in zip(there.tolist(), *(counts[there + 1].tolist() for counts in held), strict=True):
+            total = self._counts.setdefault(values[i], [0, 0])
+            total[0] += more[0]
+            total[1] += more[1]
+
+    def settle(self) -> None:
+        """After the last block: put the values in order, if they have one.
+
+        Whole numbers come with a fraction where a block has gaps; then all do, as they would in one column.
+        """
+        if {type(v) for v in self._counts} == {int, float}:
+            apart, self._counts = self._counts, {}
+            for value, n in apart.items():
+                total = self._counts.setdefault(float(value), [0, 0])
+                total[0] += n[0]
+                total[1] += n[1]
+        if self._order is not None:
+            self._counts = {v: self._counts[v] for v in self._order if v in self._counts}
+
+    @property
+    def ordered(self) -> bool:
+        """Whether the column is an ordered categorical."""
+        return self._order is not None
 
     @property
     def values(self) -> list[Level]:
-        """The values, in the order in which they came; of a categorical, its categories."""
+        """The values that occur: those of an ordered categorical in its order, others as they came."""
         return list(self._counts)
 
     def held(self, side: int) -> npt.NDArray[np.int64]:
@@ -166,11 +190,13 @@ class LevelCounts:
 class NumberSums:
     """What a continuous column holds in its training rows; and what was met in them and in the others."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str) -> None:
+        self.name = name
         self.spread = Spread()
         self.flag = False
         self.met = [TransformReport(), TransformReport()]
         self._every = 1
+        self._draws = 0
         self._sample: Floats = np.empty(0)
 
     def add(self, column: pd.Series[Any], train: Bools) -> None:
@@ -178,14 +204,24 @@ class NumberSums:
         x = numbers(column)
         bad = unusable(x)
         for side, rows in enumerate((train, ~train)):
-            self.met[side] += count_numbers(str(column.name), x[rows], bad[rows])
+            self.met[side] += count_numbers(self.name, x[rows], bad[rows])
         self.flag = self.flag or bool(bad[train].any())
         clean = x[train & ~bad]
-        more = clean[-self.spread.n % self._every :: self._every]
-        self._sample = np.append(self._sample, more)
+        self._sample = np.append(self._sample, self._one_of(self._every, clean))
         self.spread += Spread.of(clean)
         while len(self._sample) > 2 * _SAMPLE:
-            self._sample, self._every = self._sample[::2], self._every * 2
+            self._sample, self._every = self._one_of(2, self._sample), self._every * 2
+
+    def _one_of(self, every: int, x: Floats) -> Floats:
+        """One number of so many each time; which one is drawn, as what comes at regular places may be alike."""
+        if every == 1:
+            return x
+        self._draws += 1
+        starts = torch.arange(0, len(x), every)
+        source = keyed.generator(0, "median", self.name, self._draws)
+        places = starts + torch.randint(every, starts.shape, generator=source)
+        drawn: Floats = x[places[places < len(x)].numpy()]
+        return drawn
 
     def middle(self) -> Middle | None:
         """What finds the median in a second reading; None where the first one knows it."""

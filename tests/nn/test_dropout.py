@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from torch import nn
 
 from easylearn import keyed
 from easylearn.nn.dropout import Dropout, drop_mask, drop_numbers
+from easylearn.nn.registry import build, describe
 
 
 @given(st.integers(0, 300), st.floats(0.01, 0.94))
@@ -85,3 +87,31 @@ def test_the_layer_follows_the_global_generator() -> None:
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
 def test_the_layer_keeps_the_type(dtype: torch.dtype) -> None:
     assert Dropout(0.5)(torch.ones(64, 512, dtype=dtype)).dtype == dtype
+
+
+def test_large_tensors_are_dropped_by_random_bytes_and_small_ones_by_torch() -> None:
+    for shape, p, ours in (((64, 512), 0.3, True), ((7, 585), 0.3, False), ((64, 512), 0.001, False)):
+        x = torch.randn(shape)
+        with keyed.scoped_rng(4):
+            dropped = Dropout(p)(x)
+        with keyed.scoped_rng(4):
+            want = x * drop_mask(x.shape, p, x) if ours else nn.Dropout(p)(x)
+        assert torch.equal(dropped, want), (shape, p)
+
+
+def test_what_takes_torchs_layer_takes_this_one() -> None:
+    model, x = nn.Sequential(nn.Linear(512, 512), Dropout(0.5)), torch.randn(64, 512)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        scripted = torch.jit.script(model)
+    assert torch.equal(scripted.eval()(x), model.eval()(x))
+    assert (scripted.train()(x) == 0).any()
+    graph = torch.fx.symbolic_trace(model.train())
+    assert (graph(x) == 0).any() and torch.equal(graph.eval()(x), graph(x)) is False
+
+
+def test_files_call_it_torchs_with_the_probability_that_it_has() -> None:
+    layer = Dropout(0.3)
+    layer.p = 0.1
+    assert describe(layer) == describe(nn.Dropout(0.1))
+    assert isinstance(build(describe(nn.Sequential(layer)))[0], nn.Dropout)

@@ -261,6 +261,10 @@ def test_streamed_data_is_the_data_in_memory(tmp_path: Path) -> None:
         assert len(data.ids("train")) == 82 and list(data.ids("valid")) == list(here.ids("valid"))
         assert equal(epoch(data.loader("valid")), epoch(here.loader("valid")))
         assert data.train_loader().n_items == 82  # type: ignore[attr-defined]
+    assert streamed.adopt(here) is streamed, "a model that was trained with either takes the other"
+    other = TabularData.from_parquet(file, "y", stream=True, **{**settings, "min_count": 8})
+    with pytest.raises(DataError, match="codes and scales of its own"):
+        other.adopt(here)
     own = TabularData.from_parquet(file, "y", valid=file, test=file, stream=True, **settings)
     assert len(own.ids("train")) == len(own.ids("valid")) == len(own.ids("test")) == N
     assert own.target("test") is None and own.target("valid") is not None

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from easylearn.errors import DataError
 from easylearn.tabular import summaries
 from easylearn.tabular.processing import TableProcessor
-from easylearn.tabular.summaries import LevelCounts, Middle, NumberSums, Spread, median
+from easylearn.tabular.summaries import LevelCounts, Middle, NumberSums, Spread
 
 values = st.floats(-1e6, 1e6) | st.integers(-3, 3).map(float)
 blocks_of = st.lists(st.lists(values, max_size=12), min_size=1, max_size=8)
@@ -38,11 +39,6 @@ def test_spreads_keep_their_digits_beside_a_large_offset() -> None:
     x = 1e9 + np.random.default_rng(0).normal(size=10_000)
     total = sum(map(Spread.of, np.array_split(x, 37)), Spread())
     assert total.variance == pytest.approx(x.var(), rel=1e-9) and not total.is_constant
-
-
-@given(st.lists(values, min_size=1, max_size=60))
-def test_the_median_is_numpys(given_: list[float]) -> None:
-    assert median(np.array(given_)) == np.median(given_)
 
 
 @given(blocks_of.filter(any), st.data())
@@ -142,21 +138,37 @@ def test_a_median_that_the_sample_does_not_tell_is_looked_for_in_the_whole_colum
 ) -> None:
     monkeypatch.setattr(summaries, "_SAMPLE", 100)
     x = np.random.default_rng(0).normal(size=12_800)
-    x[::64] += 1e6  # every number that is sampled
+    monkeypatch.setattr(NumberSums, "_one_of", lambda self, every, x: np.sort(x)[: len(x) // every])
     processor, _, asked = fitted(pd.DataFrame({"x": x}), np.ones(len(x), np.bool_), 5)
     assert processor.fills["x"] == np.median(x)
     assert asked == [["x"], ["x"], ["x"]]
 
 
-def test_numbers_are_sampled_from_all_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(summaries, "_SAMPLE", 50)
-    sums = NumberSums()
-    rows = np.arange(10_000.0)
-    for block in np.array_split(rows, 33):
+def summed(x: npt.NDArray[np.float64], cuts: int) -> NumberSums:
+    sums = NumberSums("x")
+    for block in np.array_split(x, cuts):
         sums.add(pd.Series(block), np.ones(len(block), np.bool_))
-    every = sums._every
-    np.testing.assert_array_equal(sums._sample, rows[::every])
-    assert 50 <= len(sums._sample) <= 100
+    return sums
+
+
+def test_numbers_are_sampled_from_all_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(summaries, "_SAMPLE", 500)
+    rows = np.arange(100_000.0)
+    sample = summed(rows, 33)._sample
+    assert 500 <= len(sample) <= 1000 and len(np.unique(sample)) == len(sample)
+    assert np.bincount((sample // 10_000).astype(int), minlength=10).min() >= 40
+    np.testing.assert_array_equal(sample, summed(rows, 33)._sample)
+
+
+@pytest.mark.parametrize("period", [24, 32, 64, 168, 4096])
+def test_what_repeats_does_not_mislead_the_sample(period: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(summaries, "_SAMPLE", 1000)
+    x = np.arange(128_000) % period * 10 + np.random.default_rng(0).normal(size=128_000)
+    middle = summed(x, 40).middle()
+    assert middle is not None
+    middle.add(x)
+    assert middle.median() == np.median(x)
+    assert sum(map(len, middle._between)) < 0.2 * len(x)
 
 
 def test_an_order_that_changes_is_none() -> None:
@@ -164,6 +176,7 @@ def test_an_order_that_changes_is_none() -> None:
         counts = LevelCounts()
         for column in columns:
             counts.add(column, np.ones(len(column), np.bool_))
+        counts.settle()
         return counts
 
     def of(levels: list[str], ordered: bool = True) -> pd.Series[Any]:
@@ -175,9 +188,50 @@ def test_an_order_that_changes_is_none() -> None:
         assert not both.ordered and both.values == ["b", "a"] and both.held(0).tolist() == [0, 2, 2]
 
 
+def test_categories_that_no_row_has_are_not_counted() -> None:
+    counts = LevelCounts()
+    for order in (True, False):
+        for _ in range(2):
+            column = pd.Series(pd.Categorical(["b", "a", "b"], ["c", "b", "a", "d"], ordered=order))
+            counts.add(column, np.array([True, True, False]))
+    counts.settle()
+    assert counts.values == ["b", "a"] and counts.held(0).tolist() == [0, 4, 4] and counts.held(1).tolist() == [0, 4, 0]
+
+
+def test_whole_numbers_with_gaps_in_some_blocks_are_the_levels_of_one_column() -> None:
+    df = pd.DataFrame({"c": [1, 2, 3, 4] * 10 + [1, 2, None, 5] * 10})
+    processor = TableProcessor(["c"], [])
+
+    def blocks(names: list[str]) -> Iterator[tuple[pd.DataFrame, npt.NDArray[np.bool_]]]:
+        yield df.iloc[:40].astype("int64"), np.ones(40, np.bool_)
+        yield df.iloc[40:], np.ones(40, np.bool_)
+
+    processor.fit_blocks(blocks)
+    assert processor.state_dict() == TableProcessor(["c"], []).fit(df).state_dict()
+
+
+def test_one_block_is_in_memory_at_a_time() -> None:
+    df, train = made_up(300, "mixed")
+    alive: list[weakref.ref[pd.DataFrame]] = []
+    processor = TableProcessor(["c1"], ["x"], scale="quantile")
+
+    def blocks(names: list[str]) -> Iterator[tuple[pd.DataFrame, npt.NDArray[np.bool_]]]:
+        for rows in np.array_split(np.arange(300), 3):
+            assert not any(ref() is not None for ref in alive)
+            frame = df[names].iloc[rows].copy()
+            alive.append(weakref.ref(frame))
+            pair = (frame, train[rows])
+            del frame
+            yield pair
+            del pair
+
+    processor.fit_blocks(blocks)
+    assert len(alive) == 6
+
+
 def test_blocks_without_training_rows_teach_nothing() -> None:
     df, train = made_up(50, "mixed")
-    with pytest.raises(DataError, match="no rows"):
+    with pytest.raises(DataError, match="no training rows"):
         fitted(df, np.zeros(50, np.bool_), 3)
     with pytest.raises(DataError, match="nan"):
         fitted(df.assign(x="nan?"), train, 3)
