@@ -254,9 +254,8 @@ class TableProcessor:
         found = {name: sum_.median() for name, sum_ in there.items() if name not in middles}
         for frame, train in blocks(list(middles)) if middles else ():
             for name, middle in middles.items():
-                x = numbers(frame[name])
-                middle.add(x[train & ~unusable(x)])
-            del frame, train, x
+                middle.add(_usable(frame[name], train))
+            del frame, train
         for name, middle in middles.items():
             value = middle.median()
             found[name] = median(_clean(blocks, name)) if value is None else value
@@ -602,13 +601,18 @@ class TableProcessor:
         )
 
 
+def _usable(column: pd.Series[Any], train: Bools) -> Floats:
+    """A copy of the usable numbers of the training rows of a block."""
+    x = numbers(column)
+    return x[train & ~unusable(x)]
+
+
 def _clean(blocks: Blocks, name: str) -> Floats:
     """The usable numbers of the training rows of one column."""
     pieces = []
     for frame, train in blocks([name]):
-        x = numbers(frame[name])
-        pieces.append(x[train & ~unusable(x)])
-        del frame, train, x
+        pieces.append(_usable(frame[name], train))
+        del frame, train
     return np.concatenate(pieces)
 
 
