@@ -46,7 +46,7 @@ from .train.callbacks import (
     SaveCycles,
     WeightAverage,
 )
-from .train.interpret import Interpretation
+from .analysis.interpret import Interpretation
 from .train.optim import adamw, sgd
 from .train.record import Record
 from .train.state import Pause, Run

@@ -20,7 +20,7 @@ from .tabular.learner import tabular_learner
 from .text.data import TextData, TextLMData
 from .text.learner import language_model_learner, text_classifier_learner
 from .train.optim import adamw
-from .train.plots import new_figure
+from .analysis.plots import new_figure
 from .train.record import format_row
 from .vision.data import ImageData
 from .vision.learner import vision_learner

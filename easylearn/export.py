@@ -33,7 +33,7 @@ from .text.data import TextData, TextLMData
 from .train.callback import Callback
 from .train.predict import gather
 from .train.strategy import Strategy
-from .train.summary import model_name
+from .analysis.summary import model_name
 from .vision import model as _vision_model  # noqa: F401 - registers what builds the models of pictures
 from .vision.data import RECIPE as IMAGES
 from .vision.data import ImageData

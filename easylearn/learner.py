@@ -28,20 +28,20 @@ from .train.callbacks import LossGuard, Progress, SaveBest, SaveCycles, Schedule
 from .train.callbacks.checkpoint import Checkpoint
 from .train.checkpoint import load_weights, save_weights
 from .train.finder import LRCurve, check_sweep, sweep
-from .train.interpret import Interpretation, interpret
+from .analysis.interpret import Interpretation, interpret
 from .train.loop import run_fit
 from .train.optim import OptimizerFn, adamw, build_optimizer
 from .train.plan import FitPlan, plan_fit
-from .train.plots import SchedPlots
+from .analysis.plots import SchedPlots
 from .train.precompute import FeatureStore
 from .train.predict import evaluate, gather
 from .train.rates import Rates, spread_rates
 from .train.record import Record
-from .train.report import write_report
+from .analysis.report import write_report
 from .train.resume import Cast, Every, Saved, Situation
 from .train.state import Run
 from .train.strategy import Strategy
-from .train.summary import Summary, model_name, plan_text, seconds_per_step, summarise
+from .analysis.summary import Summary, model_name, plan_text, seconds_per_step, summarise
 
 if TYPE_CHECKING:
     import pandas as pd

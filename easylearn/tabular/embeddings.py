@@ -13,7 +13,7 @@ import torch
 from ..errors import ArgumentError, StateError, did_you_mean, strict
 from ..learner import Learner
 from ..nn.embeddings import DotProduct, TableModel
-from ..train.plots import new_figure
+from ..analysis.plots import new_figure
 from .columns import guess_columns
 from .data import TabularData
 from .learner import EmbSizes, tabular_learner

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..errors import ArgumentError
 from ..learner import Learner
-from ..train.plots import new_figure
+from ..analysis.plots import new_figure
 from ..train.predict import gather
 from .data import EVAL_FACTOR, TextData
 from .loader import DocumentLoader

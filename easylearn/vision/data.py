@@ -21,7 +21,7 @@ from ..errors import ArgumentError, DataError, WeightsError, strict
 from ..files import digest, file_identity
 from ..nn.body_head import BodyHead
 from ..task import Task
-from ..train.plots import new_figure
+from ..analysis.plots import new_figure
 from . import items
 from .augment import IMAGENET_MEAN, IMAGENET_STD, Augment, BatchStage, Normalise, resolve
 from .decode import VERSION, ItemStage, Method, Source, as_uint8

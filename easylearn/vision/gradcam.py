@@ -12,8 +12,8 @@ from ..errors import ArgumentError
 from ..learner import Learner
 from ..nn.body_head import BodyHead
 from ..nn.layers import ConcatPool2d
-from ..train.interpret import short
-from ..train.plots import new_figure
+from ..analysis.interpret import short
+from ..analysis.plots import new_figure
 from ..train.predict import evaluating
 from .data import ImageData, draw_picture
 

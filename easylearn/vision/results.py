@@ -8,7 +8,7 @@ import torch
 
 from ..errors import ArgumentError, DataError
 from ..learner import Learner, Predictions
-from ..train.interpret import count_confusions, draw_confusion, draw_items, single_label_title
+from ..analysis.interpret import count_confusions, draw_confusion, draw_items, single_label_title
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

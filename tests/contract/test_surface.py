@@ -12,9 +12,9 @@ from easylearn.learner import Learner, Prediction, Predictions
 from easylearn.text.interpret import Occlusion
 from easylearn.train.callback import HOOKS, Callback
 from easylearn.train.finder import LRCurve
-from easylearn.train.interpret import Calibration, Interpretation
+from easylearn.analysis.interpret import Calibration, Interpretation
 from easylearn.train.plan import FitPlan
-from easylearn.train.plots import SchedPlots
+from easylearn.analysis.plots import SchedPlots
 from easylearn.train.record import Record
 from easylearn.train.state import Run
 from easylearn.train.strategy import Strategy

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from easylearn.errors import ArgumentError, DataError, EasyLearnWarning
-from easylearn.train.plots import new_figure
+from easylearn.analysis.plots import new_figure
 from easylearn.vision.augment import Flip, RandomResizedCrop
 from easylearn.vision.data import ImageData
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from easylearn.learner import Learner
 from easylearn.train.plan import FitPlan
-from easylearn.train.summary import Summary, plan_text, seconds_per_step
+from easylearn.analysis.summary import Summary, plan_text, seconds_per_step
 
 MakeLearner = Callable[..., Learner]
 

@@ -13,8 +13,8 @@ from ..data.bunch import Data, PartName
 from ..errors import ArgumentError, DataError, did_you_mean
 from ..task import Task
 from .plots import new_figure
-from .predict import gather
-from .strategy import Strategy
+from ..train.predict import gather
+from ..train.strategy import Strategy
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -6,8 +6,8 @@ import math
 from typing import TYPE_CHECKING
 
 from ..errors import StateError
-from .finder import LRCurve
-from .record import Record
+from ..train.finder import LRCurve
+from ..train.record import Record
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -23,9 +23,9 @@ from ..errors import ArgumentError, DataError, EasyLearnWarning
 from ..files import StrPath, atomic_write
 from .interpret import Interpretation, interpret, short
 from .plots import SchedPlots, new_figure
-from .predict import evaluate, score
-from .record import Record, format_row
-from .resume import Situation, name_of
+from ..train.predict import evaluate, score
+from ..train.record import Record, format_row
+from ..train.resume import Situation, name_of
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -15,11 +15,11 @@ from ..device import prepare
 from ..nn.groups import ParamGroup, set_train_mode
 from ..nn.registry import describe
 from ..task import Task
-from .optim import check_trainable
-from .plan import FitPlan
-from .predict import evaluating
-from .snapshot import restored
-from .strategy import Strategy
+from ..train.optim import check_trainable
+from ..train.plan import FitPlan
+from ..train.predict import evaluating
+from ..train.snapshot import restored
+from ..train.strategy import Strategy
 
 
 class Summary(str):

@@ -22,8 +22,8 @@ from easylearn.errors import ArgumentError, DataError
 from easylearn.learner import Learner
 from easylearn.losses import FocalLoss
 from easylearn.task import multi_label, next_token, regression, single_label
-from easylearn.train.interpret import Interpretation, single_label_title
-from easylearn.train.plots import new_figure
+from easylearn.analysis.interpret import Interpretation, single_label_title
+from easylearn.analysis.plots import new_figure
 
 MakeLearner = Callable[..., Learner]
 KINDS = ["single_label", "multi_label", "regression"]

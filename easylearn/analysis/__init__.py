@@ -1,0 +1,1 @@
+"""What came of a training run: interpretation, the report page, plots, summaries."""
