@@ -15,8 +15,10 @@ from __future__ import annotations
 from . import losses, metrics, schedules
 from .data.loaders import LoaderData, TensorData
 from .errors import ArgumentError, DataError, EasyLearnError, EasyLearnWarning, SaveError, StateError, WeightsError
-from .export import Predictor, load_learner, load_predictor
-from .learner import Learner, Prediction, Predictions, average_predictions
+from .artefact.predictor import Predictor
+from .export import load_learner, load_predictor
+from .learner import Learner
+from .task.predictions import Prediction, Predictions, average_predictions
 from .metrics import Metric, accuracy, error_rate, f1, f_beta, mae, perplexity, rmse, rmspe, roc_auc, top_k
 from .nn.awd_lstm import Drops
 from .nn.body_head import BodyHead

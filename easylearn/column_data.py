@@ -21,9 +21,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn, optim
 
-from .data.bunch import PartName
+from .data._old_bunch import PartName
 from .data.split import get_cv_idxs
-from .errors import ArgumentError, DataError, strict
+from .errors import ArgumentError, DataError
+from .options import strict
 from .files import StrPath
 from .learner import Learner
 from .tabular.collab import CollabData, collab_learner

@@ -1,4 +1,4 @@
-"""The errors easylearn raises, and the two helpers that make them useful.
+"""The errors easylearn raises, and the hint that makes them useful.
 
     EasyLearnError
      |- ArgumentError (ValueError)     an argument is wrong or unknown
@@ -14,13 +14,7 @@ Each message says what was expected, what came, where, and what to do.
 from __future__ import annotations
 
 import difflib
-import functools
-import inspect
-from collections.abc import Callable, Iterable, Mapping
-from typing import ParamSpec, TypeVar
-
-P = ParamSpec("P")
-R = TypeVar("R")
+from collections.abc import Iterable
 
 
 class EasyLearnError(Exception):
@@ -81,42 +75,3 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
         return ""
     shown = ", ".join(names[:30]) + (f" and {len(names) - 30} more" if len(names) > 30 else "")
     return f"Known: {shown}."
-
-
-def strict(renamed: Mapping[str, str] | None = None) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Decorate a function so that an unknown keyword is refused with a suggestion.
-
-    Python's own message names the unknown keyword only; this one says which name was meant.
-    The check costs nothing unless the call fails to bind.
-
-    Args:
-        renamed: names of other libraries, or of fast.ai 0.7, mapped to a name here or to a whole sentence.
-
-    Returns:
-        The decorator; the wrapped function keeps its signature.
-
-    >>> @strict({"wds": "wd"})
-    ... def fit(lr: float, wd: float = 0.0) -> float:
-    ...     return lr
-    >>> fit(0.1, wds=0.2)
-    Traceback (most recent call last):
-    easylearn.errors.ArgumentError: fit() has no argument 'wds'. It is called 'wd' here.
-    """
-    old_names = dict(renamed or {})
-
-    def decorate(fn: Callable[P, R]) -> Callable[P, R]:
-        parameters = inspect.signature(fn).parameters
-        names = [n for n in parameters if n not in ("self", "cls")]
-
-        @functools.wraps(fn)
-        def checked(*args: P.args, **kwargs: P.kwargs) -> R:
-            for name in kwargs:
-                if name not in parameters:
-                    here = old_names.get(name, "")
-                    hint = f"It is called {here!r} here." if here.isidentifier() else here or did_you_mean(name, names)
-                    raise ArgumentError(f"{fn.__name__}() has no argument {name!r}. {hint}")
-            return fn(*args, **kwargs)
-
-        return checked
-
-    return decorate

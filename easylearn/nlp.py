@@ -24,8 +24,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn, optim
 
-from .data.bunch import Loader, PartName
-from .errors import ArgumentError, DataError, did_you_mean, strict
+from .data._old_bunch import Loader, PartName
+from .errors import ArgumentError, DataError, did_you_mean
+from .options import strict
 from .files import StrPath
 from .learner import Learner
 from .metrics import accuracy

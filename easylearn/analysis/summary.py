@@ -10,14 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..data.bunch import Loader
+from ..data.order import Loader
 from ..device import prepare
 from ..nn.groups import ParamGroup, set_train_mode
-from ..nn.registry import describe
+from ..nn.registry import model_name
 from ..task import Task
 from ..train.optim import check_trainable
 from ..train.plan import FitPlan
-from ..train.predict import evaluating
 from ..train.snapshot import restored
 from ..train.strategy import Strategy
 
@@ -50,7 +49,7 @@ def summarise(model: nn.Module, loader: Loader, groups: Sequence[ParamGroup], st
 
     hooks = [m.register_forward_hook(note) for _, m in leaves]
     try:
-        with restored(model), evaluating(model), closing(loader.batches(strategy.device)) as batches:
+        with restored(model), strategy.evaluating(model), closing(loader.batches(strategy.device)) as batches:
             batch = next(batches)
             strategy.forward(model, batch.inputs)
     finally:
@@ -80,18 +79,6 @@ def summarise(model: nn.Module, loader: Loader, groups: Sequence[ParamGroup], st
 def _table(rows: Sequence[Sequence[str]]) -> str:
     width = [max(len(r[i]) for r in rows) for i in range(len(rows[0]))]
     return "\n".join("  ".join(c.ljust(w) for c, w in zip(r, width, strict=True)).rstrip() for r in rows)
-
-
-def model_name(model: nn.Module) -> str:
-    """The name of a model's class, and of its architecture where one was asked for by name.
-
-    >>> model_name(nn.Linear(2, 1))
-    'Linear'
-    """
-    made = describe(model)
-    arch = made.get("args", {}).get("arch") if isinstance(made, dict) else None
-    kind = type(model).__name__
-    return f"{kind} of {arch}" if isinstance(arch, str) else kind
 
 
 def seconds_per_step(

@@ -16,12 +16,13 @@ import torch
 from torch import Tensor, nn
 
 from .. import keyed
-from ..data.bunch import Batch, Data, PartName
+from ..data.bunch import Data, SplitName
+from ..data.order import Batch
 from ..errors import ArgumentError, SaveError, StateError
 from ..files import StrPath, atomic_write
 from ..nn.registry import own_parts
 from ..task import Task
-from ..train.predict import evaluate, evaluating
+from ..train.predict import evaluate
 from ..train.strategy import Strategy
 from .archive import Archive
 from .model_file import describe_task, library_versions, load_model, write_model
@@ -136,7 +137,7 @@ def _spec(source: Source) -> dict[str, Any]:
     return {
         "easylearn": library_versions().get("easylearn", "unknown"),
         "task": describe_task(source.task),
-        "data": source.data.recipe(),
+        "data": {**source.data.preprocessor.recipe(), "batch_size": source.data.batch_size},
         "training": dict(source.training),
         "precision": source.strategy.precision,
     }
@@ -180,10 +181,10 @@ def _large(model: nn.Module) -> list[Tensor]:
 def first_batch(source: Source, n: int = CHECKED) -> Batch | None:
     """Some real items as the model gets them, or None where there are none at hand."""
     data = source.data
-    part: PartName | None = "valid" if data.has_valid else "train" if data.has_train else None
-    if part is None:
+    splits: list[SplitName] = [s for s in ("valid", "train") if s in data.splits]
+    if not splits:
         return None
-    with keyed.scoped_rng(0, "export"), closing(data.loader(part).batches(source.strategy.device)) as batches:
+    with keyed.scoped_rng(0, "export"), closing(data.loader(splits[0]).batches(source.strategy.device)) as batches:
         batch = next(iter(batches), None)
     if batch is None or source.task.is_streamed:
         return None
@@ -200,7 +201,7 @@ def _compare(source: Source, archive: Archive, exact: bool) -> int:
     batch = first_batch(source)
     if batch is None or not exact:
         return 0
-    with evaluating(source.model), evaluating(again):
+    with source.strategy.evaluating(source.model), source.strategy.evaluating(again):
         given, back = (source.strategy.forward(m, batch.inputs) for m in (source.model, again))
     if not torch.equal(given, back):
         raise StateError(
@@ -216,9 +217,9 @@ def measure(source: Source, model: nn.Module) -> dict[str, float]:
     result: dict[str, float] = {}
     batch = first_batch(source, 1)
     if batch is not None:
-        with evaluating(model):
+        with source.strategy.evaluating(model):
             result["ms"] = 1000 * timed(lambda: source.strategy.forward(model, batch.inputs))
-    if source.data.has_valid:
+    if "valid" in source.data.splits:
         result.update(evaluate(model, source.data.loader("valid"), source.task, source.strategy))
     return result
 

@@ -24,7 +24,8 @@ import torch
 from torch import Tensor, nn
 
 from .. import keyed
-from ..data.bunch import Data, RuntimeInputs
+from ..data.bunch import Data
+from ..data.preprocess import RuntimeInputs
 from ..errors import ArgumentError, EasyLearnError, StateError
 from ..files import atomic_write
 from ..nn.as_graph import as_graph
@@ -257,7 +258,7 @@ def _example(source: Source) -> _Example:
             "learn.set_data(data), or load_learner(path, data=data)"
         )
     inputs = tuple(x.cpu() for x in batch.inputs)
-    runtime = source.data.runtime_inputs(inputs)
+    runtime = source.data.preprocessor.runtime_inputs(inputs)
     given = runtime.undo(inputs)
     return _Example(inputs, given, runtime, _about(source, runtime, given))
 
@@ -360,7 +361,7 @@ def _plain_copy(model: nn.Module) -> nn.Module:
 def _measured(path: Path, program: Program, source: Source, example: _Example) -> dict[str, float]:
     one = tuple(x[:1] for x in example.given)
     result = {"bytes": float(path.stat().st_size), "ms": 1000 * timed(lambda: program(one))}
-    if source.data.has_valid:
+    if "valid" in source.data.splits:
         model = _AsModel(program, example.runtime, source.task)
         result.update(evaluate(model, source.data.loader("valid"), source.task, Strategy(CPU)))
     return result
@@ -408,7 +409,7 @@ class _Calibration:
 
 def _spread_rows(data: Data, runtime: RuntimeInputs) -> Iterator[tuple[Tensor, ...]]:
     """`CALIBRATED` items from all over the training part: in file order the first would be of one class."""
-    loader = data.loader("train" if data.has_train else "valid")
+    loader = data.loader("train" if "train" in data.splits else "valid")
     places = min(len(loader), 16)
     most = -(-CALIBRATED // places)
     for k in range(places):

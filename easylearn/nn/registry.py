@@ -275,3 +275,15 @@ def _build(given: Any, own: Any, levels: int) -> Any:
         why = f"{str(error)[:200]}; it has changed since the file was written"
         raise WeightsError(f"{given['build']} cannot be built: {why}") from error
     return maker(**arguments)
+
+
+def model_name(model: nn.Module) -> str:
+    """The name of a model's class, and of its architecture where one was asked for by name.
+
+    >>> model_name(nn.Linear(2, 1))
+    'Linear'
+    """
+    made = describe(model)
+    arch = made.get("args", {}).get("arch") if isinstance(made, dict) else None
+    kind = type(model).__name__
+    return f"{kind} of {arch}" if isinstance(arch, str) else kind

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from ..errors import ArgumentError, DataError, strict
+from ..errors import ArgumentError, DataError
+from ..options import strict
 from ..files import StrPath
 from ..learner import Learner
 from ..nn.embeddings import DotProduct

@@ -13,10 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..data.bunch import Data, Loader, PartedData, PartName, RuntimeInputs
-from ..data.loaders import TensorLoader
+from ..data._old_bunch import Data, Loader, PartedData, PartName, RuntimeInputs
+from ..data._old_loaders import TensorLoader
 from ..data.split import Indices
-from ..errors import ArgumentError, DataError, EasyLearnWarning, WeightsError, strict
+from ..errors import ArgumentError, DataError, EasyLearnWarning, WeightsError
+from ..options import strict
 from ..files import StrPath
 from ..task import Task
 from .columns import Sample, guess_columns, ids_in, leaks_in

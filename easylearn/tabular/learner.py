@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import ArgumentError, did_you_mean, strict
+from ..errors import ArgumentError, did_you_mean
+from ..options import strict
 from ..files import StrPath
 from ..learner import Learner
 from ..nn.embeddings import Forget, Scaled, SigmoidRange, Size, TableModel, emb_size

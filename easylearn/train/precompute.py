@@ -11,12 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from .. import keyed
-from ..data.bunch import Data, Loader, PartName
-from ..data.loaders import TensorLoader
+from ..data.bunch import Data, SplitName
+from ..data.order import ItemLoader, Loader, Order, TensorSource
 from ..errors import DataError, EasyLearnError
 from ..files import atomic_write, cache_dir, digest
 from ..nn.body_head import BodyHead
-from .predict import evaluating
 from .strategy import Strategy
 
 _PLAIN = (bool, int, float, str, tuple, type(None))  # strides, kernel sizes, eps: no weights, but they decide, too
@@ -26,7 +25,7 @@ LIMIT_BYTES = 10 * 2**30
 
 
 class FeatureStore:
-    """Features of parts of the data, by everything that they depend on.
+    """Features of the splits of the data, by everything that they depend on.
 
     The key holds the body's weights and buffers, the precision, and the data's own fingerprint (each
     file's identity, the transforms, the size): changing any of them finds nothing and computes anew.
@@ -39,24 +38,24 @@ class FeatureStore:
         self.folder = folder if folder is not None else cache_dir() / "features"
         self._open: dict[str, tuple[Tensor, Tensor]] = {}
 
-    def loader(self, model: BodyHead, data: Data, part: PartName, strategy: Strategy, shuffle: bool) -> Loader:
-        """Batches of (features, target) of one part of the data.
+    def loader(self, model: BodyHead, data: Data, split: SplitName, strategy: Strategy, shuffle: bool) -> Loader:
+        """Batches of (features, target) of one split of the data.
 
         Args:
             model: its body and pooling give the features.
             data: where the items come from, un-augmented.
-            part: "train", "valid" or "test".
+            split: "train", "valid" or "test".
             strategy: device and precision.
             shuffle: a new order each epoch.
         """
         body_key = state_digest(model.body, model.pool)
-        key = digest(["features-1", body_key, strategy.precision, data.fingerprint(part)])
+        key = digest(["features-1", body_key, strategy.precision, data.fingerprint(split)])
         if key not in self._open:
             if len(self._open) > 8:
                 self._open.clear()
-            self._open[key] = self._read(key) or self._compute(key, model, data, part, strategy)
+            self._open[key] = self._read(key) or self._compute(key, model, data, split, strategy)
         features, target = self._open[key]
-        return TensorLoader([features], target, data.batch_size, shuffle=shuffle)
+        return ItemLoader(Order(len(features), data.batch_size, shuffle), TensorSource([features]), target)
 
     def _paths(self, key: str) -> tuple[Path, Path]:
         return self.folder / f"{key}.features.npy", self.folder / f"{key}.target.npy"
@@ -74,20 +73,20 @@ class FeatureStore:
         return torch.from_numpy(features), torch.from_numpy(target)
 
     def _compute(
-        self, key: str, model: BodyHead, data: Data, part: PartName, strategy: Strategy
+        self, key: str, model: BodyHead, data: Data, split: SplitName, strategy: Strategy
     ) -> tuple[Tensor, Tensor]:
         from tqdm.auto import tqdm
 
-        loader = data.loader(part)
+        loader = data.loader(split)
         paths = self._paths(key)
         targets: list[Tensor] = []
         done = 0
         # Written, not mapped: on a full disk a write fails with an error, a mapped page with the process.
-        with atomic_write(paths[0]) as temporary, open(temporary, "wb") as file, evaluating(model), keyed.scoped_rng():
-            with tqdm(total=len(loader), desc=f"precompute {part}", leave=False, unit="batch", disable=None) as bar:
+        with atomic_write(paths[0]) as temporary, open(temporary, "wb") as file, strategy.evaluating(model), keyed.scoped_rng():
+            with tqdm(total=len(loader), desc=f"precompute {split}", leave=False, unit="batch", disable=None) as bar:
                 for batch in loader.batches(strategy.device):
                     if batch.target is None:
-                        raise DataError(f"the {part} part has no targets, so nothing can be trained on its features")
+                        raise DataError(f"the {split} split has no targets, so nothing can be trained on its features")
                     out = strategy.forward(_Features(model), batch.inputs).float().cpu().contiguous().numpy()
                     if not targets:
                         shape = (loader.n_items, *out.shape[1:])
@@ -98,7 +97,7 @@ class FeatureStore:
                     targets.append(batch.target.cpu())
                     bar.update()
             if not done or done != loader.n_items:
-                raise DataError(f"the {part} part gave {done} of {loader.n_items} items while precomputing")
+                raise DataError(f"the {split} split gave {done} of {loader.n_items} items while precomputing")
         target = torch.cat(targets)
         with atomic_write(paths[1]) as temporary, open(temporary, "wb") as file:
             np.save(file, target.numpy(), allow_pickle=False)

@@ -1,34 +1,17 @@
-"""Running a model over a loader without training it, and putting what it was back afterwards."""
+"""Outputs, losses and metrics of a model over a loader, without training it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 
 import torch
 from torch import Tensor, nn
 
-from ..data.bunch import Loader
+from ..data.order import Loader
 from ..errors import DataError
 from ..metrics import item_cross_entropy
 from ..task import NO_TARGET, Task
 from .strategy import Strategy
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode without gradients; every module's own mode is put back afterwards."""
-    modes = [(m, m.training) for m in model.modules()]
-    if any(training for _, training in modes):
-        model.eval()
-    else:
-        modes = []  # putting each module's mode back takes as long as a small model takes for a row
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
 
 
 def gather(model: nn.Module, loader: Loader, strategy: Strategy) -> tuple[Tensor, Tensor | None]:
@@ -45,7 +28,7 @@ def gather(model: nn.Module, loader: Loader, strategy: Strategy) -> tuple[Tensor
     outputs: list[Tensor] = []
     targets: list[Tensor] = []
     index: list[Tensor] = []
-    with evaluating(model), closing(loader.batches(strategy.device)) as batches:
+    with strategy.evaluating(model), closing(loader.batches(strategy.device)) as batches:
         for batch in batches:
             index.append(batch.index)
             outputs.append(strategy.forward(model, batch.inputs).float().cpu())
@@ -88,7 +71,7 @@ def _evaluate_stream(model: nn.Module, loader: Loader, task: Task, strategy: Str
         functions.add(item_cross_entropy)  # perplexity wants the same numbers: they are computed once
     sums = dict.fromkeys(functions, 0.0)
     loss, count = 0.0, 0
-    with evaluating(model), closing(loader.batches(strategy.device)) as batches:
+    with strategy.evaluating(model), closing(loader.batches(strategy.device)) as batches:
         for batch in batches:
             if batch.target is None:
                 raise DataError("these items have no targets, so there is nothing to compare the predictions with")
@@ -111,3 +94,9 @@ def _evaluate_stream(model: nn.Module, loader: Loader, task: Task, strategy: Str
         value = mean[metric.per_item]
         result[metric.name] = metric.finish(value) if metric.finish is not None else value
     return result
+
+
+def evaluating(model):  # type: ignore[no-untyped-def]  # TEMPORARY: use strategy.evaluating(model)
+    from .gate import Gate
+
+    return Gate().evaluating(model)

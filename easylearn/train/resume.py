@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import keyed
-from ..data.bunch import Data, PartName
+from ..data.bunch import Data, SplitName
 from ..errors import ArgumentError, DataError, EasyLearnWarning, NewerSchemaError, StateError, WeightsError
 from ..files import StrPath, digest
 from ..nn.groups import ParamGroup
@@ -110,8 +110,8 @@ class Situation:
     @cached_property
     def facts(self) -> dict[str, Any]:
         """Plain values to compare, by the words for them."""
-        loader, task = self.data.train_loader(), self.task
-        parts: tuple[PartName, ...] = ("train", "valid") if self.data.has_valid else ("train",)
+        loader, task = self.data.loader("train", training=True), self.task
+        splits = [s for s in self.data.splits if s != "test"]
         return {
             "task": f"{task.kind} of {task.n_out}",
             "names of classes or outputs": digest([task.scale, *task.names]),
@@ -122,7 +122,7 @@ class Situation:
             "clip": self.strategy.clip,
             "accumulate": self.strategy.accumulate,
             "kind of data": type(self.data).__name__,
-            "parts of the data": list(parts),
+            "splits of the data": splits,
             "batch_size": int(loader.batch_size),
             "items to train on": int(loader.n_items),
             "batches in an epoch": len(loader),
@@ -131,12 +131,12 @@ class Situation:
                 f"{g.name}: {name}": f"{tuple(p.shape)} {p.dtype}" for g in self.groups for name, p in g.params
             },
             "buffers": {n: f"{tuple(b.shape)} {b.dtype}" for n, b in _persistent_buffers(self.model)},
-            "data": {part: self._fingerprint(part) for part in parts},
+            "data": {split: self._fingerprint(split) for split in splits},
         }
 
-    def _fingerprint(self, part: PartName) -> str | None:
+    def _fingerprint(self, split: SplitName) -> str | None:
         try:
-            return self.data.fingerprint(part)
+            return self.data.fingerprint(split)
         except DataError:
             return None  # somebody else's batches: nothing is known of them
 

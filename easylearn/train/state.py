@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from ..data.bunch import Batch, Loader
+from ..data.order import Batch, Loader
 from ..nn.groups import ParamGroup, set_train_mode
 from ..schedules import Schedule
 from ..task import Task

@@ -14,10 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..data.bunch import Data, PartedData, PartName, RuntimeInputs
+from ..data._old_bunch import Data, PartedData, PartName, RuntimeInputs
 from ..data.cache import ByteStore, open_store
 from ..data.split import Split, split_indices
-from ..errors import ArgumentError, DataError, WeightsError, strict
+from ..errors import ArgumentError, DataError, WeightsError
+from ..options import strict
 from ..files import digest, file_identity
 from ..nn.body_head import BodyHead
 from ..task import Task

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .errors import ArgumentError, DataError, did_you_mean
-from .metrics import Metric, accuracy, accuracy_at, as_metric, perplexity, rmse
+from ..errors import ArgumentError, DataError, did_you_mean
+from ..metrics import Metric, accuracy, accuracy_at, as_metric, perplexity, rmse
 
 Kind = Literal["single_label", "multi_label", "regression", "next_token"]
 Scale = Literal["linear", "log", "log1p"]
@@ -223,6 +223,35 @@ class Task:
         if isinstance(chosen, str):
             raise ArgumentError(f"metrics must be a list, such as [accuracy], got the word {chosen!r}")
         return replace(self, metrics=tuple(as_metric(m) for m in chosen))
+
+    @property
+    def row_names(self) -> list[str]:
+        """Columns of a table of predictions."""
+        return list(self.names) if self.kind == "regression" else ["label", *(f"p_{n}" for n in self.classes)]
+
+    def row(self, label: Any, probs: Tensor) -> list[Any]:
+        """One row of it."""
+        values = [f"{p:.8g}" for p in probs.tolist()]
+        if self.kind == "regression":
+            return values
+        return [label if isinstance(label, str) else " ".join(label), *values]
+
+    def configured(self, metrics: Sequence[Any] | None, loss: LossFn | None, label_smoothing: float) -> Task:
+        """The same task with other metrics, another loss, smoothed labels."""
+        task = self
+        if metrics is not None:
+            task = task.with_metrics(metrics)
+        if loss is not None:
+            task = replace(task, loss_fn=loss)
+        if label_smoothing:
+            if task.kind != "single_label":
+                raise ArgumentError(f"label_smoothing is for single-label tasks, this one is {task.kind}")
+            if not 0.0 <= label_smoothing < 1.0:
+                raise ArgumentError(f"label_smoothing must be at least 0 and below 1, got {label_smoothing}")
+            if task.loss_fn is not None:
+                raise ArgumentError("label_smoothing is a setting of the task's own loss; leave it out, or leave out loss=")
+            task = replace(task, label_smoothing=label_smoothing)
+        return task
 
 
 def _names(names: Sequence[str], what: str) -> tuple[str, ...]:
