@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from ..data.frames import KnownTypes
 from ..data.levels import Level, Lookup, from_json, in_order, to_json
 from ..data.values import Bools, Floats, Rows, factorize, is_ordered, numbers, positions, require_columns
 from ..device import mapping
@@ -317,7 +318,7 @@ class TableProcessor:
                 place += 1
         return Encoded(cats, conts, report)
 
-    def known_types(self) -> dict[str, list[str]]:
+    def known_types(self) -> KnownTypes:
         """How a file's columns are to be read so that they mean what they meant in training; see `read_table`."""
         text = [c.name for c in self._learned() if "str" in c.lookup.kinds]
         return {"text": text, "numbers": [n for n in (*self.cat_names, *self.cont_names) if n not in text]}

@@ -116,6 +116,17 @@ def test_csv_is_the_same_as_the_frame(tmp_path: Path) -> None:
 # -- which rows validate -----------------------------------------------------------------------------------
 
 
+def test_other_files_are_read_as_the_training_file_was(tmp_path: Path) -> None:
+    train, other = tmp_path / "train.csv", tmp_path / "other.csv"
+    rows = [f"{zip_},{k % 3},{'NA' if k % 7 % 2 else 'b'}" for k, zip_ in enumerate(["01234", "5678", "9012", "3456"] * 10)]
+    train.write_text("\n".join(["zip,n,y", *rows]))
+    other.write_text("zip,n,y\n5678,NA,NA\n9012,1,NA\n")
+    data = TabularData.from_csv(train, "y", cat_names=["zip", "n"], cont_names=[], valid=other, test=other)
+    assert data.classes == ("NA", "b") and data.processor.levels("zip")[2:] == ["01234", "3456", "5678", "9012"]
+    assert whole(data, "valid")[0].tolist() == whole(data, "test")[0].tolist() == [[4, 1], [5, 3]]
+    assert data.target("valid").tolist() == [0, 0]  # type: ignore[union-attr]
+
+
 def test_validation_by_fraction_indices_mask_frame_or_none() -> None:
     df = table()
     data = make(df, valid=0.25, seed=1)
