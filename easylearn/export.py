@@ -14,26 +14,26 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from .analysis.summary import model_name
 from .artefact.archive import Archive
-from .artefact.model_file import BUILD_ERRORS, load_model, read_task
+from .artefact.model_file import BUILD_ERRORS, load_model
 from .data.bunch import Data, Sampling
 from .data.loaders import TENSORS, TensorData
 from .device import pick_device
 from .errors import ArgumentError, DataError, EasyLearnError, WeightsError, strict
 from .files import StrPath, atomic_write
-from .learner import Learner, Prediction, Predictions
+from .learner import Learner
 from .nn import registry
 from .nn.awd_lstm import AWDLSTM
 from .tabular.data import RECIPE as TABLE
 from .tabular.data import TabularData
-from .task import Task, multi_label, next_token, regression, single_label
+from .task import Prediction, Predictions, Task
 from .text.data import LM_RECIPE as LANGUAGE_MODEL
 from .text.data import RECIPE as TEXT
 from .text.data import TextData, TextLMData
 from .train.callback import Callback
 from .train.predict import gather
 from .train.strategy import Strategy
-from .analysis.summary import model_name
 from .vision import model as _vision_model  # noqa: F401 - registers what builds the models of pictures
 from .vision.data import RECIPE as IMAGES
 from .vision.data import ImageData
@@ -134,20 +134,18 @@ class Predictor:
             How many rows were written.
         """
         sources = self._sources(items)
-        numbers = self.task.kind == "regression"
-        columns = list(self.task.names) if numbers else ["label", *(f"p_{name}" for name in self.classes)]
+        head = [] if self.task.predicts_numbers else ["label"]
         count = 0
         with atomic_write(out) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
-            writer.writerow(["id", *columns])
+            writer.writerow(["id", *head, *self.task.columns])
             for source in sources:
                 # Two folders may hold files of the same name.
                 of_many = len(sources) > 1 and self._is_file(source)
                 within = f"{source}{'/' if os.path.isdir(source) else ':'}" if of_many else ""
                 for name, said in self.stream(source):
                     values = [f"{p:.8g}" for p in said.probs.tolist()]
-                    label = said.label if isinstance(said.label, str) or numbers else " ".join(said.label)
-                    writer.writerow([within + name, *([] if numbers else [label]), *values])
+                    writer.writerow([within + name, *(self.task.in_words(said.label) for _ in head), *values])
                     count += 1
         return count
 
@@ -195,7 +193,7 @@ class Predictor:
         return self.task.activate(logits)
 
     def _gathered(self, probs: Tensor, ids: Sequence[str]) -> Predictions:
-        return Predictions(probs, None, tuple(ids), tuple(self.task.decode(probs)), probs.unsqueeze(0), self.task)
+        return Predictions.of(self.task, probs, ids)
 
     def __repr__(self) -> str:
         return f"Predictor({model_name(self.model)}, {self.task})"
@@ -234,7 +232,7 @@ def _open(path: StrPath, own: nn.Module | None) -> tuple[nn.Module, Task, Data, 
                 f"{path} is about {kind!r}, which this easylearn does not know; known are {list(_KINDS)}"
             )
         try:
-            task = read_task(archive.spec.get("task"))
+            task = Task.from_json(archive.spec.get("task"))
             data = _read_recipe(_KINDS[kind], recipe, task, path)
             model = load_model(archive, own)
         except WeightsError:
@@ -303,15 +301,6 @@ def _optimizer(name: Any) -> Any:
         return getattr(optim, name)
     known = {k: v for k, v in vars(torch.optim).items() if isinstance(v, type) and issubclass(v, torch.optim.Optimizer)}
     return known.get(name) if isinstance(name, str) else None
-
-
-def _usual_metrics(task: Task) -> Sequence[Any]:
-    """Those that a task of this kind is made with."""
-    if task.kind == "single_label":
-        return single_label(["a", "b"]).metrics
-    if task.kind == "multi_label":
-        return multi_label(["a", "b"]).metrics
-    return next_token(["a", "b"]).metrics if task.kind == "next_token" else regression().metrics
 
 
 def _read_training(given: Any, path: StrPath) -> dict[str, Any]:
@@ -400,7 +389,7 @@ def load_learner(
         WeightsError: as `load_predictor`.
         DataError: the data does not fit the model.
     """
-    net, task, blank, spec = _open(path, model)
+    net, _, blank, spec = _open(path, model)
     training = _read_training(spec.get("training"), path)
     of_net = getattr(net, "layer_groups", None)
     groups = of_net() if callable(of_net) else None
@@ -409,8 +398,7 @@ def load_learner(
         net,
         groups=groups,
         optimizer=_optimizer(training.get("optimizer")),
-        metrics=metrics if metrics is not None else _usual_metrics(task),
-        label_smoothing=task.label_smoothing,
+        metrics=metrics,
         wd=training["wd"],
         clip=training["clip"],
         accumulate=training["accumulate"],

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from . import schedules
+from .analysis.interpret import Interpretation, interpret
+from .analysis.plots import SchedPlots
+from .analysis.report import write_report
+from .analysis.summary import Summary, model_name, plan_text, seconds_per_step, summarise
 from .artefact.export import ExportReport, Format, Source, write_export
 from .data.bunch import Data, Loader, PartName, Sampling
 from .device import pick_device
@@ -22,29 +25,22 @@ from .nn.body_head import BodyHead
 from .nn.groups import LayerGroup, ParamGroup, place_parameters
 from .nn.registry import describe
 from .schedules import Schedule
-from .task import LossFn, Task
+from .task import LossFn, Prediction, Predictions, Task
 from .train.callback import Callback, check_callbacks
 from .train.callbacks import LossGuard, Progress, SaveBest, SaveCycles, Scheduler
 from .train.callbacks.checkpoint import Checkpoint
 from .train.checkpoint import load_weights, save_weights
 from .train.finder import LRCurve, check_sweep, sweep
-from .analysis.interpret import Interpretation, interpret
 from .train.loop import run_fit
 from .train.optim import OptimizerFn, adamw, build_optimizer
 from .train.plan import FitPlan, plan_fit
-from .analysis.plots import SchedPlots
 from .train.precompute import FeatureStore
 from .train.predict import evaluate, gather
 from .train.rates import Rates, spread_rates
 from .train.record import Record
-from .analysis.report import write_report
 from .train.resume import Cast, Every, Saved, Situation
 from .train.state import Run
 from .train.strategy import Strategy
-from .analysis.summary import Summary, model_name, plan_text, seconds_per_step, summarise
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 _OLD_FIT = {
     "n_cycle": "n",
@@ -58,111 +54,6 @@ _OLD_FIT = {
     "use_clr": "schedule=slanted_triangular(...)",
     "use_clr_beta": "schedule=one_cycle(...)",
 }
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What the model says of one item.
-
-    Args:
-        label: a class name, a tuple of class names, or numbers.
-        index: the class number (single-label), those of the labels (multi-label), or None (regression).
-        probs: probability of each class, or the numbers, shape (n_out,).
-    """
-
-    label: Any
-    index: int | tuple[int, ...] | None
-    probs: Tensor
-
-    @classmethod
-    def of(cls, task: Task, probs: Tensor) -> list[Prediction]:
-        """One per row of probabilities (or numbers), shape (n, n_out)."""
-        return [cls(label, _index(task, row), row) for label, row in zip(task.decode(probs), probs, strict=True)]
-
-
-def _index(task: Task, probs: Tensor) -> int | tuple[int, ...] | None:
-    if task.kind == "single_label":
-        return int(probs.argmax())
-    if task.kind == "multi_label":
-        return tuple(torch.nonzero(probs >= task.threshold).flatten().tolist())
-    return None
-
-
-@dataclass(frozen=True)
-class Predictions:
-    """What the model says of a whole part, one row per item in file order; unpacks as `probs, targets`.
-
-    Args:
-        probs: shape (n, n_out).
-        targets: shape (n,) or (n, n_out); None for a test set without labels.
-        ids: one name per item.
-        labels: the decoded predictions.
-        views: shape (n_views, n, n_out): the plain view first, then the augmented ones.
-        task: what was predicted, where it is known.
-    """
-
-    probs: Tensor
-    targets: Tensor | None
-    ids: tuple[str, ...]
-    labels: tuple[Any, ...]
-    views: Tensor
-    task: Task | None = None
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """The class names, in the order of the columns; empty for regression."""
-        return () if self.task is None else self.task.classes
-
-    def __iter__(self) -> Iterator[Tensor | None]:
-        return iter((self.probs, self.targets))
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def to_frame(self) -> pd.DataFrame:
-        """A table: id, label and a probability per class; or id and a number per target for regression."""
-        import pandas as pd
-
-        names = () if self.task is None else self.task.names
-        columns = [names[i] if i < len(names) else f"output {i}" for i in range(self.probs.shape[1])]
-        numbers = self.task is not None and self.task.kind == "regression"
-        shown = columns if numbers else [f"p_{c}" for c in columns]
-        frame: pd.DataFrame = pd.DataFrame(self.probs.numpy(), columns=shown)
-        if not numbers:
-            frame.insert(0, "label", list(self.labels))
-        frame.insert(0, "id", list(self.ids))
-        return frame
-
-
-def average_predictions(*predictions: Predictions) -> Predictions:
-    """The mean of several models' probabilities for the same items, such as a forward and a backward reader.
-
-    Args:
-        predictions: what `learn.predict()` or `learn.tta()` gave, of learners of one task.
-
-    Returns:
-        Predictions whose `views` are those of all models.
-
-    Raises:
-        DataError: the items or the classes differ.
-    """
-    if not predictions:
-        raise ArgumentError("there are no predictions to average")
-    for given in predictions:
-        if not isinstance(given, Predictions):
-            raise ArgumentError(
-                "average_predictions takes what learn.predict() or learn.tta() gave for a part, got "
-                f"{type(given).__name__}"
-            )
-    first = predictions[0]
-    for number, other in enumerate(predictions[1:], 2):
-        if other.ids != first.ids:
-            raise DataError(f"predictions 1 and {number} are of different items, or in another order")
-        if other.classes != first.classes or other.probs.shape != first.probs.shape:
-            raise DataError(f"predictions 1 and {number} are of different classes: {first.classes}, {other.classes}")
-    probs = torch.stack([p.probs for p in predictions]).mean(0)
-    views = torch.cat([p.views for p in predictions])
-    return replace(first, probs=probs, labels=tuple(first.task.decode(probs)) if first.task else (), views=views)
 
 
 class Learner:
@@ -707,14 +598,7 @@ class Learner:
             views.append(self.task.activate(augmented))
         stack = torch.stack(views)
         probs = stack.mean(0)
-        return Predictions(
-            probs,
-            None if part == "test" else targets,
-            tuple(self.data.ids(part)),
-            tuple(self.task.decode(probs)),
-            stack,
-            self.task,
-        )
+        return Predictions.of(self.task, probs, self.data.ids(part), None if part == "test" else targets, stack)
 
     @strict({"is_test": "test"})
     def tta(self, n_aug: int = 4, *, test: bool = False) -> Predictions:
@@ -743,7 +627,7 @@ class Learner:
         result = self.tta(n_aug, test=is_test)
         if not stack:
             return result
-        views = result.views.clamp_min(1e-38).log() if self.task.kind == "single_label" else result.views
+        views = result.views.clamp_min(1e-38).log() if self.task.is_exclusive else result.views
         return torch.cat([views[:1]] * max(math.ceil(n_aug / 4), 1) + [views[1:]]), result.targets
 
     @strict({"text": "prompt", "n_words": "n", "no_unk": "Unknown words are never drawn."})
@@ -907,16 +791,8 @@ def _configure(task: Task, metrics: Sequence[Any] | None, loss: LossFn | None, l
     if metrics is not None:
         task = task.with_metrics(metrics)
     if loss is not None:
-        task = replace(task, loss_fn=loss)
-    if label_smoothing:
-        if task.kind != "single_label":
-            raise ArgumentError(f"label_smoothing is for single-label tasks, this one is {task.kind}")
-        if not 0.0 <= label_smoothing < 1.0:
-            raise ArgumentError(f"label_smoothing must be at least 0 and below 1, got {label_smoothing}")
-        if task.loss_fn is not None:
-            raise ArgumentError("label_smoothing is a setting of the task's own loss; leave it out, or leave out loss=")
-        task = replace(task, label_smoothing=label_smoothing)
-    return task
+        task = task.with_loss(loss)
+    return task.smoothed(label_smoothing) if label_smoothing else task
 
 
 def _savers(save_best: str | SaveBest | None, save_cycles: str | None) -> list[Callback]:

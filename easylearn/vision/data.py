@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..analysis.plots import new_figure
 from ..data.bunch import Data, PartedData, PartName, RuntimeInputs
 from ..data.cache import ByteStore, open_store
 from ..data.split import Split, split_indices
@@ -21,7 +22,6 @@ from ..errors import ArgumentError, DataError, WeightsError, strict
 from ..files import digest, file_identity
 from ..nn.body_head import BodyHead
 from ..task import Task
-from ..analysis.plots import new_figure
 from . import items
 from .augment import IMAGENET_MEAN, IMAGENET_STD, Augment, BatchStage, Normalise, resolve
 from .decode import VERSION, ItemStage, Method, Source, as_uint8
@@ -867,11 +867,7 @@ class ImageData(PartedData[Part]):
     def _titles(self, target: Tensor | None, index: Tensor) -> list[str]:
         if target is None:
             return [str(i) for i in index.tolist()]
-        if self.task.kind == "single_label":
-            return [self.task.names[t] for t in target.tolist()]
-        if self.task.kind == "multi_label":
-            return [" ".join(labels) or "-" for labels in self.task.decode(target)]
-        return [", ".join(f"{v:g}" for v in row) for row in target.reshape(len(target), -1).tolist()]
+        return [self.task.in_words(label) or "-" for label in self.task.decode_target(target)]
 
     def __repr__(self) -> str:
         h, w = self.size
@@ -885,10 +881,7 @@ class ImageData(PartedData[Part]):
     def _counts(self, part: Part) -> str:
         if part.targets is None or not self.classes:
             return ""
-        if self.task.kind == "single_label":
-            counts = torch.bincount(part.targets, minlength=self.c).tolist()
-        else:
-            counts = part.targets.sum(0).int().tolist()
+        counts = self.task.count_classes(part.targets)
         named = [f"{name} {n}" for name, n in zip(self.classes, counts, strict=True)]
         return " (" + ", ".join(named[:8]) + (f" and {len(named) - 8} more" if len(named) > 8 else "") + ")"
 

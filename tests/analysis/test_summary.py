@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import nn
 
+from easylearn.analysis.summary import Summary, plan_text, seconds_per_step
 from easylearn.learner import Learner
 from easylearn.train.plan import FitPlan
-from easylearn.analysis.summary import Summary, plan_text, seconds_per_step
 
 MakeLearner = Callable[..., Learner]
 
