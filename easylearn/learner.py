@@ -32,8 +32,10 @@ from .task import LossFn
 from .task.predictions import Predictions
 from .train.callback import Callback, check_callbacks
 from .train.callbacks import LossGuard, Progress, SaveBest, SaveCycles, Scheduler
-from .train.callbacks.checkpoint import Checkpoint
-from .train.checkpoint import load_weights, save_weights
+from .train.checkpoints.context import FitCallbacks, RunContext
+from .train.checkpoints.layout import Interval
+from .train.checkpoints.reader import SavedRun
+from .train.checkpoints.writer import CheckpointWriter
 from .train.finder import LRCurve, check_sweep, sweep
 from .train.loop import run_fit
 from .train.optim import OptimizerFn, adamw, build_optimizer
@@ -42,9 +44,9 @@ from .train.precompute import FeatureStore
 from .train.predict import evaluate, gather
 from .train.rates import Rates, spread_rates
 from .train.record import Record
-from .train.resume import Cast, Every, Saved, Situation
 from .train.state import Run
 from .train.strategy import SingleDevice, Strategy
+from .train.weights import load_weights, save_weights
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -332,7 +334,7 @@ class Learner:
         save_cycles: str | None = None,
         callbacks: Sequence[Callback] = (),
         checkpoint: StrPath | None = None,
-        every: Every | None = None,
+        every: Interval | None = None,
         keep: int = 2,
     ) -> Record:
         """Train. `fit(lr, n)` is n cosine cycles of one epoch each (SGDR, arXiv 1608.03983).
@@ -361,8 +363,8 @@ class Learner:
             ArgumentError: a wrong number of rates, or arguments that contradict each other.
         """
         plan = self._plan(lr, n, cycle_len, cycle_mult, epochs, schedule, momentum)
-        keeper = self._keeper(checkpoint, every, keep)
-        return self._fit(plan, check_callbacks(callbacks), _savers(save_best, save_cycles), wd, keeper)
+        writer = self._writer(checkpoint, every, keep)
+        return self._fit(plan, check_callbacks(callbacks), _savers(save_best, save_cycles), wd, writer)
 
     @strict(
         {**_OLD_FIT, "epochs": "n", "n_epoch": "n", "save_cycles": "There is one cycle: learn.save(...) afterwards."}
@@ -380,7 +382,7 @@ class Learner:
         save_best: str | SaveBest | None = None,
         callbacks: Sequence[Callback] = (),
         checkpoint: StrPath | None = None,
-        every: Every | None = None,
+        every: Interval | None = None,
         keep: int = 2,
     ) -> Record:
         """Train n epochs with one rise and one fall of the rate (1cycle, arXiv 1708.07120).
@@ -402,8 +404,8 @@ class Learner:
         moving = schedules.one_cycle_momentum(pct_start, max(momentum), min(momentum)) if momentum else None
         shape = schedules.one_cycle(pct_start, div, div_final)
         plan = self._plan(lr, n, None, 1, None, shape, moving)
-        keeper = self._keeper(checkpoint, every, keep)
-        return self._fit(plan, check_callbacks(callbacks), _savers(save_best, None), wd, keeper)
+        writer = self._writer(checkpoint, every, keep)
+        return self._fit(plan, check_callbacks(callbacks), _savers(save_best, None), wd, writer)
 
     @strict({"n": "epochs", "n_epoch": "epochs", "base_lr": "lr", "freeze_epochs": "frozen_epochs"})
     def fine_tune(
@@ -465,16 +467,16 @@ class Learner:
             ArgumentError: callbacks or a schedule are missing.
         """
         given = check_callbacks(callbacks)
-        saved, now = Saved(checkpoint), self._situation()
+        saved, context = SavedRun(checkpoint), self._context()
         plan, savers = saved.plan(schedule, momentum), saved.savers()
-        saved.check(now, same_data)
+        saved.check(context, same_data)
         saved.check_callbacks(self.callbacks, given)
-        saved.check_optimizer(self.optimizer, now)
+        saved.check_optimizer(self.optimizer, context)
         saved.restore_model(self.model)  # before features are stored or weights copied by whoever begins
         self.seed, self._epochs_done = saved.seed, saved.first_epoch
         self._bn_freeze, self._precompute = saved.freeze_stats, saved.precompute
-        keeper = Checkpoint(checkpoint, saved.every, saved.keep, now, saved)
-        return self._fit(plan, given, savers, None, keeper)
+        writer = CheckpointWriter(checkpoint, saved.interval, saved.keep, context, saved)
+        return self._fit(plan, given, savers, None, writer)
 
     @strict(_OLD_FIT)
     def plan(
@@ -492,7 +494,7 @@ class Learner:
         save_cycles: str | None = None,
         callbacks: Sequence[Callback] = (),
         checkpoint: StrPath | None = None,
-        every: Every | None = None,
+        every: Interval | None = None,
         keep: int = 2,
     ) -> FitPlan:
         """Print what `fit` with the same arguments would do; train nothing.
@@ -611,12 +613,12 @@ class Learner:
             save=self.save,
         )
 
-    def _situation(self) -> Situation:
-        return Situation(self.model, self.layer_groups, self.data, self.task, self.strategy)
+    def _context(self) -> RunContext:
+        return RunContext(self.model, self.layer_groups, self.data, self.task, self.strategy)
 
-    def _keeper(self, checkpoint: StrPath | None, every: Every | None, keep: int) -> Checkpoint | None:
+    def _writer(self, checkpoint: StrPath | None, every: Interval | None, keep: int) -> CheckpointWriter | None:
         if checkpoint is not None:
-            return Checkpoint(checkpoint, "epoch" if every is None else every, keep, self._situation())
+            return CheckpointWriter(checkpoint, "epoch" if every is None else every, keep, self._context())
         if every is not None:
             raise ArgumentError(f"every={every!r} says when to write checkpoints; say where, too: checkpoint=folder")
         return None
@@ -627,15 +629,16 @@ class Learner:
         callbacks: Sequence[Callback],
         savers: Sequence[Callback],
         wd: float | None,
-        keeper: Checkpoint | None,
+        writer: CheckpointWriter | None,
     ) -> Record:
         own = check_callbacks(self.callbacks)
         run = self._run(plan, *self._view(), self.wd if wd is None else wd)
         guards = [] if any(isinstance(c, LossGuard) for c in [*own, *callbacks]) else [LossGuard()]
-        cast = Cast([Scheduler(), *guards], own, callbacks, savers, [Progress()] if self.progress else [])
-        chain = cast.all
-        if keeper is not None:
-            chain.append(keeper.begin(run, cast))
+        last = [Progress()] if self.progress else []
+        called = FitCallbacks([Scheduler(), *guards], own, callbacks, savers, last)
+        chain = called.all
+        if writer is not None:
+            chain.append(writer.begin(run, called))
         try:
             return run_fit(run, chain)
         finally:
@@ -765,7 +768,7 @@ class Learner:
         """
         callbacks = [type(c).__name__ for c in self.callbacks]
         settings = {**self._training(), "callbacks": callbacks, "precompute": self._precompute}
-        return write_report(path, self._situation(), SchedPlots(self._curve, self._last, self.record), settings)
+        return write_report(path, self._context(), SchedPlots(self._curve, self._last, self.record), settings)
 
     # -- files ---------------------------------------------------------------------------------------------
 

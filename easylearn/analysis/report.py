@@ -25,7 +25,7 @@ from .interpret import Interpretation, interpret, short
 from .plots import SchedPlots, new_figure
 from ..train.predict import evaluate, score
 from ..train.record import Record, format_row
-from ..train.resume import Situation, name_of
+from ..train.checkpoints.context import RunContext, name_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,7 +44,7 @@ _HIDDEN = {"result", "frozen", "precision", "clip", "accumulate"}  # told elsewh
 Row = Sequence[Any]
 
 
-def write_report(path: StrPath, run: Situation, plots: SchedPlots, settings: Mapping[str, Any]) -> Path:
+def write_report(path: StrPath, run: RunContext, plots: SchedPlots, settings: Mapping[str, Any]) -> Path:
     """Write the report; see `Learner.report`.
 
     Args:
@@ -94,13 +94,13 @@ def write_report(path: StrPath, run: Situation, plots: SchedPlots, settings: Map
 Piece = str | Callable[[int], str]
 
 
-def _interpretation(run: Situation) -> Interpretation | None:
+def _interpretation(run: RunContext) -> Interpretation | None:
     if run.task.is_streamed or not run.data.has_valid:
         return None
     return interpret(run.model, run.data, run.task, run.strategy)
 
 
-def _scores(run: Situation, found: Interpretation | None) -> dict[str, float]:
+def _scores(run: RunContext, found: Interpretation | None) -> dict[str, float]:
     if found is not None:
         return score(found.logits, found.targets, run.task, run.strategy)
     if run.data.has_valid:
@@ -108,7 +108,7 @@ def _scores(run: Situation, found: Interpretation | None) -> dict[str, float]:
     return {}
 
 
-def _head(run: Situation, record: Record | None, scores: Mapping[str, float]) -> list[Piece]:
+def _head(run: RunContext, record: Record | None, scores: Mapping[str, float]) -> list[Piece]:
     task = run.task
     what = {
         "single_label": f"one of {task.n_out} classes",
@@ -129,7 +129,7 @@ def _head(run: Situation, record: Record | None, scores: Mapping[str, float]) ->
     return [f'<header><h1>Run report</h1><p>{html.escape(line)}</p><div class="cards">{boxes}</div></header>']
 
 
-def _odd(run: Situation, record: Record | None, found: Interpretation | None, heard: Iterable[str]) -> list[Piece]:
+def _odd(run: RunContext, record: Record | None, found: Interpretation | None, heard: Iterable[str]) -> list[Piece]:
     notes = [*_odd_training(record), *_odd_results(found), *run.data.notes(), *dict.fromkeys(heard)]
     if not run.data.has_valid:
         notes.append("There is no validation part, so nothing here says how good the model is on new items.")
@@ -239,7 +239,7 @@ def _plot_metrics(record: Record) -> Figure | None:
     return figure
 
 
-def _validation(run: Situation, found: Interpretation | None, scores: Mapping[str, float]) -> list[Piece]:
+def _validation(run: RunContext, found: Interpretation | None, scores: Mapping[str, float]) -> list[Piece]:
     if not scores:
         return ["<p>There is no validation part.</p>"]
     if found is None:
@@ -293,7 +293,7 @@ def _fields(fields: Mapping[str, str]) -> str:
     return " ".join([*(f"<span><i>{n}</i> {v}</span>" for n, v in named), *more])
 
 
-def _configuration(run: Situation, settings: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _configuration(run: RunContext, settings: Mapping[str, Any]) -> list[tuple[str, str]]:
     task, strategy = run.task, run.strategy
     total = sum(g.n_params() for g in run.groups)
     training = sum(g.n_params(trainable_only=True) for g in run.groups)
@@ -335,7 +335,7 @@ def _data(data: Data) -> list[Piece]:
     return [f"<pre>{html.escape(repr(data))}</pre>", _table(["part", "items", "fingerprint"], rows)]
 
 
-def _environment(run: Situation) -> list[tuple[str, str]]:
+def _environment(run: RunContext) -> list[tuple[str, str]]:
     device = run.strategy.device
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{os.cpu_count()} cores"
     return [

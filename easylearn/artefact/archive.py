@@ -21,7 +21,7 @@ from typing import IO, Any
 import torch
 from torch import Tensor
 
-from ..errors import NewerSchemaError, WeightsError
+from ..errors import SchemaError, WeightsError
 from ..files import StrPath, atomic_write
 
 SCHEMA = 1
@@ -118,7 +118,7 @@ class Archive:
 
     Raises:
         WeightsError: it is no such file, or it is damaged; nothing large was allocated.
-        NewerSchemaError: a newer easylearn wrote it.
+        SchemaError: another version of easylearn wrote it.
     """
 
     def __init__(self, path: StrPath) -> None:
@@ -251,7 +251,7 @@ class Archive:
         if not isinstance(schema, int) or isinstance(schema, bool) or schema < 1:
             raise self._damaged(f"its schema is {str(schema)[:50]!r}")
         if schema > SCHEMA:
-            raise NewerSchemaError(
+            raise SchemaError(
                 f"{self.path} was written by a newer easylearn ({str(spec.get('easylearn'))[:50]}, schema {schema}); "
                 f"this one reads up to schema {SCHEMA}: update easylearn"
             )

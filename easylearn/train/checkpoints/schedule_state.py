@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import fields
 from typing import Any
 
-from .. import schedules
-from ..schedules import Schedule
+from ... import schedules
+from ...schedules import Schedule
 
 KINDS: dict[str, Callable[..., Schedule]] = {
     kind.__name__: kind
@@ -29,7 +29,7 @@ KINDS: dict[str, Callable[..., Schedule]] = {
 
 
 def encode_schedule(schedule: Schedule) -> dict[str, Any] | None:
-    """The schedule as plain values; None if it, or a part of it, is somebody's own function.
+    """The schedule as plain values; None if it, or a part of it, is a function that is not ours.
 
     >>> state = encode_schedule(schedules.warmup(schedules.cosine(), 1))
     >>> state["kind"], decode_schedule(state) == schedules.warmup(schedules.cosine(), 1)
@@ -59,7 +59,7 @@ def decode_schedule(state: Mapping[str, Any]) -> Schedule:
     """The schedule that `encode_schedule` wrote.
 
     Raises:
-        ValueError: it is not such a thing.
+        ValueError: the values describe no schedule, or one that gives no number.
     """
     schedule = _decode(state)
     if not callable(schedule):
