@@ -17,8 +17,10 @@ from .analysis.interpret import Interpretation, interpret
 from .analysis.plots import SchedPlots
 from .analysis.report import write_report
 from .analysis.summary import Summary, plan_text, seconds_per_step, summarise
-from .artefact.export import ExportReport, Format, Source, write_export
+from .artefact.export import write_export
+from .artefact.measure import ExportReport, Format, TrainedModel
 from .artefact.predictor import Predictor
+from .artefact.training import TrainingSettings
 from .data.bunch import Data, SplitName
 from .data.order import Loader
 from .errors import ArgumentError, DataError, StateError
@@ -767,7 +769,7 @@ class Learner:
             The path.
         """
         callbacks = [type(c).__name__ for c in self.callbacks]
-        settings = {**self._training(), "callbacks": callbacks, "precompute": self._precompute}
+        settings = {**self._training().to_json(), "callbacks": callbacks, "precompute": self._precompute}
         return write_report(path, self._context(), SchedPlots(self._curve, self._last, self.record), settings)
 
     # -- files ---------------------------------------------------------------------------------------------
@@ -809,25 +811,24 @@ class Learner:
             StateError: the model or the data holds something that cannot be written down; the message names it.
             SaveError: the file could not be written; an old one is whole.
         """
-        source = Source(self.model, self.task, self.data, self.strategy, self._training())
-        return write_export(path, source, format, quantize, prune)
+        trained = TrainedModel(self.model, self.task, self.data, self.strategy, self._training())
+        return write_export(path, trained, format, quantize, prune)
 
-    def _training(self) -> dict[str, Any]:
-        """What a learner that is loaded needs to go on training as this one would."""
+    def _training(self) -> TrainingSettings:
         last = self.record.last if self.record is not None and len(self.record) else {}
-        return {
-            "optimizer": getattr(self.optimizer, "__name__", None),
-            "wd": self.wd,
-            "clip": self.strategy.clip,
-            "accumulate": self.strategy.accumulate,
-            "precision": self.strategy.precision,
-            "seed": self.seed,
-            "bn_freeze": self._bn_freeze,
-            "frozen": [g.name for g in self.layer_groups if not g.trainable],
-            "epochs_done": self.epochs_done,
-            "callbacks": [describe(c) for c in self.callbacks],
-            "result": {n: v for n, v in last.items() if isinstance(v, float) and math.isfinite(v)},
-        }
+        return TrainingSettings(
+            optimizer=getattr(self.optimizer, "__name__", None),
+            wd=self.wd,
+            clip=self.strategy.clip,
+            accumulate=self.strategy.accumulate,
+            precision=self.strategy.precision,
+            seed=self.seed,
+            bn_freeze=self._bn_freeze,
+            frozen=[g.name for g in self.layer_groups if not g.trainable],
+            epochs_done=self.epochs_done,
+            callbacks=[describe(c) for c in self.callbacks],
+            result={n: v for n, v in last.items() if isinstance(v, float) and math.isfinite(v)},
+        )
 
     def _file(self, name: str) -> Path:
         return self.path / (name if name.endswith(".safetensors") else f"{name}.safetensors")

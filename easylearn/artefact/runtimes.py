@@ -32,7 +32,7 @@ from ..nn.as_graph import as_graph
 from ..task import Task
 from ..train.predict import evaluate
 from ..train.strategy import SingleDevice
-from .export import ExportReport, Quantize, Source, first_batch, timed
+from .measure import ExportReport, Quantize, TrainedModel, first_batch, timed
 from .model_file import describe_task, library_versions
 
 RuntimeFormat = Literal["onnx", "torch"]
@@ -148,13 +148,13 @@ class _Example:
 
 
 def write_runtime(
-    target: Path, source: Source, changed: Source, format: RuntimeFormat, quantize: Quantize
+    target: Path, trained: TrainedModel, changed: TrainedModel, format: RuntimeFormat, quantize: Quantize
 ) -> ExportReport:
     """Write a model for another runtime, if it gives there what it gives here.
 
     Args:
         target: the file to create or replace.
-        source: the learner as it is.
+        trained: the learner as it is.
         changed: the same with the model that is written: a pruned one, or the learner's own.
         format: "onnx" or "torch".
         quantize: "int8" computes in 8 bits: ranges from real items where there are convolutions, found while it runs
@@ -169,7 +169,7 @@ def write_runtime(
             other numbers; an old file stays.
         SaveError: the file could not be written; the old one is whole.
     """
-    if source.task.is_streamed:
+    if trained.task.is_streamed:
         raise StateError(
             f'a language model carries its state from call to call, which a file of format="{format}" does not: export '
             'it with format="easylearn", and write on with load_predictor(path).generate(prompt)'
@@ -179,14 +179,14 @@ def write_runtime(
     if format == "onnx":
         _package("onnx")
         _package("onnxruntime")
-    example = _example(source)
+    example = _example(trained)
     names = example.runtime.names
     write, opened = _WAYS[format]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         file = folder / "changed"
         with _no_graph_error(format):
-            write(file, Graph(changed.model, source.task, example.runtime.prepare), example)
+            write(file, Graph(changed.model, trained.task, example.runtime.prepare), example)
             program = opened(file, names)
             difference = _difference(program, changed, example)
         if not difference <= TOLERANCE:
@@ -197,22 +197,22 @@ def write_runtime(
             )
         rows: dict[str, dict[str, float]] = {}
         notes = []
-        if source.strategy.precision != "fp32":
-            notes.append(f"fp32 is written; the learner computes in {source.strategy.precision}")
-        if quantize is not None or changed is not source:
+        if trained.strategy.precision != "fp32":
+            notes.append(f"fp32 is written; the learner computes in {trained.strategy.precision}")
+        if quantize is not None or changed is not trained:
             if format == "onnx":
                 notes.append("before and after: ONNX Runtime, one thread")
             whole = file
-            if changed is not source:
+            if changed is not trained:
                 whole = folder / "whole"
-                write(whole, Graph(source.model, source.task, example.runtime.prepare), example)
-            rows["before"] = _measured(whole, opened(whole, names), source, example)
+                write(whole, Graph(trained.model, trained.task, example.runtime.prepare), example)
+            rows["before"] = _measured(whole, opened(whole, names), trained, example)
             if quantize is not None:
                 with _no_graph_error(format):
-                    file = _quantized(file, folder / "int8", source, example)
+                    file = _quantized(file, folder / "int8", trained, example)
                     program = opened(file, names)
                     difference = _difference(program, changed, example)
-            rows["after"] = _measured(file, program, source, example)
+            rows["after"] = _measured(file, program, trained, example)
         else:
             rows["written"] = {"bytes": float(file.stat().st_size)}
         with atomic_write(target) as temporary:
@@ -250,20 +250,20 @@ def _no_graph_error(format: str) -> Iterator[None]:
         ) from error
 
 
-def _example(source: Source) -> _Example:
-    batch = first_batch(source)
+def _example(trained: TrainedModel) -> _Example:
+    batch = first_batch(trained)
     if batch is None:
         raise StateError(
             "a file for another runtime is tried on real items first, and this learner has none: give it data with "
             "learn.set_data(data), or load_learner(path, data=data)"
         )
     inputs = tuple(x.cpu() for x in batch.inputs)
-    runtime = source.data.preprocessor.runtime_inputs(inputs)
+    runtime = trained.data.preprocessor.runtime_inputs(inputs)
     given = runtime.undo(inputs)
-    return _Example(inputs, given, runtime, _about(source, runtime, given))
+    return _Example(inputs, given, runtime, _about(trained, runtime, given))
 
 
-def _about(source: Source, runtime: RuntimeInputs, given: tuple[Tensor, ...]) -> dict[str, Any]:
+def _about(trained: TrainedModel, runtime: RuntimeInputs, given: tuple[Tensor, ...]) -> dict[str, Any]:
     shapes = [[axes.get(i, n) for i, n in enumerate(x.shape)] for x, axes in zip(given, runtime.axes, strict=True)]
     inputs = [
         {"name": name, "dtype": str(x.dtype).removeprefix("torch."), "shape": shape}
@@ -271,7 +271,7 @@ def _about(source: Source, runtime: RuntimeInputs, given: tuple[Tensor, ...]) ->
     ]
     return {
         "easylearn": library_versions().get("easylearn", "unknown"),
-        "task": describe_task(source.task),
+        "task": describe_task(trained.task),
         "inputs": inputs,
         "output": "probs",
         "about": dict(runtime.about),
@@ -337,13 +337,13 @@ _WAYS: Mapping[str, tuple[Callable[[Path, Graph, _Example], None], Callable[[Pat
 }
 
 
-def _difference(program: Program, source: Source, example: _Example) -> float:
+def _difference(program: Program, trained: TrainedModel, example: _Example) -> float:
     """The largest difference between a file and the model, over all items at once and over one alone."""
-    model = _plain_copy(source.model)
+    model = _plain_copy(trained.model)
     worst = 0.0
     for n in (len(example.inputs[0]), 1):
         with torch.no_grad():
-            wanted = source.task.activate(model(*(x[:n] for x in example.inputs)))
+            wanted = trained.task.activate(model(*(x[:n] for x in example.inputs)))
         found = program(tuple(x[:n] for x in example.given))
         if found.shape != wanted.shape:
             return float("inf")
@@ -358,16 +358,16 @@ def _plain_copy(model: nn.Module) -> nn.Module:
     return copy.deepcopy(model).cpu().float().eval()
 
 
-def _measured(path: Path, program: Program, source: Source, example: _Example) -> dict[str, float]:
+def _measured(path: Path, program: Program, trained: TrainedModel, example: _Example) -> dict[str, float]:
     one = tuple(x[:1] for x in example.given)
     result = {"bytes": float(path.stat().st_size), "ms": 1000 * timed(lambda: program(one))}
-    if "valid" in source.data.splits:
-        model = _AsModel(program, example.runtime, source.task)
-        result.update(evaluate(model, source.data.loader("valid"), source.task, SingleDevice(CPU)))
+    if "valid" in trained.data.splits:
+        model = _AsModel(program, example.runtime, trained.task)
+        result.update(evaluate(model, trained.data.loader("valid"), trained.task, SingleDevice(CPU)))
     return result
 
 
-def _quantized(path: Path, out: Path, source: Source, example: _Example) -> Path:
+def _quantized(path: Path, out: Path, trained: TrainedModel, example: _Example) -> Path:
     """Write an ONNX file that computes in 8 bits.
 
     Weights use seven of them: two products then fit into 16 bits, in which processors without VNNI add them up.
@@ -383,7 +383,7 @@ def _quantized(path: Path, out: Path, source: Source, example: _Example) -> Path
             tools.quantize_static(
                 str(middle),
                 str(out),
-                _Calibration(source.data, example.runtime),
+                _Calibration(trained.data, example.runtime),
                 quant_format=tools.QuantFormat.QDQ,
                 activation_type=tools.QuantType.QUInt8,
                 op_types_to_quantize=_STATIC,
@@ -408,7 +408,7 @@ class _Calibration:
 
 
 def _spread_rows(data: Data, runtime: RuntimeInputs) -> Iterator[tuple[Tensor, ...]]:
-    """`CALIBRATED` items from all over the training part: in file order the first would be of one class."""
+    """`CALIBRATED` items from all over the training split: in file order the first would be of one class."""
     loader = data.loader("train" if "train" in data.splits else "valid")
     places = min(len(loader), 16)
     most = -(-CALIBRATED // places)

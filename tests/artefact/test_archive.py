@@ -26,7 +26,7 @@ from torch import Tensor
 
 from easylearn.artefact import archive as module
 from easylearn.artefact.archive import SCHEMA, SPEC, WEIGHTS, Archive, write_archive
-from easylearn.errors import SchemaError, SaveError, WeightsError
+from easylearn.errors import SaveError, SchemaError, WeightsError
 
 DTYPES = [
     torch.float64,

@@ -24,7 +24,6 @@ from easylearn.data.loaders import LoaderData, TensorData
 from easylearn.errors import ArgumentError, EasyLearnWarning, SaveError, SchemaError, StateError, WeightsError
 from easylearn.learner import Learner
 from easylearn.task import single_label
-from easylearn.train.checkpoints import state_file
 from easylearn.train.callback import Callback
 from easylearn.train.callbacks import (
     EarlyStopping,
@@ -34,10 +33,11 @@ from easylearn.train.callbacks import (
     SaveBest,
     WeightAverage,
 )
+from easylearn.train.checkpoints import state_file
+from easylearn.train.checkpoints.state_file import read_state, write_state
 from easylearn.train.optim import adamw, sgd
 from easylearn.train.record import Record
 from easylearn.train.state import Pause, Run
-from easylearn.train.checkpoints.state_file import read_state, write_state
 
 MakeLearner = Callable[..., Learner]
 ROOT = Path(__file__).parents[3]
