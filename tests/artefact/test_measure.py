@@ -12,7 +12,7 @@ from easylearn.artefact.measure import ExportReport, TrainedModel, first_batch, 
 from easylearn.artefact.training import TrainingSettings
 from easylearn.data.loaders import TensorData
 from easylearn.task import single_label
-from easylearn.train.strategy import Strategy
+from easylearn.train.strategy import SingleDevice
 
 
 def trained(n_train: int = 6, n_valid: int | None = 9) -> TrainedModel:
@@ -24,7 +24,7 @@ def trained(n_train: int = 6, n_valid: int | None = 9) -> TrainedModel:
     data = TensorData(
         split(n_train), None if n_valid is None else split(n_valid), single_label(["a", "b", "c"]), batch_size=5
     )
-    return TrainedModel(nn.Linear(4, 3), data.task, data, Strategy(torch.device("cpu")), TrainingSettings())
+    return TrainedModel(nn.Linear(4, 3), data.task, data, SingleDevice("cpu"), TrainingSettings())
 
 
 def test_the_first_items_are_those_of_validation_where_there_are_any() -> None:
