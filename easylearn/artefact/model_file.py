@@ -326,9 +326,8 @@ def _with_memory(model: nn.Module) -> nn.Module:
     """The module with memory for its tensors, whatever is in it; what was tied stays tied."""
     made: dict[int, Tensor] = {}
     for module in model.modules():
-        for name, tensor in [*module._parameters.items(), *module._buffers.items()]:
-            if tensor is None:
-                continue
+        own = {"recurse": False, "remove_duplicate": False}
+        for name, tensor in [*module.named_parameters(**own), *module.named_buffers(**own)]:
             if id(tensor) not in made:
                 blank = torch.empty(tensor.shape, dtype=tensor.dtype)
                 is_weight = isinstance(tensor, nn.Parameter)
@@ -356,7 +355,7 @@ def _read(archive: Archive, model: nn.Module, stored: str, name: str, live: Tens
     path, _, leaf = name.rpartition(".")  # a model in half precision, say
     holder = model.get_submodule(path)
     tensor = archive.read(stored)
-    if leaf in holder._parameters:
+    if isinstance(getattr(holder, leaf), nn.Parameter):
         setattr(holder, leaf, nn.Parameter(tensor, requires_grad=tensor.is_floating_point()))
     else:
         setattr(holder, leaf, tensor)

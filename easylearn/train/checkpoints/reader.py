@@ -248,8 +248,7 @@ class SavedRun:
                     live.copy_(value)
                 else:  # such as a hidden state, which takes the shape of the batch
                     device = live.device if live is not None else next(model.parameters()).device
-                    owner, _, last = name.rpartition(".")
-                    model.get_submodule(owner)._buffers[last] = value.to(device, copy=True)
+                    _set_buffer(model, name, value.to(device, copy=True))
         modules = dict(model.named_modules())
         for name, extra in saved["extra"].items():
             modules[name].set_extra_state(deepcopy(extra))
@@ -278,6 +277,18 @@ class SavedRun:
         for callback, entry in zip(callbacks.stateful, entries, strict=True):
             callback.load_state_dict(deepcopy(entry["state"]))
         keyed.RngState.from_state(self._state["rng"]).restore()
+
+
+def _set_buffer(model: nn.Module, name: str, value: Tensor) -> None:
+    """Set a buffer that has another shape, is None, or is not yet there."""
+    path, _, last = name.rpartition(".")
+    owner = model.get_submodule(path)
+    try:
+        owner.get_buffer(last)
+    except AttributeError:  # it is made when the model is first used
+        owner.register_buffer(last, value)
+    else:
+        setattr(owner, last, value)
 
 
 def _difference(name: str, saved: Any, now: Any, same_data: bool) -> str | None:
