@@ -41,7 +41,7 @@ from .train.checkpoints.writer import CheckpointWriter
 from .train.finder import LRCurve, check_sweep, sweep
 from .train.loop import run_fit
 from .train.optim import OptimizerFn, adamw, build_optimizer
-from .train.plan import FitPlan, plan_fit
+from .train.plan import FitPlan, count_of, plan_fit
 from .train.precompute import FeatureStore
 from .train.predict import evaluate, gather
 from .train.rates import Rates, spread_rates
@@ -557,16 +557,13 @@ class Learner:
     ) -> FitPlan:
         self._need_items()
         return plan_fit(
-            lr,
-            n,
+            spread_rates(lr, [g.name for g in self.layer_groups], self._precompute),
+            count_of(n, epochs),
             cycle_len=cycle_len,
             cycle_mult=cycle_mult,
-            epochs=epochs,
             schedule=schedule,
             momentum=momentum,
-            names=[g.name for g in self.layer_groups],
             steps_per_epoch=len(self.data.loader("train", training=True)),
-            precomputed=self._precompute,
         )
 
     def _need_items(self) -> None:

@@ -377,41 +377,47 @@ def _check_shapes(archive: Archive, model: nn.Module) -> None:
     """Refuse tensors that are missing, left over or of another shape than the model's."""
     packed, tied = _names(archive.spec, "packed"), _names(archive.spec, "tied")
     left = dict(archive.entries)
-    wrong: list[str] = []
     of_packed: dict[str, dict[str, Entry]] = {name: {} for name in packed}
     for name in archive.entries:
         whole, mark, piece = name.partition(MARK)
         if mark and whole in packed:
             of_packed[whole][piece] = left.pop(name)
-    for name, live in model.state_dict().items():
-        if name in tied:
-            continue
-        if name in packed:
-            pieces = of_packed.pop(name)
-            blank = {n: torch.empty(e.shape, dtype=e.dtype, device="meta") for n, e in pieces.items()}
-            try:
-                check(blank, packed[name], tuple(live.shape))
-            except ArgumentError as error:
-                wrong.append(f"{name}: {error}")
-            continue
-        entry = left.pop(name, None)
-        if entry is None:
-            wrong.append(f"{name} is missing")
-        elif entry.shape != tuple(live.shape) or not _same_kind(entry, live):
-            wanted = f"{live.dtype} {tuple(live.shape)}"
-            wrong.append(f"{name}: {entry.dtype} {entry.shape} in the file, {wanted} in the model")
     state = model.state_dict()
-    for name, other in tied.items():
-        one, two = state.get(name), state.get(other)
-        if one is None or two is None or other in tied or one.shape != two.shape or one.dtype != two.dtype:
-            wrong.append(f"{name} should be the same as {other}")
+    wrong: list[str | None] = []
+    for name, live in state.items():
+        if name in packed and name not in tied:
+            wrong.append(_packed_misfit(name, of_packed.pop(name), packed[name], live))
+        elif name not in tied:
+            wrong.append(_misfit(name, left.pop(name, None), live))
+    untied = {name: tensor for name, tensor in state.items() if name not in tied}
+    wrong += [_tied_misfit(name, state.get(name), other, untied.get(other)) for name, other in tied.items()]
     wrong += [f"{name} belongs to no part of the model" for name in (*left, *of_packed)]
-    if wrong:
-        shown = "; ".join(w[:200] for w in wrong[:3]) + (f", and {len(wrong) - 3} more" if len(wrong) > 3 else "")
+    found = [w[:200] for w in wrong if w is not None]
+    if found:
+        shown = "; ".join(found[:3]) + (f", and {len(found) - 3} more" if len(found) > 3 else "")
         raise WeightsError(
             f"the weights in {archive.path} do not fit the model: {shown}. Was the model changed since it was exported?"
         )
 
 
-def _same_kind(entry: Entry, live: Tensor) -> bool:
-    return entry.dtype == live.dtype or (entry.dtype.is_floating_point and live.is_floating_point())
+def _misfit(name: str, entry: Entry | None, live: Tensor) -> str | None:
+    if entry is None:
+        return f"{name} is missing"
+    same_kind = entry.dtype == live.dtype or (entry.dtype.is_floating_point and live.is_floating_point())
+    if entry.shape == tuple(live.shape) and same_kind:
+        return None
+    return f"{name}: {entry.dtype} {entry.shape} in the file, {live.dtype} {tuple(live.shape)} in the model"
+
+
+def _packed_misfit(name: str, pieces: Mapping[str, Entry], how: str, live: Tensor) -> str | None:
+    blank = {n: torch.empty(e.shape, dtype=e.dtype, device="meta") for n, e in pieces.items()}
+    try:
+        check(blank, how, tuple(live.shape))
+    except ArgumentError as error:
+        return f"{name}: {error}"
+    return None
+
+
+def _tied_misfit(name: str, one: Tensor | None, other: str, two: Tensor | None) -> str | None:
+    fits = one is not None and two is not None and one.shape == two.shape and one.dtype == two.dtype
+    return None if fits else f"{name} should be the same as {other}"
