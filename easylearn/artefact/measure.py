@@ -31,7 +31,7 @@ CHECKED = 8  # items that a written file is compared on
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A model with everything that an export writes down of it.
+    """A model with what an export writes of it.
 
     Args:
         model, task, data, strategy: the learner's.
@@ -47,7 +47,7 @@ class TrainedModel:
 
 @dataclass(frozen=True)
 class ExportReport:
-    """What an export wrote, and what it cost.
+    """The report of an export: the file, its size, and the cost of quantizing or pruning.
 
     Args:
         path: the file.

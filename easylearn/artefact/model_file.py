@@ -1,4 +1,4 @@
-"""From a model to a file of it, and back: what is in `spec.json`, and how weights are read into a model."""
+"""Models to files and back: the content of `spec.json`, and reading weights into a model."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from .pack import FEWEST, MARK, How, check, pack, unpack_into
 
 MOST_OF_ALL = 2**40  # numbers of a model, before it is looked at how many are there
 MOST_CUT_OFF = 2**26  # numbers that are made and not kept, where a model must be made in full
-MOST_OUTPUT = 2**26  # numbers that a layer may give for one picture of 224 pixels; VGG's largest gives 3 million
+MOST_OUTPUT = 2**26  # numbers that a layer may give for one image of 224 pixels; VGG's largest gives 3 million
 LIBRARIES = ("easylearn", "torch", "torchvision", "numpy", "pandas", "tokenizers", "timm")
 # What a module's constructor may raise when it is given numbers that a damaged file made up.
 BUILD_ERRORS = (
@@ -35,7 +35,7 @@ BUILD_ERRORS = (
 
 
 def describe_task(task: Task) -> dict[str, Any]:
-    """A task in what JSON can hold; a language model's names are its vocabulary, which is kept with the data."""
+    """A task in plain values; the names of a language model are its vocabulary, which is kept with the data."""
     return {
         "kind": task.kind,
         "names": [] if task.is_streamed else list(task.names),
@@ -62,7 +62,7 @@ def read_task(given: Any, names: tuple[str, ...] | None = None) -> Task:
     if kind not in get_args(Kind) or scale not in get_args(Scale) or not isinstance(words, list):
         raise WeightsError(f"the file does not say what its model predicts: {str(given)[:100]}")
     if not all(isinstance(w, str) for w in words):
-        raise WeightsError("the file names a class that is no text")
+        raise WeightsError("the file names a class that is not a text")
     return Task(
         kind,
         tuple(words) if names is None else names,
@@ -79,7 +79,7 @@ def _number(value: Any) -> float:
 
 
 def library_versions() -> dict[str, str]:
-    """The versions that a model was made with, for whoever wonders why numbers differ."""
+    """The installed versions of the libraries that a model's numbers depend on."""
     found = {"python": platform.python_version()}
     for name in LIBRARIES:
         try:
@@ -147,7 +147,7 @@ def write_model(
 
 
 def _way(tensor: Tensor, how: How | None) -> How | None:
-    """How to pack a tensor: small ones, vectors and whole numbers stay as they are."""
+    """The way to pack a tensor; None for a small one, a vector or whole numbers."""
     if how is None or tensor.ndim < 2 or tensor.numel() < FEWEST or not tensor.is_floating_point():
         return None
     zeros = 1 - int(tensor.count_nonzero()) / tensor.numel()
@@ -164,7 +164,7 @@ def _is_channels_last(model: nn.Module) -> bool:
 
 
 def _check_making(model: nn.Module, description: Any) -> None:
-    """Whoever changed a model after it was made shall hear of it now, and not when the file is loaded."""
+    """Refuse a model that was changed after it was made, which a file could not build again."""
     with torch.device("meta"):
         again = registry.build(description)
     if _layout(again) != _layout(model):
@@ -181,7 +181,7 @@ def _layout(module: nn.Module) -> tuple[str, list[tuple[str, torch.Size]]]:
 
 
 def summary(archive: Archive) -> str:
-    """What a model file holds, for people."""
+    """The content of a model file as a text: task, model, size, preparation, result and versions."""
     spec = archive.spec
     lines = [f"{archive.path}: {archive.path.stat().st_size:,} bytes, schema {spec['schema']}"]
     task = read_task(spec.get("task"))
@@ -246,7 +246,7 @@ def load_model(archive: Archive, own: nn.Module | None = None) -> nn.Module:
     if own is not None and not names:
         raise WeightsError(f"{archive.path} says itself how to build its model; leave out model=")
     if not isinstance(description, Mapping):
-        raise WeightsError(f"{archive.path} describes a {type(description).__name__}, which is no model")
+        raise WeightsError(f"{archive.path} describes a {type(description).__name__}, which is not a model")
     build = functools.partial(registry.build, description, own)
     if own is None:
         # Without memory first: numbers that a damaged file makes up cost nothing then.
@@ -278,7 +278,7 @@ def load_model(archive: Archive, own: nn.Module | None = None) -> nn.Module:
 
 @contextmanager
 def _bounded(archive: Archive | None = None) -> Iterator[None]:
-    """Refuse a description that makes much more than its file has weights for, or huge outputs on the way.
+    """Refuse a description that makes many more numbers than its file holds, or a layer with a huge output.
 
     Some models are built in full before a part is cut off, and run once to see their shapes.
     """
@@ -295,7 +295,7 @@ def _bounded(archive: Archive | None = None) -> Iterator[None]:
 
     def look(module: nn.Module, inputs: Any, out: Any) -> None:
         if isinstance(out, Tensor) and out.numel() > MOST_OUTPUT:
-            raise WeightsError(f"a {type(module).__name__} of the model gives {out.numel():,} numbers for one picture")
+            raise WeightsError(f"a {type(module).__name__} of the model gives {out.numel():,} numbers for one image")
 
     with ExitStack() as stack:
         for handle in (
@@ -323,7 +323,7 @@ def _is_all_state(model: nn.Module) -> bool:
 
 
 def _with_memory(model: nn.Module) -> nn.Module:
-    """The module with memory for its tensors, whatever is in it; what was tied stays tied."""
+    """The module with uninitialised memory for its tensors; what was tied stays tied."""
     made: dict[int, Tensor] = {}
     for module in model.modules():
         own = {"recurse": False, "remove_duplicate": False}
@@ -344,7 +344,7 @@ def _built(archive: Archive, build: Callable[[], Any]) -> nn.Module:
     except BUILD_ERRORS as error:
         raise WeightsError(f"{archive.path} describes a model that cannot be built: {error}") from error
     if not isinstance(model, nn.Module):
-        raise WeightsError(f"{archive.path} describes a {type(model).__name__}, which is no model")
+        raise WeightsError(f"{archive.path} describes a {type(model).__name__}, which is not a model")
     return model
 
 

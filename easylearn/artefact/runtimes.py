@@ -1,9 +1,9 @@
-"""Files for other runtimes: ONNX Runtime, and programs of `torch.export`. Each is tried on real items before it counts.
+"""Files for other runtimes: ONNX Runtime, and programs of `torch.export`; each is compared on real items first.
 
-The graph holds what is around the model, too: it takes what is natural outside (pixels, codes, tokens) and gives
-probabilities. `Data.runtime_inputs` says what that is. ONNX files come from torch's exporter by tracing: it is there
-from torch 2.3 on, and LSTMs stay one operation of any length. The newer one, by `torch.export`, gives a graph with an
-LSTM that takes only texts as long as the example (torch 2.14).
+A graph takes what is natural outside (pixels, codes, tokens), as `Preprocessor.runtime_inputs` says, and gives
+probabilities. ONNX files come from torch's exporter by tracing: torch 2.3 has it, and an LSTM stays one operation for
+texts of any length. The newer exporter, by `torch.export`, gives a graph with an LSTM that takes only texts as long as
+the example (torch 2.14).
 """
 
 from __future__ import annotations
@@ -37,18 +37,18 @@ from .model_file import describe_task, library_versions
 
 RuntimeFormat = Literal["onnx", "torch"]
 TOLERANCE = 1e-4  # of a probability; of numbers larger than 1, of their size
-CALIBRATED = 128  # pictures whose activations give the ranges of 8-bit numbers
+CALIBRATED = 128  # images whose activations give the ranges of 8-bit numbers
 OPSET = 17  # the newest that torch 2.3 writes
 KEY = "easylearn"  # of the metadata
 CPU = torch.device("cpu")
 # Ranges of convolutions are measured before. Those of a head are found for each item: on cats and dogs, 128 px, 8 bits
-# took 0.5 points of efficientnet_lite0's accuracy so, and 2.2 where all ranges were measured before (400 pictures).
+# took 0.5 points of efficientnet_lite0's accuracy so, and 2.2 where all ranges were measured before (400 images).
 _STATIC = ["Conv", "Relu", "Clip", "Add", "MaxPool", "AveragePool", "GlobalAveragePool"]
 _DYNAMIC = ["MatMul", "Gemm", "LSTM", "Gather"]
 
 
 class Graph(nn.Module):
-    """From what a file takes to probabilities.
+    """The graph that a file holds: from its inputs to probabilities.
 
     Args:
         model: gives logits.
@@ -73,7 +73,7 @@ class Graph(nn.Module):
 
 
 class Program(Protocol):
-    """A written file, opened by the runtime it is for."""
+    """A written file, opened in its runtime."""
 
     def __call__(self, given: tuple[Tensor, ...]) -> Tensor:
         """Probabilities (b, n_out)."""
@@ -124,7 +124,7 @@ class TorchProgram:
 
 
 class _AsModel(nn.Module):
-    """A program in the place of the model it came from, so that it can be validated as one."""
+    """A program as a module that gives logits, so that it is validated as a model is."""
 
     def __init__(self, program: Program, inputs: RuntimeInputs, task: Task) -> None:
         super().__init__()
@@ -139,7 +139,7 @@ class _AsModel(nn.Module):
 
 @dataclass(frozen=True)
 class _Example:
-    """Some real items: what the model gets, what the file gets, and what it says of itself."""
+    """Some real items as inputs of the model and of the file, and the metadata of the file."""
 
     inputs: tuple[Tensor, ...]
     given: tuple[Tensor, ...]
@@ -150,7 +150,7 @@ class _Example:
 def write_runtime(
     target: Path, trained: TrainedModel, changed: TrainedModel, format: RuntimeFormat, quantize: Quantize
 ) -> ExportReport:
-    """Write a model for another runtime, if it gives there what it gives here.
+    """Write a model for another runtime, if the file gives the numbers of the learner.
 
     Args:
         target: the file to create or replace.
@@ -172,7 +172,7 @@ def write_runtime(
     if trained.task.is_streamed:
         raise StateError(
             f'a language model carries its state from call to call, which a file of format="{format}" does not: export '
-            'it with format="easylearn", and write on with load_predictor(path).generate(prompt)'
+            'it with format="easylearn", and continue a prompt with load_predictor(path).generate(prompt)'
         )
     if quantize is not None and format == "torch":
         raise ArgumentError('format="torch" knows no quantize: use format="onnx" or "easylearn"')
@@ -229,7 +229,7 @@ def _package(name: str) -> Any:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Exporters warn of their own making."""
+    """Silence the warnings that exporters give about themselves."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
@@ -237,7 +237,7 @@ def _quiet() -> Iterator[None]:
 
 @contextmanager
 def _no_graph_error(format: str) -> Iterator[None]:
-    """What exporters and runtimes raise where a model is no graph, as ours. Theirs are often plain `Exception`s."""
+    """Turn what exporters and runtimes raise, often a plain `Exception`, into a `StateError` of one line."""
     try:
         yield
     except (EasyLearnError, OSError):
@@ -279,7 +279,7 @@ def _about(trained: TrainedModel, runtime: RuntimeInputs, given: tuple[Tensor, .
 
 
 def _traced(example: _Example) -> tuple[Tensor, ...]:
-    """The example with at least two of all that may vary: exporters take a single one for a constant."""
+    """The example's inputs, at least 2 long wherever a length may vary: exporters take a 1 for a constant."""
     given = []
     for x, axes in zip(example.given, example.runtime.axes, strict=True):
         for axis in axes:
@@ -338,7 +338,7 @@ _WAYS: Mapping[str, tuple[Callable[[Path, Graph, _Example], None], Callable[[Pat
 
 
 def _difference(program: Program, trained: TrainedModel, example: _Example) -> float:
-    """The largest difference between a file and the model, over all items at once and over one alone."""
+    """The largest difference between a file and the model, for all items at once and for one alone."""
     model = _plain_copy(trained.model)
     worst = 0.0
     for n in (len(example.inputs[0]), 1):
@@ -396,7 +396,7 @@ def _quantized(path: Path, out: Path, trained: TrainedModel, example: _Example) 
 
 
 class _Calibration:
-    """Real items, one after the other, as ONNX Runtime's `CalibrationDataReader` gives them."""
+    """Real items one by one, as a `CalibrationDataReader` of ONNX Runtime."""
 
     def __init__(self, data: Data, runtime: RuntimeInputs) -> None:
         self._names = runtime.names
@@ -408,7 +408,7 @@ class _Calibration:
 
 
 def _spread_rows(data: Data, runtime: RuntimeInputs) -> Iterator[tuple[Tensor, ...]]:
-    """`CALIBRATED` items from all over the training split: in file order the first would be of one class."""
+    """`CALIBRATED` items, spread over the training split: in file order the first would be of one class."""
     loader = data.loader("train" if "train" in data.splits else "valid")
     places = min(len(loader), 16)
     most = -(-CALIBRATED // places)

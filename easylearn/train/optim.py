@@ -1,4 +1,4 @@
-"""Optimizers: torch's own, in their quickest form on the device at hand."""
+"""Optimizers: torch's own, fused where the device has a kernel."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def has_fused(kind: Callable[..., Optimizer], device_type: str) -> bool:
 
 @functools.lru_cache(maxsize=32)
 def has_adamw_kernel(device_type: str) -> bool:
-    """Whether torch has the kernel that `AdamW` calls, and takes what it is given; it is no public function."""
+    """Whether torch has the kernel, which is not public, that `AdamW` calls, with the same arguments."""
     tensors = [[torch.ones(1, device=device_type)] for _ in range(4)]
     group = {"lr": 0.0, "betas": (0.9, 0.99), "weight_decay": 0.0, "eps": 1e-8, "maximize": False}
     try:
@@ -81,7 +81,7 @@ class AdamW(torch.optim.AdamW):
     _one_kind = False  # until groups are added, and in a copy: torch's copies hold groups and state alone
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """See torch."""
+        """See `torch.optim.Optimizer.add_param_group`."""
         super().add_param_group(param_group)
         kinds = {(p.device, p.dtype) for g in self.param_groups for p in g["params"]}
         self._one_kind = len(kinds) == 1 and all(has_adamw_kernel(device.type) for device, _ in kinds)
@@ -91,7 +91,7 @@ class AdamW(torch.optim.AdamW):
         calls = self._kernel_calls() if closure is None else None
         if calls is None:
             step = torch.optim.AdamW.step
-            # torch wraps it for its hooks once somebody makes an AdamW, and those are called for ours already
+            # torch wraps it for its hooks once any AdamW is made, and those of ours are called already
             return inspect.unwrap(step, stop=lambda f: not getattr(f, "hooked", False))(self, closure)
         with torch.no_grad():
             for lists, options in calls:
@@ -124,7 +124,7 @@ def sgd(params: Iterable[Any], lr: float = 0.1, momentum: float = 0.9, weight_de
     Args:
         params: parameters, or param groups.
         lr: the learning rate; a learner sets each group's own.
-        momentum: share of the last step that goes on.
+        momentum: fraction of the last step that is kept.
         weight_decay: added to the gradient, times the weight.
     """
     return _fused(torch.optim.SGD, params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
@@ -145,7 +145,7 @@ def adamw(
 
 
 def check_trainable(groups: Sequence[ParamGroup]) -> None:
-    """Refuse groups of which none trains."""
+    """Refuse groups that are all frozen."""
     if not any(g.trainable for g in groups):
         raise ArgumentError(
             "every layer group is frozen, so there is nothing to train; call learn.unfreeze() or freeze()"

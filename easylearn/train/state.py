@@ -1,4 +1,4 @@
-"""Run: everything about one fit, in one place. Callbacks get it; nothing else is passed around."""
+"""Run: the state of one fit, which every hook of a callback is given."""
 
 from __future__ import annotations
 
@@ -104,5 +104,5 @@ class Run:
         return self.first_epoch + self.epoch
 
     def train_mode(self) -> None:
-        """Put what trains into training mode and what is frozen into evaluation mode."""
+        """Set training mode for groups that train and evaluation mode for frozen ones."""
         set_train_mode(self.model, self.groups, self.freeze_stats)

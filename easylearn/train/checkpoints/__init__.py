@@ -1,1 +1,1 @@
-"""Checkpoints of a running fit: what a file of one holds, what writes it, and what goes on from it."""
+"""Checkpoints of a running fit: their content, their writer, and their reader."""

@@ -1,4 +1,4 @@
-"""What surrounds a run: the context that it depends on, and the callbacks that are called."""
+"""The context that a run depends on, and the callbacks of its fit."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class FitCallbacks:
 
 @dataclass(frozen=True)
 class RunContext:
-    """What a run depends on and does not make: it must be the same where the run goes on.
+    """What a run depends on and does not make itself: the same is needed to resume it.
 
     Args:
         model: the whole model, also where only its head is trained.
@@ -67,7 +67,7 @@ class RunContext:
 
     @cached_property
     def facts(self) -> dict[str, Any]:
-        """The context in plain values to compare, each under the words that a message calls it."""
+        """The context in plain values to compare, each under the words that messages use."""
         loader, task = self.data.loader("train", training=True), self.task
         splits = [s for s in self.data.splits if s != "test"]
         return {

@@ -1,4 +1,4 @@
-"""The content of a checkpoint and the names of its files: what writer and reader agree on."""
+"""The content and the file names of checkpoints, which writer and reader share."""
 
 from __future__ import annotations
 
@@ -46,19 +46,19 @@ _NAME = re.compile(r"checkpoint_(\d{6,12})\.safetensors")
 
 
 def find_misfit(value: Any, layout: Any, key: str = "") -> str | None:
-    """What in a value is not of the type that a layout gives it; None if everything is.
+    """The first part of a value that is not of the type in the layout; None if there is none.
 
     >>> find_misfit({"plan": {"rates": [0.1, "high"]}}, {"plan": {"rates": [float]}})
     'plan/rates/1 is a str'
     """
     if isinstance(layout, dict):
         if not isinstance(value, dict):
-            return f"{key or 'it'} is no dictionary"
+            return f"{key or 'it'} is not a dictionary"
         found = (find_misfit(value.get(k), inner, f"{key}/{k}".lstrip("/")) for k, inner in layout.items())
         return next((f for f in found if f is not None), None)
     if isinstance(layout, list):
         if not isinstance(value, list):
-            return f"{key} is no list"
+            return f"{key} is not a list"
         found = (find_misfit(v, layout[0], f"{key}/{i}") for i, v in enumerate(value))
         return next((f for f in found if f is not None), None)
     return None if isinstance(value, layout) else f"{key} is a {type(value).__name__}"

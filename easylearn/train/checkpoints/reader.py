@@ -1,4 +1,4 @@
-"""SavedRun: the newest checkpoint of a folder, from which a killed fit goes on to the bit."""
+"""SavedRun: reads the newest checkpoint of a folder, from which a killed fit goes on to the bit."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class SavedRun:
         )
 
     def describe(self) -> str:
-        """A text that says how far the run came, and of what task, data and layer groups it is."""
+        """A text with the position of the run, its task, data and layer groups, and its last epoch."""
         plan, position, facts = self._plan, self._position, self.facts
         lines = [
             f"{self.file}: step {position['step']:,} of {plan['n_steps']:,}, "
@@ -235,7 +235,7 @@ class SavedRun:
     # -- put back into the run -------------------------------------------------------------------------------
 
     def restore_model(self, model: nn.Module) -> None:
-        """Put back weights, all buffers, and what is frozen."""
+        """Restore weights, all buffers, and which parameters are frozen."""
         saved = self._state["model"]
         self._freeze(model)
         buffers = dict(model.named_buffers(remove_duplicate=False))
@@ -266,7 +266,7 @@ class SavedRun:
         run.record.load_state_dict(unpack_record(self._state["record"]))
 
     def restore(self, run: Run, model: nn.Module, callbacks: FitCallbacks) -> None:
-        """Put back everything that steps change, the global generators last."""
+        """Restore everything that steps change, the global generators last."""
         self.restore_model(model)
         run.optimizer.load_state_dict(deepcopy(self._state["optimizer"]["state"]))
         run.strategy.load_state_dict(self._state["strategy"])

@@ -77,7 +77,7 @@ def read_state(path: StrPath) -> dict[str, Any]:
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise WeightsError(f"{file} is damaged: {error}") from error
     if not isinstance(state, dict):
-        raise WeightsError(f"{file} is damaged: it holds a {type(state).__name__}, no dictionary")
+        raise WeightsError(f"{file} is damaged: it holds a {type(state).__name__} instead of a dictionary")
     return state
 
 
@@ -100,7 +100,7 @@ def _open(file: Path, tensors: dict[str, Tensor] | None) -> dict[str, Any]:
 
 def _check_info(file: Path, info: Any) -> None:
     if not isinstance(info, dict) or info.get("what") != _WHAT:
-        raise WeightsError(f"{file} is no checkpoint of a run; weights alone are read by learn.load")
+        raise WeightsError(f"{file} is not a checkpoint of a run; weights alone are read by learn.load")
     schema = info.get("schema")
     if not isinstance(schema, int) or not isinstance(info.get("digest"), str):
         raise WeightsError(f"{file} is damaged: its header has no schema or no digest")

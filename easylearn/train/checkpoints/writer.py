@@ -36,7 +36,7 @@ _SECONDS = {"s": 1, "sec": 1, "min": 60, "h": 3600}
 
 
 class CheckpointWriter(Callback):
-    """The callback that writes checkpoints of a fit, and restores the state of one that goes on. A learner makes it.
+    """Writes checkpoints of a fit, and restores the state of one that is resumed; a learner makes it.
 
     It comes after all other callbacks, so that what it writes is their state after the hook.
 
@@ -65,7 +65,7 @@ class CheckpointWriter(Callback):
         self._clock = 0.0
 
     def begin(self, run: Run, callbacks: FitCallbacks) -> CheckpointWriter:
-        """Take the other callbacks of the fit, and set the position of a run that goes on."""
+        """Take the other callbacks of the fit, and set the position of a run that is resumed."""
         # A saver of the user's own class cannot be made anew from a file: it has to be given again.
         custom = [c for c in callbacks.savers if type(c) not in (SaveBest, SaveCycles)]
         savers = [c for c in callbacks.savers if c not in custom]
@@ -75,7 +75,7 @@ class CheckpointWriter(Callback):
         return self
 
     def on_fit_begin(self, run: Run) -> None:
-        """Put back the state of a checkpoint, or write the first one."""
+        """Restore the state of a checkpoint, or write the first one."""
         self._clock, self._due = time.monotonic(), False
         if self._saved is not None:
             self._saved.restore(run, self._context.model, self._callbacks)

@@ -579,10 +579,10 @@ class TestFiles:
         newest = folder / "checkpoint_000004.safetensors"
         state = read_state(newest)
         for path, value, said in [
-            (("plan", "rates"), "high", "plan/rates is no list"),
-            (("plan", "schedule"), {"name": "x", "state": {"kind": "eval"}}, "is no schedule"),
+            (("plan", "rates"), "high", "plan/rates is not a list"),
+            (("plan", "schedule"), {"name": "x", "state": {"kind": "eval"}}, "'eval'.* is not a schedule"),
             (("position", "step"), 1.5, "position/step is a float"),
-            (("optimizer",), None, "optimizer is no dictionary"),
+            (("optimizer",), None, "optimizer is not a dictionary"),
             (("rng", "cpu"), [1], "rng/cpu is a list"),
             (("model", "params"), {}, "its weights are not those"),
         ]:
