@@ -47,10 +47,10 @@ class Callback:
                 raise ArgumentError(f"{cls.__name__}.{name} is not a hook. {did_you_mean(name, close or HOOKS)}")
 
     def on_fit_begin(self, run: Run) -> None:
-        """Before the first step; `on_fit_end` is called for exactly those whose `on_fit_begin` returned."""
+        """Before the first step of `run`; `on_fit_end` is called for exactly those whose `on_fit_begin` returned."""
 
     def on_epoch_begin(self, run: Run) -> None:
-        """Before the first batch of an epoch; the model is in training mode."""
+        """Before the first batch of an epoch; `run.model` is in training mode."""
 
     def on_batch_begin(self, run: Run) -> None:
         """Before the forward pass; `run.batch` is on the device and may be replaced."""
@@ -59,13 +59,13 @@ class Callback:
         """After the loss is computed; `run.logits` and `run.loss` are set, and `run.loss` may be replaced."""
 
     def on_grads(self, run: Run) -> None:
-        """Before the optimizer's step; gradients are complete and unscaled."""
+        """Before the step of `run.optimizer`; gradients are complete and unscaled."""
 
     def on_batch_end(self, run: Run) -> None:
         """After the step; `run.step` counts it."""
 
     def on_validate_begin(self, run: Run) -> None:
-        """Before the validation batches."""
+        """Before the batches of `run.valid_loader`."""
 
     def on_validate_end(self, run: Run) -> None:
         """After the validation batches; `run.metrics` is set."""
@@ -74,14 +74,14 @@ class Callback:
         """After the record has the epoch's row. Setting `run.stop_reason` ends the fit here."""
 
     def on_fit_end(self, run: Run) -> None:
-        """After the last step, or after an error; the callback that began last ends first."""
+        """After the last step of `run`, or after an error; the callback that began last ends first."""
 
     def state_dict(self) -> dict[str, Any]:
         """The state that a resumed run needs: numbers, strings, lists, dictionaries and tensors only."""
         return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore what `state_dict` gave."""
+        """Restore the `state` that `state_dict` gave."""
 
 
 class Hooks:

@@ -49,6 +49,7 @@ class Run:
         first_epoch: epochs trained in the learner's life before this fit.
         freeze_stats: batch-norm statistics of all groups but the last stay as they are.
         cycle_ends: the steps after which a cycle is over.
+        save: saves the weights under a name, as `learn.save`; None where no learner made the run.
         step: batches done in this fit.
         epoch: whole epochs done in this fit.
         batch: the batch at hand; a callback may replace it in `on_batch_begin`.
