@@ -40,7 +40,7 @@ class TrainedModel:
 
     model: nn.Module
     task: Task
-    data: Data
+    data: Data[Any]
     strategy: Strategy
     training: TrainingSettings
 

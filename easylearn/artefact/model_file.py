@@ -326,8 +326,8 @@ def _with_memory(model: nn.Module) -> nn.Module:
     """The module with uninitialised memory for its tensors; what was tied stays tied."""
     made: dict[int, Tensor] = {}
     for module in model.modules():
-        own = {"recurse": False, "remove_duplicate": False}
-        for name, tensor in [*module.named_parameters(**own), *module.named_buffers(**own)]:
+        weights = module.named_parameters(recurse=False, remove_duplicate=False)
+        for name, tensor in [*weights, *module.named_buffers(recurse=False, remove_duplicate=False)]:
             if id(tensor) not in made:
                 blank = torch.empty(tensor.shape, dtype=tensor.dtype)
                 is_weight = isinstance(tensor, nn.Parameter)

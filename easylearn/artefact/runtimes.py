@@ -398,7 +398,7 @@ def _quantized(path: Path, out: Path, trained: TrainedModel, example: _Example) 
 class _Calibration:
     """Real items one by one, as a `CalibrationDataReader` of ONNX Runtime."""
 
-    def __init__(self, data: Data, runtime: RuntimeInputs) -> None:
+    def __init__(self, data: Data[Any], runtime: RuntimeInputs) -> None:
         self._names = runtime.names
         self._rows = _spread_rows(data, runtime)
 
@@ -407,7 +407,7 @@ class _Calibration:
         return None if row is None else {n: x.numpy() for n, x in zip(self._names, row, strict=True)}
 
 
-def _spread_rows(data: Data, runtime: RuntimeInputs) -> Iterator[tuple[Tensor, ...]]:
+def _spread_rows(data: Data[Any], runtime: RuntimeInputs) -> Iterator[tuple[Tensor, ...]]:
     """`CALIBRATED` items, spread over the training split: in file order the first would be of one class."""
     loader = data.loader("train" if "train" in data.splits else "valid")
     places = min(len(loader), 16)

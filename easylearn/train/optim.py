@@ -113,7 +113,7 @@ class AdamW(torch.optim.AdamW):
             if not all(states) or any(g is None or g.is_sparse for g in grads):
                 return None
             means, squares = [s["exp_avg"] for s in states], [s["exp_avg_sq"] for s in states]
-            lists = (params, grads, means, squares, [], [s["step"] for s in states])
+            lists: Lists = (params, grads, means, squares, [], [s["step"] for s in states])
             calls.append((lists, _kernel_options(group)))
         return calls
 

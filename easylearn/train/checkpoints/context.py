@@ -61,7 +61,7 @@ class RunContext:
 
     model: nn.Module
     groups: tuple[ParamGroup, ...]
-    data: Data
+    data: Data[Any]
     task: Task
     strategy: Strategy
 
