@@ -26,11 +26,6 @@ def public(kind: type) -> set[str]:
     return {n for n in dir(kind) if not n.startswith("_")} - set(dir(object))
 
 
-def private(kind: type) -> set[str]:
-    own = {n for n in vars(kind) if n.startswith("_") and not n.startswith("__")}
-    return {n for n in own if inspect.isroutine(vars(kind)[n]) or isinstance(vars(kind)[n], property)}
-
-
 def arguments(function: object) -> list[str]:
     return [n for n in inspect.signature(function).parameters if n != "self"]  # type: ignore[arg-type]
 
@@ -80,26 +75,6 @@ def test_learner() -> None:
     }
     assert public(Learner) == methods | properties | attributes
     assert {n for n in public(Learner) if isinstance(inspect.getattr_static(Learner, n), property)} == properties
-    assert private(Learner) == {
-        "_active_groups",
-        "_file",
-        "_fit",
-        "_need_items",
-        "_keeper",
-        "_plan",
-        "_predictions",
-        "_run",
-        "_situation",
-        "_training",
-        "_view",
-    }
-    assert {n for n in Learner.__slots__ if n.startswith("_")} == {
-        "_bn_freeze",
-        "_curve",
-        "_features",
-        "_last",
-        "_precompute",
-    }
     assert Learner.__bases__ == (object,) and Learner.__subclasses__() == []
 
 
@@ -167,7 +142,6 @@ def test_hooks_and_callback() -> None:
         "on_fit_end",
     )
     assert public(Callback) == {*HOOKS, "state_dict", "load_state_dict"}
-    assert private(Callback) == set()
 
 
 def test_run() -> None:
