@@ -16,6 +16,7 @@ from . import losses, metrics, schedules
 from .analysis.interpret import Interpretation
 from .artefact.predictor import Predictor
 from .data.loaders import LoaderData, TensorData
+from .data.split import folds
 from .errors import ArgumentError, DataError, EasyLearnError, EasyLearnWarning, SaveError, StateError, WeightsError
 from .export import load_learner, load_predictor
 from .learner import Learner
@@ -132,6 +133,7 @@ __all__ = [
     "error_rate",
     "f1",
     "f_beta",
+    "folds",
     "get_arch",
     "grad_cam",
     "language_model_learner",
