@@ -205,7 +205,14 @@ def _known(file: Path, names: Sequence[str], columns: Sequence[str] | None) -> l
 
 
 def _existing(path: StrPath) -> Path:
-    file = Path(path)
+    if isinstance(path, str) and "://" in path:
+        raise DataError(
+            f"{path} is no file of this machine; download it first, or pass the DataFrame that pandas reads"
+        )
+    try:
+        file = Path(path)
+    except TypeError as error:
+        raise ArgumentError(f"expected the name of a csv or parquet file, got {type(path).__name__}") from error
     if not file.exists():
         folder = file.parent
         near = sorted(f.name for f in folder.iterdir()) if folder.is_dir() else []
@@ -222,8 +229,11 @@ def _existing(path: StrPath) -> Path:
 def _is_parquet(file: Path) -> bool:
     if file.is_dir() or file.suffix.lower() in (".parquet", ".pq"):
         return True
-    with open(file, "rb") as opened:
-        return opened.read(4) == b"PAR1"
+    try:
+        with open(file, "rb") as opened:
+            return opened.read(4) == b"PAR1"
+    except OSError as error:
+        raise DataError(f"{file} cannot be read: {error.strerror or error}") from error
 
 
 def _check_header(rows: CsvRows, is_data: Callable[[str], bool] | None) -> None:
