@@ -28,10 +28,10 @@ _TAKEN = ("epoch", "train_loss", "valid_loss", "rate", "seconds")  # what else a
 class Task(ABC):
     """One kind of prediction, over one list of classes or of target names.
 
-    Make one with `single_label`, `multi_label`, `regression` or `next_token`. A kind of your own is a frozen dataclass
-    that names its `kind` and fills in the abstract methods, as `examples` and tests of it do; `ExclusiveTask` has most
-    of them for classes. Fields of its own are settings: they have defaults (words, numbers, tuples of numbers) and are
-    written to and read from files by themselves.
+    Make one with `single_label`, `multi_label`, `regression` or `next_token`. A kind of your own is a subclass that
+    names its `kind` and fills in the abstract methods; `ExclusiveTask` has most of them for classes, and an example.
+    Its settings are fields of a frozen dataclass with defaults (words, numbers, tuples of numbers); they are written to
+    files and read again by themselves.
 
     Args:
         names: the classes, the names of the predicted numbers, or the tokens of the vocabulary.
@@ -271,6 +271,12 @@ class Task(ABC):
         """The same task with a fraction of each target spread over all classes (arXiv 1512.00567)."""
         raise ArgumentError(f"label_smoothing is for single-label tasks, this one is {self.kind}")
 
+    def configured(self, metrics: Sequence[Any] | None, loss: LossFn | None, label_smoothing: float) -> Task:
+        """The same task with other metrics, another loss, smoothed labels, as far as they are given."""
+        task = self if metrics is None else self.with_metrics(metrics)
+        task = task if loss is None else task.with_loss(loss)
+        return task.smoothed(label_smoothing) if label_smoothing else task
+
     def same_as(self, other: Task) -> str:
         """Empty if both predict the same things in the same order; else what differs, in words."""
         if self.kind != other.kind:
@@ -333,9 +339,18 @@ class Task(ABC):
         return f"{self.kind.replace('_', ' ')} of {len(self.names)}"
 
     @property
-    def columns(self) -> list[str]:
-        """The head of each column of probabilities (or numbers) in a table of predictions."""
-        return [f"p_{name}" for name in self.names]
+    def row_names(self) -> list[str]:
+        """The columns of a table of predictions: the label, and the probability of each class."""
+        return ["label", *(f"p_{name}" for name in self.names)]
+
+    def row(self, label: Any, probs: Tensor) -> list[str]:
+        """One row of it, as text.
+
+        Args:
+            label: of the item.
+            probs: of the item, shape (len(names),).
+        """
+        return [self.in_words(label), *(f"{p:.8g}" for p in probs.reshape(-1).tolist())]
 
     def in_words(self, label: Any) -> str:
         """A label as text; empty where an item has none."""

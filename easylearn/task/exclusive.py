@@ -16,7 +16,22 @@ from .base import Task
 class ExclusiveTask(Task):
     """Each item has exactly one of the classes; targets are class numbers, or shares of the classes that add up to 1.
 
-    Abstract: a kind of task says what its loss is and how probabilities come out of logits.
+    Abstract: a kind of task says what its loss is and how probabilities come out of logits. This is all of one that a
+    learner trains with, reports, exports and loads:
+
+    >>> class Hinge(ExclusiveTask):
+    ...     kind = "hinge"
+    ...
+    ...     def own_item_losses(self, logits, target):
+    ...         return F.multi_margin_loss(logits, target, reduction="none")
+    ...
+    ...     def activate(self, logits):
+    ...         return logits.softmax(-1)
+    >>> task = Hinge(["cat", "dog"])
+    >>> task.loss(torch.tensor([[0.5, 0.0]]), torch.tensor([1]))
+    tensor(0.7500)
+    >>> Task.from_json(task.to_json())
+    hinge of 2 (cat, dog)
     """
 
     is_exclusive = True

@@ -119,9 +119,13 @@ class Regression(Task):
         return f"{len(self.names)} number{'s' if len(self.names) > 1 else ''}: {short(', '.join(self.names), 80)}"
 
     @property
-    def columns(self) -> list[str]:
-        """See `Task.columns`."""
+    def row_names(self) -> list[str]:
+        """The columns of a table of predictions: the numbers."""
         return list(self.names)
+
+    def row(self, label: Any, probs: Tensor) -> list[str]:
+        """See `Task.row`."""
+        return super().row(label, probs)[1:]
 
     def in_words(self, label: Any) -> str:
         """The numbers with commas between them."""
