@@ -53,7 +53,7 @@ class ExclusiveTask(Task):
         return [self.names[i] for i in self.class_numbers(target).tolist()]
 
     def class_numbers(self, target: Tensor) -> Tensor:
-        """The class of each item, shape (n,); of shares of classes, as distillation gives them, the largest."""
+        """The class of each item of a `target`, shape (n,); of shares of classes (distillation) the largest."""
         return target.argmax(-1) if target.is_floating_point() else target
 
     def check_target(self, target: Tensor) -> Tensor:

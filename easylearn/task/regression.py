@@ -12,7 +12,8 @@ from torch.nn import functional as F
 
 from ..errors import ArgumentError, DataError, short
 from ..metrics import Metric, rmse
-from .base import LossFn, Task, as_names
+from .base import LossFn, Task
+from .checks import as_names
 
 Scale = Literal["linear", "log", "log1p"]
 _LOWEST = {"linear": -torch.inf, "log": 0.0, "log1p": -1.0}

@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..errors import ArgumentError
-from .base import Task, as_names
+from .base import Task
+from .checks import as_names
 from .exclusive import ExclusiveTask
 
 
