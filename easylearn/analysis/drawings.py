@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
@@ -49,13 +49,13 @@ def draw_confusion(counts: Tensor, names: Sequence[str]) -> Figure:
     return figure
 
 
-def shows_images(data: Data) -> bool:
+def shows_images(data: Data[Any]) -> bool:
     """Whether a kind of data draws its items itself; any other says in words what is in them."""
     return type(data).draw_item is not Data.draw_item
 
 
 def draw_items(
-    data: Data, split: SplitName, positions: Sequence[int], titles: Sequence[str], right: Sequence[bool]
+    data: Data[Any], split: SplitName, positions: Sequence[int], titles: Sequence[str], right: Sequence[bool]
 ) -> Figure:
     """Draw items in rows, each under its title, which is red where the model was wrong.
 

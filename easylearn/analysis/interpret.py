@@ -71,7 +71,7 @@ class Interpretation:
 
     def __init__(
         self,
-        data: Data,
+        data: Data[Any],
         task: Task,
         split: SplitName,
         logits: Tensor,
@@ -270,7 +270,7 @@ class Interpretation:
 
 
 def interpret(
-    model: nn.Module, data: Data, task: Task, strategy: Strategy, split: SplitName = "valid"
+    model: nn.Module, data: Data[Any], task: Task, strategy: Strategy, split: SplitName = "valid"
 ) -> Interpretation:
     """Run the model over a split and look at what it says; see `Learner.interpret`."""
     if split not in get_args(SplitName):

@@ -243,7 +243,7 @@ def _configuration(run: RunContext, settings: Mapping[str, Any]) -> list[tuple[s
     return [(name, plain(value)) for name, value in rows]
 
 
-def _data(data: Data) -> list[Piece]:
+def _data(data: Data[Any]) -> list[Piece]:
     rows = []
     for split in data.splits:
         try:
