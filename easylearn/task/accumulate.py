@@ -62,7 +62,6 @@ class Means:
         self.count = 0
 
     def add(self, logits: Tensor, target: Tensor, index: Tensor | None = None) -> None:
-        """See `Accumulator.add`."""
         logits = logits.detach().float()
         self.count += len(target)
         self._numbers += logits.numel()
@@ -83,7 +82,6 @@ class Means:
             self._sums[fn] = self._sums[fn] + values.cpu().double().sum(0)  # on the CPU, as some devices lack float64
 
     def result(self) -> dict[str, float]:
-        """See `Accumulator.result`."""
         if not self.count:
             raise DataError("there are no items to predict")
         self._sum_up()
@@ -110,13 +108,11 @@ class Pool:
         self._count = 0
 
     def add(self, logits: Tensor, target: Tensor, index: Tensor | None = None) -> None:
-        """See `Accumulator.add`."""
         index = torch.arange(self._count, self._count + len(target)) if index is None else index
         self._batches.append((index, logits.float().cpu(), target.cpu()))
         self._count += len(target)
 
     def result(self) -> dict[str, float]:
-        """See `Accumulator.result`."""
         if not self._count:
             raise DataError("there are no items to predict")
         index, logits, target = (torch.cat(tensors) for tensors in zip(*self._batches, strict=True))

@@ -45,7 +45,6 @@ class ExclusiveTask(Task):
         return [self.names[i] for i in probs.argmax(-1).tolist()]
 
     def index(self, probs: Tensor) -> int | tuple[int, ...] | None:
-        """See `Task.index`."""
         return int(probs.argmax())
 
     def decode_target(self, target: Tensor) -> list[Any]:
@@ -57,7 +56,6 @@ class ExclusiveTask(Task):
         return target.argmax(-1) if target.is_floating_point() else target
 
     def check_target(self, target: Tensor) -> Tensor:
-        """See `Task.check_target`."""
         if target.ndim != 1 or target.is_floating_point():
             raise DataError(
                 f"{self.kind} targets are class numbers of shape (n,), got {tuple(target.shape)} {target.dtype}"
@@ -69,7 +67,6 @@ class ExclusiveTask(Task):
         return target.long()  # class codes come as int8 or int32, too, which torch's losses refuse
 
     def soft_target(self, target: Tensor) -> Tensor:
-        """See `Task.soft_target`."""
         return target.float() if target.is_floating_point() else F.one_hot(target, len(self.names)).float()
 
     @property
@@ -100,7 +97,6 @@ class ExclusiveTask(Task):
         return precision_recall(counts.diagonal(), counts.sum(0), counts.sum(1))
 
     def count_classes(self, target: Tensor) -> list[int]:
-        """See `Task.count_classes`."""
         return torch.bincount(self.class_numbers(target), minlength=len(self.names)).tolist()
 
     def calibrated(self, probs: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
@@ -109,7 +105,6 @@ class ExclusiveTask(Task):
         return sure, (chosen == self.class_numbers(target)).double()
 
     def confusions(self, probs: Tensor, target: Tensor) -> Tensor:
-        """See `Task.confusions`."""
         return count_confusions(probs, self.class_numbers(target), len(self.names))
 
 

@@ -93,7 +93,6 @@ class Regression(Task):
         return _rows(probs)
 
     def check_target(self, target: Tensor) -> Tensor:
-        """See `Task.check_target`."""
         wide = target.reshape(len(target), -1)
         if wide.shape[1] != len(self.names):
             raise DataError(f"regression targets have {len(self.names)} columns {self.names}, got {wide.shape[1]}")
@@ -109,14 +108,12 @@ class Regression(Task):
         return target
 
     def same_as(self, other: Task) -> str:
-        """See `Task.same_as`."""
         if isinstance(other, Regression) and self.scale != other.scale:
             return f"the outputs of one are on a {self.scale} scale, those of the other on a {other.scale} scale"
         return super().same_as(other)
 
     @property
     def summary(self) -> str:
-        """See `Task.summary`."""
         return f"{len(self.names)} number{'s' if len(self.names) > 1 else ''}: {short(', '.join(self.names), 80)}"
 
     @property
@@ -125,7 +122,6 @@ class Regression(Task):
         return list(self.names)
 
     def row(self, label: Any, probs: Tensor) -> list[str]:
-        """See `Task.row`."""
         return super().row(label, probs)[1:]
 
     def in_words(self, label: Any) -> str:
