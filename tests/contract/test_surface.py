@@ -258,7 +258,6 @@ def test_task() -> None:
         "calibrated",
         "classes",
         "column",
-        "columns",
         "compared",
         "confusions",
         "count_classes",
@@ -274,6 +273,8 @@ def test_task() -> None:
         "n_out",
         "noun",
         "outputs_for",
+        "row",
+        "row_names",
         "own_loss",
         "predicts_numbers",
         "soft_target",
@@ -282,6 +283,7 @@ def test_task() -> None:
     }
     given = {
         "accumulator",
+        "configured",
         "from_json",
         "item_losses",
         "loss",
