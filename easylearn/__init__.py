@@ -49,6 +49,7 @@ from .train.callbacks import (
     WeightAverage,
 )
 from .analysis.interpret import Interpretation
+from .analysis.results import plot_confusion, plot_worst
 from .train.optim import adamw, sgd
 from .train.record import Record
 from .train.state import Pause, Run
@@ -58,7 +59,6 @@ from .vision.data import ImageData
 from .vision.gradcam import grad_cam, plot_grad_cam
 from .vision.learner import vision_learner
 from .vision.model import vision_model
-from .vision.results import plot_confusion, plot_worst
 
 __version__ = "0.1.0"
 

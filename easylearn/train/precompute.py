@@ -55,7 +55,8 @@ class FeatureStore:
                 self._open.clear()
             self._open[key] = self._read(key) or self._compute(key, model, data, split, strategy)
         features, target = self._open[key]
-        return ItemLoader(Order(len(features), data.batch_size, shuffle), TensorSource([features]), target)
+        weights = data.weights if shuffle and split == "train" else None
+        return ItemLoader(Order(len(features), data.batch_size, shuffle, weights), TensorSource([features]), target)
 
     def _paths(self, key: str) -> tuple[Path, Path]:
         return self.folder / f"{key}.features.npy", self.folder / f"{key}.target.npy"

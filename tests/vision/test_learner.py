@@ -1,4 +1,4 @@
-"""From a folder of pictures to predictions, with nets so small that it takes no time."""
+"""From a folder of images to predictions, with nets so small that it takes no time."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SIZE = 32
 CPU = torch.device("cpu")
 
 
-def picture(file: Path, kind: int, number: int) -> None:
+def image(file: Path, kind: int, number: int) -> None:
     """Noise with a bright left or right half, by its kind."""
     file.parent.mkdir(parents=True, exist_ok=True)
     pixels = np.random.default_rng(number).integers(0, 120, (44, 52, 3))
@@ -40,9 +40,9 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for part, n in (("train", 10), ("valid", 4)):
         for kind, name in enumerate(("left", "right")):
             for k in range(n + (part == "train" and kind)):  # 21 to train: a single one in the last batch
-                picture(folder / part / name / f"{name}{k:02}.jpg", kind, 100 * kind + k)
+                image(folder / part / name / f"{name}{k:02}.jpg", kind, 100 * kind + k)
     for k in range(3):
-        picture(folder / "test" / f"{k}.jpg", k % 2, 500 + k)
+        image(folder / "test" / f"{k}.jpg", k % 2, 500 + k)
     return folder
 
 
@@ -143,9 +143,9 @@ class TestTraining:
         assert record.last["accuracy"] == 1.0 and record.last["valid_loss"] < record.epochs[0]["valid_loss"]
         assert learn.validate()["accuracy"] == 1.0
 
-    def test_one_picture_in_the_last_batch(self, make: Callable[..., Learner]) -> None:
+    def test_one_image_in_the_last_batch(self, make: Callable[..., Learner]) -> None:
         learn = make()
-        assert len(learn.data.train_loader()) == 5 and len(learn.fit(0.01, 1)) == 5  # 4 + 4 + 4 + 4 + 5
+        assert len(learn.data.loader("train", training=True)) == 5 and len(learn.fit(0.01, 1)) == 5  # 4 + 4 + 4 + 4 + 5
 
     @pytest.mark.parametrize("augment", ["side_on", "top_down"])
     def test_0_and_2_workers_give_the_same_weights_bit_for_bit(
@@ -194,11 +194,11 @@ class TestSetData:
         assert isinstance(learn.data, ImageData) and learn.data.size == (48, 48)
         assert same(before, weights(learn)) and learn.data.ids("train") == ids
         assert [g.trainable for g in learn.layer_groups] == [False, False, True]
-        batch = next(learn.data.train_loader().batches(CPU))
+        batch = next(learn.data.loader("train", training=True).batches(CPU))
         assert batch.inputs[0].shape[2:] == (48, 48)
         learn.fit(0.05, 1)
 
-    def test_other_pictures_are_normalised_as_the_model_expects(
+    def test_other_images_are_normalised_as_the_model_expects(
         self, make: Callable[..., Learner], make_images: Callable[..., ImageData]
     ) -> None:
         learn = make(stats=((0.1, 0.2, 0.3), (0.4, 0.5, 0.6)))
@@ -208,7 +208,7 @@ class TestSetData:
     def test_other_classes_are_refused(self, make: Callable[..., Learner], root: Path, tmp_path: Path) -> None:
         for part in ("train", "valid"):
             for name in ("left", "up"):
-                picture(tmp_path / "other" / part / name / "0.jpg", 0, 1)
+                image(tmp_path / "other" / part / name / "0.jpg", 0, 1)
         with pytest.raises(DataError, match=r"only in the first: \['up'\], only in the second: \['right'\]"):
             make().set_data(ImageData.from_folder(tmp_path / "other", SIZE, workers=0))
 
@@ -220,16 +220,16 @@ class TestPredicting:
         assert [Path(i).name for i in found.ids] == [f"{n}{k:02}.jpg" for n in ("left", "right") for k in range(4)]
         assert found.targets is not None and found.targets.tolist() == [0] * 4 + [1] * 4
         torch.testing.assert_close(found.probs.sum(1), torch.ones(8))
-        test = learn.predict(test=True)
+        test = learn.predict(split="test")
         assert test.targets is None and [Path(i).name for i in test.ids] == ["0.jpg", "1.jpg", "2.jpg"]
 
-    def test_one_picture_and_several_agree_with_the_part(self, make: Callable[..., Learner], root: Path) -> None:
+    def test_one_image_and_several_agree_with_the_part(self, make: Callable[..., Learner], root: Path) -> None:
         learn = make()
         part = learn.predict()
         files = [root / "valid" / "left" / f"left{k:02}.jpg" for k in range(4)]
         one, several = learn.predict(files[0]), learn.predict(files)
         assert isinstance(one, Prediction) and len(several) == 4
-        torch.testing.assert_close(torch.stack([p.probs for p in several]), part.probs[:4])
+        torch.testing.assert_close(several.probs, part.probs[:4])
         torch.testing.assert_close(one.probs, part.probs[0])
         assert one.label == part.labels[0] == learn.data.classes[one.index]
         from_pil = learn.predict(Image.open(files[0]))
@@ -244,7 +244,6 @@ class TestPredicting:
         assert not torch.equal(found.views[0], found.views[1]) and not torch.equal(found.views[1], found.views[2])
         assert torch.equal(found.probs, learn.tta(n_aug=3).probs)  # again the same
         assert found.ids == learn.predict().ids
-        assert learn.TTA(stack=True)[0].shape == (5, 8, 2)
 
     def test_tta_where_nothing_is_random_is_predict(self, make: Callable[..., Learner], make_images: Any) -> None:
         learn = make(make_images(augment="none", method="squash"))
@@ -252,7 +251,7 @@ class TestPredicting:
 
 
 class TestPrecompute:
-    def test_it_trains_the_head_on_the_plain_pictures(
+    def test_it_trains_the_head_on_the_plain_images(
         self, make: Callable[..., Learner], make_images: Callable[..., ImageData], weights: Any
     ) -> None:
         learn = make(make_images(augment="side_on"), precompute=True)
@@ -267,7 +266,7 @@ class TestPrecompute:
         assert isinstance(model, BodyHead)
         with torch.no_grad():
             expected = torch.cat([model.eval().features(b.inputs[0]) for b in data.loader("train").batches(CPU)])
-        torch.testing.assert_close(features.inputs[0], expected)  # type: ignore[attr-defined]
+        torch.testing.assert_close(features.source.inputs[0], expected)  # type: ignore[attr-defined]
 
     def test_unfreezing_leaves_it_and_augments_again(self, make: Callable[..., Learner], make_images: Any) -> None:
         learn = make(make_images(augment="side_on"), precompute=True)
@@ -284,7 +283,7 @@ class TestPrecompute:
 
         for k in range(3):
             for part in ("train", "valid"):
-                picture(tmp_path / "own" / part / f"{k % 2}" / f"{k}.jpg", k % 2, k)
+                image(tmp_path / "own" / part / f"{k % 2}" / f"{k}.jpg", k % 2, k)
         learn = make(ImageData.from_folder(tmp_path / "own", SIZE, workers=0), precompute=True)
         learn.fit(0.05, 1)
         assert stored() == 2
@@ -294,7 +293,7 @@ class TestPrecompute:
         assert learn.precompute
         learn.fit(0.05, 1)
         assert stored() == 4
-        picture(tmp_path / "own" / "train" / "0" / "0.jpg", 1, 77)
+        image(tmp_path / "own" / "train" / "0" / "0.jpg", 1, 77)
         learn.set_data(ImageData.from_folder(tmp_path / "own", 48, workers=0))
         learn.fit(0.05, 1)
         assert stored() == 5  # that of train

@@ -1,0 +1,258 @@
+"""From listed images to splits: what is missing or comes twice, who validates, what the labels say, who is drawn."""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from numbers import Real
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from ..data.bunch import SplitName
+from ..data.split import Split, split_indices
+from ..data.weights import draw_weights
+from ..errors import ArgumentError, DataError, EasyLearnWarning
+from ..task import Task
+from .decode import IMAGE_SUFFIXES, AnyImage, ItemStage
+from .items import Listed, Rows
+from .labels import LabelOptions, Labels
+from .options import ImageOptions
+from .source import Images, choose_workers, in_workers
+
+PROBED = 64  # files that a worker tries at a time
+
+
+@dataclass(frozen=True)
+class ImageSplit:
+    """The images of one split.
+
+    Args:
+        sources: what `ItemStage.load` takes.
+        targets: shape (n, ...); None where they are not known.
+        ids: one name per image, in order.
+    """
+
+    sources: Sequence[AnyImage]
+    targets: Tensor | None
+    ids: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.sources)
+
+    @property
+    def images(self) -> Images:
+        """The images without their targets."""
+        return Images(self.sources, self.ids)
+
+
+@dataclass(frozen=True)
+class Assembled:
+    """Splits with their targets, and what came to light on the way.
+
+    Args:
+        splits: "train", and "valid" and "test" where there are any.
+        task: what is predicted.
+        weights: how often each training image is drawn; None for once an epoch.
+        path: what ids are relative to.
+        skipped: files that could not be read and were left out, with the reason.
+        left_out: folders without an image that is read here, with what they hold.
+    """
+
+    splits: dict[SplitName, ImageSplit]
+    task: Task
+    weights: npt.NDArray[np.float64] | None = None
+    path: Path | None = None
+    skipped: dict[str, str] = field(default_factory=dict)
+    left_out: dict[str, str] = field(default_factory=dict)
+
+
+def assemble(listed: Listed, valid: Any, how: ImageOptions, label_options: LabelOptions) -> Assembled:
+    """Split images, and read their labels.
+
+    Args:
+        listed: the images.
+        valid: how to split them, unless validation images are listed by themselves.
+        how: the options.
+        label_options: how labels are read.
+
+    Raises:
+        DataError: files or labels are missing or wrong; the message names the row.
+        ArgumentError: the split is impossible.
+    """
+    if not len(listed.rows):
+        raise DataError(f"no images are listed for {listed.root}")
+    skipped: dict[str, str] = {}
+    rows = _with_beside(listed.rows, how)
+    stay = _stay(rows, how, skipped)
+    labels = Labels(rows, label_options)
+    if listed.valid is None:
+        chosen = _split(rows, labels, stay, valid, how)
+        parts: dict[SplitName, Rows] = {"train": rows.take(chosen[0]), "valid": rows.take(chosen[1])}
+    else:
+        if how.stratify or how.groups is not None:
+            raise ArgumentError(
+                "stratify and groups say how to split by a fraction, such as valid=0.2; here the validation images are "
+                "given"
+            )
+        parts = {"train": rows.take(stay), "valid": listed.valid.take(_stay(listed.valid, how, skipped))}
+    if valid is None:
+        del parts["valid"]
+    if listed.test is not None:
+        parts["test"] = listed.test
+    if how.on_error == "skip":
+        parts = {name: _readable(some, how, skipped) for name, some in parts.items()}
+    _refuse_empty(parts, skipped)
+    task = Labels(parts["train"], label_options).learn()
+    splits: dict[SplitName, ImageSplit] = {}
+    for name, some in parts.items():
+        known = None if not some.labels else Labels(some, label_options).encode(task, name, _advice(listed))
+        splits[name] = ImageSplit(some.sources, known, tuple(some.ids))
+    for folder, what in listed.left_out.items():
+        warnings.warn(f"the folder {folder} has no image that is read here: {what}", EasyLearnWarning, stacklevel=5)
+    given = parts["train"].beside.get("weights", how.weights)
+    weights = draw_weights(given, len(splits["train"]), splits["train"].targets, task.classes)
+    return Assembled(splits, task, weights, listed.root, skipped, listed.left_out)
+
+
+def _advice(listed: Listed) -> str:
+    if listed.valid is not None:
+        return "Add training images of it, or take it out; the names must match exactly"
+    return "With so few images of it, pass stratify=True, another seed, or fix the split with valid=[...]"
+
+
+def _with_beside(rows: Rows, how: ImageOptions) -> Rows:
+    """The rows with the groups and weights that were given for each, if they are no columns of a table."""
+    beside = dict(rows.beside)
+    given = {"groups": how.groups, "weights": None if isinstance(how.weights, str | dict) else how.weights}
+    for name, values in given.items():
+        if values is None or name in beside:
+            continue
+        if isinstance(values, str | int):
+            raise ArgumentError(f"{name}={values!r} names a column, and these images come without a table")
+        listed = [values(i) for i in rows.ids] if isinstance(values, Callable) else list(values)  # type: ignore[arg-type]
+        if len(listed) != len(rows):
+            raise DataError(f"{name} must have one entry per image: got {len(listed)} entries for {len(rows)} images")
+        beside[name] = listed
+    return Rows(rows.sources, rows.ids, rows.where, rows.labels, beside)
+
+
+def _split(
+    rows: Rows, labels: Labels, stay: Sequence[int], valid: Split, how: ImageOptions
+) -> tuple[Iterable[int], Iterable[int]]:
+    """Which rows train and which validate, of those that stay."""
+    if how.stratify and labels.kind != "single_label":
+        raise ArgumentError(f"stratify needs one class per image; these labels are {labels.kind}")
+    by_share = isinstance(valid, Real | str | dt.timedelta) and not isinstance(valid, bool)
+    kept = np.asarray(stay) if by_share else np.arange(len(rows))
+
+    def of(values: Sequence[Any] | None) -> list[Any] | None:
+        return None if values is None else [values[int(i)] for i in kept]
+
+    train, validating = split_indices(
+        len(kept), valid, seed=how.seed, stratify=of(labels.values) if how.stratify else None,
+        groups=of(rows.beside.get("groups")),
+    )  # fmt: skip
+    if by_share:
+        return kept[train], kept[validating]
+    staying = set(stay)  # positions count the rows as given, with those that are left out
+    return [i for i in train.tolist() if i in staying], [i for i in validating.tolist() if i in staying]
+
+
+def _refuse_empty(parts: dict[SplitName, Rows], skipped: dict[str, str]) -> None:
+    for name, some in parts.items():
+        if not len(some):
+            why = f"; {len(skipped)} cannot be read, the first: {next(iter(skipped.values()))}" if skipped else ""
+            raise DataError(f"no images are left in the {name} split{why}")
+
+
+# -- files -------------------------------------------------------------------------------------------
+
+
+def _stay(rows: Rows, how: ImageOptions, skipped: dict[str, str]) -> list[int]:
+    """The rows that stay when each file is taken once, and files that do not exist are left out."""
+    stay = _once(rows)
+    missing = {i for i, s in enumerate(rows.sources) if isinstance(s, str) and not os.path.isfile(s)}
+    if missing and how.on_error == "raise":
+        raise DataError(_missing_file(rows, sorted(missing)))
+    skipped |= {rows.ids[i]: f"{rows.where[i]}: the file does not exist" for i in sorted(missing)}
+    left = [i for i in stay if i not in missing]
+    if not left:
+        raise DataError(f"none of the {len(rows)} files exists. {_missing_file(rows, sorted(missing))}")
+    return left
+
+
+def _once(rows: Rows) -> list[int]:
+    """The rows whose file did not come before.
+
+    Raises:
+        DataError: the same file has two different labels; both rows are named.
+    """
+    first: dict[str, int] = {}
+    twice: list[int] = []
+    for i, file in enumerate(rows.ids):
+        before = first.setdefault(file, i)
+        if before == i:
+            continue
+        labels = [tuple(str(values[k]) for values in rows.labels.values()) for k in (before, i)]
+        if labels[0] != labels[1]:
+            shown = [", ".join(label) for label in labels]
+            raise DataError(
+                f"{file} has two labels: {shown[0]!r} at {rows.where[before]} and {shown[1]!r} at {rows.where[i]}. "
+                "Remove one of the rows"
+            )
+        twice.append(i)
+    if twice:
+        warnings.warn(
+            f"{len(twice)} rows repeat an earlier row with the same label and were left out, the first is "
+            f"{rows.where[twice[0]]}",
+            EasyLearnWarning,
+            stacklevel=6,
+        )
+    gone = set(twice)
+    return [i for i in range(len(rows)) if i not in gone]
+
+
+def _missing_file(rows: Rows, missing: Sequence[int]) -> str:
+    """Names the first missing file and its row, and guesses why."""
+    file = Path(rows.sources[missing[0]])
+    more = f" ({len(missing)} of {len(rows)} files are missing)" if len(missing) > 1 else ""
+    hint = "Check the folder and suffix arguments"
+    for ending in sorted(IMAGE_SUFFIXES):
+        if Path(f"{file}{ending}").is_file():
+            hint = f'The file {file.name}{ending} exists: pass suffix="{ending}"'
+    return f'{rows.where[missing[0]]}: the file {file} does not exist{more}. {hint}, or pass on_error="skip"'
+
+
+def _readable(rows: Rows, how: ImageOptions, skipped: dict[str, str]) -> Rows:
+    """The rows whose images can be read: each is tried."""
+    chunks = [list(range(a, min(a + PROBED, len(rows)))) for a in range(0, len(rows), PROBED)]
+    found = in_workers(_Probe(rows, how.channels), chunks, choose_workers(len(rows), how.workers))
+    bad = {i: reason for some in found for i, reason in some.items()}
+    skipped |= {rows.ids[i]: reason for i, reason in bad.items()}
+    return rows.take(i for i in range(len(rows)) if i not in bad)
+
+
+class _Probe(torch.utils.data.Dataset["dict[int, str]"]):
+    """Tries images, small; gives the numbers of those that cannot be read, with the reason."""
+
+    def __init__(self, rows: Rows, channels: int) -> None:
+        self.sources, self.ids = rows.sources, rows.ids
+        # Pillow's reduced decoding reads every byte of a JPEG but computes little: enough to find damage.
+        self.stage = ItemStage((32, 32), "squash", channels)
+
+    def __getitem__(self, numbers: Sequence[int]) -> dict[int, str]:
+        bad = {}
+        for i in numbers:
+            try:
+                self.stage.load(self.sources[i], self.ids[i])
+            except DataError as error:
+                bad[i] = str(error)
+        return bad
