@@ -19,6 +19,7 @@ from ..task import Task
 from .augment import IMAGENET_MEAN, IMAGENET_STD, BatchStage
 from .decode import AnyImage, ItemStage, Method, single_images
 from .folders import list_images, listing, printable
+from .items import named_in
 from .source import Images, ImageSource
 
 Size = int | tuple[int, int]
