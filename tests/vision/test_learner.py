@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import sys
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
@@ -320,6 +323,42 @@ def test_the_statistics_travel_with_the_weights(make: Callable[..., Learner]) ->
     fresh.load("one")
     assert isinstance(fresh.data, ImageData) and fresh.data.mean == pytest.approx((0.1, 0.2, 0.3))
     assert torch.allclose(fresh.predict().probs, learn.predict().probs)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of files are text there")
+def test_names_of_files_that_are_no_utf_8(root: Path, tmp_path: Path, make: Callable[..., Learner]) -> None:
+    root = shutil.copytree(root, tmp_path / "own")
+    for part in ("train", "valid"):
+        (root / part / "left" / "left00.jpg").rename(root / part / "left" / os.fsdecode(b"caf\xe9.jpg"))
+    data = ImageData.from_folder(root, SIZE, workers=0, batch_size=4)
+    assert "train/left/caf\\xe9.jpg" in data.ids("train")
+    learn = make(data, precompute=True)
+    learn.fit(0.05, 1, checkpoint=tmp_path / "run")
+    learn.unfreeze()
+    learn.fit(0.05, 1, save_best="best")
+    found = learn.predict()
+    found.to_frame().to_csv(tmp_path / "predictions.csv", index=False)
+    assert "caf\\xe9.jpg" in (tmp_path / "predictions.csv").read_text()
+    assert learn.report(tmp_path / "run.html").stat().st_size > 1000
+    print(found.ids, data, learn.interpret().top_losses(8))
+    (root / "train" / "left" / os.fsdecode(b"caf\xe9.jpg")).write_bytes(b"")
+    with pytest.raises(DataError, match="0 bytes"):
+        ImageData.from_folder(root, SIZE, workers=0).loader("train").source.fetch(np.arange(4), CPU)
+
+
+def test_weights_draw_the_rare_class_as_often(root: Path, tmp_path: Path, make: Callable[..., Learner]) -> None:
+    root = shutil.copytree(root, tmp_path / "own")
+    for k in range(1, 9):
+        (root / "train" / "left" / f"left{k:02}.jpg").unlink()
+    data = ImageData.from_folder(root, SIZE, workers=0, batch_size=13, weights="balanced")
+    drawn = torch.cat([b.target for b in data.loader("train", training=True).batches(CPU, seed=1)])
+    assert len(drawn) == 13 and torch.bincount(drawn).tolist() in ([6, 7], [7, 6])
+    assert [len(b.index) for b in data.loader("valid").batches(CPU)] == [8]
+    plain = ImageData.from_folder(root, SIZE, workers=0, batch_size=13)
+    assert data.fingerprint("train") != plain.fingerprint("train") and data.fingerprint("valid") == plain.fingerprint("valid")
+    learn = make(data, precompute=True)
+    precomputed = torch.cat([b.target for b in learn._view()[1].batches(CPU, seed=1)])
+    assert torch.equal(precomputed, drawn)
 
 
 def test_summary_and_plan(make: Callable[..., Learner], capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -259,6 +260,14 @@ def test_automatic_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(device.os, "cpu_count", lambda: 4)
     monkeypatch.setattr(source_module, "usual_start_method", lambda: "spawn")
     assert choose_workers(1000) == 0, "spawned processes import torch first"
+
+
+def test_inside_a_daemon_threads_decode(files: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A daemon process, such as the worker of a task queue, may have no children."""
+    wanted = walk(make(files))
+    monkeypatch.setitem(multiprocessing.current_process()._config, "daemon", True)  # type: ignore[attr-defined]
+    assert_same(walk(make(files, workers=2)), wanted)
+    assert choose_workers(10_000) == choose_workers(10, 3) == 0
 
 
 def test_small_arrays_are_little_work(monkeypatch: pytest.MonkeyPatch) -> None:
