@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from .data.frames import read_table
 from .data.split import get_cv_idxs, split_indices
 from .errors import ArgumentError, DataError
 from .options import strict
@@ -21,7 +22,6 @@ from .files import StrPath
 from .vision.archs import Arch, Stats, get_arch
 from .vision.augment import PRESETS, RandomResizedCrop, Transform, Zoom, resolve
 from .vision.data import ImageData
-from .vision.items import read_csv
 from .vision.options import TaskKind
 from .vision.splits import ImageSplit
 
@@ -270,7 +270,7 @@ class ImageClassifierData(ImageData):
             num_workers: processes that decode; None chooses.
             cat_separator: between the labels of a row; where any row has it, every row may have several labels.
         """
-        frame, _ = read_csv(Path(path) / csv_fname)
+        frame = read_table(Path(path) / csv_fname, text=[0, 1]).frame
         if len(frame.columns) < 2:
             raise DataError(f"{csv_fname} needs two columns, file and label; it has {list(frame.columns)}")
         several = not continuous and frame.iloc[:, 1].astype(str).str.contains(cat_separator, regex=False).any()

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import fields, replace
 from importlib.metadata import version
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,7 @@ from ..options import strict
 from .augment import BatchStage, resolve
 from .decode import VERSION, AnyImage, ItemStage
 from .folders import existing_folder
-from .items import Listed, TableOptions, array_rows, listed_folders, named_rows, read_csv, test_folder
+from .items import TABLES, Listed, TableOptions, array_rows, listed_folders, named_rows, test_folder
 from .labels import LabelOptions
 from .options import OLD_NAMES, ImageKeywords, ImageOptions, TableKeywords
 from .preprocess import CROP_PCT, ImagePreprocessor, Size
@@ -127,8 +128,9 @@ class ImageData(Data[ImageSplit]):
             DataError: a missing file, a missing label, two labels for one file; the message names the line.
         """
         root = existing_folder(path, f"the csv file {csv} and the images")
-        names = [csv, valid] if isinstance(valid, str) and valid.lower().endswith(".csv") else [csv]
-        return cls._from_tables([read_csv(root / n) for n in names], root, folder, valid, size, options)
+        is_table = isinstance(valid, str) and Path(valid).suffix.lower() in TABLES
+        files = [root / name for name in ([csv, valid] if is_table else [csv])]
+        return cls._from_tables(files, root, folder, valid, size, options)
 
     @classmethod
     @strict(OLD_NAMES, TableOptions, ImageOptions)
@@ -158,9 +160,7 @@ class ImageData(Data[ImageSplit]):
         import pandas as pd
 
         root = existing_folder(path, "the images that the DataFrame names")
-        tables = [(df, lambda i: f"row {i} of the DataFrame")]
-        if isinstance(valid, pd.DataFrame):
-            tables.append((valid, lambda i: f"row {i} of the DataFrame valid"))
+        tables = [df, valid] if isinstance(valid, pd.DataFrame) else [df]
         return cls._from_tables(tables, root, folder, valid, size, options)
 
     @classmethod
@@ -236,7 +236,7 @@ class ImageData(Data[ImageSplit]):
         """
         how = ImageOptions(**options)
         given = {"train": train}
-        if isinstance(valid, tuple) and len(valid) == 2 and not isinstance(valid[0], int):
+        if isinstance(valid, tuple) and len(valid) == 2 and not isinstance(valid[0], Integral):
             given["valid"] = valid
         if test is not None:
             given["test"] = test if isinstance(test, tuple) and len(test) == 2 else (test, None)
@@ -252,22 +252,24 @@ class ImageData(Data[ImageSplit]):
     @classmethod
     def _from_tables(
         cls,
-        tables: Sequence[tuple[pd.DataFrame, Callable[[int], str]]],
+        tables: Sequence[Path | pd.DataFrame],
         root: Path,
         folder: str,
         valid: Any,
         size: Size,
         options: Mapping[str, Any],
     ) -> Self:
-        """Of one table, or of one and another of validation images, each with what to call its rows."""
+        """Of one table, or of one and another of validation images."""
         own = {field.name for field in fields(TableOptions)}
         layout = TableOptions(**{n: v for n, v in options.items() if n in own})
         how = ImageOptions(**{n: v for n, v in options.items() if n not in own})
         beside = {"groups": how.groups, "weights": None if how.weights == "balanced" else how.weights}
-        rows, *by_itself = (layout.rows(table, root, folder, where, beside) for table, where in tables)
+        rows, *by_itself = (layout.rows(table, root, folder, beside) for table in tables)
         test = test_folder(root, layout.test, rows)
         labels = LabelOptions(how.task, layout.label_sep)
-        return cls._made(Listed(rows, by_itself[0] if by_itself else None, test, root), valid, how, labels, size)
+        index = None if isinstance(tables[0], Path) else tables[0].index
+        listed = Listed(rows, by_itself[0] if by_itself else None, test, root, index)
+        return cls._made(listed, valid, how, labels, size)
 
     @classmethod
     def _made(

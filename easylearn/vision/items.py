@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import Tensor
 
+from ..data.frames import Table, read_table
+from ..data.values import is_missing
 from ..errors import ArgumentError, DataError, did_you_mean
 from ..files import StrPath
 from .decode import AnyImage, single_images
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Column = int | str
+TABLES = (".csv", ".parquet", ".pq")
 FOLDER_LABEL = "folder"  # what the column of labels is called that are names of folders
 
 
@@ -65,6 +68,7 @@ class Listed:
         valid: the validation images, where they are given by themselves.
         test: the images to predict.
         root: what ids are relative to; None for images in memory.
+        index: the labels of a DataFrame's rows, by which a mask is read.
         left_out: folders without an image that is read here, with what they hold.
     """
 
@@ -72,6 +76,7 @@ class Listed:
     valid: Rows | None = None
     test: Rows | None = None
     root: Path | None = None
+    index: pd.Index[Any] | None = None
     left_out: dict[str, str] = field(default_factory=dict)
 
 
@@ -99,7 +104,7 @@ def listed_folders(path: StrPath, train: str, valid: Any, test: str | bool | Non
     name = _test_name(root, test, unsplit=base == root)
     classes = set(rows.labels[FOLDER_LABEL])
     predicted = None if name is None else _test_rows(root, root / name, classes)
-    return Listed(rows, by_itself, predicted, root, left_out)
+    return Listed(rows, by_itself, predicted, root, left_out=left_out)
 
 
 def _need_both(root: Path, train: str, valid: str) -> None:
@@ -212,30 +217,37 @@ class TableOptions:
     time: Column | None = None
     test: str | None = None
 
-    def rows(
-        self, table: pd.DataFrame, root: Path, folder: str, where: Callable[[int], str], beside: Mapping[str, Any]
-    ) -> Rows:
+    def rows(self, given: Path | pd.DataFrame, root: Path, folder: str, beside: Mapping[str, Any]) -> Rows:
         """The images that a table names.
 
         Args:
-            table: one row per image.
+            given: a csv or parquet file, or a DataFrame; one row per image.
             root: what ids are relative to.
             folder: holds the files, relative to `root`.
-            where: the number of a row to words, for messages.
             beside: columns that are wanted beside the labels; what is no name of a column is left to others.
 
         Raises:
             DataError: a file name is missing; the message names the row.
         """
         images = existing_folder(root / folder, "the images that the table names")
-        rows = _files_of(table, self.file_col, images, self.suffix, root, where)
         columns = [self.label_col] if isinstance(self.label_col, int | str) else list(self.label_col)
+        if isinstance(given, Path):
+            read = _read(given, images, self.suffix, [self.file_col] if self.label_sep is None else [self.file_col, *columns])
+            table, where = read.frame, read.where
+        else:
+            table, where = given, lambda i: f"row {i} of the DataFrame"
+        rows = _files_of(table, self.file_col, images, self.suffix, root, where)
         names = [column_name(table, c, "label_col") for c in columns]
         rows.labels = {str(n): table[n].tolist() for n in names}
         for what, column in {**beside, "time": self.time}.items():
             if isinstance(column, int | str):
                 rows.beside[what] = table[column_name(table, column, what)].tolist()
         return rows
+
+
+def _read(file: Path, folder: Path, suffix: str, text: Sequence[Column]) -> Table:
+    """A table; a header that names an image is none."""
+    return read_table(file, text=text, is_data=lambda cell: (folder / f"{cell}{suffix}").is_file())
 
 
 def _files_of(
@@ -270,35 +282,11 @@ def column_name(table: pd.DataFrame, column: Column, argument: str) -> Any:
     raise ArgumentError(f"{argument}={column!r} is not a column. {did_you_mean(str(column), [str(n) for n in names])}")
 
 
-def is_missing(cell: Any) -> bool:
-    """Whether a cell holds nothing."""
-    return cell is None or type(cell).__name__ in ("NAType", "NaTType") or (isinstance(cell, float) and cell != cell)
-
-
 def named_in(file: Path) -> list[str]:
-    """The files that a csv names in its first column."""
-    table, where = read_csv(file)
-    _files_of(table, 0, file.parent, "", file.parent, where)
-    return [str(name) for name in table[table.columns[0]]]
-
-
-def read_csv(file: Path) -> tuple[pd.DataFrame, Callable[[int], str]]:
-    """A csv as text, and what to call its rows; only empty cells and nan are missing: a class may be called "NA"."""
-    import pandas as pd
-
-    if not file.is_file():
-        raise DataError(f"the csv file {file} does not exist")
-    try:
-        table: pd.DataFrame = pd.read_csv(
-            file, dtype=str, keep_default_na=False, na_values=["", "nan", "NaN", "NAN"], skip_blank_lines=False
-        )
-    except (ValueError, OSError) as error:  # pandas' ParserError, EmptyDataError and UnicodeDecodeError are ValueErrors
-        raise DataError(
-            f"{file} cannot be read as csv: {error}. Expected a header line and one line per image"
-        ) from error
-    table.index = pd.RangeIndex(2, 2 + len(table))  # the lines of the file, the header being line 1
-    filled: pd.DataFrame = table.dropna(how="all")
-    return filled, lambda i: f"{file.name} line {filled.index[i]}"
+    """The files that a table names in its first column."""
+    table = _read(file, file.parent, "", [0])
+    rows = _files_of(table.frame, 0, file.parent, "", file.parent, table.where)
+    return [os.path.relpath(source, file.parent) for source in rows.sources]
 
 
 # -- lists and arrays --------------------------------------------------------------------------------

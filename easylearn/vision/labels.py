@@ -13,7 +13,7 @@ from torch import Tensor
 from .. import task as tasks
 from ..errors import DataError
 from ..task import Task
-from .items import Rows, is_missing
+from .items import Rows
 
 
 @dataclass(frozen=True)
@@ -109,3 +109,7 @@ def _kind(rows: Rows, how: LabelOptions) -> str:
     if any(several) and not all(several):
         raise DataError(f"{rows.where[several.index(not several[0])]}: some labels are lists and some are not")
     return "multi_label" if any(several) else "single_label"
+
+
+def is_missing(cell: Any) -> bool:
+    return cell is None or type(cell).__name__ in ("NAType", "NaTType") or (isinstance(cell, float) and cell != cell)

@@ -7,7 +7,6 @@ import os
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ..data.bunch import SplitName
-from ..data.split import Split, split_indices
+from ..data.split import fraction_of, split_indices
 from ..data.weights import draw_weights
 from ..errors import ArgumentError, DataError, EasyLearnWarning
 from ..task import Task
@@ -94,7 +93,7 @@ def assemble(listed: Listed, valid: Any, how: ImageOptions, label_options: Label
     stay = _stay(rows, how, skipped)
     labels = Labels(rows, label_options)
     if listed.valid is None:
-        chosen = _split(rows, labels, stay, valid, how)
+        chosen = _split(listed, rows, labels, stay, valid, how)
         parts: dict[SplitName, Rows] = {"train": rows.take(chosen[0]), "valid": rows.take(chosen[1])}
     else:
         if how.stratify or how.groups is not None:
@@ -145,22 +144,22 @@ def _with_beside(rows: Rows, how: ImageOptions) -> Rows:
 
 
 def _split(
-    rows: Rows, labels: Labels, stay: Sequence[int], valid: Split, how: ImageOptions
+    listed: Listed, rows: Rows, labels: Labels, stay: Sequence[int], valid: Any, how: ImageOptions
 ) -> tuple[Iterable[int], Iterable[int]]:
     """Which rows train and which validate, of those that stay."""
     if how.stratify and labels.kind != "single_label":
         raise ArgumentError(f"stratify needs one class per image; these labels are {labels.kind}")
-    by_share = isinstance(valid, Real | str | dt.timedelta) and not isinstance(valid, bool)
-    kept = np.asarray(stay) if by_share else np.arange(len(rows))
+    chosen = valid is not None and fraction_of(valid) is None and not isinstance(valid, str | dt.timedelta)
+    kept = np.arange(len(rows)) if chosen else np.asarray(stay)
 
     def of(values: Sequence[Any] | None) -> list[Any] | None:
         return None if values is None else [values[int(i)] for i in kept]
 
     train, validating = split_indices(
         len(kept), valid, seed=how.seed, stratify=of(labels.values) if how.stratify else None,
-        groups=of(rows.beside.get("groups")),
+        groups=of(rows.beside.get("groups")), time=of(rows.beside.get("time")), index=listed.index if chosen else None,
     )  # fmt: skip
-    if by_share:
+    if not chosen:
         return kept[train], kept[validating]
     staying = set(stay)  # positions count the rows as given, with those that are left out
     return [i for i in train.tolist() if i in staying], [i for i in validating.tolist() if i in staying]

@@ -300,7 +300,7 @@ def test_a_rare_class_in_valid_only(flat: Path) -> None:
 
 
 def test_tables_that_are_none(flat: Path) -> None:
-    with pytest.raises(DataError, match=r"labels\.csv does not exist"):
+    with pytest.raises(DataError, match=r"no file .*labels\.csv"):
         ImageData.from_csv(flat)
     for content in ("", "a,b\n1,2,3\n4,5,6,7\n"):
         with pytest.raises((DataError, ArgumentError)):
@@ -396,7 +396,7 @@ def test_wrong_arrays() -> None:
         ImageData.from_arrays((x, [0, 1, 0]))
     with pytest.raises(DataError, match="1, 3 or 4 channels"):
         ImageData.from_arrays((np.zeros((4, 8, 8, 7), np.uint8), [0, 1, 0, 1]))
-    with pytest.raises(DataError, match="between 0 and 1, got 0 to 200"):
+    with pytest.raises(DataError, match=r"train\[0\].*between 0 and 1"):
         ImageData.from_arrays((np.linspace(0, 200, 256).reshape(4, 8, 8), [0, 1, 0, 1]))
     with pytest.raises(DataError, match=r"train\[1\].*missing"):
         ImageData.from_arrays((x, [0.0, float("nan"), 1.0, 1.0]))
