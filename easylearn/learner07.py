@@ -16,8 +16,7 @@ from .data.bunch import SplitName
 from .errors import ArgumentError
 from .learner import Learner
 from .options import strict
-from .task import Task
-from .task.predictions import Predictions
+from .task import Predictions, Task
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -124,4 +123,4 @@ def _split(is_test: bool) -> SplitName:
 
 
 def _logs(task: Task, probs: Tensor) -> Tensor:
-    return probs.clamp_min(_LEAST).log() if task.kind == "single_label" else probs
+    return probs.clamp_min(_LEAST).log() if task.is_exclusive else probs

@@ -8,9 +8,9 @@ import torch
 
 from ..data.bunch import Data, SplitName
 from ..errors import ArgumentError, DataError
-from ..task import Task
-from ..task.predictions import Predictions
-from .interpret import count_confusions, draw_confusion, draw_items, single_label_title
+from ..task import Predictions, Task
+from ..task.exclusive import count_confusions
+from .drawings import draw_confusion, draw_items
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -41,7 +41,9 @@ def confusion_matrix(predictions: Predictions, n_classes: int) -> torch.Tensor:
     Returns:
         Counts of shape (n_classes, n_classes); rows are the true classes.
 
-    >>> found = Predictions(torch.eye(2)[[0, 1, 1]], torch.tensor([0, 0, 1]), ("a", "b", "c"), (), torch.empty(0))
+    >>> from easylearn.task import single_label
+    >>> task, probs = single_label(["cat", "dog"]), torch.eye(2)[[0, 1, 1]]
+    >>> found = Predictions.of(task, probs, ["a", "b", "c"], torch.tensor([0, 0, 1]))
     >>> confusion_matrix(found, 2).tolist()
     [[1, 1], [0, 1]]
     """
@@ -83,7 +85,7 @@ def plot_worst(learn: Predicting, n: int = 9, predictions: Predictions | None = 
         ArgumentError: items have no single labels.
         DataError: the predictions have no targets, or are of other items.
     """
-    if learn.task.kind != "single_label":
+    if not learn.task.is_exclusive:
         raise ArgumentError(
             f"plot_worst needs one class per item, this task is {learn.task}. learn.interpret().plot_top_losses() draws "
             "the worst items of any task"
@@ -97,6 +99,5 @@ def plot_worst(learn: Predicting, n: int = 9, predictions: Predictions | None = 
         raise DataError("these predictions are not of the learner's present validation split; predict anew")
     true = found.probs.gather(1, found.targets[:, None])[:, 0]
     order = true.argsort()[:n].tolist()
-    names = learn.task.classes
-    titles = [single_label_title(names, found.probs[i], int(found.targets[i])) for i in order]
+    titles = [learn.task.title(found.probs[i], found.targets[i]) for i in order]
     return draw_items(learn.data, "valid", order, [t for t, _ in titles], [right for _, right in titles])

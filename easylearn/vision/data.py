@@ -478,10 +478,7 @@ class ImageData(Data[ImageSplit]):
     def _counts(self, one: ImageSplit) -> str:
         if one.targets is None or not self.classes:
             return ""
-        if one.targets.ndim == 1:
-            counts = torch.bincount(one.targets, minlength=self.task.n_out).tolist()
-        else:
-            counts = one.targets.sum(0).int().tolist()
+        counts = self.task.count_classes(one.targets)
         named = [f"{name} {n}" for name, n in zip(self.classes, counts, strict=True)]
         return " (" + ", ".join(named[:8]) + (f" and {len(named) - 8} more" if len(named) > 8 else "") + ")"
 

@@ -48,8 +48,4 @@ def target_titles(task: Task, target: Tensor | None, index: Tensor) -> list[str]
     """What is known of each image in words: its class, its labels or its numbers; its number where nothing is."""
     if target is None:
         return [str(i) for i in index.tolist()]
-    if task.kind == "single_label":
-        return [task.names[t] for t in target.tolist()]
-    if task.kind == "multi_label":
-        return [" ".join(labels) or "-" for labels in task.decode(target)]
-    return [", ".join(f"{v:g}" for v in row) for row in target.reshape(len(target), -1).tolist()]
+    return [task.in_words(label) or "-" for label in task.decode_target(target)]

@@ -11,8 +11,9 @@ from torch.nn import functional as F
 
 from easylearn import metrics
 from easylearn.errors import ArgumentError, DataError
-from easylearn.learner import Learner, average_predictions
+from easylearn.learner import Learner
 from easylearn.nn.awd_lstm import AWDLSTM, Drops, LanguageModel, TextClassifier
+from easylearn.task import average_predictions
 from easylearn.text.data import TextData, TextLMData
 from easylearn.text.learner import language_model_learner, text_classifier_learner
 from easylearn.train.callbacks import SaveBest, WeightAverage

@@ -308,7 +308,7 @@ def test_tables_that_are_none(flat: Path) -> None:
     with pytest.raises(DataError, match="no images are listed"):
         csv(flat, "file,label\n")
     (flat / "labels.csv").write_bytes(b"\xff\xfe\x00file")
-    with pytest.raises(DataError, match="cannot be read as csv"):
+    with pytest.raises(DataError, match="no UTF-8"):
         ImageData.from_csv(flat, folder="images")
     with pytest.raises(DataError, match=r"the folder .*imgs does not exist"):
         csv(flat, rows(["a", "b"]), folder="imgs")

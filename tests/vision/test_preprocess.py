@@ -21,8 +21,7 @@ from easylearn.artefact.predictor import Predictor
 from easylearn.data.preprocess import Items
 from easylearn.errors import ArgumentError, DataError, WeightsError
 from easylearn.nn.body_head import BodyHead
-from easylearn.task import single_label
-from easylearn.task.predictions import Prediction, Predictions
+from easylearn.task import Prediction, Predictions, single_label
 from easylearn.train.strategy import SingleDevice
 from easylearn.vision.preprocess import ImagePreprocessor, Normalise
 
