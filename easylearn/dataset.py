@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .data.frames import read_table
+from .data.targets import TaskName
 from .data.split import get_cv_idxs, split_indices
 from .errors import ArgumentError, DataError
 from .options import strict
@@ -22,7 +23,6 @@ from .files import StrPath
 from .vision.archs import Arch, Stats, get_arch
 from .vision.augment import PRESETS, RandomResizedCrop, Transform, Zoom, resolve
 from .vision.data import ImageData
-from .vision.options import TaskKind
 from .vision.splits import ImageSplit
 
 __all__ = [
@@ -187,11 +187,11 @@ def _normalised(data: ImageClassifierData, tfms: Sequence[Tfms | None] | None) -
     return data if given is None else data.with_stats(*given.stats)
 
 
-def _task(y: Any, continuous: bool) -> TaskKind | None:
+def _task(y: Any, continuous: bool) -> TaskName:
     """What labels are, as 2018 told it: numbers by `continuous`, several labels by their shape, else a class each."""
     if continuous:
         return "regression"
-    return "single_label" if all(np.ndim(label) == 0 for label in y) else None
+    return "single_label" if all(np.ndim(label) == 0 for label in y) else "auto"
 
 
 @dataclass(frozen=True)

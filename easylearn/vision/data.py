@@ -20,6 +20,7 @@ from ..data.bunch import Data, SplitName
 from ..data.cache import ByteStore, open_store
 from ..data.order import ItemLoader, Order
 from ..data.split import Split
+from ..data.targets import TargetOptions
 from ..errors import ArgumentError, DataError
 from ..files import StrPath, digest, file_identity
 from ..options import strict
@@ -27,7 +28,6 @@ from .augment import BatchStage, resolve
 from .decode import VERSION, AnyImage, ItemStage
 from .folders import existing_folder
 from .items import TABLES, Listed, TableOptions, array_rows, listed_folders, named_rows, test_folder
-from .labels import LabelOptions
 from .options import OLD_NAMES, ImageKeywords, ImageOptions, TableKeywords
 from .preprocess import CROP_PCT, ImagePreprocessor, Size
 from .show import draw_batch, draw_image, target_titles
@@ -99,7 +99,8 @@ class ImageData(Data[ImageSplit]):
                 expected and what was found.
         """
         how = ImageOptions(**options)
-        return cls._made(listed_folders(path, train, valid, test), valid, how, LabelOptions(how.task), size)
+        task = "single_label" if how.task == "auto" else how.task  # names of folders are classes, whatever they look like
+        return cls._made(listed_folders(path, train, valid, test), valid, how, TargetOptions(task), size)
 
     @classmethod
     @strict(OLD_NAMES, TableOptions, ImageOptions)
@@ -198,10 +199,8 @@ class ImageData(Data[ImageSplit]):
             raise ArgumentError("from_names needs either labels or label_fn")
         given = labels if label_fn is None else [label_fn(str(n)) for n in names]
         how = ImageOptions(**options)
-        rows = named_rows(root, names, given, how.task)
-        return cls._made(
-            Listed(rows, None, test_folder(root, test, rows), root), valid, how, LabelOptions(how.task, None, classes), size
-        )
+        listed = Listed(named_rows(root, names, given), test=test_folder(root, test), root=root)
+        return cls._made(listed, valid, how, TargetOptions(how.task, classes=classes), size)
 
     @classmethod
     @strict(OLD_NAMES, ImageOptions)
@@ -240,14 +239,14 @@ class ImageData(Data[ImageSplit]):
             given["valid"] = valid
         if test is not None:
             given["test"] = test if isinstance(test, tuple) and len(test) == 2 else (test, None)
-        by_name = {name: array_rows(pair, name, how.task) for name, pair in given.items()}
+        by_name = {name: array_rows(pair, name) for name, pair in given.items()}
         rows = by_name["train"]
         first = rows.sources[0] if len(rows) else None
         if size is None and not isinstance(first, np.ndarray):
             raise ArgumentError("pass size=, since the images are not arrays of one size")
         own = size if size is not None else (int(first.shape[0]), int(first.shape[1]))
-        listed = Listed(rows, by_name.get("valid"), by_name.get("test"))
-        return cls._made(listed, valid, how, LabelOptions(how.task, None, classes), own, crop_pct=1.0)
+        listed = Listed(rows, by_name.get("valid"), by_name.get("test"), folder_labels=False)
+        return cls._made(listed, valid, how, TargetOptions(how.task, classes=classes), own, crop_pct=1.0)
 
     @classmethod
     def _from_tables(
@@ -265,15 +264,15 @@ class ImageData(Data[ImageSplit]):
         how = ImageOptions(**{n: v for n, v in options.items() if n not in own})
         beside = {"groups": how.groups, "weights": None if how.weights == "balanced" else how.weights}
         rows, *by_itself = (layout.rows(table, root, folder, beside) for table in tables)
-        test = test_folder(root, layout.test, rows)
-        labels = LabelOptions(how.task, layout.label_sep)
         index = None if isinstance(tables[0], Path) else tables[0].index
-        listed = Listed(rows, by_itself[0] if by_itself else None, test, root, index)
-        return cls._made(listed, valid, how, labels, size)
+        listed = Listed(
+            rows, by_itself[0] if by_itself else None, test_folder(root, layout.test), root=root, index=index
+        )
+        return cls._made(listed, valid, how, TargetOptions(how.task, layout.label_sep), size)
 
     @classmethod
     def _made(
-        cls, listed: Listed, valid: Any, how: ImageOptions, labels: LabelOptions, size: Size, crop_pct: float = CROP_PCT
+        cls, listed: Listed, valid: Any, how: ImageOptions, labels: TargetOptions, size: Size, crop_pct: float = CROP_PCT
     ) -> Self:
         return cls(assemble(listed, valid, how, labels), how.preprocessor(size, crop_pct), how)
 
@@ -429,13 +428,14 @@ class ImageData(Data[ImageSplit]):
         return dict(self._given.skipped)
 
     def notes(self) -> list[str]:
-        """See `Data.notes`: what `on_error="skip"` left out, and folders without an image that is read."""
-        said = [f"the folder {folder} has no image that is read here: {what}" for folder, what in self._given.left_out.items()]
-        if self._given.skipped:
-            name, reason = next(iter(self._given.skipped.items()))
-            said.append(
-                f"{len(self._given.skipped)} images could not be read and were left out, the first: {name} ({reason})"
-            )
+        """See `Data.notes`: what was guessed of labels, and what was left out."""
+        given = self._given
+        said = [f"the folder {name} has no image that is read here: {what}" for name, what in given.left_out.items()]
+        if given.note:
+            said.append(given.note)
+        if given.skipped:
+            name, reason = next(iter(given.skipped.items()))
+            said.append(f"{len(given.skipped)} images could not be read and were left out, the first: {name} ({reason})")
         return said
 
     def image(self, split: SplitName, i: int) -> Tensor:

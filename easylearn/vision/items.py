@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 Column = int | str
 TABLES = (".csv", ".parquet", ".pq")
-FOLDER_LABEL = "folder"  # what the column of labels is called that are names of folders
 
 
 @dataclass
@@ -35,14 +34,14 @@ class Rows:
         sources: what `ItemStage.load` takes.
         ids: one name each.
         where: where each came from, for messages.
-        labels: raw values, by the name of their column; none where they are not known.
+        labels: raw values, in any form that `read_targets` takes; None where they are not known.
         beside: other values, one per image: "groups", "time", "weights".
     """
 
     sources: list[AnyImage] = field(default_factory=list)
     ids: list[str] = field(default_factory=list)
     where: list[str] = field(default_factory=list)
-    labels: dict[str, list[Any]] = field(default_factory=dict)
+    labels: Any = None
     beside: dict[str, list[Any]] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -55,8 +54,14 @@ class Rows:
         def of(values: Sequence[Any]) -> list[Any]:
             return [values[i] for i in chosen]
 
-        labels, beside = ({k: of(v) for k, v in d.items()} for d in (self.labels, self.beside))
-        return Rows(of(self.sources), of(self.ids), of(self.where), labels, beside)
+        labels = self.labels
+        if isinstance(labels, np.ndarray | Tensor):
+            labels = labels[chosen]
+        elif labels is not None:
+            labels = of(labels) if isinstance(labels, list) else labels.iloc[chosen]
+        return Rows(
+            of(self.sources), of(self.ids), of(self.where), labels, {name: of(v) for name, v in self.beside.items()}
+        )
 
 
 @dataclass
@@ -67,6 +72,7 @@ class Listed:
         rows: all that are to be split, or the training images where validation is given by itself.
         valid: the validation images, where they are given by themselves.
         test: the images to predict.
+        folder_labels: the labels of `test` are names of folders, which count where all of them are classes.
         root: what ids are relative to; None for images in memory.
         index: the labels of a DataFrame's rows, by which a mask is read.
         left_out: folders without an image that is read here, with what they hold.
@@ -75,6 +81,7 @@ class Listed:
     rows: Rows
     valid: Rows | None = None
     test: Rows | None = None
+    folder_labels: bool = True
     root: Path | None = None
     index: pd.Index[Any] | None = None
     left_out: dict[str, str] = field(default_factory=dict)
@@ -102,9 +109,7 @@ def listed_folders(path: StrPath, train: str, valid: Any, test: str | bool | Non
         rows = _class_rows(root, base, left_out, () if base != root or special is None else (special,))
         by_itself = None
     name = _test_name(root, test, unsplit=base == root)
-    classes = set(rows.labels[FOLDER_LABEL])
-    predicted = None if name is None else _test_rows(root, root / name, classes)
-    return Listed(rows, by_itself, predicted, root, left_out=left_out)
+    return Listed(rows, by_itself, test_folder(root, name), root=root, left_out=left_out)
 
 
 def _need_both(root: Path, train: str, valid: str) -> None:
@@ -155,7 +160,7 @@ def _class_rows(root: Path, folder: Path, left_out: dict[str, str], leave_out: S
     names = sorted(f.name for f in folder.iterdir() if f.is_dir() and is_visible(f.name) and f.name not in leave_out)
     if not names:
         raise DataError(f"{folder} has no class folders; it holds {listing(folder)}. Expected {layout}")
-    rows = Rows(labels={FOLDER_LABEL: []})
+    rows = Rows(labels=[])
     for name in names:
         files = list_files(folder / name)
         images = [f for f in files if is_image(f)]
@@ -166,7 +171,7 @@ def _class_rows(root: Path, folder: Path, left_out: dict[str, str], leave_out: S
         rows.ids += [relative(folder / name / f, root) for f in images]
         rows.where += [f"in {printable(str(folder / name))}"] * len(images)
         # macOS may write an accent as a letter of its own: that is no other class.
-        rows.labels[FOLDER_LABEL] += [unicodedata.normalize("NFC", printable(name))] * len(images)
+        rows.labels += [unicodedata.normalize("NFC", printable(name))] * len(images)
     if not len(rows):
         raise DataError(
             f"no image files below {folder}, whose sub-folders are {printable(', '.join(names[:8]))}. Expected "
@@ -175,23 +180,17 @@ def _class_rows(root: Path, folder: Path, left_out: dict[str, str], leave_out: S
     return rows.take(sorted(range(len(rows)), key=rows.ids.__getitem__))
 
 
-def _test_rows(root: Path, folder: Path, classes: Iterable[str]) -> Rows:
-    """The images of a test folder; labelled if they all lie in sub-folders named like classes."""
-    existing_folder(folder, "a folder of images to predict")
+def test_folder(root: Path, name: str | None) -> Rows | None:
+    """The images of a folder to predict, if one is named; where all lie in sub-folders these are their labels."""
+    if name is None:
+        return None
+    folder = existing_folder(root / name, "a folder of images to predict")
     files = list_images(folder)
     if not files:
         raise DataError(f"no image files in the test folder {folder}; it holds {listing(folder)}")
     tops = [unicodedata.normalize("NFC", printable(f.split("/")[0])) if "/" in f else "" for f in files]
     ids = [relative(folder / f, root) for f in files]
-    labels = {FOLDER_LABEL: tops} if set(tops) <= set(classes) else {}
-    return Rows([str(folder / f) for f in files], ids, [f"in {folder}"] * len(files), labels)
-
-
-def test_folder(root: Path, name: str | None, rows: Rows) -> Rows | None:
-    """The images of a folder to predict, if one is named; labelled if they lie in sub-folders named like labels."""
-    columns = list(rows.labels.values())
-    words = set(columns[0]) if len(columns) == 1 and all(isinstance(v, str) for v in columns[0]) else set()
-    return None if name is None else _test_rows(root, root / name, words)
+    return Rows([str(folder / f) for f in files], ids, [f"in {folder}"] * len(files), tops if all(tops) else None)
 
 
 # -- tables ------------------------------------------------------------------------------------------
@@ -237,8 +236,7 @@ class TableOptions:
         else:
             table, where = given, lambda i: f"row {i} of the DataFrame"
         rows = _files_of(table, self.file_col, images, self.suffix, root, where)
-        names = [column_name(table, c, "label_col") for c in columns]
-        rows.labels = {str(n): table[n].tolist() for n in names}
+        rows.labels = table[[column_name(table, c, "label_col") for c in columns]]
         for what, column in {**beside, "time": self.time}.items():
             if isinstance(column, int | str):
                 rows.beside[what] = table[column_name(table, column, what)].tolist()
@@ -292,20 +290,20 @@ def named_in(file: Path) -> list[str]:
 # -- lists and arrays --------------------------------------------------------------------------------
 
 
-def named_rows(root: Path, names: Sequence[str], labels: Any, task: str | None = None) -> Rows:
-    """Files by name with a label each; see `label_columns`."""
+def named_rows(root: Path, names: Sequence[str], labels: Any) -> Rows:
+    """Files by name with a label each."""
     if len(labels) != len(names):
         raise DataError(f"there are {len(names)} names but {len(labels)} labels")
     return Rows(
         [str(root / n) for n in names],
         [relative(root / n, root) for n in names],
         [f"names[{i}] ({n})" for i, n in enumerate(names)],
-        label_columns(labels, task),
+        _as_labels(labels),
     )
 
 
-def array_rows(given: Any, name: str, task: str | None = None) -> Rows:
-    """(x, y) in memory, as `ImageData.from_arrays` takes them; y may be None. See `label_columns`."""
+def array_rows(given: Any, name: str) -> Rows:
+    """(x, y) in memory, as `ImageData.from_arrays` takes them; y may be None."""
     if not isinstance(given, tuple | list) or len(given) != 2:
         raise ArgumentError(f"{name} must be a pair (images, labels), got {type(given).__name__}")
     x, y = given
@@ -318,30 +316,17 @@ def array_rows(given: Any, name: str, task: str | None = None) -> Rows:
     ids = [f"{name}[{k}]" for k in range(len(sources))]
     if y is not None and len(y) != len(sources):
         raise DataError(f"{name} has {len(sources)} images but {len(y)} labels")
-    return Rows(sources, ids, list(ids), {} if y is None else label_columns(y, task, rows_are_numbers=True))
+    if isinstance(y, list | tuple) and all(_is_row_of_flags(row, y[0]) for row in y):
+        y = np.asarray([list(row) for row in y])
+    return Rows(sources, ids, list(ids), None if y is None else _as_labels(y))
 
 
-def label_columns(given: Any, task: str | None, rows_are_numbers: bool = False) -> dict[str, list[Any]]:
-    """The columns of labels: several where an array has two dimensions.
-
-    Args:
-        given: one label or row of labels per image.
-        task: what is predicted, where it was said.
-        rows_are_numbers: a list of rows of numbers is such an array, and no list of lists of labels.
-    """
-    array = given.detach().cpu().numpy() if isinstance(given, Tensor) else given
-    if rows_are_numbers and not isinstance(array, np.ndarray) and all(map(_is_row_of_numbers, array)):
-        widths = {len(row) for row in array}
-        if len(widths) > 1:
-            raise DataError(f"each image needs as many numbers, got rows of {sorted(widths)}")
-        array = np.asarray([list(row) for row in array])
-    if not isinstance(array, np.ndarray) or array.ndim != 2 or array.dtype.kind not in "biuf":
-        return {"target": array.tolist() if isinstance(array, np.ndarray) else list(array)}
-    if array.shape[1] == 1:
-        return {"target": array[:, 0].tolist()}
-    name = "{}" if task != "regression" and np.isin(array, (0, 1)).all() else "target {}"
-    return {name.format(k): array[:, k].tolist() for k in range(array.shape[1])}
+def _as_labels(given: Any) -> Any:
+    """Labels that `Rows.take` can take of: arrays, columns and tables as they are, else a list."""
+    is_table = not isinstance(given, list | tuple) and getattr(given, "iloc", None) is not None
+    return given if is_table or isinstance(given, np.ndarray | Tensor) else list(given)
 
 
-def _is_row_of_numbers(row: Any) -> bool:
-    return isinstance(row, list | tuple | np.ndarray | Tensor) and not any(isinstance(v, str) for v in row)
+def _is_row_of_flags(row: Any, first: Any) -> bool:
+    """Whether a list holds 0 and 1 for each of several classes, as the first one does."""
+    return isinstance(row, list | tuple) and 1 < len(row) == len(first) and all(v in (0, 1) for v in row)

@@ -8,8 +8,9 @@ from typing import Any, Literal, TypedDict, get_args
 
 import numpy.typing as npt
 
+from ..data.targets import TaskName
 from ..data.weights import ItemWeights
-from ..errors import ArgumentError, did_you_mean
+from ..errors import ArgumentError
 from ..files import StrPath
 from .augment import Augment
 from .decode import Method
@@ -17,7 +18,6 @@ from .items import Column
 from .preprocess import CROP_PCT, ImagePreprocessor, Size
 
 OnError = Literal["raise", "skip"]
-TaskKind = Literal["single_label", "multi_label", "regression"]
 Groups = str | int | Callable[[str], Any] | Sequence[Any] | npt.NDArray[Any] | None
 
 OLD_NAMES = {
@@ -57,7 +57,8 @@ class ImageOptions:
         workers: processes that decode; None chooses. The batches are the same whatever the number.
         cache: keep decoded images on disk (in easylearn's cache folder, or in the folder given), so that each file is
             decoded once; False decodes in every epoch.
-        task: "single_label", "multi_label" or "regression", where the labels shall not be read by their looks.
+        task: "single_label", "multi_label" or "regression"; "auto" looks at the labels, by one rule for images, texts
+            and tables.
         seed: of the split by fraction.
         stratify: give each class its proportion of the validation images.
         groups: what belongs together and stays in one split, such as patients: a function of an image's id, or a
@@ -75,7 +76,7 @@ class ImageOptions:
     channels: int = 3
     workers: int | None = None
     cache: bool | StrPath = True
-    task: TaskKind | None = None
+    task: TaskName = "auto"
     seed: int = 0
     stratify: bool = False
     groups: Groups = None
@@ -85,8 +86,6 @@ class ImageOptions:
     def __post_init__(self) -> None:
         if self.on_error not in get_args(OnError):
             raise ArgumentError(f'on_error must be "raise" or "skip", got {self.on_error!r}')
-        if self.task is not None and self.task not in get_args(TaskKind):
-            raise ArgumentError(f"unknown task={self.task!r}. {did_you_mean(str(self.task), get_args(TaskKind))}")
 
     def preprocessor(self, size: Size, crop_pct: float = CROP_PCT) -> ImagePreprocessor:
         """What prepares images at a size; `crop_pct` is taken where none was given."""
@@ -104,7 +103,7 @@ class ImageKeywords(TypedDict, total=False):
     channels: int
     workers: int | None
     cache: bool | StrPath
-    task: TaskKind | None
+    task: TaskName
     seed: int
     stratify: bool
     groups: Groups

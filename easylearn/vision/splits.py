@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import os
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,12 @@ from torch import Tensor
 
 from ..data.bunch import SplitName
 from ..data.split import fraction_of, split_indices
+from ..data.targets import GivenTargets, TargetOptions, Targets, read_targets
 from ..data.weights import draw_weights
 from ..errors import ArgumentError, DataError, EasyLearnWarning
 from ..task import Task
 from .decode import IMAGE_SUFFIXES, AnyImage, ItemStage
 from .items import Listed, Rows
-from .labels import LabelOptions, Labels
 from .options import ImageOptions
 from .source import Images, choose_workers, in_workers
 
@@ -63,6 +63,7 @@ class Assembled:
         path: what ids are relative to.
         skipped: files that could not be read and were left out, with the reason.
         left_out: folders without an image that is read here, with what they hold.
+        note: what was guessed of the labels; empty where nothing was.
     """
 
     splits: dict[SplitName, ImageSplit]
@@ -71,16 +72,17 @@ class Assembled:
     path: Path | None = None
     skipped: dict[str, str] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
+    note: str = ""
 
 
-def assemble(listed: Listed, valid: Any, how: ImageOptions, label_options: LabelOptions) -> Assembled:
+def assemble(listed: Listed, valid: Any, how: ImageOptions, options: TargetOptions) -> Assembled:
     """Split images, and read their labels.
 
     Args:
         listed: the images.
         valid: how to split them, unless validation images are listed by themselves.
-        how: the options.
-        label_options: how labels are read.
+        how: the options of images.
+        options: those of labels.
 
     Raises:
         DataError: files or labels are missing or wrong; the message names the row.
@@ -89,42 +91,41 @@ def assemble(listed: Listed, valid: Any, how: ImageOptions, label_options: Label
     if not len(listed.rows):
         raise DataError(f"no images are listed for {listed.root}")
     skipped: dict[str, str] = {}
-    rows = _with_beside(listed.rows, how)
-    stay = _stay(rows, how, skipped)
-    labels = Labels(rows, label_options)
-    if listed.valid is None:
-        chosen = _split(listed, rows, labels, stay, valid, how)
-        parts: dict[SplitName, Rows] = {"train": rows.take(chosen[0]), "valid": rows.take(chosen[1])}
-    else:
-        if how.stratify or how.groups is not None:
-            raise ArgumentError(
-                "stratify and groups say how to split by a fraction, such as valid=0.2; here the validation images are "
-                "given"
-            )
-        parts = {"train": rows.take(stay), "valid": listed.valid.take(_stay(listed.valid, how, skipped))}
-    if valid is None:
-        del parts["valid"]
-    if listed.test is not None:
-        parts["test"] = listed.test
+    every = _with_beside(listed.rows, how)
+    stay = _stay(every, how, skipped)
+    rows = every.take(stay)
+    given = read_targets(rows.labels, options, where=rows.where.__getitem__)
+    index = _split(listed, stay, len(every), valid, _HowToSplit.of(rows, given, how))
+    others = {name: some for name, some in (("valid", listed.valid), ("test", listed.test)) if some is not None}
+    if listed.valid is not None:
+        others["valid"] = listed.valid.take(_stay(listed.valid, how, skipped))
     if how.on_error == "skip":
-        parts = {name: _readable(some, how, skipped) for name, some in parts.items()}
+        readable = set(_readable(rows, how, skipped))
+        index = {name: [i for i in chosen if i in readable] for name, chosen in index.items()}
+        others = {name: some.take(_readable(some, how, skipped)) for name, some in others.items()}
+    parts: dict[SplitName, Rows] = {**{n: rows.take(chosen) for n, chosen in index.items()}, **others}
     _refuse_empty(parts, skipped)
-    task = Labels(parts["train"], label_options).learn()
-    splits: dict[SplitName, ImageSplit] = {}
-    for name, some in parts.items():
-        known = None if not some.labels else Labels(some, label_options).encode(task, name, _advice(listed))
-        splits[name] = ImageSplit(some.sources, known, tuple(some.ids))
+    targets = given.learn(np.asarray(index["train"]))
+    splits = {name: _encoded(name, some, targets, listed) for name, some in parts.items()}
     for folder, what in listed.left_out.items():
         warnings.warn(f"the folder {folder} has no image that is read here: {what}", EasyLearnWarning, stacklevel=5)
-    given = parts["train"].beside.get("weights", how.weights)
-    weights = draw_weights(given, len(splits["train"]), splits["train"].targets, task.classes)
-    return Assembled(splits, task, weights, listed.root, skipped, listed.left_out)
+    drawn = parts["train"].beside.get("weights", how.weights)
+    weights = draw_weights(drawn, len(splits["train"]), splits["train"].targets, targets.task.classes)
+    return Assembled(splits, targets.task, weights, listed.root, skipped, listed.left_out, given.note)
 
 
-def _advice(listed: Listed) -> str:
-    if listed.valid is not None:
-        return "Add training images of it, or take it out; the names must match exactly"
-    return "With so few images of it, pass stratify=True, another seed, or fix the split with valid=[...]"
+def _encoded(name: SplitName, rows: Rows, targets: Targets, listed: Listed) -> ImageSplit:
+    """A split with its targets, where it has labels that can be some."""
+    known = rows.labels
+    if name == "test" and listed.folder_labels and known is not None:
+        known = known if targets.task.is_exclusive and set(known) <= set(targets.task.classes) else None
+    if known is None:
+        return ImageSplit(rows.sources, None, tuple(rows.ids))
+    hint = "Add training images of it, or take it out; the names must match exactly"
+    if listed.valid is None:
+        hint = "With so few images of it, pass stratify=True, another seed, or fix the split with valid=[...]"
+    encoded = targets.encode(known, where=rows.where.__getitem__, split=name, hint=hint)
+    return ImageSplit(rows.sources, encoded, tuple(rows.ids))
 
 
 def _with_beside(rows: Rows, how: ImageOptions) -> Rows:
@@ -143,26 +144,55 @@ def _with_beside(rows: Rows, how: ImageOptions) -> Rows:
     return Rows(rows.sources, rows.ids, rows.where, rows.labels, beside)
 
 
+@dataclass(frozen=True)
+class _HowToSplit:
+    """What `split_indices` is told beside `valid`, of each image that stays."""
+
+    seed: int
+    stratify: Any
+    groups: Any
+    time: Any
+
+    @classmethod
+    def of(cls, rows: Rows, given: GivenTargets, how: ImageOptions) -> _HowToSplit:
+        codes = given.stratify_codes() if how.stratify else None
+        if how.stratify and codes is None:
+            raise ArgumentError(
+                f"stratify needs classes that several images have; these labels are {given.task_name}, or differ for each"
+            )
+        return cls(how.seed, codes, rows.beside.get("groups"), rows.beside.get("time"))
+
+
 def _split(
-    listed: Listed, rows: Rows, labels: Labels, stay: Sequence[int], valid: Any, how: ImageOptions
-) -> tuple[Iterable[int], Iterable[int]]:
-    """Which rows train and which validate, of those that stay."""
-    if how.stratify and labels.kind != "single_label":
-        raise ArgumentError(f"stratify needs one class per image; these labels are {labels.kind}")
-    chosen = valid is not None and fraction_of(valid) is None and not isinstance(valid, str | dt.timedelta)
-    kept = np.arange(len(rows)) if chosen else np.asarray(stay)
+    listed: Listed, stay: Sequence[int], n: int, valid: Any, how: _HowToSplit
+) -> dict[SplitName, Sequence[int]]:
+    """Which of the rows that stay train and which validate.
 
-    def of(values: Sequence[Any] | None) -> list[Any] | None:
-        return None if values is None else [values[int(i)] for i in kept]
-
-    train, validating = split_indices(
-        len(kept), valid, seed=how.seed, stratify=of(labels.values) if how.stratify else None,
-        groups=of(rows.beside.get("groups")), time=of(rows.beside.get("time")), index=listed.index if chosen else None,
-    )  # fmt: skip
-    if not chosen:
-        return kept[train], kept[validating]
-    staying = set(stay)  # positions count the rows as given, with those that are left out
-    return [i for i in train.tolist() if i in staying], [i for i in validating.tolist() if i in staying]
+    Args:
+        listed: says whether validation images are given by themselves.
+        stay: numbers of these rows among those that were given.
+        n: how many were given.
+        valid: how to split.
+        how: see there.
+    """
+    by_share = valid is None or fraction_of(valid) is not None or isinstance(valid, str | dt.timedelta)
+    beside = {"stratify": how.stratify, "groups": how.groups, "time": how.time}
+    if listed.valid is not None or not by_share:
+        wrong = [name for name, value in beside.items() if value is not None]
+        if wrong:
+            raise ArgumentError(
+                f"{wrong[0]} says how to split by a fraction, such as valid=0.2; here the validation images are chosen"
+            )
+    if listed.valid is not None:
+        return {"train": range(len(stay))}
+    if by_share:
+        train, validating = split_indices(len(stay), valid, seed=how.seed, **beside)
+        return {"train": train.tolist(), "valid": validating.tolist()} if valid is not None else {"train": train.tolist()}
+    at = {number: i for i, number in enumerate(stay)}  # positions count the rows as given, with those that are left out
+    chosen = split_indices(n, valid, index=listed.index)
+    return {
+        name: [at[i] for i in some.tolist() if i in at] for name, some in zip(("train", "valid"), chosen, strict=True)
+    }
 
 
 def _refuse_empty(parts: dict[SplitName, Rows], skipped: dict[str, str]) -> None:
@@ -200,12 +230,11 @@ def _once(rows: Rows) -> list[int]:
         before = first.setdefault(file, i)
         if before == i:
             continue
-        labels = [tuple(str(values[k]) for values in rows.labels.values()) for k in (before, i)]
-        if labels[0] != labels[1]:
-            shown = [", ".join(label) for label in labels]
+        shown = [_label_text(rows.labels, k) for k in (before, i)]
+        if shown[0] != shown[1]:
             raise DataError(
-                f"{file} has two labels: {shown[0]!r} at {rows.where[before]} and {shown[1]!r} at {rows.where[i]}. "
-                "Remove one of the rows"
+                f"{file} has two labels: {shown[0]} at {rows.where[before]} and {shown[1]} at {rows.where[i]}. Remove one "
+                "of the rows"
             )
         twice.append(i)
     if twice:
@@ -219,6 +248,13 @@ def _once(rows: Rows) -> list[int]:
     return [i for i in range(len(rows)) if i not in gone]
 
 
+def _label_text(labels: Any, i: int) -> str:
+    """The label of a row as messages write it."""
+    row = labels[i] if isinstance(labels, list | np.ndarray | Tensor) else labels.iloc[i]
+    values = np.atleast_1d(np.asarray(row, dtype=object)).tolist()
+    return ", ".join(repr(v) for v in values)
+
+
 def _missing_file(rows: Rows, missing: Sequence[int]) -> str:
     """Names the first missing file and its row, and guesses why."""
     file = Path(rows.sources[missing[0]])
@@ -230,13 +266,13 @@ def _missing_file(rows: Rows, missing: Sequence[int]) -> str:
     return f'{rows.where[missing[0]]}: the file {file} does not exist{more}. {hint}, or pass on_error="skip"'
 
 
-def _readable(rows: Rows, how: ImageOptions, skipped: dict[str, str]) -> Rows:
+def _readable(rows: Rows, how: ImageOptions, skipped: dict[str, str]) -> list[int]:
     """The rows whose images can be read: each is tried."""
     chunks = [list(range(a, min(a + PROBED, len(rows)))) for a in range(0, len(rows), PROBED)]
     found = in_workers(_Probe(rows, how.channels), chunks, choose_workers(len(rows), how.workers))
     bad = {i: reason for some in found for i, reason in some.items()}
     skipped |= {rows.ids[i]: reason for i, reason in bad.items()}
-    return rows.take(i for i in range(len(rows)) if i not in bad)
+    return [i for i in range(len(rows)) if i not in bad]
 
 
 class _Probe(torch.utils.data.Dataset["dict[int, str]"]):

@@ -106,7 +106,8 @@ def test_plot_confusion_takes_predictions(learn: Learner) -> None:
 @pytest.mark.parametrize("n_classes", [2, 40, 41])
 def test_many_classes_are_drawn_without_numbers(n_classes: int) -> None:
     x = np.zeros((n_classes, 8, 8, 3), np.uint8)
-    data = ImageData.from_arrays((x, list(range(n_classes))), (x, list(range(n_classes))))
+    pair = (x, list(range(n_classes)))
+    data = ImageData.from_arrays(pair, pair, task="single_label")
     learn = Learner(data, nn.Sequential(nn.Flatten(), nn.Linear(192, n_classes)), device="cpu")
     figure = plot_confusion(learn)
     assert bool(texts(figure)) == (n_classes <= 40)

