@@ -18,9 +18,9 @@ import torch
 from ..data.bunch import Data, PartName
 from ..errors import ArgumentError, DataError, EasyLearnWarning, name_of, short
 from ..files import StrPath, atomic_write
+from ..train.checkpoints.context import RunContext
 from ..train.predict import evaluate, score
 from ..train.record import Record, format_row
-from ..train.resume import Situation
 from .interpret import Interpretation, interpret
 from .odd import odd_results, odd_training
 from .page import Html, Piece, drawing, duration, frame, number, pairs, plain, section, table, whole_page
@@ -37,7 +37,7 @@ _VERSIONS = ("easylearn", "torch", "torchvision", "numpy", "pandas", "scikit-lea
 _HIDDEN = {"result", "frozen", "precision", "clip", "accumulate"}  # told elsewhere on the page
 
 
-def write_report(path: StrPath, run: Situation, plots: SchedPlots, settings: Mapping[str, Any]) -> Path:
+def write_report(path: StrPath, run: RunContext, plots: SchedPlots, settings: Mapping[str, Any]) -> Path:
     """Write the report; see `Learner.report`.
 
     Args:
@@ -81,13 +81,13 @@ def write_report(path: StrPath, run: Situation, plots: SchedPlots, settings: Map
     return target
 
 
-def _interpretation(run: Situation) -> Interpretation | None:
+def _interpretation(run: RunContext) -> Interpretation | None:
     if run.task.is_streamed or not run.data.has_valid:
         return None
     return interpret(run.model, run.data, run.task, run.strategy)
 
 
-def _scores(run: Situation, found: Interpretation | None) -> dict[str, float]:
+def _scores(run: RunContext, found: Interpretation | None) -> dict[str, float]:
     if found is not None:
         return score(found.logits, found.targets, run.task, run.strategy)
     if run.data.has_valid:
@@ -95,7 +95,7 @@ def _scores(run: Situation, found: Interpretation | None) -> dict[str, float]:
     return {}
 
 
-def _head(run: Situation, record: Record | None, scores: Mapping[str, float]) -> list[Piece]:
+def _head(run: RunContext, record: Record | None, scores: Mapping[str, float]) -> list[Piece]:
     now = datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")
     cards = [(name.replace("_", " "), number(value)) for name, value in scores.items()]
     if record is not None and record.epochs:
@@ -109,7 +109,7 @@ def _head(run: Situation, record: Record | None, scores: Mapping[str, float]) ->
     return [f'<header><h1>Run report</h1><p>{html.escape(line)}</p><div class="cards">{boxes}</div></header>']
 
 
-def _odd(run: Situation, record: Record | None, found: Interpretation | None, heard: Iterable[str]) -> list[Piece]:
+def _odd(run: RunContext, record: Record | None, found: Interpretation | None, heard: Iterable[str]) -> list[Piece]:
     results = [] if found is None else odd_results(found)
     notes = [*odd_training(record), *results, *run.data.notes(), *dict.fromkeys(heard)]
     if not run.data.has_valid:
@@ -163,7 +163,7 @@ def _plot_metrics(record: Record) -> Figure | None:
     return figure
 
 
-def _validation(run: Situation, found: Interpretation | None, scores: Mapping[str, float]) -> list[Piece]:
+def _validation(run: RunContext, found: Interpretation | None, scores: Mapping[str, float]) -> list[Piece]:
     if not scores:
         return ["<p>There is no validation part.</p>"]
     if found is None:
@@ -217,7 +217,7 @@ def _fields(fields: Mapping[str, str]) -> str:
     return " ".join([*(f"<span><i>{n}</i> {v}</span>" for n, v in named), *more])
 
 
-def _configuration(run: Situation, settings: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _configuration(run: RunContext, settings: Mapping[str, Any]) -> list[tuple[str, str]]:
     task, strategy = run.task, run.strategy
     total = sum(g.n_params() for g in run.groups)
     training = sum(g.n_params(trainable_only=True) for g in run.groups)
@@ -255,7 +255,7 @@ def _data(data: Data) -> list[Piece]:
     return [f"<pre>{html.escape(repr(data))}</pre>", table(["part", "items", "fingerprint"], rows)]
 
 
-def _environment(run: Situation) -> list[tuple[str, str]]:
+def _environment(run: RunContext) -> list[tuple[str, str]]:
     device = run.strategy.device
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{os.cpu_count()} cores"
     return [
