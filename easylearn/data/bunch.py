@@ -7,8 +7,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence, Sized
 from typing import TYPE_CHECKING, Generic, Literal, TypeVar, get_args
 
-import numpy as np
-import numpy.typing as npt
 from torch import nn
 
 from ..errors import ArgumentError, DataError, did_you_mean
@@ -59,9 +57,6 @@ class Data(ABC, Generic[S]):
                 raise ArgumentError(f"there is no split {split!r}. {did_you_mean(str(split), self._splits)}")
             raise DataError(f"there is no {split} split; pass {split}= when making the data")
         return self._splits[split]
-
-    weights: npt.NDArray[np.float64] | None = None
-    """How often each training item is drawn, relative to the others; None for once an epoch."""
 
     @property
     def classes(self) -> tuple[str, ...]:

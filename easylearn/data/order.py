@@ -279,11 +279,7 @@ def _rows(target: Tensor, at: Tensor, device: torch.device) -> Tensor:
 
 
 def tensor_loader(
-    inputs: Sequence[Tensor],
-    target: Tensor | None,
-    batch_size: int,
-    shuffle: bool = False,
-    weights: npt.NDArray[np.float64] | None = None,
+    inputs: Sequence[Tensor], target: Tensor | None, batch_size: int, shuffle: bool = False
 ) -> ItemLoader:
     """The loader of whole tensors, given to the model in this order.
 
@@ -292,4 +288,4 @@ def tensor_loader(
     [[0, 1], [2]]
     """
     source = TensorSource(inputs)
-    return ItemLoader(Order(len(source), batch_size, shuffle, weights), source, target)
+    return ItemLoader(Order(len(source), batch_size, shuffle), source, target)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from .. import keyed
 from ..data.bunch import Data, SplitName
-from ..data.order import Loader, tensor_loader
+from ..data.order import ItemLoader, Loader, Order, TensorSource
 from ..errors import DataError, EasyLearnError
 from ..files import atomic_write, cache_dir, digest
 from ..nn.body_head import BodyHead
@@ -55,8 +55,9 @@ class FeatureStore:
                 self._open.clear()
             self._open[key] = self._read(key) or self._compute(key, model, data, split, strategy)
         features, target = self._open[key]
-        weights = data.weights if shuffle and split == "train" else None
-        return tensor_loader([features], target, data.batch_size, shuffle, weights)
+        own = data.loader(split, training=shuffle)
+        order = own.order if isinstance(own, ItemLoader) else Order(len(features), data.batch_size, shuffle)
+        return ItemLoader(order, TensorSource([features]), target)
 
     def _paths(self, key: str) -> tuple[Path, Path]:
         return self.folder / f"{key}.features.npy", self.folder / f"{key}.target.npy"
