@@ -6,6 +6,7 @@ import math
 import textwrap
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar, get_args
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ArgumentError, DataError, StateError, did_you_mean
+from ..files import digest
 from ..task import Task
 
 if TYPE_CHECKING:
@@ -166,6 +168,34 @@ class Data(ABC):
     def fingerprint(self, part: PartName) -> str:
         """Changes whenever what `loader(part)` yields could change: items, transforms, size."""
 
+    def item_keys(self, part: PartName, positions: Sequence[int] | None = None) -> Sequence[str]:
+        """What each item of a part is now: equal keys mean equal inputs in `loader(part)`, in whatever part and data.
+
+        By default an item is its position in a part with this `fingerprint`.
+
+        Args:
+            part: "train", "valid" or "test".
+            positions: which items; None means all.
+
+        Returns:
+            A digest of 32 hexadecimal digits for each.
+        """
+        whole = self.fingerprint(part)
+        return [digest([whole, str(int(i))]) for i in (range(len(self.ids(part))) if positions is None else positions)]
+
+    def items_loader(self, part: PartName, positions: Sequence[int]) -> Loader:
+        """Some items of a part as `loader(part)` gives them; `Batch.index` counts from 0 in the order of `positions`.
+
+        By default all are prepared, and the others left out.
+        """
+        return _Chosen(self.loader(part), positions)
+
+    def targets(self, part: PartName) -> Tensor | None:
+        """The targets of a part in order, shape (n, ...); None where nobody knows them."""
+        batches = [(batch.index, batch.target) for batch in self.loader(part).batches(torch.device("cpu"))]
+        known = [target for _, target in batches if target is not None]
+        return torch.cat(known)[torch.cat([index for index, _ in batches]).argsort()] if known else None
+
     @property
     def has_valid(self) -> bool:
         """Whether there is a validation part."""
@@ -308,6 +338,32 @@ class Data(ABC):
                 "model was built for, or build a new learner"
             )
         return self
+
+
+class _Chosen:
+    """Some items of a loader; see `Data.items_loader`."""
+
+    def __init__(self, loader: Loader, positions: Sequence[int]) -> None:
+        self.batch_size = loader.batch_size
+        self.n_items = len(positions)
+        self._loader = loader
+        self._row = torch.full((loader.n_items,), -1)
+        self._row[torch.as_tensor(positions)] = torch.arange(len(positions))
+
+    def __len__(self) -> int:
+        return len(self._loader)
+
+    def batches(
+        self, device: torch.device, seed: int = 0, epoch: int = 0, start: int = 0
+    ) -> Generator[Batch, None, None]:
+        with closing(self._loader.batches(device, seed, epoch, start)) as batches:
+            for batch in batches:
+                rows = self._row[batch.index]
+                chosen = torch.nonzero(rows >= 0)[:, 0]
+                if len(chosen):
+                    on = chosen.to(batch.inputs[0].device)
+                    target = None if batch.target is None else batch.target[on]
+                    yield Batch(tuple(x[on] for x in batch.inputs), target, rows[chosen])
 
 
 class PartedData(Data, Generic[P]):

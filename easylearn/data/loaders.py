@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 
 from .. import keyed
 from ..errors import ArgumentError, DataError, WeightsError
+from ..files import digest
 from ..task import Task, check_target
 from .bunch import Batch, Data, Loader, PartedData, PartName
 
@@ -243,12 +244,22 @@ class TensorData(PartedData[tuple[tuple[Tensor, ...], Tensor | None]]):
 
     def fingerprint(self, part: PartName) -> str:
         """See `Data.fingerprint`: of the contents."""
-        from ..files import digest
-
         inputs, target = self._part(part)
         tensors = [t.cpu().contiguous() for t in (*inputs, *(() if target is None else (target,)))]
         contents = [t.reshape(-1).view(torch.uint8).numpy().data for t in tensors]
         return digest([*(f"{t.dtype}{tuple(t.shape)}" for t in tensors), *contents])
+
+    def item_keys(self, part: PartName, positions: Sequence[int] | None = None) -> Sequence[str]:
+        """See `Data.item_keys`: of the contents of each row."""
+        inputs = self._part(part)[0]
+        some = inputs if positions is None else [t[torch.as_tensor(positions)] for t in inputs]
+        like = str([(t.dtype, t.shape[1:]) for t in some])
+        rows = [t.cpu().contiguous().reshape(len(t), -1).view(torch.uint8).numpy() for t in some]
+        return [digest([like, *(row.data for row in item)]) for item in zip(*rows, strict=True)]
+
+    def targets(self, part: PartName) -> Tensor | None:
+        """See `Data.targets`."""
+        return self._part(part)[1]
 
     def recipe(self) -> dict[str, Any]:
         """See `Data.recipe`: rows of tensors are taken as they are."""

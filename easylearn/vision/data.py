@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ..data.bunch import Data, PartedData, PartName, RuntimeInputs
-from ..data.cache import ByteStore, open_store
+from ..data.cache import ItemStore, open_store
 from ..data.split import Split, split_indices
 from ..errors import ArgumentError, DataError, WeightsError, strict
 from ..files import digest, file_identity
@@ -26,7 +27,7 @@ from . import items
 from .augment import IMAGENET_MEAN, IMAGENET_STD, Augment, BatchStage, Normalise, resolve
 from .decode import VERSION, ItemStage, Method, Source, as_uint8
 from .items import Column, Kind, OnError, Rows
-from .loader import ImageLoader, choose_workers, in_workers
+from .loader import ImageLoader, choose_workers, in_workers, source_keys
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -73,6 +74,14 @@ class Part:
 
     def __len__(self) -> int:
         return len(self.sources)
+
+    def take(self, positions: Sequence[int] | None) -> Part:
+        """Some of them, in that order; all for None."""
+        if positions is None:
+            return self
+        some = [int(p) for p in positions]
+        targets = None if self.targets is None else self.targets[some]
+        return Part([self.sources[p] for p in some], targets, tuple(self.ids[p] for p in some))
 
 
 @dataclass(frozen=True)
@@ -133,8 +142,6 @@ class ImageData(PartedData[Part]):
         self.workers = options.workers
         self.cache = options.cache
         self._skipped = dict(skipped or {})
-        self._contents: dict[PartName, list[str]] = {}
-        self._stores: dict[PartName, ByteStore | None] = {}
         if options.workers is not None and options.workers < 0:
             raise ArgumentError(f"workers must be 0 or more, or None to choose, got {options.workers}")
         size = _pair(options.size)
@@ -620,14 +627,13 @@ class ImageData(PartedData[Part]):
 
     def train_loader(self) -> ImageLoader:
         """See `Data.train_loader`."""
-        return self._make_loader("train", shuffle=True, view=0)
+        return self._make_loader(self._part("train"), shuffle=True, view=0)
 
     def loader(self, part: PartName, view: int = 0) -> ImageLoader:
         """See `Data.loader`."""
-        return self._make_loader(part, shuffle=False, view=view or None)
+        return self._make_loader(self._part(part), shuffle=False, view=view or None)
 
-    def _make_loader(self, part: PartName, *, shuffle: bool, view: int | None) -> ImageLoader:
-        one = self._part(part)
+    def _make_loader(self, one: Part, *, shuffle: bool, view: int | None) -> ImageLoader:
         return ImageLoader(
             one.sources,
             one.ids,
@@ -638,7 +644,7 @@ class ImageData(PartedData[Part]):
             shuffle=shuffle,
             view=view,
             workers=self.workers,
-            store=lambda: self._store(part),
+            store=lambda: self._store(one),
         )
 
     def new_loader(self, items: Any) -> ImageLoader:
@@ -686,45 +692,44 @@ class ImageData(PartedData[Part]):
     def fingerprint(self, part: PartName) -> str:
         """See `Data.fingerprint`: of file identities (or contents), both stages and the decoders' versions."""
         one = self._part(part)
+        with _named(one):
+            contents = [file_identity(s) if isinstance(s, str) else source_keys([s])[0] for s in one.sources]
         known = "" if one.targets is None else str(one.targets.tolist())
-        return digest([self._pixels_key(part), repr(self.batch_stage), known, *one.ids])
+        return digest([self._treatment, repr(self.batch_stage), known, *contents, *one.ids])
 
-    def _pixels_key(self, part: PartName) -> str:
-        """Names everything that decides the working-size pictures of a part."""
-        one = self._part(part)
-        if part in self._contents:
-            contents = self._contents[part]
-        else:
-            contents = []
-            for source, name in zip(one.sources, one.ids, strict=True):
-                if not isinstance(source, str):
-                    contents.append(_content(source))
-                    continue
-                try:
-                    contents.append(file_identity(source))
-                except OSError as error:
-                    raise DataError(f"{name} cannot be read: {error.strerror}. Was {source} removed?") from error
-            if not any(isinstance(s, str) for s in one.sources):
-                self._contents[part] = contents  # what is in memory is hashed once; a file's identity is asked anew
+    def item_keys(self, part: PartName, positions: Sequence[int] | None = None) -> list[str]:
+        """See `Data.item_keys`: of file identities (or contents), both stages but for the transforms, and versions."""
+        one = self._part(part).take(positions)
+        with _named(one):
+            keys = source_keys(one.sources)
+        treatment = self._treatment + repr(replace(self.batch_stage, transforms=()))
+        return [digest([treatment, key]) for key in keys]
+
+    def items_loader(self, part: PartName, positions: Sequence[int]) -> ImageLoader:
+        """See `Data.items_loader`."""
+        return self._make_loader(self._part(part).take(positions), shuffle=False, view=None)
+
+    def targets(self, part: PartName) -> Tensor | None:
+        """See `Data.targets`."""
+        return self._part(part).targets
+
+    @property
+    def _treatment(self) -> str:
+        """Names everything that decides the working-size pixels of a picture, but for the picture."""
         versions = [f"{name} {version(name)}" for name in ("pillow", "torchvision", "torch")]
-        return digest([str(VERSION), *versions, repr(self.item_stage), *contents])
+        return digest([str(VERSION), *versions, repr(self.item_stage)])
 
-    def _store(self, part: PartName) -> ByteStore | None:
-        """Where decoded pictures of a part are kept; None where that is not wanted, needed or possible."""
-        if self.cache is False:
+    def _store(self, one: Part) -> ItemStore | None:
+        """Where decoded pictures are kept; None where that is not wanted, needed or possible.
+
+        It is asked for whenever a loader begins, so that it is found by what the files are then.
+        """
+        first = one.sources[0]
+        if self.cache is False or (isinstance(first, np.ndarray) and first.shape[:2] == self.item_stage.working_size):
             return None
-        if part not in self._stores:
-            one = self._part(part)
-            first = one.sources[0]
-            ready = isinstance(first, np.ndarray) and first.shape[:2] == self.item_stage.working_size
-            folder = None if self.cache is True else Path(os.fspath(self.cache))
-            self._stores[part] = (
-                None if ready else open_store(self._pixels_key(part), len(one), self.item_stage.max_bytes, folder)
-            )
-        store = self._stores[part]
-        if store is not None:
-            store.publish()
-        return store
+        folder = None if self.cache is True else Path(os.fspath(self.cache))
+        with _named(one):
+            return open_store(self._treatment, source_keys(one.sources), self.item_stage.max_bytes, folder)
 
     def recipe(self) -> dict[str, Any]:
         """See `Data.recipe`: size, how pictures are fitted into it, and what they are normalised with."""
@@ -754,7 +759,7 @@ class ImageData(PartedData[Part]):
             raise WeightsError(f"the recipe of the pictures is damaged: {error!r}") from error
         if max(size) > LARGEST or len(mean) != data.item_stage.channels:
             raise WeightsError(f"the recipe of the pictures is damaged: size {size}, mean {mean}")
-        data._parts, data._skipped, data._contents, data._stores = {}, {}, {}, {}
+        data._parts, data._skipped = {}, {}
         data.path, data.workers, data.cache, data.method = None, None, False, data.item_stage.method
         return data
 
@@ -772,7 +777,6 @@ class ImageData(PartedData[Part]):
         other = copy.copy(self)
         other.batch_stage = replace(self.batch_stage, size=pair)
         other.item_stage = replace(self.item_stage, size=pair)
-        other._stores = {}
         return other
 
     def with_stats(self, mean: Sequence[float], std: Sequence[float]) -> ImageData:
@@ -845,11 +849,10 @@ class ImageData(PartedData[Part]):
         Returns:
             A matplotlib figure that shows itself in a notebook and saves itself with `savefig`.
         """
-        loader = self._make_loader(part, shuffle=part == "train", view=0 if part == "train" else None)
+        one, training = self._part(part), part == "train"
         loader = ImageLoader(
-            loader.sources, loader.ids, loader.targets, self.item_stage, self.batch_stage,
-            batch_size=min(n, loader.n_items), shuffle=loader.shuffle, view=loader.view, workers=0,
-            store=lambda: self._store(part),
+            one.sources, one.ids, one.targets, self.item_stage, self.batch_stage, batch_size=min(n, len(one)),
+            shuffle=training, view=0 if training else None, workers=0, store=lambda: self._store(one),
         )  # fmt: skip
         batch = next(loader.batches(torch.device("cpu")))
         pictures = self.batch_stage.denormalise(batch.inputs[0])[:n].permute(0, 2, 3, 1).numpy()
@@ -980,7 +983,13 @@ def _array_rows(
     return Rows(sources, ids, words, ids), kind
 
 
-def _content(source: Source) -> str:
-    """A fingerprint of a picture in memory."""
-    array = np.ascontiguousarray(source.numpy() if isinstance(source, Tensor) else np.asarray(source))
-    return digest([f"{array.dtype} {array.shape}", array.data.cast("B")])
+@contextmanager
+def _named(part: Part) -> Iterator[None]:
+    """Say which picture is gone, where its file cannot be found."""
+    try:
+        yield
+    except OSError as error:
+        names = [name for name, s in zip(part.ids, part.sources, strict=True) if str(s) == str(error.filename)]
+        raise DataError(
+            f"{', '.join(names) or error.filename} cannot be read: {error.strerror}. Was {error.filename} removed?"
+        ) from error

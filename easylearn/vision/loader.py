@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import multiprocessing
 import os
 import warnings
@@ -18,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from .. import keyed
 from ..data.bunch import Batch
-from ..data.cache import ByteStore
+from ..data.cache import ItemStore, content_key, file_keys
 from ..data.loaders import batch_bounds
 from ..device import at_most_threads, mapping, prepare, usable_cores
 from ..errors import DataError
@@ -30,7 +31,7 @@ FEW_TO_SPAWN = 5000  # processes that are not forked import torch and torchvisio
 MAX_WORKERS = 8
 NUMBERS_LIKE_A_FILE = 2_000_000  # shrinking an array of so many takes about as long as decoding a usual file
 
-StoreMaker = Callable[[], ByteStore | None]
+StoreMaker = Callable[[], ItemStore | None]
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,18 @@ class Failure:
     message: str
 
 
+def source_keys(sources: Sequence[Source]) -> list[str]:
+    """What each picture is now: a file's identity, or the contents of what is in memory.
+
+    Raises:
+        OSError: a file cannot be found.
+    """
+    files = [s for s in sources if isinstance(s, str | os.PathLike)]
+    keys = iter(file_keys(files))
+    arrays = (s.detach().cpu() if isinstance(s, Tensor) else s for s in sources)
+    return [next(keys) if isinstance(s, str | os.PathLike) else content_key(np.asarray(s)) for s in arrays]
+
+
 class Pictures(Dataset["Tensor | Failure"]):
     """The item stage over the sources of one part, one whole batch at a time.
 
@@ -60,7 +73,7 @@ class Pictures(Dataset["Tensor | Failure"]):
     """
 
     def __init__(
-        self, sources: Sequence[Source], ids: Sequence[str], stage: ItemStage, store: ByteStore | None
+        self, sources: Sequence[Source], ids: Sequence[str], stage: ItemStage, store: ItemStore | None
     ) -> None:
         self.sources = sources
         self.ids = ids
@@ -70,32 +83,53 @@ class Pictures(Dataset["Tensor | Failure"]):
     def __len__(self) -> int:
         return len(self.sources)
 
-    def item(self, position: int) -> npt.NDArray[np.uint8]:
-        """One picture at working size, shape (c, h, w), from the store if it is there."""
-        kept = self.store.get(position) if self.store is not None else None
-        if kept is not None:
-            return kept
-        pixels: npt.NDArray[np.uint8] = self.stage.read(self.sources[position], self.ids[position]).numpy()
-        if self.store is not None:
-            self.store.put(position, pixels)
-        return pixels
+    def item(self, position: int, wait: bool = True) -> npt.NDArray[np.uint8] | None:
+        """One picture at working size, shape (c, h, w), from the store if it is there.
+
+        None if somebody else is decoding it and `wait` is off.
+        """
+        source = self.sources[position]
+
+        def decoded() -> npt.NDArray[np.uint8]:
+            return self.stage.read(source, self.ids[position]).numpy()
+
+        if self.store is None:
+            return decoded()
+        return self.store.fetch(position, decoded, lambda: source_keys([source])[0], wait)
 
     def __getitem__(self, order: Order) -> Tensor | Failure:
         return self.make(order)
 
     def make(self, order: Order, each: Callable[..., Iterable[Any]] = map) -> Tensor | Failure:
         """One batch of uint8 pictures; `each` is `map`, or that of a pool of threads."""
-        h, w = order.size
-        out = np.empty((len(order.positions), self.stage.channels, h, w), np.uint8)
+        out = np.empty((len(order.positions), self.stage.channels, *order.size), np.uint8)
         try:
-            with no_warnings():
-                for row, pixels in enumerate(each(self.item, order.positions.tolist())):
-                    at = None if order.at is None else (float(order.at[row, 0]), float(order.at[row, 1]))
-                    top, left = window((pixels.shape[1], pixels.shape[2]), (h, w), at)
-                    out[row] = pixels[:, top : top + h, left : left + w]
+            with no_warnings():  # others may be decoding some of these: the rest comes first
+                later = self._fill(out, np.arange(len(out)), order, each, wait=False)
+                self._fill(out, later, order, each, wait=True)
         except DataError as error:
             return Failure(str(error))
         return torch.from_numpy(out)
+
+    def _fill(
+        self,
+        out: npt.NDArray[np.uint8],
+        rows: npt.NDArray[np.int64],
+        order: Order,
+        each: Callable[..., Iterable[Any]],
+        wait: bool,
+    ) -> npt.NDArray[np.int64]:
+        """Cut some rows of a batch out of their pictures; gives those that are to be waited for."""
+        later = []
+        found = each(functools.partial(self.item, wait=wait), order.positions[rows].tolist())
+        for row, pixels in zip(rows.tolist(), found, strict=True):
+            if pixels is None:
+                later.append(row)
+                continue
+            at = None if order.at is None else (float(order.at[row, 0]), float(order.at[row, 1]))
+            top, left = window((pixels.shape[1], pixels.shape[2]), order.size, at)
+            out[row] = pixels[:, top : top + order.size[0], left : left + order.size[1]]
+        return np.array(later, np.int64)
 
 
 def in_threads(pictures: Pictures, orders: Iterable[Order], n: int) -> Generator[Tensor | Failure, None, None]:
@@ -172,7 +206,7 @@ class ImageLoader:
         shuffle: a new order each epoch, and a last batch of one item merged into the one before.
         view: None is the plain view; any number the augmented view of that number.
         workers: processes that decode; None chooses. With 0, threads of this process do.
-        store: gives the store to keep what was decoded in, asked at the first batch.
+        store: gives the store to keep what was decoded in, asked once, at the first batch.
         start_method: how processes start; None is Python's choice.
     """
 
@@ -201,7 +235,7 @@ class ImageLoader:
         self.shuffle = shuffle
         self.view = view
         self.workers = workers
-        self._store = store
+        self._store = functools.cache(store)
         self._start_method = start_method
         self._bounds = batch_bounds(self.n_items, batch_size, merge_single=shuffle)
 
@@ -244,8 +278,6 @@ class ImageLoader:
                         x = self.batch_stage.augmented(x, one.positions, seed, epoch, self.view)
                 target = None if self.targets is None else self.targets[index].to(device, non_blocking=True)
                 yield Batch((x,), target, index)
-        if store is not None:
-            store.publish()
 
     def _threads(self, to_decode: int) -> int:
         """How many threads of this process decode. Pillow's own images are lazy, and two threads may meet in one."""
