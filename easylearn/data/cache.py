@@ -29,7 +29,7 @@ import numpy.typing as npt
 
 from ..errors import ArgumentError
 from ..files import StrPath, cache_dir, digest
-from .claims import byte_of, claims_in
+from .claims import BYTES, byte_of, claims_in
 
 DEFAULT_LIMIT = 20 * 10**9
 PATIENCE = 60.0  # seconds that anybody waits for a process that lives and does not get on
@@ -68,7 +68,7 @@ class ItemStore:
         self.slots = slots
         self._step = _step(slot_bytes)
         self._claims = claims_in(path.parent)
-        self._name = f"{path.name} {nonce}"  # of the claims
+        self._first_byte = byte_of(f"{path.name} {nonce}")  # of the claims
         self._seeking = threading.Lock()  # Windows has one place in a file for all threads
         self._sound = np.zeros(len(keys), bool)  # compared with the check by this process, or written by it
         self._writable = self._open()
@@ -176,11 +176,14 @@ class ItemStore:
 
     def claim(self, i: int) -> bool:
         """Say that this thread makes item `i`; False if somebody else does. End it with `release`."""
-        return self._claims.take(byte_of(self._name, int(self.slots[i])))
+        return self._claims.take(self._byte(i))
 
     def release(self, i: int) -> None:
         """End a claim."""
-        self._claims.give_back(byte_of(self._name, int(self.slots[i])))
+        self._claims.give_back(self._byte(i))
+
+    def _byte(self, i: int) -> int:
+        return (self._first_byte + int(self.slots[i])) % BYTES
 
     def fetch(
         self, i: int, make: Callable[[], npt.NDArray[Any]], key_now: Callable[[], str], wait: bool = True
@@ -201,7 +204,7 @@ class ItemStore:
             return kept
         if not self._writable:
             return make()
-        with self._claims.hold(byte_of(self._name, int(self.slots[i])), PATIENCE if wait else 0.0) as claimed:
+        with self._claims.hold(self._byte(i), PATIENCE if wait else 0.0) as claimed:
             kept = self.get(i)
             if kept is not None or not (claimed or wait):
                 return kept
@@ -460,8 +463,8 @@ def _checks(data: npt.NDArray[np.uint8], records: npt.NDArray[Any]) -> npt.NDArr
 
     It finds what a crash of the machine left half written.
     """
-    whole = data.shape[1] // 4 * 4
-    sums = data[:, :whole].view(np.uint32).sum(1, dtype=np.uint64) + data[:, whole:].sum(1, dtype=np.uint64)
+    whole = data.shape[1] // 8 * 8
+    sums = data[:, :whole].view(np.uint64).sum(1) + data[:, whole:].sum(1, dtype=np.uint64)
     shapes = [records["dims"][:, k] * np.uint64(3**k) for k in range(3)]
     mixed: npt.NDArray[np.uint64] = sums + sum(shapes, records["key"][:, 0])
     return np.maximum(mixed, np.uint64(1))

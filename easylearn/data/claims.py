@@ -20,7 +20,7 @@ from pathlib import Path
 from ..files import digest
 
 FILE = "claims.lock"
-_BYTES = 2**30  # claims lie below this: Windows counts places in a file by 31 bits there
+BYTES = 2**30  # claims lie below this: Windows counts places in a file by 31 bits there
 _HELD = (errno.EACCES, errno.EAGAIN)
 _OPEN: weakref.WeakValueDictionary[str, Claims] = weakref.WeakValueDictionary()
 
@@ -90,9 +90,9 @@ def claims_in(folder: Path) -> Claims:
     return found
 
 
-def byte_of(name: str, number: int = 0) -> int:
-    """The byte that stands for a thing, or for the number-th of several that share a name."""
-    return (int(digest([name])[:8], 16) + number) % _BYTES
+def byte_of(name: str) -> int:
+    """The byte that stands for a thing; the bytes after it, modulo `BYTES`, stand for the parts of it."""
+    return int(digest([name])[:8], 16) % BYTES
 
 
 def _lock(fd: int, byte: int) -> bool:

@@ -48,7 +48,27 @@ class FeatureStore:
         self._open: dict[str, Rows] = {}
         self._told = False
 
-    def loader(self, model: BodyHead, data: Data, part: PartName, strategy: Strategy, shuffle: bool) -> Loader:
+    def loaders(self, model: BodyHead, data: Data, strategy: Strategy) -> tuple[Loader, Loader | None]:
+        """Batches of (features, target) for training and, where there is such a part, for validation.
+
+        Args:
+            model: its body and pooling give the features.
+            data: where the items come from, un-augmented.
+            strategy: device and precision.
+        """
+        key = features_key(model, strategy)
+        train = self.loader(model, data, "train", strategy, shuffle=True, key=key)
+        return train, self.loader(model, data, "valid", strategy, key=key) if data.has_valid else None
+
+    def loader(
+        self,
+        model: BodyHead,
+        data: Data,
+        part: PartName,
+        strategy: Strategy,
+        shuffle: bool = False,
+        key: str | None = None,
+    ) -> Loader:
         """Batches of (features, target) of one part of the data.
 
         Args:
@@ -57,8 +77,9 @@ class FeatureStore:
             part: "train", "valid" or "test".
             strategy: device and precision.
             shuffle: a new order each epoch.
+            key: the `features_key` of model and strategy, if it is known.
         """
-        filling = _Filling(self.folder, model, data, part, strategy)
+        filling = _Filling(self.folder, model, data, part, strategy, key or features_key(model, strategy))
         target = data.targets(part)
         if target is None:
             raise DataError(f"the {part} part has no targets, so nothing can be trained on its features")
@@ -110,15 +131,16 @@ class _Filling:
         data: where the items come from.
         part: "train", "valid" or "test".
         strategy: device and precision.
+        key: see `features_key`.
     """
 
-    def __init__(self, folder: Path, model: BodyHead, data: Data, part: PartName, strategy: Strategy) -> None:
+    def __init__(self, folder: Path, model: BodyHead, data: Data, part: PartName, strategy: Strategy, key: str) -> None:
         self.folder = folder
         self.model = model
         self.data = data
         self.part = part
         self.strategy = strategy
-        self.key = digest(["features-2", state_digest(model.body, model.pool), strategy.precision])
+        self.key = key
         self.item_keys = data.item_keys(part)
         self.kept = True
         self._store: ItemStore | None = None
@@ -248,6 +270,11 @@ class _Features(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.model.features(x)
+
+
+def features_key(model: BodyHead, strategy: Strategy) -> str:
+    """Names all that the features of an item depend on, but for the item."""
+    return digest(["features-2", state_digest(model.body, model.pool), strategy.precision])
 
 
 def state_digest(*modules: nn.Module) -> str:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ..data.bunch import Data, PartedData, PartName, RuntimeInputs
-from ..data.cache import ItemStore, open_store
+from ..data.cache import ItemStore
 from ..data.split import Split, split_indices
 from ..errors import ArgumentError, DataError, WeightsError, strict
 from ..files import digest, file_identity
@@ -25,9 +23,10 @@ from ..task import Task
 from ..analysis.plots import new_figure
 from . import items
 from .augment import IMAGENET_MEAN, IMAGENET_STD, Augment, BatchStage, Normalise, resolve
-from .decode import VERSION, ItemStage, Method, Source, as_uint8
+from .decode import ItemStage, Method, Source, as_uint8
 from .items import Column, Kind, OnError, Rows
-from .loader import ImageLoader, choose_workers, in_workers, source_keys
+from .loader import ImageLoader, choose_workers, in_workers
+from .store import image_keys, open_images, treatment
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -692,18 +691,16 @@ class ImageData(PartedData[Part]):
     def fingerprint(self, part: PartName) -> str:
         """See `Data.fingerprint`: of file identities (or contents), both stages and the decoders' versions."""
         one = self._part(part)
-        with _named(one):
-            contents = [file_identity(s) if isinstance(s, str) else source_keys([s])[0] for s in one.sources]
+        kept = image_keys(one.sources, one.ids)
+        contents = [file_identity(s) if isinstance(s, str) else k for s, k in zip(one.sources, kept, strict=True)]
         known = "" if one.targets is None else str(one.targets.tolist())
-        return digest([self._treatment, repr(self.batch_stage), known, *contents, *one.ids])
+        return digest([treatment(self.item_stage), repr(self.batch_stage), known, *contents, *one.ids])
 
     def item_keys(self, part: PartName, positions: Sequence[int] | None = None) -> list[str]:
         """See `Data.item_keys`: of file identities (or contents), both stages but for the transforms, and versions."""
         one = self._part(part).take(positions)
-        with _named(one):
-            keys = source_keys(one.sources)
-        treatment = self._treatment + repr(replace(self.batch_stage, transforms=()))
-        return [digest([treatment, key]) for key in keys]
+        how = [treatment(self.item_stage), repr(replace(self.batch_stage, transforms=()))]
+        return [digest([*how, key]) for key in image_keys(one.sources, one.ids)]
 
     def items_loader(self, part: PartName, positions: Sequence[int]) -> ImageLoader:
         """See `Data.items_loader`."""
@@ -713,23 +710,8 @@ class ImageData(PartedData[Part]):
         """See `Data.targets`."""
         return self._part(part).targets
 
-    @property
-    def _treatment(self) -> str:
-        """Names everything that decides the working-size pixels of a picture, but for the picture."""
-        versions = [f"{name} {version(name)}" for name in ("pillow", "torchvision", "torch")]
-        return digest([str(VERSION), *versions, repr(self.item_stage)])
-
     def _store(self, one: Part) -> ItemStore | None:
-        """Where decoded pictures are kept; None where that is not wanted, needed or possible.
-
-        It is asked for whenever a loader begins, so that it is found by what the files are then.
-        """
-        first = one.sources[0]
-        if self.cache is False or (isinstance(first, np.ndarray) and first.shape[:2] == self.item_stage.working_size):
-            return None
-        folder = None if self.cache is True else Path(os.fspath(self.cache))
-        with _named(one):
-            return open_store(self._treatment, source_keys(one.sources), self.item_stage.max_bytes, folder)
+        return open_images(one.sources, one.ids, self.item_stage, self.cache)
 
     def recipe(self) -> dict[str, Any]:
         """See `Data.recipe`: size, how pictures are fitted into it, and what they are normalised with."""
@@ -981,15 +963,3 @@ def _array_rows(
         raise DataError(f"{name} has {len(sources)} pictures but {len(labels)} labels")
     kind, words = items.array_labels(labels, regression, classes, lambda p: ids[p])
     return Rows(sources, ids, words, ids), kind
-
-
-@contextmanager
-def _named(part: Part) -> Iterator[None]:
-    """Say which picture is gone, where its file cannot be found."""
-    try:
-        yield
-    except OSError as error:
-        names = [name for name, s in zip(part.ids, part.sources, strict=True) if str(s) == str(error.filename)]
-        raise DataError(
-            f"{', '.join(names) or error.filename} cannot be read: {error.strerror}. Was {error.filename} removed?"
-        ) from error

@@ -19,12 +19,13 @@ from torch.utils.data import DataLoader, Dataset
 
 from .. import keyed
 from ..data.bunch import Batch
-from ..data.cache import ItemStore, content_key, file_keys
+from ..data.cache import ItemStore
 from ..data.loaders import batch_bounds
 from ..device import at_most_threads, mapping, prepare, usable_cores
 from ..errors import DataError
 from .augment import BatchStage
 from .decode import ItemStage, Source, no_warnings, window
+from .store import load
 
 FEW = 300  # below this, decoding takes less than a second, and forking workers gains little
 FEW_TO_SPAWN = 5000  # processes that are not forked import torch and torchvision first, for seconds
@@ -50,18 +51,6 @@ class Failure:
     message: str
 
 
-def source_keys(sources: Sequence[Source]) -> list[str]:
-    """What each picture is now: a file's identity, or the contents of what is in memory.
-
-    Raises:
-        OSError: a file cannot be found.
-    """
-    files = [s for s in sources if isinstance(s, str | os.PathLike)]
-    keys = iter(file_keys(files))
-    arrays = (s.detach().cpu() if isinstance(s, Tensor) else s for s in sources)
-    return [next(keys) if isinstance(s, str | os.PathLike) else content_key(np.asarray(s)) for s in arrays]
-
-
 class Pictures(Dataset["Tensor | Failure"]):
     """The item stage over the sources of one part, one whole batch at a time.
 
@@ -84,18 +73,8 @@ class Pictures(Dataset["Tensor | Failure"]):
         return len(self.sources)
 
     def item(self, position: int, wait: bool = True) -> npt.NDArray[np.uint8] | None:
-        """One picture at working size, shape (c, h, w), from the store if it is there.
-
-        None if somebody else is decoding it and `wait` is off.
-        """
-        source = self.sources[position]
-
-        def decoded() -> npt.NDArray[np.uint8]:
-            return self.stage.read(source, self.ids[position]).numpy()
-
-        if self.store is None:
-            return decoded()
-        return self.store.fetch(position, decoded, lambda: source_keys([source])[0], wait)
+        """One picture at working size; see `load`."""
+        return load(self.store, position, self.sources[position], self.ids[position], self.stage, wait)
 
     def __getitem__(self, order: Order) -> Tensor | Failure:
         return self.make(order)

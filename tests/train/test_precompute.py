@@ -27,7 +27,7 @@ from easylearn.learner import Learner
 from easylearn.nn.body_head import BodyHead
 from easylearn.task import single_label
 from easylearn.train.optim import sgd
-from easylearn.train.precompute import FeatureStore, _Filling, state_digest
+from easylearn.train.precompute import FeatureStore, features_key, state_digest
 from easylearn.train.strategy import Strategy
 
 MakeLearner = Callable[..., Learner]
@@ -533,8 +533,7 @@ class TestSeveralAtOnce:
 
     @staticmethod
     def claimed(model: BodyHead, data: TensorData, folder: Path, items: list[int]) -> ItemStore:
-        key = _Filling(folder, model, data, "train", Strategy(CPU)).key
-        store = open_store(key, data.item_keys("train"), 8 * 4, folder)
+        store = open_store(features_key(model, Strategy(CPU)), data.item_keys("train"), 8 * 4, folder)
         assert store is not None and all(store.claim(i) for i in items)
         return store
 

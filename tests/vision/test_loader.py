@@ -19,7 +19,8 @@ from easylearn.errors import DataError
 from easylearn.vision import loader as loader_module
 from easylearn.vision.augment import BatchStage, resolve
 from easylearn.vision.decode import ItemStage
-from easylearn.vision.loader import ImageLoader, choose_workers, source_keys
+from easylearn.vision.loader import ImageLoader, choose_workers
+from easylearn.vision.store import image_keys
 
 CPU = torch.device("cpu")
 SIZE = (24, 24)
@@ -47,7 +48,7 @@ def make(files: Sequence[Any], **options: Any) -> ImageLoader:
 
 
 def opened(key: str, files: Sequence[Any], folder: Path, slot_bytes: int = ItemStage(SIZE).max_bytes) -> ItemStore:
-    store = open_store(key, source_keys(files), slot_bytes, folder)
+    store = open_store(key, image_keys(files, files), slot_bytes, folder)
     assert store is not None
     return store
 
