@@ -21,9 +21,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn, optim
 
-from .data.bunch import PartName
+from .data._old_bunch import PartName
 from .data.split import get_cv_idxs
-from .errors import ArgumentError, DataError, strict
+from .errors import ArgumentError, DataError
+from .options import strict
 from .files import StrPath
 from .learner import Learner
 from .tabular.collab import CollabData, collab_learner
@@ -244,12 +245,12 @@ class ColumnarModelData:
     @property
     def is_reg(self) -> bool:
         """Whether targets are numbers."""
-        return self.data.task.kind == "regression"
+        return self.data.task.predicts_numbers
 
     @property
     def is_multi(self) -> bool:
         """Whether rows have several labels."""
-        return self.data.task.kind == "multi_label"
+        return self.data.task.is_multi
 
     @property
     def trn_ds(self) -> ColumnarDataset:

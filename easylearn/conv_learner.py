@@ -25,7 +25,7 @@ from .dataset import (
     transforms_side_on,
     transforms_top_down,
 )
-from .errors import strict
+from .options import strict
 from .learner import Learner
 from .metrics import accuracy, f1
 from .metrics import accuracy_at as accuracy_thresh

@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from .data.split import get_cv_idxs, split_indices
-from .errors import ArgumentError, DataError, strict
+from .errors import ArgumentError, DataError
+from .options import strict
 from .files import StrPath
 from .vision.archs import Arch, Stats, get_arch
 from .vision.augment import PRESETS, RandomResizedCrop, Transform, Zoom, resolve
@@ -404,9 +405,9 @@ class ImageClassifierData(ImageData):
     @property
     def is_multi(self) -> bool:
         """Whether items have several labels."""
-        return self.task.kind == "multi_label"
+        return self.task.is_multi
 
     @property
     def is_reg(self) -> bool:
         """Whether targets are numbers."""
-        return self.task.kind == "regression"
+        return self.task.predicts_numbers

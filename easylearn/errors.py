@@ -1,11 +1,11 @@
-"""The errors easylearn raises, and the two helpers that make them useful.
+"""The errors easylearn raises, and the hints that make them useful.
 
     EasyLearnError
      |- ArgumentError (ValueError)     an argument is wrong or unknown
      |- DataError     (ValueError)     a file, row, column or label is wrong
      |- StateError    (RuntimeError)   the call does not fit what the object is doing now
      |- WeightsError  (RuntimeError)   weights are missing or do not fit the model
-     |   `- NewerSchemaError           a newer easylearn wrote the file
+     |   `- SchemaError                another version of easylearn wrote the file
      `- SaveError     (OSError)        a file could not be written; the old one is whole
 
 Each message says what was expected, what came, where, and what to do.
@@ -14,13 +14,7 @@ Each message says what was expected, what came, where, and what to do.
 from __future__ import annotations
 
 import difflib
-import functools
-import inspect
-from collections.abc import Callable, Iterable, Mapping
-from typing import ParamSpec, TypeVar
-
-P = ParamSpec("P")
-R = TypeVar("R")
+from collections.abc import Iterable
 
 
 class EasyLearnError(Exception):
@@ -43,8 +37,8 @@ class WeightsError(EasyLearnError, RuntimeError):
     """Weights are missing or do not fit the model."""
 
 
-class NewerSchemaError(WeightsError):
-    """A newer easylearn wrote the file, in a way that this one does not know."""
+class SchemaError(WeightsError):
+    """Another version of easylearn wrote the file, in a layout that this one does not read."""
 
 
 class SaveError(EasyLearnError, OSError):
@@ -83,40 +77,19 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     return f"Known: {shown}."
 
 
-def strict(renamed: Mapping[str, str] | None = None) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Decorate a function so that an unknown keyword is refused with a suggestion.
+def short(text: str, most: int) -> str:
+    """The text, its end cut off where it is longer than `most` characters.
 
-    Python's own message names the unknown keyword only; this one says which name was meant.
-    The check costs nothing unless the call fails to bind.
-
-    Args:
-        renamed: names of other libraries, or of fast.ai 0.7, mapped to a name here or to a whole sentence.
-
-    Returns:
-        The decorator; the wrapped function keeps its signature.
-
-    >>> @strict({"wds": "wd"})
-    ... def fit(lr: float, wd: float = 0.0) -> float:
-    ...     return lr
-    >>> fit(0.1, wds=0.2)
-    Traceback (most recent call last):
-    easylearn.errors.ArgumentError: fit() has no argument 'wds'. It is called 'wd' here.
+    >>> short("a long name", 7)
+    'a lo...'
     """
-    old_names = dict(renamed or {})
+    return text if len(text) <= most else text[: most - 3] + "..."
 
-    def decorate(fn: Callable[P, R]) -> Callable[P, R]:
-        parameters = inspect.signature(fn).parameters
-        names = [n for n in parameters if n not in ("self", "cls")]
 
-        @functools.wraps(fn)
-        def checked(*args: P.args, **kwargs: P.kwargs) -> R:
-            for name in kwargs:
-                if name not in parameters:
-                    here = old_names.get(name, "")
-                    hint = f"It is called {here!r} here." if here.isidentifier() else here or did_you_mean(name, names)
-                    raise ArgumentError(f"{fn.__name__}() has no argument {name!r}. {hint}")
-            return fn(*args, **kwargs)
+def name_of(thing: object) -> str:
+    """What a function, or the class of an object, is called.
 
-        return checked
-
-    return decorate
+    >>> name_of(short), name_of(3)
+    ('short', 'int')
+    """
+    return str(getattr(thing, "__name__", type(thing).__name__))

@@ -3,47 +3,53 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from . import schedules
-from .artefact.export import ExportReport, Format, Source, write_export
-from .data.bunch import Data, Loader, PartName, Sampling
-from .device import pick_device
-from .errors import ArgumentError, DataError, StateError, strict
+from .analysis.interpret import Interpretation, interpret
+from .analysis.plots import SchedPlots
+from .analysis.report import write_report
+from .analysis.summary import Summary, plan_text, seconds_per_step, summarise
+from .artefact.export import write_export
+from .artefact.measure import ExportReport, Format, TrainedModel
+from .artefact.predictor import Predictor
+from .artefact.training import TrainingSettings
+from .data.bunch import Data, SplitName
+from .data.order import Loader
+from .errors import ArgumentError, DataError, StateError
 from .files import StrPath
 from .nn.body_head import BodyHead
-from .nn.groups import LayerGroup, ParamGroup, place_parameters
-from .nn.registry import describe
+from .nn.groups import Grouped, LayerGroup, ParamGroup, place_parameters
+from .nn.registry import describe, model_name
+from .options import strict
 from .schedules import Schedule
-from .task import LossFn, Task
+from .task import LossFn, Predictions, Task
 from .train.callback import Callback, check_callbacks
 from .train.callbacks import LossGuard, Progress, SaveBest, SaveCycles, Scheduler
-from .train.callbacks.checkpoint import Checkpoint
-from .train.checkpoint import load_weights, save_weights
+from .train.checkpoints.context import FitCallbacks, RunContext
+from .train.checkpoints.layout import Interval
+from .train.checkpoints.reader import SavedRun
+from .train.checkpoints.writer import CheckpointWriter
 from .train.finder import LRCurve, check_sweep, sweep
-from .analysis.interpret import Interpretation, interpret
 from .train.loop import run_fit
 from .train.optim import OptimizerFn, adamw, build_optimizer
-from .train.plan import FitPlan, plan_fit
-from .analysis.plots import SchedPlots
+from .train.plan import FitPlan, count_of, plan_fit
 from .train.precompute import FeatureStore
 from .train.predict import evaluate, gather
 from .train.rates import Rates, spread_rates
 from .train.record import Record
-from .analysis.report import write_report
-from .train.resume import Cast, Every, Saved, Situation
 from .train.state import Run
-from .train.strategy import Strategy
-from .analysis.summary import Summary, model_name, plan_text, seconds_per_step, summarise
+from .train.strategy import SingleDevice, Strategy
+from .train.weights import load_weights, save_weights
 
 if TYPE_CHECKING:
-    import pandas as pd
+    from typing_extensions import Unpack
 
 _OLD_FIT = {
     "n_cycle": "n",
@@ -60,119 +66,12 @@ _OLD_FIT = {
 
 
 @dataclass(frozen=True)
-class Prediction:
-    """What the model says of one item.
+class Training:
+    """How a learner trains, whatever it trains on.
 
     Args:
-        label: a class name, a tuple of class names, or numbers.
-        index: the class number (single-label), those of the labels (multi-label), or None (regression).
-        probs: probability of each class, or the numbers, shape (n_out,).
-    """
-
-    label: Any
-    index: int | tuple[int, ...] | None
-    probs: Tensor
-
-    @classmethod
-    def of(cls, task: Task, probs: Tensor) -> list[Prediction]:
-        """One per row of probabilities (or numbers), shape (n, n_out)."""
-        return [cls(label, _index(task, row), row) for label, row in zip(task.decode(probs), probs, strict=True)]
-
-
-def _index(task: Task, probs: Tensor) -> int | tuple[int, ...] | None:
-    if task.kind == "single_label":
-        return int(probs.argmax())
-    if task.kind == "multi_label":
-        return tuple(torch.nonzero(probs >= task.threshold).flatten().tolist())
-    return None
-
-
-@dataclass(frozen=True)
-class Predictions:
-    """What the model says of a whole part, one row per item in file order; unpacks as `probs, targets`.
-
-    Args:
-        probs: shape (n, n_out).
-        targets: shape (n,) or (n, n_out); None for a test set without labels.
-        ids: one name per item.
-        labels: the decoded predictions.
-        views: shape (n_views, n, n_out): the plain view first, then the augmented ones.
-        task: what was predicted, where it is known.
-    """
-
-    probs: Tensor
-    targets: Tensor | None
-    ids: tuple[str, ...]
-    labels: tuple[Any, ...]
-    views: Tensor
-    task: Task | None = None
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """The class names, in the order of the columns; empty for regression."""
-        return () if self.task is None else self.task.classes
-
-    def __iter__(self) -> Iterator[Tensor | None]:
-        return iter((self.probs, self.targets))
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def to_frame(self) -> pd.DataFrame:
-        """A table: id, label and a probability per class; or id and a number per target for regression."""
-        import pandas as pd
-
-        names = () if self.task is None else self.task.names
-        columns = [names[i] if i < len(names) else f"output {i}" for i in range(self.probs.shape[1])]
-        numbers = self.task is not None and self.task.kind == "regression"
-        shown = columns if numbers else [f"p_{c}" for c in columns]
-        frame: pd.DataFrame = pd.DataFrame(self.probs.numpy(), columns=shown)
-        if not numbers:
-            frame.insert(0, "label", list(self.labels))
-        frame.insert(0, "id", list(self.ids))
-        return frame
-
-
-def average_predictions(*predictions: Predictions) -> Predictions:
-    """The mean of several models' probabilities for the same items, such as a forward and a backward reader.
-
-    Args:
-        predictions: what `learn.predict()` or `learn.tta()` gave, of learners of one task.
-
-    Returns:
-        Predictions whose `views` are those of all models.
-
-    Raises:
-        DataError: the items or the classes differ.
-    """
-    if not predictions:
-        raise ArgumentError("there are no predictions to average")
-    for given in predictions:
-        if not isinstance(given, Predictions):
-            raise ArgumentError(
-                "average_predictions takes what learn.predict() or learn.tta() gave for a part, got "
-                f"{type(given).__name__}"
-            )
-    first = predictions[0]
-    for number, other in enumerate(predictions[1:], 2):
-        if other.ids != first.ids:
-            raise DataError(f"predictions 1 and {number} are of different items, or in another order")
-        if other.classes != first.classes or other.probs.shape != first.probs.shape:
-            raise DataError(f"predictions 1 and {number} are of different classes: {first.classes}, {other.classes}")
-    probs = torch.stack([p.probs for p in predictions]).mean(0)
-    views = torch.cat([p.views for p in predictions])
-    return replace(first, probs=probs, labels=tuple(first.task.decode(probs)) if first.task else (), views=views)
-
-
-class Learner:
-    """Data, a model and how to train it.
-
-    Args:
-        data: train, valid and maybe test items, with their task.
-        model: gives logits.
-        groups: layer groups from the input to the output; None asks a `BodyHead`, or makes one group.
         optimizer: a torch optimizer class, or a function of (param groups, lr=); None takes AdamW.
-        metrics: instead of the task's own: `Metric`s or functions of (probabilities, targets).
+        metrics: a list instead of the task's own: `Metric`s or functions of (probabilities, targets).
         loss: instead of the task's own: a function of (logits, target) giving the mean loss.
         label_smoothing: share of a single-label target spread over all classes (arXiv 1512.00567).
         wd: weight decay; None leaves the optimizer's default.
@@ -182,80 +81,126 @@ class Learner:
         compile: run training steps through `torch.compile`: True, or one of its modes. It takes a minute or so before
             the first step, and what it gains depends on model and device.
         device: None takes the best there is.
+        strategy: where and how the model runs, instead of clip, accumulate, precision, compile and device.
         seed: of shuffles, augmentation and dropout.
         path: folder for saved weights.
         callbacks: used in every fit.
+        progress: draw bars and print a line per epoch.
+    """
+
+    optimizer: OptimizerFn | None = None
+    metrics: Sequence[Any] | None = None
+    loss: LossFn | None = None
+    label_smoothing: float = 0.0
+    wd: float | None = None
+    clip: float | None = None
+    accumulate: int = 1
+    precision: str = "fp32"
+    compile: bool | str = False
+    device: str | torch.device | None = None
+    strategy: Strategy | None = None
+    seed: int = 0
+    path: StrPath = "models"
+    callbacks: Sequence[Callback] = ()
+    progress: bool = True
+
+    def make_strategy(self) -> Strategy:
+        """The strategy that was given, or one for a single device."""
+        if self.strategy is None:
+            return SingleDevice(self.device, self.precision, self.clip, self.accumulate, self.compile)
+        usual = Training()
+        for name in ("device", "precision", "clip", "accumulate", "compile"):
+            if getattr(self, name) != getattr(usual, name):
+                raise ArgumentError(f"strategy= says where and how the model runs; give {name}= to the strategy itself")
+        return self.strategy
+
+
+class TrainingOptions(TypedDict, total=False):
+    """The fields of `Training` as keywords, for type checkers."""
+
+    optimizer: OptimizerFn | None
+    metrics: Sequence[Any] | None
+    loss: LossFn | None
+    label_smoothing: float
+    wd: float | None
+    clip: float | None
+    accumulate: int
+    precision: str
+    compile: bool | str
+    device: str | torch.device | None
+    strategy: Strategy | None
+    seed: int
+    path: StrPath
+    callbacks: Sequence[Callback]
+    progress: bool
+
+
+class Learner:
+    """Data, a model and how to train it.
+
+    Args:
+        data: train, valid and maybe test items, with their task.
+        model: gives logits.
+        groups: layer groups from the input to the output; None asks the model (`layer_groups()`), or makes one group.
         bn_freeze: keep batch-norm statistics of all groups but the last as they are; see `bn_freeze`.
         precompute: train the head on stored outputs of the frozen body; see `precompute`.
-        progress: draw bars and print a line per epoch.
 
     Attributes:
-        data, model, task, strategy, seed, path, callbacks, progress: as given; may be set.
-        layer_groups: the groups with their parameters.
-        record: of the last fit, or None.
-        epochs_done: epochs trained in this learner's life; what shuffles and augmentation are keyed by.
+        model: may be set; its layer groups follow.
+        task, optimizer, wd, seed, path, callbacks, progress: as given; may be set.
+        data, strategy, layer_groups, record, epochs_done: may be read. `record` is that of the last fit, or None;
+            `epochs_done` counts the epochs of this learner's life, which shuffles and augmentation are keyed by.
     """
 
     __slots__ = (
         "_bn_freeze",
         "_curve",
+        "_data",
+        "_epochs_done",
         "_features",
+        "_groups",
         "_last",
+        "_model",
         "_precompute",
+        "_record",
+        "_strategy",
         "callbacks",
-        "data",
-        "epochs_done",
-        "layer_groups",
-        "model",
         "optimizer",
         "path",
         "progress",
-        "record",
         "seed",
-        "strategy",
         "task",
         "wd",
     )
 
-    @strict({"opt_fn": "optimizer", "opt_func": "optimizer", "crit": "loss", "loss_func": "loss", "cbs": "callbacks"})
+    @strict(
+        {"opt_fn": "optimizer", "opt_func": "optimizer", "crit": "loss", "loss_func": "loss", "cbs": "callbacks"},
+        Training,
+    )
     def __init__(
         self,
         data: Data,
         model: nn.Module,
         *,
         groups: Sequence[LayerGroup] | None = None,
-        optimizer: OptimizerFn | None = None,
-        metrics: Sequence[Any] | None = None,
-        loss: LossFn | None = None,
-        label_smoothing: float = 0.0,
-        wd: float | None = None,
-        clip: float | None = None,
-        accumulate: int = 1,
-        precision: str = "fp32",
-        compile: bool | str = False,
-        device: str | torch.device | None = None,
-        seed: int = 0,
-        path: StrPath = "models",
-        callbacks: Sequence[Callback] = (),
         bn_freeze: bool = False,
         precompute: bool = False,
-        progress: bool = True,
+        **options: Unpack[TrainingOptions],
     ) -> None:
-        self.strategy = Strategy(pick_device(device), precision, clip, accumulate, compile)
-        self.model = model.to(self.strategy.device)
-        self.data = data.for_model(self.model)
-        if groups is None and isinstance(model, BodyHead):
-            groups = model.layer_groups()
-        self.layer_groups: tuple[ParamGroup, ...] = place_parameters(self.model, groups)
-        self.task = _configure(data.task, metrics, loss, label_smoothing)
-        self.optimizer: OptimizerFn = optimizer if optimizer is not None else adamw
-        self.wd = wd
-        self.seed = seed
-        self.path = Path(path)
-        self.callbacks: list[Callback] = check_callbacks(callbacks)
-        self.progress = progress
-        self.record: Record | None = None
-        self.epochs_done = 0
+        if not isinstance(data, Data):
+            raise ArgumentError(f"a Learner needs data such as ImageData or TensorData, got {type(data).__name__}")
+        how = Training(**options)
+        self._strategy = how.make_strategy()
+        self.task = _configured(data.task, how)
+        self.optimizer: OptimizerFn = how.optimizer if how.optimizer is not None else adamw
+        self.wd = how.wd
+        self.seed = how.seed
+        self.path = Path(how.path)
+        self.callbacks: list[Callback] = check_callbacks(how.callbacks)
+        self.progress = how.progress
+        self._place(data, model, groups)
+        self._record: Record | None = None
+        self._epochs_done = 0
         self._bn_freeze = bn_freeze
         self._features = FeatureStore()
         self._curve: LRCurve | None = None
@@ -264,6 +209,59 @@ class Learner:
         if precompute:
             self.freeze()
             self.precompute = True
+
+    def _place(self, data: Data, model: nn.Module, groups: Sequence[LayerGroup] | None = None) -> None:
+        if not isinstance(model, nn.Module):
+            given = f"the class {model.__name__}; make one of it" if isinstance(model, type) else type(model).__name__
+            raise ArgumentError(f"model must be a torch module, got {given}")
+        self._model = self._strategy.place(model)
+        self._groups = groups
+        self._data = data.for_model(self._model)
+        place_parameters(self._model, self._own_groups())  # refused now, and not at the first fit
+
+    def _own_groups(self) -> Sequence[LayerGroup] | None:
+        return self._model.layer_groups() if self._groups is None and isinstance(self._model, Grouped) else self._groups
+
+    # -- what it holds ---------------------------------------------------------------------------------------
+
+    @property
+    def model(self) -> nn.Module:
+        """The whole model. Another one may be put in its place: it then brings its own layer groups."""
+        return self._model
+
+    @model.setter
+    def model(self, model: nn.Module) -> None:
+        self._place(self._data, model)
+        self._precompute = False
+
+    @property
+    def layer_groups(self) -> tuple[ParamGroup, ...]:
+        """The groups with their parameters, as the model is now: a layer that was replaced is among them."""
+        return place_parameters(self._model, self._own_groups())
+
+    @property
+    def data(self) -> Data:
+        """The data; `set_data` changes it."""
+        return self._data
+
+    @data.setter
+    def data(self, data: Data) -> None:
+        raise StateError("learn.data is checked against the model when it changes: call learn.set_data(data)")
+
+    @property
+    def strategy(self) -> Strategy:
+        """Where and how the model runs: device, precision, clipping, accumulation."""
+        return self._strategy
+
+    @property
+    def record(self) -> Record | None:
+        """What was written down in the last fit; None before the first."""
+        return self._record
+
+    @property
+    def epochs_done(self) -> int:
+        """Epochs of this learner's life, which shuffles and augmentation are keyed by."""
+        return self._epochs_done
 
     # -- freezing ------------------------------------------------------------------------------------------
 
@@ -336,7 +334,7 @@ class Learner:
         save_cycles: str | None = None,
         callbacks: Sequence[Callback] = (),
         checkpoint: StrPath | None = None,
-        every: Every | None = None,
+        every: Interval | None = None,
         keep: int = 2,
     ) -> Record:
         """Train. `fit(lr, n)` is n cosine cycles of one epoch each (SGDR, arXiv 1608.03983).
@@ -365,8 +363,8 @@ class Learner:
             ArgumentError: a wrong number of rates, or arguments that contradict each other.
         """
         plan = self._plan(lr, n, cycle_len, cycle_mult, epochs, schedule, momentum)
-        keeper = self._keeper(checkpoint, every, keep)
-        return self._fit(plan, check_callbacks(callbacks), _savers(save_best, save_cycles), wd, keeper)
+        writer = self._writer(checkpoint, every, keep)
+        return self._fit(plan, check_callbacks(callbacks), _savers(save_best, save_cycles), wd, writer)
 
     @strict(
         {**_OLD_FIT, "epochs": "n", "n_epoch": "n", "save_cycles": "There is one cycle: learn.save(...) afterwards."}
@@ -384,7 +382,7 @@ class Learner:
         save_best: str | SaveBest | None = None,
         callbacks: Sequence[Callback] = (),
         checkpoint: StrPath | None = None,
-        every: Every | None = None,
+        every: Interval | None = None,
         keep: int = 2,
     ) -> Record:
         """Train n epochs with one rise and one fall of the rate (1cycle, arXiv 1708.07120).
@@ -406,8 +404,8 @@ class Learner:
         moving = schedules.one_cycle_momentum(pct_start, max(momentum), min(momentum)) if momentum else None
         shape = schedules.one_cycle(pct_start, div, div_final)
         plan = self._plan(lr, n, None, 1, None, shape, moving)
-        keeper = self._keeper(checkpoint, every, keep)
-        return self._fit(plan, check_callbacks(callbacks), _savers(save_best, None), wd, keeper)
+        writer = self._writer(checkpoint, every, keep)
+        return self._fit(plan, check_callbacks(callbacks), _savers(save_best, None), wd, writer)
 
     @strict({"n": "epochs", "n_epoch": "epochs", "base_lr": "lr", "freeze_epochs": "frozen_epochs"})
     def fine_tune(
@@ -469,16 +467,16 @@ class Learner:
             ArgumentError: callbacks or a schedule are missing.
         """
         given = check_callbacks(callbacks)
-        saved, now = Saved(checkpoint), self._situation()
+        saved, context = SavedRun(checkpoint), self._context()
         plan, savers = saved.plan(schedule, momentum), saved.savers()
-        saved.check(now, same_data)
+        saved.check(context, same_data)
         saved.check_callbacks(self.callbacks, given)
-        saved.check_optimizer(self.optimizer, now)
+        saved.check_optimizer(self.optimizer, context)
         saved.restore_model(self.model)  # before features are stored or weights copied by whoever begins
-        self.seed, self.epochs_done = saved.seed, saved.first_epoch
+        self.seed, self._epochs_done = saved.seed, saved.first_epoch
         self._bn_freeze, self._precompute = saved.freeze_stats, saved.precompute
-        keeper = Checkpoint(checkpoint, saved.every, saved.keep, now, saved)
-        return self._fit(plan, given, savers, None, keeper)
+        writer = CheckpointWriter(checkpoint, saved.interval, saved.keep, context, saved)
+        return self._fit(plan, given, savers, None, writer)
 
     @strict(_OLD_FIT)
     def plan(
@@ -496,7 +494,7 @@ class Learner:
         save_cycles: str | None = None,
         callbacks: Sequence[Callback] = (),
         checkpoint: StrPath | None = None,
-        every: Every | None = None,
+        every: Interval | None = None,
         keep: int = 2,
     ) -> FitPlan:
         """Print what `fit` with the same arguments would do; train nothing.
@@ -557,28 +555,25 @@ class Learner:
     ) -> FitPlan:
         self._need_items()
         return plan_fit(
-            lr,
-            n,
+            spread_rates(lr, [g.name for g in self.layer_groups], self._precompute),
+            count_of(n, epochs),
             cycle_len=cycle_len,
             cycle_mult=cycle_mult,
-            epochs=epochs,
             schedule=schedule,
             momentum=momentum,
-            names=[g.name for g in self.layer_groups],
-            steps_per_epoch=len(self.data.train_loader()),
-            precomputed=self._precompute,
+            steps_per_epoch=len(self.data.loader("train", training=True)),
         )
 
     def _need_items(self) -> None:
-        if not self.data.has_train:
+        if "train" not in self.data.splits:
             raise DataError("this learner came out of a file and has no items to train on: call learn.set_data(data)")
 
     def _view(self) -> tuple[nn.Module, Loader, Loader | None]:
         """What is trained on what: the whole model on the data, or the head on stored features."""
         self._need_items()
         if not self._precompute:
-            valid = self.data.loader("valid") if self.data.has_valid else None
-            return self.model, self.data.train_loader(), valid
+            valid = self.data.loader("valid") if "valid" in self.data.splits else None
+            return self.model, self.data.loader("train", training=True), valid
         assert isinstance(self.model, BodyHead)
         return self.model.head, *self._features.loaders(self.model, self.data, self.strategy)
 
@@ -610,12 +605,12 @@ class Learner:
             save=self.save,
         )
 
-    def _situation(self) -> Situation:
-        return Situation(self.model, self.layer_groups, self.data, self.task, self.strategy)
+    def _context(self) -> RunContext:
+        return RunContext(self.model, self.layer_groups, self.data, self.task, self.strategy)
 
-    def _keeper(self, checkpoint: StrPath | None, every: Every | None, keep: int) -> Checkpoint | None:
+    def _writer(self, checkpoint: StrPath | None, every: Interval | None, keep: int) -> CheckpointWriter | None:
         if checkpoint is not None:
-            return Checkpoint(checkpoint, "epoch" if every is None else every, keep, self._situation())
+            return CheckpointWriter(checkpoint, "epoch" if every is None else every, keep, self._context())
         if every is not None:
             raise ArgumentError(f"every={every!r} says when to write checkpoints; say where, too: checkpoint=folder")
         return None
@@ -626,153 +621,104 @@ class Learner:
         callbacks: Sequence[Callback],
         savers: Sequence[Callback],
         wd: float | None,
-        keeper: Checkpoint | None,
+        writer: CheckpointWriter | None,
     ) -> Record:
         own = check_callbacks(self.callbacks)
         run = self._run(plan, *self._view(), self.wd if wd is None else wd)
         guards = [] if any(isinstance(c, LossGuard) for c in [*own, *callbacks]) else [LossGuard()]
-        cast = Cast([Scheduler(), *guards], own, callbacks, savers, [Progress()] if self.progress else [])
-        chain = cast.all
-        if keeper is not None:
-            chain.append(keeper.begin(run, cast))
+        last = [Progress()] if self.progress else []
+        called = FitCallbacks([Scheduler(), *guards], own, callbacks, savers, last)
+        chain = called.all
+        if writer is not None:
+            chain.append(writer.begin(run, called))
         try:
             return run_fit(run, chain)
         finally:
-            self.epochs_done += run.epoch
-            self.record = self._last = run.record
+            self._epochs_done += run.epoch
+            self._record = self._last = run.record
 
     # -- data ----------------------------------------------------------------------------------------------
 
-    def set_data(self, data: int | Data) -> None:
+    def set_data(self, data: int | tuple[int, int] | Data) -> None:
         """Go on with the same data at another size, or with other data of the same task and classes.
 
         Weights and freezing stay.
 
         Args:
-            data: a size in pixels, or another data object.
+            data: a size in pixels, (height, width), or another data object.
 
         Raises:
             DataError: the classes differ; the message names them.
         """
-        if not isinstance(data, int | Data):
+        if isinstance(data, bool) or not isinstance(data, int | tuple | Data):
             raise ArgumentError(f"set_data takes a size in pixels or a data object, got {data!r}")
-        new = self.data.resized(data) if isinstance(data, int) else data.adopt(self.data)
-        self.data = new.for_model(self.model)
+        new = data.adopt(self.data) if isinstance(data, Data) else self.data.resized(data)
+        self._data = new.for_model(self.model)
 
     # -- prediction ----------------------------------------------------------------------------------------
 
-    def validate(self) -> dict[str, float]:
-        """Validation loss and metrics of the full model."""
-        if not self.data.has_valid:
-            raise DataError("there is no validation part; give one when making the data")
-        return evaluate(self.model, self.data.loader("valid"), self.task, self.strategy)
+    def validate(self, split: SplitName = "valid") -> dict[str, float]:
+        """Loss and metrics of the full model on a split that has targets.
 
-    @strict({"is_test": "test"})
-    def predict(self, items: Any = None, *, test: bool = False) -> Any:
+        Args:
+            split: "train", "valid" or "test".
+
+        Returns:
+            "valid_loss" and the metrics by name.
+        """
+        return evaluate(self.model, self.data.loader(split), self.task, self.strategy)
+
+    @strict({"is_test": 'Write split="test".', "test": 'Write split="test".', "ds_type": "split"})
+    def predict(self, items: Any = None, *, split: SplitName | None = None) -> Any:
         """What the full model says.
 
         Args:
-            items: one item gives a `Prediction`, a list (or a table) a list of them; None takes a whole part.
-            test: the test part instead of the validation part.
+            items: see `Predictor.predict`; None takes a whole split.
+            split: "train", "valid" or "test"; None is "valid".
 
         Returns:
-            A `Prediction`, a list of them, or `Predictions`, which unpack as `probs, targets`.
+            A `Prediction` of one item, else `Predictions`, which unpack as `probs, targets`.
         """
         if items is None:
-            return self._predictions("test" if test else "valid", n_aug=0)
-        if test:
-            raise ArgumentError("predict takes items or test=True, not both")
-        logits, _ = gather(self.model, self.data.new_loader(items), self.strategy)
-        rows = Prediction.of(self.task, self.task.activate(logits))
-        return rows[0] if self.data.is_single(items) else rows
+            return self._predictions("valid" if split is None else split, n_aug=0)
+        if split is not None:
+            raise ArgumentError(f"predict takes items or split={split!r}, not both")
+        return self._predictor().predict(items)
 
-    def _predictions(self, part: PartName, n_aug: int) -> Predictions:
+    def _predictor(self) -> Predictor:
+        return Predictor(self.model, self.task, self.data.preprocessor, self.strategy, self.data.batch_size)
+
+    def _predictions(self, split: SplitName, n_aug: int) -> Predictions:
         if self.task.is_streamed:
             raise ArgumentError(
                 "a language model's predictions are one number per token and word; use learn.validate() for its "
-                "perplexity, or learn.generate(prompt, n)"
+                "perplexity, or generate(learn, prompt, n)"
             )
-        if part == "test" and not self.data.has_test:
-            raise DataError("there is no test part; give test= when making the data")
-        logits, targets = gather(self.model, self.data.loader(part), self.strategy)
+        logits, targets = gather(self.model, self.data.loader(split), self.strategy)
         views = [self.task.activate(logits)]
         for view in range(1, n_aug + 1):
-            augmented, _ = gather(self.model, self.data.loader(part, view), self.strategy)
+            augmented, _ = gather(self.model, self.data.loader(split, view=view), self.strategy)
             views.append(self.task.activate(augmented))
         stack = torch.stack(views)
         probs = stack.mean(0)
-        return Predictions(
-            probs,
-            None if part == "test" else targets,
-            tuple(self.data.ids(part)),
-            tuple(self.task.decode(probs)),
-            stack,
-            self.task,
-        )
+        return Predictions.of(self.task, probs, self.data.ids(split), targets, stack)
 
-    @strict({"is_test": "test"})
-    def tta(self, n_aug: int = 4, *, test: bool = False) -> Predictions:
+    @strict({"is_test": 'Write split="test".', "test": 'Write split="test".', "ds_type": "split"})
+    def tta(self, n_aug: int = 4, *, split: SplitName = "valid") -> Predictions:
         """Test-time augmentation: probabilities averaged over the plain and `n_aug` augmented views.
 
         Args:
             n_aug: augmented views, drawn as in training. Without augmentation there is the plain view alone.
-            test: the test part instead of the validation part.
+            split: "train", "valid" or "test".
 
         Returns:
             Predictions, one row per item in file order; they unpack as `probs, targets`.
         """
-        if n_aug < 0:
-            raise ArgumentError(f"n_aug must be at least 0, got {n_aug}")
-        return self._predictions("test" if test else "valid", n_aug if self.data.has_views else 0)
-
-    def TTA(self, n_aug: int = 4, is_test: bool = False, *, stack: bool = False) -> Any:  # noqa: N802 (its 2018 name)
-        """The 2018 spelling of `tta`.
-
-        Args:
-            n_aug: augmented views.
-            is_test: the test part instead of the validation part.
-            stack: give what the last 0.7 gave: log-probabilities of shape (n_aug + ceil(n_aug / 4), n, n_out), the
-                plain view repeated first, and the targets.
-        """
-        result = self.tta(n_aug, test=is_test)
-        if not stack:
-            return result
-        views = result.views.clamp_min(1e-38).log() if self.task.kind == "single_label" else result.views
-        return torch.cat([views[:1]] * max(math.ceil(n_aug / 4), 1) + [views[1:]]), result.targets
-
-    @strict({"text": "prompt", "n_words": "n", "no_unk": "Unknown words are never drawn."})
-    def generate(
-        self,
-        prompt: str,
-        n: int = 40,
-        *,
-        temperature: float = 0.8,
-        top_k: int | None = None,
-        top_p: float | None = None,
-        seed: int | None = None,
-    ) -> str:
-        """Let a language model write on after a prompt.
-
-        Args:
-            prompt: the beginning.
-            n: tokens to add.
-            temperature: below 1 is safer, above 1 is wilder; 0 takes the most probable token each time.
-            top_k: draw among the k most probable tokens alone.
-            top_p: draw among the fewest tokens that hold this share of the probability (arXiv 1904.09751).
-            seed: of the draws; None takes the learner's.
-
-        Returns:
-            The prompt and what follows, as text.
-        """
-        sampling = Sampling(temperature, top_k, top_p, self.seed if seed is None else seed)
-        return self.data.generate(self.model, prompt, n, sampling)
+        if isinstance(n_aug, bool) or not isinstance(n_aug, int) or n_aug < 0:
+            raise ArgumentError(f"n_aug must be a whole number of at least 0, got {n_aug!r}")
+        return self._predictions(split, n_aug if self.data.has_views else 0)
 
     # -- looking -------------------------------------------------------------------------------------------
-
-    @property
-    def vocab(self) -> Any:
-        """The vocabulary of a text model, to be given to the data of the next one: `vocab=lm.vocab`."""
-        return self.data.vocab
 
     @property
     def sched(self) -> SchedPlots:
@@ -783,21 +729,21 @@ class Learner:
         """The layers by group: output shapes for one batch, parameters, what trains. Changes nothing."""
         return summarise(self.model, self.data.loader("train"), self.layer_groups, self.strategy)
 
-    @strict({"ds_type": "part"})
-    def interpret(self, part: PartName = "valid") -> Interpretation:
-        """What the full model gets wrong in a part: worst items, confusions, a report by class, calibration.
+    @strict({"ds_type": "split", "part": "split"})
+    def interpret(self, split: SplitName = "valid") -> Interpretation:
+        """What the full model gets wrong in a split: worst items, confusions, a report by class, calibration.
 
         Args:
-            part: "train", "valid" or "test"; it needs targets.
+            split: "train", "valid" or "test"; it needs targets.
 
         Returns:
             An `Interpretation`, with its items in file order.
 
         Raises:
             ArgumentError: this is a language model, whose text has no items.
-            DataError: there is no such part, or it has no targets.
+            DataError: there is no such split, or it has no targets.
         """
-        return interpret(self.model, self.data, self.task, self.strategy, part)
+        return interpret(self.model, self.data, self.task, self.strategy, split)
 
     def report(self, path: StrPath = "run.html") -> Path:
         """Write what happened and what came of it as one HTML file that needs no network.
@@ -812,8 +758,8 @@ class Learner:
             The path.
         """
         callbacks = [type(c).__name__ for c in self.callbacks]
-        settings = {**self._training(), "callbacks": callbacks, "precompute": self._precompute}
-        return write_report(path, self._situation(), SchedPlots(self._curve, self._last, self.record), settings)
+        settings = {**self._training().to_json(), "callbacks": callbacks, "precompute": self._precompute}
+        return write_report(path, self._context(), SchedPlots(self._curve, self._last, self.record), settings)
 
     # -- files ---------------------------------------------------------------------------------------------
 
@@ -826,7 +772,7 @@ class Learner:
         file = self._file(name)
         is_path = not file.exists() and name.endswith(".safetensors") and Path(name).exists()
         load_weights(Path(name) if is_path else file, self.model, self.task)
-        self.data = self.data.for_model(self.model)
+        self._data = self.data.for_model(self.model)
         return self
 
     @strict({"fname": "path", "name": "path", "fmt": "format"})
@@ -854,40 +800,24 @@ class Learner:
             StateError: the model or the data holds something that cannot be written down; the message names it.
             SaveError: the file could not be written; an old one is whole.
         """
-        source = Source(self.model, self.task, self.data, self.strategy, self._training())
-        return write_export(path, source, format, quantize, prune)
+        trained = TrainedModel(self.model, self.task, self.data, self.strategy, self._training())
+        return write_export(path, trained, format, quantize, prune)
 
-    def _training(self) -> dict[str, Any]:
-        """What a learner that is loaded needs to go on training as this one would."""
+    def _training(self) -> TrainingSettings:
         last = self.record.last if self.record is not None and len(self.record) else {}
-        return {
-            "optimizer": getattr(self.optimizer, "__name__", None),
-            "wd": self.wd,
-            "clip": self.strategy.clip,
-            "accumulate": self.strategy.accumulate,
-            "precision": self.strategy.precision,
-            "seed": self.seed,
-            "bn_freeze": self._bn_freeze,
-            "frozen": [g.name for g in self.layer_groups if not g.trainable],
-            "epochs_done": self.epochs_done,
-            "callbacks": [describe(c) for c in self.callbacks],
-            "result": {n: v for n, v in last.items() if isinstance(v, float) and math.isfinite(v)},
-        }
-
-    def save_encoder(self, name: str) -> Path:
-        """Save the part of a text model that reads, with its vocabulary, for a classifier to start from."""
-        return self.data.save_encoder(self._file(name), self.model)
-
-    def load_encoder(self, name: str) -> Learner:
-        """Load an encoder saved under `name`, all of it or nothing; words are matched by name.
-
-        A word that the saved encoder does not know starts at the mean of all words. Freezing stays as it is.
-
-        Raises:
-            WeightsError: the file is missing or damaged, or its sizes differ; the message says what to do.
-        """
-        self.data.load_encoder(self._file(name), self.model)
-        return self
+        return TrainingSettings(
+            optimizer=getattr(self.optimizer, "__name__", None),
+            wd=self.wd,
+            clip=self.strategy.clip,
+            accumulate=self.strategy.accumulate,
+            precision=self.strategy.precision,
+            seed=self.seed,
+            bn_freeze=self._bn_freeze,
+            frozen=[g.name for g in self.layer_groups if not g.trainable],
+            epochs_done=self.epochs_done,
+            callbacks=[describe(c) for c in self.callbacks],
+            result={n: v for n, v in last.items() if isinstance(v, float) and math.isfinite(v)},
+        )
 
     def _file(self, name: str) -> Path:
         return self.path / (name if name.endswith(".safetensors") else f"{name}.safetensors")
@@ -897,20 +827,12 @@ class Learner:
         return f"Learner({model_name(self.model)}, {self.task}, groups: {groups})"
 
 
-def _configure(task: Task, metrics: Sequence[Any] | None, loss: LossFn | None, label_smoothing: float) -> Task:
-    if metrics is not None:
-        task = task.with_metrics(metrics)
-    if loss is not None:
-        task = replace(task, loss_fn=loss)
-    if label_smoothing:
-        if task.kind != "single_label":
-            raise ArgumentError(f"label_smoothing is for single-label tasks, this one is {task.kind}")
-        if not 0.0 <= label_smoothing < 1.0:
-            raise ArgumentError(f"label_smoothing must be at least 0 and below 1, got {label_smoothing}")
-        if task.loss_fn is not None:
-            raise ArgumentError("label_smoothing is a setting of the task's own loss; leave it out, or leave out loss=")
-        task = replace(task, label_smoothing=label_smoothing)
-    return task
+def _configured(task: Task, how: Training) -> Task:
+    if how.metrics is not None:
+        task = task.with_metrics(how.metrics)
+    if how.loss is not None:
+        task = task.with_loss(how.loss)
+    return task.smoothed(how.label_smoothing) if how.label_smoothing else task
 
 
 def _savers(save_best: str | SaveBest | None, save_cycles: str | None) -> list[Callback]:

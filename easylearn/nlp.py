@@ -24,8 +24,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn, optim
 
-from .data.bunch import Loader, PartName
-from .errors import ArgumentError, DataError, did_you_mean, strict
+from .data._old_bunch import Loader, PartName
+from .errors import ArgumentError, DataError, did_you_mean
+from .options import strict
 from .files import StrPath
 from .learner import Learner
 from .metrics import accuracy
@@ -125,8 +126,7 @@ class TextDataset:
         target = self.data._part(self.name).target
         if target is None:
             return Example(tokens)
-        task = self.data.task
-        return Example(tokens, task.names[int(target[i])] if task.kind == "single_label" else target[i])
+        return Example(tokens, self.data.task.decode_target(target[i : i + 1])[0])
 
 
 class _ModelData:

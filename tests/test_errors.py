@@ -5,7 +5,8 @@ import inspect
 import pytest
 
 from easylearn import errors
-from easylearn.errors import did_you_mean, strict
+from easylearn.errors import did_you_mean
+from easylearn.options import strict
 
 
 @pytest.mark.parametrize(

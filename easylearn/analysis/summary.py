@@ -1,4 +1,4 @@
-"""What a model is made of and how long a fit takes, found without changing anything."""
+"""The layers of a model and the duration of a fit, measured without changing anything."""
 
 from __future__ import annotations
 
@@ -10,14 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..data.bunch import Loader
+from ..data.order import Loader
 from ..device import prepare
 from ..nn.groups import ParamGroup, set_train_mode
-from ..nn.registry import describe
 from ..task import Task
 from ..train.optim import check_trainable
 from ..train.plan import FitPlan
-from ..train.predict import evaluating
 from ..train.snapshot import restored
 from ..train.strategy import Strategy
 
@@ -50,7 +48,7 @@ def summarise(model: nn.Module, loader: Loader, groups: Sequence[ParamGroup], st
 
     hooks = [m.register_forward_hook(note) for _, m in leaves]
     try:
-        with restored(model), evaluating(model), closing(loader.batches(strategy.device)) as batches:
+        with restored(model), strategy.evaluating(model), closing(loader.batches(strategy.device)) as batches:
             batch = next(batches)
             strategy.forward(model, batch.inputs)
     finally:
@@ -82,18 +80,6 @@ def _table(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join("  ".join(c.ljust(w) for c, w in zip(r, width, strict=True)).rstrip() for r in rows)
 
 
-def model_name(model: nn.Module) -> str:
-    """The name of a model's class, and of its architecture where one was asked for by name.
-
-    >>> model_name(nn.Linear(2, 1))
-    'Linear'
-    """
-    made = describe(model)
-    arch = made.get("args", {}).get("arch") if isinstance(made, dict) else None
-    kind = type(model).__name__
-    return f"{kind} of {arch}" if isinstance(arch, str) else kind
-
-
 def seconds_per_step(
     model: nn.Module,
     loader: Loader,
@@ -102,7 +88,7 @@ def seconds_per_step(
     groups: Sequence[ParamGroup],
     freeze_stats: bool,
 ) -> float:
-    """Seconds that a training step takes, from two batches; everything is put back, no weight moves."""
+    """Seconds of a training step, measured on two batches; everything is restored and no weight changes."""
     check_trainable(groups)
     prepare(strategy.device)  # as the fit will
     with restored(model), closing(loader.batches(strategy.device)) as batches:
@@ -122,7 +108,7 @@ def seconds_per_step(
 
 
 def plan_text(plan: FitPlan, groups: Sequence[ParamGroup], seconds: float, precomputed: bool) -> str:
-    """A plan as a person reads it."""
+    """The text of a plan: steps, schedule, rates, trainable parameters and estimated time."""
     cycles = [b - a for a, b in zip((0, *plan.cycle_ends), plan.cycle_ends, strict=False)]
     per_epoch = plan.steps_per_epoch
     lengths = ", ".join(f"{c / per_epoch:g}" for c in cycles[:10]) + (" ..." if len(cycles) > 10 else "")

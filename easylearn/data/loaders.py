@@ -1,9 +1,10 @@
-"""Loaders for what is already in memory: whole tensors, or somebody else's batches."""
+"""Data that is in memory already: whole tensors, or batches that come ready-made."""
 
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Mapping, Sequence, Sized
-from itertools import islice, pairwise
+from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -14,77 +15,10 @@ from torch.utils.data import DataLoader
 from .. import keyed
 from ..errors import ArgumentError, DataError, WeightsError
 from ..files import digest
-from ..task import Task, check_target
-from .bunch import Batch, Data, Loader, PartedData, PartName
-
-
-def batch_bounds(n: int, batch_size: int, merge_single: bool = False) -> list[tuple[int, int]]:
-    """Where each batch of `n` items begins and ends.
-
-    Args:
-        n: number of items.
-        batch_size: items in a batch; the last may be smaller.
-        merge_single: put a last batch of one item into the one before, since batch-norm cannot train on
-            a single item. Nothing is left out.
-
-    >>> batch_bounds(9, 4), batch_bounds(9, 4, merge_single=True)
-    ([(0, 4), (4, 8), (8, 9)], [(0, 4), (4, 9)])
-    """
-    starts = list(range(0, n, batch_size))
-    if merge_single and len(starts) > 1 and n - starts[-1] == 1:
-        starts.pop()
-    return list(pairwise([*starts, n]))
-
-
-class TensorLoader:
-    """Batches out of whole tensors: one indexed read each, no worker, no copy of single items.
-
-    Args:
-        inputs: tensors of shape (n, ...), given to the model in this order.
-        target: shape (n, ...), or None.
-        batch_size: items in a batch.
-        shuffle: a new order each epoch, keyed by (seed, epoch).
-    """
-
-    def __init__(self, inputs: Sequence[Tensor], target: Tensor | None, batch_size: int, shuffle: bool = False) -> None:
-        lengths = {len(t) for t in inputs} | ({len(target)} if target is not None else set())
-        if len(lengths) != 1:
-            raise DataError(f"inputs and target must have the same number of rows, got {sorted(lengths)}")
-        self.inputs = tuple(inputs)
-        self.target = target
-        self.batch_size = batch_size
-        self.shuffle = shuffle
-        self.n_items = lengths.pop()
-        self._bounds = batch_bounds(self.n_items, batch_size, merge_single=shuffle)
-
-    def __len__(self) -> int:
-        return len(self._bounds)
-
-    def batches(
-        self, device: torch.device, seed: int = 0, epoch: int = 0, start: int = 0
-    ) -> Generator[Batch, None, None]:
-        """See `Loader.batches`."""
-        move = any(t.device != device for t in self.inputs)
-        order: Tensor | None = None
-        if self.shuffle:
-            order = torch.from_numpy(keyed.permutation(self.n_items, seed, "shuffle", epoch))
-            on_cpu = self.inputs[0].device.type == "cpu"
-            picked = order if on_cpu else order.to(self.inputs[0].device)
-        for a, b in self._bounds[start:]:
-            if order is None:
-                index = torch.arange(a, b)
-                inputs = tuple(t[a:b] for t in self.inputs)
-                target = None if self.target is None else self.target[a:b]
-            else:
-                index = order[a:b]
-                rows = index if on_cpu else picked[a:b]
-                # index_select reads short rows several times as fast as t[rows] does.
-                inputs = tuple(t.index_select(0, rows) for t in self.inputs)
-                target = None if self.target is None else self.target.index_select(0, rows)
-            if move:
-                inputs = tuple(t.to(device, non_blocking=True) for t in inputs)
-                target = None if target is None else target.to(device, non_blocking=True)
-            yield Batch(inputs, target, index)
+from ..task import Task
+from .bunch import Data, SplitName
+from .order import Batch, ItemLoader, Loader, Shard, TensorSource, shard_of, tensor_loader
+from .preprocess import Items, Preprocessor
 
 
 class ForeignLoader:
@@ -111,7 +45,7 @@ class ForeignLoader:
         return self._n_batches
 
     def batches(
-        self, device: torch.device, seed: int = 0, epoch: int = 0, start: int = 0
+        self, device: torch.device, seed: int = 0, epoch: int = 0, start: int = 0, shard: Shard = (0, 1)
     ) -> Generator[Batch, None, None]:
         """See `Loader.batches`. `seed` and `epoch` do not reach a foreign source but by the global generators."""
         first = number = 0
@@ -126,10 +60,13 @@ class ForeignLoader:
             target = parts.pop() if self.has_target else None
             size = len(parts[0])
             if number > start:
-                inputs = tuple([t if t.device == device else t.to(device, non_blocking=True) for t in parts])
-                if target is not None and target.device != device:
-                    target = target.to(device, non_blocking=True)
-                yield Batch(inputs, target, torch.arange(first, first + size))
+                index = torch.arange(first, first + size)
+                if shard != (0, 1):
+                    own = shard_of(size, shard)
+                    parts, index = [t[own] for t in parts], index[own]
+                    target = None if target is None else target[own]
+                inputs = tuple([_there(t, device) for t in parts])
+                yield Batch(inputs, None if target is None else _there(target, device), index)
             first += size
         if number != len(self):
             what = "more" if number > len(self) else f"only {number}"
@@ -143,6 +80,10 @@ class ForeignLoader:
                 batches = iter(self.source)
                 yield from islice(batches, start)
         yield from self.source if batches is None else batches
+
+
+def _there(tensor: Tensor, device: torch.device) -> Tensor:
+    return tensor if tensor.device == device else tensor.to(device, non_blocking=True)
 
 
 def _parts(batch: Any) -> list[Any]:
@@ -167,10 +108,82 @@ def _count(source: Sized) -> tuple[int, int]:
     return size, len(items) if isinstance(items, Sized) else len(source) * size
 
 
-TENSORS = "tensors"
+class TensorPreprocessor(Preprocessor):
+    """Rows of tensors or arrays, taken as they are.
+
+    Args:
+        shapes: of one row of each input; empty where it is not known.
+    """
+
+    kind = "tensors"
+
+    def __init__(self, shapes: Sequence[tuple[int, ...]] = ()) -> None:
+        self.shapes = tuple(shapes)
+
+    def read(self, given: Any, first: int = 0) -> Items:
+        """Read a tensor of rows, or a tuple of them where the model takes several.
+
+        One row of the known shape is an item by itself; a list of rows, and a list or a DataLoader of batches, are
+        put together.
+        """
+        if isinstance(given, DataLoader) or (isinstance(given, list) and given and not np.isscalar(given[0])):
+            given = self._joined([_parts(piece) for piece in given])
+        inputs = [_as_input(x) for x in (given if isinstance(given, tuple) else (given,))]
+        if self.shapes and len(inputs) != len(self.shapes):
+            raise DataError(f"the model takes {len(self.shapes)} inputs, got {len(inputs)}")
+        single = bool(self.shapes) and all(tuple(x.shape) == s for x, s in zip(inputs, self.shapes, strict=True))
+        if single:
+            inputs = [x.unsqueeze(0) for x in inputs]
+        for x, shape in zip(inputs, self.shapes, strict=False):
+            if x.ndim != len(shape) + 1:
+                raise DataError(f"expected rows of shape {shape}, so (n, *{shape}), got shape {tuple(x.shape)}")
+        if not inputs[0].ndim:
+            raise DataError("expected rows of numbers, got a single number")
+        n = len(inputs[0])
+        return Items(tuple(inputs), tuple(str(i) for i in range(first, first + n)), single)
+
+    def _joined(self, pieces: Sequence[Sequence[Any]]) -> tuple[Tensor, ...]:
+        """Rows, or batches of them, as one tensor for each input."""
+        columns = [[_as_input(x) for x in column] for column in zip(*pieces, strict=False)]
+        if self.shapes and len(columns) > len(self.shapes):
+            columns = columns[: len(self.shapes)]  # batches with targets
+        ndims = [len(s) for s in self.shapes] or [x[0].ndim - 1 for x in columns]
+        try:
+            return tuple(
+                torch.stack(x) if x[0].ndim == n else torch.cat(x) for x, n in zip(columns, ndims, strict=False)
+            )
+        except RuntimeError as error:
+            raise DataError(f"the rows do not fit together: {error}") from error
+
+    def source(self, values: tuple[Tensor, ...]) -> TensorSource:
+        """See `Preprocessor.source`."""
+        return TensorSource(values)
+
+    def recipe(self) -> dict[str, Any]:
+        """See `Preprocessor.recipe`."""
+        return {"kind": self.kind, "shapes": [list(s) for s in self.shapes]}
+
+    @classmethod
+    def from_recipe(cls, recipe: Mapping[str, Any], task: Task) -> TensorPreprocessor:
+        """See `Preprocessor.from_recipe`."""
+        try:
+            return cls([tuple(int(n) for n in shape) for shape in recipe["shapes"]])
+        except (KeyError, TypeError, ValueError) as error:
+            raise WeightsError(f"the recipe of the tensors is damaged: {error!r}") from error
 
 
-class TensorData(PartedData[tuple[tuple[Tensor, ...], Tensor | None]]):
+@dataclass(frozen=True)
+class TensorSplit:
+    """Rows of tensors, and their targets where they are known."""
+
+    inputs: tuple[Tensor, ...]
+    target: Tensor | None
+
+    def __len__(self) -> int:
+        return len(self.inputs[0])
+
+
+class TensorData(Data[TensorSplit]):
     """Tensors or arrays in memory, for a model of one's own.
 
     Args:
@@ -183,7 +196,7 @@ class TensorData(PartedData[tuple[tuple[Tensor, ...], Tensor | None]]):
     >>> from easylearn.task import single_label
     >>> x, y = torch.randn(10, 3), torch.tensor([0, 1] * 5)
     >>> data = TensorData((x[:8], y[:8]), (x[8:], y[8:]), single_label(["no", "yes"]), batch_size=4)
-    >>> len(data.train_loader()), data.classes
+    >>> len(data.loader("train", training=True)), data.classes
     (2, ('no', 'yes'))
     """
 
@@ -195,87 +208,47 @@ class TensorData(PartedData[tuple[tuple[Tensor, ...], Tensor | None]]):
         test: Any = None,
         batch_size: int = 64,
     ) -> None:
-        super().__init__(task, batch_size)
-        self._shapes: tuple[tuple[int, ...], ...] = ()
-        self._parts = {}
-        given: dict[PartName, tuple[Any, Any] | None] = {
+        given: dict[SplitName, tuple[Any, Any] | None] = {
             "train": train, "valid": valid, "test": None if test is None else (test, None)
         }  # fmt: skip
-        for name, part in given.items():
-            if part is None:
-                continue
-            inputs = tuple(_as_input(x) for x in (part[0] if isinstance(part[0], tuple) else (part[0],)))
-            target = None if part[1] is None else torch.as_tensor(part[1])
-            if len(inputs[0]) == 0:
-                raise DataError(f"the {name} part is empty")
-            lengths = [len(t) for t in (*inputs, *(() if target is None else (target,)))]
-            if len(set(lengths)) != 1:
-                raise DataError(f"{name}: inputs and target must have the same number of rows, got {lengths}")
-            if target is not None:
-                check_target(task, target)
-                if task.kind == "single_label":
-                    target = target.long()  # class codes come as int8 or int32, too, which torch's losses refuse
-            self._parts[name] = (inputs, target)
-        if "train" in self._parts:
-            self._shapes = tuple(tuple(t.shape[1:]) for t in self._parts["train"][0])
+        splits = {name: _tensor_split(name, task, *pair) for name, pair in given.items() if pair is not None}
+        shapes = [tuple(t.shape[1:]) for t in splits["train"].inputs]
+        super().__init__(task, batch_size, TensorPreprocessor(shapes), splits)
 
-    def train_loader(self) -> Loader:
-        """See `Data.train_loader`."""
-        return TensorLoader(*self._part("train"), self.batch_size, shuffle=True)
-
-    def loader(self, part: PartName, view: int = 0) -> Loader:
+    def loader(self, split: SplitName, *, training: bool = False, view: int = 0) -> ItemLoader:
         """See `Data.loader`; tensors have no augmented views."""
-        return TensorLoader(*self._part(part), self.batch_size)
+        rows = self._split(split)
+        return tensor_loader(rows.inputs, rows.target, self.batch_size, shuffle=training)
 
-    def new_loader(self, items: Any) -> Loader:
-        """See `Data.new_loader`: a tensor of rows, or a tuple of them."""
-        inputs = [_as_input(x) for x in (items if isinstance(items, tuple) else (items,))]
-        if self._shapes and len(inputs) != len(self._shapes):
-            raise DataError(f"the model takes {len(self._shapes)} inputs, got {len(inputs)}")
-        return TensorLoader(inputs, None, self.batch_size)
-
-    def is_single(self, items: Any) -> bool:
-        """Rows always come as a table of them."""
-        return False
-
-    def ids(self, part: PartName) -> Sequence[str]:
+    def ids(self, split: SplitName) -> Sequence[str]:
         """Row numbers."""
-        return [str(i) for i in range(len(self._part(part)[0][0]))]
+        return [str(i) for i in range(len(self._split(split)))]
 
-    def fingerprint(self, part: PartName) -> str:
+    def fingerprint(self, split: SplitName) -> str:
         """See `Data.fingerprint`: of the contents."""
-        inputs, target = self._part(part)
-        tensors = [t.cpu().contiguous() for t in (*inputs, *(() if target is None else (target,)))]
+        rows = self._split(split)
+        tensors = [t.cpu().contiguous() for t in (*rows.inputs, *(() if rows.target is None else (rows.target,)))]
         contents = [t.reshape(-1).view(torch.uint8).numpy().data for t in tensors]
         return digest([*(f"{t.dtype}{tuple(t.shape)}" for t in tensors), *contents])
 
-    def item_keys(self, part: PartName, positions: Sequence[int] | None = None) -> Sequence[str]:
+    def item_keys(self, split: SplitName, positions: Sequence[int] | None = None) -> list[str]:
         """See `Data.item_keys`: of the contents of each row."""
-        inputs = self._part(part)[0]
+        inputs = self._split(split).inputs
         some = inputs if positions is None else [t[torch.as_tensor(positions)] for t in inputs]
         like = str([(t.dtype, t.shape[1:]) for t in some])
         rows = [t.cpu().contiguous().reshape(len(t), -1).view(torch.uint8).numpy() for t in some]
         return [digest([like, *(row.data for row in item)]) for item in zip(*rows, strict=True)]
 
-    def targets(self, part: PartName) -> Tensor | None:
-        """See `Data.targets`."""
-        return self._part(part)[1]
 
-    def recipe(self) -> dict[str, Any]:
-        """See `Data.recipe`: rows of tensors are taken as they are."""
-        return {"kind": TENSORS, "batch_size": self.batch_size, "shapes": [list(s) for s in self._shapes]}
-
-    @classmethod
-    def from_recipe(cls, recipe: Mapping[str, Any], task: Task) -> TensorData:
-        """See `Data.from_recipe`."""
-        try:
-            shapes = tuple(tuple(int(n) for n in shape) for shape in recipe["shapes"])
-            data = cls.__new__(cls)
-            Data.__init__(data, task, int(recipe["batch_size"]))
-        except (KeyError, TypeError, ValueError) as error:
-            raise WeightsError(f"the recipe of the tensors is damaged: {error!r}") from error
-        data._shapes, data._parts = shapes, {}
-        return data
+def _tensor_split(name: SplitName, task: Task, x: Any, y: Any) -> TensorSplit:
+    inputs = tuple(_as_input(t) for t in (x if isinstance(x, tuple) else (x,)))
+    target = None if y is None else torch.as_tensor(y)
+    lengths = [len(t) for t in (*inputs, *(() if target is None else (target,)))]
+    if len(set(lengths)) != 1:
+        raise DataError(f"{name}: inputs and target must have the same number of rows, got {lengths}")
+    if target is not None and lengths[0]:
+        target = task.check_target(target)
+    return TensorSplit(inputs, target)
 
 
 def _as_input(values: Any) -> Tensor:
@@ -287,8 +260,8 @@ def _as_input(values: Any) -> Tensor:
     return tensor.float() if isinstance(values, np.ndarray) and tensor.dtype == torch.float64 else tensor
 
 
-class LoaderData(PartedData[ForeignLoader]):
-    """Batches that somebody else makes: torch DataLoaders, or lists of (input, target).
+class LoaderData(Data[ForeignLoader]):
+    """Batches that come ready-made: torch DataLoaders, or lists of (input, target).
 
     Args:
         train: the training batches.
@@ -300,37 +273,21 @@ class LoaderData(PartedData[ForeignLoader]):
     def __init__(
         self, train: Iterable[Any], valid: Iterable[Any] | None, task: Task, test: Iterable[Any] | None = None
     ) -> None:
-        self._parts = {"train": ForeignLoader(train)}
+        splits: dict[SplitName, ForeignLoader] = {"train": ForeignLoader(train)}
         if valid is not None:
-            self._parts["valid"] = ForeignLoader(valid)
+            splits["valid"] = ForeignLoader(valid)
         if test is not None:
-            self._parts["test"] = ForeignLoader(test, has_target=False)
-        super().__init__(task, self._parts["train"].batch_size)
+            splits["test"] = ForeignLoader(test, has_target=False)
+        super().__init__(task, splits["train"].batch_size, TensorPreprocessor(), splits)
 
-    def train_loader(self) -> Loader:
-        """The training batches as they come."""
-        return self._part("train")
+    def loader(self, split: SplitName, *, training: bool = False, view: int = 0) -> Loader:
+        """The batches of a split as they come."""
+        return self._split(split)
 
-    def loader(self, part: PartName, view: int = 0) -> Loader:
-        """The batches of a part as they come."""
-        return self._part(part)
-
-    def new_loader(self, items: Any) -> Loader:
-        """See `Data.new_loader`: one input tensor, or an iterable of batches."""
-        return ForeignLoader([items] if isinstance(items, Tensor) else items, has_target=False)
-
-    def is_single(self, items: Any) -> bool:
-        """Items always come as batches."""
-        return False
-
-    def ids(self, part: PartName) -> Sequence[str]:
+    def ids(self, split: SplitName) -> Sequence[str]:
         """Positions, as the source has no names."""
-        return [str(i) for i in range(self.loader(part).n_items)]
+        return [str(i) for i in range(self._split(split).n_items)]
 
-    def recipe(self) -> dict[str, Any]:
-        """See `Data.recipe`: a model file then takes rows of tensors."""
-        return {"kind": TENSORS, "batch_size": self.batch_size, "shapes": []}
-
-    def fingerprint(self, part: PartName) -> str:
-        """Nothing is known of the source, so nothing may be reused."""
+    def fingerprint(self, split: SplitName) -> str:
+        """Refused: nothing is known of the source, so nothing may be reused."""
         raise DataError("batches that come ready-made have no identity, so precompute cannot be used with them")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 from torch import nn
 
 from ..errors import ArgumentError
 
-BatchNorm = nn.modules.batchnorm._BatchNorm
+BatchNorm = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,15 @@ class LayerGroup:
 
     name: str
     modules: tuple[nn.Module, ...]
+
+
+@runtime_checkable
+class Grouped(Protocol):
+    """A model that says which layer groups it has."""
+
+    def layer_groups(self) -> Sequence[LayerGroup]:
+        """The groups, from the input towards the output."""
+        ...
 
 
 @dataclass(frozen=True)

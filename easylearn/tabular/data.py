@@ -13,10 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..data.bunch import Data, Loader, PartedData, PartName, RuntimeInputs
-from ..data.loaders import TensorLoader
+from ..data._old_bunch import Data, Loader, PartedData, PartName, RuntimeInputs
+from ..data._old_loaders import TensorLoader
 from ..data.split import Indices
-from ..errors import ArgumentError, DataError, EasyLearnWarning, WeightsError, strict
+from ..errors import ArgumentError, DataError, EasyLearnWarning, WeightsError
+from ..options import strict
 from ..files import StrPath
 from ..task import Task
 from .columns import Sample, guess_columns, ids_in, leaks_in
@@ -564,8 +565,8 @@ def _plan(options: _Options, side: pd.DataFrame, head: pd.DataFrame, valid: Tabl
     if like is not None and tuple(columns) != like.targets.columns:
         raise ArgumentError(f"the data in like= predicts {list(like.targets.columns)}, so target cannot be {columns}")
     new_kind = None if like is not None else task_kind(side, columns, options.task, options.log_target)
-    kind = new_kind if like is None else like.task.kind
-    coded = factorize(side[columns[0]]) if kind == "single_label" else None  # text takes long to read: once
+    has_classes = new_kind == "single_label" if like is None else like.task.is_exclusive
+    coded = factorize(side[columns[0]]) if has_classes else None  # text takes long to read: once
     train, held_out = np.arange(len(side)), np.arange(0)
     if valid is not None:
         train, held_out = _split(side, options, coded, valid)

@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ..errors import ArgumentError, StateError, did_you_mean, strict
+from ..errors import ArgumentError, StateError, did_you_mean
+from ..options import strict
 from ..learner import Learner
 from ..nn.embeddings import DotProduct, TableModel
 from ..analysis.plots import new_figure

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from .. import keyed
-from ..data.bunch import PartName
-from ..data.loaders import TensorLoader
+from ..data._old_bunch import PartName
+from ..data._old_loaders import TensorLoader
 from ..errors import ArgumentError, DataError, did_you_mean
 from ..learner import Learner
 from ..metrics import Metric, as_metric

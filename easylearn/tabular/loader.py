@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from .. import keyed
-from ..data.bunch import Batch, Loader
-from ..data.loaders import TensorLoader, batch_bounds
+from ..data._old_bunch import Batch, Loader
+from ..data._old_loaders import TensorLoader, batch_bounds
 from ..data.split import Indices
 from ..errors import ArgumentError, DataError
 from ..files import StrPath, digest, file_identity

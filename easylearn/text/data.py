@@ -13,9 +13,10 @@ import numpy.typing as npt
 from torch import Tensor, nn
 
 from .. import keyed
-from ..data.bunch import Data, Loader, PartedData, PartName, RuntimeInputs, Sampling
+from ..data._old_bunch import Data, Loader, PartedData, PartName, RuntimeInputs, Sampling
 from ..data.split import Split, split_indices
-from ..errors import ArgumentError, DataError, StateError, WeightsError, did_you_mean, strict
+from ..errors import ArgumentError, DataError, StateError, WeightsError, did_you_mean
+from ..options import strict
 from ..files import StrPath, digest
 from ..nn.awd_lstm import LanguageModel
 from ..task import Task, next_token

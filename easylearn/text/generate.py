@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .. import keyed
-from ..data.bunch import Sampling
+from ..data._old_bunch import Sampling
 from ..errors import ArgumentError, StateError
 from ..nn.awd_lstm import LanguageModel
 from ..train.predict import evaluating

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 
 from .. import keyed
-from ..errors import ArgumentError, strict
+from ..errors import ArgumentError
+from ..options import strict
 from ..files import StrPath
 from ..learner import Learner
 from ..nn.awd_lstm import (

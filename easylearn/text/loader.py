@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from .. import keyed
-from ..data.bunch import Batch
-from ..data.loaders import batch_bounds
+from ..data._old_bunch import Batch
+from ..data._old_loaders import batch_bounds
 from ..errors import ArgumentError, DataError
 from ..task import NO_TARGET
 from .store import TokenStore

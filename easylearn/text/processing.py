@@ -15,7 +15,8 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import DataError, EasyLearnError, SaveError, StateError, strict
+from ..errors import DataError, EasyLearnError, SaveError, StateError
+from ..options import strict
 from ..files import atomic_write, cache_dir, digest
 from .sources import Documents
 from .store import Ids, TokenStore, TokenWriter, dtype_for

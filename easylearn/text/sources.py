@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 
-from ..errors import ArgumentError, DataError, did_you_mean, strict
+from ..errors import ArgumentError, DataError, did_you_mean
+from ..options import strict
 from ..files import StrPath, digest, file_identity
 from .vocab import FLD
 

@@ -1,4 +1,4 @@
-"""The training loop: a fit is epochs, an epoch is batches, a batch is a step. That is all of it."""
+"""The training loop: a fit is epochs, an epoch is batches, a batch is a step."""
 
 from __future__ import annotations
 
@@ -10,49 +10,62 @@ from types import FrameType
 
 from .. import keyed
 from ..device import prepare
-from .callback import Callback, Hooks, call
+from .callback import Callback, Hook, Hooks, call
 from .predict import evaluate
 from .record import Record
 from .state import Pause, Run
 
 
 def run_fit(run: Run, callbacks: Sequence[Callback]) -> Record:
-    """Train until `run.n_steps`, or until somebody gives a `run.stop_reason`."""
-    hooks = Hooks(callbacks)
+    """Train until `run.n_steps`, or until a callback or Ctrl-C sets `run.stop_reason`."""
+    hooks, gate = Hooks(callbacks), run.strategy.gate
     prepare(run.strategy.device)
     with ExitStack() as stack:
+        stack.enter_context(gate.fit())
         stack.enter_context(keyed.scoped_rng())
         stack.enter_context(interruptible(run))
-        run.strategy.reset(run.optimizer)
+        with gate.training():
+            run.strategy.reset(run.optimizer)
         for callback in callbacks:
-            callback.on_fit_begin(run)
-            stack.callback(callback.on_fit_end, run)
+            _in_turn(run, callback.on_fit_begin)
+            stack.callback(_in_turn, run, callback.on_fit_end)
         while (run.step < run.n_steps or run.batch_in_epoch > 0) and run.stop_reason is None:
             one_epoch(run, hooks)
     run.record.stop_reason = run.stop_reason
     return run.record
 
 
+def _in_turn(run: Run, *hooks: Hook) -> None:
+    """Call hooks, which may change the model, while no other thread uses it."""
+    with run.strategy.gate.training():
+        call(hooks, run)
+
+
 def one_epoch(run: Run, hooks: Hooks) -> None:
     """Train on each batch once, then validate."""
     if run.batch_in_epoch == 0:
         keyed.seed_global(run.seed, "epoch", run.life_epoch)  # what dropout draws from
-    run.train_mode()
-    call(hooks.epoch_begin, run)
+    with run.strategy.gate.training():
+        run.train_mode()
+        call(hooks.epoch_begin, run)
     if run.step < run.n_steps:  # a resumed run may have only the end of its last epoch before it
-        batches = run.train_loader.batches(run.strategy.device, run.seed, run.life_epoch, start=run.batch_in_epoch)
+        strategy = run.strategy
+        shard = strategy.rank, strategy.world
+        batches = run.train_loader.batches(strategy.device, run.seed, run.life_epoch, run.batch_in_epoch, shard)
         with closing(batches):
             for run.batch in batches:
-                one_batch(run, hooks)
+                with strategy.gate.training():  # whoever predicts from another thread does so between two steps
+                    one_batch(run, hooks)
+                run.stop_reason = strategy.agree(run.stop_reason)
                 if run.stop_reason is not None or run.step == run.n_steps:
                     break
     run.metrics = {}
     if run.stop_reason is None and run.valid_loader is not None:
-        call(hooks.validate_begin, run)
+        _in_turn(run, *hooks.validate_begin)
         run.metrics = evaluate(run.model, run.valid_loader, run.task, run.strategy)
-        call(hooks.validate_end, run)
+        _in_turn(run, *hooks.validate_end)
     run.record.end_epoch(run.life_epoch, run.metrics)
-    call(hooks.epoch_end, run)
+    _in_turn(run, *hooks.epoch_end)
     run.epoch += 1
 
 

@@ -8,19 +8,17 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from .. import keyed
-from ..data.bunch import Batch, Data, Loader, PartName
+from ..data.bunch import Data, SplitName
 from ..data.cache import ItemStore, open_store
 from ..data.claims import byte_of, claims_in
-from ..data.loaders import TensorLoader
+from ..data.order import Batch, Indices, ItemLoader, Loader, Order, Shard, Subset, TensorSource
 from ..errors import DataError, EasyLearnError, EasyLearnWarning
 from ..files import cache_dir, digest
 from ..nn.body_head import BodyHead
-from .predict import evaluating
 from .strategy import Strategy
 
 _PLAIN = (bool, int, float, str, tuple, type(None))  # strides, kernel sizes, eps: no weights, but they decide, too
@@ -29,7 +27,7 @@ FEATURE_PATIENCE = 600.0  # seconds that a process waits for another that lives,
 LIMIT_BYTES = 10 * 2**30
 """Above this the least recently used features are deleted."""
 
-Rows = tuple[Tensor, Tensor]  # features of shape (m, ...), and for each item its row among them
+Rows = tuple[Tensor, Indices]  # features of shape (m, ...), and for each item its row among them
 
 
 class FeatureStore:
@@ -49,7 +47,7 @@ class FeatureStore:
         self._told = False
 
     def loaders(self, model: BodyHead, data: Data, strategy: Strategy) -> tuple[Loader, Loader | None]:
-        """Batches of (features, target) for training and, where there is such a part, for validation.
+        """Batches of (features, target) for training and, where there is such a split, for validation.
 
         Args:
             model: its body and pooling give the features.
@@ -58,31 +56,31 @@ class FeatureStore:
         """
         key = features_key(model, strategy)
         train = self.loader(model, data, "train", strategy, shuffle=True, key=key)
-        return train, self.loader(model, data, "valid", strategy, key=key) if data.has_valid else None
+        return train, self.loader(model, data, "valid", strategy, key=key) if "valid" in data.splits else None
 
     def loader(
         self,
         model: BodyHead,
         data: Data,
-        part: PartName,
+        split: SplitName,
         strategy: Strategy,
         shuffle: bool = False,
         key: str | None = None,
     ) -> Loader:
-        """Batches of (features, target) of one part of the data.
+        """Batches of (features, target) of one split of the data.
 
         Args:
             model: its body and pooling give the features.
             data: where the items come from, un-augmented.
-            part: "train", "valid" or "test".
+            split: "train", "valid" or "test".
             strategy: device and precision.
             shuffle: a new order each epoch.
             key: the `features_key` of model and strategy, if it is known.
         """
-        filling = _Filling(self.folder, model, data, part, strategy, key or features_key(model, strategy))
-        target = data.targets(part)
+        filling = _Filling(self.folder, model, data, split, strategy, key or features_key(model, strategy))
+        target = _targets(data.loader(split))
         if target is None:
-            raise DataError(f"the {part} part has no targets, so nothing can be trained on its features")
+            raise DataError(f"the {split} split has no targets, so nothing can be trained on its features")
         name = digest([filling.key, *filling.item_keys])
         if name not in self._open:
             if len(self._open) > 8:
@@ -97,51 +95,32 @@ class FeatureStore:
                     EasyLearnWarning,
                     stacklevel=4,
                 )
-        return _FeatureLoader(self._open[name], target, data.batch_size, shuffle)
-
-
-class _FeatureLoader:
-    """Batches of (features, target); see `Loader`."""
-
-    def __init__(self, rows: Rows, target: Tensor, batch_size: int, shuffle: bool) -> None:
-        self.features, index = rows
-        self.batch_size = batch_size
-        self.n_items = len(target)
-        self._rows = TensorLoader([index], target, batch_size, shuffle)
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def batches(
-        self, device: torch.device, seed: int = 0, epoch: int = 0, start: int = 0
-    ) -> Generator[Batch, None, None]:
-        """See `Loader.batches`."""
-        for batch in self._rows.batches(torch.device("cpu"), seed, epoch, start):
-            assert batch.target is not None
-            features = self.features.index_select(0, batch.inputs[0]).to(device, non_blocking=True)
-            yield Batch((features,), batch.target.to(device, non_blocking=True), batch.index)
+        features, rows = self._open[name]
+        return ItemLoader(Order(len(rows), data.batch_size, shuffle), TensorSource([features], rows), target)
 
 
 class _Filling:
-    """Finds the features of one part of the data, and computes those that are missing.
+    """Finds the features of one split of the data, and computes those that are missing.
 
     Args:
         folder: where stores are kept.
         model: its body and pooling give the features.
         data: where the items come from.
-        part: "train", "valid" or "test".
+        split: "train", "valid" or "test".
         strategy: device and precision.
         key: see `features_key`.
     """
 
-    def __init__(self, folder: Path, model: BodyHead, data: Data, part: PartName, strategy: Strategy, key: str) -> None:
+    def __init__(
+        self, folder: Path, model: BodyHead, data: Data, split: SplitName, strategy: Strategy, key: str
+    ) -> None:
         self.folder = folder
         self.model = model
         self.data = data
-        self.part = part
+        self.split = split
         self.strategy = strategy
         self.key = key
-        self.item_keys = data.item_keys(part)
+        self.item_keys = data.item_keys(split)
         self.kept = True
         self._store: ItemStore | None = None
         self._spare: dict[int, Tensor] = {}  # what could not be kept
@@ -150,7 +129,7 @@ class _Filling:
         """The features of all items.
 
         Raises:
-            DataError: the part gave fewer items than it has.
+            DataError: the split gave fewer items than it has.
         """
         with suppress(OSError):
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -162,9 +141,9 @@ class _Filling:
         self.kept = self.kept and store is not None and store.path.is_file()
         table = store.table() if store is not None and not self._spare else None
         if store is not None and table is not None:
-            return torch.from_numpy(table), torch.from_numpy(store.slots)
+            return torch.from_numpy(table), store.slots
         every = [self._spare[i] if i in self._spare else self._stored(i) for i in range(len(self.item_keys))]
-        return torch.stack(every), torch.arange(len(every))
+        return torch.stack(every), np.arange(len(every))
 
     def _stored(self, i: int) -> Tensor:
         found = self._store.get(i) if self._store is not None else None
@@ -175,25 +154,25 @@ class _Filling:
     def _opened(self, slot_bytes: int | None) -> ItemStore | None:
         return open_store(self.key, self.item_keys, slot_bytes, self.folder, LIMIT_BYTES)
 
-    def _missing(self) -> npt.NDArray[np.int64]:
+    def _missing(self) -> Indices:
         there = np.zeros(len(self.item_keys), bool) if self._store is None else self._store.sound()
         there[list(self._spare)] = True
         return np.flatnonzero(~there)
 
-    def _compute(self, missing: npt.NDArray[np.int64]) -> None:
+    def _compute(self, missing: Indices) -> None:
         from tqdm.auto import tqdm
 
-        bar = tqdm(total=len(missing), desc=f"precompute {self.part}", leave=False, unit="item", disable=None)
-        with bar, evaluating(self.model), keyed.scoped_rng():
+        with tqdm(total=len(missing), desc=f"precompute {self.split}", leave=False, unit="item", disable=None) as bar:
             for alone in (False, False, True):
-                loader, given = self.data.items_loader(self.part, missing.tolist()), 0
-                with closing(loader.batches(self.strategy.device)) as batches:
-                    for batch in batches:
-                        self._add(batch.inputs, missing[batch.index.numpy()], loader.batch_size, alone)
-                        given += len(batch.index)
-                        bar.update(len(batch.index))
+                loader, given = _some(self.data.loader(self.split), missing), 0
+                with self.strategy.evaluating(self.model), keyed.scoped_rng():
+                    with closing(loader.batches(self.strategy.device)) as batches:
+                        for batch in batches:
+                            self._add(batch.inputs, missing[batch.index.numpy()], loader.batch_size, alone)
+                            given += len(batch.index)
+                            bar.update(len(batch.index))
                 if given != len(missing):
-                    raise DataError(f"the {self.part} part gave {given} of {len(missing)} items while precomputing")
+                    raise DataError(f"the {self.split} split gave {given} of {len(missing)} items while precomputing")
                 missing = self._missing()
                 if self._store is not None and len(missing):  # others are computing them, or have ended meanwhile
                     self._store.wait(missing.tolist(), FEATURE_PATIENCE)
@@ -201,7 +180,7 @@ class _Filling:
                 if not len(missing):
                     return
 
-    def _add(self, inputs: tuple[Tensor, ...], items: npt.NDArray[np.int64], size: int, alone: bool) -> None:
+    def _add(self, inputs: tuple[Tensor, ...], items: Indices, size: int, alone: bool) -> None:
         """Compute what nobody else computes of one batch; `alone`: all of it that is not there."""
         if self._store is None and self.kept:  # how long a row is shows at the first batch: one process finds out
             with claims_in(self.folder).hold(byte_of(self.key), FEATURE_PATIENCE):
@@ -226,8 +205,8 @@ class _Filling:
     def _keep(
         self,
         inputs: tuple[Tensor, ...],
-        items: npt.NDArray[np.int64],
-        rows: npt.NDArray[np.int64],
+        items: Indices,
+        rows: Indices,
         size: int,
         alone: bool,
     ) -> None:
@@ -236,7 +215,7 @@ class _Filling:
         items = items[rows]
         if self._store is None and self.kept:
             self._store = self._opened(features[0].nbytes)
-        now = self.data.item_keys(self.part, items.tolist())
+        now = self.data.item_keys(self.split, items.tolist())
         same = np.array([self.item_keys[i] == key for i, key in zip(items.tolist(), now, strict=True)])
         put = self._store is not None and self._store.put_rows(items[same], features.numpy()[same])
         self.kept = self.kept and put
@@ -244,7 +223,7 @@ class _Filling:
             lost = np.full(len(items), True) if alone or not put else ~same
             self._spare |= {int(i): features[row].clone() for row, i in enumerate(items) if lost[row]}
 
-    def _features(self, inputs: tuple[Tensor, ...], rows: npt.NDArray[np.int64], size: int) -> Tensor:
+    def _features(self, inputs: tuple[Tensor, ...], rows: Indices, size: int) -> Tensor:
         """What the body gives for some rows of a batch, on the CPU.
 
         The batch is filled up to its full size: others may go through other kernels, and what an item gives must not
@@ -259,6 +238,48 @@ class _Filling:
                 x[others.to(x.device)] = 0
         out = self.strategy.forward(_Features(self.model), inputs)
         return out[index.to(out.device)].float().cpu().contiguous()
+
+
+def _targets(loader: Loader) -> Tensor | None:
+    """The targets of a loader's items, in order."""
+    if isinstance(loader, ItemLoader):
+        return loader.target
+    batches = [(batch.index, batch.target) for batch in loader.batches(torch.device("cpu"))]
+    known = [target for _, target in batches if target is not None]
+    return torch.cat(known)[torch.cat([index for index, _ in batches]).argsort()] if known else None
+
+
+def _some(loader: Loader, items: Indices) -> Loader:
+    """A loader of some of a loader's items; `Batch.index` counts among them."""
+    if isinstance(loader, ItemLoader):
+        return ItemLoader(Order(len(items), loader.batch_size), Subset(loader.source, items))
+    return _Some(loader, items)
+
+
+class _Some:
+    """Some items of a loader that only gives all of them."""
+
+    def __init__(self, loader: Loader, items: Indices) -> None:
+        self.batch_size = loader.batch_size
+        self.n_items = len(items)
+        self._loader = loader
+        self._row = torch.full((loader.n_items,), -1)
+        self._row[torch.from_numpy(items)] = torch.arange(len(items))
+
+    def __len__(self) -> int:
+        return len(self._loader)
+
+    def batches(
+        self, device: torch.device, seed: int = 0, epoch: int = 0, start: int = 0, shard: Shard = (0, 1)
+    ) -> Generator[Batch, None, None]:
+        """See `Loader.batches`."""
+        with closing(self._loader.batches(device, seed, epoch, start, shard)) as batches:
+            for batch in batches:
+                rows = self._row[batch.index]
+                chosen = torch.nonzero(rows >= 0)[:, 0]
+                if len(chosen):
+                    on_device = chosen.to(batch.inputs[0].device)
+                    yield Batch(tuple(x[on_device] for x in batch.inputs), None, rows[chosen])
 
 
 class _Features(nn.Module):

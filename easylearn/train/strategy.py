@@ -1,24 +1,119 @@
-"""Strategy: the one seam between the loop and device, precision, clipping and accumulation."""
+"""Strategy: the one seam between the loop and where a model runs: device, precision, accumulation, processes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from ..data.bunch import Batch
-from ..device import check_precision
+from ..data.order import Batch
+from ..device import check_precision, pick_device
 from ..errors import ArgumentError
 from ..task import Task
+from .gate import Gate
 
 
-class Strategy:
-    """A single process on a single device.
+class Strategy(Protocol):
+    """Where and how a model runs; `SingleDevice` is the usual one.
+
+    Attributes:
+        device: where batches are put.
+        precision: "fp32", "bf16" or "fp16".
+        clip: largest norm of all gradients together, or None.
+        accumulate: batches whose gradients make one optimizer step.
+        rank, world: which of how many processes this is; (0, 1) for one.
+        gate: the turns of threads that train and evaluate the model.
+    """
+
+    device: torch.device
+    precision: str
+    clip: float | None
+    accumulate: int
+    rank: int
+    world: int
+    gate: Gate
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process writes files and prints."""
+        ...
+
+    @property
+    def arithmetic(self) -> str:
+        """What the numbers of a run depend on, to the bit, in words to compare."""
+        ...
+
+    @property
+    def scales_loss(self) -> bool:
+        """Whether single overflows are expected and skipped (fp16)."""
+        ...
+
+    @property
+    def stepped(self) -> bool:
+        """Whether the last batch made an optimizer step, so that the weights have moved."""
+        ...
+
+    def place(self, model: nn.Module) -> nn.Module:
+        """The model where it runs."""
+        ...
+
+    def reset(self, optimizer: torch.optim.Optimizer) -> None:
+        """Forget what a run left over that ended within a step."""
+        ...
+
+    def forward(self, model: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor:
+        """The model's output for a batch, in fp32."""
+        ...
+
+    def forward_loss(self, model: nn.Module, task: Task, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Output and mean loss of a batch."""
+        ...
+
+    def backward(self, loss: Tensor, n_items: int) -> None:
+        """Add the gradients of the mean loss of `n_items` items."""
+        ...
+
+    def must_step(self, last_of_epoch: bool) -> bool:
+        """Whether enough batches have been gathered for an optimizer step."""
+        ...
+
+    def finish_grads(self, optimizer: torch.optim.Optimizer) -> None:
+        """Complete the gradients, before a callback looks at them."""
+        ...
+
+    def step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Move the weights and forget the gradients."""
+        ...
+
+    def evaluating(self, model: nn.Module) -> AbstractContextManager[None]:
+        """Evaluation mode without gradients; see `Gate.evaluating`."""
+        ...
+
+    def gather(self, rows: Tensor) -> Tensor:
+        """The rows of all processes, in the order of their ranks."""
+        ...
+
+    def agree(self, reason: str | None) -> str | None:
+        """Why the fit stops, if it does in any process."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a run that is continued needs of this, as plain values and tensors."""
+        ...
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
+        ...
+
+
+class SingleDevice:
+    """A single process on a single device; see `Strategy`.
 
     Args:
-        device: where the model is.
+        device: where the model is; None takes the best there is.
         precision: "fp32", "bf16" (autocast) or "fp16" (autocast with a scaled loss).
         clip: largest norm of all gradients together; None leaves them as they are.
         accumulate: batches whose gradients make one optimizer step: the mean over all their items, as one large
@@ -27,28 +122,47 @@ class Strategy:
             it is, so that weights, hooks and files are as ever.
     """
 
+    rank, world, is_main = 0, 1, True
+
     def __init__(
         self,
-        device: torch.device,
+        device: str | torch.device | None = None,
         precision: str = "fp32",
         clip: float | None = None,
         accumulate: int = 1,
         compile: bool | str = False,
     ) -> None:
-        if accumulate < 1:
-            raise ArgumentError(f"accumulate must be at least 1, got {accumulate}")
+        if isinstance(accumulate, bool) or not isinstance(accumulate, int) or accumulate < 1:
+            raise ArgumentError(f"accumulate must be a whole number of at least 1, got {accumulate!r}")
         if clip is not None and not clip > 0:
             raise ArgumentError(f"clip must be above 0, got {clip}; None switches clipping off")
-        self.device = device
-        self.precision = check_precision(precision, device)
+        self.device = pick_device(device)
+        self.precision = check_precision(precision, self.device)
         self.clip = clip
         self.accumulate = accumulate
         self.compile = _check_compile(compile)
         self._compiled: tuple[nn.Module, Callable[..., Tensor]] | None = None
         self._dtype = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[self.precision]
-        self._scaler = torch.amp.GradScaler(device.type) if self.precision == "fp16" else None
+        self._scaler = torch.amp.GradScaler(self.device.type) if self.precision == "fp16" else None
+        self.gate = Gate()
         self._pending = 0
         self._first = self._items = 0
+
+    def place(self, model: nn.Module) -> nn.Module:
+        """The model on the device."""
+        return model.to(self.device)
+
+    def evaluating(self, model: nn.Module) -> AbstractContextManager[None]:
+        """See `Strategy.evaluating`."""
+        return self.gate.evaluating(model)
+
+    def gather(self, rows: Tensor) -> Tensor:
+        """The rows as they are: there is one process."""
+        return rows
+
+    def agree(self, reason: str | None) -> str | None:
+        """The reason as it is: there is one process."""
+        return reason
 
     def reset(self, optimizer: torch.optim.Optimizer) -> None:
         """Forget what a run left over that ended in the middle: gradients, and how many batches they are of."""
@@ -125,7 +239,8 @@ class Strategy:
             self._scaler.unscale_(optimizer)
         full = self._first * self.accumulate
         if self._items != full:  # fewer batches than usual, or of another size
-            torch._foreach_mul_(_grads(optimizer), full / self._items)
+            for grad in _grads(optimizer):
+                grad.mul_(full / self._items)
         if self.clip is not None:
             nn.utils.clip_grad_norm_([p for g in optimizer.param_groups for p in g["params"]], self.clip)
 

@@ -13,10 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..data.bunch import Data, PartedData, PartName, RuntimeInputs
+from ..data._old_bunch import Data, PartedData, PartName, RuntimeInputs
 from ..data.cache import ItemStore
 from ..data.split import Split, split_indices
-from ..errors import ArgumentError, DataError, WeightsError, strict
+from ..errors import ArgumentError, DataError, WeightsError
+from ..options import strict
 from ..files import digest, file_identity
 from ..nn.body_head import BodyHead
 from ..task import Task
@@ -691,8 +692,7 @@ class ImageData(PartedData[Part]):
     def fingerprint(self, part: PartName) -> str:
         """See `Data.fingerprint`: of file identities (or contents), both stages and the decoders' versions."""
         one = self._part(part)
-        kept = image_keys(one.sources, one.ids)
-        contents = [file_identity(s) if isinstance(s, str) else k for s, k in zip(one.sources, kept, strict=True)]
+        contents = image_keys(one.sources, one.ids, lambda files: [file_identity(file) for file in files])
         known = "" if one.targets is None else str(one.targets.tolist())
         return digest([treatment(self.item_stage), repr(self.batch_stage), known, *contents, *one.ids])
 
@@ -701,14 +701,6 @@ class ImageData(PartedData[Part]):
         one = self._part(part).take(positions)
         how = [treatment(self.item_stage), repr(replace(self.batch_stage, transforms=()))]
         return [digest([*how, key]) for key in image_keys(one.sources, one.ids)]
-
-    def items_loader(self, part: PartName, positions: Sequence[int]) -> ImageLoader:
-        """See `Data.items_loader`."""
-        return self._make_loader(self._part(part).take(positions), shuffle=False, view=None)
-
-    def targets(self, part: PartName) -> Tensor | None:
-        """See `Data.targets`."""
-        return self._part(part).targets
 
     def _store(self, one: Part) -> ItemStore | None:
         return open_images(one.sources, one.ids, self.item_stage, self.cache)

@@ -9,8 +9,9 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from ..data.loaders import LoaderData, TensorData
-from ..errors import ArgumentError, strict
+from ..data._old_loaders import LoaderData, TensorData
+from ..errors import ArgumentError
+from ..options import strict
 from ..files import StrPath
 from ..learner import Learner
 from ..task import LossFn

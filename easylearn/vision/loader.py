@@ -18,9 +18,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from .. import keyed
-from ..data.bunch import Batch
+from ..data._old_bunch import Batch
 from ..data.cache import ItemStore
-from ..data.loaders import batch_bounds
+from ..data._old_loaders import batch_bounds
 from ..device import at_most_threads, mapping, prepare, usable_cores
 from ..errors import DataError
 from .augment import BatchStage

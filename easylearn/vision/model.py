@@ -11,7 +11,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from ..errors import ArgumentError, strict
+from ..errors import ArgumentError
+from ..options import strict
 from ..keyed import scoped_rng
 from ..nn import registry
 from ..nn.body_head import BodyHead

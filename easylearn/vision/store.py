@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -13,22 +13,26 @@ from torch import Tensor
 
 from ..data.cache import ItemStore, content_key, file_keys, open_store
 from ..errors import DataError
-from ..files import digest
+from ..files import StrPath, digest
 from .decode import VERSION, ItemStage, Source
 
 
-def image_keys(sources: Sequence[Source], ids: Sequence[str]) -> list[str]:
+Keys = Callable[[Sequence[StrPath]], list[str]]
+
+
+def image_keys(sources: Sequence[Source], ids: Sequence[str], of_files: Keys = file_keys) -> list[str]:
     """What each image is now: a file's identity, or the contents of what is in memory.
 
     Args:
         sources: what `ItemStage.load` takes.
         ids: how messages call them.
+        of_files: gives the identities of files.
 
     Raises:
         DataError: a file is gone; the message names it.
     """
     try:
-        return _keys(sources)
+        return _keys(sources, of_files)
     except OSError as error:
         names = [name for name, s in zip(ids, sources, strict=True) if _is_file(s) and os.fspath(s) == error.filename]
         raise DataError(
@@ -36,8 +40,8 @@ def image_keys(sources: Sequence[Source], ids: Sequence[str]) -> list[str]:
         ) from error
 
 
-def _keys(sources: Sequence[Source]) -> list[str]:
-    files = iter(file_keys([s for s in sources if _is_file(s)]))
+def _keys(sources: Sequence[Source], of_files: Keys = file_keys) -> list[str]:
+    files = iter(of_files([s for s in sources if _is_file(s)]))
     arrays = (s.detach().cpu() if isinstance(s, Tensor) else s for s in sources)
     return [next(files) if _is_file(s) else content_key(np.asarray(s)) for s in arrays]
 

@@ -21,6 +21,7 @@ from easylearn import keyed
 from easylearn.data.bunch import Data
 from easylearn.data.cache import ItemStore, open_store
 from easylearn.data.loaders import LoaderData, TensorData
+from easylearn.data.order import TensorSource
 from easylearn.errors import ArgumentError, DataError, EasyLearnWarning, StateError
 from easylearn.files import digest
 from easylearn.learner import Learner
@@ -28,24 +29,36 @@ from easylearn.nn.body_head import BodyHead
 from easylearn.task import single_label
 from easylearn.train.optim import sgd
 from easylearn.train.precompute import FeatureStore, features_key, state_digest
-from easylearn.train.strategy import Strategy
+from easylearn.train.strategy import SingleDevice
 
 MakeLearner = Callable[..., Learner]
 CPU = torch.device("cpu")
 
 
+class CountingSource(TensorSource):
+    """Says which items were asked for."""
+
+    data: Counting
+
+    def stream(self, batches: Any, *given: Any) -> Any:
+        self.data.asked += 1
+        return super().stream(batches, *given)
+
+
 class Counting(TensorData):
-    """Says how often its items were asked for, and what it is called."""
+    """Says how often it was gone through, and what it is called."""
 
     asked = 0
     suffix = ""
 
-    def loader(self, part: Any, view: int = 0) -> Any:
-        self.asked += 1
-        return super().loader(part, view)
+    def loader(self, split: Any, *, training: bool = False, view: int = 0) -> Any:
+        loader = super().loader(split, training=training, view=view)
+        loader.source = CountingSource(loader.source.inputs)
+        loader.source.data = self
+        return loader
 
-    def item_keys(self, part: Any, positions: Any = None) -> list[str]:
-        return [digest([key, self.suffix]) for key in super().item_keys(part, positions)]
+    def item_keys(self, split: Any, positions: Any = None) -> list[str]:
+        return [digest([key, self.suffix]) for key in super().item_keys(split, positions)]
 
 
 Outputs = Callable[[BodyHead], AbstractContextManager[Counter[bytes]]]
@@ -69,9 +82,9 @@ def outputs() -> Outputs:
     return count
 
 
-def features(store: FeatureStore, model: BodyHead, data: TensorData, *parts: Any) -> list[Tensor]:
-    """What a store gives for the items of each part, in order."""
-    loaders = [store.loader(model, data, part, Strategy(CPU), shuffle=False) for part in parts]
+def features(store: FeatureStore, model: BodyHead, data: TensorData, *splits: Any) -> list[Tensor]:
+    """What a store gives for the items of each split, in order."""
+    loaders = [store.loader(model, data, split, SingleDevice(CPU)) for split in splits]
     return [torch.cat([b.inputs[0] for b in loader.batches(CPU)]) for loader in loaders]
 
 
@@ -79,7 +92,7 @@ def images(make_data: Any) -> TensorData:
     """The same items as images, of which other numbers in a batch go through other kernels."""
     data = make_data()
     x = torch.randn(22, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    return TensorData((x, data._parts["train"][1]), None, data.task, batch_size=4)
+    return TensorData((x, data._split("train").target), None, data.task, batch_size=4)
 
 
 def convolutions() -> BodyHead:
@@ -112,13 +125,13 @@ class TestTraining:
 
         model = body_head(hand).eval()
         with torch.no_grad():
-            features = model.features(data.loader("train").inputs[0])
+            features = model.features(data.loader("train").source.inputs[0])
         optimizer = sgd(model.head.parameters(), lr=0.1)
         model.head.train()
         step = 0
         for epoch in range(2):
             keyed.seed_global(0, "epoch", epoch)
-            for batch in data.train_loader().batches(CPU, 0, epoch):
+            for batch in data.loader("train", training=True).batches(CPU, 0, epoch):
                 (optimizer.param_groups[0]["lr"],) = record.rates[step]
                 F.cross_entropy(model.head(features[batch.index]), batch.target).backward()
                 optimizer.step()
@@ -162,7 +175,7 @@ class TestTraining:
         learn = make_learner("body_head", data, precompute=True)
         learn.fit(0.1, 1)
         with torch.no_grad():
-            expected = learn.model.eval()(data.loader("valid").inputs[0]).softmax(-1)
+            expected = learn.model.eval()(data.loader("valid").source.inputs[0]).softmax(-1)
         for found in (learn.predict().probs, learn.tta().probs):
             torch.testing.assert_close(found, expected)
 
@@ -247,17 +260,17 @@ class TestCache:
     def test_features_are_mapped_not_read(self, make_learner: MakeLearner, make_data: Any) -> None:
         learn = make_learner("body_head", make_data())
         store = FeatureStore()
-        loader = store.loader(body_head(learn), make_data(), "train", Strategy(CPU), shuffle=False)
+        loader = store.loader(body_head(learn), make_data(), "train", SingleDevice(CPU), shuffle=False)
         batches = list(loader.batches(CPU))
         with torch.no_grad():
-            expected = body_head(learn).eval().features(make_data().loader("train").inputs[0])
+            expected = body_head(learn).eval().features(make_data().loader("train").source.inputs[0])
         # Not equal: batches of another size may go through another kernel.
         torch.testing.assert_close(torch.cat([b.inputs[0] for b in batches]), expected)
         assert batches[0].inputs[0].shape == (4, 8) and len(loader) == len(batches) == 6
         found = torch.cat([b.target for b in batches if b.target is not None])
-        assert torch.equal(found, make_data()._parts["train"][1])
-        valid = store.loader(body_head(learn), make_data(), "valid", Strategy(CPU), shuffle=False)
-        assert valid.features.shape == (32, 8), "the rows of both splits are in one mapped file"  # type: ignore[attr-defined]
+        assert torch.equal(found, make_data()._split("train").target)
+        valid = store.loader(body_head(learn), make_data(), "valid", SingleDevice(CPU), shuffle=False)
+        assert valid.source.inputs[0].shape == (32, 8), "the rows of both splits are in one mapped file"  # type: ignore[attr-defined]
 
     @pytest.mark.parametrize(
         "change",
@@ -267,8 +280,8 @@ class TestCache:
             lambda learn, data: setattr(learn.model.body[0][1], "eps", 1e-3),
             lambda learn, data: setattr(learn.model, "pool", nn.Softmax(1)),
             lambda learn, data: setattr(data, "suffix", "another size"),
-            lambda learn, data: data._parts["train"][0][0][5].mul_(2),
-            lambda learn, data: setattr(learn, "strategy", Strategy(CPU, "bf16")),
+            lambda learn, data: data._split("train").inputs[0][5].mul_(2),
+            lambda learn, data: setattr(learn, "_strategy", SingleDevice(CPU, "bf16")),
         ],
         ids=["weights", "buffers", "settings", "pooling", "size", "an item in place", "precision"],
     )
@@ -296,11 +309,11 @@ class TestCache:
         learn = make_learner("body_head", counting, precompute=True)
         learn.lr_find(n_steps=10)
         asked = counting.asked
-        counting._parts["train"][1].add_(1).remainder_(3)  # type: ignore[union-attr]
+        counting._split("train").target.add_(1).remainder_(3)  # type: ignore[union-attr]
         loader = learn._view()[1]
         found = torch.cat([b.target for b in loader.batches(CPU)])  # type: ignore[misc]
         order = torch.cat([b.index for b in loader.batches(CPU)])
-        assert torch.equal(found, counting._parts["train"][1][order]) and counting.asked == asked  # type: ignore[index]
+        assert torch.equal(found, counting._split("train").target[order]) and counting.asked == asked  # type: ignore[index]
 
     @pytest.mark.parametrize("damage", [b"", b"nothing of ours", "short", "one byte", "gone"])
     @pytest.mark.parametrize("which", [".items", ".slots"])
@@ -325,7 +338,7 @@ class TestCache:
         """Whatever split, subset or batch an item was first met in."""
         data, model = images(make_data), convolutions()
         (whole,) = features(FeatureStore(tmp_path / "cold"), model, data, "train")
-        x, y = data._parts["train"][0][0], data._parts["train"][1]
+        x, y = data._split("train").inputs[0], data._split("train").target
         store = FeatureStore(tmp_path / "warm")
         for number, rows in enumerate(([3, 4, 17], [21, 3, 0, 5, 8], range(22))):
             some = TensorData((x[list(rows)], y[list(rows)]), None, data.task, batch_size=4)  # type: ignore[index]
@@ -333,49 +346,46 @@ class TestCache:
                 (found,) = features(store, model, some, "train")
             assert torch.equal(found, whole[list(rows)]) and sum(seen.values()) == [3, 4, 15][number]
         assert set(seen.values()) == {1}
-        larger = TensorData(data._parts["train"], None, data.task, batch_size=16)  # type: ignore[arg-type]
+        larger = TensorData((x, y), None, data.task, batch_size=16)
         with outputs(model) as seen:
             (found,) = features(FeatureStore(tmp_path / "warm"), model, larger, "train")
         assert torch.equal(found, whole) and not seen, "another batch size computes nothing"
 
     def test_any_data_with_a_fingerprint_will_do(self, make_learner: MakeLearner, make_data: Any) -> None:
+        class Wrapped:  # a loader of which nothing is known but the protocol
+            def __init__(self, loader: Any) -> None:
+                self.batches, self.batch_size, self.n_items = loader.batches, loader.batch_size, loader.n_items
+
+            def __len__(self) -> int:
+                return -(-self.n_items // self.batch_size)
+
         class Plain(TensorData):
             item_keys = Data.item_keys
-            items_loader = Data.items_loader
-            targets = Data.targets
+
+            def loader(self, *given: Any, **named: Any) -> Any:
+                return Wrapped(super().loader(*given, **named))
 
         data = make_data()
         expected = make_learner("body_head", data, precompute=True).fit(0.1, 1).losses
         data.__class__ = Plain
         learn = make_learner("body_head", data, precompute=True)
         assert learn.fit(0.1, 1).losses == expected
-        assert torch.equal(data.targets("valid"), make_data()._parts["valid"][1])
-
-    def test_a_loader_over_some_items(self, make_data: Any) -> None:
-        data = make_data()
-        loader = data.items_loader("train", [20, 3, 7, 4])
-        batches = list(loader.batches(CPU))
-        assert loader.n_items == 4 and sorted(torch.cat([b.index for b in batches]).tolist()) == [0, 1, 2, 3]
-        for b in batches:
-            rows = torch.tensor([20, 3, 7, 4])[b.index]
-            assert torch.equal(b.inputs[0], data._parts["train"][0][0][rows])
-            assert torch.equal(b.target, data._parts["train"][1][rows])
 
     def test_what_changes_while_it_is_computed_is_not_kept(
         self, make_learner: MakeLearner, make_data: Any, tmp_path: Path
     ) -> None:
         data = make_data()
         model = body_head(make_learner("body_head", data))
-        before = data._parts["train"][0][0].clone()
+        before = data._split("train").inputs[0].clone()
 
         def change(*_: object) -> None:
-            data._parts["train"][0][0][9].mul_(2)
+            data._split("train").inputs[0][9].mul_(2)
 
         handle = model.body.register_forward_pre_hook(change)
         (first,) = features(FeatureStore(tmp_path / "features"), model, data, "train")
         handle.remove()
         assert first.shape == (22, 8), "this fit has all its items"
-        data._parts["train"][0][0].copy_(before)
+        data._split("train").inputs[0].copy_(before)
         (found,) = features(FeatureStore(tmp_path / "features"), model, data, "train")
         (expected,) = features(FeatureStore(tmp_path / "others"), model, data, "train")
         assert torch.equal(found, expected)
@@ -401,7 +411,7 @@ class TestCache:
     def test_the_least_recently_used_go_first(
         self, make_learner: MakeLearner, make_data: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        store, strategy = FeatureStore(tmp_path / "features"), Strategy(CPU)
+        store, strategy = FeatureStore(tmp_path / "features"), SingleDevice(CPU)
         for number in range(3):
             model = body_head(make_learner("body_head", model_seed=number))
             if number == 2:
@@ -412,17 +422,17 @@ class TestCache:
                 os.utime(file, (file.stat().st_atime, file.stat().st_mtime - 100))
         assert len(list((tmp_path / "features").glob("*.items"))) == 2
 
-    def test_the_test_part_has_nothing_to_train_on(
+    def test_the_test_split_has_nothing_to_train_on(
         self, make_learner: MakeLearner, make_data: Any, tmp_path: Path
     ) -> None:
         model = body_head(make_learner("body_head"))
-        with pytest.raises(DataError, match="the test part has no targets"):
-            FeatureStore().loader(model, make_data(n_test=3), "test", Strategy(CPU), shuffle=False)
+        with pytest.raises(DataError, match="the test split has no targets"):
+            FeatureStore().loader(model, make_data(n_test=3), "test", SingleDevice(CPU), shuffle=False)
 
     def test_computing_changes_no_mode_and_no_generator(self, make_learner: MakeLearner, make_data: Any) -> None:
         model = body_head(make_learner("body_head")).train()
         before = torch.get_rng_state()
-        FeatureStore().loader(model, make_data(), "train", Strategy(CPU), shuffle=True)
+        FeatureStore().loader(model, make_data(), "train", SingleDevice(CPU), shuffle=True)
         assert all(m.training for m in model.modules()) and torch.equal(before, torch.get_rng_state())
 
 
@@ -533,7 +543,7 @@ class TestSeveralAtOnce:
 
     @staticmethod
     def claimed(model: BodyHead, data: TensorData, folder: Path, items: list[int]) -> ItemStore:
-        store = open_store(features_key(model, Strategy(CPU)), data.item_keys("train"), 8 * 4, folder)
+        store = open_store(features_key(model, SingleDevice(CPU)), data.item_keys("train"), 8 * 4, folder)
         assert store is not None and all(store.claim(i) for i in items)
         return store
 

@@ -1,0 +1,200 @@
+"""Predictor: a model, what its outputs mean and how items are prepared for it. Learners predict through one, too."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Iterator, Mapping
+from itertools import groupby, islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..data.order import ItemLoader
+from ..data.preprocess import Items, Preprocessor
+from ..errors import ArgumentError, DataError, EasyLearnError, WeightsError
+from ..files import StrPath, atomic_write
+from ..nn.registry import model_name
+from ..task import Prediction, Predictions, Task
+from ..train.predict import gather
+from ..train.strategy import Strategy
+from .model_file import BUILD_ERRORS
+
+CHUNK = 16  # batches that a stream prepares together
+
+
+class Predictor:
+    """A trained model, ready to be asked. It keeps no state, and several threads may use it at once.
+
+    `load_predictor` makes one out of a file.
+
+    Args:
+        model: gives logits.
+        task: what they mean.
+        preprocessor: prepares items.
+        strategy: device and precision.
+        batch_size: items in a batch.
+        info: what a file says of the model.
+
+    Attributes:
+        model, task, preprocessor, strategy, batch_size, info: as given.
+    """
+
+    __slots__ = ("batch_size", "info", "model", "preprocessor", "strategy", "task")
+
+    def __init__(
+        self,
+        model: nn.Module,
+        task: Task,
+        preprocessor: Preprocessor,
+        strategy: Strategy,
+        batch_size: int,
+        info: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.model = model
+        self.task = task
+        self.preprocessor = preprocessor
+        self.strategy = strategy
+        self.batch_size = batch_size
+        self.info = dict(info or {})
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The class names, in the order of the columns of `probs`; empty for regression."""
+        return self.task.classes
+
+    def predict(self, items: Any) -> Prediction | Predictions:
+        """What the model says.
+
+        Args:
+            items: one item (an image's path or bytes, a text, a row as a dictionary) or several: a list, an array, a
+                DataFrame; or a `Path` of a folder, a csv or a parquet file, all of whose items are read at once. For
+                more than memory holds use `stream`.
+
+        Returns:
+            A `Prediction` of one item; `Predictions` of anything else, in the order given.
+
+        Raises:
+            DataError: an item cannot be read; the message names it.
+        """
+        if isinstance(items, Iterator):
+            raise ArgumentError("predict takes items that are all there; for an iterator use predictor.stream(items)")
+        self._refuse_streamed()
+        if not self.preprocessor.is_file(items):
+            read = self.preprocessor.read(items)
+            probs = self._probs(read)
+            return Prediction.of(self.task, probs)[0] if read.single else Predictions.of(self.task, probs, read.ids)
+        ids: list[str] = []
+        probs_of: list[Tensor] = []
+        for read in self.preprocessor.read_file(Path(items), CHUNK * self.batch_size):
+            ids += read.ids
+            probs_of.append(self._probs(read))
+        if not probs_of:
+            raise DataError(f"there is nothing to predict in {items}")
+        return Predictions.of(self.task, torch.cat(probs_of), ids)
+
+    def stream(self, items: Any) -> Iterator[tuple[str, Prediction]]:
+        """Predictions one after the other, while memory holds a few batches of items.
+
+        Args:
+            items: any iterable of items, or a `Path` as in `predict`.
+
+        Returns:
+            A generator of (id, prediction), in the order given.
+        """
+        self._refuse_streamed()
+        for read in self._read(items):
+            yield from zip(read.ids, Prediction.of(self.task, self._probs(read)), strict=True)
+
+    def _read(self, items: Any) -> Iterator[Items]:
+        n = CHUNK * self.batch_size
+        if self.preprocessor.is_file(items):
+            yield from self.preprocessor.read_file(Path(items), n)
+            return
+        first = 0
+        for some in _pieces(items, n):
+            read = self.preprocessor.read(some, first)
+            if read.single:
+                raise ArgumentError("stream takes many items; for one use predictor.predict(item)")
+            yield read
+            first += len(read)
+
+    def to_csv(self, items: Any, out: StrPath) -> int:
+        """Write predictions to a csv: id, label and a probability per class; or id and numbers for regression.
+
+        Args:
+            items: what `stream` takes, or a list in which items and `Path`s of files and folders may be mixed. With
+                several of them an id begins with the path.
+            out: the file to create or replace.
+
+        Returns:
+            How many rows were written.
+        """
+        sources = self._sources(items)
+        head = [] if self.task.predicts_numbers else ["label"]
+        count = 0
+        with atomic_write(out) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(["id", *head, *self.task.columns])
+            for source in sources:
+                # Two folders may hold files of the same name.
+                of_many = len(sources) > 1 and self.preprocessor.is_file(source)
+                within = f"{source}{'/' if os.path.isdir(source) else ':'}" if of_many else ""
+                for name, predicted in self.stream(source):
+                    values = [f"{p:.8g}" for p in predicted.probs.tolist()]
+                    words = [self.task.in_words(predicted.label) for _ in head]
+                    writer.writerow([within + name, *words, *values])
+                    count += 1
+        return count
+
+    def _sources(self, items: Any) -> list[Any]:
+        """Files and folders one by one, and lists of the items between them."""
+        if not isinstance(items, list):
+            return [items]
+        found: list[Any] = []
+        for is_file, group in groupby(items, key=self.preprocessor.is_file):
+            some = list(group)
+            found += some if is_file else [some]
+        return found or [items]
+
+    def _refuse_streamed(self) -> None:
+        if self.task.is_streamed:
+            raise ArgumentError("a language model predicts what comes next: use generate(predictor, prompt, n)")
+
+    def _probs(self, read: Items) -> Tensor:
+        source = self.preprocessor.source(read.values)
+        loader = ItemLoader(self.preprocessor.order(read.values, source, self.batch_size), source)
+        try:
+            logits, _ = gather(self.model, loader, self.strategy)
+        except (EasyLearnError, torch.cuda.OutOfMemoryError):
+            raise
+        except BUILD_ERRORS as error:
+            raise WeightsError(
+                f"the model cannot take these items as they are prepared for it: {str(error)[:300]}"
+            ) from error
+        if logits.shape[1:] != (self.task.n_out,):
+            raise WeightsError(
+                f"the model gives {tuple(logits.shape[1:])} numbers for an item where {self.task} needs "
+                f"{self.task.n_out}"
+            )
+        return self.task.activate(logits)
+
+    def __repr__(self) -> str:
+        return f"Predictor({model_name(self.model)}, {self.task})"
+
+
+def _pieces(items: Any, n: int) -> Iterator[Any]:
+    """At most `n` items at a time: lists, or pieces of a table or an array."""
+    if getattr(items, "iloc", None) is not None:
+        yield from (items.iloc[a : a + n] for a in range(0, len(items), n))
+    elif isinstance(items, Tensor | np.ndarray):
+        yield from (items[a : a + n] for a in range(0, len(items), n))
+    elif isinstance(items, str | bytes | Mapping):
+        yield items
+    else:
+        source = iter(items)
+        while some := list(islice(source, n)):
+            yield some

@@ -1,0 +1,152 @@
+"""Preprocessor: how items become what a model takes, the same for training data, a learner and a model file.
+
+It has no state after it was fitted: it may be used by several threads, and predicting changes nothing in it.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from torch import Tensor, nn
+
+from ..errors import DataError, StateError
+from .order import Order, Source
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from ..task import Task
+
+
+@dataclass(frozen=True)
+class Items:
+    """Items that came from elsewhere, read but not yet prepared.
+
+    Args:
+        values: of all items, as `Preprocessor.source` takes them.
+        ids: one name per item.
+        single: whether one item was given by itself, so that one prediction is the answer.
+    """
+
+    values: Any
+    ids: tuple[str, ...]
+    single: bool = False
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True)
+class RuntimeInputs:
+    """What a model file for another runtime takes, and how that is related to what the model takes.
+
+    Args:
+        names: of the inputs, in order.
+        axes: per input, the axes whose length may vary, by name; the first is always "batch".
+        prepare: from the file's inputs to the model's (a tensor, or a tuple of them); None where they are the same.
+        undo: from the model's inputs, as a loader gives them, to the file's.
+        about: what somebody who has the file alone should know of them, in what JSON can hold.
+    """
+
+    names: tuple[str, ...]
+    axes: tuple[Mapping[int, str], ...]
+    prepare: nn.Module | None = None
+    undo: Callable[[tuple[Tensor, ...]], tuple[Tensor, ...]] = tuple
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Preprocessor(ABC):
+    """What turns items into a model's inputs; it can be written down as JSON and read again.
+
+    Attributes:
+        kind: how a model file calls it.
+    """
+
+    kind: ClassVar[str]
+
+    @abstractmethod
+    def read(self, given: Any, first: int = 0) -> Items:
+        """Read one item, or a collection of them, in any form that this kind of item may have.
+
+        A string is never taken for the name of a file, except where items are files, as images are.
+
+        Args:
+            given: the item or items.
+            first: the number of the first item, which names those that have no name of their own.
+
+        Raises:
+            DataError: something in it is no such item; it is named.
+        """
+
+    @abstractmethod
+    def source(self, values: Any) -> Source:
+        """The source of items that `read` gave."""
+
+    def order(self, values: Any, source: Source, batch_size: int) -> Order:
+        """How items that `read` gave are put into batches."""
+        return Order(len(source), batch_size)
+
+    def is_file(self, given: Any) -> bool:
+        """Whether this is a file or a folder of items for `read_file`, and no item itself."""
+        return isinstance(given, Path)
+
+    def read_file(self, path: Path, n: int) -> Iterator[Items]:
+        """Items out of a file or a folder, at most `n` at a time.
+
+        Raises:
+            DataError: there is no such file, or it is of a kind that holds no such items.
+        """
+        raise DataError(f"{type(self).__name__} reads no items from files; pass the items themselves, not {path}")
+
+    def recipe(self) -> dict[str, Any]:
+        """What a model file needs to prepare items in the same way, in what JSON can hold.
+
+        Returns:
+            `kind`, and whatever `from_recipe` of this class wants.
+
+        Raises:
+            StateError: this preprocessor, or a part of it, cannot be written down.
+        """
+        raise StateError(
+            f"{type(self).__name__} does not say how new items are prepared (it has no recipe), so a model on it "
+            "cannot be exported; learn.save(name) writes the weights"
+        )
+
+    @classmethod
+    def from_recipe(cls, recipe: Mapping[str, Any], task: Task) -> Self:
+        """The preprocessor that `recipe` was called on.
+
+        Raises:
+            WeightsError: the recipe is damaged.
+        """
+        raise StateError(f"{cls.__name__} cannot be made from a recipe")
+
+    def for_model(self, model: nn.Module) -> Self:
+        """The same, prepared as the model expects it (images: normalised with its statistics)."""
+        return self
+
+    def complete(self, task: Task) -> Task:
+        """The task of a file with what the file leaves out because it is here, as the words of a vocabulary are."""
+        return task
+
+    def check_model(self, model: nn.Module) -> None:  # noqa: B027 - most have nothing to check
+        """Refuse a model that cannot belong to this preprocessor, such as one with another vocabulary.
+
+        Raises:
+            WeightsError: it does not fit.
+        """
+
+    def runtime_inputs(self, inputs: Sequence[Tensor]) -> RuntimeInputs:
+        """What a file for another runtime shall take: if nothing else is said, what the model takes, as "x0", "x1"...
+
+        Args:
+            inputs: those of a batch.
+
+        Returns:
+            Names, axes, and the step from these inputs to the model's, which becomes part of the file.
+        """
+        return RuntimeInputs(tuple(f"x{i}" for i in range(len(inputs))), tuple({0: "batch"} for _ in inputs))

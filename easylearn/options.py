@@ -1,0 +1,98 @@
+"""Arguments that many functions share: written once, refused by name when they are unknown, shown in full."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, ParamSpec, TypeVar
+
+from .errors import ArgumentError, did_you_mean
+
+P = ParamSpec("P")
+R = TypeVar("R")
+_INDENT = " " * 4
+
+
+def strict(renamed: Mapping[str, str] | None = None, *shared: type) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Decorate a function so that an unknown keyword is refused with a suggestion.
+
+    Python's own message names the unknown keyword only; this one says which name was meant. Where the function takes
+    `**options`, they are the fields of the `shared` dataclasses: its signature then shows each of them with its
+    default, and its docstring says what they are.
+
+    Args:
+        renamed: names of other libraries, or of fast.ai 0.7, mapped to a name here or to a whole sentence.
+        shared: dataclasses whose fields are the keywords that `**options` may hold.
+
+    Returns:
+        The decorator; the wrapped function keeps its signature, with `**options` written out.
+
+    >>> @strict({"wds": "wd"})
+    ... def fit(lr: float, wd: float = 0.0) -> float:
+    ...     return lr
+    >>> fit(0.1, wds=0.2)
+    Traceback (most recent call last):
+    easylearn.errors.ArgumentError: fit() has no argument 'wds'. It is called 'wd' here.
+    """
+    old_names = dict(renamed or {})
+
+    def decorate(fn: Callable[P, R]) -> Callable[P, R]:
+        signature = _written_out(inspect.signature(fn), shared)
+        known = frozenset(signature.parameters)
+        names = [n for n in signature.parameters if n not in ("self", "cls")]
+
+        @functools.wraps(fn)
+        def checked(*args: P.args, **kwargs: P.kwargs) -> R:
+            if not known.issuperset(kwargs):
+                name = next(n for n in kwargs if n not in known)
+                here = old_names.get(name, "")
+                hint = f"It is called {here!r} here." if here.isidentifier() else here or did_you_mean(name, names)
+                raise ArgumentError(f"{fn.__name__}() has no argument {name!r}. {hint}")
+            return fn(*args, **kwargs)
+
+        checked.__signature__ = signature  # type: ignore[attr-defined]
+        if shared:
+            checked.__doc__ = _documented(inspect.getdoc(fn) or "", shared, own=inspect.signature(fn).parameters)
+        return checked
+
+    return decorate
+
+
+def _written_out(signature: inspect.Signature, shared: tuple[type, ...]) -> inspect.Signature:
+    """The signature with the fields of the shared options as keywords of their own."""
+    parameters = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD or not shared]
+    taken = {p.name for p in parameters}
+    for options in shared:
+        for field in dataclasses.fields(options):
+            if field.name not in taken:
+                default = field.default if field.default is not dataclasses.MISSING else inspect.Parameter.empty
+                parameters.append(
+                    inspect.Parameter(
+                        field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=field.type
+                    )
+                )
+    return signature.replace(parameters=parameters)
+
+
+def _documented(doc: str, shared: tuple[type, ...], own: Mapping[str, Any]) -> str:
+    """The docstring with what the shared options mean among its arguments."""
+    lines = []
+    for options in shared:
+        text = inspect.getdoc(options) or ""
+        arguments = text.partition("Args:\n")[2].partition("\n\n")[0].splitlines()
+        entry: list[str] = []
+        for line in [*arguments, f"{_INDENT}:"]:
+            if line.startswith(_INDENT) and not line.startswith(_INDENT + " "):
+                if entry and entry[0].strip().partition(":")[0] not in own:
+                    lines += entry
+                entry = []
+            entry.append(line)
+    if not lines:
+        return doc
+    begin, args, rest = doc.partition("Args:\n")
+    if not args:
+        return "\n".join([doc.rstrip(), "", "Args:", *lines])
+    listed, gap, after = rest.partition("\n\n")
+    return begin + args + "\n".join([listed, *lines]) + gap + after

@@ -1,0 +1,31 @@
+"""What is being predicted: `Task`, one final class per kind, and predictions."""
+
+from __future__ import annotations
+
+from .base import Accumulator, LossFn, Task
+from .exclusive import ExclusiveTask
+from .multi_label import MultiLabel, multi_label
+from .next_token import NO_TARGET, NextToken, next_token
+from .predictions import Prediction, Predictions, average_predictions
+from .regression import Regression, Scale, regression
+from .single_label import SingleLabel, single_label
+
+__all__ = [
+    "NO_TARGET",
+    "Accumulator",
+    "ExclusiveTask",
+    "LossFn",
+    "MultiLabel",
+    "NextToken",
+    "Prediction",
+    "Predictions",
+    "Regression",
+    "Scale",
+    "SingleLabel",
+    "Task",
+    "average_predictions",
+    "multi_label",
+    "next_token",
+    "regression",
+    "single_label",
+]
