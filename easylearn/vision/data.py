@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import copy
-import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import fields, replace
-from importlib.metadata import version
 from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +15,6 @@ import torch
 from torch import Tensor, nn
 
 from ..data.bunch import Data, SplitName
-from ..data.cache import ByteStore, open_store
 from ..data.order import ItemLoader, Order
 from ..data.split import Split
 from ..data.targets import TargetOptions
@@ -25,7 +22,7 @@ from ..errors import ArgumentError, DataError
 from ..files import StrPath, digest, file_identity
 from ..options import strict
 from .augment import BatchStage, resolve
-from .decode import VERSION, AnyImage, ItemStage
+from .decode import ItemStage
 from .folders import existing_folder
 from .items import TABLES, Listed, TableOptions, array_rows, listed_folders, named_rows, test_folder
 from .options import OLD_NAMES, ImageKeywords, ImageOptions, TableKeywords
@@ -33,6 +30,7 @@ from .preprocess import CROP_PCT, ImagePreprocessor, Size
 from .show import draw_batch, draw_image, target_titles
 from .source import ImageSource
 from .splits import Assembled, ImageSplit, assemble
+from .store import image_keys, open_images, treatment
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -66,8 +64,6 @@ class ImageData(Data[ImageSplit]):
         self._transforms = resolve(how.augment)
         self._how = how
         self._given = given
-        self._contents: dict[SplitName, list[str]] = {}
-        self._stores: dict[SplitName, ByteStore | None] = {}
 
     # -- ways to make one ----------------------------------------------------------------------------
 
@@ -331,13 +327,14 @@ class ImageData(Data[ImageSplit]):
         return ItemLoader(order, self._source(split, 0 if training else view or None), one.targets)
 
     def _source(self, split: SplitName, view: int | None, workers: int | None = None) -> ImageSource:
+        one = self._split(split)
         return ImageSource(
-            self._split(split).images,
+            one.images,
             self.item_stage,
             self.batch_stage,
             view,
             self.preprocessor.workers if workers is None else workers,
-            lambda: self._store(split),
+            lambda: open_images(one.sources, one.ids, self.item_stage, self._how.cache),
         )
 
     def ids(self, split: SplitName) -> tuple[str, ...]:
@@ -347,54 +344,24 @@ class ImageData(Data[ImageSplit]):
     def fingerprint(self, split: SplitName) -> str:
         """See `Data.fingerprint`: of file identities (or contents), both stages and the decoders' versions."""
         one = self._split(split)
+        contents = image_keys(one.sources, one.ids, lambda files: [file_identity(file) for file in files])
         known = "" if one.targets is None else str(one.targets.tolist())
         drawn = "" if self.weights is None or split != "train" else str(self.weights.tolist())
-        return digest([self._pixels_key(split), repr(self.batch_stage), known, drawn, *one.ids])
+        return digest([treatment(self.item_stage), repr(self.batch_stage), known, drawn, *contents, *one.ids])
 
-    def _pixels_key(self, split: SplitName) -> str:
-        """Names everything that decides the working-size images of a split."""
+    def item_keys(self, split: SplitName, positions: Sequence[int] | None = None) -> list[str]:
+        """See `Data.item_keys`: of file identities (or contents), both stages but for the transforms, and versions."""
         one = self._split(split)
-        if split in self._contents:
-            contents = self._contents[split]
-        else:
-            contents = []
-            for source, name in zip(one.sources, one.ids, strict=True):
-                if not isinstance(source, str):
-                    contents.append(_content(source))
-                    continue
-                try:
-                    contents.append(file_identity(source))
-                except OSError as error:
-                    raise DataError(f"{name} cannot be read: {error.strerror}. Was {source} removed?") from error
-            if not any(isinstance(s, str) for s in one.sources):
-                self._contents[split] = contents  # what is in memory is hashed once; a file's identity is asked anew
-        versions = [f"{name} {version(name)}" for name in ("pillow", "torchvision", "torch")]
-        return digest([str(VERSION), *versions, repr(self.item_stage), *contents])
-
-    def _store(self, split: SplitName) -> ByteStore | None:
-        """Where decoded images of a split are kept; None where that is not wanted, needed or possible."""
-        cache = self._how.cache
-        if cache is False:
-            return None
-        if split not in self._stores:
-            one = self._split(split)
-            first = one.sources[0]
-            ready = isinstance(first, np.ndarray) and first.shape[:2] == self.item_stage.working_size
-            folder = None if cache is True else Path(os.fspath(cache))
-            self._stores[split] = (
-                None if ready else open_store(self._pixels_key(split), len(one), self.item_stage.max_bytes, folder)
-            )
-        store = self._stores[split]
-        if store is not None:
-            store.publish()
-        return store
+        chosen = range(len(one)) if positions is None else positions
+        how = [treatment(self.item_stage), repr(self.preprocessor.batch_stage)]
+        keys = image_keys([one.sources[i] for i in chosen], [one.ids[i] for i in chosen])
+        return [digest([*how, key]) for key in keys]
 
     # -- the same data, otherwise prepared -----------------------------------------------------------
 
     def _with(self, preprocessor: ImagePreprocessor) -> Self:
         other = copy.copy(self)
         other.preprocessor = preprocessor
-        other._stores = {}
         return other
 
     def resized(self, size: Size) -> Self:
@@ -482,8 +449,3 @@ class ImageData(Data[ImageSplit]):
         named = [f"{name} {n}" for name, n in zip(self.classes, counts, strict=True)]
         return " (" + ", ".join(named[:8]) + (f" and {len(named) - 8} more" if len(named) > 8 else "") + ")"
 
-
-def _content(source: AnyImage) -> str:
-    """A fingerprint of an image in memory."""
-    array = np.ascontiguousarray(source.numpy() if isinstance(source, Tensor) else np.asarray(source))
-    return digest([f"{array.dtype} {array.shape}", array.data.cast("B")])

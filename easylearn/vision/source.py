@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import multiprocessing
 import os
 import warnings
@@ -17,19 +18,20 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from .. import keyed
-from ..data.cache import ByteStore
+from ..data.cache import ItemStore
 from ..data.order import Indices, Source
 from ..device import at_most_threads, mapping, prepare, usable_cores
 from ..errors import DataError
 from .augment import BatchStage
 from .decode import AnyImage, ItemStage, no_warnings, window
+from .store import load
 
 FEW = 300  # below this, decoding takes less than a second, and forking workers gains little
 FEW_TO_SPAWN = 5000  # processes that are not forked import torch and torchvision first, for seconds
 MAX_WORKERS = 8
 NUMBERS_LIKE_A_FILE = 2_000_000  # shrinking an array of so many takes about as long as decoding a usual file
 
-StoreMaker = Callable[[], ByteStore | None]
+StoreMaker = Callable[[], ItemStore | None]
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ class ImageDataset(Dataset["Tensor | BatchError"]):
         store: where results are kept, or None.
     """
 
-    def __init__(self, images: Images, stage: ItemStage, store: ByteStore | None = None) -> None:
+    def __init__(self, images: Images, stage: ItemStage, store: ItemStore | None = None) -> None:
         self.images = images
         self.stage = stage
         self.store = store
@@ -81,32 +83,43 @@ class ImageDataset(Dataset["Tensor | BatchError"]):
     def __len__(self) -> int:
         return len(self.images)
 
-    def item(self, i: int) -> npt.NDArray[np.uint8]:
-        """One image at working size, shape (c, h, w), from the store if it is there."""
-        kept = self.store.get(i) if self.store is not None else None
-        if kept is not None:
-            return kept
-        pixels: npt.NDArray[np.uint8] = self.stage.read(self.images.sources[i], self.images.names[i]).numpy()
-        if self.store is not None:
-            self.store.put(i, pixels)
-        return pixels
+    def item(self, i: int, wait: bool = True) -> npt.NDArray[np.uint8] | None:
+        """One image at working size; see `load`."""
+        return load(self.store, i, self.images.sources[i], self.images.names[i], self.stage, wait)
 
     def __getitem__(self, request: BatchRequest) -> Tensor | BatchError:
         return self.make(request)
 
     def make(self, request: BatchRequest, each: Callable[..., Iterable[Any]] = map) -> Tensor | BatchError:
         """One batch of uint8 images; `each` is `map`, or that of a pool of threads."""
-        h, w = request.size
-        out = np.empty((len(request.index), self.stage.channels, h, w), np.uint8)
+        out = np.empty((len(request.index), self.stage.channels, *request.size), np.uint8)
         try:
-            with no_warnings():
-                for row, pixels in enumerate(each(self.item, request.index.tolist())):
-                    at = None if request.at is None else (float(request.at[row, 0]), float(request.at[row, 1]))
-                    top, left = window((pixels.shape[1], pixels.shape[2]), (h, w), at)
-                    out[row] = pixels[:, top : top + h, left : left + w]
+            with no_warnings():  # others may be decoding some of these: the rest comes first
+                later = self._fill(out, np.arange(len(out)), request, each, wait=False)
+                self._fill(out, later, request, each, wait=True)
         except DataError as error:
             return BatchError(str(error))
         return torch.from_numpy(out)
+
+    def _fill(
+        self,
+        out: npt.NDArray[np.uint8],
+        rows: Indices,
+        request: BatchRequest,
+        each: Callable[..., Iterable[Any]],
+        wait: bool,
+    ) -> Indices:
+        """Cut some rows of a batch out of their images; gives those that are to be waited for."""
+        later = []
+        found = each(functools.partial(self.item, wait=wait), request.index[rows].tolist())
+        for row, pixels in zip(rows.tolist(), found, strict=True):
+            if pixels is None:
+                later.append(row)
+                continue
+            at = None if request.at is None else (float(request.at[row, 0]), float(request.at[row, 1]))
+            top, left = window((pixels.shape[1], pixels.shape[2]), request.size, at)
+            out[row] = pixels[:, top : top + request.size[0], left : left + request.size[1]]
+        return np.array(later, np.int64)
 
 
 def in_threads(
@@ -193,7 +206,7 @@ class ImageSource(Source):
         batch_stage: augments and normalises.
         view: None is the plain view; any number the augmented view of that number.
         workers: processes that decode; None chooses. With 0, threads of this process do.
-        store: gives the store to keep what was decoded in, asked at the first batch.
+        store: gives the store to keep what was decoded in, asked once, at the first batch.
         start_method: how processes start; None is Python's choice.
     """
 
@@ -212,7 +225,7 @@ class ImageSource(Source):
         self.batch_stage = batch_stage
         self.view = view
         self.workers = workers
-        self._store = store
+        self._store = functools.cache(store)
         self._start_method = start_method
 
     def __len__(self) -> int:
@@ -255,8 +268,6 @@ class ImageSource(Source):
                 with at_most_threads(threads):
                     batch = self._on_device(x, request, device, (seed, epoch))
                 yield (batch,)
-        if store is not None:
-            store.publish()
 
     def _request(self, index: Indices, seed: int, epoch: int) -> BatchRequest:
         if self.view is None or self.item_stage.method != "crop":

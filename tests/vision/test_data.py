@@ -489,7 +489,7 @@ def test_the_cache_changes_nothing(pets: Path, tmp_path: Path, augment: object) 
     wanted = epochs(make(pets, augment=augment, cache=False))
     folder = tmp_path / "kept"
     assert torch.equal(epochs(make(pets, augment=augment, cache=folder)), wanted)
-    assert len(list(folder.glob("*.slots"))) == 1
+    assert len(list(folder.glob("*.items"))) == 1
     assert torch.equal(epochs(make(pets, augment=augment, cache=folder, workers=2)), wanted)
     save(pets / "train" / "cats" / "cat.0.jpg", 99)
     assert not torch.equal(epochs(make(pets, augment=augment, cache=folder)), wanted), "a changed file is read anew"

@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from easylearn.data import cache
 from easylearn.errors import ArgumentError, DataError
 from easylearn.learner import Learner
 from easylearn.nn.body_head import BodyHead
@@ -269,12 +270,14 @@ class TestPrecompute:
         assert {n.split(".")[0] for n, v in weights(learn).items() if not torch.equal(v, before[n])} == {"head"}
         assert learn.validate()["valid_loss"] == pytest.approx(record.last["valid_loss"], rel=1e-4)
 
-        features = learn._view()[1]
+        loader = learn._view()[1]
         model, data = learn.model, learn.data
         assert isinstance(model, BodyHead)
         with torch.no_grad():
             expected = torch.cat([model.eval().features(b.inputs[0]) for b in data.loader("train").batches(CPU)])
-        torch.testing.assert_close(features.source.inputs[0], expected)  # type: ignore[attr-defined]
+        order = torch.cat([b.index for b in loader.batches(CPU)])
+        features = torch.cat([b.inputs[0] for b in loader.batches(CPU)])
+        torch.testing.assert_close(features, expected[order])
 
     def test_unfreezing_leaves_it_and_augments_again(self, make: Callable[..., Learner], make_images: Any) -> None:
         learn = make(make_images(augment="side_on"), precompute=True)
@@ -287,28 +290,67 @@ class TestPrecompute:
         self, make: Callable[..., Learner], root: Path, tmp_path: Path
     ) -> None:
         def stored() -> int:
-            return len(list((tmp_path / "cache" / "features").glob("*.features.npy")))
+            files = (tmp_path / "cache" / "features").glob("*.items")
+            return sum(int((np.fromfile(f, cache._RECORD, offset=32)["check"] != 0).sum()) for f in files)
 
         for k in range(3):
             for part in ("train", "valid"):
                 image(tmp_path / "own" / part / f"{k % 2}" / f"{k}.jpg", k % 2, k)
         learn = make(ImageData.from_folder(tmp_path / "own", SIZE, workers=0), precompute=True)
         learn.fit(0.05, 1)
-        assert stored() == 2
+        assert stored() == 6
         learn.fit(0.05, 1)
-        assert stored() == 2
+        assert stored() == 6
         learn.set_data(48)
         assert learn.precompute
         learn.fit(0.05, 1)
-        assert stored() == 4
+        assert stored() == 12
         image(tmp_path / "own" / "train" / "0" / "0.jpg", 1, 77)
         learn.set_data(ImageData.from_folder(tmp_path / "own", 48, workers=0))
         learn.fit(0.05, 1)
-        assert stored() == 5  # that of train
+        assert stored() == 13
         with torch.no_grad():
             next(learn.model.body.parameters()).add_(0.1)  # type: ignore[union-attr, operator]
         learn.fit(0.05, 1)
-        assert stored() == 7
+        assert stored() == 19
+
+    def test_files_that_change_between_filling_the_store_and_precompute(
+        self, make: Callable[..., Learner], tmp_path: Path
+    ) -> None:
+        """With the same data object; also where the new file has the size and the time of the old one."""
+        for k in range(6):
+            file = tmp_path / "own" / ("train" if k < 4 else "valid") / f"{k % 2}" / f"{k}.bmp"
+            image(file, k % 2, k)
+        data = ImageData.from_folder(tmp_path / "own", SIZE, workers=0)
+        learn = make(data, precompute=True)
+        list(data.loader("train").batches(CPU))
+        changed = tmp_path / "own" / "train" / "0" / "0.bmp"
+        info, other = changed.stat(), (tmp_path / "own" / "train" / "1" / "1.bmp").read_bytes()
+        changed.write_bytes(other)
+        os.utime(changed, ns=(info.st_atime_ns, info.st_mtime_ns))
+        assert changed.stat().st_size == info.st_size and changed.stat().st_mtime_ns == info.st_mtime_ns
+        first = self.features(learn)
+        assert torch.equal(first[0], first[2]), "the two files are now the same"
+        assert torch.equal(self.features(make(data, precompute=True)), first)
+
+    def test_an_array_that_changes_in_place(self, make: Callable[..., Learner]) -> None:
+        x = np.random.default_rng(0).integers(0, 256, (6, 40, 40, 3), dtype=np.uint8)
+        data = ImageData.from_arrays((x, [0, 1] * 3), (x[:2].copy(), [0, 1]), size=SIZE, workers=0)
+        learn = make(data, precompute=True)
+        before = self.features(learn)
+        prints = data.fingerprint("train")
+        x[0] = x[1]
+        after = self.features(learn)
+        assert (
+            torch.equal(after[0], after[1])
+            and torch.equal(after[1:], before[1:])
+            and data.fingerprint("train") != prints
+        )
+
+    @staticmethod
+    def features(learn: Learner) -> torch.Tensor:
+        loader = learn._features.loader(learn.model, learn.data, "train", learn.strategy, shuffle=False)  # type: ignore[arg-type]
+        return torch.cat([b.inputs[0] for b in loader.batches(CPU)])
 
 
 def test_save_and_load(make: Callable[..., Learner], weights: Any, same: Any) -> None:

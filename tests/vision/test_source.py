@@ -14,13 +14,14 @@ import torch
 from PIL import Image
 
 from easylearn import device, keyed
-from easylearn.data.cache import ByteStore, open_store
+from easylearn.data.cache import ItemStore, open_store
 from easylearn.data.order import Batch, ItemLoader, Order
 from easylearn.errors import DataError
 from easylearn.vision import source as source_module
 from easylearn.vision.augment import BatchStage, resolve
 from easylearn.vision.decode import ItemStage
 from easylearn.vision.source import Images, ImageSource, choose_workers
+from easylearn.vision.store import image_keys
 
 CPU = torch.device("cpu")
 SIZE = (24, 24)
@@ -43,6 +44,12 @@ def make(files: Sequence[Any], batch_size: int = 4, shuffle: bool = True, **opti
     batch_stage = options.pop("batch_stage", BatchStage(SIZE, resolve("side_on")))
     source = ImageSource(images, item_stage, batch_stage, **{"view": 0, "workers": 0, **options})
     return ItemLoader(Order(len(files), batch_size, shuffle), source, torch.arange(len(files)))
+
+
+def opened(key: str, files: Sequence[Any], folder: Path, slot_bytes: int = ItemStage(SIZE).max_bytes) -> ItemStore:
+    store = open_store(key, image_keys(files, files), slot_bytes, folder)
+    assert store is not None
+    return store
 
 
 def walk(loader: ItemLoader, seed: int = 0, epoch: int = 0, start: int = 0) -> list[Batch]:
@@ -141,10 +148,10 @@ def test_workers_change_nothing(files: list[str], epoch: int) -> None:
 
 
 def test_spawned_workers_change_nothing(files: list[str], tmp_path: Path) -> None:
-    store = open_store("spawned", N, ItemStage(SIZE).max_bytes, tmp_path)
+    store = opened("spawned", files, tmp_path)
     spawned = make(files, workers=1, start_method="spawn", store=lambda: store)
     assert_same(walk(make(files)), walk(spawned))
-    assert store is not None and store.path == store.final, "the spawned worker filled the store"
+    assert store.filled.all(), "the spawned worker filled the store"
 
 
 def test_threads_change_nothing(files: list[str], pools: list[int]) -> None:
@@ -190,29 +197,28 @@ def test_any_start(files: list[str], workers: int) -> None:
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_cached_or_not(files: list[str], tmp_path: Path, workers: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    store = open_store("images", N, ItemStage(SIZE).max_bytes, tmp_path)
-    assert store is not None
+    store = opened("images", files, tmp_path)
     loader = make(files, workers=workers, store=lambda: store)
     partly = walk(loader, epoch=0, start=2)  # only the last batch
     assert store.filled.sum() == 5
     first = walk(loader, epoch=1)
-    assert store.complete and store.path == store.final, "after an epoch the store is whole and public"
+    assert store.filled.all()
     assert_same(partly, walk(make(files), epoch=0, start=2))
     assert_same(first, walk(make(files), epoch=1))
 
     def forbidden(*args: object) -> None:
         raise AssertionError("a full store needs neither files nor workers")
 
-    monkeypatch.setattr(ItemStage, "load", forbidden)
+    monkeypatch.setattr(ItemStage, "read", forbidden)
     monkeypatch.setattr(source_module, "DataLoader", forbidden)
-    again = open_store("images", N, ItemStage(SIZE).max_bytes, tmp_path)
+    again = opened("images", files, tmp_path)
     assert_same(first, walk(make(files, workers=workers, store=lambda: again), epoch=1))
 
 
 def test_a_store_that_takes_nothing_is_no_harm(files: list[str], tmp_path: Path) -> None:
-    store = open_store("small", N, 10, tmp_path)  # every image is larger than its slot
+    store = opened("small", files, tmp_path, 10)  # every image is larger than its slot
     assert_same(walk(make(files, store=lambda: store)), walk(make(files)))
-    assert isinstance(store, ByteStore) and not store.filled.any()
+    assert not store.filled.any()
 
 
 @pytest.mark.parametrize("workers", [0, 2])
