@@ -25,11 +25,11 @@ from .dataset import (
     transforms_side_on,
     transforms_top_down,
 )
-from .options import strict
 from .learner import Learner
 from .learner07 import Learner07
 from .metrics import accuracy, f1
 from .metrics import accuracy_at as accuracy_thresh
+from .options import strict
 from .train.optim import OptimizerFn, sgd
 from .vision.archs import Arch, get_arch
 from .vision.data import ImageData

@@ -15,11 +15,11 @@ import numpy as np
 import numpy.typing as npt
 
 from .data.frames import read_table
-from .data.targets import TaskName
 from .data.split import get_cv_idxs, split_indices
+from .data.targets import TaskName
 from .errors import ArgumentError, DataError
-from .options import strict
 from .files import StrPath
+from .options import strict
 from .vision.archs import Arch, Stats, get_arch
 from .vision.augment import PRESETS, RandomResizedCrop, Transform, Zoom, resolve
 from .vision.data import ImageData

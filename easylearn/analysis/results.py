@@ -22,7 +22,7 @@ class Predicting(Protocol):
     task: Task
 
     @property
-    def data(self) -> Data:
+    def data(self) -> Data[Any]:
         """Where the items are."""
         ...
 
@@ -87,8 +87,8 @@ def plot_worst(learn: Predicting, n: int = 9, predictions: Predictions | None = 
     """
     if not learn.task.is_exclusive:
         raise ArgumentError(
-            f"plot_worst needs one class per item, this task is {learn.task}. learn.interpret().plot_top_losses() draws "
-            "the worst items of any task"
+            f"plot_worst needs one class per item, this task is {learn.task}. learn.interpret().plot_top_losses() "
+            "draws the worst items of any task"
         )
     if n < 1:
         raise ArgumentError(f"n must be at least 1, got {n}")

@@ -95,7 +95,7 @@ class ImageData(Data[ImageSplit]):
                 expected and what was found.
         """
         how = ImageOptions(**options)
-        task = "single_label" if how.task == "auto" else how.task  # names of folders are classes, whatever they look like
+        task = "single_label" if how.task == "auto" else how.task  # whatever the names of folders look like
         return cls._made(listed_folders(path, train, valid, test), valid, how, TargetOptions(task), size)
 
     @classmethod
@@ -125,8 +125,9 @@ class ImageData(Data[ImageSplit]):
             DataError: a missing file, a missing label, two labels for one file; the message names the line.
         """
         root = existing_folder(path, f"the csv file {csv} and the images")
-        is_table = isinstance(valid, str) and Path(valid).suffix.lower() in TABLES
-        files = [root / name for name in ([csv, valid] if is_table else [csv])]
+        files = [root / csv]
+        if isinstance(valid, str) and Path(valid).suffix.lower() in TABLES:
+            files.append(root / valid)
         return cls._from_tables(files, root, folder, valid, size, options)
 
     @classmethod
@@ -237,12 +238,13 @@ class ImageData(Data[ImageSplit]):
             given["test"] = test if isinstance(test, tuple) and len(test) == 2 else (test, None)
         by_name = {name: array_rows(pair, name) for name, pair in given.items()}
         rows = by_name["train"]
-        first = rows.sources[0] if len(rows) else None
-        if size is None and not isinstance(first, np.ndarray):
-            raise ArgumentError("pass size=, since the images are not arrays of one size")
-        own = size if size is not None else (int(first.shape[0]), int(first.shape[1]))
+        if size is None:
+            first = rows.sources[0] if len(rows) else None
+            if not isinstance(first, np.ndarray):
+                raise ArgumentError("pass size=, since the images are not arrays of one size")
+            size = (int(first.shape[0]), int(first.shape[1]))
         listed = Listed(rows, by_name.get("valid"), by_name.get("test"), folder_labels=False)
-        return cls._made(listed, valid, how, TargetOptions(how.task, classes=classes), own, crop_pct=1.0)
+        return cls._made(listed, valid, how, TargetOptions(how.task, classes=classes), size, crop_pct=1.0)
 
     @classmethod
     def _from_tables(
@@ -268,9 +270,9 @@ class ImageData(Data[ImageSplit]):
 
     @classmethod
     def _made(
-        cls, listed: Listed, valid: Any, how: ImageOptions, labels: TargetOptions, size: Size, crop_pct: float = CROP_PCT
+        cls, given: Listed, valid: Any, how: ImageOptions, labels: TargetOptions, size: Size, crop_pct: float = CROP_PCT
     ) -> Self:
-        return cls(assemble(listed, valid, how, labels), how.preprocessor(size, crop_pct), how)
+        return cls(assemble(given, valid, how, labels), how.preprocessor(size, crop_pct), how)
 
     # -- what a Learner asks for ---------------------------------------------------------------------
 
@@ -376,7 +378,7 @@ class ImageData(Data[ImageSplit]):
         """See `Data.for_model`: normalised with the statistics that the model's body was trained with."""
         return self._with(self.preprocessor.for_model(model))
 
-    def adopt(self, old: Data) -> Self:
+    def adopt(self, old: Data[Any]) -> Self:
         """See `Data.adopt`: the statistics belong to the model, so this data takes over those of `old`."""
         super().adopt(old)
         assert isinstance(old.preprocessor, ImagePreprocessor)
@@ -397,13 +399,13 @@ class ImageData(Data[ImageSplit]):
     def notes(self) -> list[str]:
         """See `Data.notes`: what was guessed of labels, and what was left out."""
         given = self._given
-        said = [f"the folder {name} has no image that is read here: {what}" for name, what in given.left_out.items()]
+        notes = [f"the folder {name} has no image that is read here: {what}" for name, what in given.left_out.items()]
         if given.note:
-            said.append(given.note)
+            notes.append(given.note)
         if given.skipped:
-            name, reason = next(iter(given.skipped.items()))
-            said.append(f"{len(given.skipped)} images could not be read and were left out, the first: {name} ({reason})")
-        return said
+            n, (name, reason) = len(given.skipped), next(iter(given.skipped.items()))
+            notes.append(f"{n} images could not be read and were left out, the first: {name} ({reason})")
+        return notes
 
     def image(self, split: SplitName, i: int) -> Tensor:
         """Image `i` of a split as the model sees it in validation, pixels in [0, 1], shape (c, h, w)."""
@@ -448,4 +450,3 @@ class ImageData(Data[ImageSplit]):
         counts = self.task.count_classes(one.targets)
         named = [f"{name} {n}" for name, n in zip(self.classes, counts, strict=True)]
         return " (" + ", ".join(named[:8]) + (f" and {len(named) - 8} more" if len(named) > 8 else "") + ")"
-

@@ -140,7 +140,7 @@ def _test_name(root: Path, test: str | bool | None, unsplit: bool) -> str | None
         return None
     if unsplit and not _holds_classes(root / "test"):
         raise ArgumentError(
-            f"{root / 'test'} lies among class folders: pass test=\"test\" if it holds images to predict, or test=False "
+            f'{root / "test"} lies among class folders: pass test="test" if it holds images to predict, or test=False '
             "if it is a class"
         )
     return "test"
@@ -231,7 +231,8 @@ class TableOptions:
         images = existing_folder(root / folder, "the images that the table names")
         columns = [self.label_col] if isinstance(self.label_col, int | str) else list(self.label_col)
         if isinstance(given, Path):
-            read = _read(given, images, self.suffix, [self.file_col] if self.label_sep is None else [self.file_col, *columns])
+            text = [self.file_col, *(columns if self.label_sep is not None else [])]
+            read = _read(given, images, self.suffix, text)
             table, where = read.frame, read.where
         else:
             table, where = given, lambda i: f"row {i} of the DataFrame"

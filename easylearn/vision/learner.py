@@ -30,7 +30,7 @@ PRETRAINED_CLIP = 2.0
     {"xtra_fc": "hidden", "opt_fn": "optimizer", "opt_func": "optimizer", "loss_func": "loss", "cbs": "callbacks"},
     Training,
 )
-def vision_learner(
+def vision_learner(  # type: ignore[misc]  # two of the shared options have other defaults here
     data: ImageData,
     arch: str | Arch | nn.Module,
     *,

@@ -59,9 +59,9 @@ class ImagePreprocessor(Preprocessor):
 
     def __post_init__(self) -> None:
         usual = (GREY_MEAN, GREY_STD) if self.channels == 1 else (IMAGENET_MEAN, IMAGENET_STD)
-        stats = (tuple(map(float, u if given is None else given)) for given, u in zip((self.mean, self.std), usual))
-        for name, value in zip(("size", "mean", "std"), (pair_of(self.size), *stats), strict=True):
-            object.__setattr__(self, name, value)
+        mean, std = (usual[k] if given is None else given for k, given in enumerate((self.mean, self.std)))
+        for name, value in (("size", pair_of(self.size)), ("mean", mean), ("std", std)):
+            object.__setattr__(self, name, value if name == "size" else tuple(map(float, value)))
         if self.workers is not None and self.workers < 0:
             raise ArgumentError(f"workers must be 0 or more, or None to choose, got {self.workers}")
         self.item_stage, self.batch_stage  # noqa: B018 - they check the rest

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import os
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -96,9 +96,11 @@ def assemble(listed: Listed, valid: Any, how: ImageOptions, options: TargetOptio
     rows = every.take(stay)
     given = read_targets(rows.labels, options, where=rows.where.__getitem__)
     index = _split(listed, stay, len(every), valid, _HowToSplit.of(rows, given, how))
-    others = {name: some for name, some in (("valid", listed.valid), ("test", listed.test)) if some is not None}
+    others: dict[SplitName, Rows] = {}
     if listed.valid is not None:
         others["valid"] = listed.valid.take(_stay(listed.valid, how, skipped))
+    if listed.test is not None:
+        others["test"] = listed.test
     if how.on_error == "skip":
         readable = set(_readable(rows, how, skipped))
         index = {name: [i for i in chosen if i in readable] for name, chosen in index.items()}
@@ -137,7 +139,7 @@ def _with_beside(rows: Rows, how: ImageOptions) -> Rows:
             continue
         if isinstance(values, str | int):
             raise ArgumentError(f"{name}={values!r} names a column, and these images come without a table")
-        listed = [values(i) for i in rows.ids] if isinstance(values, Callable) else list(values)  # type: ignore[arg-type]
+        listed = [values(i) for i in rows.ids] if callable(values) else list(values)
         if len(listed) != len(rows):
             raise DataError(f"{name} must have one entry per image: got {len(listed)} entries for {len(rows)} images")
         beside[name] = listed
@@ -158,14 +160,12 @@ class _HowToSplit:
         codes = given.stratify_codes() if how.stratify else None
         if how.stratify and codes is None:
             raise ArgumentError(
-                f"stratify needs classes that several images have; these labels are {given.task_name}, or differ for each"
+                f"stratify needs classes that several images have; these labels are {given.task_name}, or all different"
             )
         return cls(how.seed, codes, rows.beside.get("groups"), rows.beside.get("time"))
 
 
-def _split(
-    listed: Listed, stay: Sequence[int], n: int, valid: Any, how: _HowToSplit
-) -> dict[SplitName, Sequence[int]]:
+def _split(listed: Listed, stay: Sequence[int], n: int, valid: Any, how: _HowToSplit) -> dict[SplitName, Sequence[int]]:
     """Which of the rows that stay train and which validate.
 
     Args:
@@ -187,11 +187,12 @@ def _split(
         return {"train": range(len(stay))}
     if by_share:
         train, validating = split_indices(len(stay), valid, seed=how.seed, **beside)
-        return {"train": train.tolist(), "valid": validating.tolist()} if valid is not None else {"train": train.tolist()}
-    at = {number: i for i, number in enumerate(stay)}  # positions count the rows as given, with those that are left out
-    chosen = split_indices(n, valid, index=listed.index)
+        return {"train": train.tolist()} | ({} if valid is None else {"valid": validating.tolist()})
+    at = {number: i for i, number in enumerate(stay)}  # positions count the rows as given, left out or not
+    train, validating = split_indices(n, valid, index=listed.index)
     return {
-        name: [at[i] for i in some.tolist() if i in at] for name, some in zip(("train", "valid"), chosen, strict=True)
+        "train": [at[i] for i in train.tolist() if i in at],
+        "valid": [at[i] for i in validating.tolist() if i in at],
     }
 
 
@@ -233,8 +234,8 @@ def _once(rows: Rows) -> list[int]:
         shown = [_label_text(rows.labels, k) for k in (before, i)]
         if shown[0] != shown[1]:
             raise DataError(
-                f"{file} has two labels: {shown[0]} at {rows.where[before]} and {shown[1]} at {rows.where[i]}. Remove one "
-                "of the rows"
+                f"{file} has two labels: {shown[0]} at {rows.where[before]} and {shown[1]} at {rows.where[i]}. Remove "
+                "one of the rows"
             )
         twice.append(i)
     if twice:

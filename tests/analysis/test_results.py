@@ -14,11 +14,11 @@ from matplotlib.figure import Figure
 from sklearn import metrics as sk
 from torch import Tensor, nn
 
+from easylearn.analysis.results import confusion_matrix, plot_confusion, plot_worst
 from easylearn.errors import ArgumentError, DataError
 from easylearn.learner import Learner
 from easylearn.task import Predictions, single_label
 from easylearn.vision.data import ImageData
-from easylearn.analysis.results import confusion_matrix, plot_confusion, plot_worst
 
 COLOURS = np.array([[250, 0, 0], [0, 250, 0], [0, 0, 250]], np.uint8)
 NAMES = ["red", "green", "blue"]

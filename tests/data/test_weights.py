@@ -20,7 +20,9 @@ def test_nothing_given() -> None:
     assert draw_weights(None, 4, TARGET, CLASSES) is None
 
 
-@pytest.mark.parametrize("given", [[1, 2, 0, 3], (1.0, 2.0, 0.0, 3.0), np.array([1, 2, 0, 3]), torch.tensor([1, 2, 0, 3])])
+@pytest.mark.parametrize(
+    "given", [[1, 2, 0, 3], (1.0, 2.0, 0.0, 3.0), np.array([1, 2, 0, 3]), torch.tensor([1, 2, 0, 3])]
+)
 def test_one_number_per_item(given: Any) -> None:
     found = draw_weights(given, 4)
     assert found is not None and found.dtype == np.float64 and found.tolist() == [1, 2, 0, 3]
@@ -56,7 +58,11 @@ def test_wrong_numbers(given: Any, said: str) -> None:
 
 @pytest.mark.parametrize(
     ("given", "said"),
-    [("balance", "Did you mean 'balanced'"), ({"dgo": 2}, "'dgo'.*Did you mean 'dog'"), (["a"] * 4, "a number per item")],
+    [
+        ("balance", "Did you mean 'balanced'"),
+        ({"dgo": 2}, "'dgo'.*Did you mean 'dog'"),
+        (["a"] * 4, "a number per item"),
+    ],
 )
 def test_wrong_arguments(given: Any, said: str) -> None:
     with pytest.raises(ArgumentError, match=said):

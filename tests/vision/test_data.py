@@ -12,8 +12,8 @@ import pytest
 import torch
 from PIL import Image
 
-from easylearn.errors import ArgumentError, DataError, EasyLearnWarning
 from easylearn.analysis.plots import new_figure
+from easylearn.errors import ArgumentError, DataError, EasyLearnWarning
 from easylearn.vision.augment import Flip, RandomResizedCrop
 from easylearn.vision.data import ImageData
 
@@ -312,7 +312,7 @@ def test_tables_that_are_none(flat: Path) -> None:
         ImageData.from_csv(flat, folder="images")
     with pytest.raises(DataError, match=r"the folder .*imgs does not exist"):
         csv(flat, rows(["a", "b"]), folder="imgs")
-    with pytest.raises(ArgumentError, match="label_sep.*regression"):
+    with pytest.raises(ArgumentError, match=r"label_sep.*regression"):
         csv(flat, rows(["1", "2"]), task="regression", label_sep=" ")
     with pytest.raises(ArgumentError, match="stratify"):
         csv(flat, rows(["1", "2"] * 6), task="regression", stratify=True)
@@ -406,7 +406,7 @@ def test_wrong_arrays() -> None:
         ImageData.from_arrays(x)  # type: ignore[arg-type]
     with pytest.raises(DataError, match="empty"):
         ImageData.from_arrays((x[:0], []))
-    with pytest.raises(DataError, match="label 1.*two classes"):
+    with pytest.raises(DataError, match=r"label 1.*two classes"):
         ImageData.from_arrays((x, [1, 1, 1, 1]))
 
 
@@ -484,7 +484,9 @@ def test_fingerprint_of_arrays() -> None:
 @pytest.mark.parametrize("augment", ["side_on", [RandomResizedCrop(), Flip()]])
 def test_the_cache_changes_nothing(pets: Path, tmp_path: Path, augment: object) -> None:
     def epochs(data: ImageData) -> torch.Tensor:
-        return torch.cat([b.inputs[0] for e in range(2) for b in data.loader("train", training=True).batches(CPU, 1, e)])
+        return torch.cat(
+            [b.inputs[0] for e in range(2) for b in data.loader("train", training=True).batches(CPU, 1, e)]
+        )
 
     wanted = epochs(make(pets, augment=augment, cache=False))
     folder = tmp_path / "kept"

@@ -25,7 +25,9 @@ def data(regression: bool = False, channels: int = 3) -> ImageData:
     x = np.random.default_rng(0).integers(0, 255, (6, SIZE, SIZE, channels)).astype(np.uint8)
     y: list[Any] = [0.5, 1.5, 2.5] * 2 if regression else [0, 1, 2] * 2
     names = None if regression else ["red", "green", "blue"]
-    return ImageData.from_arrays((x, y), (x, y), classes=names, task="regression" if regression else "auto", batch_size=4, channels=channels)
+    return ImageData.from_arrays(
+        (x, y), (x, y), classes=names, task="regression" if regression else "auto", batch_size=4, channels=channels
+    )
 
 
 def learner(body: nn.Module, pool: nn.Module, head: nn.Module, regression: bool = False) -> Learner:

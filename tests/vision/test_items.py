@@ -79,7 +79,8 @@ def test_a_table_names_files_labels_and_more(tmp_path: Path) -> None:
     df = pd.DataFrame({"n": ["a", "b"], "y": [1, 2], "z": [3, 4], "who": ["p", "q"]}, index=[7, 7])
     how = TableOptions(suffix=".jpg", label_col=["y", -2], time="who")
     rows = how.rows(df, tmp_path, "img", {"groups": 3, "weights": [1, 2]})
-    assert rows.ids == ["img/a.jpg", "img/b.jpg"] and rows.where == ["row 0 of the DataFrame (a)", "row 1 of the DataFrame (b)"]
+    assert rows.ids == ["img/a.jpg", "img/b.jpg"]
+    assert rows.where == ["row 0 of the DataFrame (a)", "row 1 of the DataFrame (b)"]
     assert rows.labels.columns.tolist() == ["y", "z"]
     assert rows.beside == {"groups": ["p", "q"], "time": ["p", "q"]}, "what is no column is left to others"
     assert rows.take([1]).labels.values.tolist() == [[2, 4]] and rows.take([1]).beside["time"] == ["q"]
@@ -119,7 +120,13 @@ def test_columns_that_are_not_there(tmp_path: Path, how: dict[str, object], said
 
 
 def test_rows_take_of_every_form_of_labels(tmp_path: Path) -> None:
-    for labels in (["a", "b", "c"], np.arange(3), torch.arange(3), pd.Series([1, 2, 3]), pd.DataFrame({"y": [1, 2, 3]})):
+    for labels in (
+        ["a", "b", "c"],
+        np.arange(3),
+        torch.arange(3),
+        pd.Series([1, 2, 3]),
+        pd.DataFrame({"y": [1, 2, 3]}),
+    ):
         rows = named_rows(tmp_path, ["x", "y", "z"], labels).take([2, 0])
         assert isinstance(rows, Rows) and rows.ids == ["z", "x"] and len(rows.labels) == 2
 

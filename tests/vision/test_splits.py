@@ -123,7 +123,10 @@ def test_the_latest_validate(df: Make) -> None:
         ({"valid": None, "groups": "patient"}, "groups"),
         ({"valid": 0.25, "groups": "patient", "stratify": True}, "stratify or groups|groups"),
         ({"valid": 0.25, "groups": "nobody"}, "groups='nobody'"),
-        ({"valid": 0.25, "stratify": True, "label_col": "weight", "task": "regression"}, "stratify needs classes.*regression"),
+        (
+            {"valid": 0.25, "stratify": True, "label_col": "weight", "task": "regression"},
+            "stratify needs classes.*regression",
+        ),
         ({"valid": 1.5}, "fraction between 0 and 1"),
         ({"valid": "2D"}, "time="),
     ],
