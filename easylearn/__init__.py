@@ -36,7 +36,8 @@ from .text.callbacks import ActivationPenalty, RateByLength, SampledSoftmax
 from .text.data import TextData, TextLMData
 from .text.interpret import occlusion
 from .text.learner import language_model_learner, text_classifier_learner
-from .text.tokenize import SubwordTokenizer, WordTokenizer
+from .text.subwords import SubwordTokenizer
+from .text.tokenize import WordTokenizer
 from .text.vocab import Vocab
 from .train.callback import Callback
 from .train.callbacks import (

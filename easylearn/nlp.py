@@ -36,7 +36,8 @@ from .text.callbacks import ActivationPenalty
 from .text.labels import find_labels
 from .text.learner import language_model_learner, text_classifier_learner
 from .text.sources import Documents, read_text
-from .text.tokenize import Tokenizer, as_tokenizer
+from .text.processing import as_tokenizer
+from .text.tokenize import Tokenizer
 from .text.torchtext import read_pairs
 from .text.vocab import Vocab
 from .train.optim import OptimizerFn

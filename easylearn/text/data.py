@@ -27,7 +27,8 @@ from .loader import DocumentLoader, StreamLoader
 from .processing import TextProcessor
 from .sources import Documents, Errors, Missing, read_text
 from .store import TokenStore
-from .tokenize import Tokenizer, as_tokenizer
+from .processing import as_tokenizer
+from .tokenize import Tokenizer
 from .torchtext import are_pairs, as_vocab, read_pairs
 from .vocab import BOS, PAD, UNK, Vocab
 

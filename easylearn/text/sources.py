@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import numpy as np
 
 from ..errors import ArgumentError, DataError, did_you_mean
-from ..options import strict
 from ..files import StrPath, digest, file_identity
+from ..options import strict
 from .vocab import FLD
 
 if TYPE_CHECKING:
