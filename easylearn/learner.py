@@ -4,50 +4,50 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from . import schedules
+from .analysis.interpret import Interpretation, interpret
+from .analysis.plots import SchedPlots
+from .analysis.report import write_report
+from .analysis.summary import Summary, plan_text, seconds_per_step, summarise
 from .artefact.export import ExportReport, Format, Source, write_export
 from .artefact.predictor import Predictor
 from .data.bunch import Data, SplitName
 from .data.order import Loader
 from .errors import ArgumentError, DataError, StateError
-from .options import strict
 from .files import StrPath
 from .nn.body_head import BodyHead
 from .nn.groups import Grouped, LayerGroup, ParamGroup, place_parameters
 from .nn.registry import describe, model_name
+from .options import strict
 from .schedules import Schedule
 from .task import LossFn
-from .task.predictions import Prediction, Predictions
+from .task.predictions import Predictions
 from .train.callback import Callback, check_callbacks
 from .train.callbacks import LossGuard, Progress, SaveBest, SaveCycles, Scheduler
 from .train.callbacks.checkpoint import Checkpoint
 from .train.checkpoint import load_weights, save_weights
 from .train.finder import LRCurve, check_sweep, sweep
-from .analysis.interpret import Interpretation, interpret
 from .train.loop import run_fit
 from .train.optim import OptimizerFn, adamw, build_optimizer
 from .train.plan import FitPlan, plan_fit
-from .analysis.plots import SchedPlots
 from .train.precompute import FeatureStore
 from .train.predict import evaluate, gather
 from .train.rates import Rates, spread_rates
 from .train.record import Record
-from .analysis.report import write_report
 from .train.resume import Cast, Every, Saved, Situation
 from .train.state import Run
 from .train.strategy import SingleDevice, Strategy
-from .analysis.summary import Summary, plan_text, seconds_per_step, summarise
 
 if TYPE_CHECKING:
-    import pandas as pd
+    from typing_extensions import Unpack
 
 _OLD_FIT = {
     "n_cycle": "n",

@@ -31,7 +31,7 @@ from ..files import atomic_write
 from ..nn.as_graph import as_graph
 from ..task import Task
 from ..train.predict import evaluate
-from ..train.strategy import Strategy
+from ..train.strategy import SingleDevice
 from .export import ExportReport, Quantize, Source, first_batch, timed
 from .model_file import describe_task, library_versions
 
@@ -363,7 +363,7 @@ def _measured(path: Path, program: Program, source: Source, example: _Example) -
     result = {"bytes": float(path.stat().st_size), "ms": 1000 * timed(lambda: program(one))}
     if "valid" in source.data.splits:
         model = _AsModel(program, example.runtime, source.task)
-        result.update(evaluate(model, source.data.loader("valid"), source.task, Strategy(CPU)))
+        result.update(evaluate(model, source.data.loader("valid"), source.task, SingleDevice(CPU)))
     return result
 
 

@@ -96,7 +96,8 @@ def _evaluate_stream(model: nn.Module, loader: Loader, task: Task, strategy: Str
     return result
 
 
-def evaluating(model):  # type: ignore[no-untyped-def]  # TEMPORARY: use strategy.evaluating(model)
+def evaluating(model):  # type: ignore[no-untyped-def]
+    """TEMPORARY: use strategy.evaluating(model)."""
     from .gate import Gate
 
     return Gate().evaluating(model)

@@ -16,14 +16,14 @@ from sklearn.calibration import calibration_curve
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from easylearn.analysis.interpret import Interpretation, single_label_title
+from easylearn.analysis.plots import new_figure
 from easylearn.data.bunch import write_on
 from easylearn.data.loaders import TensorData
 from easylearn.errors import ArgumentError, DataError
 from easylearn.learner import Learner
 from easylearn.losses import FocalLoss
 from easylearn.task import multi_label, next_token, regression, single_label
-from easylearn.analysis.interpret import Interpretation, single_label_title
-from easylearn.analysis.plots import new_figure
 
 MakeLearner = Callable[..., Learner]
 KINDS = ["single_label", "multi_label", "regression"]

@@ -6,18 +6,19 @@ import dataclasses
 import inspect
 
 import easylearn
-from easylearn.data.bunch import Batch, Data, Loader
+from easylearn.analysis.interpret import Calibration, Interpretation
+from easylearn.analysis.plots import SchedPlots
+from easylearn.data.bunch import Data
+from easylearn.data.order import Batch, Loader
 from easylearn.export import Predictor
 from easylearn.learner import Learner, Prediction, Predictions
 from easylearn.text.interpret import Occlusion
 from easylearn.train.callback import HOOKS, Callback
 from easylearn.train.finder import LRCurve
-from easylearn.analysis.interpret import Calibration, Interpretation
 from easylearn.train.plan import FitPlan
-from easylearn.analysis.plots import SchedPlots
 from easylearn.train.record import Record
 from easylearn.train.state import Run
-from easylearn.train.strategy import Strategy
+from easylearn.train.strategy import SingleDevice
 
 
 def public(kind: type) -> set[str]:

@@ -46,7 +46,7 @@ class TestAgainstAHandWrittenLoop:
         for epoch in range(3):
             keyed.seed_global(0, "epoch", epoch)
             model.train()
-            for batch in data.train_loader().batches(torch.device("cpu"), 0, epoch):
+            for batch in data.loader("train", training=True).batches(torch.device("cpu"), 0, epoch):
                 for group, lr in zip(bare.param_groups, record.rates[step], strict=True):
                     group["lr"] = lr
                 loss = loss_of(model(*batch.inputs), batch.target)
@@ -317,7 +317,7 @@ def test_the_overhead_per_step_is_small(make_learner: MakeLearner, make_data: An
     def bare() -> float:
         optimizer = sgd(hand.model.parameters(), lr=0.01)
         begun = time.process_time()
-        for batch in data.train_loader().batches(torch.device("cpu")):
+        for batch in data.loader("train", training=True).batches(torch.device("cpu")):
             loss = F.cross_entropy(hand.model(*batch.inputs), batch.target)  # type: ignore[arg-type]
             loss.backward()
             optimizer.step()
