@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from itertools import pairwise
@@ -326,12 +327,25 @@ class Candidates(NamedTuple):
         return nn.functional.linear(x, decoder.weight[self.tokens], bias)
 
 
+class _OfThread(threading.local):
+    """The state that an evaluation leaves: each thread has its own, and a copy of the model begins without any."""
+
+    state: State | None = None
+
+    def __deepcopy__(self, memo: object) -> _OfThread:
+        return _OfThread()
+
+    def __reduce__(self) -> tuple[type[_OfThread], tuple[()]]:
+        return _OfThread, ()
+
+
 @register("easylearn.language_model")
 class LanguageModel(nn.Module):
     """Says of each token of a text which one comes next.
 
-    The hidden state stays between calls, so that a text may come in windows. It is in buffers that `state_dict` leaves
-    out.
+    The hidden state stays between calls, so that a text may come in windows. In training it is in buffers that
+    `state_dict` leaves out; in evaluation each thread has a state of its own, so that several may evaluate the model at
+    once, and none of them disturbs a training that goes on.
 
     Args:
         encoder: the AWD-LSTM.
@@ -354,6 +368,7 @@ class LanguageModel(nn.Module):
         if tie:
             self.decoder.weight = encoder.embedding.weight
         self._candidates: Candidates | None = None
+        self._evaluation = _OfThread()
         for name, width in self._buffer_widths():
             self.register_buffer(name, torch.zeros(1, 0, width), persistent=False)
 
@@ -394,21 +409,27 @@ class LanguageModel(nn.Module):
 
     def _kept(self, rows: int, carry: Tensor) -> State:
         kept = self.state
-        if kept[0][0].shape[1] != rows:
+        device = self.encoder.embedding.weight.device
+        if kept[0][0].shape[1] != rows or kept[0][0].device != device:
             return self.encoder.start(rows)
         # Chosen and not multiplied: NaN times 0 is NaN.
-        goes_on = carry.view(1, -1, 1).to(kept[0][0].device)
+        goes_on = carry.view(1, -1, 1).to(device)
         zero = kept[0][0].new_zeros(())
         return tuple((torch.where(goes_on, h, zero), torch.where(goes_on, c, zero)) for h, c in kept)
 
     def _keep(self, state: State) -> None:
+        if not self.training:
+            self._evaluation.state = state
+            return
         for i, (h, c) in enumerate(state, start=1):
             setattr(self, f"hidden{i}", h)
             setattr(self, f"cell{i}", c)
 
     @property
     def state(self) -> State:
-        """The states after the last call, of 0 rows if there was none."""
+        """The states after the last call in this mode, of 0 rows if there was none."""
+        if not self.training:
+            return self._evaluation.state or self.encoder.start(0)
         return tuple(
             (self.get_buffer(f"hidden{i}"), self.get_buffer(f"cell{i}")) for i in range(1, self.encoder.n_layers + 1)
         )

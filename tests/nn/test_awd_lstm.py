@@ -2,6 +2,7 @@
 
 import copy
 import math
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -310,7 +311,8 @@ def test_each_row_may_begin_anew() -> None:
 def test_no_nan_comes_over_where_nothing_is_carried() -> None:
     model = LanguageModel(encoder()).eval()
     model(tokens(3, 4), torch.tensor(False))
-    model.hidden1 = torch.full_like(model.state[0][0], math.nan)
+    for h, c in model.state:
+        h.fill_(math.nan), c.fill_(math.nan)
     assert bool(model(tokens(3, 4), torch.tensor(False)).isfinite().all())
 
 
@@ -331,13 +333,40 @@ def test_state_is_in_buffers_that_are_not_saved() -> None:
 
 
 def test_a_checkpoint_of_the_buffers_goes_on_as_before() -> None:
-    model = LanguageModel(encoder()).eval()
+    model = LanguageModel(encoder())
     model(tokens(3, 4), torch.tensor(False))
     other = copy.deepcopy(model)
     for name, value in model.named_buffers():
         setattr(other, name, value.clone())
     x = tokens(3, 4)
     assert torch.equal(model(x, torch.tensor(True)), other(x, torch.tensor(True)))
+
+
+def test_training_and_evaluation_have_states_of_their_own() -> None:
+    model = LanguageModel(encoder())
+    with torch.no_grad():
+        model(tokens(3, 4), torch.tensor(False))
+        kept = [t.clone() for pair in model.state for t in pair]
+        model.eval()
+        assert model.state[0][0].shape[1] == 0
+        model(tokens(2, 5), torch.tensor(False))
+        assert model.state[0][0].shape[1] == 2 and copy.deepcopy(model).state[0][0].shape[1] == 0
+        model.train()
+    assert all(torch.equal(a, b) for a, b in zip(kept, [t for pair in model.state for t in pair], strict=True))
+
+
+def test_threads_that_evaluate_at_once_do_not_meet() -> None:
+    model = LanguageModel(encoder()).eval()
+    texts = [tokens(3, 40) for _ in range(8)]
+
+    def read(text: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            return torch.cat([model(text[:, i : i + 2], torch.tensor(i > 0)) for i in range(0, 40, 2)], 1)
+
+    expected = [read(text) for text in texts]
+    with ThreadPoolExecutor(8) as pool:
+        for _ in range(5):
+            assert all(torch.equal(a, b) for a, b in zip(expected, pool.map(read, texts), strict=True))
 
 
 def test_state_from_evaluation_does_not_hinder_training() -> None:
