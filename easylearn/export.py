@@ -24,7 +24,7 @@ from .options import strict
 # TEMPORARY from .tabular.preprocess import TablePreprocessor
 from .task import Task
 
-# TEMPORARY from .text.preprocess import StreamPreprocessor, TextPreprocessor
+from .text.preprocess import StreamPreprocessor, TextPreprocessor
 from .train.callback import Callback
 from .train.strategy import SingleDevice
 from .vision import model as _vision_model  # noqa: F401 - registers what builds the models of images
@@ -37,7 +37,9 @@ _KINDS: Mapping[str, type[Preprocessor]] = {
     kind.kind: kind
     for kind in (
         TensorPreprocessor,
-    )  # TEMPORARY: ImagePreprocessor, TablePreprocessor, TextPreprocessor, StreamPreprocessor
+        TextPreprocessor,
+        StreamPreprocessor,
+    )  # TEMPORARY: ImagePreprocessor, TablePreprocessor
 }
 """The kinds of items that a file may name."""
 

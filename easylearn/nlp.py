@@ -24,19 +24,22 @@ import torch
 import torch.nn.functional as F
 from torch import nn, optim
 
-from .data._old_bunch import Loader, PartName
+from .data.bunch import SplitName
+from .data.order import Loader
 from .errors import ArgumentError, DataError, did_you_mean
-from .options import strict
 from .files import StrPath
 from .learner import Learner
+from .learner07 import Learner07
 from .metrics import accuracy
 from .nn.awd_lstm import Drops
+from .options import strict
 from .text import data as texts
 from .text.callbacks import ActivationPenalty
-from .text.labels import find_labels
+from .text.gather import Gathered, Rows
 from .text.learner import language_model_learner, text_classifier_learner
-from .text.sources import Documents, read_text
+from .text.options import LabelOptions, StreamOptions, vocabulary_of
 from .text.processing import as_tokenizer
+from .text.sources import Documents, read_text
 from .text.tokenize import Tokenizer
 from .text.torchtext import read_pairs
 from .text.vocab import Vocab
@@ -107,24 +110,24 @@ class Example(NamedTuple):
 
 @dataclass(frozen=True)
 class TextDataset:
-    """One part as `trn_ds`, `val_ds` and `test_ds` show it.
+    """One split as `trn_ds`, `val_ds` and `test_ds` show it.
 
     Args:
         data: the texts.
-        name: of the part.
+        name: of the split.
     """
 
     data: texts.TextLMData | texts.TextData
-    name: PartName
+    name: SplitName
 
     def __len__(self) -> int:
         return len(self.data.store(self.name))
 
     def __getitem__(self, i: int) -> Example:
         if not 0 <= i < len(self):  # also what ends a loop over it
-            raise IndexError(f"the {self.name} part has {len(self)} documents, but number {i} was asked for")
+            raise IndexError(f"the {self.name} split has {len(self)} documents, but number {i} was asked for")
         tokens = [self.data.vocab[int(t)] for t in self.data.store(self.name).doc(i)]
-        target = self.data._part(self.name).target
+        target = self.data._split(self.name).target
         if target is None:
             return Example(tokens)
         task = self.data.task
@@ -144,7 +147,7 @@ class _ModelData:
 
     @property
     def vocab(self) -> Vocab:
-        """The vocabulary, made from the training part; `.tokens` is what `TEXT.vocab.itos` was, `.ids` its `stoi`."""
+        """The vocabulary, made from the training split; `.tokens` is what `TEXT.vocab.itos` was, `.ids` its `stoi`."""
         return self.data.vocab
 
     @property
@@ -175,12 +178,12 @@ class _ModelData:
     @property
     def test_ds(self) -> TextDataset | None:
         """The test documents; None without any."""
-        return TextDataset(self.data, "test") if self.data.has_test else None
+        return TextDataset(self.data, "test") if "test" in self.data.splits else None
 
     @property
     def trn_dl(self) -> Loader:
         """Training batches: `len(md.trn_dl)` of them in an epoch."""
-        return self.data.train_loader()
+        return self.data.loader("train", training=True)
 
     @property
     def val_dl(self) -> Loader:
@@ -190,7 +193,7 @@ class _ModelData:
     @property
     def test_dl(self) -> Loader | None:
         """Test batches; None without any."""
-        return self.data.loader("test") if self.data.has_test else None
+        return self.data.loader("test") if "test" in self.data.splits else None
 
 
 class LanguageModelData(_ModelData):
@@ -230,7 +233,7 @@ class LanguageModelData(_ModelData):
             field: how text becomes tokens: a function, an object like torchtext's `Field`, or None.
             train: a file in it, or a folder of files, each a document.
             validation: the same for validation.
-            test: the same for the test part, or None.
+            test: the same for the test split, or None.
             bs: rows of the stream that are read side by side.
             bptt: tokens in a window, on average.
             min_freq: tokens that come less often are *unknown*.
@@ -238,13 +241,17 @@ class LanguageModelData(_ModelData):
             backward: read each text from its end.
             vocab: take this vocabulary instead of making one.
         """
-        parts: dict[PartName, Documents] = {
+        splits: dict[SplitName, Documents] = {
             "train": _read(path, train, "train"),
             "valid": _read(path, validation, "validation"),
         }
         if test is not None:
-            parts["test"] = _read(path, test, "test")
-        return cls(path, _stream(parts, field, vocab, min_freq, max_vocab, bs, bptt, backward))
+            splits["test"] = _read(path, test, "test")
+        how = StreamOptions(
+            vocab=_vocab(vocab), tokenizer=_of_field(field), max_vocab=max_vocab, min_freq=min_freq, batch_size=bs,
+            bptt=bptt, backward=backward,
+        )  # fmt: skip
+        return cls(path, texts.TextLMData._make(Gathered(splits, {}), how))
 
     @classmethod
     @strict(_OLD_DATA)
@@ -279,14 +286,18 @@ class LanguageModelData(_ModelData):
         >>> len(md.trn_ds), md.trn_ds[0].text, md.nt
         (40, ['xxbos', 'a', 'good', 'film'], 12)
         """
-        parts: dict[PartName, Documents] = {}
+        splits: dict[SplitName, Documents] = {}
         for name, frame in (("train", train_df), ("valid", val_df), ("test", test_df)):
             if frame is None and name == "test":
                 continue
             if not isinstance(frame, pd.DataFrame):
                 raise ArgumentError(f"{name} must be a pandas DataFrame, got {type(frame).__name__}")
-            parts[name] = Documents.from_frame(frame, col)  # type: ignore[index]
-        return cls(path, _stream(parts, field, vocab, min_freq, max_vocab, bs, bptt, backward))
+            splits[name] = Documents.from_frame(frame, col)  # type: ignore[index]
+        how = StreamOptions(
+            vocab=_vocab(vocab), tokenizer=_of_field(field), max_vocab=max_vocab, min_freq=min_freq, batch_size=bs,
+            bptt=bptt, backward=backward,
+        )  # fmt: skip
+        return cls(path, texts.TextLMData._make(Gathered(splits, {}), how))
 
     @strict(_OLD_MODEL)
     def get_model(
@@ -306,7 +317,7 @@ class LanguageModelData(_ModelData):
         reg_fn: Penalty | None = None,
         vectors: Any = None,
         metrics: Sequence[Any] | None = None,
-    ) -> Learner:
+    ) -> Learner07:
         """A learner that predicts each next token; see `language_model_learner`.
 
         Args:
@@ -325,17 +336,18 @@ class LanguageModelData(_ModelData):
         Returns:
             The learner.
         """
-        return language_model_learner(
+        learn = language_model_learner(
             self.data, emb_size=emb_sz, n_hidden=n_hid, n_layers=n_layers, vectors=vectors,
             drops=Drops(embedding=dropoute, input=dropouti, weight=wdrop, hidden=dropouth, output=dropout),
             tie_weights=tie_weights, alpha=0, beta=0, callbacks=_penalty(reg_fn), optimizer=opt_fn, clip=clip,
             metrics=metrics, path=self.path / "models",
         )  # fmt: skip
+        return Learner07.of(learn)
 
     @property
     def bptt(self) -> int:
         """Tokens in a window."""
-        return self.data.bptt
+        return self.data.preprocessor.bptt
 
 
 class TextData(_ModelData):
@@ -390,9 +402,9 @@ class TextData(_ModelData):
         """
         if isinstance(splits, str) or len(splits) not in (2, 3):
             raise ArgumentError(f"splits must be (train, valid) or (train, valid, test), got {len(splits)} of them")
-        documents: dict[PartName, Documents] = {}
-        labels: dict[PartName, list[Any]] = {}
-        names: tuple[PartName, ...] = ("train", "valid", "test")
+        documents: dict[SplitName, Documents] = {}
+        labels: dict[SplitName, list[Any]] = {}
+        names: tuple[SplitName, ...] = ("train", "valid", "test")
         for name, split in zip(names, splits, strict=False):
             found, given = _documents(split, text_name, label_name, name)
             documents[name] = Documents.from_list(found, where=name)
@@ -401,12 +413,16 @@ class TextData(_ModelData):
         if field is None:
             fields = getattr(splits[0], "fields", None)
             field = fields.get(text_name) if isinstance(fields, Mapping) else None
-        tokenizer: Any = None if field is None else _of_field(field)
+        tokenizer = _of_field(field)
         if any(t.startswith(_MARK) for t in documents["train"]):
             tokenizer = _given_tokens(tokenizer, vocab)
-        options = texts._Options(vocab, tokenizer, max_vocab, min_freq)
-        found_labels = find_labels(labels["train"], documents["train"].ids, label_name)
-        return cls(path, texts.TextData._make(documents, labels, found_labels, options, bs, None, backward))
+        how = LabelOptions(
+            vocab=_vocab(vocab), tokenizer=tokenizer, max_vocab=max_vocab, min_freq=min_freq, batch_size=bs,
+            backward=backward,
+        )  # fmt: skip
+        targets = {n: (Rows.of_lists(n, documents[n], given).targets("label", how), None) for n, given in labels.items()}
+        found = Gathered(documents, {"train": np.arange(len(documents["train"]))})
+        return cls(path, texts.TextData._make(found, targets, how, None))
 
     @strict(_OLD_MODEL)
     def get_model(
@@ -427,7 +443,7 @@ class TextData(_ModelData):
         reg_fn: Penalty | None = None,
         vectors: Any = None,
         metrics: Sequence[Any] | None = None,
-    ) -> Learner:
+    ) -> Learner07:
         """A learner with one linear layer on what an encoder says; see `text_classifier_learner`.
 
         Args:
@@ -443,12 +459,13 @@ class TextData(_ModelData):
         Returns:
             The learner; `learn.load_encoder(name)` takes what a language model's `learn.save_encoder(name)` wrote.
         """
-        return text_classifier_learner(
+        learn = text_classifier_learner(
             self.data, emb_size=emb_sz, n_hidden=n_hid, n_layers=n_layers, vectors=vectors, layers=(), ps=dropout,
             drops=Drops(embedding=dropoute, input=dropouti, weight=wdrop, hidden=dropouth, output=0.0), bptt=bptt,
             max_len=max_sl, alpha=0, beta=0, callbacks=_penalty(reg_fn), optimizer=opt_fn, clip=clip, metrics=metrics,
             path=self.path / "models",
         )  # fmt: skip
+        return Learner07.of(learn)
 
     @property
     def c(self) -> int:
@@ -481,23 +498,14 @@ def _read(path: StrPath, name: StrPath, what: str) -> Documents:
     return Documents.from_list([read_text(place)], ids=[str(name)])
 
 
-def _stream(
-    parts: Mapping[PartName, Documents],
-    field: Any,
-    vocab: Any,
-    min_freq: int,
-    max_vocab: int,
-    bs: int,
-    bptt: int,
-    backward: bool,
-) -> texts.TextLMData:
-    options = texts._Options(vocab, None if field is None else _of_field(field), max_vocab, min_freq)
-    return texts.TextLMData._make(parts, options, bs, bptt, backward)
+def _vocab(given: Any) -> Any:
+    """What easylearn takes for a vocabulary."""
+    return given.data if isinstance(given, _ModelData) else given
 
 
 def _of_field(field: Any) -> Any:
     """A tokenizer out of what 2018 passed as a field."""
-    if isinstance(field, str | Tokenizer):
+    if field is None or isinstance(field, str | Tokenizer):
         return field
     tokenize = getattr(field, "tokenize", None)
     if not callable(tokenize):
@@ -519,7 +527,7 @@ def _lowered(tokenize: Callable[[str], Iterable[str]], text: str) -> list[str]:
 
 def _given_tokens(tokenizer: Any, vocab: Any) -> Callable[[str], list[str]]:
     """What parts a text that came in tokens where it was parted, and another one by the tokenizer."""
-    own = texts.vocabulary_of(vocab, tokenizer)[1] if vocab is not None else as_tokenizer(tokenizer)
+    own = vocabulary_of(vocab, tokenizer)[1]
 
     def tokens_as_given(text: str) -> list[str]:
         if text.startswith(_MARK):

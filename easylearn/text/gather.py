@@ -1,0 +1,313 @@
+"""The documents of each split, out of tables, lists and folders."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from torch import Tensor
+
+from .. import keyed
+from ..data.bunch import SplitName
+from ..data.frames import Table, column_names, known_types, read_table
+from ..data.split import Indices, fraction_of, split_indices
+from ..errors import ArgumentError, DataError, did_you_mean
+from ..files import StrPath
+from .options import Columns, OnePerText, TextOptions
+from .sources import Documents, Errors, is_frame, is_series
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """The documents of each split.
+
+    Args:
+        documents: by split.
+        rows: which of the documents that were given at first those of a split are, where it was cut off them.
+    """
+
+    documents: dict[SplitName, Documents]
+    rows: dict[SplitName, Indices]
+
+
+def cut(
+    whole: Documents,
+    valid: Any,
+    how: TextOptions,
+    *,
+    stratify: Any = None,
+    groups: Any = None,
+    time: Any = None,
+    index: pd.Index[Any] | None = None,
+) -> Gathered:
+    """Documents to train on, and those of them that validate.
+
+    Args:
+        whole: all of them.
+        valid: which validate; see `split_indices`. None for none.
+        how: has the seed.
+        stratify, groups, time: one entry per document, or None.
+        index: labels of the documents by which a pandas mask is read.
+    """
+    train, held_out = split_indices(
+        len(whole), valid, seed=how.seed, stratify=stratify, groups=groups, time=time, index=index
+    )
+    rows: dict[SplitName, Indices] = {"train": train}
+    if len(held_out):
+        rows["valid"] = held_out
+    return Gathered({name: whole.take(some.tolist()) for name, some in rows.items()}, rows)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Texts, and maybe labels, as the rows of a table.
+
+    Args:
+        frame: the table.
+        where: what messages call a column of the row at a position.
+    """
+
+    frame: pd.DataFrame
+    where: Callable[[str, int], str]
+
+    @classmethod
+    def of(cls, given: Any, name: str) -> Rows:
+        """What was given as a table: a DataFrame, or a table out of a file.
+
+        Args:
+            given: the table.
+            name: what messages call it.
+
+        Raises:
+            ArgumentError: it is no table.
+        """
+        if isinstance(given, Table):
+            return cls(given.frame, lambda column, i: f"{given.where(i)}, column {column!r}")
+        if not is_frame(given):
+            raise ArgumentError(f"{name} must be a pandas DataFrame, got {type(given).__name__}")
+        before = "" if name == "df" else f"{name}: "
+        return cls(given, lambda column, i: f"{before}column {column!r}, row {given.index[i]}")
+
+    @classmethod
+    def of_lists(cls, name: str, texts: Iterable[Any], labels: Any = None) -> Rows:
+        """Texts, and maybe their labels, out of lists: columns "text" and "label"."""
+        import pandas as pd
+
+        if isinstance(texts, str):
+            raise ArgumentError("texts must be a list of texts, got one text")
+        columns = {"text": pd.Series(list(texts), dtype=object)}
+        if labels is not None:
+            if getattr(labels, "ndim", 1) != 1:
+                raise ArgumentError(
+                    f"labels must be a list with one entry per text, got an array of shape {tuple(labels.shape)}; "
+                    "several columns go into a DataFrame: TextData.from_df(df, label=[...])"
+                )
+            values = labels.reset_index(drop=True) if is_series(labels) else pd.Series(_plain(labels))
+            if len(values) != len(columns["text"]):
+                raise DataError(f"{name}: there are {len(columns['text'])} texts, but {len(values)} labels")
+            columns["label"] = values
+        before = "" if name == "texts" else f"{name}: "
+        return cls(pd.DataFrame(columns), lambda column, i: f"{before}item {i}")
+
+    def documents(self, text: Columns, how: TextOptions) -> Documents:
+        """The texts."""
+        return Documents.from_frame(self.frame, text, missing=how.missing, where=self.where)
+
+    def entries(self, given: Any, name: str) -> Any:
+        """One entry per row: a column by its name, or what was given.
+
+        Args:
+            given: a column's name, a sequence, or None.
+            name: of the argument.
+        """
+        if callable(given):
+            raise ArgumentError(f"{name} must be a column of the table or have one entry per row, got a function")
+        if not isinstance(given, str):
+            return given
+        if given not in self.frame.columns:
+            known = [str(c) for c in self.frame.columns]
+            raise DataError(f"the table has no column {given!r}, given as {name}. {did_you_mean(given, known)}")
+        return self.frame[given]
+
+    def targets(self, label: Columns, how: Any) -> Any:
+        """The labels, as they were given."""
+        from ._tmp import read_targets
+        return read_targets(self.frame, as_names(label), "x", how.task, how.label_sep)
+
+    def has_targets(self, label: Columns) -> bool:
+        """Whether each row has a label."""
+        names = as_names(label)
+        return all(n in self.frame.columns for n in names) and not self.frame[names].isna().any().any()
+
+    def gather(self, text: Columns, valid: Any, test: Rows | None, how: TextOptions, stratify: Any = None) -> Gathered:
+        """The documents of each split.
+
+        Args:
+            text: columns of texts.
+            valid: rows of their own, or which of these validate.
+            test: more rows, or None.
+            how: says what a missing text is, and has seed, groups and time.
+            stratify: class numbers of the rows, or None.
+        """
+        whole = self.documents(text, how)
+        if isinstance(valid, Rows):
+            _refuse_split(how, "given by itself")
+            found = Gathered({"train": whole, "valid": valid.documents(text, how)}, {"train": np.arange(len(whole))})
+        else:
+            groups, time = self.entries(how.groups, "groups"), self.entries(how.time, "time")
+            found = cut(whole, valid, how, stratify=stratify, groups=groups, time=time, index=self.frame.index)
+        if test is not None:
+            found.documents["test"] = test.documents(text, how)
+        return found
+
+
+def rows_of(df: Any, valid: Any, test: Any) -> tuple[Rows, Any, Rows | None]:
+    """Tables as rows: of training, of validation where it is no split of them, and of the test."""
+    own = Rows.of(valid, "valid") if is_frame(valid) or isinstance(valid, Table) else valid
+    return Rows.of(df, "df"), own, None if test is None else Rows.of(test, "test")
+
+
+def _plain(labels: Any) -> Any:
+    """Labels as pandas takes them: an array, or a list."""
+    as_array = getattr(labels, "__array__", None)
+    return labels.numpy() if isinstance(labels, Tensor) else labels if as_array is not None else list(labels)
+
+
+@dataclass(frozen=True)
+class Folders:
+    """Where the text files of a folder are.
+
+    Args:
+        path: the folder.
+        train: its sub-folder of training texts; None takes `train` where it is there, else the whole folder.
+        valid: a sub-folder, or which of the training files validate.
+        test: a sub-folder, or None.
+        pattern: which files are texts.
+        errors: what to do about bytes that are no UTF-8.
+        classes: the sub-folders of each that are taken; None takes all.
+    """
+
+    path: StrPath
+    train: str | None = None
+    valid: Any = None
+    test: str | None = None
+    pattern: str = "*.txt"
+    errors: Errors = "strict"
+    classes: Sequence[str] | None = None
+
+    def gather(self, how: TextOptions, fraction: float = 1.0, stratify: bool | None = False) -> Gathered:
+        """The documents of each split.
+
+        Args:
+            how: has the seed and the groups.
+            fraction: of the training files, how many to take.
+            stratify: a split by fraction gives each sub-folder its proportion.
+        """
+        root = Path(self.path)
+        if not root.is_dir():
+            raise DataError(f"there is no folder {root}")
+        train = "train" if self.train is None and (root / "train").is_dir() else self.train
+        valid = self.valid
+        if fraction_of(valid) is not None and train is not None and (root / "valid").is_dir():
+            valid = "valid"
+        own = str(valid) if is_split_file(valid, how) else None
+        whole = self._read(train, tuple(f"{name}/" for name in (own, self.test) if name is not None))
+        if own is not None:
+            _refuse_split(how, "a folder of its own")
+            found = Gathered({"train": whole, "valid": self._read(own)}, {"train": np.arange(len(whole))})
+        else:
+            groups = per_file("groups", how.groups, whole.ids)
+            time = per_file("time", how.time, whole.ids)
+            by_class = stratified(stratify, valid, how)
+            labels = [doc.split("/")[0] for doc in whole.ids] if by_class else None
+            found = cut(whole, valid, how, stratify=labels, groups=groups, time=time)
+        if self.test is not None:
+            found.documents["test"] = self._read(self.test, any_class=True)
+        if not 0 < fraction <= 1:
+            raise ArgumentError(f"fraction must be above 0 and at most 1, got {fraction}")
+        if fraction < 1:
+            n = len(found.documents["train"])
+            some = np.sort(keyed.permutation(n, how.seed, "share")[: max(round(n * fraction), 1)])
+            found.documents["train"] = found.documents["train"].take(some.tolist())
+            found.rows["train"] = found.rows["train"][some]
+        return found
+
+    def _read(self, name: str | None, others: tuple[str, ...] = (), any_class: bool = False) -> Documents:
+        """The files of a sub-folder, or of the whole folder without those of `others`."""
+        root = Path(self.path)
+        found = Documents.from_folder(root if name is None else root / name, self.pattern, errors=self.errors)
+        if name is None and others:  # what validates or tests must not train, too
+            own = [i for i, doc in enumerate(found.ids) if not doc.startswith(others)]
+            if not own:
+                raise DataError(f"{root} has no file {self.pattern} outside of {', '.join(others)}")
+            found = found.take(own)
+        if self.classes is None or any_class:
+            return found
+        there = {doc.split("/")[0] for doc in found.ids if "/" in doc}
+        absent = [c for c in self.classes if c not in there]
+        if absent:
+            raise DataError(f"{root / (name or '')} has no folder {absent[0]!r}. {did_you_mean(absent[0], sorted(there))}")
+        return found.take([i for i, doc in enumerate(found.ids) if doc.split("/")[0] in self.classes])
+
+
+def read_tables(
+    path: StrPath, valid: Any, test: StrPath | None, text: Columns, label: Columns | None, how: TextOptions
+) -> tuple[Table, Any, Table | None]:
+    """Files as tables: the columns that are needed, those of the other splits read as those of training.
+
+    Args:
+        path: of training.
+        valid: a file, or which rows validate.
+        test: a file, or None. Its labels are read where they are there.
+        text: columns of texts.
+        label: columns of labels, or None.
+        how: may name columns of groups, time and weights.
+    """
+    texts, labels = as_names(text), as_names(label or ())
+    more = [given for given in (how.groups, how.time, how.weight_column) if isinstance(given, str)]
+    as_text = [*texts, *(labels if how.splits_labels else ())]
+    train = read_table(path, columns=list(dict.fromkeys([*texts, *labels, *more])), text=as_text)
+    known = known_types(train.frame)
+    known["text"] += texts
+    if is_split_file(valid, how):
+        valid = read_table(valid, columns=[*texts, *labels], **known)
+    if test is None:
+        return train, valid, None
+    there = column_names(test)
+    return train, valid, read_table(test, columns=[*texts, *(c for c in labels if c in there)], **known)
+
+
+def as_names(columns: Columns) -> list[str]:
+    """One column or several as a list."""
+    return [columns] if isinstance(columns, str) else list(columns)
+
+
+def is_split_file(valid: Any, how: TextOptions) -> bool:
+    """Whether `valid=` names a file or folder; with `time` a text is how far the last documents reach back."""
+    return isinstance(valid, Path) or (isinstance(valid, str) and how.time is None)
+
+
+def stratified(wanted: bool | None, valid: Any, how: TextOptions) -> bool:
+    """Whether a split is by class: where it is asked for, or is by fraction and nothing else is said."""
+    return wanted if wanted is not None else fraction_of(valid) is not None and how.groups is None and how.time is None
+
+
+def per_file(what: str, given: OnePerText, ids: Sequence[str]) -> Any:
+    """One entry per file: of a function of the file's name, or what was given."""
+    if isinstance(given, str):
+        raise ArgumentError(f"{what} must have one entry per file, or be a function of a file's name, got {given!r}")
+    if isinstance(given, Callable):  # type: ignore[arg-type]
+        return [given(name) for name in ids]  # type: ignore[operator]
+    return given
+
+
+def _refuse_split(how: TextOptions, what: str) -> None:
+    for name, given in (("groups", how.groups), ("time", how.time)):
+        if given is not None:
+            raise ArgumentError(f"{name} says which texts validate, but valid= is {what}; leave one of them out")
