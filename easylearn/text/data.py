@@ -18,7 +18,7 @@ from ..errors import DataError
 from ..files import StrPath, digest
 from ..options import strict
 from ..task import Task, next_token
-from .gather import Folders, Gathered, Rows, as_names, read_tables, rows_of, stratified
+from .gather import Folders, Gathered, Rows, read_tables, rows_of, stratified
 from .loader import StreamLoader
 from .options import OLD_NAMES, Columns, LabelKeywords, LabelOptions, StreamKeywords, StreamOptions, TextOptions
 from .preprocess import EVAL_FACTOR, AnyText, StreamPreprocessor, TextPreprocessor
@@ -127,9 +127,7 @@ class _Texts(Data[TextSplit]):
                     "the number that the model knows"
                 )
             if self.preprocessor.backward != before.backward:
-                raise DataError(
-                    f"the model was built for data with backward={before.backward}; make this data so, too"
-                )
+                raise DataError(f"the model was built for data with backward={before.backward}; make this data so, too")
         return super().adopt(old)
 
     def report(self) -> pd.DataFrame:

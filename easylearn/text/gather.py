@@ -138,6 +138,7 @@ class Rows:
     def targets(self, label: Columns, how: Any) -> Any:
         """The labels, as they were given."""
         from ._tmp import read_targets
+
         return read_targets(self.frame, as_names(label), "x", how.task, how.label_sep)
 
     def has_targets(self, label: Columns) -> bool:
@@ -252,7 +253,8 @@ class Folders:
         there = {doc.split("/")[0] for doc in found.ids if "/" in doc}
         absent = [c for c in self.classes if c not in there]
         if absent:
-            raise DataError(f"{root / (name or '')} has no folder {absent[0]!r}. {did_you_mean(absent[0], sorted(there))}")
+            hint = did_you_mean(absent[0], sorted(there))
+            raise DataError(f"{root / (name or '')} has no folder {absent[0]!r}. {hint}")
         return found.take([i for i, doc in enumerate(found.ids) if doc.split("/")[0] in self.classes])
 
 

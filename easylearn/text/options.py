@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -122,7 +122,8 @@ class LabelOptions(TextOptions):
     Args:
         task: "single_label", "multi_label" or "regression", where the labels shall not be read by their looks.
         label_sep: what stands between several labels in one cell.
-        stratify: a split by fraction gives each class its proportion.
+        stratify: give each class its proportion of the validation texts; None does so where they are a fraction and
+            nothing else is said.
         weights: how often training texts are drawn: "balanced", a dictionary by class, or one number per text; of a
             table also the name of a column.
         max_tokens: cut longer documents, keeping beginning and end; None keeps all.
@@ -130,7 +131,7 @@ class LabelOptions(TextOptions):
 
     task: str | None = None
     label_sep: str | None = None
-    stratify: bool = True
+    stratify: bool | None = None
     weights: Any = None
     max_tokens: int | None = None
 
@@ -172,7 +173,7 @@ class LabelKeywords(TextKeywords, total=False):
 
     task: str | None
     label_sep: str | None
-    stratify: bool
+    stratify: bool | None
     weights: Any
     max_tokens: int | None
 

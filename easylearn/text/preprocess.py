@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 import numpy as np
 from torch import Tensor, nn
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 Columns = str | tuple[str, ...] | None
 _TABLES = frozenset({".csv", ".tsv", ".parquet", ".pq"})
 EVAL_FACTOR = 2  # batches without gradients may be this much larger
-_CONTINUES = "a language model predicts what comes next and says nothing of a whole text: use generate(learn, prompt, n)"
+_CONTINUES = "a language model predicts what comes next, and nothing of a whole text: use generate(learn, prompt, n)"
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ class TextPreprocessor(AnyText):
     def __post_init__(self) -> None:
         most = self.max_tokens
         if most is not None and (isinstance(most, bool) or not isinstance(most, int) or most < 2):
-            raise ArgumentError(f"max_tokens must be a whole number of at least 2, got {str(most)[:50]!r}; None cuts none")
+            raise ArgumentError(f"max_tokens must be None or a whole number of at least 2, got {str(most)[:50]!r}")
 
     # -- items from elsewhere ------------------------------------------------------------------------
 

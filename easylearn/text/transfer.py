@@ -130,10 +130,12 @@ def read_encoder(path: StrPath, itos: StrPath | None = None) -> SavedEncoder:
     """
     file = find_file(path, ".safetensors")
     if file is None:
-        folder = Path(path).parent
-        others = sorted(f.stem for f in folder.glob("*.safetensors")) if folder.is_dir() else []
-        hint = did_you_mean(Path(path).stem, others) if others else "The folder has no encoders."
-        raise WeightsError(f"there is no encoder {path}. {hint}")
+        wanted = Path(path)
+        if not wanted.suffix:
+            wanted = wanted.with_name(f"{wanted.name}.safetensors")
+        others = sorted(f.name for f in wanted.parent.glob("*.safetensors")) if wanted.parent.is_dir() else []
+        hint = did_you_mean(wanted.name, others) if others else "The folder has no encoders."
+        raise WeightsError(f"there is no encoder {wanted}. {hint}")
     if file.suffix == ".safetensors":
         return _read_own(file)
     tokens, tensors = read_fastai(file, itos)
@@ -164,7 +166,7 @@ def _read_own(file: Path) -> SavedEncoder:
             f"{file} is not a whole safetensors file ({error}); it was cut short or is another"
         ) from error
     if header is None:
-        raise WeightsError(f"{file} holds no encoder; learn.save_encoder(name) writes one, learn.save(name) does not")
+        raise WeightsError(f"{file} holds no encoder; save_encoder(learn, name) writes one, learn.save(name) does not")
     if not isinstance(header, dict) or not isinstance(header.get("schema"), int):
         raise WeightsError(f"{file} has a header that easylearn did not write: {str(header)[:100]}")
     if header["schema"] > SCHEMA:
@@ -330,7 +332,8 @@ def load_encoder(learn: Learner, name: StrPath) -> Learner:
     """
     texts = _texts_of(learn, "load_encoder", "learn.load(name) reads the weights of any model")
     file = _file(learn, name)
-    saved = read_encoder(file if file.exists() else name)
+    elsewhere = not file.exists() and find_file(name, ".safetensors") is not None
+    saved = read_encoder(name if elsewhere else file)
     with learn.strategy.gate.training():
         copy_encoder(saved, learn.model, texts.vocab, texts.backward)
     return learn

@@ -38,7 +38,7 @@ def test_each_effect_is_the_probability_with_minus_that_without(backward: bool) 
     whole = learn.predict("The good film")
     assert found.label == whole.label and found.value == pytest.approx(float(whole.probs.max()), rel=1e-5)
     column = whole.index
-    ids = data.processor.encode("The good film")
+    ids = data.preprocessor.processor.encode("The good film")
     for i in range(1, len(ids)):
         changed = [*ids[:i], data.vocab.unk, *ids[i + 1 :]]
         row = [changed[0], *changed[:0:-1]] if backward else changed
