@@ -31,8 +31,16 @@ from .tabular.embeddings import EntityEmbedder, embeddings, plot_embeddings
 from .tabular.features import add_datepart, elapsed_since, rolling_windows
 from .tabular.interpret import partial_dependence, permutation_importance
 from .tabular.learner import tabular_learner
-from .task import Task, multi_label, next_token, regression, single_label
-from .task.predictions import Prediction, Predictions, average_predictions
+from .task import (
+    Prediction,
+    Predictions,
+    Task,
+    average_predictions,
+    multi_label,
+    next_token,
+    regression,
+    single_label,
+)
 from .text.callbacks import ActivationPenalty, RateByLength, SampledSoftmax
 from .text.data import TextData, TextLMData
 from .text.generate import generate

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from .artefact.archive import Archive
-from .artefact.model_file import BUILD_ERRORS, load_model, read_task
+from .artefact.model_file import BUILD_ERRORS, load_model
 from .artefact.predictor import Predictor
 from .data.bunch import BlankData, Data
 from .data.loaders import TensorPreprocessor
@@ -54,7 +54,7 @@ def _open(path: StrPath, own: nn.Module | None) -> tuple[nn.Module, Task, BlankD
                 f"{path} is about {kind!r}, which this easylearn does not know; known are {list(_KINDS)}"
             )
         try:
-            task = read_task(archive.spec.get("task"))
+            task = Task.from_json(archive.spec.get("task"))
             data = _read_recipe(_KINDS[kind], recipe, task, path)
             model = load_model(archive, own)
             data.preprocessor.check_model(model)
@@ -115,15 +115,6 @@ def _optimizer(name: Any) -> Any:
         return getattr(optim, name)
     known = {k: v for k, v in vars(torch.optim).items() if isinstance(v, type) and issubclass(v, torch.optim.Optimizer)}
     return known.get(name) if isinstance(name, str) else None
-
-
-def _usual_metrics(task: Task) -> Sequence[Any]:
-    """Those that a task of this kind is made with."""
-    if task.kind == "single_label":
-        return single_label(["a", "b"]).metrics
-    if task.kind == "multi_label":
-        return multi_label(["a", "b"]).metrics
-    return next_token(["a", "b"]).metrics if task.kind == "next_token" else regression().metrics
 
 
 def _read_training(given: Any, path: StrPath) -> dict[str, Any]:
@@ -212,14 +203,13 @@ def load_learner(
         WeightsError: as `load_predictor`.
         DataError: the data does not fit the model.
     """
-    net, task, blank, spec = _open(path, model)
+    net, _, blank, spec = _open(path, model)
     training = _read_training(spec.get("training"), path)
     learn = Learner(
         blank,
         net,
         optimizer=_optimizer(training.get("optimizer")),
-        metrics=metrics if metrics is not None else _usual_metrics(task),
-        label_smoothing=task.label_smoothing,
+        metrics=metrics,
         wd=training["wd"],
         clip=training["clip"],
         accumulate=training["accumulate"],

@@ -28,8 +28,7 @@ from .nn.groups import Grouped, LayerGroup, ParamGroup, place_parameters
 from .nn.registry import describe, model_name
 from .options import strict
 from .schedules import Schedule
-from .task import LossFn
-from .task.predictions import Predictions
+from .task import LossFn, Predictions, Task
 from .train.callback import Callback, check_callbacks
 from .train.callbacks import LossGuard, Progress, SaveBest, SaveCycles, Scheduler
 from .train.callbacks.checkpoint import Checkpoint
@@ -189,7 +188,7 @@ class Learner:
             raise ArgumentError(f"a Learner needs data such as ImageData or TensorData, got {type(data).__name__}")
         how = Training(**options)
         self._strategy = how.make_strategy()
-        self.task = data.task.configured(how.metrics, how.loss, how.label_smoothing)
+        self.task = _configured(data.task, how)
         self.optimizer: OptimizerFn = how.optimizer if how.optimizer is not None else adamw
         self.wd = how.wd
         self.seed = how.seed
@@ -706,8 +705,7 @@ class Learner:
             views.append(self.task.activate(augmented))
         stack = torch.stack(views)
         probs = stack.mean(0)
-        ids = tuple(self.data.ids(split))
-        return Predictions(probs, targets, ids, tuple(self.task.decode(probs)), stack, self.task)
+        return Predictions.of(self.task, probs, self.data.ids(split), targets, stack)
 
     @strict({"is_test": 'Write split="test".', "test": 'Write split="test".', "ds_type": "split"})
     def tta(self, n_aug: int = 4, *, split: SplitName = "valid") -> Predictions:
@@ -832,6 +830,14 @@ class Learner:
     def __repr__(self) -> str:
         groups = ", ".join(f"{g.name}{'' if g.trainable else ' (frozen)'}" for g in self.layer_groups)
         return f"Learner({model_name(self.model)}, {self.task}, groups: {groups})"
+
+
+def _configured(task: Task, how: Training) -> Task:
+    if how.metrics is not None:
+        task = task.with_metrics(how.metrics)
+    if how.loss is not None:
+        task = task.with_loss(how.loss)
+    return task.smoothed(how.label_smoothing) if how.label_smoothing else task
 
 
 def _savers(save_best: str | SaveBest | None, save_cycles: str | None) -> list[Callback]:

@@ -17,8 +17,7 @@ from easylearn.errors import ArgumentError, DataError, StateError
 from easylearn.learner import Learner
 from easylearn.losses import FocalLoss
 from easylearn.nn.groups import LayerGroup
-from easylearn.task import multi_label, regression, single_label
-from easylearn.task.predictions import Prediction, Predictions, average_predictions
+from easylearn.task import Prediction, Predictions, multi_label, regression, single_label
 from easylearn.train.optim import adamw, sgd
 from easylearn.train.strategy import SingleDevice
 
@@ -388,35 +387,6 @@ class TestTta:
             learn.tta(-1)
         with pytest.raises(ArgumentError, match='split="test"'):
             learn.tta(is_test=True)  # type: ignore[call-arg]
-
-
-class TestAveragePredictions:
-    def test_the_mean_of_probabilities(self, make_learner: MakeLearner) -> None:
-        a, b = make_learner().predict(), make_learner(model_seed=1).predict()
-        found = average_predictions(a, b, b)
-        torch.testing.assert_close(found.probs, (a.probs + 2 * b.probs) / 3)
-        assert found.ids == a.ids and found.targets is a.targets and found.classes == a.classes
-        assert found.labels == tuple(a.classes[i] for i in found.probs.argmax(1))
-        assert torch.equal(found.views, torch.cat([a.views, b.views, b.views]))
-        assert torch.equal(average_predictions(a).probs, a.probs)
-
-    def test_numbers_and_several_labels(self, make_learner: MakeLearner, make_data: Any) -> None:
-        for kind in ("regression", "multi_label"):
-            a, b = (make_learner(data=make_data(kind), model_seed=s).predict() for s in (0, 1))
-            found = average_predictions(a, b)
-            torch.testing.assert_close(found.probs, (a.probs + b.probs) / 2)
-            assert found.labels == tuple(a.task.decode(found.probs)) and len(found.labels) == len(a)
-
-    def test_refused(self, make_learner: MakeLearner, make_data: Any) -> None:
-        a = make_learner().predict()
-        with pytest.raises(ArgumentError, match="no predictions to average"):
-            average_predictions()
-        with pytest.raises(DataError, match="predictions 1 and 3 are of different items"):
-            average_predictions(a, a, make_learner(data=make_data(n_valid=7)).predict())
-        with pytest.raises(DataError, match=r"predictions 1 and 2 are of different classes: \('c0', 'c1', 'c2'\)"):
-            average_predictions(a, make_learner(data=make_data(n_out=2)).predict())
-        with pytest.raises(ArgumentError, match=r"learn.predict\(\) or learn.tta\(\) gave for a \w+, got list"):
-            average_predictions(a, [a])  # type: ignore[arg-type]
 
 
 class TestWhatItHolds:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +19,7 @@ from torch.nn.modules import module as hooks
 from ..errors import ArgumentError, EasyLearnError, StateError, WeightsError
 from ..files import StrPath
 from ..nn import registry
-from ..task import Kind, Scale, Task
+from ..task import Task
 from .archive import Archive, Entry, write_archive
 from .pack import FEWEST, MARK, How, check, pack, unpack_into
 
@@ -36,46 +36,8 @@ BUILD_ERRORS = (
 
 def describe_task(task: Task) -> dict[str, Any]:
     """A task in what JSON can hold; a language model's names are its vocabulary, which is kept with the data."""
-    return {
-        "kind": task.kind,
-        "names": [] if task.is_streamed else list(task.names),
-        "threshold": task.threshold,
-        "scale": task.scale,
-        "label_smoothing": task.label_smoothing,
-    }
-
-
-def read_task(given: Any, names: tuple[str, ...] | None = None) -> Task:
-    """The task that `describe_task` described.
-
-    Args:
-        given: what it gave.
-        names: the tokens of a language model.
-
-    Raises:
-        WeightsError: it is none.
-    """
-    fields = given if isinstance(given, Mapping) else {}
-    kind: Any = fields.get("kind")
-    scale: Any = fields.get("scale", "linear")
-    words = fields.get("names")
-    if kind not in get_args(Kind) or scale not in get_args(Scale) or not isinstance(words, list):
-        raise WeightsError(f"the file does not say what its model predicts: {str(given)[:100]}")
-    if not all(isinstance(w, str) for w in words):
-        raise WeightsError("the file names a class that is no text")
-    return Task(
-        kind,
-        tuple(words) if names is None else names,
-        threshold=_number(fields.get("threshold", 0.5)),
-        label_smoothing=_number(fields.get("label_smoothing", 0.0)),
-        scale=scale,
-    )
-
-
-def _number(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise WeightsError(f"the file has {str(value)[:50]!r} where a number belongs")
-    return float(value)
+    described = task.to_json()
+    return {**described, "names": []} if task.is_streamed else described
 
 
 def library_versions() -> dict[str, str]:
@@ -184,11 +146,11 @@ def summary(archive: Archive) -> str:
     """What a model file holds, for people."""
     spec = archive.spec
     lines = [f"{archive.path}: {archive.path.stat().st_size:,} bytes, schema {spec['schema']}"]
-    task = read_task(spec.get("task"))
+    task = Task.from_json(spec.get("task"))
     names = ", ".join(task.names[:10]) + (f" and {len(task.names) - 10} more" if len(task.names) > 10 else "")
     data = spec.get("data")
     kind = data.get("kind") if isinstance(data, dict) else None
-    lines.append(f"predicts   {task.kind}{f': {names}' if names else ''}{_on_scale(task)}, from {kind}")
+    lines.append(f"predicts   {task.kind}{f': {names}' if names else ''}{_set(task)}, from {kind}")
     model = spec.get("model")
     made = model.get("build", f"your own {model.get('own', 'layers')}") if isinstance(model, dict) else "?"
     arguments = model.get("args", {}) if isinstance(model, dict) else {}
@@ -218,8 +180,9 @@ def _short(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _on_scale(task: Task) -> str:
-    return "" if task.scale == "linear" else f" (on a {task.scale} scale)"
+def _set(task: Task) -> str:
+    settings = ", ".join(f"{name.replace('_', ' ')} {_short(value)}" for name, value in task.settings().items())
+    return f" ({settings})" if settings else ""
 
 
 def load_model(archive: Archive, own: nn.Module | None = None) -> nn.Module:

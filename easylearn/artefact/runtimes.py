@@ -67,9 +67,7 @@ class Graph(nn.Module):
         """Probabilities, or numbers in their own units, shape (b, n_out)."""
         inputs: Any = given if self.prepare is None else self.prepare(*given)
         logits: Tensor = self.model(*(inputs if isinstance(inputs, tuple) else (inputs,)))
-        if self.task.kind == "regression" and self.task.scale == "log1p":
-            return (logits.exp() - 1).clamp_min(0)  # ONNX has no expm1
-        return self.task.activate(logits)
+        return self.task.activate_in_graph(logits)
 
 
 class Program(Protocol):
@@ -131,10 +129,7 @@ class _AsModel(nn.Module):
         self._program, self._inputs, self._task = program, inputs, task
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        probs = self._program(self._inputs.undo(inputs))
-        if self._task.kind == "single_label":
-            return probs.clamp_min(1e-38).log()
-        return probs.logit(1e-7) if self._task.kind == "multi_label" else self._task.to_scale(probs)
+        return self._task.outputs_for(self._program(self._inputs.undo(inputs)))
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 from .. import keyed
 from ..errors import ArgumentError, DataError, WeightsError
 from ..files import digest
-from ..task import Task, check_target
+from ..task import Task
 from .bunch import Data, SplitName
 from .order import Batch, ItemLoader, Loader, Shard, TensorSource, shard_of, tensor_loader
 from .preprocess import Items, Preprocessor
@@ -239,9 +239,7 @@ def _tensor_split(name: SplitName, task: Task, x: Any, y: Any) -> TensorSplit:
     if len(set(lengths)) != 1:
         raise DataError(f"{name}: inputs and target must have the same number of rows, got {lengths}")
     if target is not None and lengths[0]:
-        check_target(task, target)
-        if task.kind == "single_label":
-            target = target.long()  # class codes come as int8 or int32, too, which torch's losses refuse
+        target = task.check_target(target)
     return TensorSplit(inputs, target)
 
 

@@ -569,8 +569,8 @@ def _plan(options: _Options, side: pd.DataFrame, head: pd.DataFrame, valid: Spli
     if like is not None and tuple(columns) != like.targets.columns:
         raise ArgumentError(f"the data in like= predicts {list(like.targets.columns)}, so target cannot be {columns}")
     new_kind = None if like is not None else task_kind(side, columns, options.task, options.log_target)
-    kind = new_kind if like is None else like.task.kind
-    coded = factorize(side[columns[0]]) if kind == "single_label" else None  # text takes long to read: once
+    has_classes = new_kind == "single_label" if like is None else like.task.is_exclusive
+    coded = factorize(side[columns[0]]) if has_classes else None  # text takes long to read: once
     train, held_out = np.arange(len(side)), np.arange(0)
     if valid is not None:
         train, held_out = _split(side, options, coded, valid)

@@ -155,14 +155,12 @@ class Targets:
             return torch.from_numpy(self.labels.encode(df[self.columns[0]], coded))
         values = target_numbers(df, self.columns)
         for number, name in enumerate(self.columns):
-            if self.task.kind == "multi_label":
+            if self.task.is_multi:
                 odd = (values[:, number] != 0) & (values[:, number] != 1)
                 refuse_rows(df[name], np.flatnonzero(odd), "are neither 0 nor 1, as a label's column must be")
             else:
-                lowest = {"linear": -np.inf, "log": 0.0, "log1p": -1.0}[self.task.scale]
-                refuse_rows(
-                    df[name], np.flatnonzero(values[:, number] <= lowest), "have no logarithm; leave log_target out"
-                )
+                low = np.flatnonzero(values[:, number] <= self.task.lowest)
+                refuse_rows(df[name], low, "have no logarithm; leave log_target out")
         return torch.from_numpy(values.astype(np.float32))
 
 
@@ -263,16 +261,16 @@ def range_of(task: Task, target: Tensor, y_range: YRange) -> tuple[Floats, Float
     """
     if y_range is None:
         return None
-    if task.kind != "regression":
+    if not task.predicts_numbers:
         raise ArgumentError(f"y_range is for numbers, this task is {task.kind}; leave it out")
-    scaled = task.to_scale(target.double()).numpy().reshape(len(target), -1)
+    scaled = task.outputs_for(target.double()).numpy().reshape(len(target), -1)
     low, high = scaled.min(0), scaled.max(0)
     if isinstance(y_range, str):
         if y_range != "auto":
             raise ArgumentError(f"y_range must be (low, high), 'auto' or None, got {y_range!r}")
         margin = 0.1 * np.maximum(high - low, 1e-3)
         return low - margin, high + margin
-    bounds = task.to_scale(torch.tensor(y_range, dtype=torch.float64)).numpy()
+    bounds = task.outputs_for(torch.tensor(y_range, dtype=torch.float64)).numpy()
     if bounds.shape != (2,) or not bounds[0] < bounds[1]:
         raise ArgumentError(f"y_range must be (low, high) with low below high, got {y_range}")
     if not np.isfinite(bounds).all():

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from .. import keyed
 from ..data.bunch import Data, SplitName
-from ..errors import ArgumentError, DataError, EasyLearnWarning, NewerSchemaError, StateError, WeightsError
+from ..errors import ArgumentError, DataError, EasyLearnWarning, NewerSchemaError, StateError, WeightsError, name_of
 from ..files import StrPath, digest
 from ..nn.groups import ParamGroup
 from ..schedules import Schedule
@@ -114,9 +114,9 @@ class Situation:
         splits = [s for s in self.data.splits if s != "test"]
         return {
             "task": f"{task.kind} of {task.n_out}",
-            "names of classes or outputs": digest([task.scale, *task.names]),
+            "names of classes or outputs": digest(task.names),
             "loss": "the task's own" if task.loss_fn is None else name_of(task.loss_fn),
-            "label_smoothing": task.label_smoothing,
+            "settings of the task": task.settings(),
             "metrics": [m.name for m in task.metrics],
             "precision": self.strategy.arithmetic,
             "clip": self.strategy.clip,
@@ -407,11 +407,6 @@ def number_of(file: Path) -> int:
 def _persistent_buffers(model: nn.Module) -> list[tuple[str, Tensor]]:
     kept = set(model.state_dict())
     return [(name, b) for name, b in model.named_buffers() if name in kept]
-
-
-def name_of(thing: Any) -> str:
-    """What a function, or the class of an object, is called."""
-    return str(getattr(thing, "__name__", type(thing).__name__))
 
 
 def _difference(name: str, there: Any, here: Any) -> str:

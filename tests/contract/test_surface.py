@@ -11,7 +11,8 @@ from easylearn.analysis.plots import SchedPlots
 from easylearn.data.bunch import Data
 from easylearn.data.order import Batch, Loader
 from easylearn.export import Predictor
-from easylearn.learner import Learner, Prediction, Predictions
+from easylearn.learner import Learner
+from easylearn.task import ExclusiveTask, Prediction, Predictions, Task
 from easylearn.text.interpret import Occlusion
 from easylearn.train.callback import HOOKS, Callback
 from easylearn.train.finder import LRCurve
@@ -260,7 +261,9 @@ def test_results() -> None:
         "reason",
         "record",
     ]
-    assert [f.name for f in dataclasses.fields(Prediction)] == ["label", "index", "probs"]
+    assert [f.name for f in dataclasses.fields(Prediction)] == ["label", "index", "probs", "names"]
+    assert public(Prediction) == {"of", "to_dict"}  # its fields have no defaults, so the class does not hold them
+    assert public(Predictions) == {"classes", "of", "to_dict", "to_frame", "top"}
     assert [f.name for f in dataclasses.fields(Predictions)] == ["probs", "targets", "ids", "labels", "views", "task"]
     assert public(Interpretation) == {
         "calibration",
@@ -279,6 +282,57 @@ def test_results() -> None:
     assert [f.name for f in dataclasses.fields(Occlusion)] == ["tokens", "effects", "label", "value"]
     fields = ["rates", "schedule", "momentum", "cycle_ends", "steps_per_epoch"]
     assert [f.name for f in dataclasses.fields(FitPlan)] == fields and public(FitPlan) == {"n_epochs", "n_steps"}
+
+
+def test_task() -> None:
+    """What a kind of task of one's own must and may say."""
+    must = {"activate", "check_target", "decode", "default_metrics", "own_item_losses"}
+    may = {
+        "activate_in_graph",
+        "by_name",
+        "calibrated",
+        "classes",
+        "column",
+        "columns",
+        "compared",
+        "confusions",
+        "count_classes",
+        "decode_target",
+        "in_words",
+        "index",
+        "instead",
+        "is_exclusive",
+        "is_multi",
+        "is_streamed",
+        "item_columns",
+        "lowest",
+        "n_out",
+        "noun",
+        "outputs_for",
+        "own_loss",
+        "predicts_numbers",
+        "soft_target",
+        "summary",
+        "title",
+    }
+    given = {
+        "accumulator",
+        "from_json",
+        "item_losses",
+        "loss",
+        "loss_fn",
+        "metrics",
+        "same_as",
+        "settings",
+        "smoothed",
+        "to_json",
+        "with_loss",
+        "with_metrics",
+    }
+    assert Task.__abstractmethods__ == must and public(Task) == must | may | given
+    assert ExclusiveTask.__abstractmethods__ == {"activate", "own_item_losses"}
+    assert public(ExclusiveTask) - public(Task) == {"class_numbers"}
+    assert [f.name for f in dataclasses.fields(Task)] == ["names", "metrics", "loss_fn"]
 
 
 def test_the_seam_for_devices() -> None:

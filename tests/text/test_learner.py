@@ -13,7 +13,7 @@ from easylearn import metrics
 from easylearn.errors import ArgumentError, DataError
 from easylearn.learner import Learner
 from easylearn.nn.awd_lstm import AWDLSTM, Drops, LanguageModel, TextClassifier
-from easylearn.task.predictions import average_predictions
+from easylearn.task import average_predictions
 from easylearn.text.data import TextData, TextLMData
 from easylearn.text.generate import generate
 from easylearn.text.learner import language_model_learner, text_classifier_learner
@@ -224,10 +224,7 @@ class TestClassifier:
         for _ in range(2):
             learn.fit_one_cycle(1e-2, 25)
         assert learn.validate()["accuracy"] == 1.0
-        assert [p.label for p in learn.predict(["good film that we liked", "bad film that all liked"])] == [
-            "pos",
-            "neg",
-        ]
+        assert learn.predict(["good film that we liked", "bad film that all liked"]).labels == ("pos", "neg")
 
     def test_groups_and_gradual_unfreezing(self) -> None:
         learn = classifier()

@@ -56,7 +56,7 @@ class TestRoundTrip:
         assert all(torch.equal(tensors[n], v) for n, v in model.state_dict().items())
         with safe_open(file, framework="pt") as opened:
             header = json.loads(opened.metadata()["easylearn"])
-        assert header == {"schema": 1, "kind": "single_label", "names": ["a", "b"]}
+        assert header == {"schema": 1, "kind": "single_label", "names": ["a", "b"], "label_smoothing": 0.0}
 
     def test_tied_and_viewed_and_channels_last_weights(self, tmp_path: Path) -> None:
         class Odd(nn.Module):

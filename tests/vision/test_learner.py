@@ -14,8 +14,9 @@ from PIL import Image
 from torch import Tensor, nn
 
 from easylearn.errors import ArgumentError, DataError
-from easylearn.learner import Learner, Prediction
+from easylearn.learner import Learner
 from easylearn.nn.body_head import BodyHead
+from easylearn.task import Prediction
 from easylearn.train.callbacks import CutMix, MixUp
 from easylearn.train.optim import sgd
 from easylearn.vision.data import ImageData

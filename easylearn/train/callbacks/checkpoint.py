@@ -19,12 +19,12 @@ import torch
 from torch import nn
 
 from ... import keyed
-from ...errors import ArgumentError, EasyLearnWarning, SaveError, StateError, WeightsError
+from ...errors import ArgumentError, EasyLearnWarning, SaveError, StateError, WeightsError, name_of
 from ...files import StrPath
 from ...schedules import Schedule
 from ..callback import Callback
 from ..record import Record
-from ..resume import Cast, Every, Saved, Situation, checkpoint_files, name_of, number_of
+from ..resume import Cast, Every, Saved, Situation, checkpoint_files, number_of
 from ..schedule_state import encode_schedule
 from ..state import Pause, Run
 from ..state_file import read_info, write_state
