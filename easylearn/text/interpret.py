@@ -105,6 +105,8 @@ def occlusion(learn: Learner | Predictor, text: str, target: str | int | None = 
     Raises:
         ArgumentError: this is no text classifier, or there is no such class.
     """
+    if not isinstance(learn, Learner | Predictor):
+        raise ArgumentError(f"occlusion takes a learner or a predictor, got a {type(learn).__name__}")
     is_learner = isinstance(learn, Learner)
     texts = learn.data.preprocessor if is_learner else learn.preprocessor
     if not isinstance(texts, TextPreprocessor):

@@ -148,14 +148,13 @@ class TextPreprocessor(AnyText):
                 raise DataError("expected texts, got a DataFrame; give the column of texts, as df['text']")
             _need_some(len(given))
             return self._of_rows(given, self.columns)
-        if not isinstance(given, list | tuple | np.ndarray) and not is_series(given):
+        listed = given if isinstance(given, list | tuple) else _array(given)
+        if listed is None:
             raise DataError(f"expected a text, a list of texts or rows of a table, got {_shown(given)}")
-        if getattr(given, "ndim", 1) != 1:
-            raise DataError(f"expected a list of texts, got an array of shape {given.shape}")
-        _need_some(len(given))
-        labels = given.index if is_series(given) else range(first, first + len(given))
+        _need_some(len(listed))
+        labels = given.index if is_series(given) else range(first, first + len(listed))
         ids = tuple(str(i) for i in labels)
-        return Items([self._text(item, i) for item, i in zip(given, ids, strict=True)], ids)
+        return Items([self._text(item, i) for item, i in zip(listed, ids, strict=True)], ids)
 
     def _of_rows(self, frame: Any, columns: Columns, where: Callable[[str, int], str] | None = None) -> Items:
         documents = Documents.from_frame(frame, columns or "text", missing=self.missing, where=where)
@@ -168,33 +167,27 @@ class TextPreprocessor(AnyText):
 
     def _text(self, item: Any, name: str) -> str:
         """The text of one item."""
-        if isinstance(item, str):
-            return str(item)
-        if self._is_row(item):
-            return self._of_row(item, name)
-        if is_missing(item) and self.missing == "empty":
-            return ""
-        hint = "; its file is read with Path.read_text()" if isinstance(item, Path) else ""
-        if is_missing(item):
-            hint = "; a model that was trained with missing='empty' takes it for an empty text"
-        raise DataError(f"item {name}: expected a text, got {_shown(item)}{hint}")
-
-    def _of_row(self, row: Mapping[str, Any], name: str) -> str:
+        if not self._is_row(item):
+            return self._cell(item, f"item {name}")
         if self.columns is None:
-            raise DataError(f"item {name}: expected a text, got a {type(row).__name__}; give the text that is in it")
-        absent = [c for c in _names(self.columns) if c not in row]
+            raise DataError(f"item {name}: expected a text, got a {type(item).__name__}; give the text that is in it")
+        columns = _names(self.columns)
+        absent = [c for c in columns if c not in item]
         if absent:
-            raise DataError(f"item {name} has no {absent[0]!r}; it has {[str(k) for k in row][:10]}")
-        texts = []
-        for column in _names(self.columns):
-            cell = row[column]
-            if isinstance(cell, str):
-                texts.append(str(cell))
-            elif is_missing(cell) and self.missing == "empty":
-                texts.append("")
-            else:
-                raise DataError(f"item {name}, column {column!r}: expected a text, got {_shown(cell)}")
+            raise DataError(f"item {name} has no {absent[0]!r}; it has {[str(k) for k in item][:10]}")
+        texts = [self._cell(item[c], f"item {name}, column {c!r}") for c in columns]
         return texts[0] if isinstance(self.columns, str) else join_columns(texts)
+
+    def _cell(self, value: Any, where: str) -> str:
+        """A text, or an empty one in its place."""
+        if isinstance(value, str):
+            return str(value)
+        hint = "; its file is read by Path.read_text()" if isinstance(value, Path) else ""
+        if is_missing(value):
+            if self.missing == "empty":
+                return ""
+            hint = "; a model trained with missing='empty' takes what is missing for an empty text"
+        raise DataError(f"{where}: expected a text, got {_shown(value)}{hint}")
 
     def read_file(self, path: Path, n: int) -> Iterator[Items]:
         """The .txt files below a folder, one text file, or the rows of a csv or parquet file.
@@ -289,6 +282,18 @@ def is_table(path: Path) -> bool:
 
 def _names(columns: str | Sequence[str]) -> list[str]:
     return [columns] if isinstance(columns, str) else list(columns)
+
+
+def _array(given: Any) -> list[Any] | None:
+    """What is in an array with one axis, of NumPy, pandas or torch; None where it is none."""
+    plain = getattr(given, "tolist", None)
+    if plain is None or not callable(plain):
+        return None
+    shape = tuple(given.shape)
+    if len(shape) != 1:
+        raise DataError(f"expected a list of texts, got an array of shape {shape}")
+    listed: list[Any] = plain()
+    return listed
 
 
 def _need_some(n: int) -> None:
