@@ -38,7 +38,6 @@ from .text.callbacks import ActivationPenalty
 from .text.gather import Gathered, Rows
 from .text.learner import language_model_learner, text_classifier_learner
 from .text.options import LabelOptions, StreamOptions, vocabulary_of
-from .text.processing import as_tokenizer
 from .text.sources import Documents, read_text
 from .text.tokenize import Tokenizer
 from .text.torchtext import read_pairs

@@ -30,6 +30,7 @@ from easylearn.tabular.processing import TableProcessor
 from easylearn.task import Prediction, Predictions, single_label
 from easylearn.text.callbacks import ActivationPenalty
 from easylearn.text.data import TextData, TextLMData
+from easylearn.text.generate import generate
 from easylearn.text.learner import language_model_learner, text_classifier_learner
 from easylearn.train.optim import adamw
 from easylearn.vision.data import ImageData
@@ -217,8 +218,8 @@ def test_a_language_model(tmp_path: Path, backward: bool, tokenizer: str) -> Non
     learn.export(tmp_path / "file")
     predictor, again = load_predictor(tmp_path / "file", device="cpu"), load_learner(tmp_path / "file", **QUIET)
     for options in ({}, {"temperature": 0}, {"top_k": 3, "seed": 4}):
-        want = learn.generate("good film", 8, **options)
-        assert predictor.generate("good film", 8, **options) == want == again.generate("good film", 8, **options)
+        want = generate(learn, "good film", 8, **options)
+        assert generate(predictor, "good film", 8, **options) == want == generate(again, "good film", 8, **options)
     with pytest.raises(ArgumentError, match="generate"):
         predictor.predict("good film")
 

@@ -276,7 +276,7 @@ def interpret(model: nn.Module, data: Data, task: Task, strategy: Strategy, part
     if task.is_streamed:
         raise ArgumentError(
             "a language model has no items whose losses could be compared; learn.validate() gives its perplexity, and "
-            "learn.generate(prompt, n) shows what it has learnt"
+            "generate(learn, prompt, n) shows what it has learnt"
         )
     if (part == "valid" and not data.has_valid) or (part == "test" and not data.has_test):
         raise DataError(f"there is no {part} part; pass {part}= when making the data, or interpret another part")
