@@ -164,13 +164,13 @@ LEARNERS: dict[str, Callable[[], Learner]] = {
 def given(learn: Learner) -> tuple[Tensor, ...]:
     """The validation part as a file takes it."""
     batch = next(learn.data.loader("valid").batches(CPU))
-    return learn.data.runtime_inputs(batch.inputs).undo(batch.inputs)
+    return learn.data.preprocessor.runtime_inputs(batch.inputs).undo(batch.inputs)
 
 
 def names(learn: Learner) -> tuple[str, ...]:
     """Of what a file takes."""
     batch = next(learn.data.loader("valid").batches(CPU))
-    return learn.data.runtime_inputs(batch.inputs).names
+    return learn.data.preprocessor.runtime_inputs(batch.inputs).names
 
 
 def wanted(learn: Learner) -> Tensor:
