@@ -418,9 +418,11 @@ class TextData(_ModelData):
             vocab=_vocab(vocab), tokenizer=tokenizer, max_vocab=max_vocab, min_freq=min_freq, batch_size=bs,
             backward=backward,
         )  # fmt: skip
-        targets = {n: (Rows.of_lists(n, documents[n], given).targets("label", how), None) for n, given in labels.items()}
+        rows = {n: Rows.of_lists(n, documents[n].ids, given) for n, given in labels.items()}
+        learned = rows["train"].targets("label", how).learn()
+        targets = {n: some.encode(learned, None, n) for n, some in rows.items()}
         found = Gathered(documents, {"train": np.arange(len(documents["train"]))})
-        return cls(path, texts.TextData._make(found, targets, how, None))
+        return cls(path, texts.TextData._make(found, learned.task, targets, how))
 
     @strict(_OLD_MODEL)
     def get_model(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from ..data.bunch import Data, SplitName
 from ..data.order import Indices, ItemLoader, Order
 from ..data.split import Split
 from ..data.weights import draw_weights
-from ..errors import DataError
+from ..errors import ArgumentError, DataError
 from ..files import StrPath, digest
 from ..options import strict
 from ..task import Task, next_token
@@ -395,15 +395,18 @@ class TextData(_Texts):
         cls, train: Rows, valid: Any, test: Rows | None, text: Columns, label: Columns, how: LabelOptions
     ) -> TextData:
         labels = train.targets(label, how)
-        by_class = labels.stratify_codes if stratified(how.stratify, valid, how) else None
+        by_class = labels.stratify_codes() if stratified(how.stratify, valid, how) else None
+        if by_class is None and how.stratify:
+            raise ArgumentError(f"stratify=True needs one class per text; this task is {labels.task_name}")
         found = train.gather(text, valid, test, how, by_class)
-        targets = {name: (labels, rows) for name, rows in found.rows.items()}
+        learned = labels.learn(found.rows["train"])
+        targets = {name: train.encode(learned, rows, name) for name, rows in found.rows.items()}
         if isinstance(valid, Rows):
-            targets["valid"] = (valid.targets(label, how), None)
-        if test is not None and test.has_targets(label):
-            targets["test"] = (test.targets(label, how), None)
+            targets["valid"] = valid.encode(learned, None, "valid")
+        if test is not None and test.is_labelled(label, how):
+            targets["test"] = test.encode(learned, None, "test")
         weights = how.weights if how.weight_column is None else train.entries(how.weight_column, "weights")
-        return cls._make(found, targets, how, weights, text)
+        return cls._make(found, learned.task, targets, replace(how, weights=weights), text)
 
     @classmethod
     @strict(OLD_NAMES, TextOptions, LabelOptions)
@@ -434,18 +437,10 @@ class TextData(_Texts):
         """
         how = LabelOptions(**options)
         found = Folders(path, train, valid, test, pattern, errors, classes).gather(how, stratify=how.stratify)
-        targets = {}
-        for name, documents in found.documents.items():
-            alone = [i for i in documents.ids if "/" not in i]
-            if alone and name != "test":
-                raise DataError(
-                    f"{path}: {alone[0]} lies in no class's folder ({len(alone)} such files in the {name} split); move "
-                    "them, or name the folders with classes="
-                )
-            if not alone:
-                folders = [i.split("/")[0] for i in documents.ids]
-                targets[name] = (Rows.of_lists(name, documents.ids, folders).targets("label", how), None)
-        return cls._make(found, targets, how, how.weights)
+        labels = found.folders()
+        learned = labels["train"].targets("label", replace(how, task="single_label")).learn()
+        targets = {name: rows.encode(learned, None, name) for name, rows in labels.items()}
+        return cls._make(found, learned.task, targets, how)
 
     @classmethod
     @strict(OLD_NAMES, TextOptions, LabelOptions)
@@ -498,34 +493,21 @@ class TextData(_Texts):
     def _make(
         cls,
         found: Gathered,
-        targets: Mapping[SplitName, tuple[Any, Any]],
+        task: Task,
+        targets: Mapping[SplitName, Tensor],
         how: LabelOptions,
-        weights: Any,
         text: Columns | None = None,
     ) -> TextData:
-        """The data.
-
-        Args:
-            found: documents of each split.
-            targets: the labels of a split, and which rows of them are its own; None for all.
-            how: the options.
-            weights: of the texts that were given at first.
-            text: columns of texts.
-        """
-        given, rows = targets["train"]
-        learned = given.learn(rows)
-        encoded = {name: learned.encode(some, rows, name) for name, (some, rows) in targets.items()}
-        drawn = draw_weights(
-            _of_training(weights, found.rows["train"]), len(encoded["train"]), encoded["train"], learned.task.classes
-        )
+        weights = _of_training(how.weights, found.rows["train"])
+        drawn = draw_weights(weights, len(targets["train"]), targets["train"], task.classes)
         processor, stores = how.fit(found.documents)
         preprocessor = TextPreprocessor(processor, how.backward, _columns(text), how.missing, how.max_tokens)
         splits = {}
         for name, store in stores.items():
             documents = found.documents[name]
             shown = documents if store.n_tokens <= MOST_SHOWN or not documents.in_memory else None
-            splits[name] = TextSplit(store, tuple(documents.ids), encoded.get(name), shown)
-        return cls(learned.task, splits, preprocessor, batch_size=how.batch_size, weights=drawn)
+            splits[name] = TextSplit(store, tuple(documents.ids), targets.get(name), shown)
+        return cls(task, splits, preprocessor, batch_size=how.batch_size, weights=drawn)
 
     def loader(self, split: SplitName, *, training: bool = False, view: int = 0) -> ItemLoader:
         """See `Data.loader`: documents of like length together, the longest first in each batch."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +15,10 @@ from .. import keyed
 from ..data.bunch import SplitName
 from ..data.frames import Table, column_names, known_types, read_table
 from ..data.split import Indices, fraction_of, split_indices
-from ..errors import ArgumentError, DataError, did_you_mean
+from ..data.targets import GivenTargets, TargetOptions, Targets, read_targets
+from ..errors import ArgumentError, DataError, EasyLearnWarning, did_you_mean
 from ..files import StrPath
-from .options import Columns, OnePerText, TextOptions
+from .options import Columns, LabelOptions, OnePerText, TextOptions
 from .sources import Documents, Errors, is_frame, is_series
 
 if TYPE_CHECKING:
@@ -34,6 +36,26 @@ class Gathered:
 
     documents: dict[SplitName, Documents]
     rows: dict[SplitName, Indices]
+
+    def folders(self) -> dict[SplitName, Rows]:
+        """The class of each document by the folder that it is in; no entry for a test split that has none.
+
+        Raises:
+            DataError: a document to train or validate on is in no folder.
+        """
+        found: dict[SplitName, Rows] = {}
+        for name, documents in self.documents.items():
+            ids = list(documents.ids)
+            alone = [doc for doc in ids if "/" not in doc]
+            if alone and name != "test":
+                raise DataError(
+                    f"{alone[0]} lies in no class's folder ({len(alone)} such files in the {name} split); move them, "
+                    "or name the folders with classes="
+                )
+            if not alone:
+                rows = Rows.of_lists(name, ids, [doc.split("/")[0] for doc in ids])
+                found[name] = replace(rows, name=lambda i, ids=ids: ids[i])  # type: ignore[misc]
+        return found
 
 
 def cut(
@@ -70,32 +92,35 @@ class Rows:
 
     Args:
         frame: the table.
-        where: what messages call a column of the row at a position.
+        name: what messages call the row at a position.
+        what: what they call the table; empty where it needs no name.
+        is_table: whether the columns have names that the user knows.
     """
 
     frame: pd.DataFrame
-    where: Callable[[str, int], str]
+    name: Callable[[int], str]
+    what: str = ""
+    is_table: bool = True
 
     @classmethod
-    def of(cls, given: Any, name: str) -> Rows:
+    def of(cls, given: Any, what: str) -> Rows:
         """What was given as a table: a DataFrame, or a table out of a file.
 
         Args:
             given: the table.
-            name: what messages call it.
+            what: what messages call it.
 
         Raises:
             ArgumentError: it is no table.
         """
         if isinstance(given, Table):
-            return cls(given.frame, lambda column, i: f"{given.where(i)}, column {column!r}")
+            return cls(given.frame, given.where)
         if not is_frame(given):
-            raise ArgumentError(f"{name} must be a pandas DataFrame, got {type(given).__name__}")
-        before = "" if name == "df" else f"{name}: "
-        return cls(given, lambda column, i: f"{before}column {column!r}, row {given.index[i]}")
+            raise ArgumentError(f"{what} must be a pandas DataFrame, got {type(given).__name__}")
+        return cls(given, lambda i: f"row {given.index[i]}", "" if what == "df" else f"{what}: ")
 
     @classmethod
-    def of_lists(cls, name: str, texts: Iterable[Any], labels: Any = None) -> Rows:
+    def of_lists(cls, what: str, texts: Iterable[Any], labels: Any = None) -> Rows:
         """Texts, and maybe their labels, out of lists: columns "text" and "label"."""
         import pandas as pd
 
@@ -108,16 +133,46 @@ class Rows:
                     f"labels must be a list with one entry per text, got an array of shape {tuple(labels.shape)}; "
                     "several columns go into a DataFrame: TextData.from_df(df, label=[...])"
                 )
-            values = labels.reset_index(drop=True) if is_series(labels) else pd.Series(_plain(labels))
-            if len(values) != len(columns["text"]):
-                raise DataError(f"{name}: there are {len(columns['text'])} texts, but {len(values)} labels")
-            columns["label"] = values
-        before = "" if name == "texts" else f"{name}: "
-        return cls(pd.DataFrame(columns), lambda column, i: f"{before}item {i}")
+            columns["label"] = _as_column(labels)
+            if len(columns["label"]) != len(columns["text"]):
+                raise DataError(f"{what}: there are {len(columns['text'])} texts, but {len(columns['label'])} labels")
+        before = "" if what == "texts" else f"{what}: "
+        return cls(pd.DataFrame(columns), lambda i: f"item {i}", before, is_table=False)
 
     def documents(self, text: Columns, how: TextOptions) -> Documents:
         """The texts."""
-        return Documents.from_frame(self.frame, text, missing=how.missing, where=self.where)
+
+        def where(column: str, i: int) -> str:
+            return self.what + (f"column {column!r}, {self.name(i)}" if self.is_table else self.name(i))
+
+        return Documents.from_frame(self.frame, text, missing=how.missing, where=where)
+
+    def targets(self, label: Columns, how: LabelOptions) -> GivenTargets:
+        """The labels, as they are to be read."""
+        options = TargetOptions(how.task, how.label_sep)
+        return read_targets(self.frame, options, names=as_names(label), where=self.name)
+
+    def encode(self, targets: Targets, rows: Indices | None, split: SplitName) -> Tensor:
+        """The labels of some rows, or of all, as a tensor."""
+        frame = self.frame if rows is None else self.frame.iloc[rows]
+        where = self.name if rows is None else lambda i: self.name(int(rows[i]))
+        hint = "Correct it, leave the row out, or split so that each label trains"
+        return targets.encode(frame[list(targets.columns)], where=where, split=split, hint=hint)
+
+    def is_labelled(self, label: Columns, how: LabelOptions) -> bool:
+        """Whether each row has a label; if only some have one, a warning says so."""
+        names = as_names(label)
+        if not all(name in self.frame.columns for name in names):
+            return False
+        there = self.frame[names].notna().all(axis=1)
+        if there.any() and not there.all() and how.label_sep is None:
+            warnings.warn(
+                f"{self.what}only {int(there.sum())} of {len(there)} rows have a label, so none of them counts "
+                f"({self.name(int(there.argmin()))} has none); fill them in, or leave the column out",
+                EasyLearnWarning,
+                stacklevel=5,
+            )
+        return bool(there.all() if how.label_sep is None else there.any())
 
     def entries(self, given: Any, name: str) -> Any:
         """One entry per row: a column by its name, or what was given.
@@ -134,17 +189,6 @@ class Rows:
             known = [str(c) for c in self.frame.columns]
             raise DataError(f"the table has no column {given!r}, given as {name}. {did_you_mean(given, known)}")
         return self.frame[given]
-
-    def targets(self, label: Columns, how: Any) -> Any:
-        """The labels, as they were given."""
-        from ._tmp import read_targets
-
-        return read_targets(self.frame, as_names(label), "x", how.task, how.label_sep)
-
-    def has_targets(self, label: Columns) -> bool:
-        """Whether each row has a label."""
-        names = as_names(label)
-        return all(n in self.frame.columns for n in names) and not self.frame[names].isna().any().any()
 
     def gather(self, text: Columns, valid: Any, test: Rows | None, how: TextOptions, stratify: Any = None) -> Gathered:
         """The documents of each split.
@@ -174,10 +218,17 @@ def rows_of(df: Any, valid: Any, test: Any) -> tuple[Rows, Any, Rows | None]:
     return Rows.of(df, "df"), own, None if test is None else Rows.of(test, "test")
 
 
-def _plain(labels: Any) -> Any:
-    """Labels as pandas takes them: an array, or a list."""
-    as_array = getattr(labels, "__array__", None)
-    return labels.numpy() if isinstance(labels, Tensor) else labels if as_array is not None else list(labels)
+def _as_column(labels: Any) -> pd.Series[Any]:
+    """Labels as a column, by position."""
+    import pandas as pd
+
+    if is_series(labels):
+        column: pd.Series[Any] = labels.reset_index(drop=True)
+        return column
+    if isinstance(labels, Tensor):
+        labels = labels.detach().cpu().numpy()
+    given = labels if isinstance(labels, np.ndarray) else list(labels)
+    return pd.Series(given, dtype=None if len(given) else object)
 
 
 @dataclass(frozen=True)

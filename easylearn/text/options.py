@@ -12,6 +12,7 @@ import numpy.typing as npt
 from ..artefact.archive import Archive
 from ..artefact.predictor import Predictor
 from ..data.bunch import Data, SplitName
+from ..data.targets import TaskName
 from ..errors import ArgumentError, StateError, WeightsError
 from ..learner import Learner
 from .preprocess import AnyText
@@ -120,7 +121,7 @@ class LabelOptions(TextOptions):
     """What data of texts with labels takes besides.
 
     Args:
-        task: "single_label", "multi_label" or "regression", where the labels shall not be read by their looks.
+        task: "single_label", "multi_label" or "regression"; "auto" looks at the labels.
         label_sep: what stands between several labels in one cell.
         stratify: give each class its proportion of the validation texts; None does so where they are a fraction and
             nothing else is said.
@@ -129,7 +130,7 @@ class LabelOptions(TextOptions):
         max_tokens: cut longer documents, keeping beginning and end; None keeps all.
     """
 
-    task: str | None = None
+    task: TaskName = "auto"
     label_sep: str | None = None
     stratify: bool | None = None
     weights: Any = None
@@ -171,7 +172,7 @@ class StreamKeywords(TextKeywords, total=False):
 class LabelKeywords(TextKeywords, total=False):
     """The fields of `LabelOptions`."""
 
-    task: str | None
+    task: TaskName
     label_sep: str | None
     stratify: bool | None
     weights: Any
