@@ -32,7 +32,7 @@ from .tabular.collab import CollabData, collab_learner
 from .tabular.data import TabularData
 from .tabular.learner import tabular_learner
 from .tabular.loader import MemoryPart
-from .tabular.targets import TaskName
+from .data.targets import TaskName
 from .train.optim import OptimizerFn, adamw
 
 if TYPE_CHECKING:

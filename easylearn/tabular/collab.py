@@ -20,7 +20,7 @@ from ..train.callback import Callback
 from ..train.optim import OptimizerFn, adamw
 from .data import TabularData
 from .learner import FORGET, EmbSizes, forgetting, output_layer, tabular_learner
-from .targets import YRange
+from .ranges import YRange
 
 if TYPE_CHECKING:
     import pandas as pd

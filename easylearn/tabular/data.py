@@ -17,7 +17,8 @@ from ..data._old_bunch import Data, Loader, PartedData, PartName, RuntimeInputs
 from ..data._old_loaders import TensorLoader
 from ..data.frames import ParquetTable, iter_table, known_types, read_table
 from ..data.split import Indices, Split, fraction_of, split_indices
-from ..data.values import Coded, factorize, require_columns
+from ..data.targets import TargetOptions, Targets, TaskName, read_targets, repeated
+from ..data.values import require_columns
 from ..errors import ArgumentError, DataError, EasyLearnWarning, WeightsError
 from ..files import StrPath
 from ..options import strict
@@ -25,8 +26,8 @@ from ..task import Task
 from .columns import Sample, guess_columns, ids_in, leaks_in
 from .loader import BUFFER_ROWS, MemoryPart, Part, StreamPart, fit_streamed, memory_limit
 from .processing import Encoded, Fill, Scale, TableProcessor
+from .ranges import YRange
 from .reports import TransformReport
-from .targets import Labels, Targets, TaskName, YRange, find_targets, task_kind
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -287,7 +288,8 @@ class TabularData(PartedData[Part]):
         for name, frame in others:
             if frame is not None:
                 more = processor.transform(frame)
-                parts[name] = _take(more, plan.targets.encode(frame) if name == "valid" else None, frame.index)
+                known = plan.targets.encode(frame, split="valid") if name == "valid" else None
+                parts[name] = _take(more, known, frame.index)
                 reports[name] = more.report
         return cls(parts, processor, plan.targets, plan.batch_size, y_range=plan.y_range, reports=reports)
 
@@ -317,7 +319,7 @@ class TabularData(PartedData[Part]):
         if len(plan.valid):
             parts["valid"] = part(table, plan.valid, plan.target[plan.valid])
         if own_valid is not None:
-            values = plan.targets.encode(own_valid.read(plan.targets.columns))
+            values = plan.targets.encode(own_valid.read(plan.targets.columns), split="valid")
             parts["valid"] = part(own_valid, np.arange(own_valid.n_rows), values)
         if test is not None:
             parts["test"] = part(test, np.arange(test.n_rows), None)
@@ -350,12 +352,10 @@ class TabularData(PartedData[Part]):
 
     def recipe(self) -> dict[str, Any]:
         """See `Data.recipe`: columns, levels, fill values, scales and targets."""
-        labels = self.targets.labels
         return {
             "kind": RECIPE,
             "processor": self.processor.state_dict(),
-            "columns": list(self.targets.columns),
-            "labels": None if labels is None else labels.state_dict(),
+            "targets": self.targets.state_dict(),
             "batch_size": self.batch_size,
             "y_range": list(self.y_range) if isinstance(self.y_range, tuple) else self.y_range,
         }
@@ -367,8 +367,7 @@ class TabularData(PartedData[Part]):
         try:
             Data.__init__(data, task, int(recipe["batch_size"]))
             data.processor = TableProcessor.from_state(recipe["processor"])
-            labels = None if recipe["labels"] is None else Labels.from_state(recipe["labels"])
-            data.targets = Targets(tuple(str(c) for c in recipe["columns"]), task, labels)
+            data.targets = Targets.from_state(recipe.get("targets", recipe), task)
             y_range = recipe["y_range"]
             data.y_range = (float(y_range[0]), float(y_range[1])) if isinstance(y_range, list) else y_range
         except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
@@ -568,39 +567,40 @@ def _plan(options: _Options, side: pd.DataFrame, head: pd.DataFrame, valid: Spli
     require_columns(side, [*columns, *(n for n in (options.groups, options.time) if n is not None)])
     if like is not None and tuple(columns) != like.targets.columns:
         raise ArgumentError(f"the data in like= predicts {list(like.targets.columns)}, so target cannot be {columns}")
-    new_kind = None if like is not None else task_kind(side, columns, options.task, options.log_target)
-    has_classes = new_kind == "single_label" if like is None else like.task.is_exclusive
-    coded = factorize(side[columns[0]]) if has_classes else None  # text takes long to read: once
-    train, held_out = np.arange(len(side)), np.arange(0)
-    if valid is not None:
-        train, held_out = _split(side, options, coded, valid)
-    size = default_batch_size(len(train)) if options.batch_size is None else options.batch_size
     if like is not None:
+        target = like.targets.encode(side)
+        codes = repeated(target.numpy()) if target.ndim == 1 else None
+        train, held_out = _split(side, options, codes, valid)
         y_range = like.y_range if options.y_range is None else options.y_range
-        return _Plan(train, held_out, like.targets, like.processor, y_range, size, like.targets.encode(side, coded))
-    targets = find_targets(side, columns, train, new_kind or "auto", options.log_target, coded)
+        return _Plan(train, held_out, like.targets, like.processor, y_range, _size(options, train), target)
+    given = read_targets(side, TargetOptions(options.task, log_target=options.log_target), names=columns)
+    train, held_out = _split(side, options, given.stratify_codes(), valid)
+    targets = given.learn(train)
     cats, conts = _columns(head, options)
     processor = TableProcessor(
         cats, conts, scale=options.scale, fill=options.fill, min_count=options.min_count, max_levels=options.max_levels
     )
-    return _Plan(train, held_out, targets, processor, options.y_range, size, targets.encode(side, coded))
+    return _Plan(
+        train, held_out, targets, processor, options.y_range, _size(options, train), targets.encode(given)
+    )  # fmt: skip
 
 
-def _split(side: pd.DataFrame, options: _Options, coded: Coded | None, valid: Split) -> tuple[Indices, Indices]:
+def _size(options: _Options, train: Indices) -> int:
+    return default_batch_size(len(train)) if options.batch_size is None else options.batch_size
+
+
+def _split(side: pd.DataFrame, options: _Options, codes: Indices | None, valid: Split) -> tuple[Indices, Indices]:
     groups, time, stratify = options.groups, options.time, options.stratify
     by_fraction = fraction_of(valid) is not None and groups is None and time is None
-    if stratify and not (coded is not None and by_fraction):
-        raise ArgumentError("stratify goes with one column of classes and a fraction, without groups or time")
-    codes = None
-    if coded is not None and by_fraction and stratify is not False:
-        codes = coded[0]
-        if not stratify and np.bincount(codes + 1).max() < 2:
-            codes = None  # each row is a class of its own
+    if stratify and not (codes is not None and by_fraction):
+        raise ArgumentError(
+            "stratify goes with a fraction and one column of classes that repeat, without groups or time"
+        )
     return split_indices(
         len(side),
         valid,
         seed=options.seed,
-        stratify=codes,
+        stratify=codes if by_fraction and stratify is not False else None,
         groups=None if groups is None else side[groups],
         time=None if time is None else side[time],
         index=side.index,
