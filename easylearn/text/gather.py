@@ -157,7 +157,9 @@ class Rows:
         frame = self.frame if rows is None else self.frame.iloc[rows]
         where = self.name if rows is None else lambda i: self.name(int(rows[i]))
         hint = "Correct it, leave the row out, or split so that each label trains"
-        return targets.encode(frame[list(targets.columns)], where=where, split=split, hint=hint)
+        if split == "test":
+            hint = "Correct it, or leave the labels of the test out"
+        return targets.encode(frame, where=where, split=split, hint=hint)
 
     def is_labelled(self, label: Columns, how: LabelOptions) -> bool:
         """Whether each row has a label; if only some have one, a warning says so."""
@@ -181,8 +183,9 @@ class Rows:
             given: a column's name, a sequence, or None.
             name: of the argument.
         """
-        if callable(given):
-            raise ArgumentError(f"{name} must be a column of the table or have one entry per row, got a function")
+        if callable(given) or (isinstance(given, str) and not self.is_table):
+            column = "be a column of the table or " if self.is_table else ""
+            raise ArgumentError(f"{name} must {column}have one entry per text, got {given!r}")
         if not isinstance(given, str):
             return given
         if given not in self.frame.columns:
