@@ -10,8 +10,7 @@ beta=1)` are arguments of `get_model` here: `md.get_model(..., clip=0.3, reg_fn=
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -37,10 +36,9 @@ from .text import data as texts
 from .text.callbacks import ActivationPenalty
 from .text.gather import Gathered, Rows
 from .text.learner import language_model_learner, text_classifier_learner
-from .text.options import LabelOptions, StreamOptions, vocabulary_of
+from .text.options import LabelOptions, StreamOptions, TextKeywords, vocabulary_of
 from .text.sources import Documents, read_text
-from .text.tokenize import Tokenizer
-from .text.torchtext import read_pairs
+from .text.torchtext import TOKEN_MARK, field_tokenizer, given_tokens, read_examples
 from .text.vocab import Vocab
 from .train.optim import OptimizerFn
 
@@ -62,8 +60,6 @@ __all__ = [
 ]
 
 Penalty = ActivationPenalty | Callable[[], ActivationPenalty]
-
-_MARK = "\x1f"  # Unicode's separator of units: stands before each token of a text that came in tokens
 
 _OLD_DATA = {
     "max_size": "max_vocab",
@@ -246,9 +242,8 @@ class LanguageModelData(_ModelData):
         if test is not None:
             splits["test"] = _read(path, test, "test")
         how = StreamOptions(
-            vocab=_vocab(vocab), tokenizer=_of_field(field), max_vocab=max_vocab, min_freq=min_freq, batch_size=bs,
-            bptt=bptt, backward=backward,
-        )  # fmt: skip
+            **_words(field, vocab), max_vocab=max_vocab, min_freq=min_freq, batch_size=bs, bptt=bptt, backward=backward
+        )
         return cls(path, texts.TextLMData._make(Gathered(splits, {}), how))
 
     @classmethod
@@ -292,9 +287,8 @@ class LanguageModelData(_ModelData):
                 raise ArgumentError(f"{name} must be a pandas DataFrame, got {type(frame).__name__}")
             splits[name] = Documents.from_frame(frame, col)  # type: ignore[index]
         how = StreamOptions(
-            vocab=_vocab(vocab), tokenizer=_of_field(field), max_vocab=max_vocab, min_freq=min_freq, batch_size=bs,
-            bptt=bptt, backward=backward,
-        )  # fmt: skip
+            **_words(field, vocab), max_vocab=max_vocab, min_freq=min_freq, batch_size=bs, bptt=bptt, backward=backward
+        )
         return cls(path, texts.TextLMData._make(Gathered(splits, {}), how))
 
     @strict(_OLD_MODEL)
@@ -404,22 +398,21 @@ class TextData(_ModelData):
         labels: dict[SplitName, list[Any]] = {}
         names: tuple[SplitName, ...] = ("train", "valid", "test")
         for name, split in zip(names, splits, strict=False):
-            found, given = _documents(split, text_name, label_name, name)
+            found, given = read_examples(split, text_name, label_name, name)
             documents[name] = Documents.from_list(found, where=name)
-            if name != "test":
+            if name != "test" or (given and all(label is not None for label in given)):
                 labels[name] = given
         if field is None:
             fields = getattr(splits[0], "fields", None)
             field = fields.get(text_name) if isinstance(fields, Mapping) else None
-        tokenizer = _of_field(field)
-        if any(t.startswith(_MARK) for t in documents["train"]):
-            tokenizer = _given_tokens(tokenizer, vocab)
-        how = LabelOptions(
-            vocab=_vocab(vocab), tokenizer=tokenizer, max_vocab=max_vocab, min_freq=min_freq, batch_size=bs,
-            backward=backward,
-        )  # fmt: skip
+        words = _words(field, vocab)
+        if any(t.startswith(TOKEN_MARK) for t in documents["train"]):
+            words["tokenizer"] = given_tokens(vocabulary_of(words["vocab"], words["tokenizer"])[1])
+        how = LabelOptions(**words, max_vocab=max_vocab, min_freq=min_freq, batch_size=bs, backward=backward)
         rows = {n: Rows.of_lists(n, documents[n].ids, given) for n, given in labels.items()}
         learned = rows["train"].targets("label", how).learn()
+        if "test" in rows and not rows["test"].are_of(learned.task):
+            del rows["test"]
         targets = {n: some.encode(learned, None, n) for n, some in rows.items()}
         found = Gathered(documents, {"train": np.arange(len(documents["train"]))})
         return cls(path, texts.TextData._make(found, learned.task, targets, how))
@@ -498,66 +491,6 @@ def _read(path: StrPath, name: StrPath, what: str) -> Documents:
     return Documents.from_list([read_text(place)], ids=[str(name)])
 
 
-def _vocab(given: Any) -> Any:
-    """What easylearn takes for a vocabulary."""
-    return given.data if isinstance(given, _ModelData) else given
-
-
-def _of_field(field: Any) -> Any:
-    """A tokenizer out of what 2018 passed as a field."""
-    if field is None or isinstance(field, str | Tokenizer):
-        return field
-    tokenize = getattr(field, "tokenize", None)
-    if not callable(tokenize):
-        if callable(field):
-            return field
-        raise ArgumentError(
-            "field must be a function from a text to a list of tokens, an object like torchtext's old Field, with a "
-            f"function tokenize, or None, got {type(field).__name__}"
-        )
-    preprocess = getattr(field, "preprocess", None)
-    if callable(preprocess):
-        return preprocess
-    return functools.partial(_lowered, tokenize) if getattr(field, "lower", False) else tokenize
-
-
-def _lowered(tokenize: Callable[[str], Iterable[str]], text: str) -> list[str]:
-    return [token.lower() for token in tokenize(text)]
-
-
-def _given_tokens(tokenizer: Any, vocab: Any) -> Callable[[str], list[str]]:
-    """What parts a text that came in tokens where it was parted, and another one by the tokenizer."""
-    own = vocabulary_of(vocab, tokenizer)[1]
-
-    def tokens_as_given(text: str) -> list[str]:
-        if text.startswith(_MARK):
-            return text.split(_MARK)[1:]
-        parted: list[list[str]] = own.tokenize([text])
-        return parted[0]
-
-    return tokens_as_given
-
-
-def _documents(split: Any, text_name: str, label_name: str, part: str) -> tuple[list[str], list[Any]]:
-    """Texts and labels of one split; tokens have a mark before each."""
-    if isinstance(split, pd.DataFrame):
-        missing = [n for n in (text_name, label_name) if n not in split.columns and (part, n) != ("test", label_name)]
-        if missing:
-            raise DataError(f"{part} has no column {missing[0]!r}. {did_you_mean(missing[0], map(str, split.columns))}")
-        labels = split[label_name].tolist() if label_name in split.columns else []
-        return split[text_name].tolist(), labels
-    examples = getattr(split, "examples", None)
-    if examples is None:
-        return read_pairs(split, part)
-    found: list[str] = []
-    given: list[Any] = []
-    for i, example in enumerate(examples):
-        text = getattr(example, text_name, None)
-        if isinstance(text, list | tuple):
-            text = "".join(f"{_MARK}{t}" for t in text)
-        label = getattr(example, label_name, None)
-        if not isinstance(text, str) or (label is None and part != "test"):
-            raise DataError(f"{part}: example {i} must have {text_name!r}, a text or tokens, and {label_name!r}")
-        found.append(text)
-        given.append(label)
-    return found, given
+def _words(field: Any, vocab: Any) -> TextKeywords:
+    """What easylearn takes for a field and a vocabulary."""
+    return {"tokenizer": field_tokenizer(field), "vocab": vocab.data if isinstance(vocab, _ModelData) else vocab}

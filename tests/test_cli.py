@@ -94,7 +94,8 @@ def test_pretraining_gets_what_was_typed(monkeypatch: pytest.MonkeyPatch, capsys
 
 
 @pytest.mark.parametrize(
-    ("typed", "said"), [("--size huge", "size"), ("--epochs 0", "epochs"), ("--fraction 2", "fraction"), ("", "no folder")]
+    ("typed", "said"),
+    [("--size huge", "size"), ("--epochs 0", "epochs"), ("--fraction 2", "fraction"), ("", "no folder")],
 )
 def test_wrong_settings_of_pretraining(
     typed: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

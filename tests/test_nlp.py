@@ -192,10 +192,10 @@ def test_tokens_that_came_parted_are_never_parted_again() -> None:
     ("splits", "error", "message"),
     [
         ((reviews(),), ArgumentError, "got 1 of them"),
-        ((reviews(), [("neg", 3)], reviews()), DataError, "'3' does not occur in training|valid"),
+        ((reviews(), [("neg", 3)], reviews()), DataError, r"item 0 \(valid\): the label 3"),
         ((SimpleNamespace(examples=[SimpleNamespace(label=1)]), reviews()), DataError, "example 0 must have 'text'"),
         ((SimpleNamespace(examples=[SimpleNamespace(text="a")]), reviews()), DataError, "and 'label'"),
-        ((reviews(), reviews().assign(label="new")), DataError, "'new' does not occur in training"),
+        ((reviews(), reviews().assign(label="new")), DataError, r"item 0 \(valid\): the label 'new'"),
         (([], reviews()), DataError, "no .label, text. in it"),
     ],
 )

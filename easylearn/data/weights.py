@@ -64,7 +64,7 @@ def _by_class(
     codes = target.cpu().numpy()
     if isinstance(given, str):
         if given != "balanced":
-            raise ArgumentError(f'unknown weights={given!r}. {did_you_mean(given, ["balanced"])}')
+            raise ArgumentError(f"unknown weights={given!r}. {did_you_mean(given, ['balanced'])}")
         return (1.0 / np.bincount(codes, minlength=len(classes)).clip(min=1))[codes]
     unknown = [str(name) for name in given if str(name) not in classes]
     if unknown:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,18 +11,17 @@ import numpy.typing as npt
 from torch import Tensor
 
 from ..data.bunch import Data, SplitName
-from ..data.order import Indices, ItemLoader, Order
+from ..data.order import ItemLoader, Order
 from ..data.split import Split
-from ..data.weights import draw_weights
 from ..errors import ArgumentError, DataError
 from ..files import StrPath, digest
 from ..options import strict
 from ..task import Task, next_token
-from .gather import Folders, Gathered, Rows, read_tables, rows_of, stratified
+from .gather import Folders, Gathered, Rows, TextSplit, read_tables, rows_of, stratified
 from .loader import StreamLoader
 from .options import OLD_NAMES, Columns, LabelKeywords, LabelOptions, StreamKeywords, StreamOptions, TextOptions
 from .preprocess import EVAL_FACTOR, AnyText, StreamPreprocessor, TextPreprocessor
-from .sources import Documents, Errors
+from .sources import Errors
 from .store import TokenStore
 from .tokenize import Tokenizer
 from .torchtext import are_pairs, read_pairs
@@ -33,27 +32,6 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 MANY_UNKNOWN = 0.1  # a fraction of unknown tokens that is worth a remark
-MOST_SHOWN = 2**26  # tokens of a split whose texts are kept to be shown: they take some 400 MB
-
-
-@dataclass(frozen=True)
-class TextSplit:
-    """The documents of one split.
-
-    Args:
-        store: their tokens.
-        ids: what they are called, in file order.
-        target: of each, or None.
-        documents: where their texts are, to show them as they were; None where they are too many to be kept.
-    """
-
-    store: TokenStore
-    ids: tuple[str, ...]
-    target: Tensor | None = None
-    documents: Documents | None = None
-
-    def __len__(self) -> int:
-        return len(self.store)
 
 
 Splits = Mapping[SplitName, TextSplit]
@@ -201,8 +179,7 @@ class TextLMData(_Texts):
         Raises:
             DataError: a text is missing or is no text; column and row are named.
         """
-        how = StreamOptions(**options)
-        return cls._of_tables(df, valid, test, text, how)
+        return cls._of_rows(*rows_of(df, valid, test), text, StreamOptions(**options))
 
     @classmethod
     @strict(OLD_NAMES, TextOptions, StreamOptions)
@@ -215,16 +192,9 @@ class TextLMData(_Texts):
         test: StrPath | None = None,
         **options: Unpack[StreamKeywords],
     ) -> TextLMData:
-        """A csv file with a header, packed or not, or a parquet file; see `from_df`.
-
-        Args:
-            path: the file.
-            text: the column of texts, or several, which are joined with a mark before each.
-            valid: as in `from_df`, or a file.
-            test: a file, or None.
-        """
+        """A csv file with a header, packed or not, or parquet; `valid` and `test` may be files. See `from_df`."""
         how = StreamOptions(**options)
-        return cls._of_tables(*read_tables(path, valid, test, text, None, how), text, how)
+        return cls._of_rows(*rows_of(*read_tables(path, valid, test, text, None, how)), text, how)
 
     @classmethod
     @strict(OLD_NAMES, TextOptions, StreamOptions)
@@ -264,28 +234,21 @@ class TextLMData(_Texts):
         valid: Split | Sequence[str] | None = 0.1,
         **options: Unpack[StreamKeywords],
     ) -> TextLMData:
-        """Texts in a list.
-
-        Args:
-            texts: the documents.
-            valid: a fraction, positions or a mask; a list of texts; None for no validation.
-        """
+        """Texts in a list; `valid` may be a list of texts, too. See `from_df`."""
         how = StreamOptions(**options)
         if isinstance(valid, list | tuple) and len(valid) and isinstance(valid[0], str):
             valid = Rows.of_lists("valid", valid)
         return cls._make(Rows.of_lists("texts", texts).gather("text", valid, None, how), how)
 
     @classmethod
-    def _of_tables(cls, df: Any, valid: Any, test: Any, text: Columns, how: StreamOptions) -> TextLMData:
-        train, valid, test = rows_of(df, valid, test)
+    def _of_rows(cls, train: Rows, valid: Any, test: Rows | None, text: Columns, how: StreamOptions) -> TextLMData:
         return cls._make(train.gather(text, valid, test, how), how, text)
 
     @classmethod
     def _make(cls, found: Gathered, how: StreamOptions, text: Columns | None = None) -> TextLMData:
         processor, stores = how.fit(found.documents)
         preprocessor = StreamPreprocessor(processor, how.backward, _columns(text), how.missing, how.bptt)
-        splits = {name: TextSplit(store, tuple(found.documents[name].ids)) for name, store in stores.items()}
-        return cls(splits, preprocessor, batch_size=how.batch_size)
+        return cls(found.splits(stores), preprocessor, batch_size=how.batch_size)
 
     def loader(self, split: SplitName, *, training: bool = False, view: int = 0) -> StreamLoader:
         """See `Data.loader`.
@@ -378,15 +341,7 @@ class TextData(_Texts):
         test: StrPath | None = None,
         **options: Unpack[LabelKeywords],
     ) -> TextData:
-        """A csv file with a header, packed or not, or a parquet file; see `from_df`.
-
-        Args:
-            path: the file.
-            text: the column of texts, or several, which are joined with a mark before each.
-            label: the column of labels; several columns of numbers, or of zeros and ones.
-            valid: as in `from_df`, or a file.
-            test: a file, or None.
-        """
+        """A csv file with a header, packed or not, or parquet; `valid` and `test` may be files. See `from_df`."""
         how = LabelOptions(**options)
         return cls._of_rows(*rows_of(*read_tables(path, valid, test, text, label, how)), text, label, how)
 
@@ -438,7 +393,9 @@ class TextData(_Texts):
         how = LabelOptions(**options)
         found = Folders(path, train, valid, test, pattern, errors, classes).gather(how, stratify=how.stratify)
         labels = found.folders()
-        learned = labels["train"].targets("label", replace(how, task="single_label")).learn()
+        learned = labels["train"].targets("label", how).learn()
+        if "test" in labels and not labels["test"].are_of(learned.task):
+            del labels["test"]
         targets = {name: rows.encode(learned, None, name) for name, rows in labels.items()}
         return cls._make(found, learned.task, targets, how)
 
@@ -452,12 +409,9 @@ class TextData(_Texts):
         valid: Split | tuple[Sequence[str], Sequence[Any]] | None = 0.2,
         **options: Unpack[LabelKeywords],
     ) -> TextData:
-        """Texts and labels in lists. An array or a Series is as good as a list.
+        """Texts and labels in lists, arrays or Series; `valid` may be a pair of such, too. See `from_df`.
 
-        Args:
-            texts: the documents.
-            labels: one per text; a label may be a list of labels.
-            valid: a fraction, positions or a mask; a pair of such lists; None for no validation.
+        A label may be a list of labels.
         """
         if isinstance(valid, tuple) and len(valid) == 2 and not np.isscalar(valid[0]):
             valid = Rows.of_lists("valid", *valid)
@@ -498,16 +452,10 @@ class TextData(_Texts):
         how: LabelOptions,
         text: Columns | None = None,
     ) -> TextData:
-        weights = _of_training(how.weights, found.rows["train"])
-        drawn = draw_weights(weights, len(targets["train"]), targets["train"], task.classes)
+        weights = found.weights(how.weights, targets["train"], task.classes)
         processor, stores = how.fit(found.documents)
         preprocessor = TextPreprocessor(processor, how.backward, _columns(text), how.missing, how.max_tokens)
-        splits = {}
-        for name, store in stores.items():
-            documents = found.documents[name]
-            shown = documents if store.n_tokens <= MOST_SHOWN or not documents.in_memory else None
-            splits[name] = TextSplit(store, tuple(documents.ids), targets.get(name), shown)
-        return cls(task, splits, preprocessor, batch_size=how.batch_size, weights=drawn)
+        return cls(task, found.splits(stores, targets), preprocessor, batch_size=how.batch_size, weights=weights)
 
     def loader(self, split: SplitName, *, training: bool = False, view: int = 0) -> ItemLoader:
         """See `Data.loader`: documents of like length together, the longest first in each batch."""
@@ -531,11 +479,3 @@ class TextData(_Texts):
 
 def _columns(text: Columns | None) -> str | tuple[str, ...] | None:
     return text if text is None or isinstance(text, str) else tuple(text)
-
-
-def _of_training(weights: Any, rows: Indices) -> Any:
-    """Weights of the training documents, out of those of all."""
-    if weights is None or isinstance(weights, str | Mapping):
-        return weights
-    given = np.asarray(weights)
-    return given[rows] if given.ndim == 1 and len(given) > int(rows.max()) else given

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 from torch import Tensor
 
 from .. import keyed
@@ -16,13 +17,38 @@ from ..data.bunch import SplitName
 from ..data.frames import Table, column_names, known_types, read_table
 from ..data.split import Indices, fraction_of, split_indices
 from ..data.targets import GivenTargets, TargetOptions, Targets, read_targets
+from ..data.weights import draw_weights
 from ..errors import ArgumentError, DataError, EasyLearnWarning, did_you_mean
 from ..files import StrPath
+from ..task import Task
 from .options import Columns, LabelOptions, OnePerText, TextOptions
 from .sources import Documents, Errors, is_frame, is_series
+from .store import TokenStore
 
 if TYPE_CHECKING:
     import pandas as pd
+
+MOST_SHOWN = 2**26  # tokens of a split whose texts are kept to be shown: they take some 400 MB
+
+
+@dataclass(frozen=True)
+class TextSplit:
+    """The documents of one split.
+
+    Args:
+        store: their tokens.
+        ids: what they are called, in file order.
+        target: of each, or None.
+        documents: where their texts are, to show them as they were; None where they are too many to be kept.
+    """
+
+    store: TokenStore
+    ids: tuple[str, ...]
+    target: Tensor | None = None
+    documents: Documents | None = None
+
+    def __len__(self) -> int:
+        return len(self.store)
 
 
 @dataclass(frozen=True)
@@ -36,6 +62,31 @@ class Gathered:
 
     documents: dict[SplitName, Documents]
     rows: dict[SplitName, Indices]
+
+    def splits(
+        self, stores: Mapping[SplitName, TokenStore], targets: Mapping[SplitName, Tensor] | None = None
+    ) -> dict[SplitName, TextSplit]:
+        """The splits, with their tokens and targets; texts are kept while they are few enough."""
+        found = {}
+        for name, store in stores.items():
+            documents = self.documents[name]
+            shown = documents if store.n_tokens <= MOST_SHOWN or not documents.in_memory else None
+            found[name] = TextSplit(store, tuple(documents.ids), (targets or {}).get(name), shown)
+        return found
+
+    def weights(self, given: Any, target: Tensor, classes: Sequence[str]) -> npt.NDArray[np.float64] | None:
+        """How often each training document is drawn.
+
+        Args:
+            given: see `draw_weights`; one number for each document that was given at first.
+            target: of the training documents.
+            classes: their names.
+        """
+        rows = self.rows["train"]
+        if given is not None and not isinstance(given, str | Mapping):
+            each = np.asarray(given)
+            given = each[rows] if each.ndim == 1 and len(each) > int(rows.max()) else given
+        return draw_weights(given, len(rows), target, classes)
 
     def folders(self) -> dict[SplitName, Rows]:
         """The class of each document by the folder that it is in; no entry for a test split that has none.
@@ -160,6 +211,10 @@ class Rows:
         if split == "test":
             hint = "Correct it, or leave the labels of the test out"
         return targets.encode(frame, where=where, split=split, hint=hint)
+
+    def are_of(self, task: Task) -> bool:
+        """Whether each row of lists has a class that the task knows."""
+        return bool(self.frame["label"].isin(task.classes).all())
 
     def is_labelled(self, label: Columns, how: LabelOptions) -> bool:
         """Whether each row has a label; if only some have one, a warning says so."""

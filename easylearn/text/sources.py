@@ -90,15 +90,18 @@ class Documents(ABC):
         Raises:
             DataError: there is none, or one is no text.
         """
+        import pandas as pd
+
         if isinstance(texts, str):
             raise ArgumentError("texts must be a list of texts, got one text; write [text]")
         _check_missing(missing)
-        values = list(texts)
-        names = _Numbers(len(values)) if ids is None else [str(i) for i in ids]
-        if len(names) != len(values):
-            raise ArgumentError(f"there must be one id per text, got {len(names)} ids and {len(values)} texts")
-        _check_some(len(values), where)
-        return _Listed(_texts(values, missing, lambda i: f"{where}: item {names[i]}"), names)
+        column = pd.Series(list(texts), dtype=object, name="text")
+        if ids is not None:
+            if len(ids) != len(column):
+                raise ArgumentError(f"there must be one id per text, got {len(ids)} ids and {len(column)} texts")
+            column.index = pd.Index(ids, dtype=object)
+        _check_some(len(column), where)
+        return _Rows([column], True, missing, lambda _, i: f"{where}: item {column.index[i]}")
 
     @classmethod
     @strict(_OLD_NAMES)
@@ -159,45 +162,6 @@ class Documents(ABC):
             hint = f"it has files {', '.join(kinds[:10])}; choose with pattern=" if kinds else "it has no files at all"
             raise DataError(f"{root} has no file {pattern}: {hint}")
         return _Files(root, names, encoding, errors)
-
-
-class _Numbers(Sequence[str]):
-    """The texts "0", "1", ... without keeping them."""
-
-    def __init__(self, n: int) -> None:
-        self._range = range(n)
-
-    def __len__(self) -> int:
-        return len(self._range)
-
-    def __getitem__(self, i: Any) -> Any:
-        if isinstance(i, slice):
-            return [str(k) for k in self._range[i]]
-        return str(self._range[i])
-
-
-class _Listed(Documents):
-    def __init__(self, texts: list[str], ids: Sequence[str]) -> None:
-        self._texts = texts
-        self._ids = ids
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._texts)
-
-    @property
-    def ids(self) -> Sequence[str]:
-        return self._ids
-
-    @cached_property
-    def digest(self) -> str:
-        return digest(t.encode("utf-8", "surrogatepass") for t in self._texts)
-
-    def describe(self, i: int) -> dict[str, str]:
-        return {"text": self._texts[i]}
-
-    def take(self, positions: Sequence[int]) -> Documents:
-        chosen = _positions(positions, len(self._texts))
-        return _Listed([self._texts[i] for i in chosen], [self._ids[i] for i in chosen])
 
 
 class _Rows(Documents):

@@ -10,7 +10,7 @@ import torch
 
 from easylearn.errors import ArgumentError, DataError, EasyLearnWarning
 from easylearn.learner import Learner
-from easylearn.text import data as module
+from easylearn.text import gather
 from easylearn.text.data import TextData, TextLMData
 from easylearn.text.learner import language_model_learner, text_classifier_learner
 from easylearn.text.options import LabelOptions
@@ -255,6 +255,8 @@ class TestTestSplit:
         data = TextData.from_folder(tmp_path, test="test", **QUIET)
         assert data._split("test").target.tolist() == [0] * 4 + [1] * 4  # type: ignore[union-attr]
         assert TextData.from_folder(tmp_path, test="other", **QUIET)._split("test").target is None
+        write(tmp_path, ["test/unsure"])
+        assert TextData.from_folder(tmp_path, test="test", **QUIET)._split("test").target is None
 
 
 class TestAsTheyWere:
@@ -285,7 +287,7 @@ class TestAsTheyWere:
 
     def test_too_many_are_not_kept(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         write(tmp_path, ["pos", "neg"])
-        monkeypatch.setattr(module, "MOST_SHOWN", 10)
+        monkeypatch.setattr(gather, "MOST_SHOWN", 10)
         data = TextData.from_df(frame(text=[self.text] * 16), valid=[3, 1], **QUIET)
         assert data._split("train").documents is None
         assert data.describe_item("train", 0) == {"text": data.text("train", 0)}

@@ -175,7 +175,7 @@ def test_an_iterator_makes_data_as_lists_do() -> None:
 def test_validation_pairs_are_named_in_messages() -> None:
     with pytest.raises(DataError, match="valid: item 1"):
         TextData.from_pairs(lines(), valid=[("neg", "a"), ("neg", 3)])
-    with pytest.raises(DataError, match="'new' does not occur in training"):
+    with pytest.raises(DataError, match=r"item 0 \(valid\): the label 'new'"):
         TextData.from_pairs(lines(), valid=[("new", "text")])
 
 
