@@ -32,6 +32,7 @@ from .tabular.features import add_datepart, elapsed_since, rolling_windows
 from .tabular.interpret import partial_dependence, permutation_importance
 from .tabular.learner import tabular_learner
 from .task import (
+    ExclusiveTask,
     Prediction,
     Predictions,
     Task,
@@ -88,6 +89,7 @@ __all__ = [
     "EasyLearnWarning",
     "EntityEmbedder",
     "Erase",
+    "ExclusiveTask",
     "Flip",
     "ImageData",
     "Interpretation",

@@ -5,7 +5,7 @@
      |- DataError     (ValueError)     a file, row, column or label is wrong
      |- StateError    (RuntimeError)   the call does not fit what the object is doing now
      |- WeightsError  (RuntimeError)   weights are missing or do not fit the model
-     |   `- NewerSchemaError           a newer easylearn wrote the file
+     |   `- SchemaError                another version of easylearn wrote the file
      `- SaveError     (OSError)        a file could not be written; the old one is whole
 
 Each message says what was expected, what came, where, and what to do.
@@ -37,8 +37,8 @@ class WeightsError(EasyLearnError, RuntimeError):
     """Weights are missing or do not fit the model."""
 
 
-class NewerSchemaError(WeightsError):
-    """A newer easylearn wrote the file, in a way that this one does not know."""
+class SchemaError(WeightsError):
+    """Another version of easylearn wrote the file, in a layout that this one does not read."""
 
 
 class SaveError(EasyLearnError, OSError):

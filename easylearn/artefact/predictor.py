@@ -134,19 +134,16 @@ class Predictor:
             How many rows were written.
         """
         sources = self._sources(items)
-        head = [] if self.task.predicts_numbers else ["label"]
         count = 0
         with atomic_write(out) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
-            writer.writerow(["id", *head, *self.task.columns])
+            writer.writerow(["id", *self.task.row_names])
             for source in sources:
                 # Two folders may hold files of the same name.
                 of_many = len(sources) > 1 and self.preprocessor.is_file(source)
                 within = f"{source}{'/' if os.path.isdir(source) else ':'}" if of_many else ""
                 for name, predicted in self.stream(source):
-                    values = [f"{p:.8g}" for p in predicted.probs.tolist()]
-                    words = [self.task.in_words(predicted.label) for _ in head]
-                    writer.writerow([within + name, *words, *values])
+                    writer.writerow([within + name, *self.task.row(predicted.label, predicted.probs)])
                     count += 1
         return count
 

@@ -403,7 +403,7 @@ def test_a_list_of_models_is_refused_before_any_is_built(tmp_path: Path, monkeyp
     spec, tensors = members(file)
     seal(file, {**spec, "model": [spec["model"]] * 1000}, tensors)
     monkeypatch.setattr(registry, "build", lambda *_: pytest.fail("it was built"))
-    with pytest.raises(WeightsError, match="describes a list, which is no model"):
+    with pytest.raises(WeightsError, match="describes a list"):
         load(file)
 
 
@@ -450,7 +450,7 @@ def test_pieces_that_do_not_fit(spoil: Callable[..., str]) -> None:
         model[0].weight[::2] = 0
     mask = "0.weight::mask"
     for byte in (0, 255):
-        assert "places" in spoil(lambda s, t, b=byte: {**t, mask: torch.full_like(t[mask], b)}, model, how="sparse")
+        assert "'values'" in spoil(lambda s, t, b=byte: {**t, mask: torch.full_like(t[mask], b)}, model, how="sparse")
 
 
 def test_ties_that_do_not_fit(spoil: Callable[..., str]) -> None:

@@ -1,4 +1,4 @@
-"""Weights in a file: safetensors, replaced atomically, with what they belong to written beside them."""
+"""Weights in a file: safetensors, replaced atomically, with the task that they were trained for in the header."""
 
 from __future__ import annotations
 
