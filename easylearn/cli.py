@@ -73,8 +73,8 @@ def _demo(chosen: argparse.Namespace) -> int:
 
 def _add_pretrain(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Train an AWD-LSTM language model. The folder may have sub-folders train and valid; otherwise a fraction of the "
-        "files validates. Stopped at any moment, the same command goes on where it was."
+        "Train an AWD-LSTM language model. The folder may have sub-folders train and valid; otherwise a fraction of "
+        "the files validates. Stopped at any moment, the same command goes on where it was."
     )
     parser.add_argument("corpus", help="folder of .txt files, each a document")
     parser.add_argument("--out", required=True, help="folder for the encoder, its settings and checkpoints")

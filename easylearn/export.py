@@ -22,7 +22,6 @@ from .options import strict
 
 # TEMPORARY from .tabular.preprocess import TablePreprocessor
 from .task import Task
-
 from .text.preprocess import StreamPreprocessor, TextPreprocessor
 from .train.callback import Callback
 from .train.strategy import SingleDevice

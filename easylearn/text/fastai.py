@@ -154,10 +154,7 @@ def read_itos(path: StrPath) -> list[str]:
             elif name.endswith("PUT"):
                 memo[int(argument or 0)] = last
             elif name.endswith("GET"):
-                known = memo.get(int(argument or 0))
-                if known is None:
-                    raise WeightsError(f"{path} holds more than a flat list of words; it was not read")
-                words.append(known)
+                words.append(_recalled(memo, int(argument or 0), path))
             elif name in ("EMPTY_LIST", "LIST"):
                 last, lists = None, lists + 1
     except (ValueError, OSError, UnicodeDecodeError) as error:
@@ -165,3 +162,11 @@ def read_itos(path: StrPath) -> list[str]:
     if not words or lists != 1:
         raise WeightsError(f"{path} holds {lists} lists and {len(words)} words instead of one list of words")
     return words
+
+
+def _recalled(memo: Mapping[int, str | None], place: int, path: StrPath) -> str:
+    """The word that was put at a place."""
+    word = memo.get(place)
+    if word is None:
+        raise WeightsError(f"{path} holds more than a flat list of words; it was not read")
+    return word

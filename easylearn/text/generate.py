@@ -13,7 +13,7 @@ from .. import keyed
 from ..artefact.predictor import Predictor
 from ..errors import ArgumentError, StateError
 from ..learner import Learner
-from ..nn.awd_lstm import LanguageModel
+from ..nn.text_models import LanguageModel
 from ..options import strict
 from ..train.strategy import Strategy
 from .preprocess import StreamPreprocessor

@@ -9,15 +9,8 @@ from .. import keyed
 from ..errors import ArgumentError
 from ..files import StrPath
 from ..learner import Learner, Training, TrainingOptions
-from ..nn.awd_lstm import (
-    AWDLSTM,
-    CLASSIFIER_DROPS,
-    LM_DROPS,
-    Drops,
-    LanguageModel,
-    TextClassifier,
-    classifier_head,
-)
+from ..nn.awd_lstm import AWDLSTM, CLASSIFIER_DROPS, LM_DROPS, Drops
+from ..nn.text_models import LanguageModel, TextClassifier, classifier_head
 from ..options import strict
 from ..train.callback import Callback, check_callbacks
 from .callbacks import ActivationPenalty, RateByLength, SampledSoftmax

@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from ..errors import ArgumentError, EasyLearnWarning, StateError, WeightsError, did_you_mean
 from ..files import StrPath, write_tensors
 from ..learner import Learner
-from ..nn.awd_lstm import AWDLSTM, LanguageModel
+from ..nn.awd_lstm import AWDLSTM
+from ..nn.text_models import LanguageModel
 from ..options import strict
 from .fastai import read_fastai
 from .preprocess import AnyText

@@ -12,7 +12,8 @@ import torch
 
 from easylearn.errors import ArgumentError
 from easylearn.learner import Learner
-from easylearn.nn.awd_lstm import AWDLSTM, Candidates, Drops, LanguageModel
+from easylearn.nn.awd_lstm import AWDLSTM, Drops
+from easylearn.nn.text_models import Candidates, LanguageModel
 from easylearn.task import NO_TARGET
 from easylearn.text.callbacks import ActivationPenalty, RateByLength, SampledSoftmax
 from easylearn.text.data import TextData, TextLMData

@@ -12,7 +12,7 @@ import torch
 from easylearn.errors import ArgumentError, StateError
 from easylearn.export import load_learner, load_predictor
 from easylearn.learner import Learner
-from easylearn.nn.awd_lstm import LanguageModel
+from easylearn.nn.text_models import LanguageModel
 from easylearn.text.data import TextData, TextLMData
 from easylearn.text.generate import Sampling, continue_tokens, draw, generate
 from easylearn.text.learner import language_model_learner, text_classifier_learner

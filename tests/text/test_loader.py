@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from easylearn.data.order import ItemLoader, Order
 from easylearn.errors import ArgumentError, DataError
-from easylearn.nn.awd_lstm import AWDLSTM, LanguageModel
+from easylearn.nn.awd_lstm import AWDLSTM
+from easylearn.nn.text_models import LanguageModel
 from easylearn.task import NO_TARGET
 from easylearn.text.loader import DocumentSource, StreamLoader
 from easylearn.text.store import TokenStore

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from easylearn.errors import ArgumentError, EasyLearnWarning, SaveError, StateError, WeightsError
 from easylearn.learner import Learner
-from easylearn.nn.awd_lstm import AWDLSTM, LanguageModel, TextClassifier, classifier_head
+from easylearn.nn.awd_lstm import AWDLSTM
+from easylearn.nn.text_models import LanguageModel, TextClassifier, classifier_head
 from easylearn.text.data import TextData, TextLMData
 from easylearn.text.learner import language_model_learner, text_classifier_learner
 from easylearn.text.transfer import copy_encoder, load_encoder, read_encoder, save_encoder, write_encoder
