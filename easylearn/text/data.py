@@ -77,7 +77,7 @@ class _Texts(Data[TextSplit]):
         return self.preprocessor.processor.decode(self._split(split).store.doc(i))
 
     def describe_item(self, split: SplitName, i: int) -> dict[str, str]:
-        """See `Data.describe_item`: the text as it was, or where it is gone, as the model sees it."""
+        """The text as it was, or where it is gone, as the model sees it."""
         documents = self._split(split).documents
         try:
             return {"text": self.text(split, i)} if documents is None else documents.describe(i)
@@ -85,7 +85,7 @@ class _Texts(Data[TextSplit]):
             return {"text": self.text(split, i)}
 
     def notes(self) -> list[str]:
-        """See `Data.notes`: empty documents, and tokens that the vocabulary lacks."""
+        """Empty documents, and tokens that the vocabulary lacks."""
         notes = []
         for name, row in self.report().iterrows():
             if row["empty"]:
@@ -95,7 +95,7 @@ class _Texts(Data[TextSplit]):
         return notes
 
     def adopt(self, old: Data[Any]) -> _Texts:
-        """See `Data.adopt`; the vocabulary and the direction must be the same, too."""
+        """The same data; task, vocabulary and direction must be those of the old one."""
         before = old.preprocessor
         if type(before) is type(self.preprocessor):
             assert isinstance(before, AnyText)
@@ -192,7 +192,7 @@ class TextLMData(_Texts):
         test: StrPath | None = None,
         **options: Unpack[StreamKeywords],
     ) -> TextLMData:
-        """A csv file with a header, packed or not, or parquet; `valid` and `test` may be files. See `from_df`."""
+        """The csv file (packed or not) or parquet file `path`; `valid` and `test` may be files. See `from_df`."""
         how = StreamOptions(**options)
         return cls._of_rows(*rows_of(*read_tables(path, valid, test, text, None, how)), text, how)
 
@@ -234,7 +234,7 @@ class TextLMData(_Texts):
         valid: Split | Sequence[str] | None = 0.1,
         **options: Unpack[StreamKeywords],
     ) -> TextLMData:
-        """Texts in a list; `valid` may be a list of texts, too. See `from_df`."""
+        """The `texts` of a list; `valid` may be a list of texts, too. See `from_df`."""
         how = StreamOptions(**options)
         if isinstance(valid, list | tuple) and len(valid) and isinstance(valid[0], str):
             valid = Rows.of_lists("valid", valid)
@@ -266,7 +266,6 @@ class TextLMData(_Texts):
         )
 
     def fingerprint(self, split: SplitName) -> str:
-        """See `Data.fingerprint`."""
         return digest([self.store(split).digest, str(self.preprocessor.bptt), str(self.preprocessor.backward)])
 
     def __repr__(self) -> str:
@@ -341,7 +340,7 @@ class TextData(_Texts):
         test: StrPath | None = None,
         **options: Unpack[LabelKeywords],
     ) -> TextData:
-        """A csv file with a header, packed or not, or parquet; `valid` and `test` may be files. See `from_df`."""
+        """The csv file (packed or not) or parquet file `path`; `valid` and `test` may be files. See `from_df`."""
         how = LabelOptions(**options)
         return cls._of_rows(*rows_of(*read_tables(path, valid, test, text, label, how)), text, label, how)
 
@@ -409,7 +408,7 @@ class TextData(_Texts):
         valid: Split | tuple[Sequence[str], Sequence[Any]] | None = 0.2,
         **options: Unpack[LabelKeywords],
     ) -> TextData:
-        """Texts and labels in lists, arrays or Series; `valid` may be a pair of such, too. See `from_df`.
+        """Lists, arrays or Series of `texts` and `labels`; `valid` may be a pair of such, too. See `from_df`.
 
         A label may be a list of labels.
         """
@@ -458,7 +457,7 @@ class TextData(_Texts):
         return cls(task, found.splits(stores, targets), preprocessor, batch_size=how.batch_size, weights=weights)
 
     def loader(self, split: SplitName, *, training: bool = False, view: int = 0) -> ItemLoader:
-        """See `Data.loader`: documents of like length together, the longest first in each batch."""
+        """Documents of like length together, the longest first in each batch."""
         chosen = self._split(split)
         batch_size = self.batch_size if training else self.batch_size * EVAL_FACTOR
         weights = self._weights if training and split == "train" else None
@@ -466,7 +465,6 @@ class TextData(_Texts):
         return ItemLoader(order, self.preprocessor.source_of(chosen.store), chosen.target)
 
     def fingerprint(self, split: SplitName) -> str:
-        """See `Data.fingerprint`."""
         chosen, how = self._split(split), self.preprocessor
         target = [] if chosen.target is None else [chosen.target.contiguous().numpy().tobytes()]
         weights = [] if self._weights is None or split != "train" else [self._weights.tobytes()]

@@ -163,7 +163,6 @@ class DocumentSource(Source):
         return len(self.store)
 
     def fetch(self, index: Indices, device: torch.device) -> tuple[Tensor, ...]:
-        """See `Source.fetch`."""
         rows = [self._document(int(i)) for i in index]
         lengths = np.array([len(r) for r in rows], dtype=np.int64)
         tokens = np.full((len(rows), max(int(lengths.max(initial=0)), 1)), self.pad, dtype=np.int64)

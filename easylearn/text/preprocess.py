@@ -61,7 +61,7 @@ class AnyText(Preprocessor):
         return self.processor.tokenizer
 
     def check_model(self, model: nn.Module) -> None:
-        """See `Preprocessor.check_model`: each token needs its vector; the kernels do not look whether there is one."""
+        """Each token needs its vector; the kernels do not look whether there is one."""
         for module in model.modules():
             if isinstance(module, AWDLSTM) and module.n_tokens != len(self.vocab):
                 raise WeightsError(
@@ -70,7 +70,7 @@ class AnyText(Preprocessor):
                 )
 
     def recipe(self) -> dict[str, Any]:
-        """See `Preprocessor.recipe`: tokenizer, vocabulary, direction and columns."""
+        """Tokenizer, vocabulary, direction and columns."""
         return {
             "kind": self.kind,
             "processor": self.processor.state_dict(),
@@ -86,7 +86,6 @@ class AnyText(Preprocessor):
 
     @classmethod
     def from_recipe(cls, recipe: Mapping[str, Any], task: Task) -> Self:
-        """See `Preprocessor.from_recipe`."""
         try:
             columns = recipe["columns"]
             return cls(
@@ -209,7 +208,6 @@ class TextPreprocessor(AnyText):
             yield Items(some, tuple(islice(ids, len(some))))
 
     def source(self, values: Sequence[str]) -> DocumentSource:
-        """See `Preprocessor.source`."""
         ids = [self.processor.encode(text) for text in values]
         return self.source_of(TokenStore.from_lists(ids, np.int32))
 
@@ -218,14 +216,14 @@ class TextPreprocessor(AnyText):
         return DocumentSource(store, pad=self.vocab.pad, backward=self.backward, max_tokens=self.max_tokens)
 
     def order(self, values: Any, source: Source, batch_size: int) -> Order:
-        """See `Preprocessor.order`: documents of like length together."""
+        """Documents of like length together."""
         lengths = source.store.lengths if isinstance(source, DocumentSource) else None
         return Order(len(source), batch_size * EVAL_FACTOR, lengths=lengths)
 
     # -- for models and their files ------------------------------------------------------------------
 
     def runtime_inputs(self, inputs: Sequence[Tensor]) -> RuntimeInputs:
-        """See `Preprocessor.runtime_inputs`: numbers of tokens, as `processor.encode` gives them, and lengths."""
+        """Numbers of tokens, as `processor.encode` gives them, and lengths."""
         about = {"pad": self.vocab.pad, "n_tokens": len(self.vocab), "backward": self.backward}
         return RuntimeInputs(("tokens", "lengths"), ({0: "batch", 1: "time"}, {0: "batch"}), about=about)
 

@@ -23,6 +23,7 @@ SIZES: Mapping[str, tuple[int, int, int]] = {
 }
 """Names of sizes: length of a word's vector, width of the layers, number of layers."""
 
+_OF_DATA = ["valid", "fraction", "max_vocab", "min_freq", "tokenizer", "batch_size", "bptt", "backward", "seed"]
 MOMENTUM = (0.8, 0.7)  # of Adam's first beta, against the rate: less than for images (arXiv 1801.06146, section 4.1)
 
 
@@ -105,19 +106,8 @@ def pretrain_lm(
     checkpoint = folder / "checkpoint"
     claim = {"corpus": str(Path(corpus).resolve()), **asdict(chosen)}
     goes_on = _goes_on(folder, checkpoint, claim)
-    data = TextLMData.from_folder(
-        corpus,
-        valid=chosen.valid,
-        fraction=chosen.fraction,
-        max_vocab=chosen.max_vocab,
-        min_freq=chosen.min_freq,
-        tokenizer=chosen.tokenizer,
-        batch_size=chosen.batch_size,
-        bptt=chosen.bptt,
-        backward=chosen.backward,
-        seed=chosen.seed,
-        progress=progress,
-    )
+    how = {name: getattr(chosen, name) for name in _OF_DATA}
+    data = TextLMData.from_folder(corpus, progress=progress, **how)
     emb_size, n_hidden, n_layers = SIZES[chosen.size]
     learn = language_model_learner(
         data,

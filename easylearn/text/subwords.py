@@ -85,7 +85,6 @@ class SubwordTokenizer(Tokenizer):
         return cls(rust.to_str())
 
     def tokenize(self, texts: Sequence[str]) -> list[list[str]]:
-        """See `Tokenizer.tokenize`."""
         tokens = self.closed
         assert tokens is not None
         ids, lengths = self.encode(texts)
@@ -93,7 +92,7 @@ class SubwordTokenizer(Tokenizer):
         return [[tokens[i] for i in row.tolist()] for row in rows]
 
     def encode(self, texts: Sequence[str]) -> tuple[Forms, Ints]:
-        """Places in `closed`: those of all texts one after the other, and how many each text has."""
+        """Positions in `closed` of the tokens of all `texts`, one after the other, and how many each text has."""
         pieces, of = [], []
         for i, text in enumerate(texts):
             for piece in cut(_for_subwords(text), _RUST_PIECE, _SAFE_CUT):
@@ -104,13 +103,12 @@ class SubwordTokenizer(Tokenizer):
         return np.concatenate(rows) if rows else np.empty(0, np.int32), lengths.astype(np.int64)
 
     def join(self, tokens: Sequence[str]) -> str:
-        """See `Tokenizer.join`."""
         text: str = self._rust.decoder.decode([t for t in tokens if t not in (BOS, PAD)])
         return text
 
     @property
     def closed(self) -> tuple[str, ...] | None:
-        """See `Tokenizer.closed`."""
+        """All tokens, in the order of their numbers."""
         return self._tokens
 
     @functools.cached_property
@@ -121,11 +119,9 @@ class SubwordTokenizer(Tokenizer):
         return tuple(t for _, t in by_id)
 
     def counter(self) -> Counter:
-        """See `Tokenizer.counter`."""
         return _SubwordCounter(self)
 
     def state_dict(self) -> dict[str, Any]:
-        """See `Tokenizer.state_dict`."""
         return {"kind": "subword", "version": VERSION, "model": self._rust.to_str()}
 
     def __repr__(self) -> str:
@@ -140,7 +136,6 @@ class _SubwordCounter(Counter):
         self.forms = [(t,) for t in tokenizer.closed]
 
     def encode(self, texts: Sequence[str]) -> tuple[Forms, Ints]:
-        """See `Counter.encode`."""
         return self._subwords.encode(texts)
 
 

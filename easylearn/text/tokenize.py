@@ -34,11 +34,19 @@ class Tokenizer(ABC):
 
     @abstractmethod
     def tokenize(self, texts: Sequence[str]) -> list[list[str]]:
-        """The tokens of each text, without the mark of its beginning."""
+        """The tokens of each text, without the mark of its beginning.
+
+        Args:
+            texts: the documents.
+        """
 
     @abstractmethod
     def join(self, tokens: Sequence[str]) -> str:
-        """Readable text again; marks of beginning and padding are left out."""
+        """Readable text again; marks of beginning and padding are left out.
+
+        Args:
+            tokens: of one text.
+        """
 
     @abstractmethod
     def state_dict(self) -> dict[str, Any]:
@@ -132,7 +140,6 @@ class WordTokenizer(Tokenizer):
         self._pieces: dict[str, list[str]] = {}
 
     def tokenize(self, texts: Sequence[str]) -> list[list[str]]:
-        """See `Tokenizer.tokenize`."""
         return [self._tokens(text) for text in texts]
 
     def _tokens(self, text: str) -> list[str]:
@@ -157,7 +164,7 @@ class WordTokenizer(Tokenizer):
         return out
 
     def prepare(self, text: str) -> str:
-        """The text cleaned as a whole; what `parts` is called with is parted from it by whitespace."""
+        """The `text` cleaned as a whole; what `parts` is called with stands between whitespace in it."""
         words.check_text(text)
         text = words.plain(text)
         if self.keep_newlines:
@@ -165,23 +172,20 @@ class WordTokenizer(Tokenizer):
         return text
 
     def parts(self, word: str) -> list[str]:
-        """Words and signs of a string without whitespace, their case kept."""
+        """Words and signs of a `word`, a string without whitespace, their case kept."""
         return ["\n"] if word == LINE and self.keep_newlines else words.word_parts(word)
 
     def expand(self, form: str) -> tuple[str, ...]:
-        """The tokens of one of the `parts`: marks, and what they mark."""
+        """The tokens of a `form`, one of the `parts`: marks, and what they mark."""
         return words.expand(form, self.lower)
 
     def join(self, tokens: Sequence[str]) -> str:
-        """See `Tokenizer.join`. Spaces around signs are guessed; a repeated letter is put to the word before it."""
         return words.join_words(tokens)
 
     def counter(self) -> Counter:
-        """See `Tokenizer.counter`."""
         return WordCounter(self)
 
     def state_dict(self) -> dict[str, Any]:
-        """See `Tokenizer.state_dict`."""
         return {"kind": "word", "version": VERSION, "lower": self.lower, "keep_newlines": self.keep_newlines}
 
     def __repr__(self) -> str:
@@ -227,7 +231,6 @@ class WordCounter(Counter):
         return array("i", numbers).tobytes()
 
     def encode(self, texts: Sequence[str]) -> tuple[Forms, Ints]:
-        """See `Counter.encode`."""
         look_up = self._memo.__getitem__
         rows: list[bytes] = []
         lengths = np.empty(len(texts), np.int64)
@@ -240,7 +243,6 @@ class WordCounter(Counter):
         return self._mark_repeats(np.frombuffer(b"".join(rows), np.int32), lengths)
 
     def add(self, tokens: tuple[str, ...]) -> int:
-        """See `Counter.add`."""
         self.forms.append(tokens)
         self._may_repeat.append(words.can_repeat(tokens))
         return len(self.forms) - 1
