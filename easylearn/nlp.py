@@ -36,7 +36,7 @@ from .text import data as texts
 from .text.callbacks import ActivationPenalty
 from .text.gather import Gathered, Rows
 from .text.learner import language_model_learner, text_classifier_learner
-from .text.options import LabelOptions, StreamOptions, TextKeywords, vocabulary_of
+from .text.options import LabelOptions, StreamOptions, vocabulary_of
 from .text.sources import Documents, read_text
 from .text.torchtext import TOKEN_MARK, field_tokenizer, given_tokens, read_examples
 from .text.vocab import Vocab
@@ -242,7 +242,7 @@ class LanguageModelData(_ModelData):
         if test is not None:
             splits["test"] = _read(path, test, "test")
         how = StreamOptions(
-            **_words(field, vocab), max_vocab=max_vocab, min_freq=min_freq, batch_size=bs, bptt=bptt, backward=backward
+            *_words(vocab, field), max_vocab=max_vocab, min_freq=min_freq, batch_size=bs, bptt=bptt, backward=backward
         )
         return cls(path, texts.TextLMData._make(Gathered(splits, {}), how))
 
@@ -287,7 +287,7 @@ class LanguageModelData(_ModelData):
                 raise ArgumentError(f"{name} must be a pandas DataFrame, got {type(frame).__name__}")
             splits[name] = Documents.from_frame(frame, col)  # type: ignore[index]
         how = StreamOptions(
-            **_words(field, vocab), max_vocab=max_vocab, min_freq=min_freq, batch_size=bs, bptt=bptt, backward=backward
+            *_words(vocab, field), max_vocab=max_vocab, min_freq=min_freq, batch_size=bs, bptt=bptt, backward=backward
         )
         return cls(path, texts.TextLMData._make(Gathered(splits, {}), how))
 
@@ -398,17 +398,17 @@ class TextData(_ModelData):
         labels: dict[SplitName, list[Any]] = {}
         names: tuple[SplitName, ...] = ("train", "valid", "test")
         for name, split in zip(names, splits, strict=False):
-            found, given = read_examples(split, text_name, label_name, name)
-            documents[name] = Documents.from_list(found, where=name)
+            some, given = read_examples(split, text_name, label_name, name)
+            documents[name] = Documents.from_list(some, where=name)
             if name != "test" or (given and all(label is not None for label in given)):
                 labels[name] = given
         if field is None:
             fields = getattr(splits[0], "fields", None)
             field = fields.get(text_name) if isinstance(fields, Mapping) else None
-        words = _words(field, vocab)
+        own, tokenizer = _words(vocab, field)
         if any(t.startswith(TOKEN_MARK) for t in documents["train"]):
-            words["tokenizer"] = given_tokens(vocabulary_of(words["vocab"], words["tokenizer"])[1])
-        how = LabelOptions(**words, max_vocab=max_vocab, min_freq=min_freq, batch_size=bs, backward=backward)
+            tokenizer = given_tokens(vocabulary_of(own, tokenizer)[1])
+        how = LabelOptions(own, tokenizer, max_vocab, min_freq, batch_size=bs, backward=backward)
         rows = {n: Rows.of_lists(n, documents[n].ids, given) for n, given in labels.items()}
         learned = rows["train"].targets("label", how).learn()
         if "test" in rows and not rows["test"].are_of(learned.task):
@@ -491,6 +491,6 @@ def _read(path: StrPath, name: StrPath, what: str) -> Documents:
     return Documents.from_list([read_text(place)], ids=[str(name)])
 
 
-def _words(field: Any, vocab: Any) -> TextKeywords:
-    """What easylearn takes for a field and a vocabulary."""
-    return {"tokenizer": field_tokenizer(field), "vocab": vocab.data if isinstance(vocab, _ModelData) else vocab}
+def _words(vocab: Any, field: Any) -> tuple[Any, Any]:
+    """What easylearn takes for a vocabulary and a field."""
+    return vocab.data if isinstance(vocab, _ModelData) else vocab, field_tokenizer(field)

@@ -236,9 +236,9 @@ class TextLMData(_Texts):
     ) -> TextLMData:
         """The `texts` of a list; `valid` may be a list of texts, too. See `from_df`."""
         how = StreamOptions(**options)
-        if isinstance(valid, list | tuple) and len(valid) and isinstance(valid[0], str):
-            valid = Rows.of_lists("valid", valid)
-        return cls._make(Rows.of_lists("texts", texts).gather("text", valid, None, how), how)
+        own = isinstance(valid, list | tuple) and len(valid) > 0 and isinstance(valid[0], str)
+        split = Rows.of_lists("valid", valid) if own else valid  # type: ignore[arg-type]
+        return cls._make(Rows.of_lists("texts", texts).gather("text", split, None, how), how)
 
     @classmethod
     def _of_rows(cls, train: Rows, valid: Any, test: Rows | None, text: Columns, how: StreamOptions) -> TextLMData:
@@ -412,10 +412,10 @@ class TextData(_Texts):
 
         A label may be a list of labels.
         """
-        if isinstance(valid, tuple) and len(valid) == 2 and not np.isscalar(valid[0]):
-            valid = Rows.of_lists("valid", *valid)
+        own = isinstance(valid, tuple) and len(valid) == 2 and not np.isscalar(valid[0])
+        split = Rows.of_lists("valid", *valid) if own else valid  # type: ignore[misc]
         rows = Rows.of_lists("texts", texts, labels)
-        return cls._of_rows(rows, valid, None, "text", "label", LabelOptions(**options))
+        return cls._of_rows(rows, split, None, "text", "label", LabelOptions(**options))
 
     @classmethod
     @strict(OLD_NAMES, TextOptions, LabelOptions)
@@ -440,7 +440,8 @@ class TextData(_Texts):
         (('neg', 'pos'), 2)
         """
         texts, labels = read_pairs(pairs)
-        return cls.from_lists(texts, labels, valid=read_pairs(valid, "valid") if are_pairs(valid) else valid, **options)
+        own: Any = read_pairs(valid, "valid") if are_pairs(valid) else valid  # type: ignore[arg-type]
+        return cls.from_lists(texts, labels, valid=own, **options)
 
     @classmethod
     def _make(

@@ -384,7 +384,7 @@ def read_tables(
     more = [given for given in (how.groups, how.time, how.weight_column) if isinstance(given, str)]
     as_text = [*texts, *(labels if how.splits_labels else ())]
     train = read_table(path, columns=list(dict.fromkeys([*texts, *labels, *more])), text=as_text)
-    known = known_types(train.frame)
+    known: Any = known_types(train.frame)
     known["text"] += texts
     if is_split_file(valid, how):
         valid = read_table(valid, columns=[*texts, *labels], **known)
@@ -413,9 +413,7 @@ def per_file(what: str, given: OnePerText, ids: Sequence[str]) -> Any:
     """One entry per file: of a function of the file's name, or what was given."""
     if isinstance(given, str):
         raise ArgumentError(f"{what} must have one entry per file, or be a function of a file's name, got {given!r}")
-    if isinstance(given, Callable):  # type: ignore[arg-type]
-        return [given(name) for name in ids]  # type: ignore[operator]
-    return given
+    return [given(name) for name in ids] if callable(given) else given
 
 
 def _refuse_split(how: TextOptions, what: str) -> None:

@@ -16,7 +16,7 @@ from ..learner import Learner
 from ..nn.text_models import LanguageModel
 from ..options import strict
 from ..train.strategy import Strategy
-from .preprocess import StreamPreprocessor
+from .preprocess import StreamPreprocessor, predictor_of
 from .vocab import BOS, PAD, UNK
 
 
@@ -73,26 +73,22 @@ def generate(
     Raises:
         ArgumentError: this is no language model, or a number is out of range.
     """
-    if not isinstance(learn, Learner | Predictor):
-        raise ArgumentError(f"generate takes a learner or a predictor, got a {type(learn).__name__}")
-    is_learner = isinstance(learn, Learner)
-    preprocessor = learn.data.preprocessor if is_learner else learn.preprocessor
-    if not isinstance(preprocessor, StreamPreprocessor):
-        kind = type(learn.data).__name__ if is_learner else type(preprocessor).__name__
+    predictor = predictor_of(learn, "generate")
+    texts, model = predictor.preprocessor, predictor.model
+    if not isinstance(texts, StreamPreprocessor):
         raise ArgumentError(
-            f"generate needs a language model; this model's data is {kind}. Make one with language_model_learner"
+            f"generate needs a language model, this one is of {texts.kind}; make one with language_model_learner"
         )
-    model = learn.model
     if not isinstance(model, LanguageModel):
         raise StateError(f"generate needs a LanguageModel, this model is a {type(model).__name__}")
-    own = learn.seed if is_learner else 0
-    sampling = Sampling(temperature, top_k, top_p, own if seed is None else seed)
-    processor = preprocessor.processor
-    bos, *ids = processor.encode(prompt)
-    never = [processor.vocab.ids[t] for t in (UNK, PAD, BOS)]
-    given = [bos, *(ids[::-1] if preprocessor.backward else ids)]
-    drawn = continue_tokens(model, learn.strategy, given, n, sampling, never)
-    return processor.decode([*drawn[::-1], *ids] if preprocessor.backward else [*ids, *drawn])
+    if seed is None:
+        seed = learn.seed if isinstance(learn, Learner) else 0
+    sampling = Sampling(temperature, top_k, top_p, seed)
+    bos, *ids = texts.processor.encode(prompt)
+    never = [texts.vocab.ids[t] for t in (UNK, PAD, BOS)]
+    given = [bos, *(ids[::-1] if texts.backward else ids)]
+    drawn = continue_tokens(model, predictor.strategy, given, n, sampling, never)
+    return texts.processor.decode([*drawn[::-1], *ids] if texts.backward else [*ids, *drawn])
 
 
 def continue_tokens(

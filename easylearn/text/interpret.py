@@ -15,7 +15,7 @@ from ..data.order import ItemLoader
 from ..errors import ArgumentError
 from ..learner import Learner
 from ..train.predict import gather
-from .preprocess import TextPreprocessor
+from .preprocess import TextPreprocessor, predictor_of
 from .store import TokenStore
 
 if TYPE_CHECKING:
@@ -105,31 +105,27 @@ def occlusion(learn: Learner | Predictor, text: str, target: str | int | None = 
     Raises:
         ArgumentError: this is no text classifier, or there is no such class.
     """
-    if not isinstance(learn, Learner | Predictor):
-        raise ArgumentError(f"occlusion takes a learner or a predictor, got a {type(learn).__name__}")
-    is_learner = isinstance(learn, Learner)
-    texts = learn.data.preprocessor if is_learner else learn.preprocessor
+    predictor = predictor_of(learn, "occlusion")
+    texts, task = predictor.preprocessor, predictor.task
     if not isinstance(texts, TextPreprocessor):
-        kind = type(learn.data).__name__ if is_learner else type(texts).__name__
         raise ArgumentError(
-            f"occlusion needs a text classifier; this model's data is {kind}. grad_cam looks into images, "
+            f"occlusion needs a text classifier, this model is of {texts.kind}; grad_cam looks into images, "
             "permutation_importance into tables"
         )
     if not isinstance(text, str):
         raise ArgumentError(f"occlusion takes one text, got a {type(text).__name__}")
-    chosen = None if target is None else learn.task.column(target)
+    chosen = None if target is None else task.column(target)
     ids = texts.processor.encode(text)
     rows: list[Sequence[int]] = [ids]
     for i in range(1, len(ids)):  # the mark of the beginning is no token of the text
         rows.append([*ids[:i], texts.vocab.unk, *ids[i + 1 :]])
     source = texts.source_of(TokenStore.from_lists(rows, np.int32))
-    batch_size = learn.data.batch_size if is_learner else learn.batch_size
-    loader = ItemLoader(texts.order(rows, source, batch_size), source)
-    logits, _ = gather(learn.model, loader, learn.strategy)
-    values = learn.task.activate(logits).double().reshape(len(rows), -1)
+    loader = ItemLoader(texts.order(rows, source, predictor.batch_size), source)
+    logits, _ = gather(predictor.model, loader, predictor.strategy)
+    values = task.activate(logits).double().reshape(len(rows), -1)
     column = chosen or 0
-    if chosen is None and learn.task.classes:
+    if chosen is None and task.classes:
         column = int(values[0].argmax())
     effects = (values[0, column] - values[1:, column]).tolist()
     tokens = tuple(texts.vocab[i] for i in ids[1:])
-    return Occlusion(tokens, tuple(effects), learn.task.names[column], float(values[0, column]))
+    return Occlusion(tokens, tuple(effects), task.names[column], float(values[0, column]))

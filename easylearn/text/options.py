@@ -101,8 +101,9 @@ class TextOptions:
             min_freq=self.min_freq,
             progress=self.progress,
         )
-        others = {n: processor.store(d, progress=self.progress) for n, d in documents.items() if n != "train"}
-        return processor, {"train": train, **others}
+        stores: dict[SplitName, TokenStore] = {"train": train}
+        stores |= {n: processor.store(d, progress=self.progress) for n, d in documents.items() if n != "train"}
+        return processor, stores
 
 
 @dataclass(frozen=True)

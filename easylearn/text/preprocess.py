@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
@@ -12,10 +13,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 import numpy as np
 from torch import Tensor, nn
 
-from ..data.frames import iter_table
+from ..artefact.predictor import Predictor
+from ..data.frames import Table, iter_table
 from ..data.order import Order, Source
 from ..data.preprocess import Items, Preprocessor, RuntimeInputs
 from ..errors import ArgumentError, DataError, StateError, WeightsError
+from ..learner import Learner
 from ..nn.awd_lstm import AWDLSTM
 from ..task import Task
 from .loader import DocumentSource
@@ -197,7 +200,7 @@ class TextPreprocessor(AnyText):
         if is_table(path):
             names = self.columns or "text"
             for table in iter_table(path, n, columns=_names(names), text=_names(names)):
-                yield self._of_rows(table.frame, names, lambda column, i, t=table: f"{t.where(i)}, column {column!r}")
+                yield self._of_rows(table.frame, names, partial(_place, table))
             return
         if path.is_dir():
             documents = Documents.from_folder(path)
@@ -267,6 +270,20 @@ class StreamPreprocessor(AnyText):
         return (int(recipe.get("bptt", 70)),)
 
 
+def predictor_of(learn: Learner | Predictor, verb: str) -> Predictor:
+    """What predicts: of a learner, or as it is.
+
+    Args:
+        learn: a learner or a predictor.
+        verb: what is to be done with it, for the message.
+    """
+    if isinstance(learn, Learner):
+        return Predictor(learn.model, learn.task, learn.data.preprocessor, learn.strategy, learn.data.batch_size)
+    if not isinstance(learn, Predictor):
+        raise ArgumentError(f"{verb} takes a learner or a predictor, got a {type(learn).__name__}")
+    return learn
+
+
 def is_table(path: Path) -> bool:
     """Whether a file or folder holds a table, by its name.
 
@@ -280,6 +297,10 @@ def is_table(path: Path) -> bool:
 
 def _names(columns: str | Sequence[str]) -> list[str]:
     return [columns] if isinstance(columns, str) else list(columns)
+
+
+def _place(table: Table, column: str, i: int) -> str:
+    return f"column {column!r}, {table.where(i)}"
 
 
 def _array(given: Any) -> list[Any] | None:

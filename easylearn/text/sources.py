@@ -99,7 +99,7 @@ class Documents(ABC):
         if ids is not None:
             if len(ids) != len(column):
                 raise ArgumentError(f"there must be one id per text, got {len(ids)} ids and {len(column)} texts")
-            column.index = pd.Index(ids, dtype=object)
+            column.index = pd.Index(list(ids))
         _check_some(len(column), where)
         return _Rows([column], True, missing, lambda _, i: f"{where}: item {column.index[i]}")
 

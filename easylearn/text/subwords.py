@@ -155,12 +155,17 @@ class UntrainedTokenizer(Tokenizer):
         """The tokenizer that was wished for."""
         return SubwordTokenizer.train(texts, self.kind, self.vocab_size, progress)
 
-    def _refuse(self, *given: object) -> NoReturn:
+    def tokenize(self, texts: Sequence[str]) -> NoReturn:
+        self.state_dict()
+
+    def join(self, tokens: Sequence[str]) -> NoReturn:
+        self.state_dict()
+
+    def state_dict(self) -> NoReturn:
+        """Refused, as everything is but training."""
         raise StateError(
             f"the {self.kind} tokenizer is not trained yet: pass it to TextProcessor.fit, or call its train(texts)"
         )
-
-    tokenize = join = state_dict = _refuse
 
 
 def _for_subwords(text: str) -> str:

@@ -166,8 +166,8 @@ class TestGenerate:
     def test_who_cannot(self, learn: Learner, make_learner: Any) -> None:
         data = TextData.from_lists(["a b", "c d", "a d", "c b"], ["x", "y", "x", "y"], min_freq=1, progress=False)
         classifier = text_classifier_learner(data, emb_size=8, n_hidden=12, n_layers=1, progress=False, device="cpu")
-        for other, kind in ((classifier, "TextData"), (make_learner(), "TensorData")):
-            with pytest.raises(ArgumentError, match=rf"needs a language model.*{kind}.*language_model_learner"):
+        for other, kind in ((classifier, "text"), (make_learner(), "tensors")):
+            with pytest.raises(ArgumentError, match=rf"needs a language model.*of {kind}.*language_model_learner"):
                 generate(other, "a", 3)
         with pytest.raises(ArgumentError, match="a learner or a predictor, got a LanguageModel"):
             generate(learn.model, "the", 3)  # type: ignore[arg-type]

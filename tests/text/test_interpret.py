@@ -134,7 +134,7 @@ def test_refused(make_learner: Any) -> None:
     lm = language_model_learner(
         TextLMData.from_lists(TEXTS * 4, min_freq=1, bptt=5, batch_size=2, progress=False), **SMALL
     )
-    with pytest.raises(ArgumentError, match="TextLMData"):
+    with pytest.raises(ArgumentError, match="of language_model"):
         occlusion(lm, "text")
     with pytest.raises(ArgumentError, match="a learner or a predictor, got a str"):
         occlusion("learn", "text")  # type: ignore[arg-type]

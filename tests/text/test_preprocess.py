@@ -214,7 +214,7 @@ class TestFiles:
 
     def test_a_row_without_text_is_named_by_its_line(self, processor: TextProcessor, tmp_path: Path) -> None:
         (tmp_path / "x.csv").write_text('text,n\na,1\n"two\nlines",2\n,3\n')
-        with pytest.raises(DataError, match=r"x\.csv line 5, column 'text' is missing"):
+        with pytest.raises(DataError, match=r"column 'text', x\.csv line 5 is missing"):
             self.values(texts(processor), tmp_path / "x.csv")
         assert self.values(texts(processor, missing="empty"), tmp_path / "x.csv")[0] == ["a", "two\nlines", ""]
 
