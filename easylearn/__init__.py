@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from . import losses, metrics, schedules
 from .analysis.interpret import Interpretation
+from .analysis.results import plot_confusion, plot_worst
 from .artefact.predictor import Predictor
 from .data.loaders import LoaderData, TensorData
 from .errors import ArgumentError, DataError, EasyLearnError, EasyLearnWarning, SaveError, StateError, WeightsError
@@ -70,7 +71,6 @@ from .vision.data import ImageData
 from .vision.gradcam import grad_cam, plot_grad_cam
 from .vision.learner import vision_learner
 from .vision.model import vision_model
-from .vision.results import plot_confusion, plot_worst
 
 __version__ = "0.1.0"
 

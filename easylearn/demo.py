@@ -27,7 +27,7 @@ from .train.optim import adamw
 from .train.record import format_row
 from .vision.data import ImageData
 from .vision.learner import vision_learner
-from .vision.results import plot_confusion, plot_worst
+from .analysis.results import plot_confusion, plot_worst
 
 if TYPE_CHECKING:
     import numpy as np

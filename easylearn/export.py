@@ -26,8 +26,7 @@ from .text.preprocess import StreamPreprocessor, TextPreprocessor
 from .train.callback import Callback
 from .train.strategy import SingleDevice
 from .vision import model as _vision_model  # noqa: F401 - registers what builds the models of images
-
-# TEMPORARY from .vision.preprocess import ImagePreprocessor
+from .vision.preprocess import ImagePreprocessor
 
 MOST_ITEMS = 2**20  # in a batch that a file may ask for
 
@@ -35,9 +34,10 @@ _KINDS: Mapping[str, type[Preprocessor]] = {
     kind.kind: kind
     for kind in (
         TensorPreprocessor,
+        ImagePreprocessor,
         TextPreprocessor,
         StreamPreprocessor,
-    )  # TEMPORARY: ImagePreprocessor, TablePreprocessor
+    )  # TEMPORARY: TablePreprocessor
 }
 """The kinds of items that a file may name."""
 

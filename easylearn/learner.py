@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -576,12 +575,7 @@ class Learner:
             valid = self.data.loader("valid") if "valid" in self.data.splits else None
             return self.model, self.data.loader("train", training=True), valid
         assert isinstance(self.model, BodyHead)
-        store = functools.partial(self._features.loader, self.model, self.data, strategy=self.strategy)
-        return (
-            self.model.head,
-            store("train", shuffle=True),
-            store("valid", shuffle=False) if "valid" in self.data.splits else None,
-        )
+        return self.model.head, *self._features.loaders(self.model, self.data, self.strategy)
 
     def _active_groups(self) -> tuple[ParamGroup, ...]:
         return self.layer_groups[-1:] if self._precompute else self.layer_groups

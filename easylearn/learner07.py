@@ -18,8 +18,7 @@ from .errors import ArgumentError
 from .files import StrPath
 from .learner import Learner
 from .options import strict
-from .task import Task
-from .task.predictions import Predictions
+from .task import Predictions, Task
 from .text.generate import generate
 from .text.preprocess import AnyText
 from .text.transfer import load_encoder, save_encoder
@@ -165,4 +164,4 @@ def _split(is_test: bool) -> SplitName:
 
 
 def _logs(task: Task, probs: Tensor) -> Tensor:
-    return probs.clamp_min(_LEAST).log() if task.kind == "single_label" else probs
+    return probs.clamp_min(_LEAST).log() if task.is_exclusive else probs

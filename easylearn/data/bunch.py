@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Generic, Literal, TypeVar, get_args
 from torch import nn
 
 from ..errors import ArgumentError, DataError, did_you_mean
+from ..files import digest
 from ..task import Task
 from .order import Loader
 from .preprocess import Preprocessor
@@ -85,6 +86,25 @@ class Data(ABC, Generic[S]):
         Raises:
             DataError: nothing is known of the items, so nothing computed of them may be reused.
         """
+
+    def item_keys(self, split: SplitName, positions: Sequence[int] | None = None) -> Sequence[str]:
+        """What each item of a split is now: equal keys mean equal inputs in `loader(split)`, in any split of any data.
+
+        By default an item is its position in a split with this `fingerprint`.
+
+        Args:
+            split: "train", "valid" or "test".
+            positions: which items; None means all.
+
+        Returns:
+            A digest of 32 hexadecimal digits for each.
+
+        Raises:
+            DataError: nothing is known of the items, so nothing computed of them may be kept.
+        """
+        whole = self.fingerprint(split)
+        chosen = range(len(self._split(split))) if positions is None else positions
+        return [digest([whole, str(int(i))]) for i in chosen]
 
     @property
     def has_views(self) -> bool:

@@ -231,6 +231,14 @@ class TensorData(Data[TensorSplit]):
         contents = [t.reshape(-1).view(torch.uint8).numpy().data for t in tensors]
         return digest([*(f"{t.dtype}{tuple(t.shape)}" for t in tensors), *contents])
 
+    def item_keys(self, split: SplitName, positions: Sequence[int] | None = None) -> list[str]:
+        """See `Data.item_keys`: of the contents of each row."""
+        inputs = self._split(split).inputs
+        some = inputs if positions is None else [t[torch.as_tensor(positions)] for t in inputs]
+        like = str([(t.dtype, t.shape[1:]) for t in some])
+        rows = [t.cpu().contiguous().reshape(len(t), -1).view(torch.uint8).numpy() for t in some]
+        return [digest([like, *(row.data for row in item)]) for item in zip(*rows, strict=True)]
+
 
 def _tensor_split(name: SplitName, task: Task, x: Any, y: Any) -> TensorSplit:
     inputs = tuple(_as_input(t) for t in (x if isinstance(x, tuple) else (x,)))

@@ -65,14 +65,16 @@ def _by_class(
     if isinstance(given, str):
         if given != "balanced":
             raise ArgumentError(f"unknown weights={given!r}. {did_you_mean(given, ['balanced'])}")
-        return (1.0 / np.bincount(codes, minlength=len(classes)).clip(min=1))[codes]
+        weights: npt.NDArray[np.float64] = (1.0 / np.bincount(codes, minlength=len(classes)).clip(min=1))[codes]
+        return weights
     unknown = [str(name) for name in given if str(name) not in classes]
     if unknown:
         raise ArgumentError(f"weights names {unknown[0]!r}, which is no class. {did_you_mean(unknown[0], classes)}")
     by_name = {str(name): float(weight) for name, weight in given.items()}
     per_class = np.array([by_name.get(name, 1.0) for name in classes])
     _check(per_class, "class")
-    return per_class[codes]
+    weights = per_class[codes]
+    return weights
 
 
 def _check(weights: npt.NDArray[np.float64], what: str) -> None:

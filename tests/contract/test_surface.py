@@ -175,6 +175,7 @@ def test_data() -> None:
         "fingerprint",
         "for_model",
         "has_views",
+        "item_keys",
         "ids",
         "loader",
         "notes",
@@ -182,7 +183,12 @@ def test_data() -> None:
         "splits",
     }
     assert public(Data) == members  # and what each object holds:
-    assert set(vars(BlankData(regression(), 1, TensorPreprocessor()))) == {"task", "batch_size", "preprocessor", "_splits"}
+    assert set(vars(BlankData(regression(), 1, TensorPreprocessor()))) == {
+        "task",
+        "batch_size",
+        "preprocessor",
+        "_splits",
+    }
     assert Data.__abstractmethods__ == {"fingerprint", "ids", "loader"}
     assert public(Preprocessor) == {
         "check_model",
