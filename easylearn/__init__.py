@@ -46,9 +46,12 @@ from .task import (
 )
 from .text.callbacks import ActivationPenalty, RateByLength, SampledSoftmax
 from .text.data import TextData, TextLMData
+from .text.generate import generate
 from .text.interpret import occlusion
 from .text.learner import language_model_learner, text_classifier_learner
-from .text.tokenize import SubwordTokenizer, WordTokenizer
+from .text.subwords import SubwordTokenizer
+from .text.tokenize import WordTokenizer
+from .text.transfer import load_encoder, save_encoder
 from .text.vocab import Vocab
 from .train.callback import Callback
 from .train.callbacks import (
@@ -136,9 +139,11 @@ __all__ = [
     "f1",
     "f_beta",
     "folds",
+    "generate",
     "get_arch",
     "grad_cam",
     "language_model_learner",
+    "load_encoder",
     "load_learner",
     "load_predictor",
     "losses",
@@ -161,6 +166,7 @@ __all__ = [
     "rmspe",
     "roc_auc",
     "rolling_windows",
+    "save_encoder",
     "schedules",
     "sgd",
     "single_label",

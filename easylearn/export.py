@@ -22,8 +22,7 @@ from .options import strict
 
 # TEMPORARY from .tabular.preprocess import TablePreprocessor
 from .task import Task
-
-# TEMPORARY from .text.preprocess import StreamPreprocessor, TextPreprocessor
+from .text.preprocess import StreamPreprocessor, TextPreprocessor
 from .train.callback import Callback
 from .train.strategy import SingleDevice
 from .vision import model as _vision_model  # noqa: F401 - registers what builds the models of images
@@ -36,7 +35,9 @@ _KINDS: Mapping[str, type[Preprocessor]] = {
     for kind in (
         TensorPreprocessor,
         ImagePreprocessor,
-    )  # TEMPORARY: TablePreprocessor, TextPreprocessor, StreamPreprocessor
+        TextPreprocessor,
+        StreamPreprocessor,
+    )  # TEMPORARY: TablePreprocessor
 }
 """The kinds of items that a file may name."""
 

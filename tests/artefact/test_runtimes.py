@@ -23,8 +23,9 @@ from easylearn.data.loaders import LoaderData, TensorData
 from easylearn.errors import ArgumentError, StateError
 from easylearn.learner import Learner
 from easylearn.nn.as_graph import as_graph
-from easylearn.nn.awd_lstm import AWDLSTM, TextClassifier, classifier_head
+from easylearn.nn.awd_lstm import AWDLSTM
 from easylearn.nn.embeddings import NumberEmbeddings
+from easylearn.nn.text_models import TextClassifier, classifier_head
 from easylearn.tabular.collab import CollabData, collab_learner
 from easylearn.tabular.data import TabularData
 from easylearn.tabular.learner import tabular_learner

@@ -143,7 +143,7 @@ def easylearn(settings: Settings) -> Repeat:
     texts = [" ".join(said[i : i + 500]) for i in range(0, len(said), 500)]
     data = TextLMData.from_lists(texts, valid=None, vocab=Vocab(words), batch_size=ROWS, bptt=WINDOW, progress=False)
     learn = language_model_learner(data, emb_size=size["emb"], n_hidden=size["hidden"], device="cpu")
-    n = sum(batch.inputs[0].numel() for batch in data.train_loader().batches(torch.device("cpu")))
+    n = sum(batch.inputs[0].numel() for batch in data.loader("train", training=True).batches(torch.device("cpu")))
 
     def repeat() -> dict[str, float]:
         begun = time.perf_counter()

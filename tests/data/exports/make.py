@@ -21,6 +21,7 @@ from easylearn import (
     TabularData,
     TextData,
     TextLMData,
+    generate,
     language_model_learner,
     load_predictor,
     tabular_learner,
@@ -77,7 +78,7 @@ def items(kind: str) -> Any:
 def said(kind: str, predictor: Any) -> Any:
     """What a predictor says of them, in what JSON can hold."""
     if kind == "language_model":
-        return predictor.generate(items(kind), 8, temperature=0)
+        return generate(predictor, items(kind), 8, temperature=0)
     predictions = predictor.predict(items(kind))
     return {"labels": list(predictions.labels), "probs": predictions.probs.tolist()}
 
