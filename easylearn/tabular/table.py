@@ -66,6 +66,18 @@ class Column:
         """How many different values there are; numbers are counted without codes for them."""
         return int(self.series.nunique()) if self.is_number else len(self.held)
 
+    def at(self, rows: npt.NDArray[np.int64]) -> Column:
+        """The column in some rows, with what is known of it already."""
+        if len(rows) == len(self):
+            return self
+        few = Column(self.series.iloc[rows])
+        known = vars(self)
+        if "coded" in known:
+            few.coded = (self.coded[0][rows], self.coded[1])
+        if "numbers" in known:
+            few.numbers = self.numbers[rows]
+        return few
+
     # -- its type ----------------------------------------------------------------------------------------------
 
     @property
@@ -77,23 +89,16 @@ class Column:
         return types.is_any_real_numeric_dtype(dtype)
 
     @property
-    def is_float(self) -> bool:
-        """Whether its type is one of numbers with fractions."""
-        import pandas as pd
-
-        return pd.api.types.is_float_dtype(self.series.dtype)
-
-    @property
     def is_span(self) -> bool:
         """Whether it holds lengths of time."""
-        import pandas as pd
-
-        return pd.api.types.is_timedelta64_dtype(self.series.dtype)
+        return self.series.dtype.kind == "m"
 
     @cached_property
     def is_whole(self) -> bool:
         """Whether every number of it is whole; whole numbers with gaps come as floats."""
-        if self.is_number and not self.is_float:
+        import pandas as pd
+
+        if pd.api.types.is_integer_dtype(self.series.dtype):
             return True
         x = self.numbers
         head = x[:1000]
