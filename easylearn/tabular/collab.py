@@ -105,7 +105,10 @@ class CollabData:
         )  # fmt: skip
 
 
-@strict({"opt_func": "optimizer", "opt_fn": "optimizer", "loss_func": "loss", "cbs": "callbacks"})
+@strict(
+    {"opt_func": "optimizer", "opt_fn": "optimizer", "loss_func": "loss", "cbs": "callbacks", "forget": "unknown_p"},
+    Training,
+)
 def collab_learner(
     data: TabularData,
     n_factors: int = 50,
@@ -115,20 +118,12 @@ def collab_learner(
     layers: Sequence[int] = (100,),
     emb_szs: EmbSizes | None = None,
     ps: float | Sequence[float] = 0.0,
-    forget: float = FORGET,
-    optimizer: OptimizerFn | None = None,
-    metrics: Sequence[Any] | None = None,
-    loss: LossFn | None = None,
-    wd: float | None = None,
-    device: str | torch.device | None = None,
-    seed: int = 0,
-    path: StrPath = "models",
-    callbacks: Sequence[Callback] = (),
-    progress: bool = True,
+    unknown_p: float = UNKNOWN_P,
+    **options: Unpack[TrainingOptions],
 ) -> Learner:
     """A learner for ratings: the dot product of a user's and an item's vector, plus their biases.
 
-    Users and items that training did not see get the vector of the unknown, which is learnt; see `forget`.
+    Users and items that training did not see get the vector of the unknown, which is learnt; see `unknown_p`.
 
     Args:
         data: made by `CollabData`.
@@ -138,11 +133,9 @@ def collab_learner(
         layers: its hidden layers.
         emb_szs: lengths of its embeddings; None takes `emb_size`'s rule.
         ps: its dropout.
-        forget: share of users and items that training replaces by *unknown*.
-        optimizer: None takes AdamW.
-        wd: weight decay, which keeps those with few ratings near the mean; None is 0.3 for that AdamW, and the
-            optimizer's own for others.
-        metrics, loss, device, seed, path, callbacks, progress: see `Learner`.
+        unknown_p: the fraction of users and items that training replaces by *unknown*.
+        optimizer: None takes AdamW with a weight decay of 0.3 (`wd=None`), which keeps those with few ratings near the
+            mean; others have their own.
 
     Returns:
         The learner.
@@ -154,18 +147,13 @@ def collab_learner(
             f"collab_learner needs ratings of items by users, made by CollabData; this is {data!r}. For other tables "
             "use tabular_learner"
         )
-    if optimizer is None:
-        optimizer, wd = adamw, WD if wd is None else wd
+    options = with_decay(options, WD)
     if use_nn:
         return tabular_learner(
-            data, layers, emb_szs=emb_szs, ps=ps, forget=forget, y_range=y_range, optimizer=optimizer, metrics=metrics,
-            loss=loss, wd=wd, device=device, seed=seed, path=path, callbacks=callbacks, progress=progress,
-        )  # fmt: skip
-    if n_factors < 1:
-        raise ArgumentError(f"n_factors must be at least 1, got {n_factors}")
-    users, items = data.processor.cardinalities.values()
-    model: nn.Module = DotProduct(users, items, n_factors, output_layer(data, y_range), forgetting(data, forget), seed)
-    return Learner(
-        data, model, optimizer=optimizer, metrics=metrics, loss=loss, wd=wd, device=device, seed=seed, path=path,
-        callbacks=callbacks, progress=progress,
-    )  # fmt: skip
+            data, layers, emb_szs=emb_szs, ps=ps, unknown_p=unknown_p, y_range=y_range, **options
+        )
+    if isinstance(n_factors, bool) or not isinstance(n_factors, int) or n_factors < 1:
+        raise ArgumentError(f"n_factors must be a whole number of at least 1, got {n_factors!r}")
+    users, items = data.preprocessor.processor.cardinalities.values()
+    output, seed = output_layer(data, y_range), Training(**options).seed
+    return Learner(data, DotProduct(users, items, n_factors, output, unknowns(data, unknown_p), seed), **options)

@@ -56,6 +56,7 @@ def add_datepart(
 
     Raises:
         DataError: the column is missing, or holds something that is no date (naming the row).
+        ArgumentError: the table has another column of such a name; choose another `prefix`.
 
     >>> import pandas as pd
     >>> df = add_datepart(pd.DataFrame({"SaleDate": ["2020-01-01", "2021-12-31"]}), "SaleDate")
@@ -85,8 +86,15 @@ def add_datepart(
     utc = times.dt.tz_convert(None) if times.dt.tz is not None else times
     put("Elapsed", utc.to_numpy().astype("datetime64[s]").astype(np.int64))
     kept = df.drop(columns=column) if drop else df
-    old = kept.drop(columns=[n for n in new if n in kept.columns])
-    made: pd.DataFrame = pd.concat([old, pd.DataFrame(new, index=df.index)], axis=1)
+    parts = pd.DataFrame(new, index=df.index)
+    again = [n for n in parts.columns if n in kept.columns]
+    others = [n for n in again if not parts[n].equals(kept[n])]
+    if others:
+        raise ArgumentError(
+            f"the table has columns {others} of its own, which the parts of {column!r} would replace; let these begin in "
+            f"another way, such as prefix={column + '_'!r}"
+        )
+    made: pd.DataFrame = pd.concat([kept.drop(columns=again), parts], axis=1)
     return made
 
 
