@@ -16,7 +16,7 @@ import torch
 
 from ..errors import ArgumentError, DataError
 from ..keyed import generator, permutation
-from .table import Column, Table
+from .view import Column, TableView
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,7 +59,7 @@ class Columns:
         return "\n".join([*lines, *(f"note: {n}" for n in self.notes)])
 
 
-def guess_columns(df: pd.DataFrame | Table, target: str | Sequence[str] = (), max_card: int = 20) -> Columns:
+def guess_columns(df: pd.DataFrame | TableView, target: str | Sequence[str] = (), max_card: int = 20) -> Columns:
     """Sort the columns of a table by their dtypes and by how many values they hold.
 
     Text, booleans and categoricals are categories, and so are whole numbers with at most `max_card` distinct
@@ -87,7 +87,7 @@ def guess_columns(df: pd.DataFrame | Table, target: str | Sequence[str] = (), ma
     """
     if isinstance(max_card, bool) or not isinstance(max_card, int) or max_card < 1:
         raise ArgumentError(f"max_card must be a whole number of at least 1, got {max_card!r}")
-    table = Table.of(df)
+    table = TableView.of(df)
     targets = [target] if isinstance(target, str) else list(target)
     table.require(targets)
     odd = [c for c in table.df.columns if not isinstance(c, str)]
@@ -102,7 +102,7 @@ def guess_columns(df: pd.DataFrame | Table, target: str | Sequence[str] = (), ma
     return guess_of(table, names, max_card)
 
 
-def guess_of(table: Table, names: Sequence[str], max_card: int = 20) -> Columns:
+def guess_of(table: TableView, names: Sequence[str], max_card: int = 20) -> Columns:
     """See `guess_columns`; of some columns that are there."""
     found = Columns()
     for name in names:
@@ -197,7 +197,7 @@ def find_ids(df: pd.DataFrame, names: Sequence[str] | None = None) -> list[str]:
         Their names, in the order of `names`.
     """
     chosen = [str(c) for c in df.columns] if names is None else list(names)
-    table = Table(df)
+    table = TableView(df)
     table.require(chosen)
     return ids_in(Sample(table), chosen)
 
@@ -221,7 +221,7 @@ def find_leaks(df: pd.DataFrame, target: str, names: Sequence[str] | None = None
     [('code', "each value of 'code' goes with one value of 'y'")]
     """
     chosen = [str(c) for c in df.columns if c != target] if names is None else [n for n in names if n != target]
-    table = Table(df)
+    table = TableView(df)
     table.require([target, *chosen])
     return leaks_in(Sample(table), target, chosen)
 
@@ -233,7 +233,7 @@ class Sample:
         table: the table.
     """
 
-    def __init__(self, table: Table) -> None:
+    def __init__(self, table: TableView) -> None:
         self.table = table
         self.rows = _sampled_rows(len(table))
         self._columns: dict[str, Column] = {}

@@ -96,22 +96,23 @@ class MemorySplit:
 
     def fingerprint(self) -> str:
         """Of all values."""
-        tensors = [*self._fetch(np.arange(len(self))), *(() if self.target is None else (self.target.cpu(),))]
+        tensors = [*self.fetch(), *(() if self.target is None else (self.target.cpu(),))]
         contents = [t.contiguous().reshape(-1).view(torch.uint8).numpy().data for t in tensors]
         weights = () if self.weights is None else (self.weights.tobytes(),)
         return digest([*(f"{t.dtype}{tuple(t.shape)}" for t in tensors), *contents, *weights])
 
     def row(self, i: int) -> tuple[Tensor, Tensor]:
         """See `TableSplit.row`."""
-        return self._fetch(np.array([i]))
+        return self.fetch(np.array([i]))
 
     def sample(self, n: int) -> Tensor:
         """Of rows from all over the split."""
         every = len(self) <= n
-        return self._fetch(np.arange(len(self)) if every else keyed.permutation(len(self), 0, "sample")[:n])[1]
+        return self.fetch(None if every else keyed.permutation(len(self), 0, "sample")[:n])[1]
 
-    def _fetch(self, rows: Indices) -> tuple[Tensor, Tensor]:
-        cats, conts = self._source.fetch(rows, CPU)
+    def fetch(self, rows: Indices | None = None) -> tuple[Tensor, Tensor]:
+        """Codes and numbers of some rows of the split, or of all, on the CPU."""
+        cats, conts = self._source.fetch(np.arange(len(self)) if rows is None else rows, CPU)
         return cats, conts
 
 

@@ -16,7 +16,7 @@ from .fitted import Fill, FittedCategory, FittedNumber, NotPlainError, Piece, Sc
 from .levels import Level
 from .reports import N_SPECIAL, TransformReport
 from .summaries import LevelCounts, NumberSums, Spread, median, unusable
-from .table import Column, Table
+from .view import Column, TableView
 from .values import Bools, Floats, Rows, is_ordered, numbers, positions, require_columns
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ class TableProcessor:
         self.fit_transform(df)
         return self
 
-    def fit_transform(self, df: pd.DataFrame | Table, rows: Rows | None = None) -> Encoded:
+    def fit_transform(self, df: pd.DataFrame | TableView, rows: Rows | None = None) -> Encoded:
         """Learn from some rows and encode all of them, looking at each column once.
 
         Args:
@@ -125,7 +125,7 @@ class TableProcessor:
         Returns:
             Every row of `df`, encoded as `fit` on those rows and `transform` would.
         """
-        table = Table.of(df)
+        table = TableView.of(df)
         table.require([*self.cat_names, *self.cont_names])
         if not len(table):
             raise DataError("the table has no rows, so there is nothing to learn from")
@@ -215,7 +215,7 @@ class TableProcessor:
 
     # Encoding
 
-    def transform(self, df: pd.DataFrame | Table) -> Encoded:
+    def transform(self, df: pd.DataFrame | TableView) -> Encoded:
         """Encode a table with what was learned. `df` is left as it is; columns that were not asked for are ignored.
 
         Raises:
@@ -224,13 +224,13 @@ class TableProcessor:
         """
         cats = {c.name: c for c in self._learned()}
         conts = {c.name: c for c in self._conts}
-        table = Table.of(df)
+        table = TableView.of(df)
         table.require([*cats, *conts])
         return self._encode(table, None, lambda c: cats[c.name], lambda c, bad: conts[c.name])[0]
 
     def _encode(
         self,
-        table: Table,
+        table: TableView,
         train: npt.NDArray[np.int64] | None,
         category: Callable[[Column], FittedCategory],
         number: Callable[[Column, Bools], FittedNumber],

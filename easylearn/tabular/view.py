@@ -113,7 +113,7 @@ def _of_values(values: Sequence[Any], name: str) -> Floats:
     return numbers(pd.Series(list(values), name=name, dtype=object))
 
 
-class Table:
+class TableView:
     """The columns of a DataFrame, each made once.
 
     Args:
@@ -125,9 +125,9 @@ class Table:
         self._columns: dict[str, Column] = {}
 
     @classmethod
-    def of(cls, given: pd.DataFrame | Table) -> Table:
+    def of(cls, given: pd.DataFrame | TableView) -> TableView:
         """A table of a DataFrame; one that is a table already is passed on."""
-        return given if isinstance(given, Table) else cls(given)
+        return given if isinstance(given, TableView) else cls(given)
 
     def __len__(self) -> int:
         return len(self.df)
