@@ -13,11 +13,11 @@ import torch
 from ..device import mapping
 from ..errors import ArgumentError, DataError, EasyLearnError, StateError, did_you_mean
 from .fitted import Fill, FittedCategory, FittedNumber, NotPlainError, Piece, Scale, Settings
-from .levels import Level
+from ..data.levels import Level
 from .reports import N_SPECIAL, TransformReport
 from .summaries import LevelCounts, NumberSums, Spread, median, unusable
 from .view import Column, TableView
-from .values import Bools, Floats, Rows, is_ordered, numbers, positions, require_columns
+from ..data.values import Bools, Floats, Rows, is_ordered, numbers, positions, require_columns
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -12,10 +12,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from ..data.levels import Level, Lookup, from_json, in_order, to_json
+from ..data.values import Coded, Floats, Rows, factorize, is_ordered, numbers, positions, refuse_rows, require_columns
 from ..errors import ArgumentError, DataError, EasyLearnWarning, did_you_mean
 from ..task import Scale, Task, multi_label, regression, single_label
-from .levels import Level, Lookup, from_json, in_order, to_json
-from .values import Coded, Floats, Rows, factorize, is_ordered, numbers, positions, refuse_rows, require_columns
 
 if TYPE_CHECKING:
     import pandas as pd

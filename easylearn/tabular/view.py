@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import DataError
-from .values import Coded, Floats, factorize, numbers, require_columns
+from ..data.values import Coded, Floats, factorize, numbers, require_columns
 
 if TYPE_CHECKING:
     import pandas as pd

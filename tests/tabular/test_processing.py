@@ -12,14 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.preprocessing import QuantileTransformer, StandardScaler
 
+from easylearn.data import values as reading
+from easylearn.data.levels import Lookup, from_json, in_order, kind, plain, to_json
+from easylearn.data.values import factorize, numbers
 from easylearn.errors import ArgumentError, DataError, StateError
 from easylearn.tabular import processing
-from easylearn.tabular import values as reading
-from easylearn.tabular.levels import Lookup, from_json, in_order, kind, plain, to_json
 from easylearn.tabular.processing import MISSING, UNKNOWN, TableProcessor
 from easylearn.tabular.reports import TransformReport
 from easylearn.tabular.targets import Labels, target_numbers
-from easylearn.tabular.values import factorize, numbers
 
 
 def table(n: int = 400, seed: int = 0) -> pd.DataFrame:

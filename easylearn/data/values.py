@@ -20,7 +20,12 @@ Bools = npt.NDArray[np.bool_]
 Rows = npt.ArrayLike
 Coded = tuple[npt.NDArray[np.int64], list[Level]]
 
-_NO_TEXT = frozenset({"", "nan", "na", "n/a", "null", "none", "<na>", "nat"})
+MISSING_WORDS = frozenset(
+    {"", "na", "n/a", "nan", "-nan", "null", "none", "nat", "<na>", "#n/a", "#na", "#n/a n/a", "1.#ind", "1.#qnan",
+     "-1.#ind", "-1.#qnan"}
+)  # fmt: skip
+"""What files write for a number that is missing, in small letters; among texts the words mean themselves."""
+
 _SHORT = 32
 
 
@@ -130,7 +135,7 @@ def _numbers_of_objects(column: pd.Series[Any]) -> Floats:
     for i in present.tolist():
         value = column.iloc[i]
         try:
-            if isinstance(value, str) and value.strip().lower() in _NO_TEXT:
+            if isinstance(value, str) and value.strip().lower() in MISSING_WORDS:
                 continue
             if not isinstance(plain(value), str | bool | int | float | Decimal):
                 raise TypeError
