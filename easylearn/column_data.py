@@ -283,7 +283,9 @@ class ColumnarModelData:
         split = self.data._split(name)
         assert isinstance(split, MemorySplit)
         cats, conts = split.fetch()
-        return ColumnarDataset(cats.numpy(), conts.numpy(), None if split.target is None else split.target.cpu().numpy())
+        return ColumnarDataset(
+            cats.numpy(), conts.numpy(), None if split.target is None else split.target.cpu().numpy()
+        )
 
     def _y(self, name: SplitName) -> Array:
         target = self.data.target(name)
@@ -358,7 +360,9 @@ class CollabFilterDataset:
             The learner. Predictions go a tenth beyond the lowest and the highest rating.
         """
         data = CollabData.from_df(self.df, *self.columns, valid=val_idxs, batch_size=bs)
-        return Learner07.of(collab_learner(data, n_factors, optimizer=opt_fn, metrics=metrics, path=self.path / "models"))
+        return Learner07.of(
+            collab_learner(data, n_factors, optimizer=opt_fn, metrics=metrics, path=self.path / "models")
+        )
 
 
 def _with_target(df: pd.DataFrame, y: Rows) -> tuple[pd.DataFrame, list[str]]:

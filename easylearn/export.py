@@ -20,7 +20,7 @@ from .files import StrPath
 from .learner import Learner
 from .nn import registry
 from .options import strict
-# TEMPORARY from .tabular.preprocess import TablePreprocessor
+from .tabular.preprocess import TablePreprocessor
 from .task import Task
 # TEMPORARY from .text.preprocess import StreamPreprocessor, TextPreprocessor
 from .train.callback import Callback
@@ -32,7 +32,7 @@ MOST_ITEMS = 2**20  # in a batch that a file may ask for
 
 _KINDS: Mapping[str, type[Preprocessor]] = {
     kind.kind: kind
-    for kind in (TensorPreprocessor,)  # TEMPORARY: ImagePreprocessor, TablePreprocessor, TextPreprocessor, StreamPreprocessor
+    for kind in (TensorPreprocessor, TablePreprocessor)  # TEMPORARY: ImagePreprocessor, TextPreprocessor, StreamPreprocessor
 }
 """The kinds of items that a file may name."""
 

@@ -118,8 +118,8 @@ def add_datepart(df: pd.DataFrame, cols: str | Sequence[str], drop: bool = True,
         others = [n for n in made.columns if n in df.columns and n != name and not made[n].equals(df[n])]
         if others:
             raise ArgumentError(
-                f"the table has columns {others} of its own, which the parts of {name!r} would replace; rename {name!r} "
-                "or them"
+                f"the table has columns {others} of its own, which the parts of {name!r} would replace; rename "
+                f"them, or {name!r}"
             )
         for column in made.columns:
             df[column] = made[column].array

@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypedDict
 
-import torch
-from torch import nn
-
-from ..data.frames import read_table
+from ..data.frames import known_types, read_table
 from ..data.split import Split
+from ..data.weights import ItemWeights
 from ..errors import ArgumentError, DataError
 from ..files import StrPath
-from ..learner import Learner
+from ..learner import Learner, Training
 from ..nn.embeddings import DotProduct
 from ..options import strict
-from ..task import LossFn
-from ..train.callback import Callback
-from ..train.optim import OptimizerFn, adamw
 from .data import TabularData
-from .learner import FORGET, EmbSizes, forgetting, output_layer, tabular_learner
+from .learner import UNKNOWN_P, EmbSizes, output_layer, tabular_learner, unknowns, with_decay
 from .targets import YRange
 
 if TYPE_CHECKING:
     import pandas as pd
+    from typing_extensions import Unpack
+
+    from ..learner import TrainingOptions
 
 _OLD_NAMES = {
     "user_name": "user",
@@ -36,11 +35,44 @@ _OLD_NAMES = {
 WD = 0.3
 
 
+@dataclass(frozen=True)
+class RatingOptions:
+    """How ratings become data.
+
+    Args:
+        time: a column; the last ratings by it validate.
+        weights: see `TabularData.from_df`.
+        batch_size: ratings in a batch; None takes 64 to 1024, by their number.
+        min_count: users and items with fewer ratings count as *unknown*.
+        y_range: the lowest and the highest prediction; "auto" goes a tenth beyond the ratings on both sides, since a
+            sigmoid never reaches its bounds.
+        seed: of the split by fraction.
+    """
+
+    time: str | None = None
+    weights: ItemWeights = None
+    batch_size: int | None = None
+    min_count: int = 1
+    y_range: YRange = "auto"
+    seed: int = 0
+
+
+class RatingKeywords(TypedDict, total=False):
+    """The fields of `RatingOptions` as keywords, for type checkers."""
+
+    time: str | None
+    weights: ItemWeights
+    batch_size: int | None
+    min_count: int
+    y_range: YRange
+    seed: int
+
+
 class CollabData:
     """Makers of ratings: a `TabularData` of two categorical columns, user and item, and a number to predict."""
 
     @classmethod
-    @strict(_OLD_NAMES)
+    @strict(_OLD_NAMES, RatingOptions)
     def from_df(
         cls,
         df: pd.DataFrame,
@@ -48,13 +80,9 @@ class CollabData:
         item: str | None = None,
         rating: str | None = None,
         *,
-        valid: Split | pd.DataFrame | None = 0.2,
-        time: str | None = None,
+        valid: Split | pd.DataFrame = 0.2,
         test: pd.DataFrame | None = None,
-        batch_size: int | None = None,
-        min_count: int = 1,
-        y_range: YRange = "auto",
-        seed: int = 0,
+        **options: Unpack[RatingKeywords],
     ) -> TabularData:
         """A DataFrame with one rating per row.
 
@@ -63,10 +91,7 @@ class CollabData:
             user: column of users; None takes the first.
             item: column of items; None takes the second.
             rating: column of ratings; None takes the third.
-            valid, time, test, batch_size, seed: see `TabularData.from_df`.
-            min_count: users and items with fewer ratings count as *unknown*.
-            y_range: the lowest and the highest prediction; "auto" goes a tenth beyond the ratings on both sides,
-                since a sigmoid reaches its bounds never.
+            valid, test: see `TabularData.from_df`.
 
         Returns:
             The data.
@@ -78,13 +103,13 @@ class CollabData:
         if df.shape[1] < 3 and None in (user, item, rating):
             raise DataError(f"ratings need columns of users, items and ratings, got {list(df.columns)}; name them")
         names = [str(df.columns[i]) if n is None else n for i, n in enumerate((user, item, rating))]
+        given = vars(RatingOptions(**options))
         return TabularData.from_df(
-            df, names[2], cat_names=names[:2], cont_names=[], valid=valid, time=time, test=test, task="regression",
-            batch_size=batch_size, min_count=min_count, y_range=y_range, seed=seed,
-        )  # fmt: skip
+            df, names[2], cat_names=names[:2], cont_names=[], valid=valid, test=test, task="regression", **given
+        )
 
     @classmethod
-    @strict(_OLD_NAMES)
+    @strict(_OLD_NAMES, RatingOptions)
     def from_csv(
         cls,
         path: StrPath,
@@ -92,18 +117,24 @@ class CollabData:
         item: str | None = None,
         rating: str | None = None,
         *,
-        valid: Split | None = 0.2,
-        time: str | None = None,
-        batch_size: int | None = None,
-        min_count: int = 1,
-        y_range: YRange = "auto",
-        seed: int = 0,
+        valid: Split = 0.2,
+        test: StrPath | None = None,
+        **options: Unpack[RatingKeywords],
     ) -> TabularData:
-        """A csv file with one rating per line; see `from_df`."""
-        return cls.from_df(
-            read_table(path).frame, user, item, rating, valid=valid, time=time, batch_size=batch_size,
-            min_count=min_count, y_range=y_range, seed=seed,
-        )  # fmt: skip
+        """A csv file with one rating per line.
+
+        Args:
+            path: the file.
+            user, item, rating: see `from_df`.
+            valid: see `TabularData.from_df`.
+            test: a file of ratings to predict.
+
+        Returns:
+            The data.
+        """
+        df = read_table(path).frame
+        other = None if test is None else read_table(test, **known_types(df)).frame
+        return cls.from_df(df, user, item, rating, valid=valid, test=other, **options)
 
 
 @strict(
@@ -150,9 +181,7 @@ def collab_learner(
         )
     options = with_decay(options, WD)
     if use_nn:
-        return tabular_learner(
-            data, layers, emb_szs=emb_szs, ps=ps, unknown_p=unknown_p, y_range=y_range, **options
-        )
+        return tabular_learner(data, layers, emb_szs=emb_szs, ps=ps, unknown_p=unknown_p, y_range=y_range, **options)
     if isinstance(n_factors, bool) or not isinstance(n_factors, int) or n_factors < 1:
         raise ArgumentError(f"n_factors must be a whole number of at least 1, got {n_factors!r}")
     users, items = data.preprocessor.processor.cardinalities.values()

@@ -10,11 +10,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from ..analysis.plots import new_figure
 from ..errors import ArgumentError, StateError, did_you_mean
-from ..options import strict
 from ..learner import Learner
 from ..nn.embeddings import DotProduct, TableModel
-from ..analysis.plots import new_figure
+from ..options import strict
 from .columns import guess_columns
 from .data import TabularData
 from .learner import EmbSizes, tabular_learner
@@ -64,7 +64,9 @@ def plot_embeddings(learn: Learner, name: str, levels: Sequence[Any] | None = No
     """
     frame = embeddings(learn, name).iloc[N_SPECIAL:]
     if len(frame) < 3 or frame.shape[1] < 2:
-        raise ArgumentError(f"{name!r} has {len(frame)} categories in {frame.shape[1]} dimensions; a plane needs 3 in 2")
+        raise ArgumentError(
+            f"{name!r} has {len(frame)} categories in {frame.shape[1]} dimensions; a plane needs 3 in 2"
+        )
     values = frame.to_numpy(np.float64)
     left, strength, _ = np.linalg.svd(values - values.mean(0), full_matrices=False)
     places = left[:, :2] * strength[:2]

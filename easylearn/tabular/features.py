@@ -91,8 +91,8 @@ def add_datepart(
     others = [n for n in again if not parts[n].equals(kept[n])]
     if others:
         raise ArgumentError(
-            f"the table has columns {others} of its own, which the parts of {column!r} would replace; let these begin in "
-            f"another way, such as prefix={column + '_'!r}"
+            f"the table has columns {others} of its own, which the parts of {column!r} would replace; give these "
+            f"another beginning, such as prefix={column + '_'!r}"
         )
     made: pd.DataFrame = pd.concat([kept.drop(columns=again), parts], axis=1)
     return made

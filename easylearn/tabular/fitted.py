@@ -11,11 +11,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ..errors import ArgumentError
 from ..data.levels import Level, Lookup, from_json, in_order, to_json
+from ..data.values import Bools, Coded, Floats
+from ..errors import ArgumentError
 from .reports import MISSING_CODE, N_SPECIAL, UNKNOWN_CODE, TransformReport, count_codes, count_numbers
 from .summaries import LARGEST, Spread
-from ..data.values import Bools, Coded, Floats
 
 Scale = Literal["standard", "quantile", "none"]
 Fill = Literal["median", "mean", "constant"]

@@ -17,10 +17,10 @@ from .. import keyed
 from ..data.frames import ParquetTable
 from ..data.order import Batch, ItemLoader, Loader, Order, Shard, TensorSource, batch_bounds, shard_of
 from ..data.split import Indices
+from ..data.values import Bools
 from ..files import digest
 from .processing import TableProcessor
 from .reports import TransformReport
-from ..data.values import Bools
 
 if TYPE_CHECKING:
     import pandas as pd

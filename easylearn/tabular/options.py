@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict, Union
 
 from ..data.bunch import Data
-from ..data.targets import TaskName
 from ..data.weights import ItemWeights
+from ..errors import ArgumentError
 from .fitted import Fill, Scale
+from .preprocess import TablePreprocessor
+from .targets import TaskName, YRange
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    Names = Sequence[str] | pd.Index[str]
+Names = Union[Sequence[str], "pd.Index[str]"]
+Target = Union[str, Sequence[str], "pd.Index[str]"]
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,7 @@ class TableOptions:
     task: TaskName = "auto"
     label_sep: str | None = None
     log_target: bool = False
-    y_range: Any = None
+    y_range: YRange = None
     batch_size: int | None = None
     scale: Scale = "standard"
     fill: Fill = "median"
@@ -61,3 +64,55 @@ class TableOptions:
     max_levels: int | None = None
     like: Data[Any] | None = None
     seed: int = 0
+
+
+class TableKeywords(TypedDict, total=False):
+    """The fields of `TableOptions` as keywords, for type checkers."""
+
+    cat_names: Names | None
+    cont_names: Names | None
+    stratify: bool | None
+    groups: str | None
+    time: str | None
+    weights: ItemWeights
+    task: TaskName
+    label_sep: str | None
+    log_target: bool
+    y_range: YRange
+    batch_size: int | None
+    scale: Scale
+    fill: Fill
+    min_count: int
+    max_levels: int | None
+    like: Data[Any] | None
+    seed: int
+
+
+def like_of(how: TableOptions) -> TablePreprocessor | None:
+    """What was learned by the data that new data shall be like."""
+    if how.like is None:
+        return None
+    if not isinstance(how.like, Data) or not isinstance(how.like.preprocessor, TablePreprocessor):
+        raise ArgumentError(f"like= takes the data of a table, such as learn.data, got {type(how.like).__name__}")
+    return how.like.preprocessor
+
+
+def target_names(target: Target) -> list[str]:
+    """The columns to predict, as names.
+
+    >>> target_names("price"), target_names(["a", "b"])
+    (['price'], ['a', 'b'])
+    """
+    import pandas as pd
+
+    if isinstance(target, str):
+        return [target]
+    if isinstance(target, pd.Series | pd.DataFrame):
+        raise ArgumentError(
+            f"target is the name of the column to predict, or several names, got a {type(target).__name__} of "
+            f"{len(target)} rows; put it into the table: df.assign(y=...), and write target='y'"
+        )
+    names = list(target) if isinstance(target, Sequence | pd.Index) else [target]
+    if not names or len(set(map(str, names))) != len(names) or not all(isinstance(n, str) for n in names):
+        raise ArgumentError(f"target must name one column or several different ones, got {str(target)[:100]!r}")
+    return names

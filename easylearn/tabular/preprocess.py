@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from ..data.frames import iter_table
 from ..data.order import Order, Source, TensorSource
 from ..data.preprocess import Items, Preprocessor, RuntimeInputs
 from ..errors import ArgumentError, DataError, EasyLearnWarning, WeightsError
@@ -68,14 +69,20 @@ class TablePreprocessor(Preprocessor):
         return Items(encoded, names or tuple(str(first + i) for i in range(len(frame))), single)
 
     def read_file(self, path: Path, n: int) -> Iterator[Items]:
-        """See `Preprocessor.read_file`: the rows of a csv file, a parquet file or a folder of these, by their numbers."""
-        first, seen = 0, TransformReport()
-        for frame in frames_of(path, n):
-            encoded = self.processor.transform(frame)
+        """See `Preprocessor.read_file`: the rows of a csv or parquet file or a folder of these, by their numbers."""
+        columns, seen = [*self.processor.cat_names, *self.processor.cont_names], TransformReport()
+        for table in iter_table(path, n, columns=columns, **self.column_types()):
+            encoded = self.processor.transform(table.frame)
             seen += encoded.report
-            yield Items(encoded, tuple(str(first + i) for i in range(len(frame))))
-            first += len(frame)
+            yield Items(encoded, tuple(str(i) for i in table.frame.index))
         self._warn_of_unknown(seen)
+
+    def column_types(self) -> dict[str, list[str]]:
+        """How `read_table` is to read the columns of a file so that they mean what they meant in training."""
+        types, labels = self.processor.known_types(), self.targets.labels
+        if labels is not None and all(isinstance(v, str) for v in labels.values):
+            types["text"] += self.targets.columns
+        return types
 
     def source(self, values: Encoded) -> Source:
         """See `Preprocessor.source`."""

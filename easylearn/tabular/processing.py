@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,20 +10,21 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from ..data.levels import Level
+from ..data.values import Bools, Floats, Rows, is_ordered, numbers, positions, require_columns
 from ..device import mapping
 from ..errors import ArgumentError, DataError, EasyLearnError, StateError, did_you_mean
 from .fitted import Fill, FittedCategory, FittedNumber, NotPlainError, Piece, Scale, Settings
-from ..data.levels import Level
 from .reports import N_SPECIAL, TransformReport
 from .summaries import LevelCounts, NumberSums, Spread, median, unusable
 from .view import Column, TableView
-from ..data.values import Bools, Floats, Rows, is_ordered, numbers, positions, require_columns
 
 if TYPE_CHECKING:
     import pandas as pd
 
 UNKNOWN, MISSING = "(unknown)", "(missing)"
 _VERSION = 1
+_READ_AS_NUMBERS = {"bool", "int", "float"}  # a cell of a file says what it is; categories of others are read as text
 _MANY_ROWS, _MOST_THREADS = 50_000, 4
 
 
@@ -90,8 +91,8 @@ class TableProcessor:
 
     def __init__(
         self,
-        cat_names: Sequence[str],
-        cont_names: Sequence[str],
+        cat_names: Iterable[str],
+        cont_names: Iterable[str],
         *,
         scale: Scale = "standard",
         fill: Fill = "median",
@@ -99,8 +100,8 @@ class TableProcessor:
         min_count: int = 1,
         max_levels: int | None = None,
     ) -> None:
-        self.cat_names = _column_names(cat_names, "cat_names")
-        self.cont_names = _column_names(cont_names, "cont_names")
+        self.cat_names = column_list(cat_names, "cat_names")
+        self.cont_names = column_list(cont_names, "cont_names")
         twice = [n for n in self.cat_names if n in set(self.cont_names)]
         if twice:
             raise ArgumentError(f"columns cannot be both categorical and continuous, but {twice} are in both lists")
@@ -331,6 +332,11 @@ class TableProcessor:
         """How many values of each categorical column were too rare and became *unknown*."""
         return {c.name: c.n_rare for c in self._learned()}
 
+    def known_types(self) -> dict[str, list[str]]:
+        """How the columns of a file are to be read so that they mean what they meant in training; see `read_table`."""
+        text = [c.name for c in self._learned() if not c.lookup.kinds <= _READ_AS_NUMBERS]
+        return {"text": text, "numbers": [n for n in (*self.cat_names, *self.cont_names) if n not in text]}
+
     @property
     def cont_out_names(self) -> list[str]:
         """The names of the columns of `Encoded.conts`: the continuous columns, then their flags."""
@@ -466,14 +472,15 @@ def _clean(blocks: Blocks, name: str) -> Floats:
     return np.concatenate(pieces)
 
 
-def _column_names(names: Sequence[str], what: str) -> list[str]:
-    if isinstance(names, str):
-        raise ArgumentError(f"{what} must be a list of column names, got the word {names!r}; write [{names!r}]")
+def column_list(names: Iterable[str], what: str) -> list[str]:
+    """Names of columns as a list, refused where they are none; `what` is the argument that they came by."""
+    if isinstance(names, str) or not isinstance(names, Iterable):
+        raise ArgumentError(f"{what} must be a list of column names, got {names!r}; write [{names!r}]")
     given = list(names)
     odd = [n for n in given if not isinstance(n, str)]
     if odd:
         raise ArgumentError(
-            f"{what} must hold text, got {odd[0]!r}; name the columns: df.columns = df.columns.astype(str)"
+            f"{what} must hold text, got {odd[0]!r:.100}; name the columns: df.columns = df.columns.astype(str)"
         )
     twice = sorted({n for n in given if given.count(n) > 1})
     if twice:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -54,6 +54,19 @@ class TransformReport:
         """Add what was seen in a column that is not in yet; the rows are the same."""
         for name in ("unknown", "missing", "infinite", "filled", "examples"):
             getattr(self, name).update(getattr(of_column, name))
+
+    COLUMNS: ClassVar[tuple[str, ...]] = (
+        "column", "unknown", "missing", "infinite", "filled", "fraction", "examples"
+    )  # fmt: skip
+
+    def rows_of_columns(self, names: Iterable[str]) -> list[list[Any]]:
+        """One row for each of some columns with something to tell, as `COLUMNS` names its cells."""
+        found = []
+        for name in names:
+            counts = [c.get(name, 0) for c in (self.unknown, self.missing, self.infinite, self.filled)]
+            if any(counts):
+                found.append([name, *counts, sum(counts[:3]) / self.rows, ", ".join(self.examples.get(name, []))])
+        return found
 
     @property
     def is_clean(self) -> bool:

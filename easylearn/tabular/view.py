@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import DataError
 from ..data.values import Coded, Floats, factorize, numbers, require_columns
+from ..errors import DataError
 
 if TYPE_CHECKING:
     import pandas as pd

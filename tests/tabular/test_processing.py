@@ -365,7 +365,15 @@ def test_rare_levels_become_unknown_and_are_counted() -> None:
             [2, 0, 0, 0],
         ),
         ([dt.date(2020, 1, 1), dt.date(2020, 1, 2)], ["2020-01-01", "2020-01-02", "x", "2021-01-01"], [2, 3, 0, 0]),
-        (["a", 1], ["1", 1, "a", 1.0], [0, 2, 3, 2]),
+        (["a", 1], ["1", 1, "a", 1.0], [2, 2, 3, 2]),
+        (["1", "a"], [1, Decimal("1"), 1.0, 2], [2, 2, 2, 0]),
+        ([dt.date(2020, 1, 1), dt.date(2020, 1, 2)], pd.to_datetime(["2020-01-02", "2020-01-03"] * 2), [3, 0, 3, 0]),
+        (pd.to_datetime(["2020-01-01", "2020-01-02"]), [dt.date(2020, 1, 2), dt.date(2020, 1, 3)] * 2, [3, 0, 3, 0]),
+        (["2020-01-01", "2020-01-02"], pd.to_datetime(["2020-01-02 00:00", "2020-01-02 03:00"] * 2), [3, 0, 3, 0]),
+        (pd.to_timedelta([1, 2], unit="D"), ["1 days", "2D", "x", "3 days"], [2, 3, 0, 0]),
+        (pd.PeriodIndex(["2020-01", "2020-02"], freq="M"), ["2020-01", "2020-03", "x", "2020-02"], [2, 0, 0, 3]),
+        (pd.IntervalIndex.from_breaks([0, 1, 2]), ["(0, 1]", "(1, 2]", "(2, 3]", ""], [2, 3, 0, 0]),
+        ([Decimal("1.10"), Decimal("2")], [1.1, "1.1", 2, "x"], [2, 2, 3, 0]),
     ],
 )
 def test_values_are_found_though_a_file_changed_their_type(
@@ -373,7 +381,7 @@ def test_values_are_found_though_a_file_changed_their_type(
 ) -> None:
     p = TableProcessor(["c"], []).fit(pd.DataFrame({"c": train}))
     times = 20 if long else 1
-    got = p.transform(pd.DataFrame({"c": new * times})).cats[:, 0].tolist()
+    got = p.transform(pd.DataFrame({"c": list(new) * times})).cats[:, 0].tolist()
     assert got == codes * times
 
 
@@ -613,9 +621,10 @@ def test_times_become_pandas_times(value: Any) -> None:
     assert kind(plain(value)) in ("timestamp", "timedelta")
 
 
-def test_lookup_does_not_guess_among_mixed_levels() -> None:
+def test_lookup_finds_a_value_of_another_type_among_mixed_levels() -> None:
     assert Lookup([], 2, 0).codes(["a", 1]) == [0, 0]
-    assert Lookup(["1", 2], 2, 0).codes(["2", 1]) == [0, 0]
+    assert Lookup(["1", 2], 2, 0).codes(["2", 1]) == [3, 2]
+    assert Lookup(["1", 1], 2, 0).codes(["1", 1]) == [2, 3]
 
 
 @pytest.mark.parametrize("what", COLUMNS)

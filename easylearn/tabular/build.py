@@ -1,0 +1,284 @@
+"""From a table and options to splits and a fitted preprocessor: split, targets, columns, then codes and numbers."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from ..data.bunch import SplitName
+from ..data.frames import ParquetTable
+from ..data.split import Indices, Split, fraction_of, split_indices
+from ..data.values import Coded
+from ..data.weights import draw_weights
+from ..errors import ArgumentError, DataError, EasyLearnWarning
+from .columns import Columns, Sample, guess_of, ids_in, leaks_in
+from .loader import MemorySplit, StreamSplit, TableSplit, fit_streamed
+from .options import TableOptions, Target, like_of, target_names
+from .preprocess import TablePreprocessor
+from .processing import TableProcessor, column_list
+from .reports import TransformReport
+from .targets import Targets, find_targets, task_kind
+from .view import TableView
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+HEAD_ROWS = 200_000  # of a streamed table, from which its columns are guessed
+
+
+@dataclass(frozen=True)
+class Built:
+    """What a `TabularData` is made of; see there."""
+
+    splits: Mapping[SplitName, TableSplit]
+    preprocessor: TablePreprocessor
+    batch_size: int
+    seen: Mapping[SplitName, TransformReport]
+
+
+def build_from_frames(
+    how: TableOptions, target: Target, df: pd.DataFrame, valid: Split | pd.DataFrame, test: pd.DataFrame | None
+) -> Built:
+    """Of tables in memory; arguments as in `TabularData.from_df`."""
+    import pandas as pd
+
+    own_valid = valid if isinstance(valid, pd.DataFrame) else None
+    for what, frame in (("df", df), ("valid", own_valid), ("test", test)):
+        if frame is not None and not isinstance(frame, pd.DataFrame):
+            raise ArgumentError(f"{what} must be a pandas DataFrame, got {type(frame).__name__}")
+        if frame is not None and not len(frame):
+            raise DataError(f"{what} has no rows")
+    table = TableView(df)
+    plan = _plan(how, target_names(target), table, table, None if own_valid is not None else valid)
+    processor = plan.preprocessor.processor
+    if how.like is None:
+        encoded = processor.fit_transform(table, plan.train if len(plan.valid) else None)
+        _warn_of_columns(table, plan.preprocessor)
+    else:
+        encoded = processor.transform(table)
+    inputs, everything = encoded.tensors(), not len(plan.valid)
+    splits: dict[SplitName, TableSplit] = {
+        "train": MemorySplit(
+            inputs, df.index, None if everything else plan.train, plan.target[plan.train], plan.weights
+        )
+    }
+    seen: dict[SplitName, TransformReport] = {"train": encoded.report if encoded.split is None else encoded.split[0]}
+    if len(plan.valid):
+        splits["valid"] = MemorySplit(inputs, df.index, plan.valid, plan.target[plan.valid])
+    if encoded.split is not None:
+        seen["valid"] = encoded.split[1]
+    targets = plan.preprocessor.targets
+    others: list[tuple[SplitName, pd.DataFrame | None]] = [("valid", own_valid), ("test", test)]
+    for name, frame in others:
+        if frame is not None:
+            more = processor.transform(frame)
+            known = targets.encode(frame) if name == "valid" else _test_target(targets, frame)
+            splits[name] = MemorySplit(more.tensors(), frame.index, None, known)
+            seen[name] = more.report
+    return Built(splits, plan.preprocessor, plan.batch_size, seen)
+
+
+def build_from_stream(
+    how: TableOptions,
+    target: Target,
+    table: ParquetTable,
+    valid: Split | ParquetTable,
+    test: ParquetTable | None,
+    buffer_rows: int,
+) -> Built:
+    """Of parquet tables that are read by row groups; arguments as in `TabularData.from_parquet`."""
+    if how.weights is not None:
+        raise ArgumentError("a streamed table comes in the order of its row groups, so weights= needs stream=False")
+    own_valid = valid if isinstance(valid, ParquetTable) else None
+    names = target_names(target)
+    known = [n for n in (*names, how.groups, how.time) if n in table.columns]
+    side = TableView(table.read(list(dict.fromkeys(known)), categories=True))
+    head = TableView(table.read(table.columns, HEAD_ROWS))
+    plan = _plan(how, names, side, head, None if isinstance(valid, ParquetTable) else valid)
+    processor, targets = plan.preprocessor.processor, plan.preprocessor.targets
+    seen: dict[SplitName, TransformReport] = {}
+    if how.like is None:
+        seen["train"], seen["valid"] = fit_streamed(processor, table, plan.train)
+        _warn_of_columns(head, plan.preprocessor)
+
+    def split(source: ParquetTable, rows: Indices, values: Tensor | None) -> StreamSplit:
+        return StreamSplit(source, processor, rows, values, buffer_rows)
+
+    splits: dict[SplitName, TableSplit] = {"train": split(table, plan.train, plan.target[plan.train])}
+    if len(plan.valid):
+        splits["valid"] = split(table, plan.valid, plan.target[plan.valid])
+    if own_valid is not None:
+        of_valid = targets.encode(own_valid.read(targets.columns))
+        splits["valid"] = split(own_valid, np.arange(own_valid.n_rows), of_valid)
+    if test is not None:
+        there = [n for n in targets.columns if n in test.columns]
+        of_test = _test_target(targets, test.read(there)) if there else None
+        splits["test"] = split(test, np.arange(test.n_rows), of_test)
+    return Built(splits, plan.preprocessor, plan.batch_size, seen)
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What follows from the options and the table; the processor may still have to learn."""
+
+    train: Indices
+    valid: Indices
+    preprocessor: TablePreprocessor
+    batch_size: int
+    target: Tensor
+    weights: npt.NDArray[np.float64] | None
+
+
+def _plan(how: TableOptions, names: list[str], side: TableView, head: TableView, valid: Split) -> _Plan:
+    """Split the rows, and find targets and columns.
+
+    Args:
+        how: as given.
+        names: of the targets.
+        side: all rows, with the columns of targets, groups and times at least.
+        head: some rows with all columns.
+        valid: how to split; None where all rows train.
+    """
+    side.require([*names, *(n for n in (how.groups, how.time) if n is not None)])
+    like = like_of(how)
+    if like is not None and tuple(names) != like.targets.columns:
+        raise ArgumentError(f"the data in like= predicts {list(like.targets.columns)}, so target cannot be {names}")
+    new_kind = None if like is not None else task_kind(side.df, names, how.task, how.log_target)
+    kind = new_kind if like is None else like.targets.task.kind
+    coded = side[names[0]].coded if kind == "single_label" else None
+    train, held_out = _split(side, how, coded, valid)
+    size = default_batch_size(len(train)) if how.batch_size is None else how.batch_size
+    if like is not None:
+        made = TablePreprocessor(like.processor, like.targets, like.y_range if how.y_range is None else how.y_range)
+    else:
+        targets = find_targets(side.df, names, train, new_kind or "auto", how.log_target, coded)
+        cats, conts = _columns(head, how, names)
+        processor = TableProcessor(
+            cats, conts, scale=how.scale, fill=how.fill, min_count=how.min_count, max_levels=how.max_levels
+        )
+        made = TablePreprocessor(processor, targets, how.y_range)
+    target = made.targets.encode(side.df, coded)
+    weights = _weights(how, side, train, target[train], made.targets.task.classes)
+    return _Plan(train, held_out, made, size, target, weights)
+
+
+def _split(side: TableView, how: TableOptions, coded: Coded | None, valid: Split) -> tuple[Indices, Indices]:
+    groups, time, stratify = how.groups, how.time, how.stratify
+    if valid is None and (stratify or groups or time):
+        raise ArgumentError("stratify, groups and time say how to split the table, but valid does not ask for a split")
+    by_fraction = fraction_of(valid) is not None and groups is None and time is None
+    if stratify and not (coded is not None and by_fraction):
+        raise ArgumentError("stratify goes with one column of classes and a fraction, without groups or time")
+    codes = None
+    if coded is not None and by_fraction and stratify is not False:
+        codes = coded[0]
+        if not stratify and np.bincount(codes + 1).max() < 2:
+            codes = None  # each row is a class of its own
+    return split_indices(
+        len(side),
+        valid,
+        seed=how.seed,
+        stratify=codes,
+        groups=None if groups is None else side[groups].series,
+        time=None if time is None else side[time].series,
+        index=side.df.index,
+    )
+
+
+def _weights(
+    how: TableOptions, table: TableView, train: Indices, target: Tensor, classes: Sequence[str]
+) -> npt.NDArray[np.float64] | None:
+    """How often each training row comes."""
+    import pandas as pd
+
+    given = how.weights
+    if isinstance(given, pd.Series) and not given.index.equals(table.df.index):
+        raise ArgumentError("weights is a Series with another index than the table's; give an array to go by position")
+    if isinstance(given, str) and given in table.df.columns:
+        given = table[given].numbers
+    if given is None or isinstance(given, str | Mapping):
+        return draw_weights(given, len(train), target, classes)
+    if len(given) != len(table):
+        raise ArgumentError(f"weights has {len(given)} entries, the table {len(table)} rows")
+    return draw_weights(np.asarray(given)[train], len(train))
+
+
+def _columns(head: TableView, how: TableOptions, targets: list[str]) -> tuple[list[str], list[str]]:
+    """The feature columns: those named, and where none were named those guessed, which are printed."""
+    cats = None if how.cat_names is None else column_list(how.cat_names, "cat_names")
+    conts = None if how.cont_names is None else column_list(how.cont_names, "cont_names")
+    named = [*(cats or ()), *(conts or ())]
+    head.require(named)
+    if both := [n for n in named if n in targets]:
+        raise ArgumentError(f"{both} are to be predicted, so they are no features; cat_names and cont_names name them")
+    if cats is None or conts is None:
+        special = {how.groups: "it says how to split", how.time: "it says how to split"}
+        if isinstance(how.weights, str):
+            special[how.weights] = "it says how often a row comes"
+        guess = _guess(head, {*named, *targets, *special})
+        if cats is not None:
+            guess.dropped.update(dict.fromkeys(guess.cat_names, "a category that cat_names does not name"))
+        if conts is not None:
+            guess.dropped.update(dict.fromkeys(guess.cont_names, "a number that cont_names does not name"))
+        guess.cat_names, guess.cont_names = (
+            found if given is None else given for given, found in ((cats, guess.cat_names), (conts, guess.cont_names))
+        )
+        guess.dropped.update({n: why for n, why in special.items() if n in head.df.columns and n not in named})
+        print(guess)
+        cats, conts = guess.cat_names, guess.cont_names
+    if not cats and not conts:
+        raise DataError("no column is left as a feature; name some in cat_names and cont_names")
+    return cats, conts
+
+
+def _guess(head: TableView, others: set[str | None]) -> Columns:
+    names = list(head.df.columns)
+    odd = [n for n in names if not isinstance(n, str)]
+    if odd:
+        raise ArgumentError(
+            f"column names must be text, got {odd[0]!r}; name them: df.columns = df.columns.astype(str)"
+        )
+    head.require(names)
+    return guess_of(head, [n for n in names if n not in others])
+
+
+def _warn_of_columns(table: TableView, preprocessor: TablePreprocessor) -> None:
+    """Warn of features that name the rows, or give a target away."""
+    sample, processor = Sample(table), preprocessor.processor
+    for name in ids_in(sample, processor.cat_names):
+        _warn(
+            f"{name!r} has nearly as many values as there are rows: it names the rows, and says little about new ones. "
+            "Leave the column out, or fold rare values with min_count"
+        )
+    for target in preprocessor.targets.columns:
+        for _, why in leaks_in(sample, target, [*processor.cat_names, *processor.cont_names]):
+            _warn(f"{why}. Would it be known when a prediction is wanted? Otherwise leave the column out")
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, EasyLearnWarning, stacklevel=6)
+
+
+def _test_target(targets: Targets, frame: pd.DataFrame) -> Tensor | None:
+    """The targets of a test table, where it has them all."""
+    if not set(targets.columns) <= set(frame.columns) or frame[list(targets.columns)].isna().any(axis=None):
+        return None
+    try:
+        return targets.encode(frame)
+    except DataError as error:
+        warnings.warn(f"the targets of test are left out: {error}", EasyLearnWarning, stacklevel=5)
+        return None
+
+
+def default_batch_size(n_rows: int) -> int:
+    """A power of two that gives at least 128 steps an epoch, from 64 to 1024."""
+    size = 64
+    while size < 1024 and size * 2 * 128 <= n_rows:
+        size *= 2
+    return size
