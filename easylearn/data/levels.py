@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -175,9 +175,8 @@ def from_json(state: Mapping[str, Any]) -> list[Level]:
 class Lookup:
     """Finds the code of a value, also when a file gave it another type than the training table did.
 
-    Numbers are equal whatever their type: 1, 1.0 and True are one level. A value that is no level is tried as what the
-    levels are: text as a number, a truth value or a time; a number or a date as text; a date as a time, and a time at
-    midnight as a date.
+    Numbers are equal whatever their type: 1, 1.0 and True are one level. If every level is text, a number
+    is looked up as it is written; if every level is a number or a time, text is read as one.
 
     Args:
         levels: the values with codes `first`, `first + 1`, ...
@@ -186,15 +185,12 @@ class Lookup:
 
     >>> Lookup([1, 2], first=2, unknown=0).codes([2.0, "1", "x", 7])
     [3, 2, 0, 0]
-    >>> Lookup(["1", dt.date(2024, 5, 1)], first=2, unknown=0).codes([1, "2024-05-01"])
-    [2, 3]
     """
 
     def __init__(self, levels: Sequence[Level], first: int, unknown: int) -> None:
         self.unknown = unknown
         self.table = {v: i for i, v in enumerate(levels, first)}
         self.kinds = {kind(v) for v in levels}
-        self._words: dict[str, Level] | None = None
 
     def codes(self, values: Iterable[Level]) -> list[int]:
         """One code per value; a value that is no level gets the code of the unknown."""
@@ -202,83 +198,38 @@ class Lookup:
         return [table[v] if v in table else find(v) for v in values]
 
     def _find(self, value: Level) -> int:
-        for other in self._of_text(value) if isinstance(value, str) else self._of_value(value):
+        for other in self._spellings(value):
             if other in self.table:
                 return self.table[other]
         return self.unknown
 
-    def _of_text(self, value: str) -> Iterator[Level]:
-        """What a text may stand for among the levels."""
-        for read, kinds in _OF_TEXT.items():
-            if self.kinds & kinds:
+    def _spellings(self, value: Level) -> list[Level]:
+        """The same value as the levels might hold it."""
+        if isinstance(value, str):
+            if self.kinds and self.kinds <= NUMBERS and "_" not in value:  # Python would read "1_0" as ten
+                if "bool" in self.kinds and value.strip().lower() in ("true", "false"):
+                    return [value.strip().lower() == "true"]
                 try:
-                    yield read(value)
-                except (ValueError, LookupError, ArithmeticError):  # of texts that are no such value
+                    return [int(value)]
+                except ValueError:
                     pass
-        if self.kinds & {"period", "interval"}:
-            if self._words is None:
-                self._words = {str(v): v for v in self.table}
-            yield self._words.get(value)
+                try:
+                    return [float(value)]
+                except ValueError:
+                    return []
+            if self.kinds == {"timestamp"}:
+                import pandas as pd
 
-    def _of_value(self, value: Level) -> Iterator[Level]:
-        """What a number or a time may stand for among the levels."""
-        import pandas as pd
-
-        name = kind(value)
-        if "str" in self.kinds:
-            if name in ("float", "decimal") and np.isfinite(float(value)) and value == int(value):
-                yield str(int(value))
-            if name == "timestamp" and value == value.normalize():
-                yield value.date().isoformat()
-            yield str(value)
-        if name == "float" and "decimal" in self.kinds and np.isfinite(value):
-            yield Decimal(repr(value))
-        if name == "decimal" and "float" in self.kinds:
-            yield float(value)
-        if name == "date" and "timestamp" in self.kinds:
-            yield pd.Timestamp(value)
-        if name == "timestamp" and "date" in self.kinds and value == value.normalize():
-            yield value.date()
-
-
-def _number(text: str) -> Level:
-    if "_" in text:  # Python would read "1_0" as ten
-        raise ValueError
-    try:
-        return int(text)
-    except ValueError:
-        return float(text)
-
-
-def _truth(text: str) -> bool:
-    return {"true": True, "false": False}[text.strip().lower()]
-
-
-def _decimal(text: str) -> Decimal:
-    number = Decimal(text)
-    if "_" in text or not number.is_finite():
-        raise ValueError
-    return number
-
-
-def _timestamp(text: str) -> Level:
-    import pandas as pd
-
-    return pd.Timestamp(text)
-
-
-def _timedelta(text: str) -> Level:
-    import pandas as pd
-
-    return pd.Timedelta(text)
-
-
-_OF_TEXT: Mapping[Callable[[str], Level], set[str]] = {
-    _truth: {"bool"},
-    _number: {*NUMBERS},
-    _decimal: {"decimal"},
-    _timestamp: {"timestamp"},
-    _timedelta: {"timedelta"},
-    dt.date.fromisoformat: {"date"},
-}
-"""How a text is read where there are levels of these kinds."""
+                try:
+                    return [pd.Timestamp(value)]
+                except ValueError:
+                    return []
+            if self.kinds == {"date"}:
+                try:
+                    return [dt.date.fromisoformat(value)]
+                except ValueError:
+                    return []
+        elif self.kinds == {"str"} and isinstance(value, bool | int | float | Decimal):
+            whole = not isinstance(value, bool | int) and np.isfinite(float(value)) and value == int(value)
+            return [str(int(value)), str(value)] if whole else [str(value)]
+        return []

@@ -133,12 +133,12 @@ def on_device(splits: Mapping[Any, TableSplit], device: torch.device) -> dict[An
     moved = {key: t.to(device) for key, t in tensors.items()}  # what splits share is moved once
 
     def there(split: TableSplit) -> TableSplit:
-        if not isinstance(split, MemorySplit):
+        if not isinstance(split, MemorySplit) or not moved:
             return split
         cats, conts = (moved.get(id(t), t) for t in split.inputs)
         return replace(split, inputs=(cats, conts), target=moved.get(id(split.target), split.target))
 
-    return {name: there(split) for name, split in splits.items()} if moved else dict(splits)
+    return {name: there(split) for name, split in splits.items()}
 
 
 @dataclass(frozen=True)

@@ -39,14 +39,14 @@ def make(df: pd.DataFrame, target: str | list[str] = "y", **changes: Any) -> Tab
     return TabularData.from_df(df, target, **{"cat_names": CATS, "cont_names": CONTS, **changes})
 
 
-def whole(data: TabularData, part: Any) -> tuple[torch.Tensor, torch.Tensor]:
-    batches = list(data.loader(part).batches(CPU))
+def whole(data: TabularData, split: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    batches = list(data.loader(split).batches(CPU))
     return torch.cat([b.inputs[0] for b in batches]), torch.cat([b.inputs[1] for b in batches])
 
 
-def rows_of(data: TabularData, part: Any) -> list[int]:
+def rows_of(data: TabularData, split: Any) -> list[int]:
     """Positions, of a table with the default index."""
-    return [int(i) for i in data.ids(part)]
+    return [int(i) for i in data.ids(split)]
 
 
 # -- compared with plain pandas ----------------------------------------------------------------------------
@@ -56,9 +56,9 @@ def test_codes_numbers_and_targets_are_those_of_plain_pandas() -> None:
     df = table()
     data = make(df, valid=0.25, seed=3)
     train = df.iloc[rows_of(data, "train")]
-    for part in ("train", "valid"):
-        at = df.iloc[rows_of(data, part)]
-        cats, conts = whole(data, part)
+    for split in ("train", "valid"):
+        at = df.iloc[rows_of(data, split)]
+        cats, conts = whole(data, split)
         for j, name in enumerate(CATS):
             levels = sorted(train[name].dropna().unique())
             want = [1 if pd.isna(v) else levels.index(v) + 2 if v in levels else 0 for v in at[name]]
@@ -67,7 +67,7 @@ def test_codes_numbers_and_targets_are_those_of_plain_pandas() -> None:
         size = (at["size"].fillna(held.median()) - held.mean()) / held.std(ddof=0)
         rain = (at["rain"] - train["rain"].mean()) / train["rain"].std(ddof=0)
         np.testing.assert_allclose(conts, np.column_stack([size, rain, at["size"].isna()]), rtol=1e-4, atol=1e-5)
-        target = data.target(part)
+        target = data.target(split)
         assert target is not None
         np.testing.assert_allclose(target[:, 0], at["y"], rtol=1e-6)
     assert data.cat_names == CATS and data.cont_names == ["size", "rain", "size_na"]
@@ -80,8 +80,8 @@ def test_nothing_is_learnt_from_validation_or_test() -> None:
     spoilt.loc[[1, 5, 9], "shop"] = "only here"
     spoilt.loc[[1, 5, 9], "size"] = 1e9
     data = make(spoilt, valid=[1, 5, 9], test=spoilt.iloc[[1]])
-    assert data.processor.state_dict() == base.processor.state_dict()
-    assert "only here" not in data.processor.levels("shop")
+    assert data.preprocessor.processor.state_dict() == base.preprocessor.processor.state_dict()
+    assert "only here" not in data.preprocessor.processor.levels("shop")
     assert whole(data, "valid")[0][:, 0].tolist() == [0, 0, 0] and whole(data, "test")[0][0, 0] == 0
     for a, b in zip(whole(data, "train"), whole(base, "train"), strict=True):
         assert torch.equal(a, b)
@@ -105,7 +105,7 @@ def test_csv_is_the_same_as_the_frame(tmp_path: Path) -> None:
     df = table()
     df.to_csv(tmp_path / "all.csv", index=False)
     a, b = make(df), TabularData.from_csv(tmp_path / "all.csv", "y", cat_names=CATS, cont_names=CONTS)
-    assert a.processor.state_dict() == b.processor.state_dict() and a.fingerprint("train") == b.fingerprint("train")
+    assert a.preprocessor.processor.state_dict() == b.preprocessor.processor.state_dict() and a.fingerprint("train") == b.fingerprint("train")
     files = TabularData.from_csv(
         tmp_path / "all.csv", "y", cat_names=CATS, cont_names=CONTS, valid=tmp_path / "all.csv",
         test=str(tmp_path / "all.csv"),
@@ -128,8 +128,8 @@ def test_validation_by_fraction_indices_mask_frame_or_none() -> None:
     own = make(df.iloc[:100], valid=df.iloc[100:])
     assert len(own.ids("train")) == 100 and rows_of(own, "valid") == list(range(100, 120))
     none = make(df, valid=None)
-    assert not none.has_valid and not none.has_test and len(none.ids("train")) == 120
-    with pytest.raises(DataError, match="no valid part"):
+    assert none.splits == ("train",) and len(none.ids("train")) == 120
+    with pytest.raises(DataError, match="no valid split"):
         none.loader("valid")
 
 
@@ -174,7 +174,7 @@ def test_splits_that_cannot_be(how: dict[str, Any], match: str) -> None:
 def test_the_callers_table_is_left_as_it_is() -> None:
     df = table()
     before = df.copy(deep=True)
-    make(df, test=df).new_loader(df)
+    make(df, test=df).preprocessor.read(df)
     pd.testing.assert_frame_equal(df, before)
 
 
@@ -207,7 +207,7 @@ def test_nullable_and_arrow_types_give_the_same_data(kind: str) -> None:
     assert make(df, seed=1).fingerprint("valid") == make(typed, seed=1).fingerprint("valid")
     row = typed.iloc[3]
     assert torch.equal(
-        next(b.new_loader(row).batches(CPU)).inputs[0], next(a.new_loader(df.iloc[3]).batches(CPU)).inputs[0]
+        torch.from_numpy(b.preprocessor.read(row).values.cats), torch.from_numpy(a.preprocessor.read(df.iloc[3]).values.cats)
     )
 
 
@@ -219,8 +219,8 @@ def test_booleans_categories_and_constant_columns() -> None:
     df["same"] = 3.0
     df["word"] = "x"
     data = make(df, cat_names=["open", "maybe", "grade", "word"], cont_names=["same", "rain"], valid=None)
-    assert data.processor.levels("grade")[2:] == ["low", "mid", "high"]
-    assert data.processor.levels("maybe")[2:] == [False, True]
+    assert data.preprocessor.processor.levels("grade")[2:] == ["low", "mid", "high"]
+    assert data.preprocessor.processor.levels("maybe")[2:] == [False, True]
     cats, conts = whole(data, "train")
     assert cats[:3, 1].tolist() == [3, 1, 2] and set(cats[:, 3].tolist()) == {2}
     assert bool((conts[:, 0] == 0).all()) and bool(torch.isfinite(conts).all())
@@ -244,7 +244,7 @@ def test_rare_levels_are_folded() -> None:
     df = table()
     df.loc[0, "shop"] = "once"
     data = make(df, valid=None, min_count=2)
-    assert "once" not in data.processor.levels("shop") and whole(data, "train")[0][0, 0] == 0
+    assert "once" not in data.preprocessor.processor.levels("shop") and whole(data, "train")[0][0, 0] == 0
     assert make(df, valid=None, max_levels=3).processor.cardinalities == {"shop": 5, "day": 5}
 
 
@@ -255,7 +255,7 @@ def test_an_epoch_sees_each_training_row_once() -> None:
     data = make(table(), batch_size=7)
     orders = []
     for epoch in (0, 1, 0):
-        index = torch.cat([b.index for b in data.train_loader().batches(CPU, seed=5, epoch=epoch)])
+        index = torch.cat([b.index for b in data.loader("train", training=True).batches(CPU, seed=5, epoch=epoch)])
         assert sorted(index.tolist()) == list(range(96))
         orders.append(index.tolist())
     assert orders[0] == orders[2] != orders[1]
@@ -272,23 +272,6 @@ def test_batch_sizes() -> None:
         make(table(), batch_size=0)
 
 
-def test_new_rows_come_as_dict_series_list_or_frame() -> None:
-    df = table()
-    data = make(df)
-    want = make(df, valid=None, like=data)
-    cats, conts = whole(want, "train")
-    lists = [df.iloc[i].to_dict() for i in range(5)]
-    for items, n in ((df, 120), (lists, 5), ([df.iloc[i] for i in range(5)], 5), (lists[0], 1), (df.iloc[0], 1)):
-        batch = list(data.new_loader(items).batches(CPU))
-        assert torch.equal(torch.cat([b.inputs[0] for b in batch]), cats[:n])
-        assert torch.allclose(torch.cat([b.inputs[1] for b in batch]), conts[:n], atol=1e-6)
-        assert batch[0].target is None
-    assert [data.is_single(x) for x in (df, lists, lists[0], df.iloc[0])] == [False, False, True, True]
-    for wrong in ("shop", 3, [1, 2], np.zeros((2, 2))):
-        with pytest.raises(ArgumentError, match="expected a DataFrame, one row"):
-            data.new_loader(wrong)
-
-
 # -- adopt and like ----------------------------------------------------------------------------------------
 
 
@@ -298,7 +281,7 @@ def test_like_takes_codes_scales_and_classes() -> None:
     later = table(40, seed=9)
     later["size"] += 100
     same = TabularData.from_df(later, "label", like=data, valid=0.5)
-    assert same.processor is data.processor and same.classes == data.classes and same.cat_names == CATS
+    assert same.preprocessor.processor is data.preprocessor.processor and same.classes == data.classes and same.cat_names == CATS
     assert same.adopt(data) is same
     with pytest.raises(DataError, match="codes and scales of its own"):
         make(later, "label").adopt(data)
@@ -358,50 +341,23 @@ def test_text_in_a_continuous_column_names_it() -> None:
         make(df)
     data = make(table())
     with pytest.raises(DataError, match="'rain' holds text in row 0: 'wet'"):
-        data.new_loader({"shop": "a", "day": 1, "size": 3.0, "rain": "wet"})
+        data.preprocessor.read({"shop": "a", "day": 1, "size": 3.0, "rain": "wet"})
 
 
 def test_missing_columns_are_named_and_extra_ones_ignored() -> None:
     df = table()
     data = make(df)
     with pytest.raises(DataError, match=r"no columns \['day', 'rain'\]"):
-        data.new_loader(df.drop(columns=["day", "rain"]))
+        data.preprocessor.read(df.drop(columns=["day", "rain"]))
     with pytest.raises(DataError, match=r"no columns \['rain'\]"):
-        data.new_loader({"shop": "a", "day": 1, "size": 3.0})
-    data.new_loader(df.assign(extra="?").drop(columns=["y", "z", "label", "when"]))
+        data.preprocessor.read({"shop": "a", "day": 1, "size": 3.0})
+    data.preprocessor.read(df.assign(extra="?").drop(columns=["y", "z", "label", "when"]))
     with pytest.raises(DataError, match=r"no columns \['shop'\]"):
         make(df, test=df.drop(columns="shop"))
     with pytest.raises(DataError, match=r"no columns \['shopp'\]; .*'shop'"):
         make(df, cat_names=["shopp"])
     with pytest.raises(DataError, match=r"no columns \['Y'\]"):
         make(df, "Y")
-
-
-@pytest.mark.parametrize("odd", [None, np.nan, pd.NA, pd.NaT, float("inf"), "never seen", -1, 2.5, True])
-def test_any_value_at_prediction_is_taken_and_counted(odd: Any) -> None:
-    data = make(table())
-    n_missing = n_unknown = 0
-    for name in (*CATS, *CONTS):
-        if name in CONTS and isinstance(odd, str):
-            continue
-        row = {"shop": "a", "day": 1, "size": 3.0, "rain": 0.1, name: odd}
-        batch = next(data.new_loader(row).batches(CPU))
-        assert bool(torch.isfinite(batch.inputs[1]).all())
-        gone = odd is None or pd.isna(odd)
-        if name in CATS:
-            known = name == "day" and odd is True  # True is 1
-            assert batch.inputs[0][0, CATS.index(name)] == (3 if known else 1 if gone else 0)
-            n_missing += gone
-            n_unknown += not gone and not known
-        report = data.report()
-        if gone:
-            assert report.loc[("predict", name), "missing"] == 1
-        elif name in CATS and not known:
-            assert report.loc[("predict", name), "unknown"] == 1
-        elif odd == float("inf"):
-            assert report.loc[("predict", name), ["infinite", "filled"]].tolist() == [1, 1]
-    met = data.met("predict")
-    assert sum(met.unknown.values()) == n_unknown and met.rows == (2 if isinstance(odd, str) else 4)
 
 
 def test_leaks_and_ids_are_warned_of() -> None:
