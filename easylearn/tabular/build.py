@@ -12,9 +12,10 @@ import numpy.typing as npt
 from torch import Tensor
 
 from ..data.bunch import SplitName
-from ..data.frames import ParquetTable
+from ..data.frames import ParquetTable, Table
 from ..data.split import Indices, Split, fraction_of, split_indices
-from ..data.values import Coded
+from ..data.target_kinds import SeveralLabels
+from ..data.targets import GivenTargets, TargetOptions, Targets, read_targets
 from ..data.weights import draw_weights
 from ..errors import ArgumentError, DataError, EasyLearnWarning
 from .columns import Columns, Sample, guess_of, ids_in, leaks_in
@@ -23,11 +24,12 @@ from .options import TableOptions, Target, like_of, target_names
 from .preprocess import TablePreprocessor
 from .processing import TableProcessor, column_list
 from .reports import TransformReport
-from .targets import Targets, find_targets, task_kind
 from .view import TableView
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    Rows = pd.DataFrame | Table
 
 HEAD_ROWS = 200_000  # of a streamed table, from which its columns are guessed
 
@@ -42,19 +44,13 @@ class Built:
     seen: Mapping[SplitName, TransformReport]
 
 
-def build_from_frames(
-    how: TableOptions, target: Target, df: pd.DataFrame, valid: Split | pd.DataFrame, test: pd.DataFrame | None
-) -> Built:
-    """Of tables in memory; arguments as in `TabularData.from_df`."""
+def build_from_frames(how: TableOptions, target: Target, df: Rows, valid: Split | Rows, test: Rows | None) -> Built:
+    """Of tables in memory, those of files with where their rows are; arguments as in `TabularData.from_df`."""
     import pandas as pd
 
-    own_valid = valid if isinstance(valid, pd.DataFrame) else None
-    for what, frame in (("df", df), ("valid", own_valid), ("test", test)):
-        if frame is not None and not isinstance(frame, pd.DataFrame):
-            raise ArgumentError(f"{what} must be a pandas DataFrame, got {type(frame).__name__}")
-        if frame is not None and not len(frame):
-            raise DataError(f"{what} has no rows")
-    table = TableView(df)
+    own_valid = valid if isinstance(valid, pd.DataFrame | Table) else None
+    table = _view("df", df)
+    others = {name: _view(name, rows) for name, rows in (("valid", own_valid), ("test", test)) if rows is not None}
     plan = _plan(how, target_names(target), table, table, None if own_valid is not None else valid)
     processor = plan.preprocessor.processor
     if how.like is None:
@@ -65,22 +61,20 @@ def build_from_frames(
     inputs, everything = encoded.tensors(), not len(plan.valid)
     splits: dict[SplitName, TableSplit] = {
         "train": MemorySplit(
-            inputs, df.index, None if everything else plan.train, plan.target[plan.train], plan.weights
+            inputs, table.df.index, None if everything else plan.train, plan.target[plan.train], plan.weights
         )
     }
     seen: dict[SplitName, TransformReport] = {"train": encoded.report if encoded.split is None else encoded.split[0]}
     if len(plan.valid):
-        splits["valid"] = MemorySplit(inputs, df.index, plan.valid, plan.target[plan.valid])
+        splits["valid"] = MemorySplit(inputs, table.df.index, plan.valid, plan.target[plan.valid])
     if encoded.split is not None:
         seen["valid"] = encoded.split[1]
-    targets = plan.preprocessor.targets
-    others: list[tuple[SplitName, pd.DataFrame | None]] = [("valid", own_valid), ("test", test)]
-    for name, frame in others:
-        if frame is not None:
-            more = processor.transform(frame)
-            known = targets.encode(frame) if name == "valid" else _test_target(targets, frame)
-            splits[name] = MemorySplit(more.tensors(), frame.index, None, known)
-            seen[name] = more.report
+    for name, rows in others.items():
+        more = processor.transform(rows)
+        splits[name] = MemorySplit(
+            more.tensors(), rows.df.index, None, _target_of(plan.preprocessor.targets, rows, name)
+        )
+        seen[name] = more.report
     return Built(splits, plan.preprocessor, plan.batch_size, seen)
 
 
@@ -110,16 +104,17 @@ def build_from_stream(
     def split(source: ParquetTable, rows: Indices, values: Tensor | None) -> StreamSplit:
         return StreamSplit(source, processor, rows, values, buffer_rows)
 
+    def of_file(source: ParquetTable, name: SplitName) -> Tensor | None:
+        there = [n for n in targets.columns if n in source.columns]
+        return _target_of(targets, TableView(source.read(there or source.columns[:1])), name)
+
     splits: dict[SplitName, TableSplit] = {"train": split(table, plan.train, plan.target[plan.train])}
     if len(plan.valid):
         splits["valid"] = split(table, plan.valid, plan.target[plan.valid])
     if own_valid is not None:
-        of_valid = targets.encode(own_valid.read(targets.columns))
-        splits["valid"] = split(own_valid, np.arange(own_valid.n_rows), of_valid)
+        splits["valid"] = split(own_valid, np.arange(own_valid.n_rows), of_file(own_valid, "valid"))
     if test is not None:
-        there = [n for n in targets.columns if n in test.columns]
-        of_test = _test_target(targets, test.read(there)) if there else None
-        splits["test"] = split(test, np.arange(test.n_rows), of_test)
+        splits["test"] = split(test, np.arange(test.n_rows), of_file(test, "test"))
     return Built(splits, plan.preprocessor, plan.batch_size, seen)
 
 
@@ -149,37 +144,39 @@ def _plan(how: TableOptions, names: list[str], side: TableView, head: TableView,
     like = like_of(how)
     if like is not None and tuple(names) != like.targets.columns:
         raise ArgumentError(f"the data in like= predicts {list(like.targets.columns)}, so target cannot be {names}")
-    new_kind = None if like is not None else task_kind(side.df, names, how.task, how.log_target)
-    kind = new_kind if like is None else like.targets.task.kind
-    coded = side[names[0]].coded if kind == "single_label" else None
-    train, held_out = _split(side, how, coded, valid)
+    options = TargetOptions(how.task, how.label_sep, how.log_target) if like is None else _reading_of(like.targets)
+    given = read_targets(side.df, options, names=names, where=side.where, say=like is None)
+    train, held_out = _split(side, how, given, valid)
     size = default_batch_size(len(train)) if how.batch_size is None else how.batch_size
     if like is not None:
         made = TablePreprocessor(like.processor, like.targets, like.y_range if how.y_range is None else how.y_range)
     else:
-        targets = find_targets(side.df, names, train, new_kind or "auto", how.log_target, coded)
         cats, conts = _columns(head, how, names)
         processor = TableProcessor(
             cats, conts, scale=how.scale, fill=how.fill, min_count=how.min_count, max_levels=how.max_levels
         )
-        made = TablePreprocessor(processor, targets, how.y_range)
-    target = made.targets.encode(side.df, coded)
+        made = TablePreprocessor(processor, given.learn(train), how.y_range)
+    # Without like= every class is one of training, so that a row with another one validates.
+    hint = "Split so that every class is in training, as stratify=True does, or leave such rows out"
+    target = made.targets.encode(given) if like else made.targets.encode(given, split="valid", hint=hint)
     weights = _weights(how, side, train, target[train], made.targets.task.classes)
     return _Plan(train, held_out, made, size, target, weights)
 
 
-def _split(side: TableView, how: TableOptions, coded: Coded | None, valid: Split) -> tuple[Indices, Indices]:
+def _reading_of(targets: Targets) -> TargetOptions:
+    """How the targets of more rows are read, so that they mean what they meant before."""
+    how = targets.how
+    return TargetOptions(how.task_name, how.sep if isinstance(how, SeveralLabels) else None)  # type: ignore[arg-type]
+
+
+def _split(side: TableView, how: TableOptions, given: GivenTargets, valid: Split) -> tuple[Indices, Indices]:
     groups, time, stratify = how.groups, how.time, how.stratify
     if valid is None and (stratify or groups or time):
         raise ArgumentError("stratify, groups and time say how to split the table, but valid does not ask for a split")
     by_fraction = fraction_of(valid) is not None and groups is None and time is None
-    if stratify and not (coded is not None and by_fraction):
+    codes = given.stratify_codes() if stratify or (stratify is None and by_fraction) else None
+    if stratify and (codes is None or not by_fraction):
         raise ArgumentError("stratify goes with one column of classes and a fraction, without groups or time")
-    codes = None
-    if coded is not None and by_fraction and stratify is not False:
-        codes = coded[0]
-        if not stratify and np.bincount(codes + 1).max() < 2:
-            codes = None  # each row is a class of its own
     return split_indices(
         len(side),
         valid,
@@ -265,14 +262,28 @@ def _warn(message: str) -> None:
     warnings.warn(message, EasyLearnWarning, stacklevel=6)
 
 
-def _test_target(targets: Targets, frame: pd.DataFrame) -> Tensor | None:
-    """The targets of a test table, where it has them all."""
-    if not set(targets.columns) <= set(frame.columns) or frame[list(targets.columns)].isna().any(axis=None):
+def _view(what: str, rows: Rows) -> TableView:
+    import pandas as pd
+
+    frame = rows.frame if isinstance(rows, Table) else rows
+    if not isinstance(frame, pd.DataFrame):
+        raise ArgumentError(f"{what} must be a pandas DataFrame, got {type(frame).__name__}")
+    if not len(frame):
+        raise DataError(f"{what} has no rows")
+    return TableView(frame, rows.where if isinstance(rows, Table) else None)
+
+
+def _target_of(targets: Targets, rows: TableView, split: SplitName) -> Tensor | None:
+    """The targets of a table of its own; those of test may be left out, or be incomplete."""
+    names = list(targets.columns)
+    if split != "test":
+        return targets.encode(rows.df, where=rows.where, split=split)
+    if not set(names) <= set(rows.df.columns) or rows.df[names].isna().any(axis=None):
         return None
     try:
-        return targets.encode(frame)
+        return targets.encode(rows.df, where=rows.where, split=split)
     except DataError as error:
-        warnings.warn(f"the targets of test are left out: {error}", EasyLearnWarning, stacklevel=5)
+        warnings.warn(f"the targets of test are left out: {error}", EasyLearnWarning, stacklevel=6)
         return None
 
 

@@ -16,7 +16,7 @@ from ..nn.embeddings import DotProduct
 from ..options import strict
 from .data import TabularData
 from .learner import UNKNOWN_P, EmbSizes, output_layer, tabular_learner, unknowns, with_decay
-from .targets import YRange
+from .ranges import YRange
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -137,11 +137,11 @@ class TabularData(Data[TableSplit]):
         """
         how = TableOptions(**options)
         like = like_of(how)
-        train = read_table(path, **({} if like is None else like.column_types())).frame
+        train = read_table(path, **({} if like is None else like.column_types()))
+        types = known_types(train.frame)
         file, split = _file_or_split(valid, how)
-        types = known_types(train)
-        frames = [None if f is None else read_table(f, **types).frame for f in (file, test)]
-        return cls._of(build_from_frames(how, target, train, split if frames[0] is None else frames[0], frames[1]))
+        own_valid, rows = (None if f is None else read_table(f, **types) for f in (file, test))
+        return cls._of(build_from_frames(how, target, train, own_valid or split, rows))
 
     @classmethod
     @strict(_OLD_NAMES, TableOptions)

@@ -194,8 +194,8 @@ class FittedNumber:
             raise NotPlainError
         try:
             x = math.nan if value is None else float(value)
-        except OverflowError as error:
-            raise NotPlainError from error
+        except OverflowError:
+            x = math.inf
         bad = not abs(x) <= LARGEST
         if bad:
             report.take(count_numbers(self.name, np.array([x]), np.array([True])))

@@ -14,7 +14,7 @@ from ..nn.embeddings import Forget, Scaled, SigmoidRange, Size, TableModel, emb_
 from ..options import strict
 from ..train.optim import adamw
 from .data import TabularData
-from .targets import YRange, range_of
+from .ranges import YRange, range_of
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypedDict, Union
 
 from ..data.bunch import Data
+from ..data.targets import TaskName
 from ..data.weights import ItemWeights
 from ..errors import ArgumentError
 from .fitted import Fill, Scale
 from .preprocess import TablePreprocessor
-from .targets import TaskName, YRange
+from .ranges import YRange
 
 if TYPE_CHECKING:
     import pandas as pd

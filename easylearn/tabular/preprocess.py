@@ -12,11 +12,13 @@ from torch import Tensor
 from ..data.frames import iter_table
 from ..data.order import Order, Source, TensorSource
 from ..data.preprocess import Items, Preprocessor, RuntimeInputs
+from ..data.targets import Targets
 from ..errors import ArgumentError, DataError, EasyLearnWarning, WeightsError
 from ..task import Task
 from .processing import Encoded, TableProcessor
+from .ranges import YRange
 from .reports import TransformReport
-from .targets import Labels, Targets, YRange
+from .view import TableView
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -72,16 +74,15 @@ class TablePreprocessor(Preprocessor):
         """See `Preprocessor.read_file`: the rows of a csv or parquet file or a folder of these, by their numbers."""
         columns, seen = [*self.processor.cat_names, *self.processor.cont_names], TransformReport()
         for table in iter_table(path, n, columns=columns, **self.column_types()):
-            encoded = self.processor.transform(table.frame)
+            encoded = self.processor.transform(TableView(table.frame, table.where))
             seen += encoded.report
             yield Items(encoded, tuple(str(i) for i in table.frame.index))
         self._warn_of_unknown(seen)
 
     def column_types(self) -> dict[str, list[str]]:
         """How `read_table` is to read the columns of a file so that they mean what they meant in training."""
-        types, labels = self.processor.known_types(), self.targets.labels
-        if labels is not None and all(isinstance(v, str) for v in labels.values):
-            types["text"] += self.targets.columns
+        types = self.processor.known_types()
+        types["numbers" if self.targets.task.kind == "regression" else "text"] += self.targets.columns
         return types
 
     def source(self, values: Encoded) -> Source:
@@ -118,12 +119,10 @@ class TablePreprocessor(Preprocessor):
 
     def recipe(self) -> dict[str, Any]:
         """See `Preprocessor.recipe`: columns, categories, fill values, scales and targets."""
-        labels = self.targets.labels
         return {
             "kind": self.kind,
             "processor": self.processor.state_dict(),
-            "columns": list(self.targets.columns),
-            "labels": None if labels is None else labels.state_dict(),
+            **self.targets.state_dict(),
             "y_range": list(self.y_range) if isinstance(self.y_range, tuple) else self.y_range,
         }
 
@@ -132,10 +131,9 @@ class TablePreprocessor(Preprocessor):
         """See `Preprocessor.from_recipe`."""
         try:
             processor = TableProcessor.from_state(recipe["processor"])
-            labels = None if recipe["labels"] is None else Labels.from_state(recipe["labels"])
-            targets = Targets(tuple(str(c) for c in recipe["columns"]), task, labels)
             given = recipe["y_range"]
-            return cls(processor, targets, (float(given[0]), float(given[1])) if isinstance(given, list) else given)
+            y_range = (float(given[0]), float(given[1])) if isinstance(given, list) else given
+            return cls(processor, Targets.from_state(recipe, task), y_range)
         except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
             raise WeightsError(f"the recipe of the table is damaged: {error}") from error
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from ..data.target_kinds import Where
 from ..data.values import Coded, Floats, factorize, numbers, require_columns
 from ..errors import DataError
 
@@ -21,10 +22,12 @@ class Column:
 
     Args:
         series: its values; they are left as they are.
+        where: a row's position to what messages call it; None says "row 3".
     """
 
-    def __init__(self, series: pd.Series[Any]) -> None:
+    def __init__(self, series: pd.Series[Any], where: Where | None = None) -> None:
         self.series = series
+        self.where = where
         self.name = str(series.name)
 
     def __len__(self) -> int:
@@ -38,7 +41,7 @@ class Column:
     @cached_property
     def numbers(self) -> Floats:
         """See `numbers`."""
-        return numbers(self.series)
+        return numbers(self.series, where=self.where)
 
     @cached_property
     def as_numbers(self) -> Floats | None:
@@ -118,10 +121,12 @@ class TableView:
 
     Args:
         df: the table; it is left as it is.
+        where: see `Column`.
     """
 
-    def __init__(self, df: pd.DataFrame) -> None:
+    def __init__(self, df: pd.DataFrame, where: Where | None = None) -> None:
         self.df = df
+        self.where = where
         self._columns: dict[str, Column] = {}
 
     @classmethod
@@ -134,7 +139,7 @@ class TableView:
 
     def __getitem__(self, name: str) -> Column:
         if name not in self._columns:
-            self._columns[name] = Column(self.df[name])
+            self._columns[name] = Column(self.df[name], self.where)
         return self._columns[name]
 
     def require(self, names: Sequence[str]) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from easylearn.tabular.targets import Labels, target_numbers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.preprocessing import QuantileTransformer, StandardScaler
@@ -19,7 +20,6 @@ from easylearn.errors import ArgumentError, DataError, StateError
 from easylearn.tabular import processing
 from easylearn.tabular.processing import MISSING, UNKNOWN, TableProcessor
 from easylearn.tabular.reports import TransformReport
-from easylearn.tabular.targets import Labels, target_numbers
 
 
 def table(n: int = 400, seed: int = 0) -> pd.DataFrame:

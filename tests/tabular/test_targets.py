@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from easylearn.tabular.targets import find_targets, range_of, task_kind
 
 from easylearn.errors import ArgumentError, DataError, EasyLearnWarning
-from easylearn.tabular.targets import find_targets, range_of, task_kind
 from easylearn.task import multi_label, regression, single_label
 
 ALL = np.arange(4)
