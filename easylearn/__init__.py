@@ -13,12 +13,12 @@ probs, targets = learn.tta()
 from __future__ import annotations
 
 from . import losses, metrics, schedules
+from .analysis.interpret import Interpretation
+from .artefact.predictor import Predictor
 from .data.loaders import LoaderData, TensorData
 from .errors import ArgumentError, DataError, EasyLearnError, EasyLearnWarning, SaveError, StateError, WeightsError
-from .artefact.predictor import Predictor
 from .export import load_learner, load_predictor
 from .learner import Learner
-from .task.predictions import Prediction, Predictions, average_predictions
 from .metrics import Metric, accuracy, error_rate, f1, f_beta, mae, perplexity, rmse, rmspe, roc_auc, top_k
 from .nn.awd_lstm import Drops
 from .nn.body_head import BodyHead
@@ -31,7 +31,16 @@ from .tabular.embeddings import EntityEmbedder, embeddings, plot_embeddings
 from .tabular.features import add_datepart, elapsed_since, rolling_windows
 from .tabular.interpret import partial_dependence, permutation_importance
 from .tabular.learner import tabular_learner
-from .task import Task, multi_label, next_token, regression, single_label
+from .task import (
+    Prediction,
+    Predictions,
+    Task,
+    average_predictions,
+    multi_label,
+    next_token,
+    regression,
+    single_label,
+)
 from .text.callbacks import ActivationPenalty, RateByLength, SampledSoftmax
 from .text.data import TextData, TextLMData
 from .text.interpret import occlusion
@@ -48,7 +57,6 @@ from .train.callbacks import (
     SaveCycles,
     WeightAverage,
 )
-from .analysis.interpret import Interpretation
 from .train.optim import adamw, sgd
 from .train.record import Record
 from .train.state import Pause, Run

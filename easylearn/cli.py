@@ -143,10 +143,10 @@ def _resume(chosen: argparse.Namespace) -> int:
         from .text.pretrain import resume_pretraining
 
         return _report(resume_pretraining(folder, device=chosen.device), chosen.folder)
-    from .train.resume import Saved
+    from .train.checkpoints.reader import SavedRun
 
     # What a run was trained on is made by code, and no file of ours holds any: its owner's script goes on.
-    print(Saved(folder).describe())
+    print(SavedRun(folder).describe())
     print(
         "To go on, make the data and the learner as the script did that was stopped, and call "
         f"learn.resume({str(folder)!r}) instead of learn.fit(...)."

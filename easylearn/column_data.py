@@ -247,12 +247,12 @@ class ColumnarModelData:
     @property
     def is_reg(self) -> bool:
         """Whether targets are numbers."""
-        return self.data.task.kind == "regression"
+        return self.data.task.predicts_numbers
 
     @property
     def is_multi(self) -> bool:
         """Whether rows have several labels."""
-        return self.data.task.kind == "multi_label"
+        return self.data.task.is_multi
 
     @property
     def trn_ds(self) -> ColumnarDataset:

@@ -405,9 +405,9 @@ class ImageClassifierData(ImageData):
     @property
     def is_multi(self) -> bool:
         """Whether items have several labels."""
-        return self.task.kind == "multi_label"
+        return self.task.is_multi
 
     @property
     def is_reg(self) -> bool:
         """Whether targets are numbers."""
-        return self.task.kind == "regression"
+        return self.task.predicts_numbers

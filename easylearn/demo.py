@@ -10,17 +10,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import schedules
+from .analysis.plots import new_figure
 from .errors import ArgumentError, DataError
 from .files import StrPath, atomic_write
-from .learner import Learner, Predictions
+from .learner import Learner
 from .metrics import accuracy, roc_auc
 from .tabular.data import TabularData
 from .tabular.embeddings import plot_embeddings
 from .tabular.learner import tabular_learner
+from .task import Predictions
 from .text.data import TextData, TextLMData
 from .text.learner import language_model_learner, text_classifier_learner
 from .train.optim import adamw
-from .analysis.plots import new_figure
 from .train.record import format_row
 from .vision.data import ImageData
 from .vision.learner import vision_learner

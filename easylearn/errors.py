@@ -1,11 +1,11 @@
-"""The errors easylearn raises, and the hint that makes them useful.
+"""The errors easylearn raises, and the hints that make them useful.
 
     EasyLearnError
      |- ArgumentError (ValueError)     an argument is wrong or unknown
      |- DataError     (ValueError)     a file, row, column or label is wrong
      |- StateError    (RuntimeError)   the call does not fit what the object is doing now
      |- WeightsError  (RuntimeError)   weights are missing or do not fit the model
-     |   `- NewerSchemaError           a newer easylearn wrote the file
+     |   `- SchemaError                another version of easylearn wrote the file
      `- SaveError     (OSError)        a file could not be written; the old one is whole
 
 Each message says what was expected, what came, where, and what to do.
@@ -37,8 +37,8 @@ class WeightsError(EasyLearnError, RuntimeError):
     """Weights are missing or do not fit the model."""
 
 
-class NewerSchemaError(WeightsError):
-    """A newer easylearn wrote the file, in a way that this one does not know."""
+class SchemaError(WeightsError):
+    """Another version of easylearn wrote the file, in a layout that this one does not read."""
 
 
 class SaveError(EasyLearnError, OSError):
@@ -75,3 +75,21 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
         return ""
     shown = ", ".join(names[:30]) + (f" and {len(names) - 30} more" if len(names) > 30 else "")
     return f"Known: {shown}."
+
+
+def short(text: str, most: int) -> str:
+    """The text, its end cut off where it is longer than `most` characters.
+
+    >>> short("a long name", 7)
+    'a lo...'
+    """
+    return text if len(text) <= most else text[: most - 3] + "..."
+
+
+def name_of(thing: object) -> str:
+    """What a function, or the class of an object, is called.
+
+    >>> name_of(short), name_of(3)
+    ('short', 'int')
+    """
+    return str(getattr(thing, "__name__", type(thing).__name__))

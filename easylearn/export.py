@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,22 +9,24 @@ import torch
 from torch import nn
 
 from .artefact.archive import Archive
-from .artefact.model_file import BUILD_ERRORS, load_model, read_task
+from .artefact.model_file import BUILD_ERRORS, load_model
 from .artefact.predictor import Predictor
+from .artefact.training import TrainingSettings
 from .data.bunch import BlankData, Data
 from .data.loaders import TensorPreprocessor
 from .data.preprocess import Preprocessor
 from .errors import EasyLearnError, WeightsError
 from .files import StrPath
 from .learner import Learner
-from .nn import registry
 from .options import strict
 from .tabular.preprocess import TablePreprocessor
 from .task import Task
+
 # TEMPORARY from .text.preprocess import StreamPreprocessor, TextPreprocessor
 from .train.callback import Callback
 from .train.strategy import SingleDevice
 from .vision import model as _vision_model  # noqa: F401 - registers what builds the models of images
+
 # TEMPORARY from .vision.preprocess import ImagePreprocessor
 
 MOST_ITEMS = 2**20  # in a batch that a file may ask for
@@ -47,7 +48,7 @@ def _open(path: StrPath, own: nn.Module | None) -> tuple[nn.Module, Task, BlankD
                 f"{path} is about {kind!r}, which this easylearn does not know; known are {list(_KINDS)}"
             )
         try:
-            task = read_task(archive.spec.get("task"))
+            task = Task.from_json(archive.spec.get("task"))
             data = _read_recipe(_KINDS[kind], recipe, task, path)
             model = load_model(archive, own)
             data.preprocessor.check_model(model)
@@ -90,87 +91,12 @@ def load_predictor(
             allocated.
     """
     net, task, data, spec = _open(path, model)
-    strategy = SingleDevice(device, _precision(spec))
+    training = TrainingSettings.from_json(spec.get("training"), path)
+    strategy = SingleDevice(device, training.precision)
     net = strategy.place(net).eval()
     return Predictor(net, task, data.preprocessor.for_model(net), strategy, data.batch_size, spec)
 
 
-def _precision(spec: Mapping[str, Any]) -> str:
-    given = spec.get("precision", "fp32")
-    return given if given in ("fp32", "bf16", "fp16") else "fp32"
-
-
-def _optimizer(name: Any) -> Any:
-    """An optimizer by the name that a file has for it; None for one of the user's own."""
-    from .train import optim
-
-    if name in ("sgd", "adamw"):
-        return getattr(optim, name)
-    known = {k: v for k, v in vars(torch.optim).items() if isinstance(v, type) and issubclass(v, torch.optim.Optimizer)}
-    return known.get(name) if isinstance(name, str) else None
-
-
-def _usual_metrics(task: Task) -> Sequence[Any]:
-    """Those that a task of this kind is made with."""
-    if task.kind == "single_label":
-        return single_label(["a", "b"]).metrics
-    if task.kind == "multi_label":
-        return multi_label(["a", "b"]).metrics
-    return next_token(["a", "b"]).metrics if task.kind == "next_token" else regression().metrics
-
-
-def _read_training(given: Any, path: StrPath) -> dict[str, Any]:
-    """What a file says of training, with nothing in it that is of another kind than it should be."""
-    usual: dict[str, Any] = {
-        "optimizer": None, "wd": None, "clip": None, "accumulate": 1, "seed": 0, "bn_freeze": False, "frozen": [],
-        "epochs_done": 0, "callbacks": [],
-    }  # fmt: skip
-    if not isinstance(given, dict):
-        raise WeightsError(f"{path} does not say how its model was trained")
-    found = {name: given.get(name, value) for name, value in usual.items()}
-    fits = {
-        "optimizer": found["optimizer"] is None or isinstance(found["optimizer"], str),
-        "wd": _is_rate(found["wd"]),
-        "clip": _is_rate(found["clip"]) and found["clip"] != 0,
-        "accumulate": _is_count(found["accumulate"]) and found["accumulate"] > 0,
-        "seed": type(found["seed"]) is int,
-        "bn_freeze": isinstance(found["bn_freeze"], bool),
-        "frozen": isinstance(found["frozen"], list) and all(isinstance(n, str) for n in found["frozen"]),
-        "epochs_done": _is_count(found["epochs_done"]),
-        "callbacks": isinstance(found["callbacks"], list),
-    }
-    wrong = [name for name, fit in fits.items() if not fit]
-    if wrong:
-        raise WeightsError(f"{path} says of its training {wrong[0]}={str(found[wrong[0]])[:50]!r}; it is damaged")
-    return found
-
-
-def _is_count(value: Any) -> bool:
-    return type(value) is int and 0 <= value < 2**63
-
-
-def _is_rate(value: Any) -> bool:
-    return value is None or (type(value) in (int, float) and 0 <= value < math.inf)
-
-
-def _standing(described: Sequence[Any], path: StrPath) -> list[Callback]:
-    """The callbacks of a learner, as far as they can be described."""
-    made = []
-    for one in described:
-        if registry.own_parts(one):
-            continue
-        arguments = one.get("args") if isinstance(one, dict) else None
-        # A model as an argument could be of any size, and no callback of ours takes one.
-        plain = isinstance(arguments, dict) and not any(isinstance(v, dict | list) for v in arguments.values())
-        if not plain or not registry.is_made_by(one, Callback):
-            raise WeightsError(f"{path} names as a callback what is none: {str(one)[:100]}")
-        try:
-            made.append(registry.build(one))
-        except EasyLearnError as error:
-            raise WeightsError(f"{path}: {error}") from error
-        except BUILD_ERRORS as error:
-            raise WeightsError(f"{path} describes a callback that cannot be made: {str(error)[:200]}") from error
-    return made
 
 
 @strict({"fname": "path", "cpu": 'device="cpu"'})
@@ -205,29 +131,28 @@ def load_learner(
         WeightsError: as `load_predictor`.
         DataError: the data does not fit the model.
     """
-    net, task, blank, spec = _open(path, model)
-    training = _read_training(spec.get("training"), path)
+    net, _, blank, spec = _open(path, model)
+    training = TrainingSettings.from_json(spec.get("training"), path)
     learn = Learner(
         blank,
         net,
-        optimizer=_optimizer(training.get("optimizer")),
-        metrics=metrics if metrics is not None else _usual_metrics(task),
-        label_smoothing=task.label_smoothing,
-        wd=training["wd"],
-        clip=training["clip"],
-        accumulate=training["accumulate"],
-        precision=_precision(spec),
+        optimizer=training.make_optimizer(),
+        metrics=metrics,
+        wd=training.wd,
+        clip=training.clip,
+        accumulate=training.accumulate,
+        precision=training.precision,
         device=device,
-        seed=training["seed"],
+        seed=training.seed,
         path=models,
-        callbacks=_standing(training["callbacks"], path) if callbacks is None else callbacks,
-        bn_freeze=training["bn_freeze"],
+        callbacks=training.make_callbacks(path) if callbacks is None else callbacks,
+        bn_freeze=training.bn_freeze,
         progress=progress,
     )
     for group in learn.layer_groups:
         for _, p in group.params:
-            p.requires_grad_(group.name not in training["frozen"])
-    learn._epochs_done = training["epochs_done"]
+            p.requires_grad_(group.name not in training.frozen)
+    learn._epochs_done = training.epochs_done
     if data is not None:
         learn.set_data(data)
     return learn

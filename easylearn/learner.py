@@ -4,50 +4,53 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from . import schedules
-from .artefact.export import ExportReport, Format, Source, write_export
+from .analysis.interpret import Interpretation, interpret
+from .analysis.plots import SchedPlots
+from .analysis.report import write_report
+from .analysis.summary import Summary, plan_text, seconds_per_step, summarise
+from .artefact.export import write_export
+from .artefact.measure import ExportReport, Format, TrainedModel
 from .artefact.predictor import Predictor
+from .artefact.training import TrainingSettings
 from .data.bunch import Data, SplitName
 from .data.order import Loader
 from .errors import ArgumentError, DataError, StateError
-from .options import strict
 from .files import StrPath
 from .nn.body_head import BodyHead
 from .nn.groups import Grouped, LayerGroup, ParamGroup, place_parameters
 from .nn.registry import describe, model_name
+from .options import strict
 from .schedules import Schedule
-from .task import LossFn
-from .task.predictions import Prediction, Predictions
+from .task import LossFn, Predictions, Task
 from .train.callback import Callback, check_callbacks
 from .train.callbacks import LossGuard, Progress, SaveBest, SaveCycles, Scheduler
-from .train.callbacks.checkpoint import Checkpoint
-from .train.checkpoint import load_weights, save_weights
+from .train.checkpoints.context import FitCallbacks, RunContext
+from .train.checkpoints.layout import Interval
+from .train.checkpoints.reader import SavedRun
+from .train.checkpoints.writer import CheckpointWriter
 from .train.finder import LRCurve, check_sweep, sweep
-from .analysis.interpret import Interpretation, interpret
 from .train.loop import run_fit
 from .train.optim import OptimizerFn, adamw, build_optimizer
-from .train.plan import FitPlan, plan_fit
-from .analysis.plots import SchedPlots
+from .train.plan import FitPlan, count_of, plan_fit
 from .train.precompute import FeatureStore
 from .train.predict import evaluate, gather
 from .train.rates import Rates, spread_rates
 from .train.record import Record
-from .analysis.report import write_report
-from .train.resume import Cast, Every, Saved, Situation
 from .train.state import Run
 from .train.strategy import SingleDevice, Strategy
-from .analysis.summary import Summary, plan_text, seconds_per_step, summarise
+from .train.weights import load_weights, save_weights
 
 if TYPE_CHECKING:
-    import pandas as pd
+    from typing_extensions import Unpack
 
 _OLD_FIT = {
     "n_cycle": "n",
@@ -189,7 +192,7 @@ class Learner:
             raise ArgumentError(f"a Learner needs data such as ImageData or TensorData, got {type(data).__name__}")
         how = Training(**options)
         self._strategy = how.make_strategy()
-        self.task = data.task.configured(how.metrics, how.loss, how.label_smoothing)
+        self.task = _configured(data.task, how)
         self.optimizer: OptimizerFn = how.optimizer if how.optimizer is not None else adamw
         self.wd = how.wd
         self.seed = how.seed
@@ -332,7 +335,7 @@ class Learner:
         save_cycles: str | None = None,
         callbacks: Sequence[Callback] = (),
         checkpoint: StrPath | None = None,
-        every: Every | None = None,
+        every: Interval | None = None,
         keep: int = 2,
     ) -> Record:
         """Train. `fit(lr, n)` is n cosine cycles of one epoch each (SGDR, arXiv 1608.03983).
@@ -361,8 +364,8 @@ class Learner:
             ArgumentError: a wrong number of rates, or arguments that contradict each other.
         """
         plan = self._plan(lr, n, cycle_len, cycle_mult, epochs, schedule, momentum)
-        keeper = self._keeper(checkpoint, every, keep)
-        return self._fit(plan, check_callbacks(callbacks), _savers(save_best, save_cycles), wd, keeper)
+        writer = self._writer(checkpoint, every, keep)
+        return self._fit(plan, check_callbacks(callbacks), _savers(save_best, save_cycles), wd, writer)
 
     @strict(
         {**_OLD_FIT, "epochs": "n", "n_epoch": "n", "save_cycles": "There is one cycle: learn.save(...) afterwards."}
@@ -380,7 +383,7 @@ class Learner:
         save_best: str | SaveBest | None = None,
         callbacks: Sequence[Callback] = (),
         checkpoint: StrPath | None = None,
-        every: Every | None = None,
+        every: Interval | None = None,
         keep: int = 2,
     ) -> Record:
         """Train n epochs with one rise and one fall of the rate (1cycle, arXiv 1708.07120).
@@ -402,8 +405,8 @@ class Learner:
         moving = schedules.one_cycle_momentum(pct_start, max(momentum), min(momentum)) if momentum else None
         shape = schedules.one_cycle(pct_start, div, div_final)
         plan = self._plan(lr, n, None, 1, None, shape, moving)
-        keeper = self._keeper(checkpoint, every, keep)
-        return self._fit(plan, check_callbacks(callbacks), _savers(save_best, None), wd, keeper)
+        writer = self._writer(checkpoint, every, keep)
+        return self._fit(plan, check_callbacks(callbacks), _savers(save_best, None), wd, writer)
 
     @strict({"n": "epochs", "n_epoch": "epochs", "base_lr": "lr", "freeze_epochs": "frozen_epochs"})
     def fine_tune(
@@ -465,16 +468,16 @@ class Learner:
             ArgumentError: callbacks or a schedule are missing.
         """
         given = check_callbacks(callbacks)
-        saved, now = Saved(checkpoint), self._situation()
+        saved, context = SavedRun(checkpoint), self._context()
         plan, savers = saved.plan(schedule, momentum), saved.savers()
-        saved.check(now, same_data)
+        saved.check(context, same_data)
         saved.check_callbacks(self.callbacks, given)
-        saved.check_optimizer(self.optimizer, now)
+        saved.check_optimizer(self.optimizer, context)
         saved.restore_model(self.model)  # before features are stored or weights copied by whoever begins
         self.seed, self._epochs_done = saved.seed, saved.first_epoch
         self._bn_freeze, self._precompute = saved.freeze_stats, saved.precompute
-        keeper = Checkpoint(checkpoint, saved.every, saved.keep, now, saved)
-        return self._fit(plan, given, savers, None, keeper)
+        writer = CheckpointWriter(checkpoint, saved.interval, saved.keep, context, saved)
+        return self._fit(plan, given, savers, None, writer)
 
     @strict(_OLD_FIT)
     def plan(
@@ -492,7 +495,7 @@ class Learner:
         save_cycles: str | None = None,
         callbacks: Sequence[Callback] = (),
         checkpoint: StrPath | None = None,
-        every: Every | None = None,
+        every: Interval | None = None,
         keep: int = 2,
     ) -> FitPlan:
         """Print what `fit` with the same arguments would do; train nothing.
@@ -553,16 +556,13 @@ class Learner:
     ) -> FitPlan:
         self._need_items()
         return plan_fit(
-            lr,
-            n,
+            spread_rates(lr, [g.name for g in self.layer_groups], self._precompute),
+            count_of(n, epochs),
             cycle_len=cycle_len,
             cycle_mult=cycle_mult,
-            epochs=epochs,
             schedule=schedule,
             momentum=momentum,
-            names=[g.name for g in self.layer_groups],
             steps_per_epoch=len(self.data.loader("train", training=True)),
-            precomputed=self._precompute,
         )
 
     def _need_items(self) -> None:
@@ -611,12 +611,12 @@ class Learner:
             save=self.save,
         )
 
-    def _situation(self) -> Situation:
-        return Situation(self.model, self.layer_groups, self.data, self.task, self.strategy)
+    def _context(self) -> RunContext:
+        return RunContext(self.model, self.layer_groups, self.data, self.task, self.strategy)
 
-    def _keeper(self, checkpoint: StrPath | None, every: Every | None, keep: int) -> Checkpoint | None:
+    def _writer(self, checkpoint: StrPath | None, every: Interval | None, keep: int) -> CheckpointWriter | None:
         if checkpoint is not None:
-            return Checkpoint(checkpoint, "epoch" if every is None else every, keep, self._situation())
+            return CheckpointWriter(checkpoint, "epoch" if every is None else every, keep, self._context())
         if every is not None:
             raise ArgumentError(f"every={every!r} says when to write checkpoints; say where, too: checkpoint=folder")
         return None
@@ -627,15 +627,16 @@ class Learner:
         callbacks: Sequence[Callback],
         savers: Sequence[Callback],
         wd: float | None,
-        keeper: Checkpoint | None,
+        writer: CheckpointWriter | None,
     ) -> Record:
         own = check_callbacks(self.callbacks)
         run = self._run(plan, *self._view(), self.wd if wd is None else wd)
         guards = [] if any(isinstance(c, LossGuard) for c in [*own, *callbacks]) else [LossGuard()]
-        cast = Cast([Scheduler(), *guards], own, callbacks, savers, [Progress()] if self.progress else [])
-        chain = cast.all
-        if keeper is not None:
-            chain.append(keeper.begin(run, cast))
+        last = [Progress()] if self.progress else []
+        called = FitCallbacks([Scheduler(), *guards], own, callbacks, savers, last)
+        chain = called.all
+        if writer is not None:
+            chain.append(writer.begin(run, called))
         try:
             return run_fit(run, chain)
         finally:
@@ -706,8 +707,7 @@ class Learner:
             views.append(self.task.activate(augmented))
         stack = torch.stack(views)
         probs = stack.mean(0)
-        ids = tuple(self.data.ids(split))
-        return Predictions(probs, targets, ids, tuple(self.task.decode(probs)), stack, self.task)
+        return Predictions.of(self.task, probs, self.data.ids(split), targets, stack)
 
     @strict({"is_test": 'Write split="test".', "test": 'Write split="test".', "ds_type": "split"})
     def tta(self, n_aug: int = 4, *, split: SplitName = "valid") -> Predictions:
@@ -764,8 +764,8 @@ class Learner:
             The path.
         """
         callbacks = [type(c).__name__ for c in self.callbacks]
-        settings = {**self._training(), "callbacks": callbacks, "precompute": self._precompute}
-        return write_report(path, self._situation(), SchedPlots(self._curve, self._last, self.record), settings)
+        settings = {**self._training().to_json(), "callbacks": callbacks, "precompute": self._precompute}
+        return write_report(path, self._context(), SchedPlots(self._curve, self._last, self.record), settings)
 
     # -- files ---------------------------------------------------------------------------------------------
 
@@ -806,25 +806,24 @@ class Learner:
             StateError: the model or the data holds something that cannot be written down; the message names it.
             SaveError: the file could not be written; an old one is whole.
         """
-        source = Source(self.model, self.task, self.data, self.strategy, self._training())
-        return write_export(path, source, format, quantize, prune)
+        trained = TrainedModel(self.model, self.task, self.data, self.strategy, self._training())
+        return write_export(path, trained, format, quantize, prune)
 
-    def _training(self) -> dict[str, Any]:
-        """What a learner that is loaded needs to go on training as this one would."""
+    def _training(self) -> TrainingSettings:
         last = self.record.last if self.record is not None and len(self.record) else {}
-        return {
-            "optimizer": getattr(self.optimizer, "__name__", None),
-            "wd": self.wd,
-            "clip": self.strategy.clip,
-            "accumulate": self.strategy.accumulate,
-            "precision": self.strategy.precision,
-            "seed": self.seed,
-            "bn_freeze": self._bn_freeze,
-            "frozen": [g.name for g in self.layer_groups if not g.trainable],
-            "epochs_done": self.epochs_done,
-            "callbacks": [describe(c) for c in self.callbacks],
-            "result": {n: v for n, v in last.items() if isinstance(v, float) and math.isfinite(v)},
-        }
+        return TrainingSettings(
+            optimizer=getattr(self.optimizer, "__name__", None),
+            wd=self.wd,
+            clip=self.strategy.clip,
+            accumulate=self.strategy.accumulate,
+            precision=self.strategy.precision,
+            seed=self.seed,
+            bn_freeze=self._bn_freeze,
+            frozen=[g.name for g in self.layer_groups if not g.trainable],
+            epochs_done=self.epochs_done,
+            callbacks=[describe(c) for c in self.callbacks],
+            result={n: v for n, v in last.items() if isinstance(v, float) and math.isfinite(v)},
+        )
 
     def _file(self, name: str) -> Path:
         return self.path / (name if name.endswith(".safetensors") else f"{name}.safetensors")
@@ -832,6 +831,14 @@ class Learner:
     def __repr__(self) -> str:
         groups = ", ".join(f"{g.name}{'' if g.trainable else ' (frozen)'}" for g in self.layer_groups)
         return f"Learner({model_name(self.model)}, {self.task}, groups: {groups})"
+
+
+def _configured(task: Task, how: Training) -> Task:
+    if how.metrics is not None:
+        task = task.with_metrics(how.metrics)
+    if how.loss is not None:
+        task = task.with_loss(how.loss)
+    return task.smoothed(how.label_smoothing) if how.label_smoothing else task
 
 
 def _savers(save_best: str | SaveBest | None, save_cycles: str | None) -> list[Callback]:

@@ -1,7 +1,8 @@
-"""Metrics: plain functions of all predictions and all targets of a part, with a name and a direction.
+"""Metrics: plain functions of all predictions and all targets of a split, with a name and a direction.
 
-A metric is computed once on pooled predictions, never averaged over batches: the mean of the batches' F1,
-AUC or RMSE is not that of the data. Every metric here agrees with scikit-learn's of the same meaning.
+A metric is that of all items, never averaged over batches: the mean of the batches' F1, AUC or RMSE is not that of the
+data. One that is made from a mean over items (`per_item`) is added up batch by batch; for any other all predictions
+are kept. Every metric here agrees with scikit-learn's of the same meaning.
 
 Shapes: single-label outputs (n, c) with class numbers (n,); multi-label outputs (n, c) with targets (n, c) of
 zeros and ones; regression outputs and targets (n,), (n, 1) or (n, k).
@@ -25,11 +26,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .errors import ArgumentError, EasyLearnWarning, did_you_mean
+from .errors import ArgumentError, EasyLearnWarning, did_you_mean, name_of
 
 Average = Literal["auto", "binary", "macro", "micro", "weighted", "samples"]
-Needs = Literal["probs", "logits"]
+Needs = Literal["probs", "logits", "either"]
 MetricFn = Callable[[Tensor, Tensor], float]
+ItemFn = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -40,10 +42,12 @@ class Metric:
         name: how tables and `save_best=` call it.
         fn: takes the pooled outputs and targets, both on the CPU, and gives a number.
         higher_is_better: the direction; None where it is not known.
-        needs: whether `fn` wants probabilities (regression: the outputs as they are) or logits.
-        per_item: where the metric is a mean over items: gives each item's part from logits (n, c) and class numbers
-            (n,). A language model's predictions are too many to be kept, so it reports such metrics alone.
-        finish: what is done to that mean at last.
+        needs: what `fn` and `per_item` want: "probs" (of numbers: in their own units), "logits", or "either" where
+            only the order of the classes counts, which spares a language model the probabilities of all its words.
+        per_item: where the metric is made from a mean over items: gives each item's share of it, shape (n,) or (n, k),
+            from outputs and targets of some items. A language model has too many predictions to keep, so it reports
+            such metrics alone.
+        finish: what is done to that mean, of shape () or (k,), at last; None takes the mean over what is left.
 
     >>> accuracy(torch.tensor([[0.9, 0.1], [0.3, 0.7]]), torch.tensor([0, 0]))
     0.5
@@ -53,8 +57,18 @@ class Metric:
     fn: MetricFn
     higher_is_better: bool | None
     needs: Needs = "probs"
-    per_item: Callable[[Tensor, Tensor], Tensor] | None = None
-    finish: Callable[[float], float] | None = None
+    per_item: ItemFn | None = None
+    finish: Callable[[Tensor], float | Tensor] | None = None
+
+    def __post_init__(self) -> None:
+        if self.needs not in get_args(Needs):
+            hint = did_you_mean(str(self.needs), get_args(Needs))
+            raise ArgumentError(f"the metric {self.name!r} needs one of {get_args(Needs)}, got {self.needs!r}. {hint}")
+
+    def of_mean(self, mean: Tensor) -> float:
+        """The metric, from the mean of what `per_item` gave for all items; NaN is warned of."""
+        value = float(mean.mean() if self.finish is None else self.finish(mean))
+        return _undefined(self.name, "there are NaN among the outputs") if math.isnan(value) else value
 
     def __call__(self, outputs: Tensor | npt.NDArray[Any], targets: Tensor | npt.NDArray[Any]) -> float:
         """The metric of these outputs (probabilities or logits, see `needs`) and targets.
@@ -70,6 +84,26 @@ class Metric:
                 f"the metric {self.name!r} must give one number, got {type(value).__name__}. "
                 "Take the mean, or call the function that makes the metric"
             ) from error
+
+
+def mean_metric(
+    name: str,
+    per_item: ItemFn,
+    higher_is_better: bool | None,
+    needs: Needs = "probs",
+    finish: Callable[[Tensor], float | Tensor] | None = None,
+) -> Metric:
+    """A metric that is made from the mean of what each item gives; it is added up batch by batch.
+
+    Args:
+        name, per_item, higher_is_better, needs, finish: see `Metric`.
+
+    >>> sure = mean_metric("sure", lambda probs, targets: probs.max(1).values, True)
+    >>> sure(torch.tensor([[0.75, 0.25], [0.5, 0.5]]), torch.tensor([0, 1]))
+    0.625
+    """
+    fn = functools.partial(_pooled, per_item, finish)
+    return Metric(name, functools.partial(_guarded, name, fn), higher_is_better, needs, per_item, finish)
 
 
 def as_metric(m: Metric | Callable[..., Any]) -> Metric:
@@ -92,10 +126,11 @@ def as_metric(m: Metric | Callable[..., Any]) -> Metric:
     if isinstance(m, Metric):
         return m
     if not callable(m):
-        hint = f" {did_you_mean(m, _instances())}" if isinstance(m, str) else ""
+        known = [name for name, value in globals().items() if isinstance(value, Metric)]
+        hint = f" {did_you_mean(m, known)}" if isinstance(m, str) else ""
         raise ArgumentError(f"a metric is a Metric or a function of (outputs, targets), got {m!r}.{hint}")
     inner: Any = m
-    if any(m is factory for factory in (accuracy_at, top_k, f_beta, precision, recall, quadratic_kappa)):
+    if any(m is factory for factory in (mean_metric, accuracy_at, top_k, f_beta, precision, recall, quadratic_kappa)):
         raise ArgumentError(f"{inner.__name__} makes a metric: write {inner.__name__}(...)")
     while isinstance(inner, functools.partial):
         inner = inner.func
@@ -105,11 +140,7 @@ def as_metric(m: Metric | Callable[..., Any]) -> Metric:
             f"shape (n, classes), and targets, shape (n,): give a function such as def mine(probs, targets): return "
             f"{inner.__name__}(targets, probs.argmax(1)), without argmax for numbers"
         )
-    return Metric(str(getattr(inner, "__name__", type(inner).__name__)), m, None)
-
-
-def _instances() -> list[str]:
-    return [name for name, value in globals().items() if isinstance(value, Metric)]
+    return Metric(name_of(inner), m, None)
 
 
 def _undefined(name: str, why: str) -> float:
@@ -132,16 +163,14 @@ def _guarded(name: str, fn: MetricFn, outputs: Tensor, targets: Tensor) -> float
     return fn(outputs, targets)
 
 
-def _metric(
-    name: str,
-    fn: MetricFn,
-    higher_is_better: bool,
-    needs: Needs = "probs",
-    per_item: Callable[[Tensor, Tensor], Tensor] | None = None,
-    finish: Callable[[float], float] | None = None,
-) -> Metric:
+def _metric(name: str, fn: MetricFn, higher_is_better: bool) -> Metric:
     # Partials of functions of this module, and no closures: a task can be sent to a spawned worker.
-    return Metric(name, functools.partial(_guarded, name, fn), higher_is_better, needs, per_item, finish)
+    return Metric(name, functools.partial(_guarded, name, fn), higher_is_better)
+
+
+def _pooled(per_item: ItemFn, finish: Callable[[Tensor], Any] | None, outputs: Tensor, targets: Tensor) -> float:
+    values = per_item(outputs, targets).double()
+    return float(values.mean() if finish is None else finish(values.mean(0)))
 
 
 def _shapes(outputs: Tensor, targets: Tensor) -> str:
@@ -177,7 +206,7 @@ def _columns(name: str, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tenso
     return o, t
 
 
-# Of each item, from logits
+# Of each item. NaN outputs give NaN, which argmax would hide.
 
 
 def item_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
@@ -187,39 +216,56 @@ def item_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
         logits: shape (n, c).
         targets: class numbers, shape (n,).
     """
-    return F.cross_entropy(logits, targets, reduction="none")
+    labels = _need_single("perplexity", logits, targets)
+    return F.cross_entropy(logits.flatten(0, -2), labels.flatten(), reduction="none")
 
 
-def _item_right(logits: Tensor, targets: Tensor) -> Tensor:
-    return logits.argmax(-1) == targets
+def _item_is(name: str, wanted: bool, outputs: Tensor, targets: Tensor) -> Tensor:
+    labels = _need_single(name, outputs, targets)
+    best, chosen = outputs.max(-1)
+    return ((chosen == labels) == wanted).float().masked_fill(best.isnan(), math.nan)
 
 
-def _item_wrong(logits: Tensor, targets: Tensor) -> Tensor:
-    return logits.argmax(-1) != targets
+def _item_in_top(name: str, k: int, outputs: Tensor, targets: Tensor) -> Tensor:
+    labels = _need_single(name, outputs, targets)
+    best, chosen = outputs.topk(min(k, outputs.shape[-1]), dim=-1)
+    return (chosen == labels.unsqueeze(-1)).any(-1).float().masked_fill(best.isnan().any(-1), math.nan)
 
 
-def _item_in_top(k: int, logits: Tensor, targets: Tensor) -> Tensor:
-    best = logits.topk(min(k, logits.shape[-1]), dim=-1).indices
-    return (best == targets.unsqueeze(-1)).any(-1)
+def _item_log_loss(outputs: Tensor, targets: Tensor) -> Tensor:
+    eps = torch.finfo(outputs.dtype).eps
+    probs = outputs.double().clamp(eps, 1 - eps)
+    if _is_multi(outputs, targets):
+        on = _need_multi("log_loss", outputs, targets)
+        return -torch.where(on, probs.log(), torch.log1p(-probs)).mean(-1)
+    labels = _need_single("log_loss", outputs, targets)
+    return -probs.gather(-1, labels.unsqueeze(-1)).squeeze(-1).log()
 
 
-# Single label
+def _item_right_at(threshold: float, outputs: Tensor, targets: Tensor) -> Tensor:
+    if outputs.ndim == 1:
+        outputs, targets = outputs.unsqueeze(1), targets.unsqueeze(-1) if targets.ndim == 1 else targets
+    on = _need_multi("accuracy_at", outputs, targets)
+    return ((outputs >= threshold) == on).float().masked_fill(outputs.isnan(), math.nan)
 
 
-def _accuracy(outputs: Tensor, targets: Tensor) -> float:
-    labels = _need_single("accuracy", outputs, targets)
-    return (outputs.argmax(-1) == labels).double().mean().item()
+# Numbers: several columns are averaged with equal weight, as scikit-learn does
 
 
-def _error_rate(outputs: Tensor, targets: Tensor) -> float:
-    labels = _need_single("error_rate", outputs, targets)
-    return (outputs.argmax(-1) != labels).double().mean().item()
+def _item_error(name: str, power: int, outputs: Tensor, targets: Tensor) -> Tensor:
+    o, t = _columns(name, outputs, targets)
+    return (o - t).abs() ** power
 
 
-def _top_k(k: int, outputs: Tensor, targets: Tensor) -> float:
-    labels = _need_single(f"top_{k}_accuracy", outputs, targets)
-    best = outputs.topk(min(k, outputs.shape[-1]), dim=-1).indices
-    return (best == labels.unsqueeze(-1)).any(-1).double().mean().item()
+def _mean_of_roots(squares: Tensor) -> Tensor:
+    return squares.sqrt().mean()
+
+
+def _exp(mean: Tensor) -> float:
+    return math.inf if mean > 709 else math.exp(mean)  # a model that fell apart is no OverflowError
+
+
+# Of all items
 
 
 def _balanced_accuracy(outputs: Tensor, targets: Tensor) -> float:
@@ -249,25 +295,6 @@ def _kappa(name: str, weights: Literal["quadratic"] | None, outputs: Tensor, tar
     # The classes are handed in: quadratic weights depend on how far apart classes are, also across unused ones.
     classes = np.arange(outputs.shape[-1])
     return float(cohen_kappa_score(labels.numpy(), chosen.numpy(), labels=classes, weights=weights))
-
-
-def _perplexity(logits: Tensor, targets: Tensor) -> float:
-    labels = _need_single("perplexity", logits, targets)
-    loss = F.cross_entropy(logits.flatten(0, -2).double(), labels.flatten())
-    return loss.exp().item()
-
-
-# Single and multi label
-
-
-def _log_loss(outputs: Tensor, targets: Tensor) -> float:
-    eps = torch.finfo(outputs.dtype).eps
-    probs = outputs.double().clamp(eps, 1 - eps)
-    if _is_multi(outputs, targets):
-        on = _need_multi("log_loss", outputs, targets)
-        return -torch.where(on, probs.log(), torch.log1p(-probs)).mean().item()
-    labels = _need_single("log_loss", outputs, targets)
-    return -probs.gather(-1, labels.unsqueeze(-1)).log().mean().item()
 
 
 def _per_class(name: str, outputs: Tensor, targets: Tensor) -> list[tuple[npt.NDArray[Any], npt.NDArray[Any]]]:
@@ -302,13 +329,9 @@ def _ranking(name: Literal["roc_auc", "average_precision"], outputs: Tensor, tar
 
 
 def _f_score(
-    what: Literal["f", "precision", "recall"],
-    beta: float,
-    average: Average,
-    threshold: float,
-    outputs: Tensor,
+    what: Literal["f", "precision", "recall"], beta: float, average: Average, threshold: float, outputs: Tensor,
     targets: Tensor,
-) -> float:
+) -> float:  # fmt: skip
     from sklearn.metrics import precision_recall_fscore_support
 
     multi = _is_multi(outputs, targets)
@@ -333,46 +356,14 @@ def _f_score(
     return float({"f": f, "precision": p, "recall": r}[what])
 
 
-def _accuracy_at(threshold: float, outputs: Tensor, targets: Tensor) -> float:
-    if outputs.ndim == 1:
-        outputs, targets = outputs.unsqueeze(1), targets.unsqueeze(-1) if targets.ndim == 1 else targets
-    on = _need_multi("accuracy_at", outputs, targets)
-    return ((outputs >= threshold) == on).double().mean().item()
-
-
-# Regression: several columns are averaged with equal weight, as scikit-learn does
-
-
-def _mae(outputs: Tensor, targets: Tensor) -> float:
-    o, t = _columns("mae", outputs, targets)
-    return (o - t).abs().mean().item()
-
-
-def _mse(outputs: Tensor, targets: Tensor) -> float:
-    o, t = _columns("mse", outputs, targets)
-    return (o - t).square().mean().item()
-
-
-def _rmse(outputs: Tensor, targets: Tensor) -> float:
-    o, t = _columns("rmse", outputs, targets)
-    return (o - t).square().mean(0).sqrt().mean().item()
-
-
-def _percent(name: str, o: Tensor, t: Tensor) -> float:
+def _percent(name: str, are_logs: bool, outputs: Tensor, targets: Tensor) -> float:
+    o, t = _columns(name, outputs, targets)
+    o, t = (o.exp(), t.exp()) if are_logs else (o, t)
     counted = t != 0
     if not counted.any(0).all():
         return _undefined(name, "every target is zero, and a share of zero has no meaning")
     share = torch.where(counted, (t - o) / t, 0.0)
     return (share.square().sum(0) / counted.sum(0)).sqrt().mean().item()
-
-
-def _rmspe(outputs: Tensor, targets: Tensor) -> float:
-    return _percent("rmspe", *_columns("rmspe", outputs, targets))
-
-
-def _exp_rmspe(outputs: Tensor, targets: Tensor) -> float:
-    o, t = _columns("exp_rmspe", outputs, targets)
-    return _percent("exp_rmspe", o.exp(), t.exp())
 
 
 def _explained(name: str, centred: bool, outputs: Tensor, targets: Tensor) -> float:
@@ -389,9 +380,9 @@ def _explained(name: str, centred: bool, outputs: Tensor, targets: Tensor) -> fl
 
 # Public metrics
 
-accuracy = _metric("accuracy", _accuracy, True, per_item=_item_right)
+accuracy = mean_metric("accuracy", functools.partial(_item_is, "accuracy", True), True, "either")
 """Single label: the share of items whose most probable class is the right one."""
-error_rate = _metric("error_rate", _error_rate, False, per_item=_item_wrong)
+error_rate = mean_metric("error_rate", functools.partial(_item_is, "error_rate", False), False, "either")
 """Single label: one minus the accuracy."""
 balanced_accuracy = _metric("balanced_accuracy", _balanced_accuracy, True)
 """Single label: the mean recall over the classes that occur in the targets."""
@@ -399,23 +390,23 @@ matthews = _metric("matthews", _matthews, True)
 """Single label: the correlation of Matthews, from -1 to 1."""
 cohen_kappa = _metric("cohen_kappa", functools.partial(_kappa, "cohen_kappa", None), True)
 """Single label: the agreement beyond chance."""
-log_loss = _metric("log_loss", _log_loss, False, per_item=item_cross_entropy)
+log_loss = mean_metric("log_loss", _item_log_loss, False)
 """Single or multi label: minus the mean logarithm of the probability given to the truth."""
 roc_auc = _metric("roc_auc", functools.partial(_ranking, "roc_auc"), True)
 """Area under the ROC curve: of class 1 of two, else the mean over the classes (each against the rest) or labels."""
 average_precision = _metric("average_precision", functools.partial(_ranking, "average_precision"), True)
 """Average precision: of class 1 of two, else the mean over the classes (each against the rest) or labels."""
-perplexity = _metric("perplexity", _perplexity, False, needs="logits", per_item=item_cross_entropy, finish=math.exp)
+perplexity = mean_metric("perplexity", item_cross_entropy, False, "logits", _exp)
 """The exponential of the mean cross-entropy, from logits."""
-mae = _metric("mae", _mae, False)
+mae = mean_metric("mae", functools.partial(_item_error, "mae", 1), False)
 """Regression: the mean absolute error."""
-mse = _metric("mse", _mse, False)
+mse = mean_metric("mse", functools.partial(_item_error, "mse", 2), False)
 """Regression: the mean squared error."""
-rmse = _metric("rmse", _rmse, False)
+rmse = mean_metric("rmse", functools.partial(_item_error, "rmse", 2), False, finish=_mean_of_roots)
 """Regression: the root of the mean squared error; with several columns the mean of their roots."""
-rmspe = _metric("rmspe", _rmspe, False)
+rmspe = _metric("rmspe", functools.partial(_percent, "rmspe", False), False)
 """Regression: the root of the mean squared error as a share of the target, over targets that are not zero."""
-exp_rmspe = _metric("exp_rmspe", _exp_rmspe, False)
+exp_rmspe = _metric("exp_rmspe", functools.partial(_percent, "exp_rmspe", True), False)
 """Regression on logarithms: `rmspe` of the exponentials of outputs and targets."""
 r2 = _metric("r2", functools.partial(_explained, "r2", False), True)
 """Regression: the coefficient of determination, 1 at best."""
@@ -445,7 +436,8 @@ def accuracy_at(threshold: float = 0.5) -> Metric:
     >>> accuracy_at(0.5)(torch.tensor([[0.9, 0.1], [0.3, 0.7]]), torch.tensor([[1, 0], [1, 1]]))
     0.75
     """
-    return _metric(f"accuracy_at_{_threshold(threshold):g}", functools.partial(_accuracy_at, float(threshold)), True)
+    items = functools.partial(_item_right_at, _threshold(threshold))
+    return mean_metric(f"accuracy_at_{threshold:g}", items, True)
 
 
 def top_k(k: int) -> Metric:
@@ -456,8 +448,8 @@ def top_k(k: int) -> Metric:
     """
     if isinstance(k, bool) or not isinstance(k, int) or k < 1:
         raise ArgumentError(f"k must be a whole number of at least 1, got {k!r}")
-    items = functools.partial(_item_in_top, k)
-    return _metric(f"top_{k}_accuracy", functools.partial(_top_k, k), True, per_item=items)
+    name = f"top_{k}_accuracy"
+    return mean_metric(name, functools.partial(_item_in_top, name, k), True, "either")
 
 
 def f_beta(beta: float, average: Average = "auto", threshold: float = 0.5) -> Metric:

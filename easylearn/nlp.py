@@ -126,8 +126,7 @@ class TextDataset:
         target = self.data._part(self.name).target
         if target is None:
             return Example(tokens)
-        task = self.data.task
-        return Example(tokens, task.names[int(target[i])] if task.kind == "single_label" else target[i])
+        return Example(tokens, self.data.task.decode_target(target[i : i + 1])[0])
 
 
 class _ModelData:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import settings
@@ -32,6 +34,19 @@ settings.load_profile("easylearn")
 def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test reads or leaves anything in the user's cache."""
     monkeypatch.setenv("EASYLEARN_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def disturb() -> Callable[[], None]:
+    """Moves every global generator, each time to another state: what is keyed by a seed alone does not notice."""
+    times = iter(range(1000))
+
+    def move() -> None:
+        number = next(times)
+        random.seed(number), np.random.seed(number), torch.manual_seed(number)
+        random.random(), np.random.rand(number + 1), torch.rand(number + 1)
+
+    return move
 
 
 @pytest.fixture

@@ -22,12 +22,12 @@ from easylearn.artefact.archive import Archive
 from easylearn.data.loaders import TensorData
 from easylearn.errors import ArgumentError, DataError, EasyLearnError, StateError, WeightsError
 from easylearn.export import Predictor, load_learner, load_predictor
-from easylearn.learner import Learner, Prediction, Predictions
+from easylearn.learner import Learner
 from easylearn.nn.registry import register
 from easylearn.tabular.data import TabularData
 from easylearn.tabular.learner import tabular_learner
 from easylearn.tabular.processing import TableProcessor
-from easylearn.task import single_label
+from easylearn.task import Prediction, Predictions, single_label
 from easylearn.text.callbacks import ActivationPenalty
 from easylearn.text.data import TextData, TextLMData
 from easylearn.text.learner import language_model_learner, text_classifier_learner

@@ -14,11 +14,12 @@ from torch.nn import functional as F
 from easylearn import metrics, schedules
 from easylearn.data.loaders import LoaderData, TensorData
 from easylearn.errors import ArgumentError, DataError, StateError
-from easylearn.learner import Learner, Prediction, Predictions, average_predictions
+from easylearn.learner import Learner
 from easylearn.losses import FocalLoss
 from easylearn.nn.groups import LayerGroup
-from easylearn.task import multi_label, regression, single_label
+from easylearn.task import Prediction, Predictions, multi_label, regression, single_label
 from easylearn.train.optim import adamw, sgd
+from easylearn.train.strategy import SingleDevice
 
 MakeLearner = Callable[..., Learner]
 CPU = torch.device("cpu")
@@ -215,7 +216,7 @@ class TestTask:
     def test_label_smoothing_is_torchs(self, make_learner: MakeLearner, make_data: Any) -> None:
         data = make_data()
         learn = make_learner("plain", data, label_smoothing=0.1)
-        first = next(iter(data.train_loader().batches(CPU, 0, 0)))
+        first = next(iter(data.loader("train", training=True).batches(CPU, 0, 0)))
         expected = F.cross_entropy(learn.model(first.inputs[0]), first.target, label_smoothing=0.1).item()
         assert learn.fit(0.1, 1).losses[0] == pytest.approx(expected)
         assert data.task.label_smoothing == 0.0  # the data's own task is as it was
@@ -286,7 +287,7 @@ class TestSetData:
         learn.set_data(make_data(seed=9))
         assert learn.precompute
         fresh = make_learner("body_head", make_data(seed=9), precompute=True)
-        fresh.epochs_done = 1
+        fresh._epochs_done = 1
         assert learn.lr_find(1e-9, 1e-8).losses[0] == pytest.approx(fresh.lr_find(1e-9, 1e-8).losses[0])
         assert learn.fit(0.1, 1).last["epoch"] == 1
 
@@ -299,31 +300,31 @@ class TestPredict:
         assert isinstance(found, Predictions) and len(found) == 10
         probs, targets = found
         with torch.no_grad():
-            torch.testing.assert_close(probs, learn.model.eval()(data.loader("valid").inputs[0]).softmax(-1))
+            torch.testing.assert_close(probs, learn.model.eval()(data.loader("valid").source.inputs[0]).softmax(-1))
         assert torch.equal(targets, data.loader("valid").target)  # type: ignore[arg-type]
         assert found.ids == tuple(str(i) for i in range(10))
         assert list(found.labels) == [data.classes[i] for i in probs.argmax(1)]  # type: ignore[union-attr]
-        test = learn.predict(test=True)
+        test = learn.predict(split="test")
         assert len(test) == 7 and test.targets is None and test.views.shape == (1, 7, 3)
 
     def test_new_items(self, make_learner: MakeLearner, make_data: Any) -> None:
         data = make_data()
         learn = make_learner(data=data)
-        rows = learn.predict(data.loader("valid").inputs[0])
-        assert len(rows) == 10 and all(isinstance(r, Prediction) for r in rows)
-        assert torch.equal(torch.stack([r.probs for r in rows]), learn.predict().probs)
-        assert all(r.label == data.classes[r.index] and r.index == int(r.probs.argmax()) for r in rows)
-        assert len(learn.predict(np.zeros((2, 5)))) == 2
+        rows = learn.predict(data.loader("valid").source.inputs[0])
+        assert isinstance(rows, Predictions) and len(rows) == 10 and rows.targets is None
+        assert torch.equal(rows.probs, learn.predict().probs) and rows.ids == tuple(str(i) for i in range(10))
+        one = learn.predict(np.zeros(5))
+        assert isinstance(one, Prediction) and one.label == data.classes[one.index]
+        assert torch.equal(one.probs, learn.predict(np.zeros((2, 5))).probs[1])
 
     def test_several_labels_and_numbers(self, make_learner: MakeLearner, make_data: Any) -> None:
         several = make_learner(data=make_data("multi_label", task=multi_label(["c0", "c1", "c2"], threshold=0.3)))
-        for row in several.predict(torch.randn(5, 5)):
+        for x in torch.randn(5, 5):
+            row = several.predict(x)
             assert row.index == tuple(i for i, p in enumerate(row.probs.tolist()) if p >= 0.3)
             assert row.label == tuple(f"c{i}" for i in row.index)
-        numbers = make_learner(data=make_data("regression", n_out=1, task=regression(["price"]))).predict(
-            torch.randn(5, 5)
-        )
-        assert all(r.index is None and r.label == r.probs.item() for r in numbers)
+        number = make_learner(data=make_data("regression", n_out=1, task=regression(["price"]))).predict(torch.randn(5))
+        assert number.index is None and number.label == number.probs.item()
 
     def test_foreign_batches(self, make_learner: MakeLearner, make_data: Any) -> None:
         source = make_data()
@@ -336,16 +337,16 @@ class TestPredict:
 
     def test_refused(self, make_learner: MakeLearner, make_data: Any) -> None:
         learn = make_learner()
-        with pytest.raises(ArgumentError, match="items or test=True, not both"):
-            learn.predict(torch.zeros(1, 5), test=True)
-        with pytest.raises(DataError, match="no test part; give test="):
-            learn.predict(test=True)
+        with pytest.raises(ArgumentError, match=r"items or split=.*not both"):
+            learn.predict(torch.zeros(1, 5), split="test")
+        with pytest.raises(DataError, match="no test split; pass test="):
+            learn.predict(split="test")
         with pytest.raises(DataError, match="no items to predict"):
             learn.predict(torch.zeros(0, 5))
         bare = make_learner(data=make_data(n_valid=None))
-        with pytest.raises(DataError, match="no validation part"):
+        with pytest.raises(DataError, match="no valid split"):
             bare.validate()
-        with pytest.raises(DataError, match="no valid part"):
+        with pytest.raises(DataError, match="no valid split"):
             bare.predict()
 
 
@@ -355,9 +356,9 @@ class TestTta:
 
         has_views = True  # type: ignore[assignment]
 
-        def loader(self, part: Any, view: int = 0) -> Any:
-            loader = super().loader(part)
-            loader.inputs = tuple(x + view for x in loader.inputs)  # type: ignore[attr-defined]
+        def loader(self, split: Any, *, training: bool = False, view: int = 0) -> Any:
+            loader = super().loader(split, training=training)
+            loader.source.inputs = tuple(x + view for x in loader.source.inputs)  # type: ignore[attr-defined]
             return loader
 
     @pytest.fixture
@@ -368,83 +369,99 @@ class TestTta:
 
     def test_it_is_the_mean_of_plain_and_augmented_probabilities(self, learn: Learner) -> None:
         found = learn.tta(n_aug=3)
-        x = learn.data.loader("valid").inputs[0]  # type: ignore[attr-defined]
+        x = learn.data.loader("valid").source.inputs[0]  # type: ignore[attr-defined]
         with torch.no_grad():
             views = torch.stack([learn.model.eval()(x + k).softmax(-1) for k in range(4)])
         torch.testing.assert_close(found.views, views)
         torch.testing.assert_close(found.probs, views.mean(0))
         assert len(found.ids) == 10 and found.targets is not None
-        assert learn.tta(test=True).targets is None and learn.tta(test=True).views.shape == (5, 7, 3)
+        assert learn.tta(split="test").targets is None and learn.tta(split="test").views.shape == (5, 7, 3)
         assert torch.equal(learn.tta(n_aug=0).probs, learn.predict().probs)
 
     def test_without_views_it_is_predict(self, make_learner: MakeLearner) -> None:
         learn = make_learner()
         assert torch.equal(learn.tta().probs, learn.predict().probs) and len(learn.tta().views) == 1
 
-    def test_the_2018_spelling(self, learn: Learner) -> None:
-        probs, targets = learn.TTA()
-        assert torch.equal(probs, learn.tta().probs) and torch.equal(targets, learn.tta().targets)  # type: ignore[arg-type]
-        stack, targets = learn.TTA(stack=True)
-        assert stack.shape == (5, 10, 3) and targets is not None
-        assert learn.TTA(n_aug=8, stack=True)[0].shape == (10, 10, 3)  # the plain view twice
-        torch.testing.assert_close(stack.exp(), learn.tta().views)
-        assert learn.TTA(4, True, stack=True)[1] is None
-        assert learn.TTA(n_aug=0, stack=True)[0].shape == (1, 10, 3)
-
     def test_refused(self, learn: Learner) -> None:
-        with pytest.raises(ArgumentError, match="n_aug must be at least 0"):
+        with pytest.raises(ArgumentError, match="n_aug must be a whole number of at least 0"):
             learn.tta(-1)
-        with pytest.raises(ArgumentError, match="It is called 'test' here"):
+        with pytest.raises(ArgumentError, match='split="test"'):
             learn.tta(is_test=True)  # type: ignore[call-arg]
 
 
-class TestAveragePredictions:
-    def test_the_mean_of_probabilities(self, make_learner: MakeLearner) -> None:
-        a, b = make_learner().predict(), make_learner(model_seed=1).predict()
-        found = average_predictions(a, b, b)
-        torch.testing.assert_close(found.probs, (a.probs + 2 * b.probs) / 3)
-        assert found.ids == a.ids and found.targets is a.targets and found.classes == a.classes
-        assert found.labels == tuple(a.classes[i] for i in found.probs.argmax(1))
-        assert torch.equal(found.views, torch.cat([a.views, b.views, b.views]))
-        assert torch.equal(average_predictions(a).probs, a.probs)
-
-    def test_numbers_and_several_labels(self, make_learner: MakeLearner, make_data: Any) -> None:
-        for kind in ("regression", "multi_label"):
-            a, b = (make_learner(data=make_data(kind), model_seed=s).predict() for s in (0, 1))
-            found = average_predictions(a, b)
-            torch.testing.assert_close(found.probs, (a.probs + b.probs) / 2)
-            assert found.labels == tuple(a.task.decode(found.probs)) and len(found.labels) == len(a)
-
-    def test_refused(self, make_learner: MakeLearner, make_data: Any) -> None:
-        a = make_learner().predict()
-        with pytest.raises(ArgumentError, match="no predictions to average"):
-            average_predictions()
-        with pytest.raises(DataError, match="predictions 1 and 3 are of different items"):
-            average_predictions(a, a, make_learner(data=make_data(n_valid=7)).predict())
-        with pytest.raises(DataError, match=r"predictions 1 and 2 are of different classes: \('c0', 'c1', 'c2'\)"):
-            average_predictions(a, make_learner(data=make_data(n_out=2)).predict())
-        with pytest.raises(ArgumentError, match=r"learn.predict\(\) or learn.tta\(\) gave for a part, got list"):
-            average_predictions(a, make_learner().predict(torch.zeros(2, 5)))
-
-
-class TestWhatIsForText:
-    @pytest.mark.parametrize(
-        ("call", "said"),
-        [
-            (
-                lambda learn: learn.generate("the", 3),
-                r"generate needs a language model.*TensorData.*language_model_learner",
-            ),
-            (lambda learn: learn.save_encoder("x"), r"save_encoder is for text models.*TensorData.*learn.save\(name\)"),
-            (lambda learn: learn.load_encoder("x"), r"load_encoder is for text models.*TensorData.*learn.load\(name\)"),
-            (lambda learn: learn.vocab, "TensorData has no vocabulary: it is no text"),
-        ],
-    )
-    def test_refused(self, make_learner: MakeLearner, call: Callable[[Learner], Any], said: str) -> None:
+class TestWhatItHolds:
+    def test_another_model_trains_with_its_own_groups(self, make_learner: MakeLearner) -> None:
         learn = make_learner()
-        with pytest.raises(ArgumentError, match=said):
-            call(learn)
-        assert not learn.path.exists()
+        before = [p.detach().clone() for p in learn.model.parameters()]
+        old, learn.model = learn.model, nn.Sequential(nn.Linear(5, 7), nn.ReLU(), nn.Linear(7, 3))
+        learn.fit(0.1, 1)
+        assert [n for g in learn.layer_groups for n, _ in g.params] == [n for n, _ in learn.model.named_parameters()]
+        assert all(torch.equal(a, b) for a, b in zip(before, old.parameters(), strict=True))
+        assert learn.record is not None and learn.record.losses[0] != learn.record.losses[-1]
+
+    def test_a_layer_that_was_replaced_trains(self, make_data: Any) -> None:
+        learn = Learner(make_data(), nn.Sequential(nn.Linear(5, 7), nn.ReLU(), nn.Linear(7, 3)), progress=False)
+        learn.model[2] = nn.Linear(7, 3)
+        before = learn.model[2].weight.detach().clone()
+        learn.fit(0.1, 1)
+        assert not torch.equal(before, learn.model[2].weight)
+
+    def test_a_replaced_layer_outside_the_groups_given_is_named(self, make_data: Any) -> None:
+        net = nn.Sequential(nn.Linear(5, 7), nn.ReLU(), nn.Linear(7, 3))
+        groups = [LayerGroup("first", (net[0],)), LayerGroup("last", (net[2],))]
+        learn = Learner(make_data(), net, groups=groups, progress=False)
+        net[2] = nn.Linear(7, 3)
+        with pytest.raises(ArgumentError, match=r"2\.weight"):
+            learn.fit(0.1, 1)
+
+    def test_what_must_not_be_set_names_the_call(self, make_learner: MakeLearner, make_data: Any) -> None:
+        learn = make_learner()
+        with pytest.raises(StateError, match=r"learn\.set_data\(data\)"):
+            learn.data = make_data()
+        for name in ("strategy", "layer_groups", "record", "epochs_done"):
+            with pytest.raises(AttributeError):
+                setattr(learn, name, None)
+
+    @pytest.mark.parametrize("model", [nn.Linear, "resnet18", None])
+    def test_what_is_no_model(self, make_data: Any, model: Any) -> None:
+        with pytest.raises(ArgumentError, match="torch module"):
+            Learner(make_data(), model)
+
+    def test_what_is_no_data(self) -> None:
+        with pytest.raises(ArgumentError, match=r"needs data.*got list"):
+            Learner([1, 2], nn.Linear(2, 2))  # type: ignore[arg-type]
+
+
+class TestStrategy:
+    class Counting(SingleDevice):
+        """Another implementation: counts what the loop asks."""
+
+        def __init__(self) -> None:
+            super().__init__("cpu")
+            self.calls: list[str] = []
+
+        def forward_loss(self, *args: Any) -> Any:
+            self.calls.append("forward")
+            return super().forward_loss(*args)
+
+        def step(self, optimizer: Any) -> None:
+            self.calls.append("step")
+            super().step(optimizer)
+
+        def agree(self, reason: str | None) -> str | None:
+            self.calls.append("agree")
+            return "enough" if self.calls.count("agree") == 3 else reason
+
+    def test_the_loop_goes_through_the_one_given(self, make_data: Any) -> None:
+        strategy = self.Counting()
+        record = Learner(make_data(), nn.Linear(5, 3), strategy=strategy, progress=False).fit(0.1, 9)
+        assert strategy.calls == ["forward", "step", "agree"] * 3 and record.stop_reason == "enough"
+
+    @pytest.mark.parametrize("name", ["precision", "clip", "accumulate", "compile", "device"])
+    def test_its_own_settings_are_given_to_it(self, make_data: Any, name: str) -> None:
+        values: dict[str, Any] = {"precision": "bf16", "clip": 1.0, "accumulate": 2, "compile": True, "device": "cpu"}
+        with pytest.raises(ArgumentError, match=f"{name}="):
+            Learner(make_data(), nn.Linear(5, 3), strategy=SingleDevice("cpu"), **{name: values[name]})
 
 
 class TestUnknownNames:
@@ -480,7 +497,8 @@ class TestUnknownNames:
             (lambda learn: learn.lr_find(num_it=10), "It is called 'n_steps' here"),
             (lambda learn: learn.lr_find(startlr=1), "Did you mean 'start_lr'"),
             (lambda learn: learn.tta(naug=1), "Did you mean 'n_aug'"),
-            (lambda learn: learn.predict(is_test=True), "It is called 'test' here"),
+            (lambda learn: learn.predict(is_test=True), 'split="test"'),
+            (lambda learn: learn.predict(test=True), 'split="test"'),
         ],
     )
     def test_arguments(self, make_learner: MakeLearner, call: Callable[[Learner], Any], said: str) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from easylearn import metrics
 from easylearn.errors import ArgumentError, EasyLearnWarning
+from easylearn.metrics import Metric
 
 SINGLE = [
     "accuracy", "error_rate", "balanced_accuracy", "matthews", "cohen_kappa", "log_loss", "roc_auc",
@@ -208,29 +209,60 @@ class TestBehaviour:
 
 
 class TestPerItem:
-    """What is reported of a stream, a batch at a time, is what the pooled metric says."""
+    """What is added up batch by batch is what the metric of everything is."""
 
-    CHOSEN = ("accuracy", "error_rate", "log_loss", "perplexity", "top_1", "top_2", "top_9")
+    OF_CLASSES = (metrics.accuracy, metrics.error_rate, metrics.log_loss, metrics.perplexity, metrics.top_k(1),
+                  metrics.top_k(2), metrics.top_k(9))  # fmt: skip
+    OF_LABELS = (metrics.accuracy_at(0.3), metrics.log_loss)
+    OF_NUMBERS = (metrics.mae, metrics.mse, metrics.rmse)
 
-    @pytest.mark.parametrize("name", CHOSEN)
-    def test_the_mean_over_items_is_the_pooled_metric(self, name: str) -> None:
-        metric = metrics.top_k(int(name[4:])) if name.startswith("top_") else getattr(metrics, name)
+    def added_up(self, metric: Metric, outputs: Tensor, targets: Tensor) -> float:
+        assert metric.per_item is not None
+        parts = zip(outputs.split(7), targets.split(7), strict=True)
+        total = torch.stack([metric.per_item(*part).double().sum(0) for part in parts]).sum(0)
+        return metric.of_mean(total / len(targets))
+
+    @pytest.mark.parametrize("metric", OF_CLASSES, ids=lambda m: m.name)
+    def test_classes(self, metric: Metric) -> None:
         probs, targets = single(c=5)
         logits = probs.log() + torch.linspace(-3, 3, len(probs)).unsqueeze(1)
-        total = sum(
-            float(metric.per_item(*part).double().sum()) for part in zip(logits.split(7), targets.split(7), strict=True)
-        )
-        mean = total / len(targets)
-        found = metric.finish(mean) if metric.finish is not None else mean
-        assert close(found, metric(logits if metric.needs == "logits" else logits.softmax(-1), targets))
+        outputs = logits if metric.needs == "logits" else logits.softmax(-1)
+        assert close(self.added_up(metric, outputs, targets), metric(outputs, targets))
+        if metric.needs == "either":  # only the order of the classes counts
+            assert self.added_up(metric, logits, targets) == metric(outputs, targets)
+
+    @pytest.mark.parametrize("metric", OF_LABELS, ids=lambda m: m.name)
+    def test_labels(self, metric: Metric) -> None:
+        assert close(self.added_up(metric, *multi()), metric(*multi()))
+
+    @pytest.mark.parametrize("metric", OF_NUMBERS, ids=lambda m: m.name)
+    @pytest.mark.parametrize("k", [1, 3])
+    def test_numbers(self, metric: Metric, k: int) -> None:
+        assert close(self.added_up(metric, *numbers(k=k)), metric(*numbers(k=k)))
+
+    @pytest.mark.parametrize("metric", OF_CLASSES, ids=lambda m: m.name)
+    def test_nan_is_not_hidden_by_the_order(self, metric: Metric) -> None:
+        probs, targets = single(n=8)
+        probs[3] = math.nan
+        with pytest.warns(EasyLearnWarning, match=f"{metric.name} is undefined: there are NaN"):
+            assert math.isnan(self.added_up(metric, probs, targets))
+
+    def test_targets_of_another_shape_are_not_broadcast(self) -> None:
+        for metric in set(self.OF_CLASSES) - {metrics.log_loss}:
+            assert metric.per_item is not None
+            with pytest.raises(ArgumentError, match="several labels"):
+                metric.per_item(*multi())
 
     def test_shapes_and_workers(self) -> None:
-        for name in self.CHOSEN[:4]:
-            metric = pickle.loads(pickle.dumps(getattr(metrics, name)))
-            assert metric.per_item(torch.randn(6, 3), torch.zeros(6, dtype=torch.int64)).shape == (6,)
+        for metric in self.OF_CLASSES:
+            again = pickle.loads(pickle.dumps(metric))
+            assert again.per_item(torch.randn(6, 3), torch.zeros(6, dtype=torch.int64)).shape == (6,)
+
+    def test_a_model_that_fell_apart_is_no_overflow(self) -> None:
+        assert metrics.perplexity.of_mean(torch.tensor(1e5)) == math.inf
 
     def test_the_others_have_none(self) -> None:
-        for name in ("balanced_accuracy", "matthews", "roc_auc", "f1", "rmse"):
+        for name in ("balanced_accuracy", "matthews", "roc_auc", "f1", "r2", "rmspe"):
             assert getattr(metrics, name).per_item is None
 
 
@@ -320,6 +352,8 @@ class TestBadInput:
             metrics.f_beta(1, "binary")(*multi())
 
     def test_arguments(self) -> None:
+        with pytest.raises(ArgumentError, match="'mine' needs one of.*'logit'.*Did you mean 'logits'"):
+            Metric("mine", lambda outputs, targets: 0.0, True, needs="logit")  # type: ignore[arg-type]
         with pytest.raises(ArgumentError, match="threshold"):
             metrics.accuracy_at(1.5)
         with pytest.raises(ArgumentError, match="beta"):

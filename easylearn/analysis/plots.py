@@ -1,4 +1,4 @@
-"""Pictures of a record. Each method returns a matplotlib figure and works without a screen."""
+"""Plots of a record. Each method returns a matplotlib figure and works without a screen."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def new_figure(width: float = 6.4, height: float = 4.0) -> Figure:
-    """An empty figure that belongs to no window, so nothing has to be closed."""
+    """An empty figure without a window, which needs no closing."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -24,7 +24,7 @@ def new_figure(width: float = 6.4, height: float = 4.0) -> Figure:
 
 
 class SchedPlots:
-    """What `learn.sched` gives: pictures of the last lr_find and of the last fit.
+    """The plots of the last lr_find and of the last fit, as `learn.sched`.
 
     Args:
         curve: of the last lr_find, or None.

@@ -1,4 +1,4 @@
-"""What a model is made of and how long a fit takes, found without changing anything."""
+"""The layers of a model and the duration of a fit, measured without changing anything."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from ..data.order import Loader
 from ..device import prepare
 from ..nn.groups import ParamGroup, set_train_mode
-from ..nn.registry import model_name
 from ..task import Task
 from ..train.optim import check_trainable
 from ..train.plan import FitPlan
@@ -89,7 +88,7 @@ def seconds_per_step(
     groups: Sequence[ParamGroup],
     freeze_stats: bool,
 ) -> float:
-    """Seconds that a training step takes, from two batches; everything is put back, no weight moves."""
+    """Seconds of a training step, measured on two batches; everything is restored and no weight changes."""
     check_trainable(groups)
     prepare(strategy.device)  # as the fit will
     with restored(model), closing(loader.batches(strategy.device)) as batches:
@@ -109,7 +108,7 @@ def seconds_per_step(
 
 
 def plan_text(plan: FitPlan, groups: Sequence[ParamGroup], seconds: float, precomputed: bool) -> str:
-    """A plan as a person reads it."""
+    """The text of a plan: steps, schedule, rates, trainable parameters and estimated time."""
     cycles = [b - a for a, b in zip((0, *plan.cycle_ends), plan.cycle_ends, strict=False)]
     per_epoch = plan.steps_per_epoch
     lengths = ", ".join(f"{c / per_epoch:g}" for c in cycles[:10]) + (" ..." if len(cycles) > 10 else "")

@@ -1,1 +1,1 @@
-"""Models as files that hold no code: one archive with weights, and how to prepare what they are asked about."""
+"""Models as files without code: one archive with the weights and how items are prepared for them."""

@@ -21,7 +21,7 @@ from typing import IO, Any
 import torch
 from torch import Tensor
 
-from ..errors import NewerSchemaError, WeightsError
+from ..errors import SchemaError, WeightsError
 from ..files import StrPath, atomic_write
 
 SCHEMA = 1
@@ -53,7 +53,7 @@ _DTYPES: Mapping[str, torch.dtype] = {
 
 @dataclass(frozen=True)
 class Entry:
-    """Where a tensor lies.
+    """The type, the shape and the bytes of a tensor in a file.
 
     Args:
         dtype: type of its numbers.
@@ -118,7 +118,7 @@ class Archive:
 
     Raises:
         WeightsError: it is no such file, or it is damaged; nothing large was allocated.
-        NewerSchemaError: a newer easylearn wrote it.
+        SchemaError: another version of easylearn wrote it.
     """
 
     def __init__(self, path: StrPath) -> None:
@@ -156,11 +156,11 @@ class Archive:
         self.close()
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._file.close()
 
     def read_into(self, name: str, target: Tensor) -> None:
-        """Read a tensor into one of the same shape and type, without a second copy where its memory is in order."""
+        """Read a tensor into one of the same shape and type, without a second copy if that is contiguous."""
         entry = self.entries[name]
         plain = target.device.type == "cpu" and target.is_contiguous()
         into = target.detach() if plain else torch.empty(entry.shape, dtype=entry.dtype)
@@ -174,7 +174,7 @@ class Archive:
                 target.copy_(into)
 
     def read(self, name: str) -> Tensor:
-        """A tensor in memory of its own."""
+        """A tensor of the file, in newly allocated memory."""
         entry = self.entries[name]
         out = torch.empty(entry.shape, dtype=entry.dtype)
         self.read_into(name, out)
@@ -182,12 +182,12 @@ class Archive:
 
     def _damaged(self, why: str) -> WeightsError:
         return WeightsError(
-            f"{self.path} is no whole model file of easylearn ({why}). Copy or export it again; weights alone "
+            f"{self.path} is not a whole model file of easylearn ({why}). Copy or export it again; weights alone "
             "(.safetensors) are read by learn.load"
         )
 
     def _members(self) -> dict[str, tuple[int, int]]:
-        """First byte and size of the two members, which are all there may be."""
+        """First byte and size of the two members; a file with others is refused."""
         total = os.fstat(self._file.fileno()).st_size
         self._check_directory(total)
         with zipfile.ZipFile(self._file) as archive:
@@ -251,7 +251,7 @@ class Archive:
         if not isinstance(schema, int) or isinstance(schema, bool) or schema < 1:
             raise self._damaged(f"its schema is {str(schema)[:50]!r}")
         if schema > SCHEMA:
-            raise NewerSchemaError(
+            raise SchemaError(
                 f"{self.path} was written by a newer easylearn ({str(spec.get('easylearn'))[:50]}, schema {schema}); "
                 f"this one reads up to schema {SCHEMA}: update easylearn"
             )
@@ -260,13 +260,13 @@ class Archive:
         return spec
 
     def _json(self, what: str, text: bytes, most: int) -> Any:
-        """What JSON says, if that is neither deeply nested nor made of very many parts."""
+        """The value of a JSON text; one that is nested deeply or has very many parts is refused."""
         if text.count(b"[") + text.count(b"{") > most:
             raise self._damaged(f"{what} has more than {most:,} lists and objects")
         try:
             value = json.loads(text.decode("utf-8", "surrogatepass"))
         except (ValueError, RecursionError) as error:
-            raise self._damaged(f"{what} is no JSON: {error}") from error
+            raise self._damaged(f"{what} is not JSON: {error}") from error
         if _is_deep(value):
             raise self._damaged(f"{what} has more than {MOST_LEVELS} levels")
         return value
@@ -344,7 +344,7 @@ def _digest_of(file: IO[bytes], size: int) -> str:
 
 
 def _spec_digest(spec: Mapping[str, Any]) -> str:
-    """Of the meaning, not of the spelling: a spec may be reformatted."""
+    """A digest of the values of a spec; reformatting its JSON does not change it."""
     plain = {k: v for k, v in spec.items() if k != "digest"}
     text = json.dumps(plain, sort_keys=True, separators=(",", ":"))
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()

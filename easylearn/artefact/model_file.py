@@ -1,4 +1,4 @@
-"""From a model to a file of it, and back: what is in `spec.json`, and how weights are read into a model."""
+"""Models to files and back: the content of `spec.json`, and reading weights into a model."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,13 +19,13 @@ from torch.nn.modules import module as hooks
 from ..errors import ArgumentError, EasyLearnError, StateError, WeightsError
 from ..files import StrPath
 from ..nn import registry
-from ..task import Kind, Scale, Task
+from ..task import Task
 from .archive import Archive, Entry, write_archive
 from .pack import FEWEST, MARK, How, check, pack, unpack_into
 
 MOST_OF_ALL = 2**40  # numbers of a model, before it is looked at how many are there
 MOST_CUT_OFF = 2**26  # numbers that are made and not kept, where a model must be made in full
-MOST_OUTPUT = 2**26  # numbers that a layer may give for one picture of 224 pixels; VGG's largest gives 3 million
+MOST_OUTPUT = 2**26  # numbers that a layer may give for one image of 224 pixels; VGG's largest gives 3 million
 LIBRARIES = ("easylearn", "torch", "torchvision", "numpy", "pandas", "tokenizers", "timm")
 # What a module's constructor may raise when it is given numbers that a damaged file made up.
 BUILD_ERRORS = (
@@ -36,50 +36,12 @@ BUILD_ERRORS = (
 
 def describe_task(task: Task) -> dict[str, Any]:
     """A task in what JSON can hold; a language model's names are its vocabulary, which is kept with the data."""
-    return {
-        "kind": task.kind,
-        "names": [] if task.is_streamed else list(task.names),
-        "threshold": task.threshold,
-        "scale": task.scale,
-        "label_smoothing": task.label_smoothing,
-    }
-
-
-def read_task(given: Any, names: tuple[str, ...] | None = None) -> Task:
-    """The task that `describe_task` described.
-
-    Args:
-        given: what it gave.
-        names: the tokens of a language model.
-
-    Raises:
-        WeightsError: it is none.
-    """
-    fields = given if isinstance(given, Mapping) else {}
-    kind: Any = fields.get("kind")
-    scale: Any = fields.get("scale", "linear")
-    words = fields.get("names")
-    if kind not in get_args(Kind) or scale not in get_args(Scale) or not isinstance(words, list):
-        raise WeightsError(f"the file does not say what its model predicts: {str(given)[:100]}")
-    if not all(isinstance(w, str) for w in words):
-        raise WeightsError("the file names a class that is no text")
-    return Task(
-        kind,
-        tuple(words) if names is None else names,
-        threshold=_number(fields.get("threshold", 0.5)),
-        label_smoothing=_number(fields.get("label_smoothing", 0.0)),
-        scale=scale,
-    )
-
-
-def _number(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise WeightsError(f"the file has {str(value)[:50]!r} where a number belongs")
-    return float(value)
+    described = task.to_json()
+    return {**described, "names": []} if task.is_streamed else described
 
 
 def library_versions() -> dict[str, str]:
-    """The versions that a model was made with, for whoever wonders why numbers differ."""
+    """The installed versions of the libraries that a model's numbers depend on."""
     found = {"python": platform.python_version()}
     for name in LIBRARIES:
         try:
@@ -147,7 +109,7 @@ def write_model(
 
 
 def _way(tensor: Tensor, how: How | None) -> How | None:
-    """How to pack a tensor: small ones, vectors and whole numbers stay as they are."""
+    """The way to pack a tensor; None for a small one, a vector or whole numbers."""
     if how is None or tensor.ndim < 2 or tensor.numel() < FEWEST or not tensor.is_floating_point():
         return None
     zeros = 1 - int(tensor.count_nonzero()) / tensor.numel()
@@ -164,7 +126,7 @@ def _is_channels_last(model: nn.Module) -> bool:
 
 
 def _check_making(model: nn.Module, description: Any) -> None:
-    """Whoever changed a model after it was made shall hear of it now, and not when the file is loaded."""
+    """Refuse a model that was changed after it was made, which a file could not build again."""
     with torch.device("meta"):
         again = registry.build(description)
     if _layout(again) != _layout(model):
@@ -181,14 +143,14 @@ def _layout(module: nn.Module) -> tuple[str, list[tuple[str, torch.Size]]]:
 
 
 def summary(archive: Archive) -> str:
-    """What a model file holds, for people."""
+    """The content of a model file as a text: task, model, size, preparation, result and versions."""
     spec = archive.spec
     lines = [f"{archive.path}: {archive.path.stat().st_size:,} bytes, schema {spec['schema']}"]
-    task = read_task(spec.get("task"))
+    task = Task.from_json(spec.get("task"))
     names = ", ".join(task.names[:10]) + (f" and {len(task.names) - 10} more" if len(task.names) > 10 else "")
     data = spec.get("data")
     kind = data.get("kind") if isinstance(data, dict) else None
-    lines.append(f"predicts   {task.kind}{f': {names}' if names else ''}{_on_scale(task)}, from {kind}")
+    lines.append(f"predicts   {task.kind}{f': {names}' if names else ''}{_set(task)}, from {kind}")
     model = spec.get("model")
     made = model.get("build", f"your own {model.get('own', 'layers')}") if isinstance(model, dict) else "?"
     arguments = model.get("args", {}) if isinstance(model, dict) else {}
@@ -218,8 +180,9 @@ def _short(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _on_scale(task: Task) -> str:
-    return "" if task.scale == "linear" else f" (on a {task.scale} scale)"
+def _set(task: Task) -> str:
+    settings = ", ".join(f"{name.replace('_', ' ')} {_short(value)}" for name, value in task.settings().items())
+    return f" ({settings})" if settings else ""
 
 
 def load_model(archive: Archive, own: nn.Module | None = None) -> nn.Module:
@@ -246,7 +209,7 @@ def load_model(archive: Archive, own: nn.Module | None = None) -> nn.Module:
     if own is not None and not names:
         raise WeightsError(f"{archive.path} says itself how to build its model; leave out model=")
     if not isinstance(description, Mapping):
-        raise WeightsError(f"{archive.path} describes a {type(description).__name__}, which is no model")
+        raise WeightsError(f"{archive.path} describes a {type(description).__name__}, which is not a model")
     build = functools.partial(registry.build, description, own)
     if own is None:
         # Without memory first: numbers that a damaged file makes up cost nothing then.
@@ -278,7 +241,7 @@ def load_model(archive: Archive, own: nn.Module | None = None) -> nn.Module:
 
 @contextmanager
 def _bounded(archive: Archive | None = None) -> Iterator[None]:
-    """Refuse a description that makes much more than its file has weights for, or huge outputs on the way.
+    """Refuse a description that makes many more numbers than its file holds, or a layer with a huge output.
 
     Some models are built in full before a part is cut off, and run once to see their shapes.
     """
@@ -295,7 +258,7 @@ def _bounded(archive: Archive | None = None) -> Iterator[None]:
 
     def look(module: nn.Module, inputs: Any, out: Any) -> None:
         if isinstance(out, Tensor) and out.numel() > MOST_OUTPUT:
-            raise WeightsError(f"a {type(module).__name__} of the model gives {out.numel():,} numbers for one picture")
+            raise WeightsError(f"a {type(module).__name__} of the model gives {out.numel():,} numbers for one image")
 
     with ExitStack() as stack:
         for handle in (
@@ -323,12 +286,11 @@ def _is_all_state(model: nn.Module) -> bool:
 
 
 def _with_memory(model: nn.Module) -> nn.Module:
-    """The module with memory for its tensors, whatever is in it; what was tied stays tied."""
+    """The module with uninitialised memory for its tensors; what was tied stays tied."""
     made: dict[int, Tensor] = {}
     for module in model.modules():
-        for name, tensor in [*module._parameters.items(), *module._buffers.items()]:
-            if tensor is None:
-                continue
+        weights = module.named_parameters(recurse=False, remove_duplicate=False)
+        for name, tensor in [*weights, *module.named_buffers(recurse=False, remove_duplicate=False)]:
             if id(tensor) not in made:
                 blank = torch.empty(tensor.shape, dtype=tensor.dtype)
                 is_weight = isinstance(tensor, nn.Parameter)
@@ -345,7 +307,7 @@ def _built(archive: Archive, build: Callable[[], Any]) -> nn.Module:
     except BUILD_ERRORS as error:
         raise WeightsError(f"{archive.path} describes a model that cannot be built: {error}") from error
     if not isinstance(model, nn.Module):
-        raise WeightsError(f"{archive.path} describes a {type(model).__name__}, which is no model")
+        raise WeightsError(f"{archive.path} describes a {type(model).__name__}, which is not a model")
     return model
 
 
@@ -356,7 +318,7 @@ def _read(archive: Archive, model: nn.Module, stored: str, name: str, live: Tens
     path, _, leaf = name.rpartition(".")  # a model in half precision, say
     holder = model.get_submodule(path)
     tensor = archive.read(stored)
-    if leaf in holder._parameters:
+    if isinstance(getattr(holder, leaf), nn.Parameter):
         setattr(holder, leaf, nn.Parameter(tensor, requires_grad=tensor.is_floating_point()))
     else:
         setattr(holder, leaf, tensor)
@@ -378,41 +340,47 @@ def _check_shapes(archive: Archive, model: nn.Module) -> None:
     """Refuse tensors that are missing, left over or of another shape than the model's."""
     packed, tied = _names(archive.spec, "packed"), _names(archive.spec, "tied")
     left = dict(archive.entries)
-    wrong: list[str] = []
     of_packed: dict[str, dict[str, Entry]] = {name: {} for name in packed}
     for name in archive.entries:
         whole, mark, piece = name.partition(MARK)
         if mark and whole in packed:
             of_packed[whole][piece] = left.pop(name)
-    for name, live in model.state_dict().items():
-        if name in tied:
-            continue
-        if name in packed:
-            pieces = of_packed.pop(name)
-            blank = {n: torch.empty(e.shape, dtype=e.dtype, device="meta") for n, e in pieces.items()}
-            try:
-                check(blank, packed[name], tuple(live.shape))
-            except ArgumentError as error:
-                wrong.append(f"{name}: {error}")
-            continue
-        entry = left.pop(name, None)
-        if entry is None:
-            wrong.append(f"{name} is missing")
-        elif entry.shape != tuple(live.shape) or not _same_kind(entry, live):
-            wanted = f"{live.dtype} {tuple(live.shape)}"
-            wrong.append(f"{name}: {entry.dtype} {entry.shape} in the file, {wanted} in the model")
     state = model.state_dict()
-    for name, other in tied.items():
-        one, two = state.get(name), state.get(other)
-        if one is None or two is None or other in tied or one.shape != two.shape or one.dtype != two.dtype:
-            wrong.append(f"{name} should be the same as {other}")
+    wrong: list[str | None] = []
+    for name, live in state.items():
+        if name in packed and name not in tied:
+            wrong.append(_packed_misfit(name, of_packed.pop(name), packed[name], live))
+        elif name not in tied:
+            wrong.append(_misfit(name, left.pop(name, None), live))
+    untied = {name: tensor for name, tensor in state.items() if name not in tied}
+    wrong += [_tied_misfit(name, state.get(name), other, untied.get(other)) for name, other in tied.items()]
     wrong += [f"{name} belongs to no part of the model" for name in (*left, *of_packed)]
-    if wrong:
-        shown = "; ".join(w[:200] for w in wrong[:3]) + (f", and {len(wrong) - 3} more" if len(wrong) > 3 else "")
+    found = [w[:200] for w in wrong if w is not None]
+    if found:
+        shown = "; ".join(found[:3]) + (f", and {len(found) - 3} more" if len(found) > 3 else "")
         raise WeightsError(
             f"the weights in {archive.path} do not fit the model: {shown}. Was the model changed since it was exported?"
         )
 
 
-def _same_kind(entry: Entry, live: Tensor) -> bool:
-    return entry.dtype == live.dtype or (entry.dtype.is_floating_point and live.is_floating_point())
+def _misfit(name: str, entry: Entry | None, live: Tensor) -> str | None:
+    if entry is None:
+        return f"{name} is missing"
+    same_kind = entry.dtype == live.dtype or (entry.dtype.is_floating_point and live.is_floating_point())
+    if entry.shape == tuple(live.shape) and same_kind:
+        return None
+    return f"{name}: {entry.dtype} {entry.shape} in the file, {live.dtype} {tuple(live.shape)} in the model"
+
+
+def _packed_misfit(name: str, pieces: Mapping[str, Entry], how: str, live: Tensor) -> str | None:
+    blank = {n: torch.empty(e.shape, dtype=e.dtype, device="meta") for n, e in pieces.items()}
+    try:
+        check(blank, how, tuple(live.shape))
+    except ArgumentError as error:
+        return f"{name}: {error}"
+    return None
+
+
+def _tied_misfit(name: str, one: Tensor | None, other: str, two: Tensor | None) -> str | None:
+    fits = one is not None and two is not None and one.shape == two.shape and one.dtype == two.dtype
+    return None if fits else f"{name} should be the same as {other}"

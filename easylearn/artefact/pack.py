@@ -1,4 +1,4 @@
-"""Smaller ways to keep a tensor: 8 bits a number, or only the numbers that are not zero."""
+"""Smaller forms of a tensor: 8 bits for each number, or only the numbers that are not zero."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FEWEST = 256  # numbers in a tensor below which packing gains nothing
 
 
 def pack(tensor: Tensor, how: How) -> dict[str, Tensor]:
-    """A tensor in pieces.
+    """The pieces of a packed tensor, by their names.
 
     `int8` keeps one scale per slice of the first dimension, the largest absolute value over 127 (symmetric, arXiv
     1806.08342, section 2.2). `sparse` keeps one bit per number, and the numbers that are not zero.
@@ -25,9 +25,6 @@ def pack(tensor: Tensor, how: How) -> dict[str, Tensor]:
     Args:
         tensor: floats, of at least two dimensions for `int8`.
         how: which way.
-
-    Returns:
-        The pieces by their names.
 
     >>> sorted(pack(torch.eye(3), "sparse_int8"))
     ['mask', 'scale', 'values']
@@ -41,15 +38,15 @@ def pack(tensor: Tensor, how: How) -> dict[str, Tensor]:
         values = (rows / safe.unsqueeze(1)).round_().clamp_(-127, 127).to(torch.int8).reshape(tensor.shape)
         pieces["scale"] = scale
     if "sparse" in how:
-        there = values != 0
-        pieces["mask"] = _bits(there.flatten())
-        values = values[there]
+        nonzero = values != 0
+        pieces["mask"] = _bits(nonzero.flatten())
+        values = values[nonzero]
     pieces["values"] = values.contiguous()
     return pieces
 
 
 def unpack(pieces: Mapping[str, Tensor], how: str, shape: tuple[int, ...]) -> Tensor:
-    """The tensor, as float32, out of its pieces.
+    """The tensor that was packed, as float32.
 
     Raises:
         ArgumentError: they do not fit together.
@@ -60,7 +57,7 @@ def unpack(pieces: Mapping[str, Tensor], how: str, shape: tuple[int, ...]) -> Te
 
 
 def unpack_into(target: Tensor, pieces: Mapping[str, Tensor], how: str) -> None:
-    """As `unpack`, into a tensor that is there, and without a second one of its size.
+    """As `unpack`, into an existing tensor and without a second one of its size.
 
     Raises:
         ArgumentError: they do not fit together.
@@ -83,21 +80,23 @@ def _spread(full: Tensor, mask: Tensor, values: Tensor) -> None:
     done = 0
     for at in range(0, len(mask), _BYTES):
         part = full[8 * at : 8 * (at + _BYTES)]
-        there = _from_bits(mask[at : at + _BYTES], len(part))
-        n = int(there.sum())
+        is_set = _from_bits(mask[at : at + _BYTES], len(part))
+        n = int(is_set.sum())
         if done + n > len(values):
             break
         part.zero_()
-        part[there] = values[done : done + n].to(part.dtype)
+        part[is_set] = values[done : done + n].to(part.dtype)
         done += n
     else:
         if done == len(values):
             return
-    raise ArgumentError(f"{len(values)} numbers are there, and not as many places for them")
+    raise ArgumentError(
+        f"its piece 'values' has {len(values)} numbers, and its mask another count of bits that are set"
+    )
 
 
 def check(pieces: Mapping[str, Tensor], how: str, shape: tuple[int, ...]) -> None:
-    """Refuse pieces of wrong types or sizes, before anything is made of them.
+    """Refuse pieces of wrong types or sizes, before they are unpacked.
 
     Raises:
         ArgumentError: they do not fit together.
@@ -119,7 +118,7 @@ def check(pieces: Mapping[str, Tensor], how: str, shape: tuple[int, ...]) -> Non
         if piece is None or piece.dtype != dtype or (size is not None and tuple(piece.shape) != size):
             raise ArgumentError(f"its piece {name!r} is missing or of a wrong kind")
         if size is None and (piece.ndim != 1 or len(piece) > n):
-            raise ArgumentError(f"its piece {name!r} has {tuple(piece.shape)} numbers for {n} places")
+            raise ArgumentError(f"its piece {name!r} has {tuple(piece.shape)} numbers for a tensor of {n}")
     if set(pieces) != set(wanted):
         raise ArgumentError(f"its pieces are {sorted(pieces)}")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,7 @@ from ..data.preprocess import Items, Preprocessor
 from ..errors import ArgumentError, DataError, EasyLearnError, WeightsError
 from ..files import StrPath, atomic_write
 from ..nn.registry import model_name
-from ..task import Task
-from ..task.predictions import Prediction, Predictions
+from ..task import Prediction, Predictions, Task
 from ..train.predict import gather
 from ..train.strategy import Strategy
 from .model_file import BUILD_ERRORS
@@ -87,7 +86,7 @@ class Predictor:
         if not self.preprocessor.is_file(items):
             read = self.preprocessor.read(items)
             probs = self._probs(read)
-            return Prediction.of(self.task, probs)[0] if read.single else self._gathered(probs, read.ids)
+            return Prediction.of(self.task, probs)[0] if read.single else Predictions.of(self.task, probs, read.ids)
         ids: list[str] = []
         probs_of: list[Tensor] = []
         for read in self.preprocessor.read_file(Path(items), CHUNK * self.batch_size):
@@ -95,7 +94,7 @@ class Predictor:
             probs_of.append(self._probs(read))
         if not probs_of:
             raise DataError(f"there is nothing to predict in {items}")
-        return self._gathered(torch.cat(probs_of), ids)
+        return Predictions.of(self.task, torch.cat(probs_of), ids)
 
     def stream(self, items: Any) -> Iterator[tuple[str, Prediction]]:
         """Predictions one after the other, while memory holds a few batches of items.
@@ -135,16 +134,19 @@ class Predictor:
             How many rows were written.
         """
         sources = self._sources(items)
+        head = [] if self.task.predicts_numbers else ["label"]
         count = 0
         with atomic_write(out) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
-            writer.writerow(["id", *self.task.row_names])
+            writer.writerow(["id", *head, *self.task.columns])
             for source in sources:
                 # Two folders may hold files of the same name.
                 of_many = len(sources) > 1 and self.preprocessor.is_file(source)
                 within = f"{source}{'/' if os.path.isdir(source) else ':'}" if of_many else ""
                 for name, predicted in self.stream(source):
-                    writer.writerow([within + name, *self.task.row(predicted.label, predicted.probs)])
+                    values = [f"{p:.8g}" for p in predicted.probs.tolist()]
+                    words = [self.task.in_words(predicted.label) for _ in head]
+                    writer.writerow([within + name, *words, *values])
                     count += 1
         return count
 
@@ -179,9 +181,6 @@ class Predictor:
                 f"{self.task.n_out}"
             )
         return self.task.activate(logits)
-
-    def _gathered(self, probs: Tensor, ids: Sequence[str]) -> Predictions:
-        return Predictions(probs, None, tuple(ids), tuple(self.task.decode(probs)), probs.unsqueeze(0), self.task)
 
     def __repr__(self) -> str:
         return f"Predictor({model_name(self.model)}, {self.task})"

@@ -1,9 +1,9 @@
-"""Files for other runtimes: ONNX Runtime, and programs of `torch.export`. Each is tried on real items before it counts.
+"""Files for other runtimes: ONNX Runtime, and programs of `torch.export`; each is compared on real items first.
 
-The graph holds what is around the model, too: it takes what is natural outside (pixels, codes, tokens) and gives
-probabilities. `Data.runtime_inputs` says what that is. ONNX files come from torch's exporter by tracing: it is there
-from torch 2.3 on, and LSTMs stay one operation of any length. The newer one, by `torch.export`, gives a graph with an
-LSTM that takes only texts as long as the example (torch 2.14).
+A graph takes what is natural outside (pixels, codes, tokens), as `Preprocessor.runtime_inputs` says, and gives
+probabilities. ONNX files come from torch's exporter by tracing: torch 2.3 has it, and an LSTM stays one operation for
+texts of any length. The newer exporter, by `torch.export`, gives a graph with an LSTM that takes only texts as long as
+the example (torch 2.14).
 """
 
 from __future__ import annotations
@@ -31,24 +31,24 @@ from ..files import atomic_write
 from ..nn.as_graph import as_graph
 from ..task import Task
 from ..train.predict import evaluate
-from ..train.strategy import Strategy
-from .export import ExportReport, Quantize, Source, first_batch, timed
+from ..train.strategy import SingleDevice
+from .measure import ExportReport, Quantize, TrainedModel, first_batch, timed
 from .model_file import describe_task, library_versions
 
 RuntimeFormat = Literal["onnx", "torch"]
 TOLERANCE = 1e-4  # of a probability; of numbers larger than 1, of their size
-CALIBRATED = 128  # pictures whose activations give the ranges of 8-bit numbers
+CALIBRATED = 128  # images whose activations give the ranges of 8-bit numbers
 OPSET = 17  # the newest that torch 2.3 writes
 KEY = "easylearn"  # of the metadata
 CPU = torch.device("cpu")
 # Ranges of convolutions are measured before. Those of a head are found for each item: on cats and dogs, 128 px, 8 bits
-# took 0.5 points of efficientnet_lite0's accuracy so, and 2.2 where all ranges were measured before (400 pictures).
+# took 0.5 points of efficientnet_lite0's accuracy so, and 2.2 where all ranges were measured before (400 images).
 _STATIC = ["Conv", "Relu", "Clip", "Add", "MaxPool", "AveragePool", "GlobalAveragePool"]
 _DYNAMIC = ["MatMul", "Gemm", "LSTM", "Gather"]
 
 
 class Graph(nn.Module):
-    """From what a file takes to probabilities.
+    """The graph that a file holds: from its inputs to probabilities.
 
     Args:
         model: gives logits.
@@ -67,13 +67,11 @@ class Graph(nn.Module):
         """Probabilities, or numbers in their own units, shape (b, n_out)."""
         inputs: Any = given if self.prepare is None else self.prepare(*given)
         logits: Tensor = self.model(*(inputs if isinstance(inputs, tuple) else (inputs,)))
-        if self.task.kind == "regression" and self.task.scale == "log1p":
-            return (logits.exp() - 1).clamp_min(0)  # ONNX has no expm1
-        return self.task.activate(logits)
+        return self.task.activate_in_graph(logits)
 
 
 class Program(Protocol):
-    """A written file, opened by the runtime it is for."""
+    """A written file, opened in its runtime."""
 
     def __call__(self, given: tuple[Tensor, ...]) -> Tensor:
         """Probabilities (b, n_out)."""
@@ -124,22 +122,19 @@ class TorchProgram:
 
 
 class _AsModel(nn.Module):
-    """A program in the place of the model it came from, so that it can be validated as one."""
+    """A program as a module that gives logits, so that it is validated as a model is."""
 
     def __init__(self, program: Program, inputs: RuntimeInputs, task: Task) -> None:
         super().__init__()
         self._program, self._inputs, self._task = program, inputs, task
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        probs = self._program(self._inputs.undo(inputs))
-        if self._task.kind == "single_label":
-            return probs.clamp_min(1e-38).log()
-        return probs.logit(1e-7) if self._task.kind == "multi_label" else self._task.to_scale(probs)
+        return self._task.outputs_for(self._program(self._inputs.undo(inputs)))
 
 
 @dataclass(frozen=True)
 class _Example:
-    """Some real items: what the model gets, what the file gets, and what it says of itself."""
+    """Some real items as inputs of the model and of the file, and the metadata of the file."""
 
     inputs: tuple[Tensor, ...]
     given: tuple[Tensor, ...]
@@ -148,13 +143,13 @@ class _Example:
 
 
 def write_runtime(
-    target: Path, source: Source, changed: Source, format: RuntimeFormat, quantize: Quantize
+    target: Path, trained: TrainedModel, changed: TrainedModel, format: RuntimeFormat, quantize: Quantize
 ) -> ExportReport:
-    """Write a model for another runtime, if it gives there what it gives here.
+    """Write a model for another runtime, if the file gives the numbers of the learner.
 
     Args:
         target: the file to create or replace.
-        source: the learner as it is.
+        trained: the learner as it is.
         changed: the same with the model that is written: a pruned one, or the learner's own.
         format: "onnx" or "torch".
         quantize: "int8" computes in 8 bits: ranges from real items where there are convolutions, found while it runs
@@ -169,24 +164,24 @@ def write_runtime(
             other numbers; an old file stays.
         SaveError: the file could not be written; the old one is whole.
     """
-    if source.task.is_streamed:
+    if trained.task.is_streamed:
         raise StateError(
             f'a language model carries its state from call to call, which a file of format="{format}" does not: export '
-            'it with format="easylearn", and write on with load_predictor(path).generate(prompt)'
+            'it with format="easylearn", and continue a prompt with load_predictor(path).generate(prompt)'
         )
     if quantize is not None and format == "torch":
         raise ArgumentError('format="torch" knows no quantize: use format="onnx" or "easylearn"')
     if format == "onnx":
         _package("onnx")
         _package("onnxruntime")
-    example = _example(source)
+    example = _example(trained)
     names = example.runtime.names
     write, opened = _WAYS[format]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         file = folder / "changed"
         with _no_graph_error(format):
-            write(file, Graph(changed.model, source.task, example.runtime.prepare), example)
+            write(file, Graph(changed.model, trained.task, example.runtime.prepare), example)
             program = opened(file, names)
             difference = _difference(program, changed, example)
         if not difference <= TOLERANCE:
@@ -197,22 +192,22 @@ def write_runtime(
             )
         rows: dict[str, dict[str, float]] = {}
         notes = []
-        if source.strategy.precision != "fp32":
-            notes.append(f"fp32 is written; the learner computes in {source.strategy.precision}")
-        if quantize is not None or changed is not source:
+        if trained.strategy.precision != "fp32":
+            notes.append(f"fp32 is written; the learner computes in {trained.strategy.precision}")
+        if quantize is not None or changed is not trained:
             if format == "onnx":
                 notes.append("before and after: ONNX Runtime, one thread")
             whole = file
-            if changed is not source:
+            if changed is not trained:
                 whole = folder / "whole"
-                write(whole, Graph(source.model, source.task, example.runtime.prepare), example)
-            rows["before"] = _measured(whole, opened(whole, names), source, example)
+                write(whole, Graph(trained.model, trained.task, example.runtime.prepare), example)
+            rows["before"] = _measured(whole, opened(whole, names), trained, example)
             if quantize is not None:
                 with _no_graph_error(format):
-                    file = _quantized(file, folder / "int8", source, example)
+                    file = _quantized(file, folder / "int8", trained, example)
                     program = opened(file, names)
                     difference = _difference(program, changed, example)
-            rows["after"] = _measured(file, program, source, example)
+            rows["after"] = _measured(file, program, trained, example)
         else:
             rows["written"] = {"bytes": float(file.stat().st_size)}
         with atomic_write(target) as temporary:
@@ -229,7 +224,7 @@ def _package(name: str) -> Any:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Exporters warn of their own making."""
+    """Silence the warnings that exporters give about themselves."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
@@ -237,7 +232,7 @@ def _quiet() -> Iterator[None]:
 
 @contextmanager
 def _no_graph_error(format: str) -> Iterator[None]:
-    """What exporters and runtimes raise where a model is no graph, as ours. Theirs are often plain `Exception`s."""
+    """Turn what exporters and runtimes raise, often a plain `Exception`, into a `StateError` of one line."""
     try:
         yield
     except (EasyLearnError, OSError):
@@ -250,20 +245,20 @@ def _no_graph_error(format: str) -> Iterator[None]:
         ) from error
 
 
-def _example(source: Source) -> _Example:
-    batch = first_batch(source)
+def _example(trained: TrainedModel) -> _Example:
+    batch = first_batch(trained)
     if batch is None:
         raise StateError(
             "a file for another runtime is tried on real items first, and this learner has none: give it data with "
             "learn.set_data(data), or load_learner(path, data=data)"
         )
     inputs = tuple(x.cpu() for x in batch.inputs)
-    runtime = source.data.preprocessor.runtime_inputs(inputs)
+    runtime = trained.data.preprocessor.runtime_inputs(inputs)
     given = runtime.undo(inputs)
-    return _Example(inputs, given, runtime, _about(source, runtime, given))
+    return _Example(inputs, given, runtime, _about(trained, runtime, given))
 
 
-def _about(source: Source, runtime: RuntimeInputs, given: tuple[Tensor, ...]) -> dict[str, Any]:
+def _about(trained: TrainedModel, runtime: RuntimeInputs, given: tuple[Tensor, ...]) -> dict[str, Any]:
     shapes = [[axes.get(i, n) for i, n in enumerate(x.shape)] for x, axes in zip(given, runtime.axes, strict=True)]
     inputs = [
         {"name": name, "dtype": str(x.dtype).removeprefix("torch."), "shape": shape}
@@ -271,7 +266,7 @@ def _about(source: Source, runtime: RuntimeInputs, given: tuple[Tensor, ...]) ->
     ]
     return {
         "easylearn": library_versions().get("easylearn", "unknown"),
-        "task": describe_task(source.task),
+        "task": describe_task(trained.task),
         "inputs": inputs,
         "output": "probs",
         "about": dict(runtime.about),
@@ -279,7 +274,7 @@ def _about(source: Source, runtime: RuntimeInputs, given: tuple[Tensor, ...]) ->
 
 
 def _traced(example: _Example) -> tuple[Tensor, ...]:
-    """The example with at least two of all that may vary: exporters take a single one for a constant."""
+    """The example's inputs, at least 2 long wherever a length may vary: exporters take a 1 for a constant."""
     given = []
     for x, axes in zip(example.given, example.runtime.axes, strict=True):
         for axis in axes:
@@ -337,13 +332,13 @@ _WAYS: Mapping[str, tuple[Callable[[Path, Graph, _Example], None], Callable[[Pat
 }
 
 
-def _difference(program: Program, source: Source, example: _Example) -> float:
-    """The largest difference between a file and the model, over all items at once and over one alone."""
-    model = _plain_copy(source.model)
+def _difference(program: Program, trained: TrainedModel, example: _Example) -> float:
+    """The largest difference between a file and the model, for all items at once and for one alone."""
+    model = _plain_copy(trained.model)
     worst = 0.0
     for n in (len(example.inputs[0]), 1):
         with torch.no_grad():
-            wanted = source.task.activate(model(*(x[:n] for x in example.inputs)))
+            wanted = trained.task.activate(model(*(x[:n] for x in example.inputs)))
         found = program(tuple(x[:n] for x in example.given))
         if found.shape != wanted.shape:
             return float("inf")
@@ -358,16 +353,16 @@ def _plain_copy(model: nn.Module) -> nn.Module:
     return copy.deepcopy(model).cpu().float().eval()
 
 
-def _measured(path: Path, program: Program, source: Source, example: _Example) -> dict[str, float]:
+def _measured(path: Path, program: Program, trained: TrainedModel, example: _Example) -> dict[str, float]:
     one = tuple(x[:1] for x in example.given)
     result = {"bytes": float(path.stat().st_size), "ms": 1000 * timed(lambda: program(one))}
-    if "valid" in source.data.splits:
-        model = _AsModel(program, example.runtime, source.task)
-        result.update(evaluate(model, source.data.loader("valid"), source.task, Strategy(CPU)))
+    if "valid" in trained.data.splits:
+        model = _AsModel(program, example.runtime, trained.task)
+        result.update(evaluate(model, trained.data.loader("valid"), trained.task, SingleDevice(CPU)))
     return result
 
 
-def _quantized(path: Path, out: Path, source: Source, example: _Example) -> Path:
+def _quantized(path: Path, out: Path, trained: TrainedModel, example: _Example) -> Path:
     """Write an ONNX file that computes in 8 bits.
 
     Weights use seven of them: two products then fit into 16 bits, in which processors without VNNI add them up.
@@ -383,7 +378,7 @@ def _quantized(path: Path, out: Path, source: Source, example: _Example) -> Path
             tools.quantize_static(
                 str(middle),
                 str(out),
-                _Calibration(source.data, example.runtime),
+                _Calibration(trained.data, example.runtime),
                 quant_format=tools.QuantFormat.QDQ,
                 activation_type=tools.QuantType.QUInt8,
                 op_types_to_quantize=_STATIC,
@@ -396,9 +391,9 @@ def _quantized(path: Path, out: Path, source: Source, example: _Example) -> Path
 
 
 class _Calibration:
-    """Real items, one after the other, as ONNX Runtime's `CalibrationDataReader` gives them."""
+    """Real items one by one, as a `CalibrationDataReader` of ONNX Runtime."""
 
-    def __init__(self, data: Data, runtime: RuntimeInputs) -> None:
+    def __init__(self, data: Data[Any], runtime: RuntimeInputs) -> None:
         self._names = runtime.names
         self._rows = _spread_rows(data, runtime)
 
@@ -407,8 +402,8 @@ class _Calibration:
         return None if row is None else {n: x.numpy() for n, x in zip(self._names, row, strict=True)}
 
 
-def _spread_rows(data: Data, runtime: RuntimeInputs) -> Iterator[tuple[Tensor, ...]]:
-    """`CALIBRATED` items from all over the training part: in file order the first would be of one class."""
+def _spread_rows(data: Data[Any], runtime: RuntimeInputs) -> Iterator[tuple[Tensor, ...]]:
+    """`CALIBRATED` items, spread over the training split: in file order the first would be of one class."""
     loader = data.loader("train" if "train" in data.splits else "valid")
     places = min(len(loader), 16)
     most = -(-CALIBRATED // places)

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from .. import keyed
 from ..errors import ArgumentError, DataError, WeightsError
-from ..task import Task, check_target
+from ..task import Task
 from ._old_bunch import Batch, Data, Loader, PartedData, PartName
 
 
@@ -211,7 +211,7 @@ class TensorData(PartedData[tuple[tuple[Tensor, ...], Tensor | None]]):
             if len(set(lengths)) != 1:
                 raise DataError(f"{name}: inputs and target must have the same number of rows, got {lengths}")
             if target is not None:
-                check_target(task, target)
+                target = task.check_target(target)
                 if task.kind == "single_label":
                     target = target.long()  # class codes come as int8 or int32, too, which torch's losses refuse
             self._parts[name] = (inputs, target)

@@ -15,9 +15,9 @@ from torch.utils.data import DataLoader
 from .. import keyed
 from ..errors import ArgumentError, DataError, WeightsError
 from ..files import digest
-from ..task import Task, check_target
+from ..task import Task
 from .bunch import Data, SplitName
-from .order import Batch, ItemLoader, Loader, Order, Shard, TensorSource, shard_of
+from .order import Batch, ItemLoader, Loader, Shard, TensorSource, shard_of, tensor_loader
 from .preprocess import Items, Preprocessor
 
 
@@ -121,7 +121,13 @@ class TensorPreprocessor(Preprocessor):
         self.shapes = tuple(shapes)
 
     def read(self, given: Any, first: int = 0) -> Items:
-        """Read a tensor of rows, or a tuple of them where the model takes several; or one row of the known shape."""
+        """Read a tensor of rows, or a tuple of them where the model takes several.
+
+        One row of the known shape is an item by itself; a list of rows, and a list or a DataLoader of batches, are
+        put together.
+        """
+        if isinstance(given, DataLoader) or (isinstance(given, list) and given and not np.isscalar(given[0])):
+            given = self._joined([_parts(piece) for piece in given])
         inputs = [_as_input(x) for x in (given if isinstance(given, tuple) else (given,))]
         if self.shapes and len(inputs) != len(self.shapes):
             raise DataError(f"the model takes {len(self.shapes)} inputs, got {len(inputs)}")
@@ -135,6 +141,19 @@ class TensorPreprocessor(Preprocessor):
             raise DataError("expected rows of numbers, got a single number")
         n = len(inputs[0])
         return Items(tuple(inputs), tuple(str(i) for i in range(first, first + n)), single)
+
+    def _joined(self, pieces: Sequence[Sequence[Any]]) -> tuple[Tensor, ...]:
+        """Rows, or batches of them, as one tensor for each input."""
+        columns = [[_as_input(x) for x in column] for column in zip(*pieces, strict=False)]
+        if self.shapes and len(columns) > len(self.shapes):
+            columns = columns[: len(self.shapes)]  # batches with targets
+        ndims = [len(s) for s in self.shapes] or [x[0].ndim - 1 for x in columns]
+        try:
+            return tuple(
+                torch.stack(x) if x[0].ndim == n else torch.cat(x) for x, n in zip(columns, ndims, strict=False)
+            )
+        except RuntimeError as error:
+            raise DataError(f"the rows do not fit together: {error}") from error
 
     def source(self, values: tuple[Tensor, ...]) -> TensorSource:
         """See `Preprocessor.source`."""
@@ -199,7 +218,7 @@ class TensorData(Data[TensorSplit]):
     def loader(self, split: SplitName, *, training: bool = False, view: int = 0) -> ItemLoader:
         """See `Data.loader`; tensors have no augmented views."""
         rows = self._split(split)
-        return ItemLoader(Order(len(rows), self.batch_size, shuffle=training), TensorSource(rows.inputs), rows.target)
+        return tensor_loader(rows.inputs, rows.target, self.batch_size, shuffle=training)
 
     def ids(self, split: SplitName) -> Sequence[str]:
         """Row numbers."""
@@ -219,10 +238,8 @@ def _tensor_split(name: SplitName, task: Task, x: Any, y: Any) -> TensorSplit:
     lengths = [len(t) for t in (*inputs, *(() if target is None else (target,)))]
     if len(set(lengths)) != 1:
         raise DataError(f"{name}: inputs and target must have the same number of rows, got {lengths}")
-    if target is not None:
-        check_target(task, target)
-        if task.kind == "single_label":
-            target = target.long()  # class codes come as int8 or int32, too, which torch's losses refuse
+    if target is not None and lengths[0]:
+        target = task.check_target(target)
     return TensorSplit(inputs, target)
 
 

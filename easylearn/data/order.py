@@ -250,9 +250,9 @@ class ItemLoader:
     """
 
     def __init__(self, order: Order, source: Source, target: Tensor | None = None) -> None:
-        for name, n in (("the source", len(source)), ("the target", order.n_items if target is None else len(target))):
-            if n != order.n_items:
-                raise DataError(f"{name} has {n} rows, the order {order.n_items} items")
+        lengths = [order.n_items, len(source), *([] if target is None else [len(target)])]
+        if len(set(lengths)) != 1:
+            raise DataError(f"order, inputs and target must have the same number of rows, got {lengths}")
         self.order = order
         self.source = source
         self.target = target
@@ -276,3 +276,16 @@ class ItemLoader:
 def _rows(target: Tensor, at: Tensor, device: torch.device) -> Tensor:
     found = target.index_select(0, at if target.device.type == "cpu" else at.to(target.device))
     return found if found.device == device else found.to(device, non_blocking=True)
+
+
+def tensor_loader(
+    inputs: Sequence[Tensor], target: Tensor | None, batch_size: int, shuffle: bool = False
+) -> ItemLoader:
+    """The loader of whole tensors, given to the model in this order.
+
+    >>> loader = tensor_loader([torch.arange(3.0)], torch.arange(3), 2)
+    >>> [batch.target.tolist() for batch in loader.batches(torch.device("cpu"))]
+    [[0, 1], [2]]
+    """
+    source = TensorSource(inputs)
+    return ItemLoader(Order(len(source), batch_size, shuffle), source, target)

@@ -133,7 +133,7 @@ class Preprocessor(ABC):
         """The task of a file with what the file leaves out because it is here, as the words of a vocabulary are."""
         return task
 
-    def check_model(self, model: nn.Module) -> None:
+    def check_model(self, model: nn.Module) -> None:  # noqa: B027 - most have nothing to check
         """Refuse a model that cannot belong to this preprocessor, such as one with another vocabulary.
 
         Raises:

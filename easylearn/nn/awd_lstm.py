@@ -281,7 +281,7 @@ def _run_lstm(rnn: nn.LSTM, x: Tensor, h: Tensor, c: Tensor, w_hh: Tensor | None
                 weights = _in_one_piece(weights)
         # A frozen layer is in evaluation mode, and cuDNN refuses gradients through that: so training is True here. It
         # means nothing else, the kernel's own dropout being 0.
-        out, h, c = torch._VF.lstm(x, (h, c), weights, True, 1, 0.0, True, False, True)  # type: ignore[attr-defined]
+        out, h, c = torch.lstm(x, (h, c), weights, True, 1, 0.0, True, False, True)
         return out, h, c
 
 

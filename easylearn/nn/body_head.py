@@ -63,12 +63,12 @@ class BodyHead(nn.Module):
         self.register_buffer("std", torch.tensor([float(v) for v in std]))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits, shape (b, n_out), of normalised images."""
+        """Logits, shape (b, n_out), of normalised images `x`, shape (b, c, h, w)."""
         out: Tensor = self.head(self.features(x))
         return out
 
     def features(self, x: Tensor) -> Tensor:
-        """What the head sees, one row per image: this is what precompute stores."""
+        """The input of the head, one row per image of `x`; precompute stores it."""
         out: Tensor = self.pool(self.body(x))
         return out
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from ..errors import ArgumentError
 
-BatchNorm = nn.modules.batchnorm._BatchNorm
+BatchNorm = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
 @dataclass(frozen=True)

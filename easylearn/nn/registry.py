@@ -154,6 +154,11 @@ def describe(value: Any) -> Any:
         return [describe(v) for v in value]
     if isinstance(value, Mapping) and all(isinstance(k, str) for k in value):
         return {"dict": {k: describe(v) for k, v in value.items()}}
+    return _describe_object(value)
+
+
+def _describe_object(value: Any) -> dict[str, Any]:
+    """A module or a dataclass by its note, its layers, its arguments or its fields."""
     found = getattr(value, _NOTE, None)
     if isinstance(found, dict):
         return found
@@ -162,11 +167,9 @@ def describe(value: Any) -> Any:
     kind = _STAND_INS.get(type(value), type(value))
     if kind in _TORCH_LAYERS.values():
         return {"build": f"torch.nn.{kind.__name__}", "args": _torch_arguments(value)}
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        for name, maker in _MAKERS.items():
-            if maker is type(value):
-                fields = {f.name: describe(getattr(value, f.name)) for f in dataclasses.fields(value)}
-                return {"build": name, "args": fields}
+    name = next((name for name, maker in _MAKERS.items() if maker is type(value)), None)
+    if name is not None and dataclasses.is_dataclass(value):
+        return {"build": name, "args": {f.name: describe(getattr(value, f.name)) for f in dataclasses.fields(value)}}
     return {"own": type(value).__name__}
 
 
@@ -241,19 +244,28 @@ def _build(given: Any, own: Any, levels: int) -> Any:
         return [_build(v, own, levels - 1) for v in given]
     if not isinstance(given, Mapping):
         raise WeightsError(f"the file describes a model with a {type(given).__name__}; it is damaged")
-    keys = set(given)
-    if keys == {"own"}:
+    if set(given) == {"own"}:
         if own is None:
             raise WeightsError(
                 f"the model holds a {str(given['own'])[:100]}, which the file cannot build; pass one with model="
             )
         return own
+    return _build_object(given, own, levels)
+
+
+def _build_object(given: Mapping[Any, Any], own: Any, levels: int) -> Any:
+    """The value of a description with one of the keys that `describe` writes."""
+    keys = set(given)
+
+    def build_all(parts: Mapping[Any, Any]) -> dict[str, Any]:
+        return {str(k): _build(v, own, levels - 1) for k, v in parts.items()}
+
     if keys == {"float"} and given["float"] in ("nan", "inf", "-inf"):
         return float(given["float"])
     if keys == {"layers"} and isinstance(given["layers"], Mapping):
-        return nn.Sequential(OrderedDict((str(k), _build(v, own, levels - 1)) for k, v in given["layers"].items()))
+        return nn.Sequential(OrderedDict(build_all(given["layers"])))
     if keys == {"dict"} and isinstance(given["dict"], Mapping):
-        return {str(k): _build(v, own, levels - 1) for k, v in given["dict"].items()}
+        return build_all(given["dict"])
     if keys != {"build", "args"} or not isinstance(given["args"], Mapping) or not isinstance(given["build"], str):
         raise WeightsError(f"the file describes a model by {str(sorted(map(str, keys)))[:100]}, which is unknown")
     maker = _MAKERS.get(given["build"]) or _TORCH_LAYERS.get(given["build"].removeprefix("torch.nn."))
@@ -262,18 +274,21 @@ def _build(given: Any, own: Any, levels: int) -> Any:
             f"the model is made by {given['build'][:100]!r}, and nothing is registered under that name: import the "
             f"module that registers it, or pass the model. {did_you_mean(given['build'], _MAKERS)}"
         )
-    arguments = {str(n): _build(v, own, levels - 1) for n, v in given["args"].items()}
+    return _make(maker, given["build"], build_all(given["args"]))
+
+
+def _make(maker: Callable[..., Any], name: str, arguments: dict[str, Any]) -> Any:
     if maker in _TORCH_LAYERS.values():
         # A device would overrule that of the loader, who first builds without memory.
         odd = [n for n in arguments if n in ("device", "dtype") or n.startswith("_")]
         if odd:
-            raise WeightsError(f"{given['build']} cannot be built with {odd}; the file is damaged")
+            raise WeightsError(f"{name} cannot be built with {odd}; the file is damaged")
         arguments = {n: tuple(v) if isinstance(v, list) else v for n, v in arguments.items()}
     try:
         inspect.signature(maker).bind(**arguments)
     except TypeError as error:
         why = f"{str(error)[:200]}; it has changed since the file was written"
-        raise WeightsError(f"{given['build']} cannot be built: {why}") from error
+        raise WeightsError(f"{name} cannot be built: {why}") from error
     return maker(**arguments)
 
 

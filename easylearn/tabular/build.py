@@ -14,8 +14,8 @@ from torch import Tensor
 from ..data.bunch import SplitName
 from ..data.frames import ParquetTable, Table
 from ..data.split import Indices, Split, fraction_of, split_indices
-from ..data.target_kinds import SeveralLabels
-from ..data.targets import GivenTargets, TargetOptions, Targets, read_targets
+from ..data.target_kinds import OneClass
+from ..data.targets import TargetOptions, Targets, read_targets, repeated
 from ..data.weights import draw_weights
 from ..errors import ArgumentError, DataError, EasyLearnWarning
 from .columns import Columns, Sample, guess_of, ids_in, leaks_in
@@ -144,44 +144,45 @@ def _plan(how: TableOptions, names: list[str], side: TableView, head: TableView,
     like = like_of(how)
     if like is not None and tuple(names) != like.targets.columns:
         raise ArgumentError(f"the data in like= predicts {list(like.targets.columns)}, so target cannot be {names}")
-    options = TargetOptions(how.task, how.label_sep, how.log_target) if like is None else _reading_of(like.targets)
-    given = read_targets(side.df, options, names=names, where=side.where, say=like is None)
-    train, held_out = _split(side, how, given, valid)
-    size = default_batch_size(len(train)) if how.batch_size is None else how.batch_size
-    if like is not None:
-        made = TablePreprocessor(like.processor, like.targets, like.y_range if how.y_range is None else how.y_range)
+    if like is None:
+        options = TargetOptions(how.task, how.label_sep, how.log_target)
+        given = read_targets(side.df, options, names=names, where=side.where)
+        train, held_out = _split(side, how, given.stratify_codes(), valid)
+        made = TablePreprocessor(_processor(head, how, names), given.learn(train), how.y_range)
+        target = made.targets.encode(given, hint="Split so that every class is in training: stratify=True does")
+        if given.how is OneClass and given.rows.coded is not None:
+            side[names[0]].coded = given.rows.coded
     else:
-        cats, conts = _columns(head, how, names)
-        processor = TableProcessor(
-            cats, conts, scale=how.scale, fill=how.fill, min_count=how.min_count, max_levels=how.max_levels
-        )
-        made = TablePreprocessor(processor, given.learn(train), how.y_range)
-    # Without like= every class is one of training, so that a row with another one validates.
-    hint = "Split so that every class is in training, as stratify=True does, or leave such rows out"
-    target = made.targets.encode(given) if like else made.targets.encode(given, split="valid", hint=hint)
+        target = like.targets.encode(side.df, where=side.where)
+        codes = repeated(target.numpy()) if target.ndim == 1 else None
+        train, held_out = _split(side, how, codes, valid)
+        made = TablePreprocessor(like.processor, like.targets, like.y_range if how.y_range is None else how.y_range)
+    size = default_batch_size(len(train)) if how.batch_size is None else how.batch_size
     weights = _weights(how, side, train, target[train], made.targets.task.classes)
     return _Plan(train, held_out, made, size, target, weights)
 
 
-def _reading_of(targets: Targets) -> TargetOptions:
-    """How the targets of more rows are read, so that they mean what they meant before."""
-    how = targets.how
-    return TargetOptions(how.task_name, how.sep if isinstance(how, SeveralLabels) else None)  # type: ignore[arg-type]
+def _processor(head: TableView, how: TableOptions, targets: list[str]) -> TableProcessor:
+    """One that has learned nothing yet, of the columns named or guessed."""
+    cats, conts = _columns(head, how, targets)
+    return TableProcessor(
+        cats, conts, scale=how.scale, fill=how.fill, min_count=how.min_count, max_levels=how.max_levels
+    )  # fmt: skip
 
 
-def _split(side: TableView, how: TableOptions, given: GivenTargets, valid: Split) -> tuple[Indices, Indices]:
+def _split(side: TableView, how: TableOptions, codes: Indices | None, valid: Split) -> tuple[Indices, Indices]:
+    """Positions of training and of validation rows; `codes` are classes of which each may have its share of them."""
     groups, time, stratify = how.groups, how.time, how.stratify
-    if valid is None and (stratify or groups or time):
-        raise ArgumentError("stratify, groups and time say how to split the table, but valid does not ask for a split")
     by_fraction = fraction_of(valid) is not None and groups is None and time is None
-    codes = given.stratify_codes() if stratify or (stratify is None and by_fraction) else None
     if stratify and (codes is None or not by_fraction):
-        raise ArgumentError("stratify goes with one column of classes and a fraction, without groups or time")
+        raise ArgumentError(
+            "stratify goes with a fraction and one column of classes that repeat, without groups or time"
+        )
     return split_indices(
         len(side),
         valid,
         seed=how.seed,
-        stratify=codes,
+        stratify=codes if by_fraction and stratify is not False else None,
         groups=None if groups is None else side[groups].series,
         time=None if time is None else side[time].series,
         index=side.df.index,

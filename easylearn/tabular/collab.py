@@ -174,7 +174,7 @@ def collab_learner(
     """
     if not isinstance(data, TabularData):
         raise ArgumentError(f"collab_learner needs ratings made by CollabData, got {type(data).__name__}")
-    if len(data.cat_names) != 2 or data.cont_names or data.task.kind != "regression" or data.task.n_out != 1:
+    if len(data.cat_names) != 2 or data.cont_names or not data.task.predicts_numbers or data.task.n_out != 1:
         raise ArgumentError(
             f"collab_learner needs ratings of items by users, made by CollabData; this is {data!r}. For other tables "
             "use tabular_learner"

@@ -144,9 +144,9 @@ def output_layer(data: TabularData, y_range: YRange = None) -> nn.Module:
     bounds = range_of(data.task, target, data.preprocessor.y_range if y_range is None else y_range)
     if bounds is not None:
         return SigmoidRange(bounds[0].tolist(), bounds[1].tolist())
-    if data.task.kind != "regression":
+    if not data.task.predicts_numbers:
         return nn.Identity()
-    scaled = data.task.to_scale(target.double()).reshape(len(target), -1)
+    scaled = data.task.outputs_for(target.double()).reshape(len(target), -1)
     deviation = scaled.std(0, unbiased=False)
     return Scaled(scaled.mean(0).tolist(), torch.where(deviation > 0, deviation, 1.0).tolist())
 

@@ -82,7 +82,7 @@ class TablePreprocessor(Preprocessor):
     def column_types(self) -> dict[str, list[str]]:
         """How `read_table` is to read the columns of a file so that they mean what they meant in training."""
         types = self.processor.known_types()
-        types["numbers" if self.targets.task.kind == "regression" else "text"] += self.targets.columns
+        types["numbers" if self.targets.task.predicts_numbers else "text"] += self.targets.columns
         return types
 
     def source(self, values: Encoded) -> Source:

@@ -1,22 +1,25 @@
-"""What a model says of one item, and of several."""
+"""Prediction and Predictions: what a model says of one item, and of several."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import operator
+import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from opcode import opname
+from typing import TYPE_CHECKING, Any, overload
 
 import torch
 from torch import Tensor
 
-from ..errors import ArgumentError, DataError
-from . import Task
+from ..errors import ArgumentError, DataError, short
+from .base import Task
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Prediction:
     """What the model says of one item.
 
@@ -24,37 +27,55 @@ class Prediction:
         label: a class name, a tuple of class names, or numbers.
         index: the class number (single-label), those of the labels (multi-label), or None (regression).
         probs: probability of each class, or the numbers, shape (n_out,).
+        names: of the classes or numbers.
+
+    >>> from easylearn.task import single_label
+    >>> Prediction.of(single_label(["cat", "dog"]), torch.tensor([[0.25, 0.75]]))
+    [Prediction('dog', dog 0.75, cat 0.25)]
     """
 
     label: Any
     index: int | tuple[int, ...] | None
     probs: Tensor
+    names: tuple[str, ...]
 
     @classmethod
     def of(cls, task: Task, probs: Tensor) -> list[Prediction]:
-        """One per row of probabilities (or numbers), shape (n, n_out)."""
-        return [cls(label, _index(task, row), row) for label, row in zip(task.decode(probs), probs, strict=True)]
+        """One per row of probabilities (or numbers), shape (n, number of names)."""
+        labels = task.decode(probs)
+        return [cls(label, task.index(row), row, task.names) for label, row in zip(labels, probs, strict=True)]
+
+    def to_dict(self) -> dict[str, float]:
+        """The probability of each class, or each number, by name."""
+        return dict(zip(self.names, self.probs.reshape(-1).tolist(), strict=True))
+
+    def __repr__(self) -> str:
+        named = self.to_dict() if self.index is not None else {}
+        best = sorted(named, key=lambda name: -named[name])[:3]
+        return ", ".join([f"Prediction({self.label!r}", *(f"{short(n, 30)} {named[n]:.4g}" for n in best)]) + ")"
 
 
-def _index(task: Task, probs: Tensor) -> int | tuple[int, ...] | None:
-    if task.kind == "single_label":
-        return int(probs.argmax())
-    if task.kind == "multi_label":
-        return tuple(torch.nonzero(probs >= task.threshold).flatten().tolist())
-    return None
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Predictions:
-    """What the model says of a whole part, one row per item in file order; unpacks as `probs, targets`.
+    """What the model says of several items, a row each, in file order or in the order given.
+
+    `said[i]` is the `Prediction` of item `i`, a slice of them `Predictions` again. They unpack as `probs, targets`.
 
     Args:
-        probs: shape (n, n_out).
-        targets: shape (n,) or (n, n_out); None for a test set without labels.
+        probs: probabilities or numbers, shape (n, number of names).
+        targets: shape (n,) or (n, n_out); None where nobody knows them.
         ids: one name per item.
         labels: the decoded predictions.
-        views: shape (n_views, n, n_out): the plain view first, then the augmented ones.
-        task: what was predicted, where it is known.
+        views: shape (n_views, n, number of names): the plain view first, then the augmented ones.
+        task: what was predicted.
+
+    >>> from easylearn.task import single_label
+    >>> said = Predictions.of(single_label(["cat", "dog"]), torch.tensor([[0.25, 0.75], [0.5, 0.5]]), ["a", "b"])
+    >>> said
+    Predictions(2 items, single_label of 2 (cat, dog))
+    >>> said[0].label, said.to_dict()["a"], said[1:].ids
+    ('dog', {'cat': 0.25, 'dog': 0.75}, ('b',))
+    >>> probs, targets = said
     """
 
     probs: Tensor
@@ -62,32 +83,129 @@ class Predictions:
     ids: tuple[str, ...]
     labels: tuple[Any, ...]
     views: Tensor
-    task: Task | None = None
+    task: Task
+
+    @classmethod
+    def of(
+        cls, task: Task, probs: Tensor, ids: Sequence[str], targets: Tensor | None = None, views: Tensor | None = None
+    ) -> Predictions:
+        """Predictions out of probabilities, decoded.
+
+        Args:
+            task, probs, ids, targets: as in `Predictions`.
+            views: those whose mean `probs` is; None where there is this one alone.
+        """
+        stack = probs.unsqueeze(0) if views is None else views
+        return cls(probs, targets, tuple(ids), tuple(task.decode(probs)), stack, task)
 
     @property
     def classes(self) -> tuple[str, ...]:
         """The class names, in the order of the columns; empty for regression."""
-        return () if self.task is None else self.task.classes
-
-    def __iter__(self) -> Iterator[Tensor | None]:
-        return iter((self.probs, self.targets))
+        return self.task.classes
 
     def __len__(self) -> int:
-        return len(self.ids)
+        return len(self.probs)
+
+    @overload
+    def __getitem__(self, i: int) -> Prediction: ...
+    @overload
+    def __getitem__(self, i: slice) -> Predictions: ...
+    def __getitem__(self, i: int | slice) -> Prediction | Predictions:
+        if isinstance(i, slice):
+            rows = list(range(len(self)))[i]  # a tensor has no steps backwards
+            targets = None if self.targets is None else self.targets[rows]
+            probs, views = self.probs[rows], self.views[:, rows]
+            return replace(self, probs=probs, targets=targets, ids=self.ids[i], labels=self.labels[i], views=views)
+        try:
+            position = operator.index(i)
+        except TypeError as error:
+            raise ArgumentError(
+                f"said[i] takes a position from 0 or a slice, got {i!r}; to_dict()[id] finds an item by its name"
+            ) from error
+        if not -len(self) <= position < len(self):
+            raise IndexError(f"there are {len(self)} predictions, and none at position {position}")
+        row = self.probs[position]
+        return Prediction(self.labels[position], self.task.index(row), row, self.task.names)
+
+    def __iter__(self) -> Iterator[Tensor | None]:
+        if _is_loop():
+            raise ArgumentError(
+                "a loop over predictions would go over the pair of probs and targets, as which they unpack: write "
+                "for i in range(len(said)): said[i], or loop over said.labels"
+            )
+        return iter((self.probs, self.targets))
 
     def to_frame(self) -> pd.DataFrame:
         """A table: id, label and a probability per class; or id and a number per target for regression."""
         import pandas as pd
 
-        names = () if self.task is None else self.task.names
-        columns = [names[i] if i < len(names) else f"output {i}" for i in range(self.probs.shape[1])]
-        numbers = self.task is not None and self.task.kind == "regression"
-        shown = columns if numbers else [f"p_{c}" for c in columns]
-        frame: pd.DataFrame = pd.DataFrame(self.probs.numpy(), columns=shown)
-        if not numbers:
+        frame: pd.DataFrame = pd.DataFrame(
+            self.probs.reshape(len(self), -1).numpy(), columns=pd.Index(self.task.columns, dtype=object)
+        )
+        if not self.task.predicts_numbers:
             frame.insert(0, "label", list(self.labels))
         frame.insert(0, "id", list(self.ids))
         return frame
+
+    def to_dict(self) -> dict[str, dict[str, float]]:
+        """For each id the probability of each class, or each number, by name, as `said[i].to_dict()` gives them.
+
+        The labels by id are `dict(zip(said.ids, said.labels))`.
+
+        Raises:
+            DataError: two items have one id.
+        """
+        rows = self.probs.reshape(len(self), -1).tolist()
+        found = {i: dict(zip(self.task.names, row, strict=True)) for i, row in zip(self.ids, rows, strict=True)}
+        if len(found) < len(self):
+            twice = next(i for k, i in enumerate(self.ids) if i in self.ids[:k])
+            raise DataError(f"several items are named {twice!r}, so no dictionary can hold all of them; use to_frame()")
+        return found
+
+    def top(self, k: int = 5) -> pd.DataFrame:
+        """The most probable classes of each item.
+
+        Args:
+            k: how many; fewer where there are fewer.
+
+        Returns:
+            Columns id, rank (from 1), label and probability: `k` rows per item, the most probable first.
+
+        Raises:
+            ArgumentError: these are numbers, or `k` is none.
+        """
+        import pandas as pd
+
+        if isinstance(k, bool) or not isinstance(k, int) or k < 1:
+            raise ArgumentError(f"k must be a whole number of at least 1, got {k!r}")
+        if not self.classes:
+            raise ArgumentError("top(k) is of classes, and these are predicted numbers: use to_frame() or labels")
+        n = min(k, len(self.classes))
+        best = self.probs.topk(n, dim=-1)
+        frame: pd.DataFrame = pd.DataFrame(
+            {
+                "id": [i for i in self.ids for _ in range(n)],
+                "rank": list(range(1, n + 1)) * len(self),
+                "label": [self.classes[i] for i in best.indices.flatten().tolist()],
+                "probability": best.values.flatten().tolist(),
+            }
+        )
+        return frame
+
+    def __repr__(self) -> str:
+        targets = "" if self.targets is None else ", with targets"
+        views = f", {len(self.views)} views" if len(self.views) > 1 else ""
+        return f"Predictions({len(self):,} items, {self.task}{targets}{views})"
+
+
+def _is_loop() -> bool:
+    """Whether whoever called our caller does so by `for`, and not by unpacking, `list` or `tuple`.
+
+    CPython keeps the instruction that a frame is at; where it does not say, this is no loop.
+    """
+    frame = sys._getframe(2)
+    code, at = frame.f_code.co_code, frame.f_lasti
+    return 0 <= at < len(code) and opname[code[at]] in ("GET_ITER", "GET_YIELD_FROM_ITER")
 
 
 def average_predictions(*predictions: Predictions) -> Predictions:
@@ -107,15 +225,15 @@ def average_predictions(*predictions: Predictions) -> Predictions:
     for given in predictions:
         if not isinstance(given, Predictions):
             raise ArgumentError(
-                "average_predictions takes what learn.predict() or learn.tta() gave for a part, got "
+                "average_predictions takes what learn.predict() or learn.tta() gave for a split, got "
                 f"{type(given).__name__}"
             )
     first = predictions[0]
     for number, other in enumerate(predictions[1:], 2):
         if other.ids != first.ids:
             raise DataError(f"predictions 1 and {number} are of different items, or in another order")
-        if other.classes != first.classes or other.probs.shape != first.probs.shape:
-            raise DataError(f"predictions 1 and {number} are of different classes: {first.classes}, {other.classes}")
+        difference = first.task.same_as(other.task)
+        if difference:
+            raise DataError(f"predictions 1 and {number} are of different tasks: {difference}")
     probs = torch.stack([p.probs for p in predictions]).mean(0)
-    views = torch.cat([p.views for p in predictions])
-    return replace(first, probs=probs, labels=tuple(first.task.decode(probs)) if first.task else (), views=views)
+    return Predictions.of(first.task, probs, first.ids, first.targets, torch.cat([p.views for p in predictions]))

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from ..errors import ArgumentError, DataError, did_you_mean
-from ..task import Kind, Task, multi_label, regression, single_label
+from ..task import Task, multi_label, regression, single_label
 from .sources import is_missing
 
-TaskName = Literal["auto", "single_label", "multi_label", "regression"]
+Kind = Literal["single_label", "multi_label", "regression"]
+TaskName = Literal["auto", Kind]
 MAX_WHOLE_CLASSES = 20  # a column of more whole numbers than these is taken as numbers, not as classes
 
 
@@ -49,10 +50,10 @@ class Labels:
             DataError: a label is missing, is no number where one is needed, or was never seen in training.
         """
         self._refuse_missing(values, rows, part)
-        if self.task.kind == "regression":
+        if self.task.predicts_numbers:
             return torch.from_numpy(_numbers(values, rows, self.where, part))
         place = {name: i for i, name in enumerate(self.task.names)}
-        if self.task.kind == "single_label":
+        if self.task.is_exclusive:
             words = [word(v) for v in values]
             self._refuse_unseen([[w] for w in words], place, rows, part)
             return torch.tensor([place[w] for w in words], dtype=torch.int64)
@@ -72,7 +73,7 @@ class Labels:
         return target
 
     def _refuse_missing(self, values: Sequence[Any], rows: Sequence[Any], part: str) -> None:
-        if self.task.kind == "multi_label" and self.sep is not None:
+        if self.task.is_multi and self.sep is not None:
             return  # an empty cell: none of the labels
         bad = [i for i, v in enumerate(values) if is_missing(v)]
         if bad:

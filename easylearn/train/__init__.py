@@ -1,1 +1,1 @@
-"""The training machine: loop, callbacks, schedules at work, records."""
+"""Training: the loop, callbacks, optimizers, records, checkpoints."""

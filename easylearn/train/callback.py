@@ -47,45 +47,45 @@ class Callback:
                 raise ArgumentError(f"{cls.__name__}.{name} is not a hook. {did_you_mean(name, close or HOOKS)}")
 
     def on_fit_begin(self, run: Run) -> None:
-        """Before the first step; `on_fit_end` is called for exactly those whose `on_fit_begin` returned."""
+        """Before the first step of `run`; `on_fit_end` is called for exactly those whose `on_fit_begin` returned."""
 
     def on_epoch_begin(self, run: Run) -> None:
-        """Before the first batch of an epoch; the model is in training mode."""
+        """Before the first batch of an epoch; `run.model` is in training mode."""
 
     def on_batch_begin(self, run: Run) -> None:
-        """`run.batch` is on the device and may be replaced."""
+        """Before the forward pass; `run.batch` is on the device and may be replaced."""
 
     def on_loss(self, run: Run) -> None:
-        """`run.logits` and `run.loss` are there; `run.loss` may be replaced."""
+        """After the loss is computed; `run.logits` and `run.loss` are set, and `run.loss` may be replaced."""
 
     def on_grads(self, run: Run) -> None:
-        """Gradients are complete and unscaled; the optimizer steps next."""
+        """Before the step of `run.optimizer`; gradients are complete and unscaled."""
 
     def on_batch_end(self, run: Run) -> None:
         """After the step; `run.step` counts it."""
 
     def on_validate_begin(self, run: Run) -> None:
-        """Before the validation batches."""
+        """Before the batches of `run.valid_loader`."""
 
     def on_validate_end(self, run: Run) -> None:
-        """`run.metrics` is there."""
+        """After the validation batches; `run.metrics` is set."""
 
     def on_epoch_end(self, run: Run) -> None:
-        """The record has the epoch's row. Setting `run.stop_reason` ends the fit here."""
+        """After the record has the epoch's row. Setting `run.stop_reason` ends the fit here."""
 
     def on_fit_end(self, run: Run) -> None:
-        """Whatever happened; last begun, first ended."""
+        """After the last step of `run`, or after an error; the callback that began last ends first."""
 
     def state_dict(self) -> dict[str, Any]:
-        """What must be kept for the run to go on: numbers, strings, lists, dictionaries and tensors only."""
+        """The state that a resumed run needs: numbers, strings, lists, dictionaries and tensors only."""
         return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take back what `state_dict` gave."""
+        """Restore the `state` that `state_dict` gave."""
 
 
 class Hooks:
-    """The bound methods to call at each hook, found once: a hook that nobody overrides costs nothing."""
+    """The bound methods to call at each hook, found once; a hook that no callback overrides costs nothing."""
 
     def __init__(self, callbacks: Sequence[Callback]) -> None:
         def of(name: str) -> tuple[Hook, ...]:
@@ -104,7 +104,7 @@ class Hooks:
 
 
 def check_callbacks(callbacks: Sequence[Callback]) -> list[Callback]:
-    """The callbacks as a list, refused where one is something else, such as the class instead of an object."""
+    """The callbacks as a list; anything else is refused, such as a class instead of an object."""
     if not isinstance(callbacks, Iterable):
         kind = type(callbacks).__name__
         raise ArgumentError(f"callbacks must be a list, got {kind}; write [{kind}(...)]")

@@ -49,7 +49,7 @@ class _StopWhenWorse(Callback):
         self.best = math.inf
 
     def on_batch_end(self, run: Run) -> None:
-        """Smooth and compare."""
+        """Smooth the loss and compare it with its best."""
         loss = run.record.last_loss
         self.average = self.beta * self.average + (1 - self.beta) * loss
         smooth = self.average / (1 - self.beta**run.step)
@@ -59,7 +59,7 @@ class _StopWhenWorse(Callback):
 
 
 def sweep(run: Run, beta: float = 0.9, factor: float = 4.0) -> LRCurve:
-    """Train with growing rates and put everything back.
+    """Train with growing rates and restore everything.
 
     Args:
         run: made for the sweep; `run.schedule` gives the growing rates.
@@ -128,7 +128,7 @@ def suggest(rates: tuple[float, ...], losses: tuple[float, ...]) -> tuple[float 
 
 
 def check_sweep(start_lr: float, end_lr: float, n_steps: int) -> None:
-    """Refuse a sweep that cannot be one."""
+    """Refuse rates that do not grow, or fewer than 10 steps."""
     if not 0 < start_lr < end_lr < math.inf:
         raise ArgumentError(f"lr_find needs 0 < start_lr < end_lr, both finite, got {start_lr} and {end_lr}")
     if n_steps < 10:

@@ -1,4 +1,4 @@
-"""The training loop: a fit is epochs, an epoch is batches, a batch is a step. That is all of it."""
+"""The training loop: a fit is epochs, an epoch is batches, a batch is a step."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .state import Pause, Run
 
 
 def run_fit(run: Run, callbacks: Sequence[Callback]) -> Record:
-    """Train until `run.n_steps`, or until somebody gives a `run.stop_reason`."""
+    """Train until `run.n_steps`, or until a callback or Ctrl-C sets `run.stop_reason`."""
     hooks, gate = Hooks(callbacks), run.strategy.gate
     prepare(run.strategy.device)
     with ExitStack() as stack:

@@ -1,4 +1,4 @@
-"""Monitor: watches one number of each epoch, whose better direction is known."""
+"""Monitor: watches one metric of each epoch, of which it knows whether higher is better."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .state import Run
 
 
 class Monitor:
-    """Remembers the best value so far.
+    """The best value of a metric so far.
 
     Args:
         name: a metric's name or "valid_loss"; None takes the first metric with a known direction, else the
@@ -47,7 +47,7 @@ class Monitor:
         self.sign = 1.0 if higher else -1.0
 
     def forget(self) -> None:
-        """Begin anew: the next value is the best so far."""
+        """Reset: the next value is the best so far."""
         self.best = -math.inf
 
     def improved(self, run: Run) -> bool:
@@ -70,5 +70,5 @@ class Monitor:
         return {"best": self.best if math.isfinite(self.best) else None}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take back what `state_dict` gave."""
+        """Restore what `state_dict` gave."""
         self.best = -math.inf if state["best"] is None else float(state["best"])

@@ -1,10 +1,10 @@
-"""Optimizers: torch's own, in their quickest form on the device at hand."""
+"""Optimizers: torch's own, fused where the device has a kernel."""
 
 from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -15,6 +15,7 @@ from ..errors import ArgumentError
 from ..nn.groups import ParamGroup
 
 OptimizerFn = Callable[..., Optimizer]
+Lists = tuple[list[Tensor], ...]
 
 
 @functools.lru_cache(maxsize=32)
@@ -31,6 +32,18 @@ def has_fused(kind: Callable[..., Optimizer], device_type: str) -> bool:
     return True
 
 
+@functools.lru_cache(maxsize=32)
+def has_adamw_kernel(device_type: str) -> bool:
+    """Whether torch has the kernel, which is not public, that `AdamW` calls, with the same arguments."""
+    tensors = [[torch.ones(1, device=device_type)] for _ in range(4)]
+    group = {"lr": 0.0, "betas": (0.9, 0.99), "weight_decay": 0.0, "eps": 1e-8, "maximize": False}
+    try:
+        _call_kernel((*tensors, [], [torch.ones((), device=device_type)]), _kernel_options(group))
+    except (AttributeError, RuntimeError, TypeError, ValueError):
+        return False
+    return True
+
+
 def _fused(kind: Callable[..., Optimizer], params: Iterable[Any], options: dict[str, Any]) -> Optimizer:
     groups = list(params)
     first = groups[0]["params"][0] if isinstance(groups[0], dict) else groups[0]
@@ -39,40 +52,58 @@ def _fused(kind: Callable[..., Optimizer], params: Iterable[Any], options: dict[
     return kind(groups, **options)
 
 
-class AdamW(torch.optim.AdamW):
-    """torch's AdamW, which hands its lists to the fused kernel without asking again what cannot have changed.
+def _kernel_options(group: Mapping[str, Any]) -> dict[str, Any]:
+    beta1, beta2 = group["betas"]
+    return {
+        "lr": group["lr"],
+        "beta1": beta1,
+        "beta2": beta2,
+        "weight_decay": group["weight_decay"],
+        "eps": group["eps"],
+        "amsgrad": False,
+        "maximize": group["maximize"],
+    }
 
-    For a small model on a CPU, gathering and sorting them takes several times as long as the kernel. Results are
-    those of torch to the bit, and whatever is out of the ordinary is left to torch: a closure, a scaler's factors, a
-    parameter without gradient, other options, several devices or types.
+
+def _call_kernel(lists: Lists, options: Mapping[str, Any]) -> None:
+    torch._foreach_add_(lists[-1], 1)
+    torch._fused_adamw_(*lists, **options)
+
+
+class AdamW(torch.optim.AdamW):
+    """torch's AdamW with a shorter way to its fused kernel; the results are those of torch to the bit.
+
+    For a small model on a CPU, gathering and sorting the tensors takes several times as long as the kernel. Whatever is
+    out of the ordinary is left to torch: a closure, a scaler's factors, a parameter without gradient, other options,
+    several devices or types, a torch without that kernel.
     """
 
     _one_kind = False  # until groups are added, and in a copy: torch's copies hold groups and state alone
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """See torch."""
+        """See `torch.optim.Optimizer.add_param_group`."""
         super().add_param_group(param_group)
-        self._one_kind = len({(p.device, p.dtype) for g in self.param_groups for p in g["params"]}) == 1
+        kinds = {(p.device, p.dtype) for g in self.param_groups for p in g["params"]}
+        self._one_kind = len(kinds) == 1 and all(has_adamw_kernel(device.type) for device, _ in kinds)
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Move the weights."""
         calls = self._kernel_calls() if closure is None else None
         if calls is None:
             step = torch.optim.AdamW.step
-            # torch wraps it for its hooks once somebody makes an AdamW, and those are called for ours already
+            # torch wraps it for its hooks once any AdamW is made, and those of ours are called already
             return inspect.unwrap(step, stop=lambda f: not getattr(f, "hooked", False))(self, closure)
         with torch.no_grad():
             for lists, options in calls:
-                torch._foreach_add_(lists[-1], 1)
-                torch._fused_adamw_(*lists, **options)
+                _call_kernel(lists, options)
         return None
 
-    def _kernel_calls(self) -> list[tuple[tuple[list[Tensor], ...], dict[str, Any]]] | None:
-        """What the kernel is given, a pair per group; None where torch has to look."""
+    def _kernel_calls(self) -> list[tuple[Lists, dict[str, Any]]] | None:
+        """Tensors and options for the kernel, a pair per group; None where torch's own step has to be taken."""
         scaled = any(getattr(self, name, None) is not None for name in ("grad_scale", "found_inf"))
         if scaled or not self._one_kind:
             return None
-        calls: list[tuple[tuple[list[Tensor], ...], dict[str, Any]]] = []
+        calls: list[tuple[Lists, dict[str, Any]]] = []
         for group in self.param_groups:
             if not group["fused"] or group["amsgrad"] or group["differentiable"] or group["capturable"]:
                 return None
@@ -82,17 +113,8 @@ class AdamW(torch.optim.AdamW):
             if not all(states) or any(g is None or g.is_sparse for g in grads):
                 return None
             means, squares = [s["exp_avg"] for s in states], [s["exp_avg_sq"] for s in states]
-            beta1, beta2 = group["betas"]
-            options = {
-                "lr": group["lr"],
-                "beta1": beta1,
-                "beta2": beta2,
-                "weight_decay": group["weight_decay"],
-                "eps": group["eps"],
-                "amsgrad": False,
-                "maximize": group["maximize"],
-            }
-            calls.append(((params, grads, means, squares, [], [s["step"] for s in states]), options))
+            lists: Lists = (params, grads, means, squares, [], [s["step"] for s in states])
+            calls.append((lists, _kernel_options(group)))
         return calls
 
 
@@ -102,7 +124,7 @@ def sgd(params: Iterable[Any], lr: float = 0.1, momentum: float = 0.9, weight_de
     Args:
         params: parameters, or param groups.
         lr: the learning rate; a learner sets each group's own.
-        momentum: share of the last step that goes on.
+        momentum: fraction of the last step that is kept.
         weight_decay: added to the gradient, times the weight.
     """
     return _fused(torch.optim.SGD, params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
@@ -123,7 +145,7 @@ def adamw(
 
 
 def check_trainable(groups: Sequence[ParamGroup]) -> None:
-    """Refuse groups of which none trains."""
+    """Refuse groups that are all frozen."""
     if not any(g.trainable for g in groups):
         raise ArgumentError(
             "every layer group is frozen, so there is nothing to train; call learn.unfreeze() or freeze()"

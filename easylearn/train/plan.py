@@ -1,14 +1,12 @@
-"""What a fit will do: the arguments of `learn.fit` turned into rates, a schedule and a number of steps."""
+"""The plan of a fit: the arguments of `learn.fit` turned into a schedule, cycles and a number of steps."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Real
 
 from .. import schedules
 from ..errors import ArgumentError
-from .rates import Rates, spread_rates
 
 
 @dataclass(frozen=True)
@@ -41,55 +39,64 @@ class FitPlan:
 
 
 def plan_fit(
-    lr: Rates,
-    n: int | None,
+    rates: tuple[float, ...],
+    n: int,
     *,
-    cycle_len: float | None,
-    cycle_mult: float,
-    epochs: int | None,
-    schedule: schedules.Schedule | None,
+    cycle_len: float | None = 1,
+    cycle_mult: float = 1,
+    schedule: schedules.Schedule | None = None,
     momentum: schedules.Schedule | None = None,
-    names: Sequence[str],
     steps_per_epoch: int,
-    precomputed: bool = False,
 ) -> FitPlan:
-    """Work out a fit. A pure function; see `Learner.fit` for the meaning of each argument.
+    """Work out a fit: a pure function.
 
-    >>> plan = plan_fit(0.1, 3, cycle_len=1, cycle_mult=2, epochs=None, schedule=None,
-    ...                 names=["model"], steps_per_epoch=10)
+    Args:
+        rates: base rate of each layer group.
+        n: number of cycles; of epochs where there are no cycles.
+        cycle_len, cycle_mult, schedule, momentum: as in `Learner.fit`.
+        steps_per_epoch: batches in an epoch.
+
+    Raises:
+        ArgumentError: arguments contradict each other, or give no number of steps.
+
+    >>> plan = plan_fit((0.1,), 3, cycle_len=1, cycle_mult=2, steps_per_epoch=10)
     >>> plan.n_epochs, plan.cycle_ends
     (7.0, (10, 30, 70))
     """
-    if epochs is not None:
-        if n is not None:
-            raise ArgumentError(f"n={n} and epochs={epochs} are two spellings of one argument; give one of them")
-        n = epochs
-    count = 1 if n is None else n
-    rates = spread_rates(lr, names, precomputed)
     if momentum is not None:
         _check_schedule("momentum", momentum)
-    ends: tuple[int, ...]
     if schedule is not None:
         _check_schedule("schedule", schedule)
         if cycle_len not in (None, 1) or cycle_mult != 1:
             raise ArgumentError("cycle_len and cycle_mult describe the SGDR schedule; give them or schedule=, not both")
-        ends = (schedules.cycle_steps(count, 1, 1, steps_per_epoch)[-1],)
-        return FitPlan(rates, schedule, momentum, ends, steps_per_epoch)
-    if cycle_len is None:
+    elif cycle_len is None:
         if cycle_mult != 1:
             raise ArgumentError(
                 f"cycle_mult={cycle_mult} makes each cycle longer than the one before, but cycle_len=None means there "
                 "are no cycles; give a cycle_len, or leave cycle_mult at 1"
             )
-        ends = (schedules.cycle_steps(count, 1, 1, steps_per_epoch)[-1],)
-        return FitPlan(rates, schedules.constant(), momentum, ends, steps_per_epoch)
-    ends = schedules.cycle_steps(count, cycle_len, cycle_mult, steps_per_epoch)
-    boundaries = tuple(step / steps_per_epoch for step in (0, *ends))
-    return FitPlan(rates, schedules.sgdr(boundaries), momentum, ends, steps_per_epoch)
+        schedule = schedules.constant()
+    else:
+        ends = schedules.cycle_steps(n, cycle_len, cycle_mult, steps_per_epoch)
+        boundaries = tuple(step / steps_per_epoch for step in (0, *ends))
+        return FitPlan(rates, schedules.sgdr(boundaries), momentum, ends, steps_per_epoch)
+    whole = schedules.cycle_steps(n, 1, 1, steps_per_epoch)[-1:]
+    return FitPlan(rates, schedule, momentum, whole, steps_per_epoch)
+
+
+def count_of(n: int | None, epochs: int | None) -> int:
+    """The number that `n` or `epochs`, its other spelling, gives; 1 if neither is given.
+
+    >>> count_of(None, 3), count_of(None, None)
+    (3, 1)
+    """
+    if n is not None and epochs is not None:
+        raise ArgumentError(f"n={n} and epochs={epochs} are two spellings of one argument; give one of them")
+    return next((count for count in (n, epochs) if count is not None), 1)
 
 
 def _check_schedule(name: str, schedule: schedules.Schedule) -> None:
-    """Refuse what gives no number: a word, a number, or a function that makes a schedule instead of one."""
+    """Refuse a schedule that gives no number: a word, a number, or a function that makes a schedule."""
     value = schedule(0.0, 1.0) if callable(schedule) else None
     if not isinstance(value, Real):
         raise ArgumentError(

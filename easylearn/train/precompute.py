@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from .. import keyed
 from ..data.bunch import Data, SplitName
-from ..data.order import ItemLoader, Loader, Order, TensorSource
+from ..data.order import Loader, tensor_loader
 from ..errors import DataError, EasyLearnError
 from ..files import atomic_write, cache_dir, digest
 from ..nn.body_head import BodyHead
@@ -55,7 +55,7 @@ class FeatureStore:
                 self._open.clear()
             self._open[key] = self._read(key) or self._compute(key, model, data, split, strategy)
         features, target = self._open[key]
-        return ItemLoader(Order(len(features), data.batch_size, shuffle), TensorSource([features]), target)
+        return tensor_loader([features], target, data.batch_size, shuffle)
 
     def _paths(self, key: str) -> tuple[Path, Path]:
         return self.folder / f"{key}.features.npy", self.folder / f"{key}.target.npy"
@@ -82,7 +82,12 @@ class FeatureStore:
         targets: list[Tensor] = []
         done = 0
         # Written, not mapped: on a full disk a write fails with an error, a mapped page with the process.
-        with atomic_write(paths[0]) as temporary, open(temporary, "wb") as file, strategy.evaluating(model), keyed.scoped_rng():
+        with (
+            atomic_write(paths[0]) as temporary,
+            open(temporary, "wb") as file,
+            strategy.evaluating(model),
+            keyed.scoped_rng(),
+        ):
             with tqdm(total=len(loader), desc=f"precompute {split}", leave=False, unit="batch", disable=None) as bar:
                 for batch in loader.batches(strategy.device):
                     if batch.target is None:

@@ -1,4 +1,4 @@
-"""One learning rate per layer group, out of the forms that users write."""
+"""One learning rate per layer group, from each of the forms that users write."""
 
 from __future__ import annotations
 
@@ -38,14 +38,7 @@ def spread_rates(lr: Rates, names: Sequence[str], precomputed: bool = False) -> 
     if _is_number(lr):
         rates = [lr] * n
     elif isinstance(lr, slice):
-        if lr.step is not None or lr.stop is None:
-            raise ArgumentError(f"lr as a slice is slice(hi) or slice(lo, hi), got {lr}")
-        hi = _rate(lr.stop, "end of the slice", above_zero=True)
-        if lr.start is None:
-            rates = [hi / 10] * (n - 1) + [hi]
-        else:
-            ratio = hi / (lo := _rate(lr.start, "start of the slice", above_zero=True))
-            rates = [lo * ratio ** (i / (n - 1)) for i in range(n)] if n > 1 else [hi]
+        rates = _spread_slice(lr, n)
     elif isinstance(lr, Mapping):
         unknown = [k for k in lr if k not in names]
         missing = [k for k in names if k not in lr]
@@ -69,6 +62,16 @@ def spread_rates(lr: Rates, names: Sequence[str], precomputed: bool = False) -> 
                 "Give one number for all, or one per group"
             )
     return tuple(_rate(r, f"rate of group {name!r}") for r, name in zip(rates, names, strict=True))
+
+
+def _spread_slice(lr: slice, n: int) -> list[float]:
+    if lr.step is not None or lr.stop is None:
+        raise ArgumentError(f"lr as a slice is slice(hi) or slice(lo, hi), got {lr}")
+    hi = _rate(lr.stop, "end of the slice", above_zero=True)
+    if lr.start is None:
+        return [hi / 10] * (n - 1) + [hi]
+    lo = _rate(lr.start, "start of the slice", above_zero=True)
+    return [lo * (hi / lo) ** (i / (n - 1)) for i in range(n)] if n > 1 else [hi]
 
 
 def _is_number(value: Any) -> bool:

@@ -1,4 +1,4 @@
-"""Record: what happened, row by row. Printing, plots and files read only this."""
+"""Record: the losses, rates and metrics of a fit, row by row; printing, plots and files read only this."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class Record:
     """Rows per step and per epoch of one fit, or of one lr_find.
 
-    Losses of steps stay on a GPU until an epoch ends or somebody asks: no step waits for them.
+    Losses of steps stay on a GPU until an epoch ends or they are read: no step waits for them.
 
     Args:
         group_names: the layer groups that were trained, in the order of `rates`.
@@ -42,9 +42,15 @@ class Record:
         self._clock = time.perf_counter()
 
     def add_step(self, epoch: int, loss: Tensor, optimizer: torch.optim.Optimizer) -> None:
-        """Write one step down: its loss, and the rates it was made with."""
+        """Add a row for a step.
+
+        Args:
+            epoch: in the learner's life.
+            loss: of the step, shape ().
+            optimizer: its rates and momentum are those of the step.
+        """
         if loss.is_cpu:
-            self._losses.append(loss.item())  # waits for nobody there, and costs less than keeping a tensor
+            self._losses.append(loss.item())  # no device to wait for, and cheaper than keeping a tensor
         else:
             self._pending.append(loss.detach())
         groups = optimizer.param_groups
@@ -54,7 +60,12 @@ class Record:
         self._step_epoch.append(epoch)
 
     def end_epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
-        """Write one epoch down: the mean training loss of its steps and what validation gave."""
+        """Add a row for an epoch, with the mean training loss of its steps.
+
+        Args:
+            epoch: in the learner's life.
+            metrics: of its validation; empty if there was none.
+        """
         losses = self.losses[self.epoch_ends[-1] if self.epoch_ends else 0 :]
         now = time.perf_counter()
         row = {"epoch": float(epoch), "train_loss": sum(losses) / len(losses) if losses else float("nan"), **metrics}
@@ -93,7 +104,10 @@ class Record:
         return self._momentum
 
     def column(self, name: str) -> list[float]:
-        """One value per epoch, for example "valid_loss"; epochs without it are left out.
+        """One value per epoch; epochs without it are left out.
+
+        Args:
+            name: of a column, for example "valid_loss".
 
         Raises:
             ArgumentError: no epoch has that name.
@@ -111,7 +125,11 @@ class Record:
         return self.epochs[-1]
 
     def to_frame(self, level: Literal["epoch", "step"] = "epoch") -> pd.DataFrame:
-        """The rows as a DataFrame, one per epoch or one per step."""
+        """The rows as a DataFrame.
+
+        Args:
+            level: "epoch" gives a row per epoch, "step" one per step.
+        """
         import pandas as pd
 
         if level == "epoch":
@@ -137,7 +155,7 @@ class Record:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take back what `state_dict` gave."""
+        """Restore the `state` that `state_dict` gave."""
         self.group_names = tuple(state["group_names"])
         self.epochs = [dict(r) for r in state["epochs"]]
         self._losses, self._pending = list(state["losses"]), []

@@ -1,4 +1,4 @@
-"""Snapshot: everything that trying something out could change, put back afterwards."""
+"""Snapshot: restores a model and the random generators after a trial."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from .. import keyed
 
 @contextmanager
 def restored(model: nn.Module) -> Iterator[None]:
-    """After the block the model and the global generators are bit for bit what they were.
+    """Restore the model and the global generators after the block, bit for bit.
 
-    Weights, buffers, gradients, `requires_grad` and each module's mode are put back also after an error
+    Weights, buffers, gradients, `requires_grad` and each module's mode are restored also after an error
     or Ctrl-C. Nothing is written to any file.
 
     Args:

@@ -1,4 +1,4 @@
-"""Run: everything about one fit, in one place. Callbacks get it; nothing else is passed around."""
+"""Run: the state of one fit, which every hook of a callback is given."""
 
 from __future__ import annotations
 
@@ -49,6 +49,7 @@ class Run:
         first_epoch: epochs trained in the learner's life before this fit.
         freeze_stats: batch-norm statistics of all groups but the last stay as they are.
         cycle_ends: the steps after which a cycle is over.
+        save: saves the weights under a name, as `learn.save`; None where no learner made the run.
         step: batches done in this fit.
         epoch: whole epochs done in this fit.
         batch: the batch at hand; a callback may replace it in `on_batch_begin`.
@@ -104,5 +105,5 @@ class Run:
         return self.first_epoch + self.epoch
 
     def train_mode(self) -> None:
-        """Put what trains into training mode and what is frozen into evaluation mode."""
+        """Set training mode for groups that train and evaluation mode for frozen ones."""
         set_train_mode(self.model, self.groups, self.freeze_stats)

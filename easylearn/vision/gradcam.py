@@ -8,12 +8,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..errors import ArgumentError
+from ..analysis.plots import new_figure
+from ..errors import ArgumentError, short
 from ..learner import Learner
 from ..nn.body_head import BodyHead
 from ..nn.layers import ConcatPool2d
-from ..analysis.interpret import short
-from ..analysis.plots import new_figure
 from ..train.predict import evaluating
 from .data import ImageData, draw_picture
 

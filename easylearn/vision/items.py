@@ -429,12 +429,12 @@ def targets(rows: Rows, task: Task, part: str, split: bool) -> Tensor:
     Raises:
         DataError: a class that is not among the training rows.
     """
-    if task.kind == "regression":
+    if task.predicts_numbers:
         return torch.tensor(rows.labels, dtype=torch.float32).reshape(len(rows), task.n_out)
     number = {name: i for i, name in enumerate(task.names)}
     unknown: dict[str, str] = {}
     for label, place in zip(rows.labels, rows.where, strict=True):
-        for name in label if task.kind == "multi_label" else (label,):
+        for name in label if task.is_multi else (label,):
             if name not in number:
                 unknown.setdefault(name, place)
     if unknown:
@@ -449,7 +449,7 @@ def targets(rows: Rows, task: Task, part: str, split: bool) -> Tensor:
             f"the class {name!r}{others} is in {part}, {place}, but not in train, whose classes are "
             f"{', '.join(task.names[:10])}{', ...' if task.n_out > 10 else ''}. {advice}"
         )
-    if task.kind == "single_label":
+    if task.is_exclusive:
         return torch.tensor([number[label] for label in rows.labels], dtype=torch.int64)
     out = torch.zeros(len(rows), task.n_out)
     for row, label in enumerate(rows.labels):

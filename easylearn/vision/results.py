@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from ..analysis.drawings import draw_confusion, draw_items
 from ..errors import ArgumentError, DataError
-from ..learner import Learner, Predictions
-from ..analysis.interpret import count_confusions, draw_confusion, draw_items, single_label_title
+from ..learner import Learner
+from ..task import Predictions
+from ..task.exclusive import count_confusions
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -24,7 +26,9 @@ def confusion_matrix(predictions: Predictions, n_classes: int) -> torch.Tensor:
     Returns:
         Counts of shape (n_classes, n_classes); rows are the true classes.
 
-    >>> said = Predictions(torch.eye(2)[[0, 1, 1]], torch.tensor([0, 0, 1]), ("a", "b", "c"), (), torch.empty(0))
+    >>> from easylearn.task import single_label
+    >>> task, probs = single_label(["cat", "dog"]), torch.eye(2)[[0, 1, 1]]
+    >>> said = Predictions.of(task, probs, ["a", "b", "c"], torch.tensor([0, 0, 1]))
     >>> confusion_matrix(said, 2).tolist()
     [[1, 1], [0, 1]]
     """
@@ -69,7 +73,7 @@ def plot_worst(learn: Learner, n: int = 9, predictions: Predictions | None = Non
     from .data import ImageData
 
     data = learn.data
-    if not isinstance(data, ImageData) or learn.task.kind != "single_label":
+    if not isinstance(data, ImageData) or not learn.task.is_exclusive:
         raise ArgumentError(
             "plot_worst shows single-label images; this learner has something else. "
             "learn.interpret().plot_top_losses() draws the worst of any kind of items"
@@ -83,6 +87,5 @@ def plot_worst(learn: Learner, n: int = 9, predictions: Predictions | None = Non
         raise DataError("these predictions are not of the learner's present validation part; predict anew")
     true = said.probs.gather(1, said.targets[:, None])[:, 0]
     order = true.argsort()[:n].tolist()
-    names = learn.task.classes
-    titles = [single_label_title(names, said.probs[i], int(said.targets[i])) for i in order]
+    titles = [learn.task.title(said.probs[i], said.targets[i]) for i in order]
     return draw_items(data, "valid", order, [t for t, _ in titles], [right for _, right in titles])

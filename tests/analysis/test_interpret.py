@@ -16,14 +16,14 @@ from sklearn.calibration import calibration_curve
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from easylearn.analysis.interpret import Interpretation
+from easylearn.analysis.plots import new_figure
 from easylearn.data.bunch import write_on
 from easylearn.data.loaders import TensorData
 from easylearn.errors import ArgumentError, DataError
 from easylearn.learner import Learner
 from easylearn.losses import FocalLoss
 from easylearn.task import multi_label, next_token, regression, single_label
-from easylearn.analysis.interpret import Interpretation, single_label_title
-from easylearn.analysis.plots import new_figure
 
 MakeLearner = Callable[..., Learner]
 KINDS = ["single_label", "multi_label", "regression"]
@@ -52,7 +52,7 @@ def numbers(n: int = 40, k: int = 2, scale: Any = "linear") -> Interpretation:
     g = torch.Generator().manual_seed(2)
     targets = torch.rand(n, k, generator=g) * 5 + 1
     task = regression([f"y{i}" for i in range(k)], scale=scale)
-    return of(task.to_scale(targets) + 0.3 * torch.randn(n, k, generator=g), targets, task)
+    return of(task.outputs_for(targets) + 0.3 * torch.randn(n, k, generator=g), targets, task)
 
 
 def drawn(figure: Figure) -> Figure:
@@ -218,9 +218,6 @@ class TestDrawings:
         write_on(axes, "price $5 and $6 " * 200)
         lines = axes.texts[0].get_text().splitlines()
         assert len(lines) == 16 and lines[-1] == "..." and not axes.texts[0].get_parse_math()
-
-    def test_titles(self) -> None:
-        assert single_label_title(["a", "b"], torch.tensor([0.9, 0.1]), 0) == ("said a, but only 90%", True)
 
 
 class TestOfALearner:

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import nn
 
+from easylearn.analysis.summary import Summary, plan_text, seconds_per_step
 from easylearn.learner import Learner
 from easylearn.train.plan import FitPlan
-from easylearn.analysis.summary import Summary, plan_text, seconds_per_step
 
 MakeLearner = Callable[..., Learner]
 
@@ -113,7 +113,12 @@ class TestPlan:
     def test_time_from_a_single_batch(self, make_learner: MakeLearner, make_data: Any) -> None:
         learn = make_learner("plain", make_data(n_train=4))
         seconds = seconds_per_step(
-            learn.model, learn.data.train_loader(), learn.task, learn.strategy, learn.layer_groups, False
+            learn.model,
+            learn.data.loader("train", training=True),
+            learn.task,
+            learn.strategy,
+            learn.layer_groups,
+            False,
         )
         assert seconds > 0
 

@@ -21,14 +21,14 @@ from safetensors.torch import save as save_safetensors
 from torch import Tensor, nn
 
 from easylearn.artefact.archive import Archive
-from easylearn.artefact.model_file import describe_task, library_versions, load_model, read_task, summary, write_model
+from easylearn.artefact.model_file import describe_task, library_versions, load_model, summary, write_model
 from easylearn.artefact.pack import pack, unpack
 from easylearn.errors import EasyLearnError, StateError, WeightsError
 from easylearn.nn import registry
 from easylearn.nn.awd_lstm import AWDLSTM, LanguageModel, TextClassifier, classifier_head
 from easylearn.nn.embeddings import TableModel
 from easylearn.nn.registry import register
-from easylearn.task import multi_label, next_token, regression, single_label
+from easylearn.task import next_token, single_label
 from easylearn.vision.model import vision_model
 
 
@@ -239,45 +239,10 @@ def test_a_state_that_is_no_tensor(tmp_path: Path) -> None:
         write_model(tmp_path / "file", Extra(), {})
 
 
-@pytest.mark.parametrize(
-    "task",
-    [
-        single_label(["a", "b"]),
-        multi_label(["a", "b", "c"], threshold=0.3),
-        regression(["x"]),
-        regression(["x", "y"], scale="log1p"),
-        single_label(["a", "b"], label_smoothing=0.1),
-    ],
-)
-def test_tasks(task: Any) -> None:
-    again = read_task(json.loads(json.dumps(describe_task(task))))
-    assert describe_task(again) == describe_task(task) and again.names == task.names and again.kind == task.kind
-
-
 def test_the_task_of_a_language_model_keeps_its_words_elsewhere() -> None:
     described = describe_task(next_token(["a", "b"]))
-    assert described["names"] == [] and read_task(described, ("a", "b")).names == ("a", "b")
-
-
-@pytest.mark.parametrize(
-    "bad",
-    [
-        None,
-        [],
-        {},
-        {"kind": "single_label"},
-        {"kind": [], "names": []},
-        {"kind": "single_label", "names": "ab"},
-        {"kind": "single_label", "names": ["a", 1]},
-        {"kind": "regression", "names": ["a"], "scale": "cube"},
-        {"kind": "regression", "names": ["a"], "scale": ["log"]},
-        {"kind": "multi_label", "names": ["a"], "threshold": "0.5"},
-        {"kind": "multi_label", "names": ["a"], "threshold": True},
-    ],
-)
-def test_tasks_that_are_none(bad: Any) -> None:
-    with pytest.raises(EasyLearnError):
-        read_task(bad)
+    assert described == {"kind": "next_token", "names": []}
+    assert describe_task(single_label(["a", "b"])) == single_label(["a", "b"]).to_json()
 
 
 def test_what_people_are_told(tmp_path: Path) -> None:
@@ -438,7 +403,7 @@ def test_a_list_of_models_is_refused_before_any_is_built(tmp_path: Path, monkeyp
     spec, tensors = members(file)
     seal(file, {**spec, "model": [spec["model"]] * 1000}, tensors)
     monkeypatch.setattr(registry, "build", lambda *_: pytest.fail("it was built"))
-    with pytest.raises(WeightsError, match="describes a list, which is no model"):
+    with pytest.raises(WeightsError, match="describes a list"):
         load(file)
 
 
@@ -485,7 +450,7 @@ def test_pieces_that_do_not_fit(spoil: Callable[..., str]) -> None:
         model[0].weight[::2] = 0
     mask = "0.weight::mask"
     for byte in (0, 255):
-        assert "places" in spoil(lambda s, t, b=byte: {**t, mask: torch.full_like(t[mask], b)}, model, how="sparse")
+        assert "'values'" in spoil(lambda s, t, b=byte: {**t, mask: torch.full_like(t[mask], b)}, model, how="sparse")
 
 
 def test_ties_that_do_not_fit(spoil: Callable[..., str]) -> None:

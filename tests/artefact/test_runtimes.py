@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from easylearn.artefact import runtimes
 from easylearn.artefact.runtimes import OnnxProgram, TorchProgram
+from easylearn.data.bunch import BlankData
 from easylearn.data.loaders import LoaderData, TensorData
 from easylearn.errors import ArgumentError, StateError
 from easylearn.learner import Learner
@@ -164,13 +165,13 @@ LEARNERS: dict[str, Callable[[], Learner]] = {
 def given(learn: Learner) -> tuple[Tensor, ...]:
     """The validation part as a file takes it."""
     batch = next(learn.data.loader("valid").batches(CPU))
-    return learn.data.runtime_inputs(batch.inputs).undo(batch.inputs)
+    return learn.data.preprocessor.runtime_inputs(batch.inputs).undo(batch.inputs)
 
 
 def names(learn: Learner) -> tuple[str, ...]:
     """Of what a file takes."""
     batch = next(learn.data.loader("valid").batches(CPU))
-    return learn.data.runtime_inputs(batch.inputs).names
+    return learn.data.preprocessor.runtime_inputs(batch.inputs).names
 
 
 def wanted(learn: Learner) -> Tensor:
@@ -370,7 +371,7 @@ class TestRefusals:
 
     def test_no_items(self, tmp_path: Path) -> None:
         learn = tensors("log")
-        learn.data = TensorData.from_recipe(learn.data.recipe(), learn.task)
+        learn._data = BlankData(learn.task, 4, learn.data.preprocessor)
         with pytest.raises(StateError, match="load_learner"):
             learn.export(tmp_path / "m", format="onnx")
 

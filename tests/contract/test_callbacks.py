@@ -25,7 +25,12 @@ ALL = [getattr(callbacks, name) for name in callbacks.__all__]
 MAKES = {
     **{kind.__name__: kind for kind in ALL},
     "WeightAverage ema": lambda: callbacks.WeightAverage("ema", decay=0.5),
+    # These act within the first two epochs of a fit; as they are made above, they only watch.
+    "EarlyStopping now": lambda: callbacks.EarlyStopping(patience=1, min_delta=1e3),
+    "ReduceLROnPlateau now": lambda: callbacks.ReduceLROnPlateau(patience=1, min_delta=1e3, factor=0.5),
+    "LossGuard now": lambda: callbacks.LossGuard(every=1),
 }
+NEED_VALIDATION = [name for name in MAKES if name.startswith(("EarlyStopping", "ReduceLROnPlateau", "SaveBest"))]
 WATCHERS = ["EarlyStopping", "LossGuard", "Progress", "ReduceLROnPlateau", "SaveBest", "SaveCycles", "Scheduler"]
 
 every_class = pytest.mark.parametrize("kind", ALL, ids=lambda kind: kind.__name__)
@@ -34,12 +39,12 @@ every = pytest.mark.parametrize("make", MAKES.values(), ids=MAKES.keys())
 
 @pytest.fixture
 def learner(tmp_path: Path) -> Callable[..., Learner]:
-    """A learner of small pictures, so that those callbacks that mix them have something to mix."""
+    """A learner of small images, so that the callbacks that mix images have some."""
 
-    def make(**settings: Any) -> Learner:
+    def make(valid: bool = True, **settings: Any) -> Learner:
         g = torch.Generator().manual_seed(0)
         x, y = torch.randn(14, 1, 6, 6, generator=g), torch.arange(14) % 2
-        data = TensorData((x, y), (x[:5], y[:5]), single_label(["a", "b"]), batch_size=4)
+        data = TensorData((x, y), (x[:5], y[:5]) if valid else None, single_label(["a", "b"]), batch_size=4)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             model = nn.Sequential(
@@ -82,13 +87,25 @@ def states_of(callback: Callback, learn: Learner, n: int) -> list[dict[str, Any]
     return [*states, callback.state_dict()]
 
 
+def state_at_the_beginning(callback: Callback, learn: Learner) -> dict[str, Any]:
+    """Its state when a fit has begun: averaged weights are taken up there."""
+    states: list[dict[str, Any]] = []
+
+    class Watch(Callback):
+        def on_fit_begin(self, run: Any) -> None:
+            states.append(deepcopy(callback.state_dict()))
+
+    learn.fit(0.1, 1, callbacks=[callback, Watch()])
+    return states[0]
+
+
 def test_every_callback_of_the_package_is_exported() -> None:
     def below(kind: type[Callback]) -> set[type[Callback]]:
         return {kind}.union(*(below(k) for k in kind.__subclasses__())) if kind.__subclasses__() else {kind}
 
-    there = "easylearn.train.callbacks."
-    found = {k for k in below(Callback) if k.__module__.startswith(there) and not k.__name__.startswith("_")}
-    assert {k for k in found if k.__name__ != "Checkpoint"} == set(ALL)  # that one is made by a learner
+    package = f"{callbacks.__name__}."
+    found = {k for k in below(Callback) if k.__module__.startswith(package) and not k.__name__.startswith("_")}
+    assert found == set(ALL)
 
 
 @every_class
@@ -130,16 +147,19 @@ def test_who_only_watches_changes_nothing(name: str, learner: Callable[..., Lear
     assert a.losses == b.losses and same(weights(with_it), weights(without))
 
 
-@every
-def test_without_validation_data_it_works_or_says_why(
-    make: Callable[[], Callback], learner: Callable[..., Learner]
-) -> None:
-    learn = learner()
-    learn.data = TensorData((torch.randn(8, 1, 6, 6), torch.arange(8) % 2), None, learn.task, batch_size=4)
-    try:
-        assert len(learn.fit(0.1, 1, callbacks=[make()])) == 2
-    except ArgumentError as error:
-        assert "validation" in str(error) and learn.epochs_done == 0  # noqa: PT017 (either is right)
+@pytest.mark.parametrize("name", [name for name in MAKES if name not in NEED_VALIDATION])
+def test_without_validation_data_it_works(name: str, learner: Callable[..., Learner]) -> None:
+    record = learner(valid=False).fit(0.1, 1, callbacks=[MAKES[name]()])
+    assert len(record) == 4 and "valid_loss" not in record.last
+
+
+@pytest.mark.parametrize("name", NEED_VALIDATION)
+def test_what_needs_validation_data_refuses_to_begin_without(name: str, learner: Callable[..., Learner]) -> None:
+    learn = learner(valid=False)
+    before = [p.detach().clone() for p in learn.model.parameters()]
+    with pytest.raises(ArgumentError, match="validation"):
+        learn.fit(0.1, 1, callbacks=[MAKES[name]()])
+    assert learn.epochs_done == 0 and all(map(torch.equal, before, learn.model.parameters()))
 
 
 @every
@@ -197,9 +217,8 @@ def test_its_state_is_json_and_tensors_and_round_trips(
         text = json.dumps(plain(state), allow_nan=False)
         second = make()
         second.load_state_dict(deepcopy(state))
-        if callable(getattr(second, "on_fit_begin", None)) and state.get("average"):
-            continue  # weights are taken up when a fit begins: see test_average
-        assert json.dumps(plain(second.state_dict())) == text
+        found = state_at_the_beginning(second, learner()) if state.get("average") else second.state_dict()
+        assert json.dumps(plain(found)) == text
 
 
 @every
@@ -209,8 +228,8 @@ def test_one_object_in_two_fits_is_as_good_as_two(
     reused, fresh = learner(), learner()
     callback = make()
     records = [
-        (reused.fit(0.05, 2, callbacks=[callback]), fresh.fit(0.05, 2, callbacks=[make()])),
-        (reused.fit(0.05, 2, callbacks=[callback]), fresh.fit(0.05, 2, callbacks=[make()])),
+        (reused.fit(0.05, 3, callbacks=[callback]), fresh.fit(0.05, 3, callbacks=[make()])),
+        (reused.fit(0.05, 3, callbacks=[callback]), fresh.fit(0.05, 3, callbacks=[make()])),
     ]
     for a, b in records:
         assert a.losses == b.losses and a.rates == b.rates and a.stop_reason == b.stop_reason

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import inspect
 import re
+import sys
 from collections.abc import Iterator
 from enum import Enum
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -101,17 +104,119 @@ def explained(text: str) -> set[str]:
     return {word for words in found for word in re.split(r",\s+", words)}
 
 
-@pytest.mark.parametrize("name", MEMBERS)
-def test_arguments_are_explained(name: str) -> None:
-    """All of what is exported, and of methods with many; in the Args section or in the sentence, in backticks."""
-    member = MEMBERS[name]
-    needed, text = parameters(member), inspect.getdoc(function_of(member)) or ""
-    if inspect.isclass(member) and (issubclass(member, Exception | Enum) or "__init__" not in vars(member)):
-        return  # an inherited constructor is explained where it is written
-    elsewhere = re.search(r"[Ss]ee `|[Aa]s in `|same arguments", text)
-    if not elsewhere and (name.count(".") == 1 or len(needed) > 3):
-        assert set(needed) - explained(text) - set(re.findall(r"`(\w+)`", text)) == set()
+def words(text: str) -> set[str]:
+    """What a docstring explains: the names of its Args section, and those that stand in backticks."""
+    return explained(text) | set(re.findall(r"`(\w+)[\w.]*`", text))
+
+
+@functools.cache
+def everywhere() -> dict[str, Any]:
+    """Every name in a module of the package, and the objects that docs call `learn`, `data` and `predictor`."""
+    modules = {name: module for name, module in sys.modules.items() if name.startswith("easylearn.")}
+    found = {name: thing for module in modules.values() for name, thing in vars(module).items()}
+    objects = {"learn": found["Learner"], "data": found["Data"], "predictor": found["Predictor"]}
+    return {**found, **objects, "easylearn": easylearn}
+
+
+def resolve(reference: str, owner: type | None, module: ModuleType) -> Any:
+    """What a name in backticks stands for: in the class, in its module, or anywhere in the package."""
+    first, *rest = reference.removesuffix("()").split(".")
+    found: Any = inspect.getattr_static(owner, first, None) if owner is not None else None
+    found = found or vars(module).get(first) or everywhere().get(first)
+    for name in rest:
+        found = inspect.getattr_static(found, name, None)
+    return found
+
+
+REFERENCE = re.compile(
+    r"(?:[Ss]ee|[Aa]s (?:in|for)|arguments (?:as|of)|those of)\s+`([\w.]+)`|`([\w.]+)` with the same"
+)
+
+
+def unexplained(member: Any, owner: type | None) -> set[str]:
+    """Arguments that neither the docstring explains, nor what it refers to, nor the method that is overridden."""
+    function = function_of(member)
+    text = inspect.getdoc(function) or ""
+    module = sys.modules[function.__module__]
+    texts = [text]
+    for reference in {one or other for one, other in REFERENCE.findall(text)}.difference(parameters(member)):
+        found = resolve(reference, owner, module)
+        assert found is not None, f"{function.__qualname__} refers to `{reference}`, which is not there"
+        texts.append(inspect.getdoc(function_of(found)) or "")
+    for base in owner.__mro__[1:] if owner is not None and owner is not member else ():
+        if function.__name__ in vars(base):
+            texts.append(inspect.getdoc(function_of(vars(base)[function.__name__])) or "")
+    return set(parameters(member)).difference(*map(words, texts))
+
+
+UNEXPLAINED = Path(__file__).with_name("unexplained.txt")
+
+
+@functools.cache
+def with_arguments() -> dict[str, tuple[Any, type | None]]:
+    """Everything public that takes arguments, once, with the class that it belongs to."""
+    found: dict[str, tuple[Any, type | None]] = {}
+    for name, member in MEMBERS.items():
+        function = function_of(member)
+        if inspect.isclass(member) and (issubclass(member, Exception | Enum) or "__init__" not in vars(member)):
+            continue  # an inherited constructor is explained where it is written
+        owner = importlib.import_module(name.rsplit(".", 2)[0]) if name.count(".") > 1 else None
+        owner = member if inspect.isclass(member) else getattr(owner, name.rsplit(".", 2)[1], None)
+        if parameters(member):
+            found[f"{function.__module__}.{function.__qualname__}"] = member, owner if inspect.isclass(owner) else None
+    return found
+
+
+def unexplained_today() -> dict[str, list[str]]:
+    return {name: sorted(names) for name, of in with_arguments().items() if (names := unexplained(*of))}
+
+
+def test_arguments_are_explained_but_for_a_list_that_shrinks() -> None:
+    """`python tests/contract/test_exports.py` takes off the list what is explained by now."""
+    assert len(with_arguments()) > 150
+    missing, listed = unexplained_today(), UNEXPLAINED.read_text(encoding="utf-8").split()
+    assert {name: names for name, names in missing.items() if name not in listed} == {}
+    assert [name for name in listed if name not in missing] == [], "run python tests/contract/test_exports.py"
+
+
+def documented(one: int, two: int, three: int) -> None:
+    """Use `one`, and see `function_of` for nothing.
+
+    Args:
+        two: the second.
+    """
+
+
+def test_what_explains_an_argument() -> None:
+    class Base:
+        def method(self, a: int, b: int) -> None:
+            """Needs `a`."""
+
+    class Sub(Base):
+        def method(self, a: int, b: int) -> None:
+            """Overrides."""
+
+        def other(self, a: int, b: int, c: int) -> None:
+            """See `more`, and `c`."""
+
+        def more(self, a: int) -> None:
+            """Needs `a.part`."""
+
+        def lost(self, a: int) -> None:
+            """See `nowhere.to_be_found`."""
+
+    assert unexplained(documented, None) == {"three"}
+    assert unexplained(vars(Sub)["method"], Sub) == {"b"}
+    assert unexplained(vars(Sub)["other"], Sub) == {"b"}
+    with pytest.raises(AssertionError, match=r"nowhere\.to_be_found"):
+        unexplained(vars(Sub)["lost"], Sub)
 
 
 def test_the_version_is_a_version() -> None:
     assert re.fullmatch(r"\d+\.\d+\.\d+", easylearn.__version__)
+
+
+if __name__ == "__main__":
+    today = sorted(unexplained_today())
+    before = UNEXPLAINED.read_text(encoding="utf-8").split() if UNEXPLAINED.exists() else today
+    UNEXPLAINED.write_text("\n".join(name for name in today if name in before) + "\n", encoding="utf-8")

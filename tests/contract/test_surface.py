@@ -6,27 +6,26 @@ import dataclasses
 import inspect
 
 import easylearn
-from easylearn.data.bunch import Batch, Data, Loader
+from easylearn.analysis.interpret import Calibration, Interpretation
+from easylearn.analysis.plots import SchedPlots
+from easylearn.data.bunch import BlankData, Data
+from easylearn.data.loaders import TensorPreprocessor
+from easylearn.data.order import Batch, Loader, Source
+from easylearn.data.preprocess import Preprocessor
 from easylearn.export import Predictor
-from easylearn.learner import Learner, Prediction, Predictions
+from easylearn.learner import Learner
+from easylearn.task import ExclusiveTask, Prediction, Predictions, Task, regression
 from easylearn.text.interpret import Occlusion
 from easylearn.train.callback import HOOKS, Callback
 from easylearn.train.finder import LRCurve
-from easylearn.analysis.interpret import Calibration, Interpretation
 from easylearn.train.plan import FitPlan
-from easylearn.analysis.plots import SchedPlots
 from easylearn.train.record import Record
 from easylearn.train.state import Run
-from easylearn.train.strategy import Strategy
+from easylearn.train.strategy import SingleDevice
 
 
 def public(kind: type) -> set[str]:
     return {n for n in dir(kind) if not n.startswith("_")} - set(dir(object))
-
-
-def private(kind: type) -> set[str]:
-    own = {n for n in vars(kind) if n.startswith("_") and not n.startswith("__")}
-    return {n for n in own if inspect.isroutine(vars(kind)[n]) or isinstance(vars(kind)[n], property)}
 
 
 def arguments(function: object) -> list[str]:
@@ -35,13 +34,9 @@ def arguments(function: object) -> list[str]:
 
 def test_learner() -> None:
     methods = {
-        "TTA",
         "export",
-        "generate",
         "interpret",
-        "load_encoder",
         "report",
-        "save_encoder",
         "bn_freeze",
         "fine_tune",
         "fit",
@@ -60,44 +55,18 @@ def test_learner() -> None:
         "unfreeze",
         "validate",
     }
-    properties = {"precompute", "sched", "vocab"}
+    properties = {"data", "epochs_done", "layer_groups", "model", "precompute", "record", "sched", "strategy"}
     attributes = {
         "callbacks",
-        "data",
-        "epochs_done",
-        "layer_groups",
-        "model",
         "optimizer",
         "path",
         "progress",
-        "record",
         "seed",
-        "strategy",
         "task",
         "wd",
     }
     assert public(Learner) == methods | properties | attributes
     assert {n for n in public(Learner) if isinstance(inspect.getattr_static(Learner, n), property)} == properties
-    assert private(Learner) == {
-        "_active_groups",
-        "_file",
-        "_fit",
-        "_need_items",
-        "_keeper",
-        "_plan",
-        "_predictions",
-        "_run",
-        "_situation",
-        "_training",
-        "_view",
-    }
-    assert {n for n in Learner.__slots__ if n.startswith("_")} == {
-        "_bn_freeze",
-        "_curve",
-        "_features",
-        "_last",
-        "_precompute",
-    }
     assert Learner.__bases__ == (object,) and Learner.__subclasses__() == []
 
 
@@ -112,18 +81,15 @@ def test_arguments_of_the_learner() -> None:
         "fine_tune": "epochs lr frozen_epochs spread callbacks",
         "lr_find": "start_lr end_lr lr n_steps",
         "freeze_to": "k",
-        "interpret": "part",
+        "interpret": "split",
         "report": "path",
         "bn_freeze": "frozen",
-        "predict": "items test",
-        "tta": "n_aug test",
-        "TTA": "n_aug is_test stack",
+        "predict": "items split",
+        "tta": "n_aug split",
+        "validate": "split",
         "set_data": "data",
-        "generate": "prompt n temperature top_k top_p seed",
         "save": "name",
         "export": "path format quantize prune",
-        "save_encoder": "name",
-        "load_encoder": "name",
         "load": "name",
     }
     for name, names in expected.items():
@@ -132,6 +98,8 @@ def test_arguments_of_the_learner() -> None:
         "data",
         "model",
         "groups",
+        "bn_freeze",
+        "precompute",
         "optimizer",
         "metrics",
         "loss",
@@ -142,11 +110,10 @@ def test_arguments_of_the_learner() -> None:
         "precision",
         "compile",
         "device",
+        "strategy",
         "seed",
         "path",
         "callbacks",
-        "bn_freeze",
-        "precompute",
         "progress",
     ]
 
@@ -165,7 +132,6 @@ def test_hooks_and_callback() -> None:
         "on_fit_end",
     )
     assert public(Callback) == {*HOOKS, "state_dict", "load_state_dict"}
-    assert private(Callback) == set()
 
 
 def test_run() -> None:
@@ -201,38 +167,39 @@ def test_run() -> None:
 
 
 def test_data() -> None:
-    assert public(Data) == {
+    members = {
         "adopt",
-        "from_recipe",
-        "has_train",
-        "holds_items",
-        "item_ids",
-        "read_items",
-        "recipe",
-        "runtime_inputs",
+        "classes",
         "describe_item",
         "draw_item",
-        "has_pictures",
-        "notes",
-        "generate",
-        "load_encoder",
-        "save_encoder",
-        "vocab",
-        "classes",
         "fingerprint",
         "for_model",
-        "has_test",
-        "has_valid",
         "has_views",
         "ids",
-        "is_single",
         "loader",
-        "new_loader",
+        "notes",
         "resized",
-        "train_loader",
+        "splits",
     }
-    assert Data.__abstractmethods__ == {"fingerprint", "ids", "loader", "new_loader", "train_loader"}
-    assert arguments(Loader.batches) == ["device", "seed", "epoch", "start"]
+    assert public(Data) == members  # and what each object holds:
+    assert set(vars(BlankData(regression(), 1, TensorPreprocessor()))) == {"task", "batch_size", "preprocessor", "_splits"}
+    assert Data.__abstractmethods__ == {"fingerprint", "ids", "loader"}
+    assert public(Preprocessor) == {
+        "check_model",
+        "complete",
+        "for_model",
+        "from_recipe",
+        "is_file",
+        "order",
+        "read",
+        "read_file",
+        "recipe",
+        "runtime_inputs",
+        "source",
+    }
+    assert Preprocessor.__abstractmethods__ == {"read", "source"}
+    assert public(Source) == {"fetch", "stream"} and Source.__abstractmethods__ == {"__len__", "fetch"}
+    assert arguments(Loader.batches) == ["device", "seed", "epoch", "start", "shard"]
     assert [f.name for f in dataclasses.fields(Batch)] == ["inputs", "target", "index"]
 
 
@@ -259,7 +226,9 @@ def test_results() -> None:
         "reason",
         "record",
     ]
-    assert [f.name for f in dataclasses.fields(Prediction)] == ["label", "index", "probs"]
+    assert [f.name for f in dataclasses.fields(Prediction)] == ["label", "index", "probs", "names"]
+    assert public(Prediction) == {"of", "to_dict"}  # its fields have no defaults, so the class does not hold them
+    assert public(Predictions) == {"classes", "of", "to_dict", "to_frame", "top"}
     assert [f.name for f in dataclasses.fields(Predictions)] == ["probs", "targets", "ids", "labels", "views", "task"]
     assert public(Interpretation) == {
         "calibration",
@@ -280,21 +249,80 @@ def test_results() -> None:
     assert [f.name for f in dataclasses.fields(FitPlan)] == fields and public(FitPlan) == {"n_epochs", "n_steps"}
 
 
+def test_task() -> None:
+    """What a kind of task of one's own must and may say."""
+    must = {"activate", "check_target", "decode", "default_metrics", "own_item_losses"}
+    may = {
+        "activate_in_graph",
+        "by_name",
+        "calibrated",
+        "classes",
+        "column",
+        "columns",
+        "compared",
+        "confusions",
+        "count_classes",
+        "decode_target",
+        "in_words",
+        "index",
+        "instead",
+        "is_exclusive",
+        "is_multi",
+        "is_streamed",
+        "item_columns",
+        "lowest",
+        "n_out",
+        "noun",
+        "outputs_for",
+        "own_loss",
+        "predicts_numbers",
+        "soft_target",
+        "summary",
+        "title",
+    }
+    given = {
+        "accumulator",
+        "from_json",
+        "item_losses",
+        "loss",
+        "loss_fn",
+        "metrics",
+        "same_as",
+        "settings",
+        "smoothed",
+        "to_json",
+        "with_loss",
+        "with_metrics",
+    }
+    assert Task.__abstractmethods__ == must and public(Task) == must | may | given
+    assert ExclusiveTask.__abstractmethods__ == {"activate", "own_item_losses"}
+    assert public(ExclusiveTask) - public(Task) == {"class_numbers"}
+    assert [f.name for f in dataclasses.fields(Task)] == ["names", "metrics", "loss_fn"]
+
+
 def test_the_seam_for_devices() -> None:
-    assert public(Strategy) == {
+    methods = {
+        "agree",
         "arithmetic",
         "backward",
+        "evaluating",
         "finish_grads",
         "forward",
         "forward_loss",
+        "gather",
+        "is_main",
         "load_state_dict",
         "must_step",
+        "place",
         "reset",
         "scales_loss",
         "state_dict",
         "step",
         "stepped",
     }
+    settings = {"accumulate", "clip", "device", "gate", "precision", "rank", "world"}
+    assert public(Strategy) == methods and set(Strategy.__annotations__) == settings
+    assert public(SingleDevice) | set(vars(SingleDevice("cpu"))) >= methods | settings
 
 
 def test_what_is_exported_is_what_is_named() -> None:
@@ -306,8 +334,9 @@ def test_what_is_exported_is_what_is_named() -> None:
 
 
 def test_predictor() -> None:
-    methods = {"predict", "stream", "to_csv", "generate"}
-    assert public(Predictor) == methods | {"classes", "data", "info", "model", "task"}
+    methods = {"predict", "stream", "to_csv"}
+    held = {"batch_size", "classes", "info", "model", "preprocessor", "strategy", "task"}
+    assert public(Predictor) == methods | held
     assert arguments(easylearn.load_predictor) == ["path", "model", "device"]
     assert arguments(easylearn.load_learner) == [
         "path",

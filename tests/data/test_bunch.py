@@ -7,38 +7,59 @@ import pytest
 import torch
 from torch import nn
 
-from easylearn.data.bunch import Batch, Data, Loader, PartName
-from easylearn.data.loaders import TensorData, TensorLoader
-from easylearn.errors import ArgumentError, DataError
-from easylearn.task import multi_label, regression, single_label
+from easylearn.data.bunch import BlankData, Data, SplitName
+from easylearn.data.loaders import TensorData, TensorPreprocessor
+from easylearn.data.order import Batch, Loader, Source, TensorSource, tensor_loader
+from easylearn.data.preprocess import Items, Preprocessor
+from easylearn.errors import ArgumentError, DataError, StateError
+from easylearn.task import Task, multi_label, regression, single_label
 
 
-class Least(Data):
+class LeastPreprocessor(Preprocessor):
     """Implements what must be implemented, and nothing else."""
 
-    def train_loader(self) -> Loader:
-        return TensorLoader([torch.zeros(3, 2)], torch.zeros(3), self.batch_size, shuffle=True)
+    kind = "least"
 
-    def loader(self, part: PartName, view: int = 0) -> Loader:
-        return TensorLoader([torch.zeros(3, 2)], torch.zeros(3), self.batch_size)
+    def read(self, given: Any, first: int = 0) -> Items:
+        return Items(torch.as_tensor(given), tuple(str(first + i) for i in range(len(given))))
 
-    def new_loader(self, items: Any) -> Loader:
-        return TensorLoader([torch.as_tensor(items)], None, self.batch_size)
+    def source(self, values: torch.Tensor) -> Source:
+        return TensorSource([values])
 
-    def ids(self, part: PartName) -> Sequence[str]:
-        return ["a", "b", "c"]
 
-    def fingerprint(self, part: PartName) -> str:
+class Least(Data[Sequence[str]]):
+    """Implements what must be implemented, and nothing else."""
+
+    def __init__(self, task: Task, batch_size: int, **splits: Sequence[str]) -> None:
+        super().__init__(task, batch_size, LeastPreprocessor(), splits or {"train": ["a", "b", "c"]})  # type: ignore[arg-type]
+
+    def loader(self, split: SplitName, *, training: bool = False, view: int = 0) -> Loader:
+        n = len(self._split(split))
+        return tensor_loader([torch.zeros(n, 2)], torch.zeros(n), self.batch_size, shuffle=training)
+
+    def ids(self, split: SplitName) -> Sequence[str]:
+        return self._split(split)
+
+    def fingerprint(self, split: SplitName) -> str:
         return "same"
 
 
 def test_everything_else_has_a_default() -> None:
     data = Least(single_label(["no", "yes"]), 2)
-    assert data.has_valid and not data.has_test and not data.has_views
+    assert data.splits == ("train",) and not data.has_views and data.notes() == []
     assert data.classes == ("no", "yes")
     assert Least(regression(), 2).classes == ()
     assert data.for_model(nn.Linear(2, 2)) is data
-    assert data.is_single("one") and not data.is_single(["one", "two"]) and not data.is_single(("one",))
+    assert data.describe_item("train", 0) == {}
+    preprocessor = data.preprocessor
+    assert preprocessor.for_model(nn.Linear(2, 2)) is preprocessor and preprocessor.complete(data.task) is data.task
+    assert len(preprocessor.order(torch.zeros(5, 1), TensorSource([torch.zeros(5, 1)]), 2)) == 3
+    with pytest.raises(StateError, match="LeastPreprocessor.*recipe"):
+        preprocessor.recipe()
+    with pytest.raises(StateError, match="LeastPreprocessor"):
+        LeastPreprocessor.from_recipe({}, data.task)
+    with pytest.raises(DataError, match="LeastPreprocessor reads no items from files"):
+        preprocessor.read_file(__import__("pathlib").Path("x"), 1)
 
 
 def test_what_must_be_implemented_is_asked_for() -> None:
@@ -49,15 +70,39 @@ def test_what_must_be_implemented_is_asked_for() -> None:
         Less(regression(), 2)  # type: ignore[abstract]
 
 
-@pytest.mark.parametrize("batch_size", [0, -1])
-def test_batch_size_is_at_least_one(batch_size: int) -> None:
-    with pytest.raises(ArgumentError, match=f"at least 1, got {batch_size}"):
+def test_splits_come_in_their_order_and_missing_ones_are_named() -> None:
+    data = Least(regression(), 2, test=["c"], train=["a"])
+    assert data.splits == ("train", "test")
+    with pytest.raises(DataError, match="there is no valid split; pass valid="):
+        data.ids("valid")
+    with pytest.raises(ArgumentError, match="'tset'.*'test'"):
+        data.ids("tset")  # type: ignore[arg-type]
+    with pytest.raises(DataError, match="the valid split has no items"):
+        Least(regression(), 2, train=["a"], valid=[])
+
+
+@pytest.mark.parametrize("batch_size", [0, -1, 2.5, "64", True])
+def test_batch_size_is_a_whole_number_of_at_least_one(batch_size: Any) -> None:
+    with pytest.raises(ArgumentError, match=f"batch_size.*{batch_size}"):
         Least(regression(), batch_size)
 
 
 def test_data_without_a_size_says_so() -> None:
     with pytest.raises(ArgumentError, match=r"Least has no size; set_data\(160\) is for images"):
         Least(regression(), 2).resized(160)
+
+
+class TestBlankData:
+    def test_it_has_no_items_and_says_what_to_do(self) -> None:
+        blank = BlankData(single_label(["a", "b"]), 4, TensorPreprocessor([(2,)]))
+        assert blank.splits == () and blank.classes == ("a", "b")
+        for call in (blank.loader, blank.ids, blank.fingerprint):
+            with pytest.raises(DataError, match=r"set_data\(data\)"):
+                call("train")
+
+    def test_other_data_can_take_its_place(self, make_data: Callable[..., TensorData]) -> None:
+        data = make_data()
+        assert data.adopt(BlankData(data.task, 4, TensorPreprocessor([(5,)]))) is data
 
 
 def test_adopt_takes_the_same_task() -> None:

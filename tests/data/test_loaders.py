@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Iterator
 
@@ -11,9 +12,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, SequentialSampler, TensorDataset
 
-from easylearn.data.bunch import Batch, Loader
-from easylearn.data.loaders import ForeignLoader, LoaderData, TensorData, TensorLoader, batch_bounds
-from easylearn.errors import ArgumentError, DataError
+from easylearn.data.loaders import ForeignLoader, LoaderData, TensorData, TensorPreprocessor
+from easylearn.data.order import Batch, ItemLoader, Loader, TensorSource
+from easylearn.errors import ArgumentError, DataError, WeightsError
 from easylearn.task import multi_label, regression, single_label
 
 CPU = torch.device("cpu")
@@ -23,86 +24,47 @@ def all_of(loader: Loader, **key: int) -> list[Batch]:
     return list(loader.batches(CPU, **key))
 
 
-class TestBatchBounds:
-    @given(n=st.integers(1, 200), size=st.integers(1, 50))
-    def test_is_what_torchs_batch_sampler_gives(self, n: int, size: int) -> None:
-        expected = [(b[0], b[-1] + 1) for b in BatchSampler(SequentialSampler(range(n)), size, drop_last=False)]
-        assert batch_bounds(n, size) == expected
-
-    @given(n=st.integers(1, 200), size=st.integers(2, 50))
-    def test_merging_leaves_nothing_out_and_no_single_item(self, n: int, size: int) -> None:
-        bounds = batch_bounds(n, size, merge_single=True)
-        assert [i for a, b in bounds for i in range(a, b)] == list(range(n))
-        assert all(b - a >= 2 for a, b in bounds) or n == 1
-        assert all(b - a == size for a, b in bounds[:-1])
-        assert bounds[-1][1] - bounds[-1][0] <= size + 1
-
-    def test_a_batch_larger_than_the_data(self) -> None:
-        assert batch_bounds(3, 100) == [(0, 3)]
-        assert batch_bounds(1, 100, merge_single=True) == [(0, 1)]
+def inputs_of(loader: ItemLoader) -> Tensor:
+    assert isinstance(loader.source, TensorSource)
+    return loader.source.inputs[0]
 
 
-class TestTensorLoader:
-    def loader(self, n: int = 11, size: int = 4, shuffle: bool = True) -> TensorLoader:
-        x = torch.arange(n * 2.0).reshape(n, 2)
-        return TensorLoader([x], torch.arange(n), size, shuffle=shuffle)
+class TestTensorPreprocessor:
+    def test_one_row_is_an_item_and_rows_are_several(self) -> None:
+        read = TensorPreprocessor([(3,)]).read
+        assert read(torch.zeros(3)).single and read([0.0, 1.0, 2.0]).single
+        several = read([torch.zeros(3), torch.ones(3)])
+        assert not several.single and several.values[0].tolist() == [[0.0] * 3, [1.0] * 3]
+        assert read(torch.zeros(2, 3), first=5).ids == ("5", "6")
 
-    def test_in_order_it_gives_the_very_rows(self) -> None:
-        loader = self.loader(shuffle=False)
-        batches = all_of(loader, seed=3, epoch=5)
-        assert [len(b.index) for b in batches] == [4, 4, 3] and len(loader) == 3 and loader.n_items == 11
-        assert torch.equal(torch.cat([b.inputs[0] for b in batches]), loader.inputs[0])
-        assert torch.cat([b.index for b in batches]).tolist() == list(range(11))
+    @pytest.mark.parametrize("given", ["word", {"a": 1}, None, [torch.zeros(3), torch.zeros(4)], 3.0])
+    def test_what_is_no_rows_is_refused(self, given: object) -> None:
+        with pytest.raises(DataError):
+            TensorPreprocessor([(3,)]).read(given)
 
-    @given(seed=st.integers(0, 99), epoch=st.integers(0, 99), start=st.integers(0, 3))
-    def test_shuffled_each_item_comes_once_and_only_the_key_decides(self, seed: int, epoch: int, start: int) -> None:
-        loader = self.loader()
-        torch.manual_seed(seed)
-        batches = all_of(loader, seed=seed, epoch=epoch)
-        torch.manual_seed(seed + 1)
-        again = all_of(loader, seed=seed, epoch=epoch, start=start)
-        assert sorted(torch.cat([b.index for b in batches]).tolist()) == list(range(11))
-        for batch in batches:
-            assert torch.equal(batch.inputs[0], loader.inputs[0][batch.index])
-            assert batch.target is not None and torch.equal(batch.target, batch.index)
-        for a, b in zip(batches[start:], again, strict=True):
-            assert torch.equal(a.index, b.index)
+    def test_another_shape_is_refused_with_both(self) -> None:
+        with pytest.raises(DataError, match=r"\(3,\).*\(2, 2, 3\)"):
+            TensorPreprocessor([(3,)]).read(torch.zeros(2, 2, 3))
 
-    def test_another_seed_or_epoch_is_another_order(self) -> None:
-        orders = {
-            tuple(torch.cat([b.index for b in all_of(self.loader(40), seed=seed, epoch=epoch)]).tolist())
-            for seed in range(3)
-            for epoch in range(3)
-        }
-        assert len(orders) == 9
+    @given(st.lists(st.lists(st.integers(1, 9), max_size=3).map(tuple), max_size=3))
+    def test_its_recipe_is_json_and_comes_back(self, shapes: list[tuple[int, ...]]) -> None:
+        recipe = json.loads(json.dumps(TensorPreprocessor(shapes).recipe()))
+        assert TensorPreprocessor.from_recipe(recipe, regression()).shapes == tuple(shapes)
 
-    def test_it_neither_reads_nor_moves_the_global_generator(self) -> None:
-        before = torch.get_rng_state()
-        all_of(self.loader(), seed=0, epoch=0)
-        assert torch.equal(torch.get_rng_state(), before)
-
-    def test_the_last_item_joins_the_batch_before_in_training_only(self) -> None:
-        assert [len(b.index) for b in all_of(self.loader(9))] == [4, 5]
-        assert [len(b.index) for b in all_of(self.loader(9, shuffle=False))] == [4, 4, 1]
-
-    def test_several_inputs_and_no_target(self) -> None:
-        loader = TensorLoader([torch.zeros(3, 2), torch.ones(3)], None, 2)
-        (a, b), target = all_of(loader)[0].inputs, all_of(loader)[0].target
-        assert a.shape == (2, 2) and b.shape == (2,) and target is None
-
-    def test_different_lengths_are_refused(self) -> None:
-        with pytest.raises(DataError, match=r"same number of rows, got \[3, 4\]"):
-            TensorLoader([torch.zeros(3, 2)], torch.zeros(4), 2)
+    @pytest.mark.parametrize("recipe", [{}, {"shapes": 3}, {"shapes": [["x"]]}, {"shapes": None}])
+    def test_a_damaged_recipe_is_refused(self, recipe: dict[str, object]) -> None:
+        with pytest.raises(WeightsError, match="recipe of the tensors is damaged"):
+            TensorPreprocessor.from_recipe(recipe, regression())
 
 
 class TestTensorData:
     def test_numpy_and_torch_give_the_same(self, make_data: Callable[..., TensorData]) -> None:
         data = make_data()
         x, y = data.loader("train"), data.loader("valid")
-        assert isinstance(x, TensorLoader) and isinstance(y, TensorLoader)
+        assert isinstance(x, ItemLoader) and isinstance(y, ItemLoader)
         arrays = TensorData(
-            (x.inputs[0].numpy().astype(np.float64), np.asarray(x.target).astype(np.int32)),
-            (y.inputs[0].tolist(), np.asarray(y.target).tolist()),
+            (inputs_of(x).numpy().astype(np.float64), np.asarray(x.target).astype(np.int32)),
+            (inputs_of(y).tolist(), np.asarray(y.target).tolist()),
             data.task,
             batch_size=4,
         )
@@ -114,18 +76,18 @@ class TestTensorData:
 
     def test_parts(self, make_data: Callable[..., TensorData]) -> None:
         data = make_data(n_test=3)
-        assert data.has_valid and data.has_test and not data.has_views
+        assert data.splits == ("train", "valid", "test") and not data.has_views
         assert list(data.ids("valid")) == [str(i) for i in range(10)]
         assert all(b.target is None for b in all_of(data.loader("test")))
         bare = make_data(n_valid=None)
-        assert not bare.has_valid and not bare.has_test
+        assert bare.splits == ("train",)
         for part in ("valid", "test"):
-            with pytest.raises(DataError, match=f"there is no {part} part; pass {part}="):
+            with pytest.raises(DataError, match=f"there is no {part} split; pass {part}="):
                 bare.loader(part)
 
     def test_training_is_shuffled_and_looking_is_not(self, make_data: Callable[..., TensorData]) -> None:
         data = make_data(n_train=21)
-        train = all_of(data.train_loader())
+        train = all_of(data.loader("train", training=True))
         assert torch.cat([b.index for b in train]).tolist() != list(range(21))
         assert [len(b.index) for b in train] == [4, 4, 4, 4, 5]
         assert torch.cat([b.index for b in all_of(data.loader("train"))]).tolist() == list(range(21))
@@ -136,8 +98,11 @@ class TestTensorData:
         (batch, _) = all_of(data.loader("train"))
         assert [t.shape for t in batch.inputs] == [(4, 2), (4, 3)]
         assert len(all_of(data.loader("test"))[0].inputs) == 2
-        assert len(all_of(data.new_loader((x1, x2)))[0].inputs) == 2
-        assert not data.is_single(x1)
+        read = data.preprocessor.read((x1, x2))
+        assert len(read.values) == 2 and len(read) == 6 and not read.single
+        assert data.preprocessor.read((x1[0], x2[0])).single
+        with pytest.raises(DataError, match="takes 2 inputs, got 1"):
+            data.preprocessor.read(x1)
 
     @pytest.mark.parametrize(
         ("y", "task", "said"),
@@ -156,7 +121,7 @@ class TestTensorData:
             TensorData((torch.zeros(3, 2), torch.tensor(y)), None, task)  # type: ignore[arg-type]
 
     def test_an_empty_part_is_refused(self) -> None:
-        with pytest.raises(DataError, match="the valid part is empty"):
+        with pytest.raises(DataError, match="the valid split has no items"):
             TensorData((torch.zeros(3, 2), torch.zeros(3)), (torch.zeros(0, 2), torch.zeros(0)), regression())
 
     def test_fingerprint_follows_all_that_a_loader_yields(self) -> None:
@@ -240,21 +205,23 @@ class TestLoaderData:
 
     def test_parts(self) -> None:
         data = self.data()
-        assert data.has_valid and data.has_test and data.batch_size == 4
-        assert len(data.train_loader()) == 2
+        assert data.splits == ("train", "valid", "test") and data.batch_size == 4
+        assert len(data.loader("train", training=True)) == 2
         assert data.ids("valid") == [str(i) for i in range(7)] and data.ids("test") == ["0", "1", "2", "3"]
         assert all(b.target is None for b in all_of(data.loader("test")))
-        assert not data.is_single([torch.zeros(2, 2)])
 
     def test_new_items_are_a_tensor_or_batches(self) -> None:
-        data = self.data()
-        assert [b.inputs[0].shape for b in all_of(data.new_loader(torch.zeros(5, 2)))] == [(5, 2)]
-        assert len(all_of(data.new_loader([torch.zeros(5, 2), torch.zeros(1, 2)]))) == 2
+        read = self.data().preprocessor.read
+        x = torch.randn(6, 2)
+        loader = DataLoader(TensorDataset(x), batch_size=4)
+        for given in (x, [x[:5], x[5:]], loader, x.numpy()):
+            items = read(given)
+            assert torch.equal(items.values[0], x) and items.ids == ("0", "1", "2", "3", "4", "5") and not items.single
 
     def test_a_missing_part(self) -> None:
         bare = LoaderData([(torch.zeros(4, 2), torch.zeros(4))], None, regression())
-        assert not bare.has_valid and not bare.has_test
-        with pytest.raises(DataError, match="there is no valid part"):
+        assert bare.splits == ("train",)
+        with pytest.raises(DataError, match="there is no valid split"):
             bare.loader("valid")
 
     def test_it_has_no_identity(self) -> None:

@@ -157,8 +157,8 @@ def test_validation_by_class_group_and_time() -> None:
     ("how", "match"),
     [
         ({"groups": "day", "time": "when"}, "groups or time, not both"),
-        ({"groups": "day", "valid": None}, "does not ask for a split"),
-        ({"stratify": True}, "stratify goes with one column of classes"),
+        ({"groups": "day", "valid": None}, "valid=None asks for no validation"),
+        ({"stratify": True}, "stratify goes with a fraction and one column of classes"),
         ({"valid": 1.5}, r"1\.5"),
         ({"valid": [500]}, "500"),
         ({"valid": "2W"}, "goes with time="),
@@ -329,7 +329,7 @@ def test_a_single_class_and_a_class_that_only_validates() -> None:
     with pytest.raises(DataError, match="every training row of the target 'label' has the label 'no'"):
         make(df.assign(label="no"), "label")
     df.loc[7, "label"] = "perhaps"
-    with pytest.raises(DataError, match=r"row 7 \(valid\).*'perhaps'.*stratify"):
+    with pytest.raises(DataError, match=r"row 7.*'perhaps'.*stratify"):
         make(df, "label", valid=[7, 8])
 
 

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from easylearn.tabular.targets import Labels, target_numbers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.preprocessing import QuantileTransformer, StandardScaler
@@ -635,48 +634,6 @@ def test_short_and_long_columns_are_factorized_alike(what: str, monkeypatch: pyt
     codes2, values2 = factorize(column)
     decoded = [None if c < 0 else values[c] for c in codes]
     assert decoded == [None if c < 0 else values2[c] for c in codes2]
-
-
-# Targets
-
-
-def test_labels() -> None:
-    column = pd.Series(["b", "a", "c", "b"], name="t")
-    labels = Labels.learn(column, [0, 1])
-    assert labels.names == ("a", "b")
-    assert labels.encode(column.iloc[[1, 0, 0]]).tolist() == [0, 1, 1]
-    with pytest.raises(DataError, match=r"1 of 4 rows.*no training row has \('c'\).*Rows: row 2"):
-        labels.encode(column)
-    again = Labels.from_state(json.loads(json.dumps(labels.state_dict())))
-    assert again.values == labels.values
-    assert Labels.learn(pd.Series([3, 1, 3])).names == ("1", "3")
-    ordered = pd.Series(pd.Categorical(["lo", "hi"], categories=["lo", "hi"], ordered=True))
-    assert Labels.learn(ordered).values == ["lo", "hi"]
-    assert Labels.learn(pd.Series([True, False])).encode(pd.Series([0, 1, 1])).tolist() == [0, 1, 1]
-
-
-def test_targets_that_cannot_be_learned() -> None:
-    with pytest.raises(DataError, match=r"2 of 3 rows of the target 't' have no label.*row 1 \(index 'q'\), row 2"):
-        Labels.learn(pd.Series(["a", None, None], name="t", index=["p", "q", "r"]))
-    Labels.learn(pd.Series(["a", None, "b"], name="t"), [0, 2])
-    with pytest.raises(DataError, match=r"has the label 'a', so there is nothing to tell apart"):
-        Labels.learn(pd.Series(["a", "a", "b"], name="t"), [0, 1])
-    with pytest.raises(DataError, match="no label"):
-        Labels(["a", "b"]).encode(pd.Series(["a", None]))
-    with pytest.raises(DataError, match="no training rows"):
-        Labels.learn(pd.Series([], dtype=object))
-
-
-def test_target_numbers() -> None:
-    df = pd.DataFrame({"a": [1, 2, 3], "b": ["1", "2", "3"], "c": [1.0, np.nan, np.inf]})
-    assert target_numbers(df, ["a", "b"]).tolist() == [[1, 1], [2, 2], [3, 3]]
-    with pytest.raises(DataError, match=r"2 of 3 rows of the target 'c' are missing or infinite.*row 1, row 2"):
-        target_numbers(df, ["c"])
-    with pytest.raises(DataError, match=r"\['d'\]"):
-        target_numbers(df, ["d"])
-    many = pd.DataFrame({"c": [np.nan] * 50})
-    with pytest.raises(DataError, match="row 4 and 45 more"):
-        target_numbers(many, ["c"])
 
 
 @pytest.mark.parametrize("scale", ["standard", "quantile", "none"])

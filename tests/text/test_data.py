@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -53,8 +54,12 @@ class TestFromDf:
         TextData.from_df(df, **QUIET)
         pd.testing.assert_frame_equal(df, frame())
 
-    def test_stratified_by_fraction_and_the_same_by_seed(self) -> None:
-        a, b, c = (TextData.from_df(frame(), valid=0.25, seed=s, **QUIET) for s in (0, 0, 1))
+    def test_stratified_by_fraction_and_the_same_by_seed(self, disturb: Callable[[], None]) -> None:
+        made = []
+        for seed in (0, 0, 1):
+            disturb()
+            made.append(TextData.from_df(frame(), valid=0.25, seed=seed, **QUIET))
+        a, b, c = made
         assert list(a.ids("valid")) == list(b.ids("valid")) != list(c.ids("valid"))
         assert a._part("valid").target.tolist().count(0) == 2  # type: ignore[union-attr]
         assert a.fingerprint("train") == b.fingerprint("train") != c.fingerprint("train")

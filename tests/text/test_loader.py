@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -95,10 +96,11 @@ class TestStreamInTraining:
             orders.add(tuple(found))
         assert len(orders) > 1
 
-    def test_keyed_by_seed_and_epoch(self) -> None:
+    def test_keyed_by_seed_and_epoch(self, disturb: Callable[[], None]) -> None:
         loader = StreamLoader(numbered([9] * 30), 3, 10, shuffle=True)
 
         def read(seed: int, epoch: int) -> list[Any]:
+            disturb()
             return [b.inputs[0].tolist() for b in loader.batches(CPU, seed, epoch)]
 
         assert read(0, 0) == read(0, 0)

@@ -18,7 +18,7 @@ from easylearn.data.loaders import ForeignLoader, LoaderData
 from easylearn.errors import ArgumentError
 from easylearn.learner import Learner
 from easylearn.train.finder import LRCurve, smoothed, suggest
-from easylearn.train.strategy import Strategy
+from easylearn.train.strategy import SingleDevice
 
 MakeLearner = Callable[..., Learner]
 
@@ -208,9 +208,9 @@ class TestTheSweep:
 
     def test_it_runs_on_foreign_batches(self, make_learner: MakeLearner, make_data: Any) -> None:
         source = make_data(n_train=16)
-        batches = [(b.inputs[0], b.target) for b in source.train_loader().batches(torch.device("cpu"))]
+        batches = [(b.inputs[0], b.target) for b in source.loader("train", training=True).batches(torch.device("cpu"))]
         data = LoaderData(batches, None, source.task)
-        assert isinstance(data.train_loader(), ForeignLoader)
+        assert isinstance(data.loader("train", training=True), ForeignLoader)
         assert len(make_learner("plain", data).lr_find(n_steps=20).rates) == 20
 
     @pytest.mark.parametrize(
@@ -281,4 +281,4 @@ def test_a_strategys_scale_is_part_of_what_comes_back(make_learner: MakeLearner)
     learn = make_learner(precision="fp16")
     state = learn.strategy.state_dict()
     learn.lr_find(1e-3, 1e6)
-    assert isinstance(learn.strategy, Strategy) and learn.strategy.state_dict() == state
+    assert isinstance(learn.strategy, SingleDevice) and learn.strategy.state_dict() == state

@@ -10,7 +10,7 @@ from torch import nn
 
 from easylearn.errors import ArgumentError
 from easylearn.nn.groups import LayerGroup, ParamGroup, place_parameters
-from easylearn.train.optim import AdamW, adamw, build_optimizer, has_fused, sgd
+from easylearn.train.optim import AdamW, adamw, build_optimizer, has_adamw_kernel, has_fused, sgd
 
 
 def net() -> tuple[nn.Sequential, tuple[ParamGroup, ...]]:
@@ -149,6 +149,22 @@ class TestAdamW:
             return params
 
         assert all(map(torch.equal, steps(AdamW), steps(torch.optim.AdamW)))
+
+    @fused_here
+    @pytest.mark.parametrize("kernel", ["_fused_adamw_", "_foreach_add_"])
+    @pytest.mark.parametrize("change", ["gone", "other arguments"])
+    def test_a_torch_without_the_kernel_takes_its_own_step(
+        self, monkeypatch: pytest.MonkeyPatch, kernel: str, change: str
+    ) -> None:
+        ours, torchs = net()[0], net()[0]
+        has_adamw_kernel.cache_clear()
+        with monkeypatch.context() as patch:
+            patch.delattr(torch, kernel) if change == "gone" else patch.setattr(torch, kernel, lambda other: None)
+            optimizer = AdamW(ours.parameters(), lr=0.05, fused=True)
+        has_adamw_kernel.cache_clear()
+        other = torch.optim.AdamW(torchs.parameters(), lr=0.05, fused=True)
+        assert all(map(torch.equal, train(ours, optimizer), train(torchs, other)))
+        assert optimizer._kernel_calls() is None
 
     def test_a_copy_steps_as_the_original(self) -> None:
         model = net()[0]

@@ -12,19 +12,11 @@ from torch.optim import lr_scheduler
 
 from easylearn import schedules
 from easylearn.errors import ArgumentError
-from easylearn.train.plan import FitPlan, plan_fit
+from easylearn.train.plan import FitPlan, count_of, plan_fit
 
 
-def plan(n: int | None = None, **changes: Any) -> FitPlan:
-    settings: dict[str, Any] = {
-        "cycle_len": 1,
-        "cycle_mult": 1,
-        "epochs": None,
-        "schedule": None,
-        "names": ["model"],
-        "steps_per_epoch": 10,
-    }
-    return plan_fit(changes.pop("lr", 0.1), n, **{**settings, **changes})
+def plan(n: int | None = None, *, epochs: int | None = None, **changes: Any) -> FitPlan:
+    return plan_fit((0.1,), count_of(n, epochs), **{"steps_per_epoch": 10, **changes})
 
 
 def multipliers(of: FitPlan) -> list[float]:
@@ -119,7 +111,6 @@ def test_a_schedule_of_ones_own() -> None:
         ({"n": 1, "schedule": schedules.cosine}, "schedule"),
         ({"n": 1, "schedule": schedules.cosine(), "momentum": 0.9}, "momentum"),
         ({"n": 1, "steps_per_epoch": 0}, "steps_per_epoch"),
-        ({"n": 1, "lr": [0.1, 0.1]}, "2 learning rates were given, but the model has 1 layer group"),
     ],
 )
 def test_what_cannot_be_planned(arguments: dict[str, Any], said: str) -> None:

@@ -17,7 +17,7 @@ from easylearn.nn.body_head import BodyHead
 from easylearn.task import single_label
 from easylearn.train.optim import sgd
 from easylearn.train.precompute import FeatureStore, state_digest
-from easylearn.train.strategy import Strategy
+from easylearn.train.strategy import SingleDevice
 
 MakeLearner = Callable[..., Learner]
 CPU = torch.device("cpu")
@@ -66,7 +66,7 @@ class TestTraining:
         step = 0
         for epoch in range(2):
             keyed.seed_global(0, "epoch", epoch)
-            for batch in data.train_loader().batches(CPU, 0, epoch):
+            for batch in data.loader("train", training=True).batches(CPU, 0, epoch):
                 (optimizer.param_groups[0]["lr"],) = record.rates[step]
                 F.cross_entropy(model.head(features[batch.index]), batch.target).backward()
                 optimizer.step()
@@ -195,7 +195,7 @@ class TestCache:
     def test_features_are_mapped_not_read(self, make_learner: MakeLearner, make_data: Any) -> None:
         learn = make_learner("body_head", make_data())
         store = FeatureStore()
-        loader = store.loader(body_head(learn), make_data(), "train", Strategy(CPU), shuffle=False)
+        loader = store.loader(body_head(learn), make_data(), "train", SingleDevice(CPU), shuffle=False)
         (batch, *_) = loader.batches(CPU)
         with torch.no_grad():
             expected = body_head(learn).eval().features(make_data().loader("train").inputs[0])
@@ -212,7 +212,7 @@ class TestCache:
             lambda learn, data: setattr(learn.model, "pool", nn.Softmax(1)),
             lambda learn, data: setattr(data, "suffix", "another size"),
             lambda learn, data: data._parts["train"][1].add_(1).remainder_(3),
-            lambda learn, data: setattr(learn, "strategy", Strategy(CPU, "bf16")),
+            lambda learn, data: setattr(learn, "strategy", SingleDevice(CPU, "bf16")),
         ],
         ids=["weights", "buffers", "settings", "pooling", "transforms", "targets", "precision"],
     )
@@ -289,7 +289,7 @@ class TestCache:
         import os
 
         model = body_head(make_learner("body_head"))
-        store, strategy = FeatureStore(tmp_path / "features"), Strategy(CPU)
+        store, strategy = FeatureStore(tmp_path / "features"), SingleDevice(CPU)
         monkeypatch.setattr("easylearn.train.precompute.LIMIT_BYTES", 2000)  # room for two of them
         for number in range(3):
             store.loader(model, make_data(seed=number), "train", strategy, shuffle=False)
@@ -303,12 +303,12 @@ class TestCache:
     ) -> None:
         model = body_head(make_learner("body_head"))
         with pytest.raises(DataError, match="the test part has no targets"):
-            FeatureStore().loader(model, make_data(n_test=3), "test", Strategy(CPU), shuffle=False)
+            FeatureStore().loader(model, make_data(n_test=3), "test", SingleDevice(CPU), shuffle=False)
 
     def test_computing_changes_no_mode_and_no_generator(self, make_learner: MakeLearner, make_data: Any) -> None:
         model = body_head(make_learner("body_head")).train()
         before = torch.get_rng_state()
-        FeatureStore().loader(model, make_data(), "train", Strategy(CPU), shuffle=True)
+        FeatureStore().loader(model, make_data(), "train", SingleDevice(CPU), shuffle=True)
         assert all(m.training for m in model.modules()) and torch.equal(before, torch.get_rng_state())
 
 

@@ -10,13 +10,13 @@ from sklearn import metrics as sk
 from torch import Tensor, nn
 
 from easylearn import metrics
-from easylearn.data.bunch import Batch
-from easylearn.data.loaders import ForeignLoader, TensorLoader
+from easylearn.data.loaders import ForeignLoader
+from easylearn.data.order import Batch, tensor_loader
 from easylearn.errors import DataError
 from easylearn.learner import Learner
 from easylearn.task import NO_TARGET, next_token, single_label
 from easylearn.train.predict import evaluate, evaluating, gather
-from easylearn.train.strategy import Strategy
+from easylearn.train.strategy import SingleDevice
 
 MakeLearner = Callable[..., Learner]
 CPU = torch.device("cpu")
@@ -29,7 +29,7 @@ class TestMetricsArePooled:
         data = make_data(n_valid=45, batch_size=8)
         learn = make_learner(data=data, metrics=[metrics.accuracy, metrics.f_beta(1, "macro"), metrics.roc_auc])
         found = learn.validate()
-        logits = learn.model.eval()(data.loader("valid").inputs[0]).detach()
+        logits = learn.model.eval()(data.loader("valid").source.inputs[0]).detach()
         y, probs = data.loader("valid").target.numpy(), logits.softmax(-1).numpy()
         assert found["accuracy"] == pytest.approx(sk.accuracy_score(y, probs.argmax(1)))
         assert found[list(found)[2]] == pytest.approx(sk.f1_score(y, probs.argmax(1), average="macro"))
@@ -40,7 +40,7 @@ class TestMetricsArePooled:
         data = make_data("regression", n_valid=45, batch_size=8, n_out=1)
         learn = make_learner(data=data)
         found = learn.validate()
-        out = learn.model.eval()(data.loader("valid").inputs[0]).detach().numpy()
+        out = learn.model.eval()(data.loader("valid").source.inputs[0]).detach().numpy()
         expected = sk.mean_squared_error(data.loader("valid").target.numpy(), out)
         assert found["valid_loss"] == pytest.approx(expected, rel=1e-5)
         assert found["rmse"] == pytest.approx(expected**0.5, rel=1e-5)
@@ -49,7 +49,7 @@ class TestMetricsArePooled:
         data = make_data("multi_label", n_valid=45, batch_size=8)
         learn = make_learner(data=data, metrics=[metrics.f_beta(2, "samples")])
         found = learn.validate()
-        probs = learn.model.eval()(data.loader("valid").inputs[0]).detach().sigmoid().numpy()
+        probs = learn.model.eval()(data.loader("valid").source.inputs[0]).detach().sigmoid().numpy()
         y = data.loader("valid").target.numpy()
         expected = sk.fbeta_score(y, probs >= 0.5, beta=2, average="samples", zero_division=0)
         assert list(found.values())[1] == pytest.approx(expected)
@@ -70,11 +70,11 @@ class TestMetricsArePooled:
 
 def test_gather_keeps_the_order_and_drops_nothing(make_data: Any, make_model: Any) -> None:
     data, model = make_data(n_valid=45, batch_size=8), make_model()[0]
-    logits, target = gather(model, data.loader("valid"), Strategy(CPU))
+    logits, target = gather(model, data.loader("valid"), SingleDevice(CPU))
     with torch.no_grad():
-        torch.testing.assert_close(logits, model.eval()(data.loader("valid").inputs[0]))
+        torch.testing.assert_close(logits, model.eval()(data.loader("valid").source.inputs[0]))
     assert target is not None and torch.equal(target, data.loader("valid").target)
-    assert gather(model, TensorLoader([torch.zeros(3, 5)], None, 2), Strategy(CPU))[1] is None
+    assert gather(model, tensor_loader([torch.zeros(3, 5)], None, 2), SingleDevice(CPU))[1] is None
 
 
 def test_evaluating_puts_back_each_modules_mode_also_after_an_error(make_model: Any) -> None:
@@ -98,9 +98,9 @@ def test_it_changes_neither_weights_nor_generators(make_learner: MakeLearner, we
 def test_nothing_to_predict_or_to_compare_with(make_data: Any, make_model: Any) -> None:
     model = make_model()[0]
     with pytest.raises(DataError, match="no items to predict"):
-        gather(model, ForeignLoader([]), Strategy(CPU))
+        gather(model, ForeignLoader([]), SingleDevice(CPU))
     with pytest.raises(DataError, match="no targets"):
-        evaluate(model, TensorLoader([torch.zeros(3, 5)], None, 2), make_data().task, Strategy(CPU))
+        evaluate(model, tensor_loader([torch.zeros(3, 5)], None, 2), make_data().task, SingleDevice(CPU))
 
 
 def test_a_last_batch_of_one_item(make_learner: MakeLearner, make_data: Any) -> None:
@@ -131,10 +131,10 @@ def test_gather_puts_any_order_back_into_file_order(seed: int) -> None:
     x, y = torch.randn(17, 3, generator=generator), torch.arange(17)
     order = torch.randperm(17, generator=generator) if seed else torch.arange(17)
     batches = [Batch((x[i],), y[i], i) for i in order.split(5)]
-    logits, target = gather(nn.Identity(), Listed(batches), Strategy(CPU))
+    logits, target = gather(nn.Identity(), Listed(batches), SingleDevice(CPU))
     assert torch.equal(logits, x) and target is not None and torch.equal(target, y)
     bare = [Batch((x[i],), None, i) for i in order.split(5)]
-    logits, target = gather(nn.Identity(), Listed(bare), Strategy(CPU))
+    logits, target = gather(nn.Identity(), Listed(bare), SingleDevice(CPU))
     assert torch.equal(logits, x) and target is None
 
 
@@ -160,12 +160,14 @@ class TestStreamed:
     def test_it_equals_the_pooled_one(self) -> None:
         batches, logits, target = self.windows()
         chosen = [metrics.perplexity, metrics.accuracy, metrics.error_rate, metrics.log_loss, metrics.top_k(2)]
-        streamed = evaluate(nn.Identity(), Listed(batches), next_token(self.names).with_metrics(chosen), Strategy(CPU))
+        streamed = evaluate(
+            nn.Identity(), Listed(batches), next_token(self.names).with_metrics(chosen), SingleDevice(CPU)
+        )
         pooled = evaluate(
             nn.Identity(),
-            TensorLoader([logits], target, 4),
+            tensor_loader([logits], target, 4),
             single_label(self.names).with_metrics(chosen),
-            Strategy(CPU),
+            SingleDevice(CPU),
         )
         assert list(streamed) == list(pooled)
         for name, value in pooled.items():
@@ -179,7 +181,7 @@ class TestStreamed:
             return logits[there].square().mean()
 
         task = replace(next_token(self.names), loss_fn=loss)
-        found = evaluate(nn.Identity(), Listed(batches), task, Strategy(CPU))
+        found = evaluate(nn.Identity(), Listed(batches), task, SingleDevice(CPU))
         assert found["valid_loss"] == pytest.approx(float(logits.square().mean()), rel=1e-5)
         assert found["perplexity"] == pytest.approx(metrics.perplexity(logits, target), rel=1e-5)
 
@@ -188,6 +190,6 @@ class TestStreamed:
         task = next_token(self.names)
         none = [Batch(b.inputs, torch.full_like(b.target, NO_TARGET), b.index) for b in batches]  # type: ignore[arg-type]
         with pytest.raises(DataError, match="no second token"):
-            evaluate(nn.Identity(), Listed(none), task, Strategy(CPU))
+            evaluate(nn.Identity(), Listed(none), task, SingleDevice(CPU))
         with pytest.raises(DataError, match="no targets"):
-            evaluate(nn.Identity(), Listed([replace(b, target=None) for b in batches]), task, Strategy(CPU))
+            evaluate(nn.Identity(), Listed([replace(b, target=None) for b in batches]), task, SingleDevice(CPU))

@@ -15,7 +15,8 @@ from sklearn import metrics as sk
 from torch import Tensor, nn
 
 from easylearn.errors import ArgumentError, DataError
-from easylearn.learner import Learner, Predictions
+from easylearn.learner import Learner
+from easylearn.task import Predictions, single_label
 from easylearn.vision.data import ImageData
 from easylearn.vision.results import confusion_matrix, plot_confusion, plot_worst
 
@@ -51,7 +52,8 @@ def learn() -> Learner:
 
 
 def predictions(probs: Tensor, targets: Tensor | None) -> Predictions:
-    return Predictions(probs, targets, tuple(map(str, range(len(probs)))), (), probs[None])
+    task = single_label([str(c) for c in range(probs.shape[1])])
+    return Predictions.of(task, probs, [str(i) for i in range(len(probs))], targets)
 
 
 def texts(figure: Figure) -> list[str]:

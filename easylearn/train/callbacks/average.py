@@ -51,7 +51,7 @@ class WeightAverage(Callback):
             self._loaded = None
 
     def on_epoch_begin(self, run: Run) -> None:
-        """Train on with the live weights. Until here whoever saves, saves the averaged ones."""
+        """Go on training with the live weights; what is saved before this hook has the averaged ones."""
         self._swap_back(run)
 
     def on_batch_end(self, run: Run) -> None:
@@ -87,7 +87,7 @@ class WeightAverage(Callback):
         assert self._average is not None
         for own, live in zip(self._average.module.modules(), run.model.modules(), strict=True):
             for name, buffer in live.named_buffers(recurse=False):
-                # A hidden state has as many rows as the batch had, and torch copies into what is there.
+                # A hidden state has as many rows as the batch had, and torch copies into the tensor of before.
                 if own.get_buffer(name).shape != buffer.shape:
                     setattr(own, name, torch.empty_like(buffer))
         self._average.update_parameters(run.model)
@@ -108,7 +108,7 @@ class WeightAverage(Callback):
             self._kept = None
 
     def _renew_statistics(self, run: Run) -> None:
-        """Batch-norm statistics belong to weights; those in training mode are computed anew."""
+        """Compute the batch-norm statistics of layers in training mode anew for the averaged weights."""
         run.train_mode()
         moving = [m for m in run.model.modules() if isinstance(m, BatchNorm) and m.training]
         if not moving:
@@ -132,13 +132,13 @@ class WeightAverage(Callback):
             yield batch.inputs
 
     def state_dict(self) -> dict[str, Any]:
-        """The averaged weights, and the live ones while the averaged stand in for them."""
+        """The averaged weights, and the live ones while the averaged are in the model."""
         if self._average is None:
             return {}
         return {"average": dict(self._average.state_dict()), "kept": list(self._kept or [])}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take back what `state_dict` gave, now or when the fit begins."""
+        """Restore what `state_dict` gave, now or when the fit begins."""
         loaded = dict(state.get("average", {}))
         self._kept = list(state.get("kept", [])) or None
         if loaded and self._average is not None:

@@ -16,7 +16,7 @@ class EarlyStopping(Callback):
 
     Args:
         monitor: a metric's name or "valid_loss"; None takes the first metric with a known direction.
-        patience: epochs without improvement that are borne.
+        patience: epochs without improvement before the fit ends.
         min_delta: by how much a value must be better to count.
     """
 
@@ -28,14 +28,14 @@ class EarlyStopping(Callback):
         self._waited = 0
 
     def on_fit_begin(self, run: Run) -> None:
-        """Find the metric; a new fit counts anew."""
+        """Find the metric and begin to count."""
         self.monitor.begin(run)
         if run.step == 0:
             self.monitor.forget()
             self._waited = 0
 
     def on_epoch_end(self, run: Run) -> None:
-        """Count, and stop when it is enough."""
+        """Count epochs without improvement, and stop after `patience` of them."""
         if self.monitor.improved(run):
             self._waited = 0
             return
@@ -51,6 +51,6 @@ class EarlyStopping(Callback):
         return {**self.monitor.state_dict(), "waited": self._waited}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take back what `state_dict` gave."""
+        """Restore what `state_dict` gave."""
         self.monitor.load_state_dict(state)
         self._waited = int(state["waited"])

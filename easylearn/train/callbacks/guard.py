@@ -1,4 +1,4 @@
-"""LossGuard: a loss that turns NaN or infinite ends the fit and costs no good weights."""
+"""LossGuard: ends the fit at a loss that is NaN or infinite, with the last good weights."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from ..state import Run
 
 
 class LossGuard(Callback):
-    """Stop at a loss that is not a finite number and put back the last good weights.
+    """Stop at a loss that is not a finite number and restore the last good weights.
 
     Weights are copied every few steps, after a finite loss; on the CPU each loss is looked at, on other
-    devices only as often as weights are copied and at each epoch's end, so that no step waits. There the
-    weights are looked at, too: the last step may have broken them, and no loss comes after it.
+    devices only as often as weights are copied and at each epoch's end, so that no step waits. At
+    the end of an epoch the weights are looked at, too: the last step may have broken them, and no loss comes after it.
 
     Args:
         every: steps between copies of the weights.
-        patience: how many bad losses in a row are borne where fp16 scaling skips overflows by itself.
+        patience: bad losses in a row that do not end the fit where fp16 scaling skips overflows by itself.
     """
 
     def __init__(self, every: int = 20, patience: int = 10) -> None:
@@ -49,7 +49,7 @@ class LossGuard(Callback):
         self._unchecked, self._in_a_row, self._bad_step, self._good_step = [], 0, None, run.step
 
     def on_loss(self, run: Run) -> None:
-        """Look at the loss, or remember to."""
+        """Check the loss, or keep it to be checked later; copy the weights every `every` steps."""
         assert run.loss is not None
         due = run.step % self.every == 0
         if self._on_cpu(run):
@@ -84,7 +84,7 @@ class LossGuard(Callback):
         )
 
     def on_batch_end(self, run: Run) -> None:
-        """Put the good weights back before anybody averages or saves the bad ones."""
+        """Restore the good weights before other callbacks average or save the bad ones."""
         if self._bad_step is None and self._is_last(run, run.step) and not self._all_finite(run):
             self._give_up(run, run.step - 1, f"the weights became infinite or NaN in step {run.step - 1}")
         if self._bad_step is not None:
@@ -100,7 +100,7 @@ class LossGuard(Callback):
 
     @staticmethod
     def _is_last(run: Run, step: int) -> bool:
-        """Whether nothing is trained after `step` steps before somebody looks at the weights."""
+        """Whether the weights are validated, saved or returned after `step` steps, before the next one."""
         epoch_ends = (run.epoch + 1) * run.steps_per_epoch
         return step in (epoch_ends, run.n_steps) or run.stop_reason is not None
 
@@ -110,11 +110,11 @@ class LossGuard(Callback):
         return bool(torch.stack([p.isfinite().all() for p in trained]).all())
 
     def on_fit_end(self, run: Run) -> None:
-        """Let the copies go."""
+        """Free the copies."""
         self._live, self._good, self._unchecked = [], [], []
 
     def state_dict(self) -> dict[str, Any]:
-        """The good weights, and the losses that nobody has looked at."""
+        """The good weights, and the losses that are not yet checked."""
         return {
             "good": list(self._good),
             "good_step": self._good_step,
@@ -123,7 +123,7 @@ class LossGuard(Callback):
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take back what `state_dict` gave."""
+        """Restore what `state_dict` gave."""
         device = self._live[0].device if self._live else torch.device("cpu")
         self._good = [t.to(device) for t in state["good"]]
         self._unchecked = [t.to(device) for t in state["unchecked"]]

@@ -38,20 +38,20 @@ class ReduceLROnPlateau(Callback):
         self._scale = 1.0
 
     def on_fit_begin(self, run: Run) -> None:
-        """Find the metric; a new fit begins at its own rates."""
+        """Find the metric and begin with the scheduled rates."""
         self.monitor.begin(run)
         if run.step == 0:
             self.monitor.forget()
             self._waited, self._scale = 0, 1.0
 
     def on_batch_begin(self, run: Run) -> None:
-        """Scale what the scheduler has set."""
+        """Scale the rates that the scheduler has set."""
         if self._scale != 1.0:
             for group in run.optimizer.param_groups:
                 group["lr"] *= self._scale
 
     def on_epoch_end(self, run: Run) -> None:
-        """Count, and lower the rates when it is enough."""
+        """Count epochs without improvement, and lower the rates after `patience` of them."""
         if self.monitor.improved(run):
             self._waited = 0
             return
@@ -65,6 +65,6 @@ class ReduceLROnPlateau(Callback):
         return {**self.monitor.state_dict(), "waited": self._waited, "scale": self._scale}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take back what `state_dict` gave."""
+        """Restore what `state_dict` gave."""
         self.monitor.load_state_dict(state)
         self._waited, self._scale = int(state["waited"]), float(state["scale"])

@@ -43,7 +43,7 @@ class Progress(Callback):
             )
 
     def on_batch_end(self, run: Run) -> None:
-        """Draw, if it is time to."""
+        """Draw the bar, if `interval` seconds have passed."""
         now = time.perf_counter()
         if now >= self._next and not self._bar.disable:
             self._next = now + self.interval
@@ -67,14 +67,14 @@ class Progress(Callback):
         tqdm.write(line, file=sys.stdout)
 
     def on_fit_end(self, run: Run) -> None:
-        """Take the bar away and say why it ended early, if it did."""
+        """Close the bar and print why the fit ended early, if it did."""
         self._bar.close()
         if run.stop_reason is not None:
             self._print(f"stopped: {run.stop_reason}")
 
 
 def _in_notebook() -> bool:
-    """Whether this process is a notebook's kernel, and has not merely imported what makes one."""
+    """Whether this process is the kernel of a notebook."""
     module = sys.modules.get("IPython")
     shell = None if module is None else module.get_ipython()
     return any(kind.__name__ == "ZMQInteractiveShell" for kind in type(shell).__mro__)

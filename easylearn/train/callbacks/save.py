@@ -1,4 +1,4 @@
-"""SaveBest and SaveCycles: weights that are kept on the way."""
+"""SaveBest and SaveCycles: save weights during a fit."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..state import Run
 
 def _save(run: Run, name: str) -> None:
     if run.save is None:
-        raise StateError(f"this run has nowhere to save {name!r}: weights are saved by a Learner's fit")
+        raise StateError(f"this run cannot save {name!r}: weights are saved by a Learner's fit")
     run.save(name)
 
 
@@ -45,7 +45,7 @@ class SaveBest(Callback):
         return self.monitor.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take back what `state_dict` gave."""
+        """Restore what `state_dict` gave."""
         self.monitor.load_state_dict(state)
 
 

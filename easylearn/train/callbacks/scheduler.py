@@ -7,7 +7,7 @@ from ..state import Run
 
 
 class Scheduler(Callback):
-    """Rate of group g = its base rate times `run.schedule`: a function of the step, so there is no state."""
+    """Sets the rate of each group: its base rate times `run.schedule`. A function of the step, without state."""
 
     def on_batch_begin(self, run: Run) -> None:
         """Set the rates, and the momentum if it is scheduled."""

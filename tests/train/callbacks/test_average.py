@@ -81,7 +81,7 @@ def test_batch_norm_statistics_are_torchs_update_bn(make_learner: MakeLearner, m
     ours = {n: b.clone() for n, b in learn.model.named_buffers()}
     momenta = [m.momentum for m in learn.model.modules() if isinstance(m, nn.BatchNorm1d)]
     assert set(momenta) == {0.1}
-    batches = [b.inputs[0] for b in learn.data.train_loader().batches(CPU, seed=0, epoch=2)]
+    batches = [b.inputs[0] for b in learn.data.loader("train", training=True).batches(CPU, seed=0, epoch=2)]
     swa_utils.update_bn(batches, learn.model)
     for name, value in learn.model.named_buffers():
         torch.testing.assert_close(ours[name], value, rtol=1e-4, atol=1e-6)

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
-from easylearn.data.bunch import Batch
 from easylearn.data.loaders import TensorData
+from easylearn.data.order import Batch
 from easylearn.errors import ArgumentError
 from easylearn.learner import Learner
 from easylearn.losses import FocalLoss

@@ -156,5 +156,5 @@ def test_a_run_with_nowhere_to_save_says_so(callback: Any) -> None:
         valid_loader=1,
     )
     callback.on_fit_begin(run)
-    with pytest.raises(StateError, match="nowhere to save"):
+    with pytest.raises(StateError, match="this run cannot save"):
         callback.on_batch_end(run), callback.on_epoch_end(run)

@@ -1,7 +1,7 @@
 """A nested state in one safetensors file: tensors as such, all the rest as JSON, with a digest over both.
 
-No pickle is written or read. What goes in is numbers, strings, None, lists, tuples, dictionaries and tensors; anything
-else is refused with its place in the state.
+No pickle is written or read. A state holds numbers, strings, None, lists, tuples, dictionaries and tensors; anything
+else is refused with its path in the state.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import NewerSchemaError, StateError, WeightsError
-from ..files import StrPath, digest, write_tensors
+from ...errors import SchemaError, StateError, WeightsError
+from ...files import StrPath, digest, write_tensors
 
-SCHEMA = 1
+SCHEMA = 2
 _JSON = "json"
 _HEADER = "easylearn"
 _WHAT = "checkpoint"
@@ -52,19 +52,19 @@ def write_state(path: StrPath, state: Mapping[str, Any], info: Mapping[str, Any]
 
 
 def read_info(path: StrPath) -> dict[str, Any]:
-    """The few values of a file's header; the rest is not looked at.
+    """The few values of a file's header; the rest is not read.
 
     Raises:
-        WeightsError: the file is missing, damaged, or something else; or a newer easylearn wrote it.
+        WeightsError: the file is missing, damaged, or something else; or another version of easylearn wrote it.
     """
     return _open(Path(path), None)
 
 
 def read_state(path: StrPath) -> dict[str, Any]:
-    """What `write_state` wrote, checked against its digest.
+    """The state that `write_state` wrote, checked against its digest.
 
     Raises:
-        WeightsError: the file is missing, damaged, or something else; or a newer easylearn wrote it.
+        WeightsError: the file is missing, damaged, or something else; or another version of easylearn wrote it.
     """
     file = Path(path)
     tensors: dict[str, Tensor] = {}
@@ -77,7 +77,7 @@ def read_state(path: StrPath) -> dict[str, Any]:
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise WeightsError(f"{file} is damaged: {error}") from error
     if not isinstance(state, dict):
-        raise WeightsError(f"{file} is damaged: it holds {type(state).__name__}, no dictionary")
+        raise WeightsError(f"{file} is damaged: it holds a {type(state).__name__} instead of a dictionary")
     return state
 
 
@@ -100,13 +100,16 @@ def _open(file: Path, tensors: dict[str, Tensor] | None) -> dict[str, Any]:
 
 def _check_info(file: Path, info: Any) -> None:
     if not isinstance(info, dict) or info.get("what") != _WHAT:
-        raise WeightsError(f"{file} is no checkpoint of a run; weights alone are read by learn.load")
+        raise WeightsError(f"{file} is not a checkpoint of a run; weights alone are read by learn.load")
     schema = info.get("schema")
     if not isinstance(schema, int) or not isinstance(info.get("digest"), str):
         raise WeightsError(f"{file} is damaged: its header has no schema or no digest")
     if schema > SCHEMA:
-        raise NewerSchemaError(
-            f"{file} was written by a newer easylearn (schema {schema}); update easylearn to read it"
+        raise SchemaError(f"{file} was written by a newer easylearn (schema {schema}); update easylearn to read it")
+    if schema < SCHEMA:
+        raise SchemaError(
+            f"{file} was written by an older easylearn (schema {schema}), whose runs this one cannot go on with; start "
+            "the fit anew"
         )
 
 
@@ -121,29 +124,29 @@ def _digest(info: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
     return digest(parts())
 
 
-def _encode(value: Any, place: str, tensors: dict[str, Tensor], stored: set[int]) -> Any:
+def _encode(value: Any, path: str, tensors: dict[str, Tensor], stored: set[int]) -> Any:
     """The value as JSON; tensors are put into `tensors` and referred to by name."""
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, Tensor):
-        return _encode_tensor(value, place, tensors, stored)
+        return _encode_tensor(value, path, tensors, stored)
     if isinstance(value, list | tuple):
-        items = [_encode(v, f"{place}/{i}", tensors, stored) for i, v in enumerate(value)]
+        items = [_encode(v, f"{path}/{i}", tensors, stored) for i, v in enumerate(value)]
         return {"tuple": items} if isinstance(value, tuple) else items
     if isinstance(value, Mapping):
         if any(type(k) not in (str, int) for k in value):
-            raise StateError(f"a checkpoint cannot hold {place[1:]}: its keys are neither strings nor whole numbers")
-        return {"dict": [[k, _encode(v, f"{place}/{k}", tensors, stored)] for k, v in value.items()]}
+            raise StateError(f"a checkpoint cannot hold {path[1:]}: its keys are neither strings nor whole numbers")
+        return {"dict": [[k, _encode(v, f"{path}/{k}", tensors, stored)] for k, v in value.items()]}
     raise StateError(
-        f"a checkpoint cannot hold {place[1:]}, a {type(value).__name__}: only numbers, strings, None, lists, tuples, "
+        f"a checkpoint cannot hold {path[1:]}, a {type(value).__name__}: only numbers, strings, None, lists, tuples, "
         "dictionaries and tensors can be written"
     )
 
 
-def _encode_tensor(value: Tensor, place: str, tensors: dict[str, Tensor], stored: set[int]) -> dict[str, Any]:
+def _encode_tensor(value: Tensor, path: str, tensors: dict[str, Tensor], stored: set[int]) -> dict[str, Any]:
     if value.layout != torch.strided or value.is_quantized:
-        raise StateError(f"a checkpoint cannot hold {place[1:]}: a tensor of layout {value.layout}")
-    name = place[1:]
+        raise StateError(f"a checkpoint cannot hold {path[1:]}: a tensor of layout {value.layout}")
+    name = path[1:]
     while name in tensors or name == _JSON:
         name += "'"
     given = value.detach()
@@ -168,7 +171,7 @@ def _usual_stride(shape: Sequence[int]) -> tuple[int, ...]:
 
 
 def _is_dense(shape: Sequence[int], stride: Sequence[int]) -> bool:
-    """Whether each place of the memory belongs to one entry, in whatever order."""
+    """Whether each place in memory belongs to one entry, in any order."""
     expected = 1
     for step, size in sorted((s, n) for s, n in zip(stride, shape, strict=True) if n != 1):
         if step != expected:

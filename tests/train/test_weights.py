@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from easylearn.errors import SaveError, WeightsError
 from easylearn.learner import Learner
 from easylearn.task import multi_label, regression, single_label
-from easylearn.train.checkpoint import load_weights, save_weights
+from easylearn.train.weights import load_weights, save_weights
 
 MakeLearner = Callable[..., Learner]
 TASK = single_label(["a", "b"])
@@ -56,7 +56,7 @@ class TestRoundTrip:
         assert all(torch.equal(tensors[n], v) for n, v in model.state_dict().items())
         with safe_open(file, framework="pt") as opened:
             header = json.loads(opened.metadata()["easylearn"])
-        assert header == {"schema": 1, "kind": "single_label", "names": ["a", "b"]}
+        assert header == {"schema": 1, "kind": "single_label", "names": ["a", "b"], "label_smoothing": 0.0}
 
     def test_tied_and_viewed_and_channels_last_weights(self, tmp_path: Path) -> None:
         class Odd(nn.Module):
@@ -184,7 +184,7 @@ import resource, torch
 from torch import nn
 from easylearn.errors import SaveError
 from easylearn.task import single_label
-from easylearn.train.checkpoint import save_weights
+from easylearn.train.weights import save_weights
 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
 file, task = {str(tmp_path / "m.safetensors")!r}, single_label(["a", "b"])
 save_weights(file, nn.Linear(2, 2), task)

@@ -1,17 +1,17 @@
-"""Weights in a file: safetensors, replaced atomically, with what they belong to written beside them."""
+"""Weights in a file: safetensors, replaced atomically, with the task that they were trained for in the header."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import WeightsError, did_you_mean
 from ..files import StrPath, write_tensors
-from ..task import Kind, Task
+from ..task import Task
 
 SCHEMA = 1
 
@@ -22,7 +22,7 @@ def save_weights(path: StrPath, model: nn.Module, task: Task) -> Path:
     Args:
         path: the file to create or replace.
         model: whose state is written.
-        task: its kind and names go into the file's header.
+        task: its kind, names and settings go into the file's header.
 
     Returns:
         The path.
@@ -38,7 +38,7 @@ def save_weights(path: StrPath, model: nn.Module, task: Task) -> Path:
             tensor = tensor.clone()  # tied weights: the format wants each name to own its bytes
         seen.add(tensor.data_ptr())
         tensors[name] = tensor
-    header = {"easylearn": json.dumps(_described(task))}
+    header = {"easylearn": json.dumps({"schema": SCHEMA, **task.to_json()})}
     return write_tensors(path, tensors, header)
 
 
@@ -77,11 +77,6 @@ def load_weights(path: StrPath, model: nn.Module, task: Task) -> None:
     _copy(file, found, model)
 
 
-def _described(task: Task) -> dict[str, Any]:
-    scale = {} if task.scale == "linear" else {"scale": task.scale}
-    return {"schema": SCHEMA, "kind": task.kind, "names": list(task.names), **scale}
-
-
 def _check_header(file: Path, header: Any, task: Task) -> None:
     if header == {}:
         return  # weights of others
@@ -91,12 +86,10 @@ def _check_header(file: Path, header: Any, task: Task) -> None:
         raise WeightsError(
             f"{file} was written by a newer easylearn (schema {header['schema']}); update easylearn to read it"
         )
-    kind: Any = header.get("kind")
-    names = header.get("names")
-    if not (isinstance(names, list) and all(isinstance(n, str) for n in names) and kind in get_args(Kind)):
-        raise WeightsError(f"{file} has a header without kind and names of its task: {str(header)[:100]}")
-    saved = Task(kind, tuple(names), scale=header.get("scale", "linear"))
-    difference = saved.same_as(task)
+    try:
+        difference = Task.from_json(header).same_as(task)
+    except WeightsError as error:
+        raise WeightsError(f"{file} has a header without its task: {error}") from error
     if difference:
         raise WeightsError(
             f"{file} belongs to another task: {difference} (first: the file, second: this learner). Load it into a "

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from easylearn.errors import StateError, WeightsError
-from easylearn.train import state_file
-from easylearn.train.state_file import read_info, read_state, write_state
+from easylearn.errors import SchemaError, StateError, WeightsError
+from easylearn.train.checkpoints import state_file
+from easylearn.train.checkpoints.state_file import read_info, read_state, write_state
 
 
 def equal(a: Any, b: Any) -> bool:
@@ -150,13 +150,14 @@ def test_other_files_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     from safetensors.torch import save_file
 
     save_file({"w": torch.ones(2)}, tmp_path / "w.safetensors")
-    with pytest.raises(WeightsError, match=r"no checkpoint of a run; weights alone are read by learn\.load"):
+    with pytest.raises(WeightsError, match=r"w\.safetensors is not a checkpoint .*learn\.load"):
         read_info(tmp_path / "w.safetensors")
     with pytest.raises(WeightsError, match="not a whole safetensors file"):
         read_state(tmp_path / "missing.safetensors")
     (tmp_path / "p.safetensors").write_bytes(b"\x80\x04\x95pickled")
     with pytest.raises(WeightsError, match="not a whole safetensors file"):
         read_state(tmp_path / "p.safetensors")
-    monkeypatch.setattr(state_file, "SCHEMA", 0)
-    with pytest.raises(WeightsError, match=r"newer easylearn \(schema 1\)"):
-        read_state(whole)
+    for schema, wrote in ((1, "newer"), (3, "older")):
+        monkeypatch.setattr(state_file, "SCHEMA", schema)
+        with pytest.raises(SchemaError, match=rf"a\.safetensors .*{wrote} easylearn \(schema 2\)"):
+            read_state(whole)

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import fields
 from typing import Any
 
-from .. import schedules
-from ..schedules import Schedule
+from ... import schedules
+from ...schedules import Schedule
 
 KINDS: dict[str, Callable[..., Schedule]] = {
     kind.__name__: kind
@@ -29,7 +29,7 @@ KINDS: dict[str, Callable[..., Schedule]] = {
 
 
 def encode_schedule(schedule: Schedule) -> dict[str, Any] | None:
-    """The schedule as plain values; None if it, or a part of it, is somebody's own function.
+    """The schedule as plain values; None if it, or a part of it, is not one of `easylearn.schedules`.
 
     >>> state = encode_schedule(schedules.warmup(schedules.cosine(), 1))
     >>> state["kind"], decode_schedule(state) == schedules.warmup(schedules.cosine(), 1)
@@ -59,11 +59,11 @@ def decode_schedule(state: Mapping[str, Any]) -> Schedule:
     """The schedule that `encode_schedule` wrote.
 
     Raises:
-        ValueError: it is not such a thing.
+        ValueError: the values describe no schedule, or one that gives no number.
     """
     schedule = _decode(state)
     if not callable(schedule):
-        raise ValueError(f"{str(state)[:80]} is no schedule")
+        raise ValueError(f"{str(state)[:80]} is not a schedule")
     value = schedule(0.0, 1.0)
     if not isinstance(value, float) or math.isnan(value):
         raise ValueError(f"{schedule!r} gives no number")
@@ -77,5 +77,5 @@ def _decode(value: Any) -> Any:
     if isinstance(value, list):
         return tuple(_decode(v) for v in value)
     if not isinstance(value, Mapping) or value.get("kind") not in KINDS:
-        raise ValueError(f"{str(value)[:80]} is no schedule")
+        raise ValueError(f"{str(value)[:80]} is not a schedule")
     return KINDS[value["kind"]](**{k: _decode(v) for k, v in value.items() if k != "kind"})

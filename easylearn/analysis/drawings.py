@@ -1,0 +1,136 @@
+"""Drawings of predictions beside what is true. Each is a matplotlib figure and works without a screen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from ..data.bunch import Data, PartName
+from ..errors import short
+from .plots import new_figure
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+MOST_NAMED = 40  # classes that can still be told apart along an axis
+MOST_POINTS = 5000  # of a scatter plot; more make a blot
+MOST_DRAWN = 4  # predicted numbers that get a row of drawings
+_IMAGE, _WORDS = (2.5, 3.0, 3), (3.3, 2.7, 2)  # inches across and down for one item, and items in a row
+
+
+def draw_confusion(counts: Tensor, names: Sequence[str]) -> Figure:
+    """Draw a confusion matrix.
+
+    Args:
+        counts: rows are the true classes, shape (c, c).
+        names: of the classes.
+
+    Returns:
+        The figure; numbers and names are written where there are few enough classes.
+    """
+    side = min(max(3.6, 0.45 * len(names) + 1.6), 16.0)
+    figure = new_figure(side, side)
+    axes = figure.add_subplot()
+    axes.imshow(counts.numpy(), cmap="Blues")
+    axes.set(xlabel="predicted", ylabel="true", title=f"{int(counts.diagonal().sum())} of {int(counts.sum())} right")
+    if len(names) <= MOST_NAMED:
+        ticks = [short(n, 24) for n in names]
+        turned = 90 if max(map(len, ticks)) > 3 else 0
+        axes.set_xticks(range(len(names)), ticks, rotation=turned, parse_math=False)
+        axes.set_yticks(range(len(names)), ticks, parse_math=False)
+        half = int(counts.max()) / 2
+        for i, row in enumerate(counts.tolist()):
+            for j, count in enumerate(row):
+                if count:
+                    axes.text(j, i, str(count), ha="center", va="center", color="white" if count > half else "black")
+    return figure
+
+
+def draw_items(
+    data: Data, part: PartName, positions: Sequence[int], titles: Sequence[str], right: Sequence[bool]
+) -> Figure:
+    """Draw items in rows, each under its title, which is red where the model was wrong.
+
+    Args:
+        data: draws them.
+        part: where they are.
+        positions: which they are.
+        titles: one per item.
+        right: one per item.
+
+    Returns:
+        The figure.
+    """
+    wide, high, most = _IMAGE if data.has_pictures else _WORDS
+    ids = data.ids(part)
+    columns = min(most, len(positions))
+    rows = -(-len(positions) // columns)
+    figure = new_figure(wide * columns, high * rows)
+    for place, (i, title, good) in enumerate(zip(positions, titles, right, strict=True), 1):
+        axes = figure.add_subplot(rows, columns, place)
+        data.draw_item(part, i, axes)
+        axes.set_title(title, fontsize=9, color="black" if good else "C3", parse_math=False)
+        if not axes.get_xlabel():
+            axes.set_xlabel(ids[i][-34:], fontsize=7, color="0.4", parse_math=False)
+    return figure
+
+
+def draw_calibration(table: pd.DataFrame, error: float) -> Figure:
+    """Draw accuracy against confidence, and how many items have each confidence.
+
+    Args:
+        table: as `Calibration` has it.
+        error: the expected calibration error.
+
+    Returns:
+        The figure. Bars below the diagonal: the model is surer than it should be.
+    """
+    figure = new_figure(5.2, 4.6)
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
+    width = 0.92 / len(table)
+    middle = (table["low"] + table["high"]) / 2
+    upper.bar(middle, table["accuracy"].fillna(0), width, color="C0", label="fraction that was right")
+    upper.plot([0, 1], [0, 1], color="0.5", linestyle="--", linewidth=1, label="as it should be")
+    upper.plot(table["confidence"], table["accuracy"], "o", color="C1", markersize=4, label="mean of the bin")
+    upper.set(ylabel="accuracy", xlim=(0, 1), ylim=(0, 1.02))
+    upper.set_title(f"expected calibration error {error:.3f}", fontsize=11)
+    upper.legend(fontsize=8, loc="upper left")
+    lower.bar(middle, table["count"], width, color="0.7")
+    lower.set(xlabel="probability that was given", ylabel="count")
+    return figure
+
+
+def draw_numbers(names: Sequence[str], predicted: Tensor, true: Tensor, is_log: bool = False) -> Figure:
+    """Draw predicted against actual numbers, and how the errors spread.
+
+    Args:
+        names: of the numbers; the first few are drawn.
+        predicted: shape (n, number of names).
+        true: of the same shape.
+        is_log: draw both on a log scale.
+
+    Returns:
+        The figure.
+    """
+    names = names[:MOST_DRAWN]
+    step = -(-len(true) // MOST_POINTS)
+    figure = new_figure(8.4, 3.6 * len(names))
+    grid = figure.subplots(len(names), 2, squeeze=False)
+    for j, name in enumerate(names):
+        left, right = grid[j]
+        left.scatter(true[::step, j], predicted[::step, j], s=8, alpha=0.4, linewidths=0)
+        low, high = float(true[:, j].min()), float(true[:, j].max())
+        left.plot([low, high], [low, high], color="0.4", linestyle="--", linewidth=1)
+        if is_log:
+            left.set(xscale="log", yscale="log")
+        left.set(xlabel="actual", ylabel="predicted")
+        left.set_title(short(name, 40), parse_math=False, fontsize=11)
+        errors = predicted[:, j] - true[:, j]
+        errors = errors[errors.isfinite()]
+        right.hist(errors.numpy(), bins=min(40, max(len(errors) // 4, 5)), color="0.6")
+        right.axvline(0, color="0.2", linewidth=1)
+        right.set(xlabel="predicted minus actual", ylabel="items")
+    return figure

@@ -1,0 +1,131 @@
+"""Loss and metrics of many items, batch by batch: sums where means are all that is asked for, else every output."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol, TypeVar
+
+import torch
+from torch import Tensor
+
+from ..errors import DataError
+from ..metrics import ItemFn, Metric
+
+Activate = Callable[[Tensor], Tensor]
+Target = TypeVar("Target", Tensor, Tensor | None)
+
+
+class Accumulator(Protocol):
+    """Takes in batch after batch, and says at last what loss and metrics are over all of them."""
+
+    def add(self, logits: Tensor, target: Tensor, index: Tensor | None = None) -> None:
+        """Take in a batch.
+
+        Args:
+            logits: the model's output, shape (b, ...), on any device.
+            target: shape (b, ...).
+            index: positions of the items in file order; None where they come in that order.
+        """
+        ...
+
+    def result(self) -> dict[str, float]:
+        """The mean loss as "valid_loss", and the metrics by name.
+
+        Raises:
+            DataError: there were no items.
+        """
+        ...
+
+
+class Means:
+    """What is made of means over items: their sums are kept, and no outputs.
+
+    Args:
+        loss: of each item, from logits and targets.
+        metrics: each has `per_item`.
+        activate: from logits to probabilities.
+        is_large: whether the outputs of an item are many: they stay on their device, and metrics that need either
+            probabilities or logits get logits.
+    """
+
+    def __init__(self, loss: ItemFn, metrics: Sequence[Metric], activate: Activate, is_large: bool = False) -> None:
+        self._loss, self._metrics, self._activate, self._is_large = loss, metrics, activate, is_large
+        self._needs: dict[ItemFn, str] = {loss: "logits"}
+        either = "logits" if is_large else "probs"
+        for metric in metrics:
+            assert metric.per_item is not None
+            self._needs[metric.per_item] = either if metric.needs == "either" else metric.needs
+        self._sums = dict.fromkeys(self._needs, torch.zeros((), dtype=torch.float64))  # a shared one is computed once
+        self.count = 0
+
+    def add(self, logits: Tensor, target: Tensor, index: Tensor | None = None) -> None:
+        """See `Accumulator.add`."""
+        logits = logits.detach().float()
+        if not self._is_large:
+            logits, target = logits.cpu(), target.cpu()
+        probs = self._activate(logits) if "probs" in self._needs.values() else logits
+        for fn, needs in self._needs.items():
+            values = fn(probs if needs == "probs" else logits, target)
+            self._sums[fn] = self._sums[fn] + values.cpu().double().sum(0)  # on the CPU, as some devices lack float64
+        self.count += len(target)
+
+    def result(self) -> dict[str, float]:
+        """See `Accumulator.result`."""
+        if not self.count:
+            raise DataError("there are no items to predict")
+        return {"valid_loss": float(self._sums[self._loss] / self.count), **self.scores()}
+
+    def scores(self) -> dict[str, float]:
+        """The metrics alone, by name."""
+        return {m.name: m.of_mean(self._sums[m.per_item] / self.count) for m in self._metrics if m.per_item is not None}
+
+
+class Pool:
+    """What needs all predictions at once: they are kept on the CPU, and put into file order.
+
+    Args:
+        loss: from all logits and all targets; it need not be a mean over items.
+        metrics: of any sort.
+        activate: from logits to probabilities.
+        device: where `loss` has weights of its own; None is that of the logits.
+    """
+
+    def __init__(
+        self, loss: ItemFn, metrics: Sequence[Metric], activate: Activate, device: torch.device | None = None
+    ) -> None:
+        self._loss, self._metrics, self._activate, self._device = loss, metrics, activate, device
+        self._batches: list[tuple[Tensor, Tensor, Tensor]] = []
+        self._count = 0
+
+    def add(self, logits: Tensor, target: Tensor, index: Tensor | None = None) -> None:
+        """See `Accumulator.add`."""
+        index = torch.arange(self._count, self._count + len(target)) if index is None else index
+        self._batches.append((index, logits.float().cpu(), target.cpu()))
+        self._count += len(target)
+
+    def result(self) -> dict[str, float]:
+        """See `Accumulator.result`."""
+        if not self._count:
+            raise DataError("there are no items to predict")
+        index, logits, target = (torch.cat(tensors) for tensors in zip(*self._batches, strict=True))
+        logits, target = in_file_order(index, logits, target)
+        result = {"valid_loss": float(self._loss(logits.to(self._device), target.to(self._device)))}
+        probs = self._activate(logits)
+        return result | {m.name: m(logits if m.needs == "logits" else probs, target) for m in self._metrics}
+
+
+def in_file_order(index: Tensor, logits: Tensor, target: Target) -> tuple[Tensor, Target]:
+    """Rows of batches that came in any order, in the order of their positions.
+
+    Args:
+        index: position of each row.
+        logits: shape (n, ...).
+        target: shape (n, ...), or None.
+
+    >>> in_file_order(torch.tensor([2, 0, 1]), torch.tensor([3, 1, 2]), None)
+    (tensor([1, 2, 3]), None)
+    """
+    if torch.equal(index, torch.arange(len(index))):
+        return logits, target
+    order = index.argsort()
+    return logits[order], None if target is None else target[order]

@@ -1,0 +1,424 @@
+"""Task: what is predicted. It owns the loss, the activation, the decoding, the metrics and what is said of mistakes.
+
+Heads return logits; only the Task turns them into probabilities, so a softmax can never meet a sigmoid.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import Field, dataclass, fields, replace
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from ..errors import ArgumentError, DataError, StateError, WeightsError, did_you_mean, name_of, short
+from ..metrics import Metric, as_metric
+from .accumulate import Accumulator, Means, Pool
+
+LossFn = Callable[[Tensor, Tensor], Tensor]
+_KINDS: dict[str, type[Task]] = {}
+_TAKEN = ("epoch", "train_loss", "valid_loss", "rate", "seconds")  # what else a row of the record holds
+
+
+@dataclass(frozen=True, repr=False)
+class Task(ABC):
+    """One kind of prediction, over one list of classes or of target names.
+
+    Make one with `single_label`, `multi_label`, `regression` or `next_token`. A kind of your own is a frozen dataclass
+    that names its `kind` and fills in the abstract methods, as `examples` and tests of it do; `ExclusiveTask` has most
+    of them for classes. Fields of its own are settings: they have defaults (words, numbers, tuples of numbers) and are
+    written to and read from files by themselves.
+
+    Args:
+        names: the classes, the names of the predicted numbers, or the tokens of the vocabulary.
+        metrics: what is reported after each epoch; None takes the usual ones of the kind.
+        loss_fn: takes (logits, target) and gives the mean loss; None means the task's own.
+
+    Attributes:
+        kind: the word for it in files and messages.
+        noun: what one of the names is.
+        is_exclusive: each item has exactly one of the classes.
+        is_multi: each item has any number of the classes.
+        predicts_numbers: the names are of numbers, and there are no classes.
+        is_streamed: predictions are too many to be kept: one number per token and word of the vocabulary.
+        instead: what to look at where an item has not exactly one class.
+        lowest: targets must be above it.
+    """
+
+    kind: ClassVar[str]
+    noun: ClassVar[str] = "class"
+    is_exclusive: ClassVar[bool] = False
+    is_multi: ClassVar[bool] = False
+    predicts_numbers: ClassVar[bool] = False
+    is_streamed: ClassVar[bool] = False
+    instead: ClassVar[str] = "they have none here: use top_losses()"
+
+    names: tuple[str, ...]
+    metrics: tuple[Metric, ...] = None  # type: ignore[assignment]  # filled in when it is made
+    loss_fn: LossFn | None = None
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        kind = vars(cls).get("kind")
+        if kind is None:
+            if getattr(cls, "kind", None) is not None:
+                raise ArgumentError(f"{cls.__name__}: a kind of task is final; give yours a `kind` of its own")
+            return
+        known = _KINDS.get(kind)
+        if known is not None and (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
+            raise ArgumentError(f"{cls.__name__}: {known.__name__} is the {kind!r} task already; choose another `kind`")
+        _KINDS[kind] = cls
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "names", as_names(self.names, self.noun, self.is_streamed))
+        chosen = self.default_metrics() if self.metrics is None else _as_metrics(self.metrics)
+        twice = [n for n, times in Counter(m.name for m in chosen).items() if times > 1 or n in _TAKEN]
+        if twice:
+            raise ArgumentError(
+                f"each metric needs a name of its own, and {twice[0]!r} is "
+                + ("what a record has already" if twice[0] in _TAKEN else "that of several")
+                + ": give one another name, Metric('my name', function, higher_is_better)"
+            )
+        object.__setattr__(self, "metrics", chosen)
+
+    # -- what a kind says ----------------------------------------------------------------------------------
+
+    @abstractmethod
+    def default_metrics(self) -> tuple[Metric, ...]:
+        """What is reported where nobody says otherwise."""
+
+    @abstractmethod
+    def own_item_losses(self, logits: Tensor, target: Tensor) -> Tensor:
+        """The task's own loss of each item, with gradients, shape (n,); arguments are what `compared` gives."""
+
+    @abstractmethod
+    def activate(self, logits: Tensor) -> Tensor:
+        """Logits to probabilities, or to numbers in the target's own units: a column per name."""
+
+    @abstractmethod
+    def decode(self, probs: Tensor) -> list[Any]:
+        """One label per row of what `activate` gives: a class name, a tuple of them, a number or a tuple of numbers."""
+
+    @abstractmethod
+    def check_target(self, target: Tensor) -> Tensor:
+        """The target of some items as the loss takes it.
+
+        Raises:
+            DataError: its shape or a value cannot belong to the task; the message names the row.
+        """
+
+    # -- names and outputs ---------------------------------------------------------------------------------
+
+    @property
+    def n_out(self) -> int:
+        """How many numbers the model gives for one item."""
+        return len(self.names)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The class names, in the order of the probabilities; empty for regression."""
+        return () if self.predicts_numbers else self.names
+
+    @property
+    def lowest(self) -> float:
+        """Targets must be above it."""
+        return -math.inf
+
+    def column(self, target: str | int) -> int:
+        """The column of the probabilities that a class, or a predicted number, has.
+
+        Args:
+            target: its name or its number.
+
+        Raises:
+            ArgumentError: there is no such one.
+        """
+        if isinstance(target, str):
+            if target not in self.names:
+                raise ArgumentError(f"{target!r} is not predicted here. {did_you_mean(target, self.names)}")
+            return self.names.index(target)
+        if isinstance(target, bool) or not isinstance(target, int) or not 0 <= target < len(self.names):
+            raise ArgumentError(f"target must be a name or a number from 0 to {len(self.names) - 1}, got {target!r}")
+        return target
+
+    def index(self, probs: Tensor) -> int | tuple[int, ...] | None:
+        """The number of the predicted class of one item, or those of its labels; None where there is none.
+
+        Args:
+            probs: of the item, shape (len(names),).
+        """
+        return None
+
+    def decode_target(self, target: Tensor) -> list[Any]:
+        """One label per row of a target, as `decode` gives them."""
+        return self.decode(target)
+
+    def activate_in_graph(self, logits: Tensor) -> Tensor:
+        """As `activate`, by operations that files for other runtimes know."""
+        return self.activate(logits)
+
+    def outputs_for(self, probs: Tensor) -> Tensor:
+        """What a model would have given for these probabilities or numbers: the inverse of `activate`.
+
+        Raises:
+            StateError: this kind of task does not say.
+        """
+        raise StateError(
+            f"a file for another runtime gives probabilities, and a {self.kind} task has no `outputs_for` that turns "
+            "them back into what its loss compares, so what quantizing or pruning costs cannot be measured"
+        )
+
+    # -- loss and metrics ----------------------------------------------------------------------------------
+
+    def compared(self, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Outputs and targets in the shapes and on the scale in which a loss compares them."""
+        return logits, target
+
+    def own_loss(self, logits: Tensor, target: Tensor) -> Tensor:
+        """The task's own mean loss; arguments are what `compared` gives."""
+        return self.own_item_losses(logits, target).mean()
+
+    def loss(self, logits: Tensor, target: Tensor) -> Tensor:
+        """The mean loss of a batch.
+
+        Args:
+            logits: the model's output, shape (b, n_out).
+            target: shape (b,) of class numbers or (b, n_out) of class probabilities for single-label; (b, t) of
+                token numbers for next-token, with logits (b, t, n_out); (b, n_out) otherwise, regression with one
+                name also (b,).
+
+        Returns:
+            A scalar tensor with gradients.
+
+        Raises:
+            ArgumentError: a loss of the user's own gave something else than one number.
+        """
+        logits, target = self.compared(logits, target)
+        if self.loss_fn is None:
+            return self.own_loss(logits, target)
+        loss = self.loss_fn(logits, target)
+        if not isinstance(loss, Tensor) or loss.numel() != 1:
+            shape = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
+            raise ArgumentError(
+                f"the loss {name_of(self.loss_fn)} must give one number, the mean of the batch, as a tensor; it gave "
+                f"{shape}. Take the mean of it (torch's losses: reduction='mean')"
+            )
+        return loss
+
+    def item_losses(self, logits: Tensor, target: Tensor) -> Tensor:
+        """The loss of each item by itself; their mean is `loss`, where that is a mean over items.
+
+        Args:
+            logits: the model's output, shape (n, n_out).
+            target: as in `loss`.
+
+        Returns:
+            Shape (n,), without gradients.
+        """
+        with torch.no_grad():
+            if self.loss_fn is None:
+                return self.own_item_losses(*self.compared(logits, target))
+            # It gives means alone: each item is a batch of its own.
+            rows = [self.loss(logits[i : i + 1], target[i : i + 1]).reshape(()) for i in range(len(logits))]
+            return torch.stack(rows) if rows else logits.new_zeros(0)
+
+    def soft_target(self, target: Tensor) -> Tensor:
+        """The target as floating-point rows, which can be mixed (MixUp, CutMix)."""
+        return target.float()
+
+    def accumulator(self, device: torch.device | None = None) -> Accumulator:
+        """What adds up loss and metrics over batches; it keeps the outputs only where something needs all of them.
+
+        Args:
+            device: where a loss with weights of its own has them.
+
+        >>> from easylearn.task import single_label
+        >>> total = single_label(["cat", "dog"]).accumulator()
+        >>> total.add(torch.tensor([[2.0, 0.0], [2.0, 0.0]]), torch.tensor([0, 1]))
+        >>> total.add(torch.tensor([[0.0, 9.0]]), torch.tensor([1]))
+        >>> round(total.result()["accuracy"], 4)
+        0.6667
+        """
+        if self.loss_fn is None and all(m.per_item is not None for m in self.metrics):
+            return Means(self.item_losses, self.metrics, self.activate)
+        return Pool(self.loss, self.metrics, self.activate, device)
+
+    def with_metrics(self, chosen: Sequence[Metric | Callable[..., Any]]) -> Task:
+        """The same task reporting other metrics.
+
+        Raises:
+            ArgumentError: it is no list of metrics, or two have one name.
+        """
+        return replace(self, metrics=_as_metrics(chosen))
+
+    def with_loss(self, loss: LossFn) -> Task:
+        """The same task with another loss: a function of (logits, target) giving the mean.
+
+        Raises:
+            ArgumentError: it cannot be called so.
+        """
+        if isinstance(loss, type):
+            raise ArgumentError(f"loss must be made before it is given: write loss={loss.__name__}(), with brackets")
+        if not callable(loss):
+            raise ArgumentError(f"loss must be a function of (logits, target) that gives the mean, got {loss!r}")
+        return replace(self, loss_fn=loss)
+
+    def smoothed(self, label_smoothing: float) -> Task:
+        """The same task with a fraction of each target spread over all classes (arXiv 1512.00567)."""
+        raise ArgumentError(f"label_smoothing is for single-label tasks, this one is {self.kind}")
+
+    def same_as(self, other: Task) -> str:
+        """Empty if both predict the same things in the same order; else what differs, in words."""
+        if self.kind != other.kind:
+            return f"one is {self.kind}, the other {other.kind}"
+        if self.names != other.names:
+            extra = [n for n in self.names if n not in other.names]
+            missing = [n for n in other.names if n not in self.names]
+            if extra or missing:
+                return f"only in the first: {extra[:10]}, only in the second: {missing[:10]}"
+            return f"the order differs: {list(self.names[:10])} and {list(other.names[:10])}"
+        return ""
+
+    # -- in files ------------------------------------------------------------------------------------------
+
+    def settings(self) -> dict[str, Any]:
+        """What makes the task besides its names, metrics and loss, in what JSON can hold: {"threshold": 0.5}."""
+        values = {f.name: getattr(self, f.name) for f in _setting_fields(type(self))}
+        return {name: list(v) if isinstance(v, tuple) else v for name, v in values.items()}
+
+    def to_json(self) -> dict[str, Any]:
+        """The task in what JSON can hold: kind, names and settings. Metrics and a loss of one's own are code."""
+        return {"kind": self.kind, "names": list(self.names), **self.settings()}
+
+    @staticmethod
+    def from_json(given: Any) -> Task:
+        """The task that `to_json` wrote, with the usual metrics and loss; what else stands there is left alone.
+
+        Raises:
+            WeightsError: it is none, or of a kind that is not known here.
+        """
+        found = given if isinstance(given, Mapping) else {}
+        kind, names = found.get("kind"), found.get("names")
+        if not isinstance(kind, str) or not isinstance(names, list):
+            raise WeightsError(f"the file does not say what its model predicts: {str(given)[:100]}")
+        if not all(isinstance(n, str) for n in names):
+            raise WeightsError("the file names a class that is no text")
+        if kind not in _KINDS:
+            raise WeightsError(
+                f"the file is of a {kind[:50]!r} task, which is not known here ({', '.join(_KINDS)}). If it is one of "
+                "your own, import the module that defines it first"
+            )
+        made = _KINDS[kind]
+        try:
+            values = {f.name: _setting(f, found[f.name]) for f in _setting_fields(made) if f.name in found}
+            return made(tuple(names), **values)
+        except (ArgumentError, DataError) as error:
+            raise WeightsError(f"the task of the file is damaged: {error}") from error
+
+    # -- in words ------------------------------------------------------------------------------------------
+
+    def __str__(self) -> str:
+        few = ", ".join(short(n, 30) for n in self.names[:4]) + (", ..." if len(self.names) > 4 else "")
+        return f"{self.kind} of {len(self.names)} ({few})"
+
+    __repr__ = __str__
+
+    @property
+    def summary(self) -> str:
+        """What is predicted, in a few words, such as "one of 3 classes"."""
+        return f"{self.kind.replace('_', ' ')} of {len(self.names)}"
+
+    @property
+    def columns(self) -> list[str]:
+        """The head of each column of probabilities (or numbers) in a table of predictions."""
+        return [f"p_{name}" for name in self.names]
+
+    def in_words(self, label: Any) -> str:
+        """A label as text; empty where an item has none."""
+        return str(label)
+
+    # -- what an interpretation shows ----------------------------------------------------------------------
+
+    def title(self, probs: Tensor, target: Tensor) -> tuple[str, bool]:
+        """What was predicted of one item beside what is true, and whether it was right.
+
+        Args:
+            probs: of the item, shape (len(names),).
+            target: of the item.
+        """
+        label, truth = self.decode(probs[None])[0], self.decode_target(target[None])[0]
+        predicted, true = (short(self.in_words(v) or "nothing", 30) for v in (label, truth))
+        return f"said {predicted},{' ' if self.predicts_numbers else chr(10)}is {true}", bool(label == truth)
+
+    def item_columns(self, probs: Tensor, target: Tensor) -> dict[str, list[Any]]:
+        """How wrong each item is, besides its loss: columns by name."""
+        return {}
+
+    def by_name(self, probs: Tensor, target: Tensor) -> dict[str, list[Any]]:
+        """How good predictions are for each of the names: columns of numbers by their heads."""
+        return {}
+
+    def count_classes(self, target: Tensor) -> list[int]:
+        """How many items have each class; empty where there are no classes."""
+        return []
+
+    def calibrated(self, probs: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Each probability that was given to something, and whether that was so, both of shape (k,), float64."""
+        raise ArgumentError(f"calibration is about probabilities of classes, and {self.instead}")
+
+    def confusions(self, probs: Tensor, target: Tensor) -> Tensor:
+        """How often items of class i were taken for class j: counts of shape (c, c), rows are the true classes."""
+        raise ArgumentError(f"a confusion matrix needs one class per item, and {self.instead}")
+
+
+def as_names(names: Sequence[str], noun: str = "class", may_be_empty: bool = False) -> tuple[str, ...]:
+    """Names of classes or numbers, checked.
+
+    >>> as_names([3, 7])
+    ('3', '7')
+    """
+    if isinstance(names, str):
+        raise ArgumentError(f"a task needs a list of names, got the word {names!r}; write [{names!r}]")
+    given = tuple(str(n) for n in names)
+    if not given and not may_be_empty:
+        raise DataError(f"a task needs at least one {noun}, got none")
+    if len(set(given)) != len(given):
+        twice = sorted(n for n, times in Counter(given).items() if times > 1)
+        raise DataError(f"each {noun} must be named once, got {twice[:10]} more than once")
+    return given
+
+
+def _as_metrics(chosen: Any) -> tuple[Metric, ...]:
+    if isinstance(chosen, Metric) or callable(chosen):
+        name = chosen.name if isinstance(chosen, Metric) else name_of(chosen)
+        raise ArgumentError(f"metrics must be a list: write metrics=[{name}]")
+    if isinstance(chosen, str | Mapping) or not isinstance(chosen, Iterable):
+        raise ArgumentError(f"metrics must be a list, such as [accuracy], got {chosen!r}")
+    return tuple(as_metric(m) for m in chosen)
+
+
+def _setting_fields(kind: type[Task]) -> list[Field[Any]]:
+    shared = {f.name for f in fields(Task)}
+    return [f for f in fields(kind) if f.name not in shared]
+
+
+def _setting(field: Field[Any], value: Any) -> Any:
+    """A setting out of a file: of the type that its default has."""
+    default: Any = field.default
+    if isinstance(default, tuple):
+        if isinstance(value, list) and all(_is_number(v) for v in value):
+            return tuple(value)
+    elif isinstance(default, float):
+        if _is_number(value):
+            return float(value)
+    elif type(value) is type(default):
+        return value
+    raise ArgumentError(f"{field.name} should be a {type(default).__name__}, got {str(value)[:50]!r}")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -1,0 +1,127 @@
+"""ExclusiveTask: what all tasks share in which each item has exactly one of the classes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..errors import DataError, short
+from ..metrics import Metric, accuracy
+from .base import Task
+
+
+class ExclusiveTask(Task):
+    """Each item has exactly one of the classes; targets are class numbers, or shares of the classes that add up to 1.
+
+    Abstract: a kind of task says what its loss is and how probabilities come out of logits.
+    """
+
+    is_exclusive = True
+
+    def default_metrics(self) -> tuple[Metric, ...]:
+        """Accuracy."""
+        return (accuracy,)
+
+    def decode(self, probs: Tensor) -> list[Any]:
+        """The most probable class of each row."""
+        return [self.names[i] for i in probs.argmax(-1).tolist()]
+
+    def index(self, probs: Tensor) -> int | tuple[int, ...] | None:
+        """See `Task.index`."""
+        return int(probs.argmax())
+
+    def decode_target(self, target: Tensor) -> list[Any]:
+        """The class of each item."""
+        return [self.names[i] for i in self.class_numbers(target).tolist()]
+
+    def class_numbers(self, target: Tensor) -> Tensor:
+        """The class of each item, shape (n,); of shares of classes, as distillation gives them, the largest."""
+        return target.argmax(-1) if target.is_floating_point() else target
+
+    def check_target(self, target: Tensor) -> Tensor:
+        """See `Task.check_target`."""
+        if target.ndim != 1 or target.is_floating_point():
+            raise DataError(
+                f"{self.kind} targets are class numbers of shape (n,), got {tuple(target.shape)} {target.dtype}"
+            )
+        bad = torch.nonzero((target < 0) | (target >= len(self.names))).flatten()
+        if len(bad):
+            row = int(bad[0])
+            raise DataError(f"row {row}: class number {int(target[row])} is not between 0 and {len(self.names) - 1}")
+        return target.long()  # class codes come as int8 or int32, too, which torch's losses refuse
+
+    def soft_target(self, target: Tensor) -> Tensor:
+        """See `Task.soft_target`."""
+        return target.float() if target.is_floating_point() else F.one_hot(target, len(self.names)).float()
+
+    @property
+    def summary(self) -> str:
+        """See `Task.summary`."""
+        return f"one of {len(self.names):,} classes"
+
+    def title(self, probs: Tensor, target: Tensor) -> tuple[str, bool]:
+        """See `Task.title`: also how sure the model was.
+
+        >>> from easylearn.task import single_label
+        >>> single_label(["cat", "dog"]).title(torch.tensor([0.25, 0.75]), torch.tensor(0))
+        ('said dog (75%), is cat', False)
+        """
+        best, truth = int(probs.argmax()), int(self.class_numbers(target))
+        predicted, sure = short(self.names[best], 18), f"{float(probs[best]):.0%}"
+        if best == truth:
+            return f"said {predicted}, but only {sure}", True
+        return f"said {predicted} ({sure}), is {short(self.names[truth], 18)}", False
+
+    def item_columns(self, probs: Tensor, target: Tensor) -> dict[str, list[Any]]:
+        """The probability of the predicted class."""
+        return {"probability": probs.max(1).values.tolist()}
+
+    def by_name(self, probs: Tensor, target: Tensor) -> dict[str, list[Any]]:
+        """Precision, recall, f1 and support of each class."""
+        counts = self.confusions(probs, target)
+        return precision_recall(counts.diagonal(), counts.sum(0), counts.sum(1))
+
+    def count_classes(self, target: Tensor) -> list[int]:
+        """See `Task.count_classes`."""
+        return torch.bincount(self.class_numbers(target), minlength=len(self.names)).tolist()
+
+    def calibrated(self, probs: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """How sure the model was of the class it chose, and whether that was right."""
+        sure, chosen = probs.double().max(1)
+        return sure, (chosen == self.class_numbers(target)).double()
+
+    def confusions(self, probs: Tensor, target: Tensor) -> Tensor:
+        """See `Task.confusions`."""
+        return count_confusions(probs, self.class_numbers(target), len(self.names))
+
+
+def count_confusions(probs: Tensor, targets: Tensor, n_classes: int) -> Tensor:
+    """Counts of shape (n_classes, n_classes): rows are the true classes, columns the most probable ones.
+
+    Args:
+        probs: shape (n, n_classes).
+        targets: class numbers, shape (n,).
+        n_classes: number of classes.
+    """
+    pairs = targets * n_classes + probs.argmax(1)
+    return torch.bincount(pairs, minlength=n_classes**2).reshape(n_classes, n_classes)
+
+
+def precision_recall(hits: Tensor, chosen: Tensor, true: Tensor) -> dict[str, list[Any]]:
+    """Precision, recall, f1 and support per class, as scikit-learn defines them; what would be 0/0 is 0.
+
+    Args:
+        hits: how often each class was predicted rightly.
+        chosen: how often it was predicted.
+        true: how often it is there.
+    """
+    hits, chosen, true = hits.double(), chosen.double(), true.double()
+    return {
+        "precision": (hits / chosen.clamp_min(1)).tolist(),
+        "recall": (hits / true.clamp_min(1)).tolist(),
+        "f1": (2 * hits / (chosen + true).clamp_min(1)).tolist(),
+        "support": true.long().tolist(),
+    }

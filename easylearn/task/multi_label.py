@@ -1,0 +1,126 @@
+"""MultiLabel: each item has any number of the classes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, final
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..errors import ArgumentError, DataError
+from ..metrics import Metric, accuracy_at
+from .base import Task, as_names
+from .exclusive import precision_recall
+
+
+@final
+@dataclass(frozen=True, repr=False)
+class MultiLabel(Task):
+    """Each item has any number of the classes: binary cross-entropy, sigmoid, accuracy at the threshold.
+
+    Targets are zeros and ones, or shares between them, one per class.
+
+    Args:
+        names, metrics, loss_fn: see `Task`.
+        threshold: the probability from which a label counts as given.
+    """
+
+    kind: ClassVar[str] = "multi_label"
+    is_multi = True
+    instead = "items have several labels here: use report() for the precision and recall of each label"
+    threshold: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.threshold <= 1.0:
+            raise ArgumentError(f"threshold is a probability between 0 and 1, got {self.threshold}")
+        super().__post_init__()
+
+    def default_metrics(self) -> tuple[Metric, ...]:
+        """The fraction of (item, label) pairs that are right."""
+        return (accuracy_at(self.threshold),)
+
+    def own_loss(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Binary cross-entropy, the mean over all labels."""
+        return F.binary_cross_entropy_with_logits(logits, target.to(logits.dtype))
+
+    def own_item_losses(self, logits: Tensor, target: Tensor) -> Tensor:
+        """The mean over the labels of each item."""
+        wide = target.reshape(len(target), -1).to(logits.dtype)
+        return F.binary_cross_entropy_with_logits(logits, wide, reduction="none").mean(1)
+
+    def activate(self, logits: Tensor) -> Tensor:
+        """Sigmoid."""
+        return logits.sigmoid()
+
+    def outputs_for(self, probs: Tensor) -> Tensor:
+        """See `Task.outputs_for`."""
+        return probs.logit(1e-7)
+
+    def decode(self, probs: Tensor) -> list[Any]:
+        """The labels of each row whose probability reaches the threshold."""
+        return self._named(probs >= self.threshold)
+
+    def decode_target(self, target: Tensor) -> list[Any]:
+        """The labels of each row."""
+        return self._named(target > 0.5)
+
+    def _named(self, flags: Tensor) -> list[Any]:
+        return [tuple(n for n, on in zip(self.names, row, strict=True) if on) for row in flags.tolist()]
+
+    def index(self, probs: Tensor) -> int | tuple[int, ...] | None:
+        """See `Task.index`."""
+        return tuple(torch.nonzero(probs >= self.threshold).flatten().tolist())
+
+    def check_target(self, target: Tensor) -> Tensor:
+        """See `Task.check_target`."""
+        if target.ndim != 2 or target.shape[1] != len(self.names):
+            raise DataError(f"multi-label targets have shape (n, {len(self.names)}), got {tuple(target.shape)}")
+        bad = torch.nonzero(~((target >= 0) & (target <= 1)).all(1)).flatten()
+        if len(bad):
+            raise DataError(
+                f"multi-label targets are zeros and ones, but {len(bad)} rows hold something else, the first is row "
+                f"{bad[0].item()}"
+            )
+        return target
+
+    @property
+    def summary(self) -> str:
+        """See `Task.summary`."""
+        return f"any of {len(self.names):,} labels"
+
+    def in_words(self, label: Any) -> str:
+        """The labels with blanks between them."""
+        return " ".join(label)
+
+    def item_columns(self, probs: Tensor, target: Tensor) -> dict[str, list[Any]]:
+        """The lowest probability that was given to the truth about any of the labels."""
+        return {"probability": torch.where(target > 0.5, probs, 1 - probs).min(1).values.tolist()}
+
+    def by_name(self, probs: Tensor, target: Tensor) -> dict[str, list[Any]]:
+        """Precision, recall, f1 and support of each label."""
+        chosen, true = probs >= self.threshold, target > 0.5
+        return precision_recall((chosen & true).sum(0), chosen.sum(0), true.sum(0))
+
+    def count_classes(self, target: Tensor) -> list[int]:
+        """See `Task.count_classes`."""
+        return target.sum(0).int().tolist()
+
+    def calibrated(self, probs: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Every probability of every label, and whether the label is there."""
+        return probs.double().flatten(), (target > 0.5).double().flatten()
+
+
+def multi_label(classes: Sequence[str], threshold: float = 0.5) -> MultiLabel:
+    """Each item has any number of the classes: binary cross-entropy, sigmoid, accuracy at the threshold.
+
+    Args:
+        classes: their names, in the order of the model's outputs.
+        threshold: the probability from which a label counts as given.
+
+    >>> multi_label(["haze", "road"]).decode(torch.tensor([[0.7, 0.6], [0.1, 0.2]]))
+    [('haze', 'road'), ()]
+    """
+    return MultiLabel(as_names(classes), threshold=threshold)

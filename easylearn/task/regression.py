@@ -1,0 +1,175 @@
+"""Regression: each item has one or several numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, final, get_args
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..errors import ArgumentError, DataError, short
+from ..metrics import Metric, rmse
+from .base import LossFn, Task, as_names
+
+Scale = Literal["linear", "log", "log1p"]
+_LOWEST = {"linear": -torch.inf, "log": 0.0, "log1p": -1.0}
+
+
+@final
+@dataclass(frozen=True, repr=False)
+class Regression(Task):
+    """Each item has one or several numbers: mean squared error on the scale, root mean squared error of the numbers.
+
+    Args:
+        names, metrics, loss_fn: see `Task`.
+        scale: what the model's outputs stand for: the numbers themselves, their logarithms, or the logarithms of the
+            numbers plus one. Targets, predictions and metrics keep the numbers' own units; only the loss compares on
+            this scale.
+    """
+
+    kind: ClassVar[str] = "regression"
+    noun = "target"
+    predicts_numbers = True
+    instead = "these are numbers: use report(), residuals() or plot_predictions()"
+    scale: Scale = "linear"
+
+    def __post_init__(self) -> None:
+        if self.scale not in get_args(Scale):
+            raise ArgumentError(f"scale must be one of {get_args(Scale)}, got {self.scale!r}")
+        super().__post_init__()
+
+    def default_metrics(self) -> tuple[Metric, ...]:
+        """The root mean squared error."""
+        return (rmse,)
+
+    @property
+    def lowest(self) -> float:
+        """Targets must be above it, or they have no logarithm."""
+        return _LOWEST[self.scale]
+
+    def compared(self, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Outputs and targets in one shape and on the model's scale: the one place where a unit comes into a loss."""
+        # (b,) and (b, 1) are the same numbers; left alone they would be broadcast to (b, b).
+        if target.ndim == logits.ndim - 1:
+            target = target.unsqueeze(-1)
+        elif logits.ndim == target.ndim - 1:
+            logits = logits.unsqueeze(-1)
+        return logits, self.outputs_for(target)
+
+    def own_loss(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Mean squared error."""
+        return F.mse_loss(logits, target.to(logits.dtype))
+
+    def own_item_losses(self, logits: Tensor, target: Tensor) -> Tensor:
+        """The mean square over the numbers of each item."""
+        return (logits - target.to(logits.dtype)).square().reshape(len(logits), -1).mean(1)
+
+    def activate(self, logits: Tensor) -> Tensor:
+        """Outputs to numbers in the target's own units."""
+        if self.scale == "log":
+            return logits.exp()
+        return logits.expm1().clamp_min(0) if self.scale == "log1p" else logits
+
+    def activate_in_graph(self, logits: Tensor) -> Tensor:
+        """See `Task.activate_in_graph`: ONNX has no expm1."""
+        return (logits.exp() - 1).clamp_min(0) if self.scale == "log1p" else self.activate(logits)
+
+    def outputs_for(self, probs: Tensor) -> Tensor:
+        """Numbers in their own units as what the model's outputs stand for.
+
+        >>> regression(scale="log1p").outputs_for(torch.tensor([0.0, 1.0]))
+        tensor([0.0000, 0.6931])
+        """
+        if self.scale == "log":
+            return probs.log()
+        return probs.log1p() if self.scale == "log1p" else probs
+
+    def decode(self, probs: Tensor) -> list[Any]:
+        """A number per row, or a tuple of several."""
+        return _rows(probs)
+
+    def check_target(self, target: Tensor) -> Tensor:
+        """See `Task.check_target`."""
+        wide = target.reshape(len(target), -1)
+        if wide.shape[1] != len(self.names):
+            raise DataError(f"regression targets have {len(self.names)} columns {self.names}, got {wide.shape[1]}")
+        bad = torch.nonzero(~torch.isfinite(wide).all(1)).flatten()
+        if len(bad):
+            raise DataError(f"{len(bad)} regression targets are not finite numbers, the first in row {bad[0].item()}")
+        bad = torch.nonzero(~(wide > self.lowest).all(1)).flatten()
+        if len(bad):
+            raise DataError(
+                f"{len(bad)} targets have no logarithm, the first is {wide[bad[0]].tolist()} in row {bad[0].item()}; "
+                f"scale {self.scale!r} needs numbers above {self.lowest:g}"
+            )
+        return target
+
+    def same_as(self, other: Task) -> str:
+        """See `Task.same_as`."""
+        if isinstance(other, Regression) and self.scale != other.scale:
+            return f"the outputs of one are on a {self.scale} scale, those of the other on a {other.scale} scale"
+        return super().same_as(other)
+
+    @property
+    def summary(self) -> str:
+        """See `Task.summary`."""
+        return f"{len(self.names)} number{'s' if len(self.names) > 1 else ''}: {short(', '.join(self.names), 80)}"
+
+    @property
+    def columns(self) -> list[str]:
+        """See `Task.columns`."""
+        return list(self.names)
+
+    def in_words(self, label: Any) -> str:
+        """The numbers with commas between them."""
+        return ", ".join(f"{v:g}" for v in (label if isinstance(label, tuple) else (label,)))
+
+    def title(self, probs: Tensor, target: Tensor) -> tuple[str, bool]:
+        """See `Task.title`; no number is wrong by itself."""
+        return super().title(probs, target)[0], True
+
+    def residuals(self, probs: Tensor, target: Tensor) -> Tensor:
+        """Predicted minus actual in the targets' own units, shape (n, number of names)."""
+        return probs.reshape(len(probs), -1) - target.reshape(len(target), -1).to(probs.dtype)
+
+    def item_columns(self, probs: Tensor, target: Tensor) -> dict[str, list[Any]]:
+        """Predicted minus actual."""
+        return {"residual": _rows(self.residuals(probs, target))}
+
+    def by_name(self, probs: Tensor, target: Tensor) -> dict[str, list[Any]]:
+        """The mean error, mae, rmse and r2 of each predicted number."""
+        error, true = self.residuals(probs, target).double(), target.reshape(len(target), -1).double()
+        spread = (true - true.mean(0)).square().sum(0)
+        return {
+            "bias": error.mean(0).tolist(),
+            "mae": error.abs().mean(0).tolist(),
+            "rmse": error.square().mean(0).sqrt().tolist(),
+            "r2": (1 - error.square().sum(0) / spread).tolist(),
+            "support": [len(true)] * len(self.names),
+        }
+
+
+def _rows(values: Tensor) -> list[Any]:
+    """A number per row where there is one column, else a tuple of them."""
+    rows = values.reshape(len(values), -1).tolist()
+    return [row[0] if len(row) == 1 else tuple(row) for row in rows]
+
+
+def regression(
+    names: Sequence[str] = ("target",), loss_fn: LossFn | None = None, scale: Scale = "linear"
+) -> Regression:
+    """Each item has one or several numbers: mean squared error on the `scale`, root mean squared error of the numbers.
+
+    Args:
+        names: of the numbers, in the order of the model's outputs.
+        loss_fn: takes (outputs, target) and gives the mean loss, instead of the squared error.
+        scale: on which the model works; see `Regression`.
+
+    >>> task = regression(["price"], scale="log")
+    >>> task.decode(task.activate(torch.tensor([[0.0]])))
+    [1.0]
+    """
+    return Regression(as_names(names, "target"), loss_fn=loss_fn, scale=scale)

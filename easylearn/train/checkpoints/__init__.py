@@ -1,0 +1,1 @@
+"""Checkpoints of a running fit: their content, their writer, and their reader."""

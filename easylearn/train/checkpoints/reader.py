@@ -1,0 +1,313 @@
+"""SavedRun: reads the newest checkpoint of a folder, from which a killed fit goes on to the bit."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ... import keyed
+from ...errors import ArgumentError, EasyLearnWarning, SchemaError, StateError, WeightsError
+from ...files import StrPath
+from ...schedules import Schedule
+from ..callback import Callback
+from ..callbacks.save import SaveBest, SaveCycles
+from ..optim import OptimizerFn, build_optimizer
+from ..plan import FitPlan
+from ..state import Run
+from .context import FitCallbacks, RunContext
+from .layout import LAYOUT, Interval, checkpoint_files, find_misfit, unpack_record
+from .schedule_state import decode_schedule
+from .state_file import read_state
+
+
+class SavedRun:
+    """The newest whole checkpoint of a folder.
+
+    Args:
+        folder: of the checkpoints.
+
+    Raises:
+        WeightsError: there is no checkpoint, or none is whole; or another version of easylearn wrote it.
+    """
+
+    def __init__(self, folder: StrPath) -> None:
+        self.folder = Path(folder)
+        self.damaged: list[Path] = []
+        self.file, self._state = self._newest()
+        misfit = find_misfit(self._state, LAYOUT)
+        if misfit is not None:
+            raise self._unreadable(misfit)
+        self._plan: dict[str, Any] = self._state["plan"]
+        self._position: dict[str, Any] = self._state["position"]
+        self._callbacks: dict[str, list[dict[str, Any]]] = self._state["callbacks"]
+        self.facts: dict[str, Any] = self._state["facts"]
+        self.interval: Interval = self._plan["interval"]
+        self.keep: int = self._plan["keep"]
+        self.seed: int = self._plan["seed"]
+        self.first_epoch: int = self._plan["first_epoch"]
+        self.freeze_stats: bool = self._plan["freeze_stats"]
+        self.precompute: bool = self._plan["precompute"]
+
+    def _newest(self) -> tuple[Path, dict[str, Any]]:
+        files = checkpoint_files(self.folder)
+        if not files:
+            problem = "has no checkpoints" if self.folder.is_dir() else "does not exist"
+            raise WeightsError(
+                f"the folder {self.folder} {problem}, so there is nothing to resume; checkpoints are written by "
+                "learn.fit(..., checkpoint=folder)"
+            )
+        problems: list[str] = []
+        for file in files:
+            try:
+                state = read_state(file)
+            except SchemaError:
+                raise
+            except WeightsError as error:
+                self.damaged.append(file)
+                problems.append(str(error))
+                continue
+            if problems:
+                warnings.warn(f"{'; '.join(problems)}. Going on from {file} instead", EasyLearnWarning, stacklevel=4)
+            return file, state
+        raise WeightsError(
+            f"none of the {len(files)} checkpoints in {self.folder} is whole: {'; '.join(problems)}. Start the fit anew"
+        )
+
+    def describe(self) -> str:
+        """A text with the position of the run, its task, data and layer groups, and its last epoch."""
+        plan, position, facts = self._plan, self._position, self.facts
+        lines = [
+            f"{self.file}: step {position['step']:,} of {plan['n_steps']:,}, "
+            f"{position['step'] / max(plan['steps_per_epoch'], 1):.2f} epochs done",
+            f"{facts.get('task')}, {facts.get('items to train on')} items of {facts.get('kind of data')}, batches of "
+            f"{facts.get('batch_size')}, layer groups {', '.join(map(str, facts.get('layer groups', [])))}",
+        ]
+        if position["stop_reason"] is not None:
+            lines.append(f"it stopped: {position['stop_reason']}")
+        epochs = self._state["record"]["epochs"]
+        if epochs:
+            lines.append("last epoch: " + ", ".join(f"{n} {v:.4g}" for n, v in epochs[-1].items()))
+        return "\n".join(lines)
+
+    def _unreadable(self, problem: object) -> WeightsError:
+        return WeightsError(f"{self.file} is not what easylearn writes: {problem}")
+
+    # -- checked before the run ------------------------------------------------------------------------------
+
+    def check(self, context: RunContext, same_data: bool) -> None:
+        """Compare what the run depended on with the learner at hand; warn of another torch or device.
+
+        Args:
+            context: of the learner.
+            same_data: another fingerprint of the data is no difference.
+
+        Raises:
+            StateError: something differs; the message names it, with the value saved and the value now.
+        """
+        differences = [
+            found
+            for name, now in context.facts.items()
+            if (found := _difference(name, self.facts.get(name), now, same_data)) is not None
+        ]
+        if differences:
+            raise StateError(
+                f"{self.file} belongs to another run: {'; '.join(differences)}. Make the learner and its data as they "
+                "were, and resume again"
+            )
+        params = self._state["model"]["params"]
+        shapes = {name: tuple(p.shape) for name, p in context.model.named_parameters()}
+        if {k: tuple(v.shape) if isinstance(v, Tensor) else None for k, v in params.items()} != shapes:
+            raise self._unreadable("its weights are not those that it says it has")
+        self._warn_of_versions(context.strategy.device.type)
+
+    def _warn_of_versions(self, device: str) -> None:
+        saved = self._state["versions"]
+        changed = [
+            f"{what} {saved.get(what)} in the checkpoint, {now} now"
+            for what, now in (("torch", str(torch.__version__)), ("device", device))
+            if saved.get(what) != now
+        ]
+        if changed:
+            warnings.warn(
+                f"the run of {self.file} goes on, but not bit for bit as it would have: {'; '.join(changed)}",
+                EasyLearnWarning,
+                stacklevel=5,
+            )
+
+    def check_optimizer(self, make: OptimizerFn, context: RunContext) -> None:
+        """Freeze the groups as they were and check that the optimizer is of the same kind.
+
+        Raises:
+            StateError: it is another; freezing is then as before.
+        """
+        saved = self._state["optimizer"]
+        flags = [(p, p.requires_grad) for p in context.model.parameters()]
+        self._freeze(context.model)
+        groups = context.groups[-1:] if self.precompute else context.groups
+        optimizer = build_optimizer(make, groups, [1.0] * len(groups))
+        sizes = [len(g["params"]) for g in optimizer.param_groups]
+        saved_sizes = [len(g["params"]) for g in saved["state"]["param_groups"]]
+        if type(optimizer).__name__ != saved["class"] or sizes != saved_sizes:
+            for p, flag in flags:
+                p.requires_grad_(flag)
+            raise StateError(
+                f"{self.file} belongs to another run: its optimizer is {saved['class']} over {saved_sizes} parameters, "
+                f"the learner's is {type(optimizer).__name__} over {sizes}. Make the learner with the same optimizer="
+            )
+
+    def check_callbacks(self, learner: Sequence[Callback], fit: Sequence[Callback]) -> None:
+        """Check that the same callbacks are given as were given to the fit.
+
+        Args:
+            learner: `learn.callbacks`.
+            fit: given to resume.
+
+        Raises:
+            ArgumentError: others, or in another order.
+        """
+        for origin, receiver, given in (("learner", "the learner", learner), ("fit", "resume", fit)):
+            saved, now = [e["name"] for e in self._callbacks[origin]], [type(c).__name__ for c in given]
+            if saved != now:
+                raise ArgumentError(
+                    f"the fit had the callbacks [{', '.join(saved)}], but {receiver} was given [{', '.join(now)}]: "
+                    f"give the same classes in the same order, callbacks=[{', '.join(f'{n}(...)' for n in saved)}]; "
+                    "their state comes from the file"
+                )
+
+    # -- made anew for the run -------------------------------------------------------------------------------
+
+    def plan(self, schedule: Schedule | None, momentum: Schedule | None) -> FitPlan:
+        """The plan of the whole fit.
+
+        Args:
+            schedule: the function that the fit was given, if it is none of `easylearn.schedules`.
+            momentum: the same for momentum.
+
+        Raises:
+            ArgumentError: one is missing, or not asked for.
+        """
+        shape = self._schedule("schedule", schedule)
+        if shape is None:
+            raise self._unreadable("it has no schedule")
+        return FitPlan(
+            tuple(self._plan["rates"]),
+            shape,
+            self._schedule("momentum", momentum),
+            tuple(self._plan["cycle_ends"]),
+            self._plan["steps_per_epoch"],
+        )
+
+    def _schedule(self, name: str, given: Schedule | None) -> Schedule | None:
+        saved = self._plan.get(name)
+        if saved is not None and saved.get("state") is None:
+            if given is None:
+                raise ArgumentError(
+                    f"the fit had {name}={saved['name']}, a function of your own, which a file cannot hold: pass the "
+                    f"same one, learn.resume(..., {name}={saved['name']})"
+                )
+            return given
+        decoded = None
+        if saved is not None:
+            try:
+                decoded = decode_schedule(saved["state"])
+            except (ValueError, TypeError, ArithmeticError) as error:
+                raise self._unreadable(error) from error
+        if given is not None and given != decoded:
+            raise ArgumentError(f"the fit had {name}={decoded!r}, and goes on with it; leave out {name}={given!r}")
+        return decoded
+
+    def savers(self) -> list[Callback]:
+        """The callbacks of save_best= and save_cycles=."""
+        made: list[Callback] = []
+        for entry in self._callbacks["savers"]:
+            if entry["name"] == "SaveBest":
+                made.append(SaveBest(str(entry.get("file")), entry.get("monitor")))
+            else:
+                made.append(SaveCycles(str(entry.get("file"))))
+        return made
+
+    # -- put back into the run -------------------------------------------------------------------------------
+
+    def restore_model(self, model: nn.Module) -> None:
+        """Restore weights, all buffers, and which parameters are frozen."""
+        saved = self._state["model"]
+        self._freeze(model)
+        buffers = dict(model.named_buffers(remove_duplicate=False))
+        with torch.no_grad():
+            for name, p in model.named_parameters():
+                p.copy_(saved["params"][name])
+            for name, value in saved["buffers"].items():
+                live = buffers.get(name)
+                if live is not None and live.shape == value.shape and live.dtype == value.dtype:
+                    live.copy_(value)
+                else:  # such as a hidden state, which takes the shape of the batch
+                    device = live.device if live is not None else next(model.parameters()).device
+                    _set_buffer(model, name, value.to(device, copy=True))
+        modules = dict(model.named_modules())
+        for name, extra in saved["extra"].items():
+            modules[name].set_extra_state(deepcopy(extra))
+
+    def _freeze(self, model: nn.Module) -> None:
+        trainable = set(self._state["model"]["trainable"])
+        for name, p in model.named_parameters():
+            p.requires_grad_(name in trainable)
+
+    def restore_position(self, run: Run) -> None:
+        """Set step, epoch and record of a run before it begins."""
+        run.step, run.epoch = int(self._position["step"]), int(self._position["epoch"])
+        run.stop_reason = self._position["stop_reason"]
+        run.metrics = dict(self._position["metrics"])
+        run.record.load_state_dict(unpack_record(self._state["record"]))
+
+    def restore(self, run: Run, model: nn.Module, callbacks: FitCallbacks) -> None:
+        """Restore everything that steps change, the global generators last."""
+        self.restore_model(model)
+        run.optimizer.load_state_dict(deepcopy(self._state["optimizer"]["state"]))
+        run.strategy.load_state_dict(self._state["strategy"])
+        grads = self._state["grads"]
+        for name, p in model.named_parameters():
+            p.grad = torch.empty_like(p).copy_(grads[name]) if name in grads else None
+        entries = [e for origin in ("first", "learner", "fit", "savers") for e in self._callbacks[origin]]
+        for callback, entry in zip(callbacks.stateful, entries, strict=True):
+            callback.load_state_dict(deepcopy(entry["state"]))
+        keyed.RngState.from_state(self._state["rng"]).restore()
+
+
+def _set_buffer(model: nn.Module, name: str, value: Tensor) -> None:
+    """Set a buffer that has another shape, is None, or is not yet there."""
+    path, _, last = name.rpartition(".")
+    owner = model.get_submodule(path)
+    try:
+        owner.get_buffer(last)
+    except AttributeError:  # it is made when the model is first used
+        owner.register_buffer(last, value)
+    else:
+        setattr(owner, last, value)
+
+
+def _difference(name: str, saved: Any, now: Any, same_data: bool) -> str | None:
+    """The difference between a fact of the checkpoint and that of the learner, in words; None if there is none."""
+    if saved == now or (name == "data" and same_data):
+        return None
+    if name == "data":
+        known = saved if isinstance(saved, Mapping) else {}
+        changed = [split for split in now if known.get(split) != now[split]]
+        return (
+            f"the {' and the '.join(changed)} data has another fingerprint (if these are the same files in another "
+            "place, pass same_data=True)"
+        )
+    if isinstance(saved, dict) and isinstance(now, dict):
+        for key in [*saved, *now]:
+            if saved.get(key) != now.get(key):
+                name = f"{name}: {key}"
+                saved, now = saved.get(key, "missing"), now.get(key, "missing")
+                break
+    if name.startswith("names"):  # of which there may be thousands; the facts hold a digest of them
+        return f"{name} are others"
+    return f"{name}: {saved} in the checkpoint, {now} now"

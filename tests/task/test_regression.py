@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sklearn import metrics as sk
+from torch import Tensor
+from torch.nn import functional as F
+
+from easylearn.errors import ArgumentError, DataError
+from easylearn.task import Regression, regression
+
+G = torch.Generator().manual_seed(0)
+OUTPUTS, TARGET = torch.randn(30, 2, generator=G), torch.rand(30, 2, generator=G) + 0.5
+
+
+class TestLoss:
+    @pytest.mark.parametrize("logits_shape", [(6,), (6, 1)])
+    @pytest.mark.parametrize("target_shape", [(6,), (6, 1)])
+    def test_it_never_broadcasts(self, logits_shape: tuple[int, ...], target_shape: tuple[int, ...]) -> None:
+        outputs, target = torch.randn(6), torch.arange(6)
+        errors, task = (outputs - target).square(), regression()
+        outputs, target = outputs.view(logits_shape), target.view(target_shape)
+        torch.testing.assert_close(task.loss(outputs, target), errors.mean())
+        torch.testing.assert_close(task.item_losses(outputs, target), errors)
+
+    def test_it_is_torchs(self) -> None:
+        assert regression(["x", "y"]).loss(OUTPUTS, TARGET) == F.mse_loss(OUTPUTS, TARGET)
+
+    @pytest.mark.parametrize(("scale", "onto"), [("log", torch.log), ("log1p", torch.log1p)])
+    def test_on_a_scale(self, scale: Any, onto: Any) -> None:
+        task = regression(["x", "y"], scale=scale)
+        assert task.loss(OUTPUTS, TARGET) == F.mse_loss(OUTPUTS, onto(TARGET))
+        assert task.with_loss(F.l1_loss).loss(OUTPUTS, TARGET) == F.l1_loss(OUTPUTS, onto(TARGET))
+        torch.testing.assert_close(task.activate(task.outputs_for(TARGET)), TARGET)
+        torch.testing.assert_close(task.activate_in_graph(OUTPUTS), task.activate(OUTPUTS))
+
+    def test_items(self) -> None:
+        each = F.mse_loss(OUTPUTS, TARGET, reduction="none").mean(1)
+        assert torch.equal(regression(["x", "y"]).item_losses(OUTPUTS, TARGET), each)
+        assert not regression(["x", "y"]).item_losses(OUTPUTS.clone().requires_grad_(), TARGET).requires_grad
+
+
+def test_numbers_are_what_they_are() -> None:
+    task = regression(["x", "y"])
+    assert task.activate(OUTPUTS) is OUTPUTS and task.index(OUTPUTS[0]) is None
+    assert task.decode(torch.tensor([[0.75, 0.25]])) == [(0.75, 0.25)]
+    assert regression().decode(torch.tensor([[0.75]])) == regression().decode(torch.tensor([0.75])) == [0.75]
+    assert (task.is_exclusive, task.is_multi, task.predicts_numbers) == (False, False, True)
+    assert (task.classes, task.columns, task.summary) == ((), ["x", "y"], "2 numbers: x, y")
+    assert [m.name for m in task.metrics] == ["rmse"]
+    assert (task.in_words((0.5, 2.0)), task.in_words(0.25)) == ("0.5, 2", "0.25")
+
+
+def test_what_is_said_of_mistakes() -> None:
+    task = regression(["x", "y"])
+    table, y, said = task.by_name(OUTPUTS, TARGET), TARGET.double().numpy(), OUTPUTS.double().numpy()
+    np.testing.assert_allclose(table["mae"], sk.mean_absolute_error(y, said, multioutput="raw_values"), rtol=1e-5)
+    np.testing.assert_allclose(table["r2"], sk.r2_score(y, said, multioutput="raw_values"), rtol=1e-5)
+    np.testing.assert_allclose(table["rmse"], ((said - y) ** 2).mean(0) ** 0.5, rtol=1e-5)
+    np.testing.assert_allclose(table["bias"], (said - y).mean(0), rtol=1e-4)
+    assert table["support"] == [30, 30]
+    assert task.item_columns(OUTPUTS, TARGET)["residual"][0] == tuple((OUTPUTS - TARGET)[0].tolist())
+    assert regression().item_columns(torch.tensor([[2.0]]), torch.tensor([0.5])) == {"residual": [1.5]}
+    assert regression().title(torch.tensor([2.0]), torch.tensor(0.5)) == ("said 2, is 0.5", True)
+    for call in (task.confusions, task.calibrated):
+        with pytest.raises(ArgumentError, match="plot_predictions"):
+            call(OUTPUTS, TARGET)
+
+
+@pytest.mark.parametrize(
+    ("task", "target"), [(regression(), torch.tensor([1.5])), (regression(["x"]), torch.ones(3, 1))]
+)
+def test_good_targets(task: Regression, target: Tensor) -> None:
+    assert task.check_target(target) is target
+
+
+@pytest.mark.parametrize(
+    ("task", "target", "words"),
+    [
+        (regression(["x", "y"]), torch.zeros(3), "2 columns"),
+        (regression(), torch.tensor([0.0, float("nan"), float("inf")]), "2 regression targets.*row 1"),
+        (regression(scale="log"), torch.tensor([1.0, 0.0]), r"1 targets have no logarithm.*\[0.0\] in row 1.*above 0"),
+        (regression(scale="log1p"), torch.tensor([0.0, -1.0]), "row 1.*above -1"),
+    ],
+)
+def test_bad_targets(task: Regression, target: Tensor, words: str) -> None:
+    with pytest.raises(DataError, match=words):
+        task.check_target(target)
+
+
+def test_a_scale_that_is_none() -> None:
+    with pytest.raises(ArgumentError, match=r"scale must be one of.*'cube'"):
+        regression(scale="cube")  # type: ignore[arg-type]
