@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -24,6 +24,7 @@ from torch import nn, optim
 from .data.bunch import SplitName
 from .data.frames import read_table
 from .data.split import get_cv_idxs
+from .data.targets import TaskName
 from .errors import ArgumentError, DataError
 from .files import StrPath
 from .learner import Learner
@@ -119,8 +120,8 @@ class ColumnarModelData:
             test_df: rows to predict.
             shuffle: train in a new order in each epoch.
         """
-        table, targets = _with_target(df, y)
-        return cls(path, _data(table, targets, val_idxs, test_df, _How(cat_flds, bs, is_reg, is_multi, shuffle)))
+        task = _task(is_reg, is_multi)
+        return cls._of(path, df, y, cat_flds, shuffle, valid=val_idxs, test=test_df, batch_size=bs, task=task)
 
     @classmethod
     @strict({"df_test": "test_df", "cat_vars": "cat_flds"})
@@ -148,9 +149,9 @@ class ColumnarModelData:
             val_y: the same for validation.
             cat_flds, bs, is_reg, is_multi, test_df, shuffle: see `from_data_frame`.
         """
-        table, targets = _with_target(trn_df, trn_y)
         valid, _ = _with_target(val_df, val_y)
-        return cls(path, _data(table, targets, valid, test_df, _How(cat_flds, bs, is_reg, is_multi, shuffle)))
+        task = _task(is_reg, is_multi)
+        return cls._of(path, trn_df, trn_y, cat_flds, shuffle, valid=valid, test=test_df, batch_size=bs, task=task)
 
     @classmethod
     @strict()
@@ -181,6 +182,16 @@ class ColumnarModelData:
             path, val_idxs, _as_table(xs), y, [], bs, is_reg, is_multi,
             None if test_xs is None else _as_table(test_xs), shuffle,
         )  # fmt: skip
+
+    @classmethod
+    def _of(
+        cls, path: StrPath, df: pd.DataFrame, y: Rows, cat_flds: Sequence[str], shuffle: bool, **how: Any
+    ) -> ColumnarModelData:
+        table, targets = _with_target(df, y)
+        conts = [str(c) for c in table.columns if c not in {*cat_flds, *targets}]
+        data = TabularData.from_df(table, targets, cat_names=cat_flds, cont_names=conts, scale="none", **how)
+        data.shuffle = shuffle
+        return cls(path, data)
 
     @strict({"opt_func": "opt_fn", "ps": "drops", "layers": "szs"})
     def get_learner(
@@ -380,37 +391,10 @@ def _with_target(df: pd.DataFrame, y: Rows) -> tuple[pd.DataFrame, list[str]]:
     return df.assign(**{n: values[:, i] for i, n in enumerate(names)}), names
 
 
-@dataclass(frozen=True)
-class _How:
-    """What the ways of making a `ColumnarModelData` share."""
-
-    cat_flds: Sequence[str]
-    bs: int
-    is_reg: bool
-    is_multi: bool
-    shuffle: bool
-
-    @property
-    def task(self) -> Literal["single_label", "multi_label", "regression"]:
-        if self.is_reg and self.is_multi:
-            raise ArgumentError("is_multi is for labels; pass is_reg=False with it")
-        return "regression" if self.is_reg else "multi_label" if self.is_multi else "single_label"
-
-
-def _data(
-    table: pd.DataFrame,
-    targets: list[str],
-    valid: Sequence[int] | Array | pd.DataFrame,
-    test_df: pd.DataFrame | None,
-    how: _How,
-) -> TabularData:
-    data = TabularData.from_df(
-        table, targets, cat_names=list(how.cat_flds),
-        cont_names=[str(c) for c in table.columns if c not in {*how.cat_flds, *targets}], valid=valid, test=test_df,
-        task=how.task, batch_size=how.bs, scale="none",
-    )  # fmt: skip
-    data.shuffle = how.shuffle
-    return data
+def _task(is_reg: bool, is_multi: bool) -> TaskName:
+    if is_reg and is_multi:
+        raise ArgumentError("is_multi is for labels; pass is_reg=False with it")
+    return "regression" if is_reg else "multi_label" if is_multi else "single_label"
 
 
 def _as_table(xs: Array) -> pd.DataFrame:

@@ -14,11 +14,11 @@ from torch import Tensor
 from ..data.bunch import SplitName
 from ..data.frames import ParquetTable, Table
 from ..data.split import Indices, Split, fraction_of, split_indices
-from ..data.target_kinds import OneClass
+from ..data.target_kinds import OneClass, SeveralLabels
 from ..data.targets import TargetOptions, Targets, read_targets, repeated
 from ..data.weights import draw_weights
 from ..errors import ArgumentError, DataError, EasyLearnWarning
-from .columns import Columns, Sample, guess_of, ids_in, leaks_in
+from .columns import Sample, guess_of, ids_in, leaks_in
 from .loader import MemorySplit, StreamSplit, TableSplit, fit_streamed
 from .options import TableOptions, Target, like_of, target_names
 from .preprocess import TablePreprocessor
@@ -34,14 +34,8 @@ if TYPE_CHECKING:
 HEAD_ROWS = 200_000  # of a streamed table, from which its columns are guessed
 
 
-@dataclass(frozen=True)
-class Built:
-    """What a `TabularData` is made of; see there."""
-
-    splits: Mapping[SplitName, TableSplit]
-    preprocessor: TablePreprocessor
-    batch_size: int
-    seen: Mapping[SplitName, TransformReport]
+Built = tuple[Mapping[SplitName, TableSplit], TablePreprocessor, int, Mapping[SplitName, TransformReport]]
+"""What a `TabularData` is made of."""
 
 
 def build_from_frames(how: TableOptions, target: Target, df: Rows, valid: Split | Rows, test: Rows | None) -> Built:
@@ -52,30 +46,26 @@ def build_from_frames(how: TableOptions, target: Target, df: Rows, valid: Split 
     table = _view("df", df)
     others = {name: _view(name, rows) for name, rows in (("valid", own_valid), ("test", test)) if rows is not None}
     plan = _plan(how, target_names(target), table, table, None if own_valid is not None else valid)
-    processor = plan.preprocessor.processor
+    processor, targets = plan.preprocessor.processor, plan.preprocessor.targets
     if how.like is None:
         encoded = processor.fit_transform(table, plan.train if len(plan.valid) else None)
         _warn_of_columns(table, plan.preprocessor)
     else:
         encoded = processor.transform(table)
-    inputs, everything = encoded.tensors(), not len(plan.valid)
+    inputs, index = encoded.tensors(), table.df.index
     splits: dict[SplitName, TableSplit] = {
-        "train": MemorySplit(
-            inputs, table.df.index, None if everything else plan.train, plan.target[plan.train], plan.weights
-        )
+        "train": MemorySplit(inputs, index, plan.train, plan.target[plan.train], plan.weights)
     }
-    seen: dict[SplitName, TransformReport] = {"train": encoded.report if encoded.split is None else encoded.split[0]}
+    seen: dict[SplitName, TransformReport] = {"train": encoded.report}
     if len(plan.valid):
-        splits["valid"] = MemorySplit(inputs, table.df.index, plan.valid, plan.target[plan.valid])
+        splits["valid"] = MemorySplit(inputs, index, plan.valid, plan.target[plan.valid])
     if encoded.split is not None:
-        seen["valid"] = encoded.split[1]
+        seen["train"], seen["valid"] = encoded.split
     for name, rows in others.items():
         more = processor.transform(rows)
-        splits[name] = MemorySplit(
-            more.tensors(), rows.df.index, None, _target_of(plan.preprocessor.targets, rows, name)
-        )
+        splits[name] = MemorySplit(more.tensors(), rows.df.index, None, _target_of(targets, rows, name))
         seen[name] = more.report
-    return Built(splits, plan.preprocessor, plan.batch_size, seen)
+    return splits, plan.preprocessor, plan.batch_size, seen
 
 
 def build_from_stream(
@@ -115,7 +105,7 @@ def build_from_stream(
         splits["valid"] = split(own_valid, np.arange(own_valid.n_rows), of_file(own_valid, "valid"))
     if test is not None:
         splits["test"] = split(test, np.arange(test.n_rows), of_file(test, "test"))
-    return Built(splits, plan.preprocessor, plan.batch_size, seen)
+    return splits, plan.preprocessor, plan.batch_size, seen
 
 
 @dataclass(frozen=True)
@@ -216,34 +206,22 @@ def _columns(head: TableView, how: TableOptions, targets: list[str]) -> tuple[li
     if both := [n for n in named if n in targets]:
         raise ArgumentError(f"{both} are to be predicted, so they are no features; cat_names and cont_names name them")
     if cats is None or conts is None:
-        special = {how.groups: "it says how to split", how.time: "it says how to split"}
-        if isinstance(how.weights, str):
+        special = {n: "it says how to split" for n in (how.groups, how.time) if n in head.names}
+        if isinstance(how.weights, str) and how.weights in head.names:
             special[how.weights] = "it says how often a row comes"
-        guess = _guess(head, {*named, *targets, *special})
+        guess = guess_of(head, [n for n in head.names if n not in {*named, *targets, *special}])
+        guess.dropped |= {n: why for n, why in special.items() if n not in named}
         if cats is not None:
-            guess.dropped.update(dict.fromkeys(guess.cat_names, "a category that cat_names does not name"))
+            guess.dropped |= dict.fromkeys(guess.cat_names, "a category that cat_names does not name")
+            guess.cat_names = cats
         if conts is not None:
-            guess.dropped.update(dict.fromkeys(guess.cont_names, "a number that cont_names does not name"))
-        guess.cat_names, guess.cont_names = (
-            found if given is None else given for given, found in ((cats, guess.cat_names), (conts, guess.cont_names))
-        )
-        guess.dropped.update({n: why for n, why in special.items() if n in head.df.columns and n not in named})
+            guess.dropped |= dict.fromkeys(guess.cont_names, "a number that cont_names does not name")
+            guess.cont_names = conts
         print(guess)
         cats, conts = guess.cat_names, guess.cont_names
     if not cats and not conts:
         raise DataError("no column is left as a feature; name some in cat_names and cont_names")
     return cats, conts
-
-
-def _guess(head: TableView, others: set[str | None]) -> Columns:
-    names = list(head.df.columns)
-    odd = [n for n in names if not isinstance(n, str)]
-    if odd:
-        raise ArgumentError(
-            f"column names must be text, got {odd[0]!r}; name them: df.columns = df.columns.astype(str)"
-        )
-    head.require(names)
-    return guess_of(head, [n for n in names if n not in others])
 
 
 def _warn_of_columns(table: TableView, preprocessor: TablePreprocessor) -> None:
@@ -277,13 +255,16 @@ def _view(what: str, rows: Rows) -> TableView:
 def _target_of(targets: Targets, rows: TableView, split: SplitName) -> Tensor | None:
     """The targets of a table of its own; those of test may be left out, or be incomplete."""
     names = list(targets.columns)
-    if split != "test":
-        return targets.encode(rows.df, where=rows.where, split=split)
-    if not set(names) <= set(rows.df.columns) or rows.df[names].isna().any(axis=None):
-        return None
+    if split == "test":
+        gaps = rows.df[names].isna().to_numpy() if set(names) <= set(rows.df.columns) else np.ones(1, np.bool_)
+        # Where an item may have any number of labels, an empty cell is one without.
+        if gaps.all() if isinstance(targets.how, SeveralLabels) else gaps.any():
+            return None
     try:
         return targets.encode(rows.df, where=rows.where, split=split)
     except DataError as error:
+        if split != "test":
+            raise
         warnings.warn(f"the targets of test are left out: {error}", EasyLearnWarning, stacklevel=6)
         return None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING
 
 from ..data.frames import known_types, read_table
 from ..data.split import Split
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from ..learner import TrainingOptions
+    from .options import TableKeywords
 
 _OLD_NAMES = {
     "user_name": "user",
@@ -57,17 +58,6 @@ class RatingOptions:
     seed: int = 0
 
 
-class RatingKeywords(TypedDict, total=False):
-    """The fields of `RatingOptions` as keywords, for type checkers."""
-
-    time: str | None
-    weights: ItemWeights
-    batch_size: int | None
-    min_count: int
-    y_range: YRange
-    seed: int
-
-
 class CollabData:
     """Makers of ratings: a `TabularData` of two categorical columns, user and item, and a number to predict."""
 
@@ -82,7 +72,7 @@ class CollabData:
         *,
         valid: Split | pd.DataFrame = 0.2,
         test: pd.DataFrame | None = None,
-        **options: Unpack[RatingKeywords],
+        **options: Unpack[TableKeywords],
     ) -> TabularData:
         """A DataFrame with one rating per row.
 
@@ -119,7 +109,7 @@ class CollabData:
         *,
         valid: Split = 0.2,
         test: StrPath | None = None,
-        **options: Unpack[RatingKeywords],
+        **options: Unpack[TableKeywords],
     ) -> TabularData:
         """A csv file with one rating per line.
 

@@ -90,13 +90,7 @@ def guess_columns(df: pd.DataFrame | TableView, target: str | Sequence[str] = ()
     table = TableView.of(df)
     targets = [target] if isinstance(target, str) else list(target)
     table.require(targets)
-    odd = [c for c in table.df.columns if not isinstance(c, str)]
-    if odd:
-        raise ArgumentError(
-            f"column names must be text, got {odd[0]!r}; name them: df.columns = df.columns.astype(str)"
-        )
-    names = [str(c) for c in table.df.columns if c not in set(targets)]
-    table.require(names)
+    names = [n for n in table.names if n not in set(targets)]
     if len(table) == 0:
         raise DataError("the table has no rows, so its columns cannot be told apart")
     return guess_of(table, names, max_card)

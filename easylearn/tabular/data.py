@@ -16,7 +16,7 @@ from ..data.split import Split
 from ..errors import ArgumentError, DataError
 from ..files import StrPath
 from ..options import strict
-from .build import Built, build_from_frames, build_from_stream
+from .build import build_from_frames, build_from_stream
 from .loader import BUFFER_ROWS, TableSplit, memory_limit, on_device
 from .options import TableKeywords, TableOptions, Target, like_of
 from .preprocess import TablePreprocessor
@@ -108,7 +108,7 @@ class TabularData(Data[TableSplit]):
             ArgumentError: arguments contradict each other.
             DataError: a column is missing or holds what it should not; the message names column, row and value.
         """
-        return cls._of(build_from_frames(TableOptions(**options), target, df, valid, test))
+        return cls(*build_from_frames(TableOptions(**options), target, df, valid, test))
 
     @classmethod
     @strict(_OLD_NAMES, TableOptions)
@@ -141,7 +141,7 @@ class TabularData(Data[TableSplit]):
         types = known_types(train.frame)
         file, split = _file_or_split(valid, how)
         own_valid, rows = (None if f is None else read_table(f, **types) for f in (file, test))
-        return cls._of(build_from_frames(how, target, train, own_valid or split, rows))
+        return cls(*build_from_frames(how, target, train, own_valid or split, rows))
 
     @classmethod
     @strict(_OLD_NAMES, TableOptions)
@@ -188,14 +188,10 @@ class TabularData(Data[TableSplit]):
         if stream is None:
             stream = table.n_bytes * IN_MEMORY > (memory_limit() if memory is None else memory)
         if stream:
-            return cls._of(build_from_stream(how, target, table, others[0] or split, others[1], buffer_rows))
+            return cls(*build_from_stream(how, target, table, others[0] or split, others[1], buffer_rows))
         frames = [None if t is None else t.read(t.columns) for t in others]
         whole = table.read(table.columns)
-        return cls._of(build_from_frames(how, target, whole, split if frames[0] is None else frames[0], frames[1]))
-
-    @classmethod
-    def _of(cls, built: Built) -> Self:
-        return cls(built.splits, built.preprocessor, built.batch_size, built.seen)
+        return cls(*build_from_frames(how, target, whole, split if frames[0] is None else frames[0], frames[1]))
 
     # -- what a Learner asks -------------------------------------------------------------------------------
 

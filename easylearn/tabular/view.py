@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from ..data.target_kinds import Where
 from ..data.values import Coded, Floats, factorize, numbers, require_columns
-from ..errors import DataError
+from ..errors import ArgumentError, DataError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -141,6 +141,23 @@ class TableView:
         if name not in self._columns:
             self._columns[name] = Column(self.df[name], self.where)
         return self._columns[name]
+
+    @cached_property
+    def names(self) -> list[str]:
+        """All columns, each of which must have a name of its own.
+
+        Raises:
+            ArgumentError: a name is no text.
+            DataError: a name comes twice.
+        """
+        names = list(self.df.columns)
+        odd = [n for n in names if not isinstance(n, str)]
+        if odd:
+            raise ArgumentError(
+                f"column names must be text, got {odd[0]!r}; name them: df.columns = df.columns.astype(str)"
+            )
+        self.require(names)
+        return names
 
     def require(self, names: Sequence[str]) -> None:
         """See `require_columns`."""
