@@ -17,7 +17,7 @@ import warnings
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +34,13 @@ if TYPE_CHECKING:
 _NO_CSV = {".xlsx": "excel", ".xls": "excel", ".ods": "excel", ".json": "json", ".feather": "feather", ".dta": "stata"}
 _EMPTY = ["", *("".join(c) for c in ("nan", "nAn", "naN", "nAN", "Nan", "NAn", "NaN", "NAN"))]
 _PLAIN = CsvFormat()
+
+
+class KnownTypes(TypedDict):
+    """Columns that are text, and those that are read cell by cell; see `read_table`."""
+
+    text: list[str]
+    numbers: list[str]
 
 
 @dataclass(frozen=True)
@@ -134,7 +141,7 @@ def iter_table(
             yield Table(table.frame.iloc[begin : begin + n], file, lines)
 
 
-def known_types(frame: pd.DataFrame) -> dict[str, list[str]]:
+def known_types(frame: pd.DataFrame) -> KnownTypes:
     """What `read_table` is to be told so that another file's columns are read as those of this table.
 
     >>> import pandas as pd
@@ -144,8 +151,8 @@ def known_types(frame: pd.DataFrame) -> dict[str, list[str]]:
     import pandas as pd
 
     types = pd.api.types
-    text = [c for c, t in frame.dtypes.items() if isinstance(t, pd.StringDtype) or t == np.object_]
-    numbers = [c for c, t in frame.dtypes.items() if types.is_numeric_dtype(t) or types.is_bool_dtype(t)]
+    text = [str(c) for c, t in frame.dtypes.items() if isinstance(t, pd.StringDtype) or t == np.object_]
+    numbers = [str(c) for c, t in frame.dtypes.items() if types.is_numeric_dtype(t) or types.is_bool_dtype(t)]
     return {"text": text, "numbers": numbers}
 
 
@@ -253,7 +260,7 @@ def _table(rows: CsvRows, piece: Piece, chosen: _Columns, first: int = 0) -> Tab
     import pandas as pd
 
     frame = _parse(rows, piece.data, sorted(chosen.used), chosen.text | piece.no_numbers)
-    for place, j in enumerate(sorted(chosen.used)):
+    for j in chosen.used:
         given = column = frame[j]
         if j in chosen.text:
             continue
@@ -261,7 +268,7 @@ def _table(rows: CsvRows, piece: Piece, chosen: _Columns, first: int = 0) -> Tab
             column = _parse(rows, piece.data, [j], {j})[j]
         fixed = _with_type(column, j in chosen.numbers, rows.delimiter == ";")
         if fixed is not given:
-            frame.isetitem(place, fixed)
+            frame[j] = fixed
     if chosen.used != sorted(chosen.used):
         frame = frame[chosen.used]
     frame.columns = pd.Index([rows.names[j] for j in chosen.used])
@@ -293,9 +300,12 @@ def _parse(rows: CsvRows, data: bytes, used: Sequence[int], as_text: Collection[
     import pandas as pd
 
     if not data:
-        return pd.DataFrame({j: pd.Series([], dtype=str if j in as_text else "float64") for j in used})
+        none: pd.DataFrame = pd.DataFrame({j: pd.Series([], dtype=str if j in as_text else "float64") for j in used})
+        return none
     # Since 3.1 pandas reads floats exactly, and warns of the argument that asked it to.
-    exact = {} if tuple(map(int, pd.__version__.split(".")[:2])) >= (3, 1) else {"float_precision": "round_trip"}
+    exact: dict[str, Any] = (
+        {} if tuple(map(int, pd.__version__.split(".")[:2])) >= (3, 1) else {"float_precision": "round_trip"}
+    )
     try:
         frame: pd.DataFrame = pd.read_csv(
             io.BytesIO(data), sep=rows.delimiter, header=None, names=range(len(rows.names)), usecols=list(used),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from ..data.frames import iter_table
+from ..data.frames import KnownTypes, iter_table
 from ..data.order import Order, Source, TensorSource
 from ..data.preprocess import Items, Preprocessor, RuntimeInputs
 from ..data.targets import Targets
@@ -79,7 +79,7 @@ class TablePreprocessor(Preprocessor):
             yield Items(encoded, tuple(str(i) for i in table.frame.index))
         self._warn_of_unknown(seen)
 
-    def column_types(self) -> dict[str, list[str]]:
+    def column_types(self) -> KnownTypes:
         """How `read_table` is to read the columns of a file so that they mean what they meant in training."""
         types = self.processor.known_types()
         types["numbers" if self.targets.task.predicts_numbers else "text"] += self.targets.columns

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from ..data.frames import KnownTypes
 from ..data.levels import Level
 from ..data.values import Bools, Floats, Rows, is_ordered, numbers, positions, require_columns
 from ..device import mapping
@@ -332,7 +333,7 @@ class TableProcessor:
         """How many values of each categorical column were too rare and became *unknown*."""
         return {c.name: c.n_rare for c in self._learned()}
 
-    def known_types(self) -> dict[str, list[str]]:
+    def known_types(self) -> KnownTypes:
         """How the columns of a file are to be read so that they mean what they meant in training; see `read_table`."""
         text = [c.name for c in self._learned() if not c.lookup.kinds <= _READ_AS_NUMBERS]
         return {"text": text, "numbers": [n for n in (*self.cat_names, *self.cont_names) if n not in text]}

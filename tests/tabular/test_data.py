@@ -116,6 +116,19 @@ def test_csv_is_the_same_as_the_frame(tmp_path: Path) -> None:
     assert [len(files.ids(p)) for p in ("train", "valid", "test")] == [120, 120, 120]
 
 
+def test_other_files_are_read_as_the_training_file_was(tmp_path: Path) -> None:
+    train, other = tmp_path / "train.csv", tmp_path / "other.csv"
+    zips = ["01234", "5678", "9012", "3456"] * 10
+    rows = [f"{code},{k % 3},{'NA' if k % 7 % 2 else 'b'}" for k, code in enumerate(zips)]
+    train.write_text("\n".join(["zip,n,y", *rows]))
+    other.write_text("zip,n,y\n5678,NA,NA\n9012,1,NA\n")
+    data = TabularData.from_csv(train, "y", cat_names=["zip", "n"], cont_names=[], valid=other, test=other)
+    assert data.classes == ("NA", "b")
+    assert data.preprocessor.processor.levels("zip")[2:] == ["01234", "3456", "5678", "9012"]
+    assert whole(data, "valid")[0].tolist() == whole(data, "test")[0].tolist() == [[4, 1], [5, 3]]
+    assert data.target("valid").tolist() == data.target("test").tolist() == [0, 0]  # type: ignore[union-attr]
+
+
 # -- which rows validate -----------------------------------------------------------------------------------
 
 
