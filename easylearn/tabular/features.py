@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from ..data.values import numbers, require_columns
+from ..data.values import numbers, require_columns, row_name
 from ..errors import ArgumentError, DataError
 
 if TYPE_CHECKING:
@@ -263,13 +263,20 @@ def to_times(df: pd.DataFrame, column: str) -> pd.Series[Any]:
             f"column {column!r} holds numbers ({given.dtype}), which may be years, days or seconds; turn them into "
             f"dates with pd.to_datetime(df[{column!r}], unit=... or format=...)"
         )
+    return _read_times(given, column)
+
+
+def _read_times(given: pd.Series[Any], column: str) -> pd.Series[Any]:
+    """Text or Python objects as times."""
+    import pandas as pd
+
     try:
         try:
             read = pd.to_datetime(given)
         except ValueError:
             # Dates with and without a time of day are of two formats to pandas, but of one standard.
             read = pd.to_datetime(given, format="ISO8601")
-        if types.is_datetime64_any_dtype(read.dtype):
+        if pd.api.types.is_datetime64_any_dtype(read.dtype):
             return read
         raise ValueError("the times have different zones")
     except (ValueError, TypeError, OverflowError) as error:
@@ -277,9 +284,9 @@ def to_times(df: pd.DataFrame, column: str) -> pd.Series[Any]:
             try:
                 pd.to_datetime(value if pd.api.types.is_scalar(value) else str(value))
             except (ValueError, TypeError, OverflowError):
-                label = given.index[i]
-                where = f"row {i}" if label == i else f"row {i} (index {label!r})"
-                raise DataError(f"column {column!r}, {where}: {value!r} is not a date that can be read") from error
+                raise DataError(
+                    f"column {column!r}, {row_name(given, i)}: {value!r} is not a date that can be read"
+                ) from error
         raise DataError(
             f"column {column!r} cannot be read as dates: {error}. Say how they are written: "
             f"pd.to_datetime(df[{column!r}], format=..., utc=True)"

@@ -86,6 +86,8 @@ def tabular_learner(
         raise ArgumentError(f"tabular_learner needs TabularData, got {type(data).__name__}")
     if isinstance(num_emb_size, bool) or not isinstance(num_emb_size, int) or num_emb_size < 0:
         raise ArgumentError(f"num_emb_size is a length of at least 0, got {num_emb_size!r}")
+    if data.batch_size == 1 and (use_bn or data.cont_names):
+        raise ArgumentError("batch_size=1 leaves batch-norm nothing to compare a row with; take at least 2")
     how = Training(**options)
     model = TableModel(
         embedding_sizes(data, emb_szs),

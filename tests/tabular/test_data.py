@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
+import inspect
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,9 @@ import torch
 from easylearn.errors import ArgumentError, DataError, EasyLearnWarning
 from easylearn.tabular.build import default_batch_size
 from easylearn.tabular.data import TabularData
+from easylearn.tabular.learner import tabular_learner
+from easylearn.tabular.options import TableKeywords, TableOptions
+from easylearn.tabular.preprocess import TablePreprocessor
 
 CPU = torch.device("cpu")
 HAS_ARROW = importlib.util.find_spec("pyarrow") is not None
@@ -182,6 +188,89 @@ def test_splits_that_cannot_be(how: dict[str, Any], match: str) -> None:
         make(table(), **how)
     with pytest.raises(DataError, match=r"no columns \['wehn'\].*'when'"):
         make(table(), time="wehn", valid=0.2)
+
+
+# -- what is predicted -------------------------------------------------------------------------------------
+
+
+def test_several_labels_in_a_cell() -> None:
+    df = table()
+    text = np.array(["red", "red blue", "", "blue"], object)[np.arange(120) % 4]
+    lists = [str(cell).split() for cell in text]
+    by_sep = make(df.assign(tags=text), "tags", label_sep=" ", valid=[0, 1, 2, 3])
+    by_list = make(df.assign(tags=lists), "tags", valid=[0, 1, 2, 3])
+    for data in (by_sep, by_list):
+        assert data.task.is_multi and data.classes == ("blue", "red")
+        assert data.target("valid").tolist() == [[0, 1], [1, 1], [0, 0], [1, 0]]  # type: ignore[union-attr]
+    recipe = TablePreprocessor.from_recipe(json.loads(json.dumps(by_sep.preprocessor.recipe())), by_sep.task)
+    assert recipe.targets.encode(pd.DataFrame({"tags": ["blue red"]})).tolist() == [[1, 1]]
+    with pytest.raises(DataError, match="green"):
+        make(df.assign(tags=text), "tags", label_sep=" ", valid=df.assign(tags="green"))
+
+
+def test_the_test_split_has_its_targets_where_they_are_complete() -> None:
+    df = table()
+    assert torch.equal(make(df, test=df).target("test"), make(df, valid=df).target("valid"))  # type: ignore[arg-type]
+    for test in (df.drop(columns="y"), df.assign(y=[np.nan, *df["y"][1:]])):
+        assert make(df, test=test).target("test") is None
+    learn = tabular_learner(make(df, "label", test=df), [4], device="cpu", progress=False)
+    probs, targets = learn.predict(split="test")
+    assert targets is not None and learn.validate("test")["accuracy"] == pytest.approx(
+        float((probs.argmax(1) == targets).float().mean())
+    )
+    with pytest.warns(EasyLearnWarning, match="targets of test are left out: .*perhaps"):
+        assert make(df, "label", test=df.assign(label="perhaps")).target("test") is None
+
+
+# -- how often a row comes ---------------------------------------------------------------------------------
+
+
+def drawn(data: TabularData, seed: int = 0) -> np.ndarray[Any, Any]:
+    """How often each row of the table comes in an epoch."""
+    index = torch.cat([b.index for b in data.loader("train", training=True).batches(CPU, seed=seed)])
+    return np.bincount(np.array(rows_of(data, "train"))[index], minlength=120)
+
+
+def test_weights_by_row_column_class_or_balance() -> None:
+    df = table().assign(often=np.where(np.arange(120) < 12, 9.0, 1.0))
+    train = np.ones(120, bool)
+    train[:4] = False
+    want = drawn(make(df, weights="often", valid=[0, 1, 2, 3]))
+    expected = np.where(train, df["often"], 0) / df["often"][train].sum() * 116
+    assert want.sum() == 116 and np.abs(want - expected).max() < 1 + 1e-9
+    for weights in (df["often"], df["often"].tolist(), df["often"].to_numpy()):
+        assert np.array_equal(want, drawn(make(df, weights=weights, valid=[0, 1, 2, 3])))
+    df["label"] = np.where(np.arange(120) < 12, "rare", "usual")
+    counts = drawn(make(df, "label", weights="balanced", valid=None))
+    assert abs(counts[:12].sum() - 60) <= 1
+    counts = drawn(make(df, "label", weights={"rare": 3}, valid=None))
+    assert abs(counts[:12].sum() - 120 * 36 / 144) <= 1
+    assert drawn(make(df, valid=None)).tolist() == [1] * 120
+    in_order = make(df, weights="often", valid=None).loader("train").batches(CPU)
+    assert sum(len(b.index) for b in in_order) == 120  # weights are for training alone
+
+
+@pytest.mark.parametrize(
+    ("target", "weights", "message"),
+    [
+        ("y", "balanced", "one class for each item"),
+        ("label", "balansed", "Did you mean 'balanced'"),
+        ("label", {"perhaps": 2}, "'perhaps', which is no class"),
+        ("label", [1.0] * 7, "7 entries, the table 120 rows"),
+        ("label", [-1.0] * 120, "0 or more"),
+        ("label", pd.Series(1.0, index=range(1, 121)), "another index"),
+        ("label", "shop", "'shop' holds text"),
+    ],
+)
+def test_weights_that_cannot_be(target: str, weights: Any, message: str) -> None:
+    with pytest.raises((ArgumentError, DataError), match=message):
+        make(table(), target, weights=weights)
+
+
+def test_a_column_of_weights_is_no_feature(capsys: pytest.CaptureFixture[str]) -> None:
+    df = table()[["shop", "size", "rain", "y"]]
+    data = TabularData.from_df(df, "y", weights="rain")
+    assert "rain" not in data.cont_names and "how often a row comes" in capsys.readouterr().out
 
 
 # -- tables of every kind ----------------------------------------------------------------------------------
@@ -408,6 +497,67 @@ def test_columns_that_cannot_be_features() -> None:
         make(df, ["y", "y"])
     with pytest.raises(DataError, match=r"\['rain'\] are in the table more than once"):
         make(pd.concat([df, df[["rain"]]], axis=1))
+
+
+def test_columns_may_be_named_by_an_index() -> None:
+    df = table()
+    data = TabularData.from_df(df, df.columns[6:7], cat_names=df.columns[:2], cont_names=df.columns[2:4])
+    assert data.fingerprint("train") == make(df).fingerprint("train")
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"target": 3}, "target must name one column or several different ones, got '3'"),
+        ({"target": table()["y"]}, "name of the column to predict.*Series of 120 rows.*target='y'"),
+        ({"target": table()[["y"]]}, "DataFrame of 120 rows"),
+        ({"target": None}, "target must name"),
+        ({"target": ["y", 3]}, "target must name"),
+        ({"cat_names": "shop"}, r"write \['shop'\]"),
+        ({"cat_names": [["shop"]]}, "cat_names must hold text"),
+        ({"cont_names": 3}, "cont_names must be a list"),
+        ({"batch_size": 2.5}, "batch_size must be a whole number"),
+        ({"batch_size": "64"}, "batch_size must be a whole number"),
+        ({"min_count": 1.5}, "min_count must be a whole number"),
+        ({"max_levels": True}, "max_levels must be a whole number"),
+        ({"task": "classes"}, "task must be one of"),
+        ({"valid": "6W"}, "time"),
+        ({"like": table()}, "like= takes the data of a table"),
+    ],
+)
+def test_arguments_of_a_wrong_kind_are_refused_in_few_words(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(ArgumentError, match=message) as error:
+        make(table(), **{"target": "y", **given})
+    assert len(str(error.value)) < 400
+
+
+def test_lists_of_arrow_are_refused_in_words() -> None:
+    pa = pytest.importorskip("pyarrow")
+    df = table().assign(l=pd.Series([[1, 2]] * 120, dtype=pd.ArrowDtype(pa.list_(pa.int64()))))
+    with pytest.raises(DataError, match="'l', row 0: .*cannot be a category"):
+        make(df, cat_names=["l"])
+    assert make(df, "l", valid=None).classes == ("1", "2")
+
+
+def test_a_learner_of_single_rows_is_refused_before_it_trains() -> None:
+    with pytest.raises(ArgumentError, match="batch_size=1.*batch-norm"):
+        tabular_learner(make(table(), batch_size=1), [4], device="cpu")
+
+
+def test_every_option_is_in_the_signature_and_explained() -> None:
+    options = {field.name for field in dataclasses.fields(TableOptions)}
+    assert options == TableKeywords.__annotations__.keys()
+    for call in (TabularData.from_df, TabularData.from_csv, TabularData.from_parquet):
+        assert options < set(inspect.signature(call).parameters)
+        assert call.__doc__ is not None and all(f"{name}:" in call.__doc__ for name in options)
+
+
+def test_a_model_elsewhere_gets_data_of_its_own() -> None:
+    data = make(table(), "label", test=table())
+    moved = data.for_model(torch.nn.Linear(1, 1, device="meta"))
+    assert moved is not data and moved.target("train").device.type == "meta"  # type: ignore[union-attr]
+    assert data.target("train").device.type == "cpu" and moved.classes == data.classes  # type: ignore[union-attr]
+    assert data.for_model(torch.nn.Linear(1, 1)) is data and data.for_model(torch.nn.Identity()) is data
 
 
 def test_arguments_of_other_libraries_are_explained() -> None:

@@ -531,4 +531,4 @@ def test_a_file_means_what_the_frame_meant_that_it_was_written_from(rows: int, t
     for name in ("cats", "conts"):
         np.testing.assert_array_equal(getattr(whole, name), getattr(want, name))
         np.testing.assert_array_equal(np.concatenate([getattr(e, name) for e in pieces]), getattr(want, name))
-    assert not whole.report.unknown and known["text"] == ["zip", "version", "word", "late"]
+    assert not whole.report.unknown and known["text"] == ["zip", "version", "word", "late", "day"]
