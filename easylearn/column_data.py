@@ -120,8 +120,10 @@ class ColumnarModelData:
             test_df: rows to predict.
             shuffle: train in a new order in each epoch.
         """
-        task = _task(is_reg, is_multi)
-        return cls._of(path, df, y, cat_flds, shuffle, valid=val_idxs, test=test_df, batch_size=bs, task=task)
+        table, targets = _with_target(df, y)
+        data = _data(table, targets, val_idxs, test_df, cat_flds, _task(is_reg, is_multi), bs)
+        data.shuffle = shuffle
+        return cls(path, data)
 
     @classmethod
     @strict({"df_test": "test_df", "cat_vars": "cat_flds"})
@@ -149,9 +151,10 @@ class ColumnarModelData:
             val_y: the same for validation.
             cat_flds, bs, is_reg, is_multi, test_df, shuffle: see `from_data_frame`.
         """
-        valid, _ = _with_target(val_df, val_y)
-        task = _task(is_reg, is_multi)
-        return cls._of(path, trn_df, trn_y, cat_flds, shuffle, valid=valid, test=test_df, batch_size=bs, task=task)
+        (table, targets), (valid, _) = _with_target(trn_df, trn_y), _with_target(val_df, val_y)
+        data = _data(table, targets, valid, test_df, cat_flds, _task(is_reg, is_multi), bs)
+        data.shuffle = shuffle
+        return cls(path, data)
 
     @classmethod
     @strict()
@@ -182,16 +185,6 @@ class ColumnarModelData:
             path, val_idxs, _as_table(xs), y, [], bs, is_reg, is_multi,
             None if test_xs is None else _as_table(test_xs), shuffle,
         )  # fmt: skip
-
-    @classmethod
-    def _of(
-        cls, path: StrPath, df: pd.DataFrame, y: Rows, cat_flds: Sequence[str], shuffle: bool, **how: Any
-    ) -> ColumnarModelData:
-        table, targets = _with_target(df, y)
-        conts = [str(c) for c in table.columns if c not in {*cat_flds, *targets}]
-        data = TabularData.from_df(table, targets, cat_names=cat_flds, cont_names=conts, scale="none", **how)
-        data.shuffle = shuffle
-        return cls(path, data)
 
     @strict({"opt_func": "opt_fn", "ps": "drops", "layers": "szs"})
     def get_learner(
@@ -395,6 +388,22 @@ def _task(is_reg: bool, is_multi: bool) -> TaskName:
     if is_reg and is_multi:
         raise ArgumentError("is_multi is for labels; pass is_reg=False with it")
     return "regression" if is_reg else "multi_label" if is_multi else "single_label"
+
+
+def _data(
+    table: pd.DataFrame,
+    targets: list[str],
+    valid: Sequence[int] | Array | pd.DataFrame,
+    test: pd.DataFrame | None,
+    cat_flds: Sequence[str],
+    task: TaskName,
+    bs: int,
+) -> TabularData:
+    conts = [str(c) for c in table.columns if c not in {*cat_flds, *targets}]
+    return TabularData.from_df(
+        table, targets, cat_names=cat_flds, cont_names=conts, valid=valid, test=test, task=task, batch_size=bs,
+        scale="none",
+    )  # fmt: skip
 
 
 def _as_table(xs: Array) -> pd.DataFrame:

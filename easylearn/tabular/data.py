@@ -250,7 +250,11 @@ class TabularData(Data[TableSplit]):
         return self.preprocessor.processor.cont_out_names
 
     def seen(self, split: SplitName) -> TransformReport:
-        """What was unknown, missing or infinite in a split, as far as it was read when the data was made."""
+        """What was unknown, missing or infinite in a split, as far as it was read when the data was made.
+
+        Args:
+            split: "train", "valid" or "test".
+        """
         return self._seen.get(split, TransformReport())
 
     def report(self) -> pd.DataFrame:
@@ -286,11 +290,23 @@ class TabularData(Data[TableSplit]):
         return notes
 
     def target(self, split: SplitName) -> Tensor | None:
-        """The targets of a split in their own units, or None where they are not known."""
+        """The targets of a split in their own units, or None where they are not known.
+
+        Args:
+            split: "train", "valid" or "test".
+        """
         return self._split(split).target
 
     def sample(self, split: SplitName, n: int) -> Tensor:
-        """The continuous columns of at most `n` rows, always the same ones, shape (rows, n_cont)."""
+        """The continuous columns of some rows, always the same ones.
+
+        Args:
+            split: "train", "valid" or "test".
+            n: the most rows.
+
+        Returns:
+            Shape (rows, n_cont).
+        """
         return self._split(split).sample(n)
 
     def __repr__(self) -> str:

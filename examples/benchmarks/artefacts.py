@@ -23,6 +23,7 @@ import torch
 from PIL import Image
 
 from easylearn import ImageData, TabularData, load_predictor, tabular_learner, vision_learner
+from easylearn.tabular.preprocess import TablePreprocessor
 
 
 def picture(path: Path) -> Path:
@@ -98,8 +99,8 @@ def main() -> None:
         file = str(picture(folder / "picture.jpg"))
         row = {"shop": "c", "day": 3, "size": 51.5, "rain": 0.25, "wind": 0.5}
         assert isinstance(images.data, ImageData)
-        assert isinstance(table.data, TabularData)
-        stages, processor = images.data, table.data.processor
+        assert isinstance(table.preprocessor, TablePreprocessor)
+        stages, processor = images.data, table.preprocessor.processor
 
         @torch.no_grad()
         def bare_picture() -> object:
