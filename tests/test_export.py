@@ -270,11 +270,10 @@ def test_rows_in_files_and_frames(tmp_path: Path) -> None:
     predictor = load_predictor(tmp_path / "file", device="cpu")
     NEW_ROWS.to_csv(tmp_path / "rows.csv", index=False)
     NEW_ROWS.to_parquet(tmp_path / "rows.parquet")
-    want = torch.stack([p.probs for p in learn.predict(NEW_ROWS)])
+    want = learn.predict(NEW_ROWS).probs
     found = {
         "frame": predictor.predict(NEW_ROWS),
         "csv": predictor.predict(tmp_path / "rows.csv"),
-        "text": predictor.predict(str(tmp_path / "rows.csv")),
         "parquet": predictor.predict(tmp_path / "rows.parquet"),
     }
     for said in found.values():
@@ -289,6 +288,8 @@ def test_rows_in_files_and_frames(tmp_path: Path) -> None:
     assert list(found["csv"].to_frame().columns) == ["id", "sales", "profit"]
     with pytest.raises(DataError, match=r"none\.csv"):
         predictor.predict(tmp_path / "none.csv")
+    with pytest.raises(ArgumentError, match="expected a DataFrame"):  # words from elsewhere open no file
+        predictor.predict(str(tmp_path / "rows.csv"))
 
 
 def test_texts_in_files_and_frames(tmp_path: Path) -> None:
@@ -341,7 +342,7 @@ def test_a_stream_takes_what_it_needs(tmp_path: Path) -> None:
 def test_a_row_is_no_stream(tmp_path: Path) -> None:
     table().export(tmp_path / "file")
     with pytest.raises(ArgumentError, match=r"predictor\.predict"):
-        list(load_predictor(tmp_path / "file", device="cpu").stream({"shop": "a"}))
+        list(load_predictor(tmp_path / "file", device="cpu").stream(NEW_ROWS.iloc[0].to_dict()))
 
 
 # -- going on ----------------------------------------------------------------------------------------------

@@ -152,7 +152,7 @@ LEARNERS: dict[str, Callable[[], Learner]] = {
     "image regression": lambda: images("regression"),
     "table single_label": lambda: table("single_label"),
     "table multi_label": lambda: table("multi_label"),
-    "table regression": lambda: table("regression", cont_emb=4),
+    "table regression": lambda: table("regression", num_emb_size=4),
     "table log": lambda: table("log"),
     "table log1p": lambda: table("log1p"),
     "ratings": ratings,

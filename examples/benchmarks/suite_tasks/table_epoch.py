@@ -83,7 +83,7 @@ def easylearn(settings: Settings) -> Repeat:
     )
     learners: dict[str, Any] = {
         name: tabular_learner(data, LAYERS, device="cpu", **more)
-        for name, more in {"rate": {"cont_emb": 0}, "default": {}}.items()
+        for name, more in {"rate": {"num_emb_size": 0}, "default": {}}.items()
     }
 
     def repeat() -> dict[str, float]:
