@@ -60,7 +60,9 @@ def images(folder: Path) -> Data[Any]:
 
 def arrays(folder: Path) -> Data[Any]:
     x = np.random.default_rng(0).integers(0, 255, (N, 9, 9, 3), dtype=np.uint8)
-    return el.ImageData.from_arrays((x, [i % 3 for i in range(N)]), size=8, batch_size=4, workers=0, test=x[:3])
+    return el.ImageData.from_arrays(
+        (x, [i % 3 for i in range(N)]), size=8, augment="side_on", batch_size=4, workers=0, test=x[:3]
+    )
 
 
 def tabular(folder: Path) -> Data[Any]:
@@ -74,7 +76,7 @@ def streamed(folder: Path) -> Data[Any]:
 
 def ratings(folder: Path) -> Data[Any]:
     frame = pd.DataFrame({"user": [f"u{i % 5}" for i in range(N)], "item": [i % 7 for i in range(N)]})
-    return el.CollabData.from_df(frame.assign(rating=np.arange(N) % 5 / 2), "user", "item", "rating", batch_size=4)
+    return el.CollabData.from_df(frame.assign(rating=np.arange(N) % 4 / 2), "user", "item", "rating", batch_size=4)
 
 
 def documents(folder: Path) -> Data[Any]:
@@ -319,10 +321,10 @@ def test_images_come_in_every_form(tmp_path: Path) -> None:
         array = np.array(opened)
     ask = predictor(data).predict
     forms: list[Any] = [
-        str(file), file, file.read_bytes(), io.BytesIO(file.read_bytes()), Image.fromarray(array), array,
-        torch.from_numpy(array).permute(2, 0, 1),
+        str(file), file, file.read_bytes(), Image.fromarray(array), array, torch.from_numpy(array).permute(2, 0, 1)
     ]  # fmt: skip
-    probs = [ask(form) for form in forms]
+    with open(file, "rb") as stream:
+        probs = [ask(form) for form in (*forms, stream, io.BytesIO(file.read_bytes()))]
     assert all(isinstance(p, el.Prediction) and torch.equal(p.probs, probs[0].probs) for p in probs)
     several = ask(np.stack([array] * 6))
     assert isinstance(several, el.Predictions) and len(several) == 6
