@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from . import losses, metrics, schedules
 from .analysis.interpret import Interpretation
+from .analysis.results import plot_confusion, plot_worst
 from .artefact.predictor import Predictor
 from .data.loaders import LoaderData, TensorData
 from .errors import ArgumentError, DataError, EasyLearnError, EasyLearnWarning, SaveError, StateError, WeightsError
@@ -32,6 +33,7 @@ from .tabular.features import add_datepart, elapsed_since, rolling_windows
 from .tabular.interpret import partial_dependence, permutation_importance
 from .tabular.learner import tabular_learner
 from .task import (
+    ExclusiveTask,
     Prediction,
     Predictions,
     Task,
@@ -66,7 +68,6 @@ from .vision.data import ImageData
 from .vision.gradcam import grad_cam, plot_grad_cam
 from .vision.learner import vision_learner
 from .vision.model import vision_model
-from .vision.results import plot_confusion, plot_worst
 
 __version__ = "0.1.0"
 
@@ -85,6 +86,7 @@ __all__ = [
     "EasyLearnWarning",
     "EntityEmbedder",
     "Erase",
+    "ExclusiveTask",
     "Flip",
     "ImageData",
     "Interpretation",

@@ -22,16 +22,17 @@ import torch.nn.functional as F
 from torch import nn, optim
 
 from .data._old_bunch import PartName
+from .data.frames import read_table
 from .data.split import get_cv_idxs
 from .errors import ArgumentError, DataError
-from .options import strict
 from .files import StrPath
 from .learner import Learner
+from .options import strict
 from .tabular.collab import CollabData, collab_learner
-from .tabular.data import TabularData, read_csv
+from .tabular.data import TabularData
 from .tabular.learner import tabular_learner
 from .tabular.loader import MemoryPart
-from .tabular.targets import TaskName
+from .data.targets import TaskName
 from .train.optim import OptimizerFn, adamw
 
 if TYPE_CHECKING:
@@ -330,7 +331,7 @@ class CollabFilterDataset:
             csv: name of the file.
             user_name, item_name, rating_name: its columns.
         """
-        return cls.from_data_frame(path, read_csv(Path(path) / csv), user_name, item_name, rating_name)
+        return cls.from_data_frame(path, read_table(Path(path) / csv).frame, user_name, item_name, rating_name)
 
     @strict({"opt_func": "opt_fn"})
     def get_learner(

@@ -25,7 +25,7 @@ from .train.optim import adamw
 from .train.record import format_row
 from .vision.data import ImageData
 from .vision.learner import vision_learner
-from .vision.results import plot_confusion, plot_worst
+from .analysis.results import plot_confusion, plot_worst
 
 if TYPE_CHECKING:
     import numpy as np
@@ -416,9 +416,8 @@ def _telling(learn: Learner, texts: Sequence[str], said: Predictions) -> list[_Q
         max((i for i in short if said.targets[i] == k), key=sure.__getitem__, default=short[0])
         for k in range(len(learn.task.classes))
     ]
-    chosen = dict.fromkeys([*best, min(short, key=sure.__getitem__)])
     quotes = []
-    for i in chosen:
+    for i in dict.fromkeys([*best, min(short, key=sure.__getitem__)]):
         true, label = learn.task.classes[int(said.targets[i])], said.labels[i]
         quotes.append(_Quote(texts[i], f"{label} ({float(said.probs[i].max()):.0%}), truly {true}", label == true))
     return quotes
@@ -443,7 +442,7 @@ def _plot_reading(learn: Learner, texts: Sequence[str]) -> Figure:
     for text in texts:
         words = text.split()[:60]
         prefixes = [" ".join(words[:k]) for k in range(1, len(words) + 1)]
-        probs = [float(p.probs[0]) for p in learn.predict(prefixes)]
+        probs = learn.predict(prefixes).probs[:, 0].tolist()
         axes.plot(range(1, len(words) + 1), probs, label=" ".join(words[:6]) + " ...")
     axes.set(xlabel="words read", ylabel=f"probability of {name!r}", ylim=(-0.03, 1.03))
     axes.legend(fontsize="small")

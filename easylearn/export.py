@@ -27,8 +27,7 @@ from .task import Task
 from .train.callback import Callback
 from .train.strategy import SingleDevice
 from .vision import model as _vision_model  # noqa: F401 - registers what builds the models of images
-
-# TEMPORARY from .vision.preprocess import ImagePreprocessor
+from .vision.preprocess import ImagePreprocessor
 
 MOST_ITEMS = 2**20  # in a batch that a file may ask for
 
@@ -36,7 +35,8 @@ _KINDS: Mapping[str, type[Preprocessor]] = {
     kind.kind: kind
     for kind in (
         TensorPreprocessor,
-    )  # TEMPORARY: ImagePreprocessor, TablePreprocessor, TextPreprocessor, StreamPreprocessor
+        ImagePreprocessor,
+    )  # TEMPORARY: TablePreprocessor, TextPreprocessor, StreamPreprocessor
 }
 """The kinds of items that a file may name."""
 

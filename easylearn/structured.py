@@ -14,10 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from . import keyed
+from .data.levels import in_order
+from .data.values import factorize, numbers, refuse_rows, require_columns
 from .errors import ArgumentError, DataError, EasyLearnWarning
 from .tabular import features
-from .tabular.levels import in_order
-from .tabular.values import factorize, numbers, refuse_rows, require_columns
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -8,18 +8,19 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from ..data.frames import read_table
+from ..data.split import Split
 from ..errors import ArgumentError, DataError
-from ..options import strict
 from ..files import StrPath
 from ..learner import Learner
 from ..nn.embeddings import DotProduct
+from ..options import strict
 from ..task import LossFn
 from ..train.callback import Callback
 from ..train.optim import OptimizerFn, adamw
-from .data import TabularData, read_csv
+from .data import TabularData
 from .learner import FORGET, EmbSizes, forgetting, output_layer, tabular_learner
-from .split import TableSplit
-from .targets import YRange
+from .ranges import YRange
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,7 +48,7 @@ class CollabData:
         item: str | None = None,
         rating: str | None = None,
         *,
-        valid: TableSplit | pd.DataFrame | None = 0.2,
+        valid: Split | pd.DataFrame | None = 0.2,
         time: str | None = None,
         test: pd.DataFrame | None = None,
         batch_size: int | None = None,
@@ -91,7 +92,7 @@ class CollabData:
         item: str | None = None,
         rating: str | None = None,
         *,
-        valid: TableSplit | None = 0.2,
+        valid: Split | None = 0.2,
         time: str | None = None,
         batch_size: int | None = None,
         min_count: int = 1,
@@ -100,8 +101,8 @@ class CollabData:
     ) -> TabularData:
         """A csv file with one rating per line; see `from_df`."""
         return cls.from_df(
-            read_csv(path), user, item, rating, valid=valid, time=time, batch_size=batch_size, min_count=min_count,
-            y_range=y_range, seed=seed,
+            read_table(path).frame, user, item, rating, valid=valid, time=time, batch_size=batch_size,
+            min_count=min_count, y_range=y_range, seed=seed,
         )  # fmt: skip
 
 

@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from ..data.values import Coded, factorize, numbers, require_columns
 from ..errors import ArgumentError, DataError
 from ..keyed import generator, permutation
-from .values import Coded, factorize, numbers, require_columns
 
 if TYPE_CHECKING:
     import pandas as pd

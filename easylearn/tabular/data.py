@@ -15,18 +15,19 @@ from torch import Tensor, nn
 
 from ..data._old_bunch import Data, Loader, PartedData, PartName, RuntimeInputs
 from ..data._old_loaders import TensorLoader
-from ..data.split import Indices
+from ..data.frames import ParquetTable, iter_table, known_types, read_table
+from ..data.split import Indices, Split, fraction_of, split_indices
+from ..data.targets import TargetOptions, Targets, TaskName, read_targets, repeated
+from ..data.values import require_columns
 from ..errors import ArgumentError, DataError, EasyLearnWarning, WeightsError
-from ..options import strict
 from ..files import StrPath
+from ..options import strict
 from ..task import Task
 from .columns import Sample, guess_columns, ids_in, leaks_in
-from .loader import BUFFER_ROWS, MemoryPart, ParquetTable, Part, StreamPart, fit_streamed, memory_limit
+from .loader import BUFFER_ROWS, MemoryPart, Part, StreamPart, fit_streamed, memory_limit
 from .processing import Encoded, Fill, Scale, TableProcessor
+from .ranges import YRange
 from .reports import TransformReport
-from .split import TableSplit, split_rows
-from .targets import Labels, Targets, TaskName, YRange, find_targets, task_kind
-from .values import Coded, factorize, require_columns
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -101,7 +102,7 @@ class TabularData(PartedData[Part]):
         *,
         cat_names: Sequence[str] | None = None,
         cont_names: Sequence[str] | None = None,
-        valid: TableSplit | pd.DataFrame | None = 0.2,
+        valid: Split | pd.DataFrame | None = 0.2,
         stratify: bool | None = None,
         groups: str | None = None,
         time: str | None = None,
@@ -166,7 +167,7 @@ class TabularData(PartedData[Part]):
         *,
         cat_names: Sequence[str] | None = None,
         cont_names: Sequence[str] | None = None,
-        valid: TableSplit | StrPath | None = 0.2,
+        valid: Split | StrPath | None = 0.2,
         stratify: bool | None = None,
         groups: str | None = None,
         time: str | None = None,
@@ -188,8 +189,13 @@ class TabularData(PartedData[Part]):
             batch_size, scale, fill, min_count, max_levels, like, seed,
         )  # fmt: skip
         file, split = _file_or_split(valid, time)
+        df = read_table(path).frame
+        types = known_types(df)  # so that other files are read as this one was
         return cls._from_frames(
-            options, read_csv(path), split if file is None else read_csv(file), None if test is None else read_csv(test)
+            options,
+            df,
+            split if file is None else read_table(file, **types).frame,
+            None if test is None else read_table(test, **types).frame,
         )
 
     @classmethod
@@ -201,7 +207,7 @@ class TabularData(PartedData[Part]):
         *,
         cat_names: Sequence[str] | None = None,
         cont_names: Sequence[str] | None = None,
-        valid: TableSplit | StrPath | None = 0.2,
+        valid: Split | StrPath | None = 0.2,
         stratify: bool | None = None,
         groups: str | None = None,
         time: str | None = None,
@@ -258,7 +264,7 @@ class TabularData(PartedData[Part]):
 
     @classmethod
     def _from_frames(
-        cls, options: _Options, df: pd.DataFrame, valid: TableSplit | pd.DataFrame | None, test: pd.DataFrame | None
+        cls, options: _Options, df: pd.DataFrame, valid: Split | pd.DataFrame | None, test: pd.DataFrame | None
     ) -> TabularData:
         import pandas as pd
 
@@ -282,7 +288,8 @@ class TabularData(PartedData[Part]):
         for name, frame in others:
             if frame is not None:
                 more = processor.transform(frame)
-                parts[name] = _take(more, plan.targets.encode(frame) if name == "valid" else None, frame.index)
+                known = plan.targets.encode(frame, split="valid") if name == "valid" else None
+                parts[name] = _take(more, known, frame.index)
                 reports[name] = more.report
         return cls(parts, processor, plan.targets, plan.batch_size, y_range=plan.y_range, reports=reports)
 
@@ -291,7 +298,7 @@ class TabularData(PartedData[Part]):
         cls,
         options: _Options,
         table: ParquetTable,
-        valid: TableSplit | ParquetTable | None,
+        valid: Split | ParquetTable | None,
         test: ParquetTable | None,
         buffer_rows: int,
     ) -> TabularData:
@@ -312,7 +319,7 @@ class TabularData(PartedData[Part]):
         if len(plan.valid):
             parts["valid"] = part(table, plan.valid, plan.target[plan.valid])
         if own_valid is not None:
-            values = plan.targets.encode(own_valid.read(plan.targets.columns))
+            values = plan.targets.encode(own_valid.read(plan.targets.columns), split="valid")
             parts["valid"] = part(own_valid, np.arange(own_valid.n_rows), values)
         if test is not None:
             parts["test"] = part(test, np.arange(test.n_rows), None)
@@ -345,12 +352,10 @@ class TabularData(PartedData[Part]):
 
     def recipe(self) -> dict[str, Any]:
         """See `Data.recipe`: columns, levels, fill values, scales and targets."""
-        labels = self.targets.labels
         return {
             "kind": RECIPE,
             "processor": self.processor.state_dict(),
-            "columns": list(self.targets.columns),
-            "labels": None if labels is None else labels.state_dict(),
+            "targets": self.targets.state_dict(),
             "batch_size": self.batch_size,
             "y_range": list(self.y_range) if isinstance(self.y_range, tuple) else self.y_range,
         }
@@ -362,8 +367,7 @@ class TabularData(PartedData[Part]):
         try:
             Data.__init__(data, task, int(recipe["batch_size"]))
             data.processor = TableProcessor.from_state(recipe["processor"])
-            labels = None if recipe["labels"] is None else Labels.from_state(recipe["labels"])
-            data.targets = Targets(tuple(str(c) for c in recipe["columns"]), task, labels)
+            data.targets = Targets.from_state(recipe.get("targets", recipe), task)
             y_range = recipe["y_range"]
             data.y_range = (float(y_range[0]), float(y_range[1])) if isinstance(y_range, list) else y_range
         except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
@@ -388,10 +392,9 @@ class TabularData(PartedData[Part]):
 
     def read_items(self, source: Path, n: int) -> Iterator[tuple[list[str], Any]]:
         """See `Data.read_items`: the rows of a csv or parquet file, called by their numbers."""
-        first = 0
-        for frame in _frames_of(source, n):
-            yield [str(i) for i in range(first, first + len(frame))], frame
-            first += len(frame)
+        columns = [*self.processor.cat_names, *self.processor.cont_names]
+        for table in iter_table(source, n, columns=columns, **self.processor.known_types()):
+            yield [str(i) for i in table.frame.index], table.frame
 
     def item_ids(self, items: Any, n: int, first: int = 0) -> list[str]:
         """See `Data.item_ids`: the index of a DataFrame."""
@@ -549,7 +552,7 @@ class _Plan:
     target: Tensor
 
 
-def _plan(options: _Options, side: pd.DataFrame, head: pd.DataFrame, valid: TableSplit | None) -> _Plan:
+def _plan(options: _Options, side: pd.DataFrame, head: pd.DataFrame, valid: Split | None) -> _Plan:
     """Split the rows, and find targets and columns.
 
     Args:
@@ -564,41 +567,43 @@ def _plan(options: _Options, side: pd.DataFrame, head: pd.DataFrame, valid: Tabl
     require_columns(side, [*columns, *(n for n in (options.groups, options.time) if n is not None)])
     if like is not None and tuple(columns) != like.targets.columns:
         raise ArgumentError(f"the data in like= predicts {list(like.targets.columns)}, so target cannot be {columns}")
-    new_kind = None if like is not None else task_kind(side, columns, options.task, options.log_target)
-    has_classes = new_kind == "single_label" if like is None else like.task.is_exclusive
-    coded = factorize(side[columns[0]]) if has_classes else None  # text takes long to read: once
-    train, held_out = np.arange(len(side)), np.arange(0)
-    if valid is not None:
-        train, held_out = _split(side, options, coded, valid)
-    size = default_batch_size(len(train)) if options.batch_size is None else options.batch_size
     if like is not None:
+        target = like.targets.encode(side)
+        codes = repeated(target.numpy()) if target.ndim == 1 else None
+        train, held_out = _split(side, options, codes, valid)
         y_range = like.y_range if options.y_range is None else options.y_range
-        return _Plan(train, held_out, like.targets, like.processor, y_range, size, like.targets.encode(side, coded))
-    targets = find_targets(side, columns, train, new_kind or "auto", options.log_target, coded)
+        return _Plan(train, held_out, like.targets, like.processor, y_range, _size(options, train), target)
+    given = read_targets(side, TargetOptions(options.task, log_target=options.log_target), names=columns)
+    train, held_out = _split(side, options, given.stratify_codes(), valid)
+    targets = given.learn(train)
     cats, conts = _columns(head, options)
     processor = TableProcessor(
         cats, conts, scale=options.scale, fill=options.fill, min_count=options.min_count, max_levels=options.max_levels
     )
-    return _Plan(train, held_out, targets, processor, options.y_range, size, targets.encode(side, coded))
+    return _Plan(
+        train, held_out, targets, processor, options.y_range, _size(options, train), targets.encode(given)
+    )  # fmt: skip
 
 
-def _split(side: pd.DataFrame, options: _Options, coded: Coded | None, valid: TableSplit) -> tuple[Indices, Indices]:
+def _size(options: _Options, train: Indices) -> int:
+    return default_batch_size(len(train)) if options.batch_size is None else options.batch_size
+
+
+def _split(side: pd.DataFrame, options: _Options, codes: Indices | None, valid: Split) -> tuple[Indices, Indices]:
     groups, time, stratify = options.groups, options.time, options.stratify
-    by_fraction = isinstance(valid, float) and groups is None and time is None
-    if stratify and not (coded is not None and by_fraction):
-        raise ArgumentError("stratify goes with one column of classes and a fraction, without groups or time")
-    codes = None
-    if coded is not None and by_fraction and stratify is not False:
-        codes = coded[0]
-        if not stratify and np.bincount(codes + 1).max() < 2:
-            codes = None  # each row is a class of its own
-    return split_rows(
+    by_fraction = fraction_of(valid) is not None and groups is None and time is None
+    if stratify and not (codes is not None and by_fraction):
+        raise ArgumentError(
+            "stratify goes with a fraction and one column of classes that repeat, without groups or time"
+        )
+    return split_indices(
         len(side),
         valid,
         seed=options.seed,
-        stratify=codes,
+        stratify=codes if by_fraction and stratify is not False else None,
         groups=None if groups is None else side[groups],
         time=None if time is None else side[time],
+        index=side.index,
     )
 
 
@@ -663,44 +668,7 @@ def _as_frame(items: Any) -> pd.DataFrame:
     return frame
 
 
-def _frames_of(path: Path, n: int) -> Iterator[pd.DataFrame]:
-    """The rows of a file, at most `n` at a time."""
-    import pandas as pd
-
-    if path.is_dir() and not any(path.glob("*.parquet")):
-        raise DataError(f"this model reads tables, and the folder {path} holds no *.parquet file")
-    if path.suffix.lower() in (".parquet", ".pq") or path.is_dir():
-        table = ParquetTable(path)
-        for group in table.groups:
-            frame = table.read_group(group, table.columns)
-            yield from (frame.iloc[a : a + n] for a in range(0, len(frame), n))
-        return
-    try:
-        with pd.read_csv(path, chunksize=n, low_memory=False) as reader:
-            yield from reader
-    except FileNotFoundError as error:
-        raise DataError(f"there is no file {path}") from error
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} cannot be read as a csv file with a header: {error}") from error
-
-
-def read_csv(path: StrPath) -> pd.DataFrame:
-    """A csv file with a header as a table.
-
-    Raises:
-        DataError: there is no such file, or it is no csv.
-    """
-    import pandas as pd
-
-    try:
-        return pd.read_csv(path, low_memory=False)
-    except FileNotFoundError as error:
-        raise DataError(f"there is no file {path}") from error
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} cannot be read as a csv file with a header: {error}") from error
-
-
-def _file_or_split(valid: TableSplit | StrPath | None, time: str | None) -> tuple[StrPath | None, TableSplit | None]:
+def _file_or_split(valid: Split | StrPath | None, time: str | None) -> tuple[StrPath | None, Split | None]:
     """Whether `valid` names a file, or says how to split; with `time`, a word is a length of time."""
     if isinstance(valid, os.PathLike) or (isinstance(valid, str) and time is None):
         return valid, None

@@ -10,17 +10,17 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from ..analysis.plots import new_figure
+from ..data.targets import TargetOptions, TaskName, read_targets
 from ..errors import ArgumentError, StateError, did_you_mean
-from ..options import strict
 from ..learner import Learner
 from ..nn.embeddings import DotProduct, TableModel
-from ..analysis.plots import new_figure
+from ..options import strict
 from .columns import guess_columns
 from .data import TabularData
 from .learner import EmbSizes, tabular_learner
 from .processing import TableProcessor
 from .reports import N_SPECIAL
-from .targets import TaskName, guess_task
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -185,7 +185,7 @@ class EntityEmbedder:
         table = frame.assign(**{n: targets.iloc[:, i].array for i, n in enumerate(names)})
         data = TabularData.from_df(
             table, names, cat_names=cats, cont_names=conts, valid=None,
-            task=guess_task(table, names)[0] if self.task == "auto" else self.task,
+            task=read_targets(table, TargetOptions(self.task), names=names, say=False).task_name,
             batch_size=self.batch_size, seed=self.seed,
         )  # fmt: skip
         learn = tabular_learner(data, self.layers, emb_szs=self.emb_szs, seed=self.seed, progress=False)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from ..data.values import numbers, require_columns
 from ..errors import ArgumentError, DataError
-from .values import numbers, require_columns
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -9,15 +9,15 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ArgumentError, did_you_mean
-from ..options import strict
 from ..files import StrPath
 from ..learner import Learner
 from ..nn.embeddings import Forget, Scaled, SigmoidRange, Size, TableModel, emb_size
+from ..options import strict
 from ..task import LossFn
 from ..train.callback import Callback
 from ..train.optim import OptimizerFn, adamw
 from .data import TabularData
-from .targets import YRange, range_of
+from .ranges import YRange, range_of
 
 N_KNOTS = 65
 KNOT_ROWS = 100_000  # from which knots are found

@@ -6,7 +6,6 @@ import os
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -16,16 +15,15 @@ from torch import Tensor
 from .. import keyed
 from ..data._old_bunch import Batch, Loader
 from ..data._old_loaders import TensorLoader, batch_bounds
+from ..data.frames import ParquetTable
 from ..data.split import Indices
-from ..errors import ArgumentError, DataError
-from ..files import StrPath, digest, file_identity
+from ..data.values import Bools
+from ..files import digest
 from .processing import Encoded, TableProcessor
 from .reports import TransformReport
-from .values import Bools
 
 if TYPE_CHECKING:
     import pandas as pd
-    import pyarrow.parquet as pq
 
 BUFFER_ROWS = 2**18
 GPU_SHARE = 0.5  # of the free memory of a GPU that a table may take
@@ -119,134 +117,6 @@ class MemoryPart:
                 return self
         target = None if self.target is None else self.target.to(device)
         return replace(self, cats=self.cats.to(device), conts=self.conts.to(device), target=target)
-
-
-@dataclass(frozen=True)
-class RowGroup:
-    """A piece of a parquet file that is read as a whole.
-
-    Args:
-        file: position of its file in the table's list.
-        number: its position in that file.
-        start: position of its first row in the whole table.
-        stop: position after its last row.
-    """
-
-    file: int
-    number: int
-    start: int
-    stop: int
-
-
-class ParquetTable:
-    """One parquet file, or a folder of them in the order of their names, read by columns and by row groups.
-
-    Args:
-        path: the file or the folder.
-
-    Raises:
-        ArgumentError: pyarrow is not installed.
-        DataError: there is no such file, it is damaged, or the files have different columns.
-    """
-
-    def __init__(self, path: StrPath) -> None:
-        pq = _pyarrow_parquet()
-        self.path = Path(path)
-        if not self.path.exists():
-            raise DataError(f"there is no parquet file or folder {self.path}")
-        self.files = sorted(self.path.glob("*.parquet")) if self.path.is_dir() else [self.path]
-        if not self.files:
-            raise DataError(f"the folder {self.path} holds no *.parquet file")
-        self._opened = [_open(pq, f) for f in self.files]
-        self.columns: list[str] = list(self._opened[0].schema_arrow.names)
-        self.groups: list[RowGroup] = []
-        self.n_bytes = 0
-        start = 0
-        for number, opened in enumerate(self._opened):
-            names = opened.schema_arrow.names
-            if set(names) != set(self.columns):
-                differing = sorted(set(names) ^ set(self.columns))
-                raise DataError(f"{self.files[number]} and {self.files[0]} have different columns: {differing[:10]}")
-            for k in range(opened.metadata.num_row_groups):
-                info = opened.metadata.row_group(k)
-                self.groups.append(RowGroup(number, k, start, start + info.num_rows))
-                self.n_bytes += info.total_byte_size
-                start += info.num_rows
-        self.n_rows = start
-
-    def read_group(self, group: RowGroup, columns: Sequence[str], categories: bool = False) -> pd.DataFrame:
-        """One row group, its index the positions of the rows in the whole table.
-
-        Args:
-            group: which one.
-            columns: of these columns.
-            categories: text as categories, which take a byte or two for each row.
-        """
-        import pandas as pd
-
-        read = self._opened[group.file].read_row_group(group.number, columns=list(columns))
-        frame: pd.DataFrame = read.to_pandas(strings_to_categorical=categories)
-        frame.index = pd.RangeIndex(group.start, group.stop)
-        return frame
-
-    def read(self, columns: Sequence[str], most_rows: int | None = None, *, categories: bool = False) -> pd.DataFrame:
-        """Some columns of all rows, or of the first row groups that have `most_rows` rows between them.
-
-        Args:
-            columns: which ones.
-            most_rows: None for all.
-            categories: as in `read_group`.
-        """
-        import pandas as pd
-
-        frames: list[pd.DataFrame] = []
-        for group in self.groups:
-            frames.append(self.read_group(group, columns, categories))
-            if most_rows is not None and group.stop >= most_rows:
-                break
-        if not frames:
-            raise DataError(f"{self.path} has no rows")
-        if len(frames) == 1:
-            return frames[0]
-        for name in columns if categories else ():
-            _share_categories(frames, name)
-        whole: pd.DataFrame = pd.concat(frames)
-        return whole
-
-    def identity(self) -> list[str]:
-        """What tells these files, in this state, from all others."""
-        return [file_identity(f) for f in self.files]
-
-
-def _share_categories(frames: Sequence[pd.DataFrame], name: str) -> None:
-    """Let the pieces of a column have the same categories; without, putting them together makes text of them."""
-    import pandas as pd
-
-    types = [t for frame in frames if isinstance(t := frame[name].dtype, pd.CategoricalDtype) and not t.ordered]
-    if len(types) < len(frames):
-        return
-    seen = dict.fromkeys(value for t in types for value in t.categories)
-    for frame in frames:
-        frame[name] = frame[name].cat.set_categories(list(seen))
-
-
-def _pyarrow_parquet() -> Any:
-    try:
-        import pyarrow.parquet as pq
-    except ImportError as error:
-        raise ArgumentError(
-            "reading parquet needs pyarrow, which is not installed: pip install 'easylearn[parquet]'"
-        ) from error
-    return pq
-
-
-def _open(pq: Any, file: Path) -> pq.ParquetFile:
-    from pyarrow import ArrowException
-
-    try:
-        return pq.ParquetFile(file)
-    except (ArrowException, OSError) as error:
-        raise DataError(f"{file} is not a whole parquet file: {error}") from error
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from ..data.levels import Level, Lookup, from_json, in_order, to_json
+from ..data.values import Bools, Floats, Rows, factorize, is_ordered, numbers, positions, require_columns
 from ..device import mapping
 from ..errors import ArgumentError, DataError, EasyLearnError, StateError, did_you_mean
-from .levels import Level, Lookup, from_json, in_order, to_json
 from .reports import MISSING_CODE, N_SPECIAL, UNKNOWN_CODE, TransformReport, count_codes, count_numbers
 from .summaries import LARGEST, LevelCounts, NumberSums, Spread, median, unusable
-from .values import Bools, Floats, Rows, factorize, is_ordered, numbers, positions, require_columns
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -316,6 +316,11 @@ class TableProcessor:
                 conts[0, place] = bad[0]
                 place += 1
         return Encoded(cats, conts, report)
+
+    def known_types(self) -> dict[str, list[str]]:
+        """How a file's columns are to be read so that they mean what they meant in training; see `read_table`."""
+        text = [c.name for c in self._learned() if "str" in c.lookup.kinds]
+        return {"text": text, "numbers": [n for n in (*self.cat_names, *self.cont_names) if n not in text]}
 
     def decode(self, cats: npt.NDArray[np.int64], conts: npt.NDArray[np.float32]) -> pd.DataFrame:
         """Codes and numbers back to values, as far as they are known: "(unknown)" and "(missing)" stay words.

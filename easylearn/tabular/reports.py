@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .levels import Level
-from .values import Bools, Floats
+from ..data.levels import Level
+from ..data.values import Bools, Floats
 
 UNKNOWN_CODE, MISSING_CODE, N_SPECIAL = 0, 1, 2
 

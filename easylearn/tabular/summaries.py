@@ -15,9 +15,9 @@ import numpy.typing as npt
 import torch
 
 from .. import keyed
-from .levels import Level
+from ..data.levels import Level
+from ..data.values import Bools, Floats, factorize, is_ordered, numbers
 from .reports import TransformReport, count_codes, count_numbers
-from .values import Bools, Floats, factorize, is_ordered, numbers
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -97,7 +97,9 @@ class FeatureStore:
                     stacklevel=4,
                 )
         features, rows = self._open[name]
-        return ItemLoader(Order(len(rows), data.batch_size, shuffle), TensorSource([features], rows), target)
+        own = data.loader(split, training=shuffle)
+        order = own.order if isinstance(own, ItemLoader) else Order(len(rows), data.batch_size, shuffle)
+        return ItemLoader(order, TensorSource([features], rows), target)
 
 
 class _Filling:

@@ -14,12 +14,12 @@ from torch import Tensor
 from ..data.cache import ItemStore, content_key, open_store
 from ..errors import DataError
 from ..files import StrPath, digest, file_keys
-from .decode import VERSION, ItemStage, Source
+from .decode import VERSION, AnyImage, ItemStage
 
 Keys = Callable[[Sequence[StrPath]], list[str]]
 
 
-def image_keys(sources: Sequence[Source], ids: Sequence[str], of_files: Keys = file_keys) -> list[str]:
+def image_keys(sources: Sequence[AnyImage], ids: Sequence[str], of_files: Keys = file_keys) -> list[str]:
     """What each image is now: a file's identity, or the contents of what is in memory.
 
     Args:
@@ -39,13 +39,23 @@ def image_keys(sources: Sequence[Source], ids: Sequence[str], of_files: Keys = f
         ) from error
 
 
-def _keys(sources: Sequence[Source], of_files: Keys = file_keys) -> list[str]:
+def _keys(sources: Sequence[AnyImage], of_files: Keys = file_keys) -> list[str]:
     files = iter(of_files([s for s in sources if _is_file(s)]))
-    arrays = (s.detach().cpu() if isinstance(s, Tensor) else s for s in sources)
-    return [next(files) if _is_file(s) else content_key(np.asarray(s)) for s in arrays]
+    return [next(files) if _is_file(s) else _content(s) for s in sources]
 
 
-def _is_file(source: Source) -> bool:
+def _content(source: AnyImage) -> str:
+    """What an image in memory is."""
+    if isinstance(source, bytes | bytearray | memoryview):
+        return digest([bytes(source)])
+    if isinstance(source, np.ndarray | Tensor):
+        return content_key(source.detach().cpu().numpy() if isinstance(source, Tensor) else source)
+    # What the numbers of a PIL image mean is said by its mode, its palette and, of transparency, its info.
+    palette = source.getpalette() if source.mode == "P" else None
+    return digest([content_key(np.asarray(source)), f"{source.mode} {palette} {source.info.get('transparency')!r}"])
+
+
+def _is_file(source: AnyImage) -> bool:
     return isinstance(source, str | os.PathLike)
 
 
@@ -56,7 +66,7 @@ def treatment(stage: ItemStage) -> str:
 
 
 def open_images(
-    sources: Sequence[Source], ids: Sequence[str], stage: ItemStage, cache: bool | str | os.PathLike[str]
+    sources: Sequence[AnyImage], ids: Sequence[str], stage: ItemStage, cache: bool | str | os.PathLike[str]
 ) -> ItemStore | None:
     """The store of some images as they are now.
 
@@ -77,7 +87,7 @@ def open_images(
 
 
 def load(
-    store: ItemStore | None, i: int, source: Source, name: str, stage: ItemStage, wait: bool = True
+    store: ItemStore | None, i: int, source: AnyImage, name: str, stage: ItemStage, wait: bool = True
 ) -> npt.NDArray[np.uint8] | None:
     """One image at working size, shape (c, h, w), from the store if it is there.
 

@@ -69,13 +69,13 @@ def images(n: int, folder: Path, pictures: Path | None) -> Found:
     chosen = [files[i] for i in np.linspace(0, len(files) - 1, n).astype(int)]  # of all classes
     names, labels = [str(f.relative_to(source)) for f in chosen], [f.parent.name for f in chosen]
     few = ImageData.from_names(source, names[:10], ["a", "b"] * 5, 32, cache=False, **common)
-    drain(few.train_loader(), 0)  # what is imported on first use is not counted
+    drain(few.loader("train", training=True), 0)  # what is imported on first use is not counted
     found: Found = {}
     peak = Peak()
     data = timed(
         found, "list files", lambda: ImageData.from_names(source, names, labels, 32, cache=folder / "kept", **common)
     )
-    loader = data.train_loader()
+    loader = data.loader("train", training=True)
     timed(found, "first epoch", lambda: drain(loader, 0))
     timed(found, "second epoch", lambda: drain(loader, 1))
     found["peak_mb"] = peak.megabytes()

@@ -264,7 +264,6 @@ def test_task() -> None:
         "calibrated",
         "classes",
         "column",
-        "columns",
         "compared",
         "confusions",
         "count_classes",
@@ -280,6 +279,8 @@ def test_task() -> None:
         "n_out",
         "noun",
         "outputs_for",
+        "row",
+        "row_names",
         "own_loss",
         "predicts_numbers",
         "soft_target",
@@ -288,6 +289,7 @@ def test_task() -> None:
     }
     given = {
         "accumulator",
+        "configured",
         "from_json",
         "item_losses",
         "loss",

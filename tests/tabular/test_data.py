@@ -155,10 +155,10 @@ def test_validation_by_class_group_and_time() -> None:
     [
         ({"groups": "day", "time": "when"}, "groups or time, not both"),
         ({"groups": "day", "valid": None}, "does not ask for a split"),
-        ({"stratify": True}, "stratify goes with one column of classes"),
+        ({"stratify": True}, "stratify goes with a fraction and one column"),
         ({"valid": 1.5}, r"1\.5"),
         ({"valid": [500]}, "500"),
-        ({"valid": "2W"}, "name the column of times"),
+        ({"valid": "2W"}, "goes with time="),
     ],
 )
 def test_splits_that_cannot_be(how: dict[str, Any], match: str) -> None:
@@ -338,7 +338,7 @@ def test_a_single_class_and_a_class_that_only_validates() -> None:
     with pytest.raises(DataError, match="every training row of the target 'label' has the label 'no'"):
         make(df.assign(label="no"), "label")
     df.loc[7, "label"] = "perhaps"
-    with pytest.raises(DataError, match=r"no training row has \('perhaps'\).*row 7"):
+    with pytest.raises(DataError, match=r"row 7: the label 'perhaps' of the target 'label' is in no training row"):
         make(df, "label", valid=[7, 8])
 
 
@@ -446,7 +446,7 @@ def test_files_that_are_none(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="there is no file"):
         TabularData.from_csv(tmp_path / "none.csv", "y")
     (tmp_path / "empty.csv").write_text("")
-    with pytest.raises(DataError, match="cannot be read as a csv"):
+    with pytest.raises(DataError, match=r"empty\.csv is empty"):
         TabularData.from_csv(tmp_path / "empty.csv", "y")
     (tmp_path / "head.csv").write_text("a,y\n")
     with pytest.raises(DataError, match="df has no rows"):

@@ -149,7 +149,7 @@ def our_rates(settings: Settings, workers: int) -> dict[str, float]:
     changes = [Flip(), Rotate(10.0, p=0.75), Zoom(1.1, p=0.75), Light(0.1, 0.2)]
     more = {"augment": changes, "batch_size": BATCH, "workers": workers, "cache": store}
     data = ImageData.from_folder(settings.photos, SIDE, valid=0.01, **more)
-    loader, cpu = data.train_loader(), torch.device("cpu")
+    loader, cpu = data.loader("train", training=True), torch.device("cpu")
     try:
         return {"rate": rate(loader.batches(cpu, epoch=0)), "second": rate(loader.batches(cpu, epoch=1))}
     finally:

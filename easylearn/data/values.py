@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from decimal import Decimal
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,7 +21,12 @@ Bools = npt.NDArray[np.bool_]
 Rows = npt.ArrayLike
 Coded = tuple[npt.NDArray[np.int64], list[Level]]
 
-_NO_TEXT = frozenset({"", "nan", "na", "n/a", "null", "none", "<na>", "nat"})
+MISSING_WORDS = frozenset(
+    {"", "na", "n/a", "nan", "-nan", "null", "none", "nat", "<na>", "#n/a", "#na", "#n/a n/a", "1.#ind", "1.#qnan",
+     "-1.#ind", "-1.#qnan"}
+)  # fmt: skip
+"""What files write for a number that is missing, in small letters; among texts the words mean themselves."""
+
 _SHORT = 32
 
 
@@ -70,8 +76,15 @@ def factorize(column: pd.Series[Any]) -> Coded:
         raise
 
 
-def numbers(column: pd.Series[Any]) -> Floats:
+def numbers(
+    column: pd.Series[Any], what: str = "continuous column", where: Callable[[int], str] | None = None
+) -> Floats:
     """A column as float64, missing as NaN; durations in seconds. Numbers written as text are read.
+
+    Args:
+        column: of any dtype.
+        what: messages call it so.
+        where: what they call a row; None takes `row_name`.
 
     Returns:
         Shape (n,). It may be the column's own memory: do not write into it.
@@ -86,9 +99,9 @@ def numbers(column: pd.Series[Any]) -> Floats:
         return column.to_numpy(np.float64)
     if isinstance(dtype, pd.CategoricalDtype):
         try:
-            held = numbers(pd.Series(column.cat.categories, name=column.name))
+            held = numbers(pd.Series(column.cat.categories, name=column.name), what, where)
         except DataError:  # of a category that no row has, or of one whose row shall be named
-            return numbers(column.astype(column.cat.categories.dtype))
+            return numbers(column.astype(column.cat.categories.dtype), what, where)
         chosen: Floats = np.append(held, np.nan)[column.cat.codes.to_numpy()]
         return chosen
     types = pd.api.types
@@ -99,18 +112,18 @@ def numbers(column: pd.Series[Any]) -> Floats:
         if column.isna().all():  # a row with NaT in a column of numbers
             return np.full(len(column), np.nan)
         raise DataError(
-            f"the continuous column {column.name!r} holds dates ({dtype}); turn them into numbers with "
+            f"the {what} {column.name!r} holds dates ({dtype}); turn them into numbers with "
             f"add_datepart(df, {column.name!r}), or make the column categorical"
         )
     if types.is_complex_dtype(dtype):
-        raise DataError(f"the continuous column {column.name!r} holds complex numbers; split it into two columns")
+        raise DataError(f"the {what} {column.name!r} holds complex numbers; split it into two columns")
     if types.is_numeric_dtype(dtype) or types.is_bool_dtype(dtype):
         nullable: Floats = column.to_numpy(np.float64, na_value=np.nan)
         return nullable
-    return _numbers_of_objects(column)
+    return _numbers_of_objects(column, what, where or partial(row_name, column))
 
 
-def _numbers_of_objects(column: pd.Series[Any]) -> Floats:
+def _numbers_of_objects(column: pd.Series[Any], called: str, where: Callable[[int], str]) -> Floats:
     import pandas as pd
 
     out = np.full(len(column), np.nan)
@@ -130,7 +143,7 @@ def _numbers_of_objects(column: pd.Series[Any]) -> Floats:
     for i in present.tolist():
         value = column.iloc[i]
         try:
-            if isinstance(value, str) and value.strip().lower() in _NO_TEXT:
+            if isinstance(value, str) and value.strip().lower() in MISSING_WORDS:
                 continue
             if not isinstance(plain(value), str | bool | int | float | Decimal):
                 raise TypeError
@@ -139,9 +152,9 @@ def _numbers_of_objects(column: pd.Series[Any]) -> Floats:
             out[i] = float(value)
         except (TypeError, ValueError, OverflowError) as error:
             what = "text" if isinstance(value, str) else type(value).__name__
+            advice = "; a column of such values belongs in cat_names when the data is made" * (called != "target")
             raise DataError(
-                f"the continuous column {column.name!r} holds {what} in {row_name(column, i)}: {value!r}. Turn it "
-                "into a number; a column of such values belongs in cat_names when the data is made"
+                f"the {called} {column.name!r} holds {what} in {where(i)}: {value!r}. Turn it into a number{advice}"
             ) from error
     return out
 
@@ -168,11 +181,21 @@ def require_columns(df: pd.DataFrame, names: Sequence[str]) -> None:
             raise DataError(f"the columns {twice} are in the table more than once; rename or drop the copies")
 
 
-def refuse_rows(column: pd.Series[Any], rows: npt.NDArray[np.int64], why: str) -> None:
-    """Raise a DataError that names the first of some rows of a target column; nothing if there are none."""
+def refuse_rows(
+    column: pd.Series[Any], rows: npt.NDArray[np.int64], why: str, where: Callable[[int], str] | None = None
+) -> None:
+    """Raise a DataError that names the first of some rows of a target column; nothing if there are none.
+
+    Args:
+        column: the target.
+        rows: positions of the rows.
+        why: what is wrong with them, and what to do.
+        where: what messages call a row; None takes `row_name`.
+    """
     if len(rows) == 0:
         return
-    shown = ", ".join(row_name(column, int(i)) for i in rows[:5])
+    called = where or partial(row_name, column)
+    shown = ", ".join(called(int(i)) for i in rows[:5])
     more = f" and {len(rows) - 5} more" if len(rows) > 5 else ""
     raise DataError(f"{len(rows)} of {len(column)} rows of the target {column.name!r} {why}. Rows: {shown}{more}")
 
