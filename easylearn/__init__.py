@@ -17,6 +17,7 @@ from .analysis.interpret import Interpretation
 from .analysis.results import plot_confusion, plot_worst
 from .artefact.predictor import Predictor
 from .data.loaders import LoaderData, TensorData
+from .data.split import folds
 from .errors import ArgumentError, DataError, EasyLearnError, EasyLearnWarning, SaveError, StateError, WeightsError
 from .export import load_learner, load_predictor
 from .learner import Learner
@@ -45,9 +46,12 @@ from .task import (
 )
 from .text.callbacks import ActivationPenalty, RateByLength, SampledSoftmax
 from .text.data import TextData, TextLMData
+from .text.generate import generate
 from .text.interpret import occlusion
 from .text.learner import language_model_learner, text_classifier_learner
-from .text.tokenize import SubwordTokenizer, WordTokenizer
+from .text.subwords import SubwordTokenizer
+from .text.tokenize import WordTokenizer
+from .text.transfer import load_encoder, save_encoder
 from .text.vocab import Vocab
 from .train.callback import Callback
 from .train.callbacks import (
@@ -134,9 +138,12 @@ __all__ = [
     "error_rate",
     "f1",
     "f_beta",
+    "folds",
+    "generate",
     "get_arch",
     "grad_cam",
     "language_model_learner",
+    "load_encoder",
     "load_learner",
     "load_predictor",
     "losses",
@@ -159,6 +166,7 @@ __all__ = [
     "rmspe",
     "roc_auc",
     "rolling_windows",
+    "save_encoder",
     "schedules",
     "sgd",
     "single_label",

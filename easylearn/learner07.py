@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,9 +15,14 @@ from torch import Tensor
 
 from .data.bunch import SplitName
 from .errors import ArgumentError
+from .files import StrPath
 from .learner import Learner
 from .options import strict
 from .task import Predictions, Task
+from .text.generate import generate
+from .text.preprocess import AnyText
+from .text.transfer import load_encoder, save_encoder
+from .text.vocab import Vocab
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -58,7 +64,10 @@ def _plain(given: Any) -> Any:
 
 
 class Learner07(Learner):
-    """A `Learner` with the calls of 2018: `predict()`, `predict(is_test=True)`, `predict_with_targs` and `TTA`."""
+    """A `Learner` with the calls of 2018: `predict()`, `predict(is_test=True)`, `predict_with_targs` and `TTA`.
+
+    One of texts has `vocab`, `generate`, `save_encoder` and `load_encoder`, too.
+    """
 
     __slots__ = ()
 
@@ -116,6 +125,38 @@ class Learner07(Learner):
         probs = result.probs.as_subclass(Averaged)
         probs.is_average = True
         return replace(result, probs=probs)
+
+    # -- what texts had ------------------------------------------------------------------------------
+
+    @property
+    def vocab(self) -> Vocab:
+        """The vocabulary of a text model."""
+        texts = self.data.preprocessor
+        if not isinstance(texts, AnyText):
+            raise ArgumentError(f"{type(self.data).__name__} has no vocabulary: it is no text")
+        return texts.vocab
+
+    def generate(
+        self,
+        prompt: str,
+        n: int = 40,
+        *,
+        temperature: float = 0.8,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        seed: int | None = None,
+    ) -> str:
+        """Let a language model continue a prompt; see `easylearn.generate`."""
+        return generate(self, prompt, n, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed)
+
+    def save_encoder(self, name: StrPath) -> Path:
+        """Save what reads in a text model; see `easylearn.save_encoder`."""
+        return save_encoder(self, name)
+
+    def load_encoder(self, name: StrPath) -> Self:
+        """Put a saved encoder into this learner; see `easylearn.load_encoder`."""
+        load_encoder(self, name)
+        return self
 
 
 def _split(is_test: bool) -> SplitName:

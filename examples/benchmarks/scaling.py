@@ -174,11 +174,11 @@ def tokens(n: int, folder: Path, _pictures: Path | None) -> Found:
     texts = folder / "texts"
     write_texts(n, texts)
     few = TextLMData.from_lists(["some words of one text"] * 20, batch_size=2, progress=False)
-    drain(few.train_loader(), 0)
+    drain(few.loader("train", training=True), 0)
     found: Found = {}
     peak = Peak()
     data = timed(found, "read and number", lambda: TextLMData.from_folder(texts, valid=0.02, progress=False))
-    timed(found, "one epoch", lambda: drain(data.train_loader(), 0))
+    timed(found, "one epoch", lambda: drain(data.loader("train", training=True), 0))
     found["peak_mb"] = peak.megabytes()
     return found
 

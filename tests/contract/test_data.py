@@ -163,7 +163,7 @@ class TestSplits:
             assert data.task.is_streamed or len(batch.target) == len(batch.index) == len(batch.inputs[0])
 
     def test_what_is_not_there_is_named(self, data: Data[Any]) -> None:
-        with pytest.raises(ArgumentError, match="'vaild'.*'valid'"):
+        with pytest.raises(ArgumentError, match=r"'vaild'.*'valid'"):
             data.ids("vaild")  # type: ignore[arg-type]
         if "test" not in data.splits:
             for call in (data.ids, data.loader, data.fingerprint):
@@ -247,7 +247,9 @@ def predictor(data: Data[Any], preprocessor: Any = None) -> Predictor:
 
 
 class TestPreprocessor:
-    def test_one_item_is_a_prediction_and_several_are_predictions(self, kind: str, data: Data[Any], tmp_path: Path) -> None:
+    def test_one_item_is_a_prediction_and_several_are_predictions(
+        self, kind: str, data: Data[Any], tmp_path: Path
+    ) -> None:
         if kind not in ONE:
             return
         item, ask = ONE[kind](tmp_path), predictor(data).predict

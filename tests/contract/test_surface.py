@@ -21,7 +21,7 @@ from easylearn.train.finder import LRCurve
 from easylearn.train.plan import FitPlan
 from easylearn.train.record import Record
 from easylearn.train.state import Run
-from easylearn.train.strategy import SingleDevice
+from easylearn.train.strategy import SingleDevice, Strategy
 
 
 def public(kind: type) -> set[str]:
