@@ -365,16 +365,3 @@ def test_files_that_are_none(tmp_path: Path) -> None:
         TabularData.from_parquet(tmp_path / "b.parquet", "y")
     with pytest.raises(ArgumentError, match="buffer_rows"):
         TabularData.from_parquet(tmp_path / "a.parquet", "y", buffer_rows=0)
-
-
-def test_without_pyarrow_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    real = builtins.__import__
-
-    def no_pyarrow(name: str, *args: Any, **kwargs: Any) -> Any:
-        if name.startswith("pyarrow"):
-            raise ImportError(name)
-        return real(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, "__import__", no_pyarrow)
-    with pytest.raises(ArgumentError, match=r"pip install 'easylearn\[parquet\]'"):
-        ParquetTable(tmp_path)
