@@ -17,6 +17,7 @@ from .analysis.interpret import Interpretation
 from .analysis.results import plot_confusion, plot_worst
 from .artefact.predictor import Predictor
 from .data.loaders import LoaderData, TensorData
+from .data.split import folds
 from .errors import ArgumentError, DataError, EasyLearnError, EasyLearnWarning, SaveError, StateError, WeightsError
 from .export import load_learner, load_predictor
 from .learner import Learner
@@ -137,6 +138,7 @@ __all__ = [
     "error_rate",
     "f1",
     "f_beta",
+    "folds",
     "generate",
     "get_arch",
     "grad_cam",

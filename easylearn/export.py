@@ -19,8 +19,7 @@ from .errors import EasyLearnError, WeightsError
 from .files import StrPath
 from .learner import Learner
 from .options import strict
-
-# TEMPORARY from .tabular.preprocess import TablePreprocessor
+from .tabular.preprocess import TablePreprocessor
 from .task import Task
 from .text.preprocess import StreamPreprocessor, TextPreprocessor
 from .train.callback import Callback
@@ -32,12 +31,7 @@ MOST_ITEMS = 2**20  # in a batch that a file may ask for
 
 _KINDS: Mapping[str, type[Preprocessor]] = {
     kind.kind: kind
-    for kind in (
-        TensorPreprocessor,
-        ImagePreprocessor,
-        TextPreprocessor,
-        StreamPreprocessor,
-    )  # TEMPORARY: TablePreprocessor
+    for kind in (ImagePreprocessor, TablePreprocessor, TextPreprocessor, StreamPreprocessor, TensorPreprocessor)
 }
 """The kinds of items that a file may name."""
 
@@ -99,8 +93,6 @@ def load_predictor(
     strategy = SingleDevice(device, training.precision)
     net = strategy.place(net).eval()
     return Predictor(net, task, data.preprocessor.for_model(net), strategy, data.batch_size, spec)
-
-
 
 
 @strict({"fname": "path", "cpu": 'device="cpu"'})

@@ -115,6 +115,12 @@ def add_datepart(df: pd.DataFrame, cols: str | Sequence[str], drop: bool = True,
     for name in [cols] if isinstance(cols, str) else list(cols):
         # All is computed before anything is changed.
         made = features.add_datepart(df[[name]] if name in df.columns else df, name, drop=True, time=time)
+        others = [n for n in made.columns if n in df.columns and n != name and not made[n].equals(df[n])]
+        if others:
+            raise ArgumentError(
+                f"the table has columns {others} of its own, which the parts of {name!r} would replace; rename "
+                f"them, or {name!r}"
+            )
         for column in made.columns:
             df[column] = made[column].array
         if drop and name not in made.columns:

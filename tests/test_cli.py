@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import runpy
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,6 +28,28 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         main(["--version"])
     assert ended.value.code == 0
     assert capsys.readouterr().out == f"easylearn {easylearn.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        (["--version"], 0, easylearn.__version__),
+        (["info", "nowhere"], 1, "easylearn: "),
+        (["dmeo"], 2, "usage: easylearn"),
+    ],
+)
+def test_as_a_module_it_is_the_same_command(
+    arguments: list[str],
+    status: int,
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["anything", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_module("easylearn", run_name="__main__", alter_sys=True)
+    printed = capsys.readouterr()
+    assert ended.value.code == status and said in printed.out + printed.err
 
 
 @pytest.mark.parametrize(
@@ -184,7 +208,7 @@ def test_info_of_something_else_is_an_error(tmp_path: Path, capsys: pytest.Captu
     file = tmp_path / "weights.easylearn"
     file.write_bytes(b"no zip at all, but long enough to be looked at")
     assert main(["info", str(file)]) == 1
-    assert "no whole model file" in capsys.readouterr().err
+    assert "not a whole model file" in capsys.readouterr().err
 
 
 def test_resume_says_how_far_a_run_came(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

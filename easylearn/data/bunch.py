@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 SplitName = Literal["train", "valid", "test"]
 S = TypeVar("S", bound=Sized)
-PartName = SplitName  # TEMPORARY, until everything is converted
 
 
 class Data(ABC, Generic[S]):
@@ -133,11 +132,6 @@ class Data(ABC, Generic[S]):
         """
         fields = self.describe_item(split, i)
         write_on(axes, "\n".join(fields.values() if len(fields) == 1 else (f"{n}: {v}" for n, v in fields.items())))
-
-    has_train = property(lambda self: "train" in self.splits)  # TEMPORARY
-    has_valid = property(lambda self: "valid" in self.splits)  # TEMPORARY
-    has_test = property(lambda self: "test" in self.splits)  # TEMPORARY
-    has_pictures = property(lambda self: not self.describe_item(self.splits[0], 0))  # TEMPORARY
 
     def notes(self) -> list[str]:
         """What is odd about the items, in sentences for a run's report: what was left out, unknown or missing."""

@@ -83,7 +83,9 @@ def typed(column: pd.Series[Any], *, each: bool = False, comma: bool = False) ->
     held = _array(values, bool((codes < 0).any()) or None in values, each)
     if held is None:
         return column
-    return pd.Series(pd.api.extensions.take(held, codes, allow_fill=True), index=column.index, name=column.name)
+    cells = pd.api.extensions.take(held, codes, allow_fill=True)
+    made: pd.Series[Any] = pd.Series(cells, index=column.index, name=column.name)
+    return made
 
 
 def _no_text(texts: Sequence[str], comma: bool) -> bool:

@@ -16,7 +16,7 @@ import re
 import warnings
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -151,7 +151,7 @@ class CsvRows:
                 stacklevel=4,
             )
 
-    def _blocks(self) -> Iterator[bytes]:
+    def _blocks(self) -> Generator[bytes, None, None]:
         """The file's bytes, unpacked, in UTF-8 and without a byte order mark."""
         encoding = codecs.lookup(self.form.encoding or "utf-8").name
         decoder = codecs.getincrementaldecoder(encoding)(self.form.errors)

@@ -17,7 +17,7 @@ import warnings
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +34,13 @@ if TYPE_CHECKING:
 _NO_CSV = {".xlsx": "excel", ".xls": "excel", ".ods": "excel", ".json": "json", ".feather": "feather", ".dta": "stata"}
 _EMPTY = ["", *("".join(c) for c in ("nan", "nAn", "naN", "nAN", "Nan", "NAn", "NaN", "NAN"))]
 _PLAIN = CsvFormat()
+
+
+class KnownTypes(TypedDict):
+    """Columns that are text, and those that are read cell by cell; see `read_table`."""
+
+    text: list[str]
+    numbers: list[str]
 
 
 @dataclass(frozen=True)
@@ -134,7 +141,7 @@ def iter_table(
             yield Table(table.frame.iloc[begin : begin + n], file, lines)
 
 
-def known_types(frame: pd.DataFrame) -> dict[str, list[str]]:
+def known_types(frame: pd.DataFrame) -> KnownTypes:
     """What `read_table` is to be told so that another file's columns are read as those of this table.
 
     >>> import pandas as pd
@@ -144,8 +151,8 @@ def known_types(frame: pd.DataFrame) -> dict[str, list[str]]:
     import pandas as pd
 
     types = pd.api.types
-    text = [c for c, t in frame.dtypes.items() if isinstance(t, pd.StringDtype) or t == np.object_]
-    numbers = [c for c, t in frame.dtypes.items() if types.is_numeric_dtype(t) or types.is_bool_dtype(t)]
+    text = [str(c) for c, t in frame.dtypes.items() if isinstance(t, pd.StringDtype) or t == np.object_]
+    numbers = [str(c) for c, t in frame.dtypes.items() if types.is_numeric_dtype(t) or types.is_bool_dtype(t)]
     return {"text": text, "numbers": numbers}
 
 
@@ -198,7 +205,14 @@ def _known(file: Path, names: Sequence[str], columns: Sequence[str] | None) -> l
 
 
 def _existing(path: StrPath) -> Path:
-    file = Path(path)
+    if isinstance(path, str) and "://" in path:
+        raise DataError(
+            f"{path} is no file of this machine; download it first, or pass the DataFrame that pandas reads"
+        )
+    try:
+        file = Path(path)
+    except TypeError as error:
+        raise ArgumentError(f"expected the name of a csv or parquet file, got {type(path).__name__}") from error
     if not file.exists():
         folder = file.parent
         near = sorted(f.name for f in folder.iterdir()) if folder.is_dir() else []
@@ -215,8 +229,11 @@ def _existing(path: StrPath) -> Path:
 def _is_parquet(file: Path) -> bool:
     if file.is_dir() or file.suffix.lower() in (".parquet", ".pq"):
         return True
-    with open(file, "rb") as opened:
-        return opened.read(4) == b"PAR1"
+    try:
+        with open(file, "rb") as opened:
+            return opened.read(4) == b"PAR1"
+    except OSError as error:
+        raise DataError(f"{file} cannot be read: {error.strerror or error}") from error
 
 
 def _check_header(rows: CsvRows, is_data: Callable[[str], bool] | None) -> None:
@@ -253,7 +270,7 @@ def _table(rows: CsvRows, piece: Piece, chosen: _Columns, first: int = 0) -> Tab
     import pandas as pd
 
     frame = _parse(rows, piece.data, sorted(chosen.used), chosen.text | piece.no_numbers)
-    for place, j in enumerate(sorted(chosen.used)):
+    for j in chosen.used:
         given = column = frame[j]
         if j in chosen.text:
             continue
@@ -261,7 +278,7 @@ def _table(rows: CsvRows, piece: Piece, chosen: _Columns, first: int = 0) -> Tab
             column = _parse(rows, piece.data, [j], {j})[j]
         fixed = _with_type(column, j in chosen.numbers, rows.delimiter == ";")
         if fixed is not given:
-            frame.isetitem(place, fixed)
+            frame[j] = fixed
     if chosen.used != sorted(chosen.used):
         frame = frame[chosen.used]
     frame.columns = pd.Index([rows.names[j] for j in chosen.used])
@@ -293,9 +310,12 @@ def _parse(rows: CsvRows, data: bytes, used: Sequence[int], as_text: Collection[
     import pandas as pd
 
     if not data:
-        return pd.DataFrame({j: pd.Series([], dtype=str if j in as_text else "float64") for j in used})
+        none: pd.DataFrame = pd.DataFrame({j: pd.Series([], dtype=str if j in as_text else "float64") for j in used})
+        return none
     # Since 3.1 pandas reads floats exactly, and warns of the argument that asked it to.
-    exact = {} if tuple(map(int, pd.__version__.split(".")[:2])) >= (3, 1) else {"float_precision": "round_trip"}
+    exact: dict[str, Any] = (
+        {} if tuple(map(int, pd.__version__.split(".")[:2])) >= (3, 1) else {"float_precision": "round_trip"}
+    )
     try:
         frame: pd.DataFrame = pd.read_csv(
             io.BytesIO(data), sep=rows.delimiter, header=None, names=range(len(rows.names)), usecols=list(used),

@@ -292,8 +292,8 @@ def _by_fraction(
     n: int,
     fraction: float,
     seed: int,
-    stratify: Sequence[Any] | npt.NDArray[Any] | None,
-    groups: Sequence[Any] | npt.NDArray[Any] | None,
+    stratify: OnePerItem | None,
+    groups: OnePerItem | None,
 ) -> tuple[Indices, Indices]:
     if not 0.0 < fraction < 1.0:
         raise ArgumentError(

@@ -69,7 +69,7 @@ def length_of(given: str | dt.timedelta, argument: str) -> pd.Timedelta:
     import pandas as pd
 
     try:
-        length = pd.Timedelta(given)
+        length: pd.Timedelta = pd.Timedelta(given)
     except ValueError as error:
         raise ArgumentError(f"{argument}={given!r} is no length of time, such as '6W', '42D' or '12h'") from error
     if not length > pd.Timedelta(0):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from decimal import Decimal
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -66,7 +68,7 @@ def factorize(column: pd.Series[Any]) -> Coded:
             plainly = isinstance(distinct, np.ndarray) and distinct.dtype.kind not in "mM"
             values = distinct.tolist() if plainly else list(distinct)
         return codes, plain_all(values)
-    except TypeError as error:
+    except (TypeError, NotImplementedError) as error:  # the second by Arrow, of lists
         for i, value in enumerate(column.tolist()):
             try:
                 if not is_missing(value):
@@ -105,8 +107,8 @@ def numbers(
         chosen: Floats = np.append(held, np.nan)[column.cat.codes.to_numpy()]
         return chosen
     types = pd.api.types
-    if types.is_timedelta64_dtype(dtype):
-        seconds: Floats = column.dt.total_seconds().to_numpy(np.float64)
+    if dtype.kind == "m":
+        seconds: Floats = column.dt.total_seconds().to_numpy(np.float64, na_value=np.nan)
         return seconds
     if types.is_datetime64_any_dtype(dtype) or isinstance(dtype, pd.PeriodDtype):
         if column.isna().all():  # a row with NaT in a column of numbers
@@ -138,7 +140,8 @@ def _numbers_of_objects(column: pd.Series[Any], called: str, where: Callable[[in
         "decimal",
         "empty",
     ):
-        out[present] = pd.to_numeric(held, errors="coerce").to_numpy(np.float64, na_value=np.nan)
+        with suppress(OverflowError):  # of a whole number that no float holds
+            out[present] = pd.to_numeric(held, errors="coerce").to_numpy(np.float64, na_value=np.nan)
         present = present[np.isnan(out[present])]
     for i in present.tolist():
         value = column.iloc[i]
@@ -150,9 +153,12 @@ def _numbers_of_objects(column: pd.Series[Any], called: str, where: Callable[[in
             if isinstance(value, str) and "_" in value:  # Python would read "1_0" as ten
                 raise ValueError
             out[i] = float(value)
-        except (TypeError, ValueError, OverflowError) as error:
+        except OverflowError:
+            out[i] = np.inf if value > 0 else -np.inf
+        except (TypeError, ValueError) as error:
             what = "text" if isinstance(value, str) else type(value).__name__
-            advice = "; a column of such values belongs in cat_names when the data is made" * (called != "target")
+            advice = f", as add_datepart(df, {column.name!r}) does" * isinstance(value, dt.date)
+            advice += "; a column of such values belongs in cat_names when the data is made" * (called != "target")
             raise DataError(
                 f"the {called} {column.name!r} holds {what} in {where(i)}: {value!r}. Turn it into a number{advice}"
             ) from error

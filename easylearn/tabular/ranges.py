@@ -29,16 +29,16 @@ def range_of(task: Task, target: Tensor, y_range: YRange) -> tuple[Floats, Float
     """
     if y_range is None:
         return None
-    if task.classes:
+    if not task.predicts_numbers:
         raise ArgumentError(f"y_range is for numbers, this task is {task}; leave it out")
-    scaled = task.to_scale(target.double()).numpy().reshape(len(target), -1)
+    scaled = task.outputs_for(target.double()).numpy().reshape(len(target), -1)
     low, high = scaled.min(0), scaled.max(0)
     if isinstance(y_range, str):
         if y_range != "auto":
             raise ArgumentError(f"y_range must be (low, high), 'auto' or None, got {y_range!r}")
         margin = 0.1 * np.maximum(high - low, 1e-3)
         return low - margin, high + margin
-    bounds = task.to_scale(torch.tensor(y_range, dtype=torch.float64)).numpy()
+    bounds = task.outputs_for(torch.tensor(y_range, dtype=torch.float64)).numpy()
     if bounds.shape != (2,) or not bounds[0] < bounds[1]:
         raise ArgumentError(f"y_range must be (low, high) with low below high, got {y_range}")
     if not np.isfinite(bounds).all():

@@ -23,6 +23,7 @@ import torch
 from PIL import Image
 
 from easylearn import ImageData, TabularData, load_predictor, tabular_learner, vision_learner
+from easylearn.tabular.preprocess import TablePreprocessor
 from easylearn.vision.preprocess import ImagePreprocessor
 
 
@@ -99,8 +100,8 @@ def main() -> None:
         file = str(picture(folder / "picture.jpg"))
         row = {"shop": "c", "day": 3, "size": 51.5, "rain": 0.25, "wind": 0.5}
         assert isinstance(images.preprocessor, ImagePreprocessor)
-        assert isinstance(table.data, TabularData)
-        stages, processor = images.preprocessor, table.data.processor
+        assert isinstance(table.preprocessor, TablePreprocessor)
+        stages, processor = images.preprocessor, table.preprocessor.processor
 
         @torch.no_grad()
         def bare_picture() -> object:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import datetime as dt
 from decimal import Decimal
 from typing import Any
 
@@ -36,6 +37,7 @@ NUMBERS: dict[str, tuple[Any, list[float]]] = {
     "all missing": (pd.Series([None, None], dtype=object), [np.nan, np.nan]),
     "none": (pd.Series([], dtype=object), []),
     "large": (pd.Series([2**63, 1], dtype=object), [2.0**63, 1]),
+    "beyond every float": (pd.Series([10**400, -(10**400), 1, None], dtype=object), [np.inf, -np.inf, 1, np.nan]),
 }
 
 
@@ -62,6 +64,22 @@ def test_short_and_long_columns_are_factorized_alike(what: str, monkeypatch: pyt
     codes2, values2 = factorize(column)
     decoded = [None if c < 0 else values[c] for c in codes]
     assert decoded == [None if c < 0 else values2[c] for c in codes2]
+
+
+def test_arrow_durations_and_lists() -> None:
+    pa = pytest.importorskip("pyarrow")
+    spans = pd.Series([dt.timedelta(hours=1), None], dtype=pd.ArrowDtype(pa.duration("us")))
+    np.testing.assert_array_equal(numbers(spans), [3600, np.nan])
+    for n in (1, 50):
+        lists = pd.Series([[1, 2]] * n, name="c", dtype=pd.ArrowDtype(pa.list_(pa.int64())))
+        with pytest.raises(DataError, match=r"'c', row 0: .*cannot be a category"):
+            factorize(lists)
+
+
+@pytest.mark.parametrize("value", [dt.date(2020, 1, 1), pd.Timestamp("2020-01-01")])
+def test_dates_among_objects_are_named_with_what_makes_numbers_of_them(value: Any) -> None:
+    with pytest.raises(DataError, match=r"'c' holds \w+ in row 0.*add_datepart\(df, 'c'\)"):
+        numbers(pd.Series([value], name="c", dtype=object))
 
 
 def test_rows_are_named_as_the_caller_names_them() -> None:

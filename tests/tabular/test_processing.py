@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.preprocessing import QuantileTransformer, StandardScaler
 
+from easylearn.data.frames import iter_table, read_table
 from easylearn.data.levels import from_json
 from easylearn.data.values import numbers
 from easylearn.errors import ArgumentError, DataError, StateError
@@ -340,7 +342,6 @@ def test_no_columns_of_a_kind() -> None:
 def test_reports_add_up_and_print() -> None:
     p = TableProcessor(["w"], ["x"]).fit(pd.DataFrame({"w": ["a", "b"], "x": [1.0, 2.0]}))
     first = p.transform(pd.DataFrame({"w": ["a", "z"], "x": [1.0, None]}))
-    assert p.report is first.report
     second = p.transform(pd.DataFrame({"w": ["q", "z", None], "x": [1.0, 2.0, np.inf]}))
     both = first.report + second.report
     assert both.to_dict() == {
@@ -502,3 +503,32 @@ def test_decode_of_a_column_that_never_varied() -> None:
     df = pd.DataFrame({"same": [7.5] * 4, "rare": [0.0, 0.0, 0.0, 400.0]})
     p = TableProcessor([], ["same", "rare"])
     assert p.decode(np.empty((4, 0), np.int64), p.fit_transform(df).conts).to_numpy().tolist() == df.to_numpy().tolist()
+
+
+@pytest.mark.parametrize("rows", [8, 6000])
+def test_a_file_means_what_the_frame_meant_that_it_was_written_from(rows: int, tmp_path: Path) -> None:
+    n = rows // 8
+    df = pd.DataFrame(
+        {
+            "zip": ["01234", "1234", "99999", "00001"] * 2 * n,
+            "version": ["1.10", "1.1", "2", "1.0"] * 2 * n,
+            "word": ["NA", "null", "x", None] * 2 * n,
+            "late": ["7"] * (8 * n - 1) + ["x"],  # looks like numbers for a long time
+            "code": pd.Series([1, 2, None, 3] * 2 * n, dtype=object),
+            "day": [dt.date(2024, 1, 1), dt.date(2024, 1, 2), None, dt.date(2024, 1, 3)] * 2 * n,
+            "yes": [True, False, True, True] * 2 * n,
+            "x": [0.1, 1e300, None, -5.0] * 2 * n,
+            "k": [1, 2, 3, 2**53 + 1] * 2 * n,
+        }
+    )
+    p = TableProcessor(["zip", "version", "word", "late", "code", "day", "yes"], ["x", "k"]).fit(df)
+    want = p.transform(df)
+    df.to_csv(tmp_path / "t.csv", index=False)
+    known = p.known_types()
+    columns = [*p.cat_names, *p.cont_names]
+    whole = p.transform(read_table(tmp_path / "t.csv", **known).frame)
+    pieces = [p.transform(t.frame) for t in iter_table(tmp_path / "t.csv", 3, columns=columns, **known)]
+    for name in ("cats", "conts"):
+        np.testing.assert_array_equal(getattr(whole, name), getattr(want, name))
+        np.testing.assert_array_equal(np.concatenate([getattr(e, name) for e in pieces]), getattr(want, name))
+    assert not whole.report.unknown and known["text"] == ["zip", "version", "word", "late", "day"]

@@ -56,7 +56,7 @@ def learners() -> dict[str, Any]:
     small: dict[str, Any] = {"emb_size": 8, "n_hidden": 12, "n_layers": 2, **QUIET}
     return {
         "pictures": vision_learner(pictures, net, hidden=(8,), **QUIET),
-        "table": tabular_learner(table, (8,), cont_emb=2, **QUIET),
+        "table": tabular_learner(table, (8,), num_emb_size=2, **QUIET),
         "text": text_classifier_learner(texts, layers=(8,), **small),
         "language_model": language_model_learner(stream, **small),
     }
