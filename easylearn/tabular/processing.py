@@ -161,8 +161,10 @@ class TableProcessor:
             require_columns(frame, [*self.cat_names, *self.cont_names])
             seen[0].rows += int(train.sum())
             seen[1].rows += int((~train).sum())
-            for name, summary in (*levels.items(), *sums.items()):
-                summary.add(frame[name], train)
+            for name, counts in levels.items():
+                counts.add(frame[name], train)
+            for name, sum_ in sums.items():
+                sum_.add(frame[name], train)
             del frame, train  # before the next block is read
         if not seen[0].rows:
             raise DataError("the table has no training rows, so there is nothing to learn from")
