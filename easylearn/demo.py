@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from . import schedules
 from .analysis.plots import new_figure
+from .analysis.results import plot_confusion, plot_worst
 from .errors import ArgumentError, DataError
 from .files import StrPath, atomic_write
 from .learner import Learner
@@ -27,7 +28,6 @@ from .train.optim import adamw
 from .train.record import format_row
 from .vision.data import ImageData
 from .vision.learner import vision_learner
-from .analysis.results import plot_confusion, plot_worst
 
 if TYPE_CHECKING:
     import numpy as np

@@ -95,8 +95,6 @@ def load_predictor(
     return Predictor(net, task, data.preprocessor.for_model(net), strategy, data.batch_size, spec)
 
 
-
-
 @strict({"fname": "path", "cpu": 'device="cpu"'})
 def load_learner(
     path: StrPath,

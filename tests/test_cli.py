@@ -208,7 +208,7 @@ def test_info_of_something_else_is_an_error(tmp_path: Path, capsys: pytest.Captu
     file = tmp_path / "weights.easylearn"
     file.write_bytes(b"no zip at all, but long enough to be looked at")
     assert main(["info", str(file)]) == 1
-    assert "no whole model file" in capsys.readouterr().err
+    assert "not a whole model file" in capsys.readouterr().err
 
 
 def test_resume_says_how_far_a_run_came(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

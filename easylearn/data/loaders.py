@@ -310,4 +310,5 @@ class LoaderData(Data[ForeignLoader]):
 
     def fingerprint(self, split: SplitName) -> str:
         """Refused: nothing is known of the source, so nothing may be reused."""
+        self._split(split)
         raise DataError("batches that come ready-made have no identity, so precompute cannot be used with them")

@@ -408,7 +408,12 @@ class ImageData(Data[ImageSplit]):
         return notes
 
     def image(self, split: SplitName, i: int) -> Tensor:
-        """Image `i` of a split as the model sees it in validation, pixels in [0, 1], shape (c, h, w)."""
+        """Image `i` of a split as the model sees it in validation, pixels in [0, 1], shape (c, h, w).
+
+        Args:
+            split: "train", "valid" or "test".
+            i: position in the split, from 0.
+        """
         (batch,) = self._source(split, None, workers=0).fetch(np.array([i]), CPU)
         return self.batch_stage.denormalise(batch)[0]
 

@@ -34,8 +34,8 @@ from easylearn.text.data import TextData, TextLMData
 from easylearn.text.learner import language_model_learner, text_classifier_learner
 from easylearn.vision.augment import BatchStage
 from easylearn.vision.data import ImageData
-from easylearn.vision.preprocess import Normalise
 from easylearn.vision.learner import vision_learner
+from easylearn.vision.preprocess import Normalise
 
 CPU = torch.device("cpu")
 SIZE = 16
@@ -71,7 +71,12 @@ def images(kind: str) -> Learner:
         "regression": rng.normal(size=(30, 2)).astype(np.float32),
     }[kind]
     data = ImageData.from_arrays(
-        (x[:20], y[:20]), (x[20:], y[20:]), size=SIZE, batch_size=8, workers=0, task=kind  # type: ignore[arg-type]
+        (x[:20], y[:20]),
+        (x[20:], y[20:]),
+        size=SIZE,
+        batch_size=8,
+        workers=0,
+        task=kind,  # type: ignore[arg-type]
     )
     return settled(vision_learner(data, net(), hidden=(8,), **QUIET))
 

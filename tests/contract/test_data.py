@@ -60,7 +60,9 @@ def images(folder: Path) -> Data[Any]:
 
 def arrays(folder: Path) -> Data[Any]:
     x = np.random.default_rng(0).integers(0, 255, (N, 9, 9, 3), dtype=np.uint8)
-    return el.ImageData.from_arrays((x, [i % 3 for i in range(N)]), size=8, batch_size=4, workers=0, test=x[:3])
+    return el.ImageData.from_arrays(
+        (x, [i % 3 for i in range(N)]), size=8, augment="side_on", batch_size=4, workers=0, test=x[:3]
+    )
 
 
 def tabular(folder: Path) -> Data[Any]:
@@ -74,7 +76,7 @@ def streamed(folder: Path) -> Data[Any]:
 
 def ratings(folder: Path) -> Data[Any]:
     frame = pd.DataFrame({"user": [f"u{i % 5}" for i in range(N)], "item": [i % 7 for i in range(N)]})
-    return el.CollabData.from_df(frame.assign(rating=np.arange(N) % 5 / 2), "user", "item", "rating", batch_size=4)
+    return el.CollabData.from_df(frame.assign(rating=np.arange(N) % 4 / 2), "user", "item", "rating", batch_size=4)
 
 
 def documents(folder: Path) -> Data[Any]:
@@ -163,7 +165,7 @@ class TestSplits:
             assert data.task.is_streamed or len(batch.target) == len(batch.index) == len(batch.inputs[0])
 
     def test_what_is_not_there_is_named(self, data: Data[Any]) -> None:
-        with pytest.raises(ArgumentError, match="'vaild'.*'valid'"):
+        with pytest.raises(ArgumentError, match=r"'vaild'.*'valid'"):
             data.ids("vaild")  # type: ignore[arg-type]
         if "test" not in data.splits:
             for call in (data.ids, data.loader, data.fingerprint):
@@ -247,7 +249,9 @@ def predictor(data: Data[Any], preprocessor: Any = None) -> Predictor:
 
 
 class TestPreprocessor:
-    def test_one_item_is_a_prediction_and_several_are_predictions(self, kind: str, data: Data[Any], tmp_path: Path) -> None:
+    def test_one_item_is_a_prediction_and_several_are_predictions(
+        self, kind: str, data: Data[Any], tmp_path: Path
+    ) -> None:
         if kind not in ONE:
             return
         item, ask = ONE[kind](tmp_path), predictor(data).predict
@@ -317,10 +321,10 @@ def test_images_come_in_every_form(tmp_path: Path) -> None:
         array = np.array(opened)
     ask = predictor(data).predict
     forms: list[Any] = [
-        str(file), file, file.read_bytes(), io.BytesIO(file.read_bytes()), Image.fromarray(array), array,
-        torch.from_numpy(array).permute(2, 0, 1),
+        str(file), file, file.read_bytes(), Image.fromarray(array), array, torch.from_numpy(array).permute(2, 0, 1)
     ]  # fmt: skip
-    probs = [ask(form) for form in forms]
+    with open(file, "rb") as stream:
+        probs = [ask(form) for form in (*forms, stream, io.BytesIO(file.read_bytes()))]
     assert all(isinstance(p, el.Prediction) and torch.equal(p.probs, probs[0].probs) for p in probs)
     several = ask(np.stack([array] * 6))
     assert isinstance(several, el.Predictions) and len(several) == 6

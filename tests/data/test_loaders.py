@@ -11,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
-from torch.utils.data import BatchSampler, DataLoader, SequentialSampler, TensorDataset
+from torch.utils.data import DataLoader, TensorDataset
 
 from easylearn.data.loaders import ForeignLoader, LoaderData, TensorData, TensorPreprocessor
 from easylearn.data.order import Batch, ItemLoader, Loader, TensorSource
@@ -230,8 +230,8 @@ class TestLoaderData:
         read = self.data().preprocessor.read
         x = torch.randn(6, 2)
         loader = DataLoader(TensorDataset(x), batch_size=4)
-        for given in (x, [x[:5], x[5:]], loader, x.numpy()):
-            items = read(given)
+        for form in (x, [x[:5], x[5:]], loader, x.numpy()):
+            items = read(form)
             assert torch.equal(items.values[0], x) and items.ids == ("0", "1", "2", "3", "4", "5") and not items.single
 
     def test_a_missing_part(self) -> None:

@@ -72,7 +72,7 @@ def test_arrow_durations_and_lists() -> None:
     np.testing.assert_array_equal(numbers(spans), [3600, np.nan])
     for n in (1, 50):
         lists = pd.Series([[1, 2]] * n, name="c", dtype=pd.ArrowDtype(pa.list_(pa.int64())))
-        with pytest.raises(DataError, match="'c', row 0: .*cannot be a category"):
+        with pytest.raises(DataError, match=r"'c', row 0: .*cannot be a category"):
             factorize(lists)
 
 

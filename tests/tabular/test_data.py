@@ -534,13 +534,13 @@ def test_arguments_of_a_wrong_kind_are_refused_in_few_words(given: dict[str, Any
 def test_lists_of_arrow_are_refused_in_words() -> None:
     pa = pytest.importorskip("pyarrow")
     df = table().assign(l=pd.Series([[1, 2]] * 120, dtype=pd.ArrowDtype(pa.list_(pa.int64()))))
-    with pytest.raises(DataError, match="'l', row 0: .*cannot be a category"):
+    with pytest.raises(DataError, match=r"'l', row 0: .*cannot be a category"):
         make(df, cat_names=["l"])
     assert make(df, "l", valid=None).classes == ("1", "2")
 
 
 def test_a_learner_of_single_rows_is_refused_before_it_trains() -> None:
-    with pytest.raises(ArgumentError, match="batch_size=1.*batch-norm"):
+    with pytest.raises(ArgumentError, match=r"batch_size=1.*batch-norm"):
         tabular_learner(make(table(), batch_size=1), [4], device="cpu")
 
 

@@ -74,7 +74,7 @@ def test_rows_come_as_dict_series_list_or_frame() -> None:
         assert (found.single, list(found.ids), len(found)) == (single, ids, n)
         inputs = data.preprocessor.source(found.values).fetch(np.arange(n), torch.device("cpu"))
         assert torch.equal(inputs[0], cats[:n]) and torch.allclose(inputs[1], conts[:n], atol=1e-6)
-    assert list(read(rows, first=7).ids) == list("789") + ["10", "11"]
+    assert list(read(rows, first=7).ids) == [*"789", "10", "11"]
     for wrong in ("shop", 3, [1, 2], np.zeros((2, 2)), "rows.csv"):
         with pytest.raises(ArgumentError, match="expected a DataFrame, one row"):
             read(wrong)
