@@ -15,7 +15,8 @@ from easylearn.data.order import Batch, tensor_loader
 from easylearn.errors import DataError
 from easylearn.learner import Learner
 from easylearn.task import NO_TARGET, next_token, single_label
-from easylearn.train.predict import evaluate, evaluating, gather
+from easylearn.train.gate import Gate
+from easylearn.train.predict import evaluate, gather
 from easylearn.train.strategy import SingleDevice
 
 MakeLearner = Callable[..., Learner]
@@ -81,7 +82,7 @@ def test_evaluating_puts_back_each_modules_mode_also_after_an_error(make_model: 
     model = make_model()[0].train()
     model[0].eval()
     modes = [m.training for m in model.modules()]
-    with pytest.raises(ZeroDivisionError), evaluating(model):  # noqa: PT012
+    with pytest.raises(ZeroDivisionError), Gate().evaluating(model):  # noqa: PT012
         assert not any(m.training for m in model.modules())
         assert not torch.is_grad_enabled()
         raise ZeroDivisionError
