@@ -11,14 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from easylearn import (
-    TextData,
-    TextLMData,
-    generate,
-    language_model_learner,
-    save_encoder,
-    text_classifier_learner,
-)
+from easylearn import TextData, TextLMData, generate, language_model_learner, save_encoder, text_classifier_learner
 from easylearn.schedules import slanted_triangular
 
 FULL = ({"emb_size": 160, "n_hidden": 480, "n_layers": 2}, (4000, 1500, 2000))

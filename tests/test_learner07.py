@@ -73,6 +73,14 @@ def test_the_stack_of_the_late_07(pair: tuple[Learner, Learner07]) -> None:
 
 def test_bad_input(pair: tuple[Learner, Learner07], make_learner: Callable[..., Learner]) -> None:
     _, old = pair
+    for call in (
+        lambda: old.vocab,
+        lambda: old.generate("a"),
+        lambda: old.save_encoder("a"),
+        lambda: old.load_encoder("a"),
+    ):
+        with pytest.raises(ArgumentError, match=r"no text|language model|text models"):
+            call()
     with pytest.raises(ArgumentError, match="is_test"):
         old.predict(test=True)
     with pytest.raises(DataError, match="test"):

@@ -14,10 +14,11 @@ import torch
 from torch import nn, optim
 
 from easylearn.errors import ArgumentError, DataError
-from easylearn.learner import Learner
+from easylearn.learner07 import Learner07
 from easylearn.nlp import Example, LanguageModelData, TextData, seq2seq_reg
 from easylearn.nn.awd_lstm import AWDLSTM, Drops
 from easylearn.text.callbacks import ActivationPenalty, RateByLength
+from easylearn.text.generate import generate
 
 FILMS = ["The film was good, very good!", "The film was bad, very bad!"]
 NO_DROPS: dict[str, Any] = {"dropouti": 0, "wdrop": 0, "dropoute": 0, "dropouth": 0}
@@ -66,12 +67,13 @@ def test_the_lessons_script_runs_and_learns(tmp_path: Path) -> None:
         opt_fn, 8, 12, 2, dropouti=0.05, dropout=0.05, wdrop=0.1, dropoute=0.02, dropouth=0.05, clip=0.3,
         reg_fn=partial(seq2seq_reg, alpha=2, beta=1),
     )  # fmt: skip
-    assert isinstance(learner, Learner)
+    assert isinstance(learner, Learner07)
     learner.progress = False
     before = learner.validate()["perplexity"]
     learner.fit(3e-2, 2, wd=1e-6, cycle_len=1, cycle_mult=2)
     assert learner.validate()["perplexity"] < before / 1.2
-    assert learner.save_encoder("adam1_enc").is_relative_to(tmp_path / "models")
+    assert learner.save_encoder("adam1_enc").is_relative_to(tmp_path / "models") and learner.vocab is md.vocab
+    assert learner.generate("the film", 5, seed=1) == generate(learner, "the film", 5, seed=1)
 
     splits = [[(label, text) for text, label in zip(r.text, r.label, strict=True)] for r in (reviews(), reviews(8))]
     md2 = TextData.from_splits(tmp_path, splits, 8, vocab=md)
@@ -80,7 +82,7 @@ def test_the_lessons_script_runs_and_learns(tmp_path: Path) -> None:
         opt_fn, 1500, 10, emb_sz=8, n_hid=12, n_layers=2, dropout=0.1, **NO_DROPS, clip=25.0, reg_fn=seq2seq_reg(2, 1)
     )
     m3.progress = False
-    m3.load_encoder("adam1_enc")
+    assert m3.load_encoder("adam1_enc") is m3
     assert torch.equal(m3.model.encoder.embedding.weight, learner.model.encoder.embedding.weight)  # type: ignore[union-attr, arg-type]
     lrs = np.array([1e-2, 1e-2, 1e-2, 3e-2])
     m3.freeze_to(-1)
@@ -159,6 +161,16 @@ def test_the_classifier_has_one_linear_layer() -> None:
     assert [(m.in_features, m.out_features) for m in linear] == [(18, 2)]
     assert (learn.model.bptt, learn.model.max_len) == (10, 30)
     assert learn.callbacks == [] and learn.optimizer is optim.Adam
+
+
+def test_predictions_are_those_of_2018() -> None:
+    md = TextData.from_splits(".", (reviews(), reviews(8), reviews(4)), 8)
+    learn = md.get_model(optim.Adam, 30, 10, 6, 10, 1, 0.0)
+    logs = learn.predict()
+    assert isinstance(logs, np.ndarray) and np.allclose(np.exp(logs).sum(1), 1)
+    found, targets = learn.predict_with_targs(is_test=True)
+    assert found.shape == (4, 2) and targets is not None and targets.tolist() == [1, 0, 1, 0]
+    assert learn.predict(FILMS[0]).label in md.classes and len(learn.predict(FILMS).labels) == 2
 
 
 @pytest.mark.parametrize("parted", [True, False])

@@ -20,7 +20,7 @@ from ..task import Task, next_token
 from .gather import Folders, Gathered, Rows, TextSplit, read_tables, rows_of, stratified
 from .loader import StreamLoader
 from .options import OLD_NAMES, Columns, LabelKeywords, LabelOptions, StreamKeywords, StreamOptions, TextOptions
-from .preprocess import EVAL_FACTOR, AnyText, StreamPreprocessor, TextPreprocessor
+from .preprocess import EVAL_FACTOR, AnyText, StreamPreprocessor, TextPreprocessor, as_columns
 from .sources import Errors
 from .store import TokenStore
 from .tokenize import Tokenizer
@@ -247,7 +247,7 @@ class TextLMData(_Texts):
     @classmethod
     def _make(cls, found: Gathered, how: StreamOptions, text: Columns | None = None) -> TextLMData:
         processor, stores = how.fit(found.documents)
-        preprocessor = StreamPreprocessor(processor, how.backward, _columns(text), how.missing, how.bptt)
+        preprocessor = StreamPreprocessor(processor, how.backward, as_columns(text), how.missing, how.bptt)
         return cls(found.splits(stores), preprocessor, batch_size=how.batch_size)
 
     def loader(self, split: SplitName, *, training: bool = False, view: int = 0) -> StreamLoader:
@@ -454,7 +454,7 @@ class TextData(_Texts):
     ) -> TextData:
         weights = found.weights(how.weights, targets["train"], task.classes)
         processor, stores = how.fit(found.documents)
-        preprocessor = TextPreprocessor(processor, how.backward, _columns(text), how.missing, how.max_tokens)
+        preprocessor = TextPreprocessor(processor, how.backward, as_columns(text), how.missing, how.max_tokens)
         return cls(task, found.splits(stores, targets), preprocessor, batch_size=how.batch_size, weights=weights)
 
     def loader(self, split: SplitName, *, training: bool = False, view: int = 0) -> ItemLoader:
@@ -474,7 +474,3 @@ class TextData(_Texts):
     def __repr__(self) -> str:
         kind = f"{len(self.classes)} classes" if self.classes else f"regression of {', '.join(self.task.names)}"
         return f"TextData({self._sizes()}; {kind}; {len(self.vocab):,} different tokens)"
-
-
-def _columns(text: Columns | None) -> str | tuple[str, ...] | None:
-    return text if text is None or isinstance(text, str) else tuple(text)

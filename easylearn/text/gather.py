@@ -22,7 +22,7 @@ from ..errors import ArgumentError, DataError, EasyLearnWarning, did_you_mean
 from ..files import StrPath
 from ..task import Task
 from .options import Columns, LabelOptions, OnePerText, TextOptions
-from .sources import Documents, Errors, is_frame, is_series
+from .sources import Documents, Errors, as_names, is_frame, is_series
 from .store import TokenStore
 
 if TYPE_CHECKING:
@@ -175,8 +175,9 @@ class Rows:
         """Texts, and maybe their labels, out of lists: columns "text" and "label"."""
         import pandas as pd
 
-        if isinstance(texts, str):
-            raise ArgumentError("texts must be a list of texts, got one text")
+        if isinstance(texts, str) or is_frame(texts):
+            given = "one text" if isinstance(texts, str) else "a DataFrame; use from_df"
+            raise ArgumentError(f"texts must be a list of texts, got {given}")
         columns = {"text": pd.Series(list(texts), dtype=object)}
         if labels is not None:
             if getattr(labels, "ndim", 1) != 1:
@@ -201,7 +202,7 @@ class Rows:
     def targets(self, label: Columns, how: LabelOptions) -> GivenTargets:
         """The labels, as they are to be read."""
         options = TargetOptions(how.task, how.label_sep)
-        return read_targets(self.frame, options, names=as_names(label), where=self.name)
+        return read_targets(self.frame, options, names=as_names(label, "label"), where=self.name)
 
     def encode(self, targets: Targets, rows: Indices | None, split: SplitName) -> Tensor:
         """The labels of some rows, or of all, as a tensor."""
@@ -218,7 +219,7 @@ class Rows:
 
     def is_labelled(self, label: Columns, how: LabelOptions) -> bool:
         """Whether each row has a label; if only some have one, a warning says so."""
-        names = as_names(label)
+        names = as_names(label, "label")
         if not all(name in self.frame.columns for name in names):
             return False
         there = self.frame[names].notna().all(axis=1)
@@ -380,7 +381,7 @@ def read_tables(
         label: columns of labels, or None.
         how: may name columns of groups, time and weights.
     """
-    texts, labels = as_names(text), as_names(label or ())
+    texts, labels = as_names(text), [] if label is None else as_names(label, "label")
     more = [given for given in (how.groups, how.time, how.weight_column) if isinstance(given, str)]
     as_text = [*texts, *(labels if how.splits_labels else ())]
     train = read_table(path, columns=list(dict.fromkeys([*texts, *labels, *more])), text=as_text)
@@ -392,11 +393,6 @@ def read_tables(
         return train, valid, None
     there = column_names(test)
     return train, valid, read_table(test, columns=[*texts, *(c for c in labels if c in there)], **known)
-
-
-def as_names(columns: Columns) -> list[str]:
-    """One column or several as a list."""
-    return [columns] if isinstance(columns, str) else list(columns)
 
 
 def is_split_file(valid: Any, how: TextOptions) -> bool:

@@ -23,7 +23,7 @@ from ..nn.awd_lstm import AWDLSTM
 from ..task import Task
 from .loader import DocumentSource
 from .processing import TextProcessor
-from .sources import Documents, Missing, is_frame, is_missing, is_series, join_columns, read_text
+from .sources import Documents, Missing, as_names, is_frame, is_missing, is_one, is_series, join_columns, read_text
 from .store import TokenStore
 from .tokenize import Tokenizer
 from .vocab import Vocab
@@ -164,7 +164,7 @@ class TextPreprocessor(AnyText):
 
     def _is_row(self, given: Any) -> bool:
         return isinstance(given, Mapping) or (
-            is_series(given) and self.columns is not None and all(c in given.index for c in _names(self.columns))
+            is_series(given) and self.columns is not None and all(c in given.index for c in as_names(self.columns))
         )
 
     def _text(self, item: Any, name: str) -> str:
@@ -173,7 +173,7 @@ class TextPreprocessor(AnyText):
             return self._cell(item, f"item {name}")
         if self.columns is None:
             raise DataError(f"item {name}: expected a text, got a {type(item).__name__}; give the text that is in it")
-        columns = _names(self.columns)
+        columns = as_names(self.columns)
         absent = [c for c in columns if c not in item]
         if absent:
             raise DataError(f"item {name} has no {absent[0]!r}; it has {[str(k) for k in item][:10]}")
@@ -199,7 +199,7 @@ class TextPreprocessor(AnyText):
         """
         if is_table(path):
             names = self.columns or "text"
-            for table in iter_table(path, n, columns=_names(names), text=_names(names)):
+            for table in iter_table(path, n, columns=as_names(names), text=as_names(names)):
                 yield self._of_rows(table.frame, names, partial(_place, table))
             return
         if path.is_dir():
@@ -295,8 +295,12 @@ def is_table(path: Path) -> bool:
     )
 
 
-def _names(columns: str | Sequence[str]) -> list[str]:
-    return [columns] if isinstance(columns, str) else list(columns)
+def as_columns(text: Any) -> Columns:
+    """The columns of texts, as they are kept: one by its name, several as a tuple, None where there is no table."""
+    if text is None:
+        return None
+    names = as_names(text)
+    return names[0] if is_one(text) else tuple(names)
 
 
 def _place(table: Table, column: str, i: int) -> str:

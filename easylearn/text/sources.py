@@ -5,13 +5,14 @@ from __future__ import annotations
 import codecs
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 
+from ..data.values import require_columns
 from ..errors import ArgumentError, DataError, did_you_mean
 from ..files import StrPath, digest, file_identity
 from ..options import strict
@@ -124,12 +125,13 @@ class Documents(ABC):
             DataError: a column is missing, or holds something that is no text; the message names column and row.
         """
         _check_missing(missing)
-        columns = _columns(text)
-        _check_columns(columns, [str(c) for c in df.columns], "the table")
+        by_text = {str(c): c for c in df.columns}  # a column may be called 7
+        columns = [by_text.get(name, name) for name in as_names(text)]
+        require_columns(df, columns)
         _check_some(len(df), "the table")
         found = [df[c] for c in columns]
         usual: Callable[[str, int], str] = lambda column, i: f"column {column!r}, row {df.index[i]}"  # noqa: E731
-        return _Rows(found, isinstance(text, str), missing, where or usual)
+        return _Rows(found, is_one(text), missing, where or usual)
 
     @classmethod
     @strict(_OLD_NAMES)
@@ -329,17 +331,30 @@ def join_columns(texts: Sequence[str]) -> str:
     return " ".join(f"{FLD} {k} {t}" for k, t in enumerate(texts, 1))
 
 
-def _columns(text: str | Sequence[str]) -> list[str]:
-    names = [text] if isinstance(text, str) else list(text)
+def is_one(columns: Any) -> bool:
+    """Whether this names one column, and is no list of names."""
+    return isinstance(columns, str) or not isinstance(columns, Iterable)
+
+
+def as_names(columns: Any, what: str = "text") -> list[str]:
+    """One column or several as a list of their names.
+
+    Args:
+        columns: what names them.
+        what: the argument that they came as.
+
+    Raises:
+        ArgumentError: these are the values of a column, or none is named, or one is twice.
+    """
+    if is_series(columns) or is_frame(columns) or getattr(columns, "ndim", 1) > 1:
+        raise ArgumentError(
+            f"{what} must name columns of the table, got a {type(columns).__name__}; values of their own go into "
+            "from_lists, or into a column"
+        )
+    names = [str(columns)] if is_one(columns) else [str(c) for c in columns]
     if not names or len(set(names)) != len(names):
-        raise ArgumentError(f"text must name one column or several different ones, got {text!r}")
+        raise ArgumentError(f"{what} must name one column or several different ones, got {names}")
     return names
-
-
-def _check_columns(columns: Sequence[str], known: Sequence[str], where: str) -> None:
-    for name in columns:
-        if name not in known:
-            raise DataError(f"{where} has no column {name!r}. {did_you_mean(str(name), known)}")
 
 
 def _check_some(n: int, where: str) -> None:

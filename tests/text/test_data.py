@@ -134,10 +134,38 @@ class TestFromDf:
             TextData.from_df(TEXTS, **QUIET)  # type: ignore[arg-type]
         with pytest.raises(DataError, match=r"no columns \['labl'\].*'label'"):
             TextData.from_df(frame(), label="labl", **QUIET)
-        with pytest.raises(DataError, match=r"no column 'texts'.*'text'"):
+        with pytest.raises(DataError, match=r"no columns \['texts'\].*'text'"):
             TextData.from_df(frame(), "texts", **QUIET)
         with pytest.raises(ArgumentError, match="batch_size must be a whole number"):
             TextData.from_df(frame(), min_freq=1, progress=False, batch_size=0)
+
+
+class TestColumns:
+    def test_names_of_any_kind(self) -> None:
+        df = pd.DataFrame({0: TEXTS, 1: LABELS, "more": TEXTS})
+        data = TextData.from_df(df, 0, 1, valid=[1], **QUIET)  # type: ignore[arg-type]
+        assert data.classes == ("neg", "pos") and data.preprocessor.columns == "0"
+        assert data.describe_item("valid", 0) == {"0": TEXTS[1]}
+        two = TextData.from_df(df, df.columns[[0, 2]], 1, valid=[1], **QUIET)  # type: ignore[arg-type]
+        assert two.preprocessor.columns == ("0", "more")
+        learn = fit(data)
+        assert torch.equal(learn.predict(df).probs, learn.predict(TEXTS).probs)
+
+    def test_values_in_place_of_names_are_told_briefly(self) -> None:
+        df = frame()
+        for name, given in (("text", df["text"]), ("label", df["label"]), ("text", df), ("label", df[["label"]])):
+            with pytest.raises(
+                ArgumentError, match=f"{name} must name columns of the table, got a .*from_lists"
+            ) as found:
+                TextData.from_df(df, **{name: given}, **QUIET)
+            assert len(str(found.value)) < 200
+        with pytest.raises(ArgumentError, match="got a DataFrame; use from_df"):
+            TextData.from_lists(df, LABELS, **QUIET)  # type: ignore[arg-type]
+
+    def test_a_name_that_is_there_twice(self) -> None:
+        df = pd.concat([frame(), frame()[["text"]]], axis=1)
+        with pytest.raises(DataError, match=r"\['text'\] are in the table more than once"):
+            TextData.from_df(df, **QUIET)
 
 
 class TestSplits:

@@ -132,7 +132,7 @@ class TestRead:
             how.read({"review": "a"})
         with pytest.raises(DataError, match=r"item 1, column 'title'.*got 3, a int"):
             how.read([{"title": "a", "review": "b"}, {"title": 3, "review": "b"}])
-        with pytest.raises(DataError, match=r"no column 'title'"):
+        with pytest.raises(DataError, match=r"no columns \['title'\]"):
             how.read(pd.DataFrame({"review": ["a"]}))
         with pytest.raises(DataError, match=r"column 'title', row x is missing"):
             how.read(pd.DataFrame({"review": ["a"], "title": [None]}, index=["x"], dtype=object))

@@ -390,6 +390,45 @@ class TestLearners:
             load_encoder(learn, "weights")
         assert equal(before, state(learn.model))
 
+    def test_what_was_saved_is_found_by_what_was_returned(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        source, new = lm(Path("models")), lm(Path("models"), seed=5)
+        file = save_encoder(source, "enc")
+        assert file == Path("models/enc.safetensors")
+        dotted = save_encoder(source, "enc.v2")
+        own = save_encoder(source, tmp_path / "elsewhere" / "own")
+        assert dotted.name == "enc.v2.safetensors" and own == tmp_path / "elsewhere" / "own.safetensors"
+        names = (
+            file,
+            str(file),
+            file.absolute(),
+            "enc",
+            "enc.safetensors",
+            "models/enc",
+            "enc.v2",
+            own,
+            str(own)[:-12],
+        )
+        for name in names:
+            assert not equal(state(new.model), state(source.model))
+            assert load_encoder(new, name) is new and equal(state(new.model), state(source.model))
+            with torch.no_grad():
+                new.model.decoder.bias.add_(1)  # type: ignore[union-attr, operator]
+        assert read_encoder("enc").tokens == read_encoder("models/enc").tokens == read_encoder(file).tokens
+
+    def test_other_learners_have_no_encoder(self, make_learner: Any) -> None:
+        for verb in (save_encoder, load_encoder):
+            with pytest.raises(ArgumentError, match=rf"{verb.__name__} is for text models.*TensorData.*learn\."):
+                verb(make_learner(), "x")
+            with pytest.raises(ArgumentError, match="takes a learner, got a str"):
+                verb("learn", "x")  # type: ignore[arg-type]
+            with pytest.raises(ArgumentError, match="'name' here"):
+                verb(make_learner(), fname="x")  # type: ignore[call-arg]
+            with pytest.raises(AttributeError, match=verb.__name__):
+                getattr(make_learner(), verb.__name__)
+
     def test_the_tokenizer_is_written_with_it(self, tmp_path: Path) -> None:
         source = lm(tmp_path)
         assert read_encoder(save_encoder(source, "enc")).tokenizer == source.data.tokenizer.state_dict()
