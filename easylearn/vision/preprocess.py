@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -69,12 +70,12 @@ class ImagePreprocessor(Preprocessor):
         if len(self.batch_stage.mean) != self.channels:
             raise ArgumentError(f"mean and std need {self.channels} numbers each, got {self.mean} and {self.std}")
 
-    @property
+    @cached_property
     def item_stage(self) -> ItemStage:
         """Decodes an image and brings it to working size."""
         return ItemStage(pair_of(self.size), self.method, self.channels, self.crop_pct)
 
-    @property
+    @cached_property
     def batch_stage(self) -> BatchStage:
         """Normalises a batch."""
         assert self.mean is not None and self.std is not None

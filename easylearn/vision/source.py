@@ -96,7 +96,8 @@ class ImageDataset(Dataset["Tensor | BatchError"]):
         try:
             with no_warnings():  # others may be decoding some of these: the rest comes first
                 later = self._fill(out, np.arange(len(out)), request, each, wait=False)
-                self._fill(out, later, request, each, wait=True)
+                if len(later):
+                    self._fill(out, later, request, each, wait=True)
         except DataError as error:
             return BatchError(str(error))
         return torch.from_numpy(out)
