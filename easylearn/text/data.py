@@ -61,7 +61,7 @@ class _Texts(Data[TextSplit]):
 
     @property
     def tokenizer(self) -> Tokenizer:
-        """What parts text into tokens."""
+        """What splits text into tokens."""
         return self.preprocessor.tokenizer
 
     def ids(self, split: SplitName) -> Sequence[str]:
