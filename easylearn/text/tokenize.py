@@ -109,8 +109,8 @@ class WordTokenizer(Tokenizer):
 
     Whitespace separates. Within it are kept whole: web and mail addresses, numbers with their points (1,000.50),
     abbreviations of letters (U.S.), emoji with their modifiers, words with their accents. Each Chinese or Japanese
-    character is a token, and so is each other sign; hyphens and underscores separate words. Contractions are split as in
-    the Penn treebank: *do n't*, *it 's*, *they 'll*; other apostrophes stay (*o'clock*).
+    character is a token, and so is each other sign; hyphens and underscores separate words. Contractions are split as
+    in the Penn treebank: *do n't*, *it 's*, *they 'll*; other apostrophes stay (*o'clock*).
 
     Marks: `xxmaj` before a capitalised word and `xxup` before one of two or more capitals, which are then written
     small; `xxrep 4 !` for a character three or more times in a row; `xxwrep 3 ha` for a word so. Digits are never
