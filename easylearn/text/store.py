@@ -223,12 +223,11 @@ class TokenWriter:
     @contextmanager
     def _all_or_nothing(self) -> Iterator[None]:
         """Turn a failed write into a SaveError, and remove the unfinished file."""
-        try:
+        with ExitStack() as undo:
+            undo.push(self._stack.__exit__)
+            undo.callback(setattr, self, "_file", None)
             yield
-        except BaseException as error:
-            self._file = None
-            self._stack.__exit__(type(error), error, error.__traceback__)
-            raise
+            undo.pop_all()
 
     def __enter__(self) -> TokenWriter:
         return self
