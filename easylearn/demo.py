@@ -334,17 +334,18 @@ def reviews(out: StrPath = "easylearn-demo", *, epochs: int = 3, every: int = 1,
     texts = TextLMData.from_df(train, "review", valid=test, batch_size=16, bptt=40, max_vocab=3000, progress=progress)
     folder.mkdir(parents=True, exist_ok=True)
     print(f"2. {texts}")
-    kept = {"path": folder / "models", "progress": progress}
-    lm = language_model_learner(texts, emb_size=READER_SIZE, n_layers=1, drop_mult=0.2, **kept)
+    kept = folder / "models"
+    lm = language_model_learner(texts, emb_size=READER_SIZE, n_layers=1, drop_mult=0.2, path=kept, progress=progress)
     print(f"3. training a small language model from random weights: fit_one_cycle({LM_RATE:g}, {epochs})")
     lm_record = lm.fit_one_cycle(LM_RATE, epochs, momentum=(0.8, 0.7))
     written = generate(lm, "This coffee", 30, seed=1)
     print(f"   it writes: {written}")
     encoder = save_encoder(lm, "reviews")
 
-    how = {"batch_size": 32, "max_tokens": 150, "progress": progress}
-    data = TextData.from_df(train, "review", "score", valid=test, vocab=lm, **how)
-    learn = text_classifier_learner(data, pretrained=encoder, drop_mult=0.3, **kept)
+    data = TextData.from_df(
+        train, "review", "score", valid=test, vocab=lm, batch_size=32, max_tokens=150, progress=progress
+    )
+    learn = text_classifier_learner(data, pretrained=encoder, drop_mult=0.3, path=kept, progress=progress)
     print("4. training a classifier on top of it: the head alone, then with the layer below, then everything")
     n = len(learn.layer_groups)
     rows: list[dict[str, float]] = []

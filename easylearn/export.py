@@ -99,7 +99,7 @@ def load_predictor(
 def load_learner(
     path: StrPath,
     *,
-    data: Data | None = None,
+    data: Data[Any] | None = None,
     model: nn.Module | None = None,
     metrics: Sequence[Any] | None = None,
     callbacks: Sequence[Callback] | None = None,

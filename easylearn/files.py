@@ -6,7 +6,8 @@ import hashlib
 import os
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 StrPath = str | os.PathLike[str]
+TICK = 0.02  # seconds within which a file system may give two changes of a file the same time
 
 
 @contextmanager
@@ -125,3 +127,23 @@ def file_identity(path: StrPath) -> str:
     """What makes a file the same file as before: its absolute path, size and time of change."""
     info = os.stat(path)
     return f"{os.path.abspath(path)}\x1f{info.st_size}\x1f{info.st_mtime_ns}"
+
+
+def file_keys(paths: Sequence[StrPath]) -> list[str]:
+    """What each file is now: where it is, its size, and its times of change.
+
+    The second of these times (`st_ctime`) tells also a file that was replaced and given the old size and time. A file
+    that has just been written may change once more within the same tick of the clock: that tick is waited for.
+    """
+    for _ in range(10):
+        now = time.time_ns()
+        infos = [os.stat(path) for path in paths]
+        ages = (now - max(info.st_mtime_ns, info.st_ctime_ns) for info in infos)
+        if not any(0 <= age < TICK * 1e9 for age in ages):
+            break
+        time.sleep(TICK)
+    names = (os.path.abspath(path) for path in paths)
+    return [
+        digest([f"{name}\x1f{i.st_size}\x1f{i.st_mtime_ns}\x1f{i.st_ctime_ns}"])
+        for name, i in zip(names, infos, strict=True)
+    ]

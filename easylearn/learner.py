@@ -179,7 +179,7 @@ class Learner:
     )
     def __init__(
         self,
-        data: Data,
+        data: Data[Any],
         model: nn.Module,
         *,
         groups: Sequence[LayerGroup] | None = None,
@@ -210,7 +210,7 @@ class Learner:
             self.freeze()
             self.precompute = True
 
-    def _place(self, data: Data, model: nn.Module, groups: Sequence[LayerGroup] | None = None) -> None:
+    def _place(self, data: Data[Any], model: nn.Module, groups: Sequence[LayerGroup] | None = None) -> None:
         if not isinstance(model, nn.Module):
             given = f"the class {model.__name__}; make one of it" if isinstance(model, type) else type(model).__name__
             raise ArgumentError(f"model must be a torch module, got {given}")
@@ -240,12 +240,12 @@ class Learner:
         return place_parameters(self._model, self._own_groups())
 
     @property
-    def data(self) -> Data:
+    def data(self) -> Data[Any]:
         """The data; `set_data` changes it."""
         return self._data
 
     @data.setter
-    def data(self, data: Data) -> None:
+    def data(self, data: Data[Any]) -> None:
         raise StateError("learn.data is checked against the model when it changes: call learn.set_data(data)")
 
     @property
@@ -639,7 +639,7 @@ class Learner:
 
     # -- data ----------------------------------------------------------------------------------------------
 
-    def set_data(self, data: int | tuple[int, int] | Data) -> None:
+    def set_data(self, data: int | tuple[int, int] | Data[Any]) -> None:
         """Go on with the same data at another size, or with other data of the same task and classes.
 
         Weights and freezing stay.

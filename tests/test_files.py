@@ -165,3 +165,29 @@ class TestWriteTensors:
         with pytest.raises(SaveError, match="no space left"):
             write_tensors(path, {"x": torch.arange(4)}, {})
         assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
+
+
+def test_keys_of_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    a, b = tmp_path / "a.jpg", tmp_path / "b.jpg"
+    a.write_bytes(b"first")
+    b.write_bytes(b"first")
+    seen = set(files.file_keys([a, b]))
+    assert len(seen) == 2 and set(files.file_keys([str(b), a])) == seen
+    monkeypatch.chdir(tmp_path)
+    assert files.file_keys(["a.jpg"]) == files.file_keys([a])
+    info = a.stat()
+    a.write_bytes(b"other")
+    os.utime(a, ns=(info.st_atime_ns, info.st_mtime_ns))
+    assert a.stat().st_size == info.st_size and a.stat().st_mtime_ns == info.st_mtime_ns
+    if sys.platform != "win32":
+        assert not seen & set(files.file_keys([a])), "a file that was replaced and given the old size and time"
+    with pytest.raises(FileNotFoundError):
+        files.file_keys([a, tmp_path / "none.jpg"])
+
+
+def test_a_file_that_has_just_changed_may_change_again_within_the_tick(tmp_path: Path) -> None:
+    for k in range(10):
+        (tmp_path / "a").write_bytes(b"%02d" % k)
+        before = files.file_keys([tmp_path / "a"])
+        (tmp_path / "a").write_bytes(b"xx")
+        assert files.file_keys([tmp_path / "a"]) != before

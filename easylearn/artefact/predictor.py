@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ..data.order import ItemLoader
-from ..data.preprocess import Items, Preprocessor, Readable
+from ..data.preprocess import Items, Preprocessor, is_open_file
 from ..errors import ArgumentError, DataError, EasyLearnError, WeightsError
 from ..files import StrPath, atomic_write
 from ..nn.registry import model_name
@@ -80,7 +80,7 @@ class Predictor:
         Raises:
             DataError: an item cannot be read; the message names it.
         """
-        if isinstance(items, Iterator) and not isinstance(items, Readable):  # an open file is one item
+        if isinstance(items, Iterator) and not is_open_file(items):  # an open file is one item
             raise ArgumentError("predict takes items that are all there; for an iterator use predictor.stream(items)")
         self._refuse_streamed()
         if not self.preprocessor.is_file(items):
@@ -189,7 +189,7 @@ def _pieces(items: Any, n: int) -> Iterator[Any]:
         yield from (items.iloc[a : a + n] for a in range(0, len(items), n))
     elif isinstance(items, Tensor | np.ndarray):
         yield from (items[a : a + n] for a in range(0, len(items), n))
-    elif isinstance(items, str | bytes | Mapping | Readable):
+    elif isinstance(items, str | bytes | Mapping) or is_open_file(items):
         yield items
     else:
         source = iter(items)

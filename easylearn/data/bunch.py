@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence, Sized
-from typing import TYPE_CHECKING, Generic, Literal, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, get_args
 
 from torch import nn
 
@@ -147,7 +147,7 @@ class Data(ABC, Generic[S]):
         """The same data, prepared as the model expects it (images: normalised with its statistics)."""
         return self
 
-    def adopt(self, old: Data) -> Self:
+    def adopt(self, old: Data[Any]) -> Self:
         """The same data, prepared for a model that was trained with `old`.
 
         Raises:

@@ -28,12 +28,11 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import ArgumentError
-from ..files import StrPath, cache_dir, digest
+from ..files import cache_dir, digest
 from .claims import BYTES, byte_of, claims_in
 
 DEFAULT_LIMIT = 20 * 10**9
 PATIENCE = 60.0  # seconds that anybody waits for a process that lives and does not get on
-TICK = 0.02  # seconds within which a file system may give two changes of a file the same time
 _MAGIC = b"EASYITM1"
 _HEADER = np.dtype([("magic", "S8"), ("slot_bytes", "u8"), ("nonce", "u8"), ("spare", "u8")])
 _RECORD = np.dtype([("key", "u8", 2), ("dims", "u4", 3), ("ndim", "u1"), ("dtype", "S3"), ("check", "u8")])
@@ -98,7 +97,7 @@ class ItemStore:
 
     def key(self, i: int) -> str:
         """What item `i` is, as it was given to `open_store`."""
-        return self.keys[i].tobytes().hex()
+        return bytes(self.keys[i]).hex()
 
     @property
     def filled(self) -> npt.NDArray[np.bool_]:
@@ -128,7 +127,8 @@ class ItemStore:
             if check != _checks(data[None], record)[0]:
                 return None
             self._sound[i] = True
-        return data.view(dtype).reshape(shape)
+        item: npt.NDArray[Any] = data.view(dtype).reshape(shape)
+        return item
 
     def put(self, i: int, array: npt.NDArray[Any]) -> bool:
         """Keep item `i`; False if that is not possible, as on a full disk, or if the array is too large."""
@@ -467,30 +467,8 @@ def _checks(data: npt.NDArray[np.uint8], records: npt.NDArray[Any]) -> npt.NDArr
     sums = data[:, :whole].view(np.uint64).sum(1) + data[:, whole:].sum(1, dtype=np.uint64)
     shapes = [records["dims"][:, k] * np.uint64(3**k) for k in range(3)]
     mixed: npt.NDArray[np.uint64] = sums + sum(shapes, records["key"][:, 0])
-    return np.maximum(mixed, np.uint64(1))
-
-
-# -- what items are ------------------------------------------------------------------------------------------
-
-
-def file_keys(paths: Sequence[StrPath]) -> list[str]:
-    """What each file is now: where it is, its size, and its times of change.
-
-    The second of these times (`st_ctime`) tells also a file that was replaced and given the old size and time. A file
-    that has just been written may change once more within the same tick of the clock: that tick is waited for.
-    """
-    for _ in range(10):
-        now = time.time_ns()
-        infos = [os.stat(path) for path in paths]
-        ages = (now - max(info.st_mtime_ns, info.st_ctime_ns) for info in infos)
-        if not any(0 <= age < TICK * 1e9 for age in ages):
-            break
-        time.sleep(TICK)
-    names = (os.path.abspath(path) for path in paths)
-    return [
-        digest([f"{name}\x1f{i.st_size}\x1f{i.st_mtime_ns}\x1f{i.st_ctime_ns}"])
-        for name, i in zip(names, infos, strict=True)
-    ]
+    mixed[mixed == 0] = 1
+    return mixed
 
 
 def content_key(array: npt.NDArray[Any]) -> str:

@@ -158,7 +158,8 @@ class Order:
         shares = np.cumsum(self.weights)
         points = (np.arange(self.n_items) + keyed.uniform([0], 1, seed, "weights", epoch)[0, 0]) / self.n_items
         drawn = np.searchsorted(shares, points * shares[-1], side="right").clip(max=self.n_items - 1)
-        return drawn[order].astype(np.int64)
+        chosen: Indices = drawn[order].astype(np.int64)
+        return chosen
 
     def _by_length(self, items: Indices, seed: int, epoch: int) -> list[Indices]:
         assert self.lengths is not None

@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -20,15 +20,6 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from ..task import Task
-
-
-@runtime_checkable
-class Readable(Protocol):
-    """An open file, or what is read like one."""
-
-    def read(self, n: int = -1, /) -> Any:
-        """The next `n` bytes or characters, or all that is left."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -66,6 +57,11 @@ class RuntimeInputs:
     prepare: nn.Module | None = None
     undo: Callable[[tuple[Tensor, ...]], tuple[Tensor, ...]] = tuple
     about: Mapping[str, Any] = field(default_factory=dict)
+
+
+def is_open_file(given: Any) -> bool:
+    """Whether it is an open file, or what is read like one."""
+    return callable(getattr(given, "read", None))  # the wrapper of a temporary file has its methods by name only
 
 
 class Preprocessor(ABC):

@@ -42,10 +42,14 @@ def build_from_frames(how: TableOptions, target: Target, df: Rows, valid: Split 
     """Of tables in memory, those of files with where their rows are; arguments as in `TabularData.from_df`."""
     import pandas as pd
 
-    own_valid = valid if isinstance(valid, pd.DataFrame | Table) else None
+    split = None if isinstance(valid, pd.DataFrame | Table) else valid
     table = _view("df", df)
-    others = {name: _view(name, rows) for name, rows in (("valid", own_valid), ("test", test)) if rows is not None}
-    plan = _plan(how, target_names(target), table, table, None if own_valid is not None else valid)
+    given: dict[SplitName, Rows | None] = {
+        "valid": valid if isinstance(valid, pd.DataFrame | Table) else None,
+        "test": test,
+    }
+    others = {name: _view(name, rows) for name, rows in given.items() if rows is not None}
+    plan = _plan(how, target_names(target), table, table, split)
     processor, targets = plan.preprocessor.processor, plan.preprocessor.targets
     if how.like is None:
         encoded = processor.fit_transform(table, plan.train if len(plan.valid) else None)

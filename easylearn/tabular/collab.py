@@ -93,9 +93,9 @@ class CollabData:
         if df.shape[1] < 3 and None in (user, item, rating):
             raise DataError(f"ratings need columns of users, items and ratings, got {list(df.columns)}; name them")
         names = [str(df.columns[i]) if n is None else n for i, n in enumerate((user, item, rating))]
-        given = vars(RatingOptions(**options))
+        how = vars(RatingOptions(**options))  # type: ignore[misc]  # `strict` lets no other options pass
         return TabularData.from_df(
-            df, names[2], cat_names=names[:2], cont_names=[], valid=valid, test=test, task="regression", **given
+            df, names[2], cat_names=names[:2], cont_names=[], valid=valid, test=test, task="regression", **how
         )
 
     @classmethod

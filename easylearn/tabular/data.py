@@ -137,7 +137,7 @@ class TabularData(Data[TableSplit]):
         """
         how = TableOptions(**options)
         like = like_of(how)
-        train = read_table(path, **({} if like is None else like.column_types()))
+        train = read_table(path) if like is None else read_table(path, **like.column_types())
         types = known_types(train.frame)
         file, split = _file_or_split(valid, how)
         own_valid, rows = (None if f is None else read_table(f, **types) for f in (file, test))
@@ -282,11 +282,12 @@ class TabularData(Data[TableSplit]):
     def notes(self) -> list[str]:
         """See `Data.notes`: unknown categories, and places that are missing or infinite."""
         notes = []
-        for (split, column), row in self.report().iterrows():  # type: ignore[misc]
-            what = [f"{int(row[n]):,} {n}" for n in ("unknown", "missing", "infinite") if row[n]]
+        for row in self.report().reset_index().to_dict("records"):
+            what = [f"{row[n]:,} {n}" for n in ("unknown", "missing", "infinite") if row[n]]
             if what:
+                place = f"{row['split']} split, column {row['column']}"
                 shown = f", for example {row['examples']}" if row["examples"] else ""
-                notes.append(f"{split} split, column {column}: {' and '.join(what)} ({row['fraction']:.1%}){shown}")
+                notes.append(f"{place}: {' and '.join(what)} ({row['fraction']:.1%}){shown}")
         return notes
 
     def target(self, split: SplitName) -> Tensor | None:

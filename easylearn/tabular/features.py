@@ -67,14 +67,14 @@ def add_datepart(
 
     times = to_times(df, column)
     start = re.sub("[Dd]ate$", "", column) if prefix is None else prefix
-    gone = times.isna().to_numpy(np.bool_)
-    any_gone = bool(gone.any())
+    missing = times.isna().to_numpy(np.bool_)
+    any_missing = bool(missing.any())
 
     def put(name: str, values: npt.NDArray[Any]) -> None:
         if values.dtype == np.bool_:
-            new[start + name] = pd.arrays.BooleanArray(values, gone.copy()) if any_gone else values
+            new[start + name] = pd.arrays.BooleanArray(values, missing.copy()) if any_missing else values
         else:
-            new[start + name] = np.where(gone, np.nan, values) if any_gone else values.astype(np.int64)
+            new[start + name] = np.where(missing, np.nan, values) if any_missing else values.astype(np.int64)
 
     new: dict[str, Any] = {}
     for name in (*_PARTS, *_FLAGS, *(_CLOCK if time else ())):

@@ -47,7 +47,7 @@ def permutation_importance(
         split: "train", "valid" or "test", with targets.
         metric: what is to get worse; None is the task's loss. Its direction must be known.
         repeats: how often each column is shuffled.
-        seed: of the shuffles, which no global generator has part in.
+        seed: of the shuffles, which no global generator takes part in.
 
     Returns:
         One row per column of the table, the most important first: mean and std of what was lost over the repeats.
@@ -161,7 +161,7 @@ def partial_dependence(
 
 
 def _grid(known: pd.Series[Any], levels: list[Any] | None, n_points: int) -> list[Any]:
-    """The values to try: of the levels those that occur, the first two (unknown, missing) last; or quantiles."""
+    """The values to try: of the categories those that occur, the first two (unknown, missing) last; or quantiles."""
     if levels is not None:
         usual = set(known.value_counts().index[:MOST_LEVELS])
         return [v for v in [*levels[N_SPECIAL:], *levels[:N_SPECIAL]] if v in usual]

@@ -151,8 +151,10 @@ def _as_frame(items: Any) -> pd.DataFrame:
         return items
     rows = [items] if isinstance(items, Mapping | pd.Series) else items
     if not isinstance(rows, list | tuple) or not all(isinstance(r, Mapping | pd.Series) for r in rows):
+        hint = f"; a file is given as Path({items!r})" if isinstance(items, str) else ""
         raise ArgumentError(
-            f"expected a DataFrame, one row (a Series or a dictionary) or a list of rows, got {type(items).__name__}"
+            "expected a DataFrame, one row (a Series or a dictionary) or a list of rows, got "
+            f"{type(items).__name__}{hint}"
         )
     frame: pd.DataFrame = pd.DataFrame([dict(r) for r in rows])
     return frame

@@ -61,7 +61,7 @@ class TableProcessor:
     """Turns tables into codes and numbers, always in the way that the training rows asked for.
 
     Categorical columns: code 0 is *unknown* (a value that no training row held, or a rare one), code 1 is
-    *missing*, then come the levels: in the order of an ordered categorical, otherwise sorted.
+    *missing*, then come the categories: in the order of an ordered categorical, otherwise sorted.
     Continuous columns: missing and infinite places are filled; every column that had such places in
     training gets one more column that is 1 there and 0 elsewhere. Then comes the scale. A column that never varied
     in training gives 0 always, unless `scale="none"`.
@@ -72,8 +72,8 @@ class TableProcessor:
         scale: "standard" (mean 0, deviation 1), "quantile" (a normal distribution by rank) or "none".
         fill: what missing numbers become: the training rows' "median", their "mean", or "constant".
         fill_value: the number for `fill="constant"`.
-        min_count: a level with fewer training rows becomes part of *unknown*, which is thereby trained.
-        max_levels: keep at most so many levels of a column, the most frequent; the others become *unknown*.
+        min_count: a category with fewer training rows becomes *unknown*, which is thereby trained.
+        max_levels: keep at most so many categories of a column, the most frequent; the others become *unknown*.
 
     >>> import pandas as pd
     >>> df = pd.DataFrame({"shop": ["b", "a", None], "size": [1.0, 3.0, None]})
@@ -161,8 +161,10 @@ class TableProcessor:
             require_columns(frame, [*self.cat_names, *self.cont_names])
             seen[0].rows += int(train.sum())
             seen[1].rows += int((~train).sum())
-            for name, summary in (*levels.items(), *sums.items()):
-                summary.add(frame[name], train)
+            for name, counts in levels.items():
+                counts.add(frame[name], train)
+            for name, sum_ in sums.items():
+                sum_.add(frame[name], train)
             del frame, train  # before the next block is read
         if not seen[0].rows:
             raise DataError("the table has no training rows, so there is nothing to learn from")

@@ -1,4 +1,4 @@
-"""What the training rows of a column hold: counts of levels, and the mean, spread and middle of numbers.
+"""What the training rows of a column hold: counts of categories, and the mean, spread and middle of numbers.
 
 Each is put together from blocks of rows, so that a table need not be in memory.
 """

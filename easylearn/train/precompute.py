@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Generator
 from contextlib import closing, suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -46,7 +47,7 @@ class FeatureStore:
         self._open: dict[str, Rows] = {}
         self._told = False
 
-    def loaders(self, model: BodyHead, data: Data, strategy: Strategy) -> tuple[Loader, Loader | None]:
+    def loaders(self, model: BodyHead, data: Data[Any], strategy: Strategy) -> tuple[Loader, Loader | None]:
         """Batches of (features, target) for training and, where there is such a split, for validation.
 
         Args:
@@ -61,7 +62,7 @@ class FeatureStore:
     def loader(
         self,
         model: BodyHead,
-        data: Data,
+        data: Data[Any],
         split: SplitName,
         strategy: Strategy,
         shuffle: bool = False,
@@ -114,7 +115,7 @@ class _Filling:
     """
 
     def __init__(
-        self, folder: Path, model: BodyHead, data: Data, split: SplitName, strategy: Strategy, key: str
+        self, folder: Path, model: BodyHead, data: Data[Any], split: SplitName, strategy: Strategy, key: str
     ) -> None:
         self.folder = folder
         self.model = model

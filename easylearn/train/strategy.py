@@ -137,7 +137,7 @@ class SingleDevice:
         if clip is not None and not clip > 0:
             raise ArgumentError(f"clip must be above 0, got {clip}; None switches clipping off")
         self.device = pick_device(device)
-        self.precision = check_precision(precision, self.device)
+        self.precision: str = check_precision(precision, self.device)
         self.clip = clip
         self.accumulate = accumulate
         self.compile = _check_compile(compile)

@@ -319,7 +319,14 @@ class ImageData(Data[ImageSplit]):
     @property
     def has_views(self) -> bool:
         """Whether augmented views can differ: there are transforms, or windows that move."""
-        return bool(self._transforms) or self.preprocessor.method == "crop"
+        stage = self.item_stage
+        if self._transforms or stage.method != "crop" or stage.working_size != stage.size:
+            return bool(self._transforms) or stage.method == "crop"
+        h, w = stage.size
+        shapes = {
+            s.shape[:2] if isinstance(s, np.ndarray) else None for one in self._splits.values() for s in one.sources
+        }
+        return any(shape is None or shape[0] * w != shape[1] * h for shape in shapes)  # files may be of any shape
 
     def loader(self, split: SplitName, *, training: bool = False, view: int = 0) -> ItemLoader:
         """See `Data.loader`."""
@@ -408,11 +415,14 @@ class ImageData(Data[ImageSplit]):
         return notes
 
     def image(self, split: SplitName, i: int) -> Tensor:
-        """Image `i` of a split as the model sees it in validation, pixels in [0, 1], shape (c, h, w).
+        """An image as the model sees it in validation.
 
         Args:
             split: "train", "valid" or "test".
-            i: position in the split, from 0.
+            i: its number in the split, from 0.
+
+        Returns:
+            Pixels in [0, 1], shape (c, h, w).
         """
         (batch,) = self._source(split, None, workers=0).fetch(np.array([i]), CPU)
         return self.batch_stage.denormalise(batch)[0]

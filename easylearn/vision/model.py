@@ -7,6 +7,8 @@ import re
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypedDict
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +23,9 @@ from ..options import strict
 from .archs import IMAGENET_STATS, Arch, Stats, get_arch, middle, split_after
 from .weights import State, TorchvisionWeights, fill_body, read_file
 
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
 Cut = int | Callable[[nn.Module], nn.Module]
 Pretrained = bool | str | os.PathLike[str]
 
@@ -28,18 +33,39 @@ Pretrained = bool | str | os.PathLike[str]
 _FORWARD_ERRORS = (RuntimeError, ValueError, TypeError, AssertionError, IndexError, NotImplementedError, AttributeError)
 
 
-@strict({"xtra_fc": "hidden", "drop": "ps", "num_classes": "n_out"})
+@dataclass(frozen=True)
+class HeadOptions:
+    """The head of a model of images.
+
+    Args:
+        ps: dropout of the head, see `pooled_head`.
+        hidden: sizes of the head's hidden layers.
+        custom_head: a module that takes the feature map; it replaces pooling and head.
+    """
+
+    ps: float | Sequence[float] | None = None
+    hidden: Sequence[int] = (512,)
+    custom_head: nn.Module | None = None
+
+
+class HeadKeywords(TypedDict, total=False):
+    """The fields of `HeadOptions` as keywords, for type checkers."""
+
+    ps: float | Sequence[float] | None
+    hidden: Sequence[int]
+    custom_head: nn.Module | None
+
+
+@strict({"xtra_fc": "hidden", "drop": "ps", "num_classes": "n_out"}, HeadOptions)
 def vision_model(
     arch: str | Arch | nn.Module,
     n_out: int,
     *,
     pretrained: Pretrained | None = None,
-    ps: float | Sequence[float] | None = None,
-    hidden: Sequence[int] = (512,),
-    custom_head: nn.Module | None = None,
     cut: Cut | None = None,
     stats: Stats | None = None,
     seed: int = 0,
+    **head_options: Unpack[HeadKeywords],
 ) -> BodyHead:
     """A body with its pretrained weights and a new head.
 
@@ -50,9 +76,6 @@ def vision_model(
         pretrained: True for the published weights, False for random ones, the path of a file of weights,
             or the name of an entry in torchvision's enum ("IMAGENET1K_V2"). None means what the
             architecture says (True). A module of your own keeps its weights unless this is a path.
-        ps: dropout of the head, see `pooled_head`.
-        hidden: sizes of the head's hidden layers.
-        custom_head: a module that takes the feature map; it replaces pooling and head.
         cut: how to cut a body from a whole net: a number as in `list(net.children())[:cut]`, or a function
             from the net to its body. None: the architecture's own; for a module of your own, everything
             before its last pooling and linear layers.
@@ -88,38 +111,36 @@ def vision_model(
     groups = known.split(body) if known is not None and cut is None else split_after(body, middle(body))
 
     pool: nn.Module = nn.Identity()
-    head = custom_head
+    how = HeadOptions(**head_options)
+    head = how.custom_head
     if head is None:
         pool = _pool_for(body, _probe(body, sizes))
         n_features = _probe(nn.Sequential(body, pool), sizes).shape[1]
         with scoped_rng(seed, "head"):
-            head = pooled_head(n_features, n_out, hidden, ps)
+            head = pooled_head(n_features, n_out, how.hidden, how.ps)
     mean, std = stats or (IMAGENET_STATS if known is None else known.stats)
     model = BodyHead(body, pool, head, groups, mean, std).train()
     if not callable(cut):  # a function cannot be written to a file: whoever loads it gives the model
         made = {
-            "arch": _as_noted(arch if known is None else known), "n_out": n_out, "ps": ps, "hidden": hidden,
-            "custom_head": custom_head, "cut": cut, "stats": stats, "seed": seed,
+            "arch": _as_noted(arch if known is None else known), "n_out": n_out, "ps": how.ps, "hidden": how.hidden,
+            "custom_head": how.custom_head, "cut": cut, "stats": stats, "seed": seed,
         }  # fmt: skip
         registry.note(model, "easylearn.vision_model", made)
     return model
 
 
 @registry.register("easylearn.vision_model")
+@strict(None, HeadOptions)
 def _untrained(
     arch: str | nn.Module,
     n_out: int,
-    ps: float | Sequence[float] | None,
-    hidden: Sequence[int],
-    custom_head: nn.Module | None,
     cut: int | None,
     stats: Stats | None,
     seed: int,
+    **head_options: Unpack[HeadKeywords],
 ) -> BodyHead:
     """What a model file may ask for: no `pretrained`, which would read any other file, or fetch one."""
-    return vision_model(
-        arch, n_out, pretrained=False, ps=ps, hidden=hidden, custom_head=custom_head, cut=cut, stats=stats, seed=seed
-    )
+    return vision_model(arch, n_out, pretrained=False, cut=cut, stats=stats, seed=seed, **head_options)
 
 
 def _as_noted(arch: str | Arch | nn.Module) -> str | Arch | nn.Module:

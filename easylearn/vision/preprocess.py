@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -12,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..data.preprocess import Items, Preprocessor, Readable, RuntimeInputs
+from ..data.preprocess import Items, Preprocessor, RuntimeInputs, is_open_file
 from ..errors import ArgumentError, DataError, WeightsError
 from ..nn.body_head import BodyHead
 from ..task import Task
@@ -213,7 +214,7 @@ def _listed(given: Any) -> tuple[list[AnyImage], bool]:
 
     if isinstance(given, np.ndarray | Tensor) and given.ndim != 1:
         return (single_images(given, "images"), False) if given.ndim == 4 else ([given], True)
-    if isinstance(given, str | os.PathLike | bytes | bytearray | memoryview | Image.Image | Readable):
+    if isinstance(given, str | os.PathLike | bytes | bytearray | memoryview | Image.Image) or is_open_file(given):
         return [given], True
     if isinstance(given, list | tuple):
         return list(given), False
@@ -233,8 +234,10 @@ def _loaded(source: AnyImage, name: str) -> AnyImage:
             raise DataError(f"{source[:200]} is an address: download it first, and pass the file or its bytes")
         if os.path.isdir(source):
             raise DataError(f"{source} is a folder: pass Path({source!r}), whose images are then read")
-    if not isinstance(source, Readable):
+    if not is_open_file(source):
         return source
+    with suppress(AttributeError, OSError):  # a stream that has no beginning to go back to
+        source.seek(0)
     held = source.read()
     if not isinstance(held, bytes):
         raise DataError(f'{name}: the file gives {type(held).__name__}, not bytes; open it with mode "rb"')

@@ -253,7 +253,8 @@ class ImageSource(Source):
         requests = [self._request(index, seed, epoch) for index in batches]
         store = self._store()
         dataset = ImageDataset(self.images, self.item_stage, store)
-        to_decode = len(self) - (int(store.filled.sum()) if store is not None else 0)
+        wanted = np.unique(np.concatenate(batches)) if len(batches) else np.zeros(0, np.int64)
+        to_decode = len(wanted) if store is None else int((~store.filled[wanted]).sum())
         workers = choose_workers(self._like_files(to_decode), self.workers)
         threads = torch.get_num_threads()
         if to_decode and workers:

@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from ..data.cache import ItemStore, content_key, file_keys, open_store
+from ..data.cache import ItemStore, content_key, open_store
 from ..errors import DataError
-from ..files import StrPath, digest
+from ..files import StrPath, digest, file_keys
 from .decode import VERSION, AnyImage, ItemStage
 
 Keys = Callable[[Sequence[StrPath]], list[str]]

@@ -224,6 +224,15 @@ def test_scaling(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_folds(tmp_path: Path) -> None:
+    done = run("folds.py", tmp_path, "--json", "out.json")
+    assert done.returncode == 0, done.stderr
+    (one,) = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))["rounds"]
+    assert len(one["seconds"]) == 5
+    assert one["decoded"] == one["different_files"] == one["computed"] == one["different_rows"] == 30
+
+
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on the CPU")
 def test_compiled(tmp_path: Path) -> None:
     done = run("compiled.py", tmp_path, "--models", "small")

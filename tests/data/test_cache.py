@@ -23,7 +23,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from easylearn.data import cache
-from easylearn.data.cache import ItemStore, content_key, file_keys, open_store
+from easylearn.data.cache import ItemStore, content_key, open_store
 from easylearn.errors import ArgumentError
 from easylearn.files import digest
 
@@ -607,32 +607,6 @@ def test_wrong_arguments(tmp_path: Path) -> None:
 
 
 # -- what items are ------------------------------------------------------------------------------------
-
-
-def test_keys_of_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    a, b = tmp_path / "a.jpg", tmp_path / "b.jpg"
-    a.write_bytes(b"first")
-    b.write_bytes(b"first")
-    seen = set(file_keys([a, b]))
-    assert len(seen) == 2 and set(file_keys([str(b), a])) == seen
-    monkeypatch.chdir(tmp_path)
-    assert file_keys(["a.jpg"]) == file_keys([a])
-    info = a.stat()
-    a.write_bytes(b"other")
-    os.utime(a, ns=(info.st_atime_ns, info.st_mtime_ns))
-    assert a.stat().st_size == info.st_size and a.stat().st_mtime_ns == info.st_mtime_ns
-    if sys.platform != "win32":
-        assert not seen & set(file_keys([a])), "a file that was replaced and given the old size and time"
-    with pytest.raises(FileNotFoundError):
-        file_keys([a, tmp_path / "none.jpg"])
-
-
-def test_a_file_that_has_just_changed_may_change_again_within_the_tick(tmp_path: Path) -> None:
-    for k in range(10):
-        (tmp_path / "a").write_bytes(b"%02d" % k)
-        before = file_keys([tmp_path / "a"])
-        (tmp_path / "a").write_bytes(b"xx")
-        assert file_keys([tmp_path / "a"]) != before
 
 
 def test_keys_of_arrays() -> None:

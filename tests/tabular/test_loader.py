@@ -259,16 +259,6 @@ def test_rows_are_mixed_across_row_groups(tmp_path: Path) -> None:
     assert all(len(set((b.index // 10).tolist())) > 2 for b in batches)
 
 
-def test_a_folder_of_files_is_one_table(tmp_path: Path) -> None:
-    df = table()
-    for k, start in enumerate((0, 40, 80)):
-        write(tmp_path / f"part{k}.parquet", df.iloc[start : start + 40].reset_index(drop=True), group=15)
-    whole = ParquetTable(tmp_path)
-    assert whole.n_rows == N and len(whole.groups) == 8
-    pd.testing.assert_frame_equal(whole.read(["row", "y"]), df[["row", "y"]])
-    assert len(whole.read(["row"], most_rows=20)) == 30
-
-
 def assert_alike(one: dict[str, Any], two: dict[str, Any]) -> None:
     """All but the last digits, which depend on where a file is cut into row groups."""
     digits = ("center", "factor", "fill")
@@ -335,9 +325,6 @@ def test_text_that_says_how_to_split_and_what_to_predict(tmp_path: Path) -> None
         assert list(here.ids("valid")) == list(streamed.ids("valid"))
         for split in ("train", "valid"):
             assert torch.equal(here.target(split), streamed.target(split))  # type: ignore[arg-type]
-    words = ParquetTable(file).read(["kind", "size"], categories=True)
-    assert sorted(words["kind"].cat.categories) == ["big", "huge", "small"]
-    assert words["kind"].astype(str).tolist() == df["kind"].tolist() and words["size"].dtype == df["size"].dtype
     odd = write(tmp_path / "odd.parquet", df.assign(y=["x1" if i == 70 else f"{i * 37 % N}.5" for i in range(N)]))
     with pytest.raises(DataError, match="'y' holds text in row 70: 'x1'"):
         TabularData.from_parquet(odd, "y", stream=True, task="regression", **settings)
@@ -347,21 +334,9 @@ def test_text_that_says_how_to_split_and_what_to_predict(tmp_path: Path) -> None
 
 
 def test_files_that_are_none(tmp_path: Path) -> None:
-    pytest.importorskip("pyarrow", reason="parquet files need pyarrow")
-    with pytest.raises(DataError, match="there is no parquet file or folder"):
-        ParquetTable(tmp_path / "none.parquet")
-    with pytest.raises(DataError, match=r"holds no \*.parquet file"):
-        ParquetTable(tmp_path)
-    (tmp_path / "x.parquet").write_bytes(b"no")
-    with pytest.raises(DataError, match=r"x\.parquet is not a whole parquet file"):
-        ParquetTable(tmp_path / "x.parquet")
-    (tmp_path / "x.parquet").unlink()
-    write(tmp_path / "a.parquet", table())
-    write(tmp_path / "b.parquet", table().rename(columns={"size": "mass"}))
-    with pytest.raises(DataError, match=r"different columns: \['mass', 'size'\]"):
-        ParquetTable(tmp_path)
     write(tmp_path / "b.parquet", table().iloc[:0])
     with pytest.raises(DataError, match="no rows"):
         TabularData.from_parquet(tmp_path / "b.parquet", "y")
+    write(tmp_path / "a.parquet", table())
     with pytest.raises(ArgumentError, match="buffer_rows"):
         TabularData.from_parquet(tmp_path / "a.parquet", "y", buffer_rows=0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -427,6 +428,24 @@ def test_views(pets: Path) -> None:
     views = [torch.cat([b.inputs[0] for b in data.loader("valid", view=v).batches(CPU)]) for v in (0, 1, 2)]
     assert not torch.equal(views[0], views[1]) and not torch.equal(views[1], views[2])
     assert data.has_views and make(pets).has_views and not make(pets, method="squash").has_views
+
+
+@pytest.mark.parametrize(
+    ("shape", "options", "wanted"),
+    [
+        ((8, 8), {}, False),
+        ((16, 16), {"size": 8}, False),
+        ((8, 12), {"size": 8}, True),
+        ((8, 8), {"crop_pct": 0.8}, True),
+        ((8, 12), {"size": 8, "method": "pad"}, False),
+        ((8, 8), {"augment": "basic"}, True),
+    ],
+)
+def test_whether_views_of_arrays_differ(shape: tuple[int, int], options: dict[str, Any], wanted: bool) -> None:
+    x = np.random.default_rng(0).integers(0, 256, (6, *shape), dtype=np.uint8)
+    data = ImageData.from_arrays((x, [0, 1] * 3), valid=[0, 1], **options)
+    plain, view = (next(data.loader("valid", view=v).batches(CPU)).inputs[0] for v in (0, 3))
+    assert data.has_views is wanted and torch.equal(plain, view) is not wanted
 
 
 def test_resized_keeps_the_split(pets: Path) -> None:

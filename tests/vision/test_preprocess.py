@@ -95,7 +95,7 @@ def test_lists_of_anything(images: ImagePreprocessor, file: Path, array: np.ndar
     wanted = prepared(images, file)[1]
     for some in (
         [file, str(file)], (file.read_bytes(), array), [array], pd.Series([str(file)] * 3), np.array([str(file)]),
-        [io.BytesIO(file.read_bytes()), Image.open(file)],
+        [io.BytesIO(file.read_bytes()), Image.open(file)], [io.BytesIO(file.read_bytes())] * 2,
     ):  # fmt: skip
         read, x = prepared(images, some)
         assert not read.single and len(read) == len(some) and all(torch.equal(one, wanted[0]) for one in x)

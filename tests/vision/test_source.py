@@ -15,7 +15,7 @@ from PIL import Image
 
 from easylearn import device, keyed
 from easylearn.data.cache import ItemStore, open_store
-from easylearn.data.order import Batch, ItemLoader, Order
+from easylearn.data.order import Batch, ItemLoader, Order, Subset
 from easylearn.errors import DataError
 from easylearn.vision import source as source_module
 from easylearn.vision.augment import BatchStage, resolve
@@ -284,3 +284,16 @@ def test_small_arrays_are_little_work(monkeypatch: pytest.MonkeyPatch) -> None:
         loader = make(sources, workers=None, shuffle=False)
         assert sum(len(batch.index) for batch in walk(loader)) == len(sources)
     assert asked == [0, 0, 6]
+
+
+def test_only_what_is_asked_for_and_not_there_is_work(
+    files: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(source_module, "choose_workers", lambda n, workers: asked.append(n) or 0)
+    store = opened("images", files, tmp_path)
+    for items in ([3, 5, 3], [5, 8, 9], [3, 5, 8]):
+        some = Subset(make(files, store=lambda: store).source, np.array(items))
+        list(some.stream([np.arange(3)], CPU))
+    list(make(files).source.stream([], CPU))
+    assert asked == [2, 2, 0, 0]
