@@ -163,6 +163,13 @@ def test_the_classifier_has_one_linear_layer() -> None:
     assert learn.callbacks == [] and learn.optimizer is optim.Adam
 
 
+def test_labels_of_the_test_are_targets_where_all_are_known() -> None:
+    pairs = [(1, FILMS[0]), (2, FILMS[1])] * 6
+    for test, known in ((pairs[:2], True), ([(3, FILMS[0])], False)):
+        md = TextData.from_splits(".", (pairs, pairs, test), 4)
+        assert md.test_ds is not None and md.test_ds[0].label == ("1" if known else None)
+
+
 def test_predictions_are_those_of_2018() -> None:
     md = TextData.from_splits(".", (reviews(), reviews(8), reviews(4)), 8)
     learn = md.get_model(optim.Adam, 30, 10, 6, 10, 1, 0.0)

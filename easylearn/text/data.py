@@ -61,7 +61,7 @@ class _Texts(Data[TextSplit]):
 
     @property
     def tokenizer(self) -> Tokenizer:
-        """What parts text into tokens."""
+        """What splits text into tokens."""
         return self.preprocessor.tokenizer
 
     def ids(self, split: SplitName) -> Sequence[str]:
@@ -379,15 +379,10 @@ class TextData(_Texts):
         """A folder with one sub-folder of text files per class, under `train` and `valid` or by itself.
 
         Args:
-            path: the folder.
-            train: its sub-folder of training classes; None takes `train` where it is there, else the whole folder.
-            valid: a sub-folder; or a fraction, positions or a mask of the training files; None for no validation. With
-                a sub-folder `valid` there, that is used instead of a fraction.
+            path, train, valid, pattern, errors: as in `TextLMData.from_folder`.
             test: a sub-folder of texts to predict, or None. Where each of them is in the folder of a class, that is its
                 label.
             classes: the sub-folders to take; None takes all.
-            pattern: which files are texts.
-            errors: what to do about bytes that are no UTF-8: "strict" names file and place, "replace" goes on.
         """
         how = LabelOptions(**options)
         found = Folders(path, train, valid, test, pattern, errors, classes).gather(how, stratify=how.stratify)

@@ -15,6 +15,7 @@ from torch import Tensor
 from .. import keyed
 from ..data.bunch import SplitName
 from ..data.frames import Table, column_names, known_types, read_table
+from ..data.label_words import word
 from ..data.split import Indices, fraction_of, split_indices
 from ..data.targets import GivenTargets, TargetOptions, Targets, read_targets
 from ..data.weights import draw_weights
@@ -82,10 +83,12 @@ class Gathered:
             target: of the training documents.
             classes: their names.
         """
-        rows = self.rows["train"]
+        rows, total = self.rows["train"], sum(map(len, self.rows.values()))
         if given is not None and not isinstance(given, str | Mapping):
             each = np.asarray(given)
-            given = each[rows] if each.ndim == 1 and len(each) > int(rows.max()) else given
+            if each.shape != (total,):
+                raise DataError(f"weights must have one number for each of the {total} texts, got shape {each.shape}")
+            given = each[rows]
         return draw_weights(given, len(rows), target, classes)
 
     def folders(self) -> dict[SplitName, Rows]:
@@ -215,14 +218,15 @@ class Rows:
 
     def are_of(self, task: Task) -> bool:
         """Whether each row of lists has a class that the task knows."""
-        return bool(self.frame["label"].isin(task.classes).all())
+        return all(word(label) in task.classes for label in self.frame["label"].unique())
 
     def is_labelled(self, label: Columns, how: LabelOptions) -> bool:
         """Whether each row has a label; if only some have one, a warning says so."""
+        by_text = {str(c): c for c in self.frame.columns}
         names = as_names(label, "label")
-        if not all(name in self.frame.columns for name in names):
+        if not all(name in by_text for name in names):
             return False
-        there = self.frame[names].notna().all(axis=1)
+        there = self.frame[[by_text[name] for name in names]].notna().all(axis=1)
         if there.any() and not there.all() and how.label_sep is None:
             warnings.warn(
                 f"{self.what}only {int(there.sum())} of {len(there)} rows have a label, so none of them counts "

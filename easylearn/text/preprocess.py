@@ -60,7 +60,7 @@ class AnyText(Preprocessor):
 
     @property
     def tokenizer(self) -> Tokenizer:
-        """What parts text into tokens."""
+        """What splits text into tokens."""
         return self.processor.tokenizer
 
     def check_model(self, model: nn.Module) -> None:

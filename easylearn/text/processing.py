@@ -21,7 +21,7 @@ from ..options import strict
 from .sources import Documents
 from .store import Ids, TokenStore, TokenWriter, dtype_for
 from .subwords import SubwordTokenizer, UntrainedTokenizer
-from .tokenize import VERSION, Counter, Forms, FunctionTokenizer, Ints, Tokenizer, WordTokenizer
+from .tokenize import VERSION, Counter, FunctionTokenizer, Ints, SequenceIds, Tokenizer, WordTokenizer
 from .vocab import Vocab
 from .workers import encode_all
 
@@ -29,7 +29,6 @@ IN_MEMORY = 64 * 2**20  # bytes of numbers above which a store goes to a file
 _VERSION = 1
 _BATCH_CHARACTERS = 1_000_000
 _BATCH_DOCUMENTS = 10_000
-_STEP = 2**21  # forms that are turned into numbers at a time
 _PATIENCE = 2.0  # seconds of work before a progress bar appears
 _PROCESSOR = "processor.json"
 _OLD_NAMES = {
@@ -46,7 +45,7 @@ def as_tokenizer(given: str | Tokenizer | Callable[[str], Iterable[str]] | None)
     """A tokenizer from what users pass.
 
     Args:
-        given: None or "word", "bpe" or "unigram" (trained later, on the training part), a tokenizer, or any function
+        given: None or "word", "bpe" or "unigram" (trained later, on the training split), a tokenizer, or any function
             from a text to a list of tokens.
 
     Raises:
@@ -170,18 +169,18 @@ class TextProcessor:
         if vocab is not None:
             processor = cls(given, vocab)
             return processor, processor._write(documents, folder, key, progress)
-        with _Forms() as forms:
+        with _Sequences() as sequences:
             counter = given.counter()
             counts = np.zeros(0, np.int64)
             for rows, lengths in _counted(counter, documents, progress):
                 more = np.bincount(rows, minlength=len(counts))
                 more[: len(counts)] += counts
                 counts = more
-                forms.add(rows, lengths)
+                sequences.add(rows, lengths)
             processor = cls(given, Vocab.from_counts(_token_counts(counter, counts), max_vocab, min_freq))
             numbers = _Numbers(counter, processor.vocab)
             with _Sink(processor, folder, key) as sink:
-                for rows, lengths in forms:
+                for rows, lengths in sequences:
                     sink.add(*numbers.of(rows, lengths))
                 return processor, sink.finish()
 
@@ -257,10 +256,10 @@ class TextProcessor:
 
 
 class _Numbers:
-    """From a counter's forms to the numbers of a vocabulary; forms that come later are looked up then."""
+    """From a counter's token sequences to the numbers of a vocabulary; those that come later are looked up then."""
 
     def __init__(self, counter: Counter, vocab: Vocab) -> None:
-        self._forms = counter.forms
+        self._known = counter.sequences
         self._vocab = vocab
         self._dtype = dtype_for(len(vocab))
         self._starts = np.zeros(0, np.int64)
@@ -268,51 +267,51 @@ class _Numbers:
         self._flat = np.zeros(0, self._dtype)
 
     def _extend(self) -> None:
-        new = self._forms[len(self._sizes) :]
+        new = self._known[len(self._sizes) :]
         if not new:
             return
         ids = self._vocab.ids
         unknown = self._vocab.unk
         sizes = np.fromiter(map(len, new), np.int64, len(new))
-        flat = np.array([ids.get(t, unknown) for form in new for t in form], self._dtype)
+        flat = np.array([ids.get(t, unknown) for sequence in new for t in sequence], self._dtype)
         self._starts = np.concatenate((self._starts, len(self._flat) + np.cumsum(sizes) - sizes))
         self._sizes = np.concatenate((self._sizes, sizes))
         self._flat = np.concatenate((self._flat, flat))
 
-    def of(self, forms: Forms, lengths: Ints) -> tuple[Ids, Ints]:
+    def of(self, sequences: SequenceIds, lengths: Ints) -> tuple[Ids, Ints]:
         """The numbers of some documents, each with its beginning marked.
 
         Args:
-            forms: of all documents, one after the other.
-            lengths: forms per document.
+            sequences: numbers of those of all documents, one after the other.
+            lengths: sequences per document.
 
         Returns:
             Their numbers, and numbers per document.
         """
         self._extend()
-        sizes = self._sizes[forms]
+        sizes = self._sizes[sequences]
         ends = np.cumsum(sizes)
         total = int(ends[-1]) if len(ends) else 0
-        # Where a token's number lies in the table: the form's start there, and the token's place in the form.
-        flat = self._flat[np.repeat(self._starts[forms] - (ends - sizes), sizes) + np.arange(total)]
+        # Where a token's number lies in the table: where its sequence starts there, and which of it the token is.
+        flat = self._flat[np.repeat(self._starts[sequences] - (ends - sizes), sizes) + np.arange(total)]
         before = np.concatenate(([0], ends))[np.concatenate(([0], np.cumsum(lengths)))]
         out = np.insert(flat, before[:-1], np.array(self._vocab.bos, self._dtype))
         return out, np.diff(before) + 1
 
 
-class _Forms:
-    """Forms of all documents: in memory as long as they are few, then in a file without a name."""
+class _Sequences:
+    """The token sequences of all documents: in memory as long as they are few, then in a file without a name."""
 
     def __init__(self) -> None:
-        self._rows: list[tuple[Forms, Ints]] = []
+        self._rows: list[tuple[SequenceIds, Ints]] = []
         self._lengths: list[Ints] = []
         self._bytes = 0
         self._file: IO[bytes] | None = None
         self._stack = ExitStack()
 
-    def add(self, forms: Forms, lengths: Ints) -> None:
-        self._rows.append((forms, lengths))
-        self._bytes += forms.nbytes
+    def add(self, rows: SequenceIds, lengths: Ints) -> None:
+        self._rows.append((rows, lengths))
+        self._bytes += rows.nbytes
         if self._bytes > IN_MEMORY:
             place = cache_dir() / "tokens"
             try:
@@ -333,7 +332,7 @@ class _Forms:
             self._lengths.append(counts)
         self._rows, self._bytes = [], IN_MEMORY
 
-    def __iter__(self) -> Iterator[tuple[Forms, Ints]]:
+    def __iter__(self) -> Iterator[tuple[SequenceIds, Ints]]:
         if self._file is not None:
             self._file.seek(0)
             for counts in self._lengths:
@@ -341,7 +340,7 @@ class _Forms:
                 yield np.frombuffer(data, np.int32), counts
         yield from self._rows
 
-    def __enter__(self) -> _Forms:
+    def __enter__(self) -> _Sequences:
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -413,8 +412,8 @@ class _Sink:
                 shutil.rmtree(self._folder, ignore_errors=True)
 
 
-def _counted(counter: Counter, documents: Documents, progress: bool) -> Iterator[tuple[Forms, Ints]]:
-    """The forms of all documents, some documents at a time."""
+def _counted(counter: Counter, documents: Documents, progress: bool) -> Iterator[tuple[SequenceIds, Ints]]:
+    """The token sequences of all documents, some documents at a time."""
     any_text = False
     for rows in encode_all(counter, _batches(_shown(documents, progress, "tokenising"))):
         any_text = True
@@ -455,7 +454,7 @@ def _shown(documents: Documents, progress: bool, what: str) -> Iterator[str]:
 
 def _token_counts(counter: Counter, counts: npt.NDArray[np.int64]) -> dict[str, int]:
     total: dict[str, int] = {}
-    for tokens, n in zip(counter.forms, counts.tolist(), strict=False):
+    for tokens, n in zip(counter.sequences, counts.tolist(), strict=False):
         for token in tokens:
             total[token] = total.get(token, 0) + n
     return total

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, cast
@@ -149,8 +149,7 @@ class TokenWriter:
     >>> import tempfile
     >>> folder = tempfile.mkdtemp()
     >>> with TokenWriter(folder, "uint16") as writer:
-    ...     writer.append([2, 8, 9])
-    ...     writer.append([2])
+    ...     writer.append_many([2, 8, 9, 2], [3, 1])
     ...     store = writer.finish()
     >>> store == TokenStore.open(folder), TokenStore.open(folder).doc(0).tolist()
     (False, [2, 8, 9])
@@ -166,11 +165,6 @@ class TokenWriter:
         part = self._stack.enter_context(atomic_write(self.folder / _FILE))
         self._file: BinaryIO | None = self._stack.enter_context(part.open("wb"))
         self._file.write(bytes(_HEAD))
-
-    def append(self, ids: Sequence[int] | npt.NDArray[Any]) -> None:
-        """Add one document."""
-        row = _as_ids(ids, self.dtype)
-        self.append_many(row, np.array([len(row)], np.int64))
 
     def append_many(self, ids: Sequence[int] | npt.NDArray[Any], lengths: Sequence[int] | npt.NDArray[Any]) -> None:
         """Add several documents.
@@ -226,29 +220,20 @@ class TokenWriter:
             raise StateError("this TokenWriter is finished; make a new one to write a store")
         return self._file
 
-    def _all_or_nothing(self) -> _Undo:
-        return _Undo(self)
+    @contextmanager
+    def _all_or_nothing(self) -> Iterator[None]:
+        """Turn a failed write into a SaveError, and remove the unfinished file."""
+        with ExitStack() as undo:
+            undo.push(self._stack.__exit__)
+            undo.callback(setattr, self, "_file", None)
+            yield
+            undo.pop_all()
 
     def __enter__(self) -> TokenWriter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.abandon()
-
-
-class _Undo:
-    """Turns a failed write into a SaveError and removes the unfinished file."""
-
-    def __init__(self, writer: TokenWriter) -> None:
-        self.writer = writer
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        if error is not None:
-            self.writer._file = None
-            self.writer._stack.__exit__(kind, error, at)
 
 
 class _Fingerprint:

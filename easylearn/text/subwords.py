@@ -10,7 +10,7 @@ from typing import Any, Literal, NoReturn
 import numpy as np
 
 from ..errors import ArgumentError, StateError
-from .tokenize import VERSION, Counter, Forms, Ints, Tokenizer
+from .tokenize import VERSION, Counter, Ints, SequenceIds, Tokenizer
 from .vocab import BOS, FLD, PAD
 from .words import check_text, cut, line_ends, plain, without_surrogates
 
@@ -91,7 +91,7 @@ class SubwordTokenizer(Tokenizer):
         rows = np.split(ids, np.cumsum(lengths)[:-1]) if len(texts) else []
         return [[tokens[i] for i in row.tolist()] for row in rows]
 
-    def encode(self, texts: Sequence[str]) -> tuple[Forms, Ints]:
+    def encode(self, texts: Sequence[str]) -> tuple[SequenceIds, Ints]:
         """Positions in `closed` of the tokens of all `texts`, one after the other, and how many each text has."""
         pieces, of = [], []
         for i, text in enumerate(texts):
@@ -133,9 +133,9 @@ class _SubwordCounter(Counter):
         super().__init__(tokenizer)
         self._subwords = tokenizer
         assert tokenizer.closed is not None
-        self.forms = [(t,) for t in tokenizer.closed]
+        self.sequences = [(t,) for t in tokenizer.closed]
 
-    def encode(self, texts: Sequence[str]) -> tuple[Forms, Ints]:
+    def encode(self, texts: Sequence[str]) -> tuple[SequenceIds, Ints]:
         return self._subwords.encode(texts)
 
 

@@ -18,7 +18,7 @@ from .vocab import BOS, PAD, WREP
 from .words import LINE, REPEATS
 
 Ints = npt.NDArray[np.int64]
-Forms = npt.NDArray[np.int32]
+SequenceIds = npt.NDArray[np.int32]
 
 VERSION = 1  # of a tokenizer's state
 _PIECE = 20_000  # characters split at a time: the list of words stays in the processor's cache
@@ -28,7 +28,7 @@ _SPACE = re.compile(r"\s")
 
 
 class Tokenizer(ABC):
-    """Parts texts into tokens and puts tokens together again."""
+    """Splits texts into tokens and puts tokens together again."""
 
     name: str
 
@@ -65,29 +65,29 @@ class Tokenizer(ABC):
 class Counter:
     """Numbers what it meets in order of appearance; what a number stands for is decided once.
 
-    Such a number stands for a *form*: one token, or several that always come together.
+    Such a number stands for a token sequence: one token, or several that always come together.
     """
 
     in_workers = False  # whether forked processes do it faster
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self.tokenizer = tokenizer
-        self.forms: list[tuple[str, ...]] = []
+        self.sequences: list[tuple[str, ...]] = []
         self._known: dict[str, int] = {}
 
     def add(self, tokens: tuple[str, ...]) -> int:
-        """A number for a form that has none yet."""
-        self.forms.append(tokens)
-        return len(self.forms) - 1
+        """A number for a token sequence that has none yet."""
+        self.sequences.append(tokens)
+        return len(self.sequences) - 1
 
-    def encode(self, texts: Sequence[str]) -> tuple[Forms, Ints]:
-        """Forms of several texts.
+    def encode(self, texts: Sequence[str]) -> tuple[SequenceIds, Ints]:
+        """The numbers of the token sequences of several texts.
 
         Args:
             texts: the documents.
 
         Returns:
-            Their forms one after the other, and how many each text has, shape (len(texts),).
+            The numbers one after the other, and how many each text has, shape (len(texts),).
         """
         rows = self.tokenizer.tokenize(texts)
         lengths = np.fromiter(map(len, rows), np.int64, len(rows))
@@ -109,8 +109,8 @@ class WordTokenizer(Tokenizer):
 
     Whitespace separates. Within it are kept whole: web and mail addresses, numbers with their points (1,000.50),
     abbreviations of letters (U.S.), emoji with their modifiers, words with their accents. Each Chinese or Japanese
-    character is a token, and so is each other sign; hyphens and underscores part words. Contractions are parted as in
-    the Penn treebank: *do n't*, *it 's*, *they 'll*; other apostrophes stay (*o'clock*).
+    character is a token, and so is each other sign; hyphens and underscores separate words. Contractions are split as
+    in the Penn treebank: *do n't*, *it 's*, *they 'll*; other apostrophes stay (*o'clock*).
 
     Marks: `xxmaj` before a capitalised word and `xxup` before one of two or more capitals, which are then written
     small; `xxrep 4 !` for a character three or more times in a row; `xxwrep 3 ha` for a word so. Digits are never
@@ -143,7 +143,7 @@ class WordTokenizer(Tokenizer):
         return [self._tokens(text) for text in texts]
 
     def _tokens(self, text: str) -> list[str]:
-        memo, forms = self._pieces, []
+        memo, found = self._pieces, []
         for word in self.prepare(text).split():
             parts = memo.get(word)
             if parts is None:
@@ -152,10 +152,10 @@ class WordTokenizer(Tokenizer):
                     if len(memo) >= _MEMO:
                         memo.clear()
                     memo[word] = parts
-            forms += parts
+            found += parts
         out: list[str] = []
-        for form, run in groupby(forms):
-            tokens = self.expand(form)
+        for part, run in groupby(found):
+            tokens = self.expand(part)
             n = sum(1 for _ in run)
             if n >= REPEATS and words.can_repeat(tokens):
                 out += (WREP, str(n), *tokens)
@@ -175,9 +175,9 @@ class WordTokenizer(Tokenizer):
         """Words and signs of a `word`, a string without whitespace, their case kept."""
         return ["\n"] if word == LINE and self.keep_newlines else words.word_parts(word)
 
-    def expand(self, form: str) -> tuple[str, ...]:
-        """The tokens of a `form`, one of the `parts`: marks, and what they mark."""
-        return words.expand(form, self.lower)
+    def expand(self, part: str) -> tuple[str, ...]:
+        """The tokens of a `part` as `parts` gives them: marks, and what they mark."""
+        return words.expand(part, self.lower)
 
     def join(self, tokens: Sequence[str]) -> str:
         return words.join_words(tokens)
@@ -193,13 +193,13 @@ class WordTokenizer(Tokenizer):
 
 
 class _Memo(dict[str, bytes]):
-    """The forms of strings without whitespace, as bytes of int32, made where they are missing."""
+    """The numbers of strings without whitespace, as bytes of int32, made where they are missing."""
 
     def __init__(self, counter: WordCounter) -> None:
         self._counter = counter
 
     def __missing__(self, word: str) -> bytes:
-        made = self._counter.forms_of(word)
+        made = self._counter.ids_of(word)
         if len(word) <= _MEMO_LENGTH:
             if len(self) >= _MEMO:
                 self.clear()
@@ -219,8 +219,8 @@ class WordCounter(Counter):
         self._repeated: dict[tuple[int, int], int] = {}
         self._may_repeat = bytearray()
 
-    def forms_of(self, word: str) -> bytes:
-        """The forms of a string without whitespace."""
+    def ids_of(self, word: str) -> bytes:
+        """The numbers of the token sequences of a string without whitespace."""
         known = self._known
         numbers = []
         for part in self.words.parts(word):
@@ -230,7 +230,7 @@ class WordCounter(Counter):
             numbers.append(number)
         return array("i", numbers).tobytes()
 
-    def encode(self, texts: Sequence[str]) -> tuple[Forms, Ints]:
+    def encode(self, texts: Sequence[str]) -> tuple[SequenceIds, Ints]:
         look_up = self._memo.__getitem__
         rows: list[bytes] = []
         lengths = np.empty(len(texts), np.int64)
@@ -243,32 +243,32 @@ class WordCounter(Counter):
         return self._mark_repeats(np.frombuffer(b"".join(rows), np.int32), lengths)
 
     def add(self, tokens: tuple[str, ...]) -> int:
-        self.forms.append(tokens)
+        self.sequences.append(tokens)
         self._may_repeat.append(words.can_repeat(tokens))
-        return len(self.forms) - 1
+        return len(self.sequences) - 1
 
-    def _mark_repeats(self, forms: Forms, lengths: Ints) -> tuple[Forms, Ints]:
-        """Replace the same word three or more times in a row by one form that says so."""
-        if len(forms) < REPEATS:
-            return forms, lengths
-        same = forms[1:] == forms[:-1]
+    def _mark_repeats(self, ids: SequenceIds, lengths: Ints) -> tuple[SequenceIds, Ints]:
+        """Replace the same word three or more times in a row by one sequence that says so."""
+        if len(ids) < REPEATS:
+            return ids, lengths
+        same = ids[1:] == ids[:-1]
         ends = np.cumsum(lengths)
-        inner = ends[(ends > 0) & (ends < len(forms))]
+        inner = ends[(ends > 0) & (ends < len(ids))]
         same[inner - 1] = False
         if not (same[1:] & same[:-1]).any():
-            return forms, lengths
+            return ids, lengths
         starts = np.flatnonzero(np.concatenate(([True], ~same)))
-        counts = np.diff(starts, append=len(forms))
-        chosen = (counts >= REPEATS) & np.frombuffer(self._may_repeat, np.bool_)[forms[starts]]
+        counts = np.diff(starts, append=len(ids))
+        chosen = (counts >= REPEATS) & np.frombuffer(self._may_repeat, np.bool_)[ids[starts]]
         if not chosen.any():
-            return forms, lengths
-        out = forms.copy()
-        keep = np.ones(len(forms), np.bool_)
+            return ids, lengths
+        out = ids.copy()
+        keep = np.ones(len(ids), np.bool_)
         for at, n in zip(starts[chosen].tolist(), counts[chosen].tolist(), strict=True):
-            key = (n, int(forms[at]))
+            key = (n, int(ids[at]))
             number = self._repeated.get(key)
             if number is None:
-                number = self._repeated[key] = self.add((WREP, str(n), *self.forms[key[1]]))
+                number = self._repeated[key] = self.add((WREP, str(n), *self.sequences[key[1]]))
             out[at] = number
             keep[at + 1 : at + n] = False
         kept = np.concatenate(([0], np.cumsum(keep)))
@@ -311,7 +311,7 @@ class FunctionTokenizer(Tokenizer):
         return out
 
     def join(self, tokens: Sequence[str]) -> str:
-        """The tokens with spaces between them, for nobody knows how the function parted them."""
+        """The tokens with spaces between them, since how the function split them is not known."""
         return " ".join(t for t in tokens if t not in (BOS, PAD))
 
     def state_dict(self) -> dict[str, Any]:

@@ -20,8 +20,8 @@ class Vocab:
     Args:
         tokens: all different. Those of `SPECIALS` that are missing are put first, so that 0 is *unknown*, 1 is
             *padding* and 2 begins a document, unless `tokens` itself says otherwise.
-        tokenizer: the `Tokenizer` that makes these tokens, where it is known, so that whoever gets the vocabulary
-            parts texts in the same way. Two vocabularies with the same tokens are equal whatever it is.
+        tokenizer: the `Tokenizer` that makes these tokens, where it is known, so that who gets the vocabulary
+            splits texts in the same way. Two vocabularies with the same tokens are equal whatever it is.
 
     Raises:
         ArgumentError: a token is there twice, or is no text.

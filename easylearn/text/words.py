@@ -110,31 +110,31 @@ def _parts(word: str) -> list[str]:
     return found + [m[0] for m in pattern.finditer(word, begin)]
 
 
-def expand(form: str, lower: bool) -> tuple[str, ...]:
+def expand(part: str, lower: bool) -> tuple[str, ...]:
     """The tokens of one of the `word_parts`: marks, and what they mark.
 
     >>> expand("LIKE", lower=True), expand("didn't", lower=True), expand("!!!!", lower=True)
     (('xxup', 'like'), ('did', "n't"), ('xxrep', '4', '!'))
     """
-    if form in ("\n", FLD):
-        return (form,)
-    if form.isascii() and form.isalpha() and not form.lower().startswith("xx") and not _RUN.search(form.lower()):
-        return (*_capitals(form, lower), form.lower() if lower else form)
-    first = form[0]
+    if part in ("\n", FLD):
+        return (part,)
+    if part.isascii() and part.isalpha() and not part.lower().startswith("xx") and not _RUN.search(part.lower()):
+        return (*_capitals(part, lower), part.lower() if lower else part)
+    first = part[0]
     if not (first.isalnum() or unicodedata.category(first)[0] in "LM"):
-        return _expand_sign(form)
-    if "://" in form or "@" in form or form.startswith("www."):
-        return (form.lower() if lower else form,)
-    small, endings = _without_endings((form.lower() if lower else form).replace("\u2019", "'"))
-    pieces = [small] if form.isdecimal() or _is_roman(form) else _without_runs(small)
-    return (*_capitals(form, lower), *_defused(pieces + endings))
+        return _expand_sign(part)
+    if "://" in part or "@" in part or part.startswith("www."):
+        return (part.lower() if lower else part,)
+    small, endings = _without_endings((part.lower() if lower else part).replace("\u2019", "'"))
+    pieces = [small] if part.isdecimal() or _is_roman(part) else _without_runs(small)
+    return (*_capitals(part, lower), *_defused(pieces + endings))
 
 
-def _capitals(form: str, lower: bool) -> tuple[str, ...]:
+def _capitals(part: str, lower: bool) -> tuple[str, ...]:
     """The mark of a word's capitals, if it has them."""
-    if not lower or not (form[0].isupper() or form[0].istitle()):
+    if not lower or not (part[0].isupper() or part[0].istitle()):
         return ()
-    return (UP,) if form.isupper() and sum(c.isalpha() for c in form) > 1 else (MAJ,)
+    return (UP,) if part.isupper() and sum(c.isalpha() for c in part) > 1 else (MAJ,)
 
 
 def _without_endings(word: str) -> tuple[str, list[str]]:
@@ -199,20 +199,20 @@ def _ranges(codes: Iterable[int]) -> str:
     return "".join(f"{re.escape(chr(a))}-{re.escape(chr(b))}" for a, b in spans)
 
 
-def _is_roman(form: str) -> bool:
-    return form.isascii() and _ROMAN.fullmatch(form) is not None
+def _is_roman(part: str) -> bool:
+    return part.isascii() and _ROMAN.fullmatch(part) is not None
 
 
-def _expand_sign(form: str) -> tuple[str, ...]:
+def _expand_sign(part: str) -> tuple[str, ...]:
     """A sign or emoji, or the same one several times."""
-    found = _patterns().parts.fullmatch(form)
+    found = _patterns().parts.fullmatch(part)
     unit = (found["emoji"] or found["sign"]) if found else None
-    if unit is None or len(form) == len(unit) or len(form) % len(unit):
-        return (form,)
-    n = len(form) // len(unit)
+    if unit is None or len(part) == len(unit) or len(part) % len(unit):
+        return (part,)
+    n = len(part) // len(unit)
     if n >= REPEATS:
         return (REP, str(n), unit)
-    return (form,) if form == "--" else (unit,) * n
+    return (part,) if part == "--" else (unit,) * n
 
 
 def _without_runs(word: str) -> list[str]:

@@ -15,27 +15,27 @@ import numpy as np
 
 from ..device import usable_cores
 from ..errors import DataError, StateError
-from .tokenize import Counter, Forms, Ints
+from .tokenize import Counter, Ints, SequenceIds
 
 WARM_UP = 8_000_000  # characters after which most words were met, and work is left that is worth a process
 MAX_WORKERS = 16
 _AHEAD = 2  # batches per process that are under way
 
-Result = tuple[int, Forms, Ints, list[tuple[str, ...]]]
+Result = tuple[int, SequenceIds, Ints, list[tuple[str, ...]]]
 _counter: Counter | None = None
 _told = 0
 
 
 def encode_all(
     counter: Counter, batches: Iterable[list[str]], workers: int | None = None
-) -> Iterator[tuple[Forms, Ints]]:
+) -> Iterator[tuple[SequenceIds, Ints]]:
     """`counter.encode` of every batch of texts, in order, by all cores if there is much to do.
 
     The first batches are encoded here. What was learned by them is inherited by the processes that do the others; what
     each of them learns comes back with its results.
 
     Args:
-        counter: numbers forms; afterwards it knows all of them.
+        counter: numbers token sequences; afterwards it knows all of them.
         batches: texts, a few at a time.
         workers: processes; 0 is none, None chooses.
     """
@@ -61,12 +61,14 @@ def usual_workers() -> int:
     return min(cores, MAX_WORKERS) if cores > 1 else 0
 
 
-def _in_workers(counter: Counter, first: list[str], rest: Iterator[list[str]], n: int) -> Iterator[tuple[Forms, Ints]]:
-    base = len(counter.forms)
+def _in_workers(
+    counter: Counter, first: list[str], rest: Iterator[list[str]], n: int
+) -> Iterator[tuple[SequenceIds, Ints]]:
+    base = len(counter.sequences)
     known: dict[tuple[str, ...], int] = {}
-    for i, form in enumerate(counter.forms):
-        known.setdefault(form, i)
-    here: dict[int, Forms] = {}  # per process: the numbers here of the forms that it met after `base`
+    for i, sequence in enumerate(counter.sequences):
+        known.setdefault(sequence, i)
+    here: dict[int, SequenceIds] = {}  # per process: the numbers here of the sequences that it numbered after `base`
     with warnings.catch_warnings():
         # Python 3.12 warns of any fork beside threads; these processes touch nothing but texts and arrays.
         warnings.filterwarnings("ignore", message=".*multi-threaded, use of fork", category=DeprecationWarning)
@@ -82,7 +84,7 @@ def _in_workers(counter: Counter, first: list[str], rest: Iterator[list[str]], n
                 yield _merged(counter, waiting.popleft().result(), base, known, here)
         except BrokenProcessPool as error:
             raise StateError(
-                "a process that parts text into words was ended from outside, maybe for want of memory; close other "
+                "a process that splits text into words was ended from outside, maybe for want of memory; close other "
                 "programs and run again"
             ) from error
         finally:
@@ -90,34 +92,34 @@ def _in_workers(counter: Counter, first: list[str], rest: Iterator[list[str]], n
 
 
 def _merged(
-    counter: Counter, result: Result, base: int, known: dict[tuple[str, ...], int], here: dict[int, Forms]
-) -> tuple[Forms, Ints]:
+    counter: Counter, result: Result, base: int, known: dict[tuple[str, ...], int], here: dict[int, SequenceIds]
+) -> tuple[SequenceIds, Ints]:
     """A result with the numbers of this process."""
-    process, forms, lengths, new = result
+    process, ids, lengths, new = result
     numbers = []
-    for form in new:
-        number = known.get(form)
+    for sequence in new:
+        number = known.get(sequence)
         if number is None:
-            number = known[form] = counter.add(form)
+            number = known[sequence] = counter.add(sequence)
         numbers.append(number)
     here[process] = np.append(here.get(process, np.empty(0, np.int32)), np.array(numbers, np.int32))
-    later = forms >= base
+    later = ids >= base
     if later.any():
-        forms = forms.copy()
-        forms[later] = here[process][forms[later] - base]
-    return forms, lengths
+        ids = ids.copy()
+        ids[later] = here[process][ids[later] - base]
+    return ids, lengths
 
 
 def _begin(counter: Counter) -> None:
     global _counter, _told
-    _counter, _told = counter, len(counter.forms)
+    _counter, _told = counter, len(counter.sequences)
 
 
 def _encode(texts: list[str]) -> Result:
     global _told
     if _counter is None:
         raise DataError("this process has no tokenizer")
-    forms, lengths = _counter.encode(texts)
-    new = _counter.forms[_told:]
+    ids, lengths = _counter.encode(texts)
+    new = _counter.sequences[_told:]
     _told += len(new)
-    return os.getpid(), forms, lengths, new
+    return os.getpid(), ids, lengths, new

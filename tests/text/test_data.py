@@ -146,6 +146,8 @@ class TestColumns:
         data = TextData.from_df(df, 0, 1, valid=[1], **QUIET)  # type: ignore[arg-type]
         assert data.classes == ("neg", "pos") and data.preprocessor.columns == "0"
         assert data.describe_item("valid", 0) == {"0": TEXTS[1]}
+        tested = TextData.from_df(df, 0, 1, valid=[1], test=df[:3], **QUIET)  # type: ignore[arg-type]
+        assert tested._split("test").target is not None
         two = TextData.from_df(df, df.columns[[0, 2]], 1, valid=[1], **QUIET)  # type: ignore[arg-type]
         assert two.preprocessor.columns == ("0", "more")
         learn = fit(data)
@@ -243,10 +245,13 @@ class TestWeights:
     @pytest.mark.parametrize(
         ("given", "message"),
         [
-            ([1.0] * 5, "16"),
-            ({"poz": 2}, "'poz'.*'pos'"),
+            ([1.0] * 5, r"16 texts, got shape \(5,\)"),
+            ([1.0] * 20, r"16 texts, got shape \(20,\)"),
+            (3.0, "16 texts"),
+            ({"poz": 2}, r"'poz'.*'pos'"),
             ([-1.0] * 16, "0 or more"),
-            ([0.0] * 16, "all weights are 0"),
+            ([0.0] * 16, r"all .* are 0"),
+            ("balancd", "weights must have one entry"),
         ],
     )
     def test_refused_before_the_long_part(self, given: Any, message: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,7 +27,7 @@ def test_disk_is_memory_however_it_is_written(docs: list[list[int]], wide: bool,
     dtype = np.int32 if wide else np.uint16
     with TokenWriter(tmp_path, dtype) as writer:
         for d in docs[:cut]:
-            writer.append(d)
+            writer.append_many(d, [len(d)])
         rest = docs[cut:]
         writer.append_many([i for d in rest for i in d], [len(d) for d in rest])
         written = writer.finish()
@@ -64,20 +64,20 @@ def test_type_follows_the_vocabulary() -> None:
 def test_an_unfinished_store_cannot_be_opened_and_leaves_nothing(tmp_path: Path) -> None:
     folder = tmp_path / "new"
     with suppress(KeyError), TokenWriter(folder, "uint16") as writer:
-        writer.append([1, 2])
+        writer.append_many([1, 2], [2])
         with pytest.raises(DataError, match="no finished token store"):
             TokenStore.open(folder)
         raise KeyError
     assert files(folder) == []
     with TokenWriter(folder, "uint16") as writer:
-        writer.append([1, 2])
+        writer.append_many([1, 2], [2])
         writer.finish()
     with TokenWriter(folder, "uint16") as writer:
-        writer.append([3])
+        writer.append_many([3], [1])
     assert TokenStore.open(folder).doc(0).tolist() == [1, 2], "the older store stays"
     assert len(files(folder)) == 1
     with pytest.raises(StateError, match="finished"):
-        writer.append([1])
+        writer.append_many([1], [1])
 
 
 def test_a_full_disk_is_said_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,7 +90,7 @@ def test_a_full_disk_is_said_and_leaves_nothing(tmp_path: Path, monkeypatch: pyt
     file = writer._file
     writer._file = Full()  # type: ignore[assignment]
     with pytest.raises(SaveError, match="No space left"):
-        writer.append([1, 2])
+        writer.append_many([1, 2], [2])
     assert file is not None and file.closed and files(tmp_path) == []
 
 

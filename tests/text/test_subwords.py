@@ -33,8 +33,8 @@ def test_subwords_lose_nothing(subwords: SubwordTokenizer, texts: list[str]) -> 
         assert subwords.join(["xxbos", *row]) == plain
     if texts:
         counter = subwords.counter()
-        forms, lengths = counter.encode(texts)
-        assert [t for f in forms.tolist() for t in counter.forms[f]] == [t for row in rows for t in row]
+        ids, lengths = counter.encode(texts)
+        assert [t for f in ids.tolist() for t in counter.sequences[f]] == [t for row in rows for t in row]
         assert lengths.tolist() == [len(row) for row in rows]
 
 

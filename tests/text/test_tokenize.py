@@ -46,9 +46,9 @@ def words(text: str, **options: bool) -> list[str]:
 
 
 def expanded(counter: Counter, texts: list[str]) -> list[list[str]]:
-    forms, lengths = counter.encode(texts)
-    rows = np.split(forms, np.cumsum(lengths)[:-1])
-    return [[t for f in row.tolist() for t in counter.forms[f]] for row in rows]
+    ids, lengths = counter.encode(texts)
+    rows = np.split(ids, np.cumsum(lengths)[:-1])
+    return [[t for f in row.tolist() for t in counter.sequences[f]] for row in rows]
 
 
 @settings(max_examples=200, deadline=None)
