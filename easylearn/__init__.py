@@ -14,8 +14,10 @@ from __future__ import annotations
 
 from . import losses, metrics, schedules
 from .analysis.interpret import Interpretation
+from .analysis.results import plot_confusion, plot_worst
 from .artefact.predictor import Predictor
 from .data.loaders import LoaderData, TensorData
+from .data.split import folds
 from .errors import ArgumentError, DataError, EasyLearnError, EasyLearnWarning, SaveError, StateError, WeightsError
 from .export import load_learner, load_predictor
 from .learner import Learner
@@ -32,6 +34,7 @@ from .tabular.features import add_datepart, elapsed_since, rolling_windows
 from .tabular.interpret import partial_dependence, permutation_importance
 from .tabular.learner import tabular_learner
 from .task import (
+    ExclusiveTask,
     Prediction,
     Predictions,
     Task,
@@ -43,9 +46,12 @@ from .task import (
 )
 from .text.callbacks import ActivationPenalty, RateByLength, SampledSoftmax
 from .text.data import TextData, TextLMData
+from .text.generate import generate
 from .text.interpret import occlusion
 from .text.learner import language_model_learner, text_classifier_learner
-from .text.tokenize import SubwordTokenizer, WordTokenizer
+from .text.subwords import SubwordTokenizer
+from .text.tokenize import WordTokenizer
+from .text.transfer import load_encoder, save_encoder
 from .text.vocab import Vocab
 from .train.callback import Callback
 from .train.callbacks import (
@@ -66,7 +72,6 @@ from .vision.data import ImageData
 from .vision.gradcam import grad_cam, plot_grad_cam
 from .vision.learner import vision_learner
 from .vision.model import vision_model
-from .vision.results import plot_confusion, plot_worst
 
 __version__ = "0.1.0"
 
@@ -85,6 +90,7 @@ __all__ = [
     "EasyLearnWarning",
     "EntityEmbedder",
     "Erase",
+    "ExclusiveTask",
     "Flip",
     "ImageData",
     "Interpretation",
@@ -132,9 +138,12 @@ __all__ = [
     "error_rate",
     "f1",
     "f_beta",
+    "folds",
+    "generate",
     "get_arch",
     "grad_cam",
     "language_model_learner",
+    "load_encoder",
     "load_learner",
     "load_predictor",
     "losses",
@@ -157,6 +166,7 @@ __all__ = [
     "rmspe",
     "roc_auc",
     "rolling_windows",
+    "save_encoder",
     "schedules",
     "sgd",
     "single_label",

@@ -73,8 +73,8 @@ def _demo(chosen: argparse.Namespace) -> int:
 
 def _add_pretrain(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Train an AWD-LSTM language model. The folder may have sub-folders train and valid; otherwise a share of the "
-        "files validates. Stopped at any moment, the same command goes on where it was."
+        "Train an AWD-LSTM language model. The folder may have sub-folders train and valid; otherwise a fraction of "
+        "the files validates. Stopped at any moment, the same command goes on where it was."
     )
     parser.add_argument("corpus", help="folder of .txt files, each a document")
     parser.add_argument("--out", required=True, help="folder for the encoder, its settings and checkpoints")
@@ -86,8 +86,8 @@ def _add_pretrain(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-vocab", type=int, default=30_000, help="size of the vocabulary (default: %(default)s)")
     parser.add_argument("--min-freq", type=int, default=3, help="rarer tokens are unknown (default: %(default)s)")
     parser.add_argument("--tokenizer", default="word", help="word, bpe or unigram (default: %(default)s)")
-    parser.add_argument("--valid", type=float, default=0.05, help="share that validates (default: %(default)s)")
-    parser.add_argument("--share", type=float, default=1.0, help="share of the files to read (default: %(default)s)")
+    parser.add_argument("--valid", type=float, default=0.05, help="fraction that validates (default: %(default)s)")
+    parser.add_argument("--fraction", type=float, default=1.0, help="of the files to read (default: %(default)s)")
     parser.add_argument("--drop-mult", type=float, default=0.5, help="scales all dropouts (default: %(default)s)")
     parser.add_argument(
         "--sampled", type=int, help="learn to choose among a batch's tokens and so many others: faster (default: all)"

@@ -1,7 +1,7 @@
 """The 2018 names for models on tables: `from easylearn.column_data import *`. Thin, over `TabularData`.
 
-The codes of categories that `proc_df` gave are taken as levels: one that training does not hold counts as *unknown*,
-and an embedding has as many rows as training has codes, two more for *unknown* and *missing*.
+The codes that `proc_df` gave are taken as categories: one that training does not hold counts as *unknown*, and an
+embedding has as many rows as training has codes, two more for *unknown* and *missing*.
 """
 
 from __future__ import annotations
@@ -21,17 +21,19 @@ import torch
 import torch.nn.functional as F
 from torch import nn, optim
 
-from .data._old_bunch import PartName
+from .data.bunch import SplitName
+from .data.frames import read_table
 from .data.split import get_cv_idxs
+from .data.targets import TaskName
 from .errors import ArgumentError, DataError
-from .options import strict
 from .files import StrPath
 from .learner import Learner
+from .learner07 import Learner07
+from .options import strict
 from .tabular.collab import CollabData, collab_learner
-from .tabular.data import TabularData, read_csv
+from .tabular.data import TabularData
 from .tabular.learner import tabular_learner
-from .tabular.loader import MemoryPart
-from .tabular.targets import TaskName
+from .tabular.loader import MemorySplit
 from .train.optim import OptimizerFn, adamw
 
 if TYPE_CHECKING:
@@ -59,12 +61,12 @@ adam = functools.partial(adamw, weight_decay=0.0)  # without weight decay, AdamW
 
 @dataclass(frozen=True)
 class ColumnarDataset:
-    """One part of a table as `trn_ds`, `val_ds` and `test_ds` show it.
+    """One split of a table as `trn_ds`, `val_ds` and `test_ds` show it.
 
     Args:
-        cats: codes, shape (n, n_cat): 0 is *unknown*, 1 *missing*, then the levels.
+        cats: codes, shape (n, n_cat): 0 is *unknown*, 1 *missing*, then the categories.
         conts: numbers, shape (n, n_cont).
-        y: targets, shape (n,) for classes, otherwise (n, n_out); None where nobody knows them.
+        y: targets, shape (n,) for classes, otherwise (n, n_out); None where they are not known.
     """
 
     cats: npt.NDArray[np.int64]
@@ -119,7 +121,9 @@ class ColumnarModelData:
             shuffle: train in a new order in each epoch.
         """
         table, targets = _with_target(df, y)
-        return cls(path, _data(table, targets, val_idxs, cat_flds, bs, is_reg, is_multi, test_df, shuffle))
+        data = _data(table, targets, val_idxs, test_df, cat_flds, _task(is_reg, is_multi), bs)
+        data.shuffle = shuffle
+        return cls(path, data)
 
     @classmethod
     @strict({"df_test": "test_df", "cat_vars": "cat_flds"})
@@ -147,9 +151,10 @@ class ColumnarModelData:
             val_y: the same for validation.
             cat_flds, bs, is_reg, is_multi, test_df, shuffle: see `from_data_frame`.
         """
-        table, targets = _with_target(trn_df, trn_y)
-        valid, _ = _with_target(val_df, val_y)
-        return cls(path, _data(table, targets, valid, cat_flds, bs, is_reg, is_multi, test_df, shuffle))
+        (table, targets), (valid, _) = _with_target(trn_df, trn_y), _with_target(val_df, val_y)
+        data = _data(table, targets, valid, test_df, cat_flds, _task(is_reg, is_multi), bs)
+        data.shuffle = shuffle
+        return cls(path, data)
 
     @classmethod
     @strict()
@@ -195,7 +200,7 @@ class ColumnarModelData:
         *,
         opt_fn: OptimizerFn = adam,
         metrics: Sequence[Any] | None = None,
-    ) -> Learner:
+    ) -> Learner07:
         """A learner with embeddings, batch-norm on the numbers, and a small network.
 
         Args:
@@ -211,7 +216,7 @@ class ColumnarModelData:
             metrics: instead of the task's own.
 
         Returns:
-            The learner; `learn.predict(test=True)` is what `learn.predict(True)` was.
+            The learner.
 
         Raises:
             ArgumentError: sizes do not fit the data or each other; the message says both.
@@ -221,8 +226,8 @@ class ColumnarModelData:
             raise ArgumentError(
                 f"emb_szs has {len(emb_szs)} entries, cat_flds names {len(data.cat_names)} columns: {data.cat_names}"
             )
-        if n_cont != len(data.processor.cont_names):
-            columns = data.processor.cont_names
+        columns = data.preprocessor.processor.cont_names
+        if n_cont != len(columns):
             raise ArgumentError(f"n_cont is {n_cont}, but {len(columns)} columns are not in cat_flds: {columns[:20]}")
         if out_sz != data.task.n_out:
             raise ArgumentError(
@@ -232,10 +237,11 @@ class ColumnarModelData:
             raise ArgumentError(
                 f"drops has {len(drops)} entries, szs has {len(szs)}: give one dropout for each hidden layer"
             )
-        return tabular_learner(
-            data, szs, emb_szs=list(emb_szs), emb_drop=emb_drop, cont_emb=0, ps=drops, y_range=y_range, use_bn=use_bn,
-            optimizer=opt_fn, metrics=metrics, path=self.path / "models",
+        learn = tabular_learner(
+            data, szs, emb_szs=list(emb_szs), emb_drop=emb_drop, num_emb_size=0, ps=drops, y_range=y_range,
+            use_bn=use_bn, optimizer=opt_fn, metrics=metrics, path=self.path / "models",
         )  # fmt: skip
+        return Learner07.of(learn)
 
     @property
     def bs(self) -> int:
@@ -265,7 +271,7 @@ class ColumnarModelData:
     @property
     def test_ds(self) -> ColumnarDataset | None:
         """The test rows as the model sees them; None without any."""
-        return self._dataset("test") if self.data.has_test else None
+        return self._dataset("test") if "test" in self.data.splits else None
 
     @property
     def trn_y(self) -> Array:
@@ -277,13 +283,15 @@ class ColumnarModelData:
         """Validation targets."""
         return self._y("valid")
 
-    def _dataset(self, name: PartName) -> ColumnarDataset:
-        part = self.data._part(name)
-        assert isinstance(part, MemoryPart)
-        y = None if part.target is None else part.target.cpu().numpy()
-        return ColumnarDataset(part.cats.cpu().numpy(), part.conts.cpu().numpy(), y)
+    def _dataset(self, name: SplitName) -> ColumnarDataset:
+        split = self.data._split(name)
+        assert isinstance(split, MemorySplit)
+        cats, conts = split.fetch()
+        return ColumnarDataset(
+            cats.numpy(), conts.numpy(), None if split.target is None else split.target.cpu().numpy()
+        )
 
-    def _y(self, name: PartName) -> Array:
+    def _y(self, name: SplitName) -> Array:
         target = self.data.target(name)
         assert target is not None
         y: Array = target.cpu().numpy()
@@ -330,7 +338,7 @@ class CollabFilterDataset:
             csv: name of the file.
             user_name, item_name, rating_name: its columns.
         """
-        return cls.from_data_frame(path, read_csv(Path(path) / csv), user_name, item_name, rating_name)
+        return cls.from_data_frame(path, read_table(Path(path) / csv).frame, user_name, item_name, rating_name)
 
     @strict({"opt_func": "opt_fn"})
     def get_learner(
@@ -341,7 +349,7 @@ class CollabFilterDataset:
         *,
         opt_fn: OptimizerFn | None = None,
         metrics: Sequence[Any] | None = None,
-    ) -> Learner:
+    ) -> Learner07:
         """A learner with the dot product of a user's and an item's vector, plus their biases.
 
         Args:
@@ -356,7 +364,9 @@ class CollabFilterDataset:
             The learner. Predictions go a tenth beyond the lowest and the highest rating.
         """
         data = CollabData.from_df(self.df, *self.columns, valid=val_idxs, batch_size=bs)
-        return collab_learner(data, n_factors, optimizer=opt_fn, metrics=metrics, path=self.path / "models")
+        return Learner07.of(
+            collab_learner(data, n_factors, optimizer=opt_fn, metrics=metrics, path=self.path / "models")
+        )
 
 
 def _with_target(df: pd.DataFrame, y: Rows) -> tuple[pd.DataFrame, list[str]]:
@@ -374,27 +384,26 @@ def _with_target(df: pd.DataFrame, y: Rows) -> tuple[pd.DataFrame, list[str]]:
     return df.assign(**{n: values[:, i] for i, n in enumerate(names)}), names
 
 
+def _task(is_reg: bool, is_multi: bool) -> TaskName:
+    if is_reg and is_multi:
+        raise ArgumentError("is_multi is for labels; pass is_reg=False with it")
+    return "regression" if is_reg else "multi_label" if is_multi else "single_label"
+
+
 def _data(
     table: pd.DataFrame,
     targets: list[str],
     valid: Sequence[int] | Array | pd.DataFrame,
+    test: pd.DataFrame | None,
     cat_flds: Sequence[str],
+    task: TaskName,
     bs: int,
-    is_reg: bool,
-    is_multi: bool,
-    test_df: pd.DataFrame | None,
-    shuffle: bool,
 ) -> TabularData:
-    if is_reg and is_multi:
-        raise ArgumentError("is_multi is for labels; pass is_reg=False with it")
-    task: TaskName = "regression" if is_reg else "multi_label" if is_multi else "single_label"
-    data = TabularData.from_df(
-        table, targets, cat_names=list(cat_flds),
-        cont_names=[str(c) for c in table.columns if c not in {*cat_flds, *targets}], valid=valid, test=test_df,
-        task=task, batch_size=bs, scale="none",
+    conts = [str(c) for c in table.columns if c not in {*cat_flds, *targets}]
+    return TabularData.from_df(
+        table, targets, cat_names=cat_flds, cont_names=conts, valid=valid, test=test, task=task, batch_size=bs,
+        scale="none",
     )  # fmt: skip
-    data.shuffle = shuffle
-    return data
 
 
 def _as_table(xs: Array) -> pd.DataFrame:

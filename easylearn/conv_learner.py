@@ -25,10 +25,11 @@ from .dataset import (
     transforms_side_on,
     transforms_top_down,
 )
-from .options import strict
 from .learner import Learner
+from .learner07 import Learner07
 from .metrics import accuracy, f1
 from .metrics import accuracy_at as accuracy_thresh
+from .options import strict
 from .train.optim import OptimizerFn, sgd
 from .vision.archs import Arch, get_arch
 from .vision.data import ImageData
@@ -97,7 +98,7 @@ __all__ = [
 
 
 class ConvLearner:
-    """Constructors of image learners under their 2018 names; what they return is the one `Learner`."""
+    """Constructors of image learners under their 2018 names."""
 
     @classmethod
     @strict(
@@ -120,7 +121,7 @@ class ConvLearner:
         pretrained: Pretrained | None = None,
         opt_fn: OptimizerFn = sgd,
         metrics: Sequence[Any] | None = None,
-    ) -> Learner:
+    ) -> Learner07:
         """A pretrained body with a new head, frozen but for the head; see `vision_learner`.
 
         Args:
@@ -137,7 +138,7 @@ class ConvLearner:
         Returns:
             The learner.
         """
-        return vision_learner(
+        learn = vision_learner(
             data,
             f,
             ps=ps,
@@ -148,6 +149,7 @@ class ConvLearner:
             optimizer=opt_fn,
             metrics=metrics,
         )
+        return Learner07.of(learn)
 
     @classmethod
     @strict()
@@ -157,7 +159,7 @@ class ConvLearner:
         data: ImageData,
         opt_fn: OptimizerFn = sgd,
         metrics: Sequence[Any] | None = None,
-    ) -> Learner:
+    ) -> Learner07:
         """A model of your own, trained as it is.
 
         Args:
@@ -169,4 +171,4 @@ class ConvLearner:
         Returns:
             The learner.
         """
-        return Learner(data, m, optimizer=opt_fn, metrics=metrics)
+        return Learner07(data, m, optimizer=opt_fn, metrics=metrics)

@@ -14,14 +14,16 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from .data.frames import read_table
 from .data.split import get_cv_idxs, split_indices
+from .data.targets import TaskName
 from .errors import ArgumentError, DataError
-from .options import strict
 from .files import StrPath
+from .options import strict
 from .vision.archs import Arch, Stats, get_arch
 from .vision.augment import PRESETS, RandomResizedCrop, Transform, Zoom, resolve
-from .vision.data import ImageData, Part
-from .vision.items import read_csv
+from .vision.data import ImageData
+from .vision.splits import ImageSplit
 
 __all__ = [
     "CropType",
@@ -46,7 +48,7 @@ transforms_top_down: list[Transform] = [t for t in PRESETS["top_down"] if not is
 
 
 class CropType(Enum):
-    """How a picture becomes a square.
+    """How an image becomes a square.
 
     RANDOM and CENTER cut off what is too long, at a random place in training and in the middle otherwise; NO squashes;
     GOOGLENET cuts out a part of random area and proportions in training.
@@ -58,7 +60,7 @@ class CropType(Enum):
     GOOGLENET = 4
 
 
-_NO_TARGETS = "Only pictures are transformed here, no targets."
+_NO_TARGETS = "Only images are transformed here, no targets."
 _OLD_TFMS = {
     "tfm_y": _NO_TARGETS,
     "sz_y": _NO_TARGETS,
@@ -71,7 +73,7 @@ _OLD_TFMS = {
 
 @dataclass(frozen=True)
 class Tfms:
-    """What `tfms_from_model` says of one part of the data: size, shape and augmentation."""
+    """What `tfms_from_model` says of one split: size, shape and augmentation."""
 
     size: int
     method: str
@@ -94,7 +96,7 @@ def tfms_from_stats(
     max_zoom: float | None = None,
     crop_type: CropType = CropType.RANDOM,
 ) -> TfmsPair:
-    """Transforms for pictures of `sz` pixels, normalised with `stats`.
+    """Transforms for images of `sz` pixels, normalised with `stats`.
 
     Args:
         stats: mean and standard deviation per channel.
@@ -179,21 +181,26 @@ def _options(tfms: Sequence[Tfms | None] | None, bs: int, num_workers: int | Non
     }
 
 
-def _normalised(data: ImageData, tfms: Sequence[Tfms | None] | None) -> ImageClassifierData:
+def _normalised(data: ImageClassifierData, tfms: Sequence[Tfms | None] | None) -> ImageClassifierData:
     """The data with the statistics that the transforms were made with, if any were given."""
     given = tfms[0] if tfms is not None else None
-    made = data if given is None else data.with_stats(*given.stats)
-    assert isinstance(made, ImageClassifierData)
-    return made
+    return data if given is None else data.with_stats(*given.stats)
+
+
+def _task(y: Any, continuous: bool) -> TaskName:
+    """What labels are, as 2018 told it: numbers by `continuous`, several labels by their shape, else a class each."""
+    if continuous:
+        return "regression"
+    return "single_label" if all(np.ndim(label) == 0 for label in y) else "auto"
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """One part of the data as `trn_ds`, `val_ds` and `test_ds` show it.
+    """One split as `trn_ds`, `val_ds` and `test_ds` show it.
 
     Args:
         fnames: names relative to the data's path, in the order of predictions.
-        y: targets, shape (n, ...); None where nobody knows them.
+        y: targets, shape (n, ...); None where they are not known.
     """
 
     fnames: list[str]
@@ -263,7 +270,7 @@ class ImageClassifierData(ImageData):
             num_workers: processes that decode; None chooses.
             cat_separator: between the labels of a row; where any row has it, every row may have several labels.
         """
-        frame = read_csv(Path(path) / csv_fname)
+        frame = read_table(Path(path) / csv_fname, text=[0, 1]).frame
         if len(frame.columns) < 2:
             raise DataError(f"{csv_fname} needs two columns, file and label; it has {list(frame.columns)}")
         several = not continuous and frame.iloc[:, 1].astype(str).str.contains(cat_separator, regex=False).any()
@@ -275,7 +282,7 @@ class ImageClassifierData(ImageData):
             suffix=suffix,
             valid=valid,
             test=test_name,
-            regression=continuous,
+            task="regression" if continuous else "multi_label" if several else "single_label",
             label_sep=cat_separator if several else None,
             **_options(tfms, bs, num_workers),
         )
@@ -295,22 +302,21 @@ class ImageClassifierData(ImageData):
         test: Any = None,
         continuous: bool = False,
     ) -> ImageClassifierData:
-        """Pictures and labels in arrays; see `ImageData.from_arrays`.
+        """Images and labels in arrays; see `ImageData.from_arrays`.
 
         Args:
             path: not used; it is here because notebooks give it.
             trn: (x, y) for training.
             val: (x, y) for validation.
             bs: items in a batch.
-            tfms: of `tfms_from_model`; None keeps the pictures' own size.
+            tfms: of `tfms_from_model`; None keeps the images' own size.
             classes: names of the classes 0, 1, ...
             num_workers: processes that resize; None chooses.
             test: x, or (x, y).
             continuous: labels are numbers.
         """
-        made = super().from_arrays(
-            trn, val, test, classes=classes, regression=continuous, **_options(tfms, bs, num_workers)
-        )
+        task = _task(trn[1], continuous)
+        made = super().from_arrays(trn, val, test, classes=classes, task=task, **_options(tfms, bs, num_workers))
         return _normalised(made, tfms)
 
     @classmethod
@@ -352,14 +358,19 @@ class ImageClassifierData(ImageData):
             classes=None if continuous else classes,
             valid=valid,
             test=test_name,
-            regression=continuous,
+            task=_task(y, continuous),
             **_options(tfms, bs, num_workers),
         )
         return _normalised(made, tfms)
 
     @property
+    def c(self) -> int:
+        """How many numbers a model gives for one image."""
+        return self.task.n_out
+
+    @property
     def sz(self) -> int:
-        """Side of the pictures in pixels."""
+        """Side of the images in pixels."""
         return self.size[0]
 
     @property
@@ -369,22 +380,22 @@ class ImageClassifierData(ImageData):
 
     @property
     def trn_ds(self) -> Dataset:
-        """File names and targets of the training part."""
+        """File names and targets of the training split."""
         return self._dataset(self.train)
 
     @property
     def val_ds(self) -> Dataset:
-        """File names and targets of the validation part."""
+        """File names and targets of the validation split."""
         return self._dataset(self.valid)
 
     @property
     def test_ds(self) -> Dataset | None:
-        """File names, and targets if there are any, of the test part; None without one."""
+        """File names, and targets if there are any, of the test split; None without one."""
         return None if self.test is None else self._dataset(self.test)
 
     @staticmethod
-    def _dataset(part: Part) -> Dataset:
-        return Dataset(list(part.ids), None if part.targets is None else part.targets.numpy())
+    def _dataset(split: ImageSplit) -> Dataset:
+        return Dataset(list(split.ids), None if split.targets is None else split.targets.numpy())
 
     @property
     def trn_y(self) -> npt.NDArray[Any]:
@@ -399,7 +410,7 @@ class ImageClassifierData(ImageData):
     def _y(self, name: str) -> npt.NDArray[Any]:
         targets = (self.train if name == "train" else self.valid).targets
         if targets is None:
-            raise DataError(f"the {name} part has no targets")
+            raise DataError(f"the {name} split has no targets")
         return targets.numpy()
 
     @property

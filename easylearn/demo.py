@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from . import schedules
 from .analysis.plots import new_figure
+from .analysis.results import plot_confusion, plot_worst
 from .errors import ArgumentError, DataError
 from .files import StrPath, atomic_write
 from .learner import Learner
@@ -20,12 +21,13 @@ from .tabular.embeddings import plot_embeddings
 from .tabular.learner import tabular_learner
 from .task import Predictions
 from .text.data import TextData, TextLMData
+from .text.generate import generate
 from .text.learner import language_model_learner, text_classifier_learner
+from .text.transfer import save_encoder
 from .train.optim import adamw
 from .train.record import format_row
 from .vision.data import ImageData
 from .vision.learner import vision_learner
-from .vision.results import plot_confusion, plot_worst
 
 if TYPE_CHECKING:
     import numpy as np
@@ -51,8 +53,8 @@ _REVIEWS = """\
 texts = TextLMData.from_df(train, "review", valid=test, batch_size=16, bptt=40, max_vocab=3000)
 lm = language_model_learner(texts, emb_size=100, n_layers=1, drop_mult=0.2)
 lm.fit_one_cycle(2e-2, {epochs}, momentum=(0.8, 0.7))
-lm.save_encoder("reviews")
-data = TextData.from_df(train, "review", "score", valid=test, vocab=lm.vocab, batch_size=32, max_tokens=150)
+save_encoder(lm, "reviews")
+data = TextData.from_df(train, "review", "score", valid=test, vocab=lm, batch_size=32, max_tokens=150)
 learn = text_classifier_learner(data, pretrained="models/reviews", drop_mult=0.3)
 rates = [2e-2 / 2.6**2, 2e-2 / 2.6, 2e-2]
 for k, n in ((1, 1), (2, 1), (3, {epochs})):  # the head alone, then with the layer below it, then everything
@@ -332,19 +334,17 @@ def reviews(out: StrPath = "easylearn-demo", *, epochs: int = 3, every: int = 1,
     texts = TextLMData.from_df(train, "review", valid=test, batch_size=16, bptt=40, max_vocab=3000, progress=progress)
     folder.mkdir(parents=True, exist_ok=True)
     print(f"2. {texts}")
-    lm = language_model_learner(
-        texts, emb_size=READER_SIZE, n_layers=1, drop_mult=0.2, path=folder / "models", progress=progress
-    )
+    kept = {"path": folder / "models", "progress": progress}
+    lm = language_model_learner(texts, emb_size=READER_SIZE, n_layers=1, drop_mult=0.2, **kept)
     print(f"3. training a small language model from random weights: fit_one_cycle({LM_RATE:g}, {epochs})")
     lm_record = lm.fit_one_cycle(LM_RATE, epochs, momentum=(0.8, 0.7))
-    written = lm.generate("This coffee", 30, seed=1)
+    written = generate(lm, "This coffee", 30, seed=1)
     print(f"   it writes: {written}")
-    encoder = lm.save_encoder("reviews")
+    encoder = save_encoder(lm, "reviews")
 
-    data = TextData.from_df(
-        train, "review", "score", valid=test, vocab=lm.vocab, batch_size=32, max_tokens=150, progress=progress
-    )
-    learn = text_classifier_learner(data, pretrained=encoder, drop_mult=0.3, path=folder / "models", progress=progress)
+    how = {"batch_size": 32, "max_tokens": 150, "progress": progress}
+    data = TextData.from_df(train, "review", "score", valid=test, vocab=lm, **how)
+    learn = text_classifier_learner(data, pretrained=encoder, drop_mult=0.3, **kept)
     print("4. training a classifier on top of it: the head alone, then with the layer below, then everything")
     n = len(learn.layer_groups)
     rows: list[dict[str, float]] = []
@@ -416,9 +416,8 @@ def _telling(learn: Learner, texts: Sequence[str], said: Predictions) -> list[_Q
         max((i for i in short if said.targets[i] == k), key=sure.__getitem__, default=short[0])
         for k in range(len(learn.task.classes))
     ]
-    chosen = dict.fromkeys([*best, min(short, key=sure.__getitem__)])
     quotes = []
-    for i in chosen:
+    for i in dict.fromkeys([*best, min(short, key=sure.__getitem__)]):
         true, label = learn.task.classes[int(said.targets[i])], said.labels[i]
         quotes.append(_Quote(texts[i], f"{label} ({float(said.probs[i].max()):.0%}), truly {true}", label == true))
     return quotes
@@ -443,7 +442,7 @@ def _plot_reading(learn: Learner, texts: Sequence[str]) -> Figure:
     for text in texts:
         words = text.split()[:60]
         prefixes = [" ".join(words[:k]) for k in range(1, len(words) + 1)]
-        probs = [float(p.probs[0]) for p in learn.predict(prefixes)]
+        probs = learn.predict(prefixes).probs[:, 0].tolist()
         axes.plot(range(1, len(words) + 1), probs, label=" ".join(words[:6]) + " ...")
     axes.set(xlabel="words read", ylabel=f"probability of {name!r}", ylim=(-0.03, 1.03))
     axes.legend(fontsize="small")

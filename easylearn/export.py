@@ -19,24 +19,19 @@ from .errors import EasyLearnError, WeightsError
 from .files import StrPath
 from .learner import Learner
 from .options import strict
-
-# TEMPORARY from .tabular.preprocess import TablePreprocessor
+from .tabular.preprocess import TablePreprocessor
 from .task import Task
-
-# TEMPORARY from .text.preprocess import StreamPreprocessor, TextPreprocessor
+from .text.preprocess import StreamPreprocessor, TextPreprocessor
 from .train.callback import Callback
 from .train.strategy import SingleDevice
 from .vision import model as _vision_model  # noqa: F401 - registers what builds the models of images
-
-# TEMPORARY from .vision.preprocess import ImagePreprocessor
+from .vision.preprocess import ImagePreprocessor
 
 MOST_ITEMS = 2**20  # in a batch that a file may ask for
 
 _KINDS: Mapping[str, type[Preprocessor]] = {
     kind.kind: kind
-    for kind in (
-        TensorPreprocessor,
-    )  # TEMPORARY: ImagePreprocessor, TablePreprocessor, TextPreprocessor, StreamPreprocessor
+    for kind in (ImagePreprocessor, TablePreprocessor, TextPreprocessor, StreamPreprocessor, TensorPreprocessor)
 }
 """The kinds of items that a file may name."""
 
@@ -98,8 +93,6 @@ def load_predictor(
     strategy = SingleDevice(device, training.precision)
     net = strategy.place(net).eval()
     return Predictor(net, task, data.preprocessor.for_model(net), strategy, data.batch_size, spec)
-
-
 
 
 @strict({"fname": "path", "cpu": 'device="cpu"'})

@@ -113,7 +113,9 @@ def digest(parts: Iterable[str | bytes | memoryview]) -> str:
     """
     state = hashlib.blake2b(digest_size=16)
     for part in parts:
-        data = part.encode() if isinstance(part, str) else part
+        data = (
+            part.encode("utf-8", "surrogatepass") if isinstance(part, str) else part
+        )  # names of files may be no UTF-8
         state.update(len(data).to_bytes(8, "little"))
         state.update(data)
     return state.hexdigest()

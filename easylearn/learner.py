@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,7 +29,7 @@ from .nn.groups import Grouped, LayerGroup, ParamGroup, place_parameters
 from .nn.registry import describe, model_name
 from .options import strict
 from .schedules import Schedule
-from .task import LossFn, Predictions, Task
+from .task import LossFn, Predictions
 from .train.callback import Callback, check_callbacks
 from .train.callbacks import LossGuard, Progress, SaveBest, SaveCycles, Scheduler
 from .train.checkpoints.context import FitCallbacks, RunContext
@@ -192,7 +191,7 @@ class Learner:
             raise ArgumentError(f"a Learner needs data such as ImageData or TensorData, got {type(data).__name__}")
         how = Training(**options)
         self._strategy = how.make_strategy()
-        self.task = _configured(data.task, how)
+        self.task = data.task.configured(how.metrics, how.loss, how.label_smoothing)
         self.optimizer: OptimizerFn = how.optimizer if how.optimizer is not None else adamw
         self.wd = how.wd
         self.seed = how.seed
@@ -576,12 +575,7 @@ class Learner:
             valid = self.data.loader("valid") if "valid" in self.data.splits else None
             return self.model, self.data.loader("train", training=True), valid
         assert isinstance(self.model, BodyHead)
-        store = functools.partial(self._features.loader, self.model, self.data, strategy=self.strategy)
-        return (
-            self.model.head,
-            store("train", shuffle=True),
-            store("valid", shuffle=False) if "valid" in self.data.splits else None,
-        )
+        return self.model.head, *self._features.loaders(self.model, self.data, self.strategy)
 
     def _active_groups(self) -> tuple[ParamGroup, ...]:
         return self.layer_groups[-1:] if self._precompute else self.layer_groups
@@ -831,14 +825,6 @@ class Learner:
     def __repr__(self) -> str:
         groups = ", ".join(f"{g.name}{'' if g.trainable else ' (frozen)'}" for g in self.layer_groups)
         return f"Learner({model_name(self.model)}, {self.task}, groups: {groups})"
-
-
-def _configured(task: Task, how: Training) -> Task:
-    if how.metrics is not None:
-        task = task.with_metrics(how.metrics)
-    if how.loss is not None:
-        task = task.with_loss(how.loss)
-    return task.smoothed(how.label_smoothing) if how.label_smoothing else task
 
 
 def _savers(save_best: str | SaveBest | None, save_cycles: str | None) -> list[Callback]:

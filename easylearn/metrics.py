@@ -66,7 +66,7 @@ class Metric:
             raise ArgumentError(f"the metric {self.name!r} needs one of {get_args(Needs)}, got {self.needs!r}. {hint}")
 
     def of_mean(self, mean: Tensor) -> float:
-        """The metric, from the mean of what `per_item` gave for all items; NaN is warned of."""
+        """The metric, from the `mean` of what `per_item` gave for all items; NaN is warned of."""
         value = float(mean.mean() if self.finish is None else self.finish(mean))
         return _undefined(self.name, "there are NaN among the outputs") if math.isnan(value) else value
 

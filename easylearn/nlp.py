@@ -10,8 +10,7 @@ beta=1)` are arguments of `get_model` here: `md.get_model(..., clip=0.3, reg_fn=
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,20 +23,22 @@ import torch
 import torch.nn.functional as F
 from torch import nn, optim
 
-from .data._old_bunch import Loader, PartName
+from .data.bunch import SplitName
+from .data.order import Loader
 from .errors import ArgumentError, DataError, did_you_mean
-from .options import strict
 from .files import StrPath
 from .learner import Learner
+from .learner07 import Learner07
 from .metrics import accuracy
 from .nn.awd_lstm import Drops
+from .options import strict
 from .text import data as texts
 from .text.callbacks import ActivationPenalty
-from .text.labels import find_labels
+from .text.gather import Gathered, Rows
 from .text.learner import language_model_learner, text_classifier_learner
+from .text.options import LabelOptions, StreamOptions, vocabulary_of
 from .text.sources import Documents, read_text
-from .text.tokenize import Tokenizer, as_tokenizer
-from .text.torchtext import read_pairs
+from .text.torchtext import TOKEN_MARK, field_tokenizer, given_tokens, read_examples
 from .text.vocab import Vocab
 from .train.optim import OptimizerFn
 
@@ -59,8 +60,6 @@ __all__ = [
 ]
 
 Penalty = ActivationPenalty | Callable[[], ActivationPenalty]
-
-_MARK = "\x1f"  # Unicode's separator of units: stands before each token of a text that came in tokens
 
 _OLD_DATA = {
     "max_size": "max_vocab",
@@ -106,24 +105,24 @@ class Example(NamedTuple):
 
 @dataclass(frozen=True)
 class TextDataset:
-    """One part as `trn_ds`, `val_ds` and `test_ds` show it.
+    """One split as `trn_ds`, `val_ds` and `test_ds` show it.
 
     Args:
         data: the texts.
-        name: of the part.
+        name: of the split.
     """
 
     data: texts.TextLMData | texts.TextData
-    name: PartName
+    name: SplitName
 
     def __len__(self) -> int:
         return len(self.data.store(self.name))
 
     def __getitem__(self, i: int) -> Example:
         if not 0 <= i < len(self):  # also what ends a loop over it
-            raise IndexError(f"the {self.name} part has {len(self)} documents, but number {i} was asked for")
+            raise IndexError(f"the {self.name} split has {len(self)} documents, but number {i} was asked for")
         tokens = [self.data.vocab[int(t)] for t in self.data.store(self.name).doc(i)]
-        target = self.data._part(self.name).target
+        target = self.data._split(self.name).target
         if target is None:
             return Example(tokens)
         return Example(tokens, self.data.task.decode_target(target[i : i + 1])[0])
@@ -142,7 +141,7 @@ class _ModelData:
 
     @property
     def vocab(self) -> Vocab:
-        """The vocabulary, made from the training part; `.tokens` is what `TEXT.vocab.itos` was, `.ids` its `stoi`."""
+        """The vocabulary, made from the training split; `.tokens` is what `TEXT.vocab.itos` was, `.ids` its `stoi`."""
         return self.data.vocab
 
     @property
@@ -173,12 +172,12 @@ class _ModelData:
     @property
     def test_ds(self) -> TextDataset | None:
         """The test documents; None without any."""
-        return TextDataset(self.data, "test") if self.data.has_test else None
+        return TextDataset(self.data, "test") if "test" in self.data.splits else None
 
     @property
     def trn_dl(self) -> Loader:
         """Training batches: `len(md.trn_dl)` of them in an epoch."""
-        return self.data.train_loader()
+        return self.data.loader("train", training=True)
 
     @property
     def val_dl(self) -> Loader:
@@ -188,7 +187,7 @@ class _ModelData:
     @property
     def test_dl(self) -> Loader | None:
         """Test batches; None without any."""
-        return self.data.loader("test") if self.data.has_test else None
+        return self.data.loader("test") if "test" in self.data.splits else None
 
 
 class LanguageModelData(_ModelData):
@@ -228,7 +227,7 @@ class LanguageModelData(_ModelData):
             field: how text becomes tokens: a function, an object like torchtext's `Field`, or None.
             train: a file in it, or a folder of files, each a document.
             validation: the same for validation.
-            test: the same for the test part, or None.
+            test: the same for the test split, or None.
             bs: rows of the stream that are read side by side.
             bptt: tokens in a window, on average.
             min_freq: tokens that come less often are *unknown*.
@@ -236,13 +235,16 @@ class LanguageModelData(_ModelData):
             backward: read each text from its end.
             vocab: take this vocabulary instead of making one.
         """
-        parts: dict[PartName, Documents] = {
+        splits: dict[SplitName, Documents] = {
             "train": _read(path, train, "train"),
             "valid": _read(path, validation, "validation"),
         }
         if test is not None:
-            parts["test"] = _read(path, test, "test")
-        return cls(path, _stream(parts, field, vocab, min_freq, max_vocab, bs, bptt, backward))
+            splits["test"] = _read(path, test, "test")
+        how = StreamOptions(
+            *_words(vocab, field), max_vocab=max_vocab, min_freq=min_freq, batch_size=bs, bptt=bptt, backward=backward
+        )
+        return cls(path, texts.TextLMData._make(Gathered(splits, {}), how))
 
     @classmethod
     @strict(_OLD_DATA)
@@ -277,14 +279,17 @@ class LanguageModelData(_ModelData):
         >>> len(md.trn_ds), md.trn_ds[0].text, md.nt
         (40, ['xxbos', 'a', 'good', 'film'], 12)
         """
-        parts: dict[PartName, Documents] = {}
+        splits: dict[SplitName, Documents] = {}
         for name, frame in (("train", train_df), ("valid", val_df), ("test", test_df)):
             if frame is None and name == "test":
                 continue
             if not isinstance(frame, pd.DataFrame):
                 raise ArgumentError(f"{name} must be a pandas DataFrame, got {type(frame).__name__}")
-            parts[name] = Documents.from_frame(frame, col)  # type: ignore[index]
-        return cls(path, _stream(parts, field, vocab, min_freq, max_vocab, bs, bptt, backward))
+            splits[name] = Documents.from_frame(frame, col)  # type: ignore[index]
+        how = StreamOptions(
+            *_words(vocab, field), max_vocab=max_vocab, min_freq=min_freq, batch_size=bs, bptt=bptt, backward=backward
+        )
+        return cls(path, texts.TextLMData._make(Gathered(splits, {}), how))
 
     @strict(_OLD_MODEL)
     def get_model(
@@ -304,7 +309,7 @@ class LanguageModelData(_ModelData):
         reg_fn: Penalty | None = None,
         vectors: Any = None,
         metrics: Sequence[Any] | None = None,
-    ) -> Learner:
+    ) -> Learner07:
         """A learner that predicts each next token; see `language_model_learner`.
 
         Args:
@@ -323,17 +328,18 @@ class LanguageModelData(_ModelData):
         Returns:
             The learner.
         """
-        return language_model_learner(
+        learn = language_model_learner(
             self.data, emb_size=emb_sz, n_hidden=n_hid, n_layers=n_layers, vectors=vectors,
             drops=Drops(embedding=dropoute, input=dropouti, weight=wdrop, hidden=dropouth, output=dropout),
             tie_weights=tie_weights, alpha=0, beta=0, callbacks=_penalty(reg_fn), optimizer=opt_fn, clip=clip,
             metrics=metrics, path=self.path / "models",
         )  # fmt: skip
+        return Learner07.of(learn)
 
     @property
     def bptt(self) -> int:
         """Tokens in a window."""
-        return self.data.bptt
+        return self.data.preprocessor.bptt
 
 
 class TextData(_ModelData):
@@ -388,23 +394,28 @@ class TextData(_ModelData):
         """
         if isinstance(splits, str) or len(splits) not in (2, 3):
             raise ArgumentError(f"splits must be (train, valid) or (train, valid, test), got {len(splits)} of them")
-        documents: dict[PartName, Documents] = {}
-        labels: dict[PartName, list[Any]] = {}
-        names: tuple[PartName, ...] = ("train", "valid", "test")
+        documents: dict[SplitName, Documents] = {}
+        labels: dict[SplitName, list[Any]] = {}
+        names: tuple[SplitName, ...] = ("train", "valid", "test")
         for name, split in zip(names, splits, strict=False):
-            found, given = _documents(split, text_name, label_name, name)
-            documents[name] = Documents.from_list(found, where=name)
-            if name != "test":
+            some, given = read_examples(split, text_name, label_name, name)
+            documents[name] = Documents.from_list(some, where=name)
+            if name != "test" or (given and all(label is not None for label in given)):
                 labels[name] = given
         if field is None:
             fields = getattr(splits[0], "fields", None)
             field = fields.get(text_name) if isinstance(fields, Mapping) else None
-        tokenizer: Any = None if field is None else _of_field(field)
-        if any(t.startswith(_MARK) for t in documents["train"]):
-            tokenizer = _given_tokens(tokenizer, vocab)
-        options = texts._Options(vocab, tokenizer, max_vocab, min_freq)
-        found_labels = find_labels(labels["train"], documents["train"].ids, label_name)
-        return cls(path, texts.TextData._make(documents, labels, found_labels, options, bs, None, backward))
+        own, tokenizer = _words(vocab, field)
+        if any(t.startswith(TOKEN_MARK) for t in documents["train"]):
+            tokenizer = given_tokens(vocabulary_of(own, tokenizer)[1])
+        how = LabelOptions(own, tokenizer, max_vocab, min_freq, batch_size=bs, backward=backward)
+        rows = {n: Rows.of_lists(n, documents[n].ids, given) for n, given in labels.items()}
+        learned = rows["train"].targets("label", how).learn()
+        if "test" in rows and not rows["test"].are_of(learned.task):
+            del rows["test"]
+        targets = {n: some.encode(learned, None, n) for n, some in rows.items()}
+        found = Gathered(documents, {"train": np.arange(len(documents["train"]))})
+        return cls(path, texts.TextData._make(found, learned.task, targets, how))
 
     @strict(_OLD_MODEL)
     def get_model(
@@ -425,7 +436,7 @@ class TextData(_ModelData):
         reg_fn: Penalty | None = None,
         vectors: Any = None,
         metrics: Sequence[Any] | None = None,
-    ) -> Learner:
+    ) -> Learner07:
         """A learner with one linear layer on what an encoder says; see `text_classifier_learner`.
 
         Args:
@@ -441,12 +452,13 @@ class TextData(_ModelData):
         Returns:
             The learner; `learn.load_encoder(name)` takes what a language model's `learn.save_encoder(name)` wrote.
         """
-        return text_classifier_learner(
+        learn = text_classifier_learner(
             self.data, emb_size=emb_sz, n_hidden=n_hid, n_layers=n_layers, vectors=vectors, layers=(), ps=dropout,
             drops=Drops(embedding=dropoute, input=dropouti, weight=wdrop, hidden=dropouth, output=0.0), bptt=bptt,
             max_len=max_sl, alpha=0, beta=0, callbacks=_penalty(reg_fn), optimizer=opt_fn, clip=clip, metrics=metrics,
             path=self.path / "models",
         )  # fmt: skip
+        return Learner07.of(learn)
 
     @property
     def c(self) -> int:
@@ -479,75 +491,6 @@ def _read(path: StrPath, name: StrPath, what: str) -> Documents:
     return Documents.from_list([read_text(place)], ids=[str(name)])
 
 
-def _stream(
-    parts: Mapping[PartName, Documents],
-    field: Any,
-    vocab: Any,
-    min_freq: int,
-    max_vocab: int,
-    bs: int,
-    bptt: int,
-    backward: bool,
-) -> texts.TextLMData:
-    options = texts._Options(vocab, None if field is None else _of_field(field), max_vocab, min_freq)
-    return texts.TextLMData._make(parts, options, bs, bptt, backward)
-
-
-def _of_field(field: Any) -> Any:
-    """A tokenizer out of what 2018 passed as a field."""
-    if isinstance(field, str | Tokenizer):
-        return field
-    tokenize = getattr(field, "tokenize", None)
-    if not callable(tokenize):
-        if callable(field):
-            return field
-        raise ArgumentError(
-            "field must be a function from a text to a list of tokens, an object like torchtext's old Field, with a "
-            f"function tokenize, or None, got {type(field).__name__}"
-        )
-    preprocess = getattr(field, "preprocess", None)
-    if callable(preprocess):
-        return preprocess
-    return functools.partial(_lowered, tokenize) if getattr(field, "lower", False) else tokenize
-
-
-def _lowered(tokenize: Callable[[str], Iterable[str]], text: str) -> list[str]:
-    return [token.lower() for token in tokenize(text)]
-
-
-def _given_tokens(tokenizer: Any, vocab: Any) -> Callable[[str], list[str]]:
-    """What parts a text that came in tokens where it was parted, and another one by the tokenizer."""
-    own = texts.vocabulary_of(vocab, tokenizer)[1] if vocab is not None else as_tokenizer(tokenizer)
-
-    def tokens_as_given(text: str) -> list[str]:
-        if text.startswith(_MARK):
-            return text.split(_MARK)[1:]
-        parted: list[list[str]] = own.tokenize([text])
-        return parted[0]
-
-    return tokens_as_given
-
-
-def _documents(split: Any, text_name: str, label_name: str, part: str) -> tuple[list[str], list[Any]]:
-    """Texts and labels of one split; tokens have a mark before each."""
-    if isinstance(split, pd.DataFrame):
-        missing = [n for n in (text_name, label_name) if n not in split.columns and (part, n) != ("test", label_name)]
-        if missing:
-            raise DataError(f"{part} has no column {missing[0]!r}. {did_you_mean(missing[0], map(str, split.columns))}")
-        labels = split[label_name].tolist() if label_name in split.columns else []
-        return split[text_name].tolist(), labels
-    examples = getattr(split, "examples", None)
-    if examples is None:
-        return read_pairs(split, part)
-    found: list[str] = []
-    given: list[Any] = []
-    for i, example in enumerate(examples):
-        text = getattr(example, text_name, None)
-        if isinstance(text, list | tuple):
-            text = "".join(f"{_MARK}{t}" for t in text)
-        label = getattr(example, label_name, None)
-        if not isinstance(text, str) or (label is None and part != "test"):
-            raise DataError(f"{part}: example {i} must have {text_name!r}, a text or tokens, and {label_name!r}")
-        found.append(text)
-        given.append(label)
-    return found, given
+def _words(vocab: Any, field: Any) -> tuple[Any, Any]:
+    """What easylearn takes for a vocabulary and a field."""
+    return vocab.data if isinstance(vocab, _ModelData) else vocab, field_tokenizer(field)

@@ -67,6 +67,7 @@ def _written_out(signature: inspect.Signature, shared: tuple[type, ...]) -> insp
     for options in shared:
         for field in dataclasses.fields(options):
             if field.name not in taken:
+                taken.add(field.name)
                 default = field.default if field.default is not dataclasses.MISSING else inspect.Parameter.empty
                 parameters.append(
                     inspect.Parameter(

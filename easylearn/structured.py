@@ -14,10 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from . import keyed
+from .data.levels import in_order
+from .data.values import factorize, numbers, refuse_rows, require_columns
 from .errors import ArgumentError, DataError, EasyLearnWarning
 from .tabular import features
-from .tabular.levels import in_order
-from .tabular.values import factorize, numbers, refuse_rows, require_columns
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -115,6 +115,12 @@ def add_datepart(df: pd.DataFrame, cols: str | Sequence[str], drop: bool = True,
     for name in [cols] if isinstance(cols, str) else list(cols):
         # All is computed before anything is changed.
         made = features.add_datepart(df[[name]] if name in df.columns else df, name, drop=True, time=time)
+        others = [n for n in made.columns if n in df.columns and n != name and not made[n].equals(df[n])]
+        if others:
+            raise ArgumentError(
+                f"the table has columns {others} of its own, which the parts of {name!r} would replace; rename "
+                f"them, or {name!r}"
+            )
         for column in made.columns:
             df[column] = made[column].array
         if drop and name not in made.columns:

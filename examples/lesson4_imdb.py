@@ -11,7 +11,14 @@ from pathlib import Path
 
 import pandas as pd
 
-from easylearn import TextData, TextLMData, language_model_learner, text_classifier_learner
+from easylearn import (
+    TextData,
+    TextLMData,
+    generate,
+    language_model_learner,
+    save_encoder,
+    text_classifier_learner,
+)
 from easylearn.schedules import slanted_triangular
 
 FULL = ({"emb_size": 160, "n_hidden": 480, "n_layers": 2}, (4000, 1500, 2000))
@@ -46,9 +53,9 @@ if __name__ == "__main__":
     lm_data = TextLMData.from_df(texts, batch_size=32, bptt=50, max_vocab=30_000)
     lm = language_model_learner(lm_data, **start, drop_mult=0.2, sampled=2048, path=given.out)
     lm.fit_one_cycle(1e-2, 1, momentum=(0.8, 0.7))
-    lm.save_encoder("encoder")
-    print(lm.generate("This film is", 40))
-    data = TextData.from_df(train, valid=test, vocab=lm.vocab, batch_size=16, max_tokens=300)
+    save_encoder(lm, "encoder")
+    print(generate(lm, "This film is", 40))
+    data = TextData.from_df(train, valid=test, vocab=lm, batch_size=16, max_tokens=300)
     learn = text_classifier_learner(data, pretrained=given.out / "encoder", drop_mult=0.4, path=given.out)
     rates = [1e-2 / 1.3**k for k in reversed(range(len(learn.layer_groups)))]  # a small model can change much
     learn.fit(rates, 1, cycle_len=None, schedule=slanted_triangular())  # the head alone

@@ -61,7 +61,7 @@ def test_as_a_module_it_is_the_same_command(
         ["demo", "--epochs", "many"],
         ["pretrain-lm"],
         ["pretrain-lm", "corpus"],
-        ["pretrain-lm", "corpus", "--out", "lm", "--share", "half"],
+        ["pretrain-lm", "corpus", "--out", "lm", "--fraction", "half"],
     ],
 )
 def test_wrong_arguments_end_with_2_and_the_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -110,7 +110,7 @@ def test_pretraining_gets_what_was_typed(monkeypatch: pytest.MonkeyPatch, capsys
 
     stopped = "interrupted"
     typed = "--size compact --epochs 2 --lr 1e-3 --batch-size 8 --bptt 9 --max-vocab 99 --min-freq 1 --tokenizer bpe"
-    typed += " --valid 0.5 --share 0.25 --drop-mult 0 --backward --seed 3 --sampled 64 --every 1min --device cpu"
+    typed += " --valid 0.5 --fraction 0.25 --drop-mult 0 --backward --seed 3 --sampled 64 --every 1min --device cpu"
     assert main(["pretrain-lm", "books", "--out", "lm", *typed.split()]) == 130
     assert "goes on from there" in capsys.readouterr().out
     chosen = Pretraining("compact", 2, 1e-3, 8, 9, 99, 1, "bpe", 0.5, 0.25, 0.0, True, 3, 64)
@@ -118,7 +118,8 @@ def test_pretraining_gets_what_was_typed(monkeypatch: pytest.MonkeyPatch, capsys
 
 
 @pytest.mark.parametrize(
-    ("typed", "said"), [("--size huge", "size"), ("--epochs 0", "epochs"), ("--share 2", "share"), ("", "no folder")]
+    ("typed", "said"),
+    [("--size huge", "size"), ("--epochs 0", "epochs"), ("--fraction 2", "fraction"), ("", "no folder")],
 )
 def test_wrong_settings_of_pretraining(
     typed: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -226,7 +227,7 @@ def test_resume_says_how_far_a_run_came(tmp_path: Path, capsys: pytest.CaptureFi
 
 def test_resume_goes_on_with_pretraining(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[Any, ...]] = []
-    settings = Pretraining(size="tiny", epochs=2, share=0.5)
+    settings = Pretraining(size="tiny", epochs=2, fraction=0.5)
     (tmp_path / "settings.json").write_text(json.dumps({"corpus": "books", **asdict(settings)}), encoding="utf-8")
 
     def run(corpus: str, out: Path, given: Pretraining, **_: Any) -> SimpleNamespace:

@@ -101,12 +101,12 @@ def test_the_lessons_script_runs_and_learns(tmp_path: Path) -> None:
     assert m.save("val0").parent == tmp_path / "models"
     m.load("val0")
 
-    predicted, truth = m.predict()
-    assert np.allclose(np.ravel(truth), yl[val_idx], atol=1e-5)
-    assert exp_rmspe(predicted, truth) == pytest.approx(m.validate()["exp_rmspe"], rel=1e-4)
-    for_test, nobody_knows = m.predict(test=True)
-    assert for_test.shape == (len(df_test), 1) and nobody_knows is None
-    assert torch.isfinite(for_test).all()
+    predicted, truth = m.predict_with_targs()
+    assert np.allclose(np.ravel(truth), yl[val_idx], atol=1e-5) and np.array_equal(m.predict(), predicted)
+    assert exp_rmspe(*map(torch.from_numpy, (predicted, truth))) == pytest.approx(m.validate()["exp_rmspe"], rel=1e-4)
+    for_test = m.predict(True)
+    assert isinstance(for_test, np.ndarray) and for_test.shape == (len(df_test), 1) and np.isfinite(for_test).all()
+    assert m.predict_with_targs(True)[1] is None
 
 
 def test_the_parts_are_those_of_the_frame(features: Callable[..., dict[str, Any]]) -> None:
@@ -131,7 +131,7 @@ def test_a_mask_selects_the_same_rows(features: Callable[..., dict[str, Any]]) -
     by_mask = ColumnarModelData.from_data_frame(**features(val_idxs=np.arange(40) < 8))
     by_place = ColumnarModelData.from_data_frame(**features())
     assert np.array_equal(by_mask.val_y, by_place.val_y)
-    assert not ColumnarModelData.from_data_frame(**features(val_idxs=None)).data.has_valid
+    assert not ColumnarModelData.from_data_frame(**features(val_idxs=None)).data.splits[1:]
 
 
 def test_targets_go_by_place_not_by_label(features: Callable[..., dict[str, Any]]) -> None:
@@ -162,7 +162,7 @@ def test_arrays_are_columns_of_numbers() -> None:
     xs = np.random.default_rng(0).normal(size=(20, 3))
     md = ColumnarModelData.from_arrays(".", [0, 1, 2, 3], xs, xs[:, 0] + 0.1 * xs[:, 1], test_xs=xs[:2])
     assert md.data.cat_names == [] and md.data.cont_names == ["x0", "x1", "x2"]
-    assert (len(md.trn_ds), len(md.val_ds), md.data.has_test) == (16, 4, True)
+    assert (len(md.trn_ds), len(md.val_ds), md.data.splits) == (16, 4, ("train", "valid", "test"))
     assert md.get_learner([], 3, 0.0, 1, [4], [0.0]).task.n_out == 1
 
 
@@ -175,13 +175,15 @@ def test_classes_and_labels(features: Callable[..., dict[str, Any]]) -> None:
     learn = classes.get_learner(**{**SIZES, "out_sz": 3})
     learn.progress = False
     learn.fit(1e-2, 1)
-    assert learn.predict().probs.shape == (8, 3)
+    assert learn.predict().shape == (8, 3) and np.allclose(np.exp(learn.predict()).sum(1), 1, atol=1e-5)
 
 
 def test_shuffle_can_be_left_out(features: Callable[..., dict[str, Any]]) -> None:
     def order(shuffle: bool) -> list[int]:
         md = ColumnarModelData.from_data_frame(**features(shuffle=shuffle))
-        return torch.cat([b.index for b in md.data.train_loader().batches(torch.device("cpu"))]).tolist()
+        return torch.cat(
+            [b.index for b in md.data.loader("train", training=True).batches(torch.device("cpu"))]
+        ).tolist()
 
     assert order(False) == list(range(32))
     assert order(True) != list(range(32)) and sorted(order(True)) == list(range(32))
@@ -201,7 +203,7 @@ def test_y_range_bounds_what_is_predicted(features: Callable[..., dict[str, Any]
     learn = ColumnarModelData.from_data_frame(**features()).get_learner(**SIZES, y_range=(-5.0, 5.0))
     with torch.no_grad():
         learn.model.last.weight.mul_(1e6)  # type: ignore[union-attr, operator]
-    assert learn.predict().probs.abs().max() <= 5.0
+    assert np.abs(learn.predict()).max() <= 5.0
 
 
 def test_an_optimizer_of_torch_is_used(features: Callable[..., dict[str, Any]]) -> None:
@@ -293,7 +295,7 @@ def test_the_film_lesson_runs_and_learns(tmp_path: Path, opt_fn: Any) -> None:
     learn.progress = False
 
     def error() -> float:
-        predicted, truth = learn.predict()
+        predicted, truth = learn.predict_with_targs()
         return float(((predicted - truth) ** 2).mean())
 
     before = error()

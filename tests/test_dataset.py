@@ -87,7 +87,7 @@ def test_from_paths_with_other_names(folders: Path) -> None:
     (folders / "train").rename(folders / "one")
     (folders / "valid").rename(folders / "two")
     data = ImageClassifierData.from_paths(folders, trn_name="one", val_name="two", num_workers=0)
-    assert (len(data.train), len(data.valid), data.workers) == (6, 2, 0)
+    assert (len(data.train), len(data.valid), data.preprocessor.workers) == (6, 2, 0)
 
 
 def test_without_transforms_pictures_have_224_pixels_and_batches_64(folders: Path) -> None:
@@ -215,7 +215,7 @@ def test_crop_types(crop_type: CropType, method: str, extra: list[type], folders
     tfms = tfms_from_model("resnet18", 24, crop_type=crop_type)
     assert [type(t) for t in tfms.train.transforms] == extra
     data = ImageClassifierData.from_paths(folders, tfms=tfms)
-    assert data.method == method
+    assert data.preprocessor.method == method
     x = next(data.loader("valid").batches(CPU)).inputs[0]
     assert x.shape == (2, 3, 24, 24)
 
@@ -275,7 +275,7 @@ def test_unknown_arguments_of_constructors(folders: Path) -> None:
 
 
 def test_a_csv_that_is_not_there(table: Path) -> None:
-    with pytest.raises(DataError, match=r"labels\.csv does not exist"):
+    with pytest.raises(DataError, match=r"no file .*labels\.csv"):
         ImageClassifierData.from_csv(table, "pictures", "labels.csv")
 
 

@@ -30,6 +30,7 @@ from easylearn.tabular.processing import TableProcessor
 from easylearn.task import Prediction, Predictions, single_label
 from easylearn.text.callbacks import ActivationPenalty
 from easylearn.text.data import TextData, TextLMData
+from easylearn.text.generate import generate
 from easylearn.text.learner import language_model_learner, text_classifier_learner
 from easylearn.train.optim import adamw
 from easylearn.vision.data import ImageData
@@ -82,7 +83,7 @@ def images(folder: Path, arch: Any, task: str = "label", size: int = 24, **chang
     column: dict[str, Any] = {
         "label": {"label_col": 1},
         "many": {"label_col": 2, "label_sep": " "},
-        "number": {"label_col": 3, "regression": True},
+        "number": {"label_col": 3, "task": "regression"},
     }[task]
     data = ImageData.from_csv(folder, "labels.csv", size=size, batch_size=4, workers=0, cache=False, **column)
     torch.manual_seed(1)
@@ -196,10 +197,10 @@ def test_round_trip(kind: str, pictures: Path, tmp_path: Path) -> None:
     one, many = items_of(kind, pictures)
     want = learn.predict(many)
     got = predictor.predict(many)
-    assert isinstance(got, Predictions) and list(got.labels) == [w.label for w in want]
-    assert torch.equal(got.probs, torch.stack([w.probs for w in want])) and len(got.ids) == len(want)
-    assert all(map(equal, again.predict(many), want))
-    assert all(map(equal, (p for _, p in predictor.stream(many)), want))
+    assert isinstance(got, Predictions) and got.labels == want.labels and got.ids == want.ids
+    assert torch.equal(got.probs, want.probs)
+    assert torch.equal(again.predict(many).probs, want.probs)
+    assert all(equal(p, want[i]) for i, (_, p) in enumerate(predictor.stream(many)))
     if one is not None:
         single = predictor.predict(one)
         assert isinstance(single, Prediction)
@@ -217,8 +218,8 @@ def test_a_language_model(tmp_path: Path, backward: bool, tokenizer: str) -> Non
     learn.export(tmp_path / "file")
     predictor, again = load_predictor(tmp_path / "file", device="cpu"), load_learner(tmp_path / "file", **QUIET)
     for options in ({}, {"temperature": 0}, {"top_k": 3, "seed": 4}):
-        want = learn.generate("good film", 8, **options)
-        assert predictor.generate("good film", 8, **options) == want == again.generate("good film", 8, **options)
+        want = generate(learn, "good film", 8, **options)
+        assert generate(predictor, "good film", 8, **options) == want == generate(again, "good film", 8, **options)
     with pytest.raises(ArgumentError, match="generate"):
         predictor.predict("good film")
 
@@ -243,7 +244,8 @@ def test_pictures_in_a_folder_and_a_csv(pictures: Path, tmp_path: Path) -> None:
     predictor = load_predictor(tmp_path / "file", device="cpu")
     folder, listed = predictor.predict(pictures / "new"), predictor.predict(pictures / "new.csv")
     assert folder.ids == ("1.jpg", "2.png", "deep/0.jpg") and listed.ids == ("new/2.png", "new/deep/0.jpg", "new/1.jpg")
-    assert predictor.predict(str(pictures / "new")).ids == folder.ids
+    with pytest.raises(DataError, match=r"is a folder: pass Path"):
+        predictor.predict(str(pictures / "new"))
     want = {n: learn.predict(pictures / "new" / n).probs for n in folder.ids}
     for ids, found in ((folder.ids, folder), ([n[4:] for n in listed.ids], listed)):
         for n, probs in zip(ids, found.probs, strict=True):
@@ -268,11 +270,10 @@ def test_rows_in_files_and_frames(tmp_path: Path) -> None:
     predictor = load_predictor(tmp_path / "file", device="cpu")
     NEW_ROWS.to_csv(tmp_path / "rows.csv", index=False)
     NEW_ROWS.to_parquet(tmp_path / "rows.parquet")
-    want = torch.stack([p.probs for p in learn.predict(NEW_ROWS)])
+    want = learn.predict(NEW_ROWS).probs
     found = {
         "frame": predictor.predict(NEW_ROWS),
         "csv": predictor.predict(tmp_path / "rows.csv"),
-        "text": predictor.predict(str(tmp_path / "rows.csv")),
         "parquet": predictor.predict(tmp_path / "rows.parquet"),
     }
     for said in found.values():
@@ -287,6 +288,8 @@ def test_rows_in_files_and_frames(tmp_path: Path) -> None:
     assert list(found["csv"].to_frame().columns) == ["id", "sales", "profit"]
     with pytest.raises(DataError, match=r"none\.csv"):
         predictor.predict(tmp_path / "none.csv")
+    with pytest.raises(ArgumentError, match="expected a DataFrame"):  # words from elsewhere open no file
+        predictor.predict(str(tmp_path / "rows.csv"))
 
 
 def test_texts_in_files_and_frames(tmp_path: Path) -> None:
@@ -298,7 +301,7 @@ def test_texts_in_files_and_frames(tmp_path: Path) -> None:
     for i, text in enumerate(new):
         (tmp_path / "docs" / f"{i}.txt").write_text(text)
     pd.DataFrame({"more": [1, 2, 3], "text": new}).to_csv(tmp_path / "docs.csv", index=False)
-    want = torch.stack([p.probs for p in learn.predict(new)])
+    want = learn.predict(new).probs
     for items in (
         tmp_path / "docs",
         tmp_path / "docs.csv",
@@ -339,7 +342,7 @@ def test_a_stream_takes_what_it_needs(tmp_path: Path) -> None:
 def test_a_row_is_no_stream(tmp_path: Path) -> None:
     table().export(tmp_path / "file")
     with pytest.raises(ArgumentError, match=r"predictor\.predict"):
-        list(load_predictor(tmp_path / "file", device="cpu").stream({"shop": "a"}))
+        list(load_predictor(tmp_path / "file", device="cpu").stream(NEW_ROWS.iloc[0].to_dict()))
 
 
 # -- going on ----------------------------------------------------------------------------------------------

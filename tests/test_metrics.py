@@ -352,7 +352,7 @@ class TestBadInput:
             metrics.f_beta(1, "binary")(*multi())
 
     def test_arguments(self) -> None:
-        with pytest.raises(ArgumentError, match="'mine' needs one of.*'logit'.*Did you mean 'logits'"):
+        with pytest.raises(ArgumentError, match=r"'mine' needs one of.*'logit'.*Did you mean 'logits'"):
             Metric("mine", lambda outputs, targets: 0.0, True, needs="logit")  # type: ignore[arg-type]
         with pytest.raises(ArgumentError, match="threshold"):
             metrics.accuracy_at(1.5)

@@ -128,12 +128,12 @@ def test_the_attributes_are_those_of_the_data() -> None:
     md = LanguageModelData.from_dataframes(
         "here", None, "text", reviews(), reviews(8), reviews(4), bs=4, bptt=6, backward=True, max_vocab=12
     )
-    assert (md.path, md.bs, md.bptt, md.nt, md.data.backward) == (Path("here"), 4, 6, 12, True)
+    assert (md.path, md.bs, md.bptt, md.nt, md.data.preprocessor.backward) == (Path("here"), 4, 6, 12, True)
     assert md.test_ds is not None and len(md.test_ds) == 4 and md.test_dl is not None
     assert [e.label for e in md.val_ds] == [None] * 8
     batch = next(md.trn_dl.batches(torch.device("cpu")))
     assert batch.inputs[0].shape[0] == 4 and batch.target is not None
-    with pytest.raises(IndexError, match="valid part has 8 documents, but number 8"):
+    with pytest.raises(IndexError, match="valid split has 8 documents, but number 8"):
         md.val_ds[8]
 
 
@@ -168,14 +168,14 @@ def test_old_datasets_with_examples_are_read(parted: bool) -> None:
     assert (md.c, md.classes) == (2, ("neg", "pos"))
     assert md.trn_ds[1] == Example(["xxbos", "the", "film", "was", "bad,", "very", "bad!"], "neg")
     assert md.test_ds is not None and md.test_ds[0].label is None
-    assert md.data.processor.encode(FILMS[1])[1:] == md.data.store("train").doc(1).tolist()[1:]
+    assert md.data.preprocessor.processor.encode(FILMS[1])[1:] == md.data.store("train").doc(1).tolist()[1:]
 
 
 def test_tables_are_splits_too() -> None:
     train = reviews().rename(columns={"text": "review", "label": "stars"})
     splits = (train, train[:6], train[:4].drop(columns="stars"))
     md = TextData.from_splits(".", splits, 4, "review", "stars")
-    assert md.data.has_test and md.val_ds[1].label == "neg"
+    assert "test" in md.data.splits and md.val_ds[1].label == "neg"
     with pytest.raises(DataError, match=r"train has no column 'label'\. Known: review, stars"):
         TextData.from_splits(".", splits, 4, "review")
 
@@ -192,10 +192,10 @@ def test_tokens_that_came_parted_are_never_parted_again() -> None:
     ("splits", "error", "message"),
     [
         ((reviews(),), ArgumentError, "got 1 of them"),
-        ((reviews(), [("neg", 3)], reviews()), DataError, "'3' does not occur in training|valid"),
+        ((reviews(), [("neg", 3)], reviews()), DataError, r"item 0 \(valid\): the label 3"),
         ((SimpleNamespace(examples=[SimpleNamespace(label=1)]), reviews()), DataError, "example 0 must have 'text'"),
         ((SimpleNamespace(examples=[SimpleNamespace(text="a")]), reviews()), DataError, "and 'label'"),
-        ((reviews(), reviews().assign(label="new")), DataError, "'new' does not occur in training"),
+        ((reviews(), reviews().assign(label="new")), DataError, r"item 0 \(valid\): the label 'new'"),
         (([], reviews()), DataError, "no .label, text. in it"),
     ],
 )

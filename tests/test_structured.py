@@ -86,6 +86,16 @@ def test_add_datepart_in_place() -> None:
         add_datepart(kept, "Dated")
 
 
+def test_add_datepart_replaces_nothing_but_itself() -> None:
+    df = pd.DataFrame({"Date": ["2020-01-01", "2021-06-30"], "Year": [7, 8]})
+    with pytest.raises(ArgumentError, match=r"\['Year'\] of its own.*'Date'"):
+        add_datepart(df, "Date")
+    assert list(df.columns) == ["Date", "Year"] and df["Year"].tolist() == [7, 8]
+    again = add_datepart(df.drop(columns="Year"), "Date", drop=False)
+    columns = list(again.columns)
+    assert list(add_datepart(again, "Date", drop=False).columns) == columns  # as a cell of a notebook that runs twice
+
+
 @pytest.mark.filterwarnings("ignore:Could not infer format")
 def test_add_datepart_changes_nothing_if_it_fails() -> None:
     df = pd.DataFrame({"Date": ["2020-01-01", "never"]})

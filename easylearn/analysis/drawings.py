@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from ..data.bunch import Data, PartName
+from ..data.bunch import Data, SplitName
 from ..errors import short
 from .plots import new_figure
 
@@ -49,14 +49,19 @@ def draw_confusion(counts: Tensor, names: Sequence[str]) -> Figure:
     return figure
 
 
+def shows_images(data: Data[Any]) -> bool:
+    """Whether a kind of data draws its items itself; any other says in words what is in them."""
+    return type(data).draw_item is not Data.draw_item
+
+
 def draw_items(
-    data: Data, part: PartName, positions: Sequence[int], titles: Sequence[str], right: Sequence[bool]
+    data: Data[Any], split: SplitName, positions: Sequence[int], titles: Sequence[str], right: Sequence[bool]
 ) -> Figure:
     """Draw items in rows, each under its title, which is red where the model was wrong.
 
     Args:
         data: draws them.
-        part: where they are.
+        split: where they are.
         positions: which they are.
         titles: one per item.
         right: one per item.
@@ -64,14 +69,14 @@ def draw_items(
     Returns:
         The figure.
     """
-    wide, high, most = _IMAGE if data.has_pictures else _WORDS
-    ids = data.ids(part)
+    wide, high, most = _IMAGE if shows_images(data) else _WORDS
+    ids = data.ids(split)
     columns = min(most, len(positions))
     rows = -(-len(positions) // columns)
     figure = new_figure(wide * columns, high * rows)
     for place, (i, title, good) in enumerate(zip(positions, titles, right, strict=True), 1):
         axes = figure.add_subplot(rows, columns, place)
-        data.draw_item(part, i, axes)
+        data.draw_item(split, i, axes)
         axes.set_title(title, fontsize=9, color="black" if good else "C3", parse_math=False)
         if not axes.get_xlabel():
             axes.set_xlabel(ids[i][-34:], fontsize=7, color="0.4", parse_math=False)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import torch
 from torch import Tensor, nn
 
-from ..data.bunch import Data, PartName
+from ..data.bunch import Data, SplitName
 from ..errors import ArgumentError, DataError, did_you_mean
 from ..task import Task
 from ..train.predict import gather
@@ -38,12 +38,12 @@ class Calibration:
 
 
 class Interpretation:
-    """What a model says of the items of one part, beside what is true. `learn.interpret()` makes it.
+    """What a model says of the items of one split, beside what is true. `learn.interpret()` makes it.
 
     Args:
         data: where the items are; it draws them.
         task: what is predicted.
-        part: "train", "valid" or "test".
+        split: "train", "valid" or "test".
         logits: the model's outputs in file order, shape (n, n_out).
         targets: shape (n,) or (n, n_out).
         device: where a loss with weights of its own has them; None is that of the logits.
@@ -71,26 +71,26 @@ class Interpretation:
 
     def __init__(
         self,
-        data: Data,
+        data: Data[Any],
         task: Task,
-        part: PartName,
+        split: SplitName,
         logits: Tensor,
         targets: Tensor | None,
         device: torch.device | None = None,
     ) -> None:
         if targets is None:
             raise DataError(
-                f"the items of the {part} part have no targets, so nothing can be said of mistakes; learn.predict() "
+                f"the items of the {split} split have no targets, so nothing can be said of mistakes; learn.predict() "
                 "gives what the model says of them"
             )
         self.data = data
         self.task = task
-        self.part = part
+        self.split = split
         self.logits = logits
-        self.ids = tuple(data.ids(part))
+        self.ids = tuple(data.ids(split))
         if not len(self.ids) == len(logits) == len(targets):
             raise DataError(
-                f"the {part} part names {len(self.ids)} items, but there are {len(logits)} outputs and "
+                f"the {split} split names {len(self.ids)} items, but there are {len(logits)} outputs and "
                 f"{len(targets)} targets"
             )
         self.probs = task.activate(logits)
@@ -104,7 +104,7 @@ class Interpretation:
 
     def __repr__(self) -> str:
         mean = float(self.losses.mean())
-        return f"Interpretation({self.part}: {len(self):,} items, {self.task.kind}, mean loss {mean:.4g})"
+        return f"Interpretation({self.split}: {len(self):,} items, {self.task.kind}, mean loss {mean:.4g})"
 
     # -- single items --------------------------------------------------------------------------------------
 
@@ -117,7 +117,7 @@ class Interpretation:
         Returns:
             Columns id, loss, predicted, actual and, with classes, probability: of the predicted class; with several
             labels the lowest that the truth about any of them was given. With numbers instead residual: predicted
-            minus actual. The index is the position in the part.
+            minus actual. The index is the position in the split.
         """
         import pandas as pd
 
@@ -139,7 +139,7 @@ class Interpretation:
         return self.losses.argsort(descending=True, stable=True)[:k].tolist()
 
     def plot_top_losses(self, k: int = 9) -> Figure:
-        """Draw the items with the highest loss: pictures; texts and rows in words.
+        """Draw the items with the highest loss: images; texts and rows in words.
 
         Args:
             k: how many.
@@ -149,7 +149,7 @@ class Interpretation:
         """
         order = self.worst(k)
         titles = [self.task.title(self.probs[i], self.targets[i]) for i in order]
-        return draw_items(self.data, self.part, order, [t for t, _ in titles], [right for _, right in titles])
+        return draw_items(self.data, self.split, order, [t for t, _ in titles], [right for _, right in titles])
 
     # -- classes -------------------------------------------------------------------------------------------
 
@@ -269,16 +269,18 @@ class Interpretation:
         return predicted, self.targets.reshape(len(self), -1).to(predicted.dtype)
 
 
-def interpret(model: nn.Module, data: Data, task: Task, strategy: Strategy, part: PartName = "valid") -> Interpretation:
-    """Run the model over a part and look at what it says; see `Learner.interpret`."""
-    if part not in get_args(PartName):
-        raise ArgumentError(f"there is no part {part!r}. {did_you_mean(str(part), get_args(PartName))}")
+def interpret(
+    model: nn.Module, data: Data[Any], task: Task, strategy: Strategy, split: SplitName = "valid"
+) -> Interpretation:
+    """Run the model over a split and look at what it says; see `Learner.interpret`."""
+    if split not in get_args(SplitName):
+        raise ArgumentError(f"there is no split {split!r}. {did_you_mean(str(split), get_args(SplitName))}")
     if task.is_streamed:
         raise ArgumentError(
             "a language model has no items whose losses could be compared; learn.validate() gives its perplexity, and "
-            "learn.generate(prompt, n) shows what it has learnt"
+            "generate(learn, prompt, n) shows what it has learnt"
         )
-    if (part == "valid" and not data.has_valid) or (part == "test" and not data.has_test):
-        raise DataError(f"there is no {part} part; pass {part}= when making the data, or interpret another part")
-    logits, targets = gather(model, data.loader(part), strategy)
-    return Interpretation(data, task, part, logits, targets, strategy.device)
+    if split not in data.splits:
+        raise DataError(f"there is no {split} split; pass {split}= when making the data, or interpret another split")
+    logits, targets = gather(model, data.loader(split), strategy)
+    return Interpretation(data, task, split, logits, targets, strategy.device)

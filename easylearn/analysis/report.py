@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ..data.bunch import Data, PartName
+from ..data.bunch import Data
 from ..errors import ArgumentError, DataError, EasyLearnWarning, name_of, short
 from ..files import StrPath, atomic_write
 from ..train.checkpoints.context import RunContext
 from ..train.predict import evaluate, score
 from ..train.record import Record, format_row
+from .drawings import shows_images
 from .interpret import Interpretation, interpret
 from .odd import odd_results, odd_training
 from .page import Html, Piece, drawing, duration, frame, number, pairs, plain, section, table, whole_page
@@ -82,7 +83,7 @@ def write_report(path: StrPath, run: RunContext, plots: SchedPlots, settings: Ma
 
 
 def _interpretation(run: RunContext) -> Interpretation | None:
-    if run.task.is_streamed or not run.data.has_valid:
+    if run.task.is_streamed or "valid" not in run.data.splits:
         return None
     return interpret(run.model, run.data, run.task, run.strategy)
 
@@ -90,7 +91,7 @@ def _interpretation(run: RunContext) -> Interpretation | None:
 def _scores(run: RunContext, found: Interpretation | None) -> dict[str, float]:
     if found is not None:
         return score(found.logits, found.targets, run.task, run.strategy)
-    if run.data.has_valid:
+    if "valid" in run.data.splits:
         return evaluate(run.model, run.data.loader("valid"), run.task, run.strategy)
     return {}
 
@@ -112,8 +113,8 @@ def _head(run: RunContext, record: Record | None, scores: Mapping[str, float]) -
 def _odd(run: RunContext, record: Record | None, found: Interpretation | None, heard: Iterable[str]) -> list[Piece]:
     results = [] if found is None else odd_results(found)
     notes = [*odd_training(record), *results, *run.data.notes(), *dict.fromkeys(heard)]
-    if not run.data.has_valid:
-        notes.append("There is no validation part, so nothing here says how good the model is on new items.")
+    if "valid" not in run.data.splits:
+        notes.append("There is no validation split, so nothing here says how good the model is on new items.")
     if not notes:
         return ["<p>Nothing odd was found.</p>"]
     return ['<ul class="odd">' + "".join(f"<li>{html.escape(n)}</li>" for n in notes) + "</ul>"]
@@ -165,7 +166,7 @@ def _plot_metrics(record: Record) -> Figure | None:
 
 def _validation(run: RunContext, found: Interpretation | None, scores: Mapping[str, float]) -> list[Piece]:
     if not scores:
-        return ["<p>There is no validation part.</p>"]
+        return ["<p>There is no validation split.</p>"]
     if found is None:
         return ["<p>A language model has no items whose losses could be compared; its scores are at the top.</p>"]
     task, report = found.task, found.report()
@@ -193,12 +194,12 @@ def _validation(run: RunContext, found: Interpretation | None, scores: Mapping[s
 def _worst(found: Interpretation) -> list[Piece]:
     worst = found.top_losses(WORST)
     heads, rows = [str(c) for c in worst.columns], [list(row) for row in worst.itertuples(index=False, name=None)]
-    fields = [found.data.describe_item(found.part, int(i)) for i in worst.index]
+    fields = [found.data.describe_item(found.split, int(i)) for i in worst.index]
     if any(fields):
         heads.append("item")
         rows = [[*row, Html(_fields(f))] for row, f in zip(rows, fields, strict=True)]
     listed = table(heads, rows)
-    if not found.data.has_pictures:
+    if not shows_images(found.data):
         return [listed]
     return [
         '<div class="figures wide">',
@@ -242,17 +243,15 @@ def _configuration(run: RunContext, settings: Mapping[str, Any]) -> list[tuple[s
     return [(name, plain(value)) for name, value in rows]
 
 
-def _data(data: Data) -> list[Piece]:
+def _data(data: Data[Any]) -> list[Piece]:
     rows = []
-    parts: list[tuple[PartName, bool]] = [("train", data.has_train), ("valid", data.has_valid), ("test", data.has_test)]
-    for part, there in parts:
-        if there:
-            try:
-                print_of = data.fingerprint(part)
-            except DataError as error:
-                print_of = f"none: {error}"
-            rows.append([part, f"{len(data.ids(part)):,}", print_of])
-    return [f"<pre>{html.escape(repr(data))}</pre>", table(["part", "items", "fingerprint"], rows)]
+    for split in data.splits:
+        try:
+            print_of = data.fingerprint(split)
+        except DataError as error:
+            print_of = f"none: {error}"
+        rows.append([split, f"{len(data.ids(split)):,}", print_of])
+    return [f"<pre>{html.escape(repr(data))}</pre>", table(["split", "items", "fingerprint"], rows)]
 
 
 def _environment(run: RunContext) -> list[tuple[str, str]]:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ..data.order import ItemLoader
-from ..data.preprocess import Items, Preprocessor
+from ..data.preprocess import Items, Preprocessor, Readable
 from ..errors import ArgumentError, DataError, EasyLearnError, WeightsError
 from ..files import StrPath, atomic_write
 from ..nn.registry import model_name
@@ -80,7 +80,7 @@ class Predictor:
         Raises:
             DataError: an item cannot be read; the message names it.
         """
-        if isinstance(items, Iterator):
+        if isinstance(items, Iterator) and not isinstance(items, Readable):  # an open file is one item
             raise ArgumentError("predict takes items that are all there; for an iterator use predictor.stream(items)")
         self._refuse_streamed()
         if not self.preprocessor.is_file(items):
@@ -134,19 +134,16 @@ class Predictor:
             How many rows were written.
         """
         sources = self._sources(items)
-        head = [] if self.task.predicts_numbers else ["label"]
         count = 0
         with atomic_write(out) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
-            writer.writerow(["id", *head, *self.task.columns])
+            writer.writerow(["id", *self.task.row_names])
             for source in sources:
                 # Two folders may hold files of the same name.
                 of_many = len(sources) > 1 and self.preprocessor.is_file(source)
                 within = f"{source}{'/' if os.path.isdir(source) else ':'}" if of_many else ""
                 for name, predicted in self.stream(source):
-                    values = [f"{p:.8g}" for p in predicted.probs.tolist()]
-                    words = [self.task.in_words(predicted.label) for _ in head]
-                    writer.writerow([within + name, *words, *values])
+                    writer.writerow([within + name, *self.task.row(predicted.label, predicted.probs)])
                     count += 1
         return count
 
@@ -192,7 +189,7 @@ def _pieces(items: Any, n: int) -> Iterator[Any]:
         yield from (items.iloc[a : a + n] for a in range(0, len(items), n))
     elif isinstance(items, Tensor | np.ndarray):
         yield from (items[a : a + n] for a in range(0, len(items), n))
-    elif isinstance(items, str | bytes | Mapping):
+    elif isinstance(items, str | bytes | Mapping | Readable):
         yield items
     else:
         source = iter(items)

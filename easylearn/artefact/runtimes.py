@@ -167,7 +167,7 @@ def write_runtime(
     if trained.task.is_streamed:
         raise StateError(
             f'a language model carries its state from call to call, which a file of format="{format}" does not: export '
-            'it with format="easylearn", and continue a prompt with load_predictor(path).generate(prompt)'
+            'it with format="easylearn", and continue a prompt with generate(load_predictor(path), prompt)'
         )
     if quantize is not None and format == "torch":
         raise ArgumentError('format="torch" knows no quantize: use format="onnx" or "easylearn"')

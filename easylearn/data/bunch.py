@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Generic, Literal, TypeVar, get_args
 from torch import nn
 
 from ..errors import ArgumentError, DataError, did_you_mean
+from ..files import digest
 from ..task import Task
 from .order import Loader
 from .preprocess import Preprocessor
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
 SplitName = Literal["train", "valid", "test"]
 S = TypeVar("S", bound=Sized)
-PartName = SplitName  # TEMPORARY, until everything is converted
 
 
 class Data(ABC, Generic[S]):
@@ -86,6 +86,25 @@ class Data(ABC, Generic[S]):
             DataError: nothing is known of the items, so nothing computed of them may be reused.
         """
 
+    def item_keys(self, split: SplitName, positions: Sequence[int] | None = None) -> Sequence[str]:
+        """What each item of a split is now: equal keys mean equal inputs in `loader(split)`, in any split of any data.
+
+        By default an item is its position in a split with this `fingerprint`.
+
+        Args:
+            split: "train", "valid" or "test".
+            positions: which items; None means all.
+
+        Returns:
+            A digest of 32 hexadecimal digits for each.
+
+        Raises:
+            DataError: nothing is known of the items, so nothing computed of them may be kept.
+        """
+        whole = self.fingerprint(split)
+        chosen = range(len(self._split(split))) if positions is None else positions
+        return [digest([whole, str(int(i))]) for i in chosen]
+
     @property
     def has_views(self) -> bool:
         """Whether augmented views exist, so that `tta` can average them."""
@@ -113,11 +132,6 @@ class Data(ABC, Generic[S]):
         """
         fields = self.describe_item(split, i)
         write_on(axes, "\n".join(fields.values() if len(fields) == 1 else (f"{n}: {v}" for n, v in fields.items())))
-
-    has_train = property(lambda self: "train" in self.splits)  # TEMPORARY
-    has_valid = property(lambda self: "valid" in self.splits)  # TEMPORARY
-    has_test = property(lambda self: "test" in self.splits)  # TEMPORARY
-    has_pictures = property(lambda self: not self.describe_item(self.splits[0], 0))  # TEMPORARY
 
     def notes(self) -> list[str]:
         """What is odd about the items, in sentences for a run's report: what was left out, unknown or missing."""

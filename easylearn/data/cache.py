@@ -1,21 +1,26 @@
-"""Small uint8 pictures kept in one memory-mapped file, so that a photograph is decoded once.
+"""What was made of items (decoded images, features of a frozen body), kept on the disk and found by what an item is.
 
-A store is a file of `n` slots of equal size. It is filled under a private name by one process and its
-workers, and takes its public name when the last slot is full: whoever finds a store by its key finds all
-of it. Deleting the folder is safe at any time; what is missing is decoded again.
+A store holds the items of one treatment, whatever split, subset or batch they were met in, so that none is made
+twice. It is two files: `NAME.items`, a header and one record per slot, and `NAME.NONCE.slots`, the contents. Both only
+grow, under a claim; a record's check is written last, and says that the slot holds all of that item. Deleting the
+folder is safe at any time; what is missing is made again.
 """
 
 from __future__ import annotations
 
+import itertools
+import math
 import mmap
 import os
 import shutil
-import socket
+import struct
 import sys
 import threading
 import time
 import weakref
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,222 +28,472 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import ArgumentError
-from ..files import cache_dir, digest
+from ..files import StrPath, cache_dir, digest
+from .claims import BYTES, byte_of, claims_in
 
 DEFAULT_LIMIT = 20 * 10**9
-_PAGE = 4096  # slots begin on pages: what a slot does not use then takes no room on the disk
-_HEADER = 8  # bytes of a slot's shape: three uint16 (channels, height, width), then nothing
-_ABANDONED = 2 * 86400  # seconds after which an unfinished file of another machine is nobody's
-_SUFFIX, _PART = ".slots", ".part"
+PATIENCE = 60.0  # seconds that anybody waits for a process that lives and does not get on
+TICK = 0.02  # seconds within which a file system may give two changes of a file the same time
+_MAGIC = b"EASYITM1"
+_HEADER = np.dtype([("magic", "S8"), ("slot_bytes", "u8"), ("nonce", "u8"), ("spare", "u8")])
+_RECORD = np.dtype([("key", "u8", 2), ("dims", "u4", 3), ("ndim", "u1"), ("dtype", "S3"), ("check", "u8")])
+_FIELDS = struct.Struct("=16x3IB3sQ")  # a record without its key
+_CHECK = 32  # where in a record its check is
+_ITEMS, _SLOTS = ".items", ".slots"
+_ABANDONED = 86400  # seconds after which contents without an index are nobody's
+_CHUNK = 2**26  # bytes that are checked at a time
+
+Keys = npt.NDArray[np.uint64]
 
 
-class ByteStore:
-    """`n` slots for uint8 arrays of shape (c, h, w), each of at most `slot_bytes`.
+class ItemStore:
+    """The items that somebody wants, out of a store that may hold many more.
 
-    Make one with `open_store`. It can be sent to worker processes, forked or spawned, which fill it
-    together, as threads may. Writing is by `pwrite`, so that a full disk is an error that is noticed, not a crash.
+    Make one with `open_store`. Processes and threads fill it together. It can be sent to worker processes, forked or
+    spawned. Writing is by calls, not by mapped memory, so that a full disk is an error that is noticed, not a crash.
 
     Args:
-        path: the private file to fill, or the finished one.
-        final: the name it takes when it is full.
-        n: number of slots.
+        path: the file of records.
+        nonce: drawn when the store was made, so that no file of another one is taken for its own.
         slot_bytes: the largest array that fits.
+        keys: of the wanted items, shape (n, 2).
+        slots: where each of them is, shape (n,).
     """
 
-    def __init__(self, path: Path, final: Path, n: int, slot_bytes: int) -> None:
+    def __init__(self, path: Path, nonce: int, slot_bytes: int, keys: Keys, slots: npt.NDArray[np.int64]) -> None:
         self.path = path
-        self.final = final
-        self.n = n
+        self.nonce = nonce
         self.slot_bytes = slot_bytes
-        self._writing = threading.Lock()
-        self._start = -(-n * (1 + _HEADER) // _PAGE) * _PAGE
-        self._step = -(-slot_bytes // _PAGE) * _PAGE
-        self._open()
+        self.keys = keys
+        self.slots = slots
+        self._step = _step(slot_bytes)
+        self._claims = claims_in(path.parent)
+        self._first_byte = byte_of(f"{path.name} {nonce}")  # of the claims
+        self._seeking = threading.Lock()  # Windows has one place in a file for all threads
+        self._sound = np.zeros(len(keys), bool)  # compared with the check by this process, or written by it
+        self._writable = self._open()
 
-    def _open(self) -> None:
-        """Map the file. A store that is gone, as after a folder was deleted, has no slot filled and takes none."""
-        self.filled: npt.NDArray[np.uint8] = np.zeros(self.n, np.uint8)
+    def _open(self) -> bool:
+        """Map both files. A store that is gone, as after a folder was deleted, has no item and takes none."""
+        self._records: npt.NDArray[Any] = np.zeros(int(self.slots.max()) + 1, _RECORD)
         self._bytes: npt.NDArray[np.uint8] | None = None
-        self._fd: int | None = None
-        for path, writable in ((self.path, self.path != self.final), (self.final, False)):
+        self._fds: list[int] = []
+        index = _Index.read(self.path)
+        if index is None or index.nonce != self.nonce or len(index.keys) < len(self._records):
+            return False
+        for flags in (os.O_RDWR, os.O_RDONLY):
+            self._fds = []
             with suppress(OSError, ValueError):
-                flags = (os.O_RDWR if writable else os.O_RDONLY) | getattr(os, "O_BINARY", 0)
-                fd = os.open(path, flags)
-                try:
-                    if os.fstat(fd).st_size != file_bytes(self.n, self.slot_bytes):
-                        continue
-                    mapped = mmap.mmap(fd, 0, access=mmap.ACCESS_READ)
-                    if writable:
-                        self._fd = os.dup(fd)
-                        weakref.finalize(self, os.close, self._fd)
-                finally:
-                    os.close(fd)
-                self._bytes = np.frombuffer(mapped, np.uint8)
-                self.filled = self._bytes[: self.n]
-                self._shapes = self._bytes[self.n : self.n + self.n * _HEADER].reshape(self.n, _HEADER)
-                return
+                for path in (self.path, index.contents):
+                    self._fds.append(os.open(path, flags | getattr(os, "O_BINARY", 0)))
+                    weakref.finalize(self, os.close, self._fds[-1])
+                records, contents = (mmap.mmap(fd, 0, access=mmap.ACCESS_READ) for fd in self._fds)
+                self._records = np.frombuffer(records, _RECORD, len(index.keys), _HEADER.itemsize)
+                self._bytes = np.frombuffer(contents, np.uint8, len(index.keys) * self._step)
+                return flags == os.O_RDWR
+        return False
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def key(self, i: int) -> str:
+        """What item `i` is, as it was given to `open_store`."""
+        return self.keys[i].tobytes().hex()
 
     @property
-    def complete(self) -> bool:
-        """Whether every slot is filled."""
-        return bool(self.filled.all())
+    def filled(self) -> npt.NDArray[np.bool_]:
+        """Which of the wanted items are there, shape (n,)."""
+        there = self._records[self.slots]
+        full: npt.NDArray[np.bool_] = (there["check"] != 0) & (there["key"] == self.keys).all(1)
+        return full
 
-    def get(self, slot: int) -> npt.NDArray[np.uint8] | None:
-        """What the slot holds, a read-only view of shape (c, h, w); None if it is empty."""
-        if self._bytes is None or not self.filled[slot]:
+    def get(self, i: int) -> npt.NDArray[Any] | None:
+        """Item `i`, a read-only view; None if it is not there, or damaged."""
+        if self._bytes is None:
             return None
-        c, h, w = (int(v) for v in self._shapes[slot, :6].copy().view(np.uint16))
-        begin = self._start + slot * self._step
-        return self._bytes[begin : begin + c * h * w].reshape(c, h, w)
+        slot = int(self.slots[i])
+        record = self._records[slot : slot + 1]
+        *dims, ndim, name, check = _FIELDS.unpack_from(record.data)
+        if not check or not (self._sound[i] or (record["key"] == self.keys[i]).all()):
+            return None
+        try:
+            dtype, shape = np.dtype(name.rstrip(b"\0").decode()), dims[:ndim]
+        except (TypeError, UnicodeDecodeError):
+            return None
+        n = math.prod(shape) * dtype.itemsize
+        if n > self.slot_bytes:
+            return None
+        data = self._bytes[slot * self._step : slot * self._step + n]
+        if not self._sound[i]:
+            if check != _checks(data[None], record)[0]:
+                return None
+            self._sound[i] = True
+        return data.view(dtype).reshape(shape)
 
-    def put(self, slot: int, pixels: npt.NDArray[np.uint8]) -> bool:
-        """Fill a slot; False if that is not possible, as on a full disk, or if the array is too large.
+    def put(self, i: int, array: npt.NDArray[Any]) -> bool:
+        """Keep item `i`; False if that is not possible, as on a full disk, or if the array is too large."""
+        return self.get(i) is not None or self.put_rows([i], array[None])
 
-        The flag is written last, so that another process never reads half a picture.
-        """
-        if pixels.nbytes > self.slot_bytes:
+    def put_rows(self, items: Sequence[int], rows: npt.NDArray[Any]) -> bool:
+        """Keep some items of one shape, one per row; False if that is not possible."""
+        if not len(rows):
+            return True
+        rows = np.ascontiguousarray(rows)
+        data = rows.reshape(len(rows), -1).view(np.uint8)
+        at = self.slots[items]
+        records = self._records[at]
+        if not self._writable or data.shape[1] > self.slot_bytes or rows.ndim > 4 or len(rows.dtype.str) > 3:
             return False
-        shape = np.array([*pixels.shape, 0], np.uint16)
-        with self._writing:  # several threads decode, and Windows has one place in the file for all of them
-            if self._fd is None:
-                return False
-            try:
-                self._write(np.ascontiguousarray(pixels).data.cast("B"), self._start + slot * self._step)
-                self._write(shape.data.cast("B"), self.n + slot * _HEADER)
-                self._write(memoryview(b"\x01"), slot)
-            except OSError:
-                self._fd = None  # a full disk will not be less full at the next picture
-                return False
+        if (records["key"] != self.keys[items]).any():
+            return False
+        damaged = at[records["check"] != 0]
+        records["dims"][:, : rows.ndim - 1] = rows.shape[1:]
+        records["ndim"], records["dtype"] = rows.ndim - 1, rows.dtype.str
+        records["check"] = _checks(data, records)
+        # Rows without gaps, whose slots follow each other, are written at once.
+        starts = np.flatnonzero(np.diff(at, prepend=-2) != 1) if data.shape[1] == self._step else range(len(at))
+        try:
+            for slot in damaged:  # nobody may take it while it changes
+                self._write(self._fds[0], bytes(8), _place(slot) + _CHECK)
+            for first, end in itertools.pairwise([*starts, len(at)]):
+                self._write(self._fds[1], data[first:end].reshape(-1).data, at[first] * self._step)
+                self._write(self._fds[0], records[first:end].tobytes(), _place(at[first]))
+        except OSError:
+            self._writable = False  # a full disk will not be less full at the next item
+            return False
+        self._sound[items] = True
         return True
 
-    def _write(self, data: memoryview, offset: int) -> None:
-        assert self._fd is not None
+    def _write(self, fd: int, data: bytes | memoryview, offset: int) -> None:
         if sys.platform == "win32":
-            os.lseek(self._fd, offset, os.SEEK_SET)
-            written = os.write(self._fd, data)
+            with self._seeking:
+                os.lseek(fd, offset, os.SEEK_SET)
+                written = os.write(fd, data)
         else:
-            written = os.pwrite(self._fd, data, offset)
+            written = os.pwrite(fd, data, offset)
         if written != len(data):
             raise OSError(f"{self.path}: only {written} of {len(data)} bytes were written")
 
-    def publish(self) -> bool:
-        """Give a full store its public name; False while slots are empty. Cheap when nothing is to be done."""
-        if self.path == self.final:
-            return self._bytes is not None
-        if not self.complete:
+    def claim(self, i: int) -> bool:
+        """Say that this thread makes item `i`; False if somebody else does. End it with `release`."""
+        return self._claims.take(self._byte(i))
+
+    def release(self, i: int) -> None:
+        """End a claim."""
+        self._claims.give_back(self._byte(i))
+
+    def _byte(self, i: int) -> int:
+        return (self._first_byte + int(self.slots[i])) % BYTES
+
+    def fetch(
+        self, i: int, make: Callable[[], npt.NDArray[Any]], key_now: Callable[[], str], wait: bool = True
+    ) -> npt.NDArray[Any] | None:
+        """Item `i`, made and kept if it is not there.
+
+        Args:
+            i: which of the wanted items.
+            make: makes it.
+            key_now: what the item is after it was made: one that has changed since the store was opened is not kept.
+            wait: whether to wait for another process or thread that is making it.
+
+        Returns:
+            The item; None if somebody else is making it and `wait` is off.
+        """
+        kept = self.get(i)
+        if kept is not None:
+            return kept
+        if not self._writable:
+            return make()
+        with self._claims.hold(self._byte(i), PATIENCE if wait else 0.0) as claimed:
+            kept = self.get(i)
+            if kept is not None or not (claimed or wait):
+                return kept
+            made = make()
+            with suppress(OSError):  # the file was removed meanwhile
+                if claimed and key_now() == self.key(i):
+                    self.put(i, made)
+            return made
+
+    def _free(self, i: int) -> bool:
+        if not self.claim(i):
             return False
-        with suppress(OSError):  # the folder is gone, or Windows holds the file: the private one goes on serving
-            os.replace(self.path, self.final)
-            self.path = self.final
+        self.release(i)
         return True
 
+    def wait(self, items: Iterable[int], patience: float = PATIENCE) -> bool:
+        """Wait until each of the items is there or claimed by nobody; False if that takes longer than `patience`."""
+        deadline = time.monotonic() + patience
+        while True:
+            there = self.filled
+            items = [i for i in items if not there[i] and not self._free(i)]
+            if not items:
+                return True
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.01)
+
+    def sound(self) -> npt.NDArray[np.bool_]:
+        """Which of the wanted items are there and whole, shape (n,): as `filled`, and each compared with its check."""
+        there = self.filled
+        new = np.flatnonzero(there & ~self._sound)
+        if not len(new) or self._bytes is None:
+            return there
+        records = self._records[self.slots[new]]
+        like = records[:1].copy()
+        n = math.prod(like["dims"][0, : like["ndim"][0]].tolist()) * 4
+        if n != self._step or any((records[field] != like[field]).any() for field in ("dims", "ndim", "dtype")):
+            there[new] = [self.get(i) is not None for i in new.tolist()]
+            return there
+        rows = self._bytes.reshape(-1, self._step)
+        for some in np.array_split(np.arange(len(new)), -(-len(new) * self._step // _CHUNK)):
+            whole = _checks(rows[self.slots[new[some]]], records[some]) == records["check"][some]
+            self._sound[new[some]] = there[new[some]] = whole
+        return there
+
+    def table(self) -> npt.NDArray[Any] | None:
+        """All slots as one array of shape (capacity, ...), in which row `slots[i]` is item `i`: mapped, not read.
+
+        Returns:
+            A view whose changes do not reach the file; None unless all wanted items are there and fill their slots.
+        """
+        if self._bytes is None or not self.sound().all():
+            return None
+        first = self.get(0)
+        if first is None or first.nbytes != self._step:
+            return None
+        mapped = mmap.mmap(self._fds[1], len(self._records) * self._step, access=mmap.ACCESS_COPY)
+        return np.frombuffer(mapped, first.dtype).reshape(-1, *first.shape)
+
     def __getstate__(self) -> dict[str, Any]:
-        return {"path": self.path, "final": self.final, "n": self.n, "slot_bytes": self.slot_bytes}
+        return {name: getattr(self, name) for name in ("path", "nonce", "slot_bytes", "keys", "slots")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(**state)  # type: ignore[misc]
 
 
-def file_bytes(n: int, slot_bytes: int) -> int:
-    """How large the file of a store is, at most: what slots leave unused takes no room."""
-    return (-(-n * (1 + _HEADER) // _PAGE) + n * -(-slot_bytes // _PAGE)) * _PAGE
+@dataclass(frozen=True)
+class _Index:
+    """What the file of records says.
+
+    Args:
+        path: of that file.
+        slot_bytes: see `ItemStore`.
+        nonce: see `ItemStore`.
+        keys: of the slots, shape (capacity, 2).
+    """
+
+    path: Path
+    slot_bytes: int
+    nonce: int
+    keys: Keys
+
+    @property
+    def contents(self) -> Path:
+        """The file with the contents."""
+        return self.path.with_name(f"{self.path.stem}.{self.nonce:016x}{_SLOTS}")
+
+    @classmethod
+    def read(cls, path: Path) -> _Index | None:
+        """What is there; None if there is nothing, or if it is damaged."""
+        try:
+            data = path.read_bytes()
+            head = np.frombuffer(data, _HEADER, 1)[0]
+            records = np.frombuffer(data, _RECORD, (len(data) - _HEADER.itemsize) // _RECORD.itemsize, _HEADER.itemsize)
+            index = cls(path, int(head["slot_bytes"]), int(head["nonce"]), np.ascontiguousarray(records["key"]))
+            large_enough = index.contents.stat().st_size >= len(records) * _step(index.slot_bytes)
+        except (OSError, ValueError):
+            return None
+        return index if bytes(head["magic"]) == _MAGIC and index.slot_bytes > 0 and large_enough else None
+
+    @classmethod
+    def create(cls, path: Path, slot_bytes: int) -> _Index:
+        """A store without a slot, in place of whatever is there."""
+        for old in (path, *path.parent.glob(f"{path.stem}.*{_SLOTS}")):
+            old.unlink(missing_ok=True)
+        nonce = int.from_bytes(os.urandom(8), "little")
+        index = cls(path, slot_bytes, nonce, np.zeros((0, 2), np.uint64))
+        index.contents.touch()
+        path.write_bytes(np.array((_MAGIC, slot_bytes, nonce, 0), _HEADER).tobytes())
+        return index
+
+    def find(self, keys: Keys) -> npt.NDArray[np.int64]:
+        """The slot of each key, or -1."""
+        if not len(self.keys):
+            return np.full(len(keys), -1)
+        have, wanted = (np.ascontiguousarray(k).view("S16")[:, 0] for k in (self.keys, keys))
+        order = np.argsort(have, kind="stable")
+        found = order[np.searchsorted(have, wanted, sorter=order).clip(max=len(order) - 1)]
+        return np.where(have[found] == wanted, found, -1)
+
+    def extended(self, keys: Keys) -> _Index:
+        """With a slot more for each of the keys. What a killed process left of a record is overwritten."""
+        records = np.zeros(len(keys), _RECORD)
+        records["key"] = keys
+        n = len(self.keys)
+        os.truncate(self.contents, (n + len(keys)) * _step(self.slot_bytes))
+        with open(self.path, "r+b") as file:
+            file.seek(_HEADER.itemsize + n * _RECORD.itemsize)
+            file.write(records.tobytes())
+        return replace(self, keys=np.concatenate([self.keys, keys]))
 
 
 def open_store(
-    key: str, n: int, slot_bytes: int, folder: Path | None = None, limit_bytes: int | None = None
-) -> ByteStore | None:
-    """The finished store of that key, or a new one to fill.
+    key: str,
+    item_keys: Sequence[str],
+    slot_bytes: int | None,
+    folder: Path | None = None,
+    limit_bytes: int | None = None,
+) -> ItemStore | None:
+    """The store of a treatment, with a slot for each item that is wanted; those that it has not met get one now.
 
     Args:
-        key: names everything that decides the contents: the files' identities, their treatment, a version.
-        n: number of slots.
-        slot_bytes: the largest array, in bytes.
+        key: names everything that decides what is made of an item, but for the item itself.
+        item_keys: what each item is: 32 hexadecimal digits, as `file_keys` and `content_key` give them.
+        slot_bytes: the largest array, in bytes; None takes a store that has met any of the items.
         folder: where stores are kept; None means `images` in easylearn's cache folder.
         limit_bytes: what all stores in the folder may take together; None means 20 GB, or half of what the
             disk has to spare if that is less. The least recently used stores make room.
 
     Returns:
-        The store; None if it does not fit or the folder cannot be written: decode each time then.
+        The store; None if the items do not fit or the folder cannot be written (make them each time then), or if
+        `slot_bytes` is None and there is no such store.
     """
-    if n < 1 or slot_bytes < 1:
-        raise ArgumentError(f"a store needs at least one slot of at least one byte, got n={n}, slot_bytes={slot_bytes}")
+    if not len(item_keys) or (slot_bytes is not None and slot_bytes < 1):
+        raise ArgumentError(
+            f"a store needs at least one item of at least one byte, got {len(item_keys)} of slot_bytes={slot_bytes}"
+        )
+    keys = np.frombuffer(bytes.fromhex("".join(item_keys)), np.uint64).reshape(-1, 2)
     place = Path(folder) if folder is not None else cache_dir() / "images"
-    name = digest([key, f"{n} {slot_bytes} {_HEADER}"])
-    final = place / (name + _SUFFIX)
-    size = file_bytes(n, slot_bytes)
+    stem = digest([key, f"{_HEADER} {_RECORD} {sys.byteorder}"])
     with suppress(OSError):
-        place.mkdir(parents=True, exist_ok=True)
-        if final.is_file():
-            store = ByteStore(final, final, n, slot_bytes)
-            if store.complete:
-                os.utime(final)  # used now: the last to go
-                return store
-            final.unlink()  # of another size than its name says: damaged from outside
-        _remove_abandoned(place)
-        if not _make_room(place, size, limit_bytes):
+        for path in place.glob(f"{stem}-*{_ITEMS}") if slot_bytes is None else [place / f"{stem}-{slot_bytes}{_ITEMS}"]:
+            index = _Index.read(path)
+            slots = index.find(keys) if index is not None else np.array([-1])
+            if index is not None and slots.min() >= 0:
+                return _opened(index, keys, slots)
+            if index is not None and slots.max() >= 0:
+                slot_bytes = index.slot_bytes
+        if slot_bytes is None:
             return None
-        private = place / f"{name}.{socket.gethostname()}.{os.getpid()}.{os.urandom(4).hex()}{_PART}"
-        with open(private, "wb") as file:
-            file.truncate(size)
-        store = ByteStore(private, final, n, slot_bytes)
-        weakref.finalize(store, _remove_own, private, os.getpid())
-        return store
+        place.mkdir(parents=True, exist_ok=True)
+        path = place / f"{stem}-{slot_bytes}{_ITEMS}"
+        with claims_in(place).hold(byte_of(path.name), PATIENCE) as claimed:
+            return _registered(path, keys, slot_bytes, limit_bytes) if claimed else None
     return None
 
 
-def _remove_own(private: Path, process: int) -> None:
-    """Remove a store that was never finished. In the process that made it only: workers inherit the finaliser."""
-    if os.getpid() == process:
-        with suppress(OSError):
-            private.unlink()
+def _opened(index: _Index, keys: Keys, slots: npt.NDArray[np.int64]) -> ItemStore:
+    with suppress(OSError):  # in a folder that is only read
+        os.utime(index.path)  # used now: the last to go
+    return ItemStore(index.path, index.nonce, index.slot_bytes, keys, slots)
 
 
-def _remove_abandoned(place: Path) -> None:
-    """Remove unfinished files whose process is no more."""
-    for file in place.glob("*" + _PART):
-        with suppress(OSError, ValueError):
-            host, process = file.name[: -len(_PART)].split(".", 1)[1].rsplit(".", 2)[:2]
-            old = time.time() - file.stat().st_mtime > _ABANDONED
-            if old or (host == socket.gethostname() and not _alive(int(process))):
-                file.unlink()
+def _registered(path: Path, keys: Keys, slot_bytes: int, limit: int | None) -> ItemStore | None:
+    """The store, with a slot for each key. Called under a claim: nobody else adds any meanwhile."""
+    index = _Index.read(path)
+    n_new = len(keys) if index is None else int((index.find(keys) < 0).sum())
+    step = _step(slot_bytes)
+    if not _make_room(path, n_new * step, limit):
+        # It may be full of items that nobody wants any more, of files that have changed: then it begins anew.
+        if index is None or not _make_room(path, len(keys) * step, limit, anew=True):
+            return None
+        index = None
+    if index is None:
+        index = _Index.create(path, slot_bytes)
+    new = keys[index.find(keys) < 0]
+    if len(new):
+        first = np.unique(new, axis=0, return_index=True)[1]
+        index = index.extended(new[np.sort(first)])
+    return _opened(index, keys, index.find(keys))
 
 
-def _alive(process: int) -> bool:
-    if sys.platform == "win32":
-        return True  # there os.kill would end it; the age decides
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
+def _make_room(path: Path, size: int, limit: int | None, anew: bool = False) -> bool:
+    """Remove the stores used longest ago until `size` more bytes are within the limit.
+
+    Args:
+        path: the store that grows, and stays.
+        size: by how much.
+        limit: of all stores; see `open_store`.
+        anew: it will be replaced.
+    """
+    taken: dict[str, int] = {}
+    used: dict[str, float] = {}
+    files: dict[str, list[Path]] = {}
+    for file in path.parent.iterdir():
+        if file.suffix in (_ITEMS, _SLOTS):
+            with suppress(OSError):
+                name, info = file.name.split(".")[0], file.stat()
+                taken[name] = taken.get(name, 0) + _taken(info)
+                used[name] = max(used.get(name, 0.0), info.st_mtime)
+                files.setdefault(name, []).insert(0 if file.suffix == _ITEMS else 1, file)
+    own = 0 if anew else taken.get(path.stem, 0)
+    if limit is None:
+        limit = min(DEFAULT_LIMIT, (shutil.disk_usage(path.parent).free + sum(taken.values())) // 2)
+    if size + own > limit:
         return False
-    except PermissionError:
-        return True
-    return True
+    total = size + own + sum(n for name, n in taken.items() if name != path.stem)
+    for name in sorted(used, key=lambda name: used[name]):
+        lost = files[name][0].suffix != _ITEMS and time.time() - used[name] > _ABANDONED  # contents without an index
+        if name == path.stem or (total <= limit and not lost):
+            continue
+        with suppress(OSError):
+            for file in files[name]:
+                file.unlink()
+            total -= taken[name]
+    return total <= limit
 
 
-def _taken(file: Path) -> int:
+def _taken(info: os.stat_result) -> int:
     """Bytes that a file takes on the disk, holes left out where the system says so."""
-    info = file.stat()
     return int(getattr(info, "st_blocks", 0)) * 512 or info.st_size
 
 
-def _make_room(place: Path, size: int, limit: int | None) -> bool:
-    """Remove the stores used longest ago until `size` more bytes are within the limit."""
-    finished: list[tuple[float, int, Path]] = []
-    total = 0
-    for file in place.iterdir():
-        with suppress(OSError):
-            if file.name.endswith((_SUFFIX, _PART)):
-                total += _taken(file)
-            if file.name.endswith(_SUFFIX):
-                finished.append((file.stat().st_mtime, _taken(file), file))
-    if limit is None:
-        limit = min(DEFAULT_LIMIT, (shutil.disk_usage(place).free + total) // 2)
-    if size > limit:
-        return False
-    for _, taken, file in sorted(finished):
-        if total + size <= limit:
+def _step(slot_bytes: int) -> int:
+    """Bytes from one slot to the next: rows of floats lie without gaps, and what a slot leaves unused is a hole."""
+    return -(-slot_bytes // 4) * 4
+
+
+def _place(slot: int) -> int:
+    """Where the record of a slot begins."""
+    return _HEADER.itemsize + int(slot) * _RECORD.itemsize
+
+
+def _checks(data: npt.NDArray[np.uint8], records: npt.NDArray[Any]) -> npt.NDArray[np.uint64]:
+    """Per row of `data` a sum over it, its shape and its key; never 0.
+
+    It finds what a crash of the machine left half written.
+    """
+    whole = data.shape[1] // 8 * 8
+    sums = data[:, :whole].view(np.uint64).sum(1) + data[:, whole:].sum(1, dtype=np.uint64)
+    shapes = [records["dims"][:, k] * np.uint64(3**k) for k in range(3)]
+    mixed: npt.NDArray[np.uint64] = sums + sum(shapes, records["key"][:, 0])
+    return np.maximum(mixed, np.uint64(1))
+
+
+# -- what items are ------------------------------------------------------------------------------------------
+
+
+def file_keys(paths: Sequence[StrPath]) -> list[str]:
+    """What each file is now: where it is, its size, and its times of change.
+
+    The second of these times (`st_ctime`) tells also a file that was replaced and given the old size and time. A file
+    that has just been written may change once more within the same tick of the clock: that tick is waited for.
+    """
+    for _ in range(10):
+        now = time.time_ns()
+        infos = [os.stat(path) for path in paths]
+        ages = (now - max(info.st_mtime_ns, info.st_ctime_ns) for info in infos)
+        if not any(0 <= age < TICK * 1e9 for age in ages):
             break
-        with suppress(OSError):
-            file.unlink()
-            total -= taken
-    return total + size <= limit
+        time.sleep(TICK)
+    names = (os.path.abspath(path) for path in paths)
+    return [
+        digest([f"{name}\x1f{i.st_size}\x1f{i.st_mtime_ns}\x1f{i.st_ctime_ns}"])
+        for name, i in zip(names, infos, strict=True)
+    ]
+
+
+def content_key(array: npt.NDArray[Any]) -> str:
+    """What an array in memory is: its type, shape and contents."""
+    array = np.ascontiguousarray(array)
+    return digest([f"{array.dtype} {array.shape}", array.data.cast("B")])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from itertools import islice
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,8 @@ from ..task import Task
 from .bunch import Data, SplitName
 from .order import Batch, ItemLoader, Loader, Shard, TensorSource, shard_of, tensor_loader
 from .preprocess import Items, Preprocessor
+
+_is_cpu = attrgetter("is_cpu")  # to compare devices makes an object for each
 
 
 class ForeignLoader:
@@ -49,37 +52,42 @@ class ForeignLoader:
     ) -> Generator[Batch, None, None]:
         """See `Loader.batches`. `seed` and `epoch` do not reach a foreign source but by the global generators."""
         first = number = 0
+        on_cpu = device.type == "cpu"
+        # Where all batches are there, so are their positions: an arange for each is little work, but in the middle of
+        # a step it finds nothing of what it needs in a cache.
+        known = torch.arange(self.n_items).split(_sizes(self.source)) if isinstance(self.source, (list, tuple)) else ()
         for number, given in enumerate(self._source(seed, epoch, start), 1):
-            if number > len(self):
+            if number > self._n_batches:
                 break
-            parts = [t if isinstance(t, Tensor) else torch.as_tensor(t) for t in _parts(given)]
+            parts = _tensors(given)
             if self.has_target and len(parts) < 2:
                 raise DataError(
                     f"batch {number} must be (input, target), got an input alone; nothing can be learnt from it"
                 )
+            index = known[number - 1] if known else torch.arange(first, first + parts[0].size(0))
+            first += index.numel()
+            if number <= start:
+                continue
+            if shard != (0, 1):
+                own = shard_of(index.numel(), shard)
+                parts, index = [t[own] for t in parts], index[own]
+            if not (on_cpu and all(map(_is_cpu, parts))):
+                parts = [_there(t, device) for t in parts]
             target = parts.pop() if self.has_target else None
-            size = len(parts[0])
-            if number > start:
-                index = torch.arange(first, first + size)
-                if shard != (0, 1):
-                    own = shard_of(size, shard)
-                    parts, index = [t[own] for t in parts], index[own]
-                    target = None if target is None else target[own]
-                inputs = tuple([_there(t, device) for t in parts])
-                yield Batch(inputs, None if target is None else _there(target, device), index)
-            first += size
+            yield Batch(tuple(parts), target, index)
         if number != len(self):
             what = "more" if number > len(self) else f"only {number}"
             raise DataError(f"the {type(self.source).__name__} says that it has {len(self)} batches, but gave {what}")
 
-    def _source(self, seed: int, epoch: int, start: int) -> Generator[Any, None, None]:
+    def _source(self, seed: int, epoch: int, start: int) -> Iterable[Any]:
         """The batches, of which the first `start` leave no trace in the global generators."""
-        batches = None
-        if start:
-            with keyed.scoped_rng(seed, "epoch", epoch):
-                batches = iter(self.source)
-                yield from islice(batches, start)
-        yield from self.source if batches is None else batches
+        return self.source if not start else self._resumed(seed, epoch, start)
+
+    def _resumed(self, seed: int, epoch: int, start: int) -> Generator[Any, None, None]:
+        with keyed.scoped_rng(seed, "epoch", epoch):
+            batches = iter(self.source)
+            yield from islice(batches, start)
+        yield from batches
 
 
 def _there(tensor: Tensor, device: torch.device) -> Tensor:
@@ -87,17 +95,29 @@ def _there(tensor: Tensor, device: torch.device) -> Tensor:
 
 
 def _parts(batch: Any) -> list[Any]:
-    if isinstance(batch, Tensor | np.ndarray):
+    if isinstance(batch, (Tensor, np.ndarray)):
         return [batch]
-    if not isinstance(batch, tuple | list):
+    if not isinstance(batch, (tuple, list)):
         raise DataError(f"a batch must be a tensor or a tuple of them, got {type(batch).__name__}")
     return list(batch)
+
+
+def _tensors(batch: Any) -> list[Tensor]:
+    parts = _parts(batch)
+    for i, part in enumerate(parts):
+        if not isinstance(part, Tensor):
+            parts[i] = torch.as_tensor(part)
+    return parts
+
+
+def _sizes(batches: Sequence[Any]) -> list[int]:
+    return [len(_parts(batch)[0]) for batch in batches]
 
 
 def _count(source: Sized) -> tuple[int, int]:
     """Items in a batch, and in all."""
     if isinstance(source, list | tuple):
-        sizes = [len(_parts(batch)[0]) for batch in source]
+        sizes = _sizes(source)
         return max(sizes, default=1), sum(sizes)
     if isinstance(source, DataLoader) and source.batch_size is not None:
         if source.drop_last or not isinstance(source.sampler, Sized):
@@ -230,6 +250,14 @@ class TensorData(Data[TensorSplit]):
         tensors = [t.cpu().contiguous() for t in (*rows.inputs, *(() if rows.target is None else (rows.target,)))]
         contents = [t.reshape(-1).view(torch.uint8).numpy().data for t in tensors]
         return digest([*(f"{t.dtype}{tuple(t.shape)}" for t in tensors), *contents])
+
+    def item_keys(self, split: SplitName, positions: Sequence[int] | None = None) -> list[str]:
+        """See `Data.item_keys`: of the contents of each row."""
+        inputs = self._split(split).inputs
+        some = inputs if positions is None else [t[torch.as_tensor(positions)] for t in inputs]
+        like = str([(t.dtype, t.shape[1:]) for t in some])
+        rows = [t.cpu().contiguous().reshape(len(t), -1).view(torch.uint8).numpy() for t in some]
+        return [digest([like, *(row.data for row in item)]) for item in zip(*rows, strict=True)]
 
 
 def _tensor_split(name: SplitName, task: Task, x: Any, y: Any) -> TensorSplit:

@@ -240,6 +240,32 @@ class TensorSource(Source):
         return tuple(t if t.device == device else t.to(device, non_blocking=True) for t in found)
 
 
+class Subset(Source):
+    """Some items of a source.
+
+    Args:
+        source: of all items.
+        items: positions in it, shape (n,).
+    """
+
+    def __init__(self, source: Source, items: Indices) -> None:
+        self.source = source
+        self.items = items
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def fetch(self, index: Indices, device: torch.device) -> tuple[Tensor, ...]:
+        """See `Source.fetch`."""
+        return self.source.fetch(self.items[index], device)
+
+    def stream(
+        self, batches: Sequence[Indices], device: torch.device, seed: int = 0, epoch: int = 0
+    ) -> Generator[tuple[Tensor, ...], None, None]:
+        """See `Source.stream`."""
+        return self.source.stream([self.items[index] for index in batches], device, seed, epoch)
+
+
 class ItemLoader:
     """The loader of an order and a source; see `Loader`.
 

@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
@@ -20,6 +20,15 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from ..task import Task
+
+
+@runtime_checkable
+class Readable(Protocol):
+    """An open file, or what is read like one."""
+
+    def read(self, n: int = -1, /) -> Any:
+        """The next `n` bytes or characters, or all that is left."""
+        ...
 
 
 @dataclass(frozen=True)

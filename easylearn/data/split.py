@@ -1,23 +1,36 @@
-"""Which items train and which validate: a fraction, chosen items, shares by class, whole groups, or folds.
+"""Which items train and which validate: a fraction, chosen items, whole groups, the last ones by time, or folds.
 
 Every split is a pure function of its arguments and the seed; no global generator is read or moved.
 """
 
 from __future__ import annotations
 
+import datetime as dt
+import sys
 from collections.abc import Hashable, Iterable, Sequence
+from decimal import Decimal
 from numbers import Integral, Real
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, Union
 
 import numpy as np
 import numpy.typing as npt
+from torch import Tensor
 
 from .. import keyed
 from ..errors import ArgumentError
+from .times import length_of, read_times
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Indices: TypeAlias = npt.NDArray[np.int64]
-Split: TypeAlias = float | Sequence[int] | npt.NDArray[Any]
-"""What `valid=` takes: a fraction between 0 and 1, the positions of the validation items, or a mask over all items."""
+OnePerItem: TypeAlias = Union[Sequence[Any], npt.NDArray[Any], "pd.Series[Any]"]
+Split: TypeAlias = Union[
+    float, Sequence[int], npt.NDArray[Any], "pd.Series[Any]", "pd.Index[Any]", str, dt.timedelta, None
+]
+"""What `valid=` takes: a fraction between 0 and 1; the positions of the validation items, or a mask over all items (a
+pandas Series or Index of a table's rows is read by the table's index); None for no validation; with `time` also how
+long the last items reach back, such as "6W"."""
 
 _PIECE = 2**18  # items that are numbered at a time
 
@@ -27,76 +40,123 @@ def split_indices(
     valid: Split,
     *,
     seed: int = 0,
-    stratify: Sequence[Any] | npt.NDArray[Any] | None = None,
-    groups: Sequence[Any] | npt.NDArray[Any] | None = None,
+    stratify: OnePerItem | None = None,
+    groups: OnePerItem | None = None,
+    time: OnePerItem | None = None,
+    index: pd.Index[Any] | None = None,
 ) -> tuple[Indices, Indices]:
     """Split `range(n)` into training and validation items.
 
+    Images, texts and tables all split with this. `groups` and `time` come as one entry per item, `stratify` as class
+    numbers, which `GivenTargets.stratify_codes` has; a DataFrame or a file of validation items is no split, and never
+    comes here.
+
     Args:
         n: how many items there are.
-        valid: a fraction, rounded to whole items and at least one on each side; or positions; or a mask of length n.
+        valid: a fraction, rounded to whole items and at least one on each side; positions; a mask of length n; None
+            for no validation; with `time` also a length of time.
         seed: which of the possible splits by fraction.
         stratify: n labels (or rows of labels); each class gives its share of validation items, rounded up or down,
             and keeps at least one item for training.
         groups: n group names, for example patients; all items of a group stay on one side. The share of items comes as
-            near to the fraction as groups allow.
+            near to the fraction as groups allow. Missing names are one group.
+        time: n times or numbers; the last items by it validate, and items of one time stay on one side.
+        index: the labels of the n items, by which a pandas mask or Index is read; None numbers them from 0.
 
     Returns:
         Positions of the training items and of the validation items, each sorted.
 
     Raises:
-        ArgumentError: the fraction or a position is out of range, a position comes twice, a side would be empty, or
-            `stratify` or `groups` do not fit.
+        ArgumentError: the fraction or a position is out of range, a position comes twice, a side would be empty, the
+            arguments contradict each other, or `stratify`, `groups` or `time` do not fit.
+        DataError: a time is missing or is no time.
 
     >>> train, valid = split_indices(10, 0.2, seed=1)
     >>> len(train), len(valid)
     (8, 2)
     >>> split_indices(4, [3, 0])
     (array([1, 2]), array([0, 3]))
+    >>> split_indices(4, "2D", time=["2024-01-03", "2024-01-02", "2024-01-01", "2024-01-04"])
+    (array([1, 2]), array([0, 3]))
     """
     n = _whole("n", n, 1)
-    if isinstance(valid, Real) and not isinstance(valid, (bool, np.bool_)):
-        return _by_fraction(n, float(valid), seed, stratify, groups)
-    if stratify is not None or groups is not None:
-        raise ArgumentError("stratify and groups go with a fraction; with chosen validation items leave them out")
-    return _complement(n, _positions(n, valid))
+    _refuse_contradictions(stratify, groups, time)
+    how = [name for name, given in (("stratify", stratify), ("groups", groups), ("time", time)) if given is not None]
+    if valid is None:
+        if how:
+            raise ArgumentError(f"{how[0]} says how to split, but valid=None asks for no validation; give a fraction")
+        return np.arange(n), np.arange(0)
+    fraction = fraction_of(valid)
+    if time is not None:
+        return _last(n, valid, fraction, time)
+    if fraction is not None:
+        return _by_fraction(n, fraction, seed, stratify, groups)
+    if isinstance(valid, str | dt.timedelta):
+        raise ArgumentError(
+            f"valid={valid!r} is neither a fraction between 0 and 1, nor whole positions such as [0, 5, 7], nor a "
+            "mask; a length of time goes with time=, which names or gives the times"
+        )
+    if how:
+        raise ArgumentError(f"{how[0]} goes with a fraction, such as valid=0.2; with chosen items leave it out")
+    return _complement(n, _positions(n, valid, index))
 
 
-def kfold_indices(
-    n: int, k: int, fold: int, seed: int = 0, stratify: Sequence[Any] | npt.NDArray[Any] | None = None
-) -> tuple[Indices, Indices]:
-    """Split `range(n)` for one fold of a k-fold cross-validation.
+def folds(
+    n: int,
+    k: int,
+    *,
+    seed: int = 0,
+    stratify: OnePerItem | None = None,
+    groups: OnePerItem | None = None,
+    time: OnePerItem | None = None,
+    gap: str | dt.timedelta | float | None = None,
+) -> list[tuple[Indices, Indices]]:
+    """Split `range(n)` for a k-fold cross-validation.
 
-    The k validation parts are disjoint, hold every item between them and differ by at most one item in size.
+    The k validation splits are disjoint. Without `time` they hold every item between them, and differ by at most one
+    item in size, or with `groups` by as little as whole groups allow. With `time` they are the last k of k + 1 pieces
+    of equal size, and each fold trains on what was before.
 
     Args:
         n: how many items there are.
         k: how many folds, from 2 to n.
-        fold: which of them validates, from 0 to k - 1.
-        seed: which of the possible foldings; use one for all folds.
-        stratify: n labels; the folds differ by at most one item in each class. A class with a single item is
-            absent from training in the fold that holds it.
+        seed: which of the possible foldings.
+        stratify: n labels; the folds differ by at most one item in each class. A class with a single item is absent
+            from training in the fold that holds it.
+        groups: n group names; all items of a group are in one validation split.
+        time: n times or numbers; each fold validates on a piece of it and trains on what was before.
+        gap: with `time`: how much before the validation items is left out of training: a length of time such as "7D",
+            or a number where `time` holds numbers.
 
     Returns:
-        Positions of the training items and of the validation items, each sorted.
+        Per fold the positions of its training and of its validation items, each sorted.
 
     Raises:
-        ArgumentError: a number is out of range or `stratify` has the wrong length.
+        ArgumentError: a number is out of range, or the arguments contradict each other or do not fit.
+        DataError: a time is missing or is no time.
 
-    >>> sorted(i for fold in range(3) for i in kfold_indices(7, 3, fold)[1].tolist())
+    >>> sorted(i for train, valid in folds(7, 3) for i in valid.tolist())
     [0, 1, 2, 3, 4, 5, 6]
+    >>> [(len(train), valid.tolist()) for train, valid in folds(6, 2, time=[3, 1, 2, 6, 5, 4])]
+    [(2, [0, 5]), (4, [3, 4])]
     """
-    n, k, fold = _whole("n", n, 2), _whole("k", k, 2), _whole("fold", fold, 0)
+    n, k = _whole("n", n, 2), _whole("k", k, 2)
+    _refuse_contradictions(stratify, groups, time)
+    if gap is not None and time is None:
+        raise ArgumentError("gap goes with time=, the times of the items")
     if k > n:
         raise ArgumentError(f"k={k} folds need at least as many items, got n={n}")
-    if fold >= k:
-        raise ArgumentError(f"fold must be from 0 to {k - 1} with k={k}, got {fold}")
+    if time is not None:
+        return _folds_in_time(n, k, time, gap)
     order = keyed.permutation(n, seed, "kfold")
+    if groups is not None:
+        fold_of = _fold_of_groups(order, _codes("groups", groups, n), k)
+        return [_complement(n, np.flatnonzero(fold_of == fold)) for fold in range(k)]
     if stratify is not None:
         codes = _codes("stratify", stratify, n)
         order = order[np.argsort(codes[order], kind="stable")]
     # Items are dealt out like cards, so neighbours (the same class) land in different folds.
-    return _complement(n, order[fold::k])
+    return [_complement(n, order[fold::k]) for fold in range(k)]
 
 
 def get_cv_idxs(n: int, cv_idx: int = 0, val_pct: float = 0.2, seed: int = 42) -> Indices:
@@ -132,19 +192,113 @@ def get_cv_idxs(n: int, cv_idx: int = 0, val_pct: float = 0.2, seed: int = 42) -
     return order[cv_idx * size : (cv_idx + 1) * size].astype(np.int64)
 
 
+def fraction_of(valid: Any) -> float | None:
+    """The fraction that `valid=` asks for; None where it is something else.
+
+    >>> fraction_of(np.float32(0.25)), fraction_of([3, 7]), fraction_of(True)
+    (0.25, None, None)
+    """
+    if isinstance(valid, np.ndarray | Tensor) and valid.ndim == 0:
+        valid = valid.item()
+    return float(valid) if isinstance(valid, Real | Decimal) and not isinstance(valid, bool | np.bool_) else None
+
+
+def _refuse_contradictions(stratify: Any, groups: Any, time: Any) -> None:
+    for name, given in (("stratify", stratify), ("groups", groups), ("time", time)):
+        if isinstance(given, bool | str):
+            raise ArgumentError(f"{name} must have one entry per item, got {given!r}")
+    if stratify is not None and groups is not None:
+        raise ArgumentError("give stratify or groups, not both: whole groups cannot keep the shares of classes")
+    if groups is not None and time is not None:
+        raise ArgumentError("give groups or time, not both: a group may go on in the last items")
+    if stratify is not None and time is not None:
+        raise ArgumentError("give stratify or time, not both: the last items cannot keep the shares of classes")
+
+
+def _last(n: int, valid: Any, fraction: float | None, time: OnePerItem) -> tuple[Indices, Indices]:
+    """The items before a moment, and those from it on."""
+    import pandas as pd
+
+    by_length = isinstance(valid, str | dt.timedelta)
+    if not by_length and (fraction is None or not 0.0 < fraction < 1.0):
+        raise ArgumentError(
+            "with time= the last items validate: valid must be a fraction such as 0.1 or a length such as '6W', got "
+            f"{str(valid)[:60]!r}"
+        )
+    length = length_of(valid, "valid") if by_length else None
+    when = read_times(time, n)
+    if length is None:
+        order = np.sort(when.to_numpy())
+        chosen = when >= order[n - max(round(n * float(fraction or 0)), 1)]
+    elif not pd.api.types.is_datetime64_any_dtype(when.dtype):
+        raise ArgumentError(f"time holds numbers, so valid must be a fraction, not a length of time, got {valid!r}")
+    else:
+        chosen = when > when.max() - length
+    if chosen.all():
+        raise ArgumentError(f"valid={valid!r} takes every item from {when.min()} to {when.max()}, so none would train")
+    return _complement(n, np.flatnonzero(chosen.to_numpy()))
+
+
+def _folds_in_time(
+    n: int, k: int, time: OnePerItem, gap: str | dt.timedelta | float | None
+) -> list[tuple[Indices, Indices]]:
+    """The last k of k + 1 pieces by time, each after all that was before it; items of one time stay in one piece."""
+    import pandas as pd
+
+    when = read_times(time, n)
+    if gap is None:
+        before: Any = None
+    elif pd.api.types.is_datetime64_any_dtype(when.dtype):
+        if not isinstance(gap, str | dt.timedelta):
+            raise ArgumentError(f"time holds times, so gap must be a length such as '7D', got {gap!r}")
+        before = length_of(gap, "gap")
+    elif isinstance(gap, str | dt.timedelta) or not gap > 0:
+        raise ArgumentError(f"time holds numbers, so gap must be a number above 0, got {gap!r}")
+    else:
+        before = gap
+    order = when.sort_values(ignore_index=True)
+    size = n // (k + 1)
+    begins = [order[n - (k - fold) * size] for fold in range(k)] if size else []
+    if len(set(begins)) < k or begins[0] == order[0]:
+        raise ArgumentError(
+            f"{k} folds in time need {k + 1} pieces, but {when.nunique()} different times in {n} items do not give so "
+            "many; take fewer folds"
+        )
+    made = []
+    for fold, begin in enumerate(begins):
+        held_out = when >= begin if fold == k - 1 else (when >= begin) & (when < begins[fold + 1])
+        train = when < (begin if before is None else begin - before)
+        if not train.any():
+            raise ArgumentError(f"gap={gap!r} leaves nothing to train on before {begin}, where fold {fold} validates")
+        made.append(tuple(np.flatnonzero(side.to_numpy()).astype(np.int64, copy=False) for side in (train, held_out)))
+    return made  # type: ignore[return-value]
+
+
+def _fold_of_groups(order: Indices, codes: npt.NDArray[Any], k: int) -> Indices:
+    """The fold of each item: groups, the largest first, each go where the fewest items are."""
+    sizes = np.bincount(codes)
+    if len(sizes) < k:
+        raise ArgumentError(f"k={k} folds need at least as many groups, got {len(sizes)}")
+    shuffled = np.argsort(_first_places(codes[order], len(sizes)))  # groups of one size take turns
+    fold_of, filled = np.zeros(len(sizes), np.int64), np.zeros(k, np.int64)
+    for group in shuffled[np.argsort(-sizes[shuffled], kind="stable")].tolist():
+        fold_of[group] = np.argmin(filled)
+        filled[fold_of[group]] += sizes[group]
+    chosen: Indices = fold_of[codes]
+    return chosen
+
+
 def _by_fraction(
     n: int,
     fraction: float,
     seed: int,
-    stratify: Sequence[Any] | npt.NDArray[Any] | None,
-    groups: Sequence[Any] | npt.NDArray[Any] | None,
+    stratify: OnePerItem | None,
+    groups: OnePerItem | None,
 ) -> tuple[Indices, Indices]:
     if not 0.0 < fraction < 1.0:
         raise ArgumentError(
             f"valid={fraction:g} is no fraction between 0 and 1. To choose items, give a list of their positions"
         )
-    if stratify is not None and groups is not None:
-        raise ArgumentError("give stratify or groups, not both: whole groups cannot keep the shares of classes")
     if n < 2:
         raise ArgumentError(f"splitting needs at least two items, got n={n}")
     wanted = min(max(round(n * fraction), 1), n - 1)
@@ -200,9 +354,9 @@ def _grouped(order: Indices, codes: npt.NDArray[Any], wanted: int) -> Indices:
     return np.flatnonzero(taken[codes]).astype(np.int64)
 
 
-def _positions(n: int, valid: Sequence[int] | npt.NDArray[Any] | float) -> Indices:
+def _positions(n: int, valid: Any, index: pd.Index[Any] | None) -> Indices:
     """Chosen validation items, checked."""
-    given = np.asarray(valid)
+    given = np.asarray(_by_label(n, valid, index) if _is_pandas(valid) else valid)
     if given.ndim != 1 or (given.size and given.dtype.kind not in "iub"):
         raise ArgumentError(
             "valid must be a fraction between 0 and 1, whole positions such as [0, 5, 7] or a mask, got "
@@ -229,6 +383,42 @@ def _positions(n: int, valid: Sequence[int] | npt.NDArray[Any] | float) -> Indic
     return unique.astype(np.int64)
 
 
+def _is_pandas(value: Any) -> bool:
+    """Whether it is a Series or an Index; asking does not import pandas."""
+    pandas = sys.modules.get("pandas")
+    return pandas is not None and isinstance(value, pandas.Series | pandas.Index)
+
+
+def _by_label(n: int, valid: Any, index: pd.Index[Any] | None) -> npt.NDArray[Any]:
+    """What a mask or the labels of rows mean by position; a Series of positions is taken as it is."""
+    import pandas as pd
+
+    labels = pd.RangeIndex(n) if index is None else index
+    is_mask = pd.api.types.is_bool_dtype(valid.dtype)
+    if is_mask and valid.isna().any():
+        raise ArgumentError(f"the mask valid has {int(valid.isna().sum())} missing entries; fill them with False")
+    if isinstance(valid, pd.Index) and not is_mask:
+        if not labels.is_unique:
+            raise ArgumentError(
+                "valid gives labels of rows, but the table's index repeats some; give positions or a mask"
+            )
+        at = labels.get_indexer(valid)
+        if (at < 0).any():
+            raise ArgumentError(
+                f"valid names {int((at < 0).sum())} rows that are not there, such as {valid[at < 0][0]!r}"
+            )
+        return at
+    if is_mask and isinstance(valid, pd.Series) and not valid.index.equals(labels):
+        if len(valid) != n or not valid.index.is_unique or not labels.isin(valid.index).all():
+            raise ArgumentError(
+                "the mask valid has another index than the items, so it is not clear which it means; make it from the "
+                "same table, or pass valid=mask.to_numpy() to take it by position"
+            )
+        valid = valid.reindex(labels)
+    found: npt.NDArray[Any] = valid.to_numpy(np.bool_) if is_mask else valid.to_numpy()
+    return found
+
+
 def _complement(n: int, valid: Indices) -> tuple[Indices, Indices]:
     mask = np.zeros(n, dtype=bool)
     mask[valid] = True
@@ -242,6 +432,8 @@ def _codes(name: str, labels: Iterable[Any], n: int) -> npt.NDArray[Any]:
     """
     if isinstance(labels, np.ndarray) and labels.ndim == 1 and labels.dtype.kind in "iu" and len(labels):
         codes = _codes_of_numbers(labels)
+    elif _is_pandas(labels):
+        codes = labels.factorize(use_na_sentinel=False)[0]  # type: ignore[attr-defined]
     else:
         seen: dict[Hashable, int] = {}
         given = [seen.setdefault(_hashable(label), len(seen)) for label in labels]

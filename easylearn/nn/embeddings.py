@@ -47,7 +47,7 @@ class Forget(nn.Module):
     def __init__(self, share: float, never_missing: Sequence[bool]) -> None:
         super().__init__()
         if not 0.0 <= share < 0.5:
-            raise ArgumentError(f"forget is a share of at least 0 and below 0.5, got {share}")
+            raise ArgumentError(f"unknown_p must be at least 0 and below 0.5, got {share}")
         self.share = share
         self.register_buffer("from_top", torch.tensor([1 - share * n for n in never_missing]), persistent=False)
 

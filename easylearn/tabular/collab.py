@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
-from torch import nn
-
+from ..data.frames import known_types, read_table
+from ..data.split import Split
+from ..data.weights import ItemWeights
 from ..errors import ArgumentError, DataError
-from ..options import strict
 from ..files import StrPath
-from ..learner import Learner
+from ..learner import Learner, Training
 from ..nn.embeddings import DotProduct
-from ..task import LossFn
-from ..train.callback import Callback
-from ..train.optim import OptimizerFn, adamw
-from .data import TabularData, read_csv
-from .learner import FORGET, EmbSizes, forgetting, output_layer, tabular_learner
-from .split import TableSplit
-from .targets import YRange
+from ..options import strict
+from .data import TabularData
+from .learner import UNKNOWN_P, EmbSizes, output_layer, tabular_learner, unknowns, with_decay
+from .ranges import YRange
 
 if TYPE_CHECKING:
     import pandas as pd
+    from typing_extensions import Unpack
+
+    from ..learner import TrainingOptions
+    from .options import TableKeywords
 
 _OLD_NAMES = {
     "user_name": "user",
@@ -35,11 +36,33 @@ _OLD_NAMES = {
 WD = 0.3
 
 
+@dataclass(frozen=True)
+class RatingOptions:
+    """How ratings become data.
+
+    Args:
+        time: a column; the last ratings by it validate.
+        weights: see `TabularData.from_df`.
+        batch_size: ratings in a batch; None takes 64 to 1024, by their number.
+        min_count: users and items with fewer ratings count as *unknown*.
+        y_range: the lowest and the highest prediction; "auto" goes a tenth beyond the ratings on both sides, since a
+            sigmoid never reaches its bounds.
+        seed: of the split by fraction.
+    """
+
+    time: str | None = None
+    weights: ItemWeights = None
+    batch_size: int | None = None
+    min_count: int = 1
+    y_range: YRange = "auto"
+    seed: int = 0
+
+
 class CollabData:
     """Makers of ratings: a `TabularData` of two categorical columns, user and item, and a number to predict."""
 
     @classmethod
-    @strict(_OLD_NAMES)
+    @strict(_OLD_NAMES, RatingOptions)
     def from_df(
         cls,
         df: pd.DataFrame,
@@ -47,13 +70,9 @@ class CollabData:
         item: str | None = None,
         rating: str | None = None,
         *,
-        valid: TableSplit | pd.DataFrame | None = 0.2,
-        time: str | None = None,
+        valid: Split | pd.DataFrame = 0.2,
         test: pd.DataFrame | None = None,
-        batch_size: int | None = None,
-        min_count: int = 1,
-        y_range: YRange = "auto",
-        seed: int = 0,
+        **options: Unpack[TableKeywords],
     ) -> TabularData:
         """A DataFrame with one rating per row.
 
@@ -62,10 +81,7 @@ class CollabData:
             user: column of users; None takes the first.
             item: column of items; None takes the second.
             rating: column of ratings; None takes the third.
-            valid, time, test, batch_size, seed: see `TabularData.from_df`.
-            min_count: users and items with fewer ratings count as *unknown*.
-            y_range: the lowest and the highest prediction; "auto" goes a tenth beyond the ratings on both sides,
-                since a sigmoid reaches its bounds never.
+            valid, test: see `TabularData.from_df`.
 
         Returns:
             The data.
@@ -77,13 +93,13 @@ class CollabData:
         if df.shape[1] < 3 and None in (user, item, rating):
             raise DataError(f"ratings need columns of users, items and ratings, got {list(df.columns)}; name them")
         names = [str(df.columns[i]) if n is None else n for i, n in enumerate((user, item, rating))]
+        given = vars(RatingOptions(**options))
         return TabularData.from_df(
-            df, names[2], cat_names=names[:2], cont_names=[], valid=valid, time=time, test=test, task="regression",
-            batch_size=batch_size, min_count=min_count, y_range=y_range, seed=seed,
-        )  # fmt: skip
+            df, names[2], cat_names=names[:2], cont_names=[], valid=valid, test=test, task="regression", **given
+        )
 
     @classmethod
-    @strict(_OLD_NAMES)
+    @strict(_OLD_NAMES, RatingOptions)
     def from_csv(
         cls,
         path: StrPath,
@@ -91,21 +107,30 @@ class CollabData:
         item: str | None = None,
         rating: str | None = None,
         *,
-        valid: TableSplit | None = 0.2,
-        time: str | None = None,
-        batch_size: int | None = None,
-        min_count: int = 1,
-        y_range: YRange = "auto",
-        seed: int = 0,
+        valid: Split = 0.2,
+        test: StrPath | None = None,
+        **options: Unpack[TableKeywords],
     ) -> TabularData:
-        """A csv file with one rating per line; see `from_df`."""
-        return cls.from_df(
-            read_csv(path), user, item, rating, valid=valid, time=time, batch_size=batch_size, min_count=min_count,
-            y_range=y_range, seed=seed,
-        )  # fmt: skip
+        """A csv file with one rating per line.
+
+        Args:
+            path: the file.
+            user, item, rating: see `from_df`.
+            valid: see `TabularData.from_df`.
+            test: a file of ratings to predict.
+
+        Returns:
+            The data.
+        """
+        df = read_table(path).frame
+        other = None if test is None else read_table(test, **known_types(df)).frame
+        return cls.from_df(df, user, item, rating, valid=valid, test=other, **options)
 
 
-@strict({"opt_func": "optimizer", "opt_fn": "optimizer", "loss_func": "loss", "cbs": "callbacks"})
+@strict(
+    {"opt_func": "optimizer", "opt_fn": "optimizer", "loss_func": "loss", "cbs": "callbacks", "forget": "unknown_p"},
+    Training,
+)
 def collab_learner(
     data: TabularData,
     n_factors: int = 50,
@@ -115,20 +140,12 @@ def collab_learner(
     layers: Sequence[int] = (100,),
     emb_szs: EmbSizes | None = None,
     ps: float | Sequence[float] = 0.0,
-    forget: float = FORGET,
-    optimizer: OptimizerFn | None = None,
-    metrics: Sequence[Any] | None = None,
-    loss: LossFn | None = None,
-    wd: float | None = None,
-    device: str | torch.device | None = None,
-    seed: int = 0,
-    path: StrPath = "models",
-    callbacks: Sequence[Callback] = (),
-    progress: bool = True,
+    unknown_p: float = UNKNOWN_P,
+    **options: Unpack[TrainingOptions],
 ) -> Learner:
     """A learner for ratings: the dot product of a user's and an item's vector, plus their biases.
 
-    Users and items that training did not see get the vector of the unknown, which is learnt; see `forget`.
+    Users and items that training did not see get the vector of the unknown, which is learnt; see `unknown_p`.
 
     Args:
         data: made by `CollabData`.
@@ -138,11 +155,9 @@ def collab_learner(
         layers: its hidden layers.
         emb_szs: lengths of its embeddings; None takes `emb_size`'s rule.
         ps: its dropout.
-        forget: share of users and items that training replaces by *unknown*.
-        optimizer: None takes AdamW.
-        wd: weight decay, which keeps those with few ratings near the mean; None is 0.3 for that AdamW, and the
-            optimizer's own for others.
-        metrics, loss, device, seed, path, callbacks, progress: see `Learner`.
+        unknown_p: the fraction of users and items that training replaces by *unknown*.
+        optimizer: None takes AdamW with a weight decay of 0.3 (`wd=None`), which keeps those with few ratings near the
+            mean; others have their own.
 
     Returns:
         The learner.
@@ -154,18 +169,11 @@ def collab_learner(
             f"collab_learner needs ratings of items by users, made by CollabData; this is {data!r}. For other tables "
             "use tabular_learner"
         )
-    if optimizer is None:
-        optimizer, wd = adamw, WD if wd is None else wd
+    options = with_decay(options, WD)
     if use_nn:
-        return tabular_learner(
-            data, layers, emb_szs=emb_szs, ps=ps, forget=forget, y_range=y_range, optimizer=optimizer, metrics=metrics,
-            loss=loss, wd=wd, device=device, seed=seed, path=path, callbacks=callbacks, progress=progress,
-        )  # fmt: skip
-    if n_factors < 1:
-        raise ArgumentError(f"n_factors must be at least 1, got {n_factors}")
-    users, items = data.processor.cardinalities.values()
-    model: nn.Module = DotProduct(users, items, n_factors, output_layer(data, y_range), forgetting(data, forget), seed)
-    return Learner(
-        data, model, optimizer=optimizer, metrics=metrics, loss=loss, wd=wd, device=device, seed=seed, path=path,
-        callbacks=callbacks, progress=progress,
-    )  # fmt: skip
+        return tabular_learner(data, layers, emb_szs=emb_szs, ps=ps, unknown_p=unknown_p, y_range=y_range, **options)
+    if isinstance(n_factors, bool) or not isinstance(n_factors, int) or n_factors < 1:
+        raise ArgumentError(f"n_factors must be a whole number of at least 1, got {n_factors!r}")
+    users, items = data.preprocessor.processor.cardinalities.values()
+    output, seed = output_layer(data, y_range), Training(**options).seed
+    return Learner(data, DotProduct(users, items, n_factors, output, unknowns(data, unknown_p), seed), **options)

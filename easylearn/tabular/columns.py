@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +16,7 @@ import torch
 
 from ..errors import ArgumentError, DataError
 from ..keyed import generator, permutation
-from .values import Coded, factorize, numbers, require_columns
+from .view import Column, TableView
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,7 +25,12 @@ _SAMPLE = 20_000
 _NEAR = 0.95
 _FEW_ROWS = 20
 _DATE = re.compile(r"\s*(\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.]\d{4})([ T].*)?$")
+_DATEPART = "add_datepart(df, {!r}) makes features of them"
+_ID = re.compile(r"(^|[_\W])(id|idx|index|row|rownames?)$|Id$|ID$")
+_HUGE = 10.0**10  # more digits than seconds since 1970 or a price have; bar codes and accounts have them
 _NO_ACCIDENT = math.log(1e-9)
+
+Role = Literal["category", "number", "dropped"]
 
 
 @dataclass
@@ -52,11 +59,12 @@ class Columns:
         return "\n".join([*lines, *(f"note: {n}" for n in self.notes)])
 
 
-def guess_columns(df: pd.DataFrame, target: str | Sequence[str] = (), max_card: int = 20) -> Columns:
+def guess_columns(df: pd.DataFrame | TableView, target: str | Sequence[str] = (), max_card: int = 20) -> Columns:
     """Sort the columns of a table by their dtypes and by how many values they hold.
 
     Text, booleans and categoricals are categories, and so are whole numbers with at most `max_card` distinct
-    values; other numbers are continuous. Dates, constants, names of single rows and columns of lists are left out.
+    values; other numbers, Decimals among them, are continuous. Dates, constants, names of single rows (text, huge whole
+    numbers, whole numbers that are called an id) and columns of lists are left out.
 
     Args:
         df: the table (training rows are enough). It is left as it is.
@@ -77,79 +85,102 @@ def guess_columns(df: pd.DataFrame, target: str | Sequence[str] = (), max_card: 
     1 left out:
       one: it holds one value only, 1
     """
+    if isinstance(max_card, bool) or not isinstance(max_card, int) or max_card < 1:
+        raise ArgumentError(f"max_card must be a whole number of at least 1, got {max_card!r}")
+    table = TableView.of(df)
+    targets = [target] if isinstance(target, str) else list(target)
+    table.require(targets)
+    names = [n for n in table.names if n not in set(targets)]
+    if len(table) == 0:
+        raise DataError("the table has no rows, so its columns cannot be told apart")
+    return guess_of(table, names, max_card)
+
+
+def guess_of(table: TableView, names: Sequence[str], max_card: int = 20) -> Columns:
+    """See `guess_columns`; of some columns that are there."""
+    found = Columns()
+    for name in names:
+        try:
+            role, words = _role(table[name], max_card)
+        except DataError as error:
+            role, words = "dropped", f"it cannot be read: {error}"
+        if role == "dropped":
+            found.dropped[name] = words
+            continue
+        (found.cat_names if role == "category" else found.cont_names).append(name)
+        if words:
+            found.notes.append(f"{name} {words}")
+    return found
+
+
+def _role(column: Column, max_card: int) -> tuple[Role, str]:
+    """What a column is, and why it is left out or what a person should know."""
     import pandas as pd
 
-    if max_card < 1:
-        raise ArgumentError(f"max_card must be at least 1, got {max_card}")
-    targets = [target] if isinstance(target, str) else list(target)
-    require_columns(df, targets)
-    odd = [c for c in df.columns if not isinstance(c, str)]
-    if odd:
-        raise ArgumentError(
-            f"column names must be text, got {odd[0]!r}; name them: df.columns = df.columns.astype(str)"
+    types, dtype = pd.api.types, column.series.dtype
+    if types.is_datetime64_any_dtype(dtype):
+        return "dropped", f"it holds dates; {_DATEPART.format(column.name)}"
+    if types.is_complex_dtype(dtype):
+        return "dropped", "it holds complex numbers"
+    if column.is_number and not column.is_whole:
+        return _constant(column) or ("number", "")
+    if column.is_span or column.is_number:
+        return _constant(column) or _whole_role(column, max_card)
+    return _constant(column) or _object_role(column, max_card)
+
+
+def _whole_role(column: Column, max_card: int) -> tuple[Role, str]:
+    """Of whole numbers, or lengths of time."""
+    n, present = column.n_distinct, column.n_present
+    if column.is_span:
+        return "number", ""
+    if n <= max_card:
+        return "category", ""
+    if _names_rows(column):
+        return "dropped", f"{n} different values in {present} rows: it names the rows; if not, name it in cont_names"
+    if present >= _FEW_ROWS and n > _NEAR * present:
+        return "number", "holds another whole number in nearly each row; if it only numbers the rows, leave it out"
+    if _numbered(column):
+        return "number", (
+            f"holds the whole numbers up to {n} and is taken for a number; if they are codes, name it in cat_names"
         )
-    names = [str(c) for c in df.columns if c not in set(targets)]
-    require_columns(df, names)
-    if len(df) == 0:
-        raise DataError("the table has no rows, so its columns cannot be told apart")
-    found = Columns()
-    types = pd.api.types
-    for name in names:
-        column = df[name]
-        dtype = column.dtype
-        if types.is_datetime64_any_dtype(dtype):
-            found.dropped[name] = f"it holds dates; add_datepart(df, {name!r}) makes features of them"
-            continue
-        if types.is_complex_dtype(dtype):
-            found.dropped[name] = "it holds complex numbers"
-            continue
-        if types.is_float_dtype(dtype) and not _whole(column):
-            first, n_distinct = _few_values(column)
-            if n_distinct < 2:
-                found.dropped[name] = _constant(first, n_distinct)
-            else:
-                found.cont_names.append(name)
-            continue
-        try:
-            codes, values = factorize(column)
-        except DataError as error:
-            found.dropped[name] = f"it cannot be read: {error}"
-            continue
-        held = _held(codes)
-        n_distinct, n_present = len(held), int((codes >= 0).sum())
-        if n_distinct < 2:
-            found.dropped[name] = _constant(values[held[0]] if n_distinct else None, n_distinct)
-        elif _is_span(column):
-            found.cont_names.append(name)
-        elif _is_numeric(column, [values[i] for i in held[:1000]]):
-            if n_distinct <= max_card:
-                found.cat_names.append(name)
-            elif _names_rows(name, column, n_distinct, n_present):
-                found.dropped[name] = f"{n_distinct} different values in {n_present} rows: it names the rows"
-            else:
-                found.cont_names.append(name)
-                if _numbered(column, n_distinct):
-                    found.notes.append(
-                        f"{name} holds the whole numbers up to {n_distinct} and is taken for a number; if they are "
-                        "codes, name it in cat_names"
-                    )
-        elif n_distinct > max_card and all(_is_written_date(values[i]) for i in held[:100]):
-            found.dropped[name] = f"it holds dates, written as text; add_datepart(df, {name!r}) makes features of them"
-        elif n_present >= _FEW_ROWS and n_distinct > _NEAR * n_present:
-            found.dropped[name] = f"{n_distinct} different values in {n_present} rows: it names the rows"
-        else:
-            found.cat_names.append(name)
-            if n_distinct > max(1000, n_present / 10):
-                found.notes.append(
-                    f"{name} has {n_distinct} levels, {n_present / n_distinct:.1f} rows each; min_count folds the rare"
-                )
-    return found
+    return "number", ""
+
+
+def _object_role(column: Column, max_card: int) -> tuple[Role, str]:
+    """Of text, booleans, categoricals and Python objects."""
+    values = [column.coded[1][i] for i in column.held[:1000]]
+    n, present = column.n_distinct, column.n_present
+    if _is_numbers(column, values):
+        return ("number", "") if not column.is_whole else _whole_role(column, max_card)
+    if n > max_card and all(_is_written_date(v) for v in values[:100]):
+        return "dropped", f"it holds dates, written as text; {_DATEPART.format(column.name)}"
+    if _is_object(column) and all(isinstance(v, dt.date) for v in values):
+        return "dropped", f"it holds dates; {_DATEPART.format(column.name)}"
+    if present >= _FEW_ROWS and n > _NEAR * present:
+        return "dropped", f"{n} different values in {present} rows: it names the rows"
+    if n > max(1000, present / 10):
+        return "category", f"has {n} categories, {present / n:.1f} rows each; min_count folds the rare"
+    return "category", ""
+
+
+def _constant(column: Column) -> tuple[Role, str] | None:
+    """Why a column that never varies is left out; None if it varies."""
+    if column.is_number and not column.is_whole:  # without counting all of them
+        x = column.numbers[~np.isnan(column.numbers)]
+        varies, first = len(x) > 0 and x.min() != x.max(), x[0].item() if len(x) else None
+    else:
+        varies = column.n_distinct > 1
+        first = None if varies or not column.n_present else column.coded[1][column.held[0]]
+    if varies:
+        return None
+    return "dropped", "it is empty: every value is missing" if first is None else f"it holds one value only, {first!r}"
 
 
 def find_ids(df: pd.DataFrame, names: Sequence[str] | None = None) -> list[str]:
     """Columns with nearly as many values as rows: they name a row and say nothing about the next one.
 
-    Numbers with fractions are never taken for names; whole numbers only if they are densely numbered or
+    Numbers with fractions are never taken for names; whole numbers only if they are densely numbered, huge or
     called so ("id", "user_id", "index").
 
     Args:
@@ -160,8 +191,9 @@ def find_ids(df: pd.DataFrame, names: Sequence[str] | None = None) -> list[str]:
         Their names, in the order of `names`.
     """
     chosen = [str(c) for c in df.columns] if names is None else list(names)
-    require_columns(df, chosen)
-    return ids_in(Sample(df), chosen)
+    table = TableView(df)
+    table.require(chosen)
+    return ids_in(Sample(table), chosen)
 
 
 def find_leaks(df: pd.DataFrame, target: str, names: Sequence[str] | None = None) -> list[tuple[str, str]]:
@@ -183,111 +215,89 @@ def find_leaks(df: pd.DataFrame, target: str, names: Sequence[str] | None = None
     [('code', "each value of 'code' goes with one value of 'y'")]
     """
     chosen = [str(c) for c in df.columns if c != target] if names is None else [n for n in names if n != target]
-    require_columns(df, [target, *chosen])
-    return leaks_in(Sample(df), target, chosen)
+    table = TableView(df)
+    table.require([target, *chosen])
+    return leaks_in(Sample(table), target, chosen)
 
 
 class Sample:
-    """A keyed sample of at most 20,000 rows of a table; what is asked of a column as categories is read once.
+    """A keyed sample of at most 20,000 rows of a table. What is known of whole columns is not asked again.
 
     Args:
-        df: the table.
+        table: the table.
     """
 
-    def __init__(self, df: pd.DataFrame) -> None:
-        self.df = df
-        self.rows = _sampled_rows(len(df))
-        self._coded: dict[str, Coded | None] = {}
+    def __init__(self, table: TableView) -> None:
+        self.table = table
+        self.rows = _sampled_rows(len(table))
+        self._columns: dict[str, Column] = {}
 
-    def column(self, name: str) -> pd.Series[Any]:
-        """The values of a column in the sampled rows."""
-        column: pd.Series[Any] = self.df[name]
-        return column if len(self.rows) == len(self.df) else column.iloc[self.rows]
-
-    def coded(self, name: str) -> Coded | None:
-        """See `factorize`; None where the column holds what cannot be a category."""
-        if name not in self._coded:
-            try:
-                self._coded[name] = factorize(self.column(name))
-            except DataError:
-                self._coded[name] = None
-        return self._coded[name]
+    def __getitem__(self, name: str) -> Column:
+        if name not in self._columns:
+            self._columns[name] = self.table[name].at(self.rows)
+        return self._columns[name]
 
 
 def ids_in(sample: Sample, names: Sequence[str]) -> list[str]:
     """See `find_ids`."""
-    df = sample.df
     if len(sample.rows) < _FEW_ROWS:
         return []
-    found = []
-    for name in names:
-        column = df[name]
-        if _is_span(column) or (_looks_continuous(column) and not _whole(column)):
-            continue
+    return [name for name in names if _is_id(sample, name)]
+
+
+def _is_id(sample: Sample, name: str) -> bool:
+    few, column = sample[name], sample.table[name]
+    if few.is_span or (few.is_number and not few.is_whole):
+        return False
+    try:
         # A sample of a column of names is all different; only then is the whole column counted.
-        coded = sample.coded(name)
-        if coded is None or not _mostly_different(coded[0]):
-            continue
-        if len(sample.rows) < len(df):
-            try:
-                coded = factorize(column)
-            except DataError:
-                continue
-        codes, values = coded
-        if not _mostly_different(codes):
-            continue
-        held, present = _held(codes), int((codes >= 0).sum())
-        if not _is_numeric(column, [values[i] for i in held[:1000]]) or _names_rows(name, column, len(held), present):
-            found.append(name)
-    return found
+        if not (_mostly_different(few) and _mostly_different(column)):
+            return False
+        numbers = few.is_number or _is_numbers(few, [few.coded[1][i] for i in few.held[:1000]])
+        return not numbers or _names_rows(column) or _is_dense(column)
+    except DataError:
+        return False
 
 
 def leaks_in(sample: Sample, target: str, names: Sequence[str]) -> list[tuple[str, str]]:
     """See `find_leaks`."""
-    import pandas as pd
-
-    coded = sample.coded(target)
-    if coded is None:
+    goal_of = sample[target]
+    try:
+        there = goal_of.coded[0] >= 0
+    except DataError:
         return []
-    there = coded[0] >= 0
-    goal = coded[0][there]
-    if len(goal) < _FEW_ROWS:
+    goal = goal_of.coded[0][there]
+    if len(goal) < _FEW_ROWS or len(goal_of.held) < 2:
         return []
-    held = _held(goal)
-    if len(held) < 2:
-        return []
-    goal = np.searchsorted(held, goal)
-    y = _as_numbers(sample.column(target)) if len(held) > _FEW_ROWS else None
+    goal = np.searchsorted(goal_of.held, goal)
+    y = goal_of.as_numbers if len(goal_of.held) > _FEW_ROWS else None
     y = None if y is None else y[there]
     found = []
     for name in names:
-        column = sample.column(name)
-        x = _as_numbers(column) if y is not None or _looks_continuous(column) else None
-        x = None if x is None else x[there]
-        codes: npt.NDArray[np.int64] | None
-        if x is not None and pd.api.types.is_float_dtype(column.dtype):
-            codes = _codes_of(x)
-        else:
-            coded = sample.coded(name)
-            if coded is None:
-                continue
-            codes = coded[0][there]
-        by_code = "" if codes is None else _code_leak(codes, goal, y)
-        by_order = "" if x is None else _numeric_leak(x, goal, y)
-        why = by_code or by_order if y is None else by_order or by_code
+        why = _why_leak(sample[name], there, goal, y)
         if why:
             found.append((name, why.format(x=repr(name), y=repr(target))))
     return found
 
 
-def _held(codes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """The codes that occur, in order, without that of missing values."""
-    held: npt.NDArray[np.int64] = np.flatnonzero(np.bincount(codes + 1)[1:])
-    return held
+def _why_leak(
+    column: Column, there: npt.NDArray[np.bool_], goal: npt.NDArray[np.int64], y: npt.NDArray[np.float64] | None
+) -> str:
+    """How the target can be read off a column, with {x} and {y} for their names; empty if it cannot."""
+    x = column.as_numbers if y is not None or column.is_number else None
+    x = None if x is None else x[there]
+    codes: npt.NDArray[np.int64] | None
+    try:
+        codes = _codes_of(x) if x is not None and column.is_number else column.coded[0][there]
+    except DataError:
+        return ""
+    by_code = "" if codes is None else _code_leak(codes, goal, y)
+    by_order = "" if x is None else _numeric_leak(x, goal, y)
+    return by_code or by_order if y is None else by_order or by_code
 
 
-def _mostly_different(codes: npt.NDArray[np.int64]) -> bool:
-    return bool(len(_held(codes)) > _NEAR * np.count_nonzero(codes >= 0))
+def _mostly_different(column: Column) -> bool:
+    return column.n_distinct > _NEAR * column.n_present
 
 
 def _codes_of(x: npt.NDArray[np.float64]) -> npt.NDArray[np.int64] | None:
@@ -368,13 +378,6 @@ def _ranks(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return ranks
 
 
-def _as_numbers(column: pd.Series[Any]) -> npt.NDArray[np.float64] | None:
-    try:
-        return numbers(column)
-    except DataError:
-        return None
-
-
 def _sampled_rows(n: int) -> npt.NDArray[np.int64]:
     if n <= 2 * _SAMPLE:
         return np.arange(n) if n <= _SAMPLE else np.sort(permutation(n, 0, "sampled rows")[:_SAMPLE])
@@ -384,75 +387,37 @@ def _sampled_rows(n: int) -> npt.NDArray[np.int64]:
     return chosen
 
 
-def _few_values(column: pd.Series[Any]) -> tuple[Any, int]:
-    """The first value of a column of numbers and 0, 1 or 2: how many different ones it has, counted up to two."""
-    x = numbers(column)
-    x = x[~np.isnan(x)]
-    return (None, 0) if len(x) == 0 else (float(x[0]), 1 if x.min() == x.max() else 2)
+def _is_object(column: Column) -> bool:
+    return bool(column.series.dtype == object)
 
 
-def _constant(value: Any, n_distinct: int) -> str:
-    return f"it holds one value only, {value!r}" if n_distinct else "it is empty: every value is missing"
-
-
-def _looks_continuous(column: pd.Series[Any]) -> bool:
-    import pandas as pd
-
-    types = pd.api.types
-    return types.is_numeric_dtype(column.dtype) and not types.is_bool_dtype(column.dtype)
-
-
-def _is_span(column: pd.Series[Any]) -> bool:
-    """Whether the column holds lengths of time."""
-    import pandas as pd
-
-    return pd.api.types.is_timedelta64_dtype(column.dtype)
-
-
-def _whole(column: pd.Series[Any]) -> bool:
-    """Whether every number of the column is whole (whole numbers with gaps come as floats)."""
-    import pandas as pd
-
-    if not pd.api.types.is_float_dtype(column.dtype):
-        return True
-    x = numbers(column)
-    head = x[:1000]
-    if not (np.isnan(head) | (head == np.floor(head))).all():
+def _is_numbers(column: Column, values: Sequence[Any]) -> bool:
+    """Whether Python objects are numbers (Decimals, whole numbers beside None), and not only booleans."""
+    if not _is_object(column):
         return False
-    return bool((np.isnan(x) | ((x == np.floor(x)) & np.isfinite(x))).all())
+    return all(isinstance(v, int | float | Decimal) for v in values) and not all(isinstance(v, bool) for v in values)
 
 
-def _is_numeric(column: pd.Series[Any], values: Sequence[Any]) -> bool:
-    """Whether a column is one of numbers, also where they come as objects (Decimals, whole numbers beside None)."""
-    import pandas as pd
-
-    if isinstance(column.dtype, pd.CategoricalDtype) or pd.api.types.is_bool_dtype(column.dtype):
-        return False
-    if pd.api.types.is_numeric_dtype(column.dtype):
-        return True
-    return all(isinstance(v, int | float) or type(v).__name__ == "Decimal" for v in values) and not all(
-        isinstance(v, bool) for v in values
-    )
-
-
-def _numbered(column: pd.Series[Any], n_distinct: int) -> bool:
-    """Whether a column with so many distinct whole numbers holds exactly those from 0 or 1 on, as codes do."""
-    x = numbers(column)
-    x = x[~np.isnan(x)]
-    return bool(x.min() in (0, 1) and x.max() - x.min() + 1 == n_distinct)
+def _numbered(column: Column) -> bool:
+    """Whether whole numbers are exactly those from 0 or 1 on, as codes are."""
+    x = column.numbers[~np.isnan(column.numbers)]
+    return bool(x.min() in (0, 1) and x.max() - x.min() + 1 == column.n_distinct)
 
 
 def _is_written_date(value: Any) -> bool:
     return isinstance(value, str) and _DATE.match(value) is not None
 
 
-def _names_rows(name: str, column: pd.Series[Any], n_distinct: int, n_present: int) -> bool:
-    """Whether whole numbers are running numbers of the rows."""
-    if n_present < _FEW_ROWS or n_distinct <= _NEAR * n_present:
+def _names_rows(column: Column) -> bool:
+    """Whether whole numbers name the rows: nearly all differ, and they are huge or are called so."""
+    if column.n_present < _FEW_ROWS or not _mostly_different(column):
         return False
-    x = _as_numbers(column)
-    if x is None or not np.isfinite(x).any():
-        return False
+    x = np.abs(column.numbers)
     x = x[np.isfinite(x)]
-    dense = x.max() - x.min() + 1 <= 1.05 * n_distinct
-    return bool(dense or re.search(r"(^|[_\W])(id|idx|index|row)$|Id$|ID$", name))
+    return bool(len(x) and x.min() >= _HUGE) or _ID.search(column.name) is not None
+
+
+def _is_dense(column: Column) -> bool:
+    """Whether whole numbers are numbered with few gaps, as rows are."""
+    x = column.numbers[np.isfinite(column.numbers)]
+    return bool(len(x) and x.max() - x.min() + 1 <= 1.05 * column.n_distinct)

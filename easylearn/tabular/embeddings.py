@@ -1,4 +1,4 @@
-"""What a table model learnt about categories: as a DataFrame, as a picture, and for any other model."""
+"""What a table model learnt about categories: as a DataFrame, as a figure, and for any other model."""
 
 from __future__ import annotations
 
@@ -10,24 +10,25 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from ..analysis.plots import new_figure
+from ..data.targets import TargetOptions, TaskName, read_targets
 from ..errors import ArgumentError, StateError, did_you_mean
-from ..options import strict
 from ..learner import Learner
 from ..nn.embeddings import DotProduct, TableModel
-from ..analysis.plots import new_figure
+from ..options import strict
 from .columns import guess_columns
 from .data import TabularData
 from .learner import EmbSizes, tabular_learner
+from .preprocess import TablePreprocessor
 from .processing import TableProcessor
 from .reports import N_SPECIAL
-from .targets import TaskName, guess_task
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
 FEWEST_STEPS = 200  # in which an `EntityEmbedder` trains
-MOST_LABELS = 60  # that can still be read in a picture
+MOST_LABELS = 60  # that can still be read in a figure
 
 
 def embeddings(learn: Learner, name: str) -> pd.DataFrame:
@@ -38,14 +39,14 @@ def embeddings(learn: Learner, name: str) -> pd.DataFrame:
         name: the column.
 
     Returns:
-        One row per level, *unknown* and *missing* first, and one column per number of the vectors. Of a dot product,
+        One row per category, *unknown* and *missing* first, and one column per number of the vectors. Of a dot product,
         the last column is the bias.
     """
     import pandas as pd
 
-    data, model = _of_tables(learn)
-    levels = data.processor.levels(name)
-    vectors = model.vectors(data.cat_names.index(name)).cpu().numpy()
+    processor, model = _of_tables(learn)
+    levels = processor.levels(name)
+    vectors = model.vectors(processor.cat_names.index(name)).cpu().numpy()
     frame: pd.DataFrame = pd.DataFrame(vectors, index=pd.Index(levels, name=name, dtype=object))
     return frame
 
@@ -63,7 +64,9 @@ def plot_embeddings(learn: Learner, name: str, levels: Sequence[Any] | None = No
     """
     frame = embeddings(learn, name).iloc[N_SPECIAL:]
     if len(frame) < 3 or frame.shape[1] < 2:
-        raise ArgumentError(f"{name!r} has {len(frame)} levels in {frame.shape[1]} dimensions; a plane needs 3 in 2")
+        raise ArgumentError(
+            f"{name!r} has {len(frame)} categories in {frame.shape[1]} dimensions; a plane needs 3 in 2"
+        )
     values = frame.to_numpy(np.float64)
     left, strength, _ = np.linalg.svd(values - values.mean(0), full_matrices=False)
     places = left[:, :2] * strength[:2]
@@ -77,7 +80,7 @@ def plot_embeddings(learn: Learner, name: str, levels: Sequence[Any] | None = No
     else:
         for level in levels:
             if level not in known:
-                raise ArgumentError(f"{name!r} has no level {level!r}. {did_you_mean(str(level), map(str, known))}")
+                raise ArgumentError(f"{name!r} has no category {level!r}. {did_you_mean(str(level), map(str, known))}")
         chosen = [known.index(level) for level in levels]  # type: ignore[assignment]
     for i in chosen:
         place = float(places[i, 0]), float(places[i, 1])
@@ -90,12 +93,13 @@ def plot_embeddings(learn: Learner, name: str, levels: Sequence[Any] | None = No
     return figure
 
 
-def _of_tables(learn: Learner) -> tuple[TabularData, TableModel | DotProduct]:
-    if not isinstance(learn.data, TabularData) or not isinstance(learn.model, TableModel | DotProduct):
+def _of_tables(learn: Learner) -> tuple[TableProcessor, TableModel | DotProduct]:
+    preprocessor, model = learn.data.preprocessor, learn.model
+    if not isinstance(preprocessor, TablePreprocessor) or not isinstance(model, TableModel | DotProduct):
         raise ArgumentError(
             f"only learners of tables have embeddings of categories, this is {learn!r}; make one with tabular_learner"
         )
-    return learn.data, learn.model
+    return preprocessor.processor, model
 
 
 class EntityEmbedder:
@@ -185,11 +189,11 @@ class EntityEmbedder:
         table = frame.assign(**{n: targets.iloc[:, i].array for i, n in enumerate(names)})
         data = TabularData.from_df(
             table, names, cat_names=cats, cont_names=conts, valid=None,
-            task=guess_task(table, names)[0] if self.task == "auto" else self.task,
+            task=read_targets(table, TargetOptions(self.task), names=names, say=False).task_name,
             batch_size=self.batch_size, seed=self.seed,
         )  # fmt: skip
         learn = tabular_learner(data, self.layers, emb_szs=self.emb_szs, seed=self.seed, progress=False)
-        enough = -(-FEWEST_STEPS // len(data.train_loader()))
+        enough = -(-FEWEST_STEPS // len(data.loader("train", training=True)))
         learn.fit_one_cycle(self.lr, enough if self.epochs is None else self.epochs)
         self._fitted = learn
         return self
@@ -198,7 +202,7 @@ class EntityEmbedder:
         """Vectors of the categories side by side, then the filled and scaled numbers and their flags.
 
         Args:
-            X: as in `fit`; levels that were not there then get the vector of the unknown.
+            X: as in `fit`; categories that were not there then get the vector of the unknown.
 
         Returns:
             float32 of shape (n, n_features), or a DataFrame after `set_output(transform="pandas")`.
@@ -228,9 +232,9 @@ class EntityEmbedder:
     def _tables(self) -> tuple[TableProcessor, list[npt.NDArray[np.float32]]]:
         if self._fitted is None:
             raise StateError("this EntityEmbedder is not fitted yet: call fit(X, y) first")
-        data, model = _of_tables(self._fitted)
-        vectors = [model.vectors(j).to("cpu", torch.float32).numpy() for j in range(len(data.cat_names))]
-        return data.processor, vectors
+        processor, model = _of_tables(self._fitted)
+        vectors = [model.vectors(j).to("cpu", torch.float32).numpy() for j in range(len(processor.cat_names))]
+        return processor, vectors
 
     # What scikit-learn asks of its estimators, without importing it.
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from ..data.values import numbers, require_columns, row_name
 from ..errors import ArgumentError, DataError
-from .values import numbers, require_columns
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,6 +56,7 @@ def add_datepart(
 
     Raises:
         DataError: the column is missing, or holds something that is no date (naming the row).
+        ArgumentError: the table has another column of such a name; choose another `prefix`.
 
     >>> import pandas as pd
     >>> df = add_datepart(pd.DataFrame({"SaleDate": ["2020-01-01", "2021-12-31"]}), "SaleDate")
@@ -85,8 +86,15 @@ def add_datepart(
     utc = times.dt.tz_convert(None) if times.dt.tz is not None else times
     put("Elapsed", utc.to_numpy().astype("datetime64[s]").astype(np.int64))
     kept = df.drop(columns=column) if drop else df
-    old = kept.drop(columns=[n for n in new if n in kept.columns])
-    made: pd.DataFrame = pd.concat([old, pd.DataFrame(new, index=df.index)], axis=1)
+    parts = pd.DataFrame(new, index=df.index)
+    again = [n for n in parts.columns if n in kept.columns]
+    others = [n for n in again if not parts[n].equals(kept[n])]
+    if others:
+        raise ArgumentError(
+            f"the table has columns {others} of its own, which the parts of {column!r} would replace; give these "
+            f"another beginning, such as prefix={column + '_'!r}"
+        )
+    made: pd.DataFrame = pd.concat([kept.drop(columns=again), parts], axis=1)
     return made
 
 
@@ -255,13 +263,20 @@ def to_times(df: pd.DataFrame, column: str) -> pd.Series[Any]:
             f"column {column!r} holds numbers ({given.dtype}), which may be years, days or seconds; turn them into "
             f"dates with pd.to_datetime(df[{column!r}], unit=... or format=...)"
         )
+    return _read_times(given, column)
+
+
+def _read_times(given: pd.Series[Any], column: str) -> pd.Series[Any]:
+    """Text or Python objects as times."""
+    import pandas as pd
+
     try:
         try:
             read = pd.to_datetime(given)
         except ValueError:
             # Dates with and without a time of day are of two formats to pandas, but of one standard.
             read = pd.to_datetime(given, format="ISO8601")
-        if types.is_datetime64_any_dtype(read.dtype):
+        if pd.api.types.is_datetime64_any_dtype(read.dtype):
             return read
         raise ValueError("the times have different zones")
     except (ValueError, TypeError, OverflowError) as error:
@@ -269,9 +284,9 @@ def to_times(df: pd.DataFrame, column: str) -> pd.Series[Any]:
             try:
                 pd.to_datetime(value if pd.api.types.is_scalar(value) else str(value))
             except (ValueError, TypeError, OverflowError):
-                label = given.index[i]
-                where = f"row {i}" if label == i else f"row {i} (index {label!r})"
-                raise DataError(f"column {column!r}, {where}: {value!r} is not a date that can be read") from error
+                raise DataError(
+                    f"column {column!r}, {row_name(given, i)}: {value!r} is not a date that can be read"
+                ) from error
         raise DataError(
             f"column {column!r} cannot be read as dates: {error}. Say how they are written: "
             f"pd.to_datetime(df[{column!r}], format=..., utc=True)"

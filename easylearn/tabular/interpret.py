@@ -4,21 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from .. import keyed
-from ..data._old_bunch import PartName
-from ..data._old_loaders import TensorLoader
+from ..data.bunch import SplitName
+from ..data.order import ItemLoader, Order, TensorSource
 from ..errors import ArgumentError, DataError, did_you_mean
 from ..learner import Learner
 from ..metrics import Metric, as_metric
+from ..options import strict
 from ..train.predict import gather
 from .data import TabularData
-from .processing import MISSING
+from .processing import MISSING, TableProcessor
 from .reports import N_SPECIAL
 
 if TYPE_CHECKING:
@@ -28,9 +29,10 @@ BATCH = 4096  # rows that are predicted at a time
 MOST_LEVELS = 50  # of a categorical column that are tried where none are named
 
 
+@strict({"part": "split", "ds_type": "split"})
 def permutation_importance(
     learn: Learner,
-    part: PartName = "valid",
+    split: SplitName = "valid",
     metric: Metric | Callable[..., Any] | None = None,
     repeats: int = 3,
     seed: int = 0,
@@ -38,11 +40,11 @@ def permutation_importance(
     """How much worse the predictions get when one column's values are dealt out anew among the rows.
 
     Columns that say the same (a date's month and its week) stand in for each other, so each of them looks less
-    important than both together are. The part is held in memory as codes and numbers.
+    important than both together are. The split is held in memory as codes and numbers.
 
     Args:
         learn: trained on a `TabularData`.
-        part: "train", "valid" or "test", with targets.
+        split: "train", "valid" or "test", with targets.
         metric: what is to get worse; None is the task's loss. Its direction must be known.
         repeats: how often each column is shuffled.
         seed: of the shuffles, which no global generator has part in.
@@ -64,12 +66,12 @@ def permutation_importance(
             f"whether a higher {chosen.name} is better is not known, so nothing can be said to get worse; pass "
             f"Metric({chosen.name!r}, fn, higher_is_better=True or False)"
         )
-    cats, conts, target = _rows(learn, data, part)
+    cats, conts, target = _rows(learn, data, split)
     if target is None:
-        raise DataError(f"the {part} part has no targets, so nothing is lost by shuffling; take another part")
+        raise DataError(f"the {split} split has no targets, so nothing is lost by shuffling; take another split")
     before = _cost(learn, chosen, cats, conts, target)
     rows = {}
-    for name, at in _places(data).items():
+    for name, at in _places(data.preprocessor.processor).items():
         lost = []
         for k in range(repeats):
             order = torch.from_numpy(keyed.permutation(len(cats), seed, "importance", name, k)).to(cats.device)
@@ -88,10 +90,11 @@ def permutation_importance(
     return ordered
 
 
+@strict({"part": "split", "ds_type": "split"})
 def partial_dependence(
     learn: Learner,
     column: str,
-    part: PartName = "valid",
+    split: SplitName = "valid",
     values: Sequence[Any] | None = None,
     n_points: int = 20,
     max_rows: int = 5000,
@@ -105,11 +108,11 @@ def partial_dependence(
     Args:
         learn: trained on a `TabularData`.
         column: of the table.
-        part: whose rows are taken.
+        split: whose rows are taken.
         values: those to try, in the column's own units; None takes `n_points` of equal distance in rank between the
-            part's 5 % and 95 % quantiles, or each category that it holds (of many the most frequent 50).
+            split's 5 % and 95 % quantiles, or each category that it holds (of many the most frequent 50).
         n_points: how many values of a column of numbers.
-        max_rows: of a larger part, so many rows drawn by `seed`.
+        max_rows: of a larger split, so many rows drawn by `seed`.
         seed: of that draw.
 
     Returns:
@@ -121,18 +124,19 @@ def partial_dependence(
     import pandas as pd
 
     data = _table(learn)
-    places = _places(data)
+    processor = data.preprocessor.processor
+    places = _places(processor)
     if column not in places:
         raise ArgumentError(f"{column!r} is no column that the model sees. {did_you_mean(column, places)}")
     if n_points < 2 or max_rows < 1:
         raise ArgumentError(f"n_points must be at least 2 and max_rows at least 1, got {n_points} and {max_rows}")
-    cats, conts, _ = _rows(learn, data, part)
+    cats, conts, _ = _rows(learn, data, split)
     if len(cats) > max_rows:
         drawn = torch.from_numpy(keyed.permutation(len(cats), seed, "dependence")[:max_rows]).to(cats.device)
         cats, conts = cats[drawn], conts[drawn]
-    known = data.processor.decode(cats.cpu().numpy(), conts.cpu().numpy())
+    known = processor.decode(cats.cpu().numpy(), conts.cpu().numpy())
     at = places[column]
-    levels = data.processor.levels(column) if isinstance(at, int) else None
+    levels = processor.levels(column) if isinstance(at, int) else None
     tried = _grid(known[column], levels, n_points) if values is None else list(values)
     if not tried:
         raise ArgumentError(f"there are no values of {column!r} to try; name some in values=")
@@ -140,7 +144,7 @@ def partial_dependence(
     frame = known.iloc[[0] * len(tried)].reset_index(drop=True)
     cells = [None if isinstance(v, str) and v == MISSING else v for v in tried]
     frame[column] = pd.Series(cells, dtype=object if isinstance(at, int) else np.float64)
-    encoded = data.processor.transform(frame)
+    encoded = processor.transform(frame)
     means = []
     for row in range(len(tried)):
         same_cats, same_conts = cats, conts
@@ -168,25 +172,22 @@ def _grid(known: pd.Series[Any], levels: list[Any] | None, n_points: int) -> lis
 def _table(learn: Learner) -> TabularData:
     if not isinstance(learn.data, TabularData):
         raise ArgumentError(
-            f"this is for tables, but the learner's data is {type(learn.data).__name__}: grad_cam looks into pictures, "
+            f"this is for tables, but the learner's data is {type(learn.data).__name__}: grad_cam looks into images, "
             "occlusion into texts"
         )
     return learn.data
 
 
-def _places(data: TabularData) -> dict[str, int | list[int]]:
+def _places(processor: TableProcessor) -> dict[str, int | list[int]]:
     """Where each column of the table is: the position of its code, or those of its number and its flag."""
-    places: dict[str, int | list[int]] = {name: j for j, name in enumerate(data.cat_names)}
-    places |= {name: list(at) for name, at in data.processor.cont_places.items()}
-    return places
+    places: dict[str, int | list[int]] = {name: j for j, name in enumerate(processor.cat_names)}
+    return places | {name: list(at) for name, at in processor.cont_places.items()}
 
 
-def _rows(learn: Learner, data: TabularData, part: PartName) -> tuple[Tensor, Tensor, Tensor | None]:
-    """All rows of a part: codes, numbers and targets."""
-    if part not in get_args(PartName):
-        raise ArgumentError(f"there is no part {part!r}. {did_you_mean(str(part), get_args(PartName))}")
+def _rows(learn: Learner, data: TabularData, split: SplitName) -> tuple[Tensor, Tensor, Tensor | None]:
+    """All rows of a split: codes, numbers and targets."""
     cats, conts, targets = [], [], []
-    with closing(data.loader(part).batches(learn.strategy.device)) as batches:
+    with closing(data.loader(split).batches(learn.strategy.device)) as batches:
         for batch in batches:
             cats.append(batch.inputs[0])
             conts.append(batch.inputs[1])
@@ -196,7 +197,7 @@ def _rows(learn: Learner, data: TabularData, part: PartName) -> tuple[Tensor, Te
 
 
 def _predict(learn: Learner, cats: Tensor, conts: Tensor) -> Tensor:
-    return gather(learn.model, TensorLoader((cats, conts), None, BATCH), learn.strategy)[0]
+    return gather(learn.model, ItemLoader(Order(len(cats), BATCH), TensorSource((cats, conts))), learn.strategy)[0]
 
 
 def _cost(learn: Learner, metric: Metric | None, cats: Tensor, conts: Tensor, target: Tensor) -> float:

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import ArgumentError, did_you_mean
-from ..options import strict
-from ..files import StrPath
-from ..learner import Learner
+from ..learner import Learner, Training
 from ..nn.embeddings import Forget, Scaled, SigmoidRange, Size, TableModel, emb_size
-from ..task import LossFn
-from ..train.callback import Callback
-from ..train.optim import OptimizerFn, adamw
+from ..options import strict
+from ..train.optim import adamw
 from .data import TabularData
-from .targets import YRange, range_of
+from .ranges import YRange, range_of
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from ..learner import TrainingOptions
 
 N_KNOTS = 65
 KNOT_ROWS = 100_000  # from which knots are found
-FORGET = 0.01
+UNKNOWN_P = 0.01
 WD = 0.2  # for AdamW alone: others would make it a part of the gradient
 EmbSizes = Mapping[str, int] | Sequence[int | tuple[int, int]]
 
@@ -31,6 +33,8 @@ EmbSizes = Mapping[str, int] | Sequence[int | tuple[int, int]]
         "szs": "layers",
         "drops": "ps",
         "embed_p": "emb_drop",
+        "cont_emb": "num_emb_size",
+        "forget": "unknown_p",
         "config": "Give its entries as arguments: ps, emb_drop, use_bn, y_range.",
         "n_out": "The data knows how many outputs there are.",
         "out_sz": "The data knows how many outputs there are.",
@@ -38,7 +42,8 @@ EmbSizes = Mapping[str, int] | Sequence[int | tuple[int, int]]
         "opt_fn": "optimizer",
         "loss_func": "loss",
         "cbs": "callbacks",
-    }
+    },
+    Training,
 )
 def tabular_learner(
     data: TabularData,
@@ -46,25 +51,12 @@ def tabular_learner(
     *,
     emb_szs: EmbSizes | None = None,
     emb_drop: float = 0.0,
-    cont_emb: int = 8,
+    num_emb_size: int = 8,
     ps: float | Sequence[float] = 0.0,
     y_range: YRange = None,
     use_bn: bool = True,
-    forget: float = FORGET,
-    optimizer: OptimizerFn | None = None,
-    metrics: Sequence[Any] | None = None,
-    loss: LossFn | None = None,
-    label_smoothing: float = 0.0,
-    wd: float | None = None,
-    clip: float | None = None,
-    accumulate: int = 1,
-    precision: str = "fp32",
-    compile: bool | str = False,
-    device: str | torch.device | None = None,
-    seed: int = 0,
-    path: StrPath = "models",
-    callbacks: Sequence[Callback] = (),
-    progress: bool = True,
+    unknown_p: float = UNKNOWN_P,
+    **options: Unpack[TrainingOptions],
 ) -> Learner:
     """A learner for a table: entity embeddings (arXiv 1604.06737) and a small network, in three layer groups.
 
@@ -74,18 +66,15 @@ def tabular_learner(
         emb_szs: lengths of the embeddings: a dictionary by column, for those that differ from `emb_size`'s rule; or a
             list with one length, or (codes, length), per categorical column.
         emb_drop: dropout of the embeddings.
-        cont_emb: length of the vectors that stand for continuous values beside the values themselves; 0 for none. See
+        num_emb_size: length of the vectors that stand for numbers beside the numbers themselves; 0 for none. See
             `NumberEmbeddings`.
         ps: dropout after each hidden layer: one number, or one per layer.
         y_range: (low, high), in the target's own units: a sigmoid keeps predicted numbers between them; "auto" takes
             the training targets' range and a tenth on both sides; None takes what the data says. Without bounds the
             outputs begin at the mean of the training targets and vary by their deviation.
         use_bn: batch-norm in the hidden layers; continuous columns have one always.
-        forget: share of the categories that training replaces by *unknown*, so that its embedding is learnt.
-        optimizer: None takes AdamW.
-        wd: weight decay; None is 0.2 for that AdamW, and the optimizer's own for others.
-        metrics, loss, label_smoothing, clip, accumulate, precision, compile, device, seed, path, callbacks, progress:
-            see `Learner`.
+        unknown_p: the fraction of the categories that training replaces by *unknown*, so that its embedding is learnt.
+        optimizer: None takes AdamW with a weight decay of 0.2 (`wd=None`); others have their own.
 
     Returns:
         The learner. Its layer groups are embeddings, hidden, output.
@@ -95,8 +84,11 @@ def tabular_learner(
     """
     if not isinstance(data, TabularData):
         raise ArgumentError(f"tabular_learner needs TabularData, got {type(data).__name__}")
-    if isinstance(cont_emb, bool) or not isinstance(cont_emb, int) or cont_emb < 0:
-        raise ArgumentError(f"cont_emb is a length of at least 0, got {cont_emb!r}")
+    if isinstance(num_emb_size, bool) or not isinstance(num_emb_size, int) or num_emb_size < 0:
+        raise ArgumentError(f"num_emb_size is a length of at least 0, got {num_emb_size!r}")
+    if data.batch_size == 1 and (use_bn or data.cont_names):
+        raise ArgumentError("batch_size=1 leaves batch-norm nothing to compare a row with; take at least 2")
+    how = Training(**options)
     model = TableModel(
         embedding_sizes(data, emb_szs),
         len(data.cont_names),
@@ -106,30 +98,19 @@ def tabular_learner(
         emb_drop=emb_drop,
         use_bn=use_bn,
         output=output_layer(data, y_range),
-        forget=forgetting(data, forget),
-        knots=knots(data.sample("train", KNOT_ROWS)) if cont_emb else None,
-        number_width=cont_emb,
-        seed=seed,
+        forget=unknowns(data, unknown_p),
+        knots=knots(data.sample("train", KNOT_ROWS)) if num_emb_size else None,
+        number_width=num_emb_size,
+        seed=how.seed,
     )
-    return Learner(
-        data,
-        model,
-        groups=model.layer_groups(),
-        optimizer=adamw if optimizer is None else optimizer,
-        metrics=metrics,
-        loss=loss,
-        label_smoothing=label_smoothing,
-        wd=WD if wd is None and optimizer is None else wd,
-        clip=clip,
-        accumulate=accumulate,
-        precision=precision,
-        compile=compile,
-        device=device,
-        seed=seed,
-        path=path,
-        callbacks=callbacks,
-        progress=progress,
-    )
+    return Learner(data, model, groups=model.layer_groups(), **with_decay(options, WD))
+
+
+def with_decay(options: TrainingOptions, wd: float) -> TrainingOptions:
+    """The options with the weight decay that goes with this library's AdamW, where neither was named."""
+    if options.get("optimizer") is not None:
+        return options
+    return {**options, "optimizer": adamw, "wd": wd if options.get("wd") is None else options["wd"]}
 
 
 def knots(conts: Tensor, n: int = N_KNOTS) -> list[list[float]]:
@@ -162,7 +143,7 @@ def output_layer(data: TabularData, y_range: YRange = None) -> nn.Module:
     target = data.target("train")
     assert target is not None
     target = target.cpu()
-    bounds = range_of(data.task, target, data.y_range if y_range is None else y_range)
+    bounds = range_of(data.task, target, data.preprocessor.y_range if y_range is None else y_range)
     if bounds is not None:
         return SigmoidRange(bounds[0].tolist(), bounds[1].tolist())
     if not data.task.predicts_numbers:
@@ -172,14 +153,15 @@ def output_layer(data: TabularData, y_range: YRange = None) -> nn.Module:
     return Scaled(scaled.mean(0).tolist(), torch.where(deviation > 0, deviation, 1.0).tolist())
 
 
-def forgetting(data: TabularData, share: float) -> Forget:
+def unknowns(data: TabularData, p: float) -> Forget:
     """Makes the vectors of *unknown*, and of *missing* where training has no missing value, be learnt."""
-    return Forget(share, [name not in data.met("train").missing for name in data.cat_names])
+    missing = data.seen("train").missing
+    return Forget(p, [name not in missing for name in data.cat_names])
 
 
 def embedding_sizes(data: TabularData, emb_szs: EmbSizes | None) -> list[Size]:
     """(number of codes, length of a vector) per categorical column."""
-    codes = data.processor.cardinalities
+    codes = data.preprocessor.processor.cardinalities
     if emb_szs is None:
         emb_szs = {}
     if isinstance(emb_szs, Mapping):

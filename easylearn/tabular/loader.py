@@ -1,42 +1,41 @@
-"""Where the rows of a part come from: two tensors in memory, or the row groups of a parquet table."""
+"""Where the rows of a split come from: two tensors in memory, or the row groups of a parquet table."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from .. import keyed
-from ..data._old_bunch import Batch, Loader
-from ..data._old_loaders import TensorLoader, batch_bounds
+from ..data.frames import ParquetTable
+from ..data.order import Batch, ItemLoader, Loader, Order, Shard, TensorSource, batch_bounds, shard_of
 from ..data.split import Indices
-from ..errors import ArgumentError, DataError
-from ..files import StrPath, digest, file_identity
-from .processing import Encoded, TableProcessor
+from ..data.values import Bools
+from ..files import digest
+from .processing import TableProcessor
 from .reports import TransformReport
-from .values import Bools
 
 if TYPE_CHECKING:
     import pandas as pd
-    import pyarrow.parquet as pq
 
 BUFFER_ROWS = 2**18
 GPU_SHARE = 0.5  # of the free memory of a GPU that a table may take
+CPU = torch.device("cpu")
 
 
-class Part(Protocol):
+class TableSplit(Protocol):
     """The rows of train, valid or test."""
 
     @property
     def target(self) -> Tensor | None:
-        """The targets in their own units; None where nobody knows them."""
+        """The targets in their own units; None where they are not known."""
         ...
 
     def __len__(self) -> int: ...
@@ -61,216 +60,112 @@ class Part(Protocol):
         """The continuous columns of at most `n` rows, always the same ones."""
         ...
 
-    def to(self, device: torch.device) -> Part:
-        """The same part, where the model is if there is room."""
-        ...
-
 
 @dataclass(frozen=True)
-class MemoryPart:
-    """A part that is wholly in memory.
+class MemorySplit:
+    """Some rows of a table that is wholly in memory; the splits of a table share it.
 
     Args:
-        cats: codes, shape (n, n_cat).
-        conts: numbers, shape (n, n_cont).
-        target: see `Targets.encode`; None where nobody knows it.
-        index: the labels of the rows.
+        inputs: codes and numbers of all rows of the table, shapes (n, n_cat) and (n, n_cont).
+        index: the labels of all rows.
+        rows: positions of the split's rows; None for all.
+        target: of the split's rows, see `Targets.encode`; None where it is not known.
+        weights: of the split's rows: how often each comes in training; None for once each.
     """
 
-    cats: Tensor
-    conts: Tensor
-    target: Tensor | None
+    inputs: tuple[Tensor, Tensor]
     index: pd.Index[Any]
+    rows: Indices | None = None
+    target: Tensor | None = None
+    weights: npt.NDArray[np.float64] | None = None
 
     def __len__(self) -> int:
-        return len(self.cats)
+        return len(self.inputs[0]) if self.rows is None else len(self.rows)
 
-    def loader(self, batch_size: int, shuffle: bool) -> TensorLoader:
+    @property
+    def _source(self) -> TensorSource:
+        return TensorSource(self.inputs, self.rows)
+
+    def loader(self, batch_size: int, shuffle: bool) -> ItemLoader:
         """Batches by one indexed read each."""
-        return TensorLoader((self.cats, self.conts), self.target, batch_size, shuffle)
+        order = Order(len(self), batch_size, shuffle=shuffle, weights=self.weights if shuffle else None)
+        return ItemLoader(order, self._source, self.target)
 
     def ids(self) -> Sequence[str]:
         """The labels of the table's rows, as text."""
-        return [str(label) for label in self.index]
+        return [str(label) for label in (self.index if self.rows is None else self.index[self.rows])]
 
     def fingerprint(self) -> str:
         """Of all values."""
-        tensors = [self.cats, self.conts, *(() if self.target is None else (self.target,))]
-        contents = [t.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data for t in tensors]
-        return digest([*(f"{t.dtype}{tuple(t.shape)}" for t in tensors), *contents])
+        tensors = [*self.fetch(), *(() if self.target is None else (self.target.cpu(),))]
+        contents = [t.contiguous().reshape(-1).view(torch.uint8).numpy().data for t in tensors]
+        weights = () if self.weights is None else (self.weights.tobytes(),)
+        return digest([*(f"{t.dtype}{tuple(t.shape)}" for t in tensors), *contents, *weights])
 
     def row(self, i: int) -> tuple[Tensor, Tensor]:
-        """See `Part.row`."""
-        return self.cats[i : i + 1], self.conts[i : i + 1]
+        """See `TableSplit.row`."""
+        return self.fetch(np.array([i]))
 
     def sample(self, n: int) -> Tensor:
-        """Of rows from all over the part."""
-        if len(self) <= n:
-            return self.conts
-        rows = torch.from_numpy(keyed.permutation(len(self), 0, "sample")[:n])
-        return self.conts.index_select(0, rows.to(self.conts.device))
+        """Of rows from all over the split."""
+        every = len(self) <= n
+        return self.fetch(None if every else keyed.permutation(len(self), 0, "sample")[:n])[1]
 
-    def to(self, device: torch.device) -> MemoryPart:
-        """On the device if it fits there; a GPU then reads its batches without waiting for the CPU."""
-        if device.type == "cuda":
-            tensors = [self.cats, self.conts, *(() if self.target is None else (self.target,))]
-            needed = sum(t.numel() * t.element_size() for t in tensors if t.device != device)
-            if needed > GPU_SHARE * torch.cuda.mem_get_info(device)[0]:
-                return self
-        target = None if self.target is None else self.target.to(device)
-        return replace(self, cats=self.cats.to(device), conts=self.conts.to(device), target=target)
+    def fetch(self, rows: Indices | None = None) -> tuple[Tensor, Tensor]:
+        """Codes and numbers of some rows of the split, or of all, on the CPU."""
+        cats, conts = self._source.fetch(np.arange(len(self)) if rows is None else rows, CPU)
+        return cats, conts
+
+
+def on_device(splits: Mapping[Any, TableSplit], device: torch.device) -> dict[Any, TableSplit]:
+    """The splits with what is in memory on the device, if it fits there.
+
+    A GPU then reads its batches without waiting for the CPU. A stream stays where it is.
+    """
+    tensors: dict[int, Tensor] = {}
+    for split in splits.values():
+        for t in (*split.inputs, split.target) if isinstance(split, MemorySplit) else ():
+            if t is not None and t.device != device:
+                tensors[id(t)] = t
+    needed = sum(t.numel() * t.element_size() for t in tensors.values())
+    if device.type == "cuda" and needed > GPU_SHARE * torch.cuda.mem_get_info(device)[0]:
+        return dict(splits)
+    moved = {key: t.to(device) for key, t in tensors.items()}  # what splits share is moved once
+
+    def there(split: TableSplit) -> TableSplit:
+        if not isinstance(split, MemorySplit) or not moved:
+            return split
+        cats, conts = (moved.get(id(t), t) for t in split.inputs)
+        return replace(split, inputs=(cats, conts), target=moved.get(id(split.target), split.target))
+
+    return {name: there(split) for name, split in splits.items()}
 
 
 @dataclass(frozen=True)
-class RowGroup:
-    """A piece of a parquet file that is read as a whole.
-
-    Args:
-        file: position of its file in the table's list.
-        number: its position in that file.
-        start: position of its first row in the whole table.
-        stop: position after its last row.
-    """
-
-    file: int
-    number: int
-    start: int
-    stop: int
-
-
-class ParquetTable:
-    """One parquet file, or a folder of them in the order of their names, read by columns and by row groups.
-
-    Args:
-        path: the file or the folder.
-
-    Raises:
-        ArgumentError: pyarrow is not installed.
-        DataError: there is no such file, it is damaged, or the files have different columns.
-    """
-
-    def __init__(self, path: StrPath) -> None:
-        pq = _pyarrow_parquet()
-        self.path = Path(path)
-        if not self.path.exists():
-            raise DataError(f"there is no parquet file or folder {self.path}")
-        self.files = sorted(self.path.glob("*.parquet")) if self.path.is_dir() else [self.path]
-        if not self.files:
-            raise DataError(f"the folder {self.path} holds no *.parquet file")
-        self._opened = [_open(pq, f) for f in self.files]
-        self.columns: list[str] = list(self._opened[0].schema_arrow.names)
-        self.groups: list[RowGroup] = []
-        self.n_bytes = 0
-        start = 0
-        for number, opened in enumerate(self._opened):
-            names = opened.schema_arrow.names
-            if set(names) != set(self.columns):
-                differing = sorted(set(names) ^ set(self.columns))
-                raise DataError(f"{self.files[number]} and {self.files[0]} have different columns: {differing[:10]}")
-            for k in range(opened.metadata.num_row_groups):
-                info = opened.metadata.row_group(k)
-                self.groups.append(RowGroup(number, k, start, start + info.num_rows))
-                self.n_bytes += info.total_byte_size
-                start += info.num_rows
-        self.n_rows = start
-
-    def read_group(self, group: RowGroup, columns: Sequence[str], categories: bool = False) -> pd.DataFrame:
-        """One row group, its index the positions of the rows in the whole table.
-
-        Args:
-            group: which one.
-            columns: of these columns.
-            categories: text as categories, which take a byte or two for each row.
-        """
-        import pandas as pd
-
-        read = self._opened[group.file].read_row_group(group.number, columns=list(columns))
-        frame: pd.DataFrame = read.to_pandas(strings_to_categorical=categories)
-        frame.index = pd.RangeIndex(group.start, group.stop)
-        return frame
-
-    def read(self, columns: Sequence[str], most_rows: int | None = None, *, categories: bool = False) -> pd.DataFrame:
-        """Some columns of all rows, or of the first row groups that have `most_rows` rows between them.
-
-        Args:
-            columns: which ones.
-            most_rows: None for all.
-            categories: as in `read_group`.
-        """
-        import pandas as pd
-
-        frames: list[pd.DataFrame] = []
-        for group in self.groups:
-            frames.append(self.read_group(group, columns, categories))
-            if most_rows is not None and group.stop >= most_rows:
-                break
-        if not frames:
-            raise DataError(f"{self.path} has no rows")
-        if len(frames) == 1:
-            return frames[0]
-        for name in columns if categories else ():
-            _share_categories(frames, name)
-        whole: pd.DataFrame = pd.concat(frames)
-        return whole
-
-    def identity(self) -> list[str]:
-        """What tells these files, in this state, from all others."""
-        return [file_identity(f) for f in self.files]
-
-
-def _share_categories(frames: Sequence[pd.DataFrame], name: str) -> None:
-    """Let the pieces of a column have the same categories; without, putting them together makes text of them."""
-    import pandas as pd
-
-    types = [t for frame in frames if isinstance(t := frame[name].dtype, pd.CategoricalDtype) and not t.ordered]
-    if len(types) < len(frames):
-        return
-    seen = dict.fromkeys(value for t in types for value in t.categories)
-    for frame in frames:
-        frame[name] = frame[name].cat.set_categories(list(seen))
-
-
-def _pyarrow_parquet() -> Any:
-    try:
-        import pyarrow.parquet as pq
-    except ImportError as error:
-        raise ArgumentError(
-            "reading parquet needs pyarrow, which is not installed: pip install 'easylearn[parquet]'"
-        ) from error
-    return pq
-
-
-def _open(pq: Any, file: Path) -> pq.ParquetFile:
-    from pyarrow import ArrowException
-
-    try:
-        return pq.ParquetFile(file)
-    except (ArrowException, OSError) as error:
-        raise DataError(f"{file} is not a whole parquet file: {error}") from error
-
-
-@dataclass(frozen=True)
-class StreamPart:
-    """A part that is read anew, row group by row group, in each epoch.
+class StreamSplit:
+    """A split that is read anew, row group by row group, in each epoch.
 
     Args:
         table: where the rows are.
-        columns: what is read.
-        rows: positions of the part's rows in the table, sorted.
-        encode: from rows of the table to codes and numbers.
-        target: as in `MemoryPart`; targets are in memory.
+        processor: makes codes and numbers of them.
+        rows: positions of the split's rows in the table, sorted.
+        target: as in `MemorySplit`; targets are in memory.
         buffer_rows: how many rows are mixed with one another.
     """
 
     table: ParquetTable
-    columns: tuple[str, ...]
+    processor: TableProcessor
     rows: Indices
-    encode: Callable[[pd.DataFrame], Encoded]
     target: Tensor | None
     buffer_rows: int = BUFFER_ROWS
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    @property
+    def columns(self) -> list[str]:
+        """What is read."""
+        return [*self.processor.cat_names, *self.processor.cont_names]
 
     def loader(self, batch_size: int, shuffle: bool) -> StreamLoader:
         """Batches as the files give them."""
@@ -285,21 +180,16 @@ class StreamPart:
         return digest([*self.table.identity(), *self.columns, self.rows.tobytes()])
 
     def row(self, i: int) -> tuple[Tensor, Tensor]:
-        """See `Part.row`; its row group is read."""
-        place = int(self.rows[i])
-        group = next(g for g in self.table.groups if g.start <= place < g.stop)
+        """See `TableSplit.row`; its row group is read."""
+        at = int(self.rows[i])
+        group = next(g for g in self.table.groups if g.start <= at < g.stop)
         frame = self.table.read_group(group, self.columns)
-        encoded = self.encode(frame.iloc[[place - group.start]])
-        return torch.from_numpy(encoded.cats), torch.from_numpy(encoded.conts)
+        return self.processor.transform(frame.iloc[[at - group.start]]).tensors()
 
     def sample(self, n: int) -> Tensor:
-        """Of whole row groups from all over the part."""
-        with closing(self.loader(min(n, len(self)), shuffle=True).batches(torch.device("cpu"))) as batches:
+        """Of whole row groups from all over the split."""
+        with closing(self.loader(min(n, len(self)), shuffle=True).batches(CPU)) as batches:
             return next(batches).inputs[1]
-
-    def to(self, device: torch.device) -> StreamPart:
-        """A stream stays where it is; its batches go to the device."""
-        return self
 
 
 class StreamLoader:
@@ -310,28 +200,28 @@ class StreamLoader:
     buffer of encoded rows, and the row group that is being read.
 
     Args:
-        part: the rows.
+        split: the rows.
         batch_size: rows in a batch.
         shuffle: for training.
     """
 
-    def __init__(self, part: StreamPart, batch_size: int, shuffle: bool) -> None:
-        self.part = part
+    def __init__(self, split: StreamSplit, batch_size: int, shuffle: bool) -> None:
+        self.split = split
         self.batch_size = batch_size
         self.shuffle = shuffle
-        self.n_items = len(part)
+        self.n_items = len(split)
         self._bounds = batch_bounds(self.n_items, batch_size, merge_single=shuffle)
-        # Rows edges[i] to edges[i + 1] of the part are in row group i.
-        starts = [g.start for g in part.table.groups]
-        self._edges = np.searchsorted(part.rows, [*starts, part.table.n_rows]).tolist()
+        # Rows edges[i] to edges[i + 1] of the split are in row group i.
+        starts = [g.start for g in split.table.groups]
+        self._edges = np.searchsorted(split.rows, [*starts, split.table.n_rows]).tolist()
 
     def __len__(self) -> int:
         return len(self._bounds)
 
     def batches(
-        self, device: torch.device, seed: int = 0, epoch: int = 0, start: int = 0
+        self, device: torch.device, seed: int = 0, epoch: int = 0, start: int = 0, shard: Shard = (0, 1)
     ) -> Generator[Batch, None, None]:
-        """See `Loader.batches`."""
+        """See `Loader.batches`. Each of several processes reads the row groups, and takes its slice of every batch."""
         bounds = self._bounds[start:]
         if not bounds:
             return
@@ -339,15 +229,18 @@ class StreamLoader:
         order, block = next(blocks)
         for a, b in bounds:
             pieces: list[list[Tensor]] = []
-            missing = b - a
+            missing, own = b - a, shard_of(b - a, shard)
+            done = 0
             while missing:
                 if not len(order):
                     order, block = next(blocks)
                 chosen, order = order[:missing], order[missing:]
-                pieces.append([t.index_select(0, chosen) for t in block])
                 missing -= len(chosen)
+                mine = chosen[max(own.start - done, 0) : max(own.stop - done, 0)]
+                done += len(chosen)
+                pieces.append([t.index_select(0, mine) for t in block])
             index, cats, conts = pieces[0] if len(pieces) == 1 else [torch.cat(t) for t in zip(*pieces, strict=True)]
-            target = None if self.part.target is None else self.part.target.index_select(0, index)
+            target = None if self.split.target is None else self.split.target.index_select(0, index)
             yield Batch(
                 (cats.to(device, non_blocking=True), conts.to(device, non_blocking=True)),
                 None if target is None else target.to(device, non_blocking=True),
@@ -355,7 +248,7 @@ class StreamLoader:
             )
 
     def _blocks(self, seed: int, epoch: int, skip: int) -> Iterator[tuple[Tensor, tuple[Tensor, ...]]]:
-        """Buffers: an order of rows, and their (position in the part, cats, conts). `skip` rows are left out."""
+        """Buffers: an order of rows, and their (position in the split, cats, conts). `skip` rows are left out."""
         for number, buffer in enumerate(self._buffers(seed, epoch)):
             n = sum(self._edges[g + 1] - self._edges[g] for g in buffer)
             if skip >= n:
@@ -372,12 +265,12 @@ class StreamLoader:
 
     def _buffers(self, seed: int, epoch: int) -> list[list[int]]:
         """Row groups in their order in this epoch, put together until a buffer is full."""
-        order = np.arange(len(self.part.table.groups))
+        order = np.arange(len(self.split.table.groups))
         if self.shuffle:
             order = keyed.permutation(len(order), seed, "row groups", epoch)
         buffers: list[list[int]] = []
-        filled = self.part.buffer_rows
-        limit = self.part.buffer_rows if self.shuffle else 1  # in order there is nothing to mix
+        filled = self.split.buffer_rows
+        limit = self.split.buffer_rows if self.shuffle else 1  # in order there is nothing to mix
         for g in order.tolist():
             n = self._edges[g + 1] - self._edges[g]
             if not n:
@@ -390,14 +283,12 @@ class StreamLoader:
         return buffers
 
     def _read(self, number: int) -> tuple[Tensor, Tensor, Tensor]:
-        part = self.part
-        group = part.table.groups[number]
+        split, group = self.split, self.split.table.groups[number]
         first, last = self._edges[number], self._edges[number + 1]
-        frame = part.table.read_group(group, part.columns)
+        frame = split.table.read_group(group, split.columns)
         if last - first < group.stop - group.start:
-            frame = frame.iloc[part.rows[first:last] - group.start]
-        encoded = part.encode(frame)
-        return torch.arange(first, last), torch.from_numpy(encoded.cats), torch.from_numpy(encoded.conts)
+            frame = frame.iloc[split.rows[first:last] - group.start]
+        return torch.arange(first, last), *split.processor.transform(frame).tensors()
 
 
 def memory_limit() -> int:
@@ -418,7 +309,7 @@ def fit_streamed(
         rows: positions of the training rows.
 
     Returns:
-        What was met in the training rows, and in the others.
+        What was seen in the training rows, and in the others.
     """
     train = np.zeros(table.n_rows, np.bool_)
     train[rows] = True

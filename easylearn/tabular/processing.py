@@ -2,32 +2,31 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from ..data.frames import KnownTypes
+from ..data.levels import Level
+from ..data.values import Bools, Floats, Rows, is_ordered, numbers, positions, require_columns
 from ..device import mapping
 from ..errors import ArgumentError, DataError, EasyLearnError, StateError, did_you_mean
-from .levels import Level, Lookup, from_json, in_order, to_json
-from .reports import MISSING_CODE, N_SPECIAL, UNKNOWN_CODE, TransformReport, count_codes, count_numbers
-from .summaries import LARGEST, LevelCounts, NumberSums, Spread, median, unusable
-from .values import Bools, Floats, Rows, factorize, is_ordered, numbers, positions, require_columns
+from .fitted import Fill, FittedCategory, FittedNumber, NotPlainError, Piece, Scale, Settings
+from .reports import N_SPECIAL, TransformReport
+from .summaries import LevelCounts, NumberSums, Spread, median, unusable
+from .view import Column, TableView
 
 if TYPE_CHECKING:
     import pandas as pd
 
-Scale = Literal["standard", "quantile", "none"]
-Fill = Literal["median", "mean", "constant"]
-
 UNKNOWN, MISSING = "(unknown)", "(missing)"
 _VERSION = 1
+_READ_AS_NUMBERS = {"bool", "int", "float"}  # a cell of a file says what it is; categories of others are read as text
 _MANY_ROWS, _MOST_THREADS = 50_000, 4
-_PLAIN = (str, int, float, bool, type(None))
 
 
 @dataclass
@@ -49,57 +48,9 @@ class Encoded:
     def __len__(self) -> int:
         return len(self.cats)
 
-
-@dataclass
-class _Category:
-    """What was learned of one categorical column."""
-
-    name: str
-    levels: list[Level]
-    ordered: bool
-    n_rare: int
-
-    def __post_init__(self) -> None:
-        self.lookup = Lookup(self.levels, N_SPECIAL, UNKNOWN_CODE)
-
-
-@dataclass
-class _Number:
-    """What was learned of one continuous column: output = (value - center) * factor, or a place among quantiles."""
-
-    name: str
-    fill: float
-    center: float
-    factor: float
-    flag: bool
-    quantiles: Floats | None
-
-    def scaled(self, x: Floats) -> Floats:
-        """The finite numbers `x` on the scale of the model."""
-        if self.quantiles is None:
-            with np.errstate(over="ignore"):
-                y = np.subtract(x, self.center)
-                y *= self.factor
-            return np.clip(y, -LARGEST, LARGEST, out=y) if y.size and np.abs(y).max() > LARGEST else y
-        return _to_normal(x, self.quantiles)
-
-    def unscaled(self, y: Floats) -> Floats:
-        """The inverse of `scaled`; a column that never varied gives its fill value.
-
-        The model's numbers have 32 bits. What these do not tell is rounded away, so that a zero is a zero again.
-        """
-        if self.quantiles is not None:
-            ranks = torch.special.ndtr(torch.from_numpy(y)).numpy()
-            x: Floats = np.interp(ranks, np.linspace(0, 1, len(self.quantiles)), self.quantiles)
-            spread = float(self.quantiles[-1] - self.quantiles[0])
-        elif self.factor == 0:
-            return np.full_like(y, self.fill)
-        elif (self.center, self.factor) == (0.0, 1.0):
-            return y
-        else:
-            x, spread = y / self.factor + self.center, 1 / self.factor
-        rounded: Floats = np.round(x, 6 - math.floor(math.log10(spread))) + 0.0  # -0.0 becomes 0.0
-        return rounded
+    def tensors(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """What the model takes: `cats` and `conts`, sharing their memory."""
+        return torch.from_numpy(self.cats), torch.from_numpy(self.conts)
 
 
 Blocks = Callable[[list[str]], Iterator[tuple["pd.DataFrame", Bools]]]
@@ -141,8 +92,8 @@ class TableProcessor:
 
     def __init__(
         self,
-        cat_names: Sequence[str],
-        cont_names: Sequence[str],
+        cat_names: Iterable[str],
+        cont_names: Iterable[str],
         *,
         scale: Scale = "standard",
         fill: Fill = "median",
@@ -150,38 +101,24 @@ class TableProcessor:
         min_count: int = 1,
         max_levels: int | None = None,
     ) -> None:
-        self.cat_names = _column_names(cat_names, "cat_names")
-        self.cont_names = _column_names(cont_names, "cont_names")
+        self.cat_names = column_list(cat_names, "cat_names")
+        self.cont_names = column_list(cont_names, "cont_names")
         twice = [n for n in self.cat_names if n in set(self.cont_names)]
         if twice:
             raise ArgumentError(f"columns cannot be both categorical and continuous, but {twice} are in both lists")
-        for what, given, known in (
-            ("scale", scale, ("standard", "quantile", "none")),
-            ("fill", fill, ("median", "mean", "constant")),
-        ):
-            if given not in known:
-                raise ArgumentError(f"{what} must be one of {known}, got {given!r}")
-        if min_count < 1:
-            raise ArgumentError(f"min_count must be at least 1, got {min_count}")
-        if max_levels is not None and max_levels < 1:
-            raise ArgumentError(f"max_levels must be at least 1, or None for no limit, got {max_levels}")
-        if not np.isfinite(fill_value):
-            raise ArgumentError(f"fill_value must be a finite number, got {fill_value}")
-        self.scale, self.fill, self.fill_value = scale, fill, float(fill_value)
-        self.min_count, self.max_levels = min_count, max_levels
-        self.report = TransformReport()
-        self._cats: list[_Category] | None = None
-        self._conts: list[_Number] = []
+        self.settings = Settings(scale, fill, fill_value, min_count, max_levels)
+        self._cats: list[FittedCategory] | None = None
+        self._conts: list[FittedNumber] = []
 
     # Learning
 
     def fit(self, df: pd.DataFrame) -> TableProcessor:
-        """Learn levels, fill values and scales from `df`, which holds training rows only. Returns itself."""
-        self._run(df, None, learn=True, encode=False)
+        """Learn categories, fill values and scales from `df`, which holds training rows only. Returns itself."""
+        self.fit_transform(df)
         return self
 
-    def fit_transform(self, df: pd.DataFrame, rows: Rows | None = None) -> Encoded:
-        """Learn from some rows and encode all of them, reading each column once.
+    def fit_transform(self, df: pd.DataFrame | TableView, rows: Rows | None = None) -> Encoded:
+        """Learn from some rows and encode all of them, looking at each column once.
 
         Args:
             df: training and other rows.
@@ -190,8 +127,14 @@ class TableProcessor:
         Returns:
             Every row of `df`, encoded as `fit` on those rows and `transform` would.
         """
-        encoded = self._run(df, rows, learn=True, encode=True)
-        assert encoded is not None
+        table = TableView.of(df)
+        table.require([*self.cat_names, *self.cont_names])
+        if not len(table):
+            raise DataError("the table has no rows, so there is nothing to learn from")
+        train = None if rows is None else positions(rows, len(table))
+        encoded, self._cats, self._conts = self._encode(
+            table, train, lambda c: self._learn_category(c, train), lambda c, bad: self._learn_number(c, bad, train)
+        )
         return encoded
 
     def fit_blocks(self, blocks: Blocks) -> tuple[TransformReport, TransformReport]:
@@ -206,72 +149,124 @@ class TableProcessor:
                 ones whenever it is called.
 
         Returns:
-            What was met in the training rows, and in the others.
+            What was seen in the training rows, and in the others.
 
         Raises:
             DataError: as from `fit`.
         """
-        names = [*self.cat_names, *self.cont_names]
         levels = {name: LevelCounts() for name in self.cat_names}
         sums = {name: NumberSums(name) for name in self.cont_names}
-        met = (TransformReport(), TransformReport())
-        for frame, train in blocks(names):
-            require_columns(frame, names)
-            met[0].rows += int(train.sum())
-            met[1].rows += int((~train).sum())
-            for name, counts in levels.items():
-                counts.add(frame[name], train)
-            for name, sum_ in sums.items():
-                sum_.add(frame[name], train)
+        seen = (TransformReport(), TransformReport())
+        for frame, train in blocks([*self.cat_names, *self.cont_names]):
+            require_columns(frame, [*self.cat_names, *self.cont_names])
+            seen[0].rows += int(train.sum())
+            seen[1].rows += int((~train).sum())
+            for name, summary in (*levels.items(), *sums.items()):
+                summary.add(frame[name], train)
             del frame, train  # before the next block is read
-        if not met[0].rows:
+        if not seen[0].rows:
             raise DataError("the table has no training rows, so there is nothing to learn from")
-        cats = []
-        for name, counts in levels.items():
-            counts.settle()
-            cats.append(self._learn_levels(name, counts.ordered, counts.values, counts.held(0)[1:]))
-            for report, of_column in zip(met, counts.reports(name, cats[-1].lookup.codes(counts.values)), strict=True):
-                report.take(of_column)
-        medians = self._medians(blocks, sums) if self.fill == "median" else {}
-        conts = []
-        for name, sum_ in sums.items():
-
-            def quantiles(n: int, name: str = name) -> Floats:
-                return np.quantile(_clean(blocks, name), np.linspace(0, 1, n))
-
-            conts.append(
-                self._number(name, sum_.flag, sum_.spread, lambda name=name: medians[name], quantiles)  # type: ignore[misc]
-            )
-            for report, of_column in zip(met, sum_.met, strict=True):
-                report.take(of_column)
+        cats = [self._category_of(name, counts, seen) for name, counts in levels.items()]
+        medians = _medians(blocks, sums) if self.settings.fill == "median" else {}
+        conts = [self._number_of(sum_, medians, blocks, seen) for sum_ in sums.values()]
         self._cats, self._conts = cats, conts
-        return met
+        return seen
 
-    def _medians(self, blocks: Blocks, sums: Mapping[str, NumberSums]) -> dict[str, float]:
-        """The medians of the training rows, by a second reading where the first one did not see all numbers at once."""
-        there = {name: sum_ for name, sum_ in sums.items() if sum_.spread.n}
-        middles = {name: middle for name, sum_ in there.items() if (middle := sum_.middle()) is not None}
-        found = {name: sum_.median() for name, sum_ in there.items() if name not in middles}
-        for frame, train in blocks(list(middles)) if middles else ():
-            for name, middle in middles.items():
-                middle.add(_usable(frame[name], train))
-            del frame, train
-        for name, middle in middles.items():
-            value = middle.median()
-            found[name] = median(_clean(blocks, name)) if value is None else value
+    def _category_of(
+        self, name: str, counts: LevelCounts, seen: tuple[TransformReport, TransformReport]
+    ) -> FittedCategory:
+        counts.settle()
+        found = FittedCategory.learn(name, counts.ordered, counts.values, counts.held(0)[1:], self.settings)
+        for report, of_column in zip(seen, counts.reports(name, found.lookup.codes(counts.values)), strict=True):
+            report.take(of_column)
         return found
 
-    def transform(self, df: pd.DataFrame) -> Encoded:
+    def _number_of(
+        self,
+        sum_: NumberSums,
+        medians: Mapping[str, float],
+        blocks: Blocks,
+        seen: tuple[TransformReport, TransformReport],
+    ) -> FittedNumber:
+        for report, of_column in zip(seen, sum_.seen, strict=True):
+            report.take(of_column)
+        return FittedNumber.learn(
+            sum_.name,
+            sum_.flag,
+            sum_.spread,
+            lambda: medians[sum_.name],
+            lambda n: np.quantile(_clean(blocks, sum_.name), np.linspace(0, 1, n)),
+            self.settings,
+        )
+
+    def _learn_category(self, column: Column, rows: npt.NDArray[np.int64] | None) -> FittedCategory:
+        codes, values = column.coded
+        counts = np.bincount((codes if rows is None else codes[rows]) + 1, minlength=len(values) + 1)[1:]
+        return FittedCategory.learn(column.name, is_ordered(column.series), values, counts, self.settings)
+
+    def _learn_number(self, column: Column, bad: Bools, rows: npt.NDArray[np.int64] | None) -> FittedNumber:
+        x, bad = (column.numbers, bad) if rows is None else (column.numbers[rows], bad[rows])
+        flag = bool(bad.any())
+        if flag:
+            x = x[~bad]
+
+        def quantiles(n: int) -> Floats:
+            return np.quantile(x, np.linspace(0, 1, n))
+
+        return FittedNumber.learn(column.name, flag, Spread.of(x), lambda: median(x), quantiles, self.settings)
+
+    # Encoding
+
+    def transform(self, df: pd.DataFrame | TableView) -> Encoded:
         """Encode a table with what was learned. `df` is left as it is; columns that were not asked for are ignored.
 
         Raises:
             DataError: columns are missing, or a continuous one holds text (naming column, row and value).
             StateError: nothing was learned yet.
         """
-        encoded = self._run(df, None, learn=False, encode=True)
-        assert encoded is not None
-        self.report = encoded.report
-        return encoded
+        cats = {c.name: c for c in self._learned()}
+        conts = {c.name: c for c in self._conts}
+        table = TableView.of(df)
+        table.require([*cats, *conts])
+        return self._encode(table, None, lambda c: cats[c.name], lambda c, bad: conts[c.name])[0]
+
+    def _encode(
+        self,
+        table: TableView,
+        train: npt.NDArray[np.int64] | None,
+        category: Callable[[Column], FittedCategory],
+        number: Callable[[Column, Bools], FittedNumber],
+    ) -> tuple[Encoded, list[FittedCategory], list[FittedNumber]]:
+        """The rows of a table by what is known, or now learned, of each column; training rows are reported apart."""
+        n, rows = len(table), _pieces(len(table), train)
+        cats = np.empty((n, len(self.cat_names)), np.int64)
+        conts = np.empty((n, len(self.cont_names)), np.float32)
+
+        def of_category(j: int) -> tuple[FittedCategory, list[TransformReport]]:
+            column = table[self.cat_names[j]]
+            fitted = category(column)
+            return fitted, fitted.encode(column.coded, cats[:, j], rows)
+
+        def of_number(j: int) -> tuple[FittedNumber, list[TransformReport], Bools]:
+            column = table[self.cont_names[j]]
+            bad = unusable(column.numbers)
+            fitted = number(column, bad)
+            return fitted, fitted.encode(column.numbers, bad if bad.any() else None, conts[:, j], rows), bad
+
+        with mapping(min(torch.get_num_threads(), _MOST_THREADS) if n >= _MANY_ROWS else 1) as each:
+            # Text holds Python's lock and numbers do not: so one thread reads text while another scales numbers.
+            coming = each(of_number, range(len(self.cont_names)))
+            of_cats = list(each(of_category, range(len(self.cat_names))))
+            of_conts = list(coming)
+        if flags := [bad[:, None] for fitted, _, bad in of_conts if fitted.flag]:
+            conts = np.concatenate([conts, *flags], axis=1, dtype=np.float32)
+        reports = [TransformReport(n if isinstance(piece, slice) else len(piece)) for piece in rows]
+        for seen in (*(seen for _, seen in of_cats), *(seen for _, seen, _ in of_conts)):
+            for report, of_piece in zip(reports, seen, strict=False):  # a column without such rows has none
+                report.take(of_piece)
+        whole, *split = reports
+        encoded = Encoded(cats, conts, whole, (split[0], split[1]) if split else None)
+        return encoded, [fitted for fitted, _ in of_cats], [fitted for fitted, *_ in of_conts]
 
     def transform_row(self, row: Mapping[str, Any]) -> Encoded | None:
         """One row of plain values as `transform` would encode it, without a DataFrame: fifty times as quick.
@@ -284,38 +279,14 @@ class TableProcessor:
             None, of which `transform` knows what to make or to say.
         """
         report = TransformReport(1)
-        cats = np.empty((1, len(self.cat_names)), np.int64)
-        for j, category in enumerate(self._learned()):
-            if category.name not in row:
-                return None
-            value = row[category.name]
-            if type(value) not in _PLAIN:
-                return None
-            if value is None or value != value:
-                cats[0, j] = MISSING_CODE
-                report.missing[category.name] = 1
-                continue
-            (code,) = category.lookup.codes([value])
-            cats[0, j] = code
-            if code == UNKNOWN_CODE:
-                report.unknown[category.name] = 1
-                report.examples[category.name] = [repr(value)[:40]]
-        conts = np.empty((1, len(self._conts) + sum(c.flag for c in self._conts)), np.float32)
-        place = len(self._conts)
-        for j, number in enumerate(self._conts):
-            given = row.get(number.name, "")
-            if type(given) not in _PLAIN or isinstance(given, str):
-                return None
-            x = np.array([np.nan if given is None else given], np.float64)
-            bad = unusable(x)
-            if bad[0]:
-                report.take(count_numbers(number.name, x, bad))
-                x[0] = number.fill
-            conts[0, j] = number.scaled(x)[0]
-            if number.flag:
-                conts[0, place] = bad[0]
-                place += 1
-        return Encoded(cats, conts, report)
+        try:
+            cats = [category.encode_one(row, report) for category in self._learned()]
+            pairs = [number.encode_one(row, report) for number in self._conts]
+        except NotPlainError:
+            return None
+        flags = [bad for (_, bad), number in zip(pairs, self._conts, strict=True) if number.flag]
+        conts = [*(x for x, _ in pairs), *flags]
+        return Encoded(np.array([cats], np.int64), np.array([conts], np.float32), report)
 
     def decode(self, cats: npt.NDArray[np.int64], conts: npt.NDArray[np.float32]) -> pd.DataFrame:
         """Codes and numbers back to values, as far as they are known: "(unknown)" and "(missing)" stay words.
@@ -338,7 +309,7 @@ class TableProcessor:
 
         columns: dict[str, Any] = {}
         for j, name in enumerate(self.cat_names):
-            levels = np.array([UNKNOWN, MISSING, *self._category(name).levels], object)
+            levels = np.array(self.levels(name), object)
             columns[name] = levels[cats[:, j]]
         for number, (j, *flag) in zip(self._conts, self.cont_places.values(), strict=True):
             values = number.unscaled(conts[:, j].astype(np.float64))
@@ -346,119 +317,10 @@ class TableProcessor:
         frame: pd.DataFrame = pd.DataFrame(columns, index=pd.RangeIndex(len(cats)))
         return frame
 
-    def _run(self, df: pd.DataFrame, rows: Rows | None, *, learn: bool, encode: bool) -> Encoded | None:
-        n = len(df)
-        require_columns(df, [*self.cat_names, *self.cont_names])
-        if learn and n == 0:
-            raise DataError("the table has no rows, so there is nothing to learn from")
-        chosen = None if rows is None else positions(rows, n)
-        if not learn and self._cats is None:
-            raise StateError("this TableProcessor has learned nothing yet: call fit(df) with the training rows first")
-        parts: list[npt.NDArray[np.int64] | slice] = [slice(None)]
-        reports = [TransformReport(n)]
-        if chosen is not None:
-            outside = np.ones(n, np.bool_)
-            outside[chosen] = False
-            others = np.flatnonzero(outside)
-            parts += [chosen, others]
-            reports += [TransformReport(len(chosen)), TransformReport(len(others))]
-        cats = np.empty((n, len(self.cat_names)), np.int64) if encode else None
-        n_flags = 0 if learn else sum(c.flag for c in self._conts)
-        conts = np.empty((n, len(self.cont_names) + n_flags), np.float32) if encode else None
-
-        def category(j: int) -> tuple[_Category, list[TransformReport]]:
-            codes, values = factorize(cat_columns[j])
-            if learn:
-                counts = np.bincount((codes if chosen is None else codes[chosen]) + 1, minlength=len(values) + 1)[1:]
-                spec = self._learn_levels(self.cat_names[j], is_ordered(cat_columns[j]), values, counts)
-            else:
-                spec = self._learned()[j]
-            if cats is None:
-                return spec, []
-            # The last entry is read by -1, the code of a missing value.
-            table = np.array([*spec.lookup.codes(values), MISSING_CODE], np.int64)
-            np.take(table, codes, out=cats[:, j], mode="wrap")
-            held = (np.bincount(codes[part] + 1, minlength=len(values) + 1) for part in parts)
-            return spec, [count_codes(spec.name, table, counts, values) for counts in held]
-
-        def number(j: int) -> tuple[_Number, Bools | None, list[TransformReport]]:
-            x = numbers(cont_columns[j])
-            bad = unusable(x)
-            any_bad = bool(bad.any())
-            spec = (
-                self._learn_scale(self.cont_names[j], x, bad if any_bad else None, chosen) if learn else self._conts[j]
-            )
-            met: list[TransformReport] = []
-            if conts is not None:
-                if any_bad:
-                    met = [count_numbers(spec.name, x[part], bad[part]) for part in parts]
-                    x = np.where(bad, spec.fill, x)
-                conts[:, j] = spec.scaled(x)
-            return spec, bad if spec.flag else None, met
-
-        cat_columns, cont_columns = ([df[name] for name in names] for names in (self.cat_names, self.cont_names))
-        with mapping(min(torch.get_num_threads(), _MOST_THREADS) if n >= _MANY_ROWS else 1) as each:
-            # Text holds Python's lock and numbers do not: so one thread reads text while another scales numbers.
-            coming = each(number, range(len(cont_columns)))
-            of_cats = list(each(category, range(len(cat_columns))))
-            of_conts = list(coming)
-        for *_, met in (*of_cats, *of_conts):
-            for report, of_column in zip(reports, met, strict=False):  # a column without such places has none
-                report.take(of_column)
-        if learn:
-            self._cats, self._conts = [spec for spec, _ in of_cats], [spec for spec, _, _ in of_conts]
-        if cats is None or conts is None:
-            return None
-        flags = [bad for _, bad, _ in of_conts if bad is not None]
-        if learn:
-            conts = np.concatenate([conts, *(f[:, None].astype(np.float32) for f in flags)], axis=1) if flags else conts
-        else:
-            for k, flag in enumerate(flags, len(self.cont_names)):
-                conts[:, k] = flag
-        whole, *split = reports
-        return Encoded(cats, conts, whole, (split[0], split[1]) if split else None)
-
-    def _learn_levels(self, name: str, ordered: bool, values: list[Level], counts: npt.NDArray[np.int64]) -> _Category:
-        total: dict[Level, int] = {}
-        for value, count in zip(values, counts.tolist(), strict=True):
-            if count:  # equal values of different types (1 and True) are one level
-                total[value] = total.get(value, 0) + count
-        levels = list(total) if ordered else in_order(total)
-        kept = [v for v in levels if total[v] >= self.min_count]
-        if self.max_levels is not None and len(kept) > self.max_levels:
-            # sorted() is stable: among equally frequent levels the first in order stay.
-            frequent = set(sorted(range(len(kept)), key=lambda i: -total[kept[i]])[: self.max_levels])
-            kept = [v for i, v in enumerate(kept) if i in frequent]
-        return _Category(name, kept, ordered, len(levels) - len(kept))
-
-    def _learn_scale(self, name: str, x: Floats, bad: Bools | None, rows: npt.NDArray[np.int64] | None) -> _Number:
-        if rows is not None:
-            x, bad = x[rows], None if bad is None else bad[rows]
-        flag = bad is not None and bool(bad.any())
-        if flag and bad is not None:
-            x = x[~bad]
-        return self._number(name, flag, Spread.of(x), lambda: median(x), lambda n: np.quantile(x, np.linspace(0, 1, n)))
-
-    def _number(
-        self, name: str, flag: bool, spread: Spread, middle: Callable[[], float], quantiles: Callable[[int], Floats]
-    ) -> _Number:
-        """What follows from the numbers of the training rows; median and quantiles are asked for where they matter."""
-        if self.fill == "constant" or not spread.n:
-            fill = self.fill_value
-        else:
-            fill = middle() if self.fill == "median" else spread.mean
-        if self.scale == "none":
-            return _Number(name, fill, 0.0, 1.0, flag, None)
-        if not spread.n or spread.is_constant:
-            return _Number(name, fill, fill, 0.0, flag, None)
-        if self.scale == "quantile":
-            return _Number(name, fill, 0.0, 1.0, flag, quantiles(min(1000, spread.n)))
-        return _Number(name, fill, spread.mean, 1.0 / math.sqrt(spread.variance), flag, None)
-
     # What was learned
 
     def levels(self, name: str) -> list[Level]:
-        """The values of a categorical column by code: "(unknown)", "(missing)", then its levels."""
+        """The values of a categorical column by code: "(unknown)", "(missing)", then its categories."""
         return [UNKNOWN, MISSING, *self._category(name).levels]
 
     @property
@@ -468,8 +330,13 @@ class TableProcessor:
 
     @property
     def n_rare(self) -> dict[str, int]:
-        """How many levels of each categorical column were too rare and became *unknown*."""
+        """How many values of each categorical column were too rare and became *unknown*."""
         return {c.name: c.n_rare for c in self._learned()}
+
+    def known_types(self) -> KnownTypes:
+        """How the columns of a file are to be read so that they mean what they meant in training; see `read_table`."""
+        text = [c.name for c in self._learned() if not c.lookup.kinds <= _READ_AS_NUMBERS]
+        return {"text": text, "numbers": [n for n in (*self.cat_names, *self.cont_names) if n not in text]}
 
     @property
     def cont_out_names(self) -> list[str]:
@@ -499,12 +366,12 @@ class TableProcessor:
         self._learned()
         return {c.name: c.fill for c in self._conts}
 
-    def _learned(self) -> list[_Category]:
+    def _learned(self) -> list[FittedCategory]:
         if self._cats is None:
             raise StateError("this TableProcessor has learned nothing yet: call fit(df) with the training rows first")
         return self._cats
 
-    def _category(self, name: str) -> _Category:
+    def _category(self, name: str) -> FittedCategory:
         for category in self._learned():
             if category.name == name:
                 return category
@@ -514,29 +381,16 @@ class TableProcessor:
 
     def state_dict(self) -> dict[str, Any]:
         """Everything, as numbers, words, lists and dicts that fit in a JSON file."""
-        settings = {n: getattr(self, n) for n in ("scale", "fill", "fill_value", "min_count", "max_levels")}
         return {
             "version": _VERSION,
-            "settings": settings,
-            "cats": [
-                {"name": c.name, "ordered": c.ordered, "n_rare": c.n_rare, "levels": to_json(c.levels)}
-                for c in self._learned()
-            ],
-            "conts": [
-                {
-                    "name": c.name,
-                    "fill": c.fill,
-                    "center": c.center,
-                    "factor": c.factor,
-                    "flag": c.flag,
-                    "quantiles": None if c.quantiles is None else c.quantiles.tolist(),
-                }
-                for c in self._conts
-            ],
+            "settings": asdict(self.settings),
+            "cats": [c.state_dict() for c in self._learned()],
+            "conts": [c.state_dict() for c in self._conts],
         }
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> TableProcessor:
-        """Take over what another TableProcessor learned. Returns itself.
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> TableProcessor:
+        """A processor as `state_dict` described it.
 
         Raises:
             DataError: the state was written by a newer version, or is not one of a TableProcessor.
@@ -547,31 +401,15 @@ class TableProcessor:
                     f"this table processing was saved in version {state['version']}, this library reads version "
                     f"{_VERSION}; install the version it was saved with"
                 )
-            cats = [_Category(c["name"], from_json(c["levels"]), c["ordered"], c["n_rare"]) for c in state["cats"]]
-            conts = [
-                _Number(
-                    c["name"],
-                    float(c["fill"]),
-                    float(c["center"]),
-                    float(c["factor"]),
-                    bool(c["flag"]),
-                    _as_floats(c["quantiles"]),
-                )
-                for c in state["conts"]
-            ]
-            settings = dict(state["settings"])
-            fresh = TableProcessor([c.name for c in cats], [c.name for c in conts], **settings)
+            cats = [FittedCategory.from_state(c) for c in state["cats"]]
+            conts = [FittedNumber.from_state(c) for c in state["conts"]]
+            made = cls([c.name for c in cats], [c.name for c in conts], **dict(state["settings"]))
         except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
             if isinstance(error, EasyLearnError):
                 raise
             raise DataError(f"this is not the state of a TableProcessor: {str(error)[:200]!r}") from error
-        if any(c.quantiles is not None and (c.quantiles.ndim != 1 or len(c.quantiles) < 2) for c in conts):
-            raise DataError("this is not the state of a TableProcessor: quantiles are two numbers at least, in a row")
-        self.cat_names, self.cont_names = fresh.cat_names, fresh.cont_names
-        self.scale, self.fill, self.fill_value = fresh.scale, fresh.fill, fresh.fill_value
-        self.min_count, self.max_levels = fresh.min_count, fresh.max_levels
-        self._cats, self._conts = cats, conts
-        return self
+        made._cats, made._conts = cats, conts
+        return made
 
     def agrees_with(self, other: TableProcessor) -> bool:
         """Whether both make the same of every table, but for the last digits of what is scaled.
@@ -588,17 +426,36 @@ class TableProcessor:
         (state, digits), (of_other, other_digits) = parts(self), parts(other)
         return state == of_other and np.allclose(digits, other_digits, rtol=1e-9, atol=0.0)
 
-    @classmethod
-    def from_state(cls, state: Mapping[str, Any]) -> TableProcessor:
-        """A processor as `state_dict` described it."""
-        return cls([], []).load_state_dict(state)
-
     def __repr__(self) -> str:
         learned = "learned nothing yet" if self._cats is None else f"{len(self.cont_out_names)} numbers out"
         return (
             f"TableProcessor({len(self.cat_names)} categorical and {len(self.cont_names)} continuous columns, "
-            f"scale={self.scale!r}, fill={self.fill!r}, {learned})"
+            f"scale={self.settings.scale!r}, fill={self.settings.fill!r}, {learned})"
         )
+
+
+def _pieces(n: int, train: npt.NDArray[np.int64] | None) -> list[Piece]:
+    """All rows; and where not all of them are learned from, both sides."""
+    if train is None:
+        return [slice(None)]
+    outside = np.ones(n, np.bool_)
+    outside[train] = False
+    return [slice(None), train, np.flatnonzero(outside)]
+
+
+def _medians(blocks: Blocks, sums: Mapping[str, NumberSums]) -> dict[str, float]:
+    """The medians of the training rows, by a second reading where the first one did not see all numbers at once."""
+    there = {name: sum_ for name, sum_ in sums.items() if sum_.spread.n}
+    middles = {name: middle for name, sum_ in there.items() if (middle := sum_.middle()) is not None}
+    found = {name: sum_.median() for name, sum_ in there.items() if name not in middles}
+    for frame, train in blocks(list(middles)) if middles else ():
+        for name, middle in middles.items():
+            middle.add(_usable(frame[name], train))
+        del frame, train
+    for name, middle in middles.items():
+        value = middle.median()
+        found[name] = median(_clean(blocks, name)) if value is None else value
+    return found
 
 
 def _usable(column: pd.Series[Any], train: Bools) -> Floats:
@@ -616,29 +473,15 @@ def _clean(blocks: Blocks, name: str) -> Floats:
     return np.concatenate(pieces)
 
 
-def _to_normal(x: Floats, quantiles: Floats) -> Floats:
-    """The rank of each number among the quantiles, as a value of the standard normal distribution."""
-    ranks = np.linspace(0, 1, len(quantiles))
-    # Repeated values lie at the middle of the ranks they take up: read the curve from both sides.
-    rank = 0.5 * (np.interp(x, quantiles, ranks) - np.interp(-x, -quantiles[::-1], -ranks[::-1]))
-    rank = np.where(x >= quantiles[-1], 1.0, np.where(x <= quantiles[0], 0.0, rank))
-    # 1e-7 keeps the ends at +-5.2 deviations, where scikit-learn puts them too.
-    normal: Floats = torch.special.ndtri(torch.from_numpy(np.clip(rank, 1e-7, 1 - 1e-7))).numpy()
-    return normal
-
-
-def _as_floats(values: Sequence[float] | None) -> Floats | None:
-    return None if values is None else np.asarray(values, np.float64)
-
-
-def _column_names(names: Sequence[str], what: str) -> list[str]:
-    if isinstance(names, str):
-        raise ArgumentError(f"{what} must be a list of column names, got the word {names!r}; write [{names!r}]")
+def column_list(names: Iterable[str], what: str) -> list[str]:
+    """Names of columns as a list, refused where they are none; `what` is the argument that they came by."""
+    if isinstance(names, str) or not isinstance(names, Iterable):
+        raise ArgumentError(f"{what} must be a list of column names, got {names!r}; write [{names!r}]")
     given = list(names)
     odd = [n for n in given if not isinstance(n, str)]
     if odd:
         raise ArgumentError(
-            f"{what} must hold text, got {odd[0]!r}; name the columns: df.columns = df.columns.astype(str)"
+            f"{what} must hold text, got {odd[0]!r:.100}; name the columns: df.columns = df.columns.astype(str)"
         )
     twice = sorted({n for n in given if given.count(n) > 1})
     if twice:

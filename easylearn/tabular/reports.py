@@ -1,27 +1,27 @@
-"""What was met in tables on their way into numbers: unknown, missing and infinite values, by column."""
+"""What was seen in tables on their way into numbers: unknown, missing and infinite values, by column."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
-from .levels import Level
-from .values import Bools, Floats
+from ..data.levels import Level
+from ..data.values import Bools, Floats
 
 UNKNOWN_CODE, MISSING_CODE, N_SPECIAL = 0, 1, 2
 
 
 @dataclass
 class TransformReport:
-    """What was met in one or several tables on their way into numbers.
+    """What was seen in one or several tables on their way into numbers.
 
     Args:
         rows: how many rows were seen.
-        unknown: per categorical column, the values that are none of its levels.
+        unknown: per categorical column, the values that are none of its categories.
         missing: per column, the empty places.
         infinite: per continuous column, infinities and numbers too large for 32 bits.
         filled: per continuous column, the places that got its fill value.
@@ -51,13 +51,26 @@ class TransformReport:
         )
 
     def take(self, of_column: TransformReport) -> None:
-        """Add what was met in a column that is not in yet; the rows are the same."""
+        """Add what was seen in a column that is not in yet; the rows are the same."""
         for name in ("unknown", "missing", "infinite", "filled", "examples"):
             getattr(self, name).update(getattr(of_column, name))
 
+    COLUMNS: ClassVar[tuple[str, ...]] = (
+        "column", "unknown", "missing", "infinite", "filled", "fraction", "examples"
+    )  # fmt: skip
+
+    def rows_of_columns(self, names: Iterable[str]) -> list[list[Any]]:
+        """One row for each of some columns with something to tell, as `COLUMNS` names its cells."""
+        found = []
+        for name in names:
+            counts = [c.get(name, 0) for c in (self.unknown, self.missing, self.infinite, self.filled)]
+            if any(counts):
+                found.append([name, *counts, sum(counts[:3]) / self.rows, ", ".join(self.examples.get(name, []))])
+        return found
+
     @property
     def is_clean(self) -> bool:
-        """Whether every value was a known level or a finite number."""
+        """Whether every value was a known category or a finite number."""
         return not (self.unknown or self.missing or self.infinite)
 
     def to_dict(self) -> dict[str, Any]:
@@ -90,7 +103,7 @@ class TransformReport:
 def count_codes(
     name: str, codes: npt.NDArray[np.int64], held: npt.NDArray[np.int64], values: Sequence[Level]
 ) -> TransformReport:
-    """What was met in a categorical column.
+    """What was seen in a categorical column.
 
     Args:
         name: of the column.
@@ -101,15 +114,15 @@ def count_codes(
     report = TransformReport()
     if held[0]:
         report.missing[name] = int(held[0])
-    met = np.flatnonzero((codes[: len(values)] == UNKNOWN_CODE) & (held[1:] > 0))
-    if len(met):
-        report.unknown[name] = int(held[met + 1].sum())
-        report.examples[name] = [repr(values[i])[:40] for i in met[:5]]
+    others = np.flatnonzero((codes[: len(values)] == UNKNOWN_CODE) & (held[1:] > 0))
+    if len(others):
+        report.unknown[name] = int(held[others + 1].sum())
+        report.examples[name] = [repr(values[i])[:40] for i in others[:5]]
     return report
 
 
 def count_numbers(name: str, x: Floats, bad: Bools) -> TransformReport:
-    """What was met in a continuous column.
+    """What was seen in a continuous column.
 
     Args:
         name: of the column.

@@ -15,9 +15,9 @@ import numpy.typing as npt
 import torch
 
 from .. import keyed
-from .levels import Level
+from ..data.levels import Level
+from ..data.values import Bools, Floats, factorize, is_ordered, numbers
 from .reports import TransformReport, count_codes, count_numbers
-from .values import Bools, Floats, factorize, is_ordered, numbers
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -183,18 +183,18 @@ class LevelCounts:
         return np.array([self.missing[side], *(n[side] for n in self._counts.values())], np.int64)
 
     def reports(self, name: str, codes: Sequence[int]) -> list[TransformReport]:
-        """What was met in the training rows and in the others, where the values became `codes`."""
+        """What was seen in the training rows and in the others, where the values became `codes`."""
         return [count_codes(name, np.array(codes, np.int64), self.held(side), self.values) for side in (0, 1)]
 
 
 class NumberSums:
-    """What a continuous column holds in its training rows; and what was met in them and in the others."""
+    """What a continuous column holds in its training rows; and what was seen in them and in the others."""
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.spread = Spread()
         self.flag = False
-        self.met = [TransformReport(), TransformReport()]
+        self.seen = [TransformReport(), TransformReport()]
         self._every = 1
         self._draws = 0
         self._sample: Floats = np.empty(0)
@@ -204,7 +204,7 @@ class NumberSums:
         x = numbers(column)
         bad = unusable(x)
         for side, rows in enumerate((train, ~train)):
-            self.met[side] += count_numbers(self.name, x[rows], bad[rows])
+            self.seen[side] += count_numbers(self.name, x[rows], bad[rows])
         self.flag = self.flag or bool(bad[train].any())
         clean = x[train & ~bad]
         self._sample = np.append(self._sample, self._one_of(self._every, clean))

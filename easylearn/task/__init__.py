@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from .base import Accumulator, LossFn, Task
+from .accumulate import Accumulator
+from .base import LossFn, Task
 from .exclusive import ExclusiveTask
 from .multi_label import MultiLabel, multi_label
 from .next_token import NO_TARGET, NextToken, next_token

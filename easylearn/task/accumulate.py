@@ -11,6 +11,7 @@ from torch import Tensor
 from ..errors import DataError
 from ..metrics import ItemFn, Metric
 
+CHUNK = 2**20  # numbers of outputs that wait, 4 MB
 Activate = Callable[[Tensor], Tensor]
 Target = TypeVar("Target", Tensor, Tensor | None)
 
@@ -38,7 +39,7 @@ class Accumulator(Protocol):
 
 
 class Means:
-    """What is made of means over items: their sums are kept, and no outputs.
+    """What is made of means over items: their sums are kept, and no outputs but a few that wait to be summed.
 
     Args:
         loss: of each item, from logits and targets.
@@ -55,29 +56,38 @@ class Means:
         for metric in metrics:
             assert metric.per_item is not None
             self._needs[metric.per_item] = either if metric.needs == "either" else metric.needs
+        self._waiting: list[tuple[Tensor, Tensor]] = []
+        self._numbers = 0
         self._sums = dict.fromkeys(self._needs, torch.zeros((), dtype=torch.float64))  # a shared one is computed once
         self.count = 0
 
     def add(self, logits: Tensor, target: Tensor, index: Tensor | None = None) -> None:
-        """See `Accumulator.add`."""
         logits = logits.detach().float()
-        if not self._is_large:
-            logits, target = logits.cpu(), target.cpu()
+        self.count += len(target)
+        self._numbers += logits.numel()
+        self._waiting.append((logits, target) if self._is_large else (logits.cpu(), target.cpu()))
+        if self._is_large or self._numbers >= CHUNK:  # of a small model a dozen calls take longer than its batch
+            self._sum_up()
+
+    def _sum_up(self) -> None:
+        if not self._waiting:
+            return
+        logits, target = (
+            self._waiting[0] if len(self._waiting) == 1 else map(torch.cat, zip(*self._waiting, strict=True))
+        )
+        self._waiting, self._numbers = [], 0
         probs = self._activate(logits) if "probs" in self._needs.values() else logits
         for fn, needs in self._needs.items():
             values = fn(probs if needs == "probs" else logits, target)
             self._sums[fn] = self._sums[fn] + values.cpu().double().sum(0)  # on the CPU, as some devices lack float64
-        self.count += len(target)
 
     def result(self) -> dict[str, float]:
-        """See `Accumulator.result`."""
         if not self.count:
             raise DataError("there are no items to predict")
-        return {"valid_loss": float(self._sums[self._loss] / self.count), **self.scores()}
-
-    def scores(self) -> dict[str, float]:
-        """The metrics alone, by name."""
-        return {m.name: m.of_mean(self._sums[m.per_item] / self.count) for m in self._metrics if m.per_item is not None}
+        self._sum_up()
+        means = {fn: total / self.count for fn, total in self._sums.items()}
+        scores = {m.name: m.of_mean(means[m.per_item]) for m in self._metrics if m.per_item is not None}
+        return {"valid_loss": float(means[self._loss]), **scores}
 
 
 class Pool:
@@ -98,13 +108,11 @@ class Pool:
         self._count = 0
 
     def add(self, logits: Tensor, target: Tensor, index: Tensor | None = None) -> None:
-        """See `Accumulator.add`."""
         index = torch.arange(self._count, self._count + len(target)) if index is None else index
         self._batches.append((index, logits.float().cpu(), target.cpu()))
         self._count += len(target)
 
     def result(self) -> dict[str, float]:
-        """See `Accumulator.result`."""
         if not self._count:
             raise DataError("there are no items to predict")
         index, logits, target = (torch.cat(tensors) for tensors in zip(*self._batches, strict=True))

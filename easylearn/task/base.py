@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import Field, dataclass, fields, replace
 from typing import Any, ClassVar
 
@@ -16,22 +15,22 @@ import torch
 from torch import Tensor
 
 from ..errors import ArgumentError, DataError, StateError, WeightsError, did_you_mean, name_of, short
-from ..metrics import Metric, as_metric
+from ..metrics import Metric
 from .accumulate import Accumulator, Means, Pool
+from .checks import as_metrics, as_names, read_setting
 
 LossFn = Callable[[Tensor, Tensor], Tensor]
 _KINDS: dict[str, type[Task]] = {}
-_TAKEN = ("epoch", "train_loss", "valid_loss", "rate", "seconds")  # what else a row of the record holds
 
 
 @dataclass(frozen=True, repr=False)
 class Task(ABC):
     """One kind of prediction, over one list of classes or of target names.
 
-    Make one with `single_label`, `multi_label`, `regression` or `next_token`. A kind of your own is a frozen dataclass
-    that names its `kind` and fills in the abstract methods, as `examples` and tests of it do; `ExclusiveTask` has most
-    of them for classes. Fields of its own are settings: they have defaults (words, numbers, tuples of numbers) and are
-    written to and read from files by themselves.
+    Make one with `single_label`, `multi_label`, `regression` or `next_token`. A kind of your own is a subclass that
+    names its `kind` and fills in the abstract methods; `ExclusiveTask` has most of them for classes, and an example.
+    Its settings are fields of a frozen dataclass with defaults (words, numbers, tuples of numbers); they are written to
+    files and read again by themselves.
 
     Args:
         names: the classes, the names of the predicted numbers, or the tokens of the vocabulary.
@@ -75,15 +74,9 @@ class Task(ABC):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "names", as_names(self.names, self.noun, self.is_streamed))
-        chosen = self.default_metrics() if self.metrics is None else _as_metrics(self.metrics)
-        twice = [n for n, times in Counter(m.name for m in chosen).items() if times > 1 or n in _TAKEN]
-        if twice:
-            raise ArgumentError(
-                f"each metric needs a name of its own, and {twice[0]!r} is "
-                + ("what a record has already" if twice[0] in _TAKEN else "that of several")
-                + ": give one another name, Metric('my name', function, higher_is_better)"
-            )
-        object.__setattr__(self, "metrics", chosen)
+        object.__setattr__(
+            self, "metrics", as_metrics(self.default_metrics() if self.metrics is None else self.metrics)
+        )
 
     # -- what a kind says ----------------------------------------------------------------------------------
 
@@ -93,19 +86,41 @@ class Task(ABC):
 
     @abstractmethod
     def own_item_losses(self, logits: Tensor, target: Tensor) -> Tensor:
-        """The task's own loss of each item, with gradients, shape (n,); arguments are what `compared` gives."""
+        """The task's own loss of each item.
+
+        Args:
+            logits: the model's output, as `compared` gives it, shape (n, n_out).
+            target: as `compared` gives it, shape (n, ...).
+
+        Returns:
+            Shape (n,), with gradients.
+        """
 
     @abstractmethod
     def activate(self, logits: Tensor) -> Tensor:
-        """Logits to probabilities, or to numbers in the target's own units: a column per name."""
+        """Logits to probabilities, or to numbers in the target's own units.
+
+        Args:
+            logits: the model's output, shape (..., n_out).
+
+        Returns:
+            Shape (..., len(names)).
+        """
 
     @abstractmethod
     def decode(self, probs: Tensor) -> list[Any]:
-        """One label per row of what `activate` gives: a class name, a tuple of them, a number or a tuple of numbers."""
+        """One label per row: a class name, a tuple of them, a number or a tuple of numbers.
+
+        Args:
+            probs: what `activate` gives, shape (n, len(names)).
+        """
 
     @abstractmethod
     def check_target(self, target: Tensor) -> Tensor:
         """The target of some items as the loss takes it.
+
+        Args:
+            target: as somebody gives it, shape (n,) or (n, ...).
 
         Raises:
             DataError: its shape or a value cannot belong to the task; the message names the row.
@@ -154,15 +169,18 @@ class Task(ABC):
         return None
 
     def decode_target(self, target: Tensor) -> list[Any]:
-        """One label per row of a target, as `decode` gives them."""
+        """One label per row of a `target`, as `decode` gives them."""
         return self.decode(target)
 
     def activate_in_graph(self, logits: Tensor) -> Tensor:
-        """As `activate`, by operations that files for other runtimes know."""
+        """`logits` to probabilities as `activate` gives them, by operations that files for other runtimes know."""
         return self.activate(logits)
 
     def outputs_for(self, probs: Tensor) -> Tensor:
         """What a model would have given for these probabilities or numbers: the inverse of `activate`.
+
+        Args:
+            probs: shape (..., len(names)).
 
         Raises:
             StateError: this kind of task does not say.
@@ -175,11 +193,11 @@ class Task(ABC):
     # -- loss and metrics ----------------------------------------------------------------------------------
 
     def compared(self, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """Outputs and targets in the shapes and on the scale in which a loss compares them."""
+        """`logits` and `target`, as `loss` gets them, in the shapes and on the scale in which a loss compares them."""
         return logits, target
 
     def own_loss(self, logits: Tensor, target: Tensor) -> Tensor:
-        """The task's own mean loss; arguments are what `compared` gives."""
+        """The task's own mean loss of `logits` and `target`, as `compared` gives them."""
         return self.own_item_losses(logits, target).mean()
 
     def loss(self, logits: Tensor, target: Tensor) -> Tensor:
@@ -227,7 +245,7 @@ class Task(ABC):
             return torch.stack(rows) if rows else logits.new_zeros(0)
 
     def soft_target(self, target: Tensor) -> Tensor:
-        """The target as floating-point rows, which can be mixed (MixUp, CutMix)."""
+        """The `target` as floating-point rows, which can be mixed (MixUp, CutMix)."""
         return target.float()
 
     def accumulator(self, device: torch.device | None = None) -> Accumulator:
@@ -250,13 +268,19 @@ class Task(ABC):
     def with_metrics(self, chosen: Sequence[Metric | Callable[..., Any]]) -> Task:
         """The same task reporting other metrics.
 
+        Args:
+            chosen: a list of `Metric`s and functions of (probabilities, targets).
+
         Raises:
             ArgumentError: it is no list of metrics, or two have one name.
         """
-        return replace(self, metrics=_as_metrics(chosen))
+        return replace(self, metrics=as_metrics(chosen))
 
     def with_loss(self, loss: LossFn) -> Task:
-        """The same task with another loss: a function of (logits, target) giving the mean.
+        """The same task with another loss.
+
+        Args:
+            loss: a function of (logits, target) giving the mean.
 
         Raises:
             ArgumentError: it cannot be called so.
@@ -268,11 +292,17 @@ class Task(ABC):
         return replace(self, loss_fn=loss)
 
     def smoothed(self, label_smoothing: float) -> Task:
-        """The same task with a fraction of each target spread over all classes (arXiv 1512.00567)."""
+        """The same task with a fraction, `label_smoothing`, of each target spread over all classes."""
         raise ArgumentError(f"label_smoothing is for single-label tasks, this one is {self.kind}")
 
+    def configured(self, metrics: Sequence[Any] | None, loss: LossFn | None, label_smoothing: float) -> Task:
+        """The same task with other `metrics`, another `loss` and `label_smoothing`, as far as they are given."""
+        task = self if metrics is None else self.with_metrics(metrics)
+        task = task if loss is None else task.with_loss(loss)
+        return task.smoothed(label_smoothing) if label_smoothing else task
+
     def same_as(self, other: Task) -> str:
-        """Empty if both predict the same things in the same order; else what differs, in words."""
+        """Empty if the `other` task predicts the same things in the same order; else what differs, in words."""
         if self.kind != other.kind:
             return f"one is {self.kind}, the other {other.kind}"
         if self.names != other.names:
@@ -296,7 +326,10 @@ class Task(ABC):
 
     @staticmethod
     def from_json(given: Any) -> Task:
-        """The task that `to_json` wrote, with the usual metrics and loss; what else stands there is left alone.
+        """The task that `to_json` wrote, with the usual metrics and loss.
+
+        Args:
+            given: what was written; fields that the kind does not have are left alone.
 
         Raises:
             WeightsError: it is none, or of a kind that is not known here.
@@ -314,7 +347,7 @@ class Task(ABC):
             )
         made = _KINDS[kind]
         try:
-            values = {f.name: _setting(f, found[f.name]) for f in _setting_fields(made) if f.name in found}
+            values = {f.name: read_setting(f, found[f.name]) for f in _setting_fields(made) if f.name in found}
             return made(tuple(names), **values)
         except (ArgumentError, DataError) as error:
             raise WeightsError(f"the task of the file is damaged: {error}") from error
@@ -333,12 +366,21 @@ class Task(ABC):
         return f"{self.kind.replace('_', ' ')} of {len(self.names)}"
 
     @property
-    def columns(self) -> list[str]:
-        """The head of each column of probabilities (or numbers) in a table of predictions."""
-        return [f"p_{name}" for name in self.names]
+    def row_names(self) -> list[str]:
+        """The columns of a table of predictions: the label, and the probability of each class."""
+        return ["label", *(f"p_{name}" for name in self.names)]
+
+    def row(self, label: Any, probs: Tensor) -> list[str]:
+        """One row of it, as text.
+
+        Args:
+            label: of the item.
+            probs: of the item, shape (len(names),).
+        """
+        return [self.in_words(label), *(f"{p:.8g}" for p in probs.reshape(-1).tolist())]
 
     def in_words(self, label: Any) -> str:
-        """A label as text; empty where an item has none."""
+        """A `label` as text; empty where an item has none."""
         return str(label)
 
     # -- what an interpretation shows ----------------------------------------------------------------------
@@ -355,70 +397,34 @@ class Task(ABC):
         return f"said {predicted},{' ' if self.predicts_numbers else chr(10)}is {true}", bool(label == truth)
 
     def item_columns(self, probs: Tensor, target: Tensor) -> dict[str, list[Any]]:
-        """How wrong each item is, besides its loss: columns by name."""
+        """How wrong each item is, besides its loss.
+
+        Args:
+            probs: shape (n, len(names)).
+            target: shape (n, ...).
+
+        Returns:
+            Columns by name.
+        """
         return {}
 
     def by_name(self, probs: Tensor, target: Tensor) -> dict[str, list[Any]]:
-        """How good predictions are for each of the names: columns of numbers by their heads."""
+        """How good `probs` are for each of the names, beside the `target`: columns of numbers."""
         return {}
 
     def count_classes(self, target: Tensor) -> list[int]:
-        """How many items have each class; empty where there are no classes."""
+        """How many items of the `target` have each class; empty where there are no classes."""
         return []
 
     def calibrated(self, probs: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """Each probability that was given to something, and whether that was so, both of shape (k,), float64."""
+        """Each of the `probs` that was given to something, and whether the `target` says so: both (k,), float64."""
         raise ArgumentError(f"calibration is about probabilities of classes, and {self.instead}")
 
     def confusions(self, probs: Tensor, target: Tensor) -> Tensor:
-        """How often items of class i were taken for class j: counts of shape (c, c), rows are the true classes."""
+        """How often items of class i, by `target`, were taken for class j, by `probs`: counts of shape (c, c)."""
         raise ArgumentError(f"a confusion matrix needs one class per item, and {self.instead}")
-
-
-def as_names(names: Sequence[str], noun: str = "class", may_be_empty: bool = False) -> tuple[str, ...]:
-    """Names of classes or numbers, checked.
-
-    >>> as_names([3, 7])
-    ('3', '7')
-    """
-    if isinstance(names, str):
-        raise ArgumentError(f"a task needs a list of names, got the word {names!r}; write [{names!r}]")
-    given = tuple(str(n) for n in names)
-    if not given and not may_be_empty:
-        raise DataError(f"a task needs at least one {noun}, got none")
-    if len(set(given)) != len(given):
-        twice = sorted(n for n, times in Counter(given).items() if times > 1)
-        raise DataError(f"each {noun} must be named once, got {twice[:10]} more than once")
-    return given
-
-
-def _as_metrics(chosen: Any) -> tuple[Metric, ...]:
-    if isinstance(chosen, Metric) or callable(chosen):
-        name = chosen.name if isinstance(chosen, Metric) else name_of(chosen)
-        raise ArgumentError(f"metrics must be a list: write metrics=[{name}]")
-    if isinstance(chosen, str | Mapping) or not isinstance(chosen, Iterable):
-        raise ArgumentError(f"metrics must be a list, such as [accuracy], got {chosen!r}")
-    return tuple(as_metric(m) for m in chosen)
 
 
 def _setting_fields(kind: type[Task]) -> list[Field[Any]]:
     shared = {f.name for f in fields(Task)}
     return [f for f in fields(kind) if f.name not in shared]
-
-
-def _setting(field: Field[Any], value: Any) -> Any:
-    """A setting out of a file: of the type that its default has."""
-    default: Any = field.default
-    if isinstance(default, tuple):
-        if isinstance(value, list) and all(_is_number(v) for v in value):
-            return tuple(value)
-    elif isinstance(default, float):
-        if _is_number(value):
-            return float(value)
-    elif type(value) is type(default):
-        return value
-    raise ArgumentError(f"{field.name} should be a {type(default).__name__}, got {str(value)[:50]!r}")
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -16,7 +16,22 @@ from .base import Task
 class ExclusiveTask(Task):
     """Each item has exactly one of the classes; targets are class numbers, or shares of the classes that add up to 1.
 
-    Abstract: a kind of task says what its loss is and how probabilities come out of logits.
+    Abstract: a kind of task says what its loss is and how probabilities come out of logits. This is all of one that a
+    learner trains with, reports, exports and loads:
+
+    >>> class Hinge(ExclusiveTask):
+    ...     kind = "hinge"
+    ...
+    ...     def own_item_losses(self, logits, target):
+    ...         return F.multi_margin_loss(logits, target, reduction="none")
+    ...
+    ...     def activate(self, logits):
+    ...         return logits.softmax(-1)
+    >>> task = Hinge(["cat", "dog"])
+    >>> task.loss(torch.tensor([[0.5, 0.0]]), torch.tensor([1]))
+    tensor(0.7500)
+    >>> Task.from_json(task.to_json())
+    hinge of 2 (cat, dog)
     """
 
     is_exclusive = True
@@ -30,7 +45,6 @@ class ExclusiveTask(Task):
         return [self.names[i] for i in probs.argmax(-1).tolist()]
 
     def index(self, probs: Tensor) -> int | tuple[int, ...] | None:
-        """See `Task.index`."""
         return int(probs.argmax())
 
     def decode_target(self, target: Tensor) -> list[Any]:
@@ -38,11 +52,10 @@ class ExclusiveTask(Task):
         return [self.names[i] for i in self.class_numbers(target).tolist()]
 
     def class_numbers(self, target: Tensor) -> Tensor:
-        """The class of each item, shape (n,); of shares of classes, as distillation gives them, the largest."""
+        """The class of each item of a `target`, shape (n,); of shares of classes (distillation) the largest."""
         return target.argmax(-1) if target.is_floating_point() else target
 
     def check_target(self, target: Tensor) -> Tensor:
-        """See `Task.check_target`."""
         if target.ndim != 1 or target.is_floating_point():
             raise DataError(
                 f"{self.kind} targets are class numbers of shape (n,), got {tuple(target.shape)} {target.dtype}"
@@ -54,7 +67,6 @@ class ExclusiveTask(Task):
         return target.long()  # class codes come as int8 or int32, too, which torch's losses refuse
 
     def soft_target(self, target: Tensor) -> Tensor:
-        """See `Task.soft_target`."""
         return target.float() if target.is_floating_point() else F.one_hot(target, len(self.names)).float()
 
     @property
@@ -85,7 +97,6 @@ class ExclusiveTask(Task):
         return precision_recall(counts.diagonal(), counts.sum(0), counts.sum(1))
 
     def count_classes(self, target: Tensor) -> list[int]:
-        """See `Task.count_classes`."""
         return torch.bincount(self.class_numbers(target), minlength=len(self.names)).tolist()
 
     def calibrated(self, probs: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
@@ -94,7 +105,6 @@ class ExclusiveTask(Task):
         return sure, (chosen == self.class_numbers(target)).double()
 
     def confusions(self, probs: Tensor, target: Tensor) -> Tensor:
-        """See `Task.confusions`."""
         return count_confusions(probs, self.class_numbers(target), len(self.names))
 
 

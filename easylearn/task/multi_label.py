@@ -12,7 +12,8 @@ from torch.nn import functional as F
 
 from ..errors import ArgumentError, DataError
 from ..metrics import Metric, accuracy_at
-from .base import Task, as_names
+from .base import Task
+from .checks import as_names
 from .exclusive import precision_recall
 
 
@@ -56,7 +57,6 @@ class MultiLabel(Task):
         return logits.sigmoid()
 
     def outputs_for(self, probs: Tensor) -> Tensor:
-        """See `Task.outputs_for`."""
         return probs.logit(1e-7)
 
     def decode(self, probs: Tensor) -> list[Any]:
@@ -71,11 +71,9 @@ class MultiLabel(Task):
         return [tuple(n for n, on in zip(self.names, row, strict=True) if on) for row in flags.tolist()]
 
     def index(self, probs: Tensor) -> int | tuple[int, ...] | None:
-        """See `Task.index`."""
         return tuple(torch.nonzero(probs >= self.threshold).flatten().tolist())
 
     def check_target(self, target: Tensor) -> Tensor:
-        """See `Task.check_target`."""
         if target.ndim != 2 or target.shape[1] != len(self.names):
             raise DataError(f"multi-label targets have shape (n, {len(self.names)}), got {tuple(target.shape)}")
         bad = torch.nonzero(~((target >= 0) & (target <= 1)).all(1)).flatten()
@@ -88,7 +86,6 @@ class MultiLabel(Task):
 
     @property
     def summary(self) -> str:
-        """See `Task.summary`."""
         return f"any of {len(self.names):,} labels"
 
     def in_words(self, label: Any) -> str:
@@ -105,7 +102,6 @@ class MultiLabel(Task):
         return precision_recall((chosen & true).sum(0), chosen.sum(0), true.sum(0))
 
     def count_classes(self, target: Tensor) -> list[int]:
-        """See `Task.count_classes`."""
         return target.sum(0).int().tolist()
 
     def calibrated(self, probs: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from ..errors import ArgumentError, DataError
 from ..metrics import Metric, accuracy, item_cross_entropy, perplexity
 from .accumulate import Accumulator, Means
-from .base import as_names
+from .checks import as_names
 from .exclusive import ExclusiveTask
 
 NO_TARGET = -100
@@ -68,7 +68,6 @@ class NextToken(ExclusiveTask):
         return logits.softmax(-1)
 
     def outputs_for(self, probs: Tensor) -> Tensor:
-        """See `Task.outputs_for`."""
         return probs.clamp_min(1e-38).log()
 
     def check_target(self, target: Tensor) -> Tensor:
@@ -81,7 +80,6 @@ class NextToken(ExclusiveTask):
 
     @property
     def summary(self) -> str:
-        """See `Task.summary`."""
         return f"the next of {len(self.names):,} tokens"
 
 
@@ -95,7 +93,6 @@ class _Tokens:
         self._loss = 0.0
 
     def add(self, logits: Tensor, target: Tensor, index: Tensor | None = None) -> None:
-        """See `Accumulator.add`."""
         rows, wanted = logits.flatten(0, -2), target.flatten()
         known = wanted != NO_TARGET
         if not bool(known.all()):
@@ -105,7 +102,6 @@ class _Tokens:
         self._means.add(rows, wanted)
 
     def result(self) -> dict[str, float]:
-        """See `Accumulator.result`."""
         if not self._means.count:
             raise DataError("there is nothing to predict: the text has no second token")
         found = self._means.result()

@@ -139,11 +139,11 @@ class Predictions:
         """A table: id, label and a probability per class; or id and a number per target for regression."""
         import pandas as pd
 
-        frame: pd.DataFrame = pd.DataFrame(
-            self.probs.reshape(len(self), -1).numpy(), columns=pd.Index(self.task.columns, dtype=object)
-        )
-        if not self.task.predicts_numbers:
-            frame.insert(0, "label", list(self.labels))
+        heads = self.task.row_names
+        values = pd.Index(heads[-len(self.task.names) :], dtype=object)
+        frame: pd.DataFrame = pd.DataFrame(self.probs.reshape(len(self), -1).numpy(), columns=values)
+        if len(heads) > len(values):
+            frame.insert(0, heads[0], list(self.labels))
         frame.insert(0, "id", list(self.ids))
         return frame
 

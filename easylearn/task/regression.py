@@ -12,7 +12,8 @@ from torch.nn import functional as F
 
 from ..errors import ArgumentError, DataError, short
 from ..metrics import Metric, rmse
-from .base import LossFn, Task, as_names
+from .base import LossFn, Task
+from .checks import as_names
 
 Scale = Literal["linear", "log", "log1p"]
 _LOWEST = {"linear": -torch.inf, "log": 0.0, "log1p": -1.0}
@@ -92,7 +93,6 @@ class Regression(Task):
         return _rows(probs)
 
     def check_target(self, target: Tensor) -> Tensor:
-        """See `Task.check_target`."""
         wide = target.reshape(len(target), -1)
         if wide.shape[1] != len(self.names):
             raise DataError(f"regression targets have {len(self.names)} columns {self.names}, got {wide.shape[1]}")
@@ -108,20 +108,21 @@ class Regression(Task):
         return target
 
     def same_as(self, other: Task) -> str:
-        """See `Task.same_as`."""
         if isinstance(other, Regression) and self.scale != other.scale:
             return f"the outputs of one are on a {self.scale} scale, those of the other on a {other.scale} scale"
         return super().same_as(other)
 
     @property
     def summary(self) -> str:
-        """See `Task.summary`."""
         return f"{len(self.names)} number{'s' if len(self.names) > 1 else ''}: {short(', '.join(self.names), 80)}"
 
     @property
-    def columns(self) -> list[str]:
-        """See `Task.columns`."""
+    def row_names(self) -> list[str]:
+        """The columns of a table of predictions: the numbers."""
         return list(self.names)
+
+    def row(self, label: Any, probs: Tensor) -> list[str]:
+        return super().row(label, probs)[1:]
 
     def in_words(self, label: Any) -> str:
         """The numbers with commas between them."""

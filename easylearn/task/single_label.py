@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..errors import ArgumentError
-from .base import Task, as_names
+from .base import Task
+from .checks import as_names
 from .exclusive import ExclusiveTask
 
 
@@ -45,11 +46,9 @@ class SingleLabel(ExclusiveTask):
         return logits.softmax(-1)
 
     def outputs_for(self, probs: Tensor) -> Tensor:
-        """See `Task.outputs_for`."""
         return probs.clamp_min(1e-38).log()
 
     def smoothed(self, label_smoothing: float) -> Task:
-        """See `Task.smoothed`."""
         if self.loss_fn is not None:
             raise ArgumentError("label_smoothing is a setting of the task's own loss; leave it out, or leave out loss=")
         return replace(self, label_smoothing=label_smoothing)

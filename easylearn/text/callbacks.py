@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from ..errors import ArgumentError
-from ..nn.awd_lstm import AWDLSTM, Candidates, EncoderOutput, LanguageModel, activation_penalty
+from ..nn.awd_lstm import AWDLSTM, EncoderOutput, activation_penalty
 from ..nn.registry import register
+from ..nn.text_models import Candidates, LanguageModel
 from ..task import NO_TARGET
 from ..train.callback import Callback
 from ..train.state import Run

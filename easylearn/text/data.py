@@ -2,280 +2,160 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from itertools import islice
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from torch import Tensor, nn
+from torch import Tensor
 
-from .. import keyed
-from ..data._old_bunch import Data, Loader, PartedData, PartName, RuntimeInputs, Sampling
-from ..data.split import Split, split_indices
-from ..errors import ArgumentError, DataError, StateError, WeightsError, did_you_mean
-from ..options import strict
+from ..data.bunch import Data, SplitName
+from ..data.order import ItemLoader, Order
+from ..data.split import Split
+from ..errors import ArgumentError, DataError
 from ..files import StrPath, digest
-from ..nn.awd_lstm import LanguageModel
+from ..options import strict
 from ..task import Task, next_token
-from . import transfer
-from .generate import continue_tokens
-from .labels import Labels, TaskName, find_labels, have_classes
-from .loader import DocumentLoader, StreamLoader
-from .processing import TextProcessor
-from .sources import Documents, Errors, Missing, read_text
+from .gather import Folders, Gathered, Rows, TextSplit, read_tables, rows_of, stratified
+from .loader import StreamLoader
+from .options import OLD_NAMES, Columns, LabelKeywords, LabelOptions, StreamKeywords, StreamOptions, TextOptions
+from .preprocess import EVAL_FACTOR, AnyText, StreamPreprocessor, TextPreprocessor
+from .sources import Errors
 from .store import TokenStore
-from .tokenize import Tokenizer, as_tokenizer
-from .torchtext import are_pairs, as_vocab, read_pairs
-from .vocab import BOS, PAD, UNK, Vocab
+from .tokenize import Tokenizer
+from .torchtext import are_pairs, read_pairs
+from .vocab import Vocab
 
 if TYPE_CHECKING:
     import pandas as pd
+    from typing_extensions import Unpack
 
-Tokenizing = str | Tokenizer | Callable[[str], list[str]] | None
-Columns = str | Sequence[str]
-MANY_UNKNOWN = 0.1  # a share of unknown tokens that is worth a remark
-RECIPE, LM_RECIPE = "text", "language_model"
-EVAL_FACTOR = 2  # batches without gradients may be this much larger
-
-_OLD_NAMES = {
-    "bs": "batch_size",
-    "valid_pct": "valid",
-    "val_idxs": "valid",
-    "valid_col": "Pass valid=df['column'], a mask.",
-    "text_col": "text",
-    "label_col": "label",
-    "label_delim": "label_sep",
-    "text_vocab": "vocab",
-    "seq_len": "bptt",
-    "is_lm": "Use TextLMData for a language model.",
-    "tok_tfm": "tokenizer",
-    "max_freq": "There is no highest frequency; max_vocab limits the vocabulary.",
-    "min_count": "min_freq",
-    "is_backward": "backward",
-}
+MANY_UNKNOWN = 0.1  # a fraction of unknown tokens that is worth a remark
 
 
-@dataclass(frozen=True)
-class Part:
-    """The documents of one part.
+Splits = Mapping[SplitName, TextSplit]
+
+
+class _Texts(Data[TextSplit]):
+    """What both kinds of text data share.
 
     Args:
-        store: their tokens.
-        ids: what they are called, in file order.
-        target: of each, or None.
+        task: what is predicted.
+        splits: the documents of train, valid and maybe test.
+        preprocessor: the way from text to tokens and back.
+        batch_size: see `TextOptions`.
     """
 
-    store: TokenStore
-    ids: tuple[str, ...]
-    target: Tensor | None = None
+    preprocessor: AnyText
 
-    def __len__(self) -> int:
-        return len(self.store)
-
-
-@dataclass(frozen=True)
-class _Options:
-    """What every way to make text data has in common."""
-
-    vocab: Any = None
-    tokenizer: Tokenizing = None
-    max_vocab: int = 60_000
-    min_freq: int = 2
-    progress: bool = True
-
-    def read(self, documents: Mapping[PartName, Documents]) -> tuple[TextProcessor, dict[PartName, TokenStore]]:
-        """Tokens of every part, by a vocabulary given or made from the training part."""
-        vocab, tokenizer = vocabulary_of(self.vocab, self.tokenizer)
-        processor, train = TextProcessor.fit(
-            documents["train"],
-            tokenizer,
-            vocab=vocab,
-            max_vocab=self.max_vocab,
-            min_freq=self.min_freq,
-            progress=self.progress,
-        )
-        stores: dict[PartName, TokenStore] = {"train": train}
-        for name, more in documents.items():
-            if name != "train":
-                stores[name] = processor.store(more, progress=self.progress)
-        return processor, stores
-
-
-def vocabulary_of(vocab: Any, tokenizer: Tokenizing) -> tuple[Vocab | None, Any]:
-    """The vocabulary and the tokenizer out of what users pass as `vocab=`.
-
-    Args:
-        vocab: None, a `Vocab`, a `TextProcessor`, other text data, a learner of such, or a `torchtext.vocab.Vocab`.
-        tokenizer: as given; None takes the one that made the vocabulary's tokens.
-    """
-    if vocab is None:
-        return None, as_tokenizer(tokenizer)
-    holder = getattr(vocab, "data", vocab)
-    processor = getattr(holder, "processor", holder)
-    found = as_vocab(processor) or as_vocab(getattr(processor, "vocab", None))
-    if found is None:
-        raise ArgumentError(
-            f"vocab must be a Vocab, or the data or the learner whose vocabulary to take, got {type(vocab).__name__}"
-        )
-    if tokenizer is not None:
-        return found, as_tokenizer(tokenizer)
-    if isinstance(processor, TextProcessor):
-        return found, processor.tokenizer
-    return found, as_tokenizer(found.tokenizer)
-
-
-class _Texts(PartedData[Part]):
-    """What both kinds of text data share: parts of documents and the way from text to tokens and back."""
-
-    def __init__(
-        self, task: Task, parts: Mapping[PartName, Part], processor: TextProcessor, batch_size: int, backward: bool
-    ) -> None:
-        super().__init__(task, batch_size)
-        if "train" not in parts or not len(parts["train"]):
-            raise DataError("no documents are left to train on")
-        self._parts = dict(parts)
-        self.processor = processor
-        self.backward = backward
-        self.columns: str | tuple[str, ...] | None = None  # of texts, where they came from a table
+    def __init__(self, task: Task, splits: Splits, preprocessor: AnyText, batch_size: int) -> None:
+        if "train" not in splits:
+            raise DataError("there are no documents to train on")
+        super().__init__(task, batch_size, preprocessor, splits)
 
     @property
     def vocab(self) -> Vocab:
-        """The vocabulary, made from the training part."""
-        return self.processor.vocab
+        """The vocabulary, made from the training split."""
+        return self.preprocessor.vocab
 
     @property
     def tokenizer(self) -> Tokenizer:
         """What parts text into tokens."""
-        return self.processor.tokenizer
+        return self.preprocessor.tokenizer
 
-    def ids(self, part: PartName) -> Sequence[str]:
+    def ids(self, split: SplitName) -> Sequence[str]:
         """Names of the documents: row labels, or files."""
-        return self._part(part).ids
+        return self._split(split).ids
 
-    def store(self, part: PartName) -> TokenStore:
-        """The tokens of a part."""
-        return self._part(part).store
+    def store(self, split: SplitName) -> TokenStore:
+        """The tokens of a split."""
+        return self._split(split).store
 
-    def text(self, part: PartName, i: int) -> str:
-        """Document `i` of a part as the model sees it."""
-        return self.processor.decode(self._part(part).store.doc(i))
+    def text(self, split: SplitName, i: int) -> str:
+        """Document `i` of a split as the model sees it."""
+        return self.preprocessor.processor.decode(self._split(split).store.doc(i))
 
-    def describe_item(self, part: PartName, i: int) -> dict[str, str]:
-        """See `Data.describe_item`: the text as the model sees it."""
-        return {"text": self.text(part, i)}
+    def describe_item(self, split: SplitName, i: int) -> dict[str, str]:
+        """The text as it was, or where it is gone, as the model sees it."""
+        documents = self._split(split).documents
+        try:
+            return {"text": self.text(split, i)} if documents is None else documents.describe(i)
+        except DataError:  # a file that is not there any more
+            return {"text": self.text(split, i)}
 
     def notes(self) -> list[str]:
-        """See `Data.notes`: empty documents, and tokens that the vocabulary lacks."""
+        """Empty documents, and tokens that the vocabulary lacks."""
         notes = []
         for name, row in self.report().iterrows():
             if row["empty"]:
-                notes.append(f"{int(row['empty']):,} documents of the {name} part are empty")
+                notes.append(f"{int(row['empty']):,} documents of the {name} split are empty")
             if row["unknown"] > MANY_UNKNOWN:
-                notes.append(f"the vocabulary lacks {row['unknown']:.1%} of the {name} part's tokens")
+                notes.append(f"the vocabulary lacks {row['unknown']:.1%} of the {name} split's tokens")
         return notes
 
-    def adopt(self, old: Data) -> Data:
-        """See `Data.adopt`; the vocabulary must be the same, too."""
-        super().adopt(old)
-        if not isinstance(old, _Texts):
-            raise DataError(f"this is text, but the model was built for {type(old).__name__}; build a new learner")
-        if self.vocab != old.vocab:
-            raise DataError(
-                "this data has another vocabulary than the model; make it with vocab=learn.vocab, so that each token "
-                "has the number that the model knows"
-            )
-        if self.backward != old.backward:
-            raise DataError(f"the model was built for data with backward={old.backward}; make this data so, too")
-        return self
-
-    def _recipe(self, kind: str) -> dict[str, Any]:
-        return {
-            "kind": kind,
-            "processor": self.processor.state_dict(),
-            "batch_size": self.batch_size,
-            "backward": self.backward,
-            "columns": list(self.columns) if isinstance(self.columns, tuple) else self.columns,
-        }
-
-    def _fill(self, recipe: Mapping[str, Any], task: Task) -> None:
-        """Become data without documents, as a recipe says."""
-        try:
-            Data.__init__(self, task, int(recipe["batch_size"]))
-            self.processor = TextProcessor.from_state(recipe["processor"])
-            self.backward = bool(recipe["backward"])
-            columns = recipe["columns"]
-            self.columns = columns if columns is None or isinstance(columns, str) else tuple(map(str, columns))
-        except (KeyError, TypeError, ValueError, AttributeError, StateError) as error:
-            raise WeightsError(f"the recipe of the texts is damaged: {error}") from error
-        self._parts = {}
-
-    def save_encoder(self, path: Path, model: nn.Module) -> Path:
-        """See `Data.save_encoder`."""
-        return transfer.save_encoder(path, model, self.vocab, self.backward)
-
-    def load_encoder(self, path: Path, model: nn.Module) -> None:
-        """See `Data.load_encoder`; words are matched by name."""
-        transfer.load_encoder(transfer.read_encoder(path), model, self.vocab, self.backward)
+    def adopt(self, old: Data[Any]) -> _Texts:
+        """The same data; task, vocabulary and direction must be those of the old one."""
+        before = old.preprocessor
+        if type(before) is type(self.preprocessor):
+            assert isinstance(before, AnyText)
+            if self.vocab != before.vocab:
+                raise DataError(
+                    "this data has another vocabulary than the model; make it with vocab=learn, so that each token has "
+                    "the number that the model knows"
+                )
+            if self.preprocessor.backward != before.backward:
+                raise DataError(f"the model was built for data with backward={before.backward}; make this data so, too")
+        return super().adopt(old)
 
     def report(self) -> pd.DataFrame:
-        """One row per part: documents, tokens, their lengths, and the share of tokens that the vocabulary lacks."""
+        """One row per split: documents, tokens, their lengths, and the fraction that the vocabulary lacks."""
         import pandas as pd
 
         rows = {}
-        for name, part in self._parts.items():
-            lengths = part.store.lengths
-            ids, step = part.store.ids, 2**22  # a memory-mapped array passes in pieces
+        for name in self.splits:
+            store = self.store(name)
+            ids, step = store.ids, 2**22  # a memory-mapped array passes in pieces
             unknown = sum(int((ids[a : a + step] == self.vocab.unk).sum()) for a in range(0, len(ids), step))
             rows[name] = {
-                "documents": len(part),
-                "tokens": part.store.n_tokens,
-                "median length": int(np.median(lengths)),
-                "longest": int(lengths.max()),
-                "empty": int((lengths <= 1).sum()),
-                "unknown": unknown / max(part.store.n_tokens, 1),
+                "documents": len(store),
+                "tokens": store.n_tokens,
+                "median length": int(np.median(store.lengths)),
+                "longest": int(store.lengths.max()),
+                "empty": int((store.lengths <= 1).sum()),
+                "unknown": unknown / max(store.n_tokens, 1),
             }
         table: pd.DataFrame = pd.DataFrame(rows).T
         return table
 
     def _sizes(self) -> str:
-        return ", ".join(f"{n} {len(p):,} documents of {p.store.n_tokens:,} tokens" for n, p in self._parts.items())
+        stores = {name: self.store(name) for name in self.splits}
+        return ", ".join(f"{name} {len(s):,} documents of {s.n_tokens:,} tokens" for name, s in stores.items())
 
 
 class TextLMData(_Texts):
-    """Texts for a language model: all documents of a part are one stream, read in windows.
+    """Texts for a language model: all documents of a split are one stream, read in windows.
 
     Make it with `from_df`, `from_csv`, `from_folder` or `from_lists`.
 
     Args:
-        parts: documents of train, valid and maybe test.
-        processor: from text to tokens and back.
+        splits: documents of train, valid and maybe test.
+        preprocessor: from text to tokens and back, and how long windows are.
         batch_size: rows that are read side by side.
-        bptt: tokens in a window.
-        backward: read each text from its end.
     """
 
-    def __init__(
-        self,
-        parts: Mapping[PartName, Part],
-        processor: TextProcessor,
-        *,
-        batch_size: int = 64,
-        bptt: int = 70,
-        backward: bool = False,
-    ) -> None:
-        super().__init__(next_token(processor.vocab.tokens), parts, processor, batch_size, backward)
-        self.bptt = bptt
-        for name, part in parts.items():
+    preprocessor: StreamPreprocessor
+
+    def __init__(self, splits: Splits, preprocessor: StreamPreprocessor, *, batch_size: int = 64) -> None:
+        super().__init__(next_token(preprocessor.vocab.tokens), splits, preprocessor, batch_size)
+        for name in self.splits:
             try:
-                self._stream(name, shuffle=name == "train")
+                self.loader(name, training=name == "train")
             except DataError as error:  # at once, and not after an epoch
-                raise DataError(f"{name} part of {len(part)} documents: {error}") from error
+                raise DataError(f"{name} split of {len(self.ids(name))} documents: {error}") from error
 
     @classmethod
-    @strict(_OLD_NAMES)
+    @strict(OLD_NAMES, TextOptions, StreamOptions)
     def from_df(
         cls,
         df: pd.DataFrame,
@@ -283,16 +163,7 @@ class TextLMData(_Texts):
         *,
         valid: Split | pd.DataFrame | None = 0.1,
         test: pd.DataFrame | None = None,
-        vocab: Any = None,
-        tokenizer: Tokenizing = None,
-        max_vocab: int = 60_000,
-        min_freq: int = 2,
-        missing: Missing = "error",
-        batch_size: int = 64,
-        bptt: int = 70,
-        backward: bool = False,
-        seed: int = 0,
-        progress: bool = True,
+        **options: Unpack[StreamKeywords],
     ) -> TextLMData:
         """A DataFrame with one document per row.
 
@@ -301,18 +172,6 @@ class TextLMData(_Texts):
             text: the column of texts, or several, which are joined with a mark before each.
             valid: a fraction of the rows; positions or a mask; a DataFrame of its own; None for no validation.
             test: more rows.
-            vocab: take this vocabulary: a `Vocab`, torchtext's, or the data or learner that has it; None makes one from
-                the training part.
-            tokenizer: "word", "bpe", "unigram" (trained on the training part), a `Tokenizer`, or any function from a
-                text to a list of tokens. None is the vocabulary's own, or "word".
-            max_vocab: the most tokens that a new vocabulary keeps.
-            min_freq: tokens that come less often are *unknown*.
-            missing: what an empty cell is: an "error", or an "empty" document.
-            batch_size: rows of the stream that are read side by side.
-            bptt: tokens in a window, on average.
-            backward: read each text from its end.
-            seed: of the split by fraction.
-            progress: draw a bar while tokenising, where it takes long.
 
         Returns:
             The data.
@@ -320,12 +179,10 @@ class TextLMData(_Texts):
         Raises:
             DataError: a text is missing or is no text; column and row are named.
         """
-        documents = _frames(df, text, valid, test, missing, seed)[0]
-        options = _Options(vocab, tokenizer, max_vocab, min_freq, progress)
-        return cls._make(documents, options, batch_size, bptt, backward)
+        return cls._of_rows(*rows_of(df, valid, test), text, StreamOptions(**options))
 
     @classmethod
-    @strict(_OLD_NAMES)
+    @strict(OLD_NAMES, TextOptions, StreamOptions)
     def from_csv(
         cls,
         path: StrPath,
@@ -333,26 +190,14 @@ class TextLMData(_Texts):
         *,
         valid: Split | StrPath | None = 0.1,
         test: StrPath | None = None,
-        vocab: Any = None,
-        tokenizer: Tokenizing = None,
-        max_vocab: int = 60_000,
-        min_freq: int = 2,
-        missing: Missing = "error",
-        batch_size: int = 64,
-        bptt: int = 70,
-        backward: bool = False,
-        seed: int = 0,
-        progress: bool = True,
+        **options: Unpack[StreamKeywords],
     ) -> TextLMData:
-        """A csv file with a header, packed or not; see `from_df`. `valid` and `test` may be files, too."""
-        return cls.from_df(
-            read_csv(path), text, valid=_table_or_split(valid), test=None if test is None else read_csv(test),
-            vocab=vocab, tokenizer=tokenizer, max_vocab=max_vocab, min_freq=min_freq, missing=missing,
-            batch_size=batch_size, bptt=bptt, backward=backward, seed=seed, progress=progress,
-        )  # fmt: skip
+        """The csv file (packed or not) or parquet file `path`; `valid` and `test` may be files. See `from_df`."""
+        how = StreamOptions(**options)
+        return cls._of_rows(*rows_of(*read_tables(path, valid, test, text, None, how)), text, how)
 
     @classmethod
-    @strict(_OLD_NAMES)
+    @strict(OLD_NAMES, TextOptions, StreamOptions)
     def from_folder(
         cls,
         path: StrPath,
@@ -360,18 +205,10 @@ class TextLMData(_Texts):
         train: str | None = None,
         valid: str | Split | None = 0.1,
         test: str | None = None,
-        share: float = 1.0,
+        fraction: float = 1.0,
         pattern: str = "*.txt",
         errors: Errors = "strict",
-        vocab: Any = None,
-        tokenizer: Tokenizing = None,
-        max_vocab: int = 60_000,
-        min_freq: int = 2,
-        batch_size: int = 64,
-        bptt: int = 70,
-        backward: bool = False,
-        seed: int = 0,
-        progress: bool = True,
+        **options: Unpack[StreamKeywords],
     ) -> TextLMData:
         """A folder of text files, each a document, found in sub-folders, too. Texts are streamed, not held in memory.
 
@@ -379,102 +216,57 @@ class TextLMData(_Texts):
             path: the folder.
             train: its sub-folder of training texts; None takes `train` where it is there, else the whole folder.
             valid: a sub-folder; or a fraction, positions or a mask of the training files; None for no validation. With
-                a sub-folder `valid` there, that is used instead of the fraction of 0.1.
+                a sub-folder `valid` there, that is used instead of a fraction.
             test: a sub-folder, or None.
-            share: of the training files, how many to read, chosen by `seed`; for a trial, or where time is short.
+            fraction: of the training files, how many to read, chosen by `seed`; for a trial, or where time is short.
             pattern: which files are texts.
             errors: what to do about bytes that are no UTF-8: "strict" names file and place, "replace" goes on.
-            vocab, tokenizer, max_vocab, min_freq, batch_size, bptt, backward, seed, progress: see `from_df`.
         """
-        documents = _folders(path, train, valid, test, pattern, errors, seed)
-        if not 0 < share <= 1:
-            raise ArgumentError(f"share must be above 0 and at most 1, got {share}")
-        if share < 1:
-            n = len(documents["train"])
-            some = keyed.permutation(n, seed, "share")[: max(round(n * share), 1)]
-            documents["train"] = documents["train"].take(sorted(some.tolist()))
-        options = _Options(vocab, tokenizer, max_vocab, min_freq, progress)
-        return cls._make(documents, options, batch_size, bptt, backward)
+        how = StreamOptions(**options)
+        return cls._make(Folders(path, train, valid, test, pattern, errors).gather(how, fraction), how)
 
     @classmethod
-    @strict(_OLD_NAMES)
+    @strict(OLD_NAMES, TextOptions, StreamOptions)
     def from_lists(
         cls,
         texts: Iterable[str],
         *,
         valid: Split | Sequence[str] | None = 0.1,
-        vocab: Any = None,
-        tokenizer: Tokenizing = None,
-        max_vocab: int = 60_000,
-        min_freq: int = 2,
-        batch_size: int = 64,
-        bptt: int = 70,
-        backward: bool = False,
-        seed: int = 0,
-        progress: bool = True,
+        **options: Unpack[StreamKeywords],
     ) -> TextLMData:
-        """Texts in a list; `valid` may be a list of texts, too. See `from_df`."""
-        documents = _lists(texts, valid, seed)[0]
-        options = _Options(vocab, tokenizer, max_vocab, min_freq, progress)
-        return cls._make(documents, options, batch_size, bptt, backward)
+        """The `texts` of a list; `valid` may be a list of texts, too. See `from_df`."""
+        how = StreamOptions(**options)
+        own = isinstance(valid, list | tuple) and len(valid) > 0 and isinstance(valid[0], str)
+        split = Rows.of_lists("valid", valid) if own else valid  # type: ignore[arg-type]
+        return cls._make(Rows.of_lists("texts", texts).gather("text", split, None, how), how)
 
     @classmethod
-    def _make(
-        cls, documents: Mapping[PartName, Documents], options: _Options, batch_size: int, bptt: int, backward: bool
-    ) -> TextLMData:
-        processor, stores = options.read(documents)
-        parts: dict[PartName, Part] = {n: Part(s, tuple(documents[n].ids)) for n, s in stores.items()}
-        return cls(parts, processor, batch_size=batch_size, bptt=bptt, backward=backward)
+    def _of_rows(cls, train: Rows, valid: Any, test: Rows | None, text: Columns, how: StreamOptions) -> TextLMData:
+        return cls._make(train.gather(text, valid, test, how), how, text)
 
-    def train_loader(self) -> Loader:
-        """See `Data.train_loader`: documents in a new order in each epoch, windows of varying length."""
-        return self._stream("train", shuffle=True)
+    @classmethod
+    def _make(cls, found: Gathered, how: StreamOptions, text: Columns | None = None) -> TextLMData:
+        processor, stores = how.fit(found.documents)
+        preprocessor = StreamPreprocessor(processor, how.backward, _columns(text), how.missing, how.bptt)
+        return cls(found.splits(stores), preprocessor, batch_size=how.batch_size)
 
-    def loader(self, part: PartName, view: int = 0) -> Loader:
-        """See `Data.loader`: documents in file order, every token once."""
-        return self._stream(part, shuffle=False)
+    def loader(self, split: SplitName, *, training: bool = False, view: int = 0) -> StreamLoader:
+        """See `Data.loader`.
 
-    def _stream(self, part: PartName, shuffle: bool) -> StreamLoader:
-        store = self._part(part).store
+        In training documents come in a new order in each epoch, in windows of varying length; otherwise in file
+        order, every token once.
+        """
         return StreamLoader(
-            store, self.batch_size, self.bptt, pad=self.vocab.pad, shuffle=shuffle, backward=self.backward
+            self.store(split),
+            self.batch_size,
+            self.preprocessor.bptt,
+            pad=self.vocab.pad,
+            shuffle=training,
+            backward=self.preprocessor.backward,
         )
 
-    def recipe(self) -> dict[str, Any]:
-        """See `Data.recipe`: tokenizer, vocabulary and direction."""
-        return {**self._recipe(LM_RECIPE), "bptt": self.bptt}
-
-    @classmethod
-    def from_recipe(cls, recipe: Mapping[str, Any], task: Task) -> TextLMData:
-        """See `Data.from_recipe`; the words that the task predicts are those of the vocabulary."""
-        data = cls.__new__(cls)
-        data._fill(recipe, task)
-        data.bptt = int(recipe.get("bptt", 70))
-        data.task = replace(task, names=data.vocab.tokens)
-        return data
-
-    def new_loader(self, items: Any) -> Loader:
-        """A language model has nothing to say of a whole text; it goes on after one."""
-        raise ArgumentError("a language model predicts what comes next: use learn.generate(prompt, n)")
-
-    def is_single(self, items: Any) -> bool:
-        """A text is one item."""
-        return isinstance(items, str)
-
-    def fingerprint(self, part: PartName) -> str:
-        """See `Data.fingerprint`."""
-        return digest([self._part(part).store.digest, str(self.bptt), str(self.backward)])
-
-    def generate(self, model: nn.Module, prompt: str, n: int, sampling: Sampling) -> str:
-        """See `Data.generate`; a model that reads from the end writes what came before the prompt."""
-        if not isinstance(model, LanguageModel):
-            raise StateError(f"generate needs a LanguageModel, this learner's model is a {type(model).__name__}")
-        ids = self.processor.encode(prompt)
-        never = [self.vocab.ids[t] for t in (UNK, PAD, BOS)]
-        if self.backward:
-            drawn = continue_tokens(model, [ids[0], *ids[:0:-1]], n, sampling, never)
-            return self.processor.decode([*drawn[::-1], *ids[1:]])
-        return self.processor.decode([*ids[1:], *continue_tokens(model, ids, n, sampling, never)])
+    def fingerprint(self, split: SplitName) -> str:
+        return digest([self.store(split).digest, str(self.preprocessor.bptt), str(self.preprocessor.backward)])
 
     def __repr__(self) -> str:
         return f"TextLMData({self._sizes()}; {len(self.vocab):,} different tokens)"
@@ -486,31 +278,29 @@ class TextData(_Texts):
     Make it with `from_df`, `from_csv`, `from_folder`, `from_lists` or `from_pairs`.
 
     Args:
-        parts: documents of train, valid and maybe test.
-        processor: from text to tokens and back.
-        labels: what their labels mean.
+        task: what the labels are.
+        splits: documents of train, valid and maybe test.
+        preprocessor: from text to tokens and back.
         batch_size: documents in a training batch.
-        max_tokens: longer documents are cut to so many, the first quarter of them from the beginning and the rest from
-            the end (arXiv 1905.05583); None keeps all.
-        backward: read each text from its end.
+        weights: how often each training document is drawn, shape (n,); None for each once in an epoch.
     """
+
+    preprocessor: TextPreprocessor
 
     def __init__(
         self,
-        parts: Mapping[PartName, Part],
-        processor: TextProcessor,
-        labels: Labels,
+        task: Task,
+        splits: Splits,
+        preprocessor: TextPreprocessor,
         *,
         batch_size: int = 64,
-        max_tokens: int | None = None,
-        backward: bool = False,
+        weights: npt.NDArray[np.float64] | None = None,
     ) -> None:
-        super().__init__(labels.task, parts, processor, batch_size, backward)
-        self.labels = labels
-        self.max_tokens = max_tokens
+        super().__init__(task, splits, preprocessor, batch_size)
+        self._weights = weights
 
     @classmethod
-    @strict(_OLD_NAMES)
+    @strict(OLD_NAMES, TextOptions, LabelOptions)
     def from_df(
         cls,
         df: pd.DataFrame,
@@ -518,20 +308,8 @@ class TextData(_Texts):
         label: Columns = "label",
         *,
         valid: Split | pd.DataFrame | None = 0.2,
-        stratify: bool = True,
         test: pd.DataFrame | None = None,
-        task: TaskName = "auto",
-        label_sep: str | None = None,
-        vocab: Any = None,
-        tokenizer: Tokenizing = None,
-        max_vocab: int = 60_000,
-        min_freq: int = 2,
-        missing: Missing = "error",
-        batch_size: int = 64,
-        max_tokens: int | None = None,
-        backward: bool = False,
-        seed: int = 0,
-        progress: bool = True,
+        **options: Unpack[LabelKeywords],
     ) -> TextData:
         """A DataFrame with one document per row.
 
@@ -540,18 +318,7 @@ class TextData(_Texts):
             text: the column of texts, or several, which are joined with a mark before each.
             label: the column of labels; several columns of numbers, or of zeros and ones.
             valid: a fraction of the rows; positions or a mask; a DataFrame of its own; None for no validation.
-            stratify: a split by fraction gives each class its share.
-            test: rows to predict; their labels, if there are any, are not looked at.
-            task: "single_label", "multi_label", "regression", or "auto" to look at the labels.
-            label_sep: what stands between several labels in one cell.
-            vocab: take this vocabulary: a `Vocab`, torchtext's, or the data or learner that has it; None makes one from
-                the training part. For an encoder out of a language model take that model's.
-            tokenizer, max_vocab, min_freq, missing: see `TextLMData.from_df`.
-            batch_size: documents in a training batch.
-            max_tokens: cut longer documents, keeping beginning and end; None keeps all.
-            backward: read each text from its end.
-            seed: of the split by fraction.
-            progress: draw a bar while tokenising, where it takes long.
+            test: rows to predict; with labels, where each row has one.
 
         Returns:
             The data.
@@ -559,31 +326,10 @@ class TextData(_Texts):
         Raises:
             DataError: a text or a label is missing, or a label does not occur in training; the row is named.
         """
-        if not _is_frame(df):
-            raise ArgumentError(f"df must be a pandas DataFrame, got {type(df).__name__}")
-        columns = [label] if isinstance(label, str) else list(label)
-        for name, frame in (("df", df), ("valid", valid if _is_frame(valid) else None)):
-            for column in columns if frame is not None else ():
-                if column not in frame.columns:  # type: ignore[union-attr]
-                    found = [str(c) for c in frame.columns]  # type: ignore[union-attr]
-                    raise DataError(f"{name} has no column {column!r}. {did_you_mean(column, found)}")
-        values = _cells(df, columns)
-        classes = values if stratify and len(columns) == 1 and have_classes(values, task, label_sep) else None
-        documents, rows = _frames(df, text, valid, test, missing, seed, classes)
-        options = _Options(vocab, tokenizer, max_vocab, min_freq, progress)
-        own = valid if _is_frame(valid) else None
-        cells: dict[PartName, list[Any]] = {n: [values[i] for i in r] for n, r in rows.items()}
-        if own is not None:
-            cells["valid"] = _cells(own, columns)  # type: ignore[arg-type]
-        where = f"column {columns[0]!r}" if len(columns) == 1 else f"columns {columns}"
-        names = columns if len(columns) > 1 else ()
-        found_labels = find_labels(cells["train"], documents["train"].ids, where, task, label_sep, names)
-        data = cls._make(documents, cells, found_labels, options, batch_size, max_tokens, backward)
-        data.columns = text if isinstance(text, str) else tuple(text)
-        return data
+        return cls._of_rows(*rows_of(df, valid, test), text, label, LabelOptions(**options))
 
     @classmethod
-    @strict(_OLD_NAMES)
+    @strict(OLD_NAMES, TextOptions, LabelOptions)
     def from_csv(
         cls,
         path: StrPath,
@@ -591,31 +337,33 @@ class TextData(_Texts):
         label: Columns = "label",
         *,
         valid: Split | StrPath | None = 0.2,
-        stratify: bool = True,
         test: StrPath | None = None,
-        task: TaskName = "auto",
-        label_sep: str | None = None,
-        vocab: Any = None,
-        tokenizer: Tokenizing = None,
-        max_vocab: int = 60_000,
-        min_freq: int = 2,
-        missing: Missing = "error",
-        batch_size: int = 64,
-        max_tokens: int | None = None,
-        backward: bool = False,
-        seed: int = 0,
-        progress: bool = True,
+        **options: Unpack[LabelKeywords],
     ) -> TextData:
-        """A csv file with a header, packed or not; see `from_df`. `valid` and `test` may be files, too."""
-        return cls.from_df(
-            read_csv(path), text, label, valid=_table_or_split(valid), stratify=stratify,
-            test=None if test is None else read_csv(test), task=task, label_sep=label_sep, vocab=vocab,
-            tokenizer=tokenizer, max_vocab=max_vocab, min_freq=min_freq, missing=missing, batch_size=batch_size,
-            max_tokens=max_tokens, backward=backward, seed=seed, progress=progress,
-        )  # fmt: skip
+        """The csv file (packed or not) or parquet file `path`; `valid` and `test` may be files. See `from_df`."""
+        how = LabelOptions(**options)
+        return cls._of_rows(*rows_of(*read_tables(path, valid, test, text, label, how)), text, label, how)
 
     @classmethod
-    @strict(_OLD_NAMES)
+    def _of_rows(
+        cls, train: Rows, valid: Any, test: Rows | None, text: Columns, label: Columns, how: LabelOptions
+    ) -> TextData:
+        labels = train.targets(label, how)
+        by_class = labels.stratify_codes() if stratified(how.stratify, valid, how) else None
+        if by_class is None and how.stratify:
+            raise ArgumentError(f"stratify=True needs one class per text; this task is {labels.task_name}")
+        found = train.gather(text, valid, test, how, by_class)
+        learned = labels.learn(found.rows["train"])
+        targets = {name: train.encode(learned, rows, name) for name, rows in found.rows.items()}
+        if isinstance(valid, Rows):
+            targets["valid"] = valid.encode(learned, None, "valid")
+        if test is not None and test.is_labelled(label, how):
+            targets["test"] = test.encode(learned, None, "test")
+        weights = how.weights if how.weight_column is None else train.entries(how.weight_column, "weights")
+        return cls._make(found, learned.task, targets, replace(how, weights=weights), text)
+
+    @classmethod
+    @strict(OLD_NAMES, TextOptions, LabelOptions)
     def from_folder(
         cls,
         path: StrPath,
@@ -624,18 +372,9 @@ class TextData(_Texts):
         valid: str | Split | None = 0.2,
         test: str | None = None,
         classes: Sequence[str] | None = None,
-        stratify: bool = True,
         pattern: str = "*.txt",
         errors: Errors = "strict",
-        vocab: Any = None,
-        tokenizer: Tokenizing = None,
-        max_vocab: int = 60_000,
-        min_freq: int = 2,
-        batch_size: int = 64,
-        max_tokens: int | None = None,
-        backward: bool = False,
-        seed: int = 0,
-        progress: bool = True,
+        **options: Unpack[LabelKeywords],
     ) -> TextData:
         """A folder with one sub-folder of text files per class, under `train` and `valid` or by itself.
 
@@ -643,101 +382,55 @@ class TextData(_Texts):
             path: the folder.
             train: its sub-folder of training classes; None takes `train` where it is there, else the whole folder.
             valid: a sub-folder; or a fraction, positions or a mask of the training files; None for no validation. With
-                a sub-folder `valid` there, that is used instead of the fraction of 0.2.
-            test: a sub-folder of texts to predict, or None.
+                a sub-folder `valid` there, that is used instead of a fraction.
+            test: a sub-folder of texts to predict, or None. Where each of them is in the folder of a class, that is its
+                label.
             classes: the sub-folders to take; None takes all.
-            stratify: a split by fraction gives each class its share.
             pattern: which files are texts.
             errors: what to do about bytes that are no UTF-8: "strict" names file and place, "replace" goes on.
-            vocab, tokenizer, max_vocab, min_freq, batch_size, max_tokens, backward, seed, progress: see `from_df`.
         """
-        documents = _folders(path, train, valid, test, pattern, errors, seed, classes, stratify)
-        for name, part in documents.items():
-            alone = [i for i in part.ids if "/" not in i] if name != "test" else []
-            if alone:
-                raise DataError(
-                    f"{path}: {alone[0]} lies in no class's folder ({len(alone)} such files in the {name} part); move "
-                    "them, or name the folders with classes="
-                )
-        cells: dict[PartName, list[Any]] = {
-            n: [i.split("/")[0] for i in d.ids] for n, d in documents.items() if n != "test"
-        }
-        options = _Options(vocab, tokenizer, max_vocab, min_freq, progress)
-        labels = find_labels(cells["train"], documents["train"].ids, "the folders' names", "single_label")
-        return cls._make(documents, cells, labels, options, batch_size, max_tokens, backward)
+        how = LabelOptions(**options)
+        found = Folders(path, train, valid, test, pattern, errors, classes).gather(how, stratify=how.stratify)
+        labels = found.folders()
+        learned = labels["train"].targets("label", how).learn()
+        if "test" in labels and not labels["test"].are_of(learned.task):
+            del labels["test"]
+        targets = {name: rows.encode(learned, None, name) for name, rows in labels.items()}
+        return cls._make(found, learned.task, targets, how)
 
     @classmethod
-    @strict(_OLD_NAMES)
+    @strict(OLD_NAMES, TextOptions, LabelOptions)
     def from_lists(
         cls,
         texts: Sequence[str],
         labels: Sequence[Any],
         *,
         valid: Split | tuple[Sequence[str], Sequence[Any]] | None = 0.2,
-        stratify: bool = True,
-        task: TaskName = "auto",
-        label_sep: str | None = None,
-        vocab: Any = None,
-        tokenizer: Tokenizing = None,
-        max_vocab: int = 60_000,
-        min_freq: int = 2,
-        batch_size: int = 64,
-        max_tokens: int | None = None,
-        backward: bool = False,
-        seed: int = 0,
-        progress: bool = True,
+        **options: Unpack[LabelKeywords],
     ) -> TextData:
-        """Texts and labels in lists; `valid` may be a pair of such lists. See `from_df`.
+        """Lists, arrays or Series of `texts` and `labels`; `valid` may be a pair of such, too. See `from_df`.
 
-        A label may be a list of labels. An array or a Series is as good as a list.
+        A label may be a list of labels.
         """
-        values = _values(labels)
-        if len(texts) != len(values):
-            raise DataError(f"there are {len(texts)} texts, but {len(values)} labels")
-        own: tuple[list[str], list[Any]] | None = None
-        given: Any = valid
-        if isinstance(given, tuple) and len(given) == 2 and not np.isscalar(given[0]):
-            own = (list(given[0]), _values(given[1]))
-            if len(own[0]) != len(own[1]):
-                raise DataError(f"valid has {len(own[0])} texts, but {len(own[1])} labels")
-        classes = values if stratify and have_classes(values, task, label_sep) else None
-        documents, rows = _lists(texts, valid if own is None else own[0], seed, classes)
-        cells: dict[PartName, list[Any]] = {n: [values[i] for i in r] for n, r in rows.items()}
-        if own is not None:
-            cells["valid"] = own[1]
-        options = _Options(vocab, tokenizer, max_vocab, min_freq, progress)
-        found = find_labels(cells["train"], documents["train"].ids, "labels", task, label_sep)
-        return cls._make(documents, cells, found, options, batch_size, max_tokens, backward)
+        own = isinstance(valid, tuple) and len(valid) == 2 and not np.isscalar(valid[0])
+        split = Rows.of_lists("valid", *valid) if own else valid  # type: ignore[misc]
+        rows = Rows.of_lists("texts", texts, labels)
+        return cls._of_rows(rows, split, None, "text", "label", LabelOptions(**options))
 
     @classmethod
-    @strict(_OLD_NAMES)
+    @strict(OLD_NAMES, TextOptions, LabelOptions)
     def from_pairs(
         cls,
         pairs: Iterable[tuple[Any, Any]],
         *,
         valid: Split | Iterable[tuple[Any, Any]] | None = 0.2,
-        stratify: bool = True,
-        task: TaskName = "auto",
-        vocab: Any = None,
-        tokenizer: Tokenizing = None,
-        max_vocab: int = 60_000,
-        min_freq: int = 2,
-        batch_size: int = 64,
-        max_tokens: int | None = None,
-        backward: bool = False,
-        seed: int = 0,
-        progress: bool = True,
+        **options: Unpack[LabelKeywords],
     ) -> TextData:
         """(label, text) out of a list, an iterator or a torchtext dataset, which is read once.
 
         Args:
             pairs: (label, text), as torchtext's datasets give; or (text, label), if labels are no texts.
             valid: more of them; or a fraction, positions or a mask; None for no validation.
-            stratify, task, vocab, tokenizer, max_vocab, min_freq, batch_size, max_tokens, backward, seed, progress:
-                see `from_df`.
-
-        Returns:
-            The data.
 
         Raises:
             DataError: an item is no such pair, or a label does not occur in training.
@@ -748,249 +441,40 @@ class TextData(_Texts):
         """
         texts, labels = read_pairs(pairs)
         own: Any = read_pairs(valid, "valid") if are_pairs(valid) else valid  # type: ignore[arg-type]
-        return cls.from_lists(
-            texts, labels, valid=own, stratify=stratify, task=task, vocab=vocab, tokenizer=tokenizer,
-            max_vocab=max_vocab, min_freq=min_freq, batch_size=batch_size, max_tokens=max_tokens, backward=backward,
-            seed=seed, progress=progress,
-        )  # fmt: skip
+        return cls.from_lists(texts, labels, valid=own, **options)
 
     @classmethod
     def _make(
         cls,
-        documents: Mapping[PartName, Documents],
-        cells: Mapping[PartName, Sequence[Any]],
-        labels: Labels,
-        options: _Options,
-        batch_size: int,
-        max_tokens: int | None,
-        backward: bool,
+        found: Gathered,
+        task: Task,
+        targets: Mapping[SplitName, Tensor],
+        how: LabelOptions,
+        text: Columns | None = None,
     ) -> TextData:
-        targets = {n: labels.encode(values, documents[n].ids, n) for n, values in cells.items()}  # before the long part
-        processor, stores = options.read(documents)
-        parts: dict[PartName, Part] = {n: Part(s, tuple(documents[n].ids), targets.get(n)) for n, s in stores.items()}
-        return cls(parts, processor, labels, batch_size=batch_size, max_tokens=max_tokens, backward=backward)
+        weights = found.weights(how.weights, targets["train"], task.classes)
+        processor, stores = how.fit(found.documents)
+        preprocessor = TextPreprocessor(processor, how.backward, _columns(text), how.missing, how.max_tokens)
+        return cls(task, found.splits(stores, targets), preprocessor, batch_size=how.batch_size, weights=weights)
 
-    def train_loader(self) -> Loader:
-        """See `Data.train_loader`: documents of like length together, in a new order in each epoch."""
-        return self._documents(self._part("train"), self.batch_size, shuffle=True)
+    def loader(self, split: SplitName, *, training: bool = False, view: int = 0) -> ItemLoader:
+        """Documents of like length together, the longest first in each batch."""
+        chosen = self._split(split)
+        batch_size = self.batch_size if training else self.batch_size * EVAL_FACTOR
+        weights = self._weights if training and split == "train" else None
+        order = Order(len(chosen), batch_size, shuffle=training, weights=weights, lengths=chosen.store.lengths)
+        return ItemLoader(order, self.preprocessor.source_of(chosen.store), chosen.target)
 
-    def loader(self, part: PartName, view: int = 0) -> Loader:
-        """See `Data.loader`: the longest documents first; `Batch.index` says which they are."""
-        return self._documents(self._part(part), self.batch_size * EVAL_FACTOR)
-
-    def recipe(self) -> dict[str, Any]:
-        """See `Data.recipe`: tokenizer, vocabulary, direction, and how much of a long text is read."""
-        return {**self._recipe(RECIPE), "max_tokens": self.max_tokens}
-
-    @classmethod
-    def from_recipe(cls, recipe: Mapping[str, Any], task: Task) -> TextData:
-        """See `Data.from_recipe`."""
-        data = cls.__new__(cls)
-        data._fill(recipe, task)
-        most = recipe.get("max_tokens")
-        if most is not None and (type(most) is not int or most < 1):
-            raise WeightsError(f"the recipe of the texts is damaged: max_tokens is {str(most)[:50]!r}")
-        data.max_tokens, data.labels = most, Labels(task, "the labels")
-        return data
-
-    def runtime_inputs(self, inputs: tuple[Tensor, ...]) -> RuntimeInputs:
-        """See `Data.runtime_inputs`: numbers of tokens, as `processor.encode` makes them of a text, and lengths."""
-        about = {"pad": self.vocab.pad, "n_tokens": len(self.vocab), "backward": self.backward}
-        return RuntimeInputs(("tokens", "lengths"), ({0: "batch", 1: "time"}, {0: "batch"}), about=about)
-
-    def new_loader(self, items: Any) -> Loader:
-        """See `Data.new_loader`: a text, a list of texts, a Series, or a DataFrame with the columns of training."""
-        if _is_frame(items):
-            if self.columns is None:
-                raise ArgumentError("predict takes texts, got a DataFrame; give its column, df['text']")
-            items = list(Documents.from_frame(items, self.columns))
-        if isinstance(items, Mapping):
-            raise ArgumentError(f"predict takes texts, got a {type(items).__name__}; give the text in it")
-        texts = [items] if isinstance(items, str) else list(items)
-        for i, text in enumerate(texts):
-            if not isinstance(text, str):
-                raise DataError(f"predict takes texts; item {i} is {text!r}, a {type(text).__name__}")
-        if not texts:
-            raise DataError("there are no texts to predict")
-        store = TokenStore.from_lists([self.processor.encode(t) for t in texts], np.int32)
-        return self._documents(Part(store, ()), self.batch_size * EVAL_FACTOR)
-
-    def is_single(self, items: Any) -> bool:
-        """A text is one item."""
-        return isinstance(items, str)
-
-    def read_items(self, source: Path, n: int) -> Iterator[tuple[list[str], Any]]:
-        """See `Data.read_items`: the .txt files below a folder, one text file, or the rows of a csv."""
-        if source.is_dir():
-            documents = Documents.from_folder(source)
-        elif source.suffix.lower() == ".csv":
-            documents = Documents.from_csv(source, self.columns or "text")
-        else:
-            documents = Documents.from_list([read_text(source)], ids=[source.name])
-        texts, ids = iter(documents), iter(documents.ids)
-        while some := list(islice(texts, n)):
-            yield [str(i) for i in islice(ids, len(some))], some
-
-    def _documents(self, part: Part, batch_size: int, shuffle: bool = False) -> DocumentLoader:
-        return DocumentLoader(
-            part.store,
-            part.target,
-            batch_size,
-            pad=self.vocab.pad,
-            shuffle=shuffle,
-            backward=self.backward,
-            max_tokens=self.max_tokens,
-        )
-
-    def fingerprint(self, part: PartName) -> str:
-        """See `Data.fingerprint`."""
-        chosen = self._part(part)
+    def fingerprint(self, split: SplitName) -> str:
+        chosen, how = self._split(split), self.preprocessor
         target = [] if chosen.target is None else [chosen.target.contiguous().numpy().tobytes()]
-        return digest([chosen.store.digest, str(self.max_tokens), str(self.backward), *target])
+        weights = [] if self._weights is None or split != "train" else [self._weights.tobytes()]
+        return digest([chosen.store.digest, str(how.max_tokens), str(how.backward), *target, *weights])
 
     def __repr__(self) -> str:
         kind = f"{len(self.classes)} classes" if self.classes else f"regression of {', '.join(self.task.names)}"
         return f"TextData({self._sizes()}; {kind}; {len(self.vocab):,} different tokens)"
 
 
-# -- from tables, folders and lists to documents ------------------------------------------------------------
-
-
-def _is_frame(value: Any) -> bool:
-    return getattr(value, "columns", None) is not None and getattr(value, "iloc", None) is not None
-
-
-def read_csv(path: StrPath) -> pd.DataFrame:
-    """A csv file as text cells where they are text; the words "NA" and "null" stay words."""
-    import pandas as pd
-
-    file = Path(path)
-    if not file.is_file():
-        near = [f.name for f in file.parent.glob("*.csv*")] if file.parent.is_dir() else []
-        raise DataError(f"there is no file {file}. {did_you_mean(file.name, near)}")
-    try:
-        frame: pd.DataFrame = pd.read_csv(file, keep_default_na=False, na_values=[""])
-    except UnicodeDecodeError as error:
-        raise DataError(f"{file} is no UTF-8: {error}; convert it, or read it with pandas and use from_df") from error
-    except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise DataError(f"{file} cannot be read as csv: {error}") from error
-    return frame
-
-
-def _values(labels: Any) -> list[Any]:
-    """Labels by position: a Series would be asked for them by its own names."""
-    if getattr(labels, "ndim", 1) != 1:
-        raise ArgumentError(
-            f"labels must be a list with one entry per text, got an array of shape {tuple(labels.shape)}; several "
-            "columns go into a DataFrame: TextData.from_df(df, label=[...])"
-        )
-    plain = getattr(labels, "tolist", None)
-    return list(labels) if plain is None else list(plain())
-
-
-def _table_or_split(valid: Any) -> Any:
-    return read_csv(valid) if isinstance(valid, str | Path) else valid
-
-
-def _cells(df: pd.DataFrame, columns: Sequence[str]) -> list[Any]:
-    if len(columns) == 1:
-        cells: list[Any] = df[columns[0]].tolist()
-        return cells
-    return [tuple(row) for row in df[list(columns)].itertuples(index=False)]
-
-
-def _parted(
-    whole: Documents, valid: Any, seed: int, classes: Sequence[Any] | None
-) -> tuple[dict[PartName, Documents], dict[PartName, npt.NDArray[np.int64]]]:
-    """Training and maybe validation documents out of all, and which of all they are."""
-    rows: dict[PartName, npt.NDArray[np.int64]] = {"train": np.arange(len(whole))}
-    if valid is not None:
-        values = getattr(valid, "to_numpy", lambda: valid)()
-        stratify = classes if isinstance(values, float) else None
-        rows["train"], rows["valid"] = split_indices(len(whole), values, seed=seed, stratify=stratify)
-    return {name: whole.take(chosen.tolist()) for name, chosen in rows.items()}, rows
-
-
-def _frames(
-    df: pd.DataFrame,
-    text: Columns,
-    valid: Any,
-    test: pd.DataFrame | None,
-    missing: Missing,
-    seed: int,
-    classes: Sequence[Any] | None = None,
-) -> tuple[dict[PartName, Documents], dict[PartName, npt.NDArray[np.int64]]]:
-    """Documents of each part, and which rows of `df` the parts have that were split off it."""
-    for name, frame in (("df", df), ("test", test)):
-        if frame is not None and not _is_frame(frame):
-            raise ArgumentError(f"{name} must be a pandas DataFrame, got {type(frame).__name__}")
-    whole = Documents.from_frame(df, text, missing=missing)
-    own = valid if _is_frame(valid) else None
-    documents, rows = _parted(whole, None if own is not None else valid, seed, classes)
-    if own is not None:
-        documents["valid"] = Documents.from_frame(own, text, missing=missing)
-    if test is not None:
-        documents["test"] = Documents.from_frame(test, text, missing=missing)
-    return documents, rows
-
-
-def _lists(
-    texts: Iterable[str], valid: Any, seed: int, classes: Sequence[Any] | None = None
-) -> tuple[dict[PartName, Documents], dict[PartName, npt.NDArray[np.int64]]]:
-    if isinstance(texts, str):
-        raise ArgumentError("texts must be a list of texts, got one text")
-    own = None
-    if isinstance(valid, list | tuple) and valid and isinstance(valid[0], str):
-        own, valid = valid, None
-    documents, rows = _parted(Documents.from_list(list(texts)), valid, seed, classes)
-    if own is not None:
-        documents["valid"] = Documents.from_list(list(own), where="valid")
-    return documents, rows
-
-
-def _folders(
-    path: StrPath,
-    train: str | None,
-    valid: Any,
-    test: str | None,
-    pattern: str,
-    errors: Errors,
-    seed: int,
-    classes: Sequence[str] | None = None,
-    stratify: bool = False,
-) -> dict[PartName, Documents]:
-    root = Path(path)
-    if not root.is_dir():
-        raise DataError(f"there is no folder {root}")
-    if train is None and (root / "train").is_dir():
-        train = "train"
-    if isinstance(valid, float) and train is not None and (root / "valid").is_dir():
-        valid = "valid"
-
-    others = tuple(f"{name}/" for name in (valid, test) if isinstance(name, str))
-
-    def read(name: str | None, chosen: bool = True) -> Documents:
-        found = Documents.from_folder(root if name is None else root / name, pattern, errors=errors)
-        if name is None and others:  # what validates or tests must not train, too
-            own = [i for i, doc in enumerate(found.ids) if not doc.startswith(others)]
-            if not own:
-                raise DataError(f"{root} has no file {pattern} outside of {', '.join(others)}")
-            found = found.take(own)
-        if classes is None or not chosen:
-            return found
-        missing = [c for c in classes if not any(i.startswith(f"{c}/") for i in found.ids)]
-        if missing:
-            there = sorted({i.split("/")[0] for i in found.ids})
-            raise DataError(f"{root / (name or '')} has no folder {missing[0]!r}. {did_you_mean(missing[0], there)}")
-        return found.take([i for i, doc in enumerate(found.ids) if doc.split("/")[0] in classes])
-
-    whole = read(train)
-    documents: dict[PartName, Documents] = {}
-    if isinstance(valid, str):
-        documents = {"train": whole, "valid": read(valid)}
-    else:
-        labels = [i.split("/")[0] for i in whole.ids] if stratify else None
-        documents, _ = _parted(whole, valid, seed, labels)
-    if test is not None:
-        documents["test"] = read(test, chosen=False)
-    return documents
+def _columns(text: Columns | None) -> str | tuple[str, ...] | None:
+    return text if text is None or isinstance(text, str) else tuple(text)

@@ -2,27 +2,110 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from .. import keyed
-from ..data._old_bunch import Sampling
+from ..artefact.predictor import Predictor
 from ..errors import ArgumentError, StateError
-from ..nn.awd_lstm import LanguageModel
-from ..train.predict import evaluating
+from ..learner import Learner
+from ..nn.text_models import LanguageModel
+from ..options import strict
+from ..train.strategy import Strategy
+from .preprocess import StreamPreprocessor, predictor_of
+from .vocab import BOS, PAD, UNK
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the next token is drawn from a model's probabilities.
+
+    Args:
+        temperature: logits are divided by it: below 1 is safer, above 1 is wilder; 0 takes the most probable token.
+        top_k: draw among the k most probable tokens alone.
+        top_p: draw among the fewest tokens that hold this fraction of the probability (arXiv 1904.09751).
+        seed: of the draws.
+    """
+
+    temperature: float = 1.0
+    top_k: int | None = None
+    top_p: float | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not (self.temperature >= 0 and math.isfinite(self.temperature)):
+            raise ArgumentError(f"temperature must be at least 0, got {self.temperature}")
+        if self.top_k is not None and (isinstance(self.top_k, bool) or self.top_k < 1):
+            raise ArgumentError(f"top_k must be at least 1, got {self.top_k}")
+        if self.top_p is not None and not 0 < self.top_p <= 1:
+            raise ArgumentError(f"top_p must be above 0 and at most 1, got {self.top_p}")
+
+
+@strict({"n_words": "n", "n_tokens": "n", "max_tokens": "n", "text": "prompt", "no_unk": "Unknown is never drawn."})
+def generate(
+    learn: Learner | Predictor,
+    prompt: str,
+    n: int = 40,
+    *,
+    temperature: float = 0.8,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    seed: int | None = None,
+) -> str:
+    """Let a language model continue a prompt. One that reads from the end writes what came before it.
+
+    Args:
+        learn: of `language_model_learner`, or the predictor of such a model's file.
+        prompt: the beginning.
+        n: tokens to add.
+        temperature: below 1 is safer, above 1 is wilder; 0 takes the most probable token each time.
+        top_k: draw among the k most probable tokens alone.
+        top_p: draw among the fewest tokens that hold this fraction of the probability (arXiv 1904.09751).
+        seed: of the draws; None takes the learner's, or 0.
+
+    Returns:
+        The prompt and what follows, as text.
+
+    Raises:
+        ArgumentError: this is no language model, or a number is out of range.
+    """
+    predictor = predictor_of(learn, "generate")
+    texts, model = predictor.preprocessor, predictor.model
+    if not isinstance(texts, StreamPreprocessor):
+        raise ArgumentError(
+            f"generate needs a language model, this one is of {texts.kind}; make one with language_model_learner"
+        )
+    if not isinstance(model, LanguageModel):
+        raise StateError(f"generate needs a LanguageModel, this model is a {type(model).__name__}")
+    if seed is None:
+        seed = learn.seed if isinstance(learn, Learner) else 0
+    sampling = Sampling(temperature, top_k, top_p, seed)
+    bos, *ids = texts.processor.encode(prompt)
+    never = [texts.vocab.ids[t] for t in (UNK, PAD, BOS)]
+    given = [bos, *(ids[::-1] if texts.backward else ids)]
+    drawn = continue_tokens(model, predictor.strategy, given, n, sampling, never)
+    return texts.processor.decode([*drawn[::-1], *ids] if texts.backward else [*ids, *drawn])
 
 
 def continue_tokens(
-    model: LanguageModel, tokens: Sequence[int], n: int, sampling: Sampling, never: Collection[int] = ()
+    model: LanguageModel,
+    strategy: Strategy,
+    tokens: Sequence[int],
+    n: int,
+    sampling: Sampling,
+    never: Collection[int] = (),
 ) -> list[int]:
     """Draw `n` tokens that go on after `tokens`.
 
     The model's stored state is not touched, and no global generator is read.
 
     Args:
-        model: is put into evaluation mode for the while.
+        model: is put into evaluation mode meanwhile.
+        strategy: has its turns.
         tokens: ids to start from, at least one.
         n: how many to draw.
         sampling: temperature, top_k, top_p and seed.
@@ -31,15 +114,15 @@ def continue_tokens(
     Returns:
         The new ids.
     """
-    if n < 0:
-        raise ArgumentError(f"n must be at least 0, got {n}")
+    if isinstance(n, bool) or not isinstance(n, int) or n < 0:
+        raise ArgumentError(f"n must be a whole number of at least 0, got {n!r}")
     if not tokens:
         raise ArgumentError("there is no token to start from")
     device = next(model.parameters()).device
     generator = keyed.generator(sampling.seed, "generate")
     banned = torch.tensor(sorted(never), dtype=torch.long)
     drawn: list[int] = []
-    with evaluating(model):
+    with strategy.evaluating(model):
         logits, state = model.step(torch.tensor([list(tokens)], device=device), None)
         for _ in range(n):
             last = logits[0, -1].float().cpu()

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..analysis.plots import new_figure
+from ..artefact.predictor import Predictor
+from ..data.order import ItemLoader
 from ..errors import ArgumentError
 from ..learner import Learner
-from ..analysis.plots import new_figure
 from ..train.predict import gather
-from .data import EVAL_FACTOR, TextData
-from .loader import DocumentLoader
+from .preprocess import TextPreprocessor, predictor_of
 from .store import TokenStore
 
 if TYPE_CHECKING:
@@ -87,14 +88,14 @@ class Occlusion:
         return figure
 
 
-def occlusion(learn: Learner, text: str, target: str | int | None = None) -> Occlusion:
+def occlusion(learn: Learner | Predictor, text: str, target: str | int | None = None) -> Occlusion:
     """What each token of a text does to a prediction: each in turn is made *unknown*, and the text is read again.
 
-    After arXiv 1311.2901, which covers parts of a picture. A text of n tokens is read n + 1 times, and is cut as
+    After arXiv 1311.2901, which covers parts of an image. A text of n tokens is read n + 1 times, and is cut as
     training texts are (`max_tokens`); what is cut off has no effect.
 
     Args:
-        learn: a text classifier.
+        learn: a text classifier, or the predictor of its file.
         text: one text.
         target: a class's name or number; None takes the most probable class (of numbers, the first).
 
@@ -104,28 +105,27 @@ def occlusion(learn: Learner, text: str, target: str | int | None = None) -> Occ
     Raises:
         ArgumentError: this is no text classifier, or there is no such class.
     """
-    data = learn.data
-    if not isinstance(data, TextData):
+    predictor = predictor_of(learn, "occlusion")
+    texts, task = predictor.preprocessor, predictor.task
+    if not isinstance(texts, TextPreprocessor):
         raise ArgumentError(
-            f"occlusion needs a text classifier; this learner's data is {type(data).__name__}. grad_cam looks into "
-            "pictures, permutation_importance into tables"
+            f"occlusion needs a text classifier, this model is of {texts.kind}; grad_cam looks into images, "
+            "permutation_importance into tables"
         )
     if not isinstance(text, str):
         raise ArgumentError(f"occlusion takes one text, got a {type(text).__name__}")
-    chosen = None if target is None else learn.task.column(target)
-    ids = data.processor.encode(text)
+    chosen = None if target is None else task.column(target)
+    ids = texts.processor.encode(text)
     rows: list[Sequence[int]] = [ids]
     for i in range(1, len(ids)):  # the mark of the beginning is no token of the text
-        rows.append([*ids[:i], data.vocab.unk, *ids[i + 1 :]])
-    loader = DocumentLoader(
-        TokenStore.from_lists(rows, np.int32), None, data.batch_size * EVAL_FACTOR,
-        pad=data.vocab.pad, backward=data.backward, max_tokens=data.max_tokens,
-    )  # fmt: skip
-    logits, _ = gather(learn.model, loader, learn.strategy)
-    values = learn.task.activate(logits).double().reshape(len(rows), -1)
+        rows.append([*ids[:i], texts.vocab.unk, *ids[i + 1 :]])
+    source = texts.source_of(TokenStore.from_lists(rows, np.int32))
+    loader = ItemLoader(texts.order(rows, source, predictor.batch_size), source)
+    logits, _ = gather(predictor.model, loader, predictor.strategy)
+    values = task.activate(logits).double().reshape(len(rows), -1)
     column = chosen or 0
-    if chosen is None and learn.task.classes:
+    if chosen is None and task.classes:
         column = int(values[0].argmax())
     effects = (values[0, column] - values[1:, column]).tolist()
-    tokens = tuple(data.vocab[i] for i in ids[1:])
-    return Occlusion(tokens, tuple(effects), learn.task.names[column], float(values[0, column]))
+    tokens = tuple(texts.vocab[i] for i in ids[1:])
+    return Occlusion(tokens, tuple(effects), task.names[column], float(values[0, column]))

@@ -2,32 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
-import torch
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from .. import keyed
 from ..errors import ArgumentError
-from ..options import strict
 from ..files import StrPath
-from ..learner import Learner
-from ..nn.awd_lstm import (
-    AWDLSTM,
-    CLASSIFIER_DROPS,
-    LM_DROPS,
-    Drops,
-    LanguageModel,
-    TextClassifier,
-    classifier_head,
-)
-from ..task import LossFn
-from ..train.callback import Callback
-from ..train.optim import OptimizerFn, adamw
+from ..learner import Learner, Training, TrainingOptions
+from ..nn.awd_lstm import AWDLSTM, CLASSIFIER_DROPS, LM_DROPS, Drops
+from ..nn.text_models import LanguageModel, TextClassifier, classifier_head
+from ..options import strict
+from ..train.callback import Callback, check_callbacks
 from .callbacks import ActivationPenalty, RateByLength, SampledSoftmax
 from .data import TextData, TextLMData
+from .fastai import download_wt103
+from .preprocess import AnyText
 from .torchtext import set_vectors, vector_size
-from .transfer import SavedEncoder, download_wt103, load_encoder, read_encoder
+from .transfer import SavedEncoder, copy_encoder, read_encoder
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 SIZES = {"emb_size": 400, "n_hidden": 1152, "n_layers": 3}  # arXiv 1801.06146, with 1152 for 1150: kernels like it
 
@@ -56,7 +50,7 @@ _OLD_NAMES = {
 }
 
 
-@strict(_OLD_NAMES)
+@strict(_OLD_NAMES, Training)
 def language_model_learner(
     data: TextLMData,
     *,
@@ -71,28 +65,15 @@ def language_model_learner(
     alpha: float = 2.0,
     beta: float = 1.0,
     sampled: int | None = None,
-    optimizer: OptimizerFn | None = None,
-    metrics: Sequence[Any] | None = None,
-    loss: LossFn | None = None,
-    wd: float | None = None,
-    clip: float | None = None,
-    accumulate: int = 1,
-    precision: str = "fp32",
-    compile: bool | str = False,
-    device: str | torch.device | None = None,
-    seed: int = 0,
-    path: StrPath = "models",
-    callbacks: Sequence[Callback] = (),
-    progress: bool = True,
+    **options: Unpack[TrainingOptions],
 ) -> Learner:
     """A learner for a language model: an AWD-LSTM that predicts each next token (arXiv 1708.02182, 1801.06146).
 
     Args:
         data: the texts.
-        pretrained: a file of `learn.save_encoder`, a folder of `easylearn pretrain-lm`, or fast.ai's weights, with
-            their vocabulary as (weights, vocabulary) or beside them; or "wt103", which fetches fast.ai's model of
-            WikiText-103. Sizes come from the file; words are matched by
-            name, and unknown ones start at the mean.
+        pretrained: a file of `save_encoder`, a folder of `easylearn pretrain-lm`, or fast.ai's weights, with their
+            vocabulary as (weights, vocabulary) or beside them; or "wt103", which fetches fast.ai's model of
+            WikiText-103. Sizes come from the file; words are matched by name, and unknown ones start at the mean.
         vectors: word vectors to start the embedding from, instead: torchtext's `Vectors` or `GloVe`, or what has their
             `stoi` and `vectors`. Words are matched by name; others start as they would without. The numbers are taken
             as they are, which for GloVe is several times as large.
@@ -105,13 +86,11 @@ def language_model_learner(
         alpha, beta: penalties on large and on changing outputs; see `ActivationPenalty`.
         sampled: train each batch to choose among its own tokens and so many drawn others, which is faster where the
             vocabulary is large; None: among all. See `SampledSoftmax`.
-        optimizer: None takes AdamW.
-        metrics: those that are a mean over tokens; None is perplexity and accuracy.
-        loss, wd, clip, accumulate, precision, compile, device, seed, path, callbacks, progress: see `Learner`.
 
     Returns:
         The learner. Its layer groups are one per recurrent layer, then "embedding", which holds the decoder, too.
-        `learn.save_encoder(name)` writes what a classifier starts from; `learn.generate(prompt, n)` writes text.
+        `save_encoder(learn, name)` writes what a classifier starts from; `generate(learn, prompt, n)` continues a
+        prompt.
 
     Raises:
         ArgumentError: sizes contradict those of the file.
@@ -119,43 +98,21 @@ def language_model_learner(
     """
     if not isinstance(data, TextLMData):
         raise ArgumentError(f"a language model needs TextLMData, got {type(data).__name__}")
-    saved = _read(pretrained, data.backward)
-    if vectors is not None:
-        emb_size = _vector_size(vectors, emb_size, saved)
-    sizes = _sizes(saved, {"emb_size": emb_size, "n_hidden": n_hidden, "n_layers": n_layers})
-    with keyed.scoped_rng(seed, "text"):
-        encoder = AWDLSTM(len(data.vocab), **sizes, drops=drops.scaled(drop_mult), pad=data.vocab.pad)
-        model = LanguageModel(encoder, tie=tie_weights)
-    if vectors is not None:
-        set_vectors(encoder.embedding, data.vocab, vectors)
+    texts = data.preprocessor
+    saved = _read(pretrained, texts.backward)
+    sizes = _sizes(saved, vectors, {"emb_size": emb_size, "n_hidden": n_hidden, "n_layers": n_layers})
+    with keyed.scoped_rng(options.get("seed", 0), "text"):
+        model = LanguageModel(_encoder(texts, sizes, drops.scaled(drop_mult), vectors), tie=tie_weights)
     if saved is not None:
-        load_encoder(saved, model, data.vocab, data.backward)
-    standing: list[Callback] = [RateByLength(data.bptt)]
-    if alpha or beta:
-        standing.append(ActivationPenalty(alpha, beta))
+        copy_encoder(saved, model, texts.vocab, texts.backward)
+    standing: list[Callback] = [RateByLength(texts.bptt), *_penalty(alpha, beta)]
     if sampled is not None:
         standing.append(SampledSoftmax(sampled))
-    return Learner(
-        data,
-        model,
-        groups=model.layer_groups(),
-        optimizer=adamw if optimizer is None else optimizer,
-        metrics=metrics,
-        loss=loss,
-        wd=wd,
-        clip=clip,
-        accumulate=accumulate,
-        precision=precision,
-        compile=compile,
-        device=device,
-        seed=seed,
-        path=path,
-        callbacks=[*standing, *callbacks],
-        progress=progress,
-    )
+    options["callbacks"] = [*standing, *check_callbacks(options.get("callbacks", ()))]
+    return Learner(data, model, **options)
 
 
-@strict(_OLD_NAMES)
+@strict(_OLD_NAMES, Training)
 def text_classifier_learner(
     data: TextData,
     *,
@@ -172,27 +129,14 @@ def text_classifier_learner(
     max_len: int = 1400,
     alpha: float = 2.0,
     beta: float = 1.0,
-    optimizer: OptimizerFn | None = None,
-    metrics: Sequence[Any] | None = None,
-    loss: LossFn | None = None,
-    label_smoothing: float = 0.0,
-    wd: float | None = None,
-    clip: float | None = None,
-    accumulate: int = 1,
-    precision: str = "fp32",
-    compile: bool | str = False,
-    device: str | torch.device | None = None,
-    seed: int = 0,
-    path: StrPath = "models",
-    callbacks: Sequence[Callback] = (),
-    progress: bool = True,
+    **options: Unpack[TrainingOptions],
 ) -> Learner:
     """A learner for texts with labels: an AWD-LSTM read to the end, and a head on what it says (arXiv 1801.06146).
 
     Args:
         data: the documents and their labels.
         pretrained: the encoder to start from, as in `language_model_learner`; the learner then starts frozen but for
-            its head. `learn.load_encoder(name)` does the same to a learner that is there.
+            its head. `load_encoder(learn, name)` puts one into a learner that is there, and leaves freezing alone.
         vectors, emb_size, n_hidden, n_layers: as in `language_model_learner`.
         drop_mult: all dropouts of the encoder, and those of the head if `ps` is None, times this.
         drops: the dropouts.
@@ -201,9 +145,6 @@ def text_classifier_learner(
         bptt: tokens in a window of truncated back-propagation.
         max_len: how many tokens at the end of a document get gradients.
         alpha, beta: penalties on large and on changing outputs; see `ActivationPenalty`.
-        optimizer: None takes AdamW.
-        metrics, loss, label_smoothing, wd, clip, accumulate, precision, compile, device, seed, path, callbacks,
-            progress: see `Learner`.
 
     Returns:
         The learner. Its layer groups are "embedding", one per recurrent layer, and "head".
@@ -214,42 +155,32 @@ def text_classifier_learner(
     """
     if not isinstance(data, TextData):
         raise ArgumentError(f"a text classifier needs TextData, got {type(data).__name__}")
-    saved = _read(pretrained, data.backward)
-    if vectors is not None:
-        emb_size = _vector_size(vectors, emb_size, saved)
-    sizes = _sizes(saved, {"emb_size": emb_size, "n_hidden": n_hidden, "n_layers": n_layers})
+    texts = data.preprocessor
+    saved = _read(pretrained, texts.backward)
+    sizes = _sizes(saved, vectors, {"emb_size": emb_size, "n_hidden": n_hidden, "n_layers": n_layers})
     dropped = drops.scaled(drop_mult)
-    with keyed.scoped_rng(seed, "text"):
-        encoder = AWDLSTM(len(data.vocab), **sizes, drops=dropped, pad=data.vocab.pad)
+    with keyed.scoped_rng(options.get("seed", 0), "text"):
+        encoder = _encoder(texts, sizes, dropped, vectors)
         head_drops = ps if ps is not None else [dropped.output] + [0.1] * len(layers)
         head = classifier_head(encoder.emb_size, data.task.n_out, hidden=layers, ps=head_drops)
         model = TextClassifier(encoder, head, bptt=bptt, max_len=max_len)
-    if vectors is not None:
-        set_vectors(encoder.embedding, data.vocab, vectors)
-    standing = [ActivationPenalty(alpha, beta)] if alpha or beta else []
-    learn = Learner(
-        data,
-        model,
-        groups=model.layer_groups(),
-        optimizer=adamw if optimizer is None else optimizer,
-        metrics=metrics,
-        loss=loss,
-        label_smoothing=label_smoothing,
-        wd=wd,
-        clip=clip,
-        accumulate=accumulate,
-        precision=precision,
-        compile=compile,
-        device=device,
-        seed=seed,
-        path=path,
-        callbacks=[*standing, *callbacks],
-        progress=progress,
-    )
+    options["callbacks"] = [*_penalty(alpha, beta), *check_callbacks(options.get("callbacks", ()))]
+    learn = Learner(data, model, **options)
     if saved is not None:
-        load_encoder(saved, model, data.vocab, data.backward)
+        copy_encoder(saved, model, texts.vocab, texts.backward)
         learn.freeze()
     return learn
+
+
+def _encoder(texts: AnyText, sizes: Mapping[str, int], drops: Drops, vectors: Any) -> AWDLSTM:
+    encoder = AWDLSTM(len(texts.vocab), **sizes, drops=drops, pad=texts.vocab.pad)
+    if vectors is not None:
+        set_vectors(encoder.embedding, texts.vocab, vectors)
+    return encoder
+
+
+def _penalty(alpha: float, beta: float) -> list[Callback]:
+    return [ActivationPenalty(alpha, beta)] if alpha or beta else []
 
 
 def _read(pretrained: Pretrained, backward: bool) -> SavedEncoder | None:
@@ -262,18 +193,18 @@ def _read(pretrained: Pretrained, backward: bool) -> SavedEncoder | None:
     return read_encoder(pretrained)
 
 
-def _vector_size(vectors: Any, emb_size: int | None, saved: SavedEncoder | None) -> int:
-    if saved is not None:
-        raise ArgumentError(f"pretrained= brings the vectors of {saved.source}; leave out pretrained= or vectors=")
-    size = vector_size(vectors)
-    if emb_size not in (None, size):
-        raise ArgumentError(
-            f"the vectors have {size} numbers per word, but emb_size={emb_size} was given; leave emb_size out"
-        )
-    return size
-
-
-def _sizes(saved: SavedEncoder | None, given: dict[str, int | None]) -> dict[str, int]:
+def _sizes(saved: SavedEncoder | None, vectors: Any, given: dict[str, int | None]) -> dict[str, int]:
+    """The sizes of the encoder: of the file, of the vectors, as given, or the usual ones."""
+    if vectors is not None:
+        if saved is not None:
+            raise ArgumentError(f"pretrained= brings the vectors of {saved.source}; leave out pretrained= or vectors=")
+        size = vector_size(vectors)
+        if given["emb_size"] not in (None, size):
+            raise ArgumentError(
+                f"the vectors have {size} numbers per word, but emb_size={given['emb_size']} was given; leave "
+                "emb_size out"
+            )
+        given = {**given, "emb_size": size}
     if saved is None:
         return {name: SIZES[name] if size is None else size for name, size in given.items()}
     wrong = [f"{n}={size}" for n, size in given.items() if size is not None and size != saved.sizes[n]]

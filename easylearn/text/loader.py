@@ -10,18 +10,14 @@ import torch
 from torch import Tensor
 
 from .. import keyed
-from ..data._old_bunch import Batch
-from ..data._old_loaders import batch_bounds
+from ..data.order import Batch, Indices, Shard, Source, shard_of
 from ..errors import ArgumentError, DataError
 from ..task import NO_TARGET
 from .store import TokenStore
 
-Ints = npt.NDArray[np.int64]
-
-SHORT_SHARE = 0.05  # of the windows are half as long; the published recipe (arXiv 1708.02182, section 5)
+SHORT_FRACTION = 0.05  # of the windows are half as long; the published recipe (arXiv 1708.02182, section 5)
 SPREAD = 5.0  # deviation of a window's length, in tokens
-CHUNK_BATCHES = 50  # batches whose documents are sorted by length together
-HEAD_SHARE = 0.25  # of a text that is cut, how much of its beginning is kept
+HEAD_FRACTION = 0.25  # of a text that is cut, how much of its beginning is kept
 
 
 class StreamLoader:
@@ -71,43 +67,46 @@ class StreamLoader:
         self.batch_size = batch_size if shuffle else max(min(batch_size, (n - 1) // bptt), 1)
         self.n_items = self.batch_size
         self.row_length = (n - 1) // batch_size if shuffle else -(-(n - 1) // self.batch_size)
-        mean = bptt * (1 - SHORT_SHARE / 2) if shuffle else bptt
+        mean = bptt * (1 - SHORT_FRACTION / 2) if shuffle else bptt
         about = max(round(self.row_length / mean), 1)
         self._n_windows = min(about, self.row_length) if shuffle else -(-self.row_length // bptt)
 
     def __len__(self) -> int:
         return self._n_windows
 
-    def bounds(self, seed: int = 0, epoch: int = 0) -> Ints:
+    def bounds(self, seed: int = 0, epoch: int = 0) -> Indices:
         """Where each window of a row begins, and at last where the row ends; shape (windows + 1,)."""
         n, length = self._n_windows, self.row_length
         if not self.shuffle:
             return np.minimum(np.arange(n + 1, dtype=np.int64) * self.bptt, length)
         draws = keyed.uniform(np.arange(n), 3, seed, "windows", epoch)
         normal = np.sqrt(-2 * np.log1p(-draws[:, 0])) * np.cos(2 * np.pi * draws[:, 1])  # Box and Muller, 1958
-        centre = np.where(draws[:, 2] < SHORT_SHARE, self.bptt / 2, self.bptt)
+        centre = np.where(draws[:, 2] < SHORT_FRACTION, self.bptt / 2, self.bptt)
         wanted = np.maximum(centre + SPREAD * normal, min(5.0, self.bptt))
         ends = np.round(np.cumsum(wanted) * ((length - n) / wanted.sum())).astype(np.int64)
         return np.concatenate([[0], ends + np.arange(1, n + 1)])  # at least one token in each window
 
     def batches(
-        self, device: torch.device, seed: int = 0, epoch: int = 0, start: int = 0
+        self, device: torch.device, seed: int = 0, epoch: int = 0, start: int = 0, shard: Shard = (0, 1)
     ) -> Generator[Batch, None, None]:
-        """See `Loader.batches`. Inputs are tokens (b, t) and whether the batch goes on where the last one ended."""
-        order: Ints | None = None
+        """See `Loader.batches`. Inputs are tokens (b, t) and whether the batch goes on where the last one ended.
+
+        Each process has the same rows of the stream in each batch.
+        """
+        order: Indices | None = None
         if self.shuffle:
             order = keyed.permutation(len(self.store), seed, "documents", epoch)
         lengths = self.store.lengths if order is None else self.store.lengths[order]
         begins = np.concatenate([[0], np.cumsum(lengths)])
-        rows = np.arange(self.batch_size, dtype=np.int64)[:, None] * self.row_length
-        index = torch.arange(self.batch_size)
+        index = torch.arange(self.batch_size)[shard_of(self.batch_size, shard)]
+        rows = index.numpy()[:, None] * self.row_length
         bounds = self.bounds(seed, epoch)
         last = self.store.n_tokens - 1
         for number in range(start, self._n_windows):
             place = rows + np.arange(bounds[number], bounds[number + 1] + 1)
             tokens = torch.from_numpy(self._read(np.minimum(place, last), begins, order))
             x, y = tokens[:, :-1], tokens[:, 1:]
-            if not self.shuffle and place[-1, -1] > last:
+            if not self.shuffle and bool((place > last).any()):
                 beyond = torch.from_numpy(place > last)
                 x = x.masked_fill(beyond[:, :-1], self.pad)
                 y = y.masked_fill(beyond[:, 1:], NO_TARGET)
@@ -118,7 +117,7 @@ class StreamLoader:
                 index,
             )
 
-    def _read(self, place: Ints, begins: Ints, order: Ints | None) -> Ints:
+    def _read(self, place: Indices, begins: Indices, order: Indices | None) -> Indices:
         """The tokens at these places of the stream."""
         if order is None and not self.backward:
             return self.store.ids[place].astype(np.int64)
@@ -134,87 +133,47 @@ class StreamLoader:
         return self.store.ids[source].astype(np.int64)
 
 
-class DocumentLoader:
-    """Whole documents, in batches of like length, padded at their ends; the longest first in each batch.
+class DocumentSource(Source):
+    """Whole documents, padded at their ends: tokens (b, t) and lengths (b,).
 
     Args:
         store: the documents.
-        target: shape (n, ...), or None.
-        batch_size: documents in a batch.
         pad: id that fills shorter rows.
-        shuffle: training: a new order in each epoch, keyed by (seed, epoch); lengths are alike within a batch, and
-            batches come in random order, the one with the longest document first, so that too large a batch fails at
-            once.
         backward: read each document from its end, after its mark of beginning.
         max_tokens: of a longer document the first quarter of this many and the last three are kept (arXiv
             1905.05583); None keeps all.
+
+    >>> source = DocumentSource(TokenStore.from_lists([[2, 8, 9], [2]]))
+    >>> source.fetch(np.array([0, 1]), torch.device("cpu"))
+    (tensor([[2, 8, 9],
+            [2, 1, 1]]), tensor([3, 1]))
     """
 
     def __init__(
-        self,
-        store: TokenStore,
-        target: Tensor | None,
-        batch_size: int,
-        *,
-        pad: int = 1,
-        shuffle: bool = False,
-        backward: bool = False,
-        max_tokens: int | None = None,
+        self, store: TokenStore, *, pad: int = 1, backward: bool = False, max_tokens: int | None = None
     ) -> None:
-        if batch_size < 1:
-            raise ArgumentError(f"batch_size must be at least 1, got {batch_size}")
         if max_tokens is not None and max_tokens < 2:
             raise ArgumentError(f"max_tokens must be at least 2, got {max_tokens}")
-        if target is not None and len(target) != len(store):
-            raise DataError(f"there are {len(store)} documents, but {len(target)} targets")
         self.store = store
-        self.target = target
-        self.batch_size = batch_size
-        self.n_items = len(store)
         self.pad = pad
-        self.shuffle = shuffle
         self.backward = backward
         self.max_tokens = max_tokens
-        self._bounds = batch_bounds(self.n_items, batch_size, merge_single=shuffle)
 
     def __len__(self) -> int:
-        return len(self._bounds)
+        return len(self.store)
 
-    def order(self, seed: int = 0, epoch: int = 0) -> list[Ints]:
-        """The documents of each batch, the longest first."""
-        lengths = self.store.lengths
-        if not self.shuffle:
-            by_length = np.argsort(-lengths, kind="stable")
-            return [by_length[a:b] for a, b in self._bounds]
-        order = keyed.permutation(self.n_items, seed, "shuffle", epoch)
-        size = self.batch_size * CHUNK_BATCHES
-        chunks = [order[a : a + size] for a in range(0, self.n_items, size)]
-        by_length = np.concatenate([c[np.argsort(-lengths[c], kind="stable")] for c in chunks])
-        mixed = keyed.permutation(len(self._bounds), seed, "batches", epoch)
-        batches = [by_length[slice(*self._bounds[i])] for i in mixed]
-        batches = [b[np.argsort(-lengths[b], kind="stable")] for b in batches]
-        longest = max(range(len(batches)), key=lambda i: (int(lengths[batches[i][0]]), -i))
-        batches[0], batches[longest] = batches[longest], batches[0]
-        return batches
-
-    def batches(
-        self, device: torch.device, seed: int = 0, epoch: int = 0, start: int = 0
-    ) -> Generator[Batch, None, None]:
-        """See `Loader.batches`. Inputs are tokens (b, t), padded at the end, and lengths (b,)."""
-        for chosen in self.order(seed, epoch)[start:]:
-            rows = [self._document(int(i)) for i in chosen]
-            lengths = np.array([len(r) for r in rows], dtype=np.int64)
-            tokens = np.full((len(rows), max(int(lengths.max()), 1)), self.pad, dtype=np.int64)
-            for row, ids in zip(tokens, rows, strict=True):
-                row[: len(ids)] = ids
-            index = torch.from_numpy(chosen)
-            target = None if self.target is None else self.target[index].to(device, non_blocking=True)
-            yield Batch((torch.from_numpy(tokens).to(device), torch.from_numpy(lengths).to(device)), target, index)
+    def fetch(self, index: Indices, device: torch.device) -> tuple[Tensor, ...]:
+        rows = [self._document(int(i)) for i in index]
+        lengths = np.array([len(r) for r in rows], dtype=np.int64)
+        tokens = np.full((len(rows), max(int(lengths.max(initial=0)), 1)), self.pad, dtype=np.int64)
+        for row, ids in zip(tokens, rows, strict=True):
+            row[: len(ids)] = ids
+        return torch.from_numpy(tokens).to(device), torch.from_numpy(lengths).to(device)
 
     def _document(self, i: int) -> npt.NDArray[np.integer]:
         ids = self.store.doc(i)
         if self.max_tokens is not None and len(ids) > self.max_tokens:
-            head = max(int(self.max_tokens * HEAD_SHARE), 1)
+            head = max(int(self.max_tokens * HEAD_FRACTION), 1)
             ids = np.concatenate([ids[:head], ids[len(ids) - (self.max_tokens - head) :]])
         if self.backward and len(ids) > 1:
             ids = np.concatenate([ids[:1], ids[:0:-1]])

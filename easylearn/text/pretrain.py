@@ -14,6 +14,7 @@ from ..files import StrPath, atomic_write
 from ..learner import Learner
 from .data import TextLMData
 from .learner import language_model_learner
+from .transfer import save_encoder
 
 SIZES: Mapping[str, tuple[int, int, int]] = {
     "tiny": (64, 128, 2),
@@ -22,6 +23,7 @@ SIZES: Mapping[str, tuple[int, int, int]] = {
 }
 """Names of sizes: length of a word's vector, width of the layers, number of layers."""
 
+_OF_DATA = ["valid", "fraction", "max_vocab", "min_freq", "tokenizer", "batch_size", "bptt", "backward", "seed"]
 MOMENTUM = (0.8, 0.7)  # of Adam's first beta, against the rate: less than for images (arXiv 1801.06146, section 4.1)
 
 
@@ -38,8 +40,8 @@ class Pretraining:
         max_vocab: the most tokens that the vocabulary keeps.
         min_freq: tokens that come less often are *unknown*.
         tokenizer: "word", "bpe" or "unigram".
-        valid: share of the documents that validate, where the corpus has no folder `valid`.
-        share: of the training documents, how many are read; less than 1 where there is no time for all.
+        valid: fraction of the documents that validate, where the corpus has no folder `valid`.
+        fraction: of the training documents, how many are read; less than 1 where there is no time for all.
         drop_mult: all dropouts, and the penalties on activations, times this: little for much text.
         backward: read each text from its end.
         seed: of everything.
@@ -55,7 +57,7 @@ class Pretraining:
     min_freq: int = 3
     tokenizer: str = "word"
     valid: float = 0.05
-    share: float = 1.0
+    fraction: float = 1.0
     drop_mult: float = 0.5
     backward: bool = False
     seed: int = 0
@@ -66,8 +68,8 @@ class Pretraining:
             raise ArgumentError(f"size must be one of {list(SIZES)}, got {self.size!r}")
         if self.epochs < 1:
             raise ArgumentError(f"epochs must be at least 1, got {self.epochs}")
-        if not 0 < self.share <= 1:
-            raise ArgumentError(f"share must be above 0 and at most 1, got {self.share}")
+        if not 0 < self.fraction <= 1:
+            raise ArgumentError(f"fraction must be above 0 and at most 1, got {self.fraction}")
 
 
 def pretrain_lm(
@@ -104,19 +106,8 @@ def pretrain_lm(
     checkpoint = folder / "checkpoint"
     claim = {"corpus": str(Path(corpus).resolve()), **asdict(chosen)}
     goes_on = _goes_on(folder, checkpoint, claim)
-    data = TextLMData.from_folder(
-        corpus,
-        valid=chosen.valid,
-        share=chosen.share,
-        max_vocab=chosen.max_vocab,
-        min_freq=chosen.min_freq,
-        tokenizer=chosen.tokenizer,
-        batch_size=chosen.batch_size,
-        bptt=chosen.bptt,
-        backward=chosen.backward,
-        seed=chosen.seed,
-        progress=progress,
-    )
+    how = {name: getattr(chosen, name) for name in _OF_DATA}
+    data = TextLMData.from_folder(corpus, progress=progress, **how)
     emb_size, n_hidden, n_layers = SIZES[chosen.size]
     learn = language_model_learner(
         data,
@@ -145,7 +136,7 @@ def pretrain_lm(
         return learn
     with atomic_write(folder / "record.csv") as temporary:
         record.to_frame().to_csv(temporary, index=False)
-    learn.save_encoder("encoder")  # the last, since it says that the run is finished
+    save_encoder(learn, "encoder")  # the last, since it says that the run is finished
     for file in checkpoint.iterdir():
         file.unlink()
     checkpoint.rmdir()

@@ -10,17 +10,18 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import DataError, EasyLearnError, SaveError, StateError
-from ..options import strict
+from ..errors import ArgumentError, DataError, EasyLearnError, SaveError, StateError, did_you_mean
 from ..files import atomic_write, cache_dir, digest
+from ..options import strict
 from .sources import Documents
 from .store import Ids, TokenStore, TokenWriter, dtype_for
-from .tokenize import Counter, Forms, Ints, Tokenizer, UntrainedTokenizer, as_tokenizer, tokenizer_from_state
+from .subwords import SubwordTokenizer, UntrainedTokenizer
+from .tokenize import VERSION, Counter, Forms, FunctionTokenizer, Ints, Tokenizer, WordTokenizer
 from .vocab import Vocab
 from .workers import encode_all
 
@@ -39,6 +40,59 @@ _OLD_NAMES = {
     "path": "folder",
     "texts": "documents",
 }
+
+
+def as_tokenizer(given: str | Tokenizer | Callable[[str], Iterable[str]] | None) -> Tokenizer:
+    """A tokenizer from what users pass.
+
+    Args:
+        given: None or "word", "bpe" or "unigram" (trained later, on the training part), a tokenizer, or any function
+            from a text to a list of tokens.
+
+    Raises:
+        ArgumentError: it is none of these.
+    """
+    if given is None or (isinstance(given, str) and given == "word"):
+        return WordTokenizer()
+    if isinstance(given, Tokenizer):
+        return given
+    if isinstance(given, str):
+        if given in ("bpe", "unigram"):
+            return UntrainedTokenizer("bpe" if given == "bpe" else "unigram")
+        raise ArgumentError(f"there is no tokenizer {given!r}. {did_you_mean(given, ['word', 'bpe', 'unigram'])}")
+    if isinstance(given, type) and issubclass(given, Tokenizer):
+        raise ArgumentError(f"tokenizer must be a tokenizer, not its class: make one of {given}")
+    if callable(given):
+        return FunctionTokenizer(cast(Callable[[str], Iterable[str]], given))
+    raise ArgumentError(
+        "tokenizer must be 'word', 'bpe', 'unigram', a Tokenizer or a function from a text to a list of tokens, "
+        f"got {type(given).__name__}"
+    )
+
+
+def tokenizer_from_state(state: Mapping[str, Any]) -> Tokenizer:
+    """The tokenizer whose `state_dict` this is. Nothing of it is executed.
+
+    Raises:
+        StateError: it is none, or of a newer version.
+
+    >>> tokenizer_from_state(WordTokenizer(lower=False).state_dict())
+    WordTokenizer(lower=False, keep_newlines=False)
+    """
+    kind = state.get("kind") if isinstance(state, Mapping) else None
+    if kind not in ("word", "subword"):
+        raise StateError(f"this is no state of a tokenizer of easylearn: its kind is {kind!r}, not 'word' or 'subword'")
+    if state.get("version") != VERSION:
+        raise StateError(
+            f"the state of this tokenizer has version {state.get('version')!r}, this easylearn reads {VERSION}; "
+            "install the easylearn that wrote it, or a newer one"
+        )
+    if kind == "word":
+        return WordTokenizer(bool(state.get("lower", True)), bool(state.get("keep_newlines", False)))
+    model = state.get("model")
+    if not isinstance(model, str):
+        raise StateError("this state of a SubwordTokenizer lacks its model, a JSON text")
+    return SubwordTokenizer(model)
 
 
 class TextProcessor:

@@ -1,22 +1,20 @@
-"""Where texts come from: a list, a DataFrame, a csv file, a folder of files; read again whenever asked."""
+"""Where texts come from: a list, columns of a table, a folder of files; referred to, and read again whenever asked."""
 
 from __future__ import annotations
 
 import codecs
-import gzip
+import sys
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 
 from ..errors import ArgumentError, DataError, did_you_mean
-from ..options import strict
 from ..files import StrPath, digest, file_identity
+from ..options import strict
 from .vocab import FLD
 
 if TYPE_CHECKING:
@@ -25,13 +23,11 @@ if TYPE_CHECKING:
 Missing = Literal["error", "empty"]
 Errors = Literal["strict", "replace", "ignore"]
 
-CHUNK_ROWS = 20_000  # of a csv file, read at a time
+CHUNK_ROWS = 20_000  # of a table, looked at together
 _OLD_NAMES = {
     "text_cols": "text",
     "text_col": "text",
     "txt_cols": "text",
-    "sep": "delimiter",
-    "chunksize": "chunk_rows",
     "error": "errors",
     "extensions": "Use pattern='*.txt'.",
 }
@@ -49,6 +45,8 @@ class Documents(ABC):
     ['y']
     """
 
+    in_memory = True  # the texts themselves, and not only their files
+
     @abstractmethod
     def __iter__(self) -> Iterator[str]: ...
 
@@ -61,6 +59,10 @@ class Documents(ABC):
     @abstractmethod
     def digest(self) -> str:
         """A fingerprint of the contents, or of the files' identities."""
+
+    @abstractmethod
+    def describe(self, i: int) -> dict[str, str]:
+        """Document `i` as it was, by the name of each column, or as "text"."""
 
     @abstractmethod
     def take(self, positions: Sequence[int]) -> Documents:
@@ -88,25 +90,35 @@ class Documents(ABC):
         Raises:
             DataError: there is none, or one is no text.
         """
+        import pandas as pd
+
         if isinstance(texts, str):
             raise ArgumentError("texts must be a list of texts, got one text; write [text]")
         _check_missing(missing)
-        values = list(texts)
-        names = _Numbers(len(values)) if ids is None else [str(i) for i in ids]
-        if len(names) != len(values):
-            raise ArgumentError(f"there must be one id per text, got {len(names)} ids and {len(values)} texts")
-        _check_some(len(values), where)
-        return _Listed(_texts(values, missing, f"{where}: item {{}}", names), names)
+        column = pd.Series(list(texts), dtype=object, name="text")
+        if ids is not None:
+            if len(ids) != len(column):
+                raise ArgumentError(f"there must be one id per text, got {len(ids)} ids and {len(column)} texts")
+            column.index = pd.Index(list(ids))
+        _check_some(len(column), where)
+        return _Rows([column], True, missing, lambda _, i: f"{where}: item {column.index[i]}")
 
     @classmethod
     @strict(_OLD_NAMES)
-    def from_frame(cls, df: pd.DataFrame, text: str | Sequence[str], missing: Missing = "error") -> Documents:
+    def from_frame(
+        cls,
+        df: pd.DataFrame,
+        text: str | Sequence[str],
+        missing: Missing = "error",
+        where: Callable[[str, int], str] | None = None,
+    ) -> Documents:
         """A column of a DataFrame, or several put together.
 
         Args:
             df: one row per document; it is left as it is.
             text: the column; several become one text, "xxfld 1 ... xxfld 2 ...".
             missing: what to do with empty places: "error", or take them for "empty" texts.
+            where: what messages call a column of the row at a position; None names both by the table.
 
         Raises:
             DataError: a column is missing, or holds something that is no text; the message names column and row.
@@ -115,43 +127,9 @@ class Documents(ABC):
         columns = _columns(text)
         _check_columns(columns, [str(c) for c in df.columns], "the table")
         _check_some(len(df), "the table")
-        labels = [str(i) for i in df.index]
-        parts = [_texts(df[c].tolist(), missing, f"column {c!r}, row {{}}", labels) for c in columns]
-        return _Listed(parts[0] if isinstance(text, str) else _fields(parts), labels)
-
-    @classmethod
-    @strict(_OLD_NAMES)
-    def from_csv(
-        cls,
-        path: StrPath,
-        text: str | Sequence[str],
-        *,
-        delimiter: str = ",",
-        encoding: str = "utf-8",
-        errors: Errors = "strict",
-        missing: Missing = "error",
-        chunk_rows: int = CHUNK_ROWS,
-    ) -> Documents:
-        """A column of a csv file with a header, read a part at a time.
-
-        Args:
-            path: the file, maybe compressed (.gz, .bz2, .xz, .zip).
-            text: the column; several become one text, "xxfld 1 ... xxfld 2 ...".
-            delimiter: what parts columns.
-            encoding: of the file.
-            errors: what to do with bytes that are not of that encoding: "strict" (refuse), "replace" by U+FFFD, or
-                "ignore".
-            missing: what to do with empty places: "error", or take them for "empty" texts.
-            chunk_rows: rows in memory at a time.
-
-        Raises:
-            DataError: there is no such file or column; while reading: a row without text, broken bytes.
-        """
-        _check_missing(missing)
-        _check_errors(errors, encoding)
-        if chunk_rows < 1:
-            raise ArgumentError(f"chunk_rows must be at least 1, got {chunk_rows}")
-        return _Csv(Path(path), text, delimiter, encoding, errors, missing, chunk_rows, None)
+        found = [df[c] for c in columns]
+        usual: Callable[[str, int], str] = lambda column, i: f"column {column!r}, row {df.index[i]}"  # noqa: E731
+        return _Rows(found, isinstance(text, str), missing, where or usual)
 
     @classmethod
     @strict(_OLD_NAMES)
@@ -186,43 +164,64 @@ class Documents(ABC):
         return _Files(root, names, encoding, errors)
 
 
-class _Numbers(Sequence[str]):
-    """The texts "0", "1", ... without keeping them."""
+class _Rows(Documents):
+    """The texts in columns of a table; of a text nothing is copied.
 
-    def __init__(self, n: int) -> None:
-        self._range = range(n)
+    Args:
+        columns: of one length and index.
+        alone: there is one column, and it is not marked as the first of several.
+        missing: what a cell without a text is.
+        where: what messages call a column of the row at a position.
+        rows: which rows are documents; None takes all.
+    """
 
-    def __len__(self) -> int:
-        return len(self._range)
-
-    def __getitem__(self, i: Any) -> Any:
-        if isinstance(i, slice):
-            return [str(k) for k in self._range[i]]
-        return str(self._range[i])
-
-
-class _Listed(Documents):
-    def __init__(self, texts: list[str], ids: Sequence[str]) -> None:
-        self._texts = texts
-        self._ids = ids
+    def __init__(
+        self,
+        columns: Sequence[pd.Series[Any]],
+        alone: bool,
+        missing: Missing,
+        where: Callable[[str, int], str],
+        rows: Sequence[int] | None = None,
+    ) -> None:
+        self._columns, self._alone, self._missing, self._where = columns, alone, missing, where
+        self._rows = range(len(columns[0])) if rows is None else rows
+        if rows is None:
+            for _ in self:  # what is no text is refused now
+                pass
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._texts)
+        for begin in range(0, len(self._rows), CHUNK_ROWS):
+            rows = self._rows[begin : begin + CHUNK_ROWS]
+            texts = [self._texts_of(column, rows) for column in self._columns]
+            yield from texts[0] if self._alone else (join_columns(row) for row in zip(*texts, strict=True))
+
+    def _texts_of(self, column: pd.Series[Any], rows: Sequence[int]) -> list[str]:
+        cells = column.iloc[list(rows)].tolist()
+        return _texts(cells, self._missing, lambda i: self._where(str(column.name), rows[i]))
 
     @property
     def ids(self) -> Sequence[str]:
-        return self._ids
+        index = self._columns[0].index
+        return [str(index[i]) for i in self._rows]
+
+    def __len__(self) -> int:
+        return len(self._rows)
 
     @cached_property
     def digest(self) -> str:
-        return digest(t.encode("utf-8", "surrogatepass") for t in self._texts)
+        return digest(t.encode("utf-8", "surrogatepass") for t in self)
+
+    def describe(self, i: int) -> dict[str, str]:
+        return {str(c.name): self._texts_of(c, [self._rows[i]])[0] for c in self._columns}
 
     def take(self, positions: Sequence[int]) -> Documents:
-        chosen = _positions(positions, len(self._texts))
-        return _Listed([self._texts[i] for i in chosen], [self._ids[i] for i in chosen])
+        chosen = [self._rows[i] for i in _positions(positions, len(self))]
+        return _Rows(self._columns, self._alone, self._missing, self._where, chosen)
 
 
 class _Files(Documents):
+    in_memory = False
+
     def __init__(self, root: Path, names: list[str], encoding: str, errors: Errors) -> None:
         self._root = root
         self._names = names
@@ -242,130 +241,12 @@ class _Files(Documents):
         files = (file_identity(self._root / name) for name in self._names)
         return digest(["files", self._encoding, self._errors, *(f.encode("utf-8", "surrogateescape") for f in files)])
 
+    def describe(self, i: int) -> dict[str, str]:
+        return {"text": read_text(self._root / self._names[i], self._encoding, self._errors)}
+
     def take(self, positions: Sequence[int]) -> Documents:
         chosen = _positions(positions, len(self._names))
         return _Files(self._root, [self._names[i] for i in chosen], self._encoding, self._errors)
-
-
-class _Csv(Documents):
-    def __init__(
-        self,
-        path: Path,
-        text: str | Sequence[str],
-        delimiter: str,
-        encoding: str,
-        errors: Errors,
-        missing: Missing,
-        chunk_rows: int,
-        rows: Sequence[int] | None,
-    ) -> None:
-        self._path, self._text, self._delimiter, self._encoding = path, text, delimiter, encoding
-        self._errors, self._missing, self._chunk_rows = errors, missing, chunk_rows
-        self._rows = rows
-        self._n: int | None = None if rows is None else len(rows)
-        self._columns = _columns(text)
-        if rows is None:
-            if not path.is_file():
-                raise DataError(f"there is no file {path}{_similar(path)}")
-            _check_columns(self._columns, self._header(), str(path))
-
-    def _header(self) -> list[str]:
-        import pandas as pd
-
-        with self._explained():
-            head = pd.read_csv(
-                self._path, sep=self._delimiter, nrows=0, encoding=self._encoding, encoding_errors=self._errors
-            )
-        return [str(c) for c in head.columns]
-
-    def _read(self, columns: list[str]) -> Iterator[pd.DataFrame]:
-        import pandas as pd
-
-        with self._explained():
-            with pd.read_csv(
-                self._path,
-                sep=self._delimiter,
-                usecols=columns,
-                dtype=str,
-                keep_default_na=False,
-                na_values=[""],
-                encoding=self._encoding,
-                encoding_errors=self._errors,
-                chunksize=self._chunk_rows,
-            ) as reader:
-                yield from reader
-
-    @contextmanager
-    def _explained(self) -> Iterator[None]:
-        """Errors of reading with what was expected, where, and what to do."""
-        import pandas as pd
-
-        try:
-            yield
-        except UnicodeDecodeError as error:
-            offset = _broken_byte(self._path, self._encoding)
-            place = f"at byte {offset}" if offset is not None else f"({error.reason})"
-            raise DataError(_broken(self._path, self._encoding, place)) from error
-        except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-            raise DataError(f"{self._path} cannot be read as a csv file with a header: {error}") from error
-
-    def __iter__(self) -> Iterator[str]:
-        wanted = None if self._rows is None else iter(self._rows)
-        following = None if wanted is None else next(wanted, None)
-        begin = 0
-        for frame in self._read(self._columns):
-            names = _Range(begin, len(frame))
-            if wanted is None:
-                chosen = None
-            else:
-                chosen = []
-                while following is not None and following < begin + len(frame):
-                    chosen.append(following - begin)
-                    following = next(wanted, None)
-            parts = []
-            for column in self._columns:
-                values = frame[column].tolist()
-                labels: Sequence[str] = names
-                if chosen is not None:
-                    values, labels = [values[i] for i in chosen], [names[i] for i in chosen]
-                parts.append(_texts(values, self._missing, f"{self._path}: column {column!r}, row {{}}", labels))
-            yield from parts[0] if isinstance(self._text, str) else _fields(parts)
-            begin += len(frame)
-        if self._rows is None:
-            _check_some(begin, str(self._path))
-            self._n = begin
-
-    @property
-    def ids(self) -> Sequence[str]:
-        if self._rows is not None:
-            return [str(i) for i in self._rows]
-        if self._n is None:
-            self._n = sum(len(frame) for frame in self._read(self._columns[:1]))
-            _check_some(self._n, str(self._path))
-        return _Numbers(self._n)
-
-    @cached_property
-    def digest(self) -> str:
-        rows = "all" if self._rows is None else digest(str(i) for i in self._rows)
-        how = [self._delimiter, self._encoding, self._errors, self._missing, str(isinstance(self._text, str)), rows]
-        return digest(["csv", file_identity(self._path), *self._columns, *how])
-
-    def take(self, positions: Sequence[int]) -> Documents:
-        """See `Documents.take`; the file is read from its beginning to its end, so positions must rise."""
-        chosen = _positions(positions, len(self))
-        if any(b <= a for a, b in pairwise(chosen)):
-            raise ArgumentError("a csv file is read in its order, so positions must rise; sort them")
-        rows = chosen if self._rows is None else [self._rows[i] for i in chosen]
-        return _Csv(
-            self._path, self._text, self._delimiter, self._encoding, self._errors, self._missing, self._chunk_rows, rows
-        )
-
-
-class _Range(_Numbers):
-    """Row numbers of a part of a file."""
-
-    def __init__(self, begin: int, n: int) -> None:
-        self._range = range(begin, begin + n)
 
 
 def read_text(path: StrPath, encoding: str = "utf-8", errors: Errors = "strict") -> str:
@@ -391,26 +272,7 @@ def _broken(path: StrPath, encoding: str, place: str) -> str:
     )
 
 
-def _broken_byte(path: Path, encoding: str) -> int | None:
-    """Where the first byte is that is not of this encoding, counted in what is uncompressed; None if not found."""
-    if path.suffix not in ("", ".csv", ".tsv", ".txt", ".gz"):
-        return None
-    decoder = codecs.getincrementaldecoder(encoding)("strict")
-    read, step = 0, 2**20
-    with gzip.open(path, "rb") if path.suffix == ".gz" else open(path, "rb") as file:
-        while True:
-            waiting = len(decoder.getstate()[0])
-            block = file.read(step)
-            try:
-                decoder.decode(block, final=not block)
-            except UnicodeDecodeError as error:
-                return read - waiting + error.start
-            if not block:
-                return None
-            read += len(block)
-
-
-def _texts(values: list[Any], missing: Missing, where: str, labels: Sequence[str]) -> list[str]:
+def _texts(values: list[Any], missing: Missing, where: Callable[[int], str]) -> list[str]:
     """The values if all of them are texts; empty ones in place of missing ones where that is wanted."""
     if all(type(v) is str for v in values):
         return cast("list[str]", values)
@@ -419,7 +281,7 @@ def _texts(values: list[Any], missing: Missing, where: str, labels: Sequence[str
         if isinstance(value, str):
             out.append(str(value))
             continue
-        place = where.format(labels[i])
+        place = where(i)
         if not is_missing(value):
             raise DataError(
                 f"{place}: expected a text, got {value!r:.60}, a {type(value).__name__}. Turn it into text first, "
@@ -431,6 +293,18 @@ def _texts(values: list[Any], missing: Missing, where: str, labels: Sequence[str
             )
         out.append("")
     return out
+
+
+def is_frame(value: Any) -> bool:
+    """Whether it is a pandas DataFrame; asking does not import pandas."""
+    pandas = sys.modules.get("pandas")
+    return pandas is not None and isinstance(value, pandas.DataFrame)
+
+
+def is_series(value: Any) -> bool:
+    """Whether it is a pandas Series; asking does not import pandas."""
+    pandas = sys.modules.get("pandas")
+    return pandas is not None and isinstance(value, pandas.Series)
 
 
 def is_missing(value: Any) -> bool:
@@ -446,9 +320,13 @@ def is_missing(value: Any) -> bool:
     return value is pd.NA or value is pd.NaT
 
 
-def _fields(parts: Sequence[Sequence[str]]) -> list[str]:
-    """The texts of several columns, row by row, each after its number."""
-    return [" ".join(f"{FLD} {k} {t}" for k, t in enumerate(row, 1)) for row in zip(*parts, strict=True)]
+def join_columns(texts: Sequence[str]) -> str:
+    """The texts of several columns as one, each after its number.
+
+    >>> join_columns(["A title", "a text"])
+    'xxfld 1 A title xxfld 2 a text'
+    """
+    return " ".join(f"{FLD} {k} {t}" for k, t in enumerate(texts, 1))
 
 
 def _columns(text: str | Sequence[str]) -> list[str]:

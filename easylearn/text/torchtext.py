@@ -7,16 +7,20 @@ functions from a text to tokens, which `as_tokenizer` takes like any other.
 
 from __future__ import annotations
 
+import functools
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ..errors import ArgumentError, DataError, EasyLearnWarning, WeightsError
+from ..errors import ArgumentError, DataError, EasyLearnWarning, WeightsError, did_you_mean
+from .sources import is_frame
+from .tokenize import Tokenizer
 from .vocab import BOS, PAD, SPECIALS, UNK, Vocab
 
+TOKEN_MARK = "\x1f"  # Unicode's separator of units: stands before each token of a text that came in tokens
 FEW_KNOWN = 0.5  # below this share of known words, vectors are probably of another language or tokenizer
 
 _SPELLINGS = {
@@ -104,6 +108,81 @@ def _iterate(pairs: Any, where: str) -> Iterator[Any]:
         return iter(pairs)
     except TypeError:
         raise ArgumentError(f"{where} must be an iterable of (label, text), got a {type(pairs).__name__}") from None
+
+
+def field_tokenizer(field: Any) -> Any:
+    """A tokenizer out of what 2018 passed as a field.
+
+    Args:
+        field: a function from a text to a list of tokens; an object like torchtext's old `Field` (its `preprocess`, or
+            its `tokenize` and `lower`); or what `as_tokenizer` takes.
+
+    Raises:
+        ArgumentError: it is none of these.
+    """
+    if field is None or isinstance(field, str | Tokenizer):
+        return field
+    tokenize = getattr(field, "tokenize", None)
+    if not callable(tokenize):
+        if callable(field):
+            return field
+        raise ArgumentError(
+            "field must be a function from a text to a list of tokens, an object like torchtext's old Field, with a "
+            f"function tokenize, or None, got {type(field).__name__}"
+        )
+    preprocess = getattr(field, "preprocess", None)
+    if callable(preprocess):
+        return preprocess
+    return functools.partial(_lowered, tokenize) if getattr(field, "lower", False) else tokenize
+
+
+def _lowered(tokenize: Callable[[str], Iterable[str]], text: str) -> list[str]:
+    return [token.lower() for token in tokenize(text)]
+
+
+def read_examples(split: Any, text: str, label: str, where: str) -> tuple[list[str], list[Any]]:
+    """Texts and labels out of a table, pairs, or an old dataset with `examples`; see `given_tokens`.
+
+    Args:
+        split: the documents.
+        text, label: names of the columns, or of what examples have.
+        where: "train", "valid" or "test"; the last needs no labels.
+
+    Raises:
+        DataError: a column is missing, or an example lacks its text or its label.
+    """
+    if is_frame(split):
+        missing = [n for n in (text, label) if n not in split.columns and (where, n) != ("test", label)]
+        if missing:
+            raise DataError(
+                f"{where} has no column {missing[0]!r}. {did_you_mean(missing[0], map(str, split.columns))}"
+            )
+        return split[text].tolist(), split[label].tolist() if label in split.columns else []
+    examples = getattr(split, "examples", None)
+    if examples is None:
+        return read_pairs(split, where)
+    texts: list[str] = []
+    labels: list[Any] = []
+    for i, example in enumerate(examples):
+        found, given = getattr(example, text, None), getattr(example, label, None)
+        if isinstance(found, list | tuple):
+            found = "".join(f"{TOKEN_MARK}{t}" for t in found)
+        if not isinstance(found, str) or (given is None and where != "test"):
+            raise DataError(f"{where}: example {i} must have {text!r}, a text or tokens, and {label!r}")
+        texts.append(found)
+        labels.append(given)
+    return texts, labels
+
+
+def given_tokens(tokenizer: Tokenizer) -> Callable[[str], list[str]]:
+    """A tokenizer that takes texts which came in tokens as they came, each token after a mark."""
+
+    def tokens_as_given(text: str) -> list[str]:
+        if text.startswith(TOKEN_MARK):
+            return text.split(TOKEN_MARK)[1:]
+        return tokenizer.tokenize([text])[0]
+
+    return tokens_as_given
 
 
 def are_pairs(given: Any) -> bool:

@@ -1,14 +1,13 @@
 """Encoders in files: written with their vocabulary, and read into models whose vocabulary is another one.
 
+`save_encoder` and `load_encoder` do it for a learner.
+
 A word that the file knows takes its row; one that it does not know starts at the mean of all rows (arXiv 1801.06146).
-fast.ai's files of 2018 and 2019 are read, too, without executing anything that is in them.
 """
 
 from __future__ import annotations
 
 import json
-import pickletools
-import shutil
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,20 +17,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import EasyLearnWarning, StateError, WeightsError, did_you_mean
-from ..files import StrPath, atomic_write, cache_dir, write_tensors
-from ..nn.awd_lstm import AWDLSTM, LanguageModel
-from .vocab import BOS, FLD, MAJ, PAD, REP, UNK, UP, WREP, Vocab
+from ..errors import ArgumentError, EasyLearnWarning, StateError, WeightsError, did_you_mean
+from ..files import StrPath, write_tensors
+from ..learner import Learner
+from ..nn.awd_lstm import AWDLSTM
+from ..nn.text_models import LanguageModel
+from ..options import strict
+from .fastai import read_fastai
+from .preprocess import AnyText
+from .vocab import Vocab
 
 SCHEMA = 1
-WT103 = "https://files.fast.ai/models/wt103"
-"""Where fast.ai keeps its language models of 2018."""
+MODELS = Path("models")  # where a learner keeps what it saves, if nothing else is said
 FEW_KNOWN = 0.5  # below this share of known words a transfer is probably a mistake
-OLD_TOKENS = {
-    "_unk_": UNK, "_pad_": PAD, "_bos_": BOS, "xbos": BOS, "xfld": FLD,
-    "t_up": UP, "tk_rep": REP, "tk_wrep": WREP, "xxeos": "xxeos", "t_maj": MAJ,
-}  # fmt: skip
-"""fast.ai's names of the special tokens in 2018, and ours."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +83,7 @@ def encoder_of(model: nn.Module) -> AWDLSTM:
     return encoder
 
 
-def save_encoder(path: StrPath, model: nn.Module, vocab: Vocab, backward: bool) -> Path:
+def write_encoder(path: StrPath, model: nn.Module, vocab: Vocab, backward: bool) -> Path:
     """Write the encoder of a model, with its vocabulary and what made its tokens.
 
     Args:
@@ -124,61 +122,37 @@ def read_encoder(path: StrPath, itos: StrPath | None = None) -> SavedEncoder:
     """Read an encoder out of a file; nothing in it is executed.
 
     Args:
-        path: a file of `save_encoder` or of `easylearn pretrain-lm` (or its folder), or fast.ai's weights (`.h5`,
-            `.pth`).
+        path: a file of `save_encoder`, with or without its suffix, or its name alone if it is in `models`; a folder
+            of `easylearn pretrain-lm`; or fast.ai's weights (`.h5`, `.pth`).
         itos: fast.ai's vocabulary, a list of words in a `.pkl` file; None looks for `itos*.pkl` beside the weights.
 
     Raises:
         WeightsError: there is no such file, it is damaged, or it is something else.
     """
-    file = Path(path)
-    if file.is_dir():
-        file = file / "encoder.safetensors"
-    if not file.exists() and not file.suffix:
-        file = file.with_name(file.name + ".safetensors")
-    if not file.exists():
-        others = sorted(f.name for f in file.parent.glob("*.safetensors")) if file.parent.is_dir() else []
-        hint = did_you_mean(file.name, others) if others else "The folder has no encoders."
-        raise WeightsError(f"there is no encoder {file}. {hint}")
-    return _read_own(file) if file.suffix == ".safetensors" else _read_fastai(file, itos)
+    file = find_file(path, ".safetensors")
+    if file is None:
+        wanted = Path(path)
+        if not wanted.suffix:
+            wanted = wanted.with_name(f"{wanted.name}.safetensors")
+        others = sorted(f.name for f in wanted.parent.glob("*.safetensors")) if wanted.parent.is_dir() else []
+        hint = did_you_mean(wanted.name, others) if others else "The folder has no encoders."
+        raise WeightsError(f"there is no encoder {wanted}. {hint}")
+    if file.suffix == ".safetensors":
+        return _read_own(file)
+    tokens, tensors = read_fastai(file, itos)
+    return _checked(SavedEncoder(str(file), tokens, tensors, backward="bwd" in file.stem))
 
 
-def download_wt103(backward: bool = False) -> tuple[Path, Path]:
-    """fast.ai's language model of WikiText-103 (2018), fetched into the cache folder unless it is there already.
-
-    Args:
-        backward: the model that reads texts from their end.
-
-    Returns:
-        The files of weights and of vocabulary, as `read_encoder` takes them.
-
-    Raises:
-        WeightsError: they could not be fetched; the message says where else to get them.
-    """
-    folder = cache_dir() / "wt103"
-    files = [folder / f"{'bwd' if backward else 'fwd'}_wt103.h5", folder / "itos_wt103.pkl"]
-    for file in files:
-        if not file.exists():
-            _fetch(f"{WT103}/{file.name}", file)
-    return files[0], files[1]
-
-
-def _fetch(address: str, file: Path) -> None:
-    from urllib.request import urlopen
-
-    try:
-        with urlopen(address, timeout=60) as source, atomic_write(file) as temporary:
-            expected = source.headers.get("Content-Length")
-            with open(temporary, "wb") as target:
-                shutil.copyfileobj(source, target)
-            size = temporary.stat().st_size
-            if expected is not None and size != int(expected):
-                raise OSError(None, f"only {size:,} of {int(expected):,} bytes came")
-    except OSError as error:
-        raise WeightsError(
-            f"{address} could not be fetched ({error}). Get it on a machine with a network and pass "
-            "pretrained=(weights, vocabulary)"
-        ) from error
+def find_file(name: StrPath, *suffixes: str) -> Path | None:
+    """The file of this name, with one of the suffixes if it has none, here or in `models`; None if there is none."""
+    given = Path(name)
+    for place in (given, MODELS / given):
+        if place.is_dir() and (place / "encoder.safetensors").is_file():
+            return place / "encoder.safetensors"
+        for file in (place, *(place.with_name(place.name + suffix) for suffix in suffixes)):
+            if file.is_file():
+                return file
+    return None
 
 
 def _read_own(file: Path) -> SavedEncoder:
@@ -193,7 +167,7 @@ def _read_own(file: Path) -> SavedEncoder:
             f"{file} is not a whole safetensors file ({error}); it was cut short or is another"
         ) from error
     if header is None:
-        raise WeightsError(f"{file} holds no encoder; learn.save_encoder(name) writes one, learn.save(name) does not")
+        raise WeightsError(f"{file} holds no encoder; save_encoder(learn, name) writes one, learn.save(name) does not")
     if not isinstance(header, dict) or not isinstance(header.get("schema"), int):
         raise WeightsError(f"{file} has a header that easylearn did not write: {str(header)[:100]}")
     if header["schema"] > SCHEMA:
@@ -227,103 +201,7 @@ def _checked(saved: SavedEncoder) -> SavedEncoder:
     return saved
 
 
-def _read_fastai(file: Path, itos: StrPath | None) -> SavedEncoder:
-    """fast.ai's files: `0.encoder.weight`, `0.rnns.*.module.weight_hh_l0_raw` and so on."""
-    if itos is None:
-        beside = sorted(file.parent.glob("itos*.pkl"))
-        if len(beside) != 1:
-            raise WeightsError(
-                f"{file} needs its vocabulary, itos_*.pkl: found {[f.name for f in beside]} beside it. Pass "
-                "pretrained=(weights, vocabulary)"
-            )
-        itos = beside[0]
-    try:
-        found = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises whatever the damage leads to
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
-        raise WeightsError(f"{file} cannot be read as weights: {reason}") from error
-    if isinstance(found, Mapping) and isinstance(found.get("model"), Mapping):
-        found = found["model"]
-    if not isinstance(found, Mapping) or not all(isinstance(t, Tensor) for t in found.values()):
-        raise WeightsError(f"{file} holds no dictionary of tensors, got {type(found).__name__}")
-    tensors = fastai_tensors({str(n): t for n, t in found.items()})
-    tokens = tuple(OLD_TOKENS.get(t, t) for t in read_itos(itos))
-    return _checked(SavedEncoder(str(file), tokens, tensors, backward="bwd" in file.stem))
-
-
-def fastai_tensors(found: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """fast.ai's names of tensors as ours, of 2018 and of 2019; doubles and what is not of the encoder left out.
-
-    >>> sorted(fastai_tensors({"0.encoder.weight": torch.zeros(1), "0.rnns.0.module.weight_hh_l0_raw": torch.ones(1)}))
-    ['embedding.weight', 'rnns.0.weight_hh_l0']
-    """
-    own: dict[str, Tensor] = {}
-    for name, tensor in found.items():
-        parts = name.removeprefix("0.").split(".")
-        if parts == ["encoder", "weight"]:
-            own["embedding.weight"] = tensor
-        elif parts == ["1", "decoder", "bias"]:
-            own["decoder.bias"] = tensor
-        elif parts[0] == "rnns" and len(parts) >= 3:
-            leaf = parts[-1].removesuffix("_raw")
-            key = f"rnns.{parts[1]}.{leaf}"
-            # The file of 2019 has the dropped weight beside the raw one; the raw one is the weight.
-            if key not in own or parts[-1].endswith("_raw"):
-                own[key] = tensor
-    return own
-
-
-_LIST_OPCODES = frozenset(
-    {
-        "PROTO", "FRAME", "EMPTY_LIST", "LIST", "MARK", "APPEND", "APPENDS", "STOP", "MEMOIZE", "BINPUT", "LONG_BINPUT",
-        "PUT", "BINGET", "LONG_BINGET", "GET",
-    }
-)  # fmt: skip
-_TEXT_OPCODES = frozenset(
-    {"UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "STRING", "BINSTRING", "SHORT_BINSTRING"}
-)
-
-
-def read_itos(path: StrPath) -> list[str]:
-    """A list of words out of a pickle file, by its opcodes alone: no class is looked up and nothing is called.
-
-    Args:
-        path: what `pickle.dump(list_of_words, file)` wrote.
-
-    Raises:
-        WeightsError: the file holds anything but one list of words.
-    """
-    words: list[str] = []
-    lists = 0
-    memo: dict[int, str | None] = {}
-    last: str | None = None
-    try:
-        for opcode, argument, _ in pickletools.genops(Path(path).read_bytes()):
-            name = opcode.name
-            if name in _TEXT_OPCODES:
-                last = argument.decode() if isinstance(argument, bytes) else str(argument)
-                words.append(last)
-            elif name not in _LIST_OPCODES:
-                raise WeightsError(f"{path} holds more than a list of words ({name}); it was not read")
-            elif name == "MEMOIZE":
-                memo[len(memo)] = last
-            elif name.endswith("PUT"):
-                memo[int(argument or 0)] = last
-            elif name.endswith("GET"):
-                known = memo.get(int(argument or 0))
-                if known is None:
-                    raise WeightsError(f"{path} holds more than a flat list of words; it was not read")
-                words.append(known)
-            elif name in ("EMPTY_LIST", "LIST"):
-                last, lists = None, lists + 1
-    except (ValueError, OSError, UnicodeDecodeError) as error:
-        raise WeightsError(f"{path} cannot be read as a list of words: {error}") from error
-    if not words or lists != 1:
-        raise WeightsError(f"{path} holds {lists} lists and {len(words)} words instead of one list of words")
-    return words
-
-
-def load_encoder(saved: SavedEncoder, model: nn.Module, vocab: Vocab, backward: bool) -> int:
+def copy_encoder(saved: SavedEncoder, model: nn.Module, vocab: Vocab, backward: bool) -> int:
     """Put an encoder into a model, words matched by name, all of it or nothing.
 
     Args:
@@ -339,26 +217,8 @@ def load_encoder(saved: SavedEncoder, model: nn.Module, vocab: Vocab, backward: 
         WeightsError: sizes or direction differ; the message says what to do.
     """
     encoder = encoder_of(model)
-    own = {"emb_size": encoder.emb_size, "n_hidden": encoder.n_hidden, "n_layers": encoder.n_layers}
-    if saved.n_layers == 1:
-        own["n_hidden"] = saved.n_hidden  # a single layer has the size of the embedding
-    if own != saved.sizes:
-        wanted = ", ".join(f"{n}={v}" for n, v in saved.sizes.items())
-        has = ", ".join(f"{n}={v}" for n, v in own.items())
-        raise WeightsError(
-            f"{saved.source} was saved with {wanted}, but this model has {has}. Make the learner with {wanted}, or "
-            "with pretrained=, which takes the sizes from the file"
-        )
-    if saved.backward != backward:
-        way = {True: "from the end", False: "from the beginning"}
-        raise WeightsError(
-            f"{saved.source} reads texts {way[saved.backward]}, this data gives them {way[backward]}; make the data "
-            f"with backward={saved.backward}"
-        )
+    _check_fits(saved, encoder, backward)
     state = encoder.state_dict()
-    missing = [n for n in state if n not in saved.tensors]
-    if missing:
-        raise WeightsError(f"{saved.source} lacks {len(missing)} tensors of the encoder, the first is {missing[0]!r}")
     known, rows = match_rows(saved.tokens, vocab)
     new = {n: saved.tensors[n] for n in state if n != "embedding.weight"}
     new["embedding.weight"] = take_rows(saved.tensors["embedding.weight"], rows)
@@ -388,6 +248,29 @@ def load_encoder(saved: SavedEncoder, model: nn.Module, vocab: Vocab, backward: 
     return known
 
 
+def _check_fits(saved: SavedEncoder, encoder: AWDLSTM, backward: bool) -> None:
+    """Refuse an encoder of other sizes or of the other direction."""
+    own = {"emb_size": encoder.emb_size, "n_hidden": encoder.n_hidden, "n_layers": encoder.n_layers}
+    if saved.n_layers == 1:
+        own["n_hidden"] = saved.n_hidden  # a single layer has the size of the embedding
+    if own != saved.sizes:
+        wanted = ", ".join(f"{n}={v}" for n, v in saved.sizes.items())
+        has = ", ".join(f"{n}={v}" for n, v in own.items())
+        raise WeightsError(
+            f"{saved.source} was saved with {wanted}, but this model has {has}. Make the learner with {wanted}, or "
+            "with pretrained=, which takes the sizes from the file"
+        )
+    if saved.backward != backward:
+        way = {True: "from the end", False: "from the beginning"}
+        raise WeightsError(
+            f"{saved.source} reads texts {way[saved.backward]}, this data gives them {way[backward]}; make the data "
+            f"with backward={saved.backward}"
+        )
+    missing = [n for n in encoder.state_dict() if n not in saved.tensors]
+    if missing:
+        raise WeightsError(f"{saved.source} lacks {len(missing)} tensors of the encoder, the first is {missing[0]!r}")
+
+
 def match_rows(tokens: tuple[str, ...], vocab: Vocab) -> tuple[int, Tensor]:
     """For each token of a vocabulary its row among `tokens`, -1 where it has none; and how many have one."""
     place: dict[str, int] = {}
@@ -407,3 +290,66 @@ def take_rows(table: Tensor, rows: Tensor) -> Tensor:
     taken = table[rows.clamp_min(0)].clone()
     taken[rows < 0] = table.float().mean(0).to(table.dtype)
     return taken
+
+
+# -- for a learner -------------------------------------------------------------------------------------------
+
+
+@strict({"fname": "name", "file": "name", "path": "name"})
+def save_encoder(learn: Learner, name: StrPath) -> Path:
+    """Save what reads in a text model, with its vocabulary, for a classifier to start from.
+
+    Args:
+        learn: of a language model or a text classifier.
+        name: the file is `<learn.path>/<name>.safetensors`; a `Path` is the file itself.
+
+    Returns:
+        The file, as `load_encoder`, `pretrained=` and `vocab=` take it.
+
+    Raises:
+        ArgumentError: this is no learner of texts.
+        SaveError: the file could not be written; an old one is whole.
+    """
+    texts = _texts_of(learn, "save_encoder", "learn.save(name) writes the weights of any model")
+    return write_encoder(_file(learn, name), learn.model, texts.vocab, texts.backward)
+
+
+@strict({"fname": "name", "file": "name", "path": "name"})
+def load_encoder(learn: Learner, name: StrPath) -> Learner:
+    """Put a saved encoder into a learner, all of it or nothing; words are matched by name.
+
+    A word that the saved encoder does not know starts at the mean of all words. Freezing stays as it is.
+
+    Args:
+        learn: of a language model or a text classifier, with the sizes of the encoder.
+        name: what `save_encoder` was given, or what it returned.
+
+    Returns:
+        The learner.
+
+    Raises:
+        ArgumentError: this is no learner of texts.
+        WeightsError: there is no such file, or sizes or direction differ; the message says what to do.
+    """
+    texts = _texts_of(learn, "load_encoder", "learn.load(name) reads the weights of any model")
+    file = _file(learn, name)
+    elsewhere = not file.exists() and find_file(name, ".safetensors") is not None
+    saved = read_encoder(name if elsewhere else file)
+    with learn.strategy.gate.training():
+        copy_encoder(saved, learn.model, texts.vocab, texts.backward)
+    return learn
+
+
+def _texts_of(learn: Learner, verb: str, instead: str) -> AnyText:
+    if not isinstance(learn, Learner):
+        raise ArgumentError(f"{verb} takes a learner, got a {type(learn).__name__}")
+    texts = learn.data.preprocessor
+    if not isinstance(texts, AnyText):
+        raise ArgumentError(f"{verb} is for text models; this learner's data is {type(learn.data).__name__}. {instead}")
+    return texts
+
+
+def _file(learn: Learner, name: StrPath) -> Path:
+    """Where a learner keeps what it saves under a name; a `Path` is a place by itself."""
+    file = Path(name) if isinstance(name, Path) else learn.path / name
+    return file if file.suffix == ".safetensors" else file.with_name(f"{file.name}.safetensors")

@@ -70,7 +70,7 @@ class Vocab:
         return cls([t for _, t in kept[: max_size - len(SPECIALS)]])
 
     def id_of(self, token: str) -> int:
-        """The number of a token; that of *unknown* if it is none of these."""
+        """The number of a `token`; that of *unknown* if it is none of these."""
         return self.ids.get(token, self.unk)
 
     @cached_property
@@ -84,7 +84,7 @@ class Vocab:
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> Vocab:
-        """The vocabulary that `state_dict` was called on.
+        """The vocabulary whose `state_dict` this `state` is.
 
         Raises:
             StateError: the state is of a newer version, or is none of a vocabulary.

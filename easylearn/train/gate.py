@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 import torch
 from torch import nn
@@ -24,10 +24,12 @@ class Gate:
     """
 
     def __init__(self) -> None:
-        self._turn = threading.Condition(threading.Lock())
+        self._lock = threading.Lock()
+        self._turn = threading.Condition(self._lock)
         self._waiting: deque[object] = deque()
         self._evaluating: dict[int, int] = {}  # turns that each thread has
         self._training: int | None = None  # the thread that has the model for itself
+        self._alone = _Alone(self)
         self._fitting: int | None = None  # the thread that a fit runs in
         self._modes: dict[nn.Module, bool] = {}
 
@@ -51,23 +53,9 @@ class Gate:
         finally:
             self._fitting = outer
 
-    @contextmanager
-    def training(self) -> Iterator[None]:
+    def training(self) -> AbstractContextManager[None]:
         """The model is this thread's alone, as for one step."""
-        me = threading.get_ident()
-        if self._training == me:
-            yield
-            return
-        with self._turn:
-            if self._evaluating or self._training is not None or self._waiting:
-                self._wait(lambda: self._training is None and not (self._evaluating.keys() - {me}))
-            self._training = me
-        try:
-            yield
-        finally:
-            with self._turn:
-                self._training = None
-                self._turn.notify_all()
+        return self._alone
 
     @contextmanager
     def evaluating(self, model: nn.Module) -> Iterator[None]:
@@ -105,3 +93,31 @@ class Gate:
         finally:
             self._waiting.remove(ticket)
             self._turn.notify_all()
+
+
+class _Alone:
+    """The turn of a training step. A class, and no notice where nobody waits: it is taken at each step."""
+
+    def __init__(self, gate: Gate) -> None:
+        self._gate = gate
+        self._depth = 0  # turns inside that of the thread that has one
+
+    def __enter__(self) -> None:
+        gate, me = self._gate, threading.get_ident()
+        if gate._training == me:
+            self._depth += 1
+            return
+        with gate._lock:
+            if gate._evaluating or gate._training is not None or gate._waiting:
+                gate._wait(lambda: gate._training is None and not (gate._evaluating.keys() - {me}))
+            gate._training = me
+
+    def __exit__(self, *_: object) -> None:
+        gate = self._gate
+        if self._depth:
+            self._depth -= 1
+            return
+        with gate._lock:
+            gate._training = None
+            if gate._waiting:
+                gate._turn.notify_all()

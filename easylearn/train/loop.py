@@ -73,9 +73,10 @@ def one_batch(run: Run, hooks: Hooks) -> None:
     """Forward, loss, backward, step."""
     call(hooks.batch_begin, run)
     assert run.batch is not None
+    run.logits = run.loss = None  # the memory of the last batch's, for this one's
     run.logits, run.loss = run.strategy.forward_loss(run.model, run.task, run.batch)
     call(hooks.loss, run)
-    run.strategy.backward(run.loss, len(run.batch.index))
+    run.strategy.backward(run.loss, run.batch.index.numel())
     if run.strategy.must_step(run.batch_in_epoch + 1 == run.steps_per_epoch or run.step + 1 == run.n_steps):
         run.strategy.finish_grads(run.optimizer)
         call(hooks.grads, run)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import os
-from contextlib import suppress
+import warnings
+from collections.abc import Generator
+from contextlib import closing, suppress
 from pathlib import Path
 
 import numpy as np
@@ -12,23 +13,29 @@ from torch import Tensor, nn
 
 from .. import keyed
 from ..data.bunch import Data, SplitName
-from ..data.order import Loader, tensor_loader
-from ..errors import DataError, EasyLearnError
-from ..files import atomic_write, cache_dir, digest
+from ..data.cache import ItemStore, open_store
+from ..data.claims import byte_of, claims_in
+from ..data.order import Batch, Indices, ItemLoader, Loader, Order, Shard, Subset, TensorSource
+from ..errors import DataError, EasyLearnError, EasyLearnWarning
+from ..files import cache_dir, digest
 from ..nn.body_head import BodyHead
 from .strategy import Strategy
 
 _PLAIN = (bool, int, float, str, tuple, type(None))  # strides, kernel sizes, eps: no weights, but they decide, too
+FEATURE_PATIENCE = 600.0  # seconds that a process waits for another that lives, and computes a batch that both want
 
 LIMIT_BYTES = 10 * 2**30
 """Above this the least recently used features are deleted."""
 
+Rows = tuple[Tensor, Indices]  # features of shape (m, ...), and for each item its row among them
+
 
 class FeatureStore:
-    """Features of the splits of the data, by everything that they depend on.
+    """Features of items, by everything that they depend on.
 
-    The key holds the body's weights and buffers, the precision, and the data's own fingerprint (each
-    file's identity, the transforms, the size): changing any of them finds nothing and computes anew.
+    They are found by the body's weights and buffers, the precision, and what the item is (its file's identity, the
+    size): changing any of them finds nothing and computes anew. Where they cannot be kept in the folder they stay in
+    memory.
 
     Args:
         folder: where the files are; None takes the user's cache folder.
@@ -36,9 +43,30 @@ class FeatureStore:
 
     def __init__(self, folder: Path | None = None) -> None:
         self.folder = folder if folder is not None else cache_dir() / "features"
-        self._open: dict[str, tuple[Tensor, Tensor]] = {}
+        self._open: dict[str, Rows] = {}
+        self._told = False
 
-    def loader(self, model: BodyHead, data: Data, split: SplitName, strategy: Strategy, shuffle: bool) -> Loader:
+    def loaders(self, model: BodyHead, data: Data, strategy: Strategy) -> tuple[Loader, Loader | None]:
+        """Batches of (features, target) for training and, where there is such a split, for validation.
+
+        Args:
+            model: its body and pooling give the features.
+            data: where the items come from, un-augmented.
+            strategy: device and precision.
+        """
+        key = features_key(model, strategy)
+        train = self.loader(model, data, "train", strategy, shuffle=True, key=key)
+        return train, self.loader(model, data, "valid", strategy, key=key) if "valid" in data.splits else None
+
+    def loader(
+        self,
+        model: BodyHead,
+        data: Data,
+        split: SplitName,
+        strategy: Strategy,
+        shuffle: bool = False,
+        key: str | None = None,
+    ) -> Loader:
         """Batches of (features, target) of one split of the data.
 
         Args:
@@ -47,83 +75,213 @@ class FeatureStore:
             split: "train", "valid" or "test".
             strategy: device and precision.
             shuffle: a new order each epoch.
+            key: the `features_key` of model and strategy, if it is known.
         """
-        body_key = state_digest(model.body, model.pool)
-        key = digest(["features-1", body_key, strategy.precision, data.fingerprint(split)])
-        if key not in self._open:
+        filling = _Filling(self.folder, model, data, split, strategy, key or features_key(model, strategy))
+        target = _targets(data.loader(split))
+        if target is None:
+            raise DataError(f"the {split} split has no targets, so nothing can be trained on its features")
+        name = digest([filling.key, *filling.item_keys])
+        if name not in self._open:
             if len(self._open) > 8:
                 self._open.clear()
-            self._open[key] = self._read(key) or self._compute(key, model, data, split, strategy)
-        features, target = self._open[key]
-        return tensor_loader([features], target, data.batch_size, shuffle)
+            self._open[name] = filling.rows()
+            if not filling.kept and not self._told:
+                self._told = True
+                warnings.warn(
+                    f"the features could not be kept in {self.folder}, so they stay in memory and are computed anew "
+                    "by the next process: it cannot be written, was deleted, or has no room. Set the environment "
+                    "variable EASYLEARN_CACHE to another folder",
+                    EasyLearnWarning,
+                    stacklevel=4,
+                )
+        features, rows = self._open[name]
+        own = data.loader(split, training=shuffle)
+        order = own.order if isinstance(own, ItemLoader) else Order(len(rows), data.batch_size, shuffle)
+        return ItemLoader(order, TensorSource([features], rows), target)
 
-    def _paths(self, key: str) -> tuple[Path, Path]:
-        return self.folder / f"{key}.features.npy", self.folder / f"{key}.target.npy"
 
-    def _read(self, key: str) -> tuple[Tensor, Tensor] | None:
-        paths = self._paths(key)
-        try:
-            features = np.load(paths[0], mmap_mode="c", allow_pickle=False)
-            target = np.load(paths[1], allow_pickle=False)
-            os.utime(paths[0])
-        except (OSError, ValueError, EOFError):
-            return None  # not there, or damaged: it is computed anew
-        if len(features) != len(target):
-            return None
-        return torch.from_numpy(features), torch.from_numpy(target)
+class _Filling:
+    """Finds the features of one split of the data, and computes those that are missing.
 
-    def _compute(
-        self, key: str, model: BodyHead, data: Data, split: SplitName, strategy: Strategy
-    ) -> tuple[Tensor, Tensor]:
+    Args:
+        folder: where stores are kept.
+        model: its body and pooling give the features.
+        data: where the items come from.
+        split: "train", "valid" or "test".
+        strategy: device and precision.
+        key: see `features_key`.
+    """
+
+    def __init__(
+        self, folder: Path, model: BodyHead, data: Data, split: SplitName, strategy: Strategy, key: str
+    ) -> None:
+        self.folder = folder
+        self.model = model
+        self.data = data
+        self.split = split
+        self.strategy = strategy
+        self.key = key
+        self.item_keys = data.item_keys(split)
+        self.kept = True
+        self._store: ItemStore | None = None
+        self._spare: dict[int, Tensor] = {}  # what could not be kept
+
+    def rows(self) -> Rows:
+        """The features of all items.
+
+        Raises:
+            DataError: the split gave fewer items than it has.
+        """
+        with suppress(OSError):
+            self.folder.mkdir(parents=True, exist_ok=True)
+        self._store = self._opened(None)
+        missing = self._missing()
+        if len(missing):
+            self._compute(missing)
+        store = self._store
+        self.kept = self.kept and store is not None and store.path.is_file()
+        table = store.table() if store is not None and not self._spare else None
+        if store is not None and table is not None:
+            return torch.from_numpy(table), store.slots
+        every = [self._spare[i] if i in self._spare else self._stored(i) for i in range(len(self.item_keys))]
+        return torch.stack(every), np.arange(len(every))
+
+    def _stored(self, i: int) -> Tensor:
+        found = self._store.get(i) if self._store is not None else None
+        if found is None:
+            raise EasyLearnError(f"features just written to {self.folder} cannot be read back; is the disk sound?")
+        return torch.from_numpy(found.copy())
+
+    def _opened(self, slot_bytes: int | None) -> ItemStore | None:
+        return open_store(self.key, self.item_keys, slot_bytes, self.folder, LIMIT_BYTES)
+
+    def _missing(self) -> Indices:
+        there = np.zeros(len(self.item_keys), bool) if self._store is None else self._store.sound()
+        there[list(self._spare)] = True
+        return np.flatnonzero(~there)
+
+    def _compute(self, missing: Indices) -> None:
         from tqdm.auto import tqdm
 
-        loader = data.loader(split)
-        paths = self._paths(key)
-        targets: list[Tensor] = []
-        done = 0
-        # Written, not mapped: on a full disk a write fails with an error, a mapped page with the process.
-        with (
-            atomic_write(paths[0]) as temporary,
-            open(temporary, "wb") as file,
-            strategy.evaluating(model),
-            keyed.scoped_rng(),
-        ):
-            with tqdm(total=len(loader), desc=f"precompute {split}", leave=False, unit="batch", disable=None) as bar:
-                for batch in loader.batches(strategy.device):
-                    if batch.target is None:
-                        raise DataError(f"the {split} split has no targets, so nothing can be trained on its features")
-                    out = strategy.forward(_Features(model), batch.inputs).float().cpu().contiguous().numpy()
-                    if not targets:
-                        shape = (loader.n_items, *out.shape[1:])
-                        header = {"descr": out.dtype.str, "fortran_order": False, "shape": shape}
-                        np.lib.format.write_array_header_1_0(file, header)
-                    file.write(out.data)
-                    done += len(out)
-                    targets.append(batch.target.cpu())
-                    bar.update()
-            if not done or done != loader.n_items:
-                raise DataError(f"the {split} split gave {done} of {loader.n_items} items while precomputing")
-        target = torch.cat(targets)
-        with atomic_write(paths[1]) as temporary, open(temporary, "wb") as file:
-            np.save(file, target.numpy(), allow_pickle=False)
-        self._evict(keep=key)
-        read = self._read(key)
-        if read is None:
-            raise EasyLearnError(f"the features just written to {paths[0]} cannot be read back; is the disk sound?")
-        return read
+        with tqdm(total=len(missing), desc=f"precompute {self.split}", leave=False, unit="item", disable=None) as bar:
+            for alone in (False, False, True):
+                loader, given = _some(self.data.loader(self.split), missing), 0
+                with self.strategy.evaluating(self.model), keyed.scoped_rng():
+                    with closing(loader.batches(self.strategy.device)) as batches:
+                        for batch in batches:
+                            self._add(batch.inputs, missing[batch.index.numpy()], loader.batch_size, alone)
+                            given += len(batch.index)
+                            bar.update(len(batch.index))
+                if given != len(missing):
+                    raise DataError(f"the {self.split} split gave {given} of {len(missing)} items while precomputing")
+                missing = self._missing()
+                if self._store is not None and len(missing):  # others are computing them, or have ended meanwhile
+                    self._store.wait(missing.tolist(), FEATURE_PATIENCE)
+                    missing = self._missing()
+                if not len(missing):
+                    return
 
-    def _evict(self, keep: str) -> None:
-        files = sorted(self.folder.glob("*.features.npy"), key=lambda f: f.stat().st_mtime)
-        total = sum(f.stat().st_size for f in files)
-        for file in files:
-            if total <= LIMIT_BYTES:
-                break
-            if file.name.startswith(keep):
-                continue
-            total -= file.stat().st_size
-            with suppress(OSError):
-                file.unlink()
-                Path(str(file).replace(".features.npy", ".target.npy")).unlink()
+    def _add(self, inputs: tuple[Tensor, ...], items: Indices, size: int, alone: bool) -> None:
+        """Compute what nobody else computes of one batch; `alone`: all of it that is not there."""
+        if self._store is None and self.kept:  # how long a row is shows at the first batch: one process finds out
+            with claims_in(self.folder).hold(byte_of(self.key), FEATURE_PATIENCE):
+                self._store = self._opened(None)
+                if self._store is None:
+                    self._keep(inputs, items, np.arange(len(items)), size, alone)
+                    return
+        store = self._store
+        if store is None:
+            self._keep(inputs, items, np.arange(len(items)), size, alone)
+            return
+        claimed = [row for row, i in enumerate(items.tolist()) if store.claim(i)]
+        try:
+            mine = range(len(items)) if alone else claimed
+            mine = [row for row in mine if store.get(items[row]) is None and items[row] not in self._spare]
+            if mine:
+                self._keep(inputs, items, np.array(mine), size, alone)
+        finally:
+            for row in claimed:
+                store.release(items[row])
+
+    def _keep(
+        self,
+        inputs: tuple[Tensor, ...],
+        items: Indices,
+        rows: Indices,
+        size: int,
+        alone: bool,
+    ) -> None:
+        """Compute some rows of a batch and keep them; what became another item meanwhile serves this fit alone."""
+        features = self._features(inputs, rows, size)
+        items = items[rows]
+        if self._store is None and self.kept:
+            self._store = self._opened(features[0].nbytes)
+        now = self.data.item_keys(self.split, items.tolist())
+        same = np.array([self.item_keys[i] == key for i, key in zip(items.tolist(), now, strict=True)])
+        put = self._store is not None and self._store.put_rows(items[same], features.numpy()[same])
+        self.kept = self.kept and put
+        if alone or not put or not same.all():
+            lost = np.full(len(items), True) if alone or not put else ~same
+            self._spare |= {int(i): features[row].clone() for row, i in enumerate(items) if lost[row]}
+
+    def _features(self, inputs: tuple[Tensor, ...], rows: Indices, size: int) -> Tensor:
+        """What the body gives for some rows of a batch, on the CPU.
+
+        The batch is filled up to its full size: others may go through other kernels, and what an item gives must not
+        depend, in its last bits, on which other items were there already.
+        """
+        index, size = torch.from_numpy(rows), max(size, len(inputs[0]))
+        if len(rows) < size:
+            others = torch.ones(size, dtype=torch.bool)
+            others[index] = False
+            inputs = tuple(torch.cat([x, *[torch.zeros_like(x[:1])] * (size - len(x))]) for x in inputs)
+            for x in inputs:
+                x[others.to(x.device)] = 0
+        out = self.strategy.forward(_Features(self.model), inputs)
+        return out[index.to(out.device)].float().cpu().contiguous()
+
+
+def _targets(loader: Loader) -> Tensor | None:
+    """The targets of a loader's items, in order."""
+    if isinstance(loader, ItemLoader):
+        return loader.target
+    batches = [(batch.index, batch.target) for batch in loader.batches(torch.device("cpu"))]
+    known = [target for _, target in batches if target is not None]
+    return torch.cat(known)[torch.cat([index for index, _ in batches]).argsort()] if known else None
+
+
+def _some(loader: Loader, items: Indices) -> Loader:
+    """A loader of some of a loader's items; `Batch.index` counts among them."""
+    if isinstance(loader, ItemLoader):
+        return ItemLoader(Order(len(items), loader.batch_size), Subset(loader.source, items))
+    return _Some(loader, items)
+
+
+class _Some:
+    """Some items of a loader that only gives all of them."""
+
+    def __init__(self, loader: Loader, items: Indices) -> None:
+        self.batch_size = loader.batch_size
+        self.n_items = len(items)
+        self._loader = loader
+        self._row = torch.full((loader.n_items,), -1)
+        self._row[torch.from_numpy(items)] = torch.arange(len(items))
+
+    def __len__(self) -> int:
+        return len(self._loader)
+
+    def batches(
+        self, device: torch.device, seed: int = 0, epoch: int = 0, start: int = 0, shard: Shard = (0, 1)
+    ) -> Generator[Batch, None, None]:
+        """See `Loader.batches`."""
+        with closing(self._loader.batches(device, seed, epoch, start, shard)) as batches:
+            for batch in batches:
+                rows = self._row[batch.index]
+                chosen = torch.nonzero(rows >= 0)[:, 0]
+                if len(chosen):
+                    on_device = chosen.to(batch.inputs[0].device)
+                    yield Batch(tuple(x[on_device] for x in batch.inputs), None, rows[chosen])
 
 
 class _Features(nn.Module):
@@ -135,6 +293,11 @@ class _Features(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.model.features(x)
+
+
+def features_key(model: BodyHead, strategy: Strategy) -> str:
+    """Names all that the features of an item depend on, but for the item."""
+    return digest(["features-2", state_digest(model.body, model.pool), strategy.precision])
 
 
 def state_digest(*modules: nn.Module) -> str:

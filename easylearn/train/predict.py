@@ -55,10 +55,3 @@ def score(logits: Tensor, target: Tensor, task: Task, strategy: Strategy) -> dic
     total = task.accumulator(strategy.device)
     total.add(logits, target)
     return total.result()
-
-
-def evaluating(model):  # type: ignore[no-untyped-def]
-    """TEMPORARY: use strategy.evaluating(model)."""
-    from .gate import Gate
-
-    return Gate().evaluating(model)

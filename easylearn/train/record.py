@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -13,6 +14,8 @@ from ..errors import ArgumentError, StateError
 
 if TYPE_CHECKING:
     import pandas as pd
+
+_rate = itemgetter("lr")
 
 
 class Record:
@@ -54,7 +57,7 @@ class Record:
         else:
             self._pending.append(loss.detach())
         groups = optimizer.param_groups
-        self._rates.append(tuple([g["lr"] for g in groups]))
+        self._rates.append(tuple(map(_rate, groups)))
         first = groups[0]
         self._momentum.append(first["momentum"] if "momentum" in first else first.get("betas", (0.0,))[0])
         self._step_epoch.append(epoch)

@@ -1,4 +1,4 @@
-"""The batch stage: uint8 pictures in, augmented and normalised floats out, on the model's device.
+"""The batch stage: uint8 images in, augmented and normalised floats out, on the model's device.
 
 Whatever an item's flips, rotations, zooms and crops are, they become one 2x3 matrix, so that every pixel
 is interpolated once; light, contrast and normalisation become one factor and one summand per channel.
@@ -15,7 +15,7 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from .. import keyed
@@ -30,7 +30,7 @@ IN_CACHE = 500_000  # floats that a core's cache is sure to hold
 
 @dataclass(frozen=True)
 class Transform:
-    """One random change of a picture. It does nothing itself: it says what its draws mean.
+    """One random change of an image. It does nothing itself: it says what its draws mean.
 
     A subclass is a frozen dataclass that sets `draws` and overrides one of the three methods.
 
@@ -47,7 +47,7 @@ class Transform:
 
         Args:
             u: uniform numbers, shape (b, draws).
-            size: (height, width) of the picture.
+            size: (height, width) of the image.
 
         Returns:
             Shape (b, 2, 3); None if it leaves the geometry alone.
@@ -100,7 +100,7 @@ class Dihedral(Transform):
     exact: ClassVar[bool] = True
 
     def matrix(self, u: Array, size: tuple[int, int]) -> Array:
-        """See `Transform.matrix`. A picture that is not square is only mirrored along its two directions."""
+        """See `Transform.matrix`. An image that is not square is only mirrored along its two directions."""
         way = (u[:, 0] * 8).astype(np.int64)
         x, y = np.where(way & 1, -1.0, 1.0), np.where(way & 2, -1.0, 1.0)
         swap = (way & 4 != 0) & (size[0] == size[1])
@@ -120,7 +120,7 @@ class Rotate(Transform):
         _check_p(self.p)
 
     def matrix(self, u: Array, size: tuple[int, int]) -> Array:
-        """See `Transform.matrix`. Positive angles turn the picture anticlockwise, as torchvision's do."""
+        """See `Transform.matrix`. Positive angles turn the image anticlockwise, as torchvision's do."""
         angle = np.where(u[:, 0] < self.p, np.deg2rad(self.degrees) * (2 * u[:, 1] - 1), 0.0)
         cos, sin = np.cos(angle), np.sin(angle)
         return _matrices(cos, -sin, sin, cos, n=len(u))
@@ -140,7 +140,7 @@ class Zoom(Transform):
             raise ArgumentError(f"Zoom(max) must be at least 1, got {self.max}")
 
     def matrix(self, u: Array, size: tuple[int, int]) -> Array:
-        """See `Transform.matrix`. The part that is seen lies inside the picture."""
+        """See `Transform.matrix`. The part that is seen lies inside the image."""
         shrink = 1.0 / np.where(u[:, 0] < self.p, 1.0 + (self.max - 1.0) * u[:, 1], 1.0)
         free_y, free_x = ((1.0 - shrink) * s / 2 for s in size)
         return _matrices(shrink, 0.0, 0.0, shrink, free_x * (2 * u[:, 2] - 1), free_y * (2 * u[:, 3] - 1), n=len(u))
@@ -225,7 +225,7 @@ class Erase(Transform):
 
     Args:
         n: how many squares.
-        size: their side, as a share of the picture's shorter side.
+        size: their side, as a share of the image's shorter side.
         p: probability for each square.
     """
 
@@ -320,7 +320,7 @@ class BatchStage:
 
     @property
     def interpolates(self) -> bool:
-        """Whether the augmented views sample between pixels, and so want the whole picture at working size."""
+        """Whether the augmented views sample between pixels, and so want the whole image at working size."""
         return any(type(t).matrix is not Transform.matrix and not t.exact for t in self.transforms)
 
     def plain(self, x: Tensor) -> Tensor:
@@ -379,7 +379,7 @@ class BatchStage:
         return _blank(out, np.concatenate(boxes, 1)) if boxes else out
 
     def _cut(self, items: Array, shape: tuple[int, int], seed: int, epoch: int, view: int) -> Array | None:
-        """Where the model's size lies in larger pictures: anywhere. `RandomResizedCrop` chooses for itself."""
+        """Where the model's size lies in larger images: anywhere. `RandomResizedCrop` chooses for itself."""
         if shape == self.size or any(isinstance(t, RandomResizedCrop) for t in self.transforms):
             return None
         at = 2 * keyed.uniform(items, 2, seed, "augment", "cut", epoch, view) - 1
@@ -396,12 +396,12 @@ class BatchStage:
     def _lit(self, x: Tensor, drawn: Callable[[slice], Tensor], factor: Array, summand: Array) -> Tensor:
         """Light, division by 255 and normalisation as one factor and one summand per item and channel.
 
-        On a CPU a few pictures are made at a time: what lies between bytes and result then stays in the cache, and a
-        batch of 64 pictures of 224x224 takes a third of the time.
+        On a CPU a few images are made at a time: what lies between bytes and result then stays in the cache, and a
+        batch of 64 images of 224x224 takes a third of the time.
 
         Args:
             x: uint8, shape (b, c, h, w).
-            drawn: gives the floats of some rows, shape (k, c, *size), which nobody else needs.
+            drawn: gives the floats of some rows, shape (k, c, *size), which are used nowhere else.
             factor: for pixels in [0, 1], shape (b,).
             summand: likewise.
 
@@ -410,7 +410,7 @@ class BatchStage:
         """
         channels = x.shape[1]
         if channels != len(self.mean):
-            raise ArgumentError(f"mean and std are for {len(self.mean)} channels, the pictures have {channels}")
+            raise ArgumentError(f"mean and std are for {len(self.mean)} channels, the images have {channels}")
         mean, std = np.array(self.mean), np.array(self.std)
         both = np.stack([factor[:, None] / (255.0 * std), (summand[:, None] - mean) / std]).astype(np.float32)
         scale, bias = torch.from_numpy(both).to(x.device)[..., None, None]
@@ -428,35 +428,6 @@ class BatchStage:
         return torch.channels_last if self.channels_last else torch.contiguous_format
 
 
-class Normalise(nn.Module):
-    """What `BatchStage.plain` does to pictures of the right size, as a module that can be part of a model.
-
-    Args:
-        mean: per channel, for pixels in [0, 1].
-        std: per channel.
-
-    >>> layer = Normalise((0.5,), (0.5,))
-    >>> layer(torch.tensor([[[[0, 255]]]], dtype=torch.uint8))
-    tensor([[[[-1.,  1.]]]])
-    """
-
-    scale: Tensor
-    shift: Tensor
-
-    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
-        super().__init__()
-        for name, values in (("scale", 1 / (255.0 * np.array(std))), ("shift", -np.array(mean) / np.array(std))):
-            self.register_buffer(name, torch.tensor(values, dtype=torch.float32).view(1, -1, 1, 1))
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        """uint8 to float32, shape (b, c, h, w)."""
-        return pixels.float() * self.scale + self.shift
-
-    def undo(self, x: Tensor) -> Tensor:
-        """float32 back to uint8."""
-        return ((x - self.shift) / self.scale).round().clamp(0, 255).to(torch.uint8)
-
-
 def _identity(n: int) -> Array:
     return np.tile(np.eye(2, 3), (n, 1, 1))
 
@@ -469,10 +440,10 @@ def _compose(first: Array, then: Array) -> Array:
 
 
 def warp(x: Tensor, matrix: Array, size: tuple[int, int]) -> Tensor:
-    """Sample each picture where its matrix says, bilinearly, reflected at the edges.
+    """Sample each image where its matrix says, bilinearly, reflected at the edges.
 
     The matrices work in pixels of `x` from its centre; a grid of `size` is spread over `x` first.
-    Building the grid by broadcasting costs 0.13 ms a picture of 224x224 against 0.66 for `affine_grid`.
+    Building the grid by broadcasting costs 0.13 ms an image of 224x224 against 0.66 for `affine_grid`.
 
     Args:
         x: float, shape (b, c, h, w).
@@ -483,7 +454,7 @@ def warp(x: Tensor, matrix: Array, size: tuple[int, int]) -> Tensor:
         float, shape (b, c, *size).
     """
     height, width = x.shape[-2:]
-    # grid_sample wants -1 to 1 across the picture, where -1 is the outer edge of the first pixel
+    # grid_sample wants -1 to 1 across the image, where -1 is the outer edge of the first pixel
     unit = matrix * np.array([[[1.0, height / width, 2.0 / width], [width / height, 1.0, 2.0 / height]]])
     m = torch.from_numpy(unit.astype(np.float32)).to(x.device)
     ys, xs = (torch.linspace(-1 + 1 / s, 1 - 1 / s, s, device=x.device) for s in size)
@@ -510,7 +481,7 @@ def _lay(x: Tensor, matrix: Array) -> Tensor:
 
 
 def _blank(y: Tensor, boxes: Array) -> Tensor:
-    """Set the boxes to 0, the mean of a normalised picture."""
+    """Set the boxes to 0, the mean of a normalised image."""
     b = torch.from_numpy(boxes.astype(np.float32)).to(y.device)[..., None]
     rows, columns = (torch.arange(s, device=y.device) for s in y.shape[-2:])
     in_rows = (rows >= b[:, :, 0]) & (rows < b[:, :, 2])

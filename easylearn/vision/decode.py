@@ -1,4 +1,4 @@
-"""The item stage: one picture of any kind in, one small uint8 tensor out.
+"""The item stage: one image of any kind in, one small uint8 tensor out.
 
 A photograph is decoded and shrunk once; what follows (flips, rotations, light, normalisation) happens
 on whole batches in `augment`. The result is a pure function of the file and the stage, so it can be kept.
@@ -9,9 +9,10 @@ from __future__ import annotations
 import io
 import math
 import os
+import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -28,29 +29,35 @@ if TYPE_CHECKING:
     from PIL import Image
 
 Method = Literal["crop", "squash", "pad"]
-Source = Any  # a path, a PIL image, an ndarray (h, w[, c]) or a Tensor ([c,] h, w)
+AnyImage = Any  # a path, bytes, a PIL image, an ndarray (h, w[, c]) or a Tensor ([c,] h, w)
 IMAGE_SUFFIXES = frozenset(
     f".{ending}"
-    for ending in ("jpg", "jpeg", "jpe", "jfif", "png", "gif", "bmp", "webp", "tif", "tiff", "ppm", "pgm", "pbm", "jp2")
+    for ending in (
+        *("jpg", "jpeg", "jpe", "jfif", "png", "apng", "gif", "bmp", "dib", "webp", "avif", "avifs", "tif", "tiff"),
+        *("ppm", "pgm", "pbm", "pnm", "jp2", "j2k", "jpx", "tga", "heic", "heif"),
+    )
 )
+"""Endings of the files that are found in folders. Pillow's list is longer, and holds films and scientific data, too."""
 
 VERSION = 2  # part of every cache key: raise it when the same file would give other pixels
 LONG_SIDE = 1.5  # "crop" keeps at most this much of the long side, in units of the working size
+_CHANNELS = (1, 3, 4)
 _ORIENTATION = 0x0112  # the EXIF tag
 _ADVICE = 'Repair or remove it; data made with on_error="skip" leave out what cannot be read'
+_FOLDER = "It is a folder: pass Path(folder) by itself, whose images are then read, or a list of the files in it"
 
 
 @dataclass(frozen=True)
 class ItemStage:
-    """How a picture becomes a uint8 tensor at working size.
+    """How an image becomes a uint8 tensor at working size.
 
     Args:
         size: (height, width) that the model sees, in pixels.
-        method: "crop" shrinks or enlarges until the picture covers the working size and keeps up to 1.5
+        method: "crop" shrinks or enlarges until the image covers the working size and keeps up to 1.5
             times as much along the longer direction, out of which `window` cuts; "squash" ignores the
-            proportions; "pad" fits the whole picture inside and reflects it into what is left.
+            proportions; "pad" fits the whole image inside and reflects it into what is left.
         channels: 3 for colour, 1 for grey.
-        crop_pct: "crop": the share of the shorter side that the model sees. Below 1 the picture stays a little
+        crop_pct: "crop": the share of the shorter side that the model sees. Below 1 the image stays a little
             larger than `size`, so that there is something to cut at random in training.
 
     >>> stage = ItemStage((32, 32))
@@ -94,12 +101,13 @@ class ItemStage:
         _, high, wide = self.max_shape
         return self.channels * max(high * w, h * wide)
 
-    def load(self, source: Source, name: str = "") -> Tensor:
-        """One picture at working size.
+    def load(self, source: AnyImage, name: str = "") -> Tensor:
+        """One image at working size.
 
         Args:
-            source: the path of an image file, a PIL image, an array of shape (h, w) or (h, w, c), or a
-                tensor of shape (h, w) or (c, h, w). Numbers are uint8, bool, uint16 or floats in [0, 1].
+            source: the path of an image file, what such a file holds as bytes, a PIL image, or an array or a
+                tensor of shape (h, w), (h, w, c) or (c, h, w): where both could be meant, an array has its channels
+                last, a tensor first. Numbers are uint8, bool, uint16 or floats in [0, 1].
             name: how messages call it; a file is called by its path.
 
         Returns:
@@ -111,15 +119,15 @@ class ItemStage:
         with no_warnings():
             return self.read(source, name)
 
-    def read(self, source: Source, name: str = "") -> Tensor:
+    def read(self, source: AnyImage, name: str = "") -> Tensor:
         """As `load`, for threads, which cannot each change what Python warns of: whoever has them does so for all."""
         if isinstance(source, str | os.PathLike):
             return self._load_file(Path(source))
         name = name or "the image"
-        if isinstance(source, np.ndarray):
+        if isinstance(source, bytes | bytearray | memoryview):
+            return self._load_bytes(np.frombuffer(bytearray(source), np.uint8), name)
+        if isinstance(source, np.ndarray | Tensor):
             return self._load_array(source, name)
-        if isinstance(source, Tensor):
-            return self._load_tensor(source, name)
         from PIL import Image
 
         if isinstance(source, Image.Image):
@@ -128,35 +136,41 @@ class ItemStage:
             except Exception as error:  # any decoder may be behind a lazily loaded image
                 raise DataError(f"{name} cannot be read: {_reason(error)}") from error
         raise DataError(
-            f"{name} must be a path, a PIL image, an array (h, w, c) or a tensor (c, h, w), got {type(source).__name__}"
+            f"{name} must be a path, the bytes of a file, a PIL image, an array (h, w, c) or a tensor (c, h, w), got "
+            f"{type(source).__name__}"
         )
 
     # -- files ---------------------------------------------------------------------------------------
 
     def _load_file(self, path: Path) -> Tensor:
-        from PIL import Image, UnidentifiedImageError
-
         try:
             data = np.fromfile(path, np.uint8)
         except OSError as error:
+            if path.is_dir():
+                raise DataError(f"{path} cannot be read as an image. {_FOLDER}") from error
             there = f" {path.parent} does not exist either." if not path.parent.is_dir() else ""
             advice = f"Look at how it is written.{there}" if isinstance(error, FileNotFoundError) else _ADVICE
             raise DataError(f"{path} cannot be read: {error.strerror or error}. {advice}") from error
+        return self._load_bytes(data, str(path))
+
+    def _load_bytes(self, data: npt.NDArray[np.uint8], name: str) -> Tensor:
+        from PIL import Image, UnidentifiedImageError
+
         if not data.size:
-            raise DataError(f"{path} is empty (0 bytes). {_ADVICE}")
+            raise DataError(f"{name} is empty (0 bytes). {_ADVICE}")
         try:
             with Image.open(io.BytesIO(data.data)) as image:
                 fast = self._fast_jpeg(image, data)
                 return self._from_pil(image, draft=True) if fast is None else fast
         except UnidentifiedImageError as error:
-            raise DataError(f"{path} is not an image in a format that Pillow knows. {_ADVICE}") from error
+            raise DataError(f"{name} is not an image in a format that Pillow knows. {_ADVICE}") from error
         except Image.DecompressionBombError as error:
             raise DataError(
-                f"{path} is too large to be decoded safely: {_reason(error)}. Shrink it, or raise "
+                f"{name} is too large to be decoded safely: {_reason(error)}. Shrink it, or raise "
                 'PIL.Image.MAX_IMAGE_PIXELS if you trust it; data made with on_error="skip" leave it out'
             ) from error
         except Exception as error:  # decoders of damaged files raise nearly anything: SyntaxError, struct.error
-            raise DataError(f"{path} seems to be damaged, decoding failed: {_reason(error)}. {_ADVICE}") from error
+            raise DataError(f"{name} seems to be damaged, decoding failed: {_reason(error)}. {_ADVICE}") from error
 
     def _fast_jpeg(self, image: Image.Image, data: npt.NDArray[np.uint8]) -> Tensor | None:
         """A plain JPEG that is not much larger than needed, by torchvision; None for any other file.
@@ -179,7 +193,7 @@ class ItemStage:
         return self._fit(pixels)
 
     def _reduction(self, height: int, width: int) -> float:
-        """How many times smaller a picture becomes."""
+        """How many times smaller an image becomes."""
         (h, w), (th, tw) = (height, width), self.working_size
         ratios = (h / th, w / tw)
         return max(ratios) if self.method == "pad" else min(ratios)
@@ -201,11 +215,8 @@ class ItemStage:
 
     # -- arrays --------------------------------------------------------------------------------------
 
-    def _load_array(self, array: npt.NDArray[Any], name: str) -> Tensor:
-        if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)) or not array.size:
-            raise DataError(
-                f"{name}: an array must have shape (h, w) or (h, w, c) with 1, 3 or 4 channels, got {array.shape}"
-            )
+    def _load_array(self, given: npt.NDArray[Any] | Tensor, name: str) -> Tensor:
+        array = channels_last(given, name)
         pixels = as_uint8(array, name)
         if pixels.ndim == 3 and pixels.shape[2] == 4:
             from PIL import Image
@@ -214,15 +225,6 @@ class ItemStage:
         # torch takes no negative strides and no read-only memory
         pixels = np.array(pixels, copy=True) if not pixels.flags.writeable or min(pixels.strides) < 0 else pixels
         return self._fit(torch.from_numpy(pixels.reshape(*pixels.shape[:2], -1)).permute(2, 0, 1))
-
-    def _load_tensor(self, tensor: Tensor, name: str) -> Tensor:
-        if tensor.ndim not in (2, 3) or (tensor.ndim == 3 and tensor.shape[0] not in (1, 3, 4)):
-            raise DataError(
-                f"{name}: a tensor must have shape (h, w) or (c, h, w) with 1, 3 or 4 channels, "
-                f"got {tuple(tensor.shape)}"
-            )
-        array = tensor.detach().cpu().numpy()
-        return self._load_array(array if array.ndim == 2 else array.transpose(1, 2, 0), name)
 
     # -- geometry ------------------------------------------------------------------------------------
 
@@ -256,19 +258,39 @@ class ItemStage:
         return torch.from_numpy(np.ascontiguousarray(pixels.numpy()))  # torch would start threads in each of ours
 
 
-@contextmanager
-def no_warnings() -> Iterator[None]:
-    """Pillow warns of odd metadata and of large pictures; neither is the user's code to change."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+class _Quiet:
+    """Nothing is warned of while any thread is inside: what Python warns of is one setting for all of them."""
+
+    def __init__(self) -> None:
+        self._process, self._lock, self._inside, self._before = os.getpid(), threading.Lock(), 0, ExitStack()
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        if self._process != os.getpid():  # forked: another thread may have had the lock
+            self.__init__()  # type: ignore[misc]
+        with self._lock:
+            if not self._inside:
+                self._before.enter_context(warnings.catch_warnings())
+                warnings.simplefilter("ignore")
+            self._inside += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._inside -= 1
+                if not self._inside:
+                    self._before.close()
+
+
+no_warnings = _Quiet()
+"""A context: Pillow warns of odd metadata and of large images; neither is the user's code to change."""
 
 
 def window(shape: tuple[int, int], size: tuple[int, int], at: tuple[float, float] | None = None) -> tuple[int, int]:
-    """Where a window of `size` begins in a picture of `shape`, both (height, width).
+    """Where a window of `size` begins in an image of `shape`, both (height, width).
 
     Args:
-        shape: of the picture, at least `size`.
+        shape: of the image, at least `size`.
         size: of the window.
         at: two numbers in [0, 1): the position along each direction; None means central.
 
@@ -282,6 +304,28 @@ def window(shape: tuple[int, int], size: tuple[int, int], at: tuple[float, float
     if at is None:
         return free[0] // 2, free[1] // 2
     return int(at[0] * (free[0] + 1)), int(at[1] * (free[1] + 1))
+
+
+def channels_last(given: npt.NDArray[Any] | Tensor, name: str, several: bool = False) -> npt.NDArray[Any]:
+    """An array of one image or several with its channels last; where both could be meant, a tensor has them first.
+
+    Raises:
+        DataError: it has no 1, 3 or 4 channels, first or last, or another number of dimensions.
+
+    >>> channels_last(torch.zeros(3, 8, 4), "the image").shape
+    (8, 4, 3)
+    """
+    array = given.detach().cpu().numpy() if isinstance(given, Tensor) else given
+    n = "n, " if several else ""
+    grey = 3 if several else 2
+    first, last = (array.ndim == grey + 1 and array.shape[k] in _CHANNELS for k in (-3, -1))
+    if array.ndim != grey and not first and not last:
+        raise DataError(
+            f"{name}: expected shape ({n}h, w), ({n}h, w, c) or ({n}c, h, w) with 1, 3 or 4 channels, got {array.shape}"
+        )
+    if not array.size:
+        raise DataError(f"{name} is empty, its shape is {array.shape}")
+    return np.moveaxis(array, -3, -1) if first and (isinstance(given, Tensor) or not last) else array
 
 
 def as_uint8(array: npt.NDArray[Any], name: str) -> npt.NDArray[np.uint8]:
@@ -300,7 +344,9 @@ def as_uint8(array: npt.NDArray[Any], name: str) -> npt.NDArray[np.uint8]:
         return scaled
     if array.dtype.kind == "f":
         low, high = float(array.min()), float(array.max())
-        if not (low >= 0.0 and high <= 1.0):  # also true for NaN
+        if not np.isfinite([low, high]).all():
+            raise DataError(f"{name}: {int((~np.isfinite(array)).sum())} pixels are NaN or infinite")
+        if low < 0.0 or high > 1.0:
             raise DataError(
                 f"{name}: floating-point pixels must be between 0 and 1, got {low:g} to {high:g}. Divide by the "
                 "largest possible value, or pass uint8; normalisation is done here"
@@ -308,6 +354,22 @@ def as_uint8(array: npt.NDArray[Any], name: str) -> npt.NDArray[np.uint8]:
         rounded: npt.NDArray[np.uint8] = np.rint(array * 255).astype(np.uint8)
         return rounded
     raise DataError(f"{name}: pixels must be uint8, bool, uint16 or floats in [0, 1], got {array.dtype}")
+
+
+def single_images(given: npt.NDArray[Any] | Tensor, name: str) -> list[AnyImage]:
+    """The images of an array or tensor of them, as uint8 arrays (h, w) or (h, w, c).
+
+    Args:
+        given: shape (n, h, w), (n, h, w, c) or (n, c, h, w).
+        name: how messages call it; image k is `name[k]`.
+    """
+    array = channels_last(given, name, several=True)
+    try:
+        return list(as_uint8(array, name))
+    except DataError:
+        for k, image in enumerate(array):
+            as_uint8(image, f"{name}[{k}]")
+        raise
 
 
 def _flatten(image: Image.Image, channels: int) -> Image.Image:

@@ -1,9 +1,10 @@
-"""Grad-CAM: which places of a picture a convolutional network decided by."""
+"""Grad-CAM: which places of an image a convolutional network decided by."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -13,27 +14,27 @@ from ..errors import ArgumentError, short
 from ..learner import Learner
 from ..nn.body_head import BodyHead
 from ..nn.layers import ConcatPool2d
-from ..train.predict import evaluating
-from .data import ImageData, draw_picture
+from .preprocess import ImagePreprocessor
+from .show import draw_image
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
 def grad_cam(learn: Learner, item: Any, target: str | int | None = None) -> Tensor:
-    """Where a picture speaks for a class: Grad-CAM at the body's last feature map (arXiv 1610.02391).
+    """Where in an image a class is found: Grad-CAM at the body's last feature map (arXiv 1610.02391).
 
     Channels of the map are weighted by the mean gradient of the class's logit; what is left above zero is scaled so
-    that its largest value is 1, and enlarged to the picture: it is as fine as the map, which for most architectures
+    that its largest value is 1, and enlarged to the image: it is as fine as the map, which for most architectures
     has a place for each 32 x 32 pixels. The learner is as it was afterwards.
 
     Args:
         learn: made by `vision_learner` with a convolutional body.
-        item: one picture as `learn.predict` takes it.
+        item: one image as `learn.predict` takes it.
         target: a class's name or number; None takes the most probable class (of numbers, the first).
 
     Returns:
-        Heat in [0, 1] of shape (h, w), the size at which the model sees the picture; zeros where no place speaks for
+        Heat in [0, 1] of shape (h, w), the size at which the model sees the image; zeros where no place speaks for
         the class.
 
     Raises:
@@ -43,23 +44,23 @@ def grad_cam(learn: Learner, item: Any, target: str | int | None = None) -> Tens
 
 
 def plot_grad_cam(learn: Learner, item: Any, target: str | int | None = None) -> Figure:
-    """Draw a picture, and over it where it speaks for a class; see `grad_cam`.
+    """Draw an image, and over it where it speaks for a class; see `grad_cam`.
 
     Args:
         learn: made by `vision_learner` with a convolutional body.
-        item: one picture as `learn.predict` takes it.
+        item: one image as `learn.predict` takes it.
         target: a class's name or number; None takes the most probable class.
 
     Returns:
         The figure.
     """
-    heat, picture, column, value = _look(learn, item, target)
+    heat, image, column, value = _look(learn, item, target)
     name = short(learn.task.names[column], 30)
     figure = new_figure(6.4, 3.4)
     left, right = figure.subplots(1, 2)
     for axes in (left, right):
-        draw_picture(axes, picture)
-    # Cold places stay clear, so that the picture can be seen.
+        draw_image(axes, image)
+    # Cold places stay clear, so that the image can be seen.
     right.imshow(heat.numpy(), cmap="jet", alpha=(0.7 * heat).numpy(), vmin=0, vmax=1)
     said = f"{name} ({value:.0%})" if learn.task.classes else f"{name}: {value:.4g}"
     left.set_title(said, fontsize=10, parse_math=False)
@@ -68,19 +69,19 @@ def plot_grad_cam(learn: Learner, item: Any, target: str | int | None = None) ->
 
 
 def _look(learn: Learner, item: Any, target: str | int | None) -> tuple[Tensor, Tensor, int, float]:
-    """The heat map, the picture as the model sees it, the column of the target and its probability or value."""
-    data, model = learn.data, learn.model
-    if not isinstance(data, ImageData) or not isinstance(model, BodyHead):
+    """The heat map, the image as the model sees it, the column of the target and its probability or value."""
+    images, model = learn.data.preprocessor, learn.model
+    if not isinstance(images, ImagePreprocessor) or not isinstance(model, BodyHead):
         raise ArgumentError(
-            f"Grad-CAM needs pictures and a model with a convolutional body, made by vision_learner; this is {learn!r}"
+            f"Grad-CAM needs images and a model with a convolutional body, made by vision_learner; this is {learn!r}"
         )
     chosen = None if target is None else learn.task.column(target)
-    loader = data.new_loader(item)
-    if loader.n_items != 1:
-        raise ArgumentError(f"Grad-CAM looks at one picture, got {loader.n_items}; call it once for each")
-    (batch,) = loader.batches(learn.strategy.device)
-    with evaluating(model):
-        features = model.body(batch.inputs[0])
+    read = images.read(item)
+    if len(read) != 1:
+        raise ArgumentError(f"Grad-CAM looks at one image, got {len(read)}; call it once for each")
+    (x,) = images.source(read.values).fetch(np.arange(1), learn.strategy.device)
+    with learn.strategy.evaluating(model):
+        features = model.body(x)
         if not isinstance(features, Tensor) or features.ndim != 4:
             shape = tuple(features.shape) if isinstance(features, Tensor) else type(features).__name__
             raise ArgumentError(
@@ -99,7 +100,6 @@ def _look(learn: Learner, item: Any, target: str | int | None) -> tuple[Tensor, 
             features, gradient = features.movedim(-1, 1), gradient.movedim(-1, 1)
         weights = gradient.mean((2, 3), keepdim=True)
         heat = (weights * features).sum(1, keepdim=True).relu().float()
-        size = batch.inputs[0].shape[2:]
-        heat = F.interpolate(heat, size=size, mode="bilinear", align_corners=False)[0, 0].cpu()
-        picture = data.batch_stage.denormalise(batch.inputs[0])[0].cpu()
-    return heat / heat.max().clamp_min(torch.finfo(heat.dtype).tiny), picture, column, value
+        heat = F.interpolate(heat, size=x.shape[2:], mode="bilinear", align_corners=False)[0, 0].cpu()
+        image = images.batch_stage.denormalise(x)[0].cpu()
+    return heat / heat.max().clamp_min(torch.finfo(heat.dtype).tiny), image, column, value

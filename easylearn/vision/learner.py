@@ -4,30 +4,33 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import nn
 
-from ..data._old_loaders import LoaderData, TensorData
+from ..data.loaders import LoaderData, TensorData
 from ..errors import ArgumentError
+from ..learner import Learner, Training, TrainingOptions
 from ..options import strict
-from ..files import StrPath
-from ..learner import Learner
-from ..task import LossFn
-from ..train.callback import Callback
 from ..train.optim import OptimizerFn, sgd
 from .archs import Arch, Stats, get_arch
 from .data import ImageData
 from .model import Cut, Pretrained, vision_model
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 # With batch-norm statistics that do not move, nothing but this holds back a body whose rates are too high: on cats
 # and dogs, batches of 16 diverged at the course's rates without it (docs/log.md).
 PRETRAINED_CLIP = 2.0
 
 
-@strict({"xtra_fc": "hidden", "opt_fn": "optimizer", "opt_func": "optimizer", "loss_func": "loss", "cbs": "callbacks"})
-def vision_learner(
+@strict(
+    {"xtra_fc": "hidden", "opt_fn": "optimizer", "opt_func": "optimizer", "loss_func": "loss", "cbs": "callbacks"},
+    Training,
+)
+def vision_learner(  # type: ignore[misc]  # two of the shared options have other defaults here
     data: ImageData,
     arch: str | Arch | nn.Module,
     *,
@@ -39,20 +42,9 @@ def vision_learner(
     cut: Cut | None = None,
     stats: Stats | None = None,
     optimizer: OptimizerFn = sgd,
-    metrics: Sequence[Any] | None = None,
-    loss: LossFn | None = None,
-    label_smoothing: float = 0.0,
-    wd: float | None = None,
     clip: float | Literal["auto"] | None = "auto",
-    accumulate: int = 1,
-    precision: str = "fp32",
-    compile: bool | str = False,
-    device: str | torch.device | None = None,
-    seed: int = 0,
-    path: StrPath = "models",
-    callbacks: Sequence[Callback] = (),
     bn_freeze: bool | None = None,
-    progress: bool = True,
+    **options: Unpack[TrainingOptions],
 ) -> Learner:
     """A learner for images: the body of an architecture and a new head, in three layer groups.
 
@@ -71,8 +63,6 @@ def vision_learner(
         stats: mean and standard deviation per channel; None takes those of the weights.
         optimizer: SGD with momentum 0.9 by default.
         clip: largest norm of the gradients; "auto" is 2.0 where the body is pretrained, no clipping otherwise.
-        metrics, loss, label_smoothing, wd, accumulate, precision, compile, device, seed, path, callbacks, progress:
-            see `Learner`.
         bn_freeze: keep the body's batch-norm statistics while its weights train; None: where it is pretrained.
 
     Returns:
@@ -87,38 +77,21 @@ def vision_learner(
         raise ArgumentError(f"vision_learner needs ImageData, got {type(data).__name__}{made}")
     known = None if isinstance(arch, nn.Module) else get_arch(arch)
     model = vision_model(
-        arch if known is None else known,
-        data.task.n_out,
-        pretrained=pretrained,
-        ps=ps,
-        hidden=hidden,
-        custom_head=custom_head,
-        cut=cut,
-        stats=stats,
-        seed=seed,
-    )
+        arch if known is None else known, data.task.n_out, pretrained=pretrained, ps=ps, hidden=hidden,
+        custom_head=custom_head, cut=cut, stats=stats, seed=options.get("seed", 0),
+    )  # fmt: skip
     chosen = (known.pretrained if known is not None else False) if pretrained is None else pretrained
     has_weights = chosen is not False
-    # Convolutions are quicker with the channels innermost, on the CPU and on GPUs alike.
+    auto = PRETRAINED_CLIP if has_weights and options.get("strategy") is None else None
     learn = Learner(
         data,
+        # Convolutions are quicker with the channels innermost, on the CPU and on GPUs alike.
         model.to(memory_format=torch.channels_last),  # type: ignore[call-overload]
-        optimizer=optimizer,
-        metrics=metrics,
-        loss=loss,
-        label_smoothing=label_smoothing,
-        wd=wd,
-        clip=(PRETRAINED_CLIP if has_weights else None) if clip == "auto" else clip,
-        accumulate=accumulate,
-        precision=precision,
-        compile=compile,
-        device=device,
-        seed=seed,
-        path=path,
-        callbacks=callbacks,
         bn_freeze=has_weights if bn_freeze is None else bn_freeze,
         precompute=precompute,
-        progress=progress,
+        optimizer=optimizer,
+        clip=auto if clip == "auto" else clip,
+        **options,
     )
     if has_weights:
         learn.freeze()

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ArgumentError
-from ..options import strict
 from ..keyed import scoped_rng
 from ..nn import registry
 from ..nn.body_head import BodyHead
 from ..nn.heads import pooled_head
 from ..nn.layers import ConcatPool2d, TokenPool
+from ..options import strict
 from .archs import IMAGENET_STATS, Arch, Stats, get_arch, middle, split_after
 from .weights import State, TorchvisionWeights, fill_body, read_file
 

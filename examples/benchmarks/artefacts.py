@@ -23,6 +23,8 @@ import torch
 from PIL import Image
 
 from easylearn import ImageData, TabularData, load_predictor, tabular_learner, vision_learner
+from easylearn.tabular.preprocess import TablePreprocessor
+from easylearn.vision.preprocess import ImagePreprocessor
 
 
 def picture(path: Path) -> Path:
@@ -97,9 +99,9 @@ def main() -> None:
         images, table = (load_predictor(make(folder), device="cpu") for make in (image_file, table_file))
         file = str(picture(folder / "picture.jpg"))
         row = {"shop": "c", "day": 3, "size": 51.5, "rain": 0.25, "wind": 0.5}
-        assert isinstance(images.data, ImageData)
-        assert isinstance(table.data, TabularData)
-        stages, processor = images.data, table.data.processor
+        assert isinstance(images.preprocessor, ImagePreprocessor)
+        assert isinstance(table.preprocessor, TablePreprocessor)
+        stages, processor = images.preprocessor, table.preprocessor.processor
 
         @torch.no_grad()
         def bare_picture() -> object:

@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from easylearn.device import keep_freed_memory
-from easylearn.nn.awd_lstm import AWDLSTM, EncoderOutput, LanguageModel, activation_penalty
+from easylearn.nn.awd_lstm import AWDLSTM, EncoderOutput, activation_penalty
+from easylearn.nn.text_models import LanguageModel
 
 Batches = list[tuple[Tensor, Tensor]]
 

@@ -51,6 +51,7 @@ from easylearn import (
     TensorData,
     TextData,
     TextLMData,
+    generate,
     language_model_learner,
     load_learner,
     load_predictor,
@@ -138,7 +139,7 @@ def make_exports(folder: Path) -> None:
 def ask(kind: str, predictor: Predictor) -> Any:
     """What a predictor says of the items that belong to its kind."""
     if kind == "language model":
-        return predictor.generate("good film", 6, temperature=0)
+        return generate(predictor, "good film", 6, temperature=0)
     if kind == "pictures":
         rng = np.random.default_rng(1)
         items: Any = [rng.integers(0, 255, (20, 24, 3), dtype=np.uint8) for _ in range(2)]

@@ -22,14 +22,13 @@ from easylearn import (
     TextData,
     TextLMData,
     WeightAverage,
+    generate,
     language_model_learner,
+    save_encoder,
     schedules,
     text_classifier_learner,
 )
-from easylearn.text.processing import TextProcessor
-from easylearn.text.tokenize import tokenizer_from_state
-from easylearn.text.transfer import SavedEncoder, read_encoder
-from easylearn.text.vocab import Vocab
+from easylearn.text.transfer import read_encoder
 
 TEST_EVERY = 5
 SETTINGS = {200: (8, 9, 0.98), 1000: (16, 5, 0.99), 5000: (32, 2, 0.99)}
@@ -60,8 +59,8 @@ def tune(folder: Path, encoder: str, out: Path, reviews: int, lr: float, epochs:
     lm = language_model_learner(data, pretrained=encoder, drop_mult=0.1, sampled=sampled, path=out)
     print("before:", lm.validate(), flush=True)
     lm.fit_one_cycle(lr, epochs, momentum=(0.8, 0.7), checkpoint=out / "checkpoint", every="5min")
-    lm.save_encoder("encoder")
-    print(f"tuned on {reviews} reviews in {time.perf_counter() - begun:.0f} s; {lm.generate('This film is', 40)!r}")
+    save_encoder(lm, "encoder")
+    print(f"tuned on {reviews} reviews in {time.perf_counter() - begun:.0f} s; {generate(lm, 'This film is', 40)!r}")
 
 
 def classify(folder: Path, tuned: Path, labels: int, seed: int, scratch: bool, dev: int = 0) -> dict[str, float]:
@@ -72,7 +71,7 @@ def classify(folder: Path, tuned: Path, labels: int, seed: int, scratch: bool, d
         test = rest.sample(dev, random_state=100)
     saved = read_encoder(tuned)
     batch_size, epochs, decay = SETTINGS[labels]
-    settings = {"vocab": encoder_vocab(saved), "batch_size": batch_size, "max_tokens": MAX_TOKENS, "progress": False}
+    settings = {"vocab": saved, "batch_size": batch_size, "max_tokens": MAX_TOKENS, "progress": False}
     data = TextData.from_df(part, valid=None, **settings)
     begun = time.perf_counter()
     start = saved.sizes if scratch else {"pretrained": saved}
@@ -94,10 +93,6 @@ def train_all(learn: Learner, epochs: int, decay: float) -> None:
         learn.fit(rates, 1, cycle_len=None, schedule=shape)
         learn.unfreeze()
     learn.fit(rates, epochs, cycle_len=None, schedule=shape, callbacks=[WeightAverage("ema", decay=decay)])
-
-
-def encoder_vocab(saved: SavedEncoder) -> TextProcessor:
-    return TextProcessor(tokenizer_from_state(saved.tokenizer), Vocab(saved.tokens))
 
 
 def tfidf(folder: Path, labels: int, seed: int) -> float:

@@ -23,7 +23,7 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     given = parser.parse_args()
     settings = json.loads((given.out / "settings.json").read_text(encoding="utf-8"))
-    names = ("valid", "share", "max_vocab", "min_freq", "tokenizer", "batch_size", "bptt", "backward", "seed")
+    names = ("valid", "fraction", "max_vocab", "min_freq", "tokenizer", "batch_size", "bptt", "backward", "seed")
     data = TextLMData.from_folder(settings["corpus"], **{n: settings[n] for n in names})
     print(data)
     lm = language_model_learner(data, pretrained=given.out, progress=False)
@@ -31,7 +31,7 @@ def main() -> None:
     valid, size = data.store("valid").ids.astype(np.int64), len(data.vocab)
     trigram = KneserNey(data.store("train").ids.astype(np.int64), size)
     print(f"trigram on the same tokens: perplexity {trigram.perplexity(valid):.1f}")
-    if settings["share"] < 1:
+    if settings["fraction"] < 1:
         whole = TextLMData.from_folder(settings["corpus"], valid=settings["valid"], seed=settings["seed"], vocab=data)
         tokens = whole.store("train").ids.astype(np.int64)
         print(f"trigram on all {len(tokens):,} tokens: perplexity {KneserNey(tokens, size).perplexity(valid):.1f}")

@@ -69,13 +69,13 @@ def images(n: int, folder: Path, pictures: Path | None) -> Found:
     chosen = [files[i] for i in np.linspace(0, len(files) - 1, n).astype(int)]  # of all classes
     names, labels = [str(f.relative_to(source)) for f in chosen], [f.parent.name for f in chosen]
     few = ImageData.from_names(source, names[:10], ["a", "b"] * 5, 32, cache=False, **common)
-    drain(few.train_loader(), 0)  # what is imported on first use is not counted
+    drain(few.loader("train", training=True), 0)  # what is imported on first use is not counted
     found: Found = {}
     peak = Peak()
     data = timed(
         found, "list files", lambda: ImageData.from_names(source, names, labels, 32, cache=folder / "kept", **common)
     )
-    loader = data.train_loader()
+    loader = data.loader("train", training=True)
     timed(found, "first epoch", lambda: drain(loader, 0))
     timed(found, "second epoch", lambda: drain(loader, 1))
     found["peak_mb"] = peak.megabytes()
@@ -174,11 +174,11 @@ def tokens(n: int, folder: Path, _pictures: Path | None) -> Found:
     texts = folder / "texts"
     write_texts(n, texts)
     few = TextLMData.from_lists(["some words of one text"] * 20, batch_size=2, progress=False)
-    drain(few.train_loader(), 0)
+    drain(few.loader("train", training=True), 0)
     found: Found = {}
     peak = Peak()
     data = timed(found, "read and number", lambda: TextLMData.from_folder(texts, valid=0.02, progress=False))
-    timed(found, "one epoch", lambda: drain(data.train_loader(), 0))
+    timed(found, "one epoch", lambda: drain(data.loader("train", training=True), 0))
     found["peak_mb"] = peak.megabytes()
     return found
 

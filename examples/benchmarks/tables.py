@@ -204,9 +204,9 @@ def speed(rows: int, repeats: int) -> None:
     batch = next(data.loader("valid").batches(torch.device("cpu")))
     one = dict(table.iloc[0])
 
-    def ours(cont_emb: int) -> Callable[[], float]:
+    def ours(num_emb_size: int) -> Callable[[], float]:
         def run() -> float:
-            learn = tabular_learner(data, [200, 100], cont_emb=cont_emb, device="cpu", progress=False)
+            learn = tabular_learner(data, [200, 100], num_emb_size=num_emb_size, device="cpu", progress=False)
             begun = time.perf_counter()
             learn.fit(1e-3, 1, cycle_len=None)
             return len(data.target("train")) / (time.perf_counter() - begun)
@@ -218,7 +218,7 @@ def speed(rows: int, repeats: int) -> None:
     y = torch.cat([b.target for b in whole if b.target is not None])
 
     def bare() -> float:
-        model = tabular_learner(data, [200, 100], cont_emb=0, device="cpu", progress=False).model
+        model = tabular_learner(data, [200, 100], num_emb_size=0, device="cpu", progress=False).model
         optimizer = adamw(model.parameters(), lr=1e-3)
         begun = time.perf_counter()
         model.train()

@@ -244,7 +244,7 @@ class TestRefused:
         learn = make_learner(data=make_data(n_valid=None, n_test=4))
         with pytest.raises(ArgumentError, match="Did you mean 'valid'"):
             learn.interpret("vald")  # type: ignore[arg-type]
-        with pytest.raises(DataError, match="no valid part"):
+        with pytest.raises(DataError, match="no valid split"):
             learn.interpret()
         with pytest.raises(DataError, match="have no targets"):
             learn.interpret("test")

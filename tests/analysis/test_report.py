@@ -154,7 +154,7 @@ class TestWhatItHolds:
         learn = make_learner(data=make_data(n_valid=None))
         learn.fit(0.1, 1)
         page = page_of(learn, tmp_path)
-        assert "There is no validation part" in page.text and len(page.pictures) == 2
+        assert "There is no validation split" in page.text and len(page.pictures) == 2
 
 
 class TestWhatIsOdd:

@@ -25,9 +25,10 @@ from easylearn.artefact.model_file import describe_task, library_versions, load_
 from easylearn.artefact.pack import pack, unpack
 from easylearn.errors import EasyLearnError, StateError, WeightsError
 from easylearn.nn import registry
-from easylearn.nn.awd_lstm import AWDLSTM, LanguageModel, TextClassifier, classifier_head
+from easylearn.nn.awd_lstm import AWDLSTM
 from easylearn.nn.embeddings import TableModel
 from easylearn.nn.registry import register
+from easylearn.nn.text_models import LanguageModel, TextClassifier, classifier_head
 from easylearn.task import next_token, single_label
 from easylearn.vision.model import vision_model
 

@@ -23,17 +23,19 @@ from easylearn.data.loaders import LoaderData, TensorData
 from easylearn.errors import ArgumentError, StateError
 from easylearn.learner import Learner
 from easylearn.nn.as_graph import as_graph
-from easylearn.nn.awd_lstm import AWDLSTM, TextClassifier, classifier_head
+from easylearn.nn.awd_lstm import AWDLSTM
 from easylearn.nn.embeddings import NumberEmbeddings
+from easylearn.nn.text_models import TextClassifier, classifier_head
 from easylearn.tabular.collab import CollabData, collab_learner
 from easylearn.tabular.data import TabularData
 from easylearn.tabular.learner import tabular_learner
 from easylearn.task import regression, single_label
 from easylearn.text.data import TextData, TextLMData
 from easylearn.text.learner import language_model_learner, text_classifier_learner
-from easylearn.vision.augment import BatchStage, Normalise
+from easylearn.vision.augment import BatchStage
 from easylearn.vision.data import ImageData
 from easylearn.vision.learner import vision_learner
+from easylearn.vision.preprocess import Normalise
 
 CPU = torch.device("cpu")
 SIZE = 16
@@ -69,7 +71,12 @@ def images(kind: str) -> Learner:
         "regression": rng.normal(size=(30, 2)).astype(np.float32),
     }[kind]
     data = ImageData.from_arrays(
-        (x[:20], y[:20]), (x[20:], y[20:]), size=SIZE, batch_size=8, workers=0, regression=kind == "regression"
+        (x[:20], y[:20]),
+        (x[20:], y[20:]),
+        size=SIZE,
+        batch_size=8,
+        workers=0,
+        task=kind,  # type: ignore[arg-type]
     )
     return settled(vision_learner(data, net(), hidden=(8,), **QUIET))
 
@@ -150,7 +157,7 @@ LEARNERS: dict[str, Callable[[], Learner]] = {
     "image regression": lambda: images("regression"),
     "table single_label": lambda: table("single_label"),
     "table multi_label": lambda: table("multi_label"),
-    "table regression": lambda: table("regression", cont_emb=4),
+    "table regression": lambda: table("regression", num_emb_size=4),
     "table log": lambda: table("log"),
     "table log1p": lambda: table("log1p"),
     "ratings": ratings,

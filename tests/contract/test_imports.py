@@ -145,11 +145,18 @@ def test_no_bare_except_and_no_error_is_swallowed() -> None:
 
 def test_no_arguments_that_are_swallowed() -> None:
     def swallows(n: ast.AST) -> bool:
-        return isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) and n.args.kwarg is not None
+        if not isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) or n.args.kwarg is None:
+            return False
+        return isinstance(n, ast.Lambda) or not any(shares_options(d) for d in n.decorator_list)
 
-    assert offenders(swallows, skip=["errors.py", "tabular/embeddings.py", "nn/registry.py"]) == []
-    # `strict` in errors wraps any function: it is what refuses them. scikit-learn gives `set_params` any keyword; ours
-    # refuses those that it does not know. `register` wraps any constructor, and passes on what that takes.
+    def shares_options(n: ast.AST) -> bool:
+        """Whether it is `strict(old names, shared dataclasses)`, which refuses what is no field of these."""
+        return isinstance(n, ast.Call) and ast.unparse(n.func) == "strict" and len(n.args) > 1
+
+    assert offenders(swallows, skip=["options.py", "tabular/embeddings.py", "nn/registry.py", "learner07.py"]) == []
+    # `strict` in options wraps any function: it is what refuses them. scikit-learn gives `set_params` any keyword; ours
+    # refuses those that it does not know. `register` wraps any constructor, and passes on what that takes. NumPy calls
+    # what an array in learner07 does with its functions.
 
 
 def test_no_global_generator_is_seeded_or_drawn_from() -> None:

@@ -21,7 +21,7 @@ from easylearn.train.finder import LRCurve
 from easylearn.train.plan import FitPlan
 from easylearn.train.record import Record
 from easylearn.train.state import Run
-from easylearn.train.strategy import SingleDevice
+from easylearn.train.strategy import SingleDevice, Strategy
 
 
 def public(kind: type) -> set[str]:
@@ -175,6 +175,7 @@ def test_data() -> None:
         "fingerprint",
         "for_model",
         "has_views",
+        "item_keys",
         "ids",
         "loader",
         "notes",
@@ -182,7 +183,12 @@ def test_data() -> None:
         "splits",
     }
     assert public(Data) == members  # and what each object holds:
-    assert set(vars(BlankData(regression(), 1, TensorPreprocessor()))) == {"task", "batch_size", "preprocessor", "_splits"}
+    assert set(vars(BlankData(regression(), 1, TensorPreprocessor()))) == {
+        "task",
+        "batch_size",
+        "preprocessor",
+        "_splits",
+    }
     assert Data.__abstractmethods__ == {"fingerprint", "ids", "loader"}
     assert public(Preprocessor) == {
         "check_model",
@@ -258,7 +264,6 @@ def test_task() -> None:
         "calibrated",
         "classes",
         "column",
-        "columns",
         "compared",
         "confusions",
         "count_classes",
@@ -274,6 +279,8 @@ def test_task() -> None:
         "n_out",
         "noun",
         "outputs_for",
+        "row",
+        "row_names",
         "own_loss",
         "predicts_numbers",
         "soft_target",
@@ -282,6 +289,7 @@ def test_task() -> None:
     }
     given = {
         "accumulator",
+        "configured",
         "from_json",
         "item_losses",
         "loss",

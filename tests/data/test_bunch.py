@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -54,12 +55,12 @@ def test_everything_else_has_a_default() -> None:
     preprocessor = data.preprocessor
     assert preprocessor.for_model(nn.Linear(2, 2)) is preprocessor and preprocessor.complete(data.task) is data.task
     assert len(preprocessor.order(torch.zeros(5, 1), TensorSource([torch.zeros(5, 1)]), 2)) == 3
-    with pytest.raises(StateError, match="LeastPreprocessor.*recipe"):
+    with pytest.raises(StateError, match=r"LeastPreprocessor.*recipe"):
         preprocessor.recipe()
     with pytest.raises(StateError, match="LeastPreprocessor"):
         LeastPreprocessor.from_recipe({}, data.task)
     with pytest.raises(DataError, match="LeastPreprocessor reads no items from files"):
-        preprocessor.read_file(__import__("pathlib").Path("x"), 1)
+        preprocessor.read_file(Path("x"), 1)
 
 
 def test_what_must_be_implemented_is_asked_for() -> None:
@@ -75,7 +76,7 @@ def test_splits_come_in_their_order_and_missing_ones_are_named() -> None:
     assert data.splits == ("train", "test")
     with pytest.raises(DataError, match="there is no valid split; pass valid="):
         data.ids("valid")
-    with pytest.raises(ArgumentError, match="'tset'.*'test'"):
+    with pytest.raises(ArgumentError, match=r"'tset'.*'test'"):
         data.ids("tset")  # type: ignore[arg-type]
     with pytest.raises(DataError, match="the valid split has no items"):
         Least(regression(), 2, train=["a"], valid=[])

@@ -1,238 +1,642 @@
-"""The store of decoded pictures: whole or not there, shared between processes, never in the way."""
+"""The store of items: each made once by whoever wants it, whole or not there, found by what it is, never in the way."""
 
 from __future__ import annotations
 
 import multiprocessing
 import os
 import pickle
+import random
 import shutil
+import signal
+import subprocess
+import sys
 import time
+from collections import Counter
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from easylearn.data import cache
-from easylearn.data.cache import ByteStore, file_bytes, open_store
+from easylearn.data.cache import ItemStore, content_key, file_keys, open_store
 from easylearn.errors import ArgumentError
+from easylearn.files import digest
+
+SHAPE = (3, 20, 30)
+BYTES = 3 * 20 * 30
+N = 40
+FORK = "fork" in multiprocessing.get_all_start_methods()
+pytestmark = pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
 
 
-def picture(k: int, shape: tuple[int, int, int] = (3, 20, 30)) -> np.ndarray:
-    return np.random.default_rng(k).integers(0, 256, shape, dtype=np.uint8)
+def image(k: int, shape: tuple[int, ...] = SHAPE, dtype: str = "u1") -> np.ndarray:
+    return np.random.default_rng(k).integers(0, 256, shape).astype(dtype)
 
 
-def fill(store: ByteStore, slots: range) -> None:
-    for k in slots:
-        assert store.put(k, picture(k))
+def key(k: int) -> str:
+    return digest([f"item {k}"])
 
 
-def opened(key: str, folder: Path, n: int = 6, limit: int | None = None) -> ByteStore:
-    store = open_store(key, n, 3 * 20 * 30, folder, limit)
+def opened(folder: Path, items: Iterable[int] = range(6), treatment: str = "a", **options: Any) -> ItemStore:
+    options = {"slot_bytes": BYTES} | options
+    store = open_store(treatment, [key(k) for k in items], folder=folder, **options)
     assert store is not None
     return store
 
 
+def fill(store: ItemStore, items: Iterable[int]) -> None:
+    for i, k in enumerate(items):
+        assert store.put(i, image(k))
+
+
+def holds(store: ItemStore, i: int, k: int) -> bool:
+    """Whether item i is image k; False if it is not there. Anything else is the worst that can happen."""
+    got = store.get(i)
+    assert got is None or np.array_equal(got, image(k))
+    return got is not None
+
+
+def index(folder: Path) -> Path:
+    (file,) = folder.glob("*.items")
+    return file
+
+
+def contents(folder: Path) -> Path:
+    (file,) = folder.glob("*.slots")
+    return file
+
+
+# -- what goes in and what comes out -------------------------------------------------------------------
+
+
 def test_what_is_put_comes_back(tmp_path: Path) -> None:
-    store = opened("a", tmp_path, 3)
-    assert store.get(0) is None and not store.complete
-    shapes = [(3, 20, 30), (3, 10, 30), (1, 7, 5)]
-    for k, shape in enumerate(shapes):
-        assert store.put(k, picture(k, shape))
-    for k, shape in enumerate(shapes):
-        got = store.get(k)
-        assert got is not None and np.array_equal(got, picture(k, shape)) and not got.flags.writeable
-    assert store.filled.tolist() == [1, 1, 1] and store.complete
+    store = opened(tmp_path, range(5))
+    kinds = [((3, 20, 30), "u1"), ((3, 10, 30), "u1"), ((1, 7, 5), "u1"), ((450,), "<f4"), ((0, 4), "<f8")]
+    for i, (shape, dtype) in enumerate(kinds):
+        assert store.get(i) is None and store.filled.sum() == i
+        assert store.put(i, image(i, shape, dtype))
+    for s in (store, opened(tmp_path, range(5)), pickle.loads(pickle.dumps(store))):
+        for i, (shape, dtype) in enumerate(kinds):
+            got = s.get(i)
+            assert got is not None and got.dtype == dtype and np.array_equal(got, image(i, shape, dtype))
+            assert not got.flags.writeable
+        assert s.filled.all() and len(s) == 5 and s.key(3) == key(3)
 
 
-def test_nothing_is_public_until_all_is_there(tmp_path: Path) -> None:
-    store = opened("a", tmp_path)
-    fill(store, range(5))
-    assert not store.publish()
-    assert opened("a", tmp_path).get(0) is None, "another process must not see half a store"
-    fill(store, range(5, 6))
-    assert store.publish() and store.publish()
-    again = opened("a", tmp_path)
-    assert again.complete and np.array_equal(again.get(5), picture(5))  # type: ignore[arg-type]
-    assert not again.put(0, picture(1)), "a finished store is read-only"
-    assert np.array_equal(store.get(0), picture(0))  # type: ignore[arg-type]
+def test_an_item_is_found_wherever_it_stands(tmp_path: Path) -> None:
+    """Splits, folds and subsets are positions into one store."""
+    fill(opened(tmp_path, range(6)), range(6))
+    for items in ([5, 2], [3], [0, 5, 0, 5], [9, 4, 8]):
+        store = opened(tmp_path, items)
+        assert [holds(store, i, k) for i, k in enumerate(items)] == [k < 6 for k in items]
+    assert len(list(tmp_path.glob("*.items"))) == len(list(tmp_path.glob("*.slots"))) == 1
+    assert contents(tmp_path).stat().st_size == 8 * BYTES, "items that were there got no second slot"
 
 
-def test_key_and_shape_decide(tmp_path: Path) -> None:
-    store = opened("a", tmp_path)
-    fill(store, range(6))
-    store.publish()
-    assert not opened("b", tmp_path).complete
-    assert not opened("a", tmp_path, n=7).complete
+def test_treatment_and_size_decide(tmp_path: Path) -> None:
+    fill(opened(tmp_path), range(6))
+    assert not opened(tmp_path, treatment="b").filled.any()
+    assert not opened(tmp_path, slot_bytes=BYTES + 1).filled.any()
+    assert opened(tmp_path).filled.all()
 
 
-def test_an_unfinished_store_leaves_nothing_behind(tmp_path: Path) -> None:
-    store = opened("a", tmp_path)
-    assert len(list(tmp_path.iterdir())) == 1
-    del store
-    assert not list(tmp_path.iterdir())
+def test_the_size_of_a_store_that_is_there(tmp_path: Path) -> None:
+    assert open_store("a", [key(1)], None, tmp_path) is None and not list(tmp_path.iterdir())
+    opened(tmp_path, [1, 2], slot_bytes=8)
+    fill(opened(tmp_path, [3, 4]), [3, 4])
+    store = opened(tmp_path, [5, 3], slot_bytes=None)
+    assert store.slot_bytes == BYTES and holds(store, 1, 3) and not holds(store, 0, 5)
+    assert opened(tmp_path, [2, 9], slot_bytes=None).slot_bytes == 8
+    assert open_store("a", [key(77)], None, tmp_path) is None
 
 
-def _work(store: ByteStore, slots: range) -> None:
-    fill(store, slots)
-    os._exit(0 if store.get(slots[0]) is not None else 1)
+def test_who_opened_before_it_grew_goes_on(tmp_path: Path) -> None:
+    early = opened(tmp_path, range(3))
+    late = opened(tmp_path, range(8))
+    fill(early, range(3))
+    assert [holds(late, k, k) for k in range(8)] == [True] * 3 + [False] * 5
+    fill(late, range(8))
+    assert all(holds(early, k, k) for k in range(3))
 
 
-@pytest.mark.parametrize("method", [m for m in ("fork", "spawn") if m in multiprocessing.get_all_start_methods()])
-@pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
-def test_workers_fill_it(tmp_path: Path, method: str) -> None:
-    store = opened("a", tmp_path)
-    context = multiprocessing.get_context(method)
-    if method == "fork":
-        workers = [context.Process(target=_work, args=(store, slots)) for slots in (range(3), range(3, 6))]
-        for worker in workers:
-            worker.start()
-        for worker in workers:
-            worker.join()
-            assert worker.exitcode == 0
-    else:  # what a spawned worker does with the store: it gets a pickled one
-        fill(pickle.loads(pickle.dumps(store)), range(6))
-    assert store.complete and store.publish()
-    assert all(np.array_equal(store.get(k), picture(k)) for k in range(6))  # type: ignore[arg-type]
+class Model:
+    """The same as a store, as it is easily understood."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.held: dict[int, np.ndarray] = {}
+        self.views: list[tuple[list[int], ItemStore]] = []
+
+    def open(self, items: list[int]) -> None:
+        self.views.append((items, opened(self.folder, items)))
+
+    def put(self, view: int, i: int, shape: tuple[int, ...]) -> None:
+        items, store = self.views[view % len(self.views)]
+        k = items[i % len(items)]
+        array = image(k, shape)
+        assert store.put(i % len(items), array)
+        self.held.setdefault(k, array)
+
+    def check(self) -> None:
+        for items, store in self.views:
+            assert store.filled.tolist() == store.sound().tolist() == [k in self.held for k in items]
+            for i, k in enumerate(items):
+                got = store.get(i)
+                assert (got is None) == (k not in self.held) and (got is None or np.array_equal(got, self.held[k]))
 
 
-def test_pickled_before_and_opened_after_publishing(tmp_path: Path) -> None:
-    store = opened("a", tmp_path)
-    sent = pickle.dumps(store)
-    fill(store, range(6))
-    store.publish()
-    assert pickle.loads(sent).complete
+@given(
+    st.lists(
+        st.one_of(
+            st.tuples(st.just("open"), st.lists(st.integers(0, 12), min_size=1, max_size=9)),
+            st.tuples(
+                st.just("put"),
+                st.integers(0, 99),
+                st.integers(0, 99),
+                st.sampled_from([(), (7,), (1, 9, 9), (3, 20, 30), (450, 4)]),
+            ),
+            st.just(("reopen",)),
+        ),
+        max_size=25,
+    )
+)
+def test_any_use_of_it(tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[Any, ...]]) -> None:
+    model = Model(tmp_path_factory.mktemp("store"))
+    model.open([0])
+    for what, *given_ in steps:
+        if what == "reopen":
+            model.views = [(items, pickle.loads(pickle.dumps(store))) for items, store in model.views]
+        else:
+            getattr(model, what)(*given_)
+    model.check()
 
 
-def test_a_deleted_folder_is_no_error(tmp_path: Path) -> None:
-    store = opened("a", tmp_path / "x")
-    fill(store, range(3))
-    sent = pickle.dumps(store)
-    shutil.rmtree(tmp_path / "x")
-    fill(store, range(3, 6))
-    assert store.publish() and np.array_equal(store.get(0), picture(0))  # type: ignore[arg-type]
-    gone = pickle.loads(sent)
-    assert gone.get(0) is None and not gone.put(0, picture(0)) and not gone.complete and not gone.publish()
+# -- rows ----------------------------------------------------------------------------------------------
 
 
-def test_a_damaged_file_is_built_again(tmp_path: Path) -> None:
-    store = opened("a", tmp_path)
-    fill(store, range(6))
-    store.publish()
-    store.final.write_bytes(store.final.read_bytes()[:100])
-    assert not opened("a", tmp_path).complete
+def test_rows_of_floats_are_one_table(tmp_path: Path) -> None:
+    rows = np.random.default_rng(0).normal(size=(9, 5, 3)).astype(np.float32)
+    store = opened(tmp_path, range(6), slot_bytes=rows[0].nbytes)
+    assert store.table() is None
+    assert store.put_rows([0, 1, 2], rows[:3]) and store.put_rows([5, 3], rows[[5, 3]]) and store.put_rows([], rows[:0])
+    assert store.table() is None and store.sound().tolist() == [True] * 4 + [False, True]
+    assert store.put(4, rows[4])
+    other = opened(tmp_path, [8, 4, 0, 8], slot_bytes=None)
+    assert other.put_rows([0], rows[[8]])
+    table = other.table()
+    assert table is not None and table.shape == (8 - 1, 5, 3) and np.array_equal(table[other.slots], rows[[8, 4, 0, 8]])
+    table += 1
+    again = opened(tmp_path, range(6), slot_bytes=None).table()
+    assert again is not None and np.array_equal(again[:6], rows[:6]), "what is done to a table does not reach the file"
 
 
-def test_too_large_an_array_is_not_kept(tmp_path: Path) -> None:
-    store = opened("a", tmp_path)
-    assert not store.put(0, picture(0, (3, 200, 300)))
-    assert store.get(0) is None
+def test_items_of_different_shapes_are_no_table(tmp_path: Path) -> None:
+    store = opened(tmp_path, range(2), slot_bytes=16)
+    assert store.put(0, np.zeros((4,), np.float32)) and store.put(1, np.zeros((2,), np.float32))
+    assert store.sound().all()
+    assert opened(tmp_path, range(2), slot_bytes=None).sound().all()
+    assert opened(tmp_path, [1], slot_bytes=None).table() is None
 
 
-def test_a_full_disk_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    store = opened("a", tmp_path)
-    fill(store, range(2))
+# -- several at once -----------------------------------------------------------------------------------
 
-    def full(*args: object) -> int:
-        raise OSError(28, "No space left on device")
+_MAKER = """
+import os, random, sys, time
+from pathlib import Path
+import numpy as np
+from easylearn.data.cache import open_store
+from easylearn.files import digest
 
-    monkeypatch.setattr(cache.os, "pwrite", full, raising=False)
-    monkeypatch.setattr(cache.sys, "platform", "linux")
-    assert not store.put(2, picture(2))
-    assert store.get(2) is None and np.array_equal(store.get(1), picture(1))  # type: ignore[arg-type]
+folder, log, seed, n = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+keys = [digest([f"item {k}"]) for k in range(n)]
+
+def make(k):
+    with open(log, "a") as file:
+        file.write(f"{k}\\n")
+    time.sleep(0.002)
+    return np.random.default_rng(k).integers(0, 256, (3, 20, 30)).astype("u1")
+
+order = random.Random(seed).sample(range(n), n)
+store = open_store("a", [keys[k] for k in order], 1800, folder)
+for i, k in enumerate(order):
+    got = store.fetch(i, lambda: make(k), lambda: keys[k])
+    assert np.array_equal(got, np.random.default_rng(k).integers(0, 256, (3, 20, 30)).astype("u1")), k
+"""
+
+
+def made(log: Path) -> Counter[int]:
+    return Counter(int(line) for line in log.read_text().split())
+
+
+@pytest.mark.parametrize("method", ["spawn", *(["fork"] if FORK else [])])
+def test_processes_fill_it_together_and_make_nothing_twice(tmp_path: Path, method: str) -> None:
+    log = tmp_path / "log"
+    arguments = [[str(tmp_path / "store"), str(log), str(seed), str(N)] for seed in (1, 1, 2)]
+    if method == "spawn":
+        path = os.pathsep.join(p for p in sys.path if p)
+        command = [sys.executable, "-c", _MAKER]
+        children = [subprocess.Popen([*command, *a], env={**os.environ, "PYTHONPATH": path}) for a in arguments]
+        assert [child.wait(120) for child in children] == [0, 0, 0]
+    else:
+
+        def work(given_: list[str]) -> None:
+            sys.argv = ["", *given_]
+            exec(_MAKER, {})
+
+        forked = [multiprocessing.get_context("fork").Process(target=work, args=(a,)) for a in arguments]
+        for child in forked:
+            child.start()
+        for child in forked:
+            child.join(120)
+            assert child.exitcode == 0
+    assert made(log) == Counter(range(N))
+    assert all(holds(opened(tmp_path / "store", range(N)), k, k) for k in range(N))
 
 
 @pytest.mark.parametrize("platform", ["linux", "win32"])
-def test_threads_fill_one_store(platform: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    n = 200
-    store = opened("a", tmp_path, n)
+def test_threads_fill_it_together_and_make_nothing_twice(
+    platform: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stores = [opened(tmp_path, range(N)), opened(tmp_path, range(N))]  # as of two folds that are trained side by side
     monkeypatch.setattr(cache.sys, "platform", platform)
+    if platform == "win32":
+        monkeypatch.setattr("easylearn.data.claims._lock", lambda *_: True)
+        monkeypatch.setattr("easylearn.data.claims._unlock", lambda *_: None)
+    count: Counter[int] = Counter()
+
+    def make(k: int) -> np.ndarray:
+        count[k] += 1
+        time.sleep(0.001)
+        return image(k)
+
+    def work(seed: int) -> bool:
+        store = stores[seed % 2]
+        order = random.Random(seed).sample(range(N), N)
+        got = [store.fetch(k, lambda k=k: make(k), lambda k=k: key(k)) for k in order]  # type: ignore[misc]
+        return all(g is not None and np.array_equal(g, image(k)) for g, k in zip(got, order, strict=True))
+
     with ThreadPoolExecutor(8) as pool:
-        assert all(pool.map(store.put, range(n), map(picture, range(n))))
-    assert store.complete
-    assert all(np.array_equal(store.get(k), picture(k)) for k in range(n))  # type: ignore[arg-type]
+        assert all(pool.map(work, range(8)))
+    assert count == Counter(range(N))
+
+
+@pytest.mark.skipif(not FORK, reason="processes are not forked here")
+@pytest.mark.parametrize("writes", [0, 1, 2], ids=["while it makes", "before the record", "inside the record"])
+def test_an_item_whose_maker_was_killed_is_taken_over(
+    tmp_path: Path, writes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = opened(tmp_path, range(3))
+    begun = multiprocessing.get_context("fork").Event()
+
+    def die() -> None:
+        real, left = os.pwrite, writes
+
+        def pwrite(fd: int, data: bytes, offset: int) -> int:
+            nonlocal left
+            left -= 1
+            if left:
+                return real(fd, data, offset)
+            real(fd, bytes(data)[: len(data) * 3 // 4], offset)
+            os.kill(os.getpid(), signal.SIGKILL)
+            return 0
+
+        def make() -> np.ndarray:
+            begun.set()
+            if not writes:
+                time.sleep(60)
+            return image(1)
+
+        cache.os.pwrite = pwrite
+        store.fetch(1, make, lambda: key(1))
+
+    child = multiprocessing.get_context("fork").Process(target=die)
+    child.start()
+    assert begun.wait(60)
+    if not writes:
+        assert store.fetch(1, lambda: image(1), lambda: key(1), wait=False) is None, "it is being made"
+        assert not store.wait([1], 0.05)
+        assert child.pid is not None
+        os.kill(child.pid, signal.SIGKILL)
+    child.join(60)
+    assert child.exitcode == -signal.SIGKILL
+    began = time.monotonic()
+    assert store.wait([0, 1, 2], 60) and not holds(store, 1, 1)
+    got = store.fetch(1, lambda: image(1), lambda: key(1))
+    assert time.monotonic() - began < 30 and np.array_equal(got, image(1))  # type: ignore[arg-type]
+    assert holds(opened(tmp_path, [1]), 0, 1)
+
+
+def test_readers_see_whole_items_while_it_is_filled(tmp_path: Path) -> None:
+    n, big = 50, (3, 100, 200)
+    stores = [opened(tmp_path, range(n), slot_bytes=60_000) for _ in range(3)]
+    filling = True
+
+    def read(store: ItemStore) -> int:
+        seen: set[int] = set()
+        while filling or len(seen) < n:
+            for k in range(n):
+                got = store.get(k)
+                if got is not None and k not in seen:
+                    assert np.array_equal(got, image(k, big))
+                    seen.add(k)
+        return len(seen)
+
+    with ThreadPoolExecutor(2) as pool:
+        readers = [pool.submit(read, store) for store in stores[1:]]
+        for k in range(n):
+            stores[0].put(k, image(k, big))
+        filling = False
+        assert [reader.result(60) for reader in readers] == [n, n]
+
+
+def test_what_has_changed_since_is_not_kept(tmp_path: Path) -> None:
+    store = opened(tmp_path, range(3))
+
+    def gone() -> str:
+        raise FileNotFoundError
+
+    for i, now in enumerate([lambda: key(0), lambda: key(99), gone]):
+        got = store.fetch(i, lambda i=i: image(i), now)  # type: ignore[misc]
+        assert np.array_equal(got, image(i))  # type: ignore[arg-type]
+    assert store.filled.tolist() == [True, False, False]
+
+
+def test_an_error_while_making_is_passed_on_and_claims_nothing(tmp_path: Path) -> None:
+    store = opened(tmp_path)
+
+    def fail() -> np.ndarray:
+        raise ValueError("a bad file")
+
+    with pytest.raises(ValueError, match="a bad file"):
+        store.fetch(0, fail, lambda: key(0))
+    assert store.claim(0)
+
+
+# -- when things go wrong ------------------------------------------------------------------------------
+
+
+def test_a_deleted_folder_is_no_error(tmp_path: Path) -> None:
+    store = opened(tmp_path / "x")
+    fill(store, range(3))
+    sent = pickle.dumps(store)
+    shutil.rmtree(tmp_path / "x")
+    assert holds(store, 0, 0) and store.put(4, image(4)) and holds(store, 4, 4)
+    gone = pickle.loads(sent)
+    assert gone.get(0) is None and not gone.put(0, image(0)) and not gone.filled.any() and gone.table() is None
+    assert np.array_equal(gone.fetch(0, lambda: image(0), lambda: key(0)), image(0))
+    assert not opened(tmp_path / "x").filled.any()
+    assert pickle.loads(sent).get(0) is None, "another store at the same place is another store"
+
+
+def flip(file: Path, place: int) -> None:
+    data = bytearray(file.read_bytes())
+    data[place] ^= 0xFF
+    file.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda d: index(d).write_bytes(b""),
+        lambda d: index(d).write_bytes(b"something else of the same kind of length"),
+        lambda d: index(d).write_bytes(index(d).read_bytes()[:20]),
+        lambda d: flip(index(d), 0),
+        lambda d: flip(index(d), 8),
+        lambda d: flip(index(d), 16),
+        lambda d: index(d).unlink(),
+        lambda d: contents(d).unlink(),
+        lambda d: contents(d).write_bytes(contents(d).read_bytes()[:-1]),
+    ],
+    ids=["empty", "foreign", "short header", "magic", "size", "nonce", "no index", "no contents", "short contents"],
+)
+def test_a_damaged_store_is_replaced(tmp_path: Path, damage: Callable[[Path], Any]) -> None:
+    fill(opened(tmp_path), range(6))
+    damage(tmp_path)
+    assert not opened(tmp_path).filled.any()
+    fill(opened(tmp_path), range(6))
+    assert all(holds(opened(tmp_path), k, k) for k in range(6)) and contents(tmp_path)
+
+
+def test_the_end_of_a_record_that_a_killed_process_left_is_overwritten(tmp_path: Path) -> None:
+    fill(opened(tmp_path), range(6))
+    with open(index(tmp_path), "ab") as file:
+        file.write(b"half a record")
+    fill(opened(tmp_path, range(9)), range(9))
+    assert all(holds(opened(tmp_path, range(9)), k, k) for k in range(9))
+
+
+@pytest.mark.parametrize("place", ["contents", "shape", "type", "check", "key"])
+def test_an_item_that_is_damaged_is_made_again(tmp_path: Path, place: str) -> None:
+    """As after the machine lost its power, when what was written last may be on the disk, and what was first not."""
+    fill(opened(tmp_path), range(6))
+    if place == "contents":
+        flip(contents(tmp_path), 2 * BYTES + 7)
+    else:
+        flip(index(tmp_path), 32 + 2 * 40 + {"key": 8, "shape": 16, "type": 30, "check": 32}[place])
+    store = opened(tmp_path)
+    assert [holds(store, k, k) for k in range(6)] == [True, True, False, True, True, True]
+    assert opened(tmp_path).sound().tolist() == [True, True, False, True, True, True]
+    assert np.array_equal(store.fetch(2, lambda: image(2), lambda: key(2)), image(2))  # type: ignore[arg-type]
+    assert all(holds(opened(tmp_path), k, k) for k in range(6))
+
+
+def test_a_damaged_row_is_found(tmp_path: Path) -> None:
+    rows = np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32)
+    opened(tmp_path, slot_bytes=16).put_rows(range(6), rows)
+    flip(contents(tmp_path), 2 * 16 + 3)
+    store = opened(tmp_path, slot_bytes=None)
+    assert store.sound().tolist() == [True, True, False, True, True, True] and store.table() is None
+    assert store.put_rows([2], rows[[2]])
+    table = opened(tmp_path, slot_bytes=None).table()
+    assert table is not None and np.array_equal(table, rows)
+
+
+def test_contents_of_another_item_are_never_taken(tmp_path: Path) -> None:
+    """Where two processes register items at once without seeing each other's locks, their slots are the same."""
+    opened(tmp_path, range(2))
+    before = index(tmp_path).read_bytes()
+    mine = opened(tmp_path, range(4))
+    index(tmp_path).write_bytes(before)
+    theirs = opened(tmp_path, [0, 1, 8, 9])
+    assert mine.slots.tolist() == theirs.slots.tolist()
+    assert not mine.put(2, image(2)) and mine.get(2) is None
+    assert theirs.put(2, image(8)) and mine.get(2) is None and not mine.filled[2]
+    assert np.array_equal(mine.fetch(2, lambda: image(2), lambda: key(2)), image(2))  # type: ignore[arg-type]
+
+
+def test_too_large_an_array_is_not_kept(tmp_path: Path) -> None:
+    store = opened(tmp_path)
+    assert not store.put(0, image(0, (3, 200, 300))) and not store.put(0, np.zeros((2, 2, 2, 2), np.uint8))
+    assert store.get(0) is None and store.put(0, image(0))
+
+
+def full(*_: object) -> int:
+    raise OSError(28, "No space left on device")
+
+
+def test_a_full_disk_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = opened(tmp_path)
+    fill(store, range(2))
+    monkeypatch.setattr(cache.os, "pwrite", full, raising=False)
+    monkeypatch.setattr(cache.sys, "platform", "linux")
+    assert not store.put(2, image(2))
+    assert store.get(2) is None and holds(store, 1, 1)
+    monkeypatch.setattr(store, "claim", full)
+    assert np.array_equal(store.fetch(2, lambda: image(2), lambda: key(2)), image(2))  # type: ignore[arg-type]
+
+
+def test_a_disk_that_takes_half_an_item(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = opened(tmp_path)
+    real = os.pwrite
+    monkeypatch.setattr(cache.os, "pwrite", lambda fd, data, at: real(fd, bytes(data)[:100], at), raising=False)
+    monkeypatch.setattr(cache.sys, "platform", "linux")
+    assert not store.put(2, image(2)) and store.get(2) is None and not opened(tmp_path).filled.any()
 
 
 def test_a_disk_that_fills_up_under_threads_is_no_crash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    store = opened("a", tmp_path, 40)
+    store = opened(tmp_path, range(N))
     write, written = os.pwrite, 0
 
     def filling(*args: Any) -> int:
         nonlocal written
         written += 1
         time.sleep(0.001)  # so that the threads meet
-        if written > 50:
-            raise OSError(28, "No space left on device")
-        return write(*args)
+        return full() if written > 50 else write(*args)
 
     monkeypatch.setattr(cache.os, "pwrite", filling, raising=False)
     monkeypatch.setattr(cache.sys, "platform", "linux")
     with ThreadPoolExecutor(8) as pool:
-        took = list(pool.map(store.put, range(40), map(picture, range(40))))
-    assert took.count(True) == 16, "three writes a picture"
-    held = [(k, store.get(k)) for k in range(40)]
-    assert all(np.array_equal(pixels, picture(k)) for k, pixels in held if pixels is not None)
-
-
-def test_limit_and_least_recently_used(tmp_path: Path) -> None:
-    size = file_bytes(6, 1800)
-    for age, key in enumerate(["old", "middle", "new"]):
-        store = opened(key, tmp_path)
-        fill(store, range(6))
-        store.publish()
-        os.utime(store.final, (1000 + age, 1000 + age))
-    assert opened("old", tmp_path, limit=10 * size).complete  # used now
-    opened("another", tmp_path, limit=3 * size)
-    assert not (opened("middle", tmp_path).complete), "the least recently used store makes room"
-    assert opened("old", tmp_path).complete and opened("new", tmp_path).complete
-    assert open_store("big", 6, 1800, tmp_path, limit_bytes=size - 1) is None
-    assert opened("old", tmp_path).complete, "what can never fit throws nothing out"
-
-
-def test_abandoned_files_are_removed(tmp_path: Path) -> None:
-    host = cache.socket.gethostname()
-    dead = multiprocessing.Process(target=time.time)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("warnings.warn", lambda *a, **k: None)
-        dead.start()
-    dead.join()
-    names = {
-        f"k.{host}.{dead.pid}.00{cache._PART}": False,
-        f"k.{host}.{os.getpid()}.00{cache._PART}": True,
-        f"k.elsewhere.org.{dead.pid}.00{cache._PART}": True,
-        f"old.elsewhere.org.1.00{cache._PART}": False,
-        "mine.txt": True,
-    }
-    for name in names:
-        (tmp_path / name).write_bytes(b"x")
-    long_ago = time.time() - 3 * 86400
-    os.utime(tmp_path / f"old.elsewhere.org.1.00{cache._PART}", (long_ago, long_ago))
-    opened("a", tmp_path)
-    assert {name: (tmp_path / name).exists() for name in names} == names
+        took = list(pool.map(store.put, range(N), map(image, range(N))))
+    assert 18 <= took.count(True) <= 25, "two writes an item"
+    assert [holds(store, k, k) for k in range(N)] == took
 
 
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
-    assert open_store("a", 3, 100, tmp_path / "file") is None
-    assert open_store("a", 3, 100, tmp_path / "file" / "below") is None
+    for folder in (tmp_path / "file", tmp_path / "file" / "below"):
+        assert open_store("a", [key(0)], 100, folder) is None and open_store("a", [key(0)], None, folder) is None
+
+
+def test_a_folder_that_can_only_be_read_still_serves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(opened(tmp_path), range(6))
+    real = os.open
+
+    def reading(path: Any, flags: int, *rest: Any) -> int:
+        if flags & (os.O_RDWR | os.O_CREAT):
+            raise PermissionError(13, "Permission denied")
+        return real(path, flags, *rest)
+
+    monkeypatch.setattr(cache.os, "open", reading)
+    monkeypatch.setattr(cache.os, "utime", full)
+    store = opened(tmp_path)
+    assert all(holds(store, k, k) for k in range(6)) and not store.put_rows([0], image(0)[None])
+
+
+def test_nothing_is_registered_while_somebody_else_does_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(opened(tmp_path), range(6))
+    monkeypatch.setattr(cache, "PATIENCE", 0.02)
+    mine = cache.claims_in(tmp_path)
+    assert mine.take(cache.byte_of(index(tmp_path).name))
+    assert open_store("a", [key(0), key(77)], BYTES, tmp_path) is None
+    assert opened(tmp_path, [3, 4]).filled.all(), "for what is there nobody waits"
+
+
+# -- room ----------------------------------------------------------------------------------------------
+
+
+def test_the_stores_used_longest_ago_make_room(tmp_path: Path) -> None:
+    for age, treatment in enumerate(["old", "middle", "new"]):
+        fill(opened(tmp_path, range(20), treatment), range(20))
+        for file in tmp_path.iterdir():
+            if file.stat().st_mtime > 10_000:
+                os.utime(file, (1000 + age, 1000 + age))
+    size = sum(cache._taken(file.stat()) for file in tmp_path.iterdir()) // 3
+    assert opened(tmp_path, range(20), "old").filled.all()  # used now
+    opened(tmp_path, range(20), "another", limit_bytes=int(3.5 * size))
+    assert not opened(tmp_path, range(20), "middle").filled.any(), "the least recently used store makes room"
+    assert opened(tmp_path, range(20), "old").filled.all() and opened(tmp_path, range(20), "new").filled.all()
+    assert open_store("big", [key(k) for k in range(20)], BYTES, tmp_path, limit_bytes=20 * BYTES - 1) is None
+    assert opened(tmp_path, range(20), "old").filled.all(), "what can never fit throws nothing out"
+
+
+def test_a_store_full_of_what_nobody_wants_any_more_begins_anew(tmp_path: Path) -> None:
+    """Files that change again and again would fill it otherwise, and nothing be kept from then on."""
+    limit = 60 * BYTES
+    for day in range(10):
+        items = range(day * 20, day * 20 + 20)
+        store = opened(tmp_path, items, limit_bytes=limit)
+        fill(store, items)
+        assert all(holds(store, i, k) for i, k in enumerate(items))
+        assert sum(cache._taken(file.stat()) for file in tmp_path.iterdir()) < 1.5 * limit
+
+
+def test_contents_without_an_index_are_removed_after_a_day(tmp_path: Path) -> None:
+    names = {"k-8.0a.slots": False, "k-9.0b.slots": True, "mine.txt": True}
+    for name in names:
+        (tmp_path / name).write_bytes(b"x")
+    long_ago = time.time() - 2 * 86400
+    for name in ("k-8.0a.slots", "mine.txt"):
+        os.utime(tmp_path / name, (long_ago, long_ago))
+    opened(tmp_path)
+    assert {name: (tmp_path / name).exists() for name in names} == names
 
 
 def test_the_usual_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EASYLEARN_CACHE", str(tmp_path))
-    store = open_store("a", 3, 100)
+    store = open_store("a", [key(0)], 100)
     assert store is not None and store.path.parent == tmp_path / "images"
 
 
 def test_unused_room_takes_no_disk(tmp_path: Path) -> None:
-    store = open_store("a", 50, 10**6, tmp_path)
-    assert store is not None
-    for k in range(50):
-        store.put(k, picture(k))
-    assert cache._taken(store.path) < 50 * 30_000
+    store = opened(tmp_path, range(50), slot_bytes=10**6)
+    fill(store, range(50))
+    assert cache._taken(contents(tmp_path).stat()) < 50 * 30_000
 
 
 def test_wrong_arguments(tmp_path: Path) -> None:
-    for n, slot_bytes in ((0, 10), (10, 0)):
-        with pytest.raises(ArgumentError, match="at least one slot"):
-            open_store("a", n, slot_bytes, tmp_path)
+    for keys, slot_bytes in (([], 10), ([key(0)], 0)):
+        with pytest.raises(ArgumentError, match="at least one item of at least one byte"):
+            open_store("a", keys, slot_bytes, tmp_path)
+
+
+# -- what items are ------------------------------------------------------------------------------------
+
+
+def test_keys_of_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    a, b = tmp_path / "a.jpg", tmp_path / "b.jpg"
+    a.write_bytes(b"first")
+    b.write_bytes(b"first")
+    seen = set(file_keys([a, b]))
+    assert len(seen) == 2 and set(file_keys([str(b), a])) == seen
+    monkeypatch.chdir(tmp_path)
+    assert file_keys(["a.jpg"]) == file_keys([a])
+    info = a.stat()
+    a.write_bytes(b"other")
+    os.utime(a, ns=(info.st_atime_ns, info.st_mtime_ns))
+    assert a.stat().st_size == info.st_size and a.stat().st_mtime_ns == info.st_mtime_ns
+    if sys.platform != "win32":
+        assert not seen & set(file_keys([a])), "a file that was replaced and given the old size and time"
+    with pytest.raises(FileNotFoundError):
+        file_keys([a, tmp_path / "none.jpg"])
+
+
+def test_a_file_that_has_just_changed_may_change_again_within_the_tick(tmp_path: Path) -> None:
+    for k in range(10):
+        (tmp_path / "a").write_bytes(b"%02d" % k)
+        before = file_keys([tmp_path / "a"])
+        (tmp_path / "a").write_bytes(b"xx")
+        assert file_keys([tmp_path / "a"]) != before
+
+
+def test_keys_of_arrays() -> None:
+    x = np.arange(12, dtype=np.uint8)
+    given_ = [x, x.reshape(3, 4), x.reshape(4, 3), x.astype(np.int16), x[::-1], x[:0]]
+    assert len({content_key(a) for a in given_}) == len(given_)
+    assert content_key(np.asfortranarray(x.reshape(3, 4))) == content_key(x.reshape(3, 4).copy())

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
-from torch.utils.data import BatchSampler, DataLoader, SequentialSampler, TensorDataset
+from torch.utils.data import DataLoader, TensorDataset
 
 from easylearn.data.loaders import ForeignLoader, LoaderData, TensorData, TensorPreprocessor
 from easylearn.data.order import Batch, ItemLoader, Loader, TensorSource
@@ -160,6 +161,21 @@ class TestForeignLoader:
         loader = ForeignLoader(self.source())
         assert [b.index.tolist() for b in all_of(loader, start=1)] == [b.index.tolist() for b in all_of(loader)][1:]
 
+    @pytest.mark.parametrize("kind", [list, tuple])
+    def test_positions_count_on_through_batches_of_any_size(self, kind: Callable[..., Any]) -> None:
+        source = kind((torch.zeros(n, 2), torch.zeros(n)) for n in (4, 1, 3))
+        indices = [[b.index.tolist() for b in ForeignLoader(source).batches(CPU, start=n)] for n in (0, 2)]
+        assert indices == [[[0, 1, 2, 3], [4], [5, 6, 7]], [[5, 6, 7]]]
+
+    def test_batches_come_to_the_device_asked_for(self) -> None:
+        meta = torch.device("meta")
+        (batch,) = ForeignLoader([(torch.zeros(4, 2), torch.zeros(4))]).batches(meta)
+        assert batch.inputs[0].device == meta and batch.target is not None and batch.target.device == meta
+        assert batch.index.device == CPU
+        there = ForeignLoader([(torch.zeros(4, 2), torch.zeros(4, device=meta))])
+        with pytest.raises(NotImplementedError, match="meta"):  # nothing comes back from there, but it is asked for
+            all_of(there)
+
     def test_items_of_a_list_are_counted_not_its_batches(self) -> None:
         loader = ForeignLoader([(torch.zeros(4, 2), torch.zeros(4)), (torch.zeros(3, 2), torch.zeros(3))])
         assert loader.n_items == 7 and loader.batch_size == 4 and len(loader) == 2
@@ -214,8 +230,8 @@ class TestLoaderData:
         read = self.data().preprocessor.read
         x = torch.randn(6, 2)
         loader = DataLoader(TensorDataset(x), batch_size=4)
-        for given in (x, [x[:5], x[5:]], loader, x.numpy()):
-            items = read(given)
+        for form in (x, [x[:5], x[5:]], loader, x.numpy()):
+            items = read(form)
             assert torch.equal(items.values[0], x) and items.ids == ("0", "1", "2", "3", "4", "5") and not items.single
 
     def test_a_missing_part(self) -> None:

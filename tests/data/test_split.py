@@ -1,16 +1,21 @@
 from __future__ import annotations
 
+import datetime as dt
 import random
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.model_selection import StratifiedKFold
+from sklearn.model_selection import GroupKFold, StratifiedKFold, TimeSeriesSplit
 
-from easylearn.data.split import Split, get_cv_idxs, kfold_indices, split_indices
-from easylearn.errors import ArgumentError
+from easylearn.data.split import Split, folds, fraction_of, get_cv_idxs, split_indices
+from easylearn.errors import ArgumentError, DataError, EasyLearnWarning
 
 seeds = st.integers(0, 1000)
 fractions = st.floats(0.001, 0.999)
@@ -72,7 +77,7 @@ def test_an_array_of_whole_numbers_is_split_as_a_list_of_words(
                 made.append([side.tolist() for side in split_indices(len(labels), 0.3, seed=seed, **{how: of})])  # type: ignore[arg-type]
             except ArgumentError as error:
                 made.append(str(error))
-        return [*made, *(kfold_indices(len(labels), 3, fold, seed, of)[1].tolist() for fold in range(3))]  # type: ignore[arg-type]
+        return [*made, *(valid.tolist() for _, valid in folds(len(labels), 3, seed=seed, stratify=of))]  # type: ignore[arg-type]
 
     assert splits(array) == splits(words)
 
@@ -82,7 +87,8 @@ def test_global_generators_are_untouched() -> None:
     split_indices(20, 0.3, seed=1)
     split_indices(20, 0.3, stratify=[0, 1] * 10)
     split_indices(20, 0.3, groups=list(range(10)) * 2)
-    kfold_indices(20, 4, 0)
+    folds(20, 4)
+    folds(20, 4, groups=list(range(10)) * 2)
     get_cv_idxs(20)
     after = random.getstate(), np.random.get_state()[1].tobytes(), torch.get_rng_state()
     assert before[:2] == after[:2] and torch.equal(before[2], after[2])
@@ -98,6 +104,25 @@ class TestFraction:
 
     def test_seeds_differ(self) -> None:
         assert len({tuple(split_indices(30, 0.2, seed=s)[1].tolist()) for s in range(20)}) == 20
+
+    @pytest.mark.parametrize(
+        "fraction",
+        [np.float32(0.25), np.float16(0.25), Fraction(1, 4), Decimal("0.25"), np.array(0.25), torch.tensor(0.25)],
+    )
+    def test_any_real_number_is_a_fraction(self, fraction: Any) -> None:
+        np.testing.assert_array_equal(split_indices(40, fraction)[1], split_indices(40, 0.25)[1])
+        assert fraction_of(fraction) == 0.25
+
+    @pytest.mark.parametrize("given_", [None, True, np.True_, "0.2", [0.2], np.array([True, False]), "6W"])
+    def test_what_is_no_number_is_no_fraction(self, given_: Any) -> None:
+        assert fraction_of(given_) is None
+
+    def test_none_asks_for_no_validation(self) -> None:
+        train, valid = split_indices(5, None)
+        assert train.tolist() == [0, 1, 2, 3, 4] and valid.tolist() == [] and valid.dtype == np.int64
+        for how in ("stratify", "groups", "time"):
+            with pytest.raises(ArgumentError, match=f"{how} .*valid=None"):
+                split_indices(5, None, **{how: [0, 0, 1, 1, 1]})  # type: ignore[arg-type]
 
     @pytest.mark.parametrize("fraction", [0.0, 1.0, -0.2, 20, 1.5, float("nan"), np.float32(2)])
     def test_refused(self, fraction: float) -> None:
@@ -154,8 +179,12 @@ class TestStratified:
             split_indices(3, 0.3, stratify=[1, 2])
         with pytest.raises(ArgumentError, match="not both"):
             split_indices(2, 0.3, stratify=[1, 2], groups=[1, 2])
-        with pytest.raises(ArgumentError, match="go with a fraction"):
-            split_indices(2, [0], stratify=[1, 2])
+        for how in ("stratify", "groups"):
+            with pytest.raises(ArgumentError, match=f"{how} goes with a fraction"):
+                split_indices(2, [0], **{how: [1, 2]})  # type: ignore[arg-type]
+        for wrong in (True, "kind"):
+            with pytest.raises(ArgumentError, match="stratify must have one entry per item"):
+                split_indices(2, 0.5, stratify=wrong)  # type: ignore[arg-type]
 
 
 class TestGroups:
@@ -207,8 +236,8 @@ class TestPositions:
             (range(5), "all 5 items"),
             ([0.5], "whole positions"),
             ("12", "whole positions"),
+            ("2W", "goes with time="),
             (True, "whole positions"),
-            (None, "whole positions"),
             ([[1, 2]], "whole positions"),
         ],
     )
@@ -217,33 +246,259 @@ class TestPositions:
             split_indices(5, valid)
 
 
-class TestKfold:
+class TestByLabel:
+    """A mask or labels out of pandas say which rows they mean; positions are what they are."""
+
+    INDEX = pd.Index(["d", "a", "c", "b"])
+
+    def test_a_mask_of_the_same_table_is_read_by_its_index(self) -> None:
+        mask = pd.Series([True, False, False, True], index=list("abcd"))  # of the table sorted by its index
+        assert split_indices(4, mask, index=self.INDEX)[1].tolist() == [0, 1]
+        assert split_indices(4, mask.astype("boolean"), index=self.INDEX)[1].tolist() == [0, 1]
+        assert split_indices(4, mask.to_numpy())[1].tolist() == [0, 3]
+        assert split_indices(4, mask.reset_index(drop=True))[1].tolist() == [0, 3]
+
+    def test_an_index_that_repeats_labels_is_enough_where_it_is_the_same(self) -> None:
+        twice = pd.Index(["a", "a", "b"])
+        mask = pd.Series([False, True, False], index=twice)
+        assert split_indices(3, mask, index=twice)[1].tolist() == [1]
+        with pytest.raises(ArgumentError, match="another index"):
+            split_indices(3, mask.iloc[::-1], index=twice)
+
+    def test_labels_of_rows(self) -> None:
+        assert split_indices(4, pd.Index(["b", "d"]), index=self.INDEX)[1].tolist() == [0, 3]
+        assert split_indices(4, pd.Index([3, 0]))[1].tolist() == [0, 3]
+        assert split_indices(4, pd.Index([10]), index=pd.Index([40, 30, 20, 10]))[1].tolist() == [3]
+
+    def test_a_series_of_positions_is_taken_as_it_is(self) -> None:
+        assert split_indices(4, pd.Series([3, 1], index=["x", "y"]), index=self.INDEX)[1].tolist() == [1, 3]
+
+    @pytest.mark.parametrize(
+        ("valid", "word"),
+        [
+            (pd.Series([True, False, False, True], index=list("abcx")), "another index"),
+            (pd.Series([True, False, False, True]), "another index"),
+            (pd.Series([True, False], index=list("ab")), "another index"),
+            (pd.Series([True, None, False, True], index=list("dacb"), dtype="boolean"), "1 missing entries"),
+            (pd.Index(["b", "x"]), "1 rows that are not there, such as 'x'"),
+        ],
+    )
+    def test_refused(self, valid: Any, word: str) -> None:
+        with pytest.raises(ArgumentError, match=word):
+            split_indices(4, valid, index=self.INDEX)
+        with pytest.raises(ArgumentError, match="repeats some"):
+            split_indices(4, pd.Index([3]), index=pd.Index([1, 1, 2, 3]))
+
+
+DAYS = pd.Series(pd.date_range("2024-01-01", periods=100), name="day")
+
+
+class TestTime:
+    """The reference is plain pandas."""
+
+    @pytest.mark.parametrize("length", ["2W", "14D", "336h", dt.timedelta(days=14), pd.Timedelta("14D")])
+    @pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
+    def test_the_last_weeks(self, length: str | dt.timedelta, unit: str) -> None:
+        time = DAYS.iloc[np.random.default_rng(0).permutation(100)].astype(f"datetime64[{unit}]")
+        train, valid = split_indices(100, length, time=time)
+        last = time > pd.Timestamp("2024-04-09") - pd.Timedelta(days=14)  # 9 April is the last day
+        np.testing.assert_array_equal(valid, np.flatnonzero(last))
+        np.testing.assert_array_equal(train, np.flatnonzero(~last))
+        assert len(valid) == 14
+
+    @pytest.mark.parametrize(
+        "time",
+        [
+            DAYS.dt.strftime("%Y-%m-%d"),
+            DAYS.dt.strftime("%Y%m%d"),
+            DAYS.dt.strftime("%B %d, %Y"),
+            DAYS.dt.strftime("%d/%m/%Y"),
+            DAYS.dt.strftime("%m-%d-%Y"),
+            DAYS.dt.strftime("%d.%m.%y").tolist(),
+            DAYS.dt.strftime("%Y-%m-%d").astype("category"),
+            DAYS.dt.to_period("D"),
+            DAYS.dt.tz_localize("Europe/Berlin"),
+            pd.Series(np.arange(100.0)),
+            np.arange(100),
+            [str(i) for i in range(100)],
+            DAYS.dt.date,
+            DAYS.to_numpy(),
+            pd.DatetimeIndex(DAYS),
+            list(DAYS),
+        ],
+        ids=lambda t: f"{type(t).__name__} {str(t[0])[:12]}",
+    )
+    def test_the_last_share_of_every_kind_of_time(self, time: Any) -> None:
+        train, valid = split_indices(100, 0.3, time=time)
+        np.testing.assert_array_equal(valid, np.arange(70, 100))
+        np.testing.assert_array_equal(train, np.arange(70))
+
+    @given(st.lists(st.integers(0, 20), min_size=2, max_size=40), st.floats(0.05, 0.95))
+    def test_one_time_stays_on_one_side_and_validation_is_later(self, times: list[int], share: float) -> None:
+        try:
+            train, valid = split_indices(len(times), share, time=times)
+        except ArgumentError:
+            # Only where the items of the first time alone are more than the rest of the share.
+            assert times.count(min(times)) > len(times) - max(round(share * len(times)), 1)
+            return
+        assert is_partition(len(times), train, valid)
+        assert max(times[i] for i in train) < min(times[i] for i in valid)
+        assert len(valid) >= max(round(share * len(times)), 1)
+
+    def test_rows_count_by_position_whatever_the_index(self) -> None:
+        time = DAYS.set_axis(pd.Index([5] * 100))
+        assert split_indices(100, "1D", time=time)[1].tolist() == [99]
+        groups = pd.Series(["a"] * 60 + [None] * 40, index=[0] * 100)
+        assert split_indices(100, 0.4, groups=groups)[1].tolist() == list(range(60, 100))
+
+    @pytest.mark.parametrize(
+        ("texts", "latest", "told"),
+        [
+            (["03/02/2024", "04/01/2024"], 1, "'03/02/2024' is taken as month, day, year"),
+            (["3-2-24 10:00", "4-1-24 10:00"], 1, "month, day, year"),
+            (["03.02.2024", "04.01.2024"], 0, "'03.02.2024' is taken as day, month, year"),
+        ],
+    )
+    def test_a_date_that_could_be_read_in_two_ways_is_told(self, texts: list[str], latest: int, told: str) -> None:
+        with pytest.warns(EasyLearnWarning, match=told):
+            assert split_indices(2, 0.5, time=pd.Series(texts, name="day"))[1].tolist() == [latest]
+
+    def test_a_date_that_can_be_read_in_one_way_only_is_read_so(self) -> None:
+        assert split_indices(3, 0.3, time=["03/02/2024", "04/01/2024", "13/01/2024"])[1].tolist() == [0]
+        assert split_indices(3, 0.3, time=["03/02/2024", "04/01/2024", "01/13/2024"])[1].tolist() == [1]
+        assert split_indices(2, 0.5, time=["02/02/2024", "03/03/2024"])[1].tolist() == [1]
+
+    @pytest.mark.parametrize(
+        ("valid", "match"),
+        [
+            ("soon", "no length of time"),
+            ("-2D", "longer than nothing"),
+            ("0D", "longer than nothing"),
+            ("NaT", "longer than nothing"),
+            ("1000D", "so none would train"),
+            (1.5, "fraction such as 0.1 or a length"),
+            (0.0, "fraction such as 0.1 or a length"),
+            ([1, 2], "fraction such as 0.1 or a length"),
+        ],
+    )
+    def test_lengths_that_cannot_be(self, valid: Any, match: str) -> None:
+        with pytest.raises(ArgumentError, match=match):
+            split_indices(100, valid, time=DAYS)
+
+    def test_arguments_that_contradict_each_other(self) -> None:
+        with pytest.raises(ArgumentError, match="groups or time, not both"):
+            split_indices(100, 0.1, time=DAYS, groups=DAYS)
+        with pytest.raises(ArgumentError, match="stratify or time, not both"):
+            split_indices(100, 0.1, time=DAYS, stratify=[0, 1] * 50)
+        with pytest.raises(ArgumentError, match="so valid must be a fraction"):
+            split_indices(100, "2W", time=np.arange(100))
+        with pytest.raises(ArgumentError, match="got 100 entries for 99 items"):
+            split_indices(99, "2W", time=DAYS)
+
+    @pytest.mark.parametrize(
+        ("time", "match"),
+        [
+            (DAYS.where(~DAYS.index.isin([4, 9])), "2 rows of the time column 'day' are empty, the first is row 4"),
+            (pd.Series(["2024-01-01", "", None], name="t"), "2 rows of the time column 't' are empty.* row 1"),
+            (pd.Series(["x", "y", "z"], name="word"), "'word', row 0: 'x' cannot be read as a time"),
+            (["2024-01-01", "soon"], "'time', row 1: 'soon' cannot"),
+            ([dt.date(2024, 1, 1), "soon"], "row 1: 'soon' cannot"),
+            (["13/01/2024", "01/13/2024"], "begin with the day, such as '13/01/2024', .* such as '01/13/2024'"),
+        ],
+    )
+    def test_times_that_are_missing_or_none(self, time: Any, match: str) -> None:
+        with pytest.raises(DataError, match=match):
+            split_indices(len(time), 0.4, time=time)
+
+
+class TestFolds:
     @given(data=st.data(), n=st.integers(2, 100), seed=seeds)
-    def test_folds(self, data: st.DataObject, n: int, seed: int) -> None:
+    def test_every_item_validates_once(self, data: st.DataObject, n: int, seed: int) -> None:
         k = data.draw(st.integers(2, min(n, 12)))
-        folds = [kfold_indices(n, k, f, seed) for f in range(k)]
-        assert all(is_partition(n, *fold) for fold in folds)
-        assert sorted(i for _, valid in folds for i in valid.tolist()) == list(range(n))
-        sizes = [len(valid) for _, valid in folds]
+        made = folds(n, k, seed=seed)
+        assert len(made) == k and all(is_partition(n, *fold) for fold in made)
+        assert sorted(i for _, valid in made for i in valid.tolist()) == list(range(n))
+        sizes = [len(valid) for _, valid in made]
         assert max(sizes) - min(sizes) <= 1
 
     def test_stratified_as_scikit_learn(self) -> None:
         labels = np.array([0] * 23 + [1] * 11 + [2] * 6)
         theirs = StratifiedKFold(4, shuffle=True, random_state=0).split(labels, labels)
         count = [np.bincount(labels[valid], minlength=3) for _, valid in theirs]
-        ours = [np.bincount(labels[kfold_indices(40, 4, f, stratify=labels)[1]], minlength=3) for f in range(4)]
+        ours = [np.bincount(labels[valid], minlength=3) for _, valid in folds(40, 4, stratify=labels)]
         np.testing.assert_array_equal(np.sort(ours, 0), np.sort(count, 0))
 
+    @given(groups=st.lists(st.integers(0, 12), min_size=2, max_size=100), k=st.integers(2, 5), seed=seeds)
+    def test_grouped_as_scikit_learn(self, groups: list[int], k: int, seed: int) -> None:
+        n = len(groups)
+        if len(set(groups)) < k:
+            with pytest.raises(ArgumentError, match="at least as many"):
+                folds(n, k, groups=groups)
+            return
+        made = folds(n, k, seed=seed, groups=groups)
+        assert all(is_partition(n, *fold) for fold in made)
+        assert all(not {groups[i] for i in train} & {groups[i] for i in valid} for train, valid in made)
+        assert sorted(i for _, valid in made for i in valid.tolist()) == list(range(n))
+        theirs = GroupKFold(k).split(groups, groups=groups)
+        assert sorted(len(valid) for _, valid in made) == sorted(len(valid) for _, valid in theirs)
+
+    @given(data=st.data(), n=st.integers(3, 60), gap=st.integers(0, 3))
+    def test_in_time_as_scikit_learn(self, data: st.DataObject, n: int, gap: int) -> None:
+        k = data.draw(st.integers(2, min(n - 1, 6)))
+        time = np.asarray(data.draw(st.permutations(range(n))))
+        if n - k * (n // (k + 1)) - gap <= 0:
+            return
+        theirs = TimeSeriesSplit(k, gap=gap).split(time)
+        made = folds(n, k, time=time, gap=gap or None)
+        for ours, expected in zip(made, theirs, strict=True):
+            for side, rows in zip(ours, expected, strict=True):
+                assert side.dtype == np.int64 and (np.diff(side) > 0).all()
+                np.testing.assert_array_equal(np.sort(time[side]), rows)
+
+    @given(st.lists(st.integers(0, 9), min_size=6, max_size=60), st.integers(2, 4))
+    def test_one_time_is_never_on_both_sides(self, times: list[int], k: int) -> None:
+        try:
+            made = folds(len(times), k, time=times)
+        except ArgumentError:
+            assert len(set(times)) <= k or max(map(times.count, times)) > len(times) // (k + 1)
+            return
+        held = [i for _, valid in made for i in valid.tolist()]
+        assert len(held) == len(set(held)) and all(len(train) and len(valid) for train, valid in made)
+        for train, valid in made:
+            assert max(times[i] for i in train) < min(times[i] for i in valid)
+
+    def test_a_gap_of_days(self) -> None:
+        made = folds(100, 3, time=DAYS, gap="7D")
+        assert [len(valid) for _, valid in made] == [25, 25, 25]
+        assert [(train[-1], valid[0]) for train, valid in made] == [(17, 25), (42, 50), (67, 75)]
+
+    def test_seeds_differ_and_one_seed_is_always_the_same(self) -> None:
+        groups = [i // 4 for i in range(40)]
+        for how in ({}, {"stratify": [0, 1] * 20}, {"groups": groups}):
+            one, two, other = (folds(40, 4, seed=s, **how) for s in (1, 1, 2))  # type: ignore[arg-type]
+            assert all(np.array_equal(a, b) for x, y in zip(one, two, strict=True) for a, b in zip(x, y, strict=True))
+            assert any(not np.array_equal(x[1], y[1]) for x, y in zip(one, other, strict=True))
+
     @pytest.mark.parametrize(
-        ("args", "word"),
+        ("given_", "word"),
         [
-            ((10, 1, 0), "k must"),
-            ((3, 4, 0), "k=4"),
-            ((10, 5, 5), "from 0 to 4"),
-            ((10, 5, -1), "fold"),
-            ((10, 2.5, 0), "k"),
+            ({"n": 10, "k": 1}, "k must"),
+            ({"n": 3, "k": 4}, "k=4"),
+            ({"n": 10, "k": 2.5}, "k"),
+            ({"n": 4, "k": 2, "gap": "7D"}, "gap goes with time="),
+            ({"n": 4, "k": 2, "stratify": [0, 0, 1, 1], "groups": [0, 0, 1, 1]}, "not both"),
+            ({"n": 4, "k": 2, "groups": [0, 0, 1, 1], "time": [0, 0, 1, 1]}, "not both"),
+            ({"n": 4, "k": 3, "groups": [0, 0, 1, 1]}, "as many groups, got 2"),
+            ({"n": 4, "k": 2, "groups": [0, 0, 1]}, "got 3 entries for 4"),
+            ({"n": 4, "k": 2, "time": [1, 1, 1, 2]}, "2 different times in 4"),
+            ({"n": 3, "k": 3, "time": [1, 2, 3]}, "fewer folds"),
+            ({"n": 4, "k": 2, "time": [1, 2, 3, 4], "gap": "7D"}, "gap must be a number"),
+            ({"n": 4, "k": 2, "time": [1, 2, 3, 4], "gap": -1}, "gap must be a number"),
+            ({"n": 4, "k": 2, "time": [1, 2, 3, 4], "gap": 3}, "leaves nothing to train on"),
+            ({"n": 100, "k": 2, "time": DAYS, "gap": 3}, "gap must be a length"),
+            ({"n": 100, "k": 2, "time": DAYS, "gap": "soon"}, "gap='soon' is no length"),
         ],
     )
-    def test_refused(self, args: tuple[int, int, int], word: str) -> None:
+    def test_refused(self, given_: dict[str, Any], word: str) -> None:
         with pytest.raises(ArgumentError, match=word):
-            kfold_indices(*args)
+            folds(**given_)

@@ -198,5 +198,5 @@ def test_what_does_not_fit_is_refused() -> None:
         with pytest.raises(ArgumentError, match="at least two increasing numbers"):
             NumberEmbeddings([knots], 2)
     for share in (-0.1, 0.5, float("nan")):
-        with pytest.raises(ArgumentError, match="forget is a share"):
+        with pytest.raises(ArgumentError, match="unknown_p"):
             Forget(share, [True])

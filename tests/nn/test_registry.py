@@ -13,10 +13,11 @@ from torch import nn
 
 from easylearn.errors import ArgumentError, WeightsError
 from easylearn.nn import registry
-from easylearn.nn.awd_lstm import AWDLSTM, Drops, LanguageModel, TextClassifier, classifier_head
+from easylearn.nn.awd_lstm import AWDLSTM, Drops
 from easylearn.nn.embeddings import DotProduct, Forget, Scaled, SigmoidRange, TableModel
 from easylearn.nn.heads import pooled_head
 from easylearn.nn.registry import build, describe, note, own_parts, register
+from easylearn.nn.text_models import LanguageModel, TextClassifier, classifier_head
 from easylearn.text.callbacks import ActivationPenalty, RateByLength
 from easylearn.vision.model import vision_model
 

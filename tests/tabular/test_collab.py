@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from easylearn.errors import ArgumentError, DataError
+from easylearn.errors import ArgumentError, DataError, EasyLearnWarning
 from easylearn.learner import Learner
 from easylearn.nn.embeddings import DotProduct
 from easylearn.tabular.collab import CollabData, collab_learner
@@ -59,7 +59,7 @@ def test_the_first_three_columns_are_taken_unless_named() -> None:
     df = ratings()
     assert CollabData.from_df(df).cat_names == ["user", "film"]
     named = CollabData.from_df(df[["stars", "film", "user"]], "user", "film", "stars")
-    assert named.cat_names == ["user", "film"] and named.targets.columns == ("stars",)
+    assert named.cat_names == ["user", "film"] and named.preprocessor.targets.columns == ("stars",)
     assert named.task.kind == "regression" and named.cont_names == []
 
 
@@ -81,7 +81,7 @@ def test_a_csv_gives_the_same_as_its_table(tmp_path: Path) -> None:
 def test_pairs_that_come_twice_are_all_kept() -> None:
     df = pd.concat([ratings(50), ratings(50)])
     data = CollabData.from_df(df, valid=None, batch_size=16)
-    batches = list(data.train_loader().batches(torch.device("cpu")))
+    batches = list(data.loader("train", training=True).batches(torch.device("cpu")))
     assert sum(len(b.index) for b in batches) == 100
     assert len(data.ids("train")) == 100
 
@@ -131,7 +131,7 @@ def test_predictions_are_the_dot_product_written_by_hand(learner: Callable[..., 
         u, f = users.loc[user].to_numpy(np.float64), films.loc[film].to_numpy(np.float64)
         score = float(u[:-1] @ f[:-1] + u[-1] + f[-1] + model.bias.item())
         by_hand.append(6 / (1 + np.exp(-score)))
-    said = [float(p.probs) for p in learn.predict(df.head(20))]
+    said = learn.predict(df.head(20)).probs.ravel().tolist()
     assert np.allclose(said, by_hand, atol=1e-4)
     assert users.shape == (20 + 2, 4 + 1) and films.shape == (15 + 2, 4 + 1)
 
@@ -142,7 +142,7 @@ def test_without_bounds_it_begins_at_the_mean_of_the_ratings(learner: Callable[.
     with torch.no_grad():
         for p in learn.model.parameters():
             p.zero_()
-    assert float(learn.predict(df.head(1))[0].probs) == pytest.approx(df.stars.mean(), abs=1e-4)
+    assert float(learn.predict(df.head(1)).probs) == pytest.approx(df.stars.mean(), abs=1e-4)
 
 
 @pytest.mark.parametrize("use_nn", [False, True])
@@ -171,7 +171,7 @@ def test_who_is_unknown_gets_the_vector_of_the_unknown(learner: Callable[..., Le
     learn = learner(CollabData.from_df(df, valid=None, batch_size=16, y_range=(0.0, 6.0)))
     model = random_weights(learn)
     new = pd.DataFrame({"user": [999, 3, 999, None], "film": ["f1", "film 999", "film 999", "f1"]})
-    said = torch.stack([p.probs for p in learn.predict(new)]).ravel()
+    said = learn.predict(new).probs.ravel()
     users, films = embeddings(learn, "user"), embeddings(learn, "film")
     seen, at = (users.index.get_loc(3), films.index.get_loc("f1")), (0, 1)  # unknown and missing come first
     for place, (u, f) in enumerate([(at[0], seen[1]), (seen[0], at[0]), (at[0], at[0]), (at[1], seen[1])]):
@@ -185,8 +185,9 @@ def test_a_film_that_all_like_is_liked_by_who_is_unknown(learner: Callable[..., 
     df.loc[df.film == "f1", "stars"], df.loc[df.film == "f2", "stars"] = 4.9, 1.1
     learn = learner(CollabData.from_df(df, batch_size=16))
     learn.fit_one_cycle(5e-2, 6)
-    good, bad = learn.predict([{"user": 999, "film": "f1"}, {"user": 999, "film": "f2"}])
-    assert float(good.probs) > float(bad.probs) + 1
+    with pytest.warns(EasyLearnWarning, match="'user'.*999"):
+        good, bad = learn.predict([{"user": 999, "film": "f1"}, {"user": 999, "film": "f2"}]).labels
+    assert good > bad + 1
 
 
 @pytest.mark.parametrize("use_nn", [False, True])
@@ -196,15 +197,15 @@ def test_ids_first_seen_in_validation_or_later_are_counted(learner: Callable[...
     data = CollabData.from_df(df, valid=more, batch_size=16)
     learn = learner(data, use_nn=use_nn)
     assert np.isfinite(learn.validate()["valid_loss" if "valid_loss" in learn.validate() else "loss"])
-    assert 77 not in data.processor.levels("user")
+    assert 77 not in data.preprocessor.processor.levels("user")
     one = learn.predict({"user": 5, "film": "none such"})
     assert 1.0 <= float(one.probs) <= 5.0
 
 
 def test_rare_ids_fold_into_unknown() -> None:
     df = pd.concat([ratings(), pd.DataFrame({"user": [50], "film": ["f1"], "stars": [2.0]})], ignore_index=True)
-    assert 50 in CollabData.from_df(df, valid=None).processor.levels("user")
-    assert 50 not in CollabData.from_df(df, valid=None, min_count=2).processor.levels("user")
+    assert 50 in CollabData.from_df(df, valid=None).preprocessor.processor.levels("user")
+    assert 50 not in CollabData.from_df(df, valid=None, min_count=2).preprocessor.processor.levels("user")
 
 
 # -- bounds ----------------------------------------------------------------------------------------------------
@@ -251,7 +252,7 @@ def test_other_tables_and_sizes_are_refused(learner: Callable[..., Learner]) -> 
     )
     with pytest.raises(ArgumentError, match="CollabData"):
         collab_learner(classes)
-    with pytest.raises(ArgumentError, match="n_factors must be at least 1"):
+    with pytest.raises(ArgumentError, match="n_factors must be a whole number of at least 1"):
         learner(n_factors=0)
     with pytest.raises(ArgumentError, match="'optimizer' here"):
         learner(opt_func=torch.optim.Adam)

@@ -1,8 +1,12 @@
 from __future__ import annotations
 
 import datetime as dt
+import importlib.util
 import time
+from collections import Counter
+from collections.abc import Callable
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,7 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from easylearn.errors import ArgumentError, DataError
+from easylearn.tabular import view
 from easylearn.tabular.columns import find_ids, find_leaks, guess_columns
+from easylearn.tabular.data import TabularData
 
 N = 400
 
@@ -81,6 +87,79 @@ def test_guess() -> None:
     text = str(found)
     for name in [*found.cat_names, *found.cont_names, *found.dropped]:
         assert name in text
+
+
+def test_numbers_that_come_as_objects_are_numbers() -> None:
+    rng = np.random.default_rng(0)
+    df = pd.DataFrame(
+        {
+            "ratio": pd.Series(rng.random(N), dtype=object),
+            "money": [Decimal(int(v)) / 100 for v in rng.integers(0, 10**7, N)],
+            "gaps": pd.Series([None, *rng.normal(size=N - 1)], dtype=object),
+            "stars": pd.Series([Decimal(int(v)) for v in rng.integers(1, 6, N)], dtype=object),
+        }
+    )
+    found = guess_columns(df)
+    assert (found.cont_names, found.cat_names) == (["ratio", "money", "gaps"], ["stars"])
+    assert not found.dropped and not found.notes
+
+
+def test_dates_are_nothing_by_themselves_whatever_type_they_have() -> None:
+    days = [dt.date(2020, 1, 1) + dt.timedelta(i) for i in range(60)]
+    df = pd.DataFrame(
+        {"day": days, "few": days[:3] * 20, "time": pd.Series([*pd.to_datetime(days), None][1:], dtype=object)}
+    )
+    if importlib.util.find_spec("pyarrow") is not None:
+        df["arrow"] = pd.Series(days).astype("date32[day][pyarrow]")
+    found = guess_columns(df)
+    assert not found.cat_names and not found.cont_names
+    assert all(f"add_datepart(df, {name!r})" in found.dropped[name] for name in df)
+    # Who says that they are categories gets categories.
+    assert guess_columns(df.assign(few=df["few"].astype("category"))).cat_names == ["few"]
+
+
+@pytest.mark.parametrize(
+    "values", [range(1960, 2020), np.random.default_rng(0).permutation(60) + 1, np.arange(60.0) * 7, [*range(59), None]]
+)
+def test_years_and_ranks_are_kept_with_a_note(values: Any) -> None:
+    found = guess_columns(pd.DataFrame({"x": values}))
+    assert found.cont_names == ["x"] and "leave it out" in found.notes[0]
+
+
+def test_text_huge_numbers_and_what_is_called_an_id_name_the_rows() -> None:
+    df = pd.DataFrame(
+        {
+            "word": [f"w{i}" for i in range(60)],
+            "code": 4_006_381_000_000 + np.random.default_rng(0).permutation(10**6)[:60],
+            "user_id": range(60),
+            "rownames": range(1, 61),
+            "seconds": 1_577_836_800 + 86400 * np.arange(60),
+        }
+    )
+    found = guess_columns(df)
+    assert list(found.dropped) == ["word", "code", "user_id", "rownames"] and found.cont_names == ["seconds"]
+    assert all("names the rows" in why for why in found.dropped.values())
+
+
+def test_lists_of_arrow_are_left_out() -> None:
+    pa = pytest.importorskip("pyarrow")
+    df = pd.DataFrame({"l": pd.Series([[1, 2]] * 60, dtype=pd.ArrowDtype(pa.list_(pa.int64()))), "x": [0.5, 1] * 30})
+    assert "cannot be a category" in guess_columns(df).dropped["l"]
+
+
+def test_what_is_known_of_a_column_is_not_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: Counter[tuple[str, str, int]] = Counter()
+
+    def count(real: Callable[..., Any], series: Any, *args: Any, **more: Any) -> Any:
+        asked[(real.__name__, str(series.name), len(series))] += 1
+        return real(series, *args, **more)
+
+    for name in ("factorize", "numbers"):
+        monkeypatch.setattr(view, name, partial(count, getattr(view, name)))
+    df = pd.concat([wide().drop(columns=["lists", "complex"])] * 60, ignore_index=True)
+    df["label"] = np.random.default_rng(0).choice(["yes", "no"], len(df))
+    TabularData.from_df(df, "label", valid=0.2)
+    assert asked and set(asked.values()) == {1}
 
 
 def test_max_card_and_notes() -> None:

@@ -65,7 +65,7 @@ def test_each_level_has_the_row_of_its_code(learner: Learner) -> None:
     weight = learner.model.embeddings.tables[0].weight  # type: ignore[union-attr, index]
     assert np.array_equal(frame.to_numpy(), weight.detach().numpy())
     assert list(frame.index)[2:] == SHOPS and frame.index.name == "shop"
-    east = learner.data.processor.transform(table()[table().shop == "east"]).cats[0, 0]
+    east = learner.data.preprocessor.processor.transform(table()[table().shop == "east"]).cats[0, 0]
     assert np.array_equal(frame.loc["east"].to_numpy(), weight[int(east)].detach().numpy())
     assert embeddings(learner, "size").shape == (5, 2)
 
@@ -110,7 +110,7 @@ def test_the_picture_keeps_most_of_the_variance(learner: Learner) -> None:
 def test_chosen_levels_are_named(learner: Learner) -> None:
     (axes,) = plot_embeddings(learner, "shop", levels=["west"]).axes
     assert [t.get_text() for t in axes.texts] == ["west"]
-    with pytest.raises(ArgumentError, match=r"no level 'wst'.*west"):
+    with pytest.raises(ArgumentError, match=r"no category 'wst'.*west"):
         plot_embeddings(learner, "shop", levels=["wst"])
 
 
@@ -124,7 +124,7 @@ def test_many_levels_are_thinned_out() -> None:
 def test_a_plane_needs_three_levels_in_two_dimensions() -> None:
     df = pd.DataFrame({"two": ["a", "b"] * 20, "x": np.sin(np.arange(40.0))})
     data = TabularData.from_df(df, "x", cat_names=["two"], cont_names=[], valid=None, task="regression")
-    with pytest.raises(ArgumentError, match="2 levels"):
+    with pytest.raises(ArgumentError, match="2 categories"):
         plot_embeddings(tabular_learner(data, [4], device="cpu"), "two")
 
 

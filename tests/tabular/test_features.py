@@ -126,6 +126,15 @@ def test_dates_out_of_reach_of_nanoseconds() -> None:
     assert out["dElapsed"].tolist() == [32_503_680_000, -62_135_596_800]
 
 
+def test_a_column_of_the_tables_own_is_not_replaced() -> None:
+    df = pd.DataFrame({"Date": ["2020-01-01", "2021-06-30"], "Year": [7, 8], "x": [1, 2]})
+    with pytest.raises(ArgumentError, match=r"\['Year'\] of its own.*'Date'.*prefix='Date_'"):
+        add_datepart(df, "Date")
+    assert df["Year"].tolist() == [7, 8]
+    other = add_datepart(df, "Date", prefix="Date_")
+    assert other["Year"].tolist() == [7, 8] and other["Date_Year"].tolist() == [2020, 2021]
+
+
 def test_add_datepart_is_pure_and_names_follow_fast_ai() -> None:
     df = pd.DataFrame({"saledate": ["2020-01-01"], "x": [1]})
     before = df.copy(deep=True)

@@ -62,7 +62,7 @@ class AsEstimator(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         frame = pd.DataFrame(np.asarray(X, float), columns=COLUMNS)
         frame["shop"] = [("a", "b", "c", "d")[int(v)] for v in frame["shop"]]
         frame["day"] = frame["day"].astype(int)
-        return np.array([p.label for p in self.learn.predict(frame)])
+        return np.array(self.learn.predict(frame).labels)
 
 
 def plain(learn: Learner) -> tuple[pd.DataFrame, Any]:
@@ -143,7 +143,7 @@ class TestDependence:
         assert found.index.tolist() == ["a", "b", "c", "d"]
         assert found["profit"].idxmax() == "a" and found["profit"].idxmin() == "b"
         x = table().loc[[int(i) for i in trained.data.ids("valid")]].assign(shop="b")
-        by_hand = np.mean([p.label for p in trained.predict(x)])
+        by_hand = np.mean(trained.predict(x).labels)
         assert found.loc["b", "profit"] == pytest.approx(by_hand, rel=1e-4)
         unknown = partial_dependence(trained, "shop", values=["zz", "(missing)", "a"])
         assert unknown.loc["a", "profit"] == pytest.approx(found.loc["a", "profit"])
@@ -208,7 +208,7 @@ class TestWords:
             valid=df.iloc[40:].assign(shop="zz", size=np.nan),
         )  # fmt: skip
         notes = data.notes()
-        assert len(notes) == 2 and "valid part, column shop: 20 unknown (100.0%), for example 'zz'" in notes[0]
+        assert len(notes) == 2 and "valid split, column shop: 20 unknown (100.0%), for example 'zz'" in notes[0]
         assert "column size: 20 missing" in notes[1]
 
 
@@ -234,8 +234,11 @@ class TestRefused:
         with pytest.raises(ArgumentError, match="no values"):
             partial_dependence(trained, "size", values=[])
 
-    def test_parts(self) -> None:
-        learn = learner(test=table(20), epochs=0)
+    def test_splits(self) -> None:
+        learn = learner(test=table(20).drop(columns="profit"), epochs=0)
         with pytest.raises(DataError, match="no targets"):
             permutation_importance(learn, "test")
         assert len(partial_dependence(learn, "size", "test")) == 20
+        assert len(permutation_importance(learner(test=table(20), epochs=0), "test")) == 4
+        with pytest.raises(ArgumentError, match="'split' here"):
+            permutation_importance(learn, part="test")  # type: ignore[call-arg]

@@ -17,6 +17,7 @@ from easylearn.learner import Learner
 from easylearn.nn.embeddings import Scaled, SigmoidRange, TableModel, emb_size
 from easylearn.tabular.data import TabularData
 from easylearn.tabular.learner import embedding_sizes, knots, output_layer, tabular_learner
+from easylearn.task.predictions import Predictions
 
 CPU = torch.device("cpu")
 EXACT = 1e-5
@@ -95,8 +96,8 @@ def test_validation_is_what_a_plain_loop_finds(learner: Any, target: str) -> Non
 
 def test_fit_is_the_loop_written_by_hand(learner: Any) -> None:
     data = make("label")
-    learn = learner(data, optimizer=torch.optim.SGD, forget=0.0)
-    model = learner(data, forget=0.0).model
+    learn = learner(data, optimizer=torch.optim.SGD, unknown_p=0.0)
+    model = learner(data, unknown_p=0.0).model
     assert all(
         torch.equal(a, b) for a, b in zip(model.state_dict().values(), learn.model.state_dict().values(), strict=True)
     )
@@ -104,7 +105,7 @@ def test_fit_is_the_loop_written_by_hand(learner: Any) -> None:
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     model.train()
     for epoch in range(2):
-        for batch in data.train_loader().batches(CPU, seed=learn.seed, epoch=epoch):
+        for batch in data.loader("train", training=True).batches(CPU, seed=learn.seed, epoch=epoch):
             optimizer.zero_grad()
             F.cross_entropy(model(*batch.inputs), batch.target).backward()
             optimizer.step()
@@ -212,7 +213,7 @@ def test_several_labels_at_once(learner: Any) -> None:
 
 
 def test_a_level_never_seen_gets_what_is_best_where_nothing_is_known(learner: Any) -> None:
-    learn = learner(make("profit", cat_names=["shop"], cont_names=[]), forget=0.1)
+    learn = learner(make("profit", cat_names=["shop"], cont_names=[]), unknown_p=0.1)
     learn.fit(0.05, 8)
     unknown = learn.predict({"shop": "never seen"}).label
     known = [learn.predict({"shop": s}).label for s in "abcd"]
@@ -227,15 +228,18 @@ def test_one_row_a_list_and_a_table_agree(learner: Any) -> None:
     learn = learner(make("label", df))
     learn.fit(0.01, 1)
     many = learn.predict(df.iloc[:6])
-    assert isinstance(many, list) and len(many) == 6
+    assert isinstance(many, Predictions) and len(many) == 6
     rows = [df.iloc[i].to_dict() for i in range(6)]
-    for other in (learn.predict(rows), [learn.predict(r) for r in rows], [learn.predict(df.iloc[i]) for i in range(6)]):
-        assert [p.label for p in other] == [p.label for p in many]
-        assert all(torch.allclose(p.probs, q.probs, atol=1e-6) for p, q in zip(other, many, strict=True))
+    listed = learn.predict(rows)
+    assert listed.labels == many.labels and torch.allclose(listed.probs, many.probs, atol=1e-6)
+    for other in ([learn.predict(r) for r in rows], [learn.predict(df.iloc[i]) for i in range(6)]):
+        assert tuple(p.label for p in other) == many.labels
+        assert torch.allclose(torch.stack([p.probs for p in other]), many.probs, atol=1e-6)
     assert len(learn.predict([rows[0]])) == 1
     shuffled = df.iloc[:6].sample(frac=1, random_state=0)
     again = learn.predict(shuffled[shuffled.columns[::-1]].assign(extra=1))
-    assert [again[list(shuffled.index).index(i)].label for i in range(6)] == [p.label for p in many]
+    assert again.ids == tuple(str(i) for i in shuffled.index)
+    assert tuple(again.labels[list(shuffled.index).index(i)] for i in range(6)) == many.labels
 
 
 @pytest.mark.parametrize("target", ["label", "profit", "sales"])
@@ -245,11 +249,9 @@ def test_nothing_known_still_gives_a_prediction_and_is_counted(learner: Any, tar
     row = {"shop": "new", "day": None, "size": float("nan"), "rain": float("inf")}
     for odd in (row, {"shop": None, "day": pd.NA, "size": pd.NA, "rain": None}, dict.fromkeys(row, 1e300)):
         assert bool(torch.isfinite(learn.predict(odd).probs).all())
-    report = learn.data.report().loc["predict"]
-    assert report["unknown"].to_dict() == {"shop": 2, "day": 1, "size": 0, "rain": 0}
-    assert report["missing"].to_dict() == {"shop": 1, "day": 2, "size": 2, "rain": 1}
-    assert report["infinite"].to_dict() == {"shop": 0, "day": 0, "size": 1, "rain": 2}
-    assert learn.data.met("predict").rows == 3
+    report = learn.data.preprocessor.report([row, dict.fromkeys(row, 1e300)])
+    assert (report.rows, report.unknown, report.missing) == (2, {"shop": 2, "day": 1}, {"day": 1, "size": 1})
+    assert report.infinite == {"size": 1, "rain": 2} and "predict" not in learn.data.report().index
     with pytest.raises(DataError, match=r"no columns \['rain'\]"):
         learn.predict({"shop": "a", "day": 1, "size": 2.0})
 
@@ -265,9 +267,9 @@ def test_predictions_of_a_test_table_come_in_its_order(learner: Any) -> None:
     df = table()
     test = table(30, seed=4).drop(columns=["label"]).sample(frac=1, random_state=1)
     learn = learner(make("label", df, test=test))
-    result = learn.predict(test=True)
+    result = learn.predict(split="test")
     assert result.targets is None and list(result.ids) == [str(i) for i in test.index]
-    assert list(result.labels) == [p.label for p in learn.predict(test)]
+    assert result.labels == learn.predict(test).labels
 
 
 # -- groups, sizes, seeds ----------------------------------------------------------------------------------
@@ -275,7 +277,7 @@ def test_predictions_of_a_test_table_come_in_its_order(learner: Any) -> None:
 
 @pytest.mark.parametrize("columns", [(["shop", "day"], ["size"]), ([], ["size", "rain"]), (["shop"], [])])
 def test_three_layer_groups(learner: Any, columns: tuple[list[str], list[str]]) -> None:
-    learn = learner(make("label", cat_names=columns[0], cont_names=columns[1]), cont_emb=0)
+    learn = learner(make("label", cat_names=columns[0], cont_names=columns[1]), num_emb_size=0)
     assert [g.name for g in learn.layer_groups] == ["embeddings", "hidden", "output"]
     names = [n for g in learn.layer_groups for n, _ in g.params]
     assert sorted(names) == sorted(n for n, _ in learn.model.named_parameters())
@@ -291,7 +293,7 @@ def test_three_layer_groups(learner: Any, columns: tuple[list[str], list[str]]) 
 
 def test_embedding_lengths(learner: Any) -> None:
     data = make()
-    codes = data.processor.cardinalities
+    codes = data.preprocessor.processor.cardinalities
     assert codes == {"shop": 6, "day": 9}
     assert embedding_sizes(data, None) == [(6, emb_size(6)), (9, emb_size(9))]
     assert embedding_sizes(data, {"day": 3}) == [(6, emb_size(6)), (9, 3)]
@@ -318,11 +320,11 @@ def test_same_seed_same_weights(learner: Any, weights: Any, same: Any, disturb: 
 
 
 def test_settings_reach_the_model(learner: Any) -> None:
-    learn = learner(make("label"), (8, 4), ps=[0.1, 0.2], emb_drop=0.3, use_bn=False, cont_emb=0)
+    learn = learner(make("label"), (8, 4), ps=[0.1, 0.2], emb_drop=0.3, use_bn=False, num_emb_size=0)
     assert not any(isinstance(m, nn.BatchNorm1d) for m in learn.model.hidden) and learn.model.numbers is None
     assert [m.p for m in learn.model.modules() if isinstance(m, nn.Dropout)] == [0.3, 0.1, 0.2]
     learn.fit(0.01, 1)
-    wide = learner(make("label"), cont_emb=5).model
+    wide = learner(make("label"), num_emb_size=5).model
     assert wide.numbers is not None and wide.numbers.width == 10
 
 
@@ -342,7 +344,7 @@ def test_rows_left_over_do_not_crash_batch_norm(learner: Any) -> None:
 def test_without_validation(learner: Any) -> None:
     learn = learner(make("label", valid=None))
     learn.fit(0.01, 1)
-    with pytest.raises(DataError, match="no validation part"):
+    with pytest.raises(DataError, match="no valid split"):
         learn.validate()
 
 
@@ -380,11 +382,11 @@ def test_set_data_goes_on_with_like_data_and_refuses_other(learner: Any) -> None
         learn.set_data(make("profit"))
     with pytest.raises(ArgumentError, match="has no size"):
         learn.set_data(128)
-    before = [p.label for p in learn.predict(later)]
+    before = learn.predict(later).labels
     new = TabularData.from_df(later, "label", like=learn.data, valid=0.5)
     learn.set_data(new)
     assert learn.data is new and len(learn.predict()) == 50
-    assert [p.label for p in learn.predict(later)] == before
+    assert learn.predict(later).labels == before
     learn.fit(0.01, 1)
 
 
@@ -397,8 +399,8 @@ def test_arguments_that_do_not_fit(learner: Any) -> None:
         ({"y_range": (0, 1)}, "y_range is for numbers"),
         ({"ps": [0.1, 0.2]}, "1 hidden layers"),
         ({"emb_drop": 1.5}, "drop"),
-        ({"forget": 0.9}, "forget"),
-        ({"cont_emb": -1}, "cont_emb"),
+        ({"unknown_p": 0.9}, "unknown_p"),
+        ({"num_emb_size": -1}, "num_emb_size"),
         ({"cbs": []}, "callbacks"),
         ({"n_out": 3}, "The data knows"),
     ):

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import builtins
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,10 +10,11 @@ import pandas as pd
 import pytest
 import torch
 
-from easylearn.data.bunch import Batch, Loader
+from easylearn.data.frames import ParquetTable
+from easylearn.data.order import Batch, Loader, shard_of
 from easylearn.errors import ArgumentError, DataError
 from easylearn.tabular.data import TabularData
-from easylearn.tabular.loader import MemoryPart, ParquetTable, StreamPart, fit_streamed
+from easylearn.tabular.loader import MemorySplit, StreamSplit, fit_streamed, on_device
 from easylearn.tabular.processing import TableProcessor
 
 CPU = torch.device("cpu")
@@ -35,11 +35,11 @@ def processor(df: pd.DataFrame, rows: Sequence[int] | None = None) -> TableProce
     return made
 
 
-def memory_part() -> MemoryPart:
+def memory_split() -> MemorySplit:
     df = table()
     encoded = processor(df).transform(df)
     y = torch.tensor(df["y"].to_numpy(np.float32)).unsqueeze(1)
-    return MemoryPart(torch.from_numpy(encoded.cats), torch.from_numpy(encoded.conts), y, df.index)
+    return MemorySplit(encoded.tensors(), df.index, None, y)
 
 
 def write(path: Path, df: pd.DataFrame, group: int = 10) -> Path:
@@ -48,18 +48,17 @@ def write(path: Path, df: pd.DataFrame, group: int = 10) -> Path:
     return path
 
 
-def stream_part(tmp_path: Path, rows: Sequence[int] | None = None, buffer_rows: int = 25) -> StreamPart:
+def stream_split(tmp_path: Path, rows: Sequence[int] | None = None, buffer_rows: int = 25) -> StreamSplit:
     df = table()
     source = ParquetTable(write(tmp_path / "t.parquet", df))
     y = torch.tensor(df["y"].to_numpy(np.float32)).unsqueeze(1)
     at = np.arange(N) if rows is None else np.asarray(rows)
-    encode = processor(df).transform
-    return StreamPart(source, ("shop", "size", "row"), at, encode, y[at], buffer_rows)
+    return StreamSplit(source, processor(df), at, y[at], buffer_rows)
 
 
 @pytest.fixture(params=["memory", "stream"])
-def part(request: pytest.FixtureRequest, tmp_path: Path) -> MemoryPart | StreamPart:
-    return memory_part() if request.param == "memory" else stream_part(tmp_path)
+def split(request: pytest.FixtureRequest, tmp_path: Path) -> MemorySplit | StreamSplit:
+    return memory_split() if request.param == "memory" else stream_split(tmp_path)
 
 
 def epoch(loader: Loader, **at: int) -> list[Batch]:
@@ -78,9 +77,9 @@ def equal(a: list[Batch], b: list[Batch]) -> bool:
 # -- compared with plain pandas ----------------------------------------------------------------------------
 
 
-def test_in_order_the_rows_are_those_of_the_table(part: MemoryPart | StreamPart) -> None:
+def test_in_order_the_rows_are_those_of_the_table(split: MemorySplit | StreamSplit) -> None:
     df = table()
-    batches = epoch(part.loader(8, shuffle=False))
+    batches = epoch(split.loader(8, shuffle=False))
     assert [len(b.index) for b in batches] == [8] * 12 + [7]
     cats, conts = (torch.cat([b.inputs[k] for b in batches]) for k in (0, 1))
     codes = df["shop"].astype("category").cat.codes.to_numpy()
@@ -97,8 +96,10 @@ def test_in_order_the_rows_are_those_of_the_table(part: MemoryPart | StreamPart)
 
 
 @pytest.mark.parametrize("batch_size", [1, 6, 17, 200])
-def test_every_row_comes_exactly_once_with_what_belongs_to_it(part: MemoryPart | StreamPart, batch_size: int) -> None:
-    loader = part.loader(batch_size, shuffle=True)
+def test_every_row_comes_exactly_once_with_what_belongs_to_it(
+    split: MemorySplit | StreamSplit, batch_size: int
+) -> None:
+    loader = split.loader(batch_size, shuffle=True)
     df = table()
     for number in range(2):
         batches = epoch(loader, seed=1, epoch=number)
@@ -113,65 +114,107 @@ def test_every_row_comes_exactly_once_with_what_belongs_to_it(part: MemoryPart |
 
 
 def test_the_order_follows_from_seed_and_epoch_alone(
-    part: MemoryPart | StreamPart, disturb: Callable[[], None]
+    split: MemorySplit | StreamSplit, disturb: Callable[[], None]
 ) -> None:
-    loader = part.loader(6, shuffle=True)
+    loader = split.loader(6, shuffle=True)
     first = epoch(loader, seed=1, epoch=2)
     disturb()
-    assert equal(first, epoch(part.loader(6, shuffle=True), seed=1, epoch=2))
+    assert equal(first, epoch(split.loader(6, shuffle=True), seed=1, epoch=2))
     for other in ({"seed": 1, "epoch": 3}, {"seed": 2, "epoch": 2}):
         assert not equal(first, epoch(loader, **other))
 
 
 @pytest.mark.parametrize("shuffle", [True, False])
-def test_a_later_start_goes_on_where_the_epoch_was(part: MemoryPart | StreamPart, shuffle: bool) -> None:
-    loader = part.loader(6, shuffle)
+def test_a_later_start_goes_on_where_the_epoch_was(split: MemorySplit | StreamSplit, shuffle: bool) -> None:
+    loader = split.loader(6, shuffle)
     whole = epoch(loader, seed=1, epoch=2)
     for start in (0, 1, 5, len(whole) - 1, len(whole)):
         assert equal(whole[start:], epoch(loader, seed=1, epoch=2, start=start))
 
 
-def test_samples_are_rows_and_always_the_same(part: MemoryPart | StreamPart) -> None:
-    sample = part.sample(20)
-    assert sample.shape == (20, 3) and torch.equal(sample, part.sample(20))
+def test_samples_are_rows_and_always_the_same(split: MemorySplit | StreamSplit) -> None:
+    sample = split.sample(20)
+    assert sample.shape == (20, 3) and torch.equal(sample, split.sample(20))
     assert len(set(sample[:, 1].tolist())) == 20 and sample[:, 1].tolist() != list(range(20))
-    assert len(part.sample(10_000)) == N
+    assert len(split.sample(10_000)) == N
 
 
-def test_a_loader_may_be_left_early(part: MemoryPart | StreamPart) -> None:
-    batches = part.loader(6, shuffle=True).batches(CPU)
+def test_a_loader_may_be_left_early(split: MemorySplit | StreamSplit) -> None:
+    batches = split.loader(6, shuffle=True).batches(CPU)
     next(batches)
     batches.close()
-    assert len(epoch(part.loader(6, shuffle=True))) == 17
+    assert len(epoch(split.loader(6, shuffle=True))) == 17
 
 
-# -- parts -------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("start", [0, 3])
+@pytest.mark.parametrize("world", [2, 3])
+def test_processes_share_every_batch(split: MemorySplit | StreamSplit, world: int, start: int) -> None:
+    loader = split.loader(7, shuffle=True)
+    alone = epoch(loader, seed=1, epoch=2, start=start)
+    shards = [list(loader.batches(CPU, 1, 2, start, (rank, world))) for rank in range(world)]
+    for number, batch in enumerate(alone):
+        mine = [shard[number] for shard in shards]
+        n = len(batch.index)
+        assert [len(b.index) for b in mine] == [len(range(n)[shard_of(n, (rank, world))]) for rank in range(world)]
+        assert torch.equal(torch.cat([b.index for b in mine]), batch.index)
+        for k in (0, 1):
+            assert torch.equal(torch.cat([b.inputs[k] for b in mine]), batch.inputs[k])
+
+
+# -- splits in memory --------------------------------------------------------------------------------------
+
+
+def test_splits_share_a_table() -> None:
+    whole, rows = memory_split(), np.array([5, 3, 80])
+    some = replace(whole, rows=rows, target=whole.target[rows] if whole.target is not None else None)
+    assert len(some) == 3 and some.ids() == ["5", "3", "80"]
+    (batch,) = epoch(some.loader(8, shuffle=False))
+    assert batch.inputs[1][:, 1].tolist() == [5, 3, 80] and batch.index.tolist() == [0, 1, 2]
+    assert some.row(1)[1][0, 1] == 3 and some.sample(10)[:, 1].tolist() == [5, 3, 80]
+    assert torch.equal(some.fetch()[0], whole.inputs[0][rows])
+
+
+def test_weights_say_how_often_a_row_comes() -> None:
+    weights = np.where(np.arange(N) < 10, 9.0, 1.0)
+    split = replace(memory_split(), weights=weights)
+    drawn = torch.cat([b.index for b in epoch(split.loader(16, shuffle=True), seed=1)])
+    counts = np.bincount(drawn, minlength=N)
+    assert counts.sum() == N and np.abs(counts - weights / weights.sum() * N).max() < 1 + 1e-9
+    assert torch.cat([b.index for b in epoch(split.loader(16, shuffle=False))]).tolist() == list(range(N))
 
 
 def test_fingerprints_follow_the_content() -> None:
-    a, b = memory_part(), memory_part()
-    assert a.fingerprint() == b.fingerprint()
-    marks = {a.fingerprint()}
-    for changed in (
-        replace(a, cats=a.cats.roll(1, 0)),
-        replace(a, conts=a.conts + 1),
+    a, b = memory_split(), memory_split()
+    assert a.fingerprint() == b.fingerprint() and a.target is not None
+    cats, conts = a.inputs
+    others = [
+        replace(a, inputs=(cats.roll(1, 0), conts)),
+        replace(a, inputs=(cats, conts + 1)),
         replace(a, target=None),
-        replace(a, target=-a.target if a.target is not None else None),
-    ):
-        marks.add(changed.fingerprint())
-    assert len(marks) == 5
+        replace(a, target=-a.target),
+        replace(a, rows=np.arange(N)[::-1].copy(), target=a.target),
+        replace(a, weights=np.ones(N)),
+    ]
+    assert len({a.fingerprint(), *(split.fingerprint() for split in others)}) == 7
+    assert replace(a, rows=np.arange(N)).fingerprint() == a.fingerprint()
 
 
 def test_ids_are_the_labels_of_the_rows() -> None:
-    part = replace(memory_part(), index=pd.Index(["x", "x", *range(N - 2)]))
-    assert list(part.ids())[:4] == ["x", "x", "0", "1"]
+    split = replace(memory_split(), index=pd.Index(["x", "x", *range(N - 2)]))
+    assert list(split.ids())[:4] == ["x", "x", "0", "1"]
 
 
-def test_a_part_goes_to_the_device() -> None:
-    part = memory_part()
-    moved = part.to(torch.device("meta"))
-    assert {t.device.type for t in (moved.cats, moved.conts, moved.target) if t is not None} == {"meta"}
-    assert part.cats.device.type == "cpu"
+def test_splits_go_to_the_device_and_what_they_share_goes_once() -> None:
+    whole = memory_split()
+    rows = np.array([1, 2])
+    splits = {"train": whole, "valid": replace(whole, rows=rows, target=None)}
+    moved = on_device(splits, torch.device("meta"))
+    train, valid = moved["train"], moved["valid"]
+    assert isinstance(train, MemorySplit) and isinstance(valid, MemorySplit) and train.target is not None
+    assert {t.device.type for t in (*train.inputs, *valid.inputs, train.target)} == {"meta"}
+    assert all(a is b for a, b in zip(train.inputs, valid.inputs, strict=True)) and valid.target is None
+    assert whole.inputs[0].device.type == "cpu"
+    assert on_device(splits, CPU)["train"] is whole
 
 
 # -- streams -----------------------------------------------------------------------------------------------
@@ -179,9 +222,9 @@ def test_a_part_goes_to_the_device() -> None:
 
 def test_a_stream_of_chosen_rows(tmp_path: Path) -> None:
     rows = [0, 1, 15, 40, 41, 42, 99, 102]
-    part = stream_part(tmp_path, rows)
-    assert len(part) == 8 and part.ids() == [str(r) for r in rows]
-    batches = epoch(part.loader(3, shuffle=True), epoch=4)
+    split = stream_split(tmp_path, rows)
+    assert len(split) == 8 and split.ids() == [str(r) for r in rows]
+    batches = epoch(split.loader(3, shuffle=True), epoch=4)
     index = torch.cat([b.index for b in batches])
     assert sorted(index.tolist()) == list(range(8))
     assert torch.cat([b.inputs[1][:, 1] for b in batches]).tolist() == [rows[i] for i in index.tolist()]
@@ -190,7 +233,7 @@ def test_a_stream_of_chosen_rows(tmp_path: Path) -> None:
 def test_a_stream_reads_a_row_group_once_and_only_what_it_needs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    part = stream_part(tmp_path, range(35, 103))
+    split = stream_split(tmp_path, range(35, 103))
     read: list[int] = []
     old = ParquetTable.read_group
 
@@ -200,19 +243,19 @@ def test_a_stream_reads_a_row_group_once_and_only_what_it_needs(
         return old(self, group, columns)
 
     monkeypatch.setattr(ParquetTable, "read_group", spy)
-    loader = part.loader(4, shuffle=True)
+    loader = split.loader(4, shuffle=True)
     epoch(loader)
     assert sorted(read) == list(range(3, 11))
     read.clear()
     epoch(loader, start=len(loader) - 1)
     assert len(read) < 8
     read.clear()
-    next(part.loader(4, shuffle=False).batches(CPU))
+    next(split.loader(4, shuffle=False).batches(CPU))
     assert read == [3]
 
 
 def test_rows_are_mixed_across_row_groups(tmp_path: Path) -> None:
-    batches = epoch(stream_part(tmp_path, buffer_rows=60).loader(20, shuffle=True))
+    batches = epoch(stream_split(tmp_path, buffer_rows=60).loader(20, shuffle=True))
     assert all(len(set((b.index // 10).tolist())) > 2 for b in batches)
 
 
@@ -255,21 +298,27 @@ def test_streamed_data_is_the_data_in_memory(tmp_path: Path) -> None:
     whole = TabularData.from_parquet(file, "y", **settings)
     streamed = TabularData.from_parquet(file, "y", stream=True, buffer_rows=20, **settings)
     small = TabularData.from_parquet(file, "y", memory=10, **settings)
-    assert type(whole.train_loader()).__name__ == "TensorLoader"
-    assert type(small.train_loader()).__name__ == type(streamed.train_loader()).__name__ == "StreamLoader"
+    assert type(whole.loader("train", training=True)).__name__ == "ItemLoader"
+    assert (
+        type(small.loader("train", training=True)).__name__
+        == type(streamed.loader("train", training=True)).__name__
+        == "StreamLoader"
+    )
     pd.testing.assert_frame_equal(here.report(), streamed.report())
     for data in (whole, streamed):
-        assert_alike(data.processor.state_dict(), here.processor.state_dict())
+        assert_alike(data.preprocessor.processor.state_dict(), here.preprocessor.processor.state_dict())
         assert len(data.ids("train")) == 82 and list(data.ids("valid")) == list(here.ids("valid"))
         assert equal(epoch(data.loader("valid")), epoch(here.loader("valid")))
-        assert data.train_loader().n_items == 82  # type: ignore[attr-defined]
+        assert data.loader("train", training=True).n_items == 82  # type: ignore[attr-defined]
     assert streamed.adopt(here) is streamed, "a model that was trained with either takes the other"
     other = TabularData.from_parquet(file, "y", stream=True, **{**settings, "min_count": 8})
     with pytest.raises(DataError, match="codes and scales of its own"):
         other.adopt(here)
     own = TabularData.from_parquet(file, "y", valid=file, test=file, stream=True, **settings)
     assert len(own.ids("train")) == len(own.ids("valid")) == len(own.ids("test")) == N
-    assert own.target("test") is None and own.target("valid") is not None
+    assert torch.equal(own.target("test"), own.target("valid"))  # type: ignore[arg-type]
+    bare = write(tmp_path / "bare.parquet", df.drop(columns="y"))
+    assert TabularData.from_parquet(file, "y", test=bare, stream=True, **settings).target("test") is None
 
 
 def test_text_that_says_how_to_split_and_what_to_predict(tmp_path: Path) -> None:
@@ -284,8 +333,8 @@ def test_text_that_says_how_to_split_and_what_to_predict(tmp_path: Path) -> None
         streamed = TabularData.from_parquet(file, "kind", stream=True, **settings, **how)
         assert here.task.names == streamed.task.names == ("big", "huge", "small")
         assert list(here.ids("valid")) == list(streamed.ids("valid"))
-        for part in ("train", "valid"):
-            assert torch.equal(here.target(part), streamed.target(part))  # type: ignore[arg-type]
+        for split in ("train", "valid"):
+            assert torch.equal(here.target(split), streamed.target(split))  # type: ignore[arg-type]
     words = ParquetTable(file).read(["kind", "size"], categories=True)
     assert sorted(words["kind"].cat.categories) == ["big", "huge", "small"]
     assert words["kind"].astype(str).tolist() == df["kind"].tolist() and words["size"].dtype == df["size"].dtype
@@ -316,16 +365,3 @@ def test_files_that_are_none(tmp_path: Path) -> None:
         TabularData.from_parquet(tmp_path / "b.parquet", "y")
     with pytest.raises(ArgumentError, match="buffer_rows"):
         TabularData.from_parquet(tmp_path / "a.parquet", "y", buffer_rows=0)
-
-
-def test_without_pyarrow_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    real = builtins.__import__
-
-    def no_pyarrow(name: str, *args: Any, **kwargs: Any) -> Any:
-        if name.startswith("pyarrow"):
-            raise ImportError(name)
-        return real(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, "__import__", no_pyarrow)
-    with pytest.raises(ArgumentError, match=r"pip install 'easylearn\[parquet\]'"):
-        ParquetTable(tmp_path)

@@ -30,7 +30,7 @@ def test_probabilities_and_labels() -> None:
     assert torch.equal(TASK.activate(LOGITS), LOGITS.sigmoid())
     assert [m.name for m in TASK.metrics] == ["accuracy_at_0.4"] and TASK.settings() == {"threshold": 0.4}
     assert (TASK.is_exclusive, TASK.is_multi, TASK.predicts_numbers) == (False, True, False)
-    assert TASK.in_words(("haze", "road")) == "haze road" and TASK.summary == "any of 3 labels"
+    assert TASK.row(("haze", "road"), torch.zeros(1)) == ["haze road", "0"] and TASK.summary == "any of 3 labels"
 
 
 def test_a_threshold_is_for_predictions_and_not_for_the_truth() -> None:

@@ -49,7 +49,8 @@ def test_numbers_are_what_they_are() -> None:
     assert task.decode(torch.tensor([[0.75, 0.25]])) == [(0.75, 0.25)]
     assert regression().decode(torch.tensor([[0.75]])) == regression().decode(torch.tensor([0.75])) == [0.75]
     assert (task.is_exclusive, task.is_multi, task.predicts_numbers) == (False, False, True)
-    assert (task.classes, task.columns, task.summary) == ((), ["x", "y"], "2 numbers: x, y")
+    assert (task.classes, task.row_names, task.summary) == ((), ["x", "y"], "2 numbers: x, y")
+    assert task.row((0.5, 2.0), torch.tensor([0.5, 2.0])) == ["0.5", "2"]
     assert [m.name for m in task.metrics] == ["rmse"]
     assert (task.in_words((0.5, 2.0)), task.in_words(0.25)) == ("0.5, 2", "0.25")
 

@@ -28,7 +28,8 @@ def test_probabilities_and_labels() -> None:
     assert task.decode(torch.tensor([[0.7, 0.3, 0.0], [0.5, 0.5, 0.0]])) == ["a", "a"]
     assert task.index(torch.tensor([0.1, 0.9, 0.0])) == 1
     assert (task.is_exclusive, task.is_multi, task.predicts_numbers, task.is_streamed) == (True, False, False, False)
-    assert (task.summary, task.columns) == ("one of 3 classes", ["p_a", "p_b", "p_c"])
+    assert (task.summary, task.row_names) == ("one of 3 classes", ["label", "p_a", "p_b", "p_c"])
+    assert task.row("a", torch.tensor([0.75, 0.25, 0.0])) == ["a", "0.75", "0.25", "0"]
 
 
 def test_smoothing() -> None:

@@ -12,7 +12,8 @@ import torch
 
 from easylearn.errors import ArgumentError
 from easylearn.learner import Learner
-from easylearn.nn.awd_lstm import AWDLSTM, Candidates, Drops, LanguageModel
+from easylearn.nn.awd_lstm import AWDLSTM, Drops
+from easylearn.nn.text_models import Candidates, LanguageModel
 from easylearn.task import NO_TARGET
 from easylearn.text.callbacks import ActivationPenalty, RateByLength, SampledSoftmax
 from easylearn.text.data import TextData, TextLMData
@@ -56,7 +57,7 @@ class TestActivationPenalty:
             found.append((float(run.loss.detach() - plain["loss"]), plain["penalty"]))
 
         learn.fit(0.0, 1, callbacks=[at(loss=before), ActivationPenalty(3, 0.5), at(loss=after)])
-        assert len(found) == len(learn.data.train_loader())
+        assert len(found) == len(learn.data.loader("train", training=True))
         for added, expected in found:
             assert added == pytest.approx(expected, rel=1e-3, abs=1e-6)
 
@@ -197,7 +198,7 @@ class TestSampledSoftmax:
 
     def test_where_there_is_no_target_none_is_made(self) -> None:
         learn = lm(sampled=1)
-        batch = next(iter(learn.data.train_loader().batches(torch.device("cpu"))))
+        batch = next(iter(learn.data.loader("train", training=True).batches(torch.device("cpu"))))
         run = SimpleNamespace(model=learn.model, batch=batch)
         target = run.batch.target.clone()
         target[:, -1] = NO_TARGET

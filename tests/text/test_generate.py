@@ -1,17 +1,20 @@
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from easylearn.data.bunch import Sampling
-from easylearn.errors import ArgumentError, DataError, StateError
+from easylearn.errors import ArgumentError, StateError
+from easylearn.export import load_learner, load_predictor
 from easylearn.learner import Learner
-from easylearn.nn.awd_lstm import AWDLSTM, LanguageModel
+from easylearn.nn.text_models import LanguageModel
 from easylearn.text.data import TextData, TextLMData
-from easylearn.text.generate import continue_tokens, draw
+from easylearn.text.generate import Sampling, continue_tokens, draw, generate
 from easylearn.text.learner import language_model_learner, text_classifier_learner
 
 WORDS = ["the", "film", "was", "good", "and", "the", "cat", "sat", "on", "a", "mat", "by", "the", "sea"]
@@ -86,20 +89,20 @@ class TestGenerate:
         for seed in (1, 1, 2, None, 0):
             disturb()
             state = torch.get_rng_state()
-            a.append(learn.generate("The film", 12, seed=seed))
+            a.append(generate(learn, "The film", 12, seed=seed))
             assert torch.equal(state, torch.get_rng_state())
         assert a[0] == a[1] != a[2] and a[3] == a[4]
         assert a[0].startswith("The film")
 
     def test_top_k_of_one_is_temperature_zero(self, learn: Learner) -> None:
-        greedy = learn.generate("the", 15, temperature=0)
-        assert learn.generate("the", 15, top_k=1, seed=5) == greedy == learn.generate("the", 15, top_p=1e-9)
+        greedy = generate(learn, "the", 15, temperature=0)
+        assert generate(learn, "the", 15, top_k=1, seed=5) == greedy == generate(learn, "the", 15, top_p=1e-9)
 
     def test_it_is_the_most_probable_token_each_time(self, learn: Learner) -> None:
         data = learn.data
         assert isinstance(data, TextLMData) and isinstance(learn.model, LanguageModel)
-        ids = data.processor.encode("the cat")
-        drawn = continue_tokens(learn.model, ids, 6, Sampling(temperature=0))
+        ids = data.preprocessor.processor.encode("the cat")
+        drawn = continue_tokens(learn.model, learn.strategy, ids, 6, Sampling(temperature=0))
         learn.model.eval()
         for i in range(6):
             with torch.no_grad():
@@ -108,13 +111,13 @@ class TestGenerate:
 
     def test_special_tokens_never_come(self, learn: Learner) -> None:
         assert isinstance(learn.model, LanguageModel)
-        vocab = learn.vocab
+        vocab = learn.data.vocab
         with torch.no_grad():
             before = learn.model.decoder.bias.clone()
             learn.model.decoder.bias[[vocab.unk, vocab.pad, vocab.bos]] = 100.0
         try:
             for settings in ({"temperature": 0}, {"temperature": 3.0}, {"top_k": 3}, {"top_p": 0.9}):
-                text = learn.generate("the", 60, **settings)  # type: ignore[arg-type]
+                text = generate(learn, "the", 60, **settings)  # type: ignore[arg-type]
                 assert not any(t in text for t in ("xxunk", "xxpad", "xxbos"))
         finally:
             with torch.no_grad():
@@ -125,44 +128,91 @@ class TestGenerate:
         learn.validate()
         learn.model.train()
         before = [t.clone() for pair in learn.model.state for t in pair]
-        learn.generate("the", 5)
+        generate(learn, "the", 5)
         assert all(torch.equal(a, b) for a, b in zip(before, [t for p in learn.model.state for t in p], strict=True))
         assert learn.model.training
 
     @pytest.mark.parametrize("prompt", ["", " ", "😀 مرحبا", "zebra"])
     def test_any_prompt(self, learn: Learner, prompt: str) -> None:
-        assert len(learn.generate(prompt, 5)) > 0
+        assert len(generate(learn, prompt, 5)) > 0
 
     def test_no_token_gives_the_prompt(self, learn: Learner) -> None:
-        assert learn.generate("The film was good", 0) == "The film was good"
-        with pytest.raises(ArgumentError, match="n must be at least 0"):
-            learn.generate("the", -1)
+        assert generate(learn, "The film was good", 0) == "The film was good"
         assert isinstance(learn.model, LanguageModel)
         with pytest.raises(ArgumentError, match="no token to start from"):
-            continue_tokens(learn.model, [], 3, Sampling())
+            continue_tokens(learn.model, learn.strategy, [], 3, Sampling())
 
     def test_a_backward_model_writes_what_came_before(self) -> None:
         learn = lm(backward=True)
-        text = learn.generate("the sea", 5, temperature=0)
+        text = generate(learn, "the sea", 5, temperature=0)
         assert text.lower().endswith("the sea")
         data = learn.data
         assert isinstance(data, TextLMData) and isinstance(learn.model, LanguageModel)
-        bos, *ids = data.processor.encode("the sea")
-        drawn = continue_tokens(learn.model, [bos, *ids[::-1]], 5, Sampling(temperature=0), (0, 1, 2))
-        assert text == data.processor.decode([*drawn[::-1], *ids])
+        bos, *ids = data.preprocessor.processor.encode("the sea")
+        drawn = continue_tokens(learn.model, learn.strategy, [bos, *ids[::-1]], 5, Sampling(temperature=0), (0, 1, 2))
+        assert text == data.preprocessor.processor.decode([*drawn[::-1], *ids])
 
-    def test_who_cannot(self, learn: Learner) -> None:
+    def test_a_predictor_writes_what_the_learner_writes(self, learn: Learner, tmp_path: Path) -> None:
+        learn.export(tmp_path / "lm")
+        predictor, again = load_predictor(tmp_path / "lm", device="cpu"), load_learner(tmp_path / "lm", device="cpu")
+        want = generate(learn, "the cat", 9)
+        assert generate(predictor, "the cat", 9) == want == generate(again, "the cat", 9)
+        assert generate(predictor, "the cat", 9, seed=5) == generate(learn, "the cat", 9, seed=5)
+
+    def test_the_seed_is_the_learners_own(self) -> None:
+        learn = lm(seed=3)
+        assert generate(learn, "the", 12) == generate(learn, "the", 12, seed=3) != generate(learn, "the", 12, seed=0)
+
+    def test_who_cannot(self, learn: Learner, make_learner: Any) -> None:
         data = TextData.from_lists(["a b", "c d", "a d", "c b"], ["x", "y", "x", "y"], min_freq=1, progress=False)
         classifier = text_classifier_learner(data, emb_size=8, n_hidden=12, n_layers=1, progress=False, device="cpu")
-        with pytest.raises(ArgumentError, match=r"generate needs a language model.*TextData.*language_model_learner"):
-            classifier.generate("a", 3)
-        with pytest.raises(StateError, match="needs a LanguageModel, this learner's model is a AWDLSTM"):
-            learn.data.generate(AWDLSTM(20, 8, 12, 1), "the", 3, Sampling())
-        with pytest.raises(ArgumentError, match=r"learn.generate\(prompt, n\)"):
-            learn.predict()
-        with pytest.raises(ArgumentError, match=r"learn.generate\(prompt, n\)"):
-            learn.predict("the film")
-        with pytest.raises(ArgumentError, match="n_words"):
-            learn.generate("the", n_words=3)  # type: ignore[call-arg]
-        with pytest.raises(DataError, match="no test part"):
-            learn.data.ids("test")
+        for other, kind in ((classifier, "text"), (make_learner(), "tensors")):
+            with pytest.raises(ArgumentError, match=rf"needs a language model.*of {kind}.*language_model_learner"):
+                generate(other, "a", 3)
+        with pytest.raises(ArgumentError, match="a learner or a predictor, got a LanguageModel"):
+            generate(learn.model, "the", 3)  # type: ignore[arg-type]
+        for call in (learn.predict, lambda: learn.predict("the film"), lambda: learn.predict(["the film"])):
+            with pytest.raises(ArgumentError, match=r"generate\("):
+                call()
+        with pytest.raises(ArgumentError, match="'n' here"):
+            generate(learn, "the", n_words=3)  # type: ignore[call-arg]
+        for n in (-1, 2.5, True, "3"):
+            with pytest.raises(ArgumentError, match="n must be a whole number"):
+                generate(learn, "the", n)  # type: ignore[arg-type]
+        with pytest.raises(AttributeError):
+            learn.generate("the", 3)  # type: ignore[attr-defined]
+
+
+class TestThreads:
+    def test_eight_that_write_at_once_write_as_one_after_the_other(self, learn: Learner) -> None:
+        prompts = [f"the {w}" for w in WORDS[:8]]
+        want = [generate(learn, p, 12, seed=i) for i, p in enumerate(prompts)]
+        with ThreadPoolExecutor(8) as pool:
+            for _ in range(3):
+                found = list(pool.map(lambda i: generate(learn, prompts[i], 12, seed=i), range(8)))
+                assert found == want
+
+    def test_eight_that_validate_at_once_find_what_one_finds(self, learn: Learner) -> None:
+        want = learn.validate()
+        with ThreadPoolExecutor(8) as pool:
+            assert all(found == want for found in pool.map(lambda _: learn.validate(), range(24)))
+
+    def test_a_fit_is_not_disturbed_by_who_evaluates(self) -> None:
+        alone, watched = lm(), lm()
+        alone.fit(1e-2, 4)
+        done = threading.Event()
+
+        def watch() -> int:
+            n = 0
+            while not done.is_set():
+                watched.validate("train"), generate(watched, "the", 3)
+                n += 1
+            return n
+
+        with ThreadPoolExecutor(2) as pool:
+            looks = [pool.submit(watch) for _ in range(2)]
+            watched.fit(1e-2, 4)
+            done.set()
+            assert sum(look.result() for look in looks) > 0
+        a, b = alone.model.state_dict(), watched.model.state_dict()
+        assert all(torch.equal(a[name], b[name]) for name in a)

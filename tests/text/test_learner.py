@@ -13,9 +13,11 @@ from torch.nn import functional as F
 from easylearn import metrics
 from easylearn.errors import ArgumentError, DataError
 from easylearn.learner import Learner
-from easylearn.nn.awd_lstm import AWDLSTM, Drops, LanguageModel, TextClassifier
+from easylearn.nn.awd_lstm import AWDLSTM, Drops
+from easylearn.nn.text_models import LanguageModel, TextClassifier
 from easylearn.task import average_predictions
 from easylearn.text.data import TextData, TextLMData
+from easylearn.text.generate import generate
 from easylearn.text.learner import language_model_learner, text_classifier_learner
 from easylearn.train.callbacks import SaveBest, WeightAverage
 from easylearn.train.optim import sgd
@@ -55,7 +57,9 @@ class TestLanguageModel:
         learn.fit_one_cycle(2e-2, 12)
         found = learn.validate()
         assert first > 10 and found["perplexity"] < 2 and found["accuracy"] > 0.8
-        assert learn.generate("the cat sat", 11, temperature=0).lower().startswith("the cat sat on the mat and the dog")
+        assert (
+            generate(learn, "the cat sat", 11, temperature=0).lower().startswith("the cat sat on the mat and the dog")
+        )
 
     @pytest.mark.parametrize("backward", [False, True])
     def test_perplexity_is_that_of_the_whole_text_with_the_state_carried_along(self, backward: bool) -> None:
@@ -107,7 +111,7 @@ class TestLanguageModel:
             learn.fit(1e-2, 1)
             if learn is looked:
                 assert learn.validate() == learn.validate()
-                learn.generate("the", 5), learn.summary(), learn.lr_find()
+                generate(learn, "the", 5), learn.summary(), learn.lr_find()
             learn.fit(1e-2, 1)
         a, b = everything(plain.model), everything(looked.model)
         assert all(torch.equal(a[n], b[n]) for n in a)
@@ -214,7 +218,7 @@ class TestLanguageModel:
         with pytest.raises(ArgumentError, match="n_hidden must be"):
             lm(n_hidden=0)
         learn = lm(lm_data(valid=None))
-        with pytest.raises(DataError, match="no validation part"):
+        with pytest.raises(DataError, match="no valid split"):
             learn.validate()
         assert "perplexity" not in learn.fit(1e-2, 1).last
 
@@ -225,10 +229,7 @@ class TestClassifier:
         for _ in range(2):
             learn.fit_one_cycle(1e-2, 25)
         assert learn.validate()["accuracy"] == 1.0
-        assert [p.label for p in learn.predict(["good film that we liked", "bad film that all liked"])] == [
-            "pos",
-            "neg",
-        ]
+        assert learn.predict(["good film that we liked", "bad film that all liked"]).labels == ("pos", "neg")
 
     def test_groups_and_gradual_unfreezing(self) -> None:
         learn = classifier()

@@ -10,10 +10,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from easylearn.data.order import ItemLoader, Order
 from easylearn.errors import ArgumentError, DataError
-from easylearn.nn.awd_lstm import AWDLSTM, LanguageModel
+from easylearn.nn.awd_lstm import AWDLSTM
+from easylearn.nn.text_models import LanguageModel
 from easylearn.task import NO_TARGET
-from easylearn.text.loader import DocumentLoader, StreamLoader
+from easylearn.text.loader import DocumentSource, StreamLoader
 from easylearn.text.store import TokenStore
 
 CPU = torch.device("cpu")
@@ -169,16 +171,34 @@ class TestTooLittleText:
             StreamLoader(numbered([10]), 0)
 
 
-class TestDocumentLoader:
+class TestShards:
+    @given(lengths.filter(lambda ls: sum(ls) > 12), st.integers(1, 9), st.booleans(), st.integers(1, 4))
+    @settings(max_examples=40)
+    def test_together_they_are_the_whole_batch(self, ls: list[int], rows: int, shuffle: bool, world: int) -> None:
+        loader = StreamLoader(numbered(ls), rows, 4, pad=PAD, shuffle=shuffle)
+        shards = [list(loader.batches(CPU, 1, 2, 0, (rank, world))) for rank in range(world)]
+        for number, whole in enumerate(loader.batches(CPU, 1, 2)):
+            pieces = [shard[number] for shard in shards]
+            assert torch.equal(torch.cat([p.inputs[0] for p in pieces]), whole.inputs[0])
+            assert torch.equal(torch.cat([p.target for p in pieces]), whole.target)  # type: ignore[misc, arg-type]
+            assert torch.cat([p.index for p in pieces]).tolist() == whole.index.tolist()
+            assert all(torch.equal(p.inputs[1], whole.inputs[1]) for p in pieces)
+
+
+def documents(store: TokenStore, size: int, shuffle: bool = False, **how: Any) -> ItemLoader:
+    """Documents by length, their own numbers as targets."""
+    order = Order(len(store), size, shuffle=shuffle, lengths=store.lengths)
+    return ItemLoader(order, DocumentSource(store, **how), torch.arange(len(store)))
+
+
+class TestDocumentSource:
     @given(lengths, st.integers(1, 5), st.booleans(), st.integers(0, 2))
     @settings(max_examples=60)
     def test_each_document_once_and_the_longest_first(
         self, ls: list[int], size: int, shuffle: bool, epoch: int
     ) -> None:
         store = numbered(ls)
-        loader = DocumentLoader(store, torch.arange(len(ls)), size, pad=PAD, shuffle=shuffle)
-        batches = list(loader.batches(CPU, 0, epoch))
-        assert len(batches) == len(loader)
+        batches = list(documents(store, size, shuffle, pad=PAD).batches(CPU, 0, epoch))
         assert Counter(torch.cat([b.index for b in batches]).tolist()) == Counter(range(len(ls)))
         for batch in batches:
             tokens, sizes = batch.inputs
@@ -188,47 +208,29 @@ class TestDocumentLoader:
                 assert row[:n].tolist() == store.doc(int(i)).tolist() and (row[n:] == PAD).all()
         assert batches[0].inputs[1].max() == max(ls)
 
-    def test_a_single_leftover_joins_the_batch_before_in_training_alone(self) -> None:
-        store = numbered([3] * 9)
-        sizes = [sorted(len(b.index) for b in DocumentLoader(store, None, 4, shuffle=s).batches(CPU)) for s in (0, 1)]  # type: ignore[arg-type]
-        assert sizes == [[1, 4, 4], [4, 5]]
-
     def test_lengths_are_alike_within_a_batch(self) -> None:
         rng = np.random.default_rng(0)
         store = numbered(rng.integers(1, 200, 400).tolist())
-        padded = sum(b.inputs[0].numel() for b in DocumentLoader(store, None, 8, shuffle=True).batches(CPU))
+        padded = sum(b.inputs[0].numel() for b in documents(store, 8, shuffle=True).batches(CPU))
         assert padded < 1.1 * store.n_tokens
-
-    def test_keyed_and_started_later(self) -> None:
-        loader = DocumentLoader(numbered([3, 9, 4, 1, 7, 7, 2]), None, 2, shuffle=True)
-
-        def read(seed: int, epoch: int, start: int = 0) -> list[list[int]]:
-            return [b.index.tolist() for b in loader.batches(CPU, seed, epoch, start)]
-
-        assert read(0, 0) == read(0, 0) and read(0, 0) != read(0, 1)
-        assert read(3, 1, start=2) == read(3, 1)[2:]
 
     def test_long_documents_keep_head_and_tail(self) -> None:
         store = numbered([21, 5])
-        (batch,) = DocumentLoader(store, None, 2, max_tokens=8).batches(CPU)
+        (batch,) = documents(store, 2, max_tokens=8).batches(CPU)
         ids = store.doc(0).tolist()
         assert batch.inputs[0][0].tolist() == [*ids[:2], *ids[-6:]] and batch.inputs[1].tolist() == [8, 5]
 
     def test_backward(self) -> None:
         store = numbered([4, 1, 12])
-        (batch,) = DocumentLoader(store, None, 3, max_tokens=4, backward=True).batches(CPU)
+        (batch,) = documents(store, 3, max_tokens=4, backward=True).batches(CPU)
         rows = {int(i): r[:n].tolist() for i, r, n in zip(batch.index, *batch.inputs, strict=True)}
         last = store.doc(2).tolist()
         assert rows == {0: [2, 12, 11, 10], 1: [2], 2: [2, last[-1], last[-2], last[-3]]}
 
     def test_a_document_without_any_token(self) -> None:
-        (batch,) = DocumentLoader(TokenStore.from_lists([[], []]), None, 2).batches(CPU)
+        (batch,) = documents(TokenStore.from_lists([[], []]), 2).batches(CPU)
         assert batch.inputs[0].tolist() == [[PAD], [PAD]] and batch.inputs[1].tolist() == [0, 0]
 
     def test_refused(self) -> None:
-        with pytest.raises(DataError, match="2 documents, but 3 targets"):
-            DocumentLoader(numbered([3, 3]), torch.zeros(3), 2)
         with pytest.raises(ArgumentError, match="max_tokens must be at least 2"):
-            DocumentLoader(numbered([3, 3]), None, 2, max_tokens=1)
-        with pytest.raises(ArgumentError, match="batch_size must be at least 1"):
-            DocumentLoader(numbered([3, 3]), None, 0)
+            DocumentSource(numbered([3, 3]), max_tokens=1)

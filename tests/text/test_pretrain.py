@@ -69,8 +69,8 @@ class TestAWholeRun:
         assert len(table) == 3 and {"train_loss", "valid_loss", "perplexity"} <= set(table.columns)
         assert table["perplexity"].iloc[-1] == pytest.approx(learn.validate()["perplexity"], rel=1e-4)
         found = read_encoder(out)
-        assert found.sizes == {"emb_size": 8, "n_hidden": 12, "n_layers": 2} and found.tokens == learn.vocab.tokens
-        data = TextLMData.from_folder(corpus, vocab=learn.vocab, batch_size=4, bptt=10, progress=False)
+        assert found.sizes == {"emb_size": 8, "n_hidden": 12, "n_layers": 2} and found.tokens == learn.data.vocab.tokens
+        data = TextLMData.from_folder(corpus, vocab=learn.data.vocab, batch_size=4, bptt=10, progress=False)
         new = language_model_learner(data, pretrained=out, device="cpu", progress=False)
         assert all(torch.equal(t, tensors(learn)[n]) for n, t in new.model.state_dict().items())
 
@@ -104,7 +104,7 @@ class TestABreak:
         self, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int, every: Any
     ) -> None:
         whole = run(corpus, tmp_path / "whole")
-        assert len(whole.data.train_loader()) >= 4
+        assert len(whole.data.loader("train", training=True)) >= 4
         made = language_model_learner
 
         def stopping(*args: Any, **kwargs: Any) -> Learner:
@@ -173,8 +173,8 @@ class TestBadInput:
             Pretraining(size="huge")
         with pytest.raises(ArgumentError, match="epochs must be at least 1"):
             Pretraining(epochs=0)
-        with pytest.raises(ArgumentError, match="share must be"):
-            Pretraining(share=0)
+        with pytest.raises(ArgumentError, match="fraction must be"):
+            Pretraining(fraction=0)
 
     def test_corpora(self, corpus: Path, tmp_path: Path) -> None:
         with pytest.raises(DataError, match="there is no folder"):
@@ -213,7 +213,7 @@ class TestCommand:
         chosen = [
             *self.arguments(corpus, tmp_path / "out"),
             "--backward",
-            "--share",
+            "--fraction",
             "0.9",
             "--seed",
             "3",
@@ -222,4 +222,4 @@ class TestCommand:
         ]
         assert main([*chosen, "--tokenizer", "word", "--max-vocab", "50", "--drop-mult", "0.1", "--every", "2"]) == 0
         written = json.loads((tmp_path / "out" / "settings.json").read_text())
-        assert written["backward"] is True and (written["share"], written["seed"], written["lr"]) == (0.9, 3, 0.01)
+        assert written["backward"] is True and (written["fraction"], written["seed"], written["lr"]) == (0.9, 3, 0.01)

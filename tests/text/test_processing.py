@@ -12,11 +12,14 @@ from hypothesis import strategies as st
 
 from easylearn.errors import ArgumentError, DataError, SaveError, StateError
 from easylearn.text import processing, workers
-from easylearn.text.processing import TextProcessor
+from easylearn.text.processing import TextProcessor, as_tokenizer, tokenizer_from_state
 from easylearn.text.sources import Documents
 from easylearn.text.store import TokenStore
-from easylearn.text.tokenize import FunctionTokenizer, SubwordTokenizer, Tokenizer, WordTokenizer
+from easylearn.text.subwords import SubwordTokenizer, UntrainedTokenizer
+from easylearn.text.tokenize import FunctionTokenizer, Tokenizer, WordTokenizer
 from easylearn.text.vocab import SPECIALS, Vocab
+
+PROSE = "It was the best of times, it was the worst of times; Don't say the LOWEST price is 1,000.50! " * 3
 
 
 @pytest.fixture(autouse=True)
@@ -244,3 +247,40 @@ def test_mistakes_are_refused_before_the_work(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(processing, "IN_MEMORY", 10)
     with pytest.raises(SaveError, match="EASYLEARN_CACHE"):
         TextProcessor.fit(Documents.from_list(corpus()))
+
+
+def test_what_may_be_passed() -> None:
+    assert isinstance(as_tokenizer(None), WordTokenizer) and isinstance(as_tokenizer("word"), WordTokenizer)
+    word = WordTokenizer(lower=False)
+    assert as_tokenizer(word) is word
+    assert isinstance(as_tokenizer(str.split), FunctionTokenizer)
+    with pytest.raises(ArgumentError, match="Did you mean 'bpe'"):
+        as_tokenizer("bpee")
+    with pytest.raises(ArgumentError, match="not its class"):
+        as_tokenizer(WordTokenizer)
+    with pytest.raises(ArgumentError, match="got int"):
+        as_tokenizer(3)  # type: ignore[arg-type]
+    for kind in ("bpe", "unigram"):
+        wish = as_tokenizer(kind)
+        assert isinstance(wish, UntrainedTokenizer) and wish.name == kind
+        for call in (lambda w=wish: w.tokenize(["a"]), lambda w=wish: w.join(["a"]), lambda w=wish: w.state_dict()):
+            with pytest.raises(StateError, match="not trained yet"):
+                call()
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: WordTokenizer(False, True), lambda: SubwordTokenizer.train([PROSE], vocab_size=280)]
+)
+def test_states_of_tokenizers(make: object) -> None:
+    tokenizer: Tokenizer = make()  # type: ignore[operator]
+    state = json.loads(json.dumps(tokenizer.state_dict()))
+    again = tokenizer_from_state(state)
+    assert again.state_dict() == tokenizer.state_dict() and again.tokenize([PROSE]) == tokenizer.tokenize([PROSE])
+    with pytest.raises(StateError, match="version"):
+        tokenizer_from_state({**state, "version": 99})
+
+
+@pytest.mark.parametrize("state", [{}, {"kind": "os.system"}, [], {"kind": "subword", "version": 1}])
+def test_foreign_states_are_refused(state: object) -> None:
+    with pytest.raises(StateError):
+        tokenizer_from_state(state)  # type: ignore[arg-type]

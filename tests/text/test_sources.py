@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import gzip
 import os
 from pathlib import Path
 
@@ -13,13 +12,6 @@ from easylearn.text import sources
 from easylearn.text.sources import Documents, read_text
 
 TEXTS = ["a good film", "", 'he said, "no"\nand left', "été 👍🏽", "NA"]
-
-
-def csv(folder: Path, texts: list[str | None] = TEXTS, **options: object) -> Path:  # type: ignore[assignment]
-    path = folder / "reviews.csv"
-    frame = pd.DataFrame({"text": texts, "title": [f"t{i}" for i in range(len(texts))], "n": range(len(texts))})
-    frame.to_csv(path, index=False, **options)  # type: ignore[call-overload]
-    return path
 
 
 def folder_of(folder: Path, files: dict[str, bytes]) -> Path:
@@ -37,7 +29,6 @@ def test_every_source_gives_the_same_texts_again_and_again(tmp_path: Path) -> No
     for docs in (
         Documents.from_list(TEXTS),
         Documents.from_frame(pd.DataFrame({"text": TEXTS}), "text"),
-        Documents.from_csv(csv(tmp_path), "text", missing="empty", chunk_rows=2),
         Documents.from_folder(files),
     ):
         assert list(docs) == TEXTS == list(docs), docs
@@ -54,13 +45,10 @@ def test_every_source_gives_the_same_texts_again_and_again(tmp_path: Path) -> No
             docs.take([])
 
 
-def test_several_columns_become_fields(tmp_path: Path) -> None:
+def test_several_columns_become_fields() -> None:
     frame = pd.DataFrame({"title": ["A", "B"], "text": ["good", None]})
-    path = tmp_path / "x.csv"
-    frame.to_csv(path, index=False)
     want = ["xxfld 1 A xxfld 2 good", "xxfld 1 B xxfld 2 "]
     assert list(Documents.from_frame(frame, ["title", "text"], missing="empty")) == want
-    assert list(Documents.from_csv(path, ["title", "text"], missing="empty")) == want
     assert list(Documents.from_frame(frame, ["title"])) == ["xxfld 1 A", "xxfld 1 B"]
 
 
@@ -68,14 +56,45 @@ def test_digests_follow_the_contents(tmp_path: Path) -> None:
     assert Documents.from_list(["ab", "c"]).digest != Documents.from_list(["a", "bc"]).digest
     assert Documents.from_list(["\ud800"]).digest
     assert Documents.from_list(["a"], ids=["x"]).digest == Documents.from_list(["a"]).digest
-    path = csv(tmp_path)
-    first = Documents.from_csv(path, "text")
-    assert first.digest != Documents.from_csv(path, "title").digest
-    assert first.digest != Documents.from_csv(path, "text", missing="empty").digest
+    assert Documents.from_frame(pd.DataFrame({"x": ["a", "b"]}), "x").digest == Documents.from_list(["a", "b"]).digest
     files = folder_of(tmp_path / "f", {"a.txt": b"a"})
     one = Documents.from_folder(files).digest
     os.utime(files / "a.txt", ns=(1, 1))
     assert Documents.from_folder(files).digest != one
+
+
+def test_rows_are_given_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "CHUNK_ROWS", 2)
+    frame = pd.DataFrame({"text": list("abcde"), "title": list("vwxyz")}, index=[9, 8, 7, 6, 5])
+    docs = Documents.from_frame(frame, "text")
+    assert list(docs) == list("abcde") and list(docs.ids) == list("98765")
+    some = docs.take([4, 0, 2])
+    assert list(some) == ["e", "a", "c"] and list(some.ids) == ["5", "9", "7"] and some.describe(1) == {"text": "a"}
+    two = Documents.from_frame(frame, ["title", "text"]).take([1, 3])
+    assert list(two) == ["xxfld 1 w xxfld 2 b", "xxfld 1 y xxfld 2 d"]
+    assert two.describe(1) == {"title": "y", "text": "d"}
+
+
+def test_a_document_is_described_as_it_was(tmp_path: Path) -> None:
+    text = "A TEXT!!!!\n<br />with  all of it"
+    files = folder_of(tmp_path, {"a.txt": text.encode()})
+    for docs in (
+        Documents.from_list([text]),
+        Documents.from_folder(files),
+        Documents.from_frame(pd.DataFrame({"text": [text]}), "text"),
+    ):
+        assert docs.describe(0) == {"text": text}
+    empty = Documents.from_frame(pd.DataFrame({"a{b}": [None]}, dtype=object), "a{b}", missing="empty")
+    assert empty.describe(0) == {"a{b}": ""}
+    with pytest.raises(DataError, match=r"'a\{b\}', row 0 is missing"):
+        Documents.from_frame(pd.DataFrame({"a{b}": [None]}, dtype=object), "a{b}")
+
+
+def test_texts_of_a_table_are_referred_to_and_not_copied() -> None:
+    texts = [f"{i} " * 50 for i in range(30)]
+    frame = pd.DataFrame({"text": pd.Series(texts, dtype=object)})
+    some = Documents.from_frame(frame, "text").take([3, 7])
+    assert all(a is b for a, b in zip(some, [texts[3], texts[7]], strict=True))
 
 
 # Folders
@@ -118,68 +137,6 @@ def test_missing_folders_and_files(tmp_path: Path) -> None:
     (folder / "train" / "a.md").unlink()
     with pytest.raises(DataError, match=r"a\.md cannot be read"):
         list(docs)
-
-
-# csv files
-
-
-def test_csv_options(tmp_path: Path) -> None:
-    path = csv(tmp_path, ["a;b", "c"], sep="\t")
-    assert list(Documents.from_csv(path, "text", delimiter="\t")) == ["a;b", "c"]
-    packed = tmp_path / "r.csv.gz"
-    packed.write_bytes(gzip.compress(path.read_bytes()))
-    assert list(Documents.from_csv(packed, "text", delimiter="\t")) == ["a;b", "c"]
-    assert list(Documents.from_csv(path, "n", delimiter="\t")) == ["0", "1"], "numbers are read as text"
-
-
-def test_csv_rows_without_text(tmp_path: Path) -> None:
-    path = csv(tmp_path, ["a", "b", None, "d"])
-    with pytest.raises(DataError, match=r"reviews\.csv: column 'text', row 2 is missing .*missing='empty'"):
-        list(Documents.from_csv(path, "text", chunk_rows=2))
-    assert list(Documents.from_csv(path, "text", chunk_rows=2, missing="empty")) == ["a", "b", "", "d"]
-    assert list(Documents.from_csv(path, "text").take([0, 3])) == ["a", "d"]
-
-
-@pytest.mark.parametrize("suffix", [".csv", ".csv.gz"])
-def test_csv_broken_bytes(suffix: str, tmp_path: Path) -> None:
-    data = b"text\n" + b"fine line\n" * 200_000 + b"caf\xe9\n" + b"more\n" * 10
-    path = tmp_path / f"x{suffix}"
-    path.write_bytes(gzip.compress(data, 1) if suffix.endswith("gz") else data)
-    with pytest.raises(DataError, match=f"not utf-8: broken at byte {data.index(0xE9)}"):
-        list(Documents.from_csv(path, "text"))
-    assert list(Documents.from_csv(path, "text", errors="replace"))[200_000] == "caf\ufffd"
-
-
-def test_broken_byte_after_a_cut_sign(tmp_path: Path) -> None:
-    path = tmp_path / "x.csv"
-    data = b"a" * (2**20 - 1) + "é".encode() + b"\xff"
-    path.write_bytes(data)
-    assert sources._broken_byte(path, "utf-8") == len(data) - 1
-    path.write_bytes(data[:-1])
-    assert sources._broken_byte(path, "utf-8") is None
-
-
-def test_csv_mistakes(tmp_path: Path) -> None:
-    path = csv(tmp_path)
-    with pytest.raises(DataError, match=r"reviews\.csv has no column 'txt'. Did you mean 'text'"):
-        Documents.from_csv(path, "txt")
-    with pytest.raises(DataError, match=r"no file .*Did you mean 'reviews.csv'"):
-        Documents.from_csv(tmp_path / "review.csv", "text")
-    with pytest.raises(ArgumentError, match="chunk_rows"):
-        Documents.from_csv(path, "text", chunk_rows=0)
-    with pytest.raises(ArgumentError, match="positions must rise"):
-        Documents.from_csv(path, "text").take([2, 1])
-    with pytest.raises(ArgumentError, match=r"no argument 'sep'. It is called 'delimiter'"):
-        Documents.from_csv(path, "text", sep=";")  # type: ignore[call-arg]
-    head = tmp_path / "head.csv"
-    head.write_text("text\n")
-    with pytest.raises(DataError, match="no documents"):
-        len(Documents.from_csv(head, "text"))
-    with pytest.raises(DataError, match="no documents"):
-        list(Documents.from_csv(head, "text"))
-    head.write_text("")
-    with pytest.raises(DataError, match="cannot be read as a csv"):
-        Documents.from_csv(head, "text")
 
 
 # Lists and frames

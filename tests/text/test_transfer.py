@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import io
 import os
 import pickle
 import random
@@ -17,10 +16,11 @@ from torch import Tensor, nn
 
 from easylearn.errors import ArgumentError, EasyLearnWarning, SaveError, StateError, WeightsError
 from easylearn.learner import Learner
-from easylearn.nn.awd_lstm import AWDLSTM, LanguageModel, TextClassifier, classifier_head
+from easylearn.nn.awd_lstm import AWDLSTM
+from easylearn.nn.text_models import LanguageModel, TextClassifier, classifier_head
 from easylearn.text.data import TextData, TextLMData
 from easylearn.text.learner import language_model_learner, text_classifier_learner
-from easylearn.text.transfer import download_wt103, load_encoder, read_encoder, read_itos, save_encoder
+from easylearn.text.transfer import copy_encoder, load_encoder, read_encoder, save_encoder, write_encoder
 from easylearn.text.vocab import BOS, FLD, PAD, REP, UNK, UP, WREP, Vocab
 
 EMB, HIDDEN = 8, 12
@@ -59,37 +59,37 @@ def vocab() -> Vocab:
 
 @pytest.fixture
 def saved(vocab: Vocab, tmp_path: Path) -> Path:
-    return save_encoder(tmp_path / "enc.safetensors", model_of(vocab), vocab, False)
+    return write_encoder(tmp_path / "enc.safetensors", model_of(vocab), vocab, False)
 
 
 class TestTheSameVocabulary:
     def test_bit_for_bit(self, vocab: Vocab, saved: Path) -> None:
         source, new = model_of(vocab), model_of(vocab, seed=1)
         assert not equal(state(source), state(new))
-        assert load_encoder(read_encoder(saved), new, vocab, False) == len(vocab)
+        assert copy_encoder(read_encoder(saved), new, vocab, False) == len(vocab)
         assert equal(state(source), state(new))
         assert new.decoder.weight is new.encoder.embedding.weight
 
     def test_into_a_classifier_the_head_stays(self, vocab: Vocab, saved: Path) -> None:
         model = classifier_of(vocab)
         head = state(model.head)
-        load_encoder(read_encoder(saved), model, vocab, False)
+        copy_encoder(read_encoder(saved), model, vocab, False)
         assert equal(state(model.encoder), state(model_of(vocab).encoder)) and equal(head, state(model.head))
 
     def test_out_of_a_classifier(self, vocab: Vocab, tmp_path: Path) -> None:
         model, new = classifier_of(vocab), model_of(vocab)
         bias = new.decoder.bias.detach().clone()
-        load_encoder(read_encoder(save_encoder(tmp_path / "a.safetensors", model, vocab, True)), new, vocab, True)
+        copy_encoder(read_encoder(write_encoder(tmp_path / "a.safetensors", model, vocab, True)), new, vocab, True)
         assert equal(state(model.encoder), state(new.encoder)) and torch.equal(bias, new.decoder.bias)
 
     def test_a_decoder_of_its_own_starts_as_the_embedding(self, vocab: Vocab, saved: Path) -> None:
         new = model_of(vocab, seed=1, tie=False)
-        load_encoder(read_encoder(saved), new, vocab, False)
+        copy_encoder(read_encoder(saved), new, vocab, False)
         assert torch.equal(new.decoder.weight, new.encoder.embedding.weight)
 
     def test_one_layer(self, vocab: Vocab, tmp_path: Path) -> None:
         source, new = model_of(vocab, n_layers=1, hidden=30), model_of(vocab, seed=1, n_layers=1, hidden=99)
-        load_encoder(read_encoder(save_encoder(tmp_path / "a.safetensors", source, vocab, False)), new, vocab, False)
+        copy_encoder(read_encoder(write_encoder(tmp_path / "a.safetensors", source, vocab, False)), new, vocab, False)
         assert equal(state(source), state(new))
 
 
@@ -97,7 +97,7 @@ class TestAnotherVocabulary:
     def test_rows_by_token_and_the_mean_for_unknown_ones(self, vocab: Vocab, saved: Path) -> None:
         other = Vocab(["good", "zebra", "the", "film", "long"])
         source, new = model_of(vocab), model_of(other, seed=1)
-        assert load_encoder(read_encoder(saved), new, other, False) == len(other) - 1
+        assert copy_encoder(read_encoder(saved), new, other, False) == len(other) - 1
         table, bias = source.encoder.embedding.weight, source.decoder.bias
         for token in other.tokens:
             row, bit = new.encoder.embedding.weight[other.ids[token]], new.decoder.bias[other.ids[token]]
@@ -111,12 +111,12 @@ class TestAnotherVocabulary:
     def test_few_known_tokens_are_a_warning(self, saved: Path) -> None:
         other = Vocab([f"mot{i}" for i in range(30)])
         with pytest.warns(EasyLearnWarning, match=r"knows only 8 of the 38 tokens.*'mot0'.*another language"):
-            load_encoder(read_encoder(saved), model_of(other), other, False)
+            copy_encoder(read_encoder(saved), model_of(other), other, False)
 
     @pytest.mark.parametrize("token", ["\ud800", "😀", "مرحبا", "a\nb", '"', "é"])
     def test_any_token_comes_through_the_file(self, token: str, tmp_path: Path) -> None:
         vocab = Vocab([token, "x"])
-        file = save_encoder(tmp_path / "a.safetensors", model_of(vocab), vocab, False)
+        file = write_encoder(tmp_path / "a.safetensors", model_of(vocab), vocab, False)
         assert read_encoder(file).tokens == vocab.tokens
 
 
@@ -132,7 +132,7 @@ class TestRefused:
         model = model_of(vocab, seed=1, **changes)
         before = state(model)
         with pytest.raises(WeightsError, match=said):
-            load_encoder(read_encoder(saved), model, vocab, False)
+            copy_encoder(read_encoder(saved), model, vocab, False)
         assert equal(before, state(model))
 
     def test_other_direction(self, vocab: Vocab, saved: Path) -> None:
@@ -141,7 +141,7 @@ class TestRefused:
         with pytest.raises(
             WeightsError, match=r"from the beginning, this data gives them from the end.*backward=False"
         ):
-            load_encoder(read_encoder(saved), model, vocab, True)
+            copy_encoder(read_encoder(saved), model, vocab, True)
         assert equal(before, state(model))
 
     def test_no_such_file(self, saved: Path, tmp_path: Path) -> None:
@@ -170,13 +170,13 @@ class TestRefused:
             bad[rng.randrange(8 + size)] = rng.randrange(256)
             saved.write_bytes(bytes(bad))
             with suppress(WeightsError, EasyLearnWarning):
-                load_encoder(read_encoder(saved), model_of(vocab), vocab, False)
+                copy_encoder(read_encoder(saved), model_of(vocab), vocab, False)
 
     def test_another_kind_of_file(self, saved: Path, tmp_path: Path) -> None:
         from safetensors.torch import save_file
 
         save_file({"w": torch.zeros(2)}, saved)
-        with pytest.raises(WeightsError, match=r"holds no encoder; learn.save_encoder"):
+        with pytest.raises(WeightsError, match=r"holds no encoder; save_encoder"):
             read_encoder(saved)
         for header, said in [
             ("7", "did not write"),
@@ -193,22 +193,22 @@ class TestRefused:
         model = model_of(vocab, seed=1)
         before = state(model)
         with pytest.raises(WeightsError, match=r"lacks 1 tensors of the encoder, the first is 'rnns.1.bias_hh_l0'"):
-            load_encoder(type(found)(found.source, found.tokens, tensors), model, vocab, False)
+            copy_encoder(type(found)(found.source, found.tokens, tensors), model, vocab, False)
         tensors = {**found.tensors, "rnns.1.bias_hh_l0": torch.zeros(3)}
         with pytest.raises(WeightsError, match=r"rnns.1.bias_hh_l0 has shape \(3,\), the model's has \(32,\)"):
-            load_encoder(type(found)(found.source, found.tokens, tensors), model, vocab, False)
+            copy_encoder(type(found)(found.source, found.tokens, tensors), model, vocab, False)
         assert equal(before, state(model))
 
     def test_a_model_without_an_encoder(self, vocab: Vocab, saved: Path, tmp_path: Path) -> None:
         with pytest.raises(StateError, match="no AWD-LSTM encoder: it is a Linear"):
-            save_encoder(tmp_path / "b.safetensors", nn.Linear(2, 2), vocab, False)
+            write_encoder(tmp_path / "b.safetensors", nn.Linear(2, 2), vocab, False)
         with pytest.raises(StateError, match="no AWD-LSTM encoder"):
-            load_encoder(read_encoder(saved), nn.Linear(2, 2), vocab, False)
+            copy_encoder(read_encoder(saved), nn.Linear(2, 2), vocab, False)
 
     def test_a_folder_that_cannot_be_written(self, vocab: Vocab, tmp_path: Path) -> None:
         (tmp_path / "file").write_text("")
         with pytest.raises(SaveError):
-            save_encoder(tmp_path / "file" / "b.safetensors", model_of(vocab), vocab, False)
+            write_encoder(tmp_path / "file" / "b.safetensors", model_of(vocab), vocab, False)
 
 
 # -- fast.ai's files ------------------------------------------------------------------------------------------
@@ -268,7 +268,7 @@ class TestFastai:
         new = Vocab(["zebra", *WORDS[::-1]])
         model = model_of(new, seed=9)
         bias = model.decoder.bias.detach().clone()
-        known = load_encoder(found, model, new, False)
+        known = copy_encoder(found, model, new, False)
         assert known == len(new) - (2 if layout is old_layout else 1)  # zebra, and xxmaj in 2018
         renamed = dict(zip(OLD_WORDS, [UNK, PAD, BOS, FLD, UP, REP, WREP, *WORDS], strict=True))
         for row, word in enumerate(words):
@@ -330,65 +330,6 @@ class Hostile:
         return os.system, (f"touch {self.mark}",)
 
 
-class TestItos:
-    @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
-    def test_every_protocol(self, tmp_path: Path, protocol: int) -> None:
-        file = tmp_path / "itos.pkl"
-        twice = "".join(["rep", "eat"])
-        words = ["the", "", "é", "😀", "مرحبا", "a b\n", "\\", "x" * 300, twice, twice, *(f"w{i}" for i in range(2500))]
-        file.write_bytes(pickle.dumps(words, protocol))
-        assert read_itos(file) == words
-        file.write_bytes(pickle.dumps(["one"], protocol))
-        assert read_itos(file) == ["one"]
-
-    def test_as_python_2_wrote_it(self, tmp_path: Path) -> None:
-        file = tmp_path / "itos.pkl"
-        file.write_bytes(b"(lp0\nS'the'\np1\naS'film'\np2\na.")
-        assert read_itos(file) == ["the", "film"]
-
-    @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
-    def test_hostile_ones_are_refused_and_not_run(self, tmp_path: Path, protocol: int) -> None:
-        file, mark = tmp_path / "itos.pkl", tmp_path / "was_here"
-        for thing in (Hostile(mark), ["the", Hostile(mark)], [Hostile(mark), "the"]):
-            file.write_bytes(pickle.dumps(thing, protocol))
-            with pytest.raises(WeightsError, match="holds more than a list of words"):
-                read_itos(file)
-        assert not mark.exists()
-
-    @pytest.mark.parametrize("thing", [{"a": 1}, ("a",), "a", ["a", 1], [["a"], ["b"]], [], None, ["a", b"b"]])
-    def test_anything_else(self, tmp_path: Path, thing: Any) -> None:
-        for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
-            file = tmp_path / "itos.pkl"
-            file.write_bytes(pickle.dumps(thing, protocol))
-            with pytest.raises(WeightsError):
-                read_itos(file)
-
-    def test_a_list_within_itself(self, tmp_path: Path) -> None:
-        loop: list[Any] = ["a"]
-        loop.append(loop)
-        file = tmp_path / "itos.pkl"
-        file.write_bytes(pickle.dumps(loop))
-        with pytest.raises(WeightsError, match="flat list"):
-            read_itos(file)
-
-    def test_damaged(self, tmp_path: Path) -> None:
-        file = tmp_path / "itos.pkl"
-        good = pickle.dumps(WORDS * 3)
-        for n in range(0, len(good), 3):
-            file.write_bytes(good[:n])
-            with pytest.raises(WeightsError):
-                read_itos(file)
-        rng = random.Random(0)
-        for _ in range(300):
-            bad = bytearray(good)
-            bad[rng.randrange(len(bad))] = rng.randrange(256)
-            file.write_bytes(bytes(bad))
-            with suppress(WeightsError):
-                assert all(isinstance(w, str) for w in read_itos(file))
-        with pytest.raises(WeightsError, match="cannot be read as a list of words"):
-            read_itos(tmp_path / "none.pkl")
-
-
 # -- through learners -----------------------------------------------------------------------------------------
 
 TEXTS = [f"the {a} film was {b}" for a in ("good", "bad", "long") for b in ("good", "bad", "long")]
@@ -406,11 +347,11 @@ def text_data(**changes: Any) -> TextData:
 class TestLearners:
     def test_pretrained_takes_the_sizes_from_the_file(self, tmp_path: Path) -> None:
         source = lm(tmp_path)
-        file = source.save_encoder("enc")
+        file = save_encoder(source, "enc")
         assert file == tmp_path / "enc.safetensors"
         for given in (file, str(file), tmp_path / "enc", read_encoder(file)):
             learn = text_classifier_learner(
-                text_data(vocab=source.vocab), pretrained=given, device="cpu", progress=False
+                text_data(vocab=source.data.vocab), pretrained=given, device="cpu", progress=False
             )
             assert equal(state(learn.model.encoder), state(source.model.encoder))  # type: ignore[arg-type]
             assert [g.trainable for g in learn.layer_groups] == [False, False, False, True]
@@ -420,7 +361,7 @@ class TestLearners:
 
     def test_sizes_that_contradict_the_file(self, tmp_path: Path) -> None:
         source = lm(tmp_path)
-        file = source.save_encoder("enc")
+        file = save_encoder(source, "enc")
         with pytest.raises(ArgumentError, match=r"n_hidden=99 was given, but .*leave the sizes out"):
             text_classifier_learner(text_data(), pretrained=file, n_hidden=99, progress=False)
         text_classifier_learner(text_data(), pretrained=file, n_hidden=HIDDEN, progress=False, device="cpu")
@@ -428,67 +369,29 @@ class TestLearners:
     def test_save_and_load_by_name(self, tmp_path: Path) -> None:
         source = lm(tmp_path)
         source.fit(1e-2, 1)
-        source.save_encoder("enc")
+        save_encoder(source, "enc")
         learn = text_classifier_learner(text_data(vocab=source), path=tmp_path, **SMALL)
-        assert learn.load_encoder("enc") is learn
+        assert load_encoder(learn, "enc") is learn
         assert equal(state(learn.model.encoder), state(source.model.encoder))  # type: ignore[arg-type]
         assert all(g.trainable for g in learn.layer_groups), "freezing stays as it is"
         before = state(learn.model)
         wide = text_classifier_learner(text_data(vocab=source), path=tmp_path, **{**SMALL, "n_hidden": 20})
-        wide.save_encoder("wide")
+        save_encoder(wide, "wide")
         with pytest.raises(WeightsError, match="n_hidden=20"):
-            learn.load_encoder("wide")
+            load_encoder(learn, "wide")
         backward = lm(tmp_path, data={"backward": True})
-        backward.save_encoder("backward")
+        save_encoder(backward, "backward")
         with pytest.raises(WeightsError, match="make the data with backward=True"):
-            learn.load_encoder("backward")
+            load_encoder(learn, "backward")
         with pytest.raises(WeightsError, match=r"Did you mean 'wide.safetensors'"):
-            learn.load_encoder("wid")
+            load_encoder(learn, "wid")
         source.save("weights")
         with pytest.raises(WeightsError, match="holds no encoder"):
-            learn.load_encoder("weights")
+            load_encoder(learn, "weights")
         assert equal(before, state(learn.model))
 
     def test_the_tokenizer_is_written_with_it(self, tmp_path: Path) -> None:
         source = lm(tmp_path)
-        assert read_encoder(source.save_encoder("enc")).tokenizer == source.vocab.tokenizer.state_dict()
+        assert read_encoder(save_encoder(source, "enc")).tokenizer == source.data.tokenizer.state_dict()
         own = lm(tmp_path, data={"tokenizer": str.split})
-        assert read_encoder(own.save_encoder("own")).tokenizer is None
-
-
-class _Answer(io.BytesIO):
-    def __init__(self, body: bytes, said: int | None = None) -> None:
-        super().__init__(body)
-        self.headers = {"Content-Length": str(len(body) if said is None else said)}
-
-
-class TestDownload:
-    def test_files_are_fetched_once(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-        asked: list[str] = []
-
-        def urlopen(address: str, timeout: float) -> _Answer:
-            asked.append(address)
-            return _Answer(address.encode())
-
-        monkeypatch.setenv("EASYLEARN_CACHE", str(tmp_path))
-        monkeypatch.setattr("urllib.request.urlopen", urlopen)
-        weights, words = download_wt103(backward=True)
-        assert download_wt103(backward=True) == (weights, words)
-        assert [a.rpartition("/")[2] for a in asked] == ["bwd_wt103.h5", "itos_wt103.pkl"]
-        assert weights.read_bytes() == asked[0].encode()
-
-    def test_a_broken_connection_leaves_nothing(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-        monkeypatch.setenv("EASYLEARN_CACHE", str(tmp_path))
-        monkeypatch.setattr("urllib.request.urlopen", lambda address, timeout: _Answer(b"half", said=8))
-        with pytest.raises(WeightsError, match="only 4 of 8 bytes"):
-            download_wt103()
-        assert not [f for f in tmp_path.rglob("*") if f.is_file()]
-
-    def test_no_network(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-        def urlopen(address: str, timeout: float) -> _Answer:
-            raise OSError("no route")
-
-        monkeypatch.setenv("EASYLEARN_CACHE", str(tmp_path))
-        monkeypatch.setattr("urllib.request.urlopen", urlopen)
-        with pytest.raises(WeightsError, match="pretrained=\\(weights, vocabulary\\)"):
-            download_wt103()
+        assert read_encoder(save_encoder(own, "own")).tokenizer is None

@@ -4,16 +4,20 @@ import os
 import signal
 import threading
 import time
+import weakref
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from easylearn import keyed
-from easylearn.data.loaders import TensorData
+from easylearn.data.loaders import LoaderData, TensorData
 from easylearn.learner import Learner
+from easylearn.train.callback import Callback
 from easylearn.train.optim import adamw, sgd
 from easylearn.train.state import Run
 
@@ -305,6 +309,61 @@ def test_callbacks_may_replace_batch_and_loss(make_learner: MakeLearner, at: Any
     a = plain.fit(0.1, 1)
     b = changed.fit(0.1, 1, callbacks=[at(batch_begin=halve, loss=scale)])
     assert not same(weights(plain), weights(changed)) and a.losses != b.losses
+
+
+class Operations(TorchDispatchMode):
+    """How often each operation of torch is called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: Counter[str] = Counter()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.seen[str(func)] += 1
+        return func(*args, **kwargs or {})
+
+
+def test_a_step_asks_torch_for_nothing_but_its_loss(make_learner: MakeLearner, make_data: Any) -> None:
+    """Whatever else it asked for would cost more than it seems: amid a step, its code is in no cache."""
+    data: TensorData = make_data(n_train=16 * 9, n_valid=None, batch_size=16)
+    batches = [(b.inputs[0], b.target) for b in data.loader("train").batches(torch.device("cpu"))]
+    learn = make_learner("plain", LoaderData(batches, None, data.task), optimizer=torch.optim.AdamW)
+    seen: list[Counter[str]] = []
+
+    class Counting(Callback):
+        def on_batch_begin(self, run: Run) -> None:
+            seen.append(operations.seen.copy())
+
+    with Operations() as operations:
+        learn.fit(0.01, 1, cycle_len=None, callbacks=[Counting()])
+    model, by_hand = make_learner("plain", data).model, []
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
+    with Operations() as operations:
+        for x, y in batches:
+            by_hand.append(operations.seen.copy())
+            F.cross_entropy(model(x), y).backward()  # type: ignore[arg-type]
+            optimizer.step()
+            optimizer.zero_grad()
+    for i in range(2, 8):  # at the first steps weights are copied, and the optimizer's state is made
+        ours, bare = (counts[i + 1] - counts[i] for counts in (seen, by_hand))
+        assert ours - bare == Counter({"aten._local_scalar_dense.default": 2})
+
+
+def test_the_memory_of_a_batch_is_free_for_the_next(make_learner: MakeLearner, at: Any) -> None:
+    logits: list[weakref.ref[Any]] = []
+
+    def look(run: Run) -> None:
+        logits.append(weakref.ref(run.logits))
+
+    class Watched(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            assert not self.training or all(made() is None for made in logits)
+            return x
+
+    learn = make_learner()
+    learn.model.insert(0, Watched())
+    learn.fit(0.01, 1, callbacks=[at(loss=look)])
+    assert len(logits) == 6
 
 
 def test_the_overhead_per_step_is_small(make_learner: MakeLearner, make_data: Any) -> None:

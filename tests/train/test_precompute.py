@@ -1,6 +1,14 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+import multiprocessing
+import os
+import shutil
+import threading
+import time
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,31 +18,88 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from easylearn import keyed
+from easylearn.data.bunch import Data
+from easylearn.data.cache import ItemStore, open_store
 from easylearn.data.loaders import LoaderData, TensorData
-from easylearn.errors import ArgumentError, DataError, SaveError, StateError
+from easylearn.data.order import TensorSource
+from easylearn.errors import ArgumentError, DataError, EasyLearnWarning, StateError
+from easylearn.files import digest
 from easylearn.learner import Learner
 from easylearn.nn.body_head import BodyHead
 from easylearn.task import single_label
 from easylearn.train.optim import sgd
-from easylearn.train.precompute import FeatureStore, state_digest
+from easylearn.train.precompute import FeatureStore, features_key, state_digest
 from easylearn.train.strategy import SingleDevice
 
 MakeLearner = Callable[..., Learner]
 CPU = torch.device("cpu")
 
 
+class CountingSource(TensorSource):
+    """Says which items were asked for."""
+
+    data: Counting
+
+    def stream(self, batches: Any, *given: Any) -> Any:
+        self.data.asked += 1
+        return super().stream(batches, *given)
+
+
 class Counting(TensorData):
-    """Says how often its items were asked for, and what it is called."""
+    """Says how often it was gone through, and what it is called."""
 
     asked = 0
     suffix = ""
 
-    def loader(self, part: Any, view: int = 0) -> Any:
-        self.asked += 1
-        return super().loader(part, view)
+    def loader(self, split: Any, *, training: bool = False, view: int = 0) -> Any:
+        loader = super().loader(split, training=training, view=view)
+        loader.source = CountingSource(loader.source.inputs)
+        loader.source.data = self
+        return loader
 
-    def fingerprint(self, part: Any) -> str:
-        return super().fingerprint(part) + self.suffix
+    def item_keys(self, split: Any, positions: Any = None) -> list[str]:
+        return [digest([key, self.suffix]) for key in super().item_keys(split, positions)]
+
+
+Outputs = Callable[[BodyHead], AbstractContextManager[Counter[bytes]]]
+
+
+@pytest.fixture
+def outputs() -> Outputs:
+    """Counts how often each item goes through a model's body; rows of zeros only fill a batch up."""
+
+    @contextmanager
+    def count(model: BodyHead) -> Iterator[Counter[bytes]]:
+        seen: Counter[bytes] = Counter()
+
+        def note(_: nn.Module, inputs: tuple[Tensor]) -> None:
+            seen.update(row.numpy().tobytes() for row in inputs[0] if row.any())
+
+        handle = model.body.register_forward_pre_hook(note)
+        yield seen
+        handle.remove()
+
+    return count
+
+
+def features(store: FeatureStore, model: BodyHead, data: TensorData, *splits: Any) -> list[Tensor]:
+    """What a store gives for the items of each split, in order."""
+    loaders = [store.loader(model, data, split, SingleDevice(CPU)) for split in splits]
+    return [torch.cat([b.inputs[0] for b in loader.batches(CPU)]) for loader in loaders]
+
+
+def images(make_data: Any) -> TensorData:
+    """The same items as images, of which other numbers in a batch go through other kernels."""
+    data = make_data()
+    x = torch.randn(22, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    return TensorData((x, data._split("train").target), None, data.task, batch_size=4)
+
+
+def convolutions() -> BodyHead:
+    torch.manual_seed(0)
+    body = nn.Sequential(nn.Conv2d(3, 16, 3), nn.ReLU(), nn.Conv2d(16, 64, 3, stride=2), nn.ReLU())
+    pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 8))
+    return BodyHead(body, pool, nn.Linear(8, 3), [(body[0],), (body[2],)], mean=[0.0] * 3, std=[1.0] * 3)
 
 
 @pytest.fixture
@@ -60,7 +125,7 @@ class TestTraining:
 
         model = body_head(hand).eval()
         with torch.no_grad():
-            features = model.features(data.loader("train").inputs[0])
+            features = model.features(data.loader("train").source.inputs[0])
         optimizer = sgd(model.head.parameters(), lr=0.1)
         model.head.train()
         step = 0
@@ -110,7 +175,7 @@ class TestTraining:
         learn = make_learner("body_head", data, precompute=True)
         learn.fit(0.1, 1)
         with torch.no_grad():
-            expected = learn.model.eval()(data.loader("valid").inputs[0]).softmax(-1)
+            expected = learn.model.eval()(data.loader("valid").source.inputs[0]).softmax(-1)
         for found in (learn.predict().probs, learn.tta().probs):
             torch.testing.assert_close(found, expected)
 
@@ -178,14 +243,14 @@ class TestSwitching:
 
 class TestCache:
     def files(self, tmp_path: Path) -> list[Path]:
-        return sorted((tmp_path / "cache").rglob("*.npy"))
+        return sorted(f for f in (tmp_path / "cache").rglob("*") if f.suffix in (".items", ".slots"))
 
     def test_it_is_used_again_also_by_the_next_process(
         self, make_learner: MakeLearner, counting: Counting, tmp_path: Path
     ) -> None:
         learn = make_learner("body_head", counting, precompute=True)
         learn.fit(0.1, 1)
-        assert counting.asked == 2 and len(self.files(tmp_path)) == 4  # features and targets of train and valid
+        assert counting.asked == 2 and len(self.files(tmp_path)) == 2, "train and valid share a store"
         learn.fit(0.1, 1)
         learn.lr_find(n_steps=10)
         again = make_learner("body_head", counting, precompute=True)
@@ -196,12 +261,16 @@ class TestCache:
         learn = make_learner("body_head", make_data())
         store = FeatureStore()
         loader = store.loader(body_head(learn), make_data(), "train", SingleDevice(CPU), shuffle=False)
-        (batch, *_) = loader.batches(CPU)
+        batches = list(loader.batches(CPU))
         with torch.no_grad():
-            expected = body_head(learn).eval().features(make_data().loader("train").inputs[0])
+            expected = body_head(learn).eval().features(make_data().loader("train").source.inputs[0])
         # Not equal: batches of another size may go through another kernel.
-        torch.testing.assert_close(loader.inputs[0], expected)  # type: ignore[attr-defined]
-        assert batch.inputs[0].shape == (4, 8) and batch.target is not None
+        torch.testing.assert_close(torch.cat([b.inputs[0] for b in batches]), expected)
+        assert batches[0].inputs[0].shape == (4, 8) and len(loader) == len(batches) == 6
+        found = torch.cat([b.target for b in batches if b.target is not None])
+        assert torch.equal(found, make_data()._split("train").target)
+        valid = store.loader(body_head(learn), make_data(), "valid", SingleDevice(CPU), shuffle=False)
+        assert valid.source.inputs[0].shape == (32, 8), "the rows of both splits are in one mapped file"  # type: ignore[attr-defined]
 
     @pytest.mark.parametrize(
         "change",
@@ -211,10 +280,10 @@ class TestCache:
             lambda learn, data: setattr(learn.model.body[0][1], "eps", 1e-3),
             lambda learn, data: setattr(learn.model, "pool", nn.Softmax(1)),
             lambda learn, data: setattr(data, "suffix", "another size"),
-            lambda learn, data: data._parts["train"][1].add_(1).remainder_(3),
-            lambda learn, data: setattr(learn, "strategy", SingleDevice(CPU, "bf16")),
+            lambda learn, data: data._split("train").inputs[0][5].mul_(2),
+            lambda learn, data: setattr(learn, "_strategy", SingleDevice(CPU, "bf16")),
         ],
-        ids=["weights", "buffers", "settings", "pooling", "transforms", "targets", "precision"],
+        ids=["weights", "buffers", "settings", "pooling", "size", "an item in place", "precision"],
     )
     def test_whatever_changes_makes_it_anew(
         self, make_learner: MakeLearner, counting: Counting, change: Callable[[Learner, Counting], Any]
@@ -236,37 +305,92 @@ class TestCache:
         learn.fit(0.1, 1)
         assert counting.asked == asked
 
-    @pytest.mark.parametrize("damage", [b"", b"not an array", "short", "long", "gone"])
-    @pytest.mark.parametrize("which", ["features", "target"])
+    def test_targets_are_those_of_the_data(self, make_learner: MakeLearner, counting: Counting) -> None:
+        learn = make_learner("body_head", counting, precompute=True)
+        learn.lr_find(n_steps=10)
+        asked = counting.asked
+        counting._split("train").target.add_(1).remainder_(3)  # type: ignore[union-attr]
+        loader = learn._view()[1]
+        found = torch.cat([b.target for b in loader.batches(CPU)])  # type: ignore[misc]
+        order = torch.cat([b.index for b in loader.batches(CPU)])
+        assert torch.equal(found, counting._split("train").target[order]) and counting.asked == asked  # type: ignore[index]
+
+    @pytest.mark.parametrize("damage", [b"", b"nothing of ours", "short", "one byte", "gone"])
+    @pytest.mark.parametrize("which", [".items", ".slots"])
     def test_a_damaged_file_is_made_anew(
         self, make_learner: MakeLearner, make_data: Any, tmp_path: Path, damage: bytes | str, which: str
     ) -> None:
         expected = make_learner("body_head", make_data(), precompute=True).fit(0.1, 1)
-        for file in self.files(tmp_path):
-            if f".{which}." not in file.name:
-                continue
-            whole = file.read_bytes()
-            if damage == "gone":
-                file.unlink()
-            elif isinstance(damage, bytes):
-                file.write_bytes(damage)
-            else:
-                file.write_bytes(whole[:-8] if damage == "short" else whole.replace(b"(22,", b"(21,"))
+        (file,) = (f for f in self.files(tmp_path) if f.suffix == which)
+        whole = file.read_bytes()
+        if damage == "gone":
+            file.unlink()
+        elif isinstance(damage, bytes):
+            file.write_bytes(damage)
+        else:
+            changed = whole[:200] + bytes([whole[200] ^ 1]) + whole[201:]
+            file.write_bytes(whole[:-8] if damage == "short" else changed)
         assert make_learner("body_head", make_data(), precompute=True).fit(0.1, 1).losses == expected.losses
 
-    def test_a_full_disk_is_an_error_and_leaves_nothing(
-        self, make_learner: MakeLearner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    def test_only_missing_items_are_computed_and_to_the_same_bits(
+        self, make_data: Any, tmp_path: Path, outputs: Outputs
     ) -> None:
-        def full(*_: object) -> None:
-            raise OSError(28, "No space left on device")
+        """Whatever split, subset or batch an item was first met in."""
+        data, model = images(make_data), convolutions()
+        (whole,) = features(FeatureStore(tmp_path / "cold"), model, data, "train")
+        x, y = data._split("train").inputs[0], data._split("train").target
+        store = FeatureStore(tmp_path / "warm")
+        for number, rows in enumerate(([3, 4, 17], [21, 3, 0, 5, 8], range(22))):
+            some = TensorData((x[list(rows)], y[list(rows)]), None, data.task, batch_size=4)  # type: ignore[index]
+            with outputs(model) as seen:
+                (found,) = features(store, model, some, "train")
+            assert torch.equal(found, whole[list(rows)]) and sum(seen.values()) == [3, 4, 15][number]
+        assert set(seen.values()) == {1}
+        larger = TensorData((x, y), None, data.task, batch_size=16)
+        with outputs(model) as seen:
+            (found,) = features(FeatureStore(tmp_path / "warm"), model, larger, "train")
+        assert torch.equal(found, whole) and not seen, "another batch size computes nothing"
 
-        monkeypatch.setattr("numpy.lib.format.write_array_header_1_0", full)
-        learn = make_learner("body_head", precompute=True)
-        with pytest.raises(SaveError, match="No space left on device"):
-            learn.fit(0.1, 1)
-        assert [f for f in (tmp_path / "cache").rglob("*") if f.is_file()] == []
+    def test_any_data_with_a_fingerprint_will_do(self, make_learner: MakeLearner, make_data: Any) -> None:
+        class Wrapped:  # a loader of which nothing is known but the protocol
+            def __init__(self, loader: Any) -> None:
+                self.batches, self.batch_size, self.n_items = loader.batches, loader.batch_size, loader.n_items
 
-    def test_ctrl_c_while_it_is_made_leaves_nothing(self, make_learner: MakeLearner, tmp_path: Path) -> None:
+            def __len__(self) -> int:
+                return -(-self.n_items // self.batch_size)
+
+        class Plain(TensorData):
+            item_keys = Data.item_keys
+
+            def loader(self, *given: Any, **named: Any) -> Any:
+                return Wrapped(super().loader(*given, **named))
+
+        data = make_data()
+        expected = make_learner("body_head", data, precompute=True).fit(0.1, 1).losses
+        data.__class__ = Plain
+        learn = make_learner("body_head", data, precompute=True)
+        assert learn.fit(0.1, 1).losses == expected
+
+    def test_what_changes_while_it_is_computed_is_not_kept(
+        self, make_learner: MakeLearner, make_data: Any, tmp_path: Path
+    ) -> None:
+        data = make_data()
+        model = body_head(make_learner("body_head", data))
+        before = data._split("train").inputs[0].clone()
+
+        def change(*_: object) -> None:
+            data._split("train").inputs[0][9].mul_(2)
+
+        handle = model.body.register_forward_pre_hook(change)
+        (first,) = features(FeatureStore(tmp_path / "features"), model, data, "train")
+        handle.remove()
+        assert first.shape == (22, 8), "this fit has all its items"
+        data._split("train").inputs[0].copy_(before)
+        (found,) = features(FeatureStore(tmp_path / "features"), model, data, "train")
+        (expected,) = features(FeatureStore(tmp_path / "others"), model, data, "train")
+        assert torch.equal(found, expected)
+
+    def test_ctrl_c_while_it_is_made_keeps_what_was_computed(self, make_learner: MakeLearner, outputs: Outputs) -> None:
         learn = make_learner("body_head", precompute=True)
         modes = [m.training for m in learn.model.modules()]
         left = iter(range(3))
@@ -279,30 +403,30 @@ class TestCache:
         with pytest.raises(KeyboardInterrupt):
             learn.fit(0.1, 1)
         handle.remove()
-        assert [f for f in (tmp_path / "cache").rglob("*") if f.is_file()] == []
         assert modes == [m.training for m in learn.model.modules()] and learn.epochs_done == 0
-        assert len(learn.fit(0.1, 1)) == 6
+        with outputs(body_head(learn)) as seen:
+            assert len(learn.fit(0.1, 1)) == 6
+        assert len(seen) == 22 - 8 + 10, "two batches of four were there"
 
     def test_the_least_recently_used_go_first(
         self, make_learner: MakeLearner, make_data: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        import os
-
-        model = body_head(make_learner("body_head"))
         store, strategy = FeatureStore(tmp_path / "features"), SingleDevice(CPU)
-        monkeypatch.setattr("easylearn.train.precompute.LIMIT_BYTES", 2000)  # room for two of them
         for number in range(3):
-            store.loader(model, make_data(seed=number), "train", strategy, shuffle=False)
+            model = body_head(make_learner("body_head", model_seed=number))
+            if number == 2:
+                sizes = [f.stat().st_blocks * 512 for f in (tmp_path / "features").iterdir() if f.stat().st_size]
+                monkeypatch.setattr("easylearn.train.precompute.LIMIT_BYTES", sum(sizes) + 100)
+            store.loader(model, make_data(), "train", strategy, shuffle=False)
             for file in (tmp_path / "features").iterdir():
                 os.utime(file, (file.stat().st_atime, file.stat().st_mtime - 100))
-        assert len(list((tmp_path / "features").glob("*.features.npy"))) == 2
-        assert len(list((tmp_path / "features").iterdir())) == 4
+        assert len(list((tmp_path / "features").glob("*.items"))) == 2
 
-    def test_the_test_part_has_nothing_to_train_on(
+    def test_the_test_split_has_nothing_to_train_on(
         self, make_learner: MakeLearner, make_data: Any, tmp_path: Path
     ) -> None:
         model = body_head(make_learner("body_head"))
-        with pytest.raises(DataError, match="the test part has no targets"):
+        with pytest.raises(DataError, match="the test split has no targets"):
             FeatureStore().loader(model, make_data(n_test=3), "test", SingleDevice(CPU), shuffle=False)
 
     def test_computing_changes_no_mode_and_no_generator(self, make_learner: MakeLearner, make_data: Any) -> None:
@@ -310,6 +434,150 @@ class TestCache:
         before = torch.get_rng_state()
         FeatureStore().loader(model, make_data(), "train", SingleDevice(CPU), shuffle=True)
         assert all(m.training for m in model.modules()) and torch.equal(before, torch.get_rng_state())
+
+
+class TestWithoutAFolder:
+    """Where features cannot be kept, a fit goes on in memory, and says so once."""
+
+    def run(self, learn: Learner) -> list[float]:
+        with pytest.warns(EasyLearnWarning, match="EASYLEARN_CACHE") as told:
+            losses = [*learn.fit(0.1, 1).losses, *learn.fit(0.1, 1).losses]
+        assert len(told) == 1
+        return losses
+
+    @pytest.fixture
+    def expected(self, make_learner: MakeLearner, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[float]:
+        learn = make_learner("body_head", precompute=True)
+        losses = [*learn.fit(0.1, 1).losses, *learn.fit(0.1, 1).losses]
+        monkeypatch.setenv("EASYLEARN_CACHE", str(tmp_path / "elsewhere"))
+        return losses
+
+    def test_it_cannot_be_made(self, make_learner: MakeLearner, tmp_path: Path, expected: list[float]) -> None:
+        (tmp_path / "elsewhere").write_text("a file")
+        assert self.run(make_learner("body_head", precompute=True)) == expected
+
+    @pytest.mark.parametrize("room", [0, 1, 3])
+    def test_the_disk_is_full(
+        self, make_learner: MakeLearner, expected: list[float], room: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        write = ItemStore._write
+        left = room
+
+        def full(*given: Any) -> None:
+            nonlocal left
+            left -= 1
+            if left < 0:
+                raise OSError(28, "No space left on device")
+            write(*given)
+
+        monkeypatch.setattr(ItemStore, "_write", full)
+        assert self.run(make_learner("body_head", precompute=True)) == expected
+
+    def test_there_is_no_room_for_them(
+        self, make_learner: MakeLearner, expected: list[float], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("easylearn.train.precompute.LIMIT_BYTES", 100)
+        assert self.run(make_learner("body_head", precompute=True)) == expected
+
+    def test_it_is_deleted_meanwhile(self, make_learner: MakeLearner, tmp_path: Path, expected: list[float]) -> None:
+        learn = make_learner("body_head", precompute=True)
+        left = iter(range(99))
+
+        def delete(*_: object) -> None:
+            if next(left) == 3:
+                shutil.rmtree(tmp_path / "elsewhere")
+
+        body_head(learn).body.register_forward_hook(delete)
+        assert self.run(learn) == expected
+
+    def test_it_is_deleted_between_two_fits(
+        self, make_learner: MakeLearner, tmp_path: Path, expected: list[float]
+    ) -> None:
+        learn = make_learner("body_head", precompute=True)
+        losses = learn.fit(0.1, 1).losses
+        shutil.rmtree(tmp_path / "elsewhere")
+        assert [*losses, *learn.fit(0.1, 1).losses] == expected
+
+
+class TestSeveralAtOnce:
+    def test_who_makes_an_item_is_waited_for(
+        self, make_learner: MakeLearner, make_data: Any, tmp_path: Path, outputs: Outputs
+    ) -> None:
+        """Another store object stands for another process: their claims exclude each other alike."""
+        data = make_data()
+        model = body_head(make_learner("body_head", data))
+        (expected,) = features(FeatureStore(tmp_path / "alone"), model, data, "train")
+        other = self.claimed(model, data, tmp_path / "features", [2, 3, 20])
+        timer = threading.Timer(0.3, lambda: [other.put(i, expected[i].numpy()) for i in (2, 3, 20)])
+        timer.start()
+        with outputs(model) as seen:
+            (found,) = features(FeatureStore(tmp_path / "features"), model, data, "train")
+        timer.join()
+        assert torch.equal(found, expected) and len(seen) == 19
+
+    def test_who_ends_without_having_made_it_is_replaced(
+        self, make_learner: MakeLearner, make_data: Any, tmp_path: Path, outputs: Outputs
+    ) -> None:
+        data = make_data()
+        model = body_head(make_learner("body_head", data))
+        other = self.claimed(model, data, tmp_path / "features", [2, 3, 20])
+        timer = threading.Timer(0.3, lambda: [other.release(i) for i in (2, 3, 20)])
+        timer.start()
+        with outputs(model) as seen:
+            features(FeatureStore(tmp_path / "features"), model, data, "train")
+        timer.join()
+        assert len(seen) == 22 and set(seen.values()) == {1}
+
+    def test_patience_ends(
+        self, make_learner: MakeLearner, make_data: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("easylearn.train.precompute.FEATURE_PATIENCE", 0.02)
+        data = make_data()
+        model = body_head(make_learner("body_head", data))
+        (expected,) = features(FeatureStore(tmp_path / "alone"), model, data, "train")
+        self.claimed(model, data, tmp_path / "features", [2, 3, 20])
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            (found,) = features(FeatureStore(tmp_path / "features"), model, data, "train")
+        assert torch.equal(found, expected)
+
+    @staticmethod
+    def claimed(model: BodyHead, data: TensorData, folder: Path, items: list[int]) -> ItemStore:
+        store = open_store(features_key(model, SingleDevice(CPU)), data.item_keys("train"), 8 * 4, folder)
+        assert store is not None and all(store.claim(i) for i in items)
+        return store
+
+    @pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="processes are not forked here")
+    @pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
+    def test_two_processes_compute_each_item_once(
+        self, make_learner: MakeLearner, make_data: Any, tmp_path: Path
+    ) -> None:
+        data = make_data(n_train=60)
+        model = body_head(make_learner("body_head", data))
+        context = multiprocessing.get_context("fork")
+        start = context.Barrier(3)
+
+        def compute(number: int) -> None:
+            def note(_: nn.Module, inputs: tuple[Tensor]) -> None:
+                time.sleep(0.01)
+                with open(tmp_path / f"log{number}", "a") as file:
+                    file.write("".join(f"{row[0]:.9f}\n" for row in inputs[0].tolist() if any(row)))
+
+            model.body.register_forward_pre_hook(note)
+            start.wait(60)
+            (found,) = features(FeatureStore(tmp_path / "features"), model, data, "train")
+            torch.save(found, tmp_path / f"found{number}")
+
+        children = [context.Process(target=compute, args=(k,)) for k in range(3)]
+        for child in children:
+            child.start()
+        for child in children:
+            child.join(120)
+            assert child.exitcode == 0
+        logs = [f.read_text().split() for f in tmp_path.glob("log*")]
+        assert sum(map(len, logs)) == 60 == len({row for log in logs for row in log})
+        (expected,) = features(FeatureStore(tmp_path / "alone"), model, data, "train")
+        assert all(torch.equal(torch.load(tmp_path / f"found{k}"), expected) for k in range(3))
 
 
 class Scaled(nn.Module):

@@ -221,7 +221,7 @@ class TestCompile:
         self, make_learner: MakeLearner, compiled: list[dict[str, Any]], tmp_path: Path
     ) -> None:
         make_learner(compile=True).fit(0.1, 1, checkpoint=tmp_path)
-        with pytest.raises(StateError, match="precision: fp32, compiled .*fp32 now"):
+        with pytest.raises(StateError, match=r"precision: fp32, compiled .*fp32 now"):
             make_learner().resume(tmp_path)
         make_learner(compile=True).resume(tmp_path)
 

@@ -75,10 +75,10 @@ def test_zoom_and_shift_agree_with_torchvision(zoom: float, x: float, y: float) 
     from torchvision.transforms.v2 import InterpolationMode
     from torchvision.transforms.v2 import functional as tv
 
-    pictures = smooth(2, 48, 64).float()
+    images = smooth(2, 48, 64).float()
     matrix = np.tile([[[1 / zoom, 0, -x / zoom], [0, 1 / zoom, -y / zoom]]], (2, 1, 1))
-    got = augment.warp(pictures, matrix, (48, 64))
-    wanted = tv.affine(pictures, 0.0, [x, y], zoom, [0.0, 0.0], InterpolationMode.BILINEAR)
+    got = augment.warp(images, matrix, (48, 64))
+    wanted = tv.affine(images, 0.0, [x, y], zoom, [0.0, 0.0], InterpolationMode.BILINEAR)
     torch.testing.assert_close(got[..., 8:40, 8:56], wanted[..., 8:40, 8:56], rtol=1e-3, atol=0.05)
 
 
@@ -86,7 +86,7 @@ def test_a_crop_agrees_with_torchvision() -> None:
     from torchvision.transforms.v2 import functional as tv
 
     x = smooth(2, 60, 60).float()
-    # rows 6 to 36, columns 20 to 50, enlarged to 60x60: its centre is 9 above and 5 right of the picture's
+    # rows 6 to 36, columns 20 to 50, enlarged to 60x60: its centre is 9 above and 5 right of the image's
     matrix = np.tile([[[0.5, 0, 5.0], [0, 0.5, -9.0]]], (2, 1, 1))
     wanted = tv.resized_crop(x, 6, 20, 30, 30, [60, 60], antialias=False)
     torch.testing.assert_close(
@@ -171,7 +171,7 @@ def test_erase_blanks_squares() -> None:
 
 @pytest.mark.parametrize("size", [(32, 32), (24, 48)])
 @pytest.mark.parametrize("transform", [Zoom(1.5, p=1.0), RandomResizedCrop(0.2)])
-def test_crops_lie_inside_the_picture(transform: Transform, size: tuple[int, int]) -> None:
+def test_crops_lie_inside_the_image(transform: Transform, size: tuple[int, int]) -> None:
     u = np.random.default_rng(0).random((500, 4))
     m = transform.matrix(u, size)
     assert m is not None
@@ -189,7 +189,7 @@ def test_resized_crop_covers_the_range_of_areas() -> None:
     assert ratio.min() >= 3 / 4 - 1e-9 and ratio.max() <= 4 / 3 + 1e-9
 
 
-def test_larger_pictures_are_shrunk() -> None:
+def test_larger_images_are_shrunk() -> None:
     x = smooth(2, 40, 40)
     stage = BatchStage((32, 32), (RandomResizedCrop(),), **PLAIN)
     assert stage.interpolates and stage.augmented(x, torch.arange(2), 0, 0).shape == (2, 3, 32, 32)
@@ -197,7 +197,7 @@ def test_larger_pictures_are_shrunk() -> None:
     torch.testing.assert_close(stage.plain(x), wanted, rtol=1e-4, atol=1e-5)
 
 
-def test_larger_pictures_are_cut_somewhere_without_zooming() -> None:
+def test_larger_images_are_cut_somewhere_without_zooming() -> None:
     ramp = torch.arange(40, dtype=torch.uint8).repeat(200, 3, 40, 1)  # the value is the column
     got = BatchStage((32, 32), (Fixed(),), **PLAIN).augmented(ramp, torch.arange(200), 0, 0)[:, 0] * 255
     first = got[:, 0, 0]
@@ -221,7 +221,7 @@ def test_each_item_has_its_own_draws_whatever_the_batch() -> None:
 
 @pytest.mark.parametrize("at_once", [1, 4, 1000])
 @pytest.mark.parametrize("transforms", [(), (Flip(),), (Rotate(15), Light(0.2, 0.2))])
-def test_pictures_made_together_are_those_made_alone(
+def test_images_made_together_are_those_made_alone(
     transforms: tuple[Transform, ...], at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stage, x = BatchStage((32, 32), transforms), smooth(7, 40, 40)
@@ -322,7 +322,7 @@ def test_wrong_arguments(make: object) -> None:
 
 
 def test_wrong_number_of_channels() -> None:
-    with pytest.raises(ArgumentError, match="3 channels, the pictures have 1"):
+    with pytest.raises(ArgumentError, match="3 channels, the images have 1"):
         BatchStage((8, 8)).plain(torch.zeros(1, 1, 8, 8, dtype=torch.uint8))
 
 

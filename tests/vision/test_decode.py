@@ -1,4 +1,4 @@
-"""The item stage: every kind of picture becomes the right uint8 tensor, or an error that names it."""
+"""The item stage: every kind of image becomes the right uint8 tensor, or an error that names it."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_resize_agrees_with_pillow(tmp_path: Path, height: int, width: int) -> N
 
 @pytest.mark.parametrize("size", [64, 128, 300])
 def test_jpeg_paths_agree(tmp_path: Path, size: int) -> None:
-    """torchvision's decoder, Pillow's reduced decoding and Pillow's full decoding give the same picture."""
+    """torchvision's decoder, Pillow's reduced decoding and Pillow's full decoding give the same image."""
     file = tmp_path / "a.jpg"
     Image.fromarray(photo(480, 640)).save(file, quality=95)
     stage = ItemStage((size, size))
@@ -85,7 +85,7 @@ def test_exif_orientation_in_png(tmp_path: Path) -> None:
     assert torch.equal(got, ItemStage((40, 40), "squash").load(turned))
 
 
-# -- kinds of pictures ---------------------------------------------------------------------------------
+# -- kinds of images ---------------------------------------------------------------------------------
 
 RED = (200, 30, 60)
 
@@ -251,7 +251,7 @@ def test_the_input_is_not_changed() -> None:
     ("values", "words"),
     [
         (np.array([[0.0, 1.5]]), "between 0 and 1, got 0 to 1.5"),
-        (np.array([[np.nan, 0.5]]), "between 0 and 1"),
+        (np.array([[np.nan, 0.5]]), "NaN"),
         (np.array([[-0.1, 0.5]]), "between 0 and 1"),
         (np.array([[1, 2]]), "uint8, bool, uint16 or floats"),
     ],
@@ -267,8 +267,8 @@ def test_wrong_numbers(values: np.ndarray, words: str) -> None:
 def test_wrong_shapes(shape: tuple[int, ...]) -> None:
     with pytest.raises(DataError, match="shape"):
         ItemStage((8, 8)).load(np.zeros(shape, np.uint8))
-    with pytest.raises(DataError, match="must"):
-        ItemStage((8, 8)).load(torch.zeros(5, 5, 3, dtype=torch.uint8))
+    with pytest.raises(DataError, match="shape"):
+        ItemStage((8, 8)).load(torch.zeros(shape, dtype=torch.uint8))
     with pytest.raises(DataError, match="got list"):
         ItemStage((8, 8)).load([1, 2])
 
@@ -324,7 +324,7 @@ def test_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_any_damage_is_a_data_error(data: st.DataObject) -> None:
-    """Whatever bytes are wrong: a picture or a DataError, never another exception or a warning."""
+    """Whatever bytes are wrong: an image or a DataError, never another exception or a warning."""
     content = bytearray(DAMAGED[data.draw(st.sampled_from(sorted(DAMAGED)))])
     for _ in range(data.draw(st.integers(1, 6))):
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))

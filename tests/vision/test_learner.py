@@ -1,7 +1,10 @@
-"""From a folder of pictures to predictions, with nets so small that it takes no time."""
+"""From a folder of images to predictions, with nets so small that it takes no time."""
 
 from __future__ import annotations
 
+import os
+import shutil
+import sys
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +16,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from easylearn.data.cache import _RECORD
 from easylearn.errors import ArgumentError, DataError
 from easylearn.learner import Learner
 from easylearn.nn.body_head import BodyHead
@@ -27,7 +31,7 @@ SIZE = 32
 CPU = torch.device("cpu")
 
 
-def picture(file: Path, kind: int, number: int) -> None:
+def image(file: Path, kind: int, number: int) -> None:
     """Noise with a bright left or right half, by its kind."""
     file.parent.mkdir(parents=True, exist_ok=True)
     pixels = np.random.default_rng(number).integers(0, 120, (44, 52, 3))
@@ -41,9 +45,9 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for part, n in (("train", 10), ("valid", 4)):
         for kind, name in enumerate(("left", "right")):
             for k in range(n + (part == "train" and kind)):  # 21 to train: a single one in the last batch
-                picture(folder / part / name / f"{name}{k:02}.jpg", kind, 100 * kind + k)
+                image(folder / part / name / f"{name}{k:02}.jpg", kind, 100 * kind + k)
     for k in range(3):
-        picture(folder / "test" / f"{k}.jpg", k % 2, 500 + k)
+        image(folder / "test" / f"{k}.jpg", k % 2, 500 + k)
     return folder
 
 
@@ -147,9 +151,9 @@ class TestTraining:
         assert record.last["accuracy"] == 1.0 and record.last["valid_loss"] < record.epochs[0]["valid_loss"]
         assert learn.validate()["accuracy"] == 1.0
 
-    def test_one_picture_in_the_last_batch(self, make: Callable[..., Learner]) -> None:
+    def test_one_image_in_the_last_batch(self, make: Callable[..., Learner]) -> None:
         learn = make()
-        assert len(learn.data.train_loader()) == 5 and len(learn.fit(0.01, 1)) == 5  # 4 + 4 + 4 + 4 + 5
+        assert len(learn.data.loader("train", training=True)) == 5 and len(learn.fit(0.01, 1)) == 5  # 4 + 4 + 4 + 4 + 5
 
     @pytest.mark.parametrize("augment", ["side_on", "top_down"])
     def test_0_and_2_workers_give_the_same_weights_bit_for_bit(
@@ -199,11 +203,11 @@ class TestSetData:
         assert isinstance(learn.data, ImageData) and learn.data.size == (48, 48)
         assert same(before, weights(learn)) and learn.data.ids("train") == ids
         assert [g.trainable for g in learn.layer_groups] == [False, False, True]
-        batch = next(learn.data.train_loader().batches(CPU))
+        batch = next(learn.data.loader("train", training=True).batches(CPU))
         assert batch.inputs[0].shape[2:] == (48, 48)
         learn.fit(0.05, 1)
 
-    def test_other_pictures_are_normalised_as_the_model_expects(
+    def test_other_images_are_normalised_as_the_model_expects(
         self, make: Callable[..., Learner], make_images: Callable[..., ImageData]
     ) -> None:
         learn = make(stats=((0.1, 0.2, 0.3), (0.4, 0.5, 0.6)))
@@ -213,7 +217,7 @@ class TestSetData:
     def test_other_classes_are_refused(self, make: Callable[..., Learner], root: Path, tmp_path: Path) -> None:
         for part in ("train", "valid"):
             for name in ("left", "up"):
-                picture(tmp_path / "other" / part / name / "0.jpg", 0, 1)
+                image(tmp_path / "other" / part / name / "0.jpg", 0, 1)
         with pytest.raises(DataError, match=r"only in the first: \['up'\], only in the second: \['right'\]"):
             make().set_data(ImageData.from_folder(tmp_path / "other", SIZE, workers=0))
 
@@ -225,16 +229,16 @@ class TestPredicting:
         assert [Path(i).name for i in found.ids] == [f"{n}{k:02}.jpg" for n in ("left", "right") for k in range(4)]
         assert found.targets is not None and found.targets.tolist() == [0] * 4 + [1] * 4
         torch.testing.assert_close(found.probs.sum(1), torch.ones(8))
-        test = learn.predict(test=True)
+        test = learn.predict(split="test")
         assert test.targets is None and [Path(i).name for i in test.ids] == ["0.jpg", "1.jpg", "2.jpg"]
 
-    def test_one_picture_and_several_agree_with_the_part(self, make: Callable[..., Learner], root: Path) -> None:
+    def test_one_image_and_several_agree_with_the_part(self, make: Callable[..., Learner], root: Path) -> None:
         learn = make()
         part = learn.predict()
         files = [root / "valid" / "left" / f"left{k:02}.jpg" for k in range(4)]
         one, several = learn.predict(files[0]), learn.predict(files)
         assert isinstance(one, Prediction) and len(several) == 4
-        torch.testing.assert_close(torch.stack([p.probs for p in several]), part.probs[:4])
+        torch.testing.assert_close(several.probs, part.probs[:4])
         torch.testing.assert_close(one.probs, part.probs[0])
         assert one.label == part.labels[0] == learn.data.classes[one.index]
         from_pil = learn.predict(Image.open(files[0]))
@@ -249,7 +253,6 @@ class TestPredicting:
         assert not torch.equal(found.views[0], found.views[1]) and not torch.equal(found.views[1], found.views[2])
         assert torch.equal(found.probs, learn.tta(n_aug=3).probs)  # again the same
         assert found.ids == learn.predict().ids
-        assert learn.TTA(stack=True)[0].shape == (5, 8, 2)
 
     def test_tta_where_nothing_is_random_is_predict(self, make: Callable[..., Learner], make_images: Any) -> None:
         learn = make(make_images(augment="none", method="squash"))
@@ -257,7 +260,7 @@ class TestPredicting:
 
 
 class TestPrecompute:
-    def test_it_trains_the_head_on_the_plain_pictures(
+    def test_it_trains_the_head_on_the_plain_images(
         self, make: Callable[..., Learner], make_images: Callable[..., ImageData], weights: Any
     ) -> None:
         learn = make(make_images(augment="side_on"), precompute=True)
@@ -267,12 +270,14 @@ class TestPrecompute:
         assert {n.split(".")[0] for n, v in weights(learn).items() if not torch.equal(v, before[n])} == {"head"}
         assert learn.validate()["valid_loss"] == pytest.approx(record.last["valid_loss"], rel=1e-4)
 
-        features = learn._view()[1]
+        loader = learn._view()[1]
         model, data = learn.model, learn.data
         assert isinstance(model, BodyHead)
         with torch.no_grad():
             expected = torch.cat([model.eval().features(b.inputs[0]) for b in data.loader("train").batches(CPU)])
-        torch.testing.assert_close(features.inputs[0], expected)  # type: ignore[attr-defined]
+        order = torch.cat([b.index for b in loader.batches(CPU)])
+        features = torch.cat([b.inputs[0] for b in loader.batches(CPU)])
+        torch.testing.assert_close(features, expected[order])
 
     def test_unfreezing_leaves_it_and_augments_again(self, make: Callable[..., Learner], make_images: Any) -> None:
         learn = make(make_images(augment="side_on"), precompute=True)
@@ -285,28 +290,67 @@ class TestPrecompute:
         self, make: Callable[..., Learner], root: Path, tmp_path: Path
     ) -> None:
         def stored() -> int:
-            return len(list((tmp_path / "cache" / "features").glob("*.features.npy")))
+            files = (tmp_path / "cache" / "features").glob("*.items")
+            return sum(int((np.fromfile(f, _RECORD, offset=32)["check"] != 0).sum()) for f in files)
 
         for k in range(3):
             for part in ("train", "valid"):
-                picture(tmp_path / "own" / part / f"{k % 2}" / f"{k}.jpg", k % 2, k)
+                image(tmp_path / "own" / part / f"{k % 2}" / f"{k}.jpg", k % 2, k)
         learn = make(ImageData.from_folder(tmp_path / "own", SIZE, workers=0), precompute=True)
         learn.fit(0.05, 1)
-        assert stored() == 2
+        assert stored() == 6
         learn.fit(0.05, 1)
-        assert stored() == 2
+        assert stored() == 6
         learn.set_data(48)
         assert learn.precompute
         learn.fit(0.05, 1)
-        assert stored() == 4
-        picture(tmp_path / "own" / "train" / "0" / "0.jpg", 1, 77)
+        assert stored() == 12
+        image(tmp_path / "own" / "train" / "0" / "0.jpg", 1, 77)
         learn.set_data(ImageData.from_folder(tmp_path / "own", 48, workers=0))
         learn.fit(0.05, 1)
-        assert stored() == 5  # that of train
+        assert stored() == 13
         with torch.no_grad():
             next(learn.model.body.parameters()).add_(0.1)  # type: ignore[union-attr, operator]
         learn.fit(0.05, 1)
-        assert stored() == 7
+        assert stored() == 19
+
+    def test_files_that_change_between_filling_the_store_and_precompute(
+        self, make: Callable[..., Learner], tmp_path: Path
+    ) -> None:
+        """With the same data object; also where the new file has the size and the time of the old one."""
+        for k in range(6):
+            file = tmp_path / "own" / ("train" if k < 4 else "valid") / f"{k % 2}" / f"{k}.bmp"
+            image(file, k % 2, k)
+        data = ImageData.from_folder(tmp_path / "own", SIZE, workers=0)
+        learn = make(data, precompute=True)
+        list(data.loader("train").batches(CPU))
+        changed = tmp_path / "own" / "train" / "0" / "0.bmp"
+        info, other = changed.stat(), (tmp_path / "own" / "train" / "1" / "1.bmp").read_bytes()
+        changed.write_bytes(other)
+        os.utime(changed, ns=(info.st_atime_ns, info.st_mtime_ns))
+        assert changed.stat().st_size == info.st_size and changed.stat().st_mtime_ns == info.st_mtime_ns
+        first = self.features(learn)
+        assert torch.equal(first[0], first[2]), "the two files are now the same"
+        assert torch.equal(self.features(make(data, precompute=True)), first)
+
+    def test_an_array_that_changes_in_place(self, make: Callable[..., Learner]) -> None:
+        x = np.random.default_rng(0).integers(0, 256, (6, 40, 40, 3), dtype=np.uint8)
+        data = ImageData.from_arrays((x, [0, 1] * 3), (x[:2].copy(), [0, 1]), size=SIZE, workers=0)
+        learn = make(data, precompute=True)
+        before = self.features(learn)
+        prints = data.fingerprint("train")
+        x[0] = x[1]
+        after = self.features(learn)
+        assert (
+            torch.equal(after[0], after[1])
+            and torch.equal(after[1:], before[1:])
+            and data.fingerprint("train") != prints
+        )
+
+    @staticmethod
+    def features(learn: Learner) -> torch.Tensor:
+        loader = learn._features.loader(learn.model, learn.data, "train", learn.strategy, shuffle=False)  # type: ignore[arg-type]
+        return torch.cat([b.inputs[0] for b in loader.batches(CPU)])
 
 
 def test_save_and_load(make: Callable[..., Learner], weights: Any, same: Any) -> None:
@@ -325,6 +369,43 @@ def test_the_statistics_travel_with_the_weights(make: Callable[..., Learner]) ->
     fresh.load("one")
     assert isinstance(fresh.data, ImageData) and fresh.data.mean == pytest.approx((0.1, 0.2, 0.3))
     assert torch.allclose(fresh.predict().probs, learn.predict().probs)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of files are text there")
+def test_names_of_files_that_are_no_utf_8(root: Path, tmp_path: Path, make: Callable[..., Learner]) -> None:
+    root = shutil.copytree(root, tmp_path / "own")
+    for part in ("train", "valid"):
+        (root / part / "left" / "left00.jpg").rename(root / part / "left" / os.fsdecode(b"caf\xe9.jpg"))
+    data = ImageData.from_folder(root, SIZE, workers=0, batch_size=4)
+    assert "train/left/caf\\xe9.jpg" in data.ids("train")
+    learn = make(data, precompute=True)
+    learn.fit(0.05, 1, checkpoint=tmp_path / "run")
+    learn.unfreeze()
+    learn.fit(0.05, 1, save_best="best")
+    found = learn.predict()
+    found.to_frame().to_csv(tmp_path / "predictions.csv", index=False)
+    assert "caf\\xe9.jpg" in (tmp_path / "predictions.csv").read_text()
+    assert learn.report(tmp_path / "run.html").stat().st_size > 1000
+    print(found.ids, data, learn.interpret().top_losses(8))
+    (root / "train" / "left" / os.fsdecode(b"caf\xe9.jpg")).write_bytes(b"")
+    with pytest.raises(DataError, match="0 bytes"):
+        ImageData.from_folder(root, SIZE, workers=0).loader("train").source.fetch(np.arange(4), CPU)
+
+
+def test_weights_draw_the_rare_class_as_often(root: Path, tmp_path: Path, make: Callable[..., Learner]) -> None:
+    root = shutil.copytree(root, tmp_path / "own")
+    for k in range(1, 9):
+        (root / "train" / "left" / f"left{k:02}.jpg").unlink()
+    data = ImageData.from_folder(root, SIZE, workers=0, batch_size=13, weights="balanced")
+    drawn = torch.cat([b.target for b in data.loader("train", training=True).batches(CPU, seed=1)])
+    assert len(drawn) == 13 and torch.bincount(drawn).tolist() in ([6, 7], [7, 6])
+    assert [len(b.index) for b in data.loader("valid").batches(CPU)] == [8]
+    plain = ImageData.from_folder(root, SIZE, workers=0, batch_size=13)
+    assert data.fingerprint("train") != plain.fingerprint("train")
+    assert data.fingerprint("valid") == plain.fingerprint("valid")
+    learn = make(data, precompute=True)
+    precomputed = torch.cat([b.target for b in learn._view()[1].batches(CPU, seed=1)])
+    assert torch.equal(precomputed, drawn)
 
 
 def test_summary_and_plan(make: Callable[..., Learner], capsys: pytest.CaptureFixture[str]) -> None:

@@ -36,6 +36,7 @@ class LossGuard(Callback):
         self._unchecked: list[Tensor] = []
         self._in_a_row = 0
         self._bad_step: int | None = None
+        self._last_step = 0
 
     def on_fit_begin(self, run: Run) -> None:
         """Copy the weights as they are."""
@@ -48,6 +49,10 @@ class LossGuard(Callback):
             self._good = [t.clone() for t in self._live]
         self._unchecked, self._in_a_row, self._bad_step, self._good_step = [], 0, None, run.step
 
+    def on_epoch_begin(self, run: Run) -> None:
+        """Note the step after which the weights are validated, saved or returned."""
+        self._last_step = min((run.epoch + 1) * run.steps_per_epoch, run.n_steps)
+
     def on_loss(self, run: Run) -> None:
         """Check the loss, or keep it to be checked later; copy the weights every `every` steps."""
         assert run.loss is not None
@@ -56,7 +61,7 @@ class LossGuard(Callback):
             values = [run.loss.item()]  # costs nothing here; elsewhere it would wait for the device
         else:
             self._unchecked.append(run.loss.detach())
-            if not (due or self._is_last(run, run.step + 1)):
+            if not due and run.step + 1 < self._last_step and run.stop_reason is None:
                 return
             values = torch.stack(self._unchecked).tolist()
             self._unchecked.clear()
@@ -85,24 +90,21 @@ class LossGuard(Callback):
 
     def on_batch_end(self, run: Run) -> None:
         """Restore the good weights before other callbacks average or save the bad ones."""
-        if self._bad_step is None and self._is_last(run, run.step) and not self._all_finite(run):
+        if self._bad_step is None:
+            if run.step < self._last_step and run.stop_reason is None:
+                return  # the next loss tells, before the weights are validated, saved or returned
+            if self._all_finite(run):
+                return
             self._give_up(run, run.step - 1, f"the weights became infinite or NaN in step {run.step - 1}")
-        if self._bad_step is not None:
-            with torch.no_grad():
-                for good, live in zip(self._good, self._live, strict=True):
-                    live.copy_(good)
-            self._bad_step = None
-            warnings.warn(run.stop_reason or "", EasyLearnWarning, stacklevel=2)
+        with torch.no_grad():
+            for good, live in zip(self._good, self._live, strict=True):
+                live.copy_(good)
+        self._bad_step = None
+        warnings.warn(run.stop_reason or "", EasyLearnWarning, stacklevel=2)
 
     @staticmethod
     def _on_cpu(run: Run) -> bool:
-        return run.strategy.device.type == "cpu"
-
-    @staticmethod
-    def _is_last(run: Run, step: int) -> bool:
-        """Whether the weights are validated, saved or returned after `step` steps, before the next one."""
-        epoch_ends = (run.epoch + 1) * run.steps_per_epoch
-        return step in (epoch_ends, run.n_steps) or run.stop_reason is not None
+        return run.loss is not None and run.loss.is_cpu  # device.type would make a string anew at each step
 
     @staticmethod
     def _all_finite(run: Run) -> bool:

@@ -44,8 +44,7 @@ class Progress(Callback):
 
     def on_batch_end(self, run: Run) -> None:
         """Draw the bar, if `interval` seconds have passed."""
-        now = time.perf_counter()
-        if now >= self._next and not self._bar.disable:
+        if not self._bar.disable and (now := time.perf_counter()) >= self._next:
             self._next = now + self.interval
             self._bar.n = run.step
             self._bar.set_description(f"epoch {run.life_epoch}", refresh=False)

@@ -99,7 +99,6 @@ class RunContext:
             return None  # batches of the user's own loader: their content is unknown
 
 
-
 def _persistent_buffers(model: nn.Module) -> list[tuple[str, Tensor]]:
     persistent = set(model.state_dict())
     return [(name, b) for name, b in model.named_buffers() if name in persistent]

@@ -6,7 +6,6 @@ the features, where it is a slope between two calls: what one call costs is give
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import torch
@@ -32,7 +31,7 @@ def in_memory(settings: Settings, steps: int) -> Batches:
 
 
 def n_steps(settings: Settings) -> int:
-    return settings.pick(6, 1)
+    return settings.pick(3, 1)
 
 
 # -- by hand -----------------------------------------------------------------------------------------------
@@ -57,11 +56,16 @@ def body_and_head() -> tuple[nn.Module, nn.Module]:
 
 
 def trained_head(
-    body: nn.Module | None, head: nn.Module, batches: Batches, optimizer: torch.optim.Optimizer, epochs: int = 1
+    settings: Settings,
+    body: nn.Module | None,
+    head: nn.Module,
+    batches: Batches,
+    optimizer: torch.optim.Optimizer,
+    epochs: int = 1,
 ) -> float:
     """Steps per second with a body that nobody differentiates, or without one."""
     head.train()
-    begun = time.perf_counter()
+    begun = settings.now()
     for _ in range(epochs):
         for x, y in batches:
             with torch.no_grad():
@@ -69,18 +73,20 @@ def trained_head(
             F.cross_entropy(head(features), y).backward()
             optimizer.step()
             optimizer.zero_grad()
-    return epochs * len(batches) / (time.perf_counter() - begun)
+    return epochs * len(batches) / (settings.now() - begun)
 
 
-def trained_whole(body: nn.Module, head: nn.Module, batches: Batches, optimizer: torch.optim.Optimizer) -> float:
+def trained_whole(
+    settings: Settings, body: nn.Module, head: nn.Module, batches: Batches, optimizer: torch.optim.Optimizer
+) -> float:
     body.train()
     head.train()
-    begun = time.perf_counter()
+    begun = settings.now()
     for x, y in batches:
         F.cross_entropy(head(body(x)), y).backward()
         optimizer.step()
         optimizer.zero_grad()
-    return len(batches) / (time.perf_counter() - begun)
+    return len(batches) / (settings.now() - begun)
 
 
 def by_hand(settings: Settings, quick: bool) -> Repeat:
@@ -91,16 +97,16 @@ def by_hand(settings: Settings, quick: bool) -> Repeat:
         for module in (frozen, body):
             module.to(memory_format=torch.channels_last)
         batches = [(x.to(memory_format=torch.channels_last), y) for x, y in batches]
-    of_head = torch.optim.AdamW(head.parameters(), lr=1e-3, fused=quick)
-    of_all = torch.optim.AdamW([*body.parameters(), *other_head.parameters()], lr=1e-3, fused=quick)
+    of_head = torch.optim.AdamW(head.parameters(), lr=1e-3, fused=quick or None)
+    of_all = torch.optim.AdamW([*body.parameters(), *other_head.parameters()], lr=1e-3, fused=quick or None)
     with torch.no_grad():
         features = [(frozen(x), y) for x, y in batches]
 
     def repeat() -> Figures:
         return {
-            "head": trained_head(frozen, head, batches, of_head),
-            "precomputed": trained_head(None, head, features, of_head, settings.pick(50, 2)),
-            "whole": trained_whole(body, other_head, batches, of_all),
+            "head": trained_head(settings, frozen, head, batches, of_head),
+            "precomputed": trained_head(settings, None, head, features, of_head, settings.pick(50, 2)),
+            "whole": trained_whole(settings, body, other_head, batches, of_all),
         }
 
     return repeat
@@ -131,16 +137,16 @@ def easylearn(settings: Settings) -> Repeat:
     stored.fit(1e-3, 1)  # fills the store
 
     def seconds(learner: Any, epochs: int) -> float:
-        begun = time.perf_counter()
+        begun = settings.now()
         learner.fit(1e-3, epochs, cycle_len=None)
-        return time.perf_counter() - begun
+        return settings.now() - begun
 
     def repeat() -> Figures:
         learn.freeze()
         head = len(batches) / seconds(learn, 1)
         learn.unfreeze()
         whole = len(batches) / seconds(learn, 1)
-        few, many = settings.pick(4, 1), settings.pick(20, 2)
+        few, many = settings.pick(3, 1), settings.pick(15, 2)
         short, long = seconds(stored, few), seconds(stored, many)
         per_epoch = (long - short) / (many - few)
         return {
@@ -163,10 +169,10 @@ def fastai(settings: Settings) -> Repeat:
 
     class Clock(Callback):
         def before_train(self) -> None:
-            self.begun = time.perf_counter()
+            self.begun = settings.now()
 
         def after_train(self) -> None:
-            took.append(time.perf_counter() - self.begun)
+            took.append(settings.now() - self.begun)
 
     def learner(train_bn: bool) -> Any:
         return vision_learner(

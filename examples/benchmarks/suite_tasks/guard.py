@@ -13,9 +13,8 @@ try:
 except ImportError:
     psutil = None
 
-QUIET = 0.2  # cores that others may use while a repeat begins
-DISTURBED = 0.15  # cores of others, on average over a repeat, above which it is done again
-RETRIES = 2
+QUIET = 0.2  # cores that others may use when a round begins
+DISTURBED = 0.15  # cores of others, on average over a repeat, above which its round is done again
 LONGEST_WAIT = 240.0  # seconds, in a whole run: a machine that never rests must not stop it
 
 
@@ -27,8 +26,8 @@ class Guard:
 
     Attributes:
         waited: seconds so far.
-        redone: repeats that were done again.
-        loads: cores that others used, for each repeat that was kept.
+        redone: rounds that were done again.
+        loads: the most cores that others used, for each round that was kept.
     """
 
     def __init__(self, on: bool = True) -> None:

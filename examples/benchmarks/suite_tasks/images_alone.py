@@ -1,14 +1,13 @@
 """A folder of JPEGs of 500x375 to augmented batches of 224 pixels, without a model and without worker processes.
 
 Mirrored with p 0.5, turned by up to 10 degrees and enlarged by up to 1.1 with p 0.75, brightness and contrast by 0.2.
-A repeat is an epoch over all pictures. Ours is measured in the first epoch, which decodes, and in the second.
+A repeat is an epoch over all images. Ours is measured in the first epoch, which decodes, and in the second.
 """
 
 from __future__ import annotations
 
 import shutil
 import tempfile
-import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -18,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
+from .editions import training_loader
 from .photos import files_and_classes
 from .settings import Repeat, Settings
 
@@ -28,14 +28,14 @@ MEAN = torch.tensor([0.485, 0.456, 0.406])[:, None, None]
 STD = torch.tensor([0.229, 0.224, 0.225])[:, None, None]
 
 
-def rate(batches: Iterable[Any]) -> float:
-    """Pictures per second."""
-    begun, n = time.perf_counter(), 0
+def rate(settings: Settings, batches: Iterable[Any]) -> float:
+    """Images per second."""
+    begun, n = settings.now(), 0
     for batch in batches:
         pictures = batch[0] if isinstance(batch, tuple | list) else batch.inputs[0]
         assert pictures.shape[1:] == (3, SIDE, SIDE) and pictures.dtype == torch.float32
         n += len(pictures)
-    return n / (time.perf_counter() - begun)
+    return n / (settings.now() - begun)
 
 
 # -- by hand -----------------------------------------------------------------------------------------------
@@ -149,9 +149,12 @@ def our_rates(settings: Settings, workers: int) -> dict[str, float]:
     changes = [Flip(), Rotate(10.0, p=0.75), Zoom(1.1, p=0.75), Light(0.1, 0.2)]
     more = {"augment": changes, "batch_size": BATCH, "workers": workers, "cache": store}
     data = ImageData.from_folder(settings.photos, SIDE, valid=0.01, **more)
-    loader, cpu = data.train_loader(), torch.device("cpu")
+    loader, cpu = training_loader(data), torch.device("cpu")
     try:
-        return {"rate": rate(loader.batches(cpu, epoch=0)), "second": rate(loader.batches(cpu, epoch=1))}
+        return {
+            "rate": rate(settings, loader.batches(cpu, epoch=0)),
+            "second": rate(settings, loader.batches(cpu, epoch=1)),
+        }
     finally:
         shutil.rmtree(store, ignore_errors=True)
 
@@ -168,12 +171,12 @@ def fastai_loader(settings: Settings, workers: int) -> Any:
 
 def plain(settings: Settings) -> Repeat:
     loader = plain_loader(settings, WORKERS)
-    return lambda: {"rate": rate(loader)}
+    return lambda: {"rate": rate(settings, loader)}
 
 
 def best(settings: Settings) -> Repeat:
     loader = best_loader(settings, WORKERS)
-    return lambda: {"rate": rate(loader)}
+    return lambda: {"rate": rate(settings, loader)}
 
 
 def easylearn(settings: Settings) -> Repeat:
@@ -182,4 +185,4 @@ def easylearn(settings: Settings) -> Repeat:
 
 def fastai(settings: Settings) -> Repeat:
     loader = fastai_loader(settings, WORKERS)
-    return lambda: {"rate": rate(loader)}
+    return lambda: {"rate": rate(settings, loader)}

@@ -10,12 +10,12 @@ WORKERS = 2
 
 def plain(settings: Settings) -> Repeat:
     loader = plain_loader(settings, WORKERS)
-    return lambda: {"rate": rate(loader)}
+    return lambda: {"rate": rate(settings, loader)}
 
 
 def best(settings: Settings) -> Repeat:
     loader = best_loader(settings, WORKERS)
-    return lambda: {"rate": rate(loader)}
+    return lambda: {"rate": rate(settings, loader)}
 
 
 def easylearn(settings: Settings) -> Repeat:
@@ -24,4 +24,4 @@ def easylearn(settings: Settings) -> Repeat:
 
 def fastai(settings: Settings) -> Repeat:
     loader = fastai_loader(settings, WORKERS)
-    return lambda: {"rate": rate(loader)}
+    return lambda: {"rate": rate(settings, loader)}

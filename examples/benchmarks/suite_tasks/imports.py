@@ -6,44 +6,43 @@ import compileall
 import importlib.util
 import subprocess
 import sys
-import time
 
 from .settings import Repeat, Settings
 
 
-def _importing(**statements: str) -> Repeat:
+def _importing(settings: Settings, **statements: str) -> Repeat:
     def seconds(statement: str) -> float:
-        begun = time.perf_counter()
+        begun = settings.now()
         subprocess.run([sys.executable, "-c", statement], check=True)
-        return time.perf_counter() - begun
+        return settings.now() - begun
 
     return lambda: {name: seconds(statement) for name, statement in statements.items()}
 
 
-def plain(_settings: Settings) -> Repeat:
-    return _importing(seconds="import torch")
+def plain(settings: Settings) -> Repeat:
+    return _importing(settings, seconds="import torch")
 
 
-def best(_settings: Settings) -> Repeat:
+def best(settings: Settings) -> Repeat:
     """Nothing is quicker than plain; torchvision is here for comparison."""
-    return _importing(torchvision="import torch, torchvision")
+    return _importing(settings, torchvision="import torch, torchvision")
 
 
-def easylearn(_settings: Settings) -> Repeat:
+def easylearn(settings: Settings) -> Repeat:
     """Compiled to bytecode first, as pip does with what it installs, but not with a folder that is being worked on."""
     found = importlib.util.find_spec("easylearn")
     assert found is not None and found.submodule_search_locations
     compileall.compile_dir(found.submodule_search_locations[0], quiet=2)
-    return _importing(seconds="import easylearn")
+    return _importing(settings, seconds="import easylearn")
 
 
-def fastai(_settings: Settings) -> Repeat:
-    return _importing(seconds="from fastai.vision.all import *")
+def fastai(settings: Settings) -> Repeat:
+    return _importing(settings, seconds="from fastai.vision.all import *")
 
 
-def lightning(_settings: Settings) -> Repeat:
-    return _importing(seconds="import lightning")
+def lightning(settings: Settings) -> Repeat:
+    return _importing(settings, seconds="import lightning")
 
 
-def skorch(_settings: Settings) -> Repeat:
-    return _importing(seconds="import skorch")
+def skorch(settings: Settings) -> Repeat:
+    return _importing(settings, seconds="import skorch")

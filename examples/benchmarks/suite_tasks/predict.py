@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -24,13 +23,13 @@ def some_files(settings: Settings) -> list[str]:
     return files[:: max(len(files) // settings.pick(40, 3), 1)]
 
 
-def milliseconds(call: Callable[[Any], object], items: Sequence[Any]) -> float:
+def milliseconds(settings: Settings, call: Callable[[Any], object], items: Sequence[Any]) -> float:
     call(items[0])
     took = []
     for item in items:
-        begun = time.perf_counter()
+        begun = settings.now()
         call(item)
-        took.append(time.perf_counter() - begun)
+        took.append(settings.now() - begun)
     return statistics.median(took) * 1e3
 
 
@@ -59,7 +58,7 @@ def plain(settings: Settings) -> Repeat:
     def call(file: str) -> list[float]:
         return model(read(file)).softmax(1)[0].tolist()
 
-    return lambda: {"ms": milliseconds(call, files)}
+    return lambda: {"ms": milliseconds(settings, call, files)}
 
 
 def best(settings: Settings) -> Repeat:
@@ -71,7 +70,7 @@ def best(settings: Settings) -> Repeat:
     def call(picture: Tensor) -> list[float]:
         return model(picture).softmax(1)[0].tolist()
 
-    return lambda: {"ms": milliseconds(call, pictures)}
+    return lambda: {"ms": milliseconds(settings, call, pictures)}
 
 
 def easylearn(settings: Settings) -> Repeat:
@@ -83,7 +82,10 @@ def easylearn(settings: Settings) -> Repeat:
     file = settings.scratch / "predict.easylearn"
     learn.export(file)
     predictor, files = load_predictor(file), some_files(settings)
-    return lambda: {"ms": milliseconds(learn.predict, files), "exported": milliseconds(predictor.predict, files)}
+    return lambda: {
+        "ms": milliseconds(settings, learn.predict, files),
+        "exported": milliseconds(settings, predictor.predict, files),
+    }
 
 
 def fastai(settings: Settings) -> Repeat:
@@ -107,6 +109,6 @@ def fastai(settings: Settings) -> Repeat:
 
     def repeat() -> dict[str, float]:
         with learn.no_bar(), learn.no_logging():
-            return {"ms": milliseconds(learn.predict, files)}
+            return {"ms": milliseconds(settings, learn.predict, files)}
 
     return repeat

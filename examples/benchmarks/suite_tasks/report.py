@@ -9,91 +9,144 @@ from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from .rows import IMPLEMENTATIONS, ROWS, Row
-from .workers import Runs
+from .intervals import Interval, median_interval
+from .rows import IMPLEMENTATIONS, OURS, ROWS, Row
+from .workers import Round
 
-PACKAGES = ("easylearn", "torch", "torchvision", "numpy", "pandas", "Pillow", "fastai", "lightning", "skorch")
+PACKAGES = ("torch", "torchvision", "numpy", "pandas", "Pillow", "fastai", "lightning", "skorch")
 DASH = "-"
+VERDICTS = {"good": "better", "bad": "**worse**", "open": "no difference seen"}
+AIM_MET = {"good": "yes", "bad": "**no**", "open": "perhaps"}
+Runs = Mapping[str, Sequence[Round]]
+Figure = tuple[str, str]
+"""An implementation and the name of one of its figures."""
 
 
-def values(runs: Mapping[str, Runs], part: str, implementation: str, figure: str) -> list[float]:
-    """A figure of an implementation, one number for each repeat that gave it."""
-    return [f[figure] for f in runs.get(part, {}).get(implementation, []) if figure in f and f[figure] == f[figure]]
+def values(rounds: Sequence[Round], implementation: str, figure: str) -> list[float]:
+    """A figure of an implementation, one number for each round that gave it."""
+    found = (made.get(implementation, {}).get(figure, float("nan")) for made in rounds)
+    return [value for value in found if value == value]
 
 
-def ratio(runs: Mapping[str, Runs], row: Row, implementation: str, figure: str) -> float | None:
-    """Median over the median of the row's base; None where one of them was not measured."""
-    own = values(runs, row.part, implementation, figure)
-    base = values(runs, row.part, row.base, row.base_figure or row.figure)
-    if not own or not base or not statistics.median(base):
-        return None
-    return statistics.median(own) / statistics.median(base)
+def paired(rounds: Sequence[Round], above: Figure, below: Figure) -> Interval | None:
+    """The median ratio of two figures within a round, with its interval; None where no round gave both."""
+    ratios = []
+    for made in rounds:
+        both = [values([made], *figure) for figure in (above, below)]
+        if all(both) and both[1][0]:
+            ratios.append(both[0][0] / both[1][0])
+    return median_interval(ratios) if ratios else None
 
 
-def ratios_table(runs: Mapping[str, Runs], implementations: Sequence[str], judge: bool) -> str:
+def base_of(row: Row) -> Figure:
+    """What counts as 1 in a row."""
+    return row.base, row.base_figure or row.figure
+
+
+def against(row: Row, rounds: Sequence[Round]) -> Interval | None:
+    """easylearn over the easylearn that it is held against, in rounds of the row's part."""
+    figure = row.figures_of("easylearn")[0][0]
+    return paired(rounds, ("easylearn", figure), ("before", figure))
+
+
+def worse(part: str, rounds: Sequence[Round]) -> list[str]:
+    """The rows of a part whose whole interval is worse than what easylearn is held against."""
+    rows = [(row, against(row, rounds)) for row in ROWS if row.part == part]
+    return [row.title for row, found in rows if found is not None and row.side(found, 1.0) == "bad"]
+
+
+def ratios_table(runs: Runs, implementations: Sequence[str], judge: bool) -> str:
     """One line per row: ratios to its base, ours, the aim, and whether it is met if somebody is to `judge`."""
-    others = [name for name in IMPLEMENTATIONS if name in implementations and name != "easylearn"]
-    lines = [["task", *others, "easylearn", "aim", "met"]]
+    names = [name for name in IMPLEMENTATIONS if name in implementations and name != "easylearn"] + ["easylearn"]
+    lines = [["task", *names, "aim", "met"]]
     for row in ROWS:
-        if not any(values(runs, row.part, name, f) for name in IMPLEMENTATIONS for f, _ in row.figures_of(name)):
+        rounds = runs.get(row.part, ())
+        if not any(values(rounds, name, figure) for name in names for figure, _ in row.figures_of(name)):
             continue
-        cells = [_cell(runs, row, name) for name in (*others, "easylearn")]
-        reached = ratio(runs, row, "easylearn", row.figures_of("easylearn")[0][0])
+        reached = paired(rounds, ("easylearn", row.figures_of("easylearn")[0][0]), base_of(row))
         aim = DASH if row.aim is None else f"{'at least' if row.more_is_better else 'at most'} {row.aim:g}"
-        met = DASH if row.aim is None or reached is None or not judge else "yes" if row.met(reached) else "**no**"
-        lines.append([row.title, *cells, aim, met])
+        met = DASH if row.aim is None or reached is None or not judge else AIM_MET[row.side(reached, row.aim)]
+        lines.append([row.title, *(_cell(rounds, row, name) for name in names), aim, met])
     return _markdown(lines)
 
 
-def _cell(runs: Mapping[str, Runs], row: Row, name: str) -> str:
-    written = []
-    for figure, word in row.figures_of(name):
-        found = ratio(runs, row, name, figure)
+def against_table(runs: Runs, judge: bool) -> str:
+    """One line per row: easylearn beside the one that it is held against."""
+    lines = [["task", "before", "now", "now / before", ""]]
+    for row in ROWS:
+        rounds = runs.get(row.part, ())
+        found = against(row, rounds)
         if found is None:
             continue
-        is_base = name == row.base and figure == (row.base_figure or row.figure)
-        own = statistics.median(values(runs, row.part, name, figure))
-        number = f"1 ({own:,.4g} {row.unit})" if is_base else f"{found:.2f}" if found < 20 else f"{found:.0f}"
+        figure = row.figures_of("easylearn")[0][0]
+        middles = [statistics.median(values(rounds, name, figure)) for name in ("before", "easylearn")]
+        cells = [f"{middle:,.4g} {row.unit}" for middle in middles]
+        lines.append([row.title, *cells, _written(found), VERDICTS[row.side(found, 1.0)] if judge else DASH])
+    return _markdown(lines)
+
+
+def _cell(rounds: Sequence[Round], row: Row, name: str) -> str:
+    written = []
+    for figure, word in row.figures_of(name):
+        found = paired(rounds, (name, figure), base_of(row))
+        if found is None:
+            continue
+        if (name, figure) == base_of(row):
+            number = f"1 ({statistics.median(values(rounds, name, figure)):,.4g} {row.unit})"
+        else:
+            number = _written(found)
         written.append(f"{number} {word}".strip())
     return ", ".join(written) or DASH
 
 
-def figures_table(runs: Mapping[str, Runs]) -> str:
-    """Every figure: median [least, most] over its repeats."""
-    lines = [["measured", "implementation", "figure", "median [least, most]", "repeats"]]
+def _written(ratio: Interval) -> str:
+    digits = 2 if ratio.median < 20 else 0
+    return f"{ratio.median:.{digits}f} [{ratio.low:.{digits}f}, {ratio.high:.{digits}f}]"
+
+
+def figures_table(runs: Runs) -> str:
+    """Every figure: its median with an interval, the least and the most."""
+    lines = [["measured", "implementation", "figure", "median [interval]", "least, most", "rounds"]]
     for part, name, figure in _all_figures(runs):
-        found = values(runs, part, name, figure)
-        middle, low, high = (f"{v:,.4g}" for v in (statistics.median(found), min(found), max(found)))
-        lines.append([part, name, figure, f"{middle} [{low}, {high}]", str(len(found))])
+        found = values(runs[part], name, figure)
+        of = median_interval(found)
+        middle, low, high, least, most = (f"{v:,.4g}" for v in (of.median, of.low, of.high, min(found), max(found)))
+        lines.append([part, name, figure, f"{middle} [{low}, {high}]", f"{least}, {most}", str(of.n)])
     return _markdown(lines)
 
 
-def summary(runs: Mapping[str, Runs]) -> list[dict[str, object]]:
+def summary(runs: Runs) -> list[dict[str, object]]:
     """The same for the JSON, with ratios in the rows they belong to."""
-    return [
-        {
-            "title": row.title,
-            "unit": row.unit,
-            "base": row.base,
-            "aim": row.aim,
-            "more_is_better": row.more_is_better,
-            "ratios": {
-                f"{name} {word}".strip(): found
-                for name in IMPLEMENTATIONS
-                for figure, word in row.figures_of(name)
-                if (found := ratio(runs, row, name, figure)) is not None
-            },
+    rows: list[dict[str, object]] = []
+    for row in (row for row in ROWS if row.part in runs):
+        rounds = runs[row.part]
+        ratios = {
+            f"{name} {word}".strip(): vars(found)
+            for name in IMPLEMENTATIONS
+            for figure, word in row.figures_of(name)
+            if (found := paired(rounds, (name, figure), base_of(row))) is not None
         }
-        for row in ROWS
-        if row.part in runs
-    ]
+        beside = against(row, rounds)
+        rows.append(
+            {
+                "part": row.part,
+                "title": row.title,
+                "unit": row.unit,
+                "base": row.base,
+                "aim": row.aim,
+                "more_is_better": row.more_is_better,
+                "ratios": ratios,
+                "against": None if beside is None else {**vars(beside), "side": row.side(beside, 1.0)},
+            }
+        )
+    return rows
 
 
-def _all_figures(runs: Mapping[str, Runs]) -> Iterator[tuple[str, str, str]]:
-    for part, by_name in runs.items():
-        for name, repeats in by_name.items():
-            for figure in dict.fromkeys(figure for figures in repeats for figure in figures):
-                if values(runs, part, name, figure):
+def _all_figures(runs: Runs) -> Iterator[tuple[str, str, str]]:
+    for part, rounds in runs.items():
+        for name in (*IMPLEMENTATIONS, *OURS.keys() - {*IMPLEMENTATIONS}):
+            for figure in dict.fromkeys(figure for made in rounds for figure in made.get(name, ())):
+                if values(rounds, name, figure):
                     yield part, name, figure
 
 

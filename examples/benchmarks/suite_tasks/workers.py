@@ -1,8 +1,9 @@
-"""One process per implementation. The parent asks each in turn for one repeat, so that noise hits all alike."""
+"""One process per implementation, alive for all rounds. In each round the parent asks one after the other."""
 
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import json
 import os
 import random
@@ -10,16 +11,17 @@ import subprocess
 import sys
 import threading
 import traceback
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import IO, Any
 
-from .guard import DISTURBED, RETRIES, Guard
-from .rows import HAVE
+from .guard import DISTURBED, Guard
+from .rows import HAVE, OURS
 from .settings import Figures, Settings
 
-Runs = dict[str, list[Figures]]
+Round = dict[str, Figures]
+"""What one round gave, by implementation; one that failed is not in it."""
 
 
 # -- the parent's side -------------------------------------------------------------------------------------
@@ -31,12 +33,15 @@ class Worker:
     Args:
         script: to be run with `--worker`.
         part: a module of the suite.
-        implementation: one of its functions.
+        implementation: one of its functions, or "before".
         settings: what it is told.
+        checkout: the folder whose easylearn it imports.
     """
 
-    def __init__(self, script: Path, part: str, implementation: str, settings: Settings) -> None:
+    def __init__(self, script: Path, part: str, implementation: str, settings: Settings, checkout: Path) -> None:
+        settings.scratch.mkdir(parents=True, exist_ok=True)
         told = json.dumps({**asdict(settings), "photos": str(settings.photos), "scratch": str(settings.scratch)})
+        paths = [str(checkout), *filter(None, [os.environ.get("PYTHONPATH")])]
         self.name = implementation
         self.process = subprocess.Popen(
             [sys.executable, str(script), "--worker", part, implementation, told],
@@ -44,7 +49,11 @@ class Worker:
             stdout=subprocess.PIPE,
             text=True,
             start_new_session=True,
-            env={**os.environ, "EASYLEARN_CACHE": str(settings.scratch / "cache")},
+            env={
+                **os.environ,
+                "PYTHONPATH": os.pathsep.join(paths),
+                "EASYLEARN_CACHE": str(settings.scratch / "cache"),
+            },
         )
 
     def answer(self) -> dict[str, Any]:
@@ -74,62 +83,94 @@ class Worker:
             self.process.kill()
 
 
-def measure(
-    script: Path, part: str, implementations: Sequence[str], settings: Settings, repeats: int, guard: Guard
-) -> tuple[Runs, dict[str, str]]:
-    """All repeats of one part.
+def in_turn(names: Sequence[str], number: int) -> list[str]:
+    """The order of a round: each is at each place equally often, and after either of its neighbours.
+
+    >>> ["".join(in_turn("abc", number)) for number in range(6)]
+    ['abc', 'cba', 'bca', 'acb', 'cab', 'bac']
+    """
+    first = number // 2 % len(names)
+    turned = [*names[first:], *names[:first]]
+    return turned[::-1] if number % 2 else turned
+
+
+class Part:
+    """The rounds of one part of the suite.
 
     Args:
         script: to be run with `--worker`.
         part: a module of the suite.
-        implementations: those that are wanted; what the part does not have is left out.
+        checkouts: the implementations that are wanted, each with the folder whose easylearn it imports; what the part
+            does not have is left out.
         settings: what they are told.
-        repeats: rounds that count; one before them warms up, unless the run is a quick one.
         guard: waits while others use the machine.
 
-    Returns:
-        The figures of each implementation, round by round, and what went wrong.
+    Attributes:
+        rounds: those that count.
+        errors: of the implementations that failed, which are then left out.
+        homes: where the easylearn of each implementation was found.
     """
-    workers: list[Worker] = []
-    runs: Runs = {}
-    errors: dict[str, str] = {}
-    try:
-        for name in (name for name in implementations if name in HAVE[part]):
-            worker = Worker(script, part, name, settings)
-            workers.append(worker)
-            said = worker.answer()
-            if "ready" in said:
-                runs[name] = []
+
+    def __init__(
+        self, script: Path, part: str, checkouts: Mapping[str, Path], settings: Settings, guard: Guard
+    ) -> None:
+        self.guard = guard
+        self.rounds: list[Round] = []
+        self.errors: dict[str, str] = {}
+        self.homes: dict[str, str] = {}
+        self._workers: dict[str, Worker] = {}
+        try:
+            for name, checkout in checkouts.items():
+                if OURS.get(name, name) in HAVE[part]:
+                    own = replace(settings, scratch=settings.scratch / f"{part}-{name}")
+                    self._workers[name] = Worker(script, part, name, own, checkout)
+                    said = self._workers[name].answer()  # one after the other: setting up takes the machine
+                    if "error" in said:
+                        self.errors[name] = said["error"]
+                    else:
+                        self.homes[name] = said["ready"]
+        except BaseException:
+            self.end()
+            raise
+
+    def run(self, warm_up: int, more: Callable[[list[Round]], bool]) -> None:
+        """Rounds while `more` of them are wanted; `warm_up` others before them do not count."""
+        if not self._workers:
+            return
+        for number in range(warm_up):
+            self._round(number)
+        redone = 0
+        while len(self.errors) < len(self._workers) and more(self.rounds):
+            self.guard.wait()
+            made, load = self._round(len(self.rounds) + redone)
+            if load > DISTURBED and redone < len(self.rounds) + 5:
+                redone += 1
+                self.guard.redone += 1
+                continue
+            self.guard.loads.append(load)
+            self.rounds.append(made)
+
+    def _round(self, number: int) -> tuple[Round, float]:
+        """Every implementation once, and the most that others used the machine meanwhile."""
+        made: Round = {}
+        most = 0.0
+        for name in in_turn(list(self._workers), number):
+            if name in self.errors:
+                continue
+            worker = self._workers[name]
+            start = self.guard.start(worker.process.pid)
+            said = worker.ask()
+            most = max(most, self.guard.load(worker.process.pid, start))
+            if "error" in said:
+                self.errors[name] = said["error"]
             else:
-                errors[name] = said["error"]
-        warm_up = 0 if settings.quick else 1
-        for number in range(warm_up + repeats):
-            for worker in workers:
-                if worker.name not in runs or worker.name in errors:
-                    continue
-                said, load = _undisturbed(worker, guard, retries=RETRIES if number >= warm_up else 0)
-                if "error" in said:
-                    errors[worker.name] = said["error"]
-                elif number >= warm_up:
-                    runs[worker.name].append(said["figures"])
-                    guard.loads.append(load)
-    finally:
-        for worker in workers:
+                made[name] = said["figures"]
+        return made, most
+
+    def end(self) -> None:
+        """Let all processes end."""
+        for worker in self._workers.values():
             worker.end()
-    return runs, errors
-
-
-def _undisturbed(worker: Worker, guard: Guard, retries: int) -> tuple[dict[str, Any], float]:
-    """A repeat, and the load of others; done again while that was too much."""
-    for attempt in range(retries + 1):
-        guard.wait()
-        start = guard.start(worker.process.pid)
-        said = worker.ask()
-        load = guard.load(worker.process.pid, start)
-        if "error" in said or load <= DISTURBED or attempt == retries:
-            break
-        guard.redone += 1
-    return said, load
 
 
 # -- the worker's side -------------------------------------------------------------------------------------
@@ -139,13 +180,16 @@ def work(part: str, implementation: str, told: str) -> None:
     """Set up, say so, and make a repeat whenever a line comes."""
     out = os.fdopen(os.dup(1), "w", buffering=1)  # whatever libraries print must not get between the lines
     _draw_elsewhere()
-    given: Mapping[str, Any] = json.loads(told)
-    settings = Settings(given["quick"], given["threads"], Path(given["photos"]), Path(given["scratch"]))
+    given: dict[str, Any] = json.loads(told)
+    settings = Settings(**{**given, "photos": Path(given["photos"]), "scratch": Path(given["scratch"])})
     try:
+        found = importlib.util.find_spec("easylearn")
         if part != "imports":
             _seed(0, settings.threads)
-        repeat = getattr(importlib.import_module(f"suite_tasks.{part}"), implementation)(settings)
-        _say(out, ready=True)
+        repeat = getattr(importlib.import_module(f"suite_tasks.{part}"), OURS.get(implementation, implementation))(
+            settings
+        )
+        _say(out, ready=str(found and found.origin))
         for number, _ in enumerate(sys.stdin, 1):
             if part != "imports":
                 _seed(number)

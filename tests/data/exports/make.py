@@ -21,6 +21,7 @@ from easylearn import (
     TabularData,
     TextData,
     TextLMData,
+    generate,
     language_model_learner,
     load_predictor,
     tabular_learner,
@@ -55,7 +56,7 @@ def learners() -> dict[str, Any]:
     small: dict[str, Any] = {"emb_size": 8, "n_hidden": 12, "n_layers": 2, **QUIET}
     return {
         "pictures": vision_learner(pictures, net, hidden=(8,), **QUIET),
-        "table": tabular_learner(table, (8,), cont_emb=2, **QUIET),
+        "table": tabular_learner(table, (8,), num_emb_size=2, **QUIET),
         "text": text_classifier_learner(texts, layers=(8,), **small),
         "language_model": language_model_learner(stream, **small),
     }
@@ -77,7 +78,7 @@ def items(kind: str) -> Any:
 def said(kind: str, predictor: Any) -> Any:
     """What a predictor says of them, in what JSON can hold."""
     if kind == "language_model":
-        return predictor.generate(items(kind), 8, temperature=0)
+        return generate(predictor, items(kind), 8, temperature=0)
     predictions = predictor.predict(items(kind))
     return {"labels": list(predictions.labels), "probs": predictions.probs.tolist()}
 

@@ -14,11 +14,11 @@ from matplotlib.figure import Figure
 from sklearn import metrics as sk
 from torch import Tensor, nn
 
+from easylearn.analysis.results import confusion_matrix, plot_confusion, plot_worst
 from easylearn.errors import ArgumentError, DataError
 from easylearn.learner import Learner
 from easylearn.task import Predictions, single_label
 from easylearn.vision.data import ImageData
-from easylearn.vision.results import confusion_matrix, plot_confusion, plot_worst
 
 COLOURS = np.array([[250, 0, 0], [0, 250, 0], [0, 0, 250]], np.uint8)
 NAMES = ["red", "green", "blue"]
@@ -35,7 +35,7 @@ class Colour(nn.Module):
         return x.mean((2, 3)) * self.sharp
 
 
-def pictures(labels: list[int], channels: int = 3) -> tuple[np.ndarray[Any, Any], list[int]]:
+def images(labels: list[int], channels: int = 3) -> tuple[np.ndarray[Any, Any], list[int]]:
     """Squares of one colour each."""
     x = np.tile(COLOURS[labels][:, None, None], (1, 8, 8, 1))
     return (x if channels == 3 else x[..., :1]), labels
@@ -44,10 +44,10 @@ def pictures(labels: list[int], channels: int = 3) -> tuple[np.ndarray[Any, Any]
 @pytest.fixture
 def learn() -> Learner:
     """Two of seven validation labels are wrong: a red square called blue, and a green one called red."""
-    x, y = pictures([0, 1, 2, 0, 1, 2, 1])
+    x, y = images([0, 1, 2, 0, 1, 2, 1])
     y = [*y]
     y[3], y[4] = 2, 0
-    data = ImageData.from_arrays(pictures([0, 1, 2] * 2), (x, y), x[:2], classes=NAMES, batch_size=4)
+    data = ImageData.from_arrays(images([0, 1, 2] * 2), (x, y), x[:2], classes=NAMES, batch_size=4)
     return Learner(data.with_stats([0.5] * 3, [0.5] * 3), Colour(), device="cpu", progress=False)
 
 
@@ -100,13 +100,14 @@ def test_plot_confusion_takes_predictions(learn: Learner) -> None:
     figure = plot_confusion(learn, learn.tta(2))
     assert figure.axes[0].get_title() == "5 of 7 right"
     with pytest.raises(DataError, match="targets"):
-        plot_confusion(learn, learn.predict(test=True))
+        plot_confusion(learn, learn.predict(split="test"))
 
 
 @pytest.mark.parametrize("n_classes", [2, 40, 41])
 def test_many_classes_are_drawn_without_numbers(n_classes: int) -> None:
     x = np.zeros((n_classes, 8, 8, 3), np.uint8)
-    data = ImageData.from_arrays((x, list(range(n_classes))), (x, list(range(n_classes))))
+    pair = (x, list(range(n_classes)))
+    data = ImageData.from_arrays(pair, pair, task="single_label")
     learn = Learner(data, nn.Sequential(nn.Flatten(), nn.Linear(192, n_classes)), device="cpu")
     figure = plot_confusion(learn)
     assert bool(texts(figure)) == (n_classes <= 40)
@@ -132,7 +133,7 @@ def test_the_worst_come_first(learn: Learner) -> None:
     assert [axes.title.get_color() for axes in figure.axes] == ["C3", "C3", "black", "black"]
 
 
-def test_the_pictures_are_those_of_the_predictions(learn: Learner) -> None:
+def test_the_images_are_those_of_the_predictions(learn: Learner) -> None:
     figure = plot_worst(learn, 7)
     for axes in figure.axes:
         row = int(axes.get_xlabel().split("[")[1].rstrip("]"))
@@ -145,8 +146,8 @@ def test_more_than_there_are(learn: Learner) -> None:
     assert len(plot_worst(learn, 1, learn.tta(1)).axes) == 1
 
 
-def test_grey_pictures() -> None:
-    x, y = pictures([0, 1, 2, 0], channels=1)
+def test_grey_images() -> None:
+    x, y = images([0, 1, 2, 0], channels=1)
     data = ImageData.from_arrays((x, y), (x, y), channels=1)
     learn = Learner(data, nn.Sequential(nn.Flatten(), nn.Linear(64, 3)), device="cpu")
     figure = plot_worst(learn, 2)
@@ -154,16 +155,19 @@ def test_grey_pictures() -> None:
     assert figure.axes[0].images[0].get_array().shape == (8, 8)  # type: ignore[union-attr]
 
 
+def test_any_items_are_drawn(make_learner: Any) -> None:
+    learn = make_learner()
+    assert len(plot_worst(learn, 3).axes) == 3 and plot_confusion(learn).axes
+
+
 # -- bad input ---------------------------------------------------------------------------------------------
 
 
-def test_other_tasks_are_refused(make_learner: Any) -> None:
-    with pytest.raises(ArgumentError, match="single-label images"):
-        plot_worst(make_learner())
+def test_other_tasks_are_refused() -> None:
     x = np.zeros((4, 8, 8, 3), np.uint8)
-    data = ImageData.from_arrays((x, [0.5] * 4), (x, [0.5] * 4), regression=True)
+    data = ImageData.from_arrays((x, [0.5] * 4), (x, [0.5] * 4), task="regression")
     numbers = Learner(data, nn.Sequential(nn.Flatten(), nn.Linear(192, 1)), device="cpu")
-    with pytest.raises(ArgumentError, match="single-label images"):
+    with pytest.raises(ArgumentError, match=r"one class per item.*plot_top_losses"):
         plot_worst(numbers)
     with pytest.raises(DataError, match="single-label"):
         plot_confusion(numbers)
@@ -171,7 +175,7 @@ def test_other_tasks_are_refused(make_learner: Any) -> None:
 
 def test_predictions_that_are_of_something_else(learn: Learner) -> None:
     with pytest.raises(DataError, match="targets"):
-        plot_worst(learn, 3, learn.predict(test=True))
+        plot_worst(learn, 3, learn.predict(split="test"))
     with pytest.raises(DataError, match="predict anew"):
         plot_worst(learn, 3, predictions(torch.eye(3), torch.arange(3)))
 

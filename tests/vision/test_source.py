@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,13 +14,14 @@ import torch
 from PIL import Image
 
 from easylearn import device, keyed
-from easylearn.data.bunch import Batch
-from easylearn.data.cache import ByteStore, open_store
+from easylearn.data.cache import ItemStore, open_store
+from easylearn.data.order import Batch, ItemLoader, Order
 from easylearn.errors import DataError
-from easylearn.vision import loader as loader_module
+from easylearn.vision import source as source_module
 from easylearn.vision.augment import BatchStage, resolve
 from easylearn.vision.decode import ItemStage
-from easylearn.vision.loader import ImageLoader, choose_workers
+from easylearn.vision.source import Images, ImageSource, choose_workers
+from easylearn.vision.store import image_keys
 
 CPU = torch.device("cpu")
 SIZE = (24, 24)
@@ -28,7 +30,7 @@ N = 13
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    folder = tmp_path_factory.mktemp("pictures")
+    folder = tmp_path_factory.mktemp("images")
     rng = np.random.default_rng(0)
     for k in range(N):
         shape = (40 + 3 * k, 60, 3) if k % 2 else (40, 70, 3)
@@ -36,17 +38,21 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return [str(folder / f"{k:02}.jpg") for k in range(N)]
 
 
-def make(files: Sequence[Any], **options: Any) -> ImageLoader:
-    stages = {
-        "item_stage": options.pop("item_stage", ItemStage(SIZE)),
-        "batch_stage": options.pop("batch_stage", BatchStage(SIZE, resolve("side_on"))),
-    }
-    given = {"batch_size": 4, "shuffle": True, "view": 0, "workers": 0} | options
-    ids = [f"picture {k}" for k in range(len(files))]
-    return ImageLoader(files, ids, torch.arange(len(files)), **stages, **given)
+def make(files: Sequence[Any], batch_size: int = 4, shuffle: bool = True, **options: Any) -> ItemLoader:
+    images = Images(files, [f"image {k}" for k in range(len(files))])
+    item_stage = options.pop("item_stage", ItemStage(SIZE))
+    batch_stage = options.pop("batch_stage", BatchStage(SIZE, resolve("side_on")))
+    source = ImageSource(images, item_stage, batch_stage, **{"view": 0, "workers": 0, **options})
+    return ItemLoader(Order(len(files), batch_size, shuffle), source, torch.arange(len(files)))
 
 
-def walk(loader: ImageLoader, seed: int = 0, epoch: int = 0, start: int = 0) -> list[Batch]:
+def opened(key: str, files: Sequence[Any], folder: Path, slot_bytes: int = ItemStage(SIZE).max_bytes) -> ItemStore:
+    store = open_store(key, image_keys(files, files), slot_bytes, folder)
+    assert store is not None
+    return store
+
+
+def walk(loader: ItemLoader, seed: int = 0, epoch: int = 0, start: int = 0) -> list[Batch]:
     return list(loader.batches(CPU, seed, epoch, start))
 
 
@@ -87,10 +93,10 @@ def test_plain_view_is_in_file_order_with_the_central_window(files: list[str]) -
     batches = walk(loader)
     assert [len(b.index) for b in batches] == [4, 4, 4, 1]
     assert torch.cat([b.index for b in batches]).tolist() == list(range(N))
-    stage = loader.batch_stage
+    stage = loader.source.batch_stage
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in (stage.mean, stage.std))
     for k, got in enumerate(torch.cat([b.inputs[0] for b in batches])):
-        whole = loader.item_stage.load(files[k])
+        whole = loader.source.item_stage.load(files[k])
         top, left = (whole.shape[1] - 24) // 2, (whole.shape[2] - 24) // 2
         wanted = (whole[:, top : top + 24, left : left + 24].float() / 255 - mean) / std
         torch.testing.assert_close(got, wanted, rtol=1e-5, atol=2e-6)
@@ -128,7 +134,8 @@ def test_views_differ_and_repeat(files: list[str]) -> None:
 
 
 def test_targets_may_be_unknown(files: list[str]) -> None:
-    loader = ImageLoader(files, files, None, ItemStage(SIZE), BatchStage(SIZE), batch_size=4, workers=0)
+    source = ImageSource(Images(files, files), ItemStage(SIZE), BatchStage(SIZE), workers=0)
+    loader = ItemLoader(Order(len(files), 4), source)
     assert all(b.target is None for b in walk(loader))
 
 
@@ -141,10 +148,10 @@ def test_workers_change_nothing(files: list[str], epoch: int) -> None:
 
 
 def test_spawned_workers_change_nothing(files: list[str], tmp_path: Path) -> None:
-    store = open_store("spawned", N, ItemStage(SIZE).max_bytes, tmp_path)
+    store = opened("spawned", files, tmp_path)
     spawned = make(files, workers=1, start_method="spawn", store=lambda: store)
     assert_same(walk(make(files)), walk(spawned))
-    assert store is not None and store.path == store.final, "the spawned worker filled the store"
+    assert store.filled.all(), "the spawned worker filled the store"
 
 
 def test_threads_change_nothing(files: list[str], pools: list[int]) -> None:
@@ -159,7 +166,7 @@ def test_threads_change_nothing(files: list[str], pools: list[int]) -> None:
 
 
 def test_torch_spares_cores_for_workers_and_gets_them_back(files: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loader_module, "usable_cores", lambda: 3)
+    monkeypatch.setattr(source_module, "usable_cores", lambda: 3)
     seen: list[int] = []
     plain = BatchStage.plain
 
@@ -190,29 +197,28 @@ def test_any_start(files: list[str], workers: int) -> None:
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_cached_or_not(files: list[str], tmp_path: Path, workers: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    store = open_store("pictures", N, ItemStage(SIZE).max_bytes, tmp_path)
-    assert store is not None
+    store = opened("images", files, tmp_path)
     loader = make(files, workers=workers, store=lambda: store)
     partly = walk(loader, epoch=0, start=2)  # only the last batch
     assert store.filled.sum() == 5
     first = walk(loader, epoch=1)
-    assert store.complete and store.path == store.final, "after an epoch the store is whole and public"
+    assert store.filled.all()
     assert_same(partly, walk(make(files), epoch=0, start=2))
     assert_same(first, walk(make(files), epoch=1))
 
     def forbidden(*args: object) -> None:
         raise AssertionError("a full store needs neither files nor workers")
 
-    monkeypatch.setattr(ItemStage, "load", forbidden)
-    monkeypatch.setattr(loader_module, "DataLoader", forbidden)
-    again = open_store("pictures", N, ItemStage(SIZE).max_bytes, tmp_path)
+    monkeypatch.setattr(ItemStage, "read", forbidden)
+    monkeypatch.setattr(source_module, "DataLoader", forbidden)
+    again = opened("images", files, tmp_path)
     assert_same(first, walk(make(files, workers=workers, store=lambda: again), epoch=1))
 
 
 def test_a_store_that_takes_nothing_is_no_harm(files: list[str], tmp_path: Path) -> None:
-    store = open_store("small", N, 10, tmp_path)  # every picture is larger than its slot
+    store = opened("small", files, tmp_path, 10)  # every image is larger than its slot
     assert_same(walk(make(files, store=lambda: store)), walk(make(files)))
-    assert isinstance(store, ByteStore) and not store.filled.any()
+    assert not store.filled.any()
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -244,27 +250,35 @@ def test_the_same_error_with_and_without_workers(files: list[str], tmp_path: Pat
 
 
 def test_arrays_are_named_by_their_id() -> None:
-    with pytest.raises(DataError, match="picture 1"):
+    with pytest.raises(DataError, match="image 1"):
         walk(make([np.zeros((30, 30), np.uint8), np.full((30, 30), 3.0)], shuffle=False))
 
 
 def test_automatic_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(device.sys, "platform", "other")
-    monkeypatch.setattr(loader_module, "usual_start_method", lambda: "fork")
+    monkeypatch.setattr(source_module, "usual_start_method", lambda: "fork")
     monkeypatch.setattr(device.os, "cpu_count", lambda: 4)
     assert choose_workers(10) == 0 and choose_workers(10_000) == 4
     monkeypatch.setattr(device.os, "cpu_count", lambda: 64)
-    assert choose_workers(10_000) == loader_module.MAX_WORKERS
+    assert choose_workers(10_000) == source_module.MAX_WORKERS
     monkeypatch.setattr(device.os, "cpu_count", lambda: 1)
     assert choose_workers(10_000) == 0
     monkeypatch.setattr(device.os, "cpu_count", lambda: 4)
-    monkeypatch.setattr(loader_module, "usual_start_method", lambda: "spawn")
+    monkeypatch.setattr(source_module, "usual_start_method", lambda: "spawn")
     assert choose_workers(1000) == 0, "spawned processes import torch first"
+
+
+def test_inside_a_daemon_threads_decode(files: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A daemon process, such as the worker of a task queue, may have no children."""
+    wanted = walk(make(files))
+    monkeypatch.setitem(multiprocessing.current_process()._config, "daemon", True)  # type: ignore[attr-defined]
+    assert_same(walk(make(files, workers=2)), wanted)
+    assert choose_workers(10_000) == choose_workers(10, 3) == 0
 
 
 def test_small_arrays_are_little_work(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
-    monkeypatch.setattr(loader_module, "choose_workers", lambda n: asked.append(n) or 0)
+    monkeypatch.setattr(source_module, "choose_workers", lambda n, workers: asked.append(n) or 0)
     small, large = np.zeros((1000, 16, 16, 3), np.uint8), np.zeros((2, 1000, 2000, 3), np.uint8)
     for sources in (small, [torch.zeros(3, 16, 16, dtype=torch.uint8)] * 1000, large):
         loader = make(sources, workers=None, shuffle=False)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import datetime as dt
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from decimal import Decimal
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,7 +23,12 @@ Bools = npt.NDArray[np.bool_]
 Rows = npt.ArrayLike
 Coded = tuple[npt.NDArray[np.int64], list[Level]]
 
-_NO_TEXT = frozenset({"", "nan", "na", "n/a", "null", "none", "<na>", "nat"})
+MISSING_WORDS = frozenset(
+    {"", "na", "n/a", "nan", "-nan", "null", "none", "nat", "<na>", "#n/a", "#na", "#n/a n/a", "1.#ind", "1.#qnan",
+     "-1.#ind", "-1.#qnan"}
+)  # fmt: skip
+"""What files write for a number that is missing, in small letters; among texts the words mean themselves."""
+
 _SHORT = 32
 
 
@@ -60,7 +68,7 @@ def factorize(column: pd.Series[Any]) -> Coded:
             plainly = isinstance(distinct, np.ndarray) and distinct.dtype.kind not in "mM"
             values = distinct.tolist() if plainly else list(distinct)
         return codes, plain_all(values)
-    except TypeError as error:
+    except (TypeError, NotImplementedError) as error:  # the second by Arrow, of lists
         for i, value in enumerate(column.tolist()):
             try:
                 if not is_missing(value):
@@ -70,8 +78,15 @@ def factorize(column: pd.Series[Any]) -> Coded:
         raise
 
 
-def numbers(column: pd.Series[Any]) -> Floats:
+def numbers(
+    column: pd.Series[Any], what: str = "continuous column", where: Callable[[int], str] | None = None
+) -> Floats:
     """A column as float64, missing as NaN; durations in seconds. Numbers written as text are read.
+
+    Args:
+        column: of any dtype.
+        what: messages call it so.
+        where: what they call a row; None takes `row_name`.
 
     Returns:
         Shape (n,). It may be the column's own memory: do not write into it.
@@ -86,31 +101,31 @@ def numbers(column: pd.Series[Any]) -> Floats:
         return column.to_numpy(np.float64)
     if isinstance(dtype, pd.CategoricalDtype):
         try:
-            held = numbers(pd.Series(column.cat.categories, name=column.name))
+            held = numbers(pd.Series(column.cat.categories, name=column.name), what, where)
         except DataError:  # of a category that no row has, or of one whose row shall be named
-            return numbers(column.astype(column.cat.categories.dtype))
+            return numbers(column.astype(column.cat.categories.dtype), what, where)
         chosen: Floats = np.append(held, np.nan)[column.cat.codes.to_numpy()]
         return chosen
     types = pd.api.types
-    if types.is_timedelta64_dtype(dtype):
-        seconds: Floats = column.dt.total_seconds().to_numpy(np.float64)
+    if dtype.kind == "m":
+        seconds: Floats = column.dt.total_seconds().to_numpy(np.float64, na_value=np.nan)
         return seconds
     if types.is_datetime64_any_dtype(dtype) or isinstance(dtype, pd.PeriodDtype):
         if column.isna().all():  # a row with NaT in a column of numbers
             return np.full(len(column), np.nan)
         raise DataError(
-            f"the continuous column {column.name!r} holds dates ({dtype}); turn them into numbers with "
+            f"the {what} {column.name!r} holds dates ({dtype}); turn them into numbers with "
             f"add_datepart(df, {column.name!r}), or make the column categorical"
         )
     if types.is_complex_dtype(dtype):
-        raise DataError(f"the continuous column {column.name!r} holds complex numbers; split it into two columns")
+        raise DataError(f"the {what} {column.name!r} holds complex numbers; split it into two columns")
     if types.is_numeric_dtype(dtype) or types.is_bool_dtype(dtype):
         nullable: Floats = column.to_numpy(np.float64, na_value=np.nan)
         return nullable
-    return _numbers_of_objects(column)
+    return _numbers_of_objects(column, what, where or partial(row_name, column))
 
 
-def _numbers_of_objects(column: pd.Series[Any]) -> Floats:
+def _numbers_of_objects(column: pd.Series[Any], called: str, where: Callable[[int], str]) -> Floats:
     import pandas as pd
 
     out = np.full(len(column), np.nan)
@@ -125,23 +140,27 @@ def _numbers_of_objects(column: pd.Series[Any]) -> Floats:
         "decimal",
         "empty",
     ):
-        out[present] = pd.to_numeric(held, errors="coerce").to_numpy(np.float64, na_value=np.nan)
+        with suppress(OverflowError):  # of a whole number that no float holds
+            out[present] = pd.to_numeric(held, errors="coerce").to_numpy(np.float64, na_value=np.nan)
         present = present[np.isnan(out[present])]
     for i in present.tolist():
         value = column.iloc[i]
         try:
-            if isinstance(value, str) and value.strip().lower() in _NO_TEXT:
+            if isinstance(value, str) and value.strip().lower() in MISSING_WORDS:
                 continue
             if not isinstance(plain(value), str | bool | int | float | Decimal):
                 raise TypeError
             if isinstance(value, str) and "_" in value:  # Python would read "1_0" as ten
                 raise ValueError
             out[i] = float(value)
-        except (TypeError, ValueError, OverflowError) as error:
+        except OverflowError:
+            out[i] = np.inf if value > 0 else -np.inf
+        except (TypeError, ValueError) as error:
             what = "text" if isinstance(value, str) else type(value).__name__
+            advice = f", as add_datepart(df, {column.name!r}) does" * isinstance(value, dt.date)
+            advice += "; a column of such values belongs in cat_names when the data is made" * (called != "target")
             raise DataError(
-                f"the continuous column {column.name!r} holds {what} in {row_name(column, i)}: {value!r}. Turn it "
-                "into a number; a column of such values belongs in cat_names when the data is made"
+                f"the {called} {column.name!r} holds {what} in {where(i)}: {value!r}. Turn it into a number{advice}"
             ) from error
     return out
 
@@ -168,11 +187,21 @@ def require_columns(df: pd.DataFrame, names: Sequence[str]) -> None:
             raise DataError(f"the columns {twice} are in the table more than once; rename or drop the copies")
 
 
-def refuse_rows(column: pd.Series[Any], rows: npt.NDArray[np.int64], why: str) -> None:
-    """Raise a DataError that names the first of some rows of a target column; nothing if there are none."""
+def refuse_rows(
+    column: pd.Series[Any], rows: npt.NDArray[np.int64], why: str, where: Callable[[int], str] | None = None
+) -> None:
+    """Raise a DataError that names the first of some rows of a target column; nothing if there are none.
+
+    Args:
+        column: the target.
+        rows: positions of the rows.
+        why: what is wrong with them, and what to do.
+        where: what messages call a row; None takes `row_name`.
+    """
     if len(rows) == 0:
         return
-    shown = ", ".join(row_name(column, int(i)) for i in rows[:5])
+    called = where or partial(row_name, column)
+    shown = ", ".join(called(int(i)) for i in rows[:5])
     more = f" and {len(rows) - 5} more" if len(rows) > 5 else ""
     raise DataError(f"{len(rows)} of {len(column)} rows of the target {column.name!r} {why}. Rows: {shown}{more}")
 

@@ -175,8 +175,9 @@ def from_json(state: Mapping[str, Any]) -> list[Level]:
 class Lookup:
     """Finds the code of a value, also when a file gave it another type than the training table did.
 
-    Numbers are equal whatever their type: 1, 1.0 and True are one level. If every level is text, a number
-    is looked up as it is written; if every level is a number or a time, text is read as one.
+    Numbers are equal whatever their type: 1, 1.0 and True are one level. What equals no level is looked up as another
+    type would spell it: text as the number, time or interval that it says, a number or a time as it is written, a date
+    as a time at midnight and the reverse.
 
     Args:
         levels: the values with codes `first`, `first + 1`, ...
@@ -185,12 +186,16 @@ class Lookup:
 
     >>> Lookup([1, 2], first=2, unknown=0).codes([2.0, "1", "x", 7])
     [3, 2, 0, 0]
+    >>> Lookup(["01", "2", dt.date(2024, 1, 31)], first=2, unknown=0).codes([1, 2, "2024-01-31"])
+    [0, 3, 4]
     """
 
     def __init__(self, levels: Sequence[Level], first: int, unknown: int) -> None:
         self.unknown = unknown
         self.table = {v: i for i, v in enumerate(levels, first)}
         self.kinds = {kind(v) for v in levels}
+        # As text, numbers are read; of others that is how pandas writes them into a file.
+        self._written = {str(v): i for v, i in self.table.items() if kind(v) not in {"str", *NUMBERS}}
 
     def codes(self, values: Iterable[Level]) -> list[int]:
         """One code per value; a value that is no level gets the code of the unknown."""
@@ -198,38 +203,66 @@ class Lookup:
         return [table[v] if v in table else find(v) for v in values]
 
     def _find(self, value: Level) -> int:
-        for other in self._spellings(value):
+        if isinstance(value, str):
+            spellings = self._said_by(value)
+        else:
+            spellings = [*_other_types(value), *(_as_written(value) if "str" in self.kinds else ())]
+        for other in spellings:
             if other in self.table:
                 return self.table[other]
-        return self.unknown
+        return self._written.get(value, self.unknown) if isinstance(value, str) else self.unknown
 
-    def _spellings(self, value: Level) -> list[Level]:
-        """The same value as the levels might hold it."""
-        if isinstance(value, str):
-            if self.kinds and self.kinds <= NUMBERS and "_" not in value:  # Python would read "1_0" as ten
-                if "bool" in self.kinds and value.strip().lower() in ("true", "false"):
-                    return [value.strip().lower() == "true"]
-                try:
-                    return [int(value)]
-                except ValueError:
-                    pass
-                try:
-                    return [float(value)]
-                except ValueError:
-                    return []
-            if self.kinds == {"timestamp"}:
-                import pandas as pd
+    def _said_by(self, text: str) -> list[Level]:
+        """The values of other kinds that a text may stand for."""
+        found: list[Level] = []
+        if "bool" in self.kinds and text.strip().lower() in ("true", "false"):
+            found.append(text.strip().lower() == "true")
+        if self.kinds & NUMBERS and "_" not in text:  # Python would read "1_0" as ten
+            found += _read(text, int, float, *((_decimal,) if "decimal" in self.kinds else ()))
+        if self.kinds & {"timestamp", "timedelta"}:
+            import pandas as pd
 
-                try:
-                    return [pd.Timestamp(value)]
-                except ValueError:
-                    return []
-            if self.kinds == {"date"}:
-                try:
-                    return [dt.date.fromisoformat(value)]
-                except ValueError:
-                    return []
-        elif self.kinds == {"str"} and isinstance(value, bool | int | float | Decimal):
-            whole = not isinstance(value, bool | int) and np.isfinite(float(value)) and value == int(value)
-            return [str(int(value)), str(value)] if whole else [str(value)]
-        return []
+            found += _read(text, *(getattr(pd, n) for n in ("Timestamp", "Timedelta") if n.lower() in self.kinds))
+        return found + (_read(text, dt.date.fromisoformat) if "date" in self.kinds else [])
+
+
+def _read(text: str, *readers: Callable[[str], Level]) -> list[Level]:
+    """What the readers make of a text, those left out that can make nothing of it."""
+    found = []
+    for reader in readers:
+        try:
+            found.append(reader(text))
+        except (ValueError, ArithmeticError):
+            continue
+    return found
+
+
+def _decimal(text: str) -> Decimal:
+    value = Decimal(text)
+    if value.is_nan():  # one of them cannot be looked up at all
+        raise ValueError("no number")
+    return value
+
+
+def _other_types(value: Level) -> list[Level]:
+    """A number or time as a level of another type that does not compare as equal to it."""
+    name = kind(value)
+    if name == "decimal":
+        return [float(value)]
+    if name == "float":
+        return [Decimal(str(value))]
+    if name == "date":
+        import pandas as pd
+
+        return [pd.Timestamp(value)]
+    return [value.date()] if name == "timestamp" and value == value.normalize() and value.tzinfo is None else []
+
+
+def _as_written(value: Level) -> list[str]:
+    """A value as text may have it."""
+    name = kind(value)
+    if name in ("float", "decimal") and np.isfinite(float(value)) and value == int(value):
+        return [str(int(value)), str(value)]
+    if name == "timestamp":
+        return [*(day.isoformat() for day in _other_types(value)), str(value), value.isoformat()]
+    return [str(value)]

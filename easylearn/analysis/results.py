@@ -1,0 +1,103 @@
+"""Looking at predictions: which classes are mixed up, and which items the model is most wrong about."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+
+from ..data.bunch import Data, SplitName
+from ..errors import ArgumentError, DataError
+from ..task import Predictions, Task
+from ..task.exclusive import count_confusions
+from .drawings import draw_confusion, draw_items
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+class Predicting(Protocol):
+    """What is asked of a learner here."""
+
+    task: Task
+
+    @property
+    def data(self) -> Data[Any]:
+        """Where the items are."""
+        ...
+
+    def predict(self, items: Any = None, *, split: SplitName | None = None) -> Any:
+        """`Predictions` of a split."""
+        ...
+
+
+def confusion_matrix(predictions: Predictions, n_classes: int) -> torch.Tensor:
+    """How often items of class i were taken for class j.
+
+    Args:
+        predictions: single-label predictions with targets.
+        n_classes: number of classes.
+
+    Returns:
+        Counts of shape (n_classes, n_classes); rows are the true classes.
+
+    >>> from easylearn.task import single_label
+    >>> task, probs = single_label(["cat", "dog"]), torch.eye(2)[[0, 1, 1]]
+    >>> found = Predictions.of(task, probs, ["a", "b", "c"], torch.tensor([0, 0, 1]))
+    >>> confusion_matrix(found, 2).tolist()
+    [[1, 1], [0, 1]]
+    """
+    if predictions.targets is None or predictions.targets.ndim != 1 or predictions.targets.is_floating_point():
+        raise DataError("a confusion matrix needs single-label predictions with their targets")
+    return count_confusions(predictions.probs, predictions.targets, n_classes)
+
+
+def plot_confusion(learn: Predicting, predictions: Predictions | None = None) -> Figure:
+    """Draw the confusion matrix of the validation split.
+
+    Args:
+        learn: a single-label learner.
+        predictions: of `learn.predict()` or `learn.tta()`; None predicts the validation split.
+
+    Returns:
+        The figure.
+
+    Raises:
+        DataError: there are no single labels to compare with.
+    """
+    names = learn.task.classes
+    counts = confusion_matrix(predictions if predictions is not None else learn.predict(split="valid"), len(names))
+    return draw_confusion(counts, names)
+
+
+def plot_worst(learn: Predicting, n: int = 9, predictions: Predictions | None = None) -> Figure:
+    """Draw the validation items with the highest loss: what was predicted, what is true, how sure it was.
+
+    Args:
+        learn: a single-label learner.
+        n: how many.
+        predictions: of `learn.predict()` or `learn.tta()`; None predicts the validation split.
+
+    Returns:
+        The figure.
+
+    Raises:
+        ArgumentError: items have no single labels.
+        DataError: the predictions have no targets, or are of other items.
+    """
+    if not learn.task.is_exclusive:
+        raise ArgumentError(
+            f"plot_worst needs one class per item, this task is {learn.task}. learn.interpret().plot_top_losses() "
+            "draws the worst items of any task"
+        )
+    if n < 1:
+        raise ArgumentError(f"n must be at least 1, got {n}")
+    found: Predictions = predictions if predictions is not None else learn.predict(split="valid")
+    if found.targets is None:
+        raise DataError("which predictions are the worst can only be told with targets")
+    if found.ids != tuple(learn.data.ids("valid")):
+        raise DataError("these predictions are not of the learner's present validation split; predict anew")
+    true = found.probs.gather(1, found.targets[:, None])[:, 0]
+    order = true.argsort()[:n].tolist()
+    titles = [learn.task.title(found.probs[i], found.targets[i]) for i in order]
+    return draw_items(learn.data, "valid", order, [t for t, _ in titles], [right for _, right in titles])

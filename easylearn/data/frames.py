@@ -1,0 +1,455 @@
+"""Tables out of files: csv files (packed ones too) and parquet, read by one set of rules.
+
+A column of a csv file is decided over as a whole. It holds numbers if each cell that is not empty is a number in plain
+or scientific form, without zeros before its digits; there the usual words for "missing" (NA, null, ...) are missing. It
+holds truth values if each is True or False. Otherwise it is text, as it is written: there only an empty cell and "nan"
+are missing, so that a class may be called "NA".
+
+What a trained model knows as text is read as text, and what it knows as numbers cell by cell, so that a file to predict
+for, or one to validate on, never means another thing than the training data did: pass `text=` and `numbers=`, which
+`known_types(frame)` takes from the table of training.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypedDict
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import ArgumentError, DataError, EasyLearnWarning, did_you_mean
+from ..files import StrPath, file_identity
+from .cells import EXACT, read_cell, typed
+from .csv_rows import CsvFormat, CsvRows, Piece
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow.parquet as pq
+
+_NO_CSV = {".xlsx": "excel", ".xls": "excel", ".ods": "excel", ".json": "json", ".feather": "feather", ".dta": "stata"}
+_EMPTY = ["", *("".join(c) for c in ("nan", "nAn", "naN", "nAN", "Nan", "NAn", "NaN", "NAN"))]
+_PLAIN = CsvFormat()
+
+
+class KnownTypes(TypedDict):
+    """Columns that are text, and those that are read cell by cell; see `read_table`."""
+
+    text: list[str]
+    numbers: list[str]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows out of a file, and what messages call them.
+
+    Args:
+        frame: the rows, numbered from `first` on.
+        path: the file.
+        lines: of a csv file: the line in which each row begins; None for parquet.
+    """
+
+    frame: pd.DataFrame
+    path: Path
+    lines: npt.NDArray[np.int64] | None = None
+
+    def where(self, i: int) -> str:
+        """What messages call row `i` of the frame."""
+        if self.lines is None:
+            return f"{self.path.name} row {self.frame.index[i]}"
+        return f"{self.path.name} line {self.lines[i]}"
+
+
+def read_table(
+    path: StrPath,
+    *,
+    columns: Sequence[str] | None = None,
+    text: Collection[str | int] = (),
+    numbers: Collection[str | int] = (),
+    form: CsvFormat = _PLAIN,
+    is_data: Callable[[str], bool] | None = None,
+) -> Table:
+    r"""A csv file with a header, or parquet, as a table.
+
+    Images read their labels with `text=[file_col]` (also `label_col` where `label_sep` is given) and
+    `is_data=lambda cell: (folder / f"{cell}{suffix}").is_file()`; texts with `text=` the columns of texts; tables read
+    the file to train with as it is, and others with `**known_types(frame of training)`. All give `where` to
+    `read_targets`.
+
+    Args:
+        path: the file, packed or not; or a folder of parquet files.
+        columns: which to read, in this order; None takes all.
+        text: columns that are text, by name or by position; others than the file has are ignored.
+        numbers: columns that are read cell by cell, as float64; what is no number stays text in a column of objects,
+            and whole numbers beyond 2**53 make it Int64.
+        form: delimiter and encoding of a csv file.
+        is_data: says of a cell of the header whether it is data, as the name of a file that exists is; then the file
+            has no header, and is refused.
+
+    Returns:
+        The table. Parquet columns have the types of the file, whatever `text` says.
+
+    Raises:
+        DataError: there is no such file or column, the header is missing or names a column twice, a row has more
+            fields than the header, or bytes are not of the encoding; the line is named. Fewer fields are told.
+
+    >>> import tempfile
+    >>> file = Path(tempfile.mkdtemp()) / "shops.csv"
+    >>> _ = file.write_text("zip,size,kind\n01234,7,NA\n99999,NA,b\n")
+    >>> table = read_table(file)
+    >>> table.frame.to_dict("list"), table.where(1)
+    ({'zip': ['01234', '99999'], 'size': [7.0, nan], 'kind': ['NA', 'b']}, 'shops.csv line 3')
+    """
+    file = _existing(path)
+    if _is_parquet(file):
+        whole = ParquetTable(file)
+        return Table(whole.read(_known(file, whole.columns, columns)), file)
+    rows = CsvRows(file, form)
+    _check_header(rows, is_data)
+    return _table(rows, Piece.join(list(rows.pieces())), _Columns.of(rows, columns, text, numbers))
+
+
+def iter_table(
+    path: StrPath,
+    n: int,
+    *,
+    columns: Sequence[str] | None = None,
+    text: Collection[str | int] = (),
+    numbers: Collection[str | int] = (),
+    form: CsvFormat = _PLAIN,
+) -> Iterator[Table]:
+    """As `read_table`, at most `n` rows at a time: for files to predict for, which may be larger than memory.
+
+    A cell never means another thing because of the piece that it is read in. So a csv file is read in pieces where each
+    column wanted is in `text` or in `numbers`, as all are that a trained model knows; else it is read as a whole first.
+    Parquet is read by row groups.
+    """
+    file = _existing(path)
+    if _is_parquet(file):
+        whole = ParquetTable(file)
+        names = _known(file, whole.columns, columns)
+        tables: Iterator[Table] = (Table(whole.read_group(group, names), file) for group in whole.groups)
+    else:
+        tables = _csv_tables(CsvRows(file, form), columns, text, numbers)
+    for table in tables:
+        for begin in range(0, len(table.frame), n):
+            lines = None if table.lines is None else table.lines[begin : begin + n]
+            yield Table(table.frame.iloc[begin : begin + n], file, lines)
+
+
+def known_types(frame: pd.DataFrame) -> KnownTypes:
+    """What `read_table` is to be told so that another file's columns are read as those of this table.
+
+    >>> import pandas as pd
+    >>> known_types(pd.DataFrame({"zip": ["01234"], "size": [7]}))
+    {'text': ['zip'], 'numbers': ['size']}
+    """
+    import pandas as pd
+
+    types = pd.api.types
+    text = [str(c) for c, t in frame.dtypes.items() if isinstance(t, pd.StringDtype) or t == np.object_]
+    numbers = [str(c) for c, t in frame.dtypes.items() if types.is_numeric_dtype(t) or types.is_bool_dtype(t)]
+    return {"text": text, "numbers": numbers}
+
+
+def column_names(path: StrPath, form: CsvFormat = _PLAIN) -> list[str]:
+    """The columns of a file that `read_table` reads.
+
+    Raises:
+        DataError: there is no such file, or it is empty.
+    """
+    file = _existing(path)
+    return ParquetTable(file).columns if _is_parquet(file) else CsvRows(file, form).names
+
+
+@dataclass(frozen=True)
+class _Columns:
+    """Which columns of a csv file are read, by position, and what is known of them."""
+
+    used: list[int]
+    text: frozenset[int]
+    numbers: frozenset[int]
+
+    @classmethod
+    def of(
+        cls, rows: CsvRows, columns: Sequence[str] | None, text: Collection[str | int], numbers: Collection[str | int]
+    ) -> _Columns:
+        used = [rows.names.index(name) for name in _known(rows.path, rows.names, columns)]
+
+        def positions(given: Collection[str | int]) -> frozenset[int]:
+            n = len(rows.names)
+            named = {rows.names[i] if isinstance(i, int) and -n <= i < n else i for i in given}
+            return frozenset(i for i in used if rows.names[i] in named)
+
+        return cls(used, positions(text), positions(numbers))
+
+
+def _known(file: Path, names: Sequence[str], columns: Sequence[str] | None) -> list[str]:
+    """The columns to read, which must be there, and once."""
+    wanted = list(names if columns is None else columns)
+    known = set(names)
+    absent = [name for name in wanted if name not in known]
+    if absent:
+        raise DataError(f"{file} has no columns {absent}. {did_you_mean(str(absent[0]), names)}")
+    twice = sorted({name for name in wanted if names.count(name) > 1}) if len(known) < len(names) else []
+    if twice:
+        raise DataError(
+            f"{file} has more than one column called {', '.join(map(repr, twice[:5]))}; rename them in the header, or "
+            "add a header if the first line is data"
+        )
+    return wanted
+
+
+def _existing(path: StrPath) -> Path:
+    if isinstance(path, str) and "://" in path:
+        raise DataError(
+            f"{path} is no file of this machine; download it first, or pass the DataFrame that pandas reads"
+        )
+    try:
+        file = Path(path)
+    except TypeError as error:
+        raise ArgumentError(f"expected the name of a csv or parquet file, got {type(path).__name__}") from error
+    if not file.exists():
+        folder = file.parent
+        near = sorted(f.name for f in folder.iterdir()) if folder.is_dir() else []
+        hint = did_you_mean(file.name, near) if folder.is_dir() else f"There is no folder {folder} either."
+        raise DataError(f"there is no file {file}. {hint}".rstrip())
+    reader = _NO_CSV.get(file.suffix.lower())
+    if reader is not None:
+        raise DataError(
+            f"{file} is neither csv nor parquet; read it with pandas.read_{reader}(path) and pass the DataFrame itself"
+        )
+    return file
+
+
+def _is_parquet(file: Path) -> bool:
+    if file.is_dir() or file.suffix.lower() in (".parquet", ".pq"):
+        return True
+    try:
+        with open(file, "rb") as opened:
+            return opened.read(4) == b"PAR1"
+    except OSError as error:
+        raise DataError(f"{file} cannot be read: {error.strerror or error}") from error
+
+
+def _check_header(rows: CsvRows, is_data: Callable[[str], bool] | None) -> None:
+    data = None if is_data is None else next((name for name in rows.names if is_data(name)), None)
+    if data is not None:
+        raise DataError(
+            f"{rows.path}, line {rows.first_line - 1}: {data!r} is no name of a column but data itself, so the file "
+            "seems to have no header; put one before it, such as file,label"
+        )
+    if not any(isinstance(read_cell(name), str) for name in rows.names):
+        warnings.warn(
+            f"{rows.path}: the first line, {', '.join(rows.names[:5])}, holds only numbers and is taken for a header; "
+            "if it is data, put a header before it",
+            EasyLearnWarning,
+            stacklevel=3,
+        )
+
+
+def _csv_tables(
+    rows: CsvRows, columns: Sequence[str] | None, text: Collection[str | int], numbers: Collection[str | int]
+) -> Iterator[Table]:
+    chosen = _Columns.of(rows, columns, text, numbers)
+    pieces = rows.pieces()
+    if not chosen.text | chosen.numbers >= set(chosen.used):
+        pieces = iter([Piece.join(list(pieces))])
+    first = 0
+    for piece in pieces:
+        yield (table := _table(rows, piece, chosen, first))
+        first += len(table.frame)
+
+
+def _table(rows: CsvRows, piece: Piece, chosen: _Columns, first: int = 0) -> Table:
+    """Rows with their types."""
+    import pandas as pd
+
+    frame = _parse(rows, piece.data, sorted(chosen.used), chosen.text | piece.no_numbers)
+    for j in chosen.used:
+        given = column = frame[j]
+        if j in chosen.text:
+            continue
+        if _is_spoilt(given):
+            column = _parse(rows, piece.data, [j], {j})[j]
+        fixed = _with_type(column, j in chosen.numbers, rows.delimiter == ";")
+        if fixed is not given:
+            frame[j] = fixed
+    if chosen.used != sorted(chosen.used):
+        frame = frame[chosen.used]
+    frame.columns = pd.Index([rows.names[j] for j in chosen.used])
+    frame.index = pd.RangeIndex(first, first + len(frame))
+    return Table(frame, rows.path, piece.lines)
+
+
+def _is_spoilt(column: pd.Series[Any]) -> bool:
+    """Whether pandas made something else of the cells than this module would: whole numbers lost their last digits."""
+    if column.dtype.kind == "f":
+        return bool((column.abs() >= EXACT).any())
+    present = column.first_valid_index() if column.dtype.kind == "O" else None
+    return present is not None and not isinstance(column[present], str)
+
+
+def _with_type(column: pd.Series[Any], each: bool, comma: bool) -> pd.Series[Any]:
+    """A column as pandas read it, with the type that it has by the rules of this module."""
+    kind = column.dtype.kind
+    if kind in "fb" or (kind in "iu" and not each):
+        return column
+    if kind in "iu":
+        large = len(column) and max(abs(int(column.min())), abs(int(column.max()))) > EXACT
+        return column.astype(("Int64" if kind == "i" else "UInt64") if large else "float64")
+    return typed(column, each=each, comma=comma) if column.first_valid_index() is not None else column.astype("float64")
+
+
+def _parse(rows: CsvRows, data: bytes, used: Sequence[int], as_text: Collection[int]) -> pd.DataFrame:
+    """Columns as pandas reads them, called by their positions."""
+    import pandas as pd
+
+    if not data:
+        none: pd.DataFrame = pd.DataFrame({j: pd.Series([], dtype=str if j in as_text else "float64") for j in used})
+        return none
+    # Since 3.1 pandas reads floats exactly, and warns of the argument that asked it to.
+    exact: dict[str, Any] = (
+        {} if tuple(map(int, pd.__version__.split(".")[:2])) >= (3, 1) else {"float_precision": "round_trip"}
+    )
+    try:
+        frame: pd.DataFrame = pd.read_csv(
+            io.BytesIO(data), sep=rows.delimiter, header=None, names=range(len(rows.names)), usecols=list(used),
+            index_col=False, dtype=dict.fromkeys(as_text, str), keep_default_na=False, na_values=_EMPTY,
+            skip_blank_lines=False, lineterminator="\n", low_memory=False, encoding="utf-8", **exact,
+        )  # fmt: skip
+    except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        raise DataError(f"{rows.path} cannot be read as a csv file with a header: {error}") from error
+    return frame
+
+
+@dataclass(frozen=True)
+class RowGroup:
+    """A piece of a parquet file that is read as a whole.
+
+    Args:
+        file: position of its file in the table's list.
+        number: its position in that file.
+        start: position of its first row in the whole table.
+        stop: position after its last row.
+    """
+
+    file: int
+    number: int
+    start: int
+    stop: int
+
+
+class ParquetTable:
+    """One parquet file, or a folder of them in the order of their names, read by columns and by row groups.
+
+    Args:
+        path: the file or the folder.
+
+    Raises:
+        ArgumentError: pyarrow is not installed.
+        DataError: there is no such file, it is damaged, or the files have different columns.
+    """
+
+    def __init__(self, path: StrPath) -> None:
+        pq = _pyarrow_parquet()
+        self.path = Path(path)
+        if not self.path.exists():
+            raise DataError(f"there is no parquet file or folder {self.path}")
+        self.files = sorted(self.path.glob("*.parquet")) if self.path.is_dir() else [self.path]
+        if not self.files:
+            raise DataError(f"the folder {self.path} holds no *.parquet file")
+        self._opened = [_open(pq, f) for f in self.files]
+        self.columns: list[str] = list(self._opened[0].schema_arrow.names)
+        self.groups: list[RowGroup] = []
+        self.n_bytes = 0
+        start = 0
+        for number, opened in enumerate(self._opened):
+            names = opened.schema_arrow.names
+            if set(names) != set(self.columns):
+                differing = sorted(set(names) ^ set(self.columns))
+                raise DataError(f"{self.files[number]} and {self.files[0]} have different columns: {differing[:10]}")
+            for k in range(opened.metadata.num_row_groups):
+                info = opened.metadata.row_group(k)
+                self.groups.append(RowGroup(number, k, start, start + info.num_rows))
+                self.n_bytes += info.total_byte_size
+                start += info.num_rows
+        self.n_rows = start
+
+    def read_group(self, group: RowGroup, columns: Sequence[str], categories: bool = False) -> pd.DataFrame:
+        """One row group, its index the positions of the rows in the whole table.
+
+        Args:
+            group: which one.
+            columns: of these columns.
+            categories: text as categories, which take a byte or two for each row.
+        """
+        import pandas as pd
+
+        read = self._opened[group.file].read_row_group(group.number, columns=list(columns))
+        frame: pd.DataFrame = read.to_pandas(strings_to_categorical=categories)
+        frame.index = pd.RangeIndex(group.start, group.stop)
+        return frame
+
+    def read(self, columns: Sequence[str], most_rows: int | None = None, *, categories: bool = False) -> pd.DataFrame:
+        """Some columns of all rows, or of the first row groups that have `most_rows` rows between them.
+
+        Args:
+            columns: which ones.
+            most_rows: None for all.
+            categories: as in `read_group`.
+        """
+        import pandas as pd
+
+        frames: list[pd.DataFrame] = []
+        for group in self.groups:
+            frames.append(self.read_group(group, columns, categories))
+            if most_rows is not None and group.stop >= most_rows:
+                break
+        if not frames:
+            raise DataError(f"{self.path} has no rows")
+        if len(frames) == 1:
+            return frames[0]
+        for name in columns if categories else ():
+            _share_categories(frames, name)
+        whole: pd.DataFrame = pd.concat(frames)
+        return whole
+
+    def identity(self) -> list[str]:
+        """What tells these files, in this state, from all others."""
+        return [file_identity(f) for f in self.files]
+
+
+def _share_categories(frames: Sequence[pd.DataFrame], name: str) -> None:
+    """Let the pieces of a column have the same categories; without, putting them together makes text of them."""
+    import pandas as pd
+
+    types = [t for frame in frames if isinstance(t := frame[name].dtype, pd.CategoricalDtype) and not t.ordered]
+    if len(types) < len(frames):
+        return
+    seen = dict.fromkeys(value for t in types for value in t.categories)
+    for frame in frames:
+        frame[name] = frame[name].cat.set_categories(list(seen))
+
+
+def _pyarrow_parquet() -> Any:
+    try:
+        import pyarrow.parquet as pq
+    except ImportError as error:
+        raise ArgumentError(
+            "reading parquet needs pyarrow, which is not installed: pip install 'easylearn[parquet]'"
+        ) from error
+    return pq
+
+
+def _open(pq: Any, file: Path) -> pq.ParquetFile:
+    from pyarrow import ArrowException
+
+    try:
+        return pq.ParquetFile(file)
+    except (ArrowException, OSError) as error:
+        raise DataError(f"{file} is not a whole parquet file: {error}") from error

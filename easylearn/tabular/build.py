@@ -1,0 +1,277 @@
+"""From a table and options to splits and a fitted preprocessor: split, targets, columns, then codes and numbers."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from ..data.bunch import SplitName
+from ..data.frames import ParquetTable, Table
+from ..data.split import Indices, Split, fraction_of, split_indices
+from ..data.target_kinds import OneClass, SeveralLabels
+from ..data.targets import TargetOptions, Targets, read_targets, repeated
+from ..data.weights import draw_weights
+from ..errors import ArgumentError, DataError, EasyLearnWarning
+from .columns import Sample, guess_of, ids_in, leaks_in
+from .loader import MemorySplit, StreamSplit, TableSplit, fit_streamed
+from .options import TableOptions, Target, like_of, target_names
+from .preprocess import TablePreprocessor
+from .processing import TableProcessor, column_list
+from .reports import TransformReport
+from .view import TableView
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    Rows = pd.DataFrame | Table
+
+HEAD_ROWS = 200_000  # of a streamed table, from which its columns are guessed
+
+
+Built = tuple[Mapping[SplitName, TableSplit], TablePreprocessor, int, Mapping[SplitName, TransformReport]]
+"""What a `TabularData` is made of."""
+
+
+def build_from_frames(how: TableOptions, target: Target, df: Rows, valid: Split | Rows, test: Rows | None) -> Built:
+    """Of tables in memory, those of files with where their rows are; arguments as in `TabularData.from_df`."""
+    import pandas as pd
+
+    own_valid = valid if isinstance(valid, pd.DataFrame | Table) else None
+    table = _view("df", df)
+    others = {name: _view(name, rows) for name, rows in (("valid", own_valid), ("test", test)) if rows is not None}
+    plan = _plan(how, target_names(target), table, table, None if own_valid is not None else valid)
+    processor, targets = plan.preprocessor.processor, plan.preprocessor.targets
+    if how.like is None:
+        encoded = processor.fit_transform(table, plan.train if len(plan.valid) else None)
+        _warn_of_columns(table, plan.preprocessor)
+    else:
+        encoded = processor.transform(table)
+    inputs, index = encoded.tensors(), table.df.index
+    splits: dict[SplitName, TableSplit] = {
+        "train": MemorySplit(inputs, index, plan.train, plan.target[plan.train], plan.weights)
+    }
+    seen: dict[SplitName, TransformReport] = {"train": encoded.report}
+    if len(plan.valid):
+        splits["valid"] = MemorySplit(inputs, index, plan.valid, plan.target[plan.valid])
+    if encoded.split is not None:
+        seen["train"], seen["valid"] = encoded.split
+    for name, rows in others.items():
+        more = processor.transform(rows)
+        splits[name] = MemorySplit(more.tensors(), rows.df.index, None, _target_of(targets, rows, name))
+        seen[name] = more.report
+    return splits, plan.preprocessor, plan.batch_size, seen
+
+
+def build_from_stream(
+    how: TableOptions,
+    target: Target,
+    table: ParquetTable,
+    valid: Split | ParquetTable,
+    test: ParquetTable | None,
+    buffer_rows: int,
+) -> Built:
+    """Of parquet tables that are read by row groups; arguments as in `TabularData.from_parquet`."""
+    if how.weights is not None:
+        raise ArgumentError("a streamed table comes in the order of its row groups, so weights= needs stream=False")
+    own_valid = valid if isinstance(valid, ParquetTable) else None
+    names = target_names(target)
+    known = [n for n in (*names, how.groups, how.time) if n in table.columns]
+    side = TableView(table.read(list(dict.fromkeys(known)), categories=True))
+    head = TableView(table.read(table.columns, HEAD_ROWS))
+    plan = _plan(how, names, side, head, None if isinstance(valid, ParquetTable) else valid)
+    processor, targets = plan.preprocessor.processor, plan.preprocessor.targets
+    seen: dict[SplitName, TransformReport] = {}
+    if how.like is None:
+        seen["train"], seen["valid"] = fit_streamed(processor, table, plan.train)
+        _warn_of_columns(head, plan.preprocessor)
+
+    def split(source: ParquetTable, rows: Indices, values: Tensor | None) -> StreamSplit:
+        return StreamSplit(source, processor, rows, values, buffer_rows)
+
+    def of_file(source: ParquetTable, name: SplitName) -> Tensor | None:
+        there = [n for n in targets.columns if n in source.columns]
+        return _target_of(targets, TableView(source.read(there or source.columns[:1])), name)
+
+    splits: dict[SplitName, TableSplit] = {"train": split(table, plan.train, plan.target[plan.train])}
+    if len(plan.valid):
+        splits["valid"] = split(table, plan.valid, plan.target[plan.valid])
+    if own_valid is not None:
+        splits["valid"] = split(own_valid, np.arange(own_valid.n_rows), of_file(own_valid, "valid"))
+    if test is not None:
+        splits["test"] = split(test, np.arange(test.n_rows), of_file(test, "test"))
+    return splits, plan.preprocessor, plan.batch_size, seen
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What follows from the options and the table; the processor may still have to learn."""
+
+    train: Indices
+    valid: Indices
+    preprocessor: TablePreprocessor
+    batch_size: int
+    target: Tensor
+    weights: npt.NDArray[np.float64] | None
+
+
+def _plan(how: TableOptions, names: list[str], side: TableView, head: TableView, valid: Split) -> _Plan:
+    """Split the rows, and find targets and columns.
+
+    Args:
+        how: as given.
+        names: of the targets.
+        side: all rows, with the columns of targets, groups and times at least.
+        head: some rows with all columns.
+        valid: how to split; None where all rows train.
+    """
+    side.require([*names, *(n for n in (how.groups, how.time) if n is not None)])
+    like = like_of(how)
+    if like is not None and tuple(names) != like.targets.columns:
+        raise ArgumentError(f"the data in like= predicts {list(like.targets.columns)}, so target cannot be {names}")
+    if like is None:
+        options = TargetOptions(how.task, how.label_sep, how.log_target)
+        given = read_targets(side.df, options, names=names, where=side.where)
+        train, held_out = _split(side, how, given.stratify_codes(), valid)
+        made = TablePreprocessor(_processor(head, how, names), given.learn(train), how.y_range)
+        target = made.targets.encode(given, hint="Split so that every class is in training: stratify=True does")
+        if given.how is OneClass and given.rows.coded is not None:
+            side[names[0]].coded = given.rows.coded
+    else:
+        target = like.targets.encode(side.df, where=side.where)
+        codes = repeated(target.numpy()) if target.ndim == 1 else None
+        train, held_out = _split(side, how, codes, valid)
+        made = TablePreprocessor(like.processor, like.targets, like.y_range if how.y_range is None else how.y_range)
+    size = default_batch_size(len(train)) if how.batch_size is None else how.batch_size
+    weights = _weights(how, side, train, target[train], made.targets.task.classes)
+    return _Plan(train, held_out, made, size, target, weights)
+
+
+def _processor(head: TableView, how: TableOptions, targets: list[str]) -> TableProcessor:
+    """One that has learned nothing yet, of the columns named or guessed."""
+    cats, conts = _columns(head, how, targets)
+    return TableProcessor(
+        cats, conts, scale=how.scale, fill=how.fill, min_count=how.min_count, max_levels=how.max_levels
+    )  # fmt: skip
+
+
+def _split(side: TableView, how: TableOptions, codes: Indices | None, valid: Split) -> tuple[Indices, Indices]:
+    """Positions of training and of validation rows; `codes` are classes of which each may have its share of them."""
+    groups, time, stratify = how.groups, how.time, how.stratify
+    by_fraction = fraction_of(valid) is not None and groups is None and time is None
+    if stratify and (codes is None or not by_fraction):
+        raise ArgumentError(
+            "stratify goes with a fraction and one column of classes that repeat, without groups or time"
+        )
+    return split_indices(
+        len(side),
+        valid,
+        seed=how.seed,
+        stratify=codes if by_fraction and stratify is not False else None,
+        groups=None if groups is None else side[groups].series,
+        time=None if time is None else side[time].series,
+        index=side.df.index,
+    )
+
+
+def _weights(
+    how: TableOptions, table: TableView, train: Indices, target: Tensor, classes: Sequence[str]
+) -> npt.NDArray[np.float64] | None:
+    """How often each training row comes."""
+    import pandas as pd
+
+    given = how.weights
+    if isinstance(given, pd.Series) and not given.index.equals(table.df.index):
+        raise ArgumentError("weights is a Series with another index than the table's; give an array to go by position")
+    if isinstance(given, str) and given in table.df.columns:
+        given = table[given].numbers
+    if given is None or isinstance(given, str | Mapping):
+        return draw_weights(given, len(train), target, classes)
+    if len(given) != len(table):
+        raise ArgumentError(f"weights has {len(given)} entries, the table {len(table)} rows")
+    return draw_weights(np.asarray(given)[train], len(train))
+
+
+def _columns(head: TableView, how: TableOptions, targets: list[str]) -> tuple[list[str], list[str]]:
+    """The feature columns: those named, and where none were named those guessed, which are printed."""
+    cats = None if how.cat_names is None else column_list(how.cat_names, "cat_names")
+    conts = None if how.cont_names is None else column_list(how.cont_names, "cont_names")
+    named = [*(cats or ()), *(conts or ())]
+    head.require(named)
+    if both := [n for n in named if n in targets]:
+        raise ArgumentError(f"{both} are to be predicted, so they are no features; cat_names and cont_names name them")
+    if cats is None or conts is None:
+        special = {n: "it says how to split" for n in (how.groups, how.time) if n in head.names}
+        if isinstance(how.weights, str) and how.weights in head.names:
+            special[how.weights] = "it says how often a row comes"
+        guess = guess_of(head, [n for n in head.names if n not in {*named, *targets, *special}])
+        guess.dropped |= {n: why for n, why in special.items() if n not in named}
+        if cats is not None:
+            guess.dropped |= dict.fromkeys(guess.cat_names, "a category that cat_names does not name")
+            guess.cat_names = cats
+        if conts is not None:
+            guess.dropped |= dict.fromkeys(guess.cont_names, "a number that cont_names does not name")
+            guess.cont_names = conts
+        print(guess)
+        cats, conts = guess.cat_names, guess.cont_names
+    if not cats and not conts:
+        raise DataError("no column is left as a feature; name some in cat_names and cont_names")
+    return cats, conts
+
+
+def _warn_of_columns(table: TableView, preprocessor: TablePreprocessor) -> None:
+    """Warn of features that name the rows, or give a target away."""
+    sample, processor = Sample(table), preprocessor.processor
+    for name in ids_in(sample, processor.cat_names):
+        _warn(
+            f"{name!r} has nearly as many values as there are rows: it names the rows, and says little about new ones. "
+            "Leave the column out, or fold rare values with min_count"
+        )
+    for target in preprocessor.targets.columns:
+        for _, why in leaks_in(sample, target, [*processor.cat_names, *processor.cont_names]):
+            _warn(f"{why}. Would it be known when a prediction is wanted? Otherwise leave the column out")
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, EasyLearnWarning, stacklevel=6)
+
+
+def _view(what: str, rows: Rows) -> TableView:
+    import pandas as pd
+
+    frame = rows.frame if isinstance(rows, Table) else rows
+    if not isinstance(frame, pd.DataFrame):
+        raise ArgumentError(f"{what} must be a pandas DataFrame, got {type(frame).__name__}")
+    if not len(frame):
+        raise DataError(f"{what} has no rows")
+    return TableView(frame, rows.where if isinstance(rows, Table) else None)
+
+
+def _target_of(targets: Targets, rows: TableView, split: SplitName) -> Tensor | None:
+    """The targets of a table of its own; those of test may be left out, or be incomplete."""
+    names = list(targets.columns)
+    if split == "test":
+        gaps = rows.df[names].isna().to_numpy() if set(names) <= set(rows.df.columns) else np.ones(1, np.bool_)
+        # Where an item may have any number of labels, an empty cell is one without.
+        if gaps.all() if isinstance(targets.how, SeveralLabels) else gaps.any():
+            return None
+    try:
+        return targets.encode(rows.df, where=rows.where, split=split)
+    except DataError as error:
+        if split != "test":
+            raise
+        warnings.warn(f"the targets of test are left out: {error}", EasyLearnWarning, stacklevel=6)
+        return None
+
+
+def default_batch_size(n_rows: int) -> int:
+    """A power of two that gives at least 128 steps an epoch, from 64 to 1024."""
+    size = 64
+    while size < 1024 and size * 2 * 128 <= n_rows:
+        size *= 2
+    return size

@@ -1,0 +1,257 @@
+"""What was learned of one column, and how its values become codes or numbers by that."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from ..data.levels import Level, Lookup, from_json, in_order, to_json
+from ..data.values import Bools, Coded, Floats
+from ..errors import ArgumentError
+from .reports import MISSING_CODE, N_SPECIAL, UNKNOWN_CODE, TransformReport, count_codes, count_numbers
+from .summaries import LARGEST, Spread
+
+Scale = Literal["standard", "quantile", "none"]
+Fill = Literal["median", "mean", "constant"]
+Piece = npt.NDArray[np.int64] | slice
+"""Some rows of a table."""
+
+_PLAIN = (str, int, float, bool, type(None))
+_QUANTILES = 1000
+
+
+class NotPlainError(Exception):
+    """A value is of a kind that only a whole column can be read as."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How columns become codes and numbers; see `TableProcessor`."""
+
+    scale: Scale = "standard"
+    fill: Fill = "median"
+    fill_value: float = 0.0
+    min_count: int = 1
+    max_levels: int | None = None
+
+    def __post_init__(self) -> None:
+        for what, given, known in (
+            ("scale", self.scale, ("standard", "quantile", "none")),
+            ("fill", self.fill, ("median", "mean", "constant")),
+        ):
+            if given not in known:
+                raise ArgumentError(f"{what} must be one of {known}, got {given!r}")
+        for what, least in (("min_count", self.min_count), ("max_levels", self.max_levels)):
+            if least is not None and (isinstance(least, bool) or not isinstance(least, int) or least < 1):
+                raise ArgumentError(f"{what} must be a whole number of at least 1, got {least!r}")
+        if not np.isfinite(self.fill_value):
+            raise ArgumentError(f"fill_value must be a finite number, got {self.fill_value}")
+
+
+@dataclass
+class FittedCategory:
+    """What was learned of a categorical column.
+
+    Args:
+        name: of the column.
+        levels: its categories, in the order of their codes.
+        ordered: whether they have an order of their own.
+        n_rare: how many more there were, too rare to be kept.
+    """
+
+    name: str
+    levels: list[Level]
+    ordered: bool
+    n_rare: int
+
+    def __post_init__(self) -> None:
+        self.lookup = Lookup(self.levels, N_SPECIAL, UNKNOWN_CODE)
+
+    @classmethod
+    def learn(
+        cls, name: str, ordered: bool, values: Sequence[Level], counts: npt.NDArray[np.int64], how: Settings
+    ) -> FittedCategory:
+        """Of the values of a column and of how many training rows hold each of them."""
+        total: dict[Level, int] = {}
+        for value, count in zip(values, counts.tolist(), strict=True):
+            if count:  # equal values of different types (1 and True) are one category
+                total[value] = total.get(value, 0) + count
+        levels = list(total) if ordered else in_order(total)
+        kept = [v for v in levels if total[v] >= how.min_count]
+        if how.max_levels is not None and len(kept) > how.max_levels:
+            # sorted() is stable: among equally frequent categories the first in order stay.
+            frequent = set(sorted(range(len(kept)), key=lambda i: -total[kept[i]])[: how.max_levels])
+            kept = [v for i, v in enumerate(kept) if i in frequent]
+        return cls(name, kept, ordered, len(levels) - len(kept))
+
+    def encode(self, coded: Coded, out: npt.NDArray[np.int64], pieces: Sequence[Piece]) -> list[TransformReport]:
+        """Write the code of each row into `out`; what was seen in each of some pieces of the rows."""
+        codes, values = coded
+        # The last entry is read by -1, the code of a missing value.
+        table = np.array([*self.lookup.codes(values), MISSING_CODE], np.int64)
+        np.take(table, codes, out=out, mode="wrap")
+        held = (np.bincount(codes[piece] + 1, minlength=len(values) + 1) for piece in pieces)
+        return [count_codes(self.name, table, counts, values) for counts in held]
+
+    def encode_one(self, row: Mapping[str, Any], report: TransformReport) -> int:
+        """The code of a row's value.
+
+        Raises:
+            NotPlainError: the row lacks it, or it is of a kind that only a column of values can be read as.
+        """
+        value = row.get(self.name, NotPlainError)
+        if type(value) not in _PLAIN:
+            raise NotPlainError
+        if value is None or value != value:
+            report.missing[self.name] = 1
+            return MISSING_CODE
+        (code,) = self.lookup.codes([value])
+        if code == UNKNOWN_CODE:
+            report.unknown[self.name] = 1
+            report.examples[self.name] = [repr(value)[:40]]
+        return code
+
+    def state_dict(self) -> dict[str, Any]:
+        """The same in what JSON can hold."""
+        return {"name": self.name, "ordered": self.ordered, "n_rare": self.n_rare, "levels": to_json(self.levels)}
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> FittedCategory:
+        """What `state_dict` described."""
+        return cls(state["name"], from_json(state["levels"]), state["ordered"], state["n_rare"])
+
+
+@dataclass
+class FittedNumber:
+    """What was learned of a continuous column: output = (value - center) * factor, or a place among quantiles.
+
+    Args:
+        name: of the column.
+        fill: stands for what is missing or infinite.
+        center, factor: of the scale.
+        flag: whether there is a second output that is 1 where a value is missing or infinite.
+        quantiles: of the training rows, for a scale by rank.
+    """
+
+    name: str
+    fill: float
+    center: float
+    factor: float
+    flag: bool
+    quantiles: Floats | None
+
+    @classmethod
+    def learn(
+        cls,
+        name: str,
+        flag: bool,
+        spread: Spread,
+        middle: Callable[[], float],
+        quantiles: Callable[[int], Floats],
+        how: Settings,
+    ) -> FittedNumber:
+        """Of the numbers of the training rows; median and quantiles are asked for where they matter."""
+        if how.fill == "constant" or not spread.n:
+            fill = float(how.fill_value)
+        else:
+            fill = middle() if how.fill == "median" else spread.mean
+        if how.scale == "none":
+            return cls(name, fill, 0.0, 1.0, flag, None)
+        if not spread.n or spread.is_constant:
+            return cls(name, fill, fill, 0.0, flag, None)
+        if how.scale == "quantile":
+            return cls(name, fill, 0.0, 1.0, flag, quantiles(min(_QUANTILES, spread.n)))
+        return cls(name, fill, spread.mean, 1.0 / math.sqrt(spread.variance), flag, None)
+
+    def encode(
+        self, x: Floats, bad: Bools | None, out: npt.NDArray[np.float32], pieces: Sequence[Piece]
+    ) -> list[TransformReport]:
+        """Write the scaled number of each row into `out`; what was seen in each of some pieces of the rows.
+
+        Args:
+            x: the column's numbers.
+            bad: where they are missing or infinite; None where they never are.
+            out: shape (n,).
+            pieces: of the rows.
+        """
+        seen: list[TransformReport] = []
+        if bad is not None:
+            seen = [count_numbers(self.name, x[piece], bad[piece]) for piece in pieces]
+            x = np.where(bad, self.fill, x)
+        out[:] = self.scaled(x)
+        return seen
+
+    def encode_one(self, row: Mapping[str, Any], report: TransformReport) -> tuple[float, bool]:
+        """The scaled number of a row, and whether its value is missing or infinite; see `FittedCategory.encode_one`."""
+        value = row.get(self.name, "")
+        if type(value) not in _PLAIN or isinstance(value, str):
+            raise NotPlainError
+        try:
+            x = math.nan if value is None else float(value)
+        except OverflowError:
+            x = math.inf
+        bad = not abs(x) <= LARGEST
+        if bad:
+            report.take(count_numbers(self.name, np.array([x]), np.array([True])))
+            x = self.fill
+        if self.quantiles is not None:
+            return float(_to_normal(np.array([x]), self.quantiles)[0]), bad
+        return min(max((x - self.center) * self.factor, -LARGEST), LARGEST), bad
+
+    def scaled(self, x: Floats) -> Floats:
+        """The finite numbers `x` on the scale of the model."""
+        if self.quantiles is not None:
+            return _to_normal(x, self.quantiles)
+        with np.errstate(over="ignore"):
+            y = np.subtract(x, self.center)
+            y *= self.factor
+        return np.clip(y, -LARGEST, LARGEST, out=y) if y.size and np.abs(y).max() > LARGEST else y
+
+    def unscaled(self, y: Floats) -> Floats:
+        """The inverse of `scaled`; a column that never varied gives its fill value.
+
+        The model's numbers have 32 bits. What these do not tell is rounded away, so that a zero is a zero again.
+        """
+        if self.quantiles is not None:
+            ranks = torch.special.ndtr(torch.from_numpy(y)).numpy()
+            x: Floats = np.interp(ranks, np.linspace(0, 1, len(self.quantiles)), self.quantiles)
+            spread = float(self.quantiles[-1] - self.quantiles[0])
+        elif self.factor == 0:
+            return np.full_like(y, self.fill)
+        elif (self.center, self.factor) == (0.0, 1.0):
+            return y
+        else:
+            x, spread = y / self.factor + self.center, 1 / self.factor
+        rounded: Floats = np.round(x, 6 - math.floor(math.log10(spread))) + 0.0  # -0.0 becomes 0.0
+        return rounded
+
+    def state_dict(self) -> dict[str, Any]:
+        """The same in what JSON can hold."""
+        state = {n: getattr(self, n) for n in ("name", "fill", "center", "factor", "flag")}
+        return {**state, "quantiles": None if self.quantiles is None else self.quantiles.tolist()}
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> FittedNumber:
+        """What `state_dict` described."""
+        quantiles = None if state["quantiles"] is None else np.asarray(state["quantiles"], np.float64)
+        if quantiles is not None and (quantiles.ndim != 1 or len(quantiles) < 2):
+            raise ValueError("quantiles are two numbers at least, in a row")
+        fill, center, factor = (float(state[n]) for n in ("fill", "center", "factor"))
+        return cls(state["name"], fill, center, factor, bool(state["flag"]), quantiles)
+
+
+def _to_normal(x: Floats, quantiles: Floats) -> Floats:
+    """The rank of each number among the quantiles, as a value of the standard normal distribution."""
+    ranks = np.linspace(0, 1, len(quantiles))
+    # Repeated values lie at the middle of the ranks they take up: read the curve from both sides.
+    rank = 0.5 * (np.interp(x, quantiles, ranks) - np.interp(-x, -quantiles[::-1], -ranks[::-1]))
+    rank = np.where(x >= quantiles[-1], 1.0, np.where(x <= quantiles[0], 0.0, rank))
+    # 1e-7 keeps the ends at +-5.2 deviations, where scikit-learn puts them too.
+    normal: Floats = torch.special.ndtri(torch.from_numpy(np.clip(rank, 1e-7, 1 - 1e-7))).numpy()
+    return normal

@@ -1,0 +1,158 @@
+"""TablePreprocessor: how rows become what a table model takes, for training, a learner, a model file alike."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from ..data.frames import KnownTypes, iter_table
+from ..data.order import Order, Source, TensorSource
+from ..data.preprocess import Items, Preprocessor, RuntimeInputs
+from ..data.targets import Targets
+from ..errors import ArgumentError, DataError, EasyLearnWarning, WeightsError
+from ..task import Task
+from .processing import Encoded, TableProcessor
+from .ranges import YRange
+from .reports import TransformReport
+from .view import TableView
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+PREDICT_ROWS = 1024  # in a batch of predictions, at least
+
+
+class TablePreprocessor(Preprocessor):
+    """Codes of categories and scaled numbers for the rows of a table, by what was learned from training rows.
+
+    Args:
+        processor: fitted on the training rows.
+        targets: which columns are predicted, and how.
+        y_range: bounds of the predictions; see `tabular_learner`.
+    """
+
+    kind = "table"
+
+    def __init__(self, processor: TableProcessor, targets: Targets, y_range: YRange = None) -> None:
+        self.processor = processor
+        self.targets = targets
+        self.y_range = y_range
+
+    def read(self, given: Any, first: int = 0) -> Items:
+        """Read one row (a dictionary or a Series), a list of such rows, or a DataFrame, whose index names the rows.
+
+        Every value has a place: what training did not know counts as unknown. Where that is so of a whole column of
+        several rows, a warning says so. `report` counts it all.
+
+        Args:
+            given: the row or rows; other columns than the model's are ignored.
+            first: the number of the first row, which names it where no index does.
+
+        Raises:
+            DataError: a column is missing, or one of numbers holds text.
+            ArgumentError: these are no rows.
+        """
+        encoded = self.processor.transform_row(given) if isinstance(given, Mapping) else None
+        if encoded is not None:
+            return Items(encoded, (str(first),), single=True)
+        frame, names = _as_frame(given), None
+        single = isinstance(given, Mapping) or getattr(given, "ndim", 0) == 1
+        if frame is given:
+            names = tuple(str(label) for label in frame.index)
+        if not len(frame):
+            raise DataError("there are no rows to predict")
+        encoded = self.processor.transform(frame)
+        if not single:
+            self._warn_of_unknown(encoded.report)
+        return Items(encoded, names or tuple(str(first + i) for i in range(len(frame))), single)
+
+    def read_file(self, path: Path, n: int) -> Iterator[Items]:
+        """See `Preprocessor.read_file`: the rows of a csv or parquet file or a folder of these, by their numbers."""
+        columns, seen = [*self.processor.cat_names, *self.processor.cont_names], TransformReport()
+        for table in iter_table(path, n, columns=columns, **self.column_types()):
+            encoded = self.processor.transform(TableView(table.frame, table.where))
+            seen += encoded.report
+            yield Items(encoded, tuple(str(i) for i in table.frame.index))
+        self._warn_of_unknown(seen)
+
+    def column_types(self) -> KnownTypes:
+        """How `read_table` is to read the columns of a file so that they mean what they meant in training."""
+        types = self.processor.known_types()
+        types["numbers" if self.targets.task.predicts_numbers else "text"] += self.targets.columns
+        return types
+
+    def source(self, values: Encoded) -> Source:
+        """See `Preprocessor.source`."""
+        return TensorSource(values.tensors())
+
+    def order(self, values: Encoded, source: Source, batch_size: int) -> Order:
+        """See `Preprocessor.order`; rows are small, so that batches are large."""
+        return Order(len(source), max(batch_size, PREDICT_ROWS))
+
+    def report(self, rows: Any) -> TransformReport:
+        """What is unknown, missing or infinite in some rows.
+
+        Args:
+            rows: what `read` takes.
+        """
+        return self.processor.transform(_as_frame(rows)).report
+
+    def _warn_of_unknown(self, seen: TransformReport) -> None:
+        """Warn where no value of a column is known: it may be of another type, or another column."""
+        lost = [n for n, count in seen.unknown.items() if count == seen.rows - seen.missing.get(n, 0)]
+        if lost:
+            told = "; ".join(
+                f"{name!r} holds {', '.join(seen.examples[name])}, training had "
+                f"{', '.join(repr(v)[:40] for v in self.processor.levels(name)[2:5])}"
+                for name in lost[:3]
+            )
+            warnings.warn(
+                f"no value of {lost if len(lost) > 1 else f'the column {lost[0]!r}'} is known from training: {told}. "
+                "All of them count as unknown",
+                EasyLearnWarning,
+                stacklevel=6,
+            )
+
+    def recipe(self) -> dict[str, Any]:
+        """See `Preprocessor.recipe`: columns, categories, fill values, scales and targets."""
+        return {
+            "kind": self.kind,
+            "processor": self.processor.state_dict(),
+            **self.targets.state_dict(),
+            "y_range": list(self.y_range) if isinstance(self.y_range, tuple) else self.y_range,
+        }
+
+    @classmethod
+    def from_recipe(cls, recipe: Mapping[str, Any], task: Task) -> TablePreprocessor:
+        """See `Preprocessor.from_recipe`."""
+        try:
+            processor = TableProcessor.from_state(recipe["processor"])
+            given = recipe["y_range"]
+            y_range = (float(given[0]), float(given[1])) if isinstance(given, list) else given
+            return cls(processor, Targets.from_state(recipe, task), y_range)
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+            raise WeightsError(f"the recipe of the table is damaged: {error}") from error
+
+    def runtime_inputs(self, inputs: Sequence[Tensor]) -> RuntimeInputs:
+        """See `Preprocessor.runtime_inputs`: codes and scaled numbers, as `processor.transform` makes them of rows."""
+        about = {"cat_names": list(self.processor.cat_names), "cont_names": list(self.processor.cont_out_names)}
+        return RuntimeInputs(("cats", "conts"), ({0: "batch"}, {0: "batch"}), about=about)
+
+
+def _as_frame(items: Any) -> pd.DataFrame:
+    """Rows that came from elsewhere, as a table."""
+    import pandas as pd
+
+    if isinstance(items, pd.DataFrame):
+        return items
+    rows = [items] if isinstance(items, Mapping | pd.Series) else items
+    if not isinstance(rows, list | tuple) or not all(isinstance(r, Mapping | pd.Series) for r in rows):
+        raise ArgumentError(
+            f"expected a DataFrame, one row (a Series or a dictionary) or a list of rows, got {type(items).__name__}"
+        )
+    frame: pd.DataFrame = pd.DataFrame([dict(r) for r in rows])
+    return frame

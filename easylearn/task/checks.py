@@ -1,0 +1,90 @@
+"""What a task is made with, checked: names, metrics, and settings out of a file."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import Field
+from typing import Any
+
+from ..errors import ArgumentError, DataError, name_of
+from ..metrics import Metric, as_metric
+
+_TAKEN = ("epoch", "train_loss", "valid_loss", "rate", "seconds")  # what else a row of the record holds
+
+
+def as_names(names: Sequence[str], noun: str = "class", may_be_empty: bool = False) -> tuple[str, ...]:
+    """Names of classes or numbers, as text.
+
+    Args:
+        names: in the order of the model's outputs.
+        noun: what messages call one of them.
+        may_be_empty: whether there may be none.
+
+    Raises:
+        DataError: there are none, or one is there twice.
+
+    >>> as_names([3, 7])
+    ('3', '7')
+    """
+    if isinstance(names, str):
+        raise ArgumentError(f"a task needs a list of names, got the word {names!r}; write [{names!r}]")
+    given = tuple(str(n) for n in names)
+    if not given and not may_be_empty:
+        raise DataError(f"a task needs at least one {noun}, got none")
+    if len(set(given)) != len(given):
+        twice = sorted(n for n, times in Counter(given).items() if times > 1)
+        raise DataError(f"each {noun} must be named once, got {twice[:10]} more than once")
+    return given
+
+
+def as_metrics(chosen: Any) -> tuple[Metric, ...]:
+    """A list of metrics, or of functions that are taken for such.
+
+    Args:
+        chosen: what the caller gave.
+
+    Raises:
+        ArgumentError: it is no list, or two of them have one name.
+    """
+    if isinstance(chosen, Metric) or callable(chosen):
+        name = chosen.name if isinstance(chosen, Metric) else name_of(chosen)
+        raise ArgumentError(f"metrics must be a list: write metrics=[{name}]")
+    if isinstance(chosen, str | Mapping) or not isinstance(chosen, Iterable):
+        raise ArgumentError(f"metrics must be a list, such as [accuracy], got {chosen!r}")
+    found = tuple(as_metric(m) for m in chosen)
+    twice = [n for n, times in Counter(m.name for m in found).items() if times > 1 or n in _TAKEN]
+    if twice:
+        raise ArgumentError(
+            f"each metric needs a name of its own, and {twice[0]!r} is "
+            + ("what a record has already" if twice[0] in _TAKEN else "that of several")
+            + ": give one another name, Metric('my name', function, higher_is_better)"
+        )
+    return found
+
+
+def read_setting(field: Field[Any], value: Any) -> Any:
+    """A setting of a task out of a file.
+
+    Args:
+        field: of the task's class; the value must be of the type of its default.
+        value: what the file says.
+
+    Raises:
+        ArgumentError: it is of another type.
+    """
+    default: Any = field.default
+    if isinstance(default, tuple):
+        if isinstance(value, list) and all(_is_number(v) for v in value):
+            return tuple(value)
+    elif isinstance(default, float):
+        if _is_number(value):
+            return float(value)
+    elif type(value) is type(default):
+        return value
+    raise ArgumentError(f"{field.name} should be a {type(default).__name__}, got {str(value)[:50]!r}")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -1,0 +1,122 @@
+"""What all ways of making image data take, written once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypedDict, get_args
+
+import numpy.typing as npt
+
+from ..data.targets import TaskName
+from ..data.weights import ItemWeights
+from ..errors import ArgumentError
+from ..files import StrPath
+from .augment import Augment
+from .decode import Method
+from .items import Column
+from .preprocess import CROP_PCT, ImagePreprocessor, Size
+
+OnError = Literal["raise", "skip"]
+Groups = str | int | Callable[[str], Any] | Sequence[Any] | npt.NDArray[Any] | None
+
+OLD_NAMES = {
+    "bs": "batch_size",
+    "sz": "size",
+    "tfms": "augment",
+    "aug_tfms": "augment",
+    "crop_type": "method",
+    "num_workers": "workers",
+    "trn_name": "train",
+    "val_name": "valid",
+    "val_idxs": "valid",
+    "valid_pct": "valid",
+    "test_name": "test",
+    "csv_fname": "csv",
+    "suff": "suffix",
+    "label_delim": "label_sep",
+    "fn_col": "file_col",
+    "continuous": 'Write task="regression".',
+    "regression": 'Write task="regression".',
+}
+
+
+@dataclass(frozen=True)
+class ImageOptions:
+    """How images are prepared, split and drawn, however they are given.
+
+    Args:
+        batch_size: images in a training batch.
+        augment: changes of training images: "none", "basic", "side_on", "top_down" or a list of transforms.
+        method: "crop" cuts what is too long off, at a random place in training and on both sides otherwise; "squash"
+            ignores proportions; "pad" adds reflected borders.
+        crop_pct: "crop" shows the model this fraction of the shorter side, the middle of it outside training. The
+            published weights were trained to see objects a little larger than 1.0 would show them. None is 0.875 for
+            files, and 1.0 for arrays.
+        channels: 3 for colour, 1 for grey.
+        workers: processes that decode; None chooses. The batches are the same whatever the number.
+        cache: keep decoded images on disk (in easylearn's cache folder, or in the folder given), so that each file is
+            decoded once; False decodes in every epoch.
+        task: "single_label", "multi_label" or "regression"; "auto" looks at the labels, by one rule for images, texts
+            and tables.
+        seed: of the split by fraction.
+        stratify: give each class its proportion of the validation images.
+        groups: what belongs together and stays in one split, such as patients: a function of an image's id, or a
+            sequence; of a table also the name of a column.
+        weights: how often training images are drawn: "balanced", a dictionary by class, or one number per image; of a
+            table also the name of a column.
+        on_error: "raise" stops at a file that cannot be read; "skip" tries all files first and leaves those out;
+            `report()` lists them.
+    """
+
+    batch_size: int = 64
+    augment: Augment = "none"
+    method: Method = "crop"
+    crop_pct: float | None = None
+    channels: int = 3
+    workers: int | None = None
+    cache: bool | StrPath = True
+    task: TaskName = "auto"
+    seed: int = 0
+    stratify: bool = False
+    groups: Groups = None
+    weights: ItemWeights = None
+    on_error: OnError = "raise"
+
+    def __post_init__(self) -> None:
+        if self.on_error not in get_args(OnError):
+            raise ArgumentError(f'on_error must be "raise" or "skip", got {self.on_error!r}')
+
+    def preprocessor(self, size: Size, crop_pct: float = CROP_PCT) -> ImagePreprocessor:
+        """What prepares images at a size; `crop_pct` is taken where none was given."""
+        chosen = crop_pct if self.crop_pct is None else self.crop_pct
+        return ImagePreprocessor(size, self.method, self.channels, chosen, workers=self.workers)
+
+
+class ImageKeywords(TypedDict, total=False):
+    """The fields of `ImageOptions` as keywords, for type checkers."""
+
+    batch_size: int
+    augment: Augment
+    method: Method
+    crop_pct: float | None
+    channels: int
+    workers: int | None
+    cache: bool | StrPath
+    task: TaskName
+    seed: int
+    stratify: bool
+    groups: Groups
+    weights: ItemWeights
+    on_error: OnError
+
+
+class TableKeywords(ImageKeywords, total=False):
+    """Those of `TableOptions` and of `ImageOptions`."""
+
+    suffix: str
+    file_col: Column
+    label_col: Column | Sequence[Column]
+    label_sep: str | None
+    time: Column | None
+    test: str | None

@@ -1,0 +1,299 @@
+"""ImageSource: images made into batches, decoded ahead by workers once, then read from the store in one gather."""
+
+from __future__ import annotations
+
+import functools
+import multiprocessing
+import os
+import warnings
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from .. import keyed
+from ..data.cache import ItemStore
+from ..data.order import Indices, Source
+from ..device import at_most_threads, mapping, prepare, usable_cores
+from ..errors import DataError
+from .augment import BatchStage
+from .decode import AnyImage, ItemStage, no_warnings, window
+from .store import load
+
+FEW = 300  # below this, decoding takes less than a second, and forking workers gains little
+FEW_TO_SPAWN = 5000  # processes that are not forked import torch and torchvision first, for seconds
+MAX_WORKERS = 8
+NUMBERS_LIKE_A_FILE = 2_000_000  # shrinking an array of so many takes about as long as decoding a usual file
+
+StoreMaker = Callable[[], ItemStore | None]
+
+
+@dataclass(frozen=True)
+class Images:
+    """Images that are not decoded yet.
+
+    Args:
+        sources: what `ItemStage.load` takes.
+        names: how messages call them; a file is called by its path.
+    """
+
+    sources: Sequence[AnyImage]
+    names: Sequence[str]
+
+    def __len__(self) -> int:
+        return len(self.sources)
+
+
+@dataclass(frozen=True)
+class BatchRequest:
+    """A batch to be made: which items, how much (height, width) to cut of each, and where (None: in the middle)."""
+
+    index: Indices
+    size: tuple[int, int]
+    at: npt.NDArray[np.float64] | None
+
+
+@dataclass(frozen=True)
+class BatchError:
+    """What a worker gives instead of a batch, so that the same error is raised with and without workers."""
+
+    message: str
+
+
+class ImageDataset(Dataset["Tensor | BatchError"]):
+    """The item stage over images, one whole batch at a time.
+
+    Args:
+        images: what is decoded.
+        stage: decodes and shrinks.
+        store: where results are kept, or None.
+    """
+
+    def __init__(self, images: Images, stage: ItemStage, store: ItemStore | None = None) -> None:
+        self.images = images
+        self.stage = stage
+        self.store = store
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def item(self, i: int, wait: bool = True) -> npt.NDArray[np.uint8] | None:
+        """One image at working size; see `load`."""
+        return load(self.store, i, self.images.sources[i], self.images.names[i], self.stage, wait)
+
+    def __getitem__(self, request: BatchRequest) -> Tensor | BatchError:
+        return self.make(request)
+
+    def make(self, request: BatchRequest, each: Callable[..., Iterable[Any]] = map) -> Tensor | BatchError:
+        """One batch of uint8 images; `each` is `map`, or that of a pool of threads."""
+        out = np.empty((len(request.index), self.stage.channels, *request.size), np.uint8)
+        try:
+            with no_warnings():  # others may be decoding some of these: the rest comes first
+                later = self._fill(out, np.arange(len(out)), request, each, wait=False)
+                self._fill(out, later, request, each, wait=True)
+        except DataError as error:
+            return BatchError(str(error))
+        return torch.from_numpy(out)
+
+    def _fill(
+        self,
+        out: npt.NDArray[np.uint8],
+        rows: Indices,
+        request: BatchRequest,
+        each: Callable[..., Iterable[Any]],
+        wait: bool,
+    ) -> Indices:
+        """Cut some rows of a batch out of their images; gives those that are to be waited for."""
+        later = []
+        found = each(functools.partial(self.item, wait=wait), request.index[rows].tolist())
+        for row, pixels in zip(rows.tolist(), found, strict=True):
+            if pixels is None:
+                later.append(row)
+                continue
+            at = None if request.at is None else (float(request.at[row, 0]), float(request.at[row, 1]))
+            top, left = window((pixels.shape[1], pixels.shape[2]), request.size, at)
+            out[row] = pixels[:, top : top + request.size[0], left : left + request.size[1]]
+        return np.array(later, np.int64)
+
+
+def in_threads(
+    dataset: ImageDataset, requests: Iterable[BatchRequest], n: int
+) -> Generator[Tensor | BatchError, None, None]:
+    """`dataset[request]` for each request, in order, made in this process by `n` threads.
+
+    They take turns with the rest of the program, and do not compete with it for the cores as processes do; decoding
+    and shrinking let other threads run.
+    """
+    if n > 1:
+        from PIL import Image
+
+        Image.init()  # else Pillow extends its list of formats while other threads read it
+    with mapping(n) as each:
+        for request in requests:
+            yield dataset.make(request, each)
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch
+
+
+def in_workers(
+    dataset: Dataset[Any], requests: Iterable[Any], workers: int, start_method: str | None = None, pin: bool = False
+) -> Generator[Any, None, None]:
+    """`dataset[request]` for each request, in order, made by worker processes, or here if `workers` is 0.
+
+    The global random state is neither read nor moved.
+    """
+    if workers < 1:
+        yield from (dataset[request] for request in requests)
+        return
+    if (start_method or usual_start_method()) == "fork":
+        import torchvision.io  # noqa: F401 - else each worker would import it by itself, which takes seconds
+    loader: DataLoader[Any] = DataLoader(
+        dataset,
+        batch_size=None,
+        sampler=list(requests),
+        num_workers=workers,
+        collate_fn=_as_it_is,
+        generator=keyed.generator(0, "workers"),
+        multiprocessing_context=start_method,
+        pin_memory=pin,
+    )
+    with warnings.catch_warnings():
+        # Python 3.12 warns of any fork beside threads, and torch always has threads; DataLoader is made for it.
+        warnings.filterwarnings("ignore", message=".*multi-threaded, use of fork", category=DeprecationWarning)
+        batches = iter(loader)
+    yield from batches
+
+
+def usual_start_method() -> str:
+    """How Python starts processes here. Asking must not settle it, or the user could no longer choose."""
+    return multiprocessing.get_start_method(allow_none=True) or multiprocessing.get_all_start_methods()[0]
+
+
+def choose_workers(n_items: int, asked: int | None = None) -> int:
+    """How many processes decode images.
+
+    Args:
+        n_items: how many images.
+        asked: by the user; None takes none for a few images, else one per core, at most 8.
+
+    Returns:
+        The number; 0 in a process that may have none of its own, as the workers of task queues may not.
+    """
+    if multiprocessing.current_process().daemon:
+        return 0
+    if asked is not None:
+        return asked
+    if n_items < (FEW if usual_start_method() == "fork" else FEW_TO_SPAWN):
+        return 0
+    cores = usable_cores()
+    return min(cores, MAX_WORKERS) if cores > 1 else 0
+
+
+class ImageSource(Source):
+    """Images made into normalised batches.
+
+    Args:
+        images: the items.
+        item_stage: decodes and shrinks.
+        batch_stage: augments and normalises.
+        view: None is the plain view; any number the augmented view of that number.
+        workers: processes that decode; None chooses. With 0, threads of this process do.
+        store: gives the store to keep what was decoded in, asked once, at the first batch.
+        start_method: how processes start; None is Python's choice.
+    """
+
+    def __init__(
+        self,
+        images: Images,
+        item_stage: ItemStage,
+        batch_stage: BatchStage,
+        view: int | None = None,
+        workers: int | None = None,
+        store: StoreMaker = lambda: None,
+        start_method: str | None = None,
+    ) -> None:
+        self.images = images
+        self.item_stage = item_stage
+        self.batch_stage = batch_stage
+        self.view = view
+        self.workers = workers
+        self._store = functools.cache(store)
+        self._start_method = start_method
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def fetch(self, index: Indices, device: torch.device) -> tuple[Tensor, ...]:
+        """See `Source.fetch`: decoded in this process.
+
+        Raises:
+            DataError: an image cannot be read; the message names it.
+        """
+        request = self._request(index, 0, 0)
+        made = ImageDataset(self.images, self.item_stage, self._store()).make(request)
+        return (self._on_device(made, request, device, (0, 0)),)
+
+    def stream(
+        self, batches: Sequence[Indices], device: torch.device, seed: int = 0, epoch: int = 0
+    ) -> Generator[tuple[Tensor, ...], None, None]:
+        """See `Source.stream`: workers or threads decode ahead.
+
+        Raises:
+            DataError: an image cannot be read; the message names it.
+        """
+        prepare(device)
+        requests = [self._request(index, seed, epoch) for index in batches]
+        store = self._store()
+        dataset = ImageDataset(self.images, self.item_stage, store)
+        to_decode = len(self) - (int(store.filled.sum()) if store is not None else 0)
+        workers = choose_workers(self._like_files(to_decode), self.workers)
+        threads = torch.get_num_threads()
+        if to_decode and workers:
+            made = in_workers(dataset, requests, workers, self._start_method, pin=device.type == "cuda")
+            if device.type == "cpu":  # threads that compete with workers for cores wait for each other most of the time
+                threads = max(1, usable_cores() - workers)
+        else:
+            made = in_threads(dataset, requests, self._threads(to_decode))
+        # Closed at once, also after an error: workers that wait for the garbage collector stall it for seconds.
+        with closing(made):
+            for request, x in zip(requests, made, strict=True):
+                with at_most_threads(threads):
+                    batch = self._on_device(x, request, device, (seed, epoch))
+                yield (batch,)
+
+    def _request(self, index: Indices, seed: int, epoch: int) -> BatchRequest:
+        if self.view is None or self.item_stage.method != "crop":
+            return BatchRequest(index, self.item_stage.size, None)
+        # What samples between pixels cuts for itself, and may look beyond the edge of what it cuts.
+        size = self.item_stage.working_size if self.batch_stage.interpolates else self.item_stage.size
+        return BatchRequest(index, size, keyed.uniform(index, 2, seed, "augment", "window", epoch, self.view))
+
+    def _on_device(
+        self, made: Tensor | BatchError, request: BatchRequest, device: torch.device, key: tuple[int, int]
+    ) -> Tensor:
+        if isinstance(made, BatchError):
+            raise DataError(made.message)
+        x = made.to(device, non_blocking=True)
+        if self.view is None:
+            return self.batch_stage.plain(x)
+        return self.batch_stage.augmented(x, request.index, *key, self.view)
+
+    def _threads(self, to_decode: int) -> int:
+        """How many threads of this process decode. Pillow's own images are lazy, and two threads may meet in one."""
+        files = to_decode > 1 and all(isinstance(source, str | os.PathLike | bytes) for source in self.images.sources)
+        return min(torch.get_num_threads(), MAX_WORKERS) if files else 1
+
+    def _like_files(self, n: int) -> int:
+        """As many files are as much work as `n` of these images."""
+        first = self.images.sources[0] if n else None
+        if isinstance(first, np.ndarray):
+            return n * int(first.size) // NUMBERS_LIKE_A_FILE
+        return n * first.numel() // NUMBERS_LIKE_A_FILE if isinstance(first, Tensor) else n

@@ -1,0 +1,294 @@
+"""From listed images to splits: what is missing or comes twice, who validates, what the labels say, who is drawn."""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from ..data.bunch import SplitName
+from ..data.split import fraction_of, split_indices
+from ..data.targets import GivenTargets, TargetOptions, Targets, read_targets
+from ..data.weights import draw_weights
+from ..errors import ArgumentError, DataError, EasyLearnWarning
+from ..task import Task
+from .decode import IMAGE_SUFFIXES, AnyImage, ItemStage
+from .items import Listed, Rows
+from .options import ImageOptions
+from .source import Images, choose_workers, in_workers
+
+PROBED = 64  # files that a worker tries at a time
+
+
+@dataclass(frozen=True)
+class ImageSplit:
+    """The images of one split.
+
+    Args:
+        sources: what `ItemStage.load` takes.
+        targets: shape (n, ...); None where they are not known.
+        ids: one name per image, in order.
+    """
+
+    sources: Sequence[AnyImage]
+    targets: Tensor | None
+    ids: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.sources)
+
+    @property
+    def images(self) -> Images:
+        """The images without their targets."""
+        return Images(self.sources, self.ids)
+
+
+@dataclass(frozen=True)
+class Assembled:
+    """Splits with their targets, and what came to light on the way.
+
+    Args:
+        splits: "train", and "valid" and "test" where there are any.
+        task: what is predicted.
+        weights: how often each training image is drawn; None for once an epoch.
+        path: what ids are relative to.
+        skipped: files that could not be read and were left out, with the reason.
+        left_out: folders without an image that is read here, with what they hold.
+        note: what was guessed of the labels; empty where nothing was.
+    """
+
+    splits: dict[SplitName, ImageSplit]
+    task: Task
+    weights: npt.NDArray[np.float64] | None = None
+    path: Path | None = None
+    skipped: dict[str, str] = field(default_factory=dict)
+    left_out: dict[str, str] = field(default_factory=dict)
+    note: str = ""
+
+
+def assemble(listed: Listed, valid: Any, how: ImageOptions, options: TargetOptions) -> Assembled:
+    """Split images, and read their labels.
+
+    Args:
+        listed: the images.
+        valid: how to split them, unless validation images are listed by themselves.
+        how: the options of images.
+        options: those of labels.
+
+    Raises:
+        DataError: files or labels are missing or wrong; the message names the row.
+        ArgumentError: the split is impossible.
+    """
+    if not len(listed.rows):
+        raise DataError(f"no images are listed for {listed.root}")
+    skipped: dict[str, str] = {}
+    every = _with_beside(listed.rows, how)
+    stay = _stay(every, how, skipped)
+    rows = every.take(stay)
+    given = read_targets(rows.labels, options, where=rows.where.__getitem__)
+    index = _split(listed, stay, len(every), valid, _HowToSplit.of(rows, given, how))
+    others: dict[SplitName, Rows] = {}
+    if listed.valid is not None:
+        others["valid"] = listed.valid.take(_stay(listed.valid, how, skipped))
+    if listed.test is not None:
+        others["test"] = listed.test
+    if how.on_error == "skip":
+        readable = set(_readable(rows, how, skipped))
+        index = {name: [i for i in chosen if i in readable] for name, chosen in index.items()}
+        others = {name: some.take(_readable(some, how, skipped)) for name, some in others.items()}
+    parts: dict[SplitName, Rows] = {**{n: rows.take(chosen) for n, chosen in index.items()}, **others}
+    _refuse_empty(parts, skipped)
+    targets = given.learn(np.asarray(index["train"]))
+    splits = {name: _encoded(name, some, targets, listed) for name, some in parts.items()}
+    for folder, what in listed.left_out.items():
+        warnings.warn(f"the folder {folder} has no image that is read here: {what}", EasyLearnWarning, stacklevel=5)
+    drawn = parts["train"].beside.get("weights", how.weights)
+    weights = draw_weights(drawn, len(splits["train"]), splits["train"].targets, targets.task.classes)
+    return Assembled(splits, targets.task, weights, listed.root, skipped, listed.left_out, given.note)
+
+
+def _encoded(name: SplitName, rows: Rows, targets: Targets, listed: Listed) -> ImageSplit:
+    """A split with its targets, where it has labels that can be some."""
+    known = rows.labels
+    if name == "test" and listed.folder_labels and known is not None:
+        known = known if targets.task.is_exclusive and set(known) <= set(targets.task.classes) else None
+    if known is None:
+        return ImageSplit(rows.sources, None, tuple(rows.ids))
+    hint = "Add training images of it, or take it out; the names must match exactly"
+    if listed.valid is None:
+        hint = "With so few images of it, pass stratify=True, another seed, or fix the split with valid=[...]"
+    encoded = targets.encode(known, where=rows.where.__getitem__, split=name, hint=hint)
+    return ImageSplit(rows.sources, encoded, tuple(rows.ids))
+
+
+def _with_beside(rows: Rows, how: ImageOptions) -> Rows:
+    """The rows with the groups and weights that were given for each, if they are no columns of a table."""
+    beside = dict(rows.beside)
+    given = {"groups": how.groups, "weights": None if isinstance(how.weights, str | dict) else how.weights}
+    for name, values in given.items():
+        if values is None or name in beside:
+            continue
+        if isinstance(values, str | int):
+            raise ArgumentError(f"{name}={values!r} names a column, and these images come without a table")
+        listed = [values(i) for i in rows.ids] if callable(values) else list(values)
+        if len(listed) != len(rows):
+            raise DataError(f"{name} must have one entry per image: got {len(listed)} entries for {len(rows)} images")
+        beside[name] = listed
+    return Rows(rows.sources, rows.ids, rows.where, rows.labels, beside)
+
+
+@dataclass(frozen=True)
+class _HowToSplit:
+    """What `split_indices` is told beside `valid`, of each image that stays."""
+
+    seed: int
+    stratify: Any
+    groups: Any
+    time: Any
+
+    @classmethod
+    def of(cls, rows: Rows, given: GivenTargets, how: ImageOptions) -> _HowToSplit:
+        codes = given.stratify_codes() if how.stratify else None
+        if how.stratify and codes is None:
+            raise ArgumentError(
+                f"stratify needs classes that several images have; these labels are {given.task_name}, or all different"
+            )
+        return cls(how.seed, codes, rows.beside.get("groups"), rows.beside.get("time"))
+
+
+def _split(listed: Listed, stay: Sequence[int], n: int, valid: Any, how: _HowToSplit) -> dict[SplitName, Sequence[int]]:
+    """Which of the rows that stay train and which validate.
+
+    Args:
+        listed: says whether validation images are given by themselves.
+        stay: numbers of these rows among those that were given.
+        n: how many were given.
+        valid: how to split.
+        how: see there.
+    """
+    by_share = valid is None or fraction_of(valid) is not None or isinstance(valid, str | dt.timedelta)
+    beside = {"stratify": how.stratify, "groups": how.groups, "time": how.time}
+    if listed.valid is not None or not by_share:
+        wrong = [name for name, value in beside.items() if value is not None]
+        if wrong:
+            raise ArgumentError(
+                f"{wrong[0]} says how to split by a fraction, such as valid=0.2; here the validation images are chosen"
+            )
+    if listed.valid is not None:
+        return {"train": range(len(stay))}
+    if by_share:
+        train, validating = split_indices(len(stay), valid, seed=how.seed, **beside)
+        return {"train": train.tolist()} | ({} if valid is None else {"valid": validating.tolist()})
+    at = {number: i for i, number in enumerate(stay)}  # positions count the rows as given, left out or not
+    train, validating = split_indices(n, valid, index=listed.index)
+    return {
+        "train": [at[i] for i in train.tolist() if i in at],
+        "valid": [at[i] for i in validating.tolist() if i in at],
+    }
+
+
+def _refuse_empty(parts: dict[SplitName, Rows], skipped: dict[str, str]) -> None:
+    for name, some in parts.items():
+        if not len(some):
+            why = f"; {len(skipped)} cannot be read, the first: {next(iter(skipped.values()))}" if skipped else ""
+            raise DataError(f"no images are left in the {name} split{why}")
+
+
+# -- files -------------------------------------------------------------------------------------------
+
+
+def _stay(rows: Rows, how: ImageOptions, skipped: dict[str, str]) -> list[int]:
+    """The rows that stay when each file is taken once, and files that do not exist are left out."""
+    stay = _once(rows)
+    missing = {i for i, s in enumerate(rows.sources) if isinstance(s, str) and not os.path.isfile(s)}
+    if missing and how.on_error == "raise":
+        raise DataError(_missing_file(rows, sorted(missing)))
+    skipped |= {rows.ids[i]: f"{rows.where[i]}: the file does not exist" for i in sorted(missing)}
+    left = [i for i in stay if i not in missing]
+    if not left:
+        raise DataError(f"none of the {len(rows)} files exists. {_missing_file(rows, sorted(missing))}")
+    return left
+
+
+def _once(rows: Rows) -> list[int]:
+    """The rows whose file did not come before.
+
+    Raises:
+        DataError: the same file has two different labels; both rows are named.
+    """
+    first: dict[str, int] = {}
+    twice: list[int] = []
+    for i, file in enumerate(rows.ids):
+        before = first.setdefault(file, i)
+        if before == i:
+            continue
+        shown = [_label_text(rows.labels, k) for k in (before, i)]
+        if shown[0] != shown[1]:
+            raise DataError(
+                f"{file} has two labels: {shown[0]} at {rows.where[before]} and {shown[1]} at {rows.where[i]}. Remove "
+                "one of the rows"
+            )
+        twice.append(i)
+    if twice:
+        warnings.warn(
+            f"{len(twice)} rows repeat an earlier row with the same label and were left out, the first is "
+            f"{rows.where[twice[0]]}",
+            EasyLearnWarning,
+            stacklevel=6,
+        )
+    gone = set(twice)
+    return [i for i in range(len(rows)) if i not in gone]
+
+
+def _label_text(labels: Any, i: int) -> str:
+    """The label of a row as messages write it."""
+    row = labels[i] if isinstance(labels, list | np.ndarray | Tensor) else labels.iloc[i]
+    values = np.atleast_1d(np.asarray(row, dtype=object)).tolist()
+    return ", ".join(repr(v) for v in values)
+
+
+def _missing_file(rows: Rows, missing: Sequence[int]) -> str:
+    """Names the first missing file and its row, and guesses why."""
+    file = Path(rows.sources[missing[0]])
+    more = f" ({len(missing)} of {len(rows)} files are missing)" if len(missing) > 1 else ""
+    hint = "Check the folder and suffix arguments"
+    for ending in sorted(IMAGE_SUFFIXES):
+        if Path(f"{file}{ending}").is_file():
+            hint = f'The file {file.name}{ending} exists: pass suffix="{ending}"'
+    return f'{rows.where[missing[0]]}: the file {file} does not exist{more}. {hint}, or pass on_error="skip"'
+
+
+def _readable(rows: Rows, how: ImageOptions, skipped: dict[str, str]) -> list[int]:
+    """The rows whose images can be read: each is tried."""
+    chunks = [list(range(a, min(a + PROBED, len(rows)))) for a in range(0, len(rows), PROBED)]
+    found = in_workers(_Probe(rows, how.channels), chunks, choose_workers(len(rows), how.workers))
+    bad = {i: reason for some in found for i, reason in some.items()}
+    skipped |= {rows.ids[i]: reason for i, reason in bad.items()}
+    return [i for i in range(len(rows)) if i not in bad]
+
+
+class _Probe(torch.utils.data.Dataset["dict[int, str]"]):
+    """Tries images, small; gives the numbers of those that cannot be read, with the reason."""
+
+    def __init__(self, rows: Rows, channels: int) -> None:
+        self.sources, self.ids = rows.sources, rows.ids
+        # Pillow's reduced decoding reads every byte of a JPEG but computes little: enough to find damage.
+        self.stage = ItemStage((32, 32), "squash", channels)
+
+    def __getitem__(self, numbers: Sequence[int]) -> dict[int, str]:
+        bad = {}
+        for i in numbers:
+            try:
+                self.stage.load(self.sources[i], self.ids[i])
+            except DataError as error:
+                bad[i] = str(error)
+        return bad

@@ -1,0 +1,115 @@
+"""Where decoded images are kept: one store for each treatment, in which an image is found by what it is."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from ..data.cache import ItemStore, content_key, file_keys, open_store
+from ..errors import DataError
+from ..files import StrPath, digest
+from .decode import VERSION, AnyImage, ItemStage
+
+Keys = Callable[[Sequence[StrPath]], list[str]]
+
+
+def image_keys(sources: Sequence[AnyImage], ids: Sequence[str], of_files: Keys = file_keys) -> list[str]:
+    """What each image is now: a file's identity, or the contents of what is in memory.
+
+    Args:
+        sources: what `ItemStage.load` takes.
+        ids: how messages call them.
+        of_files: gives the identities of files.
+
+    Raises:
+        DataError: a file is gone; the message names it.
+    """
+    try:
+        return _keys(sources, of_files)
+    except OSError as error:
+        names = [name for name, s in zip(ids, sources, strict=True) if _is_file(s) and os.fspath(s) == error.filename]
+        raise DataError(
+            f"{', '.join(names) or error.filename} cannot be read: {error.strerror}. Was {error.filename} removed?"
+        ) from error
+
+
+def _keys(sources: Sequence[AnyImage], of_files: Keys = file_keys) -> list[str]:
+    files = iter(of_files([s for s in sources if _is_file(s)]))
+    return [next(files) if _is_file(s) else _content(s) for s in sources]
+
+
+def _content(source: AnyImage) -> str:
+    """What an image in memory is."""
+    if isinstance(source, bytes | bytearray | memoryview):
+        return digest([bytes(source)])
+    if isinstance(source, np.ndarray | Tensor):
+        return content_key(source.detach().cpu().numpy() if isinstance(source, Tensor) else source)
+    # What the numbers of a PIL image mean is said by its mode, its palette and, of transparency, its info.
+    palette = source.getpalette() if source.mode == "P" else None
+    return digest([content_key(np.asarray(source)), f"{source.mode} {palette} {source.info.get('transparency')!r}"])
+
+
+def _is_file(source: AnyImage) -> bool:
+    return isinstance(source, str | os.PathLike)
+
+
+def treatment(stage: ItemStage) -> str:
+    """Names everything that decides the pixels of an image at working size, but for the image."""
+    versions = [f"{name} {version(name)}" for name in ("pillow", "torchvision", "torch")]
+    return digest([str(VERSION), *versions, repr(stage)])
+
+
+def open_images(
+    sources: Sequence[AnyImage], ids: Sequence[str], stage: ItemStage, cache: bool | str | os.PathLike[str]
+) -> ItemStore | None:
+    """The store of some images as they are now.
+
+    Args:
+        sources: what `ItemStage.load` takes.
+        ids: how messages call them.
+        stage: how they are decoded and shrunk.
+        cache: False for none, True for the usual folder, or a folder.
+
+    Returns:
+        The store; None where it is not wanted, not needed (arrays at working size) or not possible.
+    """
+    first = sources[0]
+    if cache is False or (isinstance(first, np.ndarray) and first.shape[:2] == stage.working_size):
+        return None
+    folder = None if cache is True else Path(os.fspath(cache))
+    return open_store(treatment(stage), image_keys(sources, ids), stage.max_bytes, folder)
+
+
+def load(
+    store: ItemStore | None, i: int, source: AnyImage, name: str, stage: ItemStage, wait: bool = True
+) -> npt.NDArray[np.uint8] | None:
+    """One image at working size, shape (c, h, w), from the store if it is there.
+
+    An image that has changed since the store was opened is not kept.
+
+    Args:
+        store: where it is kept, or None.
+        i: its number in the store.
+        source: what `ItemStage.load` takes.
+        name: how messages call it.
+        stage: decodes and shrinks.
+        wait: whether to wait for another process or thread that is decoding it.
+
+    Returns:
+        The pixels; None if somebody else is decoding it and `wait` is off.
+    """
+    kept = None if store is None else store.get(i)
+    if kept is not None:
+        return kept
+
+    def decoded() -> npt.NDArray[np.uint8]:
+        pixels: npt.NDArray[np.uint8] = stage.read(source, name).numpy()
+        return pixels
+
+    return decoded() if store is None else store.fetch(i, decoded, lambda: _keys([source])[0], wait)
