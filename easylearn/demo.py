@@ -1,19 +1,18 @@
-"""The demos: handwritten digits as pictures, a year of flights as a table, reviews of food; by the ordinary path."""
+"""The demos: handwritten digits as images, a year of flights as a table, reviews of food; by the ordinary path."""
 
 from __future__ import annotations
 
-import html
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import schedules
 from .analysis.plots import new_figure
 from .analysis.results import plot_confusion, plot_worst
+from .demo_page import Drawing, Page, Quote, write_page
 from .errors import ArgumentError, DataError
-from .files import StrPath, atomic_write
+from .files import StrPath
 from .learner import Learner
 from .metrics import accuracy, roc_auc
 from .tabular.data import TabularData
@@ -25,7 +24,6 @@ from .text.generate import generate
 from .text.learner import language_model_learner, text_classifier_learner
 from .text.transfer import save_encoder
 from .train.optim import adamw
-from .train.record import format_row
 from .vision.data import ImageData
 from .vision.learner import vision_learner
 
@@ -87,28 +85,6 @@ READER_SIZE = 100  # of words' vectors and of the one layer: a minute's work for
 READER_RATE = 2e-2  # of the head; each group below has 2.6 times less
 
 
-@dataclass(frozen=True)
-class _Drawing:
-    """One picture of the page."""
-
-    title: str
-    text: str
-    figure: Figure
-
-    @property
-    def file(self) -> str:
-        return f"{self.title.lower().replace(' ', '-')}.png"
-
-
-@dataclass(frozen=True)
-class _Quote:
-    """A text of the page, with what is said of it."""
-
-    text: str
-    said: str
-    right: bool = True
-
-
 def write_digits(folder: Path, every: int = 1) -> None:
     """Write scikit-learn's 1,797 digits (8 x 8 pixels) as `train/<digit>/*.png` and `valid/<digit>/*.png`.
 
@@ -167,21 +143,23 @@ def digits(out: StrPath = "easylearn-demo", *, epochs: int = 5, progress: bool =
     print(f"5. saved the weights: {learn.save('digits')}")
 
     drawings = [
-        _Drawing("A batch", "Training pictures as the model gets them, a little turned and lit.", data.show_batch()),
-        _Drawing("Finding a rate", "A hundred steps with a growing learning rate, then all is put back.", found),
-        _Drawing("Losses", "The loss of each step, and its mean per epoch in training and validation.",
+        Drawing("A batch", "Training images as the model gets them, a little turned and lit.", data.show_batch()),
+        Drawing("Finding a rate", "A hundred steps with a growing learning rate, then all is put back.", found),
+        Drawing("Losses", "The loss of each step, and its mean per epoch in training and validation.",
                  learn.sched.plot_losses()),
-        _Drawing("Learning rate", "One rise and one fall (1cycle); the momentum goes the other way.",
+        Drawing("Learning rate", "One rise and one fall (1cycle); the momentum goes the other way.",
                  learn.sched.plot_lr()),
-        _Drawing("Confusion", "Which digit was taken for which, on the validation pictures.",
+        Drawing("Confusion", "Which digit was taken for which, on the validation images.",
                  plot_confusion(learn, said)),
-        _Drawing("Highest losses", "The validation pictures it was least sure of, or wrong about (red).",
+        Drawing("Highest losses", "The validation images it was least sure of, or wrong about (red).",
                  plot_worst(learn, 9, said)),
     ]  # fmt: skip
     accuracy = record.last["accuracy"]
     headline = f"{accuracy:.1%} of {len(said)} handwritten digits right"
     what = "A small ResNet, trained from random weights by easylearn on pictures of scikit-learn's digits"
-    page = _write_page(folder, headline, what, _DIGITS.format(epochs=epochs), _NEXT_IMAGES, record.epochs, drawings)
+    page = write_page(
+        folder, Page(headline, what, _DIGITS.format(epochs=epochs), _NEXT_IMAGES, record.epochs, drawings)
+    )
     print(f"6. {headline}, after {time.perf_counter() - begun:.0f} s. Look at {page}")
     return learn
 
@@ -255,19 +233,19 @@ def flights(out: StrPath = "easylearn-demo", *, epochs: int = 2, every: int = 1,
     print(f"5. saved the weights: {learn.save('flights')}")
 
     drawings = [
-        _Drawing("Finding a rate", "A hundred steps with a growing learning rate, then all is put back.", found),
-        _Drawing("Losses", "The loss of each step, and its mean per epoch in training and validation.",
+        Drawing("Finding a rate", "A hundred steps with a growing learning rate, then all is put back.", found),
+        Drawing("Losses", "The loss of each step, and its mean per epoch in training and validation.",
                  learn.sched.plot_losses()),
-        _Drawing("Carriers", "What the model learnt of each airline, two directions of its embedding.",
+        Drawing("Carriers", "What the model learnt of each airline, two directions of its embedding.",
                  plot_embeddings(learn, "carrier")),
-        _Drawing("Hours", "The share of late flights by hour of departure, and what was predicted.",
+        Drawing("Hours", "The share of late flights by hour of departure, and what was predicted.",
                  _plot_hours(table.loc[[int(i) for i in said.ids], "hour"].to_numpy(), said)),
     ]  # fmt: skip
     area = record.last["roc_auc"]
     headline = f"Late flights told from punctual ones with an area under the curve of {area:.3f}"
     what = "Embeddings and a small network, trained by easylearn on the flights from New York in 2013"
     code = _FLIGHTS.format(cats=FLIGHT_CATS, conts=FLIGHT_CONTS, epochs=epochs)
-    page = _write_page(folder, headline, what, code, _NEXT_TABLES, record.epochs, drawings)
+    page = write_page(folder, Page(headline, what, code, _NEXT_TABLES, record.epochs, drawings))
     print(f"6. {headline}, after {time.perf_counter() - begun:.0f} s. Look at {page}")
     return learn
 
@@ -347,13 +325,7 @@ def reviews(out: StrPath = "easylearn-demo", *, epochs: int = 3, every: int = 1,
     )
     learn = text_classifier_learner(data, pretrained=encoder, drop_mult=0.3, path=kept, progress=progress)
     print("4. training a classifier on top of it: the head alone, then with the layer below, then everything")
-    n = len(learn.layer_groups)
-    rows: list[dict[str, float]] = []
-    rates = [READER_RATE / 2.6**below for below in reversed(range(n))]
-    for groups, length in ((1, 1), (2, 1), (n, epochs)):
-        learn.freeze_to(-groups)
-        record = learn.fit(rates, length, cycle_len=None, schedule=schedules.slanted_triangular())
-        rows += [{"trained_groups": groups, **row} for row in record.epochs]
+    rows = _unfreeze_by_steps(learn, epochs)
     said = learn.predict()
     assert said.targets is not None
     print(f"   saved the weights: {learn.save('classifier')}")
@@ -371,15 +343,15 @@ def reviews(out: StrPath = "easylearn-demo", *, epochs: int = 3, every: int = 1,
         print(f"   {quote.said}: {quote.text}")
 
     drawings = [
-        _Drawing("Language model", "The loss of each step while it learnt to say which word comes next.",
+        Drawing("Language model", "The loss of each step while it learnt to say which word comes next.",
                  lm.sched.plot_losses()),
-        _Drawing("Classifier", "The loss of each step of the last part, in which everything trained.",
+        Drawing("Classifier", "The loss of each step of the last part, in which everything trained.",
                  learn.sched.plot_losses()),
-        _Drawing("Accuracy", "On products that training did not see. A reader of 4,000 reviews knows little yet.",
+        Drawing("Accuracy", "On products that training did not see. A reader of 4,000 reviews knows little yet.",
                  _plot_shares(beside)),
-        _Drawing("As it reads", "The probability of a great review after each of its words.",
+        Drawing("As it reads", "The probability of a great review after each of its words.",
                  _plot_reading(learn, [q.text for q in quotes])),
-        _Drawing("Confusion", "Which reviews were taken for which.", plot_confusion(learn, said)),
+        Drawing("Confusion", "Which reviews were taken for which.", plot_confusion(learn, said)),
     ]  # fmt: skip
     headline = (
         f"{right:.1%} of {len(said):,} reviews told apart, where always saying the same is right in {usual.iloc[0]:.1%}"
@@ -388,11 +360,23 @@ def reviews(out: StrPath = "easylearn-demo", *, epochs: int = 3, every: int = 1,
         f"A language model (perplexity {lm_record.last['perplexity']:.0f}) and a classifier on top of it, trained by "
         "easylearn on reviews of food"
     )
-    quotes = [_Quote(written, "written by the language model, after the words This coffee"), *quotes]
+    quotes = [Quote(written, "written by the language model, after the words This coffee"), *quotes]
     code = _REVIEWS.format(epochs=epochs)
-    page = _write_page(folder, headline, what, code, _NEXT_TEXT, rows, drawings, quotes)
+    page = write_page(folder, Page(headline, what, code, _NEXT_TEXT, rows, drawings, quotes))
     print(f"6. {headline}, after {time.perf_counter() - begun:.0f} s. Look at {page}")
     return learn
+
+
+def _unfreeze_by_steps(learn: Learner, epochs: int) -> list[dict[str, float]]:
+    """Train the head alone, then with the layer below it, then everything; a row per epoch."""
+    n = len(learn.layer_groups)
+    rows: list[dict[str, float]] = []
+    rates = [READER_RATE / 2.6**below for below in reversed(range(n))]
+    for groups, length in ((1, 1), (2, 1), (n, epochs)):
+        learn.freeze_to(-groups)
+        record = learn.fit(rates, length, cycle_len=None, schedule=schedules.slanted_triangular())
+        rows += [{"trained_groups": groups, **row} for row in record.epochs]
+    return rows
 
 
 def _bag_of_words(train: pd.DataFrame, test: pd.DataFrame) -> float:
@@ -408,7 +392,7 @@ def _bag_of_words(train: pd.DataFrame, test: pd.DataFrame) -> float:
     return float(model.fit(train["review"], train["score"]).score(test["review"], test["score"]))
 
 
-def _telling(learn: Learner, texts: Sequence[str], said: Predictions) -> list[_Quote]:
+def _telling(learn: Learner, texts: Sequence[str], said: Predictions) -> list[Quote]:
     """Short reviews: for each class the one that was told most surely, and the worst mistake."""
     assert said.targets is not None
     short = [i for i, text in enumerate(texts) if len(text) < 250] or list(range(len(texts)))
@@ -420,7 +404,7 @@ def _telling(learn: Learner, texts: Sequence[str], said: Predictions) -> list[_Q
     quotes = []
     for i in dict.fromkeys([*best, min(short, key=sure.__getitem__)]):
         true, label = learn.task.classes[int(said.targets[i])], said.labels[i]
-        quotes.append(_Quote(texts[i], f"{label} ({float(said.probs[i].max()):.0%}), truly {true}", label == true))
+        quotes.append(Quote(texts[i], f"{label} ({float(said.probs[i].max()):.0%}), truly {true}", label == true))
     return quotes
 
 
@@ -450,80 +434,6 @@ def _plot_reading(learn: Learner, texts: Sequence[str]) -> Figure:
     return figure
 
 
-def _quoted(quote: _Quote) -> str:
-    kind = "" if quote.right else ' class="wrong"'
-    return f"<blockquote{kind}>{html.escape(quote.text)}<cite>{html.escape(quote.said)}</cite></blockquote>"
-
-
 def _check_epochs(epochs: int) -> None:
     if epochs < 1:
         raise ArgumentError(f"--epochs must be at least 1, got {epochs}")
-
-
-def _write_page(
-    folder: Path,
-    headline: str,
-    what: str,
-    code: str,
-    then: str,
-    epochs: Sequence[Mapping[str, float]],
-    drawings: Sequence[_Drawing],
-    quotes: Sequence[_Quote] = (),
-) -> Path:
-    cells = [f"<tr>{''.join(f'<td>{c}' for c in format_row(row))}" for row in epochs]
-    figures = []
-    for d in drawings:
-        d.figure.savefig(folder / d.file, dpi=110)
-        figures.append(
-            f"<figure><figcaption><b>{html.escape(d.title)}.</b> {html.escape(d.text)}</figcaption>"
-            f'<img src="{d.file}" alt="{html.escape(d.title)}"></figure>'
-        )
-    page = folder / "index.html"
-    with atomic_write(page) as temporary:
-        temporary.write_text(
-            _PAGE.format(
-                headline=html.escape(headline),
-                what=html.escape(what),
-                code=html.escape(code),
-                heads="".join(f"<th>{name.replace('_', ' ')}" for name in epochs[0]),
-                rows="\n".join(cells),
-                then=then,
-                quotes="\n".join(_quoted(q) for q in quotes),
-                figures="\n".join(figures),
-            ),
-            encoding="utf-8",
-        )
-    return page
-
-
-_PAGE = """\
-<!doctype html>
-<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>easylearn demo</title>
-<style>
-body {{ font: 16px/1.5 system-ui, sans-serif; color: #222; max-width: 76rem; margin: 2rem auto; padding: 0 1.5rem }}
-h1 {{ font-size: 1.6rem; margin-bottom: .2rem }}
-pre {{ background: #f5f5f2; padding: .8rem 1rem; overflow: auto; border-radius: 4px }}
-table {{ border-collapse: collapse; font-variant-numeric: tabular-nums }}
-th, td {{ padding: .2rem 1.2rem .2rem 0; text-align: right; border-bottom: 1px solid #ddd }}
-main {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(24rem, 1fr)); gap: 2rem; margin-top: 2rem }}
-figure {{ margin: 0 }}
-blockquote {{ max-width: 50rem; margin: 1.2rem 0; padding-left: 1rem; border-left: 4px solid #2a7 }}
-blockquote.wrong {{ border-color: #c33 }}
-cite {{ display: block; font-size: .85rem; color: #666; font-style: normal }}
-figcaption {{ margin-bottom: .5rem }}
-img {{ width: 100%; max-width: 34rem }}
-</style>
-<h1>{headline}</h1>
-<p>{what}, in a few lines:</p>
-<pre>{code}</pre>
-<table><tr>{heads}
-{rows}
-</table>
-{quotes}
-<main>
-{figures}
-</main>
-<h2>What next</h2>
-<p>{then}</p>
-</html>
-"""
