@@ -347,10 +347,9 @@ def reviews(out: StrPath = "easylearn-demo", *, epochs: int = 3, every: int = 1,
     )
     learn = text_classifier_learner(data, pretrained=encoder, drop_mult=0.3, path=kept, progress=progress)
     print("4. training a classifier on top of it: the head alone, then with the layer below, then everything")
-    n = len(learn.layer_groups)
     rows: list[dict[str, float]] = []
-    rates = [READER_RATE / 2.6**below for below in reversed(range(n))]
-    for groups, length in ((1, 1), (2, 1), (n, epochs)):
+    rates = [READER_RATE / 2.6**below for below in reversed(range(len(learn.layer_groups)))]
+    for groups, length in ((1, 1), (2, 1), (len(rates), epochs)):
         learn.freeze_to(-groups)
         record = learn.fit(rates, length, cycle_len=None, schedule=schedules.slanted_triangular())
         rows += [{"trained_groups": groups, **row} for row in record.epochs]
