@@ -16,7 +16,9 @@ from . import losses, metrics, schedules
 from .analysis.interpret import Interpretation
 from .analysis.results import plot_confusion, plot_worst
 from .artefact.predictor import Predictor
+from .data.bunch import Data
 from .data.loaders import LoaderData, TensorData
+from .data.order import Batch, Loader
 from .data.split import folds
 from .errors import ArgumentError, DataError, EasyLearnError, EasyLearnWarning, SaveError, StateError, WeightsError
 from .export import load_learner, load_predictor
@@ -27,6 +29,7 @@ from .nn.body_head import BodyHead
 from .nn.groups import LayerGroup
 from .nn.heads import pooled_head
 from .nn.registry import register
+from .schedules import Schedule
 from .tabular.collab import CollabData, collab_learner
 from .tabular.data import TabularData
 from .tabular.embeddings import EntityEmbedder, embeddings, plot_embeddings
@@ -66,8 +69,9 @@ from .train.callbacks import (
 from .train.optim import adamw, sgd
 from .train.record import Record
 from .train.state import Pause, Run
+from .train.strategy import SingleDevice, Strategy
 from .vision.archs import arch_names, get_arch
-from .vision.augment import Dihedral, Erase, Flip, Light, RandomResizedCrop, Rotate, Shift, Zoom
+from .vision.augment import Dihedral, Erase, Flip, Light, RandomResizedCrop, Rotate, Shift, Transform, Zoom
 from .vision.data import ImageData
 from .vision.gradcam import grad_cam, plot_grad_cam
 from .vision.learner import vision_learner
@@ -78,10 +82,12 @@ __version__ = "0.1.0"
 __all__ = [
     "ActivationPenalty",
     "ArgumentError",
+    "Batch",
     "BodyHead",
     "Callback",
     "CollabData",
     "CutMix",
+    "Data",
     "DataError",
     "Dihedral",
     "Drops",
@@ -97,6 +103,7 @@ __all__ = [
     "LayerGroup",
     "Learner",
     "Light",
+    "Loader",
     "LoaderData",
     "Metric",
     "MixUp",
@@ -114,14 +121,18 @@ __all__ = [
     "SaveBest",
     "SaveCycles",
     "SaveError",
+    "Schedule",
     "Shift",
+    "SingleDevice",
     "StateError",
+    "Strategy",
     "SubwordTokenizer",
     "TabularData",
     "Task",
     "TensorData",
     "TextData",
     "TextLMData",
+    "Transform",
     "Vocab",
     "WeightAverage",
     "WeightsError",

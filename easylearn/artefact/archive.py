@@ -24,7 +24,7 @@ from torch import Tensor
 from ..errors import SchemaError, WeightsError
 from ..files import StrPath, atomic_write
 
-SCHEMA = 1
+SCHEMA = 2
 SPEC, WEIGHTS = "spec.json", "weights.safetensors"
 WHAT = "easylearn model"
 MOST_SPEC = 32 * 2**20  # bytes, which cost some nine times as much to read; a million words take 20 MB

@@ -76,11 +76,18 @@ class Data(ABC, Generic[S]):
 
     @abstractmethod
     def ids(self, split: SplitName) -> Sequence[str]:
-        """One name per item of the split, in file order."""
+        """One name per item of the split, in file order.
+
+        Args:
+            split: "train", "valid" or "test".
+        """
 
     @abstractmethod
     def fingerprint(self, split: SplitName) -> str:
         """Changes whenever what `loader(split)` yields could change: items, transforms, size.
+
+        Args:
+            split: "train", "valid" or "test".
 
         Raises:
             DataError: nothing is known of the items, so nothing computed of them may be reused.
@@ -138,13 +145,21 @@ class Data(ABC, Generic[S]):
         return []
 
     def resized(self, size: int | tuple[int, int]) -> Self:
-        """The same data at another size, for kinds of data that have one."""
+        """The same data at another size, for kinds of data that have one.
+
+        Args:
+            size: in pixels, or (height, width).
+        """
         raise ArgumentError(
             f"{type(self).__name__} has no size; set_data({size}) is for images. Pass another data object"
         )
 
     def for_model(self, model: nn.Module) -> Self:
-        """The same data, prepared as the model expects it (images: normalised with its statistics)."""
+        """The same data, prepared as the model expects it (images: normalised with its statistics).
+
+        Args:
+            model: that will be given the batches.
+        """
         return self
 
     def adopt(self, old: Data[Any]) -> Self:

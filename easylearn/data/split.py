@@ -192,6 +192,24 @@ def get_cv_idxs(n: int, cv_idx: int = 0, val_pct: float = 0.2, seed: int = 42) -
     return order[cv_idx * size : (cv_idx + 1) * size].astype(np.int64)
 
 
+def by_class(
+    codes: Indices | None, valid: Any, stratify: bool | None, *, groups: Any = None, time: Any = None
+) -> Indices | None:
+    """The class numbers by which a split is stratified, or None.
+
+    Args:
+        codes: class numbers of all items; None where they have no classes, or none that repeats.
+        stratify: None stratifies a split by fraction, where `groups` and `time` say nothing else.
+        valid, groups, time: as in `split_indices`; stratifying beside them, or where nothing repeats, is refused.
+    """
+    possible = codes is not None and fraction_of(valid) is not None and groups is None and time is None
+    if stratify and not possible:
+        raise ArgumentError(
+            "stratify goes with a fraction and one label an item, of classes that repeat, and no groups"
+        )
+    return codes if possible and stratify is not False else None
+
+
 def fraction_of(valid: Any) -> float | None:
     """The fraction that `valid=` asks for; None where it is something else.
 
@@ -329,10 +347,10 @@ def _stratified(order: Indices, codes: npt.NDArray[Any], fraction: float, wanted
             f"stratify leaves no item to validate: each of the {len(sizes)} classes has one item only, and it trains. "
             "Split without stratify, or by coarser labels"
         )
-    by_class = np.argsort(classes, kind="stable")
+    ordered = np.argsort(classes, kind="stable")
     # Of each class the first ones: from where the class begins, as many as it gives.
     begin = np.repeat((np.cumsum(sizes) - sizes) - (np.cumsum(counts) - counts), counts)
-    chosen: Indices = order[by_class[begin + np.arange(len(begin))]]
+    chosen: Indices = order[ordered[begin + np.arange(len(begin))]]
     return chosen
 
 

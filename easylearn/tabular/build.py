@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..data.bunch import SplitName
 from ..data.frames import ParquetTable, Table
-from ..data.split import Indices, Split, fraction_of, split_indices
+from ..data.split import Indices, Split, by_class, split_indices
 from ..data.target_kinds import OneClass, SeveralLabels
 from ..data.targets import TargetOptions, Targets, read_targets, repeated
 from ..data.weights import draw_weights
@@ -166,17 +166,12 @@ def _processor(head: TableView, how: TableOptions, targets: list[str]) -> TableP
 
 def _split(side: TableView, how: TableOptions, codes: Indices | None, valid: Split) -> tuple[Indices, Indices]:
     """Positions of training and of validation rows; `codes` are classes of which each may have its share of them."""
-    groups, time, stratify = how.groups, how.time, how.stratify
-    by_fraction = fraction_of(valid) is not None and groups is None and time is None
-    if stratify and (codes is None or not by_fraction):
-        raise ArgumentError(
-            "stratify goes with a fraction and one column of classes that repeat, without groups or time"
-        )
+    groups, time = how.groups, how.time
     return split_indices(
         len(side),
         valid,
         seed=how.seed,
-        stratify=codes if by_fraction and stratify is not False else None,
+        stratify=by_class(codes, valid, how.stratify, groups=groups, time=time),
         groups=None if groups is None else side[groups].series,
         time=None if time is None else side[time].series,
         index=side.df.index,
@@ -236,7 +231,7 @@ def _warn_of_columns(table: TableView, preprocessor: TablePreprocessor) -> None:
             f"{name!r} has nearly as many values as there are rows: it names the rows, and says little about new ones. "
             "Leave the column out, or fold rare values with min_count"
         )
-    for target in preprocessor.targets.columns:
+    for target in (name for name in preprocessor.targets.columns if name in table.df.columns):
         for _, why in leaks_in(sample, target, [*processor.cat_names, *processor.cont_names]):
             _warn(f"{why}. Would it be known when a prediction is wanted? Otherwise leave the column out")
 

@@ -12,12 +12,12 @@ from torch import Tensor
 
 from ..data.bunch import Data, SplitName
 from ..data.order import ItemLoader, Order
-from ..data.split import Split
-from ..errors import ArgumentError, DataError
+from ..data.split import Split, by_class
+from ..errors import DataError
 from ..files import StrPath, digest
 from ..options import strict
 from ..task import Task, next_token
-from .gather import Folders, Gathered, Rows, TextSplit, read_tables, rows_of, stratified
+from .gather import Folders, Gathered, Rows, TextSplit, read_tables, rows_of
 from .loader import StreamLoader
 from .options import OLD_NAMES, Columns, LabelKeywords, LabelOptions, StreamKeywords, StreamOptions, TextOptions
 from .preprocess import EVAL_FACTOR, AnyText, StreamPreprocessor, TextPreprocessor, as_columns
@@ -349,10 +349,8 @@ class TextData(_Texts):
         cls, train: Rows, valid: Any, test: Rows | None, text: Columns, label: Columns, how: LabelOptions
     ) -> TextData:
         labels = train.targets(label, how)
-        by_class = labels.stratify_codes() if stratified(how.stratify, valid, how) else None
-        if by_class is None and how.stratify:
-            raise ArgumentError(f"stratify=True needs one class per text; this task is {labels.task_name}")
-        found = train.gather(text, valid, test, how, by_class)
+        codes = by_class(labels.stratify_codes(), valid, how.stratify, groups=how.groups, time=how.time)
+        found = train.gather(text, valid, test, how, codes)
         learned = labels.learn(found.rows["train"])
         targets = {name: train.encode(learned, rows, name) for name, rows in found.rows.items()}
         if isinstance(valid, Rows):

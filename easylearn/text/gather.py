@@ -16,8 +16,8 @@ from .. import keyed
 from ..data.bunch import SplitName
 from ..data.frames import Table, column_names, known_types, read_table
 from ..data.label_words import word
-from ..data.split import Indices, fraction_of, split_indices
-from ..data.targets import GivenTargets, TargetOptions, Targets, read_targets
+from ..data.split import Indices, by_class, fraction_of, split_indices
+from ..data.targets import GivenTargets, TargetOptions, Targets, read_targets, repeated
 from ..data.weights import draw_weights
 from ..errors import ArgumentError, DataError, EasyLearnWarning, did_you_mean
 from ..files import StrPath
@@ -339,9 +339,9 @@ class Folders:
         else:
             groups = per_file("groups", how.groups, whole.ids)
             time = per_file("time", how.time, whole.ids)
-            by_class = stratified(stratify, valid, how)
-            labels = [doc.split("/")[0] for doc in whole.ids] if by_class else None
-            found = cut(whole, valid, how, stratify=labels, groups=groups, time=time)
+            labels = repeated(np.unique([doc.split("/")[0] for doc in whole.ids], return_inverse=True)[1])
+            codes = by_class(labels, valid, stratify, groups=groups, time=time)
+            found = cut(whole, valid, how, stratify=codes, groups=groups, time=time)
         if self.test is not None:
             found.documents["test"] = self._read(self.test, any_class=True)
         if not 0 < fraction <= 1:
@@ -402,11 +402,6 @@ def read_tables(
 def is_split_file(valid: Any, how: TextOptions) -> bool:
     """Whether `valid=` names a file or folder; with `time` a text is how far the last documents reach back."""
     return isinstance(valid, Path) or (isinstance(valid, str) and how.time is None)
-
-
-def stratified(wanted: bool | None, valid: Any, how: TextOptions) -> bool:
-    """Whether a split is by class: where it is asked for, or is by fraction and nothing else is said."""
-    return wanted if wanted is not None else fraction_of(valid) is not None and how.groups is None and how.time is None
 
 
 def per_file(what: str, given: OnePerText, ids: Sequence[str]) -> Any:

@@ -60,7 +60,8 @@ class ImageOptions:
         task: "single_label", "multi_label" or "regression"; "auto" looks at the labels, by one rule for images, texts
             and tables.
         seed: of the split by fraction.
-        stratify: give each class its proportion of the validation images.
+        stratify: give each class its proportion of the validation images; None does so where classes are split by a
+            fraction.
         groups: what belongs together and stays in one split, such as patients: a function of an image's id, or a
             sequence; of a table also the name of a column.
         weights: how often training images are drawn: "balanced", a dictionary by class, or one number per image; of a
@@ -78,7 +79,7 @@ class ImageOptions:
     cache: bool | StrPath = True
     task: TaskName = "auto"
     seed: int = 0
-    stratify: bool = False
+    stratify: bool | None = None
     groups: Groups = None
     weights: ItemWeights = None
     on_error: OnError = "raise"
@@ -105,7 +106,7 @@ class ImageKeywords(TypedDict, total=False):
     cache: bool | StrPath
     task: TaskName
     seed: int
-    stratify: bool
+    stratify: bool | None
     groups: Groups
     weights: ItemWeights
     on_error: OnError

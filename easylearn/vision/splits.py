@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ..data.bunch import SplitName
-from ..data.split import fraction_of, split_indices
+from ..data.split import by_class, fraction_of, split_indices
 from ..data.targets import GivenTargets, TargetOptions, Targets, read_targets
 from ..data.weights import draw_weights
 from ..errors import ArgumentError, DataError, EasyLearnWarning
@@ -95,7 +95,9 @@ def assemble(listed: Listed, valid: Any, how: ImageOptions, options: TargetOptio
     stay = _stay(every, how, skipped)
     rows = every.take(stay)
     given = read_targets(rows.labels, options, where=rows.where.__getitem__)
-    index = _split(listed, stay, len(every), valid, _HowToSplit.of(rows, given, how))
+    index = _split(
+        listed, stay, len(every), valid, _HowToSplit.of(rows, given, how, None if listed.valid is not None else valid)
+    )
     others: dict[SplitName, Rows] = {}
     if listed.valid is not None:
         others["valid"] = listed.valid.take(_stay(listed.valid, how, skipped))
@@ -156,13 +158,10 @@ class _HowToSplit:
     time: Any
 
     @classmethod
-    def of(cls, rows: Rows, given: GivenTargets, how: ImageOptions) -> _HowToSplit:
-        codes = given.stratify_codes() if how.stratify else None
-        if how.stratify and codes is None:
-            raise ArgumentError(
-                f"stratify needs classes that several images have; these labels are {given.task_name}, or all different"
-            )
-        return cls(how.seed, codes, rows.beside.get("groups"), rows.beside.get("time"))
+    def of(cls, rows: Rows, given: GivenTargets, how: ImageOptions, valid: Any) -> _HowToSplit:
+        groups, time = rows.beside.get("groups"), rows.beside.get("time")
+        codes = by_class(given.stratify_codes(), valid, how.stratify, groups=groups, time=time)
+        return cls(how.seed, codes, groups, time)
 
 
 def _split(listed: Listed, stay: Sequence[int], n: int, valid: Any, how: _HowToSplit) -> dict[SplitName, Sequence[int]]:

@@ -79,7 +79,9 @@ def made(kind: str, case: Case, folder: Path, **options: Any) -> Made | str:
     return data.task.kind, data.task.names, target[at]
 
 
-SHARED = [c for c in CASES if set(c.options) <= {"task", "label_sep"}]
+# A column of lists as several numbers can be given in lists alone: a table calls its targets by its own columns.
+LISTS_OF_NUMBERS = "lists of numbers, said to be numbers"
+SHARED = [c for c in CASES if set(c.options) <= {"task", "label_sep"} and c.name != LISTS_OF_NUMBERS]
 
 
 @pytest.mark.parametrize("case", SHARED, ids=lambda c: c.name)
@@ -109,7 +111,7 @@ def test_unbalanced_classes_can_be_drawn_alike_in_each_kind(photos: Path) -> Non
 @pytest.mark.parametrize(
     ("how", "sizes"),
     [
-        ({"groups": "who", "valid": 0.25}, [30, 10]),
+        ({"groups": "who", "valid": 0.25}, [32, 8]),
         ({"time": "when", "valid": 0.25}, [30, 10]),
         ({"time": "when", "valid": "5D"}, [35, 5]),
         ({"valid": np.arange(40) % 4 == 0}, [30, 10]),

@@ -177,7 +177,7 @@ def test_validation_by_class_group_and_time() -> None:
     [
         ({"groups": "day", "time": "when"}, "groups or time, not both"),
         ({"groups": "day", "valid": None}, "valid=None asks for no validation"),
-        ({"stratify": True}, "stratify goes with a fraction and one column of classes"),
+        ({"stratify": True}, "stratify goes with a fraction"),
         ({"valid": 1.5}, r"1\.5"),
         ({"valid": [500]}, "500"),
         ({"valid": "2W"}, "goes with time="),

@@ -578,7 +578,7 @@ def test_show_batch_of_other_tasks(flat: Path) -> None:
         ({"channels": 2}, "channels"),
         ({"valid": 1.5}, "fraction between 0 and 1"),
         ({"valid": [99]}, "outside 0 to 10"),
-        ({"stratify": True}, "by a fraction"),
+        ({"stratify": True}, "with a fraction"),
         ({"groups": len}, "by a fraction"),
         ({"task": "regresion"}, "Did you mean 'regression'"),
         ({"regression": True}, 'task="regression"'),

@@ -1,4 +1,6 @@
-"""Writes one model file of each kind, and what it says, as this easylearn does: once per schema version, never again.
+"""Writes one file of each kind, and what it says, as this easylearn does: once per schema version, never again.
+
+Beside the model files: an encoder, weights, and the checkpoint of a run that was stopped.
 
     python tests/data/exports/make.py
 
@@ -8,6 +10,8 @@ The files of a version stay here for ever, so that `tests/artefact/test_golden.p
 from __future__ import annotations
 
 import json
+import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +21,20 @@ import torch
 from torch import nn
 
 from easylearn import (
+    Callback,
     ImageData,
+    Learner,
+    Pause,
+    Run,
     TabularData,
+    TensorData,
     TextData,
     TextLMData,
     generate,
     language_model_learner,
     load_predictor,
+    regression,
+    save_encoder,
     tabular_learner,
     text_classifier_learner,
     vision_learner,
@@ -55,6 +66,7 @@ def learners() -> dict[str, Any]:
     stream = TextLMData.from_lists(TEXTS * 3, min_freq=1, batch_size=4, bptt=7, progress=False)
     small: dict[str, Any] = {"emb_size": 8, "n_hidden": 12, "n_layers": 2, **QUIET}
     return {
+        "tensors": run(),
         "pictures": vision_learner(pictures, net, hidden=(8,), **QUIET),
         "table": tabular_learner(table, (8,), num_emb_size=2, **QUIET),
         "text": text_classifier_learner(texts, layers=(8,), **small),
@@ -62,11 +74,30 @@ def learners() -> dict[str, Any]:
     }
 
 
+def run() -> Learner:
+    """A learner on numbers by a formula, so that its data is the same for ever."""
+    x = torch.arange(40, dtype=torch.float32).reshape(20, 2).sin()
+    data = TensorData((x[:16], x[:16].sum(1)), (x[16:], x[16:].sum(1)), regression(["sum"]), batch_size=4)
+    torch.manual_seed(0)
+    return Learner(data, nn.Sequential(nn.Linear(2, 6), nn.Tanh(), nn.Linear(6, 1)), **QUIET)
+
+
+def stop_after(steps: int) -> Callback:
+    class Stop(Callback):
+        def on_batch_end(self, run: Run) -> None:
+            if run.step == steps:
+                run.stop_reason = Pause("enough")
+
+    return Stop()
+
+
 def items(kind: str) -> Any:
     """What each file is asked; for a language model the prompt."""
     if kind == "pictures":
         # By a formula, so that no generator of NumPy's has to give the same numbers for ever.
         return [(np.arange(16 * 16 * 3).reshape(16, 16, 3) * step % 251).astype(np.uint8) for step in (1, 7, 31)]
+    if kind == "tensors":
+        return torch.tensor([[0.5, -1.0], [2.0, 0.25]])
     if kind == "table":
         return [
             {"shop": "a", "day": 3, "size": 51.5, "rain": 0.25},
@@ -83,6 +114,15 @@ def said(kind: str, predictor: Any) -> Any:
     return {"labels": list(predictions.labels), "probs": predictions.probs.tolist()}
 
 
+def resume(folder: Path) -> Learner:
+    """The run that was stopped, brought to its end; the folder is left as it is."""
+    with tempfile.TemporaryDirectory() as copy:
+        shutil.copytree(folder, copy, dirs_exist_ok=True)
+        learn = run()
+        learn.resume(copy, callbacks=[stop_after(-1)])
+    return learn
+
+
 def main() -> None:
     folder = HERE / f"schema{SCHEMA}"
     if folder.exists():
@@ -94,6 +134,13 @@ def main() -> None:
             learn.fit(1e-2, 2)
         learn.export(folder / f"{kind}.easylearn")
         expected[kind] = said(kind, load_predictor(folder / f"{kind}.easylearn", device="cpu"))
+    save_encoder(learners()["language_model"], folder / "encoder")
+    stopped = run()
+    stopped.fit(1e-2, 3, checkpoint=folder / "checkpoint", every=1, keep=1, callbacks=[stop_after(5)])
+    stopped.path = folder
+    stopped.save("weights")
+    expected["weights"] = stopped.predict().probs.tolist()
+    expected["checkpoint"] = resume(folder / "checkpoint").record.losses
     (folder / "expected.json").write_text(json.dumps(expected, indent=1) + "\n")
 
 
