@@ -19,19 +19,19 @@ class ExclusiveTask(Task):
     Abstract: a kind of task says what its loss is and how probabilities come out of logits. This is all of one that a
     learner trains with, reports, exports and loads:
 
-    >>> class Hinge(ExclusiveTask):
-    ...     kind = "hinge"
+    >>> class Margin(ExclusiveTask):
+    ...     kind = "margin"
     ...
     ...     def own_item_losses(self, logits, target):
     ...         return F.multi_margin_loss(logits, target, reduction="none")
     ...
     ...     def activate(self, logits):
     ...         return logits.softmax(-1)
-    >>> task = Hinge(["cat", "dog"])
+    >>> task = Margin(["cat", "dog"])
     >>> task.loss(torch.tensor([[0.5, 0.0]]), torch.tensor([1]))
     tensor(0.7500)
     >>> Task.from_json(task.to_json())
-    hinge of 2 (cat, dog)
+    margin of 2 (cat, dog)
     """
 
     is_exclusive = True

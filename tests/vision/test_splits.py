@@ -118,14 +118,14 @@ def test_the_latest_validate(df: Make) -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"valid": [0, 1], "stratify": True}, "stratify.*by a fraction"),
+        ({"valid": [0, 1], "stratify": True}, "stratify goes with a fraction"),
         ({"valid": [0, 1], "groups": "patient"}, "groups.*by a fraction"),
         ({"valid": None, "groups": "patient"}, "groups"),
         ({"valid": 0.25, "groups": "patient", "stratify": True}, "stratify or groups|groups"),
         ({"valid": 0.25, "groups": "nobody"}, "groups='nobody'"),
         (
             {"valid": 0.25, "stratify": True, "label_col": "weight", "task": "regression"},
-            "stratify needs classes.*regression",
+            "stratify goes with.*classes",
         ),
         ({"valid": 1.5}, "fraction between 0 and 1"),
         ({"valid": "2D"}, "time="),
