@@ -103,7 +103,7 @@ def _array(values: list[Any], gaps: bool, each: bool) -> Any:
     if kinds == {bool}:
         return pd.array(values, "boolean") if gaps else np.array(values)
     if not kinds <= {int, float} or (whole and (max(whole) >= 2**64 or min(whole) < -(2**63))):
-        return pd.array(values, object) if each else None
+        return np.array(values, object) if each else None
     if kinds == {int} and not (each or gaps):
         if max(whole) < 2**63:
             return np.array(values, np.int64)

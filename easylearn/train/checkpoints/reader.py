@@ -268,7 +268,11 @@ class SavedRun:
     def restore(self, run: Run, model: nn.Module, callbacks: FitCallbacks) -> None:
         """Restore everything that steps change, the global generators last."""
         self.restore_model(model)
+        fused = [group.get("fused") for group in run.optimizer.param_groups]
         run.optimizer.load_state_dict(deepcopy(self._state["optimizer"]["state"]))
+        for group, there in zip(run.optimizer.param_groups, fused, strict=True):
+            if "fused" in group:  # whether there is such a kernel is a fact of this torch and this device
+                group["fused"] = there
         run.strategy.load_state_dict(self._state["strategy"])
         grads = self._state["grads"]
         for name, p in model.named_parameters():
