@@ -156,5 +156,9 @@ def _as_frame(items: Any) -> pd.DataFrame:
             "expected a DataFrame, one row (a Series or a dictionary) or a list of rows, got "
             f"{type(items).__name__}{hint}"
         )
-    frame: pd.DataFrame = pd.DataFrame([dict(r) for r in rows])
-    return frame
+    listed = [dict(r) for r in rows]
+    try:
+        return pd.DataFrame(listed)
+    except OverflowError:  # older pandas makes a float of a whole number, also of one beyond every float
+        names = dict.fromkeys(name for row in listed for name in row)
+        return pd.DataFrame({n: pd.Series([row.get(n) for row in listed], dtype=object) for n in names})
