@@ -13,36 +13,13 @@ from easylearn.errors import ArgumentError
 from easylearn.nn.awd_lstm import AWDLSTM, CLASSIFIER_DROPS, LM_DROPS, Drops, EncoderOutput, activation_penalty
 from easylearn.nn.groups import place_parameters, set_train_mode
 from easylearn.nn.text_models import LanguageModel, TextClassifier, classifier_head
-
-NONE = Drops(0.0, 0.0, 0.0, 0.0, 0.0)
-ALL = Drops(0.1, 0.3, 0.4, 0.2, 0.3)
+from tests.nn.lstm_parts import ALL, NONE, encoder, gradients, stacked, tokens
 
 
 @pytest.fixture(autouse=True)
 def _seeded():  # type: ignore[no-untyped-def]
     with keyed.scoped_rng(0, "test"):
         yield
-
-
-def encoder(n_layers: int = 3, drops: Drops = NONE, n_tokens: int = 30, emb: int = 6, hidden: int = 9) -> AWDLSTM:
-    return AWDLSTM(n_tokens, emb, hidden, n_layers, drops=drops)
-
-
-def tokens(rows: int, n: int, n_tokens: int = 30) -> Tensor:
-    return torch.randint(2, n_tokens, (rows, n))
-
-
-def stacked(model: AWDLSTM, x: Tensor) -> Tensor:
-    """The same weights in torch's own modules, one after the other."""
-    out = F.embedding(x, model.embedding.weight, model.embedding.padding_idx)
-    for rnn in model.rnns:
-        assert isinstance(rnn, nn.LSTM)
-        out, _ = rnn(out)
-    return out
-
-
-def gradients(model: nn.Module, value: Tensor) -> list[Tensor]:
-    return list(torch.autograd.grad(value, [p for p in model.parameters() if p.requires_grad], allow_unused=False))
 
 
 # Against torch.nn.LSTM
