@@ -20,7 +20,7 @@ from .build import build_from_frames, build_from_stream
 from .loader import BUFFER_ROWS, TableSplit, memory_limit, on_device
 from .options import TableKeywords, TableOptions, Target, like_of
 from .preprocess import TablePreprocessor
-from .reports import TransformReport
+from .reports import COUNTS, TransformReport
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -77,9 +77,7 @@ class TabularData(Data[TableSplit]):
     ) -> None:
         super().__init__(preprocessor.targets.task, batch_size, preprocessor, splits)
         self.shuffle = True
-        self._seen: dict[SplitName, TransformReport] = dict(seen or {})
-
-    # -- ways to make one ----------------------------------------------------------------------------------
+        self._seen = dict(seen or {})
 
     @classmethod
     @strict(_OLD_NAMES, TableOptions)
@@ -121,19 +119,12 @@ class TabularData(Data[TableSplit]):
         test: StrPath | None = None,
         **options: Unpack[TableKeywords],
     ) -> Self:
-        """A csv file with a header.
+        """A csv file with a header; arguments as of `TabularData.from_df`, but for these.
 
         Args:
             path: the file.
-            target: the column to predict, or several.
-            valid: as in `from_df`, or a file; columns that hold text in the training file are text there, too.
+            valid: may be a file; columns that hold text in the training file are text there, too.
             test: a file of rows to predict.
-
-        Returns:
-            The data.
-
-        Raises:
-            ArgumentError, DataError: see `from_df`.
         """
         how = TableOptions(**options)
         like = like_of(how)
@@ -160,24 +151,17 @@ class TabularData(Data[TableSplit]):
         """A parquet file, or a folder of them. It needs pyarrow: `pip install "easylearn[parquet]"`.
 
         A table that does not fit into memory is streamed: row groups come in a new order in each epoch, and rows are
-        mixed in a buffer. Fitting reads it by row groups, too. So what must fit is one row group, the
-        buffer as numbers, the different values of all categorical columns, and some 40 bytes for each row: on which
-        side it is, and its target.
+        mixed in a buffer. Fitting reads it by row groups, too. So what must fit is one row group, the buffer as
+        numbers, the different values of all categorical columns, and some 40 bytes for each row: on which side it is,
+        and its target. Arguments as of `TabularData.from_df`, but for these.
 
         Args:
             path: the file or folder.
-            target: the column to predict, or several.
-            valid: as in `from_df`, or a file or folder.
+            valid: may be a file or folder.
             test: a file or folder of rows to predict.
             stream: True or False; None streams a table that would take more than `memory`.
             memory: bytes; None is half of this machine's.
             buffer_rows: how many rows are mixed with one another.
-
-        Returns:
-            The data.
-
-        Raises:
-            ArgumentError, DataError: see `from_df`.
         """
         if isinstance(buffer_rows, bool) or not isinstance(buffer_rows, int) or buffer_rows < 1:
             raise ArgumentError(f"buffer_rows must be a whole number of at least 1, got {buffer_rows!r}")
@@ -193,16 +177,13 @@ class TabularData(Data[TableSplit]):
         whole = table.read(table.columns)
         return cls(*build_from_frames(how, target, whole, split if frames[0] is None else frames[0], frames[1]))
 
-    # -- what a Learner asks -------------------------------------------------------------------------------
-
     def loader(self, split: SplitName, *, training: bool = False, view: int = 0) -> Loader:
         """See `Data.loader`; rows have no augmented views."""
-        if training:
-            return self._split(split).loader(self.batch_size, shuffle=self.shuffle)
-        return self._split(split).loader(max(self.batch_size, LARGE_BATCH), shuffle=False)
+        batch_size = self.batch_size if training else max(self.batch_size, LARGE_BATCH)
+        return self._split(split).loader(batch_size, shuffle=training and self.shuffle)
 
     def ids(self, split: SplitName) -> Sequence[str]:
-        """The labels of the rows, as text."""
+        """See `Data.ids`: the labels of the rows, as text."""
         return self._split(split).ids()
 
     def fingerprint(self, split: SplitName) -> str:
@@ -222,11 +203,7 @@ class TabularData(Data[TableSplit]):
         return moved
 
     def adopt(self, old: Data[Any]) -> Self:
-        """The same data for a model that was trained with `old`, whose codes and scales it must share.
-
-        Raises:
-            DataError: targets, codes or scales differ.
-        """
+        """See `Data.adopt`; the data must share the codes and scales of `old`, too."""
         super().adopt(old)
         assert isinstance(old.preprocessor, TablePreprocessor)
         mine, theirs = self.preprocessor.processor, old.preprocessor.processor
@@ -236,8 +213,6 @@ class TabularData(Data[TableSplit]):
                 "TabularData.from_df(..., like=learn.data)"
             )
         return self
-
-    # -- looking -------------------------------------------------------------------------------------------
 
     @property
     def cat_names(self) -> list[str]:
@@ -250,11 +225,7 @@ class TabularData(Data[TableSplit]):
         return self.preprocessor.processor.cont_out_names
 
     def seen(self, split: SplitName) -> TransformReport:
-        """What was unknown, missing or infinite in a split, as far as it was read when the data was made.
-
-        Args:
-            split: "train", "valid" or "test".
-        """
+        """What was unknown, missing or infinite in a `split`, as far as it was read when the data was made."""
         return self._seen.get(split, TransformReport())
 
     def report(self) -> pd.DataFrame:
@@ -267,11 +238,9 @@ class TabularData(Data[TableSplit]):
         import pandas as pd
 
         processor = self.preprocessor.processor
-        names = [*processor.cat_names, *processor.cont_names]
-        rows = [[split, *row] for split, seen in self._seen.items() for row in seen.rows_of_columns(names)]
-        columns = ["split", *TransformReport.COLUMNS]
-        frame: pd.DataFrame = pd.DataFrame(rows, columns=columns).set_index(["split", "column"])
-        return frame
+        rows = [[split, *row] for split, seen in self._seen.items() for row in seen.rows_of_columns(processor.names)]
+        columns = ["split", "column", *COUNTS, "fraction", "examples"]
+        return pd.DataFrame(rows, columns=columns).set_index(["split", "column"])
 
     def describe_item(self, split: SplitName, i: int) -> dict[str, str]:
         """See `Data.describe_item`: the columns of row `i`, numbers in their own units."""
@@ -283,31 +252,18 @@ class TabularData(Data[TableSplit]):
         """See `Data.notes`: unknown categories, and places that are missing or infinite."""
         notes = []
         for row in self.report().reset_index().to_dict("records"):
-            what = [f"{row[n]:,} {n}" for n in ("unknown", "missing", "infinite") if row[n]]
+            what = " and ".join(f"{row[n]:,} {n}" for n in COUNTS[:3] if row[n])
+            shown = f", for example {row['examples']}" if row["examples"] else ""
             if what:
-                place = f"{row['split']} split, column {row['column']}"
-                shown = f", for example {row['examples']}" if row["examples"] else ""
-                notes.append(f"{place}: {' and '.join(what)} ({row['fraction']:.1%}){shown}")
+                notes.append(f"{row['split']} split, column {row['column']}: {what} ({row['fraction']:.1%}){shown}")
         return notes
 
     def target(self, split: SplitName) -> Tensor | None:
-        """The targets of a split in their own units, or None where they are not known.
-
-        Args:
-            split: "train", "valid" or "test".
-        """
+        """The targets of a `split` in their own units, or None where they are not known."""
         return self._split(split).target
 
     def sample(self, split: SplitName, n: int) -> Tensor:
-        """The continuous columns of some rows, always the same ones.
-
-        Args:
-            split: "train", "valid" or "test".
-            n: the most rows.
-
-        Returns:
-            Shape (rows, n_cont).
-        """
+        """The continuous columns of `n` rows of a `split` at most, always the same ones: shape (rows, n_cont)."""
         return self._split(split).sample(n)
 
     def __repr__(self) -> str:

@@ -9,28 +9,20 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from ..data.values import numbers, require_columns, row_name
+from ..data.values import Bools, Floats, numbers, require_columns, row_name
 from ..errors import ArgumentError, DataError
 
 if TYPE_CHECKING:
     import pandas as pd
 
 Ints = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
 Direction = Literal["backward", "forward"]
 Stat = Literal["sum", "mean"]
 _NAT = np.iinfo(np.int64).min
 _PER_DAY = {"s": 86_400, "ms": 86_400_000, "us": 86_400_000_000, "ns": 86_400_000_000_000}
 _PARTS = ("Year", "Month", "Week", "Day", "Dayofweek", "Dayofyear")
 _RENAMED = {"Dayofweek": "day_of_week", "Dayofyear": "day_of_year"}
-_FLAGS = (
-    "Is_month_end",
-    "Is_month_start",
-    "Is_quarter_end",
-    "Is_quarter_start",
-    "Is_year_end",
-    "Is_year_start",
-)
+_FLAGS = tuple(f"Is_{span}_{end}" for span in ("month", "quarter", "year") for end in ("end", "start"))
 _CLOCK = ("Hour", "Minute", "Second")
 
 
@@ -67,35 +59,26 @@ def add_datepart(
 
     times = to_times(df, column)
     start = re.sub("[Dd]ate$", "", column) if prefix is None else prefix
-    missing = times.isna().to_numpy(np.bool_)
+    missing = times.isna()
     any_missing = bool(missing.any())
-
-    def put(name: str, values: npt.NDArray[Any]) -> None:
-        if values.dtype == np.bool_:
-            new[start + name] = pd.arrays.BooleanArray(values, missing.copy()) if any_missing else values
-        else:
-            new[start + name] = np.where(missing, np.nan, values) if any_missing else values.astype(np.int64)
-
-    new: dict[str, Any] = {}
+    parts = pd.DataFrame(index=df.index)
     for name in (*_PARTS, *_FLAGS, *(_CLOCK if time else ())):
         part = times.dt.isocalendar().week if name == "Week" else getattr(times.dt, _RENAMED.get(name, name.lower()))
         if name in _FLAGS:
-            put(name, part.to_numpy(np.bool_, na_value=False))
+            parts[start + name] = part.astype("boolean").mask(missing) if any_missing else part.astype(np.bool_)
         else:
-            put(name, part.to_numpy(np.float64, na_value=np.nan))
+            parts[start + name] = part.astype(np.float64 if any_missing else np.int64)
     utc = times.dt.tz_convert(None) if times.dt.tz is not None else times
-    put("Elapsed", utc.to_numpy().astype("datetime64[s]").astype(np.int64))
+    elapsed = pd.Series(utc.to_numpy().astype("datetime64[s]").astype(np.int64), index=df.index)
+    parts[start + "Elapsed"] = elapsed.mask(missing) if any_missing else elapsed
     kept = df.drop(columns=column) if drop else df
-    parts = pd.DataFrame(new, index=df.index)
     again = [n for n in parts.columns if n in kept.columns]
-    others = [n for n in again if not parts[n].equals(kept[n])]
-    if others:
+    if others := [n for n in again if not parts[n].equals(kept[n])]:
         raise ArgumentError(
             f"the table has columns {others} of its own, which the parts of {column!r} would replace; give these "
             f"another beginning, such as prefix={column + '_'!r}"
         )
-    made: pd.DataFrame = pd.concat([kept.drop(columns=again), parts], axis=1)
-    return made
+    return pd.concat([kept.drop(columns=again), parts], axis=1)
 
 
 def elapsed_since(
@@ -131,10 +114,11 @@ def elapsed_since(
     order = np.lexsort((ticks, groups))
     g, t = groups[order], ticks[order]
     # One entry per group and time: an event of any of its rows counts for all of them.
-    first = np.flatnonzero(np.r_[True, (g[1:] != g[:-1]) | (t[1:] != t[:-1])]) if len(g) else np.zeros(0, np.int64)
-    run_of_row = np.repeat(np.arange(len(first)), np.diff(np.r_[first, len(g)]))
+    begins = np.ones(len(g), np.bool_)
+    begins[1:] = (g[1:] != g[:-1]) | (t[1:] != t[:-1])
+    first = np.flatnonzero(begins)
     g, t = g[first], t[first]
-    on = np.logical_or.reduceat(happened[order], first) if len(first) else np.zeros(0, np.bool_)
+    on = np.logical_or.reduceat(happened[order], first)
     place = np.arange(len(first))
     last = np.maximum.accumulate(np.where(on, place, -1))
     following = np.minimum.accumulate(np.where(on, place, len(first))[::-1])[::-1]
@@ -142,13 +126,10 @@ def elapsed_since(
     for label, found in (("After", last), ("Before", following)):
         inside = (found >= 0) & (found < len(first)) & (g >= 0)
         found = np.where(inside, found, 0)
-        inside &= g[found] == g if len(g) else inside
-        days = np.where(inside, np.abs(t - t[found]) / per_day, np.nan) if len(g) else np.zeros(0)
-        out = np.full(len(df), np.nan)
-        out[order] = days[run_of_row]
-        columns[label + name] = out
-    result: pd.DataFrame = pd.DataFrame(columns, index=df.index)
-    return result
+        days = np.where(inside & (g[found] == g), np.abs(t - t[found]) / per_day, np.nan)
+        columns[label + name] = np.full(len(df), np.nan)
+        columns[label + name][order] = days[np.cumsum(begins) - 1]
+    return pd.DataFrame(columns, index=df.index)
 
 
 def rolling_windows(
@@ -221,13 +202,12 @@ def rolling_windows(
         for name in names:
             x, counted = values[name]
             n = counted[stop] - counted[start]
-            total = np.add.reduceat(x, np.column_stack([start, stop]).ravel())[::2] if len(key) else np.zeros(0)
+            total = np.add.reduceat(x, np.column_stack([start, stop]).ravel())[::2]
             result = np.full(len(df), np.nan)
             with np.errstate(invalid="ignore", divide="ignore"):
                 result[order] = np.where(n > 0, total if stat == "sum" else total / n, np.nan)
             out[f"{name}_{stat}_{'next_' if direction == 'forward' else ''}{label}"] = result
-    frame: pd.DataFrame = pd.DataFrame(out, index=df.index)
-    return frame
+    return pd.DataFrame(out, index=df.index)
 
 
 def to_times(df: pd.DataFrame, column: str) -> pd.Series[Any]:
@@ -241,14 +221,16 @@ def to_times(df: pd.DataFrame, column: str) -> pd.Series[Any]:
     require_columns(df, [column])
     given = df[column]
     types = pd.api.types
-    if isinstance(given.dtype, pd.CategoricalDtype):
-        held = to_times(pd.DataFrame({column: given.cat.categories}), column)
-        taken = held.take(np.where(given.isna(), 0, given.cat.codes)) if len(held) else held.reindex(range(len(given)))
-        times: pd.Series[Any] = taken.set_axis(given.index).mask(given.isna())
-        return times
+    dtype = given.cat.categories.dtype if isinstance(given.dtype, pd.CategoricalDtype) else given.dtype
+    if types.is_numeric_dtype(dtype) or types.is_bool_dtype(dtype):
+        raise DataError(
+            f"column {column!r} holds numbers ({dtype}), which may be years, days or seconds; turn them into dates "
+            f"with pd.to_datetime(df[{column!r}], unit=... or format=...)"
+        )
+    if dtype is not given.dtype:
+        given = given.astype(dtype)
     if isinstance(given.dtype, pd.PeriodDtype):
-        starts: pd.Series[Any] = given.dt.to_timestamp()
-        return starts
+        return given.dt.to_timestamp()
     if isinstance(given.dtype, np.dtype | pd.DatetimeTZDtype) and types.is_datetime64_any_dtype(given.dtype):
         return given
     if types.is_datetime64_any_dtype(given.dtype):  # Arrow
@@ -258,11 +240,6 @@ def to_times(df: pd.DataFrame, column: str) -> pd.Series[Any]:
         plain = given.dt.tz_convert("UTC").dt.tz_localize(None) if tz is not None else given
         local: pd.Series[Any] = pd.Series(plain.to_numpy(f"datetime64[{given.dt.unit}]"), index=given.index)
         return local if tz is None else local.dt.tz_localize("UTC").dt.tz_convert(tz)
-    if types.is_numeric_dtype(given.dtype) or types.is_bool_dtype(given.dtype):
-        raise DataError(
-            f"column {column!r} holds numbers ({given.dtype}), which may be years, days or seconds; turn them into "
-            f"dates with pd.to_datetime(df[{column!r}], unit=... or format=...)"
-        )
     return _read_times(given, column)
 
 
@@ -300,17 +277,16 @@ def _panel(df: pd.DataFrame, by: str | Sequence[str] | None, date: str) -> tuple
     times = to_times(df, date)
     if times.dt.tz is not None:
         times = times.dt.tz_localize(None)
-    unit = str(times.dt.unit)
     ticks = times.to_numpy().astype(np.int64)
     groups = np.zeros(len(df), np.int64)
     if keys:
         grouped = df.groupby(keys, sort=False, dropna=True, observed=True)
         groups = grouped.ngroup().to_numpy(np.float64, na_value=-1).astype(np.int64)
     groups[ticks == _NAT] = -1
-    return groups, ticks, _PER_DAY[unit]
+    return groups, ticks, _PER_DAY[str(times.dt.unit)]
 
 
-def _truth(df: pd.DataFrame, event: str | Sequence[bool] | npt.NDArray[Any] | pd.Series[Any]) -> npt.NDArray[np.bool_]:
+def _truth(df: pd.DataFrame, event: str | Sequence[bool] | npt.NDArray[Any] | pd.Series[Any]) -> Bools:
     """Where an event happened; a missing entry is no event."""
     import pandas as pd
 
@@ -322,8 +298,7 @@ def _truth(df: pd.DataFrame, event: str | Sequence[bool] | npt.NDArray[Any] | pd
         if len(given) != len(df):
             raise ArgumentError(f"event must have one entry per row ({len(df)}), got {len(given)}")
     x = numbers(given)
-    true: npt.NDArray[np.bool_] = ~np.isnan(x) & (x != 0)
-    return true
+    return ~np.isnan(x) & (x != 0)
 
 
 def _window(window: str | pd.Timedelta, per_day: int) -> tuple[int, str]:
