@@ -29,24 +29,11 @@ if TYPE_CHECKING:
 IN_MEMORY = 3  # how many times larger a table is in memory than uncompressed in its file, roughly
 LARGE_BATCH = 1024  # rows that are looked at together where nothing is learned
 _OLD_NAMES = {
-    "bs": "batch_size",
-    "y": "target",
-    "y_names": "target",
-    "dep_var": "target",
-    "cat_flds": "cat_names",
-    "cat_vars": "cat_names",
-    "contin_vars": "cont_names",
-    "val_idxs": "valid",
-    "valid_idx": "valid",
-    "splits": "valid",
-    "valid_pct": "valid",
-    "test_df": "test",
-    "df_test": "test",
-    "sample_weight": "weights",
-    "label_delim": "label_sep",
-    "procs": "There are no procs: scale=, fill= and min_count= say how columns become numbers.",
-    "y_block": "task",
-}
+    "bs": "batch_size", "y": "target", "y_names": "target", "dep_var": "target", "cat_flds": "cat_names",
+    "cat_vars": "cat_names", "contin_vars": "cont_names", "val_idxs": "valid", "valid_idx": "valid", "splits": "valid",
+    "valid_pct": "valid", "test_df": "test", "df_test": "test", "sample_weight": "weights", "label_delim": "label_sep",
+    "procs": "There are no procs: scale=, fill= and min_count= say how columns become numbers.", "y_block": "task",
+}  # fmt: skip
 
 
 class TabularData(Data[TableSplit]):
@@ -99,9 +86,6 @@ class TabularData(Data[TableSplit]):
                 `time` also a length of time such as "6W".
             test: rows to predict. Where they have all their targets, these are known in `learn.predict(split="test")`.
 
-        Returns:
-            The data.
-
         Raises:
             ArgumentError: arguments contradict each other.
             DataError: a column is missing or holds what it should not; the message names column, row and value.
@@ -119,7 +103,7 @@ class TabularData(Data[TableSplit]):
         test: StrPath | None = None,
         **options: Unpack[TableKeywords],
     ) -> Self:
-        """A csv file with a header; arguments as of `TabularData.from_df`, but for these.
+        """A csv file with a header; arguments as in `TabularData.from_df`, but for these.
 
         Args:
             path: the file.
@@ -153,7 +137,7 @@ class TabularData(Data[TableSplit]):
         A table that does not fit into memory is streamed: row groups come in a new order in each epoch, and rows are
         mixed in a buffer. Fitting reads it by row groups, too. So what must fit is one row group, the buffer as
         numbers, the different values of all categorical columns, and some 40 bytes for each row: on which side it is,
-        and its target. Arguments as of `TabularData.from_df`, but for these.
+        and its target. Arguments as in `TabularData.from_df`, but for these.
 
         Args:
             path: the file or folder.

@@ -146,11 +146,7 @@ class FittedCategory:
         return [count_codes(self.name, table, counts, values) for counts in held]
 
     def encode_one(self, row: Mapping[str, Any], report: TransformReport) -> int:
-        """The code of a row's value.
-
-        Raises:
-            NotPlainError: the row lacks it, or it is of a kind that only a column of values can be read as.
-        """
+        """The code of a row's value; NotPlainError where it lacks one, or one that only a column can be read as."""
         value = row.get(self.name, NotPlainError)
         if type(value) not in _PLAIN:
             raise NotPlainError
@@ -164,12 +160,10 @@ class FittedCategory:
         return code
 
     def state_dict(self) -> dict[str, Any]:
-        """The same in what JSON can hold."""
         return {"name": self.name, "ordered": self.ordered, "n_rare": self.n_rare, "levels": to_json(self.levels)}
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> FittedCategory:
-        """What `state_dict` described."""
         return cls(state["name"], from_json(state["levels"]), state["ordered"], state["n_rare"])
 
 
@@ -214,14 +208,7 @@ class FittedNumber:
     def encode(
         self, x: Floats, bad: Bools | None, out: npt.NDArray[np.float32], pieces: Sequence[Piece]
     ) -> list[TransformReport]:
-        """Write the scaled number of each row into `out`; what was seen in each of some pieces of the rows.
-
-        Args:
-            x: the column's numbers.
-            bad: where they are missing or infinite; None where they never are.
-            out: shape (n,).
-            pieces: of the rows.
-        """
+        """As `FittedCategory.encode`, of numbers and of which are missing or infinite; None where none is."""
         seen: list[TransformReport] = []
         if bad is not None:
             seen = [count_numbers(self.name, x[piece], bad[piece]) for piece in pieces]
@@ -274,12 +261,10 @@ class FittedNumber:
         return rounded
 
     def state_dict(self) -> dict[str, Any]:
-        """The same in what JSON can hold."""
         return {**vars(self), "quantiles": None if self.quantiles is None else self.quantiles.tolist()}
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> FittedNumber:
-        """What `state_dict` described."""
         quantiles = None if state["quantiles"] is None else np.asarray(state["quantiles"], np.float64)
         if quantiles is not None and (quantiles.ndim != 1 or len(quantiles) < 2):
             raise ValueError("quantiles are two numbers at least, in a row")

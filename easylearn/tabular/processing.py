@@ -140,18 +140,14 @@ class TableProcessor:
         """Learn from a table that is never wholly in memory.
 
         The same as `fit` on its training rows, but for the last digits of means and deviations. A second reading looks
-        for the medians of large tables; `scale="quantile"` reads one column at a time, which has to fit into memory.
-        So have the different values of all categorical columns.
+        for the medians of large tables; `scale="quantile"` reads one column at a time, which has to fit into memory. So
+        have the different values of all categorical columns.
 
         Args:
-            blocks: given the names of columns, their rows in blocks, each with a mask of its training rows; the same
-                ones whenever it is called.
+            blocks: given the names of columns, the same blocks of rows each time, with masks of the training rows.
 
         Returns:
             What was seen in the training rows, and in the others.
-
-        Raises:
-            DataError: as from `fit`.
         """
         self._cats, self._conts, seen = learn_blocks(blocks, self.cat_names, self.cont_names, self.settings)
         return seen
@@ -170,12 +166,7 @@ class TableProcessor:
     # Encoding
 
     def transform(self, df: pd.DataFrame | TableView) -> Encoded:
-        """Encode a table with what was learned. `df` is left as it is; columns that were not asked for are ignored.
-
-        Raises:
-            DataError: columns are missing, or a continuous one holds text (naming column, row and value).
-            StateError: nothing was learned yet.
-        """
+        """Encode a table with what was learned; other columns are ignored."""
         self._learned()
         table = TableView.of(df)
         table.require(self.names)
@@ -221,14 +212,10 @@ class TableProcessor:
         return encoded, [fitted for fitted, _ in of_cats], [fitted for fitted, *_ in of_conts]
 
     def transform_row(self, row: Mapping[str, Any]) -> Encoded | None:
-        """One row of plain values as `transform` would encode it, without a DataFrame: fifty times as quick.
+        """One row, by column, as `transform` would encode it, without a DataFrame: fifty times as quick.
 
-        Args:
-            row: by column.
-
-        Returns:
-            The row's codes and numbers; None if it lacks a column or holds anything but text, numbers, booleans and
-            None, of which `transform` knows what to make or to say.
+        None if it lacks a column or holds anything but text, numbers, booleans and None: `transform` knows what to make
+        of these, or to say.
         """
         report = TransformReport(1)
         try:
@@ -241,21 +228,9 @@ class TableProcessor:
         return Encoded(np.array([cats], np.int64), np.array([conts], np.float32), report)
 
     def decode(self, cats: npt.NDArray[np.int64], conts: npt.NDArray[np.float32]) -> pd.DataFrame:
-        """Codes and numbers back to values, as far as they are known: "(unknown)" and "(missing)" stay words.
+        """The arrays of `Encoded` back to values, as far as they are known: "(unknown)" and "(missing)" stay words.
 
-        Args:
-            cats: codes, shape (n, number of categorical columns).
-            conts: numbers, shape (n, number of continuous columns and flags).
-
-        Returns:
-            One row per row; a number whose flag is set is missing (NaN). Without a flag a filled place looks like its
-            fill value.
-
-        >>> import pandas as pd
-        >>> df = pd.DataFrame({"shop": ["b", "a"], "size": [1.0, 3.0]})
-        >>> encoded = TableProcessor(["shop"], ["size"]).fit_transform(df)
-        >>> TableProcessor(["shop"], ["size"]).fit(df).decode(encoded.cats, encoded.conts)["size"].tolist()
-        [1.0, 3.0]
+        A number whose flag is set is missing (NaN). Without a flag a filled place looks like its fill value.
         """
         import pandas as pd
 
@@ -320,11 +295,7 @@ class TableProcessor:
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> TableProcessor:
-        """A processor as `state_dict` described it.
-
-        Raises:
-            DataError: the state was written by a newer version, or is not one of a TableProcessor.
-        """
+        """A processor as `state_dict` described it."""
         try:
             if state["version"] != _VERSION:
                 raise DataError(
