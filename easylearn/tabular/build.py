@@ -18,7 +18,7 @@ from ..data.target_kinds import OneClass, SeveralLabels
 from ..data.targets import TargetOptions, Targets, read_targets, repeated
 from ..data.weights import draw_weights
 from ..errors import ArgumentError, DataError, EasyLearnWarning
-from .columns import Sample, find_ids, find_leaks, guess_columns
+from .columns import find_ids, find_leaks, guess_columns, sample
 from .loader import MemorySplit, StreamSplit, TableSplit, fit_streamed
 from .options import TableOptions, Target, like_of, target_names
 from .preprocess import TablePreprocessor
@@ -75,10 +75,7 @@ def build_from_stream(
     """Of parquet tables that are read by row groups; arguments as in `TabularData.from_parquet`."""
     if how.weights is not None:
         raise ArgumentError("a streamed table comes in the order of its row groups, so weights= needs stream=False")
-    own: dict[SplitName, ParquetTable | None] = {
-        "valid": valid if isinstance(valid, ParquetTable) else None,
-        "test": test,
-    }
+    own: dict[SplitName, Any] = {"valid": valid if isinstance(valid, ParquetTable) else None, "test": test}
     names = target_names(target)
     known = [n for n in (*names, how.groups, how.time) if n in table.columns]
     side = TableView(table.read(list(dict.fromkeys(known)), categories=True))
@@ -89,7 +86,6 @@ def build_from_stream(
     if how.like is None:
         seen["train"], seen["valid"] = fit_streamed(processor, table, plan.train)
         _warn_of_columns(head, plan.preprocessor)
-
     splits: dict[SplitName, TableSplit] = {}
     for name, rows in (("train", plan.train), ("valid", plan.valid)):
         if len(rows):
@@ -127,7 +123,11 @@ def _plan(how: TableOptions, names: list[str], side: TableView, head: TableView,
         options = TargetOptions(how.task, how.label_sep, how.log_target)
         given = read_targets(side.df, options, names=names, where=side.where)
         train, held_out = _split(side, how, given.stratify_codes(), valid)
-        made = TablePreprocessor(_processor(head, how, names), given.learn(train), how.y_range)
+        columns = _columns(head, how, names)
+        processor = TableProcessor(
+            *columns, scale=how.scale, fill=how.fill, min_count=how.min_count, max_levels=how.max_levels
+        )
+        made = TablePreprocessor(processor, given.learn(train), how.y_range)
         target = made.targets.encode(given, hint="Split so that every class is in training: stratify=True does")
         if given.how is OneClass and given.rows.coded is not None:
             side[names[0]].coded = given.rows.coded
@@ -141,26 +141,13 @@ def _plan(how: TableOptions, names: list[str], side: TableView, head: TableView,
     return _Plan(train, held_out, made, size, target, weights)
 
 
-def _processor(head: TableView, how: TableOptions, targets: list[str]) -> TableProcessor:
-    """One that has learned nothing yet, of the columns named or guessed."""
-    return TableProcessor(
-        *_columns(head, how, targets), scale=how.scale, fill=how.fill, min_count=how.min_count,
-        max_levels=how.max_levels,
-    )  # fmt: skip
-
-
 def _split(side: TableView, how: TableOptions, codes: Indices | None, valid: Split) -> tuple[Indices, Indices]:
     """Positions of training and of validation rows; `codes` are classes of which each may have its share of them."""
     groups, time = how.groups, how.time
-    return split_indices(
-        len(side),
-        valid,
-        seed=how.seed,
-        stratify=by_class(codes, valid, how.stratify, groups=groups, time=time),
-        groups=None if groups is None else side[groups].series,
-        time=None if time is None else side[time].series,
-        index=side.df.index,
-    )
+    stratify = by_class(codes, valid, how.stratify, groups=groups, time=time)
+    by_group, by_time = (None if name is None else side[name].series for name in (groups, time))
+    index = side.df.index
+    return split_indices(len(side), valid, seed=how.seed, stratify=stratify, groups=by_group, time=by_time, index=index)
 
 
 def _weights(
@@ -210,14 +197,16 @@ def _columns(head: TableView, how: TableOptions, targets: list[str]) -> tuple[li
 
 def _warn_of_columns(table: TableView, preprocessor: TablePreprocessor) -> None:
     """Warn of features that name the rows, or give a target away."""
-    sample, processor = Sample(table), preprocessor.processor
-    for name in find_ids(sample, processor.cat_names):
+    processor = preprocessor.processor
+    targets = [n for n in preprocessor.targets.columns if n in table.df.columns]
+    few = sample(table, [*processor.names, *targets])
+    for name in find_ids(table, few, processor.cat_names):
         _warn(
             f"{name!r} has nearly as many values as there are rows: it names the rows, and says little about new ones. "
             "Leave the column out, or fold rare values with min_count"
         )
-    for target in (name for name in preprocessor.targets.columns if name in table.df.columns):
-        for _, why in find_leaks(sample, target, processor.names):
+    for target in targets:
+        for _, why in find_leaks(few, target, processor.names):
             _warn(f"{why}. Would it be known when a prediction is wanted? Otherwise leave the column out")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal
@@ -165,31 +165,26 @@ def _constant(column: Column) -> str | None:
     return "it is empty: every value is missing" if first is None else f"it holds one value only, {first!r}"
 
 
-class Sample:
-    """A keyed sample of at most 20,000 rows of a table. What is known of whole columns is not asked again."""
-
-    def __init__(self, table: TableView) -> None:
-        self.table = table
-        self.rows = _sampled_rows(len(table))
-        self._columns: dict[str, Column] = {}
-
-    def __getitem__(self, name: str) -> Column:
-        if name not in self._columns:
-            self._columns[name] = self.table[name].at(self.rows)
-        return self._columns[name]
+def sample(table: TableView, names: Iterable[str]) -> dict[str, Column]:
+    """Columns in a keyed sample of at most 20,000 rows. What is known of whole columns is not asked again."""
+    n = len(table)
+    if n <= 2 * _SAMPLE:
+        rows = np.arange(n) if n <= _SAMPLE else np.sort(permutation(n, 0, "sampled rows")[:_SAMPLE])
+    else:  # without a permutation of all rows; a few that come twice count once
+        rows = torch.randint(n, (_SAMPLE,), generator=generator(0, "sampled rows")).unique().numpy()
+    return {name: table[name].at(rows) for name in names}
 
 
-def find_ids(sample: Sample, names: Sequence[str]) -> list[str]:
+def find_ids(table: TableView, few: Mapping[str, Column], names: Sequence[str]) -> list[str]:
     """Those columns with nearly as many values as rows: they name a row and say nothing about the next one.
 
     Numbers with fractions are never taken for names; whole numbers only if they are densely numbered, huge or called so
-    ("id", "user_id", "index").
+    ("id", "user_id", "index"). `few` are the columns in a `sample`.
     """
-    return [name for name in names if len(sample.rows) >= _FEW_ROWS and _is_id(sample, name)]
+    return [name for name in names if len(table) >= _FEW_ROWS and _is_id(few[name], table[name])]
 
 
-def _is_id(sample: Sample, name: str) -> bool:
-    few, column = sample[name], sample.table[name]
+def _is_id(few: Column, column: Column) -> bool:
     if few.is_span or (few.is_number and not few.is_whole):
         return False
     try:
@@ -202,20 +197,17 @@ def _is_id(sample: Sample, name: str) -> bool:
         return False
 
 
-def find_leaks(sample: Sample, target: str, names: Sequence[str]) -> list[tuple[str, str]]:
-    """Features from which the target can be read off: a copy of it, a function of it, or a code for it.
+def find_leaks(few: Mapping[str, Column], target: str, names: Sequence[str]) -> list[tuple[str, str]]:
+    """Columns of a `sample` from which the target can be read off, each with the reason why it looks like that.
 
-    One feature at a time is looked at.
-
-    Returns:
-        Pairs of a column and the reason why it looks like a leak.
+    Such a feature is a copy of the target, a function of it, or a code for it. One at a time is looked at.
 
     >>> import pandas as pd
     >>> df = pd.DataFrame({"y": ["a", "b", "c"] * 20, "code": [7, 8, 9] * 20, "x": range(60)})
-    >>> find_leaks(Sample(TableView(df)), "y", ["code", "x"])
+    >>> find_leaks(sample(TableView(df), df), "y", ["code", "x"])
     [('code', "each value of 'code' goes with one value of 'y'")]
     """
-    goal_of = sample[target]
+    goal_of = few[target]
     try:
         there = goal_of.coded[0] >= 0
     except DataError:
@@ -226,7 +218,7 @@ def find_leaks(sample: Sample, target: str, names: Sequence[str]) -> list[tuple[
     goal = np.searchsorted(goal_of.held, goal)
     y = goal_of.as_numbers if len(goal_of.held) > _FEW_ROWS else None
     y = None if y is None else y[there]
-    reasons = ((name, _why_leak(sample[name], there, goal, y)) for name in names)
+    reasons = ((name, _why_leak(few[name], there, goal, y)) for name in names)
     return [(name, why.format(x=repr(name), y=repr(target))) for name, why in reasons if why]
 
 
@@ -278,7 +270,7 @@ def _numeric_leak(x: Floats, goal: Ints, y: Floats | None) -> str:
     low, high = np.full(len(counts), np.inf), np.full(len(counts), -np.inf)
     np.minimum.at(low, goal, x)
     np.maximum.at(high, goal, x)
-    low, high, counts = low[counts > 0], high[counts > 0], counts[counts > 0]
+    low, high, counts = (of_class[counts > 0] for of_class in (low, high, counts))
     order = np.argsort(low)
     parted = len(counts) > 1 and bool((high[order[:-1]] < low[order[1:]]).all())
     # Of all the orders in which the rows could lie, that share keeps every class together.
@@ -316,15 +308,6 @@ def _code_leak(codes: Ints, goal: Ints, y: Floats | None) -> str:
         return ""
     same = np.count_nonzero(n) == np.count_nonzero(overall)
     return "each value of {x} goes with one value of {y}" + ("" if same else ", though not the other way round")
-
-
-def _sampled_rows(n: int) -> Ints:
-    if n <= 2 * _SAMPLE:
-        return np.arange(n) if n <= _SAMPLE else np.sort(permutation(n, 0, "sampled rows")[:_SAMPLE])
-    # Without a permutation of all rows; a few that come twice count once.
-    rows = torch.randint(n, (_SAMPLE,), generator=generator(0, "sampled rows")).sort().values
-    chosen: Ints = torch.unique_consecutive(rows).numpy()
-    return chosen
 
 
 def _is_numbers(column: Column, values: Sequence[Any]) -> bool:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from easylearn.errors import ArgumentError, DataError
 from easylearn.tabular import columns, view
-from easylearn.tabular.columns import Sample, guess_columns
+from easylearn.tabular.columns import guess_columns, sample
 from easylearn.tabular.data import TabularData
 from easylearn.tabular.view import TableView
 
@@ -25,12 +25,13 @@ N = 400
 
 
 def find_ids(df: pd.DataFrame, names: list[str] | None = None) -> list[str]:
-    return columns.find_ids(Sample(TableView(df)), list(df.columns) if names is None else names)
+    table, chosen = TableView(df), list(df.columns) if names is None else names
+    return columns.find_ids(table, sample(table, chosen), chosen)
 
 
 def find_leaks(df: pd.DataFrame, target: str, names: list[str] | None = None) -> list[tuple[str, str]]:
     others = [n for n in df.columns if n != target]
-    return columns.find_leaks(Sample(TableView(df)), target, others if names is None else names)
+    return columns.find_leaks(sample(TableView(df), df.columns), target, others if names is None else names)
 
 
 def wide() -> pd.DataFrame:
