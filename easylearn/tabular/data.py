@@ -39,9 +39,9 @@ _OLD_NAMES = {
 class TabularData(Data[TableSplit]):
     """A table in train, valid and maybe test: two tensors each, codes of categories and scaled numbers.
 
-    Make one with `from_df`, `from_csv` or `from_parquet`. Every value that training did not know has a place:
-    categories have codes for *unknown* and *missing*, missing numbers are filled and flagged. `report()` counts them,
-    and `preprocessor.report(df)` those of any other table.
+    Make one with `from_df`, `from_csv` or `from_parquet`. Every value that training did not know has a place: there are
+    codes for *unknown* and *missing* categories, missing numbers are filled and flagged. `report()` counts them, and
+    `preprocessor.report(df)` those of any other table.
 
     Args:
         splits: "train", and maybe "valid" and "test".
@@ -157,21 +157,17 @@ class TabularData(Data[TableSplit]):
             stream = table.n_bytes * IN_MEMORY > (memory_limit() if memory is None else memory)
         if stream:
             return cls(*build_from_stream(how, target, table, others[0] or split, others[1], buffer_rows))
-        frames = [None if t is None else t.read(t.columns) for t in others]
-        whole = table.read(table.columns)
-        return cls(*build_from_frames(how, target, whole, split if frames[0] is None else frames[0], frames[1]))
+        frame, own_valid, rows = (None if t is None else t.read(t.columns) for t in (table, *others))
+        return cls(*build_from_frames(how, target, frame, split if own_valid is None else own_valid, rows))
 
     def loader(self, split: SplitName, *, training: bool = False, view: int = 0) -> Loader:
-        """See `Data.loader`; rows have no augmented views."""
         batch_size = self.batch_size if training else max(self.batch_size, LARGE_BATCH)
         return self._split(split).loader(batch_size, shuffle=training and self.shuffle)
 
     def ids(self, split: SplitName) -> Sequence[str]:
-        """See `Data.ids`: the labels of the rows, as text."""
         return self._split(split).ids()
 
     def fingerprint(self, split: SplitName) -> str:
-        """See `Data.fingerprint`."""
         return self._split(split).fingerprint()
 
     def for_model(self, model: nn.Module) -> Self:
@@ -180,7 +176,7 @@ class TabularData(Data[TableSplit]):
         if parameter is None:
             return self
         splits = on_device(self._splits, parameter.device)
-        if all(splits[name] is self._splits[name] for name in splits):
+        if all(split is self._splits[name] for name, split in splits.items()):
             return self
         moved = copy.copy(self)
         moved._splits = splits
@@ -233,7 +229,6 @@ class TabularData(Data[TableSplit]):
         return {str(n): f"{v:.6g}" if isinstance(v, float) else str(v) for n, v in values.items()}
 
     def notes(self) -> list[str]:
-        """See `Data.notes`: unknown categories, and places that are missing or infinite."""
         notes = []
         for row in self.report().reset_index().to_dict("records"):
             what = " and ".join(f"{row[n]:,} {n}" for n in COUNTS[:3] if row[n])

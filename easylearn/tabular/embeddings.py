@@ -58,8 +58,6 @@ def plot_embeddings(learn: Learner, name: str, levels: Sequence[Any] | None = No
         name: the column.
         levels: those to write names at; None writes them all, or every n-th where there are too many to read.
 
-    Returns:
-        A figure.
     """
     frame = embeddings(learn, name).iloc[N_SPECIAL:]
     n, width = frame.shape
@@ -78,11 +76,8 @@ def plot_embeddings(learn: Learner, name: str, levels: Sequence[Any] | None = No
             raise ArgumentError(f"{name!r} has no category {level!r}. {did_you_mean(str(level), map(str, known))}")
         x, y = places[known.index(level)].tolist()
         axes.annotate(str(level), (x, y), xytext=(3, 3), textcoords="offset points", fontsize=8)
-    axes.set(
-        title=f"Embedding of {name}",
-        xlabel=f"first component ({share[0]:.0%} of the variance)",
-        ylabel=f"second component ({share[1]:.0%})",
-    )
+    axes.set(title=f"Embedding of {name}", ylabel=f"second component ({share[1]:.0%})")
+    axes.set_xlabel(f"first component ({share[0]:.0%} of the variance)")
     return figure
 
 
@@ -144,9 +139,6 @@ class EntityEmbedder:
         Args:
             X: a DataFrame (or an array, whose columns are then called x0, x1 ...).
             y: what to predict, one entry or one row per row of X; not looked at where a learner was given.
-
-        Returns:
-            Itself.
         """
         import pandas as pd
 
@@ -165,8 +157,8 @@ class EntityEmbedder:
             guess = guess_columns(frame.drop(columns=[*(cats or ()), *(conts or ())]))
             cats, conts = (g if n is None else n for g, n in ((guess.cat_names, cats), (guess.cont_names, conts)))
         free = (name for name in map("y{}".format, itertools.count()) if name not in frame.columns)
-        names = list(itertools.islice(free, targets.shape[1]))
-        table = frame.assign(**{n: targets.iloc[:, i].array for i, n in enumerate(names)})
+        columns = {name: targets.iloc[:, i].array for i, name in zip(range(targets.shape[1]), free, strict=False)}
+        table, names = frame.assign(**columns), list(columns)
         data = TabularData.from_df(
             table, names, cat_names=cats, cont_names=conts, valid=None,
             task=read_targets(table, TargetOptions(self.task), names=names, say=False).task_name,
@@ -193,7 +185,7 @@ class EntityEmbedder:
         frame = _as_frame(X)
         encoded = processor.transform(frame)
         parts = [table[encoded.cats[:, j]] for j, table in enumerate(vectors)]
-        values: npt.NDArray[np.float32] = np.concatenate([*parts, encoded.conts], axis=1)
+        values = np.concatenate([*parts, encoded.conts], axis=1)
         if self._output == "default":
             return values
         return pd.DataFrame(values, columns=self.get_feature_names_out(), index=frame.index)
@@ -248,11 +240,9 @@ class EntityEmbedder:
         from sklearn.utils import InputTags, Tags, TargetTags, TransformerTags
 
         return Tags(
-            estimator_type="transformer",
-            target_tags=TargetTags(required=self.learner is None),
-            transformer_tags=TransformerTags(),
+            "transformer", TargetTags(required=self.learner is None), TransformerTags(),
             input_tags=InputTags(categorical=True, string=True, allow_nan=True),
-        )
+        )  # fmt: skip
 
     def __repr__(self) -> str:
         given = self.get_params()

@@ -31,9 +31,6 @@ def add_datepart(
 ) -> pd.DataFrame:
     """A table with the parts of a date as columns of their own.
 
-    Years, days and hours are those of the column's own time zone. `Elapsed` counts seconds since 1970 (UTC),
-    whatever unit the times are kept in.
-
     Args:
         df: the table. It is left as it is.
         column: times of any unit and zone, days, periods, or text that can be read as times.
@@ -43,8 +40,8 @@ def add_datepart(
 
     Returns:
         A new table: <prefix>Year, Month, Week (ISO 8601), Day, Dayofweek (Monday is 0), Dayofyear, Is_month_end,
-        Is_month_start, Is_quarter_end, Is_quarter_start, Is_year_end, Is_year_start, [Hour, Minute, Second,]
-        Elapsed. Where the date is missing, so are they.
+        Is_month_start, Is_quarter_end, Is_quarter_start, Is_year_end, Is_year_start and [Hour, Minute, Second] in the
+        column's own time zone; Elapsed, seconds since 1970 (UTC). Where the date is missing, so are they.
 
     Raises:
         DataError: the column is missing, or holds something that is no date (naming the row).
@@ -211,11 +208,7 @@ def rolling_windows(
 
 
 def to_times(df: pd.DataFrame, column: str) -> pd.Series[Any]:
-    """A column as pandas times, in the unit and zone it has; text is read, missing text is a missing time.
-
-    Raises:
-        DataError: the column is missing, or holds something that is no date (naming the row).
-    """
+    """A column as pandas times, in the unit and zone it has; text is read, missing text is a missing time."""
     import pandas as pd
 
     require_columns(df, [column])
@@ -247,27 +240,24 @@ def _read_times(given: pd.Series[Any], column: str) -> pd.Series[Any]:
     """Text or Python objects as times."""
     import pandas as pd
 
-    try:
+    why = "the times have different zones"
+    # Dates with and without a time of day are of two formats to pandas, but of one standard.
+    for form in (None, "ISO8601"):
         try:
-            read = pd.to_datetime(given)
-        except ValueError:
-            # Dates with and without a time of day are of two formats to pandas, but of one standard.
-            read = pd.to_datetime(given, format="ISO8601")
-        if pd.api.types.is_datetime64_any_dtype(read.dtype):
-            return read
-        raise ValueError("the times have different zones")
-    except (ValueError, TypeError, OverflowError) as error:
-        for i, value in enumerate(given.tolist()):
-            try:
-                pd.to_datetime(value if pd.api.types.is_scalar(value) else str(value))
-            except (ValueError, TypeError, OverflowError):
-                raise DataError(
-                    f"column {column!r}, {row_name(given, i)}: {value!r} is not a date that can be read"
-                ) from error
-        raise DataError(
-            f"column {column!r} cannot be read as dates: {error}. Say how they are written: "
-            f"pd.to_datetime(df[{column!r}], format=..., utc=True)"
-        ) from error
+            read = pd.to_datetime(given, format=form)
+        except (ValueError, TypeError, OverflowError) as error:
+            why = str(error)
+        else:
+            if pd.api.types.is_datetime64_any_dtype(read.dtype):
+                return read
+    alone = pd.to_datetime(given, errors="coerce", format="mixed", utc=True)
+    for i in np.flatnonzero(alone.isna() & given.notna())[:1].tolist():
+        value = given.iloc[i]
+        raise DataError(f"column {column!r}, {row_name(given, i)}: {value!r} is not a date that can be read")
+    raise DataError(
+        f"column {column!r} cannot be read as dates: {why}. Say how they are written: "
+        f"pd.to_datetime(df[{column!r}], format=..., utc=True)"
+    )
 
 
 def _panel(df: pd.DataFrame, by: str | Sequence[str] | None, date: str) -> tuple[Ints, Ints, int]:

@@ -52,9 +52,6 @@ def permutation_importance(
 
     Returns:
         One row per column of the table, the most important first: mean and std of what was lost over the repeats.
-
-    Raises:
-        ArgumentError: this is no table, or the metric's direction is not known.
     """
     import pandas as pd
 
@@ -110,9 +107,6 @@ def partial_dependence(
 
     Returns:
         One row per value, one column per class (mean probability) or predicted number; `.plot()` draws it.
-
-    Raises:
-        ArgumentError: this is no table, or has no such column.
     """
     import pandas as pd
 

@@ -51,10 +51,6 @@ class TablePreprocessor(Preprocessor):
         Args:
             given: the row or rows; other columns than the model's are ignored.
             first: the number of the first row, which names it where no index does.
-
-        Raises:
-            DataError: a column is missing, or one of numbers holds text.
-            ArgumentError: these are no rows.
         """
         encoded = self.processor.transform_row(given) if isinstance(given, Mapping) else None
         if encoded is not None:
@@ -85,7 +81,6 @@ class TablePreprocessor(Preprocessor):
         return types
 
     def source(self, values: Encoded) -> Source:
-        """See `Preprocessor.source`."""
         return TensorSource(values.tensors())
 
     def order(self, values: Encoded, source: Source, batch_size: int) -> Order:
@@ -123,7 +118,6 @@ class TablePreprocessor(Preprocessor):
 
     @classmethod
     def from_recipe(cls, recipe: Mapping[str, Any], task: Task) -> TablePreprocessor:
-        """See `Preprocessor.from_recipe`."""
         try:
             processor = TableProcessor.from_state(recipe["processor"])
             given = recipe["y_range"]
