@@ -41,11 +41,10 @@ def build_from_frames(how: TableOptions, target: Target, df: Rows, valid: Split 
     import pandas as pd
 
     table = _view("df", df)
-    own_valid = isinstance(valid, pd.DataFrame | Table)
-    others: dict[SplitName, TableView] = {"valid": _view("valid", valid)} if own_valid else {}
-    if test is not None:
-        others["test"] = _view("test", test)
-    plan = _plan(how, target_names(target), table, table, None if own_valid else valid)
+    others: dict[SplitName, TableView] = {} if test is None else {"test": _view("test", test)}
+    if isinstance(valid, pd.DataFrame | Table):
+        others, valid = {"valid": _view("valid", valid), **others}, None
+    plan = _plan(how, target_names(target), table, table, valid)
     processor, targets = plan.preprocessor.processor, plan.preprocessor.targets
     if how.like is None:
         encoded = processor.fit_transform(table, plan.train if len(plan.valid) else None)
@@ -87,7 +86,8 @@ def build_from_stream(
         seen["train"], seen["valid"] = fit_streamed(processor, table, plan.train)
         _warn_of_columns(head, plan.preprocessor)
     splits: dict[SplitName, TableSplit] = {}
-    for name, rows in (("train", plan.train), ("valid", plan.valid)):
+    sides: dict[SplitName, Indices] = {"train": plan.train, "valid": plan.valid}
+    for name, rows in sides.items():
         if len(rows):
             splits[name] = StreamSplit(table, processor, rows, plan.target[rows], buffer_rows)
     for name, source in own.items():

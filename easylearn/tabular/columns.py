@@ -171,30 +171,17 @@ def sample(table: TableView, names: Iterable[str]) -> dict[str, Column]:
     if n <= 2 * _SAMPLE:
         rows = np.arange(n) if n <= _SAMPLE else np.sort(permutation(n, 0, "sampled rows")[:_SAMPLE])
     else:  # without a permutation of all rows; a few that come twice count once
-        rows = torch.randint(n, (_SAMPLE,), generator=generator(0, "sampled rows")).unique().numpy()
+        rows = np.unique(torch.randint(n, (_SAMPLE,), generator=generator(0, "sampled rows")).numpy())
     return {name: table[name].at(rows) for name in names}
 
 
 def find_ids(table: TableView, few: Mapping[str, Column], names: Sequence[str]) -> list[str]:
-    """Those columns with nearly as many values as rows: they name a row and say nothing about the next one.
+    """Those categories with nearly as many values as rows: they name a row and say nothing about the next one.
 
-    Numbers with fractions are never taken for names; whole numbers only if they are densely numbered, huge or called so
-    ("id", "user_id", "index"). `few` are the columns in a `sample`.
+    In a sample (`few`) of such a column all is different, too; only then is the whole column counted.
     """
-    return [name for name in names if len(table) >= _FEW_ROWS and _is_id(few[name], table[name])]
-
-
-def _is_id(few: Column, column: Column) -> bool:
-    if few.is_span or (few.is_number and not few.is_whole):
-        return False
-    try:
-        # A sample of a column of names is all different; only then is the whole column counted.
-        if not (_mostly_different(few) and _mostly_different(column)):
-            return False
-        numbers = few.is_number or _is_numbers(few, [few.coded[1][i] for i in few.held[:1000]])
-        return not numbers or _names_rows(column) or _is_dense(column)
-    except DataError:
-        return False
+    enough = names if len(table) >= _FEW_ROWS else ()
+    return [name for name in enough if _mostly_different(few[name]) and _mostly_different(table[name])]
 
 
 def find_leaks(few: Mapping[str, Column], target: str, names: Sequence[str]) -> list[tuple[str, str]]:
@@ -323,9 +310,3 @@ def _names_rows(column: Column) -> bool:
     x = np.abs(column.numbers)
     x = x[np.isfinite(x)]
     return bool(len(x) and x.min() >= _HUGE) or _ID.search(column.name) is not None
-
-
-def _is_dense(column: Column) -> bool:
-    """Whether whole numbers are numbered with few gaps, as rows are."""
-    x = column.numbers[np.isfinite(column.numbers)]
-    return bool(len(x) and x.max() - x.min() + 1 <= 1.05 * column.n_distinct)

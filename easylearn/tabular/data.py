@@ -157,8 +157,9 @@ class TabularData(Data[TableSplit]):
             stream = table.n_bytes * IN_MEMORY > (memory_limit() if memory is None else memory)
         if stream:
             return cls(*build_from_stream(how, target, table, others[0] or split, others[1], buffer_rows))
-        frame, own_valid, rows = (None if t is None else t.read(t.columns) for t in (table, *others))
-        return cls(*build_from_frames(how, target, frame, split if own_valid is None else own_valid, rows))
+        own_valid, rows = (None if t is None else t.read(t.columns) for t in others)
+        whole = table.read(table.columns)
+        return cls(*build_from_frames(how, target, whole, split if own_valid is None else own_valid, rows))
 
     def loader(self, split: SplitName, *, training: bool = False, view: int = 0) -> Loader:
         batch_size = self.batch_size if training else max(self.batch_size, LARGE_BATCH)
@@ -220,7 +221,8 @@ class TabularData(Data[TableSplit]):
         processor = self.preprocessor.processor
         rows = [[split, *row] for split, seen in self._seen.items() for row in seen.rows_of_columns(processor.names)]
         columns = ["split", "column", *COUNTS, "fraction", "examples"]
-        return pd.DataFrame(rows, columns=columns).set_index(["split", "column"])
+        frame: pd.DataFrame = pd.DataFrame(rows, columns=columns).set_index(["split", "column"])
+        return frame
 
     def describe_item(self, split: SplitName, i: int) -> dict[str, str]:
         """See `Data.describe_item`: the columns of row `i`, numbers in their own units."""

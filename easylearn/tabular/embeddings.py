@@ -47,7 +47,8 @@ def embeddings(learn: Learner, name: str) -> pd.DataFrame:
 
     processor, model = _of_tables(learn)
     index = pd.Index(processor.levels(name), name=name, dtype=object)
-    return pd.DataFrame(model.vectors(processor.cat_names.index(name)).cpu().numpy(), index=index)
+    frame: pd.DataFrame = pd.DataFrame(model.vectors(processor.cat_names.index(name)).cpu().numpy(), index=index)
+    return frame
 
 
 def plot_embeddings(learn: Learner, name: str, levels: Sequence[Any] | None = None) -> Figure:
@@ -263,4 +264,5 @@ def _as_frame(values: Any) -> pd.DataFrame:
     array = np.asarray(values)
     if array.ndim != 2:
         raise ArgumentError(f"X must be a DataFrame or an array of rows and columns, got shape {array.shape}")
-    return pd.DataFrame(array, columns=[f"x{i}" for i in range(array.shape[1])]).infer_objects()
+    frame: pd.DataFrame = pd.DataFrame(array, columns=[f"x{i}" for i in range(array.shape[1])]).infer_objects()
+    return frame

@@ -75,7 +75,8 @@ def add_datepart(
             f"the table has columns {others} of its own, which the parts of {column!r} would replace; give these "
             f"another beginning, such as prefix={column + '_'!r}"
         )
-    return pd.concat([kept.drop(columns=again), parts], axis=1)
+    made: pd.DataFrame = pd.concat([kept.drop(columns=again), parts], axis=1)
+    return made
 
 
 def elapsed_since(
@@ -126,7 +127,8 @@ def elapsed_since(
         days = np.where(inside & (g[found] == g), np.abs(t - t[found]) / per_day, np.nan)
         columns[label + name] = np.full(len(df), np.nan)
         columns[label + name][order] = days[np.cumsum(begins) - 1]
-    return pd.DataFrame(columns, index=df.index)
+    result: pd.DataFrame = pd.DataFrame(columns, index=df.index)
+    return result
 
 
 def rolling_windows(
@@ -204,7 +206,8 @@ def rolling_windows(
             with np.errstate(invalid="ignore", divide="ignore"):
                 result[order] = np.where(n > 0, total if stat == "sum" else total / n, np.nan)
             out[f"{name}_{stat}_{'next_' if direction == 'forward' else ''}{label}"] = result
-    return pd.DataFrame(out, index=df.index)
+    frame: pd.DataFrame = pd.DataFrame(out, index=df.index)
+    return frame
 
 
 def to_times(df: pd.DataFrame, column: str) -> pd.Series[Any]:
@@ -212,7 +215,7 @@ def to_times(df: pd.DataFrame, column: str) -> pd.Series[Any]:
     import pandas as pd
 
     require_columns(df, [column])
-    given = df[column]
+    given: pd.Series[Any] = df[column]
     types = pd.api.types
     dtype = given.cat.categories.dtype if isinstance(given.dtype, pd.CategoricalDtype) else given.dtype
     if types.is_numeric_dtype(dtype) or types.is_bool_dtype(dtype):
@@ -223,7 +226,7 @@ def to_times(df: pd.DataFrame, column: str) -> pd.Series[Any]:
     if dtype is not given.dtype:
         given = given.astype(dtype)
     if isinstance(given.dtype, pd.PeriodDtype):
-        return given.dt.to_timestamp()
+        given = given.dt.to_timestamp()
     if isinstance(given.dtype, np.dtype | pd.DatetimeTZDtype) and types.is_datetime64_any_dtype(given.dtype):
         return given
     if types.is_datetime64_any_dtype(given.dtype):  # Arrow
@@ -287,8 +290,8 @@ def _truth(df: pd.DataFrame, event: str | Sequence[bool] | npt.NDArray[Any] | pd
         given = pd.Series(np.asarray(event), name="event")
         if len(given) != len(df):
             raise ArgumentError(f"event must have one entry per row ({len(df)}), got {len(given)}")
-    x = numbers(given)
-    return ~np.isnan(x) & (x != 0)
+    happened: Bools = np.nan_to_num(numbers(given)) != 0
+    return happened
 
 
 def _window(window: str | pd.Timedelta, per_day: int) -> tuple[int, str]:

@@ -77,7 +77,8 @@ def permutation_importance(
             lost.append(_cost(learn, chosen, _with(inputs, place, values[order]), target) - before)
         rows[name] = (float(np.mean(lost)), float(np.std(lost)))
     frame = pd.DataFrame.from_dict(rows, orient="index", columns=["mean", "std"]).rename_axis("column")
-    return frame.sort_values("mean", ascending=False, kind="stable")
+    ordered: pd.DataFrame = frame.sort_values("mean", ascending=False, kind="stable")
+    return ordered
 
 
 @strict({"part": "split", "ds_type": "split"})
@@ -137,7 +138,9 @@ def partial_dependence(
     for row in encoded[:, at]:
         logits = _predict(learn, _with(inputs, places[column], row.to(inputs[which].device)))
         means.append(learn.task.activate(logits).double().mean(0).reshape(-1).tolist())
-    return pd.DataFrame(means, columns=list(learn.task.names), index=pd.Index(tried, name=column, dtype=dtype))
+    index = pd.Index(tried, name=column, dtype=dtype)
+    result: pd.DataFrame = pd.DataFrame(means, columns=list(learn.task.names), index=index)
+    return result
 
 
 def _grid(known: pd.Series[Any], levels: list[Any] | None, n_points: int) -> list[Any]:

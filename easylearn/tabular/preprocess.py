@@ -143,8 +143,10 @@ def _as_frame(items: Any) -> pd.DataFrame:
         got = type(items).__name__ + (f"; a file is given as Path({items!r})" if isinstance(items, str) else "")
         raise ArgumentError(f"expected a DataFrame, one row (a Series or a dictionary) or a list of rows, got {got}")
     listed = [dict(r) for r in rows]
+    frame: pd.DataFrame
     try:
-        return pd.DataFrame(listed)
+        frame = pd.DataFrame(listed)
     except OverflowError:  # older pandas makes a float of a whole number, also of one beyond every float
         names = dict.fromkeys(name for row in listed for name in row)
-        return pd.DataFrame({n: pd.Series([row.get(n) for row in listed], dtype=object) for n in names})
+        frame = pd.DataFrame({n: pd.Series([row.get(n) for row in listed], dtype=object) for n in names})
+    return frame

@@ -240,7 +240,8 @@ class TableProcessor:
         for number, (j, *flag) in zip(self._conts, self.cont_places.values(), strict=True):
             values = number.unscaled(conts[:, j].astype(np.float64))
             columns[number.name] = np.where(conts[:, flag[0]] > 0, np.nan, values) if flag else values
-        return pd.DataFrame(columns, index=pd.RangeIndex(len(cats)))
+        frame: pd.DataFrame = pd.DataFrame(columns, index=pd.RangeIndex(len(cats)))
+        return frame
 
     # What was learned
 
@@ -316,7 +317,7 @@ class TableProcessor:
         """Whether both make the same of every table, but for the last digits of what is scaled."""
         states = self.state_dict(), other.state_dict()
         digits = [[c.pop(n) for c in state["conts"] for n in ("fill", "center", "factor")] for state in states]
-        return states[0] == states[1] and np.allclose(*digits, rtol=1e-9, atol=0.0)
+        return states[0] == states[1] and np.allclose(digits[0], digits[1], rtol=1e-9, atol=0.0)
 
     def __repr__(self) -> str:
         learned = "learned nothing yet" if self._cats is None else f"{len(self.cont_out_names)} numbers out"

@@ -30,11 +30,12 @@ def learn_blocks(blocks: Blocks, cat_names: Sequence[str], cont_names: Sequence[
     """What `TableProcessor.fit_blocks` learns: of each column, and what was seen in training rows and in others."""
     seen = TransformReport(), TransformReport()
     levels, sums = [LevelCounts(n) for n in cat_names], [NumberSums(n) for n in cont_names]
+    columns: list[LevelCounts | NumberSums] = [*levels, *sums]
     for frame, train in blocks([*cat_names, *cont_names]):
         require_columns(frame, [*cat_names, *cont_names])
         seen[0].rows += int(train.sum())
         seen[1].rows += int((~train).sum())
-        for column in (*levels, *sums):
+        for column in columns:
             column.add(frame[column.name], train)
         del frame, train  # before the next block is read
     if not seen[0].rows:
@@ -42,7 +43,7 @@ def learn_blocks(blocks: Blocks, cat_names: Sequence[str], cont_names: Sequence[
     cats = [counts.learn(how) for counts in levels]
     medians = _medians(blocks, sums) if how.fill == "median" else {}
     conts = [sum_.learn(how, medians.get(sum_.name), blocks) for sum_ in sums]
-    for column in (*levels, *sums):
+    for column in columns:
         for total, of_column in zip(seen, column.seen, strict=True):
             total += of_column
     return cats, conts, seen
