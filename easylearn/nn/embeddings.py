@@ -210,19 +210,13 @@ class TableModel(nn.Module):
         sizes: (number of codes, length of a vector) per categorical column.
         n_cont: how many continuous columns.
         n_out: how many logits.
-        layers: sizes of the hidden layers.
-        ps: dropout after each hidden layer: one number, or one per layer.
-        emb_drop: dropout of the embeddings.
-        use_bn: batch-norm in the hidden blocks; continuous columns have one always.
+        layers, ps, emb_drop, use_bn: see `tabular_learner`.
         output: what the logits pass through at last, such as `Scaled` or `SigmoidRange`.
         forget: applied to the codes in training; None leaves them alone.
         knots: per continuous column, for `NumberEmbeddings` beside the numbers; None for the numbers alone. A column
             with fewer than three knots gets none.
         number_width: length of the vectors of numbers.
         seed: of the initial weights.
-
-    Raises:
-        ArgumentError: there is no column at all, or the dropouts do not fit the layers.
 
     >>> model = TableModel([(4, 2)], n_cont=3, n_out=1, layers=[8])
     >>> model(torch.tensor([[1], [2]]), torch.zeros(2, 3)).shape
@@ -232,20 +226,11 @@ class TableModel(nn.Module):
     curved: Tensor
 
     def __init__(
-        self,
-        sizes: Sequence[Size],
-        n_cont: int,
-        n_out: int,
-        layers: Sequence[int] = (200, 100),
-        ps: float | Sequence[float] = 0.0,
-        emb_drop: float = 0.0,
-        use_bn: bool = True,
-        output: nn.Module | None = None,
-        forget: Forget | None = None,
-        knots: Sequence[Sequence[float]] | None = None,
-        number_width: int = 8,
+        self, sizes: Sequence[Size], n_cont: int, n_out: int, layers: Sequence[int] = (200, 100),
+        ps: float | Sequence[float] = 0.0, emb_drop: float = 0.0, use_bn: bool = True, output: nn.Module | None = None,
+        forget: Forget | None = None, knots: Sequence[Sequence[float]] | None = None, number_width: int = 8,
         seed: int = 0,
-    ) -> None:
+    ) -> None:  # fmt: skip
         super().__init__()
         drops = checked_drops(ps, layers, len(layers))
         if not sizes and not n_cont:
@@ -292,9 +277,7 @@ class TableModel(nn.Module):
 
     def vectors(self, column: int) -> Tensor:
         """The embedding table of a categorical column, shape (number of codes, length of a vector)."""
-        table = self.embeddings.tables[column]
-        assert isinstance(table, nn.Embedding)
-        return table.weight.detach()
+        return self.embeddings.tables.get_submodule(str(column)).get_parameter("weight").detach()
 
 
 @register("easylearn.dot_product")
@@ -304,12 +287,9 @@ class DotProduct(nn.Module):
     The bias is the last number of each vector, so that a row is looked up once.
 
     Args:
-        n_users: number of user codes.
-        n_items: number of item codes.
+        n_users, n_items: number of codes.
         n_factors: length of the vectors.
-        output: what the sum passes through at last.
-        forget: applied to the codes in training; None leaves them alone.
-        seed: of the initial weights.
+        output, forget, seed: as of `TableModel`.
     """
 
     def __init__(

@@ -54,14 +54,11 @@ class ParamGroup:
 
 
 def place_parameters(model: nn.Module, groups: Sequence[LayerGroup] | None = None) -> tuple[ParamGroup, ...]:
-    """Put every parameter of `model` into exactly one group.
+    """Put every parameter of `model` into exactly one group; a tied one belongs to the first group that has it.
 
     Args:
         model: the whole model.
         groups: from the input towards the output; None makes one group called "model".
-
-    Returns:
-        The groups with their parameters. A tied parameter belongs to the first group that has it.
 
     Raises:
         ArgumentError: a parameter is in no group, or two groups have one name.

@@ -32,9 +32,6 @@ def pooled_head(
     Returns:
         A module from (b, n_features) to logits (b, n_out).
 
-    Raises:
-        ArgumentError: the number of probabilities does not fit, or a value is out of range.
-
     >>> [type(layer).__name__ for layer in pooled_head(1024, 2, hidden=())]
     ['BatchNorm1d', 'Dropout', 'Linear']
     """

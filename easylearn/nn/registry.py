@@ -31,9 +31,6 @@ _TORCH_LAYERS: Mapping[str, type[nn.Module]] = {
 }  # fmt: skip
 """Layers of torch's that are described by what they keep of their arguments; `nn.Sequential` of them, too."""
 
-_STAND_INS: Mapping[type[nn.Module], type[nn.Module]] = {Dropout: nn.Dropout}
-"""Layers that do the same as one of torch's, and that files call so."""
-
 T = TypeVar("T", bound=Callable[..., Any])
 _NOTE = "_easylearn_note"
 _MAKERS: dict[str, Callable[..., Any]] = {}
@@ -139,7 +136,7 @@ def _describe_object(value: Any) -> dict[str, Any]:
         return found
     if type(value) is nn.Sequential:
         return {"layers": {name: describe(layer) for name, layer in value.named_children()}}
-    kind = _STAND_INS.get(type(value), type(value))
+    kind = nn.Dropout if type(value) is Dropout else type(value)  # which does the same, and files call it so
     if kind in _TORCH_LAYERS.values():
         return {"build": f"torch.nn.{kind.__name__}", "args": _torch_arguments(value)}
     name = next((name for name, maker in _MAKERS.items() if maker is type(value)), None)
@@ -151,15 +148,19 @@ def _describe_object(value: Any) -> dict[str, Any]:
 def _torch_arguments(layer: nn.Module) -> dict[str, Any]:
     """What a layer of torch's was made with: it keeps each argument under its name, and a bias as a parameter."""
     given: dict[str, Any] = {}
-    for name, parameter in inspect.signature(type(layer).__init__).parameters.items():
-        if name in ("self", "device", "dtype") or name.startswith("_"):
-            continue
+    for name, parameter in list(inspect.signature(type(layer).__init__).parameters.items())[1:]:
         value = getattr(layer, name, parameter.default)
         if name == "bias" and not isinstance(value, bool):
             value = value is not None
-        if value != parameter.default:  # what is usual may be unknown to another version of torch
+        # What is usual may be unknown to another version of torch.
+        if value != parameter.default and not _is_for_torch(name):
             given[name] = describe(value)
     return given
+
+
+def _is_for_torch(name: str) -> bool:
+    """Whether a layer's argument says where it lies, or is torch's own; a device would overrule that of the loader."""
+    return name in ("device", "dtype") or name.startswith("_")
 
 
 def own_parts(description: Any) -> list[str]:
@@ -250,9 +251,7 @@ def _build_object(given: Mapping[Any, Any], own: Any, levels: int) -> Any:
 
 def _make(maker: Callable[..., Any], name: str, arguments: dict[str, Any]) -> Any:
     if maker in _TORCH_LAYERS.values():
-        # A device would overrule that of the loader, who first builds without memory.
-        odd = [n for n in arguments if n in ("device", "dtype") or n.startswith("_")]
-        if odd:
+        if odd := [n for n in arguments if _is_for_torch(n)]:
             raise WeightsError(f"{name} cannot be built with {odd}; the file is damaged")
         arguments = {n: tuple(v) if isinstance(v, list) else v for n, v in arguments.items()}
     try:

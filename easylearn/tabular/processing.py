@@ -86,16 +86,9 @@ class TableProcessor:
     """
 
     def __init__(
-        self,
-        cat_names: Iterable[str],
-        cont_names: Iterable[str],
-        *,
-        scale: Scale = "standard",
-        fill: Fill = "median",
-        fill_value: float = 0.0,
-        min_count: int = 1,
-        max_levels: int | None = None,
-    ) -> None:
+        self, cat_names: Iterable[str], cont_names: Iterable[str], *, scale: Scale = "standard", fill: Fill = "median",
+        fill_value: float = 0.0, min_count: int = 1, max_levels: int | None = None,
+    ) -> None:  # fmt: skip
         self.cat_names = column_list(cat_names, "cat_names")
         self.cont_names = column_list(cont_names, "cont_names")
         twice = [n for n in self.cat_names if n in set(self.cont_names)]
