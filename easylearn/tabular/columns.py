@@ -38,19 +38,12 @@ Ints = npt.NDArray[np.int64]
 
 @dataclass
 class Columns:
-    """What `guess_columns` made of a table. Printing it shows all.
-
-    Args:
-        cat_names: columns to embed.
-        cont_names: columns to scale.
-        dropped: columns left out, each with the reason.
-        notes: what a person should look at.
-    """
+    """What `guess_columns` made of a table. Printing it shows all."""
 
     cat_names: list[str] = field(default_factory=list)
     cont_names: list[str] = field(default_factory=list)
-    dropped: dict[str, str] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
+    dropped: dict[str, str] = field(default_factory=dict)  # columns left out, each with the reason
+    notes: list[str] = field(default_factory=list)  # what a person should look at
 
     def __str__(self) -> str:
         lines = [
@@ -72,9 +65,6 @@ def guess_columns(df: pd.DataFrame | TableView, names: Sequence[str] | None = No
     Args:
         df: the table (training rows are enough). It is left as it is.
         names: the columns to sort; None means all.
-
-    Raises:
-        DataError: there are no rows, or a column name occurs twice.
 
     >>> import pandas as pd
     >>> df = pd.DataFrame({"shop": ["a", "b"] * 20, "day": [1, 2, 3, 4] * 10, "sales": range(40), "one": 1})

@@ -108,26 +108,16 @@ def elapsed_since(
 
     groups, ticks, per_day = _panel(df, by, date)
     name = event if isinstance(event, str) else ""
-    happened = _truth(df, event) & (groups >= 0)
-    order = np.lexsort((ticks, groups))
-    g, t = groups[order], ticks[order]
-    # One entry per group and time: an event of any of its rows counts for all of them.
-    begins = np.ones(len(g), np.bool_)
-    begins[1:] = (g[1:] != g[:-1]) | (t[1:] != t[:-1])
-    first = np.flatnonzero(begins)
-    g, t = g[first], t[first]
-    on = np.logical_or.reduceat(happened[order], first)
-    place = np.arange(len(first))
-    last = np.maximum.accumulate(np.where(on, place, -1))
-    following = np.minimum.accumulate(np.where(on, place, len(first))[::-1])[::-1]
-    columns = {}
-    for label, found in (("After", last), ("Before", following)):
-        inside = (found >= 0) & (found < len(first)) & (g >= 0)
-        found = np.where(inside, found, 0)
-        days = np.where(inside & (g[found] == g), np.abs(t - t[found]) / per_day, np.nan)
-        columns[label + name] = np.full(len(df), np.nan)
-        columns[label + name][order] = days[np.cumsum(begins) - 1]
-    result: pd.DataFrame = pd.DataFrame(columns, index=df.index)
+    rows = pd.DataFrame({"group": groups, "tick": ticks, "row": np.arange(len(df))})
+    rows = rows[groups >= 0].sort_values("tick", kind="stable")
+    events = rows[_truth(df, event)[rows["row"]]].rename(columns={"row": "event"})
+    result = pd.DataFrame(index=df.index)
+    for label, direction in (("After", "backward"), ("Before", "forward")):
+        found = pd.merge_asof(rows, events, on="tick", by="group", direction=direction).dropna()
+        at, of_event = found["row"].to_numpy(), found["event"].to_numpy(np.int64)
+        days = np.full(len(df), np.nan)
+        days[at] = np.abs(ticks[at] - ticks[of_event]) / per_day
+        result[label + name] = days
     return result
 
 

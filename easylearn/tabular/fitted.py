@@ -102,19 +102,12 @@ class Spread:
 
 @dataclass
 class FittedCategory:
-    """What was learned of a categorical column.
-
-    Args:
-        name: of the column.
-        levels: its categories, in the order of their codes.
-        ordered: whether they have an order of their own.
-        n_rare: how many more there were, too rare to be kept.
-    """
+    """What was learned of a categorical column."""
 
     name: str
-    levels: list[Level]
-    ordered: bool
-    n_rare: int
+    levels: list[Level]  # its categories, in the order of their codes
+    ordered: bool  # whether they have an order of their own
+    n_rare: int  # how many more there were, too rare to be kept
 
     def __post_init__(self) -> None:
         self.lookup = Lookup(self.levels, N_SPECIAL, UNKNOWN_CODE)
@@ -169,22 +162,14 @@ class FittedCategory:
 
 @dataclass
 class FittedNumber:
-    """What was learned of a continuous column: output = (value - center) * factor, or a place among quantiles.
-
-    Args:
-        name: of the column.
-        fill: stands for what is missing or infinite.
-        center, factor: of the scale.
-        flag: whether there is a second output that is 1 where a value is missing or infinite.
-        quantiles: of the training rows, for a scale by rank.
-    """
+    """What was learned of a continuous column: output = (value - center) * factor, or a place among quantiles."""
 
     name: str
-    fill: float
+    fill: float  # stands for what is missing or infinite
     center: float
     factor: float
-    flag: bool
-    quantiles: Floats | None
+    flag: bool  # whether there is a second output that is 1 where a value is missing or infinite
+    quantiles: Floats | None  # of the training rows, for a scale by rank
 
     @classmethod
     def learn(

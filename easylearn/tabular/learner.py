@@ -71,9 +71,6 @@ def tabular_learner(
 
     Returns:
         The learner. Its layer groups are embeddings, hidden, output.
-
-    Raises:
-        ArgumentError: sizes, dropouts or the range do not fit the data.
     """
     if not isinstance(data, TabularData):
         raise ArgumentError(f"tabular_learner needs TabularData, got {type(data).__name__}")
@@ -98,14 +95,10 @@ def with_decay(options: TrainingOptions, wd: float) -> TrainingOptions:
 
 
 def knots(conts: Tensor, n: int = N_KNOTS) -> list[list[float]]:
-    """Numbers that part each column's values into pieces: at most `n` of the values that occur.
+    """Numbers that part the values of each column of `conts` (rows, columns) into pieces: at most `n` of those values.
 
     They are quantiles, with a value that occurs k times counted as k ** 0.25 values: a column that is mostly 0 would
     otherwise have most of its knots there.
-
-    Args:
-        conts: values, shape (rows, columns).
-        n: how many knots at most.
 
     >>> knots(torch.tensor([[0.0]] * 90 + [[1.0], [2.0], [5.0]]), n=3)
     [[0.0, 1.0, 5.0]]
@@ -139,13 +132,7 @@ def output_layer(data: TabularData, y_range: YRange = None) -> nn.Module:
 def range_of(
     task: Task, target: Tensor, y_range: tuple[float, float] | Literal["auto"]
 ) -> tuple[list[float], list[float]]:
-    """The bounds between which a sigmoid keeps the model's outputs, on their own scale.
-
-    Args:
-        task: regression.
-        target: of the training rows, shape (n, k).
-        y_range: (low, high) in the targets' own units; or "auto": the training targets and a tenth on both sides.
-    """
+    """The bounds between which a sigmoid keeps the model's outputs, on their own scale; see `tabular_learner`."""
     if not task.predicts_numbers:
         raise ArgumentError(f"y_range is for numbers, this task is {task}; leave it out")
     low, high = task.outputs_for(target.double()).reshape(len(target), -1).aminmax(dim=0)

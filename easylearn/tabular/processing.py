@@ -31,19 +31,12 @@ _MANY_ROWS, _MOST_THREADS = 50_000, 4
 
 @dataclass
 class Encoded:
-    """A table as numbers.
+    """A table as numbers, and what was unknown, missing, infinite or filled in it."""
 
-    Args:
-        cats: codes, int64, shape (n, number of categorical columns).
-        conts: numbers, float32, shape (n, number of continuous columns and flags).
-        report: what was unknown, missing, infinite, filled.
-        split: the same for the rows that were learned from and for the others, where both are in the table.
-    """
-
-    cats: npt.NDArray[np.int64]
-    conts: npt.NDArray[np.float32]
+    cats: npt.NDArray[np.int64]  # codes, shape (n, number of categorical columns)
+    conts: npt.NDArray[np.float32]  # shape (n, number of continuous columns and flags)
     report: TransformReport
-    split: tuple[TransformReport, TransformReport] | None = None
+    split: tuple[TransformReport, TransformReport] | None = None  # rows that were learned from and others, if any
 
     def __len__(self) -> int:
         return len(self.cats)
@@ -111,14 +104,11 @@ class TableProcessor:
         return self
 
     def fit_transform(self, df: pd.DataFrame | TableView, rows: Rows | None = None) -> Encoded:
-        """Learn from some rows and encode all of them, looking at each column once.
+        """Learn from some rows and encode all, as `fit` and `transform` would, looking at each column once.
 
         Args:
             df: training and other rows.
             rows: positions (not labels) of the training rows, or a boolean mask; None means all.
-
-        Returns:
-            Every row of `df`, encoded as `fit` on those rows and `transform` would.
         """
         table = TableView.of(df)
         table.require(self.names)

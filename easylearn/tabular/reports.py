@@ -84,13 +84,9 @@ class TransformReport:
 def count_codes(
     name: str, codes: npt.NDArray[np.int64], held: npt.NDArray[np.int64], values: Sequence[Level]
 ) -> TransformReport:
-    """What was seen in a categorical column.
+    """What was seen in a categorical column: how many places are missing, then how often each value is `held`.
 
-    Args:
-        name: of the column.
-        codes: what each of `values` became.
-        held: how many places are missing, then how often each of `values` occurs.
-        values: different ones.
+    `codes` say what each of the values became.
     """
     others = np.flatnonzero((codes[: len(values)] == UNKNOWN_CODE) & (held[1:] > 0))
     examples = {name: [repr(values[i])[:40] for i in others[:5]]} if len(others) else {}

@@ -68,12 +68,8 @@ def _usable(column: pd.Series[Any], train: Bools) -> Floats:
 class Middle:
     """The median of numbers that come in blocks, of which a sample is known.
 
-    The sample says between which two numbers the median lies, with few others. Only those are kept; a sample from all
-    over the numbers leaves some hundredths of them.
-
-    Args:
-        sample: some of the numbers, from all over them.
-        n: how many there will be.
+    A sample from all over them says between which two numbers the median lies, with few others; only those are kept,
+    some hundredths of all `n`.
 
     >>> middle = Middle(np.array([1.0, 5.0, 9.0]), n=5)
     >>> for block in ([9.0, 1.0, 2.0], [4.0, 5.0]):

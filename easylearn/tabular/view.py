@@ -18,12 +18,7 @@ if TYPE_CHECKING:
 
 
 class Column:
-    """A column and what was found out about it.
-
-    Args:
-        series: its values; they are left as they are.
-        where: a row's position to what messages call it; None says "row 3".
-    """
+    """A column and what was found out about it; `where` makes of a row's position what messages call it."""
 
     def __init__(self, series: pd.Series[Any], where: Where | None = None) -> None:
         self.series = series
