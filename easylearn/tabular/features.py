@@ -111,8 +111,9 @@ def elapsed_since(
     rows = pd.DataFrame({"group": groups, "tick": ticks, "row": np.arange(len(df))})
     rows = rows[groups >= 0].sort_values("tick", kind="stable")
     events = rows[_truth(df, event)[rows["row"]]].rename(columns={"row": "event"})
-    result = pd.DataFrame(index=df.index)
-    for label, direction in (("After", "backward"), ("Before", "forward")):
+    result: pd.DataFrame = pd.DataFrame(index=df.index)
+    directions: dict[str, Direction] = {"After": "backward", "Before": "forward"}
+    for label, direction in directions.items():
         found = pd.merge_asof(rows, events, on="tick", by="group", direction=direction).dropna()
         at, of_event = found["row"].to_numpy(), found["event"].to_numpy(np.int64)
         days = np.full(len(df), np.nan)

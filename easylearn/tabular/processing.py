@@ -96,8 +96,6 @@ class TableProcessor:
         """The columns that are read: the categorical ones, then the continuous ones."""
         return [*self.cat_names, *self.cont_names]
 
-    # Learning
-
     def fit(self, df: pd.DataFrame) -> TableProcessor:
         """Learn categories, fill values and scales from `df`, which holds training rows only. Returns itself."""
         self.fit_transform(df)
@@ -146,8 +144,6 @@ class TableProcessor:
         x = x[~bad] if flag else x
         return FittedNumber.learn(column.name, flag, Spread.of(x), lambda: median(x), lambda: x, self.settings)
 
-    # Encoding
-
     def transform(self, df: pd.DataFrame | TableView) -> Encoded:
         """Encode a table with what was learned; other columns are ignored."""
         self._learned()
@@ -184,7 +180,7 @@ class TableProcessor:
             coming = each(of_number, range(len(self.cont_names)))
             of_cats = list(each(of_category, range(len(self.cat_names))))
             of_conts = list(coming)
-        if flags := [bad[:, None] for fitted, _, bad in of_conts if fitted.flag]:
+        if flags := [bad[:, None] for number, _, bad in of_conts if number.flag]:
             conts = np.concatenate([conts, *flags], axis=1, dtype=np.float32)
         reports = [TransformReport(n if isinstance(piece, slice) else len(piece)) for piece in rows]
         for seen in (*(seen for _, seen in of_cats), *(seen for _, seen, _ in of_conts)):
@@ -225,8 +221,6 @@ class TableProcessor:
             columns[number.name] = np.where(conts[:, flag[0]] > 0, np.nan, values) if flag else values
         frame: pd.DataFrame = pd.DataFrame(columns, index=pd.RangeIndex(len(cats)))
         return frame
-
-    # What was learned
 
     def levels(self, name: str) -> list[Level]:
         """The values of a categorical column by code: "(unknown)", "(missing)", then its categories."""
@@ -269,8 +263,6 @@ class TableProcessor:
         if self._cats is None:
             raise StateError("this TableProcessor has learned nothing yet: call fit(df) with the training rows first")
         return self._cats
-
-    # Keeping it
 
     def state_dict(self) -> dict[str, Any]:
         """Everything, as numbers, words, lists and dicts that fit in a JSON file."""

@@ -50,12 +50,6 @@ class TransformReport:
             self.examples[name] = list(dict.fromkeys([*self.examples.get(name, []), *words]))[:5]
         return self
 
-    def __add__(self, other: TransformReport) -> TransformReport:
-        total = TransformReport()
-        total += self
-        total += other
-        return total
-
     def rows_of_columns(self, names: Iterable[str]) -> list[list[Any]]:
         """For each of some columns with something to tell: its name, its counts, their share of the rows, examples."""
         found = []

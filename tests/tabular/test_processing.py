@@ -348,7 +348,9 @@ def test_reports_add_up_and_print() -> None:
     p = TableProcessor(["w"], ["x"]).fit(pd.DataFrame({"w": ["a", "b"], "x": [1.0, 2.0]}))
     first = p.transform(pd.DataFrame({"w": ["a", "z"], "x": [1.0, None]}))
     second = p.transform(pd.DataFrame({"w": ["q", "z", None], "x": [1.0, 2.0, np.inf]}))
-    both = first.report + second.report
+    both = TransformReport()
+    both += first.report
+    both += second.report
     assert asdict(both) == {
         "rows": 5,
         "unknown": {"w": 3},
