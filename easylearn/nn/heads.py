@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from ..errors import ArgumentError
+from ..errors import ArgumentError, check_whole
 from .dropout import Dropout
 from .registry import register
 
@@ -36,9 +36,9 @@ def pooled_head(
     ['BatchNorm1d', 'Dropout', 'Linear']
     """
     drops = checked_drops([*[0.25] * len(hidden), 0.5] if ps is None else ps, hidden, len(hidden) + 1)
+    check_whole("n_features", n_features)
+    check_whole("n_out", n_out)
     sizes = [n_features, *hidden, n_out]
-    if any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in sizes):
-        raise ArgumentError(f"a head needs sizes of at least 1, got n_features, *hidden, n_out = {sizes}")
     layers: list[nn.Module] = []
     for size_in, size_out, p in zip(sizes[:-1], sizes[1:], drops, strict=True):
         linear = nn.Linear(size_in, size_out)
@@ -54,8 +54,8 @@ def checked_drops(ps: float | Sequence[float], sizes: Sequence[int], n: int) -> 
         raise ArgumentError(f"hidden layers are given as a list of sizes, such as [200, 100], got {sizes!r}")
     if len(sizes) > MOST_LAYERS:
         raise ArgumentError(f"there must be at most {MOST_LAYERS} hidden layers, got {len(sizes)}")
-    if any(isinstance(size, bool) or not isinstance(size, int) or size < 1 for size in sizes):
-        raise ArgumentError(f"hidden layers must be sizes of at least 1, got {list(sizes)}")
+    for i, size in enumerate(sizes):
+        check_whole(f"the size of the hidden layer {i}", size)
     drops = [float(ps)] * n if isinstance(ps, int | float) else [float(p) for p in ps]
     if len(drops) != n:
         raise ArgumentError(

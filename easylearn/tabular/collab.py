@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ..data.frames import known_types, read_table
 from ..data.split import Split
 from ..data.weights import ItemWeights
-from ..errors import ArgumentError, DataError
+from ..errors import ArgumentError, DataError, check_whole
 from ..files import StrPath
 from ..learner import Learner, Training
 from ..nn.embeddings import DotProduct, YRange
@@ -152,8 +152,7 @@ def collab_learner(
     options = with_decay(options, WD)
     if use_nn:
         return tabular_learner(data, layers, emb_szs=emb_szs, ps=ps, unknown_p=unknown_p, y_range=y_range, **options)
-    if isinstance(n_factors, bool) or not isinstance(n_factors, int) or n_factors < 1:
-        raise ArgumentError(f"n_factors must be a whole number of at least 1, got {n_factors!r}")
+    check_whole("n_factors", n_factors)
     users, items = data.preprocessor.processor.cardinalities.values()
     output, seed = output_layer(data, y_range), Training(**options).seed
     return Learner(data, DotProduct(users, items, n_factors, output, unknowns(data, unknown_p), seed), **options)

@@ -13,7 +13,7 @@ from ..data.bunch import Data, SplitName
 from ..data.frames import ParquetTable, known_types, read_table
 from ..data.order import Loader
 from ..data.split import Split
-from ..errors import ArgumentError, DataError
+from ..errors import DataError, check_whole
 from ..files import StrPath
 from ..options import strict
 from .build import build_from_frames, build_from_stream
@@ -147,8 +147,7 @@ class TabularData(Data[TableSplit]):
             memory: bytes; None is half of this machine's.
             buffer_rows: how many rows are mixed with one another.
         """
-        if isinstance(buffer_rows, bool) or not isinstance(buffer_rows, int) or buffer_rows < 1:
-            raise ArgumentError(f"buffer_rows must be a whole number of at least 1, got {buffer_rows!r}")
+        check_whole("buffer_rows", buffer_rows)
         how = TableOptions(**options)
         table = ParquetTable(path)
         file, split = _file_or_split(valid, how)

@@ -13,7 +13,7 @@ import torch
 
 from ..data.levels import Level, Lookup, from_json, in_order, to_json
 from ..data.values import Bools, Coded, Floats
-from ..errors import ArgumentError
+from ..errors import ArgumentError, check_whole
 from .reports import MISSING_CODE, N_SPECIAL, UNKNOWN_CODE, TransformReport, count_codes, count_numbers
 
 Scale = Literal["standard", "quantile", "none"]
@@ -44,9 +44,8 @@ class Settings:
         for what, known in (("scale", ("standard", "quantile", "none")), ("fill", ("median", "mean", "constant"))):
             if getattr(self, what) not in known:
                 raise ArgumentError(f"{what} must be one of {known}, got {getattr(self, what)!r}")
-        for what, least in (("min_count", self.min_count), ("max_levels", self.max_levels)):
-            if least is not None and (isinstance(least, bool) or not isinstance(least, int) or least < 1):
-                raise ArgumentError(f"{what} must be a whole number of at least 1, got {least!r}")
+        check_whole("min_count", self.min_count)
+        check_whole("max_levels", 1 if self.max_levels is None else self.max_levels)
         if not np.isfinite(self.fill_value):
             raise ArgumentError(f"fill_value must be a finite number, got {self.fill_value}")
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from .. import keyed
 from ..data.bunch import SplitName
 from ..data.order import ItemLoader, Order, TensorSource
-from ..errors import ArgumentError, DataError, did_you_mean
+from ..errors import ArgumentError, DataError, check_whole, did_you_mean
 from ..learner import Learner
 from ..metrics import Metric, as_metric
 from ..options import strict
@@ -56,8 +56,7 @@ def permutation_importance(
     import pandas as pd
 
     data = _table(learn)
-    if isinstance(repeats, bool) or not isinstance(repeats, int) or repeats < 1:
-        raise ArgumentError(f"repeats must be a whole number of at least 1, got {repeats!r}")
+    check_whole("repeats", repeats)
     chosen = None if metric is None else as_metric(metric)
     if chosen is not None and chosen.higher_is_better is None:
         raise ArgumentError(
@@ -116,8 +115,8 @@ def partial_dependence(
     places = _places(processor)
     if column not in places:
         raise ArgumentError(f"{column!r} is no column that the model sees. {did_you_mean(column, places)}")
-    if n_points < 2 or max_rows < 1:
-        raise ArgumentError(f"n_points must be at least 2 and max_rows at least 1, got {n_points} and {max_rows}")
+    check_whole("n_points", n_points, 2)
+    check_whole("max_rows", max_rows)
     inputs, _ = _rows(learn, data, split)
     if len(inputs[0]) > max_rows:
         drawn = torch.from_numpy(keyed.permutation(len(inputs[0]), seed, "dependence")[:max_rows])

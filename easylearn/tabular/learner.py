@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor, nn
 
-from ..errors import ArgumentError, EasyLearnWarning, did_you_mean
+from ..errors import ArgumentError, EasyLearnWarning, check_whole, did_you_mean
 from ..learner import Learner, Training
 from ..nn.embeddings import Forget, Scaled, SigmoidRange, Size, TableModel, YRange, emb_size
 from ..options import strict
@@ -74,8 +74,7 @@ def tabular_learner(
     """
     if not isinstance(data, TabularData):
         raise ArgumentError(f"tabular_learner needs TabularData, got {type(data).__name__}")
-    if isinstance(num_emb_size, bool) or not isinstance(num_emb_size, int) or num_emb_size < 0:
-        raise ArgumentError(f"num_emb_size is a length of at least 0, got {num_emb_size!r}")
+    check_whole("num_emb_size", num_emb_size, 0)
     if data.batch_size == 1 and (use_bn or data.cont_names):
         raise ArgumentError("batch_size=1 leaves batch-norm nothing to compare a row with; take at least 2")
     model = TableModel(
@@ -180,7 +179,6 @@ def embedding_sizes(data: TabularData, emb_szs: EmbSizes | None) -> list[Size]:
                 f"emb_szs has {len(emb_szs)} entries, but there are {len(codes)} categorical columns: {list(codes)}"
             )
         widths = [given[1] if isinstance(given, tuple | list) else given for given in emb_szs]
-    bad = [w for w in widths if isinstance(w, bool) or not isinstance(w, int) or w < 1]
-    if bad:
-        raise ArgumentError(f"an embedding is at least 1 long, got {bad[0]!r}")
+    for name, width in zip(codes, widths, strict=True):
+        check_whole(f"the length of the embedding of {name!r}", width)
     return list(zip(codes.values(), widths, strict=True))
