@@ -38,9 +38,6 @@ class Encoded:
     report: TransformReport
     split: tuple[TransformReport, TransformReport] | None = None  # rows that were learned from and others, if any
 
-    def __len__(self) -> int:
-        return len(self.cats)
-
     def tensors(self) -> tuple[torch.Tensor, torch.Tensor]:
         """What the model takes: `cats` and `conts`, sharing their memory."""
         return torch.from_numpy(self.cats), torch.from_numpy(self.conts)
