@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -65,8 +64,8 @@ def drop_mask(shape: Sequence[int], p: float, like: Tensor) -> Tensor:
 
 def drop_numbers(x: Tensor, p: float) -> Tensor:
     """`x * drop_mask(x.shape, p, x)`, keeping one byte a number for the backward pass and making no mask of floats."""
-    dropped: Tensor = _DropNumbers.apply(x, *_draw_kept(x.shape, p, x.device))  # type: ignore[no-untyped-call]
-    return dropped
+    kept, scale = _draw_kept(x.shape, p, x.device)
+    return torch.mul(x, kept).mul_(scale)
 
 
 def _draw_kept(shape: Sequence[int], p: float, device: torch.device) -> tuple[Tensor, float]:
@@ -80,16 +79,3 @@ def _draw_kept(shape: Sequence[int], p: float, device: torch.device) -> tuple[Te
     # The whole range has to be asked for: without bounds random_ leaves the top bit at 0, and every eighth byte low.
     words = torch.empty((n + 7) // 8, dtype=torch.int64).random_(-(2**63), None)
     return words.view(torch.uint8)[:n].ge_(zeros).view(*shape), 256 / (256 - zeros)
-
-
-class _DropNumbers(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, kept: Tensor, scale: float) -> Tensor:
-        ctx.save_for_backward(kept)
-        ctx.scale = scale
-        return torch.mul(x, kept).mul_(scale)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
-        (kept,) = ctx.saved_tensors
-        return torch.mul(grads[0], kept).mul_(ctx.scale), None, None
