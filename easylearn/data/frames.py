@@ -12,7 +12,6 @@ for, or one to validate on, never means another thing than the training data did
 
 from __future__ import annotations
 
-import io
 import warnings
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ import numpy.typing as npt
 
 from ..errors import ArgumentError, DataError, EasyLearnWarning, did_you_mean
 from ..files import StrPath, file_identity
-from .cells import EXACT, read_cell, typed
+from .cells import Known, as_column, read_cell
 from .csv_rows import CsvFormat, CsvRows, Piece
 
 if TYPE_CHECKING:
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
     import pyarrow.parquet as pq
 
 _NO_CSV = {".xlsx": "excel", ".xls": "excel", ".ods": "excel", ".json": "json", ".feather": "feather", ".dta": "stata"}
-_EMPTY = ["", *("".join(c) for c in ("nan", "nAn", "naN", "nAN", "Nan", "NAn", "NaN", "NAN"))]
 _PLAIN = CsvFormat()
 
 
@@ -110,7 +108,7 @@ def read_table(
         return Table(whole.read(_known(file, whole.columns, columns)), file)
     rows = CsvRows(file, form)
     _check_header(rows, is_data)
-    return _table(rows, Piece.join(list(rows.pieces())), _Columns.of(rows, columns, text, numbers))
+    return next(_csv_tables(rows, columns, text, numbers, whole=True))
 
 
 def iter_table(
@@ -134,7 +132,7 @@ def iter_table(
         names = _known(file, whole.columns, columns)
         tables: Iterator[Table] = (Table(whole.read_group(group, names), file) for group in whole.groups)
     else:
-        tables = _csv_tables(CsvRows(file, form), columns, text, numbers)
+        tables = _csv_tables(CsvRows(file, form), columns, text, numbers, whole=False)
     for table in tables:
         for begin in range(0, len(table.frame), n):
             lines = None if table.lines is None else table.lines[begin : begin + n]
@@ -164,28 +162,6 @@ def column_names(path: StrPath, form: CsvFormat = _PLAIN) -> list[str]:
     """
     file = _existing(path)
     return ParquetTable(file).columns if _is_parquet(file) else CsvRows(file, form).names
-
-
-@dataclass(frozen=True)
-class _Columns:
-    """Which columns of a csv file are read, by position, and what is known of them."""
-
-    used: list[int]
-    text: frozenset[int]
-    numbers: frozenset[int]
-
-    @classmethod
-    def of(
-        cls, rows: CsvRows, columns: Sequence[str] | None, text: Collection[str | int], numbers: Collection[str | int]
-    ) -> _Columns:
-        used = [rows.names.index(name) for name in _known(rows.path, rows.names, columns)]
-
-        def positions(given: Collection[str | int]) -> frozenset[int]:
-            n = len(rows.names)
-            named = {rows.names[i] if isinstance(i, int) and -n <= i < n else i for i in given}
-            return frozenset(i for i in used if rows.names[i] in named)
-
-        return cls(used, positions(text), positions(numbers))
 
 
 def _known(file: Path, names: Sequence[str], columns: Sequence[str] | None) -> list[str]:
@@ -240,7 +216,7 @@ def _check_header(rows: CsvRows, is_data: Callable[[str], bool] | None) -> None:
     data = None if is_data is None else next((name for name in rows.names if is_data(name)), None)
     if data is not None:
         raise DataError(
-            f"{rows.path}, line {rows.first_line - 1}: {data!r} is no name of a column but data itself, so the file "
+            f"{rows.path}, line {rows.header_line}: {data!r} is no name of a column but data itself, so the file "
             "seems to have no header; put one before it, such as file,label"
         )
     if not any(isinstance(read_cell(name), str) for name in rows.names):
@@ -253,78 +229,35 @@ def _check_header(rows: CsvRows, is_data: Callable[[str], bool] | None) -> None:
 
 
 def _csv_tables(
-    rows: CsvRows, columns: Sequence[str] | None, text: Collection[str | int], numbers: Collection[str | int]
+    rows: CsvRows,
+    columns: Sequence[str] | None,
+    text: Collection[str | int],
+    numbers: Collection[str | int],
+    whole: bool,
 ) -> Iterator[Table]:
-    chosen = _Columns.of(rows, columns, text, numbers)
-    pieces = rows.pieces()
-    if not chosen.text | chosen.numbers >= set(chosen.used):
-        pieces = iter([Piece.join(list(pieces))])
+    """The rows in one table, or in pieces where this is not to be the `whole` and all is known of the columns."""
+    import pandas as pd
+
+    names = rows.names
+    used = {names.index(name): name for name in _known(rows.path, names, columns)}
+
+    def named(given: Collection[str | int]) -> set[str | int]:
+        return {names[i] if isinstance(i, int) and -len(names) <= i < len(names) else i for i in given}
+
+    known: dict[str | int, Known] = {**dict.fromkeys(named(numbers), "numbers"), **dict.fromkeys(named(text), "text")}
+    pieces = rows.pieces(used)
+    if whole or not known.keys() >= set(used.values()):
+        pieces = iter([Piece.join(list(pieces), used)])
     first = 0
     for piece in pieces:
-        yield (table := _table(rows, piece, chosen, first))
-        first += len(table.frame)
-
-
-def _table(rows: CsvRows, piece: Piece, chosen: _Columns, first: int = 0) -> Table:
-    """Rows with their types."""
-    import pandas as pd
-
-    frame = _parse(rows, piece.data, sorted(chosen.used), chosen.text | piece.no_numbers)
-    for j in chosen.used:
-        given = column = frame[j]
-        if j in chosen.text:
-            continue
-        if _is_spoilt(given):
-            column = _parse(rows, piece.data, [j], {j})[j]
-        fixed = _with_type(column, j in chosen.numbers, rows.delimiter == ";")
-        if fixed is not given:
-            frame[j] = fixed
-    if chosen.used != sorted(chosen.used):
-        frame = frame[chosen.used]
-    frame.columns = pd.Index([rows.names[j] for j in chosen.used])
-    frame.index = pd.RangeIndex(first, first + len(frame))
-    return Table(frame, rows.path, piece.lines)
-
-
-def _is_spoilt(column: pd.Series[Any]) -> bool:
-    """Whether pandas made something else of the cells than this module would: whole numbers lost their last digits."""
-    if column.dtype.kind == "f":
-        return bool((column.abs() >= EXACT).any())
-    present = column.first_valid_index() if column.dtype.kind == "O" else None
-    return present is not None and not isinstance(column[present], str)
-
-
-def _with_type(column: pd.Series[Any], each: bool, comma: bool) -> pd.Series[Any]:
-    """A column as pandas read it, with the type that it has by the rules of this module."""
-    kind = column.dtype.kind
-    if kind in "fb" or (kind in "iu" and not each):
-        return column
-    if kind in "iu":
-        large = len(column) and max(abs(int(column.min())), abs(int(column.max()))) > EXACT
-        return column.astype(("Int64" if kind == "i" else "UInt64") if large else "float64")
-    return typed(column, each=each, comma=comma) if column.first_valid_index() is not None else column.astype("float64")
-
-
-def _parse(rows: CsvRows, data: bytes, used: Sequence[int], as_text: Collection[int]) -> pd.DataFrame:
-    """Columns as pandas reads them, called by their positions."""
-    import pandas as pd
-
-    if not data:
-        none: pd.DataFrame = pd.DataFrame({j: pd.Series([], dtype=str if j in as_text else "float64") for j in used})
-        return none
-    # Since 3.1 pandas reads floats exactly, and warns of the argument that asked it to.
-    exact: dict[str, Any] = (
-        {} if tuple(map(int, pd.__version__.split(".")[:2])) >= (3, 1) else {"float_precision": "round_trip"}
-    )
-    try:
-        frame: pd.DataFrame = pd.read_csv(
-            io.BytesIO(data), sep=rows.delimiter, header=None, names=range(len(rows.names)), usecols=list(used),
-            index_col=False, dtype=dict.fromkeys(as_text, str), keep_default_na=False, na_values=_EMPTY,
-            skip_blank_lines=False, lineterminator="\n", low_memory=False, encoding="utf-8", **exact,
-        )  # fmt: skip
-    except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise DataError(f"{rows.path} cannot be read as a csv file with a header: {error}") from error
-    return frame
+        read = {
+            name: as_column(piece.cells(j), name, known.get(name, ""), comma=rows.delimiter == ";")
+            for j, name in used.items()
+        }
+        frame = pd.DataFrame(read)
+        frame.index = pd.RangeIndex(first, first + len(frame))
+        yield Table(frame, rows.path, piece.lines)
+        first += len(frame)
 
 
 @dataclass(frozen=True)
