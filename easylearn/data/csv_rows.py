@@ -64,6 +64,9 @@ class CsvFormat:
         return self.encoding or "utf-8"
 
 
+USUAL = CsvFormat()
+
+
 @dataclass(frozen=True)
 class Piece:
     """Some rows of a csv file.
@@ -98,7 +101,7 @@ class CsvRows:
         DataError: there is no such file, it is empty, or its bytes are not of the encoding.
     """
 
-    def __init__(self, path: Path, form: CsvFormat) -> None:
+    def __init__(self, path: Path, form: CsvFormat = USUAL) -> None:
         self.path, self.form, self.delimiter = path, form, form.delimiter or ","
         self.header_line, header = next(self._rows())
         self.names = [name.replace(_RETURN, "\r") or f"Unnamed: {i}" for i, name in enumerate(header)]  # as in pandas

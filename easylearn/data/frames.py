@@ -1,13 +1,7 @@
-"""Tables out of files: csv files (packed ones too) and parquet, read by one set of rules.
-
-A column of a csv file is decided over as a whole. It holds numbers if each cell that is not empty is a number in plain
-or scientific form, without zeros before its digits; there the usual words for "missing" (NA, null, ...) are missing. It
-holds truth values if each is True or False. Otherwise it is text, as it is written: there only an empty cell and "nan"
-are missing, so that a class may be called "NA".
+"""Tables out of files: csv files (packed ones too) and parquet, read by one set of rules, which docs/labels.md tells.
 
 What a trained model knows as text is read as text, and what it knows as numbers cell by cell, so that a file to predict
-for, or one to validate on, never means another thing than the training data did: pass `text=` and `numbers=`, which
-`known_types(frame)` takes from the table of training.
+for, or one to validate on, never means another thing than the training data did: pass `**known_types(frame)`.
 """
 
 from __future__ import annotations
@@ -24,14 +18,13 @@ import numpy.typing as npt
 from ..errors import ArgumentError, DataError, EasyLearnWarning, did_you_mean
 from ..files import StrPath, file_identity
 from .cells import Known, as_column, read_cell
-from .csv_rows import CsvFormat, CsvRows, Piece
+from .csv_rows import USUAL, CsvFormat, CsvRows, Piece
 
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow.parquet as pq
 
 _NO_CSV = {".xlsx": "excel", ".xls": "excel", ".ods": "excel", ".json": "json", ".feather": "feather", ".dta": "stata"}
-_PLAIN = CsvFormat()
 
 
 class KnownTypes(TypedDict):
@@ -68,15 +61,10 @@ def read_table(
     columns: Sequence[str] | None = None,
     text: Collection[str | int] = (),
     numbers: Collection[str | int] = (),
-    form: CsvFormat = _PLAIN,
+    form: CsvFormat = USUAL,
     is_data: Callable[[str], bool] | None = None,
 ) -> Table:
     r"""A csv file with a header, or parquet, as a table.
-
-    Images read their labels with `text=[file_col]` (also `label_col` where `label_sep` is given) and
-    `is_data=lambda cell: (folder / f"{cell}{suffix}").is_file()`; texts with `text=` the columns of texts; tables read
-    the file to train with as it is, and others with `**known_types(frame of training)`. All give `where` to
-    `read_targets`.
 
     Args:
         path: the file, packed or not; or a folder of parquet files.
@@ -118,13 +106,11 @@ def iter_table(
     columns: Sequence[str] | None = None,
     text: Collection[str | int] = (),
     numbers: Collection[str | int] = (),
-    form: CsvFormat = _PLAIN,
 ) -> Iterator[Table]:
     """As `read_table`, at most `n` rows at a time: for files to predict for, which may be larger than memory.
 
-    A cell never means another thing because of the piece that it is read in. So a csv file is read in pieces where each
-    column wanted is in `text` or in `numbers`, as all are that a trained model knows; else it is read as a whole first.
-    Parquet is read by row groups.
+    No cell means another thing because of the piece that it is read in, so a csv file with a column that is neither in
+    `text` nor in `numbers` is read as a whole first.
     """
     file = _existing(path)
     if _is_parquet(file):
@@ -132,7 +118,7 @@ def iter_table(
         names = _known(file, whole.columns, columns)
         tables: Iterator[Table] = (Table(whole.read_group(group, names), file) for group in whole.groups)
     else:
-        tables = _csv_tables(CsvRows(file, form), columns, text, numbers, whole=False)
+        tables = _csv_tables(CsvRows(file), columns, text, numbers, whole=False)
     for table in tables:
         for begin in range(0, len(table.frame), n):
             lines = None if table.lines is None else table.lines[begin : begin + n]
@@ -154,14 +140,14 @@ def known_types(frame: pd.DataFrame) -> KnownTypes:
     return {"text": text, "numbers": numbers}
 
 
-def column_names(path: StrPath, form: CsvFormat = _PLAIN) -> list[str]:
+def column_names(path: StrPath) -> list[str]:
     """The columns of a file that `read_table` reads.
 
     Raises:
         DataError: there is no such file, or it is empty.
     """
     file = _existing(path)
-    return ParquetTable(file).columns if _is_parquet(file) else CsvRows(file, form).names
+    return ParquetTable(file).columns if _is_parquet(file) else CsvRows(file).names
 
 
 def _known(file: Path, names: Sequence[str], columns: Sequence[str] | None) -> list[str]:
@@ -182,9 +168,7 @@ def _known(file: Path, names: Sequence[str], columns: Sequence[str] | None) -> l
 
 def _existing(path: StrPath) -> Path:
     if isinstance(path, str) and "://" in path:
-        raise DataError(
-            f"{path} is no file of this machine; download it first, or pass the DataFrame that pandas reads"
-        )
+        raise DataError(f"{path} is no file of this machine; download it, or pass the DataFrame that pandas reads")
     try:
         file = Path(path)
     except TypeError as error:
@@ -194,11 +178,8 @@ def _existing(path: StrPath) -> Path:
         near = sorted(f.name for f in folder.iterdir()) if folder.is_dir() else []
         hint = did_you_mean(file.name, near) if folder.is_dir() else f"There is no folder {folder} either."
         raise DataError(f"there is no file {file}. {hint}".rstrip())
-    reader = _NO_CSV.get(file.suffix.lower())
-    if reader is not None:
-        raise DataError(
-            f"{file} is neither csv nor parquet; read it with pandas.read_{reader}(path) and pass the DataFrame itself"
-        )
+    if reader := _NO_CSV.get(file.suffix.lower()):
+        raise DataError(f"{file} is neither csv nor parquet; pass the DataFrame that pandas.read_{reader}(path) gives")
     return file
 
 
@@ -213,7 +194,7 @@ def _is_parquet(file: Path) -> bool:
 
 
 def _check_header(rows: CsvRows, is_data: Callable[[str], bool] | None) -> None:
-    data = None if is_data is None else next((name for name in rows.names if is_data(name)), None)
+    data = next((name for name in rows.names if is_data is not None and is_data(name)), None)
     if data is not None:
         raise DataError(
             f"{rows.path}, line {rows.header_line}: {data!r} is no name of a column but data itself, so the file "
@@ -289,7 +270,12 @@ class ParquetTable:
     """
 
     def __init__(self, path: StrPath) -> None:
-        pq = _pyarrow_parquet()
+        try:
+            import pyarrow.parquet as pq
+        except ImportError as error:
+            raise ArgumentError(
+                "reading parquet needs pyarrow, which is not installed: pip install 'easylearn[parquet]'"
+            ) from error
         self.path = Path(path)
         if not self.path.exists():
             raise DataError(f"there is no parquet file or folder {self.path}")
@@ -299,84 +285,45 @@ class ParquetTable:
         self._opened = [_open(pq, f) for f in self.files]
         self.columns: list[str] = list(self._opened[0].schema_arrow.names)
         self.groups: list[RowGroup] = []
-        self.n_bytes = 0
-        start = 0
+        self.n_bytes = self.n_rows = 0
         for number, opened in enumerate(self._opened):
-            names = opened.schema_arrow.names
-            if set(names) != set(self.columns):
-                differing = sorted(set(names) ^ set(self.columns))
+            if differing := sorted(set(opened.schema_arrow.names) ^ set(self.columns)):
                 raise DataError(f"{self.files[number]} and {self.files[0]} have different columns: {differing[:10]}")
             for k in range(opened.metadata.num_row_groups):
                 info = opened.metadata.row_group(k)
-                self.groups.append(RowGroup(number, k, start, start + info.num_rows))
+                self.groups.append(RowGroup(number, k, self.n_rows, self.n_rows + info.num_rows))
                 self.n_bytes += info.total_byte_size
-                start += info.num_rows
-        self.n_rows = start
+                self.n_rows += info.num_rows
 
-    def read_group(self, group: RowGroup, columns: Sequence[str], categories: bool = False) -> pd.DataFrame:
-        """One row group, its index the positions of the rows in the whole table.
-
-        Args:
-            group: which one.
-            columns: of these columns.
-            categories: text as categories, which take a byte or two for each row.
-        """
-        import pandas as pd
-
-        read = self._opened[group.file].read_row_group(group.number, columns=list(columns))
-        frame: pd.DataFrame = read.to_pandas(strings_to_categorical=categories)
-        frame.index = pd.RangeIndex(group.start, group.stop)
-        return frame
+    def read_group(self, group: RowGroup, columns: Sequence[str]) -> pd.DataFrame:
+        """Some columns of one row group, the index the positions of the rows in the whole table."""
+        return self._frame([group], columns)
 
     def read(self, columns: Sequence[str], most_rows: int | None = None, *, categories: bool = False) -> pd.DataFrame:
         """Some columns of all rows, or of the first row groups that have `most_rows` rows between them.
 
         Args:
-            columns: which ones.
-            most_rows: None for all.
-            categories: as in `read_group`.
+            columns, most_rows: which columns, and how many rows; None for all.
+            categories: text as categories, which take a byte or two for each row.
         """
-        import pandas as pd
-
-        frames: list[pd.DataFrame] = []
-        for group in self.groups:
-            frames.append(self.read_group(group, columns, categories))
-            if most_rows is not None and group.stop >= most_rows:
-                break
-        if not frames:
+        if not self.groups:
             raise DataError(f"{self.path} has no rows")
-        if len(frames) == 1:
-            return frames[0]
-        for name in columns if categories else ():
-            _share_categories(frames, name)
-        whole: pd.DataFrame = pd.concat(frames)
-        return whole
+        enough = (i for i, g in enumerate(self.groups, 1) if most_rows is not None and g.stop >= most_rows)
+        return self._frame(self.groups[: next(enough, None)], columns, categories)
+
+    def _frame(self, groups: Sequence[RowGroup], columns: Sequence[str], categories: bool = False) -> pd.DataFrame:
+        import pandas as pd
+        import pyarrow as pa
+
+        tables = [self._opened[g.file].read_row_group(g.number, columns=list(columns)) for g in groups]
+        whole = tables[0] if len(tables) == 1 else pa.concat_tables(tables, promote_options="permissive")
+        frame: pd.DataFrame = whole.to_pandas(strings_to_categorical=categories)
+        frame.index = pd.RangeIndex(groups[0].start, groups[-1].stop)
+        return frame
 
     def identity(self) -> list[str]:
         """What tells these files, in this state, from all others."""
         return [file_identity(f) for f in self.files]
-
-
-def _share_categories(frames: Sequence[pd.DataFrame], name: str) -> None:
-    """Let the pieces of a column have the same categories; without, putting them together makes text of them."""
-    import pandas as pd
-
-    types = [t for frame in frames if isinstance(t := frame[name].dtype, pd.CategoricalDtype) and not t.ordered]
-    if len(types) < len(frames):
-        return
-    seen = dict.fromkeys(value for t in types for value in t.categories)
-    for frame in frames:
-        frame[name] = frame[name].cat.set_categories(list(seen))
-
-
-def _pyarrow_parquet() -> Any:
-    try:
-        import pyarrow.parquet as pq
-    except ImportError as error:
-        raise ArgumentError(
-            "reading parquet needs pyarrow, which is not installed: pip install 'easylearn[parquet]'"
-        ) from error
-    return pq
 
 
 def _open(pq: Any, file: Path) -> pq.ParquetFile:
