@@ -1,17 +1,14 @@
 """Targets: what is to be predicted (a class, several labels, numbers), and its values as a tensor.
 
 Images, texts and tables read what they predict by this one table of rules; docs/labels.md shows it. What counts is the
-value, not the type that holds it: 1, 1.0 and Decimal(1) are one class, in a column of any type. The kind of task
-follows from all the items that are given, classes from the training items only.
+value, not the type that holds it. The kind of task follows from all the items that are given, classes from the training
+items only.
 
     given = read_targets(df["kind"], TargetOptions(task=task, label_sep=label_sep), where=table.where)
     train, valid = split_indices(len(given), 0.2, stratify=given.stratify_codes())
     targets = given.learn(train)
     y = targets.encode(given)  # of all items, in their order
     more = targets.encode(other["kind"], where=other_table.where, split="valid")
-
-Images give the names of class folders, the cells of a csv file, or the `y` of arrays; texts give a list of labels or
-columns of a table; tables give their DataFrame, and the target columns in `names`.
 """
 
 from __future__ import annotations
@@ -70,7 +67,8 @@ class GivenTargets:
 
     Args:
         rows: the values.
-        columns: what they are called: "target" where they have no name.
+        columns: what the columns are called that held them: "target" where they have no name.
+        names: what each number or label is called, where its column says so.
         how: the kind of reading.
         options: what the user said.
         note: a sentence on what was guessed, where it could be another; else empty.
@@ -78,6 +76,7 @@ class GivenTargets:
 
     rows: TargetRows
     columns: tuple[str, ...]
+    names: tuple[str, ...]
     how: type[TargetKind]
     options: TargetOptions
     note: str = ""
@@ -116,7 +115,7 @@ class GivenTargets:
             DataError: a value is missing, there is one class only, or a number has no logarithm; rows are named.
         """
         found = self.how.learn(self.rows, train, self.options)
-        return Targets(self.columns, found.task(self.columns), found)
+        return Targets(self.columns, found.task(self.names), found)
 
 
 @dataclass(frozen=True)
@@ -156,7 +155,7 @@ class Targets:
         else:
             columns = _columns(values, self.columns)
             if isinstance(self.how, Flags | Numbers) and len(columns) == 1 and _hold_lists(columns[0]):
-                columns = _spread(columns[0])
+                columns = _spread(columns[0], where)
             rows = _rows(columns, where)
         if isinstance(self.how, Flags | Numbers) and len(rows.columns) != self.task.n_out:
             n = len(rows.columns)
@@ -177,7 +176,10 @@ class Targets:
         try:
             columns = tuple(map(str, state["columns"]))
             older = "classes" if state["labels"] is not None else "flags" if task.classes else "numbers"
-            how = KINDS[state.get("reading", older)].from_state(state, task.n_out)
+            reading = state.get("reading", older)
+            if (reading == "classes", reading == "numbers") != (task.is_exclusive, task.predicts_numbers):
+                raise TypeError(f"{reading} of a {task.kind} task")
+            how = KINDS[reading].from_state(state, task.n_out)
         except (KeyError, TypeError, AttributeError) as error:
             raise DataError(f"the saved target is damaged: {error!r}") from error
         return cls(columns, task, how)
@@ -214,16 +216,18 @@ def read_targets(
     >>> targets.task.names, targets.encode(given).tolist(), targets.encode(["10", 2]).tolist()
     (('1', '2', '10'), [0, 1, 2, 1], [2, 1])
     """
-    columns = _columns(values, names)
-    if len(columns) == 1 and _are_columns(columns[0], options):
-        columns = _spread(columns[0])
+    given = _columns(values, names)
+    spread = len(given) == 1 and _are_columns(given[0], options)
+    columns = _spread(given[0], where) if spread else given
     for column in columns:
         _refuse_type(column)
     rows = _rows(columns, where)
     how, coded, note = _several(rows, options) if len(columns) > 1 else _one(rows, options)
     if note and say:
         print(note)
-    return GivenTargets(replace(rows, coded=coded), _names_of(columns, how), how, options, note)
+    called = _names_of(columns, how)
+    held = _names_of(given, how) if spread else called
+    return GivenTargets(replace(rows, coded=coded), held, called, how, options, note)
 
 
 def repeated(codes: Indices) -> Indices | None:
@@ -297,19 +301,20 @@ def _are_columns(column: pd.Series[Any], options: TargetOptions) -> bool:
     return all(isinstance(v, int | float) and v in (0, 1) for cell in cells for v in cell)
 
 
-def _spread(column: pd.Series[Any]) -> tuple[pd.Series[Any], ...]:
+def _spread(column: pd.Series[Any], where: Where | None) -> tuple[pd.Series[Any], ...]:
     """Lists of equal length as columns."""
     import pandas as pd
 
     cells = [as_list(cell) for cell in column.tolist()]
-    width = max((len(cell) for cell in cells if cell is not None), default=0)
-    odd = next((i for i, cell in enumerate(cells) if cell is None or len(cell) != width), None)
-    if odd is not None or not width:
+    width = max(len(cell or ()) for cell in cells)
+    odd = next((i for i, cell in enumerate(cells) if not cell or len(cell) != width), None)
+    if odd is not None:
         raise DataError(
-            f"{row_name(column, odd or 0)} of the target {column.name or 'label'!r}: {column.iloc[odd or 0]!r:.60}; "
-            f"each row needs as many numbers, here {width}"
+            f"{(where or partial(row_name, column))(odd)} of the target {column.name or 'label'!r}: "
+            f"{column.iloc[odd]!r:.60}; each row needs as many numbers, here {width}"
         )
-    return tuple(pd.Series([c[j] for c in cells if c], index=column.index, name=j) for j in range(width))
+    names = [j if column.name is None else f"{column.name} {j}" for j in range(width)]
+    return tuple(pd.Series([c[j] for c in cells if c], index=column.index, name=name) for j, name in enumerate(names))
 
 
 # -- what kind of task ---------------------------------------------------------------------------------------
@@ -331,11 +336,11 @@ def _one(rows: TargetRows, options: TargetOptions) -> Found:
                 f"columns of 0 and 1; the target {column.name!r} holds one text per row"
             )
         return Flags, None, ""
-    if options.task == "single_label" or options.classes is not None:
-        coded = factorize(column)
-        _refuse_times(rows, coded)
-        return OneClass, coded, ""
-    return _guess(rows)
+    if options.task == "auto" and options.classes is None:
+        return _guess(rows)
+    coded = factorize(column)
+    _refuse_times(rows, coded)
+    return OneClass, coded, ""
 
 
 def _guess(rows: TargetRows) -> Found:
@@ -353,18 +358,11 @@ def _guess(rows: TargetRows) -> Found:
         kinds = {kind(v) for v in coded[1]}
         if not kinds or isinstance(column.dtype, pd.CategoricalDtype) or not kinds <= NUMBERS:
             return OneClass, coded, _note_on_text(str(name), coded)
-        if kinds == {"bool"}:
-            return OneClass, coded, ""
         coded = coded if _are_few_whole(coded[1]) else None
     if coded is None:
         return Numbers, None, f"target {name}: numbers, so this is regression; task='single_label' takes classes"
-    if {word(v) for v in coded[1]} <= {"0", "1", "True", "False"}:
-        return OneClass, coded, ""
-    return (
-        OneClass,
-        coded,
-        (f"target {name}: {len(coded[1])} different whole numbers, taken as classes; task='regression' takes numbers"),
-    )
+    few = f"target {name}: {len(coded[1])} different whole numbers, taken as classes; task='regression' takes numbers"
+    return OneClass, coded, "" if {word(v) for v in coded[1]} <= {"0", "1", "True", "False"} else few
 
 
 def _several(rows: TargetRows, options: TargetOptions) -> Found:
