@@ -13,7 +13,8 @@ from ..errors import DataError
 
 Level = Any
 NUMBERS = frozenset({"bool", "int", "float", "decimal"})
-# Kinds that are compared with one another share a rank; others follow in this order.
+_PYTHON = (("str", str), ("bool", bool), ("int", int), ("float", float), ("decimal", Decimal))
+# In this order; kinds that are compared with one another share a rank.
 _RANK = {
     "bool": 0,
     "int": 0,
@@ -63,28 +64,25 @@ def plain(value: Any) -> Level:
 
 def plain_all(values: Sequence[Any]) -> list[Level]:
     """`plain` of each value; lists of one of the common types are passed on as they are."""
-    types = set(map(type, values))
-    if types <= {str, int, float, bool}:
+    if set(map(type, values)) <= {str, int, float, bool}:
         return list(values)
     return [plain(v) for v in values]
 
 
 def kind(value: Level) -> str:
     """The name of the kind that a plain value is of: "str", "int", "float", "bool", "timestamp" ..."""
-    if isinstance(value, str):
-        return "str"
-    for name, types in (("bool", bool), ("int", int), ("float", float), ("decimal", Decimal)):
+    for name, types in _PYTHON:
         if isinstance(value, types):
             return name
     import pandas as pd
 
-    if isinstance(value, pd.Timestamp):
-        return "timestamp"
-    if isinstance(value, pd.Timedelta):
-        return "timedelta"
-    if isinstance(value, pd.Period):
-        return "period"
-    return "interval" if isinstance(value, pd.Interval) else "date"
+    others = (
+        ("timestamp", pd.Timestamp),
+        ("timedelta", pd.Timedelta),
+        ("period", pd.Period),
+        ("interval", pd.Interval),
+    )
+    return next((name for name, types in others if isinstance(value, types)), "date")
 
 
 def _sort_key(value: Level) -> tuple[Any, ...]:

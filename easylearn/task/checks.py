@@ -15,15 +15,10 @@ _TAKEN = ("epoch", "train_loss", "valid_loss", "rate", "seconds")  # what else a
 
 
 def as_names(names: Sequence[str], noun: str = "class", may_be_empty: bool = False) -> tuple[str, ...]:
-    """Names of classes or numbers, as text.
-
-    Args:
-        names: in the order of the model's outputs.
-        noun: what messages call one of them.
-        may_be_empty: whether there may be none.
+    """The `names` of classes or numbers, each of which is a `noun`, as text.
 
     Raises:
-        DataError: there are none, or one is there twice.
+        DataError: one is there twice, or there are none, and it `may_be_empty` not.
 
     >>> as_names([3, 7])
     ('3', '7')
@@ -33,17 +28,13 @@ def as_names(names: Sequence[str], noun: str = "class", may_be_empty: bool = Fal
     given = tuple(str(n) for n in names)
     if not given and not may_be_empty:
         raise DataError(f"a task needs at least one {noun}, got none")
-    if len(set(given)) != len(given):
-        twice = sorted(n for n, times in Counter(given).items() if times > 1)
+    if twice := sorted(_several(given)):
         raise DataError(f"each {noun} must be named once, got {twice[:10]} more than once")
     return given
 
 
 def as_metrics(chosen: Any) -> tuple[Metric, ...]:
-    """A list of metrics, or of functions that are taken for such.
-
-    Args:
-        chosen: what the caller gave.
+    """The `chosen` list of metrics, or of functions that are taken for such.
 
     Raises:
         ArgumentError: it is no list, or two of them have one name.
@@ -54,7 +45,8 @@ def as_metrics(chosen: Any) -> tuple[Metric, ...]:
     if isinstance(chosen, str | Mapping) or not isinstance(chosen, Iterable):
         raise ArgumentError(f"metrics must be a list, such as [accuracy], got {chosen!r}")
     found = tuple(as_metric(m) for m in chosen)
-    twice = [n for n, times in Counter(m.name for m in found).items() if times > 1 or n in _TAKEN]
+    names = [m.name for m in found]
+    twice = _several(names) or [n for n in names if n in _TAKEN]
     if twice:
         raise ArgumentError(
             f"each metric needs a name of its own, and {twice[0]!r} is "
@@ -65,11 +57,7 @@ def as_metrics(chosen: Any) -> tuple[Metric, ...]:
 
 
 def read_setting(field: Field[Any], value: Any) -> Any:
-    """A setting of a task out of a file.
-
-    Args:
-        field: of the task's class; the value must be of the type of its default.
-        value: what the file says.
+    """A setting of a task out of a file; `value` must be of the type that the default of the `field` has.
 
     Raises:
         ArgumentError: it is of another type.
@@ -88,3 +76,7 @@ def read_setting(field: Field[Any], value: Any) -> Any:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _several(names: Iterable[str]) -> list[str]:
+    return [name for name, times in Counter(names).items() if times > 1]

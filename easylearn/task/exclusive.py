@@ -37,18 +37,15 @@ class ExclusiveTask(Task):
     is_exclusive = True
 
     def default_metrics(self) -> tuple[Metric, ...]:
-        """Accuracy."""
         return (accuracy,)
 
     def decode(self, probs: Tensor) -> list[Any]:
-        """The most probable class of each row."""
         return [self.names[i] for i in probs.argmax(-1).tolist()]
 
     def index(self, probs: Tensor) -> int | tuple[int, ...] | None:
         return int(probs.argmax())
 
     def decode_target(self, target: Tensor) -> list[Any]:
-        """The class of each item."""
         return [self.names[i] for i in self.class_numbers(target).tolist()]
 
     def class_numbers(self, target: Tensor) -> Tensor:
@@ -71,7 +68,6 @@ class ExclusiveTask(Task):
 
     @property
     def summary(self) -> str:
-        """See `Task.summary`."""
         return f"one of {len(self.names):,} classes"
 
     def title(self, probs: Tensor, target: Tensor) -> tuple[str, bool]:
@@ -88,11 +84,9 @@ class ExclusiveTask(Task):
         return f"said {predicted} ({sure}), is {short(self.names[truth], 18)}", False
 
     def item_columns(self, probs: Tensor, target: Tensor) -> dict[str, list[Any]]:
-        """The probability of the predicted class."""
         return {"probability": probs.max(1).values.tolist()}
 
     def by_name(self, probs: Tensor, target: Tensor) -> dict[str, list[Any]]:
-        """Precision, recall, f1 and support of each class."""
         counts = self.confusions(probs, target)
         return precision_recall(counts.diagonal(), counts.sum(0), counts.sum(1))
 
@@ -100,7 +94,6 @@ class ExclusiveTask(Task):
         return torch.bincount(self.class_numbers(target), minlength=len(self.names)).tolist()
 
     def calibrated(self, probs: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """How sure the model was of the class it chose, and whether that was right."""
         sure, chosen = probs.double().max(1)
         return sure, (chosen == self.class_numbers(target)).double()
 

@@ -46,11 +46,9 @@ class NextToken(ExclusiveTask):
             )
 
     def default_metrics(self) -> tuple[Metric, ...]:
-        """Perplexity and accuracy."""
         return perplexity, accuracy
 
     def own_loss(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Cross-entropy, the mean over the tokens that have a target."""
         return F.cross_entropy(logits.flatten(0, -2), target.flatten(), ignore_index=NO_TARGET)
 
     def own_item_losses(self, logits: Tensor, target: Tensor) -> Tensor:
@@ -64,7 +62,6 @@ class NextToken(ExclusiveTask):
         return self.own_item_losses(logits, target)
 
     def activate(self, logits: Tensor) -> Tensor:
-        """Softmax."""
         return logits.softmax(-1)
 
     def outputs_for(self, probs: Tensor) -> Tensor:

@@ -43,7 +43,6 @@ class Regression(Task):
         super().__post_init__()
 
     def default_metrics(self) -> tuple[Metric, ...]:
-        """The root mean squared error."""
         return (rmse,)
 
     @property
@@ -61,21 +60,17 @@ class Regression(Task):
         return logits, self.outputs_for(target)
 
     def own_loss(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Mean squared error."""
         return F.mse_loss(logits, target.to(logits.dtype))
 
     def own_item_losses(self, logits: Tensor, target: Tensor) -> Tensor:
-        """The mean square over the numbers of each item."""
         return (logits - target.to(logits.dtype)).square().reshape(len(logits), -1).mean(1)
 
     def activate(self, logits: Tensor) -> Tensor:
-        """Outputs to numbers in the target's own units."""
         if self.scale == "log":
             return logits.exp()
         return logits.expm1().clamp_min(0) if self.scale == "log1p" else logits
 
     def activate_in_graph(self, logits: Tensor) -> Tensor:
-        """See `Task.activate_in_graph`: ONNX has no expm1."""
         return (logits.exp() - 1).clamp_min(0) if self.scale == "log1p" else self.activate(logits)
 
     def outputs_for(self, probs: Tensor) -> Tensor:
@@ -89,7 +84,6 @@ class Regression(Task):
         return probs.log1p() if self.scale == "log1p" else probs
 
     def decode(self, probs: Tensor) -> list[Any]:
-        """A number per row, or a tuple of several."""
         return _rows(probs)
 
     def check_target(self, target: Tensor) -> Tensor:
@@ -118,18 +112,15 @@ class Regression(Task):
 
     @property
     def row_names(self) -> list[str]:
-        """The columns of a table of predictions: the numbers."""
         return list(self.names)
 
     def row(self, label: Any, probs: Tensor) -> list[str]:
         return super().row(label, probs)[1:]
 
     def in_words(self, label: Any) -> str:
-        """The numbers with commas between them."""
         return ", ".join(f"{v:g}" for v in (label if isinstance(label, tuple) else (label,)))
 
     def title(self, probs: Tensor, target: Tensor) -> tuple[str, bool]:
-        """See `Task.title`; no number is wrong by itself."""
         return super().title(probs, target)[0], True
 
     def residuals(self, probs: Tensor, target: Tensor) -> Tensor:
@@ -137,11 +128,9 @@ class Regression(Task):
         return probs.reshape(len(probs), -1) - target.reshape(len(target), -1).to(probs.dtype)
 
     def item_columns(self, probs: Tensor, target: Tensor) -> dict[str, list[Any]]:
-        """Predicted minus actual."""
         return {"residual": _rows(self.residuals(probs, target))}
 
     def by_name(self, probs: Tensor, target: Tensor) -> dict[str, list[Any]]:
-        """The mean error, mae, rmse and r2 of each predicted number."""
         error, true = self.residuals(probs, target).double(), target.reshape(len(target), -1).double()
         spread = (true - true.mean(0)).square().sum(0)
         return {

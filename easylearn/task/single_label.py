@@ -34,15 +34,12 @@ class SingleLabel(ExclusiveTask):
         super().__post_init__()
 
     def own_loss(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Cross-entropy."""
         return F.cross_entropy(logits, target, label_smoothing=self.label_smoothing)
 
     def own_item_losses(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Cross-entropy of each item."""
         return F.cross_entropy(logits, target, label_smoothing=self.label_smoothing, reduction="none")
 
     def activate(self, logits: Tensor) -> Tensor:
-        """Softmax."""
         return logits.softmax(-1)
 
     def outputs_for(self, probs: Tensor) -> Tensor:
