@@ -5,7 +5,8 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
-from typing import Any
+from functools import cache
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -13,19 +14,14 @@ from ..errors import DataError
 
 Level = Any
 NUMBERS = frozenset({"bool", "int", "float", "decimal"})
-_PYTHON = (("str", str), ("bool", bool), ("int", int), ("float", float), ("decimal", Decimal))
-# In this order; kinds that are compared with one another share a rank.
-_RANK = {
-    "bool": 0,
-    "int": 0,
-    "float": 0,
-    "decimal": 0,
-    "str": 1,
-    "date": 2,
-    "timestamp": 3,
-    "timedelta": 4,
-    "period": 5,
-}
+
+
+def _itself(value: Any) -> Any:
+    return value
+
+
+def _alone(value: Any) -> tuple[Any, ...]:
+    return (value,)
 
 
 def plain(value: Any) -> Level:
@@ -69,32 +65,61 @@ def plain_all(values: Sequence[Any]) -> list[Level]:
     return [plain(v) for v in values]
 
 
-def kind(value: Level) -> str:
-    """The name of the kind that a plain value is of: "str", "int", "float", "bool", "timestamp" ..."""
-    for name, types in _PYTHON:
-        if isinstance(value, types):
-            return name
+class _Kind(NamedTuple):
+    """What values of one kind are, how they are written into JSON and read again, and by what they are sorted.
+
+    Kinds with one rank are compared with one another.
+    """
+
+    type: type
+    rank: int
+    write: Callable[[Any], Any] = _itself
+    read: Callable[[Any], Any] = _itself
+    key: Callable[[Any], tuple[Any, ...]] = _alone
+
+
+@cache
+def _kinds() -> dict[str, _Kind]:
     import pandas as pd
 
-    others = (
-        ("timestamp", pd.Timestamp),
-        ("timedelta", pd.Timedelta),
-        ("period", pd.Period),
-        ("interval", pd.Interval),
-    )
-    return next((name for name, types in others if isinstance(value, types)), "date")
+    def isoformat(value: Any) -> str:
+        return value.isoformat()  # type: ignore[no-any-return]
+
+    def sides(i: Any) -> list[Any]:
+        return [*([kind(side), _kinds()[kind(side)].write(side)] for side in (i.left, i.right)), i.closed]
+
+    def interval(given: Any) -> Any:
+        return pd.Interval(*(_kinds()[name].read(packed) for name, packed in given[:2]), closed=given[2])
+
+    return {
+        "str": _Kind(str, 1, read=str),
+        "bool": _Kind(bool, 0, read=bool),
+        "int": _Kind(int, 0, read=int),
+        "float": _Kind(float, 0, lambda v: v if np.isfinite(v) else str(v), float),
+        "decimal": _Kind(Decimal, 0, str, Decimal),
+        # Times with and without a zone cannot be compared with each other.
+        "timestamp": _Kind(pd.Timestamp, 3, isoformat, pd.Timestamp, lambda v: (v.tzinfo is not None, v)),
+        "timedelta": _Kind(pd.Timedelta, 4, isoformat, pd.Timedelta),
+        "period": _Kind(
+            pd.Period, 5,
+            lambda v: [v.ordinal, v.freqstr], lambda p: pd.Period(ordinal=p[0], freq=p[1]),
+            lambda v: (v.freqstr, v.ordinal),
+        ),
+        "interval": _Kind(
+            pd.Interval, 6, sides, interval, lambda v: (_sort_key(v.left), _sort_key(v.right), v.closed)
+        ),
+        "date": _Kind(dt.date, 2, isoformat, dt.date.fromisoformat),
+    }  # fmt: skip
+
+
+def kind(value: Level) -> str:
+    """The name of the kind that a plain value is of: "str", "int", "float", "bool", "timestamp" ..."""
+    return next(name for name, known in _kinds().items() if isinstance(value, known.type))
 
 
 def _sort_key(value: Level) -> tuple[Any, ...]:
-    name = kind(value)
-    if name == "interval":
-        return (6, _sort_key(value.left), _sort_key(value.right), value.closed)
-    if name == "period":
-        return (_RANK[name], value.freqstr, value.ordinal)
-    if name == "timestamp":
-        # Times with and without a zone cannot be compared with each other.
-        return (_RANK[name], value.tzinfo is not None, value)
-    return (_RANK[name], value)
+    known = _kinds()[kind(value)]
+    return (known.rank, *known.key(value))
 
 
 def in_order(values: Iterable[Level]) -> list[Level]:
@@ -109,39 +134,6 @@ def in_order(values: Iterable[Level]) -> list[Level]:
     return sorted(given, key=_sort_key)
 
 
-def _pack(value: Level) -> Any:
-    name = kind(value)
-    if name == "float":
-        return value if np.isfinite(value) else str(value)
-    if name in ("str", "int", "bool"):
-        return value
-    if name == "period":
-        return [value.ordinal, value.freqstr]
-    if name == "interval":
-        return [[kind(side), _pack(side)] for side in (value.left, value.right)] + [value.closed]
-    return str(value) if name == "decimal" else value.isoformat()
-
-
-def _unpack(name: str, packed: Any) -> Level:
-    import pandas as pd
-
-    readers: dict[str, Callable[[Any], Level]] = {
-        "str": str,
-        "int": int,
-        "float": float,
-        "bool": bool,
-        "decimal": Decimal,
-        "date": dt.date.fromisoformat,
-        "timestamp": pd.Timestamp,
-        "timedelta": pd.Timedelta,
-        "period": lambda p: pd.Period(ordinal=p[0], freq=p[1]),
-        "interval": lambda p: pd.Interval(_unpack(*p[0]), _unpack(*p[1]), closed=p[2]),
-    }
-    if name not in readers:
-        raise DataError(f"a saved category is of the unknown kind {name!r}; known kinds are {sorted(readers)}")
-    return readers[name](packed)
-
-
 def to_json(values: Sequence[Level]) -> dict[str, Any]:
     """Levels as numbers, words and lists, with their kinds.
 
@@ -149,7 +141,7 @@ def to_json(values: Sequence[Level]) -> dict[str, Any]:
     {'kind': 'str', 'values': ['a', 'b']}
     """
     kinds = [kind(v) for v in values]
-    packed = [_pack(v) for v in values]
+    packed = [_kinds()[k].write(v) for k, v in zip(kinds, values, strict=True)]
     if len(set(kinds)) <= 1:
         return {"kind": kinds[0] if kinds else "str", "values": packed}
     return {"kind": "mixed", "values": [[k, p] for k, p in zip(kinds, packed, strict=True)]}
@@ -161,11 +153,13 @@ def from_json(state: Mapping[str, Any]) -> list[Level]:
     Raises:
         DataError: the state holds something that no level can be.
     """
-    name = state["kind"]
+    name, readers = state["kind"], _kinds()
+    if name not in (*readers, "mixed"):
+        raise DataError(f"a saved category is of the unknown kind {name!r}; known kinds are {sorted(readers)}")
     try:
         if name == "mixed":
-            return [_unpack(k, p) for k, p in state["values"]]
-        return [_unpack(name, p) for p in state["values"]]
+            return [readers[k].read(p) for k, p in state["values"]]
+        return [readers[name].read(p) for p in state["values"]]
     except (TypeError, ValueError, ArithmeticError, LookupError) as error:
         raise DataError(f"saved categories of the kind {name!r} cannot be read: {error}") from error
 
