@@ -58,8 +58,7 @@ def split_indices(
         seed: which of the possible splits by fraction.
         stratify: n labels (or rows of labels); each class gives its share of validation items, rounded up or down,
             and keeps at least one item for training.
-        groups: n group names, for example patients; all items of a group stay on one side. The share of items comes as
-            near to the fraction as groups allow. Missing names are one group.
+        groups: n group names, for example patients, which stay whole; missing names are one group.
         time: n times or numbers; the last items by it validate, and items of one time stay on one side.
         index: the labels of the n items, by which a pandas mask or Index is read; None numbers them from 0.
 
@@ -67,8 +66,7 @@ def split_indices(
         Positions of the training items and of the validation items, each sorted.
 
     Raises:
-        ArgumentError: the fraction or a position is out of range, a position comes twice, a side would be empty, the
-            arguments contradict each other, or `stratify`, `groups` or `time` do not fit.
+        ArgumentError: an argument is out of range, does not fit the items or another, or a side would be empty.
         DataError: a time is missing or is no time.
 
     >>> train, valid = split_indices(10, 0.2, seed=1)
@@ -109,11 +107,10 @@ def folds(
     time: OnePerItem | None = None,
     gap: str | dt.timedelta | float | None = None,
 ) -> list[tuple[Indices, Indices]]:
-    """Split `range(n)` for a k-fold cross-validation.
+    """Split `range(n)` for a k-fold cross-validation, into disjoint validation splits.
 
-    The k validation splits are disjoint. Without `time` they hold every item between them, and differ by at most one
-    item in size, or with `groups` by as little as whole groups allow. With `time` they are the last k of k + 1 pieces
-    of equal size, and each fold trains on what was before.
+    Without `time` they hold every item between them, and differ by at most one item in size, or with `groups` by as
+    little as whole groups allow. With `time` they are the last k of k + 1 pieces of equal size.
 
     Args:
         n: how many items there are.
@@ -130,7 +127,7 @@ def folds(
         Per fold the positions of its training and of its validation items, each sorted.
 
     Raises:
-        ArgumentError: a number is out of range, or the arguments contradict each other or do not fit.
+        ArgumentError: an argument is out of range, or does not fit the items or another.
         DataError: a time is missing or is no time.
 
     >>> sorted(i for train, valid in folds(7, 3) for i in valid.tolist())
@@ -166,9 +163,6 @@ def get_cv_idxs(n: int, cv_idx: int = 0, val_pct: float = 0.2, seed: int = 42) -
         val_pct: the size of a block as a fraction of n, rounded down.
         seed: of the permutation.
 
-    Returns:
-        Positions, not sorted.
-
     Raises:
         ArgumentError: the fraction gives no item, or there is no such block.
 
@@ -197,8 +191,8 @@ def by_class(
 
     Args:
         codes: class numbers of all items; None where they have no classes, or none that repeats.
-        stratify: None stratifies a split by fraction, where `groups` and `time` say nothing else.
-        valid, groups, time: as in `split_indices`; stratifying beside them, or where nothing repeats, is refused.
+        stratify: None stratifies a split by fraction, where nothing else says how; what cannot be is refused.
+        valid, groups, time: as in `split_indices`.
     """
     possible = codes is not None and fraction_of(valid) is not None and groups is None and time is None
     if stratify and not possible:

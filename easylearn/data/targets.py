@@ -90,10 +90,7 @@ class GivenTargets:
         return cast(TaskName, self.how.task_name)
 
     def stratify_codes(self) -> Indices | None:
-        """Class numbers by which a split can give each class its share.
-
-        Returns:
-            Shape (n,); None where items have several labels or numbers, or each item is a class of its own.
+        """Class numbers (n,) by which a split can give each class its share; None where no class repeats.
 
         Raises:
             DataError: an item has no label.
@@ -106,10 +103,7 @@ class GivenTargets:
         return repeated(same[codes])
 
     def learn(self, train: Indices | None = None) -> Targets:
-        """The targets, with classes from the training items.
-
-        Args:
-            train: positions of the training items; None means all.
+        """The targets, with classes from the training items at positions `train`; None means all.
 
         Raises:
             DataError: a value is missing, there is one class only, or a number has no logarithm; rows are named.
@@ -135,7 +129,7 @@ class Targets:
     def encode(
         self, values: Any, *, where: Where | None = None, split: str = "train", hint: str | None = None
     ) -> Tensor:
-        """The targets of some items.
+        """The targets of some items: class numbers, int64 (n,), for a task of one class; otherwise float32 (n, k).
 
         Args:
             values: what `read_targets` gave; or what it takes. Of a DataFrame the columns are taken.
@@ -143,12 +137,8 @@ class Targets:
             split: "train", "valid" or "test", for messages.
             hint: what to do about a label that no training item has, such as "pass stratify=True".
 
-        Returns:
-            Class numbers, int64 of shape (n,), for a task of one class; otherwise float32 of shape (n, k).
-
         Raises:
-            DataError: a value is missing, is not what the task needs, or is a class that training does not have; the
-                row and the value are named, and classes that are near.
+            DataError: a value is missing, is not what the task needs, or is a class that training does not have.
         """
         if isinstance(values, GivenTargets):
             rows = values.rows
@@ -202,9 +192,6 @@ def read_targets(
         names: the columns to take of a DataFrame; of other values, what they are called.
         where: a row's position to what messages call it, such as `Table.where`; None says "row 3".
         say: print what was guessed, where it could be another.
-
-    Returns:
-        The values, as they are to be read.
 
     Raises:
         ArgumentError: the options do not fit the values.
@@ -296,9 +283,7 @@ def _are_columns(column: pd.Series[Any], options: TargetOptions) -> bool:
     if options.classes is None or options.task == "single_label":
         return False
     cells = [as_list(cell) or [] for cell in column.tolist()]
-    if any(len(cell) != len(options.classes) for cell in cells):
-        return False
-    return all(isinstance(v, int | float) and v in (0, 1) for cell in cells for v in cell)
+    return all(len(cell) == len(options.classes) and all(v in (0, 1) for v in cell) for cell in cells)
 
 
 def _spread(column: pd.Series[Any], where: Where | None) -> tuple[pd.Series[Any], ...]:
@@ -390,13 +375,14 @@ def _several(rows: TargetRows, options: TargetOptions) -> Found:
 def _lists(rows: TargetRows, options: TargetOptions) -> Coded:
     """The labels of each item, out of lists or text."""
     column = rows.columns[0]
-    lists = _hold_lists(column)
     if options.task == "single_label":
         raise ArgumentError(f"single_label has one class per item, but the target {column.name!r} holds lists")
-    if lists and options.label_sep is not None:
+    if not _hold_lists(column):
+        return label_lists(rows, options.label_sep)
+    if options.label_sep is not None:
         raise ArgumentError(f"label_sep parts text, but the target {column.name!r} holds lists of labels; leave it out")
-    coded = label_lists(rows, options.label_sep)
-    if lists and any(isinstance(v, float | Decimal) and not is_whole(v) for v in set(chain.from_iterable(coded[1]))):
+    coded = label_lists(rows, None)
+    if any(isinstance(v, float | Decimal) and not is_whole(v) for v in set(chain.from_iterable(coded[1]))):
         raise DataError(
             f"the target {column.name!r} holds lists of numbers that are no labels; task='regression' predicts them"
         )
@@ -443,13 +429,11 @@ def _refuse_type(column: pd.Series[Any]) -> None:
     """Refuse a column whose type says that nothing can be predicted of it as it is."""
     import pandas as pd
 
-    types, dtype = pd.api.types, column.dtype
-    if types.is_datetime64_any_dtype(dtype) or isinstance(dtype, pd.PeriodDtype):
-        _refuse("dates", column, str(dtype))
-    if types.is_timedelta64_dtype(dtype):
-        _refuse("durations", column, str(dtype))
-    if types.is_complex_dtype(dtype):
-        _refuse("complex numbers", column, str(dtype))
+    dtype = column.dtype
+    dates = pd.api.types.is_datetime64_any_dtype(dtype) or isinstance(dtype, pd.PeriodDtype)
+    what = "dates" if dates else {"m": "durations", "c": "complex numbers"}.get(dtype.kind)
+    if what:
+        raise _unfit(what, column, str(dtype))
 
 
 def _refuse_times(rows: TargetRows, coded: Coded) -> None:
@@ -457,15 +441,12 @@ def _refuse_times(rows: TargetRows, coded: Coded) -> None:
     import pandas as pd
 
     column = rows.columns[0]
-    if isinstance(column.dtype, pd.CategoricalDtype):
-        return
     for i, value in enumerate(coded[1]):
-        if kind(value) in _TIMES:
-            row = int(np.flatnonzero(coded[0] == i)[0])
-            _refuse(_TIMES[kind(value)], column, f"{value!r} in {rows.where(row)}")
+        if kind(value) in _TIMES and not isinstance(column.dtype, pd.CategoricalDtype):
+            raise _unfit(_TIMES[kind(value)], column, f"{value!r} in {rows.where(int(np.argmax(coded[0] == i)))}")
 
 
-def _refuse(what: str, column: pd.Series[Any], found: str) -> None:
+def _unfit(what: str, column: pd.Series[Any], found: str) -> DataError:
     name = "label" if column.name is None else column.name
     instead = _INSTEAD[what].format(name=name)
-    raise DataError(f"the target {name!r} holds {what} ({found}), which cannot be predicted as they are: {instead}")
+    return DataError(f"the target {name!r} holds {what} ({found}), which cannot be predicted as they are: {instead}")

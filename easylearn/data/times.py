@@ -20,14 +20,11 @@ _DAY_MONTH = re.compile(r"\s*(\d{1,2})([-/.])(\d{1,2})\2(\d{4}|\d{2})(\D.*)?")
 
 
 def read_times(time: Any, n: int) -> pd.Series[Any]:
-    """Times, or the numbers that stand for them, one per item and none missing.
+    """Times, or the numbers that stand for them, one per item and none missing, as datetime64 or numbers.
 
     Args:
         time: a column, array or list of times of any kind, of text that says them, or of numbers.
         n: how many items there are.
-
-    Returns:
-        A Series of datetime64 or of numbers, numbered from 0.
 
     Raises:
         ArgumentError: there is not one time per item.
