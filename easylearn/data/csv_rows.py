@@ -22,7 +22,7 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import ArgumentError, DataError, EasyLearnWarning
+from ..errors import DataError, EasyLearnWarning
 
 _DELIMITERS = ",;\t|"
 _PACKED: dict[bytes, Any] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
@@ -31,40 +31,6 @@ PIECE = 2**14  # rows
 # Two code points that are no characters, so no text holds them.
 _END, _RETURN = "\ufdd0", "\ufdd1"
 _BETWEEN = "\0"
-
-
-@dataclass(frozen=True)
-class CsvFormat:
-    """How a csv file is written.
-
-    Args:
-        delimiter: what stands between fields; None takes what the header has: a comma, semicolon, tab or bar.
-        encoding: of the file; None is UTF-8, and messages then speak of no argument that changes it.
-        errors: what becomes of bytes that are not of that encoding: "strict" (refused), "replace" or "ignore".
-    """
-
-    delimiter: str | None = None
-    encoding: str | None = None
-    errors: str = "strict"
-
-    def __post_init__(self) -> None:
-        given = self.delimiter
-        if given is not None and (len(given) != 1 or not given.isascii() or given in '"\r\n'):
-            raise ArgumentError(f"delimiter must be one ASCII character, such as ',' or ';', got {given!r}")
-        if self.errors not in ("strict", "replace", "ignore"):
-            raise ArgumentError(f"errors must be 'strict', 'replace' or 'ignore', got {self.errors!r}")
-        try:
-            codecs.lookup(self.codec)
-        except LookupError as error:
-            raise ArgumentError(f"there is no encoding {self.codec!r}; 'utf-8' and 'cp1252' are usual") from error
-
-    @property
-    def codec(self) -> str:
-        """The name of the encoding."""
-        return self.encoding or "utf-8"
-
-
-USUAL = CsvFormat()
 
 
 @dataclass(frozen=True)
@@ -94,15 +60,14 @@ class CsvRows:
     """A csv file with a header, whose rows are checked as they are read; blank lines are left out.
 
     Args:
-        path: the file; gzip, bzip2, xz and zip are known by their first bytes.
-        form: how it is written.
+        path: the file; packed ones (gzip, bzip2, xz, zip) are known by their first bytes.
 
     Raises:
-        DataError: there is no such file, it is empty, or its bytes are not of the encoding.
+        DataError: there is no such file, it is empty, or its bytes are no UTF-8.
     """
 
-    def __init__(self, path: Path, form: CsvFormat = USUAL) -> None:
-        self.path, self.form, self.delimiter = path, form, form.delimiter or ","
+    def __init__(self, path: Path) -> None:
+        self.path, self.delimiter = path, ","
         self.header_line, header = next(self._rows())
         self.names = [name.replace(_RETURN, "\r") or f"Unnamed: {i}" for i, name in enumerate(header)]  # as in pandas
 
@@ -141,7 +106,7 @@ class CsvRows:
         csv.field_size_limit(max(csv.field_size_limit(), 2**31 - 1))  # a document may be longer than the usual limit
         lines = self._lines()
         before, first = next(((i, line) for i, line in enumerate(lines) if line.strip()), (0, ""))
-        self.delimiter = self.form.delimiter or _usual_delimiter(first)
+        self.delimiter = _usual_delimiter(first)
         reader = csv.reader(chain([first], lines, [_END]), delimiter=self.delimiter)
         begin, width = before + 1, 0
         try:
@@ -172,35 +137,30 @@ class CsvRows:
 
     def _lines(self) -> Iterator[str]:
         """The file's lines with their ends; carriage returns inside of a line are hidden from the parser."""
-        codec = "utf-8-sig" if codecs.lookup(self.form.codec).name == "utf-8" else self.form.codec
         with _opened(self.path) as file:
             head = file.read(_BLOCK)
             file.seek(0)
             end = "\r" if b"\r" in head[:-1] and b"\n" not in head else "\n"  # the former by old Macs
             try:
-                with io.TextIOWrapper(file, codec, self.form.errors, newline=end) as text:
+                with io.TextIOWrapper(file, "utf-8-sig", newline=end) as text:
                     for line in text:
                         yield line if "\r" not in line[:-2] else line[:-2].replace("\r", _RETURN) + line[-2:]
             except UnicodeDecodeError as error:
-                raise DataError(self._not_of_encoding()) from error
+                raise DataError(self._no_utf8()) from error
 
-    def _not_of_encoding(self) -> str:
-        """Which byte in which line is not of the encoding, and what to do."""
-        decoder, line = codecs.getincrementaldecoder(self.form.codec)(), 1
+    def _no_utf8(self) -> str:
+        """Which byte in which line is none, and what to do."""
         with _opened(self.path) as file:
-            try:
-                while block := file.read(_BLOCK):
-                    line += decoder.decode(block).count("\n")
-                decoder.decode(b"", final=True)
-            except UnicodeDecodeError as error:
-                place, found = error.start, error.object
-        line += found[:place].count(b"\n")
-        guess = "utf-16" if not place and found[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "cp1252"
-        if self.form.encoding is None:
-            advice = f"Save it as UTF-8, or pass the DataFrame that pandas.read_csv(path, encoding={guess!r}) gives"
-        else:
-            advice = f"Name the file's encoding, maybe encoding={guess!r}, or pass errors='replace'"
-        return f"{self.path}, line {line}: the byte 0x{found[place]:02x} is no {self.form.codec.upper()}. {advice}"
+            for number, line in enumerate(file, 1):
+                try:
+                    line.decode("utf-8")
+                except UnicodeDecodeError as error:
+                    guess = "utf-16" if line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "cp1252"
+                    return (
+                        f"{self.path}, line {number}: the byte 0x{line[error.start]:02x} is no UTF-8. Save it as UTF-8, "
+                        f"or pass the DataFrame that pandas.read_csv(path, encoding={guess!r}) gives"
+                    )
+        return f"{self.path} is no UTF-8"
 
 
 def _is_blank(row: list[str], width: int) -> bool:

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from ..errors import ArgumentError, DataError, EasyLearnWarning, did_you_mean
 from ..files import StrPath, file_identity
 from .cells import Known, as_column, read_cell
-from .csv_rows import USUAL, CsvFormat, CsvRows, Piece
+from .csv_rows import CsvRows, Piece
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -61,7 +61,6 @@ def read_table(
     columns: Sequence[str] | None = None,
     text: Collection[str | int] = (),
     numbers: Collection[str | int] = (),
-    form: CsvFormat = USUAL,
     is_data: Callable[[str], bool] | None = None,
 ) -> Table:
     r"""A csv file with a header, or parquet, as a table.
@@ -72,7 +71,6 @@ def read_table(
         text: columns that are text, by name or by position; others than the file has are ignored.
         numbers: columns that are read cell by cell, as float64; what is no number stays text in a column of objects,
             and whole numbers beyond 2**53 make it Int64.
-        form: delimiter and encoding of a csv file.
         is_data: says of a cell of the header whether it is data, as the name of a file that exists is; then the file
             has no header, and is refused.
 
@@ -81,7 +79,7 @@ def read_table(
 
     Raises:
         DataError: there is no such file or column, the header is missing or names a column twice, a row has more
-            fields than the header, or bytes are not of the encoding; the line is named. Fewer fields are told.
+            fields than the header, or bytes are no UTF-8; the line is named. Fewer fields are told.
 
     >>> import tempfile
     >>> file = Path(tempfile.mkdtemp()) / "shops.csv"
@@ -94,7 +92,7 @@ def read_table(
     if _is_parquet(file):
         whole = ParquetTable(file)
         return Table(whole.read(_known(file, whole.columns, columns)), file)
-    rows = CsvRows(file, form)
+    rows = CsvRows(file)
     _check_header(rows, is_data)
     return next(_csv_tables(rows, columns, text, numbers, whole=True))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from decimal import Decimal
 from functools import cache
 from typing import Any, NamedTuple
@@ -96,7 +97,7 @@ def _kinds() -> dict[str, _Kind]:
         "bool": _Kind(bool, 0, read=bool),
         "int": _Kind(int, 0, read=int),
         "float": _Kind(float, 0, lambda v: v if np.isfinite(v) else str(v), float),
-        "decimal": _Kind(Decimal, 0, str, Decimal),
+        "decimal": _Kind(Decimal, 0, str, _decimal),
         # Times with and without a zone cannot be compared with each other.
         "timestamp": _Kind(pd.Timestamp, 3, isoformat, pd.Timestamp, lambda v: (v.tzinfo is not None, v)),
         "timedelta": _Kind(pd.Timedelta, 4, isoformat, pd.Timedelta),
@@ -206,27 +207,14 @@ class Lookup:
 
     def _said_by(self, text: str) -> list[Level]:
         """The values of other kinds that a text may stand for."""
-        found: list[Level] = []
-        if "bool" in self.kinds and text.strip().lower() in ("true", "false"):
-            found.append(text.strip().lower() == "true")
+        bare, names = text.strip().lower(), []
         if self.kinds & NUMBERS and "_" not in text:  # Python would read "1_0" as ten
-            found += _read(text, int, float, *((_decimal,) if "decimal" in self.kinds else ()))
-        if self.kinds & {"timestamp", "timedelta"}:
-            import pandas as pd
-
-            found += _read(text, *(getattr(pd, n) for n in ("Timestamp", "Timedelta") if n.lower() in self.kinds))
-        return found + (_read(text, dt.date.fromisoformat) if "date" in self.kinds else [])
-
-
-def _read(text: str, *readers: Callable[[str], Level]) -> list[Level]:
-    """What the readers make of a text, those left out that can make nothing of it."""
-    found = []
-    for reader in readers:
-        try:
-            found.append(reader(text))
-        except (ValueError, ArithmeticError):
-            continue
-    return found
+            names = ["int", "float", *self.kinds & {"decimal"}]
+        found: list[Level] = [bare == "true"] if "bool" in self.kinds and bare in ("true", "false") else []
+        for name in [*names, *self.kinds & {"timestamp", "timedelta", "date"}]:
+            with suppress(ValueError, ArithmeticError):
+                found.append(_kinds()[name].read(text))
+        return found
 
 
 def _decimal(text: str) -> Decimal:

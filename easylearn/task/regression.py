@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, final, get_args
 
@@ -16,7 +16,12 @@ from .base import LossFn, Task
 from .checks import as_names
 
 Scale = Literal["linear", "log", "log1p"]
-_LOWEST = {"linear": -torch.inf, "log": 0.0, "log1p": -1.0}
+# Of each scale: from outputs to numbers, from numbers to outputs, and what numbers must be above.
+_SCALES: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor], float]] = {
+    "linear": (lambda outputs: outputs, lambda numbers: numbers, -torch.inf),
+    "log": (torch.exp, torch.log, 0.0),
+    "log1p": (lambda outputs: outputs.expm1().clamp_min(0), torch.log1p, -1.0),
+}
 
 
 @final
@@ -48,7 +53,7 @@ class Regression(Task):
     @property
     def lowest(self) -> float:
         """Targets must be above it, or they have no logarithm."""
-        return _LOWEST[self.scale]
+        return _SCALES[self.scale][2]
 
     def compared(self, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """Outputs and targets in one shape and on the model's scale: the one place where a unit comes into a loss."""
@@ -66,9 +71,7 @@ class Regression(Task):
         return (logits - target.to(logits.dtype)).square().reshape(len(logits), -1).mean(1)
 
     def activate(self, logits: Tensor) -> Tensor:
-        if self.scale == "log":
-            return logits.exp()
-        return logits.expm1().clamp_min(0) if self.scale == "log1p" else logits
+        return _SCALES[self.scale][0](logits)
 
     def activate_in_graph(self, logits: Tensor) -> Tensor:
         return (logits.exp() - 1).clamp_min(0) if self.scale == "log1p" else self.activate(logits)
@@ -79,9 +82,7 @@ class Regression(Task):
         >>> regression(scale="log1p").outputs_for(torch.tensor([0.0, 1.0]))
         tensor([0.0000, 0.6931])
         """
-        if self.scale == "log":
-            return probs.log()
-        return probs.log1p() if self.scale == "log1p" else probs
+        return _SCALES[self.scale][1](probs)
 
     def decode(self, probs: Tensor) -> list[Any]:
         return _rows(probs)
@@ -92,7 +93,7 @@ class Regression(Task):
             raise DataError(f"regression targets have {len(self.names)} columns {self.names}, got {wide.shape[1]}")
         bad = torch.nonzero(~torch.isfinite(wide).all(1)).flatten()
         if len(bad):
-            raise DataError(f"{len(bad)} regression targets are not finite numbers, the first in row {bad[0].item()}")
+            raise DataError(f"{len(bad)} regression targets are not finite numbers, the first in row {int(bad[0])}")
         bad = torch.nonzero(~(wide > self.lowest).all(1)).flatten()
         if len(bad):
             raise DataError(
