@@ -157,7 +157,7 @@ class CsvRows:
                 except UnicodeDecodeError as error:
                     guess = "utf-16" if line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "cp1252"
                     return (
-                        f"{self.path}, line {number}: the byte 0x{line[error.start]:02x} is no UTF-8. Save it as UTF-8, "
+                        f"{self.path}, line {number}: the byte 0x{line[error.start]:02x} is no UTF-8. Save it so, "
                         f"or pass the DataFrame that pandas.read_csv(path, encoding={guess!r}) gives"
                     )
         return f"{self.path} is no UTF-8"

@@ -6,7 +6,6 @@ Every split is a pure function of its arguments and the seed; no global generato
 from __future__ import annotations
 
 import datetime as dt
-import sys
 from collections.abc import Hashable, Iterable, Sequence
 from decimal import Decimal
 from numbers import Integral, Real
@@ -328,9 +327,9 @@ def _stratified(order: Indices, codes: npt.NDArray[Any], fraction: float, wanted
             "Split without stratify, or by coarser labels"
         )
     ordered = np.argsort(classes, kind="stable")
-    # Of each class the first ones: from where the class begins, as many as it gives.
-    begin = np.repeat((np.cumsum(sizes) - sizes) - (np.cumsum(counts) - counts), counts)
-    chosen: Indices = order[ordered[begin + np.arange(len(begin))]]
+    # Of each class the first ones, as many as it gives.
+    within = np.arange(len(order)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    chosen: Indices = order[ordered[within < np.repeat(counts, sizes)]]
     return chosen
 
 
@@ -360,7 +359,9 @@ def _met(codes: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 def _positions(n: int, valid: Any, index: pd.Index[Any] | None) -> Indices:
     """Chosen validation items, checked."""
-    given = np.asarray(_by_label(n, valid, index) if _is_pandas(valid) else valid)
+    import pandas as pd
+
+    given = np.asarray(_by_label(n, valid, index) if isinstance(valid, pd.Series | pd.Index) else valid)
     if given.ndim != 1 or (given.size and given.dtype.kind not in "iub"):
         raise ArgumentError(
             "valid must be a fraction between 0 and 1, whole positions such as [0, 5, 7] or a mask, got "
@@ -383,12 +384,6 @@ def _positions(n: int, valid: Any, index: pd.Index[Any] | None) -> Indices:
     if len(unique) == n:
         raise ArgumentError(f"valid chooses all {n} items, so none would train")
     return unique.astype(np.int64)
-
-
-def _is_pandas(value: Any) -> bool:
-    """Whether it is a Series or an Index; asking does not import pandas."""
-    pandas = sys.modules.get("pandas")
-    return pandas is not None and isinstance(value, pandas.Series | pandas.Index)
 
 
 def _by_label(n: int, valid: Any, index: pd.Index[Any] | None) -> Any:
@@ -432,7 +427,7 @@ def _codes(name: str, labels: Iterable[Any], n: int) -> npt.NDArray[Any]:
     """Labels as numbers, in the order in which they first occur. All NaN are one label; a row is one label."""
     import pandas as pd
 
-    if not _is_pandas(labels) and not (isinstance(labels, np.ndarray) and labels.ndim == 1):
+    if not isinstance(labels, pd.Series | pd.Index) and not (isinstance(labels, np.ndarray) and labels.ndim == 1):
         labels = pd.Series([_hashable(label) for label in labels], dtype=object)
     codes = pd.factorize(labels, use_na_sentinel=False)[0]  # type: ignore[call-overload]
     if len(codes) != n:
