@@ -79,7 +79,7 @@ class Data(ABC, Generic[S]):
 
     @abstractmethod
     def fingerprint(self, split: SplitName) -> str:
-        """Changes whenever what `loader(split)` yields could change: items, transforms, size.
+        """Changes whenever what the loader of `split` yields could change: items, transforms, size.
 
         Raises:
             DataError: nothing is known of the items, so nothing computed of them may be reused.
@@ -146,7 +146,7 @@ class Data(ABC, Generic[S]):
 
 
 class BlankData(Data[Sequence[str]]):
-    """Data without items: what a learner out of a model file has until `set_data`; arguments as of `Data`."""
+    """Data without items: what a learner out of a model file has until `set_data`; arguments of `Data`."""
 
     def __init__(self, task: Task, batch_size: int, preprocessor: Preprocessor) -> None:
         super().__init__(task, batch_size, preprocessor, {})

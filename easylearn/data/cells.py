@@ -82,8 +82,9 @@ def as_column(cells: Sequence[str], name: str = "", known: Known = "", *, comma:
         if held is not None:
             if not known and held.dtype.kind == "f":
                 _tell_lost_zeros(name, texts.tolist(), held)
-            return pd.Series(held[codes])
-    text: pd.Series[Any] = pd.Series(cells, dtype=str)
+            numbers: pd.Series[Any] = pd.Series(held[codes])
+            return numbers
+    text = pd.Series(cells, dtype=str)
     return text.mask(text.isin(_EMPTY))
 
 

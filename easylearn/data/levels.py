@@ -90,7 +90,8 @@ def _kinds() -> dict[str, _Kind]:
         return [*([kind(side), _kinds()[kind(side)].write(side)] for side in (i.left, i.right)), i.closed]
 
     def interval(given: Any) -> Any:
-        return pd.Interval(*(_kinds()[name].read(packed) for name, packed in given[:2]), closed=given[2])
+        left, right = (_kinds()[name].read(packed) for name, packed in given[:2])
+        return pd.Interval(left, right, closed=given[2])
 
     return {
         "str": _Kind(str, 1, read=str),

@@ -6,7 +6,7 @@ Every split is a pure function of its arguments and the seed; no global generato
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from decimal import Decimal
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, TypeAlias, Union
@@ -76,7 +76,7 @@ def split_indices(
     >>> split_indices(4, "2D", time=["2024-01-03", "2024-01-02", "2024-01-01", "2024-01-04"])
     (array([1, 2]), array([0, 3]))
     """
-    n, how = _whole("n", n, 1), _how(stratify=stratify, groups=groups, time=time)
+    n, how = _whole("n", n, 1), _how({"stratify": stratify, "groups": groups, "time": time})
     if valid is None:
         if how:
             raise ArgumentError(f"{how[0]} says how to split, but valid=None asks for no validation; give a fraction")
@@ -135,7 +135,7 @@ def folds(
     [(2, [0, 5]), (4, [3, 4])]
     """
     n, k = _whole("n", n, 2), _whole("k", k, 2)
-    _how(stratify=stratify, groups=groups, time=time)
+    _how({"stratify": stratify, "groups": groups, "time": time})
     if gap is not None and time is None:
         raise ArgumentError("gap goes with time=, the times of the items")
     if k > n:
@@ -212,7 +212,7 @@ def fraction_of(valid: Any) -> float | None:
     return float(valid) if isinstance(valid, Real | Decimal) and not isinstance(valid, bool | np.bool_) else None
 
 
-def _how(**given: OnePerItem | None) -> list[str]:
+def _how(given: Mapping[str, OnePerItem | None]) -> list[str]:
     """Which of `stratify`, `groups` and `time` are given; refuses what is no column, and two that contradict."""
     how = [name for name, values in given.items() if values is not None]
     for name in how:

@@ -68,6 +68,7 @@ class ExclusiveTask(Task):
 
     @property
     def summary(self) -> str:
+        """See `Task.summary`."""
         return f"one of {len(self.names):,} classes"
 
     def title(self, probs: Tensor, target: Tensor) -> tuple[str, bool]:

@@ -90,7 +90,7 @@ class Predictions:
     def of(
         cls, task: Task, probs: Tensor, ids: Sequence[str], targets: Tensor | None = None, views: Tensor | None = None
     ) -> Predictions:
-        """Predictions out of `probs`, decoded; arguments as of `Predictions`, `views` None where there is one alone."""
+        """Predictions out of `probs`, decoded; arguments of `Predictions`, `views` None where there is one alone."""
         stack = probs.unsqueeze(0) if views is None else views
         return cls(probs, targets, tuple(ids), tuple(task.decode(probs)), stack, task)
 
