@@ -132,7 +132,8 @@ def _tell_lost_zeros(name: str, texts: Sequence[str], values: Any) -> None:
         return
     bare: dict[str, str] = {}
     for text in texts:
-        if "." in text and "e" not in text and (other := bare.setdefault(text.strip().rstrip("0"), text)) != text:
+        found = _USUAL.fullmatch(text.strip())
+        if found and found[1] and (other := bare.setdefault(found[0].rstrip("0"), text)) != text:
             warnings.warn(
                 f"the cells {other!r} and {text!r} of the column {name!r} are read as one number. If they are versions "
                 f"or codes, pass the DataFrame that pandas.read_csv(path, dtype={{{name!r}: str}}) gives",

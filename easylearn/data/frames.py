@@ -314,7 +314,10 @@ class ParquetTable:
         import pyarrow as pa
 
         tables = [self._opened[g.file].read_row_group(g.number, columns=list(columns)) for g in groups]
-        whole = tables[0] if len(tables) == 1 else pa.concat_tables(tables, promote_options="permissive")
+        try:
+            whole = pa.concat_tables(tables, promote_options="permissive")
+        except pa.ArrowException as error:
+            raise DataError(f"the files of {self.path} do not go together: {error}") from error
         frame: pd.DataFrame = whole.to_pandas(strings_to_categorical=categories)
         frame.index = pd.RangeIndex(groups[0].start, groups[-1].stop)
         return frame
