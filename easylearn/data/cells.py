@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 Known = Literal["text", "numbers", ""]
 
 _EXACT = 2**53  # up to here a float64 tells every whole number from the next
-_USUAL = re.compile(r"-?(?:0|[1-9]\d*)(\.\d+)?", re.ASCII)
+_USUAL = re.compile(r"-?(?:0|[1-9]\d*)((?:\.\d+)?(?:[eE][+-]?\d+)?)", re.ASCII)
 _NUMBER = re.compile(r"-?((0|[1-9]\d*)(\.\d*)?|\.\d+)(e[+-]?\d+)?|-?inf(inity)?", re.ASCII | re.IGNORECASE)
 _COMMA = re.compile(r"-?(0|[1-9]\d*),\d+", re.ASCII)
 _TRUTH = {"True": True, "TRUE": True, "true": True, "False": False, "FALSE": False, "false": False}
@@ -41,10 +41,9 @@ def read_cell(text: str, comma: bool = False) -> Any:
     [7, -0.5, 1000.0, True, None, '01234', '1_000', '0x10']
     """
     bare = text.strip()
-    if found := _USUAL.fullmatch(bare):
-        if found[1] is None:
-            return int(bare)
-        return text if comma else float(bare)
+    found = _USUAL.fullmatch(bare)
+    if found and not found[1]:
+        return int(bare)
     if comma and _COMMA.fullmatch(bare):
         return float(bare.replace(",", "."))
     if not (comma and "." in bare) and _NUMBER.fullmatch(bare):
@@ -94,6 +93,10 @@ def _no_text(texts: Sequence[str], comma: bool) -> bool:
 
 def _values(texts: list[str], styles: Sequence[bool], each: bool) -> list[Any] | None:
     """What distinct cells say; None where one of them makes the whole column text."""
+    if not styles[0]:  # mostly all are plain numbers, which takes half as long to find
+        usual = [float(f[0]) if f[1] else int(f[0]) for f in map(_USUAL.fullmatch, texts) if f]
+        if len(usual) == len(texts):
+            return usual
     if each:
         return [v if not isinstance(v := read_cell(t, styles[0]), str) else read_cell(t) for t in texts]
     for style in styles:
@@ -133,7 +136,7 @@ def _tell_lost_zeros(name: str, texts: Sequence[str], values: Any) -> None:
     bare: dict[str, str] = {}
     for text in texts:
         found = _USUAL.fullmatch(text.strip())
-        if found and found[1] and (other := bare.setdefault(found[0].rstrip("0"), text)) != text:
+        if found and found[1][1:].isdigit() and (other := bare.setdefault(found[0].rstrip("0"), text)) != text:
             warnings.warn(
                 f"the cells {other!r} and {text!r} of the column {name!r} are read as one number. If they are versions "
                 f"or codes, pass the DataFrame that pandas.read_csv(path, dtype={{{name!r}: str}}) gives",

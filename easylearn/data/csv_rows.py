@@ -117,9 +117,11 @@ class CsvRows:
                             f"{self.path}, line {begin}: a field begins with a quotation mark that is never closed; "
                             "close it, or double each mark that belongs to a text"
                         )
+                elif len(row) == width > 0:
+                    yield begin, row
                 elif len(row) > width > 0:
                     raise DataError(self._too_long(row, begin, width))
-                elif any(map(str.strip, row)) if not width else not _is_blank(row, width):
+                elif any(map(str.strip, row)) if not width else row and not (len(row) == 1 and row[0].isspace()):
                     width = width or len(row)
                     yield begin, row
                 begin = before + reader.line_num + 1
@@ -161,10 +163,6 @@ class CsvRows:
                         f"or pass the DataFrame that pandas.read_csv(path, encoding={guess!r}) gives"
                     )
         return f"{self.path} is no UTF-8"
-
-
-def _is_blank(row: list[str], width: int) -> bool:
-    return not row or (len(row) == 1 < width and row[0].isspace())
 
 
 @contextmanager
