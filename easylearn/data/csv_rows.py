@@ -120,7 +120,11 @@ class CsvRows:
                 elif len(row) == width > 0:
                     yield begin, row
                 elif len(row) > width > 0:
-                    raise DataError(self._too_long(row, begin, width))
+                    raise DataError(
+                        f"{self.path}, line {begin}: {len(row)} fields, but the header has {width}: "
+                        f"{self.delimiter.join(row)[:60]!r}. Put a text with {self.delimiter!r} in it into quotation "
+                        "marks, or complete the header"
+                    )
                 elif any(map(str.strip, row)) if not width else row and not (len(row) == 1 and row[0].isspace()):
                     width = width or len(row)
                     yield begin, row
@@ -129,13 +133,6 @@ class CsvRows:
             raise DataError(f"{self.path}, line {begin}: this is no row of a csv file: {error}") from error
         if not width:
             raise DataError(f"{self.path} is empty; a csv file has a header line, and then one line per row")
-
-    def _too_long(self, row: list[str], line: int, width: int) -> str:
-        return (
-            f"{self.path}, line {line}: {len(row)} fields, but the header has {width}: "
-            f"{self.delimiter.join(row)[:60]!r}. Put a text with {self.delimiter!r} in it into quotation marks, or "
-            "complete the header"
-        )
 
     def _lines(self) -> Iterator[str]:
         """The file's lines with their ends; carriage returns inside of a line are hidden from the parser."""
@@ -172,8 +169,14 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
         with open(path, "rb") as file:
             begin = file.read(6)
         if begin.startswith(b"PK\x03\x04"):
-            with zipfile.ZipFile(path) as archive, archive.open(_only_member(path, archive)) as member:
-                yield member
+            with zipfile.ZipFile(path) as archive:
+                names = [n for n in archive.namelist() if not n.endswith("/") and not n.startswith("__MACOSX")]
+                if len(names) != 1:
+                    raise DataError(
+                        f"{path} holds {len(names)} files, {', '.join(names[:5])}; unpack it and name one of them"
+                    )
+                with archive.open(names[0]) as member:
+                    yield member
         else:
             opener = next((opener for magic, opener in _PACKED.items() if begin.startswith(magic)), open)
             with opener(path, "rb") as file:
@@ -181,13 +184,6 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
     except (OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise DataError(f"{path} cannot be read: {reason}") from error
-
-
-def _only_member(path: Path, archive: zipfile.ZipFile) -> str:
-    names = [n for n in archive.namelist() if not n.endswith("/") and not n.startswith("__MACOSX")]
-    if len(names) != 1:
-        raise DataError(f"{path} holds {len(names)} files, {', '.join(names[:5])}; unpack it and name one of them")
-    return names[0]
 
 
 def _usual_delimiter(line: str) -> str:

@@ -36,19 +36,15 @@ def plain(value: Any) -> Level:
     """
     if isinstance(value, str):
         return str(value)
-    if isinstance(value, np.datetime64 | np.timedelta64):
-        import pandas as pd
-
-        return pd.Timestamp(value) if isinstance(value, np.datetime64) else pd.Timedelta(value)
-    if isinstance(value, np.generic):
+    if isinstance(value, np.generic) and not isinstance(value, np.datetime64 | np.timedelta64):
         value = value.item()
     if isinstance(value, bool | int | float | Decimal):
         return value
     import pandas as pd
 
-    if isinstance(value, dt.datetime):
+    if isinstance(value, np.datetime64 | dt.datetime):
         return pd.Timestamp(value)
-    if isinstance(value, dt.timedelta):
+    if isinstance(value, np.timedelta64 | dt.timedelta):
         return pd.Timedelta(value)
     if isinstance(value, pd.Interval):
         return pd.Interval(plain(value.left), plain(value.right), closed=value.closed)

@@ -103,13 +103,7 @@ class ExclusiveTask(Task):
 
 
 def count_confusions(probs: Tensor, targets: Tensor, n_classes: int) -> Tensor:
-    """Counts of shape (n_classes, n_classes): rows are the true classes, columns the most probable ones.
-
-    Args:
-        probs: shape (n, n_classes).
-        targets: class numbers, shape (n,).
-        n_classes: number of classes.
-    """
+    """Counts of shape (n_classes, n_classes): rows are the classes in `targets`, columns the most probable."""
     pairs = targets * n_classes + probs.argmax(1)
     return torch.bincount(pairs, minlength=n_classes**2).reshape(n_classes, n_classes)
 
@@ -118,9 +112,7 @@ def precision_recall(hits: Tensor, chosen: Tensor, true: Tensor) -> dict[str, li
     """Precision, recall, f1 and support per class, as scikit-learn defines them; what would be 0/0 is 0.
 
     Args:
-        hits: how often each class was predicted rightly.
-        chosen: how often it was predicted.
-        true: how often it is there.
+        hits, chosen, true: how often each class was predicted rightly, was predicted, and is there.
     """
     hits, chosen, true = hits.double(), chosen.double(), true.double()
     return {
