@@ -13,6 +13,7 @@ items only.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from decimal import Decimal
@@ -291,7 +292,8 @@ def _spread(column: pd.Series[Any], where: Where | None) -> tuple[pd.Series[Any]
     import pandas as pd
 
     cells = [as_list(cell) for cell in column.tolist()]
-    width = max(len(cell or ()) for cell in cells)
+    widths = Counter(len(cell) for cell in cells if cell)
+    width = max(widths, key=lambda w: (widths[w], w), default=0)
     odd = next((i for i, cell in enumerate(cells) if not cell or len(cell) != width), None)
     if odd is not None:
         raise DataError(

@@ -254,6 +254,11 @@ def test_rows_are_called_by_the_line_in_which_they_begin(write: Callable[..., Pa
     assert [table.where(i).rsplit(" ", 1)[1] for i in range(4)] == ["3", "5", "8", "10"]
 
 
+def test_a_document_may_be_long(write: Callable[..., Path]) -> None:
+    file = write("a,b\n1," + "long " * 100_000 + "\n")
+    assert len(read(file)["b"][0]) == 500_000
+
+
 def test_quotation_marks_inside_of_a_field_are_letters(write: Callable[..., Path]) -> None:
     table = read_table(write('a,b\n5" disk,x\n"5"" disk",y\n3\' 5",z "q, u"\n'.replace(', u"', ' u"')))
     assert table.frame["a"].tolist() == ['5" disk', '5" disk', "3' 5\""]
