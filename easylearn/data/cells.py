@@ -22,7 +22,7 @@ _USUAL = re.compile(r"-?(?:0|[1-9]\d*)((?:\.\d+)?(?:[eE][+-]?\d+)?)", re.ASCII)
 _NUMBER = re.compile(r"-?((0|[1-9]\d*)(\.\d*)?|\.\d+)(e[+-]?\d+)?|-?inf(inity)?", re.ASCII | re.IGNORECASE)
 _COMMA = re.compile(r"-?(0|[1-9]\d*),\d+", re.ASCII)
 _TRUTH = {"True": True, "TRUE": True, "true": True, "False": False, "FALSE": False, "false": False}
-_EMPTY = ["", *("".join(c) for c in ("nan", "nAn", "naN", "nAN", "Nan", "NAn", "NaN", "NAN"))]
+_EMPTY = frozenset({"", "nan", "nAn", "naN", "nAN", "Nan", "NAn", "NaN", "NAN"})
 _FIRST = 100  # cells that are tried before a whole column is
 
 
@@ -83,8 +83,7 @@ def as_column(cells: Sequence[str], name: str = "", known: Known = "", *, comma:
                 _tell_lost_zeros(name, texts.tolist(), held)
             numbers: pd.Series[Any] = pd.Series(held[codes])
             return numbers
-    text = pd.Series(cells, dtype=str)
-    return text.mask(text.isin(_EMPTY))
+    return pd.Series([np.nan if cell in _EMPTY else cell for cell in cells], dtype=str)
 
 
 def _no_text(texts: Sequence[str], comma: bool) -> bool:
@@ -102,7 +101,7 @@ def _values(texts: list[str], styles: Sequence[bool], each: bool) -> list[Any] |
     for style in styles:
         values = [read_cell(t, style) for t in texts]
         if str not in set(map(type, values)):  # only words for "missing" are words
-            return values if set(texts) <= set(_EMPTY) or any(v is not None for v in values) else None
+            return values if _EMPTY.issuperset(texts) or any(v is not None for v in values) else None
     return None
 
 
