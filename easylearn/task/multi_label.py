@@ -12,8 +12,7 @@ from torch.nn import functional as F
 
 from ..errors import ArgumentError, DataError
 from ..metrics import Metric, accuracy_at
-from .base import Task
-from .checks import as_names
+from .base import Task, as_names
 from .exclusive import precision_recall
 
 

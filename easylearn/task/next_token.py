@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from ..errors import ArgumentError, DataError
 from ..metrics import Metric, accuracy, item_cross_entropy, perplexity
 from .accumulate import Accumulator, Means
-from .checks import as_names
+from .base import as_names
 from .exclusive import ExclusiveTask
 
 NO_TARGET = -100

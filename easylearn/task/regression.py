@@ -12,8 +12,7 @@ from torch.nn import functional as F
 
 from ..errors import ArgumentError, DataError, short
 from ..metrics import Metric, rmse
-from .base import LossFn, Task
-from .checks import as_names
+from .base import LossFn, Task, as_names
 
 Scale = Literal["linear", "log", "log1p"]
 # Of each scale: from outputs to numbers, from numbers to outputs, and what numbers must be above.
