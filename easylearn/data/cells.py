@@ -83,7 +83,8 @@ def as_column(cells: Sequence[str], name: str = "", known: Known = "", *, comma:
                 _tell_lost_zeros(name, texts.tolist(), held)
             numbers: pd.Series[Any] = pd.Series(held[codes])
             return numbers
-    return pd.Series([np.nan if cell in _EMPTY else cell for cell in cells], dtype=str)
+    text: pd.Series[Any] = pd.Series([np.nan if cell in _EMPTY else cell for cell in cells], dtype=str)
+    return text
 
 
 def _no_text(texts: Sequence[str], comma: bool) -> bool:

@@ -59,10 +59,10 @@ def factorize(column: pd.Series[Any]) -> Coded:
             codes = np.array([-1 if is_missing(v) else place[plain(v)] for v in column.tolist()], np.int64)
             values = list(place)
         else:
-            codes, distinct = pd.factorize(column)
+            codes, uniques = pd.factorize(column)
             codes = codes.astype(np.int64, copy=False)
-            if isinstance(distinct.dtype, pd.StringDtype):  # pandas itself takes texts out one by one
-                distinct = distinct.to_numpy(np.object_)
+            is_text = isinstance(uniques.dtype, pd.StringDtype)  # pandas itself takes texts out one by one
+            distinct: Any = uniques.to_numpy(np.object_) if is_text else uniques
             plainly = isinstance(distinct, np.ndarray) and distinct.dtype.kind not in "mM"
             values = distinct.tolist() if plainly else list(distinct)
         return codes, plain_all(values)
