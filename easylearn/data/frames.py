@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -239,18 +239,10 @@ def _csv_tables(
         first += len(frame)
 
 
-@dataclass(frozen=True)
-class RowGroup:
-    """A piece of a parquet file that is read as a whole.
+class RowGroup(NamedTuple):
+    """Rows of a parquet table, from `start` to before `stop`, that are one numbered group of a file."""
 
-    Args:
-        file: position of its file in the table's list.
-        number: its position in that file.
-        start: position of its first row in the whole table.
-        stop: position after its last row.
-    """
-
-    file: int
+    file: pq.ParquetFile
     number: int
     start: int
     stop: int
@@ -280,16 +272,18 @@ class ParquetTable:
         self.files = sorted(self.path.glob("*.parquet")) if self.path.is_dir() else [self.path]
         if not self.files:
             raise DataError(f"the folder {self.path} holds no *.parquet file")
-        self._opened = [_open(pq, f) for f in self.files]
-        self.columns: list[str] = list(self._opened[0].schema_arrow.names)
+        self.columns: list[str] = []
         self.groups: list[RowGroup] = []
         self.n_bytes = self.n_rows = 0
-        for number, opened in enumerate(self._opened):
-            if differing := sorted(set(opened.schema_arrow.names) ^ set(self.columns)):
-                raise DataError(f"{self.files[number]} and {self.files[0]} have different columns: {differing[:10]}")
+        for file in self.files:
+            opened = _open(pq, file)
+            names = opened.schema_arrow.names
+            self.columns = self.columns or list(names)
+            if differing := sorted(set(names) ^ set(self.columns)):
+                raise DataError(f"{file} and {self.files[0]} have different columns: {differing[:10]}")
             for k in range(opened.metadata.num_row_groups):
                 info = opened.metadata.row_group(k)
-                self.groups.append(RowGroup(number, k, self.n_rows, self.n_rows + info.num_rows))
+                self.groups.append(RowGroup(opened, k, self.n_rows, self.n_rows + info.num_rows))
                 self.n_bytes += info.total_byte_size
                 self.n_rows += info.num_rows
 
@@ -313,7 +307,7 @@ class ParquetTable:
         import pandas as pd
         import pyarrow as pa
 
-        tables = [self._opened[g.file].read_row_group(g.number, columns=list(columns)) for g in groups]
+        tables = [g.file.read_row_group(g.number, columns=list(columns)) for g in groups]
         try:
             whole = pa.concat_tables(tables, promote_options="permissive")
         except pa.ArrowException as error:

@@ -17,14 +17,6 @@ Level = Any
 NUMBERS = frozenset({"bool", "int", "float", "decimal"})
 
 
-def _itself(value: Any) -> Any:
-    return value
-
-
-def _alone(value: Any) -> tuple[Any, ...]:
-    return (value,)
-
-
 def plain(value: Any) -> Level:
     """The Python value behind a NumPy or pandas scalar.
 
@@ -70,9 +62,9 @@ class _Kind(NamedTuple):
 
     type: type
     rank: int
-    write: Callable[[Any], Any] = _itself
-    read: Callable[[Any], Any] = _itself
-    key: Callable[[Any], tuple[Any, ...]] = _alone
+    write: Callable[[Any], Any]
+    read: Callable[[Any], Any]
+    key: Callable[[Any], tuple[Any, ...]] = lambda value: (value,)
 
 
 @cache
@@ -90,9 +82,9 @@ def _kinds() -> dict[str, _Kind]:
         return pd.Interval(left, right, closed=given[2])
 
     return {
-        "str": _Kind(str, 1, read=str),
-        "bool": _Kind(bool, 0, read=bool),
-        "int": _Kind(int, 0, read=int),
+        "str": _Kind(str, 1, str, str),
+        "bool": _Kind(bool, 0, bool, bool),
+        "int": _Kind(int, 0, int, int),
         "float": _Kind(float, 0, lambda v: v if np.isfinite(v) else str(v), float),
         "decimal": _Kind(Decimal, 0, str, _decimal),
         # Times with and without a zone cannot be compared with each other.
