@@ -139,11 +139,7 @@ def known_types(frame: pd.DataFrame) -> KnownTypes:
 
 
 def column_names(path: StrPath) -> list[str]:
-    """The columns of a file that `read_table` reads.
-
-    Raises:
-        DataError: there is no such file, or it is empty.
-    """
+    """The columns of a file that `read_table` reads."""
     file = _existing(path)
     return ParquetTable(file).columns if _is_parquet(file) else CsvRows(file).names
 
@@ -250,9 +246,6 @@ class RowGroup(NamedTuple):
 
 class ParquetTable:
     """One parquet file, or a folder of them in the order of their names, read by columns and by row groups.
-
-    Args:
-        path: the file or the folder.
 
     Raises:
         ArgumentError: pyarrow is not installed.

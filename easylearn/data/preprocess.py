@@ -75,13 +75,9 @@ class Preprocessor(ABC):
 
     @abstractmethod
     def read(self, given: Any, first: int = 0) -> Items:
-        """Read one item, or a collection of them, in any form that this kind of item may have.
+        """Read what is `given`, one item or a collection, in any form; `first` numbers those without a name.
 
         A string is never taken for the name of a file, except where items are files, as images are.
-
-        Args:
-            given: the item or items.
-            first: the number of the first item, which names those that have no name of their own.
 
         Raises:
             DataError: something in it is no such item; it is named.

@@ -186,12 +186,9 @@ def get_cv_idxs(n: int, cv_idx: int = 0, val_pct: float = 0.2, seed: int = 42) -
 def by_class(
     codes: Indices | None, valid: Any, stratify: bool | None, *, groups: Any = None, time: Any = None
 ) -> Indices | None:
-    """The class numbers by which a split is stratified, or None.
+    """The `codes` (None where no class repeats) by which to stratify, or None; other arguments of `split_indices`.
 
-    Args:
-        codes: class numbers of all items; None where they have no classes, or none that repeats.
-        stratify: None stratifies a split by fraction, where nothing else says how; what cannot be is refused.
-        valid, groups, time: as in `split_indices`.
+    Where `stratify` is None, a split by fraction is stratified if nothing else says how; what cannot be is refused.
     """
     possible = codes is not None and fraction_of(valid) is not None and groups is None and time is None
     if stratify and not possible:

@@ -297,11 +297,7 @@ KINDS: dict[str, type[TargetKind]] = {k.reading: k for k in (OneClass, SeveralLa
 
 
 def label_lists(rows: TargetRows, sep: str | None) -> Coded:
-    """The labels of each item: codes of shape (n,), -1 where a cell is empty, and the distinct lists.
-
-    Args:
-        rows: one column of text, or of lists, tuples, arrays or sets.
-        sep: what stands between labels in text; None where cells are lists.
+    """The labels of each item, parted by `sep` or in lists: codes, -1 where a cell is empty, and the distinct lists.
 
     Raises:
         DataError: a cell is no list among lists, or holds what can be no label; the row is named.
@@ -360,14 +356,7 @@ def _class_numbers(values: Sequence[Level], kind: TargetKind) -> list[int]:
 
 
 def _refuse_unseen(rows: TargetRows, bad: Indices, unseen: Sequence[Level], kind: TargetKind) -> None:
-    """Raise a DataError about labels that are no classes.
-
-    Args:
-        rows: what was encoded.
-        bad: positions of the rows that have such a label.
-        unseen: the labels, the first of the first row in front.
-        kind: how they were read.
-    """
+    """Raise a DataError about `unseen` labels that are no classes, those of the first of the `bad` rows in front."""
     label, names = unseen[0], kind.names
     place = rows.where(int(bad[0])) + (f" ({rows.split})" if rows.split != "train" else "")
     others = f" ({len(bad)} rows, with {', '.join(map(repr, unseen[:5]))})" if len(bad) > 1 else ""

@@ -56,10 +56,7 @@ def read_times(time: Any, n: int) -> pd.Series[Any]:
 
 
 def length_of(given: str | dt.timedelta, argument: str) -> pd.Timedelta:
-    """A length of time.
-
-    Raises:
-        ArgumentError: it is none, or not longer than nothing.
+    """A length of time, longer than nothing; an ArgumentError says what is none.
 
     >>> length_of("2W", "valid").days
     14

@@ -173,14 +173,7 @@ def require_columns(df: pd.DataFrame, names: Sequence[str]) -> None:
 def refuse_rows(
     column: pd.Series[Any], rows: npt.NDArray[np.int64], why: str, where: Callable[[int], str] | None = None
 ) -> None:
-    """Raise a DataError that names the first of some rows of a target column; nothing if there are none.
-
-    Args:
-        column: the target.
-        rows: positions of the rows.
-        why: what is wrong with them, and what to do.
-        where: what messages call a row; None takes `row_name`.
-    """
+    """Raise a DataError that says `why` and names the first of some rows of a target; nothing if there are none."""
     if len(rows) == 0:
         return
     called = where or partial(row_name, column)

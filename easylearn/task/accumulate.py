@@ -80,13 +80,9 @@ class Means:
 
 
 class Pool:
-    """What needs all predictions at once: they are kept on the CPU, and put into file order.
+    """What needs all predictions at once: they are kept on the CPU, and put into file order; arguments as of `Means`.
 
-    Args:
-        loss: from all logits and all targets; it need not be a mean over items.
-        metrics: of any sort.
-        activate: from logits to probabilities.
-        device: where `loss` has weights of its own; None is that of the logits.
+    The loss is that of all items, which need not be a mean; `device` is where it has weights of its own.
     """
 
     def __init__(

@@ -52,13 +52,11 @@ class NextToken(ExclusiveTask):
         return F.cross_entropy(logits.flatten(0, -2), target.flatten(), ignore_index=NO_TARGET)
 
     def own_item_losses(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Refused: the tokens of a text belong together."""
         raise ArgumentError(
             "a language model has a loss per token, and no items; learn.validate() gives its mean and perplexity"
         )
 
     def item_losses(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Refused: the tokens of a text belong together."""
         return self.own_item_losses(logits, target)
 
     def activate(self, logits: Tensor) -> Tensor:

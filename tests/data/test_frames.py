@@ -91,6 +91,7 @@ def test_a_frame_that_was_written_is_read_as_it_was(df: pd.DataFrame, tmp_path: 
     assert whole.index.tolist() == list(range(len(df)))
 
 
+@pytest.mark.filterwarnings("ignore:the cells")  # that become one number
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(cells=st.lists(st.lists(texts, min_size=2, max_size=2), min_size=1, max_size=8))
 def test_what_pandas_is_spared_is_what_it_would_spoil(cells: list[list[str]], tmp_path: Path) -> None:
