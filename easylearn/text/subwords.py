@@ -10,7 +10,8 @@ from typing import Any, Literal, NoReturn
 import numpy as np
 
 from ..errors import ArgumentError, StateError
-from .tokenize import VERSION, Counter, Ints, SequenceIds, Tokenizer
+from .store import Ints
+from .tokenize import VERSION, Counter, SequenceIds, Tokenizer
 from .vocab import BOS, FLD, PAD
 from .words import check_text, cut, line_ends, plain, without_surrogates
 
@@ -65,54 +66,34 @@ class SubwordTokenizer(Tokenizer):
             raise ArgumentError(f"kind must be 'bpe' or 'unigram', got {kind!r}")
         if vocab_size < 257:
             raise ArgumentError(f"vocab_size must be at least 257, for there are 256 bytes, got {vocab_size}")
+        rust = tokenizers.Tokenizer(models.BPE() if kind == "bpe" else models.Unigram())
+        trainer: Any = trainers.BpeTrainer if kind == "bpe" else trainers.UnigramTrainer
         alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-        trainer: Any
-        if kind == "bpe":
-            rust = tokenizers.Tokenizer(models.BPE())
-            trainer = trainers.BpeTrainer(
-                vocab_size=vocab_size, initial_alphabet=alphabet, special_tokens=[FLD], show_progress=progress
-            )
-        else:
-            rust = tokenizers.Tokenizer(models.Unigram())
-            trainer = trainers.UnigramTrainer(
-                vocab_size=vocab_size, initial_alphabet=alphabet, special_tokens=[FLD], show_progress=progress
-            )
+        how = {"vocab_size": vocab_size, "initial_alphabet": alphabet, "special_tokens": [FLD]}
         rust.normalizer = normalizers.NFC()
         rust.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
         rust.decoder = decoders.ByteLevel()
         pieces = (piece for text in texts for piece in cut(_for_subwords(text), _RUST_PIECE, _SAFE_CUT))
-        rust.train_from_iterator(pieces, trainer)
+        rust.train_from_iterator(pieces, trainer(**how, show_progress=progress))
         return cls(rust.to_str())
-
-    def tokenize(self, texts: Sequence[str]) -> list[list[str]]:
-        tokens = self.closed
-        assert tokens is not None
-        ids, lengths = self.encode(texts)
-        rows = np.split(ids, np.cumsum(lengths)[:-1]) if len(texts) else []
-        return [[tokens[i] for i in row.tolist()] for row in rows]
 
     def encode(self, texts: Sequence[str]) -> tuple[SequenceIds, Ints]:
         """Positions in `closed` of the tokens of all `texts`, one after the other, and how many each text has."""
-        pieces, of = [], []
-        for i, text in enumerate(texts):
-            for piece in cut(_for_subwords(text), _RUST_PIECE, _SAFE_CUT):
-                pieces.append(piece)
-                of.append(i)
-        rows = [np.array(e.ids, np.int32) for e in self._rust.encode_batch_fast(pieces, add_special_tokens=False)]
-        lengths = np.bincount(of, [len(r) for r in rows], minlength=len(texts)) if of else np.zeros(len(texts))
-        return np.concatenate(rows) if rows else np.empty(0, np.int32), lengths.astype(np.int64)
+        pieces = [list(cut(_for_subwords(text), _RUST_PIECE, _SAFE_CUT)) for text in texts]
+        of = [i for i, some in enumerate(pieces) for _ in some]
+        found = self._rust.encode_batch_fast([p for some in pieces for p in some], add_special_tokens=False)
+        rows = [np.array(e.ids, np.int32) for e in found]
+        lengths = np.zeros(len(texts), np.int64)
+        np.add.at(lengths, of, [len(r) for r in rows])
+        return np.concatenate([np.empty(0, np.int32), *rows]), lengths
 
     def join(self, tokens: Sequence[str]) -> str:
         text: str = self._rust.decoder.decode([t for t in tokens if t not in (BOS, PAD)])
         return text
 
-    @property
-    def closed(self) -> tuple[str, ...] | None:
-        """All tokens, in the order of their numbers."""
-        return self._tokens
-
     @functools.cached_property
-    def _tokens(self) -> tuple[str, ...]:
+    def closed(self) -> tuple[str, ...]:
+        """All tokens, in the order of their numbers."""
         by_id = sorted((i, t) for t, i in self._rust.get_vocab().items())
         if [i for i, _ in by_id] != list(range(len(by_id))):
             raise StateError("the numbers of this tokenizer's tokens have gaps; train it anew")
@@ -130,42 +111,26 @@ class SubwordTokenizer(Tokenizer):
 
 class _SubwordCounter(Counter):
     def __init__(self, tokenizer: SubwordTokenizer) -> None:
-        super().__init__(tokenizer)
-        self._subwords = tokenizer
-        assert tokenizer.closed is not None
-        self.sequences = [(t,) for t in tokenizer.closed]
+        super().__init__()
+        self._tokenizer = tokenizer
+        self.sequences += [(t,) for t in tokenizer.closed]
 
     def encode(self, texts: Sequence[str]) -> tuple[SequenceIds, Ints]:
-        return self._subwords.encode(texts)
+        return self._tokenizer.encode(texts)
 
 
 class UntrainedTokenizer(Tokenizer):
-    """The wish for subwords before there is text to learn them from; `TextProcessor.fit` trains it.
+    """The wish for subwords of a `kind` before there is text to learn them from; `TextProcessor.fit` trains it."""
 
-    Args:
-        kind: "bpe" or "unigram".
-        vocab_size: how many different pieces.
-    """
-
-    def __init__(self, kind: SubwordKind, vocab_size: int = SUBWORDS) -> None:
+    def __init__(self, kind: SubwordKind) -> None:
         self.name = self.kind = kind
-        self.vocab_size = vocab_size
 
-    def train(self, texts: Iterable[str], progress: bool = False) -> SubwordTokenizer:
-        """The tokenizer that was wished for."""
-        return SubwordTokenizer.train(texts, self.kind, self.vocab_size, progress)
-
-    def tokenize(self, texts: Sequence[str]) -> NoReturn:
-        self.state_dict()
-
-    def join(self, tokens: Sequence[str]) -> NoReturn:
-        self.state_dict()
-
-    def state_dict(self) -> NoReturn:
-        """Refused, as everything is but training."""
+    def _refuse(self, *given: object) -> NoReturn:
         raise StateError(
-            f"the {self.kind} tokenizer is not trained yet: pass it to TextProcessor.fit, or call its train(texts)"
+            f"the {self.kind} tokenizer is not trained yet: pass it to TextProcessor.fit, or use SubwordTokenizer.train"
         )
+
+    counter = join = state_dict = _refuse
 
 
 def _for_subwords(text: str) -> str:

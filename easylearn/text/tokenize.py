@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import math
 import re
 from abc import ABC, abstractmethod
 from array import array
 from collections.abc import Callable, Iterable, Sequence
-from itertools import groupby
-from typing import Any
+from itertools import chain, pairwise
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from ..errors import ArgumentError, DataError, StateError
 from . import words
+from .store import Ints
 from .vocab import BOS, PAD, WREP
 from .words import LINE, REPEATS
 
-Ints = npt.NDArray[np.int64]
 SequenceIds = npt.NDArray[np.int32]
+V = TypeVar("V")
 
 VERSION = 1  # of a tokenizer's state
 _PIECE = 20_000  # characters split at a time: the list of words stays in the processor's cache
@@ -27,18 +29,43 @@ _MEMO_LENGTH = 64  # longer ones will not come again
 _SPACE = re.compile(r"\s")
 
 
+class Memo(dict[str, V]):
+    """What `make` gives for a string, made where it is missing.
+
+    Args:
+        make: what is remembered.
+        most: so many strings at a time.
+        longest: longer ones are not remembered, since they will not come again.
+    """
+
+    def __init__(self, make: Callable[[str], V], most: float = math.inf, longest: float = math.inf) -> None:
+        self._make, self._most, self._longest = make, most, longest
+
+    def __missing__(self, key: str) -> V:
+        value = self._make(key)
+        if len(key) <= self._longest:
+            if len(self) >= self._most:
+                self.clear()
+            self[key] = value
+        return value
+
+
 class Tokenizer(ABC):
     """Splits texts into tokens and puts tokens together again."""
 
     name: str
 
-    @abstractmethod
     def tokenize(self, texts: Sequence[str]) -> list[list[str]]:
         """The tokens of each text, without the mark of its beginning.
 
         Args:
             texts: the documents.
         """
+        counter = self.counter()
+        ids, lengths = counter.encode(texts)
+        found = [counter.sequences[i] for i in ids.tolist()]
+        ends = np.cumsum(lengths).tolist()
+        return [[t for sequence in found[a:b] for t in sequence] for a, b in pairwise([0, *ends])]
 
     @abstractmethod
     def join(self, tokens: Sequence[str]) -> str:
@@ -52,9 +79,9 @@ class Tokenizer(ABC):
     def state_dict(self) -> dict[str, Any]:
         """What makes the same tokenizer again, as plain values; see `tokenizer_from_state`."""
 
+    @abstractmethod
     def counter(self) -> Counter:
-        """What numbers the tokens of a large corpus quickly; it gives the tokens that `tokenize` gives."""
-        return Counter(self)
+        """What numbers the tokens of many texts quickly."""
 
     @property
     def closed(self) -> tuple[str, ...] | None:
@@ -62,24 +89,20 @@ class Tokenizer(ABC):
         return None
 
 
-class Counter:
-    """Numbers what it meets in order of appearance; what a number stands for is decided once.
-
-    Such a number stands for a token sequence: one token, or several that always come together.
-    """
+class Counter(ABC):
+    """Numbers the token sequences of texts: one token each, or several that always come together."""
 
     in_workers = False  # whether forked processes do it faster
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        self.tokenizer = tokenizer
+    def __init__(self) -> None:
         self.sequences: list[tuple[str, ...]] = []
-        self._known: dict[str, int] = {}
 
     def add(self, tokens: tuple[str, ...]) -> int:
         """A number for a token sequence that has none yet."""
         self.sequences.append(tokens)
         return len(self.sequences) - 1
 
+    @abstractmethod
     def encode(self, texts: Sequence[str]) -> tuple[SequenceIds, Ints]:
         """The numbers of the token sequences of several texts.
 
@@ -89,19 +112,6 @@ class Counter:
         Returns:
             The numbers one after the other, and how many each text has, shape (len(texts),).
         """
-        rows = self.tokenizer.tokenize(texts)
-        lengths = np.fromiter(map(len, rows), np.int64, len(rows))
-        known = self._known
-        out = np.empty(int(lengths.sum()), np.int32)
-        at = 0
-        for row in rows:
-            for token in row:
-                number = known.get(token)
-                if number is None:
-                    number = known[token] = self.add((token,))
-                out[at] = number
-                at += 1
-        return out, lengths
 
 
 class WordTokenizer(Tokenizer):
@@ -137,47 +147,14 @@ class WordTokenizer(Tokenizer):
     def __init__(self, lower: bool = True, keep_newlines: bool = False) -> None:
         self.lower = lower
         self.keep_newlines = keep_newlines
-        self._pieces: dict[str, list[str]] = {}
-
-    def tokenize(self, texts: Sequence[str]) -> list[list[str]]:
-        return [self._tokens(text) for text in texts]
-
-    def _tokens(self, text: str) -> list[str]:
-        memo, found = self._pieces, []
-        for word in self.prepare(text).split():
-            parts = memo.get(word)
-            if parts is None:
-                parts = self.parts(word)
-                if len(word) <= _MEMO_LENGTH:
-                    if len(memo) >= _MEMO:
-                        memo.clear()
-                    memo[word] = parts
-            found += parts
-        out: list[str] = []
-        for part, run in groupby(found):
-            tokens = self.expand(part)
-            n = sum(1 for _ in run)
-            if n >= REPEATS and words.can_repeat(tokens):
-                out += (WREP, str(n), *tokens)
-            else:
-                out += tokens * n
-        return out
 
     def prepare(self, text: str) -> str:
-        """The `text` cleaned as a whole; what `parts` is called with stands between whitespace in it."""
+        """The `text` cleaned as a whole; whitespace separates its words."""
         words.check_text(text)
         text = words.plain(text)
         if self.keep_newlines:
             text = words.line_ends(text).replace("\n", f" {LINE} ")
         return text
-
-    def parts(self, word: str) -> list[str]:
-        """Words and signs of a `word`, a string without whitespace, their case kept."""
-        return ["\n"] if word == LINE and self.keep_newlines else words.word_parts(word)
-
-    def expand(self, part: str) -> tuple[str, ...]:
-        """The tokens of a `part` as `parts` gives them: marks, and what they mark."""
-        return words.expand(part, self.lower)
 
     def join(self, tokens: Sequence[str]) -> str:
         return words.join_words(tokens)
@@ -192,60 +169,39 @@ class WordTokenizer(Tokenizer):
         return f"WordTokenizer(lower={self.lower}, keep_newlines={self.keep_newlines})"
 
 
-class _Memo(dict[str, bytes]):
-    """The numbers of strings without whitespace, as bytes of int32, made where they are missing."""
-
-    def __init__(self, counter: WordCounter) -> None:
-        self._counter = counter
-
-    def __missing__(self, word: str) -> bytes:
-        made = self._counter.ids_of(word)
-        if len(word) <= _MEMO_LENGTH:
-            if len(self) >= _MEMO:
-                self.clear()
-            self[word] = made
-        return made
-
-
 class WordCounter(Counter):
-    """The fast way of `WordTokenizer`: rules run once per different word, all else is done by whole arrays."""
+    """Rules run once per different word, all else is done by whole arrays."""
 
     in_workers = True
 
     def __init__(self, tokenizer: WordTokenizer) -> None:
-        super().__init__(tokenizer)
-        self.words = tokenizer
-        self._memo = _Memo(self)
+        super().__init__()
+        self._tokenizer = tokenizer
+        self._known = Memo(lambda part: self.add(words.expand(part, tokenizer.lower)))
+        self._ids = Memo(self._ids_of, _MEMO, _MEMO_LENGTH)
         self._repeated: dict[tuple[int, int], int] = {}
         self._may_repeat = bytearray()
 
-    def ids_of(self, word: str) -> bytes:
-        """The numbers of the token sequences of a string without whitespace."""
-        known = self._known
-        numbers = []
-        for part in self.words.parts(word):
-            number = known.get(part)
-            if number is None:
-                number = known[part] = self.add(self.words.expand(part))
-            numbers.append(number)
-        return array("i", numbers).tobytes()
+    def _ids_of(self, word: str) -> bytes:
+        """The numbers of the token sequences of a string without whitespace, as bytes of int32."""
+        is_line = word == LINE and self._tokenizer.keep_newlines
+        parts = ["\n"] if is_line else words.word_parts(word)
+        return array("i", map(self._known.__getitem__, parts)).tobytes()
 
     def encode(self, texts: Sequence[str]) -> tuple[SequenceIds, Ints]:
-        look_up = self._memo.__getitem__
+        look_up = self._ids.__getitem__
         rows: list[bytes] = []
         lengths = np.empty(len(texts), np.int64)
         for i, text in enumerate(texts):
-            found = [
-                b"".join(map(look_up, piece.split())) for piece in words.cut(self.words.prepare(text), _PIECE, _SPACE)
-            ]
+            pieces = words.cut(self._tokenizer.prepare(text), _PIECE, _SPACE)
+            found = [b"".join(map(look_up, piece.split())) for piece in pieces]
             lengths[i] = sum(map(len, found)) // 4
             rows += found
         return self._mark_repeats(np.frombuffer(b"".join(rows), np.int32), lengths)
 
     def add(self, tokens: tuple[str, ...]) -> int:
-        self.sequences.append(tokens)
         self._may_repeat.append(words.can_repeat(tokens))
-        return len(self.sequences) - 1
+        return super().add(tokens)
 
     def _mark_repeats(self, ids: SequenceIds, lengths: Ints) -> tuple[SequenceIds, Ints]:
         """Replace the same word three or more times in a row by one sequence that says so."""
@@ -253,15 +209,12 @@ class WordCounter(Counter):
             return ids, lengths
         same = ids[1:] == ids[:-1]
         ends = np.cumsum(lengths)
-        inner = ends[(ends > 0) & (ends < len(ids))]
-        same[inner - 1] = False
+        same[ends[(ends > 0) & (ends < len(ids))] - 1] = False
         if not (same[1:] & same[:-1]).any():
             return ids, lengths
         starts = np.flatnonzero(np.concatenate(([True], ~same)))
         counts = np.diff(starts, append=len(ids))
         chosen = (counts >= REPEATS) & np.frombuffer(self._may_repeat, np.bool_)[ids[starts]]
-        if not chosen.any():
-            return ids, lengths
         out = ids.copy()
         keep = np.ones(len(ids), np.bool_)
         for at, n in zip(starts[chosen].tolist(), counts[chosen].tolist(), strict=True):
@@ -291,24 +244,24 @@ class FunctionTokenizer(Tokenizer):
         self.fn = fn
         self.name = str(getattr(fn, "__name__", type(fn).__name__))
 
-    def tokenize(self, texts: Sequence[str]) -> list[list[str]]:
-        """See `Tokenizer.tokenize`.
+    def tokens(self, text: str) -> list[str]:
+        """The tokens of one text.
 
         Raises:
             DataError: the function gave something that is no list of texts.
         """
-        out: list[list[str]] = []
-        for text in texts:
-            words.check_text(text)
-            given = self.fn(text)
-            tokens = list(given) if isinstance(given, Iterable) and not isinstance(given, str) else None
-            if tokens is None or not all(isinstance(t, str) for t in tokens):
-                raise DataError(
-                    f"the tokenizer {self.name} must give a list of texts, but for {text[:40]!r} it gave "
-                    f"{str(given)[:60]!r}, a {type(given).__name__}"
-                )
-            out.append(tokens)
-        return out
+        words.check_text(text)
+        given = self.fn(text)
+        tokens = list(given) if isinstance(given, Iterable) and not isinstance(given, str) else None
+        if tokens is None or not all(isinstance(t, str) for t in tokens):
+            raise DataError(
+                f"the tokenizer {self.name} must give a list of texts, but for {text[:40]!r} it gave "
+                f"{str(given)[:60]!r}, a {type(given).__name__}"
+            )
+        return tokens
+
+    def counter(self) -> Counter:
+        return _FunctionCounter(self)
 
     def join(self, tokens: Sequence[str]) -> str:
         """The tokens with spaces between them, since how the function split them is not known."""
@@ -327,3 +280,15 @@ class FunctionTokenizer(Tokenizer):
 
     def __repr__(self) -> str:
         return f"FunctionTokenizer({self.name})"
+
+
+class _FunctionCounter(Counter):
+    def __init__(self, tokenizer: FunctionTokenizer) -> None:
+        super().__init__()
+        self._tokens = tokenizer.tokens
+        self._known = Memo(lambda token: self.add((token,)))
+
+    def encode(self, texts: Sequence[str]) -> tuple[SequenceIds, Ints]:
+        rows = [self._tokens(text) for text in texts]
+        lengths = np.array([len(row) for row in rows], np.int64)
+        return np.fromiter(map(self._known.__getitem__, chain.from_iterable(rows)), np.int32, lengths.sum()), lengths

@@ -14,6 +14,15 @@ SPECIALS = (UNK, PAD, BOS, FLD, MAJ, UP, REP, WREP)
 _VERSION = 1
 
 
+def check_version(state: Mapping[str, Any], version: int, of: str) -> None:
+    """Refuse the state of something that another version of easylearn wrote."""
+    if state.get("version") != version:
+        raise StateError(
+            f"the state of this {of} has version {state.get('version')!r}, this easylearn reads {version}; install the "
+            "easylearn that wrote it, or a newer one"
+        )
+
+
 class Vocab:
     """The tokens that a model knows, in the order of their numbers.
 
@@ -35,9 +44,8 @@ class Vocab:
         if isinstance(tokens, str):
             raise ArgumentError(f"tokens must be a list of texts, got one text {tokens[:40]!r}")
         self.tokenizer = tokenizer
-        given = tuple(tokens)
-        held = set(given)
-        self.tokens: tuple[str, ...] = (*(t for t in SPECIALS if t not in held), *given)
+        held = set(tokens)
+        self.tokens: tuple[str, ...] = (*(t for t in SPECIALS if t not in held), *tokens)
         self.ids: dict[str, int] = {t: i for i, t in enumerate(self.tokens)}
         for i, token in enumerate(self.tokens):
             if not isinstance(token, str):
@@ -65,8 +73,7 @@ class Vocab:
             raise ArgumentError(f"max_size must leave room beside the {len(SPECIALS)} special tokens, got {max_size}")
         if min_freq < 1:
             raise ArgumentError(f"min_freq must be at least 1, got {min_freq}")
-        special = set(SPECIALS)
-        kept = sorted((-n, t) for t, n in counts.items() if n >= min_freq and t not in special)
+        kept = sorted((-n, t) for t, n in counts.items() if n >= min_freq and t not in SPECIALS)
         return cls([t for _, t in kept[: max_size - len(SPECIALS)]])
 
     def id_of(self, token: str) -> int:
@@ -91,11 +98,7 @@ class Vocab:
         """
         if not isinstance(state, Mapping) or not isinstance(state.get("tokens"), list | tuple):
             raise StateError("this is not the state of a Vocab: it lacks its list of tokens")
-        if state.get("version") != _VERSION:
-            raise StateError(
-                f"the state of this Vocab has version {state.get('version')!r}, this easylearn reads {_VERSION}; "
-                "install the easylearn that wrote it, or a newer one"
-            )
+        check_version(state, _VERSION, "Vocab")
         return cls(state["tokens"])
 
     def __len__(self) -> int:

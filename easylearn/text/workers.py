@@ -10,12 +10,14 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from itertools import chain
 
 import numpy as np
 
 from ..device import usable_cores
-from ..errors import DataError, StateError
-from .tokenize import Counter, Ints, SequenceIds
+from ..errors import StateError
+from .store import Ints
+from .tokenize import Counter, SequenceIds
 
 WARM_UP = 8_000_000  # characters after which most words were met, and work is left that is worth a process
 MAX_WORKERS = 16
@@ -65,23 +67,33 @@ def _in_workers(
     counter: Counter, first: list[str], rest: Iterator[list[str]], n: int
 ) -> Iterator[tuple[SequenceIds, Ints]]:
     base = len(counter.sequences)
-    known: dict[tuple[str, ...], int] = {}
-    for i, sequence in enumerate(counter.sequences):
-        known.setdefault(sequence, i)
+    known = {sequence: i for i, sequence in reversed(list(enumerate(counter.sequences)))}  # the first of equal ones
     here: dict[int, SequenceIds] = {}  # per process: the numbers here of the sequences that it numbered after `base`
+
+    def merged(result: Result) -> tuple[SequenceIds, Ints]:
+        """A result with the numbers of this process."""
+        process, ids, lengths, new = result
+        numbers = [known[s] if s in known else known.setdefault(s, counter.add(s)) for s in new]
+        here[process] = np.append(here.get(process, np.empty(0, np.int32)), np.array(numbers, np.int32))
+        later = ids >= base
+        if later.any():
+            ids = ids.copy()
+            ids[later] = here[process][ids[later] - base]
+        return ids, lengths
+
     with warnings.catch_warnings():
         # Python 3.12 warns of any fork beside threads; these processes touch nothing but texts and arrays.
         warnings.filterwarnings("ignore", message=".*multi-threaded, use of fork", category=DeprecationWarning)
         context = multiprocessing.get_context("fork")
         pool = ProcessPoolExecutor(n, context, initializer=_begin, initargs=(counter,))
-        waiting: deque[Future[Result]] = deque([pool.submit(_encode, first)])
+        waiting: deque[Future[Result]] = deque()
         try:
-            for texts in rest:
+            for texts in chain([first], rest):
                 waiting.append(pool.submit(_encode, texts))
                 if len(waiting) > _AHEAD * n:
-                    yield _merged(counter, waiting.popleft().result(), base, known, here)
+                    yield merged(waiting.popleft().result())
             while waiting:
-                yield _merged(counter, waiting.popleft().result(), base, known, here)
+                yield merged(waiting.popleft().result())
         except BrokenProcessPool as error:
             raise StateError(
                 "a process that splits text into words was ended from outside, maybe for want of memory; close other "
@@ -91,25 +103,6 @@ def _in_workers(
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _merged(
-    counter: Counter, result: Result, base: int, known: dict[tuple[str, ...], int], here: dict[int, SequenceIds]
-) -> tuple[SequenceIds, Ints]:
-    """A result with the numbers of this process."""
-    process, ids, lengths, new = result
-    numbers = []
-    for sequence in new:
-        number = known.get(sequence)
-        if number is None:
-            number = known[sequence] = counter.add(sequence)
-        numbers.append(number)
-    here[process] = np.append(here.get(process, np.empty(0, np.int32)), np.array(numbers, np.int32))
-    later = ids >= base
-    if later.any():
-        ids = ids.copy()
-        ids[later] = here[process][ids[later] - base]
-    return ids, lengths
-
-
 def _begin(counter: Counter) -> None:
     global _counter, _told
     _counter, _told = counter, len(counter.sequences)
@@ -117,8 +110,7 @@ def _begin(counter: Counter) -> None:
 
 def _encode(texts: list[str]) -> Result:
     global _told
-    if _counter is None:
-        raise DataError("this process has no tokenizer")
+    assert _counter is not None
     ids, lengths = _counter.encode(texts)
     new = _counter.sequences[_told:]
     _told += len(new)
