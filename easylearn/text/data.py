@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -10,18 +11,19 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
+from .. import keyed
 from ..data.bunch import Data, SplitName
 from ..data.order import ItemLoader, Order
 from ..data.split import Split, by_class
-from ..errors import DataError
+from ..errors import ArgumentError, DataError
 from ..files import StrPath, digest
 from ..options import strict
 from ..task import Task, next_token
-from .gather import Folders, Gathered, Rows, TextSplit, read_tables, rows_of
+from .gather import Folders, Gathered, Given, Rows, TextSplit, read_tables, rows_of
 from .loader import StreamLoader
 from .options import OLD_NAMES, Columns, LabelKeywords, LabelOptions, StreamKeywords, StreamOptions, TextOptions
-from .preprocess import EVAL_FACTOR, AnyText, StreamPreprocessor, TextPreprocessor, as_columns
-from .sources import Errors
+from .preprocess import EVAL_FACTOR, AnyText, StreamPreprocessor, TextPreprocessor
+from .sources import Errors, as_names, is_one
 from .store import TokenStore
 from .tokenize import Tokenizer
 from .torchtext import are_pairs, read_pairs
@@ -32,7 +34,6 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 MANY_UNKNOWN = 0.1  # a fraction of unknown tokens that is worth a remark
-
 
 Splits = Mapping[SplitName, TextSplit]
 
@@ -62,7 +63,7 @@ class _Texts(Data[TextSplit]):
     @property
     def tokenizer(self) -> Tokenizer:
         """What splits text into tokens."""
-        return self.preprocessor.tokenizer
+        return self.preprocessor.processor.tokenizer
 
     def ids(self, split: SplitName) -> Sequence[str]:
         """Names of the documents: row labels, or files."""
@@ -74,15 +75,15 @@ class _Texts(Data[TextSplit]):
 
     def text(self, split: SplitName, i: int) -> str:
         """Document `i` of a split as the model sees it."""
-        return self.preprocessor.processor.decode(self._split(split).store.doc(i))
+        return self.preprocessor.processor.decode(self.store(split).doc(i))
 
     def describe_item(self, split: SplitName, i: int) -> dict[str, str]:
         """The text as it was, or where it is gone, as the model sees it."""
         documents = self._split(split).documents
-        try:
-            return {"text": self.text(split, i)} if documents is None else documents.describe(i)
-        except DataError:  # a file that is not there any more
-            return {"text": self.text(split, i)}
+        with suppress(DataError):  # a file that is not there any more
+            if documents is not None:
+                return documents.describe(i)
+        return {"text": self.text(split, i)}
 
     def notes(self) -> list[str]:
         """Empty documents, and tokens that the vocabulary lacks."""
@@ -115,8 +116,7 @@ class _Texts(Data[TextSplit]):
         rows = {}
         for name in self.splits:
             store = self.store(name)
-            ids, step = store.ids, 2**22  # a memory-mapped array passes in pieces
-            unknown = sum(int((ids[a : a + step] == self.vocab.unk).sum()) for a in range(0, len(ids), step))
+            unknown = sum(int((ids == self.vocab.unk).sum()) for ids, _ in store.pieces())
             rows[name] = {
                 "documents": len(store),
                 "tokens": store.n_tokens,
@@ -173,13 +173,10 @@ class TextLMData(_Texts):
             valid: a fraction of the rows; positions or a mask; a DataFrame of its own; None for no validation.
             test: more rows.
 
-        Returns:
-            The data.
-
         Raises:
             DataError: a text is missing or is no text; column and row are named.
         """
-        return cls._of_rows(*rows_of(df, valid, test), text, StreamOptions(**options))
+        return cls._of_rows(rows_of(df, valid, test), text, StreamOptions(**options))
 
     @classmethod
     @strict(OLD_NAMES, TextOptions, StreamOptions)
@@ -194,7 +191,7 @@ class TextLMData(_Texts):
     ) -> TextLMData:
         """The csv file (packed or not) or parquet file `path`; `valid` and `test` may be files. See `from_df`."""
         how = StreamOptions(**options)
-        return cls._of_rows(*rows_of(*read_tables(path, valid, test, text, None, how)), text, how)
+        return cls._of_rows(read_tables(path, valid, test, text, None, how), text, how)
 
     @classmethod
     @strict(OLD_NAMES, TextOptions, StreamOptions)
@@ -223,7 +220,9 @@ class TextLMData(_Texts):
             errors: what to do about bytes that are no UTF-8: "strict" names file and place, "replace" goes on.
         """
         how = StreamOptions(**options)
-        return cls._make(Folders(path, train, valid, test, pattern, errors).gather(how, fraction), how)
+        if not 0 < fraction <= 1:
+            raise ArgumentError(f"fraction must be above 0 and at most 1, got {fraction}")
+        return cls._of_rows(Folders(path, train, valid, test, pattern, errors).rows(how), "text", how, fraction)
 
     @classmethod
     @strict(OLD_NAMES, TextOptions, StreamOptions)
@@ -235,19 +234,24 @@ class TextLMData(_Texts):
         **options: Unpack[StreamKeywords],
     ) -> TextLMData:
         """The `texts` of a list; `valid` may be a list of texts, too. See `from_df`."""
-        how = StreamOptions(**options)
         own = isinstance(valid, list | tuple) and len(valid) > 0 and isinstance(valid[0], str)
         split = Rows.of_lists("valid", valid) if own else valid  # type: ignore[arg-type]
-        return cls._make(Rows.of_lists("texts", texts).gather("text", split, None, how), how)
+        return cls._of_rows((Rows.of_lists("texts", texts), split, None), "text", StreamOptions(**options))
 
     @classmethod
-    def _of_rows(cls, train: Rows, valid: Any, test: Rows | None, text: Columns, how: StreamOptions) -> TextLMData:
-        return cls._make(train.gather(text, valid, test, how), how, text)
+    def _of_rows(cls, given: Given, text: Columns, how: StreamOptions, fraction: float = 1.0) -> TextLMData:
+        train, valid, test = given
+        found = train.gather(text, valid, test, how)
+        if fraction < 1:
+            n = len(found.documents["train"])
+            some = np.sort(keyed.permutation(n, how.seed, "share")[: max(round(n * fraction), 1)])
+            found.documents["train"] = found.documents["train"].take(some.tolist())
+        return cls._make(found, how, text if train.is_table else None)
 
     @classmethod
     def _make(cls, found: Gathered, how: StreamOptions, text: Columns | None = None) -> TextLMData:
         processor, stores = how.fit(found.documents)
-        preprocessor = StreamPreprocessor(processor, how.backward, as_columns(text), how.missing, how.bptt)
+        preprocessor = StreamPreprocessor(processor, how.backward, _columns(text), how.missing, how.bptt)
         return cls(found.splits(stores), preprocessor, batch_size=how.batch_size)
 
     def loader(self, split: SplitName, *, training: bool = False, view: int = 0) -> StreamLoader:
@@ -320,13 +324,10 @@ class TextData(_Texts):
             valid: a fraction of the rows; positions or a mask; a DataFrame of its own; None for no validation.
             test: rows to predict; with labels, where each row has one.
 
-        Returns:
-            The data.
-
         Raises:
             DataError: a text or a label is missing, or a label does not occur in training; the row is named.
         """
-        return cls._of_rows(*rows_of(df, valid, test), text, label, LabelOptions(**options))
+        return cls._of_rows(rows_of(df, valid, test), text, label, LabelOptions(**options))
 
     @classmethod
     @strict(OLD_NAMES, TextOptions, LabelOptions)
@@ -342,23 +343,7 @@ class TextData(_Texts):
     ) -> TextData:
         """The csv file (packed or not) or parquet file `path`; `valid` and `test` may be files. See `from_df`."""
         how = LabelOptions(**options)
-        return cls._of_rows(*rows_of(*read_tables(path, valid, test, text, label, how)), text, label, how)
-
-    @classmethod
-    def _of_rows(
-        cls, train: Rows, valid: Any, test: Rows | None, text: Columns, label: Columns, how: LabelOptions
-    ) -> TextData:
-        labels = train.targets(label, how)
-        codes = by_class(labels.stratify_codes(), valid, how.stratify, groups=how.groups, time=how.time)
-        found = train.gather(text, valid, test, how, codes)
-        learned = labels.learn(found.rows["train"])
-        targets = {name: train.encode(learned, rows, name) for name, rows in found.rows.items()}
-        if isinstance(valid, Rows):
-            targets["valid"] = valid.encode(learned, None, "valid")
-        if test is not None and test.is_labelled(label, how):
-            targets["test"] = test.encode(learned, None, "test")
-        weights = how.weights if how.weight_column is None else train.entries(how.weight_column, "weights")
-        return cls._make(found, learned.task, targets, replace(how, weights=weights), text)
+        return cls._of_rows(read_tables(path, valid, test, text, label, how), text, label, how)
 
     @classmethod
     @strict(OLD_NAMES, TextOptions, LabelOptions)
@@ -383,13 +368,8 @@ class TextData(_Texts):
             classes: the sub-folders to take; None takes all.
         """
         how = LabelOptions(**options)
-        found = Folders(path, train, valid, test, pattern, errors, classes).gather(how, stratify=how.stratify)
-        labels = found.folders()
-        learned = labels["train"].targets("label", how).learn()
-        if "test" in labels and not labels["test"].are_of(learned.task):
-            del labels["test"]
-        targets = {name: rows.encode(learned, None, name) for name, rows in labels.items()}
-        return cls._make(found, learned.task, targets, how)
+        given = Folders(path, train, valid, test, pattern, errors, classes).rows(how)
+        return cls._of_rows(given, "text", "label", how)
 
     @classmethod
     @strict(OLD_NAMES, TextOptions, LabelOptions)
@@ -408,7 +388,7 @@ class TextData(_Texts):
         own = isinstance(valid, tuple) and len(valid) == 2 and not np.isscalar(valid[0])
         split = Rows.of_lists("valid", *valid) if own else valid  # type: ignore[misc]
         rows = Rows.of_lists("texts", texts, labels)
-        return cls._of_rows(rows, split, None, "text", "label", LabelOptions(**options))
+        return cls._of_rows((rows, split, None), "text", "label", LabelOptions(**options))
 
     @classmethod
     @strict(OLD_NAMES, TextOptions, LabelOptions)
@@ -437,17 +417,29 @@ class TextData(_Texts):
         return cls.from_lists(texts, labels, valid=own, **options)
 
     @classmethod
+    def _of_rows(cls, given: Given, text: Columns, label: Columns, how: LabelOptions) -> TextData:
+        train, valid, test = given
+        labels = train.targets(label, how)
+        codes = by_class(labels.stratify_codes(), valid, how.stratify, groups=how.groups, time=how.time)
+        found = train.gather(text, valid, test, how, codes)
+        learned = labels.learn(found.rows["train"])
+        targets = {name: train.encode(learned, rows, name) for name, rows in found.rows.items()}
+        if isinstance(valid, Rows):
+            targets["valid"] = valid.encode(learned, None, "valid")
+        if test is not None and test.is_labelled(label, how, learned.task):
+            targets["test"] = test.encode(learned, None, "test")
+        weights = how.weights if how.weight_column is None else train.entries(how.weight_column, "weights")
+        columns = text if train.files is None else None
+        return cls._make(found, learned.task, targets, replace(how, weights=weights), columns)
+
+    @classmethod
     def _make(
-        cls,
-        found: Gathered,
-        task: Task,
-        targets: Mapping[SplitName, Tensor],
-        how: LabelOptions,
+        cls, found: Gathered, task: Task, targets: Mapping[SplitName, Tensor], how: LabelOptions,
         text: Columns | None = None,
-    ) -> TextData:
+    ) -> TextData:  # fmt: skip
         weights = found.weights(how.weights, targets["train"], task.classes)
         processor, stores = how.fit(found.documents)
-        preprocessor = TextPreprocessor(processor, how.backward, as_columns(text), how.missing, how.max_tokens)
+        preprocessor = TextPreprocessor(processor, how.backward, _columns(text), how.missing, how.max_tokens)
         return cls(task, found.splits(stores, targets), preprocessor, batch_size=how.batch_size, weights=weights)
 
     def loader(self, split: SplitName, *, training: bool = False, view: int = 0) -> ItemLoader:
@@ -467,3 +459,9 @@ class TextData(_Texts):
     def __repr__(self) -> str:
         kind = f"{len(self.classes)} classes" if self.classes else f"regression of {', '.join(self.task.names)}"
         return f"TextData({self._sizes()}; {kind}; {len(self.vocab):,} different tokens)"
+
+
+def _columns(text: Columns | None) -> str | tuple[str, ...] | None:
+    """The columns of texts, as they are kept: one by its name, several as a tuple, None where there is no table."""
+    names = [None] if text is None else as_names(text)
+    return names[0] if text is None or is_one(text) else tuple(names)  # type: ignore[arg-type]

@@ -16,15 +16,13 @@ from ..data.targets import TaskName
 from ..errors import ArgumentError, StateError, WeightsError
 from ..learner import Learner
 from .preprocess import AnyText
-from .processing import TextProcessor, as_tokenizer, tokenizer_from_state
+from .processing import TextProcessor, Tokenizing, as_tokenizer, tokenizer_from_state
 from .sources import Documents, Missing
 from .store import TokenStore
-from .tokenize import Tokenizer
 from .torchtext import as_vocab
 from .transfer import SavedEncoder, find_file, read_encoder
 from .vocab import Vocab
 
-Tokenizing = str | Tokenizer | Callable[[str], list[str]] | None
 Columns = str | Sequence[str]
 OnePerText = str | Callable[[str], Any] | Sequence[Any] | npt.NDArray[Any] | None
 
@@ -80,30 +78,14 @@ class TextOptions:
     seed: int = 0
     progress: bool = True
 
-    @property
-    def weight_column(self) -> str | None:
-        """The column that says how often a row is drawn."""
-        return None
-
-    @property
-    def splits_labels(self) -> bool:
-        """Whether a cell may hold several labels."""
-        return False
-
     def fit(self, documents: Mapping[SplitName, Documents]) -> tuple[TextProcessor, dict[SplitName, TokenStore]]:
         """Tokens of every split, by a vocabulary given or made from the training split."""
         vocab, tokenizer = vocabulary_of(self.vocab, self.tokenizer)
         processor, train = TextProcessor.fit(
-            documents["train"],
-            tokenizer,
-            vocab=vocab,
-            max_vocab=self.max_vocab,
-            min_freq=self.min_freq,
-            progress=self.progress,
+            documents["train"], tokenizer, vocab, self.max_vocab, self.min_freq, self.progress
         )
-        stores: dict[SplitName, TokenStore] = {"train": train}
-        stores |= {n: processor.store(d, progress=self.progress) for n, d in documents.items() if n != "train"}
-        return processor, stores
+        rest = {n: processor.store(d, self.progress) for n, d in documents.items() if n != "train"}
+        return processor, {"train": train, **rest}
 
 
 @dataclass(frozen=True)
@@ -141,11 +123,6 @@ class LabelOptions(TextOptions):
     def weight_column(self) -> str | None:
         """The column that says how often a row is drawn."""
         return self.weights if isinstance(self.weights, str) and self.weights != "balanced" else None
-
-    @property
-    def splits_labels(self) -> bool:
-        """Whether a cell may hold several labels."""
-        return self.label_sep is not None
 
 
 class TextKeywords(TypedDict, total=False):
@@ -192,34 +169,40 @@ def vocabulary_of(given: Any, tokenizer: Tokenizing = None) -> tuple[Vocab | Non
         ArgumentError: it is none of these, or its tokenizer is not known.
         WeightsError: there is no such file, or it holds no vocabulary.
     """
+    called = type(given).__name__
     if given is None:
         return None, as_tokenizer(tokenizer)
-    found = _saved(given, tokenizer) if isinstance(given, str | Path | SavedEncoder) else _held(given)
-    vocab = found.vocab if isinstance(found, TextProcessor) else as_vocab(found)
-    if vocab is None:
-        raise ArgumentError(
-            "vocab must be a Vocab, the data, learner or predictor whose vocabulary to take, or the file or name of a "
-            f"saved encoder or model, got {type(given).__name__}"
-        )
-    if tokenizer is None:
-        tokenizer = found.tokenizer if isinstance(found, TextProcessor) else vocab.tokenizer
-    return vocab, as_tokenizer(tokenizer)
-
-
-def _held(given: Any) -> Any:
-    """The processor of whatever has one."""
+    if isinstance(given, str | Path | SavedEncoder):
+        given = _saved(given, tokenizer)
     if isinstance(given, Learner):
         given = given.data
     if isinstance(given, Data | Predictor):
         given = given.preprocessor
-    return given.processor if isinstance(given, AnyText) else given
+    if isinstance(given, AnyText):
+        given = given.processor
+    vocab = given.vocab if isinstance(given, TextProcessor) else as_vocab(given)
+    if vocab is None:
+        raise ArgumentError(
+            "vocab must be a Vocab, the data, learner or predictor whose vocabulary to take, or the file or name of a "
+            f"saved encoder or model, got {called}"
+        )
+    if tokenizer is None:
+        tokenizer = given.tokenizer if isinstance(given, TextProcessor) else vocab.tokenizer
+    return vocab, as_tokenizer(tokenizer)
 
 
 def _saved(given: str | Path | SavedEncoder, tokenizer: Tokenizing) -> TextProcessor | Vocab:
     """The vocabulary of a saved encoder or model."""
     file = None if isinstance(given, SavedEncoder) else find_file(given, ".safetensors", ".easylearn")
     if file is not None and file.suffix not in (".safetensors", ".h5", ".pth"):
-        return _of_model_file(file)
+        with Archive(file) as archive:
+            recipe = archive.spec.get("data")
+        try:
+            if not isinstance(recipe, Mapping) or "processor" not in recipe:
+                raise StateError("it is no model of texts")
+            return TextProcessor.from_state(recipe["processor"])
+        except StateError as error:
+            raise WeightsError(f"{file} holds no vocabulary: {error}") from error
     saved = given if isinstance(given, SavedEncoder) else read_encoder(given)
     if saved.tokenizer is not None:
         return TextProcessor(tokenizer_from_state(saved.tokenizer), Vocab(saved.tokens))
@@ -228,14 +211,3 @@ def _saved(given: str | Path | SavedEncoder, tokenizer: Tokenizing) -> TextProce
             f"{saved.source} does not say what made its tokens, a function; pass it again as tokenizer="
         )
     return Vocab(saved.tokens)
-
-
-def _of_model_file(file: Path) -> TextProcessor:
-    with Archive(file) as archive:
-        recipe = archive.spec.get("data")
-    try:
-        if not isinstance(recipe, Mapping) or "processor" not in recipe:
-            raise StateError("it is no model of texts")
-        return TextProcessor.from_state(recipe["processor"])
-    except StateError as error:
-        raise WeightsError(f"{file} holds no vocabulary: {error}") from error

@@ -6,13 +6,12 @@ import codecs
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast, get_args
 
-import numpy as np
-
-from ..data.values import require_columns
+from ..data.values import is_missing, require_columns
 from ..errors import ArgumentError, DataError, did_you_mean
 from ..files import StrPath, digest, file_identity
 from ..options import strict
@@ -23,6 +22,8 @@ if TYPE_CHECKING:
 
 Missing = Literal["error", "empty"]
 Errors = Literal["strict", "replace", "ignore"]
+Where = Callable[[str, int], str]
+"""What messages call a column of the row at a position."""
 
 CHUNK_ROWS = 20_000  # of a table, looked at together
 _OLD_NAMES = {
@@ -34,10 +35,12 @@ _OLD_NAMES = {
 }
 
 
+@dataclass(frozen=True, eq=False, repr=False)
 class Documents(ABC):
-    """Texts that can be gone through again and again; make them with one of the `from_` methods.
+    """Texts that can be gone through again and again, at least one; make them with one of the `from_` methods.
 
-    A text may be empty, but there must be at least one.
+    Args:
+        rows: positions of the documents among the rows of the table, or among the files.
 
     >>> docs = Documents.from_list(["a good film", ""], ids=["x", "y"])
     >>> list(docs), list(docs.ids), len(docs)
@@ -46,7 +49,9 @@ class Documents(ABC):
     ['y']
     """
 
-    in_memory = True  # the texts themselves, and not only their files
+    rows: Sequence[int]
+
+    in_memory: ClassVar[bool] = True  # the texts themselves, and not only their files
 
     @abstractmethod
     def __iter__(self) -> Iterator[str]: ...
@@ -65,12 +70,12 @@ class Documents(ABC):
     def describe(self, i: int) -> dict[str, str]:
         """Document `i` as it was, by the name of each column, or as "text"."""
 
-    @abstractmethod
-    def take(self, positions: Sequence[int]) -> Documents:
+    def take(self, positions: Iterable[int]) -> Documents:
         """Some of the documents, in the order of `positions`."""
+        return replace(self, rows=[self.rows[i] for i in positions])
 
     def __len__(self) -> int:
-        return len(self.ids)
+        return len(self.rows)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__.lstrip('_')}({len(self):,} documents)"
@@ -95,23 +100,17 @@ class Documents(ABC):
 
         if isinstance(texts, str):
             raise ArgumentError("texts must be a list of texts, got one text; write [text]")
-        _check_missing(missing)
         column = pd.Series(list(texts), dtype=object, name="text")
         if ids is not None:
             if len(ids) != len(column):
                 raise ArgumentError(f"there must be one id per text, got {len(ids)} ids and {len(column)} texts")
             column.index = pd.Index(list(ids))
-        _check_some(len(column), where)
-        return _Rows([column], True, missing, lambda _, i: f"{where}: item {column.index[i]}")
+        return _Rows.of([column], False, missing, lambda _, i: f"{where}: item {column.index[i]}", where)
 
     @classmethod
     @strict(_OLD_NAMES)
     def from_frame(
-        cls,
-        df: pd.DataFrame,
-        text: str | Sequence[str],
-        missing: Missing = "error",
-        where: Callable[[str, int], str] | None = None,
+        cls, df: pd.DataFrame, text: str | Sequence[str], missing: Missing = "error", where: Where | None = None
     ) -> Documents:
         """A column of a DataFrame, or several put together.
 
@@ -119,19 +118,16 @@ class Documents(ABC):
             df: one row per document; it is left as it is.
             text: the column; several become one text, "xxfld 1 ... xxfld 2 ...".
             missing: what to do with empty places: "error", or take them for "empty" texts.
-            where: what messages call a column of the row at a position; None names both by the table.
+            where: see `Where`; None names column and row by the table.
 
         Raises:
             DataError: a column is missing, or holds something that is no text; the message names column and row.
         """
-        _check_missing(missing)
         by_text = {str(c): c for c in df.columns}  # a column may be called 7
         columns = [by_text.get(name, name) for name in as_names(text)]
         require_columns(df, columns)
-        _check_some(len(df), "the table")
-        found = [df[c] for c in columns]
-        usual: Callable[[str, int], str] = lambda column, i: f"column {column!r}, row {df.index[i]}"  # noqa: E731
-        return _Rows(found, is_one(text), missing, where or usual)
+        usual: Where = lambda column, i: f"column {column!r}, row {df.index[i]}"  # noqa: E731
+        return _Rows.of([df[c] for c in columns], not is_one(text), missing, where or usual, "the table")
 
     @classmethod
     @strict(_OLD_NAMES)
@@ -150,10 +146,17 @@ class Documents(ABC):
         Raises:
             DataError: there is no such folder or file; while reading: broken bytes, with file and offset.
         """
-        _check_errors(errors, encoding)
+        if errors not in get_args(Errors):
+            raise ArgumentError(f"errors must be 'strict', 'replace' or 'ignore', got {errors!r}")
+        try:
+            codecs.lookup(encoding)
+        except LookupError as error:
+            raise ArgumentError(f"there is no encoding {encoding!r}; 'utf-8' and 'latin-1' are usual") from error
         root = Path(path)
         if not root.is_dir():
-            raise DataError(f"there is no folder {root}{_similar(root)}")
+            near = sorted(p.name for p in root.parent.iterdir()) if root.parent.is_dir() else None
+            hint = f", nor a folder {root.parent} to hold it" if near is None else f". {did_you_mean(root.name, near)}"
+            raise DataError(f"there is no folder {root}{hint}")
         names = sorted(
             f.relative_to(root).as_posix()
             for f in root.rglob(pattern)
@@ -163,92 +166,81 @@ class Documents(ABC):
             kinds = sorted({f.suffix or f.name for f in root.rglob("*") if f.is_file()})
             hint = f"it has files {', '.join(kinds[:10])}; choose with pattern=" if kinds else "it has no files at all"
             raise DataError(f"{root} has no file {pattern}: {hint}")
-        return _Files(root, names, encoding, errors)
+        return _Files(range(len(names)), root, names, encoding, errors)
 
 
+@dataclass(frozen=True, eq=False, repr=False)
 class _Rows(Documents):
-    """The texts in columns of a table; of a text nothing is copied.
+    """The texts in columns of a table, each with a mark before it if `marked`; of a text nothing is copied."""
 
-    Args:
-        columns: of one length and index.
-        alone: there is one column, and it is not marked as the first of several.
-        missing: what a cell without a text is.
-        where: what messages call a column of the row at a position.
-        rows: which rows are documents; None takes all.
-    """
+    columns: Sequence[pd.Series[Any]]
+    marked: bool
+    missing: Missing
+    where: Where
 
-    def __init__(
-        self,
-        columns: Sequence[pd.Series[Any]],
-        alone: bool,
-        missing: Missing,
-        where: Callable[[str, int], str],
-        rows: Sequence[int] | None = None,
-    ) -> None:
-        self._columns, self._alone, self._missing, self._where = columns, alone, missing, where
-        self._rows = range(len(columns[0])) if rows is None else rows
-        if rows is None:
-            for _ in self:  # what is no text is refused now
-                pass
+    @classmethod
+    def of(
+        cls, columns: Sequence[pd.Series[Any]], marked: bool, missing: Missing, where: Where, called: str
+    ) -> Documents:
+        """All rows, looked through for what is no text."""
+        if missing not in get_args(Missing):
+            raise ArgumentError(f"missing must be 'error' or 'empty', got {missing!r}")
+        if not len(columns[0]):
+            raise DataError(f"{called} has no documents; there must be one at least, even if it is empty")
+        found = cls(range(len(columns[0])), columns, marked, missing, where)
+        for _ in found:
+            pass
+        return found
 
     def __iter__(self) -> Iterator[str]:
-        for begin in range(0, len(self._rows), CHUNK_ROWS):
-            rows = self._rows[begin : begin + CHUNK_ROWS]
-            texts = [self._texts_of(column, rows) for column in self._columns]
-            yield from texts[0] if self._alone else (join_columns(row) for row in zip(*texts, strict=True))
+        for begin in range(0, len(self.rows), CHUNK_ROWS):
+            rows = self.rows[begin : begin + CHUNK_ROWS]
+            texts = [self._texts(column, rows) for column in self.columns]
+            yield from map(join_columns, zip(*texts, strict=True)) if self.marked else texts[0]
 
-    def _texts_of(self, column: pd.Series[Any], rows: Sequence[int]) -> list[str]:
+    def _texts(self, column: pd.Series[Any], rows: Sequence[int]) -> list[str]:
         cells = column.iloc[list(rows)].tolist()
-        return _texts(cells, self._missing, lambda i: self._where(str(column.name), rows[i]))
+        if all(type(cell) is str for cell in cells):
+            return cast("list[str]", cells)
+        where = partial(self.where, str(column.name))
+        return [text_of(cell, self.missing, partial(where, i)) for i, cell in zip(rows, cells, strict=True)]
 
     @property
     def ids(self) -> Sequence[str]:
-        index = self._columns[0].index
-        return [str(index[i]) for i in self._rows]
-
-    def __len__(self) -> int:
-        return len(self._rows)
+        index = self.columns[0].index
+        return [str(index[i]) for i in self.rows]
 
     @cached_property
     def digest(self) -> str:
-        return digest(t.encode("utf-8", "surrogatepass") for t in self)
+        return digest(self)
 
     def describe(self, i: int) -> dict[str, str]:
-        return {str(c.name): self._texts_of(c, [self._rows[i]])[0] for c in self._columns}
-
-    def take(self, positions: Sequence[int]) -> Documents:
-        chosen = [self._rows[i] for i in _positions(positions, len(self))]
-        return _Rows(self._columns, self._alone, self._missing, self._where, chosen)
+        return {str(c.name): self._texts(c, [self.rows[i]])[0] for c in self.columns}
 
 
+@dataclass(frozen=True, eq=False, repr=False)
 class _Files(Documents):
+    root: Path
+    names: Sequence[str]
+    encoding: str
+    errors: Errors
+
     in_memory = False
 
-    def __init__(self, root: Path, names: list[str], encoding: str, errors: Errors) -> None:
-        self._root = root
-        self._names = names
-        self._encoding = encoding
-        self._errors = errors
-
     def __iter__(self) -> Iterator[str]:
-        for name in self._names:
-            yield read_text(self._root / name, self._encoding, self._errors)
+        return (read_text(self.root / name, self.encoding, self.errors) for name in self.ids)
 
     @property
     def ids(self) -> Sequence[str]:
-        return self._names
+        return [self.names[i] for i in self.rows]
 
     @cached_property
     def digest(self) -> str:
-        files = (file_identity(self._root / name) for name in self._names)
-        return digest(["files", self._encoding, self._errors, *(f.encode("utf-8", "surrogateescape") for f in files)])
+        files = (file_identity(self.root / name).encode("utf-8", "surrogateescape") for name in self.ids)
+        return digest(["files", self.encoding, self.errors, *files])
 
     def describe(self, i: int) -> dict[str, str]:
-        return {"text": read_text(self._root / self._names[i], self._encoding, self._errors)}
-
-    def take(self, positions: Sequence[int]) -> Documents:
-        chosen = _positions(positions, len(self._names))
-        return _Files(self._root, [self._names[i] for i in chosen], self._encoding, self._errors)
+        return {"text": next(iter(self.take([i])))}
 
 
 def read_text(path: StrPath, encoding: str = "utf-8", errors: Errors = "strict") -> str:
@@ -264,37 +256,30 @@ def read_text(path: StrPath, encoding: str = "utf-8", errors: Errors = "strict")
     try:
         return data.decode(encoding, errors).removeprefix("\ufeff")
     except UnicodeDecodeError as error:
-        raise DataError(_broken(path, encoding, f"at byte {error.start} (0x{data[error.start]:02x})")) from error
+        raise DataError(
+            f"{path} is not {encoding}: broken at byte {error.start} (0x{data[error.start]:02x}). Pass "
+            "errors='replace' to read it with U+FFFD there, or name the file's encoding, such as encoding='latin-1'"
+        ) from error
 
 
-def _broken(path: StrPath, encoding: str, place: str) -> str:
-    return (
-        f"{path} is not {encoding}: broken {place}. Pass errors='replace' to read it with U+FFFD there, or name the "
-        "file's encoding, such as encoding='latin-1'"
-    )
+def text_of(cell: Any, missing: Missing, where: Callable[[], str]) -> str:
+    """A cell's text; an empty one in place of a missing one where that is wanted.
 
-
-def _texts(values: list[Any], missing: Missing, where: Callable[[int], str]) -> list[str]:
-    """The values if all of them are texts; empty ones in place of missing ones where that is wanted."""
-    if all(type(v) is str for v in values):
-        return cast("list[str]", values)
-    out: list[str] = []
-    for i, value in enumerate(values):
-        if isinstance(value, str):
-            out.append(str(value))
-            continue
-        place = where(i)
-        if not is_missing(value):
-            raise DataError(
-                f"{place}: expected a text, got {value!r:.60}, a {type(value).__name__}. Turn it into text first, "
-                "with df[column].astype(str) for example, or name another column"
-            )
-        if missing == "error":
-            raise DataError(
-                f"{place} is missing ({value!r}). Drop such rows, or pass missing='empty' to take them for empty texts"
-            )
-        out.append("")
-    return out
+    Raises:
+        DataError: it is no text, or missing.
+    """
+    if isinstance(cell, str):
+        return str(cell)
+    shown = f"{cell!r:.60}, a {type(cell).__name__}"
+    if is_missing(cell):
+        if missing == "empty":
+            return ""
+        raise DataError(
+            f"{where()} is missing (got {shown}). Leave such rows out, or make the data with missing='empty', which takes "
+            "them for empty texts, also when they are predicted"
+        )
+    hint = "read its file by Path.read_text()" if isinstance(cell, Path) else "turn it into text first"
+    raise DataError(f"{where()}: expected a text, got {shown}; {hint}. A whole column is turned by .astype(str)")
 
 
 def is_frame(value: Any) -> bool:
@@ -307,19 +292,6 @@ def is_series(value: Any) -> bool:
     """Whether it is a pandas Series; asking does not import pandas."""
     pandas = sys.modules.get("pandas")
     return pandas is not None and isinstance(value, pandas.Series)
-
-
-def is_missing(value: Any) -> bool:
-    """Whether a cell of a table is empty: None, NaN or one of pandas' own.
-
-    >>> is_missing(None), is_missing(float("nan")), is_missing("")
-    (True, True, False)
-    """
-    if value is None or (isinstance(value, float | np.floating) and value != value):
-        return True
-    import pandas as pd
-
-    return value is pd.NA or value is pd.NaT
 
 
 def join_columns(texts: Sequence[str]) -> str:
@@ -337,11 +309,7 @@ def is_one(columns: Any) -> bool:
 
 
 def as_names(columns: Any, what: str = "text") -> list[str]:
-    """One column or several as a list of their names.
-
-    Args:
-        columns: what names them.
-        what: the argument that they came as.
+    """One column or several as a list of their names; messages call the argument `what`.
 
     Raises:
         ArgumentError: these are the values of a column, or none is named, or one is twice.
@@ -355,41 +323,3 @@ def as_names(columns: Any, what: str = "text") -> list[str]:
     if not names or len(set(names)) != len(names):
         raise ArgumentError(f"{what} must name one column or several different ones, got {names}")
     return names
-
-
-def _check_some(n: int, where: str) -> None:
-    if not n:
-        raise DataError(f"{where} has no documents; there must be one at least, even if it is empty")
-
-
-def _check_missing(missing: str) -> None:
-    if missing not in ("error", "empty"):
-        raise ArgumentError(f"missing must be 'error' or 'empty', got {missing!r}")
-
-
-def _check_errors(errors: str, encoding: str) -> None:
-    if errors not in ("strict", "replace", "ignore"):
-        raise ArgumentError(f"errors must be 'strict', 'replace' or 'ignore', got {errors!r}")
-    try:
-        codecs.lookup(encoding)
-    except LookupError as error:
-        raise ArgumentError(f"there is no encoding {encoding!r}; 'utf-8', 'latin-1' and 'cp1252' are usual") from error
-
-
-def _positions(positions: Sequence[int], n: int) -> list[int]:
-    chosen = [int(i) for i in positions]
-    if not chosen:
-        raise DataError("no documents were chosen; there must be one at least")
-    for i in chosen:
-        if not 0 <= i < n:
-            raise DataError(f"there are documents 0 to {n - 1}, but {i} was chosen")
-    return chosen
-
-
-def _similar(path: Path) -> str:
-    """A hint at neighbours with a like name."""
-    try:
-        names = sorted(p.name for p in path.parent.iterdir())
-    except OSError:
-        return f", nor a folder {path.parent} to hold it"
-    return f". {did_you_mean(path.name, names)}" if names else f"; {path.parent} is empty"
