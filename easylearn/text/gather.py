@@ -75,9 +75,7 @@ class Gathered:
         return found
 
     def weights(self, given: Any, target: Tensor, classes: Sequence[str]) -> npt.NDArray[np.float64] | None:
-        """How often each training document is drawn; `given` has a number for each that was given at first, or is as
-        `draw_weights` takes it.
-        """
+        """How often each training document is drawn, `given` as `draw_weights` takes it, one for all that came first."""
         rows, total = self.rows["train"], sum(map(len, self.rows.values()))
         if given is not None and not isinstance(given, str | Mapping):
             each = np.asarray(given)
@@ -198,12 +196,9 @@ class Rows:
         if callable(given) and self.files is not None:
             return [given(file) for file in self.files.ids]
         if callable(given) or (isinstance(given, str) and not self.is_table):
-            kinds = (
-                "be a column of the table or have one entry per text" if self.is_table else "have one entry per text"
-            )
-            if self.files is not None:
-                kinds = "have one entry per file, or be a function of a file's name"
-            raise ArgumentError(f"{name} must {kinds}, got {given!r}")
+            more = "be a column of the table or " if self.is_table else ""
+            each = "text" if self.files is None else "file, or be a function of a file's name"
+            raise ArgumentError(f"{name} must {more}have one entry per {each}, got {given!r}")
         if not isinstance(given, str):
             return given
         if given not in self.frame.columns:
@@ -336,7 +331,7 @@ class Folders:
         alone = [doc for _, doc in ids if "/" not in doc]
         if alone and isinstance(how, LabelOptions):
             raise DataError(
-                f"{alone[0]} lies in no class's folder ({len(alone)} such files in {root / (name or '')}); move them, or "
-                "name the folders with classes="
+                f"{alone[0]} lies in no class's folder ({len(alone)} such files in {root / (name or '')}); move them, "
+                "or name the folders with classes="
             )
         return Rows.of_files(found.take(i for i, _ in ids))

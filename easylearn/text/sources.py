@@ -275,8 +275,8 @@ def text_of(cell: Any, missing: Missing, where: Callable[[], str]) -> str:
         if missing == "empty":
             return ""
         raise DataError(
-            f"{where()} is missing (got {shown}). Leave such rows out, or make the data with missing='empty', which takes "
-            "them for empty texts, also when they are predicted"
+            f"{where()} is missing (got {shown}). Leave such rows out, or make the data with missing='empty': they are "
+            "empty texts then, also when they are predicted"
         )
     hint = "read its file by Path.read_text()" if isinstance(cell, Path) else "turn it into text first"
     raise DataError(f"{where()}: expected a text, got {shown}; {hint}. A whole column is turned by .astype(str)")
