@@ -1,15 +1,13 @@
 """Encoders in files: written with their vocabulary, and read into models whose vocabulary is another one.
 
-`save_encoder` and `load_encoder` do it for a learner.
-
 A word that the file knows takes its row; one that it does not know starts at the mean of all rows (arXiv 1801.06146).
 """
 
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import ArgumentError, EasyLearnWarning, StateError, WeightsError, did_you_mean
+from ..errors import ArgumentError, StateError, WeightsError, did_you_mean
 from ..files import StrPath, write_tensors
 from ..learner import Learner
 from ..nn.awd_lstm import AWDLSTM
@@ -25,11 +23,11 @@ from ..nn.text_models import LanguageModel
 from ..options import strict
 from .fastai import read_fastai
 from .preprocess import AnyText
-from .vocab import Vocab
+from .vocab import Vocab, warn_of_strangers
 
 SCHEMA = 1
 MODELS = Path("models")  # where a learner keeps what it saves, if nothing else is said
-FEW_KNOWN = 0.5  # below this share of known words a transfer is probably a mistake
+_EXPECTED = ("embedding.weight", "rnns.0.weight_ih_l0", "rnns.0.weight_hh_l0")
 
 
 @dataclass(frozen=True)
@@ -42,6 +40,9 @@ class SavedEncoder:
         tensors: named as in an `AWDLSTM`; "decoder.bias" besides, if it came from a language model.
         backward: whether it read texts from their end.
         tokenizer: state of the tokenizer that made its tokens, or None.
+
+    Raises:
+        WeightsError: the tensors are not those of one encoder with these tokens.
     """
 
     source: str
@@ -50,25 +51,25 @@ class SavedEncoder:
     backward: bool = False
     tokenizer: Mapping[str, Any] | None = None
 
-    @property
-    def emb_size(self) -> int:
-        """Length of a word's vector."""
-        return int(self.tensors["embedding.weight"].shape[1])
-
-    @property
-    def n_layers(self) -> int:
-        """How many recurrent layers there are."""
-        return sum(name.endswith("weight_hh_l0") for name in self.tensors)
-
-    @property
-    def n_hidden(self) -> int:
-        """Width of all recurrent layers but the last."""
-        return int(self.tensors["rnns.0.weight_hh_l0"].shape[1])
+    def __post_init__(self) -> None:
+        missing = [n for n in _EXPECTED if n not in self.tensors or self.tensors[n].ndim != 2]
+        if missing:
+            raise WeightsError(
+                f"{self.source} has no tensor {missing[0]!r} as an AWD-LSTM has; it has {sorted(self.tensors)[:8]}"
+            )
+        rows = len(self.tensors["embedding.weight"])
+        if rows != len(self.tokens):
+            raise WeightsError(
+                f"{self.source} has {rows:,} rows of embedding for {len(self.tokens):,} tokens; weights and vocabulary "
+                "belong to different models"
+            )
 
     @property
     def sizes(self) -> dict[str, int]:
         """The sizes, as learners take them."""
-        return {"emb_size": self.emb_size, "n_hidden": self.n_hidden, "n_layers": self.n_layers}
+        embedding, _, hidden = (self.tensors[n] for n in _EXPECTED)
+        n_layers = sum(name.endswith("weight_hh_l0") for name in self.tensors)
+        return {"emb_size": int(embedding.shape[1]), "n_hidden": int(hidden.shape[1]), "n_layers": n_layers}
 
 
 def encoder_of(model: nn.Module) -> AWDLSTM:
@@ -92,30 +93,20 @@ def write_encoder(path: StrPath, model: nn.Module, vocab: Vocab, backward: bool)
         vocab: of the model.
         backward: whether texts are read from their end.
 
-    Returns:
-        The path.
-
     Raises:
         SaveError: the file could not be written; the old one is whole.
     """
-    tensors = {n: t.detach().cpu().contiguous() for n, t in encoder_of(model).state_dict().items()}
+    tensors = dict(encoder_of(model).state_dict())
     if isinstance(model, LanguageModel) and model.decoder.bias is not None:
-        tensors["decoder.bias"] = model.decoder.bias.detach().cpu().contiguous()
+        tensors["decoder.bias"] = model.decoder.bias.detach()
     header = {
-        "schema": SCHEMA,
-        "kind": "awd_lstm",
-        "backward": backward,
-        "tokens": list(vocab.tokens),
-        "tokenizer": _tokenizer_state(vocab),
-    }
-    return write_tensors(path, tensors, {"easylearn-encoder": json.dumps(header)})
-
-
-def _tokenizer_state(vocab: Vocab) -> Mapping[str, Any] | None:
-    try:
-        return None if vocab.tokenizer is None else dict(vocab.tokenizer.state_dict())
-    except StateError:
-        return None  # a function of the user's: its name would say nothing
+        "schema": SCHEMA, "kind": "awd_lstm", "backward": backward, "tokens": list(vocab.tokens), "tokenizer": None,
+    }  # fmt: skip
+    if vocab.tokenizer is not None:
+        with suppress(StateError):  # a function of the user's: its name would say nothing
+            header["tokenizer"] = vocab.tokenizer.state_dict()
+    cpu = {n: t.cpu().contiguous() for n, t in tensors.items()}
+    return write_tensors(path, cpu, {"easylearn-encoder": json.dumps(header)})
 
 
 def read_encoder(path: StrPath, itos: StrPath | None = None) -> SavedEncoder:
@@ -140,16 +131,13 @@ def read_encoder(path: StrPath, itos: StrPath | None = None) -> SavedEncoder:
     if file.suffix == ".safetensors":
         return _read_own(file)
     tokens, tensors = read_fastai(file, itos)
-    return _checked(SavedEncoder(str(file), tokens, tensors, backward="bwd" in file.stem))
+    return SavedEncoder(str(file), tokens, tensors, backward="bwd" in file.stem)
 
 
 def find_file(name: StrPath, *suffixes: str) -> Path | None:
     """The file of this name, with one of the suffixes if it has none, here or in `models`; None if there is none."""
-    given = Path(name)
-    for place in (given, MODELS / given):
-        if place.is_dir() and (place / "encoder.safetensors").is_file():
-            return place / "encoder.safetensors"
-        for file in (place, *(place.with_name(place.name + suffix) for suffix in suffixes)):
+    for place in (Path(name), MODELS / name):
+        for file in (place / "encoder.safetensors", place, *(place.with_name(place.name + s) for s in suffixes)):
             if file.is_file():
                 return file
     return None
@@ -172,33 +160,11 @@ def _read_own(file: Path) -> SavedEncoder:
         raise WeightsError(f"{file} has a header that easylearn did not write: {str(header)[:100]}")
     if header["schema"] > SCHEMA:
         raise WeightsError(f"{file} was written by a newer easylearn (schema {header['schema']}); update easylearn")
-    tokens, tokenizer = header.get("tokens"), header.get("tokenizer")
-    if not (
-        header.get("kind") == "awd_lstm"
-        and isinstance(header.get("backward"), bool)
-        and isinstance(tokens, list)
-        and all(isinstance(t, str) for t in tokens)
-        and isinstance(tokenizer, dict | None)
-    ):
+    kind, backward, tokens, tokenizer = (header.get(n) for n in ("kind", "backward", "tokens", "tokenizer"))
+    known = kind == "awd_lstm" and isinstance(backward, bool) and isinstance(tokenizer, dict | None)
+    if not known or not isinstance(tokens, list) or not all(isinstance(t, str) for t in tokens):
         raise WeightsError(f"{file} has a header that does not describe an encoder: {str(header)[:100]}")
-    return _checked(SavedEncoder(str(file), tuple(tokens), tensors, header["backward"], tokenizer))
-
-
-def _checked(saved: SavedEncoder) -> SavedEncoder:
-    """Refuse tensors that are not those of one encoder."""
-    tensors = saved.tensors
-    expected = ("embedding.weight", "rnns.0.weight_ih_l0", "rnns.0.weight_hh_l0")
-    missing = [n for n in expected if n not in tensors or tensors[n].ndim != 2]
-    if missing:
-        raise WeightsError(
-            f"{saved.source} has no tensor {missing[0]!r} as an AWD-LSTM has; it has {sorted(tensors)[:8]}"
-        )
-    if len(tensors["embedding.weight"]) != len(saved.tokens):
-        raise WeightsError(
-            f"{saved.source} has {len(tensors['embedding.weight']):,} rows of embedding for {len(saved.tokens):,} "
-            "tokens; weights and vocabulary belong to different models"
-        )
-    return saved
+    return SavedEncoder(str(file), tuple(tokens), tensors, bool(backward), tokenizer)
 
 
 def copy_encoder(saved: SavedEncoder, model: nn.Module, vocab: Vocab, backward: bool) -> int:
@@ -217,45 +183,32 @@ def copy_encoder(saved: SavedEncoder, model: nn.Module, vocab: Vocab, backward: 
         WeightsError: sizes or direction differ; the message says what to do.
     """
     encoder = encoder_of(model)
-    _check_fits(saved, encoder, backward)
     state = encoder.state_dict()
-    known, rows = match_rows(saved.tokens, vocab)
-    new = {n: saved.tensors[n] for n in state if n != "embedding.weight"}
-    new["embedding.weight"] = take_rows(saved.tensors["embedding.weight"], rows)
+    _check_fits(saved, encoder, state, backward)
+    place = {token: row for row, token in reversed(list(enumerate(saved.tokens)))}  # the first of equal ones
+    rows = torch.tensor([place.get(t, -1) for t in vocab.tokens])
+    unknown = [t for t in vocab.tokens if t not in place]
+    table = take_rows(saved.tensors["embedding.weight"], rows)
     if rows[vocab.pad] < 0:
-        new["embedding.weight"][vocab.pad] = 0  # padding says nothing
-    for name, live in state.items():
-        if live.shape != new[name].shape:
-            raise WeightsError(
-                f"{saved.source}: {name} has shape {tuple(new[name].shape)}, the model's has {tuple(live.shape)}"
-            )
-    if known < FEW_KNOWN * len(vocab):
-        strange = [t for t, row in zip(vocab.tokens, rows.tolist(), strict=True) if row < 0][:8]
-        warnings.warn(
-            f"{saved.source} knows only {known:,} of the {len(vocab):,} tokens of this vocabulary (unknown: {strange})."
-            " Was it trained on another language, or with another tokenizer?",
-            EasyLearnWarning,
-            stacklevel=3,
-        )
+        table[vocab.pad] = 0  # padding says nothing
+    warn_of_strangers(saved.source, unknown, len(vocab), "tokens")
     with torch.no_grad():
         for name, live in state.items():
-            live.copy_(new[name])
+            live.copy_(table if name == "embedding.weight" else saved.tensors[name])
         if isinstance(model, LanguageModel):
-            if model.decoder.weight is not encoder.embedding.weight:
-                model.decoder.weight.copy_(new["embedding.weight"])
+            model.decoder.weight.copy_(table)
             if model.decoder.bias is not None and "decoder.bias" in saved.tensors:
                 model.decoder.bias.copy_(take_rows(saved.tensors["decoder.bias"], rows))
-    return known
+    return len(vocab) - len(unknown)
 
 
-def _check_fits(saved: SavedEncoder, encoder: AWDLSTM, backward: bool) -> None:
-    """Refuse an encoder of other sizes or of the other direction."""
-    own = {"emb_size": encoder.emb_size, "n_hidden": encoder.n_hidden, "n_layers": encoder.n_layers}
-    if saved.n_layers == 1:
-        own["n_hidden"] = saved.n_hidden  # a single layer has the size of the embedding
+def _check_fits(saved: SavedEncoder, encoder: AWDLSTM, state: Mapping[str, Tensor], backward: bool) -> None:
+    """Refuse an encoder of other sizes, of the other direction, or one that is not whole."""
+    own = {name: getattr(encoder, name) for name in saved.sizes}
+    if saved.sizes["n_layers"] == 1:
+        own["n_hidden"] = saved.sizes["n_hidden"]  # a single layer has the size of the embedding
     if own != saved.sizes:
-        wanted = ", ".join(f"{n}={v}" for n, v in saved.sizes.items())
-        has = ", ".join(f"{n}={v}" for n, v in own.items())
+        wanted, has = (", ".join(f"{n}={v}" for n, v in sizes.items()) for sizes in (saved.sizes, own))
         raise WeightsError(
             f"{saved.source} was saved with {wanted}, but this model has {has}. Make the learner with {wanted}, or "
             "with pretrained=, which takes the sizes from the file"
@@ -266,18 +219,13 @@ def _check_fits(saved: SavedEncoder, encoder: AWDLSTM, backward: bool) -> None:
             f"{saved.source} reads texts {way[saved.backward]}, this data gives them {way[backward]}; make the data "
             f"with backward={saved.backward}"
         )
-    missing = [n for n in encoder.state_dict() if n not in saved.tensors]
+    missing = [n for n in state if n not in saved.tensors]
     if missing:
         raise WeightsError(f"{saved.source} lacks {len(missing)} tensors of the encoder, the first is {missing[0]!r}")
-
-
-def match_rows(tokens: tuple[str, ...], vocab: Vocab) -> tuple[int, Tensor]:
-    """For each token of a vocabulary its row among `tokens`, -1 where it has none; and how many have one."""
-    place: dict[str, int] = {}
-    for row, token in enumerate(tokens):
-        place.setdefault(token, row)
-    rows = torch.tensor([place.get(t, -1) for t in vocab.tokens])
-    return int((rows >= 0).sum()), rows
+    for name, live in state.items():
+        shape = saved.tensors[name].shape
+        if shape != live.shape and name != "embedding.weight":
+            raise WeightsError(f"{saved.source}: {name} has shape {tuple(shape)}, the model's has {tuple(live.shape)}")
 
 
 def take_rows(table: Tensor, rows: Tensor) -> Tensor:
@@ -290,9 +238,6 @@ def take_rows(table: Tensor, rows: Tensor) -> Tensor:
     taken = table[rows.clamp_min(0)].clone()
     taken[rows < 0] = table.float().mean(0).to(table.dtype)
     return taken
-
-
-# -- for a learner -------------------------------------------------------------------------------------------
 
 
 @strict({"fname": "name", "file": "name", "path": "name"})

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
-from ..errors import ArgumentError, DataError, StateError
+from ..errors import ArgumentError, DataError, EasyLearnWarning, StateError
 from ..files import digest
 
 UNK, PAD, BOS, FLD, MAJ, UP, REP, WREP = "xxunk", "xxpad", "xxbos", "xxfld", "xxmaj", "xxup", "xxrep", "xxwrep"
 SPECIALS = (UNK, PAD, BOS, FLD, MAJ, UP, REP, WREP)
+FEW_KNOWN = 0.5  # below this share of known words a transfer is probably a mistake
 _VERSION = 1
 
 
@@ -20,6 +22,17 @@ def check_version(state: Mapping[str, Any], version: int, of: str) -> None:
         raise StateError(
             f"the state of this {of} has version {state.get('version')!r}, this easylearn reads {version}; install the "
             "easylearn that wrote it, or a newer one"
+        )
+
+
+def warn_of_strangers(source: str, unknown: Sequence[str], total: int, kind: str) -> None:
+    """Say where what has weights knows few of a vocabulary's words, which is probably a mistake."""
+    if total - len(unknown) < FEW_KNOWN * total:
+        warnings.warn(
+            f"{source} knows only {total - len(unknown):,} of the {total:,} {kind} of this vocabulary (unknown: "
+            f"{list(unknown[:8])}). Is it of another language, or made with another tokenizer?",
+            EasyLearnWarning,
+            stacklevel=4,
         )
 
 
