@@ -24,23 +24,13 @@ OLD_TOKENS = {
 
 
 def download_wt103(backward: bool = False) -> tuple[Path, Path]:
-    """fast.ai's language model of WikiText-103 (2018), fetched into the cache folder unless it is there already.
-
-    Args:
-        backward: the model that reads texts from their end.
-
-    Returns:
-        The files of weights and of vocabulary, as `read_encoder` takes them.
-
-    Raises:
-        WeightsError: they could not be fetched; the message says where else to get them.
-    """
+    """Weights and vocabulary of fast.ai's model of WikiText-103 (2018), fetched into the cache folder once."""
     folder = cache_dir() / "wt103"
-    files = [folder / f"{'bwd' if backward else 'fwd'}_wt103.h5", folder / "itos_wt103.pkl"]
-    for file in files:
+    weights, words = folder / f"{'bwd' if backward else 'fwd'}_wt103.h5", folder / "itos_wt103.pkl"
+    for file in (weights, words):
         if not file.exists():
             _fetch(f"{WT103}/{file.name}", file)
-    return files[0], files[1]
+    return weights, words
 
 
 def _fetch(address: str, file: Path) -> None:
@@ -62,17 +52,11 @@ def _fetch(address: str, file: Path) -> None:
 
 
 def read_fastai(file: Path, itos: StrPath | None) -> tuple[tuple[str, ...], dict[str, Tensor]]:
-    """fast.ai's weights: `0.encoder.weight`, `0.rnns.*.module.weight_hh_l0_raw` and so on.
+    """Vocabulary and tensors of the encoder in fast.ai's weights, both with our names.
 
     Args:
-        file: what `torch.save` wrote of them.
+        file: what `torch.save` wrote: `0.encoder.weight`, `0.rnns.*.module.weight_hh_l0_raw` and so on.
         itos: their vocabulary, a list of words in a `.pkl` file; None looks for `itos*.pkl` beside them.
-
-    Returns:
-        The vocabulary, and the tensors of the encoder, both with our names.
-
-    Raises:
-        WeightsError: a file is missing, or holds something else.
     """
     if itos is None:
         beside = sorted(file.parent.glob("itos*.pkl"))
@@ -117,26 +101,14 @@ def fastai_tensors(found: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return own
 
 
-_LIST_OPCODES = frozenset(
-    {
-        "PROTO", "FRAME", "EMPTY_LIST", "LIST", "MARK", "APPEND", "APPENDS", "STOP", "MEMOIZE", "BINPUT", "LONG_BINPUT",
-        "PUT", "BINGET", "LONG_BINGET", "GET",
-    }
-)  # fmt: skip
+_LIST_OPCODES = frozenset(["PROTO", "FRAME", "MARK", "EMPTY_LIST", "LIST", "APPEND", "APPENDS", "STOP"])
 _TEXT_OPCODES = frozenset(
-    {"UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "STRING", "BINSTRING", "SHORT_BINSTRING"}
+    ["UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "STRING", "BINSTRING", "SHORT_BINSTRING"]
 )
 
 
 def read_itos(path: StrPath) -> list[str]:
-    """A list of words out of a pickle file, by its opcodes alone: no class is looked up and nothing is called.
-
-    Args:
-        path: what `pickle.dump(list_of_words, file)` wrote.
-
-    Raises:
-        WeightsError: the file holds anything but one list of words.
-    """
+    """A list of words out of a pickle file, by its opcodes alone: no class is looked up and nothing is called."""
     words: list[str] = []
     lists = 0
     memo: dict[int, str | None] = {}
@@ -147,26 +119,19 @@ def read_itos(path: StrPath) -> list[str]:
             if name in _TEXT_OPCODES:
                 last = argument.decode() if isinstance(argument, bytes) else str(argument)
                 words.append(last)
+            elif name == "MEMOIZE" or name.endswith("PUT"):
+                memo[len(memo) if name == "MEMOIZE" else int(argument or 0)] = last
+            elif name.endswith("GET"):
+                word = memo.get(int(argument or 0))
+                if word is None:
+                    raise WeightsError(f"{path} holds more than a flat list of words; it was not read")
+                words.append(word)
             elif name not in _LIST_OPCODES:
                 raise WeightsError(f"{path} holds more than a list of words ({name}); it was not read")
-            elif name == "MEMOIZE":
-                memo[len(memo)] = last
-            elif name.endswith("PUT"):
-                memo[int(argument or 0)] = last
-            elif name.endswith("GET"):
-                words.append(_recalled(memo, int(argument or 0), path))
-            elif name in ("EMPTY_LIST", "LIST"):
+            elif name.endswith("LIST"):
                 last, lists = None, lists + 1
     except (ValueError, OSError, UnicodeDecodeError) as error:
         raise WeightsError(f"{path} cannot be read as a list of words: {error}") from error
     if not words or lists != 1:
         raise WeightsError(f"{path} holds {lists} lists and {len(words)} words instead of one list of words")
     return words
-
-
-def _recalled(memo: Mapping[int, str | None], place: int, path: StrPath) -> str:
-    """The word that was put at a place."""
-    word = memo.get(place)
-    if word is None:
-        raise WeightsError(f"{path} holds more than a flat list of words; it was not read")
-    return word

@@ -75,7 +75,7 @@ class Gathered:
         return found
 
     def weights(self, given: Any, target: Tensor, classes: Sequence[str]) -> npt.NDArray[np.float64] | None:
-        """How often each training document is drawn, `given` as `draw_weights` takes it, one for all that came first."""
+        """How often each training document is drawn; `given` as for `draw_weights`, one for all that came first."""
         rows, total = self.rows["train"], sum(map(len, self.rows.values()))
         if given is not None and not isinstance(given, str | Mapping):
             each = np.asarray(given)
@@ -207,15 +207,7 @@ class Rows:
         return self.frame[given]
 
     def gather(self, text: Columns, valid: Any, test: Rows | None, how: TextOptions, stratify: Any = None) -> Gathered:
-        """The documents of each split.
-
-        Args:
-            text: columns of texts.
-            valid: rows of their own, or which of these validate.
-            test: more rows, or None.
-            how: says what a missing text is, and has seed, groups and time.
-            stratify: class numbers of the rows, or None.
-        """
+        """The documents of each split; `valid` are other rows, or says which of these validate; `stratify` has their classes."""
         whole = self.documents(text, how)
         if isinstance(valid, Rows):
             for name, given in (("groups", how.groups), ("time", how.time)):
@@ -253,13 +245,7 @@ def read_tables(
 ) -> Given:
     """Files as rows: the columns that are needed, those of the other splits read as those of training.
 
-    Args:
-        path: of training.
-        valid: a file, or which rows validate.
-        test: a file, or None. Its labels are read where they are there.
-        text: columns of texts.
-        label: columns of labels, or None.
-        how: may name columns of groups, time and weights.
+    Labels of a test are read where they are there.
     """
     texts, labels = as_names(text), [] if label is None else as_names(label, "label")
     more, as_text = [how.groups, how.time], texts

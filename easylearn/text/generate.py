@@ -22,14 +22,7 @@ from .vocab import BOS, PAD, UNK
 
 @dataclass(frozen=True)
 class Sampling:
-    """How the next token is drawn from a model's probabilities.
-
-    Args:
-        temperature: logits are divided by it: below 1 is safer, above 1 is wilder; 0 takes the most probable token.
-        top_k: draw among the k most probable tokens alone.
-        top_p: draw among the fewest tokens that hold this fraction of the probability (arXiv 1904.09751).
-        seed: of the draws.
-    """
+    """How the next token is drawn from a model's probabilities; see `generate`."""
 
     temperature: float = 1.0
     top_k: int | None = None
@@ -99,20 +92,9 @@ def continue_tokens(
     sampling: Sampling,
     never: Collection[int] = (),
 ) -> list[int]:
-    """Draw `n` tokens that go on after `tokens`.
+    """The `n` tokens that go on after `tokens`, none of them in `never`.
 
     The model's stored state is not touched, and no global generator is read.
-
-    Args:
-        model: is put into evaluation mode meanwhile.
-        strategy: has its turns.
-        tokens: ids to start from, at least one.
-        n: how many to draw.
-        sampling: temperature, top_k, top_p and seed.
-        never: ids that must not be drawn.
-
-    Returns:
-        The new ids.
     """
     if isinstance(n, bool) or not isinstance(n, int) or n < 0:
         raise ArgumentError(f"n must be a whole number of at least 0, got {n!r}")
@@ -133,15 +115,7 @@ def continue_tokens(
 
 
 def draw(logits: Tensor, sampling: Sampling, generator: torch.Generator) -> int:
-    """One token by its logits.
-
-    Args:
-        logits: shape (n_tokens,), on the CPU; minus infinity for what must not come.
-        sampling: temperature, top_k and top_p.
-        generator: gives the randomness.
-
-    Raises:
-        StateError: a logit is NaN.
+    """One token by its logits (n_tokens,) on the CPU, minus infinity for what must not come.
 
     >>> draw(torch.tensor([0.0, 3.0, 1.0]), Sampling(temperature=0), torch.Generator())
     1

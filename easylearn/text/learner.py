@@ -75,8 +75,7 @@ def language_model_learner(
             vocabulary as (weights, vocabulary) or beside them; or "wt103", which fetches fast.ai's model of
             WikiText-103. Sizes come from the file; words are matched by name, and unknown ones start at the mean.
         vectors: word vectors to start the embedding from, instead: torchtext's `Vectors` or `GloVe`, or what has their
-            `stoi` and `vectors`. Words are matched by name; others start as they would without. The numbers are taken
-            as they are, which for GloVe is several times as large.
+            `stoi` and `vectors`. Words are matched by name; others start as they would without.
         emb_size: length of a word's vector, that of `vectors` or 400 if not given.
         n_hidden: width of all recurrent layers but the last, 1152 if not given.
         n_layers: recurrent layers, 3 if not given.
@@ -105,9 +104,8 @@ def language_model_learner(
         model = LanguageModel(_encoder(texts, sizes, drops.scaled(drop_mult), vectors), tie=tie_weights)
     if saved is not None:
         copy_encoder(saved, model, texts.vocab, texts.backward)
-    standing: list[Callback] = [RateByLength(texts.bptt), *_penalty(alpha, beta)]
-    if sampled is not None:
-        standing.append(SampledSoftmax(sampled))
+    standing = [RateByLength(texts.bptt), *_penalty(alpha, beta)]
+    standing += [] if sampled is None else [SampledSoftmax(sampled)]
     options["callbacks"] = [*standing, *check_callbacks(options.get("callbacks", ()))]
     return Learner(data, model, **options)
 
@@ -187,10 +185,8 @@ def _read(pretrained: Pretrained, backward: bool) -> SavedEncoder | None:
     if pretrained is None or isinstance(pretrained, SavedEncoder):
         return pretrained
     if pretrained == "wt103":
-        return read_encoder(*download_wt103(backward))
-    if isinstance(pretrained, tuple):
-        return read_encoder(*pretrained)
-    return read_encoder(pretrained)
+        pretrained = download_wt103(backward)
+    return read_encoder(*pretrained) if isinstance(pretrained, tuple) else read_encoder(pretrained)
 
 
 def _sizes(saved: SavedEncoder | None, vectors: Any, given: dict[str, int | None]) -> dict[str, int]:
@@ -200,10 +196,7 @@ def _sizes(saved: SavedEncoder | None, vectors: Any, given: dict[str, int | None
             raise ArgumentError(f"pretrained= brings the vectors of {saved.source}; leave out pretrained= or vectors=")
         size = vector_size(vectors)
         if given["emb_size"] not in (None, size):
-            raise ArgumentError(
-                f"the vectors have {size} numbers per word, but emb_size={given['emb_size']} was given; leave "
-                "emb_size out"
-            )
+            raise ArgumentError(f"the vectors have {size} numbers per word; leave emb_size={given['emb_size']} out")
         given = {**given, "emb_size": size}
     if saved is None:
         return {name: SIZES[name] if size is None else size for name, size in given.items()}

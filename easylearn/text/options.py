@@ -158,16 +158,12 @@ class LabelKeywords(TextKeywords, total=False):
 
 
 def vocabulary_of(given: Any, tokenizer: Tokenizing = None) -> tuple[Vocab | None, Any]:
-    """The vocabulary and the tokenizer out of what users pass as `vocab=`.
+    """The vocabulary and the tokenizer out of what users pass as `vocab=`, which may bring its `tokenizer`.
 
     Args:
         given: None; a `Vocab` or torchtext's; a `TextProcessor`, a preprocessor, data, a learner or a predictor of
             texts; or the file or name of a saved encoder or model.
         tokenizer: as given; None takes the one that made the vocabulary's tokens.
-
-    Raises:
-        ArgumentError: it is none of these, or its tokenizer is not known.
-        WeightsError: there is no such file, or it holds no vocabulary.
     """
     called = type(given).__name__
     if given is None:

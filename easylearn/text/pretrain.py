@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -110,19 +111,10 @@ def pretrain_lm(
     data = TextLMData.from_folder(corpus, progress=progress, **how)
     emb_size, n_hidden, n_layers = SIZES[chosen.size]
     learn = language_model_learner(
-        data,
-        emb_size=emb_size,
-        n_hidden=n_hidden,
-        n_layers=n_layers,
-        drop_mult=chosen.drop_mult,
-        alpha=2 * chosen.drop_mult,
-        beta=chosen.drop_mult,
-        sampled=chosen.sampled,
-        seed=chosen.seed,
-        device=device,
-        path=folder,
-        progress=progress,
-    )
+        data, emb_size=emb_size, n_hidden=n_hidden, n_layers=n_layers, drop_mult=chosen.drop_mult,
+        alpha=2 * chosen.drop_mult, beta=chosen.drop_mult, sampled=chosen.sampled, seed=chosen.seed, device=device,
+        path=folder, progress=progress,
+    )  # fmt: skip
     if goes_on:
         record = learn.resume(checkpoint)
     else:
@@ -137,9 +129,7 @@ def pretrain_lm(
     with atomic_write(folder / "record.csv") as temporary:
         record.to_frame().to_csv(temporary, index=False)
     save_encoder(learn, "encoder")  # the last, since it says that the run is finished
-    for file in checkpoint.iterdir():
-        file.unlink()
-    checkpoint.rmdir()
+    shutil.rmtree(checkpoint)
     return learn
 
 

@@ -35,14 +35,8 @@ _OLD_NAMES = {
 
 
 def as_tokenizer(given: Tokenizing) -> Tokenizer:
-    """A tokenizer from what users pass.
-
-    Args:
-        given: None or "word", "bpe" or "unigram" (trained later, on the training split), a tokenizer, or any function
-            from a text to a list of tokens.
-
-    Raises:
-        ArgumentError: it is none of these.
+    """A tokenizer from what users pass: None or "word", "bpe" or "unigram" (trained later, on the training split), a
+    `Tokenizer`, or any function from a text to a list of tokens.
     """
     if given is None or (isinstance(given, str) and given == "word"):
         return WordTokenizer()
@@ -65,9 +59,6 @@ def as_tokenizer(given: Tokenizing) -> Tokenizer:
 def tokenizer_from_state(state: Mapping[str, Any]) -> Tokenizer:
     """The tokenizer whose `state_dict` this is. Nothing of it is executed.
 
-    Raises:
-        StateError: it is none, or of a newer version.
-
     >>> tokenizer_from_state(WordTokenizer(lower=False).state_dict())
     WordTokenizer(lower=False, keep_newlines=False)
     """
@@ -85,10 +76,6 @@ def tokenizer_from_state(state: Mapping[str, Any]) -> Tokenizer:
 
 class TextProcessor:
     """A tokenizer and a vocabulary: what turns text into a model's numbers. Every document begins with `xxbos`.
-
-    Args:
-        tokenizer: a trained one; see `as_tokenizer` for what may be passed.
-        vocab: the tokens with numbers.
 
     >>> processor, store = TextProcessor.fit(Documents.from_list(["The film, the film!", "A film"]), min_freq=1)
     >>> store.lengths.tolist(), [processor.vocab[i] for i in store.doc(1)]
@@ -130,9 +117,6 @@ class TextProcessor:
             max_vocab: tokens at most.
             min_freq: rarer tokens become *unknown*. Subwords are all kept.
             progress: show a bar where it takes longer than a moment.
-
-        Raises:
-            DataError: a document cannot be read.
         """
         given = as_tokenizer(tokenizer)
         Vocab.from_counts({}, max_vocab, min_freq)  # wrong sizes are refused before the work, not after it
@@ -185,28 +169,16 @@ class TextProcessor:
         return self.encode_all([text]).ids.tolist()
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Readable text again.
-
-        Raises:
-            DataError: there is no such number.
-        """
+        """Readable text again."""
         return self.tokenizer.join([self.vocab[int(i)] for i in ids])
 
     def state_dict(self) -> dict[str, Any]:
-        """Tokenizer and vocabulary as plain values.
-
-        Raises:
-            StateError: the tokenizer is a function.
-        """
+        """Tokenizer and vocabulary as plain values; a StateError where the tokenizer is a function."""
         return {"version": _VERSION, "tokenizer": self.tokenizer.state_dict(), "vocab": self.vocab.state_dict()}
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> TextProcessor:
-        """The processor that `state_dict` was called on.
-
-        Raises:
-            StateError: the state is of another version, or is none of a processor.
-        """
+        """The processor that `state_dict` was called on."""
         if not isinstance(state, Mapping) or "tokenizer" not in state or "vocab" not in state:
             raise StateError("this is not the state of a TextProcessor: it lacks its tokenizer or its vocab")
         check_version(state, _VERSION, "TextProcessor")
@@ -232,15 +204,7 @@ class _Numbers:
         self._flat = np.zeros(0, self._dtype)
 
     def of(self, sequences: SequenceIds, lengths: Ints) -> tuple[Ids, Ints]:
-        """The numbers of some documents, each with its beginning marked.
-
-        Args:
-            sequences: numbers of those of all documents, one after the other.
-            lengths: sequences per document.
-
-        Returns:
-            Their numbers, and numbers per document.
-        """
+        """The numbers of some documents out of a counter's, the beginning of each marked, and how many each has."""
         new = self._known[len(self._sizes) :]
         if new:
             ids, unknown = self._vocab.ids, self._vocab.unk

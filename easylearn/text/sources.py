@@ -85,17 +85,7 @@ class Documents(ABC):
     def from_list(
         cls, texts: Sequence[str], ids: Sequence[str] | None = None, where: str = "list", missing: Missing = "error"
     ) -> Documents:
-        """Texts in memory.
-
-        Args:
-            texts: the documents.
-            ids: what they are called; None numbers them from 0.
-            where: what messages call the list.
-            missing: what to do with None and NaN: "error", or take them for an "empty" document.
-
-        Raises:
-            DataError: there is none, or one is no text.
-        """
+        """Texts in memory, called `ids` or numbered; messages call the list `where`. See `from_frame` for `missing`."""
         import pandas as pd
 
         if isinstance(texts, str):
@@ -139,8 +129,7 @@ class Documents(ABC):
         Args:
             path: the folder.
             pattern: which files, as in a shell. Those whose names begin with a dot are left out.
-            errors: what to do with bytes that are not of that encoding: "strict" (refuse), "replace" by U+FFFD, or
-                "ignore".
+            errors: what to do with bytes that are not of that encoding: "strict", "replace" by U+FFFD, or "ignore".
             encoding: of the files; a byte order mark is left out.
 
         Raises:
@@ -244,11 +233,7 @@ class _Files(Documents):
 
 
 def read_text(path: StrPath, encoding: str = "utf-8", errors: Errors = "strict") -> str:
-    """A whole file.
-
-    Raises:
-        DataError: it cannot be read, or has bytes that are not of this encoding; with their offset.
-    """
+    """A whole file. A DataError says what cannot be read, or has bytes that are not of this encoding, and where."""
     try:
         data = Path(path).read_bytes()
     except OSError as error:
@@ -263,11 +248,7 @@ def read_text(path: StrPath, encoding: str = "utf-8", errors: Errors = "strict")
 
 
 def text_of(cell: Any, missing: Missing, where: Callable[[], str]) -> str:
-    """A cell's text; an empty one in place of a missing one where that is wanted.
-
-    Raises:
-        DataError: it is no text, or missing.
-    """
+    """A cell's text; an empty one in place of a missing one where that is wanted."""
     if isinstance(cell, str):
         return str(cell)
     shown = f"{cell!r:.60}, a {type(cell).__name__}"
@@ -309,11 +290,7 @@ def is_one(columns: Any) -> bool:
 
 
 def as_names(columns: Any, what: str = "text") -> list[str]:
-    """One column or several as a list of their names; messages call the argument `what`.
-
-    Raises:
-        ArgumentError: these are the values of a column, or none is named, or one is twice.
-    """
+    """One column or several as a list of their names; messages call the argument `what`."""
     if is_series(columns) or is_frame(columns) or getattr(columns, "ndim", 1) > 1:
         raise ArgumentError(
             f"{what} must name columns of the table, got a {type(columns).__name__}; values of their own go into "

@@ -65,12 +65,7 @@ class TokenStore:
 
     @classmethod
     def open(cls, folder: Path, dtype: np.dtype[Any], digest: str | None = None) -> TokenStore:
-        """The memory-mapped store in a folder of the cache.
-
-        Raises:
-            DataError: its files do not fit each other.
-            OSError, ValueError: they are missing or damaged.
-        """
+        """The memory-mapped store in a folder of the cache; its files must fit each other."""
         ids = np.memmap(folder / _IDS, dtype, "r")
         return cls(cast(Ids, ids), np.diff(np.load(folder / _OFFSETS)), digest)
 
@@ -119,9 +114,7 @@ class TokenStore:
 class TokenWriter:
     """Takes the numbers of documents: in memory while they are few, then in a file of the cache folder.
 
-    Args:
-        dtype: of the numbers.
-        key: names the file, so that `TokenStore.open` finds it again; without one it goes with its store.
+    A `key` names the file, so that `TokenStore.open` finds it again; without one it goes with its store.
 
     >>> with TokenWriter(np.dtype("uint16")) as writer:
     ...     writer.add(np.array([2, 8, 9, 2], np.uint16), np.array([3, 1]))
@@ -137,15 +130,7 @@ class TokenWriter:
         self._folder: Path | None = None
 
     def add(self, ids: Ids, lengths: Ints) -> None:
-        """Add several documents.
-
-        Args:
-            ids: their numbers, one document after the other, shape (tokens,).
-            lengths: tokens of each, shape (documents,).
-
-        Raises:
-            SaveError: the disk is full, say.
-        """
+        """Add several documents: their numbers one after the other, and how many each has."""
         self._rows.append(ids)
         self._lengths.append(lengths)
         self._bytes += ids.nbytes

@@ -30,13 +30,7 @@ _SPACE = re.compile(r"\s")
 
 
 class Memo(dict[str, V]):
-    """What `make` gives for a string, made where it is missing.
-
-    Args:
-        make: what is remembered.
-        most: so many strings at a time.
-        longest: longer ones are not remembered, since they will not come again.
-    """
+    """What `make` gives for a string, of up to `most` strings; longer ones than `longest` will not come again."""
 
     def __init__(self, make: Callable[[str], V], most: float = math.inf, longest: float = math.inf) -> None:
         self._make, self._most, self._longest = make, most, longest
@@ -56,11 +50,7 @@ class Tokenizer(ABC):
     name: str
 
     def tokenize(self, texts: Sequence[str]) -> list[list[str]]:
-        """The tokens of each text, without the mark of its beginning.
-
-        Args:
-            texts: the documents.
-        """
+        """The tokens of each of the `texts`, without the mark of its beginning."""
         counter = self.counter()
         ids, lengths = counter.encode(texts)
         found = [counter.sequences[i] for i in ids.tolist()]
@@ -69,11 +59,7 @@ class Tokenizer(ABC):
 
     @abstractmethod
     def join(self, tokens: Sequence[str]) -> str:
-        """Readable text again; marks of beginning and padding are left out.
-
-        Args:
-            tokens: of one text.
-        """
+        """Readable text again of the `tokens` of one text; marks of beginning and padding are left out."""
 
     @abstractmethod
     def state_dict(self) -> dict[str, Any]:
@@ -104,14 +90,7 @@ class Counter(ABC):
 
     @abstractmethod
     def encode(self, texts: Sequence[str]) -> tuple[SequenceIds, Ints]:
-        """The numbers of the token sequences of several texts.
-
-        Args:
-            texts: the documents.
-
-        Returns:
-            The numbers one after the other, and how many each text has, shape (len(texts),).
-        """
+        """The numbers of the token sequences of several texts one after the other, and how many each text has."""
 
 
 class WordTokenizer(Tokenizer):
@@ -245,11 +224,7 @@ class FunctionTokenizer(Tokenizer):
         self.name = str(getattr(fn, "__name__", type(fn).__name__))
 
     def tokens(self, text: str) -> list[str]:
-        """The tokens of one text.
-
-        Raises:
-            DataError: the function gave something that is no list of texts.
-        """
+        """The tokens of one text."""
         words.check_text(text)
         given = self.fn(text)
         tokens = list(given) if isinstance(given, Iterable) and not isinstance(given, str) else None
@@ -268,11 +243,7 @@ class FunctionTokenizer(Tokenizer):
         return " ".join(t for t in tokens if t not in (BOS, PAD))
 
     def state_dict(self) -> dict[str, Any]:
-        """Refused, since a function cannot be written to a file.
-
-        Raises:
-            StateError: always.
-        """
+        """Refused, since a function cannot be written to a file."""
         raise StateError(
             f"the tokenizer {self.name} is a function of yours, which cannot be saved; pass the same function again "
             "when loading, or use 'word', 'bpe' or 'unigram', which are saved with the model"

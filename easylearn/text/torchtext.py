@@ -27,16 +27,10 @@ _SPELLINGS = {
 
 
 def as_vocab(given: Any) -> Vocab | None:
-    """A vocabulary out of ours or torchtext's; None if it is none.
+    """A vocabulary out of ours, torchtext's (with `get_itos`) or an object with a list `itos`; None if it is none.
 
     A token keeps its number. Those that stand for *unknown* (the default index), *padding* and the beginning of a text
     (`<unk>`, `<pad>`, `<bos>` and the like) get our names; what our tokenizers need besides comes after the last one.
-
-    Args:
-        given: a `Vocab`, a `torchtext.vocab.Vocab` or an object with its `get_itos`, or one with a list `itos`.
-
-    Raises:
-        ArgumentError: its tokens are not all different, or are no texts.
     """
     if isinstance(given, Vocab):
         return given
@@ -60,12 +54,7 @@ def as_vocab(given: Any) -> Vocab | None:
 def read_pairs(pairs: Iterable[tuple[Any, Any]], where: str = "pairs") -> tuple[list[str], list[Any]]:
     """Texts and labels out of a torchtext dataset; messages call it `where`.
 
-    Args:
-        pairs: (label, text), as most of torchtext's datasets give; or (text, label) as SST2 does, where the labels are
-            no texts. All are of one kind.
-
-    Raises:
-        DataError: there is none, or one is no such pair; the message says which.
+    Its items are (label, text), as most are; or (text, label) as in SST2, where the labels are no texts.
 
     >>> read_pairs([(2, "good"), (1, "bad")])
     (['good', 'bad'], [2, 1])
@@ -97,9 +86,8 @@ def read_pairs(pairs: Iterable[tuple[Any, Any]], where: str = "pairs") -> tuple[
 def field_tokenizer(field: Any) -> Any:
     """A tokenizer out of what 2018 passed as a field.
 
-    Args:
-        field: a function from a text to a list of tokens; an object like torchtext's old `Field` (its `preprocess`, or
-            its `tokenize` and `lower`); or what `as_tokenizer` takes.
+    That is a function from a text to a list of tokens; an object like torchtext's old `Field` (its `preprocess`, or its
+    `tokenize` and `lower`); or what `as_tokenizer` takes.
     """
     if field is None or isinstance(field, str | Tokenizer):
         return field
@@ -120,10 +108,7 @@ def field_tokenizer(field: Any) -> Any:
 def read_examples(split: Any, text: str, label: str, where: str) -> tuple[list[str], list[Any]]:
     """Texts and labels out of a table, pairs, or an old dataset with `examples`; see `given_tokens`.
 
-    Args:
-        split: the documents.
-        text, label: names of the columns, or of what examples have.
-        where: "train", "valid" or "test"; the last needs no labels.
+    `text` and `label` name columns or attributes; `where` is "train", "valid" or "test", which needs no labels.
     """
     if is_frame(split):
         missing = [n for n in (text, label) if n not in split.columns and (where, n) != ("test", label)]
@@ -190,10 +175,6 @@ def set_vectors(embedding: nn.Embedding, vocab: Vocab, vectors: Any) -> int:
 
     Returns:
         How many tokens of the vocabulary got a vector.
-
-    Raises:
-        ArgumentError: the vectors have another length, or are no vectors.
-        WeightsError: one of them is not finite, or none of the words is known.
     """
     table = _table(vectors)
     if table.shape[1] != embedding.embedding_dim:
@@ -210,7 +191,7 @@ def set_vectors(embedding: nn.Embedding, vocab: Vocab, vectors: Any) -> int:
     if not found:
         raise WeightsError(f"the vectors know none of the vocabulary's words, such as {list(vocab.tokens[8:14])}")
     unknown = [t for i, t in enumerate(vocab.tokens) if i not in found and t not in SPECIALS]
-    warn_of_strangers("what has the vectors", unknown, len(vocab) - len(SPECIALS), "words")
+    warn_of_strangers("the table of vectors", unknown, len(vocab) - len(SPECIALS), "words")
     rows = table[torch.tensor(list(found.values()))]
     bad = (~torch.isfinite(rows).all(1)).nonzero().flatten().tolist()
     if bad:

@@ -73,11 +73,7 @@ class SavedEncoder:
 
 
 def encoder_of(model: nn.Module) -> AWDLSTM:
-    """The encoder of a language model or of a classifier.
-
-    Raises:
-        StateError: the model has none.
-    """
+    """The encoder of a language model or of a classifier."""
     encoder = getattr(model, "encoder", None)
     if not isinstance(encoder, AWDLSTM):
         raise StateError(f"the model has no AWD-LSTM encoder: it is a {type(model).__name__}")
@@ -85,17 +81,7 @@ def encoder_of(model: nn.Module) -> AWDLSTM:
 
 
 def write_encoder(path: StrPath, model: nn.Module, vocab: Vocab, backward: bool) -> Path:
-    """Write the encoder of a model, with its vocabulary and what made its tokens.
-
-    Args:
-        path: the file to create or replace.
-        model: a language model, whose decoder's bias is written, too, or a classifier.
-        vocab: of the model.
-        backward: whether texts are read from their end.
-
-    Raises:
-        SaveError: the file could not be written; the old one is whole.
-    """
+    """Write the encoder of a model, a language model with its bias, with its vocabulary and what made its tokens."""
     tensors = dict(encoder_of(model).state_dict())
     if isinstance(model, LanguageModel) and model.decoder.bias is not None:
         tensors["decoder.bias"] = model.decoder.bias.detach()
@@ -170,11 +156,7 @@ def _read_own(file: Path) -> SavedEncoder:
 def copy_encoder(saved: SavedEncoder, model: nn.Module, vocab: Vocab, backward: bool) -> int:
     """Put an encoder into a model, words matched by name, all of it or nothing.
 
-    Args:
-        saved: from `read_encoder`.
-        model: a language model (takes the decoder's bias, too) or a classifier.
-        vocab: of the model; a word that the file does not know starts at the mean row.
-        backward: whether the model reads texts from their end.
+    A language model takes the decoder's bias, too; a word that the file does not know starts at the mean row.
 
     Returns:
         How many words of the vocabulary the file knows.
@@ -229,12 +211,7 @@ def _check_fits(saved: SavedEncoder, encoder: AWDLSTM, state: Mapping[str, Tenso
 
 
 def take_rows(table: Tensor, rows: Tensor) -> Tensor:
-    """Rows of a table; the mean of all rows where `rows` says -1.
-
-    >>> take_rows(torch.tensor([[1.0], [3.0]]), torch.tensor([1, -1]))
-    tensor([[3.],
-            [2.]])
-    """
+    """Rows of a table; the mean of all rows where `rows` says -1."""
     taken = table[rows.clamp_min(0)].clone()
     taken[rows < 0] = table.float().mean(0).to(table.dtype)
     return taken

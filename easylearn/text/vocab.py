@@ -104,11 +104,7 @@ class Vocab:
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> Vocab:
-        """The vocabulary whose `state_dict` this `state` is.
-
-        Raises:
-            StateError: the state is of a newer version, or is none of a vocabulary.
-        """
+        """The vocabulary whose `state_dict` this `state` is."""
         if not isinstance(state, Mapping) or not isinstance(state.get("tokens"), list | tuple):
             raise StateError("this is not the state of a Vocab: it lacks its list of tokens")
         check_version(state, _VERSION, "Vocab")

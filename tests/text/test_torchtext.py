@@ -258,7 +258,7 @@ def test_learners_start_from_vectors() -> None:
 def test_sizes_that_contradict_the_vectors_are_refused(tmp_path: Path) -> None:
     lm = TextLMData.from_lists([t for _, t in lines()], batch_size=2, bptt=5, progress=False)
     vectors = vectors_of("good", "film", "bad", "one", "a", ",")
-    with pytest.raises(ArgumentError, match=r"4 numbers per word, but emb_size=5"):
+    with pytest.raises(ArgumentError, match=r"4 numbers per word; leave emb_size=5"):
         language_model_learner(lm, vectors=vectors, emb_size=5, **SMALL)
     file = save_encoder(language_model_learner(lm, vectors=vectors, path=tmp_path, **SMALL), "enc")
     with pytest.raises(ArgumentError, match="leave out pretrained= or vectors="):
