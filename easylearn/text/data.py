@@ -39,21 +39,9 @@ Splits = Mapping[SplitName, TextSplit]
 
 
 class _Texts(Data[TextSplit]):
-    """What both kinds of text data share.
-
-    Args:
-        task: what is predicted.
-        splits: the documents of train, valid and maybe test.
-        preprocessor: the way from text to tokens and back.
-        batch_size: see `TextOptions`.
-    """
+    """What both kinds of text data share."""
 
     preprocessor: AnyText
-
-    def __init__(self, task: Task, splits: Splits, preprocessor: AnyText, batch_size: int) -> None:
-        if "train" not in splits:
-            raise DataError("there are no documents to train on")
-        super().__init__(task, batch_size, preprocessor, splits)
 
     @property
     def vocab(self) -> Vocab:
@@ -98,8 +86,7 @@ class _Texts(Data[TextSplit]):
     def adopt(self, old: Data[Any]) -> _Texts:
         """The same data; task, vocabulary and direction must be those of the old one."""
         before = old.preprocessor
-        if type(before) is type(self.preprocessor):
-            assert isinstance(before, AnyText)
+        if isinstance(before, AnyText) and type(before) is type(self.preprocessor):
             if self.vocab != before.vocab:
                 raise DataError(
                     "this data has another vocabulary than the model; make it with vocab=learn, so that each token has "
@@ -125,21 +112,19 @@ class _Texts(Data[TextSplit]):
                 "empty": int((store.lengths <= 1).sum()),
                 "unknown": unknown / max(store.n_tokens, 1),
             }
-        table: pd.DataFrame = pd.DataFrame(rows).T
-        return table
+        return pd.DataFrame(rows).T
 
-    def _sizes(self) -> str:
+    def _repr(self, kind: str) -> str:
         stores = {name: self.store(name) for name in self.splits}
-        return ", ".join(f"{name} {len(s):,} documents of {s.n_tokens:,} tokens" for name, s in stores.items())
+        sizes = ", ".join(f"{name} {len(s):,} documents of {s.n_tokens:,} tokens" for name, s in stores.items())
+        return f"{type(self).__name__}({sizes}; {kind}{len(self.vocab):,} different tokens)"
 
 
 class TextLMData(_Texts):
     """Texts for a language model: all documents of a split are one stream, read in windows.
 
-    Make it with `from_df`, `from_csv`, `from_folder` or `from_lists`.
-
     Args:
-        splits: documents of train, valid and maybe test.
+        splits: documents of train, valid and maybe test, as the `from_` methods make them.
         preprocessor: from text to tokens and back, and how long windows are.
         batch_size: rows that are read side by side.
     """
@@ -147,7 +132,7 @@ class TextLMData(_Texts):
     preprocessor: StreamPreprocessor
 
     def __init__(self, splits: Splits, preprocessor: StreamPreprocessor, *, batch_size: int = 64) -> None:
-        super().__init__(next_token(preprocessor.vocab.tokens), splits, preprocessor, batch_size)
+        super().__init__(next_token(preprocessor.vocab.tokens), batch_size, preprocessor, splits)
         for name in self.splits:
             try:
                 self.loader(name, training=name == "train")
@@ -255,35 +240,25 @@ class TextLMData(_Texts):
         return cls(found.splits(stores), preprocessor, batch_size=how.batch_size)
 
     def loader(self, split: SplitName, *, training: bool = False, view: int = 0) -> StreamLoader:
-        """See `Data.loader`.
-
-        In training documents come in a new order in each epoch, in windows of varying length; otherwise in file
-        order, every token once.
-        """
+        """In training documents come in a new order in each epoch, in windows of varying length; see `Data.loader`."""
+        how = self.preprocessor
         return StreamLoader(
-            self.store(split),
-            self.batch_size,
-            self.preprocessor.bptt,
-            pad=self.vocab.pad,
-            shuffle=training,
-            backward=self.preprocessor.backward,
+            self.store(split), self.batch_size, how.bptt, pad=how.vocab.pad, shuffle=training, backward=how.backward
         )
 
     def fingerprint(self, split: SplitName) -> str:
         return digest([self.store(split).digest, str(self.preprocessor.bptt), str(self.preprocessor.backward)])
 
     def __repr__(self) -> str:
-        return f"TextLMData({self._sizes()}; {len(self.vocab):,} different tokens)"
+        return self._repr("")
 
 
 class TextData(_Texts):
     """Documents with labels.
 
-    Make it with `from_df`, `from_csv`, `from_folder`, `from_lists` or `from_pairs`.
-
     Args:
         task: what the labels are.
-        splits: documents of train, valid and maybe test.
+        splits: documents of train, valid and maybe test, as the `from_` methods make them.
         preprocessor: from text to tokens and back.
         batch_size: documents in a training batch.
         weights: how often each training document is drawn, shape (n,); None for each once in an epoch.
@@ -300,7 +275,7 @@ class TextData(_Texts):
         batch_size: int = 64,
         weights: npt.NDArray[np.float64] | None = None,
     ) -> None:
-        super().__init__(task, splits, preprocessor, batch_size)
+        super().__init__(task, batch_size, preprocessor, splits)
         self._weights = weights
 
     @classmethod
@@ -452,13 +427,16 @@ class TextData(_Texts):
 
     def fingerprint(self, split: SplitName) -> str:
         chosen, how = self._split(split), self.preprocessor
-        target = [] if chosen.target is None else [chosen.target.contiguous().numpy().tobytes()]
-        weights = [] if self._weights is None or split != "train" else [self._weights.tobytes()]
-        return digest([chosen.store.digest, str(how.max_tokens), str(how.backward), *target, *weights])
+        parts: list[str | bytes] = [chosen.store.digest, str(how.max_tokens), str(how.backward)]
+        if chosen.target is not None:
+            parts.append(chosen.target.contiguous().numpy().tobytes())
+        if self._weights is not None and split == "train":
+            parts.append(self._weights.tobytes())
+        return digest(parts)
 
     def __repr__(self) -> str:
         kind = f"{len(self.classes)} classes" if self.classes else f"regression of {', '.join(self.task.names)}"
-        return f"TextData({self._sizes()}; {kind}; {len(self.vocab):,} different tokens)"
+        return self._repr(f"{kind}; ")
 
 
 def _columns(text: Columns | None) -> str | tuple[str, ...] | None:

@@ -207,7 +207,7 @@ class Rows:
         return self.frame[given]
 
     def gather(self, text: Columns, valid: Any, test: Rows | None, how: TextOptions, stratify: Any = None) -> Gathered:
-        """The documents of each split; `valid` are other rows, or says which of these validate; `stratify` has their classes."""
+        """The documents of each split; `valid` are other rows, or says which validate; `stratify` are classes."""
         whole = self.documents(text, how)
         if isinstance(valid, Rows):
             for name, given in (("groups", how.groups), ("time", how.time)):

@@ -17,11 +17,7 @@ from .data import TextLMData
 from .learner import language_model_learner
 from .transfer import save_encoder
 
-SIZES: Mapping[str, tuple[int, int, int]] = {
-    "tiny": (64, 128, 2),
-    "compact": (160, 480, 2),
-    "full": (400, 1152, 3),
-}
+SIZES: Mapping[str, tuple[int, int, int]] = {"tiny": (64, 128, 2), "compact": (160, 480, 2), "full": (400, 1152, 3)}
 """Names of sizes: length of a word's vector, width of the layers, number of layers."""
 
 _OF_DATA = ["valid", "fraction", "max_vocab", "min_freq", "tokenizer", "batch_size", "bptt", "backward", "seed"]
@@ -134,41 +130,24 @@ def pretrain_lm(
 
 
 def resume_pretraining(out: StrPath, *, device: str | None = None, progress: bool = True) -> Learner:
-    """Go on with the run whose folder this is, with the settings that it was begun with.
-
-    Args:
-        out: what `pretrain_lm` was given.
-        device: None takes the best there is.
-        progress: draw bars and print a line per epoch.
-
-    Returns:
-        The learner, trained.
-
-    Raises:
-        StateError: the folder holds no run, or one that is finished.
-    """
+    """Go on with the run whose folder this is, with its own settings; see `pretrain_lm`."""
     folder = Path(out)
+    claim = dict(_settings_of(folder))
     try:
-        claim = json.loads((folder / "settings.json").read_text(encoding="utf-8"))
         corpus = claim.pop("corpus")
         settings = Pretraining(**claim)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise StateError(f"{folder / 'settings.json'} does not say what run {folder} holds ({error})") from error
+    except (TypeError, KeyError) as error:
+        raise _unreadable(folder, error) from error
     return pretrain_lm(corpus, folder, settings, device=device, progress=progress)
 
 
 def _goes_on(folder: Path, checkpoint: Path, settings: dict[str, Any]) -> bool:
     """Whether a run with these settings was begun in the folder; a folder with another or a finished run is refused."""
-    file = folder / "settings.json"
     finished = (folder / "encoder.safetensors").exists()
-    begun = checkpoint.is_dir() and any(checkpoint.iterdir())
-    if not finished and not begun:
+    if not finished and not (checkpoint.is_dir() and any(checkpoint.iterdir())):
         return False
-    try:
-        there = json.loads(file.read_text(encoding="utf-8"))
-        different = [f"{n}: {there.get(n)!r}, now {v!r}" for n, v in settings.items() if there.get(n) != v]
-    except (OSError, ValueError, AttributeError) as error:
-        raise StateError(f"{file} does not say what run {folder} holds ({error}); choose another folder") from error
+    there = _settings_of(folder)
+    different = [f"{n}: {there.get(n)!r}, now {v!r}" for n, v in settings.items() if there.get(n) != v]
     if different:
         raise StateError(
             f"{folder} holds a run with other settings ({'; '.join(different)}). Give the same, or another folder"
@@ -178,10 +157,21 @@ def _goes_on(folder: Path, checkpoint: Path, settings: dict[str, Any]) -> bool:
     return True
 
 
-def setting_names() -> list[str]:
-    """What can be set, as the command line names it.
+def _settings_of(folder: Path) -> Mapping[str, Any]:
+    try:
+        found = json.loads((folder / "settings.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise _unreadable(folder, error) from error
+    if not isinstance(found, dict):
+        raise _unreadable(folder, f"it is a {type(found).__name__}")
+    return found
 
-    >>> "batch_size" in setting_names()
-    True
-    """
+
+def _unreadable(folder: Path, why: object) -> StateError:
+    file = folder / "settings.json"
+    return StateError(f"{file} does not say what run {folder} holds ({why}); choose another folder")
+
+
+def setting_names() -> list[str]:
+    """What can be set, as the command line names it."""
     return [f.name for f in fields(Pretraining)]

@@ -11,7 +11,6 @@ import numpy as np
 
 from ..errors import ArgumentError, EasyLearnError, StateError, did_you_mean
 from ..files import cache_dir, digest
-from ..options import strict
 from .sources import Documents
 from .store import NOTE, Ids, Ints, TokenStore, TokenWriter, dtype_for
 from .subwords import SubwordKind, SubwordTokenizer, UntrainedTokenizer
@@ -25,13 +24,6 @@ _VERSION = 1
 _BATCH_CHARACTERS = 1_000_000
 _BATCH_DOCUMENTS = 10_000
 _PATIENCE = 2.0  # seconds of work before a progress bar appears
-_OLD_NAMES = {
-    "tok": "tokenizer",
-    "max_freq": "There is no highest frequency; max_vocab limits the vocabulary.",
-    "min_count": "min_freq",
-    "max_size": "max_vocab",
-    "texts": "documents",
-}
 
 
 def as_tokenizer(given: Tokenizing) -> Tokenizer:
@@ -95,7 +87,6 @@ class TextProcessor:
             vocab.tokenizer = tokenizer
 
     @classmethod
-    @strict(_OLD_NAMES)
     def fit(
         cls,
         documents: Documents,
@@ -140,7 +131,6 @@ class TextProcessor:
         processor = cls(given, vocab)
         return processor, processor._write(counter, pieces, key)
 
-    @strict(_OLD_NAMES)
     def store(self, documents: Documents, progress: bool = True) -> TokenStore:
         """The numbers of `documents` by this vocabulary; with `progress`, a bar where it takes longer than a moment."""
         key = _key(documents, self.tokenizer, ["of", self.vocab.digest])
@@ -183,11 +173,6 @@ class TextProcessor:
             raise StateError("this is not the state of a TextProcessor: it lacks its tokenizer or its vocab")
         check_version(state, _VERSION, "TextProcessor")
         return cls(tokenizer_from_state(state["tokenizer"]), Vocab.from_state(state["vocab"]))
-
-    @property
-    def digest(self) -> str:
-        """A fingerprint of tokenizer and vocabulary; that of a function is its name."""
-        return digest([_tokenizer_key(self.tokenizer) or self.tokenizer.name, self.vocab.digest])
 
     def __repr__(self) -> str:
         return f"TextProcessor({self.tokenizer!r}, {len(self.vocab):,} tokens)"

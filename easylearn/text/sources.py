@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast, get_args
 from ..data.values import is_missing, require_columns
 from ..errors import ArgumentError, DataError, did_you_mean
 from ..files import StrPath, digest, file_identity
-from ..options import strict
 from .vocab import FLD
 
 if TYPE_CHECKING:
@@ -26,13 +25,6 @@ Where = Callable[[str, int], str]
 """What messages call a column of the row at a position."""
 
 CHUNK_ROWS = 20_000  # of a table, looked at together
-_OLD_NAMES = {
-    "text_cols": "text",
-    "text_col": "text",
-    "txt_cols": "text",
-    "error": "errors",
-    "extensions": "Use pattern='*.txt'.",
-}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -81,7 +73,6 @@ class Documents(ABC):
         return f"{type(self).__name__.lstrip('_')}({len(self):,} documents)"
 
     @classmethod
-    @strict(_OLD_NAMES)
     def from_list(
         cls, texts: Sequence[str], ids: Sequence[str] | None = None, where: str = "list", missing: Missing = "error"
     ) -> Documents:
@@ -98,7 +89,6 @@ class Documents(ABC):
         return _Rows.of([column], False, missing, lambda _, i: f"{where}: item {column.index[i]}", where)
 
     @classmethod
-    @strict(_OLD_NAMES)
     def from_frame(
         cls, df: pd.DataFrame, text: str | Sequence[str], missing: Missing = "error", where: Where | None = None
     ) -> Documents:
@@ -120,7 +110,6 @@ class Documents(ABC):
         return _Rows.of([df[c] for c in columns], not is_one(text), missing, where or usual, "the table")
 
     @classmethod
-    @strict(_OLD_NAMES)
     def from_folder(
         cls, path: StrPath, pattern: str = "*.txt", errors: Errors = "strict", encoding: str = "utf-8"
     ) -> Documents:

@@ -31,10 +31,10 @@ _told = 0
 def encode_all(
     counter: Counter, batches: Iterable[list[str]], workers: int | None = None
 ) -> Iterator[tuple[SequenceIds, Ints]]:
-    """`counter.encode` of every batch of texts, in order, by `workers` processes (None: by all cores if there is much to do).
+    """`counter.encode` of every batch, in order, by `workers` processes; None: by all cores if there is much to do.
 
-    The first batches are encoded here. What was learned by them is inherited by the processes that do the others; what
-    each of them learns comes back with its results.
+    What was learned by the first batches, which are encoded here, is inherited by the processes that do the others;
+    what each of them learns comes back with its results.
     """
     coming = iter(batches)
     n = usual_workers() if workers is None else workers

@@ -76,7 +76,7 @@ def test_the_first_of_fit_is_that_of_store_and_of_a_given_vocabulary(monkeypatch
         processor, store = TextProcessor.fit(docs)
     assert isinstance(store.ids, np.memmap) and store.ids.dtype == np.uint16
     again, same = TextProcessor.fit(docs, vocab=processor.vocab)
-    assert again.vocab is processor.vocab and again.digest == processor.digest
+    assert again.vocab is processor.vocab
     assert store.digest == same.digest == processor.store(docs).digest
     assert processor.encode_all(list(docs)).digest == same.digest
 
@@ -121,7 +121,6 @@ def test_any_function() -> None:
     assert processor.vocab == vocab and rows_of(store) == want
     with pytest.raises(StateError, match="function"):
         processor.state_dict()
-    assert processor.digest
 
 
 # Behaviour
@@ -154,7 +153,7 @@ def test_a_large_vocabulary_takes_wider_numbers() -> None:
 def test_states(tokenizer: str | None) -> None:
     processor, _ = TextProcessor.fit(Documents.from_list(corpus()), tokenizer)
     again = TextProcessor.from_state(json.loads(json.dumps(processor.state_dict())))
-    assert again.vocab == processor.vocab and again.digest == processor.digest
+    assert again.vocab == processor.vocab
     assert again.vocab.tokenizer is again.tokenizer
     text = "The film isn't GOOD, zebra"
     assert again.encode(text) == processor.encode(text)
@@ -240,8 +239,6 @@ def test_mistakes_are_refused_before_the_work(tmp_path: Path, monkeypatch: pytes
         TextProcessor.fit(docs, max_vocab=3)
     with pytest.raises(ArgumentError, match="min_freq"):
         TextProcessor.fit(docs, min_freq=0)
-    with pytest.raises(ArgumentError, match=r"no argument 'min_count'. It is called 'min_freq'"):
-        TextProcessor.fit(docs, min_count=3)  # type: ignore[call-arg]
     with pytest.raises(StateError, match="not trained yet"):
         TextProcessor(processing.as_tokenizer("bpe"), Vocab([]))
     blocked = tmp_path / "file"
