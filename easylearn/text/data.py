@@ -54,7 +54,6 @@ class _Texts(Data[TextSplit]):
         return self.preprocessor.processor.tokenizer
 
     def ids(self, split: SplitName) -> Sequence[str]:
-        """Names of the documents: row labels, or files."""
         return self._split(split).ids
 
     def store(self, split: SplitName) -> TokenStore:
@@ -66,15 +65,13 @@ class _Texts(Data[TextSplit]):
         return self.preprocessor.processor.decode(self.store(split).doc(i))
 
     def describe_item(self, split: SplitName, i: int) -> dict[str, str]:
-        """The text as it was, or where it is gone, as the model sees it."""
         documents = self._split(split).documents
         with suppress(DataError):  # a file that is not there any more
             if documents is not None:
                 return documents.describe(i)
-        return {"text": self.text(split, i)}
+        return {"text": self.text(split, i)}  # as the model sees it
 
     def notes(self) -> list[str]:
-        """Empty documents, and tokens that the vocabulary lacks."""
         notes = []
         for name, row in self.report().iterrows():
             if row["empty"]:
@@ -84,7 +81,6 @@ class _Texts(Data[TextSplit]):
         return notes
 
     def adopt(self, old: Data[Any]) -> _Texts:
-        """The same data; task, vocabulary and direction must be those of the old one."""
         before = old.preprocessor
         if isinstance(before, AnyText) and type(before) is type(self.preprocessor):
             if self.vocab != before.vocab:
@@ -142,14 +138,9 @@ class TextLMData(_Texts):
     @classmethod
     @strict(OLD_NAMES, TextOptions, StreamOptions)
     def from_df(
-        cls,
-        df: pd.DataFrame,
-        text: Columns = "text",
-        *,
-        valid: Split | pd.DataFrame | None = 0.1,
-        test: pd.DataFrame | None = None,
-        **options: Unpack[StreamKeywords],
-    ) -> TextLMData:
+        cls, df: pd.DataFrame, text: Columns = "text", *, valid: Split | pd.DataFrame | None = 0.1,
+        test: pd.DataFrame | None = None, **options: Unpack[StreamKeywords],
+    ) -> TextLMData:  # fmt: skip
         """A DataFrame with one document per row.
 
         Args:
@@ -166,14 +157,9 @@ class TextLMData(_Texts):
     @classmethod
     @strict(OLD_NAMES, TextOptions, StreamOptions)
     def from_csv(
-        cls,
-        path: StrPath,
-        text: Columns = "text",
-        *,
-        valid: Split | StrPath | None = 0.1,
-        test: StrPath | None = None,
+        cls, path: StrPath, text: Columns = "text", *, valid: Split | StrPath | None = 0.1, test: StrPath | None = None,
         **options: Unpack[StreamKeywords],
-    ) -> TextLMData:
+    ) -> TextLMData:  # fmt: skip
         """The csv file (packed or not) or parquet file `path`; `valid` and `test` may be files. See `from_df`."""
         how = StreamOptions(**options)
         return cls._of_rows(read_tables(path, valid, test, text, None, how), text, how)
@@ -181,17 +167,9 @@ class TextLMData(_Texts):
     @classmethod
     @strict(OLD_NAMES, TextOptions, StreamOptions)
     def from_folder(
-        cls,
-        path: StrPath,
-        *,
-        train: str | None = None,
-        valid: str | Split | None = 0.1,
-        test: str | None = None,
-        fraction: float = 1.0,
-        pattern: str = "*.txt",
-        errors: Errors = "strict",
-        **options: Unpack[StreamKeywords],
-    ) -> TextLMData:
+        cls, path: StrPath, *, train: str | None = None, valid: str | Split | None = 0.1, test: str | None = None,
+        fraction: float = 1.0, pattern: str = "*.txt", errors: Errors = "strict", **options: Unpack[StreamKeywords],
+    ) -> TextLMData:  # fmt: skip
         """A folder of text files, each a document, found in sub-folders, too. Texts are streamed, not held in memory.
 
         Args:
@@ -267,29 +245,18 @@ class TextData(_Texts):
     preprocessor: TextPreprocessor
 
     def __init__(
-        self,
-        task: Task,
-        splits: Splits,
-        preprocessor: TextPreprocessor,
-        *,
-        batch_size: int = 64,
+        self, task: Task, splits: Splits, preprocessor: TextPreprocessor, *, batch_size: int = 64,
         weights: npt.NDArray[np.float64] | None = None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         super().__init__(task, batch_size, preprocessor, splits)
         self._weights = weights
 
     @classmethod
     @strict(OLD_NAMES, TextOptions, LabelOptions)
     def from_df(
-        cls,
-        df: pd.DataFrame,
-        text: Columns = "text",
-        label: Columns = "label",
-        *,
-        valid: Split | pd.DataFrame | None = 0.2,
-        test: pd.DataFrame | None = None,
-        **options: Unpack[LabelKeywords],
-    ) -> TextData:
+        cls, df: pd.DataFrame, text: Columns = "text", label: Columns = "label", *,
+        valid: Split | pd.DataFrame | None = 0.2, test: pd.DataFrame | None = None, **options: Unpack[LabelKeywords],
+    ) -> TextData:  # fmt: skip
         """A DataFrame with one document per row.
 
         Args:
@@ -307,15 +274,9 @@ class TextData(_Texts):
     @classmethod
     @strict(OLD_NAMES, TextOptions, LabelOptions)
     def from_csv(
-        cls,
-        path: StrPath,
-        text: Columns = "text",
-        label: Columns = "label",
-        *,
-        valid: Split | StrPath | None = 0.2,
-        test: StrPath | None = None,
-        **options: Unpack[LabelKeywords],
-    ) -> TextData:
+        cls, path: StrPath, text: Columns = "text", label: Columns = "label", *, valid: Split | StrPath | None = 0.2,
+        test: StrPath | None = None, **options: Unpack[LabelKeywords],
+    ) -> TextData:  # fmt: skip
         """The csv file (packed or not) or parquet file `path`; `valid` and `test` may be files. See `from_df`."""
         how = LabelOptions(**options)
         return cls._of_rows(read_tables(path, valid, test, text, label, how), text, label, how)
@@ -323,17 +284,10 @@ class TextData(_Texts):
     @classmethod
     @strict(OLD_NAMES, TextOptions, LabelOptions)
     def from_folder(
-        cls,
-        path: StrPath,
-        *,
-        train: str | None = None,
-        valid: str | Split | None = 0.2,
-        test: str | None = None,
-        classes: Sequence[str] | None = None,
-        pattern: str = "*.txt",
-        errors: Errors = "strict",
+        cls, path: StrPath, *, train: str | None = None, valid: str | Split | None = 0.2, test: str | None = None,
+        classes: Sequence[str] | None = None, pattern: str = "*.txt", errors: Errors = "strict",
         **options: Unpack[LabelKeywords],
-    ) -> TextData:
+    ) -> TextData:  # fmt: skip
         """A folder with one sub-folder of text files per class, under `train` and `valid` or by itself.
 
         Args:
@@ -349,13 +303,9 @@ class TextData(_Texts):
     @classmethod
     @strict(OLD_NAMES, TextOptions, LabelOptions)
     def from_lists(
-        cls,
-        texts: Sequence[str],
-        labels: Sequence[Any],
-        *,
-        valid: Split | tuple[Sequence[str], Sequence[Any]] | None = 0.2,
-        **options: Unpack[LabelKeywords],
-    ) -> TextData:
+        cls, texts: Sequence[str], labels: Sequence[Any], *,
+        valid: Split | tuple[Sequence[str], Sequence[Any]] | None = 0.2, **options: Unpack[LabelKeywords],
+    ) -> TextData:  # fmt: skip
         """Lists, arrays or Series of `texts` and `labels`; `valid` may be a pair of such, too. See `from_df`.
 
         A label may be a list of labels.

@@ -40,15 +40,9 @@ class Sampling:
 
 @strict({"n_words": "n", "n_tokens": "n", "max_tokens": "n", "text": "prompt", "no_unk": "Unknown is never drawn."})
 def generate(
-    learn: Learner | Predictor,
-    prompt: str,
-    n: int = 40,
-    *,
-    temperature: float = 0.8,
-    top_k: int | None = None,
-    top_p: float | None = None,
-    seed: int | None = None,
-) -> str:
+    learn: Learner | Predictor, prompt: str, n: int = 40, *, temperature: float = 0.8, top_k: int | None = None,
+    top_p: float | None = None, seed: int | None = None,
+) -> str:  # fmt: skip
     """Let a language model continue a prompt. One that reads from the end writes what came before it.
 
     Args:
@@ -85,13 +79,9 @@ def generate(
 
 
 def continue_tokens(
-    model: LanguageModel,
-    strategy: Strategy,
-    tokens: Sequence[int],
-    n: int,
-    sampling: Sampling,
+    model: LanguageModel, strategy: Strategy, tokens: Sequence[int], n: int, sampling: Sampling,
     never: Collection[int] = (),
-) -> list[int]:
+) -> list[int]:  # fmt: skip
     """The `n` tokens that go on after `tokens`, none of them in `never`.
 
     The model's stored state is not touched, and no global generator is read.

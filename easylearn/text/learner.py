@@ -52,21 +52,11 @@ _OLD_NAMES = {
 
 @strict(_OLD_NAMES, Training)
 def language_model_learner(
-    data: TextLMData,
-    *,
-    pretrained: Pretrained = None,
-    vectors: Any = None,
-    emb_size: int | None = None,
-    n_hidden: int | None = None,
-    n_layers: int | None = None,
-    drop_mult: float = 1.0,
-    drops: Drops = LM_DROPS,
-    tie_weights: bool = True,
-    alpha: float = 2.0,
-    beta: float = 1.0,
-    sampled: int | None = None,
+    data: TextLMData, *, pretrained: Pretrained = None, vectors: Any = None, emb_size: int | None = None,
+    n_hidden: int | None = None, n_layers: int | None = None, drop_mult: float = 1.0, drops: Drops = LM_DROPS,
+    tie_weights: bool = True, alpha: float = 2.0, beta: float = 1.0, sampled: int | None = None,
     **options: Unpack[TrainingOptions],
-) -> Learner:
+) -> Learner:  # fmt: skip
     """A learner for a language model: an AWD-LSTM that predicts each next token (arXiv 1708.02182, 1801.06146).
 
     Args:
@@ -112,23 +102,11 @@ def language_model_learner(
 
 @strict(_OLD_NAMES, Training)
 def text_classifier_learner(
-    data: TextData,
-    *,
-    pretrained: Pretrained = None,
-    vectors: Any = None,
-    emb_size: int | None = None,
-    n_hidden: int | None = None,
-    n_layers: int | None = None,
-    drop_mult: float = 1.0,
-    drops: Drops = CLASSIFIER_DROPS,
-    layers: Sequence[int] = (50,),
-    ps: float | Sequence[float] | None = None,
-    bptt: int = 70,
-    max_len: int = 1400,
-    alpha: float = 2.0,
-    beta: float = 1.0,
-    **options: Unpack[TrainingOptions],
-) -> Learner:
+    data: TextData, *, pretrained: Pretrained = None, vectors: Any = None, emb_size: int | None = None,
+    n_hidden: int | None = None, n_layers: int | None = None, drop_mult: float = 1.0, drops: Drops = CLASSIFIER_DROPS,
+    layers: Sequence[int] = (50,), ps: float | Sequence[float] | None = None, bptt: int = 70, max_len: int = 1400,
+    alpha: float = 2.0, beta: float = 1.0, **options: Unpack[TrainingOptions],
+) -> Learner:  # fmt: skip
     """A learner for texts with labels: an AWD-LSTM read to the end, and a head on what it says (arXiv 1801.06146).
 
     Args:

@@ -40,15 +40,9 @@ class StreamLoader:
     """
 
     def __init__(
-        self,
-        store: TokenStore,
-        batch_size: int,
-        bptt: int = 70,
-        *,
-        pad: int = 1,
-        shuffle: bool = False,
+        self, store: TokenStore, batch_size: int, bptt: int = 70, *, pad: int = 1, shuffle: bool = False,
         backward: bool = False,
-    ) -> None:
+    ) -> None:  # fmt: skip
         for name, size in {"batch_size": batch_size, "bptt": bptt}.items():
             if size < 1:
                 raise ArgumentError(f"{name} must be at least 1, got {size}")

@@ -70,14 +70,9 @@ class Pretraining:
 
 
 def pretrain_lm(
-    corpus: StrPath,
-    out: StrPath,
-    settings: Pretraining | None = None,
-    *,
-    every: str | int = "5min",
-    device: str | None = None,
-    progress: bool = True,
-) -> Learner:
+    corpus: StrPath, out: StrPath, settings: Pretraining | None = None, *, every: str | int = "5min",
+    device: str | None = None, progress: bool = True,
+) -> Learner:  # fmt: skip
     """Train a language model on a folder of text files; called again after a break, it goes on where it was.
 
     Args:

@@ -88,14 +88,9 @@ class TextProcessor:
 
     @classmethod
     def fit(
-        cls,
-        documents: Documents,
-        tokenizer: Tokenizing = None,
-        vocab: Vocab | None = None,
-        max_vocab: int = 60_000,
-        min_freq: int = 2,
-        progress: bool = True,
-    ) -> tuple[TextProcessor, TokenStore]:
+        cls, documents: Documents, tokenizer: Tokenizing = None, vocab: Vocab | None = None, max_vocab: int = 60_000,
+        min_freq: int = 2, progress: bool = True,
+    ) -> tuple[TextProcessor, TokenStore]:  # fmt: skip
         """Make a vocabulary, and the numbers of the documents it is made from, tokenising once.
 
         Memory holds up to 64 MB of numbers, some documents at a time, the different words and 8 bytes per document.
