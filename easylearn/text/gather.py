@@ -70,7 +70,7 @@ class Gathered:
         found = {}
         for name, store in stores.items():
             documents = self.documents[name]
-            shown = documents if store.n_tokens <= MOST_SHOWN or not documents.in_memory else None
+            shown = documents if store.n_tokens <= MOST_SHOWN or documents.folder is not None else None
             found[name] = TextSplit(store, tuple(documents.ids), (targets or {}).get(name), shown)
         return found
 
@@ -129,12 +129,10 @@ class Rows:
                 )
             if isinstance(labels, Tensor):
                 labels = labels.detach().cpu().numpy()
-            column = labels.reset_index(drop=True) if is_series(labels) else labels
-            if not is_series(labels) and not isinstance(labels, np.ndarray):
-                column = list(labels)
+            column = pd.Series(labels if is_series(labels) or isinstance(labels, np.ndarray) else list(labels))
             if len(column) != len(frame):
                 raise DataError(f"{what}: there are {len(frame)} texts, but {len(column)} labels")
-            frame["label"] = pd.Series(column, dtype=None if len(column) else object)
+            frame["label"] = column.reset_index(drop=True)
         return cls(frame, lambda i: f"item {i}", "" if what == "texts" else f"{what}: ", is_table=False)
 
     @classmethod

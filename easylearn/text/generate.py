@@ -30,7 +30,7 @@ class Sampling:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not (self.temperature >= 0 and math.isfinite(self.temperature)):
+        if not 0 <= self.temperature < math.inf:
             raise ArgumentError(f"temperature must be at least 0, got {self.temperature}")
         if self.top_k is not None and (isinstance(self.top_k, bool) or self.top_k < 1):
             raise ArgumentError(f"top_k must be at least 1, got {self.top_k}")
@@ -88,8 +88,6 @@ def continue_tokens(
     """
     if isinstance(n, bool) or not isinstance(n, int) or n < 0:
         raise ArgumentError(f"n must be a whole number of at least 0, got {n!r}")
-    if not tokens:
-        raise ArgumentError("there is no token to start from")
     device = next(model.parameters()).device
     generator = keyed.generator(sampling.seed, "generate")
     banned = torch.tensor(sorted(never), dtype=torch.long)
@@ -115,12 +113,10 @@ def draw(logits: Tensor, sampling: Sampling, generator: torch.Generator) -> int:
     if sampling.temperature == 0:
         return int(logits.argmax())
     # From the highest on, so that a temperature near 0 makes the others small and nothing infinite.
-    below = (logits - logits.max()).double()
-    scaled, tokens = (below / sampling.temperature).sort(descending=True, stable=True)
-    probs = scaled.softmax(0)
+    below, tokens = (logits - logits.max()).double().sort(descending=True, stable=True)
+    probs = (below / sampling.temperature).softmax(0)
     keep = len(probs) if sampling.top_k is None else min(sampling.top_k, len(probs))
     if sampling.top_p is not None:
         before = probs.cumsum(0) - probs  # what the more probable ones hold already
         keep = min(keep, max(int((before < sampling.top_p).sum()), 1))
-    chosen = torch.multinomial(probs[:keep], 1, generator=generator)
-    return int(tokens[chosen])
+    return int(tokens[torch.multinomial(probs[:keep], 1, generator=generator)])

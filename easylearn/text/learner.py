@@ -17,7 +17,7 @@ from .callbacks import ActivationPenalty, RateByLength, SampledSoftmax
 from .data import TextData, TextLMData
 from .fastai import download_wt103
 from .preprocess import AnyText
-from .torchtext import set_vectors, vector_size
+from .torchtext import set_vectors, vector_table
 from .transfer import SavedEncoder, copy_encoder, read_encoder
 
 if TYPE_CHECKING:
@@ -28,26 +28,14 @@ SIZES = {"emb_size": 400, "n_hidden": 1152, "n_layers": 3}  # arXiv 1801.06146, 
 Pretrained = StrPath | tuple[StrPath, StrPath] | SavedEncoder | None
 
 _OLD_NAMES = {
-    "em_sz": "emb_size",
-    "emb_sz": "emb_size",
-    "nh": "n_hidden",
-    "n_hid": "n_hidden",
-    "nl": "n_layers",
-    "dropouti": "drops=Drops(input=...)",
-    "dropouth": "drops=Drops(hidden=...)",
-    "dropoute": "drops=Drops(embedding=...)",
-    "wdrop": "drops=Drops(weight=...)",
-    "dropout": "drops=Drops(output=...)",
-    "opt_fn": "optimizer",
-    "opt_func": "optimizer",
-    "loss_func": "loss",
-    "cbs": "callbacks",
-    "pretrained_fnames": "pretrained=(weights, vocabulary)",
-    "arch": "There is one architecture, AWD-LSTM.",
+    "em_sz": "emb_size", "emb_sz": "emb_size", "nh": "n_hidden", "n_hid": "n_hidden", "nl": "n_layers",
+    "dropouti": "drops=Drops(input=...)", "dropouth": "drops=Drops(hidden=...)",
+    "dropoute": "drops=Drops(embedding=...)", "wdrop": "drops=Drops(weight=...)", "dropout": "drops=Drops(output=...)",
+    "opt_fn": "optimizer", "opt_func": "optimizer", "loss_func": "loss", "cbs": "callbacks",
+    "pretrained_fnames": "pretrained=(weights, vocabulary)", "arch": "There is one architecture, AWD-LSTM.",
     "config": "Give its entries as arguments: emb_size, n_hidden, n_layers, drops.",
-    "seq_len": "bptt belongs to the data: TextLMData.from_df(..., bptt=...)",
-    "max_sl": "max_len",
-}
+    "seq_len": "bptt belongs to the data: TextLMData.from_df(..., bptt=...)", "max_sl": "max_len",
+}  # fmt: skip
 
 
 @strict(_OLD_NAMES, Training)
@@ -172,7 +160,7 @@ def _sizes(saved: SavedEncoder | None, vectors: Any, given: dict[str, int | None
     if vectors is not None:
         if saved is not None:
             raise ArgumentError(f"pretrained= brings the vectors of {saved.source}; leave out pretrained= or vectors=")
-        size = vector_size(vectors)
+        size = int(vector_table(vectors).shape[1])
         if given["emb_size"] not in (None, size):
             raise ArgumentError(f"the vectors have {size} numbers per word; leave emb_size={given['emb_size']} out")
         given = {**given, "emb_size": size}

@@ -27,22 +27,12 @@ Columns = str | Sequence[str]
 OnePerText = str | Callable[[str], Any] | Sequence[Any] | npt.NDArray[Any] | None
 
 OLD_NAMES = {
-    "bs": "batch_size",
-    "valid_pct": "valid",
-    "val_idxs": "valid",
-    "valid_col": "Pass valid=df['column'], a mask.",
-    "text_col": "text",
-    "label_col": "label",
-    "label_delim": "label_sep",
-    "text_vocab": "vocab",
-    "seq_len": "bptt",
-    "is_lm": "Use TextLMData for a language model.",
-    "tok_tfm": "tokenizer",
-    "max_freq": "There is no highest frequency; max_vocab limits the vocabulary.",
-    "min_count": "min_freq",
-    "is_backward": "backward",
-    "share": "fraction",
-}
+    "bs": "batch_size", "valid_pct": "valid", "val_idxs": "valid", "valid_col": "Pass valid=df['column'], a mask.",
+    "text_col": "text", "label_col": "label", "label_delim": "label_sep", "text_vocab": "vocab", "seq_len": "bptt",
+    "is_lm": "Use TextLMData for a language model.", "tok_tfm": "tokenizer",
+    "max_freq": "There is no highest frequency; max_vocab limits the vocabulary.", "min_count": "min_freq",
+    "is_backward": "backward", "share": "fraction",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -165,7 +155,7 @@ def vocabulary_of(given: Any, tokenizer: Tokenizing = None) -> tuple[Vocab | Non
             texts; or the file or name of a saved encoder or model.
         tokenizer: as given; None takes the one that made the vocabulary's tokens.
     """
-    called = type(given).__name__
+    called, made_by = type(given).__name__, None
     if given is None:
         return None, as_tokenizer(tokenizer)
     if isinstance(given, str | Path | SavedEncoder):
@@ -176,15 +166,15 @@ def vocabulary_of(given: Any, tokenizer: Tokenizing = None) -> tuple[Vocab | Non
         given = given.preprocessor
     if isinstance(given, AnyText):
         given = given.processor
-    vocab = given.vocab if isinstance(given, TextProcessor) else as_vocab(given)
+    if isinstance(given, TextProcessor):
+        given, made_by = given.vocab, given.tokenizer
+    vocab = as_vocab(given)
     if vocab is None:
         raise ArgumentError(
             "vocab must be a Vocab, the data, learner or predictor whose vocabulary to take, or the file or name of a "
             f"saved encoder or model, got {called}"
         )
-    if tokenizer is None:
-        tokenizer = given.tokenizer if isinstance(given, TextProcessor) else vocab.tokenizer
-    return vocab, as_tokenizer(tokenizer)
+    return vocab, as_tokenizer(next((t for t in (tokenizer, made_by) if t is not None), vocab.tokenizer))
 
 
 def _saved(given: str | Path | SavedEncoder, tokenizer: Tokenizing) -> TextProcessor | Vocab:
@@ -201,9 +191,7 @@ def _saved(given: str | Path | SavedEncoder, tokenizer: Tokenizing) -> TextProce
             raise WeightsError(f"{file} holds no vocabulary: {error}") from error
     saved = given if isinstance(given, SavedEncoder) else read_encoder(given)
     if saved.tokenizer is not None:
-        return TextProcessor(tokenizer_from_state(saved.tokenizer), Vocab(saved.tokens))
+        return Vocab(saved.tokens, tokenizer_from_state(saved.tokenizer))
     if tokenizer is None:
-        raise ArgumentError(
-            f"{saved.source} does not say what made its tokens, a function; pass it again as tokenizer="
-        )
+        raise ArgumentError(f"{saved.source} does not say what made its tokens, a function; pass tokenizer= again")
     return Vocab(saved.tokens)

@@ -27,25 +27,18 @@ _PATIENCE = 2.0  # seconds of work before a progress bar appears
 
 
 def as_tokenizer(given: Tokenizing) -> Tokenizer:
-    """A tokenizer from what users pass: None or "word", "bpe" or "unigram" (trained later, on the training split), a
-    `Tokenizer`, or any function from a text to a list of tokens.
-    """
-    if given is None or (isinstance(given, str) and given == "word"):
+    """A tokenizer from what users pass: "bpe" and "unigram" are trained later, on the training split."""
+    if given is None or given == "word":
         return WordTokenizer()
     if isinstance(given, Tokenizer):
         return given
+    if given in ("bpe", "unigram"):
+        return UntrainedTokenizer(cast(SubwordKind, given))
     if isinstance(given, str):
-        if given in ("bpe", "unigram"):
-            return UntrainedTokenizer(cast(SubwordKind, given))
         raise ArgumentError(f"there is no tokenizer {given!r}. {did_you_mean(given, ['word', 'bpe', 'unigram'])}")
     if isinstance(given, type) and issubclass(given, Tokenizer):
         raise ArgumentError(f"tokenizer must be a tokenizer, not its class: make one of {given}")
-    if callable(given):
-        return FunctionTokenizer(cast(Callable[[str], Iterable[str]], given))
-    raise ArgumentError(
-        "tokenizer must be 'word', 'bpe', 'unigram', a Tokenizer or a function from a text to a list of tokens, "
-        f"got {type(given).__name__}"
-    )
+    return FunctionTokenizer(given)
 
 
 def tokenizer_from_state(state: Mapping[str, Any]) -> Tokenizer:
@@ -106,7 +99,7 @@ class TextProcessor:
         """
         given = as_tokenizer(tokenizer)
         Vocab.from_counts({}, max_vocab, min_freq)  # wrong sizes are refused before the work, not after it
-        key = _key(documents, given, ["any", max_vocab, min_freq] if vocab is None else ["of", vocab.digest])
+        key = _key(documents, given, *([max_vocab, min_freq] if vocab is None else [vocab.digest]))
         found = _find(key)
         if found is not None:
             return found
@@ -128,7 +121,7 @@ class TextProcessor:
 
     def store(self, documents: Documents, progress: bool = True) -> TokenStore:
         """The numbers of `documents` by this vocabulary; with `progress`, a bar where it takes longer than a moment."""
-        key = _key(documents, self.tokenizer, ["of", self.vocab.digest])
+        key = _key(documents, self.tokenizer, self.vocab.digest)
         found = _find(key)
         if found is not None:
             return found[1]
@@ -239,18 +232,13 @@ def _token_counts(counter: Counter, found: TokenStore) -> Mapping[str, int]:
     return total
 
 
-def _tokenizer_key(tokenizer: Tokenizer) -> str | None:
+def _key(documents: Documents, tokenizer: Tokenizer, *vocab: Any) -> str | None:
+    """What names a store in the cache; None where the tokenizer has no state to name it by."""
     try:
-        untrained = isinstance(tokenizer, UntrainedTokenizer)
-        return json.dumps(["untrained", tokenizer.name] if untrained else tokenizer.state_dict(), sort_keys=True)
+        made_by = tokenizer.name if isinstance(tokenizer, UntrainedTokenizer) else tokenizer.state_dict()
     except StateError:
         return None
-
-
-def _key(documents: Documents, tokenizer: Tokenizer, vocab: Sequence[Any]) -> str | None:
-    """What names a store in the cache; None where the tokenizer has no state to name it by."""
-    made_by = _tokenizer_key(tokenizer)
-    return made_by and digest(["tokens 2", documents.digest, made_by, json.dumps(vocab)])
+    return digest(["tokens 2", documents.digest, json.dumps([made_by, vocab], sort_keys=True)])
 
 
 def _find(key: str | None) -> tuple[TextProcessor, TokenStore] | None:

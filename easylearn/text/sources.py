@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import codecs
 import sys
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast, get_args
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 from ..data.values import is_missing, require_columns
 from ..errors import ArgumentError, DataError, did_you_mean
@@ -27,12 +26,17 @@ Where = Callable[[str, int], str]
 CHUNK_ROWS = 20_000  # of a table, looked at together
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class Documents(ABC):
+@dataclass(frozen=True, eq=False)
+class Documents:
     """Texts that can be gone through again and again, at least one; make them with one of the `from_` methods.
 
     Args:
-        rows: positions of the documents among the rows of the table, or among the files.
+        rows: which rows of a table, or which files, are documents.
+        names: what all of them are called.
+        read: the texts of some of them, by the name of each column, or as "text"; of a table nothing is copied.
+        marked: texts of several columns are one document, with a mark before each.
+        folder: where the files are; None for texts in memory.
+        how: says in which way files are read.
 
     >>> docs = Documents.from_list(["a good film", ""], ids=["x", "y"])
     >>> list(docs), list(docs.ids), len(docs)
@@ -42,35 +46,11 @@ class Documents(ABC):
     """
 
     rows: Sequence[int]
-
-    in_memory: ClassVar[bool] = True  # the texts themselves, and not only their files
-
-    @abstractmethod
-    def __iter__(self) -> Iterator[str]: ...
-
-    @property
-    @abstractmethod
-    def ids(self) -> Sequence[str]:
-        """What the documents are called: relative paths, row labels or numbers, or as given."""
-
-    @cached_property
-    @abstractmethod
-    def digest(self) -> str:
-        """A fingerprint of the contents, or of the files' identities."""
-
-    @abstractmethod
-    def describe(self, i: int) -> dict[str, str]:
-        """Document `i` as it was, by the name of each column, or as "text"."""
-
-    def take(self, positions: Iterable[int]) -> Documents:
-        """Some of the documents, in the order of `positions`."""
-        return replace(self, rows=[self.rows[i] for i in positions])
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__.lstrip('_')}({len(self):,} documents)"
+    names: Sequence[Any]
+    read: Callable[[Sequence[int]], dict[str, list[str]]]
+    marked: bool = False
+    folder: Path | None = None
+    how: tuple[str, ...] = ()
 
     @classmethod
     def from_list(
@@ -81,12 +61,13 @@ class Documents(ABC):
 
         if isinstance(texts, str):
             raise ArgumentError("texts must be a list of texts, got one text; write [text]")
-        column = pd.Series(list(texts), dtype=object, name="text")
-        if ids is not None:
-            if len(ids) != len(column):
-                raise ArgumentError(f"there must be one id per text, got {len(ids)} ids and {len(column)} texts")
-            column.index = pd.Index(list(ids))
-        return _Rows.of([column], False, missing, lambda _, i: f"{where}: item {column.index[i]}", where)
+        names = list(range(len(texts)) if ids is None else ids)
+        if len(names) != len(texts):
+            raise ArgumentError(f"there must be one id per text, got {len(names)} ids and {len(texts)} texts")
+        if not names:
+            raise DataError(f"{where} has no documents; there must be one at least, even if it is empty")
+        frame = pd.DataFrame({"text": pd.Series(list(texts), dtype=object)})
+        return replace(cls.from_frame(frame, "text", missing, lambda _, i: f"{where}: item {names[i]}"), names=names)
 
     @classmethod
     def from_frame(
@@ -103,11 +84,27 @@ class Documents(ABC):
         Raises:
             DataError: a column is missing, or holds something that is no text; the message names column and row.
         """
+        if missing not in get_args(Missing):
+            raise ArgumentError(f"missing must be 'error' or 'empty', got {missing!r}")
         by_text = {str(c): c for c in df.columns}  # a column may be called 7
         columns = [by_text.get(name, name) for name in as_names(text)]
         require_columns(df, columns)
-        usual: Where = lambda column, i: f"column {column!r}, row {df.index[i]}"  # noqa: E731
-        return _Rows.of([df[c] for c in columns], not is_one(text), missing, where or usual, "the table")
+        if not len(df):
+            raise DataError("the table has no documents; there must be one at least, even if it is empty")
+        place: Where = where or (lambda column, i: f"column {column!r}, row {df.index[i]}")
+
+        def texts(column: Any, rows: Sequence[int]) -> list[str]:
+            cells = df[column].iloc[list(rows)].tolist()
+            if all(type(cell) is str for cell in cells):
+                return cast("list[str]", cells)
+            at = partial(place, str(column))
+            return [text_of(cell, missing, partial(at, i)) for i, cell in zip(rows, cells, strict=True)]
+
+        df = df[columns]
+        found = cls(range(len(df)), df.index, lambda rows: {str(c): texts(c, rows) for c in columns}, not is_one(text))
+        for _ in found:  # what is no text is refused now
+            pass
+        return found
 
     @classmethod
     def from_folder(
@@ -135,90 +132,48 @@ class Documents(ABC):
             near = sorted(p.name for p in root.parent.iterdir()) if root.parent.is_dir() else None
             hint = f", nor a folder {root.parent} to hold it" if near is None else f". {did_you_mean(root.name, near)}"
             raise DataError(f"there is no folder {root}{hint}")
-        names = sorted(
-            f.relative_to(root).as_posix()
-            for f in root.rglob(pattern)
-            if f.is_file() and not any(p.startswith(".") for p in f.relative_to(root).parts)
-        )
+        files = (f.relative_to(root) for f in root.rglob(pattern) if f.is_file())
+        names = sorted(f.as_posix() for f in files if not any(p.startswith(".") for p in f.parts))
         if not names:
             kinds = sorted({f.suffix or f.name for f in root.rglob("*") if f.is_file()})
             hint = f"it has files {', '.join(kinds[:10])}; choose with pattern=" if kinds else "it has no files at all"
             raise DataError(f"{root} has no file {pattern}: {hint}")
-        return _Files(range(len(names)), root, names, encoding, errors)
 
+        def read(rows: Sequence[int]) -> dict[str, list[str]]:
+            return {"text": [read_text(root / names[i], encoding, errors) for i in rows]}
 
-@dataclass(frozen=True, eq=False, repr=False)
-class _Rows(Documents):
-    """The texts in columns of a table, each with a mark before it if `marked`; of a text nothing is copied."""
-
-    columns: Sequence[pd.Series[Any]]
-    marked: bool
-    missing: Missing
-    where: Where
-
-    @classmethod
-    def of(
-        cls, columns: Sequence[pd.Series[Any]], marked: bool, missing: Missing, where: Where, called: str
-    ) -> Documents:
-        """All rows, looked through for what is no text."""
-        if missing not in get_args(Missing):
-            raise ArgumentError(f"missing must be 'error' or 'empty', got {missing!r}")
-        if not len(columns[0]):
-            raise DataError(f"{called} has no documents; there must be one at least, even if it is empty")
-        found = cls(range(len(columns[0])), columns, marked, missing, where)
-        for _ in found:
-            pass
-        return found
+        return cls(range(len(names)), names, read, folder=root, how=("files", encoding, errors))
 
     def __iter__(self) -> Iterator[str]:
-        for begin in range(0, len(self.rows), CHUNK_ROWS):
-            rows = self.rows[begin : begin + CHUNK_ROWS]
-            texts = [self._texts(column, rows) for column in self.columns]
+        step = CHUNK_ROWS if self.folder is None else 1
+        for begin in range(0, len(self.rows), step):
+            texts = list(self.read(self.rows[begin : begin + step]).values())
             yield from map(join_columns, zip(*texts, strict=True)) if self.marked else texts[0]
 
-    def _texts(self, column: pd.Series[Any], rows: Sequence[int]) -> list[str]:
-        cells = column.iloc[list(rows)].tolist()
-        if all(type(cell) is str for cell in cells):
-            return cast("list[str]", cells)
-        where = partial(self.where, str(column.name))
-        return [text_of(cell, self.missing, partial(where, i)) for i, cell in zip(rows, cells, strict=True)]
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __repr__(self) -> str:
+        return f"Documents({len(self):,} documents)"
 
     @property
     def ids(self) -> Sequence[str]:
-        index = self.columns[0].index
-        return [str(index[i]) for i in self.rows]
+        """What the documents are called: relative paths, row labels or numbers, or as given."""
+        return [str(self.names[i]) for i in self.rows]
 
     @cached_property
     def digest(self) -> str:
-        return digest(self)
+        """A fingerprint of the contents, or of the files' identities."""
+        folder = self.folder
+        return digest(self if folder is None else [*self.how, *(file_identity(folder / name) for name in self.ids)])
 
     def describe(self, i: int) -> dict[str, str]:
-        return {str(c.name): self._texts(c, [self.rows[i]])[0] for c in self.columns}
+        """Document `i` as it was, by the name of each column, or as "text"."""
+        return {name: texts[0] for name, texts in self.read([self.rows[i]]).items()}
 
-
-@dataclass(frozen=True, eq=False, repr=False)
-class _Files(Documents):
-    root: Path
-    names: Sequence[str]
-    encoding: str
-    errors: Errors
-
-    in_memory = False
-
-    def __iter__(self) -> Iterator[str]:
-        return (read_text(self.root / name, self.encoding, self.errors) for name in self.ids)
-
-    @property
-    def ids(self) -> Sequence[str]:
-        return [self.names[i] for i in self.rows]
-
-    @cached_property
-    def digest(self) -> str:
-        files = (file_identity(self.root / name).encode("utf-8", "surrogateescape") for name in self.ids)
-        return digest(["files", self.encoding, self.errors, *files])
-
-    def describe(self, i: int) -> dict[str, str]:
-        return {"text": next(iter(self.take([i])))}
+    def take(self, positions: Iterable[int]) -> Documents:
+        """Some of the documents, in the order of `positions`."""
+        return replace(self, rows=[self.rows[i] for i in positions])
 
 
 def read_text(path: StrPath, encoding: str = "utf-8", errors: Errors = "strict") -> str:

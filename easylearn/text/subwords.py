@@ -111,12 +111,11 @@ class SubwordTokenizer(Tokenizer):
 
 class _SubwordCounter(Counter):
     def __init__(self, tokenizer: SubwordTokenizer) -> None:
-        super().__init__()
-        self._tokenizer = tokenizer
-        self.sequences += [(t,) for t in tokenizer.closed]
+        self.sequences = [(t,) for t in tokenizer.closed]
+        self._encode = tokenizer.encode
 
     def encode(self, texts: Sequence[str]) -> tuple[SequenceIds, Ints]:
-        return self._tokenizer.encode(texts)
+        return self._encode(texts)
 
 
 class UntrainedTokenizer(Tokenizer):

@@ -75,22 +75,29 @@ class Tokenizer(ABC):
         return None
 
 
-class Counter(ABC):
-    """Numbers the token sequences of texts: one token each, or several that always come together."""
+class Counter:
+    """Numbers the token sequences of texts, as `tokens` splits them: one token each; others may join several.
+
+    It gives numbers in the order in which sequences come first.
+    """
 
     in_workers = False  # whether forked processes do it faster
 
-    def __init__(self) -> None:
+    def __init__(self, tokens: Callable[[str], list[str]]) -> None:
         self.sequences: list[tuple[str, ...]] = []
+        self._tokens = tokens
+        self._known = Memo(lambda token: self.add((token,)))
 
     def add(self, tokens: tuple[str, ...]) -> int:
         """A number for a token sequence that has none yet."""
         self.sequences.append(tokens)
         return len(self.sequences) - 1
 
-    @abstractmethod
     def encode(self, texts: Sequence[str]) -> tuple[SequenceIds, Ints]:
         """The numbers of the token sequences of several texts one after the other, and how many each text has."""
+        rows = [self._tokens(text) for text in texts]
+        lengths = np.array([len(row) for row in rows], np.int64)
+        return np.fromiter(map(self._known.__getitem__, chain.from_iterable(rows)), np.int32, lengths.sum()), lengths
 
 
 class WordTokenizer(Tokenizer):
@@ -154,7 +161,7 @@ class WordCounter(Counter):
     in_workers = True
 
     def __init__(self, tokenizer: WordTokenizer) -> None:
-        super().__init__()
+        super().__init__(words.word_parts)
         self._tokenizer = tokenizer
         self._known = Memo(lambda part: self.add(words.expand(part, tokenizer.lower)))
         self._ids = Memo(self._ids_of, _MEMO, _MEMO_LENGTH)
@@ -164,7 +171,7 @@ class WordCounter(Counter):
     def _ids_of(self, word: str) -> bytes:
         """The numbers of the token sequences of a string without whitespace, as bytes of int32."""
         is_line = word == LINE and self._tokenizer.keep_newlines
-        parts = ["\n"] if is_line else words.word_parts(word)
+        parts = ["\n"] if is_line else self._tokens(word)
         return array("i", map(self._known.__getitem__, parts)).tobytes()
 
     def encode(self, texts: Sequence[str]) -> tuple[SequenceIds, Ints]:
@@ -208,10 +215,7 @@ class WordCounter(Counter):
 
 
 class FunctionTokenizer(Tokenizer):
-    """Any function from a text to its tokens.
-
-    Args:
-        fn: called with one text at a time.
+    """Any function `fn` from a text to its tokens.
 
     >>> FunctionTokenizer(str.split).tokenize(["a b", ""])
     [['a', 'b'], []]
@@ -219,7 +223,10 @@ class FunctionTokenizer(Tokenizer):
 
     def __init__(self, fn: Callable[[str], Iterable[str]]) -> None:
         if not callable(fn):
-            raise ArgumentError(f"expected a function from a text to a list of tokens, got {type(fn).__name__}")
+            raise ArgumentError(
+                "tokenizer must be 'word', 'bpe', 'unigram', a Tokenizer or a function from a text to a list of tokens, "
+                f"got {type(fn).__name__}"
+            )
         self.fn = fn
         self.name = str(getattr(fn, "__name__", type(fn).__name__))
 
@@ -236,7 +243,7 @@ class FunctionTokenizer(Tokenizer):
         return tokens
 
     def counter(self) -> Counter:
-        return _FunctionCounter(self)
+        return Counter(self.tokens)
 
     def join(self, tokens: Sequence[str]) -> str:
         """The tokens with spaces between them, since how the function split them is not known."""
@@ -251,15 +258,3 @@ class FunctionTokenizer(Tokenizer):
 
     def __repr__(self) -> str:
         return f"FunctionTokenizer({self.name})"
-
-
-class _FunctionCounter(Counter):
-    def __init__(self, tokenizer: FunctionTokenizer) -> None:
-        super().__init__()
-        self._tokens = tokenizer.tokens
-        self._known = Memo(lambda token: self.add((token,)))
-
-    def encode(self, texts: Sequence[str]) -> tuple[SequenceIds, Ints]:
-        rows = [self._tokens(text) for text in texts]
-        lengths = np.array([len(row) for row in rows], np.int64)
-        return np.fromiter(map(self._known.__getitem__, chain.from_iterable(rows)), np.int32, lengths.sum()), lengths

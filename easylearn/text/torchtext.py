@@ -157,11 +157,6 @@ def are_pairs(given: Any) -> bool:
     return isinstance(given, Iterable) or callable(getattr(given, "__getitem__", None))
 
 
-def vector_size(vectors: Any) -> int:
-    """How many numbers the vector of a word has in `vectors`, as `set_vectors` takes them."""
-    return int(_table(vectors).shape[1])
-
-
 def set_vectors(embedding: nn.Embedding, vocab: Vocab, vectors: Any) -> int:
     """Start an embedding from word vectors, words matched by name; what they do not know stays as it is.
 
@@ -176,7 +171,7 @@ def set_vectors(embedding: nn.Embedding, vocab: Vocab, vectors: Any) -> int:
     Returns:
         How many tokens of the vocabulary got a vector.
     """
-    table = _table(vectors)
+    table = vector_table(vectors)
     if table.shape[1] != embedding.embedding_dim:
         raise ArgumentError(
             f"the vectors have {table.shape[1]} numbers per word, the model's embedding has {embedding.embedding_dim}; "
@@ -203,7 +198,8 @@ def set_vectors(embedding: nn.Embedding, vocab: Vocab, vectors: Any) -> int:
     return len(found)
 
 
-def _table(vectors: Any) -> Tensor:
+def vector_table(vectors: Any) -> Tensor:
+    """The vectors themselves, of `vectors` as `set_vectors` takes them, shape (words, numbers)."""
     table = getattr(vectors, "vectors", None)
     if not isinstance(table, Tensor) or table.ndim != 2:
         raise ArgumentError(

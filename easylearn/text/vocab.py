@@ -57,8 +57,9 @@ class Vocab:
         if isinstance(tokens, str):
             raise ArgumentError(f"tokens must be a list of texts, got one text {tokens[:40]!r}")
         self.tokenizer = tokenizer
-        held = set(tokens)
-        self.tokens: tuple[str, ...] = (*(t for t in SPECIALS if t not in held), *tokens)
+        given = tuple(tokens)
+        held = set(given)
+        self.tokens: tuple[str, ...] = (*(t for t in SPECIALS if t not in held), *given)
         self.ids: dict[str, int] = {t: i for i, t in enumerate(self.tokens)}
         for i, token in enumerate(self.tokens):
             if not isinstance(token, str):

@@ -77,11 +77,7 @@ def cut(text: str, size: int, where: re.Pattern[str]) -> Iterator[str]:
 
 
 def word_parts(word: str) -> list[str]:
-    """Words and signs of a string without whitespace, their case kept.
-
-    >>> word_parts("(don't"), word_parts("me@home.org?")
-    (['(', "don't"], ['me@home.org', '?'])
-    """
+    """Words and signs of a string without whitespace, their case kept: "(don't" is "(" and "don't"."""
     if word.isascii() and word.isprintable() and "@" not in word and ":/" not in word and "www." not in word:
         # Nearly all of English text. Only the last sign of most words is not a letter.
         if word.isalpha():
@@ -112,11 +108,7 @@ def _parts(pattern: re.Pattern[str], word: str) -> list[str]:
 
 
 def expand(part: str, lower: bool) -> tuple[str, ...]:
-    """The tokens of one of the `word_parts`: marks, and what they mark.
-
-    >>> expand("LIKE", lower=True), expand("didn't", lower=True), expand("!!!!", lower=True)
-    (('xxup', 'like'), ('did', "n't"), ('xxrep', '4', '!'))
-    """
+    """The tokens of one of the `word_parts`, marks and what they mark: "LIKE" is xxup and like, "didn't" is did and n't."""
     if part in ("\n", FLD):
         return (part,)
     if part.isascii() and part.isalpha() and not part.lower().startswith("xx") and not _RUN.search(part.lower()):

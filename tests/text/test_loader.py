@@ -230,7 +230,3 @@ class TestDocumentSource:
     def test_a_document_without_any_token(self) -> None:
         (batch,) = documents(TokenStore.from_lists([[], []]), 2).batches(CPU)
         assert batch.inputs[0].tolist() == [[PAD], [PAD]] and batch.inputs[1].tolist() == [0, 0]
-
-    def test_refused(self) -> None:
-        with pytest.raises(ArgumentError, match="max_tokens must be at least 2"):
-            DocumentSource(numbered([3, 3]), max_tokens=1)
