@@ -15,10 +15,9 @@ from ..options import strict
 from ..train.callback import Callback, check_callbacks
 from .callbacks import ActivationPenalty, RateByLength, SampledSoftmax
 from .data import TextData, TextLMData
-from .fastai import download_wt103
 from .preprocess import AnyText
 from .torchtext import set_vectors, vector_table
-from .transfer import SavedEncoder, copy_encoder, read_encoder
+from .transfer import SavedEncoder, copy_encoder, download_wt103, read_encoder
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack

@@ -108,7 +108,7 @@ def _parts(pattern: re.Pattern[str], word: str) -> list[str]:
 
 
 def expand(part: str, lower: bool) -> tuple[str, ...]:
-    """The tokens of one of the `word_parts`, marks and what they mark: "LIKE" is xxup and like, "didn't" is did and n't."""
+    """The tokens of one of the `word_parts`, marks and what they mark: "LIKE" is xxup like, "didn't" is did n't."""
     if part in ("\n", FLD):
         return (part,)
     if part.isascii() and part.isalpha() and not part.lower().startswith("xx") and not _RUN.search(part.lower()):

@@ -11,13 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from easylearn.errors import ArgumentError, DataError, SaveError, StateError
-from easylearn.text import processing, workers
+from easylearn.text import processing
 from easylearn.text import store as stores
 from easylearn.text.processing import TextProcessor, as_tokenizer, tokenizer_from_state
 from easylearn.text.sources import Documents
 from easylearn.text.store import TokenStore
-from easylearn.text.subwords import SubwordTokenizer, UntrainedTokenizer
-from easylearn.text.tokenize import FunctionTokenizer, Tokenizer, WordTokenizer
+from easylearn.text.tokenize import FunctionTokenizer, SubwordTokenizer, Tokenizer, UntrainedTokenizer, WordTokenizer
 from easylearn.text.vocab import SPECIALS, Vocab
 
 PROSE = "It was the best of times, it was the worst of times; Don't say the LOWEST price is 1,000.50! " * 3
@@ -85,8 +84,8 @@ def test_the_first_of_fit_is_that_of_store_and_of_a_given_vocabulary(monkeypatch
 def test_processes_change_nothing(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
     texts = corpus(300)
     want = TextProcessor.fit(Documents.from_list(texts))
-    monkeypatch.setattr(workers, "usual_workers", lambda: count)
-    monkeypatch.setattr(workers, "WARM_UP", 2000)
+    monkeypatch.setattr(processing, "usual_workers", lambda: count)
+    monkeypatch.setattr(processing, "WARM_UP", 2000)
     monkeypatch.setattr(processing, "_BATCH_CHARACTERS", 500)
     got = TextProcessor.fit(Documents.from_list(texts))
     assert got[0].vocab == want[0].vocab and got[1].digest == want[1].digest
@@ -96,8 +95,8 @@ def test_processes_change_nothing(count: int, monkeypatch: pytest.MonkeyPatch) -
 def test_an_error_in_the_source_ends_the_processes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for i in range(30):
         (tmp_path / f"{i:02}.txt").write_bytes(b"some words\xff" if i == 25 else b"some words " * 50)
-    monkeypatch.setattr(workers, "usual_workers", lambda: 2)
-    monkeypatch.setattr(workers, "WARM_UP", 500)
+    monkeypatch.setattr(processing, "usual_workers", lambda: 2)
+    monkeypatch.setattr(processing, "WARM_UP", 500)
     monkeypatch.setattr(processing, "_BATCH_CHARACTERS", 500)
     with pytest.raises(DataError, match=r"25\.txt is not utf-8"):
         TextProcessor.fit(Documents.from_folder(tmp_path))
