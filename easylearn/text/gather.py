@@ -33,13 +33,9 @@ MOST_SHOWN = 2**26  # tokens of a split whose texts are kept to be shown: they t
 
 @dataclass(frozen=True)
 class TextSplit:
-    """The documents of one split.
+    """The documents of one split: their tokens, what they are called in file order, and what each has to be given.
 
-    Args:
-        store: their tokens.
-        ids: what they are called, in file order.
-        target: of each, or None.
-        documents: where their texts are, to show them as they were; None where they are too many to be kept.
+    Where their texts are, `documents`, is kept to show them as they were, unless they are too many.
     """
 
     store: TokenStore
@@ -53,12 +49,7 @@ class TextSplit:
 
 @dataclass(frozen=True)
 class Gathered:
-    """The documents of each split.
-
-    Args:
-        documents: by split.
-        rows: which of the documents that were given at first those of a split are, where it was cut off them.
-    """
+    """The documents of each split, and which of those that were given at first they are, if they were cut off them."""
 
     documents: dict[SplitName, Documents]
     rows: dict[SplitName, Indices]

@@ -103,11 +103,7 @@ def continue_tokens(
 
 
 def draw(logits: Tensor, sampling: Sampling, generator: torch.Generator) -> int:
-    """One token by its logits (n_tokens,) on the CPU, minus infinity for what must not come.
-
-    >>> draw(torch.tensor([0.0, 3.0, 1.0]), Sampling(temperature=0), torch.Generator())
-    1
-    """
+    """One token by its logits (n_tokens,) on the CPU, minus infinity for what must not come."""
     if bool(logits.isnan().any()):
         raise StateError("the model's outputs are not numbers (NaN): its training diverged, load other weights")
     if sampling.temperature == 0:

@@ -122,14 +122,7 @@ class StreamLoader:
 
 @dataclass(eq=False)
 class DocumentSource(Source):
-    """Whole documents, padded at their ends: tokens (b, t) and lengths (b,).
-
-    Args:
-        store: the documents.
-        pad: id that fills shorter rows.
-        backward: read each document from its end, after its mark of beginning.
-        max_tokens: of a longer document the first quarter of this many and the last three are kept (arXiv
-            1905.05583); None keeps all.
+    """Whole documents, padded at their ends: tokens (b, t) and lengths (b,). See `TextPreprocessor` for `max_tokens`.
 
     >>> source = DocumentSource(TokenStore.from_lists([[2, 8, 9], [2]]))
     >>> source.fetch(np.array([0, 1]), torch.device("cpu"))

@@ -94,9 +94,9 @@ class TextPreprocessor(AnyText):
     """How a document becomes a classifier's input. It may be used by several threads.
 
     Args:
-        processor, backward, columns, missing: see above.
-        max_tokens: longer documents are cut to so many, the first quarter of them from the beginning and the rest
-            from the end (arXiv 1905.05583); None keeps all.
+        processor, backward, columns, missing: see `AnyText`.
+        max_tokens: longer documents are cut to so many, a quarter of the beginning and the rest of the end (arXiv
+            1905.05583); None keeps all.
 
     >>> processor, _ = TextProcessor.fit(Documents.from_list(["a good film"]), min_freq=1)
     >>> texts = TextPreprocessor(processor, columns="review")
@@ -118,9 +118,6 @@ class TextPreprocessor(AnyText):
             given: a text, or a row with the columns of texts (a dictionary or a Series), which is one item; a list,
                 an array or a Series of texts, a list of rows, or a DataFrame with the columns.
             first: the number of the first text, which names those that have no label of a row.
-
-        Raises:
-            DataError: something is no text; it is named, with its type.
         """
         if isinstance(given, str) or self._is_row(given):
             return Items([self._text(given, str(first))], (str(first),), single=True)
@@ -160,11 +157,7 @@ class TextPreprocessor(AnyText):
         return texts[0] if isinstance(self.columns, str) else join_columns(texts)
 
     def read_file(self, path: Path, n: int) -> Iterator[Items]:
-        """The .txt files below a folder, one text file, or the rows of a csv or parquet file.
-
-        Raises:
-            DataError: there is no such file, or it lacks the column of texts.
-        """
+        """The .txt files below a folder, one text file, or the rows of a csv or parquet file."""
         if is_table(path):
             names = self.columns or "text"
             for table in iter_table(path, n, columns=as_names(names), text=as_names(names)):
@@ -198,12 +191,7 @@ class TextPreprocessor(AnyText):
 
 @dataclass(frozen=True)
 class StreamPreprocessor(AnyText):
-    """How texts become the stream that a language model reads.
-
-    Args:
-        processor, backward, columns, missing: see above.
-        bptt: tokens in a window.
-    """
+    """How texts become the stream that a language model reads, in windows of `bptt` tokens."""
 
     kind: ClassVar[str] = "language_model"
     bptt: int = 70
@@ -234,11 +222,7 @@ def predictor_of(learn: Learner | Predictor, verb: str) -> Predictor:
 
 
 def is_table(path: Path) -> bool:
-    """Whether a file or folder holds a table, by its name.
-
-    >>> is_table(Path("a.csv.gz")), is_table(Path("a.txt"))
-    (True, False)
-    """
+    """Whether a file or folder holds a table, by its name."""
     return not _TABLES.isdisjoint(map(str.lower, path.suffixes)) or (path.is_dir() and any(path.glob("*.parquet")))
 
 

@@ -63,11 +63,7 @@ def as_tokenizer(given: Tokenizing) -> Tokenizer:
 
 
 def tokenizer_from_state(state: Mapping[str, Any]) -> Tokenizer:
-    """The tokenizer whose `state_dict` this is. Nothing of it is executed.
-
-    >>> tokenizer_from_state(WordTokenizer(lower=False).state_dict())
-    WordTokenizer(lower=False, keep_newlines=False)
-    """
+    """The tokenizer whose `state_dict` this is. Nothing of it is executed."""
     kind = state.get("kind") if isinstance(state, Mapping) else None
     if kind not in ("word", "subword"):
         raise StateError(f"this is no state of a tokenizer of easylearn: its kind is {kind!r}, not 'word' or 'subword'")
@@ -105,18 +101,11 @@ class TextProcessor:
         cls, documents: Documents, tokenizer: Tokenizing = None, vocab: Vocab | None = None, max_vocab: int = 60_000,
         min_freq: int = 2, progress: bool = True,
     ) -> tuple[TextProcessor, TokenStore]:  # fmt: skip
-        """Make a vocabulary, and the numbers of the documents it is made from, tokenising once.
+        """Make a vocabulary, unless there is one, and the numbers of the documents it is made from, tokenising once.
 
         Memory holds up to 64 MB of numbers, some documents at a time, the different words and 8 bytes per document.
-        More numbers go to easylearn's cache folder, where the same call finds them again.
-
-        Args:
-            documents: the texts to learn from.
-            tokenizer: see `as_tokenizer`.
-            vocab: use this one and count nothing.
-            max_vocab: tokens at most.
-            min_freq: rarer tokens become *unknown*. Subwords are all kept.
-            progress: show a bar where it takes longer than a moment.
+        More numbers go to easylearn's cache folder, where the same call finds them again. The arguments are those of
+        `TextOptions`.
         """
         given = as_tokenizer(tokenizer)
         Vocab.from_counts({}, max_vocab, min_freq)  # wrong sizes are refused before the work, not after it

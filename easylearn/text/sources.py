@@ -73,16 +73,9 @@ class Documents:
     def from_frame(
         cls, df: pd.DataFrame, text: str | Sequence[str], missing: Missing = "error", where: Where | None = None
     ) -> Documents:
-        """A column of a DataFrame, or several put together.
+        """A column of a DataFrame, or several put together: "xxfld 1 ... xxfld 2 ...". The table is left as it is.
 
-        Args:
-            df: one row per document; it is left as it is.
-            text: the column; several become one text, "xxfld 1 ... xxfld 2 ...".
-            missing: what to do with empty places: "error", or take them for "empty" texts.
-            where: see `Where`; None names column and row by the table.
-
-        Raises:
-            DataError: a column is missing, or holds something that is no text; the message names column and row.
+        Empty places are an "error", or by `missing` "empty" texts. What `where` calls a place, messages do.
         """
         if missing not in get_args(Missing):
             raise ArgumentError(f"missing must be 'error' or 'empty', got {missing!r}")
@@ -110,16 +103,10 @@ class Documents:
     def from_folder(
         cls, path: StrPath, pattern: str = "*.txt", errors: Errors = "strict", encoding: str = "utf-8"
     ) -> Documents:
-        """One document per file, in the order of their relative paths, those in subfolders included.
+        """One document per file of this pattern, in the order of their relative paths, without those that begin with a dot.
 
-        Args:
-            path: the folder.
-            pattern: which files, as in a shell. Those whose names begin with a dot are left out.
-            errors: what to do with bytes that are not of that encoding: "strict", "replace" by U+FFFD, or "ignore".
-            encoding: of the files; a byte order mark is left out.
-
-        Raises:
-            DataError: there is no such folder or file; while reading: broken bytes, with file and offset.
+        Bytes that are not of the encoding are refused with file and offset ("strict"), replaced by U+FFFD ("replace")
+        or left out ("ignore"), as a byte order mark is.
         """
         if errors not in get_args(Errors):
             raise ArgumentError(f"errors must be 'strict', 'replace' or 'ignore', got {errors!r}")
@@ -220,11 +207,7 @@ def is_series(value: Any) -> bool:
 
 
 def join_columns(texts: Sequence[str]) -> str:
-    """The texts of several columns as one, each after its number.
-
-    >>> join_columns(["A title", "a text"])
-    'xxfld 1 A title xxfld 2 a text'
-    """
+    """The texts of several columns as one, each after a mark and its number."""
     return " ".join(f"{FLD} {k} {t}" for k, t in enumerate(texts, 1))
 
 

@@ -29,11 +29,7 @@ _IDS, _OFFSETS = "tokens.bin", "offsets.npy"
 
 
 def dtype_for(n_tokens: int) -> np.dtype[Any]:
-    """The smallest type for the numbers of a vocabulary of that size: uint16, else int32.
-
-    >>> dtype_for(60_000).name, dtype_for(70_000).name
-    ('uint16', 'int32')
-    """
+    """The smallest type for the numbers of a vocabulary of that size: uint16, else int32."""
     return np.dtype("<u2" if n_tokens <= 2**16 else "<i4")
 
 

@@ -55,9 +55,6 @@ def read_pairs(pairs: Iterable[tuple[Any, Any]], where: str = "pairs") -> tuple[
     """Texts and labels out of a torchtext dataset; messages call it `where`.
 
     Its items are (label, text), as most are; or (text, label) as in SST2, where the labels are no texts.
-
-    >>> read_pairs([(2, "good"), (1, "bad")])
-    (['good', 'bad'], [2, 1])
     """
     try:
         coming = iter(() if isinstance(pairs, str | Mapping) else pairs)
@@ -145,11 +142,7 @@ def given_tokens(tokenizer: Tokenizer) -> Callable[[str], list[str]]:
 
 
 def are_pairs(given: Any) -> bool:
-    """Whether this is an iterable of pairs, and not a fraction, a list of positions or a mask.
-
-    >>> are_pairs([("a", "good")]), are_pairs(iter([])), are_pairs([3, 4]), are_pairs(0.2), are_pairs(None)
-    (True, True, False, False, False)
-    """
+    """Whether this is an iterable of pairs, and not a fraction, a list of positions or a mask."""
     if isinstance(given, list | tuple):
         return bool(given) and isinstance(given[0], tuple | list)
     if given is None or isinstance(given, str | Tensor | range) or callable(getattr(given, "__array__", None)):
@@ -158,14 +151,12 @@ def are_pairs(given: Any) -> bool:
 
 
 def set_vectors(embedding: nn.Embedding, vocab: Vocab, vectors: Any) -> int:
-    """Start an embedding from word vectors, words matched by name; what they do not know stays as it is.
+    """Start the embedding of a vocabulary from word vectors, words matched by name; others stay as they are.
 
     The numbers are taken as they are: those of GloVe are several times as large as what an AWD-LSTM starts from, and
     serve it well all the same. *Padding* keeps its zeros.
 
     Args:
-        embedding: of as many rows as the vocabulary has tokens.
-        vocab: the tokens.
         vectors: a `torchtext.vocab.Vectors`, such as `GloVe`, or an object with its `vectors` and `stoi` or `itos`.
 
     Returns:

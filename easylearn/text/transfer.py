@@ -47,15 +47,8 @@ _TEXT_OPCODES = frozenset(
 class SavedEncoder:
     """An encoder out of a file.
 
-    Args:
-        source: where it came from, for messages.
-        tokens: its vocabulary, in the order of the embedding's rows.
-        tensors: named as in an `AWDLSTM`; "decoder.bias" besides, if it came from a language model.
-        backward: whether it read texts from their end.
-        tokenizer: state of the tokenizer that made its tokens, or None.
-
-    Raises:
-        WeightsError: the tensors are not those of one encoder with these tokens.
+    Its tensors are named as in an `AWDLSTM` ("decoder.bias" besides, of a language model), its tokens in the order of
+    the embedding's rows, and the tokenizer's state is that of what made them, if it is known.
     """
 
     source: str
@@ -167,15 +160,9 @@ def _read_own(file: Path) -> SavedEncoder:
 
 
 def copy_encoder(saved: SavedEncoder, model: nn.Module, vocab: Vocab, backward: bool) -> int:
-    """Put an encoder into a model, words matched by name, all of it or nothing.
+    """Put an encoder into a model, words matched by name, all of it or nothing; returns how many words the file knows.
 
     A language model takes the decoder's bias, too; a word that the file does not know starts at the mean row.
-
-    Returns:
-        How many words of the vocabulary the file knows.
-
-    Raises:
-        WeightsError: sizes or direction differ; the message says what to do.
     """
     encoder = encoder_of(model)
     state = encoder.state_dict()
@@ -319,12 +306,7 @@ def _fetch(address: str, file: Path) -> None:
 
 
 def read_fastai(file: Path, itos: StrPath | None) -> tuple[tuple[str, ...], dict[str, Tensor]]:
-    """Vocabulary and tensors of the encoder in fast.ai's weights, both with our names.
-
-    Args:
-        file: what `torch.save` wrote: `0.encoder.weight`, `0.rnns.*.module.weight_hh_l0_raw` and so on.
-        itos: their vocabulary, a list of words in a `.pkl` file; None looks for `itos*.pkl` beside them.
-    """
+    """Vocabulary and tensors of the encoder in fast.ai's weights, both with our names; see `read_encoder`."""
     if itos is None:
         beside = sorted(file.parent.glob("itos*.pkl"))
         if len(beside) != 1:
@@ -347,11 +329,7 @@ def read_fastai(file: Path, itos: StrPath | None) -> tuple[tuple[str, ...], dict
 
 
 def fastai_tensors(found: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """fast.ai's names of tensors as ours, of 2018 and of 2019; doubles and what is not of the encoder left out.
-
-    >>> sorted(fastai_tensors({"0.encoder.weight": torch.zeros(1), "0.rnns.0.module.weight_hh_l0_raw": torch.ones(1)}))
-    ['embedding.weight', 'rnns.0.weight_hh_l0']
-    """
+    """fast.ai's names of tensors as ours, of 2018 and of 2019; doubles and what is not of the encoder left out."""
     own: dict[str, Tensor] = {}
     for name, tensor in found.items():
         parts = name.removeprefix("0.").split(".")
