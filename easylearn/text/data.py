@@ -108,7 +108,8 @@ class _Texts(Data[TextSplit]):
                 "empty": int((store.lengths <= 1).sum()),
                 "unknown": unknown / max(store.n_tokens, 1),
             }
-        return pd.DataFrame(rows).T
+        table: pd.DataFrame = pd.DataFrame(rows).T
+        return table
 
     def _repr(self, kind: str) -> str:
         stores = {name: self.store(name) for name in self.splits}

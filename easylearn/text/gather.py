@@ -78,20 +78,12 @@ class Gathered:
 
 @dataclass(frozen=True)
 class Rows:
-    """Texts, and maybe labels, as the rows of a table.
-
-    Args:
-        frame: the table.
-        name: what messages call the row at a position.
-        what: what they call the table; empty where it needs no name.
-        is_table: whether the columns have names that the user knows.
-        files: the documents themselves, if they are files.
-    """
+    """Texts, and maybe labels, as the rows of a table; messages call them by `name` and the table by `what`."""
 
     frame: pd.DataFrame
     name: Callable[[int], str]
     what: str = ""
-    is_table: bool = True
+    is_table: bool = True  # and no lists or files, whose columns have names that the user does not know
     files: Documents | None = None
 
     @classmethod
@@ -153,10 +145,8 @@ class Rows:
         """The labels of some rows, or of all, as a tensor."""
         frame = self.frame if rows is None else self.frame.iloc[rows]
         where = self.name if rows is None else lambda i: self.name(int(rows[i]))
-        hint = "Correct it, leave the row out, or split so that each label trains"
-        if split == "test":
-            hint = "Correct it, or leave the labels of the test out"
-        return targets.encode(frame, where=where, split=split, hint=hint)
+        instead = "or leave the labels of the test out" if split == "test" else "leave the row out, or split otherwise"
+        return targets.encode(frame, where=where, split=split, hint=f"Correct it, {instead}")
 
     def are_of(self, task: Task) -> bool:
         """Whether each row of lists has a class that the task knows."""
@@ -164,13 +154,12 @@ class Rows:
 
     def is_labelled(self, label: Columns, how: LabelOptions, task: Task) -> bool:
         """Whether each row has a label, of files that of a class; if only some rows have one, a warning says so."""
-        by_text = {str(c): c for c in self.frame.columns}
-        names = as_names(label, "label")
-        if not all(name in by_text for name in names):
+        frame, names = self.frame.rename(columns=str), as_names(label, "label")
+        if not set(names) <= set(frame.columns):
             return False
         if self.files is not None:
             return self.are_of(task)
-        there = self.frame[[by_text[name] for name in names]].notna().all(axis=1)
+        there = frame[names].notna().all(axis=1)
         if there.any() and not there.all() and how.label_sep is None:
             warnings.warn(
                 f"{self.what}only {int(there.sum())} of {len(there)} rows have a label, so none of them counts "

@@ -71,7 +71,7 @@ class Occlusion:
         shown = sorted(sorted(range(len(self.tokens)), key=lambda i: -abs(self.effects[i]))[:MOST_BARS])
         figure = new_figure(6.0, 0.6 + 0.21 * max(len(shown), 4))
         axes = figure.add_subplot()
-        colours = ["#228855" if self.effects[i] > 0 else "#cc4433" for i in shown]
+        colours = [np.array(_FOR if self.effects[i] > 0 else _AGAINST) / 255 for i in shown]
         axes.barh(range(len(shown)), [self.effects[i] for i in shown], color=colours)
         axes.set_yticks(range(len(shown)), [self.tokens[i][:24] for i in shown], fontsize=8, parse_math=False)
         axes.invert_yaxis()

@@ -71,11 +71,11 @@ class TextOptions:
     def fit(self, documents: Mapping[SplitName, Documents]) -> tuple[TextProcessor, dict[SplitName, TokenStore]]:
         """Tokens of every split, by a vocabulary given or made from the training split."""
         vocab, tokenizer = vocabulary_of(self.vocab, self.tokenizer)
-        processor, train = TextProcessor.fit(
-            documents["train"], tokenizer, vocab, self.max_vocab, self.min_freq, self.progress
-        )
-        rest = {n: processor.store(d, self.progress) for n, d in documents.items() if n != "train"}
-        return processor, {"train": train, **rest}
+        how = (self.max_vocab, self.min_freq, self.progress)
+        processor, train = TextProcessor.fit(documents["train"], tokenizer, vocab, *how)
+        stores: dict[SplitName, TokenStore] = {"train": train}
+        stores |= {name: processor.store(d, self.progress) for name, d in documents.items() if name != "train"}
+        return processor, stores
 
 
 @dataclass(frozen=True)

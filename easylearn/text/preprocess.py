@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 from torch import Tensor, nn
 
 from ..artefact.predictor import Predictor
-from ..data.frames import iter_table
+from ..data.frames import Table, iter_table
 from ..data.order import Order, Source
 from ..data.preprocess import Items, Preprocessor, RuntimeInputs
 from ..errors import ArgumentError, DataError, StateError, WeightsError
@@ -153,7 +154,8 @@ class TextPreprocessor(AnyText):
         absent = [c for c in columns if c not in item]
         if absent:
             raise DataError(f"item {name} has no {absent[0]!r}; it has {[str(k) for k in item][:10]}")
-        texts = [text_of(item[c], self.missing, lambda c=c: f"item {name}, column {c!r}") for c in columns]
+        place = "item {}, column {!r}".format
+        texts = [text_of(item[c], self.missing, partial(place, name, c)) for c in columns]
         return texts[0] if isinstance(self.columns, str) else join_columns(texts)
 
     def read_file(self, path: Path, n: int) -> Iterator[Items]:
@@ -161,7 +163,7 @@ class TextPreprocessor(AnyText):
         if is_table(path):
             names = self.columns or "text"
             for table in iter_table(path, n, columns=as_names(names), text=as_names(names)):
-                yield self._of_rows(table.frame, names, lambda column, i, t=table: f"column {column!r}, {t.where(i)}")
+                yield self._of_rows(table.frame, names, partial(_place, table))
             return
         if path.is_dir():
             documents = Documents.from_folder(path)
@@ -205,7 +207,9 @@ class StreamPreprocessor(AnyText):
             "a language model predicts what comes next, and nothing of a whole text: use generate(learn, prompt, n)"
         )
 
-    source = read
+    def source(self, values: Any) -> NoReturn:
+        """See `read`."""
+        self.read(values)
 
     def complete(self, task: Task) -> Task:
         """The task with its words, which a file has once, in the vocabulary."""
@@ -235,6 +239,10 @@ def _array(given: Any) -> list[Any] | None:
         raise DataError(f"expected a list of texts, got an array of shape {tuple(given.shape)}")
     listed: list[Any] = plain()
     return listed
+
+
+def _place(table: Table, column: str, i: int) -> str:
+    return f"column {column!r}, {table.where(i)}"
 
 
 def _type(value: Any) -> str:

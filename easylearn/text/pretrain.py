@@ -126,14 +126,9 @@ def pretrain_lm(
 
 def resume_pretraining(out: StrPath, *, device: str | None = None, progress: bool = True) -> Learner:
     """Go on with the run whose folder this is, with its own settings; see `pretrain_lm`."""
-    folder = Path(out)
-    claim = dict(_settings_of(folder))
-    try:
-        corpus = claim.pop("corpus")
-        settings = Pretraining(**claim)
-    except (TypeError, KeyError) as error:
-        raise _unreadable(folder, error) from error
-    return pretrain_lm(corpus, folder, settings, device=device, progress=progress)
+    claim = _settings_of(Path(out))
+    corpus = claim.pop("corpus")
+    return pretrain_lm(corpus, out, Pretraining(**claim), device=device, progress=progress)
 
 
 def _goes_on(folder: Path, checkpoint: Path, settings: dict[str, Any]) -> bool:
@@ -152,19 +147,14 @@ def _goes_on(folder: Path, checkpoint: Path, settings: dict[str, Any]) -> bool:
     return True
 
 
-def _settings_of(folder: Path) -> Mapping[str, Any]:
-    try:
-        found = json.loads((folder / "settings.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise _unreadable(folder, error) from error
-    if not isinstance(found, dict):
-        raise _unreadable(folder, f"it is a {type(found).__name__}")
-    return found
-
-
-def _unreadable(folder: Path, why: object) -> StateError:
+def _settings_of(folder: Path) -> dict[str, Any]:
+    """What the run of a folder was begun with: the corpus, and the fields of `Pretraining`."""
     file = folder / "settings.json"
-    return StateError(f"{file} does not say what run {folder} holds ({why}); choose another folder")
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+        return {"corpus": found.pop("corpus"), **asdict(Pretraining(**found))}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise StateError(f"{file} does not say what run {folder} holds ({error}); choose another folder") from error
 
 
 def setting_names() -> list[str]:

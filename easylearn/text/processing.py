@@ -59,7 +59,7 @@ def as_tokenizer(given: Tokenizing) -> Tokenizer:
         raise ArgumentError(f"there is no tokenizer {given!r}. {did_you_mean(given, ['word', 'bpe', 'unigram'])}")
     if isinstance(given, type) and issubclass(given, Tokenizer):
         raise ArgumentError(f"tokenizer must be a tokenizer, not its class: make one of {given}")
-    return FunctionTokenizer(given)
+    return FunctionTokenizer(cast(Callable[[str], Iterable[str]], given))
 
 
 def tokenizer_from_state(state: Mapping[str, Any]) -> Tokenizer:
@@ -154,7 +154,8 @@ class TextProcessor:
 
     def encode(self, text: str) -> list[int]:
         """The numbers of one text, that of `xxbos` first."""
-        return self.encode_all([text]).ids.tolist()
+        ids: list[int] = self.encode_all([text]).ids.tolist()
+        return ids
 
     def decode(self, ids: Iterable[int]) -> str:
         """Readable text again."""

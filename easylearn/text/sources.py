@@ -46,7 +46,7 @@ class Documents:
     """
 
     rows: Sequence[int]
-    names: Sequence[Any]
+    names: Any
     read: Callable[[Sequence[int]], dict[str, list[str]]]
     marked: bool = False
     folder: Path | None = None
@@ -103,7 +103,7 @@ class Documents:
     def from_folder(
         cls, path: StrPath, pattern: str = "*.txt", errors: Errors = "strict", encoding: str = "utf-8"
     ) -> Documents:
-        """One document per file of this pattern, in the order of their relative paths, without those that begin with a dot.
+        """One document per file of this pattern, in the order of their relative paths; a dot before a name hides it.
 
         Bytes that are not of the encoding are refused with file and offset ("strict"), replaced by U+FFFD ("replace")
         or left out ("ignore"), as a byte order mark is.

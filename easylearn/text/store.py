@@ -63,7 +63,7 @@ class TokenStore:
     def open(cls, folder: Path, dtype: np.dtype[Any], digest: str | None = None) -> TokenStore:
         """The memory-mapped store in a folder of the cache; its files must fit each other."""
         ids = np.memmap(folder / _IDS, dtype, "r")
-        return cls(cast(Ids, ids), np.diff(np.load(folder / _OFFSETS)), digest)
+        return cls(cast(Ids, ids), np.diff(np.load(folder / _OFFSETS, allow_pickle=False)), digest)
 
     @property
     def lengths(self) -> Ints:
@@ -148,7 +148,7 @@ class TokenWriter:
             return TokenStore(np.concatenate([np.empty(0, self._dtype), *rows]), lengths)
         with _saving() as place:
             folder = self._folder
-            np.save(folder / _OFFSETS, np.concatenate(([0], np.cumsum(lengths))))
+            np.save(folder / _OFFSETS, np.concatenate(([0], np.cumsum(lengths))), allow_pickle=False)
             if self._key is not None:
                 with open(folder / _IDS, "rb+") as file:
                     os.fsync(file.fileno())

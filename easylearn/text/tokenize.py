@@ -372,7 +372,7 @@ class UntrainedTokenizer(Tokenizer):
             f"the {self.kind} tokenizer is not trained yet: pass it to TextProcessor.fit, or use SubwordTokenizer.train"
         )
 
-    counter = join = state_dict = _refuse
+    counter = join = state_dict = _refuse  # type: ignore[assignment]
 
 
 def _for_subwords(text: str) -> str:

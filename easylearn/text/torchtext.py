@@ -56,16 +56,12 @@ def read_pairs(pairs: Iterable[tuple[Any, Any]], where: str = "pairs") -> tuple[
 
     Its items are (label, text), as most are; or (text, label) as in SST2, where the labels are no texts.
     """
-    try:
-        coming = iter(() if isinstance(pairs, str | Mapping) else pairs)
-    except TypeError:
-        coming = None
-    if coming is None or isinstance(pairs, str | Mapping):
+    if isinstance(pairs, str | Mapping) or not _is_iterable(pairs):
         raise ArgumentError(f"{where} must be an iterable of (label, text), got a {type(pairs).__name__}")
     texts: list[str] = []
     labels: list[Any] = []
     place = None  # of the text, as the first pair has it
-    for i, pair in enumerate(coming):
+    for i, pair in enumerate(pairs):
         if not isinstance(pair, tuple | list) or len(pair) != 2:
             raise DataError(f"{where}: item {i} must be (label, text), got {pair!r:.80}, a {type(pair).__name__}")
         if place is None:
@@ -147,6 +143,10 @@ def are_pairs(given: Any) -> bool:
         return bool(given) and isinstance(given[0], tuple | list)
     if given is None or isinstance(given, str | Tensor | range) or callable(getattr(given, "__array__", None)):
         return False
+    return _is_iterable(given)
+
+
+def _is_iterable(given: Any) -> bool:
     return isinstance(given, Iterable) or callable(getattr(given, "__getitem__", None))
 
 

@@ -38,9 +38,6 @@ OLD_TOKENS = {
 }  # fmt: skip
 """fast.ai's names of the special tokens in 2018, and ours."""
 _LIST_OPCODES = frozenset(["PROTO", "FRAME", "MARK", "EMPTY_LIST", "LIST", "APPEND", "APPENDS", "STOP"])
-_TEXT_OPCODES = frozenset(
-    ["UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "STRING", "BINSTRING", "SHORT_BINSTRING"]
-)
 
 
 @dataclass(frozen=True)
@@ -355,7 +352,7 @@ def read_itos(path: StrPath) -> list[str]:
     try:
         for opcode, argument, _ in pickletools.genops(Path(path).read_bytes()):
             name = opcode.name
-            if name in _TEXT_OPCODES:
+            if "UNICODE" in name or "STRING" in name:
                 last = argument.decode() if isinstance(argument, bytes) else str(argument)
                 words.append(last)
             elif name == "MEMOIZE" or name.endswith("PUT"):
