@@ -81,8 +81,9 @@ def language_model_learner(
         model = LanguageModel(_encoder(texts, sizes, drops.scaled(drop_mult), vectors), tie=tie_weights)
     if saved is not None:
         copy_encoder(saved, model, texts.vocab, texts.backward)
-    choose = [] if sampled is None else [SampledSoftmax(sampled)]
-    options["callbacks"] = _callbacks(options, alpha, beta, RateByLength(texts.bptt), *choose)
+    standing = [RateByLength(texts.bptt), *_penalty(alpha, beta)]
+    standing += [] if sampled is None else [SampledSoftmax(sampled)]
+    options["callbacks"] = [*standing, *check_callbacks(options.get("callbacks", ()))]
     return Learner(data, model, **options)
 
 
@@ -126,7 +127,7 @@ def text_classifier_learner(
         head_drops = ps if ps is not None else [dropped.output] + [0.1] * len(layers)
         head = classifier_head(encoder.emb_size, data.task.n_out, hidden=layers, ps=head_drops)
         model = TextClassifier(encoder, head, bptt=bptt, max_len=max_len)
-    options["callbacks"] = _callbacks(options, alpha, beta)
+    options["callbacks"] = [*_penalty(alpha, beta), *check_callbacks(options.get("callbacks", ()))]
     learn = Learner(data, model, **options)
     if saved is not None:
         copy_encoder(saved, model, texts.vocab, texts.backward)
@@ -141,10 +142,8 @@ def _encoder(texts: AnyText, sizes: Mapping[str, int], drops: Drops, vectors: An
     return encoder
 
 
-def _callbacks(options: TrainingOptions, alpha: float, beta: float, *more: Callback) -> list[Callback]:
-    """Those of a text model, and the user's."""
-    penalty = [ActivationPenalty(alpha, beta)] if alpha or beta else []
-    return [*more, *penalty, *check_callbacks(options.get("callbacks", ()))]
+def _penalty(alpha: float, beta: float) -> list[Callback]:
+    return [ActivationPenalty(alpha, beta)] if alpha or beta else []
 
 
 def _read(pretrained: Pretrained, backward: bool) -> SavedEncoder | None:

@@ -116,7 +116,7 @@ def test_a_store_without_a_name_goes_with_its_last_user(cache: Path) -> None:
 
 
 def test_a_full_disk_is_said_and_leaves_nothing(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*given: object) -> None:
+    def full(*given: object, allow_pickle: bool) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(module.np, "save", full)
