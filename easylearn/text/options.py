@@ -16,9 +16,10 @@ from ..data.targets import TaskName
 from ..errors import ArgumentError, StateError, WeightsError
 from ..learner import Learner
 from .preprocess import AnyText
-from .processing import TextProcessor, Tokenizing, as_tokenizer, tokenizer_from_state
+from .processing import TextProcessor
 from .sources import Documents, Missing
 from .store import TokenStore
+from .tokenize import Tokenizing, as_tokenizer, tokenizer_from_state
 from .torchtext import as_vocab
 from .transfer import SavedEncoder, find_file, read_encoder
 from .vocab import Vocab

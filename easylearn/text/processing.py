@@ -9,7 +9,7 @@ import sys
 import warnings
 from collections import Counter as Counts
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from itertools import chain
@@ -18,24 +18,13 @@ from typing import Any, cast
 import numpy as np
 
 from ..device import usable_cores
-from ..errors import ArgumentError, EasyLearnError, StateError, did_you_mean
+from ..errors import EasyLearnError, StateError
 from ..files import cache_dir, digest
+from . import tokenize
 from .sources import Documents
 from .store import NOTE, Ids, Ints, TokenStore, TokenWriter, dtype_for
-from .tokenize import (
-    VERSION,
-    Counter,
-    FunctionTokenizer,
-    SequenceIds,
-    SubwordKind,
-    SubwordTokenizer,
-    Tokenizer,
-    UntrainedTokenizer,
-    WordTokenizer,
-)
+from .tokenize import Counter, SequenceIds, Tokenizer, Tokenizing, UntrainedTokenizer
 from .vocab import Vocab, check_version
-
-Tokenizing = str | Tokenizer | Callable[[str], Iterable[str]] | None
 
 _VERSION = 1
 _BATCH_CHARACTERS = 1_000_000
@@ -43,37 +32,7 @@ _BATCH_DOCUMENTS = 10_000
 WARM_UP = 8_000_000  # characters after which most words were met, and work is left that is worth a process
 MAX_WORKERS = 16
 _AHEAD = 2  # batches per process that are under way
-
 _PATIENCE = 2.0  # seconds of work before a progress bar appears
-
-
-def as_tokenizer(given: Tokenizing) -> Tokenizer:
-    """A tokenizer from what users pass: "bpe" and "unigram" are trained later, on the training split."""
-    if given is None or given == "word":
-        return WordTokenizer()
-    if isinstance(given, Tokenizer):
-        return given
-    if given in ("bpe", "unigram"):
-        return UntrainedTokenizer(cast(SubwordKind, given))
-    if isinstance(given, str):
-        raise ArgumentError(f"there is no tokenizer {given!r}. {did_you_mean(given, ['word', 'bpe', 'unigram'])}")
-    if isinstance(given, type) and issubclass(given, Tokenizer):
-        raise ArgumentError(f"tokenizer must be a tokenizer, not its class: make one of {given}")
-    return FunctionTokenizer(cast(Callable[[str], Iterable[str]], given))
-
-
-def tokenizer_from_state(state: Mapping[str, Any]) -> Tokenizer:
-    """The tokenizer whose `state_dict` this is. Nothing of it is executed."""
-    kind = state.get("kind") if isinstance(state, Mapping) else None
-    if kind not in ("word", "subword"):
-        raise StateError(f"this is no state of a tokenizer of easylearn: its kind is {kind!r}, not 'word' or 'subword'")
-    check_version(state, VERSION, "tokenizer")
-    if kind == "word":
-        return WordTokenizer(bool(state.get("lower", True)), bool(state.get("keep_newlines", False)))
-    model = state.get("model")
-    if not isinstance(model, str):
-        raise StateError("this state of a SubwordTokenizer lacks its model, a JSON text")
-    return SubwordTokenizer(model)
 
 
 class TextProcessor:
@@ -95,6 +54,11 @@ class TextProcessor:
         self.vocab = vocab
         if vocab.tokenizer is None:
             vocab.tokenizer = tokenizer
+        # Where all tokens are known the numbers are looked up once; otherwise a counter learns, and is for one use.
+        self._ready = None if tokenizer.closed is None else self._numbers()
+
+    def _numbers(self) -> _Numbers:
+        return _Numbers(self.tokenizer.counter(), self.vocab)
 
     @classmethod
     def fit(
@@ -107,14 +71,16 @@ class TextProcessor:
         More numbers go to easylearn's cache folder, where the same call finds them again. The arguments are those of
         `TextOptions`.
         """
-        given = as_tokenizer(tokenizer)
+        given = tokenize.as_tokenizer(tokenizer)
         Vocab.from_counts({}, max_vocab, min_freq)  # wrong sizes are refused before the work, not after it
         key = _key(documents, given, *([max_vocab, min_freq] if vocab is None else [vocab.digest]))
         found = _find(key)
         if found is not None:
             return found
         if isinstance(given, UntrainedTokenizer):
-            given = SubwordTokenizer.train(_shown(documents, progress, f"learning {given.kind} pieces"), given.kind)
+            given = tokenize.SubwordTokenizer.train(
+                _shown(documents, progress, f"learning {given.kind} pieces"), given.kind
+            )
         if vocab is None and given.closed is not None:
             vocab = Vocab(given.closed)
         counter = given.counter()
@@ -127,7 +93,7 @@ class TextProcessor:
             vocab = Vocab.from_counts(_token_counts(counter, sequences), max_vocab, min_freq)
             pieces = cast(Iterable[tuple[SequenceIds, Ints]], sequences.pieces())
         processor = cls(given, vocab)
-        return processor, processor._write(counter, pieces, key)
+        return processor, processor._write(_Numbers(counter, vocab), pieces, key)
 
     def store(self, documents: Documents, progress: bool = True) -> TokenStore:
         """The numbers of `documents` by this vocabulary; with `progress`, a bar where it takes longer than a moment."""
@@ -135,13 +101,12 @@ class TextProcessor:
         found = _find(key)
         if found is not None:
             return found[1]
-        counter = self.tokenizer.counter()
-        return self._write(counter, _counted(counter, documents, progress), key)
+        numbers = self._ready or self._numbers()
+        return self._write(numbers, _counted(numbers.counter, documents, progress), key)
 
     def _write(
-        self, counter: Counter, pieces: Iterable[tuple[SequenceIds, Ints]], key: str | None = None
+        self, numbers: _Numbers, pieces: Iterable[tuple[SequenceIds, Ints]], key: str | None = None
     ) -> TokenStore:
-        numbers = _Numbers(counter, self.vocab)
         with TokenWriter(dtype_for(len(self.vocab)), key) as writer:
             for rows, lengths in pieces:
                 writer.add(*numbers.of(rows, lengths))
@@ -149,8 +114,8 @@ class TextProcessor:
 
     def encode_all(self, texts: Sequence[str]) -> TokenStore:
         """The numbers of some texts, in memory."""
-        counter = self.tokenizer.counter()
-        return self._write(counter, [counter.encode(texts)])
+        numbers = self._ready or self._numbers()
+        return self._write(numbers, [numbers.counter.encode(texts)])
 
     def encode(self, text: str) -> list[int]:
         """The numbers of one text, that of `xxbos` first."""
@@ -171,7 +136,7 @@ class TextProcessor:
         if not isinstance(state, Mapping) or "tokenizer" not in state or "vocab" not in state:
             raise StateError("this is not the state of a TextProcessor: it lacks its tokenizer or its vocab")
         check_version(state, _VERSION, "TextProcessor")
-        return cls(tokenizer_from_state(state["tokenizer"]), Vocab.from_state(state["vocab"]))
+        return cls(tokenize.tokenizer_from_state(state["tokenizer"]), Vocab.from_state(state["vocab"]))
 
     def __repr__(self) -> str:
         return f"TextProcessor({self.tokenizer!r}, {len(self.vocab):,} tokens)"
@@ -181,22 +146,27 @@ class _Numbers:
     """From a counter's token sequences to the numbers of a vocabulary; those that come later are looked up then."""
 
     def __init__(self, counter: Counter, vocab: Vocab) -> None:
-        self._known, self._vocab = counter.sequences, vocab
+        self.counter, self._vocab = counter, vocab
         self._dtype = dtype_for(len(vocab))
         self._starts = np.zeros(0, np.int64)
         self._sizes = np.zeros(0, np.int64)
         self._flat = np.zeros(0, self._dtype)
+        self._extend()
+
+    def _extend(self) -> None:
+        new = self.counter.sequences[len(self._sizes) :]
+        if not new:
+            return
+        ids, unknown = self._vocab.ids, self._vocab.unk
+        sizes = np.fromiter(map(len, new), np.int64, len(new))
+        flat = np.array([ids.get(t, unknown) for sequence in new for t in sequence], self._dtype)
+        self._starts = np.concatenate((self._starts, len(self._flat) + np.cumsum(sizes) - sizes))
+        self._sizes = np.concatenate((self._sizes, sizes))
+        self._flat = np.concatenate((self._flat, flat))
 
     def of(self, sequences: SequenceIds, lengths: Ints) -> tuple[Ids, Ints]:
         """The numbers of some documents out of a counter's, the beginning of each marked, and how many each has."""
-        new = self._known[len(self._sizes) :]
-        if new:
-            ids, unknown = self._vocab.ids, self._vocab.unk
-            more = np.fromiter(map(len, new), np.int64, len(new))
-            flat = np.array([ids.get(t, unknown) for sequence in new for t in sequence], self._dtype)
-            self._starts = np.concatenate((self._starts, len(self._flat) + np.cumsum(more) - more))
-            self._sizes = np.concatenate((self._sizes, more))
-            self._flat = np.concatenate((self._flat, flat))
+        self._extend()
         sizes = self._sizes[sequences]
         ends = np.concatenate(([0], np.cumsum(sizes)))
         # Where a token's number lies in the table: where its sequence starts there, and which of it the token is.

@@ -7,17 +7,17 @@ import math
 import re
 from abc import ABC, abstractmethod
 from array import array
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain, pairwise
-from typing import Any, Literal, NoReturn, TypeVar
+from typing import Any, Literal, NoReturn, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import ArgumentError, DataError, StateError
+from ..errors import ArgumentError, DataError, StateError, did_you_mean
 from . import words
 from .store import Ints
-from .vocab import BOS, FLD, PAD, WREP
+from .vocab import BOS, FLD, PAD, WREP, check_version
 from .words import LINE, REPEATS
 
 SequenceIds = npt.NDArray[np.int32]
@@ -78,6 +78,9 @@ class Tokenizer(ABC):
     def closed(self) -> tuple[str, ...] | None:
         """All tokens it can ever give, where that is known; the vocabulary then holds all of them."""
         return None
+
+
+Tokenizing = str | Tokenizer | Callable[[str], Iterable[str]] | None
 
 
 class Counter:
@@ -378,3 +381,32 @@ class UntrainedTokenizer(Tokenizer):
 def _for_subwords(text: str) -> str:
     words.check_text(text)
     return words.without_surrogates(words.line_ends(words.plain(text)))
+
+
+def as_tokenizer(given: Tokenizing) -> Tokenizer:
+    """A tokenizer from what users pass: "bpe" and "unigram" are trained later, on the training split."""
+    if given is None or given == "word":
+        return WordTokenizer()
+    if isinstance(given, Tokenizer):
+        return given
+    if given in ("bpe", "unigram"):
+        return UntrainedTokenizer(cast(SubwordKind, given))
+    if isinstance(given, str):
+        raise ArgumentError(f"there is no tokenizer {given!r}. {did_you_mean(given, ['word', 'bpe', 'unigram'])}")
+    if isinstance(given, type) and issubclass(given, Tokenizer):
+        raise ArgumentError(f"tokenizer must be a tokenizer, not its class: make one of {given}")
+    return FunctionTokenizer(cast(Callable[[str], Iterable[str]], given))
+
+
+def tokenizer_from_state(state: Mapping[str, Any]) -> Tokenizer:
+    """The tokenizer whose `state_dict` this is. Nothing of it is executed."""
+    kind = state.get("kind") if isinstance(state, Mapping) else None
+    if kind not in ("word", "subword"):
+        raise StateError(f"this is no state of a tokenizer of easylearn: its kind is {kind!r}, not 'word' or 'subword'")
+    check_version(state, VERSION, "tokenizer")
+    if kind == "word":
+        return WordTokenizer(bool(state.get("lower", True)), bool(state.get("keep_newlines", False)))
+    model = state.get("model")
+    if not isinstance(model, str):
+        raise StateError("this state of a SubwordTokenizer lacks its model, a JSON text")
+    return SubwordTokenizer(model)

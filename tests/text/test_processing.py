@@ -13,10 +13,18 @@ from hypothesis import strategies as st
 from easylearn.errors import ArgumentError, DataError, SaveError, StateError
 from easylearn.text import processing
 from easylearn.text import store as stores
-from easylearn.text.processing import TextProcessor, as_tokenizer, tokenizer_from_state
+from easylearn.text.processing import TextProcessor
 from easylearn.text.sources import Documents
 from easylearn.text.store import TokenStore
-from easylearn.text.tokenize import FunctionTokenizer, SubwordTokenizer, Tokenizer, UntrainedTokenizer, WordTokenizer
+from easylearn.text.tokenize import (
+    FunctionTokenizer,
+    SubwordTokenizer,
+    Tokenizer,
+    UntrainedTokenizer,
+    WordTokenizer,
+    as_tokenizer,
+    tokenizer_from_state,
+)
 from easylearn.text.vocab import SPECIALS, Vocab
 
 PROSE = "It was the best of times, it was the worst of times; Don't say the LOWEST price is 1,000.50! " * 3
@@ -239,7 +247,7 @@ def test_mistakes_are_refused_before_the_work(tmp_path: Path, monkeypatch: pytes
     with pytest.raises(ArgumentError, match="min_freq"):
         TextProcessor.fit(docs, min_freq=0)
     with pytest.raises(StateError, match="not trained yet"):
-        TextProcessor(processing.as_tokenizer("bpe"), Vocab([]))
+        TextProcessor(as_tokenizer("bpe"), Vocab([]))
     blocked = tmp_path / "file"
     blocked.write_text("")
     monkeypatch.setenv("EASYLEARN_CACHE", str(blocked))
