@@ -100,14 +100,12 @@ class _Texts(Data[TextSplit]):
         for name in self.splits:
             store = self.store(name)
             unknown = sum(int((ids == self.vocab.unk).sum()) for ids, _ in store.pieces())
+            lengths = store.lengths
             rows[name] = {
-                "documents": len(store),
-                "tokens": store.n_tokens,
-                "median length": int(np.median(store.lengths)),
-                "longest": int(store.lengths.max()),
-                "empty": int((store.lengths <= 1).sum()),
+                "documents": len(store), "tokens": store.n_tokens, "median length": int(np.median(lengths)),
+                "longest": int(lengths.max()), "empty": int((lengths <= 1).sum()),
                 "unknown": unknown / max(store.n_tokens, 1),
-            }
+            }  # fmt: skip
         table: pd.DataFrame = pd.DataFrame(rows).T
         return table
 

@@ -46,8 +46,7 @@ class Occlusion:
         """One row per token in the order of the text: token, effect."""
         import pandas as pd
 
-        frame: pd.DataFrame = pd.DataFrame({"token": self.tokens, "effect": self.effects})
-        return frame
+        return pd.DataFrame({"token": self.tokens, "effect": self.effects})
 
     def to_html(self) -> str:
         """The text as HTML: the greener a token's ground, the more it speaks for the label; red speaks against it."""
@@ -63,8 +62,7 @@ class Occlusion:
         head = f"<b>{html.escape(self.label)}</b> {self.value:.4g}"
         return f'<div style="line-height:1.9;font-family:sans-serif"><p>{head}</p><p>{" ".join(words)}</p></div>'
 
-    def _repr_html_(self) -> str:
-        return self.to_html()
+    _repr_html_ = to_html
 
     def plot(self) -> Figure:
         """Draw the effect of each token as a bar; of a long text, of the tokens that matter most."""

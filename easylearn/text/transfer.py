@@ -226,7 +226,6 @@ def save_encoder(learn: Learner, name: StrPath) -> Path:
         The file, as `load_encoder`, `pretrained=` and `vocab=` take it.
 
     Raises:
-        ArgumentError: this is no learner of texts.
         SaveError: the file could not be written; an old one is whole.
     """
     texts = _texts_of(learn, "save_encoder", "learn.save(name) writes the weights of any model")
@@ -247,7 +246,6 @@ def load_encoder(learn: Learner, name: StrPath) -> Learner:
         The learner.
 
     Raises:
-        ArgumentError: this is no learner of texts.
         WeightsError: there is no such file, or sizes or direction differ; the message says what to do.
     """
     texts = _texts_of(learn, "load_encoder", "learn.load(name) reads the weights of any model")
@@ -329,17 +327,16 @@ def fastai_tensors(found: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """fast.ai's names of tensors as ours, of 2018 and of 2019; doubles and what is not of the encoder left out."""
     own: dict[str, Tensor] = {}
     for name, tensor in found.items():
-        parts = name.removeprefix("0.").split(".")
-        if parts == ["encoder", "weight"]:
-            own["embedding.weight"] = tensor
-        elif parts == ["1", "decoder", "bias"]:
-            own["decoder.bias"] = tensor
-        elif parts[0] == "rnns" and len(parts) >= 3:
-            leaf = parts[-1].removesuffix("_raw")
-            key = f"rnns.{parts[1]}.{leaf}"
-            # The file of 2019 has the dropped weight beside the raw one; the raw one is the weight.
-            if key not in own or parts[-1].endswith("_raw"):
-                own[key] = tensor
+        match name.removeprefix("0.").split("."):
+            case ["encoder", "weight"]:
+                own["embedding.weight"] = tensor
+            case ["1", "decoder", "bias"]:
+                own["decoder.bias"] = tensor
+            case ["rnns", layer, *_, leaf]:
+                # The file of 2019 has the dropped weight beside the raw one; the raw one is the weight.
+                key = f"rnns.{layer}.{leaf.removesuffix('_raw')}"
+                if key not in own or leaf.endswith("_raw"):
+                    own[key] = tensor
     return own
 
 
