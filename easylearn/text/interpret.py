@@ -46,7 +46,8 @@ class Occlusion:
         """One row per token in the order of the text: token, effect."""
         import pandas as pd
 
-        return pd.DataFrame({"token": self.tokens, "effect": self.effects})
+        frame: pd.DataFrame = pd.DataFrame({"token": self.tokens, "effect": self.effects})
+        return frame
 
     def to_html(self) -> str:
         """The text as HTML: the greener a token's ground, the more it speaks for the label; red speaks against it."""

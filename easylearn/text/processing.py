@@ -240,26 +240,21 @@ _counter: Counter | None = None
 _told = 0
 
 
-def encode_all(
-    counter: Counter, batches: Iterable[list[str]], workers: int | None = None
-) -> Iterator[tuple[SequenceIds, Ints]]:
-    """`counter.encode` of every batch, in order, by `workers` processes; None: by all cores if there is much to do.
+def encode_all(counter: Counter, batches: Iterable[list[str]]) -> Iterator[tuple[SequenceIds, Ints]]:
+    """`counter.encode` of every batch, in order, by all cores if there is much to do.
 
     What was learned by the first batches, which are encoded here, is inherited by the processes that do the others;
     what each of them learns comes back with its results.
     """
     coming = iter(batches)
-    n = usual_workers() if workers is None else workers
-    if n < 1 or not counter.in_workers:
-        yield from (counter.encode(texts) for texts in coming)
-        return
+    n = usual_workers() if counter.in_workers else 0
     seen = 0
     for texts in coming:
-        if workers is None and seen < WARM_UP:
+        if n and seen >= WARM_UP:
+            yield from _in_workers(counter, texts, coming, n)
+        else:
             seen += sum(map(len, texts))
             yield counter.encode(texts)
-            continue
-        yield from _in_workers(counter, texts, coming, n)
 
 
 def usual_workers() -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -53,10 +52,8 @@ class Documents:
     how: tuple[str, ...] = ()
 
     @classmethod
-    def from_list(
-        cls, texts: Sequence[str], ids: Sequence[str] | None = None, where: str = "list", missing: Missing = "error"
-    ) -> Documents:
-        """Texts in memory, called `ids` or numbered; messages call the list `where`. See `from_frame` for `missing`."""
+    def from_list(cls, texts: Sequence[str], ids: Sequence[str] | None = None, where: str = "list") -> Documents:
+        """Texts in memory, called `ids` or numbered; messages call the list `where`."""
         import pandas as pd
 
         if isinstance(texts, str):
@@ -67,7 +64,7 @@ class Documents:
         if not names:
             raise DataError(f"{where} has no documents; there must be one at least, even if it is empty")
         frame = pd.DataFrame({"text": pd.Series(list(texts), dtype=object)})
-        return replace(cls.from_frame(frame, "text", missing, lambda _, i: f"{where}: item {names[i]}"), names=names)
+        return replace(cls.from_frame(frame, "text", where=lambda _, i: f"{where}: item {names[i]}"), names=names)
 
     @classmethod
     def from_frame(
@@ -100,20 +97,14 @@ class Documents:
         return found
 
     @classmethod
-    def from_folder(
-        cls, path: StrPath, pattern: str = "*.txt", errors: Errors = "strict", encoding: str = "utf-8"
-    ) -> Documents:
+    def from_folder(cls, path: StrPath, pattern: str = "*.txt", errors: Errors = "strict") -> Documents:
         """One document per file of this pattern, in the order of their relative paths; a dot before a name hides it.
 
-        Bytes that are not of the encoding are refused with file and offset ("strict"), replaced by U+FFFD ("replace")
-        or left out ("ignore"), as a byte order mark is.
+        Bytes that are no UTF-8 are refused with file and offset ("strict"), replaced by U+FFFD ("replace") or left out
+        ("ignore"), as a byte order mark is.
         """
         if errors not in get_args(Errors):
             raise ArgumentError(f"errors must be 'strict', 'replace' or 'ignore', got {errors!r}")
-        try:
-            codecs.lookup(encoding)
-        except LookupError as error:
-            raise ArgumentError(f"there is no encoding {encoding!r}; 'utf-8' and 'latin-1' are usual") from error
         root = Path(path)
         if not root.is_dir():
             near = sorted(p.name for p in root.parent.iterdir()) if root.parent.is_dir() else None
@@ -127,9 +118,9 @@ class Documents:
             raise DataError(f"{root} has no file {pattern}: {hint}")
 
         def read(rows: Sequence[int]) -> dict[str, list[str]]:
-            return {"text": [read_text(root / names[i], encoding, errors) for i in rows]}
+            return {"text": [read_text(root / names[i], errors) for i in rows]}
 
-        return cls(range(len(names)), names, read, folder=root, how=("files", encoding, errors))
+        return cls(range(len(names)), names, read, folder=root, how=("files", errors))
 
     def __iter__(self) -> Iterator[str]:
         step = CHUNK_ROWS if self.folder is None else 1
@@ -163,18 +154,18 @@ class Documents:
         return replace(self, rows=[self.rows[i] for i in positions])
 
 
-def read_text(path: StrPath, encoding: str = "utf-8", errors: Errors = "strict") -> str:
-    """A whole file. A DataError says what cannot be read, or has bytes that are not of this encoding, and where."""
+def read_text(path: StrPath, errors: Errors = "strict") -> str:
+    """A whole file. A DataError says what cannot be read, or is no UTF-8, and where."""
     try:
         data = Path(path).read_bytes()
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
     try:
-        return data.decode(encoding, errors).removeprefix("\ufeff")
+        return data.decode("utf-8", errors).removeprefix("\ufeff")
     except UnicodeDecodeError as error:
         raise DataError(
-            f"{path} is not {encoding}: broken at byte {error.start} (0x{data[error.start]:02x}). Pass "
-            "errors='replace' to read it with U+FFFD there, or name the file's encoding, such as encoding='latin-1'"
+            f"{path} is not utf-8: broken at byte {error.start} (0x{data[error.start]:02x}). Pass errors='replace' to "
+            "read it with U+FFFD there, or write it anew as utf-8"
         ) from error
 
 
