@@ -23,22 +23,14 @@ HEAD_FRACTION = 0.25  # of a text that is cut, how much of its beginning is kept
 
 @dataclass(eq=False)
 class StreamLoader:
-    """All documents as one stream, cut into `batch_size` rows that are read side by side in windows.
+    """All documents as one stream, cut into rows that are read side by side in windows of some `bptt` tokens.
 
-    Each batch goes on where the one before ended, so a model can carry its state along. In training the documents come
-    in a new order in each epoch and windows vary in length (arXiv 1708.02182); both are keyed by (seed, epoch), and the
-    number of windows is the same in each epoch. Nothing but the window at hand is in memory.
-
-    Args:
-        store: the documents.
-        batch_size: rows; fewer, if evaluation has too little text for them.
-        bptt: tokens in a window (in training: nearly, on average).
-        pad: id that fills the last row in evaluation; its targets are `NO_TARGET`.
-        shuffle: training: new order, varying windows. At most `batch_size` tokens are left out in an epoch.
-        backward: read each document from its end, after its mark of beginning.
-
-    Raises:
-        DataError: there is too little text to fill the rows.
+    Each batch goes on where the one before ended, so a model can carry its state along. In training (`shuffle`) the
+    documents come in a new order in each epoch and windows vary in length (arXiv 1708.02182); both are keyed by (seed,
+    epoch), the number of windows is the same in each epoch, and at most `batch_size` tokens are left out. In evaluation
+    there are fewer rows if there is too little text for them, and `pad` fills the last one, with `NO_TARGET` as its
+    targets. Read `backward`, each document begins with its mark all the same. Nothing but the window at hand is in
+    memory.
     """
 
     store: TokenStore
@@ -122,13 +114,7 @@ class StreamLoader:
 
 @dataclass(eq=False)
 class DocumentSource(Source):
-    """Whole documents, padded at their ends: tokens (b, t) and lengths (b,). See `TextPreprocessor` for `max_tokens`.
-
-    >>> source = DocumentSource(TokenStore.from_lists([[2, 8, 9], [2]]))
-    >>> source.fetch(np.array([0, 1]), torch.device("cpu"))
-    (tensor([[2, 8, 9],
-            [2, 1, 1]]), tensor([3, 1]))
-    """
+    """Whole documents, padded at their ends: tokens (b, t) and lengths (b,). `TextPreprocessor` says what is cut."""
 
     store: TokenStore
     _: KW_ONLY

@@ -149,13 +149,7 @@ class LabelKeywords(TextKeywords, total=False):
 
 
 def vocabulary_of(given: Any, tokenizer: Tokenizing = None) -> tuple[Vocab | None, Any]:
-    """The vocabulary and the tokenizer out of what users pass as `vocab=`, which may bring its `tokenizer`.
-
-    Args:
-        given: None; a `Vocab` or torchtext's; a `TextProcessor`, a preprocessor, data, a learner or a predictor of
-            texts; or the file or name of a saved encoder or model.
-        tokenizer: as given; None takes the one that made the vocabulary's tokens.
-    """
+    """The vocabulary and the tokenizer out of what users pass as `vocab=`, as `TextOptions` has them."""
     called, made_by = type(given).__name__, None
     if given is None:
         return None, as_tokenizer(tokenizer)

@@ -98,11 +98,6 @@ class TextPreprocessor(AnyText):
         processor, backward, columns, missing: see `AnyText`.
         max_tokens: longer documents are cut to so many, a quarter of the beginning and the rest of the end (arXiv
             1905.05583); None keeps all.
-
-    >>> processor, _ = TextProcessor.fit(Documents.from_list(["a good film"]), min_freq=1)
-    >>> texts = TextPreprocessor(processor, columns="review")
-    >>> texts.read({"review": "a film", "stars": 3}), texts.read(["a", "film"]).ids
-    (Items(values=['a film'], ids=('0',), single=True), ('0', '1'))
     """
 
     kind: ClassVar[str] = "text"
@@ -113,12 +108,8 @@ class TextPreprocessor(AnyText):
             _check_whole("max_tokens", self.max_tokens, 2)
 
     def read(self, given: Any, first: int = 0) -> Items:
-        """Read one text, or several. A text is never taken for the name of a file.
-
-        Args:
-            given: a text, or a row with the columns of texts (a dictionary or a Series), which is one item; a list,
-                an array or a Series of texts, a list of rows, or a DataFrame with the columns.
-            first: the number of the first text, which names those that have no label of a row.
+        """One text, or a row with the columns of texts (a dictionary or a Series); or a list, an array or a Series of
+        texts, a list of rows, or a DataFrame. A text is never taken for the name of a file. See `Preprocessor.read`.
         """
         if isinstance(given, str) or self._is_row(given):
             return Items([self._text(given, str(first))], (str(first),), single=True)

@@ -36,12 +36,6 @@ class Documents:
         marked: texts of several columns are one document, with a mark before each.
         folder: where the files are; None for texts in memory.
         how: says in which way files are read.
-
-    >>> docs = Documents.from_list(["a good film", ""], ids=["x", "y"])
-    >>> list(docs), list(docs.ids), len(docs)
-    (['a good film', ''], ['x', 'y'], 2)
-    >>> list(docs.take([1]).ids)
-    ['y']
     """
 
     rows: Sequence[int]

@@ -8,7 +8,7 @@ import os
 import shutil
 import tempfile
 import weakref
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, cast
@@ -34,17 +34,7 @@ def dtype_for(n_tokens: int) -> np.dtype[Any]:
 
 
 class TokenStore:
-    """Documents as numbers, in memory or memory-mapped.
-
-    Args:
-        ids: the numbers of all documents, shape (n_tokens,).
-        lengths: tokens per document, shape (documents,).
-        digest: a fingerprint of the contents, if it is known.
-
-    >>> store = TokenStore.from_lists([[2, 8, 9], [2]])
-    >>> len(store), store.n_tokens, store.lengths.tolist(), store.doc(0).tolist()
-    (2, 4, [3, 1], [2, 8, 9])
-    """
+    """Documents as numbers, one after the other, and how many each has; in memory or memory-mapped."""
 
     def __init__(self, ids: Ids, lengths: Ints, digest: str | None = None) -> None:
         self.ids = ids
@@ -52,12 +42,6 @@ class TokenStore:
         if self.n_tokens != len(ids) or bool((lengths < 0).any()):
             raise DataError(f"the lengths of the documents must add up to the {len(ids)} tokens, not {self.n_tokens}")
         self._digest = digest
-
-    @classmethod
-    def from_lists(cls, documents: Iterable[Sequence[int]], dtype: npt.DTypeLike = np.uint16) -> TokenStore:
-        """A store in memory."""
-        rows = [np.array(d, dtype) for d in documents]
-        return cls(np.concatenate([np.empty(0, dtype), *rows]), np.array([len(r) for r in rows], np.int64))
 
     @classmethod
     def open(cls, folder: Path, dtype: np.dtype[Any], digest: str | None = None) -> TokenStore:
@@ -111,11 +95,6 @@ class TokenWriter:
     """Takes the numbers of documents: in memory while they are few, then in a file of the cache folder.
 
     A `key` names the file, so that `TokenStore.open` finds it again; without one it goes with its store.
-
-    >>> with TokenWriter(np.dtype("uint16")) as writer:
-    ...     writer.add(np.array([2, 8, 9, 2], np.uint16), np.array([3, 1]))
-    ...     writer.finish().doc(0).tolist()
-    [2, 8, 9]
     """
 
     def __init__(self, dtype: np.dtype[Any], key: str | None = None) -> None:

@@ -28,6 +28,10 @@ def add(writer: TokenWriter, docs: list[list[int]], dtype: Any = U2) -> None:
     writer.add(np.array([i for d in docs for i in d], dtype), np.array([len(d) for d in docs], np.int64))
 
 
+def in_memory(docs: list[list[int]], dtype: Any) -> TokenStore:
+    return TokenStore(np.array([i for d in docs for i in d], dtype), np.array([len(d) for d in docs], np.int64))
+
+
 def write(docs: list[list[int]], key: str | None = "key", dtype: Any = U2) -> TokenStore:
     with TokenWriter(dtype, key) as writer:
         add(writer, docs, dtype)
@@ -47,7 +51,7 @@ def test_disk_is_memory_however_it_is_written(
     docs: list[list[int]], wide: bool, cut: int, limit: int, piece: int
 ) -> None:
     dtype = I4 if wide else U2
-    memory = TokenStore.from_lists(docs, dtype)
+    memory = in_memory(docs, dtype)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "IN_MEMORY", limit)
         patch.setattr(module, "_PIECE", piece)
@@ -67,7 +71,7 @@ def test_disk_is_memory_however_it_is_written(
 
 def test_digest_knows_ids_bounds_and_type() -> None:
     digests = {
-        TokenStore.from_lists(d, t).digest
+        in_memory(d, t).digest
         for d, t in [([[1, 2], [3]], "u2"), ([[1], [2, 3]], "u2"), ([[1, 2], [4]], "u2"), ([[1, 2], [3]], "i4")]
     }
     assert len(digests) == 4
