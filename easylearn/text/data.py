@@ -109,9 +109,11 @@ class _Texts(Data[TextSplit]):
         table: pd.DataFrame = pd.DataFrame(rows).T
         return table
 
-    def _repr(self, kind: str) -> str:
+    def __repr__(self) -> str:
         stores = {name: self.store(name) for name in self.splits}
         sizes = ", ".join(f"{name} {len(s):,} documents of {s.n_tokens:,} tokens" for name, s in stores.items())
+        kind = f"{len(self.classes)} classes; " if self.classes else ""
+        kind = f"regression of {', '.join(self.task.names)}; " if self.task.predicts_numbers else kind
         return f"{type(self).__name__}({sizes}; {kind}{len(self.vocab):,} different tokens)"
 
 
@@ -225,9 +227,6 @@ class TextLMData(_Texts):
 
     def fingerprint(self, split: SplitName) -> str:
         return digest([self.store(split).digest, str(self.preprocessor.bptt), str(self.preprocessor.backward)])
-
-    def __repr__(self) -> str:
-        return self._repr("")
 
 
 class TextData(_Texts):
@@ -382,10 +381,6 @@ class TextData(_Texts):
         if self._weights is not None and split == "train":
             parts.append(self._weights.tobytes())
         return digest(parts)
-
-    def __repr__(self) -> str:
-        kind = f"{len(self.classes)} classes" if self.classes else f"regression of {', '.join(self.task.names)}"
-        return self._repr(f"{kind}; ")
 
 
 def _columns(text: Columns | None) -> str | tuple[str, ...] | None:

@@ -221,10 +221,7 @@ def rows_of(df: Any, valid: Any, test: Any) -> Given:
 def read_tables(
     path: StrPath, valid: Any, test: StrPath | None, text: Columns, label: Columns | None, how: TextOptions
 ) -> Given:
-    """Files as rows: the columns that are needed, those of the other splits read as those of training.
-
-    Labels of a test are read where they are there.
-    """
+    """Files as rows: the columns that are needed, all read as those of training; of a test labels, if it has them."""
     texts, labels = as_names(text), [] if label is None else as_names(label, "label")
     more, as_text = [how.groups, how.time], texts
     if isinstance(how, LabelOptions):
@@ -274,10 +271,7 @@ class Folders:
         return rows, valid if own is None else self._read(own, how), test
 
     def _read(self, name: str | None, how: TextOptions | None = None, others: tuple[str, ...] = ()) -> Rows:
-        """The files of a sub-folder, or of the whole folder without those of `others`, which must not train, too.
-
-        Without `how`, as for a test, files may lie anywhere.
-        """
+        """The files of a folder without those of `others`, which must not train, too; without `how`, of a test, all."""
         root = Path(self.path)
         found = Documents.from_folder(root if name is None else root / name, self.pattern, errors=self.errors)
         ids = list(enumerate(found.ids))

@@ -68,9 +68,8 @@ def generate(
         )
     if not isinstance(model, LanguageModel):
         raise StateError(f"generate needs a LanguageModel, this model is a {type(model).__name__}")
-    if seed is None:
-        seed = learn.seed if isinstance(learn, Learner) else 0
-    sampling = Sampling(temperature, top_k, top_p, seed)
+    usual = learn.seed if isinstance(learn, Learner) else 0
+    sampling = Sampling(temperature, top_k, top_p, usual if seed is None else seed)
     bos, *ids = texts.processor.encode(prompt)
     never = [texts.vocab.ids[t] for t in (UNK, PAD, BOS)]
     given = [bos, *(ids[::-1] if texts.backward else ids)]

@@ -84,9 +84,6 @@ def pretrain_lm(
         device: None takes the best there is.
         progress: draw bars and print a line per epoch.
 
-    Returns:
-        The learner, trained.
-
     Raises:
         DataError: there is no text, or a file is no UTF-8; it is named.
         StateError: the folder holds another run.

@@ -197,9 +197,7 @@ def _shown(documents: Documents, progress: bool, what: str) -> Iterator[str]:
     """The documents, with a bar once that takes longer than a moment."""
     from tqdm.auto import tqdm
 
-    return iter(
-        tqdm(documents, what, unit=" documents", leave=False, delay=_PATIENCE, disable=not progress, mininterval=0.1)
-    )
+    return iter(tqdm(documents, what, unit=" documents", leave=False, delay=_PATIENCE, disable=not progress))
 
 
 def _token_counts(counter: Counter, found: TokenStore) -> Mapping[str, int]:

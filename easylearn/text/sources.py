@@ -27,23 +27,14 @@ CHUNK_ROWS = 20_000  # of a table, looked at together
 
 @dataclass(frozen=True, eq=False)
 class Documents:
-    """Texts that can be gone through again and again, at least one; make them with one of the `from_` methods.
+    """Texts that can be gone through again and again, at least one; make them with one of the `from_` methods."""
 
-    Args:
-        rows: which rows of a table, or which files, are documents.
-        names: what all of them are called.
-        read: the texts of some of them, by the name of each column, or as "text"; of a table nothing is copied.
-        marked: texts of several columns are one document, with a mark before each.
-        folder: where the files are; None for texts in memory.
-        how: says in which way files are read.
-    """
-
-    rows: Sequence[int]
-    names: Any
-    read: Callable[[Sequence[int]], dict[str, list[str]]]
-    marked: bool = False
-    folder: Path | None = None
-    how: tuple[str, ...] = ()
+    rows: Sequence[int]  # of the table or list of files that are documents
+    names: Any  # of all of them
+    read: Callable[[Sequence[int]], dict[str, list[str]]]  # the texts of some, by column; of a table nothing is copied
+    marked: bool = False  # the texts of several columns are one document, with a mark before each
+    folder: Path | None = None  # where the files are; None for texts in memory
+    how: tuple[str, ...] = ()  # files are read
 
     @classmethod
     def from_list(cls, texts: Sequence[str], ids: Sequence[str] | None = None, where: str = "list") -> Documents:

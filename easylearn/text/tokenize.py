@@ -223,11 +223,7 @@ class WordCounter(Counter):
 
 
 class FunctionTokenizer(Tokenizer):
-    """Any function `fn` from a text to its tokens.
-
-    >>> FunctionTokenizer(str.split).tokenize(["a b", ""])
-    [['a', 'b'], []]
-    """
+    """Any function `fn` from a text to its tokens."""
 
     def __init__(self, fn: Callable[[str], Iterable[str]]) -> None:
         if not callable(fn):

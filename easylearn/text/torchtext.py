@@ -77,11 +77,7 @@ def read_pairs(pairs: Iterable[tuple[Any, Any]], where: str = "pairs") -> tuple[
 
 
 def field_tokenizer(field: Any) -> Any:
-    """A tokenizer out of what 2018 passed as a field.
-
-    That is a function from a text to a list of tokens; an object like torchtext's old `Field` (its `preprocess`, or its
-    `tokenize` and `lower`); or what `as_tokenizer` takes.
-    """
+    """A tokenizer out of what 2018 passed as a field: a function, or an object like torchtext's old `Field`."""
     if field is None or isinstance(field, str | Tokenizer):
         return field
     tokenize = getattr(field, "tokenize", None)
@@ -99,10 +95,7 @@ def field_tokenizer(field: Any) -> Any:
 
 
 def read_examples(split: Any, text: str, label: str, where: str) -> tuple[list[str], list[Any]]:
-    """Texts and labels out of a table, pairs, or an old dataset with `examples`; see `given_tokens`.
-
-    `text` and `label` name columns or attributes; `where` is "train", "valid" or "test", which needs no labels.
-    """
+    """Texts and labels out of a table, pairs or an old dataset with `examples`; columns or attributes have these names."""
     if is_frame(split):
         missing = [n for n in (text, label) if n not in split.columns and (where, n) != ("test", label)]
         if missing:
@@ -151,16 +144,10 @@ def _is_iterable(given: Any) -> bool:
 
 
 def set_vectors(embedding: nn.Embedding, vocab: Vocab, vectors: Any) -> int:
-    """Start the embedding of a vocabulary from word vectors, words matched by name; others stay as they are.
+    """Start the embedding of a vocabulary from word vectors, words matched by name; how many were known.
 
-    The numbers are taken as they are: those of GloVe are several times as large as what an AWD-LSTM starts from, and
-    serve it well all the same. *Padding* keeps its zeros.
-
-    Args:
-        vectors: a `torchtext.vocab.Vectors`, such as `GloVe`, or an object with its `vectors` and `stoi` or `itos`.
-
-    Returns:
-        How many tokens of the vocabulary got a vector.
+    Others stay as they are, and padding 0. The numbers are taken as they are: those of GloVe are several times as large
+    as what an AWD-LSTM starts from, and serve it well all the same.
     """
     table = vector_table(vectors)
     if table.shape[1] != embedding.embedding_dim:

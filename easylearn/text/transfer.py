@@ -102,12 +102,8 @@ def read_encoder(path: StrPath, itos: StrPath | None = None) -> SavedEncoder:
     """Read an encoder out of a file; nothing in it is executed.
 
     Args:
-        path: a file of `save_encoder`, with or without its suffix, or its name alone if it is in `models`; a folder
-            of `easylearn pretrain-lm`; or fast.ai's weights (`.h5`, `.pth`).
+        path: what `pretrained=` of `language_model_learner` may be.
         itos: fast.ai's vocabulary, a list of words in a `.pkl` file; None looks for `itos*.pkl` beside the weights.
-
-    Raises:
-        WeightsError: there is no such file, it is damaged, or it is something else.
     """
     file = find_file(path, ".safetensors")
     if file is None:
