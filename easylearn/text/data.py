@@ -113,7 +113,8 @@ class _Texts(Data[TextSplit]):
         stores = {name: self.store(name) for name in self.splits}
         sizes = ", ".join(f"{name} {len(s):,} documents of {s.n_tokens:,} tokens" for name, s in stores.items())
         kind = f"{len(self.classes)} classes; " if self.classes else ""
-        kind = f"regression of {', '.join(self.task.names)}; " if self.task.predicts_numbers else kind
+        if self.task.predicts_numbers:
+            kind = f"regression of {', '.join(self.task.names)}; "
         return f"{type(self).__name__}({sizes}; {kind}{len(self.vocab):,} different tokens)"
 
 

@@ -97,10 +97,8 @@ def occlusion(learn: Learner | Predictor, text: str, target: str | int | None = 
     predictor = predictor_of(learn, "occlusion")
     texts, task = predictor.preprocessor, predictor.task
     if not isinstance(texts, TextPreprocessor):
-        raise ArgumentError(
-            f"occlusion needs a text classifier, this model is of {texts.kind}; grad_cam looks into images, "
-            "permutation_importance into tables"
-        )
+        elsewhere = "grad_cam looks into images, permutation_importance into tables"
+        raise ArgumentError(f"occlusion needs a text classifier, this model is of {texts.kind}; {elsewhere}")
     if not isinstance(text, str):
         raise ArgumentError(f"occlusion takes one text, got a {type(text).__name__}")
     chosen = None if target is None else task.column(target)

@@ -81,7 +81,8 @@ def language_model_learner(
         model = LanguageModel(_encoder(texts, sizes, drops.scaled(drop_mult), vectors), tie=tie_weights)
     if saved is not None:
         copy_encoder(saved, model, texts.vocab, texts.backward)
-    standing = [RateByLength(texts.bptt), *_penalty(alpha, beta)]
+    standing: list[Callback] = [RateByLength(texts.bptt)]
+    standing += [ActivationPenalty(alpha, beta)] if alpha or beta else []
     standing += [] if sampled is None else [SampledSoftmax(sampled)]
     options["callbacks"] = [*standing, *check_callbacks(options.get("callbacks", ()))]
     return Learner(data, model, **options)
@@ -127,7 +128,8 @@ def text_classifier_learner(
         head_drops = ps if ps is not None else [dropped.output] + [0.1] * len(layers)
         head = classifier_head(encoder.emb_size, data.task.n_out, hidden=layers, ps=head_drops)
         model = TextClassifier(encoder, head, bptt=bptt, max_len=max_len)
-    options["callbacks"] = [*_penalty(alpha, beta), *check_callbacks(options.get("callbacks", ()))]
+    standing: list[Callback] = [ActivationPenalty(alpha, beta)] if alpha or beta else []
+    options["callbacks"] = [*standing, *check_callbacks(options.get("callbacks", ()))]
     learn = Learner(data, model, **options)
     if saved is not None:
         copy_encoder(saved, model, texts.vocab, texts.backward)
@@ -140,10 +142,6 @@ def _encoder(texts: AnyText, sizes: Mapping[str, int], drops: Drops, vectors: An
     if vectors is not None:
         set_vectors(encoder.embedding, texts.vocab, vectors)
     return encoder
-
-
-def _penalty(alpha: float, beta: float) -> list[Callback]:
-    return [ActivationPenalty(alpha, beta)] if alpha or beta else []
 
 
 def _read(pretrained: Pretrained, backward: bool) -> SavedEncoder | None:

@@ -156,10 +156,8 @@ class TextPreprocessor(AnyText):
             for table in iter_table(path, n, columns=as_names(names), text=as_names(names)):
                 yield self._of_rows(table.frame, names, partial(_place, table))
             return
-        if path.is_dir():
-            documents = Documents.from_folder(path)
-        else:
-            documents = Documents.from_list([read_text(path)], ids=[path.name])
+        folder = path.is_dir()
+        documents = Documents.from_folder(path) if folder else Documents.from_list([read_text(path)], ids=[path.name])
         texts, ids = iter(documents), iter(documents.ids)
         while some := list(islice(texts, n)):
             yield Items(some, tuple(islice(ids, len(some))))

@@ -95,7 +95,7 @@ def field_tokenizer(field: Any) -> Any:
 
 
 def read_examples(split: Any, text: str, label: str, where: str) -> tuple[list[str], list[Any]]:
-    """Texts and labels out of a table, pairs or an old dataset with `examples`; columns or attributes have these names."""
+    """Texts and labels out of columns of a table, pairs, or attributes of the `examples` of an old dataset."""
     if is_frame(split):
         missing = [n for n in (text, label) if n not in split.columns and (where, n) != ("test", label)]
         if missing:
