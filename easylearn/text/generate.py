@@ -63,7 +63,7 @@ def generate(
     predictor = predictor_of(learn, "generate")
     texts, model = predictor.preprocessor, predictor.model
     if not isinstance(texts, StreamPreprocessor):
-        raise ArgumentError(f"generate needs a language model, this is of {texts.kind}; language_model_learner makes one")
+        raise ArgumentError(f"generate needs a language model, this is of {texts.kind}; see language_model_learner")
     if not isinstance(model, LanguageModel):
         raise StateError(f"generate needs a LanguageModel, this model is a {type(model).__name__}")
     usual = learn.seed if isinstance(learn, Learner) else 0
