@@ -52,8 +52,7 @@ from .text.data import TextData, TextLMData
 from .text.generate import generate
 from .text.interpret import occlusion
 from .text.learner import language_model_learner, text_classifier_learner
-from .text.subwords import SubwordTokenizer
-from .text.tokenize import WordTokenizer
+from .text.tokenize import SubwordTokenizer, WordTokenizer
 from .text.transfer import load_encoder, save_encoder
 from .text.vocab import Vocab
 from .train.callback import Callback
