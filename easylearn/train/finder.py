@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..errors import ArgumentError
 from .callback import Callback
 from .callbacks.scheduler import Scheduler
 from .loop import run_fit
+from .plan import FitPlan
 from .record import Record
 from .snapshot import restored
 from .state import Run
@@ -56,6 +58,24 @@ class _StopWhenWorse(Callback):
         if not math.isfinite(smooth) or (run.step > 5 and smooth > self.factor * self.best):
             run.stop_reason = run.stop_reason or "the loss became much worse than its best"
         self.best = min(self.best, smooth) if math.isfinite(smooth) else self.best
+
+
+def plan_sweep(profile: Sequence[float], steps_per_epoch: int, start_lr: float, end_lr: float, n_steps: int) -> FitPlan:
+    """The plan of a sweep: rates that grow by the same factor at each step, in the proportion of `profile`."""
+    if not 0 < start_lr < end_lr < math.inf:
+        raise ArgumentError(f"lr_find needs 0 < start_lr < end_lr, both finite, got {start_lr} and {end_lr}")
+    if n_steps < 10:
+        raise ArgumentError(f"lr_find needs at least 10 steps for a curve, got {n_steps}")
+    if profile[-1] == 0:
+        raise ArgumentError(
+            "lr_find moves the rate of the last group, which must be above 0; the others keep their proportion"
+        )
+    rates = tuple(start_lr * r / profile[-1] for r in profile)
+
+    def growing(epoch: float, n_epochs: float) -> float:
+        return float((end_lr / start_lr) ** (epoch / n_epochs * n_steps / (n_steps - 1)))
+
+    return FitPlan(rates, growing, None, (n_steps,), steps_per_epoch)
 
 
 def sweep(run: Run, beta: float = 0.9, factor: float = 4.0) -> LRCurve:
@@ -125,11 +145,3 @@ def suggest(rates: tuple[float, ...], losses: tuple[float, ...]) -> tuple[float 
         ended = f"{rates[lowest]:.2g}, where the sweep ended with the loss still falling"
         return rate, f"a tenth of {ended}; try a higher end_lr"
     return rate, f"a tenth of {rates[lowest]:.2g}, where the loss is lowest"
-
-
-def check_sweep(start_lr: float, end_lr: float, n_steps: int) -> None:
-    """Refuse rates that do not grow, or fewer than 10 steps."""
-    if not 0 < start_lr < end_lr < math.inf:
-        raise ArgumentError(f"lr_find needs 0 < start_lr < end_lr, both finite, got {start_lr} and {end_lr}")
-    if n_steps < 10:
-        raise ArgumentError(f"lr_find needs at least 10 steps for a curve, got {n_steps}")

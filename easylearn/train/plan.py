@@ -7,6 +7,7 @@ from numbers import Real
 
 from .. import schedules
 from ..errors import ArgumentError
+from ..schedules import Schedule
 
 
 @dataclass(frozen=True)
@@ -22,8 +23,8 @@ class FitPlan:
     """
 
     rates: tuple[float, ...]
-    schedule: schedules.Schedule
-    momentum: schedules.Schedule | None
+    schedule: Schedule
+    momentum: Schedule | None
     cycle_ends: tuple[int, ...]
     steps_per_epoch: int
 
@@ -40,65 +41,56 @@ class FitPlan:
 
 def plan_fit(
     rates: tuple[float, ...],
+    steps_per_epoch: int,
     n: int,
-    *,
     cycle_len: float | None = 1,
     cycle_mult: float = 1,
-    schedule: schedules.Schedule | None = None,
-    momentum: schedules.Schedule | None = None,
-    steps_per_epoch: int,
+    schedule: Schedule | None = None,
+    momentum: Schedule | None = None,
 ) -> FitPlan:
     """Work out a fit: a pure function.
 
     Args:
         rates: base rate of each layer group.
+        steps_per_epoch: batches in an epoch.
         n: number of cycles; of epochs where there are no cycles.
         cycle_len, cycle_mult, schedule, momentum: as in `Learner.fit`.
-        steps_per_epoch: batches in an epoch.
 
     Raises:
         ArgumentError: arguments contradict each other, or give no number of steps.
 
-    >>> plan = plan_fit((0.1,), 3, cycle_len=1, cycle_mult=2, steps_per_epoch=10)
+    >>> plan = plan_fit((0.1,), 10, 3, cycle_len=1, cycle_mult=2)
     >>> plan.n_epochs, plan.cycle_ends
     (7.0, (10, 30, 70))
     """
-    if momentum is not None:
-        _check_schedule("momentum", momentum)
-    if schedule is not None:
-        _check_schedule("schedule", schedule)
-        if cycle_len not in (None, 1) or cycle_mult != 1:
-            raise ArgumentError("cycle_len and cycle_mult describe the SGDR schedule; give them or schedule=, not both")
-    elif cycle_len is None:
-        if cycle_mult != 1:
-            raise ArgumentError(
-                f"cycle_mult={cycle_mult} makes each cycle longer than the one before, but cycle_len=None means there "
-                "are no cycles; give a cycle_len, or leave cycle_mult at 1"
-            )
-        schedule = schedules.constant()
-    else:
+    _check_schedule("momentum", momentum)
+    _check_schedule("schedule", schedule)
+    if schedule is not None and (cycle_len not in (None, 1) or cycle_mult != 1):
+        raise ArgumentError("cycle_len and cycle_mult describe the SGDR schedule; give them or schedule=, not both")
+    if cycle_len is None and cycle_mult != 1:
+        raise ArgumentError(
+            f"cycle_mult={cycle_mult} makes each cycle longer than the one before, but cycle_len=None means there "
+            "are no cycles; give a cycle_len, or leave cycle_mult at 1"
+        )
+    if schedule is None and cycle_len is not None:
         ends = schedules.cycle_steps(n, cycle_len, cycle_mult, steps_per_epoch)
-        boundaries = tuple(step / steps_per_epoch for step in (0, *ends))
-        return FitPlan(rates, schedules.sgdr(boundaries), momentum, ends, steps_per_epoch)
+        cycles = schedules.sgdr(tuple(step / steps_per_epoch for step in (0, *ends)))
+        return FitPlan(rates, cycles, momentum, ends, steps_per_epoch)
     whole = schedules.cycle_steps(n, 1, 1, steps_per_epoch)[-1:]
-    return FitPlan(rates, schedule, momentum, whole, steps_per_epoch)
+    return FitPlan(rates, schedule or schedules.constant(), momentum, whole, steps_per_epoch)
 
 
 def count_of(n: int | None, epochs: int | None) -> int:
-    """The number that `n` or `epochs`, its other spelling, gives; 1 if neither is given.
-
-    >>> count_of(None, 3), count_of(None, None)
-    (3, 1)
-    """
+    """The number that `n` or `epochs`, its other spelling, gives; 1 if neither is given."""
     if n is not None and epochs is not None:
         raise ArgumentError(f"n={n} and epochs={epochs} are two spellings of one argument; give one of them")
     return next((count for count in (n, epochs) if count is not None), 1)
 
 
-def _check_schedule(name: str, schedule: schedules.Schedule) -> None:
+def _check_schedule(name: str, schedule: Schedule | None) -> None:
     """Refuse a schedule that gives no number: a word, a number, or a function that makes a schedule."""
     value = schedule(0.0, 1.0) if callable(schedule) else None
-    if not isinstance(value, Real):
+    if schedule is not None and not isinstance(value, Real):
         raise ArgumentError(
             f"{name} must be a function of (epoch, n_epochs) that gives a number, such as schedules.cosine(), "
             f"got {schedule!r}"

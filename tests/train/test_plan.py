@@ -16,7 +16,7 @@ from easylearn.train.plan import FitPlan, count_of, plan_fit
 
 
 def plan(n: int | None = None, *, epochs: int | None = None, **changes: Any) -> FitPlan:
-    return plan_fit((0.1,), count_of(n, epochs), **{"steps_per_epoch": 10, **changes})
+    return plan_fit((0.1,), changes.pop("steps_per_epoch", 10), count_of(n, epochs), **changes)
 
 
 def multipliers(of: FitPlan) -> list[float]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ...errors import StateError
+from ...errors import ArgumentError, StateError
 from ..callback import Callback
 from ..monitor import Monitor
 from ..state import Run
@@ -63,3 +63,14 @@ class SaveCycles(Callback):
         """Save, if a cycle ends here."""
         if run.step in run.cycle_ends:
             _save(run, f"{self.name}_{run.cycle_ends.index(run.step)}")
+
+
+def make_savers(save_best: str | SaveBest | None, save_cycles: str | None) -> list[Callback]:
+    """The callbacks that the arguments of `Learner.fit` with these names ask for."""
+    if not isinstance(save_best, str | SaveBest | None) or not isinstance(save_cycles, str | None):
+        raise ArgumentError(
+            f"save_best must be a file's name or a SaveBest, save_cycles a name, got {save_best!r} and {save_cycles!r}"
+        )
+    best = SaveBest(save_best) if isinstance(save_best, str) else save_best
+    cycles = None if save_cycles is None else SaveCycles(save_cycles)
+    return [saver for saver in (best, cycles) if saver is not None]

@@ -200,6 +200,17 @@ class CheckpointWriter(Callback):
         }
 
 
+def make_writer(
+    folder: StrPath | None, interval: Interval | None, keep: int, context: RunContext
+) -> CheckpointWriter | None:
+    """The writer that checkpoint=, every= and keep= of `Learner.fit` ask for."""
+    if folder is not None:
+        return CheckpointWriter(folder, "epoch" if interval is None else interval, keep, context)
+    if interval is not None:
+        raise ArgumentError(f"every={interval!r} says when to write checkpoints; say where, too: checkpoint=folder")
+    return None
+
+
 def _capture_model(model: nn.Module) -> dict[str, Any]:
     params = dict(model.named_parameters())
     return {
