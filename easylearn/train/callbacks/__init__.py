@@ -12,14 +12,6 @@ from .save import SaveBest, SaveCycles
 from .scheduler import Scheduler
 
 __all__ = [
-    "CutMix",
-    "EarlyStopping",
-    "LossGuard",
-    "MixUp",
-    "Progress",
-    "ReduceLROnPlateau",
-    "SaveBest",
-    "SaveCycles",
-    "Scheduler",
-    "WeightAverage",
-]
+    "CutMix", "EarlyStopping", "LossGuard", "MixUp", "Progress", "ReduceLROnPlateau", "SaveBest", "SaveCycles",
+    "Scheduler", "WeightAverage",
+]  # fmt: skip
