@@ -75,7 +75,7 @@ def write_tensors(path: StrPath, tensors: Mapping[str, Tensor], metadata: Mappin
 
     Args:
         path: the file to create or replace.
-        tensors: on the CPU, contiguous, each with bytes of its own.
+        tensors: by name; those that share memory are written apart, as the format wants.
         metadata: of the file's header.
 
     Returns:
@@ -87,9 +87,16 @@ def write_tensors(path: StrPath, tensors: Mapping[str, Tensor], metadata: Mappin
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
+    owned: dict[str, Tensor] = {}
+    seen: set[int] = set()
+    for name, given in tensors.items():
+        tensor = given.detach().cpu().contiguous()
+        storage = tensor.untyped_storage().data_ptr()
+        owned[name] = tensor.clone() if storage in seen else tensor
+        seen.add(storage)
     with atomic_write(path) as temporary:
         try:
-            save_file(dict(tensors), temporary, metadata=dict(metadata))
+            save_file(owned, temporary, metadata=dict(metadata))
         except SafetensorError as error:  # its own name for a full disk
             raise OSError(None, str(error)) from error
     return Path(path)

@@ -31,7 +31,7 @@ from .task import Predictions
 from .train.callback import Callback, check_callbacks
 from .train.callbacks import LossGuard, Progress, SaveBest, Scheduler
 from .train.callbacks.save import make_savers
-from .train.checkpoints.context import FitCallbacks, RunContext
+from .train.checkpoints.context import RunContext
 from .train.checkpoints.layout import Interval
 from .train.checkpoints.reader import SavedRun
 from .train.checkpoints.writer import CheckpointWriter, make_writer
@@ -496,9 +496,12 @@ class Learner:
         own, given = check_callbacks(self.callbacks), check_callbacks(callbacks)
         run = self._run(plan, *self._view(), self.wd if wd is None else wd)
         guards = [] if any(isinstance(c, LossGuard) for c in [*own, *given]) else [LossGuard()]
-        called = FitCallbacks([Scheduler(), *guards], own, given, savers, [Progress()] if self.progress else [])
+        called = {"first": [Scheduler(), *guards], "learner": own, "fit": given, "savers": savers}
+        chain = [c for of in called.values() for c in of] + ([Progress()] if self.progress else [])
+        if writer is not None:
+            chain.append(writer.begin(run, called))
         try:
-            return run_fit(run, called.all if writer is None else [*called.all, writer.begin(run, called)])
+            return run_fit(run, chain)
         finally:
             self._epochs_done += run.epoch
             self._record = self._last = run.record

@@ -17,29 +17,15 @@ SCHEMA = 1
 
 
 def save_weights(path: StrPath, model: nn.Module, task: Task) -> Path:
-    """Write a model's weights and buffers, and the task they were trained for.
+    """Write a model's weights and buffers, and the task they were trained for; gives the path.
 
     Args:
         path: the file to create or replace.
         model: whose state is written.
         task: its kind, names and settings go into the file's header.
-
-    Returns:
-        The path.
-
-    Raises:
-        SaveError: the file could not be written; the old one is whole.
     """
-    tensors: dict[str, Tensor] = {}
-    seen: set[int] = set()
-    for name, value in model.state_dict().items():
-        tensor = value.detach().cpu().contiguous()
-        if tensor.data_ptr() in seen and tensor.numel():
-            tensor = tensor.clone()  # tied weights: the format wants each name to own its bytes
-        seen.add(tensor.data_ptr())
-        tensors[name] = tensor
     header = {"easylearn": json.dumps({"schema": SCHEMA, **task.to_json()})}
-    return write_tensors(path, tensors, header)
+    return write_tensors(path, model.state_dict(), header)
 
 
 def load_weights(path: StrPath, model: nn.Module, task: Task) -> None:
@@ -99,23 +85,23 @@ def _check_header(file: Path, header: Any, task: Task) -> None:
 
 def _copy(file: Path, found: dict[str, Tensor], model: nn.Module) -> None:
     own = model.state_dict()
-    missing = [n for n in own if n not in found]
-    extra = [n for n in found if n not in own]
     shapes = [
         f"{n}: {tuple(found[n].shape)} in the file, {tuple(own[n].shape)} in the model"
         for n in own
         if n in found and own[n].shape != found[n].shape
     ]
-    if missing or extra or shapes:
-        parts = []
-        if missing:
-            parts.append(f"{len(missing)} tensors of the model are not in the file (first {missing[0]!r})")
-        if extra:
-            parts.append(f"{len(extra)} tensors of the file are not in the model (first {extra[0]!r})")
-        if shapes:
-            parts.append(f"{len(shapes)} shapes differ (first {shapes[0]})")
+    problems = [
+        f"{len(names)} {what} (first {first(names[0])})"
+        for names, what, first in (
+            ([n for n in own if n not in found], "tensors of the model are not in the file", repr),
+            ([n for n in found if n not in own], "tensors of the file are not in the model", repr),
+            (shapes, "shapes differ", str),
+        )
+        if names
+    ]
+    if problems:
         raise WeightsError(
-            f"{file} does not fit the model: {'; '.join(parts)}. Was it saved from another architecture or head?"
+            f"{file} does not fit the model: {'; '.join(problems)}. Was it saved from another architecture or head?"
         )
     with torch.no_grad():
         for name, live in own.items():

@@ -72,7 +72,7 @@ def pack_record(record: Record) -> dict[str, Any]:
 
 
 def unpack_record(state: Mapping[str, Any]) -> dict[str, Any]:
-    """The state that `pack_record` packed."""
+    """What `pack_record` packed."""
     return {k: v.tolist() if isinstance(v, Tensor) else v for k, v in state.items()}
 
 
