@@ -1,4 +1,4 @@
-"""Monitor: watches one metric of each epoch, of which it knows whether higher is better."""
+"""Monitor: watches one metric of each epoch. Patient: the base of callbacks that act when it stands still."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..errors import ArgumentError, did_you_mean
+from .callback import Callback
 from .state import Run
 
 
@@ -46,10 +47,6 @@ class Monitor:
             )
         self.sign = 1.0 if higher else -1.0
 
-    def forget(self) -> None:
-        """Reset: the next value is the best so far."""
-        self.best = -math.inf
-
     def improved(self, run: Run) -> bool:
         """Whether this epoch is the best so far; an epoch without validation, or with NaN, never is."""
         if self.name not in run.metrics:
@@ -66,9 +63,40 @@ class Monitor:
         return self.sign * self.best
 
     def state_dict(self) -> dict[str, Any]:
-        """The best value so far."""
         return {"best": self.best if math.isfinite(self.best) else None}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore what `state_dict` gave."""
         self.best = -math.inf if state["best"] is None else float(state["best"])
+
+
+class Patient(Callback):
+    """Counts epochs without a better value, and calls `run_out` from `patience` of them on."""
+
+    def __init__(self, monitor: str | None, patience: int, min_delta: float) -> None:
+        if patience < 1:
+            raise ArgumentError(f"patience must be at least 1 epoch, got {patience}")
+        self.monitor = Monitor(monitor, min_delta)
+        self.patience = patience
+        self._waited = 0
+
+    def on_fit_begin(self, run: Run) -> None:
+        self.monitor.begin(run)
+        if run.step == 0:
+            self.monitor.best = -math.inf
+            self._waited = 0
+
+    def on_epoch_end(self, run: Run) -> None:
+        self._waited = 0 if self.monitor.improved(run) else self._waited + 1
+        if self._waited >= self.patience:
+            self.run_out(run)
+
+    def run_out(self, run: Run) -> None:
+        """What is done then."""
+        raise NotImplementedError
+
+    def state_dict(self) -> dict[str, Any]:
+        return {**self.monitor.state_dict(), "waited": self._waited}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.monitor.load_state_dict(state)
+        self._waited = int(state["waited"])

@@ -29,11 +29,11 @@ def save_weights(path: StrPath, model: nn.Module, task: Task) -> Path:
 
 
 def load_weights(path: StrPath, model: nn.Module, task: Task) -> None:
-    """Read weights into a model, all of them or none.
+    """Read weights into a model, where it is and in its own precision, all of them or none.
 
     Args:
         path: a file made by `save_weights`.
-        model: takes the weights, where it is and in its own precision.
+        model: takes the weights.
         task: must be what the weights were trained for.
 
     Raises:
@@ -91,11 +91,11 @@ def _copy(file: Path, found: dict[str, Tensor], model: nn.Module) -> None:
         if n in found and own[n].shape != found[n].shape
     ]
     problems = [
-        f"{len(names)} {what} (first {first(names[0])})"
-        for names, what, first in (
-            ([n for n in own if n not in found], "tensors of the model are not in the file", repr),
-            ([n for n in found if n not in own], "tensors of the file are not in the model", repr),
-            (shapes, "shapes differ", str),
+        f"{len(names)} {what} (first {names[0]})"
+        for what, names in (
+            ("tensors of the model are not in the file", [repr(n) for n in own if n not in found]),
+            ("tensors of the file are not in the model", [repr(n) for n in found if n not in own]),
+            ("shapes differ", shapes),
         )
         if names
     ]

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
-from ...errors import ArgumentError
-from ..callback import Callback
-from ..monitor import Monitor
+from ..monitor import Patient
 from ..state import Pause, Run
 
 
-class EarlyStopping(Callback):
+class EarlyStopping(Patient):
     """Stop after `patience` epochs without a better value.
 
     Args:
@@ -21,36 +16,11 @@ class EarlyStopping(Callback):
     """
 
     def __init__(self, monitor: str | None = "valid_loss", patience: int = 3, min_delta: float = 0.0) -> None:
-        if patience < 1:
-            raise ArgumentError(f"patience must be at least 1 epoch, got {patience}")
-        self.monitor = Monitor(monitor, min_delta)
-        self.patience = patience
-        self._waited = 0
+        super().__init__(monitor, patience, min_delta)
 
-    def on_fit_begin(self, run: Run) -> None:
-        """Find the metric and begin to count."""
-        self.monitor.begin(run)
-        if run.step == 0:
-            self.monitor.forget()
-            self._waited = 0
-
-    def on_epoch_end(self, run: Run) -> None:
-        """Count epochs without improvement, and stop after `patience` of them."""
-        if self.monitor.improved(run):
-            self._waited = 0
-            return
-        self._waited += 1
-        # Who interrupts a fit that is over anyway must not find it going on when it is resumed.
+    def run_out(self, run: Run) -> None:
+        """End the fit. Who interrupts one that is over anyway must not find it going on when it is resumed."""
         paused = isinstance(run.stop_reason, Pause) and bool(run.metrics)
-        if self._waited >= self.patience and (run.stop_reason is None or paused):
+        if run.stop_reason is None or paused:
             best = self.monitor
             run.stop_reason = f"{best.name} was no better than {best.best_value:.6g} for {self._waited} epochs"
-
-    def state_dict(self) -> dict[str, Any]:
-        """Best value and epochs waited."""
-        return {**self.monitor.state_dict(), "waited": self._waited}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore what `state_dict` gave."""
-        self.monitor.load_state_dict(state)
-        self._waited = int(state["waited"])

@@ -18,9 +18,8 @@ from ..state import Run
 class LossGuard(Callback):
     """Stop at a loss that is not a finite number and restore the last good weights.
 
-    Weights are copied every few steps, after a finite loss; on the CPU each loss is looked at, on other
-    devices only as often as weights are copied and at each epoch's end, so that no step waits. At
-    the end of an epoch the weights are looked at, too: the last step may have broken them, and no loss comes after it.
+    On the CPU each loss is looked at, on other devices only as often as weights are copied and at each epoch's end, so
+    that no step waits. At the end of an epoch the weights are looked at, too: no loss comes after the last step.
 
     Args:
         every: steps between copies of the weights.
@@ -39,7 +38,6 @@ class LossGuard(Callback):
         self._last_step = 0
 
     def on_fit_begin(self, run: Run) -> None:
-        """Copy the weights as they are."""
         with torch.no_grad():
             trained = {id(p) for g in run.optimizer.param_groups for p in g["params"]}
             self._live = [p.detach() for p in run.model.parameters() if id(p) in trained]
@@ -93,7 +91,8 @@ class LossGuard(Callback):
         if self._bad_step is None:
             if run.step < self._last_step and run.stop_reason is None:
                 return  # the next loss tells, before the weights are validated, saved or returned
-            if self._all_finite(run):
+            trained = [p.detach() for g in run.optimizer.param_groups for p in g["params"]]
+            if bool(torch.stack([p.isfinite().all() for p in trained]).all()):
                 return
             self._give_up(run, run.step - 1, f"the weights became infinite or NaN in step {run.step - 1}")
         with torch.no_grad():
@@ -106,26 +105,15 @@ class LossGuard(Callback):
     def _on_cpu(run: Run) -> bool:
         return run.loss is not None and run.loss.is_cpu  # device.type would make a string anew at each step
 
-    @staticmethod
-    def _all_finite(run: Run) -> bool:
-        trained = [p.detach() for g in run.optimizer.param_groups for p in g["params"]]
-        return bool(torch.stack([p.isfinite().all() for p in trained]).all())
-
     def on_fit_end(self, run: Run) -> None:
-        """Free the copies."""
         self._live, self._good, self._unchecked = [], [], []
 
     def state_dict(self) -> dict[str, Any]:
         """The good weights, and the losses that are not yet checked."""
-        return {
-            "good": list(self._good),
-            "good_step": self._good_step,
-            "unchecked": list(self._unchecked),
-            "in_a_row": self._in_a_row,
-        }
+        good, unchecked = list(self._good), list(self._unchecked)
+        return {"good": good, "good_step": self._good_step, "unchecked": unchecked, "in_a_row": self._in_a_row}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore what `state_dict` gave."""
         device = self._live[0].device if self._live else torch.device("cpu")
         self._good = [t.to(device) for t in state["good"]]
         self._unchecked = [t.to(device) for t in state["unchecked"]]

@@ -17,8 +17,7 @@ FEW_STEPS = 10
 class Progress(Callback):
     """A tqdm bar (terminal or notebook) while an epoch runs, then its row of the record.
 
-    Where the output is not a terminal, only the rows are printed. The bar looks at the clock at each
-    step and at the loss only when it draws, ten times a second at most.
+    Where the output is not a terminal, only the rows are printed. The loss is looked at only when the bar is drawn.
 
     Args:
         interval: seconds between two drawings of the bar.
@@ -31,7 +30,6 @@ class Progress(Callback):
         self._header: list[str] = []
 
     def on_fit_begin(self, run: Run) -> None:
-        """Make the bar."""
         from tqdm.auto import tqdm
 
         interactive = sys.stderr.isatty() or _in_notebook()
@@ -43,7 +41,6 @@ class Progress(Callback):
             )
 
     def on_batch_end(self, run: Run) -> None:
-        """Draw the bar, if `interval` seconds have passed."""
         if not self._bar.disable and (now := time.perf_counter()) >= self._next:
             self._next = now + self.interval
             self._bar.n = run.step
@@ -52,7 +49,6 @@ class Progress(Callback):
             self._bar.refresh()
 
     def on_epoch_end(self, run: Run) -> None:
-        """Print the epoch's row."""
         row = run.record.last
         names = list(row)
         if names != self._header:
@@ -66,7 +62,6 @@ class Progress(Callback):
         tqdm.write(line, file=sys.stdout)
 
     def on_fit_end(self, run: Run) -> None:
-        """Close the bar and print why the fit ended early, if it did."""
         self._bar.close()
         if run.stop_reason is not None:
             self._print(f"stopped: {run.stop_reason}")

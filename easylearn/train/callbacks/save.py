@@ -32,20 +32,16 @@ class SaveBest(Callback):
         self.monitor = Monitor(monitor)
 
     def on_fit_begin(self, run: Run) -> None:
-        """Find the metric."""
         self.monitor.begin(run)
 
     def on_epoch_end(self, run: Run) -> None:
-        """Save, if this epoch is the best."""
         if self.monitor.improved(run):
             _save(run, self.name)
 
     def state_dict(self) -> dict[str, Any]:
-        """The best value so far."""
         return self.monitor.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore what `state_dict` gave."""
         self.monitor.load_state_dict(state)
 
 
@@ -60,7 +56,6 @@ class SaveCycles(Callback):
         self.name = name
 
     def on_batch_end(self, run: Run) -> None:
-        """Save, if a cycle ends here."""
         if run.step in run.cycle_ends:
             _save(run, f"{self.name}_{run.cycle_ends.index(run.step)}")
 
