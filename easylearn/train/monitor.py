@@ -70,7 +70,7 @@ class Monitor:
 
 
 class Patient(Callback):
-    """Counts epochs without a better value, and calls `run_out` from `patience` of them on."""
+    """Counts epochs without a better value, and calls `_run_out` from `patience` of them on."""
 
     def __init__(self, monitor: str | None, patience: int, min_delta: float) -> None:
         if patience < 1:
@@ -88,9 +88,9 @@ class Patient(Callback):
     def on_epoch_end(self, run: Run) -> None:
         self._waited = 0 if self.monitor.improved(run) else self._waited + 1
         if self._waited >= self.patience:
-            self.run_out(run)
+            self._run_out(run)
 
-    def run_out(self, run: Run) -> None:
+    def _run_out(self, run: Run) -> None:
         """What is done then."""
         raise NotImplementedError
 

@@ -18,8 +18,8 @@ class EarlyStopping(Patient):
     def __init__(self, monitor: str | None = "valid_loss", patience: int = 3, min_delta: float = 0.0) -> None:
         super().__init__(monitor, patience, min_delta)
 
-    def run_out(self, run: Run) -> None:
-        """End the fit. Who interrupts one that is over anyway must not find it going on when it is resumed."""
+    def _run_out(self, run: Run) -> None:
+        # Who interrupts a fit that is over anyway must not find it going on when it is resumed.
         paused = isinstance(run.stop_reason, Pause) and bool(run.metrics)
         if run.stop_reason is None or paused:
             best = self.monitor

@@ -42,8 +42,7 @@ class ReduceLROnPlateau(Patient):
             for group in run.optimizer.param_groups:
                 group["lr"] *= self._scale
 
-    def run_out(self, run: Run) -> None:
-        """Lower the rates, and begin to count anew."""
+    def _run_out(self, run: Run) -> None:
         self._scale *= self.factor
         self._waited = 0
 
