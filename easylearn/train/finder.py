@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 from ..errors import ArgumentError
 from .callback import Callback
@@ -23,7 +24,7 @@ class LRCurve:
     Args:
         rates: of the last layer group at each step.
         losses: the raw training losses.
-        smooth: the losses smoothed by an exponential moving average with its start corrected.
+        smooth: their exponential moving average.
         suggestion: a tenth of the rate where the loss is lowest, or None.
         reason: why that rate, or why none.
         record: the steps, for `plot_lr`.
@@ -51,7 +52,6 @@ class _StopWhenWorse(Callback):
         self.best = math.inf
 
     def on_batch_end(self, run: Run) -> None:
-        """Smooth the loss and compare it with its best."""
         loss = run.record.last_loss
         self.average = self.beta * self.average + (1 - self.beta) * loss
         smooth = self.average / (1 - self.beta**run.step)
@@ -79,15 +79,12 @@ def plan_sweep(profile: Sequence[float], steps_per_epoch: int, start_lr: float, 
 
 
 def sweep(run: Run, beta: float = 0.9, factor: float = 4.0) -> LRCurve:
-    """Train with growing rates and restore everything.
+    """Train with the growing rates of `run` and restore everything.
 
     Args:
-        run: made for the sweep; `run.schedule` gives the growing rates.
+        run: made for the sweep.
         beta: of the moving average.
         factor: the sweep stops when the smoothed loss passes this many times its best.
-
-    Returns:
-        The curve.
     """
     scale = run.strategy.state_dict()
     try:
@@ -95,11 +92,8 @@ def sweep(run: Run, beta: float = 0.9, factor: float = 4.0) -> LRCurve:
             record = run_fit(run, [Scheduler(), _StopWhenWorse(beta, factor)])
     finally:
         run.strategy.load_state_dict(scale)
-    rates = tuple(r[-1] for r in record.rates)
-    losses = tuple(record.losses)
-    smooth = smoothed(losses, beta)
-    suggestion, reason = suggest(rates, losses)
-    return LRCurve(rates, losses, smooth, suggestion, reason, record)
+    rates, losses = tuple(r[-1] for r in record.rates), tuple(record.losses)
+    return LRCurve(rates, losses, smoothed(losses, beta), *suggest(rates, losses), record)
 
 
 def smoothed(losses: tuple[float, ...], beta: float) -> tuple[float, ...]:
@@ -118,12 +112,8 @@ def smoothed(losses: tuple[float, ...], beta: float) -> tuple[float, ...]:
 def suggest(rates: tuple[float, ...], losses: tuple[float, ...]) -> tuple[float | None, str]:
     """A tenth of the rate at which the loss is lowest, where there is a clear valley.
 
-    The lowest point is where training is about to break; a tenth of it is the advice of fast.ai's course.
-    It is looked for on a curve smoothed to both sides, as an average over the past lags behind the rates.
-
-    Args:
-        rates: of each step, growing.
-        losses: raw losses of each step.
+    The lowest point is where training is about to break; a tenth of it is the advice of fast.ai's course. It is looked
+    for on a curve smoothed to both sides, as an average over the past lags behind the rates.
 
     Returns:
         The rate and why, or None and why not.
@@ -132,16 +122,15 @@ def suggest(rates: tuple[float, ...], losses: tuple[float, ...]) -> tuple[float 
     if len(finite) < 10:
         return None, f"only {len(finite)} steps gave a finite loss; start from a lower start_lr"
     width = max(len(finite) // 25, 1)
-    centred = [
-        sum(part) / len(part) for part in (finite[max(i - width, 0) : i + width + 1] for i in range(len(finite)))
-    ]
+    centred = [fmean(finite[max(i - width, 0) : i + width + 1]) for i in range(len(finite))]
     lowest = min(range(len(centred)), key=centred.__getitem__)
     start = centred[0]
     if centred[lowest] > start - 0.02 * abs(start):
-        why = "the loss never fell by more than 2 %; is the model frozen, or the data shuffled apart from its labels?"
-        return None, why
+        return None, (
+            "the loss never fell by more than 2 %; is the model frozen, or the data shuffled apart from its labels?"
+        )
     rate = rates[lowest] / 10
+    where = "the loss is lowest"
     if lowest == len(centred) - 1:
-        ended = f"{rates[lowest]:.2g}, where the sweep ended with the loss still falling"
-        return rate, f"a tenth of {ended}; try a higher end_lr"
-    return rate, f"a tenth of {rates[lowest]:.2g}, where the loss is lowest"
+        where = "the sweep ended with the loss still falling; try a higher end_lr"
+    return rate, f"a tenth of {rates[lowest]:.2g}, where {where}"

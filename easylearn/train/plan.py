@@ -48,16 +48,11 @@ def plan_fit(
     schedule: Schedule | None = None,
     momentum: Schedule | None = None,
 ) -> FitPlan:
-    """Work out a fit: a pure function.
+    """Work out a fit, a pure function; for n and what follows see `Learner.fit`.
 
     Args:
         rates: base rate of each layer group.
         steps_per_epoch: batches in an epoch.
-        n: number of cycles; of epochs where there are no cycles.
-        cycle_len, cycle_mult, schedule, momentum: as in `Learner.fit`.
-
-    Raises:
-        ArgumentError: arguments contradict each other, or give no number of steps.
 
     >>> plan = plan_fit((0.1,), 10, 3, cycle_len=1, cycle_mult=2)
     >>> plan.n_epochs, plan.cycle_ends

@@ -17,19 +17,8 @@ from .strategy import Strategy
 
 
 def gather(model: nn.Module, loader: Loader, strategy: Strategy) -> tuple[Tensor, Tensor | None]:
-    """Logits and targets of every item, in file order, on the CPU in fp32.
-
-    Args:
-        model: is put into evaluation mode for the while.
-        loader: gives each item once, in any order; `Batch.index` says which is which.
-        strategy: device and precision.
-
-    Returns:
-        Logits of shape (n, ...) and targets of shape (n, ...), or None where there are none.
-    """
-    outputs: list[Tensor] = []
-    targets: list[Tensor] = []
-    index: list[Tensor] = []
+    """Logits (n, ...) and targets (n, ...), or None, of every item: in file order, on the CPU in fp32."""
+    outputs, targets, index = list[Tensor](), list[Tensor](), list[Tensor]()
     with strategy.evaluating(model), closing(loader.batches(strategy.device)) as batches:
         for batch in batches:
             index.append(batch.index)

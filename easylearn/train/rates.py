@@ -19,16 +19,9 @@ def spread_rates(lr: Rates, names: Sequence[str], precomputed: bool = False) -> 
     """The base rate of each group, first group nearest the input.
 
     Args:
-        lr: a number for every group; a list of exactly one per group; `slice(lo, hi)`, spread
-            geometrically, or `slice(hi)`, where all groups but the last get hi / 10; or a dictionary by group name.
+        lr: see `Learner.fit`; in `slice(hi)`, too, where all groups but the last get hi / 10.
         names: of all layer groups.
         precomputed: only the head is trained, on precomputed features: several rates make no sense.
-
-    Returns:
-        One rate per group.
-
-    Raises:
-        ArgumentError: a wrong count, an unknown or missing name, a rate that is not a positive number.
 
     >>> spread_rates(slice(1e-4, 1e-2), ["stem", "late", "head"])
     (0.0001, 0.001, 0.01)
@@ -40,11 +33,9 @@ def spread_rates(lr: Rates, names: Sequence[str], precomputed: bool = False) -> 
     elif isinstance(lr, slice):
         rates = _spread_slice(lr, n)
     elif isinstance(lr, Mapping):
-        unknown = [k for k in lr if k not in names]
-        missing = [k for k in names if k not in lr]
-        if unknown:
+        if unknown := [k for k in lr if k not in names]:
             raise ArgumentError(f"there is no layer group {unknown[0]!r}. {did_you_mean(str(unknown[0]), names)}")
-        if missing:
+        if missing := [k for k in names if k not in lr]:
             raise ArgumentError(f"no rate was given for the layer groups {missing}; give one for each of {list(names)}")
         rates = [lr[k] for k in names]
     elif isinstance(lr, str) or not isinstance(lr, Iterable):

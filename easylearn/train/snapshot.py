@@ -15,11 +15,7 @@ from .. import keyed
 def restored(model: nn.Module) -> Iterator[None]:
     """Restore the model and the global generators after the block, bit for bit.
 
-    Weights, buffers, gradients, `requires_grad` and each module's mode are restored also after an error
-    or Ctrl-C. Nothing is written to any file.
-
-    Args:
-        model: what the block may train.
+    Weights, buffers, gradients, `requires_grad` and each module's mode are restored also after an error or Ctrl-C.
     """
     rng = keyed.RngState.capture()
     modes = [(m, m.training) for m in model.modules()]
