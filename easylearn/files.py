@@ -25,14 +25,8 @@ TICK = 0.02  # seconds within which a file system may give two changes of a file
 def atomic_write(path: StrPath) -> Iterator[Path]:
     """Give a temporary file beside `path`; on success it takes the name of `path`, on failure it goes.
 
-    The data reaches the disk (fsync) before the name does, so a crash or a full disk leaves the old
-    file whole.
-
-    Args:
-        path: the file to create or replace. Its folder is made if it is missing.
-
-    Raises:
-        SaveError: the file could not be written; the message says that the old one is untouched.
+    The data reaches the disk (fsync) before the name does, so a crash or a full disk, a SaveError, leaves the old file
+    whole. A missing folder is made.
 
     >>> import tempfile
     >>> target = Path(tempfile.mkdtemp()) / "note.txt"
@@ -71,18 +65,12 @@ def atomic_write(path: StrPath) -> Iterator[Path]:
 
 
 def write_tensors(path: StrPath, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> Path:
-    """Write a safetensors file, whole or not at all.
+    """Write a safetensors file, whole or not at all; gives its path.
 
     Args:
         path: the file to create or replace.
         tensors: by name; those that share memory are written apart, as the format wants.
         metadata: of the file's header.
-
-    Returns:
-        The path.
-
-    Raises:
-        SaveError: the file could not be written; the old one is whole.
     """
     from safetensors import SafetensorError
     from safetensors.torch import save_file
@@ -122,9 +110,8 @@ def digest(parts: Iterable[str | bytes | memoryview]) -> str:
     """
     state = hashlib.blake2b(digest_size=16)
     for part in parts:
-        data = (
-            part.encode("utf-8", "surrogatepass") if isinstance(part, str) else part
-        )  # names of files may be no UTF-8
+        # Names of files may be no UTF-8.
+        data = part.encode("utf-8", "surrogatepass") if isinstance(part, str) else part
         state.update(len(data).to_bytes(8, "little"))
         state.update(data)
     return state.hexdigest()
@@ -139,8 +126,8 @@ def file_identity(path: StrPath) -> str:
 def file_keys(paths: Sequence[StrPath]) -> list[str]:
     """What each file is now: where it is, its size, and its times of change.
 
-    The second of these times (`st_ctime`) tells also a file that was replaced and given the old size and time. A file
-    that has just been written may change once more within the same tick of the clock: that tick is waited for.
+    `st_ctime` tells also a file that was replaced and given the old size and time. A file that has just been written
+    may change once more within the same tick of the clock: that tick is waited for.
     """
     for _ in range(10):
         now = time.time_ns()

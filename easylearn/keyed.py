@@ -1,8 +1,7 @@
 """Keyed randomness: every random draw is a pure function of what it is for.
 
-Nothing here reads or moves a global generator, except `scoped_rng`, which gives it back as it was.
-An item's augmentation is a function of (seed, epoch, item), a shuffle of (seed, epoch): so the order
-in which workers happen to ask changes nothing, and a run resumed in the middle goes on as it would have.
+An item's augmentation is a function of (seed, epoch, item), a shuffle of (seed, epoch): so the order in which workers
+happen to ask changes nothing, and a run resumed in the middle goes on as it would have.
 """
 
 from __future__ import annotations
@@ -24,13 +23,7 @@ _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
 def key(*parts: Part) -> int:
-    """A 64-bit number that depends on every part and on nothing else.
-
-    Args:
-        parts: integers and words, for example a seed, a purpose, an epoch.
-
-    Returns:
-        The same number in every process, on every machine, in every version of Python.
+    """A 64-bit number that depends on its parts alone, such as a seed, a purpose, an epoch: the same on every machine.
 
     >>> key(0, "shuffle", 1) == key(0, "shuffle", 1), key(0, "shuffle", 1) == key(0, "shuffle", 2)
     (True, False)
@@ -68,9 +61,6 @@ def uniform(items: npt.ArrayLike, n: int, *parts: Part) -> npt.NDArray[np.float6
         items: integers, shape (b,): which items of the data are drawn for.
         n: how many numbers an item needs.
         parts: seed, purpose, epoch and the like.
-
-    Returns:
-        An array of shape (b, n).
 
     >>> a, b = uniform([7, 8], 2, 0, "flip"), uniform([8], 2, 0, "flip")
     >>> a.shape, bool((a[1] == b[0]).all())
@@ -121,12 +111,7 @@ class RngState:
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> RngState:
-        """What `state_dict` gave; states of GPUs are left out where there is another number of them.
-
-        >>> state = RngState.from_state(RngState.capture().state_dict())
-        >>> state.python == random.getstate()
-        True
-        """
+        """What `state_dict` gave; states of GPUs are left out where there is another number of them."""
         version, words, gauss = state["python"]
         kind, keys, *rest = state["numpy"]
         here = torch.cuda.device_count() if torch.cuda.is_available() else 0

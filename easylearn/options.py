@@ -18,16 +18,10 @@ _INDENT = " " * 4
 def strict(renamed: Mapping[str, str] | None = None, *shared: type) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Decorate a function so that an unknown keyword is refused with a suggestion.
 
-    Python's own message names the unknown keyword only; this one says which name was meant. Where the function takes
-    `**options`, they are the fields of the `shared` dataclasses: its signature then shows each of them with its
-    default, and its docstring says what they are.
-
     Args:
         renamed: names of other libraries, or of fast.ai 0.7, mapped to a name here or to a whole sentence.
-        shared: dataclasses whose fields are the keywords that `**options` may hold.
-
-    Returns:
-        The decorator; the wrapped function keeps its signature, with `**options` written out.
+        shared: dataclasses whose fields are the keywords that `**options` may hold; the signature of the function then
+            shows each of them, and its docstring says what they are.
 
     >>> @strict({"wds": "wd"})
     ... def fit(lr: float, wd: float = 0.0) -> float:
@@ -62,19 +56,12 @@ def strict(renamed: Mapping[str, str] | None = None, *shared: type) -> Callable[
 
 def _written_out(signature: inspect.Signature, shared: tuple[type, ...]) -> inspect.Signature:
     """The signature with the fields of the shared options as keywords of their own."""
-    parameters = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD or not shared]
-    taken = {p.name for p in parameters}
-    for options in shared:
-        for field in dataclasses.fields(options):
-            if field.name not in taken:
-                taken.add(field.name)
-                default = field.default if field.default is not dataclasses.MISSING else inspect.Parameter.empty
-                parameters.append(
-                    inspect.Parameter(
-                        field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=field.type
-                    )
-                )
-    return signature.replace(parameters=parameters)
+    parameters = {n: p for n, p in signature.parameters.items() if p.kind is not p.VAR_KEYWORD or not shared}
+    for field in (field for options in shared for field in dataclasses.fields(options)):
+        default = field.default if field.default is not dataclasses.MISSING else inspect.Parameter.empty
+        keyword = inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=field.type)
+        parameters.setdefault(field.name, keyword)
+    return signature.replace(parameters=list(parameters.values()))
 
 
 def _documented(doc: str, shared: tuple[type, ...], own: Mapping[str, Any]) -> str:

@@ -18,7 +18,9 @@ from .strategy import Strategy
 
 def gather(model: nn.Module, loader: Loader, strategy: Strategy) -> tuple[Tensor, Tensor | None]:
     """Logits (n, ...) and targets (n, ...), or None, of every item: in file order, on the CPU in fp32."""
-    outputs, targets, index = list[Tensor](), list[Tensor](), list[Tensor]()
+    outputs: list[Tensor] = []
+    targets: list[Tensor] = []
+    index: list[Tensor] = []
     with strategy.evaluating(model), closing(loader.batches(strategy.device)) as batches:
         for batch in batches:
             index.append(batch.index)
