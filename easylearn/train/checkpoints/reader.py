@@ -21,7 +21,7 @@ from ..optim import OptimizerFn, build_optimizer
 from ..plan import FitPlan
 from ..state import Run
 from .context import CallbacksOfFit, RunContext, versions
-from .layout import LAYOUT, Interval, checkpoint_files, find_misfit, unpack_record
+from .layout import LAYOUT, checkpoint_files, find_misfit, unpack_record
 from .schedule_state import decode_schedule
 from .state_file import read_state
 
@@ -39,13 +39,7 @@ class SavedRun:
         self.facts: dict[str, Any] = self._state["facts"]
         self._callbacks: dict[str, list[dict[str, Any]]] = self._state["callbacks"]
         self._position: dict[str, Any] = self._state["position"]
-        self._plan: dict[str, Any] = self._state["plan"]
-        self.interval: Interval = self._plan["interval"]
-        self.keep: int = self._plan["keep"]
-        self.seed: int = self._plan["seed"]
-        self.first_epoch: int = self._plan["first_epoch"]
-        self.freeze_stats: bool = self._plan["freeze_stats"]
-        self.precompute: bool = self._plan["precompute"]
+        self.settings: dict[str, Any] = self._state["plan"]
 
     def _newest(self) -> tuple[Path, dict[str, Any]]:
         files = checkpoint_files(self.folder)
@@ -74,9 +68,9 @@ class SavedRun:
 
     def describe(self) -> str:
         """A text with the position of the run, its task, data and layer groups, and its last epoch."""
-        facts, step, per_epoch = self.facts, self._position["step"], max(self._plan["steps_per_epoch"], 1)
+        facts, step, per_epoch = self.facts, self._position["step"], max(self.settings["steps_per_epoch"], 1)
         lines = [
-            f"{self.file}: step {step:,} of {self._plan['n_steps']:,}, {step / per_epoch:.2f} epochs done",
+            f"{self.file}: step {step:,} of {self.settings['n_steps']:,}, {step / per_epoch:.2f} epochs done",
             f"{facts.get('task')}, {facts.get('items to train on')} items of {facts.get('kind of data')}, batches of "
             f"{facts.get('batch_size')}, layer groups {', '.join(map(str, facts.get('layer groups', [])))}",
         ]
@@ -94,9 +88,8 @@ class SavedRun:
 
     def check(self, context: RunContext, same_data: bool) -> None:
         """Refuse a learner that differs from the run's, naming each difference; warn of another torch or device."""
-        found = (_difference(name, self.facts.get(name), now, same_data) for name, now in context.facts.items())
-        differences = [one for one in found if one is not None]
-        if differences:
+        found = [_difference(name, self.facts.get(name), now, same_data) for name, now in context.facts.items()]
+        if differences := [one for one in found if one is not None]:
             raise StateError(
                 f"{self.file} belongs to another run: {'; '.join(differences)}. Make the learner and its data as they "
                 "were, and resume again"
@@ -106,11 +99,10 @@ class SavedRun:
         if {k: tuple(v.shape) if isinstance(v, Tensor) else None for k, v in params.items()} != shapes:
             raise self._unreadable("its weights are not those that it says it has")
         saved, here = self._state["versions"], versions(context.strategy.device)
-        changed = [f"{what} {saved.get(what)} in the checkpoint, {now} now" for what, now in here.items()
-                   if saved.get(what) != now]  # fmt: skip
-        if changed:
+        if changed := [name for name in here if saved.get(name) != here[name]]:
+            differ = "; ".join(f"{name} {saved.get(name)} in the checkpoint, {here[name]} now" for name in changed)
             warnings.warn(
-                f"the run of {self.file} goes on, but not bit for bit as it would have: {'; '.join(changed)}",
+                f"the run of {self.file} goes on, but not bit for bit as it would have: {differ}",
                 EasyLearnWarning,
                 stacklevel=4,
             )
@@ -120,7 +112,7 @@ class SavedRun:
         saved = self._state["optimizer"]
         flags = [(p, p.requires_grad) for p in context.model.parameters()]
         self._freeze(context.model)
-        groups = context.groups[-1:] if self.precompute else context.groups
+        groups = context.groups[-1:] if self.settings["precompute"] else context.groups
         optimizer = build_optimizer(make, groups, [1.0] * len(groups))
         sizes = [len(g["params"]) for g in optimizer.param_groups]
         saved_sizes = [len(g["params"]) for g in saved["state"]["param_groups"]]
@@ -147,14 +139,14 @@ class SavedRun:
 
     def plan(self, schedule: Schedule | None, momentum: Schedule | None) -> FitPlan:
         """The plan of the whole fit; functions of the user's own for rates and momentum have to be given again."""
-        rates, ends = tuple(self._plan["rates"]), tuple(self._plan["cycle_ends"])
+        rates, ends = tuple(self.settings["rates"]), tuple(self.settings["cycle_ends"])
         shape, moving = self._schedule("schedule", schedule), self._schedule("momentum", momentum)
         if shape is None:
             raise self._unreadable("it has no schedule")
-        return FitPlan(rates, shape, moving, ends, self._plan["steps_per_epoch"])
+        return FitPlan(rates, shape, moving, ends, self.settings["steps_per_epoch"])
 
     def _schedule(self, name: str, given: Schedule | None) -> Schedule | None:
-        saved = self._plan.get(name)
+        saved = self.settings.get(name)
         if saved is not None and saved.get("state") is None:
             if given is None:
                 raise ArgumentError(

@@ -230,7 +230,7 @@ def _schedule_entry(schedule: Schedule) -> dict[str, Any]:
 
 
 def _entry(callback: Callback) -> dict[str, Any]:
-    entry = {"name": type(callback).__name__, "state": callback.state_dict()}
+    entry: dict[str, Any] = {"name": type(callback).__name__, "state": callback.state_dict()}
     if isinstance(callback, SaveBest | SaveCycles) and type(callback) in (SaveBest, SaveCycles):  # made anew from these
         monitor = callback.monitor.asked if isinstance(callback, SaveBest) else None
         entry |= {"file": callback.name, "monitor": monitor}
