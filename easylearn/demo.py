@@ -244,18 +244,21 @@ def flights(out: StrPath = "easylearn-demo", *, epochs: int = 2, every: int = 1,
 
 def _plot_hours(hours: npt.NDArray[np.int64], said: Predictions) -> Figure:
     """The share of late flights in each hour of departure: true and predicted."""
+    import pandas as pd
+
     assert said.targets is not None
-    late = said.probs[:, 0].numpy()  # "late" comes before "on time"
-    true = (said.targets == 0).numpy()
-    there = [h for h in range(24) if (hours == h).sum() >= 50]
+    late = {"was late": (said.targets == 0).numpy(), "predicted": said.probs[:, 0].numpy()}  # before "on time"
+    by_hour = pd.DataFrame(late).groupby(hours)
+    shares = by_hour.mean()[by_hour.size() >= 50]
     figure = new_figure()
-    axes = figure.add_subplot()
-    axes.plot(there, [true[hours == h].mean() for h in there], "o-", label="was late")
-    axes.plot(there, [late[hours == h].mean() for h in there], "s-", label="predicted")
-    axes.set(xlabel="hour of departure", ylabel="share of flights", title="late flights of the last six weeks")
-    axes.set_ylim(0, None)
-    axes.set_xticks(there[::2])
-    axes.legend()
+    shares.plot(
+        ax=figure.add_subplot(),
+        style=["o-", "s-"],
+        xlabel="hour of departure",
+        ylabel="share of flights",
+        title="late flights of the last six weeks",
+        ylim=(0, None),
+    )
     return figure
 
 
@@ -387,12 +390,9 @@ def _telling(learn: Learner, texts: Sequence[str], said: Predictions) -> list[tu
 
 def _plot_shares(shares: Mapping[str, float]) -> Figure:
     figure = new_figure(6.4, 3.0)
-    axes = figure.add_subplot()
-    colours = ["#bbbbbb"] * (len(shares) - 1) + ["#22aa77"]
-    axes.barh(list(shares), list(shares.values()), color=colours)
-    for place, share in enumerate(shares.values()):
-        axes.text(share + 0.01, place, f"{share:.1%}", va="center")
-    axes.set(xlabel="share of test reviews told right", xlim=(0, 1.1))
+    axes = figure.add_subplot(xlabel="share of test reviews told right", xlim=(0, 1.1))
+    bars = axes.barh(list(shares), list(shares.values()), color=["#bbbbbb"] * (len(shares) - 1) + ["#22aa77"])
+    axes.bar_label(bars, fmt="{:.1%}", padding=3)
     return figure
 
 

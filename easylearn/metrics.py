@@ -221,9 +221,9 @@ def _item_log_loss(outputs: Tensor, targets: Tensor) -> Tensor:
     probs = outputs.double().clamp(eps, 1 - eps)
     if outputs.ndim == targets.ndim == 2:
         on = _need_multi("log_loss", outputs, targets)
-        return -torch.where(on, probs.log(), torch.log1p(-probs)).mean(-1)
-    labels = _need_single("log_loss", outputs, targets)
-    return -probs.gather(-1, labels.unsqueeze(-1)).squeeze(-1).log()
+        return F.binary_cross_entropy(probs, on.double(), reduction="none").mean(-1)
+    labels = _need_single("log_loss", outputs, targets).flatten()
+    return F.nll_loss(probs.log().flatten(0, -2), labels, reduction="none")
 
 
 def _item_right_at(threshold: float, outputs: Tensor, targets: Tensor) -> Tensor:
