@@ -48,9 +48,13 @@ def _number(name: str, value: float, **bounds: float) -> float:
     return float(value)
 
 
-def _schedule(name: str, value: Schedule) -> Schedule:
-    if not callable(value):
-        raise ArgumentError(f"{name} must be a schedule, a function of (epoch, n_epochs), got {value!r}")
+def check_schedule(name: str, value: Schedule) -> Schedule:
+    """The schedule, refused unless it gives a number: a word is, or a function that makes a schedule."""
+    if not callable(value) or not isinstance(value(0.0, 1.0), Real):
+        raise ArgumentError(
+            f"{name} must be a schedule, a function of (epoch, n_epochs) that gives a number, such as "
+            f"schedules.cosine(), got {value!r}"
+        )
     return value
 
 
@@ -328,7 +332,7 @@ def join(pieces: Sequence[tuple[Schedule, float]]) -> Join:
         if not isinstance(piece, Sequence) or len(piece) != 2:
             raise ArgumentError(f"pieces[{i}] must be (schedule, length in epochs), got {piece!r}")
         length = _number(f"the length of pieces[{i}]", piece[1], above=0)
-        checked.append((_schedule(f"pieces[{i}][0]", piece[0]), length))
+        checked.append((check_schedule(f"pieces[{i}][0]", piece[0]), length))
     return Join(tuple(checked))
 
 
@@ -343,7 +347,7 @@ def warmup(schedule: Schedule, epochs: float, start: float = 0.01) -> Warmup:
     >>> warmup(constant(), 2, start=0.5)(1, 10)
     0.75
     """
-    first = _schedule("schedule", schedule)
+    first = check_schedule("schedule", schedule)
     return Warmup(first, _number("epochs", epochs, above=0), _number("start", start, at_least=0, at_most=1))
 
 

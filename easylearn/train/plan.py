@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from numbers import Real
 
 from .. import schedules
 from ..errors import ArgumentError
@@ -58,8 +57,9 @@ def plan_fit(
     >>> plan.n_epochs, plan.cycle_ends
     (7.0, (10, 30, 70))
     """
-    _check_schedule("momentum", momentum)
-    _check_schedule("schedule", schedule)
+    for name, given in (("momentum", momentum), ("schedule", schedule)):
+        if given is not None:
+            schedules.check_schedule(name, given)
     if schedule is not None and (cycle_len not in (None, 1) or cycle_mult != 1):
         raise ArgumentError("cycle_len and cycle_mult describe the SGDR schedule; give them or schedule=, not both")
     if cycle_len is None and cycle_mult != 1:
@@ -80,13 +80,3 @@ def count_of(n: int | None, epochs: int | None) -> int:
     if n is not None and epochs is not None:
         raise ArgumentError(f"n={n} and epochs={epochs} are two spellings of one argument; give one of them")
     return next((count for count in (n, epochs) if count is not None), 1)
-
-
-def _check_schedule(name: str, schedule: Schedule | None) -> None:
-    """Refuse a schedule that gives no number: a word, a number, or a function that makes a schedule."""
-    value = schedule(0.0, 1.0) if callable(schedule) else None
-    if schedule is not None and not isinstance(value, Real):
-        raise ArgumentError(
-            f"{name} must be a function of (epoch, n_epochs) that gives a number, such as schedules.cosine(), "
-            f"got {schedule!r}"
-        )
