@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import sys
 import tempfile
@@ -10,9 +11,9 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from .errors import SaveError
+from .errors import SaveError, WeightsError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -88,6 +89,20 @@ def write_tensors(path: StrPath, tensors: Mapping[str, Tensor], metadata: Mappin
         except SafetensorError as error:  # its own name for a full disk
             raise OSError(None, str(error)) from error
     return Path(path)
+
+
+def read_tensors(path: StrPath, key: str, with_tensors: bool = True) -> tuple[Any, dict[str, Tensor]]:
+    """The JSON under `key` in a safetensors file's header, None if there is none, and the tensors."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as opened:
+            header = json.loads((opened.metadata() or {}).get(key, "null"))
+            return header, {name: opened.get_tensor(name) for name in (opened.keys() if with_tensors else ())}
+    except (SafetensorError, OSError, ValueError, RecursionError) as error:
+        raise WeightsError(
+            f"{path} is not a whole safetensors file ({error}); it was cut short or is something else"
+        ) from error
 
 
 def cache_dir() -> Path:

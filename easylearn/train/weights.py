@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import WeightsError, did_you_mean
-from ..files import StrPath, write_tensors
+from ..files import StrPath, read_tensors, write_tensors
 from ..task import Task
 
 SCHEMA = 1
@@ -39,8 +39,6 @@ def load_weights(path: StrPath, model: nn.Module, task: Task) -> None:
     Raises:
         WeightsError: there is no such file, it is damaged, or it does not fit; the message says what differs.
     """
-    from safetensors import SafetensorError, safe_open
-
     file = Path(path)
     if not file.exists():
         if file.name.endswith(".easylearn.safetensors"):
@@ -51,20 +49,13 @@ def load_weights(path: StrPath, model: nn.Module, task: Task) -> None:
         others = sorted(f.stem for f in file.parent.glob("*.safetensors")) if file.parent.is_dir() else []
         hint = did_you_mean(file.stem, others) if others else "The folder has no saved weights."
         raise WeightsError(f"there are no saved weights {file}. {hint}")
-    try:
-        with safe_open(file, framework="pt") as opened:
-            header = json.loads((opened.metadata() or {}).get("easylearn", "{}"))
-            found = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (not a dictionary)
-    except (SafetensorError, OSError, ValueError) as error:
-        raise WeightsError(
-            f"{file} is not a whole safetensors file ({error}); it was cut short or is something else"
-        ) from error
+    header, found = read_tensors(file, "easylearn")
     _check_header(file, header, task)
     _copy(file, found, model)
 
 
 def _check_header(file: Path, header: Any, task: Task) -> None:
-    if header == {}:
+    if header is None:
         return  # weights of others
     if not isinstance(header, dict) or not isinstance(header.get("schema"), int):
         raise WeightsError(f"{file} has a header that easylearn did not write: {str(header)[:100]}")

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ...errors import SchemaError, StateError, WeightsError
-from ...files import StrPath, digest, write_tensors
+from ...files import StrPath, digest, read_tensors, write_tensors
 
 SCHEMA = 2
 _JSON = "json"
@@ -45,7 +45,9 @@ def write_state(path: StrPath, state: Mapping[str, Any], info: Mapping[str, Any]
 
 def read_info(path: StrPath) -> dict[str, Any]:
     """The few values of a file's header; the rest is not read. Raises as `read_state`."""
-    return _open(Path(path), None)
+    info, _ = read_tensors(path, _HEADER, with_tensors=False)
+    _check_info(Path(path), info)
+    return dict(info)
 
 
 def read_state(path: StrPath) -> dict[str, Any]:
@@ -55,8 +57,11 @@ def read_state(path: StrPath) -> dict[str, Any]:
         WeightsError: the file is missing, damaged, or something else; or another version of easylearn wrote it.
     """
     file = Path(path)
-    tensors: dict[str, Tensor] = {}
-    info = _open(file, tensors)
+    info, mapped = read_tensors(file, _HEADER)
+    _check_info(file, info)
+    tensors = {name: tensor.clone() for name, tensor in mapped.items()}  # they may lie in a file to be replaced
+    if _JSON not in tensors or tensors[_JSON].dtype != torch.uint8:
+        raise WeightsError(f"{file} is damaged: a part of it is missing")
     given = info.pop("digest")
     if given != _digest(info, tensors):
         raise WeightsError(f"{file} is damaged: its content does not have the digest that was written with it")
@@ -67,23 +72,6 @@ def read_state(path: StrPath) -> dict[str, Any]:
     if not isinstance(state, dict):
         raise WeightsError(f"{file} is damaged: it holds a {type(state).__name__} instead of a dictionary")
     return state
-
-
-def _open(file: Path, tensors: dict[str, Tensor] | None) -> dict[str, Any]:
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(file, framework="pt") as opened:
-            info = json.loads((opened.metadata() or {}).get(_HEADER, "null"))
-            _check_info(file, info)
-            if tensors is not None:
-                # Cloned: what safetensors gives may lie in the mapped file, which is going to be replaced.
-                tensors.update({name: opened.get_tensor(name).clone() for name in opened.keys()})  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError, RecursionError) as error:
-        raise WeightsError(f"{file} is not a whole safetensors file ({error})") from error
-    if tensors is not None and (_JSON not in tensors or tensors[_JSON].dtype != torch.uint8):
-        raise WeightsError(f"{file} is damaged: a part of it is missing")
-    return dict(info)
 
 
 def _check_info(file: Path, info: Any) -> None:
