@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from .. import keyed
+
+
+def copy_into(live: Iterable[Tensor], values: Iterable[Tensor]) -> None:
+    """Give each live tensor its value."""
+    with torch.no_grad():
+        for into, value in zip(live, values, strict=True):
+            into.copy_(value)
 
 
 @contextmanager
@@ -20,8 +27,8 @@ def restored(model: nn.Module) -> Iterator[None]:
     rng = keyed.RngState.capture()
     modes = [(m, m.training) for m in model.modules()]
     grads = [(p, p.grad, p.requires_grad) for p in model.parameters()]
-    with torch.no_grad():
-        kept = [(t, t.detach().clone()) for t in [*model.parameters(), *model.buffers()]]
+    live = [*model.parameters(), *model.buffers()]
+    kept = [t.detach().clone() for t in live]
     # A module may replace its buffer instead of changing it in place.
     buffers = [(m, n, t) for m in model.modules() for n, t in m.named_buffers(recurse=False, remove_duplicate=False)]
     try:
@@ -32,9 +39,7 @@ def restored(model: nn.Module) -> Iterator[None]:
         for module, name, tensor in buffers:
             if module.get_buffer(name) is not tensor:
                 setattr(module, name, tensor)
-        with torch.no_grad():
-            for live, old in kept:
-                live.copy_(old)
+        copy_into(live, kept)
         for p, grad, requires in grads:
             p.grad = grad
             p.requires_grad_(requires)

@@ -12,6 +12,7 @@ from torch.optim import swa_utils
 from ...errors import ArgumentError
 from ...nn.groups import BatchNorm
 from ..callback import Callback
+from ..snapshot import copy_into
 from ..state import Pause, Run
 
 
@@ -92,17 +93,12 @@ class WeightAverage(Callback):
 
     def _swap_in(self, run: Run) -> None:
         assert self._average is not None
-        with torch.no_grad():
-            live = list(run.model.parameters())
-            self._kept = [p.detach().clone() for p in live]
-            for p, average in zip(live, self._average.module.parameters(), strict=True):
-                p.copy_(average)
+        self._kept = [p.detach().clone() for p in run.model.parameters()]
+        copy_into(run.model.parameters(), self._average.module.parameters())
 
     def _swap_back(self, run: Run) -> None:
         if self._kept is not None:
-            with torch.no_grad():
-                for p, kept in zip(run.model.parameters(), self._kept, strict=True):
-                    p.copy_(kept)
+            copy_into(run.model.parameters(), self._kept)
             self._kept = None
 
     def _renew_statistics(self, run: Run) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ...errors import EasyLearnWarning
 from ..callback import Callback
+from ..snapshot import copy_into
 from ..state import Run
 
 
@@ -38,13 +39,12 @@ class LossGuard(Callback):
         self._last_step = 0
 
     def on_fit_begin(self, run: Run) -> None:
-        with torch.no_grad():
-            trained = {id(p) for g in run.optimizer.param_groups for p in g["params"]}
-            self._live = [p.detach() for p in run.model.parameters() if id(p) in trained]
-            # Those that `state_dict` leaves out are a state that goes from batch to batch, and may change its shape.
-            kept = set(run.model.state_dict())
-            self._live += [b for name, b in run.model.named_buffers() if name in kept]
-            self._good = [t.clone() for t in self._live]
+        trained = {id(p) for g in run.optimizer.param_groups for p in g["params"]}
+        self._live = [p.detach() for p in run.model.parameters() if id(p) in trained]
+        # Those that `state_dict` leaves out are a state that goes from batch to batch, and may change its shape.
+        kept = set(run.model.state_dict())
+        self._live += [b for name, b in run.model.named_buffers() if name in kept]
+        self._good = [t.detach().clone() for t in self._live]
         self._unchecked, self._in_a_row, self._bad_step, self._good_step = [], 0, None, run.step
 
     def on_epoch_begin(self, run: Run) -> None:
@@ -73,9 +73,7 @@ class LossGuard(Callback):
                 self._give_up(run, step, f"the loss became {value} at step {step}")
                 return
         if due and self._in_a_row == 0:
-            with torch.no_grad():
-                for good, live in zip(self._good, self._live, strict=True):
-                    good.copy_(live)
+            copy_into(self._good, self._live)
             self._good_step = run.step
 
     def _give_up(self, run: Run, step: int, what: str) -> None:
@@ -95,9 +93,7 @@ class LossGuard(Callback):
             if bool(torch.stack([p.isfinite().all() for p in trained]).all()):
                 return
             self._give_up(run, run.step - 1, f"the weights became infinite or NaN in step {run.step - 1}")
-        with torch.no_grad():
-            for good, live in zip(self._good, self._live, strict=True):
-                live.copy_(good)
+        copy_into(self._live, self._good)
         self._bad_step = None
         warnings.warn(run.stop_reason or "", EasyLearnWarning, stacklevel=2)
 
