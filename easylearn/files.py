@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .errors import SaveError, WeightsError
+from .errors import SaveError, SchemaError, WeightsError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -91,18 +91,31 @@ def write_tensors(path: StrPath, tensors: Mapping[str, Tensor], metadata: Mappin
     return Path(path)
 
 
-def read_tensors(path: StrPath, key: str, with_tensors: bool = True) -> tuple[Any, dict[str, Tensor]]:
-    """The JSON under `key` in a safetensors file's header, None if there is none, and the tensors."""
+def read_tensors(
+    path: StrPath, key: str, schema: int, with_tensors: bool = True
+) -> tuple[dict[str, Any] | None, dict[str, Tensor]]:
+    """What a safetensors file holds under `key` in its header, None if nothing, and its tensors.
+
+    Raises:
+        WeightsError: the file is damaged, or has another header; a SchemaError if its schema is above `schema`.
+    """
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, framework="pt") as opened:
             header = json.loads((opened.metadata() or {}).get(key, "null"))
-            return header, {name: opened.get_tensor(name) for name in (opened.keys() if with_tensors else ())}
+            tensors = {name: opened.get_tensor(name) for name in (opened.keys() if with_tensors else ())}
     except (SafetensorError, OSError, ValueError, RecursionError) as error:
         raise WeightsError(
             f"{path} is not a whole safetensors file ({error}); it was cut short or is something else"
         ) from error
+    if header is not None and not (isinstance(header, dict) and isinstance(header.get("schema"), int)):
+        raise WeightsError(f"{path} has a header that easylearn did not write: {str(header)[:100]}")
+    if header is not None and header["schema"] > schema:
+        raise SchemaError(
+            f"{path} was written by a newer easylearn (schema {header['schema']}); update easylearn to read it"
+        )
+    return header, tensors
 
 
 def cache_dir() -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, ParamSpec, TypeVar
 
@@ -12,7 +13,7 @@ from .errors import ArgumentError, did_you_mean
 
 P = ParamSpec("P")
 R = TypeVar("R")
-_INDENT = " " * 4
+_ENTRY = re.compile(r"^ {4}\w.*(?:\n {5,}.*)*", re.MULTILINE)  # an argument in a docstring, with the lines that go on
 
 
 def strict(renamed: Mapping[str, str] | None = None, *shared: type) -> Callable[[Callable[P, R]], Callable[P, R]]:
@@ -66,21 +67,16 @@ def _written_out(signature: inspect.Signature, shared: tuple[type, ...]) -> insp
 
 def _documented(doc: str, shared: tuple[type, ...], own: Mapping[str, Any]) -> str:
     """The docstring with what the shared options mean among its arguments."""
-    lines = []
-    for options in shared:
-        text = inspect.getdoc(options) or ""
-        arguments = text.partition("Args:\n")[2].partition("\n\n")[0].splitlines()
-        entry: list[str] = []
-        for line in [*arguments, f"{_INDENT}:"]:
-            if line.startswith(_INDENT) and not line.startswith(_INDENT + " "):
-                if entry and entry[0].strip().partition(":")[0] not in own:
-                    lines += entry
-                entry = []
-            entry.append(line)
-    if not lines:
+    entries = [
+        entry
+        for options in shared
+        for entry in _ENTRY.findall((inspect.getdoc(options) or "").partition("Args:\n")[2].partition("\n\n")[0])
+        if entry.split(":")[0].strip() not in own
+    ]
+    if not entries:
         return doc
     begin, args, rest = doc.partition("Args:\n")
     if not args:
-        return "\n".join([doc.rstrip(), "", "Args:", *lines])
+        return "\n".join([doc.rstrip(), "", "Args:", *entries])
     listed, gap, after = rest.partition("\n\n")
-    return begin + args + "\n".join([listed, *lines]) + gap + after
+    return begin + args + "\n".join([listed, *entries]) + gap + after

@@ -49,20 +49,13 @@ def load_weights(path: StrPath, model: nn.Module, task: Task) -> None:
         others = sorted(f.stem for f in file.parent.glob("*.safetensors")) if file.parent.is_dir() else []
         hint = did_you_mean(file.stem, others) if others else "The folder has no saved weights."
         raise WeightsError(f"there are no saved weights {file}. {hint}")
-    header, found = read_tensors(file, "easylearn")
-    _check_header(file, header, task)
+    header, found = read_tensors(file, "easylearn", SCHEMA)
+    if header is not None:  # as in weights of others
+        _check_task(file, header, task)
     _copy(file, found, model)
 
 
-def _check_header(file: Path, header: Any, task: Task) -> None:
-    if header is None:
-        return  # weights of others
-    if not isinstance(header, dict) or not isinstance(header.get("schema"), int):
-        raise WeightsError(f"{file} has a header that easylearn did not write: {str(header)[:100]}")
-    if header["schema"] > SCHEMA:
-        raise WeightsError(
-            f"{file} was written by a newer easylearn (schema {header['schema']}); update easylearn to read it"
-        )
+def _check_task(file: Path, header: dict[str, Any], task: Task) -> None:
     try:
         difference = Task.from_json(header).same_as(task)
     except WeightsError as error:

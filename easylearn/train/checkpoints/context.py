@@ -30,15 +30,7 @@ def versions(device: torch.device) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class RunContext:
-    """What a run depends on and does not make itself: the same is needed to resume it.
-
-    Args:
-        model: the whole model, also where only its head is trained.
-        groups: its layer groups.
-        data: its train and valid splits are used.
-        task: with its loss and metrics.
-        strategy: device, precision, clipping, accumulation.
-    """
+    """What a run depends on and does not make itself: the whole model, its groups, the data and so on."""
 
     model: nn.Module
     groups: tuple[ParamGroup, ...]

@@ -45,9 +45,8 @@ def write_state(path: StrPath, state: Mapping[str, Any], info: Mapping[str, Any]
 
 def read_info(path: StrPath) -> dict[str, Any]:
     """The few values of a file's header; the rest is not read. Raises as `read_state`."""
-    info, _ = read_tensors(path, _HEADER, with_tensors=False)
-    _check_info(Path(path), info)
-    return dict(info)
+    info, _ = read_tensors(path, _HEADER, SCHEMA, with_tensors=False)
+    return _checked(path, info)
 
 
 def read_state(path: StrPath) -> dict[str, Any]:
@@ -57,8 +56,8 @@ def read_state(path: StrPath) -> dict[str, Any]:
         WeightsError: the file is missing, damaged, or something else; or another version of easylearn wrote it.
     """
     file = Path(path)
-    info, mapped = read_tensors(file, _HEADER)
-    _check_info(file, info)
+    header, mapped = read_tensors(file, _HEADER, SCHEMA)
+    info = _checked(file, header)
     tensors = {name: tensor.clone() for name, tensor in mapped.items()}  # they may lie in a file to be replaced
     if _JSON not in tensors or tensors[_JSON].dtype != torch.uint8:
         raise WeightsError(f"{file} is damaged: a part of it is missing")
@@ -74,19 +73,15 @@ def read_state(path: StrPath) -> dict[str, Any]:
     return state
 
 
-def _check_info(file: Path, info: Any) -> None:
-    if not isinstance(info, dict) or info.get("what") != _WHAT:
+def _checked(file: StrPath, info: dict[str, Any] | None) -> dict[str, Any]:
+    if info is None or info.get("what") != _WHAT or not isinstance(info.get("digest"), str):
         raise WeightsError(f"{file} is not a checkpoint of a run; weights alone are read by learn.load")
-    schema = info.get("schema")
-    if not isinstance(schema, int) or not isinstance(info.get("digest"), str):
-        raise WeightsError(f"{file} is damaged: its header has no schema or no digest")
-    if schema > SCHEMA:
-        raise SchemaError(f"{file} was written by a newer easylearn (schema {schema}); update easylearn to read it")
-    if schema < SCHEMA:
+    if info["schema"] < SCHEMA:
         raise SchemaError(
-            f"{file} was written by an older easylearn (schema {schema}), whose runs this one cannot go on with; start "
-            "the fit anew"
+            f"{file} was written by an older easylearn (schema {info['schema']}), whose runs this one cannot go on "
+            "with; start the fit anew"
         )
+    return info
 
 
 def _digest(info: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
