@@ -58,6 +58,7 @@ _OLD_FIT = {
     "best_save_name": "save_best", "cycle_save_name": "save_cycles",
     "use_clr": "schedule=slanted_triangular(...)", "use_clr_beta": "schedule=one_cycle(...)",
 }  # fmt: skip
+Callbacks = Sequence[Callback]
 _OLD_SPLIT = {"is_test": 'Write split="test".', "test": 'Write split="test".', "ds_type": "split"}
 
 
@@ -198,8 +199,7 @@ class Learner:
     def bn_freeze(self, frozen: bool = True) -> None:
         """Whether batch-norm layers of all groups but the last keep their statistics while their weights train.
 
-        A pretrained vision learner starts with True: on small batches and small data, statistics learnt on
-        millions of images are better than those of a batch. A frozen group's statistics never move.
+        A pretrained vision learner starts with True. A frozen group's statistics never move.
 
         Args:
             frozen: False lets them move.
@@ -208,10 +208,7 @@ class Learner:
 
     @property
     def precompute(self) -> bool:
-        """Whether `fit` and `lr_find` run the head on stored outputs of the frozen body.
-
-        The stored outputs are of un-augmented training images. predict, tta and validate always use the full model.
-        """
+        """Whether `fit` and `lr_find` run the head on stored outputs, without augmentation, of the frozen body."""
         return self._precompute
 
     @precompute.setter
@@ -420,8 +417,8 @@ class Learner:
     ) -> LRCurve:
         """Try growing rates on a few batches, and put everything back (arXiv 1506.01186).
 
-        Weights, buffers, random generators, data order and modes are afterwards bit for bit as before, also
-        after an error or Ctrl-C. Data shorter than the sweep is gone through again.
+        Weights, buffers, random generators, data order and modes are afterwards bit for bit as before, also after an
+        error or Ctrl-C.
 
         Args:
             start_lr: first rate of the last group.
@@ -440,20 +437,19 @@ class Learner:
 
     def _rates_and_steps(self, lr: Rates) -> tuple[tuple[float, ...], int]:
         """The base rate of each group, and the batches in an epoch."""
-        self._need_items()
-        rates = spread_rates(lr, [g.name for g in self.layer_groups], self._precompute)
-        return rates, len(self.data.loader("train", training=True))
+        steps = len(self._train_loader())
+        return spread_rates(lr, [g.name for g in self.layer_groups], self._precompute), steps
 
-    def _need_items(self) -> None:
+    def _train_loader(self) -> Loader:
         if "train" not in self.data.splits:
             raise DataError("this learner came out of a file and has no items to train on: call learn.set_data(data)")
+        return self.data.loader("train", training=True)
 
     def _view(self) -> tuple[nn.Module, Loader, Loader | None]:
         """What is trained on what: the whole model on the data, or the head on stored features."""
-        self._need_items()
+        train = self._train_loader()
         if not self._precompute:
-            valid = self.data.loader("valid") if "valid" in self.data.splits else None
-            return self.model, self.data.loader("train", training=True), valid
+            return self.model, train, self.data.loader("valid") if "valid" in self.data.splits else None
         assert isinstance(self.model, BodyHead)
         return self.model.head, *self._features.loaders(self.model, self.data, self.strategy)
 
@@ -489,12 +485,7 @@ class Learner:
         return RunContext(self.model, self.layer_groups, self.data, self.task, self.strategy)
 
     def _fit(
-        self,
-        plan: FitPlan,
-        callbacks: Sequence[Callback],
-        savers: Sequence[Callback],
-        wd: float | None,
-        writer: CheckpointWriter | None,
+        self, plan: FitPlan, callbacks: Callbacks, savers: Callbacks, wd: float | None, writer: CheckpointWriter | None
     ) -> Record:
         own, given = check_callbacks(self.callbacks), check_callbacks(callbacks)
         run = self._run(plan, *self._view(), self.wd if wd is None else wd)
@@ -553,9 +544,8 @@ class Learner:
             return predict_split(self.model, self.data, "valid" if split is None else split, self.task, self.strategy)
         if split is not None:
             raise ArgumentError(f"predict takes items or split={split!r}, not both")
-        return Predictor(self.model, self.task, self.data.preprocessor, self.strategy, self.data.batch_size).predict(
-            items
-        )
+        predictor = Predictor(self.model, self.task, self.data.preprocessor, self.strategy, self.data.batch_size)
+        return predictor.predict(items)
 
     @strict(_OLD_SPLIT)
     def tta(self, n_aug: int = 4, *, split: SplitName = "valid") -> Predictions:
@@ -591,9 +581,6 @@ class Learner:
         Args:
             split: "train", "valid" or "test"; it needs targets.
 
-        Returns:
-            An `Interpretation`, with its items in file order.
-
         Raises:
             ArgumentError: this is a language model, whose text has no items.
             DataError: there is no such split, or it has no targets.
@@ -601,15 +588,10 @@ class Learner:
         return interpret(self.model, self.data, self.task, self.strategy, split)
 
     def report(self, path: StrPath = "run.html") -> Path:
-        """Write what happened and what came of it as one HTML file that needs no network.
-
-        Worst items are shown as they are, so mind who may see them.
+        """Write what happened and what came of it as one HTML file; it shows items, so mind who may see them.
 
         Args:
             path: of the file, which stays below 3 MB; an old one is replaced.
-
-        Returns:
-            The path.
         """
         callbacks = [type(c).__name__ for c in self.callbacks]
         settings = {**self._training().to_json(), "callbacks": callbacks, "precompute": self._precompute}
