@@ -23,7 +23,7 @@ from numbers import Integral, Real
 from .errors import ArgumentError
 
 Schedule = Callable[[float, float], float]
-_BOUNDS = {"at_least": operator.ge, "above": operator.gt, "at_most": operator.le, "below": operator.lt}
+_BOUNDS = {"at least": operator.ge, "above": operator.gt, "at most": operator.le, "below": operator.lt}
 
 
 def _progress(epoch: float, n_epochs: float) -> float:
@@ -39,12 +39,12 @@ def _cosine(start: float, end: float, share: float) -> float:
     return end + (start - end) * (1 + math.cos(math.pi * share)) / 2
 
 
-def _number(name: str, value: float, **bounds: float) -> float:
-    """`value` as a float, refused unless it is a finite number within bounds such as above=0 and at_most=1."""
+def _number(name: str, value: float, *bounds: str) -> float:
+    """`value` as a float, refused unless it is a finite number within bounds such as "above 0" and "at most 1"."""
     number = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
-    if not number or not all(_BOUNDS[word](value, bound) for word, bound in bounds.items()):
-        wanted = " and ".join(f"{word.replace('_', ' ')} {bound:g}" for word, bound in bounds.items())
-        raise ArgumentError(f"{name} must be a number {wanted}, got {value!r}")
+    limits = (bound.rpartition(" ") for bound in bounds)
+    if not number or not all(_BOUNDS[word](value, float(limit)) for word, _, limit in limits):
+        raise ArgumentError(f"{name} must be a number {' and '.join(bounds)}, got {value!r}")
     return float(value)
 
 
@@ -62,7 +62,7 @@ def _rising(name: str, values: Sequence[float], example: Sequence[float], least:
     """A list of epochs, checked."""
     if isinstance(values, str) or not isinstance(values, Sequence) or len(values) < least:
         raise ArgumentError(f"{name} must be a list of epochs, {least} or more, such as {example}, got {values!r}")
-    epochs = tuple(_number(f"{name}[{i}]", e, at_least=0) for i, e in enumerate(values))
+    epochs = tuple(_number(f"{name}[{i}]", e, "at least 0") for i, e in enumerate(values))
     if any(b <= a for a, b in pairwise(epochs)):
         raise ArgumentError(f"{name} must rise from each epoch to the next, got {list(values)}")
     return epochs
@@ -224,12 +224,12 @@ def linear(start: float = 1.0, end: float = 0.0) -> Linear:
     >>> linear()(1, 4)
     0.75
     """
-    return Linear(_number("start", start, at_least=0), _number("end", end, at_least=0))
+    return Linear(_number("start", start, "at least 0"), _number("end", end, "at least 0"))
 
 
 def cosine(start: float = 1.0, end: float = 0.0) -> Cosine:
     """Half a period of the cosine (arXiv 1608.03983, without restarts). Arguments as in `linear`."""
-    return Cosine(_number("start", start, at_least=0), _number("end", end, at_least=0))
+    return Cosine(_number("start", start, "at least 0"), _number("end", end, "at least 0"))
 
 
 def exponential(start: float = 1.0, end: float = 0.01) -> Exponential:
@@ -238,7 +238,7 @@ def exponential(start: float = 1.0, end: float = 0.01) -> Exponential:
     >>> round(exponential(1.0, 0.01)(1, 2), 6)
     0.1
     """
-    return Exponential(_number("start", start, above=0), _number("end", end, above=0))
+    return Exponential(_number("start", start, "above 0"), _number("end", end, "above 0"))
 
 
 def polynomial(power: float, start: float = 1.0, end: float = 0.0) -> Polynomial:
@@ -251,7 +251,7 @@ def polynomial(power: float, start: float = 1.0, end: float = 0.0) -> Polynomial
     0.25
     """
     return Polynomial(
-        _number("power", power, above=0), _number("start", start, at_least=0), _number("end", end, at_least=0)
+        _number("power", power, "above 0"), _number("start", start, "at least 0"), _number("end", end, "at least 0")
     )
 
 
@@ -265,7 +265,7 @@ def step(at: Sequence[float], factor: float = 0.1) -> Step:
     >>> [step([2, 3], 0.5)(epoch, 4) for epoch in (0, 1.9, 2, 3)]
     [1.0, 1.0, 0.5, 0.25]
     """
-    return Step(_rising("at", at, [2, 4]), _number("factor", factor, above=0))
+    return Step(_rising("at", at, [2, 4]), _number("factor", factor, "above 0"))
 
 
 def one_cycle(pct_start: float = 0.25, div: float = 25.0, div_final: float = 1e5) -> OneCycle:
@@ -280,8 +280,8 @@ def one_cycle(pct_start: float = 0.25, div: float = 25.0, div_final: float = 1e5
     >>> policy(0, 4), policy(1, 4)
     (0.1, 1.0)
     """
-    share = _number("pct_start", pct_start, above=0, below=1)
-    start, end = 1 / _number("div", div, at_least=1), 1 / _number("div_final", div_final, at_least=1)
+    share = _number("pct_start", pct_start, "above 0", "below 1")
+    start, end = 1 / _number("div", div, "at least 1"), 1 / _number("div_final", div_final, "at least 1")
     return OneCycle(share, start, 1.0, end)
 
 
@@ -296,8 +296,8 @@ def one_cycle_momentum(pct_start: float = 0.25, hi: float = 0.95, lo: float = 0.
     >>> one_cycle_momentum()(1, 4)
     0.85
     """
-    share, hi = _number("pct_start", pct_start, above=0, below=1), _number("hi", hi, at_least=0, below=1)
-    return OneCycle(share, hi, _number("lo", lo, at_least=0, at_most=hi), hi)
+    share, hi = _number("pct_start", pct_start, "above 0", "below 1"), _number("hi", hi, "at least 0", "below 1")
+    return OneCycle(share, hi, _number("lo", lo, "at least 0", f"at most {hi!r}"), hi)
 
 
 def slanted_triangular(cut_frac: float = 0.1, ratio: float = 32.0) -> SlantedTriangular:
@@ -311,7 +311,7 @@ def slanted_triangular(cut_frac: float = 0.1, ratio: float = 32.0) -> SlantedTri
     >>> triangle(0, 10), triangle(1, 10)
     (0.03125, 1.0)
     """
-    return SlantedTriangular(_number("cut_frac", cut_frac, above=0, below=1), _number("ratio", ratio, at_least=1))
+    return SlantedTriangular(_number("cut_frac", cut_frac, "above 0", "below 1"), _number("ratio", ratio, "at least 1"))
 
 
 def join(pieces: Sequence[tuple[Schedule, float]]) -> Join:
@@ -331,7 +331,7 @@ def join(pieces: Sequence[tuple[Schedule, float]]) -> Join:
     for i, piece in enumerate(pieces):
         if not isinstance(piece, Sequence) or len(piece) != 2:
             raise ArgumentError(f"pieces[{i}] must be (schedule, length in epochs), got {piece!r}")
-        length = _number(f"the length of pieces[{i}]", piece[1], above=0)
+        length = _number(f"the length of pieces[{i}]", piece[1], "above 0")
         checked.append((check_schedule(f"pieces[{i}][0]", piece[0]), length))
     return Join(tuple(checked))
 
@@ -348,7 +348,7 @@ def warmup(schedule: Schedule, epochs: float, start: float = 0.01) -> Warmup:
     0.75
     """
     first = check_schedule("schedule", schedule)
-    return Warmup(first, _number("epochs", epochs, above=0), _number("start", start, at_least=0, at_most=1))
+    return Warmup(first, _number("epochs", epochs, "above 0"), _number("start", start, "at least 0", "at most 1"))
 
 
 def sgdr(boundaries: Sequence[float], end: float = 0.0) -> Sgdr:
@@ -368,7 +368,7 @@ def sgdr(boundaries: Sequence[float], end: float = 0.0) -> Sgdr:
     bounds = _rising("boundaries", boundaries, [0, 1, 3], least=2)
     if bounds[0] != 0:
         raise ArgumentError(f"boundaries must begin at 0, got {list(boundaries)}")
-    return Sgdr(bounds, _number("end", end, at_least=0, at_most=1))
+    return Sgdr(bounds, _number("end", end, "at least 0", "at most 1"))
 
 
 def cycle_steps(n: int, cycle_len: float, cycle_mult: float, steps_per_epoch: int) -> tuple[int, ...]:
@@ -393,8 +393,8 @@ def cycle_steps(n: int, cycle_len: float, cycle_mult: float, steps_per_epoch: in
     for name, value in (("n", n), ("steps_per_epoch", steps_per_epoch)):
         if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
             raise ArgumentError(f"{name} must be a whole number of at least 1, got {value!r}")
-    length = _number("cycle_len", cycle_len, above=0)
-    mult = _number("cycle_mult", cycle_mult, above=0)
+    length = _number("cycle_len", cycle_len, "above 0")
+    mult = _number("cycle_mult", cycle_mult, "above 0")
     ends: list[int] = []
     for k in range(n):
         try:
