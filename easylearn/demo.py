@@ -168,12 +168,13 @@ def read_flights() -> pd.DataFrame:
     raw = _table("nycflights13", "flights")
     raw = raw[raw["arr_delay"].notna()].reset_index(drop=True)
     when = pd.to_datetime(raw[["year", "month", "day", "hour", "minute"]])
-    return raw[["carrier", "origin", "dest", "month", "hour", "distance"]].assign(
+    table: pd.DataFrame = raw[["carrier", "origin", "dest", "month", "hour", "distance"]].assign(
         late=(raw["arr_delay"] > LATE).map({True: "late", False: "on time"}),
         weekday=when.dt.day_of_week,
         minute_of_day=raw["hour"] * 60 + raw["minute"],
         when=when,
     )
+    return table
 
 
 def flights(out: StrPath = "easylearn-demo", *, epochs: int = 2, every: int = 1, progress: bool = True) -> Learner:

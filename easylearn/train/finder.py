@@ -43,18 +43,17 @@ class LRCurve:
 
 
 class _StopWhenWorse(Callback):
-    """End the sweep when the smoothed loss passes `factor` times its best."""
+    """Smooths the loss, with its start corrected, and ends the sweep when it passes `factor` times its best."""
 
     def __init__(self, beta: float, factor: float) -> None:
-        self.beta = beta
-        self.factor = factor
-        self.average = 0.0
-        self.best = math.inf
+        self.beta, self.factor = beta, factor
+        self.average, self.best = 0.0, math.inf
+        self.smooth: list[float] = []
 
     def on_batch_end(self, run: Run) -> None:
-        loss = run.record.last_loss
-        self.average = self.beta * self.average + (1 - self.beta) * loss
+        self.average = self.beta * self.average + (1 - self.beta) * run.record.last_loss
         smooth = self.average / (1 - self.beta**run.step)
+        self.smooth.append(smooth)
         if not math.isfinite(smooth) or (run.step > 5 and smooth > self.factor * self.best):
             run.stop_reason = run.stop_reason or "the loss became much worse than its best"
         self.best = min(self.best, smooth) if math.isfinite(smooth) else self.best
@@ -86,27 +85,15 @@ def sweep(run: Run, beta: float = 0.9, factor: float = 4.0) -> LRCurve:
         beta: of the moving average.
         factor: the sweep stops when the smoothed loss passes this many times its best.
     """
+    worse = _StopWhenWorse(beta, factor)
     scale = run.strategy.state_dict()
     try:
         with restored(run.model):
-            record = run_fit(run, [Scheduler(), _StopWhenWorse(beta, factor)])
+            record = run_fit(run, [Scheduler(), worse])
     finally:
         run.strategy.load_state_dict(scale)
     rates, losses = tuple(r[-1] for r in record.rates), tuple(record.losses)
-    return LRCurve(rates, losses, smoothed(losses, beta), *suggest(rates, losses), record)
-
-
-def smoothed(losses: tuple[float, ...], beta: float) -> tuple[float, ...]:
-    """The exponential moving average with its start corrected.
-
-    >>> smoothed((2.0, 2.0), 0.9)
-    (2.0, 2.0)
-    """
-    average, out = 0.0, []
-    for k, loss in enumerate(losses, 1):
-        average = beta * average + (1 - beta) * loss
-        out.append(round(average / (1 - beta**k), 12))
-    return tuple(out)
+    return LRCurve(rates, losses, tuple(worse.smooth), *suggest(rates, losses), record)
 
 
 def suggest(rates: tuple[float, ...], losses: tuple[float, ...]) -> tuple[float | None, str]:
