@@ -39,10 +39,9 @@ from .train.finder import LRCurve, plan_sweep, sweep
 from .train.loop import run_fit
 from .train.optim import OptimizerFn, adamw, build_optimizer
 from .train.options import Training, TrainingOptions
-from .train.plan import FitPlan, count_of, plan_fit
+from .train.plan import FitPlan, Rates, count_of, plan_fit, spread_rates
 from .train.precompute import FeatureStore
 from .train.predict import evaluate, predict_split
-from .train.rates import Rates, spread_rates
 from .train.record import Record
 from .train.state import Run
 from .train.strategy import Strategy

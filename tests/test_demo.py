@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from easylearn import demo, demo_page
+from easylearn import demo
 from easylearn.errors import ArgumentError, DataError
 from easylearn.learner import Learner
 
@@ -184,5 +184,5 @@ def test_reviews_that_are_not_installed(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_a_text_of_the_page_cannot_be_markup() -> None:
-    shown = demo_page.quoted("<b>5 > 4</b>", "said & done", right=False)
+    shown = demo.quoted("<b>5 > 4</b>", "said & done", right=False)
     assert "<b>" not in shown and "&lt;b&gt;5 &gt; 4" in shown and "said &amp; done" in shown and "wrong" in shown

@@ -1,4 +1,4 @@
-"""Monitor: watches one metric of each epoch. Patient: the base of callbacks that act when it stands still."""
+"""Monitor: watches one metric of each epoch, of which it knows whether higher is better."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..errors import ArgumentError, did_you_mean
-from .callback import Callback
 from .state import Run
 
 
@@ -67,36 +66,3 @@ class Monitor:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.best = -math.inf if state["best"] is None else float(state["best"])
-
-
-class Patient(Callback):
-    """Counts epochs without a better value, and calls `_run_out` from `patience` of them on."""
-
-    def __init__(self, monitor: str | None, patience: int, min_delta: float) -> None:
-        if patience < 1:
-            raise ArgumentError(f"patience must be at least 1 epoch, got {patience}")
-        self.monitor = Monitor(monitor, min_delta)
-        self.patience = patience
-        self._waited = 0
-
-    def on_fit_begin(self, run: Run) -> None:
-        self.monitor.begin(run)
-        if run.step == 0:
-            self.monitor.best = -math.inf
-            self._waited = 0
-
-    def on_epoch_end(self, run: Run) -> None:
-        self._waited = 0 if self.monitor.improved(run) else self._waited + 1
-        if self._waited >= self.patience:
-            self._run_out(run)
-
-    def _run_out(self, run: Run) -> None:
-        """What is done then."""
-        raise NotImplementedError
-
-    def state_dict(self) -> dict[str, Any]:
-        return {**self.monitor.state_dict(), "waited": self._waited}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.monitor.load_state_dict(state)
-        self._waited = int(state["waited"])

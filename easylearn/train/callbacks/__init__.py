@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from .average import WeightAverage
-from .early_stopping import EarlyStopping
 from .guard import LossGuard
 from .mix import CutMix, MixUp
-from .plateau import ReduceLROnPlateau
+from .patience import EarlyStopping, ReduceLROnPlateau
 from .progress import Progress
 from .save import SaveBest, SaveCycles
 from .scheduler import Scheduler

@@ -21,8 +21,7 @@ from ..optim import OptimizerFn, build_optimizer
 from ..plan import FitPlan
 from ..state import Run
 from .context import CallbacksOfFit, RunContext, versions
-from .layout import LAYOUT, checkpoint_files, find_misfit, unpack_record
-from .schedule_state import decode_schedule
+from .layout import LAYOUT, checkpoint_files, decode_schedule, find_misfit, unpack_record
 from .state_file import read_state
 
 

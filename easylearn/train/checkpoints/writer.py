@@ -23,9 +23,8 @@ from ..callback import Callback
 from ..callbacks.save import SaveBest, SaveCycles
 from ..state import Pause, Run
 from .context import CallbacksOfFit, RunContext, versions
-from .layout import Interval, checkpoint_files, next_file, pack_record
+from .layout import Interval, checkpoint_files, encode_schedule, next_file, pack_record
 from .reader import SavedRun
-from .schedule_state import encode_schedule
 from .state_file import read_info, write_state
 
 _TIME = re.compile(r"(\d+(?:\.\d+)?)\s*(s|sec|min|h)")

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from easylearn import schedules
-from easylearn.train.checkpoints.schedule_state import KINDS, decode_schedule, encode_schedule
+from easylearn.train.checkpoints.layout import KINDS, decode_schedule, encode_schedule
 
 share = st.floats(0.01, 0.99)
 factor = st.floats(1e-6, 1e6)
