@@ -24,7 +24,7 @@ def restored(model: nn.Module) -> Iterator[None]:
 
     Weights, buffers, gradients, `requires_grad` and each module's mode are restored also after an error or Ctrl-C.
     """
-    rng = keyed.RngState.capture()
+    rng = keyed.rng_state()
     modes = [(m, m.training) for m in model.modules()]
     grads = [(p, p.grad, p.requires_grad) for p in model.parameters()]
     live = [*model.parameters(), *model.buffers()]
@@ -45,4 +45,4 @@ def restored(model: nn.Module) -> Iterator[None]:
             p.requires_grad_(requires)
         for module, mode in modes:
             module.training = mode
-        rng.restore()
+        keyed.set_rng_state(rng)

@@ -219,7 +219,7 @@ class SavedRun:
         for origin, of in callbacks.items():
             for callback, entry in zip(of, self._callbacks[origin], strict=True):
                 callback.load_state_dict(deepcopy(entry["state"]))
-        keyed.RngState.from_state(self._state["rng"]).restore()
+        keyed.set_rng_state(self._state["rng"])
 
 
 def _set_buffer(model: nn.Module, name: str, value: Tensor) -> None:

@@ -176,7 +176,7 @@ class CheckpointWriter(Callback):
             "grads": {} if run.strategy.stepped else _grads(model),
             "record": pack_record(run.record),
             "callbacks": {origin: [_entry(c) for c in of] for origin, of in self._callbacks.items()},
-            "rng": keyed.RngState.capture().state_dict(),
+            "rng": keyed.rng_state(),
         }
 
 
