@@ -39,74 +39,57 @@ class Strategy(Protocol):
     @property
     def is_main(self) -> bool:
         """Whether this process writes files and prints."""
-        ...
 
     @property
     def arithmetic(self) -> str:
         """What the numbers of a run depend on, to the bit, in words to compare."""
-        ...
 
     @property
     def scales_loss(self) -> bool:
         """Whether single overflows are expected and skipped (fp16)."""
-        ...
 
     @property
     def stepped(self) -> bool:
         """Whether the last batch made an optimizer step, so that the weights have moved."""
-        ...
 
     def place(self, model: nn.Module) -> nn.Module:
         """The `model` where it runs."""
-        ...
 
     def reset(self, optimizer: torch.optim.Optimizer) -> None:
-        """Forget what a run of this `optimizer` left over that ended within a step."""
-        ...
+        """Forget what a run of `optimizer` left over within a step: gradients, and how many batches they are of."""
 
     def forward(self, model: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor:
         """The output of `model` for the `inputs` of a batch, in fp32."""
-        ...
 
     def forward_loss(self, model: nn.Module, task: Task, batch: Batch) -> tuple[Tensor, Tensor]:
         """Output of `model` and mean loss of `task` for a `batch`."""
-        ...
 
     def backward(self, loss: Tensor, n_items: int) -> None:
         """Add the gradients of the mean `loss` of `n_items` items."""
-        ...
 
     def must_step(self, last_of_epoch: bool) -> bool:
         """Whether enough batches have been gathered for an optimizer step, which the `last_of_epoch` always makes."""
-        ...
 
     def finish_grads(self, optimizer: torch.optim.Optimizer) -> None:
-        """Complete the gradients of what `optimizer` trains, before a callback looks at them."""
-        ...
+        """Unscale, average and clip the gradients of `optimizer`, before a callback looks at them."""
 
     def step(self, optimizer: torch.optim.Optimizer) -> None:
         """Move the weights that `optimizer` trains and forget their gradients."""
-        ...
 
     def evaluating(self, model: nn.Module) -> AbstractContextManager[None]:
         """The `model` in evaluation mode and without gradients; see `Gate.evaluating`."""
-        ...
 
     def gather(self, rows: Tensor) -> Tensor:
         """The `rows`, of shape (n, ...), of all processes in the order of their ranks."""
-        ...
 
     def agree(self, reason: str | None) -> str | None:
         """Why the fit stops, if it does in any process: the `reason` of this one, or that of another."""
-        ...
 
     def state_dict(self) -> dict[str, Any]:
         """What a run that is continued needs of this, as plain values and tensors."""
-        ...
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take back the `state` that `state_dict` gave."""
-        ...
 
 
 class SingleDevice:
@@ -157,15 +140,15 @@ class SingleDevice:
         return self.gate.evaluating(model)
 
     def gather(self, rows: Tensor) -> Tensor:
-        """The rows as they are: there is one process. See `Strategy.gather`."""
+        """See `Strategy.gather`."""
         return rows
 
     def agree(self, reason: str | None) -> str | None:
-        """The reason as it is: there is one process. See `Strategy.agree`."""
+        """See `Strategy.agree`."""
         return reason
 
     def reset(self, optimizer: torch.optim.Optimizer) -> None:
-        """See `Strategy.reset`: gradients, and how many batches they are of, are forgotten."""
+        """See `Strategy.reset`."""
         optimizer.zero_grad()
         self._pending = self._items = 0
         if self._scaler is not None:
@@ -179,14 +162,14 @@ class SingleDevice:
 
     @property
     def arithmetic(self) -> str:
-        """What the numbers of a run depend on, to the bit: precision, and how the model is compiled if it is."""
+        """See `Strategy.arithmetic`."""
         if not self.compile:
             return self.precision
         return f"{self.precision}, compiled" + ("" if self.compile is True else f" ({self.compile})")
 
     @property
     def scales_loss(self) -> bool:
-        """Whether single overflows are expected and skipped (fp16)."""
+        """See `Strategy.scales_loss`."""
         return self._scaler is not None
 
     def forward(self, model: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor:
@@ -230,11 +213,11 @@ class SingleDevice:
 
     @property
     def stepped(self) -> bool:
-        """Whether the last batch made an optimizer step, so that the weights have moved."""
+        """See `Strategy.stepped`."""
         return self._pending == 0
 
     def finish_grads(self, optimizer: torch.optim.Optimizer) -> None:
-        """Unscale, average and clip; see `Strategy.finish_grads`."""
+        """See `Strategy.finish_grads`."""
         if self._scaler is not None:
             self._scaler.unscale_(optimizer)
         full = self._first * self.accumulate
@@ -261,7 +244,7 @@ class SingleDevice:
         self._pending = 0
 
     def state_dict(self) -> dict[str, Any]:
-        """The scale of the loss, if there is one, and how many batches and items wait for a step."""
+        """See `Strategy.state_dict`."""
         scaler = self._scaler.state_dict() if self._scaler is not None else {}
         return {"scaler": scaler, "pending": self._pending, "first": self._first, "items": self._items}
 
