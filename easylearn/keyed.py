@@ -85,7 +85,7 @@ def rng_state() -> dict[str, Any]:
     version, words, gauss = random.getstate()
     kind, keys, *rest = np.random.get_state()
     return {
-        "python": (version, torch.tensor(words), gauss),
+        "python": (version, torch.tensor(words, device="cpu"), gauss),  # whatever the default device is
         "numpy": (kind, torch.from_numpy(np.asarray(keys).astype(np.int64)), *rest),
         "cpu": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],

@@ -110,3 +110,9 @@ class TestGlobalGenerators:
         keyed.set_rng_state(state)
         assert (random.random(), np.random.rand(), torch.rand(2).tolist()) == first
         keyed.set_rng_state(state)
+
+    def test_on_any_default_device(self) -> None:
+        before = states()
+        with torch.device("meta"), keyed.scoped_rng(0, "body"):
+            random.random()
+        assert states() == before
