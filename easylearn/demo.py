@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import schedules
+from .analysis.page import Piece, drawing, section, table, whole_page
 from .analysis.plots import new_figure
 from .analysis.results import plot_confusion, plot_worst
 from .errors import ArgumentError, DataError
@@ -104,7 +105,7 @@ class Story:
         self.folder.mkdir(parents=True, exist_ok=True)
         self._begun = time.perf_counter()
         self._step = 0
-        self._figures: list[str] = []
+        self._figures: list[Piece] = []
         self._quotes: list[str] = []
 
     def say(self, what: object) -> None:
@@ -114,12 +115,7 @@ class Story:
 
     def draw(self, title: str, text: str, figure: Figure) -> None:
         """Put a figure on the page."""
-        file = f"{title.lower().replace(' ', '-')}.png"
-        figure.savefig(self.folder / file, dpi=110)
-        self._figures.append(
-            f"<figure><figcaption><b>{html.escape(title)}.</b> {html.escape(text)}</figcaption>"
-            f'<img src="{file}" alt="{html.escape(title)}"></figure>'
-        )
+        self._figures.append(drawing(figure, f"{title}. {text}"))
 
     def quote(self, text: str, said: str, right: bool = True) -> None:
         """Put a text on the page, with what is said of it."""
@@ -135,16 +131,15 @@ class Story:
             then: what to do next, as HTML.
             epochs: a row for each.
         """
-        page = _PAGE.format(
-            headline=html.escape(headline),
-            what=html.escape(what),
-            code=html.escape(code),
-            heads="".join(f"<th>{name.replace('_', ' ')}" for name in epochs[0]),
-            rows="\n".join(f"<tr>{''.join(f'<td>{c}' for c in format_row(row))}" for row in epochs),
-            then=then,
-            quotes="\n".join(self._quotes),
-            figures="\n".join(self._figures),
-        )
+        heads = [name.replace("_", " ") for name in epochs[0]]
+        head = f"<header><h1>{html.escape(headline)}</h1><p>{html.escape(what)}, in a few lines:</p></header>"
+        rows = table(heads, [format_row(row) for row in epochs], right=heads)
+        figures = ['<div class="figures">', *self._figures, "</div>"]
+        parts = [
+            [head, f"<pre>{html.escape(code)}</pre>", rows, *self._quotes, *figures],
+            section("What next", [f"<p>{then}</p>"]),
+        ]
+        page = whole_page(headline, parts, dpi=110)
         with atomic_write(self.folder / "index.html") as temporary:
             temporary.write_text(page, encoding="utf-8")
         self.say(f"{headline}, after {time.perf_counter() - self._begun:.0f} s. Look at {self.folder / 'index.html'}")
@@ -152,8 +147,10 @@ class Story:
 
 def quoted(text: str, said: str, right: bool) -> str:
     """A text as HTML."""
-    kind = "" if right else ' class="wrong"'
-    return f"<blockquote{kind}>{html.escape(text)}<cite>{html.escape(said)}</cite></blockquote>"
+    colour = "#2a7" if right else "#c33"
+    cite = f"<br><cite>{html.escape(said)}</cite>"
+    style = f"border-left: 4px solid {colour}; padding-left: 1rem"
+    return f'<blockquote style="{style}">{html.escape(text)}{cite}</blockquote>'
 
 
 def _table(package: str, name: str) -> pd.DataFrame:
@@ -414,36 +411,3 @@ def _plot_reading(learn: Learner, texts: Sequence[str]) -> Figure:
     axes.set(xlabel="words read", ylabel=f"probability of {name!r}", ylim=(-0.03, 1.03))
     axes.legend(fontsize="small")
     return figure
-
-
-_PAGE = """\
-<!doctype html>
-<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>easylearn demo</title>
-<style>
-body {{ font: 16px/1.5 system-ui, sans-serif; color: #222; max-width: 76rem; margin: 2rem auto; padding: 0 1.5rem }}
-h1 {{ font-size: 1.6rem; margin-bottom: .2rem }}
-pre {{ background: #f5f5f2; padding: .8rem 1rem; overflow: auto; border-radius: 4px }}
-table {{ border-collapse: collapse; font-variant-numeric: tabular-nums }}
-th, td {{ padding: .2rem 1.2rem .2rem 0; text-align: right; border-bottom: 1px solid #ddd }}
-main {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(24rem, 1fr)); gap: 2rem; margin-top: 2rem }}
-figure {{ margin: 0 }}
-blockquote {{ max-width: 50rem; margin: 1.2rem 0; padding-left: 1rem; border-left: 4px solid #2a7 }}
-blockquote.wrong {{ border-color: #c33 }}
-cite {{ display: block; font-size: .85rem; color: #666; font-style: normal }}
-figcaption {{ margin-bottom: .5rem }}
-img {{ width: 100%; max-width: 34rem }}
-</style>
-<h1>{headline}</h1>
-<p>{what}, in a few lines:</p>
-<pre>{code}</pre>
-<table><tr>{heads}
-{rows}
-</table>
-{quotes}
-<main>
-{figures}
-</main>
-<h2>What next</h2>
-<p>{then}</p>
-</html>
-"""
