@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 from ..callback import Callback
-from ..record import format_row
+from ..record import format_table
 from ..state import Run
 
 FEW_STEPS = 10
@@ -27,14 +27,14 @@ class Progress(Callback):
         self.interval = interval
         self._bar: Any = None
         self._next = 0.0
-        self._header: list[str] = []
+        self._header = ""
 
     def on_fit_begin(self, run: Run) -> None:
         from tqdm.auto import tqdm
 
         interactive = sys.stderr.isatty() or _in_notebook()
         self._bar = tqdm(total=run.n_steps, initial=run.step, leave=False, disable=not interactive, unit="batch")
-        self._next, self._header = 0.0, []
+        self._next, self._header = 0.0, ""
         if run.step == 0 and run.n_steps < FEW_STEPS:
             self._print(
                 f"{run.n_steps} steps in all, which is few: a smaller batch_size, or more epochs, makes more of them"
@@ -49,12 +49,11 @@ class Progress(Callback):
             self._bar.refresh()
 
     def on_epoch_end(self, run: Run) -> None:
-        row = run.record.last
-        names = list(row)
-        if names != self._header:
-            self._header = names
-            self._print("  ".join(n.rjust(max(len(n), 8)) for n in names))
-        self._print("  ".join(c.rjust(max(len(n), 8)) for n, c in zip(names, format_row(row), strict=True)))
+        header, row = format_table([run.record.last]).splitlines()
+        if header != self._header:
+            self._header = header
+            self._print(header)
+        self._print(row)
 
     def _print(self, line: str) -> None:
         from tqdm.auto import tqdm
