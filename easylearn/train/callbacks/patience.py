@@ -12,7 +12,7 @@ from ..monitor import Monitor
 from ..state import Pause, Run
 
 
-class Patient(Callback):
+class _Patient(Callback):
     """Counts epochs without a better value, and calls `_run_out` from `patience` of them on."""
 
     def __init__(self, monitor: str | None, patience: int, min_delta: float) -> None:
@@ -45,7 +45,7 @@ class Patient(Callback):
         self._waited = int(state["waited"])
 
 
-class EarlyStopping(Patient):
+class EarlyStopping(_Patient):
     """Stop after `patience` epochs without a better value.
 
     Args:
@@ -65,7 +65,7 @@ class EarlyStopping(Patient):
             run.stop_reason = f"{best.name} was no better than {best.best_value:.6g} for {self._waited} epochs"
 
 
-class ReduceLROnPlateau(Patient):
+class ReduceLROnPlateau(_Patient):
     """Multiply every rate by `factor` after `patience` epochs without a better value.
 
     Works on top of the schedule, best with `fit(lr, n, cycle_len=None)`.
