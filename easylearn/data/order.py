@@ -6,11 +6,11 @@ What comes as a stream (windows of a text, row groups of a table) has an order o
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
+from itertools import pairwise, repeat
 from typing import Protocol
 
 import numpy as np
@@ -25,6 +25,7 @@ Indices = npt.NDArray[np.int64]
 Shard = tuple[int, int]
 """(rank, world): which of how many processes asks. Each takes a slice of every batch."""
 
+AHEAD = 256  # batches whose indices are prepared together
 CHUNK_BATCHES = 50  # batches whose items are sorted by length together
 
 
@@ -229,16 +230,33 @@ class TensorSource(Source):
 
     def fetch(self, index: Indices, device: torch.device) -> tuple[Tensor, ...]:
         """See `Source.fetch`."""
-        if self.rows is not None:
-            index = self.rows[index]
-        first, n = int(index[0]) if len(index) else 0, len(index)
-        if n and int(index[-1]) - first == n - 1 and bool((index[1:] > index[:-1]).all()):
-            found = tuple(t[first : first + n] for t in self.inputs)  # neighbours in order: nothing is copied
-        else:
-            at = torch.from_numpy(index)
-            # index_select reads short rows several times as fast as t[rows] does.
-            found = tuple(t.index_select(0, at if t.device.type == "cpu" else at.to(t.device)) for t in self.inputs)
-        return tuple(t if t.device == device else t.to(device, non_blocking=True) for t in found)
+        return next(self.stream([index], device))
+
+    def stream(
+        self, batches: Sequence[Indices], device: torch.device, seed: int = 0, epoch: int = 0
+    ) -> Generator[tuple[Tensor, ...], None, None]:
+        """See `Source.stream`."""
+        for at, sizes in _ahead(batches):
+            rows = at if self.rows is None else self.rows[at]
+            yield from zip(*(_rows(t, rows, sizes, device) for t in self.inputs), strict=True)
+
+
+def _ahead(batches: Sequence[Indices]) -> Iterator[tuple[Indices, list[int]]]:
+    """The items of many batches at once, and of how many each is: what a step need not do costs no cold cache."""
+    for first in range(0, len(batches), AHEAD):
+        some = batches[first : first + AHEAD]
+        yield np.concatenate(some), [len(index) for index in some]
+
+
+def _rows(tensor: Tensor, at: Indices, sizes: list[int], device: torch.device) -> Iterator[Tensor]:
+    """Rows of a tensor, so many for each batch."""
+    n, start = len(at), int(at[0]) if len(at) else 0
+    found: Iterator[Tensor]
+    if n and at[-1] - start == n - 1 and (at[1:] > at[:-1]).all():  # neighbours in order: nothing is copied
+        found = iter(tensor[start : start + n].split(sizes))
+    else:  # index_select reads short rows several times as fast as t[rows] does
+        found = map(tensor.index_select, repeat(0), torch.from_numpy(at).to(tensor.device).split(sizes))
+    return found if tensor.device == device else (t.to(device, non_blocking=True) for t in found)
 
 
 class Subset(Source):
@@ -294,15 +312,13 @@ class ItemLoader:
     ) -> Generator[Batch, None, None]:
         """See `Loader.batches`."""
         batches = self.order.batches(seed, epoch, start, shard)
+        positions = (index for at, sizes in _ahead(batches) for index in torch.from_numpy(at).split(sizes))
+        target: Iterable[tuple[Tensor | None, ...]] = repeat((None,), len(batches))
+        if self.target is not None:
+            target = TensorSource([self.target]).stream(batches, device)
         with closing(self.source.stream(batches, device, seed, epoch)) as stream:
-            for index, inputs in zip(batches, stream, strict=True):
-                at = torch.from_numpy(index)
-                yield Batch(inputs, None if self.target is None else _rows(self.target, at, device), at)
-
-
-def _rows(target: Tensor, at: Tensor, device: torch.device) -> Tensor:
-    found = target.index_select(0, at if target.device.type == "cpu" else at.to(target.device))
-    return found if found.device == device else found.to(device, non_blocking=True)
+            for index, (known,), inputs in zip(positions, target, stream, strict=True):
+                yield Batch(inputs, known, index)
 
 
 def tensor_loader(
