@@ -8,7 +8,6 @@ folder is safe at any time; what is missing is made again.
 
 from __future__ import annotations
 
-import itertools
 import math
 import mmap
 import os
@@ -33,14 +32,14 @@ from .claims import BYTES, byte_of, claims_in
 
 DEFAULT_LIMIT = 20 * 10**9
 PATIENCE = 60.0  # seconds that anybody waits for a process that lives and does not get on
-_MAGIC = b"EASYITM1"
+_MAGIC = b"EASYITM2"
 _HEADER = np.dtype([("magic", "S8"), ("slot_bytes", "u8"), ("nonce", "u8"), ("spare", "u8")])
-_RECORD = np.dtype([("key", "u8", 2), ("dims", "u4", 3), ("ndim", "u1"), ("dtype", "S3"), ("check", "u8")])
-_FIELDS = struct.Struct("=16x3IB3sQ")  # a record without its key
-_CHECK = 32  # where in a record its check is
+_RECORD = np.dtype([("key", "u8", 2), ("kind", "V16"), ("check", "u8")])
+_HEAD = struct.Struct("=16s3IB3s")  # of a record, all but its check: key, shape, number of dimensions, dtype
+_CHECK = struct.Struct("=Q")
+_PRIME = 2**61 - 1
 _ITEMS, _SLOTS = ".items", ".slots"
 _ABANDONED = 86400  # seconds after which contents without an index are nobody's
-_CHUNK = 2**26  # bytes that are checked at a time
 
 Keys = npt.NDArray[np.uint64]
 
@@ -57,6 +56,9 @@ class ItemStore:
         slot_bytes: the largest array that fits.
         keys: of the wanted items, shape (n, 2).
         slots: where each of them is, shape (n,).
+
+    Attributes:
+        whole: which items this process, or one of its workers, has written or compared with their checks, shape (n,).
     """
 
     def __init__(self, path: Path, nonce: int, slot_bytes: int, keys: Keys, slots: npt.NDArray[np.int64]) -> None:
@@ -65,29 +67,28 @@ class ItemStore:
         self.slot_bytes = slot_bytes
         self.keys = keys
         self.slots = slots
+        self.whole = np.zeros(len(keys), bool)
         self._step = _step(slot_bytes)
         self._claims = claims_in(path.parent)
         self._first_byte = byte_of(f"{path.name} {nonce}")  # of the claims
         self._seeking = threading.Lock()  # Windows has one place in a file for all threads
-        self._sound = np.zeros(len(keys), bool)  # compared with the check by this process, or written by it
         self._writable = self._open()
 
     def _open(self) -> bool:
         """Map both files. A store that is gone, as after a folder was deleted, has no item and takes none."""
         self._records: npt.NDArray[Any] = np.zeros(int(self.slots.max()) + 1, _RECORD)
         self._bytes: npt.NDArray[np.uint8] | None = None
-        self._fds: list[int] = []
         index = _Index.read(self.path)
         if index is None or index.nonce != self.nonce or len(index.keys) < len(self._records):
             return False
         for flags in (os.O_RDWR, os.O_RDONLY):
-            self._fds = []
+            self._fds: list[int] = []
             with suppress(OSError, ValueError):
                 for path in (self.path, index.contents):
                     self._fds.append(os.open(path, flags | getattr(os, "O_BINARY", 0)))
                     weakref.finalize(self, os.close, self._fds[-1])
-                records, contents = (mmap.mmap(fd, 0, access=mmap.ACCESS_READ) for fd in self._fds)
-                self._records = np.frombuffer(records, _RECORD, len(index.keys), _HEADER.itemsize)
+                self._index, contents = (mmap.mmap(fd, 0, access=mmap.ACCESS_READ) for fd in self._fds)
+                self._records = np.frombuffer(self._index, _RECORD, len(index.keys), _HEADER.itemsize)
                 self._bytes = np.frombuffer(contents, np.uint8, len(index.keys) * self._step)
                 return flags == os.O_RDWR
         return False
@@ -97,7 +98,7 @@ class ItemStore:
 
     def key(self, i: int) -> str:
         """What item `i` is, as it was given to `open_store`."""
-        return bytes(self.keys[i]).hex()
+        return self.keys[i].tobytes().hex()
 
     @property
     def filled(self) -> npt.NDArray[np.bool_]:
@@ -111,9 +112,10 @@ class ItemStore:
         if self._bytes is None:
             return None
         slot = int(self.slots[i])
-        record = self._records[slot : slot + 1]
-        *dims, ndim, name, check = _FIELDS.unpack_from(record.data)
-        if not check or not (self._sound[i] or (record["key"] == self.keys[i]).all()):
+        record = self._index[_place(slot) : _place(slot + 1)]
+        (check,) = _CHECK.unpack_from(record, _HEAD.size)
+        key, *dims, ndim, name = _HEAD.unpack_from(record)
+        if not check or key != self.keys[i].tobytes():
             return None
         try:
             dtype, shape = np.dtype(name.rstrip(b"\0").decode()), dims[:ndim]
@@ -123,45 +125,36 @@ class ItemStore:
         if n > self.slot_bytes:
             return None
         data = self._bytes[slot * self._step : slot * self._step + n]
-        if not self._sound[i]:
-            if check != _checks(data[None], record)[0]:
+        if not self.whole[i]:
+            if check != _check(data, record[: _HEAD.size]):
                 return None
-            self._sound[i] = True
+            self.whole[i] = True
         item: npt.NDArray[Any] = data.view(dtype).reshape(shape)
         return item
 
     def put(self, i: int, array: npt.NDArray[Any]) -> bool:
         """Keep item `i`; False if that is not possible, as on a full disk, or if the array is too large."""
-        return self.get(i) is not None or self.put_rows([i], array[None])
+        return self.get(i) is not None or self._put(i, array)
 
-    def put_rows(self, items: Sequence[int], rows: npt.NDArray[Any]) -> bool:
-        """Keep some items of one shape, one per row; False if that is not possible."""
-        if not len(rows):
-            return True
-        rows = np.ascontiguousarray(rows)
-        data = rows.reshape(len(rows), -1).view(np.uint8)
-        at = self.slots[items]
-        records = self._records[at]
-        if not self._writable or data.shape[1] > self.slot_bytes or rows.ndim > 4 or len(rows.dtype.str) > 3:
+    def _put(self, i: int, array: npt.NDArray[Any]) -> bool:
+        array = np.asarray(array, order="C")
+        data, kind = array.reshape(-1).view(np.uint8), array.dtype.str.encode()
+        if not self._writable or len(data) > self.slot_bytes or array.ndim > 3 or len(kind) > 3:
             return False
-        if (records["key"] != self.keys[items]).any():
+        slot, key = int(self.slots[i]), self.keys[i].tobytes()
+        place = _place(slot)
+        if self._index[place : place + len(key)] != key:
             return False
-        damaged = at[records["check"] != 0]
-        records["dims"][:, : rows.ndim - 1] = rows.shape[1:]
-        records["ndim"], records["dtype"] = rows.ndim - 1, rows.dtype.str
-        records["check"] = _checks(data, records)
-        # Rows without gaps, whose slots follow each other, are written at once.
-        starts = np.flatnonzero(np.diff(at, prepend=-2) != 1) if data.shape[1] == self._step else range(len(at))
+        head = _HEAD.pack(key, *(*array.shape, 0, 0, 0)[:3], array.ndim, kind)
         try:
-            for slot in damaged:  # nobody may take it while it changes
-                self._write(self._fds[0], bytes(8), _place(slot) + _CHECK)
-            for first, end in itertools.pairwise([*starts, len(at)]):
-                self._write(self._fds[1], data[first:end].reshape(-1).data, at[first] * self._step)
-                self._write(self._fds[0], records[first:end].tobytes(), _place(at[first]))
+            if any(self._index[place + _HEAD.size : place + _RECORD.itemsize]):  # damaged: nobody may take it meanwhile
+                self._write(self._fds[0], bytes(_CHECK.size), place + _HEAD.size)
+            self._write(self._fds[1], data.data, slot * self._step)
+            self._write(self._fds[0], head + _CHECK.pack(_check(data, head)), place)
         except OSError:
             self._writable = False  # a full disk will not be less full at the next item
             return False
-        self._sound[items] = True
+        self.whole[i] = True
         return True
 
     def _write(self, fd: int, data: bytes | memoryview, offset: int) -> None:
@@ -200,19 +193,21 @@ class ItemStore:
             The item; None if somebody else is making it and `wait` is off.
         """
         kept = self.get(i)
-        if kept is not None:
-            return kept
-        if not self._writable:
-            return make()
-        with self._claims.hold(self._byte(i), PATIENCE if wait else 0.0) as claimed:
+        if kept is not None or not self._writable:
+            return make() if kept is None else kept
+        claimed = self._claims.take(self._byte(i), PATIENCE if wait else 0.0)
+        try:
             kept = self.get(i)
             if kept is not None or not (claimed or wait):
                 return kept
             made = make()
             with suppress(OSError):  # the file was removed meanwhile
                 if claimed and key_now() == self.key(i):
-                    self.put(i, made)
+                    self._put(i, made)
             return made
+        finally:
+            if claimed:
+                self.release(i)
 
     def _free(self, i: int) -> bool:
         if not self.claim(i):
@@ -235,19 +230,8 @@ class ItemStore:
     def sound(self) -> npt.NDArray[np.bool_]:
         """Which of the wanted items are there and whole, shape (n,): as `filled`, and each compared with its check."""
         there = self.filled
-        new = np.flatnonzero(there & ~self._sound)
-        if not len(new) or self._bytes is None:
-            return there
-        records = self._records[self.slots[new]]
-        like = records[:1].copy()
-        n = math.prod(like["dims"][0, : like["ndim"][0]].tolist()) * 4
-        if n != self._step or any((records[field] != like[field]).any() for field in ("dims", "ndim", "dtype")):
-            there[new] = [self.get(i) is not None for i in new.tolist()]
-            return there
-        rows = self._bytes.reshape(-1, self._step)
-        for some in np.array_split(np.arange(len(new)), -(-len(new) * self._step // _CHUNK)):
-            whole = _checks(rows[self.slots[new[some]]], records[some]) == records["check"][some]
-            self._sound[new[some]] = there[new[some]] = whole
+        new = np.flatnonzero(there & ~self.whole)
+        there[new] = [self.get(i) is not None for i in new.tolist()]
         return there
 
     def table(self) -> npt.NDArray[Any] | None:
@@ -455,20 +439,14 @@ def _step(slot_bytes: int) -> int:
 
 def _place(slot: int) -> int:
     """Where the record of a slot begins."""
-    return _HEADER.itemsize + int(slot) * _RECORD.itemsize
+    return _HEADER.itemsize + slot * _RECORD.itemsize
 
 
-def _checks(data: npt.NDArray[np.uint8], records: npt.NDArray[Any]) -> npt.NDArray[np.uint64]:
-    """Per row of `data` a sum over it, its shape and its key; never 0.
-
-    It finds what a crash of the machine left half written.
-    """
-    whole = data.shape[1] // 8 * 8
-    sums = data[:, :whole].view(np.uint64).sum(1) + data[:, whole:].sum(1, dtype=np.uint64)
-    shapes = [records["dims"][:, k] * np.uint64(3**k) for k in range(3)]
-    mixed: npt.NDArray[np.uint64] = sums + sum(shapes, records["key"][:, 0])
-    mixed[mixed == 0] = 1
-    return mixed
+def _check(data: npt.NDArray[np.uint8], head: bytes) -> int:
+    """A sum over contents and what a record says of them, never 0: it finds what a crash left half written."""
+    words = len(data) // 8 * 8
+    total = int(data[:words].view(np.uint64).sum()) + int(data[words:].sum()) + int.from_bytes(head, "little") % _PRIME
+    return total % 2**64 or 1
 
 
 def content_key(array: npt.NDArray[Any]) -> str:

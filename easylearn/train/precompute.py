@@ -220,7 +220,8 @@ class _Filling:
             self._store = self._opened(features[0].nbytes)
         now = self.data.item_keys(self.split, items.tolist())
         same = np.array([self.item_keys[i] == key for i, key in zip(items.tolist(), now, strict=True)])
-        put = self._store is not None and self._store.put_rows(items[same], features.numpy()[same])
+        store = self._store
+        put = store is not None and all(store.put(i, row) for i, row in zip(items[same], features.numpy()[same]))
         self.kept = self.kept and put
         if alone or not put or not same.all():
             lost = np.full(len(items), True) if alone or not put else ~same

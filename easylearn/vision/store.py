@@ -104,10 +104,6 @@ def load(
     Returns:
         The pixels; None if somebody else is decoding it and `wait` is off.
     """
-    kept = None if store is None else store.get(i)
-    if kept is not None:
-        return kept
-
     def decoded() -> npt.NDArray[np.uint8]:
         pixels: npt.NDArray[np.uint8] = stage.read(source, name).numpy()
         return pixels
