@@ -179,35 +179,44 @@ class ItemStore:
         return (self._first_byte + int(self.slots[i])) % BYTES
 
     def fetch(
-        self, i: int, make: Callable[[], npt.NDArray[Any]], key_now: Callable[[], str], wait: bool = True
-    ) -> npt.NDArray[Any] | None:
-        """Item `i`, made and kept if it is not there.
+        self,
+        items: Sequence[int],
+        make: Callable[[int], npt.NDArray[Any]],
+        keys_now: Callable[[Sequence[int]], Sequence[str]],
+        wait: bool = True,
+    ) -> list[npt.NDArray[Any] | None]:
+        """Some items, those that are not there made and kept. Nobody waits while holding a claim.
 
         Args:
-            i: which of the wanted items.
-            make: makes it.
-            key_now: what the item is after it was made: one that has changed since the store was opened is not kept.
-            wait: whether to wait for another process or thread that is making it.
+            items: which of the wanted items.
+            make: makes one of them.
+            keys_now: what items are after they were made: one that has changed since the store was opened is not kept.
+            wait: whether to wait for other processes or threads that are making some of them.
 
         Returns:
-            The item; None if somebody else is making it and `wait` is off.
+            The items; None for those that somebody else is making, if `wait` is off.
         """
-        kept = self.get(i)
-        if kept is not None or not self._writable:
-            return make() if kept is None else kept
-        claimed = self._claims.take(self._byte(i), PATIENCE if wait else 0.0)
+        found = [self.get(i) for i in items]
+        mine = [k for k, i in enumerate(items) if found[k] is None and self._writable and self.claim(i)]
         try:
-            kept = self.get(i)
-            if kept is not None or not (claimed or wait):
-                return kept
-            made = make()
-            with suppress(OSError):  # the file was removed meanwhile
-                if claimed and key_now() == self.key(i):
-                    self._put(i, made)
-            return made
+            for k in mine:
+                found[k] = self.get(items[k])  # whoever made it has ended the claim only now
+            new = [k for k in mine if found[k] is None]
+            for k in new:
+                found[k] = make(items[k])
+            with suppress(OSError):  # a file was removed meanwhile
+                for k, key in zip(new, keys_now([items[k] for k in new]) if new else (), strict=True):
+                    if key == self.key(items[k]):
+                        self._put(items[k], found[k])  # type: ignore[arg-type]
         finally:
-            if claimed:
-                self.release(i)
+            for k in mine:
+                self.release(items[k])
+        for k, i in enumerate(items):
+            while wait and self._writable and found[k] is None and self.wait([i], PATIENCE):
+                (found[k],) = self.fetch([i], make, keys_now, wait=False)
+            if found[k] is None and (wait or not self._writable):
+                found[k] = make(i)
+        return found
 
     def _free(self, i: int) -> bool:
         if not self.claim(i):
@@ -219,8 +228,7 @@ class ItemStore:
         """Wait until each of the items is there or claimed by nobody; False if that takes longer than `patience`."""
         deadline = time.monotonic() + patience
         while True:
-            there = self.filled
-            items = [i for i in items if not there[i] and not self._free(i)]
+            items = [i for i in items if self.get(i) is None and not self._free(i)]
             if not items:
                 return True
             if time.monotonic() > deadline:

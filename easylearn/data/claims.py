@@ -42,19 +42,8 @@ class Claims:
     def _begin(self) -> None:
         self._process, self._mutex, self._held = os.getpid(), threading.Lock(), set[int]()
 
-    def take(self, byte: int, patience: float = 0.0) -> bool:
-        """Claim a byte; False if another process or thread has it, for `patience` seconds or longer."""
-        if self._taken(byte):
-            return True
-        deadline, pause = time.monotonic() + patience, 0.001
-        while time.monotonic() < deadline:
-            time.sleep(pause)
-            if self._taken(byte):
-                return True
-            pause = min(2 * pause, 0.05)
-        return False
-
-    def _taken(self, byte: int) -> bool:
+    def take(self, byte: int) -> bool:
+        """Claim a byte; False if another process or thread has it."""
         if self._process != os.getpid():  # forked: the claims are the parent's, whose thread may have the mutex, too
             self._begin()
         with self._mutex:
@@ -73,7 +62,10 @@ class Claims:
     @contextmanager
     def hold(self, byte: int, patience: float) -> Iterator[bool]:
         """Claim a byte for the while, and wait for it at most `patience` seconds; gives whether it is claimed."""
-        taken = self.take(byte, patience)
+        deadline, pause = time.monotonic() + patience, 0.001
+        while not (taken := self.take(byte)) and time.monotonic() < deadline:
+            time.sleep(pause)
+            pause = min(2 * pause, 0.05)
         try:
             yield taken
         finally:

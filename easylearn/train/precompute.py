@@ -221,7 +221,7 @@ class _Filling:
         now = self.data.item_keys(self.split, items.tolist())
         same = np.array([self.item_keys[i] == key for i, key in zip(items.tolist(), now, strict=True)])
         store = self._store
-        put = store is not None and all(store.put(i, row) for i, row in zip(items[same], features.numpy()[same]))
+        put = store is not None and all(map(store.put, items[same].tolist(), features.numpy()[same]))
         self.kept = self.kept and put
         if alone or not put or not same.all():
             lost = np.full(len(items), True) if alone or not put else ~same

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -24,11 +25,12 @@ from ..device import at_most_threads, mapping, prepare, usable_cores
 from ..errors import DataError
 from .augment import BatchStage
 from .decode import AnyImage, ItemStage, no_warnings, window
-from .store import load
+from .store import item_keys
 
 FEW = 300  # below this, decoding takes less than a second, and forking workers gains little
 FEW_TO_SPAWN = 5000  # processes that are not forked import torch and torchvision first, for seconds
 MAX_WORKERS = 8
+GROUP = 16  # images that are looked up, claimed and kept together: between two that are decoded no cache is left
 NUMBERS_LIKE_A_FILE = 2_000_000  # shrinking an array of so many takes about as long as decoding a usual file
 
 StoreMaker = Callable[[], ItemStore | None]
@@ -66,7 +68,7 @@ class BatchError:
     message: str
 
 
-class ImageDataset(Dataset["Tensor | BatchError"]):
+class ImageDataset(Dataset["tuple[Tensor | BatchError, Any]"]):
     """The item stage over images, one whole batch at a time.
 
     Args:
@@ -83,44 +85,49 @@ class ImageDataset(Dataset["Tensor | BatchError"]):
     def __len__(self) -> int:
         return len(self.images)
 
-    def item(self, i: int, wait: bool = True) -> npt.NDArray[np.uint8] | None:
-        """One image at working size; see `load`."""
-        return load(self.store, i, self.images.sources[i], self.images.names[i], self.stage, wait)
+    def __getitem__(self, request: BatchRequest) -> tuple[Tensor | BatchError, Any]:
+        """What a worker gives: a batch, and which of its items are whole in the store."""
+        return self.make(request), None if self.store is None else self.store.whole[request.index]
 
-    def __getitem__(self, request: BatchRequest) -> Tensor | BatchError:
-        return self.make(request)
-
-    def make(self, request: BatchRequest, each: Callable[..., Iterable[Any]] = map) -> Tensor | BatchError:
+    def make(
+        self, request: BatchRequest, each: Callable[..., Iterable[Any]] = map, threads: int = 1
+    ) -> Tensor | BatchError:
         """One batch of uint8 images; `each` is `map`, or that of a pool of threads."""
-        out = np.empty((len(request.index), self.stage.channels, *request.size), np.uint8)
+        n = len(request.index)
+        out = np.empty((n, self.stage.channels, *request.size), np.uint8)
+        rows = list(range(n))
+        size = min(GROUP, -(-n // (2 * threads)))
         try:
-            with no_warnings():  # others may be decoding some of these: the rest comes first
-                later = self._fill(out, np.arange(len(out)), request, each, wait=False)
-                if len(later):
-                    self._fill(out, later, request, each, wait=True)
+            with no_warnings():
+                for wait in (False, True):  # others may be decoding some of these: the rest comes first
+                    groups = [rows[k : k + size] for k in range(0, len(rows), size)]
+                    items = [request.index[group].tolist() for group in groups]
+                    found = chain.from_iterable(each(functools.partial(self._images, wait=wait), items))
+                    rows = [row for row, pixels in zip(rows, found, strict=True) if not _cut(out, row, pixels, request)]
         except DataError as error:
             return BatchError(str(error))
         return torch.from_numpy(out)
 
-    def _fill(
-        self,
-        out: npt.NDArray[np.uint8],
-        rows: Indices,
-        request: BatchRequest,
-        each: Callable[..., Iterable[Any]],
-        wait: bool,
-    ) -> Indices:
-        """Cut some rows of a batch out of their images; gives those that are to be waited for."""
-        later = []
-        found = each(functools.partial(self.item, wait=wait), request.index[rows].tolist())
-        for row, pixels in zip(rows.tolist(), found, strict=True):
-            if pixels is None:
-                later.append(row)
-                continue
-            at = None if request.at is None else (float(request.at[row, 0]), float(request.at[row, 1]))
-            top, left = window((pixels.shape[1], pixels.shape[2]), request.size, at)
-            out[row] = pixels[:, top : top + request.size[0], left : left + request.size[1]]
-        return np.array(later, np.int64)
+    def _images(self, items: list[int], wait: bool) -> list[npt.NDArray[np.uint8] | None]:
+        """Images at working size, shape (c, h, w), from the store if they are there; see `ItemStore.fetch`."""
+        sources, names = self.images.sources, self.images.names
+
+        def decode(i: int) -> npt.NDArray[np.uint8]:
+            pixels: npt.NDArray[np.uint8] = self.stage.read(sources[i], names[i]).numpy()
+            return pixels
+
+        if self.store is None:
+            return [decode(i) for i in items]
+        return self.store.fetch(items, decode, lambda some: item_keys([sources[i] for i in some]), wait)
+
+
+def _cut(out: npt.NDArray[np.uint8], row: int, pixels: npt.NDArray[np.uint8] | None, request: BatchRequest) -> bool:
+    """Cut a row of a batch out of its image; False if there is none yet."""
+    if pixels is not None:
+        at = None if request.at is None else (float(request.at[row, 0]), float(request.at[row, 1]))
+        top, left = window((pixels.shape[1], pixels.shape[2]), request.size, at)
+        out[row] = pixels[:, top : top + request.size[0], left : left + request.size[1]]
+    return pixels is not None
 
 
 def in_threads(
@@ -137,7 +144,7 @@ def in_threads(
         Image.init()  # else Pillow extends its list of formats while other threads read it
     with mapping(n) as each:
         for request in requests:
-            yield dataset.make(request, each)
+            yield dataset.make(request, each, n)
 
 
 def _as_it_is(batch: Any) -> Any:
@@ -171,6 +178,17 @@ def in_workers(
         warnings.filterwarnings("ignore", message=".*multi-threaded, use of fork", category=DeprecationWarning)
         batches = iter(loader)
     yield from batches
+
+
+def _noting(
+    made: Generator[Any, None, None], requests: Iterable[BatchRequest], store: ItemStore | None
+) -> Generator[Tensor | BatchError, None, None]:
+    """The batches of workers; what these have compared with its check in the store is not compared once more."""
+    with closing(made):
+        for request, (batch, whole) in zip(requests, made, strict=True):
+            if store is not None:
+                store.whole[request.index] |= whole
+            yield batch
 
 
 def usual_start_method() -> str:
@@ -259,7 +277,9 @@ class ImageSource(Source):
         workers = choose_workers(self._like_files(to_decode), self.workers)
         threads = torch.get_num_threads()
         if to_decode and workers:
-            made = in_workers(dataset, requests, workers, self._start_method, pin=device.type == "cuda")
+            made = _noting(
+                in_workers(dataset, requests, workers, self._start_method, pin=device.type == "cuda"), requests, store
+            )
             if device.type == "cpu":  # threads that compete with workers for cores wait for each other most of the time
                 threads = max(1, usable_cores() - workers)
         else:

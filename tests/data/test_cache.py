@@ -61,6 +61,13 @@ def holds(store: ItemStore, i: int, k: int) -> bool:
     return got is not None
 
 
+def fetched(
+    store: ItemStore, i: int, make: Callable[[], np.ndarray], key_now: Callable[[], str], wait: bool = True
+) -> np.ndarray | None:
+    (got,) = store.fetch([i], lambda _: make(), lambda _: [key_now()], wait)
+    return got
+
+
 def index(folder: Path) -> Path:
     (file,) = folder.glob("*.items")
     return file
@@ -224,7 +231,7 @@ def make(k):
 order = random.Random(seed).sample(range(n), n)
 store = open_store("a", [keys[k] for k in order], 1800, folder)
 for i, k in enumerate(order):
-    got = store.fetch(i, lambda: make(k), lambda: keys[k])
+    got = store.fetch([i], lambda _: make(k), lambda _: [keys[k]])[0]
     assert np.array_equal(got, np.random.default_rng(k).integers(0, 256, (3, 20, 30)).astype("u1")), k
 """
 
@@ -277,7 +284,7 @@ def test_threads_fill_it_together_and_make_nothing_twice(
     def work(seed: int) -> bool:
         store = stores[seed % 2]
         order = random.Random(seed).sample(range(N), N)
-        got = [store.fetch(k, lambda k=k: make(k), lambda k=k: key(k)) for k in order]  # type: ignore[misc]
+        got = [fetched(store, k, lambda k=k: make(k), lambda k=k: key(k)) for k in order]  # type: ignore[misc]
         return all(g is not None and np.array_equal(g, image(k)) for g, k in zip(got, order, strict=True))
 
     with ThreadPoolExecutor(8) as pool:
@@ -312,13 +319,13 @@ def test_an_item_whose_maker_was_killed_is_taken_over(
             return image(1)
 
         cache.os.pwrite = pwrite
-        store.fetch(1, make, lambda: key(1))
+        fetched(store, 1, make, lambda: key(1))
 
     child = multiprocessing.get_context("fork").Process(target=die)
     child.start()
     assert begun.wait(60)
     if not writes:
-        assert store.fetch(1, lambda: image(1), lambda: key(1), wait=False) is None, "it is being made"
+        assert fetched(store, 1, lambda: image(1), lambda: key(1), wait=False) is None, "it is being made"
         assert not store.wait([1], 0.05)
         assert child.pid is not None
         os.kill(child.pid, signal.SIGKILL)
@@ -326,7 +333,7 @@ def test_an_item_whose_maker_was_killed_is_taken_over(
     assert child.exitcode == -signal.SIGKILL
     began = time.monotonic()
     assert store.wait([0, 1, 2], 60) and not holds(store, 1, 1)
-    got = store.fetch(1, lambda: image(1), lambda: key(1))
+    got = fetched(store, 1, lambda: image(1), lambda: key(1))
     assert time.monotonic() - began < 30 and np.array_equal(got, image(1))  # type: ignore[arg-type]
     assert holds(opened(tmp_path, [1]), 0, 1)
 
@@ -361,7 +368,7 @@ def test_what_has_changed_since_is_not_kept(tmp_path: Path) -> None:
         raise FileNotFoundError
 
     for i, now in enumerate([lambda: key(0), lambda: key(99), gone]):
-        got = store.fetch(i, lambda i=i: image(i), now)  # type: ignore[misc]
+        got = fetched(store, i, lambda i=i: image(i), now)  # type: ignore[misc]
         assert np.array_equal(got, image(i))  # type: ignore[arg-type]
     assert store.filled.tolist() == [True, False, False]
 
@@ -373,7 +380,7 @@ def test_an_error_while_making_is_passed_on_and_claims_nothing(tmp_path: Path) -
         raise ValueError("a bad file")
 
     with pytest.raises(ValueError, match="a bad file"):
-        store.fetch(0, fail, lambda: key(0))
+        fetched(store, 0, fail, lambda: key(0))
     assert store.claim(0)
 
 
@@ -388,7 +395,7 @@ def test_a_deleted_folder_is_no_error(tmp_path: Path) -> None:
     assert holds(store, 0, 0) and store.put(4, image(4)) and holds(store, 4, 4)
     gone = pickle.loads(sent)
     assert gone.get(0) is None and not gone.put(0, image(0)) and not gone.filled.any() and gone.table() is None
-    assert np.array_equal(gone.fetch(0, lambda: image(0), lambda: key(0)), image(0))
+    assert np.array_equal(fetched(gone, 0, lambda: image(0), lambda: key(0)), image(0))
     assert not opened(tmp_path / "x").filled.any()
     assert pickle.loads(sent).get(0) is None, "another store at the same place is another store"
 
@@ -441,7 +448,7 @@ def test_an_item_that_is_damaged_is_made_again(tmp_path: Path, place: str) -> No
     store = opened(tmp_path)
     assert [holds(store, k, k) for k in range(6)] == [True, True, False, True, True, True]
     assert opened(tmp_path).sound().tolist() == [True, True, False, True, True, True]
-    assert np.array_equal(store.fetch(2, lambda: image(2), lambda: key(2)), image(2))  # type: ignore[arg-type]
+    assert np.array_equal(fetched(store, 2, lambda: image(2), lambda: key(2)), image(2))  # type: ignore[arg-type]
     assert all(holds(opened(tmp_path), k, k) for k in range(6))
 
 
@@ -467,7 +474,7 @@ def test_contents_of_another_item_are_never_taken(tmp_path: Path) -> None:
     assert mine.slots.tolist() == theirs.slots.tolist()
     assert not mine.put(2, image(2)) and mine.get(2) is None
     assert theirs.put(2, image(8)) and mine.get(2) is None and not mine.filled[2]
-    assert np.array_equal(mine.fetch(2, lambda: image(2), lambda: key(2)), image(2))  # type: ignore[arg-type]
+    assert np.array_equal(fetched(mine, 2, lambda: image(2), lambda: key(2)), image(2))  # type: ignore[arg-type]
 
 
 def test_too_large_an_array_is_not_kept(tmp_path: Path) -> None:
@@ -488,7 +495,7 @@ def test_a_full_disk_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert not store.put(2, image(2))
     assert store.get(2) is None and holds(store, 1, 1)
     monkeypatch.setattr(store, "claim", full)
-    assert np.array_equal(store.fetch(2, lambda: image(2), lambda: key(2)), image(2))  # type: ignore[arg-type]
+    assert np.array_equal(fetched(store, 2, lambda: image(2), lambda: key(2)), image(2))  # type: ignore[arg-type]
 
 
 def test_a_disk_that_takes_half_an_item(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
