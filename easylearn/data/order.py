@@ -25,7 +25,7 @@ Indices = npt.NDArray[np.int64]
 Shard = tuple[int, int]
 """(rank, world): which of how many processes asks. Each takes a slice of every batch."""
 
-AHEAD = 256  # batches whose indices are prepared together
+AHEAD = 256  # batches whose indices are prepared together: in the middle of a step nothing needed for it is in a cache
 CHUNK_BATCHES = 50  # batches whose items are sorted by length together
 
 
@@ -55,9 +55,7 @@ class Loader(Protocol):
     def batches(
         self, device: torch.device, seed: int = 0, epoch: int = 0, start: int = 0, shard: Shard = (0, 1)
     ) -> Generator[Batch, None, None]:
-        """The batches of one epoch, from batch `start` on.
-
-        The same (seed, epoch) gives the same batches, whatever the number of workers and wherever it starts.
+        """The batches of one epoch, the same for the same (seed, epoch), with any number of workers and any start.
 
         Args:
             device: where the batches should be.
@@ -69,7 +67,6 @@ class Loader(Protocol):
         Returns:
             A generator. Close it if you do not go to its end: it may hold worker processes.
         """
-        ...
 
 
 def batch_bounds(n: int, batch_size: int, merge_single: bool = False) -> list[tuple[int, int]]:
@@ -78,8 +75,7 @@ def batch_bounds(n: int, batch_size: int, merge_single: bool = False) -> list[tu
     Args:
         n: number of items.
         batch_size: items in a batch; the last may be smaller.
-        merge_single: put a last batch of one item into the one before, since batch-norm cannot train on
-            a single item. Nothing is left out.
+        merge_single: put a last batch of one item into the one before: batch-norm cannot train on a single item.
 
     >>> batch_bounds(9, 4), batch_bounds(9, 4, merge_single=True)
     ([(0, 4), (4, 8), (8, 9)], [(0, 4), (4, 9)])
@@ -144,7 +140,7 @@ class Order:
         """The items of each batch from `start` on; see `Loader.batches`."""
         chosen = self._items(seed, epoch)
         if self.lengths is not None:
-            made = self._by_length(chosen, seed, epoch)[start:]
+            made = self._by_length(chosen, self.lengths, seed, epoch)[start:]
         else:
             made = [chosen[a:b] for a, b in self._bounds[start:]]
         return made if shard == (0, 1) else [b[shard_of(len(b), shard)] for b in made]
@@ -162,11 +158,9 @@ class Order:
         chosen: Indices = drawn[order].astype(np.int64)
         return chosen
 
-    def _by_length(self, items: Indices, seed: int, epoch: int) -> list[Indices]:
-        assert self.lengths is not None
-
+    def _by_length(self, items: Indices, lengths: npt.NDArray[np.int64], seed: int, epoch: int) -> list[Indices]:
         def longest_first(some: Indices) -> Indices:
-            return some[np.argsort(-self.lengths[some], kind="stable")]  # type: ignore[index]
+            return some[np.argsort(-lengths[some], kind="stable")]
 
         if not self.shuffle:
             items = longest_first(items)
@@ -176,7 +170,7 @@ class Order:
         items = np.concatenate([longest_first(items[a : a + size]) for a in range(0, len(items), size)])
         mixed = keyed.permutation(len(self._bounds), seed, "batches", epoch)
         made = [longest_first(items[slice(*self._bounds[i])]) for i in mixed]
-        longest = max(range(len(made)), key=lambda i: (int(self.lengths[made[i][0]]), -i))  # type: ignore[index]
+        longest = max(range(len(made)), key=lambda i: lengths[made[i][0]])
         made[0], made[longest] = made[longest], made[0]
         return made
 
@@ -189,12 +183,7 @@ class Source(ABC):
 
     @abstractmethod
     def fetch(self, index: Indices, device: torch.device) -> tuple[Tensor, ...]:
-        """The model's inputs for some items.
-
-        Args:
-            index: positions of the items, shape (b,).
-            device: where the inputs should be.
-        """
+        """The model's inputs on `device` for the items at some positions, shape (b,)."""
 
     def stream(
         self, batches: Sequence[Indices], device: torch.device, seed: int = 0, epoch: int = 0
@@ -242,14 +231,14 @@ class TensorSource(Source):
 
 
 def _ahead(batches: Sequence[Indices]) -> Iterator[tuple[Indices, list[int]]]:
-    """The items of many batches at once, and of how many each is: what a step need not do costs no cold cache."""
+    """The items of many batches at once, and how many there are in each."""
     for first in range(0, len(batches), AHEAD):
         some = batches[first : first + AHEAD]
         yield np.concatenate(some), [len(index) for index in some]
 
 
 def _rows(tensor: Tensor, at: Indices, sizes: list[int], device: torch.device) -> Iterator[Tensor]:
-    """Rows of a tensor, so many for each batch."""
+    """The rows of a tensor for one batch after the other."""
     n, start = len(at), int(at[0]) if len(at) else 0
     found: Iterator[Tensor]
     if n and at[-1] - start == n - 1 and (at[1:] > at[:-1]).all():  # neighbours in order: nothing is copied

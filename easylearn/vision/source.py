@@ -96,7 +96,7 @@ class ImageDataset(Dataset["tuple[Tensor | BatchError, Any]"]):
         n = len(request.index)
         out = np.empty((n, self.stage.channels, *request.size), np.uint8)
         rows = list(range(n))
-        size = min(GROUP, -(-n // (2 * threads)))
+        size = max(1, min(GROUP, n // (2 * threads)))
         try:
             with no_warnings():
                 for wait in (False, True):  # others may be decoding some of these: the rest comes first
