@@ -134,9 +134,8 @@ class ItemStore:
 
     def put(self, i: int, array: npt.NDArray[Any]) -> bool:
         """Keep item `i`; False if that is not possible, as on a full disk, or if the array is too large."""
-        return self.get(i) is not None or self._put(i, array)
-
-    def _put(self, i: int, array: npt.NDArray[Any]) -> bool:
+        if self.get(i) is not None:
+            return True
         array = np.asarray(array, order="C")
         data, kind = array.reshape(-1).view(np.uint8), array.dtype.str.encode()
         if not self._writable or len(data) > self.slot_bytes or array.ndim > 3 or len(kind) > 3:
@@ -181,7 +180,7 @@ class ItemStore:
     def fetch(
         self,
         items: Sequence[int],
-        make: Callable[[int], npt.NDArray[Any]],
+        make: Callable[[Sequence[int]], Sequence[npt.NDArray[Any]]],
         keys_now: Callable[[Sequence[int]], Sequence[str]],
         wait: bool = True,
     ) -> list[npt.NDArray[Any] | None]:
@@ -189,7 +188,7 @@ class ItemStore:
 
         Args:
             items: which of the wanted items.
-            make: makes one of them.
+            make: makes some of them.
             keys_now: what items are after they were made: one that has changed since the store was opened is not kept.
             wait: whether to wait for other processes or threads that are making some of them.
 
@@ -202,12 +201,13 @@ class ItemStore:
             for k in mine:
                 found[k] = self.get(items[k])  # whoever made it has ended the claim only now
             new = [k for k in mine if found[k] is None]
-            for k in new:
-                found[k] = make(items[k])
+            missing = [items[k] for k in new]
+            for k, item in zip(new, make(missing) if new else (), strict=True):
+                found[k] = item
             with suppress(OSError):  # a file was removed meanwhile
-                for k, key in zip(new, keys_now([items[k] for k in new]) if new else (), strict=True):
-                    if key == self.key(items[k]):
-                        self._put(items[k], found[k])  # type: ignore[arg-type]
+                for k, i, key in zip(new, missing, keys_now(missing) if new else (), strict=True):
+                    if key == self.key(i):
+                        self.put(i, found[k])  # type: ignore[arg-type]
         finally:
             for k in mine:
                 self.release(items[k])
@@ -215,7 +215,7 @@ class ItemStore:
             while wait and self._writable and found[k] is None and self.wait([i], PATIENCE):
                 (found[k],) = self.fetch([i], make, keys_now, wait=False)
             if found[k] is None and (wait or not self._writable):
-                found[k] = make(i)
+                (found[k],) = make([i])
         return found
 
     def _free(self, i: int) -> bool:

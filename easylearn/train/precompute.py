@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -126,7 +127,8 @@ class _Filling:
         self.item_keys = data.item_keys(split)
         self.kept = True
         self._store: ItemStore | None = None
-        self._spare: dict[int, Tensor] = {}  # what could not be kept
+        self._spare: dict[int, Tensor] = {}  # what is not in the store
+        self._excused: set[int] = set()  # what need not be: it has changed, or somebody else was waited for in vain
 
     def rows(self) -> Rows:
         """The features of all items.
@@ -141,7 +143,7 @@ class _Filling:
         if len(missing):
             self._compute(missing)
         store = self._store
-        self.kept = self.kept and store is not None and store.path.is_file()
+        self.kept = store is not None and store.path.is_file() and self._spare.keys() <= self._excused
         table = store.table() if store is not None and not self._spare else None
         if store is not None and table is not None:
             return torch.from_numpy(table), store.slots
@@ -171,7 +173,7 @@ class _Filling:
                 with self.strategy.evaluating(self.model), keyed.scoped_rng():
                     with closing(loader.batches(self.strategy.device)) as batches:
                         for batch in batches:
-                            self._add(batch.inputs, missing[batch.index.numpy()], loader.batch_size, alone)
+                            self._add(batch.inputs, missing[batch.index.numpy()].tolist(), loader.batch_size, alone)
                             given += len(batch.index)
                             bar.update(len(batch.index))
                 if given != len(missing):
@@ -183,49 +185,40 @@ class _Filling:
                 if not len(missing):
                     return
 
-    def _add(self, inputs: tuple[Tensor, ...], items: Indices, size: int, alone: bool) -> None:
-        """Compute what nobody else computes of one batch; `alone`: all of it that is not there."""
+    def _add(self, inputs: tuple[Tensor, ...], items: list[int], size: int, alone: bool) -> None:
+        """Compute and keep what nobody else computes of one batch; `alone`: all of it that is not there."""
+        row_of = {i: row for row, i in enumerate(items)}
+
+        def make(some: Sequence[int]) -> npt.NDArray[Any]:
+            return self._features(inputs, np.array([row_of[i] for i in some]), size).numpy()
+
         if self._store is None and self.kept:  # how long a row is shows at the first batch: one process finds out
             with claims_in(self.folder).hold(byte_of(self.key), FEATURE_PATIENCE):
                 self._store = self._opened(None)
                 if self._store is None:
-                    self._keep(inputs, items, np.arange(len(items)), size, alone)
+                    first = make(items)
+                    self._store = self._opened(first[0].nbytes)
+                    self.kept = self._store is not None
+                    self._keep(items, lambda some: first[[row_of[i] for i in some]], alone)
                     return
-        store = self._store
-        if store is None:
-            self._keep(inputs, items, np.arange(len(items)), size, alone)
-            return
-        claimed = [row for row, i in enumerate(items.tolist()) if store.claim(i)]
-        try:
-            mine = range(len(items)) if alone else claimed
-            mine = [row for row in mine if store.get(items[row]) is None and items[row] not in self._spare]
-            if mine:
-                self._keep(inputs, items, np.array(mine), size, alone)
-        finally:
-            for row in claimed:
-                store.release(items[row])
+        self._keep(items, make, alone)
 
-    def _keep(
-        self,
-        inputs: tuple[Tensor, ...],
-        items: Indices,
-        rows: Indices,
-        size: int,
-        alone: bool,
-    ) -> None:
-        """Compute some rows of a batch and keep them; what became another item meanwhile serves this fit alone."""
-        features = self._features(inputs, rows, size)
-        items = items[rows]
-        if self._store is None and self.kept:
-            self._store = self._opened(features[0].nbytes)
-        now = self.data.item_keys(self.split, items.tolist())
-        same = np.array([self.item_keys[i] == key for i, key in zip(items.tolist(), now, strict=True)])
+    def _keep(self, items: list[int], make: Callable[[Sequence[int]], npt.NDArray[Any]], alone: bool) -> None:
         store = self._store
-        put = store is not None and all(map(store.put, items[same].tolist(), features.numpy()[same]))
-        self.kept = self.kept and put
-        if alone or not put or not same.all():
-            lost = np.full(len(items), True) if alone or not put else ~same
-            self._spare |= {int(i): features[row].clone() for row, i in enumerate(items) if lost[row]}
+        if store is None or alone:
+            items = [i for i in items if i not in self._spare and (store is None or store.get(i) is None)]
+            found: Sequence[npt.NDArray[Any] | None] = make(items) if items else ()
+            self._excused.update(items if alone else ())
+        else:
+            found = store.fetch(items, make, self._keys_now, wait=False)
+        for i, row in zip(items, found, strict=True):
+            if row is not None and (store is None or not store.whole[i]):
+                self._spare[i] = torch.from_numpy(row)
+
+    def _keys_now(self, items: Sequence[int]) -> list[str]:
+        keys = self.data.item_keys(self.split, items)
+        self._excused |= {i for i, key in zip(items, keys, strict=True) if key != self.item_keys[i]}
+        return keys
 
     def _features(self, inputs: tuple[Tensor, ...], rows: Indices, size: int) -> Tensor:
         """What the body gives for some rows of a batch, on the CPU.

@@ -108,16 +108,15 @@ class ImageDataset(Dataset["tuple[Tensor | BatchError, Any]"]):
             return BatchError(str(error))
         return torch.from_numpy(out)
 
-    def _images(self, items: list[int], wait: bool) -> list[npt.NDArray[np.uint8] | None]:
+    def _images(self, items: list[int], wait: bool) -> Sequence[npt.NDArray[Any] | None]:
         """Images at working size, shape (c, h, w), from the store if they are there; see `ItemStore.fetch`."""
         sources, names = self.images.sources, self.images.names
 
-        def decode(i: int) -> npt.NDArray[np.uint8]:
-            pixels: npt.NDArray[np.uint8] = self.stage.read(sources[i], names[i]).numpy()
-            return pixels
+        def decode(some: Sequence[int]) -> list[npt.NDArray[Any]]:
+            return [self.stage.read(sources[i], names[i]).numpy() for i in some]
 
         if self.store is None:
-            return [decode(i) for i in items]
+            return decode(items)
         return self.store.fetch(items, decode, lambda some: item_keys([sources[i] for i in some]), wait)
 
 

@@ -64,7 +64,7 @@ def holds(store: ItemStore, i: int, k: int) -> bool:
 def fetched(
     store: ItemStore, i: int, make: Callable[[], np.ndarray], key_now: Callable[[], str], wait: bool = True
 ) -> np.ndarray | None:
-    (got,) = store.fetch([i], lambda _: make(), lambda _: [key_now()], wait)
+    (got,) = store.fetch([i], lambda _: [make()], lambda _: [key_now()], wait)
     return got
 
 
@@ -231,7 +231,7 @@ def make(k):
 order = random.Random(seed).sample(range(n), n)
 store = open_store("a", [keys[k] for k in order], 1800, folder)
 for i, k in enumerate(order):
-    got = store.fetch([i], lambda _: make(k), lambda _: [keys[k]])[0]
+    got = store.fetch([i], lambda _: [make(k)], lambda _: [keys[k]])[0]
     assert np.array_equal(got, np.random.default_rng(k).integers(0, 256, (3, 20, 30)).astype("u1")), k
 """
 
