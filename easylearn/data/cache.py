@@ -245,34 +245,21 @@ class ItemStore:
     def table(self) -> npt.NDArray[Any] | None:
         """All slots as one array of shape (capacity, ...), in which row `slots[i]` is item `i`: mapped, not read.
 
-        Returns:
-            A view whose changes do not reach the file; None unless all wanted items are there and fill their slots.
+        Changes to it do not reach the file. None unless all wanted items are there and fill their slots.
         """
-        if self._bytes is None or not self.sound().all():
-            return None
         first = self.get(0)
-        if first is None or first.nbytes != self._step:
+        if first is None or first.nbytes != self._step or not self.sound().all():
             return None
         mapped = mmap.mmap(self._fds[1], len(self._records) * self._step, access=mmap.ACCESS_COPY)
         return np.frombuffer(mapped, first.dtype).reshape(-1, *first.shape)
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in ("path", "nonce", "slot_bytes", "keys", "slots")}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(**state)  # type: ignore[misc]
+    def __reduce__(self) -> tuple[Any, ...]:
+        return ItemStore, (self.path, self.nonce, self.slot_bytes, self.keys, self.slots)
 
 
 @dataclass(frozen=True)
 class _Index:
-    """What the file of records says.
-
-    Args:
-        path: of that file.
-        slot_bytes: see `ItemStore`.
-        nonce: see `ItemStore`.
-        keys: of the slots, shape (capacity, 2).
-    """
+    """What the file of records says; `keys` are those of the slots, shape (capacity, 2)."""
 
     path: Path
     slot_bytes: int
@@ -281,7 +268,6 @@ class _Index:
 
     @property
     def contents(self) -> Path:
-        """The file with the contents."""
         return self.path.with_name(f"{self.path.stem}.{self.nonce:016x}{_SLOTS}")
 
     @classmethod
@@ -336,19 +322,19 @@ def open_store(
     folder: Path | None = None,
     limit_bytes: int | None = None,
 ) -> ItemStore | None:
-    """The store of a treatment, with a slot for each item that is wanted; those that it has not met get one now.
+    """The store of a treatment, with a slot for each item that is wanted.
 
     Args:
         key: names everything that decides what is made of an item, but for the item itself.
         item_keys: what each item is: 32 hexadecimal digits, as `file_keys` and `content_key` give them.
-        slot_bytes: the largest array, in bytes; None takes a store that has met any of the items.
+        slot_bytes: the largest array; None takes a store that has met any of the items.
         folder: where stores are kept; None means `images` in easylearn's cache folder.
-        limit_bytes: what all stores in the folder may take together; None means 20 GB, or half of what the
-            disk has to spare if that is less. The least recently used stores make room.
+        limit_bytes: of all stores in the folder; None means 20 GB, or half of what the disk has to spare if that is
+            less. The least recently used stores make room.
 
     Returns:
-        The store; None if the items do not fit or the folder cannot be written (make them each time then), or if
-        `slot_bytes` is None and there is no such store.
+        The store; None if the items do not fit, the folder cannot be written, or `slot_bytes` is None and there is no
+        such store.
     """
     if not len(item_keys) or (slot_bytes is not None and slot_bytes < 1):
         raise ArgumentError(
@@ -400,38 +386,28 @@ def _registered(path: Path, keys: Keys, slot_bytes: int, limit: int | None) -> I
 
 
 def _make_room(path: Path, size: int, limit: int | None, anew: bool = False) -> bool:
-    """Remove the stores used longest ago until `size` more bytes are within the limit.
-
-    Args:
-        path: the store that grows, and stays.
-        size: by how much.
-        limit: of all stores; see `open_store`.
-        anew: it will be replaced.
-    """
-    taken: dict[str, int] = {}
-    used: dict[str, float] = {}
-    files: dict[str, list[Path]] = {}
-    for file in path.parent.iterdir():
+    """Remove the stores used longest ago until that at `path`, begun anew or not, may grow by `size` bytes."""
+    files: dict[str, list[tuple[Path, os.stat_result]]] = {}
+    for file in sorted(path.parent.iterdir(), key=lambda file: file.suffix):  # an index before its contents
         if file.suffix in (_ITEMS, _SLOTS):
             with suppress(OSError):
-                name, info = file.name.split(".")[0], file.stat()
-                taken[name] = taken.get(name, 0) + _taken(info)
-                used[name] = max(used.get(name, 0.0), info.st_mtime)
-                files.setdefault(name, []).insert(0 if file.suffix == _ITEMS else 1, file)
-    own = 0 if anew else taken.get(path.stem, 0)
+                files.setdefault(file.name.split(".")[0], []).append((file, file.stat()))
+    taken = {name: sum(_taken(info) for _, info in of) for name, of in files.items()}
+    used = {name: max(info.st_mtime for _, info in of) for name, of in files.items()}
     if limit is None:
         limit = min(DEFAULT_LIMIT, (shutil.disk_usage(path.parent).free + sum(taken.values())) // 2)
-    if size + own > limit:
+    own = taken.pop(path.stem, 0)
+    size += 0 if anew else own
+    if size > limit:
         return False
-    total = size + own + sum(n for name, n in taken.items() if name != path.stem)
-    for name in sorted(used, key=lambda name: used[name]):
-        lost = files[name][0].suffix != _ITEMS and time.time() - used[name] > _ABANDONED  # contents without an index
-        if name == path.stem or (total <= limit and not lost):
-            continue
-        with suppress(OSError):
-            for file in files[name]:
-                file.unlink()
-            total -= taken[name]
+    total = size + sum(taken.values())
+    for name in sorted(taken, key=lambda name: used[name]):
+        lost = files[name][0][0].suffix != _ITEMS and time.time() - used[name] > _ABANDONED  # contents without an index
+        if total > limit or lost:
+            with suppress(OSError):
+                for file, _ in files[name]:
+                    file.unlink()
+                total -= taken[name]
     return total <= limit
 
 

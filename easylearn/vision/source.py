@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import multiprocessing
 import os
 import warnings
@@ -38,12 +39,7 @@ StoreMaker = Callable[[], ItemStore | None]
 
 @dataclass(frozen=True)
 class Images:
-    """Images that are not decoded yet.
-
-    Args:
-        sources: what `ItemStage.load` takes.
-        names: how messages call them; a file is called by its path.
-    """
+    """Images that are not decoded yet: what `ItemStage.load` takes, and how messages call it (a file by its path)."""
 
     sources: Sequence[AnyImage]
     names: Sequence[str]
@@ -69,21 +65,12 @@ class BatchError:
 
 
 class ImageDataset(Dataset["tuple[Tensor | BatchError, Any]"]):
-    """The item stage over images, one whole batch at a time.
-
-    Args:
-        images: what is decoded.
-        stage: decodes and shrinks.
-        store: where results are kept, or None.
-    """
+    """The item stage over images, one whole batch at a time; what it gives is kept in `store`, if there is one."""
 
     def __init__(self, images: Images, stage: ItemStage, store: ItemStore | None = None) -> None:
         self.images = images
         self.stage = stage
         self.store = store
-
-    def __len__(self) -> int:
-        return len(self.images)
 
     def __getitem__(self, request: BatchRequest) -> tuple[Tensor | BatchError, Any]:
         """What a worker gives: a batch, and which of its items are whole in the store."""
@@ -132,10 +119,9 @@ def _cut(out: npt.NDArray[np.uint8], row: int, pixels: npt.NDArray[np.uint8] | N
 def in_threads(
     dataset: ImageDataset, requests: Iterable[BatchRequest], n: int
 ) -> Generator[Tensor | BatchError, None, None]:
-    """`dataset[request]` for each request, in order, made in this process by `n` threads.
+    """The batches of the requests, in order, made in this process by `n` threads.
 
-    They take turns with the rest of the program, and do not compete with it for the cores as processes do; decoding
-    and shrinking let other threads run.
+    They take turns with the rest of the program, and do not compete with it for the cores as processes do.
     """
     if n > 1:
         from PIL import Image
@@ -179,7 +165,7 @@ def in_workers(
     yield from batches
 
 
-def _noting(
+def _noted(
     made: Generator[Any, None, None], requests: Iterable[BatchRequest], store: ItemStore | None
 ) -> Generator[Tensor | BatchError, None, None]:
     """The batches of workers; what these have compared with its check in the store is not compared once more."""
@@ -196,14 +182,9 @@ def usual_start_method() -> str:
 
 
 def choose_workers(n_items: int, asked: int | None = None) -> int:
-    """How many processes decode images.
+    """How many processes decode `n_items` images: as many as `asked` for, else one per core if they are many, up to 8.
 
-    Args:
-        n_items: how many images.
-        asked: by the user; None takes none for a few images, else one per core, at most 8.
-
-    Returns:
-        The number; 0 in a process that may have none of its own, as the workers of task queues may not.
+    0 in a process that may have none of its own, as the workers of task queues may not.
     """
     if multiprocessing.current_process().daemon:
         return 0
@@ -216,7 +197,7 @@ def choose_workers(n_items: int, asked: int | None = None) -> int:
 
 
 class ImageSource(Source):
-    """Images made into normalised batches.
+    """Images made into normalised batches; one that cannot be read is a `DataError` that names it.
 
     Args:
         images: the items.
@@ -250,11 +231,7 @@ class ImageSource(Source):
         return len(self.images)
 
     def fetch(self, index: Indices, device: torch.device) -> tuple[Tensor, ...]:
-        """See `Source.fetch`: decoded in this process.
-
-        Raises:
-            DataError: an image cannot be read; the message names it.
-        """
+        """See `Source.fetch`: decoded in this process."""
         request = self._request(index, 0, 0)
         made = ImageDataset(self.images, self.item_stage, self._store()).make(request)
         return (self._on_device(made, request, device, (0, 0)),)
@@ -262,11 +239,7 @@ class ImageSource(Source):
     def stream(
         self, batches: Sequence[Indices], device: torch.device, seed: int = 0, epoch: int = 0
     ) -> Generator[tuple[Tensor, ...], None, None]:
-        """See `Source.stream`: workers or threads decode ahead.
-
-        Raises:
-            DataError: an image cannot be read; the message names it.
-        """
+        """See `Source.stream`: workers or threads decode ahead."""
         prepare(device)
         requests = [self._request(index, seed, epoch) for index in batches]
         store = self._store()
@@ -276,8 +249,8 @@ class ImageSource(Source):
         workers = choose_workers(self._like_files(to_decode), self.workers)
         threads = torch.get_num_threads()
         if to_decode and workers:
-            made = _noting(
-                in_workers(dataset, requests, workers, self._start_method, pin=device.type == "cuda"), requests, store
+            made = _noted(
+                in_workers(dataset, requests, workers, self._start_method, device.type == "cuda"), requests, store
             )
             if device.type == "cpu":  # threads that compete with workers for cores wait for each other most of the time
                 threads = max(1, usable_cores() - workers)
@@ -315,6 +288,4 @@ class ImageSource(Source):
     def _like_files(self, n: int) -> int:
         """As many files are as much work as `n` of these images."""
         first = self.images.sources[0] if n else None
-        if isinstance(first, np.ndarray):
-            return n * int(first.size) // NUMBERS_LIKE_A_FILE
-        return n * first.numel() // NUMBERS_LIKE_A_FILE if isinstance(first, Tensor) else n
+        return n * math.prod(first.shape) // NUMBERS_LIKE_A_FILE if isinstance(first, np.ndarray | Tensor) else n
