@@ -98,7 +98,7 @@ class ItemStore:
 
     def key(self, i: int) -> str:
         """What item `i` is, as it was given to `open_store`."""
-        return self.keys[i].tobytes().hex()
+        return bytes(self.keys[i]).hex()
 
     @property
     def filled(self) -> npt.NDArray[np.bool_]:

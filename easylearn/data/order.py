@@ -242,9 +242,9 @@ def _rows(tensor: Tensor, at: Indices, sizes: list[int], device: torch.device) -
     n, start = len(at), int(at[0]) if len(at) else 0
     found: Iterator[Tensor]
     if n and at[-1] - start == n - 1 and (at[1:] > at[:-1]).all():  # neighbours in order: nothing is copied
-        found = iter(tensor[start : start + n].split(sizes))
+        found = iter(tensor[start : start + n].split_with_sizes(sizes))
     else:  # index_select reads short rows several times as fast as t[rows] does
-        found = map(tensor.index_select, repeat(0), torch.from_numpy(at).to(tensor.device).split(sizes))
+        found = map(tensor.index_select, repeat(0), torch.from_numpy(at).to(tensor.device).split_with_sizes(sizes))
     return found if tensor.device == device else (t.to(device, non_blocking=True) for t in found)
 
 
@@ -301,7 +301,7 @@ class ItemLoader:
     ) -> Generator[Batch, None, None]:
         """See `Loader.batches`."""
         batches = self.order.batches(seed, epoch, start, shard)
-        positions = (index for at, sizes in _ahead(batches) for index in torch.from_numpy(at).split(sizes))
+        positions = (index for at, sizes in _ahead(batches) for index in torch.from_numpy(at).split_with_sizes(sizes))
         target: Iterable[tuple[Tensor | None, ...]] = repeat((None,), len(batches))
         if self.target is not None:
             target = TensorSource([self.target]).stream(batches, device)

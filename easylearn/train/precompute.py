@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -49,13 +50,7 @@ class FeatureStore:
         self._told = False
 
     def loaders(self, model: BodyHead, data: Data[Any], strategy: Strategy) -> tuple[Loader, Loader | None]:
-        """Batches of (features, target) for training and, where there is such a split, for validation.
-
-        Args:
-            model: its body and pooling give the features.
-            data: where the items come from, un-augmented.
-            strategy: device and precision.
-        """
+        """Those for training and, where there is such a split, for validation; see `loader`."""
         key = features_key(model, strategy)
         train = self.loader(model, data, "train", strategy, shuffle=True, key=key)
         return train, self.loader(model, data, "valid", strategy, key=key) if "valid" in data.splits else None
@@ -79,7 +74,7 @@ class FeatureStore:
             shuffle: a new order each epoch.
             key: the `features_key` of model and strategy, if it is known.
         """
-        filling = _Filling(self.folder, model, data, split, strategy, key or features_key(model, strategy))
+        filling = _Filling(self.folder, key or features_key(model, strategy), model, data, split, strategy)
         target = _targets(data.loader(split))
         if target is None:
             raise DataError(f"the {split} split has no targets, so nothing can be trained on its features")
@@ -103,39 +98,35 @@ class FeatureStore:
         return ItemLoader(order, TensorSource([features], rows), target)
 
 
+@dataclass
 class _Filling:
     """Finds the features of one split of the data, and computes those that are missing.
 
     Args:
         folder: where stores are kept.
+        key: see `features_key`.
         model: its body and pooling give the features.
         data: where the items come from.
         split: "train", "valid" or "test".
         strategy: device and precision.
-        key: see `features_key`.
     """
 
-    def __init__(
-        self, folder: Path, model: BodyHead, data: Data[Any], split: SplitName, strategy: Strategy, key: str
-    ) -> None:
-        self.folder = folder
-        self.model = model
-        self.data = data
-        self.split = split
-        self.strategy = strategy
-        self.key = key
-        self.item_keys = data.item_keys(split)
-        self.kept = True
-        self._store: ItemStore | None = None
-        self._spare: dict[int, Tensor] = {}  # what is not in the store
-        self._excused: set[int] = set()  # what need not be: it has changed, or somebody else was waited for in vain
+    folder: Path
+    key: str
+    model: BodyHead
+    data: Data[Any]
+    split: SplitName
+    strategy: Strategy
+    kept: bool = True
+    _store: ItemStore | None = None
+    _spare: dict[int, Tensor] = field(default_factory=dict)  # what is not in the store
+    _excused: set[int] = field(default_factory=set)  # what need not be: changed, or waited for in vain
+
+    def __post_init__(self) -> None:
+        self.item_keys = self.data.item_keys(self.split)
 
     def rows(self) -> Rows:
-        """The features of all items.
-
-        Raises:
-            DataError: the split gave fewer items than it has.
-        """
+        """The features of all items."""
         with suppress(OSError):
             self.folder.mkdir(parents=True, exist_ok=True)
         self._store = self._opened(None)
@@ -189,8 +180,8 @@ class _Filling:
         """Compute and keep what nobody else computes of one batch; `alone`: all of it that is not there."""
         row_of = {i: row for row, i in enumerate(items)}
 
-        def make(some: Sequence[int]) -> npt.NDArray[Any]:
-            return self._features(inputs, np.array([row_of[i] for i in some]), size).numpy()
+        def make(some: Sequence[int]) -> list[npt.NDArray[Any]]:
+            return list(self._features(inputs, np.array([row_of[i] for i in some]), size).numpy())
 
         if self._store is None and self.kept:  # how long a row is shows at the first batch: one process finds out
             with claims_in(self.folder).hold(byte_of(self.key), FEATURE_PATIENCE):
@@ -199,15 +190,15 @@ class _Filling:
                     first = make(items)
                     self._store = self._opened(first[0].nbytes)
                     self.kept = self._store is not None
-                    self._keep(items, lambda some: first[[row_of[i] for i in some]], alone)
+                    self._keep(items, lambda some: [first[row_of[i]] for i in some], alone)
                     return
         self._keep(items, make, alone)
 
-    def _keep(self, items: list[int], make: Callable[[Sequence[int]], npt.NDArray[Any]], alone: bool) -> None:
+    def _keep(self, items: list[int], make: Callable[[Sequence[int]], list[npt.NDArray[Any]]], alone: bool) -> None:
         store = self._store
         if store is None or alone:
             items = [i for i in items if i not in self._spare and (store is None or store.get(i) is None)]
-            found: Sequence[npt.NDArray[Any] | None] = make(items) if items else ()
+            found: Sequence[npt.NDArray[Any] | None] = make(items) if items else []
             self._excused.update(items if alone else ())
         else:
             found = store.fetch(items, make, self._keys_now, wait=False)
@@ -215,7 +206,7 @@ class _Filling:
             if row is not None and (store is None or not store.whole[i]):
                 self._spare[i] = torch.from_numpy(row)
 
-    def _keys_now(self, items: Sequence[int]) -> list[str]:
+    def _keys_now(self, items: Sequence[int]) -> Sequence[str]:
         keys = self.data.item_keys(self.split, items)
         self._excused |= {i for i, key in zip(items, keys, strict=True) if key != self.item_keys[i]}
         return keys
@@ -260,8 +251,7 @@ class _Some:
         self.batch_size = loader.batch_size
         self.n_items = len(items)
         self._loader = loader
-        self._row = torch.full((loader.n_items,), -1)
-        self._row[torch.from_numpy(items)] = torch.arange(len(items))
+        self._items = torch.from_numpy(items)
 
     def __len__(self) -> int:
         return len(self._loader)
@@ -272,11 +262,10 @@ class _Some:
         """See `Loader.batches`."""
         with closing(self._loader.batches(device, seed, epoch, start, shard)) as batches:
             for batch in batches:
-                rows = self._row[batch.index]
-                chosen = torch.nonzero(rows >= 0)[:, 0]
-                if len(chosen):
-                    on_device = chosen.to(batch.inputs[0].device)
-                    yield Batch(tuple(x[on_device] for x in batch.inputs), None, rows[chosen])
+                wanted = torch.isin(batch.index, self._items)
+                if wanted.any():
+                    inputs = tuple(x[wanted.to(x.device)] for x in batch.inputs)
+                    yield Batch(inputs, None, torch.searchsorted(self._items, batch.index[wanted]))
 
 
 class _Features(nn.Module):
