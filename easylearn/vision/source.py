@@ -59,7 +59,7 @@ class BatchRequest:
 
 @dataclass(frozen=True)
 class BatchError:
-    """What a worker gives instead of a batch, so that the same error is raised with and without workers."""
+    """What comes in place of a batch, so that the same error is raised with and without workers."""
 
     message: str
 

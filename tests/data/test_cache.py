@@ -272,8 +272,7 @@ def test_threads_fill_it_together_and_make_nothing_twice(
     stores = [opened(tmp_path, range(N)), opened(tmp_path, range(N))]  # as of two folds that are trained side by side
     monkeypatch.setattr(cache.sys, "platform", platform)
     if platform == "win32":
-        monkeypatch.setattr("easylearn.data.claims._lock", lambda *_: True)
-        monkeypatch.setattr("easylearn.data.claims._unlock", lambda *_: None)
+        monkeypatch.setattr("easylearn.data.claims._lock", lambda *_, **__: True)
     count: Counter[int] = Counter()
 
     def make(k: int) -> np.ndarray:
