@@ -176,11 +176,9 @@ class SingleDevice:
         """See `Strategy.forward`."""
         call = self._quick(model) if self.compile and model.training else model
         if self._dtype is None:
-            out: Tensor = call(*inputs)
-            return out
+            return call(*inputs)  # type: ignore[no-any-return]
         with torch.autocast(self.device.type, self._dtype):
-            out = call(*inputs)
-        return out.float()
+            return call(*inputs).float()  # type: ignore[no-any-return]
 
     def _quick(self, model: nn.Module) -> Callable[..., Tensor]:
         """The model compiled, which it is when it is first called; kept while it is the same model."""
@@ -222,10 +220,11 @@ class SingleDevice:
             self._scaler.unscale_(optimizer)
         full = self._first * self.accumulate
         if self._items != full:  # fewer batches than usual, or of another size
-            for grad in _grads(optimizer):
-                grad.mul_(full / self._items)
+            for p in _trained(optimizer):
+                if p.grad is not None:
+                    p.grad.mul_(full / self._items)
         if self.clip is not None:
-            nn.utils.clip_grad_norm_([p for g in optimizer.param_groups for p in g["params"]], self.clip)
+            nn.utils.clip_grad_norm_(_trained(optimizer), self.clip)
 
     def step(self, optimizer: torch.optim.Optimizer) -> None:
         """See `Strategy.step`."""
@@ -263,5 +262,5 @@ def _check_compile(given: bool | str) -> bool | str:
     raise ArgumentError(f"compile must be True, False or a mode of torch.compile ({', '.join(modes)}), got {given!r}")
 
 
-def _grads(optimizer: torch.optim.Optimizer) -> list[Tensor]:
-    return [p.grad for g in optimizer.param_groups for p in g["params"] if p.grad is not None]
+def _trained(optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    return [p for group in optimizer.param_groups for p in group["params"]]
