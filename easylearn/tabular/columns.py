@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from ..data.times import says_date
 from ..data.values import Bools, Floats
 from ..errors import DataError
 from ..keyed import generator, permutation
@@ -26,7 +27,6 @@ MAX_CARD = 20  # the most distinct whole numbers that are still taken for codes
 _SAMPLE = 20_000
 _NEAR = 0.95
 _FEW_ROWS = 20
-_DATE = re.compile(r"\s*(\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.]\d{4})([ T].*)?$")
 _DATEPART = "add_datepart(df, {!r}) makes features of them"
 _ID = re.compile(r"(^|[_\W])(id|idx|index|row|rownames?)$|Id$|ID$")
 _HUGE = 10.0**10  # more digits than seconds since 1970 or a price have; bar codes and accounts have them
@@ -120,7 +120,8 @@ def _whole_role(column: Column) -> tuple[Role, str]:
     x = column.numbers[~np.isnan(column.numbers)]
     if x.min() in (0, 1) and x.max() - x.min() + 1 == n:  # as codes are
         return "number", (
-            f"holds the whole numbers up to {n} and is taken for a number; if they are codes, name it in cat_names"
+            f"holds the whole numbers up to {x.max():.0f} and is taken for a number; if they are codes, name it in "
+            "cat_names"
         )
     return "number", ""
 
@@ -131,7 +132,7 @@ def _object_role(column: Column) -> tuple[Role, str]:
     n, present = column.n_distinct, column.n_present
     if _is_numbers(column, values):
         return _whole_role(column) if column.is_whole else ("number", "")
-    if n > MAX_CARD and all(isinstance(v, str) and _DATE.match(v) for v in values[:100]):
+    if n > MAX_CARD and all(map(says_date, values[:100])):
         return "dropped", f"it holds dates, written as text; {_DATEPART.format(column.name)}"
     if column.series.dtype == object and all(isinstance(v, dt.date) for v in values):
         return "dropped", f"it holds dates; {_DATEPART.format(column.name)}"
