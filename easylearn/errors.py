@@ -77,6 +77,17 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     return f"Known: {shown}."
 
 
+def check_whole(name: str, value: object, least: int = 1) -> None:
+    """Refuse what is no whole number of at least `least`; `name` is the argument that it came by.
+
+    >>> check_whole("epochs", 0)
+    Traceback (most recent call last):
+    easylearn.errors.ArgumentError: epochs must be a whole number of at least 1, got 0
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ArgumentError(f"{name} must be a whole number of at least {least}, got {value!r:.100}")
+
+
 def short(text: str, most: int) -> str:
     """The text, its end cut off where it is longer than `most` characters.
 

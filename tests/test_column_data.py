@@ -220,7 +220,7 @@ def test_an_optimizer_of_torch_is_used(features: Callable[..., dict[str, Any]]) 
         ({"out_sz": 2}, "out_sz is 2, but there are 1 targets"),
         ({"drops": [0.1]}, "drops has 1 entries, szs has 2"),
         ({"emb_szs": [(5, 3)]}, r"1 entries, cat_flds names 2 columns: \['a', 'b'\]"),
-        ({"emb_szs": [(5, 0), (4, 2)]}, "at least 1 long"),
+        ({"emb_szs": [(5, 0), (4, 2)]}, "embedding of 'a' must be .* at least 1"),
         ({"y_range": (2, 1)}, "low below high"),
         ({"clip": 0.1}, "no argument 'clip'"),
         ({"opt_func": None}, "'opt_fn' here"),

@@ -20,22 +20,13 @@ class HasGraph(Protocol):
 def as_graph(model: nn.Module) -> nn.Module:
     """A copy on the CPU, in fp32 and in evaluation mode, in which each module that has an `as_graph` is replaced by it.
 
-    Args:
-        model: left as it is.
-
-    Returns:
-        A module that takes and gives the same.
-
     >>> as_graph(nn.Sequential(nn.Dropout(0.5))).training
     False
     """
-    other = copy.deepcopy(model).cpu().float().eval()
-    return _replaced(other).eval()
+    return _replaced(copy.deepcopy(model).cpu().float().eval()).eval()
 
 
 def _replaced(module: nn.Module) -> nn.Module:
     for name, child in list(module.named_children()):
-        new = _replaced(child)
-        if new is not child:
-            setattr(module, name, new)
+        setattr(module, name, _replaced(child))
     return module.as_graph() if isinstance(module, HasGraph) else module

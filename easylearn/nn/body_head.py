@@ -18,13 +18,10 @@ class BodyHead(nn.Module):
         body: images (b, 3, h, w) to a feature map.
         pool: the feature map to one vector per image.
         head: those vectors to logits.
-        body_groups: the modules of the stem group and those of the late group, input first. A
-            parameter that the body holds itself (a class token) belongs to the stem group.
-        mean: per channel, what the images the body was trained on were normalised with.
-        std: the same, standard deviations.
-
-    The buffers `mean` and `std` travel with the weights but are not applied in `forward`: the batch
-    stage of the data applies them, fused with the augmentation.
+        body_groups: the modules of the stem group and those of the late group, input first. A parameter that the body
+            holds itself (a class token) belongs to the stem group.
+        mean, std: per channel, what the images the body was trained on were normalised with. These buffers travel with
+            the weights but are not applied in `forward`: the batch stage of the data applies them.
 
     >>> body, head = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()), nn.Linear(4, 2)
     >>> pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
@@ -37,14 +34,9 @@ class BodyHead(nn.Module):
     std: Tensor
 
     def __init__(
-        self,
-        body: nn.Module,
-        pool: nn.Module,
-        head: nn.Module,
-        body_groups: Sequence[tuple[nn.Module, ...]],
-        mean: Sequence[float],
-        std: Sequence[float],
-    ) -> None:
+        self, body: nn.Module, pool: nn.Module, head: nn.Module, body_groups: Sequence[tuple[nn.Module, ...]],
+        mean: Sequence[float], std: Sequence[float],
+    ) -> None:  # fmt: skip
         super().__init__()
         if len(body_groups) != 2:
             raise ArgumentError(f"body_groups must be two tuples of modules (stem, late), got {len(body_groups)}")
@@ -76,7 +68,6 @@ class BodyHead(nn.Module):
         """Three groups: "stem" (input to the middle stage), "late" (the later stages) and "head"."""
         stem, late = (tuple(self.body.get_submodule(name) for name in names) for names in self._group_names)
         placed = {id(p) for module in (*stem, *late) for p in module.parameters()}
-        loose = [p for p in self.body.parameters() if id(p) not in placed]
-        if loose:
+        if loose := [p for p in self.body.parameters() if id(p) not in placed]:
             stem = (*stem, nn.ParameterList(loose))
         return LayerGroup("stem", stem), LayerGroup("late", late), LayerGroup("head", (self.pool, self.head))

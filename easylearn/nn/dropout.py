@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -33,7 +32,6 @@ class Dropout(nn.Dropout):
         super().__init__(p)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Drop numbers of a tensor of any shape, in training mode."""
         if not torch.jit.is_scripting():  # type: ignore[attr-defined]
             mask = self._mask(x)
             if mask is not None:
@@ -51,19 +49,11 @@ class Dropout(nn.Dropout):
 
 
 def drop_mask(shape: Sequence[int], p: float, like: Tensor) -> Tensor:
-    """A dropout mask: zeros, and elsewhere what keeps the mean.
+    """A dropout mask of zeros and of 1 / (share that is kept), on the device and of the type of `like`.
 
     On the CPU, torch draws one Bernoulli number at a time. Here each random 64-bit number gives eight bytes, and a byte
     below a threshold is a zero: about ten times as fast. The share of zeros is then a multiple of 1/256, at least one
     of them, and what is kept is divided by its exact share. The global generator is the source.
-
-    Args:
-        shape: of the mask.
-        p: probability of a zero, below 1.
-        like: gives the device and the type of numbers.
-
-    Returns:
-        A tensor of zeros and of 1 / (share that is kept).
 
     >>> sorted(set(drop_mask((50, 50), 0.5, torch.zeros(())).flatten().tolist()))
     [0.0, 2.0]
@@ -73,17 +63,9 @@ def drop_mask(shape: Sequence[int], p: float, like: Tensor) -> Tensor:
 
 
 def drop_numbers(x: Tensor, p: float) -> Tensor:
-    """Dropout of a large tensor that keeps one byte a number for the backward pass, and makes no mask of floats.
-
-    Args:
-        x: of any shape.
-        p: as in `drop_mask`.
-
-    Returns:
-        `x * drop_mask(x.shape, p, x)`.
-    """
-    dropped: Tensor = _DropNumbers.apply(x, *_draw_kept(x.shape, p, x.device))  # type: ignore[no-untyped-call]
-    return dropped
+    """`x * drop_mask(x.shape, p, x)`, keeping one byte a number for the backward pass and making no mask of floats."""
+    kept, scale = _draw_kept(x.shape, p, x.device)
+    return torch.mul(x, kept).mul_(scale)
 
 
 def _draw_kept(shape: Sequence[int], p: float, device: torch.device) -> tuple[Tensor, float]:
@@ -97,16 +79,3 @@ def _draw_kept(shape: Sequence[int], p: float, device: torch.device) -> tuple[Te
     # The whole range has to be asked for: without bounds random_ leaves the top bit at 0, and every eighth byte low.
     words = torch.empty((n + 7) // 8, dtype=torch.int64).random_(-(2**63), None)
     return words.view(torch.uint8)[:n].ge_(zeros).view(*shape), 256 / (256 - zeros)
-
-
-class _DropNumbers(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, kept: Tensor, scale: float) -> Tensor:
-        ctx.save_for_backward(kept)
-        ctx.scale = scale
-        return torch.mul(x, kept).mul_(scale)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
-        (kept,) = ctx.saved_tensors
-        return torch.mul(grads[0], kept).mul_(ctx.scale), None, None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 import torch
@@ -14,10 +15,12 @@ from .. import keyed
 from ..errors import ArgumentError
 from .dropout import Dropout
 from .groups import LayerGroup
+from .heads import checked_drops
 from .registry import register
 
 Size = tuple[int, int]
-YRange = tuple[float, float]
+YRange = tuple[float, float] | Literal["auto"] | None
+INIT_STD, DOT_STD = 0.05, 0.01
 UNKNOWN, MISSING = 0, 1  # the codes that every categorical column has
 
 
@@ -32,7 +35,7 @@ def emb_size(n_levels: int) -> int:
 
 @register("easylearn.forget")
 class Forget(nn.Module):
-    """In training, some codes become 0, *unknown*, so that its vector is learnt.
+    """In training, some codes (b, n_columns) become 0, *unknown*, so that its vector is learnt.
 
     A level that is first seen at prediction then gets what is best where nothing is known. The same is done for 1,
     *missing*, in columns where training has no missing value.
@@ -52,14 +55,12 @@ class Forget(nn.Module):
         self.register_buffer("from_top", torch.tensor([1 - share * n for n in never_missing]), persistent=False)
 
     def forward(self, codes: Tensor) -> Tensor:
-        """Replace some of the codes (b, n_columns)."""
         if not (self.training and self.share):
             return codes
         draw = torch.rand(codes.shape, device=codes.device)
         return codes.masked_fill(draw < self.share, UNKNOWN).masked_fill(draw >= self.from_top, MISSING)
 
     def extra_repr(self) -> str:
-        """Say which share."""
         return f"{self.share:g}"
 
 
@@ -76,22 +77,16 @@ class CategoryEmbeddings(nn.Module):
         if not 0.0 <= drop < 1.0:
             raise ArgumentError(f"the dropout of embeddings must be at least 0 and below 1, got {drop}")
         self.tables = nn.ModuleList(nn.Embedding(n, width) for n, width in sizes)
-        for table in self.tables:
-            assert isinstance(table, nn.Embedding)
-            nn.init.trunc_normal_(table.weight, std=INIT_STD)
+        for weight in self.tables.parameters():
+            nn.init.trunc_normal_(weight, std=INIT_STD)
         self.drop = Dropout(drop)
         self.width = sum(width for _, width in sizes)
 
     def forward(self, codes: Tensor) -> Tensor:
         """Look up the vectors: (b, n_columns) codes to (b, width)."""
-        columns = codes.unbind(1)
-        x = torch.cat([table(column) for table, column in zip(self.tables, columns, strict=True)], 1)
-        dropped: Tensor = self.drop(x)
-        return dropped
-
-
-INIT_STD = 0.05
-MOST_LAYERS = 100
+        vectors = [table(column) for table, column in zip(self.tables, codes.unbind(1), strict=True)]
+        x: Tensor = self.drop(torch.cat(vectors, 1))
+        return x
 
 
 class NumberEmbeddings(nn.Module):
@@ -120,12 +115,11 @@ class NumberEmbeddings(nn.Module):
         left = torch.full((len(knots), most), torch.inf)
         inverse = torch.zeros(len(knots), most)
         for row, column in enumerate(knots):
-            values = np.asarray(column, np.float32)
-            if len(values) < 2 or not (values[1:] > values[:-1]).all():
+            values = np.asarray(column, np.float32)  # models are first built on a device without memory
+            if len(values) < 2 or not (np.diff(values) > 0).all():
                 raise ArgumentError(f"knots must be at least two increasing numbers, got {list(column)[:10]}")
-            at = torch.tensor(values)
-            left[row, : len(at) - 1] = at[:-1]
-            inverse[row, : len(at) - 1] = 1 / (at[1:] - at[:-1])
+            left[row, : len(values) - 1] = torch.tensor(values[:-1])
+            inverse[row, : len(values) - 1] = 1 / torch.tensor(np.diff(values))
         self.register_buffer("left", left)
         self.register_buffer("inverse", inverse)
         self.register_buffer("first", torch.arange(len(knots)).unsqueeze(1) * most)
@@ -163,7 +157,7 @@ def _compare(knots: Tensor, x: Tensor) -> Tensor:
 
 @register("easylearn.scaled")
 class Scaled(nn.Module):
-    """Puts outputs into the range where the targets are: `shift + scale * x`, or a sigmoid between two bounds.
+    """Puts outputs (b, n_out) where the targets are: `shift + scale * x`.
 
     A new model then begins near the mean of the targets, whatever their unit.
 
@@ -181,17 +175,12 @@ class Scaled(nn.Module):
         self.register_buffer("scale", torch.tensor(scale, dtype=torch.float32))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Scale each output: (b, n_out) to (b, n_out)."""
         return torch.addcmul(self.shift, x, self.scale)
 
 
 @register("easylearn.sigmoid_range")
 class SigmoidRange(nn.Module):
-    """Keeps each output between two bounds.
-
-    Args:
-        low: the lower bound of each output.
-        high: the upper bounds.
+    """Keeps each output of (b, n_out) between its bounds `low` and `high`, by a sigmoid.
 
     >>> SigmoidRange([0.0], [10.0])(torch.tensor([[0.0]]))
     tensor([[5.]])
@@ -208,7 +197,6 @@ class SigmoidRange(nn.Module):
         self.register_buffer("width", torch.tensor(high, dtype=torch.float32) - self.low)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Squeeze each number into its range: (b, n_out) to (b, n_out)."""
         return torch.addcmul(self.low, x.sigmoid(), self.width)
 
 
@@ -222,19 +210,13 @@ class TableModel(nn.Module):
         sizes: (number of codes, length of a vector) per categorical column.
         n_cont: how many continuous columns.
         n_out: how many logits.
-        layers: sizes of the hidden layers.
-        ps: dropout after each hidden layer: one number, or one per layer.
-        emb_drop: dropout of the embeddings.
-        use_bn: batch-norm in the hidden blocks; continuous columns have one always.
+        layers, ps, emb_drop, use_bn: see `tabular_learner`.
         output: what the logits pass through at last, such as `Scaled` or `SigmoidRange`.
         forget: applied to the codes in training; None leaves them alone.
         knots: per continuous column, for `NumberEmbeddings` beside the numbers; None for the numbers alone. A column
             with fewer than three knots gets none.
         number_width: length of the vectors of numbers.
         seed: of the initial weights.
-
-    Raises:
-        ArgumentError: there is no column at all, or the dropouts do not fit the layers.
 
     >>> model = TableModel([(4, 2)], n_cont=3, n_out=1, layers=[8])
     >>> model(torch.tensor([[1], [2]]), torch.zeros(2, 3)).shape
@@ -244,22 +226,13 @@ class TableModel(nn.Module):
     curved: Tensor
 
     def __init__(
-        self,
-        sizes: Sequence[Size],
-        n_cont: int,
-        n_out: int,
-        layers: Sequence[int] = (200, 100),
-        ps: float | Sequence[float] = 0.0,
-        emb_drop: float = 0.0,
-        use_bn: bool = True,
-        output: nn.Module | None = None,
-        forget: Forget | None = None,
-        knots: Sequence[Sequence[float]] | None = None,
-        number_width: int = 8,
+        self, sizes: Sequence[Size], n_cont: int, n_out: int, layers: Sequence[int] = (200, 100),
+        ps: float | Sequence[float] = 0.0, emb_drop: float = 0.0, use_bn: bool = True, output: nn.Module | None = None,
+        forget: Forget | None = None, knots: Sequence[Sequence[float]] | None = None, number_width: int = 8,
         seed: int = 0,
-    ) -> None:
+    ) -> None:  # fmt: skip
         super().__init__()
-        drops = _drops(ps, layers)
+        drops = checked_drops(ps, layers, len(layers))
         if not sizes and not n_cont:
             raise ArgumentError("a table model needs at least one categorical or continuous column")
         with keyed.scoped_rng(seed, "table"):
@@ -282,15 +255,7 @@ class TableModel(nn.Module):
         self.forget = forget if forget is not None else nn.Identity()
 
     def forward(self, cats: Tensor, conts: Tensor) -> Tensor:
-        """Logits of a batch.
-
-        Args:
-            cats: codes, shape (b, n_cat).
-            conts: numbers, shape (b, n_cont).
-
-        Returns:
-            Logits of shape (b, n_out).
-        """
+        """Logits (b, n_out) of codes `cats` (b, n_cat) and numbers `conts` (b, n_cont)."""
         parts: list[Tensor] = []
         if len(self.embeddings.tables):
             parts.append(self.embeddings(self.forget(cats)))
@@ -298,41 +263,21 @@ class TableModel(nn.Module):
             parts.append(self.cont_bn(conts))
         if self.numbers is not None:
             parts.append(self.numbers(conts.index_select(1, self.curved)))
-        x = parts[0] if len(parts) == 1 else torch.cat(parts, 1)
-        logits: Tensor = self.output(self.last(self.hidden(x)))
+        logits: Tensor = self.output(self.last(self.hidden(parts[0] if len(parts) == 1 else torch.cat(parts, 1))))
         return logits
 
     def layer_groups(self) -> list[LayerGroup]:
         """Embeddings, hidden, output; the first has no parameters where there are no categories."""
+        numbers = () if self.numbers is None else (self.numbers,)
         return [
-            LayerGroup("embeddings", (self.embeddings, *(() if self.numbers is None else (self.numbers,)))),
+            LayerGroup("embeddings", (self.embeddings, *numbers)),
             LayerGroup("hidden", (self.cont_bn, self.hidden)),
             LayerGroup("output", (self.last, self.output)),
         ]
 
     def vectors(self, column: int) -> Tensor:
         """The embedding table of a categorical column, shape (number of codes, length of a vector)."""
-        table = self.embeddings.tables[column]
-        assert isinstance(table, nn.Embedding)
-        return table.weight.detach()
-
-
-def _drops(ps: float | Sequence[float], layers: Sequence[int]) -> list[float]:
-    if not isinstance(layers, Sequence) or isinstance(layers, str):
-        raise ArgumentError(f"layers must be a list of sizes, such as [200, 100], got {layers!r}")
-    if len(layers) > MOST_LAYERS:
-        raise ArgumentError(f"there must be at most {MOST_LAYERS} hidden layers, got {len(layers)}")
-    if any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in layers):
-        raise ArgumentError(f"layers must be sizes of at least 1, got {list(layers)}")
-    drops = [float(ps)] * len(layers) if isinstance(ps, int | float) else [float(p) for p in ps]
-    if len(drops) != len(layers):
-        raise ArgumentError(
-            f"there are {len(layers)} hidden layers {list(layers)}, but {len(drops)} dropouts {drops}: give one for "
-            "each layer, or one number for all"
-        )
-    if any(not 0.0 <= p < 1.0 for p in drops):
-        raise ArgumentError(f"dropouts must be at least 0 and below 1, got {drops}")
-    return drops
+        return self.embeddings.tables.get_submodule(str(column)).get_parameter("weight").detach()
 
 
 @register("easylearn.dot_product")
@@ -342,23 +287,15 @@ class DotProduct(nn.Module):
     The bias is the last number of each vector, so that a row is looked up once.
 
     Args:
-        n_users: number of user codes.
-        n_items: number of item codes.
+        n_users, n_items: number of codes.
         n_factors: length of the vectors.
-        output: what the sum passes through at last.
-        forget: applied to the codes in training; None leaves them alone.
-        seed: of the initial weights.
+        output, forget, seed: as of `TableModel`.
     """
 
     def __init__(
-        self,
-        n_users: int,
-        n_items: int,
-        n_factors: int,
-        output: nn.Module | None = None,
-        forget: Forget | None = None,
-        seed: int = 0,
-    ) -> None:
+        self, n_users: int, n_items: int, n_factors: int, output: nn.Module | None = None,
+        forget: Forget | None = None, seed: int = 0,
+    ) -> None:  # fmt: skip
         super().__init__()
         with keyed.scoped_rng(seed, "dot"):
             self.users = nn.Embedding(n_users, n_factors + 1)
@@ -382,6 +319,3 @@ class DotProduct(nn.Module):
     def vectors(self, column: int) -> Tensor:
         """The vectors of users (0) or items (1), shape (number of codes, n_factors + 1); the bias is the last."""
         return (self.users, self.items)[column].weight.detach()
-
-
-DOT_STD = 0.01

@@ -19,8 +19,7 @@ class LayerGroup:
 
     Args:
         name: how messages and the `lr` dictionary call it.
-        modules: the modules it is made of; a parameter of theirs belongs to this group unless an
-            earlier group holds it already (tied weights).
+        modules: a parameter of theirs belongs to this group unless an earlier group holds it already (tied weights).
     """
 
     name: str
@@ -55,14 +54,11 @@ class ParamGroup:
 
 
 def place_parameters(model: nn.Module, groups: Sequence[LayerGroup] | None = None) -> tuple[ParamGroup, ...]:
-    """Put every parameter of `model` into exactly one group.
+    """Put every parameter of `model` into exactly one group; a tied one belongs to the first group that has it.
 
     Args:
         model: the whole model.
         groups: from the input towards the output; None makes one group called "model".
-
-    Returns:
-        The groups with their parameters. A tied parameter belongs to the first group that has it.
 
     Raises:
         ArgumentError: a parameter is in no group, or two groups have one name.
@@ -72,26 +68,20 @@ def place_parameters(model: nn.Module, groups: Sequence[LayerGroup] | None = Non
     >>> [g.name for g in place_parameters(model, [LayerGroup("body", (body,)), LayerGroup("head", (head,))])]
     ['body', 'head']
     """
-    chosen = list(groups) if groups is not None else [LayerGroup("model", (model,))]
+    chosen = groups if groups is not None else [LayerGroup("model", (model,))]
     names = [g.name for g in chosen]
     if len(set(names)) != len(names):
         raise ArgumentError(f"layer groups need different names, got {names}")
     full_name = {id(p): n for n, p in model.named_parameters()}
-    taken: set[int] = set()
-    placed: list[ParamGroup] = []
+    free, placed = dict(full_name), []
     for group in chosen:
-        own: list[tuple[str, nn.Parameter]] = []
-        for module in group.modules:
-            for _, p in module.named_parameters():
-                if id(p) not in taken and id(p) in full_name:
-                    taken.add(id(p))
-                    own.append((full_name[id(p)], p))
+        parameters = (p for module in group.modules for p in module.parameters())
+        own = [(free.pop(id(p)), p) for p in parameters if id(p) in free]
         placed.append(ParamGroup(group.name, group.modules, tuple(own)))
-    missing = [n for i, n in full_name.items() if i not in taken]
-    if missing:
+    if free:
         raise ArgumentError(
-            f"{len(missing)} of {len(full_name)} parameters are in no layer group, the first is {missing[0]!r}. "
-            f"Add its module to one of the groups {names}"
+            f"{len(free)} of {len(full_name)} parameters are in no layer group, the first is "
+            f"{next(iter(free.values()))!r}. Add its module to one of the groups {names}"
         )
     return tuple(placed)
 
@@ -99,14 +89,14 @@ def place_parameters(model: nn.Module, groups: Sequence[LayerGroup] | None = Non
 def set_train_mode(model: nn.Module, groups: Sequence[ParamGroup], freeze_stats: bool) -> None:
     """Training mode for what trains, evaluation mode for what is frozen.
 
-    A frozen group is wholly in evaluation mode: its batch-norm statistics do not drift and its dropout
-    is off, so it computes the same function each time and precomputed outputs agree with it.
+    A frozen group is wholly in evaluation mode: its batch-norm statistics do not drift and its dropout is off, so it
+    computes the same function each time and precomputed outputs agree with it.
 
     Args:
         model: the whole model.
         groups: its parameter groups.
-        freeze_stats: keep batch-norm layers of every group but the last in evaluation mode, too, even
-            where their weights train.
+        freeze_stats: keep batch-norm layers of every group but the last in evaluation mode, too, even where their
+            weights train.
     """
     model.train()
     first = next((i for i, group in enumerate(groups) if group.trainable), len(groups))
@@ -118,6 +108,5 @@ def set_train_mode(model: nn.Module, groups: Sequence[ParamGroup], freeze_stats:
             if frozen:
                 module.eval()
             elif freeze_stats and position < len(groups) - 1:
-                for layer in module.modules():
-                    if isinstance(layer, BatchNorm):
-                        layer.eval()
+                for layer in (m for m in module.modules() if isinstance(m, BatchNorm)):
+                    layer.eval()

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from ..errors import ArgumentError
+from ..errors import ArgumentError, check_whole
 from .dropout import Dropout
 from .registry import register
 
@@ -19,52 +19,49 @@ def pooled_head(
 ) -> nn.Sequential:
     """Blocks of BatchNorm, Dropout, Linear and ReLU, as fast.ai 0.7 put them; the last block has no ReLU.
 
-    Linear weights start by Kaiming's rule (arXiv 1502.01852), biases at 0. In training mode a batch of
-    one row has no variance and torch's batch-norm refuses it: the data merges such a last batch.
+    Linear weights start by Kaiming's rule (arXiv 1502.01852), biases at 0. In training mode a batch of one row has no
+    variance and torch's batch-norm refuses it: the data merges such a last batch.
 
     Args:
         n_features: length of the incoming vectors.
         n_out: how many logits.
         hidden: sizes of the hidden layers; () gives one linear layer.
-        ps: dropout probability before each linear layer: one number for every block, or one per
-            block; None means 0.25 for the hidden blocks and 0.5 for the last.
+        ps: dropout probability before each linear layer: one number for every block, or one per block; None means 0.25
+            for the hidden blocks and 0.5 for the last.
 
     Returns:
         A module from (b, n_features) to logits (b, n_out).
 
-    Raises:
-        ArgumentError: the number of probabilities does not fit, or a value is out of range.
-
     >>> [type(layer).__name__ for layer in pooled_head(1024, 2, hidden=())]
     ['BatchNorm1d', 'Dropout', 'Linear']
     """
-    if len(hidden) > MOST_LAYERS:
-        raise ArgumentError(f"a head has at most {MOST_LAYERS} hidden layers, got {len(hidden)}")
+    drops = checked_drops([*[0.25] * len(hidden), 0.5] if ps is None else ps, hidden, len(hidden) + 1)
+    check_whole("n_features", n_features)
+    check_whole("n_out", n_out)
     sizes = [n_features, *hidden, n_out]
-    for size in sizes:
-        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-            raise ArgumentError(f"a head needs sizes of at least 1, got n_features, *hidden, n_out = {sizes}")
-    n_blocks = len(sizes) - 1
-    if ps is None:
-        drops = [0.25] * (n_blocks - 1) + [0.5]
-    elif isinstance(ps, int | float):
-        drops = [float(ps)] * n_blocks
-    else:
-        drops = [float(p) for p in ps]
-        if len(drops) != n_blocks:
-            raise ArgumentError(
-                f"ps has {len(drops)} probabilities, but a head with hidden={tuple(hidden)} has {n_blocks} blocks. "
-                f"Give {n_blocks} of them, or one number for every block"
-            )
-    if any(not 0.0 <= p < 1.0 for p in drops):
-        raise ArgumentError(f"ps must be probabilities of at least 0 and below 1, got {ps}")
-
     layers: list[nn.Module] = []
-    for number, (size_in, size_out, p) in enumerate(zip(sizes[:-1], sizes[1:], drops, strict=True), start=1):
+    for size_in, size_out, p in zip(sizes[:-1], sizes[1:], drops, strict=True):
         linear = nn.Linear(size_in, size_out)
         nn.init.kaiming_normal_(linear.weight)
         nn.init.zeros_(linear.bias)
-        layers += [nn.BatchNorm1d(size_in), Dropout(p), linear]
-        if number < n_blocks:
-            layers.append(nn.ReLU(inplace=True))
-    return nn.Sequential(*layers)
+        layers += [nn.BatchNorm1d(size_in), Dropout(p), linear, nn.ReLU(inplace=True)]
+    return nn.Sequential(*layers[:-1])
+
+
+def checked_drops(ps: float | Sequence[float], sizes: Sequence[int], n: int) -> list[float]:
+    """`n` dropouts, from one number for all or one for each; and a check of the `sizes` of the hidden layers."""
+    if not isinstance(sizes, Sequence) or isinstance(sizes, str):
+        raise ArgumentError(f"hidden layers are given as a list of sizes, such as [200, 100], got {sizes!r}")
+    if len(sizes) > MOST_LAYERS:
+        raise ArgumentError(f"there must be at most {MOST_LAYERS} hidden layers, got {len(sizes)}")
+    for i, size in enumerate(sizes):
+        check_whole(f"the size of the hidden layer {i}", size)
+    drops = [float(ps)] * n if isinstance(ps, int | float) else [float(p) for p in ps]
+    if len(drops) != n:
+        raise ArgumentError(
+            f"the hidden layers {list(sizes)} make {n} blocks, but ps has {len(drops)} dropouts {drops}; give one for "
+            "each block, or one number for all"
+        )
+    if any(not 0.0 <= p < 1.0 for p in drops):
+        raise ArgumentError(f"ps must be dropouts of at least 0 and below 1, got {ps}")
+    return drops

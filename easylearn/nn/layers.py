@@ -21,21 +21,19 @@ class ConcatPool2d(nn.Module):
         self.channels_last = channels_last
 
     def forward(self, x: Tensor) -> Tensor:
-        """Pool the feature map of each image."""
         # amax and mean, not the adaptive pooling layers: their gradients are deterministic on CUDA, too.
         dims = (1, 2) if self.channels_last else (2, 3)
         return torch.cat((x.amax(dims), x.mean(dims)), 1)
 
     def extra_repr(self) -> str:
-        """Say which layout is read."""
         return "channels_last=True" if self.channels_last else ""
 
 
 class TokenPool(nn.Module):
     """One vector per image from the tokens of a transformer: (b, n, c) to (b, 2c).
 
-    With a class token: that token, then the average of the image's tokens (as DINO's linear evaluation
-    does, arXiv 2104.14294). Without one: the largest and the average value, as `ConcatPool2d`.
+    With a class token: that token, then the average of the image's tokens (as DINO's linear evaluation does, arXiv
+    2104.14294). Without one: the largest and the average value, as `ConcatPool2d`.
 
     Args:
         n_prefix: how many tokens stand before those of the image (class token first, then registers).
@@ -51,13 +49,11 @@ class TokenPool(nn.Module):
         self.n_prefix = n_prefix
 
     def forward(self, x: Tensor) -> Tensor:
-        """Pool the tokens of each image."""
         image = x[:, self.n_prefix :]
         first = x[:, 0] if self.n_prefix else image.amax(1)
         return torch.cat((first, image.mean(1)), 1)
 
     def extra_repr(self) -> str:
-        """Say how many tokens are not the image's."""
         return f"n_prefix={self.n_prefix}"
 
 
@@ -75,7 +71,6 @@ class WarmBatchNorm1d(nn.BatchNorm1d):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise each column of (b, n)."""
         if self.training and self.num_batches_tracked is not None:
             self.momentum = max(0.1, 1 / (int(self.num_batches_tracked) + 1))
         return super().forward(x)

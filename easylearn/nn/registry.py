@@ -11,7 +11,7 @@ import functools
 import inspect
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from torch import nn
@@ -31,9 +31,6 @@ _TORCH_LAYERS: Mapping[str, type[nn.Module]] = {
 }  # fmt: skip
 """Layers of torch's that are described by what they keep of their arguments; `nn.Sequential` of them, too."""
 
-_STAND_INS: Mapping[type[nn.Module], type[nn.Module]] = {Dropout: nn.Dropout}
-"""Layers that do the same as one of torch's, and that files call so."""
-
 T = TypeVar("T", bound=Callable[..., Any])
 _NOTE = "_easylearn_note"
 _MAKERS: dict[str, Callable[..., Any]] = {}
@@ -51,10 +48,7 @@ def register(name: str) -> Callable[[T], T]:
         name: what files call it; of your own choice, and no other's.
 
     Returns:
-        The decorator; it gives back the class or the function.
-
-    Raises:
-        ArgumentError: the name is taken by another one.
+        The decorator.
 
     >>> @register("doctest-net")
     ... class Net(nn.Sequential):
@@ -76,47 +70,36 @@ def register(name: str) -> Callable[[T], T]:
             )
         made: Any = maker
         if not isinstance(maker, type):
-            made = _noting_function(maker, name)
+            made = _noting(maker, name)
         elif not dataclasses.is_dataclass(maker):  # a dataclass is its own note
-            _note_in_init(maker, name)
+            made.__init__ = _noting(made.__init__, name, maker)
         _MAKERS[name] = made
         return made  # type: ignore[no-any-return]
 
     return decorate
 
 
-def _note_in_init(cls: Any, name: str) -> None:
-    original = cls.__init__
-    signature = inspect.signature(original)
+def _noting(call: Any, name: str, cls: type | None = None) -> Any:
+    """The same call, with its arguments noted: on what it returns, or, as the constructor of `cls`, on the instance."""
+    signature = inspect.signature(call)
 
-    @functools.wraps(original)
-    def init(self: Any, *args: Any, **kwargs: Any) -> None:
-        original(self, *args, **kwargs)
-        if type(self) is cls:  # a subclass has arguments of its own
-            _note_call(self, name, signature, (self, *args), kwargs, first=1)
-
-    cls.__init__ = init
-
-
-def _noting_function(maker: Callable[..., Any], name: str) -> Callable[..., Any]:
-    signature = inspect.signature(maker)
-
-    @functools.wraps(maker)
-    def make(*args: Any, **kwargs: Any) -> Any:
-        made = maker(*args, **kwargs)
-        _note_call(made, name, signature, args, kwargs)
+    @functools.wraps(call)
+    def noting(*args: Any, **kwargs: Any) -> Any:
+        made = call(*args, **kwargs)
+        if cls is None:
+            _note_call(made, name, signature.bind(*args, **kwargs))
+        elif type(args[0]) is cls:  # a subclass has arguments of its own
+            _note_call(args[0], name, signature.bind(*args, **kwargs), first=1)
         return made
 
-    return make
+    return noting
 
 
-def _note_call(
-    made: Any, name: str, signature: inspect.Signature, args: Sequence[Any], kwargs: Mapping[str, Any], first: int = 0
-) -> None:
+def _note_call(made: Any, name: str, call: inspect.BoundArguments, first: int = 0) -> None:
     """Note a call whose arguments can all be given by name; what takes others is its owner's alone."""
     given: dict[str, Any] = {}
-    for argument, value in list(signature.bind(*args, **kwargs).arguments.items())[first:]:
-        kind = signature.parameters[argument].kind
+    for argument, value in list(call.arguments.items())[first:]:
+        kind = call.signature.parameters[argument].kind
         if kind in (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.VAR_POSITIONAL):
             return
         given.update(value if kind == inspect.Parameter.VAR_KEYWORD else {argument: value})
@@ -124,25 +107,14 @@ def _note_call(
 
 
 def note(made: Any, name: str, arguments: Mapping[str, Any]) -> None:
-    """Write on a module how it was made.
-
-    Args:
-        made: the module.
-        name: what made it, as registered.
-        arguments: by their names; kept as plain values, so no module is held twice.
-    """
+    """Write on a module what made it, and with which arguments: as plain values, so no module is held twice."""
     object.__setattr__(made, _NOTE, {"build": name, "args": {n: describe(v) for n, v in arguments.items()}})
 
 
 def describe(value: Any) -> Any:
-    """How to make a value again, in what JSON can hold.
+    """How to make a module, or what one was made with, again: in what JSON can hold.
 
-    Args:
-        value: a module, or what one was made with.
-
-    Returns:
-        Plain values; a registered thing is `{"build": name, "args": {...}}`, and what cannot be described
-        `{"own": its type}`.
+    A registered thing is `{"build": name, "args": {...}}`, and what cannot be described `{"own": its type}`.
     """
     if value is None or isinstance(value, bool | str):
         return value
@@ -164,7 +136,7 @@ def _describe_object(value: Any) -> dict[str, Any]:
         return found
     if type(value) is nn.Sequential:
         return {"layers": {name: describe(layer) for name, layer in value.named_children()}}
-    kind = _STAND_INS.get(type(value), type(value))
+    kind = nn.Dropout if type(value) is Dropout else type(value)  # which does the same, and files call it so
     if kind in _TORCH_LAYERS.values():
         return {"build": f"torch.nn.{kind.__name__}", "args": _torch_arguments(value)}
     name = next((name for name, maker in _MAKERS.items() if maker is type(value)), None)
@@ -176,15 +148,19 @@ def _describe_object(value: Any) -> dict[str, Any]:
 def _torch_arguments(layer: nn.Module) -> dict[str, Any]:
     """What a layer of torch's was made with: it keeps each argument under its name, and a bias as a parameter."""
     given: dict[str, Any] = {}
-    for name, parameter in inspect.signature(type(layer).__init__).parameters.items():
-        if name in ("self", "device", "dtype") or name.startswith("_"):
-            continue
+    for name, parameter in list(inspect.signature(type(layer).__init__).parameters.items())[1:]:
         value = getattr(layer, name, parameter.default)
         if name == "bias" and not isinstance(value, bool):
             value = value is not None
-        if value != parameter.default:  # what is usual may be unknown to another version of torch
+        # What is usual may be unknown to another version of torch.
+        if value != parameter.default and not _is_for_torch(name):
             given[name] = describe(value)
     return given
+
+
+def _is_for_torch(name: str) -> bool:
+    """Whether a layer's argument says where it lies, or is torch's own; a device would overrule that of the loader."""
+    return name in ("device", "dtype") or name.startswith("_")
 
 
 def own_parts(description: Any) -> list[str]:
@@ -197,9 +173,8 @@ def own_parts(description: Any) -> list[str]:
         return [name for part in description for name in own_parts(part)]
     if not isinstance(description, Mapping):
         return []
-    if set(description) == {"own"}:
-        return [str(description["own"])]
-    return [name for part in description.values() for name in own_parts(part)]
+    own = set(description) == {"own"}
+    return [str(description["own"])] if own else own_parts(list(description.values()))
 
 
 def is_made_by(description: Any, kind: type) -> bool:
@@ -210,14 +185,11 @@ def is_made_by(description: Any, kind: type) -> bool:
 
 
 def build(description: Any, own: Any = None) -> Any:
-    """Make what was described; only what is registered can be called.
+    """Make what `describe` described; only what is registered can be called.
 
     Args:
         description: what `describe` gave.
         own: takes the place of the one part that nobody else can make, if there is one.
-
-    Returns:
-        The value.
 
     Raises:
         WeightsError: a name is not registered, or the arguments do not suit it.
@@ -279,16 +251,15 @@ def _build_object(given: Mapping[Any, Any], own: Any, levels: int) -> Any:
 
 def _make(maker: Callable[..., Any], name: str, arguments: dict[str, Any]) -> Any:
     if maker in _TORCH_LAYERS.values():
-        # A device would overrule that of the loader, who first builds without memory.
-        odd = [n for n in arguments if n in ("device", "dtype") or n.startswith("_")]
-        if odd:
+        if odd := [n for n in arguments if _is_for_torch(n)]:
             raise WeightsError(f"{name} cannot be built with {odd}; the file is damaged")
         arguments = {n: tuple(v) if isinstance(v, list) else v for n, v in arguments.items()}
     try:
         inspect.signature(maker).bind(**arguments)
     except TypeError as error:
-        why = f"{str(error)[:200]}; it has changed since the file was written"
-        raise WeightsError(f"{name} cannot be built: {why}") from error
+        raise WeightsError(
+            f"{name} cannot be built: {str(error)[:200]}; it has changed since the file was written"
+        ) from error
     return maker(**arguments)
 
 

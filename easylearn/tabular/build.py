@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,7 @@ from ..data.target_kinds import OneClass, SeveralLabels
 from ..data.targets import TargetOptions, Targets, read_targets, repeated
 from ..data.weights import draw_weights
 from ..errors import ArgumentError, DataError, EasyLearnWarning
-from .columns import Sample, guess_of, ids_in, leaks_in
+from .columns import find_ids, find_leaks, guess_columns, sample
 from .loader import MemorySplit, StreamSplit, TableSplit, fit_streamed
 from .options import TableOptions, Target, like_of, target_names
 from .preprocess import TablePreprocessor
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     Rows = pd.DataFrame | Table
 
 HEAD_ROWS = 200_000  # of a streamed table, from which its columns are guessed
-
-
 Built = tuple[Mapping[SplitName, TableSplit], TablePreprocessor, int, Mapping[SplitName, TransformReport]]
 """What a `TabularData` is made of."""
 
@@ -42,14 +40,11 @@ def build_from_frames(how: TableOptions, target: Target, df: Rows, valid: Split 
     """Of tables in memory, those of files with where their rows are; arguments as in `TabularData.from_df`."""
     import pandas as pd
 
-    split = None if isinstance(valid, pd.DataFrame | Table) else valid
     table = _view("df", df)
-    given: dict[SplitName, Rows | None] = {
-        "valid": valid if isinstance(valid, pd.DataFrame | Table) else None,
-        "test": test,
-    }
-    others = {name: _view(name, rows) for name, rows in given.items() if rows is not None}
-    plan = _plan(how, target_names(target), table, table, split)
+    others: dict[SplitName, TableView] = {} if test is None else {"test": _view("test", test)}
+    if isinstance(valid, pd.DataFrame | Table):
+        others, valid = {"valid": _view("valid", valid), **others}, None
+    plan = _plan(how, target_names(target), table, table, valid)
     processor, targets = plan.preprocessor.processor, plan.preprocessor.targets
     if how.like is None:
         encoded = processor.fit_transform(table, plan.train if len(plan.valid) else None)
@@ -73,17 +68,13 @@ def build_from_frames(how: TableOptions, target: Target, df: Rows, valid: Split 
 
 
 def build_from_stream(
-    how: TableOptions,
-    target: Target,
-    table: ParquetTable,
-    valid: Split | ParquetTable,
-    test: ParquetTable | None,
+    how: TableOptions, target: Target, table: ParquetTable, valid: Split | ParquetTable, test: ParquetTable | None,
     buffer_rows: int,
-) -> Built:
+) -> Built:  # fmt: skip
     """Of parquet tables that are read by row groups; arguments as in `TabularData.from_parquet`."""
     if how.weights is not None:
         raise ArgumentError("a streamed table comes in the order of its row groups, so weights= needs stream=False")
-    own_valid = valid if isinstance(valid, ParquetTable) else None
+    own: dict[SplitName, Any] = {"valid": valid if isinstance(valid, ParquetTable) else None, "test": test}
     names = target_names(target)
     known = [n for n in (*names, how.groups, how.time) if n in table.columns]
     side = TableView(table.read(list(dict.fromkeys(known)), categories=True))
@@ -94,21 +85,16 @@ def build_from_stream(
     if how.like is None:
         seen["train"], seen["valid"] = fit_streamed(processor, table, plan.train)
         _warn_of_columns(head, plan.preprocessor)
-
-    def split(source: ParquetTable, rows: Indices, values: Tensor | None) -> StreamSplit:
-        return StreamSplit(source, processor, rows, values, buffer_rows)
-
-    def of_file(source: ParquetTable, name: SplitName) -> Tensor | None:
-        there = [n for n in targets.columns if n in source.columns]
-        return _target_of(targets, TableView(source.read(there or source.columns[:1])), name)
-
-    splits: dict[SplitName, TableSplit] = {"train": split(table, plan.train, plan.target[plan.train])}
-    if len(plan.valid):
-        splits["valid"] = split(table, plan.valid, plan.target[plan.valid])
-    if own_valid is not None:
-        splits["valid"] = split(own_valid, np.arange(own_valid.n_rows), of_file(own_valid, "valid"))
-    if test is not None:
-        splits["test"] = split(test, np.arange(test.n_rows), of_file(test, "test"))
+    splits: dict[SplitName, TableSplit] = {}
+    sides: dict[SplitName, Indices] = {"train": plan.train, "valid": plan.valid}
+    for name, rows in sides.items():
+        if len(rows):
+            splits[name] = StreamSplit(table, processor, rows, plan.target[rows], buffer_rows)
+    for name, source in own.items():
+        if source is not None:
+            there = [n for n in targets.columns if n in source.columns]
+            values = _target_of(targets, TableView(source.read(there or source.columns[:1])), name)
+            splits[name] = StreamSplit(source, processor, np.arange(source.n_rows), values, buffer_rows)
     return splits, plan.preprocessor, plan.batch_size, seen
 
 
@@ -125,14 +111,9 @@ class _Plan:
 
 
 def _plan(how: TableOptions, names: list[str], side: TableView, head: TableView, valid: Split) -> _Plan:
-    """Split the rows, and find targets and columns.
+    """Split the rows, and find the targets `names` and the columns.
 
-    Args:
-        how: as given.
-        names: of the targets.
-        side: all rows, with the columns of targets, groups and times at least.
-        head: some rows with all columns.
-        valid: how to split; None where all rows train.
+    `side` has all rows, with the columns of targets, groups and times at least; `head` has some rows of all columns.
     """
     side.require([*names, *(n for n in (how.groups, how.time) if n is not None)])
     like = like_of(how)
@@ -142,7 +123,11 @@ def _plan(how: TableOptions, names: list[str], side: TableView, head: TableView,
         options = TargetOptions(how.task, how.label_sep, how.log_target)
         given = read_targets(side.df, options, names=names, where=side.where)
         train, held_out = _split(side, how, given.stratify_codes(), valid)
-        made = TablePreprocessor(_processor(head, how, names), given.learn(train), how.y_range)
+        columns = _columns(head, how, names)
+        processor = TableProcessor(
+            *columns, scale=how.scale, fill=how.fill, min_count=how.min_count, max_levels=how.max_levels
+        )
+        made = TablePreprocessor(processor, given.learn(train), how.y_range)
         target = made.targets.encode(given, hint="Split so that every class is in training: stratify=True does")
         if given.how is OneClass and given.rows.coded is not None:
             side[names[0]].coded = given.rows.coded
@@ -156,26 +141,13 @@ def _plan(how: TableOptions, names: list[str], side: TableView, head: TableView,
     return _Plan(train, held_out, made, size, target, weights)
 
 
-def _processor(head: TableView, how: TableOptions, targets: list[str]) -> TableProcessor:
-    """One that has learned nothing yet, of the columns named or guessed."""
-    cats, conts = _columns(head, how, targets)
-    return TableProcessor(
-        cats, conts, scale=how.scale, fill=how.fill, min_count=how.min_count, max_levels=how.max_levels
-    )  # fmt: skip
-
-
 def _split(side: TableView, how: TableOptions, codes: Indices | None, valid: Split) -> tuple[Indices, Indices]:
     """Positions of training and of validation rows; `codes` are classes of which each may have its share of them."""
     groups, time = how.groups, how.time
-    return split_indices(
-        len(side),
-        valid,
-        seed=how.seed,
-        stratify=by_class(codes, valid, how.stratify, groups=groups, time=time),
-        groups=None if groups is None else side[groups].series,
-        time=None if time is None else side[time].series,
-        index=side.df.index,
-    )
+    stratify = by_class(codes, valid, how.stratify, groups=groups, time=time)
+    by_group, by_time = (None if name is None else side[name].series for name in (groups, time))
+    index = side.df.index
+    return split_indices(len(side), valid, seed=how.seed, stratify=stratify, groups=by_group, time=by_time, index=index)
 
 
 def _weights(
@@ -208,7 +180,7 @@ def _columns(head: TableView, how: TableOptions, targets: list[str]) -> tuple[li
         special = {n: "it says how to split" for n in (how.groups, how.time) if n in head.names}
         if isinstance(how.weights, str) and how.weights in head.names:
             special[how.weights] = "it says how often a row comes"
-        guess = guess_of(head, [n for n in head.names if n not in {*named, *targets, *special}])
+        guess = guess_columns(head, [n for n in head.names if n not in {*named, *targets, *special}])
         guess.dropped |= {n: why for n, why in special.items() if n not in named}
         if cats is not None:
             guess.dropped |= dict.fromkeys(guess.cat_names, "a category that cat_names does not name")
@@ -225,14 +197,16 @@ def _columns(head: TableView, how: TableOptions, targets: list[str]) -> tuple[li
 
 def _warn_of_columns(table: TableView, preprocessor: TablePreprocessor) -> None:
     """Warn of features that name the rows, or give a target away."""
-    sample, processor = Sample(table), preprocessor.processor
-    for name in ids_in(sample, processor.cat_names):
+    processor = preprocessor.processor
+    targets = [n for n in preprocessor.targets.columns if n in table.df.columns]
+    few = sample(table, [*processor.names, *targets])
+    for name in find_ids(table, few, processor.cat_names):
         _warn(
             f"{name!r} has nearly as many values as there are rows: it names the rows, and says little about new ones. "
             "Leave the column out, or fold rare values with min_count"
         )
-    for target in (name for name in preprocessor.targets.columns if name in table.df.columns):
-        for _, why in leaks_in(sample, target, [*processor.cat_names, *processor.cont_names]):
+    for target in targets:
+        for _, why in find_leaks(few, target, processor.names):
             _warn(f"{why}. Would it be known when a prediction is wanted? Otherwise leave the column out")
 
 
@@ -240,7 +214,7 @@ def _warn(message: str) -> None:
     warnings.warn(message, EasyLearnWarning, stacklevel=6)
 
 
-def _view(what: str, rows: Rows) -> TableView:
+def _view(what: str, rows: Any) -> TableView:
     import pandas as pd
 
     frame = rows.frame if isinstance(rows, Table) else rows
@@ -270,7 +244,4 @@ def _target_of(targets: Targets, rows: TableView, split: SplitName) -> Tensor | 
 
 def default_batch_size(n_rows: int) -> int:
     """A power of two that gives at least 128 steps an epoch, from 64 to 1024."""
-    size = 64
-    while size < 1024 and size * 2 * 128 <= n_rows:
-        size *= 2
-    return size
+    return next((size for size in (1024, 512, 256, 128) if size * 128 <= n_rows), 64)

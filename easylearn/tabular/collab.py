@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING
 from ..data.frames import known_types, read_table
 from ..data.split import Split
 from ..data.weights import ItemWeights
-from ..errors import ArgumentError, DataError
+from ..errors import ArgumentError, DataError, check_whole
 from ..files import StrPath
 from ..learner import Learner, Training
-from ..nn.embeddings import DotProduct
+from ..nn.embeddings import DotProduct, YRange
 from ..options import strict
 from .data import TabularData
 from .learner import UNKNOWN_P, EmbSizes, output_layer, tabular_learner, unknowns, with_decay
-from .ranges import YRange
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,13 +25,9 @@ if TYPE_CHECKING:
     from .options import TableKeywords
 
 _OLD_NAMES = {
-    "user_name": "user",
-    "item_name": "item",
-    "rating_name": "rating",
-    "valid_pct": "valid",
-    "val_idxs": "valid",
+    "user_name": "user", "item_name": "item", "rating_name": "rating", "valid_pct": "valid", "val_idxs": "valid",
     "bs": "batch_size",
-}
+}  # fmt: skip
 WD = 0.3
 
 
@@ -78,13 +73,8 @@ class CollabData:
 
         Args:
             df: the ratings.
-            user: column of users; None takes the first.
-            item: column of items; None takes the second.
-            rating: column of ratings; None takes the third.
+            user, item, rating: columns; None takes the first, the second and the third.
             valid, test: see `TabularData.from_df`.
-
-        Returns:
-            The data.
         """
         import pandas as pd
 
@@ -111,16 +101,11 @@ class CollabData:
         test: StrPath | None = None,
         **options: Unpack[TableKeywords],
     ) -> TabularData:
-        """A csv file with one rating per line.
+        """A csv file with one rating per line; arguments as in `CollabData.from_df`, but for these.
 
         Args:
             path: the file.
-            user, item, rating: see `from_df`.
-            valid: see `TabularData.from_df`.
             test: a file of ratings to predict.
-
-        Returns:
-            The data.
         """
         df = read_table(path).frame
         other = None if test is None else read_table(test, **known_types(df)).frame
@@ -152,15 +137,10 @@ def collab_learner(
         n_factors: length of the vectors.
         y_range: see `CollabData.from_df`; None takes what the data says.
         use_nn: instead, a small network over embeddings of both, as `tabular_learner` makes it.
-        layers: its hidden layers.
-        emb_szs: lengths of its embeddings; None takes `emb_size`'s rule.
-        ps: its dropout.
+        layers, emb_szs, ps: of that network; see `tabular_learner`.
         unknown_p: the fraction of users and items that training replaces by *unknown*.
         optimizer: None takes AdamW with a weight decay of 0.3 (`wd=None`), which keeps those with few ratings near the
             mean; others have their own.
-
-    Returns:
-        The learner.
     """
     if not isinstance(data, TabularData):
         raise ArgumentError(f"collab_learner needs ratings made by CollabData, got {type(data).__name__}")
@@ -172,8 +152,7 @@ def collab_learner(
     options = with_decay(options, WD)
     if use_nn:
         return tabular_learner(data, layers, emb_szs=emb_szs, ps=ps, unknown_p=unknown_p, y_range=y_range, **options)
-    if isinstance(n_factors, bool) or not isinstance(n_factors, int) or n_factors < 1:
-        raise ArgumentError(f"n_factors must be a whole number of at least 1, got {n_factors!r}")
+    check_whole("n_factors", n_factors)
     users, items = data.preprocessor.processor.cardinalities.values()
     output, seed = output_layer(data, y_range), Training(**options).seed
     return Learner(data, DotProduct(users, items, n_factors, output, unknowns(data, unknown_p), seed), **options)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,13 +14,15 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ..errors import ArgumentError, DataError
+from ..data.values import Bools, Floats
+from ..errors import DataError
 from ..keyed import generator, permutation
 from .view import Column, TableView
 
 if TYPE_CHECKING:
     import pandas as pd
 
+MAX_CARD = 20  # the most distinct whole numbers that are still taken for codes
 _SAMPLE = 20_000
 _NEAR = 0.95
 _FEW_ROWS = 20
@@ -31,23 +33,17 @@ _HUGE = 10.0**10  # more digits than seconds since 1970 or a price have; bar cod
 _NO_ACCIDENT = math.log(1e-9)
 
 Role = Literal["category", "number", "dropped"]
+Ints = npt.NDArray[np.int64]
 
 
 @dataclass
 class Columns:
-    """What `guess_columns` made of a table. Printing it shows all.
-
-    Args:
-        cat_names: columns to embed.
-        cont_names: columns to scale.
-        dropped: columns left out, each with the reason.
-        notes: what a person should look at.
-    """
+    """What `guess_columns` made of a table. Printing it shows all."""
 
     cat_names: list[str] = field(default_factory=list)
     cont_names: list[str] = field(default_factory=list)
-    dropped: dict[str, str] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
+    dropped: dict[str, str] = field(default_factory=dict)  # columns left out, each with the reason
+    notes: list[str] = field(default_factory=list)  # what a person should look at
 
     def __str__(self) -> str:
         lines = [
@@ -59,49 +55,32 @@ class Columns:
         return "\n".join([*lines, *(f"note: {n}" for n in self.notes)])
 
 
-def guess_columns(df: pd.DataFrame | TableView, target: str | Sequence[str] = (), max_card: int = 20) -> Columns:
+def guess_columns(df: pd.DataFrame | TableView, names: Sequence[str] | None = None) -> Columns:
     """Sort the columns of a table by their dtypes and by how many values they hold.
 
-    Text, booleans and categoricals are categories, and so are whole numbers with at most `max_card` distinct
-    values; other numbers, Decimals among them, are continuous. Dates, constants, names of single rows (text, huge whole
+    Text, booleans and categoricals are categories, and so are whole numbers with at most `MAX_CARD` distinct values;
+    other numbers, Decimals among them, are continuous. Dates, constants, names of single rows (text, huge whole
     numbers, whole numbers that are called an id) and columns of lists are left out.
 
     Args:
         df: the table (training rows are enough). It is left as it is.
-        target: the column or columns to predict: never features.
-        max_card: the most distinct whole numbers that are still taken for codes.
-
-    Returns:
-        The guess.
-
-    Raises:
-        DataError: the target is missing, or a column name occurs twice.
+        names: the columns to sort; None means all.
 
     >>> import pandas as pd
     >>> df = pd.DataFrame({"shop": ["a", "b"] * 20, "day": [1, 2, 3, 4] * 10, "sales": range(40), "one": 1})
-    >>> print(guess_columns(df, "sales"))
+    >>> print(guess_columns(df, ["shop", "day", "one"]))
     2 categorical: shop, day
     0 continuous: none
     1 left out:
       one: it holds one value only, 1
     """
-    if isinstance(max_card, bool) or not isinstance(max_card, int) or max_card < 1:
-        raise ArgumentError(f"max_card must be a whole number of at least 1, got {max_card!r}")
     table = TableView.of(df)
-    targets = [target] if isinstance(target, str) else list(target)
-    table.require(targets)
-    names = [n for n in table.names if n not in set(targets)]
-    if len(table) == 0:
+    if not len(table):
         raise DataError("the table has no rows, so its columns cannot be told apart")
-    return guess_of(table, names, max_card)
-
-
-def guess_of(table: TableView, names: Sequence[str], max_card: int = 20) -> Columns:
-    """See `guess_columns`; of some columns that are there."""
     found = Columns()
-    for name in names:
+    for name in table.names if names is None else names:
         try:
-            role, words = _role(table[name], max_card)
+            role, words = _role(table[name])
         except DataError as error:
             role, words = "dropped", f"it cannot be read: {error}"
         if role == "dropped":
@@ -113,7 +92,7 @@ def guess_of(table: TableView, names: Sequence[str], max_card: int = 20) -> Colu
     return found
 
 
-def _role(column: Column, max_card: int) -> tuple[Role, str]:
+def _role(column: Column) -> tuple[Role, str]:
     """What a column is, and why it is left out or what a person should know."""
     import pandas as pd
 
@@ -122,40 +101,39 @@ def _role(column: Column, max_card: int) -> tuple[Role, str]:
         return "dropped", f"it holds dates; {_DATEPART.format(column.name)}"
     if types.is_complex_dtype(dtype):
         return "dropped", "it holds complex numbers"
-    if column.is_number and not column.is_whole:
-        return _constant(column) or ("number", "")
-    if column.is_span or column.is_number:
-        return _constant(column) or _whole_role(column, max_card)
-    return _constant(column) or _object_role(column, max_card)
-
-
-def _whole_role(column: Column, max_card: int) -> tuple[Role, str]:
-    """Of whole numbers, or lengths of time."""
-    n, present = column.n_distinct, column.n_present
-    if column.is_span:
+    constant = _constant(column)
+    if constant is not None:
+        return "dropped", constant
+    if column.is_span or (column.is_number and not column.is_whole):
         return "number", ""
-    if n <= max_card:
+    return _whole_role(column) if column.is_number else _object_role(column)
+
+
+def _whole_role(column: Column) -> tuple[Role, str]:
+    n, present = column.n_distinct, column.n_present
+    if n <= MAX_CARD:
         return "category", ""
     if _names_rows(column):
         return "dropped", f"{n} different values in {present} rows: it names the rows; if not, name it in cont_names"
     if present >= _FEW_ROWS and n > _NEAR * present:
         return "number", "holds another whole number in nearly each row; if it only numbers the rows, leave it out"
-    if _numbered(column):
+    x = column.numbers[~np.isnan(column.numbers)]
+    if x.min() in (0, 1) and x.max() - x.min() + 1 == n:  # as codes are
         return "number", (
             f"holds the whole numbers up to {n} and is taken for a number; if they are codes, name it in cat_names"
         )
     return "number", ""
 
 
-def _object_role(column: Column, max_card: int) -> tuple[Role, str]:
+def _object_role(column: Column) -> tuple[Role, str]:
     """Of text, booleans, categoricals and Python objects."""
     values = [column.coded[1][i] for i in column.held[:1000]]
     n, present = column.n_distinct, column.n_present
     if _is_numbers(column, values):
-        return ("number", "") if not column.is_whole else _whole_role(column, max_card)
-    if n > max_card and all(_is_written_date(v) for v in values[:100]):
+        return _whole_role(column) if column.is_whole else ("number", "")
+    if n > MAX_CARD and all(isinstance(v, str) and _DATE.match(v) for v in values[:100]):
         return "dropped", f"it holds dates, written as text; {_DATEPART.format(column.name)}"
-    if _is_object(column) and all(isinstance(v, dt.date) for v in values):
+    if column.series.dtype == object and all(isinstance(v, dt.date) for v in values):
         return "dropped", f"it holds dates; {_DATEPART.format(column.name)}"
     if present >= _FEW_ROWS and n > _NEAR * present:
         return "dropped", f"{n} different values in {present} rows: it names the rows"
@@ -164,7 +142,7 @@ def _object_role(column: Column, max_card: int) -> tuple[Role, str]:
     return "category", ""
 
 
-def _constant(column: Column) -> tuple[Role, str] | None:
+def _constant(column: Column) -> str | None:
     """Why a column that never varies is left out; None if it varies."""
     if column.is_number and not column.is_whole:  # without counting all of them
         x = column.numbers[~np.isnan(column.numbers)]
@@ -174,94 +152,39 @@ def _constant(column: Column) -> tuple[Role, str] | None:
         first = None if varies or not column.n_present else column.coded[1][column.held[0]]
     if varies:
         return None
-    return "dropped", "it is empty: every value is missing" if first is None else f"it holds one value only, {first!r}"
+    return "it is empty: every value is missing" if first is None else f"it holds one value only, {first!r}"
 
 
-def find_ids(df: pd.DataFrame, names: Sequence[str] | None = None) -> list[str]:
-    """Columns with nearly as many values as rows: they name a row and say nothing about the next one.
+def sample(table: TableView, names: Iterable[str]) -> dict[str, Column]:
+    """Columns in a keyed sample of at most 20,000 rows. What is known of whole columns is not asked again."""
+    n = len(table)
+    if n <= 2 * _SAMPLE:
+        rows = np.arange(n) if n <= _SAMPLE else np.sort(permutation(n, 0, "sampled rows")[:_SAMPLE])
+    else:  # without a permutation of all rows; a few that come twice count once
+        rows = np.unique(torch.randint(n, (_SAMPLE,), generator=generator(0, "sampled rows")).numpy())
+    return {name: table[name].at(rows) for name in names}
 
-    Numbers with fractions are never taken for names; whole numbers only if they are densely numbered, huge or
-    called so ("id", "user_id", "index").
 
-    Args:
-        df: the table.
-        names: the columns to look at; None means all.
+def find_ids(table: TableView, few: Mapping[str, Column], names: Sequence[str]) -> list[str]:
+    """Those categories with nearly as many values as rows: they name a row and say nothing about the next one.
 
-    Returns:
-        Their names, in the order of `names`.
+    In a sample (`few`) of such a column all is different, too; only then is the whole column counted.
     """
-    chosen = [str(c) for c in df.columns] if names is None else list(names)
-    table = TableView(df)
-    table.require(chosen)
-    return ids_in(Sample(table), chosen)
+    enough = names if len(table) >= _FEW_ROWS else ()
+    return [name for name in enough if _mostly_different(few[name]) and _mostly_different(table[name])]
 
 
-def find_leaks(df: pd.DataFrame, target: str, names: Sequence[str] | None = None) -> list[tuple[str, str]]:
-    """Features from which the target can be read off: a copy of it, a function of it, or a code for it.
+def find_leaks(few: Mapping[str, Column], target: str, names: Sequence[str]) -> list[tuple[str, str]]:
+    """Columns of a `sample` from which the target can be read off, each with the reason why it looks like that.
 
-    Looks at a keyed sample of at most 20,000 rows, one feature at a time.
-
-    Args:
-        df: the table with its target.
-        target: the column to predict.
-        names: the features to look at; None means every other column.
-
-    Returns:
-        Pairs of a column and the reason why it looks like a leak.
+    Such a feature is a copy of the target, a function of it, or a code for it. One at a time is looked at.
 
     >>> import pandas as pd
     >>> df = pd.DataFrame({"y": ["a", "b", "c"] * 20, "code": [7, 8, 9] * 20, "x": range(60)})
-    >>> find_leaks(df, "y")
+    >>> find_leaks(sample(TableView(df), df), "y", ["code", "x"])
     [('code', "each value of 'code' goes with one value of 'y'")]
     """
-    chosen = [str(c) for c in df.columns if c != target] if names is None else [n for n in names if n != target]
-    table = TableView(df)
-    table.require([target, *chosen])
-    return leaks_in(Sample(table), target, chosen)
-
-
-class Sample:
-    """A keyed sample of at most 20,000 rows of a table. What is known of whole columns is not asked again.
-
-    Args:
-        table: the table.
-    """
-
-    def __init__(self, table: TableView) -> None:
-        self.table = table
-        self.rows = _sampled_rows(len(table))
-        self._columns: dict[str, Column] = {}
-
-    def __getitem__(self, name: str) -> Column:
-        if name not in self._columns:
-            self._columns[name] = self.table[name].at(self.rows)
-        return self._columns[name]
-
-
-def ids_in(sample: Sample, names: Sequence[str]) -> list[str]:
-    """See `find_ids`."""
-    if len(sample.rows) < _FEW_ROWS:
-        return []
-    return [name for name in names if _is_id(sample, name)]
-
-
-def _is_id(sample: Sample, name: str) -> bool:
-    few, column = sample[name], sample.table[name]
-    if few.is_span or (few.is_number and not few.is_whole):
-        return False
-    try:
-        # A sample of a column of names is all different; only then is the whole column counted.
-        if not (_mostly_different(few) and _mostly_different(column)):
-            return False
-        numbers = few.is_number or _is_numbers(few, [few.coded[1][i] for i in few.held[:1000]])
-        return not numbers or _names_rows(column) or _is_dense(column)
-    except DataError:
-        return False
-
-
-def leaks_in(sample: Sample, target: str, names: Sequence[str]) -> list[tuple[str, str]]:
-    """See `find_leaks`."""
-    goal_of = sample[target]
+    goal_of = few[target]
     try:
         there = goal_of.coded[0] >= 0
     except DataError:
@@ -272,23 +195,16 @@ def leaks_in(sample: Sample, target: str, names: Sequence[str]) -> list[tuple[st
     goal = np.searchsorted(goal_of.held, goal)
     y = goal_of.as_numbers if len(goal_of.held) > _FEW_ROWS else None
     y = None if y is None else y[there]
-    found = []
-    for name in names:
-        why = _why_leak(sample[name], there, goal, y)
-        if why:
-            found.append((name, why.format(x=repr(name), y=repr(target))))
-    return found
+    reasons = ((name, _why_leak(few[name], there, goal, y)) for name in names)
+    return [(name, why.format(x=repr(name), y=repr(target))) for name, why in reasons if why]
 
 
-def _why_leak(
-    column: Column, there: npt.NDArray[np.bool_], goal: npt.NDArray[np.int64], y: npt.NDArray[np.float64] | None
-) -> str:
+def _why_leak(column: Column, there: Bools, goal: Ints, y: Floats | None) -> str:
     """How the target can be read off a column, with {x} and {y} for their names; empty if it cannot."""
     x = column.as_numbers if y is not None or column.is_number else None
     x = None if x is None else x[there]
-    codes: npt.NDArray[np.int64] | None
     try:
-        codes = _codes_of(x) if x is not None and column.is_number else column.coded[0][there]
+        codes: Ints | None = _codes_of(x) if x is not None and column.is_number else column.coded[0][there]
     except DataError:
         return ""
     by_code = "" if codes is None else _code_leak(codes, goal, y)
@@ -300,18 +216,20 @@ def _mostly_different(column: Column) -> bool:
     return column.n_distinct > _NEAR * column.n_present
 
 
-def _codes_of(x: npt.NDArray[np.float64]) -> npt.NDArray[np.int64] | None:
+def _codes_of(x: Floats) -> Ints | None:
     """Codes of numbers; None where too few of them are equal to prove anything (see `_code_leak`)."""
     ordered = np.sort(x)  # much quicker than finding who is equal to whom
     same = (ordered[1:] == ordered[:-1]) | np.isnan(ordered[:-1])  # NaN lies at the end
     if 2 * np.count_nonzero(same) < _FEW_ROWS:  # so many rows share their number at most
         return None
-    codes: npt.NDArray[np.int64] = np.unique(x, return_inverse=True)[1]
+    codes: Ints = np.unique(x, return_inverse=True)[1]
     return codes
 
 
-def _numeric_leak(x: npt.NDArray[np.float64], goal: npt.NDArray[np.int64], y: npt.NDArray[np.float64] | None) -> str:
+def _numeric_leak(x: Floats, goal: Ints, y: Floats | None) -> str:
     """Why a feature of numbers gives the target away; empty if it does not."""
+    import pandas as pd
+
     there = np.isfinite(x) if y is None else np.isfinite(x) & np.isfinite(y)
     x, goal = x[there], goal[there]
     if len(x) < _FEW_ROWS or x.min() == x.max():
@@ -322,15 +240,14 @@ def _numeric_leak(x: npt.NDArray[np.float64], goal: npt.NDArray[np.int64], y: np
             return ""
         if np.array_equal(x, y):
             return "{x} equals the target {y}"
-        rank = np.corrcoef(_ranks(x), _ranks(y))[0, 1]
-        return (
-            f"{{x}} rises and falls with the target {{y}} (rank correlation {rank:.5f})" if abs(rank) > 0.9999 else ""
-        )
+        rank = pd.DataFrame({"x": x, "y": y}).rank().corr().iloc[0, 1]  # Spearman's
+        same = f"{{x}} rises and falls with the target {{y}} (rank correlation {rank:.5f})"
+        return same if abs(rank) > 0.9999 else ""
     counts = np.bincount(goal)
     low, high = np.full(len(counts), np.inf), np.full(len(counts), -np.inf)
     np.minimum.at(low, goal, x)
     np.maximum.at(high, goal, x)
-    low, high, counts = low[counts > 0], high[counts > 0], counts[counts > 0]
+    low, high, counts = (of_class[counts > 0] for of_class in (low, high, counts))
     order = np.argsort(low)
     parted = len(counts) > 1 and bool((high[order[:-1]] < low[order[1:]]).all())
     # Of all the orders in which the rows could lie, that share keeps every class together.
@@ -338,7 +255,7 @@ def _numeric_leak(x: npt.NDArray[np.float64], goal: npt.NDArray[np.int64], y: np
     return "sorted by {x}, the classes of {y} do not overlap" if parted and chance < _NO_ACCIDENT else ""
 
 
-def _code_leak(codes: npt.NDArray[np.int64], goal: npt.NDArray[np.int64], y: npt.NDArray[np.float64] | None) -> str:
+def _code_leak(codes: Ints, goal: Ints, y: Floats | None) -> str:
     """Why a feature of categories gives the target away; empty if it does not."""
     # Rows that are alone with their value prove nothing: keep values that occur at least twice.
     codes = codes + 1
@@ -370,42 +287,10 @@ def _code_leak(codes: npt.NDArray[np.int64], goal: npt.NDArray[np.int64], y: npt
     return "each value of {x} goes with one value of {y}" + ("" if same else ", though not the other way round")
 
 
-def _ranks(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Ranks with ties shared, as Spearman's correlation needs them."""
-    _, inverse, counts = np.unique(x, return_inverse=True, return_counts=True)
-    top = np.cumsum(counts)
-    ranks: npt.NDArray[np.float64] = (top - (counts - 1) / 2)[inverse]
-    return ranks
-
-
-def _sampled_rows(n: int) -> npt.NDArray[np.int64]:
-    if n <= 2 * _SAMPLE:
-        return np.arange(n) if n <= _SAMPLE else np.sort(permutation(n, 0, "sampled rows")[:_SAMPLE])
-    # Without a permutation of all rows; a few that come twice count once.
-    rows = torch.randint(n, (_SAMPLE,), generator=generator(0, "sampled rows")).sort().values
-    chosen: npt.NDArray[np.int64] = torch.unique_consecutive(rows).numpy()
-    return chosen
-
-
-def _is_object(column: Column) -> bool:
-    return bool(column.series.dtype == object)
-
-
 def _is_numbers(column: Column, values: Sequence[Any]) -> bool:
     """Whether Python objects are numbers (Decimals, whole numbers beside None), and not only booleans."""
-    if not _is_object(column):
-        return False
-    return all(isinstance(v, int | float | Decimal) for v in values) and not all(isinstance(v, bool) for v in values)
-
-
-def _numbered(column: Column) -> bool:
-    """Whether whole numbers are exactly those from 0 or 1 on, as codes are."""
-    x = column.numbers[~np.isnan(column.numbers)]
-    return bool(x.min() in (0, 1) and x.max() - x.min() + 1 == column.n_distinct)
-
-
-def _is_written_date(value: Any) -> bool:
-    return isinstance(value, str) and _DATE.match(value) is not None
+    is_number = column.series.dtype == object and all(isinstance(v, int | float | Decimal) for v in values)
+    return is_number and not all(isinstance(v, bool) for v in values)
 
 
 def _names_rows(column: Column) -> bool:
@@ -415,9 +300,3 @@ def _names_rows(column: Column) -> bool:
     x = np.abs(column.numbers)
     x = x[np.isfinite(x)]
     return bool(len(x) and x.min() >= _HUGE) or _ID.search(column.name) is not None
-
-
-def _is_dense(column: Column) -> bool:
-    """Whether whole numbers are numbered with few gaps, as rows are."""
-    x = column.numbers[np.isfinite(column.numbers)]
-    return bool(len(x) and x.max() - x.min() + 1 <= 1.05 * column.n_distinct)

@@ -13,14 +13,14 @@ from ..data.bunch import Data, SplitName
 from ..data.frames import ParquetTable, known_types, read_table
 from ..data.order import Loader
 from ..data.split import Split
-from ..errors import ArgumentError, DataError
+from ..errors import DataError, check_whole
 from ..files import StrPath
 from ..options import strict
 from .build import build_from_frames, build_from_stream
 from .loader import BUFFER_ROWS, TableSplit, memory_limit, on_device
 from .options import TableKeywords, TableOptions, Target, like_of
 from .preprocess import TablePreprocessor
-from .reports import TransformReport
+from .reports import COUNTS, TransformReport
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,32 +29,19 @@ if TYPE_CHECKING:
 IN_MEMORY = 3  # how many times larger a table is in memory than uncompressed in its file, roughly
 LARGE_BATCH = 1024  # rows that are looked at together where nothing is learned
 _OLD_NAMES = {
-    "bs": "batch_size",
-    "y": "target",
-    "y_names": "target",
-    "dep_var": "target",
-    "cat_flds": "cat_names",
-    "cat_vars": "cat_names",
-    "contin_vars": "cont_names",
-    "val_idxs": "valid",
-    "valid_idx": "valid",
-    "splits": "valid",
-    "valid_pct": "valid",
-    "test_df": "test",
-    "df_test": "test",
-    "sample_weight": "weights",
-    "label_delim": "label_sep",
-    "procs": "There are no procs: scale=, fill= and min_count= say how columns become numbers.",
-    "y_block": "task",
-}
+    "bs": "batch_size", "y": "target", "y_names": "target", "dep_var": "target", "cat_flds": "cat_names",
+    "cat_vars": "cat_names", "contin_vars": "cont_names", "val_idxs": "valid", "valid_idx": "valid", "splits": "valid",
+    "valid_pct": "valid", "test_df": "test", "df_test": "test", "sample_weight": "weights", "label_delim": "label_sep",
+    "procs": "There are no procs: scale=, fill= and min_count= say how columns become numbers.", "y_block": "task",
+}  # fmt: skip
 
 
 class TabularData(Data[TableSplit]):
     """A table in train, valid and maybe test: two tensors each, codes of categories and scaled numbers.
 
-    Make one with `from_df`, `from_csv` or `from_parquet`. Every value that training did not know has a place:
-    categories have codes for *unknown* and *missing*, missing numbers are filled and flagged. `report()` counts them,
-    and `preprocessor.report(df)` those of any other table.
+    Make one with `from_df`, `from_csv` or `from_parquet`. Every value that training did not know has a place: there are
+    codes for *unknown* and *missing* categories, missing numbers are filled and flagged. `report()` counts them, and
+    `preprocessor.report(df)` those of any other table.
 
     Args:
         splits: "train", and maybe "valid" and "test".
@@ -77,9 +64,7 @@ class TabularData(Data[TableSplit]):
     ) -> None:
         super().__init__(preprocessor.targets.task, batch_size, preprocessor, splits)
         self.shuffle = True
-        self._seen: dict[SplitName, TransformReport] = dict(seen or {})
-
-    # -- ways to make one ----------------------------------------------------------------------------------
+        self._seen = dict(seen or {})
 
     @classmethod
     @strict(_OLD_NAMES, TableOptions)
@@ -101,9 +86,6 @@ class TabularData(Data[TableSplit]):
                 `time` also a length of time such as "6W".
             test: rows to predict. Where they have all their targets, these are known in `learn.predict(split="test")`.
 
-        Returns:
-            The data.
-
         Raises:
             ArgumentError: arguments contradict each other.
             DataError: a column is missing or holds what it should not; the message names column, row and value.
@@ -121,19 +103,12 @@ class TabularData(Data[TableSplit]):
         test: StrPath | None = None,
         **options: Unpack[TableKeywords],
     ) -> Self:
-        """A csv file with a header.
+        """A csv file with a header; arguments as in `TabularData.from_df`, but for these.
 
         Args:
             path: the file.
-            target: the column to predict, or several.
-            valid: as in `from_df`, or a file; columns that hold text in the training file are text there, too.
+            valid: may be a file; columns that hold text in the training file are text there, too.
             test: a file of rows to predict.
-
-        Returns:
-            The data.
-
-        Raises:
-            ArgumentError, DataError: see `from_df`.
         """
         how = TableOptions(**options)
         like = like_of(how)
@@ -160,27 +135,19 @@ class TabularData(Data[TableSplit]):
         """A parquet file, or a folder of them. It needs pyarrow: `pip install "easylearn[parquet]"`.
 
         A table that does not fit into memory is streamed: row groups come in a new order in each epoch, and rows are
-        mixed in a buffer. Fitting reads it by row groups, too. So what must fit is one row group, the
-        buffer as numbers, the different values of all categorical columns, and some 40 bytes for each row: on which
-        side it is, and its target.
+        mixed in a buffer. Fitting reads it by row groups, too. So what must fit is one row group, the buffer as
+        numbers, the different values of all categorical columns, and some 40 bytes for each row: on which side it is,
+        and its target. Arguments as in `TabularData.from_df`, but for these.
 
         Args:
             path: the file or folder.
-            target: the column to predict, or several.
-            valid: as in `from_df`, or a file or folder.
+            valid: may be a file or folder.
             test: a file or folder of rows to predict.
             stream: True or False; None streams a table that would take more than `memory`.
             memory: bytes; None is half of this machine's.
             buffer_rows: how many rows are mixed with one another.
-
-        Returns:
-            The data.
-
-        Raises:
-            ArgumentError, DataError: see `from_df`.
         """
-        if isinstance(buffer_rows, bool) or not isinstance(buffer_rows, int) or buffer_rows < 1:
-            raise ArgumentError(f"buffer_rows must be a whole number of at least 1, got {buffer_rows!r}")
+        check_whole("buffer_rows", buffer_rows)
         how = TableOptions(**options)
         table = ParquetTable(path)
         file, split = _file_or_split(valid, how)
@@ -189,24 +156,18 @@ class TabularData(Data[TableSplit]):
             stream = table.n_bytes * IN_MEMORY > (memory_limit() if memory is None else memory)
         if stream:
             return cls(*build_from_stream(how, target, table, others[0] or split, others[1], buffer_rows))
-        frames = [None if t is None else t.read(t.columns) for t in others]
+        own_valid, rows = (None if t is None else t.read(t.columns) for t in others)
         whole = table.read(table.columns)
-        return cls(*build_from_frames(how, target, whole, split if frames[0] is None else frames[0], frames[1]))
-
-    # -- what a Learner asks -------------------------------------------------------------------------------
+        return cls(*build_from_frames(how, target, whole, split if own_valid is None else own_valid, rows))
 
     def loader(self, split: SplitName, *, training: bool = False, view: int = 0) -> Loader:
-        """See `Data.loader`; rows have no augmented views."""
-        if training:
-            return self._split(split).loader(self.batch_size, shuffle=self.shuffle)
-        return self._split(split).loader(max(self.batch_size, LARGE_BATCH), shuffle=False)
+        batch_size = self.batch_size if training else max(self.batch_size, LARGE_BATCH)
+        return self._split(split).loader(batch_size, shuffle=training and self.shuffle)
 
     def ids(self, split: SplitName) -> Sequence[str]:
-        """The labels of the rows, as text."""
         return self._split(split).ids()
 
     def fingerprint(self, split: SplitName) -> str:
-        """See `Data.fingerprint`."""
         return self._split(split).fingerprint()
 
     def for_model(self, model: nn.Module) -> Self:
@@ -215,18 +176,14 @@ class TabularData(Data[TableSplit]):
         if parameter is None:
             return self
         splits = on_device(self._splits, parameter.device)
-        if all(splits[name] is self._splits[name] for name in splits):
+        if all(split is self._splits[name] for name, split in splits.items()):
             return self
         moved = copy.copy(self)
         moved._splits = splits
         return moved
 
     def adopt(self, old: Data[Any]) -> Self:
-        """The same data for a model that was trained with `old`, whose codes and scales it must share.
-
-        Raises:
-            DataError: targets, codes or scales differ.
-        """
+        """See `Data.adopt`; the data must share the codes and scales of `old`, too."""
         super().adopt(old)
         assert isinstance(old.preprocessor, TablePreprocessor)
         mine, theirs = self.preprocessor.processor, old.preprocessor.processor
@@ -236,8 +193,6 @@ class TabularData(Data[TableSplit]):
                 "TabularData.from_df(..., like=learn.data)"
             )
         return self
-
-    # -- looking -------------------------------------------------------------------------------------------
 
     @property
     def cat_names(self) -> list[str]:
@@ -250,11 +205,7 @@ class TabularData(Data[TableSplit]):
         return self.preprocessor.processor.cont_out_names
 
     def seen(self, split: SplitName) -> TransformReport:
-        """What was unknown, missing or infinite in a split, as far as it was read when the data was made.
-
-        Args:
-            split: "train", "valid" or "test".
-        """
+        """What was unknown, missing or infinite in a `split`, as far as it was read when the data was made."""
         return self._seen.get(split, TransformReport())
 
     def report(self) -> pd.DataFrame:
@@ -267,9 +218,8 @@ class TabularData(Data[TableSplit]):
         import pandas as pd
 
         processor = self.preprocessor.processor
-        names = [*processor.cat_names, *processor.cont_names]
-        rows = [[split, *row] for split, seen in self._seen.items() for row in seen.rows_of_columns(names)]
-        columns = ["split", *TransformReport.COLUMNS]
+        rows = [[split, *row] for split, seen in self._seen.items() for row in seen.rows_of_columns(processor.names)]
+        columns = ["split", "column", *COUNTS, "fraction", "examples"]
         frame: pd.DataFrame = pd.DataFrame(rows, columns=columns).set_index(["split", "column"])
         return frame
 
@@ -280,34 +230,20 @@ class TabularData(Data[TableSplit]):
         return {str(n): f"{v:.6g}" if isinstance(v, float) else str(v) for n, v in values.items()}
 
     def notes(self) -> list[str]:
-        """See `Data.notes`: unknown categories, and places that are missing or infinite."""
         notes = []
         for row in self.report().reset_index().to_dict("records"):
-            what = [f"{row[n]:,} {n}" for n in ("unknown", "missing", "infinite") if row[n]]
+            what = " and ".join(f"{row[n]:,} {n}" for n in COUNTS[:3] if row[n])
+            shown = f", for example {row['examples']}" if row["examples"] else ""
             if what:
-                place = f"{row['split']} split, column {row['column']}"
-                shown = f", for example {row['examples']}" if row["examples"] else ""
-                notes.append(f"{place}: {' and '.join(what)} ({row['fraction']:.1%}){shown}")
+                notes.append(f"{row['split']} split, column {row['column']}: {what} ({row['fraction']:.1%}){shown}")
         return notes
 
     def target(self, split: SplitName) -> Tensor | None:
-        """The targets of a split in their own units, or None where they are not known.
-
-        Args:
-            split: "train", "valid" or "test".
-        """
+        """The targets of a `split` in their own units, or None where they are not known."""
         return self._split(split).target
 
     def sample(self, split: SplitName, n: int) -> Tensor:
-        """The continuous columns of some rows, always the same ones.
-
-        Args:
-            split: "train", "valid" or "test".
-            n: the most rows.
-
-        Returns:
-            Shape (rows, n_cont).
-        """
+        """The continuous columns of `n` rows of a `split` at most, always the same ones: shape (rows, n_cont)."""
         return self._split(split).sample(n)
 
     def __repr__(self) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import inspect
+import itertools
 from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -45,9 +46,8 @@ def embeddings(learn: Learner, name: str) -> pd.DataFrame:
     import pandas as pd
 
     processor, model = _of_tables(learn)
-    levels = processor.levels(name)
-    vectors = model.vectors(processor.cat_names.index(name)).cpu().numpy()
-    frame: pd.DataFrame = pd.DataFrame(vectors, index=pd.Index(levels, name=name, dtype=object))
+    index = pd.Index(processor.levels(name), name=name, dtype=object)
+    frame: pd.DataFrame = pd.DataFrame(model.vectors(processor.cat_names.index(name)).cpu().numpy(), index=index)
     return frame
 
 
@@ -59,14 +59,11 @@ def plot_embeddings(learn: Learner, name: str, levels: Sequence[Any] | None = No
         name: the column.
         levels: those to write names at; None writes them all, or every n-th where there are too many to read.
 
-    Returns:
-        A figure.
     """
     frame = embeddings(learn, name).iloc[N_SPECIAL:]
-    if len(frame) < 3 or frame.shape[1] < 2:
-        raise ArgumentError(
-            f"{name!r} has {len(frame)} categories in {frame.shape[1]} dimensions; a plane needs 3 in 2"
-        )
+    n, width = frame.shape
+    if n < 3 or width < 2:
+        raise ArgumentError(f"{name!r} has {n} categories in {width} dimensions; a plane needs 3 in 2")
     values = frame.to_numpy(np.float64)
     left, strength, _ = np.linalg.svd(values - values.mean(0), full_matrices=False)
     places = left[:, :2] * strength[:2]
@@ -75,21 +72,13 @@ def plot_embeddings(learn: Learner, name: str, levels: Sequence[Any] | None = No
     axes = figure.add_subplot()
     axes.scatter(places[:, 0], places[:, 1], s=12)
     known = list(frame.index)
-    if levels is None:
-        chosen = range(0, len(known), -(-len(known) // MOST_LABELS))
-    else:
-        for level in levels:
-            if level not in known:
-                raise ArgumentError(f"{name!r} has no category {level!r}. {did_you_mean(str(level), map(str, known))}")
-        chosen = [known.index(level) for level in levels]  # type: ignore[assignment]
-    for i in chosen:
-        place = float(places[i, 0]), float(places[i, 1])
-        axes.annotate(str(known[i]), place, xytext=(3, 3), textcoords="offset points", fontsize=8)
-    axes.set(
-        title=f"Embedding of {name}",
-        xlabel=f"first component ({share[0]:.0%} of the variance)",
-        ylabel=f"second component ({share[1]:.0%})",
-    )
+    for level in known[:: -(-n // MOST_LABELS)] if levels is None else levels:
+        if level not in known:
+            raise ArgumentError(f"{name!r} has no category {level!r}. {did_you_mean(str(level), map(str, known))}")
+        x, y = places[known.index(level)].tolist()
+        axes.annotate(str(level), (x, y), xytext=(3, 3), textcoords="offset points", fontsize=8)
+    axes.set(title=f"Embedding of {name}", ylabel=f"second component ({share[1]:.0%})")
+    axes.set_xlabel(f"first component ({share[0]:.0%} of the variance)")
     return figure
 
 
@@ -102,6 +91,7 @@ def _of_tables(learn: Learner) -> tuple[TableProcessor, TableModel | DotProduct]
     return preprocessor.processor, model
 
 
+@dataclass(repr=False, eq=False)
 class EntityEmbedder:
     """A scikit-learn transformer: categories become the vectors that a small network learnt for them.
 
@@ -130,33 +120,19 @@ class EntityEmbedder:
     ['shop_0', 'shop_1', 'shop_2', 'shop_3', 'size']
     """
 
-    @strict({"learn": "learner", "n_epochs": "epochs"})
-    def __init__(
-        self,
-        learner: Learner | None = None,
-        *,
-        cat_names: Sequence[str] | None = None,
-        cont_names: Sequence[str] | None = None,
-        task: TaskName = "auto",
-        layers: Sequence[int] = (200, 100),
-        emb_szs: EmbSizes | None = None,
-        epochs: int | None = None,
-        lr: float = 1e-2,
-        batch_size: int | None = None,
-        seed: int = 0,
-    ) -> None:
-        self.learner = learner
-        self.cat_names = cat_names
-        self.cont_names = cont_names
-        self.task = task
-        self.layers = layers
-        self.emb_szs = emb_szs
-        self.epochs = epochs
-        self.lr = lr
-        self.batch_size = batch_size
-        self.seed = seed
-        self._fitted: Learner | None = None
-        self._output: Literal["default", "pandas"] = "default"
+    learner: Learner | None = None
+    _: KW_ONLY
+    cat_names: Sequence[str] | None = None
+    cont_names: Sequence[str] | None = None
+    task: TaskName = "auto"
+    layers: Sequence[int] = (200, 100)
+    emb_szs: EmbSizes | None = None
+    epochs: int | None = None
+    lr: float = 1e-2
+    batch_size: int | None = None
+    seed: int = 0
+    _fitted: Learner | None = field(default=None, init=False)
+    _output: Literal["default", "pandas"] = field(default="default", init=False)
 
     def fit(self, X: Any, y: Any = None) -> EntityEmbedder:  # noqa: N803 (scikit-learn's name)
         """Train the network to predict y from X.
@@ -164,9 +140,6 @@ class EntityEmbedder:
         Args:
             X: a DataFrame (or an array, whose columns are then called x0, x1 ...).
             y: what to predict, one entry or one row per row of X; not looked at where a learner was given.
-
-        Returns:
-            Itself.
         """
         import pandas as pd
 
@@ -183,10 +156,10 @@ class EntityEmbedder:
         cats, conts = self.cat_names, self.cont_names
         if cats is None or conts is None:
             guess = guess_columns(frame.drop(columns=[*(cats or ()), *(conts or ())]))
-            cats = guess.cat_names if cats is None else cats
-            conts = guess.cont_names if conts is None else conts
-        names = _free_names(frame.columns, targets.shape[1])
-        table = frame.assign(**{n: targets.iloc[:, i].array for i, n in enumerate(names)})
+            cats, conts = (g if n is None else n for g, n in ((guess.cat_names, cats), (guess.cont_names, conts)))
+        free = (name for name in map("y{}".format, itertools.count()) if name not in frame.columns)
+        columns = {name: targets.iloc[:, i].array for i, name in zip(range(targets.shape[1]), free, strict=False)}
+        table, names = frame.assign(**columns), list(columns)
         data = TabularData.from_df(
             table, names, cat_names=cats, cont_names=conts, valid=None,
             task=read_targets(table, TargetOptions(self.task), names=names, say=False).task_name,
@@ -213,7 +186,7 @@ class EntityEmbedder:
         frame = _as_frame(X)
         encoded = processor.transform(frame)
         parts = [table[encoded.cats[:, j]] for j, table in enumerate(vectors)]
-        values: npt.NDArray[np.float32] = np.concatenate([*parts, encoded.conts], axis=1)
+        values = np.concatenate([*parts, encoded.conts], axis=1)
         if self._output == "default":
             return values
         return pd.DataFrame(values, columns=self.get_feature_names_out(), index=frame.index)
@@ -238,19 +211,15 @@ class EntityEmbedder:
 
     # What scikit-learn asks of its estimators, without importing it.
 
-    @classmethod
-    def _names(cls) -> list[str]:
-        return [n for n in inspect.signature(cls.__init__).parameters if n != "self"]
-
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """The arguments it was made with."""
-        return {n: getattr(self, n) for n in self._names()}
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.init}
 
     def set_params(self, **params: Any) -> EntityEmbedder:
         """Change arguments; the next `fit` uses them."""
         for name, value in params.items():
-            if name not in self._names():
-                raise ArgumentError(f"EntityEmbedder has no argument {name!r}. {did_you_mean(name, self._names())}")
+            if name not in self.get_params():
+                raise ArgumentError(f"EntityEmbedder has no argument {name!r}. {did_you_mean(name, self.get_params())}")
             setattr(self, name, value)
         return self
 
@@ -272,16 +241,19 @@ class EntityEmbedder:
         from sklearn.utils import InputTags, Tags, TargetTags, TransformerTags
 
         return Tags(
-            estimator_type="transformer",
-            target_tags=TargetTags(required=self.learner is None),
-            transformer_tags=TransformerTags(),
+            "transformer", TargetTags(required=self.learner is None), TransformerTags(),
             input_tags=InputTags(categorical=True, string=True, allow_nan=True),
-        )
+        )  # fmt: skip
 
     def __repr__(self) -> str:
-        default = {n: p.default for n, p in inspect.signature(type(self).__init__).parameters.items() if n != "self"}
-        changed = {n: v for n, v in self.get_params().items() if v is not default[n] and v != default[n]}
-        return f"EntityEmbedder({', '.join(f'{n}={v!r}' for n, v in changed.items())})"
+        given = self.get_params()
+        changed = [f"{f.name}={given[f.name]!r}" for f in fields(self) if f.init and given[f.name] != f.default]
+        return f"EntityEmbedder({', '.join(changed)})"
+
+
+EntityEmbedder.__init__ = strict({"learn": "learner", "n_epochs": "epochs"})(  # type: ignore[method-assign]
+    EntityEmbedder.__init__
+)
 
 
 def _as_frame(values: Any) -> pd.DataFrame:
@@ -294,13 +266,3 @@ def _as_frame(values: Any) -> pd.DataFrame:
         raise ArgumentError(f"X must be a DataFrame or an array of rows and columns, got shape {array.shape}")
     frame: pd.DataFrame = pd.DataFrame(array, columns=[f"x{i}" for i in range(array.shape[1])]).infer_objects()
     return frame
-
-
-def _free_names(taken: Any, n: int) -> list[str]:
-    names: list[str] = []
-    for i in range(n):
-        name = f"y{i}"
-        while name in taken:
-            name = f"_{name}"
-        names.append(name)
-    return names

@@ -9,28 +9,20 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from ..data.values import numbers, require_columns, row_name
+from ..data.values import Bools, Floats, numbers, require_columns, row_name
 from ..errors import ArgumentError, DataError
 
 if TYPE_CHECKING:
     import pandas as pd
 
 Ints = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
 Direction = Literal["backward", "forward"]
 Stat = Literal["sum", "mean"]
 _NAT = np.iinfo(np.int64).min
 _PER_DAY = {"s": 86_400, "ms": 86_400_000, "us": 86_400_000_000, "ns": 86_400_000_000_000}
 _PARTS = ("Year", "Month", "Week", "Day", "Dayofweek", "Dayofyear")
 _RENAMED = {"Dayofweek": "day_of_week", "Dayofyear": "day_of_year"}
-_FLAGS = (
-    "Is_month_end",
-    "Is_month_start",
-    "Is_quarter_end",
-    "Is_quarter_start",
-    "Is_year_end",
-    "Is_year_start",
-)
+_FLAGS = tuple(f"Is_{span}_{end}" for span in ("month", "quarter", "year") for end in ("end", "start"))
 _CLOCK = ("Hour", "Minute", "Second")
 
 
@@ -38,9 +30,6 @@ def add_datepart(
     df: pd.DataFrame, column: str, drop: bool = True, time: bool = False, prefix: str | None = None
 ) -> pd.DataFrame:
     """A table with the parts of a date as columns of their own.
-
-    Years, days and hours are those of the column's own time zone. `Elapsed` counts seconds since 1970 (UTC),
-    whatever unit the times are kept in.
 
     Args:
         df: the table. It is left as it is.
@@ -51,8 +40,8 @@ def add_datepart(
 
     Returns:
         A new table: <prefix>Year, Month, Week (ISO 8601), Day, Dayofweek (Monday is 0), Dayofyear, Is_month_end,
-        Is_month_start, Is_quarter_end, Is_quarter_start, Is_year_end, Is_year_start, [Hour, Minute, Second,]
-        Elapsed. Where the date is missing, so are they.
+        Is_month_start, Is_quarter_end, Is_quarter_start, Is_year_end, Is_year_start and [Hour, Minute, Second] in the
+        column's own time zone; Elapsed, seconds since 1970 (UTC). Where the date is missing, so are they.
 
     Raises:
         DataError: the column is missing, or holds something that is no date (naming the row).
@@ -67,29 +56,21 @@ def add_datepart(
 
     times = to_times(df, column)
     start = re.sub("[Dd]ate$", "", column) if prefix is None else prefix
-    missing = times.isna().to_numpy(np.bool_)
+    missing = times.isna()
     any_missing = bool(missing.any())
-
-    def put(name: str, values: npt.NDArray[Any]) -> None:
-        if values.dtype == np.bool_:
-            new[start + name] = pd.arrays.BooleanArray(values, missing.copy()) if any_missing else values
-        else:
-            new[start + name] = np.where(missing, np.nan, values) if any_missing else values.astype(np.int64)
-
-    new: dict[str, Any] = {}
+    parts = pd.DataFrame(index=df.index)
     for name in (*_PARTS, *_FLAGS, *(_CLOCK if time else ())):
         part = times.dt.isocalendar().week if name == "Week" else getattr(times.dt, _RENAMED.get(name, name.lower()))
         if name in _FLAGS:
-            put(name, part.to_numpy(np.bool_, na_value=False))
+            parts[start + name] = part.astype("boolean").mask(missing) if any_missing else part.astype(np.bool_)
         else:
-            put(name, part.to_numpy(np.float64, na_value=np.nan))
+            parts[start + name] = part.astype(np.float64 if any_missing else np.int64)
     utc = times.dt.tz_convert(None) if times.dt.tz is not None else times
-    put("Elapsed", utc.to_numpy().astype("datetime64[s]").astype(np.int64))
+    elapsed = pd.Series(utc.to_numpy().astype("datetime64[s]").astype(np.int64), index=df.index)
+    parts[start + "Elapsed"] = elapsed.mask(missing) if any_missing else elapsed
     kept = df.drop(columns=column) if drop else df
-    parts = pd.DataFrame(new, index=df.index)
     again = [n for n in parts.columns if n in kept.columns]
-    others = [n for n in again if not parts[n].equals(kept[n])]
-    if others:
+    if others := [n for n in again if not parts[n].equals(kept[n])]:
         raise ArgumentError(
             f"the table has columns {others} of its own, which the parts of {column!r} would replace; give these "
             f"another beginning, such as prefix={column + '_'!r}"
@@ -127,27 +108,17 @@ def elapsed_since(
 
     groups, ticks, per_day = _panel(df, by, date)
     name = event if isinstance(event, str) else ""
-    happened = _truth(df, event) & (groups >= 0)
-    order = np.lexsort((ticks, groups))
-    g, t = groups[order], ticks[order]
-    # One entry per group and time: an event of any of its rows counts for all of them.
-    first = np.flatnonzero(np.r_[True, (g[1:] != g[:-1]) | (t[1:] != t[:-1])]) if len(g) else np.zeros(0, np.int64)
-    run_of_row = np.repeat(np.arange(len(first)), np.diff(np.r_[first, len(g)]))
-    g, t = g[first], t[first]
-    on = np.logical_or.reduceat(happened[order], first) if len(first) else np.zeros(0, np.bool_)
-    place = np.arange(len(first))
-    last = np.maximum.accumulate(np.where(on, place, -1))
-    following = np.minimum.accumulate(np.where(on, place, len(first))[::-1])[::-1]
-    columns = {}
-    for label, found in (("After", last), ("Before", following)):
-        inside = (found >= 0) & (found < len(first)) & (g >= 0)
-        found = np.where(inside, found, 0)
-        inside &= g[found] == g if len(g) else inside
-        days = np.where(inside, np.abs(t - t[found]) / per_day, np.nan) if len(g) else np.zeros(0)
-        out = np.full(len(df), np.nan)
-        out[order] = days[run_of_row]
-        columns[label + name] = out
-    result: pd.DataFrame = pd.DataFrame(columns, index=df.index)
+    rows = pd.DataFrame({"group": groups, "tick": ticks, "row": np.arange(len(df))})
+    rows = rows[groups >= 0].sort_values("tick", kind="stable")
+    events = rows[_truth(df, event)[rows["row"]]].rename(columns={"row": "event"})
+    result: pd.DataFrame = pd.DataFrame(index=df.index)
+    directions: dict[str, Direction] = {"After": "backward", "Before": "forward"}
+    for label, direction in directions.items():
+        found = pd.merge_asof(rows, events, on="tick", by="group", direction=direction).dropna()
+        at, of_event = found["row"].to_numpy(), found["event"].to_numpy(np.int64)
+        days = np.full(len(df), np.nan)
+        days[at] = np.abs(ticks[at] - ticks[of_event]) / per_day
+        result[label + name] = days
     return result
 
 
@@ -221,7 +192,7 @@ def rolling_windows(
         for name in names:
             x, counted = values[name]
             n = counted[stop] - counted[start]
-            total = np.add.reduceat(x, np.column_stack([start, stop]).ravel())[::2] if len(key) else np.zeros(0)
+            total = np.add.reduceat(x, np.column_stack([start, stop]).ravel())[::2]
             result = np.full(len(df), np.nan)
             with np.errstate(invalid="ignore", divide="ignore"):
                 result[order] = np.where(n > 0, total if stat == "sum" else total / n, np.nan)
@@ -231,24 +202,22 @@ def rolling_windows(
 
 
 def to_times(df: pd.DataFrame, column: str) -> pd.Series[Any]:
-    """A column as pandas times, in the unit and zone it has; text is read, missing text is a missing time.
-
-    Raises:
-        DataError: the column is missing, or holds something that is no date (naming the row).
-    """
+    """A column as pandas times, in the unit and zone it has; text is read, missing text is a missing time."""
     import pandas as pd
 
     require_columns(df, [column])
-    given = df[column]
+    given: pd.Series[Any] = df[column]
     types = pd.api.types
-    if isinstance(given.dtype, pd.CategoricalDtype):
-        held = to_times(pd.DataFrame({column: given.cat.categories}), column)
-        taken = held.take(np.where(given.isna(), 0, given.cat.codes)) if len(held) else held.reindex(range(len(given)))
-        times: pd.Series[Any] = taken.set_axis(given.index).mask(given.isna())
-        return times
+    dtype = given.cat.categories.dtype if isinstance(given.dtype, pd.CategoricalDtype) else given.dtype
+    if types.is_numeric_dtype(dtype) or types.is_bool_dtype(dtype):
+        raise DataError(
+            f"column {column!r} holds numbers ({dtype}), which may be years, days or seconds; turn them into dates "
+            f"with pd.to_datetime(df[{column!r}], unit=... or format=...)"
+        )
+    if dtype is not given.dtype:
+        given = given.astype(dtype)
     if isinstance(given.dtype, pd.PeriodDtype):
-        starts: pd.Series[Any] = given.dt.to_timestamp()
-        return starts
+        given = given.dt.to_timestamp()
     if isinstance(given.dtype, np.dtype | pd.DatetimeTZDtype) and types.is_datetime64_any_dtype(given.dtype):
         return given
     if types.is_datetime64_any_dtype(given.dtype):  # Arrow
@@ -258,11 +227,6 @@ def to_times(df: pd.DataFrame, column: str) -> pd.Series[Any]:
         plain = given.dt.tz_convert("UTC").dt.tz_localize(None) if tz is not None else given
         local: pd.Series[Any] = pd.Series(plain.to_numpy(f"datetime64[{given.dt.unit}]"), index=given.index)
         return local if tz is None else local.dt.tz_localize("UTC").dt.tz_convert(tz)
-    if types.is_numeric_dtype(given.dtype) or types.is_bool_dtype(given.dtype):
-        raise DataError(
-            f"column {column!r} holds numbers ({given.dtype}), which may be years, days or seconds; turn them into "
-            f"dates with pd.to_datetime(df[{column!r}], unit=... or format=...)"
-        )
     return _read_times(given, column)
 
 
@@ -270,27 +234,24 @@ def _read_times(given: pd.Series[Any], column: str) -> pd.Series[Any]:
     """Text or Python objects as times."""
     import pandas as pd
 
-    try:
+    why = "the times have different zones"
+    # Dates with and without a time of day are of two formats to pandas, but of one standard.
+    for form in (None, "ISO8601"):
         try:
-            read = pd.to_datetime(given)
-        except ValueError:
-            # Dates with and without a time of day are of two formats to pandas, but of one standard.
-            read = pd.to_datetime(given, format="ISO8601")
-        if pd.api.types.is_datetime64_any_dtype(read.dtype):
-            return read
-        raise ValueError("the times have different zones")
-    except (ValueError, TypeError, OverflowError) as error:
-        for i, value in enumerate(given.tolist()):
-            try:
-                pd.to_datetime(value if pd.api.types.is_scalar(value) else str(value))
-            except (ValueError, TypeError, OverflowError):
-                raise DataError(
-                    f"column {column!r}, {row_name(given, i)}: {value!r} is not a date that can be read"
-                ) from error
-        raise DataError(
-            f"column {column!r} cannot be read as dates: {error}. Say how they are written: "
-            f"pd.to_datetime(df[{column!r}], format=..., utc=True)"
-        ) from error
+            read = pd.to_datetime(given, format=form)
+        except (ValueError, TypeError, OverflowError) as error:
+            why = str(error)
+        else:
+            if pd.api.types.is_datetime64_any_dtype(read.dtype):
+                return read
+    alone = pd.to_datetime(given, errors="coerce", format="mixed", utc=True)
+    for i in np.flatnonzero(alone.isna() & given.notna())[:1].tolist():
+        value = given.iloc[i]
+        raise DataError(f"column {column!r}, {row_name(given, i)}: {value!r} is not a date that can be read")
+    raise DataError(
+        f"column {column!r} cannot be read as dates: {why}. Say how they are written: "
+        f"pd.to_datetime(df[{column!r}], format=..., utc=True)"
+    )
 
 
 def _panel(df: pd.DataFrame, by: str | Sequence[str] | None, date: str) -> tuple[Ints, Ints, int]:
@@ -300,17 +261,16 @@ def _panel(df: pd.DataFrame, by: str | Sequence[str] | None, date: str) -> tuple
     times = to_times(df, date)
     if times.dt.tz is not None:
         times = times.dt.tz_localize(None)
-    unit = str(times.dt.unit)
     ticks = times.to_numpy().astype(np.int64)
     groups = np.zeros(len(df), np.int64)
     if keys:
         grouped = df.groupby(keys, sort=False, dropna=True, observed=True)
         groups = grouped.ngroup().to_numpy(np.float64, na_value=-1).astype(np.int64)
     groups[ticks == _NAT] = -1
-    return groups, ticks, _PER_DAY[unit]
+    return groups, ticks, _PER_DAY[str(times.dt.unit)]
 
 
-def _truth(df: pd.DataFrame, event: str | Sequence[bool] | npt.NDArray[Any] | pd.Series[Any]) -> npt.NDArray[np.bool_]:
+def _truth(df: pd.DataFrame, event: str | Sequence[bool] | npt.NDArray[Any] | pd.Series[Any]) -> Bools:
     """Where an event happened; a missing entry is no event."""
     import pandas as pd
 
@@ -321,9 +281,8 @@ def _truth(df: pd.DataFrame, event: str | Sequence[bool] | npt.NDArray[Any] | pd
         given = pd.Series(np.asarray(event), name="event")
         if len(given) != len(df):
             raise ArgumentError(f"event must have one entry per row ({len(df)}), got {len(given)}")
-    x = numbers(given)
-    true: npt.NDArray[np.bool_] = ~np.isnan(x) & (x != 0)
-    return true
+    happened: Bools = np.nan_to_num(numbers(given)) != 0
+    return happened
 
 
 def _window(window: str | pd.Timedelta, per_day: int) -> tuple[int, str]:

@@ -13,15 +13,15 @@ import torch
 
 from ..data.levels import Level, Lookup, from_json, in_order, to_json
 from ..data.values import Bools, Coded, Floats
-from ..errors import ArgumentError
+from ..errors import ArgumentError, check_whole
 from .reports import MISSING_CODE, N_SPECIAL, UNKNOWN_CODE, TransformReport, count_codes, count_numbers
-from .summaries import LARGEST, Spread
 
 Scale = Literal["standard", "quantile", "none"]
 Fill = Literal["median", "mean", "constant"]
 Piece = npt.NDArray[np.int64] | slice
 """Some rows of a table."""
 
+LARGEST = float(np.finfo(np.float32).max)
 _PLAIN = (str, int, float, bool, type(None))
 _QUANTILES = 1000
 
@@ -41,34 +41,72 @@ class Settings:
     max_levels: int | None = None
 
     def __post_init__(self) -> None:
-        for what, given, known in (
-            ("scale", self.scale, ("standard", "quantile", "none")),
-            ("fill", self.fill, ("median", "mean", "constant")),
-        ):
-            if given not in known:
-                raise ArgumentError(f"{what} must be one of {known}, got {given!r}")
-        for what, least in (("min_count", self.min_count), ("max_levels", self.max_levels)):
-            if least is not None and (isinstance(least, bool) or not isinstance(least, int) or least < 1):
-                raise ArgumentError(f"{what} must be a whole number of at least 1, got {least!r}")
+        for what, known in (("scale", ("standard", "quantile", "none")), ("fill", ("median", "mean", "constant"))):
+            if getattr(self, what) not in known:
+                raise ArgumentError(f"{what} must be one of {known}, got {getattr(self, what)!r}")
+        check_whole("min_count", self.min_count)
+        check_whole("max_levels", 1 if self.max_levels is None else self.max_levels)
         if not np.isfinite(self.fill_value):
             raise ArgumentError(f"fill_value must be a finite number, got {self.fill_value}")
 
 
-@dataclass
-class FittedCategory:
-    """What was learned of a categorical column.
+def unusable(x: Floats) -> Bools:
+    """Which numbers are missing, infinite or too large for 32 bits."""
+    return ~(np.abs(x) <= LARGEST)
 
-    Args:
-        name: of the column.
-        levels: its categories, in the order of their codes.
-        ordered: whether they have an order of their own.
-        n_rare: how many more there were, too rare to be kept.
+
+def median(x: Floats) -> float:
+    """As NumPy's, five times as quick: looking for one place instead of two, NumPy partitions with SIMD."""
+    half = len(x) // 2
+    parted = np.partition(x, half)
+    upper = float(parted[half])
+    return upper if len(x) % 2 else (float(parted[:half].max()) + upper) / 2
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Count, mean, variance and bounds of finite numbers; those of two blocks add up (Chan et al., 1983).
+
+    >>> whole = Spread.of(np.array([1.0, 2.0])) + Spread.of(np.array([6.0]))
+    >>> whole.mean, whole.high, round(whole.variance, 6)
+    (3.0, 6.0, 4.666667)
     """
 
+    n: int = 0
+    mean: float = 0.0
+    variance: float = 0.0
+    low: float = math.inf
+    high: float = -math.inf
+
+    @classmethod
+    def of(cls, x: Floats) -> Spread:
+        """Of the numbers of an array."""
+        return cls(x.size, float(x.mean()), float(x.var()), float(x.min()), float(x.max())) if x.size else cls()
+
+    def __add__(self, other: Spread) -> Spread:
+        if not (self.n and other.n):
+            return self if self.n else other
+        n = self.n + other.n
+        apart, share = other.mean - self.mean, other.n / n
+        variance = self.variance * (1 - share) + other.variance * share + apart**2 * share * (1 - share)
+        return Spread(n, self.mean + apart * share, variance, min(self.low, other.low), max(self.high, other.high))
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether the numbers differ by no more than rounding makes them differ (as scikit-learn decides it)."""
+        eps = float(np.finfo(np.float64).eps)
+        rounding = self.n * eps * self.variance + (self.n * self.mean * eps) ** 2
+        return self.variance <= rounding or self.low == self.high
+
+
+@dataclass
+class FittedCategory:
+    """What was learned of a categorical column."""
+
     name: str
-    levels: list[Level]
-    ordered: bool
-    n_rare: int
+    levels: list[Level]  # its categories, in the order of their codes
+    ordered: bool  # whether they have an order of their own
+    n_rare: int  # how many more there were, too rare to be kept
 
     def __post_init__(self) -> None:
         self.lookup = Lookup(self.levels, N_SPECIAL, UNKNOWN_CODE)
@@ -100,11 +138,7 @@ class FittedCategory:
         return [count_codes(self.name, table, counts, values) for counts in held]
 
     def encode_one(self, row: Mapping[str, Any], report: TransformReport) -> int:
-        """The code of a row's value.
-
-        Raises:
-            NotPlainError: the row lacks it, or it is of a kind that only a column of values can be read as.
-        """
+        """The code of a row's value; NotPlainError where it lacks one, or one that only a column can be read as."""
         value = row.get(self.name, NotPlainError)
         if type(value) not in _PLAIN:
             raise NotPlainError
@@ -118,45 +152,30 @@ class FittedCategory:
         return code
 
     def state_dict(self) -> dict[str, Any]:
-        """The same in what JSON can hold."""
         return {"name": self.name, "ordered": self.ordered, "n_rare": self.n_rare, "levels": to_json(self.levels)}
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> FittedCategory:
-        """What `state_dict` described."""
         return cls(state["name"], from_json(state["levels"]), state["ordered"], state["n_rare"])
 
 
 @dataclass
 class FittedNumber:
-    """What was learned of a continuous column: output = (value - center) * factor, or a place among quantiles.
-
-    Args:
-        name: of the column.
-        fill: stands for what is missing or infinite.
-        center, factor: of the scale.
-        flag: whether there is a second output that is 1 where a value is missing or infinite.
-        quantiles: of the training rows, for a scale by rank.
-    """
+    """What was learned of a continuous column: output = (value - center) * factor, or a place among quantiles."""
 
     name: str
-    fill: float
+    fill: float  # stands for what is missing or infinite
     center: float
     factor: float
-    flag: bool
-    quantiles: Floats | None
+    flag: bool  # whether there is a second output that is 1 where a value is missing or infinite
+    quantiles: Floats | None  # of the training rows, for a scale by rank
 
     @classmethod
     def learn(
-        cls,
-        name: str,
-        flag: bool,
-        spread: Spread,
-        middle: Callable[[], float],
-        quantiles: Callable[[int], Floats],
+        cls, name: str, flag: bool, spread: Spread, middle: Callable[[], float], all_of: Callable[[], Floats],
         how: Settings,
-    ) -> FittedNumber:
-        """Of the numbers of the training rows; median and quantiles are asked for where they matter."""
+    ) -> FittedNumber:  # fmt: skip
+        """Of the numbers of the training rows; their median, and all of them, are asked for where they matter."""
         if how.fill == "constant" or not spread.n:
             fill = float(how.fill_value)
         else:
@@ -166,20 +185,14 @@ class FittedNumber:
         if not spread.n or spread.is_constant:
             return cls(name, fill, fill, 0.0, flag, None)
         if how.scale == "quantile":
-            return cls(name, fill, 0.0, 1.0, flag, quantiles(min(_QUANTILES, spread.n)))
+            quantiles = np.quantile(all_of(), np.linspace(0, 1, min(_QUANTILES, spread.n)))
+            return cls(name, fill, 0.0, 1.0, flag, quantiles)
         return cls(name, fill, spread.mean, 1.0 / math.sqrt(spread.variance), flag, None)
 
     def encode(
         self, x: Floats, bad: Bools | None, out: npt.NDArray[np.float32], pieces: Sequence[Piece]
     ) -> list[TransformReport]:
-        """Write the scaled number of each row into `out`; what was seen in each of some pieces of the rows.
-
-        Args:
-            x: the column's numbers.
-            bad: where they are missing or infinite; None where they never are.
-            out: shape (n,).
-            pieces: of the rows.
-        """
+        """As `FittedCategory.encode`, of numbers and of which are missing or infinite; None where none is."""
         seen: list[TransformReport] = []
         if bad is not None:
             seen = [count_numbers(self.name, x[piece], bad[piece]) for piece in pieces]
@@ -198,7 +211,7 @@ class FittedNumber:
             x = math.inf
         bad = not abs(x) <= LARGEST
         if bad:
-            report.take(count_numbers(self.name, np.array([x]), np.array([True])))
+            report += count_numbers(self.name, np.array([x]), np.array([True]))
             x = self.fill
         if self.quantiles is not None:
             return float(_to_normal(np.array([x]), self.quantiles)[0]), bad
@@ -232,13 +245,10 @@ class FittedNumber:
         return rounded
 
     def state_dict(self) -> dict[str, Any]:
-        """The same in what JSON can hold."""
-        state = {n: getattr(self, n) for n in ("name", "fill", "center", "factor", "flag")}
-        return {**state, "quantiles": None if self.quantiles is None else self.quantiles.tolist()}
+        return {**vars(self), "quantiles": None if self.quantiles is None else self.quantiles.tolist()}
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> FittedNumber:
-        """What `state_dict` described."""
         quantiles = None if state["quantiles"] is None else np.asarray(state["quantiles"], np.float64)
         if quantiles is not None and (quantiles.ndim != 1 or len(quantiles) < 2):
             raise ValueError("quantiles are two numbers at least, in a row")

@@ -13,7 +13,7 @@ from torch import Tensor
 from .. import keyed
 from ..data.bunch import SplitName
 from ..data.order import ItemLoader, Order, TensorSource
-from ..errors import ArgumentError, DataError, did_you_mean
+from ..errors import ArgumentError, DataError, check_whole, did_you_mean
 from ..learner import Learner
 from ..metrics import Metric, as_metric
 from ..options import strict
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 BATCH = 4096  # rows that are predicted at a time
 MOST_LEVELS = 50  # of a categorical column that are tried where none are named
+Place = tuple[int, list[int]]  # which of the inputs, and which of its columns
 
 
 @strict({"part": "split", "ds_type": "split"})
@@ -51,41 +52,30 @@ def permutation_importance(
 
     Returns:
         One row per column of the table, the most important first: mean and std of what was lost over the repeats.
-
-    Raises:
-        ArgumentError: this is no table, or the metric's direction is not known.
     """
     import pandas as pd
 
     data = _table(learn)
-    if isinstance(repeats, bool) or not isinstance(repeats, int) or repeats < 1:
-        raise ArgumentError(f"repeats must be a whole number of at least 1, got {repeats!r}")
+    check_whole("repeats", repeats)
     chosen = None if metric is None else as_metric(metric)
     if chosen is not None and chosen.higher_is_better is None:
         raise ArgumentError(
             f"whether a higher {chosen.name} is better is not known, so nothing can be said to get worse; pass "
             f"Metric({chosen.name!r}, fn, higher_is_better=True or False)"
         )
-    cats, conts, target = _rows(learn, data, split)
+    inputs, target = _rows(learn, data, split)
     if target is None:
         raise DataError(f"the {split} split has no targets, so nothing is lost by shuffling; take another split")
-    before = _cost(learn, chosen, cats, conts, target)
+    before = _cost(learn, chosen, inputs, target)
     rows = {}
-    for name, at in _places(data.preprocessor.processor).items():
+    for name, place in _places(data.preprocessor.processor).items():
+        values = inputs[place[0]][:, place[1]]
         lost = []
         for k in range(repeats):
-            order = torch.from_numpy(keyed.permutation(len(cats), seed, "importance", name, k)).to(cats.device)
-            mixed_cats, mixed_conts = cats, conts
-            if isinstance(at, int):
-                mixed_cats = cats.clone()
-                mixed_cats[:, at] = cats[order, at]
-            else:
-                mixed_conts = conts.clone()
-                mixed_conts[:, at] = conts[order][:, at]
-            lost.append(_cost(learn, chosen, mixed_cats, mixed_conts, target) - before)
+            order = torch.from_numpy(keyed.permutation(len(target), seed, "importance", name, k)).to(values.device)
+            lost.append(_cost(learn, chosen, _with(inputs, place, values[order]), target) - before)
         rows[name] = (float(np.mean(lost)), float(np.std(lost)))
-    frame: pd.DataFrame = pd.DataFrame.from_dict(rows, orient="index", columns=["mean", "std"])
-    frame.index.name = "column"
+    frame = pd.DataFrame.from_dict(rows, orient="index", columns=["mean", "std"]).rename_axis("column")
     ordered: pd.DataFrame = frame.sort_values("mean", ascending=False, kind="stable")
     return ordered
 
@@ -117,9 +107,6 @@ def partial_dependence(
 
     Returns:
         One row per value, one column per class (mean probability) or predicted number; `.plot()` draws it.
-
-    Raises:
-        ArgumentError: this is no table, or has no such column.
     """
     import pandas as pd
 
@@ -128,34 +115,29 @@ def partial_dependence(
     places = _places(processor)
     if column not in places:
         raise ArgumentError(f"{column!r} is no column that the model sees. {did_you_mean(column, places)}")
-    if n_points < 2 or max_rows < 1:
-        raise ArgumentError(f"n_points must be at least 2 and max_rows at least 1, got {n_points} and {max_rows}")
-    cats, conts, _ = _rows(learn, data, split)
-    if len(cats) > max_rows:
-        drawn = torch.from_numpy(keyed.permutation(len(cats), seed, "dependence")[:max_rows]).to(cats.device)
-        cats, conts = cats[drawn], conts[drawn]
-    known = processor.decode(cats.cpu().numpy(), conts.cpu().numpy())
-    at = places[column]
-    levels = processor.levels(column) if isinstance(at, int) else None
+    check_whole("n_points", n_points, 2)
+    check_whole("max_rows", max_rows)
+    inputs, _ = _rows(learn, data, split)
+    if len(inputs[0]) > max_rows:
+        drawn = torch.from_numpy(keyed.permutation(len(inputs[0]), seed, "dependence")[:max_rows])
+        inputs = [x[drawn.to(x.device)] for x in inputs]
+    known = processor.decode(*(x.cpu().numpy() for x in inputs))
+    which, at = places[column]
+    levels = None if which else processor.levels(column)
+    dtype = np.float64 if which else object
     tried = _grid(known[column], levels, n_points) if values is None else list(values)
     if not tried:
         raise ArgumentError(f"there are no values of {column!r} to try; name some in values=")
     # Through the processor, so that what is said of new rows holds for these values, too.
     frame = known.iloc[[0] * len(tried)].reset_index(drop=True)
     cells = [None if isinstance(v, str) and v == MISSING else v for v in tried]
-    frame[column] = pd.Series(cells, dtype=object if isinstance(at, int) else np.float64)
-    encoded = processor.transform(frame)
+    frame[column] = pd.Series(cells, dtype=dtype)
+    encoded = processor.transform(frame).tensors()[which]
     means = []
-    for row in range(len(tried)):
-        same_cats, same_conts = cats, conts
-        if isinstance(at, int):
-            same_cats = cats.clone()
-            same_cats[:, at] = int(encoded.cats[row, at])
-        else:
-            same_conts = conts.clone()
-            same_conts[:, at] = torch.from_numpy(encoded.conts[row, at]).to(conts.device)
-        means.append(learn.task.activate(_predict(learn, same_cats, same_conts)).double().mean(0).reshape(-1).tolist())
-    index = pd.Index(tried, name=column, dtype=object if isinstance(at, int) else np.float64)
+    for row in encoded[:, at]:
+        logits = _predict(learn, _with(inputs, places[column], row.to(inputs[which].device)))
+        means.append(learn.task.activate(logits).double().mean(0).reshape(-1).tolist())
+    index = pd.Index(tried, name=column, dtype=dtype)
     result: pd.DataFrame = pd.DataFrame(means, columns=list(learn.task.names), index=index)
     return result
 
@@ -178,31 +160,36 @@ def _table(learn: Learner) -> TabularData:
     return learn.data
 
 
-def _places(processor: TableProcessor) -> dict[str, int | list[int]]:
-    """Where each column of the table is: the position of its code, or those of its number and its flag."""
-    places: dict[str, int | list[int]] = {name: j for j, name in enumerate(processor.cat_names)}
-    return places | {name: list(at) for name, at in processor.cont_places.items()}
+def _places(processor: TableProcessor) -> dict[str, Place]:
+    """Where each column of the table is: its code among the codes, or its number and its flag among the numbers."""
+    codes: dict[str, Place] = {name: (0, [j]) for j, name in enumerate(processor.cat_names)}
+    return codes | {name: (1, list(at)) for name, at in processor.cont_places.items()}
 
 
-def _rows(learn: Learner, data: TabularData, split: SplitName) -> tuple[Tensor, Tensor, Tensor | None]:
-    """All rows of a split: codes, numbers and targets."""
-    cats, conts, targets = [], [], []
+def _with(inputs: Sequence[Tensor], place: Place, values: Tensor) -> list[Tensor]:
+    """The inputs with other values at a place."""
+    which, at = place
+    changed = list(inputs)
+    changed[which] = inputs[which].clone()
+    changed[which][:, at] = values
+    return changed
+
+
+def _rows(learn: Learner, data: TabularData, split: SplitName) -> tuple[list[Tensor], Tensor | None]:
+    """All rows of a split: codes and numbers, and targets."""
     with closing(data.loader(split).batches(learn.strategy.device)) as batches:
-        for batch in batches:
-            cats.append(batch.inputs[0])
-            conts.append(batch.inputs[1])
-            if batch.target is not None:
-                targets.append(batch.target)
-    return torch.cat(cats), torch.cat(conts), torch.cat(targets).cpu() if targets else None
+        inputs, targets = zip(*((batch.inputs, batch.target) for batch in batches), strict=True)
+    target = None if targets[0] is None else torch.cat(targets).cpu()
+    return [torch.cat(x) for x in zip(*inputs, strict=True)], target
 
 
-def _predict(learn: Learner, cats: Tensor, conts: Tensor) -> Tensor:
-    return gather(learn.model, ItemLoader(Order(len(cats), BATCH), TensorSource((cats, conts))), learn.strategy)[0]
+def _predict(learn: Learner, inputs: Sequence[Tensor]) -> Tensor:
+    return gather(learn.model, ItemLoader(Order(len(inputs[0]), BATCH), TensorSource(inputs)), learn.strategy)[0]
 
 
-def _cost(learn: Learner, metric: Metric | None, cats: Tensor, conts: Tensor, target: Tensor) -> float:
+def _cost(learn: Learner, metric: Metric | None, inputs: Sequence[Tensor], target: Tensor) -> float:
     """The loss, or the metric turned so that higher is worse."""
-    logits = _predict(learn, cats, conts)
+    logits = _predict(learn, inputs)
     if metric is None:
         device = learn.strategy.device
         return float(learn.task.loss(logits.to(device), target.to(device)))

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor, nn
 
-from ..errors import ArgumentError, did_you_mean
+from ..errors import ArgumentError, EasyLearnWarning, check_whole, did_you_mean
 from ..learner import Learner, Training
-from ..nn.embeddings import Forget, Scaled, SigmoidRange, Size, TableModel, emb_size
+from ..nn.embeddings import Forget, Scaled, SigmoidRange, Size, TableModel, YRange, emb_size
 from ..options import strict
+from ..task import Task
 from ..train.optim import adamw
 from .data import TabularData
-from .ranges import YRange, range_of
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -25,26 +26,18 @@ N_KNOTS = 65
 KNOT_ROWS = 100_000  # from which knots are found
 UNKNOWN_P = 0.01
 WD = 0.2  # for AdamW alone: others would make it a part of the gradient
+_KNOWN = "The data knows how many outputs there are."
 EmbSizes = Mapping[str, int] | Sequence[int | tuple[int, int]]
 
 
 @strict(
     {
-        "szs": "layers",
-        "drops": "ps",
-        "embed_p": "emb_drop",
-        "cont_emb": "num_emb_size",
-        "forget": "unknown_p",
-        "config": "Give its entries as arguments: ps, emb_drop, use_bn, y_range.",
-        "n_out": "The data knows how many outputs there are.",
-        "out_sz": "The data knows how many outputs there are.",
-        "opt_func": "optimizer",
-        "opt_fn": "optimizer",
-        "loss_func": "loss",
-        "cbs": "callbacks",
+        "szs": "layers", "drops": "ps", "embed_p": "emb_drop", "cont_emb": "num_emb_size", "forget": "unknown_p",
+        "config": "Give its entries as arguments: ps, emb_drop, use_bn, y_range.", "n_out": _KNOWN, "out_sz": _KNOWN,
+        "opt_func": "optimizer", "opt_fn": "optimizer", "loss_func": "loss", "cbs": "callbacks",
     },
     Training,
-)
+)  # fmt: skip
 def tabular_learner(
     data: TabularData,
     layers: Sequence[int] = (200, 100),
@@ -78,31 +71,18 @@ def tabular_learner(
 
     Returns:
         The learner. Its layer groups are embeddings, hidden, output.
-
-    Raises:
-        ArgumentError: sizes, dropouts or the range do not fit the data.
     """
     if not isinstance(data, TabularData):
         raise ArgumentError(f"tabular_learner needs TabularData, got {type(data).__name__}")
-    if isinstance(num_emb_size, bool) or not isinstance(num_emb_size, int) or num_emb_size < 0:
-        raise ArgumentError(f"num_emb_size is a length of at least 0, got {num_emb_size!r}")
+    check_whole("num_emb_size", num_emb_size, 0)
     if data.batch_size == 1 and (use_bn or data.cont_names):
         raise ArgumentError("batch_size=1 leaves batch-norm nothing to compare a row with; take at least 2")
-    how = Training(**options)
     model = TableModel(
-        embedding_sizes(data, emb_szs),
-        len(data.cont_names),
-        data.task.n_out,
-        layers=layers,
-        ps=ps,
-        emb_drop=emb_drop,
-        use_bn=use_bn,
-        output=output_layer(data, y_range),
-        forget=unknowns(data, unknown_p),
-        knots=knots(data.sample("train", KNOT_ROWS)) if num_emb_size else None,
-        number_width=num_emb_size,
-        seed=how.seed,
-    )
+        embedding_sizes(data, emb_szs), len(data.cont_names), data.task.n_out, layers, ps, emb_drop, use_bn,
+        output=output_layer(data, y_range), forget=unknowns(data, unknown_p),
+        knots=knots(data.sample("train", KNOT_ROWS)) if num_emb_size else None, number_width=num_emb_size,
+        seed=Training(**options).seed,
+    )  # fmt: skip
     return Learner(data, model, groups=model.layer_groups(), **with_decay(options, WD))
 
 
@@ -114,14 +94,10 @@ def with_decay(options: TrainingOptions, wd: float) -> TrainingOptions:
 
 
 def knots(conts: Tensor, n: int = N_KNOTS) -> list[list[float]]:
-    """Numbers that part each column's values into pieces: at most `n` of the values that occur.
+    """Numbers that part the values of each column of `conts` (rows, columns) into pieces: at most `n` of those values.
 
     They are quantiles, with a value that occurs k times counted as k ** 0.25 values: a column that is mostly 0 would
     otherwise have most of its knots there.
-
-    Args:
-        conts: values, shape (rows, columns).
-        n: how many knots at most.
 
     >>> knots(torch.tensor([[0.0]] * 90 + [[1.0], [2.0], [5.0]]), n=3)
     [[0.0, 1.0, 5.0]]
@@ -142,15 +118,43 @@ def output_layer(data: TabularData, y_range: YRange = None) -> nn.Module:
     """What the model's outputs pass through at last: bounds, or the mean and deviation of the training targets."""
     target = data.target("train")
     assert target is not None
-    target = target.cpu()
-    bounds = range_of(data.task, target, data.preprocessor.y_range if y_range is None else y_range)
-    if bounds is not None:
-        return SigmoidRange(bounds[0].tolist(), bounds[1].tolist())
+    y_range = data.preprocessor.y_range if y_range is None else y_range
+    if y_range is not None:
+        return SigmoidRange(*range_of(data.task, target.cpu(), y_range))
     if not data.task.predicts_numbers:
         return nn.Identity()
-    scaled = data.task.outputs_for(target.double()).reshape(len(target), -1)
+    scaled = data.task.outputs_for(target.cpu().double()).reshape(len(target), -1)
     deviation = scaled.std(0, unbiased=False)
     return Scaled(scaled.mean(0).tolist(), torch.where(deviation > 0, deviation, 1.0).tolist())
+
+
+def range_of(
+    task: Task, target: Tensor, y_range: tuple[float, float] | Literal["auto"]
+) -> tuple[list[float], list[float]]:
+    """The bounds between which a sigmoid keeps the model's outputs, on their own scale; see `tabular_learner`."""
+    if not task.predicts_numbers:
+        raise ArgumentError(f"y_range is for numbers, this task is {task}; leave it out")
+    low, high = task.outputs_for(target.double()).reshape(len(target), -1).aminmax(dim=0)
+    if isinstance(y_range, str):
+        if y_range != "auto":
+            raise ArgumentError(f"y_range must be (low, high), 'auto' or None, got {y_range!r}")
+        margin = 0.1 * (high - low).clamp(min=1e-3)
+        return (low - margin).tolist(), (high + margin).tolist()
+    bounds = task.outputs_for(torch.tensor(y_range, dtype=torch.float64))
+    if bounds.shape != (2,) or not bounds[0] < bounds[1]:
+        raise ArgumentError(f"y_range must be (low, high) with low below high, got {y_range}")
+    if not bounds.isfinite().all():
+        raise ArgumentError(
+            f"y_range={tuple(y_range)} has no finite logarithm; with log_target give a low end above 0, or 'auto'"
+        )
+    if (low < bounds[0]).any() or (high > bounds[1]).any():
+        warnings.warn(
+            f"y_range={tuple(y_range)} leaves out targets of the training rows, which go from {float(target.min()):g} "
+            f"to {float(target.max()):g}; the model can never predict them",
+            EasyLearnWarning,
+            stacklevel=3,
+        )
+    return bounds[:1].tolist() * len(low), bounds[1:].tolist() * len(high)
 
 
 def unknowns(data: TabularData, p: float) -> Forget:
@@ -162,12 +166,12 @@ def unknowns(data: TabularData, p: float) -> Forget:
 def embedding_sizes(data: TabularData, emb_szs: EmbSizes | None) -> list[Size]:
     """(number of codes, length of a vector) per categorical column."""
     codes = data.preprocessor.processor.cardinalities
-    if emb_szs is None:
-        emb_szs = {}
-    if isinstance(emb_szs, Mapping):
-        for name in emb_szs:
-            if name not in codes:
-                raise ArgumentError(f"emb_szs: {name!r} is not a categorical column. {did_you_mean(str(name), codes)}")
+    if emb_szs is None or isinstance(emb_szs, Mapping):
+        emb_szs = emb_szs or {}
+        if wrong := [name for name in emb_szs if name not in codes]:
+            raise ArgumentError(
+                f"emb_szs: {wrong[0]!r} is not a categorical column. {did_you_mean(str(wrong[0]), codes)}"
+            )
         widths = [emb_szs.get(name, emb_size(n)) for name, n in codes.items()]
     else:
         if len(emb_szs) != len(codes):
@@ -175,7 +179,6 @@ def embedding_sizes(data: TabularData, emb_szs: EmbSizes | None) -> list[Size]:
                 f"emb_szs has {len(emb_szs)} entries, but there are {len(codes)} categorical columns: {list(codes)}"
             )
         widths = [given[1] if isinstance(given, tuple | list) else given for given in emb_szs]
-    bad = [w for w in widths if isinstance(w, bool) or not isinstance(w, int) or w < 1]
-    if bad:
-        raise ArgumentError(f"an embedding is at least 1 long, got {bad[0]!r}")
+    for name, width in zip(codes, widths, strict=True):
+        check_whole(f"the length of the embedding of {name!r}", width)
     return list(zip(codes.values(), widths, strict=True))

@@ -10,9 +10,9 @@ from ..data.bunch import Data
 from ..data.targets import TaskName
 from ..data.weights import ItemWeights
 from ..errors import ArgumentError
+from ..nn.embeddings import YRange
 from .fitted import Fill, Scale
 from .preprocess import TablePreprocessor
-from .ranges import YRange
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -14,9 +14,9 @@ from ..data.order import Order, Source, TensorSource
 from ..data.preprocess import Items, Preprocessor, RuntimeInputs
 from ..data.targets import Targets
 from ..errors import ArgumentError, DataError, EasyLearnWarning, WeightsError
+from ..nn.embeddings import YRange
 from ..task import Task
 from .processing import Encoded, TableProcessor
-from .ranges import YRange
 from .reports import TransformReport
 from .view import TableView
 
@@ -51,29 +51,24 @@ class TablePreprocessor(Preprocessor):
         Args:
             given: the row or rows; other columns than the model's are ignored.
             first: the number of the first row, which names it where no index does.
-
-        Raises:
-            DataError: a column is missing, or one of numbers holds text.
-            ArgumentError: these are no rows.
         """
         encoded = self.processor.transform_row(given) if isinstance(given, Mapping) else None
         if encoded is not None:
             return Items(encoded, (str(first),), single=True)
-        frame, names = _as_frame(given), None
-        single = isinstance(given, Mapping) or getattr(given, "ndim", 0) == 1
-        if frame is given:
-            names = tuple(str(label) for label in frame.index)
+        frame = _as_frame(given)
         if not len(frame):
             raise DataError("there are no rows to predict")
+        single = isinstance(given, Mapping) or getattr(given, "ndim", 0) == 1
         encoded = self.processor.transform(frame)
         if not single:
             self._warn_of_unknown(encoded.report)
-        return Items(encoded, names or tuple(str(first + i) for i in range(len(frame))), single)
+        labels = frame.index if frame is given else range(first, first + len(frame))
+        return Items(encoded, tuple(map(str, labels)), single)
 
     def read_file(self, path: Path, n: int) -> Iterator[Items]:
         """See `Preprocessor.read_file`: the rows of a csv or parquet file or a folder of these, by their numbers."""
-        columns, seen = [*self.processor.cat_names, *self.processor.cont_names], TransformReport()
-        for table in iter_table(path, n, columns=columns, **self.column_types()):
+        seen = TransformReport()
+        for table in iter_table(path, n, columns=self.processor.names, **self.column_types()):
             encoded = self.processor.transform(TableView(table.frame, table.where))
             seen += encoded.report
             yield Items(encoded, tuple(str(i) for i in table.frame.index))
@@ -86,7 +81,6 @@ class TablePreprocessor(Preprocessor):
         return types
 
     def source(self, values: Encoded) -> Source:
-        """See `Preprocessor.source`."""
         return TensorSource(values.tensors())
 
     def order(self, values: Encoded, source: Source, batch_size: int) -> Order:
@@ -94,11 +88,7 @@ class TablePreprocessor(Preprocessor):
         return Order(len(source), max(batch_size, PREDICT_ROWS))
 
     def report(self, rows: Any) -> TransformReport:
-        """What is unknown, missing or infinite in some rows.
-
-        Args:
-            rows: what `read` takes.
-        """
+        """What is unknown, missing or infinite in some `rows`, in any form that `read` takes."""
         return self.processor.transform(_as_frame(rows)).report
 
     def _warn_of_unknown(self, seen: TransformReport) -> None:
@@ -128,7 +118,6 @@ class TablePreprocessor(Preprocessor):
 
     @classmethod
     def from_recipe(cls, recipe: Mapping[str, Any], task: Task) -> TablePreprocessor:
-        """See `Preprocessor.from_recipe`."""
         try:
             processor = TableProcessor.from_state(recipe["processor"])
             given = recipe["y_range"]
@@ -151,11 +140,8 @@ def _as_frame(items: Any) -> pd.DataFrame:
         return items
     rows = [items] if isinstance(items, Mapping | pd.Series) else items
     if not isinstance(rows, list | tuple) or not all(isinstance(r, Mapping | pd.Series) for r in rows):
-        hint = f"; a file is given as Path({items!r})" if isinstance(items, str) else ""
-        raise ArgumentError(
-            "expected a DataFrame, one row (a Series or a dictionary) or a list of rows, got "
-            f"{type(items).__name__}{hint}"
-        )
+        got = type(items).__name__ + (f"; a file is given as Path({items!r})" if isinstance(items, str) else "")
+        raise ArgumentError(f"expected a DataFrame, one row (a Series or a dictionary) or a list of rows, got {got}")
     listed = [dict(r) for r in rows]
     frame: pd.DataFrame
     try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,12 +12,12 @@ import torch
 
 from ..data.frames import KnownTypes
 from ..data.levels import Level
-from ..data.values import Bools, Floats, Rows, is_ordered, numbers, positions, require_columns
+from ..data.values import Bools, Rows, is_ordered, positions
 from ..device import mapping
 from ..errors import ArgumentError, DataError, EasyLearnError, StateError, did_you_mean
-from .fitted import Fill, FittedCategory, FittedNumber, NotPlainError, Piece, Scale, Settings
+from .fitted import Fill, FittedCategory, FittedNumber, NotPlainError, Piece, Scale, Settings, Spread, median, unusable
 from .reports import N_SPECIAL, TransformReport
-from .summaries import LevelCounts, NumberSums, Spread, median, unusable
+from .summaries import Blocks, learn_blocks
 from .view import Column, TableView
 
 if TYPE_CHECKING:
@@ -31,40 +31,25 @@ _MANY_ROWS, _MOST_THREADS = 50_000, 4
 
 @dataclass
 class Encoded:
-    """A table as numbers.
+    """A table as numbers, and what was unknown, missing, infinite or filled in it."""
 
-    Args:
-        cats: codes, int64, shape (n, number of categorical columns).
-        conts: numbers, float32, shape (n, number of continuous columns and flags).
-        report: what was unknown, missing, infinite, filled.
-        split: the same for the rows that were learned from and for the others, where both are in the table.
-    """
-
-    cats: npt.NDArray[np.int64]
-    conts: npt.NDArray[np.float32]
+    cats: npt.NDArray[np.int64]  # codes, shape (n, number of categorical columns)
+    conts: npt.NDArray[np.float32]  # shape (n, number of continuous columns and flags)
     report: TransformReport
-    split: tuple[TransformReport, TransformReport] | None = None
-
-    def __len__(self) -> int:
-        return len(self.cats)
+    split: tuple[TransformReport, TransformReport] | None = None  # rows that were learned from and others, if any
 
     def tensors(self) -> tuple[torch.Tensor, torch.Tensor]:
         """What the model takes: `cats` and `conts`, sharing their memory."""
         return torch.from_numpy(self.cats), torch.from_numpy(self.conts)
 
 
-Blocks = Callable[[list[str]], Iterator[tuple["pd.DataFrame", Bools]]]
-"""Gives some columns of a table in blocks of rows, with masks of the training rows."""
-
-
 class TableProcessor:
     """Turns tables into codes and numbers, always in the way that the training rows asked for.
 
-    Categorical columns: code 0 is *unknown* (a value that no training row held, or a rare one), code 1 is
-    *missing*, then come the categories: in the order of an ordered categorical, otherwise sorted.
-    Continuous columns: missing and infinite places are filled; every column that had such places in
-    training gets one more column that is 1 there and 0 elsewhere. Then comes the scale. A column that never varied
-    in training gives 0 always, unless `scale="none"`.
+    Categorical columns: code 0 is *unknown* (a value that no training row held, or a rare one), code 1 is *missing*,
+    then come the categories: in the order of an ordered categorical, otherwise sorted. Continuous columns: missing and
+    infinite places are filled; every column that had such places in training gets one more column that is 1 there and 0
+    elsewhere. Then comes the scale. A column that never varied in training gives 0 always, unless `scale="none"`.
 
     Args:
         cat_names: the categorical columns.
@@ -91,16 +76,9 @@ class TableProcessor:
     """
 
     def __init__(
-        self,
-        cat_names: Iterable[str],
-        cont_names: Iterable[str],
-        *,
-        scale: Scale = "standard",
-        fill: Fill = "median",
-        fill_value: float = 0.0,
-        min_count: int = 1,
-        max_levels: int | None = None,
-    ) -> None:
+        self, cat_names: Iterable[str], cont_names: Iterable[str], *, scale: Scale = "standard", fill: Fill = "median",
+        fill_value: float = 0.0, min_count: int = 1, max_levels: int | None = None,
+    ) -> None:  # fmt: skip
         self.cat_names = column_list(cat_names, "cat_names")
         self.cont_names = column_list(cont_names, "cont_names")
         twice = [n for n in self.cat_names if n in set(self.cont_names)]
@@ -110,7 +88,10 @@ class TableProcessor:
         self._cats: list[FittedCategory] | None = None
         self._conts: list[FittedNumber] = []
 
-    # Learning
+    @property
+    def names(self) -> list[str]:
+        """The columns that are read: the categorical ones, then the continuous ones."""
+        return [*self.cat_names, *self.cont_names]
 
     def fit(self, df: pd.DataFrame) -> TableProcessor:
         """Learn categories, fill values and scales from `df`, which holds training rows only. Returns itself."""
@@ -118,22 +99,18 @@ class TableProcessor:
         return self
 
     def fit_transform(self, df: pd.DataFrame | TableView, rows: Rows | None = None) -> Encoded:
-        """Learn from some rows and encode all of them, looking at each column once.
+        """Learn from some rows and encode all, as `fit` and `transform` would, looking at each column once.
 
         Args:
             df: training and other rows.
             rows: positions (not labels) of the training rows, or a boolean mask; None means all.
-
-        Returns:
-            Every row of `df`, encoded as `fit` on those rows and `transform` would.
         """
         table = TableView.of(df)
-        table.require([*self.cat_names, *self.cont_names])
+        table.require(self.names)
         if not len(table):
             raise DataError("the table has no rows, so there is nothing to learn from")
-        train = None if rows is None else positions(rows, len(table))
         encoded, self._cats, self._conts = self._encode(
-            table, train, lambda c: self._learn_category(c, train), lambda c, bad: self._learn_number(c, bad, train)
+            table, slice(None) if rows is None else positions(rows, len(table))
         )
         return encoded
 
@@ -141,118 +118,58 @@ class TableProcessor:
         """Learn from a table that is never wholly in memory.
 
         The same as `fit` on its training rows, but for the last digits of means and deviations. A second reading looks
-        for the medians of large tables; `scale="quantile"` reads one column at a time, which has to fit into memory.
-        So have the different values of all categorical columns.
+        for the medians of large tables; `scale="quantile"` reads one column at a time, which has to fit into memory. So
+        have the different values of all categorical columns.
 
         Args:
-            blocks: given the names of columns, their rows in blocks, each with a mask of its training rows; the same
-                ones whenever it is called.
+            blocks: given the names of columns, the same blocks of rows each time, with masks of the training rows.
 
         Returns:
             What was seen in the training rows, and in the others.
-
-        Raises:
-            DataError: as from `fit`.
         """
-        levels = {name: LevelCounts() for name in self.cat_names}
-        sums = {name: NumberSums(name) for name in self.cont_names}
-        seen = (TransformReport(), TransformReport())
-        for frame, train in blocks([*self.cat_names, *self.cont_names]):
-            require_columns(frame, [*self.cat_names, *self.cont_names])
-            seen[0].rows += int(train.sum())
-            seen[1].rows += int((~train).sum())
-            for name, counts in levels.items():
-                counts.add(frame[name], train)
-            for name, sum_ in sums.items():
-                sum_.add(frame[name], train)
-            del frame, train  # before the next block is read
-        if not seen[0].rows:
-            raise DataError("the table has no training rows, so there is nothing to learn from")
-        cats = [self._category_of(name, counts, seen) for name, counts in levels.items()]
-        medians = _medians(blocks, sums) if self.settings.fill == "median" else {}
-        conts = [self._number_of(sum_, medians, blocks, seen) for sum_ in sums.values()]
-        self._cats, self._conts = cats, conts
+        self._cats, self._conts, seen = learn_blocks(blocks, self.cat_names, self.cont_names, self.settings)
         return seen
 
-    def _category_of(
-        self, name: str, counts: LevelCounts, seen: tuple[TransformReport, TransformReport]
-    ) -> FittedCategory:
-        counts.settle()
-        found = FittedCategory.learn(name, counts.ordered, counts.values, counts.held(0)[1:], self.settings)
-        for report, of_column in zip(seen, counts.reports(name, found.lookup.codes(counts.values)), strict=True):
-            report.take(of_column)
-        return found
-
-    def _number_of(
-        self,
-        sum_: NumberSums,
-        medians: Mapping[str, float],
-        blocks: Blocks,
-        seen: tuple[TransformReport, TransformReport],
-    ) -> FittedNumber:
-        for report, of_column in zip(seen, sum_.seen, strict=True):
-            report.take(of_column)
-        return FittedNumber.learn(
-            sum_.name,
-            sum_.flag,
-            sum_.spread,
-            lambda: medians[sum_.name],
-            lambda n: np.quantile(_clean(blocks, sum_.name), np.linspace(0, 1, n)),
-            self.settings,
-        )
-
-    def _learn_category(self, column: Column, rows: npt.NDArray[np.int64] | None) -> FittedCategory:
+    def _learn_category(self, column: Column, rows: Piece) -> FittedCategory:
         codes, values = column.coded
-        counts = np.bincount((codes if rows is None else codes[rows]) + 1, minlength=len(values) + 1)[1:]
+        counts = np.bincount(codes[rows] + 1, minlength=len(values) + 1)[1:]
         return FittedCategory.learn(column.name, is_ordered(column.series), values, counts, self.settings)
 
-    def _learn_number(self, column: Column, bad: Bools, rows: npt.NDArray[np.int64] | None) -> FittedNumber:
-        x, bad = (column.numbers, bad) if rows is None else (column.numbers[rows], bad[rows])
+    def _learn_number(self, column: Column, bad: Bools, rows: Piece) -> FittedNumber:
+        x, bad = column.numbers[rows], bad[rows]
         flag = bool(bad.any())
-        if flag:
-            x = x[~bad]
-
-        def quantiles(n: int) -> Floats:
-            return np.quantile(x, np.linspace(0, 1, n))
-
-        return FittedNumber.learn(column.name, flag, Spread.of(x), lambda: median(x), quantiles, self.settings)
-
-    # Encoding
+        x = x[~bad] if flag else x
+        return FittedNumber.learn(column.name, flag, Spread.of(x), lambda: median(x), lambda: x, self.settings)
 
     def transform(self, df: pd.DataFrame | TableView) -> Encoded:
-        """Encode a table with what was learned. `df` is left as it is; columns that were not asked for are ignored.
-
-        Raises:
-            DataError: columns are missing, or a continuous one holds text (naming column, row and value).
-            StateError: nothing was learned yet.
-        """
-        cats = {c.name: c for c in self._learned()}
-        conts = {c.name: c for c in self._conts}
+        """Encode a table with what was learned; other columns are ignored."""
+        self._learned()
         table = TableView.of(df)
-        table.require([*cats, *conts])
-        return self._encode(table, None, lambda c: cats[c.name], lambda c, bad: conts[c.name])[0]
+        table.require(self.names)
+        return self._encode(table, None)[0]
 
     def _encode(
-        self,
-        table: TableView,
-        train: npt.NDArray[np.int64] | None,
-        category: Callable[[Column], FittedCategory],
-        number: Callable[[Column, Bools], FittedNumber],
+        self, table: TableView, train: Piece | None
     ) -> tuple[Encoded, list[FittedCategory], list[FittedNumber]]:
-        """The rows of a table by what is known, or now learned, of each column; training rows are reported apart."""
-        n, rows = len(table), _pieces(len(table), train)
+        """The rows of a table by what is learned of `train`, which is reported apart; None takes what is known."""
+        n = len(table)
+        rows: list[Piece] = [slice(None)]
+        if isinstance(train, np.ndarray):
+            others = np.ones(n, np.bool_)
+            others[train] = False
+            rows += [train, np.flatnonzero(others)]
         cats = np.empty((n, len(self.cat_names)), np.int64)
         conts = np.empty((n, len(self.cont_names)), np.float32)
 
         def of_category(j: int) -> tuple[FittedCategory, list[TransformReport]]:
             column = table[self.cat_names[j]]
-            fitted = category(column)
+            fitted = self._learned()[j] if train is None else self._learn_category(column, train)
             return fitted, fitted.encode(column.coded, cats[:, j], rows)
 
         def of_number(j: int) -> tuple[FittedNumber, list[TransformReport], Bools]:
             column = table[self.cont_names[j]]
             bad = unusable(column.numbers)
-            fitted = number(column, bad)
+            fitted = self._conts[j] if train is None else self._learn_number(column, bad, train)
             return fitted, fitted.encode(column.numbers, bad if bad.any() else None, conts[:, j], rows), bad
 
         with mapping(min(torch.get_num_threads(), _MOST_THREADS) if n >= _MANY_ROWS else 1) as each:
@@ -260,25 +177,21 @@ class TableProcessor:
             coming = each(of_number, range(len(self.cont_names)))
             of_cats = list(each(of_category, range(len(self.cat_names))))
             of_conts = list(coming)
-        if flags := [bad[:, None] for fitted, _, bad in of_conts if fitted.flag]:
+        if flags := [bad[:, None] for number, _, bad in of_conts if number.flag]:
             conts = np.concatenate([conts, *flags], axis=1, dtype=np.float32)
         reports = [TransformReport(n if isinstance(piece, slice) else len(piece)) for piece in rows]
         for seen in (*(seen for _, seen in of_cats), *(seen for _, seen, _ in of_conts)):
             for report, of_piece in zip(reports, seen, strict=False):  # a column without such rows has none
-                report.take(of_piece)
+                report += of_piece
         whole, *split = reports
         encoded = Encoded(cats, conts, whole, (split[0], split[1]) if split else None)
         return encoded, [fitted for fitted, _ in of_cats], [fitted for fitted, *_ in of_conts]
 
     def transform_row(self, row: Mapping[str, Any]) -> Encoded | None:
-        """One row of plain values as `transform` would encode it, without a DataFrame: fifty times as quick.
+        """One row, by column, as `transform` would encode it, without a DataFrame: fifty times as quick.
 
-        Args:
-            row: by column.
-
-        Returns:
-            The row's codes and numbers; None if it lacks a column or holds anything but text, numbers, booleans and
-            None, of which `transform` knows what to make or to say.
+        None if it lacks a column or holds anything but text, numbers, booleans and None: `transform` knows what to make
+        of these, or to say.
         """
         report = TransformReport(1)
         try:
@@ -291,61 +204,43 @@ class TableProcessor:
         return Encoded(np.array([cats], np.int64), np.array([conts], np.float32), report)
 
     def decode(self, cats: npt.NDArray[np.int64], conts: npt.NDArray[np.float32]) -> pd.DataFrame:
-        """Codes and numbers back to values, as far as they are known: "(unknown)" and "(missing)" stay words.
+        """The arrays of `Encoded` back to values, as far as they are known: "(unknown)" and "(missing)" stay words.
 
-        Args:
-            cats: codes, shape (n, number of categorical columns).
-            conts: numbers, shape (n, number of continuous columns and flags).
-
-        Returns:
-            One row per row; a number whose flag is set is missing (NaN). Without a flag a filled place looks like its
-            fill value.
-
-        >>> import pandas as pd
-        >>> df = pd.DataFrame({"shop": ["b", "a"], "size": [1.0, 3.0]})
-        >>> table = TableProcessor(["shop"], ["size"]).fit(df)
-        >>> table.decode(*[getattr(table.transform(df), n) for n in ("cats", "conts")])["size"].tolist()
-        [1.0, 3.0]
+        A number whose flag is set is missing (NaN). Without a flag a filled place looks like its fill value.
         """
         import pandas as pd
 
-        columns: dict[str, Any] = {}
-        for j, name in enumerate(self.cat_names):
-            levels = np.array(self.levels(name), object)
-            columns[name] = levels[cats[:, j]]
+        columns: dict[str, Any] = {
+            n: np.array(self.levels(n), object)[cats[:, j]] for j, n in enumerate(self.cat_names)
+        }
         for number, (j, *flag) in zip(self._conts, self.cont_places.values(), strict=True):
             values = number.unscaled(conts[:, j].astype(np.float64))
             columns[number.name] = np.where(conts[:, flag[0]] > 0, np.nan, values) if flag else values
         frame: pd.DataFrame = pd.DataFrame(columns, index=pd.RangeIndex(len(cats)))
         return frame
 
-    # What was learned
-
     def levels(self, name: str) -> list[Level]:
         """The values of a categorical column by code: "(unknown)", "(missing)", then its categories."""
-        return [UNKNOWN, MISSING, *self._category(name).levels]
+        for category in self._learned():
+            if category.name == name:
+                return [UNKNOWN, MISSING, *category.levels]
+        raise ArgumentError(f"{name!r} is not a categorical column. {did_you_mean(name, self.cat_names)}")
 
     @property
     def cardinalities(self) -> dict[str, int]:
         """How many codes each categorical column has, with those of *unknown* and *missing*."""
         return {c.name: N_SPECIAL + len(c.levels) for c in self._learned()}
 
-    @property
-    def n_rare(self) -> dict[str, int]:
-        """How many values of each categorical column were too rare and became *unknown*."""
-        return {c.name: c.n_rare for c in self._learned()}
-
     def known_types(self) -> KnownTypes:
         """How the columns of a file are to be read so that they mean what they meant in training; see `read_table`."""
         text = [c.name for c in self._learned() if not c.lookup.kinds <= _READ_AS_NUMBERS]
-        return {"text": text, "numbers": [n for n in (*self.cat_names, *self.cont_names) if n not in text]}
+        return {"text": text, "numbers": [n for n in self.names if n not in text]}
 
     @property
     def cont_out_names(self) -> list[str]:
         """The names of the columns of `Encoded.conts`: the continuous columns, then their flags."""
         self._learned()
-        taken = {*self.cat_names, *self.cont_names}
-        flags = []
+        taken, flags = set(self.names), []
         for c in self._conts:
             if c.flag:
                 name = f"{c.name}_na"
@@ -358,45 +253,22 @@ class TableProcessor:
     @property
     def cont_places(self) -> dict[str, tuple[int, ...]]:
         """Where each continuous column is among the columns of `Encoded.conts`: its number, and its flag if any."""
-        self._learned()
         flags = iter(range(len(self._conts), len(self.cont_out_names)))
         return {c.name: (j, next(flags)) if c.flag else (j,) for j, c in enumerate(self._conts)}
-
-    @property
-    def fills(self) -> dict[str, float]:
-        """What a missing or infinite number becomes, per continuous column, before scaling."""
-        self._learned()
-        return {c.name: c.fill for c in self._conts}
 
     def _learned(self) -> list[FittedCategory]:
         if self._cats is None:
             raise StateError("this TableProcessor has learned nothing yet: call fit(df) with the training rows first")
         return self._cats
 
-    def _category(self, name: str) -> FittedCategory:
-        for category in self._learned():
-            if category.name == name:
-                return category
-        raise ArgumentError(f"{name!r} is not a categorical column. {did_you_mean(name, self.cat_names)}")
-
-    # Keeping it
-
     def state_dict(self) -> dict[str, Any]:
         """Everything, as numbers, words, lists and dicts that fit in a JSON file."""
-        return {
-            "version": _VERSION,
-            "settings": asdict(self.settings),
-            "cats": [c.state_dict() for c in self._learned()],
-            "conts": [c.state_dict() for c in self._conts],
-        }
+        cats, conts = ([c.state_dict() for c in columns] for columns in (self._learned(), self._conts))
+        return {"version": _VERSION, "settings": asdict(self.settings), "cats": cats, "conts": conts}
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> TableProcessor:
-        """A processor as `state_dict` described it.
-
-        Raises:
-            DataError: the state was written by a newer version, or is not one of a TableProcessor.
-        """
+        """A processor as `state_dict` described it."""
         try:
             if state["version"] != _VERSION:
                 raise DataError(
@@ -406,27 +278,18 @@ class TableProcessor:
             cats = [FittedCategory.from_state(c) for c in state["cats"]]
             conts = [FittedNumber.from_state(c) for c in state["conts"]]
             made = cls([c.name for c in cats], [c.name for c in conts], **dict(state["settings"]))
+        except EasyLearnError:
+            raise
         except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
-            if isinstance(error, EasyLearnError):
-                raise
             raise DataError(f"this is not the state of a TableProcessor: {str(error)[:200]!r}") from error
         made._cats, made._conts = cats, conts
         return made
 
     def agrees_with(self, other: TableProcessor) -> bool:
-        """Whether both make the same of every table, but for the last digits of what is scaled.
-
-        Args:
-            other: fitted.
-        """
-
-        def parts(processor: TableProcessor) -> tuple[Any, list[float]]:
-            state = processor.state_dict()
-            digits = [c.pop(n) for c in state["conts"] for n in ("fill", "center", "factor")]
-            return state, digits
-
-        (state, digits), (of_other, other_digits) = parts(self), parts(other)
-        return state == of_other and np.allclose(digits, other_digits, rtol=1e-9, atol=0.0)
+        """Whether both make the same of every table, but for the last digits of what is scaled."""
+        states = self.state_dict(), other.state_dict()
+        digits = [[c.pop(n) for c in state["conts"] for n in ("fill", "center", "factor")] for state in states]
+        return states[0] == states[1] and np.allclose(digits[0], digits[1], rtol=1e-9, atol=0.0)
 
     def __repr__(self) -> str:
         learned = "learned nothing yet" if self._cats is None else f"{len(self.cont_out_names)} numbers out"
@@ -434,45 +297,6 @@ class TableProcessor:
             f"TableProcessor({len(self.cat_names)} categorical and {len(self.cont_names)} continuous columns, "
             f"scale={self.settings.scale!r}, fill={self.settings.fill!r}, {learned})"
         )
-
-
-def _pieces(n: int, train: npt.NDArray[np.int64] | None) -> list[Piece]:
-    """All rows; and where not all of them are learned from, both sides."""
-    if train is None:
-        return [slice(None)]
-    outside = np.ones(n, np.bool_)
-    outside[train] = False
-    return [slice(None), train, np.flatnonzero(outside)]
-
-
-def _medians(blocks: Blocks, sums: Mapping[str, NumberSums]) -> dict[str, float]:
-    """The medians of the training rows, by a second reading where the first one did not see all numbers at once."""
-    there = {name: sum_ for name, sum_ in sums.items() if sum_.spread.n}
-    middles = {name: middle for name, sum_ in there.items() if (middle := sum_.middle()) is not None}
-    found = {name: sum_.median() for name, sum_ in there.items() if name not in middles}
-    for frame, train in blocks(list(middles)) if middles else ():
-        for name, middle in middles.items():
-            middle.add(_usable(frame[name], train))
-        del frame, train
-    for name, middle in middles.items():
-        value = middle.median()
-        found[name] = median(_clean(blocks, name)) if value is None else value
-    return found
-
-
-def _usable(column: pd.Series[Any], train: Bools) -> Floats:
-    """A copy of the usable numbers of the training rows of a block."""
-    x = numbers(column)
-    return x[train & ~unusable(x)]
-
-
-def _clean(blocks: Blocks, name: str) -> Floats:
-    """The usable numbers of the training rows of one column."""
-    pieces = []
-    for frame, train in blocks([name]):
-        pieces.append(_usable(frame[name], train))
-        del frame, train
-    return np.concatenate(pieces)
 
 
 def column_list(names: Iterable[str], what: str) -> list[str]:

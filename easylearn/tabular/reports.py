@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +12,11 @@ import numpy.typing as npt
 from ..data.levels import Level
 from ..data.values import Bools, Floats
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
 UNKNOWN_CODE, MISSING_CODE, N_SPECIAL = 0, 1, 2
+COUNTS = ("unknown", "missing", "infinite", "filled")
 
 
 @dataclass
@@ -35,35 +39,22 @@ class TransformReport:
     filled: dict[str, int] = field(default_factory=dict)
     examples: dict[str, list[str]] = field(default_factory=dict)
 
-    def __add__(self, other: TransformReport) -> TransformReport:
-        def sums(a: Mapping[str, int], b: Mapping[str, int]) -> dict[str, int]:
-            return {n: a.get(n, 0) + b.get(n, 0) for n in [*a, *(n for n in b if n not in a)]}
-
-        names = [*self.examples, *(n for n in other.examples if n not in self.examples)]
-        both = {n: [*self.examples.get(n, []), *other.examples.get(n, [])] for n in names}
-        return TransformReport(
-            self.rows + other.rows,
-            sums(self.unknown, other.unknown),
-            sums(self.missing, other.missing),
-            sums(self.infinite, other.infinite),
-            sums(self.filled, other.filled),
-            {n: list(dict.fromkeys(words))[:5] for n, words in both.items()},
-        )
-
-    def take(self, of_column: TransformReport) -> None:
-        """Add what was seen in a column that is not in yet; the rows are the same."""
-        for name in ("unknown", "missing", "infinite", "filled", "examples"):
-            getattr(self, name).update(getattr(of_column, name))
-
-    COLUMNS: ClassVar[tuple[str, ...]] = (
-        "column", "unknown", "missing", "infinite", "filled", "fraction", "examples"
-    )  # fmt: skip
+    def __iadd__(self, other: TransformReport) -> Self:
+        """Count in other rows; or other columns of the same rows, by a report whose `rows` is 0."""
+        self.rows += other.rows
+        for what in COUNTS:
+            mine: dict[str, int] = getattr(self, what)
+            for name, n in getattr(other, what).items():
+                mine[name] = mine.get(name, 0) + n
+        for name, words in other.examples.items():
+            self.examples[name] = list(dict.fromkeys([*self.examples.get(name, []), *words]))[:5]
+        return self
 
     def rows_of_columns(self, names: Iterable[str]) -> list[list[Any]]:
-        """One row for each of some columns with something to tell, as `COLUMNS` names its cells."""
+        """For each of some columns with something to tell: its name, its counts, their share of the rows, examples."""
         found = []
         for name in names:
-            counts = [c.get(name, 0) for c in (self.unknown, self.missing, self.infinite, self.filled)]
+            counts = [getattr(self, what).get(name, 0) for what in COUNTS]
             if any(counts):
                 found.append([name, *counts, sum(counts[:3]) / self.rows, ", ".join(self.examples.get(name, []))])
         return found
@@ -73,29 +64,13 @@ class TransformReport:
         """Whether every value was a known category or a finite number."""
         return not (self.unknown or self.missing or self.infinite)
 
-    def to_dict(self) -> dict[str, Any]:
-        """The same as plain dicts and numbers."""
-        return {
-            "rows": self.rows,
-            "unknown": dict(self.unknown),
-            "missing": dict(self.missing),
-            "infinite": dict(self.infinite),
-            "filled": dict(self.filled),
-            "examples": {n: list(words) for n, words in self.examples.items()},
-        }
-
     def __str__(self) -> str:
         if self.is_clean:
             return f"{self.rows} rows, nothing unknown, missing or infinite"
         lines = [f"{self.rows} rows"]
-        for what in ("unknown", "missing", "infinite", "filled"):
-            counts: dict[str, int] = getattr(self, what)
-            for name, n in counts.items():
-                shown = (
-                    f", for example {', '.join(self.examples[name])}"
-                    if what == "unknown" and name in self.examples
-                    else ""
-                )
+        for what in COUNTS:
+            for name, n in getattr(self, what).items():
+                shown = f", for example {', '.join(self.examples[name])}" if what == "unknown" else ""
                 lines.append(f"  {what:9}{n:>9}  in {name}{shown}")
         return "\n".join(lines)
 
@@ -103,38 +78,24 @@ class TransformReport:
 def count_codes(
     name: str, codes: npt.NDArray[np.int64], held: npt.NDArray[np.int64], values: Sequence[Level]
 ) -> TransformReport:
-    """What was seen in a categorical column.
+    """What was seen in a categorical column: how many places are missing, then how often each value is `held`.
 
-    Args:
-        name: of the column.
-        codes: what each of `values` became.
-        held: how many places are missing, then how often each of `values` occurs.
-        values: different ones.
+    `codes` say what each of the values became.
     """
-    report = TransformReport()
-    if held[0]:
-        report.missing[name] = int(held[0])
     others = np.flatnonzero((codes[: len(values)] == UNKNOWN_CODE) & (held[1:] > 0))
-    if len(others):
-        report.unknown[name] = int(held[others + 1].sum())
-        report.examples[name] = [repr(values[i])[:40] for i in others[:5]]
-    return report
+    examples = {name: [repr(values[i])[:40] for i in others[:5]]} if len(others) else {}
+    return TransformReport(
+        unknown=_if_any(name, held[others + 1].sum()), missing=_if_any(name, held[0]), examples=examples
+    )
 
 
 def count_numbers(name: str, x: Floats, bad: Bools) -> TransformReport:
-    """What was seen in a continuous column.
+    """What was seen in a continuous column: its numbers, missing as NaN, and which are missing or infinite."""
+    missing, total = np.isnan(x).sum(), bad.sum()
+    return TransformReport(
+        missing=_if_any(name, missing), infinite=_if_any(name, total - missing), filled=_if_any(name, total)
+    )
 
-    Args:
-        name: of the column.
-        x: its numbers, missing as NaN.
-        bad: which of them are missing or infinite.
-    """
-    report = TransformReport()
-    missing, total = int(np.isnan(x).sum()), int(bad.sum())
-    if total:
-        report.filled[name] = total
-    if missing:
-        report.missing[name] = missing
-    if total > missing:
-        report.infinite[name] = total - missing
-    return report
+
+def _if_any(name: str, n: Any) -> dict[str, int]:
+    return {name: int(n)} if n else {}

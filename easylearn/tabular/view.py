@@ -18,12 +18,7 @@ if TYPE_CHECKING:
 
 
 class Column:
-    """A column and what was found out about it.
-
-    Args:
-        series: its values; they are left as they are.
-        where: a row's position to what messages call it; None says "row 3".
-    """
+    """A column and what was found out about it; `where` makes of a row's position what messages call it."""
 
     def __init__(self, series: pd.Series[Any], where: Where | None = None) -> None:
         self.series = series
@@ -46,11 +41,13 @@ class Column:
     @cached_property
     def as_numbers(self) -> Floats | None:
         """The same; None where the column holds what is no number. Text is read once for each different one."""
+        import pandas as pd
+
         try:
             if self.is_number or self.is_span:
                 return self.numbers
             codes, values = self.coded
-            return np.append(_of_values(values, self.name), np.nan)[codes]
+            return np.append(numbers(pd.Series(values, name=self.name, dtype=object)), np.nan)[codes]
         except DataError:
             return None
 
@@ -73,23 +70,19 @@ class Column:
         """The column in some rows, with what is known of it already."""
         if len(rows) == len(self):
             return self
-        few = Column(self.series.iloc[rows])
-        known = vars(self)
+        few, known = Column(self.series.iloc[rows]), vars(self)
         if "coded" in known:
             few.coded = (self.coded[0][rows], self.coded[1])
         if "numbers" in known:
             few.numbers = self.numbers[rows]
         return few
 
-    # -- its type ----------------------------------------------------------------------------------------------
-
     @property
     def is_number(self) -> bool:
         """Whether its type is one of real numbers; booleans are none."""
         import pandas as pd
 
-        types, dtype = pd.api.types, self.series.dtype
-        return types.is_any_real_numeric_dtype(dtype)
+        return pd.api.types.is_any_real_numeric_dtype(self.series.dtype)
 
     @property
     def is_span(self) -> bool:
@@ -110,19 +103,8 @@ class Column:
         return bool((np.isnan(x) | ((x == np.floor(x)) & np.isfinite(x))).all())
 
 
-def _of_values(values: Sequence[Any], name: str) -> Floats:
-    import pandas as pd
-
-    return numbers(pd.Series(list(values), name=name, dtype=object))
-
-
 class TableView:
-    """The columns of a DataFrame, each made once.
-
-    Args:
-        df: the table; it is left as it is.
-        where: see `Column`.
-    """
+    """The columns of a DataFrame, each made once; arguments as of `Column`."""
 
     def __init__(self, df: pd.DataFrame, where: Where | None = None) -> None:
         self.df = df
@@ -144,12 +126,7 @@ class TableView:
 
     @cached_property
     def names(self) -> list[str]:
-        """All columns, each of which must have a name of its own.
-
-        Raises:
-            ArgumentError: a name is no text.
-            DataError: a name comes twice.
-        """
+        """All columns; one whose name is no text, or comes twice, is refused."""
         names = list(self.df.columns)
         odd = [n for n in names if not isinstance(n, str)]
         if odd:

@@ -184,13 +184,13 @@ def test_unknown_is_learnt_by_forgetting() -> None:
 def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(ArgumentError, match="at least one categorical or continuous column"):
         TableModel([], 0, 1)
-    with pytest.raises(ArgumentError, match=r"2 hidden layers \[8, 4\], but 3 dropouts"):
+    with pytest.raises(ArgumentError, match=r"\[8, 4\] make 2 blocks, but ps has 3"):
         TableModel(SIZES, 1, 1, [8, 4], ps=[0.1, 0.1, 0.1])
     for layers in ([0], [-1], [True], [2.5]):
-        with pytest.raises(ArgumentError, match="layers must be sizes of at least 1"):
+        with pytest.raises(ArgumentError, match="hidden layer 0 must be a whole number of at least 1"):
             TableModel(SIZES, 1, 1, layers)  # type: ignore[arg-type]
     for p in (1.0, -0.1, float("nan")):
-        with pytest.raises(ArgumentError, match="dropouts must be at least 0 and below 1"):
+        with pytest.raises(ArgumentError, match="dropouts of at least 0 and below 1"):
             TableModel(SIZES, 1, 1, [8], ps=p)
     with pytest.raises(ArgumentError, match="low bounds must lie below high bounds"):
         SigmoidRange([0.0, 1.0], [1.0, 1.0])

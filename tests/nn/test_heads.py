@@ -62,7 +62,7 @@ def test_shapes(hidden: list[int], n_out: int) -> None:
 
 
 def test_wrong_number_of_ps_names_both() -> None:
-    with pytest.raises(ArgumentError, match=r"3 probabilities.*2 blocks"):
+    with pytest.raises(ArgumentError, match=r"\[512\] make 2 blocks, but ps has 3"):
         pooled_head(8, 2, ps=[0.1, 0.2, 0.3])
 
 

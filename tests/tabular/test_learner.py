@@ -12,11 +12,12 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from easylearn.errors import ArgumentError, DataError, WeightsError
+from easylearn.errors import ArgumentError, DataError, EasyLearnWarning, WeightsError
 from easylearn.learner import Learner
 from easylearn.nn.embeddings import Scaled, SigmoidRange, TableModel, emb_size
 from easylearn.tabular.data import TabularData
-from easylearn.tabular.learner import embedding_sizes, knots, output_layer, tabular_learner
+from easylearn.tabular.learner import embedding_sizes, knots, output_layer, range_of, tabular_learner
+from easylearn.task import multi_label, regression, single_label
 from easylearn.task.predictions import Predictions
 
 CPU = torch.device("cpu")
@@ -305,7 +306,7 @@ def test_embedding_lengths(learner: Any) -> None:
     with pytest.raises(ArgumentError, match=r"1 entries, but there are 2 categorical columns: \['shop', 'day'\]"):
         embedding_sizes(data, [3])
     for wrong in (0, -1, True, 2.5):
-        with pytest.raises(ArgumentError, match="an embedding is at least 1 long"):
+        with pytest.raises(ArgumentError, match="embedding of 'day' must be a whole number of at least 1"):
             embedding_sizes(data, {"day": wrong})  # type: ignore[dict-item]
 
 
@@ -390,6 +391,18 @@ def test_set_data_goes_on_with_like_data_and_refuses_other(learner: Any) -> None
     learn.fit(0.01, 1)
 
 
+def test_ranges_are_on_the_models_scale() -> None:
+    y = torch.tensor([[1.0], [100.0]])
+    bounds = range_of(regression(scale="log"), y, (0.5, 200.0))
+    np.testing.assert_allclose(np.concatenate(bounds), [math.log(0.5), math.log(200)])
+    low, high = range_of(regression(["a", "b"]), torch.tensor([[0.0, 5.0], [10.0, 5.0]]), "auto")
+    np.testing.assert_allclose(low[0], -1.0)
+    np.testing.assert_allclose(high[0], 11.0)
+    assert low[1] < 5 < high[1]  # a target that never varies has room, too
+    auto = range_of(regression(scale="log"), y, "auto")
+    assert auto[0][0] < 0 and auto[1][0] > math.log(100)
+
+
 # -- bad input ---------------------------------------------------------------------------------------------
 
 
@@ -397,7 +410,7 @@ def test_arguments_that_do_not_fit(learner: Any) -> None:
     data = make("label")
     for settings, match in (
         ({"y_range": (0, 1)}, "y_range is for numbers"),
-        ({"ps": [0.1, 0.2]}, "1 hidden layers"),
+        ({"ps": [0.1, 0.2]}, "make 1 blocks"),
         ({"emb_drop": 1.5}, "drop"),
         ({"unknown_p": 0.9}, "unknown_p"),
         ({"num_emb_size": -1}, "num_emb_size"),
@@ -406,5 +419,21 @@ def test_arguments_that_do_not_fit(learner: Any) -> None:
     ):
         with pytest.raises(ArgumentError, match=match):
             learner(data, **settings)
-    with pytest.raises(ArgumentError, match="layers"):
+    with pytest.raises(ArgumentError, match="layer 0"):
         learner(data, (0,))
+
+
+def test_ranges_that_cannot_be() -> None:
+    y = torch.tensor([[1.0], [3.0]])
+    for task in (single_label(["a", "b"]), multi_label(["a"])):
+        with pytest.raises(ArgumentError, match=f"this task is {task}".replace("(", r"\(").replace(")", r"\)")):
+            range_of(task, y, (0, 1))
+    for wrong in ((3, 1), (1, 1), (1, 2, 3), (1,)):
+        with pytest.raises(ArgumentError, match="low below high"):
+            range_of(regression(), y, wrong)  # type: ignore[arg-type]
+    with pytest.raises(ArgumentError, match="'auto' or None"):
+        range_of(regression(), y, "atuo")  # type: ignore[arg-type]
+    with pytest.raises(ArgumentError, match="no finite logarithm"):
+        range_of(regression(scale="log"), y, (0, 10))
+    with pytest.warns(EasyLearnWarning, match="from 1 to 3; the model can never predict them"):
+        range_of(regression(), y, (0, 2))

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,10 @@ def table(n: int = 400, seed: int = 0) -> pd.DataFrame:
     return pd.DataFrame(
         {"x": x, "k": rng.integers(0, 5, n), "word": word, "y": rng.exponential(3, n), "flag": rng.random(n) < 0.3}
     )
+
+
+def fills(p: TableProcessor) -> dict[str, float]:
+    return {c["name"]: c["fill"] for c in p.state_dict()["conts"]}
 
 
 def reload(p: TableProcessor) -> TableProcessor:
@@ -209,14 +214,14 @@ def test_fill(fill: Any, want: float) -> None:
     df = pd.DataFrame({"x": [1.0, 2.0, 9.0, np.nan, np.inf]})
     p = TableProcessor([], ["x"], scale="none", fill=fill, fill_value=-1).fit(df)
     assert p.transform(df).conts.tolist() == [[1, 0], [2, 0], [9, 0], [want, 1], [want, 1]]
-    assert p.fills == {"x": want}
+    assert fills(p) == {"x": want}
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.floats(-1e30, 1e30) | st.integers(0, 3), min_size=1, max_size=60))
 def test_the_median_is_numpys(values: list[float]) -> None:
     df = pd.DataFrame({"x": np.array(values, np.float64)})
-    assert TableProcessor([], ["x"]).fit(df).fills["x"] == np.median(values)
+    assert fills(TableProcessor([], ["x"]).fit(df)) == {"x": np.median(values)}
 
 
 @pytest.mark.parametrize("scale", ["standard", "quantile"])
@@ -244,7 +249,7 @@ def test_rare_levels_become_unknown_and_are_counted() -> None:
     p = TableProcessor(["c"], [], min_count=3)
     out = p.fit_transform(df)
     assert p.levels("c")[2:] == ["a", "b"]
-    assert (p.n_rare, out.report.unknown) == ({"c": 2}, {"c": 3})
+    assert (p.state_dict()["cats"][0]["n_rare"], out.report.unknown) == (2, {"c": 3})
     most = TableProcessor(["c"], [], max_levels=3).fit(df)
     assert most.levels("c")[2:] == ["a", "b", "c"]
     tied = TableProcessor(["c"], [], max_levels=1).fit(df)
@@ -343,8 +348,10 @@ def test_reports_add_up_and_print() -> None:
     p = TableProcessor(["w"], ["x"]).fit(pd.DataFrame({"w": ["a", "b"], "x": [1.0, 2.0]}))
     first = p.transform(pd.DataFrame({"w": ["a", "z"], "x": [1.0, None]}))
     second = p.transform(pd.DataFrame({"w": ["q", "z", None], "x": [1.0, 2.0, np.inf]}))
-    both = first.report + second.report
-    assert both.to_dict() == {
+    both = TransformReport()
+    both += first.report
+    both += second.report
+    assert asdict(both) == {
         "rows": 5,
         "unknown": {"w": 3},
         "missing": {"x": 1, "w": 1},
@@ -355,7 +362,7 @@ def test_reports_add_up_and_print() -> None:
     assert not both.is_clean
     assert "'z', 'q'" in str(both)
     assert str(TransformReport(3)) == "3 rows, nothing unknown, missing or infinite"
-    json.dumps(both.to_dict())
+    json.dumps(asdict(both))
 
 
 def test_repr() -> None:

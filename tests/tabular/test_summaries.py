@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from easylearn.errors import DataError
 from easylearn.tabular import summaries
+from easylearn.tabular.fitted import FittedCategory, Settings, Spread
 from easylearn.tabular.processing import TableProcessor
-from easylearn.tabular.summaries import LevelCounts, Middle, NumberSums, Spread
+from easylearn.tabular.summaries import LevelCounts, Middle, NumberSums
 
 values = st.floats(-1e6, 1e6) | st.integers(-3, 3).map(float)
 blocks_of = st.lists(st.lists(values, max_size=12), min_size=1, max_size=8)
@@ -140,7 +141,7 @@ def test_a_median_that_the_sample_does_not_tell_is_looked_for_in_the_whole_colum
     x = np.random.default_rng(0).normal(size=12_800)
     monkeypatch.setattr(NumberSums, "_one_of", lambda self, every, x: np.sort(x)[: len(x) // every])
     processor, _, asked = fitted(pd.DataFrame({"x": x}), np.ones(len(x), np.bool_), 5)
-    assert processor.fills["x"] == np.median(x)
+    assert processor.state_dict()["conts"][0]["fill"] == np.median(x)
     assert asked == [["x"], ["x"], ["x"]]
 
 
@@ -154,48 +155,48 @@ def summed(x: npt.NDArray[np.float64], cuts: int) -> NumberSums:
 def test_numbers_are_sampled_from_all_over(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(summaries, "_SAMPLE", 500)
     rows = np.arange(100_000.0)
-    sample = summed(rows, 33)._sample
+    sample = summed(rows, 33).sample
     assert 500 <= len(sample) <= 1000 and len(np.unique(sample)) == len(sample)
     assert np.bincount((sample // 10_000).astype(int), minlength=10).min() >= 40
-    np.testing.assert_array_equal(sample, summed(rows, 33)._sample)
+    np.testing.assert_array_equal(sample, summed(rows, 33).sample)
 
 
 @pytest.mark.parametrize("period", [24, 32, 64, 168, 4096])
 def test_what_repeats_does_not_mislead_the_sample(period: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(summaries, "_SAMPLE", 1000)
     x = np.arange(128_000) % period * 10 + np.random.default_rng(0).normal(size=128_000)
-    middle = summed(x, 40).middle()
-    assert middle is not None
+    sums = summed(x, 40)
+    assert sums.every > 1
+    middle = Middle(sums.sample, len(x))
     middle.add(x)
     assert middle.median() == np.median(x)
     assert sum(map(len, middle._between)) < 0.2 * len(x)
 
 
 def test_an_order_that_changes_is_none() -> None:
-    def counted(*columns: pd.Series[Any]) -> LevelCounts:
-        counts = LevelCounts()
+    def counted(*columns: pd.Series[Any]) -> tuple[FittedCategory, dict[Any, list[int]]]:
+        counts = LevelCounts("c")
         for column in columns:
             counts.add(column, np.ones(len(column), np.bool_))
-        counts.settle()
-        return counts
+        return counts.learn(Settings()), counts._counts
 
     def of(levels: list[str], ordered: bool = True) -> pd.Series[Any]:
         return pd.Series(pd.Categorical(levels, levels, ordered=ordered))
 
-    assert counted(of(["b", "a"]), of(["b", "a"])).ordered
+    same, _ = counted(of(["b", "a"]), of(["b", "a"]))
+    assert same.ordered and same.levels == ["b", "a"]
     for other in (of(["a", "b"]), of(["b", "a"], ordered=False), pd.Series(["b", "a"])):
-        both = counted(of(["b", "a"]), other)
-        assert not both.ordered and both.values == ["b", "a"] and both.held(0).tolist() == [0, 2, 2]
+        both, counts = counted(of(["b", "a"]), other)
+        assert not both.ordered and both.levels == ["a", "b"] and counts == {"b": [2, 0], "a": [2, 0]}
 
 
 def test_categories_that_no_row_has_are_not_counted() -> None:
-    counts = LevelCounts()
+    counts = LevelCounts("c")
     for order in (True, False):
         for _ in range(2):
             column = pd.Series(pd.Categorical(["b", "a", "b"], ["c", "b", "a", "d"], ordered=order))
             counts.add(column, np.array([True, True, False]))
-    counts.settle()
-    assert counts.values == ["b", "a"] and counts.held(0).tolist() == [0, 4, 4] and counts.held(1).tolist() == [0, 4, 0]
+    assert counts.learn(Settings()).levels == ["a", "b"] and counts._counts == {"b": [4, 4], "a": [4, 0]}
 
 
 def test_whole_numbers_with_gaps_in_some_blocks_are_the_levels_of_one_column() -> None:
