@@ -110,9 +110,8 @@ class StreamLoader:
                 beyond = torch.from_numpy(place > last)
                 x = x.masked_fill(beyond[:, :-1], self.pad)
                 y = y.masked_fill(beyond[:, 1:], NO_TARGET)
-            carry = torch.tensor(number > 0)
             yield Batch(
-                (x.contiguous().to(device, non_blocking=True), carry.to(device)),
+                (x.contiguous().to(device, non_blocking=True), torch.full((), number > 0, device=device)),
                 y.contiguous().to(device, non_blocking=True),
                 index,
             )
@@ -168,7 +167,8 @@ class DocumentSource(Source):
         tokens = np.full((len(rows), max(int(lengths.max(initial=0)), 1)), self.pad, dtype=np.int64)
         for row, ids in zip(tokens, rows, strict=True):
             row[: len(ids)] = ids
-        return torch.from_numpy(tokens).to(device), torch.from_numpy(lengths).to(device)
+        # The lengths stay where the model looks at them: to bring them back from a GPU would be a wait in each step.
+        return torch.from_numpy(tokens).to(device, non_blocking=True), torch.from_numpy(lengths)
 
     def _document(self, i: int) -> npt.NDArray[np.integer]:
         ids = self.store.doc(i)

@@ -117,9 +117,9 @@ def test_trains_as_on_the_cpu(make: MakeLearner) -> None:
     near.unfreeze()
     record, same = learn.fit(1e-3, 1), near.fit(1e-3, 1)
     assert lies_there(learn)
-    first, last = slice(0, 3), record.last["train_loss"]
-    assert record.losses[first] == pytest.approx(same.losses[first], rel=0.1 if make in (images, texts) else 1e-4)
-    assert last == pytest.approx(same.last["train_loss"], rel=0.2 if make in (images, texts) else 1e-3)  # dropout
+    dropouts_differ = make in (images, texts, language)
+    assert record.losses[0] == pytest.approx(same.losses[0], rel=0.05 if dropouts_differ else 1e-5)
+    assert record.losses == pytest.approx(same.losses, rel=1e-3) or dropouts_differ
 
 
 class Steps(el.Callback):
@@ -171,8 +171,7 @@ def test_everything_around_training(make: MakeLearner, tmp_path: Path) -> None:
 @every_kind
 def test_exported_and_loaded(make: MakeLearner, tmp_path: Path) -> None:
     learn = ready(make)
-    path = learn.export(tmp_path / "model.easylearn")
-    again = el.load_learner(path, data=learn.data, device=accelerator.NAME)
+    again = el.load_learner(learn.export(tmp_path / "model.easylearn").path, data=learn.data, device=accelerator.NAME)
     assert lies_there(again)
     assert again.validate() == pytest.approx(learn.validate(), rel=1e-5)
 
@@ -188,7 +187,7 @@ def test_precomputed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "callback",
     [
-        callbacks.MixUp, callbacks.CutMix, callbacks.WeightAverage, callbacks.EarlyStopping, callbacks.Progress,
+        callbacks.WeightAverage, callbacks.EarlyStopping, callbacks.Progress,
         lambda: callbacks.WeightAverage("ema"), lambda: callbacks.ReduceLROnPlateau(),
     ],
 )  # fmt: skip
@@ -197,9 +196,11 @@ def test_callbacks(callback: Callable[[], el.Callback]) -> None:
     assert [what for what in waits if "callbacks/guard.py" not in what] == []
 
 
-@pytest.mark.parametrize("kind", [el.ActivationPenalty, el.RateByLength, el.SampledSoftmax])
-def test_callbacks_of_texts(kind: Callable[[], el.Callback]) -> None:
-    waits = waits_of_steps(ready(language), kind())
+@pytest.mark.parametrize(
+    "callback", [el.ActivationPenalty(), el.RateByLength(8), el.SampledSoftmax(5)], ids=lambda c: type(c).__name__
+)
+def test_callbacks_of_texts(callback: el.Callback) -> None:
+    waits = waits_of_steps(ready(language), callback)
     assert [what for what in waits if "callbacks/guard.py" not in what] == []
 
 
