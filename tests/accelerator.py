@@ -1,6 +1,6 @@
 """A device that pretends: real numbers on the CPU, and it refuses what a GPU would refuse and notes what would wait.
 
-torch lets Python stand in for a device ("PrivateUse1"). Each operation on a tensor of it comes to `_run`, which computes
+torch lets Python stand in for a device ("PrivateUse1"). Each operation on its tensors comes to `_run`, which computes
 on the CPU, so results are those of the CPU, to the bit where the same operations run. It raises where tensors of two
 devices meet and at float64, which some devices lack, and notes each wait: where the program can only go on when the
 device has finished (`.item()`, a copy to the CPU, a shape that depends on values).
