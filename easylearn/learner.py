@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypedDict
+from typing import TYPE_CHECKING, Any, Literal
 
-import torch
 from torch import nn
 
 from . import schedules
@@ -29,114 +27,42 @@ from .nn.groups import Grouped, LayerGroup, ParamGroup, place_parameters
 from .nn.registry import describe, model_name
 from .options import strict
 from .schedules import Schedule
-from .task import LossFn, Predictions
+from .task import Predictions
 from .train.callback import Callback, check_callbacks
-from .train.callbacks import LossGuard, Progress, SaveBest, SaveCycles, Scheduler
-from .train.checkpoints.context import FitCallbacks, RunContext
+from .train.callbacks import LossGuard, Progress, SaveBest, Scheduler
+from .train.callbacks.save import make_savers
+from .train.checkpoints.context import RunContext
 from .train.checkpoints.layout import Interval
 from .train.checkpoints.reader import SavedRun
-from .train.checkpoints.writer import CheckpointWriter
-from .train.finder import LRCurve, check_sweep, sweep
+from .train.checkpoints.writer import CheckpointWriter, make_writer
+from .train.finder import LRCurve, plan_sweep, sweep
 from .train.loop import run_fit
 from .train.optim import OptimizerFn, adamw, build_optimizer
-from .train.plan import FitPlan, count_of, plan_fit
+from .train.options import Training, TrainingOptions
+from .train.plan import FitPlan, Rates, count_of, plan_fit, spread_rates
 from .train.precompute import FeatureStore
-from .train.predict import evaluate, gather
-from .train.rates import Rates, spread_rates
+from .train.predict import evaluate, predict_split
 from .train.record import Record
 from .train.state import Run
-from .train.strategy import SingleDevice, Strategy
+from .train.strategy import Strategy
 from .train.weights import load_weights, save_weights
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
+__all__ = ["Learner", "Training", "TrainingOptions"]
+
 _OLD_FIT = {
-    "n_cycle": "n",
-    "lrs": "lr",
-    "wds": "wd",
-    "best_save_name": "save_best",
-    "cycle_save_name": "save_cycles",
-    "n_epoch": "epochs",
-    "lr_max": "lr",
-    "cbs": "callbacks",
-    "use_clr": "schedule=slanted_triangular(...)",
-    "use_clr_beta": "schedule=one_cycle(...)",
-}
-
-
-@dataclass(frozen=True)
-class Training:
-    """How a learner trains, whatever it trains on.
-
-    Args:
-        optimizer: a torch optimizer class, or a function of (param groups, lr=); None takes AdamW.
-        metrics: a list instead of the task's own: `Metric`s or functions of (probabilities, targets).
-        loss: instead of the task's own: a function of (logits, target) giving the mean loss.
-        label_smoothing: share of a single-label target spread over all classes (arXiv 1512.00567).
-        wd: weight decay; None leaves the optimizer's default.
-        clip: largest norm of the gradients; None for no clipping.
-        accumulate: batches per optimizer step.
-        precision: "fp32", "bf16" or "fp16".
-        compile: run training steps through `torch.compile`: True, or one of its modes. It takes a minute or so before
-            the first step, and what it gains depends on model and device.
-        device: None takes the best there is.
-        strategy: where and how the model runs, instead of clip, accumulate, precision, compile and device.
-        seed: of shuffles, augmentation and dropout.
-        path: folder for saved weights.
-        callbacks: used in every fit.
-        progress: draw bars and print a line per epoch.
-    """
-
-    optimizer: OptimizerFn | None = None
-    metrics: Sequence[Any] | None = None
-    loss: LossFn | None = None
-    label_smoothing: float = 0.0
-    wd: float | None = None
-    clip: float | None = None
-    accumulate: int = 1
-    precision: str = "fp32"
-    compile: bool | str = False
-    device: str | torch.device | None = None
-    strategy: Strategy | None = None
-    seed: int = 0
-    path: StrPath = "models"
-    callbacks: Sequence[Callback] = ()
-    progress: bool = True
-
-    def make_strategy(self) -> Strategy:
-        """The strategy that was given, or one for a single device."""
-        if self.strategy is None:
-            return SingleDevice(self.device, self.precision, self.clip, self.accumulate, self.compile)
-        usual = Training()
-        for name in ("device", "precision", "clip", "accumulate", "compile"):
-            if getattr(self, name) != getattr(usual, name):
-                raise ArgumentError(f"strategy= says where and how the model runs; give {name}= to the strategy itself")
-        return self.strategy
-
-
-class TrainingOptions(TypedDict, total=False):
-    """The fields of `Training` as keywords, for type checkers."""
-
-    optimizer: OptimizerFn | None
-    metrics: Sequence[Any] | None
-    loss: LossFn | None
-    label_smoothing: float
-    wd: float | None
-    clip: float | None
-    accumulate: int
-    precision: str
-    compile: bool | str
-    device: str | torch.device | None
-    strategy: Strategy | None
-    seed: int
-    path: StrPath
-    callbacks: Sequence[Callback]
-    progress: bool
+    "n_cycle": "n", "n_epoch": "epochs", "lrs": "lr", "lr_max": "lr", "wds": "wd", "cbs": "callbacks",
+    "best_save_name": "save_best", "cycle_save_name": "save_cycles",
+    "use_clr": "schedule=slanted_triangular(...)", "use_clr_beta": "schedule=one_cycle(...)",
+}  # fmt: skip
+Callbacks = Sequence[Callback]
+_OLD_SPLIT = {"is_test": 'Write split="test".', "test": 'Write split="test".', "ds_type": "split"}
 
 
 class Learner:
-    """Data, a model and how to train it.
+    """Data, a model and how to train it; for the other arguments see `Training`.
 
     Args:
         data: train, valid and maybe test items, with their task.
@@ -148,30 +74,13 @@ class Learner:
     Attributes:
         model: may be set; its layer groups follow.
         task, optimizer, wd, seed, path, callbacks, progress: as given; may be set.
-        data, strategy, layer_groups, record, epochs_done: may be read. `record` is that of the last fit, or None;
-            `epochs_done` counts the epochs of this learner's life, which shuffles and augmentation are keyed by.
+        data, strategy, layer_groups, record, epochs_done: may be read.
     """
 
     __slots__ = (
-        "_bn_freeze",
-        "_curve",
-        "_data",
-        "_epochs_done",
-        "_features",
-        "_groups",
-        "_last",
-        "_model",
-        "_precompute",
-        "_record",
-        "_strategy",
-        "callbacks",
-        "optimizer",
-        "path",
-        "progress",
-        "seed",
-        "task",
-        "wd",
-    )
+        "_bn_freeze", "_curve", "_data", "_epochs_done", "_features", "_groups", "_last", "_model", "_precompute",
+        "_record", "_strategy", "callbacks", "optimizer", "path", "progress", "seed", "task", "wd",
+    )  # fmt: skip
 
     @strict(
         {"opt_fn": "optimizer", "opt_func": "optimizer", "crit": "loss", "loss_func": "loss", "cbs": "callbacks"},
@@ -193,18 +102,16 @@ class Learner:
         self._strategy = how.make_strategy()
         self.task = data.task.configured(how.metrics, how.loss, how.label_smoothing)
         self.optimizer: OptimizerFn = how.optimizer if how.optimizer is not None else adamw
-        self.wd = how.wd
-        self.seed = how.seed
+        self.wd, self.seed, self.progress = how.wd, how.seed, how.progress
         self.path = Path(how.path)
         self.callbacks: list[Callback] = check_callbacks(how.callbacks)
-        self.progress = how.progress
         self._place(data, model, groups)
-        self._record: Record | None = None
-        self._epochs_done = 0
         self._bn_freeze = bn_freeze
         self._features = FeatureStore()
+        self._epochs_done = 0
+        self._record: Record | None = None
+        self._last: Record | None = None  # of the last fit or sweep
         self._curve: LRCurve | None = None
-        self._last: Record | None = None
         self._precompute = False
         if precompute:
             self.freeze()
@@ -217,10 +124,7 @@ class Learner:
         self._model = self._strategy.place(model)
         self._groups = groups
         self._data = data.for_model(self._model)
-        place_parameters(self._model, self._own_groups())  # refused now, and not at the first fit
-
-    def _own_groups(self) -> Sequence[LayerGroup] | None:
-        return self._model.layer_groups() if self._groups is None and isinstance(self._model, Grouped) else self._groups
+        _ = self.layer_groups  # refused now, and not at the first fit
 
     # -- what it holds ---------------------------------------------------------------------------------------
 
@@ -237,7 +141,10 @@ class Learner:
     @property
     def layer_groups(self) -> tuple[ParamGroup, ...]:
         """The groups with their parameters, as the model is now: a layer that was replaced is among them."""
-        return place_parameters(self._model, self._own_groups())
+        groups = self._groups
+        if groups is None and isinstance(self._model, Grouped):
+            groups = self._model.layer_groups()
+        return place_parameters(self._model, groups)
 
     @property
     def data(self) -> Data[Any]:
@@ -275,45 +182,42 @@ class Learner:
 
     def freeze_to(self, k: int) -> None:
         """Train the layer groups from `k` on; negative counts from the end. Where the body trains, precompute ends."""
-        n = len(self.layer_groups)
-        first = k + n if k < 0 else k
-        if not 0 <= first < n:
-            names = ", ".join(g.name for g in self.layer_groups)
+        groups = self.layer_groups
+        n = len(groups)
+        if not -n <= k < n:
+            names = ", ".join(g.name for g in groups)
             raise ArgumentError(
                 f"freeze_to({k}): the model has {n} layer groups ({names}), so k is from {-n} to {n - 1}"
             )
-        for position, group in enumerate(self.layer_groups):
+        for position, group in enumerate(groups):
             for _, p in group.params:
-                p.requires_grad_(position >= first)
-        if first < n - 1:
+                p.requires_grad_(position >= k % n)
+        if k % n < n - 1:
             self._precompute = False
 
     def bn_freeze(self, frozen: bool = True) -> None:
         """Whether batch-norm layers of all groups but the last keep their statistics while their weights train.
 
-        A pretrained vision learner starts with True: on small batches and small data, statistics learnt on
-        millions of images are better than those of a batch. A frozen group's statistics never move.
+        A pretrained vision learner starts with True. A frozen group's statistics never move.
+
+        Args:
+            frozen: False lets them move.
         """
         self._bn_freeze = frozen
 
     @property
     def precompute(self) -> bool:
-        """Whether `fit` and `lr_find` run the head on stored outputs of the frozen body.
-
-        The stored outputs are of un-augmented training images. predict, tta and validate always use the full model.
-        """
+        """Whether `fit` and `lr_find` run the head on stored outputs, without augmentation, of the frozen body."""
         return self._precompute
 
     @precompute.setter
     def precompute(self, on: bool) -> None:
-        if on:
-            if not isinstance(self.model, BodyHead):
-                kind = type(self.model).__name__
-                raise StateError(f"precompute needs a model with a body and a head, this is a {kind}")
-            if any(g.trainable for g in self.layer_groups[:-1]):
-                raise StateError(
-                    "precompute stores what a frozen body gives, but the body is not frozen: call learn.freeze() first"
-                )
+        if on and not isinstance(self.model, BodyHead):
+            raise StateError(f"precompute needs a model with a body and a head, this is a {type(self.model).__name__}")
+        if on and any(g.trainable for g in self.layer_groups[:-1]):
+            raise StateError(
+                "precompute stores what a frozen body gives, but the body is not frozen: call learn.freeze() first"
+            )
         self._precompute = bool(on)
 
     # -- training ------------------------------------------------------------------------------------------
@@ -362,9 +266,9 @@ class Learner:
         Raises:
             ArgumentError: a wrong number of rates, or arguments that contradict each other.
         """
-        plan = self._plan(lr, n, cycle_len, cycle_mult, epochs, schedule, momentum)
-        writer = self._writer(checkpoint, every, keep)
-        return self._fit(plan, check_callbacks(callbacks), _savers(save_best, save_cycles), wd, writer)
+        plan = plan_fit(*self._rates_and_steps(lr), count_of(n, epochs), cycle_len, cycle_mult, schedule, momentum)
+        writer = make_writer(checkpoint, every, keep, self._context())
+        return self._fit(plan, callbacks, make_savers(save_best, save_cycles), wd, writer)
 
     @strict(
         {**_OLD_FIT, "epochs": "n", "n_epoch": "n", "save_cycles": "There is one cycle: learn.save(...) afterwards."}
@@ -394,18 +298,16 @@ class Learner:
             div: the first rate is lr / div.
             div_final: the last rate is lr / div_final.
             momentum: the highest and the lowest momentum, against the rate; None leaves it alone.
-            wd: weight decay of this fit.
-            save_best, checkpoint, every, keep: as in `fit`.
-            callbacks: for this fit alone.
+            wd, save_best, callbacks, checkpoint, every, keep: as in `fit`.
 
         Returns:
             The record of this fit.
         """
-        moving = schedules.one_cycle_momentum(pct_start, max(momentum), min(momentum)) if momentum else None
         shape = schedules.one_cycle(pct_start, div, div_final)
-        plan = self._plan(lr, n, None, 1, None, shape, moving)
-        writer = self._writer(checkpoint, every, keep)
-        return self._fit(plan, check_callbacks(callbacks), _savers(save_best, None), wd, writer)
+        moving = schedules.one_cycle_momentum(pct_start, max(momentum), min(momentum)) if momentum else None
+        plan = plan_fit(*self._rates_and_steps(lr), n, schedule=shape, momentum=moving)
+        writer = make_writer(checkpoint, every, keep, self._context())
+        return self._fit(plan, callbacks, make_savers(save_best, None), wd, writer)
 
     @strict({"n": "epochs", "n_epoch": "epochs", "base_lr": "lr", "freeze_epochs": "frozen_epochs"})
     def fine_tune(
@@ -446,9 +348,8 @@ class Learner:
     ) -> Record:
         """Go on with a fit that was killed or interrupted, from the newest checkpoint in a folder.
 
-        The learner and its data are made as they were for the fit; weights, optimizer, freezing, random generators,
-        record and position come from the file. On the CPU the run ends bit for bit as it would have without the
-        break. A run that had ended gives its weights and its record.
+        Make the learner and its data as they were for the fit; all else comes from the file. On the CPU the run ends
+        bit for bit as it would have without the break. A run that had ended gives its weights and its record.
 
         Args:
             checkpoint: the folder given to `fit(..., checkpoint=folder)`; checkpoints go on to be written there.
@@ -473,9 +374,10 @@ class Learner:
         saved.check_callbacks(self.callbacks, given)
         saved.check_optimizer(self.optimizer, context)
         saved.restore_model(self.model)  # before features are stored or weights copied by whoever begins
-        self.seed, self._epochs_done = saved.seed, saved.first_epoch
-        self._bn_freeze, self._precompute = saved.freeze_stats, saved.precompute
-        writer = CheckpointWriter(checkpoint, saved.interval, saved.keep, context, saved)
+        how = saved.settings
+        self.seed, self._epochs_done = how["seed"], how["first_epoch"]
+        self._bn_freeze, self._precompute = how["freeze_stats"], how["precompute"]
+        writer = CheckpointWriter(checkpoint, how["interval"], how["keep"], context, saved)
         return self._fit(plan, given, savers, None, writer)
 
     @strict(_OLD_FIT)
@@ -502,7 +404,7 @@ class Learner:
         Returns:
             The plan: rates, schedule, cycles and steps.
         """
-        plan = self._plan(lr, n, cycle_len, cycle_mult, epochs, schedule, momentum)
+        plan = plan_fit(*self._rates_and_steps(lr), count_of(n, epochs), cycle_len, cycle_mult, schedule, momentum)
         model, train, _ = self._view()
         seconds = seconds_per_step(model, train, self.task, self.strategy, self._active_groups(), self._bn_freeze)
         print(plan_text(plan, self.layer_groups, seconds, self._precompute))
@@ -514,8 +416,8 @@ class Learner:
     ) -> LRCurve:
         """Try growing rates on a few batches, and put everything back (arXiv 1506.01186).
 
-        Weights, buffers, random generators, data order and modes are afterwards bit for bit as before, also
-        after an error or Ctrl-C. Data shorter than the sweep is gone through again.
+        Weights, buffers, random generators, data order and modes are afterwards bit for bit as before, also after an
+        error or Ctrl-C.
 
         Args:
             start_lr: first rate of the last group.
@@ -526,54 +428,27 @@ class Learner:
         Returns:
             The curve with a suggested rate, or with the reason why there is none; `learn.sched.plot()` draws it.
         """
-        check_sweep(start_lr, end_lr, n_steps)
-        names = [g.name for g in self.layer_groups]
-        profile = spread_rates(1.0 if lr is None else lr, names, self._precompute)
-        if profile[-1] == 0:
-            raise ArgumentError(
-                "lr_find moves the rate of the last group, which must be above 0; the others keep their proportion"
-            )
-        rates = tuple(start_lr * r / profile[-1] for r in profile)
+        plan = plan_sweep(*self._rates_and_steps(1.0 if lr is None else lr), start_lr, end_lr, n_steps)
         model, train, _ = self._view()
-        growth = end_lr / start_lr
-        growing: Schedule = lambda epoch, n_epochs: growth ** (epoch / n_epochs * n_steps / (n_steps - 1))  # noqa: E731
-        plan = FitPlan(rates, growing, None, (n_steps,), len(train))
-        run = self._run(plan, model, train, None, self.wd)
-        self._curve = sweep(run)
+        self._curve = sweep(self._run(plan, model, train, None, self.wd))
         self._last = self._curve.record
         return self._curve
 
-    def _plan(
-        self,
-        lr: Rates,
-        n: int | None,
-        cycle_len: float | None,
-        cycle_mult: float,
-        epochs: int | None,
-        schedule: Schedule | None,
-        momentum: Schedule | None,
-    ) -> FitPlan:
-        self._need_items()
-        return plan_fit(
-            spread_rates(lr, [g.name for g in self.layer_groups], self._precompute),
-            count_of(n, epochs),
-            cycle_len=cycle_len,
-            cycle_mult=cycle_mult,
-            schedule=schedule,
-            momentum=momentum,
-            steps_per_epoch=len(self.data.loader("train", training=True)),
-        )
+    def _rates_and_steps(self, lr: Rates) -> tuple[tuple[float, ...], int]:
+        """The base rate of each group, and the batches in an epoch."""
+        steps = len(self._train_loader())
+        return spread_rates(lr, [g.name for g in self.layer_groups], self._precompute), steps
 
-    def _need_items(self) -> None:
+    def _train_loader(self) -> Loader:
         if "train" not in self.data.splits:
             raise DataError("this learner came out of a file and has no items to train on: call learn.set_data(data)")
+        return self.data.loader("train", training=True)
 
     def _view(self) -> tuple[nn.Module, Loader, Loader | None]:
         """What is trained on what: the whole model on the data, or the head on stored features."""
-        self._need_items()
+        train = self._train_loader()
         if not self._precompute:
-            valid = self.data.loader("valid") if "valid" in self.data.splits else None
-            return self.model, self.data.loader("train", training=True), valid
+            return self.model, train, self.data.loader("valid") if "valid" in self.data.splits else None
         assert isinstance(self.model, BodyHead)
         return self.model.head, *self._features.loaders(self.model, self.data, self.strategy)
 
@@ -608,27 +483,14 @@ class Learner:
     def _context(self) -> RunContext:
         return RunContext(self.model, self.layer_groups, self.data, self.task, self.strategy)
 
-    def _writer(self, checkpoint: StrPath | None, every: Interval | None, keep: int) -> CheckpointWriter | None:
-        if checkpoint is not None:
-            return CheckpointWriter(checkpoint, "epoch" if every is None else every, keep, self._context())
-        if every is not None:
-            raise ArgumentError(f"every={every!r} says when to write checkpoints; say where, too: checkpoint=folder")
-        return None
-
     def _fit(
-        self,
-        plan: FitPlan,
-        callbacks: Sequence[Callback],
-        savers: Sequence[Callback],
-        wd: float | None,
-        writer: CheckpointWriter | None,
+        self, plan: FitPlan, callbacks: Callbacks, savers: Callbacks, wd: float | None, writer: CheckpointWriter | None
     ) -> Record:
-        own = check_callbacks(self.callbacks)
+        own, given = check_callbacks(self.callbacks), check_callbacks(callbacks)
         run = self._run(plan, *self._view(), self.wd if wd is None else wd)
-        guards = [] if any(isinstance(c, LossGuard) for c in [*own, *callbacks]) else [LossGuard()]
-        last = [Progress()] if self.progress else []
-        called = FitCallbacks([Scheduler(), *guards], own, callbacks, savers, last)
-        chain = called.all
+        guards = [] if any(isinstance(c, LossGuard) for c in [*own, *given]) else [LossGuard()]
+        called = {"first": [Scheduler(), *guards], "learner": own, "fit": given, "savers": savers}
+        chain = [c for of in called.values() for c in of] + ([Progress()] if self.progress else [])
         if writer is not None:
             chain.append(writer.begin(run, called))
         try:
@@ -641,8 +503,6 @@ class Learner:
 
     def set_data(self, data: int | tuple[int, int] | Data[Any]) -> None:
         """Go on with the same data at another size, or with other data of the same task and classes.
-
-        Weights and freezing stay.
 
         Args:
             data: a size in pixels, (height, width), or another data object.
@@ -668,7 +528,7 @@ class Learner:
         """
         return evaluate(self.model, self.data.loader(split), self.task, self.strategy)
 
-    @strict({"is_test": 'Write split="test".', "test": 'Write split="test".', "ds_type": "split"})
+    @strict(_OLD_SPLIT)
     def predict(self, items: Any = None, *, split: SplitName | None = None) -> Any:
         """What the full model says.
 
@@ -680,30 +540,13 @@ class Learner:
             A `Prediction` of one item, else `Predictions`, which unpack as `probs, targets`.
         """
         if items is None:
-            return self._predictions("valid" if split is None else split, n_aug=0)
+            return predict_split(self.model, self.data, "valid" if split is None else split, self.task, self.strategy)
         if split is not None:
             raise ArgumentError(f"predict takes items or split={split!r}, not both")
-        return self._predictor().predict(items)
+        predictor = Predictor(self.model, self.task, self.data.preprocessor, self.strategy, self.data.batch_size)
+        return predictor.predict(items)
 
-    def _predictor(self) -> Predictor:
-        return Predictor(self.model, self.task, self.data.preprocessor, self.strategy, self.data.batch_size)
-
-    def _predictions(self, split: SplitName, n_aug: int) -> Predictions:
-        if self.task.is_streamed:
-            raise ArgumentError(
-                "a language model's predictions are one number per token and word; use learn.validate() for its "
-                "perplexity, or generate(learn, prompt, n)"
-            )
-        logits, targets = gather(self.model, self.data.loader(split), self.strategy)
-        views = [self.task.activate(logits)]
-        for view in range(1, n_aug + 1):
-            augmented, _ = gather(self.model, self.data.loader(split, view=view), self.strategy)
-            views.append(self.task.activate(augmented))
-        stack = torch.stack(views)
-        probs = stack.mean(0)
-        return Predictions.of(self.task, probs, self.data.ids(split), targets, stack)
-
-    @strict({"is_test": 'Write split="test".', "test": 'Write split="test".', "ds_type": "split"})
+    @strict(_OLD_SPLIT)
     def tta(self, n_aug: int = 4, *, split: SplitName = "valid") -> Predictions:
         """Test-time augmentation: probabilities averaged over the plain and `n_aug` augmented views.
 
@@ -716,7 +559,8 @@ class Learner:
         """
         if isinstance(n_aug, bool) or not isinstance(n_aug, int) or n_aug < 0:
             raise ArgumentError(f"n_aug must be a whole number of at least 0, got {n_aug!r}")
-        return self._predictions(split, n_aug if self.data.has_views else 0)
+        n_aug = n_aug if self.data.has_views else 0
+        return predict_split(self.model, self.data, split, self.task, self.strategy, n_aug)
 
     # -- looking -------------------------------------------------------------------------------------------
 
@@ -736,9 +580,6 @@ class Learner:
         Args:
             split: "train", "valid" or "test"; it needs targets.
 
-        Returns:
-            An `Interpretation`, with its items in file order.
-
         Raises:
             ArgumentError: this is a language model, whose text has no items.
             DataError: there is no such split, or it has no targets.
@@ -746,25 +587,19 @@ class Learner:
         return interpret(self.model, self.data, self.task, self.strategy, split)
 
     def report(self, path: StrPath = "run.html") -> Path:
-        """Write what happened and what came of it as one HTML file that needs no network.
-
-        It holds what is odd, losses, rates and metrics of the last fit, confusions and worst items of validation,
-        configuration, data fingerprint and versions; worst items are shown as they are, so mind who may see them.
+        """Write what happened and what came of it as one HTML file; it shows items, so mind who may see them.
 
         Args:
             path: of the file, which stays below 3 MB; an old one is replaced.
-
-        Returns:
-            The path.
         """
         callbacks = [type(c).__name__ for c in self.callbacks]
         settings = {**self._training().to_json(), "callbacks": callbacks, "precompute": self._precompute}
-        return write_report(path, self._context(), SchedPlots(self._curve, self._last, self.record), settings)
+        return write_report(path, self._context(), self.sched, settings)
 
     # -- files ---------------------------------------------------------------------------------------------
 
     def save(self, name: str) -> Path:
-        """Save the weights as `<path>/<name>.safetensors`; an old file is replaced whole or not at all."""
+        """Save the weights as `name`.safetensors in `learn.path`; an old file is replaced whole or not at all."""
         return save_weights(self._file(name), self.model, self.task)
 
     def load(self, name: str) -> Learner:
@@ -774,6 +609,9 @@ class Learner:
         load_weights(Path(name) if is_path else file, self.model, self.task)
         self._data = self.data.for_model(self.model)
         return self
+
+    def _file(self, name: str) -> Path:
+        return self.path / (name if name.endswith(".safetensors") else f"{name}.safetensors")
 
     @strict({"fname": "path", "name": "path", "fmt": "format"})
     def export(
@@ -819,22 +657,6 @@ class Learner:
             result={n: v for n, v in last.items() if isinstance(v, float) and math.isfinite(v)},
         )
 
-    def _file(self, name: str) -> Path:
-        return self.path / (name if name.endswith(".safetensors") else f"{name}.safetensors")
-
     def __repr__(self) -> str:
         groups = ", ".join(f"{g.name}{'' if g.trainable else ' (frozen)'}" for g in self.layer_groups)
         return f"Learner({model_name(self.model)}, {self.task}, groups: {groups})"
-
-
-def _savers(save_best: str | SaveBest | None, save_cycles: str | None) -> list[Callback]:
-    savers: list[Callback] = []
-    if not isinstance(save_best, str | SaveBest | None) or not isinstance(save_cycles, str | None):
-        raise ArgumentError(
-            f"save_best must be a file's name or a SaveBest, save_cycles a name, got {save_best!r} and {save_cycles!r}"
-        )
-    if save_best is not None:
-        savers.append(SaveBest(save_best) if isinstance(save_best, str) else save_best)
-    if save_cycles is not None:
-        savers.append(SaveCycles(save_cycles))
-    return savers

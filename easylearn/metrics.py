@@ -1,14 +1,12 @@
-"""Metrics: plain functions of all predictions and all targets of a split, with a name and a direction.
+"""Metrics: functions of all predictions and all targets of a split, with a name and a direction.
 
-A metric is that of all items, never averaged over batches: the mean of the batches' F1, AUC or RMSE is not that of the
-data. One that is made from a mean over items (`per_item`) is added up batch by batch; for any other all predictions
-are kept. Every metric here agrees with scikit-learn's of the same meaning.
+A metric is never averaged over batches: the mean of the batches' F1, AUC or RMSE is not that of the data. One that is
+made from a mean over items (`per_item`) is added up batch by batch; for any other all predictions are kept. Every
+metric here agrees with scikit-learn's of the same meaning.
 
-Shapes: single-label outputs (n, c) with class numbers (n,); multi-label outputs (n, c) with targets (n, c) of
-zeros and ones; regression outputs and targets (n,), (n, 1) or (n, k).
-
-A metric that is undefined for the data at hand (one class only, no items, NaN among the outputs) is NaN and warns
-with `EasyLearnWarning`: a training run does not die at the end of an epoch because of a number that it reports.
+Shapes: single-label outputs (n, c) with class numbers (n,); multi-label outputs (n, c) with zeros and ones (n, c);
+regression outputs and targets (n,), (n, 1) or (n, k). A metric that is undefined for the data at hand (one class only,
+no items, NaN among the outputs) is NaN and warns: training does not end because of a number that it reports.
 """
 
 from __future__ import annotations
@@ -45,8 +43,7 @@ class Metric:
         needs: what `fn` and `per_item` want: "probs" (of numbers: in their own units), "logits", or "either" where
             only the order of the classes counts, which spares a language model the probabilities of all its words.
         per_item: where the metric is made from a mean over items: gives each item's share of it, shape (n,) or (n, k),
-            from outputs and targets of some items. A language model has too many predictions to keep, so it reports
-            such metrics alone.
+            from outputs and targets of some items. A language model reports such metrics alone.
         finish: what is done to that mean, of shape () or (k,), at last; None takes the mean over what is left.
 
     >>> accuracy(torch.tensor([[0.9, 0.1], [0.3, 0.7]]), torch.tensor([0, 0]))
@@ -66,16 +63,12 @@ class Metric:
             raise ArgumentError(f"the metric {self.name!r} needs one of {get_args(Needs)}, got {self.needs!r}. {hint}")
 
     def of_mean(self, mean: Tensor) -> float:
-        """The metric, from the `mean` of what `per_item` gave for all items; NaN is warned of."""
+        """The metric, from the `mean` of what `per_item` gave for all items."""
         value = float(mean.mean() if self.finish is None else self.finish(mean))
         return _undefined(self.name, "there are NaN among the outputs") if math.isnan(value) else value
 
     def __call__(self, outputs: Tensor | npt.NDArray[Any], targets: Tensor | npt.NDArray[Any]) -> float:
-        """The metric of these outputs (probabilities or logits, see `needs`) and targets.
-
-        Raises:
-            ArgumentError: the shapes do not fit the metric, or `fn` did not give a number.
-        """
+        """The metric of these outputs (probabilities or logits, see `needs`) and targets."""
         value: Any = self.fn(torch.as_tensor(outputs).detach().cpu(), torch.as_tensor(targets).detach().cpu())
         try:
             return float(value)
@@ -110,13 +103,7 @@ def as_metric(m: Metric | Callable[..., Any]) -> Metric:
     """A metric as it is; a plain function of (outputs, targets) as a metric whose direction is not known.
 
     Args:
-        m: a `Metric`, or a function that takes pooled probabilities and targets.
-
-    Returns:
-        The metric, named after the function.
-
-    Raises:
-        ArgumentError: it cannot be called, or it is a function of this module that makes metrics.
+        m: a `Metric`, or a function that takes pooled probabilities and targets, after which it is named.
 
     >>> def mean_confidence(probs, targets):
     ...     return probs.max(1).values.mean()
@@ -130,7 +117,7 @@ def as_metric(m: Metric | Callable[..., Any]) -> Metric:
         hint = f" {did_you_mean(m, known)}" if isinstance(m, str) else ""
         raise ArgumentError(f"a metric is a Metric or a function of (outputs, targets), got {m!r}.{hint}")
     inner: Any = m
-    if any(m is factory for factory in (mean_metric, accuracy_at, top_k, f_beta, precision, recall, quadratic_kappa)):
+    if m in (mean_metric, accuracy_at, top_k, f_beta, precision, recall, quadratic_kappa):
         raise ArgumentError(f"{inner.__name__} makes a metric: write {inner.__name__}(...)")
     while isinstance(inner, functools.partial):
         inner = inner.func
@@ -163,9 +150,10 @@ def _guarded(name: str, fn: MetricFn, outputs: Tensor, targets: Tensor) -> float
     return fn(outputs, targets)
 
 
-def _metric(name: str, fn: MetricFn, higher_is_better: bool) -> Metric:
+def _by(name: str, fn: Callable[..., float], *how: Any, higher_is_better: bool = True) -> Metric:
+    """A metric by a function of (name, *how, outputs, targets)."""
     # Partials of functions of this module, and no closures: a task can be sent to a spawned worker.
-    return Metric(name, functools.partial(_guarded, name, fn), higher_is_better)
+    return Metric(name, functools.partial(_guarded, name, functools.partial(fn, name, *how)), higher_is_better)
 
 
 def _pooled(per_item: ItemFn, finish: Callable[[Tensor], Any] | None, outputs: Tensor, targets: Tensor) -> float:
@@ -192,10 +180,6 @@ def _need_multi(name: str, outputs: Tensor, targets: Tensor) -> Tensor:
     if outputs.ndim != 2 or outputs.shape != targets.shape:
         raise ArgumentError(f"{name} needs both in one shape (n, labels), got {_shapes(outputs, targets)}")
     return targets > 0.5
-
-
-def _is_multi(outputs: Tensor, targets: Tensor) -> bool:
-    return targets.ndim == 2 and outputs.ndim == 2
 
 
 def _columns(name: str, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
@@ -235,11 +219,11 @@ def _item_in_top(name: str, k: int, outputs: Tensor, targets: Tensor) -> Tensor:
 def _item_log_loss(outputs: Tensor, targets: Tensor) -> Tensor:
     eps = torch.finfo(outputs.dtype).eps
     probs = outputs.double().clamp(eps, 1 - eps)
-    if _is_multi(outputs, targets):
+    if outputs.ndim == targets.ndim == 2:
         on = _need_multi("log_loss", outputs, targets)
-        return -torch.where(on, probs.log(), torch.log1p(-probs)).mean(-1)
-    labels = _need_single("log_loss", outputs, targets)
-    return -probs.gather(-1, labels.unsqueeze(-1)).squeeze(-1).log()
+        return F.binary_cross_entropy(probs, on.double(), reduction="none").mean(-1)
+    labels = _need_single("log_loss", outputs, targets).flatten()
+    return F.nll_loss(probs.log().flatten(0, -2), labels, reduction="none")
 
 
 def _item_right_at(threshold: float, outputs: Tensor, targets: Tensor) -> Tensor:
@@ -268,28 +252,32 @@ def _exp(mean: Tensor) -> float:
 # Of all items
 
 
-def _balanced_accuracy(outputs: Tensor, targets: Tensor) -> float:
-    labels = _need_single("balanced_accuracy", outputs, targets).flatten()
-    hits = (outputs.argmax(-1).flatten() == labels).double()
-    n = torch.bincount(labels, minlength=outputs.shape[-1])
-    recalls = torch.bincount(labels, weights=hits, minlength=outputs.shape[-1])[n > 0] / n[n > 0]
-    return recalls.mean().item()
+def _of_classes(name: str, function: str, outputs: Tensor, targets: Tensor) -> float:
+    """What a function of scikit-learn says of true and chosen class numbers."""
+    from sklearn import metrics as sk
+
+    labels, chosen = _need_single(name, outputs, targets).flatten(), outputs.argmax(-1).flatten()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # classes that are predicted and do not occur
+        return float(vars(sk)[function](labels.numpy(), chosen.numpy()))
 
 
-def _matthews(outputs: Tensor, targets: Tensor) -> float:
-    labels, chosen = _need_single("matthews", outputs, targets).flatten(), outputs.argmax(-1).flatten()
-    n, c = len(labels), outputs.shape[-1]
-    true, pred = torch.bincount(labels, minlength=c).double(), torch.bincount(chosen, minlength=c).double()
-    spread = (n * n - true.square().sum()) * (n * n - pred.square().sum())
-    together = n * (chosen == labels).sum() - (true * pred).sum()
-    return (together / spread.sqrt()).item() if spread > 0 else 0.0
+def _of_numbers(name: str, function: str, outputs: Tensor, targets: Tensor) -> float:
+    """What a function of scikit-learn says of true and predicted numbers."""
+    from sklearn import metrics as sk
+
+    o, t = _columns(name, outputs, targets)
+    if len(t) < 2:
+        return _undefined(name, "it needs at least two items")
+    if not o.isfinite().all():
+        return _undefined(name, "there are infinite outputs")
+    return float(vars(sk)[function](t.numpy(), o.numpy()))
 
 
 def _kappa(name: str, weights: Literal["quadratic"] | None, outputs: Tensor, targets: Tensor) -> float:
     from sklearn.metrics import cohen_kappa_score
 
-    labels = _need_single(name, outputs, targets).flatten()
-    chosen = outputs.argmax(-1).flatten()
+    labels, chosen = _need_single(name, outputs, targets).flatten(), outputs.argmax(-1).flatten()
     if bool((labels == labels[0]).all()) and bool((chosen == labels[0]).all()):
         return _undefined(name, f"every target and every prediction is class {int(labels[0])}")
     # The classes are handed in: quadratic weights depend on how far apart classes are, also across unused ones.
@@ -299,7 +287,7 @@ def _kappa(name: str, weights: Literal["quadratic"] | None, outputs: Tensor, tar
 
 def _per_class(name: str, outputs: Tensor, targets: Tensor) -> list[tuple[npt.NDArray[Any], npt.NDArray[Any]]]:
     """(is it the class, its score) for each label, for each class against the rest, or for class 1 of two."""
-    if _is_multi(outputs, targets):
+    if outputs.ndim == targets.ndim == 2:
         on = _need_multi(name, outputs, targets)
     elif outputs.ndim == 1 and targets.ndim == 1:
         on, outputs = (targets > 0.5).unsqueeze(1), outputs.unsqueeze(1)
@@ -310,10 +298,10 @@ def _per_class(name: str, outputs: Tensor, targets: Tensor) -> list[tuple[npt.ND
     return list(zip(on.T.numpy(), outputs.T.numpy(), strict=True))
 
 
-def _ranking(name: Literal["roc_auc", "average_precision"], outputs: Tensor, targets: Tensor) -> float:
+def _ranking(name: str, one_sided: bool, outputs: Tensor, targets: Tensor) -> float:
     from sklearn import metrics as sk
 
-    one_sided = name == "average_precision"  # it needs no negative items
+    # One-sided: it needs no negative items.
     fn = sk.average_precision_score if one_sided else sk.roc_auc_score
     pairs = _per_class(name, outputs, targets)
     usable = [(on, s) for on, s in pairs if on.any() and (one_sided or not on.all())]
@@ -329,20 +317,20 @@ def _ranking(name: Literal["roc_auc", "average_precision"], outputs: Tensor, tar
 
 
 def _f_score(
-    what: Literal["f", "precision", "recall"], beta: float, average: Average, threshold: float, outputs: Tensor,
-    targets: Tensor,
-) -> float:  # fmt: skip
+    name: str, what: int, beta: float, average: Average, threshold: float, outputs: Tensor, targets: Tensor
+) -> float:
+    """Precision, recall or F, the first, second or third (`what`) of what scikit-learn gives."""
     from sklearn.metrics import precision_recall_fscore_support
 
-    multi = _is_multi(outputs, targets)
+    multi = outputs.ndim == targets.ndim == 2
     n_classes = outputs.shape[-1]
     if multi:
-        truth, chosen = _need_multi(what, outputs, targets).long(), (outputs >= threshold).long()
+        truth, chosen = _need_multi(name, outputs, targets).long(), (outputs >= threshold).long()
         two_sided = n_classes == 1
         if two_sided:
             truth, chosen = truth.flatten(), chosen.flatten()
     else:
-        truth, chosen = _need_single(what, outputs, targets).flatten(), outputs.argmax(-1).flatten()
+        truth, chosen = _need_single(name, outputs, targets).flatten(), outputs.argmax(-1).flatten()
         two_sided = n_classes == 2
     how: str = average
     if average == "auto":
@@ -352,8 +340,8 @@ def _f_score(
             f"average={average!r} does not fit {_shapes(outputs, targets)}: 'binary' is for two classes, 'samples' for "
             "several labels per item. Use 'macro', 'micro', 'weighted' or 'auto'"
         )
-    p, r, f, _ = precision_recall_fscore_support(truth.numpy(), chosen.numpy(), beta=beta, average=how, zero_division=0)
-    return float({"f": f, "precision": p, "recall": r}[what])
+    found = precision_recall_fscore_support(truth.numpy(), chosen.numpy(), beta=beta, average=how, zero_division=0)
+    return float(found[what])
 
 
 def _percent(name: str, are_logs: bool, outputs: Tensor, targets: Tensor) -> float:
@@ -366,35 +354,23 @@ def _percent(name: str, are_logs: bool, outputs: Tensor, targets: Tensor) -> flo
     return (share.square().sum(0) / counted.sum(0)).sqrt().mean().item()
 
 
-def _explained(name: str, centred: bool, outputs: Tensor, targets: Tensor) -> float:
-    o, t = _columns(name, outputs, targets)
-    if len(t) < 2:
-        return _undefined(name, "it needs at least two items")
-    error = t - o
-    left = (error - error.mean(0) if centred else error).square().sum(0)
-    total = (t - t.mean(0)).square().sum(0)
-    # Constant targets: 1 where they are met exactly and 0 elsewhere, as scikit-learn's force_finite.
-    share = torch.where(total > 0, left / total, (left > 0).double())
-    return (1 - share).mean().item()
-
-
 # Public metrics
 
 accuracy = mean_metric("accuracy", functools.partial(_item_is, "accuracy", True), True, "either")
 """Single label: the share of items whose most probable class is the right one."""
 error_rate = mean_metric("error_rate", functools.partial(_item_is, "error_rate", False), False, "either")
 """Single label: one minus the accuracy."""
-balanced_accuracy = _metric("balanced_accuracy", _balanced_accuracy, True)
+balanced_accuracy = _by("balanced_accuracy", _of_classes, "balanced_accuracy_score")
 """Single label: the mean recall over the classes that occur in the targets."""
-matthews = _metric("matthews", _matthews, True)
+matthews = _by("matthews", _of_classes, "matthews_corrcoef")
 """Single label: the correlation of Matthews, from -1 to 1."""
-cohen_kappa = _metric("cohen_kappa", functools.partial(_kappa, "cohen_kappa", None), True)
+cohen_kappa = _by("cohen_kappa", _kappa, None)
 """Single label: the agreement beyond chance."""
 log_loss = mean_metric("log_loss", _item_log_loss, False)
 """Single or multi label: minus the mean logarithm of the probability given to the truth."""
-roc_auc = _metric("roc_auc", functools.partial(_ranking, "roc_auc"), True)
+roc_auc = _by("roc_auc", _ranking, False)
 """Area under the ROC curve: of class 1 of two, else the mean over the classes (each against the rest) or labels."""
-average_precision = _metric("average_precision", functools.partial(_ranking, "average_precision"), True)
+average_precision = _by("average_precision", _ranking, True)
 """Average precision: of class 1 of two, else the mean over the classes (each against the rest) or labels."""
 perplexity = mean_metric("perplexity", item_cross_entropy, False, "logits", _exp)
 """The exponential of the mean cross-entropy, from logits."""
@@ -404,13 +380,13 @@ mse = mean_metric("mse", functools.partial(_item_error, "mse", 2), False)
 """Regression: the mean squared error."""
 rmse = mean_metric("rmse", functools.partial(_item_error, "rmse", 2), False, finish=_mean_of_roots)
 """Regression: the root of the mean squared error; with several columns the mean of their roots."""
-rmspe = _metric("rmspe", functools.partial(_percent, "rmspe", False), False)
+rmspe = _by("rmspe", _percent, False, higher_is_better=False)
 """Regression: the root of the mean squared error as a share of the target, over targets that are not zero."""
-exp_rmspe = _metric("exp_rmspe", functools.partial(_percent, "exp_rmspe", True), False)
+exp_rmspe = _by("exp_rmspe", _percent, True, higher_is_better=False)
 """Regression on logarithms: `rmspe` of the exponentials of outputs and targets."""
-r2 = _metric("r2", functools.partial(_explained, "r2", False), True)
+r2 = _by("r2", _of_numbers, "r2_score")
 """Regression: the coefficient of determination, 1 at best."""
-explained_variance = _metric("explained_variance", functools.partial(_explained, "explained_variance", True), True)
+explained_variance = _by("explained_variance", _of_numbers, "explained_variance_score")
 """Regression: as `r2`, but a constant error is not counted."""
 
 
@@ -418,13 +394,6 @@ def _threshold(value: float) -> float:
     if not 0.0 <= value <= 1.0:
         raise ArgumentError(f"threshold is a probability between 0 and 1, got {value}")
     return float(value)
-
-
-def _average(value: Average) -> Average:
-    known = get_args(Average)
-    if value not in known:
-        raise ArgumentError(f"average must be one of {known}, got {value!r}. {did_you_mean(str(value), known)}")
-    return value
 
 
 def accuracy_at(threshold: float = 0.5) -> Metric:
@@ -466,31 +435,32 @@ def f_beta(beta: float, average: Average = "auto", threshold: float = 0.5) -> Me
     """
     if not (beta > 0 and math.isfinite(beta)):
         raise ArgumentError(f"beta must be above 0, got {beta}")
-    return _f_metric(f"f{beta:g}", "f", float(beta), average, threshold)
+    return _f_metric(f"f{beta:g}", 2, float(beta), average, threshold)
 
 
 def precision(average: Average = "auto", threshold: float = 0.5) -> Metric:
     """The share of what was predicted that is right. Arguments as in `f_beta`."""
-    return _f_metric("precision", "precision", 1.0, average, threshold)
+    return _f_metric("precision", 0, 1.0, average, threshold)
 
 
 def recall(average: Average = "auto", threshold: float = 0.5) -> Metric:
     """The share of what is there that was predicted. Arguments as in `f_beta`."""
-    return _f_metric("recall", "recall", 1.0, average, threshold)
+    return _f_metric("recall", 1, 1.0, average, threshold)
 
 
 def quadratic_kappa() -> Metric:
     """Single label with ordered classes: Cohen's kappa where a mistake weighs the square of its distance."""
-    return _metric("quadratic_kappa", functools.partial(_kappa, "quadratic_kappa", "quadratic"), True)
+    return _by("quadratic_kappa", _kappa, "quadratic")
 
 
-def _f_metric(
-    name: str, what: Literal["f", "precision", "recall"], beta: float, average: Average, threshold: float
-) -> Metric:
+def _f_metric(name: str, what: int, beta: float, average: Average, threshold: float) -> Metric:
+    known = get_args(Average)
+    if average not in known:
+        raise ArgumentError(f"average must be one of {known}, got {average!r}. {did_you_mean(str(average), known)}")
     # The name tells apart whatever differs from the defaults, so that two of a kind make two columns.
-    full = name + (f"_{average}" if _average(average) != "auto" else "")
+    full = name + (f"_{average}" if average != "auto" else "")
     full += f"_at_{threshold:g}" if _threshold(threshold) != 0.5 else ""
-    return _metric(full, functools.partial(_f_score, what, beta, average, float(threshold)), True)
+    return _by(full, _f_score, what, beta, average, float(threshold))
 
 
 f1 = f_beta(1.0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, ParamSpec, TypeVar
 
@@ -12,22 +13,16 @@ from .errors import ArgumentError, did_you_mean
 
 P = ParamSpec("P")
 R = TypeVar("R")
-_INDENT = " " * 4
+_ENTRY = re.compile(r"^ {4}\w.*(?:\n {5,}.*)*", re.MULTILINE)  # an argument in a docstring, with the lines that go on
 
 
 def strict(renamed: Mapping[str, str] | None = None, *shared: type) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Decorate a function so that an unknown keyword is refused with a suggestion.
 
-    Python's own message names the unknown keyword only; this one says which name was meant. Where the function takes
-    `**options`, they are the fields of the `shared` dataclasses: its signature then shows each of them with its
-    default, and its docstring says what they are.
-
     Args:
         renamed: names of other libraries, or of fast.ai 0.7, mapped to a name here or to a whole sentence.
-        shared: dataclasses whose fields are the keywords that `**options` may hold.
-
-    Returns:
-        The decorator; the wrapped function keeps its signature, with `**options` written out.
+        shared: dataclasses whose fields are the keywords that `**options` may hold; the signature of the function then
+            shows each of them, and its docstring says what they are.
 
     >>> @strict({"wds": "wd"})
     ... def fit(lr: float, wd: float = 0.0) -> float:
@@ -62,38 +57,26 @@ def strict(renamed: Mapping[str, str] | None = None, *shared: type) -> Callable[
 
 def _written_out(signature: inspect.Signature, shared: tuple[type, ...]) -> inspect.Signature:
     """The signature with the fields of the shared options as keywords of their own."""
-    parameters = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD or not shared]
-    taken = {p.name for p in parameters}
-    for options in shared:
-        for field in dataclasses.fields(options):
-            if field.name not in taken:
-                taken.add(field.name)
-                default = field.default if field.default is not dataclasses.MISSING else inspect.Parameter.empty
-                parameters.append(
-                    inspect.Parameter(
-                        field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=field.type
-                    )
-                )
-    return signature.replace(parameters=parameters)
+    parameters = {n: p for n, p in signature.parameters.items() if p.kind is not p.VAR_KEYWORD or not shared}
+    for field in (field for options in shared for field in dataclasses.fields(options)):
+        default = field.default if field.default is not dataclasses.MISSING else inspect.Parameter.empty
+        keyword = inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=field.type)
+        parameters.setdefault(field.name, keyword)
+    return signature.replace(parameters=list(parameters.values()))
 
 
 def _documented(doc: str, shared: tuple[type, ...], own: Mapping[str, Any]) -> str:
     """The docstring with what the shared options mean among its arguments."""
-    lines = []
-    for options in shared:
-        text = inspect.getdoc(options) or ""
-        arguments = text.partition("Args:\n")[2].partition("\n\n")[0].splitlines()
-        entry: list[str] = []
-        for line in [*arguments, f"{_INDENT}:"]:
-            if line.startswith(_INDENT) and not line.startswith(_INDENT + " "):
-                if entry and entry[0].strip().partition(":")[0] not in own:
-                    lines += entry
-                entry = []
-            entry.append(line)
-    if not lines:
+    entries = [
+        entry
+        for options in shared
+        for entry in _ENTRY.findall((inspect.getdoc(options) or "").partition("Args:\n")[2].partition("\n\n")[0])
+        if entry.split(":")[0].strip() not in own
+    ]
+    if not entries:
         return doc
     begin, args, rest = doc.partition("Args:\n")
     if not args:
-        return "\n".join([doc.rstrip(), "", "Args:", *lines])
+        return "\n".join([doc.rstrip(), "", "Args:", *entries])
     listed, gap, after = rest.partition("\n\n")
-    return begin + args + "\n".join([listed, *lines]) + gap + after
+    return begin + args + "\n".join([listed, *entries]) + gap + after

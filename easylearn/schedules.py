@@ -1,11 +1,8 @@
 """Schedules: pure functions of (epochs done, epochs in all) that give a multiplier of each group's base rate.
 
-A schedule knows no optimizer and no step: the trainer asks for `schedule(step / steps_per_epoch, n_epochs)` before
-each batch. It is a frozen dataclass, so it prints as what it is, compares by value and can be written as JSON.
-Only `one_cycle_momentum` gives the number itself (a momentum) instead of a multiplier.
-
-Anywhere in this module `epoch` is the epochs done so far, a fraction within an epoch, and `n_epochs` the length of
-the whole fit. Past the end a schedule stays at its last value.
+`epoch` is a fraction within an epoch; past the end of the fit a schedule stays at its last value. Only
+`one_cycle_momentum` gives the number itself, a momentum. A schedule is a frozen dataclass: it prints as what it is,
+compares by value and can be written as JSON.
 
 >>> [round(cosine()(epoch, 4), 3) for epoch in (0, 1, 2, 3, 4)]
 [1.0, 0.854, 0.5, 0.146, 0.0]
@@ -16,6 +13,7 @@ Warmup(schedule=Cosine(start=1.0, end=0.0), epochs=1.0, start=0.01)
 from __future__ import annotations
 
 import math
+import operator
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -25,6 +23,7 @@ from numbers import Integral, Real
 from .errors import ArgumentError
 
 Schedule = Callable[[float, float], float]
+_BOUNDS = {"at least": operator.ge, "above": operator.gt, "at most": operator.le, "below": operator.lt}
 
 
 def _progress(epoch: float, n_epochs: float) -> float:
@@ -40,22 +39,33 @@ def _cosine(start: float, end: float, share: float) -> float:
     return end + (start - end) * (1 + math.cos(math.pi * share)) / 2
 
 
-def _check(
-    name: str, value: float, low: float, high: float = math.inf, *, open_low: bool = False, open_high: bool = False
-) -> float:
-    """`value` as a float, refused unless it is a finite number in the range."""
+def _number(name: str, value: float, *bounds: str) -> float:
+    """`value` as a float, refused unless it is a finite number within bounds such as "above 0" and "at most 1"."""
     number = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
-    if not number or value < low or value > high or (open_low and value == low) or (open_high and value == high):
-        least = f"above {low:g}" if open_low else f"at least {low:g}"
-        most = "" if high == math.inf else f" and below {high:g}" if open_high else f" and at most {high:g}"
-        raise ArgumentError(f"{name} must be a number {least}{most}, got {value!r}")
+    limits = (bound.rpartition(" ") for bound in bounds)
+    if not number or not all(_BOUNDS[word](value, float(limit)) for word, _, limit in limits):
+        raise ArgumentError(f"{name} must be a number {' and '.join(bounds)}, got {value!r}")
     return float(value)
 
 
-def _check_schedule(name: str, value: Schedule) -> Schedule:
-    if not callable(value):
-        raise ArgumentError(f"{name} must be a schedule, a function of (epoch, n_epochs), got {value!r}")
+def check_schedule(name: str, value: Schedule) -> Schedule:
+    """The schedule, refused unless it gives a number: a word is, or a function that makes a schedule."""
+    if not callable(value) or not isinstance(value(0.0, 1.0), Real):
+        raise ArgumentError(
+            f"{name} must be a schedule, a function of (epoch, n_epochs) that gives a number, such as "
+            f"schedules.cosine(), got {value!r}"
+        )
     return value
+
+
+def _rising(name: str, values: Sequence[float], example: Sequence[float], least: int = 1) -> tuple[float, ...]:
+    """A list of epochs, checked."""
+    if isinstance(values, str) or not isinstance(values, Sequence) or len(values) < least:
+        raise ArgumentError(f"{name} must be a list of epochs, {least} or more, such as {example}, got {values!r}")
+    epochs = tuple(_number(f"{name}[{i}]", e, "at least 0") for i, e in enumerate(values))
+    if any(b <= a for a, b in pairwise(epochs)):
+        raise ArgumentError(f"{name} must rise from each epoch to the next, got {list(values)}")
+    return epochs
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +75,6 @@ class Constant:
     value: float = 1.0
 
     def __call__(self, epoch: float, n_epochs: float) -> float:
-        """The multiplier."""
         return self.value
 
 
@@ -77,7 +86,6 @@ class Linear:
     end: float
 
     def __call__(self, epoch: float, n_epochs: float) -> float:
-        """The multiplier after `epoch` of `n_epochs`."""
         share = _progress(epoch, n_epochs)
         return self.start * (1 - share) + self.end * share
 
@@ -90,7 +98,6 @@ class Cosine:
     end: float
 
     def __call__(self, epoch: float, n_epochs: float) -> float:
-        """The multiplier after `epoch` of `n_epochs`."""
         return _cosine(self.start, self.end, _progress(epoch, n_epochs))
 
 
@@ -102,7 +109,6 @@ class Exponential:
     end: float
 
     def __call__(self, epoch: float, n_epochs: float) -> float:
-        """The multiplier after `epoch` of `n_epochs`."""
         return float(self.start * (self.end / self.start) ** _progress(epoch, n_epochs))
 
 
@@ -115,7 +121,6 @@ class Polynomial:
     end: float
 
     def __call__(self, epoch: float, n_epochs: float) -> float:
-        """The multiplier after `epoch` of `n_epochs`."""
         return float(self.end + (self.start - self.end) * (1 - _progress(epoch, n_epochs)) ** self.power)
 
 
@@ -127,7 +132,6 @@ class Step:
     factor: float
 
     def __call__(self, epoch: float, n_epochs: float) -> float:
-        """The multiplier after `epoch`."""
         return float(self.factor ** bisect_right(self.at, epoch))
 
 
@@ -141,7 +145,6 @@ class OneCycle:
     end: float
 
     def __call__(self, epoch: float, n_epochs: float) -> float:
-        """The value after `epoch` of `n_epochs`."""
         share = _progress(epoch, n_epochs)
         if share < self.pct_start:
             return _cosine(self.start, self.peak, share / self.pct_start)
@@ -156,7 +159,6 @@ class SlantedTriangular:
     ratio: float
 
     def __call__(self, epoch: float, n_epochs: float) -> float:
-        """The multiplier after `epoch` of `n_epochs`."""
         share = _progress(epoch, n_epochs)
         height = share / self.cut_frac if share < self.cut_frac else (1 - share) / (1 - self.cut_frac)
         return (1 + height * (self.ratio - 1)) / self.ratio
@@ -169,7 +171,6 @@ class Join:
     pieces: tuple[tuple[Schedule, float], ...]
 
     def __call__(self, epoch: float, n_epochs: float) -> float:
-        """The multiplier after `epoch` of `n_epochs`."""
         begin = 0.0
         for schedule, length in self.pieces[:-1]:
             if epoch < begin + length:
@@ -187,7 +188,6 @@ class Warmup:
     start: float
 
     def __call__(self, epoch: float, n_epochs: float) -> float:
-        """The multiplier after `epoch` of `n_epochs`."""
         if epoch < self.epochs:
             first = self.schedule(0.0, max(n_epochs - self.epochs, 0.0))
             return first * (self.start + (1 - self.start) * epoch / self.epochs)
@@ -202,7 +202,6 @@ class Sgdr:
     end: float
 
     def __call__(self, epoch: float, n_epochs: float) -> float:
-        """The multiplier after `epoch`."""
         bounds = self.boundaries
         if epoch >= bounds[-1]:
             return self.end
@@ -225,39 +224,35 @@ def linear(start: float = 1.0, end: float = 0.0) -> Linear:
     >>> linear()(1, 4)
     0.75
     """
-    return Linear(_check("start", start, 0), _check("end", end, 0))
+    return Linear(_number("start", start, "at least 0"), _number("end", end, "at least 0"))
 
 
 def cosine(start: float = 1.0, end: float = 0.0) -> Cosine:
     """Half a period of the cosine (arXiv 1608.03983, without restarts). Arguments as in `linear`."""
-    return Cosine(_check("start", start, 0), _check("end", end, 0))
+    return Cosine(_number("start", start, "at least 0"), _number("end", end, "at least 0"))
 
 
 def exponential(start: float = 1.0, end: float = 0.01) -> Exponential:
-    """The same factor from each batch to the next.
-
-    Args:
-        start: the multiplier at the first batch, above 0.
-        end: the multiplier after the last one, above 0.
+    """The same factor from each batch to the next. Arguments as in `linear`, both above 0.
 
     >>> round(exponential(1.0, 0.01)(1, 2), 6)
     0.1
     """
-    return Exponential(_check("start", start, 0, open_low=True), _check("end", end, 0, open_low=True))
+    return Exponential(_number("start", start, "above 0"), _number("end", end, "above 0"))
 
 
 def polynomial(power: float, start: float = 1.0, end: float = 0.0) -> Polynomial:
-    """`end + (start - end) * (1 - progress) ** power`.
+    """`end + (start - end) * (1 - progress) ** power`. Other arguments as in `linear`.
 
     Args:
         power: 1 is a straight line, 2 falls fast at first.
-        start: the multiplier at the first batch.
-        end: the multiplier after the last one.
 
     >>> polynomial(2)(1, 2)
     0.25
     """
-    return Polynomial(_check("power", power, 0, open_low=True), _check("start", start, 0), _check("end", end, 0))
+    return Polynomial(
+        _number("power", power, "above 0"), _number("start", start, "at least 0"), _number("end", end, "at least 0")
+    )
 
 
 def step(at: Sequence[float], factor: float = 0.1) -> Step:
@@ -270,12 +265,7 @@ def step(at: Sequence[float], factor: float = 0.1) -> Step:
     >>> [step([2, 3], 0.5)(epoch, 4) for epoch in (0, 1.9, 2, 3)]
     [1.0, 1.0, 0.5, 0.25]
     """
-    if isinstance(at, str) or not isinstance(at, Sequence) or not len(at):
-        raise ArgumentError(f"at must be a list of epochs, for example [2, 4], got {at!r}")
-    epochs = tuple(_check(f"at[{i}]", e, 0) for i, e in enumerate(at))
-    if any(b <= a for a, b in pairwise(epochs)):
-        raise ArgumentError(f"at must rise from each epoch to the next, got {list(at)}")
-    return Step(epochs, _check("factor", factor, 0, open_low=True))
+    return Step(_rising("at", at, [2, 4]), _number("factor", factor, "above 0"))
 
 
 def one_cycle(pct_start: float = 0.25, div: float = 25.0, div_final: float = 1e5) -> OneCycle:
@@ -290,8 +280,9 @@ def one_cycle(pct_start: float = 0.25, div: float = 25.0, div_final: float = 1e5
     >>> policy(0, 4), policy(1, 4)
     (0.1, 1.0)
     """
-    share = _check("pct_start", pct_start, 0, open_low=True, high=1, open_high=True)
-    return OneCycle(share, 1 / _check("div", div, 1), 1.0, 1 / _check("div_final", div_final, 1))
+    share = _number("pct_start", pct_start, "above 0", "below 1")
+    start, end = 1 / _number("div", div, "at least 1"), 1 / _number("div_final", div_final, "at least 1")
+    return OneCycle(share, start, 1.0, end)
 
 
 def one_cycle_momentum(pct_start: float = 0.25, hi: float = 0.95, lo: float = 0.85) -> OneCycle:
@@ -305,9 +296,8 @@ def one_cycle_momentum(pct_start: float = 0.25, hi: float = 0.95, lo: float = 0.
     >>> one_cycle_momentum()(1, 4)
     0.85
     """
-    share = _check("pct_start", pct_start, 0, open_low=True, high=1, open_high=True)
-    hi = _check("hi", hi, 0, high=1, open_high=True)
-    return OneCycle(share, hi, _check("lo", lo, 0, high=hi), hi)
+    share, hi = _number("pct_start", pct_start, "above 0", "below 1"), _number("hi", hi, "at least 0", "below 1")
+    return OneCycle(share, hi, _number("lo", lo, "at least 0", f"at most {hi!r}"), hi)
 
 
 def slanted_triangular(cut_frac: float = 0.1, ratio: float = 32.0) -> SlantedTriangular:
@@ -321,8 +311,7 @@ def slanted_triangular(cut_frac: float = 0.1, ratio: float = 32.0) -> SlantedTri
     >>> triangle(0, 10), triangle(1, 10)
     (0.03125, 1.0)
     """
-    share = _check("cut_frac", cut_frac, 0, open_low=True, high=1, open_high=True)
-    return SlantedTriangular(share, _check("ratio", ratio, 1))
+    return SlantedTriangular(_number("cut_frac", cut_frac, "above 0", "below 1"), _number("ratio", ratio, "at least 1"))
 
 
 def join(pieces: Sequence[tuple[Schedule, float]]) -> Join:
@@ -342,8 +331,8 @@ def join(pieces: Sequence[tuple[Schedule, float]]) -> Join:
     for i, piece in enumerate(pieces):
         if not isinstance(piece, Sequence) or len(piece) != 2:
             raise ArgumentError(f"pieces[{i}] must be (schedule, length in epochs), got {piece!r}")
-        length = _check(f"the length of pieces[{i}]", piece[1], 0, open_low=True)
-        checked.append((_check_schedule(f"pieces[{i}][0]", piece[0]), length))
+        length = _number(f"the length of pieces[{i}]", piece[1], "above 0")
+        checked.append((check_schedule(f"pieces[{i}][0]", piece[0]), length))
     return Join(tuple(checked))
 
 
@@ -358,11 +347,8 @@ def warmup(schedule: Schedule, epochs: float, start: float = 0.01) -> Warmup:
     >>> warmup(constant(), 2, start=0.5)(1, 10)
     0.75
     """
-    return Warmup(
-        _check_schedule("schedule", schedule),
-        _check("epochs", epochs, 0, open_low=True),
-        _check("start", start, 0, high=1),
-    )
+    first = check_schedule("schedule", schedule)
+    return Warmup(first, _number("epochs", epochs, "above 0"), _number("start", start, "at least 0", "at most 1"))
 
 
 def sgdr(boundaries: Sequence[float], end: float = 0.0) -> Sgdr:
@@ -379,14 +365,10 @@ def sgdr(boundaries: Sequence[float], end: float = 0.0) -> Sgdr:
     >>> cycles(0, 3), cycles(0.5, 3), cycles(1, 3), cycles(2, 3), cycles(3, 3)
     (1.0, 0.5, 1.0, 0.5, 0.0)
     """
-    if isinstance(boundaries, str) or not isinstance(boundaries, Sequence) or len(boundaries) < 2:
-        raise ArgumentError(
-            f"boundaries must be where cycles start and the last one ends, such as [0, 1, 3], got {boundaries!r}"
-        )
-    bounds = tuple(_check(f"boundaries[{i}]", b, 0) for i, b in enumerate(boundaries))
-    if bounds[0] != 0 or any(b <= a for a, b in pairwise(bounds)):
-        raise ArgumentError(f"boundaries must begin at 0 and rise from each to the next, got {list(boundaries)}")
-    return Sgdr(bounds, _check("end", end, 0, high=1))
+    bounds = _rising("boundaries", boundaries, [0, 1, 3], least=2)
+    if bounds[0] != 0:
+        raise ArgumentError(f"boundaries must begin at 0, got {list(boundaries)}")
+    return Sgdr(bounds, _number("end", end, "at least 0", "at most 1"))
 
 
 def cycle_steps(n: int, cycle_len: float, cycle_mult: float, steps_per_epoch: int) -> tuple[int, ...]:
@@ -403,9 +385,6 @@ def cycle_steps(n: int, cycle_len: float, cycle_mult: float, steps_per_epoch: in
     Returns:
         `n` rising numbers of batches; the last is the length of the fit.
 
-    Raises:
-        ArgumentError: a number is out of range.
-
     >>> cycle_steps(3, 1, 2, steps_per_epoch=10)
     (10, 30, 70)
     >>> cycle_steps(3, 1, 1.5, steps_per_epoch=5)
@@ -414,8 +393,8 @@ def cycle_steps(n: int, cycle_len: float, cycle_mult: float, steps_per_epoch: in
     for name, value in (("n", n), ("steps_per_epoch", steps_per_epoch)):
         if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
             raise ArgumentError(f"{name} must be a whole number of at least 1, got {value!r}")
-    length = _check("cycle_len", cycle_len, 0, open_low=True)
-    mult = _check("cycle_mult", cycle_mult, 0, open_low=True)
+    length = _number("cycle_len", cycle_len, "above 0")
+    mult = _number("cycle_mult", cycle_mult, "above 0")
     ends: list[int] = []
     for k in range(n):
         try:

@@ -104,9 +104,15 @@ class TestGlobalGenerators:
         assert states() == before
 
     def test_capture_and_restore(self) -> None:
-        state = keyed.RngState.capture()
+        state = keyed.rng_state()
         first = random.random(), np.random.rand(), torch.rand(2).tolist()
         keyed.seed_global(5)
-        state.restore()
+        keyed.set_rng_state(state)
         assert (random.random(), np.random.rand(), torch.rand(2).tolist()) == first
-        state.restore()
+        keyed.set_rng_state(state)
+
+    def test_on_any_default_device(self) -> None:
+        before = states()
+        with torch.device("meta"), keyed.scoped_rng(0, "body"):
+            random.random()
+        assert states() == before

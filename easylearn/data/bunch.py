@@ -65,10 +65,9 @@ class Data(ABC, Generic[S]):
 
     @abstractmethod
     def loader(self, split: SplitName, *, training: bool = False, view: int = 0) -> Loader:
-        """A way through the items of a split.
+        """A way through the items of a `split`.
 
         Args:
-            split: "train", "valid" or "test".
             training: shuffled and augmented; a last batch of one item is merged into the one before. Otherwise every
                 item comes once, in any order; `Batch.index` says which is which.
             view: without `training`: 0 for items as they are, k > 0 for their k-th augmented view.
@@ -76,37 +75,26 @@ class Data(ABC, Generic[S]):
 
     @abstractmethod
     def ids(self, split: SplitName) -> Sequence[str]:
-        """One name per item of the split, in file order.
-
-        Args:
-            split: "train", "valid" or "test".
-        """
+        """One name per item of the `split`, in file order."""
 
     @abstractmethod
     def fingerprint(self, split: SplitName) -> str:
-        """Changes whenever what `loader(split)` yields could change: items, transforms, size.
-
-        Args:
-            split: "train", "valid" or "test".
+        """Changes whenever what the loader of `split` yields could change: items, transforms, size.
 
         Raises:
             DataError: nothing is known of the items, so nothing computed of them may be reused.
         """
 
     def item_keys(self, split: SplitName, positions: Sequence[int] | None = None) -> Sequence[str]:
-        """What each item of a split is now: equal keys mean equal inputs in `loader(split)`, in any split of any data.
+        """What each item of a `split` is now: equal keys mean equal inputs, in any split of any data.
 
         By default an item is its position in a split with this `fingerprint`.
 
         Args:
-            split: "train", "valid" or "test".
             positions: which items; None means all.
 
         Returns:
             A digest of 32 hexadecimal digits for each.
-
-        Raises:
-            DataError: nothing is known of the items, so nothing computed of them may be kept.
         """
         whole = self.fingerprint(split)
         chosen = range(len(self._split(split))) if positions is None else positions
@@ -118,25 +106,11 @@ class Data(ABC, Generic[S]):
         return False
 
     def describe_item(self, split: SplitName, i: int) -> dict[str, str]:
-        """What is in item `i` of a split, in words: a document's text, or a row's columns and values.
-
-        Args:
-            split: "train", "valid" or "test".
-            i: position in the split, from 0.
-
-        Returns:
-            Names and values; empty where an item has no words and is best shown by `draw_item`.
-        """
+        """What is in item `i` of a `split`, in words: a text, or a row's columns; empty for images and the like."""
         return {}
 
     def draw_item(self, split: SplitName, i: int, axes: Axes) -> None:
-        """Draw item `i` of a split: an image, or in words what `describe_item` says.
-
-        Args:
-            split: "train", "valid" or "test".
-            i: position in the split, from 0.
-            axes: matplotlib's, empty. Its title stays free.
-        """
+        """Draw item `i` of a `split` into empty `axes` of matplotlib: an image, or what `describe_item` says."""
         fields = self.describe_item(split, i)
         write_on(axes, "\n".join(fields.values() if len(fields) == 1 else (f"{n}: {v}" for n, v in fields.items())))
 
@@ -145,25 +119,17 @@ class Data(ABC, Generic[S]):
         return []
 
     def resized(self, size: int | tuple[int, int]) -> Self:
-        """The same data at another size, for kinds of data that have one.
-
-        Args:
-            size: in pixels, or (height, width).
-        """
+        """The same data at another `size` in pixels, or (height, width), for kinds of data that have one."""
         raise ArgumentError(
             f"{type(self).__name__} has no size; set_data({size}) is for images. Pass another data object"
         )
 
     def for_model(self, model: nn.Module) -> Self:
-        """The same data, prepared as the model expects it (images: normalised with its statistics).
-
-        Args:
-            model: that will be given the batches.
-        """
+        """The same data, prepared as the `model` expects it (images: normalised with its statistics)."""
         return self
 
     def adopt(self, old: Data[Any]) -> Self:
-        """The same data, prepared for a model that was trained with `old`.
+        """The same data, prepared for a model that was trained with the `old` data.
 
         Raises:
             DataError: the task or the class list differs; the message names the difference.
@@ -180,27 +146,18 @@ class Data(ABC, Generic[S]):
 
 
 class BlankData(Data[Sequence[str]]):
-    """Data without items: what a learner has that came out of a model file, until `set_data`.
-
-    Args:
-        task: what is predicted.
-        batch_size: items in a batch of predictions.
-        preprocessor: read from the file.
-    """
+    """Data without items: what a learner out of a model file has until `set_data`; arguments of `Data`."""
 
     def __init__(self, task: Task, batch_size: int, preprocessor: Preprocessor) -> None:
         super().__init__(task, batch_size, preprocessor, {})
 
     def loader(self, split: SplitName, *, training: bool = False, view: int = 0) -> Loader:
-        """Refused: there are no items."""
         raise self._no_items()
 
     def ids(self, split: SplitName) -> Sequence[str]:
-        """Refused: there are no items."""
         raise self._no_items()
 
     def fingerprint(self, split: SplitName) -> str:
-        """Refused: there are no items."""
         raise self._no_items()
 
     @staticmethod
@@ -213,16 +170,10 @@ LINES = 16
 
 
 def write_on(axes: Axes, text: str) -> None:
-    """Write a text into a drawing, wrapped, its end cut off where it is too long.
-
-    Args:
-        axes: matplotlib's, empty.
-        text: signs such as $ stay what they are.
-    """
+    """Write a `text` into an empty drawing, wrapped, its end cut off where it is too long."""
     lines = [piece for line in text.splitlines() for piece in textwrap.wrap(line, LINE) or [""]]
     if len(lines) > LINES:
         lines = [*lines[: LINES - 1], "..."]
     axes.text(0.0, 1.0, "\n".join(lines), fontsize=7.5, va="top", parse_math=False, transform=axes.transAxes)
     axes.set(xticks=[], yticks=[])
-    for side in ("top", "right", "bottom", "left"):
-        axes.spines[side].set_color("0.85")
+    axes.spines[:].set_color("0.85")

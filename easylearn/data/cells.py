@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from ..errors import EasyLearnWarning
 from .values import MISSING_WORDS
 
 if TYPE_CHECKING:
     import pandas as pd
 
-EXACT = 2**53  # up to here a float64 tells every whole number from the next
-_WHOLE = re.compile(r"-?(0|[1-9]\d*)", re.ASCII)
+Known = Literal["text", "numbers", ""]
+
+_EXACT = 2**53  # up to here a float64 tells every whole number from the next
+_USUAL = re.compile(r"-?(?:0|[1-9]\d*)((?:\.\d+)?(?:[eE][+-]?\d+)?)", re.ASCII)
 _NUMBER = re.compile(r"-?((0|[1-9]\d*)(\.\d*)?|\.\d+)(e[+-]?\d+)?|-?inf(inity)?", re.ASCII | re.IGNORECASE)
 _COMMA = re.compile(r"-?(0|[1-9]\d*),\d+", re.ASCII)
 _TRUTH = {"True": True, "TRUE": True, "true": True, "False": False, "FALSE": False, "false": False}
+_EMPTY = frozenset({"", "nan", "nAn", "naN", "nAN", "Nan", "NAn", "NaN", "NAN"})
 _FIRST = 100  # cells that are tried before a whole column is
 
 
@@ -36,7 +41,8 @@ def read_cell(text: str, comma: bool = False) -> Any:
     [7, -0.5, 1000.0, True, None, '01234', '1_000', '0x10']
     """
     bare = text.strip()
-    if _WHOLE.fullmatch(bare):
+    found = _USUAL.fullmatch(bare)
+    if found and not found[1]:
         return int(bare)
     if comma and _COMMA.fullmatch(bare):
         return float(bare.replace(",", "."))
@@ -47,59 +53,69 @@ def read_cell(text: str, comma: bool = False) -> Any:
     return None if bare.lower() in MISSING_WORDS else text
 
 
-def typed(column: pd.Series[Any], *, each: bool = False, comma: bool = False) -> pd.Series[Any]:
-    """A column of text as numbers or truth values.
+def as_column(cells: Sequence[str], name: str = "", known: Known = "", *, comma: bool = False) -> pd.Series[Any]:
+    """Cells as a column of numbers, truth values or text.
 
     Args:
-        column: text; missing where a cell is empty.
-        each: cells are read one by one, and those that are neither stay text among the others. Otherwise one such cell
-            makes the whole column text, and it is returned as it is.
+        cells: empty where one is missing.
+        name: of the column, for messages.
+        known: "text" leaves them as they are; "numbers" reads them one by one, and those that are none stay text among
+            the others. Otherwise one such cell makes the whole column text.
         comma: fractions may follow a comma, as they do in files that are parted by semicolons.
 
     Returns:
-        int64 or uint64; float64 where something is missing or has a fraction, and always with `each`; but Int64 or
-        UInt64 for whole numbers so large that a float64 would change them; bool or boolean; or text. Whole numbers of
-        more than 64 bits are text.
+        int64 or uint64; float64 where something is missing or has a fraction, and always if known; but Int64 or UInt64
+        for whole numbers so large that a float64 would change them; bool or boolean; or text, in which an empty cell
+        and "nan" are missing. Whole numbers of more than 64 bits are text.
 
-    >>> import pandas as pd
-    >>> typed(pd.Series(["1", "NA", "2.5"])).tolist(), typed(pd.Series(["1", "NA", "x"])).tolist()
+    >>> as_column(["1", "NA", "2.5"]).tolist(), as_column(["1", "NA", "x"]).tolist()
     ([1.0, nan, 2.5], ['1', 'NA', 'x'])
     """
     import pandas as pd
 
     styles = (True, False) if comma else (False,)
-    some = column.iloc[:_FIRST].dropna().tolist()
-    if not each and not any(_no_text(some, style) for style in styles):
-        return column  # without a look at the rest
-    codes, found = pd.factorize(column)
-    texts = list(found)
-    if each:
-        values = [v if not isinstance(v := read_cell(t, comma), str) else read_cell(t) for t in texts]
-    else:
-        style = next((style for style in styles if _no_text(texts, style)), None)
-        if style is None:
-            return column
-        values = [read_cell(t, style) for t in texts]
-    held = _array(values, bool((codes < 0).any()) or None in values, each)
-    if held is None:
-        return column
-    cells = pd.api.extensions.take(held, codes, allow_fill=True)
-    made: pd.Series[Any] = pd.Series(cells, index=column.index, name=column.name)
-    return made
+    if known == "numbers" or (not known and any(_no_text(cells[:_FIRST], style) for style in styles)):
+        codes, texts = pd.factorize(np.array(cells, object))
+        values = _values(texts.tolist(), styles, known == "numbers")
+        held = None if values is None else _array(values, known == "numbers")
+        if held is not None:
+            if not known and held.dtype.kind == "f":
+                _tell_lost_zeros(name, texts.tolist(), held)
+            numbers: pd.Series[Any] = pd.Series(held[codes])
+            return numbers
+    text: pd.Series[Any] = pd.Series([np.nan if cell in _EMPTY else cell for cell in cells], dtype=str)
+    return text
 
 
 def _no_text(texts: Sequence[str], comma: bool) -> bool:
     return not any(isinstance(read_cell(t, comma), str) for t in texts)
 
 
-def _array(values: list[Any], gaps: bool, each: bool) -> Any:
+def _values(texts: list[str], styles: Sequence[bool], each: bool) -> list[Any] | None:
+    """What distinct cells say; None where one of them makes the whole column text."""
+    if not styles[0]:  # mostly all are plain numbers, which takes half as long to find
+        usual = [float(f[0]) if f[1] else int(f[0]) for f in map(_USUAL.fullmatch, texts) if f]
+        if len(usual) == len(texts):
+            return usual
+    if each:
+        return [v if not isinstance(v := read_cell(t, styles[0]), str) else read_cell(t) for t in texts]
+    for style in styles:
+        values = [read_cell(t, style) for t in texts]
+        if str not in set(map(type, values)):  # only words for "missing" are words
+            return values if _EMPTY.issuperset(texts) or any(v is not None for v in values) else None
+    return None
+
+
+def _array(values: list[Any], each: bool) -> Any:
     """The distinct values of a column in an array of the type that holds the column; None where only text does."""
     import pandas as pd
 
-    kinds = {type(v) for v in values if v is not None}
+    kinds = set(map(type, values))
+    gaps = type(None) in kinds
+    kinds -= {type(None)}
     whole = [v for v in values if type(v) is int]
     if not kinds:
-        return np.full(len(values), np.nan) if each or not values else None  # only words for "missing": they are words
+        return np.full(len(values), np.nan)
     if kinds == {bool}:
         return pd.array(values, "boolean") if gaps else np.array(values)
     if not kinds <= {int, float} or (whole and (max(whole) >= 2**64 or min(whole) < -(2**63))):
@@ -108,6 +124,23 @@ def _array(values: list[Any], gaps: bool, each: bool) -> Any:
         if max(whole) < 2**63:
             return np.array(values, np.int64)
         return np.array(values, np.uint64) if min(whole) >= 0 else None
-    if kinds == {int} and max(map(abs, whole)) > EXACT:
+    if kinds == {int} and max(map(abs, whole)) > _EXACT:
         return pd.array(values, "Int64" if max(whole) < 2**63 else "UInt64")
     return np.array([np.nan if v is None else v for v in values], np.float64)
+
+
+def _tell_lost_zeros(name: str, texts: Sequence[str], values: Any) -> None:
+    """Warn where two cells that differ by the zeros at their end only, as versions do, became one number."""
+    if len(np.unique(values)) == len(texts):
+        return
+    bare: dict[str, str] = {}
+    for text in texts:
+        found = _USUAL.fullmatch(text.strip())
+        if found and found[1][1:].isdigit() and (other := bare.setdefault(found[0].rstrip("0"), text)) != text:
+            warnings.warn(
+                f"the cells {other!r} and {text!r} of the column {name!r} are read as one number. If they are versions "
+                f"or codes, pass the DataFrame that pandas.read_csv(path, dtype={{{name!r}: str}}) gives",
+                EasyLearnWarning,
+                stacklevel=5,
+            )
+            return

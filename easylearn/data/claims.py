@@ -57,7 +57,7 @@ class Claims:
         with self._mutex:
             self._held.discard(byte)
             if self._fd is not None:
-                _unlock(self._fd, byte)
+                _lock(self._fd, byte, free=True)
 
     @contextmanager
     def hold(self, byte: int, patience: float) -> Iterator[bool]:
@@ -95,31 +95,18 @@ def byte_of(name: str) -> int:
     return int(digest([name])[:8], 16) % BYTES
 
 
-def _lock(fd: int, byte: int) -> bool:
-    """Lock a byte for this process; False if another has it. True also where there are no locks."""
+def _lock(fd: int, byte: int, free: bool = False) -> bool:
+    """Lock a byte for this process, or free it; False if another has it. True also where there are no locks."""
     try:
         if sys.platform == "win32":
             import msvcrt
 
             os.lseek(fd, byte, os.SEEK_SET)
-            msvcrt.locking(fd, msvcrt.LK_NBLCK, 1)
+            msvcrt.locking(fd, msvcrt.LK_UNLCK if free else msvcrt.LK_NBLCK, 1)
         else:
             import fcntl
 
-            fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, byte)
+            fcntl.lockf(fd, fcntl.LOCK_UN if free else fcntl.LOCK_EX | fcntl.LOCK_NB, 1, byte)
     except OSError as error:
         return error.errno not in _HELD
     return True
-
-
-def _unlock(fd: int, byte: int) -> None:
-    with suppress(OSError):
-        if sys.platform == "win32":
-            import msvcrt
-
-            os.lseek(fd, byte, os.SEEK_SET)
-            msvcrt.locking(fd, msvcrt.LK_UNLCK, 1)
-        else:
-            import fcntl
-
-            fcntl.lockf(fd, fcntl.LOCK_UN, 1, byte)

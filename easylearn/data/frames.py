@@ -1,39 +1,30 @@
-"""Tables out of files: csv files (packed ones too) and parquet, read by one set of rules.
-
-A column of a csv file is decided over as a whole. It holds numbers if each cell that is not empty is a number in plain
-or scientific form, without zeros before its digits; there the usual words for "missing" (NA, null, ...) are missing. It
-holds truth values if each is True or False. Otherwise it is text, as it is written: there only an empty cell and "nan"
-are missing, so that a class may be called "NA".
+"""Tables out of files: csv files (packed ones too) and parquet, read by one set of rules, which docs/labels.md tells.
 
 What a trained model knows as text is read as text, and what it knows as numbers cell by cell, so that a file to predict
-for, or one to validate on, never means another thing than the training data did: pass `text=` and `numbers=`, which
-`known_types(frame)` takes from the table of training.
+for, or one to validate on, never means another thing than the training data did: pass `**known_types(frame)`.
 """
 
 from __future__ import annotations
 
-import io
 import warnings
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 
 import numpy as np
 import numpy.typing as npt
 
 from ..errors import ArgumentError, DataError, EasyLearnWarning, did_you_mean
 from ..files import StrPath, file_identity
-from .cells import EXACT, read_cell, typed
-from .csv_rows import CsvFormat, CsvRows, Piece
+from .cells import Known, as_column, read_cell
+from .csv_rows import CsvRows, Piece
 
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow.parquet as pq
 
 _NO_CSV = {".xlsx": "excel", ".xls": "excel", ".ods": "excel", ".json": "json", ".feather": "feather", ".dta": "stata"}
-_EMPTY = ["", *("".join(c) for c in ("nan", "nAn", "naN", "nAN", "Nan", "NAn", "NaN", "NAN"))]
-_PLAIN = CsvFormat()
 
 
 class KnownTypes(TypedDict):
@@ -70,15 +61,9 @@ def read_table(
     columns: Sequence[str] | None = None,
     text: Collection[str | int] = (),
     numbers: Collection[str | int] = (),
-    form: CsvFormat = _PLAIN,
     is_data: Callable[[str], bool] | None = None,
 ) -> Table:
     r"""A csv file with a header, or parquet, as a table.
-
-    Images read their labels with `text=[file_col]` (also `label_col` where `label_sep` is given) and
-    `is_data=lambda cell: (folder / f"{cell}{suffix}").is_file()`; texts with `text=` the columns of texts; tables read
-    the file to train with as it is, and others with `**known_types(frame of training)`. All give `where` to
-    `read_targets`.
 
     Args:
         path: the file, packed or not; or a folder of parquet files.
@@ -86,7 +71,6 @@ def read_table(
         text: columns that are text, by name or by position; others than the file has are ignored.
         numbers: columns that are read cell by cell, as float64; what is no number stays text in a column of objects,
             and whole numbers beyond 2**53 make it Int64.
-        form: delimiter and encoding of a csv file.
         is_data: says of a cell of the header whether it is data, as the name of a file that exists is; then the file
             has no header, and is refused.
 
@@ -95,7 +79,7 @@ def read_table(
 
     Raises:
         DataError: there is no such file or column, the header is missing or names a column twice, a row has more
-            fields than the header, or bytes are not of the encoding; the line is named. Fewer fields are told.
+            fields than the header, or bytes are no UTF-8; the line is named. Fewer fields are told.
 
     >>> import tempfile
     >>> file = Path(tempfile.mkdtemp()) / "shops.csv"
@@ -108,9 +92,9 @@ def read_table(
     if _is_parquet(file):
         whole = ParquetTable(file)
         return Table(whole.read(_known(file, whole.columns, columns)), file)
-    rows = CsvRows(file, form)
+    rows = CsvRows(file)
     _check_header(rows, is_data)
-    return _table(rows, Piece.join(list(rows.pieces())), _Columns.of(rows, columns, text, numbers))
+    return next(_csv_tables(rows, columns, text, numbers, whole=True))
 
 
 def iter_table(
@@ -120,13 +104,11 @@ def iter_table(
     columns: Sequence[str] | None = None,
     text: Collection[str | int] = (),
     numbers: Collection[str | int] = (),
-    form: CsvFormat = _PLAIN,
 ) -> Iterator[Table]:
     """As `read_table`, at most `n` rows at a time: for files to predict for, which may be larger than memory.
 
-    A cell never means another thing because of the piece that it is read in. So a csv file is read in pieces where each
-    column wanted is in `text` or in `numbers`, as all are that a trained model knows; else it is read as a whole first.
-    Parquet is read by row groups.
+    No cell means another thing because of the piece that it is read in, so a csv file with a column that is neither in
+    `text` nor in `numbers` is read as a whole first.
     """
     file = _existing(path)
     if _is_parquet(file):
@@ -134,7 +116,7 @@ def iter_table(
         names = _known(file, whole.columns, columns)
         tables: Iterator[Table] = (Table(whole.read_group(group, names), file) for group in whole.groups)
     else:
-        tables = _csv_tables(CsvRows(file, form), columns, text, numbers)
+        tables = _csv_tables(CsvRows(file), columns, text, numbers, whole=False)
     for table in tables:
         for begin in range(0, len(table.frame), n):
             lines = None if table.lines is None else table.lines[begin : begin + n]
@@ -156,36 +138,10 @@ def known_types(frame: pd.DataFrame) -> KnownTypes:
     return {"text": text, "numbers": numbers}
 
 
-def column_names(path: StrPath, form: CsvFormat = _PLAIN) -> list[str]:
-    """The columns of a file that `read_table` reads.
-
-    Raises:
-        DataError: there is no such file, or it is empty.
-    """
+def column_names(path: StrPath) -> list[str]:
+    """The columns of a file that `read_table` reads."""
     file = _existing(path)
-    return ParquetTable(file).columns if _is_parquet(file) else CsvRows(file, form).names
-
-
-@dataclass(frozen=True)
-class _Columns:
-    """Which columns of a csv file are read, by position, and what is known of them."""
-
-    used: list[int]
-    text: frozenset[int]
-    numbers: frozenset[int]
-
-    @classmethod
-    def of(
-        cls, rows: CsvRows, columns: Sequence[str] | None, text: Collection[str | int], numbers: Collection[str | int]
-    ) -> _Columns:
-        used = [rows.names.index(name) for name in _known(rows.path, rows.names, columns)]
-
-        def positions(given: Collection[str | int]) -> frozenset[int]:
-            n = len(rows.names)
-            named = {rows.names[i] if isinstance(i, int) and -n <= i < n else i for i in given}
-            return frozenset(i for i in used if rows.names[i] in named)
-
-        return cls(used, positions(text), positions(numbers))
+    return ParquetTable(file).columns if _is_parquet(file) else CsvRows(file).names
 
 
 def _known(file: Path, names: Sequence[str], columns: Sequence[str] | None) -> list[str]:
@@ -206,9 +162,7 @@ def _known(file: Path, names: Sequence[str], columns: Sequence[str] | None) -> l
 
 def _existing(path: StrPath) -> Path:
     if isinstance(path, str) and "://" in path:
-        raise DataError(
-            f"{path} is no file of this machine; download it first, or pass the DataFrame that pandas reads"
-        )
+        raise DataError(f"{path} is no file of this machine; download it, or pass the DataFrame that pandas reads")
     try:
         file = Path(path)
     except TypeError as error:
@@ -218,11 +172,8 @@ def _existing(path: StrPath) -> Path:
         near = sorted(f.name for f in folder.iterdir()) if folder.is_dir() else []
         hint = did_you_mean(file.name, near) if folder.is_dir() else f"There is no folder {folder} either."
         raise DataError(f"there is no file {file}. {hint}".rstrip())
-    reader = _NO_CSV.get(file.suffix.lower())
-    if reader is not None:
-        raise DataError(
-            f"{file} is neither csv nor parquet; read it with pandas.read_{reader}(path) and pass the DataFrame itself"
-        )
+    if reader := _NO_CSV.get(file.suffix.lower()):
+        raise DataError(f"{file} is neither csv nor parquet; pass the DataFrame that pandas.read_{reader}(path) gives")
     return file
 
 
@@ -237,10 +188,10 @@ def _is_parquet(file: Path) -> bool:
 
 
 def _check_header(rows: CsvRows, is_data: Callable[[str], bool] | None) -> None:
-    data = None if is_data is None else next((name for name in rows.names if is_data(name)), None)
+    data = next((name for name in rows.names if is_data is not None and is_data(name)), None)
     if data is not None:
         raise DataError(
-            f"{rows.path}, line {rows.first_line - 1}: {data!r} is no name of a column but data itself, so the file "
+            f"{rows.path}, line {rows.header_line}: {data!r} is no name of a column but data itself, so the file "
             "seems to have no header; put one before it, such as file,label"
         )
     if not any(isinstance(read_cell(name), str) for name in rows.names):
@@ -253,92 +204,41 @@ def _check_header(rows: CsvRows, is_data: Callable[[str], bool] | None) -> None:
 
 
 def _csv_tables(
-    rows: CsvRows, columns: Sequence[str] | None, text: Collection[str | int], numbers: Collection[str | int]
+    rows: CsvRows,
+    columns: Sequence[str] | None,
+    text: Collection[str | int],
+    numbers: Collection[str | int],
+    whole: bool,
 ) -> Iterator[Table]:
-    chosen = _Columns.of(rows, columns, text, numbers)
-    pieces = rows.pieces()
-    if not chosen.text | chosen.numbers >= set(chosen.used):
-        pieces = iter([Piece.join(list(pieces))])
+    """The rows in one table, or in pieces where this is not to be the `whole` and all is known of the columns."""
+    import pandas as pd
+
+    names = rows.names
+    used = {names.index(name): name for name in _known(rows.path, names, columns)}
+
+    def named(given: Collection[str | int]) -> set[str | int]:
+        return {names[i] if isinstance(i, int) and -len(names) <= i < len(names) else i for i in given}
+
+    known: dict[str | int, Known] = {**dict.fromkeys(named(numbers), "numbers"), **dict.fromkeys(named(text), "text")}
+    pieces = rows.pieces(used)
+    if whole or not known.keys() >= set(used.values()):
+        pieces = iter([Piece.join(list(pieces), used)])
     first = 0
     for piece in pieces:
-        yield (table := _table(rows, piece, chosen, first))
-        first += len(table.frame)
+        read = {
+            name: as_column(piece.cells(j), name, known.get(name, ""), comma=rows.delimiter == ";")
+            for j, name in used.items()
+        }
+        frame = pd.DataFrame(read)
+        frame.index = pd.RangeIndex(first, first + len(frame))
+        yield Table(frame, rows.path, piece.lines)
+        first += len(frame)
 
 
-def _table(rows: CsvRows, piece: Piece, chosen: _Columns, first: int = 0) -> Table:
-    """Rows with their types."""
-    import pandas as pd
+class RowGroup(NamedTuple):
+    """Rows of a parquet table, from `start` to before `stop`, that are one numbered group of a file."""
 
-    frame = _parse(rows, piece.data, sorted(chosen.used), chosen.text | piece.no_numbers)
-    for j in chosen.used:
-        given = column = frame[j]
-        if j in chosen.text:
-            continue
-        if _is_spoilt(given):
-            column = _parse(rows, piece.data, [j], {j})[j]
-        fixed = _with_type(column, j in chosen.numbers, rows.delimiter == ";")
-        if fixed is not given:
-            frame[j] = fixed
-    if chosen.used != sorted(chosen.used):
-        frame = frame[chosen.used]
-    frame.columns = pd.Index([rows.names[j] for j in chosen.used])
-    frame.index = pd.RangeIndex(first, first + len(frame))
-    return Table(frame, rows.path, piece.lines)
-
-
-def _is_spoilt(column: pd.Series[Any]) -> bool:
-    """Whether pandas made something else of the cells than this module would: whole numbers lost their last digits."""
-    if column.dtype.kind == "f":
-        return bool((column.abs() >= EXACT).any())
-    present = column.first_valid_index() if column.dtype.kind == "O" else None
-    return present is not None and not isinstance(column[present], str)
-
-
-def _with_type(column: pd.Series[Any], each: bool, comma: bool) -> pd.Series[Any]:
-    """A column as pandas read it, with the type that it has by the rules of this module."""
-    kind = column.dtype.kind
-    if kind in "fb" or (kind in "iu" and not each):
-        return column
-    if kind in "iu":
-        large = len(column) and max(abs(int(column.min())), abs(int(column.max()))) > EXACT
-        return column.astype(("Int64" if kind == "i" else "UInt64") if large else "float64")
-    return typed(column, each=each, comma=comma) if column.first_valid_index() is not None else column.astype("float64")
-
-
-def _parse(rows: CsvRows, data: bytes, used: Sequence[int], as_text: Collection[int]) -> pd.DataFrame:
-    """Columns as pandas reads them, called by their positions."""
-    import pandas as pd
-
-    if not data:
-        none: pd.DataFrame = pd.DataFrame({j: pd.Series([], dtype=str if j in as_text else "float64") for j in used})
-        return none
-    # Since 3.1 pandas reads floats exactly, and warns of the argument that asked it to.
-    exact: dict[str, Any] = (
-        {} if tuple(map(int, pd.__version__.split(".")[:2])) >= (3, 1) else {"float_precision": "round_trip"}
-    )
-    try:
-        frame: pd.DataFrame = pd.read_csv(
-            io.BytesIO(data), sep=rows.delimiter, header=None, names=range(len(rows.names)), usecols=list(used),
-            index_col=False, dtype=dict.fromkeys(as_text, str), keep_default_na=False, na_values=_EMPTY,
-            skip_blank_lines=False, lineterminator="\n", low_memory=False, encoding="utf-8", **exact,
-        )  # fmt: skip
-    except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise DataError(f"{rows.path} cannot be read as a csv file with a header: {error}") from error
-    return frame
-
-
-@dataclass(frozen=True)
-class RowGroup:
-    """A piece of a parquet file that is read as a whole.
-
-    Args:
-        file: position of its file in the table's list.
-        number: its position in that file.
-        start: position of its first row in the whole table.
-        stop: position after its last row.
-    """
-
-    file: int
+    file: pq.ParquetFile
     number: int
     start: int
     stop: int
@@ -347,103 +247,71 @@ class RowGroup:
 class ParquetTable:
     """One parquet file, or a folder of them in the order of their names, read by columns and by row groups.
 
-    Args:
-        path: the file or the folder.
-
     Raises:
         ArgumentError: pyarrow is not installed.
         DataError: there is no such file, it is damaged, or the files have different columns.
     """
 
     def __init__(self, path: StrPath) -> None:
-        pq = _pyarrow_parquet()
+        try:
+            import pyarrow.parquet as pq
+        except ImportError as error:
+            raise ArgumentError(
+                "reading parquet needs pyarrow, which is not installed: pip install 'easylearn[parquet]'"
+            ) from error
         self.path = Path(path)
         if not self.path.exists():
             raise DataError(f"there is no parquet file or folder {self.path}")
         self.files = sorted(self.path.glob("*.parquet")) if self.path.is_dir() else [self.path]
         if not self.files:
             raise DataError(f"the folder {self.path} holds no *.parquet file")
-        self._opened = [_open(pq, f) for f in self.files]
-        self.columns: list[str] = list(self._opened[0].schema_arrow.names)
+        self.columns: list[str] = []
         self.groups: list[RowGroup] = []
-        self.n_bytes = 0
-        start = 0
-        for number, opened in enumerate(self._opened):
+        self.n_bytes = self.n_rows = 0
+        for file in self.files:
+            opened = _open(pq, file)
             names = opened.schema_arrow.names
-            if set(names) != set(self.columns):
-                differing = sorted(set(names) ^ set(self.columns))
-                raise DataError(f"{self.files[number]} and {self.files[0]} have different columns: {differing[:10]}")
+            self.columns = self.columns or list(names)
+            if differing := sorted(set(names) ^ set(self.columns)):
+                raise DataError(f"{file} and {self.files[0]} have different columns: {differing[:10]}")
             for k in range(opened.metadata.num_row_groups):
                 info = opened.metadata.row_group(k)
-                self.groups.append(RowGroup(number, k, start, start + info.num_rows))
+                self.groups.append(RowGroup(opened, k, self.n_rows, self.n_rows + info.num_rows))
                 self.n_bytes += info.total_byte_size
-                start += info.num_rows
-        self.n_rows = start
+                self.n_rows += info.num_rows
 
-    def read_group(self, group: RowGroup, columns: Sequence[str], categories: bool = False) -> pd.DataFrame:
-        """One row group, its index the positions of the rows in the whole table.
-
-        Args:
-            group: which one.
-            columns: of these columns.
-            categories: text as categories, which take a byte or two for each row.
-        """
-        import pandas as pd
-
-        read = self._opened[group.file].read_row_group(group.number, columns=list(columns))
-        frame: pd.DataFrame = read.to_pandas(strings_to_categorical=categories)
-        frame.index = pd.RangeIndex(group.start, group.stop)
-        return frame
+    def read_group(self, group: RowGroup, columns: Sequence[str]) -> pd.DataFrame:
+        """Some columns of one row group, the index the positions of the rows in the whole table."""
+        return self._frame([group], columns)
 
     def read(self, columns: Sequence[str], most_rows: int | None = None, *, categories: bool = False) -> pd.DataFrame:
         """Some columns of all rows, or of the first row groups that have `most_rows` rows between them.
 
         Args:
-            columns: which ones.
-            most_rows: None for all.
-            categories: as in `read_group`.
+            columns, most_rows: which columns, and how many rows; None for all.
+            categories: text as categories, which take a byte or two for each row.
         """
-        import pandas as pd
-
-        frames: list[pd.DataFrame] = []
-        for group in self.groups:
-            frames.append(self.read_group(group, columns, categories))
-            if most_rows is not None and group.stop >= most_rows:
-                break
-        if not frames:
+        if not self.groups:
             raise DataError(f"{self.path} has no rows")
-        if len(frames) == 1:
-            return frames[0]
-        for name in columns if categories else ():
-            _share_categories(frames, name)
-        whole: pd.DataFrame = pd.concat(frames)
-        return whole
+        enough = (i for i, g in enumerate(self.groups, 1) if most_rows is not None and g.stop >= most_rows)
+        return self._frame(self.groups[: next(enough, None)], columns, categories)
+
+    def _frame(self, groups: Sequence[RowGroup], columns: Sequence[str], categories: bool = False) -> pd.DataFrame:
+        import pandas as pd
+        import pyarrow as pa
+
+        tables = [g.file.read_row_group(g.number, columns=list(columns)) for g in groups]
+        try:
+            whole = pa.concat_tables(tables, promote_options="permissive")
+        except pa.ArrowException as error:
+            raise DataError(f"the files of {self.path} do not go together: {error}") from error
+        frame: pd.DataFrame = whole.to_pandas(strings_to_categorical=categories)
+        frame.index = pd.RangeIndex(groups[0].start, groups[-1].stop)
+        return frame
 
     def identity(self) -> list[str]:
         """What tells these files, in this state, from all others."""
         return [file_identity(f) for f in self.files]
-
-
-def _share_categories(frames: Sequence[pd.DataFrame], name: str) -> None:
-    """Let the pieces of a column have the same categories; without, putting them together makes text of them."""
-    import pandas as pd
-
-    types = [t for frame in frames if isinstance(t := frame[name].dtype, pd.CategoricalDtype) and not t.ordered]
-    if len(types) < len(frames):
-        return
-    seen = dict.fromkeys(value for t in types for value in t.categories)
-    for frame in frames:
-        frame[name] = frame[name].cat.set_categories(list(seen))
-
-
-def _pyarrow_parquet() -> Any:
-    try:
-        import pyarrow.parquet as pq
-    except ImportError as error:
-        raise ArgumentError(
-            "reading parquet needs pyarrow, which is not installed: pip install 'easylearn[parquet]'"
-        ) from error
-    return pq
 
 
 def _open(pq: Any, file: Path) -> pq.ParquetFile:

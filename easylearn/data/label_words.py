@@ -41,14 +41,9 @@ def is_whole(value: Level) -> bool:
 
 
 def order_classes(by_word: Mapping[str, Level]) -> list[Level]:
-    """Classes in the order of the model's outputs: whole numbers, also as text, by value, others by alphabet.
+    """Classes, given by their names, in the order of the model's outputs, which never depends on that of the items.
 
-    Args:
-        by_word: a value by its name.
-
-    Returns:
-        The values. What is neither text nor whole numbers comes as `in_order` has it; the order never depends on that
-        of the items.
+    Whole numbers, also as text, come by value, other text by alphabet, and anything else as `in_order` has it.
 
     >>> order_classes({"10": "10", "9": "9"}), order_classes({"b": "b", "10": 10, "9": 9})
     (['9', '10'], [10, 9, 'b'])

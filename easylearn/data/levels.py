@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from decimal import Decimal
-from typing import Any
+from functools import cache
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -13,18 +15,6 @@ from ..errors import DataError
 
 Level = Any
 NUMBERS = frozenset({"bool", "int", "float", "decimal"})
-# Kinds that are compared with one another share a rank; others follow in this order.
-_RANK = {
-    "bool": 0,
-    "int": 0,
-    "float": 0,
-    "decimal": 0,
-    "str": 1,
-    "date": 2,
-    "timestamp": 3,
-    "timedelta": 4,
-    "period": 5,
-}
 
 
 def plain(value: Any) -> Level:
@@ -38,19 +28,15 @@ def plain(value: Any) -> Level:
     """
     if isinstance(value, str):
         return str(value)
-    if isinstance(value, np.datetime64 | np.timedelta64):
-        import pandas as pd
-
-        return pd.Timestamp(value) if isinstance(value, np.datetime64) else pd.Timedelta(value)
-    if isinstance(value, np.generic):
+    if isinstance(value, np.generic) and not isinstance(value, np.datetime64 | np.timedelta64):
         value = value.item()
     if isinstance(value, bool | int | float | Decimal):
         return value
     import pandas as pd
 
-    if isinstance(value, dt.datetime):
+    if isinstance(value, np.datetime64 | dt.datetime):
         return pd.Timestamp(value)
-    if isinstance(value, dt.timedelta):
+    if isinstance(value, np.timedelta64 | dt.timedelta):
         return pd.Timedelta(value)
     if isinstance(value, pd.Interval):
         return pd.Interval(plain(value.left), plain(value.right), closed=value.closed)
@@ -63,40 +49,67 @@ def plain(value: Any) -> Level:
 
 def plain_all(values: Sequence[Any]) -> list[Level]:
     """`plain` of each value; lists of one of the common types are passed on as they are."""
-    types = set(map(type, values))
-    if types <= {str, int, float, bool}:
+    if set(map(type, values)) <= {str, int, float, bool}:
         return list(values)
     return [plain(v) for v in values]
 
 
-def kind(value: Level) -> str:
-    """The name of the kind that a plain value is of: "str", "int", "float", "bool", "timestamp" ..."""
-    if isinstance(value, str):
-        return "str"
-    for name, types in (("bool", bool), ("int", int), ("float", float), ("decimal", Decimal)):
-        if isinstance(value, types):
-            return name
+class _Kind(NamedTuple):
+    """What values of one kind are, how they are written into JSON and read again, and by what they are sorted.
+
+    Kinds with one rank are compared with one another.
+    """
+
+    type: type
+    rank: int
+    write: Callable[[Any], Any]
+    read: Callable[[Any], Any]
+    key: Callable[[Any], tuple[Any, ...]] = lambda value: (value,)
+
+
+@cache
+def _kinds() -> dict[str, _Kind]:
     import pandas as pd
 
-    if isinstance(value, pd.Timestamp):
-        return "timestamp"
-    if isinstance(value, pd.Timedelta):
-        return "timedelta"
-    if isinstance(value, pd.Period):
-        return "period"
-    return "interval" if isinstance(value, pd.Interval) else "date"
+    def isoformat(value: Any) -> str:
+        return value.isoformat()  # type: ignore[no-any-return]
+
+    def sides(i: Any) -> list[Any]:
+        return [*([kind(side), _kinds()[kind(side)].write(side)] for side in (i.left, i.right)), i.closed]
+
+    def interval(given: Any) -> Any:
+        left, right = (_kinds()[name].read(packed) for name, packed in given[:2])
+        return pd.Interval(left, right, closed=given[2])
+
+    return {
+        "str": _Kind(str, 1, str, str),
+        "bool": _Kind(bool, 0, bool, bool),
+        "int": _Kind(int, 0, int, int),
+        "float": _Kind(float, 0, lambda v: v if np.isfinite(v) else str(v), float),
+        "decimal": _Kind(Decimal, 0, str, _decimal),
+        # Times with and without a zone cannot be compared with each other.
+        "timestamp": _Kind(pd.Timestamp, 3, isoformat, pd.Timestamp, lambda v: (v.tzinfo is not None, v)),
+        "timedelta": _Kind(pd.Timedelta, 4, isoformat, pd.Timedelta),
+        "period": _Kind(
+            pd.Period, 5,
+            lambda v: [v.ordinal, v.freqstr], lambda p: pd.Period(ordinal=p[0], freq=p[1]),
+            lambda v: (v.freqstr, v.ordinal),
+        ),
+        "interval": _Kind(
+            pd.Interval, 6, sides, interval, lambda v: (_sort_key(v.left), _sort_key(v.right), v.closed)
+        ),
+        "date": _Kind(dt.date, 2, isoformat, dt.date.fromisoformat),
+    }  # fmt: skip
+
+
+def kind(value: Level) -> str:
+    """The name of the kind that a plain value is of: "str", "int", "float", "bool", "timestamp" ..."""
+    return next(name for name, known in _kinds().items() if isinstance(value, known.type))
 
 
 def _sort_key(value: Level) -> tuple[Any, ...]:
-    name = kind(value)
-    if name == "interval":
-        return (6, _sort_key(value.left), _sort_key(value.right), value.closed)
-    if name == "period":
-        return (_RANK[name], value.freqstr, value.ordinal)
-    if name == "timestamp":
-        # Times with and without a zone cannot be compared with each other.
-        return (_RANK[name], value.tzinfo is not None, value)
-    return (_RANK[name], value)
+    known = _kinds()[kind(value)]
+    return (known.rank, *known.key(value))
 
 
 def in_order(values: Iterable[Level]) -> list[Level]:
@@ -111,39 +124,6 @@ def in_order(values: Iterable[Level]) -> list[Level]:
     return sorted(given, key=_sort_key)
 
 
-def _pack(value: Level) -> Any:
-    name = kind(value)
-    if name == "float":
-        return value if np.isfinite(value) else str(value)
-    if name in ("str", "int", "bool"):
-        return value
-    if name == "period":
-        return [value.ordinal, value.freqstr]
-    if name == "interval":
-        return [[kind(side), _pack(side)] for side in (value.left, value.right)] + [value.closed]
-    return str(value) if name == "decimal" else value.isoformat()
-
-
-def _unpack(name: str, packed: Any) -> Level:
-    import pandas as pd
-
-    readers: dict[str, Callable[[Any], Level]] = {
-        "str": str,
-        "int": int,
-        "float": float,
-        "bool": bool,
-        "decimal": Decimal,
-        "date": dt.date.fromisoformat,
-        "timestamp": pd.Timestamp,
-        "timedelta": pd.Timedelta,
-        "period": lambda p: pd.Period(ordinal=p[0], freq=p[1]),
-        "interval": lambda p: pd.Interval(_unpack(*p[0]), _unpack(*p[1]), closed=p[2]),
-    }
-    if name not in readers:
-        raise DataError(f"a saved category is of the unknown kind {name!r}; known kinds are {sorted(readers)}")
-    return readers[name](packed)
-
-
 def to_json(values: Sequence[Level]) -> dict[str, Any]:
     """Levels as numbers, words and lists, with their kinds.
 
@@ -151,7 +131,7 @@ def to_json(values: Sequence[Level]) -> dict[str, Any]:
     {'kind': 'str', 'values': ['a', 'b']}
     """
     kinds = [kind(v) for v in values]
-    packed = [_pack(v) for v in values]
+    packed = [_kinds()[k].write(v) for k, v in zip(kinds, values, strict=True)]
     if len(set(kinds)) <= 1:
         return {"kind": kinds[0] if kinds else "str", "values": packed}
     return {"kind": "mixed", "values": [[k, p] for k, p in zip(kinds, packed, strict=True)]}
@@ -163,11 +143,13 @@ def from_json(state: Mapping[str, Any]) -> list[Level]:
     Raises:
         DataError: the state holds something that no level can be.
     """
-    name = state["kind"]
+    name, readers = state["kind"], _kinds()
+    if name not in (*readers, "mixed"):
+        raise DataError(f"a saved category is of the unknown kind {name!r}; known kinds are {sorted(readers)}")
     try:
         if name == "mixed":
-            return [_unpack(k, p) for k, p in state["values"]]
-        return [_unpack(name, p) for p in state["values"]]
+            return [readers[k].read(p) for k, p in state["values"]]
+        return [readers[name].read(p) for p in state["values"]]
     except (TypeError, ValueError, ArithmeticError, LookupError) as error:
         raise DataError(f"saved categories of the kind {name!r} cannot be read: {error}") from error
 
@@ -214,27 +196,14 @@ class Lookup:
 
     def _said_by(self, text: str) -> list[Level]:
         """The values of other kinds that a text may stand for."""
-        found: list[Level] = []
-        if "bool" in self.kinds and text.strip().lower() in ("true", "false"):
-            found.append(text.strip().lower() == "true")
+        bare, names = text.strip().lower(), []
         if self.kinds & NUMBERS and "_" not in text:  # Python would read "1_0" as ten
-            found += _read(text, int, float, *((_decimal,) if "decimal" in self.kinds else ()))
-        if self.kinds & {"timestamp", "timedelta"}:
-            import pandas as pd
-
-            found += _read(text, *(getattr(pd, n) for n in ("Timestamp", "Timedelta") if n.lower() in self.kinds))
-        return found + (_read(text, dt.date.fromisoformat) if "date" in self.kinds else [])
-
-
-def _read(text: str, *readers: Callable[[str], Level]) -> list[Level]:
-    """What the readers make of a text, those left out that can make nothing of it."""
-    found = []
-    for reader in readers:
-        try:
-            found.append(reader(text))
-        except (ValueError, ArithmeticError):
-            continue
-    return found
+            names = ["int", "float", *self.kinds & {"decimal"}]
+        found: list[Level] = [bare == "true"] if "bool" in self.kinds and bare in ("true", "false") else []
+        for name in [*names, *self.kinds & {"timestamp", "timedelta", "date"}]:
+            with suppress(ValueError, ArithmeticError):
+                found.append(_kinds()[name].read(text))
+        return found
 
 
 def _decimal(text: str) -> Decimal:

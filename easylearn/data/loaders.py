@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator, Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from itertools import islice
@@ -9,6 +10,7 @@ from operator import attrgetter
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -56,10 +58,10 @@ class ForeignLoader:
         # Where all batches are there, so are their positions: an arange for each is little work, but in the middle of
         # a step it finds nothing of what it needs in a cache.
         known = torch.arange(self.n_items).split(_sizes(self.source)) if isinstance(self.source, (list, tuple)) else ()
-        for number, given in enumerate(self._source(seed, epoch, start), 1):
+        for number, given in enumerate(self.source if not start else self._resumed(seed, epoch, start), 1):
             if number > self._n_batches:
                 break
-            parts = _tensors(given)
+            parts = [t if isinstance(t, Tensor) else torch.as_tensor(t) for t in _parts(given)]
             if self.has_target and len(parts) < 2:
                 raise DataError(
                     f"batch {number} must be (input, target), got an input alone; nothing can be learnt from it"
@@ -72,26 +74,19 @@ class ForeignLoader:
                 own = shard_of(index.numel(), shard)
                 parts, index = [t[own] for t in parts], index[own]
             if not (on_cpu and all(map(_is_cpu, parts))):
-                parts = [_there(t, device) for t in parts]
+                parts = [t if t.device == device else t.to(device, non_blocking=True) for t in parts]
             target = parts.pop() if self.has_target else None
             yield Batch(tuple(parts), target, index)
         if number != len(self):
             what = "more" if number > len(self) else f"only {number}"
             raise DataError(f"the {type(self.source).__name__} says that it has {len(self)} batches, but gave {what}")
 
-    def _source(self, seed: int, epoch: int, start: int) -> Iterable[Any]:
-        """The batches, of which the first `start` leave no trace in the global generators."""
-        return self.source if not start else self._resumed(seed, epoch, start)
-
     def _resumed(self, seed: int, epoch: int, start: int) -> Generator[Any, None, None]:
+        """The batches, of which the first `start` leave no trace in the global generators."""
         with keyed.scoped_rng(seed, "epoch", epoch):
             batches = iter(self.source)
             yield from islice(batches, start)
         yield from batches
-
-
-def _there(tensor: Tensor, device: torch.device) -> Tensor:
-    return tensor if tensor.device == device else tensor.to(device, non_blocking=True)
 
 
 def _parts(batch: Any) -> list[Any]:
@@ -100,14 +95,6 @@ def _parts(batch: Any) -> list[Any]:
     if not isinstance(batch, (tuple, list)):
         raise DataError(f"a batch must be a tensor or a tuple of them, got {type(batch).__name__}")
     return list(batch)
-
-
-def _tensors(batch: Any) -> list[Tensor]:
-    parts = _parts(batch)
-    for i, part in enumerate(parts):
-        if not isinstance(part, Tensor):
-            parts[i] = torch.as_tensor(part)
-    return parts
 
 
 def _sizes(batches: Sequence[Any]) -> list[int]:
@@ -129,11 +116,7 @@ def _count(source: Sized) -> tuple[int, int]:
 
 
 class TensorPreprocessor(Preprocessor):
-    """Rows of tensors or arrays, taken as they are.
-
-    Args:
-        shapes: of one row of each input; empty where it is not known.
-    """
+    """Rows of tensors or arrays, taken as they are; `shapes` of a row of each input, empty where they are not known."""
 
     kind = "tensors"
 
@@ -141,10 +124,9 @@ class TensorPreprocessor(Preprocessor):
         self.shapes = tuple(shapes)
 
     def read(self, given: Any, first: int = 0) -> Items:
-        """Read a tensor of rows, or a tuple of them where the model takes several.
+        """Read a tensor of rows, a tuple of them where the model takes several, or a list or DataLoader of such.
 
-        One row of the known shape is an item by itself; a list of rows, and a list or a DataLoader of batches, are
-        put together.
+        One row of the known shape is an item by itself.
         """
         if isinstance(given, DataLoader) or (isinstance(given, list) and given and not np.isscalar(given[0])):
             given = self._joined([_parts(piece) for piece in given])
@@ -221,16 +203,9 @@ class TensorData(Data[TensorSplit]):
     """
 
     def __init__(
-        self,
-        train: tuple[Any, Any],
-        valid: tuple[Any, Any] | None,
-        task: Task,
-        test: Any = None,
-        batch_size: int = 64,
+        self, train: tuple[Any, Any], valid: tuple[Any, Any] | None, task: Task, test: Any = None, batch_size: int = 64
     ) -> None:
-        given: dict[SplitName, tuple[Any, Any] | None] = {
-            "train": train, "valid": valid, "test": None if test is None else (test, None)
-        }  # fmt: skip
+        given: dict[SplitName, Any] = {"train": train, "valid": valid, "test": None if test is None else (test, None)}
         splits = {name: _tensor_split(name, task, *pair) for name, pair in given.items() if pair is not None}
         shapes = [tuple(t.shape[1:]) for t in splits["train"].inputs]
         super().__init__(task, batch_size, TensorPreprocessor(shapes), splits)
@@ -247,17 +222,25 @@ class TensorData(Data[TensorSplit]):
     def fingerprint(self, split: SplitName) -> str:
         """See `Data.fingerprint`: of the contents."""
         rows = self._split(split)
-        tensors = [t.cpu().contiguous() for t in (*rows.inputs, *(() if rows.target is None else (rows.target,)))]
-        contents = [t.reshape(-1).view(torch.uint8).numpy().data for t in tensors]
-        return digest([*(f"{t.dtype}{tuple(t.shape)}" for t in tensors), *contents])
+        return content_of(*rows.inputs, rows.target)
 
     def item_keys(self, split: SplitName, positions: Sequence[int] | None = None) -> list[str]:
         """See `Data.item_keys`: of the contents of each row."""
         inputs = self._split(split).inputs
         some = inputs if positions is None else [t[torch.as_tensor(positions)] for t in inputs]
         like = str([(t.dtype, t.shape[1:]) for t in some])
-        rows = [t.cpu().contiguous().reshape(len(t), -1).view(torch.uint8).numpy() for t in some]
-        return [digest([like, *(row.data for row in item)]) for item in zip(*rows, strict=True)]
+        return [digest([like, *(row.data for row in item)]) for item in zip(*map(_as_bytes, some), strict=True)]
+
+
+def content_of(*tensors: Tensor | None) -> str:
+    """A fingerprint of all values of some tensors."""
+    given = [t for t in tensors if t is not None]
+    return digest([*(f"{t.dtype}{tuple(t.shape)}" for t in given), *(_as_bytes(t).reshape(-1).data for t in given)])
+
+
+def _as_bytes(rows: Tensor) -> npt.NDArray[np.uint8]:
+    """The memory of each row of a tensor, shape (n, bytes)."""
+    return rows.cpu().contiguous().reshape(len(rows), math.prod(rows.shape[1:])).view(torch.uint8).numpy()
 
 
 def _tensor_split(name: SplitName, task: Task, x: Any, y: Any) -> TensorSplit:
@@ -293,11 +276,8 @@ class LoaderData(Data[ForeignLoader]):
     def __init__(
         self, train: Iterable[Any], valid: Iterable[Any] | None, task: Task, test: Iterable[Any] | None = None
     ) -> None:
-        splits: dict[SplitName, ForeignLoader] = {"train": ForeignLoader(train)}
-        if valid is not None:
-            splits["valid"] = ForeignLoader(valid)
-        if test is not None:
-            splits["test"] = ForeignLoader(test, has_target=False)
+        given: dict[SplitName, Iterable[Any] | None] = {"train": train, "valid": valid, "test": test}
+        splits = {name: ForeignLoader(of, name != "test") for name, of in given.items() if of is not None}
         super().__init__(task, splits["train"].batch_size, TensorPreprocessor(), splits)
 
     def loader(self, split: SplitName, *, training: bool = False, view: int = 0) -> Loader:

@@ -6,11 +6,11 @@ What comes as a stream (windows of a text, row groups of a table) has an order o
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
+from itertools import pairwise, repeat
 from typing import Protocol
 
 import numpy as np
@@ -25,6 +25,7 @@ Indices = npt.NDArray[np.int64]
 Shard = tuple[int, int]
 """(rank, world): which of how many processes asks. Each takes a slice of every batch."""
 
+AHEAD = 256  # batches whose indices are prepared together: in the middle of a step nothing needed for it is in a cache
 CHUNK_BATCHES = 50  # batches whose items are sorted by length together
 
 
@@ -54,9 +55,7 @@ class Loader(Protocol):
     def batches(
         self, device: torch.device, seed: int = 0, epoch: int = 0, start: int = 0, shard: Shard = (0, 1)
     ) -> Generator[Batch, None, None]:
-        """The batches of one epoch, from batch `start` on.
-
-        The same (seed, epoch) gives the same batches, whatever the number of workers and wherever it starts.
+        """The batches of one epoch, the same for the same (seed, epoch), with any number of workers and any start.
 
         Args:
             device: where the batches should be.
@@ -68,7 +67,6 @@ class Loader(Protocol):
         Returns:
             A generator. Close it if you do not go to its end: it may hold worker processes.
         """
-        ...
 
 
 def batch_bounds(n: int, batch_size: int, merge_single: bool = False) -> list[tuple[int, int]]:
@@ -77,8 +75,7 @@ def batch_bounds(n: int, batch_size: int, merge_single: bool = False) -> list[tu
     Args:
         n: number of items.
         batch_size: items in a batch; the last may be smaller.
-        merge_single: put a last batch of one item into the one before, since batch-norm cannot train on
-            a single item. Nothing is left out.
+        merge_single: put a last batch of one item into the one before: batch-norm cannot train on a single item.
 
     >>> batch_bounds(9, 4), batch_bounds(9, 4, merge_single=True)
     ([(0, 4), (4, 8), (8, 9)], [(0, 4), (4, 9)])
@@ -143,7 +140,7 @@ class Order:
         """The items of each batch from `start` on; see `Loader.batches`."""
         chosen = self._items(seed, epoch)
         if self.lengths is not None:
-            made = self._by_length(chosen, seed, epoch)[start:]
+            made = self._by_length(chosen, self.lengths, seed, epoch)[start:]
         else:
             made = [chosen[a:b] for a, b in self._bounds[start:]]
         return made if shard == (0, 1) else [b[shard_of(len(b), shard)] for b in made]
@@ -161,11 +158,9 @@ class Order:
         chosen: Indices = drawn[order].astype(np.int64)
         return chosen
 
-    def _by_length(self, items: Indices, seed: int, epoch: int) -> list[Indices]:
-        assert self.lengths is not None
-
+    def _by_length(self, items: Indices, lengths: npt.NDArray[np.int64], seed: int, epoch: int) -> list[Indices]:
         def longest_first(some: Indices) -> Indices:
-            return some[np.argsort(-self.lengths[some], kind="stable")]  # type: ignore[index]
+            return some[np.argsort(-lengths[some], kind="stable")]
 
         if not self.shuffle:
             items = longest_first(items)
@@ -175,7 +170,7 @@ class Order:
         items = np.concatenate([longest_first(items[a : a + size]) for a in range(0, len(items), size)])
         mixed = keyed.permutation(len(self._bounds), seed, "batches", epoch)
         made = [longest_first(items[slice(*self._bounds[i])]) for i in mixed]
-        longest = max(range(len(made)), key=lambda i: (int(self.lengths[made[i][0]]), -i))  # type: ignore[index]
+        longest = max(range(len(made)), key=lambda i: lengths[made[i][0]])
         made[0], made[longest] = made[longest], made[0]
         return made
 
@@ -188,12 +183,7 @@ class Source(ABC):
 
     @abstractmethod
     def fetch(self, index: Indices, device: torch.device) -> tuple[Tensor, ...]:
-        """The model's inputs for some items.
-
-        Args:
-            index: positions of the items, shape (b,).
-            device: where the inputs should be.
-        """
+        """The model's inputs on `device` for the items at some positions, shape (b,)."""
 
     def stream(
         self, batches: Sequence[Indices], device: torch.device, seed: int = 0, epoch: int = 0
@@ -229,16 +219,37 @@ class TensorSource(Source):
 
     def fetch(self, index: Indices, device: torch.device) -> tuple[Tensor, ...]:
         """See `Source.fetch`."""
-        if self.rows is not None:
-            index = self.rows[index]
-        first, n = int(index[0]) if len(index) else 0, len(index)
-        if n and int(index[-1]) - first == n - 1 and bool((index[1:] > index[:-1]).all()):
-            found = tuple(t[first : first + n] for t in self.inputs)  # neighbours in order: nothing is copied
-        else:
-            at = torch.from_numpy(index)
-            # index_select reads short rows several times as fast as t[rows] does.
-            found = tuple(t.index_select(0, at if t.device.type == "cpu" else at.to(t.device)) for t in self.inputs)
-        return tuple(t if t.device == device else t.to(device, non_blocking=True) for t in found)
+        return next(self.stream([index], device))
+
+    def stream(
+        self, batches: Sequence[Indices], device: torch.device, seed: int = 0, epoch: int = 0
+    ) -> Generator[tuple[Tensor, ...], None, None]:
+        """See `Source.stream`."""
+        for at, sizes in _ahead(batches):
+            rows = at if self.rows is None else self.rows[at]
+            yield from zip(*(_rows(t, rows, sizes, device) for t in self.inputs), strict=True)
+
+
+def _ahead(batches: Sequence[Indices]) -> Iterator[tuple[Indices, list[int]]]:
+    """The items of many batches at once, and how many there are in each."""
+    for first in range(0, len(batches), AHEAD):
+        some = batches[first : first + AHEAD]
+        yield np.concatenate(some), [len(index) for index in some]
+
+
+def _rows(tensor: Tensor, at: Indices, sizes: list[int], device: torch.device) -> Iterator[Tensor]:
+    """The rows of a tensor for one batch after the other."""
+    n, start = len(at), int(at[0]) if len(at) else 0
+    found: Iterator[Tensor]
+    if n and at[-1] - start == n - 1 and (at[1:] > at[:-1]).all():  # neighbours in order: nothing is copied
+        found = iter(tensor[start : start + n].split_with_sizes(sizes))
+    else:  # index_select reads short rows several times as fast as t[rows] does
+        found = map(
+            tensor.index_select,
+            repeat(0),
+            torch.from_numpy(at).to(tensor.device, non_blocking=True).split_with_sizes(sizes),
+        )
+    return found if tensor.device == device else (t.to(device, non_blocking=True) for t in found)
 
 
 class Subset(Source):
@@ -294,15 +305,13 @@ class ItemLoader:
     ) -> Generator[Batch, None, None]:
         """See `Loader.batches`."""
         batches = self.order.batches(seed, epoch, start, shard)
+        positions = (index for at, sizes in _ahead(batches) for index in torch.from_numpy(at).split_with_sizes(sizes))
+        target: Iterable[tuple[Tensor | None, ...]] = repeat((None,), len(batches))
+        if self.target is not None:
+            target = TensorSource([self.target]).stream(batches, device)
         with closing(self.source.stream(batches, device, seed, epoch)) as stream:
-            for index, inputs in zip(batches, stream, strict=True):
-                at = torch.from_numpy(index)
-                yield Batch(inputs, None if self.target is None else _rows(self.target, at, device), at)
-
-
-def _rows(target: Tensor, at: Tensor, device: torch.device) -> Tensor:
-    found = target.index_select(0, at if target.device.type == "cpu" else at.to(target.device))
-    return found if found.device == device else found.to(device, non_blocking=True)
+            for index, (known,), inputs in zip(positions, target, stream, strict=True):
+                yield Batch(inputs, known, index)
 
 
 def tensor_loader(

@@ -29,7 +29,7 @@ class Items:
     Args:
         values: of all items, as `Preprocessor.source` takes them.
         ids: one name per item.
-        single: whether one item was given by itself, so that one prediction is the answer.
+        single: one item was given by itself, so that one prediction is the answer.
     """
 
     values: Any
@@ -75,13 +75,9 @@ class Preprocessor(ABC):
 
     @abstractmethod
     def read(self, given: Any, first: int = 0) -> Items:
-        """Read one item, or a collection of them, in any form that this kind of item may have.
+        """Read what is `given`, one item or a collection, in any form; `first` numbers those without a name.
 
         A string is never taken for the name of a file, except where items are files, as images are.
-
-        Args:
-            given: the item or items.
-            first: the number of the first item, which names those that have no name of their own.
 
         Raises:
             DataError: something in it is no such item; it is named.
@@ -108,10 +104,7 @@ class Preprocessor(ABC):
         raise DataError(f"{type(self).__name__} reads no items from files; pass the items themselves, not {path}")
 
     def recipe(self) -> dict[str, Any]:
-        """What a model file needs to prepare items in the same way, in what JSON can hold.
-
-        Returns:
-            `kind`, and whatever `from_recipe` of this class wants.
+        """What a model file needs to prepare items alike, in what JSON can hold: `kind`, and what `from_recipe` wants.
 
         Raises:
             StateError: this preprocessor, or a part of it, cannot be written down.
@@ -146,12 +139,5 @@ class Preprocessor(ABC):
         """
 
     def runtime_inputs(self, inputs: Sequence[Tensor]) -> RuntimeInputs:
-        """What a file for another runtime shall take: if nothing else is said, what the model takes, as "x0", "x1"...
-
-        Args:
-            inputs: those of a batch.
-
-        Returns:
-            Names, axes, and the step from these inputs to the model's, which becomes part of the file.
-        """
+        """What a file for another runtime shall take: by default the `inputs` of a batch as "x0", "x1" ..."""
         return RuntimeInputs(tuple(f"x{i}" for i in range(len(inputs))), tuple({0: "batch"} for _ in inputs))

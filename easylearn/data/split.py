@@ -6,8 +6,7 @@ Every split is a pure function of its arguments and the seed; no global generato
 from __future__ import annotations
 
 import datetime as dt
-import sys
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from decimal import Decimal
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, TypeAlias, Union
@@ -32,7 +31,11 @@ Split: TypeAlias = Union[
 pandas Series or Index of a table's rows is read by the table's index); None for no validation; with `time` also how
 long the last items reach back, such as "6W"."""
 
-_PIECE = 2**18  # items that are numbered at a time
+_CONTRADICTIONS = (
+    ("stratify", "groups", "whole groups cannot keep the shares of classes"),
+    ("groups", "time", "a group may go on in the last items"),
+    ("stratify", "time", "the last items cannot keep the shares of classes"),
+)
 
 
 def split_indices(
@@ -45,11 +48,7 @@ def split_indices(
     time: OnePerItem | None = None,
     index: pd.Index[Any] | None = None,
 ) -> tuple[Indices, Indices]:
-    """Split `range(n)` into training and validation items.
-
-    Images, texts and tables all split with this. `groups` and `time` come as one entry per item, `stratify` as class
-    numbers, which `GivenTargets.stratify_codes` has; a DataFrame or a file of validation items is no split, and never
-    comes here.
+    """Split `range(n)` into training and validation items, as images, texts and tables all do.
 
     Args:
         n: how many items there are.
@@ -58,8 +57,7 @@ def split_indices(
         seed: which of the possible splits by fraction.
         stratify: n labels (or rows of labels); each class gives its share of validation items, rounded up or down,
             and keeps at least one item for training.
-        groups: n group names, for example patients; all items of a group stay on one side. The share of items comes as
-            near to the fraction as groups allow. Missing names are one group.
+        groups: n group names, for example patients, which stay whole; missing names are one group.
         time: n times or numbers; the last items by it validate, and items of one time stay on one side.
         index: the labels of the n items, by which a pandas mask or Index is read; None numbers them from 0.
 
@@ -67,8 +65,7 @@ def split_indices(
         Positions of the training items and of the validation items, each sorted.
 
     Raises:
-        ArgumentError: the fraction or a position is out of range, a position comes twice, a side would be empty, the
-            arguments contradict each other, or `stratify`, `groups` or `time` do not fit.
+        ArgumentError: an argument is out of range, does not fit the items or another, or a side would be empty.
         DataError: a time is missing or is no time.
 
     >>> train, valid = split_indices(10, 0.2, seed=1)
@@ -79,9 +76,7 @@ def split_indices(
     >>> split_indices(4, "2D", time=["2024-01-03", "2024-01-02", "2024-01-01", "2024-01-04"])
     (array([1, 2]), array([0, 3]))
     """
-    n = _whole("n", n, 1)
-    _refuse_contradictions(stratify, groups, time)
-    how = [name for name, given in (("stratify", stratify), ("groups", groups), ("time", time)) if given is not None]
+    n, how = _whole("n", n, 1), _how({"stratify": stratify, "groups": groups, "time": time})
     if valid is None:
         if how:
             raise ArgumentError(f"{how[0]} says how to split, but valid=None asks for no validation; give a fraction")
@@ -111,11 +106,10 @@ def folds(
     time: OnePerItem | None = None,
     gap: str | dt.timedelta | float | None = None,
 ) -> list[tuple[Indices, Indices]]:
-    """Split `range(n)` for a k-fold cross-validation.
+    """Split `range(n)` for a k-fold cross-validation, into disjoint validation splits.
 
-    The k validation splits are disjoint. Without `time` they hold every item between them, and differ by at most one
-    item in size, or with `groups` by as little as whole groups allow. With `time` they are the last k of k + 1 pieces
-    of equal size, and each fold trains on what was before.
+    Without `time` they hold every item between them, and differ by at most one item in size, or with `groups` by as
+    little as whole groups allow. With `time` they are the last k of k + 1 pieces of equal size.
 
     Args:
         n: how many items there are.
@@ -132,7 +126,7 @@ def folds(
         Per fold the positions of its training and of its validation items, each sorted.
 
     Raises:
-        ArgumentError: a number is out of range, or the arguments contradict each other or do not fit.
+        ArgumentError: an argument is out of range, or does not fit the items or another.
         DataError: a time is missing or is no time.
 
     >>> sorted(i for train, valid in folds(7, 3) for i in valid.tolist())
@@ -141,7 +135,7 @@ def folds(
     [(2, [0, 5]), (4, [3, 4])]
     """
     n, k = _whole("n", n, 2), _whole("k", k, 2)
-    _refuse_contradictions(stratify, groups, time)
+    _how({"stratify": stratify, "groups": groups, "time": time})
     if gap is not None and time is None:
         raise ArgumentError("gap goes with time=, the times of the items")
     if k > n:
@@ -168,9 +162,6 @@ def get_cv_idxs(n: int, cv_idx: int = 0, val_pct: float = 0.2, seed: int = 42) -
         val_pct: the size of a block as a fraction of n, rounded down.
         seed: of the permutation.
 
-    Returns:
-        Positions, not sorted.
-
     Raises:
         ArgumentError: the fraction gives no item, or there is no such block.
 
@@ -195,12 +186,9 @@ def get_cv_idxs(n: int, cv_idx: int = 0, val_pct: float = 0.2, seed: int = 42) -
 def by_class(
     codes: Indices | None, valid: Any, stratify: bool | None, *, groups: Any = None, time: Any = None
 ) -> Indices | None:
-    """The class numbers by which a split is stratified, or None.
+    """The `codes` (None where no class repeats) by which to stratify, or None; other arguments of `split_indices`.
 
-    Args:
-        codes: class numbers of all items; None where they have no classes, or none that repeats.
-        stratify: None stratifies a split by fraction, where `groups` and `time` say nothing else.
-        valid, groups, time: as in `split_indices`; stratifying beside them, or where nothing repeats, is refused.
+    Where `stratify` is None, a split by fraction is stratified if nothing else says how; what cannot be is refused.
     """
     possible = codes is not None and fraction_of(valid) is not None and groups is None and time is None
     if stratify and not possible:
@@ -221,16 +209,16 @@ def fraction_of(valid: Any) -> float | None:
     return float(valid) if isinstance(valid, Real | Decimal) and not isinstance(valid, bool | np.bool_) else None
 
 
-def _refuse_contradictions(stratify: Any, groups: Any, time: Any) -> None:
-    for name, given in (("stratify", stratify), ("groups", groups), ("time", time)):
-        if isinstance(given, bool | str):
-            raise ArgumentError(f"{name} must have one entry per item, got {given!r}")
-    if stratify is not None and groups is not None:
-        raise ArgumentError("give stratify or groups, not both: whole groups cannot keep the shares of classes")
-    if groups is not None and time is not None:
-        raise ArgumentError("give groups or time, not both: a group may go on in the last items")
-    if stratify is not None and time is not None:
-        raise ArgumentError("give stratify or time, not both: the last items cannot keep the shares of classes")
+def _how(given: Mapping[str, OnePerItem | None]) -> list[str]:
+    """Which of `stratify`, `groups` and `time` are given; refuses what is no column, and two that contradict."""
+    how = [name for name, values in given.items() if values is not None]
+    for name in how:
+        if isinstance(given[name], bool | str):
+            raise ArgumentError(f"{name} must have one entry per item, got {given[name]!r}")
+    for one, other, why in _CONTRADICTIONS:
+        if one in how and other in how:
+            raise ArgumentError(f"give {one} or {other}, not both: {why}")
+    return how
 
 
 def _last(n: int, valid: Any, fraction: float | None, time: OnePerItem) -> tuple[Indices, Indices]:
@@ -246,15 +234,14 @@ def _last(n: int, valid: Any, fraction: float | None, time: OnePerItem) -> tuple
     length = length_of(valid, "valid") if by_length else None
     when = read_times(time, n)
     if length is None:
-        order = np.sort(when.to_numpy())
-        chosen = when >= order[n - max(round(n * float(fraction or 0)), 1)]
-    elif not pd.api.types.is_datetime64_any_dtype(when.dtype):
-        raise ArgumentError(f"time holds numbers, so valid must be a fraction, not a length of time, got {valid!r}")
-    else:
+        chosen = when >= np.sort(when.to_numpy())[n - max(round(n * float(fraction or 0)), 1)]
+    elif pd.api.types.is_datetime64_any_dtype(when.dtype):
         chosen = when > when.max() - length
+    else:
+        raise ArgumentError(f"time holds numbers, so valid must be a fraction, not a length of time, got {valid!r}")
     if chosen.all():
         raise ArgumentError(f"valid={valid!r} takes every item from {when.min()} to {when.max()}, so none would train")
-    return _complement(n, np.flatnonzero(chosen.to_numpy()))
+    return _places(~chosen), _places(chosen)
 
 
 def _folds_in_time(
@@ -264,16 +251,13 @@ def _folds_in_time(
     import pandas as pd
 
     when = read_times(time, n)
-    if gap is None:
-        before: Any = None
-    elif pd.api.types.is_datetime64_any_dtype(when.dtype):
+    before: Any = gap
+    if gap is not None and pd.api.types.is_datetime64_any_dtype(when.dtype):
         if not isinstance(gap, str | dt.timedelta):
             raise ArgumentError(f"time holds times, so gap must be a length such as '7D', got {gap!r}")
         before = length_of(gap, "gap")
-    elif isinstance(gap, str | dt.timedelta) or not gap > 0:
+    elif isinstance(gap, str | dt.timedelta) or (gap is not None and not gap > 0):
         raise ArgumentError(f"time holds numbers, so gap must be a number above 0, got {gap!r}")
-    else:
-        before = gap
     order = when.sort_values(ignore_index=True)
     size = n // (k + 1)
     begins = [order[n - (k - fold) * size] for fold in range(k)] if size else []
@@ -288,8 +272,8 @@ def _folds_in_time(
         train = when < (begin if before is None else begin - before)
         if not train.any():
             raise ArgumentError(f"gap={gap!r} leaves nothing to train on before {begin}, where fold {fold} validates")
-        made.append(tuple(np.flatnonzero(side.to_numpy()).astype(np.int64, copy=False) for side in (train, held_out)))
-    return made  # type: ignore[return-value]
+        made.append((_places(train), _places(held_out)))
+    return made
 
 
 def _fold_of_groups(order: Indices, codes: npt.NDArray[Any], k: int) -> Indices:
@@ -297,7 +281,7 @@ def _fold_of_groups(order: Indices, codes: npt.NDArray[Any], k: int) -> Indices:
     sizes = np.bincount(codes)
     if len(sizes) < k:
         raise ArgumentError(f"k={k} folds need at least as many groups, got {len(sizes)}")
-    shuffled = np.argsort(_first_places(codes[order], len(sizes)))  # groups of one size take turns
+    shuffled = _met(codes[order])  # groups of one size take turns
     fold_of, filled = np.zeros(len(sizes), np.int64), np.zeros(k, np.int64)
     for group in shuffled[np.argsort(-sizes[shuffled], kind="stable")].tolist():
         fold_of[group] = np.argmin(filled)
@@ -307,11 +291,7 @@ def _fold_of_groups(order: Indices, codes: npt.NDArray[Any], k: int) -> Indices:
 
 
 def _by_fraction(
-    n: int,
-    fraction: float,
-    seed: int,
-    stratify: OnePerItem | None,
-    groups: OnePerItem | None,
+    n: int, fraction: float, seed: int, stratify: OnePerItem | None, groups: OnePerItem | None
 ) -> tuple[Indices, Indices]:
     if not 0.0 < fraction < 1.0:
         raise ArgumentError(
@@ -320,16 +300,12 @@ def _by_fraction(
     if n < 2:
         raise ArgumentError(f"splitting needs at least two items, got n={n}")
     wanted = min(max(round(n * fraction), 1), n - 1)
-    classes = None if stratify is None else _codes("stratify", stratify, n)
-    names = None if groups is None else _codes("groups", groups, n)
     order = keyed.permutation(n, seed, "split")
-    if classes is not None:
-        chosen = _stratified(order, classes, fraction, wanted)
-    elif names is not None:
-        chosen = _grouped(order, names, wanted)
-    else:
-        chosen = order[:wanted]
-    return _complement(n, chosen)
+    if stratify is not None:
+        return _complement(n, _stratified(order, _codes("stratify", stratify, n), fraction, wanted))
+    if groups is not None:
+        return _complement(n, _grouped(order, _codes("groups", groups, n), wanted))
+    return _complement(n, order[:wanted])
 
 
 def _stratified(order: Indices, codes: npt.NDArray[Any], fraction: float, wanted: int) -> Indices:
@@ -339,18 +315,18 @@ def _stratified(order: Indices, codes: npt.NDArray[Any], fraction: float, wanted
     counts = np.minimum(np.floor(quota).astype(np.int64), sizes - 1)
     room = (quota > counts) & (counts < sizes - 1)
     classes = codes[order]
-    by_remainder = np.lexsort((_first_places(classes, len(sizes)), counts - quota))
-    extra = by_remainder[room[by_remainder]][: max(wanted - int(counts.sum()), 0)]
-    counts[extra] += 1
+    met = _met(classes)
+    by_remainder = met[np.argsort((counts - quota)[met], kind="stable")]
+    counts[by_remainder[room[by_remainder]][: max(wanted - int(counts.sum()), 0)]] += 1
     if not counts.sum():
         raise ArgumentError(
             f"stratify leaves no item to validate: each of the {len(sizes)} classes has one item only, and it trains. "
             "Split without stratify, or by coarser labels"
         )
     ordered = np.argsort(classes, kind="stable")
-    # Of each class the first ones: from where the class begins, as many as it gives.
-    begin = np.repeat((np.cumsum(sizes) - sizes) - (np.cumsum(counts) - counts), counts)
-    chosen: Indices = order[ordered[begin + np.arange(len(begin))]]
+    # Of each class the first ones, as many as it gives.
+    within = np.arange(len(order)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    chosen: Indices = order[ordered[within < np.repeat(counts, sizes)]]
     return chosen
 
 
@@ -359,9 +335,8 @@ def _grouped(order: Indices, codes: npt.NDArray[Any], wanted: int) -> Indices:
     sizes = np.bincount(codes)
     if len(sizes) < 2:
         raise ArgumentError("groups has one group only, so one side would be empty; give at least two groups")
-    shuffled = np.argsort(_first_places(codes[order], len(sizes)))
-    taken = np.zeros(len(sizes), dtype=bool)
-    total = 0
+    shuffled = _met(codes[order])
+    taken, total = np.zeros(len(sizes), dtype=bool), 0
     for group in shuffled.tolist():
         size = int(sizes[group])
         if abs(total + size - wanted) < abs(total - wanted) and total + size < len(codes):
@@ -372,9 +347,18 @@ def _grouped(order: Indices, codes: npt.NDArray[Any], wanted: int) -> Indices:
     return np.flatnonzero(taken[codes]).astype(np.int64)
 
 
+def _met(codes: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """The codes, in the order in which they are met."""
+    import pandas as pd
+
+    return np.asarray(pd.unique(codes))
+
+
 def _positions(n: int, valid: Any, index: pd.Index[Any] | None) -> Indices:
     """Chosen validation items, checked."""
-    given = np.asarray(_by_label(n, valid, index) if _is_pandas(valid) else valid)
+    import pandas as pd
+
+    given = np.asarray(_by_label(n, valid, index) if isinstance(valid, pd.Series | pd.Index) else valid)
     if given.ndim != 1 or (given.size and given.dtype.kind not in "iub"):
         raise ArgumentError(
             "valid must be a fraction between 0 and 1, whole positions such as [0, 5, 7] or a mask, got "
@@ -384,112 +368,72 @@ def _positions(n: int, valid: Any, index: pd.Index[Any] | None) -> Indices:
         if len(given) != n:
             raise ArgumentError(f"the mask valid has length {len(given)}, but there are {n} items")
         given = np.flatnonzero(given)
+    unique, counts = np.unique(given, return_counts=True)
+    bad, twice = given[(given < 0) | (given >= n)], unique[counts > 1]
     if not given.size:
         raise ArgumentError("valid chooses no item; give at least one position, or a fraction such as 0.2")
-    bad = given[(given < 0) | (given >= n)]
     if bad.size:
         raise ArgumentError(
             f"valid holds {bad.size} positions outside 0 to {n - 1}, the first is {bad[0]}; positions count from 0"
         )
-    unique, counts = np.unique(given, return_counts=True)
-    if len(unique) < len(given):
-        raise ArgumentError(
-            f"valid names {int((counts > 1).sum())} items more than once, the first is {unique[counts > 1][0]}"
-        )
+    if twice.size:
+        raise ArgumentError(f"valid names {twice.size} items more than once, the first is {twice[0]}")
     if len(unique) == n:
         raise ArgumentError(f"valid chooses all {n} items, so none would train")
     return unique.astype(np.int64)
 
 
-def _is_pandas(value: Any) -> bool:
-    """Whether it is a Series or an Index; asking does not import pandas."""
-    pandas = sys.modules.get("pandas")
-    return pandas is not None and isinstance(value, pandas.Series | pandas.Index)
-
-
-def _by_label(n: int, valid: Any, index: pd.Index[Any] | None) -> npt.NDArray[Any]:
+def _by_label(n: int, valid: Any, index: pd.Index[Any] | None) -> Any:
     """What a mask or the labels of rows mean by position; a Series of positions is taken as it is."""
     import pandas as pd
 
     labels = pd.RangeIndex(n) if index is None else index
-    is_mask = pd.api.types.is_bool_dtype(valid.dtype)
-    if is_mask and valid.isna().any():
-        raise ArgumentError(f"the mask valid has {int(valid.isna().sum())} missing entries; fill them with False")
-    if isinstance(valid, pd.Index) and not is_mask:
+    if not pd.api.types.is_bool_dtype(valid.dtype):
+        if isinstance(valid, pd.Series):
+            return valid.to_numpy()
         if not labels.is_unique:
-            raise ArgumentError(
-                "valid gives labels of rows, but the table's index repeats some; give positions or a mask"
-            )
+            raise ArgumentError("valid gives labels of rows, but the index repeats some; give positions or a mask")
         at = labels.get_indexer(valid)
-        if (at < 0).any():
-            raise ArgumentError(
-                f"valid names {int((at < 0).sum())} rows that are not there, such as {valid[at < 0][0]!r}"
-            )
+        absent = valid[at < 0]
+        if len(absent):
+            raise ArgumentError(f"valid names {len(absent)} rows that are not there, such as {absent[0]!r}")
         return at
-    if is_mask and isinstance(valid, pd.Series) and not valid.index.equals(labels):
+    if valid.isna().any():
+        raise ArgumentError(f"the mask valid has {int(valid.isna().sum())} missing entries; fill them with False")
+    if isinstance(valid, pd.Series) and not valid.index.equals(labels):
         if len(valid) != n or not valid.index.is_unique or not labels.isin(valid.index).all():
             raise ArgumentError(
                 "the mask valid has another index than the items, so it is not clear which it means; make it from the "
                 "same table, or pass valid=mask.to_numpy() to take it by position"
             )
         valid = valid.reindex(labels)
-    found: npt.NDArray[Any] = valid.to_numpy(np.bool_) if is_mask else valid.to_numpy()
-    return found
+    return valid.to_numpy(np.bool_)
 
 
 def _complement(n: int, valid: Indices) -> tuple[Indices, Indices]:
     mask = np.zeros(n, dtype=bool)
     mask[valid] = True
-    return np.flatnonzero(~mask).astype(np.int64, copy=False), np.flatnonzero(mask).astype(np.int64, copy=False)
+    return _places(~mask), _places(mask)
+
+
+def _places(mask: Any) -> Indices:
+    return np.flatnonzero(np.asarray(mask)).astype(np.int64, copy=False)
 
 
 def _codes(name: str, labels: Iterable[Any], n: int) -> npt.NDArray[Any]:
-    """Labels as numbers, in the order in which they first occur. All NaN are one label; a row is one label.
+    """Labels as numbers, in the order in which they first occur. All NaN are one label; a row is one label."""
+    import pandas as pd
 
-    The type is the shortest that holds them: sorting short numbers takes one pass over them.
-    """
-    if isinstance(labels, np.ndarray) and labels.ndim == 1 and labels.dtype.kind in "iu" and len(labels):
-        codes = _codes_of_numbers(labels)
-    elif _is_pandas(labels):
-        codes = labels.factorize(use_na_sentinel=False)[0]  # type: ignore[attr-defined]
-    else:
-        seen: dict[Hashable, int] = {}
-        given = [seen.setdefault(_hashable(label), len(seen)) for label in labels]
-        codes = np.asarray(given, np.min_scalar_type(max(len(seen) - 1, 0)))
+    if not isinstance(labels, pd.Series | pd.Index) and not (isinstance(labels, np.ndarray) and labels.ndim == 1):
+        labels = pd.Series([_hashable(label) for label in labels], dtype=object)
+    codes = pd.factorize(labels, use_na_sentinel=False)[0]  # type: ignore[call-overload]
     if len(codes) != n:
         raise ArgumentError(f"{name} must have one entry per item: got {len(codes)} entries for {n} items")
-    return codes
-
-
-def _codes_of_numbers(labels: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """As `_codes`, without a step of Python for each label."""
-    low, high = int(labels.min()), int(labels.max())
-    if high - low >= 4 * len(labels) or high > np.iinfo(np.int64).max:
-        labels = np.unique(labels, return_inverse=True)[1]
-        low, high = 0, int(labels.max())
-    from_zero = np.subtract(labels, low, dtype=np.int64)
-    held = np.flatnonzero(np.bincount(from_zero))
-    in_order = held[np.argsort(_first_places(from_zero, high - low + 1)[held])]
-    code = np.zeros(high - low + 1, np.min_scalar_type(len(held) - 1))
-    code[in_order] = np.arange(len(held))
-    codes: npt.NDArray[Any] = code[from_zero]
-    return codes
-
-
-def _first_places(codes: npt.NDArray[Any], n_codes: int) -> Indices:
-    """Where each code occurs first; anything for a code that does not occur."""
-    first = np.empty(n_codes, np.int64)
-    for stop in range(len(codes), 0, -_PIECE):
-        start = max(stop - _PIECE, 0)
-        first[codes[start:stop][::-1]] = np.arange(stop - 1, start - 1, -1)  # the last one that is written stays
-    return first
+    return codes.astype(np.min_scalar_type(codes.max()))  # short numbers are sorted in one pass
 
 
 def _hashable(label: Any) -> Hashable:
-    if isinstance(label, (list, tuple, np.ndarray)):
-        return tuple(_hashable(part) for part in label)
-    # NaN differs from itself, so each would be a class of its own.
-    return "\x00nan" if isinstance(label, Real) and label != label else label
+    return tuple(map(_hashable, label)) if isinstance(label, list | tuple | np.ndarray) else label
 
 
 def _whole(name: str, value: int, least: int) -> int:

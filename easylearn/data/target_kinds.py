@@ -18,9 +18,9 @@ import torch
 from torch import Tensor
 
 from ..errors import ArgumentError, DataError, did_you_mean
-from ..task import Scale, Task, multi_label, regression, single_label
+from ..task import Regression, Scale, Task, multi_label, regression, single_label
 from .label_words import as_list, bare, forgotten_separator, is_whole, order_classes, split_labels, tell_twins, word
-from .levels import Level, Lookup, from_json, plain, to_json
+from .levels import Level, Lookup, from_json, plain_all, to_json
 from .values import Coded, factorize, is_missing, is_ordered, numbers, refuse_rows
 
 if TYPE_CHECKING:
@@ -98,15 +98,34 @@ class TargetRows:
         refuse_rows(self.columns[column], rows, why if self.split == "train" else f"in {self.split} {why}", self.where)
 
 
+@dataclass(frozen=True)
 class TargetKind(ABC):
-    """One reading of targets, learnt from training items; final classes follow."""
+    """One reading of targets, learnt from training items; final classes follow.
+
+    Args:
+        levels: a value of each class or label, in the order of the model's outputs; none where columns say what is
+            predicted.
+        fixed: the user gave them, so that whole numbers are positions among them.
+        sep: what stands between several labels in text; None where cells are lists.
+        scale: on which the model predicts numbers: "linear", "log" or "log1p".
+    """
 
     reading: ClassVar[str]
     task_name: ClassVar[str]
+    has_levels: ClassVar[bool] = False
+    levels: tuple[Level, ...] = ()
+    fixed: bool = False
+    sep: str | None = None
+    scale: Scale = "linear"
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The classes or labels as text."""
+        return tuple(map(word, self.levels))
 
     @classmethod
     @abstractmethod
-    def learn(cls, rows: TargetRows, train: Indices | None, options: TargetOptions) -> Self:
+    def learn(cls, rows: TargetRows, train: Indices | None, options: TargetOptions) -> TargetKind:
         """What the training items tell; None means all of `rows`."""
 
     @abstractmethod
@@ -117,29 +136,29 @@ class TargetKind(ABC):
     def encode(self, rows: TargetRows) -> Tensor:
         """Class numbers (n,) or float32 (n, k)."""
 
-    @abstractmethod
     def state_dict(self) -> dict[str, Any]:
         """What `from_state` needs, in what JSON can hold."""
+        labels = to_json(self.levels) if self.levels else None
+        return {"reading": self.reading, "labels": labels, "fixed": self.fixed, "sep": self.sep, "scale": self.scale}
 
     @classmethod
-    @abstractmethod
     def from_state(cls, state: Mapping[str, Any], n_out: int) -> Self:
         """What `state_dict` described."""
+        levels = () if state["labels"] is None else tuple(from_json(state["labels"]))
+        if len(levels) != n_out and (levels or cls.has_levels):
+            raise DataError(f"the saved target has {len(levels)} labels, but the model gives {n_out} numbers")
+        sep, scale = state.get("sep"), state.get("scale", "linear")
+        if scale not in get_args(Scale):
+            raise DataError(f"the saved scale of the target is {str(scale)[:50]!r}, not one of {get_args(Scale)}")
+        return cls(levels, bool(state.get("fixed", False)), None if sep is None else str(sep), scale)
 
 
-@dataclass(frozen=True)
 class OneClass(TargetKind):
-    """Each item has one class.
+    """Each item has one class."""
 
-    Args:
-        levels: a value of each class, in the order of the model's outputs.
-        fixed: the user gave the list, so that whole numbers are positions in it.
-    """
-
-    levels: tuple[Level, ...]
-    fixed: bool = False
     reading = "classes"
     task_name = "single_label"
+    has_levels = True
 
     @classmethod
     def learn(cls, rows: TargetRows, train: Indices | None, options: TargetOptions) -> OneClass:
@@ -153,66 +172,38 @@ class OneClass(TargetKind):
         chosen = codes if train is None else codes[train]
         if not len(chosen):
             raise DataError(f"the target {column.name!r} has no training rows")
-        seen = np.bincount(chosen, minlength=len(values))
-        held = [v for v, n in zip(values, seen.tolist(), strict=True) if n]
         by_word: dict[str, Level] = {}
-        for value in held:
-            by_word.setdefault(word(value), value)
+        for code in np.flatnonzero(np.bincount(chosen)).tolist():
+            by_word.setdefault(word(values[code]), values[code])
         if len(by_word) < 2:
             raise DataError(
-                f"every training row of the target {column.name!r} has the label {held[0]!r}, so there is nothing to "
-                "tell apart; a classifier needs rows of at least two classes"
+                f"every training row of the target {column.name!r} has the label {values[chosen[0]]!r}, so there is "
+                "nothing to tell apart; a classifier needs rows of at least two classes"
             )
         if options.classes is not None:
             return cls(tuple(options.classes), fixed=True)
         tell_twins(by_word, str(column.name))
         return cls(tuple(by_word.values() if is_ordered(column) else order_classes(by_word)))
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The classes as text."""
-        return tuple(word(v) for v in self.levels)
-
     def task(self, columns: Sequence[str]) -> Task:
-        """Single-label, of these classes."""
         return single_label(self.names)
 
     def encode(self, rows: TargetRows) -> Tensor:
-        """Class numbers, shape (n,)."""
         codes, values = coded_labels(rows)
-        table = np.array([*_class_numbers(values, self.levels, self.fixed), -1], np.int64)
+        table = np.array([*_class_numbers(values, self), -1], np.int64)
         target = table[codes]
         bad = np.flatnonzero(target < 0)
         if len(bad):
-            unseen = [values[c] for c in dict.fromkeys(codes[bad].tolist())]
-            _refuse_unseen(rows, bad, unseen, self.names, self.fixed)
+            _refuse_unseen(rows, bad, [values[c] for c in dict.fromkeys(codes[bad].tolist())], self)
         return torch.from_numpy(target)
 
-    def state_dict(self) -> dict[str, Any]:
-        """See `TargetKind.state_dict`."""
-        return {"reading": self.reading, "labels": to_json(self.levels), "fixed": self.fixed}
 
-    @classmethod
-    def from_state(cls, state: Mapping[str, Any], n_out: int) -> OneClass:
-        """See `TargetKind.from_state`."""
-        return cls(_levels(state, n_out), bool(state.get("fixed", False)))
-
-
-@dataclass(frozen=True)
 class SeveralLabels(TargetKind):
-    """Each item has any number of labels, all in one cell.
+    """Each item has any number of labels, all in one cell."""
 
-    Args:
-        names: of the labels, in the order of the model's outputs.
-        sep: what stands between them in text; None where cells are lists.
-        fixed: the user gave the names, so that whole numbers are positions among them.
-    """
-
-    names: tuple[str, ...]
-    sep: str | None = None
-    fixed: bool = False
     reading = "labels"
     task_name = "multi_label"
+    has_levels = True
 
     @classmethod
     def learn(cls, rows: TargetRows, train: Indices | None, options: TargetOptions) -> SeveralLabels:
@@ -222,56 +213,37 @@ class SeveralLabels(TargetKind):
             DataError: no training item has a label.
         """
         if options.classes is not None:
-            return cls(tuple(options.classes), options.label_sep, fixed=True)
+            return cls(tuple(options.classes), True, options.label_sep)
         codes, lists = rows.coded or label_lists(rows, options.label_sep)
         chosen = np.unique(codes if train is None else codes[train])
         by_word = {word(label): label for c in chosen.tolist() if c >= 0 for label in lists[c]}
         if not by_word:
             raise DataError(f"no training row of the target {rows.columns[0].name!r} has a label")
         tell_twins(by_word, str(rows.columns[0].name))
-        return cls(tuple(map(word, order_classes(by_word))), options.label_sep)
+        return cls(tuple(map(word, order_classes(by_word))), False, options.label_sep)
 
     def task(self, columns: Sequence[str]) -> Task:
-        """Multi-label, of these labels."""
         return multi_label(self.names)
 
     def encode(self, rows: TargetRows) -> Tensor:
-        """1 where an item has the label, float32, shape (n, number of labels)."""
         codes, lists = rows.coded or label_lists(rows, self.sep)
         distinct = list(dict.fromkeys(chain.from_iterable(lists)))
-        number = dict(zip(distinct, _class_numbers(distinct, self.names, self.fixed), strict=True))
+        number = dict(zip(distinct, _class_numbers(distinct, self), strict=True))
         row = np.repeat(np.arange(len(lists)), [len(labels) for labels in lists])
         at = np.array([number[label] for labels in lists for label in labels], np.int64)
-        flags = np.zeros((len(lists) + 1, len(self.names)), np.float32)  # the last is read by -1: an empty cell
-        flags[row[at >= 0], at[at >= 0]] = 1
-        odd = np.zeros(len(lists) + 1, np.bool_)
-        odd[row[at < 0]] = True
-        bad = np.flatnonzero(odd[codes])
+        # One column more is for labels that are no class, one row more is read by -1: an empty cell.
+        flags = np.zeros((len(lists) + 1, len(self.levels) + 1), np.float32)
+        flags[row, at] = 1
+        bad = np.flatnonzero(flags[codes, -1])
         if len(bad):
             unseen = (label for code in codes[bad].tolist() for label in lists[code] if number[label] < 0)
-            _refuse_unseen(rows, bad, list(dict.fromkeys(unseen)), self.names, self.fixed)
-        return torch.from_numpy(flags[codes])
-
-    def state_dict(self) -> dict[str, Any]:
-        """See `TargetKind.state_dict`."""
-        return {"reading": self.reading, "labels": to_json(self.names), "sep": self.sep, "fixed": self.fixed}
-
-    @classmethod
-    def from_state(cls, state: Mapping[str, Any], n_out: int) -> SeveralLabels:
-        """See `TargetKind.from_state`."""
-        sep = state["sep"]
-        return cls(tuple(map(str, _levels(state, n_out))), None if sep is None else str(sep), bool(state["fixed"]))
+            _refuse_unseen(rows, bad, list(dict.fromkeys(unseen)), self)
+        return torch.from_numpy(flags[codes, :-1])
 
 
-@dataclass(frozen=True)
 class Flags(TargetKind):
-    """Each label has a column, 1 where an item has it and 0 where not.
+    """Each label has a column, 1 where an item has it and 0 where not; the names may be given."""
 
-    Args:
-        names: of the labels; None takes those of the columns.
-    """
-
-    names: tuple[str, ...] | None = None
     reading = "flags"
     task_name = "multi_label"
 
@@ -282,85 +254,50 @@ class Flags(TargetKind):
         Raises:
             DataError: there are more or fewer names than columns.
         """
-        if options.classes is not None and len(options.classes) != len(rows.columns):
-            raise DataError(f"{rows.where(0)}: {len(rows.columns)} numbers for {len(options.classes)} classes")
-        return cls(None if options.classes is None else tuple(options.classes))
+        names = tuple(options.classes or ())
+        if names and len(names) != len(rows.columns):
+            raise DataError(f"{rows.where(0)}: {len(rows.columns)} numbers for {len(names)} classes")
+        return cls(names, fixed=bool(names))
 
     def task(self, columns: Sequence[str]) -> Task:
-        """Multi-label, one per column."""
-        return multi_label(columns if self.names is None else self.names)
+        return multi_label(self.names or columns)
 
     def encode(self, rows: TargetRows) -> Tensor:
-        """The columns, float32, shape (n, number of columns)."""
         values = _finite(rows)
-        for j in range(values.shape[1]):
-            odd = np.flatnonzero((values[:, j] != 0) & (values[:, j] != 1))
+        for j, column in enumerate(values.T):
+            odd = np.flatnonzero((column != 0) & (column != 1))
             rows.refuse(odd, "are neither 0 nor 1, as a label's column must be", j)
         return torch.from_numpy(values.astype(np.float32))
 
-    def state_dict(self) -> dict[str, Any]:
-        """See `TargetKind.state_dict`."""
-        return {"reading": self.reading, "labels": None}
 
-    @classmethod
-    def from_state(cls, state: Mapping[str, Any], n_out: int) -> Flags:
-        """See `TargetKind.from_state`."""
-        return cls()
-
-
-@dataclass(frozen=True)
 class Numbers(TargetKind):
-    """Each item has a number per column.
+    """Each item has a number per column."""
 
-    Args:
-        scale: on which the model predicts: "linear", "log" or "log1p".
-    """
-
-    scale: Scale = "linear"
     reading = "numbers"
     task_name = "regression"
 
     @classmethod
     def learn(cls, rows: TargetRows, train: Indices | None, options: TargetOptions) -> Numbers:
         """The scale: of the logarithms, with one added first where there are zeros."""
-        return cls(("log1p" if (_finite(rows) == 0).any() else "log") if options.log_target else "linear")
+        return cls(scale=("log1p" if (_finite(rows) == 0).any() else "log") if options.log_target else "linear")
 
-    def task(self, columns: Sequence[str]) -> Task:
-        """Regression, one number per column."""
+    def task(self, columns: Sequence[str]) -> Regression:
         return regression(columns, scale=self.scale)
 
     def encode(self, rows: TargetRows) -> Tensor:
-        """The columns in their own units, float32, shape (n, number of columns)."""
-        values = _finite(rows)
-        lowest = {"linear": -np.inf, "log": 0.0, "log1p": -1.0}[self.scale]
-        for j in range(values.shape[1]):
-            rows.refuse(np.flatnonzero(values[:, j] <= lowest), "have no logarithm; leave log_target out", j)
-            large = np.flatnonzero(np.abs(values[:, j]) > np.finfo(np.float32).max)
+        values, lowest = _finite(rows), self.task(["y"]).lowest
+        for j, column in enumerate(values.T):
+            rows.refuse(np.flatnonzero(column <= lowest), "have no logarithm; leave log_target out", j)
+            large = np.flatnonzero(np.abs(column) > np.finfo(np.float32).max)
             rows.refuse(large, "are beyond what a float32 holds; give them in a larger unit", j)
         return torch.from_numpy(values.astype(np.float32))
-
-    def state_dict(self) -> dict[str, Any]:
-        """See `TargetKind.state_dict`."""
-        return {"reading": self.reading, "labels": None, "scale": self.scale}
-
-    @classmethod
-    def from_state(cls, state: Mapping[str, Any], n_out: int) -> Numbers:
-        """See `TargetKind.from_state`."""
-        scale = state.get("scale", "linear")
-        if scale not in get_args(Scale):
-            raise DataError(f"the saved scale of the target is {str(scale)[:50]!r}, not one of {get_args(Scale)}")
-        return cls(scale)
 
 
 KINDS: dict[str, type[TargetKind]] = {k.reading: k for k in (OneClass, SeveralLabels, Flags, Numbers)}
 
 
-def label_lists(rows: TargetRows, sep: str | None) -> tuple[Indices, list[list[Level]]]:
-    """The labels of each item: codes of shape (n,), -1 where a cell is empty, and the distinct lists.
-
-    Args:
-        rows: one column of text, or of lists, tuples, arrays or sets.
-        sep: what stands between labels in text; None where cells are lists.
+def label_lists(rows: TargetRows, sep: str | None) -> Coded:
+    """The labels of each item, parted by `sep` or in lists: codes, -1 where a cell is empty, and the distinct lists.
 
     Raises:
         DataError: a cell is no list among lists, or holds what can be no label; the row is named.
@@ -374,16 +311,12 @@ def label_lists(rows: TargetRows, sep: str | None) -> tuple[Indices, list[list[L
         given = as_list(cell)
         if given is None and not is_missing(cell):
             raise DataError(f"{rows.where(i)}: the target {column.name!r} holds lists of labels, but here {cell!r:.60}")
-        lists.append(given or [])
-    for kind_of in {type(label) for labels in lists for label in labels} - {str, int, float, bool, type(None)}:
-        for i, labels in enumerate(lists):
-            try:
-                lists[i] = [plain(v) if type(v) is kind_of else v for v in labels]
-            except TypeError as error:
-                raise DataError(f"{rows.where(i)}: {labels!r:.60} of the target {column.name!r}: {error}") from error
-    if any(map(is_missing, set(chain.from_iterable(lists)))):
-        i = next(i for i, labels in enumerate(lists) if any(map(is_missing, labels)))
-        raise DataError(f"{rows.where(i)}: a label is missing among {lists[i]!r:.60} of the target {column.name!r}")
+        if any(map(is_missing, given or ())):
+            raise DataError(f"{rows.where(i)}: a label is missing among {given!r:.60} of the target {column.name!r}")
+        try:
+            lists.append(plain_all(given or []))
+        except TypeError as error:
+            raise DataError(f"{rows.where(i)}: {given!r:.60} of the target {column.name!r}: {error}") from error
     return np.arange(len(lists)), lists
 
 
@@ -401,60 +334,46 @@ def _finite(rows: TargetRows) -> npt.NDArray[np.float64]:
     """The columns as numbers, shape (n, k)."""
     out = np.empty((len(rows), len(rows.columns)))
     for j, column in enumerate(rows.columns):
-        x = numbers(column, "target", rows.where)
-        rows.refuse(np.flatnonzero(~np.isfinite(x)), "are missing or infinite; fill them in, or leave them out", j)
-        out[:, j] = x
+        out[:, j] = numbers(column, "target", rows.where)
+        odd = np.flatnonzero(~np.isfinite(out[:, j]))
+        rows.refuse(odd, "are missing or infinite; fill them in, or leave them out", j)
     return out
 
 
-def _class_numbers(values: Sequence[Level], levels: Sequence[Level], fixed: bool) -> list[int]:
+def _class_numbers(values: Sequence[Level], kind: TargetKind) -> list[int]:
     """The place of each value among the classes, -1 for none."""
-    words = {word(v): i for i, v in enumerate(levels)}
-    if not fixed:
-        found = Lookup(levels, 0, -1).codes(values)
+    words = {name: i for i, name in enumerate(kind.names)}
+    if not kind.fixed:
+        found = Lookup(kind.levels, 0, -1).codes(values)
         return [words.get(word(v), -1) if n < 0 else n for n, v in zip(found, values, strict=True)]
 
     def place(value: Level) -> int:
         if not is_whole(value) or (isinstance(value, bool) and word(value) in words):
             return words.get(word(value), -1)
-        return int(value) if 0 <= value < len(levels) else -1
+        return int(value) if 0 <= value < len(words) else -1
 
     return [place(v) for v in values]
 
 
-def _refuse_unseen(rows: TargetRows, bad: Indices, unseen: Sequence[Level], names: Sequence[str], fixed: bool) -> None:
-    """Raise a DataError about labels that are no classes.
-
-    Args:
-        rows: what was encoded.
-        bad: positions of the rows that have such a label.
-        unseen: the labels, the first of the first row in front.
-        names: of the classes.
-        fixed: whether the user gave them.
-    """
-    label = unseen[0]
+def _refuse_unseen(rows: TargetRows, bad: Indices, unseen: Sequence[Level], kind: TargetKind) -> None:
+    """Raise a DataError about `unseen` labels that are no classes, those of the first of the `bad` rows in front."""
+    label, names = unseen[0], kind.names
     place = rows.where(int(bad[0])) + (f" ({rows.split})" if rows.split != "train" else "")
     others = f" ({len(bad)} rows, with {', '.join(map(repr, unseen[:5]))})" if len(bad) > 1 else ""
     known = ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
-    if fixed and is_whole(label):
+    if kind.fixed and is_whole(label):
         raise DataError(f"{place}: the class number {label} is not between 0 and {len(names) - 1}{others}: {known}")
     given = word(label)
-    hint = did_you_mean(given, names)
-    near = hint + " " if hint.startswith("Did") else ""
     twin = next((n for n in names if bare(n) == bare(given)), None)
-    if twin is not None:
-        near = f"It differs from {twin!a} only by blanks or by unicode's normal form. "
-    sep = None if fixed else forgotten_separator([*names, *map(word, unseen)])
+    sep = None if kind.fixed else forgotten_separator([*names, *map(word, unseen)])
     if sep is not None:
         near = f"Did you mean label_sep={sep!r}, for several labels in a cell? "
+    elif twin is not None:
+        near = f"It differs from {twin!a} only by blanks or by unicode's normal form. "
+    else:
+        hint = did_you_mean(given, names)
+        near = hint + " " if hint.startswith("Did") else ""
     raise DataError(
         f"{place}: the label {label!r} of the target {rows.columns[0].name!r} is "
-        f"{'not in classes=' if fixed else 'in no training row'}{others}. {near}Known are {known}. {rows.hint}"
+        f"{'not in classes=' if kind.fixed else 'in no training row'}{others}. {near}Known are {known}. {rows.hint}"
     )
-
-
-def _levels(state: Mapping[str, Any], n_out: int) -> tuple[Level, ...]:
-    levels = tuple(from_json(state["labels"]))
-    if len(levels) != n_out:
-        raise DataError(f"the saved target has {len(levels)} labels, but the model gives {n_out} numbers")
-    return levels

@@ -1,21 +1,19 @@
 """Targets: what is to be predicted (a class, several labels, numbers), and its values as a tensor.
 
 Images, texts and tables read what they predict by this one table of rules; docs/labels.md shows it. What counts is the
-value, not the type that holds it: 1, 1.0 and Decimal(1) are one class, in a column of any type. The kind of task
-follows from all the items that are given, classes from the training items only.
+value, not the type that holds it. The kind of task follows from all the items that are given, classes from the training
+items only.
 
     given = read_targets(df["kind"], TargetOptions(task=task, label_sep=label_sep), where=table.where)
     train, valid = split_indices(len(given), 0.2, stratify=given.stratify_codes())
     targets = given.learn(train)
     y = targets.encode(given)  # of all items, in their order
     more = targets.encode(other["kind"], where=other_table.where, split="valid")
-
-Images give the names of class folders, the cells of a csv file, or the `y` of arrays; texts give a list of labels or
-columns of a table; tables give their DataFrame, and the target columns in `names`.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from decimal import Decimal
@@ -70,7 +68,8 @@ class GivenTargets:
 
     Args:
         rows: the values.
-        columns: what they are called: "target" where they have no name.
+        columns: what the columns are called that held them: "target" where they have no name.
+        names: what each number or label is called, where its column says so.
         how: the kind of reading.
         options: what the user said.
         note: a sentence on what was guessed, where it could be another; else empty.
@@ -78,6 +77,7 @@ class GivenTargets:
 
     rows: TargetRows
     columns: tuple[str, ...]
+    names: tuple[str, ...]
     how: type[TargetKind]
     options: TargetOptions
     note: str = ""
@@ -91,10 +91,7 @@ class GivenTargets:
         return cast(TaskName, self.how.task_name)
 
     def stratify_codes(self) -> Indices | None:
-        """Class numbers by which a split can give each class its share.
-
-        Returns:
-            Shape (n,); None where items have several labels or numbers, or each item is a class of its own.
+        """Class numbers (n,) by which a split can give each class its share; None where no class repeats.
 
         Raises:
             DataError: an item has no label.
@@ -107,16 +104,13 @@ class GivenTargets:
         return repeated(same[codes])
 
     def learn(self, train: Indices | None = None) -> Targets:
-        """The targets, with classes from the training items.
-
-        Args:
-            train: positions of the training items; None means all.
+        """The targets, with classes from the training items at positions `train`; None means all.
 
         Raises:
             DataError: a value is missing, there is one class only, or a number has no logarithm; rows are named.
         """
         found = self.how.learn(self.rows, train, self.options)
-        return Targets(self.columns, found.task(self.columns), found)
+        return Targets(self.columns, found.task(self.names), found)
 
 
 @dataclass(frozen=True)
@@ -136,7 +130,7 @@ class Targets:
     def encode(
         self, values: Any, *, where: Where | None = None, split: str = "train", hint: str | None = None
     ) -> Tensor:
-        """The targets of some items.
+        """The targets of some items: class numbers, int64 (n,), for a task of one class; otherwise float32 (n, k).
 
         Args:
             values: what `read_targets` gave; or what it takes. Of a DataFrame the columns are taken.
@@ -144,19 +138,15 @@ class Targets:
             split: "train", "valid" or "test", for messages.
             hint: what to do about a label that no training item has, such as "pass stratify=True".
 
-        Returns:
-            Class numbers, int64 of shape (n,), for a task of one class; otherwise float32 of shape (n, k).
-
         Raises:
-            DataError: a value is missing, is not what the task needs, or is a class that training does not have; the
-                row and the value are named, and classes that are near.
+            DataError: a value is missing, is not what the task needs, or is a class that training does not have.
         """
         if isinstance(values, GivenTargets):
             rows = values.rows
         else:
             columns = _columns(values, self.columns)
             if isinstance(self.how, Flags | Numbers) and len(columns) == 1 and _hold_lists(columns[0]):
-                columns = _spread(columns[0])
+                columns = _spread(columns[0], where)
             rows = _rows(columns, where)
         if isinstance(self.how, Flags | Numbers) and len(rows.columns) != self.task.n_out:
             n = len(rows.columns)
@@ -177,7 +167,10 @@ class Targets:
         try:
             columns = tuple(map(str, state["columns"]))
             older = "classes" if state["labels"] is not None else "flags" if task.classes else "numbers"
-            how = KINDS[state.get("reading", older)].from_state(state, task.n_out)
+            reading = state.get("reading", older)
+            if (reading == "classes", reading == "numbers") != (task.is_exclusive, task.predicts_numbers):
+                raise TypeError(f"{reading} of a {task.kind} task")
+            how = KINDS[reading].from_state(state, task.n_out)
         except (KeyError, TypeError, AttributeError) as error:
             raise DataError(f"the saved target is damaged: {error!r}") from error
         return cls(columns, task, how)
@@ -201,9 +194,6 @@ def read_targets(
         where: a row's position to what messages call it, such as `Table.where`; None says "row 3".
         say: print what was guessed, where it could be another.
 
-    Returns:
-        The values, as they are to be read.
-
     Raises:
         ArgumentError: the options do not fit the values.
         DataError: the values cannot be predicted: dates, or text in one of several columns.
@@ -214,16 +204,18 @@ def read_targets(
     >>> targets.task.names, targets.encode(given).tolist(), targets.encode(["10", 2]).tolist()
     (('1', '2', '10'), [0, 1, 2, 1], [2, 1])
     """
-    columns = _columns(values, names)
-    if len(columns) == 1 and _are_columns(columns[0], options):
-        columns = _spread(columns[0])
+    given = _columns(values, names)
+    spread = len(given) == 1 and _are_columns(given[0], options)
+    columns = _spread(given[0], where) if spread else given
     for column in columns:
         _refuse_type(column)
     rows = _rows(columns, where)
     how, coded, note = _several(rows, options) if len(columns) > 1 else _one(rows, options)
     if note and say:
         print(note)
-    return GivenTargets(replace(rows, coded=coded), _names_of(columns, how), how, options, note)
+    called = _names_of(columns, how)
+    held = _names_of(given, how) if spread else called
+    return GivenTargets(replace(rows, coded=coded), held, called, how, options, note)
 
 
 def repeated(codes: Indices) -> Indices | None:
@@ -292,24 +284,24 @@ def _are_columns(column: pd.Series[Any], options: TargetOptions) -> bool:
     if options.classes is None or options.task == "single_label":
         return False
     cells = [as_list(cell) or [] for cell in column.tolist()]
-    if any(len(cell) != len(options.classes) for cell in cells):
-        return False
-    return all(isinstance(v, int | float) and v in (0, 1) for cell in cells for v in cell)
+    return all(len(cell) == len(options.classes) and all(v in (0, 1) for v in cell) for cell in cells)
 
 
-def _spread(column: pd.Series[Any]) -> tuple[pd.Series[Any], ...]:
+def _spread(column: pd.Series[Any], where: Where | None) -> tuple[pd.Series[Any], ...]:
     """Lists of equal length as columns."""
     import pandas as pd
 
     cells = [as_list(cell) for cell in column.tolist()]
-    width = max((len(cell) for cell in cells if cell is not None), default=0)
-    odd = next((i for i, cell in enumerate(cells) if cell is None or len(cell) != width), None)
-    if odd is not None or not width:
+    widths = Counter(len(cell) for cell in cells if cell)
+    width = max(widths, key=lambda w: (widths[w], w), default=0)
+    odd = next((i for i, cell in enumerate(cells) if not cell or len(cell) != width), None)
+    if odd is not None:
         raise DataError(
-            f"{row_name(column, odd or 0)} of the target {column.name or 'label'!r}: {column.iloc[odd or 0]!r:.60}; "
-            f"each row needs as many numbers, here {width}"
+            f"{(where or partial(row_name, column))(odd)} of the target {column.name or 'label'!r}: "
+            f"{column.iloc[odd]!r:.60}; each row needs as many numbers, here {width}"
         )
-    return tuple(pd.Series([c[j] for c in cells if c], index=column.index, name=j) for j in range(width))
+    names = [j if column.name is None else f"{column.name} {j}" for j in range(width)]
+    return tuple(pd.Series([c[j] for c in cells if c], index=column.index, name=name) for j, name in enumerate(names))
 
 
 # -- what kind of task ---------------------------------------------------------------------------------------
@@ -331,11 +323,11 @@ def _one(rows: TargetRows, options: TargetOptions) -> Found:
                 f"columns of 0 and 1; the target {column.name!r} holds one text per row"
             )
         return Flags, None, ""
-    if options.task == "single_label" or options.classes is not None:
-        coded = factorize(column)
-        _refuse_times(rows, coded)
-        return OneClass, coded, ""
-    return _guess(rows)
+    if options.task == "auto" and options.classes is None:
+        return _guess(rows)
+    coded = factorize(column)
+    _refuse_times(rows, coded)
+    return OneClass, coded, ""
 
 
 def _guess(rows: TargetRows) -> Found:
@@ -353,18 +345,11 @@ def _guess(rows: TargetRows) -> Found:
         kinds = {kind(v) for v in coded[1]}
         if not kinds or isinstance(column.dtype, pd.CategoricalDtype) or not kinds <= NUMBERS:
             return OneClass, coded, _note_on_text(str(name), coded)
-        if kinds == {"bool"}:
-            return OneClass, coded, ""
         coded = coded if _are_few_whole(coded[1]) else None
     if coded is None:
         return Numbers, None, f"target {name}: numbers, so this is regression; task='single_label' takes classes"
-    if {word(v) for v in coded[1]} <= {"0", "1", "True", "False"}:
-        return OneClass, coded, ""
-    return (
-        OneClass,
-        coded,
-        (f"target {name}: {len(coded[1])} different whole numbers, taken as classes; task='regression' takes numbers"),
-    )
+    few = f"target {name}: {len(coded[1])} different whole numbers, taken as classes; task='regression' takes numbers"
+    return OneClass, coded, "" if {word(v) for v in coded[1]} <= {"0", "1", "True", "False"} else few
 
 
 def _several(rows: TargetRows, options: TargetOptions) -> Found:
@@ -392,13 +377,14 @@ def _several(rows: TargetRows, options: TargetOptions) -> Found:
 def _lists(rows: TargetRows, options: TargetOptions) -> Coded:
     """The labels of each item, out of lists or text."""
     column = rows.columns[0]
-    lists = _hold_lists(column)
     if options.task == "single_label":
         raise ArgumentError(f"single_label has one class per item, but the target {column.name!r} holds lists")
-    if lists and options.label_sep is not None:
+    if not _hold_lists(column):
+        return label_lists(rows, options.label_sep)
+    if options.label_sep is not None:
         raise ArgumentError(f"label_sep parts text, but the target {column.name!r} holds lists of labels; leave it out")
-    coded = label_lists(rows, options.label_sep)
-    if lists and any(isinstance(v, float | Decimal) and not is_whole(v) for v in set(chain.from_iterable(coded[1]))):
+    coded = label_lists(rows, None)
+    if any(isinstance(v, float | Decimal) and not is_whole(v) for v in set(chain.from_iterable(coded[1]))):
         raise DataError(
             f"the target {column.name!r} holds lists of numbers that are no labels; task='regression' predicts them"
         )
@@ -445,13 +431,11 @@ def _refuse_type(column: pd.Series[Any]) -> None:
     """Refuse a column whose type says that nothing can be predicted of it as it is."""
     import pandas as pd
 
-    types, dtype = pd.api.types, column.dtype
-    if types.is_datetime64_any_dtype(dtype) or isinstance(dtype, pd.PeriodDtype):
-        _refuse("dates", column, str(dtype))
-    if types.is_timedelta64_dtype(dtype):
-        _refuse("durations", column, str(dtype))
-    if types.is_complex_dtype(dtype):
-        _refuse("complex numbers", column, str(dtype))
+    dtype = column.dtype
+    dates = pd.api.types.is_datetime64_any_dtype(dtype) or isinstance(dtype, pd.PeriodDtype)
+    what = "dates" if dates else {"m": "durations", "c": "complex numbers"}.get(dtype.kind)
+    if what:
+        raise _unfit(what, column, str(dtype))
 
 
 def _refuse_times(rows: TargetRows, coded: Coded) -> None:
@@ -459,15 +443,12 @@ def _refuse_times(rows: TargetRows, coded: Coded) -> None:
     import pandas as pd
 
     column = rows.columns[0]
-    if isinstance(column.dtype, pd.CategoricalDtype):
-        return
     for i, value in enumerate(coded[1]):
-        if kind(value) in _TIMES:
-            row = int(np.flatnonzero(coded[0] == i)[0])
-            _refuse(_TIMES[kind(value)], column, f"{value!r} in {rows.where(row)}")
+        if kind(value) in _TIMES and not isinstance(column.dtype, pd.CategoricalDtype):
+            raise _unfit(_TIMES[kind(value)], column, f"{value!r} in {rows.where(int(np.argmax(coded[0] == i)))}")
 
 
-def _refuse(what: str, column: pd.Series[Any], found: str) -> None:
+def _unfit(what: str, column: pd.Series[Any], found: str) -> DataError:
     name = "label" if column.name is None else column.name
     instead = _INSTEAD[what].format(name=name)
-    raise DataError(f"the target {name!r} holds {what} ({found}), which cannot be predicted as they are: {instead}")
+    return DataError(f"the target {name!r} holds {what} ({found}), which cannot be predicted as they are: {instead}")

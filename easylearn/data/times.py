@@ -5,7 +5,8 @@ from __future__ import annotations
 import datetime as dt
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,14 +20,11 @@ _DAY_MONTH = re.compile(r"\s*(\d{1,2})([-/.])(\d{1,2})\2(\d{4}|\d{2})(\D.*)?")
 
 
 def read_times(time: Any, n: int) -> pd.Series[Any]:
-    """Times, or the numbers that stand for them, one per item and none missing.
+    """Times, or the numbers that stand for them, one per item and none missing, as datetime64 or numbers.
 
     Args:
         time: a column, array or list of times of any kind, of text that says them, or of numbers.
         n: how many items there are.
-
-    Returns:
-        A Series of datetime64 or of numbers, numbered from 0.
 
     Raises:
         ArgumentError: there is not one time per item.
@@ -58,10 +56,7 @@ def read_times(time: Any, n: int) -> pd.Series[Any]:
 
 
 def length_of(given: str | dt.timedelta, argument: str) -> pd.Timedelta:
-    """A length of time.
-
-    Raises:
-        ArgumentError: it is none, or not longer than nothing.
+    """A length of time, longer than nothing; an ArgumentError says what is none.
 
     >>> length_of("2W", "valid").days
     14
@@ -83,36 +78,34 @@ def _of_objects(column: pd.Series[Any], name: str) -> pd.Series[Any]:
 
     codes, found = pd.factorize(column.where(column != "", None))
     distinct = pd.Series(list(found), dtype=object)
-    texts = [v for v in distinct if isinstance(v, str)]
-    only_text = len(texts) == len(distinct)
-    read = _of_text(texts, name) if only_text else pd.to_datetime(distinct, errors="coerce")
+    if all(isinstance(v, str) for v in distinct):
+        read = _of_text(distinct, name)
+    else:
+        read = pd.to_datetime(distinct, errors="coerce")
     bad = np.flatnonzero(read.isna())
     if bad.size:
-        row = int(np.flatnonzero(codes == bad[0])[0])
         raise DataError(
-            f"time column {name!r}, row {row}: {distinct[bad[0]]!r} cannot be read as a time; write it as 2024-01-31, "
-            "or turn the column into times with pd.to_datetime"
+            f"time column {name!r}, row {int(np.argmax(codes == bad[0]))}: {distinct[bad[0]]!r} cannot be read as a "
+            "time; write it as 2024-01-31, or turn the column into times with pd.to_datetime"
         )
     return read.reindex(codes).reset_index(drop=True)
 
 
-def _of_text(texts: Sequence[str], name: str) -> pd.Series[Any]:
+def _of_text(texts: pd.Series[Any], name: str) -> pd.Series[Any]:
     """Texts as times: as ISO 8601 has them, as numbers, or as people write them."""
     import pandas as pd
 
-    column = pd.Series(texts, dtype=object)
-    for read in (lambda: pd.to_datetime(column, format="ISO8601"), lambda: pd.to_numeric(column)):
-        try:
-            return read()
-        except ValueError:
-            continue
+    with suppress(ValueError):
+        return pd.to_datetime(texts, format="ISO8601")
+    with suppress(ValueError):
+        return pd.to_numeric(texts)
     try:
-        return pd.to_datetime(column, format="mixed", dayfirst=_day_first(texts, name), errors="coerce")
+        return pd.to_datetime(texts, format="mixed", dayfirst=_day_first(texts, name), errors="coerce")
     except ValueError as error:  # times of several zones
         raise DataError(f"the time column {name!r} cannot be read as times: {error}") from error
 
 
-def _day_first(texts: Sequence[str], name: str) -> bool:
+def _day_first(texts: Iterable[str], name: str) -> bool:
     """Whether dates such as 3/4/2024 begin with the day; where nothing tells, the usual way is taken and told.
 
     Raises:

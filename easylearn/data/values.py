@@ -30,6 +30,7 @@ MISSING_WORDS = frozenset(
 """What files write for a number that is missing, in small letters; among texts the words mean themselves."""
 
 _SHORT = 32
+_NUMBERS = ("string", "integer", "floating", "mixed-integer-float", "boolean", "decimal", "empty")  # as pandas infers
 
 
 def factorize(column: pd.Series[Any]) -> Coded:
@@ -39,8 +40,8 @@ def factorize(column: pd.Series[Any]) -> Coded:
         column: of any dtype: text, numbers, booleans, dates, categories, nullable or Arrow.
 
     Returns:
-        Codes of shape (n,), -1 where the value is missing, and the distinct values as plain Python values
-        (of a categorical column: its categories in their order, used or not).
+        Codes of shape (n,), -1 where the value is missing, and the distinct values as plain Python values (of a
+        categorical column: its categories in their order, used or not).
 
     Raises:
         DataError: a value cannot be a category (naming column, row and value).
@@ -60,11 +61,8 @@ def factorize(column: pd.Series[Any]) -> Coded:
         else:
             codes, uniques = pd.factorize(column)
             codes = codes.astype(np.int64, copy=False)
-            distinct = (
-                uniques.to_numpy(np.object_)  # pandas itself takes texts out one by one
-                if isinstance(uniques.dtype, pd.StringDtype)
-                else uniques
-            )
+            is_text = isinstance(uniques.dtype, pd.StringDtype)  # pandas itself takes texts out one by one
+            distinct: Any = uniques.to_numpy(np.object_) if is_text else uniques
             plainly = isinstance(distinct, np.ndarray) and distinct.dtype.kind not in "mM"
             values = distinct.tolist() if plainly else list(distinct)
         return codes, plain_all(values)
@@ -131,15 +129,7 @@ def _numbers_of_objects(column: pd.Series[Any], called: str, where: Callable[[in
     out = np.full(len(column), np.nan)
     present = np.flatnonzero(column.notna().to_numpy(np.bool_))
     held = column.iloc[present]
-    if pd.api.types.infer_dtype(held) in (
-        "string",
-        "integer",
-        "floating",
-        "mixed-integer-float",
-        "boolean",
-        "decimal",
-        "empty",
-    ):
+    if pd.api.types.infer_dtype(held) in _NUMBERS:
         with suppress(OverflowError):  # of a whole number that no float holds
             out[present] = pd.to_numeric(held, errors="coerce").to_numpy(np.float64, na_value=np.nan)
         present = present[np.isnan(out[present])]
@@ -166,38 +156,24 @@ def _numbers_of_objects(column: pd.Series[Any], called: str, where: Callable[[in
 
 
 def require_columns(df: pd.DataFrame, names: Sequence[str]) -> None:
-    """Refuse a table in which columns are missing, or named twice.
-
-    Raises:
-        DataError: names them all.
-    """
+    """Refuse a table in which columns are missing, or named twice; the DataError names them all."""
     import pandas as pd
 
     if not isinstance(df, pd.DataFrame):
         raise ArgumentError(f"expected a pandas DataFrame, got {type(df).__name__}")
     known = set(df.columns)
-    absent = [n for n in names if n not in known]
-    if absent:
+    if absent := [n for n in names if n not in known]:
         others = [str(c) for c in df.columns if c not in set(names)]
         more = f" {did_you_mean(str(absent[0]), others)}".replace("Known:", "Besides what is needed, it has:").rstrip()
         raise DataError(f"the table has no columns {absent}; they are needed (None where a value is not known).{more}")
-    if not df.columns.is_unique:
-        twice = sorted({str(c) for c in df.columns[df.columns.duplicated()] if c in set(names)})
-        if twice:
-            raise DataError(f"the columns {twice} are in the table more than once; rename or drop the copies")
+    if twice := sorted({str(c) for c in df.columns[df.columns.duplicated()] if c in set(names)}):
+        raise DataError(f"the columns {twice} are in the table more than once; rename or drop the copies")
 
 
 def refuse_rows(
     column: pd.Series[Any], rows: npt.NDArray[np.int64], why: str, where: Callable[[int], str] | None = None
 ) -> None:
-    """Raise a DataError that names the first of some rows of a target column; nothing if there are none.
-
-    Args:
-        column: the target.
-        rows: positions of the rows.
-        why: what is wrong with them, and what to do.
-        where: what messages call a row; None takes `row_name`.
-    """
+    """Raise a DataError that says `why` and names the first of some rows of a target; nothing if there are none."""
     if len(rows) == 0:
         return
     called = where or partial(row_name, column)

@@ -18,7 +18,7 @@ ItemWeights = str | Mapping[str, float] | Sequence[float] | npt.NDArray[Any] | N
 def draw_weights(
     given: ItemWeights, n: int, target: Tensor | None = None, classes: Sequence[str] = ()
 ) -> npt.NDArray[np.float64] | None:
-    """What `Order(weights=)` takes.
+    """What `Order(weights=)` takes: shape (n,), or None where nothing was given.
 
     Args:
         given: one number per training item; a dictionary of numbers by class, 1 for a class that is not in it;
@@ -26,9 +26,6 @@ def draw_weights(
         n: how many training items there are.
         target: their class numbers, shape (n,), where each has one class.
         classes: the names of the classes.
-
-    Returns:
-        Shape (n,), or None where nothing was given.
 
     Raises:
         ArgumentError: what was given is none of these, or names a class that does not exist.
@@ -65,15 +62,14 @@ def _by_class(
     if isinstance(given, str):
         if given != "balanced":
             raise ArgumentError(f"unknown weights={given!r}. {did_you_mean(given, ['balanced'])}")
-        weights: npt.NDArray[np.float64] = (1.0 / np.bincount(codes, minlength=len(classes)).clip(min=1))[codes]
-        return weights
-    unknown = [str(name) for name in given if str(name) not in classes]
-    if unknown:
-        raise ArgumentError(f"weights names {unknown[0]!r}, which is no class. {did_you_mean(unknown[0], classes)}")
-    by_name = {str(name): float(weight) for name, weight in given.items()}
-    per_class = np.array([by_name.get(name, 1.0) for name in classes])
-    _check(per_class, "class")
-    weights = per_class[codes]
+        per_class = 1.0 / np.bincount(codes, minlength=len(classes)).clip(min=1)
+    else:
+        by_name = {str(name): float(weight) for name, weight in given.items()}
+        if unknown := [name for name in by_name if name not in classes]:
+            raise ArgumentError(f"weights names {unknown[0]!r}, which is no class. {did_you_mean(unknown[0], classes)}")
+        per_class = np.array([by_name.get(name, 1.0) for name in classes])
+        _check(per_class, "class")
+    weights: npt.NDArray[np.float64] = per_class[codes]
     return weights
 
 

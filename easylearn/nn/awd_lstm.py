@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -56,16 +56,7 @@ class Drops:
                 )
 
     def scaled(self, mult: float) -> Drops:
-        """All of them times one number: less for much text, more for little.
-
-        Args:
-            mult: at least 0; a product above 0.95 becomes 0.95.
-
-        Returns:
-            The new probabilities.
-
-        Raises:
-            ArgumentError: `mult` is negative or no number.
+        """All of them times `mult`, less than 1 for much text; a product above 0.95 becomes 0.95.
 
         >>> Drops(weight=0.5).scaled(0.5).weight, Drops(weight=0.5).scaled(3).weight
         (0.25, 0.95)
@@ -73,6 +64,12 @@ class Drops:
         if isinstance(mult, bool) or not isinstance(mult, int | float) or not 0.0 <= mult < math.inf:
             raise ArgumentError(f"dropouts are scaled by a number of at least 0, got {mult!r}")
         return Drops(**{f.name: min(getattr(self, f.name) * mult, MOST_DROPPED) for f in fields(self)})
+
+
+def check_size(name: str, size: Any) -> None:
+    """Refuse what is no whole number of at least 1."""
+    if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+        raise ArgumentError(f"{name} must be a whole number of at least 1, got {size!r}")
 
 
 LM_DROPS = Drops()
@@ -120,20 +117,13 @@ class AWDLSTM(nn.Module):
     """
 
     def __init__(
-        self,
-        n_tokens: int,
-        emb_size: int = 400,
-        n_hidden: int = 1152,
-        n_layers: int = 3,
-        *,
-        drops: Drops = LM_DROPS,
+        self, n_tokens: int, emb_size: int = 400, n_hidden: int = 1152, n_layers: int = 3, *, drops: Drops = LM_DROPS,
         pad: int = 1,
-    ) -> None:
+    ) -> None:  # fmt: skip
         super().__init__()
         given = {"n_tokens": n_tokens, "emb_size": emb_size, "n_hidden": n_hidden, "n_layers": n_layers}
         for name, size in given.items():
-            if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-                raise ArgumentError(f"{name} must be a whole number of at least 1, got {size!r}")
+            check_size(name, size)
         if n_layers > MOST_LAYERS:
             raise ArgumentError(f"n_layers must be at most {MOST_LAYERS}, got {n_layers}")
         if isinstance(pad, bool) or not isinstance(pad, int) or not 0 <= pad < n_tokens:
@@ -170,14 +160,7 @@ class AWDLSTM(nn.Module):
     def drop_weights(self) -> tuple[Tensor | None, ...]:
         """Hidden-to-hidden weights of each layer with a new mask; None where nothing is dropped."""
         p = self.drops.weight
-        dropped: list[Tensor | None] = []
-        for rnn in self.layers:
-            w_hh = _parameters(rnn)[1]
-            if p and rnn.training:
-                dropped.append(drop_numbers(w_hh, p))
-            else:
-                dropped.append(None)
-        return tuple(dropped)
+        return tuple(drop_numbers(_parameters(rnn)[1], p) if p and rnn.training else None for rnn in self.layers)
 
     def forward(
         self, x: Tensor, state: State | None = None, weights: tuple[Tensor | None, ...] | None = None
@@ -191,9 +174,6 @@ class AWDLSTM(nn.Module):
 
         Returns:
             Outputs and the state after the last token.
-
-        Raises:
-            ArgumentError: `x` is not of shape (b, t) with at least one token, or the state does not fit.
         """
         if x.dim() != 2 or not x.shape[1]:
             raise ArgumentError(f"tokens must have shape (rows, at least one token), got {tuple(x.shape)}")
@@ -226,7 +206,6 @@ class AWDLSTM(nn.Module):
         return _drop_over_time(out, self.drops.input)
 
     def extra_repr(self) -> str:
-        """Say the dropouts."""
         return ", ".join(f"{f.name}={getattr(self.drops, f.name):g}" for f in fields(self.drops))
 
 

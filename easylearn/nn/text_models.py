@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ArgumentError
-from .awd_lstm import AWDLSTM, INIT_RANGE, EncoderOutput, State
+from .awd_lstm import AWDLSTM, INIT_RANGE, EncoderOutput, State, check_size
 from .groups import LayerGroup
 from .heads import pooled_head
 from .layers import WarmBatchNorm1d
@@ -95,9 +95,6 @@ class LanguageModel(nn.Module):
 
         Returns:
             Logits of shape (b, t, n_tokens); after `restrict_to`, one per candidate.
-
-        Raises:
-            ArgumentError: `carry` has another shape or is no tensor of booleans.
         """
         rows = x.shape[0]
         if carry.dtype != torch.bool or carry.shape not in ((), (rows,)):
@@ -143,14 +140,11 @@ class LanguageModel(nn.Module):
         )
 
     def step(self, x: Tensor, state: State | None = None) -> tuple[Tensor, State]:
-        """Logits and the state after `x`; the state that `forward` keeps is neither read nor changed.
+        """Logits (b, t, n_tokens) and the state after `x`; what `forward` keeps is neither read nor changed.
 
         Args:
             x: tokens, shape (b, t).
             state: what an earlier call gave; None for the beginning of a text.
-
-        Returns:
-            Logits of shape (b, t, n_tokens), and the state.
         """
         output: EncoderOutput = self.encoder(x, state)
         return self.decoder(output.dropped), output.state
@@ -192,25 +186,18 @@ class TextClassifier(nn.Module):
 
     def __init__(self, encoder: AWDLSTM, head: nn.Module, *, bptt: int = 70, max_len: int = 1400) -> None:
         super().__init__()
-        for name, size in {"bptt": bptt, "max_len": max_len}.items():
-            if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-                raise ArgumentError(f"{name} must be a whole number of at least 1, got {size!r}")
+        check_size("bptt", bptt)
+        check_size("max_len", max_len)
         self.encoder = encoder
         self.head = head
         self.bptt, self.max_len = bptt, max_len
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
-        """Logits of a batch of texts.
+        """Logits (b, n_out) of a batch of texts.
 
         Args:
             x: tokens, shape (b, t), padded on the right.
             lengths: how many tokens of each row are real, shape (b,). On the CPU it costs no wait for a GPU.
-
-        Returns:
-            Logits of shape (b, n_out).
-
-        Raises:
-            ArgumentError: the lengths do not fit `x`.
         """
         logits: Tensor = self.head(self.features(x, lengths))
         return logits
@@ -227,14 +214,11 @@ class TextClassifier(nn.Module):
         sizes: list[int] = lengths.tolist()
         if any(not 0 <= n <= x.shape[1] for n in sizes):
             raise ArgumentError(f"lengths must lie between 0 and the {x.shape[1]} tokens of a row, got {sizes}")
-        order = sorted(range(len(sizes)), key=lambda i: -sizes[i])
-        in_order = order == list(range(len(sizes)))
-        if in_order:
+        order = torch.tensor(sizes).argsort(descending=True, stable=True)
+        if bool((order.diff() > 0).all()):
             return self._pool(x, sizes)
-        device = x.device
-        pooled = self._pool(x[torch.tensor(order, device=device)], [sizes[i] for i in order])
-        back = sorted(range(len(order)), key=order.__getitem__)
-        return pooled[torch.tensor(back, device=device)]
+        pooled = self._pool(x[order.to(x.device, non_blocking=True)], [sizes[i] for i in order.tolist()])
+        return pooled[order.argsort().to(x.device, non_blocking=True)]
 
     def _pool(self, x: Tensor, sizes: list[int]) -> Tensor:
         """Features of rows whose lengths go down: what is left of the batch is then always its first rows."""
@@ -254,15 +238,15 @@ class TextClassifier(nn.Module):
             real = torch.tensor([min(n, end) - begin for n in sizes[:rows]])
             shown, summed = raw, raw
             if sizes[rows - 1] < end:
-                padding = (torch.arange(end - begin) >= real.unsqueeze(1)).unsqueeze(2).to(x.device)
+                padding = (torch.arange(end - begin) >= real.unsqueeze(1)).unsqueeze(2).to(x.device, non_blocking=True)
                 shown, summed = raw.masked_fill(padding, -math.inf), raw.masked_fill(padding, 0.0)
             most = shown.amax(1) if most is None else torch.maximum(most, shown.amax(1))
             total = summed.sum(1) if total is None else total + summed.sum(1)
             left = sum(n > end for n in sizes[:rows])
             if left < rows:
                 ended = torch.arange(left, rows, device=x.device)
-                last = raw[ended, (real[left:] - 1).to(x.device)]
-                count = torch.tensor(sizes[left:rows], dtype=wide).unsqueeze(1).to(x.device)
+                last = raw[ended, (real[left:] - 1).to(x.device, non_blocking=True)]
+                count = torch.tensor(sizes[left:rows], dtype=wide).unsqueeze(1).to(x.device, non_blocking=True)
                 done.append(torch.cat((last, most[left:], total[left:] / count), 1))
                 most, total = most[:left], total[:left]
                 state = tuple((h[:, :left].contiguous(), c[:, :left].contiguous()) for h, c in state)
@@ -342,14 +326,7 @@ def classifier_head(
         emb_size: length of an output of the encoder.
         n_out: how many logits.
         hidden: sizes of the hidden layers.
-        ps: dropout before each linear layer: one number, or one per layer; None means 0.4 for the first and 0.1 for
-            the others.
-
-    Returns:
-        A module from (b, 3 * emb_size) to logits (b, n_out).
-
-    Raises:
-        ArgumentError: as `pooled_head`.
+        ps: dropout before each linear layer: one number, or one per layer; None means 0.4 for the first, then 0.1.
     """
     drops = (0.4, *[0.1] * len(hidden)) if ps is None else ps
     head = pooled_head(3 * emb_size, n_out, hidden, drops)

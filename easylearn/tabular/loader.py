@@ -15,6 +15,7 @@ from torch import Tensor
 
 from .. import keyed
 from ..data.frames import ParquetTable
+from ..data.loaders import content_of
 from ..data.order import Batch, ItemLoader, Loader, Order, Shard, TensorSource, batch_bounds, shard_of
 from ..data.split import Indices
 from ..data.values import Bools
@@ -36,29 +37,23 @@ class TableSplit(Protocol):
     @property
     def target(self) -> Tensor | None:
         """The targets in their own units; None where they are not known."""
-        ...
 
     def __len__(self) -> int: ...
 
     def loader(self, batch_size: int, shuffle: bool) -> Loader:
         """Batches of (cats, conts)."""
-        ...
 
     def ids(self) -> Sequence[str]:
         """One name per row, in order."""
-        ...
 
     def fingerprint(self) -> str:
         """Changes with the content."""
-        ...
 
     def row(self, i: int) -> tuple[Tensor, Tensor]:
         """Codes (1, n_cat) and numbers (1, n_cont) of row `i`."""
-        ...
 
     def sample(self, n: int) -> Tensor:
         """The continuous columns of at most `n` rows, always the same ones."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -97,10 +92,8 @@ class MemorySplit:
 
     def fingerprint(self) -> str:
         """Of all values."""
-        tensors = [*self.fetch(), *(() if self.target is None else (self.target.cpu(),))]
-        contents = [t.contiguous().reshape(-1).view(torch.uint8).numpy().data for t in tensors]
-        weights = () if self.weights is None else (self.weights.tobytes(),)
-        return digest([*(f"{t.dtype}{tuple(t.shape)}" for t in tensors), *contents, *weights])
+        weights = () if self.weights is None else (torch.from_numpy(self.weights),)
+        return content_of(*self.fetch(), self.target, *weights)
 
     def row(self, i: int) -> tuple[Tensor, Tensor]:
         """See `TableSplit.row`."""
@@ -118,15 +111,9 @@ class MemorySplit:
 
 
 def on_device(splits: Mapping[Any, TableSplit], device: torch.device) -> dict[Any, TableSplit]:
-    """The splits with what is in memory on the device, if it fits there.
-
-    A GPU then reads its batches without waiting for the CPU. A stream stays where it is.
-    """
-    tensors: dict[int, Tensor] = {}
-    for split in splits.values():
-        for t in (*split.inputs, split.target) if isinstance(split, MemorySplit) else ():
-            if t is not None and t.device != device:
-                tensors[id(t)] = t
+    """The splits with what is in memory on the device, if it fits there: a GPU then waits for no CPU."""
+    held = [t for s in splits.values() if isinstance(s, MemorySplit) for t in (*s.inputs, s.target)]
+    tensors = {id(t): t for t in held if t is not None and t.device != device}
     needed = sum(t.numel() * t.element_size() for t in tensors.values())
     if device.type == "cuda" and needed > GPU_SHARE * torch.cuda.mem_get_info(device)[0]:
         return dict(splits)
@@ -196,13 +183,8 @@ class StreamLoader:
     """Batches out of a parquet table that may be larger than memory.
 
     In training, row groups come in an order keyed by (seed, epoch); neighbours in this order fill a buffer, whose rows
-    are mixed. Every row comes once per epoch. A later `start` reads only what comes after it. In memory are: one
-    buffer of encoded rows, and the row group that is being read.
-
-    Args:
-        split: the rows.
-        batch_size: rows in a batch.
-        shuffle: for training.
+    are mixed. A later `start` reads only what comes after it. In memory are one buffer of encoded rows, and the row
+    group that is being read.
     """
 
     def __init__(self, split: StreamSplit, batch_size: int, shuffle: bool) -> None:
@@ -256,18 +238,14 @@ class StreamLoader:
                 continue
             pieces = [self._read(g) for g in buffer]
             inputs = tuple(torch.cat(columns) for columns in zip(*pieces, strict=True))
-            if self.shuffle:
-                order = torch.from_numpy(keyed.permutation(n, seed, "stream", epoch, number))
-            else:
-                order = torch.arange(n)
-            yield order[skip:], inputs
+            order = keyed.permutation(n, seed, "stream", epoch, number) if self.shuffle else np.arange(n)
+            yield torch.from_numpy(order[skip:]), inputs
             skip = 0
 
     def _buffers(self, seed: int, epoch: int) -> list[list[int]]:
         """Row groups in their order in this epoch, put together until a buffer is full."""
-        order = np.arange(len(self.split.table.groups))
-        if self.shuffle:
-            order = keyed.permutation(len(order), seed, "row groups", epoch)
+        n_groups = len(self.split.table.groups)
+        order = keyed.permutation(n_groups, seed, "row groups", epoch) if self.shuffle else np.arange(n_groups)
         buffers: list[list[int]] = []
         filled = self.split.buffer_rows
         limit = self.split.buffer_rows if self.shuffle else 1  # in order there is nothing to mix
@@ -301,15 +279,10 @@ def memory_limit() -> int:
 def fit_streamed(
     processor: TableProcessor, table: ParquetTable, rows: Indices
 ) -> tuple[TransformReport, TransformReport]:
-    """Fit a processor on a table of which one row group at a time fits into memory; see `TableProcessor.fit_blocks`.
-
-    Args:
-        processor: its settings are used; it is fitted afterwards.
-        table: where the columns are.
-        rows: positions of the training rows.
+    """Fit a processor on the training `rows` of a table, of which one row group at a time fits into memory.
 
     Returns:
-        What was seen in the training rows, and in the others.
+        What was seen in the training rows, and in the others; see `TableProcessor.fit_blocks`.
     """
     train = np.zeros(table.n_rows, np.bool_)
     train[rows] = True

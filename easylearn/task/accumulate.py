@@ -20,13 +20,7 @@ class Accumulator(Protocol):
     """Takes in batch after batch, and says at last what loss and metrics are over all of them."""
 
     def add(self, logits: Tensor, target: Tensor, index: Tensor | None = None) -> None:
-        """Take in a batch.
-
-        Args:
-            logits: the model's output, shape (b, ...), on any device.
-            target: shape (b, ...).
-            index: positions of the items in file order; None where they come in that order.
-        """
+        """Take in a batch: `logits` and `target`, (b, ...), and the `index` of the items; None counts them."""
         ...
 
     def result(self) -> dict[str, float]:
@@ -45,17 +39,14 @@ class Means:
         loss: of each item, from logits and targets.
         metrics: each has `per_item`.
         activate: from logits to probabilities.
-        is_large: whether the outputs of an item are many: they stay on their device, and metrics that need either
-            probabilities or logits get logits.
+        is_large: the outputs of an item are many: they stay on their device, and metrics that take either get logits.
     """
 
     def __init__(self, loss: ItemFn, metrics: Sequence[Metric], activate: Activate, is_large: bool = False) -> None:
         self._loss, self._metrics, self._activate, self._is_large = loss, metrics, activate, is_large
         self._needs: dict[ItemFn, str] = {loss: "logits"}
         either = "logits" if is_large else "probs"
-        for metric in metrics:
-            assert metric.per_item is not None
-            self._needs[metric.per_item] = either if metric.needs == "either" else metric.needs
+        self._needs |= {m.per_item: either if m.needs == "either" else m.needs for m in metrics if m.per_item}
         self._waiting: list[tuple[Tensor, Tensor]] = []
         self._numbers = 0
         self._sums = dict.fromkeys(self._needs, torch.zeros((), dtype=torch.float64))  # a shared one is computed once
@@ -72,9 +63,7 @@ class Means:
     def _sum_up(self) -> None:
         if not self._waiting:
             return
-        logits, target = (
-            self._waiting[0] if len(self._waiting) == 1 else map(torch.cat, zip(*self._waiting, strict=True))
-        )
+        logits, target = map(torch.cat, zip(*self._waiting, strict=True)) if self._waiting[1:] else self._waiting[0]
         self._waiting, self._numbers = [], 0
         probs = self._activate(logits) if "probs" in self._needs.values() else logits
         for fn, needs in self._needs.items():
@@ -91,13 +80,9 @@ class Means:
 
 
 class Pool:
-    """What needs all predictions at once: they are kept on the CPU, and put into file order.
+    """What needs all predictions at once: they are kept on the CPU, and put into file order; arguments as of `Means`.
 
-    Args:
-        loss: from all logits and all targets; it need not be a mean over items.
-        metrics: of any sort.
-        activate: from logits to probabilities.
-        device: where `loss` has weights of its own; None is that of the logits.
+    The loss is that of all items, which need not be a mean; `device` is where it has weights of its own.
     """
 
     def __init__(
@@ -123,12 +108,7 @@ class Pool:
 
 
 def in_file_order(index: Tensor, logits: Tensor, target: Target) -> tuple[Tensor, Target]:
-    """Rows of batches that came in any order, in the order of their positions.
-
-    Args:
-        index: position of each row.
-        logits: shape (n, ...).
-        target: shape (n, ...), or None.
+    """Rows of batches that came in any order, in the order of their positions, which are the `index`.
 
     >>> in_file_order(torch.tensor([2, 0, 1]), torch.tensor([3, 1, 2]), None)
     (tensor([1, 2, 3]), None)

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import Field, dataclass, fields, replace
 from typing import Any, ClassVar
 
@@ -15,11 +16,11 @@ import torch
 from torch import Tensor
 
 from ..errors import ArgumentError, DataError, StateError, WeightsError, did_you_mean, name_of, short
-from ..metrics import Metric
+from ..metrics import Metric, as_metric
 from .accumulate import Accumulator, Means, Pool
-from .checks import as_metrics, as_names, read_setting
 
 LossFn = Callable[[Tensor, Tensor], Tensor]
+_TAKEN = ("epoch", "train_loss", "valid_loss", "rate", "seconds")  # what else a row of the record holds
 _KINDS: dict[str, type[Task]] = {}
 
 
@@ -67,16 +68,15 @@ class Task(ABC):
             if getattr(cls, "kind", None) is not None:
                 raise ArgumentError(f"{cls.__name__}: a kind of task is final; give yours a `kind` of its own")
             return
-        known = _KINDS.get(kind)
-        if known is not None and (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
+        known = _KINDS.setdefault(kind, cls)
+        if (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
             raise ArgumentError(f"{cls.__name__}: {known.__name__} is the {kind!r} task already; choose another `kind`")
         _KINDS[kind] = cls
 
     def __post_init__(self) -> None:
+        metrics = self.default_metrics() if self.metrics is None else self.metrics
         object.__setattr__(self, "names", as_names(self.names, self.noun, self.is_streamed))
-        object.__setattr__(
-            self, "metrics", as_metrics(self.default_metrics() if self.metrics is None else self.metrics)
-        )
+        object.__setattr__(self, "metrics", as_metrics(metrics))
 
     # -- what a kind says ----------------------------------------------------------------------------------
 
@@ -86,41 +86,19 @@ class Task(ABC):
 
     @abstractmethod
     def own_item_losses(self, logits: Tensor, target: Tensor) -> Tensor:
-        """The task's own loss of each item.
-
-        Args:
-            logits: the model's output, as `compared` gives it, shape (n, n_out).
-            target: as `compared` gives it, shape (n, ...).
-
-        Returns:
-            Shape (n,), with gradients.
-        """
+        """The task's own loss of each item, (n,), with gradients; `logits` and `target` as `compared` gives them."""
 
     @abstractmethod
     def activate(self, logits: Tensor) -> Tensor:
-        """Logits to probabilities, or to numbers in the target's own units.
-
-        Args:
-            logits: the model's output, shape (..., n_out).
-
-        Returns:
-            Shape (..., len(names)).
-        """
+        """`logits`, shape (..., n_out), to probabilities or to numbers in the target's own units, (..., len(names))."""
 
     @abstractmethod
     def decode(self, probs: Tensor) -> list[Any]:
-        """One label per row: a class name, a tuple of them, a number or a tuple of numbers.
-
-        Args:
-            probs: what `activate` gives, shape (n, len(names)).
-        """
+        """One label per row of `probs`, (n, len(names)): a class name or a number, or a tuple of several."""
 
     @abstractmethod
     def check_target(self, target: Tensor) -> Tensor:
-        """The target of some items as the loss takes it.
-
-        Args:
-            target: as somebody gives it, shape (n,) or (n, ...).
+        """The `target` of some items, as somebody gives it, as the loss takes it.
 
         Raises:
             DataError: its shape or a value cannot belong to the task; the message names the row.
@@ -144,10 +122,7 @@ class Task(ABC):
         return -math.inf
 
     def column(self, target: str | int) -> int:
-        """The column of the probabilities that a class, or a predicted number, has.
-
-        Args:
-            target: its name or its number.
+        """The column of the probabilities that a class, or a predicted number, has: `target` is its name or number.
 
         Raises:
             ArgumentError: there is no such one.
@@ -161,11 +136,7 @@ class Task(ABC):
         return target
 
     def index(self, probs: Tensor) -> int | tuple[int, ...] | None:
-        """The number of the predicted class of one item, or those of its labels; None where there is none.
-
-        Args:
-            probs: of the item, shape (len(names),).
-        """
+        """The number of the class that one item's `probs` predict, or those of its labels; None without classes."""
         return None
 
     def decode_target(self, target: Tensor) -> list[Any]:
@@ -177,10 +148,7 @@ class Task(ABC):
         return self.activate(logits)
 
     def outputs_for(self, probs: Tensor) -> Tensor:
-        """What a model would have given for these probabilities or numbers: the inverse of `activate`.
-
-        Args:
-            probs: shape (..., len(names)).
+        """What a model would have given for these `probs` or numbers, (..., len(names)): the inverse of `activate`.
 
         Raises:
             StateError: this kind of task does not say.
@@ -201,16 +169,12 @@ class Task(ABC):
         return self.own_item_losses(logits, target).mean()
 
     def loss(self, logits: Tensor, target: Tensor) -> Tensor:
-        """The mean loss of a batch.
+        """The mean loss of a batch, a scalar with gradients.
 
         Args:
-            logits: the model's output, shape (b, n_out).
-            target: shape (b,) of class numbers or (b, n_out) of class probabilities for single-label; (b, t) of
-                token numbers for next-token, with logits (b, t, n_out); (b, n_out) otherwise, regression with one
-                name also (b,).
-
-        Returns:
-            A scalar tensor with gradients.
+            logits: the model's output, shape (b, n_out); (b, t, n_out) for next-token.
+            target: class numbers (b,) or shares of classes (b, n_out) for single-label; token numbers (b, t) for
+                next-token; else (b, n_out), for one number also (b,).
 
         Raises:
             ArgumentError: a loss of the user's own gave something else than one number.
@@ -228,15 +192,7 @@ class Task(ABC):
         return loss
 
     def item_losses(self, logits: Tensor, target: Tensor) -> Tensor:
-        """The loss of each item by itself; their mean is `loss`, where that is a mean over items.
-
-        Args:
-            logits: the model's output, shape (n, n_out).
-            target: as in `loss`.
-
-        Returns:
-            Shape (n,), without gradients.
-        """
+        """The loss of each item by itself, shape (n,), without gradients; `logits` and `target` as in `loss`."""
         with torch.no_grad():
             if self.loss_fn is None:
                 return self.own_item_losses(*self.compared(logits, target))
@@ -249,10 +205,7 @@ class Task(ABC):
         return target.float()
 
     def accumulator(self, device: torch.device | None = None) -> Accumulator:
-        """What adds up loss and metrics over batches; it keeps the outputs only where something needs all of them.
-
-        Args:
-            device: where a loss with weights of its own has them.
+        """What adds up loss and metrics over batches; `device` is where a loss with weights of its own has them.
 
         >>> from easylearn.task import single_label
         >>> total = single_label(["cat", "dog"]).accumulator()
@@ -266,25 +219,11 @@ class Task(ABC):
         return Pool(self.loss, self.metrics, self.activate, device)
 
     def with_metrics(self, chosen: Sequence[Metric | Callable[..., Any]]) -> Task:
-        """The same task reporting other metrics.
-
-        Args:
-            chosen: a list of `Metric`s and functions of (probabilities, targets).
-
-        Raises:
-            ArgumentError: it is no list of metrics, or two have one name.
-        """
+        """The same task reporting the `chosen` metrics, or functions of (probabilities, targets)."""
         return replace(self, metrics=as_metrics(chosen))
 
     def with_loss(self, loss: LossFn) -> Task:
-        """The same task with another loss.
-
-        Args:
-            loss: a function of (logits, target) giving the mean.
-
-        Raises:
-            ArgumentError: it cannot be called so.
-        """
+        """The same task with another `loss`, a function of (logits, target) giving the mean."""
         if isinstance(loss, type):
             raise ArgumentError(f"loss must be made before it is given: write loss={loss.__name__}(), with brackets")
         if not callable(loss):
@@ -326,10 +265,7 @@ class Task(ABC):
 
     @staticmethod
     def from_json(given: Any) -> Task:
-        """The task that `to_json` wrote, with the usual metrics and loss.
-
-        Args:
-            given: what was written; fields that the kind does not have are left alone.
+        """The task that `to_json` wrote, with the usual metrics and loss; other fields of `given` are left alone.
 
         Raises:
             WeightsError: it is none, or of a kind that is not known here.
@@ -347,7 +283,7 @@ class Task(ABC):
             )
         made = _KINDS[kind]
         try:
-            values = {f.name: read_setting(f, found[f.name]) for f in _setting_fields(made) if f.name in found}
+            values = {f.name: _read_setting(f, found[f.name]) for f in _setting_fields(made) if f.name in found}
             return made(tuple(names), **values)
         except (ArgumentError, DataError) as error:
             raise WeightsError(f"the task of the file is damaged: {error}") from error
@@ -371,12 +307,7 @@ class Task(ABC):
         return ["label", *(f"p_{name}" for name in self.names)]
 
     def row(self, label: Any, probs: Tensor) -> list[str]:
-        """One row of it, as text.
-
-        Args:
-            label: of the item.
-            probs: of the item, shape (len(names),).
-        """
+        """One row of it, as text: of an item's `label` and `probs`."""
         return [self.in_words(label), *(f"{p:.8g}" for p in probs.reshape(-1).tolist())]
 
     def in_words(self, label: Any) -> str:
@@ -386,26 +317,13 @@ class Task(ABC):
     # -- what an interpretation shows ----------------------------------------------------------------------
 
     def title(self, probs: Tensor, target: Tensor) -> tuple[str, bool]:
-        """What was predicted of one item beside what is true, and whether it was right.
-
-        Args:
-            probs: of the item, shape (len(names),).
-            target: of the item.
-        """
+        """What was predicted of one item by its `probs` beside its true `target`, and whether it was right."""
         label, truth = self.decode(probs[None])[0], self.decode_target(target[None])[0]
         predicted, true = (short(self.in_words(v) or "nothing", 30) for v in (label, truth))
         return f"said {predicted},{' ' if self.predicts_numbers else chr(10)}is {true}", bool(label == truth)
 
     def item_columns(self, probs: Tensor, target: Tensor) -> dict[str, list[Any]]:
-        """How wrong each item is, besides its loss.
-
-        Args:
-            probs: shape (n, len(names)).
-            target: shape (n, ...).
-
-        Returns:
-            Columns by name.
-        """
+        """How wrong each item is, besides its loss: columns by name, of `probs` and `target`."""
         return {}
 
     def by_name(self, probs: Tensor, target: Tensor) -> dict[str, list[Any]]:
@@ -428,3 +346,71 @@ class Task(ABC):
 def _setting_fields(kind: type[Task]) -> list[Field[Any]]:
     shared = {f.name for f in fields(Task)}
     return [f for f in fields(kind) if f.name not in shared]
+
+
+def as_names(names: Sequence[str], noun: str = "class", may_be_empty: bool = False) -> tuple[str, ...]:
+    """The `names` of classes or numbers, each of which is a `noun`, as text.
+
+    Raises:
+        DataError: one is there twice, or there are none, and it `may_be_empty` not.
+
+    >>> as_names([3, 7])
+    ('3', '7')
+    """
+    if isinstance(names, str):
+        raise ArgumentError(f"a task needs a list of names, got the word {names!r}; write [{names!r}]")
+    given = tuple(str(n) for n in names)
+    if not given and not may_be_empty:
+        raise DataError(f"a task needs at least one {noun}, got none")
+    if twice := sorted(_several(given)):
+        raise DataError(f"each {noun} must be named once, got {twice[:10]} more than once")
+    return given
+
+
+def as_metrics(chosen: Any) -> tuple[Metric, ...]:
+    """The `chosen` list of metrics, or of functions that are taken for such.
+
+    Raises:
+        ArgumentError: it is no list, or two of them have one name.
+    """
+    if isinstance(chosen, Metric) or callable(chosen):
+        name = chosen.name if isinstance(chosen, Metric) else name_of(chosen)
+        raise ArgumentError(f"metrics must be a list: write metrics=[{name}]")
+    if isinstance(chosen, str | Mapping) or not isinstance(chosen, Iterable):
+        raise ArgumentError(f"metrics must be a list, such as [accuracy], got {chosen!r}")
+    found = tuple(as_metric(m) for m in chosen)
+    names = [m.name for m in found]
+    twice = _several(names) or [n for n in names if n in _TAKEN]
+    if twice:
+        raise ArgumentError(
+            f"each metric needs a name of its own, and {twice[0]!r} is "
+            + ("what a record has already" if twice[0] in _TAKEN else "that of several")
+            + ": give one another name, Metric('my name', function, higher_is_better)"
+        )
+    return found
+
+
+def _read_setting(field: Field[Any], value: Any) -> Any:
+    """A setting of a task out of a file; `value` must be of the type that the default of the `field` has.
+
+    Raises:
+        ArgumentError: it is of another type.
+    """
+    default: Any = field.default
+    if isinstance(default, tuple):
+        if isinstance(value, list) and all(_is_number(v) for v in value):
+            return tuple(value)
+    elif isinstance(default, float):
+        if _is_number(value):
+            return float(value)
+    elif type(value) is type(default):
+        return value
+    raise ArgumentError(f"{field.name} should be a {type(default).__name__}, got {str(value)[:50]!r}")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _several(names: Iterable[str]) -> list[str]:
+    return [name for name, times in Counter(names).items() if times > 1]

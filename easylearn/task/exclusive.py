@@ -1,16 +1,18 @@
-"""ExclusiveTask: what all tasks share in which each item has exactly one of the classes."""
+"""Tasks in which each item has exactly one of the classes: what they share, and the usual one, `SingleLabel`."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, final
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..errors import DataError, short
+from ..errors import ArgumentError, DataError, short
 from ..metrics import Metric, accuracy
-from .base import Task
+from .base import Task, as_names
 
 
 class ExclusiveTask(Task):
@@ -37,18 +39,15 @@ class ExclusiveTask(Task):
     is_exclusive = True
 
     def default_metrics(self) -> tuple[Metric, ...]:
-        """Accuracy."""
         return (accuracy,)
 
     def decode(self, probs: Tensor) -> list[Any]:
-        """The most probable class of each row."""
         return [self.names[i] for i in probs.argmax(-1).tolist()]
 
     def index(self, probs: Tensor) -> int | tuple[int, ...] | None:
         return int(probs.argmax())
 
     def decode_target(self, target: Tensor) -> list[Any]:
-        """The class of each item."""
         return [self.names[i] for i in self.class_numbers(target).tolist()]
 
     def class_numbers(self, target: Tensor) -> Tensor:
@@ -88,11 +87,9 @@ class ExclusiveTask(Task):
         return f"said {predicted} ({sure}), is {short(self.names[truth], 18)}", False
 
     def item_columns(self, probs: Tensor, target: Tensor) -> dict[str, list[Any]]:
-        """The probability of the predicted class."""
         return {"probability": probs.max(1).values.tolist()}
 
     def by_name(self, probs: Tensor, target: Tensor) -> dict[str, list[Any]]:
-        """Precision, recall, f1 and support of each class."""
         counts = self.confusions(probs, target)
         return precision_recall(counts.diagonal(), counts.sum(0), counts.sum(1))
 
@@ -100,7 +97,6 @@ class ExclusiveTask(Task):
         return torch.bincount(self.class_numbers(target), minlength=len(self.names)).tolist()
 
     def calibrated(self, probs: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """How sure the model was of the class it chose, and whether that was right."""
         sure, chosen = probs.double().max(1)
         return sure, (chosen == self.class_numbers(target)).double()
 
@@ -108,14 +104,44 @@ class ExclusiveTask(Task):
         return count_confusions(probs, self.class_numbers(target), len(self.names))
 
 
-def count_confusions(probs: Tensor, targets: Tensor, n_classes: int) -> Tensor:
-    """Counts of shape (n_classes, n_classes): rows are the true classes, columns the most probable ones.
+@final
+@dataclass(frozen=True, repr=False)
+class SingleLabel(ExclusiveTask):
+    """Each item has exactly one of the classes: cross-entropy, softmax, accuracy.
 
     Args:
-        probs: shape (n, n_classes).
-        targets: class numbers, shape (n,).
-        n_classes: number of classes.
+        names, metrics, loss_fn: see `Task`.
+        label_smoothing: fraction of the target spread over all classes (arXiv 1512.00567).
     """
+
+    kind: ClassVar[str] = "single_label"
+    label_smoothing: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.label_smoothing < 1.0:
+            raise ArgumentError(f"label_smoothing must be at least 0 and below 1, got {self.label_smoothing}")
+        super().__post_init__()
+
+    def own_loss(self, logits: Tensor, target: Tensor) -> Tensor:
+        return F.cross_entropy(logits, target, label_smoothing=self.label_smoothing)
+
+    def own_item_losses(self, logits: Tensor, target: Tensor) -> Tensor:
+        return F.cross_entropy(logits, target, label_smoothing=self.label_smoothing, reduction="none")
+
+    def activate(self, logits: Tensor) -> Tensor:
+        return logits.softmax(-1)
+
+    def outputs_for(self, probs: Tensor) -> Tensor:
+        return probs.clamp_min(1e-38).log()
+
+    def smoothed(self, label_smoothing: float) -> Task:
+        if self.loss_fn is not None:
+            raise ArgumentError("label_smoothing is a setting of the task's own loss; leave it out, or leave out loss=")
+        return replace(self, label_smoothing=label_smoothing)
+
+
+def count_confusions(probs: Tensor, targets: Tensor, n_classes: int) -> Tensor:
+    """Counts of shape (n_classes, n_classes): rows are the classes in `targets`, columns the most probable."""
     pairs = targets * n_classes + probs.argmax(1)
     return torch.bincount(pairs, minlength=n_classes**2).reshape(n_classes, n_classes)
 
@@ -124,9 +150,7 @@ def precision_recall(hits: Tensor, chosen: Tensor, true: Tensor) -> dict[str, li
     """Precision, recall, f1 and support per class, as scikit-learn defines them; what would be 0/0 is 0.
 
     Args:
-        hits: how often each class was predicted rightly.
-        chosen: how often it was predicted.
-        true: how often it is there.
+        hits, chosen, true: how often each class was predicted rightly, was predicted, and is there.
     """
     hits, chosen, true = hits.double(), chosen.double(), true.double()
     return {
@@ -135,3 +159,16 @@ def precision_recall(hits: Tensor, chosen: Tensor, true: Tensor) -> dict[str, li
         "f1": (2 * hits / (chosen + true).clamp_min(1)).tolist(),
         "support": true.long().tolist(),
     }
+
+
+def single_label(classes: Sequence[str], label_smoothing: float = 0.0) -> SingleLabel:
+    """Each item has exactly one of the classes: cross-entropy, softmax, accuracy.
+
+    Args:
+        classes: their names, in the order of the model's outputs.
+        label_smoothing: fraction of the target spread over all classes (arXiv 1512.00567).
+
+    >>> single_label(["cat", "dog"])
+    single_label of 2 (cat, dog)
+    """
+    return SingleLabel(as_names(classes), label_smoothing=label_smoothing)

@@ -12,8 +12,7 @@ from torch.nn import functional as F
 
 from ..errors import ArgumentError, DataError
 from ..metrics import Metric, accuracy_at
-from .base import Task
-from .checks import as_names
+from .base import Task, as_names
 from .exclusive import precision_recall
 
 
@@ -40,31 +39,25 @@ class MultiLabel(Task):
         super().__post_init__()
 
     def default_metrics(self) -> tuple[Metric, ...]:
-        """The fraction of (item, label) pairs that are right."""
         return (accuracy_at(self.threshold),)
 
     def own_loss(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Binary cross-entropy, the mean over all labels."""
         return F.binary_cross_entropy_with_logits(logits, target.to(logits.dtype))
 
     def own_item_losses(self, logits: Tensor, target: Tensor) -> Tensor:
-        """The mean over the labels of each item."""
         wide = target.reshape(len(target), -1).to(logits.dtype)
         return F.binary_cross_entropy_with_logits(logits, wide, reduction="none").mean(1)
 
     def activate(self, logits: Tensor) -> Tensor:
-        """Sigmoid."""
         return logits.sigmoid()
 
     def outputs_for(self, probs: Tensor) -> Tensor:
         return probs.logit(1e-7)
 
     def decode(self, probs: Tensor) -> list[Any]:
-        """The labels of each row whose probability reaches the threshold."""
         return self._named(probs >= self.threshold)
 
     def decode_target(self, target: Tensor) -> list[Any]:
-        """The labels of each row."""
         return self._named(target > 0.5)
 
     def _named(self, flags: Tensor) -> list[Any]:
@@ -89,15 +82,12 @@ class MultiLabel(Task):
         return f"any of {len(self.names):,} labels"
 
     def in_words(self, label: Any) -> str:
-        """The labels with blanks between them."""
         return " ".join(label)
 
     def item_columns(self, probs: Tensor, target: Tensor) -> dict[str, list[Any]]:
-        """The lowest probability that was given to the truth about any of the labels."""
         return {"probability": torch.where(target > 0.5, probs, 1 - probs).min(1).values.tolist()}
 
     def by_name(self, probs: Tensor, target: Tensor) -> dict[str, list[Any]]:
-        """Precision, recall, f1 and support of each label."""
         chosen, true = probs >= self.threshold, target > 0.5
         return precision_recall((chosen & true).sum(0), chosen.sum(0), true.sum(0))
 
@@ -105,7 +95,6 @@ class MultiLabel(Task):
         return target.sum(0).int().tolist()
 
     def calibrated(self, probs: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """Every probability of every label, and whether the label is there."""
         return probs.double().flatten(), (target > 0.5).double().flatten()
 
 

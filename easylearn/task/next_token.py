@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from ..errors import ArgumentError, DataError
 from ..metrics import Metric, accuracy, item_cross_entropy, perplexity
 from .accumulate import Accumulator, Means
-from .checks import as_names
+from .base import as_names
 from .exclusive import ExclusiveTask
 
 NO_TARGET = -100
@@ -46,25 +46,20 @@ class NextToken(ExclusiveTask):
             )
 
     def default_metrics(self) -> tuple[Metric, ...]:
-        """Perplexity and accuracy."""
         return perplexity, accuracy
 
     def own_loss(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Cross-entropy, the mean over the tokens that have a target."""
         return F.cross_entropy(logits.flatten(0, -2), target.flatten(), ignore_index=NO_TARGET)
 
     def own_item_losses(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Refused: the tokens of a text belong together."""
         raise ArgumentError(
             "a language model has a loss per token, and no items; learn.validate() gives its mean and perplexity"
         )
 
     def item_losses(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Refused: the tokens of a text belong together."""
         return self.own_item_losses(logits, target)
 
     def activate(self, logits: Tensor) -> Tensor:
-        """Softmax."""
         return logits.softmax(-1)
 
     def outputs_for(self, probs: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from opcode import opname
@@ -89,12 +90,7 @@ class Predictions:
     def of(
         cls, task: Task, probs: Tensor, ids: Sequence[str], targets: Tensor | None = None, views: Tensor | None = None
     ) -> Predictions:
-        """Predictions out of probabilities, decoded.
-
-        Args:
-            task, probs, ids, targets: as in `Predictions`.
-            views: those whose mean `probs` is; None where there is this one alone.
-        """
+        """Predictions out of `probs`, decoded; arguments of `Predictions`, `views` None where there is one alone."""
         stack = probs.unsqueeze(0) if views is None else views
         return cls(probs, targets, tuple(ids), tuple(task.decode(probs)), stack, task)
 
@@ -148,9 +144,7 @@ class Predictions:
         return frame
 
     def to_dict(self) -> dict[str, dict[str, float]]:
-        """For each id the probability of each class, or each number, by name, as `said[i].to_dict()` gives them.
-
-        The labels by id are `dict(zip(said.ids, said.labels))`.
+        """For each id the probability of each class, or each number; for labels `dict(zip(said.ids, said.labels))`.
 
         Raises:
             DataError: two items have one id.
@@ -158,18 +152,12 @@ class Predictions:
         rows = self.probs.reshape(len(self), -1).tolist()
         found = {i: dict(zip(self.task.names, row, strict=True)) for i, row in zip(self.ids, rows, strict=True)}
         if len(found) < len(self):
-            twice = next(i for k, i in enumerate(self.ids) if i in self.ids[:k])
+            twice = Counter(self.ids).most_common(1)[0][0]
             raise DataError(f"several items are named {twice!r}, so no dictionary can hold all of them; use to_frame()")
         return found
 
     def top(self, k: int = 5) -> pd.DataFrame:
-        """The most probable classes of each item.
-
-        Args:
-            k: how many; fewer where there are fewer.
-
-        Returns:
-            Columns id, rank (from 1), label and probability: `k` rows per item, the most probable first.
+        """The `k` most probable classes of each item: columns id, rank (from 1), label and probability.
 
         Raises:
             ArgumentError: these are numbers, or `k` is none.
@@ -182,14 +170,13 @@ class Predictions:
             raise ArgumentError("top(k) is of classes, and these are predicted numbers: use to_frame() or labels")
         n = min(k, len(self.classes))
         best = self.probs.topk(n, dim=-1)
-        frame: pd.DataFrame = pd.DataFrame(
-            {
-                "id": [i for i in self.ids for _ in range(n)],
-                "rank": list(range(1, n + 1)) * len(self),
-                "label": [self.classes[i] for i in best.indices.flatten().tolist()],
-                "probability": best.values.flatten().tolist(),
-            }
-        )
+        columns = {
+            "id": [i for i in self.ids for _ in range(n)],
+            "rank": list(range(1, n + 1)) * len(self),
+            "label": [self.classes[i] for i in best.indices.flatten().tolist()],
+            "probability": best.values.flatten().tolist(),
+        }
+        frame: pd.DataFrame = pd.DataFrame(columns)
         return frame
 
     def __repr__(self) -> str:
@@ -220,14 +207,13 @@ def average_predictions(*predictions: Predictions) -> Predictions:
     Raises:
         DataError: the items or the classes differ.
     """
+    odd = next((p for p in predictions if not isinstance(p, Predictions)), None)
+    if odd is not None:
+        raise ArgumentError(
+            f"average_predictions takes what learn.predict() or learn.tta() gave for a split, got {type(odd).__name__}"
+        )
     if not predictions:
         raise ArgumentError("there are no predictions to average")
-    for given in predictions:
-        if not isinstance(given, Predictions):
-            raise ArgumentError(
-                "average_predictions takes what learn.predict() or learn.tta() gave for a split, got "
-                f"{type(given).__name__}"
-            )
     first = predictions[0]
     for number, other in enumerate(predictions[1:], 2):
         if other.ids != first.ids:

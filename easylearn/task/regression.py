@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, final, get_args
 
@@ -12,11 +12,15 @@ from torch.nn import functional as F
 
 from ..errors import ArgumentError, DataError, short
 from ..metrics import Metric, rmse
-from .base import LossFn, Task
-from .checks import as_names
+from .base import LossFn, Task, as_names
 
 Scale = Literal["linear", "log", "log1p"]
-_LOWEST = {"linear": -torch.inf, "log": 0.0, "log1p": -1.0}
+# Of each scale: from outputs to numbers, from numbers to outputs, and what numbers must be above.
+_SCALES: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor], float]] = {
+    "linear": (lambda outputs: outputs, lambda numbers: numbers, -torch.inf),
+    "log": (torch.exp, torch.log, 0.0),
+    "log1p": (lambda outputs: outputs.expm1().clamp_min(0), torch.log1p, -1.0),
+}
 
 
 @final
@@ -43,13 +47,12 @@ class Regression(Task):
         super().__post_init__()
 
     def default_metrics(self) -> tuple[Metric, ...]:
-        """The root mean squared error."""
         return (rmse,)
 
     @property
     def lowest(self) -> float:
         """Targets must be above it, or they have no logarithm."""
-        return _LOWEST[self.scale]
+        return _SCALES[self.scale][2]
 
     def compared(self, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """Outputs and targets in one shape and on the model's scale: the one place where a unit comes into a loss."""
@@ -61,21 +64,15 @@ class Regression(Task):
         return logits, self.outputs_for(target)
 
     def own_loss(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Mean squared error."""
         return F.mse_loss(logits, target.to(logits.dtype))
 
     def own_item_losses(self, logits: Tensor, target: Tensor) -> Tensor:
-        """The mean square over the numbers of each item."""
         return (logits - target.to(logits.dtype)).square().reshape(len(logits), -1).mean(1)
 
     def activate(self, logits: Tensor) -> Tensor:
-        """Outputs to numbers in the target's own units."""
-        if self.scale == "log":
-            return logits.exp()
-        return logits.expm1().clamp_min(0) if self.scale == "log1p" else logits
+        return _SCALES[self.scale][0](logits)
 
     def activate_in_graph(self, logits: Tensor) -> Tensor:
-        """See `Task.activate_in_graph`: ONNX has no expm1."""
         return (logits.exp() - 1).clamp_min(0) if self.scale == "log1p" else self.activate(logits)
 
     def outputs_for(self, probs: Tensor) -> Tensor:
@@ -84,12 +81,9 @@ class Regression(Task):
         >>> regression(scale="log1p").outputs_for(torch.tensor([0.0, 1.0]))
         tensor([0.0000, 0.6931])
         """
-        if self.scale == "log":
-            return probs.log()
-        return probs.log1p() if self.scale == "log1p" else probs
+        return _SCALES[self.scale][1](probs)
 
     def decode(self, probs: Tensor) -> list[Any]:
-        """A number per row, or a tuple of several."""
         return _rows(probs)
 
     def check_target(self, target: Tensor) -> Tensor:
@@ -98,7 +92,7 @@ class Regression(Task):
             raise DataError(f"regression targets have {len(self.names)} columns {self.names}, got {wide.shape[1]}")
         bad = torch.nonzero(~torch.isfinite(wide).all(1)).flatten()
         if len(bad):
-            raise DataError(f"{len(bad)} regression targets are not finite numbers, the first in row {bad[0].item()}")
+            raise DataError(f"{len(bad)} regression targets are not finite numbers, the first in row {int(bad[0])}")
         bad = torch.nonzero(~(wide > self.lowest).all(1)).flatten()
         if len(bad):
             raise DataError(
@@ -118,18 +112,15 @@ class Regression(Task):
 
     @property
     def row_names(self) -> list[str]:
-        """The columns of a table of predictions: the numbers."""
         return list(self.names)
 
     def row(self, label: Any, probs: Tensor) -> list[str]:
         return super().row(label, probs)[1:]
 
     def in_words(self, label: Any) -> str:
-        """The numbers with commas between them."""
         return ", ".join(f"{v:g}" for v in (label if isinstance(label, tuple) else (label,)))
 
     def title(self, probs: Tensor, target: Tensor) -> tuple[str, bool]:
-        """See `Task.title`; no number is wrong by itself."""
         return super().title(probs, target)[0], True
 
     def residuals(self, probs: Tensor, target: Tensor) -> Tensor:
@@ -137,11 +128,9 @@ class Regression(Task):
         return probs.reshape(len(probs), -1) - target.reshape(len(target), -1).to(probs.dtype)
 
     def item_columns(self, probs: Tensor, target: Tensor) -> dict[str, list[Any]]:
-        """Predicted minus actual."""
         return {"residual": _rows(self.residuals(probs, target))}
 
     def by_name(self, probs: Tensor, target: Tensor) -> dict[str, list[Any]]:
-        """The mean error, mae, rmse and r2 of each predicted number."""
         error, true = self.residuals(probs, target).double(), target.reshape(len(target), -1).double()
         spread = (true - true.mean(0)).square().sum(0)
         return {

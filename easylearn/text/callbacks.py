@@ -34,37 +34,30 @@ class ActivationPenalty(Callback):
     def __init__(self, alpha: float = 2.0, beta: float = 1.0) -> None:
         if alpha < 0 or beta < 0:
             raise ArgumentError(f"alpha and beta must be at least 0, got {alpha} and {beta}")
-        self.alpha = alpha
-        self.beta = beta
+        self.alpha, self.beta = alpha, beta
         self._terms: list[Tensor] = []
         self._handles: list[RemovableHandle] = []
 
     def on_fit_begin(self, run: Run) -> None:
-        """Listen to the encoder."""
         encoders = [m for m in run.model.modules() if isinstance(m, AWDLSTM)]
         if not encoders:
             raise ArgumentError(f"ActivationPenalty needs a model with an AWDLSTM, got {type(run.model).__name__}")
         self._handles = [m.register_forward_hook(self._note) for m in encoders]
 
     def _note(self, module: nn.Module, inputs: Any, output: EncoderOutput) -> None:
-        if not (module.training and torch.is_grad_enabled()):
-            return
-        if output.raw.requires_grad:
+        if module.training and torch.is_grad_enabled() and output.raw.requires_grad:
             self._terms.append(activation_penalty(output, self.alpha, self.beta))
 
     def on_batch_begin(self, run: Run) -> None:
-        """Forget what an abandoned batch left."""
         self._terms.clear()
 
     def on_loss(self, run: Run) -> None:
-        """Add the mean over the windows of this batch."""
         if self._terms:
             assert run.loss is not None
             run.loss = run.loss + torch.stack(self._terms).mean()
             self._terms.clear()
 
     def on_fit_end(self, run: Run) -> None:
-        """Stop listening."""
         for handle in self._handles:
             handle.remove()
         self._handles, self._terms = [], []
@@ -84,8 +77,7 @@ class RateByLength(Callback):
         self.bptt = bptt
 
     def on_batch_begin(self, run: Run) -> None:
-        """After the scheduler has set the rates."""
-        assert run.batch is not None
+        assert run.batch is not None  # the scheduler has set the rates
         scale = run.batch.inputs[0].shape[1] / self.bptt
         for group in run.optimizer.param_groups:
             group["lr"] *= scale
@@ -96,15 +88,12 @@ class SampledSoftmax(Callback):
     """Trains a language model to choose among some tokens instead of all (after arXiv 1412.2007).
 
     With a large vocabulary the decoder costs more than the recurrent layers. So each training batch computes logits of
-    the tokens that come in it and of `n` others, drawn anew without replacement. Each of these stands for
-    `others / n` of them: the logarithm of that is added to its logit, which makes the sum under the softmax right in
-    the mean. Validation and prediction use the whole vocabulary, and the weights are those of an ordinary model.
+    the tokens that come in it and of `n` others, drawn anew without replacement. Each of these stands for others / n of
+    them: the logarithm of that is added to its logit, which makes the sum under the softmax right in the mean.
+    Validation and prediction use the whole vocabulary, and the weights are those of an ordinary model.
 
     Args:
         n: how many tokens that a batch does not hold are drawn for it.
-
-    Raises:
-        ArgumentError: `n` is no whole number above 0.
     """
 
     def __init__(self, n: int) -> None:
@@ -113,11 +102,9 @@ class SampledSoftmax(Callback):
         self.n = n
 
     def on_fit_begin(self, run: Run) -> None:
-        """Only a language model has a vocabulary to choose from."""
-        _language_model(run)
+        _language_model(run)  # no other has a vocabulary to choose from
 
     def on_batch_begin(self, run: Run) -> None:
-        """Choose the candidates, and number the targets among them."""
         assert run.batch is not None and run.batch.target is not None
         model, target = _language_model(run), run.batch.target
         there = torch.zeros(model.encoder.n_tokens, dtype=torch.bool, device=target.device)
@@ -137,12 +124,9 @@ class SampledSoftmax(Callback):
         model.restrict_to(Candidates(tokens, shift))
 
     def on_batch_end(self, run: Run) -> None:
-        """Let validation choose among all."""
         _language_model(run).restrict_to(None)
 
-    def on_fit_end(self, run: Run) -> None:
-        """After an error in the middle of a batch, too."""
-        _language_model(run).restrict_to(None)
+    on_fit_end = on_batch_end  # after an error in the middle of a batch, too
 
 
 def _language_model(run: Run) -> LanguageModel:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -10,18 +11,19 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
+from .. import keyed
 from ..data.bunch import Data, SplitName
 from ..data.order import ItemLoader, Order
 from ..data.split import Split, by_class
-from ..errors import DataError
+from ..errors import ArgumentError, DataError
 from ..files import StrPath, digest
 from ..options import strict
 from ..task import Task, next_token
-from .gather import Folders, Gathered, Rows, TextSplit, read_tables, rows_of
+from .gather import Folders, Gathered, Given, Rows, TextSplit, read_tables, rows_of
 from .loader import StreamLoader
 from .options import OLD_NAMES, Columns, LabelKeywords, LabelOptions, StreamKeywords, StreamOptions, TextOptions
-from .preprocess import EVAL_FACTOR, AnyText, StreamPreprocessor, TextPreprocessor, as_columns
-from .sources import Errors
+from .preprocess import EVAL_FACTOR, AnyText, StreamPreprocessor, TextPreprocessor
+from .sources import Errors, as_names, is_one
 from .store import TokenStore
 from .tokenize import Tokenizer
 from .torchtext import are_pairs, read_pairs
@@ -33,26 +35,13 @@ if TYPE_CHECKING:
 
 MANY_UNKNOWN = 0.1  # a fraction of unknown tokens that is worth a remark
 
-
 Splits = Mapping[SplitName, TextSplit]
 
 
 class _Texts(Data[TextSplit]):
-    """What both kinds of text data share.
-
-    Args:
-        task: what is predicted.
-        splits: the documents of train, valid and maybe test.
-        preprocessor: the way from text to tokens and back.
-        batch_size: see `TextOptions`.
-    """
+    """What both kinds of text data share."""
 
     preprocessor: AnyText
-
-    def __init__(self, task: Task, splits: Splits, preprocessor: AnyText, batch_size: int) -> None:
-        if "train" not in splits:
-            raise DataError("there are no documents to train on")
-        super().__init__(task, batch_size, preprocessor, splits)
 
     @property
     def vocab(self) -> Vocab:
@@ -62,10 +51,9 @@ class _Texts(Data[TextSplit]):
     @property
     def tokenizer(self) -> Tokenizer:
         """What splits text into tokens."""
-        return self.preprocessor.tokenizer
+        return self.preprocessor.processor.tokenizer
 
     def ids(self, split: SplitName) -> Sequence[str]:
-        """Names of the documents: row labels, or files."""
         return self._split(split).ids
 
     def store(self, split: SplitName) -> TokenStore:
@@ -74,18 +62,16 @@ class _Texts(Data[TextSplit]):
 
     def text(self, split: SplitName, i: int) -> str:
         """Document `i` of a split as the model sees it."""
-        return self.preprocessor.processor.decode(self._split(split).store.doc(i))
+        return self.preprocessor.processor.decode(self.store(split).doc(i))
 
     def describe_item(self, split: SplitName, i: int) -> dict[str, str]:
-        """The text as it was, or where it is gone, as the model sees it."""
         documents = self._split(split).documents
-        try:
-            return {"text": self.text(split, i)} if documents is None else documents.describe(i)
-        except DataError:  # a file that is not there any more
-            return {"text": self.text(split, i)}
+        with suppress(DataError):  # a file that is not there any more
+            if documents is not None:
+                return documents.describe(i)
+        return {"text": self.text(split, i)}  # as the model sees it
 
     def notes(self) -> list[str]:
-        """Empty documents, and tokens that the vocabulary lacks."""
         notes = []
         for name, row in self.report().iterrows():
             if row["empty"]:
@@ -95,10 +81,8 @@ class _Texts(Data[TextSplit]):
         return notes
 
     def adopt(self, old: Data[Any]) -> _Texts:
-        """The same data; task, vocabulary and direction must be those of the old one."""
         before = old.preprocessor
-        if type(before) is type(self.preprocessor):
-            assert isinstance(before, AnyText)
+        if isinstance(before, AnyText) and type(before) is type(self.preprocessor):
             if self.vocab != before.vocab:
                 raise DataError(
                     "this data has another vocabulary than the model; make it with vocab=learn, so that each token has "
@@ -115,31 +99,30 @@ class _Texts(Data[TextSplit]):
         rows = {}
         for name in self.splits:
             store = self.store(name)
-            ids, step = store.ids, 2**22  # a memory-mapped array passes in pieces
-            unknown = sum(int((ids[a : a + step] == self.vocab.unk).sum()) for a in range(0, len(ids), step))
+            unknown = sum(int((ids == self.vocab.unk).sum()) for ids, _ in store.pieces())
+            lengths = store.lengths
             rows[name] = {
-                "documents": len(store),
-                "tokens": store.n_tokens,
-                "median length": int(np.median(store.lengths)),
-                "longest": int(store.lengths.max()),
-                "empty": int((store.lengths <= 1).sum()),
+                "documents": len(store), "tokens": store.n_tokens, "median length": int(np.median(lengths)),
+                "longest": int(lengths.max()), "empty": int((lengths <= 1).sum()),
                 "unknown": unknown / max(store.n_tokens, 1),
-            }
+            }  # fmt: skip
         table: pd.DataFrame = pd.DataFrame(rows).T
         return table
 
-    def _sizes(self) -> str:
+    def __repr__(self) -> str:
         stores = {name: self.store(name) for name in self.splits}
-        return ", ".join(f"{name} {len(s):,} documents of {s.n_tokens:,} tokens" for name, s in stores.items())
+        sizes = ", ".join(f"{name} {len(s):,} documents of {s.n_tokens:,} tokens" for name, s in stores.items())
+        kind = f"{len(self.classes)} classes; " if self.classes else ""
+        if self.task.predicts_numbers:
+            kind = f"regression of {', '.join(self.task.names)}; "
+        return f"{type(self).__name__}({sizes}; {kind}{len(self.vocab):,} different tokens)"
 
 
 class TextLMData(_Texts):
     """Texts for a language model: all documents of a split are one stream, read in windows.
 
-    Make it with `from_df`, `from_csv`, `from_folder` or `from_lists`.
-
     Args:
-        splits: documents of train, valid and maybe test.
+        splits: documents of train, valid and maybe test, as the `from_` methods make them.
         preprocessor: from text to tokens and back, and how long windows are.
         batch_size: rows that are read side by side.
     """
@@ -147,7 +130,7 @@ class TextLMData(_Texts):
     preprocessor: StreamPreprocessor
 
     def __init__(self, splits: Splits, preprocessor: StreamPreprocessor, *, batch_size: int = 64) -> None:
-        super().__init__(next_token(preprocessor.vocab.tokens), splits, preprocessor, batch_size)
+        super().__init__(next_token(preprocessor.vocab.tokens), batch_size, preprocessor, splits)
         for name in self.splits:
             try:
                 self.loader(name, training=name == "train")
@@ -157,14 +140,9 @@ class TextLMData(_Texts):
     @classmethod
     @strict(OLD_NAMES, TextOptions, StreamOptions)
     def from_df(
-        cls,
-        df: pd.DataFrame,
-        text: Columns = "text",
-        *,
-        valid: Split | pd.DataFrame | None = 0.1,
-        test: pd.DataFrame | None = None,
-        **options: Unpack[StreamKeywords],
-    ) -> TextLMData:
+        cls, df: pd.DataFrame, text: Columns = "text", *, valid: Split | pd.DataFrame | None = 0.1,
+        test: pd.DataFrame | None = None, **options: Unpack[StreamKeywords],
+    ) -> TextLMData:  # fmt: skip
         """A DataFrame with one document per row.
 
         Args:
@@ -173,43 +151,27 @@ class TextLMData(_Texts):
             valid: a fraction of the rows; positions or a mask; a DataFrame of its own; None for no validation.
             test: more rows.
 
-        Returns:
-            The data.
-
         Raises:
             DataError: a text is missing or is no text; column and row are named.
         """
-        return cls._of_rows(*rows_of(df, valid, test), text, StreamOptions(**options))
+        return cls._of_rows(rows_of(df, valid, test), text, StreamOptions(**options))
 
     @classmethod
     @strict(OLD_NAMES, TextOptions, StreamOptions)
     def from_csv(
-        cls,
-        path: StrPath,
-        text: Columns = "text",
-        *,
-        valid: Split | StrPath | None = 0.1,
-        test: StrPath | None = None,
+        cls, path: StrPath, text: Columns = "text", *, valid: Split | StrPath | None = 0.1, test: StrPath | None = None,
         **options: Unpack[StreamKeywords],
-    ) -> TextLMData:
+    ) -> TextLMData:  # fmt: skip
         """The csv file (packed or not) or parquet file `path`; `valid` and `test` may be files. See `from_df`."""
         how = StreamOptions(**options)
-        return cls._of_rows(*rows_of(*read_tables(path, valid, test, text, None, how)), text, how)
+        return cls._of_rows(read_tables(path, valid, test, text, None, how), text, how)
 
     @classmethod
     @strict(OLD_NAMES, TextOptions, StreamOptions)
     def from_folder(
-        cls,
-        path: StrPath,
-        *,
-        train: str | None = None,
-        valid: str | Split | None = 0.1,
-        test: str | None = None,
-        fraction: float = 1.0,
-        pattern: str = "*.txt",
-        errors: Errors = "strict",
-        **options: Unpack[StreamKeywords],
-    ) -> TextLMData:
+        cls, path: StrPath, *, train: str | None = None, valid: str | Split | None = 0.1, test: str | None = None,
+        fraction: float = 1.0, pattern: str = "*.txt", errors: Errors = "strict", **options: Unpack[StreamKeywords],
+    ) -> TextLMData:  # fmt: skip
         """A folder of text files, each a document, found in sub-folders, too. Texts are streamed, not held in memory.
 
         Args:
@@ -223,7 +185,9 @@ class TextLMData(_Texts):
             errors: what to do about bytes that are no UTF-8: "strict" names file and place, "replace" goes on.
         """
         how = StreamOptions(**options)
-        return cls._make(Folders(path, train, valid, test, pattern, errors).gather(how, fraction), how)
+        if not 0 < fraction <= 1:
+            raise ArgumentError(f"fraction must be above 0 and at most 1, got {fraction}")
+        return cls._of_rows(Folders(path, train, valid, test, pattern, errors).rows(how), "text", how, fraction)
 
     @classmethod
     @strict(OLD_NAMES, TextOptions, StreamOptions)
@@ -235,51 +199,43 @@ class TextLMData(_Texts):
         **options: Unpack[StreamKeywords],
     ) -> TextLMData:
         """The `texts` of a list; `valid` may be a list of texts, too. See `from_df`."""
-        how = StreamOptions(**options)
         own = isinstance(valid, list | tuple) and len(valid) > 0 and isinstance(valid[0], str)
         split = Rows.of_lists("valid", valid) if own else valid  # type: ignore[arg-type]
-        return cls._make(Rows.of_lists("texts", texts).gather("text", split, None, how), how)
+        return cls._of_rows((Rows.of_lists("texts", texts), split, None), "text", StreamOptions(**options))
 
     @classmethod
-    def _of_rows(cls, train: Rows, valid: Any, test: Rows | None, text: Columns, how: StreamOptions) -> TextLMData:
-        return cls._make(train.gather(text, valid, test, how), how, text)
+    def _of_rows(cls, given: Given, text: Columns, how: StreamOptions, fraction: float = 1.0) -> TextLMData:
+        train, valid, test = given
+        found = train.gather(text, valid, test, how)
+        if fraction < 1:
+            n = len(found.documents["train"])
+            some = np.sort(keyed.permutation(n, how.seed, "share")[: max(round(n * fraction), 1)])
+            found.documents["train"] = found.documents["train"].take(some.tolist())
+        return cls._make(found, how, text if train.is_table else None)
 
     @classmethod
     def _make(cls, found: Gathered, how: StreamOptions, text: Columns | None = None) -> TextLMData:
         processor, stores = how.fit(found.documents)
-        preprocessor = StreamPreprocessor(processor, how.backward, as_columns(text), how.missing, how.bptt)
+        preprocessor = StreamPreprocessor(processor, how.backward, _columns(text), how.missing, how.bptt)
         return cls(found.splits(stores), preprocessor, batch_size=how.batch_size)
 
     def loader(self, split: SplitName, *, training: bool = False, view: int = 0) -> StreamLoader:
-        """See `Data.loader`.
-
-        In training documents come in a new order in each epoch, in windows of varying length; otherwise in file
-        order, every token once.
-        """
+        """In training documents come in a new order in each epoch, in windows of varying length; see `Data.loader`."""
+        how = self.preprocessor
         return StreamLoader(
-            self.store(split),
-            self.batch_size,
-            self.preprocessor.bptt,
-            pad=self.vocab.pad,
-            shuffle=training,
-            backward=self.preprocessor.backward,
+            self.store(split), self.batch_size, how.bptt, pad=how.vocab.pad, shuffle=training, backward=how.backward
         )
 
     def fingerprint(self, split: SplitName) -> str:
         return digest([self.store(split).digest, str(self.preprocessor.bptt), str(self.preprocessor.backward)])
 
-    def __repr__(self) -> str:
-        return f"TextLMData({self._sizes()}; {len(self.vocab):,} different tokens)"
-
 
 class TextData(_Texts):
     """Documents with labels.
 
-    Make it with `from_df`, `from_csv`, `from_folder`, `from_lists` or `from_pairs`.
-
     Args:
         task: what the labels are.
-        splits: documents of train, valid and maybe test.
+        splits: documents of train, valid and maybe test, as the `from_` methods make them.
         preprocessor: from text to tokens and back.
         batch_size: documents in a training batch.
         weights: how often each training document is drawn, shape (n,); None for each once in an epoch.
@@ -288,29 +244,18 @@ class TextData(_Texts):
     preprocessor: TextPreprocessor
 
     def __init__(
-        self,
-        task: Task,
-        splits: Splits,
-        preprocessor: TextPreprocessor,
-        *,
-        batch_size: int = 64,
+        self, task: Task, splits: Splits, preprocessor: TextPreprocessor, *, batch_size: int = 64,
         weights: npt.NDArray[np.float64] | None = None,
-    ) -> None:
-        super().__init__(task, splits, preprocessor, batch_size)
+    ) -> None:  # fmt: skip
+        super().__init__(task, batch_size, preprocessor, splits)
         self._weights = weights
 
     @classmethod
     @strict(OLD_NAMES, TextOptions, LabelOptions)
     def from_df(
-        cls,
-        df: pd.DataFrame,
-        text: Columns = "text",
-        label: Columns = "label",
-        *,
-        valid: Split | pd.DataFrame | None = 0.2,
-        test: pd.DataFrame | None = None,
-        **options: Unpack[LabelKeywords],
-    ) -> TextData:
+        cls, df: pd.DataFrame, text: Columns = "text", label: Columns = "label", *,
+        valid: Split | pd.DataFrame | None = 0.2, test: pd.DataFrame | None = None, **options: Unpack[LabelKeywords],
+    ) -> TextData:  # fmt: skip
         """A DataFrame with one document per row.
 
         Args:
@@ -320,60 +265,28 @@ class TextData(_Texts):
             valid: a fraction of the rows; positions or a mask; a DataFrame of its own; None for no validation.
             test: rows to predict; with labels, where each row has one.
 
-        Returns:
-            The data.
-
         Raises:
             DataError: a text or a label is missing, or a label does not occur in training; the row is named.
         """
-        return cls._of_rows(*rows_of(df, valid, test), text, label, LabelOptions(**options))
+        return cls._of_rows(rows_of(df, valid, test), text, label, LabelOptions(**options))
 
     @classmethod
     @strict(OLD_NAMES, TextOptions, LabelOptions)
     def from_csv(
-        cls,
-        path: StrPath,
-        text: Columns = "text",
-        label: Columns = "label",
-        *,
-        valid: Split | StrPath | None = 0.2,
-        test: StrPath | None = None,
-        **options: Unpack[LabelKeywords],
-    ) -> TextData:
+        cls, path: StrPath, text: Columns = "text", label: Columns = "label", *, valid: Split | StrPath | None = 0.2,
+        test: StrPath | None = None, **options: Unpack[LabelKeywords],
+    ) -> TextData:  # fmt: skip
         """The csv file (packed or not) or parquet file `path`; `valid` and `test` may be files. See `from_df`."""
         how = LabelOptions(**options)
-        return cls._of_rows(*rows_of(*read_tables(path, valid, test, text, label, how)), text, label, how)
-
-    @classmethod
-    def _of_rows(
-        cls, train: Rows, valid: Any, test: Rows | None, text: Columns, label: Columns, how: LabelOptions
-    ) -> TextData:
-        labels = train.targets(label, how)
-        codes = by_class(labels.stratify_codes(), valid, how.stratify, groups=how.groups, time=how.time)
-        found = train.gather(text, valid, test, how, codes)
-        learned = labels.learn(found.rows["train"])
-        targets = {name: train.encode(learned, rows, name) for name, rows in found.rows.items()}
-        if isinstance(valid, Rows):
-            targets["valid"] = valid.encode(learned, None, "valid")
-        if test is not None and test.is_labelled(label, how):
-            targets["test"] = test.encode(learned, None, "test")
-        weights = how.weights if how.weight_column is None else train.entries(how.weight_column, "weights")
-        return cls._make(found, learned.task, targets, replace(how, weights=weights), text)
+        return cls._of_rows(read_tables(path, valid, test, text, label, how), text, label, how)
 
     @classmethod
     @strict(OLD_NAMES, TextOptions, LabelOptions)
     def from_folder(
-        cls,
-        path: StrPath,
-        *,
-        train: str | None = None,
-        valid: str | Split | None = 0.2,
-        test: str | None = None,
-        classes: Sequence[str] | None = None,
-        pattern: str = "*.txt",
-        errors: Errors = "strict",
+        cls, path: StrPath, *, train: str | None = None, valid: str | Split | None = 0.2, test: str | None = None,
+        classes: Sequence[str] | None = None, pattern: str = "*.txt", errors: Errors = "strict",
         **options: Unpack[LabelKeywords],
-    ) -> TextData:
+    ) -> TextData:  # fmt: skip
         """A folder with one sub-folder of text files per class, under `train` and `valid` or by itself.
 
         Args:
@@ -383,24 +296,15 @@ class TextData(_Texts):
             classes: the sub-folders to take; None takes all.
         """
         how = LabelOptions(**options)
-        found = Folders(path, train, valid, test, pattern, errors, classes).gather(how, stratify=how.stratify)
-        labels = found.folders()
-        learned = labels["train"].targets("label", how).learn()
-        if "test" in labels and not labels["test"].are_of(learned.task):
-            del labels["test"]
-        targets = {name: rows.encode(learned, None, name) for name, rows in labels.items()}
-        return cls._make(found, learned.task, targets, how)
+        given = Folders(path, train, valid, test, pattern, errors, classes).rows(how)
+        return cls._of_rows(given, "text", "label", how)
 
     @classmethod
     @strict(OLD_NAMES, TextOptions, LabelOptions)
     def from_lists(
-        cls,
-        texts: Sequence[str],
-        labels: Sequence[Any],
-        *,
-        valid: Split | tuple[Sequence[str], Sequence[Any]] | None = 0.2,
-        **options: Unpack[LabelKeywords],
-    ) -> TextData:
+        cls, texts: Sequence[str], labels: Sequence[Any], *,
+        valid: Split | tuple[Sequence[str], Sequence[Any]] | None = 0.2, **options: Unpack[LabelKeywords],
+    ) -> TextData:  # fmt: skip
         """Lists, arrays or Series of `texts` and `labels`; `valid` may be a pair of such, too. See `from_df`.
 
         A label may be a list of labels.
@@ -408,7 +312,7 @@ class TextData(_Texts):
         own = isinstance(valid, tuple) and len(valid) == 2 and not np.isscalar(valid[0])
         split = Rows.of_lists("valid", *valid) if own else valid  # type: ignore[misc]
         rows = Rows.of_lists("texts", texts, labels)
-        return cls._of_rows(rows, split, None, "text", "label", LabelOptions(**options))
+        return cls._of_rows((rows, split, None), "text", "label", LabelOptions(**options))
 
     @classmethod
     @strict(OLD_NAMES, TextOptions, LabelOptions)
@@ -437,17 +341,29 @@ class TextData(_Texts):
         return cls.from_lists(texts, labels, valid=own, **options)
 
     @classmethod
+    def _of_rows(cls, given: Given, text: Columns, label: Columns, how: LabelOptions) -> TextData:
+        train, valid, test = given
+        labels = train.targets(label, how)
+        codes = by_class(labels.stratify_codes(), valid, how.stratify, groups=how.groups, time=how.time)
+        found = train.gather(text, valid, test, how, codes)
+        learned = labels.learn(found.rows["train"])
+        targets = {name: train.encode(learned, rows, name) for name, rows in found.rows.items()}
+        if isinstance(valid, Rows):
+            targets["valid"] = valid.encode(learned, None, "valid")
+        if test is not None and test.is_labelled(label, how, learned.task):
+            targets["test"] = test.encode(learned, None, "test")
+        weights = how.weights if how.weight_column is None else train.entries(how.weight_column, "weights")
+        columns = text if train.files is None else None
+        return cls._make(found, learned.task, targets, replace(how, weights=weights), columns)
+
+    @classmethod
     def _make(
-        cls,
-        found: Gathered,
-        task: Task,
-        targets: Mapping[SplitName, Tensor],
-        how: LabelOptions,
+        cls, found: Gathered, task: Task, targets: Mapping[SplitName, Tensor], how: LabelOptions,
         text: Columns | None = None,
-    ) -> TextData:
+    ) -> TextData:  # fmt: skip
         weights = found.weights(how.weights, targets["train"], task.classes)
         processor, stores = how.fit(found.documents)
-        preprocessor = TextPreprocessor(processor, how.backward, as_columns(text), how.missing, how.max_tokens)
+        preprocessor = TextPreprocessor(processor, how.backward, _columns(text), how.missing, how.max_tokens)
         return cls(task, found.splits(stores, targets), preprocessor, batch_size=how.batch_size, weights=weights)
 
     def loader(self, split: SplitName, *, training: bool = False, view: int = 0) -> ItemLoader:
@@ -460,10 +376,15 @@ class TextData(_Texts):
 
     def fingerprint(self, split: SplitName) -> str:
         chosen, how = self._split(split), self.preprocessor
-        target = [] if chosen.target is None else [chosen.target.contiguous().numpy().tobytes()]
-        weights = [] if self._weights is None or split != "train" else [self._weights.tobytes()]
-        return digest([chosen.store.digest, str(how.max_tokens), str(how.backward), *target, *weights])
+        parts: list[str | bytes] = [chosen.store.digest, str(how.max_tokens), str(how.backward)]
+        if chosen.target is not None:
+            parts.append(chosen.target.contiguous().numpy().tobytes())
+        if self._weights is not None and split == "train":
+            parts.append(self._weights.tobytes())
+        return digest(parts)
 
-    def __repr__(self) -> str:
-        kind = f"{len(self.classes)} classes" if self.classes else f"regression of {', '.join(self.task.names)}"
-        return f"TextData({self._sizes()}; {kind}; {len(self.vocab):,} different tokens)"
+
+def _columns(text: Columns | None) -> str | tuple[str, ...] | None:
+    """The columns of texts, as they are kept: one by its name, several as a tuple, None where there is no table."""
+    names = [None] if text is None else as_names(text)
+    return names[0] if text is None or is_one(text) else tuple(names)  # type: ignore[arg-type]

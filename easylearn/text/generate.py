@@ -22,14 +22,7 @@ from .vocab import BOS, PAD, UNK
 
 @dataclass(frozen=True)
 class Sampling:
-    """How the next token is drawn from a model's probabilities.
-
-    Args:
-        temperature: logits are divided by it: below 1 is safer, above 1 is wilder; 0 takes the most probable token.
-        top_k: draw among the k most probable tokens alone.
-        top_p: draw among the fewest tokens that hold this fraction of the probability (arXiv 1904.09751).
-        seed: of the draws.
-    """
+    """How the next token is drawn from a model's probabilities; see `generate`."""
 
     temperature: float = 1.0
     top_k: int | None = None
@@ -37,7 +30,7 @@ class Sampling:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not (self.temperature >= 0 and math.isfinite(self.temperature)):
+        if not 0 <= self.temperature < math.inf:
             raise ArgumentError(f"temperature must be at least 0, got {self.temperature}")
         if self.top_k is not None and (isinstance(self.top_k, bool) or self.top_k < 1):
             raise ArgumentError(f"top_k must be at least 1, got {self.top_k}")
@@ -47,15 +40,9 @@ class Sampling:
 
 @strict({"n_words": "n", "n_tokens": "n", "max_tokens": "n", "text": "prompt", "no_unk": "Unknown is never drawn."})
 def generate(
-    learn: Learner | Predictor,
-    prompt: str,
-    n: int = 40,
-    *,
-    temperature: float = 0.8,
-    top_k: int | None = None,
-    top_p: float | None = None,
-    seed: int | None = None,
-) -> str:
+    learn: Learner | Predictor, prompt: str, n: int = 40, *, temperature: float = 0.8, top_k: int | None = None,
+    top_p: float | None = None, seed: int | None = None,
+) -> str:  # fmt: skip
     """Let a language model continue a prompt. One that reads from the end writes what came before it.
 
     Args:
@@ -76,14 +63,11 @@ def generate(
     predictor = predictor_of(learn, "generate")
     texts, model = predictor.preprocessor, predictor.model
     if not isinstance(texts, StreamPreprocessor):
-        raise ArgumentError(
-            f"generate needs a language model, this one is of {texts.kind}; make one with language_model_learner"
-        )
+        raise ArgumentError(f"generate needs a language model, this is of {texts.kind}; see language_model_learner")
     if not isinstance(model, LanguageModel):
         raise StateError(f"generate needs a LanguageModel, this model is a {type(model).__name__}")
-    if seed is None:
-        seed = learn.seed if isinstance(learn, Learner) else 0
-    sampling = Sampling(temperature, top_k, top_p, seed)
+    usual = learn.seed if isinstance(learn, Learner) else 0
+    sampling = Sampling(temperature, top_k, top_p, usual if seed is None else seed)
     bos, *ids = texts.processor.encode(prompt)
     never = [texts.vocab.ids[t] for t in (UNK, PAD, BOS)]
     given = [bos, *(ids[::-1] if texts.backward else ids)]
@@ -92,32 +76,15 @@ def generate(
 
 
 def continue_tokens(
-    model: LanguageModel,
-    strategy: Strategy,
-    tokens: Sequence[int],
-    n: int,
-    sampling: Sampling,
+    model: LanguageModel, strategy: Strategy, tokens: Sequence[int], n: int, sampling: Sampling,
     never: Collection[int] = (),
-) -> list[int]:
-    """Draw `n` tokens that go on after `tokens`.
+) -> list[int]:  # fmt: skip
+    """The `n` tokens that go on after `tokens`, none of them in `never`.
 
     The model's stored state is not touched, and no global generator is read.
-
-    Args:
-        model: is put into evaluation mode meanwhile.
-        strategy: has its turns.
-        tokens: ids to start from, at least one.
-        n: how many to draw.
-        sampling: temperature, top_k, top_p and seed.
-        never: ids that must not be drawn.
-
-    Returns:
-        The new ids.
     """
     if isinstance(n, bool) or not isinstance(n, int) or n < 0:
         raise ArgumentError(f"n must be a whole number of at least 0, got {n!r}")
-    if not tokens:
-        raise ArgumentError("there is no token to start from")
     device = next(model.parameters()).device
     generator = keyed.generator(sampling.seed, "generate")
     banned = torch.tensor(sorted(never), dtype=torch.long)
@@ -133,30 +100,16 @@ def continue_tokens(
 
 
 def draw(logits: Tensor, sampling: Sampling, generator: torch.Generator) -> int:
-    """One token by its logits.
-
-    Args:
-        logits: shape (n_tokens,), on the CPU; minus infinity for what must not come.
-        sampling: temperature, top_k and top_p.
-        generator: gives the randomness.
-
-    Raises:
-        StateError: a logit is NaN.
-
-    >>> draw(torch.tensor([0.0, 3.0, 1.0]), Sampling(temperature=0), torch.Generator())
-    1
-    """
+    """One token by its logits (n_tokens,) on the CPU, minus infinity for what must not come."""
     if bool(logits.isnan().any()):
         raise StateError("the model's outputs are not numbers (NaN): its training diverged, load other weights")
     if sampling.temperature == 0:
         return int(logits.argmax())
     # From the highest on, so that a temperature near 0 makes the others small and nothing infinite.
-    below = (logits - logits.max()).double()
-    scaled, tokens = (below / sampling.temperature).sort(descending=True, stable=True)
-    probs = scaled.softmax(0)
+    below, tokens = (logits - logits.max()).double().sort(descending=True, stable=True)
+    probs = (below / sampling.temperature).softmax(0)
     keep = len(probs) if sampling.top_k is None else min(sampling.top_k, len(probs))
     if sampling.top_p is not None:
         before = probs.cumsum(0) - probs  # what the more probable ones hold already
         keep = min(keep, max(int((before < sampling.top_p).sum()), 1))
-    chosen = torch.multinomial(probs[:keep], 1, generator=generator)
-    return int(tokens[chosen])
+    return int(tokens[torch.multinomial(probs[:keep], 1, generator=generator)])

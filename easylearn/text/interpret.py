@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -64,21 +63,14 @@ class Occlusion:
         head = f"<b>{html.escape(self.label)}</b> {self.value:.4g}"
         return f'<div style="line-height:1.9;font-family:sans-serif"><p>{head}</p><p>{" ".join(words)}</p></div>'
 
-    def _repr_html_(self) -> str:
-        return self.to_html()
+    _repr_html_ = to_html
 
     def plot(self) -> Figure:
-        """Draw the effect of each token as a bar; of a long text, of the tokens that matter most.
-
-        Returns:
-            The figure.
-        """
-        n = len(self.tokens)
-        strongest = sorted(range(n), key=lambda i: -abs(self.effects[i]))[:MOST_BARS]
-        shown = sorted(strongest)
+        """Draw the effect of each token as a bar; of a long text, of the tokens that matter most."""
+        shown = sorted(sorted(range(len(self.tokens)), key=lambda i: -abs(self.effects[i]))[:MOST_BARS])
         figure = new_figure(6.0, 0.6 + 0.21 * max(len(shown), 4))
         axes = figure.add_subplot()
-        colours = ["#228855" if self.effects[i] > 0 else "#cc4433" for i in shown]
+        colours = [np.array(_FOR if self.effects[i] > 0 else _AGAINST) / 255 for i in shown]
         axes.barh(range(len(shown)), [self.effects[i] for i in shown], color=colours)
         axes.set_yticks(range(len(shown)), [self.tokens[i][:24] for i in shown], fontsize=8, parse_math=False)
         axes.invert_yaxis()
@@ -99,30 +91,25 @@ def occlusion(learn: Learner | Predictor, text: str, target: str | int | None = 
         text: one text.
         target: a class's name or number; None takes the most probable class (of numbers, the first).
 
-    Returns:
-        Tokens and their effects.
-
     Raises:
         ArgumentError: this is no text classifier, or there is no such class.
     """
     predictor = predictor_of(learn, "occlusion")
     texts, task = predictor.preprocessor, predictor.task
     if not isinstance(texts, TextPreprocessor):
-        raise ArgumentError(
-            f"occlusion needs a text classifier, this model is of {texts.kind}; grad_cam looks into images, "
-            "permutation_importance into tables"
-        )
+        elsewhere = "grad_cam looks into images, permutation_importance into tables"
+        raise ArgumentError(f"occlusion needs a text classifier, this model is of {texts.kind}; {elsewhere}")
     if not isinstance(text, str):
         raise ArgumentError(f"occlusion takes one text, got a {type(text).__name__}")
     chosen = None if target is None else task.column(target)
     ids = texts.processor.encode(text)
-    rows: list[Sequence[int]] = [ids]
-    for i in range(1, len(ids)):  # the mark of the beginning is no token of the text
-        rows.append([*ids[:i], texts.vocab.unk, *ids[i + 1 :]])
-    source = texts.source_of(TokenStore.from_lists(rows, np.int32))
+    n = len(ids)
+    rows = np.tile(np.array(ids, np.int32), (n, 1))
+    rows[range(1, n), range(1, n)] = texts.vocab.unk  # the mark of the beginning is no token of the text
+    source = texts.source_of(TokenStore(rows.ravel(), np.full(n, n)))
     loader = ItemLoader(texts.order(rows, source, predictor.batch_size), source)
     logits, _ = gather(predictor.model, loader, predictor.strategy)
-    values = task.activate(logits).double().reshape(len(rows), -1)
+    values = task.activate(logits).double().reshape(n, -1)
     column = chosen or 0
     if chosen is None and task.classes:
         column = int(values[0].argmax())

@@ -15,10 +15,9 @@ from ..options import strict
 from ..train.callback import Callback, check_callbacks
 from .callbacks import ActivationPenalty, RateByLength, SampledSoftmax
 from .data import TextData, TextLMData
-from .fastai import download_wt103
 from .preprocess import AnyText
-from .torchtext import set_vectors, vector_size
-from .transfer import SavedEncoder, copy_encoder, read_encoder
+from .torchtext import set_vectors, vector_table
+from .transfer import SavedEncoder, copy_encoder, download_wt103, read_encoder
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -28,45 +27,23 @@ SIZES = {"emb_size": 400, "n_hidden": 1152, "n_layers": 3}  # arXiv 1801.06146, 
 Pretrained = StrPath | tuple[StrPath, StrPath] | SavedEncoder | None
 
 _OLD_NAMES = {
-    "em_sz": "emb_size",
-    "emb_sz": "emb_size",
-    "nh": "n_hidden",
-    "n_hid": "n_hidden",
-    "nl": "n_layers",
-    "dropouti": "drops=Drops(input=...)",
-    "dropouth": "drops=Drops(hidden=...)",
-    "dropoute": "drops=Drops(embedding=...)",
-    "wdrop": "drops=Drops(weight=...)",
-    "dropout": "drops=Drops(output=...)",
-    "opt_fn": "optimizer",
-    "opt_func": "optimizer",
-    "loss_func": "loss",
-    "cbs": "callbacks",
-    "pretrained_fnames": "pretrained=(weights, vocabulary)",
-    "arch": "There is one architecture, AWD-LSTM.",
+    "em_sz": "emb_size", "emb_sz": "emb_size", "nh": "n_hidden", "n_hid": "n_hidden", "nl": "n_layers",
+    "dropouti": "drops=Drops(input=...)", "dropouth": "drops=Drops(hidden=...)",
+    "dropoute": "drops=Drops(embedding=...)", "wdrop": "drops=Drops(weight=...)", "dropout": "drops=Drops(output=...)",
+    "opt_fn": "optimizer", "opt_func": "optimizer", "loss_func": "loss", "cbs": "callbacks",
+    "pretrained_fnames": "pretrained=(weights, vocabulary)", "arch": "There is one architecture, AWD-LSTM.",
     "config": "Give its entries as arguments: emb_size, n_hidden, n_layers, drops.",
-    "seq_len": "bptt belongs to the data: TextLMData.from_df(..., bptt=...)",
-    "max_sl": "max_len",
-}
+    "seq_len": "bptt belongs to the data: TextLMData.from_df(..., bptt=...)", "max_sl": "max_len",
+}  # fmt: skip
 
 
 @strict(_OLD_NAMES, Training)
 def language_model_learner(
-    data: TextLMData,
-    *,
-    pretrained: Pretrained = None,
-    vectors: Any = None,
-    emb_size: int | None = None,
-    n_hidden: int | None = None,
-    n_layers: int | None = None,
-    drop_mult: float = 1.0,
-    drops: Drops = LM_DROPS,
-    tie_weights: bool = True,
-    alpha: float = 2.0,
-    beta: float = 1.0,
-    sampled: int | None = None,
+    data: TextLMData, *, pretrained: Pretrained = None, vectors: Any = None, emb_size: int | None = None,
+    n_hidden: int | None = None, n_layers: int | None = None, drop_mult: float = 1.0, drops: Drops = LM_DROPS,
+    tie_weights: bool = True, alpha: float = 2.0, beta: float = 1.0, sampled: int | None = None,
     **options: Unpack[TrainingOptions],
-) -> Learner:
+) -> Learner:  # fmt: skip
     """A learner for a language model: an AWD-LSTM that predicts each next token (arXiv 1708.02182, 1801.06146).
 
     Args:
@@ -75,8 +52,7 @@ def language_model_learner(
             vocabulary as (weights, vocabulary) or beside them; or "wt103", which fetches fast.ai's model of
             WikiText-103. Sizes come from the file; words are matched by name, and unknown ones start at the mean.
         vectors: word vectors to start the embedding from, instead: torchtext's `Vectors` or `GloVe`, or what has their
-            `stoi` and `vectors`. Words are matched by name; others start as they would without. The numbers are taken
-            as they are, which for GloVe is several times as large.
+            `stoi` and `vectors`. Words are matched by name; others start as they would without.
         emb_size: length of a word's vector, that of `vectors` or 400 if not given.
         n_hidden: width of all recurrent layers but the last, 1152 if not given.
         n_layers: recurrent layers, 3 if not given.
@@ -105,32 +81,20 @@ def language_model_learner(
         model = LanguageModel(_encoder(texts, sizes, drops.scaled(drop_mult), vectors), tie=tie_weights)
     if saved is not None:
         copy_encoder(saved, model, texts.vocab, texts.backward)
-    standing: list[Callback] = [RateByLength(texts.bptt), *_penalty(alpha, beta)]
-    if sampled is not None:
-        standing.append(SampledSoftmax(sampled))
+    standing: list[Callback] = [RateByLength(texts.bptt)]
+    standing += [ActivationPenalty(alpha, beta)] if alpha or beta else []
+    standing += [] if sampled is None else [SampledSoftmax(sampled)]
     options["callbacks"] = [*standing, *check_callbacks(options.get("callbacks", ()))]
     return Learner(data, model, **options)
 
 
 @strict(_OLD_NAMES, Training)
 def text_classifier_learner(
-    data: TextData,
-    *,
-    pretrained: Pretrained = None,
-    vectors: Any = None,
-    emb_size: int | None = None,
-    n_hidden: int | None = None,
-    n_layers: int | None = None,
-    drop_mult: float = 1.0,
-    drops: Drops = CLASSIFIER_DROPS,
-    layers: Sequence[int] = (50,),
-    ps: float | Sequence[float] | None = None,
-    bptt: int = 70,
-    max_len: int = 1400,
-    alpha: float = 2.0,
-    beta: float = 1.0,
-    **options: Unpack[TrainingOptions],
-) -> Learner:
+    data: TextData, *, pretrained: Pretrained = None, vectors: Any = None, emb_size: int | None = None,
+    n_hidden: int | None = None, n_layers: int | None = None, drop_mult: float = 1.0, drops: Drops = CLASSIFIER_DROPS,
+    layers: Sequence[int] = (50,), ps: float | Sequence[float] | None = None, bptt: int = 70, max_len: int = 1400,
+    alpha: float = 2.0, beta: float = 1.0, **options: Unpack[TrainingOptions],
+) -> Learner:  # fmt: skip
     """A learner for texts with labels: an AWD-LSTM read to the end, and a head on what it says (arXiv 1801.06146).
 
     Args:
@@ -164,7 +128,8 @@ def text_classifier_learner(
         head_drops = ps if ps is not None else [dropped.output] + [0.1] * len(layers)
         head = classifier_head(encoder.emb_size, data.task.n_out, hidden=layers, ps=head_drops)
         model = TextClassifier(encoder, head, bptt=bptt, max_len=max_len)
-    options["callbacks"] = [*_penalty(alpha, beta), *check_callbacks(options.get("callbacks", ()))]
+    standing: list[Callback] = [ActivationPenalty(alpha, beta)] if alpha or beta else []
+    options["callbacks"] = [*standing, *check_callbacks(options.get("callbacks", ()))]
     learn = Learner(data, model, **options)
     if saved is not None:
         copy_encoder(saved, model, texts.vocab, texts.backward)
@@ -179,18 +144,12 @@ def _encoder(texts: AnyText, sizes: Mapping[str, int], drops: Drops, vectors: An
     return encoder
 
 
-def _penalty(alpha: float, beta: float) -> list[Callback]:
-    return [ActivationPenalty(alpha, beta)] if alpha or beta else []
-
-
 def _read(pretrained: Pretrained, backward: bool) -> SavedEncoder | None:
     if pretrained is None or isinstance(pretrained, SavedEncoder):
         return pretrained
     if pretrained == "wt103":
-        return read_encoder(*download_wt103(backward))
-    if isinstance(pretrained, tuple):
-        return read_encoder(*pretrained)
-    return read_encoder(pretrained)
+        pretrained = download_wt103(backward)
+    return read_encoder(*pretrained) if isinstance(pretrained, tuple) else read_encoder(pretrained)
 
 
 def _sizes(saved: SavedEncoder | None, vectors: Any, given: dict[str, int | None]) -> dict[str, int]:
@@ -198,12 +157,9 @@ def _sizes(saved: SavedEncoder | None, vectors: Any, given: dict[str, int | None
     if vectors is not None:
         if saved is not None:
             raise ArgumentError(f"pretrained= brings the vectors of {saved.source}; leave out pretrained= or vectors=")
-        size = vector_size(vectors)
+        size = int(vector_table(vectors).shape[1])
         if given["emb_size"] not in (None, size):
-            raise ArgumentError(
-                f"the vectors have {size} numbers per word, but emb_size={given['emb_size']} was given; leave "
-                "emb_size out"
-            )
+            raise ArgumentError(f"the vectors have {size} numbers per word; leave emb_size={given['emb_size']} out")
         given = {**given, "emb_size": size}
     if saved is None:
         return {name: SIZES[name] if size is None else size for name, size in given.items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
+from dataclasses import KW_ONLY, dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -20,35 +21,28 @@ SPREAD = 5.0  # deviation of a window's length, in tokens
 HEAD_FRACTION = 0.25  # of a text that is cut, how much of its beginning is kept
 
 
+@dataclass(eq=False)
 class StreamLoader:
-    """All documents as one stream, cut into `batch_size` rows that are read side by side in windows.
+    """All documents as one stream, cut into rows that are read side by side in windows of some `bptt` tokens.
 
-    Each batch goes on where the one before ended, so a model can carry its state along. In training the documents come
-    in a new order in each epoch and windows vary in length (arXiv 1708.02182); both are keyed by (seed, epoch), and the
-    number of windows is the same in each epoch. Nothing but the window at hand is in memory.
-
-    Args:
-        store: the documents.
-        batch_size: rows; fewer, if evaluation has too little text for them.
-        bptt: tokens in a window (in training: nearly, on average).
-        pad: id that fills the last row in evaluation; its targets are `NO_TARGET`.
-        shuffle: training: new order, varying windows. At most `batch_size` tokens are left out in an epoch.
-        backward: read each document from its end, after its mark of beginning.
-
-    Raises:
-        DataError: there is too little text to fill the rows.
+    Each batch goes on where the one before ended, so a model can carry its state along. In training (`shuffle`) the
+    documents come in a new order in each epoch and windows vary in length (arXiv 1708.02182); both are keyed by (seed,
+    epoch), the number of windows is the same in each epoch, and at most `batch_size` tokens are left out. In evaluation
+    there are fewer rows if there is too little text for them, and `pad` fills the last one, with `NO_TARGET` as its
+    targets. Read `backward`, each document begins with its mark all the same. Nothing but the window at hand is in
+    memory.
     """
 
-    def __init__(
-        self,
-        store: TokenStore,
-        batch_size: int,
-        bptt: int = 70,
-        *,
-        pad: int = 1,
-        shuffle: bool = False,
-        backward: bool = False,
-    ) -> None:
+    store: TokenStore
+    batch_size: int
+    bptt: int = 70
+    _: KW_ONLY
+    pad: int = 1
+    shuffle: bool = False
+    backward: bool = False
+
+    def __post_init__(self) -> None:
+        store, batch_size, bptt, shuffle = self.store, self.batch_size, self.bptt, self.shuffle
         for name, size in {"batch_size": batch_size, "bptt": bptt}.items():
             if size < 1:
                 raise ArgumentError(f"{name} must be at least 1, got {size}")
@@ -59,11 +53,6 @@ class StreamLoader:
             raise DataError(
                 f"{n:,} tokens do not fill {batch_size} rows; give more text, or a batch_size of at most {n - 1}"
             )
-        self.store = store
-        self.bptt = bptt
-        self.pad = pad
-        self.shuffle = shuffle
-        self.backward = backward
         self.batch_size = batch_size if shuffle else max(min(batch_size, (n - 1) // bptt), 1)
         self.n_items = self.batch_size
         self.row_length = (n - 1) // batch_size if shuffle else -(-(n - 1) // self.batch_size)
@@ -89,13 +78,8 @@ class StreamLoader:
     def batches(
         self, device: torch.device, seed: int = 0, epoch: int = 0, start: int = 0, shard: Shard = (0, 1)
     ) -> Generator[Batch, None, None]:
-        """See `Loader.batches`. Inputs are tokens (b, t) and whether the batch goes on where the last one ended.
-
-        Each process has the same rows of the stream in each batch.
-        """
-        order: Indices | None = None
-        if self.shuffle:
-            order = keyed.permutation(len(self.store), seed, "documents", epoch)
+        """See `Loader.batches`. Inputs are tokens (b, t) and whether the batch goes on where the last one ended."""
+        order = keyed.permutation(len(self.store), seed, "documents", epoch) if self.shuffle else None
         lengths = self.store.lengths if order is None else self.store.lengths[order]
         begins = np.concatenate([[0], np.cumsum(lengths)])
         index = torch.arange(self.batch_size)[shard_of(self.batch_size, shard)]
@@ -110,11 +94,8 @@ class StreamLoader:
                 beyond = torch.from_numpy(place > last)
                 x = x.masked_fill(beyond[:, :-1], self.pad)
                 y = y.masked_fill(beyond[:, 1:], NO_TARGET)
-            yield Batch(
-                (x.contiguous().to(device, non_blocking=True), torch.full((), number > 0, device=device)),
-                y.contiguous().to(device, non_blocking=True),
-                index,
-            )
+            x, y = (part.contiguous().to(device, non_blocking=True) for part in (x, y))
+            yield Batch((x, torch.full((), number > 0, device=device)), y, index)
 
     def _read(self, place: Indices, begins: Indices, order: Indices | None) -> Indices:
         """The tokens at these places of the stream."""
@@ -125,38 +106,21 @@ class StreamLoader:
         if order is not None:
             document = order[document]
         offsets = self.store.offsets
+        source = offsets[document] + inside
         if self.backward:
-            source = np.where(inside == 0, offsets[document], offsets[document + 1] - inside)
-        else:
-            source = offsets[document] + inside
+            source = np.where(inside == 0, source, offsets[document + 1] - inside)
         return self.store.ids[source].astype(np.int64)
 
 
+@dataclass(eq=False)
 class DocumentSource(Source):
-    """Whole documents, padded at their ends: tokens (b, t) and lengths (b,).
+    """Whole documents, padded at their ends: tokens (b, t) and lengths (b,). `TextPreprocessor` says what is cut."""
 
-    Args:
-        store: the documents.
-        pad: id that fills shorter rows.
-        backward: read each document from its end, after its mark of beginning.
-        max_tokens: of a longer document the first quarter of this many and the last three are kept (arXiv
-            1905.05583); None keeps all.
-
-    >>> source = DocumentSource(TokenStore.from_lists([[2, 8, 9], [2]]))
-    >>> source.fetch(np.array([0, 1]), torch.device("cpu"))
-    (tensor([[2, 8, 9],
-            [2, 1, 1]]), tensor([3, 1]))
-    """
-
-    def __init__(
-        self, store: TokenStore, *, pad: int = 1, backward: bool = False, max_tokens: int | None = None
-    ) -> None:
-        if max_tokens is not None and max_tokens < 2:
-            raise ArgumentError(f"max_tokens must be at least 2, got {max_tokens}")
-        self.store = store
-        self.pad = pad
-        self.backward = backward
-        self.max_tokens = max_tokens
+    store: TokenStore
+    _: KW_ONLY
+    pad: int = 1
+    backward: bool = False
+    max_tokens: int | None = None
 
     def __len__(self) -> int:
         return len(self.store)

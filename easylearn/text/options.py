@@ -16,35 +16,24 @@ from ..data.targets import TaskName
 from ..errors import ArgumentError, StateError, WeightsError
 from ..learner import Learner
 from .preprocess import AnyText
-from .processing import TextProcessor, as_tokenizer, tokenizer_from_state
+from .processing import TextProcessor
 from .sources import Documents, Missing
 from .store import TokenStore
-from .tokenize import Tokenizer
+from .tokenize import Tokenizing, as_tokenizer, tokenizer_from_state
 from .torchtext import as_vocab
 from .transfer import SavedEncoder, find_file, read_encoder
 from .vocab import Vocab
 
-Tokenizing = str | Tokenizer | Callable[[str], list[str]] | None
 Columns = str | Sequence[str]
 OnePerText = str | Callable[[str], Any] | Sequence[Any] | npt.NDArray[Any] | None
 
 OLD_NAMES = {
-    "bs": "batch_size",
-    "valid_pct": "valid",
-    "val_idxs": "valid",
-    "valid_col": "Pass valid=df['column'], a mask.",
-    "text_col": "text",
-    "label_col": "label",
-    "label_delim": "label_sep",
-    "text_vocab": "vocab",
-    "seq_len": "bptt",
-    "is_lm": "Use TextLMData for a language model.",
-    "tok_tfm": "tokenizer",
-    "max_freq": "There is no highest frequency; max_vocab limits the vocabulary.",
-    "min_count": "min_freq",
-    "is_backward": "backward",
-    "share": "fraction",
-}
+    "bs": "batch_size", "valid_pct": "valid", "val_idxs": "valid", "valid_col": "Pass valid=df['column'], a mask.",
+    "text_col": "text", "label_col": "label", "label_delim": "label_sep", "text_vocab": "vocab", "seq_len": "bptt",
+    "is_lm": "Use TextLMData for a language model.", "tok_tfm": "tokenizer",
+    "max_freq": "There is no highest frequency; max_vocab limits the vocabulary.", "min_count": "min_freq",
+    "is_backward": "backward", "share": "fraction",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -80,29 +69,13 @@ class TextOptions:
     seed: int = 0
     progress: bool = True
 
-    @property
-    def weight_column(self) -> str | None:
-        """The column that says how often a row is drawn."""
-        return None
-
-    @property
-    def splits_labels(self) -> bool:
-        """Whether a cell may hold several labels."""
-        return False
-
     def fit(self, documents: Mapping[SplitName, Documents]) -> tuple[TextProcessor, dict[SplitName, TokenStore]]:
         """Tokens of every split, by a vocabulary given or made from the training split."""
         vocab, tokenizer = vocabulary_of(self.vocab, self.tokenizer)
-        processor, train = TextProcessor.fit(
-            documents["train"],
-            tokenizer,
-            vocab=vocab,
-            max_vocab=self.max_vocab,
-            min_freq=self.min_freq,
-            progress=self.progress,
-        )
+        how = (self.max_vocab, self.min_freq, self.progress)
+        processor, train = TextProcessor.fit(documents["train"], tokenizer, vocab, *how)
         stores: dict[SplitName, TokenStore] = {"train": train}
-        stores |= {n: processor.store(d, progress=self.progress) for n, d in documents.items() if n != "train"}
+        stores |= {name: processor.store(d, self.progress) for name, d in documents.items() if name != "train"}
         return processor, stores
 
 
@@ -142,11 +115,6 @@ class LabelOptions(TextOptions):
         """The column that says how often a row is drawn."""
         return self.weights if isinstance(self.weights, str) and self.weights != "balanced" else None
 
-    @property
-    def splits_labels(self) -> bool:
-        """Whether a cell may hold several labels."""
-        return self.label_sep is not None
-
 
 class TextKeywords(TypedDict, total=False):
     """The fields of `TextOptions` as keywords, for type checkers."""
@@ -181,61 +149,44 @@ class LabelKeywords(TextKeywords, total=False):
 
 
 def vocabulary_of(given: Any, tokenizer: Tokenizing = None) -> tuple[Vocab | None, Any]:
-    """The vocabulary and the tokenizer out of what users pass as `vocab=`.
-
-    Args:
-        given: None; a `Vocab` or torchtext's; a `TextProcessor`, a preprocessor, data, a learner or a predictor of
-            texts; or the file or name of a saved encoder or model.
-        tokenizer: as given; None takes the one that made the vocabulary's tokens.
-
-    Raises:
-        ArgumentError: it is none of these, or its tokenizer is not known.
-        WeightsError: there is no such file, or it holds no vocabulary.
-    """
+    """The vocabulary and the tokenizer out of what users pass as `vocab=`, as `TextOptions` has them."""
+    called, made_by = type(given).__name__, None
     if given is None:
         return None, as_tokenizer(tokenizer)
-    found = _saved(given, tokenizer) if isinstance(given, str | Path | SavedEncoder) else _held(given)
-    vocab = found.vocab if isinstance(found, TextProcessor) else as_vocab(found)
-    if vocab is None:
-        raise ArgumentError(
-            "vocab must be a Vocab, the data, learner or predictor whose vocabulary to take, or the file or name of a "
-            f"saved encoder or model, got {type(given).__name__}"
-        )
-    if tokenizer is None:
-        tokenizer = found.tokenizer if isinstance(found, TextProcessor) else vocab.tokenizer
-    return vocab, as_tokenizer(tokenizer)
-
-
-def _held(given: Any) -> Any:
-    """The processor of whatever has one."""
+    if isinstance(given, str | Path | SavedEncoder):
+        given = _saved(given, tokenizer)
     if isinstance(given, Learner):
         given = given.data
     if isinstance(given, Data | Predictor):
         given = given.preprocessor
-    return given.processor if isinstance(given, AnyText) else given
+    if isinstance(given, AnyText):
+        given = given.processor
+    if isinstance(given, TextProcessor):
+        given, made_by = given.vocab, given.tokenizer
+    vocab = as_vocab(given)
+    if vocab is None:
+        raise ArgumentError(
+            "vocab must be a Vocab, the data, learner or predictor whose vocabulary to take, or the file or name of a "
+            f"saved encoder or model, got {called}"
+        )
+    return vocab, as_tokenizer(next((t for t in (tokenizer, made_by) if t is not None), vocab.tokenizer))
 
 
 def _saved(given: str | Path | SavedEncoder, tokenizer: Tokenizing) -> TextProcessor | Vocab:
     """The vocabulary of a saved encoder or model."""
     file = None if isinstance(given, SavedEncoder) else find_file(given, ".safetensors", ".easylearn")
     if file is not None and file.suffix not in (".safetensors", ".h5", ".pth"):
-        return _of_model_file(file)
+        with Archive(file) as archive:
+            recipe = archive.spec.get("data")
+        try:
+            if not isinstance(recipe, Mapping) or "processor" not in recipe:
+                raise StateError("it is no model of texts")
+            return TextProcessor.from_state(recipe["processor"])
+        except StateError as error:
+            raise WeightsError(f"{file} holds no vocabulary: {error}") from error
     saved = given if isinstance(given, SavedEncoder) else read_encoder(given)
     if saved.tokenizer is not None:
-        return TextProcessor(tokenizer_from_state(saved.tokenizer), Vocab(saved.tokens))
+        return Vocab(saved.tokens, tokenizer_from_state(saved.tokenizer))
     if tokenizer is None:
-        raise ArgumentError(
-            f"{saved.source} does not say what made its tokens, a function; pass it again as tokenizer="
-        )
+        raise ArgumentError(f"{saved.source} does not say what made its tokens, a function; pass tokenizer= again")
     return Vocab(saved.tokens)
-
-
-def _of_model_file(file: Path) -> TextProcessor:
-    with Archive(file) as archive:
-        recipe = archive.spec.get("data")
-    try:
-        if not isinstance(recipe, Mapping) or "processor" not in recipe:
-            raise StateError("it is no model of texts")
-        return TextProcessor.from_state(recipe["processor"])
-    except StateError as error:
-        raise WeightsError(f"{file} holds no vocabulary: {error}") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -16,11 +17,7 @@ from .data import TextLMData
 from .learner import language_model_learner
 from .transfer import save_encoder
 
-SIZES: Mapping[str, tuple[int, int, int]] = {
-    "tiny": (64, 128, 2),
-    "compact": (160, 480, 2),
-    "full": (400, 1152, 3),
-}
+SIZES: Mapping[str, tuple[int, int, int]] = {"tiny": (64, 128, 2), "compact": (160, 480, 2), "full": (400, 1152, 3)}
 """Names of sizes: length of a word's vector, width of the layers, number of layers."""
 
 _OF_DATA = ["valid", "fraction", "max_vocab", "min_freq", "tokenizer", "batch_size", "bptt", "backward", "seed"]
@@ -73,14 +70,9 @@ class Pretraining:
 
 
 def pretrain_lm(
-    corpus: StrPath,
-    out: StrPath,
-    settings: Pretraining | None = None,
-    *,
-    every: str | int = "5min",
-    device: str | None = None,
-    progress: bool = True,
-) -> Learner:
+    corpus: StrPath, out: StrPath, settings: Pretraining | None = None, *, every: str | int = "5min",
+    device: str | None = None, progress: bool = True,
+) -> Learner:  # fmt: skip
     """Train a language model on a folder of text files; called again after a break, it goes on where it was.
 
     Args:
@@ -91,9 +83,6 @@ def pretrain_lm(
         every: how often a checkpoint is written; see `Learner.fit`.
         device: None takes the best there is.
         progress: draw bars and print a line per epoch.
-
-    Returns:
-        The learner, trained.
 
     Raises:
         DataError: there is no text, or a file is no UTF-8; it is named.
@@ -110,19 +99,10 @@ def pretrain_lm(
     data = TextLMData.from_folder(corpus, progress=progress, **how)
     emb_size, n_hidden, n_layers = SIZES[chosen.size]
     learn = language_model_learner(
-        data,
-        emb_size=emb_size,
-        n_hidden=n_hidden,
-        n_layers=n_layers,
-        drop_mult=chosen.drop_mult,
-        alpha=2 * chosen.drop_mult,
-        beta=chosen.drop_mult,
-        sampled=chosen.sampled,
-        seed=chosen.seed,
-        device=device,
-        path=folder,
-        progress=progress,
-    )
+        data, emb_size=emb_size, n_hidden=n_hidden, n_layers=n_layers, drop_mult=chosen.drop_mult,
+        alpha=2 * chosen.drop_mult, beta=chosen.drop_mult, sampled=chosen.sampled, seed=chosen.seed, device=device,
+        path=folder, progress=progress,
+    )  # fmt: skip
     if goes_on:
         record = learn.resume(checkpoint)
     else:
@@ -137,48 +117,24 @@ def pretrain_lm(
     with atomic_write(folder / "record.csv") as temporary:
         record.to_frame().to_csv(temporary, index=False)
     save_encoder(learn, "encoder")  # the last, since it says that the run is finished
-    for file in checkpoint.iterdir():
-        file.unlink()
-    checkpoint.rmdir()
+    shutil.rmtree(checkpoint)
     return learn
 
 
 def resume_pretraining(out: StrPath, *, device: str | None = None, progress: bool = True) -> Learner:
-    """Go on with the run whose folder this is, with the settings that it was begun with.
-
-    Args:
-        out: what `pretrain_lm` was given.
-        device: None takes the best there is.
-        progress: draw bars and print a line per epoch.
-
-    Returns:
-        The learner, trained.
-
-    Raises:
-        StateError: the folder holds no run, or one that is finished.
-    """
-    folder = Path(out)
-    try:
-        claim = json.loads((folder / "settings.json").read_text(encoding="utf-8"))
-        corpus = claim.pop("corpus")
-        settings = Pretraining(**claim)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise StateError(f"{folder / 'settings.json'} does not say what run {folder} holds ({error})") from error
-    return pretrain_lm(corpus, folder, settings, device=device, progress=progress)
+    """Go on with the run whose folder this is, with its own settings; see `pretrain_lm`."""
+    claim = _settings_of(Path(out))
+    corpus = claim.pop("corpus")
+    return pretrain_lm(corpus, out, Pretraining(**claim), device=device, progress=progress)
 
 
 def _goes_on(folder: Path, checkpoint: Path, settings: dict[str, Any]) -> bool:
     """Whether a run with these settings was begun in the folder; a folder with another or a finished run is refused."""
-    file = folder / "settings.json"
     finished = (folder / "encoder.safetensors").exists()
-    begun = checkpoint.is_dir() and any(checkpoint.iterdir())
-    if not finished and not begun:
+    if not finished and not (checkpoint.is_dir() and any(checkpoint.iterdir())):
         return False
-    try:
-        there = json.loads(file.read_text(encoding="utf-8"))
-        different = [f"{n}: {there.get(n)!r}, now {v!r}" for n, v in settings.items() if there.get(n) != v]
-    except (OSError, ValueError, AttributeError) as error:
-        raise StateError(f"{file} does not say what run {folder} holds ({error}); choose another folder") from error
+    there = _settings_of(folder)
+    different = [f"{n}: {there.get(n)!r}, now {v!r}" for n, v in settings.items() if there.get(n) != v]
     if different:
         raise StateError(
             f"{folder} holds a run with other settings ({'; '.join(different)}). Give the same, or another folder"
@@ -188,10 +144,16 @@ def _goes_on(folder: Path, checkpoint: Path, settings: dict[str, Any]) -> bool:
     return True
 
 
-def setting_names() -> list[str]:
-    """What can be set, as the command line names it.
+def _settings_of(folder: Path) -> dict[str, Any]:
+    """What the run of a folder was begun with: the corpus, and the fields of `Pretraining`."""
+    file = folder / "settings.json"
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+        return {"corpus": found.pop("corpus"), **asdict(Pretraining(**found))}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise StateError(f"{file} does not say what run {folder} holds ({error}); choose another folder") from error
 
-    >>> "batch_size" in setting_names()
-    True
-    """
+
+def setting_names() -> list[str]:
+    """What can be set, as the command line names it."""
     return [f.name for f in fields(Pretraining)]

@@ -1,107 +1,42 @@
-"""From texts to numbers in one pass, and back."""
+"""From texts to numbers in one pass, by several processes where there is much to do, and back."""
 
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
-import time
-import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, suppress
-from pathlib import Path
-from typing import IO, Any, cast
+import multiprocessing
+import os
+import sys
+import warnings
+from collections import Counter as Counts
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from itertools import chain
+from typing import Any, cast
 
 import numpy as np
-import numpy.typing as npt
 
-from ..errors import ArgumentError, DataError, EasyLearnError, SaveError, StateError, did_you_mean
-from ..files import atomic_write, cache_dir, digest
-from ..options import strict
+from ..device import usable_cores
+from ..errors import EasyLearnError, StateError
+from ..files import cache_dir, digest
+from . import tokenize
 from .sources import Documents
-from .store import Ids, TokenStore, TokenWriter, dtype_for
-from .subwords import SubwordTokenizer, UntrainedTokenizer
-from .tokenize import VERSION, Counter, FunctionTokenizer, Ints, SequenceIds, Tokenizer, WordTokenizer
-from .vocab import Vocab
-from .workers import encode_all
+from .store import NOTE, Ids, Ints, TokenStore, TokenWriter, dtype_for
+from .tokenize import Counter, SequenceIds, Tokenizer, Tokenizing, UntrainedTokenizer
+from .vocab import Vocab, check_version
 
-IN_MEMORY = 64 * 2**20  # bytes of numbers above which a store goes to a file
 _VERSION = 1
 _BATCH_CHARACTERS = 1_000_000
 _BATCH_DOCUMENTS = 10_000
+WARM_UP = 8_000_000  # characters after which most words were met, and work is left that is worth a process
+MAX_WORKERS = 16
+_AHEAD = 2  # batches per process that are under way
 _PATIENCE = 2.0  # seconds of work before a progress bar appears
-_PROCESSOR = "processor.json"
-_OLD_NAMES = {
-    "tok": "tokenizer",
-    "max_freq": "There is no highest frequency; max_vocab limits the vocabulary.",
-    "min_count": "min_freq",
-    "max_size": "max_vocab",
-    "path": "folder",
-    "texts": "documents",
-}
-
-
-def as_tokenizer(given: str | Tokenizer | Callable[[str], Iterable[str]] | None) -> Tokenizer:
-    """A tokenizer from what users pass.
-
-    Args:
-        given: None or "word", "bpe" or "unigram" (trained later, on the training split), a tokenizer, or any function
-            from a text to a list of tokens.
-
-    Raises:
-        ArgumentError: it is none of these.
-    """
-    if given is None or (isinstance(given, str) and given == "word"):
-        return WordTokenizer()
-    if isinstance(given, Tokenizer):
-        return given
-    if isinstance(given, str):
-        if given in ("bpe", "unigram"):
-            return UntrainedTokenizer("bpe" if given == "bpe" else "unigram")
-        raise ArgumentError(f"there is no tokenizer {given!r}. {did_you_mean(given, ['word', 'bpe', 'unigram'])}")
-    if isinstance(given, type) and issubclass(given, Tokenizer):
-        raise ArgumentError(f"tokenizer must be a tokenizer, not its class: make one of {given}")
-    if callable(given):
-        return FunctionTokenizer(cast(Callable[[str], Iterable[str]], given))
-    raise ArgumentError(
-        "tokenizer must be 'word', 'bpe', 'unigram', a Tokenizer or a function from a text to a list of tokens, "
-        f"got {type(given).__name__}"
-    )
-
-
-def tokenizer_from_state(state: Mapping[str, Any]) -> Tokenizer:
-    """The tokenizer whose `state_dict` this is. Nothing of it is executed.
-
-    Raises:
-        StateError: it is none, or of a newer version.
-
-    >>> tokenizer_from_state(WordTokenizer(lower=False).state_dict())
-    WordTokenizer(lower=False, keep_newlines=False)
-    """
-    kind = state.get("kind") if isinstance(state, Mapping) else None
-    if kind not in ("word", "subword"):
-        raise StateError(f"this is no state of a tokenizer of easylearn: its kind is {kind!r}, not 'word' or 'subword'")
-    if state.get("version") != VERSION:
-        raise StateError(
-            f"the state of this tokenizer has version {state.get('version')!r}, this easylearn reads {VERSION}; "
-            "install the easylearn that wrote it, or a newer one"
-        )
-    if kind == "word":
-        return WordTokenizer(bool(state.get("lower", True)), bool(state.get("keep_newlines", False)))
-    model = state.get("model")
-    if not isinstance(model, str):
-        raise StateError("this state of a SubwordTokenizer lacks its model, a JSON text")
-    return SubwordTokenizer(model)
 
 
 class TextProcessor:
-    """A tokenizer and a vocabulary: what turns text into a model's numbers.
-
-    Every document begins with `xxbos`.
-
-    Args:
-        tokenizer: a trained one; see `as_tokenizer` for what may be passed.
-        vocab: the tokens with numbers.
+    """A tokenizer and a vocabulary: what turns text into a model's numbers. Every document begins with `xxbos`.
 
     >>> processor, store = TextProcessor.fit(Documents.from_list(["The film, the film!", "A film"]), min_freq=1)
     >>> store.lengths.tolist(), [processor.vocab[i] for i in store.doc(1)]
@@ -114,142 +49,94 @@ class TextProcessor:
 
     def __init__(self, tokenizer: Tokenizer, vocab: Vocab) -> None:
         if isinstance(tokenizer, UntrainedTokenizer):
-            raise StateError(
-                f"the {tokenizer.kind} tokenizer is not trained yet: use TextProcessor.fit, or tokenizer.train(texts)"
-            )
+            tokenizer.state_dict()
         self.tokenizer = tokenizer
         self.vocab = vocab
         if vocab.tokenizer is None:
             vocab.tokenizer = tokenizer
+        # Where all tokens are known the numbers are looked up once; otherwise a counter learns, and is for one use.
+        self._ready = None if tokenizer.closed is None else self._numbers()
+
+    def _numbers(self) -> _Numbers:
+        return _Numbers(self.tokenizer.counter(), self.vocab)
 
     @classmethod
-    @strict(_OLD_NAMES)
     def fit(
-        cls,
-        documents: Documents,
-        tokenizer: str | Tokenizer | Callable[[str], Iterable[str]] | None = None,
-        vocab: Vocab | None = None,
-        max_vocab: int = 60_000,
-        min_freq: int = 2,
-        folder: Path | None = None,
-        progress: bool = True,
-    ) -> tuple[TextProcessor, TokenStore]:
-        """Make a vocabulary, and the numbers of the documents it is made from, tokenising once.
+        cls, documents: Documents, tokenizer: Tokenizing = None, vocab: Vocab | None = None, max_vocab: int = 60_000,
+        min_freq: int = 2, progress: bool = True,
+    ) -> tuple[TextProcessor, TokenStore]:  # fmt: skip
+        """Make a vocabulary, unless there is one, and the numbers of the documents it is made from, tokenising once.
 
-        Memory holds a part of the documents at a time (of a single one all), the different words and 8 bytes per
-        document.
-
-        Args:
-            documents: the texts to learn from.
-            tokenizer: None or "word", "bpe" or "unigram" (trained here), a `Tokenizer`, or any function from a text to
-                its tokens.
-            vocab: use this one and count nothing.
-            max_vocab: tokens at most.
-            min_freq: rarer tokens become *unknown*. Subwords are all kept.
-            folder: where the store goes. None keeps up to 64 MB in memory; what is larger goes to easylearn's cache
-                folder, where the same call finds it again.
-            progress: show a bar where it takes longer than a moment.
-
-        Returns:
-            The processor and the store.
-
-        Raises:
-            DataError: a document cannot be read.
+        Memory holds up to 64 MB of numbers, some documents at a time, the different words and 8 bytes per document.
+        More numbers go to easylearn's cache folder, where the same call finds them again. The arguments are those of
+        `TextOptions`.
         """
-        given = as_tokenizer(tokenizer)
+        given = tokenize.as_tokenizer(tokenizer)
         Vocab.from_counts({}, max_vocab, min_freq)  # wrong sizes are refused before the work, not after it
-        key = _key(documents, given, ["any", max_vocab, min_freq] if vocab is None else ["of", vocab.digest])
-        found = _find(key, folder)
+        key = _key(documents, given, *([max_vocab, min_freq] if vocab is None else [vocab.digest]))
+        found = _find(key)
         if found is not None:
             return found
         if isinstance(given, UntrainedTokenizer):
-            given = given.train(_shown(documents, progress, f"learning {given.kind} pieces"))
+            given = tokenize.SubwordTokenizer.train(
+                _shown(documents, progress, f"learning {given.kind} pieces"), given.kind
+            )
         if vocab is None and given.closed is not None:
             vocab = Vocab(given.closed)
-        if vocab is not None:
-            processor = cls(given, vocab)
-            return processor, processor._write(documents, folder, key, progress)
-        with _Sequences() as sequences:
-            counter = given.counter()
-            counts = np.zeros(0, np.int64)
-            for rows, lengths in _counted(counter, documents, progress):
-                more = np.bincount(rows, minlength=len(counts))
-                more[: len(counts)] += counts
-                counts = more
-                sequences.add(rows, lengths)
-            processor = cls(given, Vocab.from_counts(_token_counts(counter, counts), max_vocab, min_freq))
-            numbers = _Numbers(counter, processor.vocab)
-            with _Sink(processor, folder, key) as sink:
-                for rows, lengths in sequences:
-                    sink.add(*numbers.of(rows, lengths))
-                return processor, sink.finish()
+        counter = given.counter()
+        pieces: Iterable[tuple[SequenceIds, Ints]] = _counted(counter, documents, progress)
+        if vocab is None:
+            with TokenWriter(np.dtype(np.int32)) as writer:
+                for rows, lengths in pieces:
+                    writer.add(rows, lengths)
+                sequences = writer.finish()
+            vocab = Vocab.from_counts(_token_counts(counter, sequences), max_vocab, min_freq)
+            pieces = cast(Iterable[tuple[SequenceIds, Ints]], sequences.pieces())
+        processor = cls(given, vocab)
+        return processor, processor._write(_Numbers(counter, vocab), pieces, key)
 
-    @strict(_OLD_NAMES)
-    def store(self, documents: Documents, folder: Path | None = None, progress: bool = True) -> TokenStore:
-        """The numbers of documents, by this vocabulary.
+    def store(self, documents: Documents, progress: bool = True) -> TokenStore:
+        """The numbers of `documents` by this vocabulary; with `progress`, a bar where it takes longer than a moment."""
+        key = _key(documents, self.tokenizer, self.vocab.digest)
+        found = _find(key)
+        if found is not None:
+            return found[1]
+        numbers = self._ready or self._numbers()
+        return self._write(numbers, _counted(numbers.counter, documents, progress), key)
 
-        Args:
-            documents: any texts.
-            folder: where the store goes; see `fit`.
-            progress: show a bar where it takes longer than a moment.
-        """
-        key = _key(documents, self.tokenizer, ["of", self.vocab.digest])
-        found = _find(key, folder)
-        return self._write(documents, folder, key, progress) if found is None else found[1]
+    def _write(
+        self, numbers: _Numbers, pieces: Iterable[tuple[SequenceIds, Ints]], key: str | None = None
+    ) -> TokenStore:
+        with TokenWriter(dtype_for(len(self.vocab)), key) as writer:
+            for rows, lengths in pieces:
+                writer.add(*numbers.of(rows, lengths))
+            return writer.finish({} if key is None else {"processor": self.state_dict()})
 
-    def _write(self, documents: Documents, folder: Path | None, key: str | None, progress: bool) -> TokenStore:
-        counter = self.tokenizer.counter()
-        numbers = _Numbers(counter, self.vocab)
-        with _Sink(self, folder, key) as sink:
-            for rows, lengths in _counted(counter, documents, progress):
-                sink.add(*numbers.of(rows, lengths))
-            return sink.finish()
+    def encode_all(self, texts: Sequence[str]) -> TokenStore:
+        """The numbers of some texts, in memory."""
+        numbers = self._ready or self._numbers()
+        return self._write(numbers, [numbers.counter.encode(texts)])
 
     def encode(self, text: str) -> list[int]:
         """The numbers of one text, that of `xxbos` first."""
-        number = self.vocab.id_of
-        return [self.vocab.bos, *map(number, self.tokenizer.tokenize([text])[0])]
+        ids: list[int] = self.encode_all([text]).ids.tolist()
+        return ids
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Readable text again.
-
-        Raises:
-            DataError: there is no such number.
-        """
+        """Readable text again."""
         return self.tokenizer.join([self.vocab[int(i)] for i in ids])
 
     def state_dict(self) -> dict[str, Any]:
-        """Tokenizer and vocabulary as plain values.
-
-        Raises:
-            StateError: the tokenizer is a function.
-        """
-        return {
-            "version": _VERSION,
-            "tokenizer": self.tokenizer.state_dict(),
-            "vocab": self.vocab.state_dict(),
-        }
+        """Tokenizer and vocabulary as plain values; a StateError where the tokenizer is a function."""
+        return {"version": _VERSION, "tokenizer": self.tokenizer.state_dict(), "vocab": self.vocab.state_dict()}
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> TextProcessor:
-        """The processor that `state_dict` was called on.
-
-        Raises:
-            StateError: the state is of another version, or is none of a processor.
-        """
+        """The processor that `state_dict` was called on."""
         if not isinstance(state, Mapping) or "tokenizer" not in state or "vocab" not in state:
             raise StateError("this is not the state of a TextProcessor: it lacks its tokenizer or its vocab")
-        if state.get("version") != _VERSION:
-            raise StateError(
-                f"the state of this TextProcessor has version {state.get('version')!r}, this easylearn reads version "
-                f"{_VERSION}; install the easylearn that wrote it, or a newer one"
-            )
-        return cls(tokenizer_from_state(state["tokenizer"]), Vocab.from_state(state["vocab"]))
-
-    @property
-    def digest(self) -> str:
-        """A fingerprint of tokenizer and vocabulary; that of a function is its name."""
-        return digest([_tokenizer_key(self.tokenizer) or self.tokenizer.name, self.vocab.digest])
+        check_version(state, _VERSION, "TextProcessor")
+        return cls(tokenize.tokenizer_from_state(state["tokenizer"]), Vocab.from_state(state["vocab"]))
 
     def __repr__(self) -> str:
         return f"TextProcessor({self.tokenizer!r}, {len(self.vocab):,} tokens)"
@@ -259,19 +146,18 @@ class _Numbers:
     """From a counter's token sequences to the numbers of a vocabulary; those that come later are looked up then."""
 
     def __init__(self, counter: Counter, vocab: Vocab) -> None:
-        self._known = counter.sequences
-        self._vocab = vocab
+        self.counter, self._vocab = counter, vocab
         self._dtype = dtype_for(len(vocab))
         self._starts = np.zeros(0, np.int64)
         self._sizes = np.zeros(0, np.int64)
         self._flat = np.zeros(0, self._dtype)
+        self._extend()
 
     def _extend(self) -> None:
-        new = self._known[len(self._sizes) :]
+        new = self.counter.sequences[len(self._sizes) :]
         if not new:
             return
-        ids = self._vocab.ids
-        unknown = self._vocab.unk
+        ids, unknown = self._vocab.ids, self._vocab.unk
         sizes = np.fromiter(map(len, new), np.int64, len(new))
         flat = np.array([ids.get(t, unknown) for sequence in new for t in sequence], self._dtype)
         self._starts = np.concatenate((self._starts, len(self._flat) + np.cumsum(sizes) - sizes))
@@ -279,147 +165,19 @@ class _Numbers:
         self._flat = np.concatenate((self._flat, flat))
 
     def of(self, sequences: SequenceIds, lengths: Ints) -> tuple[Ids, Ints]:
-        """The numbers of some documents, each with its beginning marked.
-
-        Args:
-            sequences: numbers of those of all documents, one after the other.
-            lengths: sequences per document.
-
-        Returns:
-            Their numbers, and numbers per document.
-        """
+        """The numbers of some documents out of a counter's, the beginning of each marked, and how many each has."""
         self._extend()
         sizes = self._sizes[sequences]
-        ends = np.cumsum(sizes)
-        total = int(ends[-1]) if len(ends) else 0
+        ends = np.concatenate(([0], np.cumsum(sizes)))
         # Where a token's number lies in the table: where its sequence starts there, and which of it the token is.
-        flat = self._flat[np.repeat(self._starts[sequences] - (ends - sizes), sizes) + np.arange(total)]
-        before = np.concatenate(([0], ends))[np.concatenate(([0], np.cumsum(lengths)))]
-        out = np.insert(flat, before[:-1], np.array(self._vocab.bos, self._dtype))
-        return out, np.diff(before) + 1
-
-
-class _Sequences:
-    """The token sequences of all documents: in memory as long as they are few, then in a file without a name."""
-
-    def __init__(self) -> None:
-        self._rows: list[tuple[SequenceIds, Ints]] = []
-        self._lengths: list[Ints] = []
-        self._bytes = 0
-        self._file: IO[bytes] | None = None
-        self._stack = ExitStack()
-
-    def add(self, rows: SequenceIds, lengths: Ints) -> None:
-        self._rows.append((rows, lengths))
-        self._bytes += rows.nbytes
-        if self._bytes > IN_MEMORY:
-            place = cache_dir() / "tokens"
-            try:
-                self._spill(place)
-            except OSError as error:
-                raise SaveError(
-                    error.errno,
-                    f"could not write a temporary file in {place}: {error.strerror or error}. Free some space, or set "
-                    "EASYLEARN_CACHE to another folder",
-                ) from error
-
-    def _spill(self, place: Path) -> None:
-        if self._file is None:
-            place.mkdir(parents=True, exist_ok=True)
-            self._file = self._stack.enter_context(tempfile.TemporaryFile(dir=place))  # noqa: SIM115
-        for row, counts in self._rows:
-            self._file.write(np.ascontiguousarray(row).data.cast("B"))
-            self._lengths.append(counts)
-        self._rows, self._bytes = [], IN_MEMORY
-
-    def __iter__(self) -> Iterator[tuple[SequenceIds, Ints]]:
-        if self._file is not None:
-            self._file.seek(0)
-            for counts in self._lengths:
-                data = self._file.read(4 * int(counts.sum()))
-                yield np.frombuffer(data, np.int32), counts
-        yield from self._rows
-
-    def __enter__(self) -> _Sequences:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._stack.close()
-
-
-class _Sink:
-    """Takes numbers, and gives a store: in memory while it is small and no folder is named."""
-
-    def __init__(self, processor: TextProcessor, folder: Path | None, key: str | None) -> None:
-        self._processor = processor
-        self._key = key
-        self._dtype = dtype_for(len(processor.vocab))
-        self._folder = None if folder is None else Path(folder)
-        self._rows: list[tuple[Ids, Ints]] = []
-        self._bytes = 0
-        self._writer: TokenWriter | None = None
-        self._temporary = False
-        if self._folder is not None:
-            self._start(self._folder)
-
-    def _start(self, folder: Path) -> None:
-        # A store that is replaced must not be found by the key of another one.
-        with suppress(OSError):
-            (folder / _PROCESSOR).unlink()
-        self._writer = TokenWriter(folder, self._dtype)
-        for rows, lengths in self._rows:
-            self._writer.append_many(rows, lengths)
-        self._rows = []
-
-    def add(self, ids: Ids, lengths: Ints) -> None:
-        if self._writer is not None:
-            self._writer.append_many(ids, lengths)
-            return
-        self._rows.append((ids, lengths))
-        self._bytes += ids.nbytes
-        if self._bytes > IN_MEMORY:
-            place = cache_dir() / "tokens"
-            if self._key is not None:
-                self._folder = place / self._key
-            else:
-                place.mkdir(parents=True, exist_ok=True)
-                self._folder = Path(tempfile.mkdtemp(dir=place))
-                self._temporary = True
-            self._start(self._folder)
-
-    def finish(self) -> TokenStore:
-        if self._writer is None:
-            lengths = np.concatenate([n for _, n in self._rows])
-            offsets = np.concatenate((np.zeros(1, np.int64), np.cumsum(lengths)))
-            return TokenStore(np.concatenate([r for r, _ in self._rows]), offsets)
-        assert self._folder is not None
-        store = self._writer.finish()
-        if self._temporary:
-            weakref.finalize(store, shutil.rmtree, self._folder, ignore_errors=True)
-        elif self._key is not None:
-            note = {"key": self._key, "store": store.digest, "processor": self._processor.state_dict()}
-            with atomic_write(self._folder / _PROCESSOR) as temporary:
-                temporary.write_text(json.dumps(note), encoding="utf-8")
-        return store
-
-    def __enter__(self) -> _Sink:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        if self._writer is not None:
-            self._writer.abandon()
-            if self._temporary and error[0] is not None and self._folder is not None:
-                shutil.rmtree(self._folder, ignore_errors=True)
+        flat = self._flat[np.repeat(self._starts[sequences] - ends[:-1], sizes) + np.arange(ends[-1])]
+        before = ends[np.concatenate(([0], np.cumsum(lengths)))]
+        return np.insert(flat, before[:-1], np.array(self._vocab.bos, self._dtype)), np.diff(before) + 1
 
 
 def _counted(counter: Counter, documents: Documents, progress: bool) -> Iterator[tuple[SequenceIds, Ints]]:
     """The token sequences of all documents, some documents at a time."""
-    any_text = False
-    for rows in encode_all(counter, _batches(_shown(documents, progress, "tokenising"))):
-        any_text = True
-        yield rows
-    if not any_text:
-        raise DataError("there are no documents; there must be one at least, even if it is empty")
+    return encode_all(counter, _batches(_shown(documents, progress, "tokenising")))
 
 
 def _batches(documents: Iterable[str]) -> Iterator[list[str]]:
@@ -437,56 +195,123 @@ def _batches(documents: Iterable[str]) -> Iterator[list[str]]:
 
 def _shown(documents: Documents, progress: bool, what: str) -> Iterator[str]:
     """The documents, with a bar once that takes longer than a moment."""
-    begun, bar = time.monotonic(), None
-    try:
-        for i, text in enumerate(documents):
-            if bar is not None:
-                bar.update()
-            elif progress and time.monotonic() - begun > _PATIENCE:
-                from tqdm.auto import tqdm
+    from tqdm.auto import tqdm
 
-                bar = tqdm(initial=i, total=len(documents), desc=what, unit=" documents", leave=False)
-            yield text
-    finally:
-        if bar is not None:
-            bar.close()
+    return iter(tqdm(documents, what, unit=" documents", leave=False, delay=_PATIENCE, disable=not progress))
 
 
-def _token_counts(counter: Counter, counts: npt.NDArray[np.int64]) -> dict[str, int]:
-    total: dict[str, int] = {}
-    for tokens, n in zip(counter.sequences, counts.tolist(), strict=False):
+def _token_counts(counter: Counter, found: TokenStore) -> Mapping[str, int]:
+    counts = np.zeros(len(counter.sequences), np.int64)
+    for ids, _ in found.pieces():
+        counts += np.bincount(ids, minlength=len(counts))
+    total: Counts[str] = Counts()
+    for tokens, n in zip(counter.sequences, counts.tolist(), strict=True):
         for token in tokens:
-            total[token] = total.get(token, 0) + n
+            total[token] += n
     return total
 
 
-def _tokenizer_key(tokenizer: Tokenizer) -> str | None:
-    if isinstance(tokenizer, UntrainedTokenizer):
-        return json.dumps(["untrained", tokenizer.kind, tokenizer.vocab_size])
+def _key(documents: Documents, tokenizer: Tokenizer, *vocab: Any) -> str | None:
+    """What names a store in the cache; None where the tokenizer has no state to name it by."""
     try:
-        return json.dumps(tokenizer.state_dict(), sort_keys=True)
+        made_by = tokenizer.name if isinstance(tokenizer, UntrainedTokenizer) else tokenizer.state_dict()
     except StateError:
         return None
+    return digest(["tokens 2", documents.digest, json.dumps([made_by, vocab], sort_keys=True)])
 
 
-def _key(documents: Documents, tokenizer: Tokenizer, vocab: Sequence[Any]) -> str | None:
-    """What names a store in the cache; None where the tokenizer has no state to name it by."""
-    made_by = _tokenizer_key(tokenizer)
-    if made_by is None:
-        return None
-    return digest([f"tokens {_VERSION}", documents.digest, made_by, json.dumps(list(vocab))])
-
-
-def _find(key: str | None, folder: Path | None) -> tuple[TextProcessor, TokenStore] | None:
-    """A store that was made so before."""
+def _find(key: str | None) -> tuple[TextProcessor, TokenStore] | None:
+    """A store that was made so before; one that is damaged is made again."""
     if key is None:
         return None
-    place = cache_dir() / "tokens" / key if folder is None else Path(folder)
+    place = cache_dir() / "tokens" / key
     try:
-        note = json.loads((place / _PROCESSOR).read_text(encoding="utf-8"))
-        if note["key"] != key:
-            return None
-        store = TokenStore.open(place)
-        return (TextProcessor.from_state(note["processor"]), store) if store.digest == note["store"] else None
+        note = json.loads((place / NOTE).read_text(encoding="utf-8"))
+        processor = TextProcessor.from_state(note["processor"])
+        return processor, TokenStore.open(place, dtype_for(len(processor.vocab)), note["digest"])
     except (OSError, ValueError, KeyError, TypeError, EasyLearnError):
-        return None  # gone, or damaged from outside: it is made again
+        return None
+
+
+Result = tuple[int, SequenceIds, Ints, list[tuple[str, ...]]]
+_counter: Counter | None = None
+_told = 0
+
+
+def encode_all(counter: Counter, batches: Iterable[list[str]]) -> Iterator[tuple[SequenceIds, Ints]]:
+    """`counter.encode` of every batch, in order, by all cores if there is much to do.
+
+    What was learned by the first batches, which are encoded here, is inherited by the processes that do the others;
+    what each of them learns comes back with its results.
+    """
+    coming = iter(batches)
+    n = usual_workers() if counter.in_workers else 0
+    seen = 0
+    for texts in coming:
+        if n and seen >= WARM_UP:
+            yield from _in_workers(counter, texts, coming, n)
+        else:
+            seen += sum(map(len, texts))
+            yield counter.encode(texts)
+
+
+def usual_workers() -> int:
+    """One per core; none where processes cannot be forked, which would cost more than it gives."""
+    if sys.platform != "linux" or multiprocessing.current_process().daemon:
+        return 0
+    cores = usable_cores()
+    return min(cores, MAX_WORKERS) if cores > 1 else 0
+
+
+def _in_workers(
+    counter: Counter, first: list[str], rest: Iterator[list[str]], n: int
+) -> Iterator[tuple[SequenceIds, Ints]]:
+    base = len(counter.sequences)
+    known = {sequence: i for i, sequence in reversed(list(enumerate(counter.sequences)))}  # the first of equal ones
+    here: dict[int, SequenceIds] = {}  # per process: the numbers here of the sequences that it numbered after `base`
+
+    def merged(result: Result) -> tuple[SequenceIds, Ints]:
+        """A result with the numbers of this process."""
+        process, ids, lengths, new = result
+        numbers = [known[s] if s in known else known.setdefault(s, counter.add(s)) for s in new]
+        here[process] = np.append(here.get(process, np.empty(0, np.int32)), np.array(numbers, np.int32))
+        later = ids >= base
+        if later.any():
+            ids = ids.copy()
+            ids[later] = here[process][ids[later] - base]
+        return ids, lengths
+
+    with warnings.catch_warnings():
+        # Python 3.12 warns of any fork beside threads; these processes touch nothing but texts and arrays.
+        warnings.filterwarnings("ignore", message=".*multi-threaded, use of fork", category=DeprecationWarning)
+        context = multiprocessing.get_context("fork")
+        pool = ProcessPoolExecutor(n, context, initializer=_begin, initargs=(counter,))
+        waiting: deque[Future[Result]] = deque()
+        try:
+            for texts in chain([first], rest):
+                waiting.append(pool.submit(_encode, texts))
+                if len(waiting) > _AHEAD * n:
+                    yield merged(waiting.popleft().result())
+            while waiting:
+                yield merged(waiting.popleft().result())
+        except BrokenProcessPool as error:
+            raise StateError(
+                "a process that splits text into words was ended from outside, maybe for want of memory; close other "
+                "programs and run again"
+            ) from error
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _begin(counter: Counter) -> None:
+    global _counter, _told
+    _counter, _told = counter, len(counter.sequences)
+
+
+def _encode(texts: list[str]) -> Result:
+    global _told
+    assert _counter is not None
+    ids, lengths = _counter.encode(texts)
+    new = _counter.sequences[_told:]
+    _told += len(new)
+    return os.getpid(), ids, lengths, new

@@ -1,30 +1,52 @@
-"""Text into tokens and back: words with marks for capitals and repeats, or what any function gives."""
+"""Text into tokens and back: words with marks, pieces of words learned from text, or what any function gives."""
 
 from __future__ import annotations
 
+import functools
+import math
 import re
 from abc import ABC, abstractmethod
 from array import array
-from collections.abc import Callable, Iterable, Sequence
-from itertools import groupby
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import chain, pairwise
+from typing import Any, Literal, NoReturn, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import ArgumentError, DataError, StateError
+from ..errors import ArgumentError, DataError, StateError, did_you_mean
 from . import words
-from .vocab import BOS, PAD, WREP
+from .store import Ints
+from .vocab import BOS, FLD, PAD, WREP, check_version
 from .words import LINE, REPEATS
 
-Ints = npt.NDArray[np.int64]
 SequenceIds = npt.NDArray[np.int32]
+V = TypeVar("V")
+SubwordKind = Literal["bpe", "unigram"]
 
 VERSION = 1  # of a tokenizer's state
 _PIECE = 20_000  # characters split at a time: the list of words stays in the processor's cache
 _MEMO = 2**19  # whitespace-separated strings whose tokens are remembered
 _MEMO_LENGTH = 64  # longer ones will not come again
 _SPACE = re.compile(r"\s")
+SUBWORDS = 8000  # tokens of a subword vocabulary, unless another number is asked for
+_RUST_PIECE = 100_000  # characters given to the Rust library as one text
+_SAFE_CUT = re.compile(r"(?<=\S) (?=\S)")
+
+
+class Memo(dict[str, V]):
+    """What `make` gives for a string, of up to `most` strings; longer ones than `longest` will not come again."""
+
+    def __init__(self, make: Callable[[str], V], most: float = math.inf, longest: float = math.inf) -> None:
+        self._make, self._most, self._longest = make, most, longest
+
+    def __missing__(self, key: str) -> V:
+        value = self._make(key)
+        if len(key) <= self._longest:
+            if len(self) >= self._most:
+                self.clear()
+            self[key] = value
+        return value
 
 
 class Tokenizer(ABC):
@@ -32,29 +54,25 @@ class Tokenizer(ABC):
 
     name: str
 
-    @abstractmethod
     def tokenize(self, texts: Sequence[str]) -> list[list[str]]:
-        """The tokens of each text, without the mark of its beginning.
-
-        Args:
-            texts: the documents.
-        """
+        """The tokens of each of the `texts`, without the mark of its beginning."""
+        counter = self.counter()
+        ids, lengths = counter.encode(texts)
+        found = [counter.sequences[i] for i in ids.tolist()]
+        ends = np.cumsum(lengths).tolist()
+        return [[t for sequence in found[a:b] for t in sequence] for a, b in pairwise([0, *ends])]
 
     @abstractmethod
     def join(self, tokens: Sequence[str]) -> str:
-        """Readable text again; marks of beginning and padding are left out.
-
-        Args:
-            tokens: of one text.
-        """
+        """Readable text again of the `tokens` of one text; marks of beginning and padding are left out."""
 
     @abstractmethod
     def state_dict(self) -> dict[str, Any]:
         """What makes the same tokenizer again, as plain values; see `tokenizer_from_state`."""
 
+    @abstractmethod
     def counter(self) -> Counter:
-        """What numbers the tokens of a large corpus quickly; it gives the tokens that `tokenize` gives."""
-        return Counter(self)
+        """What numbers the tokens of many texts quickly."""
 
     @property
     def closed(self) -> tuple[str, ...] | None:
@@ -62,18 +80,21 @@ class Tokenizer(ABC):
         return None
 
 
-class Counter:
-    """Numbers what it meets in order of appearance; what a number stands for is decided once.
+Tokenizing = str | Tokenizer | Callable[[str], Iterable[str]] | None
 
-    Such a number stands for a token sequence: one token, or several that always come together.
+
+class Counter:
+    """Numbers the token sequences of texts, as `tokens` splits them: one token each; others may join several.
+
+    It gives numbers in the order in which sequences come first.
     """
 
     in_workers = False  # whether forked processes do it faster
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        self.tokenizer = tokenizer
+    def __init__(self, tokens: Callable[[str], list[str]]) -> None:
         self.sequences: list[tuple[str, ...]] = []
-        self._known: dict[str, int] = {}
+        self._tokens = tokens
+        self._known = Memo(lambda token: self.add((token,)))
 
     def add(self, tokens: tuple[str, ...]) -> int:
         """A number for a token sequence that has none yet."""
@@ -81,27 +102,10 @@ class Counter:
         return len(self.sequences) - 1
 
     def encode(self, texts: Sequence[str]) -> tuple[SequenceIds, Ints]:
-        """The numbers of the token sequences of several texts.
-
-        Args:
-            texts: the documents.
-
-        Returns:
-            The numbers one after the other, and how many each text has, shape (len(texts),).
-        """
-        rows = self.tokenizer.tokenize(texts)
-        lengths = np.fromiter(map(len, rows), np.int64, len(rows))
-        known = self._known
-        out = np.empty(int(lengths.sum()), np.int32)
-        at = 0
-        for row in rows:
-            for token in row:
-                number = known.get(token)
-                if number is None:
-                    number = known[token] = self.add((token,))
-                out[at] = number
-                at += 1
-        return out, lengths
+        """The numbers of the token sequences of several texts one after the other, and how many each text has."""
+        rows = [self._tokens(text) for text in texts]
+        lengths = np.array([len(row) for row in rows], np.int64)
+        return np.fromiter(map(self._known.__getitem__, chain.from_iterable(rows)), np.int32, lengths.sum()), lengths
 
 
 class WordTokenizer(Tokenizer):
@@ -137,47 +141,14 @@ class WordTokenizer(Tokenizer):
     def __init__(self, lower: bool = True, keep_newlines: bool = False) -> None:
         self.lower = lower
         self.keep_newlines = keep_newlines
-        self._pieces: dict[str, list[str]] = {}
-
-    def tokenize(self, texts: Sequence[str]) -> list[list[str]]:
-        return [self._tokens(text) for text in texts]
-
-    def _tokens(self, text: str) -> list[str]:
-        memo, found = self._pieces, []
-        for word in self.prepare(text).split():
-            parts = memo.get(word)
-            if parts is None:
-                parts = self.parts(word)
-                if len(word) <= _MEMO_LENGTH:
-                    if len(memo) >= _MEMO:
-                        memo.clear()
-                    memo[word] = parts
-            found += parts
-        out: list[str] = []
-        for part, run in groupby(found):
-            tokens = self.expand(part)
-            n = sum(1 for _ in run)
-            if n >= REPEATS and words.can_repeat(tokens):
-                out += (WREP, str(n), *tokens)
-            else:
-                out += tokens * n
-        return out
 
     def prepare(self, text: str) -> str:
-        """The `text` cleaned as a whole; what `parts` is called with stands between whitespace in it."""
+        """The `text` cleaned as a whole; whitespace separates its words."""
         words.check_text(text)
         text = words.plain(text)
         if self.keep_newlines:
             text = words.line_ends(text).replace("\n", f" {LINE} ")
         return text
-
-    def parts(self, word: str) -> list[str]:
-        """Words and signs of a `word`, a string without whitespace, their case kept."""
-        return ["\n"] if word == LINE and self.keep_newlines else words.word_parts(word)
-
-    def expand(self, part: str) -> tuple[str, ...]:
-        """The tokens of a `part` as `parts` gives them: marks, and what they mark."""
-        return words.expand(part, self.lower)
 
     def join(self, tokens: Sequence[str]) -> str:
         return words.join_words(tokens)
@@ -192,60 +163,39 @@ class WordTokenizer(Tokenizer):
         return f"WordTokenizer(lower={self.lower}, keep_newlines={self.keep_newlines})"
 
 
-class _Memo(dict[str, bytes]):
-    """The numbers of strings without whitespace, as bytes of int32, made where they are missing."""
-
-    def __init__(self, counter: WordCounter) -> None:
-        self._counter = counter
-
-    def __missing__(self, word: str) -> bytes:
-        made = self._counter.ids_of(word)
-        if len(word) <= _MEMO_LENGTH:
-            if len(self) >= _MEMO:
-                self.clear()
-            self[word] = made
-        return made
-
-
 class WordCounter(Counter):
-    """The fast way of `WordTokenizer`: rules run once per different word, all else is done by whole arrays."""
+    """Rules run once per different word, all else is done by whole arrays."""
 
     in_workers = True
 
     def __init__(self, tokenizer: WordTokenizer) -> None:
-        super().__init__(tokenizer)
-        self.words = tokenizer
-        self._memo = _Memo(self)
+        super().__init__(words.word_parts)
+        self._tokenizer = tokenizer
+        self._known = Memo(lambda part: self.add(words.expand(part, tokenizer.lower)))
+        self._ids = Memo(self._ids_of, _MEMO, _MEMO_LENGTH)
         self._repeated: dict[tuple[int, int], int] = {}
         self._may_repeat = bytearray()
 
-    def ids_of(self, word: str) -> bytes:
-        """The numbers of the token sequences of a string without whitespace."""
-        known = self._known
-        numbers = []
-        for part in self.words.parts(word):
-            number = known.get(part)
-            if number is None:
-                number = known[part] = self.add(self.words.expand(part))
-            numbers.append(number)
-        return array("i", numbers).tobytes()
+    def _ids_of(self, word: str) -> bytes:
+        """The numbers of the token sequences of a string without whitespace, as bytes of int32."""
+        is_line = word == LINE and self._tokenizer.keep_newlines
+        parts = ["\n"] if is_line else self._tokens(word)
+        return array("i", map(self._known.__getitem__, parts)).tobytes()
 
     def encode(self, texts: Sequence[str]) -> tuple[SequenceIds, Ints]:
-        look_up = self._memo.__getitem__
+        look_up = self._ids.__getitem__
         rows: list[bytes] = []
         lengths = np.empty(len(texts), np.int64)
         for i, text in enumerate(texts):
-            found = [
-                b"".join(map(look_up, piece.split())) for piece in words.cut(self.words.prepare(text), _PIECE, _SPACE)
-            ]
+            pieces = words.cut(self._tokenizer.prepare(text), _PIECE, _SPACE)
+            found = [b"".join(map(look_up, piece.split())) for piece in pieces]
             lengths[i] = sum(map(len, found)) // 4
             rows += found
         return self._mark_repeats(np.frombuffer(b"".join(rows), np.int32), lengths)
 
     def add(self, tokens: tuple[str, ...]) -> int:
-        self.sequences.append(tokens)
         self._may_repeat.append(words.can_repeat(tokens))
-        return len(self.sequences) - 1
+        return super().add(tokens)
 
     def _mark_repeats(self, ids: SequenceIds, lengths: Ints) -> tuple[SequenceIds, Ints]:
         """Replace the same word three or more times in a row by one sequence that says so."""
@@ -253,15 +203,12 @@ class WordCounter(Counter):
             return ids, lengths
         same = ids[1:] == ids[:-1]
         ends = np.cumsum(lengths)
-        inner = ends[(ends > 0) & (ends < len(ids))]
-        same[inner - 1] = False
+        same[ends[(ends > 0) & (ends < len(ids))] - 1] = False
         if not (same[1:] & same[:-1]).any():
             return ids, lengths
         starts = np.flatnonzero(np.concatenate(([True], ~same)))
         counts = np.diff(starts, append=len(ids))
         chosen = (counts >= REPEATS) & np.frombuffer(self._may_repeat, np.bool_)[ids[starts]]
-        if not chosen.any():
-            return ids, lengths
         out = ids.copy()
         keep = np.ones(len(ids), np.bool_)
         for at, n in zip(starts[chosen].tolist(), counts[chosen].tolist(), strict=True):
@@ -276,50 +223,38 @@ class WordCounter(Counter):
 
 
 class FunctionTokenizer(Tokenizer):
-    """Any function from a text to its tokens.
-
-    Args:
-        fn: called with one text at a time.
-
-    >>> FunctionTokenizer(str.split).tokenize(["a b", ""])
-    [['a', 'b'], []]
-    """
+    """Any function `fn` from a text to its tokens."""
 
     def __init__(self, fn: Callable[[str], Iterable[str]]) -> None:
         if not callable(fn):
-            raise ArgumentError(f"expected a function from a text to a list of tokens, got {type(fn).__name__}")
+            raise ArgumentError(
+                "tokenizer must be 'word', 'bpe', 'unigram', a Tokenizer or a function from a text to a list of tokens,"
+                f" got {type(fn).__name__}"
+            )
         self.fn = fn
         self.name = str(getattr(fn, "__name__", type(fn).__name__))
 
-    def tokenize(self, texts: Sequence[str]) -> list[list[str]]:
-        """See `Tokenizer.tokenize`.
+    def tokens(self, text: str) -> list[str]:
+        """The tokens of one text."""
+        words.check_text(text)
+        given = self.fn(text)
+        tokens = list(given) if isinstance(given, Iterable) and not isinstance(given, str) else None
+        if tokens is None or not all(isinstance(t, str) for t in tokens):
+            raise DataError(
+                f"the tokenizer {self.name} must give a list of texts, but for {text[:40]!r} it gave "
+                f"{str(given)[:60]!r}, a {type(given).__name__}"
+            )
+        return tokens
 
-        Raises:
-            DataError: the function gave something that is no list of texts.
-        """
-        out: list[list[str]] = []
-        for text in texts:
-            words.check_text(text)
-            given = self.fn(text)
-            tokens = list(given) if isinstance(given, Iterable) and not isinstance(given, str) else None
-            if tokens is None or not all(isinstance(t, str) for t in tokens):
-                raise DataError(
-                    f"the tokenizer {self.name} must give a list of texts, but for {text[:40]!r} it gave "
-                    f"{str(given)[:60]!r}, a {type(given).__name__}"
-                )
-            out.append(tokens)
-        return out
+    def counter(self) -> Counter:
+        return Counter(self.tokens)
 
     def join(self, tokens: Sequence[str]) -> str:
         """The tokens with spaces between them, since how the function split them is not known."""
         return " ".join(t for t in tokens if t not in (BOS, PAD))
 
     def state_dict(self) -> dict[str, Any]:
-        """Refused, since a function cannot be written to a file.
-
-        Raises:
-            StateError: always.
-        """
+        """Refused, since a function cannot be written to a file."""
         raise StateError(
             f"the tokenizer {self.name} is a function of yours, which cannot be saved; pass the same function again "
             "when loading, or use 'word', 'bpe' or 'unigram', which are saved with the model"
@@ -327,3 +262,147 @@ class FunctionTokenizer(Tokenizer):
 
     def __repr__(self) -> str:
         return f"FunctionTokenizer({self.name})"
+
+
+class SubwordTokenizer(Tokenizer):
+    """Pieces of words, learned from text: no text is ever *unknown*, and `join` gives back all of it.
+
+    What goes in is first cleaned of html, has plain line ends and Unicode's normal form C; `join` gives that. The
+    pieces are of bytes, so that they cover every script.
+
+    Args:
+        model: a trained tokenizer of the `tokenizers` library, as its JSON.
+
+    >>> tokenizer = SubwordTokenizer.train(["low lower lowest"] * 9, vocab_size=270)
+    >>> tokenizer.join(tokenizer.tokenize(["slower snow ☃"])[0])
+    'slower snow ☃'
+    """
+
+    def __init__(self, model: str) -> None:
+        import tokenizers
+
+        try:
+            self._rust = tokenizers.Tokenizer.from_str(model)
+            self.name = {"BPE": "bpe", "Unigram": "unigram"}.get(type(self._rust.model).__name__, "subword")
+        except Exception as error:  # the library raises bare Exception
+            raise StateError(
+                f"this is not the JSON of a tokenizer that the tokenizers library reads: {error}"
+            ) from error
+
+    @classmethod
+    def train(
+        cls, texts: Iterable[str], kind: SubwordKind = "bpe", vocab_size: int = SUBWORDS, progress: bool = False
+    ) -> SubwordTokenizer:
+        """Learn which pieces are frequent.
+
+        Args:
+            texts: read once, a few at a time.
+            kind: "bpe" (byte-pair encoding, arXiv 1508.07909) or "unigram" (arXiv 1804.10959).
+            vocab_size: how many different pieces; at least the 256 bytes and one.
+            progress: show the library's bars.
+        """
+        import tokenizers
+        from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
+
+        if kind not in ("bpe", "unigram"):
+            raise ArgumentError(f"kind must be 'bpe' or 'unigram', got {kind!r}")
+        if vocab_size < 257:
+            raise ArgumentError(f"vocab_size must be at least 257, for there are 256 bytes, got {vocab_size}")
+        rust = tokenizers.Tokenizer(models.BPE() if kind == "bpe" else models.Unigram())
+        trainer: Any = trainers.BpeTrainer if kind == "bpe" else trainers.UnigramTrainer
+        alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+        how = {"vocab_size": vocab_size, "initial_alphabet": alphabet, "special_tokens": [FLD]}
+        rust.normalizer = normalizers.NFC()
+        rust.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        rust.decoder = decoders.ByteLevel()
+        pieces = (piece for text in texts for piece in words.cut(_for_subwords(text), _RUST_PIECE, _SAFE_CUT))
+        rust.train_from_iterator(pieces, trainer(**how, show_progress=progress))
+        return cls(rust.to_str())
+
+    def encode(self, texts: Sequence[str]) -> tuple[SequenceIds, Ints]:
+        """Positions in `closed` of the tokens of all `texts`, one after the other, and how many each text has."""
+        pieces = [list(words.cut(_for_subwords(text), _RUST_PIECE, _SAFE_CUT)) for text in texts]
+        of = [i for i, some in enumerate(pieces) for _ in some]
+        found = self._rust.encode_batch_fast([p for some in pieces for p in some], add_special_tokens=False)
+        rows = [np.array(e.ids, np.int32) for e in found]
+        lengths = np.zeros(len(texts), np.int64)
+        np.add.at(lengths, of, [len(r) for r in rows])
+        return np.concatenate([np.empty(0, np.int32), *rows]), lengths
+
+    def join(self, tokens: Sequence[str]) -> str:
+        text: str = self._rust.decoder.decode([t for t in tokens if t not in (BOS, PAD)])
+        return text
+
+    @functools.cached_property
+    def closed(self) -> tuple[str, ...]:
+        """All tokens, in the order of their numbers."""
+        by_id = sorted((i, t) for t, i in self._rust.get_vocab().items())
+        if [i for i, _ in by_id] != list(range(len(by_id))):
+            raise StateError("the numbers of this tokenizer's tokens have gaps; train it anew")
+        return tuple(t for _, t in by_id)
+
+    def counter(self) -> Counter:
+        return _SubwordCounter(self)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"kind": "subword", "version": VERSION, "model": self._rust.to_str()}
+
+    def __repr__(self) -> str:
+        return f"SubwordTokenizer({self.name}, {self._rust.get_vocab_size()} tokens)"
+
+
+class _SubwordCounter(Counter):
+    def __init__(self, tokenizer: SubwordTokenizer) -> None:
+        self.sequences = [(t,) for t in tokenizer.closed]
+        self._encode = tokenizer.encode
+
+    def encode(self, texts: Sequence[str]) -> tuple[SequenceIds, Ints]:
+        return self._encode(texts)
+
+
+class UntrainedTokenizer(Tokenizer):
+    """The wish for subwords of a `kind` before there is text to learn them from; `TextProcessor.fit` trains it."""
+
+    def __init__(self, kind: SubwordKind) -> None:
+        self.name = self.kind = kind
+
+    def _refuse(self, *given: object) -> NoReturn:
+        raise StateError(
+            f"the {self.kind} tokenizer is not trained yet: pass it to TextProcessor.fit, or use SubwordTokenizer.train"
+        )
+
+    counter = join = state_dict = _refuse  # type: ignore[assignment]
+
+
+def _for_subwords(text: str) -> str:
+    words.check_text(text)
+    return words.without_surrogates(words.line_ends(words.plain(text)))
+
+
+def as_tokenizer(given: Tokenizing) -> Tokenizer:
+    """A tokenizer from what users pass: "bpe" and "unigram" are trained later, on the training split."""
+    if given is None or given == "word":
+        return WordTokenizer()
+    if isinstance(given, Tokenizer):
+        return given
+    if given in ("bpe", "unigram"):
+        return UntrainedTokenizer(cast(SubwordKind, given))
+    if isinstance(given, str):
+        raise ArgumentError(f"there is no tokenizer {given!r}. {did_you_mean(given, ['word', 'bpe', 'unigram'])}")
+    if isinstance(given, type) and issubclass(given, Tokenizer):
+        raise ArgumentError(f"tokenizer must be a tokenizer, not its class: make one of {given}")
+    return FunctionTokenizer(cast(Callable[[str], Iterable[str]], given))
+
+
+def tokenizer_from_state(state: Mapping[str, Any]) -> Tokenizer:
+    """The tokenizer whose `state_dict` this is. Nothing of it is executed."""
+    kind = state.get("kind") if isinstance(state, Mapping) else None
+    if kind not in ("word", "subword"):
+        raise StateError(f"this is no state of a tokenizer of easylearn: its kind is {kind!r}, not 'word' or 'subword'")
+    check_version(state, VERSION, "tokenizer")
+    if kind == "word":
+        return WordTokenizer(bool(state.get("lower", True)), bool(state.get("keep_newlines", False)))
+    model = state.get("model")
+    if not isinstance(model, str):
+        raise StateError("this state of a SubwordTokenizer lacks its model, a JSON text")
+    return SubwordTokenizer(model)

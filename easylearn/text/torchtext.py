@@ -1,27 +1,23 @@
 """What torchtext brought, taken as it is: vocabularies, word vectors and streams of (label, text).
 
-Objects are known by what they can do and not by their class, so nothing here imports torchtext: its last version, 0.18,
-loads with torch 2.3 only, and objects that look like its own are as welcome. Its tokenizers and transforms are
-functions from a text to tokens, which `as_tokenizer` takes like any other.
+Objects are known by what they can do and not by their class, so nothing here imports torchtext, whose last version
+loads with torch 2.3 only.
 """
 
 from __future__ import annotations
 
-import functools
-import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ..errors import ArgumentError, DataError, EasyLearnWarning, WeightsError, did_you_mean
+from ..errors import ArgumentError, DataError, WeightsError, did_you_mean
 from .sources import is_frame
 from .tokenize import Tokenizer
-from .vocab import BOS, PAD, SPECIALS, UNK, Vocab
+from .vocab import BOS, PAD, SPECIALS, UNK, Vocab, warn_of_strangers
 
 TOKEN_MARK = "\x1f"  # Unicode's separator of units: stands before each token of a text that came in tokens
-FEW_KNOWN = 0.5  # below this share of known words, vectors are probably of another language or tokenizer
 
 _SPELLINGS = {
     UNK: ("<unk>", "[UNK]", "<UNK>"),
@@ -31,20 +27,10 @@ _SPELLINGS = {
 
 
 def as_vocab(given: Any) -> Vocab | None:
-    """A vocabulary out of ours or torchtext's.
+    """A vocabulary out of ours, torchtext's (with `get_itos`) or an object with a list `itos`; None if it is none.
 
-    A token keeps its number. Those that stand for *unknown*, *padding* and the beginning of a text (`<unk>`, `<pad>`,
-    `<bos>` and the like; *unknown* is the one of the default index, where there is one) get our names; what our
-    tokenizers need besides comes after the last one.
-
-    Args:
-        given: a `Vocab`, a `torchtext.vocab.Vocab` or an object with its `get_itos`, or one with a list `itos`.
-
-    Returns:
-        The vocabulary; None if it is none.
-
-    Raises:
-        ArgumentError: its tokens are not all different, or are no texts.
+    A token keeps its number. Those that stand for *unknown* (the default index), *padding* and the beginning of a text
+    (`<unk>`, `<pad>`, `<bos>` and the like) get our names; what our tokenizers need besides comes after the last one.
     """
     if isinstance(given, Vocab):
         return given
@@ -59,34 +45,23 @@ def as_vocab(given: Any) -> Vocab | None:
         names[default] = UNK
     for special, spellings in _SPELLINGS.items():
         if special not in names:
-            found = next((s for s in spellings if s in names), None)
-            if found is not None:
-                names[names.index(found)] = special
-    held = set(names)
-    return Vocab([*names, *(s for s in SPECIALS if s not in held)])
+            found = [s for s in spellings if s in names]
+            if found:
+                names[names.index(found[0])] = special
+    return Vocab([*names, *(s for s in SPECIALS if s not in names)])
 
 
 def read_pairs(pairs: Iterable[tuple[Any, Any]], where: str = "pairs") -> tuple[list[str], list[Any]]:
-    """Texts and labels out of a torchtext dataset.
+    """Texts and labels out of a torchtext dataset; messages call it `where`.
 
-    Args:
-        pairs: (label, text), as most of torchtext's datasets give; or (text, label) as SST2 does, where the labels are
-            no texts. All are of one kind.
-        where: what messages call them.
-
-    Returns:
-        The texts, and their labels.
-
-    Raises:
-        DataError: there is none, or one is no such pair; the message says which.
-
-    >>> read_pairs([(2, "good"), (1, "bad")])
-    (['good', 'bad'], [2, 1])
+    Its items are (label, text), as most are; or (text, label) as in SST2, where the labels are no texts.
     """
+    if isinstance(pairs, str | Mapping) or not _is_iterable(pairs):
+        raise ArgumentError(f"{where} must be an iterable of (label, text), got a {type(pairs).__name__}")
     texts: list[str] = []
     labels: list[Any] = []
     place = None  # of the text, as the first pair has it
-    for i, pair in enumerate(_iterate(pairs, where)):
+    for i, pair in enumerate(pairs):
         if not isinstance(pair, tuple | list) or len(pair) != 2:
             raise DataError(f"{where}: item {i} must be (label, text), got {pair!r:.80}, a {type(pair).__name__}")
         if place is None:
@@ -101,25 +76,8 @@ def read_pairs(pairs: Iterable[tuple[Any, Any]], where: str = "pairs") -> tuple[
     return texts, labels
 
 
-def _iterate(pairs: Any, where: str) -> Iterator[Any]:
-    if isinstance(pairs, str | Mapping):
-        raise ArgumentError(f"{where} must be an iterable of (label, text), got a {type(pairs).__name__}")
-    try:
-        return iter(pairs)
-    except TypeError:
-        raise ArgumentError(f"{where} must be an iterable of (label, text), got a {type(pairs).__name__}") from None
-
-
 def field_tokenizer(field: Any) -> Any:
-    """A tokenizer out of what 2018 passed as a field.
-
-    Args:
-        field: a function from a text to a list of tokens; an object like torchtext's old `Field` (its `preprocess`, or
-            its `tokenize` and `lower`); or what `as_tokenizer` takes.
-
-    Raises:
-        ArgumentError: it is none of these.
-    """
+    """A tokenizer out of what 2018 passed as a field: a function, or an object like torchtext's old `Field`."""
     if field is None or isinstance(field, str | Tokenizer):
         return field
     tokenize = getattr(field, "tokenize", None)
@@ -133,24 +91,11 @@ def field_tokenizer(field: Any) -> Any:
     preprocess = getattr(field, "preprocess", None)
     if callable(preprocess):
         return preprocess
-    return functools.partial(_lowered, tokenize) if getattr(field, "lower", False) else tokenize
-
-
-def _lowered(tokenize: Callable[[str], Iterable[str]], text: str) -> list[str]:
-    return [token.lower() for token in tokenize(text)]
+    return (lambda text: [t.lower() for t in tokenize(text)]) if getattr(field, "lower", False) else tokenize
 
 
 def read_examples(split: Any, text: str, label: str, where: str) -> tuple[list[str], list[Any]]:
-    """Texts and labels out of a table, pairs, or an old dataset with `examples`; see `given_tokens`.
-
-    Args:
-        split: the documents.
-        text, label: names of the columns, or of what examples have.
-        where: "train", "valid" or "test"; the last needs no labels.
-
-    Raises:
-        DataError: a column is missing, or an example lacks its text or its label.
-    """
+    """Texts and labels out of columns of a table, pairs, or attributes of the `examples` of an old dataset."""
     if is_frame(split):
         missing = [n for n in (text, label) if n not in split.columns and (where, n) != ("test", label)]
         if missing:
@@ -186,67 +131,40 @@ def given_tokens(tokenizer: Tokenizer) -> Callable[[str], list[str]]:
 
 
 def are_pairs(given: Any) -> bool:
-    """Whether this is an iterable of pairs, and not a fraction, a list of positions or a mask.
-
-    >>> are_pairs([("a", "good")]), are_pairs(iter([])), are_pairs([3, 4]), are_pairs(0.2), are_pairs(None)
-    (True, True, False, False, False)
-    """
+    """Whether this is an iterable of pairs, and not a fraction, a list of positions or a mask."""
     if isinstance(given, list | tuple):
         return bool(given) and isinstance(given[0], tuple | list)
     if given is None or isinstance(given, str | Tensor | range) or callable(getattr(given, "__array__", None)):
         return False
+    return _is_iterable(given)
+
+
+def _is_iterable(given: Any) -> bool:
     return isinstance(given, Iterable) or callable(getattr(given, "__getitem__", None))
 
 
-def vector_size(vectors: Any) -> int:
-    """How many numbers the vector of a word has.
-
-    Args:
-        vectors: a `torchtext.vocab.Vectors`, such as `GloVe`, or an object with its `vectors` and `stoi` or `itos`.
-
-    Raises:
-        ArgumentError: it is none.
-    """
-    return int(_table(vectors).shape[1])
-
-
 def set_vectors(embedding: nn.Embedding, vocab: Vocab, vectors: Any) -> int:
-    """Start an embedding from word vectors, words matched by name; what they do not know stays as it is.
+    """Start the embedding of a vocabulary from word vectors, words matched by name; how many were known.
 
-    The numbers are taken as they are: those of GloVe are several times as large as what an AWD-LSTM starts from, and
-    serve it well all the same. *Padding* keeps its zeros.
-
-    Args:
-        embedding: of as many rows as the vocabulary has tokens.
-        vocab: the tokens.
-        vectors: see `vector_size`.
-
-    Returns:
-        How many tokens of the vocabulary got a vector.
-
-    Raises:
-        ArgumentError: the vectors have another length, or are no vectors.
-        WeightsError: one of them is not finite, or none of the words is known.
+    Others stay as they are, and padding 0. The numbers are taken as they are: those of GloVe are several times as large
+    as what an AWD-LSTM starts from, and serve it well all the same.
     """
-    table = _table(vectors)
+    table = vector_table(vectors)
     if table.shape[1] != embedding.embedding_dim:
         raise ArgumentError(
             f"the vectors have {table.shape[1]} numbers per word, the model's embedding has {embedding.embedding_dim}; "
             f"make the learner with emb_size={table.shape[1]}, or leave emb_size out"
         )
     place = _places(vectors, len(table))
-    found = {i: row for i, t in enumerate(vocab.tokens) if (row := _find(t, place)) is not None}
-    n_words = len(vocab) - len(SPECIALS)
+    found: dict[int, int] = {}
+    for i, token in enumerate(vocab.tokens):
+        names = [t for t in (token, *_SPELLINGS.get(token, ())) if t in place and token != PAD]
+        if names:
+            found[i] = place[names[0]]
     if not found:
         raise WeightsError(f"the vectors know none of the vocabulary's words, such as {list(vocab.tokens[8:14])}")
-    if len(found) < FEW_KNOWN * n_words:
-        strange = [t for i, t in enumerate(vocab.tokens) if i not in found and t not in SPECIALS][:8]
-        warnings.warn(
-            f"the vectors know only {len(found):,} of the {n_words:,} words of this vocabulary (unknown: {strange}). "
-            "Are they of another language, or made with another tokenizer?",
-            EasyLearnWarning,
-            stacklevel=3,
-        )
+    unknown = [t for i, t in enumerate(vocab.tokens) if i not in found and t not in SPECIALS]
+    warn_of_strangers("the table of vectors", unknown, len(vocab) - len(SPECIALS), "words")
     rows = table[torch.tensor(list(found.values()))]
     bad = (~torch.isfinite(rows).all(1)).nonzero().flatten().tolist()
     if bad:
@@ -258,7 +176,8 @@ def set_vectors(embedding: nn.Embedding, vocab: Vocab, vectors: Any) -> int:
     return len(found)
 
 
-def _table(vectors: Any) -> Tensor:
+def vector_table(vectors: Any) -> Tensor:
+    """The vectors themselves, of `vectors` as `set_vectors` takes them, shape (words, numbers)."""
     table = getattr(vectors, "vectors", None)
     if not isinstance(table, Tensor) or table.ndim != 2:
         raise ArgumentError(
@@ -271,19 +190,10 @@ def _table(vectors: Any) -> Tensor:
 def _places(vectors: Any, n: int) -> Mapping[str, int]:
     """The row of each word."""
     stoi, itos = getattr(vectors, "stoi", None), getattr(vectors, "itos", None)
-    if isinstance(stoi, Mapping):
-        if len(stoi) > n:
-            raise ArgumentError(f"the vectors have {n:,} rows for {len(stoi):,} words")
-        return stoi
-    if not isinstance(itos, Sequence) or isinstance(itos, str) or len(itos) != n:
-        raise ArgumentError(f"vectors need .stoi or .itos, the words of their {n:,} rows")
-    place: dict[str, int] = {}
-    for i, token in enumerate(itos):
-        place.setdefault(token, i)
-    return place
-
-
-def _find(token: str, place: Mapping[str, int]) -> int | None:
-    if token == PAD:
-        return None
-    return next((place[t] for t in (token, *_SPELLINGS.get(token, ())) if t in place), None)
+    if not isinstance(stoi, Mapping):
+        if not isinstance(itos, Sequence) or isinstance(itos, str) or len(itos) != n:
+            raise ArgumentError(f"vectors need .stoi or .itos, the words of their {n:,} rows")
+        return {token: i for i, token in reversed(list(enumerate(itos)))}  # the first of equal ones
+    if len(stoi) > n:
+        raise ArgumentError(f"the vectors have {n:,} rows for {len(stoi):,} words")
+    return stoi

@@ -1,6 +1,4 @@
-"""Encoders in files: written with their vocabulary, and read into models whose vocabulary is another one.
-
-`save_encoder` and `load_encoder` do it for a learner.
+"""Encoders in files, ours and fast.ai's: written with their vocabulary, and read into models of another vocabulary.
 
 A word that the file knows takes its row; one that it does not know starts at the mean of all rows (arXiv 1801.06146).
 """
@@ -8,8 +6,10 @@ A word that the file knows takes its row; one that it does not know starts at th
 from __future__ import annotations
 
 import json
-import warnings
+import pickletools
+import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,31 +17,35 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import ArgumentError, EasyLearnWarning, StateError, WeightsError, did_you_mean
-from ..files import StrPath, write_tensors
+from ..errors import ArgumentError, StateError, WeightsError, did_you_mean
+from ..files import StrPath, atomic_write, cache_dir, write_tensors
 from ..learner import Learner
 from ..nn.awd_lstm import AWDLSTM
 from ..nn.text_models import LanguageModel
 from ..options import strict
-from .fastai import read_fastai
 from .preprocess import AnyText
-from .vocab import Vocab
+from .vocab import BOS, FLD, MAJ, PAD, REP, UNK, UP, WREP, Vocab, warn_of_strangers
 
 SCHEMA = 1
 MODELS = Path("models")  # where a learner keeps what it saves, if nothing else is said
-FEW_KNOWN = 0.5  # below this share of known words a transfer is probably a mistake
+_EXPECTED = ("embedding.weight", "rnns.0.weight_ih_l0", "rnns.0.weight_hh_l0")
+
+WT103 = "https://files.fast.ai/models/wt103"
+"""Where fast.ai keeps its language models of 2018."""
+OLD_TOKENS = {
+    "_unk_": UNK, "_pad_": PAD, "_bos_": BOS, "xbos": BOS, "xfld": FLD,
+    "t_up": UP, "tk_rep": REP, "tk_wrep": WREP, "xxeos": "xxeos", "t_maj": MAJ,
+}  # fmt: skip
+"""fast.ai's names of the special tokens in 2018, and ours."""
+_LIST_OPCODES = frozenset(["PROTO", "FRAME", "MARK", "EMPTY_LIST", "LIST", "APPEND", "APPENDS", "STOP"])
 
 
 @dataclass(frozen=True)
 class SavedEncoder:
     """An encoder out of a file.
 
-    Args:
-        source: where it came from, for messages.
-        tokens: its vocabulary, in the order of the embedding's rows.
-        tensors: named as in an `AWDLSTM`; "decoder.bias" besides, if it came from a language model.
-        backward: whether it read texts from their end.
-        tokenizer: state of the tokenizer that made its tokens, or None.
+    Its tensors are named as in an `AWDLSTM` ("decoder.bias" besides, of a language model), its tokens in the order of
+    the embedding's rows, and the tokenizer's state is that of what made them, if it is known.
     """
 
     source: str
@@ -50,33 +54,29 @@ class SavedEncoder:
     backward: bool = False
     tokenizer: Mapping[str, Any] | None = None
 
-    @property
-    def emb_size(self) -> int:
-        """Length of a word's vector."""
-        return int(self.tensors["embedding.weight"].shape[1])
-
-    @property
-    def n_layers(self) -> int:
-        """How many recurrent layers there are."""
-        return sum(name.endswith("weight_hh_l0") for name in self.tensors)
-
-    @property
-    def n_hidden(self) -> int:
-        """Width of all recurrent layers but the last."""
-        return int(self.tensors["rnns.0.weight_hh_l0"].shape[1])
+    def __post_init__(self) -> None:
+        missing = [n for n in _EXPECTED if n not in self.tensors or self.tensors[n].ndim != 2]
+        if missing:
+            raise WeightsError(
+                f"{self.source} has no tensor {missing[0]!r} as an AWD-LSTM has; it has {sorted(self.tensors)[:8]}"
+            )
+        rows = len(self.tensors["embedding.weight"])
+        if rows != len(self.tokens):
+            raise WeightsError(
+                f"{self.source} has {rows:,} rows of embedding for {len(self.tokens):,} tokens; weights and vocabulary "
+                "belong to different models"
+            )
 
     @property
     def sizes(self) -> dict[str, int]:
         """The sizes, as learners take them."""
-        return {"emb_size": self.emb_size, "n_hidden": self.n_hidden, "n_layers": self.n_layers}
+        embedding, _, hidden = (self.tensors[n] for n in _EXPECTED)
+        n_layers = sum(name.endswith("weight_hh_l0") for name in self.tensors)
+        return {"emb_size": int(embedding.shape[1]), "n_hidden": int(hidden.shape[1]), "n_layers": n_layers}
 
 
 def encoder_of(model: nn.Module) -> AWDLSTM:
-    """The encoder of a language model or of a classifier.
-
-    Raises:
-        StateError: the model has none.
-    """
+    """The encoder of a language model or of a classifier."""
     encoder = getattr(model, "encoder", None)
     if not isinstance(encoder, AWDLSTM):
         raise StateError(f"the model has no AWD-LSTM encoder: it is a {type(model).__name__}")
@@ -84,50 +84,26 @@ def encoder_of(model: nn.Module) -> AWDLSTM:
 
 
 def write_encoder(path: StrPath, model: nn.Module, vocab: Vocab, backward: bool) -> Path:
-    """Write the encoder of a model, with its vocabulary and what made its tokens.
-
-    Args:
-        path: the file to create or replace.
-        model: a language model, whose decoder's bias is written, too, or a classifier.
-        vocab: of the model.
-        backward: whether texts are read from their end.
-
-    Returns:
-        The path.
-
-    Raises:
-        SaveError: the file could not be written; the old one is whole.
-    """
-    tensors = {n: t.detach().cpu().contiguous() for n, t in encoder_of(model).state_dict().items()}
+    """Write the encoder of a model, a language model with its bias, with its vocabulary and what made its tokens."""
+    tensors = dict(encoder_of(model).state_dict())
     if isinstance(model, LanguageModel) and model.decoder.bias is not None:
-        tensors["decoder.bias"] = model.decoder.bias.detach().cpu().contiguous()
+        tensors["decoder.bias"] = model.decoder.bias.detach()
     header = {
-        "schema": SCHEMA,
-        "kind": "awd_lstm",
-        "backward": backward,
-        "tokens": list(vocab.tokens),
-        "tokenizer": _tokenizer_state(vocab),
-    }
-    return write_tensors(path, tensors, {"easylearn-encoder": json.dumps(header)})
-
-
-def _tokenizer_state(vocab: Vocab) -> Mapping[str, Any] | None:
-    try:
-        return None if vocab.tokenizer is None else dict(vocab.tokenizer.state_dict())
-    except StateError:
-        return None  # a function of the user's: its name would say nothing
+        "schema": SCHEMA, "kind": "awd_lstm", "backward": backward, "tokens": list(vocab.tokens), "tokenizer": None,
+    }  # fmt: skip
+    if vocab.tokenizer is not None:
+        with suppress(StateError):  # a function of the user's: its name would say nothing
+            header["tokenizer"] = vocab.tokenizer.state_dict()
+    cpu = {n: t.cpu().contiguous() for n, t in tensors.items()}
+    return write_tensors(path, cpu, {"easylearn-encoder": json.dumps(header)})
 
 
 def read_encoder(path: StrPath, itos: StrPath | None = None) -> SavedEncoder:
     """Read an encoder out of a file; nothing in it is executed.
 
     Args:
-        path: a file of `save_encoder`, with or without its suffix, or its name alone if it is in `models`; a folder
-            of `easylearn pretrain-lm`; or fast.ai's weights (`.h5`, `.pth`).
+        path: what `pretrained=` of `language_model_learner` may be.
         itos: fast.ai's vocabulary, a list of words in a `.pkl` file; None looks for `itos*.pkl` beside the weights.
-
-    Raises:
-        WeightsError: there is no such file, it is damaged, or it is something else.
     """
     file = find_file(path, ".safetensors")
     if file is None:
@@ -140,16 +116,13 @@ def read_encoder(path: StrPath, itos: StrPath | None = None) -> SavedEncoder:
     if file.suffix == ".safetensors":
         return _read_own(file)
     tokens, tensors = read_fastai(file, itos)
-    return _checked(SavedEncoder(str(file), tokens, tensors, backward="bwd" in file.stem))
+    return SavedEncoder(str(file), tokens, tensors, backward="bwd" in file.stem)
 
 
 def find_file(name: StrPath, *suffixes: str) -> Path | None:
     """The file of this name, with one of the suffixes if it has none, here or in `models`; None if there is none."""
-    given = Path(name)
-    for place in (given, MODELS / given):
-        if place.is_dir() and (place / "encoder.safetensors").is_file():
-            return place / "encoder.safetensors"
-        for file in (place, *(place.with_name(place.name + suffix) for suffix in suffixes)):
+    for place in (Path(name), MODELS / name):
+        for file in (place / "encoder.safetensors", place, *(place.with_name(place.name + s) for s in suffixes)):
             if file.is_file():
                 return file
     return None
@@ -172,90 +145,45 @@ def _read_own(file: Path) -> SavedEncoder:
         raise WeightsError(f"{file} has a header that easylearn did not write: {str(header)[:100]}")
     if header["schema"] > SCHEMA:
         raise WeightsError(f"{file} was written by a newer easylearn (schema {header['schema']}); update easylearn")
-    tokens, tokenizer = header.get("tokens"), header.get("tokenizer")
-    if not (
-        header.get("kind") == "awd_lstm"
-        and isinstance(header.get("backward"), bool)
-        and isinstance(tokens, list)
-        and all(isinstance(t, str) for t in tokens)
-        and isinstance(tokenizer, dict | None)
-    ):
+    kind, backward, tokens, tokenizer = (header.get(n) for n in ("kind", "backward", "tokens", "tokenizer"))
+    known = kind == "awd_lstm" and isinstance(backward, bool) and isinstance(tokenizer, dict | None)
+    if not known or not isinstance(tokens, list) or not all(isinstance(t, str) for t in tokens):
         raise WeightsError(f"{file} has a header that does not describe an encoder: {str(header)[:100]}")
-    return _checked(SavedEncoder(str(file), tuple(tokens), tensors, header["backward"], tokenizer))
-
-
-def _checked(saved: SavedEncoder) -> SavedEncoder:
-    """Refuse tensors that are not those of one encoder."""
-    tensors = saved.tensors
-    expected = ("embedding.weight", "rnns.0.weight_ih_l0", "rnns.0.weight_hh_l0")
-    missing = [n for n in expected if n not in tensors or tensors[n].ndim != 2]
-    if missing:
-        raise WeightsError(
-            f"{saved.source} has no tensor {missing[0]!r} as an AWD-LSTM has; it has {sorted(tensors)[:8]}"
-        )
-    if len(tensors["embedding.weight"]) != len(saved.tokens):
-        raise WeightsError(
-            f"{saved.source} has {len(tensors['embedding.weight']):,} rows of embedding for {len(saved.tokens):,} "
-            "tokens; weights and vocabulary belong to different models"
-        )
-    return saved
+    return SavedEncoder(str(file), tuple(tokens), tensors, bool(backward), tokenizer)
 
 
 def copy_encoder(saved: SavedEncoder, model: nn.Module, vocab: Vocab, backward: bool) -> int:
-    """Put an encoder into a model, words matched by name, all of it or nothing.
+    """Put an encoder into a model, words matched by name, all of it or nothing; returns how many words the file knows.
 
-    Args:
-        saved: from `read_encoder`.
-        model: a language model (takes the decoder's bias, too) or a classifier.
-        vocab: of the model; a word that the file does not know starts at the mean row.
-        backward: whether the model reads texts from their end.
-
-    Returns:
-        How many words of the vocabulary the file knows.
-
-    Raises:
-        WeightsError: sizes or direction differ; the message says what to do.
+    A language model takes the decoder's bias, too; a word that the file does not know starts at the mean row.
     """
     encoder = encoder_of(model)
-    _check_fits(saved, encoder, backward)
     state = encoder.state_dict()
-    known, rows = match_rows(saved.tokens, vocab)
-    new = {n: saved.tensors[n] for n in state if n != "embedding.weight"}
-    new["embedding.weight"] = take_rows(saved.tensors["embedding.weight"], rows)
+    _check_fits(saved, encoder, state, backward)
+    place = {token: row for row, token in reversed(list(enumerate(saved.tokens)))}  # the first of equal ones
+    rows = torch.tensor([place.get(t, -1) for t in vocab.tokens])
+    unknown = [t for t in vocab.tokens if t not in place]
+    table = take_rows(saved.tensors["embedding.weight"], rows)
     if rows[vocab.pad] < 0:
-        new["embedding.weight"][vocab.pad] = 0  # padding says nothing
-    for name, live in state.items():
-        if live.shape != new[name].shape:
-            raise WeightsError(
-                f"{saved.source}: {name} has shape {tuple(new[name].shape)}, the model's has {tuple(live.shape)}"
-            )
-    if known < FEW_KNOWN * len(vocab):
-        strange = [t for t, row in zip(vocab.tokens, rows.tolist(), strict=True) if row < 0][:8]
-        warnings.warn(
-            f"{saved.source} knows only {known:,} of the {len(vocab):,} tokens of this vocabulary (unknown: {strange})."
-            " Was it trained on another language, or with another tokenizer?",
-            EasyLearnWarning,
-            stacklevel=3,
-        )
+        table[vocab.pad] = 0  # padding says nothing
+    warn_of_strangers(saved.source, unknown, len(vocab), "tokens")
     with torch.no_grad():
         for name, live in state.items():
-            live.copy_(new[name])
+            live.copy_(table if name == "embedding.weight" else saved.tensors[name])
         if isinstance(model, LanguageModel):
-            if model.decoder.weight is not encoder.embedding.weight:
-                model.decoder.weight.copy_(new["embedding.weight"])
+            model.decoder.weight.copy_(table)
             if model.decoder.bias is not None and "decoder.bias" in saved.tensors:
                 model.decoder.bias.copy_(take_rows(saved.tensors["decoder.bias"], rows))
-    return known
+    return len(vocab) - len(unknown)
 
 
-def _check_fits(saved: SavedEncoder, encoder: AWDLSTM, backward: bool) -> None:
-    """Refuse an encoder of other sizes or of the other direction."""
-    own = {"emb_size": encoder.emb_size, "n_hidden": encoder.n_hidden, "n_layers": encoder.n_layers}
-    if saved.n_layers == 1:
-        own["n_hidden"] = saved.n_hidden  # a single layer has the size of the embedding
+def _check_fits(saved: SavedEncoder, encoder: AWDLSTM, state: Mapping[str, Tensor], backward: bool) -> None:
+    """Refuse an encoder of other sizes, of the other direction, or one that is not whole."""
+    own = {name: getattr(encoder, name) for name in saved.sizes}
+    if saved.sizes["n_layers"] == 1:
+        own["n_hidden"] = saved.sizes["n_hidden"]  # a single layer has the size of the embedding
     if own != saved.sizes:
-        wanted = ", ".join(f"{n}={v}" for n, v in saved.sizes.items())
-        has = ", ".join(f"{n}={v}" for n, v in own.items())
+        wanted, has = (", ".join(f"{n}={v}" for n, v in sizes.items()) for sizes in (saved.sizes, own))
         raise WeightsError(
             f"{saved.source} was saved with {wanted}, but this model has {has}. Make the learner with {wanted}, or "
             "with pretrained=, which takes the sizes from the file"
@@ -266,33 +194,20 @@ def _check_fits(saved: SavedEncoder, encoder: AWDLSTM, backward: bool) -> None:
             f"{saved.source} reads texts {way[saved.backward]}, this data gives them {way[backward]}; make the data "
             f"with backward={saved.backward}"
         )
-    missing = [n for n in encoder.state_dict() if n not in saved.tensors]
+    missing = [n for n in state if n not in saved.tensors]
     if missing:
         raise WeightsError(f"{saved.source} lacks {len(missing)} tensors of the encoder, the first is {missing[0]!r}")
-
-
-def match_rows(tokens: tuple[str, ...], vocab: Vocab) -> tuple[int, Tensor]:
-    """For each token of a vocabulary its row among `tokens`, -1 where it has none; and how many have one."""
-    place: dict[str, int] = {}
-    for row, token in enumerate(tokens):
-        place.setdefault(token, row)
-    rows = torch.tensor([place.get(t, -1) for t in vocab.tokens])
-    return int((rows >= 0).sum()), rows
+    for name, live in state.items():
+        shape = saved.tensors[name].shape
+        if shape != live.shape and name != "embedding.weight":
+            raise WeightsError(f"{saved.source}: {name} has shape {tuple(shape)}, the model's has {tuple(live.shape)}")
 
 
 def take_rows(table: Tensor, rows: Tensor) -> Tensor:
-    """Rows of a table; the mean of all rows where `rows` says -1.
-
-    >>> take_rows(torch.tensor([[1.0], [3.0]]), torch.tensor([1, -1]))
-    tensor([[3.],
-            [2.]])
-    """
+    """Rows of a table; the mean of all rows where `rows` says -1."""
     taken = table[rows.clamp_min(0)].clone()
     taken[rows < 0] = table.float().mean(0).to(table.dtype)
     return taken
-
-
-# -- for a learner -------------------------------------------------------------------------------------------
 
 
 @strict({"fname": "name", "file": "name", "path": "name"})
@@ -307,7 +222,6 @@ def save_encoder(learn: Learner, name: StrPath) -> Path:
         The file, as `load_encoder`, `pretrained=` and `vocab=` take it.
 
     Raises:
-        ArgumentError: this is no learner of texts.
         SaveError: the file could not be written; an old one is whole.
     """
     texts = _texts_of(learn, "save_encoder", "learn.save(name) writes the weights of any model")
@@ -328,7 +242,6 @@ def load_encoder(learn: Learner, name: StrPath) -> Learner:
         The learner.
 
     Raises:
-        ArgumentError: this is no learner of texts.
         WeightsError: there is no such file, or sizes or direction differ; the message says what to do.
     """
     texts = _texts_of(learn, "load_encoder", "learn.load(name) reads the weights of any model")
@@ -353,3 +266,101 @@ def _file(learn: Learner, name: StrPath) -> Path:
     """Where a learner keeps what it saves under a name; a `Path` is a place by itself."""
     file = Path(name) if isinstance(name, Path) else learn.path / name
     return file if file.suffix == ".safetensors" else file.with_name(f"{file.name}.safetensors")
+
+
+def download_wt103(backward: bool = False) -> tuple[Path, Path]:
+    """Weights and vocabulary of fast.ai's model of WikiText-103 (2018), fetched into the cache folder once."""
+    folder = cache_dir() / "wt103"
+    weights, words = folder / f"{'bwd' if backward else 'fwd'}_wt103.h5", folder / "itos_wt103.pkl"
+    for file in (weights, words):
+        if not file.exists():
+            _fetch(f"{WT103}/{file.name}", file)
+    return weights, words
+
+
+def _fetch(address: str, file: Path) -> None:
+    from urllib.request import urlopen
+
+    try:
+        with urlopen(address, timeout=60) as source, atomic_write(file) as temporary:
+            expected = source.headers.get("Content-Length")
+            with open(temporary, "wb") as target:
+                shutil.copyfileobj(source, target)
+            size = temporary.stat().st_size
+            if expected is not None and size != int(expected):
+                raise OSError(None, f"only {size:,} of {int(expected):,} bytes came")
+    except OSError as error:
+        raise WeightsError(
+            f"{address} could not be fetched ({error}). Get it on a machine with a network and pass "
+            "pretrained=(weights, vocabulary)"
+        ) from error
+
+
+def read_fastai(file: Path, itos: StrPath | None) -> tuple[tuple[str, ...], dict[str, Tensor]]:
+    """Vocabulary and tensors of the encoder in fast.ai's weights, both with our names; see `read_encoder`."""
+    if itos is None:
+        beside = sorted(file.parent.glob("itos*.pkl"))
+        if len(beside) != 1:
+            raise WeightsError(
+                f"{file} needs its vocabulary, itos_*.pkl: found {[f.name for f in beside]} beside it. Pass "
+                "pretrained=(weights, vocabulary)"
+            )
+        itos = beside[0]
+    try:
+        found = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises whatever the damage leads to
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise WeightsError(f"{file} cannot be read as weights: {reason}") from error
+    if isinstance(found, Mapping) and isinstance(found.get("model"), Mapping):
+        found = found["model"]
+    if not isinstance(found, Mapping) or not all(isinstance(t, Tensor) for t in found.values()):
+        raise WeightsError(f"{file} holds no dictionary of tensors, got {type(found).__name__}")
+    tensors = fastai_tensors({str(n): t for n, t in found.items()})
+    return tuple(OLD_TOKENS.get(t, t) for t in read_itos(itos)), tensors
+
+
+def fastai_tensors(found: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """fast.ai's names of tensors as ours, of 2018 and of 2019; doubles and what is not of the encoder left out."""
+    own: dict[str, Tensor] = {}
+    for name, tensor in found.items():
+        match name.removeprefix("0.").split("."):
+            case ["encoder", "weight"]:
+                own["embedding.weight"] = tensor
+            case ["1", "decoder", "bias"]:
+                own["decoder.bias"] = tensor
+            case ["rnns", layer, *_, leaf]:
+                # The file of 2019 has the dropped weight beside the raw one; the raw one is the weight.
+                key = f"rnns.{layer}.{leaf.removesuffix('_raw')}"
+                if key not in own or leaf.endswith("_raw"):
+                    own[key] = tensor
+    return own
+
+
+def read_itos(path: StrPath) -> list[str]:
+    """A list of words out of a pickle file, by its opcodes alone: no class is looked up and nothing is called."""
+    words: list[str] = []
+    lists = 0
+    memo: dict[int, str | None] = {}
+    last: str | None = None
+    try:
+        for opcode, argument, _ in pickletools.genops(Path(path).read_bytes()):
+            name = opcode.name
+            if "UNICODE" in name or "STRING" in name:
+                last = argument.decode() if isinstance(argument, bytes) else str(argument)
+                words.append(last)
+            elif name == "MEMOIZE" or name.endswith("PUT"):
+                memo[len(memo) if name == "MEMOIZE" else int(argument or 0)] = last
+            elif name.endswith("GET"):
+                word = memo.get(int(argument or 0))
+                if word is None:
+                    raise WeightsError(f"{path} holds more than a flat list of words; it was not read")
+                words.append(word)
+            elif name not in _LIST_OPCODES:
+                raise WeightsError(f"{path} holds more than a list of words ({name}); it was not read")
+            elif name.endswith("LIST"):
+                last, lists = None, lists + 1
+    except (ValueError, OSError, UnicodeDecodeError) as error:
+        raise WeightsError(f"{path} cannot be read as a list of words: {error}") from error
+    if not words or lists != 1:
+        raise WeightsError(f"{path} holds {lists} lists and {len(words)} words instead of one list of words")
+    return words

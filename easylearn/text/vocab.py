@@ -2,16 +2,38 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
-from ..errors import ArgumentError, DataError, StateError
+from ..errors import ArgumentError, DataError, EasyLearnWarning, StateError
 from ..files import digest
 
 UNK, PAD, BOS, FLD, MAJ, UP, REP, WREP = "xxunk", "xxpad", "xxbos", "xxfld", "xxmaj", "xxup", "xxrep", "xxwrep"
 SPECIALS = (UNK, PAD, BOS, FLD, MAJ, UP, REP, WREP)
+FEW_KNOWN = 0.5  # below this share of known words a transfer is probably a mistake
 _VERSION = 1
+
+
+def check_version(state: Mapping[str, Any], version: int, of: str) -> None:
+    """Refuse the state of something that another version of easylearn wrote."""
+    if state.get("version") != version:
+        raise StateError(
+            f"the state of this {of} has version {state.get('version')!r}, this easylearn reads {version}; install the "
+            "easylearn that wrote it, or a newer one"
+        )
+
+
+def warn_of_strangers(source: str, unknown: Sequence[str], total: int, kind: str) -> None:
+    """Say where what has weights knows few of a vocabulary's words, which is probably a mistake."""
+    if total - len(unknown) < FEW_KNOWN * total:
+        warnings.warn(
+            f"{source} knows only {total - len(unknown):,} of the {total:,} {kind} of this vocabulary (unknown: "
+            f"{list(unknown[:8])}). Is it of another language, or made with another tokenizer?",
+            EasyLearnWarning,
+            stacklevel=4,
+        )
 
 
 class Vocab:
@@ -65,8 +87,7 @@ class Vocab:
             raise ArgumentError(f"max_size must leave room beside the {len(SPECIALS)} special tokens, got {max_size}")
         if min_freq < 1:
             raise ArgumentError(f"min_freq must be at least 1, got {min_freq}")
-        special = set(SPECIALS)
-        kept = sorted((-n, t) for t, n in counts.items() if n >= min_freq and t not in special)
+        kept = sorted((-n, t) for t, n in counts.items() if n >= min_freq and t not in SPECIALS)
         return cls([t for _, t in kept[: max_size - len(SPECIALS)]])
 
     def id_of(self, token: str) -> int:
@@ -84,18 +105,10 @@ class Vocab:
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> Vocab:
-        """The vocabulary whose `state_dict` this `state` is.
-
-        Raises:
-            StateError: the state is of a newer version, or is none of a vocabulary.
-        """
+        """The vocabulary whose `state_dict` this `state` is."""
         if not isinstance(state, Mapping) or not isinstance(state.get("tokens"), list | tuple):
             raise StateError("this is not the state of a Vocab: it lacks its list of tokens")
-        if state.get("version") != _VERSION:
-            raise StateError(
-                f"the state of this Vocab has version {state.get('version')!r}, this easylearn reads {_VERSION}; "
-                "install the easylearn that wrote it, or a newer one"
-            )
+        check_version(state, _VERSION, "Vocab")
         return cls(state["tokens"])
 
     def __len__(self) -> int:

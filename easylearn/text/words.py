@@ -7,6 +7,7 @@ import html
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
 
 from ..errors import DataError
 from .vocab import BOS, FLD, MAJ, PAD, REP, SPECIALS, UP, WREP
@@ -19,7 +20,7 @@ _BREAK = re.compile(r"<br\s*/?>", re.IGNORECASE)
 _ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[a-zA-Z][a-zA-Z0-9]{1,31});")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _ROMAN = re.compile(r"M{0,3}(?:CM|CD|D?C{0,3})(?:XC|XL|L?X{0,3})(?:IX|IV|V?I{0,3})")
-# What `_Patterns.parts` finds in printable ASCII without an address.
+# What the parts of `_patterns` find in printable ASCII without an address.
 _ASCII = re.compile(
     r"(?:[A-Za-z]\.){2,}|[0-9]+(?:[.,:][0-9]+)+(?!\w)|[A-Za-z0-9]+(?:'[A-Za-z0-9]+)*|(?P<sign>[^A-Za-z0-9])(?P=sign)*"
 )
@@ -76,11 +77,7 @@ def cut(text: str, size: int, where: re.Pattern[str]) -> Iterator[str]:
 
 
 def word_parts(word: str) -> list[str]:
-    """Words and signs of a string without whitespace, their case kept.
-
-    >>> word_parts("(don't"), word_parts("me@home.org?")
-    (['(', "don't"], ['me@home.org', '?'])
-    """
+    """Words and signs of a string without whitespace, their case kept: "(don't" is "(" and "don't"."""
     if word.isascii() and word.isprintable() and "@" not in word and ":/" not in word and "www." not in word:
         # Nearly all of English text. Only the last sign of most words is not a letter.
         if word.isalpha():
@@ -88,17 +85,17 @@ def word_parts(word: str) -> list[str]:
         if word[:-1].isalpha() and word[-1] in ".,;:!?" and len(word) > 2:
             return [word[:-1], word[-1]]
         return [m[0] for m in _ASCII.finditer(word)]
-    patterns = _patterns()
-    return _parts(unicodedata.normalize("NFC", without_surrogates(patterns.dropped.sub("", word))))
+    dropped, pattern = _patterns()
+    return _parts(pattern, unicodedata.normalize("NFC", without_surrogates(dropped.sub("", word))))
 
 
-def _parts(word: str) -> list[str]:
-    """What `_Patterns.parts` finds, and mail addresses.
+def _parts(pattern: re.Pattern[str], word: str) -> list[str]:
+    """What the pattern of parts finds, and mail addresses.
 
-    A pattern of them would be tried at each character, and read on to the end of the word each time. So each @ that an
-    address may have is found first; the address begins at the first part that lies among the characters before it.
+    Those are looked for from each @ on, since a pattern of them would read to the end of the word from each character:
+    an address begins at the first part that lies among the characters before the @.
     """
-    pattern, found, begin = _patterns().parts, [], 0
+    found, begin = [], 0
     for sign in _AT.finditer(word):
         at = sign.start()
         name = _BEFORE_AT.match(word[begin:at][::-1])
@@ -111,11 +108,7 @@ def _parts(word: str) -> list[str]:
 
 
 def expand(part: str, lower: bool) -> tuple[str, ...]:
-    """The tokens of one of the `word_parts`: marks, and what they mark.
-
-    >>> expand("LIKE", lower=True), expand("didn't", lower=True), expand("!!!!", lower=True)
-    (('xxup', 'like'), ('did', "n't"), ('xxrep', '4', '!'))
-    """
+    """The tokens of one of the `word_parts`, marks and what they mark: "LIKE" is xxup like, "didn't" is did n't."""
     if part in ("\n", FLD):
         return (part,)
     if part.isascii() and part.isalpha() and not part.lower().startswith("xx") and not _RUN.search(part.lower()):
@@ -126,8 +119,8 @@ def expand(part: str, lower: bool) -> tuple[str, ...]:
     if "://" in part or "@" in part or part.startswith("www."):
         return (part.lower() if lower else part,)
     small, endings = _without_endings((part.lower() if lower else part).replace("\u2019", "'"))
-    pieces = [small] if part.isdecimal() or _is_roman(part) else _without_runs(small)
-    return (*_capitals(part, lower), *_defused(pieces + endings))
+    pieces = [small] if part.isdecimal() or (part.isascii() and _ROMAN.fullmatch(part)) else _without_runs(small)
+    return (*_capitals(part, lower), *pieces, *endings)
 
 
 def _capitals(part: str, lower: bool) -> tuple[str, ...]:
@@ -154,58 +147,37 @@ def can_repeat(tokens: tuple[str, ...]) -> bool:
     return tokens[-1][0].isalnum() and (len(tokens) == 1 or (len(tokens) == 2 and tokens[0] in (MAJ, UP)))
 
 
-class _Patterns:
-    """Expressions that need Unicode's tables, which take some milliseconds to go through."""
-
-    def __init__(self) -> None:
-        marks = _ranges(c for c in range(0x300, 0x20000) if unicodedata.category(chr(c))[0] == "M")
-        marks += "\u200c\u200d"  # joiners within words, as in Persian
-        formats = (
-            c for c in range(0x80, 0x20000) if unicodedata.category(chr(c)) == "Cf" and c not in (0x200C, 0x200D)
-        )
-        self.dropped = re.compile(f"[\\x00-\\x08\\x0e-\\x1b\\x7f-\\x9f{_ranges(formats)}]")
-        word = f"[^\\W_{_IDEOGRAPHS}]+(?:[{marks}]+[^\\W_{_IDEOGRAPHS}]*)*"
-        emoji = f"[{_EMOJI}][\ufe0e\ufe0f]?[\U0001f3fb-\U0001f3ff]?[\U000e0020-\U000e007f]*"
-        self.parts = re.compile(
-            "|".join(
-                [
-                    r"(?P<url>(?:https?://|www\.)[^\s<>\"\u201c\u201d]*[^\s<>\"\u201c\u201d.,;:!?)\]}'\u2019])",
-                    "[\U0001f1e6-\U0001f1ff]{2}",
-                    "[0-9#*]\ufe0f?\u20e3",
-                    f"(?P<emoji>{emoji}(?:\u200d{emoji})*)(?P=emoji)*",
-                    r"(?:[^\W\d_]\.){2,}",
-                    r"\d+(?:[.,:]\d+)+(?!\w)",
-                    f"{word}(?:['\u2019]{word})*",
-                    f"[{_IDEOGRAPHS}][{marks}]*",
-                    f"(?P<sign>[^\\w\\s{marks}]|_)(?P=sign)*[{marks}]*",
-                ]
-            )
-        )
-
-
 @functools.cache
-def _patterns() -> _Patterns:
-    return _Patterns()
+def _patterns() -> tuple[re.Pattern[str], re.Pattern[str]]:
+    """What is dropped, and the parts of a word; made late, for Unicode's tables take some milliseconds."""
+    marks = _ranges(c for c in range(0x300, 0x20000) if unicodedata.category(chr(c))[0] == "M")
+    marks += "\u200c\u200d"  # joiners within words, as in Persian
+    formats = (c for c in range(0x80, 0x20000) if unicodedata.category(chr(c)) == "Cf" and c not in (0x200C, 0x200D))
+    word = f"[^\\W_{_IDEOGRAPHS}]+(?:[{marks}]+[^\\W_{_IDEOGRAPHS}]*)*"
+    emoji = f"[{_EMOJI}][\ufe0e\ufe0f]?[\U0001f3fb-\U0001f3ff]?[\U000e0020-\U000e007f]*"
+    parts = [
+        r"(?P<url>(?:https?://|www\.)[^\s<>\"\u201c\u201d]*[^\s<>\"\u201c\u201d.,;:!?)\]}'\u2019])",
+        "[\U0001f1e6-\U0001f1ff]{2}",
+        "[0-9#*]\ufe0f?\u20e3",
+        f"(?P<emoji>{emoji}(?:\u200d{emoji})*)(?P=emoji)*",
+        r"(?:[^\W\d_]\.){2,}",
+        r"\d+(?:[.,:]\d+)+(?!\w)",
+        f"{word}(?:['\u2019]{word})*",
+        f"[{_IDEOGRAPHS}][{marks}]*",
+        f"(?P<sign>[^\\w\\s{marks}]|_)(?P=sign)*[{marks}]*",
+    ]
+    return re.compile(f"[\\x00-\\x08\\x0e-\\x1b\\x7f-\\x9f{_ranges(formats)}]"), re.compile("|".join(parts))
 
 
 def _ranges(codes: Iterable[int]) -> str:
     """Code points as the inside of a character class."""
-    spans: list[list[int]] = []
-    for code in codes:
-        if spans and spans[-1][1] == code - 1:
-            spans[-1][1] = code
-        else:
-            spans.append([code, code])
-    return "".join(f"{re.escape(chr(a))}-{re.escape(chr(b))}" for a, b in spans)
-
-
-def _is_roman(part: str) -> bool:
-    return part.isascii() and _ROMAN.fullmatch(part) is not None
+    runs = (list(run) for _, run in groupby(enumerate(codes), lambda pair: pair[1] - pair[0]))
+    return "".join(f"{re.escape(chr(run[0][1]))}-{re.escape(chr(run[-1][1]))}" for run in runs)
 
 
 def _expand_sign(part: str) -> tuple[str, ...]:
     """A sign or emoji, or the same one several times."""
-    found = _patterns().parts.fullmatch(part)
+    found = _patterns()[1].fullmatch(part)
     unit = (found["emoji"] or found["sign"]) if found else None
     if unit is None or len(part) == len(unit) or len(part) % len(unit):
         return (part,)
@@ -216,27 +188,16 @@ def _expand_sign(part: str) -> tuple[str, ...]:
 
 
 def _without_runs(word: str) -> list[str]:
-    """A word, with marks where a letter comes three or more times in a row."""
+    """A word, with marks where a letter comes three or more times in a row; what reads like a mark itself is parted."""
     out: list[str] = []
     begin = 0
-    for run in _RUN.finditer(word):
-        if run.start() > begin:
-            out.append(word[begin : run.start()])
-        out += (REP, str(run.end() - run.start()), run[1])
-        begin = run.end()
-    if begin < len(word):
-        out.append(word[begin:])
-    return out
-
-
-def _defused(pieces: list[str]) -> list[str]:
-    """The same without words that read like special tokens."""
-    if not any(p.startswith("xx") for p in pieces):
-        return pieces
-    out: list[str] = []
-    for i, p in enumerate(pieces):
-        is_mark = p == REP and i + 2 < len(pieces) and pieces[i + 1].isdecimal() and len(pieces[i + 2]) == 1
-        out += [p] if p not in SPECIALS or is_mark else ["xx", p[2:]]
+    for run in (*_RUN.finditer(word), None):
+        text = word[begin : None if run is None else run.start()]
+        if text:
+            out += ["xx", text[2:]] if text in SPECIALS else [text]
+        if run is not None:
+            out += (REP, str(len(run[0])), run[1])
+            begin = run.end()
     return out
 
 

@@ -13,24 +13,15 @@ from .state import Run
 Hook = Callable[[Run], None]
 
 HOOKS = (
-    "on_fit_begin",
-    "on_epoch_begin",
-    "on_batch_begin",
-    "on_loss",
-    "on_grads",
-    "on_batch_end",
-    "on_validate_begin",
-    "on_validate_end",
-    "on_epoch_end",
-    "on_fit_end",
-)
+    "on_fit_begin", "on_epoch_begin", "on_batch_begin", "on_loss", "on_grads", "on_batch_end",
+    "on_validate_begin", "on_validate_end", "on_epoch_end", "on_fit_end",
+)  # fmt: skip
 
 
 class Callback:
     """Base of all callbacks: override the hooks you need; each gets the `Run`.
 
-    A class with a misspelt hook cannot be created. A callback that keeps something between steps gives it
-    in `state_dict`, so that an interrupted run can go on.
+    A callback that keeps something between steps gives it in `state_dict`, so that an interrupted run can go on.
 
     >>> class Shout(Callback):
     ...     def on_epoch_ended(self, run):

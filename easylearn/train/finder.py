@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 from ..errors import ArgumentError
 from .callback import Callback
 from .callbacks.scheduler import Scheduler
 from .loop import run_fit
+from .plan import FitPlan
 from .record import Record
 from .snapshot import restored
 from .state import Run
@@ -21,7 +24,7 @@ class LRCurve:
     Args:
         rates: of the last layer group at each step.
         losses: the raw training losses.
-        smooth: the losses smoothed by an exponential moving average with its start corrected.
+        smooth: their exponential moving average.
         suggestion: a tenth of the rate where the loss is lowest, or None.
         reason: why that rate, or why none.
         record: the steps, for `plot_lr`.
@@ -40,70 +43,64 @@ class LRCurve:
 
 
 class _StopWhenWorse(Callback):
-    """End the sweep when the smoothed loss passes `factor` times its best."""
+    """Smooths the loss, with its start corrected, and ends the sweep when it passes `factor` times its best."""
 
     def __init__(self, beta: float, factor: float) -> None:
-        self.beta = beta
-        self.factor = factor
-        self.average = 0.0
-        self.best = math.inf
+        self.beta, self.factor = beta, factor
+        self.average, self.best = 0.0, math.inf
+        self.smooth: list[float] = []
 
     def on_batch_end(self, run: Run) -> None:
-        """Smooth the loss and compare it with its best."""
-        loss = run.record.last_loss
-        self.average = self.beta * self.average + (1 - self.beta) * loss
+        self.average = self.beta * self.average + (1 - self.beta) * run.record.last_loss
         smooth = self.average / (1 - self.beta**run.step)
+        self.smooth.append(smooth)
         if not math.isfinite(smooth) or (run.step > 5 and smooth > self.factor * self.best):
             run.stop_reason = run.stop_reason or "the loss became much worse than its best"
         self.best = min(self.best, smooth) if math.isfinite(smooth) else self.best
 
 
+def plan_sweep(profile: Sequence[float], steps_per_epoch: int, start_lr: float, end_lr: float, n_steps: int) -> FitPlan:
+    """The plan of a sweep: rates that grow by the same factor at each step, in the proportion of `profile`."""
+    if not 0 < start_lr < end_lr < math.inf:
+        raise ArgumentError(f"lr_find needs 0 < start_lr < end_lr, both finite, got {start_lr} and {end_lr}")
+    if n_steps < 10:
+        raise ArgumentError(f"lr_find needs at least 10 steps for a curve, got {n_steps}")
+    if profile[-1] == 0:
+        raise ArgumentError(
+            "lr_find moves the rate of the last group, which must be above 0; the others keep their proportion"
+        )
+    rates = tuple(start_lr * r / profile[-1] for r in profile)
+
+    def growing(epoch: float, n_epochs: float) -> float:
+        return float((end_lr / start_lr) ** (epoch / n_epochs * n_steps / (n_steps - 1)))
+
+    return FitPlan(rates, growing, None, (n_steps,), steps_per_epoch)
+
+
 def sweep(run: Run, beta: float = 0.9, factor: float = 4.0) -> LRCurve:
-    """Train with growing rates and restore everything.
+    """Train with the growing rates of `run` and restore everything.
 
     Args:
-        run: made for the sweep; `run.schedule` gives the growing rates.
+        run: made for the sweep.
         beta: of the moving average.
         factor: the sweep stops when the smoothed loss passes this many times its best.
-
-    Returns:
-        The curve.
     """
+    worse = _StopWhenWorse(beta, factor)
     scale = run.strategy.state_dict()
     try:
         with restored(run.model):
-            record = run_fit(run, [Scheduler(), _StopWhenWorse(beta, factor)])
+            record = run_fit(run, [Scheduler(), worse])
     finally:
         run.strategy.load_state_dict(scale)
-    rates = tuple(r[-1] for r in record.rates)
-    losses = tuple(record.losses)
-    smooth = smoothed(losses, beta)
-    suggestion, reason = suggest(rates, losses)
-    return LRCurve(rates, losses, smooth, suggestion, reason, record)
-
-
-def smoothed(losses: tuple[float, ...], beta: float) -> tuple[float, ...]:
-    """The exponential moving average with its start corrected.
-
-    >>> smoothed((2.0, 2.0), 0.9)
-    (2.0, 2.0)
-    """
-    average, out = 0.0, []
-    for k, loss in enumerate(losses, 1):
-        average = beta * average + (1 - beta) * loss
-        out.append(round(average / (1 - beta**k), 12))
-    return tuple(out)
+    rates, losses = tuple(r[-1] for r in record.rates), tuple(record.losses)
+    return LRCurve(rates, losses, tuple(worse.smooth), *suggest(rates, losses), record)
 
 
 def suggest(rates: tuple[float, ...], losses: tuple[float, ...]) -> tuple[float | None, str]:
     """A tenth of the rate at which the loss is lowest, where there is a clear valley.
 
-    The lowest point is where training is about to break; a tenth of it is the advice of fast.ai's course.
-    It is looked for on a curve smoothed to both sides, as an average over the past lags behind the rates.
-
-    Args:
-        rates: of each step, growing.
-        losses: raw losses of each step.
+    The lowest point is where training is about to break; a tenth of it is the advice of fast.ai's course. It is looked
+    for on a curve smoothed to both sides, as an average over the past lags behind the rates.
 
     Returns:
         The rate and why, or None and why not.
@@ -112,24 +109,15 @@ def suggest(rates: tuple[float, ...], losses: tuple[float, ...]) -> tuple[float 
     if len(finite) < 10:
         return None, f"only {len(finite)} steps gave a finite loss; start from a lower start_lr"
     width = max(len(finite) // 25, 1)
-    centred = [
-        sum(part) / len(part) for part in (finite[max(i - width, 0) : i + width + 1] for i in range(len(finite)))
-    ]
+    centred = [fmean(finite[max(i - width, 0) : i + width + 1]) for i in range(len(finite))]
     lowest = min(range(len(centred)), key=centred.__getitem__)
     start = centred[0]
     if centred[lowest] > start - 0.02 * abs(start):
-        why = "the loss never fell by more than 2 %; is the model frozen, or the data shuffled apart from its labels?"
-        return None, why
+        return None, (
+            "the loss never fell by more than 2 %; is the model frozen, or the data shuffled apart from its labels?"
+        )
     rate = rates[lowest] / 10
+    where = "the loss is lowest"
     if lowest == len(centred) - 1:
-        ended = f"{rates[lowest]:.2g}, where the sweep ended with the loss still falling"
-        return rate, f"a tenth of {ended}; try a higher end_lr"
-    return rate, f"a tenth of {rates[lowest]:.2g}, where the loss is lowest"
-
-
-def check_sweep(start_lr: float, end_lr: float, n_steps: int) -> None:
-    """Refuse rates that do not grow, or fewer than 10 steps."""
-    if not 0 < start_lr < end_lr < math.inf:
-        raise ArgumentError(f"lr_find needs 0 < start_lr < end_lr, both finite, got {start_lr} and {end_lr}")
-    if n_steps < 10:
-        raise ArgumentError(f"lr_find needs at least 10 steps for a curve, got {n_steps}")
+        where = "the sweep ended with the loss still falling; try a higher end_lr"
+    return rate, f"a tenth of {rates[lowest]:.2g}, where {where}"

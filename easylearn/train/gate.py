@@ -17,10 +17,8 @@ class Gate:
     """Turns of one model: any number of threads evaluate it at once, a training step has it for itself.
 
     Turns are taken in the order of asking, so that neither side waits for ever. A thread that has a turn may take
-    another inside it.
-
-    The modes of the modules (training or evaluation) are noted when the first thread begins to evaluate, and put back
-    when the last one ends.
+    another inside it. The modes of the modules are noted when the first thread begins to evaluate, and put back when
+    the last one ends.
     """
 
     def __init__(self) -> None:
@@ -35,11 +33,7 @@ class Gate:
 
     @contextmanager
     def fit(self) -> Iterator[None]:
-        """A fit of this thread, whose steps are turns.
-
-        Raises:
-            StateError: another thread is training the model.
-        """
+        """A fit of this thread, whose steps are turns; a StateError while another thread is training the model."""
         me, outer = threading.get_ident(), self._fitting
         with self._turn:
             if outer not in (None, me):

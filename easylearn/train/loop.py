@@ -52,9 +52,10 @@ def one_epoch(run: Run, hooks: Hooks) -> None:
         strategy = run.strategy
         shard = strategy.rank, strategy.world
         batches = run.train_loader.batches(strategy.device, run.seed, run.life_epoch, run.batch_in_epoch, shard)
+        turn = strategy.gate.training()  # whoever predicts from another thread does so between two steps
         with closing(batches):
             for run.batch in batches:
-                with strategy.gate.training():  # whoever predicts from another thread does so between two steps
+                with turn:
                     one_batch(run, hooks)
                 run.stop_reason = strategy.agree(run.stop_reason)
                 if run.stop_reason is not None or run.step == run.n_steps:

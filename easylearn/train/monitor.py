@@ -46,10 +46,6 @@ class Monitor:
             )
         self.sign = 1.0 if higher else -1.0
 
-    def forget(self) -> None:
-        """Reset: the next value is the best so far."""
-        self.best = -math.inf
-
     def improved(self, run: Run) -> bool:
         """Whether this epoch is the best so far; an epoch without validation, or with NaN, never is."""
         if self.name not in run.metrics:
@@ -66,9 +62,7 @@ class Monitor:
         return self.sign * self.best
 
     def state_dict(self) -> dict[str, Any]:
-        """The best value so far."""
         return {"best": self.best if math.isfinite(self.best) else None}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore what `state_dict` gave."""
         self.best = -math.inf if state["best"] is None else float(state["best"])

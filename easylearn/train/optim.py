@@ -74,14 +74,12 @@ class AdamW(torch.optim.AdamW):
     """torch's AdamW with a shorter way to its fused kernel; the results are those of torch to the bit.
 
     For a small model on a CPU, gathering and sorting the tensors takes several times as long as the kernel. Whatever is
-    out of the ordinary is left to torch: a closure, a scaler's factors, a parameter without gradient, other options,
-    several devices or types, a torch without that kernel.
+    out of the ordinary is left to torch.
     """
 
     _one_kind = False  # until groups are added, and in a copy: torch's copies hold groups and state alone
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """See `torch.optim.Optimizer.add_param_group`."""
         super().add_param_group(param_group)
         kinds = {(p.device, p.dtype) for g in self.param_groups for p in g["params"]}
         self._one_kind = len(kinds) == 1 and all(has_adamw_kernel(device.type) for device, _ in kinds)
@@ -165,18 +163,14 @@ def build_optimizer(
 
     Returns:
         The optimizer; each param group has "group" (the layer group's name) and "base_lr".
-
-    Raises:
-        ArgumentError: nothing is trainable, or `make` makes something else.
     """
     check_trainable(groups)
-    settings: list[dict[str, Any]] = []
-    for group, rate in zip(groups, rates, strict=True):
-        params = [p for _, p in group.params if p.requires_grad]
-        if params:
-            settings.append({"params": params, "lr": rate, "base_lr": rate, "group": group.name})
-            if weight_decay is not None:
-                settings[-1]["weight_decay"] = weight_decay
+    decay = {} if weight_decay is None else {"weight_decay": weight_decay}
+    settings: list[dict[str, Any]] = [
+        {"params": params, "lr": rate, "base_lr": rate, "group": group.name, **decay}
+        for group, rate in zip(groups, rates, strict=True)
+        if (params := [p for _, p in group.params if p.requires_grad])
+    ]
     optimizer = make(settings, lr=settings[-1]["lr"])
     if not isinstance(optimizer, Optimizer):
         raise ArgumentError(f"optimizer= must make a torch optimizer, it made {type(optimizer).__name__}")

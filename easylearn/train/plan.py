@@ -1,12 +1,21 @@
-"""The plan of a fit: the arguments of `learn.fit` turned into a schedule, cycles and a number of steps."""
+"""The plan of a fit: the arguments of `learn.fit` turned into rates, a schedule, cycles and a number of steps."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
+from typing import Any
+
+import numpy as np
+from torch import Tensor
 
 from .. import schedules
-from ..errors import ArgumentError
+from ..errors import ArgumentError, did_you_mean
+from ..schedules import Schedule
+
+Rates = float | Sequence[float] | Mapping[str, float] | slice
 
 
 @dataclass(frozen=True)
@@ -22,8 +31,8 @@ class FitPlan:
     """
 
     rates: tuple[float, ...]
-    schedule: schedules.Schedule
-    momentum: schedules.Schedule | None
+    schedule: Schedule
+    momentum: Schedule | None
     cycle_ends: tuple[int, ...]
     steps_per_epoch: int
 
@@ -40,66 +49,107 @@ class FitPlan:
 
 def plan_fit(
     rates: tuple[float, ...],
+    steps_per_epoch: int,
     n: int,
-    *,
     cycle_len: float | None = 1,
     cycle_mult: float = 1,
-    schedule: schedules.Schedule | None = None,
-    momentum: schedules.Schedule | None = None,
-    steps_per_epoch: int,
+    schedule: Schedule | None = None,
+    momentum: Schedule | None = None,
 ) -> FitPlan:
-    """Work out a fit: a pure function.
+    """Work out a fit, a pure function; for n and what follows see `Learner.fit`.
 
     Args:
         rates: base rate of each layer group.
-        n: number of cycles; of epochs where there are no cycles.
-        cycle_len, cycle_mult, schedule, momentum: as in `Learner.fit`.
         steps_per_epoch: batches in an epoch.
 
-    Raises:
-        ArgumentError: arguments contradict each other, or give no number of steps.
-
-    >>> plan = plan_fit((0.1,), 3, cycle_len=1, cycle_mult=2, steps_per_epoch=10)
+    >>> plan = plan_fit((0.1,), 10, 3, cycle_len=1, cycle_mult=2)
     >>> plan.n_epochs, plan.cycle_ends
     (7.0, (10, 30, 70))
     """
-    if momentum is not None:
-        _check_schedule("momentum", momentum)
-    if schedule is not None:
-        _check_schedule("schedule", schedule)
-        if cycle_len not in (None, 1) or cycle_mult != 1:
-            raise ArgumentError("cycle_len and cycle_mult describe the SGDR schedule; give them or schedule=, not both")
-    elif cycle_len is None:
-        if cycle_mult != 1:
-            raise ArgumentError(
-                f"cycle_mult={cycle_mult} makes each cycle longer than the one before, but cycle_len=None means there "
-                "are no cycles; give a cycle_len, or leave cycle_mult at 1"
-            )
-        schedule = schedules.constant()
-    else:
+    for name, given in (("momentum", momentum), ("schedule", schedule)):
+        if given is not None:
+            schedules.check_schedule(name, given)
+    if schedule is not None and (cycle_len not in (None, 1) or cycle_mult != 1):
+        raise ArgumentError("cycle_len and cycle_mult describe the SGDR schedule; give them or schedule=, not both")
+    if cycle_len is None and cycle_mult != 1:
+        raise ArgumentError(
+            f"cycle_mult={cycle_mult} makes each cycle longer than the one before, but cycle_len=None means there "
+            "are no cycles; give a cycle_len, or leave cycle_mult at 1"
+        )
+    if schedule is None and cycle_len is not None:
         ends = schedules.cycle_steps(n, cycle_len, cycle_mult, steps_per_epoch)
-        boundaries = tuple(step / steps_per_epoch for step in (0, *ends))
-        return FitPlan(rates, schedules.sgdr(boundaries), momentum, ends, steps_per_epoch)
+        cycles = schedules.sgdr(tuple(step / steps_per_epoch for step in (0, *ends)))
+        return FitPlan(rates, cycles, momentum, ends, steps_per_epoch)
     whole = schedules.cycle_steps(n, 1, 1, steps_per_epoch)[-1:]
-    return FitPlan(rates, schedule, momentum, whole, steps_per_epoch)
+    return FitPlan(rates, schedule or schedules.constant(), momentum, whole, steps_per_epoch)
 
 
 def count_of(n: int | None, epochs: int | None) -> int:
-    """The number that `n` or `epochs`, its other spelling, gives; 1 if neither is given.
-
-    >>> count_of(None, 3), count_of(None, None)
-    (3, 1)
-    """
+    """The number that `n` or `epochs`, its other spelling, gives; 1 if neither is given."""
     if n is not None and epochs is not None:
         raise ArgumentError(f"n={n} and epochs={epochs} are two spellings of one argument; give one of them")
     return next((count for count in (n, epochs) if count is not None), 1)
 
 
-def _check_schedule(name: str, schedule: schedules.Schedule) -> None:
-    """Refuse a schedule that gives no number: a word, a number, or a function that makes a schedule."""
-    value = schedule(0.0, 1.0) if callable(schedule) else None
-    if not isinstance(value, Real):
-        raise ArgumentError(
-            f"{name} must be a function of (epoch, n_epochs) that gives a number, such as schedules.cosine(), "
-            f"got {schedule!r}"
-        )
+def spread_rates(lr: Rates, names: Sequence[str], precomputed: bool = False) -> tuple[float, ...]:
+    """The base rate of each group, first group nearest the input.
+
+    Args:
+        lr: see `Learner.fit`; in `slice(hi)`, too, where all groups but the last get hi / 10.
+        names: of all layer groups.
+        precomputed: only the head is trained, on precomputed features: several rates make no sense.
+
+    >>> spread_rates(slice(1e-4, 1e-2), ["stem", "late", "head"])
+    (0.0001, 0.001, 0.01)
+    """
+    n = len(names)
+    rates: list[Any]
+    if _is_number(lr):
+        rates = [lr] * n
+    elif isinstance(lr, slice):
+        rates = _spread_slice(lr, n)
+    elif isinstance(lr, Mapping):
+        if unknown := [k for k in lr if k not in names]:
+            raise ArgumentError(f"there is no layer group {unknown[0]!r}. {did_you_mean(str(unknown[0]), names)}")
+        if missing := [k for k in names if k not in lr]:
+            raise ArgumentError(f"no rate was given for the layer groups {missing}; give one for each of {list(names)}")
+        rates = [lr[k] for k in names]
+    elif isinstance(lr, str) or not isinstance(lr, Iterable):
+        raise ArgumentError(f"lr must be a number, a list, a slice or a dictionary, got {lr!r}")
+    else:
+        rates = list(lr)
+        if precomputed and len(rates) > 1:
+            raise ArgumentError(
+                f"{len(rates)} rates were given, but precompute is on and trains the head alone, on stored outputs of "
+                "the body. Give one rate; or call learn.unfreeze(), which ends precompute, and give one per group"
+            )
+        if len(rates) != n:
+            raise ArgumentError(
+                f"{len(rates)} learning rates were given, but the model has {n} layer groups: {', '.join(names)}. "
+                "Give one number for all, or one per group"
+            )
+    return tuple(_rate(r, f"rate of group {name!r}") for r, name in zip(rates, names, strict=True))
+
+
+def _spread_slice(lr: slice, n: int) -> list[float]:
+    if lr.step is not None or lr.stop is None:
+        raise ArgumentError(f"lr as a slice is slice(hi) or slice(lo, hi), got {lr}")
+    hi = _rate(lr.stop, "end of the slice", above_zero=True)
+    if lr.start is None:
+        return [hi / 10] * (n - 1) + [hi]
+    lo = _rate(lr.start, "start of the slice", above_zero=True)
+    return [lo * (hi / lo) ** (i / (n - 1)) for i in range(n)] if n > 1 else [hi]
+
+
+def _is_number(value: Any) -> bool:
+    if isinstance(value, Tensor | np.ndarray):
+        return value.ndim == 0
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def _rate(value: Any, what: str, above_zero: bool = False) -> float:
+    number = float(value) if _is_number(value) else math.nan
+    if not math.isfinite(number) or number < 0 or (above_zero and number == 0):
+        least = "above" if above_zero else "of at least"
+        raise ArgumentError(f"the {what} must be a finite number {least} 0, got {value!r}")
+    return number

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -48,13 +50,7 @@ class FeatureStore:
         self._told = False
 
     def loaders(self, model: BodyHead, data: Data[Any], strategy: Strategy) -> tuple[Loader, Loader | None]:
-        """Batches of (features, target) for training and, where there is such a split, for validation.
-
-        Args:
-            model: its body and pooling give the features.
-            data: where the items come from, un-augmented.
-            strategy: device and precision.
-        """
+        """Those for training and, where there is such a split, for validation; see `loader`."""
         key = features_key(model, strategy)
         train = self.loader(model, data, "train", strategy, shuffle=True, key=key)
         return train, self.loader(model, data, "valid", strategy, key=key) if "valid" in data.splits else None
@@ -78,7 +74,7 @@ class FeatureStore:
             shuffle: a new order each epoch.
             key: the `features_key` of model and strategy, if it is known.
         """
-        filling = _Filling(self.folder, model, data, split, strategy, key or features_key(model, strategy))
+        filling = _Filling(self.folder, key or features_key(model, strategy), model, data, split, strategy)
         target = _targets(data.loader(split))
         if target is None:
             raise DataError(f"the {split} split has no targets, so nothing can be trained on its features")
@@ -102,38 +98,35 @@ class FeatureStore:
         return ItemLoader(order, TensorSource([features], rows), target)
 
 
+@dataclass
 class _Filling:
     """Finds the features of one split of the data, and computes those that are missing.
 
     Args:
         folder: where stores are kept.
+        key: see `features_key`.
         model: its body and pooling give the features.
         data: where the items come from.
         split: "train", "valid" or "test".
         strategy: device and precision.
-        key: see `features_key`.
     """
 
-    def __init__(
-        self, folder: Path, model: BodyHead, data: Data[Any], split: SplitName, strategy: Strategy, key: str
-    ) -> None:
-        self.folder = folder
-        self.model = model
-        self.data = data
-        self.split = split
-        self.strategy = strategy
-        self.key = key
-        self.item_keys = data.item_keys(split)
-        self.kept = True
-        self._store: ItemStore | None = None
-        self._spare: dict[int, Tensor] = {}  # what could not be kept
+    folder: Path
+    key: str
+    model: BodyHead
+    data: Data[Any]
+    split: SplitName
+    strategy: Strategy
+    kept: bool = True
+    _store: ItemStore | None = None
+    _spare: dict[int, Tensor] = field(default_factory=dict)  # what is not in the store
+    _excused: set[int] = field(default_factory=set)  # what need not be: changed, or waited for in vain
+
+    def __post_init__(self) -> None:
+        self.item_keys = self.data.item_keys(self.split)
 
     def rows(self) -> Rows:
-        """The features of all items.
-
-        Raises:
-            DataError: the split gave fewer items than it has.
-        """
+        """The features of all items."""
         with suppress(OSError):
             self.folder.mkdir(parents=True, exist_ok=True)
         self._store = self._opened(None)
@@ -141,7 +134,7 @@ class _Filling:
         if len(missing):
             self._compute(missing)
         store = self._store
-        self.kept = self.kept and store is not None and store.path.is_file()
+        self.kept = store is not None and store.path.is_file() and self._spare.keys() <= self._excused
         table = store.table() if store is not None and not self._spare else None
         if store is not None and table is not None:
             return torch.from_numpy(table), store.slots
@@ -171,7 +164,7 @@ class _Filling:
                 with self.strategy.evaluating(self.model), keyed.scoped_rng():
                     with closing(loader.batches(self.strategy.device)) as batches:
                         for batch in batches:
-                            self._add(batch.inputs, missing[batch.index.numpy()], loader.batch_size, alone)
+                            self._add(batch.inputs, missing[batch.index.numpy()].tolist(), loader.batch_size, alone)
                             given += len(batch.index)
                             bar.update(len(batch.index))
                 if given != len(missing):
@@ -183,48 +176,40 @@ class _Filling:
                 if not len(missing):
                     return
 
-    def _add(self, inputs: tuple[Tensor, ...], items: Indices, size: int, alone: bool) -> None:
-        """Compute what nobody else computes of one batch; `alone`: all of it that is not there."""
+    def _add(self, inputs: tuple[Tensor, ...], items: list[int], size: int, alone: bool) -> None:
+        """Compute and keep what nobody else computes of one batch; `alone`: all of it that is not there."""
+        row_of = {i: row for row, i in enumerate(items)}
+
+        def make(some: Sequence[int]) -> list[npt.NDArray[Any]]:
+            return list(self._features(inputs, np.array([row_of[i] for i in some]), size).numpy())
+
         if self._store is None and self.kept:  # how long a row is shows at the first batch: one process finds out
             with claims_in(self.folder).hold(byte_of(self.key), FEATURE_PATIENCE):
                 self._store = self._opened(None)
                 if self._store is None:
-                    self._keep(inputs, items, np.arange(len(items)), size, alone)
+                    first = make(items)
+                    self._store = self._opened(first[0].nbytes)
+                    self.kept = self._store is not None
+                    self._keep(items, lambda some: [first[row_of[i]] for i in some], alone)
                     return
-        store = self._store
-        if store is None:
-            self._keep(inputs, items, np.arange(len(items)), size, alone)
-            return
-        claimed = [row for row, i in enumerate(items.tolist()) if store.claim(i)]
-        try:
-            mine = range(len(items)) if alone else claimed
-            mine = [row for row in mine if store.get(items[row]) is None and items[row] not in self._spare]
-            if mine:
-                self._keep(inputs, items, np.array(mine), size, alone)
-        finally:
-            for row in claimed:
-                store.release(items[row])
+        self._keep(items, make, alone)
 
-    def _keep(
-        self,
-        inputs: tuple[Tensor, ...],
-        items: Indices,
-        rows: Indices,
-        size: int,
-        alone: bool,
-    ) -> None:
-        """Compute some rows of a batch and keep them; what became another item meanwhile serves this fit alone."""
-        features = self._features(inputs, rows, size)
-        items = items[rows]
-        if self._store is None and self.kept:
-            self._store = self._opened(features[0].nbytes)
-        now = self.data.item_keys(self.split, items.tolist())
-        same = np.array([self.item_keys[i] == key for i, key in zip(items.tolist(), now, strict=True)])
-        put = self._store is not None and self._store.put_rows(items[same], features.numpy()[same])
-        self.kept = self.kept and put
-        if alone or not put or not same.all():
-            lost = np.full(len(items), True) if alone or not put else ~same
-            self._spare |= {int(i): features[row].clone() for row, i in enumerate(items) if lost[row]}
+    def _keep(self, items: list[int], make: Callable[[Sequence[int]], list[npt.NDArray[Any]]], alone: bool) -> None:
+        store = self._store
+        if store is None or alone:
+            items = [i for i in items if i not in self._spare and (store is None or store.get(i) is None)]
+            found: Sequence[npt.NDArray[Any] | None] = make(items) if items else []
+            self._excused.update(items if alone else ())
+        else:
+            found = store.fetch(items, make, self._keys_now, wait=False)
+        for i, row in zip(items, found, strict=True):
+            if row is not None and (store is None or not store.whole[i]):
+                self._spare[i] = torch.from_numpy(row)
+
+    def _keys_now(self, items: Sequence[int]) -> Sequence[str]:
+        keys = self.data.item_keys(self.split, items)
+        self._excused |= {i for i, key in zip(items, keys, strict=True) if key != self.item_keys[i]}
+        return keys
 
     def _features(self, inputs: tuple[Tensor, ...], rows: Indices, size: int) -> Tensor:
         """What the body gives for some rows of a batch, on the CPU.
@@ -266,8 +251,7 @@ class _Some:
         self.batch_size = loader.batch_size
         self.n_items = len(items)
         self._loader = loader
-        self._row = torch.full((loader.n_items,), -1)
-        self._row[torch.from_numpy(items)] = torch.arange(len(items))
+        self._items = torch.from_numpy(items)
 
     def __len__(self) -> int:
         return len(self._loader)
@@ -278,11 +262,10 @@ class _Some:
         """See `Loader.batches`."""
         with closing(self._loader.batches(device, seed, epoch, start, shard)) as batches:
             for batch in batches:
-                rows = self._row[batch.index]
-                chosen = torch.nonzero(rows >= 0)[:, 0]
-                if len(chosen):
-                    on_device = chosen.to(batch.inputs[0].device)
-                    yield Batch(tuple(x[on_device] for x in batch.inputs), None, rows[chosen])
+                wanted = torch.isin(batch.index, self._items)
+                if wanted.any():
+                    inputs = tuple(x[wanted.to(x.device)] for x in batch.inputs)
+                    yield Batch(inputs, None, torch.searchsorted(self._items, batch.index[wanted]))
 
 
 class _Features(nn.Module):

@@ -3,28 +3,21 @@
 from __future__ import annotations
 
 from contextlib import closing
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from ..data.bunch import Data, SplitName
 from ..data.order import Loader
-from ..errors import DataError
-from ..task import Task
+from ..errors import ArgumentError, DataError
+from ..task import Predictions, Task
 from ..task.accumulate import in_file_order
 from .strategy import Strategy
 
 
 def gather(model: nn.Module, loader: Loader, strategy: Strategy) -> tuple[Tensor, Tensor | None]:
-    """Logits and targets of every item, in file order, on the CPU in fp32.
-
-    Args:
-        model: is put into evaluation mode for the while.
-        loader: gives each item once, in any order; `Batch.index` says which is which.
-        strategy: device and precision.
-
-    Returns:
-        Logits of shape (n, ...) and targets of shape (n, ...), or None where there are none.
-    """
+    """Logits (n, ...) and targets (n, ...), or None, of every item: in file order, on the CPU in fp32."""
     outputs: list[Tensor] = []
     targets: list[Tensor] = []
     index: list[Tensor] = []
@@ -37,6 +30,21 @@ def gather(model: nn.Module, loader: Loader, strategy: Strategy) -> tuple[Tensor
     if not outputs:
         raise DataError("there are no items to predict")
     return in_file_order(torch.cat(index), torch.cat(outputs), torch.cat(targets) if targets else None)
+
+
+def predict_split(
+    model: nn.Module, data: Data[Any], split: SplitName, task: Task, strategy: Strategy, n_aug: int = 0
+) -> Predictions:
+    """Predictions of a whole split, in file order, averaged over the plain and `n_aug` augmented views."""
+    if task.is_streamed:
+        raise ArgumentError(
+            "a language model's predictions are one number per token and word; use learn.validate() for its "
+            "perplexity, or generate(learn, prompt, n)"
+        )
+    logits, targets = gather(model, data.loader(split), strategy)
+    views = [logits, *(gather(model, data.loader(split, view=k), strategy)[0] for k in range(1, n_aug + 1))]
+    stack = torch.stack([task.activate(view) for view in views])
+    return Predictions.of(task, stack.mean(0), data.ids(split), targets, stack)
 
 
 def evaluate(model: nn.Module, loader: Loader, task: Task, strategy: Strategy) -> dict[str, float]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -45,13 +46,7 @@ class Record:
         self._clock = time.perf_counter()
 
     def add_step(self, epoch: int, loss: Tensor, optimizer: torch.optim.Optimizer) -> None:
-        """Add a row for a step.
-
-        Args:
-            epoch: in the learner's life.
-            loss: of the step, shape ().
-            optimizer: its rates and momentum are those of the step.
-        """
+        """Add a row for a step: its `epoch` in the learner's life, `loss` () and the rates of its `optimizer`."""
         if loss.is_cpu:
             self._losses.append(loss.item())  # no device to wait for, and cheaper than keeping a tensor
         else:
@@ -63,20 +58,14 @@ class Record:
         self._step_epoch.append(epoch)
 
     def end_epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
-        """Add a row for an epoch, with the mean training loss of its steps.
-
-        Args:
-            epoch: in the learner's life.
-            metrics: of its validation; empty if there was none.
-        """
+        """Add a row for an `epoch` of the learner's life: the mean loss of its steps, and its validation `metrics`."""
         losses = self.losses[self.epoch_ends[-1] if self.epoch_ends else 0 :]
-        now = time.perf_counter()
-        row = {"epoch": float(epoch), "train_loss": sum(losses) / len(losses) if losses else float("nan"), **metrics}
-        row["rate"] = self._rates[-1][-1] if self._rates else float("nan")
-        row["seconds"] = now - self._clock
+        begun, self._clock = self._clock, time.perf_counter()
+        row = {"epoch": float(epoch), "train_loss": sum(losses) / len(losses) if losses else math.nan, **metrics}
+        row["rate"] = self._rates[-1][-1] if self._rates else math.nan
+        row["seconds"] = self._clock - begun
         self.epochs.append(row)
         self.epoch_ends.append(len(self._rates))
-        self._clock = now
 
     def __len__(self) -> int:
         return len(self._rates)
@@ -92,9 +81,13 @@ class Record:
     @property
     def last_loss(self) -> float:
         """The loss of the last step; waits for the device."""
-        if not self._rates:
-            raise StateError("the record is empty: nothing was trained yet. Call fit first")
+        self._need(self._rates)
         return float(self._pending[-1]) if self._pending else self._losses[-1]
+
+    @staticmethod
+    def _need(rows: Sequence[object]) -> None:
+        if not rows:
+            raise StateError("the record is empty: nothing was trained yet. Call fit first")
 
     @property
     def rates(self) -> list[tuple[float, ...]]:
@@ -111,9 +104,6 @@ class Record:
 
         Args:
             name: of a column, for example "valid_loss".
-
-        Raises:
-            ArgumentError: no epoch has that name.
         """
         values = [row[name] for row in self.epochs if name in row]
         if not values and self.epochs:
@@ -123,8 +113,7 @@ class Record:
     @property
     def last(self) -> dict[str, float]:
         """The row of the last epoch."""
-        if not self.epochs:
-            raise StateError("the record is empty: nothing was trained yet. Call fit first")
+        self._need(self.epochs)
         return self.epochs[-1]
 
     def to_frame(self, level: Literal["epoch", "step"] = "epoch") -> pd.DataFrame:
@@ -158,7 +147,7 @@ class Record:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore the `state` that `state_dict` gave."""
+        """Take back the `state` that `state_dict` gave."""
         self.group_names = tuple(state["group_names"])
         self.epochs = [dict(r) for r in state["epochs"]]
         self._losses, self._pending = list(state["losses"]), []
@@ -169,24 +158,13 @@ class Record:
         self.stop_reason = state["stop_reason"]
 
     def __repr__(self) -> str:
-        if not self.epochs:
-            return f"Record({len(self)} steps)"
-        return format_table(self.epochs)
+        return format_table(self.epochs) if self.epochs else f"Record({len(self)} steps)"
 
 
 def format_row(row: Mapping[str, float]) -> list[str]:
     """The cells of one epoch's line."""
-    cells = []
-    for name, value in row.items():
-        if name == "epoch":
-            cells.append(str(int(value)))
-        elif name == "seconds":
-            cells.append(f"{value:.1f}")
-        elif name == "rate":
-            cells.append(f"{value:.2g}")
-        else:
-            cells.append(f"{value:.4f}")
-    return cells
+    forms = {"epoch": ".0f", "seconds": ".1f", "rate": ".2g"}
+    return [format(value, forms.get(name, ".4f")) for name, value in row.items()]
 
 
 def format_table(rows: list[dict[str, float]]) -> str:

@@ -2,30 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from .. import keyed
+
+
+def copy_into(live: Iterable[Tensor], values: Iterable[Tensor]) -> None:
+    """Give each live tensor its value."""
+    with torch.no_grad():
+        for into, value in zip(live, values, strict=True):
+            into.copy_(value)
 
 
 @contextmanager
 def restored(model: nn.Module) -> Iterator[None]:
     """Restore the model and the global generators after the block, bit for bit.
 
-    Weights, buffers, gradients, `requires_grad` and each module's mode are restored also after an error
-    or Ctrl-C. Nothing is written to any file.
-
-    Args:
-        model: what the block may train.
+    Weights, buffers, gradients, `requires_grad` and each module's mode are restored also after an error or Ctrl-C.
     """
-    rng = keyed.RngState.capture()
+    rng = keyed.rng_state()
     modes = [(m, m.training) for m in model.modules()]
     grads = [(p, p.grad, p.requires_grad) for p in model.parameters()]
-    with torch.no_grad():
-        kept = [(t, t.detach().clone()) for t in [*model.parameters(), *model.buffers()]]
+    live = [*model.parameters(), *model.buffers()]
+    kept = [t.detach().clone() for t in live]
     # A module may replace its buffer instead of changing it in place.
     buffers = [(m, n, t) for m in model.modules() for n, t in m.named_buffers(recurse=False, remove_duplicate=False)]
     try:
@@ -36,12 +39,10 @@ def restored(model: nn.Module) -> Iterator[None]:
         for module, name, tensor in buffers:
             if module.get_buffer(name) is not tensor:
                 setattr(module, name, tensor)
-        with torch.no_grad():
-            for live, old in kept:
-                live.copy_(old)
+        copy_into(live, kept)
         for p, grad, requires in grads:
             p.grad = grad
             p.requires_grad_(requires)
         for module, mode in modes:
             module.training = mode
-        rng.restore()
+        keyed.set_rng_state(rng)

@@ -19,8 +19,7 @@ from .strategy import Strategy
 class Pause(str):
     """A `stop_reason` after which the fit is not over: Ctrl-C gives one, and a callback may.
 
-    With `fit(..., checkpoint=...)` a last checkpoint is then written, and `learn.resume` goes on from that step. After
-    any other reason the fit has come to its end.
+    With `fit(..., checkpoint=...)` a last checkpoint is then written, from which `learn.resume` goes on.
 
     >>> run_out_of_time = Pause("the hour is over")
     """
@@ -38,8 +37,7 @@ class Run:
         optimizer: made for this fit; each of its param groups has the name of its layer group under "group".
         strategy: device, precision, clipping, accumulation.
         groups: the layer groups of `model`.
-        train_loader: gives the training batches of an epoch.
-        valid_loader: gives the validation batches, or None.
+        train_loader, valid_loader: give the batches of an epoch.
         record: where each step and epoch is written down.
         rates: base learning rate of each group.
         schedule: multiplies the base rates; see `easylearn.schedules`.

@@ -39,74 +39,57 @@ class Strategy(Protocol):
     @property
     def is_main(self) -> bool:
         """Whether this process writes files and prints."""
-        ...
 
     @property
     def arithmetic(self) -> str:
         """What the numbers of a run depend on, to the bit, in words to compare."""
-        ...
 
     @property
     def scales_loss(self) -> bool:
         """Whether single overflows are expected and skipped (fp16)."""
-        ...
 
     @property
     def stepped(self) -> bool:
         """Whether the last batch made an optimizer step, so that the weights have moved."""
-        ...
 
     def place(self, model: nn.Module) -> nn.Module:
-        """The model where it runs."""
-        ...
+        """The `model` where it runs."""
 
     def reset(self, optimizer: torch.optim.Optimizer) -> None:
-        """Forget what a run left over that ended within a step."""
-        ...
+        """Forget what a run of `optimizer` left over within a step: gradients, and how many batches they are of."""
 
     def forward(self, model: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor:
-        """The model's output for a batch, in fp32."""
-        ...
+        """The output of `model` for the `inputs` of a batch, in fp32."""
 
     def forward_loss(self, model: nn.Module, task: Task, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Output and mean loss of a batch."""
-        ...
+        """Output of `model` and mean loss of `task` for a `batch`."""
 
     def backward(self, loss: Tensor, n_items: int) -> None:
-        """Add the gradients of the mean loss of `n_items` items."""
-        ...
+        """Add the gradients of the mean `loss` of `n_items` items."""
 
     def must_step(self, last_of_epoch: bool) -> bool:
-        """Whether enough batches have been gathered for an optimizer step."""
-        ...
+        """Whether enough batches have been gathered for an optimizer step, which the `last_of_epoch` always makes."""
 
     def finish_grads(self, optimizer: torch.optim.Optimizer) -> None:
-        """Complete the gradients, before a callback looks at them."""
-        ...
+        """Unscale, average and clip the gradients of `optimizer`, before a callback looks at them."""
 
     def step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Move the weights and forget the gradients."""
-        ...
+        """Move the weights that `optimizer` trains and forget their gradients."""
 
     def evaluating(self, model: nn.Module) -> AbstractContextManager[None]:
-        """Evaluation mode without gradients; see `Gate.evaluating`."""
-        ...
+        """The `model` in evaluation mode and without gradients; see `Gate.evaluating`."""
 
     def gather(self, rows: Tensor) -> Tensor:
-        """The rows of all processes, in the order of their ranks."""
-        ...
+        """The `rows`, of shape (n, ...), of all processes in the order of their ranks."""
 
     def agree(self, reason: str | None) -> str | None:
-        """Why the fit stops, if it does in any process."""
-        ...
+        """Why the fit stops, if it does in any process: the `reason` of this one, or that of another."""
 
     def state_dict(self) -> dict[str, Any]:
         """What a run that is continued needs of this, as plain values and tensors."""
-        ...
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take back what `state_dict` gave."""
-        ...
+        """Take back the `state` that `state_dict` gave."""
 
 
 class SingleDevice:
@@ -149,7 +132,7 @@ class SingleDevice:
         self._first = self._items = 0
 
     def place(self, model: nn.Module) -> nn.Module:
-        """The model on the device."""
+        """See `Strategy.place`."""
         return model.to(self.device)
 
     def evaluating(self, model: nn.Module) -> AbstractContextManager[None]:
@@ -157,15 +140,15 @@ class SingleDevice:
         return self.gate.evaluating(model)
 
     def gather(self, rows: Tensor) -> Tensor:
-        """The rows as they are: there is one process."""
+        """See `Strategy.gather`."""
         return rows
 
     def agree(self, reason: str | None) -> str | None:
-        """The reason as it is: there is one process."""
+        """See `Strategy.agree`."""
         return reason
 
     def reset(self, optimizer: torch.optim.Optimizer) -> None:
-        """Forget what a run left over that ended in the middle: gradients, and how many batches they are of."""
+        """See `Strategy.reset`."""
         optimizer.zero_grad()
         self._pending = self._items = 0
         if self._scaler is not None:
@@ -179,25 +162,23 @@ class SingleDevice:
 
     @property
     def arithmetic(self) -> str:
-        """What the numbers of a run depend on, to the bit: precision, and how the model is compiled if it is."""
+        """See `Strategy.arithmetic`."""
         if not self.compile:
             return self.precision
         return f"{self.precision}, compiled" + ("" if self.compile is True else f" ({self.compile})")
 
     @property
     def scales_loss(self) -> bool:
-        """Whether single overflows are expected and skipped (fp16)."""
+        """See `Strategy.scales_loss`."""
         return self._scaler is not None
 
     def forward(self, model: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor:
-        """The model's output for a batch, in fp32."""
+        """See `Strategy.forward`."""
         call = self._quick(model) if self.compile and model.training else model
         if self._dtype is None:
-            out: Tensor = call(*inputs)
-            return out
+            return call(*inputs)  # type: ignore[no-any-return]
         with torch.autocast(self.device.type, self._dtype):
-            out = call(*inputs)
-        return out.float()
+            return call(*inputs).float()  # type: ignore[no-any-return]
 
     def _quick(self, model: nn.Module) -> Callable[..., Tensor]:
         """The model compiled, which it is when it is first called; kept while it is the same model."""
@@ -207,13 +188,13 @@ class SingleDevice:
         return self._compiled[1]
 
     def forward_loss(self, model: nn.Module, task: Task, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Output and mean loss of a batch."""
+        """See `Strategy.forward_loss`."""
         logits = self.forward(model, batch.inputs)
         assert batch.target is not None
         return logits, task.loss(logits, batch.target)
 
     def backward(self, loss: Tensor, n_items: int) -> None:
-        """Add the gradients of the mean loss of `n_items` items."""
+        """See `Strategy.backward`."""
         if self._pending == 0:
             self._first, self._items = n_items, 0
         self._items += n_items
@@ -225,27 +206,28 @@ class SingleDevice:
         self._pending += 1
 
     def must_step(self, last_of_epoch: bool) -> bool:
-        """Whether enough batches have been gathered for an optimizer step."""
+        """See `Strategy.must_step`."""
         return self._pending >= self.accumulate or last_of_epoch
 
     @property
     def stepped(self) -> bool:
-        """Whether the last batch made an optimizer step, so that the weights have moved."""
+        """See `Strategy.stepped`."""
         return self._pending == 0
 
     def finish_grads(self, optimizer: torch.optim.Optimizer) -> None:
-        """Unscale, average and clip, before anybody looks at the gradients."""
+        """See `Strategy.finish_grads`."""
         if self._scaler is not None:
             self._scaler.unscale_(optimizer)
         full = self._first * self.accumulate
         if self._items != full:  # fewer batches than usual, or of another size
-            for grad in _grads(optimizer):
-                grad.mul_(full / self._items)
+            for p in _trained(optimizer):
+                if p.grad is not None:
+                    p.grad.mul_(full / self._items)
         if self.clip is not None:
-            nn.utils.clip_grad_norm_([p for g in optimizer.param_groups for p in g["params"]], self.clip)
+            nn.utils.clip_grad_norm_(_trained(optimizer), self.clip)
 
     def step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Move the weights and forget the gradients."""
+        """See `Strategy.step`."""
         if self._scaler is not None:
             self._scaler.step(optimizer)
             self._scaler.update()
@@ -261,12 +243,12 @@ class SingleDevice:
         self._pending = 0
 
     def state_dict(self) -> dict[str, Any]:
-        """The scale of the loss, if there is one, and how many batches and items wait for a step."""
+        """See `Strategy.state_dict`."""
         scaler = self._scaler.state_dict() if self._scaler is not None else {}
         return {"scaler": scaler, "pending": self._pending, "first": self._first, "items": self._items}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take back what `state_dict` gave."""
+        """See `Strategy.load_state_dict`."""
         if self._scaler is not None and state["scaler"]:
             self._scaler.load_state_dict(dict(state["scaler"]))
         self._pending = int(state["pending"])
@@ -280,5 +262,5 @@ def _check_compile(given: bool | str) -> bool | str:
     raise ArgumentError(f"compile must be True, False or a mode of torch.compile ({', '.join(modes)}), got {given!r}")
 
 
-def _grads(optimizer: torch.optim.Optimizer) -> list[Tensor]:
-    return [p.grad for g in optimizer.param_groups for p in g["params"] if p.grad is not None]
+def _trained(optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    return [p for group in optimizer.param_groups for p in group["params"]]

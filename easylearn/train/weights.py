@@ -10,51 +10,35 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import WeightsError, did_you_mean
-from ..files import StrPath, write_tensors
+from ..files import StrPath, read_tensors, write_tensors
 from ..task import Task
 
 SCHEMA = 1
 
 
 def save_weights(path: StrPath, model: nn.Module, task: Task) -> Path:
-    """Write a model's weights and buffers, and the task they were trained for.
+    """Write a model's weights and buffers, and the task they were trained for; gives the path.
 
     Args:
         path: the file to create or replace.
         model: whose state is written.
         task: its kind, names and settings go into the file's header.
-
-    Returns:
-        The path.
-
-    Raises:
-        SaveError: the file could not be written; the old one is whole.
     """
-    tensors: dict[str, Tensor] = {}
-    seen: set[int] = set()
-    for name, value in model.state_dict().items():
-        tensor = value.detach().cpu().contiguous()
-        if tensor.data_ptr() in seen and tensor.numel():
-            tensor = tensor.clone()  # tied weights: the format wants each name to own its bytes
-        seen.add(tensor.data_ptr())
-        tensors[name] = tensor
     header = {"easylearn": json.dumps({"schema": SCHEMA, **task.to_json()})}
-    return write_tensors(path, tensors, header)
+    return write_tensors(path, model.state_dict(), header)
 
 
 def load_weights(path: StrPath, model: nn.Module, task: Task) -> None:
-    """Read weights into a model, all of them or none.
+    """Read weights into a model, where it is and in its own precision, all of them or none.
 
     Args:
         path: a file made by `save_weights`.
-        model: takes the weights, where it is and in its own precision.
+        model: takes the weights.
         task: must be what the weights were trained for.
 
     Raises:
         WeightsError: there is no such file, it is damaged, or it does not fit; the message says what differs.
     """
-    from safetensors import SafetensorError, safe_open
-
     file = Path(path)
     if not file.exists():
         if file.name.endswith(".easylearn.safetensors"):
@@ -65,27 +49,13 @@ def load_weights(path: StrPath, model: nn.Module, task: Task) -> None:
         others = sorted(f.stem for f in file.parent.glob("*.safetensors")) if file.parent.is_dir() else []
         hint = did_you_mean(file.stem, others) if others else "The folder has no saved weights."
         raise WeightsError(f"there are no saved weights {file}. {hint}")
-    try:
-        with safe_open(file, framework="pt") as opened:
-            header = json.loads((opened.metadata() or {}).get("easylearn", "{}"))
-            found = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (not a dictionary)
-    except (SafetensorError, OSError, ValueError) as error:
-        raise WeightsError(
-            f"{file} is not a whole safetensors file ({error}); it was cut short or is something else"
-        ) from error
-    _check_header(file, header, task)
+    header, found = read_tensors(file, "easylearn", SCHEMA)
+    if header is not None:  # as in weights of others
+        _check_task(file, header, task)
     _copy(file, found, model)
 
 
-def _check_header(file: Path, header: Any, task: Task) -> None:
-    if header == {}:
-        return  # weights of others
-    if not isinstance(header, dict) or not isinstance(header.get("schema"), int):
-        raise WeightsError(f"{file} has a header that easylearn did not write: {str(header)[:100]}")
-    if header["schema"] > SCHEMA:
-        raise WeightsError(
-            f"{file} was written by a newer easylearn (schema {header['schema']}); update easylearn to read it"
-        )
+def _check_task(file: Path, header: dict[str, Any], task: Task) -> None:
     try:
         difference = Task.from_json(header).same_as(task)
     except WeightsError as error:
@@ -99,23 +69,23 @@ def _check_header(file: Path, header: Any, task: Task) -> None:
 
 def _copy(file: Path, found: dict[str, Tensor], model: nn.Module) -> None:
     own = model.state_dict()
-    missing = [n for n in own if n not in found]
-    extra = [n for n in found if n not in own]
     shapes = [
         f"{n}: {tuple(found[n].shape)} in the file, {tuple(own[n].shape)} in the model"
         for n in own
         if n in found and own[n].shape != found[n].shape
     ]
-    if missing or extra or shapes:
-        parts = []
-        if missing:
-            parts.append(f"{len(missing)} tensors of the model are not in the file (first {missing[0]!r})")
-        if extra:
-            parts.append(f"{len(extra)} tensors of the file are not in the model (first {extra[0]!r})")
-        if shapes:
-            parts.append(f"{len(shapes)} shapes differ (first {shapes[0]})")
+    problems = [
+        f"{len(names)} {what} (first {names[0]})"
+        for what, names in (
+            ("tensors of the model are not in the file", [repr(n) for n in own if n not in found]),
+            ("tensors of the file are not in the model", [repr(n) for n in found if n not in own]),
+            ("shapes differ", shapes),
+        )
+        if names
+    ]
+    if problems:
         raise WeightsError(
-            f"{file} does not fit the model: {'; '.join(parts)}. Was it saved from another architecture or head?"
+            f"{file} does not fit the model: {'; '.join(problems)}. Was it saved from another architecture or head?"
         )
     with torch.no_grad():
         for name, live in own.items():

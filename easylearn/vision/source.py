@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
+import math
 import multiprocessing
 import os
 import warnings
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -24,11 +26,12 @@ from ..device import at_most_threads, mapping, prepare, usable_cores
 from ..errors import DataError
 from .augment import BatchStage
 from .decode import AnyImage, ItemStage, no_warnings, window
-from .store import load
+from .store import item_keys
 
 FEW = 300  # below this, decoding takes less than a second, and forking workers gains little
 FEW_TO_SPAWN = 5000  # processes that are not forked import torch and torchvision first, for seconds
 MAX_WORKERS = 8
+GROUP = 16  # images that are looked up, claimed and kept together: between two that are decoded no cache is left
 NUMBERS_LIKE_A_FILE = 2_000_000  # shrinking an array of so many takes about as long as decoding a usual file
 
 StoreMaker = Callable[[], ItemStore | None]
@@ -36,12 +39,7 @@ StoreMaker = Callable[[], ItemStore | None]
 
 @dataclass(frozen=True)
 class Images:
-    """Images that are not decoded yet.
-
-    Args:
-        sources: what `ItemStage.load` takes.
-        names: how messages call them; a file is called by its path.
-    """
+    """Images that are not decoded yet: what `ItemStage.load` takes, and how messages call it (a file by its path)."""
 
     sources: Sequence[AnyImage]
     names: Sequence[str]
@@ -61,75 +59,69 @@ class BatchRequest:
 
 @dataclass(frozen=True)
 class BatchError:
-    """What a worker gives instead of a batch, so that the same error is raised with and without workers."""
+    """What comes in place of a batch, so that the same error is raised with and without workers."""
 
     message: str
 
 
-class ImageDataset(Dataset["Tensor | BatchError"]):
-    """The item stage over images, one whole batch at a time.
-
-    Args:
-        images: what is decoded.
-        stage: decodes and shrinks.
-        store: where results are kept, or None.
-    """
+class ImageDataset(Dataset["tuple[Tensor | BatchError, Any]"]):
+    """The item stage over images, one whole batch at a time; what it gives is kept in `store`, if there is one."""
 
     def __init__(self, images: Images, stage: ItemStage, store: ItemStore | None = None) -> None:
         self.images = images
         self.stage = stage
         self.store = store
 
-    def __len__(self) -> int:
-        return len(self.images)
+    def __getitem__(self, request: BatchRequest) -> tuple[Tensor | BatchError, Any]:
+        """What a worker gives: a batch, and which of its items are whole in the store."""
+        return self.make(request), None if self.store is None else self.store.whole[request.index]
 
-    def item(self, i: int, wait: bool = True) -> npt.NDArray[np.uint8] | None:
-        """One image at working size; see `load`."""
-        return load(self.store, i, self.images.sources[i], self.images.names[i], self.stage, wait)
-
-    def __getitem__(self, request: BatchRequest) -> Tensor | BatchError:
-        return self.make(request)
-
-    def make(self, request: BatchRequest, each: Callable[..., Iterable[Any]] = map) -> Tensor | BatchError:
+    def make(
+        self, request: BatchRequest, each: Callable[..., Iterable[Any]] = map, threads: int = 1
+    ) -> Tensor | BatchError:
         """One batch of uint8 images; `each` is `map`, or that of a pool of threads."""
-        out = np.empty((len(request.index), self.stage.channels, *request.size), np.uint8)
+        n = len(request.index)
+        out = np.empty((n, self.stage.channels, *request.size), np.uint8)
+        rows = list(range(n))
+        size = max(1, min(GROUP, n // (2 * threads)))
         try:
-            with no_warnings():  # others may be decoding some of these: the rest comes first
-                later = self._fill(out, np.arange(len(out)), request, each, wait=False)
-                if len(later):
-                    self._fill(out, later, request, each, wait=True)
+            with no_warnings():
+                for wait in (False, True):  # others may be decoding some of these: the rest comes first
+                    groups = [rows[k : k + size] for k in range(0, len(rows), size)]
+                    items = [request.index[group].tolist() for group in groups]
+                    found = chain.from_iterable(each(functools.partial(self._images, wait=wait), items))
+                    rows = [row for row, pixels in zip(rows, found, strict=True) if not _cut(out, row, pixels, request)]
         except DataError as error:
             return BatchError(str(error))
         return torch.from_numpy(out)
 
-    def _fill(
-        self,
-        out: npt.NDArray[np.uint8],
-        rows: Indices,
-        request: BatchRequest,
-        each: Callable[..., Iterable[Any]],
-        wait: bool,
-    ) -> Indices:
-        """Cut some rows of a batch out of their images; gives those that are to be waited for."""
-        later = []
-        found = each(functools.partial(self.item, wait=wait), request.index[rows].tolist())
-        for row, pixels in zip(rows.tolist(), found, strict=True):
-            if pixels is None:
-                later.append(row)
-                continue
-            at = None if request.at is None else (float(request.at[row, 0]), float(request.at[row, 1]))
-            top, left = window((pixels.shape[1], pixels.shape[2]), request.size, at)
-            out[row] = pixels[:, top : top + request.size[0], left : left + request.size[1]]
-        return np.array(later, np.int64)
+    def _images(self, items: list[int], wait: bool) -> Sequence[npt.NDArray[Any] | None]:
+        """Images at working size, shape (c, h, w), from the store if they are there; see `ItemStore.fetch`."""
+        sources, names = self.images.sources, self.images.names
+
+        def decode(some: Sequence[int]) -> list[npt.NDArray[Any]]:
+            return [self.stage.read(sources[i], names[i]).numpy() for i in some]
+
+        if self.store is None:
+            return decode(items)
+        return self.store.fetch(items, decode, lambda some: item_keys([sources[i] for i in some]), wait)
+
+
+def _cut(out: npt.NDArray[np.uint8], row: int, pixels: npt.NDArray[np.uint8] | None, request: BatchRequest) -> bool:
+    """Cut a row of a batch out of its image; False if there is none yet."""
+    if pixels is not None:
+        at = None if request.at is None else (float(request.at[row, 0]), float(request.at[row, 1]))
+        top, left = window((pixels.shape[1], pixels.shape[2]), request.size, at)
+        out[row] = pixels[:, top : top + request.size[0], left : left + request.size[1]]
+    return pixels is not None
 
 
 def in_threads(
     dataset: ImageDataset, requests: Iterable[BatchRequest], n: int
 ) -> Generator[Tensor | BatchError, None, None]:
-    """`dataset[request]` for each request, in order, made in this process by `n` threads.
+    """The batches of the requests, in order, made in this process by `n` threads.
 
-    They take turns with the rest of the program, and do not compete with it for the cores as processes do; decoding
-    and shrinking let other threads run.
+    They take turns with the rest of the program, and do not compete with it for the cores as processes do.
     """
     if n > 1:
         from PIL import Image
@@ -137,7 +129,7 @@ def in_threads(
         Image.init()  # else Pillow extends its list of formats while other threads read it
     with mapping(n) as each:
         for request in requests:
-            yield dataset.make(request, each)
+            yield dataset.make(request, each, n)
 
 
 def _as_it_is(batch: Any) -> Any:
@@ -173,20 +165,26 @@ def in_workers(
     yield from batches
 
 
+def _noted(
+    made: Generator[Any, None, None], requests: Iterable[BatchRequest], store: ItemStore | None
+) -> Generator[Tensor | BatchError, None, None]:
+    """The batches of workers; what these have compared with its check in the store is not compared once more."""
+    with closing(made):
+        for request, (batch, whole) in zip(requests, made, strict=True):
+            if store is not None:
+                store.whole[request.index] |= whole
+            yield batch
+
+
 def usual_start_method() -> str:
     """How Python starts processes here. Asking must not settle it, or the user could no longer choose."""
     return multiprocessing.get_start_method(allow_none=True) or multiprocessing.get_all_start_methods()[0]
 
 
 def choose_workers(n_items: int, asked: int | None = None) -> int:
-    """How many processes decode images.
+    """How many processes decode `n_items` images: as many as `asked` for, else one per core if they are many, up to 8.
 
-    Args:
-        n_items: how many images.
-        asked: by the user; None takes none for a few images, else one per core, at most 8.
-
-    Returns:
-        The number; 0 in a process that may have none of its own, as the workers of task queues may not.
+    0 in a process that may have none of its own, as the workers of task queues may not.
     """
     if multiprocessing.current_process().daemon:
         return 0
@@ -199,7 +197,7 @@ def choose_workers(n_items: int, asked: int | None = None) -> int:
 
 
 class ImageSource(Source):
-    """Images made into normalised batches.
+    """Images made into normalised batches; one that cannot be read is a `DataError` that names it.
 
     Args:
         images: the items.
@@ -233,11 +231,7 @@ class ImageSource(Source):
         return len(self.images)
 
     def fetch(self, index: Indices, device: torch.device) -> tuple[Tensor, ...]:
-        """See `Source.fetch`: decoded in this process.
-
-        Raises:
-            DataError: an image cannot be read; the message names it.
-        """
+        """See `Source.fetch`: decoded in this process."""
         request = self._request(index, 0, 0)
         made = ImageDataset(self.images, self.item_stage, self._store()).make(request)
         return (self._on_device(made, request, device, (0, 0)),)
@@ -245,11 +239,7 @@ class ImageSource(Source):
     def stream(
         self, batches: Sequence[Indices], device: torch.device, seed: int = 0, epoch: int = 0
     ) -> Generator[tuple[Tensor, ...], None, None]:
-        """See `Source.stream`: workers or threads decode ahead.
-
-        Raises:
-            DataError: an image cannot be read; the message names it.
-        """
+        """See `Source.stream`: workers or threads decode ahead."""
         prepare(device)
         requests = [self._request(index, seed, epoch) for index in batches]
         store = self._store()
@@ -259,7 +249,9 @@ class ImageSource(Source):
         workers = choose_workers(self._like_files(to_decode), self.workers)
         threads = torch.get_num_threads()
         if to_decode and workers:
-            made = in_workers(dataset, requests, workers, self._start_method, pin=device.type == "cuda")
+            made = _noted(
+                in_workers(dataset, requests, workers, self._start_method, device.type == "cuda"), requests, store
+            )
             if device.type == "cpu":  # threads that compete with workers for cores wait for each other most of the time
                 threads = max(1, usable_cores() - workers)
         else:
@@ -296,6 +288,4 @@ class ImageSource(Source):
     def _like_files(self, n: int) -> int:
         """As many files are as much work as `n` of these images."""
         first = self.images.sources[0] if n else None
-        if isinstance(first, np.ndarray):
-            return n * int(first.size) // NUMBERS_LIKE_A_FILE
-        return n * first.numel() // NUMBERS_LIKE_A_FILE if isinstance(first, Tensor) else n
+        return n * math.prod(first.shape) // NUMBERS_LIKE_A_FILE if isinstance(first, np.ndarray | Tensor) else n

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 from torch import Tensor
 
 from ..data.cache import ItemStore, content_key, open_store
@@ -31,7 +31,7 @@ def image_keys(sources: Sequence[AnyImage], ids: Sequence[str], of_files: Keys =
         DataError: a file is gone; the message names it.
     """
     try:
-        return _keys(sources, of_files)
+        return item_keys(sources, of_files)
     except OSError as error:
         names = [name for name, s in zip(ids, sources, strict=True) if _is_file(s) and os.fspath(s) == error.filename]
         raise DataError(
@@ -39,7 +39,8 @@ def image_keys(sources: Sequence[AnyImage], ids: Sequence[str], of_files: Keys =
         ) from error
 
 
-def _keys(sources: Sequence[AnyImage], of_files: Keys = file_keys) -> list[str]:
+def item_keys(sources: Sequence[AnyImage], of_files: Keys = file_keys) -> list[str]:
+    """As `image_keys`; an `OSError` says that a file is gone."""
     files = iter(of_files([s for s in sources if _is_file(s)]))
     return [next(files) if _is_file(s) else _content(s) for s in sources]
 
@@ -61,8 +62,12 @@ def _is_file(source: AnyImage) -> bool:
 
 def treatment(stage: ItemStage) -> str:
     """Names everything that decides the pixels of an image at working size, but for the image."""
-    versions = [f"{name} {version(name)}" for name in ("pillow", "torchvision", "torch")]
-    return digest([str(VERSION), *versions, repr(stage)])
+    return digest([str(VERSION), *_versions(), repr(stage)])
+
+
+@functools.cache
+def _versions() -> list[str]:
+    return [f"{name} {version(name)}" for name in ("pillow", "torchvision", "torch")]
 
 
 def open_images(
@@ -84,32 +89,3 @@ def open_images(
         return None
     folder = None if cache is True else Path(os.fspath(cache))
     return open_store(treatment(stage), image_keys(sources, ids), stage.max_bytes, folder)
-
-
-def load(
-    store: ItemStore | None, i: int, source: AnyImage, name: str, stage: ItemStage, wait: bool = True
-) -> npt.NDArray[np.uint8] | None:
-    """One image at working size, shape (c, h, w), from the store if it is there.
-
-    An image that has changed since the store was opened is not kept.
-
-    Args:
-        store: where it is kept, or None.
-        i: its number in the store.
-        source: what `ItemStage.load` takes.
-        name: how messages call it.
-        stage: decodes and shrinks.
-        wait: whether to wait for another process or thread that is decoding it.
-
-    Returns:
-        The pixels; None if somebody else is decoding it and `wait` is off.
-    """
-    kept = None if store is None else store.get(i)
-    if kept is not None:
-        return kept
-
-    def decoded() -> npt.NDArray[np.uint8]:
-        pixels: npt.NDArray[np.uint8] = stage.read(source, name).numpy()
-        return pixels
-
-    return decoded() if store is None else store.fetch(i, decoded, lambda: _keys([source])[0], wait)

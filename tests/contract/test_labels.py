@@ -79,9 +79,7 @@ def made(kind: str, case: Case, folder: Path, **options: Any) -> Made | str:
     return data.task.kind, data.task.names, target[at]
 
 
-# A column of lists as several numbers can be given in lists alone: a table calls its targets by its own columns.
-LISTS_OF_NUMBERS = "lists of numbers, said to be numbers"
-SHARED = [c for c in CASES if set(c.options) <= {"task", "label_sep"} and c.name != LISTS_OF_NUMBERS]
+SHARED = [c for c in CASES if set(c.options) <= {"task", "label_sep"}]
 
 
 @pytest.mark.parametrize("case", SHARED, ids=lambda c: c.name)

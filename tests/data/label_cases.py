@@ -164,7 +164,7 @@ CASES = [
     Case("columns of numbers", table(a=[0.5, 1], b=[1, 2]), NUMBERS, ("a", "b"), says="numbers, so this is regression",
          first=[[0.5, 1], [1, 2]]),
     Case("columns of 0 and 1, said to be numbers", table(a=[0, 1], b=[1, 1]), NUMBERS, ("a", "b"), {"task": NUMBERS}),
-    Case("lists of numbers, said to be numbers", objects([0.5, 1], [2, 3]), NUMBERS, ("target 0", "target 1"),
+    Case("lists of numbers, said to be numbers", objects([0.5, 1], [2, 3]), NUMBERS, ("y 0", "y 1"),
          {"task": NUMBERS}, first=[[0.5, 1], [2, 3]]),
     # refused
     Case("one class only", column("a", "a"), refused="'a'.*nothing to tell apart"),

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from easylearn.data.cells import read_cell, typed
+from easylearn.data.cells import as_column, read_cell
 
 
 @given(st.integers() | st.floats(allow_nan=False) | st.booleans(), st.sampled_from(["", " ", "\t"]))
@@ -39,10 +40,28 @@ def test_cells(text: str, comma: bool, value: Any) -> None:
     assert read_cell(text, comma) == value
 
 
-def test_a_column_of_text_is_returned_as_it_is() -> None:
-    for values in (["x", "1"], ["1"] * 200 + ["x"], ["NA", None], [None, "True", "1"]):
-        column = pd.Series(values, dtype=object)
-        assert typed(column) is column
-    assert typed(pd.Series([None, "2"], name="n", index=[5, 5])).equals(
-        pd.Series([np.nan, 2.0], name="n", index=[5, 5])
-    )
+def test_a_column_of_text_is_left_as_it_is() -> None:
+    for values in (["x", "1"], ["1"] * 200 + ["x"], ["NA", ""], ["", "True", "1"]):
+        column = as_column(values)
+        assert [v for v in column.tolist() if v == v] == [v for v in values if v]
+        assert column.isna().tolist() == [not v for v in values]
+    assert as_column(["", "2"]).equals(pd.Series([np.nan, 2.0]))
+
+
+@pytest.mark.parametrize(
+    ("cells", "lost"),
+    [
+        (["1.9", "1.10", "1.1"], "'1.10' and '1.1' of the column 'version'"),
+        (["1.50", "2", "1.9"], ""),
+        (["1.50", "2.00", "1.50"], ""),
+        (["2.0", "2", "2e0"], ""),
+        (["1.5e10", "1.5e1", "15"], ""),
+        (["1.1", "1.10", "x"], ""),
+    ],
+)
+def test_versions_that_become_one_number_are_told(cells: list[str], lost: str) -> None:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        as_column(cells, "version")
+        as_column(cells, "version", "text"), as_column(cells, "version", "numbers")
+    assert [lost in str(w.message) for w in caught] == [True] * bool(lost)

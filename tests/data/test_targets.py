@@ -335,6 +335,21 @@ def test_one_column_of_flags() -> None:
         read_targets(np.eye(3), TargetOptions(classes=["a", "b"])).learn()
 
 
+def test_lists_of_numbers_are_called_by_their_column() -> None:
+    df = pd.DataFrame({"spot": [[0.5, 2], (1, 3), np.array([4.0, 5])], "x": "u"})
+    numbers = TargetOptions(task="regression")
+    targets = read_targets(df, numbers, names=["spot"]).learn()
+    assert targets.task.names == ("spot 0", "spot 1") and targets.columns == ("spot",)
+    for other in (df, df["spot"], df["spot"].tolist(), np.array([[0.5, 2], [1, 3], [4, 5]])):
+        assert reload(targets).encode(other).tolist() == [[0.5, 2], [1, 3], [4, 5]]
+    assert read_targets(df["spot"].tolist(), numbers).learn().task.names == ("target 0", "target 1")
+    with pytest.raises(DataError, match=r"3 columns to predict, but training had 2"):
+        targets.encode([[1, 2, 3]])
+    for bad in ([1.0], None, [], "a"):
+        with pytest.raises(DataError, match=r"line 2 of the target 'spot': .*as many numbers, here 2"):
+            read_targets(pd.Series([[1, 2], [3, 4], bad], name="spot"), numbers, where=lambda i: f"line {i}")
+
+
 def test_logarithms() -> None:
     for values, scale in (([1.0, 2], "log"), ([0, 2], "log1p")):
         targets = read_targets(values, TargetOptions(log_target=True)).learn()

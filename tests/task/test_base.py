@@ -14,7 +14,7 @@ from easylearn import metrics
 from easylearn.errors import ArgumentError, DataError, StateError, WeightsError
 from easylearn.metrics import Metric, accuracy
 from easylearn.task import SingleLabel, Task, multi_label, next_token, regression, single_label
-from easylearn.task.checks import as_names
+from easylearn.task.base import as_names
 
 
 class Bare(Task):

@@ -139,7 +139,7 @@ class TestGenerate:
     def test_no_token_gives_the_prompt(self, learn: Learner) -> None:
         assert generate(learn, "The film was good", 0) == "The film was good"
         assert isinstance(learn.model, LanguageModel)
-        with pytest.raises(ArgumentError, match="no token to start from"):
+        with pytest.raises(ArgumentError, match="at least one token"):
             continue_tokens(learn.model, learn.strategy, [], 3, Sampling())
 
     def test_a_backward_model_writes_what_came_before(self) -> None:

@@ -11,12 +11,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from easylearn.errors import ArgumentError, DataError, SaveError, StateError
-from easylearn.text import processing, workers
-from easylearn.text.processing import TextProcessor, as_tokenizer, tokenizer_from_state
+from easylearn.text import processing
+from easylearn.text import store as stores
+from easylearn.text.processing import TextProcessor
 from easylearn.text.sources import Documents
 from easylearn.text.store import TokenStore
-from easylearn.text.subwords import SubwordTokenizer, UntrainedTokenizer
-from easylearn.text.tokenize import FunctionTokenizer, Tokenizer, WordTokenizer
+from easylearn.text.tokenize import (
+    FunctionTokenizer,
+    SubwordTokenizer,
+    Tokenizer,
+    UntrainedTokenizer,
+    WordTokenizer,
+    as_tokenizer,
+    tokenizer_from_state,
+)
 from easylearn.text.vocab import SPECIALS, Vocab
 
 PROSE = "It was the best of times, it was the worst of times; Don't say the LOWEST price is 1,000.50! " * 3
@@ -61,28 +69,31 @@ def test_fit_is_counting_and_looking_up(
     vocab, want = plain(texts, WordTokenizer(), max_vocab, min_freq)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(processing, "_BATCH_CHARACTERS", size)
-        patch.setattr(processing, "IN_MEMORY", 50 if spill else 2**20)
+        patch.setattr(stores, "IN_MEMORY", 50 if spill else 2**20)
         processor, store = TextProcessor.fit(Documents.from_list(texts), max_vocab=max_vocab, min_freq=min_freq)
         assert processor.vocab == vocab and rows_of(store) == want
         assert rows_of(processor.store(Documents.from_list(texts[::-1]))) == want[::-1]
     assert [processor.encode(t) for t in texts] == want
 
 
-def test_the_first_of_fit_is_that_of_store_and_of_a_given_vocabulary(tmp_path: Path) -> None:
+def test_the_first_of_fit_is_that_of_store_and_of_a_given_vocabulary(monkeypatch: pytest.MonkeyPatch) -> None:
     docs = Documents.from_list(corpus())
-    processor, store = TextProcessor.fit(docs, folder=tmp_path / "a")
+    with monkeypatch.context() as patch:
+        patch.setattr(stores, "IN_MEMORY", 100)
+        processor, store = TextProcessor.fit(docs)
     assert isinstance(store.ids, np.memmap) and store.ids.dtype == np.uint16
     again, same = TextProcessor.fit(docs, vocab=processor.vocab)
-    assert again.vocab is processor.vocab and again.digest == processor.digest
-    assert store.digest == same.digest == processor.store(docs).digest == TokenStore.open(tmp_path / "a").digest
+    assert again.vocab is processor.vocab
+    assert store.digest == same.digest == processor.store(docs).digest
+    assert processor.encode_all(list(docs)).digest == same.digest
 
 
 @pytest.mark.parametrize("count", [1, 2])
 def test_processes_change_nothing(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
     texts = corpus(300)
     want = TextProcessor.fit(Documents.from_list(texts))
-    monkeypatch.setattr(workers, "usual_workers", lambda: count)
-    monkeypatch.setattr(workers, "WARM_UP", 2000)
+    monkeypatch.setattr(processing, "usual_workers", lambda: count)
+    monkeypatch.setattr(processing, "WARM_UP", 2000)
     monkeypatch.setattr(processing, "_BATCH_CHARACTERS", 500)
     got = TextProcessor.fit(Documents.from_list(texts))
     assert got[0].vocab == want[0].vocab and got[1].digest == want[1].digest
@@ -92,8 +103,8 @@ def test_processes_change_nothing(count: int, monkeypatch: pytest.MonkeyPatch) -
 def test_an_error_in_the_source_ends_the_processes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for i in range(30):
         (tmp_path / f"{i:02}.txt").write_bytes(b"some words\xff" if i == 25 else b"some words " * 50)
-    monkeypatch.setattr(workers, "usual_workers", lambda: 2)
-    monkeypatch.setattr(workers, "WARM_UP", 500)
+    monkeypatch.setattr(processing, "usual_workers", lambda: 2)
+    monkeypatch.setattr(processing, "WARM_UP", 500)
     monkeypatch.setattr(processing, "_BATCH_CHARACTERS", 500)
     with pytest.raises(DataError, match=r"25\.txt is not utf-8"):
         TextProcessor.fit(Documents.from_folder(tmp_path))
@@ -110,14 +121,13 @@ def test_subwords_are_trained_and_all_kept(kind: str) -> None:
     assert "☃" in processor.decode(processor.encode("snow ☃ man"))
 
 
-def test_any_function(tmp_path: Path) -> None:
+def test_any_function() -> None:
     texts = corpus()
     vocab, want = plain(texts, FunctionTokenizer(str.split), 100, 2)
-    processor, store = TextProcessor.fit(Documents.from_list(texts), str.split, max_vocab=100, folder=tmp_path)
+    processor, store = TextProcessor.fit(Documents.from_list(texts), str.split, max_vocab=100)
     assert processor.vocab == vocab and rows_of(store) == want
     with pytest.raises(StateError, match="function"):
         processor.state_dict()
-    assert processor.digest
 
 
 # Behaviour
@@ -150,7 +160,7 @@ def test_a_large_vocabulary_takes_wider_numbers() -> None:
 def test_states(tokenizer: str | None) -> None:
     processor, _ = TextProcessor.fit(Documents.from_list(corpus()), tokenizer)
     again = TextProcessor.from_state(json.loads(json.dumps(processor.state_dict())))
-    assert again.vocab == processor.vocab and again.digest == processor.digest
+    assert again.vocab == processor.vocab
     assert again.vocab.tokenizer is again.tokenizer
     text = "The film isn't GOOD, zebra"
     assert again.encode(text) == processor.encode(text)
@@ -167,41 +177,40 @@ class Counting(WordTokenizer):
         return super().prepare(text)
 
 
-def test_what_was_made_once_is_found_again(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_was_made_once_is_found_again(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     docs = Documents.from_list(corpus())
     monkeypatch.setattr(Counting, "prepared", 0)
+    monkeypatch.setattr(stores, "IN_MEMORY", 100)
 
     def fit(docs: Documents = docs, **options: object) -> tuple[TextProcessor, TokenStore, int]:
         before = Counting.prepared
         processor, store = TextProcessor.fit(docs, Counting(), **options)  # type: ignore[arg-type]
         return processor, store, Counting.prepared - before
 
-    for options in ({"folder": tmp_path / "named"}, {}):
-        if not options:
-            monkeypatch.setattr(processing, "IN_MEMORY", 100)
-        first, second = fit(**options), fit(**options)
-        assert first[2] == len(docs) and second[2] == 0
-        assert first[0].vocab == second[0].vocab and first[1].digest == second[1].digest
-        assert fit(**options, min_freq=1)[2] == len(docs), "another vocabulary"
-        assert fit(docs.take([0, 1, 2]), **options)[2] == 3, "other documents"
+    first, second = fit(), fit()
+    assert first[2] == len(docs) and second[2] == 0
+    assert first[0].vocab == second[0].vocab and first[1].digest == second[1].digest
+    assert fit(min_freq=1)[2] == len(docs), "another vocabulary"
+    assert fit(docs.take([0, 1, 2]))[2] == 3, "other documents"
     assert fit()[2] == 0 and any(cache.iterdir())
-    monkeypatch.setattr(processing, "IN_MEMORY", 2**20)
-    for file in cache.glob("*/processor.json"):
+    monkeypatch.setattr(stores, "IN_MEMORY", 2**20)
+    for file in cache.glob("*/note.json"):
         file.write_text("{")
     assert fit()[2] == len(docs), "what is damaged is made again"
 
 
 def test_a_store_without_a_name_goes_with_its_last_user(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(processing, "IN_MEMORY", 100)
+    monkeypatch.setattr(stores, "IN_MEMORY", 100)
     _, store = TextProcessor.fit(Documents.from_list(corpus()), str.split)
     assert isinstance(store.ids, np.memmap) and any(cache.iterdir())
     del store, _
     assert not any(cache.iterdir())
 
 
-def test_a_crash_leaves_no_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = tmp_path / "store"
-    TextProcessor.fit(Documents.from_list(["an older one"]), folder=folder)
+def test_a_crash_leaves_no_store(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stores, "IN_MEMORY", 10)
+    TextProcessor.fit(Documents.from_list(["an older one"]))
+    before = [p.name for p in cache.iterdir()]
 
     def crash(self: object, *args: object) -> None:
         raise KeyboardInterrupt
@@ -209,9 +218,9 @@ def test_a_crash_leaves_no_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     with monkeypatch.context() as patch:
         patch.setattr(processing._Numbers, "of", crash)
         with pytest.raises(KeyboardInterrupt):
-            TextProcessor.fit(Documents.from_list(corpus()), folder=folder)
-    assert [p.name for p in folder.iterdir()] == ["tokens.bin"] and len(TokenStore.open(folder)) == 1
-    _, store = TextProcessor.fit(Documents.from_list(["an older one"]), folder=folder)
+            TextProcessor.fit(Documents.from_list(corpus()))
+    assert [p.name for p in cache.iterdir()] == before
+    _, store = TextProcessor.fit(Documents.from_list(["an older one"]))
     assert len(store) == 1
 
 
@@ -221,7 +230,7 @@ def test_progress_is_shown_only_where_it_takes_long(
     docs = Documents.from_list(corpus())
     TextProcessor.fit(docs)
     assert capsys.readouterr().err == ""
-    monkeypatch.setattr(processing, "_PATIENCE", -1.0)
+    monkeypatch.setattr(processing, "_PATIENCE", 0.0)
     TextProcessor.fit(docs, progress=False)
     assert capsys.readouterr().err == ""
     TextProcessor.fit(docs)
@@ -237,14 +246,12 @@ def test_mistakes_are_refused_before_the_work(tmp_path: Path, monkeypatch: pytes
         TextProcessor.fit(docs, max_vocab=3)
     with pytest.raises(ArgumentError, match="min_freq"):
         TextProcessor.fit(docs, min_freq=0)
-    with pytest.raises(ArgumentError, match=r"no argument 'min_count'. It is called 'min_freq'"):
-        TextProcessor.fit(docs, min_count=3)  # type: ignore[call-arg]
     with pytest.raises(StateError, match="not trained yet"):
-        TextProcessor(processing.as_tokenizer("bpe"), Vocab([]))
+        TextProcessor(as_tokenizer("bpe"), Vocab([]))
     blocked = tmp_path / "file"
     blocked.write_text("")
     monkeypatch.setenv("EASYLEARN_CACHE", str(blocked))
-    monkeypatch.setattr(processing, "IN_MEMORY", 10)
+    monkeypatch.setattr(stores, "IN_MEMORY", 10)
     with pytest.raises(SaveError, match="EASYLEARN_CACHE"):
         TextProcessor.fit(Documents.from_list(corpus()))
 

@@ -39,10 +39,6 @@ def test_every_source_gives_the_same_texts_again_and_again(tmp_path: Path) -> No
         assert [i.removesuffix(".txt") for i in some.ids] == ["1", "3", "4"]
         assert list(some.take([2])) == [TEXTS[4]]
         assert docs.digest == docs.digest != some.digest
-        with pytest.raises(DataError, match="0 to 4, but 5"):
-            docs.take([5])
-        with pytest.raises(DataError, match="no documents were chosen"):
-            docs.take([])
 
 
 def test_several_columns_become_fields() -> None:
@@ -114,7 +110,6 @@ def test_broken_bytes_are_named_or_replaced(tmp_path: Path) -> None:
         list(Documents.from_folder(folder))
     assert list(Documents.from_folder(folder, errors="replace")) == ["fine", "caf\ufffd ok"]
     assert list(Documents.from_folder(folder, errors="ignore")) == ["fine", "caf ok"]
-    assert list(Documents.from_folder(folder, encoding="latin-1")) == ["fine", "café ok"]
 
 
 def test_line_ends_stay_and_byte_order_marks_go(tmp_path: Path) -> None:
@@ -188,8 +183,6 @@ def test_argument_mistakes() -> None:
         Documents.from_frame(frame, "text", missing="drop")  # type: ignore[arg-type]
     with pytest.raises(ArgumentError, match="'strict', 'replace' or 'ignore'"):
         Documents.from_folder(".", errors="no")  # type: ignore[arg-type]
-    with pytest.raises(ArgumentError, match="no encoding 'utf-9'"):
-        Documents.from_folder(".", encoding="utf-9")
 
 
 def test_reading_one_file(tmp_path: Path) -> None:

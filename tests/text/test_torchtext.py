@@ -16,7 +16,7 @@ from torch import nn
 from easylearn.errors import ArgumentError, DataError, EasyLearnWarning, WeightsError
 from easylearn.text.data import TextData, TextLMData
 from easylearn.text.learner import language_model_learner, text_classifier_learner
-from easylearn.text.torchtext import are_pairs, as_vocab, read_pairs, set_vectors, vector_size
+from easylearn.text.torchtext import are_pairs, as_vocab, read_pairs, set_vectors, vector_table
 from easylearn.text.transfer import save_encoder
 from easylearn.text.vocab import BOS, PAD, SPECIALS, UNK, Vocab
 
@@ -243,7 +243,7 @@ def test_learners_start_from_vectors() -> None:
     vectors = vectors_of("good", "film", "bad", "one", "a", ",")
     lm = TextLMData.from_lists([t for _, t in lines()], batch_size=2, bptt=5, progress=False)
     learn = language_model_learner(lm, vectors=vectors, **SMALL)
-    assert vector_size(vectors) == learn.model.encoder.emb_size == 4  # type: ignore[union-attr]
+    assert vector_table(vectors).shape[1] == learn.model.encoder.emb_size == 4  # type: ignore[union-attr]
     assert torch.equal(learn.model.decoder.weight, learn.model.encoder.embedding.weight)  # type: ignore[union-attr, arg-type]
     data = TextData.from_pairs(lines(), vocab=lm, progress=False)
     classifier = text_classifier_learner(data, vectors=vectors, **SMALL)
@@ -258,7 +258,7 @@ def test_learners_start_from_vectors() -> None:
 def test_sizes_that_contradict_the_vectors_are_refused(tmp_path: Path) -> None:
     lm = TextLMData.from_lists([t for _, t in lines()], batch_size=2, bptt=5, progress=False)
     vectors = vectors_of("good", "film", "bad", "one", "a", ",")
-    with pytest.raises(ArgumentError, match=r"4 numbers per word, but emb_size=5"):
+    with pytest.raises(ArgumentError, match=r"4 numbers per word; leave emb_size=5"):
         language_model_learner(lm, vectors=vectors, emb_size=5, **SMALL)
     file = save_encoder(language_model_learner(lm, vectors=vectors, path=tmp_path, **SMALL), "enc")
     with pytest.raises(ArgumentError, match="leave out pretrained= or vectors="):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import nn
@@ -17,7 +18,7 @@ from torch import nn
 from easylearn.data.loaders import ForeignLoader, LoaderData
 from easylearn.errors import ArgumentError
 from easylearn.learner import Learner
-from easylearn.train.finder import LRCurve, smoothed, suggest
+from easylearn.train.finder import LRCurve, suggest
 from easylearn.train.strategy import SingleDevice
 
 MakeLearner = Callable[..., Learner]
@@ -271,10 +272,9 @@ class TestSuggestion:
         assert curve.suggestion is None and "finite" in curve.reason and str(curve).startswith("no rate suggested")
 
 
-def test_smoothing_corrects_its_start() -> None:
-    losses = (4.0, 2.0, 3.0)
-    by_hand = [4.0, (0.9 * 0.1 * 4 + 0.1 * 2) / (1 - 0.81), (0.81 * 0.1 * 4 + 0.9 * 0.1 * 2 + 0.1 * 3) / (1 - 0.729)]
-    assert smoothed(losses, 0.9) == pytest.approx(by_hand)
+def test_smoothing_is_that_of_pandas(make_learner: MakeLearner) -> None:
+    curve = make_learner().lr_find(n_steps=30)
+    assert curve.smooth == pytest.approx(pd.Series(curve.losses).ewm(alpha=0.1).mean().tolist())
 
 
 def test_a_strategys_scale_is_part_of_what_comes_back(make_learner: MakeLearner) -> None:

@@ -215,6 +215,31 @@ def test_cached_or_not(files: list[str], tmp_path: Path, workers: int, monkeypat
     assert_same(first, walk(make(files, workers=workers, store=lambda: again), epoch=1))
 
 
+def test_what_workers_kept_is_not_compared_once_more(
+    files: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = opened("images", files, tmp_path)
+    loader = make(files, workers=2, store=lambda: store)
+    first = walk(loader)
+    assert store.whole.all()
+    monkeypatch.setattr("easylearn.data.cache._check", lambda *_: pytest.fail("compared once more"))
+    assert_same(walk(loader), first)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_what_is_damaged_and_cannot_be_replaced_is_never_taken(
+    files: list[str], tmp_path: Path, workers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    walk(make(files, store=lambda: opened("images", files, tmp_path)))
+    (contents,) = tmp_path.glob("*.slots")
+    contents.write_bytes(bytes(ItemStage(SIZE).max_bytes) + contents.read_bytes()[ItemStage(SIZE).max_bytes :])
+    store = opened("images", files, tmp_path)
+    store._writable = False
+    for _ in range(2):
+        assert_same(walk(make(files, workers=workers, store=lambda: store)), walk(make(files)))
+    assert store.whole.tolist() == [i != store.slots.tolist().index(0) for i in range(len(files))]
+
+
 def test_a_store_that_takes_nothing_is_no_harm(files: list[str], tmp_path: Path) -> None:
     store = opened("small", files, tmp_path, 10)  # every image is larger than its slot
     assert_same(walk(make(files, store=lambda: store)), walk(make(files)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import torch
@@ -12,18 +12,17 @@ from torch.optim import swa_utils
 from ...errors import ArgumentError
 from ...nn.groups import BatchNorm
 from ..callback import Callback
+from ..snapshot import copy_into
 from ..state import Pause, Run
 
 
 class WeightAverage(Callback):
     """Validate with, and end with, averaged weights.
 
-    "swa" averages the weights at the end of each epoch from `start` on (arXiv 1803.05407); "ema" keeps a
-    moving average from step to step. Batch-norm statistics that train are computed anew for the averaged
-    weights at the end, over the training batches.
+    Batch-norm statistics that train are computed anew at the end, over the training batches.
 
     Args:
-        kind: "swa" or "ema".
+        kind: "swa" averages the weights at the end of each epoch (arXiv 1803.05407), "ema" moves from step to step.
         start: epochs of this fit before averaging begins.
         decay: share of the old average that an "ema" step keeps.
     """
@@ -94,17 +93,12 @@ class WeightAverage(Callback):
 
     def _swap_in(self, run: Run) -> None:
         assert self._average is not None
-        with torch.no_grad():
-            live = list(run.model.parameters())
-            self._kept = [p.detach().clone() for p in live]
-            for p, average in zip(live, self._average.module.parameters(), strict=True):
-                p.copy_(average)
+        self._kept = [p.detach().clone() for p in run.model.parameters()]
+        copy_into(run.model.parameters(), self._average.module.parameters())
 
     def _swap_back(self, run: Run) -> None:
         if self._kept is not None:
-            with torch.no_grad():
-                for p, kept in zip(run.model.parameters(), self._kept, strict=True):
-                    p.copy_(kept)
+            copy_into(run.model.parameters(), self._kept)
             self._kept = None
 
     def _renew_statistics(self, run: Run) -> None:
@@ -121,15 +115,11 @@ class WeightAverage(Callback):
             m.momentum = None  # a plain mean over all batches
         try:
             with torch.no_grad():
-                for inputs in self._inputs(run):
-                    run.strategy.forward(run.model, inputs)
+                for batch in run.train_loader.batches(run.strategy.device, run.seed, run.life_epoch):
+                    run.strategy.forward(run.model, batch.inputs)
         finally:
             for m, momentum in zip(moving, momenta, strict=True):
                 m.momentum = momentum
-
-    def _inputs(self, run: Run) -> Iterator[tuple[Tensor, ...]]:
-        for batch in run.train_loader.batches(run.strategy.device, run.seed, run.life_epoch):
-            yield batch.inputs
 
     def state_dict(self) -> dict[str, Any]:
         """The averaged weights, and the live ones while the averaged are in the model."""
@@ -138,7 +128,6 @@ class WeightAverage(Callback):
         return {"average": dict(self._average.state_dict()), "kept": list(self._kept or [])}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore what `state_dict` gave, now or when the fit begins."""
         loaded = dict(state.get("average", {}))
         self._kept = list(state.get("kept", [])) or None
         if loaded and self._average is not None:

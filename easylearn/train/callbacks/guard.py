@@ -12,15 +12,15 @@ from torch import Tensor
 
 from ...errors import EasyLearnWarning
 from ..callback import Callback
+from ..snapshot import copy_into
 from ..state import Run
 
 
 class LossGuard(Callback):
     """Stop at a loss that is not a finite number and restore the last good weights.
 
-    Weights are copied every few steps, after a finite loss; on the CPU each loss is looked at, on other
-    devices only as often as weights are copied and at each epoch's end, so that no step waits. At
-    the end of an epoch the weights are looked at, too: the last step may have broken them, and no loss comes after it.
+    On the CPU each loss is looked at, on other devices only as often as weights are copied and at each epoch's end, so
+    that no step waits. At the end of an epoch the weights are looked at, too: no loss comes after the last step.
 
     Args:
         every: steps between copies of the weights.
@@ -39,14 +39,12 @@ class LossGuard(Callback):
         self._last_step = 0
 
     def on_fit_begin(self, run: Run) -> None:
-        """Copy the weights as they are."""
-        with torch.no_grad():
-            trained = {id(p) for g in run.optimizer.param_groups for p in g["params"]}
-            self._live = [p.detach() for p in run.model.parameters() if id(p) in trained]
-            # Those that `state_dict` leaves out are a state that goes from batch to batch, and may change its shape.
-            kept = set(run.model.state_dict())
-            self._live += [b for name, b in run.model.named_buffers() if name in kept]
-            self._good = [t.clone() for t in self._live]
+        trained = {id(p) for g in run.optimizer.param_groups for p in g["params"]}
+        self._live = [p.detach() for p in run.model.parameters() if id(p) in trained]
+        # Those that `state_dict` leaves out are a state that goes from batch to batch, and may change its shape.
+        kept = set(run.model.state_dict())
+        self._live += [b for name, b in run.model.named_buffers() if name in kept]
+        self._good = [t.detach().clone() for t in self._live]
         self._unchecked, self._in_a_row, self._bad_step, self._good_step = [], 0, None, run.step
 
     def on_epoch_begin(self, run: Run) -> None:
@@ -75,9 +73,7 @@ class LossGuard(Callback):
                 self._give_up(run, step, f"the loss became {value} at step {step}")
                 return
         if due and self._in_a_row == 0:
-            with torch.no_grad():
-                for good, live in zip(self._good, self._live, strict=True):
-                    good.copy_(live)
+            copy_into(self._good, self._live)
             self._good_step = run.step
 
     def _give_up(self, run: Run, step: int, what: str) -> None:
@@ -93,12 +89,11 @@ class LossGuard(Callback):
         if self._bad_step is None:
             if run.step < self._last_step and run.stop_reason is None:
                 return  # the next loss tells, before the weights are validated, saved or returned
-            if self._all_finite(run):
+            trained = [p.detach() for g in run.optimizer.param_groups for p in g["params"]]
+            if bool(torch.stack([p.isfinite().all() for p in trained]).all()):
                 return
             self._give_up(run, run.step - 1, f"the weights became infinite or NaN in step {run.step - 1}")
-        with torch.no_grad():
-            for good, live in zip(self._good, self._live, strict=True):
-                live.copy_(good)
+        copy_into(self._live, self._good)
         self._bad_step = None
         warnings.warn(run.stop_reason or "", EasyLearnWarning, stacklevel=2)
 
@@ -106,26 +101,15 @@ class LossGuard(Callback):
     def _on_cpu(run: Run) -> bool:
         return run.loss is not None and run.loss.is_cpu  # device.type would make a string anew at each step
 
-    @staticmethod
-    def _all_finite(run: Run) -> bool:
-        trained = [p.detach() for g in run.optimizer.param_groups for p in g["params"]]
-        return bool(torch.stack([p.isfinite().all() for p in trained]).all())
-
     def on_fit_end(self, run: Run) -> None:
-        """Free the copies."""
         self._live, self._good, self._unchecked = [], [], []
 
     def state_dict(self) -> dict[str, Any]:
         """The good weights, and the losses that are not yet checked."""
-        return {
-            "good": list(self._good),
-            "good_step": self._good_step,
-            "unchecked": list(self._unchecked),
-            "in_a_row": self._in_a_row,
-        }
+        good, unchecked = list(self._good), list(self._unchecked)
+        return {"good": good, "good_step": self._good_step, "unchecked": unchecked, "in_a_row": self._in_a_row}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore what `state_dict` gave."""
         device = self._live[0].device if self._live else torch.device("cpu")
         self._good = [t.to(device) for t in state["good"]]
         self._unchecked = [t.to(device) for t in state["unchecked"]]

@@ -27,7 +27,6 @@ class _Mix(Callback):
         self._made: dict[int, Any] = {}
 
     def on_batch_begin(self, run: Run) -> None:
-        """Replace the batch by the mixed one."""
         assert run.batch is not None and run.batch.target is not None
         x = run.batch.inputs[0]
         if len(run.batch.inputs) != 1 or x.ndim != 4:

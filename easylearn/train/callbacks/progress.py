@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 from ..callback import Callback
-from ..record import format_row
+from ..record import format_table
 from ..state import Run
 
 FEW_STEPS = 10
@@ -17,8 +17,7 @@ FEW_STEPS = 10
 class Progress(Callback):
     """A tqdm bar (terminal or notebook) while an epoch runs, then its row of the record.
 
-    Where the output is not a terminal, only the rows are printed. The bar looks at the clock at each
-    step and at the loss only when it draws, ten times a second at most.
+    Where the output is not a terminal, only the rows are printed. The loss is looked at only when the bar is drawn.
 
     Args:
         interval: seconds between two drawings of the bar.
@@ -28,22 +27,20 @@ class Progress(Callback):
         self.interval = interval
         self._bar: Any = None
         self._next = 0.0
-        self._header: list[str] = []
+        self._header = ""
 
     def on_fit_begin(self, run: Run) -> None:
-        """Make the bar."""
         from tqdm.auto import tqdm
 
         interactive = sys.stderr.isatty() or _in_notebook()
         self._bar = tqdm(total=run.n_steps, initial=run.step, leave=False, disable=not interactive, unit="batch")
-        self._next, self._header = 0.0, []
+        self._next, self._header = 0.0, ""
         if run.step == 0 and run.n_steps < FEW_STEPS:
             self._print(
                 f"{run.n_steps} steps in all, which is few: a smaller batch_size, or more epochs, makes more of them"
             )
 
     def on_batch_end(self, run: Run) -> None:
-        """Draw the bar, if `interval` seconds have passed."""
         if not self._bar.disable and (now := time.perf_counter()) >= self._next:
             self._next = now + self.interval
             self._bar.n = run.step
@@ -52,13 +49,11 @@ class Progress(Callback):
             self._bar.refresh()
 
     def on_epoch_end(self, run: Run) -> None:
-        """Print the epoch's row."""
-        row = run.record.last
-        names = list(row)
-        if names != self._header:
-            self._header = names
-            self._print("  ".join(n.rjust(max(len(n), 8)) for n in names))
-        self._print("  ".join(c.rjust(max(len(n), 8)) for n, c in zip(names, format_row(row), strict=True)))
+        header, row = format_table([run.record.last]).splitlines()
+        if header != self._header:
+            self._header = header
+            self._print(header)
+        self._print(row)
 
     def _print(self, line: str) -> None:
         from tqdm.auto import tqdm
@@ -66,7 +61,6 @@ class Progress(Callback):
         tqdm.write(line, file=sys.stdout)
 
     def on_fit_end(self, run: Run) -> None:
-        """Close the bar and print why the fit ended early, if it did."""
         self._bar.close()
         if run.stop_reason is not None:
             self._print(f"stopped: {run.stop_reason}")

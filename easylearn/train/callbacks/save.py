@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ...errors import StateError
+from ...errors import ArgumentError, StateError
 from ..callback import Callback
 from ..monitor import Monitor
 from ..state import Run
@@ -32,20 +32,16 @@ class SaveBest(Callback):
         self.monitor = Monitor(monitor)
 
     def on_fit_begin(self, run: Run) -> None:
-        """Find the metric."""
         self.monitor.begin(run)
 
     def on_epoch_end(self, run: Run) -> None:
-        """Save, if this epoch is the best."""
         if self.monitor.improved(run):
             _save(run, self.name)
 
     def state_dict(self) -> dict[str, Any]:
-        """The best value so far."""
         return self.monitor.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore what `state_dict` gave."""
         self.monitor.load_state_dict(state)
 
 
@@ -60,6 +56,16 @@ class SaveCycles(Callback):
         self.name = name
 
     def on_batch_end(self, run: Run) -> None:
-        """Save, if a cycle ends here."""
         if run.step in run.cycle_ends:
             _save(run, f"{self.name}_{run.cycle_ends.index(run.step)}")
+
+
+def make_savers(save_best: str | SaveBest | None, save_cycles: str | None) -> list[Callback]:
+    """The callbacks that the arguments of `Learner.fit` with these names ask for."""
+    if not isinstance(save_best, str | SaveBest | None) or not isinstance(save_cycles, str | None):
+        raise ArgumentError(
+            f"save_best must be a file's name or a SaveBest, save_cycles a name, got {save_best!r} and {save_cycles!r}"
+        )
+    best = SaveBest(save_best) if isinstance(save_best, str) else save_best
+    cycles = None if save_cycles is None else SaveCycles(save_cycles)
+    return [saver for saver in (best, cycles) if saver is not None]

@@ -10,7 +10,6 @@ class Scheduler(Callback):
     """Sets the rate of each group: its base rate times `run.schedule`. A function of the step, without state."""
 
     def on_batch_begin(self, run: Run) -> None:
-        """Set the rates, and the momentum if it is scheduled."""
         per_epoch = run.steps_per_epoch
         epoch, n_epochs = run.step / per_epoch, run.n_steps / per_epoch
         scale = run.schedule(epoch, n_epochs)

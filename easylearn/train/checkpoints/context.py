@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from torch import Tensor, nn
+import torch
+from torch import nn
 
 from ...data.bunch import Data, SplitName
 from ...errors import DataError, name_of
@@ -17,47 +18,19 @@ from ...task import Task
 from ..callback import Callback
 from ..strategy import Strategy
 
+CallbacksOfFit = Mapping[str, Sequence[Callback]]
+"""The callbacks whose state a checkpoint holds, by origin and in the order in which they are called: "first" (those of
+every fit: the scheduler, the guard), "learner" (`learn.callbacks`), "fit" (given to this one), and "savers"."""
 
-@dataclass(frozen=True)
-class FitCallbacks:
-    """The callbacks of a fit by their origin, in the order in which they are called.
 
-    Args:
-        first: those of every fit: the scheduler, the guard.
-        learner: `learn.callbacks`.
-        fit: given to this fit.
-        savers: made from save_best= and save_cycles=.
-        last: those that only show progress.
-    """
-
-    first: Sequence[Callback] = ()
-    learner: Sequence[Callback] = ()
-    fit: Sequence[Callback] = ()
-    savers: Sequence[Callback] = ()
-    last: Sequence[Callback] = ()
-
-    @property
-    def all(self) -> list[Callback]:
-        """Every callback of the fit."""
-        return [*self.stateful, *self.last]
-
-    @property
-    def stateful(self) -> list[Callback]:
-        """The callbacks whose state a checkpoint holds."""
-        return [*self.first, *self.learner, *self.fit, *self.savers]
+def versions(device: torch.device) -> dict[str, str]:
+    """What the numbers of a run depend on besides its settings."""
+    return {"torch": str(torch.__version__), "device": device.type}
 
 
 @dataclass(frozen=True)
 class RunContext:
-    """What a run depends on and does not make itself: the same is needed to resume it.
-
-    Args:
-        model: the whole model, also where only its head is trained.
-        groups: its layer groups.
-        data: its train and valid splits are used.
-        task: with its loss and metrics.
-        strategy: device, precision, clipping, accumulation.
-    """
+    """What a run depends on and does not make itself: the whole model, its groups, the data and so on."""
 
     model: nn.Module
     groups: tuple[ParamGroup, ...]
@@ -69,6 +42,7 @@ class RunContext:
     def facts(self) -> dict[str, Any]:
         """The context in plain values to compare, each under the words that messages use."""
         loader, task = self.data.loader("train", training=True), self.task
+        persistent = set(self.model.state_dict())
         splits = [s for s in self.data.splits if s != "test"]
         return {
             "task": f"{task.kind} of {task.n_out}",
@@ -88,7 +62,9 @@ class RunContext:
             "parameters": {
                 f"{g.name}: {name}": f"{tuple(p.shape)} {p.dtype}" for g in self.groups for name, p in g.params
             },
-            "buffers": {name: f"{tuple(b.shape)} {b.dtype}" for name, b in _persistent_buffers(self.model)},
+            "buffers": {
+                name: f"{tuple(b.shape)} {b.dtype}" for name, b in self.model.named_buffers() if name in persistent
+            },
             "data": {split: self._fingerprint(split) for split in splits},
         }
 
@@ -97,8 +73,3 @@ class RunContext:
             return self.data.fingerprint(split)
         except DataError:
             return None  # batches of the user's own loader: their content is unknown
-
-
-def _persistent_buffers(model: nn.Module) -> list[tuple[str, Tensor]]:
-    persistent = set(model.state_dict())
-    return [(name, b) for name, b in model.named_buffers() if name in persistent]

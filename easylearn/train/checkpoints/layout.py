@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from ... import schedules
+from ...schedules import Schedule
 from ..record import Record
 
 Interval = str | int
@@ -42,6 +46,8 @@ LAYOUT: dict[str, Any] = {
     "rng": {"python": tuple, "numpy": tuple, "cpu": Tensor, "cuda": [Tensor]},
 }
 """The types in a state: one or several; `[type]` is that of all entries of a list."""
+KINDS: dict[str, Any] = {name: kind for name, kind in vars(schedules).items() if is_dataclass(kind)}
+"""The schedules that a checkpoint may name; any other function has to be given again."""
 _NAME = re.compile(r"checkpoint_(\d{6,12})\.safetensors")
 
 
@@ -72,7 +78,7 @@ def pack_record(record: Record) -> dict[str, Any]:
 
 
 def unpack_record(state: Mapping[str, Any]) -> dict[str, Any]:
-    """The state that `pack_record` packed."""
+    """What `pack_record` packed."""
     return {k: v.tolist() if isinstance(v, Tensor) else v for k, v in state.items()}
 
 
@@ -91,3 +97,47 @@ def next_file(folder: Path) -> Path:
 
 def _number(file: Path) -> int:
     return int(file.name.removeprefix("checkpoint_").removesuffix(".safetensors"))
+
+
+def encode_schedule(schedule: Schedule) -> dict[str, Any] | None:
+    """The schedule as plain values; None if it, or a part of it, is not one of `easylearn.schedules`.
+
+    >>> state = encode_schedule(schedules.warmup(schedules.cosine(), 1))
+    >>> state["kind"], decode_schedule(state) == schedules.warmup(schedules.cosine(), 1)
+    ('Warmup', True)
+    """
+    try:
+        state: dict[str, Any] = _encode(schedule)
+    except LookupError:
+        return None
+    return state
+
+
+def _encode(value: Any) -> Any:
+    if isinstance(value, bool | int | float):
+        return value
+    if isinstance(value, tuple):
+        return [_encode(v) for v in value]
+    name = type(value).__name__
+    if KINDS.get(name) is not type(value):
+        raise LookupError(name)
+    return {"kind": name, **{f.name: _encode(getattr(value, f.name)) for f in fields(value)}}
+
+
+def decode_schedule(state: Mapping[str, Any]) -> Schedule:
+    """The schedule that `encode_schedule` wrote; values that describe none are a ValueError or TypeError."""
+    schedule: Schedule = _decode(state)
+    value = schedule(0.0, 1.0)
+    if not isinstance(value, float) or math.isnan(value):
+        raise ValueError(f"{schedule!r} gives no number")
+    return schedule
+
+
+def _decode(value: Any) -> Any:
+    if isinstance(value, bool | int | float):
+        return value
+    if isinstance(value, list):
+        return tuple(_decode(v) for v in value)
+    if not isinstance(value, Mapping) or value.get("kind") not in KINDS:
+        raise ValueError(f"{str(value)[:80]} is not a schedule")
+    return KINDS[value["kind"]](**{k: _decode(v) for k, v in value.items() if k != "kind"})

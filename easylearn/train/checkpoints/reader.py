@@ -20,21 +20,13 @@ from ..callbacks.save import SaveBest, SaveCycles
 from ..optim import OptimizerFn, build_optimizer
 from ..plan import FitPlan
 from ..state import Run
-from .context import FitCallbacks, RunContext
-from .layout import LAYOUT, Interval, checkpoint_files, find_misfit, unpack_record
-from .schedule_state import decode_schedule
+from .context import CallbacksOfFit, RunContext, versions
+from .layout import LAYOUT, checkpoint_files, decode_schedule, find_misfit, unpack_record
 from .state_file import read_state
 
 
 class SavedRun:
-    """The newest whole checkpoint of a folder.
-
-    Args:
-        folder: of the checkpoints.
-
-    Raises:
-        WeightsError: there is no checkpoint, or none is whole; or another version of easylearn wrote it.
-    """
+    """The newest whole checkpoint of a folder; a WeightsError if there is none, or another version wrote it."""
 
     def __init__(self, folder: StrPath) -> None:
         self.folder = Path(folder)
@@ -43,16 +35,10 @@ class SavedRun:
         misfit = find_misfit(self._state, LAYOUT)
         if misfit is not None:
             raise self._unreadable(misfit)
-        self._plan: dict[str, Any] = self._state["plan"]
-        self._position: dict[str, Any] = self._state["position"]
-        self._callbacks: dict[str, list[dict[str, Any]]] = self._state["callbacks"]
         self.facts: dict[str, Any] = self._state["facts"]
-        self.interval: Interval = self._plan["interval"]
-        self.keep: int = self._plan["keep"]
-        self.seed: int = self._plan["seed"]
-        self.first_epoch: int = self._plan["first_epoch"]
-        self.freeze_stats: bool = self._plan["freeze_stats"]
-        self.precompute: bool = self._plan["precompute"]
+        self._callbacks: dict[str, list[dict[str, Any]]] = self._state["callbacks"]
+        self._position: dict[str, Any] = self._state["position"]
+        self.settings: dict[str, Any] = self._state["plan"]
 
     def _newest(self) -> tuple[Path, dict[str, Any]]:
         files = checkpoint_files(self.folder)
@@ -81,15 +67,14 @@ class SavedRun:
 
     def describe(self) -> str:
         """A text with the position of the run, its task, data and layer groups, and its last epoch."""
-        plan, position, facts = self._plan, self._position, self.facts
+        facts, step, per_epoch = self.facts, self._position["step"], max(self.settings["steps_per_epoch"], 1)
         lines = [
-            f"{self.file}: step {position['step']:,} of {plan['n_steps']:,}, "
-            f"{position['step'] / max(plan['steps_per_epoch'], 1):.2f} epochs done",
+            f"{self.file}: step {step:,} of {self.settings['n_steps']:,}, {step / per_epoch:.2f} epochs done",
             f"{facts.get('task')}, {facts.get('items to train on')} items of {facts.get('kind of data')}, batches of "
             f"{facts.get('batch_size')}, layer groups {', '.join(map(str, facts.get('layer groups', [])))}",
         ]
-        if position["stop_reason"] is not None:
-            lines.append(f"it stopped: {position['stop_reason']}")
+        if self._position["stop_reason"] is not None:
+            lines.append(f"it stopped: {self._position['stop_reason']}")
         epochs = self._state["record"]["epochs"]
         if epochs:
             lines.append("last epoch: " + ", ".join(f"{n} {v:.4g}" for n, v in epochs[-1].items()))
@@ -101,21 +86,9 @@ class SavedRun:
     # -- checked before the run ------------------------------------------------------------------------------
 
     def check(self, context: RunContext, same_data: bool) -> None:
-        """Compare what the run depended on with the learner at hand; warn of another torch or device.
-
-        Args:
-            context: of the learner.
-            same_data: another fingerprint of the data is no difference.
-
-        Raises:
-            StateError: something differs; the message names it, with the value saved and the value now.
-        """
-        differences = [
-            found
-            for name, now in context.facts.items()
-            if (found := _difference(name, self.facts.get(name), now, same_data)) is not None
-        ]
-        if differences:
+        """Refuse a learner that differs from the run's, naming each difference; warn of another torch or device."""
+        found = [_difference(name, self.facts.get(name), now, same_data) for name, now in context.facts.items()]
+        if differences := [one for one in found if one is not None]:
             raise StateError(
                 f"{self.file} belongs to another run: {'; '.join(differences)}. Make the learner and its data as they "
                 "were, and resume again"
@@ -124,32 +97,21 @@ class SavedRun:
         shapes = {name: tuple(p.shape) for name, p in context.model.named_parameters()}
         if {k: tuple(v.shape) if isinstance(v, Tensor) else None for k, v in params.items()} != shapes:
             raise self._unreadable("its weights are not those that it says it has")
-        self._warn_of_versions(context.strategy.device.type)
-
-    def _warn_of_versions(self, device: str) -> None:
-        saved = self._state["versions"]
-        changed = [
-            f"{what} {saved.get(what)} in the checkpoint, {now} now"
-            for what, now in (("torch", str(torch.__version__)), ("device", device))
-            if saved.get(what) != now
-        ]
-        if changed:
+        saved, here = self._state["versions"], versions(context.strategy.device)
+        if changed := [name for name in here if saved.get(name) != here[name]]:
+            differ = "; ".join(f"{name} {saved.get(name)} in the checkpoint, {here[name]} now" for name in changed)
             warnings.warn(
-                f"the run of {self.file} goes on, but not bit for bit as it would have: {'; '.join(changed)}",
+                f"the run of {self.file} goes on, but not bit for bit as it would have: {differ}",
                 EasyLearnWarning,
-                stacklevel=5,
+                stacklevel=4,
             )
 
     def check_optimizer(self, make: OptimizerFn, context: RunContext) -> None:
-        """Freeze the groups as they were and check that the optimizer is of the same kind.
-
-        Raises:
-            StateError: it is another; freezing is then as before.
-        """
+        """Freeze the groups as they were; refuse an optimizer of another kind, with the freezing as before."""
         saved = self._state["optimizer"]
         flags = [(p, p.requires_grad) for p in context.model.parameters()]
         self._freeze(context.model)
-        groups = context.groups[-1:] if self.precompute else context.groups
+        groups = context.groups[-1:] if self.settings["precompute"] else context.groups
         optimizer = build_optimizer(make, groups, [1.0] * len(groups))
         sizes = [len(g["params"]) for g in optimizer.param_groups]
         saved_sizes = [len(g["params"]) for g in saved["state"]["param_groups"]]
@@ -162,15 +124,7 @@ class SavedRun:
             )
 
     def check_callbacks(self, learner: Sequence[Callback], fit: Sequence[Callback]) -> None:
-        """Check that the same callbacks are given as were given to the fit.
-
-        Args:
-            learner: `learn.callbacks`.
-            fit: given to resume.
-
-        Raises:
-            ArgumentError: others, or in another order.
-        """
+        """Refuse other callbacks of the learner, or given to resume, than the fit had, or another order of them."""
         for origin, receiver, given in (("learner", "the learner", learner), ("fit", "resume", fit)):
             saved, now = [e["name"] for e in self._callbacks[origin]], [type(c).__name__ for c in given]
             if saved != now:
@@ -183,28 +137,15 @@ class SavedRun:
     # -- made anew for the run -------------------------------------------------------------------------------
 
     def plan(self, schedule: Schedule | None, momentum: Schedule | None) -> FitPlan:
-        """The plan of the whole fit.
-
-        Args:
-            schedule: the function that the fit was given, if it is none of `easylearn.schedules`.
-            momentum: the same for momentum.
-
-        Raises:
-            ArgumentError: one is missing, or not asked for.
-        """
-        shape = self._schedule("schedule", schedule)
+        """The plan of the whole fit; functions of the user's own for rates and momentum have to be given again."""
+        rates, ends = tuple(self.settings["rates"]), tuple(self.settings["cycle_ends"])
+        shape, moving = self._schedule("schedule", schedule), self._schedule("momentum", momentum)
         if shape is None:
             raise self._unreadable("it has no schedule")
-        return FitPlan(
-            tuple(self._plan["rates"]),
-            shape,
-            self._schedule("momentum", momentum),
-            tuple(self._plan["cycle_ends"]),
-            self._plan["steps_per_epoch"],
-        )
+        return FitPlan(rates, shape, moving, ends, self.settings["steps_per_epoch"])
 
     def _schedule(self, name: str, given: Schedule | None) -> Schedule | None:
-        saved = self._plan.get(name)
+        saved = self.settings.get(name)
         if saved is not None and saved.get("state") is None:
             if given is None:
                 raise ArgumentError(
@@ -224,13 +165,11 @@ class SavedRun:
 
     def savers(self) -> list[Callback]:
         """The callbacks of save_best= and save_cycles=."""
-        made: list[Callback] = []
-        for entry in self._callbacks["savers"]:
-            if entry["name"] == "SaveBest":
-                made.append(SaveBest(str(entry.get("file")), entry.get("monitor")))
-            else:
-                made.append(SaveCycles(str(entry.get("file"))))
-        return made
+        return [
+            SaveBest(str(file), entry.get("monitor")) if entry["name"] == "SaveBest" else SaveCycles(str(file))
+            for entry in self._callbacks["savers"]
+            for file in [entry.get("file")]
+        ]
 
     # -- put back into the run -------------------------------------------------------------------------------
 
@@ -265,7 +204,7 @@ class SavedRun:
         run.metrics = dict(self._position["metrics"])
         run.record.load_state_dict(unpack_record(self._state["record"]))
 
-    def restore(self, run: Run, model: nn.Module, callbacks: FitCallbacks) -> None:
+    def restore(self, run: Run, model: nn.Module, callbacks: CallbacksOfFit) -> None:
         """Restore everything that steps change, the global generators last."""
         self.restore_model(model)
         fused = [group.get("fused") for group in run.optimizer.param_groups]
@@ -277,10 +216,10 @@ class SavedRun:
         grads = self._state["grads"]
         for name, p in model.named_parameters():
             p.grad = torch.empty_like(p).copy_(grads[name]) if name in grads else None
-        entries = [e for origin in ("first", "learner", "fit", "savers") for e in self._callbacks[origin]]
-        for callback, entry in zip(callbacks.stateful, entries, strict=True):
-            callback.load_state_dict(deepcopy(entry["state"]))
-        keyed.RngState.from_state(self._state["rng"]).restore()
+        for origin, of in callbacks.items():
+            for callback, entry in zip(of, self._callbacks[origin], strict=True):
+                callback.load_state_dict(deepcopy(entry["state"]))
+        keyed.set_rng_state(self._state["rng"])
 
 
 def _set_buffer(model: nn.Module, name: str, value: Tensor) -> None:

@@ -1,7 +1,6 @@
 """A nested state in one safetensors file: tensors as such, all the rest as JSON, with a digest over both.
 
-No pickle is written or read. A state holds numbers, strings, None, lists, tuples, dictionaries and tensors; anything
-else is refused with its path in the state.
+No pickle is written or read. A state holds numbers, strings, None, lists, tuples, dictionaries and tensors.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ...errors import SchemaError, StateError, WeightsError
-from ...files import StrPath, digest, write_tensors
+from ...files import StrPath, digest, read_tensors, write_tensors
 
 SCHEMA = 2
 _JSON = "json"
@@ -24,19 +23,12 @@ _WHAT = "checkpoint"
 
 
 def write_state(path: StrPath, state: Mapping[str, Any], info: Mapping[str, Any]) -> Path:
-    """Write a state, whole or not at all.
+    """Write a state of plain values and tensors, whole or not at all; gives the path.
 
     Args:
         path: the file to create or replace.
-        state: plain values and tensors.
-        info: a few plain values that can be read without the rest.
-
-    Returns:
-        The path.
-
-    Raises:
-        StateError: the state holds something that is neither plain nor a tensor; the message says where.
-        SaveError: the file could not be written; the old one is whole.
+        state: anything else in it is a StateError, whose message says where.
+        info: a few plain values that `read_info` reads without the rest.
 
     >>> import tempfile
     >>> file = write_state(Path(tempfile.mkdtemp()) / "a.safetensors", {"x": (1, torch.ones(2))}, {"step": 3})
@@ -44,7 +36,7 @@ def write_state(path: StrPath, state: Mapping[str, Any], info: Mapping[str, Any]
     (3, {'x': (1, tensor([1., 1.]))})
     """
     tensors: dict[str, Tensor] = {}
-    text = json.dumps(_encode(state, "", tensors, set()))
+    text = json.dumps(_encode(state, "", tensors))
     tensors[_JSON] = torch.frombuffer(bytearray(text.encode()), dtype=torch.uint8)
     known = {**info, "what": _WHAT, "schema": SCHEMA}
     header = {_HEADER: json.dumps({**known, "digest": _digest(known, tensors)})}
@@ -52,12 +44,9 @@ def write_state(path: StrPath, state: Mapping[str, Any], info: Mapping[str, Any]
 
 
 def read_info(path: StrPath) -> dict[str, Any]:
-    """The few values of a file's header; the rest is not read.
-
-    Raises:
-        WeightsError: the file is missing, damaged, or something else; or another version of easylearn wrote it.
-    """
-    return _open(Path(path), None)
+    """The few values of a file's header; the rest is not read. Raises as `read_state`."""
+    info, _ = read_tensors(path, _HEADER, SCHEMA, with_tensors=False)
+    return _checked(path, info)
 
 
 def read_state(path: StrPath) -> dict[str, Any]:
@@ -67,8 +56,11 @@ def read_state(path: StrPath) -> dict[str, Any]:
         WeightsError: the file is missing, damaged, or something else; or another version of easylearn wrote it.
     """
     file = Path(path)
-    tensors: dict[str, Tensor] = {}
-    info = _open(file, tensors)
+    header, mapped = read_tensors(file, _HEADER, SCHEMA)
+    info = _checked(file, header)
+    tensors = {name: tensor.clone() for name, tensor in mapped.items()}  # they may lie in a file to be replaced
+    if _JSON not in tensors or tensors[_JSON].dtype != torch.uint8:
+        raise WeightsError(f"{file} is damaged: a part of it is missing")
     given = info.pop("digest")
     if given != _digest(info, tensors):
         raise WeightsError(f"{file} is damaged: its content does not have the digest that was written with it")
@@ -81,36 +73,15 @@ def read_state(path: StrPath) -> dict[str, Any]:
     return state
 
 
-def _open(file: Path, tensors: dict[str, Tensor] | None) -> dict[str, Any]:
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(file, framework="pt") as opened:
-            info = json.loads((opened.metadata() or {}).get(_HEADER, "null"))
-            _check_info(file, info)
-            if tensors is not None:
-                # Cloned: what safetensors gives may lie in the mapped file, which is going to be replaced.
-                tensors.update({name: opened.get_tensor(name).clone() for name in opened.keys()})  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError, RecursionError) as error:
-        raise WeightsError(f"{file} is not a whole safetensors file ({error})") from error
-    if tensors is not None and (_JSON not in tensors or tensors[_JSON].dtype != torch.uint8):
-        raise WeightsError(f"{file} is damaged: a part of it is missing")
-    return dict(info)
-
-
-def _check_info(file: Path, info: Any) -> None:
-    if not isinstance(info, dict) or info.get("what") != _WHAT:
+def _checked(file: StrPath, info: dict[str, Any] | None) -> dict[str, Any]:
+    if info is None or info.get("what") != _WHAT or not isinstance(info.get("digest"), str):
         raise WeightsError(f"{file} is not a checkpoint of a run; weights alone are read by learn.load")
-    schema = info.get("schema")
-    if not isinstance(schema, int) or not isinstance(info.get("digest"), str):
-        raise WeightsError(f"{file} is damaged: its header has no schema or no digest")
-    if schema > SCHEMA:
-        raise SchemaError(f"{file} was written by a newer easylearn (schema {schema}); update easylearn to read it")
-    if schema < SCHEMA:
+    if info["schema"] < SCHEMA:
         raise SchemaError(
-            f"{file} was written by an older easylearn (schema {schema}), whose runs this one cannot go on with; start "
-            "the fit anew"
+            f"{file} was written by an older easylearn (schema {info['schema']}), whose runs this one cannot go on "
+            "with; start the fit anew"
         )
+    return info
 
 
 def _digest(info: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
@@ -124,50 +95,37 @@ def _digest(info: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
     return digest(parts())
 
 
-def _encode(value: Any, path: str, tensors: dict[str, Tensor], stored: set[int]) -> Any:
+def _encode(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:
     """The value as JSON; tensors are put into `tensors` and referred to by name."""
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, Tensor):
-        return _encode_tensor(value, path, tensors, stored)
+        return _encode_tensor(value, path, tensors)
     if isinstance(value, list | tuple):
-        items = [_encode(v, f"{path}/{i}", tensors, stored) for i, v in enumerate(value)]
+        items = [_encode(v, f"{path}/{i}", tensors) for i, v in enumerate(value)]
         return {"tuple": items} if isinstance(value, tuple) else items
     if isinstance(value, Mapping):
         if any(type(k) not in (str, int) for k in value):
             raise StateError(f"a checkpoint cannot hold {path[1:]}: its keys are neither strings nor whole numbers")
-        return {"dict": [[k, _encode(v, f"{path}/{k}", tensors, stored)] for k, v in value.items()]}
+        return {"dict": [[k, _encode(v, f"{path}/{k}", tensors)] for k, v in value.items()]}
     raise StateError(
         f"a checkpoint cannot hold {path[1:]}, a {type(value).__name__}: only numbers, strings, None, lists, tuples, "
         "dictionaries and tensors can be written"
     )
 
 
-def _encode_tensor(value: Tensor, path: str, tensors: dict[str, Tensor], stored: set[int]) -> dict[str, Any]:
+def _encode_tensor(value: Tensor, path: str, tensors: dict[str, Tensor]) -> dict[str, Any]:
     if value.layout != torch.strided or value.is_quantized:
         raise StateError(f"a checkpoint cannot hold {path[1:]}: a tensor of layout {value.layout}")
     name = path[1:]
     while name in tensors or name == _JSON:
         name += "'"
     given = value.detach()
-    tensor = given.cpu().contiguous()
-    storage = tensor.untyped_storage().data_ptr()
-    if storage in stored and tensor.numel():
-        tensor = tensor.clone()  # the format wants each name to own its bytes
-    stored.add(storage)
-    tensors[name] = tensor
-    stride = given.stride()
+    tensors[name] = given.cpu().contiguous()
     # The order in memory counts: an optimizer's kernels want a weight and what belongs to it in the same one.
-    if stride == _usual_stride(given.shape) or not _is_dense(given.shape, stride):
-        return {"tensor": name}
-    return {"tensor": name, "stride": list(stride)}
-
-
-def _usual_stride(shape: Sequence[int]) -> tuple[int, ...]:
-    steps = [1]
-    for size in reversed(shape[1:]):
-        steps.append(steps[-1] * max(size, 1))
-    return tuple(reversed(steps)) if shape else ()
+    stride, usual = given.stride(), torch.empty(given.shape, device="meta").stride()
+    in_order = stride == usual or not _is_dense(given.shape, stride)
+    return {"tensor": name} if in_order else {"tensor": name, "stride": list(stride)}
 
 
 def _is_dense(shape: Sequence[int], stride: Sequence[int]) -> bool:

@@ -1,8 +1,7 @@
-"""CheckpointWriter: writes the state of a running fit, so that it can go on where it was killed.
+"""CheckpointWriter: writes the state of a running fit where the loop can begin again.
 
-It is written where the loop can begin again: after an optimizer step, or after everything of an epoch; never between
-the last batch of an epoch and the end of its validation, but where Ctrl-C asks for it. Each checkpoint is a file of its
-own (see `state_file`), so the one before stays until the new one is whole.
+That is after an optimizer step, or after everything of an epoch; never between the last batch of an epoch and the end
+of its validation, but where Ctrl-C asks for it. The checkpoint before stays until the new one is whole.
 """
 
 from __future__ import annotations
@@ -11,12 +10,10 @@ import re
 import time
 import warnings
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ... import keyed
 from ...errors import ArgumentError, EasyLearnWarning, SaveError, StateError, WeightsError, name_of
@@ -25,10 +22,9 @@ from ...schedules import Schedule
 from ..callback import Callback
 from ..callbacks.save import SaveBest, SaveCycles
 from ..state import Pause, Run
-from .context import FitCallbacks, RunContext
-from .layout import Interval, checkpoint_files, next_file, pack_record
+from .context import CallbacksOfFit, RunContext, versions
+from .layout import Interval, checkpoint_files, encode_schedule, next_file, pack_record
 from .reader import SavedRun
-from .schedule_state import encode_schedule
 from .state_file import read_info, write_state
 
 _TIME = re.compile(r"(\d+(?:\.\d+)?)\s*(s|sec|min|h)")
@@ -36,16 +32,9 @@ _SECONDS = {"s": 1, "sec": 1, "min": 60, "h": 3600}
 
 
 class CheckpointWriter(Callback):
-    """Writes checkpoints of a fit, and restores the state of one that is resumed; a learner makes it.
+    """Writes checkpoints of a fit, and restores the state of the `saved` one that is resumed.
 
     It comes after all other callbacks, so that what it writes is their state after the hook.
-
-    Args:
-        folder: of the checkpoints.
-        interval: "epoch", a number of steps, or a time such as "5min".
-        keep: how many checkpoints stay.
-        context: what the run depends on.
-        saved: the run to go on with; None begins a fit.
     """
 
     def __init__(
@@ -60,16 +49,16 @@ class CheckpointWriter(Callback):
         self._saved = saved
         self._damaged = list(saved.damaged) if saved is not None else []
         self._context = context
-        self._callbacks = FitCallbacks()
+        self._callbacks: CallbacksOfFit = {}
         self._due = False
         self._clock = 0.0
 
-    def begin(self, run: Run, callbacks: FitCallbacks) -> CheckpointWriter:
+    def begin(self, run: Run, callbacks: CallbacksOfFit) -> CheckpointWriter:
         """Take the other callbacks of the fit, and set the position of a run that is resumed."""
         # A saver of the user's own class cannot be made anew from a file: it has to be given again.
-        custom = [c for c in callbacks.savers if type(c) not in (SaveBest, SaveCycles)]
-        savers = [c for c in callbacks.savers if c not in custom]
-        self._callbacks = replace(callbacks, fit=[*callbacks.fit, *custom], savers=savers)
+        custom = [c for c in callbacks["savers"] if type(c) not in (SaveBest, SaveCycles)]
+        savers = [c for c in callbacks["savers"] if c not in custom]
+        self._callbacks = {**callbacks, "fit": [*callbacks["fit"], *custom], "savers": savers}
         if self._saved is not None:
             self._saved.restore_position(run)
         return self
@@ -156,13 +145,25 @@ class CheckpointWriter(Callback):
 
     def _capture(self, run: Run, epoch: int) -> dict[str, Any]:
         """The state of the run, as `layout.LAYOUT` says."""
-        model, callbacks = self._context.model, self._callbacks
-        params = dict(model.named_parameters())
+        model = self._context.model
         paused = isinstance(run.stop_reason, Pause)
         return {
-            "versions": {"torch": str(torch.__version__), "device": run.strategy.device.type},
+            "versions": versions(run.strategy.device),
             "facts": self._context.facts,
-            "plan": self._capture_plan(run),
+            "plan": {
+                "rates": list(run.rates),
+                "schedule": _schedule_entry(run.schedule),
+                "momentum": None if run.momentum is None else _schedule_entry(run.momentum),
+                "n_steps": run.n_steps,
+                "cycle_ends": list(run.cycle_ends),
+                "steps_per_epoch": run.steps_per_epoch,
+                "seed": int(run.seed),
+                "first_epoch": run.first_epoch,
+                "freeze_stats": run.freeze_stats,
+                "precompute": run.model is not model,
+                "interval": self.interval,
+                "keep": self.keep,
+            },
             "position": {
                 "step": run.step,
                 "epoch": epoch,
@@ -172,32 +173,26 @@ class CheckpointWriter(Callback):
             "model": _capture_model(model),
             "optimizer": {"class": type(run.optimizer).__name__, "state": run.optimizer.state_dict()},
             "strategy": run.strategy.state_dict(),
-            "grads": {} if run.strategy.stepped else {n: p.grad for n, p in params.items() if p.grad is not None},
+            "grads": {} if run.strategy.stepped else _grads(model),
             "record": pack_record(run.record),
-            "callbacks": {
-                "first": [_entry(c) for c in callbacks.first],
-                "learner": [_entry(c) for c in callbacks.learner],
-                "fit": [_entry(c) for c in callbacks.fit],
-                "savers": [_saver_entry(c) for c in callbacks.savers],
-            },
-            "rng": keyed.RngState.capture().state_dict(),
+            "callbacks": {origin: [_entry(c) for c in of] for origin, of in self._callbacks.items()},
+            "rng": keyed.rng_state(),
         }
 
-    def _capture_plan(self, run: Run) -> dict[str, Any]:
-        return {
-            "rates": list(run.rates),
-            "schedule": _schedule_entry(run.schedule),
-            "momentum": None if run.momentum is None else _schedule_entry(run.momentum),
-            "n_steps": run.n_steps,
-            "cycle_ends": list(run.cycle_ends),
-            "steps_per_epoch": run.steps_per_epoch,
-            "seed": int(run.seed),
-            "first_epoch": run.first_epoch,
-            "freeze_stats": run.freeze_stats,
-            "precompute": run.model is not self._context.model,
-            "interval": self.interval,
-            "keep": self.keep,
-        }
+
+def make_writer(
+    folder: StrPath | None, interval: Interval | None, keep: int, context: RunContext
+) -> CheckpointWriter | None:
+    """The writer that checkpoint=, every= and keep= of `Learner.fit` ask for."""
+    if folder is not None:
+        return CheckpointWriter(folder, "epoch" if interval is None else interval, keep, context)
+    if interval is not None:
+        raise ArgumentError(f"every={interval!r} says when to write checkpoints; say where, too: checkpoint=folder")
+    return None
+
+
+def _grads(model: nn.Module) -> dict[str, Tensor]:
+    return {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
 
 
 def _capture_model(model: nn.Module) -> dict[str, Any]:
@@ -234,10 +229,8 @@ def _schedule_entry(schedule: Schedule) -> dict[str, Any]:
 
 
 def _entry(callback: Callback) -> dict[str, Any]:
-    return {"name": type(callback).__name__, "state": callback.state_dict()}
-
-
-def _saver_entry(callback: Callback) -> dict[str, Any]:
-    assert isinstance(callback, SaveBest | SaveCycles)
-    monitor = callback.monitor.asked if isinstance(callback, SaveBest) else None
-    return {**_entry(callback), "file": callback.name, "monitor": monitor}
+    entry: dict[str, Any] = {"name": type(callback).__name__, "state": callback.state_dict()}
+    if isinstance(callback, SaveBest | SaveCycles) and type(callback) in (SaveBest, SaveCycles):  # made anew from these
+        monitor = callback.monitor.asked if isinstance(callback, SaveBest) else None
+        entry |= {"file": callback.name, "monitor": monitor}
+    return entry
