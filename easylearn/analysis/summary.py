@@ -81,12 +81,7 @@ def _table(rows: Sequence[Sequence[str]]) -> str:
 
 
 def seconds_per_step(
-    model: nn.Module,
-    loader: Loader,
-    task: Task,
-    strategy: Strategy,
-    groups: Sequence[ParamGroup],
-    freeze_stats: bool,
+    model: nn.Module, loader: Loader, task: Task, strategy: Strategy, groups: Sequence[ParamGroup], freeze_stats: bool
 ) -> float:
     """Seconds of a training step, measured on two batches; everything is restored and no weight changes."""
     check_trainable(groups)

@@ -51,13 +51,7 @@ def library_versions() -> dict[str, str]:
     return found
 
 
-def write_model(
-    path: StrPath,
-    model: nn.Module,
-    spec: Mapping[str, Any],
-    *,
-    how: How | None = None,
-) -> Path:
+def write_model(path: StrPath, model: nn.Module, spec: Mapping[str, Any], *, how: How | None = None) -> Path:
     """Write a model and what belongs to it as one file.
 
     Args:
