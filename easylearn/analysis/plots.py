@@ -10,6 +10,7 @@ from ..train.finder import LRCurve
 from ..train.record import Record
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
@@ -23,14 +24,15 @@ def new_figure(width: float = 6.4, height: float = 4.0) -> Figure:
     return figure
 
 
-class SchedPlots:
-    """The plots of the last lr_find and of the last fit, as `learn.sched`.
+def grid(n: int, columns: int, wide: float, high: float) -> tuple[Figure, list[Axes]]:
+    """A figure with places for `n` drawings in rows, each of so many inches."""
+    rows = -(-n // columns)
+    figure = new_figure(wide * columns, high * rows)
+    return figure, [figure.add_subplot(rows, columns, place) for place in range(1, n + 1)]
 
-    Args:
-        curve: of the last lr_find, or None.
-        record: of whichever came last, lr_find or fit, or None.
-        fitted: of the last fit, or None.
-    """
+
+class SchedPlots:
+    """The plots of the last lr_find (`curve`), the last fit (`fitted`) and whichever came last, as `learn.sched`."""
 
     def __init__(self, curve: LRCurve | None, record: Record | None, fitted: Record | None) -> None:
         self.curve = curve

@@ -14,8 +14,8 @@ from ..errors import ArgumentError, short
 from ..learner import Learner
 from ..nn.body_head import BodyHead
 from ..nn.layers import ConcatPool2d
+from .data import draw_image
 from .preprocess import ImagePreprocessor
-from .show import draw_image
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
