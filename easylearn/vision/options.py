@@ -21,24 +21,11 @@ OnError = Literal["raise", "skip"]
 Groups = str | int | Callable[[str], Any] | Sequence[Any] | npt.NDArray[Any] | None
 
 OLD_NAMES = {
-    "bs": "batch_size",
-    "sz": "size",
-    "tfms": "augment",
-    "aug_tfms": "augment",
-    "crop_type": "method",
-    "num_workers": "workers",
-    "trn_name": "train",
-    "val_name": "valid",
-    "val_idxs": "valid",
-    "valid_pct": "valid",
-    "test_name": "test",
-    "csv_fname": "csv",
-    "suff": "suffix",
-    "label_delim": "label_sep",
-    "fn_col": "file_col",
-    "continuous": 'Write task="regression".',
-    "regression": 'Write task="regression".',
-}
+    "bs": "batch_size", "sz": "size", "tfms": "augment", "aug_tfms": "augment", "crop_type": "method",
+    "num_workers": "workers", "trn_name": "train", "val_name": "valid", "val_idxs": "valid", "valid_pct": "valid",
+    "test_name": "test", "csv_fname": "csv", "suff": "suffix", "label_delim": "label_sep", "fn_col": "file_col",
+    **dict.fromkeys(("continuous", "regression"), 'Write task="regression".'),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)

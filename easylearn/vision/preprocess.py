@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -40,8 +40,8 @@ class ImagePreprocessor(Preprocessor):
         method: "crop", "squash" or "pad"; see `ItemStage`.
         channels: 3 for colour, 1 for grey.
         crop_pct: "crop": the fraction of the shorter side that the model sees.
-        mean: per channel, what is subtracted from pixels in [0, 1]; None takes ImageNet's.
-        std: per channel, what they are divided by; None takes ImageNet's.
+        mean, std: per channel, what is subtracted from pixels in [0, 1], and what they are divided by; None takes
+            ImageNet's.
         workers: 0 never decodes in processes of its own; None chooses.
 
     >>> images = ImagePreprocessor(8)
@@ -62,8 +62,9 @@ class ImagePreprocessor(Preprocessor):
     def __post_init__(self) -> None:
         usual = (GREY_MEAN, GREY_STD) if self.channels == 1 else (IMAGENET_MEAN, IMAGENET_STD)
         mean, std = (usual[k] if given is None else given for k, given in enumerate((self.mean, self.std)))
-        for name, value in (("size", pair_of(self.size)), ("mean", mean), ("std", std)):
-            object.__setattr__(self, name, value if name == "size" else tuple(map(float, value)))
+        object.__setattr__(self, "size", pair_of(self.size))
+        object.__setattr__(self, "mean", tuple(map(float, mean)))
+        object.__setattr__(self, "std", tuple(map(float, std)))
         if self.workers is not None and self.workers < 0:
             raise ArgumentError(f"workers must be 0 or more, or None to choose, got {self.workers}")
         self.item_stage, self.batch_stage  # noqa: B018 - they check the rest
@@ -80,8 +81,6 @@ class ImagePreprocessor(Preprocessor):
         """Normalises a batch."""
         assert self.mean is not None and self.std is not None
         return BatchStage(pair_of(self.size), (), self.mean, self.std)
-
-    # -- items from elsewhere ------------------------------------------------------------------------
 
     def read(self, given: Any, first: int = 0) -> Items:
         """Read one image, or several.
@@ -138,15 +137,8 @@ class ImagePreprocessor(Preprocessor):
 
     def recipe(self) -> dict[str, Any]:
         """See `Preprocessor.recipe`: size, how images are fitted into it, and what they are normalised with."""
-        return {
-            "kind": self.kind,
-            "size": list(pair_of(self.size)),
-            "method": self.method,
-            "channels": self.channels,
-            "crop_pct": self.crop_pct,
-            "mean": list(self.batch_stage.mean),
-            "std": list(self.batch_stage.std),
-        }
+        about = {name: value for name, value in asdict(self).items() if name != "workers"}
+        return {"kind": self.kind, **about, "size": list(pair_of(self.size))}
 
     @classmethod
     def from_recipe(cls, recipe: Mapping[str, Any], task: Task) -> ImagePreprocessor:
@@ -171,12 +163,7 @@ class ImagePreprocessor(Preprocessor):
 class Normalise(nn.Module):
     """What `BatchStage.plain` does to images of the right size, as a module that can be part of a model.
 
-    Args:
-        mean: per channel, for pixels in [0, 1].
-        std: per channel.
-
-    >>> layer = Normalise((0.5,), (0.5,))
-    >>> layer(torch.tensor([[[[0, 255]]]], dtype=torch.uint8))
+    >>> Normalise((0.5,), (0.5,))(torch.tensor([[[[0, 255]]]], dtype=torch.uint8))
     tensor([[[[-1.,  1.]]]])
     """
 
@@ -198,11 +185,7 @@ class Normalise(nn.Module):
 
 
 def pair_of(size: Any) -> tuple[int, int]:
-    """(height, width) of one number or two.
-
-    Raises:
-        ArgumentError: it is neither.
-    """
+    """(height, width) of one number or two; `ArgumentError` where it is neither."""
     pair = tuple(size) if isinstance(size, Sequence) else (size, size)
     if len(pair) != 2 or not all(isinstance(s, int | np.integer) and s > 0 for s in pair):
         raise ArgumentError(f"size must be a positive whole number of pixels or (height, width), got {size!r}")
