@@ -9,13 +9,13 @@ import torch
 from torch import nn
 
 from .artefact.archive import Archive
-from .artefact.model_file import BUILD_ERRORS, load_model
+from .artefact.model_file import load_model, refuse_damage
 from .artefact.predictor import Predictor
 from .artefact.training import TrainingSettings
 from .data.bunch import BlankData, Data
 from .data.loaders import TensorPreprocessor
 from .data.preprocess import Preprocessor
-from .errors import EasyLearnError, WeightsError
+from .errors import WeightsError
 from .files import StrPath
 from .learner import Learner
 from .options import strict
@@ -45,29 +45,17 @@ def _open(path: StrPath, own: nn.Module | None) -> tuple[nn.Module, Task, BlankD
             raise WeightsError(
                 f"{path} is about {kind!r}, which this easylearn does not know; known are {list(_KINDS)}"
             )
-        try:
+        batch_size = recipe.get("batch_size")
+        if type(batch_size) is not int or not 0 < batch_size <= MOST_ITEMS:
+            raise WeightsError(f"{path} asks for batches of {str(batch_size)[:50]} items; it is damaged")
+        # also a number that is none, or infinite, deep inside of what a processor had learned
+        with refuse_damage(path, "says in a damaged way how items are prepared"):
             task = Task.from_json(archive.spec.get("task"))
-            data = _read_recipe(_KINDS[kind], recipe, task, path)
+            preprocessor = _KINDS[kind].from_recipe(recipe, task)
+            data = BlankData(preprocessor.complete(task), batch_size, preprocessor)
             model = load_model(archive, own)
-            data.preprocessor.check_model(model)
-        except WeightsError as error:
-            raise (error if str(path) in str(error) else WeightsError(f"{path}: {error}")) from error
-        except EasyLearnError as error:
-            raise WeightsError(f"{path} cannot be read: {error}") from error
+            preprocessor.check_model(model)
         return model, data.task, data, archive.spec
-
-
-def _read_recipe(kind: type[Preprocessor], recipe: Mapping[str, Any], task: Task, path: StrPath) -> BlankData:
-    batch_size = recipe.get("batch_size")
-    if type(batch_size) is not int or not 0 < batch_size <= MOST_ITEMS:
-        raise WeightsError(f"{path} asks for batches of {str(batch_size)[:50]} items; it is damaged")
-    try:
-        preprocessor = kind.from_recipe(recipe, task)
-        return BlankData(preprocessor.complete(task), batch_size, preprocessor)
-    except EasyLearnError:
-        raise
-    except BUILD_ERRORS as error:  # a number that is none, or infinite, deep inside of what a processor had learned
-        raise WeightsError(f"{path} says in a damaged way how items are prepared: {str(error)[:200]}") from error
 
 
 @strict({"fname": "path", "cpu": 'device="cpu"'})

@@ -22,10 +22,6 @@ def pack(tensor: Tensor, how: How) -> dict[str, Tensor]:
     `int8` keeps one scale per slice of the first dimension, the largest absolute value over 127 (symmetric, arXiv
     1806.08342, section 2.2). `sparse` keeps one bit per number, and the numbers that are not zero.
 
-    Args:
-        tensor: floats, of at least two dimensions for `int8`.
-        how: which way.
-
     >>> sorted(pack(torch.eye(3), "sparse_int8"))
     ['mask', 'scale', 'values']
     """
@@ -46,22 +42,14 @@ def pack(tensor: Tensor, how: How) -> dict[str, Tensor]:
 
 
 def unpack(pieces: Mapping[str, Tensor], how: str, shape: tuple[int, ...]) -> Tensor:
-    """The tensor that was packed, as float32.
-
-    Raises:
-        ArgumentError: they do not fit together.
-    """
+    """The tensor that was packed, as float32."""
     out = torch.empty(shape)
     unpack_into(out, pieces, how)
     return out
 
 
 def unpack_into(target: Tensor, pieces: Mapping[str, Tensor], how: str) -> None:
-    """As `unpack`, into an existing tensor and without a second one of its size.
-
-    Raises:
-        ArgumentError: they do not fit together.
-    """
+    """As `unpack`, into an existing tensor and without a second one of its size."""
     check(pieces, how, tuple(target.shape))
     if "sparse" in how:
         plain = target.is_contiguous() and target.dtype == torch.float32
@@ -96,11 +84,7 @@ def _spread(full: Tensor, mask: Tensor, values: Tensor) -> None:
 
 
 def check(pieces: Mapping[str, Tensor], how: str, shape: tuple[int, ...]) -> None:
-    """Refuse pieces of wrong types or sizes, before they are unpacked.
-
-    Raises:
-        ArgumentError: they do not fit together.
-    """
+    """Refuse pieces of wrong types or sizes with an `ArgumentError`, before they are unpacked."""
     n = torch.Size(shape).numel()
     if how not in get_args(How):
         raise ArgumentError(f"a tensor cannot be packed by {how!r}")

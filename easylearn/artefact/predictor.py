@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from .model_file import BUILD_ERRORS
 CHUNK = 16  # batches that a stream prepares together
 
 
+@dataclass(frozen=True, slots=True, repr=False, eq=False)
 class Predictor:
     """A trained model, ready to be asked. It keeps no state, and several threads may use it at once.
 
@@ -38,28 +40,14 @@ class Predictor:
         strategy: device and precision.
         batch_size: items in a batch.
         info: what a file says of the model.
-
-    Attributes:
-        model, task, preprocessor, strategy, batch_size, info: as given.
     """
 
-    __slots__ = ("batch_size", "info", "model", "preprocessor", "strategy", "task")
-
-    def __init__(
-        self,
-        model: nn.Module,
-        task: Task,
-        preprocessor: Preprocessor,
-        strategy: Strategy,
-        batch_size: int,
-        info: Mapping[str, Any] | None = None,
-    ) -> None:
-        self.model = model
-        self.task = task
-        self.preprocessor = preprocessor
-        self.strategy = strategy
-        self.batch_size = batch_size
-        self.info = dict(info or {})
+    model: nn.Module
+    task: Task
+    preprocessor: Preprocessor
+    strategy: Strategy
+    batch_size: int
+    info: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -83,18 +71,16 @@ class Predictor:
         if isinstance(items, Iterator) and not is_open_file(items):  # an open file is one item
             raise ArgumentError("predict takes items that are all there; for an iterator use predictor.stream(items)")
         self._refuse_streamed()
-        if not self.preprocessor.is_file(items):
-            read = self.preprocessor.read(items)
-            probs = self._probs(read)
-            return Prediction.of(self.task, probs)[0] if read.single else Predictions.of(self.task, probs, read.ids)
+        is_file = self.preprocessor.is_file(items)
         ids: list[str] = []
-        probs_of: list[Tensor] = []
-        for read in self.preprocessor.read_file(Path(items), CHUNK * self.batch_size):
+        probs: list[Tensor] = []
+        for read in self._files(items) if is_file else [self.preprocessor.read(items)]:
             ids += read.ids
-            probs_of.append(self._probs(read))
-        if not probs_of:
+            probs.append(self._probs(read))
+        if not probs:
             raise DataError(f"there is nothing to predict in {items}")
-        return Predictions.of(self.task, torch.cat(probs_of), ids)
+        together = torch.cat(probs)
+        return Prediction.of(self.task, together)[0] if read.single else Predictions.of(self.task, together, ids)
 
     def stream(self, items: Any) -> Iterator[tuple[str, Prediction]]:
         """Predictions one after the other, while memory holds a few batches of items.
@@ -109,13 +95,15 @@ class Predictor:
         for read in self._read(items):
             yield from zip(read.ids, Prediction.of(self.task, self._probs(read)), strict=True)
 
+    def _files(self, path: Any) -> Iterator[Items]:
+        return self.preprocessor.read_file(Path(path), CHUNK * self.batch_size)
+
     def _read(self, items: Any) -> Iterator[Items]:
-        n = CHUNK * self.batch_size
         if self.preprocessor.is_file(items):
-            yield from self.preprocessor.read_file(Path(items), n)
+            yield from self._files(items)
             return
         first = 0
-        for some in _pieces(items, n):
+        for some in _pieces(items, CHUNK * self.batch_size):
             read = self.preprocessor.read(some, first)
             if read.single:
                 raise ArgumentError("stream takes many items; for one use predictor.predict(item)")
@@ -133,8 +121,7 @@ class Predictor:
         Returns:
             How many rows were written.
         """
-        sources = self._sources(items)
-        count = 0
+        sources, count = self._sources(items), 0
         with atomic_write(out) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             writer.writerow(["id", *self.task.row_names])
@@ -185,10 +172,9 @@ class Predictor:
 
 def _pieces(items: Any, n: int) -> Iterator[Any]:
     """At most `n` items at a time: lists, or pieces of a table or an array."""
-    if getattr(items, "iloc", None) is not None:
-        yield from (items.iloc[a : a + n] for a in range(0, len(items), n))
-    elif isinstance(items, Tensor | np.ndarray):
-        yield from (items[a : a + n] for a in range(0, len(items), n))
+    table = getattr(items, "iloc", items if isinstance(items, Tensor | np.ndarray) else None)
+    if table is not None:
+        yield from (table[a : a + n] for a in range(0, len(items), n))
     elif isinstance(items, str | bytes | Mapping) or is_open_file(items):
         yield items
     else:
