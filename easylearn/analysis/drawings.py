@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..data.bunch import Data, SplitName
 from ..errors import short
-from .plots import new_figure
+from .plots import grid, new_figure
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,15 +22,7 @@ _IMAGE, _WORDS = (2.5, 3.0, 3), (3.3, 2.7, 2)  # inches across and down for one 
 
 
 def draw_confusion(counts: Tensor, names: Sequence[str]) -> Figure:
-    """Draw a confusion matrix.
-
-    Args:
-        counts: rows are the true classes, shape (c, c).
-        names: of the classes.
-
-    Returns:
-        The figure; numbers and names are written where there are few enough classes.
-    """
+    """Draw a confusion matrix (c, c), whose rows are the true classes; numbers and names where there are few."""
     side = min(max(3.6, 0.45 * len(names) + 1.6), 16.0)
     figure = new_figure(side, side)
     axes = figure.add_subplot()
@@ -55,27 +47,13 @@ def shows_images(data: Data[Any]) -> bool:
 
 
 def draw_items(
-    data: Data[Any], split: SplitName, positions: Sequence[int], titles: Sequence[str], right: Sequence[bool]
+    data: Data[Any], split: SplitName, positions: Sequence[int], titles: Sequence[tuple[str, bool]]
 ) -> Figure:
-    """Draw items in rows, each under its title, which is red where the model was wrong.
-
-    Args:
-        data: draws them.
-        split: where they are.
-        positions: which they are.
-        titles: one per item.
-        right: one per item.
-
-    Returns:
-        The figure.
-    """
+    """Draw items of a split in rows, each under its title, which is red where it is not right."""
     wide, high, most = _IMAGE if shows_images(data) else _WORDS
     ids = data.ids(split)
-    columns = min(most, len(positions))
-    rows = -(-len(positions) // columns)
-    figure = new_figure(wide * columns, high * rows)
-    for place, (i, title, good) in enumerate(zip(positions, titles, right, strict=True), 1):
-        axes = figure.add_subplot(rows, columns, place)
+    figure, places = grid(len(positions), min(most, len(positions)), wide, high)
+    for axes, i, (title, good) in zip(places, positions, titles, strict=True):
         data.draw_item(split, i, axes)
         axes.set_title(title, fontsize=9, color="black" if good else "C3", parse_math=False)
         if not axes.get_xlabel():
@@ -84,15 +62,7 @@ def draw_items(
 
 
 def draw_calibration(table: pd.DataFrame, error: float) -> Figure:
-    """Draw accuracy against confidence, and how many items have each confidence.
-
-    Args:
-        table: as `Calibration` has it.
-        error: the expected calibration error.
-
-    Returns:
-        The figure. Bars below the diagonal: the model is surer than it should be.
-    """
+    """Draw accuracy against confidence, and how many items have each confidence; see `Calibration`."""
     figure = new_figure(5.2, 4.6)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
     width = 0.92 / len(table)
@@ -109,17 +79,7 @@ def draw_calibration(table: pd.DataFrame, error: float) -> Figure:
 
 
 def draw_numbers(names: Sequence[str], predicted: Tensor, true: Tensor, is_log: bool = False) -> Figure:
-    """Draw predicted against actual numbers, and how the errors spread.
-
-    Args:
-        names: of the numbers; the first few are drawn.
-        predicted: shape (n, number of names).
-        true: of the same shape.
-        is_log: draw both on a log scale.
-
-    Returns:
-        The figure.
-    """
+    """Draw predicted against actual numbers, both (n, number of names), of the first names, and the errors' spread."""
     names = names[:MOST_DRAWN]
     step = -(-len(true) // MOST_POINTS)
     figure = new_figure(8.4, 3.6 * len(names))

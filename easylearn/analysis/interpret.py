@@ -52,11 +52,7 @@ class Interpretation:
         ids: one name per item, in file order.
         probs: probabilities, or numbers in their own units, shape (n, n_out).
         losses: of each item by itself, shape (n,).
-        labels: what was predicted, decoded.
-        truths: what is true, decoded.
-
-    Raises:
-        DataError: there are no targets.
+        labels, truths: what was predicted and what is true, decoded.
 
     >>> from easylearn.data.loaders import TensorData
     >>> from easylearn.task import single_label
@@ -106,8 +102,6 @@ class Interpretation:
         mean = float(self.losses.mean())
         return f"Interpretation({self.split}: {len(self):,} items, {self.task.kind}, mean loss {mean:.4g})"
 
-    # -- single items --------------------------------------------------------------------------------------
-
     def top_losses(self, k: int = 10) -> pd.DataFrame:
         """The items with the highest loss, the worst first.
 
@@ -139,19 +133,10 @@ class Interpretation:
         return self.losses.argsort(descending=True, stable=True)[:k].tolist()
 
     def plot_top_losses(self, k: int = 9) -> Figure:
-        """Draw the items with the highest loss: images; texts and rows in words.
-
-        Args:
-            k: how many.
-
-        Returns:
-            The figure. A red title is a wrong class.
-        """
+        """Draw the `k` items with the highest loss, texts and rows in words. A red title is a wrong class."""
         order = self.worst(k)
         titles = [self.task.title(self.probs[i], self.targets[i]) for i in order]
-        return draw_items(self.data, self.split, order, [t for t, _ in titles], [right for _, right in titles])
-
-    # -- classes -------------------------------------------------------------------------------------------
+        return draw_items(self.data, self.split, order, titles)
 
     def confusion_matrix(self) -> Tensor:
         """How often items of class i were taken for class j: counts of shape (c, c), rows are the true classes."""
@@ -162,14 +147,7 @@ class Interpretation:
         return draw_confusion(self.confusion_matrix(), self.task.names)
 
     def most_confused(self, min_count: int = 1) -> pd.DataFrame:
-        """Pairs of classes that were mixed up, the most frequent first.
-
-        Args:
-            min_count: pairs with fewer items are left out.
-
-        Returns:
-            Columns actual, predicted, count.
-        """
+        """Pairs of classes that were mixed up at least `min_count` times: actual, predicted, count; the worst first."""
         import pandas as pd
 
         if min_count < 1:
@@ -196,16 +174,10 @@ class Interpretation:
         return frame
 
     def calibration(self, n_bins: int = 10) -> Calibration:
-        """Whether probabilities mean what they say (arXiv 1706.04599).
+        """Whether probabilities mean what they say (arXiv 1706.04599), in `n_bins` of equal width from 0 to 1.
 
         Single label: how sure the model was of the class it chose, against how often that was right. Several labels:
         every probability of every label, against how often the label is there.
-
-        Args:
-            n_bins: bins of equal width from 0 to 1.
-
-        Returns:
-            A table of the bins, and the expected calibration error.
         """
         import pandas as pd
 
@@ -218,30 +190,16 @@ class Interpretation:
         confidence = torch.bincount(place, sure, n_bins) / count  # 0/0 is NaN: an empty bin says nothing
         accuracy = torch.bincount(place, right, n_bins) / count
         error = float(((confidence - accuracy).abs() * count / len(sure)).nansum())
-        table: pd.DataFrame = pd.DataFrame(
-            {
-                "low": edges[:-1].tolist(),
-                "high": edges[1:].tolist(),
-                "count": count.tolist(),
-                "confidence": confidence.tolist(),
-                "accuracy": accuracy.tolist(),
-            }
-        )
-        return Calibration(table, error)
+        columns = {"low": edges[:-1], "high": edges[1:], "count": count, "confidence": confidence, "accuracy": accuracy}
+        return Calibration(pd.DataFrame({name: values.tolist() for name, values in columns.items()}), error)
 
     def plot_calibration(self, n_bins: int = 10) -> Figure:
-        """Draw accuracy against confidence, and how many items have each confidence.
+        """Draw `calibration`, and how many items are in each of `n_bins`.
 
-        Args:
-            n_bins: bins of equal width from 0 to 1.
-
-        Returns:
-            The figure. Bars below the diagonal: the model is surer than it should be.
+        Bars below the diagonal: the model is surer than it should be.
         """
         found = self.calibration(n_bins)
         return draw_calibration(found.table, found.error)
-
-    # -- numbers -------------------------------------------------------------------------------------------
 
     def residuals(self) -> pd.DataFrame:
         """Predicted minus actual in the targets' own units: a row per item, a column per predicted number."""
@@ -255,7 +213,6 @@ class Interpretation:
 
     def plot_predictions(self) -> Figure:
         """Draw predicted against actual numbers, and how the errors spread; on a log scale where the task has one."""
-        # A log scale where all targets are above 0 by themselves.
         return draw_numbers(self.task.names, *self._numbers("plot_predictions"), is_log=self.task.lowest >= 0)
 
     def _numbers(self, what: str) -> tuple[Tensor, Tensor]:

@@ -22,13 +22,7 @@ Piece = str | Callable[[int], str]
 
 
 def whole_page(title: str, parts: Iterable[Iterable[Piece]], dpi: int) -> str:
-    """The whole page.
-
-    Args:
-        title: of the window.
-        parts: what stands on it.
-        dpi: of the drawings.
-    """
+    """The whole page, with drawings of `dpi` dots per inch."""
     body = "\n".join(piece(dpi) if callable(piece) else piece for part in parts for piece in part)
     return _PAGE.format(title=html.escape(title), body=body)
 
@@ -65,10 +59,7 @@ def table(heads: Sequence[str], rows: Sequence[Row], right: Iterable[str] = ()) 
     }
     kinds = [' class="n"' if h in numbers else "" for h in heads]
     head = "".join(f"<th{kind}>{html.escape(str(h))}</th>" for h, kind in zip(heads, kinds, strict=True))
-    lines = []
-    for row in rows:
-        lines.append("<tr>" + "".join(map(_cell, row, kinds)) + "</tr>")
-    body = "\n".join(lines)
+    body = "\n".join("<tr>" + "".join(map(_cell, row, kinds)) + "</tr>" for row in rows)
     return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>\n{body}\n</tbody></table></div>'
 
 
@@ -99,10 +90,8 @@ def pairs(rows: Sequence[tuple[str, str]]) -> str:
 
 def plain(value: Any) -> str:
     """A value as a person would write it."""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if value is None:
-        return "not set"
+    if value is None or isinstance(value, bool):
+        return {None: "not set", True: "yes", False: "no"}[value]
     if isinstance(value, float):
         return number(value)
     if isinstance(value, Mapping):
@@ -149,45 +138,33 @@ _PAGE = """\
 <style>
 body {{ font: 15px/1.5 system-ui, "Segoe UI", "Helvetica Neue", Arial, sans-serif; color: #222; background: #fff;
   max-width: 72rem; margin: 0 auto; padding: 1.5rem }}
-h1 {{ font-size: 1.7rem; margin: 0 }}
+h1 {{ font-size: 1.7rem; margin: 0 }} h3 {{ font-size: 1rem; margin: 1.4rem 0 .4rem }}
 h2 {{ font-size: 1.2rem; margin: 2.2rem 0 .8rem; padding-bottom: .25rem; border-bottom: 2px solid #2a7 }}
-h3 {{ font-size: 1rem; margin: 1.4rem 0 .4rem }}
 header p {{ color: #555; margin: .3rem 0 1rem }}
 .cards {{ display: flex; flex-wrap: wrap; gap: .7rem }}
 .cards div {{ border: 1px solid #ddd; border-radius: 6px; padding: .5rem .9rem; min-width: 6.5rem }}
-.cards b {{ display: block; font-size: 1.25rem }}
-.cards span {{ color: #666; font-size: .85rem }}
+.cards b {{ display: block; font-size: 1.25rem }} .cards span {{ color: #666; font-size: .85rem }}
 .odd li {{ margin: .35rem 0 }}
 .odd {{ border-left: 4px solid #d80; background: #fff8ec; margin: 0; padding: .4rem 1rem .4rem 2rem }}
 .figures {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(min(27rem, 100%), 1fr)); gap: 1.2rem;
   align-items: start; margin: .8rem 0 }}
-.figures.wide {{ grid-template-columns: 1fr }}
-figure {{ margin: 0; break-inside: avoid }}
-figure img {{ max-width: 100%; height: auto; display: block }}
+.figures.wide {{ grid-template-columns: 1fr }} figure {{ margin: 0; break-inside: avoid }}
+figure img {{ max-width: 100%; height: auto; display: block }} .scroll {{ overflow-x: auto }}
 figcaption {{ color: #555; font-size: .85rem; margin-top: .2rem }}
-.scroll {{ overflow-x: auto }}
 table {{ border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .9rem }}
 th, td {{ padding: .25rem 1rem .25rem 0; text-align: left; border-bottom: 1px solid #e4e4e4; vertical-align: top }}
 thead th {{ color: #555; font-weight: 600; border-bottom: 2px solid #ccc; white-space: nowrap }}
 td.n, thead th.n {{ text-align: right; white-space: nowrap }}
-td.t {{ min-width: 20rem }}
-td {{ overflow-wrap: break-word; max-width: 46rem }}
-td span {{ display: inline-block; margin-right: .9rem }}
-td i {{ color: #777; font-style: normal; font-size: .85em }}
-.pairs td {{ white-space: pre-line }}
-.pairs th {{ color: #555; font-weight: 600; width: 13rem }}
+td.t {{ min-width: 20rem }} td {{ overflow-wrap: break-word; max-width: 46rem }}
+td span {{ display: inline-block; margin-right: .9rem }} td i {{ color: #777; font-style: normal; font-size: .85em }}
+.pairs td {{ white-space: pre-line }} .pairs th {{ color: #555; font-weight: 600; width: 13rem }}
 pre {{ background: #f5f5f2; padding: .7rem 1rem; border-radius: 4px; white-space: pre-wrap; overflow-wrap: anywhere }}
 @page {{ size: A4; margin: 14mm }}
 @media print {{
-  body {{ font-size: 9.5pt; max-width: none; padding: 0 }}
-  h2, h3 {{ break-after: avoid }}
-  tr, .cards div, .odd li {{ break-inside: avoid }}
-  .scroll {{ overflow: visible }}
-  table {{ font-size: 8.5pt }}
-  th, td {{ padding-right: .5rem }}
-  td.t {{ min-width: 0 }}
-  .figures {{ grid-template-columns: repeat(2, 1fr); gap: .6rem }}
-  .figures.wide {{ grid-template-columns: 1fr }}
+  body {{ font-size: 9.5pt; max-width: none; padding: 0 }} h2, h3 {{ break-after: avoid }}
+  tr, .cards div, .odd li {{ break-inside: avoid }} .scroll {{ overflow: visible }}
+  table {{ font-size: 8.5pt }} th, td {{ padding-right: .5rem }} td.t {{ min-width: 0 }}
+  .figures {{ grid-template-columns: repeat(2, 1fr); gap: .6rem }} .figures.wide {{ grid-template-columns: 1fr }}
   figure img {{ max-height: 23cm; object-fit: contain; object-position: left }}
 }}
 </style>

@@ -8,7 +8,7 @@ import os
 import platform
 import sys
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +25,7 @@ from .drawings import shows_images
 from .interpret import Interpretation, interpret
 from .odd import odd_results, odd_training
 from .page import Html, Piece, drawing, duration, frame, number, pairs, plain, section, table, whole_page
-from .plots import SchedPlots, new_figure
+from .plots import SchedPlots, grid
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -39,24 +39,13 @@ _HIDDEN = {"result", "frozen", "precision", "clip", "accumulate"}  # told elsewh
 
 
 def write_report(path: StrPath, run: RunContext, plots: SchedPlots, settings: Mapping[str, Any]) -> Path:
-    """Write the report; see `Learner.report`.
-
-    Args:
-        path: of the file; an old one is replaced whole.
-        run: model, groups, data, task and strategy.
-        plots: of the last fit and lr_find.
-        settings: more of the configuration, by its names.
-
-    Returns:
-        The path.
-    """
+    """Write the report, and give its path; see `Learner.report`. `settings` are more of the configuration."""
     target = Path(path)
     if target.suffix.lower() not in (".html", ".htm"):
         raise ArgumentError(f"a report is an HTML file, so its name ends in .html, got {str(path)!r}")
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", EasyLearnWarning)
-        found = _interpretation(run)
-        scores = _scores(run, found)
+        found, scores = _results(run)
     heard = [str(w.message) for w in caught if issubclass(w.category, EasyLearnWarning)]
     others = [w for w in caught if not issubclass(w.category, EasyLearnWarning)]
     record = plots.fitted
@@ -82,18 +71,14 @@ def write_report(path: StrPath, run: RunContext, plots: SchedPlots, settings: Ma
     return target
 
 
-def _interpretation(run: RunContext) -> Interpretation | None:
-    if run.task.is_streamed or "valid" not in run.data.splits:
-        return None
-    return interpret(run.model, run.data, run.task, run.strategy)
-
-
-def _scores(run: RunContext, found: Interpretation | None) -> dict[str, float]:
-    if found is not None:
-        return score(found.logits, found.targets, run.task, run.strategy)
-    if "valid" in run.data.splits:
-        return evaluate(run.model, run.data.loader("valid"), run.task, run.strategy)
-    return {}
+def _results(run: RunContext) -> tuple[Interpretation | None, dict[str, float]]:
+    """What is said of the validation items, as far as there are any, and the scores."""
+    if "valid" not in run.data.splits:
+        return None, {}
+    if run.task.is_streamed:
+        return None, evaluate(run.model, run.data.loader("valid"), run.task, run.strategy)
+    found = interpret(run.model, run.data, run.task, run.strategy)
+    return found, score(found.logits, found.targets, run.task, run.strategy)
 
 
 def _head(run: RunContext, record: Record | None, scores: Mapping[str, float]) -> list[Piece]:
@@ -124,16 +109,17 @@ def _training(plots: SchedPlots) -> list[Piece]:
     record = plots.fitted
     if record is None or not len(record):
         return ["<p>Nothing was trained.</p>"]
-    pieces: list[Piece] = ['<div class="figures">']
     own = SchedPlots(plots.curve, record, record)
-    pieces.append(drawing(own.plot_losses(), "Loss of each step, and its mean in each epoch"))
-    pieces.append(drawing(own.plot_lr(), "Learning rate of each layer group at each step"))
+    pieces = [
+        drawing(own.plot_losses(), "Loss of each step, and its mean in each epoch"),
+        drawing(own.plot_lr(), "Learning rate of each layer group at each step"),
+    ]
     metrics = _plot_metrics(record)
     if metrics is not None:
         pieces.append(drawing(metrics, "Metrics on the validation items, by epoch"))
     if plots.curve is not None:
         pieces.append(drawing(plots.plot(), f"lr_find: {plots.curve}"))
-    pieces.append("</div>")
+    pieces = _figures(pieces)
     if record.epochs:
         step = -(-len(record.epochs) // EPOCHS)
         rows = [row for i, row in enumerate(record.epochs) if i % step == 0 or i == len(record.epochs) - 1]
@@ -152,10 +138,9 @@ def _plot_metrics(record: Record) -> Figure | None:
     names = list(dict.fromkeys(n for row in record.epochs for n in row if n not in known))[:6]
     if not names or len(record.epochs) < 2:
         return None
-    rows = -(-len(names) // 2)
-    figure = new_figure(6.4, 4.0 if len(names) < 3 else 2.2 * rows)
-    for place, name in enumerate(names, 1):
-        axes = figure.add_subplot(rows, min(2, len(names)), place)
+    columns = min(2, len(names))
+    figure, places = grid(len(names), columns, 6.4 / columns, 4.0 if len(names) < 3 else 2.2)
+    for axes, name in zip(places, names, strict=True):
         points = [(row["epoch"], row[name]) for row in record.epochs if name in row]
         axes.plot([x for x, _ in points], [y for _, y in points], "s-", markersize=4, color="C2")
         axes.set_title(short(name, 30), fontsize=10, parse_math=False)
@@ -170,25 +155,29 @@ def _validation(run: RunContext, found: Interpretation | None, scores: Mapping[s
     if found is None:
         return ["<p>A language model has no items whose losses could be compared; its scores are at the top.</p>"]
     task, report = found.task, found.report()
-    pieces: list[Piece] = ['<div class="figures">']
+    drawings: list[Piece] = []
     if task.predicts_numbers:
-        pieces.append(drawing(found.plot_predictions(), "Predicted and actual"))
+        drawings.append(drawing(found.plot_predictions(), "Predicted and actual"))
     if task.is_exclusive:
-        pieces.append(drawing(found.plot_confusion(), "What was taken for what"))
+        drawings.append(drawing(found.plot_confusion(), "What was taken for what"))
     if task.is_exclusive or task.is_multi:
-        pieces.append(drawing(found.plot_calibration(), "Whether probabilities mean what they say"))
-    pieces.append("</div>")
+        drawings.append(drawing(found.plot_calibration(), "Whether probabilities mean what they say"))
     title = f"By {task.noun}"
     if len(report) > CLASSES and "f1" in report:
         title = f"The {CLASSES} of {len(report)} classes with the lowest F1"
         report = report.sort_values("f1", kind="stable").head(CLASSES)
-    pieces.append(f'<div class="figures"><div><h3>{title}</h3>{frame(report, task.noun)}</div>')
+    tables: list[Piece] = [f"<div><h3>{title}</h3>{frame(report, task.noun)}</div>"]
     if task.is_exclusive:
         pairs = found.most_confused()
         more = f", {PAIRS} of {len(pairs)} pairs" if len(pairs) > PAIRS else ""
         if len(pairs):
-            pieces.append(f"<div><h3>Most confused{more}</h3>{frame(pairs.head(PAIRS))}</div>")
-    return [*pieces, "</div>"]
+            tables.append(f"<div><h3>Most confused{more}</h3>{frame(pairs.head(PAIRS))}</div>")
+    return [*_figures(drawings), *_figures(tables)]
+
+
+def _figures(pieces: Sequence[Piece], kind: str = "figures") -> list[Piece]:
+    """Pieces side by side."""
+    return [f'<div class="{kind}">', *pieces, "</div>"]
 
 
 def _worst(found: Interpretation) -> list[Piece]:
@@ -201,12 +190,7 @@ def _worst(found: Interpretation) -> list[Piece]:
     listed = table(heads, rows)
     if not shows_images(found.data):
         return [listed]
-    return [
-        '<div class="figures wide">',
-        drawing(found.plot_top_losses(WORST), "Highest losses first"),
-        "</div>",
-        listed,
-    ]
+    return [*_figures([drawing(found.plot_top_losses(WORST), "Highest losses first")], "figures wide"), listed]
 
 
 def _fields(fields: Mapping[str, str]) -> str:

@@ -22,24 +22,13 @@ class Predicting(Protocol):
     task: Task
 
     @property
-    def data(self) -> Data[Any]:
-        """Where the items are."""
-        ...
+    def data(self) -> Data[Any]: ...
 
-    def predict(self, items: Any = None, *, split: SplitName | None = None) -> Any:
-        """`Predictions` of a split."""
-        ...
+    def predict(self, items: Any = None, *, split: SplitName | None = None) -> Any: ...
 
 
 def confusion_matrix(predictions: Predictions, n_classes: int) -> torch.Tensor:
-    """How often items of class i were taken for class j.
-
-    Args:
-        predictions: single-label predictions with targets.
-        n_classes: number of classes.
-
-    Returns:
-        Counts of shape (n_classes, n_classes); rows are the true classes.
+    """How often items of class i were taken for class j: counts (n_classes, n_classes), rows are the true classes.
 
     >>> from easylearn.task import single_label
     >>> task, probs = single_label(["cat", "dog"]), torch.eye(2)[[0, 1, 1]]
@@ -59,9 +48,6 @@ def plot_confusion(learn: Predicting, predictions: Predictions | None = None) ->
         learn: a single-label learner.
         predictions: of `learn.predict()` or `learn.tta()`; None predicts the validation split.
 
-    Returns:
-        The figure.
-
     Raises:
         DataError: there are no single labels to compare with.
     """
@@ -71,15 +57,10 @@ def plot_confusion(learn: Predicting, predictions: Predictions | None = None) ->
 
 
 def plot_worst(learn: Predicting, n: int = 9, predictions: Predictions | None = None) -> Figure:
-    """Draw the validation items with the highest loss: what was predicted, what is true, how sure it was.
+    """Draw the `n` validation items with the highest loss: what was predicted, what is true, how sure it was.
 
     Args:
-        learn: a single-label learner.
-        n: how many.
-        predictions: of `learn.predict()` or `learn.tta()`; None predicts the validation split.
-
-    Returns:
-        The figure.
+        learn, predictions: as in `plot_confusion`.
 
     Raises:
         ArgumentError: items have no single labels.
@@ -100,4 +81,4 @@ def plot_worst(learn: Predicting, n: int = 9, predictions: Predictions | None = 
     true = found.probs.gather(1, found.targets[:, None])[:, 0]
     order = true.argsort()[:n].tolist()
     titles = [learn.task.title(found.probs[i], found.targets[i]) for i in order]
-    return draw_items(learn.data, "valid", order, [t for t, _ in titles], [right for _, right in titles])
+    return draw_items(learn.data, "valid", order, titles)
