@@ -6,15 +6,14 @@ import datetime
 import html
 import os
 import platform
-import sys
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from ..artefact.model_file import library_versions
 from ..data.bunch import Data
 from ..errors import ArgumentError, DataError, EasyLearnWarning, name_of, short
 from ..files import StrPath, atomic_write
@@ -34,7 +33,6 @@ MOST_BYTES = 3_000_000
 DPIS = (110, 80, 50, 30)  # of the drawings: the first at which the file is small enough
 WORST, PAIRS, EPOCHS, CLASSES, COLUMNS = 9, 12, 60, 30, 40  # rows and columns of tables, so that pages stay readable
 TEXT = 700  # characters of a text among the worst items
-_VERSIONS = ("easylearn", "torch", "torchvision", "numpy", "pandas", "scikit-learn")
 _HIDDEN = {"result", "frozen", "precision", "clip", "accumulate"}  # told elsewhere on the page
 
 
@@ -90,7 +88,7 @@ def _head(run: RunContext, record: Record | None, scores: Mapping[str, float]) -
     boxes = "".join(f"<div><b>{html.escape(v)}</b><span>{html.escape(n)}</span></div>" for n, v in cards)
     line = (
         f"{type(run.model).__name__} on {type(run.data).__name__}, predicting {run.task.summary}. Written {now} by "
-        f"easylearn {_version('easylearn')}."
+        f"easylearn {library_versions()['easylearn']}."
     )
     return [f'<header><h1>Run report</h1><p>{html.escape(line)}</p><div class="cards">{boxes}</div></header>']
 
@@ -242,17 +240,7 @@ def _environment(run: RunContext) -> list[tuple[str, str]]:
     device = run.strategy.device
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{os.cpu_count()} cores"
     return [
-        ("Python", sys.version.split()[0]),
-        *((name, _version(name)) for name in _VERSIONS),
+        *{**library_versions(), "torch": str(torch.__version__)}.items(),
         ("system", f"{platform.system()} {platform.release()}, {platform.machine()}"),
         ("device", f"{device}, {name}, {torch.get_num_threads()} threads"),
     ]
-
-
-def _version(package: str) -> str:
-    if package == "torch":
-        return str(torch.__version__)
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "not installed"

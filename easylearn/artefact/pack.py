@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal, get_args
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -35,7 +36,7 @@ def pack(tensor: Tensor, how: How) -> dict[str, Tensor]:
         pieces["scale"] = scale
     if "sparse" in how:
         nonzero = values != 0
-        pieces["mask"] = _bits(nonzero.flatten())
+        pieces["mask"] = torch.from_numpy(np.packbits(nonzero.numpy(), bitorder="little"))
         values = values[nonzero]
     pieces["values"] = values.contiguous()
     return pieces
@@ -68,7 +69,8 @@ def _spread(full: Tensor, mask: Tensor, values: Tensor) -> None:
     done = 0
     for at in range(0, len(mask), _BYTES):
         part = full[8 * at : 8 * (at + _BYTES)]
-        is_set = _from_bits(mask[at : at + _BYTES], len(part))
+        bits = np.unpackbits(mask[at : at + _BYTES].numpy(), count=len(part), bitorder="little")
+        is_set = torch.from_numpy(bits).bool()
         n = int(is_set.sum())
         if done + n > len(values):
             break
@@ -105,12 +107,3 @@ def check(pieces: Mapping[str, Tensor], how: str, shape: tuple[int, ...]) -> Non
             raise ArgumentError(f"its piece {name!r} has {tuple(piece.shape)} numbers for a tensor of {n}")
     if set(pieces) != set(wanted):
         raise ArgumentError(f"its pieces are {sorted(pieces)}")
-
-
-def _bits(flags: Tensor) -> Tensor:
-    padded = torch.nn.functional.pad(flags.to(torch.uint8), (0, -len(flags) % 8)).reshape(-1, 8)
-    return (padded << torch.arange(8, dtype=torch.uint8)).sum(1, dtype=torch.uint8)
-
-
-def _from_bits(packed: Tensor, n: int) -> Tensor:
-    return ((packed.unsqueeze(1) >> torch.arange(8, dtype=torch.uint8)) & 1).flatten()[:n].bool()
