@@ -73,8 +73,7 @@ def load_predictor(
         The predictor; its numbers are those of the learner, bit for bit on the same kind of machine.
 
     Raises:
-        WeightsError: the file is missing, damaged or of another kind, or the model does not fit; nothing large was
-            allocated.
+        WeightsError: the file is missing, damaged or of another kind, or the model does not fit.
     """
     net, task, data, spec = _open(path, model)
     training = TrainingSettings.from_json(spec.get("training"), path)
@@ -99,12 +98,11 @@ def load_learner(
 
     Args:
         path: the file.
-        data: to go on training with, made with the same classes (and vocabulary, or `like=`); None can be made up for
-            by `learn.set_data(data)`.
-        model: as in `load_predictor`.
+        data: to go on training with, made with the same classes (and vocabulary, or `like=`); `learn.set_data(data)`
+            gives some later.
+        model, device: as in `load_predictor`.
         metrics: None takes the task's usual ones.
         callbacks: None takes those that the file could describe.
-        device: None takes the best there is.
         models: folder for `learn.save`.
         progress: draw bars and print a line per epoch.
 
@@ -112,27 +110,16 @@ def load_learner(
         The learner, frozen as it was.
 
     Raises:
-        WeightsError: as `load_predictor`.
-        DataError: the data does not fit the model.
+        WeightsError: as `load_predictor`; `DataError` where the data does not fit the model.
     """
     net, _, blank, spec = _open(path, model)
     training = TrainingSettings.from_json(spec.get("training"), path)
+    same = {name: vars(training)[name] for name in ("wd", "clip", "accumulate", "precision", "seed", "bn_freeze")}
+    made = training.make_callbacks(path) if callbacks is None else callbacks
     learn = Learner(
-        blank,
-        net,
-        optimizer=training.make_optimizer(),
-        metrics=metrics,
-        wd=training.wd,
-        clip=training.clip,
-        accumulate=training.accumulate,
-        precision=training.precision,
-        device=device,
-        seed=training.seed,
-        path=models,
-        callbacks=training.make_callbacks(path) if callbacks is None else callbacks,
-        bn_freeze=training.bn_freeze,
-        progress=progress,
-    )
+        blank, net, optimizer=training.make_optimizer(), metrics=metrics, device=device, path=models, callbacks=made,
+        progress=progress, **same,
+    )  # fmt: skip
     for group in learn.layer_groups:
         for _, p in group.params:
             p.requires_grad_(group.name not in training.frozen)

@@ -20,7 +20,7 @@ from ..errors import ArgumentError, EasyLearnError, StateError, WeightsError
 from ..files import StrPath
 from ..nn import registry
 from ..task import Task
-from .archive import Archive, Entry, write_archive
+from .archive import Archive, write_archive
 from .pack import FEWEST, MARK, How, check, pack, unpack_into
 
 MOST_OF_ALL = 2**40  # numbers of a model, before it is looked at how many are there
@@ -63,14 +63,10 @@ def library_versions() -> dict[str, str]:
 
 
 def write_model(path: StrPath, model: nn.Module, spec: Mapping[str, Any], *, how: How | None = None) -> Path:
-    """Write a model and what belongs to it as one file.
+    """Write a model, and what else `spec` says in what JSON can hold, as one file.
 
-        spec: what else the file shall say, in what JSON can hold.
-        how: "int8", "sparse" or "sparse_int8" packs the large weights; None keeps every bit.
-
-    Raises:
-        SaveError: the file could not be written; the old one is whole.
-        StateError: the model is not what its making would give again.
+    `how` packs the large weights; None keeps every bit. A model that is not what its making would give again is
+    refused with a `StateError`.
     """
     description = registry.describe(model)
     tensors: dict[str, Tensor] = {}
@@ -149,7 +145,9 @@ def summary(archive: Archive) -> str:
     data, model, training, libraries = (
         part if isinstance(part := spec.get(name), dict) else {} for name in ("data", "model", "training", "libraries")
     )
-    lines.append(f"predicts   {task.kind}{f': {names}' if names else ''}{_set(task)}, from {data.get('kind')}")
+    settings = ", ".join(f"{name.replace('_', ' ')} {_short(value)}" for name, value in task.settings().items())
+    about = (f": {names}" if names else "") + (f" ({settings})" if settings else "")
+    lines.append(f"predicts   {task.kind}{about}, from {data.get('kind')}")
     made, given = model.get("build", f"your own {model.get('own', 'layers')}"), model.get("args", {})
     shown = ", ".join(f"{n}={v}" for n, v in given.items() if isinstance(v, str | int | float) and v is not False)
     lines.append(f"model      {made}({shown})"[:200])
@@ -162,20 +160,14 @@ def summary(archive: Archive) -> str:
     result = training.get("result")
     if isinstance(result, dict) and result:
         lines.append("last epoch " + ", ".join(f"{n} {v:.4g}" for n, v in result.items() if isinstance(v, float)))
-    lines.append("made with  " + ", ".join(f"{n} {v}" for n, v in libraries.items()))
-    lines.append(f"digest     {spec.get('weights')} of its weights")
-    return "\n".join(lines)
+    made_with = ", ".join(f"{n} {v}" for n, v in libraries.items())
+    return "\n".join([*lines, f"made with  {made_with}", f"digest     {spec.get('weights')} of its weights"])
 
 
 def _short(value: Any) -> str:
     if isinstance(value, list):
         return "[" + ", ".join(_short(v) for v in value) + "]"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _set(task: Task) -> str:
-    settings = ", ".join(f"{name.replace('_', ' ')} {_short(value)}" for name, value in task.settings().items())
-    return f" ({settings})" if settings else ""
 
 
 def load_model(archive: Archive, own: nn.Module | None = None) -> nn.Module:
@@ -213,13 +205,15 @@ def load_model(archive: Archive, own: nn.Module | None = None) -> nn.Module:
     packed, tied = _names(spec, "packed"), _names(spec, "tied")
     pieces = _pieces(archive, packed)
     with torch.no_grad(), refuse_damage(archive.path, "is damaged"):
-        for name, live in model.state_dict().items():
+        for name, live in model.state_dict(keep_vars=True).items():
             stored = tied.get(name, name)
             if stored in packed:
                 read = {piece: archive.read(key) for piece, key in pieces[stored].items()}
                 unpack_into(live, read, packed[stored])
+            elif archive.entries[stored].dtype == live.dtype:
+                archive.read_into(stored, live)
             else:
-                _read(archive, model, stored, name, live)
+                live.data = archive.read(stored)  # a model in half precision, say
     return model.eval()
 
 
@@ -291,19 +285,6 @@ def _built(archive: Archive, build: Callable[[], Any]) -> nn.Module:
     return model
 
 
-def _read(archive: Archive, model: nn.Module, stored: str, name: str, live: Tensor) -> None:
-    if archive.entries[stored].dtype == live.dtype:
-        archive.read_into(stored, live)
-        return
-    path, _, leaf = name.rpartition(".")  # a model in half precision, say
-    holder = model.get_submodule(path)
-    tensor = archive.read(stored)
-    if isinstance(getattr(holder, leaf), nn.Parameter):
-        setattr(holder, leaf, nn.Parameter(tensor, requires_grad=tensor.is_floating_point()))
-    else:
-        setattr(holder, leaf, tensor)
-
-
 def _names(spec: Mapping[str, Any], key: str) -> dict[str, str]:
     given = spec.get(key, {})
     if not isinstance(given, dict) or not all(isinstance(v, str) for v in given.values()):
@@ -340,20 +321,16 @@ def _check_shapes(archive: Archive, model: nn.Module) -> None:
                       packed[name], tuple(live.shape))  # fmt: skip
             except ArgumentError as error:
                 wrong.append(f"{name}: {error}")
+        elif name not in left:
+            wrong.append(f"{name} is missing")
         else:
-            wrong += _misfit(name, left.pop(name, None), live)
+            entry, shape = left.pop(name), tuple(live.shape)
+            floats = entry.dtype.is_floating_point and live.is_floating_point()
+            if entry.shape != shape or not (floats or entry.dtype == live.dtype):
+                wrong.append(f"{name}: {entry.dtype} {entry.shape} in the file, {live.dtype} {shape} in the model")
     wrong += [f"{n} belongs to no part of the model" for n in (*left, *(packed.keys() - state.keys()))]
     if wrong:
         shown = "; ".join(w[:200] for w in wrong[:3]) + (f", and {len(wrong) - 3} more" if len(wrong) > 3 else "")
         raise WeightsError(
             f"the weights in {archive.path} do not fit the model: {shown}. Was the model changed since it was exported?"
         )
-
-
-def _misfit(name: str, entry: Entry | None, live: Tensor) -> list[str]:
-    if entry is None:
-        return [f"{name} is missing"]
-    same_kind = entry.dtype == live.dtype or (entry.dtype.is_floating_point and live.is_floating_point())
-    if entry.shape == tuple(live.shape) and same_kind:
-        return []
-    return [f"{name}: {entry.dtype} {entry.shape} in the file, {live.dtype} {tuple(live.shape)} in the model"]
