@@ -103,15 +103,12 @@ class Interpretation:
         return f"Interpretation({self.split}: {len(self):,} items, {self.task.kind}, mean loss {mean:.4g})"
 
     def top_losses(self, k: int = 10) -> pd.DataFrame:
-        """The items with the highest loss, the worst first.
-
-        Args:
-            k: how many; fewer where there are fewer.
+        """The `k` items with the highest loss, the worst first; the index is the position in the split.
 
         Returns:
             Columns id, loss, predicted, actual and, with classes, probability: of the predicted class; with several
             labels the lowest that the truth about any of them was given. With numbers instead residual: predicted
-            minus actual. The index is the position in the split.
+            minus actual.
         """
         import pandas as pd
 
@@ -194,10 +191,7 @@ class Interpretation:
         return Calibration(pd.DataFrame({name: values.tolist() for name, values in columns.items()}), error)
 
     def plot_calibration(self, n_bins: int = 10) -> Figure:
-        """Draw `calibration`, and how many items are in each of `n_bins`.
-
-        Bars below the diagonal: the model is surer than it should be.
-        """
+        """Draw `calibration` in `n_bins`. Bars below the diagonal: the model is surer than it should be."""
         found = self.calibration(n_bins)
         return draw_calibration(found.table, found.error)
 
@@ -237,7 +231,5 @@ def interpret(
             "a language model has no items whose losses could be compared; learn.validate() gives its perplexity, and "
             "generate(learn, prompt, n) shows what it has learnt"
         )
-    if split not in data.splits:
-        raise DataError(f"there is no {split} split; pass {split}= when making the data, or interpret another split")
     logits, targets = gather(model, data.loader(split), strategy)
     return Interpretation(data, task, split, logits, targets, strategy.device)

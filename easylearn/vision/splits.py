@@ -144,9 +144,8 @@ def _split(
         return {"train": train.tolist()} | ({} if valid is None else {"valid": validating.tolist()})
     at = {number: i for i, number in enumerate(stay)}  # positions count the rows as given, left out or not
     train, validating = split_indices(n, valid, index=listed.index)
-    return {
-        name: [at[i] for i in chosen.tolist() if i in at] for name, chosen in (("train", train), ("valid", validating))
-    }
+    train_here, valid_here = ([at[i] for i in chosen.tolist() if i in at] for chosen in (train, validating))
+    return {"train": train_here, "valid": valid_here}
 
 
 def _stay(rows: Rows, how: ImageOptions, skipped: dict[str, str]) -> list[int]:
