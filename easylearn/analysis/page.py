@@ -5,8 +5,10 @@ from __future__ import annotations
 import base64
 import html
 import io
+import string
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import short
@@ -24,7 +26,8 @@ Piece = str | Callable[[int], str]
 def whole_page(title: str, parts: Iterable[Iterable[Piece]], dpi: int) -> str:
     """The whole page, with drawings of `dpi` dots per inch."""
     body = "\n".join(piece(dpi) if callable(piece) else piece for part in parts for piece in part)
-    return _PAGE.format(title=html.escape(title), body=body)
+    template = Path(__file__).with_name("page.html").read_text(encoding="utf-8")
+    return string.Template(template).substitute(title=html.escape(title), body=body)
 
 
 def section(title: str, pieces: Sequence[Piece]) -> list[Piece]:
@@ -125,52 +128,3 @@ def listed(names: Sequence[Any]) -> str:
     """The first names of a list, and how many more there are."""
     shown = ", ".join(short(str(n), 40) for n in names[:8])
     return f"{shown} and {len(names) - 8} more" if len(names) > 8 else shown
-
-
-_PAGE = """\
-<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
-<title>Run report, {title}</title>
-<style>
-body {{ font: 15px/1.5 system-ui, "Segoe UI", "Helvetica Neue", Arial, sans-serif; color: #222; background: #fff;
-  max-width: 72rem; margin: 0 auto; padding: 1.5rem }}
-h1 {{ font-size: 1.7rem; margin: 0 }} h3 {{ font-size: 1rem; margin: 1.4rem 0 .4rem }}
-h2 {{ font-size: 1.2rem; margin: 2.2rem 0 .8rem; padding-bottom: .25rem; border-bottom: 2px solid #2a7 }}
-header p {{ color: #555; margin: .3rem 0 1rem }}
-.cards {{ display: flex; flex-wrap: wrap; gap: .7rem }}
-.cards div {{ border: 1px solid #ddd; border-radius: 6px; padding: .5rem .9rem; min-width: 6.5rem }}
-.cards b {{ display: block; font-size: 1.25rem }} .cards span {{ color: #666; font-size: .85rem }}
-.odd li {{ margin: .35rem 0 }}
-.odd {{ border-left: 4px solid #d80; background: #fff8ec; margin: 0; padding: .4rem 1rem .4rem 2rem }}
-.figures {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(min(27rem, 100%), 1fr)); gap: 1.2rem;
-  align-items: start; margin: .8rem 0 }}
-.figures.wide {{ grid-template-columns: 1fr }} figure {{ margin: 0; break-inside: avoid }}
-figure img {{ max-width: 100%; height: auto; display: block }} .scroll {{ overflow-x: auto }}
-figcaption {{ color: #555; font-size: .85rem; margin-top: .2rem }}
-table {{ border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .9rem }}
-th, td {{ padding: .25rem 1rem .25rem 0; text-align: left; border-bottom: 1px solid #e4e4e4; vertical-align: top }}
-thead th {{ color: #555; font-weight: 600; border-bottom: 2px solid #ccc; white-space: nowrap }}
-td.n, thead th.n {{ text-align: right; white-space: nowrap }}
-td.t {{ min-width: 20rem }} td {{ overflow-wrap: break-word; max-width: 46rem }}
-td span {{ display: inline-block; margin-right: .9rem }} td i {{ color: #777; font-style: normal; font-size: .85em }}
-.pairs td {{ white-space: pre-line }} .pairs th {{ color: #555; font-weight: 600; width: 13rem }}
-pre {{ background: #f5f5f2; padding: .7rem 1rem; border-radius: 4px; white-space: pre-wrap; overflow-wrap: anywhere }}
-@page {{ size: A4; margin: 14mm }}
-@media print {{
-  body {{ font-size: 9.5pt; max-width: none; padding: 0 }} h2, h3 {{ break-after: avoid }}
-  tr, .cards div, .odd li {{ break-inside: avoid }} .scroll {{ overflow: visible }}
-  table {{ font-size: 8.5pt }} th, td {{ padding-right: .5rem }} td.t {{ min-width: 0 }}
-  .figures {{ grid-template-columns: repeat(2, 1fr); gap: .6rem }} .figures.wide {{ grid-template-columns: 1fr }}
-  figure img {{ max-height: 23cm; object-fit: contain; object-position: left }}
-}}
-</style>
-</head>
-<body>
-{body}
-</body>
-</html>
-"""

@@ -44,21 +44,15 @@ class TrainedModel:
 class ExportReport:
     """The report of an export: the file, its size, and the cost of quantizing or pruning.
 
-    Args:
-        path: the file.
-        format: its form.
-        rows: before and after: bytes on disk, milliseconds for one item, validation loss and metrics. Without
-            quantizing or pruning only the size is looked at.
-        checked: items on which the file gave what the learner gives.
-        difference: the largest difference of a probability (or number) on those.
-        notes: remarks, a sentence each.
+    `rows` has before and after: bytes on disk, milliseconds for one item, validation loss and metrics. Without
+    quantizing or pruning only the size is looked at.
     """
 
     path: Path
     format: Format
     rows: Mapping[str, Mapping[str, float]]
-    checked: int = 0
-    difference: float = 0.0
+    checked: int = 0  # items on which the file gave what the learner gives
+    difference: float = 0.0  # the largest of a probability (or number) on those
     notes: tuple[str, ...] = ()
 
     def to_frame(self) -> pd.DataFrame:

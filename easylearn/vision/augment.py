@@ -275,23 +275,17 @@ def resolve(augment: Augment) -> tuple[Transform, ...]:
 class BatchStage:
     """What happens to a whole batch on the model's device.
 
-    Args:
-        size: (height, width) of what the model gets.
-        transforms: applied in this order, in the augmented views only.
-        mean, std: per channel, for pixels in [0, 1].
-        channels_last: the memory format of the result, which convolutions are quicker with.
-
     >>> stage = BatchStage((8, 8), resolve("side_on"), mean=(0.5,), std=(0.5,))
     >>> x = torch.full((2, 1, 8, 8), 255, dtype=torch.uint8)
     >>> stage.plain(x).unique(), stage.augmented(x, torch.tensor([4, 7]), seed=0, epoch=0).shape
     (tensor([1.]), torch.Size([2, 1, 8, 8]))
     """
 
-    size: tuple[int, int]
-    transforms: tuple[Transform, ...] = ()
-    mean: tuple[float, ...] = IMAGENET_MEAN
+    size: tuple[int, int]  # (height, width) of what the model gets
+    transforms: tuple[Transform, ...] = ()  # in this order, in the augmented views only
+    mean: tuple[float, ...] = IMAGENET_MEAN  # per channel, for pixels in [0, 1]
     std: tuple[float, ...] = IMAGENET_STD
-    channels_last: bool = True
+    channels_last: bool = True  # the memory format of the result, which convolutions are quicker with
 
     def __post_init__(self) -> None:
         if len(self.mean) != len(self.std) or not self.mean:
@@ -315,16 +309,10 @@ class BatchStage:
         return self._lit(x, shrunk, np.ones(len(x)), np.zeros(len(x)))
 
     def augmented(self, x: Tensor, index: npt.ArrayLike | Tensor, seed: int, epoch: int, view: int = 0) -> Tensor:
-        """The batch with each item changed in its own way.
+        """The batch (uint8, (b, c, h, w)) with each item changed in its own way.
 
-        Args:
-            x: uint8, shape (b, c, h, w).
-            index: which item of the data each row is, shape (b,).
-            seed, epoch: of the run.
-            view: which of several augmented views.
-
-        Returns:
-            float32, shape (b, c, *size). Row i depends on `x[i]`, `index[i]`, seed, epoch and view only.
+        `index`, shape (b,), says which item of the data each row is. The result is float32 of shape (b, c, *size); its
+        row i depends on `x[i]`, `index[i]`, seed, epoch and view only.
         """
         items = np.asarray(index)
         shape = (int(x.shape[-2]), int(x.shape[-1]))

@@ -50,24 +50,19 @@ _FOLDER = "It is a folder: pass Path(folder) by itself, whose images are then re
 class ItemStage:
     """How an image becomes a uint8 tensor at working size.
 
-    Args:
-        size: (height, width) that the model sees, in pixels.
-        method: "crop" shrinks or enlarges until the image covers the working size and keeps up to 1.5
-            times as much along the longer direction, out of which `window` cuts; "squash" ignores the
-            proportions; "pad" fits the whole image inside and reflects it into what is left.
-        channels: 3 for colour, 1 for grey.
-        crop_pct: "crop": the share of the shorter side that the model sees. Below 1 the image stays a little
-            larger than `size`, so that there is something to cut at random in training.
+    "crop" shrinks or enlarges until the image covers the working size and keeps up to 1.5 times as much along the
+    longer direction, out of which `window` cuts; "squash" ignores the proportions; "pad" fits the whole image inside
+    and reflects it into what is left.
 
     >>> stage = ItemStage((32, 32))
     >>> tuple(stage.load(np.zeros((40, 60, 3), np.uint8)).shape)
     (3, 32, 48)
     """
 
-    size: tuple[int, int]
+    size: tuple[int, int]  # (height, width) that the model sees
     method: Method = "crop"
-    channels: int = 3
-    crop_pct: float = 1.0
+    channels: int = 3  # colour; 1 is grey
+    crop_pct: float = 1.0  # "crop": the share of the shorter side that the model sees; the rest is cut at random
 
     def __post_init__(self) -> None:
         if len(self.size) != 2 or min(self.size) < 1:
@@ -94,19 +89,13 @@ class ItemStage:
         return self.channels * max(int(h * longest) * w, h * int(w * longest))
 
     def load(self, source: AnyImage, name: str = "") -> Tensor:
-        """One image at working size.
+        """One image at working size, as uint8 of shape (channels, h, w), contiguous.
 
         Args:
             source: the path of an image file, what such a file holds as bytes, a PIL image, or an array or a
                 tensor of shape (h, w), (h, w, c) or (c, h, w): where both could be meant, an array has its channels
                 last, a tensor first. Numbers are uint8, bool, uint16 or floats in [0, 1].
             name: how messages call it; a file is called by its path.
-
-        Returns:
-            uint8, shape (channels, h, w), contiguous.
-
-        Raises:
-            DataError: it cannot be read; the message names it.
         """
         with no_warnings():
             return self.read(source, name)

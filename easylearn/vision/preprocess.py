@@ -35,28 +35,19 @@ _TAKEN = "a path, the bytes of a file, an open file, a PIL image, an array or a 
 class ImagePreprocessor(Preprocessor):
     """How an image becomes a model's input. It may be used by several threads.
 
-    Args:
-        size: of the input in pixels, one number or (height, width).
-        method: "crop", "squash" or "pad"; see `ItemStage`.
-        channels: 3 for colour, 1 for grey.
-        crop_pct: "crop": the fraction of the shorter side that the model sees.
-        mean, std: per channel, what is subtracted from pixels in [0, 1], and what they are divided by; None takes
-            ImageNet's.
-        workers: 0 never decodes in processes of its own; None chooses.
-
     >>> images = ImagePreprocessor(8)
     >>> read = images.read(np.zeros((5, 20, 30, 3), np.uint8))
     >>> len(read), read.single, images.source(read.values).fetch(np.arange(2), torch.device("cpu"))[0].shape
     (5, False, torch.Size([2, 3, 8, 8]))
     """
 
-    size: Size
-    method: Method = "crop"
+    size: Size  # of the input in pixels, one number or (height, width)
+    method: Method = "crop"  # see `ItemStage`
     channels: int = 3
     crop_pct: float = CROP_PCT
-    mean: tuple[float, ...] | None = None
+    mean: tuple[float, ...] | None = None  # per channel, of pixels in [0, 1]; None takes ImageNet's
     std: tuple[float, ...] | None = None
-    workers: int | None = None
+    workers: int | None = None  # 0 never decodes in processes of its own; None chooses
     kind: ClassVar[str] = "images"
 
     def __post_init__(self) -> None:
