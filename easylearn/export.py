@@ -84,16 +84,10 @@ def load_predictor(
 
 @strict({"fname": "path", "cpu": 'device="cpu"'})
 def load_learner(
-    path: StrPath,
-    *,
-    data: Data[Any] | None = None,
-    model: nn.Module | None = None,
-    metrics: Sequence[Any] | None = None,
-    callbacks: Sequence[Callback] | None = None,
-    device: str | torch.device | None = None,
-    models: StrPath = "models",
-    progress: bool = True,
-) -> Learner:
+    path: StrPath, *, data: Data[Any] | None = None, model: nn.Module | None = None,
+    metrics: Sequence[Any] | None = None, callbacks: Sequence[Callback] | None = None,
+    device: str | torch.device | None = None, models: StrPath = "models", progress: bool = True,
+) -> Learner:  # fmt: skip
     """A learner out of a file that `learn.export` wrote: it predicts at once, and trains when it has data.
 
     Args:

@@ -66,14 +66,9 @@ class Interpretation:
     """
 
     def __init__(
-        self,
-        data: Data[Any],
-        task: Task,
-        split: SplitName,
-        logits: Tensor,
-        targets: Tensor | None,
+        self, data: Data[Any], task: Task, split: SplitName, logits: Tensor, targets: Tensor | None,
         device: torch.device | None = None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         if targets is None:
             raise DataError(
                 f"the items of the {split} split have no targets, so nothing can be said of mistakes; learn.predict() "

@@ -97,6 +97,6 @@ def plan_text(plan: FitPlan, groups: Sequence[ParamGroup], seconds: float, preco
     return (
         f"{plan.n_epochs:g} epochs of {per_epoch} batches = {plan.n_steps} steps; cycles of {lengths} epochs\n"
         f"schedule: {plan.schedule}\n{_table(rows)}\n"
-        f"about {duration(plan.n_steps * seconds)} of training ({seconds * 1e3:.3g} ms a step), validation and callbacks "
-        "not counted" + ("; the head alone, on precomputed features" if precomputed else "")
+        f"about {duration(plan.n_steps * seconds)} of training ({seconds * 1e3:.3g} ms a step), validation and "
+        "callbacks not counted" + ("; the head alone, on precomputed features" if precomputed else "")
     )

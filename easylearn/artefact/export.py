@@ -22,12 +22,9 @@ from .runtimes import write_runtime
 
 
 def write_export(
-    path: StrPath,
-    trained: TrainedModel,
-    format: Format = "easylearn",
-    quantize: Quantize = None,
+    path: StrPath, trained: TrainedModel, format: Format = "easylearn", quantize: Quantize = None,
     prune: float | None = None,
-) -> ExportReport:
+) -> ExportReport:  # fmt: skip
     """Write a trained model to a file; see `Learner.export` for the arguments."""
     if format not in get_args(Format):
         raise ArgumentError(f"format must be one of {list(get_args(Format))}, got {format!r}")

@@ -65,15 +65,9 @@ class ImageData(Data[ImageSplit]):
     @classmethod
     @strict(OLD_NAMES, ImageOptions)
     def from_folder(
-        cls,
-        path: StrPath,
-        size: Size = 224,
-        *,
-        train: str = "train",
-        valid: str | Split = "valid",
-        test: str | bool | None = None,
-        **options: Unpack[ImageKeywords],
-    ) -> Self:
+        cls, path: StrPath, size: Size = 224, *, train: str = "train", valid: str | Split = "valid",
+        test: str | bool | None = None, **options: Unpack[ImageKeywords],
+    ) -> Self:  # fmt: skip
         """One class per sub-folder: `train/cats/1.jpg`, `valid/dogs/7.jpg`.
 
         Args:
@@ -95,15 +89,9 @@ class ImageData(Data[ImageSplit]):
     @classmethod
     @strict(OLD_NAMES, TableOptions, ImageOptions)
     def from_csv(
-        cls,
-        path: StrPath,
-        csv: StrPath = "labels.csv",
-        folder: str = "",
-        size: Size = 224,
-        *,
-        valid: Split = 0.2,
+        cls, path: StrPath, csv: StrPath = "labels.csv", folder: str = "", size: Size = 224, *, valid: Split = 0.2,
         **options: Unpack[TableKeywords],
-    ) -> Self:
+    ) -> Self:  # fmt: skip
         """A csv with a header and one line per image: its file name and its label.
 
         Args:
@@ -127,15 +115,9 @@ class ImageData(Data[ImageSplit]):
     @classmethod
     @strict(OLD_NAMES, TableOptions, ImageOptions)
     def from_df(
-        cls,
-        df: pd.DataFrame,
-        path: StrPath = ".",
-        folder: str = "",
-        size: Size = 224,
-        *,
-        valid: Split | pd.DataFrame = 0.2,
-        **options: Unpack[TableKeywords],
-    ) -> Self:
+        cls, df: pd.DataFrame, path: StrPath = ".", folder: str = "", size: Size = 224, *,
+        valid: Split | pd.DataFrame = 0.2, **options: Unpack[TableKeywords],
+    ) -> Self:  # fmt: skip
         """A DataFrame with one row per image: its file name and its label. Messages count rows from 0, as `iloc` does.
 
         Args:
@@ -158,18 +140,10 @@ class ImageData(Data[ImageSplit]):
     @classmethod
     @strict(OLD_NAMES, ImageOptions)
     def from_names(
-        cls,
-        path: StrPath,
-        names: Sequence[str],
-        labels: Sequence[Any] | None = None,
-        size: Size = 224,
-        *,
-        label_fn: Callable[[str], Any] | None = None,
-        classes: Sequence[str] | None = None,
-        valid: Split = 0.2,
-        test: str | None = None,
-        **options: Unpack[ImageKeywords],
-    ) -> Self:
+        cls, path: StrPath, names: Sequence[str], labels: Sequence[Any] | None = None, size: Size = 224, *,
+        label_fn: Callable[[str], Any] | None = None, classes: Sequence[str] | None = None, valid: Split = 0.2,
+        test: str | None = None, **options: Unpack[ImageKeywords],
+    ) -> Self:  # fmt: skip
         """File names with a label each, or with a function that reads the label out of the name.
 
         Args:
@@ -196,15 +170,9 @@ class ImageData(Data[ImageSplit]):
     @classmethod
     @strict(OLD_NAMES, ImageOptions)
     def from_arrays(
-        cls,
-        train: tuple[Any, Any],
-        valid: tuple[Any, Any] | Split = 0.2,
-        test: Any = None,
-        size: Size | None = None,
-        *,
-        classes: Sequence[str] | None = None,
-        **options: Unpack[ImageKeywords],
-    ) -> Self:
+        cls, train: tuple[Any, Any], valid: tuple[Any, Any] | Split = 0.2, test: Any = None, size: Size | None = None,
+        *, classes: Sequence[str] | None = None, **options: Unpack[ImageKeywords],
+    ) -> Self:  # fmt: skip
         """Images in memory.
 
         Args:
@@ -244,7 +212,6 @@ class ImageData(Data[ImageSplit]):
     def _from_tables(
         cls, tables: Sequence[Path | pd.DataFrame], root: Path, folder: str, valid: Any, size: Size, options: Any
     ) -> Self:
-        """Of one table, or of one and another of validation images."""
         own = {field.name for field in fields(TableOptions)}
         layout = TableOptions(**{n: v for n, v in options.items() if n in own})
         how = ImageOptions(**{n: v for n, v in options.items() if n not in own})
@@ -307,10 +274,8 @@ class ImageData(Data[ImageSplit]):
         if self._transforms or stage.method != "crop" or stage.working_size != stage.size:
             return bool(self._transforms) or stage.method == "crop"
         h, w = stage.size
-        shapes = {
-            s.shape[:2] if isinstance(s, np.ndarray) else None for one in self._splits.values() for s in one.sources
-        }
-        return any(shape is None or shape[0] * w != shape[1] * h for shape in shapes)  # files may be of any shape
+        every = (s for one in self._splits.values() for s in one.sources)
+        return any(not isinstance(s, np.ndarray) or s.shape[0] * w != s.shape[1] * h for s in every)  # files: any shape
 
     def loader(self, split: SplitName, *, training: bool = False, view: int = 0) -> ItemLoader:
         weights = self.weights if training and split == "train" else None
@@ -323,11 +288,9 @@ class ImageData(Data[ImageSplit]):
         return ItemLoader(order, ImageSource(one.images, stage, self.batch_stage, view, workers, store), one.targets)
 
     def ids(self, split: SplitName) -> tuple[str, ...]:
-        """See `Data.ids`: posix paths relative to `path`."""
         return self._split(split).ids
 
     def fingerprint(self, split: SplitName) -> str:
-        """See `Data.fingerprint`: of file identities (or contents), both stages and the decoders' versions."""
         one = self._split(split)
         contents = image_keys(one.sources, one.ids, lambda files: [file_identity(file) for file in files])
         known = "" if one.targets is None else str(one.targets.tolist())
@@ -335,7 +298,6 @@ class ImageData(Data[ImageSplit]):
         return digest([treatment(self.item_stage), repr(self.batch_stage), known, drawn, *contents, *one.ids])
 
     def item_keys(self, split: SplitName, positions: Sequence[int] | None = None) -> list[str]:
-        """See `Data.item_keys`: of file identities (or contents), both stages but for the transforms, and versions."""
         one = self._split(split)
         chosen = range(len(one)) if positions is None else positions
         how = [treatment(self.item_stage), repr(self.preprocessor.batch_stage)]
@@ -359,7 +321,6 @@ class ImageData(Data[ImageSplit]):
         return self._with(self.preprocessor.for_model(model))
 
     def adopt(self, old: Data[Any]) -> Self:
-        """See `Data.adopt`: the statistics belong to the model, so this data takes over those of `old`."""
         super().adopt(old)
         assert isinstance(old.preprocessor, ImagePreprocessor)
         theirs, ours = old.preprocessor, self.preprocessor
@@ -368,14 +329,13 @@ class ImageData(Data[ImageSplit]):
                 f"this data has {ours.channels} channels, the model was built for {theirs.channels}. Make it with "
                 f"channels={theirs.channels}"
             )
-        return self.with_stats(theirs.batch_stage.mean, theirs.batch_stage.std)
+        return self.with_stats(theirs.batch_stage.mean, theirs.batch_stage.std)  # they belong to the model
 
     def report(self) -> dict[str, str]:
         """The files that `on_error="skip"` left out, each with the reason."""
         return dict(self._given.skipped)
 
     def notes(self) -> list[str]:
-        """See `Data.notes`: what was guessed of labels, and what was left out."""
         given = self._given
         notes = [f"the folder {name} has no image that is read here: {what}" for name, what in given.left_out.items()]
         if given.note:
@@ -386,15 +346,7 @@ class ImageData(Data[ImageSplit]):
         return notes
 
     def image(self, split: SplitName, i: int) -> Tensor:
-        """An image as the model sees it in validation.
-
-        Args:
-            split: "train", "valid" or "test".
-            i: its number in the split, from 0.
-
-        Returns:
-            Pixels in [0, 1], shape (c, h, w).
-        """
+        """Image number `i` of a `split` as the model sees it in validation: pixels in [0, 1], shape (c, h, w)."""
         order = Order(len(self._split(split)), 1)
         (batch,) = self._loader(split, order, None).source.fetch(np.array([i]), CPU)
         return self.batch_stage.denormalise(batch)[0]
@@ -404,15 +356,7 @@ class ImageData(Data[ImageSplit]):
         axes.set_xlabel(self.ids(split)[i][-34:], fontsize=7, color="0.4", parse_math=False)
 
     def show_batch(self, n: int = 9, split: SplitName = "train") -> Figure:
-        """The first images of a split as the model sees them: of train the first batch, augmented.
-
-        Args:
-            n: how many images.
-            split: "train", "valid" or "test".
-
-        Returns:
-            A matplotlib figure that shows itself in a notebook and saves itself with `savefig`.
-        """
+        """Draw the first `n` images of a `split` as the model sees them: of train the first batch, augmented."""
         size, training = len(self._split(split)), split == "train"
         loader = self._loader(split, Order(size, min(n, size), shuffle=training), 0 if training else None)
         with closing(loader.batches(CPU)) as batches:
@@ -428,9 +372,9 @@ class ImageData(Data[ImageSplit]):
         return figure
 
     def __repr__(self) -> str:
-        h, w = self.size
-        lines = [f"ImageData: {self.task.kind}, {self.task.n_out} {'classes' if self.classes else 'targets'}, {h}x{w}, "
-                 f"{self.preprocessor.method}, batches of {self.batch_size}"]  # fmt: skip
+        (h, w), what = self.size, "classes" if self.classes else "targets"
+        about = f"{h}x{w}, {self.preprocessor.method}, batches of {self.batch_size}"
+        lines = [f"ImageData: {self.task.kind}, {self.task.n_out} {what}, {about}"]
         lines += [f"  {name}: {len(one)}{self._counts(one)}" for name, one in self._splits.items()]
         if self._given.skipped:
             lines.append(f"  left out: {len(self._given.skipped)} unreadable, see report()")

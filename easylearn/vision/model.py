@@ -58,15 +58,9 @@ class HeadKeywords(TypedDict, total=False):
 
 @strict({"xtra_fc": "hidden", "drop": "ps", "num_classes": "n_out"}, HeadOptions)
 def vision_model(
-    arch: str | Arch | nn.Module,
-    n_out: int,
-    *,
-    pretrained: Pretrained | None = None,
-    cut: Cut | None = None,
-    stats: Stats | None = None,
-    seed: int = 0,
-    **head_options: Unpack[HeadKeywords],
-) -> BodyHead:
+    arch: str | Arch | nn.Module, n_out: int, *, pretrained: Pretrained | None = None, cut: Cut | None = None,
+    stats: Stats | None = None, seed: int = 0, **head_options: Unpack[HeadKeywords],
+) -> BodyHead:  # fmt: skip
     """A body with its pretrained weights and a new head.
 
     Args:

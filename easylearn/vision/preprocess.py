@@ -74,16 +74,10 @@ class ImagePreprocessor(Preprocessor):
         return BatchStage(pair_of(self.size), (), self.mean, self.std)
 
     def read(self, given: Any, first: int = 0) -> Items:
-        """Read one image, or several.
+        """Read one image, or several; see `Preprocessor.read`.
 
-        Args:
-            given: a path, the bytes of a file, a file opened with mode "rb", a PIL image, or an array or tensor of
-                shape (h, w), (h, w, c) or (c, h, w), which is one image; a list of them, or an array or tensor of
-                shape (n, h, w, c) or (n, c, h, w).
-            first: the number of the first image, which names those that are no files.
-
-        Raises:
-            DataError: something is no image; it is named.
+        One is a path, the bytes of a file, a file opened with mode "rb", a PIL image, or an array or tensor of shape
+        (h, w), (h, w, c) or (c, h, w); several are a list of them, or an array or tensor (n, h, w, c) or (n, c, h, w).
         """
         sources, single = _listed(given)
         if not sources:
@@ -111,10 +105,7 @@ class ImagePreprocessor(Preprocessor):
             yield Items(Images(files, files), tuple(map(printable, some)))
 
     def source(self, values: Images) -> ImageSource:
-        """See `Preprocessor.source`."""
         return ImageSource(values, self.item_stage, self.batch_stage, workers=0 if self.workers == 0 else None)
-
-    # -- for models and their files ------------------------------------------------------------------
 
     def with_stats(self, mean: Sequence[float], std: Sequence[float]) -> ImagePreprocessor:
         """The same with other statistics, one number per channel each."""
@@ -127,25 +118,22 @@ class ImagePreprocessor(Preprocessor):
         return self.with_stats(model.mean.tolist(), model.std.tolist())
 
     def recipe(self) -> dict[str, Any]:
-        """See `Preprocessor.recipe`: size, how images are fitted into it, and what they are normalised with."""
         about = {name: value for name, value in asdict(self).items() if name != "workers"}
         return {"kind": self.kind, **about, "size": list(pair_of(self.size))}
 
     @classmethod
     def from_recipe(cls, recipe: Mapping[str, Any], task: Task) -> ImagePreprocessor:
-        """See `Preprocessor.from_recipe`."""
         try:
-            size = (_whole(recipe["size"][0]), _whole(recipe["size"][1]))
-            mean, std = (tuple(float(v) for v in recipe[name]) for name in ("mean", "std"))
-            found = cls(size, recipe["method"], _whole(recipe["channels"]), float(recipe["crop_pct"]), mean, std)
+            found = cls(**{name: recipe[name] for name in ("size", "method", "channels", "crop_pct", "mean", "std")})
+            size = pair_of(found.size)
+            if max(size) > LARGEST or any(type(n) is not int for n in (*recipe["size"], found.channels)):
+                raise ValueError(f"{found.channels} channels of size {size}")
         except (KeyError, TypeError, ValueError, IndexError) as error:
             raise WeightsError(f"the recipe of the images is damaged: {error!r}") from error
-        if max(size) > LARGEST:
-            raise WeightsError(f"the recipe of the images is damaged: size {size}")
         return found
 
     def runtime_inputs(self, inputs: Sequence[Tensor]) -> RuntimeInputs:
-        """See `Preprocessor.runtime_inputs`: pixels from 0 to 255 at the model's size; the file normalises them."""
+        # pixels from 0 to 255 at the model's size; the file normalises them
         normalise = Normalise(self.batch_stage.mean, self.batch_stage.std)
         about = {"size": list(pair_of(self.size)), "channels": self.channels, "method": self.method}
         return RuntimeInputs(("pixels",), ({0: "batch"},), normalise, lambda given: (normalise.undo(given[0]),), about)
@@ -217,10 +205,3 @@ def _loaded(source: AnyImage, name: str) -> AnyImage:
     if not isinstance(held, bytes):
         raise DataError(f'{name}: the file gives {type(held).__name__}, not bytes; open it with mode "rb"')
     return held
-
-
-def _whole(value: Any) -> int:
-    """A whole number out of a file."""
-    if type(value) is not int:
-        raise TypeError(f"expected a whole number, got {str(value)[:50]!r}")
-    return value

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..data.bunch import SplitName
 from ..data.split import by_class, fraction_of, split_indices
-from ..data.targets import GivenTargets, TargetOptions, Targets, read_targets
+from ..data.targets import TargetOptions, Targets, read_targets
 from ..data.weights import draw_weights
 from ..errors import ArgumentError, DataError, EasyLearnWarning
 from ..task import Task
@@ -98,10 +98,9 @@ def assemble(listed: Listed, valid: Any, how: ImageOptions, options: TargetOptio
 
 def _encoded(name: SplitName, rows: Rows, targets: Targets, listed: Listed) -> ImageSplit:
     """A split with its targets, where it has labels that can be some."""
-    known = rows.labels
+    known, encoded = rows.labels, None
     if name == "test" and listed.folder_labels and known is not None:
         known = known if targets.task.is_exclusive and set(known) <= set(targets.task.classes) else None
-    encoded = None
     if known is not None:
         hint = "Add training images of it, or take it out; the names must match exactly"
         if listed.valid is None:
@@ -143,8 +142,8 @@ def _split(
         train, validating = split_indices(len(stay), valid, seed=seed, **beside)
         return {"train": train.tolist()} | ({} if valid is None else {"valid": validating.tolist()})
     at = {number: i for i, number in enumerate(stay)}  # positions count the rows as given, left out or not
-    train, validating = split_indices(n, valid, index=listed.index)
-    train_here, valid_here = ([at[i] for i in chosen.tolist() if i in at] for chosen in (train, validating))
+    both = split_indices(n, valid, index=listed.index)
+    train_here, valid_here = ([at[i] for i in chosen.tolist() if i in at] for chosen in both)
     return {"train": train_here, "valid": valid_here}
 
 
@@ -177,31 +176,23 @@ def _once(rows: Rows) -> list[int]:
             )
         twice.append(i)
     if twice:
-        warnings.warn(
-            f"{len(twice)} rows repeat an earlier row with the same label and were left out, the first is "
-            f"{rows.where[twice[0]]}",
-            EasyLearnWarning,
-            stacklevel=6,
-        )
-    gone = set(twice)
-    return [i for i in range(len(rows)) if i not in gone]
+        what = f"{len(twice)} rows repeat an earlier row with the same label and were left out, the first is "
+        warnings.warn(what + rows.where[twice[0]], EasyLearnWarning, stacklevel=6)
+    return sorted(first.values())
 
 
 def _label_text(labels: Any, i: int) -> str:
     """The label of a row as messages write it."""
     row = labels[i] if isinstance(labels, list | np.ndarray | Tensor) else labels.iloc[i]
-    values = np.atleast_1d(np.asarray(row, dtype=object)).tolist()
-    return ", ".join(repr(v) for v in values)
+    return ", ".join(map(repr, np.atleast_1d(np.asarray(row, dtype=object)).tolist()))
 
 
 def _missing_file(rows: Rows, missing: Sequence[int]) -> str:
     """Names the first missing file and its row, and guesses why."""
     file = Path(rows.sources[missing[0]])
     more = f" ({len(missing)} of {len(rows)} files are missing)" if len(missing) > 1 else ""
-    hint = "Check the folder and suffix arguments"
-    for ending in sorted(IMAGE_SUFFIXES):
-        if Path(f"{file}{ending}").is_file():
-            hint = f'The file {file.name}{ending} exists: pass suffix="{ending}"'
+    found = [ending for ending in sorted(IMAGE_SUFFIXES) if Path(f"{file}{ending}").is_file()]
+    hint = f'The file {file.name}{found[0]} exists: pass suffix="{found[0]}"' if found else "Check folder and suffix"
     return f'{rows.where[missing[0]]}: the file {file} does not exist{more}. {hint}, or pass on_error="skip"'
 
 

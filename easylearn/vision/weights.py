@@ -25,9 +25,7 @@ from ..files import cache_dir
 
 State = Mapping[str, Tensor]
 
-SOCKET_TIMEOUT = 20.0
-"""Seconds without a byte after which a download is given up."""
-
+SOCKET_TIMEOUT = 20.0  # seconds without a byte after which a download is given up
 # What reading a damaged, foreign or unsafe file raises, besides OSError.
 _UNREADABLE = (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError, TypeError, AttributeError)
 
@@ -233,19 +231,13 @@ def fill_body(net_state: State, body: nn.Module, state: State, source: object, b
         net_state: tensors by name of the whole net that `body` was cut from, taken before the cut with
             `state_dict(keep_vars=True)`; the body holds some of these very tensors.
         body: gets the weights.
-        state: tensors of the whole net (its last layer may be of any size), of the body alone, or of a
-            model saved by easylearn.
+        state: tensors of the whole net (its last layer may be of any size), of the body, or of a model of easylearn.
         source: where `state` comes from, for messages.
-        by_order: where no name fits, take the tensors in their order, if the last part of every name
-            and every shape agree.
-
-    Raises:
-        WeightsError: tensors are missing, unknown, or of another shape; the first few are named.
+        by_order: where no name fits, take tensors in their order, if the last part of every name and all shapes agree.
     """
     net_name = {id(tensor): name for name, tensor in net_state.items()}
     targets = body.state_dict(keep_vars=True)
     state = _renamed(state, net_state, by_order)
-
     # The three ways in which the file may name the tensors of the body, and what else it may then hold.
     ours = {key for key in state if key.startswith(("head.", "pool.")) or key in ("mean", "std")}
     namings: list[tuple[dict[str, str], Collection[str]]] = [
