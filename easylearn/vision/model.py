@@ -6,6 +6,7 @@ import os
 import re
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypedDict
 
@@ -20,7 +21,7 @@ from ..nn.heads import pooled_head
 from ..nn.layers import ConcatPool2d, TokenPool
 from ..options import strict
 from ..train.gate import Gate
-from .archs import IMAGENET_STATS, Arch, Stats, get_arch, middle, split_after
+from .archs import Arch, Stats, get_arch, middle, split_after
 from .weights import State, TorchvisionWeights, fill_body, read_file
 
 if TYPE_CHECKING:
@@ -64,8 +65,7 @@ def vision_model(
     """A body with its pretrained weights and a new head.
 
     Args:
-        arch: a name (`arch_names()`, or any of timm's), an `Arch`, or a module of your own, whose layers
-            are used as they are, not copied.
+        arch: a name (`arch_names()`, or any of timm's), an `Arch`, or a module of your own, which is not copied.
         n_out: how many logits.
         pretrained: True for the published weights, False for random ones, the path of a file of weights,
             or the name of an entry in torchvision's enum ("IMAGENET1K_V2"). None means what the
@@ -87,22 +87,21 @@ def vision_model(
     >>> model(torch.zeros(2, 3, 64, 64)).shape
     torch.Size([2, 2])
     """
-    known = None if isinstance(arch, nn.Module) else get_arch(arch)
-    state, source = _chosen_weights(known, pretrained)
-    if known is None:
-        assert isinstance(arch, nn.Module)
-        net, sizes = arch, [224]
+    if isinstance(arch, nn.Module):
+        own = arch
+        noted, sizes, known = arch, [224], Arch(type(own).__name__, lambda: own, _before_head, pretrained=False)
     else:
-        with scoped_rng(seed, "body"):
-            net = known.build()
+        known = get_arch(arch)
         # A small image is enough to learn the number of features; some transformers take only their own size.
-        sizes = [128, known.size]
+        noted, sizes = _as_noted(known), [128, known.size]
+    state, source = _chosen_weights(known, isinstance(arch, nn.Module), pretrained)
+    with scoped_rng(seed, "body"):
+        net = known.build()
     net_state = net.state_dict(keep_vars=True)
-    body = known.cut(net) if known is not None and cut is None else _cut(net, cut, sizes[0])
+    body = known.cut(net) if cut is None else _cut(net, cut)
     if state is not None:
-        fill_body(net_state, body, state, source, known is not None and known.weights_by_order)
-    groups = known.split(body) if known is not None and cut is None else split_after(body, middle(body))
-
+        fill_body(net_state, body, state, source, known.weights_by_order)
+    groups = known.split(body) if cut is None else split_after(body, middle(body))
     pool: nn.Module = nn.Identity()
     how = HeadOptions(**head_options)
     head = how.custom_head
@@ -111,12 +110,12 @@ def vision_model(
         n_features = _probe(nn.Sequential(body, pool), sizes).shape[1]
         with scoped_rng(seed, "head"):
             head = pooled_head(n_features, n_out, how.hidden, how.ps)
-    mean, std = stats or (IMAGENET_STATS if known is None else known.stats)
+    mean, std = stats or known.stats
     model = BodyHead(body, pool, head, groups, mean, std).train()
     if not callable(cut):  # a function cannot be written to a file: whoever loads it gives the model
         made = {
-            "arch": _as_noted(arch if known is None else known), "n_out": n_out, "ps": how.ps, "hidden": how.hidden,
-            "custom_head": how.custom_head, "cut": cut, "stats": stats, "seed": seed,
+            "arch": noted, "n_out": n_out, "ps": how.ps, "hidden": how.hidden, "custom_head": how.custom_head,
+            "cut": cut, "stats": stats, "seed": seed,
         }  # fmt: skip
         registry.note(model, "easylearn.vision_model", made)
     return model
@@ -131,31 +130,25 @@ def _untrained(
     return vision_model(arch, n_out, pretrained=False, cut=cut, stats=stats, seed=seed, **head)
 
 
-def _as_noted(arch: str | Arch | nn.Module) -> str | Arch | nn.Module:
+def _as_noted(arch: Arch) -> str | Arch:
     """A name for the architecture, if it is one of those that have names; else itself."""
-    if not isinstance(arch, Arch):
-        return arch
-    try:
-        known = get_arch(arch.name)
-    except ArgumentError:
-        return arch
-    return arch.name if known.untrained() == arch.untrained() else arch
+    with suppress(ArgumentError):
+        return arch.name if get_arch(arch.name).untrained() == arch.untrained() else arch
+    return arch
 
 
-def _chosen_weights(arch: Arch | None, pretrained: Pretrained | None) -> tuple[State | None, object]:
+def _chosen_weights(arch: Arch, is_own: bool, pretrained: Pretrained | None) -> tuple[State | None, object]:
     """The tensors to start from, if any, and where they are from."""
-    if pretrained is None:
-        pretrained = arch is not None and arch.pretrained
-    if pretrained is False or (arch is None and pretrained is True):
+    pretrained = arch.pretrained if pretrained is None else pretrained
+    if pretrained is False or (is_own and pretrained is True):
         return None, ""
     # timm builds a model in order to read its weights.
     with scoped_rng():
         if pretrained is not True:
-            if arch is not None and re.fullmatch(r"IMAGENET1K_V\d+", str(pretrained)):
+            if not is_own and re.fullmatch(r"IMAGENET1K_V\d+", str(pretrained)):
                 entry = TorchvisionWeights(arch.name, str(pretrained))
                 return entry.read(), entry.url
             return read_file(pretrained), pretrained
-        assert arch is not None
         if arch.weights is None:
             raise ArgumentError(f"{arch.name} has no published weights: give pretrained=False, or the path of a file")
         return arch.weights.read(), arch.weights.url
@@ -202,10 +195,8 @@ def _probe(module: nn.Module, sizes: Sequence[int]) -> Tensor:
     ) from failure
 
 
-def _cut(net: nn.Module, cut: Cut | None, size: int) -> nn.Module:
-    """The body that `cut` says; if it says nothing, everything before the last pooling and linear layers."""
-    if cut is None:
-        return _before_head(net, size)
+def _cut(net: nn.Module, cut: Cut) -> nn.Module:
+    """The body that `cut` says."""
     if isinstance(cut, bool) or not (isinstance(cut, int) or callable(cut)):
         raise ArgumentError(f"cut must be a number of children or a function from the net to its body, got {cut!r}")
     if isinstance(cut, int):
@@ -228,7 +219,7 @@ _HEAD_LAYERS = (
 )  # fmt: skip
 
 
-def _before_head(net: nn.Module, size: int) -> nn.Module:
+def _before_head(net: nn.Module, size: int = 224) -> nn.Module:
     """The body of somebody's net: its children before the last pooling and linear layers.
 
     That the net's forward really is these children, one after the other, is checked on one image.
@@ -245,7 +236,6 @@ def _before_head(net: nn.Module, size: int) -> nn.Module:
     )
     if not at:
         raise ArgumentError(f"no pooling or linear layers were found at the end of {type(net).__name__}. {advice}")
-
     seen: list[Tensor] = []
     handle = children[at][1].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].clone()))
     body = nn.Sequential(OrderedDict(children[:at]))
