@@ -56,10 +56,7 @@ class Entry:
 def write_archive(path: StrPath, spec: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Path:
     """Write a model file, whole or not at all, and give its path.
 
-    Args:
-        path: the file to create or replace.
-        spec: what JSON can hold; digests are added.
-        tensors: on the CPU, contiguous, each with bytes of its own.
+    `spec` is what JSON can hold; digests are added. Tensors are on the CPU, contiguous, with bytes of their own.
     """
     from safetensors import SafetensorError
     from safetensors.torch import save_file
@@ -88,13 +85,11 @@ def write_archive(path: StrPath, spec: Mapping[str, Any], tensors: Mapping[str, 
 class Archive:
     """A model file, opened and checked; use it in a `with` block.
 
+    A file that is none or damaged raises `WeightsError` before anything large is allocated.
+
     Attributes:
         spec: what the file says of the model.
         entries: its tensors by name.
-
-    Raises:
-        WeightsError: it is no such file, or it is damaged; nothing large was allocated.
-        SchemaError: a newer easylearn wrote it.
     """
 
     def __init__(self, path: StrPath) -> None:
@@ -102,17 +97,16 @@ class Archive:
         if not self.path.is_file():
             what = "is a folder, not a file" if self.path.is_dir() else "does not exist"
             near = self.path.with_name(self.path.name + ".easylearn")
-            raise WeightsError(
-                f"the model file {self.path} {what}" + (f"; did you mean {near}?" if near.exists() else "")
-            )
+            hint = f"; did you mean {near}?" if near.exists() else ""
+            raise WeightsError(f"the model file {self.path} {what}{hint}")
         if self.path.suffix == ".safetensors":
             raise WeightsError(
                 f"{self.path} holds weights alone, as learn.save writes them: make the learner again and call "
                 "learn.load(name), or write a whole model with learn.export(path)"
             )
-        self._file: IO[bytes] = open(self.path, "rb")  # noqa: SIM115 - closed by `close`
+        self._file: IO[bytes] = open(self.path, "rb")  # noqa: SIM115 - closed by `__exit__`
         with ExitStack() as stack:
-            stack.callback(self.close)
+            stack.callback(self._file.close)
             try:
                 members = self._members()
                 self.spec = self._read_spec(*members[SPEC])
@@ -129,10 +123,6 @@ class Archive:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the file."""
         self._file.close()
 
     def read_into(self, name: str, target: Tensor) -> None:

@@ -89,17 +89,12 @@ def write_model(path: StrPath, model: nn.Module, spec: Mapping[str, Any], *, how
             continue
         packed[name] = way
         tensors.update({f"{name}{MARK}{piece}": t for piece, t in pack(tensor, way).items()})
-    full = {
-        **spec,
-        "model": description,
-        "channels_last": _is_channels_last(model),
-        "tied": tied,
-        "packed": packed,
-        "libraries": library_versions(),
-    }
+    kernels = [p for p in model.parameters() if p.ndim == 4 and not p.is_contiguous()]
+    last = bool(kernels) and all(p.is_contiguous(memory_format=torch.channels_last) for p in kernels)
+    about = {"model": description, "channels_last": last, "tied": tied, "packed": packed}
     if not registry.own_parts(description):
         _check_making(model, description)
-    return write_archive(path, full, tensors)
+    return write_archive(path, {**spec, **about, "libraries": library_versions()}, tensors)
 
 
 def _way(tensor: Tensor, how: How | None) -> How | None:
@@ -112,11 +107,6 @@ def _way(tensor: Tensor, how: How | None) -> How | None:
     if how == "sparse":
         return "sparse" if worth else None
     return how if how == "int8" or worth else "int8"
-
-
-def _is_channels_last(model: nn.Module) -> bool:
-    kernels = [p for p in model.parameters() if p.ndim == 4 and not p.is_contiguous()]
-    return bool(kernels) and all(p.is_contiguous(memory_format=torch.channels_last) for p in kernels)
 
 
 def _check_making(model: nn.Module, description: Any) -> None:

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Literal
 
 import torch
@@ -63,8 +64,7 @@ class Graph(nn.Module):
         return self.task.activate_in_graph(logits)
 
 
-Program = Callable[[tuple[Tensor, ...]], Tensor]
-"""A written file, opened in its runtime: it gives probabilities (b, n_out)."""
+Program = Callable[[tuple[Tensor, ...]], Tensor]  # a written file, opened in its runtime; it gives probabilities
 
 
 def open_onnx(path: Path, names: Sequence[str]) -> Program:
@@ -120,17 +120,10 @@ class _Example:
 def write_runtime(
     target: Path, trained: TrainedModel, changed: TrainedModel, format: RuntimeFormat, quantize: Quantize
 ) -> ExportReport:
-    """Write a model for another runtime, if the file gives the numbers of the learner.
+    """Write a model for another runtime, if the file gives the numbers of the learner; `target` stays otherwise.
 
-    Args:
-        target: the file to create or replace; what is refused leaves it as it was.
-        trained: the learner as it is.
-        changed: the same with the model that is written: a pruned one, or the learner's own.
-        format: "onnx" or "torch".
-        quantize: "int8": ranges from real items where there are convolutions, found while it runs otherwise.
-
-    Returns:
-        Size, time and metrics before and after, both in the runtime, where the model was changed.
+    `changed` has the model that is written: a pruned one, or the learner's own. "int8" takes its ranges from real items
+    where there are convolutions, and finds them while it runs otherwise.
     """
     if trained.task.is_streamed:
         raise StateError(
@@ -242,11 +235,10 @@ def _example(trained: TrainedModel) -> _Example:
 
 def _traced(example: _Example) -> tuple[Tensor, ...]:
     """The example's inputs, at least 2 long wherever a length may vary: exporters take a 1 for a constant."""
-    given = []
-    for x, axes in zip(example.given, example.runtime.axes, strict=True):
+    given = list(example.given)
+    for i, axes in enumerate(example.runtime.axes):
         for axis in axes:
-            x = torch.cat((x, x), axis) if x.shape[axis] == 1 else x
-        given.append(x)
+            given[i] = given[i].repeat_interleave(2, axis) if given[i].shape[axis] == 1 else given[i]
     return tuple(given)
 
 
@@ -274,13 +266,12 @@ def _write_about(path: Path, about: Mapping[str, Any]) -> None:
 
 
 def _write_torch(path: Path, graph: Graph, example: _Example) -> None:
-    varies = {name for axes in example.runtime.axes for name in axes.values()} - {"batch"}
-    if varies and any(isinstance(m, nn.RNNBase) for m in graph.modules()):
+    dims = {name: torch.export.Dim(name, min=1) for axes in example.runtime.axes for name in axes.values()}
+    if dims.keys() - {"batch"} and any(isinstance(m, nn.RNNBase) for m in graph.modules()):
         raise StateError(
             "torch.export writes a recurrent layer out step by step, for one length only (pytorch issue 115092): for a "
             'model on texts use format="onnx"'
         )
-    dims = {name: torch.export.Dim(name, min=1) for axes in example.runtime.axes for name in axes.values()}
     shapes = tuple({axis: dims[name] for axis, name in axes.items()} for axes in example.runtime.axes)
     with _quiet(), torch.no_grad(), open(path, "wb") as file:
         program = torch.export.export(graph, _traced(example), dynamic_shapes={"given": shapes})
@@ -331,22 +322,14 @@ def _quantized(path: Path, out: Path, trained: TrainedModel, example: _Example) 
         first = str(middle if convolves else out)
         tools.quantize_dynamic(str(ready), first, op_types_to_quantize=_DYNAMIC, **weights)
         if convolves:
+            rows = _spread_rows(trained.data, example.runtime)
+            reader = SimpleNamespace(get_next=lambda: next(rows, None))  # as a `CalibrationDataReader`
             tools.quantize_static(
-                first, str(out), _Calibration(trained.data, example.runtime), quant_format=tools.QuantFormat.QDQ,
+                first, str(out), reader, quant_format=tools.QuantFormat.QDQ,
                 activation_type=tools.QuantType.QUInt8, op_types_to_quantize=_STATIC, **weights,
             )  # fmt: skip
     _write_about(out, example.about)
     return out
-
-
-class _Calibration:
-    """Real items one by one, as a `CalibrationDataReader` of ONNX Runtime."""
-
-    def __init__(self, data: Data[Any], runtime: RuntimeInputs) -> None:
-        self._rows = _spread_rows(data, runtime)
-
-    def get_next(self) -> dict[str, Any] | None:
-        return next(self._rows, None)
 
 
 def _spread_rows(data: Data[Any], runtime: RuntimeInputs) -> Iterator[dict[str, Any]]:

@@ -71,10 +71,10 @@ class TrainingSettings:
 
     def make_optimizer(self) -> OptimizerFn | None:
         """The optimizer of that name; None if there is none, as for a function of the user's own."""
-        if self.optimizer in ("sgd", "adamw"):
-            return optim.sgd if self.optimizer == "sgd" else optim.adamw
-        kind = vars(torch.optim).get(self.optimizer) if self.optimizer is not None else None
-        return kind if isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer) else None
+        ours = {"sgd": optim.sgd, "adamw": optim.adamw}
+        kind = vars(torch.optim).get(self.optimizer or "")
+        theirs = kind if isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer) else None
+        return ours.get(self.optimizer or "", theirs)
 
     def make_callbacks(self, path: StrPath) -> list[Callback]:
         """The callbacks of the file, without those whose class is not registered."""

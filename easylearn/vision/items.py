@@ -281,7 +281,7 @@ def array_rows(given: Any, name: str) -> Rows:
 
 def _as_labels(given: Any) -> Any:
     """Labels that `Rows.take` can take of: arrays, columns and tables as they are, else a list."""
-    is_table = not isinstance(given, list | tuple) and getattr(given, "iloc", None) is not None
+    is_table = getattr(given, "iloc", None) is not None
     return given if is_table or isinstance(given, np.ndarray | Tensor) else list(given)
 
 
