@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
-import torch
-
 from ..data.bunch import Data, SplitName
 from ..errors import ArgumentError, DataError
 from ..task import Predictions, Task
-from ..task.exclusive import count_confusions
 from .drawings import draw_confusion, draw_items
 
 if TYPE_CHECKING:
@@ -27,20 +24,6 @@ class Predicting(Protocol):
     def predict(self, items: Any = None, *, split: SplitName | None = None) -> Any: ...
 
 
-def confusion_matrix(predictions: Predictions, n_classes: int) -> torch.Tensor:
-    """How often items of class i were taken for class j: counts (n_classes, n_classes), rows are the true classes.
-
-    >>> from easylearn.task import single_label
-    >>> task, probs = single_label(["cat", "dog"]), torch.eye(2)[[0, 1, 1]]
-    >>> found = Predictions.of(task, probs, ["a", "b", "c"], torch.tensor([0, 0, 1]))
-    >>> confusion_matrix(found, 2).tolist()
-    [[1, 1], [0, 1]]
-    """
-    if predictions.targets is None or predictions.targets.ndim != 1 or predictions.targets.is_floating_point():
-        raise DataError("a confusion matrix needs single-label predictions with their targets")
-    return count_confusions(predictions.probs, predictions.targets, n_classes)
-
-
 def plot_confusion(learn: Predicting, predictions: Predictions | None = None) -> Figure:
     """Draw the confusion matrix of the validation split.
 
@@ -51,9 +34,10 @@ def plot_confusion(learn: Predicting, predictions: Predictions | None = None) ->
     Raises:
         DataError: there are no single labels to compare with.
     """
-    names = learn.task.classes
-    counts = confusion_matrix(predictions if predictions is not None else learn.predict(split="valid"), len(names))
-    return draw_confusion(counts, names)
+    found: Predictions = predictions if predictions is not None else learn.predict(split="valid")
+    if found.targets is None or not learn.task.is_exclusive:
+        raise DataError("a confusion matrix needs single-label predictions with their targets")
+    return draw_confusion(learn.task.confusions(found.probs, found.targets), learn.task.names)
 
 
 def plot_worst(learn: Predicting, n: int = 9, predictions: Predictions | None = None) -> Figure:

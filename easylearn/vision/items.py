@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import Tensor
 
-from ..data.frames import Table, read_table
+from ..data.frames import read_table
 from ..data.values import is_missing
 from ..errors import ArgumentError, DataError, did_you_mean
 from ..files import StrPath
@@ -78,16 +78,13 @@ def listed_folders(path: StrPath, train: str, valid: Any, test: str | bool | Non
     """The images of class folders; see `ImageData.from_folder`."""
     root = existing_folder(path, f"{train}/ and {valid if isinstance(valid, str) else 'class folders'}/")
     left_out: dict[str, str] = {}
-    if isinstance(valid, str):
+    is_split = isinstance(valid, str)
+    if is_split:
         _need_both(root, train, valid)
-        rows, by_itself = (_class_rows(root, root / name, left_out) for name in (train, valid))
-        base = root / train
-    else:
-        base = root / train if _holds_classes(root / train) else root
-        special = _test_name(root, test, unsplit=base == root)
-        rows = _class_rows(root, base, left_out, () if base != root or special is None else (special,))
-        by_itself = None
+    base = root / train if is_split or _holds_classes(root / train) else root
     name = _test_name(root, test, unsplit=base == root)
+    rows = _class_rows(root, base, left_out, leave_out=name if base == root else None)
+    by_itself = _class_rows(root, root / valid, left_out) if is_split else None
     return Listed(rows, by_itself, folder_to_predict(root, name), root=root, left_out=left_out)
 
 
@@ -125,14 +122,14 @@ def _test_name(root: Path, test: str | bool | None, unsplit: bool) -> str | None
     return "test"
 
 
-def _class_rows(root: Path, folder: Path, left_out: dict[str, str], leave_out: Sequence[str] = ()) -> Rows:
+def _class_rows(root: Path, folder: Path, left_out: dict[str, str], leave_out: str | None = None) -> Rows:
     """The images of a folder that has one sub-folder per class, sorted by id.
 
-    `leave_out` are no classes; `left_out` gets the sub-folders that hold files, but none that is read here.
+    `leave_out` is no class; `left_out` gets the sub-folders that hold files, but none that is read here.
     """
     layout = f"one sub-folder per class with its images, as in {folder}/cats/1.jpg and {folder}/dogs/1.jpg"
     existing_folder(folder, layout)
-    names = sorted(f.name for f in folder.iterdir() if f.is_dir() and is_visible(f.name) and f.name not in leave_out)
+    names = sorted(f.name for f in folder.iterdir() if f.is_dir() and is_visible(f.name) and f.name != leave_out)
     if not names:
         raise DataError(f"{folder} has no class folders; it holds {listing(folder)}. Expected {layout}")
     files: list[str] = []
@@ -199,13 +196,8 @@ class TableOptions:
         """
         images = existing_folder(root / folder, "the images that the table names")
         columns = [self.label_col] if isinstance(self.label_col, int | str) else list(self.label_col)
-        if isinstance(given, Path):
-            text = [self.file_col, *(columns if self.label_sep is not None else [])]
-            read = _read(given, images, self.suffix, text)
-            table, where = read.frame, read.where
-        else:
-            table, where = given, lambda i: f"row {i} of the DataFrame"
-        rows = _files_of(table, self.file_col, images, self.suffix, root, where)
+        text = columns if self.label_sep is not None else []
+        table, rows = _files_of(given, self.file_col, images, self.suffix, root, text)
         rows.labels = table[[column_name(table, c, "label_col") for c in columns]]
         for what, column in {**beside, "time": self.time}.items():
             if isinstance(column, int | str):
@@ -213,13 +205,16 @@ class TableOptions:
         return rows
 
 
-def _read(file: Path, folder: Path, suffix: str, text: Sequence[Column]) -> Table:
-    return read_table(file, text=text, is_data=lambda cell: (folder / f"{cell}{suffix}").is_file())
-
-
 def _files_of(
-    table: pd.DataFrame, column: Column, folder: Path, suffix: str, root: Path, where: Callable[[int], str]
-) -> Rows:
+    given: Path | pd.DataFrame, column: Column, folder: Path, suffix: str, root: Path, text: Sequence[Column] = ()
+) -> tuple[pd.DataFrame, Rows]:
+    """A table, whose columns of `text` are read as it, and the files that it names."""
+    where: Callable[[int], str] = "row {} of the DataFrame".format
+    if isinstance(given, Path):  # a header that names an image is none
+        read = read_table(given, text=[column, *text], is_data=lambda cell: (folder / f"{cell}{suffix}").is_file())
+        table, where = read.frame, read.where
+    else:
+        table = given
     name = column_name(table, column, "file_col")
     if (folder / f"{name}{suffix}").is_file():  # else the first image would be lost
         raise DataError(
@@ -231,7 +226,7 @@ def _files_of(
         if is_missing(file):
             raise DataError(f"{where(i)}: the file name is missing. Fill it in or remove the row")
     said = [f"{where(i)} ({file})" for i, file in enumerate(files)]
-    return Rows.of_files([f"{file}{suffix}" for file in files], folder, root, said)
+    return table, Rows.of_files([f"{file}{suffix}" for file in files], folder, root, said)
 
 
 def column_name(table: pd.DataFrame, column: Column, argument: str) -> Any:
@@ -239,17 +234,16 @@ def column_name(table: pd.DataFrame, column: Column, argument: str) -> Any:
     names = list(table.columns)
     if column in names:
         return column
-    if isinstance(column, int) and -len(names) <= column < len(names):
-        return names[column]
     if isinstance(column, int):
+        if -len(names) <= column < len(names):
+            return names[column]
         raise ArgumentError(f"{argument}={column}, but the table has {len(names)} columns: {names}")
     raise ArgumentError(f"{argument}={column!r} is not a column. {did_you_mean(str(column), [str(n) for n in names])}")
 
 
 def named_in(file: Path) -> list[str]:
     """The files that a table names in its first column."""
-    table = _read(file, file.parent, "", [0])
-    rows = _files_of(table.frame, 0, file.parent, "", file.parent, table.where)
+    _, rows = _files_of(file, 0, file.parent, "", file.parent)
     return [os.path.relpath(source, file.parent) for source in rows.sources]
 
 
