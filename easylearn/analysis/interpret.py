@@ -24,14 +24,12 @@ if TYPE_CHECKING:
 class Calibration:
     """Whether things said with a probability of 80 % are right in 80 % of the cases (arXiv 1706.04599).
 
-    Args:
-        table: a row per bin of probabilities, above `low` to `high`: the `count` in it, their mean `confidence` and
-            their `accuracy`, the share that was right; both NaN in an empty bin.
-        error: the expected calibration error: the mean distance between confidence and accuracy, weighted by count.
+    `table` has a row per bin of probabilities, above `low` to `high`: the `count` in it, their mean `confidence` and
+    their `accuracy`, the share that was right; both NaN in an empty bin.
     """
 
     table: pd.DataFrame
-    error: float
+    error: float  # the expected one: the mean distance between confidence and accuracy, weighted by count
 
     def __repr__(self) -> str:
         return f"expected calibration error {self.error:.4f}\n{self.table.to_string(float_format='{:.3f}'.format)}"
@@ -41,11 +39,8 @@ class Interpretation:
     """What a model says of the items of one split, beside what is true. `learn.interpret()` makes it.
 
     Args:
-        data: where the items are; it draws them.
-        task: what is predicted.
-        split: "train", "valid" or "test".
-        logits: the model's outputs in file order, shape (n, n_out).
-        targets: shape (n,) or (n, n_out).
+        data, task, split: where the items are, and what is predicted.
+        logits, targets: in file order, shape (n, n_out), and (n,) or (n, n_out).
         device: where a loss with weights of its own has them; None is that of the logits.
 
     Attributes:
@@ -80,10 +75,8 @@ class Interpretation:
         self.logits = logits
         self.ids = tuple(data.ids(split))
         if not len(self.ids) == len(logits) == len(targets):
-            raise DataError(
-                f"the {split} split names {len(self.ids)} items, but there are {len(logits)} outputs and "
-                f"{len(targets)} targets"
-            )
+            found = f"{len(logits)} outputs and {len(targets)} targets"
+            raise DataError(f"the {split} split names {len(self.ids)} items, but there are {found}")
         self.probs = task.activate(logits)
         self.losses = task.item_losses(logits.to(device), targets.to(device)).cpu()
         self.targets = targets

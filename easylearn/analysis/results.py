@@ -43,12 +43,7 @@ def plot_confusion(learn: Predicting, predictions: Predictions | None = None) ->
 def plot_worst(learn: Predicting, n: int = 9, predictions: Predictions | None = None) -> Figure:
     """Draw the `n` validation items with the highest loss: what was predicted, what is true, how sure it was.
 
-    Args:
-        learn, predictions: as in `plot_confusion`.
-
-    Raises:
-        ArgumentError: items have no single labels.
-        DataError: the predictions have no targets, or are of other items.
+    The arguments as in `plot_confusion`. Items without single labels are refused.
     """
     if not learn.task.is_exclusive:
         raise ArgumentError(

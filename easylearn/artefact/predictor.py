@@ -31,15 +31,8 @@ CHUNK = 16  # batches that a stream prepares together
 class Predictor:
     """A trained model, ready to be asked. It keeps no state, and several threads may use it at once.
 
-    `load_predictor` makes one out of a file.
-
-    Args:
-        model: gives logits.
-        task: what they mean.
-        preprocessor: prepares items.
-        strategy: device and precision.
-        batch_size: items in a batch.
-        info: what a file says of the model.
+    `load_predictor` makes one out of a file: `model` gives logits, `task` says what they mean, `preprocessor` prepares
+    items, `strategy` has device and precision, `batch_size` is that of inputs, `info` what the file says of the model.
     """
 
     model: nn.Module
@@ -83,13 +76,10 @@ class Predictor:
         return Prediction.of(self.task, together)[0] if read.single else Predictions.of(self.task, together, ids)
 
     def stream(self, items: Any) -> Iterator[tuple[str, Prediction]]:
-        """Predictions one after the other, while memory holds a few batches of items.
+        """Predictions one after the other, as (id, prediction), while memory holds a few batches of items.
 
         Args:
             items: any iterable of items, or a `Path` as in `predict`.
-
-        Returns:
-            A generator of (id, prediction), in the order given.
         """
         self._refuse_streamed()
         for read in self._read(items):
@@ -156,14 +146,11 @@ class Predictor:
         except (EasyLearnError, torch.cuda.OutOfMemoryError):
             raise
         except BUILD_ERRORS as error:
-            raise WeightsError(
-                f"the model cannot take these items as they are prepared for it: {str(error)[:300]}"
-            ) from error
-        if logits.shape[1:] != (self.task.n_out,):
-            raise WeightsError(
-                f"the model gives {tuple(logits.shape[1:])} numbers for an item where {self.task} needs "
-                f"{self.task.n_out}"
-            )
+            why = str(error)[:300]
+            raise WeightsError(f"the model cannot take these items as they are prepared for it: {why}") from error
+        found = tuple(logits.shape[1:])
+        if found != (self.task.n_out,):
+            raise WeightsError(f"the model gives {found} numbers for an item where {self.task} needs {self.task.n_out}")
         return self.task.activate(logits)
 
     def __repr__(self) -> str:

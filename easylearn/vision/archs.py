@@ -249,9 +249,6 @@ def get_arch(arch: str | Arch) -> Arch:
         arch: a name of torchvision's, "efficientnet_lite0", any name of timm's (with "timm/" before it where
             torchvision has the name, too), or an `Arch`, which is given back.
 
-    Raises:
-        ArgumentError: there is none of that name; the message has the nearest ones.
-
     >>> get_arch("resnet34"), get_arch("resnet34").size
     (Arch('resnet34'), 224)
     """

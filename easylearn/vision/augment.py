@@ -247,12 +247,8 @@ Augment = str | Sequence[Transform] | None
 def resolve(augment: Augment) -> tuple[Transform, ...]:
     """The transforms of a preset's name, or of a list.
 
-    Args:
-        augment: "none", "basic" (rotation and light), "side_on" (also mirrored and enlarged: things photographed
-            from the side), "top_down" (also turned in eight ways: seen from above), or a list of transforms.
-
-    Raises:
-        ArgumentError: an unknown name, or something in the list that is no transform.
+    `augment` is "none", "basic" (rotation and light), "side_on" (also mirrored and enlarged: things photographed from
+    the side), "top_down" (also turned in eight ways: seen from above), or a list of transforms.
 
     >>> resolve("basic")
     (Rotate(degrees=10.0, p=0.75), Light(brightness=0.05, contrast=0.05, p=0.75))

@@ -34,11 +34,7 @@ def grad_cam(learn: Learner, item: Any, target: str | int | None = None) -> Tens
         target: a class's name or number; None takes the most probable class (of numbers, the first).
 
     Returns:
-        Heat in [0, 1] of shape (h, w), the size at which the model sees the image; zeros where no place speaks for
-        the class.
-
-    Raises:
-        ArgumentError: the body is not convolutional, or there is no such class.
+        Heat in [0, 1] of the size (h, w) at which the model sees the image; zeros where no place speaks for the class.
     """
     return _look(learn, item, target)[0]
 
