@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import schedules
+from .analysis.drawings import plot_confusion, plot_worst
 from .analysis.plots import new_figure
-from .analysis.results import plot_confusion, plot_worst
 from .demo_page import Drawing, Page, Quote, write_page
 from .errors import ArgumentError, DataError
 from .files import StrPath

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import html
+import math
 import os
 import platform
 import warnings
@@ -22,8 +23,7 @@ from ..train.predict import evaluate, score
 from ..train.record import Record, format_row
 from .drawings import shows_images
 from .interpret import Interpretation, interpret
-from .odd import odd_results, odd_training
-from .page import Html, Piece, drawing, duration, frame, number, pairs, plain, section, table, whole_page
+from .page import Html, Piece, drawing, duration, frame, listed, number, pairs, plain, section, table, whole_page
 from .plots import SchedPlots, grid
 
 if TYPE_CHECKING:
@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 MOST_BYTES = 3_000_000
 DPIS = (110, 80, 50, 30)  # of the drawings: the first at which the file is small enough
 WORST, PAIRS, EPOCHS, CLASSES, COLUMNS = 9, 12, 60, 30, 40  # rows and columns of tables, so that pages stay readable
+# From which a remark is worth a line. They are thresholds of attention, not of truth.
+ROSE, GAP, OFF = 0.05, 2.0, 0.1
+ENOUGH = 200  # items; of fewer, chance alone puts probabilities off by 5 % and more (0.8 * 0.4 * sqrt(5 bins / items))
 TEXT = 700  # characters of a text among the worst items
 _HIDDEN = {"result", "frozen", "precision", "clip", "accumulate"}  # told elsewhere on the page
 
@@ -86,16 +89,14 @@ def _head(run: RunContext, record: Record | None, scores: Mapping[str, float]) -
         seconds = sum(row["seconds"] for row in record.epochs)
         cards += [("epochs", str(len(record.epochs))), ("training took", duration(seconds))]
     boxes = "".join(f"<div><b>{html.escape(v)}</b><span>{html.escape(n)}</span></div>" for n, v in cards)
-    line = (
-        f"{type(run.model).__name__} on {type(run.data).__name__}, predicting {run.task.summary}. Written {now} by "
-        f"easylearn {library_versions()['easylearn']}."
-    )
+    line = f"{type(run.model).__name__} on {type(run.data).__name__}, predicting {run.task.summary}. "
+    line += f"Written {now} by easylearn {library_versions()['easylearn']}."
     return [f'<header><h1>Run report</h1><p>{html.escape(line)}</p><div class="cards">{boxes}</div></header>']
 
 
 def _odd(run: RunContext, record: Record | None, found: Interpretation | None, heard: Iterable[str]) -> list[Piece]:
-    results = [] if found is None else odd_results(found)
-    notes = [*odd_training(record), *results, *run.data.notes(), *dict.fromkeys(heard)]
+    results = [] if found is None else _odd_results(found)
+    notes = [*_odd_training(record), *results, *run.data.notes(), *dict.fromkeys(heard)]
     if "valid" not in run.data.splits:
         notes.append("There is no validation split, so nothing here says how good the model is on new items.")
     if not notes:
@@ -175,7 +176,7 @@ def _validation(run: RunContext, found: Interpretation | None, scores: Mapping[s
 
 def _figures(pieces: Sequence[Piece], kind: str = "figures") -> list[Piece]:
     """Pieces side by side."""
-    return [f'<div class="{kind}">', *pieces, "</div>"]
+    return [f'<div class="{kind}">', *pieces, "</div>"] if pieces else []
 
 
 def _worst(found: Interpretation) -> list[Piece]:
@@ -185,10 +186,8 @@ def _worst(found: Interpretation) -> list[Piece]:
     if any(fields):
         heads.append("item")
         rows = [[*row, Html(_fields(f))] for row, f in zip(rows, fields, strict=True)]
-    listed = table(heads, rows)
-    if not shows_images(found.data):
-        return [listed]
-    return [*_figures([drawing(found.plot_top_losses(WORST), "Highest losses first")], "figures wide"), listed]
+    images = [drawing(found.plot_top_losses(WORST), "Highest losses first")] if shows_images(found.data) else []
+    return [*_figures(images, "figures wide"), table(heads, rows)]
 
 
 def _fields(fields: Mapping[str, str]) -> str:
@@ -204,18 +203,15 @@ def _configuration(run: RunContext, settings: Mapping[str, Any]) -> list[tuple[s
     task, strategy = run.task, run.strategy
     total = sum(g.n_params() for g in run.groups)
     training = sum(g.n_params(trainable_only=True) for g in run.groups)
-    groups = "\n".join(
-        f"{g.name}: {g.n_params():,} parameters, {'trains' if g.trainable else 'frozen'}" for g in run.groups
-    )
-    loss = "the task's own" if task.loss_fn is None else name_of(task.loss_fn)
+    groups = [f"{g.name}: {g.n_params():,} parameters, {'trains' if g.trainable else 'frozen'}" for g in run.groups]
     clipped = "not clipped" if strategy.clip is None else f"clipped at a norm of {strategy.clip:g}"
     rows: list[tuple[str, Any]] = [
         ("task", f"{task.kind.replace('_', ' ')} of {len(task.names)}"),
         *((name.replace("_", " "), value) for name, value in task.settings().items()),
-        ("loss", loss),
+        ("loss", "the task's own" if task.loss_fn is None else name_of(task.loss_fn)),
         ("metrics", ", ".join(m.name for m in task.metrics) or "none"),
         ("model", f"{type(run.model).__name__}, {total:,} parameters, {training:,} of them train"),
-        ("layer groups", groups),
+        ("layer groups", "\n".join(groups)),
         ("batch size", run.data.batch_size),
         ("device and precision", f"{strategy.device}, {strategy.precision}"),
         ("gradients", f"{clipped}; {strategy.accumulate} batch{'es' if strategy.accumulate > 1 else ''} per step"),
@@ -229,10 +225,10 @@ def _data(data: Data[Any]) -> list[Piece]:
     rows = []
     for split in data.splits:
         try:
-            print_of = data.fingerprint(split)
+            known = data.fingerprint(split)
         except DataError as error:
-            print_of = f"none: {error}"
-        rows.append([split, f"{len(data.ids(split)):,}", print_of])
+            known = f"none: {error}"
+        rows.append([split, f"{len(data.ids(split)):,}", known])
     return [f"<pre>{html.escape(repr(data))}</pre>", table(["split", "items", "fingerprint"], rows)]
 
 
@@ -244,3 +240,62 @@ def _environment(run: RunContext) -> list[tuple[str, str]]:
         ("system", f"{platform.system()} {platform.release()}, {platform.machine()}"),
         ("device", f"{device}, {name}, {torch.get_num_threads()} threads"),
     ]
+
+
+def _odd_training(record: Record | None) -> list[str]:
+    """Remarks on how a fit went; None where there was none."""
+    if record is None:
+        return ["This learner was not trained here: these are results of the model as it stands."]
+    notes = []
+    if record.stop_reason is not None:
+        notes.append(f"The fit ended early: {record.stop_reason}.")
+    bad = sum(not math.isfinite(v) for v in record.losses)
+    if bad:
+        notes.append(f"{bad} of {len(record)} training losses were no finite numbers.")
+    valid = [(row["valid_loss"], int(row["epoch"])) for row in record.epochs if "valid_loss" in row]
+    if valid and math.isfinite(valid[-1][0]):
+        last, best = valid[-1][0], min(valid)
+        if last > best[0] + ROSE * abs(best[0]):
+            notes.append(
+                f"The validation loss was lowest after epoch {best[1]} ({best[0]:.4g}) and ended at {last:.4g}: what "
+                "was learnt later helps with training items only. Train for fewer epochs, or keep the best with "
+                "save_best=."
+            )
+        trained = record.last["train_loss"]
+        if 0 < GAP * trained < last:
+            notes.append(
+                f"The training loss ended at {trained:.4g}, the validation loss at {last:.4g}: the model knows the "
+                "training items by heart. More items, more augmentation, dropout or weight decay narrow the gap."
+            )
+    return notes
+
+
+def _odd_results(found: Interpretation) -> list[str]:
+    """Remarks on what a model says of items."""
+    notes, task = [], found.task
+    lost = int((~found.logits.isfinite()).reshape(len(found), -1).any(1).sum())
+    if lost:
+        notes.append(f"The outputs for {lost} of {len(found)} items are no finite numbers.")
+    report = found.report()
+    if task.predicts_numbers:
+        poor = [str(n) for n, r2 in report["r2"].items() if r2 <= 0]
+        return [*notes, f"Predicting the mean would be as good for {listed(poor)}."] if poor else notes
+    if not (task.is_exclusive or task.is_multi):
+        return notes
+    absent = report.index[report["support"] == 0].tolist()
+    if absent:
+        notes.append(
+            f"No validation item has {listed(absent)}: nothing is known about {'it' if len(absent) == 1 else 'them'}."
+        )
+    never = report.index[(report["support"] > 0) & (report["recall"] == 0)].tolist()
+    if never:
+        notes.append(f"Never predicted rightly: {listed(never)}.")
+    if task.is_exclusive:
+        usual = report["support"].max() / len(found)
+        right = int(found.confusion_matrix().diagonal().sum()) / len(found)
+        if right <= usual:
+            notes.append(f"{right:.1%} are right; always saying the most frequent class would be right in {usual:.1%}.")
+    error = found.calibration().error
+    if error > OFF and len(found) >= ENOUGH:
+        notes.append(f"Probabilities are off by {error:.0%} on average: do not take them at their word.")
+    return notes

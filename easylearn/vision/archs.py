@@ -88,9 +88,8 @@ def split_after(body: nn.Module, name: str) -> tuple[tuple[nn.Module, ...], tupl
 def middle(body: nn.Module) -> str:
     """The name of the module that ends the first half of a body's stages.
 
-    timm says by how much each stage has shrunk the image: the stem ends where it is 8 times, as it does for
-    the ResNets of fast.ai 0.7 (`layer2`). If all stages are alike (a ViT), and for nets not from timm, it
-    ends where half of the layers with weights are passed.
+    timm says by how much each stage has shrunk the image: the stem ends where it is 8 times, as at ResNet's `layer2`.
+    If all stages are alike (a ViT), and for nets not from timm, where half of the layers with weights are passed.
     """
     info: Any = getattr(body, "feature_info", None)
     stages = [(int(s["reduction"]), str(s["module"])) for s in getattr(info, "info", info) or () if "module" in s]
@@ -102,7 +101,7 @@ def middle(body: nn.Module) -> str:
     def depth(module: nn.Module) -> int:
         return sum(1 for m in module.modules() if any(True for _ in m.parameters(recurse=False)))
 
-    total, passed, parts = depth(body), 0, [(n, m) for n, m in body.named_children()]
+    total, passed, parts = depth(body), 0, list(body.named_children())
     if not parts:
         raise ArgumentError(f"a body must be made of layers to be split in groups, got a single {type(body).__name__}")
     best, best_miss = parts[0][0], float(total)

@@ -174,10 +174,11 @@ def _check_hash(place: Path) -> None:
     with open(place, "rb") as file:
         while chunk := file.read(1 << 20):
             state.update(chunk)
-    if not state.hexdigest().startswith(wanted[1]):
+    found = state.hexdigest()[: len(wanted[1])]
+    if found != wanted[1]:
         raise WeightsError(
-            f"{place} is damaged: its SHA-256 begins with {state.hexdigest()[: len(wanted[1])]}, its name says "
-            f"{wanted[1]}. Delete it and try again, or start from random weights with pretrained=False"
+            f"{place} is damaged: its SHA-256 begins with {found}, its name says {wanted[1]}. Delete it and try again, "
+            "or start from random weights with pretrained=False"
         )
 
 
@@ -254,14 +255,11 @@ def fill_body(net_state: State, body: nn.Module, state: State, source: object, b
         for name, key in keys.items()
         if key in state and state[key].shape != targets[name].shape
     ]
+    found = {"are missing": missing, "are unknown to it": unknown, "have another shape": shapes}
     problems = [
-        f"{len(found)} of {total} {what} ({', '.join(found[:3])}{', ...' if len(found) > 3 else ''})"
-        for what, found, total in (
-            ("are missing", missing, len(targets)),
-            ("are unknown to it", unknown, len(state)),
-            ("have another shape", shapes, len(targets)),
-        )
-        if found
+        f"{len(names)} of {len(targets)} {what} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
+        for what, names in found.items()
+        if names
     ]
     if problems:
         raise WeightsError(

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from sklearn import metrics as sk
 from torch import Tensor, nn
 
-from easylearn.analysis.results import plot_confusion, plot_worst
+from easylearn.analysis.drawings import plot_confusion, plot_worst
 from easylearn.errors import ArgumentError, DataError
 from easylearn.learner import Learner
 from easylearn.task import Predictions, single_label
