@@ -255,12 +255,11 @@ def fill_body(net_state: State, body: nn.Module, state: State, source: object, b
         for name, key in keys.items()
         if key in state and state[key].shape != targets[name].shape
     ]
-    found = {"are missing": missing, "are unknown to it": unknown, "have another shape": shapes}
     problems = [
-        f"{len(names)} of {len(targets)} {what} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
-        for what, names in found.items()
-        if names
-    ]
+        f"{len(names)} of {len(held)} {what} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
+        for what, names, held in (("are missing", missing, targets), ("are unknown to it", unknown, state),
+                                  ("have another shape", shapes, targets)) if names
+    ]  # fmt: skip
     if problems:
         raise WeightsError(
             f"the weights in {source} do not fit this architecture: of their tensors, {'; '.join(problems)}. "
