@@ -71,9 +71,9 @@ class TrainingSettings:
 
     def make_optimizer(self) -> OptimizerFn | None:
         """The optimizer of that name; None if there is none, as for a function of the user's own."""
-        ours = {"sgd": optim.sgd, "adamw": optim.adamw}
         kind = vars(torch.optim).get(self.optimizer or "")
         theirs = kind if isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer) else None
+        ours: dict[str, OptimizerFn] = {"sgd": optim.sgd, "adamw": optim.adamw}
         return ours.get(self.optimizer or "", theirs)
 
     def make_callbacks(self, path: StrPath) -> list[Callback]:

@@ -87,9 +87,10 @@ def vision_model(
     >>> model(torch.zeros(2, 3, 64, 64)).shape
     torch.Size([2, 2])
     """
+    noted: str | Arch | nn.Module = arch
     if isinstance(arch, nn.Module):
         own = arch
-        noted, sizes, known = arch, [224], Arch(type(own).__name__, lambda: own, _before_head, pretrained=False)
+        sizes, known = [224], Arch(type(own).__name__, lambda: own, _before_head, pretrained=False)
     else:
         known = get_arch(arch)
         # A small image is enough to learn the number of features; some transformers take only their own size.
