@@ -119,9 +119,6 @@ def plot_confusion(learn: Predicting, predictions: Predictions | None = None) ->
     Args:
         learn: a single-label learner.
         predictions: of `learn.predict()` or `learn.tta()`; None predicts the validation split.
-
-    Raises:
-        DataError: there are no single labels to compare with.
     """
     found: Predictions = predictions if predictions is not None else learn.predict(split="valid")
     if found.targets is None or not learn.task.is_exclusive:

@@ -240,15 +240,13 @@ def _bounded(archive: Archive | None = None) -> Iterator[None]:
 
 def _is_all_state(model: nn.Module) -> bool:
     """Whether the tensors of a module are its parameters and those buffers that are saved: then all are in the file."""
-    saved = set(model.state_dict())
-    for path, module in model.named_modules():
-        for name, buffer in module.named_buffers(path, recurse=False):
-            if name not in saved and buffer.numel():
-                return False
+    saved = {id(tensor) for tensor in model.state_dict(keep_vars=True).values()}
+    for module in model.modules():
         known = {"_parameters", "_buffers"} | ({"_flat_weights"} if isinstance(module, nn.RNNBase) else set())
         for name, value in vars(module).items():
             parts = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else [value]
-            if name not in known and any(isinstance(v, Tensor) for v in parts):
+            tensors = [v for v in parts if isinstance(v, Tensor)]
+            if any(name not in known or (id(v) not in saved and v.numel()) for v in tensors):
                 return False
     return True
 

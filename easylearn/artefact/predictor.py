@@ -48,15 +48,12 @@ class Predictor:
         return self.task.classes
 
     def predict(self, items: Any) -> Prediction | Predictions:
-        """What the model says.
+        """What the model says: a `Prediction` of one item, `Predictions` of anything else, in the order given.
 
         Args:
             items: one item (an image's path or bytes, a text, a row as a dictionary) or several: a list, an array, a
                 DataFrame; or a `Path` of a folder, a csv or a parquet file, all of whose items are read at once. For
                 more than memory holds use `stream`.
-
-        Returns:
-            A `Prediction` of one item; `Predictions` of anything else, in the order given.
 
         Raises:
             DataError: an item cannot be read; the message names it.
@@ -101,15 +98,12 @@ class Predictor:
             first += len(read)
 
     def to_csv(self, items: Any, out: StrPath) -> int:
-        """Write predictions to a csv: id, label and a probability per class; or id and numbers for regression.
+        """Write predictions to a csv: id, label and a probability per class, or numbers; says how many rows there are.
 
         Args:
             items: what `stream` takes, or a list in which items and `Path`s of files and folders may be mixed. With
                 several of them an id begins with the path.
             out: the file to create or replace.
-
-        Returns:
-            How many rows were written.
         """
         sources, count = self._sources(items), 0
         with atomic_write(out) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:

@@ -1,9 +1,8 @@
 """Files for other runtimes: ONNX Runtime, and programs of `torch.export`; each is compared on real items first.
 
 A graph takes what is natural outside (pixels, codes, tokens), as `Preprocessor.runtime_inputs` says, and gives
-probabilities. ONNX files come from torch's exporter by tracing: torch 2.3 has it, and an LSTM stays one operation for
-texts of any length. The newer exporter, by `torch.export`, gives a graph with an LSTM that takes only texts as long as
-the example (torch 2.14).
+probabilities. ONNX files are traced: torch 2.3 can, and an LSTM stays one operation for texts of any length. That of
+torch's newer exporter takes only texts as long as the example (torch 2.14).
 """
 
 from __future__ import annotations

@@ -49,11 +49,7 @@ class Arch:
     pretrained: bool = True
 
     def untrained(self) -> Arch:
-        """The same architecture, starting from random weights.
-
-        >>> get_arch("resnet34").untrained().pretrained
-        False
-        """
+        """The same architecture, starting from random weights."""
         return replace(self, pretrained=False)
 
     def split(self, body: nn.Module) -> tuple[tuple[nn.Module, ...], tuple[nn.Module, ...]]:

@@ -47,10 +47,6 @@ class ItemStage:
     "crop" shrinks or enlarges until the image covers the working size and keeps up to 1.5 times as much along the
     longer direction, out of which `window` cuts; "squash" ignores the proportions; "pad" fits the whole image inside
     and reflects it into what is left.
-
-    >>> stage = ItemStage((32, 32))
-    >>> tuple(stage.load(np.zeros((40, 60, 3), np.uint8)).shape)
-    (3, 32, 48)
     """
 
     size: tuple[int, int]  # (height, width) that the model sees
@@ -267,7 +263,6 @@ def window(shape: tuple[int, int], size: tuple[int, int], at: tuple[float, float
 def channels_last(given: npt.NDArray[Any] | Tensor, name: str, several: bool = False) -> npt.NDArray[Any]:
     """An array of one image or several with its channels last; where both could be meant, a tensor has them first.
 
-    Raises `DataError` where it has no 1, 3 or 4 channels, first or last, or another number of dimensions.
     >>> channels_last(torch.zeros(3, 8, 4), "the image").shape
     (8, 4, 3)
     """

