@@ -19,8 +19,7 @@ if TYPE_CHECKING:
 
 LONG = 60  # characters from which a cell needs a wide column
 Row = Sequence[Any]
-Piece = str | Callable[[int], str]
-"""HTML, or a drawing that becomes HTML at a resolution (dots per inch)."""
+Piece = str | Callable[[int], str]  # HTML, or a drawing that becomes HTML at a resolution (dots per inch)
 
 
 def whole_page(title: str, parts: Iterable[Iterable[Piece]], dpi: int) -> str:
@@ -45,12 +44,9 @@ def drawing(figure: Figure, caption: str) -> Piece:
             warnings.filterwarnings("ignore", message="Glyph .* missing from")
             figure.savefig(stream, format="png", dpi=dpi)
         code = base64.b64encode(stream.getvalue()).decode()
-        text = html.escape(caption)
-        wide = round(figure.get_figwidth() * 100)
-        return (
-            f'<figure><img src="data:image/png;base64,{code}" alt="{text}" style="width:{wide}px">'
-            f"<figcaption>{text}</figcaption></figure>"
-        )
+        text, wide = html.escape(caption), round(figure.get_figwidth() * 100)
+        image = f'<img src="data:image/png;base64,{code}" alt="{text}" style="width:{wide}px">'
+        return f"<figure>{image}<figcaption>{text}</figcaption></figure>"
 
     return draw
 
@@ -77,12 +73,8 @@ def _cell(value: Any, kind: str) -> str:
 
 def frame(given: pd.DataFrame, index: str | None = None) -> str:
     """A table of a DataFrame, with its index as the first column where that has a name."""
-    rows = [list(row) for row in given.itertuples(index=False, name=None)]
-    heads = [str(c) for c in given.columns]
-    if index is not None:
-        rows = [[str(name), *row] for name, row in zip(given.index, rows, strict=True)]
-        heads = [index, *heads]
-    return table(heads, rows)
+    shown = given if index is None else given.reset_index(names=index)
+    return table([str(c) for c in shown.columns], list(shown.itertuples(index=False, name=None)))
 
 
 def pairs(rows: Sequence[tuple[str, str]]) -> str:
