@@ -8,6 +8,7 @@ torch's newer exporter takes only texts as long as the example (torch 2.14).
 from __future__ import annotations
 
 import copy
+import functools
 import importlib
 import json
 import shutil
@@ -135,12 +136,7 @@ def write_runtime(
         _package("onnx")
         _package("onnxruntime")
     example = _example(trained)
-    write, opened = _WAYS[format]
-
-    def written(file: Path, model: nn.Module) -> Program:
-        write(file, Graph(model, trained.task, example.runtime.prepare), example)
-        return opened(file, example.runtime.names)
-
+    written = functools.partial(_written, format, trained.task, example)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         file = folder / "changed"
@@ -169,7 +165,7 @@ def write_runtime(
             if quantize is not None:
                 with _no_graph_error(format):
                     file = _quantized(file, folder / "int8", trained, example)
-                    program = opened(file, example.runtime.names)
+                    program = _WAYS[format][1](file, example.runtime.names)
                     difference = _difference(program, changed, example)
             rows["after"] = _measured(file, program, trained, example)
         with atomic_write(target) as temporary:
@@ -281,6 +277,12 @@ _WAYS: Mapping[str, tuple[Callable[[Path, Graph, _Example], None], Callable[[Pat
     "onnx": (_write_onnx, open_onnx),
     "torch": (_write_torch, open_torch),
 }
+
+
+def _written(format: RuntimeFormat, task: Task, example: _Example, file: Path, model: nn.Module) -> Program:
+    write, opened = _WAYS[format]
+    write(file, Graph(model, task, example.runtime.prepare), example)
+    return opened(file, example.runtime.names)
 
 
 def _difference(program: Program, trained: TrainedModel, example: _Example) -> float:
