@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -612,7 +611,7 @@ class Learner:
         return self
 
     def _file(self, name: StrPath) -> Path:
-        return self.path / f"{os.fspath(name).removesuffix('.safetensors')}.safetensors"
+        return self.path / f"{str(name).removesuffix('.safetensors')}.safetensors"
 
     @strict({"fname": "path", "name": "path", "fmt": "format"})
     def export(

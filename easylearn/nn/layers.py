@@ -72,12 +72,12 @@ class WarmBatchNorm1d(nn.BatchNorm1d):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        if not self.training or self.num_batches_tracked is None:
+        if not self.training or self.running_mean is None or self.running_var is None:
             return super().forward(x)
         normalised = F.batch_norm(x, None, None, self.weight, self.bias, training=True, eps=self.eps)
         with torch.no_grad():  # torch's own kernel takes a number as momentum: on a GPU to read it would be a wait
-            self.num_batches_tracked.add_(1)
-            weight = self.num_batches_tracked.float().reciprocal().clamp_min(0.1)
+            assert self.num_batches_tracked is not None
+            weight = self.num_batches_tracked.add_(1).float().reciprocal().clamp_min(0.1)
             variance, mean = torch.var_mean(x.float(), 0)
             self.running_mean.lerp_(mean, weight)
             self.running_var.lerp_(variance, weight)

@@ -109,7 +109,7 @@ def test_everything_around_training(make: MakeLearner, tmp_path: Path) -> None:
 @every_kind
 def test_exported_and_loaded(make: MakeLearner, tmp_path: Path) -> None:
     learn = ready(make)
-    again = el.load_learner(learn.export(tmp_path / "model.easylearn").path, data=learn.data, device=accelerator.NAME)
+    again = el.load_learner(learn.export(tmp_path / "model.easylearn"), data=learn.data, device=accelerator.NAME)
     assert lies_there(again)
     assert again.validate() == pytest.approx(learn.validate(), rel=1e-5)
 

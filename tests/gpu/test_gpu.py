@@ -97,7 +97,7 @@ def test_resumed_to_the_bit(make: MakeLearner, tmp_path: Path) -> None:
 @every_item
 def test_a_file_gives_the_same_on_the_cpu(make: MakeLearner, tmp_path: Path) -> None:
     learn = ready(make)
-    path = learn.export(tmp_path / "model.easylearn").path
+    path = learn.export(tmp_path / "model.easylearn")
     far, near = (el.load_learner(path, data=learn.data, device=device) for device in ("cuda", "cpu"))
     torch.testing.assert_close(
         far.predict(split="valid").probs, near.predict(split="valid").probs, rtol=1e-3, atol=1e-4

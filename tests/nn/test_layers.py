@@ -49,4 +49,4 @@ class TestWarmBatchNorm:
         for batch in batches[10:]:
             torch.testing.assert_close(layer(batch), torchs(batch), rtol=1e-3, atol=1e-3)
         torch.testing.assert_close(layer.running_mean, torchs.running_mean)
-        torch.testing.assert_close(layer.eval()(batches[0]), torchs.eval()(batches[0]))
+        torch.testing.assert_close(layer.eval()(batches[0]), torchs.eval()(batches[0]), rtol=1e-2, atol=1e-3)
