@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 HEAD_ROWS = 200_000  # of a streamed table, from which its columns are guessed
 _SHOWN = 10  # columns in a message
 _ALL_CLASSES = "Split so that every class is in training: a fraction does, with stratify=True"
-_NO_CLASS_TWICE = "No class comes twice, so none can be learnt and validated: is it a name, or a text?"
 Built = tuple[Mapping[SplitName, TableSplit], TablePreprocessor, int, Mapping[SplitName, TransformReport]]
 """What a `TabularData` is made of."""
 
@@ -127,12 +126,17 @@ def _plan(how: TableOptions, names: list[str], side: TableView, head: TableView,
         given = read_targets(side.df, options, names=names, where=side.where)
         codes = given.stratify_codes()
         train, held_out = _split(side, how, codes, valid)
+        if given.how is OneClass and codes is None and len(held_out):
+            raise DataError(
+                f"each of the {len(given)} rows of the target {names[0]!r} is a class of its own, so that none can be "
+                "learnt and validated. Names, texts and dates cannot be predicted as they are; valid=None only trains"
+            )
         columns = _columns(head, how, names)
         processor = TableProcessor(
             *columns, scale=how.scale, fill=how.fill, min_count=how.min_count, max_levels=how.max_levels
         )
         made = TablePreprocessor(processor, given.learn(train), how.y_range)
-        target = made.targets.encode(given, hint=_NO_CLASS_TWICE if codes is None else _ALL_CLASSES)
+        target = made.targets.encode(given, hint=_ALL_CLASSES)
         if given.how is OneClass and given.rows.coded is not None:
             side[names[0]].coded = given.rows.coded
     else:

@@ -86,7 +86,9 @@ def train(df: pd.DataFrame, target: str, as_csv: bool) -> str:
         y = pd.to_numeric(df[target]).to_numpy(np.float64)
         off = np.abs(all_rows.probs.double().numpy().reshape(-1) - y).mean()
         if off > 3 * np.abs(y - y.mean()).mean():
-            return f"predictions are off by {off:.3g} on the mean, those of the mean by {np.abs(y - y.mean()).mean():.3g}"
+            return (
+                f"predictions are off by {off:.3g} on the mean, those of the mean by {np.abs(y - y.mean()).mean():.3g}"
+            )
     return ""
 
 

@@ -175,6 +175,22 @@ def test_what_is_named_is_the_row_and_how_many_there_are() -> None:
         read_targets(column).learn(np.array([0, 1, 2]))
     with pytest.raises(DataError, match=r"Rows: line 3, line 5"):
         read_targets(column, where=lambda i: f"line {i + 2}").stratify_codes()
+    with pytest.raises(DataError, match=r"row 1 \(index 7\)"):
+        read_targets(pd.Series(["a", None], index=[5, 7])).stratify_codes()
+
+
+def test_what_leaves_rows_out_is_said_where_it_does() -> None:
+    def refusal(values: Any) -> str:
+        with pytest.raises(DataError, match="leave (these rows|them) out") as error:
+            given = read_targets(values)
+            given.learn().encode(given)
+        return str(error.value)
+
+    for values in (["a", None, "b"], [0.5, np.nan, 1.5]):
+        assert "df.dropna(subset=['kind']) does" in refusal(pd.DataFrame({"kind": values}))
+    # Where pandas would drop nothing, or there is no table:
+    for other in (pd.DataFrame({"kind": ["a", " ", "b"]}), pd.DataFrame({"kind": [0.5, np.inf, 1.5]}), ["a", None]):
+        assert "dropna" not in refusal(other)
 
 
 # -- what is told --------------------------------------------------------------------------------------------
@@ -218,6 +234,11 @@ def test_text_that_says_numbers_is_told(capsys: pytest.CaptureFixture[str]) -> N
     assert "text that says numbers, taken as 2 classes" in capsys.readouterr().out
     read_targets([str(i) for i in range(30)])
     assert "30 classes" in capsys.readouterr().out
+    read_targets([f"{k}/1/24" for k in range(30)])
+    assert "text that says dates, taken as 30 classes" in capsys.readouterr().out
+    read_targets([f"name {k}" for k in range(30)])
+    assert "30 classes in 30 rows, such as 'name 0'" in capsys.readouterr().out
+    read_targets([20] * 30), read_targets([f"name {k}" for k in range(30)] * 2), read_targets(["2.1.24", "3.1.24"])
     read_targets(["1", "2"] * 3), read_targets(["1.5", "x"] * 3), read_targets([1, 2, 3], say=False)
     assert not capsys.readouterr().out
 

@@ -180,11 +180,12 @@ def test_notes() -> None:
     assert found.cont_names == ["Store", "age"]
     assert len(found.notes) == 1
     assert "Store holds the whole numbers up to 119" in found.notes[0]
+    assert "hour holds the whole numbers up to 23" in guess_columns(pd.DataFrame({"hour": [*range(24)] * 9})).notes[0]
     words = pd.DataFrame({"w": [f"w{i % 2000}" for i in range(5000)]})
     assert "min_count" in guess_columns(words).notes[0]
 
 
-@pytest.mark.parametrize("form", ["%Y-%m-%d", "%d/%m/%Y", "%Y-%m-%dT%H:%M:%S"])
+@pytest.mark.parametrize("form", ["%Y-%m-%d", "%d/%m/%Y", "%d-%m-%y", "%Y-%m-%dT%H:%M:%S"])
 def test_dates_written_as_text_are_no_categories(form: str) -> None:
     days = pd.date_range("2020-01-01", periods=60)
     df = pd.DataFrame({"day": [*days.strftime(form)] * 5, "word": ["2020-01-01", "late"] * 150})
