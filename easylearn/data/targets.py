@@ -432,8 +432,8 @@ def _note_on_text(name: str, n_rows: int, coded: Coded) -> str:
         return f"target {name}: text that says dates, taken as {len(words)} classes; for numbers take {days}"
     if len(words) > max(MAX_WHOLE_CLASSES, 0.5 * n_rows):
         return (
-            f"target {name}: {len(words)} classes in {n_rows} rows, such as {words[0]!r:.60}; what has a row or two only "
-            "cannot be learnt. Is it a name, or a text?"
+            f"target {name}: {len(words)} classes in {n_rows} rows, such as {words[0]!r:.60}; what has a row or two "
+            "only cannot be learnt. Is it a name, or a text?"
         )
     return ""
 
