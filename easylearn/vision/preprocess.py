@@ -131,8 +131,9 @@ class ImagePreprocessor(Preprocessor):
         normalise = Normalise(self.batch_stage.mean, self.batch_stage.std)
         about = {
             "order": "RGB" if self.channels == 3 else "L", "values": "0 to 255; the file normalises them",
-            "filter": "bicubic, antialiased, as torch rounds it", "long_side": LONG_SIDE, "pad": "reflect", "transparent": "white",
-            "exif": "turned as its orientation says", "jpeg": "decoded at 1/2, 1/4 or 1/8 where that is large enough",
+            "filter": "bicubic, antialiased, as torch rounds it", "long_side": LONG_SIDE, "pad": "reflect",
+            "transparent": "white", "exif": "turned as its orientation says",
+            "jpeg": "decoded at 1/2, 1/4 or 1/8 where that is large enough",
         }  # fmt: skip
         return RuntimeInputs(("pixels",), ({0: "batch"},), normalise, lambda given: (normalise.undo(given[0]),), about)
 
