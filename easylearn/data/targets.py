@@ -53,6 +53,7 @@ if TYPE_CHECKING:
 __all__ = ["GivenTargets", "TargetOptions", "Targets", "TaskName", "read_targets", "repeated"]
 
 MAX_WHOLE_CLASSES = 20  # more different whole numbers than these are numbers, not classes
+_MANY_CLASSES = 2000  # that many are taken whatever they are
 _SAMPLE = 2000  # rows that mostly tell whether a column holds few whole numbers
 _INSTEAD = {
     "dates": "for numbers take (df[{name!r}] - some_day).dt.days, for classes df[{name!r}].astype(str)",
@@ -346,6 +347,7 @@ def _guess(rows: TargetRows) -> Found:
         _refuse_times(rows, coded)
         kinds = {kind(v) for v in coded[1]}
         if not kinds or isinstance(column.dtype, pd.CategoricalDtype) or not kinds <= NUMBERS:
+            _refuse_names(str(name), len(rows), coded)
             return OneClass, coded, _note_on_text(str(name), len(rows), coded)
         coded = coded if _are_few_whole(coded[1]) else None
     if coded is None:
@@ -436,6 +438,16 @@ def _note_on_text(name: str, n_rows: int, coded: Coded) -> str:
             "only cannot be learnt. Is it a name, or a text?"
         )
     return ""
+
+
+def _refuse_names(name: str, n_rows: int, coded: Coded) -> None:
+    """Refuse what mostly names its rows: a network with an output for each takes all memory, and learns nothing."""
+    n = len(coded[1])
+    if n > max(_MANY_CLASSES, n_rows / 2):
+        raise DataError(
+            f"the target {name!r} has {n:,} different values in {n_rows:,} rows, such as {coded[1][0]!r:.60}: names and "
+            "texts cannot be learnt as classes. Choose another column; if they are classes, pass task='single_label'"
+        )
 
 
 def _refuse_type(column: pd.Series[Any]) -> None:

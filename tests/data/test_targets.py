@@ -239,6 +239,11 @@ def test_text_that_says_numbers_is_told(capsys: pytest.CaptureFixture[str]) -> N
     assert "text that says dates, taken as 30 classes" in capsys.readouterr().out
     read_targets([f"name {k}" for k in range(30)])
     assert "30 classes in 30 rows, such as 'name 0'" in capsys.readouterr().out
+    names = [f"name {k}" for k in range(3000)]
+    with pytest.raises(DataError, match=r"'label' has 3,000 different values in 3,001 rows, such as 'name 0'"):
+        read_targets([*names, "name 0"])
+    assert read_targets([*names, "name 0"], TargetOptions(task="single_label")).task_name == "single_label"
+    read_targets(names * 2, say=False)
     read_targets([20] * 30), read_targets([f"name {k}" for k in range(30)] * 2), read_targets(["2.1.24", "3.1.24"])
     read_targets(["1", "2"] * 3), read_targets(["1.5", "x"] * 3), read_targets([1, 2, 3], say=False)
     assert not capsys.readouterr().out
