@@ -446,7 +446,7 @@ def _refuse_names(name: str, n_rows: int, coded: Coded) -> None:
     if n > max(_MANY_CLASSES, n_rows / 2):
         raise DataError(
             f"the target {name!r} has {n:,} different values in {n_rows:,} rows, such as {coded[1][0]!r:.60}: names "
-            "and texts cannot be learnt as classes. Choose another column; if they are classes, pass task='single_label'"
+            "and texts cannot be learnt as classes. Take another column; if they are classes, pass task='single_label'"
         )
 
 

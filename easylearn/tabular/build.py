@@ -128,8 +128,8 @@ def _plan(how: TableOptions, names: list[str], side: TableView, head: TableView,
         train, held_out = _split(side, how, codes, valid)
         if given.how is OneClass and codes is None and len(held_out):
             raise DataError(
-                f"each of the {len(given)} rows of the target {names[0]!r} is a class of its own, so that none can be "
-                "learnt and validated. Names, texts and dates cannot be predicted as they are; valid=None only trains"
+                f"each of the {len(given)} rows of the target {names[0]!r} is a class of its own, so that none can "
+                "be learnt and validated. Names, texts and dates cannot be predicted as they are; valid=None trains on all"
             )
         columns = _columns(head, how, names)
         processor = TableProcessor(

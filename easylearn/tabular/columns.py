@@ -153,7 +153,11 @@ def _constant(column: Column) -> str | None:
         first = None if varies or not column.n_present else column.coded[1][column.held[0]]
     if varies:
         return None
-    return "it is empty: every value is missing" if first is None else f"it holds one value only, {first!r}"
+    if first is None:
+        return "it is empty: every value is missing"
+    n = len(column) - column.n_present
+    beside = f", and nothing in {n} rows; if that tells something, name it in cat_names" * bool(n)
+    return f"it holds one value only, {first!r}{beside}"
 
 
 def sample(table: TableView, names: Iterable[str]) -> dict[str, Column]:
@@ -171,8 +175,8 @@ def find_ids(table: TableView, few: Mapping[str, Column], names: Sequence[str]) 
 
     In a sample (`few`) of such a column all is different, too; only then is the whole column counted.
     """
-    enough = names if len(table) >= _FEW_ROWS else ()
-    return [name for name in enough if _mostly_different(few[name]) and _mostly_different(table[name])]
+    found = (name for name in names if _mostly_different(few[name]) and _mostly_different(table[name]))
+    return [name for name in found if table[name].n_present >= _FEW_ROWS]
 
 
 def find_leaks(few: Mapping[str, Column], target: str, names: Sequence[str]) -> list[tuple[str, str]]:

@@ -185,6 +185,12 @@ def test_notes() -> None:
     assert "min_count" in guess_columns(words).notes[0]
 
 
+def test_one_value_beside_missing_ones_is_told() -> None:
+    found = guess_columns(pd.DataFrame({"mark": ["x", *[None] * 9], "one": 1.5, "none": np.nan})).dropped
+    assert "nothing in 9 rows" in found["mark"] and "cat_names" in found["mark"]
+    assert found["one"] == "it holds one value only, 1.5" and "empty" in found["none"]
+
+
 @pytest.mark.parametrize("form", ["%Y-%m-%d", "%d/%m/%Y", "%d-%m-%y", "%Y-%m-%dT%H:%M:%S"])
 def test_dates_written_as_text_are_no_categories(form: str) -> None:
     days = pd.date_range("2020-01-01", periods=60)
@@ -217,6 +223,7 @@ def test_ids() -> None:
     ]
     assert find_ids(df, ["real", "name", "many"]) == ["real", "name"]
     assert find_ids(df.iloc[:10]) == []
+    assert find_ids(pd.DataFrame({"why": ["ill", "moved", *[None] * 98]})) == [], "two values tell nothing"
     shuffled = df.assign(id=np.random.default_rng(0).permutation(N).astype(float))
     assert "id" in find_ids(shuffled)
 

@@ -421,6 +421,13 @@ def test_a_single_class_and_a_class_that_only_validates() -> None:
     assert make(names, "label", valid=None).task.n_out == 120
 
 
+def test_a_column_without_any_training_value_is_told_in_words() -> None:
+    df = table().assign(why=[*[None] * 118, "ill", "moved"])
+    learn = tabular_learner(make(df, cat_names=["why"], valid=[118, 119]), progress=False)
+    with pytest.warns(EasyLearnWarning, match="'why' holds 'ill', 'moved', training had none"):
+        learn.predict(df.tail(2))
+
+
 def test_where_no_column_is_left_each_is_named_with_the_reason() -> None:
     df = table()
     days = [f"{1 + k % 28}/{1 + k // 28}/24" for k in range(len(df))]
