@@ -129,7 +129,7 @@ def _plan(how: TableOptions, names: list[str], side: TableView, head: TableView,
         if given.how is OneClass and codes is None and len(held_out):
             raise DataError(
                 f"each of the {len(given)} rows of the target {names[0]!r} is a class of its own, so that none can "
-                "be learnt and validated. Names, texts and dates cannot be predicted as they are; valid=None trains on all"
+                "be learnt and validated. Names, texts and dates cannot be predicted as they are; valid=None trains all"
             )
         columns = _columns(head, how, names)
         processor = TableProcessor(
