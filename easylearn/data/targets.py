@@ -53,6 +53,7 @@ if TYPE_CHECKING:
 __all__ = ["GivenTargets", "TargetOptions", "Targets", "TaskName", "read_targets", "repeated"]
 
 MAX_WHOLE_CLASSES = 20  # more different whole numbers than these are numbers, not classes
+_DAYS = "(pd.to_datetime(df[{name!r}]) - some_day).dt.days"
 _MANY_CLASSES = 2000  # that many are taken whatever they are
 _SAMPLE = 2000  # rows that mostly tell whether a column holds few whole numbers
 _INSTEAD = {
@@ -430,7 +431,7 @@ def _note_on_text(name: str, n_rows: int, coded: Coded) -> str:
     if words and not any(isinstance(v, str | bool) or v is None for v in said) and not _are_few_whole(said):
         return f"target {name}: text that says numbers, taken as {len(words)} classes; task='regression' takes numbers"
     if len(words) > MAX_WHOLE_CLASSES and all(map(says_date, words[:100])):
-        days = f"(pd.to_datetime(df[{name!r}]) - some_day).dt.days"
+        days = _DAYS.format(name=name)
         return f"target {name}: text that says dates, taken as {len(words)} classes; for numbers take {days}"
     if len(words) > max(MAX_WHOLE_CLASSES, 0.5 * n_rows):
         return (
@@ -444,9 +445,11 @@ def _refuse_names(name: str, n_rows: int, coded: Coded) -> None:
     """Refuse what mostly names its rows: a network with an output for each takes all memory, and learns nothing."""
     n = len(coded[1])
     if n > max(_MANY_CLASSES, n_rows / 2):
+        are_dates = all(map(says_date, coded[1][:100]))
+        instead = f"For numbers take {_DAYS.format(name=name)}" if are_dates else "Take another column"
         raise DataError(
-            f"the target {name!r} has {n:,} different values in {n_rows:,} rows, such as {coded[1][0]!r:.60}: names "
-            "and texts cannot be learnt as classes. Take another column; if they are classes, pass task='single_label'"
+            f"the target {name!r} has {n:,} different values in {n_rows:,} rows, such as {coded[1][0]!r:.60}: names, "
+            f"dates and texts cannot be learnt as classes. {instead}; if they are classes, pass task='single_label'"
         )
 
 

@@ -242,6 +242,9 @@ def test_text_that_says_numbers_is_told(capsys: pytest.CaptureFixture[str]) -> N
     names = [f"name {k}" for k in range(3000)]
     with pytest.raises(DataError, match=r"'label' has 3,000 different values in 3,001 rows, such as 'name 0'"):
         read_targets([*names, "name 0"])
+    days = pd.date_range("2000-01-01", periods=3000).strftime("%Y-%m-%d")
+    with pytest.raises(DataError, match=r"For numbers take \(pd\.to_datetime\(df\['day'\]\) - some_day\)"):
+        read_targets(pd.Series(days, name="day"))
     assert read_targets([*names, "name 0"], TargetOptions(task="single_label")).task_name == "single_label"
     read_targets(names * 2, say=False)
     read_targets([20] * 30), read_targets([f"name {k}" for k in range(30)] * 2), read_targets(["2.1.24", "3.1.24"])
