@@ -287,7 +287,17 @@ class Numbers(TargetKind):
 
     @classmethod
     def learn(cls, rows: TargetRows, train: Indices | None, options: TargetOptions) -> Numbers:
-        """The scale: of the logarithms, with one added first where there are zeros."""
+        """The scale: of the logarithms, with one added first where there are zeros.
+
+        Raises:
+            DataError: all training items have the same number, or a value is missing and logarithms are wanted.
+        """
+        chosen = [numbers(c, "target", rows.where)[slice(None) if train is None else train] for c in rows.columns]
+        if len(chosen[0]) > 1 and all(x.min() == x.max() for x in chosen):
+            raise DataError(
+                f"every training row of the target {rows.columns[0].name!r} has the number {chosen[0][0]:g}, so there "
+                "is nothing to predict; rows of at least two different numbers are needed"
+            )
         return cls(scale=("log1p" if (_finite(rows) == 0).any() else "log") if options.log_target else "linear")
 
     def task(self, columns: Sequence[str]) -> Regression:

@@ -179,6 +179,14 @@ def test_what_is_named_is_the_row_and_how_many_there_are() -> None:
         read_targets(pd.Series(["a", None], index=[5, 7])).stratify_codes()
 
 
+def test_numbers_that_are_all_the_same_are_refused() -> None:
+    same = read_targets(pd.Series([0.5, 0.5, 0.5, 1.5], name="y"))
+    with pytest.raises(DataError, match=r"every training row of the target 'y' has the number 0\.5"):
+        same.learn(np.array([0, 1, 2]))
+    assert same.learn(np.array([2, 3])).task.predicts_numbers and same.learn(np.array([0])).task.predicts_numbers
+    assert read_targets(np.array([[0.5, 1.0], [0.5, 2.0]])).learn().task.n_out == 2
+
+
 def test_what_leaves_rows_out_is_said_where_it_does() -> None:
     def refusal(values: Any) -> str:
         given = read_targets(values)
