@@ -12,7 +12,8 @@ __all__ = ["apply_init", "cond_init"]
 
 def cond_init(m: nn.Module, init_fn: Callable[[Tensor], Any]) -> None:
     """Weights of `m` by `init_fn` and biases 0, unless it is batch-norm."""
-    weight, bias = (vars(m)["_parameters"].get(name) for name in ("weight", "bias"))
+    own = dict(m.named_parameters(recurse=False))
+    weight, bias = own.get("weight"), own.get("bias")
     if not isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d):
         if weight is not None and weight.ndim > 1:
             init_fn(weight)

@@ -28,7 +28,7 @@ Array = npt.NDArray[Any]
 def set_train_mode(m: nn.Module) -> None:
     """Training mode for `m` alone, evaluation for batch-norm that is frozen."""
     own = vars(m)
-    statistics = isinstance(m, nn.modules.batchnorm._NormBase)
+    statistics = isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d)
     m.training = not (statistics and (own.get("bn_freeze", False) or not own.get("trainable", True)))
 
 
