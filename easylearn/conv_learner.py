@@ -11,14 +11,14 @@ from torch import nn
 from torch.nn import functional as F
 
 from . import learner2018
-from .core import BasicModel, children
+from .core import BasicModel
 from .data.bunch import Data
 from .files import StrPath
 from .imports import star
 from .learner07 import Learner07
 from .metrics import accuracy
 from .options import strict
-from .torch_imports import Arch07
+from .torch_imports import Arch07, children
 from .train.optim import OptimizerFn, sgd
 from .vision.archs import Arch, get_arch
 from .vision.learner import vision_learner
@@ -111,8 +111,8 @@ class ConvLearner(Learner07):
             pretrained=pretrained,
             optimizer=sgd if opt_fn is None else opt_fn,
             path=Path(getattr(data, "path", None) or ".") / models_name,
-            **({} if clip is None else {"clip": clip}),
-            **({"loss": F.l1_loss} if data.task.predicts_numbers and crit is None else {}),
+            clip="auto" if clip is None else clip,
+            loss=F.l1_loss if data.task.predicts_numbers and crit is None else None,
         )
         made = cls.of(learn)
         if custom_head is not None:  # written when memory lay channel by channel
