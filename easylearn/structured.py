@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -16,14 +17,14 @@ import numpy.typing as npt
 from . import keyed
 from .data.levels import in_order
 from .data.values import factorize, numbers, refuse_rows, require_columns
-from .errors import ArgumentError, DataError, EasyLearnWarning
+from .errors import ArgumentError, DataError, EasyLearnWarning, did_you_mean
 from .tabular import features
+from .tabular.features import to_times
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["add_datepart", "apply_cats", "get_elapsed", "get_sample", "proc_df", "train_cats"]
-
+T = TypeVar("T")
 Mapper = dict[str, tuple[float, float]]
 
 
@@ -96,14 +97,21 @@ def apply_cats(df: pd.DataFrame, trn: pd.DataFrame) -> pd.DataFrame:
     return df
 
 
-def add_datepart(df: pd.DataFrame, cols: str | Sequence[str], drop: bool = True, time: bool = False) -> pd.DataFrame:
+def add_datepart(
+    df: pd.DataFrame,
+    fldnames: str | Sequence[str],
+    drop: bool = True,
+    time: bool = False,
+    errors: Literal["raise", "coerce"] = "raise",
+) -> pd.DataFrame:
     """Add the parts of one or several dates as columns, in place; see `easylearn.tabular.features.add_datepart`.
 
     Args:
         df: the table; it is changed.
-        cols: the column or columns of dates.
-        drop: take them out.
+        fldnames: the column or columns of dates.
+        drop: take them out; otherwise they become columns of times.
         time: add Hour, Minute and Second too.
+        errors: "coerce" makes what is no date a missing one.
 
     Returns:
         The same table.
@@ -112,9 +120,15 @@ def add_datepart(df: pd.DataFrame, cols: str | Sequence[str], drop: bool = True,
     >>> add_datepart(pd.DataFrame({"saledate": ["2020-01-01"]}), "saledate")["saleElapsed"].tolist()
     [1577836800]
     """
-    for name in [cols] if isinstance(cols, str) else list(cols):
+    import pandas as pd
+
+    for name in [fldnames] if isinstance(fldnames, str) else list(fldnames):
         # All is computed before anything is changed.
-        made = features.add_datepart(df[[name]] if name in df.columns else df, name, drop=True, time=time)
+        dates = df[[name]].copy() if name in df.columns else df
+        if errors == "coerce" and name in df.columns:
+            dates[name] = pd.to_datetime(dates[name], errors="coerce")
+        made = features.add_datepart(dates, name, drop=True, time=time)
+        times = to_times(dates, name)
         others = [n for n in made.columns if n in df.columns and n != name and not made[n].equals(df[n])]
         if others:
             raise ArgumentError(
@@ -123,8 +137,11 @@ def add_datepart(df: pd.DataFrame, cols: str | Sequence[str], drop: bool = True,
             )
         for column in made.columns:
             df[column] = made[column].array
-        if drop and name not in made.columns:
-            del df[name]
+        if name not in made.columns:
+            if drop:
+                del df[name]
+            else:
+                df[name] = times.array
     return df
 
 
@@ -161,7 +178,7 @@ def proc_df(
         (x, y, nas) or, with `do_scale`, (x, y, nas, mapper). y is None without `y_fld`.
 
     Raises:
-        DataError: a column is missing, holds dates, or a target is missing (naming rows).
+        DataError: a column is missing, or a target is missing (naming rows).
 
     >>> import pandas as pd
     >>> trn = train_cats(pd.DataFrame({"size": ["S", "L", None], "n": [1.0, None, 3.0], "y": [0, 1, 0]}))
@@ -198,10 +215,13 @@ def proc_df(
     for name in kept.columns:
         column = kept[name]
         if pd.api.types.is_datetime64_any_dtype(column.dtype):
-            raise DataError(
-                f"column {name!r} holds dates: call add_datepart(df, {name!r}) first, or put it in skip_flds"
+            warnings.warn(
+                f"column {name!r} holds dates, which become the numbers of their order, of this table alone; call "
+                f"add_datepart(df, {name!r}) before, or put it in skip_flds",
+                EasyLearnWarning,
+                stacklevel=2,
             )
-        if pd.api.types.is_numeric_dtype(column.dtype) or pd.api.types.is_bool_dtype(column.dtype):
+        elif pd.api.types.is_numeric_dtype(column.dtype) or pd.api.types.is_bool_dtype(column.dtype):
             continue
         coded = column if isinstance(column.dtype, pd.CategoricalDtype) else train_cats(kept[[name]].copy())[name]
         if not isinstance(coded.dtype, pd.CategoricalDtype):
@@ -257,6 +277,194 @@ def get_elapsed(
     days = features.elapsed_since(df, fld, by=by, date=date)[pre + fld].to_numpy()
     df[pre + fld] = days if pre == "After" else 0.0 - days
     return df
+
+
+def fix_missing(df: pd.DataFrame, col: pd.Series[Any], name: str, na_dict: dict[str, float]) -> dict[str, float]:
+    """Fill the missing numbers of one column in place, and flag them in `<name>_na`.
+
+    Args:
+        df: the table; it gets the columns.
+        col: the numbers; a column of anything else is left alone.
+        name: of the filled column.
+        na_dict: fill values by name; where it has none for a column with missing values, it gets the median.
+
+    Returns:
+        `na_dict`.
+    """
+    import pandas as pd
+
+    if pd.api.types.is_numeric_dtype(col.dtype):
+        missing = col.isna()
+        if name in na_dict or missing.any():
+            df[name + "_na"] = missing
+            df[name] = col.fillna(na_dict.setdefault(name, float(col.median())))
+    return na_dict
+
+
+def numericalize(df: pd.DataFrame, col: pd.Series[Any], name: str, max_n_cat: int | None) -> None:
+    """Put the codes of a categorical column into `df[name]`, counted from 1, with 0 for missing.
+
+    Args:
+        df: the table; it gets the column.
+        col: the categories; numbers are left alone.
+        name: of the column of codes.
+        max_n_cat: a column with at most so many categories is left alone; None leaves none.
+    """
+    import pandas as pd
+
+    if not pd.api.types.is_numeric_dtype(col.dtype) and (max_n_cat is None or len(col.cat.categories) > max_n_cat):
+        df[name] = pd.Categorical(col).codes + 1
+
+
+def scale_vars(df: pd.DataFrame, mapper: Mapper | None = None) -> Mapper:
+    """Give every numeric column mean 0 and deviation 1, in place; what `proc_df(..., do_scale=True)` does.
+
+    Args:
+        df: the table; it is changed.
+        mapper: what this gave for the training table.
+
+    Returns:
+        Mean and deviation by column.
+    """
+    return _scale(df, mapper)
+
+
+def is_date(x: Any) -> bool:
+    """Whether a column, or an array, holds dates."""
+    import pandas as pd
+
+    return bool(pd.api.types.is_datetime64_any_dtype(x.dtype))
+
+
+def is_categorical_dtype(x: Any) -> bool:
+    """Whether a column, or its dtype, is of categories."""
+    import pandas as pd
+
+    return isinstance(getattr(x, "dtype", x), pd.CategoricalDtype)
+
+
+def combine_date(
+    years: npt.ArrayLike, months: npt.ArrayLike = 1, days: npt.ArrayLike = 1, **parts: npt.ArrayLike | None
+) -> npt.NDArray[np.datetime64]:
+    """Dates made of numbers: years, months and days, and maybe weeks, hours, minutes, seconds and smaller ones.
+
+    >>> str(combine_date(2018, 3, 31, hours=6))
+    '2018-03-31T06'
+    """
+    units = {"weeks": "W", "hours": "h", "minutes": "m", "seconds": "s", "milliseconds": "ms", "microseconds": "us"}
+    units["nanoseconds"] = "ns"
+    unknown = [name for name in parts if name not in units]
+    if unknown:
+        raise ArgumentError(f"combine_date has no argument {unknown[0]!r}. {did_you_mean(unknown[0], units)}")
+    total: Any = np.asarray(np.asarray(years) - 1970, "<M8[Y]") + np.asarray(np.asarray(months) - 1, "<m8[M]")
+    total = total + np.asarray(np.asarray(days) - 1, "<m8[D]")
+    for name, given in parts.items():
+        if given is not None:
+            total = total + np.asarray(given, f"<m8[{units[name]}]")
+    return np.asarray(total)
+
+
+# -- random forests ----------------------------------------------------------------------------------------
+
+
+def rf_feat_importance(m: Any, df: pd.DataFrame) -> pd.DataFrame:
+    """The columns of a table and how much a fitted forest relies on them, the most important first.
+
+    Args:
+        m: a forest of scikit-learn's.
+        df: what it was trained on.
+
+    Returns:
+        Columns "cols" and "imp".
+    """
+    import pandas as pd
+
+    return pd.DataFrame({"cols": df.columns, "imp": m.feature_importances_}).sort_values("imp", ascending=False)
+
+
+def set_rf_samples(n: int) -> None:
+    """Let scikit-learn draw `n` rows for each tree of its forests from now on, until `reset_rf_samples()`.
+
+    `max_samples=n` of a forest says the same for one of them alone.
+    """
+    from sklearn.ensemble import _forest as forest
+
+    def draw(random_state: Any, n_samples: int, n_samples_bootstrap: int = 0, *more: Any) -> Any:
+        return _drawn(random_state, n_samples, n, *more)
+
+    reset_rf_samples()
+    _drawn = forest._generate_sample_indices
+    draw.original = _drawn  # type: ignore[attr-defined]
+    forest._generate_sample_indices = draw
+
+
+def reset_rf_samples() -> None:
+    """Undo `set_rf_samples`."""
+    from sklearn.ensemble import _forest as forest
+
+    forest._generate_sample_indices = vars(forest._generate_sample_indices).get(
+        "original", forest._generate_sample_indices
+    )
+
+
+def parallel_trees(m: Any, fn: Callable[[Any], T], n_jobs: int = 8) -> list[T]:
+    """What a function says of each tree of a forest, computed by several threads.
+
+    Args:
+        m: a fitted forest.
+        fn: of one tree.
+        n_jobs: how many threads.
+    """
+    with ThreadPoolExecutor(n_jobs) as pool:
+        return list(pool.map(fn, m.estimators_))
+
+
+def draw_tree(t: Any, df: pd.DataFrame, size: float = 10, ratio: float = 0.6, precision: int = 0) -> None:
+    """Draw a tree of a forest.
+
+    Args:
+        t: the fitted tree.
+        df: what it was trained on, for the names of the columns.
+        size: width of the drawing in inches.
+        ratio: its height, as a part of the width.
+        precision: digits behind the point.
+    """
+    import matplotlib.pyplot as plt
+    from sklearn.tree import plot_tree
+
+    plt.figure(figsize=(size, size * ratio))
+    plot_tree(t, feature_names=[str(c) for c in df.columns], filled=True, precision=precision)
+    plt.show()
+
+
+def set_plot_sizes(sml: float, med: float, big: float) -> None:
+    """Set the sizes of matplotlib's letters: of ticks and legends, of labels, and of a figure's title."""
+    import matplotlib.pyplot as plt
+
+    sizes = {"font.size": sml, "axes.titlesize": sml, "axes.labelsize": med, "xtick.labelsize": sml}
+    plt.rcParams.update({**sizes, "ytick.labelsize": sml, "legend.fontsize": sml, "figure.titlesize": big})
+
+
+def get_nn_mappers(
+    df: pd.DataFrame, cat_vars: Sequence[str], contin_vars: Sequence[str]
+) -> tuple[list[Any], list[Any]]:
+    """Fill what is missing, in place, and give scikit-learn's encoder, or scaler, for each column.
+
+    Args:
+        df: the table; it is changed: missing numbers become the largest one and 100, missing categories "#NA#".
+        cat_vars: columns of categories.
+        contin_vars: columns of numbers.
+
+    Returns:
+        (column, LabelEncoder) of each category, and ([column], StandardScaler) of each number.
+    """
+    from sklearn.preprocessing import LabelEncoder, StandardScaler
+
+    for name in contin_vars:
+        df[name] = df[name].fillna(df[name].max() + 100)
+    for name in cat_vars:
+        df[name] = df[name].fillna("#NA#")
+    return [(name, LabelEncoder()) for name in cat_vars], [([name], StandardScaler()) for name in contin_vars]
 
 
 def _names(given: Sequence[str] | None, what: str) -> list[str]:
