@@ -101,7 +101,7 @@ class Learner07(Learner):
         return self.predict_with_targs(is_test or bool(items))[0]
 
     def predict_with_targs(self, is_test: bool = False) -> tuple[npt.NDArray[Any], npt.NDArray[Any] | None]:
-        """As `predict(is_test)`, and the targets: None where they are not known."""
+        """As `predict` of `is_test`, and the targets: None where they are not known."""
         found = super().predict(split=_split(is_test))
         return _logs(self.task, found.probs).numpy(), None if found.targets is None else found.targets.numpy()
 

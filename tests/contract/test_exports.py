@@ -24,6 +24,18 @@ MODULES = [
     "easylearn.column_data",
     "easylearn.structured",
     "easylearn.nlp",
+    "easylearn.core",
+    "easylearn.imports",
+    "easylearn.initializers",
+    "easylearn.io",
+    "easylearn.layer_optimizer",
+    "easylearn.layers",
+    "easylearn.learner2018",
+    "easylearn.metrics07",
+    "easylearn.model",
+    "easylearn.plots",
+    "easylearn.sgdr",
+    "easylearn.torch_imports",
 ]
 
 

@@ -1,0 +1,17 @@
+"""2018's `fastai.io`: fetching a file once."""
+
+from __future__ import annotations
+
+import urllib.request
+from pathlib import Path
+
+from .files import StrPath
+
+__all__ = ["get_data"]
+
+
+def get_data(url: str, filename: StrPath) -> None:
+    """Download `url` as the file `filename`, unless that is there."""
+    if not Path(filename).exists():
+        Path(filename).parent.mkdir(parents=True, exist_ok=True)
+        urllib.request.urlretrieve(url, filename)
