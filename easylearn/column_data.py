@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from . import learner2018
 from .data.frames import read_table
 from .data.split import split_indices
 from .data.targets import TaskName
@@ -26,6 +25,7 @@ from .data.values import numbers, refuse_rows, require_columns
 from .dataloader import Array, DataLoader, ModelData
 from .errors import ArgumentError, DataError
 from .files import StrPath
+from .imports import star
 from .learner07 import Learner07, _logs
 from .nn.embeddings import DotProduct, Forget, SigmoidRange, TableModel
 from .nn.registry import note
@@ -49,8 +49,8 @@ class PassthruDataset:
         is_reg: whether targets are numbers.
         is_multi: whether items have several labels.
 
-    >>> PassthruDataset([1, 2], [3, 4], [0.5, 1.5])[1]
-    [2, 4, 1.5]
+    >>> PassthruDataset([1, 2], [3, 4], [0.5, 1.5]).batch([1])
+    [array([2]), array([4]), array([1.5])]
     """
 
     def __init__(self, *args: Any, is_reg: bool = True, is_multi: bool = False) -> None:
@@ -154,7 +154,7 @@ class ColumnarDataset:
 
 
 class TableData07(ModelData, TabularData):
-    """What the learner of a table has as `data`: a `TabularData` that also has `trn_ds`, `val_dl`, `val_y` and so on."""
+    """What the learner of a table has as `data`: a `TabularData` with `trn_ds`, `val_dl`, `val_y` and so on."""
 
     __init__ = TabularData.__init__
 
@@ -278,10 +278,9 @@ class ColumnarModelData(ModelData):
             if df is not None or name == "train":
                 target = None if y is None else _target(df, y, is_reg, is_multi)
                 made[name] = ColumnarDataset.from_data_frame(df, cat_flds, target, is_reg, is_multi)
-                if name == "valid" and made[name].y.shape[1:] != made["train"].y.shape[1:]:
-                    raise DataError(
-                        f"the validation rows have targets of shape {made[name].y.shape}, those of training {made['train'].y.shape}"
-                    )
+                shapes = made[name].y.shape, made["train"].y.shape
+                if name == "valid" and shapes[0][1:] != shapes[1][1:]:
+                    raise DataError(f"targets have shape {shapes[1]} in training, but {shapes[0]} in validation")
                 if made[name].names != made["train"].names:
                     require_columns(df, made["train"].names)
                     made[name] = ColumnarDataset.from_data_frame(df[trn_df.columns], cat_flds, target, is_reg, is_multi)
@@ -525,8 +524,8 @@ class CollabFilterDataset:
 
     >>> df = pd.DataFrame({"who": ["b", "a", "b"], "film": [7, 7, 9], "stars": [4, 2, 5]})
     >>> cf = CollabFilterDataset.from_data_frame(".", df, "who", "film", "stars")
-    >>> cf.n_users, cf.item2idx[9], cf.user_col.tolist(), cf[2]
-    (2, 1, [0, 1, 0], [0, 1, 5.0])
+    >>> cf.n_users, cf.item2idx[9], cf.user_col.tolist(), cf.item_col.tolist()
+    (2, 1, [0, 1, 0], [0, 0, 1])
     """
 
     def __init__(self, path: StrPath, user_col: pd.Series[Any], item_col: pd.Series[Any], ratings: Any) -> None:
@@ -666,3 +665,10 @@ def _task(is_reg: bool, is_multi: bool) -> TaskName:
     if is_reg and is_multi:
         raise ArgumentError("is_multi is for labels; pass is_reg=False with it")
     return "regression" if is_reg else "multi_label" if is_multi else "single_label"
+
+
+_OWN = [
+    "CollabFilterDataset", "CollabFilterLearner", "ColumnarDataset", "ColumnarModelData", "DataLoader",
+    "EmbeddingDotBias", "MixedInputModel", "ModelData", "PassthruDataset", "StructuredLearner", "emb_init", "get_emb",
+]  # fmt: skip
+__all__ = star(globals(), learner2018, own=_OWN)

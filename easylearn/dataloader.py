@@ -11,30 +11,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from .core import T
 from .errors import ArgumentError
 from .files import StrPath
 from .options import strict
 
 Array = npt.NDArray[Any]
 
-__all__ = ["DataLoader", "ModelData", "T"]
-
-
-def T(a: Any, half: bool = False, cuda: bool = True) -> Tensor:  # noqa: N802 (its 2018 name)
-    """A tensor of 32-bit floats or 64-bit integers, whatever numbers they were; on the CPU.
-
-    Args:
-        a: an array, a tensor, or lists of numbers.
-        half: floats of 16 bits.
-        cuda: not used; it is here because notebooks give it.
-
-    >>> T(np.array([1.5, 2])).dtype, T([1, 2]).dtype
-    (torch.float32, torch.int64)
-    """
-    tensor = a if isinstance(a, Tensor) else torch.from_numpy(np.array(a, order="C"))
-    if tensor.is_floating_point():
-        return tensor.half() if half else tensor.float()
-    return tensor.long()
+__all__ = ["DataLoader", "ModelData"]
 
 
 @runtime_checkable
@@ -122,7 +106,7 @@ class DataLoader:
             columns: list[Any] = self.dataset.batch(np.asarray(rows))
         else:
             columns = [self._stacked(column) for column in zip(*(self.dataset[i] for i in rows), strict=True)]
-        made = [T(column, self.half) for column in columns]
+        made = [T(column, self.half, cuda=False) for column in columns]
         if self.transpose:
             made[:-1] = [t.transpose(0, 1) if t.ndim > 1 else t for t in made[:-1]]
         if self.transpose_y and made[-1].ndim > 1:

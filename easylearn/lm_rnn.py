@@ -22,10 +22,7 @@ from .options import strict
 from .text.fastai import fastai_tensors
 
 
-
-def seq2seq_reg(
-    output: Any, xtra: Any = (), loss: Any = 0.0, alpha: float = 0.0, beta: float = 0.0
-) -> Any:
+def seq2seq_reg(output: Any, xtra: Any = (), loss: Any = 0.0, alpha: float = 0.0, beta: float = 0.0) -> Any:
     """Add to a loss what keeps outputs small and slow (arXiv 1708.01009); `partial` gives alpha and beta.
 
     Args:
@@ -109,7 +106,7 @@ class SequentialClassifier(TextClassifier):
             return super().forward(x, lengths)
         rows = x.t()
         real = rows != self.encoder.embedding.padding_idx
-        order = (~real).int().argsort(1, stable=True)
+        order = (~real).int().argsort(dim=1, stable=True)
         return super().forward(rows.gather(1, order), real.sum(1).cpu()), [], []
 
     def reset(self) -> None:

@@ -14,17 +14,18 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from . import keyed
+from . import imports, keyed
 from .data.levels import in_order
 from .data.values import factorize, numbers, refuse_rows, require_columns
 from .errors import ArgumentError, DataError, EasyLearnWarning, did_you_mean
+from .imports import load_names, star
 from .tabular import features
 from .tabular.features import to_times
 
 if TYPE_CHECKING:
     import pandas as pd
 
-T = TypeVar("T")
+Found = TypeVar("Found")
 Mapper = dict[str, tuple[float, float]]
 
 
@@ -407,7 +408,7 @@ def reset_rf_samples() -> None:
     )
 
 
-def parallel_trees(m: Any, fn: Callable[[Any], T], n_jobs: int = 8) -> list[T]:
+def parallel_trees(m: Any, fn: Callable[[Any], Found], n_jobs: int = 8) -> list[Found]:
     """What a function says of each tree of a forest, computed by several threads.
 
     Args:
@@ -550,3 +551,18 @@ def _scale(df: pd.DataFrame, mapper: Mapper | None) -> Mapper:
     for name, (mean, deviation) in mapper.items():
         df[name] = (df[name].to_numpy(np.float64) - mean) / deviation
     return dict(mapper)
+
+
+_theirs = load_names(
+    """
+pandas.api.types: is_numeric_dtype is_string_dtype | sklearn.impute: SimpleImputer as Imputer
+sklearn.preprocessing: LabelEncoder StandardScaler | sklearn.tree: export_graphviz
+"""
+)
+globals().update(_theirs)
+_OWN = [
+    "add_datepart", "apply_cats", "combine_date", "draw_tree", "fix_missing", "get_elapsed", "get_nn_mappers",
+    "get_sample", "is_categorical_dtype", "is_date", "numericalize", "parallel_trees", "proc_df", "reset_rf_samples",
+    "rf_feat_importance", "scale_vars", "set_plot_sizes", "set_rf_samples", "train_cats",
+]  # fmt: skip
+__all__ = star(globals(), imports, own=[*_theirs, *_OWN])
