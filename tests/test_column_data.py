@@ -355,9 +355,10 @@ def test_the_film_lesson_runs_and_learns(tmp_path: Path, opt_fn: Any) -> None:
     assert predictions.shape == learn.data.val_y.shape == (60,)
     films = np.array([cf.item2idx[i] for i in (10, 20, 30)])
     assert learn.model.ib(column_data.V(films)).shape == (3, 1) and learn.model.i.weight.shape == (cf.n_items, 5)  # type: ignore[attr-defined]
-    score = learn.model(*column_data.V([cf.user_col[:4], cf.item_col[:4]]))  # type: ignore[attr-defined]
+    score = learn.model.eval()(*column_data.V([cf.user_col[:4], cf.item_col[:4]]))  # type: ignore[attr-defined]
     assert np.allclose(score.detach(), learn.predict(cf.df[:4]).probs.ravel(), atol=1e-6)
     learn.export(tmp_path / "films.easylearn")
+    assert learn.save("films").parent == tmp_path / "models"
 
 
 def test_ratings_serve_a_model_of_ones_own(tmp_path: Path) -> None:
@@ -367,7 +368,6 @@ def test_ratings_serve_a_model_of_ones_own(tmp_path: Path) -> None:
     model, data = cf.get_model(3), cf.get_data(np.arange(30), 16)
     opt = torch.optim.SGD(model.parameters(), 1e-1)
     assert column_data.fit(model, data, 1, opt, column_data.F.mse_loss)[0] < 5  # type: ignore[attr-defined]
-    assert learn.save("films").parent == tmp_path / "models"
 
 
 def test_ratings_columns_must_be_there(tmp_path: Path) -> None:

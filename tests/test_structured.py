@@ -287,7 +287,7 @@ def test_forests_draw_few_rows_until_they_are_reset() -> None:
     x = pd.DataFrame({"a": np.arange(400.0), "b": 0.0})
 
     def leaves(**more: Any) -> int:
-        forest = RandomForestRegressor(3, random_state=0, oob_score=True, **more).fit(x, x["a"])
+        forest = RandomForestRegressor(30, random_state=0, oob_score=True, **more).fit(x, x["a"])
         assert structured.rf_feat_importance(forest, x)["cols"].tolist() == ["a", "b"]
         assert structured.parallel_trees(forest, lambda t: t.get_n_leaves()) == [
             t.get_n_leaves() for t in forest.estimators_
