@@ -22,11 +22,11 @@ from .data.frames import read_table
 from .data.split import split_indices
 from .data.targets import TaskName
 from .data.values import numbers, refuse_rows, require_columns
-from .dataloader import Array, DataLoader, ModelData
 from .errors import ArgumentError, DataError
 from .files import StrPath
 from .imports import star
 from .learner07 import Learner07, _logs
+from .modeldata import Array, ModelData, RowLoader
 from .nn.embeddings import DotProduct, Forget, SigmoidRange, TableModel
 from .nn.registry import note
 from .options import strict
@@ -208,8 +208,8 @@ class ColumnarModelData(ModelData):
     def __init__(
         self, path: StrPath, trn_ds: Any, val_ds: Any, bs: int = 64, test_ds: Any = None, shuffle: bool = True
     ) -> None:
-        others = [None if ds is None else DataLoader(ds, 2 * bs) for ds in (val_ds, test_ds)]
-        super().__init__(path, DataLoader(trn_ds, bs, shuffle), *others)
+        others = [None if ds is None else RowLoader(ds, 2 * bs) for ds in (val_ds, test_ds)]
+        super().__init__(path, RowLoader(trn_ds, bs, shuffle), *others)
 
     @classmethod
     @strict({"val_idx": "val_idxs", "df_test": "test_df", "cat_vars": "cat_flds"})
@@ -668,7 +668,6 @@ def _task(is_reg: bool, is_multi: bool) -> TaskName:
 
 
 _OWN = [
-    "CollabFilterDataset", "CollabFilterLearner", "ColumnarDataset", "ColumnarModelData", "DataLoader",
-    "EmbeddingDotBias", "MixedInputModel", "ModelData", "PassthruDataset", "StructuredLearner", "emb_init", "get_emb",
+    "CollabFilterDataset", "CollabFilterLearner", "ColumnarDataset", "ColumnarModelData",    "EmbeddingDotBias", "MixedInputModel", "ModelData", "PassthruDataset", "StructuredLearner", "emb_init", "get_emb",
 ]  # fmt: skip
 __all__ = star(globals(), learner2018, own=_OWN)

@@ -16,6 +16,7 @@ from easylearn import column_data
 from easylearn.column_data import CollabFilterDataset, ColumnarModelData
 from easylearn.errors import ArgumentError, DataError
 from easylearn.learner import Learner
+from easylearn.modeldata import RowLoader
 from easylearn.structured import add_datepart, apply_cats, proc_df, train_cats
 
 CATS = ["Store", "DayOfWeek", "StateHoliday"]
@@ -183,20 +184,9 @@ def test_a_loop_of_ones_own_trains_on_the_batches(features: Callable[..., dict[s
     first = column_data.fit(model, md, 1, opt, column_data.F.mse_loss)  # type: ignore[attr-defined]
     column_data.set_lrs(opt, 1e-3)  # type: ignore[attr-defined]
     assert opt.param_groups[0]["lr"] == 1e-3 and np.isfinite(first).all()
-    assert len(column_data.DataLoader(md.trn_ds, 31, shuffle=True)) == 1  # one row is joined to the batch before
+    assert len(RowLoader(md.trn_ds, 31, shuffle=True)) == 1  # one row is joined to the batch before
     classes = column_data.MixedInputModel([(5, 3)], 0, 0.0, 3, [8], [0.0], is_reg=False)
     assert torch.allclose(classes(torch.ones(2, 1).long(), torch.zeros(2, 1)).exp().sum(1), torch.ones(2))
-
-
-def test_sequences_are_filled_up_and_transposed() -> None:
-    items = [([1, 2, 3], 0), ([4], 1)]
-    x, y = next(iter(column_data.DataLoader(items, 2, transpose=True, pad_idx=9)))
-    assert x.tolist() == [[1, 9], [2, 9], [3, 4]] and y.tolist() == [0, 1]
-    behind = column_data.DataLoader(items, batch_sampler=[[1, 0]], pre_pad=False)
-    assert [t.tolist() for t in next(iter(behind))] == [[[4, 0, 0], [1, 2, 3]], [1, 0]]
-    assert len(column_data.DataLoader(items * 3, 4, drop_last=True)) == 1
-    with pytest.raises(ArgumentError, match="sampler"):
-        column_data.DataLoader(items, 2, shuffle=True, sampler=[0, 1])
 
 
 def test_positions_may_count_from_the_end() -> None:
@@ -384,6 +374,7 @@ def test_ratings_columns_must_be_there(tmp_path: Path) -> None:
 
 def test_the_star_brings_what_notebooks_of_that_time_expect() -> None:
     names: dict[str, Any] = {}
-    exec("from easylearn.structured import *\nfrom easylearn.column_data import *", names)
+    exec("from easylearn.modeldata import RowLoader
+from easylearn.structured import *\nfrom easylearn.column_data import *", names)
     assert names["np"] is np and names["pd"] is pd and names["Path"] is Path and names["optim"] is torch.optim
     assert names.keys() >= {"ColumnarModelData", "CollabFilterDataset", "proc_df", "get_cv_idxs", "F", "math", "plt"}
