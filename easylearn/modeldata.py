@@ -1,22 +1,27 @@
-"""2018's `ModelData`: loaders of one's own as one object; and a loader that gives rows of arrays."""
+"""2018's `ModelData`: loaders of one's own as one object; the datasets of tables, and a loader of their rows."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import torch
 from torch import Tensor
 
 from .core import T
+from .data.split import split_indices
+from .data.values import numbers, refuse_rows, require_columns
+from .errors import ArgumentError
 from .files import StrPath
+from .tabular.data import TabularData
 
 Array = npt.NDArray[Any]
 
-__all__ = ["ModelData"]
+__all__ = ["ColumnarDataset", "ModelData", "PassthruDataset"]
 
 
 class ByRows(Protocol):
@@ -52,6 +57,118 @@ class RowLoader:
         ends = [self.batch_size * (i + 1) for i in range(len(self) - 1)]
         for rows in np.split(order, ends):
             yield [T(column) for column in self.dataset.batch(rows)]
+
+
+class PassthruDataset:
+    """Columns beside each other: item i is `[x[i] for x in xs] + [y[i]]`.
+
+    Args:
+        args: arrays of equal length, the target last.
+        is_reg: whether targets are numbers.
+        is_multi: whether items have several labels.
+
+    >>> PassthruDataset([1, 2], [3, 4], [0.5, 1.5]).batch([1])
+    [array([2]), array([4]), array([1.5])]
+    """
+
+    def __init__(self, *args: Any, is_reg: bool = True, is_multi: bool = False) -> None:
+        *self.xs, self.y = map(np.asarray, args)
+        self.is_reg, self.is_multi = is_reg, is_multi
+
+    @classmethod
+    def from_data_frame(
+        cls, df: pd.DataFrame, cols_x: Sequence[str], col_y: str, is_reg: bool = True, is_multi: bool = False
+    ) -> PassthruDataset:
+        """Columns of a table by name."""
+        return cls(*(df[c] for c in [*cols_x, col_y]), is_reg=is_reg, is_multi=is_multi)
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def __getitem__(self, i: int) -> list[Any]:
+        return [a[i] for a in [*self.xs, self.y]]
+
+    def batch(self, rows: Any) -> list[Array]:
+        """Some rows at once."""
+        return [a[rows] for a in [*self.xs, self.y]]
+
+    def frame(self) -> tuple[pd.DataFrame, list[str]]:
+        """The inputs as a table of numbers, and the columns of categories: none."""
+        return pd.DataFrame({f"x{i}": x for i, x in enumerate(self.xs)}), []
+
+
+class ColumnarDataset:
+    """One split of a table: item i is `[cats[i], conts[i], y[i]]`.
+
+    Args:
+        cats: columns of codes; none gives one of zeros, as in 2018.
+        conts: columns of numbers, likewise.
+        y: the targets; None, where nobody knows them, gives zeros. Numbers become a column of shape (n, 1).
+        is_reg, is_multi: see `PassthruDataset`.
+        names: of the columns, those of `cats` first.
+    """
+
+    def __init__(
+        self,
+        cats: Sequence[Any],
+        conts: Sequence[Any],
+        y: Any = None,
+        is_reg: bool = True,
+        is_multi: bool = False,
+        names: Sequence[str] | None = None,
+    ) -> None:
+        if not cats and not conts:
+            raise ArgumentError("a table needs at least one column of codes or of numbers")
+        n = len((cats or conts)[0])
+        self.cats = np.stack(cats, 1).astype(np.int64) if cats else np.zeros((n, 1), np.int64)
+        self.conts = np.stack(conts, 1).astype(np.float32) if conts else np.zeros((n, 1), np.float32)
+        self.has_y = y is not None
+        self.y: Array = np.asarray(y) if self.has_y else np.zeros(n if is_reg else (n, 1))
+        if is_reg and self.y.ndim == 1:
+            self.y = self.y[:, None]
+        self.is_reg, self.is_multi = is_reg, is_multi
+        self.n_cats, self.n_conts = len(cats), len(conts)
+        self.names = [f"x{i}" for i in range(len(cats) + len(conts))] if names is None else list(names)
+
+    @classmethod
+    def from_data_frames(
+        cls, df_cat: pd.DataFrame, df_cont: pd.DataFrame, y: Any = None, is_reg: bool = True, is_multi: bool = False
+    ) -> ColumnarDataset:
+        """A table of codes and one of numbers.
+
+        Raises:
+            DataError: a value is no number; the message names column and row.
+        """
+        cats, conts = ([numbers(df[c]) for c in df.columns] for df in (df_cat, df_cont))
+        for name, codes in zip(df_cat.columns, cats, strict=True):
+            refuse_rows(df_cat[name], np.flatnonzero(~np.isfinite(codes)), "have no code; call proc_df(df) first")
+        return cls(cats, conts, y, is_reg, is_multi, [*map(str, df_cat.columns), *map(str, df_cont.columns)])
+
+    @classmethod
+    def from_data_frame(
+        cls, df: pd.DataFrame, cat_flds: Sequence[str], y: Any = None, is_reg: bool = True, is_multi: bool = False
+    ) -> ColumnarDataset:
+        """A table whose columns in `cat_flds` are codes, and all others numbers."""
+        if not isinstance(df, pd.DataFrame):
+            raise ArgumentError(f"expected a pandas DataFrame, got {type(df).__name__}")
+        require_columns(df, [*df.columns, *cat_flds])
+        return cls.from_data_frames(df[list(cat_flds)], df.drop(columns=list(cat_flds)), y, is_reg, is_multi)
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def __getitem__(self, i: int) -> list[Any]:
+        return [self.cats[i], self.conts[i], self.y[i]]
+
+    def batch(self, rows: Any) -> list[Array]:
+        """Some rows at once."""
+        return [self.cats[rows], self.conts[rows], self.y[rows]]
+
+    def frame(self) -> tuple[pd.DataFrame, list[str]]:
+        """The inputs as a table, and which of its columns are codes."""
+        made = [pd.DataFrame(self.cats[:, : self.n_cats]), pd.DataFrame(self.conts[:, : self.n_conts])]
+        table: pd.DataFrame = pd.concat(made, axis=1)
+        return table.set_axis(self.names, axis=1), self.names[: self.n_cats]
 
 
 class ModelData:
@@ -116,3 +233,24 @@ class ModelData:
     def bs(self) -> int:
         """Items in a training batch."""
         return int(self.trn_dl.batch_size)
+
+
+class TableData07(ModelData, TabularData):
+    """What the learner of a table has as `data`: a `TabularData` with `trn_ds`, `val_dl`, `val_y` and so on."""
+
+    __init__ = TabularData.__init__
+
+    def shown_as(self, md: ModelData) -> TableData07:
+        """The same with what the 2018 names stand for."""
+        self.path, self.trn_dl, self.val_dl, self.test_dl = md.path, md.trn_dl, md.val_dl, md.test_dl
+        return self
+
+
+def split_rows(n: int, valid: Sequence[int] | Array | None) -> tuple[Array, Array]:
+    """Positions of training and validation rows; negative ones count from the end, as NumPy has them."""
+    if valid is None or not len(valid):
+        return np.arange(n), np.arange(0)
+    given = np.asarray(valid)
+    if given.dtype.kind in "iu" and -n <= given.min() < 0:
+        given = given % n
+    return split_indices(n, given)

@@ -374,7 +374,6 @@ def test_ratings_columns_must_be_there(tmp_path: Path) -> None:
 
 def test_the_star_brings_what_notebooks_of_that_time_expect() -> None:
     names: dict[str, Any] = {}
-    exec("from easylearn.modeldata import RowLoader
-from easylearn.structured import *\nfrom easylearn.column_data import *", names)
+    exec("from easylearn.structured import *\nfrom easylearn.column_data import *", names)
     assert names["np"] is np and names["pd"] is pd and names["Path"] is Path and names["optim"] is torch.optim
     assert names.keys() >= {"ColumnarModelData", "CollabFilterDataset", "proc_df", "get_cv_idxs", "F", "math", "plt"}
