@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from . import core
+from . import core, keyed
 from .errors import ArgumentError
 from .imports import star
 from .nn.awd_lstm import AWDLSTM, Drops, EncoderOutput
@@ -55,6 +55,14 @@ class SequentialLM(LanguageModel):
     def __init__(self, encoder: AWDLSTM, *, tie: bool = True, bias: bool = True) -> None:
         super().__init__(encoder, tie=tie, bias=bias)
         note(self, "easylearn.language_model", {"encoder": encoder, "tie": tie, "bias": bias})
+
+    @classmethod
+    def of(cls, model: LanguageModel) -> SequentialLM:
+        """The same model, to be called so; the one given is used no more."""
+        with keyed.scoped_rng(0, "text"):
+            made = cls(model.encoder, tie=model.tied, bias=model.decoder.bias is not None)
+        made.decoder = model.decoder
+        return made
 
     def __getitem__(self, i: int) -> nn.Module:
         return (self.encoder, self.decoder)[i]

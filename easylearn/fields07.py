@@ -1,0 +1,117 @@
+"""2018's torchtext, as far as its notebooks type it: `data.Field`. torchtext itself has had no fields since 2021."""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+from torch import Tensor
+
+from .core import T
+from .errors import EasyLearnWarning, StateError
+from .text.tokenize import WordTokenizer
+
+__all__ = ["Field", "data"]
+
+
+class FieldVocab:
+    """The words of a field: `itos` by number, `stoi` by word, `freqs` how often they came.
+
+    Args:
+        itos: the words.
+        unknown: the number of every other word.
+        freqs: how often each came; empty where nobody counted.
+    """
+
+    def __init__(self, itos: Sequence[str], unknown: int = 0, freqs: Counter[str] | None = None) -> None:
+        self.itos = list(itos)
+        self.stoi: dict[str, int] = defaultdict(lambda: unknown, {word: i for i, word in enumerate(self.itos)})
+        self.freqs = Counter() if freqs is None else freqs
+
+    def __len__(self) -> int:
+        return len(self.itos)
+
+
+class Field:
+    """How text becomes tokens, and tokens numbers.
+
+    The data that is made with it puts its vocabulary into `vocab`.
+
+    Args:
+        sequential: False takes each text as one token.
+        use_vocab: not used.
+        lower: small letters.
+        tokenize: a function from a text to tokens; None splits at spaces. "spacy" takes easylearn's words.
+        init_token, eos_token: what begins and ends each text, or None.
+        pad_token, unk_token: what `build_vocab` calls padding and the unknown.
+        batch_first: numbers of shape (bs, sl), not (sl, bs).
+
+    >>> field = Field(lower=True)
+    >>> field.build_vocab([["a", "film"], ["a"]])
+    >>> field.preprocess("A film"), field.numericalize([["a", "zebra"]]).tolist()
+    (['a', 'film'], [[2], [0]])
+    """
+
+    vocab: FieldVocab
+
+    def __init__(
+        self,
+        sequential: bool = True,
+        use_vocab: bool = True,
+        init_token: str | None = None,
+        eos_token: str | None = None,
+        lower: bool = False,
+        tokenize: Callable[[str], Iterable[str]] | str | None = None,
+        batch_first: bool = False,
+        pad_token: str = "<pad>",
+        unk_token: str = "<unk>",
+    ) -> None:
+        if isinstance(tokenize, str):
+            warnings.warn(
+                f"tokenize={tokenize!r}: easylearn's own words are taken; tokenize= takes any function from a text to "
+                "tokens, such as one that asks spaCy",
+                EasyLearnWarning,
+                stacklevel=2,
+            )
+            words = WordTokenizer()
+            tokenize = lambda text: words.tokenize([text])[0]  # noqa: E731
+        self.tokenize: Callable[[str], Iterable[str]] = str.split if tokenize is None else tokenize
+        self.sequential, self.use_vocab, self.lower, self.batch_first = sequential, use_vocab, lower, batch_first
+        self.init_token, self.eos_token, self.pad_token, self.unk_token = init_token, eos_token, pad_token, unk_token
+
+    def preprocess(self, x: str) -> list[str]:
+        """The tokens of a text."""
+        tokens = list(self.tokenize(x)) if self.sequential else [x]
+        return [t.lower() for t in tokens] if self.lower else tokens
+
+    def build_vocab(self, *texts: Iterable[Sequence[str]], max_size: int | None = None, min_freq: int = 1) -> None:
+        """Make the vocabulary of lists of tokens, the most frequent first.
+
+        Args:
+            texts: iterables of lists of tokens.
+            max_size: the most words.
+            min_freq: words that come less often are unknown.
+        """
+        freqs = Counter(word for some in texts for text in some for word in text)
+        kept = [word for word, n in sorted(freqs.items(), key=lambda f: (-f[1], f[0])) if n >= min_freq][:max_size]
+        specials = [t for t in (self.unk_token, self.pad_token, self.init_token, self.eos_token) if t is not None]
+        self.vocab = FieldVocab(dict.fromkeys([*specials, *kept]), 0, freqs)
+
+    def numericalize(self, arr: Sequence[Sequence[str]], device: Any = None, train: bool = True) -> Tensor:
+        """Numbers of several texts of equal length, shape (sl, bs).
+
+        Args:
+            arr: the tokens of each.
+            device, train: not used.
+        """
+        if "vocab" not in vars(self):
+            raise StateError("this field has no vocabulary yet: make data with it, or call build_vocab")
+        made = T([[self.vocab.stoi[token] for token in text] for text in arr])
+        return made if self.batch_first else made.t()
+
+
+data = SimpleNamespace(Field=Field)
+"""What `from torchtext import data` gave."""
