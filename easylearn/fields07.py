@@ -1,20 +1,32 @@
-"""2018's torchtext, as far as its notebooks type it: `data.Field`. torchtext itself has had no fields since 2021."""
+"""2018's torchtext, as far as notebooks type it: `data.Field`, `datasets.IMDB.splits`. torchtext has neither now."""
 
 from __future__ import annotations
 
 import warnings
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 from torch import Tensor
 
 from .core import T
-from .errors import EasyLearnWarning, StateError
+from .errors import DataError, EasyLearnWarning, StateError
+from .files import StrPath
 from .text.tokenize import WordTokenizer
+from .text.vocab import Vocab
 
-__all__ = ["Field", "data"]
+__all__ = ["Field", "data", "datasets"]
+
+
+class Numbers(dict[str, int]):
+    """The numbers of words; every other word is `unknown`."""
+
+    unknown = 0
+
+    def __missing__(self, word: str) -> int:
+        return self.unknown
 
 
 class FieldVocab:
@@ -28,11 +40,16 @@ class FieldVocab:
 
     def __init__(self, itos: Sequence[str], unknown: int = 0, freqs: Counter[str] | None = None) -> None:
         self.itos = list(itos)
-        self.stoi: dict[str, int] = defaultdict(lambda: unknown, {word: i for i, word in enumerate(self.itos)})
+        self.stoi = Numbers({word: i for i, word in enumerate(self.itos)})
+        self.stoi.unknown = unknown
         self.freqs = Counter() if freqs is None else freqs
 
     def __len__(self) -> int:
         return len(self.itos)
+
+
+def _words(text: str) -> list[str]:
+    return WordTokenizer().tokenize([text])[0]
 
 
 class Field:
@@ -56,6 +73,7 @@ class Field:
     """
 
     vocab: FieldVocab
+    known: Vocab | None = None  # that of the data which was made with it
 
     def __init__(
         self,
@@ -76,8 +94,7 @@ class Field:
                 EasyLearnWarning,
                 stacklevel=2,
             )
-            words = WordTokenizer()
-            tokenize = lambda text: words.tokenize([text])[0]  # noqa: E731
+            tokenize = _words
         self.tokenize: Callable[[str], Iterable[str]] = str.split if tokenize is None else tokenize
         self.sequential, self.use_vocab, self.lower, self.batch_first = sequential, use_vocab, lower, batch_first
         self.init_token, self.eos_token, self.pad_token, self.unk_token = init_token, eos_token, pad_token, unk_token
@@ -113,5 +130,57 @@ class Field:
         return made if self.batch_first else made.t()
 
 
+class FolderExamples:
+    """Texts in one folder per label, as examples that have `text` and `label`.
+
+    Args:
+        path: where the folders are.
+        fields: `text` and `label`, by these names.
+        labels: the folders.
+    """
+
+    def __init__(self, path: Path, fields: Mapping[str, Field], labels: Sequence[str]) -> None:
+        self.fields = dict(fields)
+        self.examples = [
+            SimpleNamespace(text=fields["text"].preprocess(file.read_text(encoding="utf-8")), label=label)
+            for label in labels
+            for file in sorted((path / label).glob("*.txt"))
+        ]
+        if not self.examples:
+            raise DataError(f"there are no texts in {[str(path / label) for label in labels]}")
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def __getitem__(self, i: int) -> SimpleNamespace:
+        return self.examples[i]
+
+    def __iter__(self) -> Iterator[SimpleNamespace]:
+        return iter(self.examples)
+
+
+class IMDB:
+    """Reviews of films, which are fetched by hand: `aclImdb_v1.tar.gz`, unpacked."""
+
+    @staticmethod
+    def splits(
+        text_field: Field, label_field: Field, root: StrPath = ".data", train: str = "train", test: str = "test"
+    ) -> tuple[FolderExamples, FolderExamples]:
+        """The reviews to train on, and those to test with.
+
+        Args:
+            text_field, label_field: how texts and labels become tokens.
+            root: the folder that holds `aclImdb`, or `imdb/aclImdb`.
+            train, test: its sub-folders, each with `pos` and `neg`.
+        """
+        found = [p for p in (Path(root) / "aclImdb", Path(root) / "imdb" / "aclImdb") if p.is_dir()]
+        if not found:
+            raise DataError(f"there is no folder aclImdb in {root}; unpack aclImdb_v1.tar.gz there")
+        fields = {"text": text_field, "label": label_field}
+        first, second = (FolderExamples(found[0] / part, fields, ["pos", "neg"]) for part in (train, test))
+        return first, second
+
+
 data = SimpleNamespace(Field=Field)
-"""What `from torchtext import data` gave."""
+datasets = SimpleNamespace(IMDB=IMDB)
+"""What `from torchtext import data, datasets` gave."""

@@ -268,6 +268,8 @@ class TextData(TextModelData):
         if field is None:
             fields = getattr(splits[0], "fields", None)
             field = fields.get(text_name) if isinstance(fields, Mapping) else None
+        if vocab is None and isinstance(field, fields07.Field):
+            vocab = field.known
         own, tokenizer = _words(vocab, field)
         if any(t.startswith(TOKEN_MARK) for t in documents["train"]):
             tokenizer = given_tokens(vocabulary_of(own, tokenizer)[1])

@@ -120,7 +120,7 @@ class TextModelData:
         self.path, self.data = Path(path), data
         data.md = self
         if isinstance(field, Field):
-            field.vocab = FieldVocab(data.vocab.tokens, data.vocab.unk)
+            field.vocab, field.known = FieldVocab(data.vocab.tokens, data.vocab.unk), data.vocab
 
     @property
     def vocab(self) -> Vocab:

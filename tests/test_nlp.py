@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -338,6 +339,22 @@ def test_a_field_gets_the_vocabulary() -> None:
     whole.build_vocab([["pos"], ["neg"], ["pos"]], min_freq=2)
     assert whole.preprocess("New York") == ["New York"] and whole.vocab.itos == ["<unk>", "<pad>", "<s>", "pos"]
     assert whole.numericalize([["pos"], ["neg"]]).tolist() == [[3], [0]]
+
+
+def test_reviews_in_folders_share_the_vocabulary_of_the_language_model(tmp_path: Path) -> None:
+    for part in ("train", "test"):
+        for label in ("pos", "neg"):
+            (tmp_path / "aclImdb" / part / label).mkdir(parents=True)
+            for i in range(4):
+                (tmp_path / "aclImdb" / part / label / f"{i}.txt").write_text(FILMS[label == "neg"], encoding="utf-8")
+    text = pickle.loads(pickle.dumps(fields07.data.Field(lower=True)))
+    splits = fields07.datasets.IMDB.splits(text, fields07.data.Field(sequential=False), tmp_path)
+    assert splits[0][0].label == "pos" and splits[0].examples[0].text[:2] == ["the", "film"] and len(splits[1]) == 8
+    md = stream(field=text, min_freq=1)
+    md2 = TextData.from_splits(tmp_path, splits, 4)
+    assert md2.vocab is md.vocab and md2.trn_ds[0].text[1] == "the" and md2.c == 2 and md2.nt == md.nt
+    with pytest.raises(DataError, match="no folder aclImdb"):
+        fields07.datasets.IMDB.splits(text, text, tmp_path / "aclImdb")
 
 
 # -- bags of words -----------------------------------------------------------------------------------------
