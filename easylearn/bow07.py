@@ -13,8 +13,9 @@ from torch import Tensor, nn, optim
 from .core import one_hot
 from .data.loaders import LoaderData
 from .errors import DataError
+from .learner import Learner
 from .learner07 import Learner07
-from .modeldata import Array, ModelData, RowLoader
+from .modeldata import Array, ModelData, RowLoader, ShownData
 from .task import single_label
 
 __all__ = [
@@ -121,13 +122,13 @@ class _Numbered(RowLoader):
             yield [*x, y.argmax(1)]
 
 
-class BOWData(ModelData, LoaderData):
+class BOWData(ShownData, LoaderData):
     """What a learner of bags of words has as `data`."""
 
     def __init__(self, md: ModelData) -> None:
         loaders = (_Numbered(dl.dataset, dl.batch_size, dl.shuffle) for dl in (md.trn_dl, md.val_dl))
         LoaderData.__init__(self, *loaders, single_label([str(i) for i in range(md.trn_ds.c)]))
-        self.path, self.trn_dl, self.val_dl, self.test_dl = md.path, md.trn_dl, md.val_dl, md.test_dl
+        self.md = md
 
 
 class TextClassifierData(ModelData):
@@ -165,7 +166,8 @@ class TextClassifierData(ModelData):
         m = f(self.trn_ds.vocab_size, self.c, **settings)
         m.r.weight.data = self.r
         m.r.weight.requires_grad_(False)
-        return BOW_Learner(BOWData(self), m, optimizer=optim.Adam, loss=_distance, path=self.path / "models")
+        learn = Learner(BOWData(self), m, optimizer=optim.Adam, loss=_distance, path=self.path / "models")
+        return BOW_Learner.of(learn)
 
     def dotprod_nb_learner(self, **settings: Any) -> BOW_Learner:
         """A learner of `DotProdNB`; see `get_model`."""

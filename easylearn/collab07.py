@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from .data.frames import read_table
 from .data.values import numbers, require_columns
 from .files import StrPath
+from .learner import Learner
 from .learner07 import Learner07
 from .modeldata import Array, ModelData, PassthruDataset, RowLoader, TableData07, split_rows
 from .nn.embeddings import DotProduct, Forget, SigmoidRange
@@ -31,7 +32,7 @@ class CollabFilterLearner(Learner07):
 
     __slots__ = ()
 
-    def predict_with_targs(self, is_test: bool = False) -> tuple[Array, Array | None]:
+    def predict_with_targs(self, is_test: bool = False, use_swa: bool = False) -> tuple[Array, Array | None]:
         """See `Learner07`; ratings and predictions have shape (n,)."""
         found, target = super().predict_with_targs(is_test)
         return found.ravel(), None if target is None else target.ravel()
@@ -224,4 +225,4 @@ class CollabFilterDataset:
             self.max_score + room, [codes[: self.n_users, 0], codes[: self.n_items, 1]], unknowns(data, UNKNOWN_P),
         )  # fmt: skip
         options = {"optimizer": opt_fn, "metrics": metrics, "loss": crit, "clip": clip, "path": self.path / "models"}
-        return CollabFilterLearner(data, model, **with_decay(options, WD))
+        return CollabFilterLearner.of(Learner(data, model, **with_decay(options, WD)))

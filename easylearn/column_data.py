@@ -20,8 +20,9 @@ from .data.targets import TaskName
 from .data.values import numbers, refuse_rows, require_columns
 from .errors import ArgumentError, DataError
 from .files import StrPath
+from .fit07 import logs
 from .imports import star
-from .learner07 import Learner07, _logs
+from .learner07 import Learner07
 from .modeldata import Array, ColumnarDataset, ModelData, PassthruDataset, RowLoader, TableData07, split_rows
 from .nn.embeddings import SigmoidRange, TableModel
 from .options import strict
@@ -44,9 +45,9 @@ class StructuredLearner(Learner07):
         ds = self.data.trn_ds
         cats, conts = np.transpose(x_cat)[: ds.n_cats], np.transpose(x_cont)[: ds.n_conts]
         rows, _ = ColumnarDataset([*cats], [*conts], names=ds.names).frame()
-        return _logs(self.task, self.predict(rows).probs).numpy()
+        return logs(self.task, self.predict(rows).probs).numpy()
 
-    def predict_with_targs(self, is_test: bool = False) -> tuple[Array, Array | None]:
+    def predict_with_targs(self, is_test: bool = False, use_swa: bool = False) -> tuple[Array, Array | None]:
         """See `Learner07`; numbers and their targets have one shape, (n, n_out)."""
         found, target = super().predict_with_targs(is_test)
         return found, target.reshape(found.shape) if target is not None and self.task.predicts_numbers else target

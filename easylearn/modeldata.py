@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -13,11 +13,16 @@ import torch
 from torch import Tensor
 
 from .core import T
+from .data.bunch import SplitName
 from .data.split import split_indices
 from .data.values import numbers, refuse_rows, require_columns
+from .dataloader import Data07
 from .errors import ArgumentError
 from .files import StrPath
 from .tabular.data import TabularData
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 Array = npt.NDArray[Any]
 
@@ -235,15 +240,28 @@ class ModelData:
         return int(self.trn_dl.batch_size)
 
 
-class TableData07(ModelData, TabularData):
-    """What the learner of a table has as `data`: a `TabularData` with `trn_ds`, `val_dl`, `val_y` and so on."""
+class ShownData(Data07):
+    """Data whose loaders and datasets of 2018 are those of a `ModelData`."""
+
+    md: Any
+    path = property(lambda self: self.md.path)
+
+    def _batches(self, name: str, split: SplitName, training: bool = False, augmented: bool = False) -> Any:
+        return getattr(self.md, f"{name}_dl") if name in ("trn", "val", "test") else None
+
+    def _dataset(self, split: SplitName) -> Any:
+        return {"train": self.md.trn_ds, "valid": self.md.val_ds, "test": self.md.test_ds}[split]
+
+    def shown_as(self, md: Any) -> Self:
+        """The same with what the 2018 names stand for."""
+        self.md = md
+        return self
+
+
+class TableData07(ShownData, TabularData):
+    """What the learner of a table has as `data`."""
 
     __init__ = TabularData.__init__
-
-    def shown_as(self, md: ModelData) -> TableData07:
-        """The same with what the 2018 names stand for."""
-        self.path, self.trn_dl, self.val_dl, self.test_dl = md.path, md.trn_dl, md.val_dl, md.test_dl
-        return self
 
 
 def split_rows(n: int, valid: Sequence[int] | Array | None) -> tuple[Array, Array]:

@@ -24,9 +24,10 @@ from .data.loaders import LoaderData
 from .errors import ArgumentError, DataError
 from .files import StrPath
 from .imports import star
+from .learner import Learner
 from .learner07 import Learner07
 from .lm_rnn import SequentialLM, get_language_model, seq2seq_reg
-from .modeldata import Array, ModelData
+from .modeldata import Array, ModelData, ShownData
 from .options import strict
 from .task import Task, next_token, single_label
 from .text.callbacks import ActivationPenalty
@@ -310,7 +311,7 @@ class _Turning(SingleDevice):
         return output[0] if isinstance(output, tuple) else output  # type: ignore[no-any-return]
 
 
-class HandData(ModelData, LoaderData):
+class HandData(ShownData, LoaderData):
     """What a learner of a `ModelData` of texts has as `data`: batches of one's own.
 
     Args:
@@ -321,7 +322,7 @@ class HandData(ModelData, LoaderData):
     def __init__(self, md: Any, task: Task) -> None:
         valid = None if md.val_dl is None else _Turned(md.val_dl)
         LoaderData.__init__(self, _Turned(md.trn_dl), valid, task)
-        self.path, self.trn_dl, self.val_dl, self.test_dl = Path(md.path), md.trn_dl, md.val_dl, md.test_dl
+        self.md = md
 
 
 class RNN_Learner(Learner07):  # noqa: N801 (its 2018 name)
@@ -353,21 +354,13 @@ class RNN_Learner(Learner07):  # noqa: N801 (its 2018 name)
             task: Task = next_token([str(i) for i in range(model.encoder.n_tokens)])
         else:
             task = single_label([str(i) for i in range(model.head[-1].out_features)])
-        super().__init__(
-            HandData(data, task), model, optimizer=opt_fn, metrics=metrics, loss=crit, strategy=_Turning(clip=clip),
+        Learner.__init__(
+            self, HandData(data, task), model, optimizer=opt_fn, metrics=metrics, strategy=_Turning(clip=clip),
             path=Path(data.path) / "models",
         )  # fmt: skip
-
-    @property
-    def clip(self) -> float | None:
-        """Largest norm of the gradients; None for no clipping."""
-        return self.strategy.clip
-
-    @clip.setter
-    def clip(self, norm: float | None) -> None:
-        if norm is not None and not norm > 0:
-            raise ArgumentError(f"clip must be above 0, got {norm}; None switches clipping off")
-        self.strategy.clip = norm
+        self._crit = None
+        if crit is not None:
+            self.crit = crit
 
     @property
     def reg_fn(self) -> Any:

@@ -16,6 +16,7 @@ from .data.bunch import SplitName
 from .data.order import Loader
 from .fields07 import Field, FieldVocab
 from .files import StrPath
+from .modeldata import ShownData
 from .text import data as texts
 from .text.vocab import Vocab
 
@@ -84,27 +85,16 @@ class DocumentLoader:
             yield batch.inputs[0].t(), target
 
 
-class _Shown:
-    """What data has in 2018 beside what it is."""
-
-    md: TextModelData
-    path = property(lambda self: self.md.path)
-    trn_ds = property(lambda self: self.md.trn_ds)
-    val_ds = property(lambda self: self.md.val_ds)
-    test_ds = property(lambda self: self.md.test_ds)
-    trn_dl = property(lambda self: self.md.trn_dl)
-    val_dl = property(lambda self: self.md.val_dl)
-    test_dl = property(lambda self: self.md.test_dl)
-    trn_y = property(lambda self: self.md.trn_ds.y)
-    val_y = property(lambda self: self.md.val_ds.y)
-
-
-class StreamData07(_Shown, texts.TextLMData):
+class StreamData07(ShownData, texts.TextLMData):
     """What a language model's learner has as `data`."""
 
+    __init__ = texts.TextLMData.__init__
 
-class DocumentData07(_Shown, texts.TextData):
+
+class DocumentData07(ShownData, texts.TextData):
     """What a classifier's learner has as `data`."""
+
+    __init__ = texts.TextData.__init__
 
 
 class TextModelData:

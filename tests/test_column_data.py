@@ -311,10 +311,13 @@ def test_two_frames_must_fit_each_other(features: Callable[..., dict[str, Any]])
         ColumnarModelData.from_data_frames(".", df[8:], [], y[8:], [], ["a", "b"])  # type: ignore[arg-type]
 
 
-def test_fit_takes_no_metrics(features: Callable[..., dict[str, Any]]) -> None:
-    learn = ColumnarModelData.from_data_frame(**features()).get_learner(**SIZES)
-    with pytest.raises(ArgumentError, match="metrics"):
-        learn.fit(1e-3, 1, metrics=[exp_rmspe])  # type: ignore[call-arg]
+def test_fit_takes_metrics_and_decay(features: Callable[..., dict[str, Any]]) -> None:
+    learn = ColumnarModelData.from_data_frame(**features()).get_learner(**SIZES, crit=column_data.F.l1_loss)  # type: ignore[attr-defined]
+    learn.progress = False
+    loss, by_name = learn.fit(1e-3, 1, wds=1e-5, metrics=[exp_rmspe], cycle_len=2)
+    assert (loss, by_name) == (learn.record.last["valid_loss"], learn.record.last["exp_rmspe"])  # type: ignore[union-attr]
+    found, target = learn.predict_with_targs()
+    assert found.shape == target.shape == (8, 1) and loss == pytest.approx(np.abs(found - target).mean(), rel=1e-5)  # type: ignore[union-attr]
 
 
 # -- ratings -----------------------------------------------------------------------------------------------
