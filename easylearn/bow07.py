@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,10 +13,11 @@ from torch import Tensor, nn, optim
 
 from .core import one_hot
 from .data.loaders import LoaderData
+from .datasets07 import ModelData
 from .errors import DataError
 from .learner import Learner
 from .learner07 import Learner07
-from .modeldata import Array, ModelData, RowLoader, ShownData
+from .modeldata import Array, RowLoader, ShownData
 from .task import single_label
 
 __all__ = [
@@ -147,11 +149,6 @@ class TextClassifierData(ModelData):
         return cls(".", RowLoader(trn, 64, True), RowLoader(val, 64))
 
     @property
-    def c(self) -> int:
-        """How many classes."""
-        return int(self.trn_ds.c)
-
-    @property
     def r(self) -> Tensor:
         """The log-count ratios, shape (words + 1, classes), where word 0 is none."""
         return torch.tensor(np.concatenate([np.zeros((1, self.c)), self.trn_ds.r]), dtype=torch.float32)
@@ -166,7 +163,7 @@ class TextClassifierData(ModelData):
         m = f(self.trn_ds.vocab_size, self.c, **settings)
         m.r.weight.data = self.r
         m.r.weight.requires_grad_(False)
-        learn = Learner(BOWData(self), m, optimizer=optim.Adam, loss=_distance, path=self.path / "models")
+        learn = Learner(BOWData(self), m, optimizer=optim.Adam, loss=_distance, path=Path(self.path) / "models")
         return BOW_Learner.of(learn)
 
     def dotprod_nb_learner(self, **settings: Any) -> BOW_Learner:

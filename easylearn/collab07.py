@@ -13,10 +13,11 @@ from torch import Tensor, nn
 
 from .data.frames import read_table
 from .data.values import numbers, require_columns
+from .datasets07 import ModelData
 from .files import StrPath
 from .learner import Learner
 from .learner07 import Learner07
-from .modeldata import Array, ModelData, PassthruDataset, RowLoader, TableData07, split_rows
+from .modeldata import Array, PassthruDataset, RowLoader, TableData07, split_rows
 from .nn.embeddings import DotProduct, Forget, SigmoidRange
 from .nn.registry import note
 from .options import strict

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,12 +19,13 @@ from torch import Tensor, nn
 from . import collab07, learner2018, modeldata
 from .data.targets import TaskName
 from .data.values import numbers, refuse_rows, require_columns
+from .datasets07 import ModelData
 from .errors import ArgumentError, DataError
 from .files import StrPath
 from .fit07 import logs
 from .imports import star
 from .learner07 import Learner07
-from .modeldata import Array, ColumnarDataset, ModelData, PassthruDataset, RowLoader, TableData07, split_rows
+from .modeldata import Array, ColumnarDataset, PassthruDataset, RowLoader, TableData07, split_rows
 from .nn.embeddings import SigmoidRange, TableModel
 from .options import strict
 from .tabular.learner import tabular_learner
@@ -69,7 +71,18 @@ class ColumnarModelData(ModelData):
         self, path: StrPath, trn_ds: Any, val_ds: Any, bs: int = 64, test_ds: Any = None, shuffle: bool = True
     ) -> None:
         others = [None if ds is None else RowLoader(ds, 2 * bs) for ds in (val_ds, test_ds)]
-        super().__init__(path, RowLoader(trn_ds, bs, shuffle), *others)
+        super().__init__(Path(path), RowLoader(trn_ds, bs, shuffle), *others)
+        self.bs = bs
+
+    @property
+    def val_ds(self) -> Any:
+        """The validation rows; None without any."""
+        return None if self.val_dl is None else self.val_dl.dataset
+
+    @property
+    def test_ds(self) -> Any:
+        """The test rows; None without any."""
+        return None if self.test_dl is None else self.test_dl.dataset
 
     @classmethod
     @strict({"val_idx": "val_idxs", "df_test": "test_df", "cat_vars": "cat_flds"})

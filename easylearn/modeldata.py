@@ -1,9 +1,8 @@
-"""2018's `ModelData`: loaders of one's own as one object; the datasets of tables, and a loader of their rows."""
+"""The datasets of tables in 2018, a loader of their rows, and what a learner's data shows of them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -16,9 +15,8 @@ from .core import T
 from .data.bunch import SplitName
 from .data.split import split_indices
 from .data.values import numbers, refuse_rows, require_columns
-from .dataloader import Data07
+from .dataloader import Counted, Data07
 from .errors import ArgumentError
-from .files import StrPath
 from .tabular.data import TabularData
 
 if TYPE_CHECKING:
@@ -26,7 +24,7 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[Any]
 
-__all__ = ["ColumnarDataset", "ModelData", "PassthruDataset"]
+__all__ = ["ColumnarDataset", "PassthruDataset"]
 
 
 class ByRows(Protocol):
@@ -59,9 +57,12 @@ class RowLoader:
     def __iter__(self) -> Iterator[list[Tensor]]:
         n = len(self.dataset)
         order = (torch.randperm(n) if self.shuffle else torch.arange(n)).numpy()
-        ends = [self.batch_size * (i + 1) for i in range(len(self) - 1)]
-        for rows in np.split(order, ends):
-            yield [T(column) for column in self.dataset.batch(rows)]
+        pieces = np.split(order, [self.batch_size * (i + 1) for i in range(len(self) - 1)])
+        return Counted((self.get_batch(rows) for rows in pieces), len(pieces))
+
+    def get_batch(self, rows: Any) -> list[Tensor]:
+        """The rows at some positions."""
+        return [T(column) for column in self.dataset.batch(rows)]
 
 
 class PassthruDataset:
@@ -174,70 +175,6 @@ class ColumnarDataset:
         made = [pd.DataFrame(self.cats[:, : self.n_cats]), pd.DataFrame(self.conts[:, : self.n_conts])]
         table: pd.DataFrame = pd.concat(made, axis=1)
         return table.set_axis(self.names, axis=1), self.names[: self.n_cats]
-
-
-class ModelData:
-    """Loaders for training, validation and maybe test, as one object.
-
-    Args:
-        path: `<path>/models` is where weights are saved.
-        trn_dl, val_dl, test_dl: give batches (x, ..., y) anew each time they are iterated; they have a length, and a
-            `dataset` that `trn_ds` and the like give.
-    """
-
-    path: Path
-    trn_dl: Any
-    val_dl: Any
-    test_dl: Any
-
-    def __init__(self, path: StrPath, trn_dl: Any, val_dl: Any, test_dl: Any = None) -> None:
-        self.path = Path(path)
-        self.trn_dl, self.val_dl, self.test_dl = trn_dl, val_dl, test_dl
-
-    @classmethod
-    def from_dls(cls, path: StrPath, trn_dl: Any, val_dl: Any, test_dl: Any = None) -> ModelData:
-        """The same by its other name."""
-        return ModelData(path, trn_dl, val_dl, test_dl)
-
-    @property
-    def trn_ds(self) -> Any:
-        """What the training batches are made of."""
-        return self.trn_dl.dataset
-
-    @property
-    def val_ds(self) -> Any:
-        """What the validation batches are made of; None without any."""
-        return None if self.val_dl is None else self.val_dl.dataset
-
-    @property
-    def test_ds(self) -> Any:
-        """What the test batches are made of; None without any."""
-        return None if self.test_dl is None else self.test_dl.dataset
-
-    @property
-    def trn_y(self) -> Any:
-        """Training targets."""
-        return self.trn_ds.y
-
-    @property
-    def val_y(self) -> Any:
-        """Validation targets."""
-        return self.val_ds.y
-
-    @property
-    def is_reg(self) -> bool:
-        """Whether targets are numbers."""
-        return bool(self.trn_ds.is_reg)
-
-    @property
-    def is_multi(self) -> bool:
-        """Whether items have several labels."""
-        return bool(self.trn_ds.is_multi)
-
-    @property
-    def bs(self) -> int:
-        """Items in a training batch."""
-        return int(self.trn_dl.batch_size)
 
 
 class ShownData(Data07):

@@ -11,6 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +19,18 @@ import numpy as np
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from . import learner2018, lm_rnn, modeldata
+from . import learner2018, lm_rnn
 from .core import BasicModel, T, num_cpus
 from .data.loaders import LoaderData
+from .dataloader import Counted
+from .datasets07 import ModelData
 from .errors import ArgumentError, DataError
 from .files import StrPath
 from .imports import star
 from .learner import Learner
 from .learner07 import Learner07
 from .lm_rnn import SequentialLM, get_language_model, seq2seq_reg
-from .modeldata import Array, ModelData, ShownData
+from .modeldata import Array, ShownData
 from .options import strict
 from .task import Task, next_token, single_label
 from .text.callbacks import ActivationPenalty
@@ -261,8 +264,8 @@ class LanguageModelLoader:
         about = np.where(np.random.random(count) < 0.95, self.bptt, self.bptt / 2)
         wanted = np.maximum(np.random.normal(about, 5), 5)
         ends = np.round(np.cumsum(wanted) * ((room - count) / wanted.sum())).astype(int) + np.arange(1, count + 1)
-        for begin, end in zip([0, *ends[:-1].tolist()], ends.tolist(), strict=True):
-            yield self.get_batch(begin, end - begin)
+        bounds = [0, *ends.tolist()]
+        return Counted((self.get_batch(a, b - a) for a, b in pairwise(bounds)), count)
 
     def get_batch(self, i: int, seq_len: int) -> tuple[Tensor, Tensor]:
         """The window of `seq_len` tokens from `i` on, and what follows each of them."""
@@ -436,4 +439,4 @@ _OWN = [
     "LanguageModel", "LanguageModelData", "LanguageModelLoader", "RNN_Learner", "SortSampler", "SortishSampler",
     "TextDataset", "TextModel", "Tokenizer", "numericalize_tok", "re_tok", "texts_labels_from_folders", "tokenize",
 ]  # fmt: skip
-__all__ = star(globals(), learner2018, lm_rnn, modeldata, own=_OWN)
+__all__ = star(globals(), learner2018, lm_rnn, own=_OWN)

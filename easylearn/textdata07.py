@@ -14,6 +14,7 @@ from torch import Tensor
 
 from .data.bunch import SplitName
 from .data.order import Loader
+from .dataloader import Counted
 from .fields07 import Field, FieldVocab
 from .files import StrPath
 from .modeldata import ShownData
@@ -79,6 +80,9 @@ class DocumentLoader:
         return len(self.loader)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        return Counted(self._through(), len(self))
+
+    def _through(self) -> Iterator[tuple[Tensor, Tensor]]:
         self.epoch += 1
         for batch in self.loader.batches(torch.device("cpu"), epoch=self.epoch - 1):
             target = torch.zeros(len(batch.index)) if batch.target is None else batch.target
