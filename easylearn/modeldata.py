@@ -187,7 +187,7 @@ class ShownData(Data07):
         return getattr(self.md, f"{name}_dl") if name in ("trn", "val", "test") else None
 
     def _dataset(self, split: SplitName) -> Any:
-        return {"train": self.md.trn_ds, "valid": self.md.val_ds, "test": self.md.test_ds}[split]
+        return getattr(self.md, {"train": "trn_ds", "valid": "val_ds", "test": "test_ds"}[split])
 
     def shown_as(self, md: Any) -> Self:
         """The same with what the 2018 names stand for."""
