@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,6 +34,7 @@ from .fit07 import (
     with_decay,
 )  # fmt: skip
 from .learner import Learner
+from .model import model_summary
 from .nn.body_head import BodyHead
 from .nn.groups import LayerGroup
 from .options import strict
@@ -46,6 +48,7 @@ from .text.transfer import load_encoder, save_encoder
 from .text.vocab import Vocab
 from .train.callbacks import WeightAverage
 from .train.optim import OptimizerFn, sgd
+from .train.snapshot import restored
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -115,7 +118,7 @@ class Learner07(Learner):
         Args:
             data, opt_fn, tmp_name, models_name, metrics, clip, crit: see `Learner07`.
         """
-        made = cls(data, BasicModel(m), opt_fn, tmp_name, models_name, metrics, clip, crit)
+        made = cls(data, BasicModel(m), opt_fn=opt_fn, models_name=models_name, metrics=metrics, clip=clip, crit=crit)
         made.unfreeze()
         return made
 
@@ -392,6 +395,11 @@ class Learner07(Learner):
     def load_cycle(self, name: str, cycle: int) -> None:
         """Load what `save_cycle`, or `fit` with `cycle_save_name`, saved as `cycle` of `name`."""
         self.load(f"{name}_cyc_{cycle}")
+
+    def summary(self) -> Any:
+        """For each layer shapes, parameters and whether it trains, from one batch; nothing is changed."""
+        with closing(self.data.loader("train").batches(self.strategy.device)) as batches, restored(self.model):
+            return model_summary(self.model, next(batches).inputs)
 
     # -- predictions ---------------------------------------------------------------------------------
 

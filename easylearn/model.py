@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from . import core, layer_optimizer
-from .core import V, apply_leaf, children, delistify, is_listy, listify, to_gpu, to_np, trainable_params_
+from .core import V, apply_leaf, children, delistify, is_listy, to_gpu, to_np, trainable_params_
 from .errors import name_of
 from .imports import star
 from .layer_optimizer import LayerOptimizer
@@ -215,7 +215,7 @@ def model_summary(m: nn.Module, inputs: Sequence[Tensor]) -> OrderedDict[str, An
     hooks = [one.register_forward_hook(note) for one in layers]
     try:
         with torch.no_grad():
-            m(*(to_gpu(x) for x in listify(inputs, 1)))
+            m(*(to_gpu(x) for x in (inputs if is_listy(inputs) else [inputs])))
     finally:
         for hook in hooks:
             hook.remove()

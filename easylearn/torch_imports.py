@@ -43,10 +43,10 @@ class Arch07(Arch):
 
     features_only: bool = False
 
-    def __call__(self, pre: bool = False) -> nn.Module:
-        """The net; `pre` with its published weights."""
+    def __call__(self, pre: bool = False, pretrained: bool | str | None = None) -> nn.Module:
+        """The net; `pre`, or `pretrained`, with its published weights."""
         net = self.build()
-        if pre and self.weights is not None:
+        if (pre or pretrained) and self.weights is not None:
             fill_body(net.state_dict(keep_vars=True), net, self.weights.read(), self.weights.url, self.weights_by_order)
         return self.cut(net) if self.features_only else net
 
@@ -61,7 +61,8 @@ def _arch(name: str, of: str) -> Arch07:
 
 
 archs: dict[str, Arch07] = {name: _arch(name, of) for name, of in _ARCHS.items()} | {
-    name: Arch07(of, _TimmBuild(of), _timm_cut, None, HALF_STATS, 299, TimmWeights(of)) for name, of in _OF_TIMM.items()
+    name: Arch07(of, _TimmBuild(of), _timm_cut, None, HALF_STATS, 299, TimmWeights(of), features_only=True)
+    for name, of in _OF_TIMM.items()
 }
 
 

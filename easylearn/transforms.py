@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from typing import Any, NamedTuple
@@ -83,6 +83,17 @@ def _any_seed() -> int:
     return int(np.random.default_rng().integers(2**31))
 
 
+def _boxes(y: Any, x: Any, change: Callable[[Array], Array]) -> Array:
+    """Boxes (top, left, bottom, right, ...) of an image after a change of it: what is left of each, painted white."""
+    found = []
+    for top, left, bottom, right in np.asarray(y, np.float32).reshape(-1, 4):
+        mask = np.zeros((*np.shape(x)[:2], 3), np.float32)
+        mask[int(top) : int(bottom), int(left) : int(right)] = 1
+        rows, columns = np.nonzero(change(mask) > 0.5)
+        found += [rows.min(), columns.min(), rows.max() + 1, columns.max() + 1] if len(rows) else [0, 0, 0, 0]
+    return np.array(found, np.float32)
+
+
 def _dark(t: Transform) -> Transform:
     """The same draws without light: what happens to a mask."""
     return replace(t, brightness=0.0, contrast=0.0) if isinstance(t, Light) else t
@@ -122,7 +133,8 @@ class Tfms:
         if y is None:
             return made
         if self.tfm_y is TfmType.COORD:
-            return made, self.boxes(y, np.shape(x)[:2])
+            dark = [_dark(t) for t in self.transforms]
+            return made, _boxes(y, x, lambda mask: _made(mask, size, self.method, dark, _AS_IT_IS, seed)[0])
         if self.tfm_y is TfmType.NO:
             return made, y
         pixels = self.tfm_y is TfmType.PIXEL
@@ -163,14 +175,83 @@ class Applied:
     tfm_y: TfmType | None = None
 
     def __call__(self, x: Any, y: Any = None) -> tuple[Array, Any]:
-        """The image `x` and its target `y`, changed; boxes are left as they are."""
+        """The image `x` and its target `y`, changed."""
         seed, size = _any_seed(), pair_of(np.shape(x)[:2])
 
         def changed(image: Any, of: Sequence[Transform]) -> Array:
             return np.moveaxis(_made(image, size, "squash", of, _AS_IT_IS, seed), 0, -1)
 
-        alike = y is not None and self.tfm_y in (TfmType.PIXEL, TfmType.CLASS)
-        return changed(x, self.of), changed(y, [_dark(t) for t in self.of]) if alike else y
+        dark = [_dark(t) for t in self.of]
+        if y is None or self.tfm_y in (None, TfmType.NO):
+            return changed(x, self.of), y
+        if self.tfm_y is TfmType.COORD:
+            return changed(x, self.of), _boxes(y, x, lambda mask: changed(mask, dark)[..., 0])
+        return changed(x, self.of), changed(y, self.of if self.tfm_y is TfmType.PIXEL else dark)
+
+
+@dataclass(frozen=True)
+class Resized:
+    """One of 2018's changes of size, called with an image, (h, w, 3) in [0, 1].
+
+    Args:
+        sz: of what comes out, in pixels.
+        how: "scale" brings the shorter side to it, "squash" both; "center" and "random" cut a square out.
+        tfm_y: what a target is that is changed alike.
+        max_zoom: "scale": up to this times as large.
+    """
+
+    sz: int
+    how: str
+    tfm_y: TfmType | None = None
+    max_zoom: float = 1.0
+
+    def __call__(self, x: Any, y: Any = None) -> tuple[Array, Any]:
+        """The image `x` and its target `y`, changed."""
+        u = np.random.default_rng().random(3)
+        if y is None or self.tfm_y in (None, TfmType.NO):
+            return self._of(x, u), y
+        if self.tfm_y is TfmType.COORD:
+            return self._of(x, u), _boxes(y, x, lambda mask: self._of(mask, u)[..., 0])
+        return self._of(x, u), self._of(y, u)
+
+    def _of(self, image: Any, u: Array) -> Array:
+        h, w = np.shape(image)[:2]
+        if self.how in ("center", "random"):
+            top, left = (
+                (s - self.sz) * (0.5 if self.how == "center" else at) for s, at in zip((h, w), u, strict=False)
+            )
+            return np.asarray(image)[max(int(top), 0) :, max(int(left), 0) :][: self.sz, : self.sz]
+        size, by = (self.sz, self.sz), (1 + (self.max_zoom - 1) * u[2]) * self.sz / min(h, w)
+        if self.how == "scale":
+            size = (max(round(h * by), self.sz), max(round(w * by), self.sz))
+        return np.moveaxis(_made(image, size, "squash", (), _AS_IT_IS, 0), 0, -1)
+
+
+def Scale(sz: int, tfm_y: TfmType | None = None, sz_y: int | None = None) -> Resized:  # noqa: N802 (2018's names)
+    """The shorter side becomes `sz`; `tfm_y`: see `Resized`, `sz_y` says nothing."""
+    return Resized(sz, "scale", tfm_y)
+
+
+def RandomScale(  # noqa: N802
+    sz: int, max_zoom: float, p: float = 0.75, tfm_y: TfmType | None = None, sz_y: int | None = None
+) -> Resized:
+    """The shorter side becomes `sz` to `max_zoom` times that; `p` and `sz_y` say nothing, `tfm_y`: see `Resized`."""
+    return Resized(sz, "scale", tfm_y, max_zoom)
+
+
+def NoCrop(sz: int, tfm_y: TfmType | None = None, sz_y: int | None = None) -> Resized:  # noqa: N802
+    """Both sides become `sz`; `tfm_y`: see `Resized`, `sz_y` says nothing."""
+    return Resized(sz, "squash", tfm_y)
+
+
+def CenterCrop(sz: int, tfm_y: TfmType | None = None, sz_y: int | None = None) -> Resized:  # noqa: N802
+    """The middle square of `sz`; `tfm_y`: see `Resized`, `sz_y` says nothing."""
+    return Resized(sz, "center", tfm_y)
+
+
+def RandomCrop(targ_sz: int, tfm_y: TfmType | None = None, sz_y: int | None = None) -> Resized:  # noqa: N802
+    """Any square of `targ_sz`; `tfm_y`: see `Resized`, `sz_y` says nothing."""
+    return Resized(targ_sz, "random", tfm_y)
 
 
 def RandomFlip(tfm_y: TfmType | None = None, p: float = 0.5) -> Applied:  # noqa: N802 (2018's names)
@@ -309,8 +390,9 @@ def tfms_from_model(
 
 
 _OWN = [
-    "CropType", "Cutout", "GoogleNetResize", "RandomDihedral", "RandomFlip", "RandomLighting", "RandomRotate",
-    "RandomRotateZoom", "RandomStretch", "RandomZoom", "TfmType", "imagenet_stats", "inception_stats",
-    "tfms_from_model", "tfms_from_stats", "transforms_basic", "transforms_side_on", "transforms_top_down",
+    "CenterCrop", "CropType", "Cutout", "GoogleNetResize", "NoCrop", "RandomCrop", "RandomDihedral", "RandomFlip",
+    "RandomLighting", "RandomRotate", "RandomRotateZoom", "RandomScale", "RandomStretch", "RandomZoom", "Scale",
+    "TfmType", "imagenet_stats", "inception_stats", "tfms_from_model", "tfms_from_stats", "transforms_basic",
+    "transforms_side_on", "transforms_top_down",
 ]  # fmt: skip
 __all__ = star(globals(), core, torch_imports, own=_OWN)
