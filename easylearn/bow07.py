@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,7 @@ class BOW_Dataset:  # noqa: N801 (its 2018 name, as those below)
         return np.pad(words + 1, fill), np.pad(counts, fill), len(words), self.y[i]
 
     def batch(self, rows: Any) -> list[Array]:
-        """Some rows at once."""
+        """Some `rows` at once."""
         return [np.stack(column) for column in zip(*(self[int(i)] for i in rows), strict=True)]
 
 
@@ -88,7 +89,7 @@ class DotProdNB(nn.Module):
         self.r = nn.Embedding(nf + 1, ny)
 
     def forward(self, feat_idx: Tensor, feat_cnt: Tensor, sz: Tensor) -> Tensor:
-        """Of words (b, n); counts and sizes are not looked at."""
+        """Of words `feat_idx` (b, n); `feat_cnt` and `sz` are not looked at."""
         return ((self.w(feat_idx) + self.w_adj) * self.r(feat_idx) / self.r_adj).sum(1).log_softmax(1)
 
 
@@ -106,7 +107,7 @@ class SimpleNB(nn.Module):
         self.b = nn.Parameter(torch.zeros(ny))
 
     def forward(self, feat_idx: Tensor, feat_cnt: Tensor, sz: Tensor) -> Tensor:
-        """Of words (b, n); counts and sizes are not looked at."""
+        """Of words `feat_idx` (b, n); `feat_cnt` and `sz` are not looked at."""
         return (self.r(feat_idx).sum(1) + self.b).log_softmax(1)
 
 
@@ -153,26 +154,25 @@ class TextClassifierData(ModelData):
         """The log-count ratios, shape (words + 1, classes), where word 0 is none."""
         return torch.tensor(np.concatenate([np.zeros((1, self.c)), self.trn_ds.r]), dtype=torch.float32)
 
-    def get_model(self, f: Any, **settings: Any) -> BOW_Learner:
+    def get_model(self, f: Callable[[int, int], Any]) -> BOW_Learner:
         """A learner.
 
         Args:
-            f: `DotProdNB` or `SimpleNB`, or what is made as these are and has an embedding `r`.
-            settings: of `f`.
+            f: makes the model of the numbers of words and of classes, with an embedding `r`, as `DotProdNB` is.
         """
-        m = f(self.trn_ds.vocab_size, self.c, **settings)
+        m = f(self.trn_ds.vocab_size, self.c)
         m.r.weight.data = self.r
         m.r.weight.requires_grad_(False)
         learn = Learner(BOWData(self), m, optimizer=optim.Adam, loss=_distance, path=Path(self.path) / "models")
         return BOW_Learner.of(learn)
 
-    def dotprod_nb_learner(self, **settings: Any) -> BOW_Learner:
-        """A learner of `DotProdNB`; see `get_model`."""
-        return self.get_model(DotProdNB, **settings)
+    def dotprod_nb_learner(self, w_adj: float = 0.4, r_adj: float = 10) -> BOW_Learner:
+        """A learner of `DotProdNB`, which takes `w_adj` and `r_adj`."""
+        return self.get_model(partial(DotProdNB, w_adj=w_adj, r_adj=r_adj))
 
-    def nb_learner(self, **settings: Any) -> BOW_Learner:
-        """A learner of `SimpleNB`; see `get_model`."""
-        return self.get_model(SimpleNB, **settings)
+    def nb_learner(self) -> BOW_Learner:
+        """A learner of `SimpleNB`."""
+        return self.get_model(SimpleNB)
 
 
 def _distance(logs: Tensor, target: Tensor) -> Tensor:

@@ -66,7 +66,7 @@ class EmbeddingDotBias(DotProduct):
         note(self, "easylearn.dot_product", {**made, "output": self.output, "forget": forget})
 
     def forward(self, users: Tensor, items: Tensor) -> Tensor:
-        """Scores (b,) of numbers of users and of items, or (b, 1) of `DotProduct`'s codes."""
+        """Scores (b,) of numbers of `users` and of `items`, or (b, 1) of `DotProduct`'s codes."""
         if users.ndim > 1:
             return super().forward(users, items)
         rows = [c.to(users.device)[x] for c, x in zip(self.codes, (users, items), strict=True)]
@@ -165,7 +165,7 @@ class CollabFilterDataset:
 
     @staticmethod
     def proc_col(col: pd.Series[Any]) -> tuple[Array, dict[Any, int], Array, int]:
-        """A column's values once each, their positions by value, the position of each row's value, and how many."""
+        """The values of `col` once each, their positions by value, the position of each row's value, and how many."""
         codes, found = pd.factorize(col)
         uniq = np.asarray(found)
         return uniq, {value: i for i, value in enumerate(uniq)}, codes.astype(np.int64), len(uniq)
@@ -177,12 +177,12 @@ class CollabFilterDataset:
         return [column[i] for column in self.cols]
 
     def get_data(self, val_idxs: Sequence[int] | Array | None, bs: int = 64) -> ModelData:
-        """Batches of users' and items' positions, and ratings, for a model and a loop of one's own."""
+        """Batches of `bs` positions of users and of items, and ratings, for a loop of one's own; `val_idxs` validate."""
         train, valid = (PassthruDataset(*(c[rows] for c in self.cols)) for rows in split_rows(self.n, val_idxs))
         return ModelData(self.path, RowLoader(train, bs, True), RowLoader(valid, 2 * bs) if len(valid) else None)
 
     def get_model(self, n_factors: int) -> EmbeddingDotBias:
-        """A model of the positions, between the lowest and the highest rating."""
+        """A model of the positions, with `n_factors` numbers each, between the lowest and the highest rating."""
         return EmbeddingDotBias(n_factors, self.n_users, self.n_items, self.min_score, self.max_score)
 
     @strict({"opt_func": "opt_fn"})

@@ -43,7 +43,7 @@ class StructuredLearner(Learner07):
     __slots__ = ()
 
     def predict_array(self, x_cat: Any, x_cont: Any) -> Array:
-        """What `predict()` would give for rows of codes, shape (n, n_cat), and of numbers, shape (n, n_cont)."""
+        """What `predict()` would give for rows of codes, `x_cat` (n, n_cat), and of numbers, `x_cont` (n, n_cont)."""
         ds = self.data.trn_ds
         cats, conts = np.transpose(x_cat)[: ds.n_cats], np.transpose(x_cont)[: ds.n_conts]
         rows, _ = ColumnarDataset([*cats], [*conts], names=ds.names).frame()
@@ -280,7 +280,7 @@ class ColumnarModelData(ModelData):
 
 
 def emb_init(x: nn.Embedding) -> None:
-    """Give an embedding random numbers that are the smaller the longer its vectors are."""
+    """Give the embedding `x` random numbers that are the smaller the longer its vectors are."""
     nn.init.uniform_(x.weight, -2 / (x.embedding_dim + 1), 2 / (x.embedding_dim + 1))
 
 
@@ -311,7 +311,7 @@ class MixedInputModel(TableModel):
         self.n_cont, self.is_reg, self.is_multi = n_cont, is_reg, is_multi
 
     def forward(self, x_cat: Tensor, x_cont: Tensor) -> Tensor:
-        """Outputs (b, out_sz) of codes (b, n_cat) and numbers (b, n_cont)."""
+        """Outputs (b, out_sz) of codes `x_cat` (b, n_cat) and numbers `x_cont` (b, n_cont)."""
         out = super().forward(x_cat[:, : len(self.embeddings.tables)], x_cont[:, : self.n_cont])
         return out if self.is_reg else out.sigmoid() if self.is_multi else out.log_softmax(1)
 

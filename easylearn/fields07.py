@@ -100,7 +100,7 @@ class Field:
         self.init_token, self.eos_token, self.pad_token, self.unk_token = init_token, eos_token, pad_token, unk_token
 
     def preprocess(self, x: str) -> list[str]:
-        """The tokens of a text."""
+        """The tokens of the text `x`."""
         tokens = list(self.tokenize(x)) if self.sequential else [x]
         return [t.lower() for t in tokens] if self.lower else tokens
 

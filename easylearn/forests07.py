@@ -88,7 +88,7 @@ def draw_tree(t: Any, df: pd.DataFrame, size: float = 10, ratio: float = 0.6, pr
 
 
 def set_plot_sizes(sml: float, med: float, big: float) -> None:
-    """Set the sizes of matplotlib's letters: of ticks and legends, of labels, and of a figure's title."""
+    """Set the sizes of matplotlib's letters: `sml` of ticks and legends, `med` of labels, `big` of a figure's title."""
     import matplotlib.pyplot as plt
 
     sizes = {"font.size": sml, "axes.titlesize": sml, "axes.labelsize": med, "xtick.labelsize": sml}

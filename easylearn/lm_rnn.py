@@ -41,7 +41,7 @@ def seq2seq_reg(output: Any, xtra: Any = (), loss: Any = 0.0, alpha: float = 0.0
 
 
 def repackage_var(h: Any) -> Any:
-    """The same state, cut off from what it was computed from: a tensor, or tuples of them."""
+    """The state `h`, a tensor or tuples of them, cut off from what it was computed from."""
     return h.detach() if isinstance(h, Tensor) else tuple(map(repackage_var, h))
 
 

@@ -85,7 +85,7 @@ class PassthruDataset:
     def from_data_frame(
         cls, df: pd.DataFrame, cols_x: Sequence[str], col_y: str, is_reg: bool = True, is_multi: bool = False
     ) -> PassthruDataset:
-        """Columns of a table by name."""
+        """The columns `cols_x` and `col_y` of the table `df`; `is_reg` and `is_multi` as for the class."""
         return cls(*(df[c] for c in [*cols_x, col_y]), is_reg=is_reg, is_multi=is_multi)
 
     def __len__(self) -> int:
@@ -95,7 +95,7 @@ class PassthruDataset:
         return [a[i] for a in [*self.xs, self.y]]
 
     def batch(self, rows: Any) -> list[Array]:
-        """Some rows at once."""
+        """Some `rows` at once."""
         return [a[rows] for a in [*self.xs, self.y]]
 
     def frame(self) -> tuple[pd.DataFrame, list[str]]:
@@ -140,7 +140,7 @@ class ColumnarDataset:
     def from_data_frames(
         cls, df_cat: pd.DataFrame, df_cont: pd.DataFrame, y: Any = None, is_reg: bool = True, is_multi: bool = False
     ) -> ColumnarDataset:
-        """A table of codes and one of numbers.
+        """A table of codes, `df_cat`, and one of numbers, `df_cont`; `y`, `is_reg`, `is_multi` as for the class.
 
         Raises:
             DataError: a value is no number; the message names column and row.
@@ -154,7 +154,7 @@ class ColumnarDataset:
     def from_data_frame(
         cls, df: pd.DataFrame, cat_flds: Sequence[str], y: Any = None, is_reg: bool = True, is_multi: bool = False
     ) -> ColumnarDataset:
-        """A table whose columns in `cat_flds` are codes, and all others numbers."""
+        """The table `df`, whose columns in `cat_flds` are codes; `y`, `is_reg`, `is_multi` as for the class."""
         if not isinstance(df, pd.DataFrame):
             raise ArgumentError(f"expected a pandas DataFrame, got {type(df).__name__}")
         require_columns(df, [*df.columns, *cat_flds])
@@ -167,7 +167,7 @@ class ColumnarDataset:
         return [self.cats[i], self.conts[i], self.y[i]]
 
     def batch(self, rows: Any) -> list[Array]:
-        """Some rows at once."""
+        """Some `rows` at once."""
         return [self.cats[rows], self.conts[rows], self.y[rows]]
 
     def frame(self) -> tuple[pd.DataFrame, list[str]]:

@@ -45,7 +45,7 @@ class WeightDrop(nn.Module):
         self.module, self.dropout, self.weights = module, dropout, tuple(weights)
 
     def forward(self, *args: Any) -> Any:
-        """What the layer gives."""
+        """What the layer gives for `args`."""
         own = dict(self.module.named_parameters())
         dropped = {name: F.dropout(own[name], self.dropout, self.training) for name in self.weights}
         return functional_call(self.module, dropped, args)

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from . import forests07, imports, keyed
 from .data.levels import in_order
 from .data.values import factorize, numbers, refuse_rows, require_columns
-from .errors import ArgumentError, DataError, EasyLearnWarning, did_you_mean
+from .errors import ArgumentError, DataError, EasyLearnWarning
 from .imports import load_names, star
 from .tabular import features
 from .tabular.features import to_times
@@ -329,38 +329,45 @@ def scale_vars(df: pd.DataFrame, mapper: Mapper | None = None) -> Mapper:
 
 
 def is_date(x: Any) -> bool:
-    """Whether a column, or an array, holds dates."""
+    """Whether the column, or the array, `x` holds dates."""
     import pandas as pd
 
     return bool(pd.api.types.is_datetime64_any_dtype(x.dtype))
 
 
 def is_categorical_dtype(x: Any) -> bool:
-    """Whether a column, or its dtype, is of categories."""
+    """Whether the column, or the dtype, `x` is of categories."""
     import pandas as pd
 
     return isinstance(getattr(x, "dtype", x), pd.CategoricalDtype)
 
 
 def combine_date(
-    years: npt.ArrayLike, months: npt.ArrayLike = 1, days: npt.ArrayLike = 1, **parts: npt.ArrayLike | None
+    years: npt.ArrayLike,
+    months: npt.ArrayLike = 1,
+    days: npt.ArrayLike = 1,
+    weeks: npt.ArrayLike | None = None,
+    hours: npt.ArrayLike | None = None,
+    minutes: npt.ArrayLike | None = None,
+    seconds: npt.ArrayLike | None = None,
+    milliseconds: npt.ArrayLike | None = None,
+    microseconds: npt.ArrayLike | None = None,
+    nanoseconds: npt.ArrayLike | None = None,
 ) -> npt.NDArray[np.datetime64]:
-    """Dates made of numbers: years, months and days, and maybe weeks, hours, minutes, seconds and smaller ones.
+    """Dates made of numbers.
+
+    Args:
+        years, months, days: the date.
+        weeks, hours, minutes, seconds, milliseconds, microseconds, nanoseconds: what is added to it.
 
     >>> str(combine_date(2018, 3, 31, hours=6))
     '2018-03-31T06'
     """
-    units = {"weeks": "W", "hours": "h", "minutes": "m", "seconds": "s", "milliseconds": "ms", "microseconds": "us"}
-    units["nanoseconds"] = "ns"
-    unknown = [name for name in parts if name not in units]
-    if unknown:
-        raise ArgumentError(f"combine_date has no argument {unknown[0]!r}. {did_you_mean(unknown[0], units)}")
-    total: Any = np.asarray(np.asarray(years) - 1970, "<M8[Y]") + np.asarray(np.asarray(months) - 1, "<m8[M]")
-    total = total + np.asarray(np.asarray(days) - 1, "<m8[D]")
-    for name, given in parts.items():
-        if given is not None:
-            total = total + np.asarray(given, f"<m8[{units[name]}]")
-    return np.asarray(total)
+    first: Any = np.asarray(np.asarray(years) - 1970, "<M8[Y]") + np.asarray(np.asarray(months) - 1, "<m8[M]")
+    rest = (np.asarray(days) - 1, weeks, hours, minutes, seconds, milliseconds, microseconds, nanoseconds)
+    units = ("D", "W", "h", "m", "s", "ms", "us", "ns")
+    added = (np.asarray(n, f"<m8[{unit}]") for n, unit in zip(rest, units, strict=True) if n is not None)
+    return np.asarray(sum(added, first))
 
 
 def _names(given: Sequence[str] | None, what: str) -> list[str]:

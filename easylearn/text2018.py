@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
@@ -119,12 +120,12 @@ class Tokenizer:
 
     @staticmethod
     def replace_rep(m: re.Match[str]) -> str:
-        """What stands for a letter that is repeated."""
+        """What stands for a letter that is repeated, of the match `m`."""
         return f" tk_rep {len(m.group(2)) + 1} {m.group(1)} "
 
     @staticmethod
     def replace_wrep(m: re.Match[str]) -> str:
-        """What stands for a word that is repeated."""
+        """What stands for a word that is repeated, of the match `m`."""
         return f" tk_wrep {len(m.group(2).split()) + 1} {m.group(1)} "
 
     @staticmethod
@@ -135,20 +136,20 @@ class Tokenizer:
         )
 
     def proc_text(self, s: str) -> list[str]:
-        """The words of a text."""
+        """The words of the text `s`."""
         s = re.sub(r"(\S)(\1{3,})", self.replace_rep, self.sub_br(s))
         s = re.sub(r"(\b\w+\W+)(\1{3,})", self.replace_wrep, s)
         return self.spacy_tok(self.do_caps(s))
 
     @staticmethod
     def proc_all(ss: Sequence[str], lang: str = "en") -> list[list[str]]:
-        """The words of each text."""
+        """The words of each text of `ss`; `lang` is not used."""
         tokenizer = Tokenizer(lang)
         return [tokenizer.proc_text(s) for s in ss]
 
     @staticmethod
     def proc_all_mp(ss: Sequence[Sequence[str]], lang: str = "en", ncpus: int | None = None) -> list[list[str]]:
-        """The words of each text of several lists, by as many processes as there are lists, or `ncpus`."""
+        """The words of each text of the lists `ss`, by a process for each, or `ncpus`; `lang` is not used."""
         workers = min(ncpus or max(num_cpus() // 2, 1), len(ss))
         if workers < 2:
             return [words for part in ss for words in Tokenizer.proc_all(part, lang)]
@@ -215,7 +216,7 @@ class SortishSampler(Sampler[int]):
         return len(self.data_source)
 
     def __iter__(self) -> Iterator[int]:
-        order, large = np.random.permutation(len(self)).tolist(), 50 * self.bs
+        order, large = torch.randperm(len(self)).tolist(), 50 * self.bs
         pieces = [sorted(order[i : i + large], key=self.key, reverse=True) for i in range(0, len(order), large)]
         ranked = [i for piece in pieces for i in piece]
         batches = [ranked[i : i + self.bs] for i in range(0, len(ranked), self.bs)]
@@ -223,7 +224,7 @@ class SortishSampler(Sampler[int]):
         batches[0], batches[first] = batches[first], batches[0]
         # A batch that is not full stays the last one, so that no other is torn.
         middle = batches[1:-1] if len(batches[-1]) < self.bs else batches[1:]
-        shuffled = [middle[i] for i in np.random.permutation(len(middle))]
+        shuffled = [middle[i] for i in torch.randperm(len(middle)).tolist()]
         last = batches[-1:] if len(middle) < len(batches) - 1 else []
         return iter([i for batch in [batches[0], *shuffled, *last] for i in batch])
 
@@ -234,7 +235,7 @@ class LanguageModelLoader:
     Args:
         nums: the numbers of the tokens.
         bs: columns.
-        bptt: tokens in a window, about: each time through they are drawn anew, from NumPy's global generator.
+        bptt: tokens in a window, about: each time through they are drawn anew, from torch's global generator.
         backwards: from the end.
 
     >>> x, y = next(iter(LanguageModelLoader(np.arange(100), bs=2, bptt=10)))
@@ -251,7 +252,7 @@ class LanguageModelLoader:
         self.dataset, self.batch_size = self.data, bs
 
     def batchify(self, data: Array) -> Tensor:
-        """The tokens in columns, shape (n, bs)."""
+        """The tokens `data` in columns, shape (n, bs)."""
         length = len(data) // self.bs
         columns = data[: length * self.bs].reshape(self.bs, -1).T
         return T(columns[::-1] if self.backwards else columns)
@@ -261,8 +262,8 @@ class LanguageModelLoader:
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         count, room = len(self), self.n - 1
-        about = np.where(np.random.random(count) < 0.95, self.bptt, self.bptt / 2)
-        wanted = np.maximum(np.random.normal(about, 5), 5)
+        about = np.where(torch.rand(count).numpy() < 0.95, self.bptt, self.bptt / 2)
+        wanted = np.maximum(about + 5 * torch.randn(count).numpy(), 5)
         ends = np.round(np.cumsum(wanted) * ((room - count) / wanted.sum())).astype(int) + np.arange(1, count + 1)
         bounds = [0, *ends.tolist()]
         return Counted((self.get_batch(a, b - a) for a, b in pairwise(bounds)), count)
@@ -423,15 +424,21 @@ class LanguageModelData(ModelData):
         self.pad_idx, self.n_tok = pad_idx, n_tok
 
     def get_model(
-        self, opt_fn: OptimizerFn | None, emb_sz: int, n_hid: int, n_layers: int, **dropouts: Any
-    ) -> RNN_Learner:
+        self, opt_fn: OptimizerFn | None, emb_sz: int, n_hid: int, n_layers: int, dropout: float = 0.4,
+        dropouth: float = 0.3, dropouti: float = 0.5, dropoute: float = 0.1, wdrop: float = 0.5,
+        tie_weights: bool = True, bias: bool = False,
+    ) -> RNN_Learner:  # fmt: skip
         """A learner that predicts each next token.
 
         Args:
             opt_fn: makes the optimizer.
-            emb_sz, n_hid, n_layers, dropouts: see `get_language_model`.
+            emb_sz, n_hid, n_layers, dropout, dropouth, dropouti, dropoute, wdrop, tie_weights, bias: see
+                `get_language_model`.
         """
-        m = get_language_model(self.n_tok, emb_sz, n_hid, n_layers, self.pad_idx, **dropouts)
+        m = get_language_model(
+            self.n_tok, emb_sz, n_hid, n_layers, self.pad_idx, dropout, dropouth, dropouti, dropoute, wdrop,
+            tie_weights, bias,
+        )  # fmt: skip
         return RNN_Learner(self, LanguageModel(m), opt_fn=opt_fn)
 
 

@@ -273,8 +273,6 @@ def test_the_steps_of_proc_df_one_by_one() -> None:
     assert structured.is_categorical_dtype(df["size"]) and not structured.is_categorical_dtype(df["m"].dtype)
     dates = structured.combine_date([2018, 2020], 2, days=[1, 29], hours=5)
     assert dates.astype(str).tolist() == ["2018-02-01T05", "2020-02-29T05"]
-    with pytest.raises(ArgumentError, match="hours"):
-        structured.combine_date(2018, hour=5)
     cats, conts = structured.get_nn_mappers(t := table(), ["size"], ["n"])
     assert (
         t["size"].tolist()[2] == "#NA#" and t["n"].tolist()[1] == 108 and (cats[0][0], conts[0][0]) == ("size", ["n"])

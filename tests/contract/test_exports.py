@@ -36,6 +36,14 @@ MODULES = [
     "easylearn.plots",
     "easylearn.sgdr",
     "easylearn.torch_imports",
+    "easylearn.bow07",
+    "easylearn.collab07",
+    "easylearn.fields07",
+    "easylearn.forests07",
+    "easylearn.lm_rnn",
+    "easylearn.modeldata",
+    "easylearn.rnn_reg",
+    "easylearn.text2018",
 ]
 
 

@@ -22,6 +22,9 @@ FACADES = {
     Path("plots.py"),
     Path("sgdr.py"),
     Path("torch_imports.py"),
+    Path("datasets07.py"),
+    Path("collab07.py"),
+    Path("modeldata.py"),
 }  # notebooks of 2018 expect np, pd and plt out of them
 OF_NOTEBOOKS = {"matplotlib", "pandas", "PIL", "sklearn", "safetensors"}
 HEAVY = {
