@@ -90,7 +90,8 @@ class DotProdNB(nn.Module):
 
     def forward(self, feat_idx: Tensor, feat_cnt: Tensor, sz: Tensor) -> Tensor:
         """Of words `feat_idx` (b, n); `feat_cnt` and `sz` are not looked at."""
-        return ((self.w(feat_idx) + self.w_adj) * self.r(feat_idx) / self.r_adj).sum(1).log_softmax(1)
+        scores: Tensor = ((self.w(feat_idx) + self.w_adj) * self.r(feat_idx) / self.r_adj).sum(1)
+        return scores.log_softmax(1)
 
 
 class SimpleNB(nn.Module):
@@ -108,7 +109,8 @@ class SimpleNB(nn.Module):
 
     def forward(self, feat_idx: Tensor, feat_cnt: Tensor, sz: Tensor) -> Tensor:
         """Of words `feat_idx` (b, n); `feat_cnt` and `sz` are not looked at."""
-        return (self.r(feat_idx).sum(1) + self.b).log_softmax(1)
+        scores: Tensor = self.r(feat_idx).sum(1) + self.b
+        return scores.log_softmax(1)
 
 
 class BOW_Learner(Learner07):  # noqa: N801
@@ -129,8 +131,8 @@ class BOWData(ShownData, LoaderData):
     """What a learner of bags of words has as `data`."""
 
     def __init__(self, md: ModelData) -> None:
-        loaders = (_Numbered(dl.dataset, dl.batch_size, dl.shuffle) for dl in (md.trn_dl, md.val_dl))
-        LoaderData.__init__(self, *loaders, single_label([str(i) for i in range(md.trn_ds.c)]))
+        train, valid = (_Numbered(dl.dataset, dl.batch_size, dl.shuffle) for dl in (md.trn_dl, md.val_dl))
+        LoaderData.__init__(self, train, valid, single_label([str(i) for i in range(md.trn_ds.c)]))
         self.md = md
 
 

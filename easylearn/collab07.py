@@ -15,7 +15,7 @@ from .data.frames import read_table
 from .data.values import numbers, require_columns
 from .datasets07 import ModelData
 from .files import StrPath
-from .learner import Learner
+from .learner import Learner, TrainingOptions
 from .learner07 import Learner07
 from .modeldata import Array, PassthruDataset, RowLoader, TableData07, split_rows
 from .nn.embeddings import DotProduct, Forget, SigmoidRange
@@ -74,7 +74,8 @@ class EmbeddingDotBias(DotProduct):
 
     def _table(self, column: int, part: slice) -> nn.Embedding:
         rows = self.vectors(column)[self.codes[column].to(self.bias.device)]
-        return nn.Embedding.from_pretrained(rows[:, part].clone())
+        made: nn.Embedding = nn.Embedding.from_pretrained(rows[:, part].clone())  # type: ignore[no-untyped-call]
+        return made
 
     @property
     def u(self) -> nn.Embedding:
@@ -177,7 +178,7 @@ class CollabFilterDataset:
         return [column[i] for column in self.cols]
 
     def get_data(self, val_idxs: Sequence[int] | Array | None, bs: int = 64) -> ModelData:
-        """Batches of `bs` positions of users and of items, and ratings, for a loop of one's own; `val_idxs` validate."""
+        """Batches of `bs` positions of users and items, and ratings, for a loop of one's own; `val_idxs` validate."""
         train, valid = (PassthruDataset(*(c[rows] for c in self.cols)) for rows in split_rows(self.n, val_idxs))
         return ModelData(self.path, RowLoader(train, bs, True), RowLoader(valid, 2 * bs) if len(valid) else None)
 
@@ -221,9 +222,11 @@ class CollabFilterDataset:
         each = pd.DataFrame({user: self.users[n % self.n_users], item: self.items[n % self.n_items]})
         codes = data.preprocessor.read(each).values.tensors()[0]
         room = (self.max_score - self.min_score) / 10 or 1.0
+        n_users, n_items = data.preprocessor.processor.cardinalities.values()
         model = EmbeddingDotBias(
-            n_factors, *data.preprocessor.processor.cardinalities.values(), self.min_score - room,
+            n_factors, n_users, n_items, self.min_score - room,
             self.max_score + room, [codes[: self.n_users, 0], codes[: self.n_items, 1]], unknowns(data, UNKNOWN_P),
         )  # fmt: skip
-        options = {"optimizer": opt_fn, "metrics": metrics, "loss": crit, "clip": clip, "path": self.path / "models"}
+        options: TrainingOptions = {"optimizer": opt_fn, "metrics": metrics, "loss": crit, "clip": clip}
+        options["path"] = self.path / "models"
         return CollabFilterLearner.of(Learner(data, model, **with_decay(options, WD)))

@@ -42,8 +42,9 @@ class StructuredLearner(Learner07):
 
     __slots__ = ()
 
-    def predict_array(self, x_cat: Any, x_cont: Any) -> Array:
+    def predict_array(self, x_cat: Any, x_cont: Any) -> Array:  # type: ignore[override]
         """What `predict()` would give for rows of codes, `x_cat` (n, n_cat), and of numbers, `x_cont` (n, n_cont)."""
+        assert isinstance(self.data, TableData07)
         ds = self.data.trn_ds
         cats, conts = np.transpose(x_cat)[: ds.n_cats], np.transpose(x_cont)[: ds.n_conts]
         rows, _ = ColumnarDataset([*cats], [*conts], names=ds.names).frame()
@@ -145,7 +146,11 @@ class ColumnarModelData(ModelData):
             val_y: the same for validation.
             cat_flds, bs, is_reg, is_multi, test_df, shuffle: see `from_data_frame`.
         """
-        given = {"train": (trn_df, trn_y), "valid": (val_df, val_y), "test": (test_df, None)}
+        given: dict[str, tuple[Any, Any]] = {
+            "train": (trn_df, trn_y),
+            "valid": (val_df, val_y),
+            "test": (test_df, None),
+        }
         made: dict[str, Any] = dict.fromkeys(given)
         for name, (df, y) in given.items():
             if df is not None or name == "train":
@@ -209,7 +214,7 @@ class ColumnarModelData(ModelData):
             for ds, frame, _ in parts
         ]
         valid = None if self.val_ds is None else frames[1]
-        made = TableData07.from_df(
+        made: TableData07 = TableData07.from_df(
             frames[0], targets, cat_names=cats, cont_names=[n for n in names if n not in cats], valid=valid,
             test=None if self.test_ds is None else frames[-1], task=_task(self.is_reg, self.is_multi),
             batch_size=self.bs, scale="none",
@@ -274,7 +279,7 @@ class ColumnarModelData(ModelData):
             )
         learn = tabular_learner(
             data, szs, emb_szs=list(emb_szs), emb_drop=emb_drop, num_emb_size=0, ps=drops, y_range=y_range,
-            use_bn=use_bn, optimizer=opt_fn, metrics=metrics, loss=crit, clip=clip, path=self.path / "models",
+            use_bn=use_bn, optimizer=opt_fn, metrics=metrics, loss=crit, clip=clip, path=Path(self.path) / "models",
         )  # fmt: skip
         return StructuredLearner.of(learn)
 

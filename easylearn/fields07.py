@@ -115,7 +115,7 @@ class Field:
         freqs = Counter(word for some in texts for text in some for word in text)
         kept = [word for word, n in sorted(freqs.items(), key=lambda f: (-f[1], f[0])) if n >= min_freq][:max_size]
         specials = [t for t in (self.unk_token, self.pad_token, self.init_token, self.eos_token) if t is not None]
-        self.vocab = FieldVocab(dict.fromkeys([*specials, *kept]), 0, freqs)
+        self.vocab = FieldVocab(list(dict.fromkeys([*specials, *kept])), 0, freqs)
 
     def numericalize(self, arr: Sequence[Sequence[str]], device: Any = None, train: bool = True) -> Tensor:
         """Numbers of several texts of equal length, shape (sl, bs).

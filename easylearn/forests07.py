@@ -29,7 +29,8 @@ def rf_feat_importance(m: Any, df: pd.DataFrame) -> pd.DataFrame:
     """
     import pandas as pd
 
-    return pd.DataFrame({"cols": df.columns, "imp": m.feature_importances_}).sort_values("imp", ascending=False)
+    found: pd.DataFrame = pd.DataFrame({"cols": df.columns, "imp": m.feature_importances_})
+    return found.sort_values("imp", ascending=False)
 
 
 def set_rf_samples(n: int) -> None:
@@ -91,7 +92,7 @@ def set_plot_sizes(sml: float, med: float, big: float) -> None:
     """Set the sizes of matplotlib's letters: `sml` of ticks and legends, `med` of labels, `big` of a figure's title."""
     import matplotlib.pyplot as plt
 
-    sizes = {"font.size": sml, "axes.titlesize": sml, "axes.labelsize": med, "xtick.labelsize": sml}
+    sizes: Any = {"font.size": sml, "axes.titlesize": sml, "axes.labelsize": med, "xtick.labelsize": sml}
     plt.rcParams.update({**sizes, "ytick.labelsize": sml, "legend.fontsize": sml, "figure.titlesize": big})
 
 

@@ -113,7 +113,7 @@ class SequentialClassifier(TextClassifier):
         if lengths is not None:
             return super().forward(x, lengths)
         rows = x.t()
-        real = rows != self.encoder.embedding.padding_idx
+        real: Tensor = rows.ne(self.encoder.embedding.padding_idx or 0)
         order = (~real).int().argsort(dim=1, stable=True)
         return super().forward(rows.gather(1, order), real.sum(1).cpu()), [], []
 

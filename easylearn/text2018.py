@@ -36,6 +36,7 @@ from .options import strict
 from .task import Task, next_token, single_label
 from .text.callbacks import ActivationPenalty
 from .text.preprocess import AnyText
+from .text.transfer import encoder_of
 from .torch_imports import load_model, save_model
 from .train.optim import OptimizerFn
 from .train.strategy import SingleDevice
@@ -249,7 +250,8 @@ class LanguageModelLoader:
         self.n = len(self.data)
         if self.n < 2:
             raise DataError(f"{np.size(nums):,} tokens do not fill {bs} columns; give more text, or a smaller bs")
-        self.dataset, self.batch_size = self.data, bs
+        self.batch_size = bs
+        self.dataset: Any = self.data
 
     def batchify(self, data: Array) -> Tensor:
         """The tokens `data` in columns, shape (n, bs)."""
@@ -353,7 +355,7 @@ class RNN_Learner(Learner07):  # noqa: N801 (its 2018 name)
         clip: float | None = None,
         crit: Callable[..., Tensor] | None = None,
     ) -> None:
-        model = models.model if isinstance(models, BasicModel) else models
+        model: Any = models.model if isinstance(models, BasicModel) else models
         if isinstance(model, SequentialLM):
             task: Task = next_token([str(i) for i in range(model.encoder.n_tokens)])
         else:
@@ -383,7 +385,7 @@ class RNN_Learner(Learner07):  # noqa: N801 (its 2018 name)
             return super().save_encoder(name)
         file = self.path / f"{name}.h5"
         file.parent.mkdir(parents=True, exist_ok=True)
-        save_model(self.model.encoder, file)
+        save_model(encoder_of(self.model), file)
         return file
 
     def load_encoder(self, name: StrPath) -> RNN_Learner:
@@ -391,7 +393,7 @@ class RNN_Learner(Learner07):  # noqa: N801 (its 2018 name)
         if isinstance(self.data.preprocessor, AnyText):
             super().load_encoder(name)
         else:
-            load_model(self.model.encoder, self.path / f"{name}.h5")
+            load_model(encoder_of(self.model), self.path / f"{name}.h5")
         return self
 
 
