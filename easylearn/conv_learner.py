@@ -18,6 +18,7 @@ from .imports import star
 from .learner07 import Learner07
 from .metrics import accuracy
 from .options import strict
+from .torch_imports import Arch07
 from .train.optim import OptimizerFn, sgd
 from .vision.archs import Arch, get_arch
 from .vision.learner import vision_learner
@@ -95,7 +96,7 @@ class ConvLearner(Learner07):
         Returns:
             The learner.
         """
-        arch: Any = f
+        arch: Any = f.plain() if isinstance(f, Arch07) else f
         if not isinstance(f, str | Arch | nn.Module) and callable(f) and f.__module__.split(".")[0] != "torchvision":
             arch = f(pretrained is not False)
         whole = isinstance(arch, nn.Module)

@@ -180,7 +180,7 @@ class Of2018(Callback):
 
     def on_epoch_end(self, run: Run) -> None:
         """With [validation loss, metrics ...]."""
-        if self.of.on_epoch_end(list(run.metrics.values())):
+        if run.metrics and self.of.on_epoch_end(list(run.metrics.values())):
             run.stop_reason = f"{type(self.of).__name__} asked for it"
 
     def on_fit_end(self, run: Run) -> None:

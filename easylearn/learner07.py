@@ -131,8 +131,11 @@ class Learner07(Learner):
 
     @property
     def children(self) -> list[nn.Module]:
-        """The modules right below the model."""
-        return children(self.model)
+        """The layers of the model: those of the body, the pooling and those of the head, or what is right below it."""
+        model = self.model
+        if isinstance(model, BodyHead):
+            return [*children(model.body), model.pool, *children(model.head)]
+        return children(model)
 
     def __getitem__(self, i: Any) -> Any:
         return self.children[i]

@@ -110,7 +110,9 @@ class TextModelData:
         field: how text became tokens; one of ours gets the vocabulary.
     """
 
-    def __init__(self, path: StrPath, data: Any, field: Any = None) -> None:
+    data: StreamData07 | DocumentData07
+
+    def __init__(self, path: StrPath, data: StreamData07 | DocumentData07, field: Any = None) -> None:
         self.path, self.data = Path(path), data
         data.md = self
         if isinstance(field, Field):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import safetensors.torch
 from safetensors import SafetensorError
@@ -53,6 +53,10 @@ class Arch07(Arch):
     @property
     def __name__(self) -> str:
         return self.name
+
+    def plain(self) -> Arch:
+        """The same as an `Arch`, which a model file can name."""
+        return Arch(**{f.name: getattr(self, f.name) for f in fields(Arch)})
 
 
 def _arch(name: str, of: str) -> Arch07:
