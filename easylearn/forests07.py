@@ -29,8 +29,9 @@ def rf_feat_importance(m: Any, df: pd.DataFrame) -> pd.DataFrame:
     """
     import pandas as pd
 
-    found: pd.DataFrame = pd.DataFrame({"cols": df.columns, "imp": m.feature_importances_})
-    return found.sort_values("imp", ascending=False)
+    found = pd.DataFrame({"cols": df.columns, "imp": m.feature_importances_})
+    best: pd.DataFrame = found.sort_values("imp", ascending=False)
+    return best
 
 
 def set_rf_samples(n: int) -> None:
