@@ -11,24 +11,48 @@ from torch import nn
 from torch.nn import functional as F
 
 from . import learner2018
-from .core import BasicModel, children
+from .core import BasicModel
 from .data.bunch import Data
 from .files import StrPath
 from .imports import star
 from .learner07 import Learner07
 from .metrics import accuracy
 from .options import strict
-from .torch_imports import Arch07
+from .torch_imports import Arch07, children
 from .train.optim import OptimizerFn, sgd
 from .vision.archs import Arch, get_arch
 from .vision.learner import vision_learner
-from .vision.model import Pretrained
+from .vision.model import Pretrained, vision_model
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 model_meta: dict[Any, Sequence[int]] = {}
 model_features: dict[Any, int] = {}
+
+
+class ConvnetBuilder(BasicModel):
+    """A body with a head, for `ConvLearner(data, ConvnetBuilder(...))`.
+
+    Args:
+        f, ps, xtra_fc, xtra_cut, custom_head, pretrained: see `ConvLearner.pretrained`.
+        c: how many outputs.
+        is_multi, is_reg: several labels, or numbers; otherwise the head ends in log-probabilities.
+    """
+
+    def __init__(
+        self, f: Any, c: int, is_multi: bool, is_reg: bool, ps: Any = None, xtra_fc: Sequence[int] | None = None,
+        xtra_cut: int = 0, custom_head: nn.Module | None = None, pretrained: Pretrained | None = None,
+    ) -> None:  # fmt: skip
+        arch, cut = _body(f, xtra_cut, pretrained)
+        hidden = (512,) if xtra_fc is None else xtra_fc
+        net = vision_model(
+            arch, max(c, 1), pretrained=pretrained, cut=cut, ps=ps, hidden=hidden, custom_head=custom_head
+        )
+        if custom_head is None and not is_multi and not is_reg:
+            net.head = nn.Sequential(net.head, nn.LogSoftmax(-1))
+        vars(net)["contiguous"] = custom_head is not None
+        super().__init__(net, str(f))
 
 
 class ConvLearner(Learner07):
@@ -96,23 +120,20 @@ class ConvLearner(Learner07):
         Returns:
             The learner.
         """
-        arch: Any = f.plain() if isinstance(f, Arch07) else f
-        if not isinstance(f, str | Arch | nn.Module) and callable(f) and f.__module__.split(".")[0] != "torchvision":
-            arch = f(pretrained is not False)
-        whole = isinstance(arch, nn.Module)
+        arch, cut = _body(f, xtra_cut, pretrained)
         learn = vision_learner(
             data,
-            arch if whole else get_arch(getattr(arch, "__name__", arch) if not isinstance(arch, Arch) else arch),
+            arch,
             ps=list(ps) if isinstance(ps, tuple) else ps,
             hidden=(512,) if xtra_fc is None else xtra_fc,
             custom_head=custom_head,
-            cut=_cut(arch, xtra_cut, model_meta.get(f) if callable(f) else None),
+            cut=cut,
             precompute=precompute,
             pretrained=pretrained,
             optimizer=sgd if opt_fn is None else opt_fn,
             path=Path(getattr(data, "path", None) or ".") / models_name,
-            **({} if clip is None else {"clip": clip}),
-            **({"loss": F.l1_loss} if data.task.predicts_numbers and crit is None else {}),
+            clip="auto" if clip is None else clip,
+            loss=F.l1_loss if data.task.predicts_numbers and crit is None else None,
         )
         made = cls.of(learn)
         if custom_head is not None:  # written when memory lay channel by channel
@@ -144,17 +165,17 @@ class ConvLearner(Learner07):
         )
 
 
-def _cut(arch: Any, xtra_cut: int, meta: Sequence[int] | None) -> Any:
-    """Where the body ends; None where `vision_learner` knows."""
+def _body(f: Any, xtra_cut: int, pretrained: Any) -> tuple[Any, Any]:
+    """The architecture or the net that `f` stands for, and where its body ends; None where that is known."""
+    arch: Any = f.plain() if isinstance(f, Arch07) else f
+    if not isinstance(f, str | Arch | nn.Module) and callable(f):
+        arch = f.__name__ if f.__module__.split(".")[0] == "torchvision" else f(pretrained is not False)
     if isinstance(arch, nn.Module):
-        at = (meta[0] if meta else 0) - xtra_cut
-        return lambda net: nn.Sequential(*children(net)[:at]) if at else net
-    if not xtra_cut:
-        return None
+        at = (model_meta[f][0] if f in model_meta else 0) - xtra_cut
+        return arch, lambda net: nn.Sequential(*children(net)[:at]) if at else net
     known = get_arch(arch)
-    return lambda net: nn.Sequential(*children(known.cut(net))[:-xtra_cut])
+    return known, (lambda net: nn.Sequential(*children(known.cut(net))[:-xtra_cut])) if xtra_cut else None
 
 
-__all__ = star(
-    globals(), learner2018, own=["Arch", "BasicModel", "ConvLearner", "Path", "model_features", "model_meta", "torch"]
-)
+_OWN = ["Arch", "BasicModel", "ConvLearner", "ConvnetBuilder", "Path", "model_features", "model_meta", "torch"]
+__all__ = star(globals(), learner2018, own=_OWN)

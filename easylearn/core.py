@@ -35,7 +35,7 @@ def T(a: Any, half: bool = False, cuda: bool = True) -> Tensor:  # noqa: N802
         array = np.array(np.ascontiguousarray(a))
         kind = np.int64 if array.dtype.kind in "iub" else np.float16 if half and USE_GPU else np.float32
         a = torch.from_numpy(array.astype(kind))
-    return to_gpu(a) if cuda else a
+    return to_gpu(a) if cuda else a  # type: ignore[no-any-return]
 
 
 def V(x: Any, requires_grad: bool = False, volatile: bool = False) -> Any:  # noqa: N802
@@ -155,7 +155,8 @@ def SGD_Momentum(momentum: float) -> Callable[..., optim.Optimizer]:  # noqa: N8
 
 def one_hot(a: Any, c: int) -> Array:
     """The numbers `a` as rows of `c` zeros and a one."""
-    return np.eye(c)[a]
+    made: Array = np.eye(c)[a]
+    return made
 
 
 def partition(a: Any, sz: int) -> list[Any]:

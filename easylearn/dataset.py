@@ -33,7 +33,7 @@ from .files import StrPath
 from .imports import star
 from .nn.body_head import BodyHead
 from .options import strict
-from .task import multi_label, regression, single_label
+from .task import Task, multi_label, regression, single_label
 from .transforms import Tfms
 from .vision.augment import BatchStage
 from .vision.data import ImageData as _ImageData
@@ -47,7 +47,7 @@ Pair = Sequence[Tfms | None] | None
 
 
 def get_cv_idxs(n: int, cv_idx: int = 0, val_pct: float = 0.2, seed: int = 42) -> Array:
-    """Validation items, as `easylearn.data.split.get_cv_idxs` gives them; all `n` where `val_pct` is 1 or more.
+    """Block `cv_idx` of a permutation by `seed`, as in 2018; all `n` where `val_pct` is 1 or more.
 
     >>> get_cv_idxs(10), sorted(get_cv_idxs(3, val_pct=5))
     (array([8, 1]), [0, 1, 2])
@@ -146,7 +146,7 @@ class ImageClassifierData(Data07, _ImageData):
         test_with_labels: bool = False,
         num_workers: int | None = None,
     ) -> ImageClassifierData:
-        """One sub-folder per class in `path/train` and `path/valid`; see `ImageData.from_folder`.
+        """One sub-folder per class in `path/train` and `path/valid`; see `easylearn.ImageData.from_folder`.
 
         Args:
             path: the folder.
@@ -178,7 +178,7 @@ class ImageClassifierData(Data07, _ImageData):
         num_workers: int | None = None,
         cat_separator: str = " ",
     ) -> ImageClassifierData:
-        """Files and labels in the first two columns of a csv; see `ImageData.from_csv`.
+        """Files and labels in the first two columns of a csv; see `easylearn.ImageData.from_csv`.
 
         Args:
             path: the folder.
@@ -195,7 +195,7 @@ class ImageClassifierData(Data07, _ImageData):
             cat_separator: between the labels of a row; where any row has it, every row may have several labels.
         """
         csv = _there(path, csv_fname)
-        if not skip_header or (continuous and pd.read_csv(csv, nrows=1, dtype=str).iloc[0, 1].count(cat_separator)):
+        if not skip_header or (continuous and cat_separator in str(pd.read_csv(csv, nrows=1, dtype=str).iloc[0, 1])):
             files, y, classes = csv_source(folder, csv, skip_header, suffix, continuous, cat_separator)
             return cls.from_names_and_array(
                 path, files, y, classes, val_idxs, test_name, num_workers, tfms=tfms, bs=bs, continuous=continuous
@@ -232,7 +232,7 @@ class ImageClassifierData(Data07, _ImageData):
         test: Any = None,
         continuous: bool = False,
     ) -> ImageClassifierData | ArraysData:
-        """Arrays and their labels; see `ImageData.from_arrays`.
+        """Arrays and their labels; see `easylearn.ImageData.from_arrays`.
 
         Args:
             path: `<path>/models` is where weights are saved.
@@ -251,9 +251,8 @@ class ImageClassifierData(Data07, _ImageData):
             y = np.asarray(trn[1])
             k = max(np.size(y[0]), 1)
             names = [str(c) for c in range(k if y.ndim > 1 else int(y.max()) + 1)] if classes is None else classes
-            task = regression([f"y{i}" for i in range(k)]) if continuous else single_label(names)
-            if not continuous and y.ndim > 1:
-                task = multi_label(names)
+            numbers = [f"y{i}" for i in range(k)]
+            task: Task = regression(numbers) if continuous else (multi_label if y.ndim > 1 else single_label)(names)
             made = ArraysData(trn, val, task, test[0] if isinstance(test, tuple) else test, bs)
             made.path = path
             return made
@@ -266,7 +265,7 @@ class ImageClassifierData(Data07, _ImageData):
         cls,
         path: StrPath,
         fnames: Sequence[str],
-        y: Sequence[Any],
+        y: Any,
         classes: Sequence[str] | None = None,
         val_idxs: Sequence[int] | None = None,
         test_name: str | None = None,
@@ -276,7 +275,7 @@ class ImageClassifierData(Data07, _ImageData):
         bs: int = 64,
         continuous: bool = False,
     ) -> ImageClassifierData:
-        """File names and a label each; see `ImageData.from_names`.
+        """File names and a label each; see `easylearn.ImageData.from_names`.
 
         Args:
             path: the folder that names are relative to.
@@ -339,9 +338,9 @@ class ImageClassifierData(Data07, _ImageData):
     def _dataset(self, split: SplitName) -> Any:
         one = self._split(split)
         after = self.batch_stage
-        tfms = Tfms(
-            self.sz, self.item_stage.method, after.transforms if split == "train" else (), (after.mean, after.std)
-        )  # type: ignore[arg-type]
+        stats: Any = (after.mean, after.std)
+        changes = after.transforms if split == "train" else ()
+        tfms = Tfms(self.sz, self.item_stage.method, changes, stats)
         y = None if one.targets is None else one.targets.numpy()
         of_files = self.path is not None
         what = (list(one.ids), y, tfms, self.path) if of_files else (one.sources, y, tfms)
@@ -365,7 +364,7 @@ class ImageClassifierData(Data07, _ImageData):
 
     @property
     def batch_stage(self) -> BatchStage:
-        """See `ImageData.batch_stage`."""
+        """See `easylearn.ImageData.batch_stage`."""
         return replace(super().batch_stage, channels_last=not self._contiguous)
 
 

@@ -243,8 +243,8 @@ class Record07(Record):
 
 
 @contextmanager
-def replaced(owner: Any, **values: Any) -> Iterator[None]:
-    """Attributes of `owner` set for a while."""
+def replaced(owner: Any, values: Mapping[str, Any]) -> Iterator[None]:
+    """Attributes of `owner` set to `values` for a while."""
     before = {name: getattr(owner, name) for name in values}
     try:
         for name, value in values.items():

@@ -17,7 +17,7 @@ _TABLE = """
 numpy as np | pandas as pd | matplotlib | matplotlib.pyplot as plt | PIL | scipy | sklearn | tqdm as tq | warnings
 os | sys | math | json | re | random | string | time | datetime | shutil | copy | itertools | collections | threading
 contextlib | pickle | pdb | IPython | ipywidgets as widgets | seaborn as sns | cv2 | graphviz | bcolz | sklearn_pandas
-abc: abstractmethod | glob: glob iglob | itertools: chain | functools: partial | operator: itemgetter attrgetter
+gzip | abc: abstractmethod | glob: glob iglob | itertools: chain | functools: partial | operator: itemgetter attrgetter
 concurrent.futures: ThreadPoolExecutor ProcessPoolExecutor | collections: Counter OrderedDict | pathlib: Path
 collections.abc: Iterable | IPython.display: FileLink FileLinks display HTML | isoweek: Week
 pandas_summary: DataFrameSummary | sklearn_pandas: DataFrameMapper | ipywidgets: interact interactive fixed

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .core import BasicModel, children, delistify, listify, set_trainable
+from .core import BasicModel, delistify, listify, set_trainable
 from .data.bunch import Data, SplitName
 from .dataloader import ForeignData
 from .errors import ArgumentError
@@ -46,6 +46,7 @@ from .text.generate import generate
 from .text.preprocess import AnyText
 from .text.transfer import load_encoder, save_encoder
 from .text.vocab import Vocab
+from .torch_imports import children
 from .train.callbacks import WeightAverage
 from .train.optim import OptimizerFn, sgd
 from .train.snapshot import restored
@@ -59,8 +60,7 @@ Array = npt.NDArray[Any]
 class Learner07(Learner):
     """A `Learner` with the calls of 2018: `predict()`, `predict_with_targs`, `TTA`, `fit(lrs, n_cycle, wds=...)`.
 
-    What it holds may be set as in 2018: `crit`, `metrics`, `clip`, `reg_fn`, `opt_fn`. One of texts has `vocab`,
-    `generate`, `save_encoder` and `load_encoder`, too.
+    What it holds may be set as in 2018: `crit`, `metrics`, `clip`, `reg_fn`, `opt_fn`.
 
     Args:
         data: what to train on.
@@ -140,19 +140,10 @@ class Learner07(Learner):
     def __getitem__(self, i: Any) -> Any:
         return self.children[i]
 
-    def get_layer_groups(self) -> list[list[nn.Module]]:
-        """The modules of each layer group, input first."""
-        return self.models.get_layer_groups()
-
     @property
     def sched(self) -> Sched07:
         """Plots and numbers of the last lr_find and fit."""
         return Sched07(self._curve, self._last, self.record)
-
-    @property
-    def models_path(self) -> str:
-        """The folder for saved weights."""
-        return str(self.path)
 
     @property
     def opt_fn(self) -> OptimizerFn:
@@ -226,17 +217,17 @@ class Learner07(Learner):
         self._train_those(lambda k: k == n % len(self.layer_groups))
 
     def freeze_groups(self, groups: Sequence[int]) -> None:
-        """Train all layer groups but these."""
+        """Train all layer groups but those in `groups`."""
         self._train_those(lambda k: k not in groups)
 
     def unfreeze_groups(self, groups: Sequence[int]) -> None:
-        """Train these layer groups, too."""
+        """Train the layer groups in `groups`, too."""
         trained = [g.trainable for g in self.layer_groups]
         self._train_those(lambda k: trained[k] or k in groups)
 
     def _train_those(self, chosen: Callable[[int], bool]) -> None:
         self.unfreeze()
-        for k, group in enumerate(self.get_layer_groups()):
+        for k, group in enumerate(self.models.get_layer_groups()):
             set_trainable(group, chosen(k))
 
     @property
@@ -250,7 +241,7 @@ class Learner07(Learner):
 
     # -- training ------------------------------------------------------------------------------------
 
-    def fit(
+    def fit(  # type: ignore[override]
         self, lrs: Any = None, n_cycle: int | None = None, wds: Any = None, *, cycle_len: float | None = 1,
         cycle_mult: float = 1, cycle_save_name: str | None = None, best_save_name: str | None = None,
         use_clr: Sequence[float] | None = None, use_clr_beta: Sequence[float] | None = None,
@@ -295,7 +286,7 @@ class Learner07(Learner):
         if use_swa:
             hooks.append(WeightAverage("swa", start=max(swa_start - 1, 0)))
         chosen = self.task if metrics is None else self.task.with_metrics(as_metrics(self.task, metrics))
-        with replaced(self, task=chosen, optimizer=decay):
+        with replaced(self, {"task": chosen, "optimizer": decay}):
             record = super().fit(
                 rates, count, cycle_len=cycle_len, cycle_mult=cycle_mult, epochs=epochs, schedule=schedule,
                 momentum=momentum, wd=wds if np.ndim(wds) == 0 and wds is not None and not use_wd_sched else wd,
@@ -342,7 +333,7 @@ class Learner07(Learner):
             rates, shape, moving = phase_schedules(phase)
             adam = phase.beta is not None and isinstance(phase.momentum, float)
             make = partial(phase.opt_fn, betas=(phase.momentum, phase.beta)) if adam else _with_momentum(phase.opt_fn)
-            with replaced(self, optimizer=make):
+            with replaced(self, {"optimizer": make}):
                 made = self.fit(
                     rates, math.ceil(phase.epochs), phase.wds, schedule=shape, momentum=moving, callbacks=callbacks,
                     use_wd_sched=not phase.wd_loss and phase.wds is not None, best_save_name=best_save_name,
@@ -373,7 +364,7 @@ class Learner07(Learner):
         """
         each = np.atleast_1d(np.asarray(start_lr, float))
         decay, _ = self._decayed(wds if wds is None else listify(wds, self._active_groups()), False, None, None)
-        with replaced(self, optimizer=decay):
+        with replaced(self, {"optimizer": decay}):
             first = float(each[-1])
             return super().lr_find(first, end_lr, lr=list(each) if len(each) > 1 else lr, n_steps=n_steps)
 

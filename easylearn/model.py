@@ -16,11 +16,12 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from . import core, layer_optimizer
-from .core import V, apply_leaf, children, delistify, is_listy, to_gpu, to_np, trainable_params_
+from .core import V, apply_leaf, delistify, is_listy, to_gpu, to_np, trainable_params_
 from .errors import name_of
 from .imports import star
 from .layer_optimizer import LayerOptimizer
 from .metrics import Metric
+from .torch_imports import children
 
 Array = npt.NDArray[Any]
 
@@ -73,7 +74,7 @@ class Stepper:
         loss = plain = self.crit(first, y)
         if self.reg_fn is not None:
             loss = self.reg_fn(first, extra, plain)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         if self.clip:
             nn.utils.clip_grad_norm_(trainable_params_(self.m), self.clip)
         self.opt.step()
@@ -123,7 +124,9 @@ def fit(
     names = ["epoch", "trn_loss", "val_loss", *(f.name if isinstance(f, Metric) else name_of(f) for f in metrics)]
     for cb in hooks:
         cb.on_train_begin()
-    mean, n, vals, rows = 0.0, 0, [], OrderedDict[int, list[float]]()
+    mean, n = 0.0, 0
+    vals: list[float] = []
+    rows: OrderedDict[int, list[float]] = OrderedDict()
     for epoch in range(int(np.ceil(n_epochs))):
         doing.reset(True)
         for *x, y in data.trn_dl:

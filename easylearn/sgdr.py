@@ -302,9 +302,9 @@ def decayed(kind: Any, first: float, last: float | None, done: float) -> float:
     if how == DecayType.NO:
         return first
     if how == DecayType.EXPONENTIAL:
-        return first * (end / first) ** done
+        return float(first * (end / first) ** done)
     left = (1 + math.cos(math.pi * done)) / 2 if how == DecayType.COSINE else (1 - done) ** power
-    return end + (first - end) * left
+    return float(end + (first - end) * left)
 
 
 def smooth_curve(vals: Sequence[float], beta: float) -> list[float]:

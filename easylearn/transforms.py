@@ -289,7 +289,10 @@ def RandomRotateZoom(  # noqa: N802
     deg: float, zoom: float, stretch: float, ps: Sequence[float] | None = None, mode: Any = None,
     tfm_y: TfmType | None = None,
 ) -> Applied:  # fmt: skip
-    """Turn by up to `deg` or enlarge by up to `zoom`, with the first two of `ps`; `stretch` and `mode` say nothing."""
+    """Turn by up to `deg`, enlarge by up to `zoom`, by the first two of `ps`.
+
+    `stretch` and `mode` say nothing; `tfm_y`: see `Applied`.
+    """
     p = (0.25, 0.25) if ps is None else ps
     return Applied((Rotate(deg, p[0]), Zoom(1 + zoom, p[1])), tfm_y)
 

@@ -167,8 +167,11 @@ def test_nets_of_ones_own(run: Run) -> None:
         "m = arch(False)",
         "whole = nn.Sequential(*children(m)[:-1], nn.AdaptiveAvgPool2d(1), Flatten(), nn.Linear(512, 2))",
         "cam = ConvLearner.from_model_data(whole, data); cam.freeze_to(-2); kept = m.features[0].weight.requires_grad",
+        "built = ConvLearner(data, ConvnetBuilder(arch, data.c, data.is_multi, data.is_reg, xtra_fc=[8], ps=[0.1, 0.2]))",
+        "built.progress = False; built.fit(1e-3, 1); log_preds = built.predict()",
         Net=Net,
     )
+    assert np.allclose(np.exp(ns["log_preds"]).sum(1), 1, atol=1e-5)
     assert ns["frozen"] == [False] * 4 + [True] and ns["learn"].opt_fn is torch.optim.Adam
     assert ns["kept"] is False and len(ns["cam"].layer_groups) == 4
 
