@@ -20,8 +20,8 @@ from .errors import ArgumentError, DataError, did_you_mean
 from .files import StrPath
 from .imports import load_names, star
 from .lm_rnn import SequentialClassifier, SequentialLM
+from .nn import text_models
 from .nn.awd_lstm import Drops
-from .nn.text_models import LanguageModel, TextClassifier
 from .options import strict
 from .text.gather import Gathered, Rows
 from .text.learner import language_model_learner, text_classifier_learner
@@ -29,7 +29,7 @@ from .text.options import LabelOptions, StreamOptions, vocabulary_of
 from .text.sources import Documents, read_text
 from .text.torchtext import TOKEN_MARK, field_tokenizer, given_tokens, read_examples
 from .text2018 import LanguageModelLoader, RNN_Learner, penalty_of
-from .textdata07 import DocumentData07, StreamData07, TextDataset, TextModelData
+from .textdata07 import DocumentData07, SplitTexts, StreamData07, TextModelData
 from .train.optim import OptimizerFn
 
 _OLD_DATA = {
@@ -193,14 +193,14 @@ class LanguageModelData(TextModelData):
             tie_weights=tie_weights, alpha=0, beta=0, callbacks=penalty_of(reg_fn), optimizer=opt_fn, clip=clip,
             metrics=metrics, path=self.path / "models",
         )  # fmt: skip
-        assert isinstance(learn.model, LanguageModel)
+        assert isinstance(learn.model, text_models.LanguageModel)
         learn.model = SequentialLM.of(learn.model)
         return RNN_Learner.of(learn)
 
     def _batches(self, name: SplitName) -> Any:
         store, how = self.data.store(name), self.data.preprocessor
         made = LanguageModelLoader(store.ids, self.bs, how.bptt, how.backward)
-        made.dataset = TextDataset(self.data, name)
+        made.dataset = SplitTexts(self.data, name)
         return made
 
     @property
@@ -324,7 +324,7 @@ class TextData(TextModelData):
             path=self.path / "models",
         )  # fmt: skip
         old = learn.model
-        assert isinstance(old, TextClassifier)
+        assert isinstance(old, text_models.TextClassifier)
         learn.model = SequentialClassifier(old.encoder, old.head, bptt=old.bptt, max_len=old.max_len)
         return RNN_Learner.of(learn)
 

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from . import learner2018, lm_rnn
+from . import learner, learner2018, lm_rnn
 from .core import BasicModel, T, num_cpus
 from .data.loaders import LoaderData
 from .dataloader import Counted
@@ -28,7 +28,6 @@ from .datasets07 import ModelData
 from .errors import ArgumentError, DataError
 from .files import StrPath
 from .imports import star
-from .learner import Learner
 from .learner07 import Learner07
 from .lm_rnn import SequentialLM, get_language_model, seq2seq_reg
 from .modeldata import Array, ShownData
@@ -360,7 +359,7 @@ class RNN_Learner(Learner07):  # noqa: N801 (its 2018 name)
             task: Task = next_token([str(i) for i in range(model.encoder.n_tokens)])
         else:
             task = single_label([str(i) for i in range(model.head[-1].out_features)])
-        Learner.__init__(
+        learner.Learner.__init__(
             self, HandData(data, task), model, optimizer=opt_fn, metrics=metrics, strategy=_Turning(clip=clip),
             path=Path(data.path) / "models",
         )  # fmt: skip

@@ -35,7 +35,7 @@ class Example(NamedTuple):
 
 
 @dataclass(frozen=True)
-class TextDataset:
+class SplitTexts:
     """One split as `trn_ds`, `val_ds` and `test_ds` show it.
 
     Args:
@@ -73,7 +73,7 @@ class DocumentLoader:
         dataset: the documents.
     """
 
-    def __init__(self, loader: Loader, dataset: TextDataset) -> None:
+    def __init__(self, loader: Loader, dataset: SplitTexts) -> None:
         self.loader, self.dataset, self.batch_size, self.epoch = loader, dataset, dataset.data.batch_size, 0
 
     def __len__(self) -> int:
@@ -139,19 +139,19 @@ class TextModelData:
         return self.data.batch_size
 
     @property
-    def trn_ds(self) -> TextDataset:
+    def trn_ds(self) -> SplitTexts:
         """The training documents."""
-        return TextDataset(self.data, "train")
+        return SplitTexts(self.data, "train")
 
     @property
-    def val_ds(self) -> TextDataset:
+    def val_ds(self) -> SplitTexts:
         """The validation documents."""
-        return TextDataset(self.data, "valid")
+        return SplitTexts(self.data, "valid")
 
     @property
-    def test_ds(self) -> TextDataset | None:
+    def test_ds(self) -> SplitTexts | None:
         """The test documents; None without any."""
-        return TextDataset(self.data, "test") if "test" in self.data.splits else None
+        return SplitTexts(self.data, "test") if "test" in self.data.splits else None
 
     @cached_property
     def trn_dl(self) -> Any:
@@ -169,4 +169,4 @@ class TextModelData:
         return self._batches("test") if "test" in self.data.splits else None
 
     def _batches(self, name: SplitName) -> Any:
-        return DocumentLoader(self.data.loader(name, training=name == "train"), TextDataset(self.data, name))
+        return DocumentLoader(self.data.loader(name, training=name == "train"), SplitTexts(self.data, name))
