@@ -114,9 +114,14 @@ class SimpleNB(nn.Module):
 
 
 class BOW_Learner(Learner07):  # noqa: N801
-    """The learner of bags of words."""
+    """The learner of bags of words; it gives probabilities, and targets as zeros and a one, as in 2018."""
 
     __slots__ = ()
+
+    def predict_with_targs(self, is_test: bool = False, use_swa: bool = False) -> tuple[Array, Array | None]:
+        """See `Learner07`."""
+        found, target = super().predict_with_targs(is_test)
+        return np.exp(found), None if target is None else one_hot(target, found.shape[1])
 
 
 class _Numbered(RowLoader):

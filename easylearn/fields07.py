@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -99,9 +99,11 @@ class Field:
         self.sequential, self.use_vocab, self.lower, self.batch_first = sequential, use_vocab, lower, batch_first
         self.init_token, self.eos_token, self.pad_token, self.unk_token = init_token, eos_token, pad_token, unk_token
 
-    def preprocess(self, x: str) -> list[str]:
-        """The tokens of the text `x`."""
-        tokens = list(self.tokenize(x)) if self.sequential else [x]
+    def preprocess(self, x: Any) -> Any:
+        """The tokens of `x`, a text or its tokens; a field that is not `sequential` leaves it as it is."""
+        if not self.sequential:
+            return x.lower() if self.lower else x
+        tokens = list(self.tokenize(x) if isinstance(x, str) else x)
         return [t.lower() for t in tokens] if self.lower else tokens
 
     def build_vocab(self, *texts: Iterable[Sequence[str]], max_size: int | None = None, min_freq: int = 1) -> None:
@@ -130,42 +132,71 @@ class Field:
         return made if self.batch_first else made.t()
 
 
-class FolderExamples:
-    """Texts in one folder per label, as examples that have `text` and `label`.
+class Example(SimpleNamespace):
+    """One item, with an attribute for each field."""
+
+    @classmethod
+    def fromlist(cls, values: Sequence[Any], fields: Sequence[tuple[str, Field]]) -> Example:
+        """An item of `values`, one for each of the `fields`, a list of (name, field)."""
+        return cls(**{name: field.preprocess(value) for value, (name, field) in zip(values, fields, strict=True)})
+
+
+class Dataset:
+    """Items with fields.
 
     Args:
-        path: where the folders are.
-        fields: `text` and `label`, by these names.
-        labels: the folders.
+        examples: the items.
+        fields: (name, field), as a list or a dictionary.
+        filter_pred: says which items to keep.
     """
 
-    def __init__(self, path: Path, fields: Mapping[str, Field], labels: Sequence[str]) -> None:
-        self.fields = dict(fields)
-        self.examples = [
-            SimpleNamespace(text=fields["text"].preprocess(file.read_text(encoding="utf-8")), label=label)
-            for label in labels
-            for file in sorted((path / label).glob("*.txt"))
-        ]
-        if not self.examples:
-            raise DataError(f"there are no texts in {[str(path / label) for label in labels]}")
+    def __init__(self, examples: Iterable[Any], fields: Any, filter_pred: Callable[[Any], bool] | None = None) -> None:
+        self.examples, self.fields = list(filter(filter_pred or (lambda e: True), examples)), dict(fields)
+
+    @classmethod
+    def splits(
+        cls, path: StrPath | None = None, root: StrPath = ".data", train: str | None = None,
+        validation: str | None = None, test: str | None = None, **fields: Any,
+    ) -> tuple[Any, ...]:  # fmt: skip
+        """One dataset for each name that is given.
+
+        Args:
+            path: the folder; None takes `root`.
+            train, validation, test: names in it.
+            fields: what the class takes besides the path of one.
+        """
+        folder = Path(root if path is None else path)
+        return tuple(cls(str(folder / name), **fields) for name in (train, validation, test) if name is not None)
 
     def __len__(self) -> int:
         return len(self.examples)
 
-    def __getitem__(self, i: int) -> SimpleNamespace:
+    def __getitem__(self, i: int) -> Any:
         return self.examples[i]
 
-    def __iter__(self) -> Iterator[SimpleNamespace]:
+    def __iter__(self) -> Iterator[Any]:
         return iter(self.examples)
 
 
-class IMDB:
-    """Reviews of films, which are fetched by hand: `aclImdb_v1.tar.gz`, unpacked."""
+class IMDB(Dataset):
+    """Reviews of films, which are fetched by hand: `aclImdb_v1.tar.gz`, unpacked.
 
-    @staticmethod
-    def splits(
-        text_field: Field, label_field: Field, root: StrPath = ".data", train: str = "train", test: str = "test"
-    ) -> tuple[FolderExamples, FolderExamples]:
+    Args:
+        path: a folder with `pos` and `neg`.
+        text_field, label_field: how texts and labels become tokens.
+    """
+
+    def __init__(self, path: StrPath, text_field: Field, label_field: Field) -> None:
+        fields = [("text", text_field), ("label", label_field)]
+        files = [(f, label) for label in ("pos", "neg") for f in sorted((Path(path) / label).glob("*.txt"))]
+        if not files:
+            raise DataError(f"there are no texts in the folders pos and neg of {path}")
+        super().__init__([Example.fromlist([f.read_text(encoding="utf-8"), y], fields) for f, y in files], fields)
+
+    @classmethod
+    def splits(  # type: ignore[override]
+        cls, text_field: Field, label_field: Field, root: StrPath = ".data", train: str = "train", test: str = "test"
+    ) -> tuple[Any, ...]:
         """The reviews to train on, and those to test with.
 
         Args:
@@ -176,11 +207,9 @@ class IMDB:
         found = [p for p in (Path(root) / "aclImdb", Path(root) / "imdb" / "aclImdb") if p.is_dir()]
         if not found:
             raise DataError(f"there is no folder aclImdb in {root}; unpack aclImdb_v1.tar.gz there")
-        fields = {"text": text_field, "label": label_field}
-        first, second = (FolderExamples(found[0] / part, fields, ["pos", "neg"]) for part in (train, test))
-        return first, second
+        return super().splits(found[0], train=train, test=test, text_field=text_field, label_field=label_field)
 
 
-data = SimpleNamespace(Field=Field)
+data = SimpleNamespace(Field=Field, Example=Example, Dataset=Dataset)
 datasets = SimpleNamespace(IMDB=IMDB)
 """What `from torchtext import data, datasets` gave."""

@@ -335,7 +335,8 @@ def test_a_field_gets_the_vocabulary() -> None:
     assert words.preprocess("It is good.")[-1] == "."
     whole = fields07.Field(sequential=False, batch_first=True, init_token="<s>")
     whole.build_vocab([["pos"], ["neg"], ["pos"]], min_freq=2)
-    assert whole.preprocess("New York") == ["New York"] and whole.vocab.itos == ["<unk>", "<pad>", "<s>", "pos"]
+    assert whole.preprocess("New York") == "New York" and field.preprocess(["A", "b"]) == ["a", "b"]
+    assert whole.vocab.itos == ["<unk>", "<pad>", "<s>", "pos"]
     assert whole.numericalize([["pos"], ["neg"]]).tolist() == [[3], [0]]
 
 
@@ -351,6 +352,17 @@ def test_reviews_in_folders_share_the_vocabulary_of_the_language_model(tmp_path:
     md = stream(field=text, min_freq=1)
     md2 = TextData.from_splits(tmp_path, splits, 4)
     assert md2.vocab is md.vocab and md2.trn_ds[0].text[1] == "the" and md2.c == 2 and md2.nt == md.nt
+
+    class Lines(fields07.data.Dataset):
+        def __init__(self, path: str, text_field: Any, label_field: Any, **more: Any) -> None:
+            fields = [("text", text_field), ("label", label_field)]
+            lines = [(line, name) for name in ("pos", "neg") for line in [(Path(path) / name / "0.txt").read_text()]]
+            super().__init__([fields07.data.Example.fromlist([*one], fields) for one in lines], fields, **more)
+
+    label = fields07.data.Field(sequential=False)
+    own = Lines.splits(tmp_path / "aclImdb", text_field=text, label_field=label, train="train", test="test")
+    assert [e.label for e in own[1]] == ["pos", "neg"] and TextData.from_splits(".", own, 2).vocab is md.vocab
+    assert len(Lines(own[0].fields and str(tmp_path / "aclImdb" / "train"), text, label, filter_pred=lambda e: 0)) == 0
     with pytest.raises(DataError, match="no folder aclImdb"):
         fields07.datasets.IMDB.splits(text, text, tmp_path / "aclImdb")
 
@@ -371,7 +383,8 @@ def test_words_decide_as_naive_bayes_has_it() -> None:
     for learn in (md.dotprod_nb_learner(), md.nb_learner()):
         learn.progress = False
         learn.fit(0.02, 1, cycle_len=1)
-        assert learn.validate()["accuracy"] == 1 and np.allclose(np.exp(learn.predict()).sum(1), 1, atol=1e-5)
+        assert learn.validate()["accuracy"] == 1 and np.allclose(learn.predict().sum(1), 1, atol=1e-5)
+        assert learn.predict_with_targs()[1].tolist() == y.tolist()
         assert torch.equal(learn.model.r.weight, md.r)  # type: ignore[union-attr]
     with pytest.raises(DataError, match="40 rows of counts for 8 labels"):
         bow07.BOW_Dataset(counts, labels[:8], 6)
