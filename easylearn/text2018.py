@@ -17,22 +17,23 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from . import learner, learner2018, lm_rnn
 from .core import BasicModel, T, num_cpus
 from .data.loaders import LoaderData
-from .dataloader import Counted
+from .dataloader import Counted, Outputs
 from .datasets07 import ModelData
 from .errors import ArgumentError, DataError
 from .files import StrPath
 from .imports import star
 from .learner07 import Learner07
-from .lm_rnn import SequentialLM, get_language_model, seq2seq_reg
+from .lm_rnn import SequentialClassifier, SequentialLM, get_language_model, seq2seq_reg
 from .modeldata import Array, ShownData
 from .options import strict
-from .task import Task, next_token, single_label
+from .task import Accumulator, Task, next_token, single_label
 from .text.callbacks import ActivationPenalty
 from .text.preprocess import AnyText
 from .text.transfer import encoder_of
@@ -316,6 +317,37 @@ class _Turning(SingleDevice):
         return output[0] if isinstance(output, tuple) else output  # type: ignore[no-any-return]
 
 
+class Sequences(Outputs):
+    """What a model of one's own gives for sequences: the loss of each batch is kept, as lengths differ."""
+
+    kind = "sequences"
+
+    def accumulator(self, device: torch.device | None = None) -> Accumulator:
+        """See `Task.accumulator`: means over batches, by how many sequences they have."""
+        return _ByBatch(self)
+
+
+class _ByBatch:
+    """Means over batches of outputs (sl, bs, ...).
+
+    Args:
+        task: has the loss and the metrics.
+    """
+
+    def __init__(self, task: Sequences) -> None:
+        self._task, self._sizes = task, list[int]()
+        self._found: list[list[float]] = []
+
+    def add(self, logits: Tensor, target: Tensor, index: Tensor | None = None) -> None:
+        found = [self._task.loss(logits, target), *(metric(logits, target) for metric in self._task.metrics)]
+        self._found.append([float(x) for x in found])
+        self._sizes.append(target.shape[1] if target.ndim > 1 else len(target))
+
+    def result(self) -> dict[str, float]:
+        means = np.average(self._found, 0, weights=self._sizes).tolist()
+        return dict(zip(["valid_loss", *(m.name for m in self._task.metrics)], means, strict=True))
+
+
 class HandData(ShownData, LoaderData):
     """What a learner of a `ModelData` of texts has as `data`: batches of one's own.
 
@@ -325,8 +357,8 @@ class HandData(ShownData, LoaderData):
     """
 
     def __init__(self, md: Any, task: Task) -> None:
-        valid = None if md.val_dl is None else _Turned(md.val_dl)
-        LoaderData.__init__(self, _Turned(md.trn_dl), valid, task)
+        turned = (dl if dl is None or isinstance(task, Sequences) else _Turned(dl) for dl in (md.trn_dl, md.val_dl))
+        LoaderData.__init__(self, *turned, task)
         self.md = md
 
 
@@ -335,7 +367,8 @@ class RNN_Learner(Learner07):  # noqa: N801 (its 2018 name)
 
     Args:
         data: the loaders.
-        models: `TextModel(m)` or `LanguageModel(m)`, with m of `get_rnn_classifier` or `get_language_model`.
+        models: `TextModel(m)` or `LanguageModel(m)`, with m of `get_rnn_classifier` or `get_language_model`; or
+            `SingleModel(m)`, with a model of tokens (sl, bs) of one's own, which trains with a `crit` of its outputs.
         opt_fn: makes the optimizer; None takes AdamW.
         metrics: instead of the usual ones.
         clip: largest norm of the gradients; may be set afterwards.
@@ -355,17 +388,19 @@ class RNN_Learner(Learner07):  # noqa: N801 (its 2018 name)
         crit: Callable[..., Tensor] | None = None,
     ) -> None:
         model: Any = models.model if isinstance(models, BasicModel) else models
+        task: Task = Sequences(("output",))
         if isinstance(model, SequentialLM):
-            task: Task = next_token([str(i) for i in range(model.encoder.n_tokens)])
-        else:
+            task = next_token([str(i) for i in range(model.encoder.n_tokens)])
+        elif isinstance(model, SequentialClassifier):
             task = single_label([str(i) for i in range(model.head[-1].out_features)])
         learner.Learner.__init__(
-            self, HandData(data, task), model, optimizer=opt_fn, metrics=metrics, strategy=_Turning(clip=clip),
+            self, HandData(data, task), model, optimizer=opt_fn, metrics=metrics,
+            strategy=SingleDevice(clip=clip) if isinstance(task, Sequences) else _Turning(clip=clip),
             path=Path(data.path) / "models",
         )  # fmt: skip
         self._crit = None
-        if crit is not None:
-            self.crit = crit
+        if crit is not None or isinstance(task, Sequences):
+            self.crit = F.cross_entropy if crit is None else crit
 
     @property
     def reg_fn(self) -> Any:

@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import nn, optim
 
-from easylearn import bow07, fields07, lm_rnn, text2018
+from easylearn import bow07, core, fields07, lm_rnn, text2018
 from easylearn.errors import ArgumentError, DataError, EasyLearnWarning, StateError
 from easylearn.learner07 import Learner07
 from easylearn.lm_rnn import seq2seq_reg
@@ -320,6 +320,31 @@ def test_a_loop_of_ones_own_trains_on_texts() -> None:
     assert len(orders[0]) == 24
     learn = documents.get_model(None, 30, 10, 6, 10, 1, 0.0)
     assert learn.data.val_ds.y.tolist() == learn.data.val_y.tolist() and len(learn.data.trn_dl) == 3
+
+
+def test_a_model_of_ones_own_from_sequence_to_sequence(tmp_path: Path) -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.e, self.rnn, self.out = nn.Embedding(9, 8), nn.GRU(8, 8), nn.Linear(8, 9)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.out(self.rnn(self.e(x))[0])
+
+    def loss(out: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        return nn.functional.cross_entropy(out.flatten(0, 1), target.flatten())
+
+    rows = [[2 + (i + j) % 7 for j in range(3 + i % 4)] for i in range(24)]
+    ds = text2018.TextDataset(rows, [[*row[1:], 1] for row in rows])
+    how: dict[str, Any] = {"transpose": True, "transpose_y": True, "pad_idx": 1, "pre_pad": False}
+    md = text2018.ModelData(tmp_path, *(text2018.DataLoader(ds, 5, shuffle=s, **how) for s in (True, False)))  # type: ignore[attr-defined]
+    learn = text2018.RNN_Learner(md, core.SingleModel(Net()), opt_fn=optim.Adam)
+    learn.crit, learn.progress = loss, False
+    learn.lr_find()
+    first, last = (learn.fit(3e-2, 1, cycle_len=n)[0] for n in (1, 10))
+    with torch.no_grad():
+        sizes = [(float(loss(learn.model(x), y)), x.shape[1]) for x, y in md.val_dl]
+    assert last < first / 2 and last == pytest.approx(sum(v * n for v, n in sizes) / 24, rel=1e-3)
 
 
 def test_a_field_gets_the_vocabulary() -> None:
