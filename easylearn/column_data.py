@@ -27,8 +27,8 @@ from .data.split import get_cv_idxs
 from .data.targets import TaskName
 from .errors import ArgumentError, DataError
 from .files import StrPath
-from .learner import Learner
 from .learner07 import Learner07
+from .learning import Learner
 from .options import strict
 from .tabular.collab import CollabData, collab_learner
 from .tabular.data import TabularData

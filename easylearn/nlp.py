@@ -27,8 +27,8 @@ from .data.bunch import SplitName
 from .data.order import Loader
 from .errors import ArgumentError, DataError, did_you_mean
 from .files import StrPath
-from .learner import Learner
 from .learner07 import Learner07
+from .learning import Learner
 from .metrics import accuracy
 from .nn.awd_lstm import Drops
 from .options import strict
