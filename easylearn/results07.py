@@ -45,7 +45,7 @@ class Averaged(np.ndarray[Any, Any]):
         if self.is_average and func in _OF_A_STACK:
             raise ArgumentError(
                 f"TTA() gives averaged probabilities, of which np.{func.__name__} makes something else. Use them as "
-                "they are, or write np.mean(np.exp(learn.TTA(stack=True)[0]), 0)"
+                "they are, or write learn.TTA(stack=True) for the stack of views that 0.7 gave"
             )
 
 
