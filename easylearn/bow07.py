@@ -16,8 +16,8 @@ from .core import one_hot
 from .data.loaders import LoaderData
 from .datasets07 import ModelData
 from .errors import DataError
-from .learner import Learner
 from .learner07 import Learner07
+from .learning import Learner
 from .modeldata import Array, RowLoader, ShownData
 from .task import single_label
 

@@ -15,8 +15,8 @@ from .data.frames import read_table
 from .data.values import numbers, require_columns
 from .datasets07 import ModelData
 from .files import StrPath
-from .learner import Learner, TrainingOptions
 from .learner07 import Learner07
+from .learning import Learner, TrainingOptions
 from .modeldata import Array, PassthruDataset, RowLoader, TableData07, split_rows
 from .nn.embeddings import DotProduct, Forget, SigmoidRange
 from .nn.registry import note

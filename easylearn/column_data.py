@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from torch import Tensor, nn
 
-from . import collab07, learner2018, modeldata
+from . import collab07, learner, modeldata
 from .data.targets import TaskName
 from .data.values import numbers, refuse_rows, require_columns
 from .datasets07 import ModelData
@@ -346,4 +346,4 @@ def _task(is_reg: bool, is_multi: bool) -> TaskName:
 
 
 _OWN = ["ColumnarModelData", "MixedInputModel", "StructuredLearner", "emb_init"]
-__all__ = star(globals(), learner2018, modeldata, collab07, own=_OWN)
+__all__ = star(globals(), learner, modeldata, collab07, own=_OWN)

@@ -13,7 +13,7 @@ from .analysis.results import plot_confusion, plot_worst
 from .demo_page import Drawing, Page, Quote, write_page
 from .errors import ArgumentError, DataError
 from .files import StrPath
-from .learner import Learner
+from .learning import Learner
 from .metrics import accuracy, roc_auc
 from .tabular.data import TabularData
 from .tabular.embeddings import plot_embeddings

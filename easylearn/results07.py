@@ -13,7 +13,7 @@ from torch import nn
 from .analysis.plots import SchedPlots, new_figure
 from .errors import ArgumentError, StateError
 from .fit07 import Record07
-from .learner import Learner
+from .learning import Learner
 from .nn.body_head import BodyHead
 from .task import Predictions
 
@@ -45,7 +45,7 @@ class Averaged(np.ndarray[Any, Any]):
         if self.is_average and func in _OF_A_STACK:
             raise ArgumentError(
                 f"TTA() gives averaged probabilities, of which np.{func.__name__} makes something else. Use them as "
-                "they are, or write np.mean(np.exp(learn.TTA(stack=True)[0]), 0)"
+                "they are, or write learn.TTA(stack=True) for the stack of views that 0.7 gave"
             )
 
 

@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from . import learner, learner2018, lm_rnn
+from . import learner, learning, lm_rnn
 from .core import BasicModel, T, num_cpus
 from .data.loaders import LoaderData
 from .dataloader import Counted, Outputs
@@ -393,7 +393,7 @@ class RNN_Learner(Learner07):  # noqa: N801 (its 2018 name)
             task = next_token([str(i) for i in range(model.encoder.n_tokens)])
         elif isinstance(model, SequentialClassifier):
             task = single_label([str(i) for i in range(model.head[-1].out_features)])
-        learner.Learner.__init__(
+        learning.Learner.__init__(
             self, HandData(data, task), model, optimizer=opt_fn, metrics=metrics,
             strategy=SingleDevice(clip=clip) if isinstance(task, Sequences) else _Turning(clip=clip),
             path=Path(data.path) / "models",
@@ -482,4 +482,4 @@ _OWN = [
     "LanguageModel", "LanguageModelData", "LanguageModelLoader", "RNN_Learner", "SortSampler", "SortishSampler",
     "TextDataset", "TextModel", "Tokenizer", "numericalize_tok", "re_tok", "texts_labels_from_folders", "tokenize",
 ]  # fmt: skip
-__all__ = star(globals(), learner2018, lm_rnn, own=_OWN)
+__all__ = star(globals(), learner, lm_rnn, own=_OWN)

@@ -15,7 +15,7 @@ from torch import nn
 from easylearn import column_data
 from easylearn.column_data import CollabFilterDataset, ColumnarModelData
 from easylearn.errors import ArgumentError, DataError
-from easylearn.learner import Learner
+from easylearn.learning import Learner
 from easylearn.modeldata import RowLoader
 from easylearn.structured import add_datepart, apply_cats, proc_df, train_cats
 

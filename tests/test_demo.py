@@ -16,7 +16,7 @@ from sklearn.datasets import load_digits
 
 from easylearn import demo, demo_page
 from easylearn.errors import ArgumentError, DataError
-from easylearn.learner import Learner
+from easylearn.learning import Learner
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ArgumentError, did_you_mean
-from ..learner import Learner, Training
+from ..learning import Learner, Training
 from ..nn.embeddings import Forget, Scaled, SigmoidRange, Size, TableModel, emb_size
 from ..options import strict
 from ..train.optim import adamw
@@ -19,7 +19,7 @@ from .ranges import YRange, range_of
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from ..learner import TrainingOptions
+    from ..learning import TrainingOptions
 
 N_KNOTS = 65
 KNOT_ROWS = 100_000  # from which knots are found

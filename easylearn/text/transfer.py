@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from ..errors import ArgumentError, EasyLearnWarning, StateError, WeightsError, did_you_mean
 from ..files import StrPath, write_tensors
-from ..learner import Learner
+from ..learning import Learner
 from ..nn.awd_lstm import AWDLSTM
 from ..nn.text_models import LanguageModel
 from ..options import strict

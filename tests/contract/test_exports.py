@@ -30,7 +30,7 @@ MODULES = [
     "easylearn.io",
     "easylearn.layer_optimizer",
     "easylearn.layers",
-    "easylearn.learner2018",
+    "easylearn.learner",
     "easylearn.metrics07",
     "easylearn.model",
     "easylearn.plots",

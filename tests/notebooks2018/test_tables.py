@@ -106,7 +106,7 @@ def test_a_forest_on_a_table(run: Run) -> None:
 
 def test_ratings(run: Run) -> None:
     ns = run(
-        "from easylearn.learner2018 import *\nfrom easylearn.column_data import *\npath = 'data/films/'",
+        "from easylearn.learner import *\nfrom easylearn.column_data import *\npath = 'data/films/'",
         "ratings = pd.read_csv(path + 'ratings.csv'); movies = pd.read_csv(path + 'movies.csv')",
         "wd = 2e-4; n_factors = 4",
         "val_idxs = get_cv_idxs(len(ratings)); cf = CollabFilterDataset.from_csv(path, 'ratings.csv', 'userId', "
@@ -145,7 +145,7 @@ def test_ratings(run: Run) -> None:
 
 def test_loops_of_ones_own(run: Run) -> None:
     ns = run(
-        "from easylearn.learner2018 import *\nfrom easylearn.column_data import *",
+        "from easylearn.learner import *\nfrom easylearn.column_data import *",
         "x, y = np.random.uniform(0, 1, 100), np.random.uniform(0, 1, 100); x, y = V(x), V(y)",
         "a = V(np.random.randn(1), requires_grad=True); b = V(np.random.randn(1), requires_grad=True)",
         "for t in range(3):\n"

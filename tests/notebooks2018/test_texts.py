@@ -34,7 +34,7 @@ def reviews(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_language_model_and_a_classifier_over_fields(run: Run) -> None:
     ns = run(
-        "from easylearn.learner2018 import *\nfrom easylearn.rnn_reg import *\nfrom easylearn.rnn_train import *\n"
+        "from easylearn.learner import *\nfrom easylearn.rnn_reg import *\nfrom easylearn.rnn_train import *\n"
         "from easylearn.nlp import *\nfrom easylearn.lm_rnn import *\nPATH = 'data/aclImdb/'; bs = 4; bptt = 8",
         "TEXT = data.Field(lower=True, tokenize='spacy')\n"
         "FILES = dict(train='train/all/', validation='test/all/', test='test/all/')\n"

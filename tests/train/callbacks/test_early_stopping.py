@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from easylearn.errors import ArgumentError
-from easylearn.learner import Learner
+from easylearn.learning import Learner
 from easylearn.metrics import Metric
 from easylearn.train.callbacks import EarlyStopping
 
