@@ -65,6 +65,9 @@ class EmbeddingDotBias(DotProduct):
         super().__init__(**made, output=SigmoidRange([min_score], [max_score]), forget=forget)
         note(self, "easylearn.dot_product", {**made, "output": self.output, "forget": forget})
 
+    def __repr__(self) -> str:
+        return super().__repr__().replace(type(self).__name__, "DotProduct", 1)  # which it is for a file
+
     def forward(self, users: Tensor, items: Tensor) -> Tensor:
         """Scores (b,) of numbers of `users` and of `items`, or (b, 1) of `DotProduct`'s codes."""
         if users.ndim > 1:

@@ -56,6 +56,9 @@ class SequentialLM(LanguageModel):
         super().__init__(encoder, tie=tie, bias=bias)
         note(self, "easylearn.language_model", {"encoder": encoder, "tie": tie, "bias": bias})
 
+    def __repr__(self) -> str:
+        return super().__repr__().replace(type(self).__name__, "LanguageModel", 1)  # which it is for a file
+
     @classmethod
     def of(cls, model: LanguageModel) -> SequentialLM:
         """The same model, to be called so; the one given is used no more."""
@@ -100,6 +103,9 @@ class SequentialClassifier(TextClassifier):
     def __init__(self, encoder: AWDLSTM, head: nn.Module, *, bptt: int = 70, max_len: int = 1400) -> None:
         super().__init__(encoder, head, bptt=bptt, max_len=max_len)
         note(self, "easylearn.text_classifier", {"encoder": encoder, "head": head, "bptt": bptt, "max_len": max_len})
+
+    def __repr__(self) -> str:
+        return super().__repr__().replace(type(self).__name__, "TextClassifier", 1)  # which it is for a file
 
     def __getitem__(self, i: int) -> nn.Module:
         return (self.encoder, self.head)[i]

@@ -16,6 +16,7 @@ from torch import nn, optim
 
 from easylearn import bow07, core, fields07, lm_rnn, text2018
 from easylearn.errors import ArgumentError, DataError, EasyLearnWarning, StateError
+from easylearn.export import load_predictor
 from easylearn.learner07 import Learner07
 from easylearn.lm_rnn import seq2seq_reg
 from easylearn.model import fit
@@ -271,7 +272,7 @@ def test_clip_and_penalty_may_be_set_afterwards() -> None:
     assert [type(c) for c in learn.callbacks] == [RateByLength]
 
 
-def test_models_are_called_as_in_2018() -> None:
+def test_models_are_called_as_in_2018(tmp_path: Path) -> None:
     md = stream()
     learn = md.get_model(None, 6, 10, 2)
     m, t = learn.model, torch.randint(md.nt, (7, 3))
@@ -289,7 +290,12 @@ def test_models_are_called_as_in_2018() -> None:
     loss = seq2seq_reg(res, (raw, dropped), torch.tensor(1.0), alpha=2, beta=1)
     assert loss.item() == pytest.approx(1 + float(activation_penalty(m[0](t.t()), 2, 1).detach()), abs=1e-4)
 
-    classes = TextData.from_splits(".", (reviews(), reviews(8)), 8).get_model(None, 30, 10, 6, 10, 1, 0.0).model.eval()
+    learn2 = TextData.from_splits(".", (reviews(), reviews(8)), 8).get_model(None, 30, 10, 6, 10, 1, 0.0)
+    for one in (learn, learn2):
+        one.export(tmp_path / "one.easylearn")
+    found = load_predictor(tmp_path / "one.easylearn").predict(FILMS)
+    assert np.allclose(found.probs, learn2.predict(FILMS).probs, atol=1e-6)
+    classes = learn2.model.eval()
     front, behind = torch.tensor([[1, 1, 5, 6]]), torch.tensor([[5, 6, 1, 1]])
     assert torch.equal(classes(front.t())[0], classes(behind.t())[0])
     assert torch.allclose(classes(front.t())[0], classes(behind, torch.tensor([2])), atol=1e-6)
