@@ -73,6 +73,9 @@ class Averages:
     def __iter__(self) -> Iterator[Any]:
         return iter((self.probs, self.targets))
 
+    def __getitem__(self, i: int) -> Any:
+        return (self.probs, self.targets)[i]
+
 
 class Sched07(SchedPlots):
     """The plots of the last lr_find and fit, and their numbers under 2018's names."""

@@ -53,7 +53,9 @@ def test_other_tasks_have_no_logarithm(make_learner: Callable[..., Learner], mak
 
 def test_tta_averages_and_says_so(pair: tuple[Learner, Learner07]) -> None:
     learn, old = pair
-    probs, targets = old.TTA()
+    averages = old.TTA()
+    probs, targets = averages
+    assert averages[0] is probs and averages.predictions.ids == learn.tta().ids
     wanted = learn.tta()
     assert np.array_equal(probs, wanted.probs) and np.array_equal(targets, wanted.targets)
     assert np.array_equal(np.argmax(probs, 1), wanted.probs.argmax(1)) and np.asarray(probs).shape == (10, 3)
