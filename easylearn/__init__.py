@@ -22,7 +22,7 @@ from .data.order import Batch, Loader
 from .data.split import folds
 from .errors import ArgumentError, DataError, EasyLearnError, EasyLearnWarning, SaveError, StateError, WeightsError
 from .export import load_learner, load_predictor
-from .learner import Learner
+from .learning import Learner
 from .metrics import Metric, accuracy, error_rate, f1, f_beta, mae, perplexity, rmse, rmspe, roc_auc, top_k
 from .nn.awd_lstm import Drops
 from .nn.body_head import BodyHead

@@ -12,7 +12,7 @@ from . import __version__
 from .errors import EasyLearnError
 
 if TYPE_CHECKING:
-    from .learner import Learner
+    from .learning import Learner
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from . import learner2018
+from . import learner
 from .core import BasicModel
 from .data.bunch import Data
 from .files import StrPath
@@ -178,4 +178,4 @@ def _body(f: Any, xtra_cut: int, pretrained: Any) -> tuple[Any, Any]:
 
 
 _OWN = ["Arch", "BasicModel", "ConvLearner", "ConvnetBuilder", "Path", "model_features", "model_meta", "torch"]
-__all__ = star(globals(), learner2018, own=_OWN)
+__all__ = star(globals(), learner, own=_OWN)

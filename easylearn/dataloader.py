@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from typing import Any
 
@@ -62,6 +62,27 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
         return T(np.stack(rows))
 
 
+class Counted(Iterator[Any]):
+    """An iterator that says how many items it had at the beginning, as `len(iter(dl))` did.
+
+    Args:
+        items: the items.
+        n: how many.
+
+    >>> len(Counted(iter("ab"), 2)), list(Counted(iter("ab"), 2))
+    (2, ['a', 'b'])
+    """
+
+    def __init__(self, items: Iterator[Any], n: int) -> None:
+        self.items, self.n = items, n
+
+    def __len__(self) -> int:
+        return self.n
+
+    def __next__(self) -> Any:
+        return next(self.items)
+
+
 class Batches:
     """The batches of a split as `data.trn_dl` and the like give them: lists of tensors, inputs first, then the target.
 
@@ -92,7 +113,10 @@ class Batches:
         """Items in a batch."""
         return self.data.batch_size
 
-    def __iter__(self) -> Generator[list[Tensor], None, None]:
+    def __iter__(self) -> Counted:
+        return Counted(self._through(), len(self))
+
+    def _through(self) -> Generator[list[Tensor], None, None]:
         view = int(np.random.default_rng().integers(1, 2**20)) if self.augmented and self.data.has_views else 0
         loader = self.data.loader(self.split, training=self.training, view=view)
         self.epoch += 1

@@ -18,7 +18,7 @@ from .analysis.page import Piece, drawing, section, table, whole_page
 from .analysis.plots import new_figure
 from .errors import ArgumentError, DataError
 from .files import StrPath, atomic_write
-from .learner import Learner
+from .learning import Learner
 from .metrics import accuracy, roc_auc
 from .tabular.data import TabularData
 from .tabular.embeddings import plot_embeddings

@@ -17,7 +17,7 @@ from .data.loaders import TensorPreprocessor
 from .data.preprocess import Preprocessor
 from .errors import WeightsError
 from .files import StrPath
-from .learner import Learner
+from .learning import Learner
 from .options import strict
 from .tabular.preprocess import TablePreprocessor
 from .task import Task

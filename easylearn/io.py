@@ -6,8 +6,7 @@ import urllib.request
 from pathlib import Path
 
 from .files import StrPath
-
-__all__ = ["get_data"]
+from .imports import load_names
 
 
 def get_data(url: str, filename: StrPath) -> None:
@@ -15,3 +14,8 @@ def get_data(url: str, filename: StrPath) -> None:
     if not Path(filename).exists():
         Path(filename).parent.mkdir(parents=True, exist_ok=True)
         urllib.request.urlretrieve(url, filename)
+
+
+_names = load_names("gzip | urllib.request: urlretrieve")
+globals().update(_names)
+__all__ = ["get_data", *_names]

@@ -33,7 +33,7 @@ from .fit07 import (
     replaced,
     with_decay,
 )  # fmt: skip
-from .learner import Learner
+from .learning import Learner
 from .model import model_summary
 from .nn.body_head import BodyHead
 from .nn.groups import LayerGroup

@@ -13,7 +13,7 @@ from torch import nn
 from .analysis.plots import SchedPlots, new_figure
 from .errors import ArgumentError, StateError
 from .fit07 import Record07
-from .learner import Learner
+from .learning import Learner
 from .nn.body_head import BodyHead
 from .task import Predictions
 

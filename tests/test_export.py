@@ -22,7 +22,7 @@ from easylearn.artefact.archive import Archive
 from easylearn.data.loaders import TensorData
 from easylearn.errors import ArgumentError, DataError, EasyLearnError, StateError, WeightsError
 from easylearn.export import Predictor, load_learner, load_predictor
-from easylearn.learner import Learner
+from easylearn.learning import Learner
 from easylearn.nn.registry import register
 from easylearn.tabular.data import TabularData
 from easylearn.tabular.learner import tabular_learner

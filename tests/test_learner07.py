@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from easylearn.errors import ArgumentError, DataError
-from easylearn.learner import Learner
 from easylearn.learner07 import Learner07
+from easylearn.learning import Learner
 
 
 @pytest.fixture

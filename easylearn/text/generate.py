@@ -12,7 +12,7 @@ from torch import Tensor
 from .. import keyed
 from ..artefact.predictor import Predictor
 from ..errors import ArgumentError, StateError
-from ..learner import Learner
+from ..learning import Learner
 from ..nn.text_models import LanguageModel
 from ..options import strict
 from ..train.strategy import Strategy

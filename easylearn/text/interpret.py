@@ -12,7 +12,7 @@ from ..analysis.plots import new_figure
 from ..artefact.predictor import Predictor
 from ..data.order import ItemLoader
 from ..errors import ArgumentError
-from ..learner import Learner
+from ..learning import Learner
 from ..train.predict import gather
 from .preprocess import TextPreprocessor, predictor_of
 from .store import TokenStore

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from .. import keyed
 from ..errors import ArgumentError
 from ..files import StrPath
-from ..learner import Learner, Training, TrainingOptions
+from ..learning import Learner, Training, TrainingOptions
 from ..nn.awd_lstm import AWDLSTM, CLASSIFIER_DROPS, LM_DROPS, Drops
 from ..nn.text_models import LanguageModel, TextClassifier, classifier_head
 from ..options import strict

@@ -14,7 +14,7 @@ from ..artefact.predictor import Predictor
 from ..data.bunch import Data, SplitName
 from ..data.targets import TaskName
 from ..errors import ArgumentError, StateError, WeightsError
-from ..learner import Learner
+from ..learning import Learner
 from .preprocess import AnyText
 from .processing import TextProcessor
 from .sources import Documents, Missing

@@ -16,7 +16,7 @@ from ..data.frames import Table, iter_table
 from ..data.order import Order, Source
 from ..data.preprocess import Items, Preprocessor, RuntimeInputs
 from ..errors import ArgumentError, DataError, StateError, WeightsError
-from ..learner import Learner
+from ..learning import Learner
 from ..nn.awd_lstm import AWDLSTM
 from ..task import Task
 from .loader import DocumentSource

@@ -12,7 +12,7 @@ from typing import Any
 from .. import schedules
 from ..errors import ArgumentError, DataError, StateError
 from ..files import StrPath, atomic_write
-from ..learner import Learner
+from ..learning import Learner
 from .data import TextLMData
 from .learner import language_model_learner
 from .transfer import save_encoder

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from ..errors import ArgumentError, StateError, WeightsError, did_you_mean
 from ..files import StrPath, atomic_write, cache_dir, write_tensors
-from ..learner import Learner
+from ..learning import Learner
 from ..nn.awd_lstm import AWDLSTM
 from ..nn.text_models import LanguageModel
 from ..options import strict

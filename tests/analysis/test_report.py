@@ -24,7 +24,7 @@ from torch import nn
 from easylearn.analysis import report as module
 from easylearn.data.loaders import LoaderData, TensorData
 from easylearn.errors import ArgumentError, EasyLearnWarning, SaveError
-from easylearn.learner import Learner
+from easylearn.learning import Learner
 from easylearn.metrics import roc_auc
 from easylearn.tabular.data import TabularData
 from easylearn.tabular.learner import tabular_learner

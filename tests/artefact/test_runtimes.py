@@ -21,7 +21,7 @@ from easylearn.artefact.runtimes import open_onnx, open_torch
 from easylearn.data.bunch import BlankData
 from easylearn.data.loaders import LoaderData, TensorData
 from easylearn.errors import ArgumentError, StateError
-from easylearn.learner import Learner
+from easylearn.learning import Learner
 from easylearn.nn.as_graph import as_graph
 from easylearn.nn.awd_lstm import AWDLSTM
 from easylearn.nn.embeddings import NumberEmbeddings

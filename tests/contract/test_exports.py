@@ -30,12 +30,20 @@ MODULES = [
     "easylearn.io",
     "easylearn.layer_optimizer",
     "easylearn.layers",
-    "easylearn.learner2018",
+    "easylearn.learner",
     "easylearn.metrics07",
     "easylearn.model",
     "easylearn.plots",
     "easylearn.sgdr",
     "easylearn.torch_imports",
+    "easylearn.bow07",
+    "easylearn.collab07",
+    "easylearn.fields07",
+    "easylearn.forests07",
+    "easylearn.lm_rnn",
+    "easylearn.modeldata",
+    "easylearn.rnn_reg",
+    "easylearn.text2018",
 ]
 
 

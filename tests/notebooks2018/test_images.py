@@ -167,7 +167,7 @@ def test_nets_of_ones_own(run: Run) -> None:
         "m = arch(False)",
         "whole = nn.Sequential(*children(m)[:-1], nn.AdaptiveAvgPool2d(1), Flatten(), nn.Linear(512, 2))",
         "cam = ConvLearner.from_model_data(whole, data); cam.freeze_to(-2); kept = m.features[0].weight.requires_grad",
-        "built = ConvLearner(data, ConvnetBuilder(arch, data.c, data.is_multi, data.is_reg, xtra_fc=[8], ps=[0.1, 0.2]))",
+        "built = ConvLearner(data, ConvnetBuilder(arch, data.c, data.is_multi, data.is_reg, xtra_fc=[8], ps=[0, 0]))",
         "built.progress = False; built.fit(1e-3, 1); log_preds = built.predict()",
         Net=Net,
     )
@@ -178,7 +178,7 @@ def test_nets_of_ones_own(run: Run) -> None:
 
 def test_arrays_that_are_no_images_and_the_loop_as_a_function(run: Run) -> None:
     ns = run(
-        "from easylearn.learner2018 import *\nfrom easylearn.dataset import *",
+        "from easylearn.learner import *\nfrom easylearn.dataset import *",
         "X = np.random.RandomState(0).randn(32, 3); y = (X[:, 0] > 0).astype(int)",
         "md = ImageClassifierData.from_arrays('.', (X, y), (X, y), bs=8)",
         "learn = Learner.from_model_data(SimpleNet([3, 8, 2]), md); learn.progress = False",
@@ -253,7 +253,7 @@ def test_a_stack_is_asked_for_by_name(run: Run) -> None:
         run(IMPORTS, DATA, "log_preds, y = learn.TTA(); probs = np.mean(np.exp(log_preds), 0)")
 
 
-MODULES = """imports torch_imports core transforms dataset model conv_learner learner2018 sgdr plots layers
+MODULES = """imports torch_imports core transforms dataset model conv_learner learner sgdr plots layers
 initializers io layer_optimizer dataloader"""
 
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from easylearn.errors import ArgumentError
-from easylearn.learner import Learner
+from easylearn.learning import Learner
 from easylearn.nn.awd_lstm import AWDLSTM, Drops
 from easylearn.nn.text_models import Candidates, LanguageModel
 from easylearn.task import NO_TARGET

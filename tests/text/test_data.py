@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from easylearn.errors import ArgumentError, DataError, EasyLearnWarning
-from easylearn.learner import Learner
+from easylearn.learning import Learner
 from easylearn.text import gather
 from easylearn.text.data import TextData, TextLMData
 from easylearn.text.learner import language_model_learner, text_classifier_learner

@@ -11,7 +11,7 @@ import torch
 
 from easylearn.errors import ArgumentError, StateError
 from easylearn.export import load_learner, load_predictor
-from easylearn.learner import Learner
+from easylearn.learning import Learner
 from easylearn.nn.text_models import LanguageModel
 from easylearn.text.data import TextData, TextLMData
 from easylearn.text.generate import Sampling, continue_tokens, draw, generate

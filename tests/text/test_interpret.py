@@ -12,7 +12,7 @@ import torch
 
 from easylearn.errors import ArgumentError
 from easylearn.export import load_predictor
-from easylearn.learner import Learner
+from easylearn.learning import Learner
 from easylearn.text.data import TextData, TextLMData
 from easylearn.text.interpret import Occlusion, occlusion
 from easylearn.text.learner import language_model_learner, text_classifier_learner

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from easylearn import metrics
 from easylearn.errors import ArgumentError, DataError
-from easylearn.learner import Learner
+from easylearn.learning import Learner
 from easylearn.nn.awd_lstm import AWDLSTM, Drops
 from easylearn.nn.text_models import LanguageModel, TextClassifier
 from easylearn.task import average_predictions

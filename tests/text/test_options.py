@@ -11,7 +11,7 @@ import pytest
 
 from easylearn.errors import ArgumentError, WeightsError
 from easylearn.export import load_learner, load_predictor
-from easylearn.learner import Learner
+from easylearn.learning import Learner
 from easylearn.text.data import TextData, TextLMData
 from easylearn.text.learner import language_model_learner, text_classifier_learner
 from easylearn.text.options import (

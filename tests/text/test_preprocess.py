@@ -15,7 +15,7 @@ import torch
 from easylearn.data.order import ItemLoader
 from easylearn.errors import ArgumentError, DataError, WeightsError
 from easylearn.export import load_learner, load_predictor
-from easylearn.learner import Learner
+from easylearn.learning import Learner
 from easylearn.nn.awd_lstm import AWDLSTM
 from easylearn.nn.text_models import LanguageModel
 from easylearn.task import NextToken, single_label

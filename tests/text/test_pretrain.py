@@ -11,7 +11,7 @@ from torch import Tensor
 
 from easylearn.cli import main
 from easylearn.errors import ArgumentError, DataError, StateError
-from easylearn.learner import Learner
+from easylearn.learning import Learner
 from easylearn.text import pretrain
 from easylearn.text.data import TextLMData
 from easylearn.text.learner import language_model_learner

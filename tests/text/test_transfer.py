@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from easylearn.errors import ArgumentError, EasyLearnWarning, SaveError, StateError, WeightsError
-from easylearn.learner import Learner
+from easylearn.learning import Learner
 from easylearn.nn.awd_lstm import AWDLSTM
 from easylearn.nn.text_models import LanguageModel, TextClassifier, classifier_head
 from easylearn.text.data import TextData, TextLMData

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from easylearn import metrics, schedules
 from easylearn.data.loaders import LoaderData, TensorData
 from easylearn.errors import ArgumentError, DataError, StateError
-from easylearn.learner import Learner
+from easylearn.learning import Learner
 from easylearn.losses import FocalLoss
 from easylearn.nn.groups import LayerGroup
 from easylearn.task import Prediction, Predictions, multi_label, regression, single_label
