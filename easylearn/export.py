@@ -21,7 +21,7 @@ from .learning import Learner
 from .options import strict
 from .tabular.preprocess import TablePreprocessor
 from .task import Task
-from .text.preprocess import StreamPreprocessor, TextPreprocessor
+from .texts.preprocess import StreamPreprocessor, TextPreprocessor
 from .train.callback import Callback
 from .train.strategy import SingleDevice
 from .vision import model as _vision_model  # noqa: F401 - registers what builds the models of images

@@ -14,8 +14,8 @@ from torch import Tensor
 from .core import T
 from .errors import DataError, EasyLearnWarning, StateError
 from .files import StrPath
-from .text.tokenize import WordTokenizer
-from .text.vocab import Vocab
+from .texts.tokenize import WordTokenizer
+from .texts.vocab import Vocab
 
 __all__ = ["Field", "data", "datasets"]
 

@@ -41,11 +41,11 @@ from .options import strict
 from .results07 import Averaged, Averages, Models, Sched07
 from .sgdr import TrainingPhase
 from .task import Predictions
-from .text.callbacks import ActivationPenalty
-from .text.generate import generate
-from .text.preprocess import AnyText
-from .text.transfer import load_encoder, save_encoder
-from .text.vocab import Vocab
+from .texts.callbacks import ActivationPenalty
+from .texts.generate import generate
+from .texts.preprocess import AnyText
+from .texts.transfer import load_encoder, save_encoder
+from .texts.vocab import Vocab
 from .torch_imports import children
 from .train.callbacks import WeightAverage
 from .train.optim import OptimizerFn, sgd

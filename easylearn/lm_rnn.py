@@ -19,7 +19,7 @@ from .nn.awd_lstm import AWDLSTM, Drops, EncoderOutput
 from .nn.registry import note
 from .nn.text_models import LanguageModel, TextClassifier, classifier_head
 from .options import strict
-from .text.transfer import fastai_tensors
+from .texts.transfer import fastai_tensors
 
 
 def seq2seq_reg(output: Any, xtra: Any = (), loss: Any = 0.0, alpha: float = 0.0, beta: float = 0.0) -> Any:

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from . import bow07, fields07, text2018
+from . import bow07, fields07
+from . import text as text2018
 from .data.bunch import SplitName
 from .errors import ArgumentError, DataError, did_you_mean
 from .files import StrPath
@@ -23,13 +24,13 @@ from .lm_rnn import SequentialClassifier, SequentialLM
 from .nn import text_models
 from .nn.awd_lstm import Drops
 from .options import strict
-from .text.gather import Gathered, Rows
-from .text.learner import language_model_learner, text_classifier_learner
-from .text.options import LabelOptions, StreamOptions, vocabulary_of
-from .text.sources import Documents, read_text
-from .text.torchtext import TOKEN_MARK, field_tokenizer, given_tokens, read_examples
-from .text2018 import LanguageModelLoader, RNN_Learner, penalty_of
+from .text import LanguageModelLoader, RNN_Learner, penalty_of
 from .textdata07 import DocumentData07, SplitTexts, StreamData07, TextModelData
+from .texts.gather import Gathered, Rows
+from .texts.learner import language_model_learner, text_classifier_learner
+from .texts.options import LabelOptions, StreamOptions, vocabulary_of
+from .texts.sources import Documents, read_text
+from .texts.torchtext import TOKEN_MARK, field_tokenizer, given_tokens, read_examples
 from .train.optim import OptimizerFn
 
 _OLD_DATA = {

@@ -18,8 +18,8 @@ from .dataloader import Counted
 from .fields07 import Field, FieldVocab
 from .files import StrPath
 from .modeldata import ShownData
-from .text import data as texts
-from .text.vocab import Vocab
+from .texts import data as texts
+from .texts.vocab import Vocab
 
 
 class Example(NamedTuple):

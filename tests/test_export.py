@@ -28,10 +28,10 @@ from easylearn.tabular.data import TabularData
 from easylearn.tabular.learner import tabular_learner
 from easylearn.tabular.processing import TableProcessor
 from easylearn.task import Prediction, Predictions, single_label
-from easylearn.text.callbacks import ActivationPenalty
-from easylearn.text.data import TextData, TextLMData
-from easylearn.text.generate import generate
-from easylearn.text.learner import language_model_learner, text_classifier_learner
+from easylearn.texts.callbacks import ActivationPenalty
+from easylearn.texts.data import TextData, TextLMData
+from easylearn.texts.generate import generate
+from easylearn.texts.learner import language_model_learner, text_classifier_learner
 from easylearn.train.optim import adamw
 from easylearn.vision.data import ImageData
 from easylearn.vision.learner import vision_learner

@@ -14,7 +14,8 @@ import pytest
 import torch
 from torch import nn, optim
 
-from easylearn import bow07, core, fields07, lm_rnn, text2018
+from easylearn import bow07, core, fields07, lm_rnn
+from easylearn import text as text2018
 from easylearn.errors import ArgumentError, DataError, EasyLearnWarning, StateError
 from easylearn.export import load_predictor
 from easylearn.learner07 import Learner07
@@ -23,9 +24,9 @@ from easylearn.model import fit
 from easylearn.nlp import LanguageModelData, TextData
 from easylearn.nn.awd_lstm import AWDLSTM, Drops, activation_penalty
 from easylearn.nn.text_models import LanguageModel
-from easylearn.text.callbacks import ActivationPenalty, RateByLength
-from easylearn.text.generate import generate
 from easylearn.textdata07 import Example
+from easylearn.texts.callbacks import ActivationPenalty, RateByLength
+from easylearn.texts.generate import generate
 
 FILMS = ["The film was good, very good!", "The film was bad, very bad!"]
 NO_DROPS: dict[str, Any] = {"dropouti": 0, "wdrop": 0, "dropoute": 0, "dropouth": 0}

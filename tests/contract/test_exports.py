@@ -43,7 +43,7 @@ MODULES = [
     "easylearn.lm_rnn",
     "easylearn.modeldata",
     "easylearn.rnn_reg",
-    "easylearn.text2018",
+    "easylearn.text",
 ]
 
 

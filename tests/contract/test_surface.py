@@ -15,7 +15,7 @@ from easylearn.data.preprocess import Preprocessor
 from easylearn.export import Predictor
 from easylearn.learning import Learner
 from easylearn.task import ExclusiveTask, Prediction, Predictions, Task, regression
-from easylearn.text.interpret import Occlusion
+from easylearn.texts.interpret import Occlusion
 from easylearn.train.callback import HOOKS, Callback
 from easylearn.train.finder import LRCurve
 from easylearn.train.plan import FitPlan

@@ -90,7 +90,7 @@ def test_bags_of_words(run: Run) -> None:
 
 def test_fine_tuning_by_hand(run: Run) -> None:
     ns = run(
-        "from easylearn.text2018 import *\nimport html\nPATH = Path('data/aclImdb/'); BOS = 'xbos'; FLD = 'xfld'",
+        "from easylearn.text import *\nimport html\nPATH = Path('data/aclImdb/'); BOS = 'xbos'; FLD = 'xfld'",
         "texts, labels = texts_labels_from_folders(PATH / 'train', ['neg', 'pos'])\n"
         "texts = [f'\\n{BOS} {FLD} 1 ' + html.unescape(t) for t in texts]",
         "tok = Tokenizer().proc_all_mp(partition(texts, 24)); freq = Counter(p for o in tok for p in o)",

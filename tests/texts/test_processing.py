@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from easylearn.errors import ArgumentError, DataError, SaveError, StateError
-from easylearn.text import processing
-from easylearn.text import store as stores
-from easylearn.text.processing import TextProcessor
-from easylearn.text.sources import Documents
-from easylearn.text.store import TokenStore
-from easylearn.text.tokenize import (
+from easylearn.texts import processing
+from easylearn.texts import store as stores
+from easylearn.texts.processing import TextProcessor
+from easylearn.texts.sources import Documents
+from easylearn.texts.store import TokenStore
+from easylearn.texts.tokenize import (
     FunctionTokenizer,
     SubwordTokenizer,
     Tokenizer,
@@ -25,7 +25,7 @@ from easylearn.text.tokenize import (
     as_tokenizer,
     tokenizer_from_state,
 )
-from easylearn.text.vocab import SPECIALS, Vocab
+from easylearn.texts.vocab import SPECIALS, Vocab
 
 PROSE = "It was the best of times, it was the worst of times; Don't say the LOWEST price is 1,000.50! " * 3
 

@@ -12,9 +12,9 @@ import pytest
 from easylearn.errors import ArgumentError, WeightsError
 from easylearn.export import load_learner, load_predictor
 from easylearn.learning import Learner
-from easylearn.text.data import TextData, TextLMData
-from easylearn.text.learner import language_model_learner, text_classifier_learner
-from easylearn.text.options import (
+from easylearn.texts.data import TextData, TextLMData
+from easylearn.texts.learner import language_model_learner, text_classifier_learner
+from easylearn.texts.options import (
     LabelKeywords,
     LabelOptions,
     StreamKeywords,
@@ -23,8 +23,8 @@ from easylearn.text.options import (
     TextOptions,
     vocabulary_of,
 )
-from easylearn.text.tokenize import WordTokenizer
-from easylearn.text.transfer import read_encoder, save_encoder
+from easylearn.texts.tokenize import WordTokenizer
+from easylearn.texts.transfer import read_encoder, save_encoder
 
 TEXTS = ["a good film", "a bad film", "A film"] * 6
 SMALL: dict[str, Any] = {"emb_size": 6, "n_hidden": 6, "n_layers": 1, "device": "cpu", "progress": False}

@@ -14,11 +14,11 @@ import torch
 from torch import nn
 
 from easylearn.errors import ArgumentError, DataError, EasyLearnWarning, WeightsError
-from easylearn.text.data import TextData, TextLMData
-from easylearn.text.learner import language_model_learner, text_classifier_learner
-from easylearn.text.torchtext import are_pairs, as_vocab, read_pairs, set_vectors, vector_table
-from easylearn.text.transfer import save_encoder
-from easylearn.text.vocab import BOS, PAD, SPECIALS, UNK, Vocab
+from easylearn.texts.data import TextData, TextLMData
+from easylearn.texts.learner import language_model_learner, text_classifier_learner
+from easylearn.texts.torchtext import are_pairs, as_vocab, read_pairs, set_vectors, vector_table
+from easylearn.texts.transfer import save_encoder
+from easylearn.texts.vocab import BOS, PAD, SPECIALS, UNK, Vocab
 
 GOOD, BAD = "a good film , a good one", "a bad film , a bad one"
 SMALL: dict[str, Any] = {"n_hidden": 8, "n_layers": 1, "device": "cpu", "progress": False}

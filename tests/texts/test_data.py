@@ -11,12 +11,12 @@ import torch
 
 from easylearn.errors import ArgumentError, DataError, EasyLearnWarning
 from easylearn.learning import Learner
-from easylearn.text import gather
-from easylearn.text.data import TextData, TextLMData
-from easylearn.text.learner import language_model_learner, text_classifier_learner
-from easylearn.text.options import LabelOptions
-from easylearn.text.tokenize import WordTokenizer
-from easylearn.text.vocab import BOS, UNK, Vocab
+from easylearn.texts import gather
+from easylearn.texts.data import TextData, TextLMData
+from easylearn.texts.learner import language_model_learner, text_classifier_learner
+from easylearn.texts.options import LabelOptions
+from easylearn.texts.tokenize import WordTokenizer
+from easylearn.texts.vocab import BOS, UNK, Vocab
 
 SMALL: dict[str, Any] = {"emb_size": 8, "n_hidden": 12, "n_layers": 1, "device": "cpu", "progress": False}
 TEXTS = [f"{a} film that {b} liked" for a in ("good", "bad", "long", "short") for b in ("we", "they", "all", "few")]

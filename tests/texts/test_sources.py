@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 
 from easylearn.errors import ArgumentError, DataError
-from easylearn.text import sources
-from easylearn.text.sources import Documents, read_text
+from easylearn.texts import sources
+from easylearn.texts.sources import Documents, read_text
 
 TEXTS = ["a good film", "", 'he said, "no"\nand left', "été 👍🏽", "NA"]
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from easylearn.text import words as rules
-from easylearn.text.tokenize import WordTokenizer
-from easylearn.text.vocab import SPECIALS
+from easylearn.texts import words as rules
+from easylearn.texts.tokenize import WordTokenizer
+from easylearn.texts.vocab import SPECIALS
 
 SIGNS = st.lists(
     st.sampled_from(

@@ -15,9 +15,9 @@ from easylearn.learning import Learner
 from easylearn.nn.awd_lstm import AWDLSTM, Drops
 from easylearn.nn.text_models import Candidates, LanguageModel
 from easylearn.task import NO_TARGET
-from easylearn.text.callbacks import ActivationPenalty, RateByLength, SampledSoftmax
-from easylearn.text.data import TextData, TextLMData
-from easylearn.text.learner import language_model_learner, text_classifier_learner
+from easylearn.texts.callbacks import ActivationPenalty, RateByLength, SampledSoftmax
+from easylearn.texts.data import TextData, TextLMData
+from easylearn.texts.learner import language_model_learner, text_classifier_learner
 
 SMALL: dict[str, Any] = {"emb_size": 8, "n_hidden": 12, "n_layers": 2, "device": "cpu", "progress": False}
 NO_DROPS = Drops(0, 0, 0, 0, 0)

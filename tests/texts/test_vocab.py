@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 from easylearn.errors import ArgumentError, DataError, StateError
-from easylearn.text.vocab import BOS, PAD, SPECIALS, UNK, Vocab
+from easylearn.texts.vocab import BOS, PAD, SPECIALS, UNK, Vocab
 
 
 def test_counts_are_ordered_as_by_a_plain_sort() -> None:

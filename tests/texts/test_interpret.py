@@ -13,9 +13,9 @@ import torch
 from easylearn.errors import ArgumentError
 from easylearn.export import load_predictor
 from easylearn.learning import Learner
-from easylearn.text.data import TextData, TextLMData
-from easylearn.text.interpret import Occlusion, occlusion
-from easylearn.text.learner import language_model_learner, text_classifier_learner
+from easylearn.texts.data import TextData, TextLMData
+from easylearn.texts.interpret import Occlusion, occlusion
+from easylearn.texts.learner import language_model_learner, text_classifier_learner
 
 SMALL: dict[str, Any] = {"emb_size": 8, "n_hidden": 12, "n_layers": 1, "device": "cpu", "progress": False}
 TEXTS = [f"the {w} film we saw {when}" for w in ("good", "fine", "bad", "poor") for when in ("today", "again", "once")]

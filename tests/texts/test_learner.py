@@ -16,9 +16,9 @@ from easylearn.learning import Learner
 from easylearn.nn.awd_lstm import AWDLSTM, Drops
 from easylearn.nn.text_models import LanguageModel, TextClassifier
 from easylearn.task import average_predictions
-from easylearn.text.data import TextData, TextLMData
-from easylearn.text.generate import generate
-from easylearn.text.learner import language_model_learner, text_classifier_learner
+from easylearn.texts.data import TextData, TextLMData
+from easylearn.texts.generate import generate
+from easylearn.texts.learner import language_model_learner, text_classifier_learner
 from easylearn.train.callbacks import SaveBest, WeightAverage
 from easylearn.train.optim import sgd
 

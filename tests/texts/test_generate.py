@@ -13,9 +13,9 @@ from easylearn.errors import ArgumentError, StateError
 from easylearn.export import load_learner, load_predictor
 from easylearn.learning import Learner
 from easylearn.nn.text_models import LanguageModel
-from easylearn.text.data import TextData, TextLMData
-from easylearn.text.generate import Sampling, continue_tokens, draw, generate
-from easylearn.text.learner import language_model_learner, text_classifier_learner
+from easylearn.texts.data import TextData, TextLMData
+from easylearn.texts.generate import Sampling, continue_tokens, draw, generate
+from easylearn.texts.learner import language_model_learner, text_classifier_learner
 
 WORDS = ["the", "film", "was", "good", "and", "the", "cat", "sat", "on", "a", "mat", "by", "the", "sea"]
 

@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from easylearn.errors import DataError, SaveError
-from easylearn.text import store as module
-from easylearn.text.store import NOTE, TokenStore, TokenWriter, dtype_for
+from easylearn.texts import store as module
+from easylearn.texts.store import NOTE, TokenStore, TokenWriter, dtype_for
 
 U2, I4 = np.dtype("<u2"), np.dtype("<i4")
 

@@ -19,12 +19,12 @@ from easylearn.learning import Learner
 from easylearn.nn.awd_lstm import AWDLSTM
 from easylearn.nn.text_models import LanguageModel
 from easylearn.task import NextToken, single_label
-from easylearn.text.data import TextData
-from easylearn.text.learner import text_classifier_learner
-from easylearn.text.preprocess import StreamPreprocessor, TextPreprocessor
-from easylearn.text.processing import TextProcessor
-from easylearn.text.sources import Documents
-from easylearn.text.store import TokenStore
+from easylearn.texts.data import TextData
+from easylearn.texts.learner import text_classifier_learner
+from easylearn.texts.preprocess import StreamPreprocessor, TextPreprocessor
+from easylearn.texts.processing import TextProcessor
+from easylearn.texts.sources import Documents
+from easylearn.texts.store import TokenStore
 
 TEXTS = ["a good film", "a BAD film, bad!", "", "été"]
 TASK = single_label(["neg", "pos"])

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from easylearn.errors import ArgumentError, DataError, StateError
-from easylearn.text import tokenize
-from easylearn.text import words as rules
-from easylearn.text.tokenize import Counter, FunctionTokenizer, SubwordTokenizer, WordTokenizer
+from easylearn.texts import tokenize
+from easylearn.texts import words as rules
+from easylearn.texts.tokenize import Counter, FunctionTokenizer, SubwordTokenizer, WordTokenizer
 
 PROSE = "It was the best of times, it was the worst of times; Don't say the LOWEST price is 1,000.50! " * 3
 TRICKY = st.lists(

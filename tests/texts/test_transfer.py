@@ -19,9 +19,9 @@ from easylearn.errors import ArgumentError, EasyLearnWarning, SaveError, StateEr
 from easylearn.learning import Learner
 from easylearn.nn.awd_lstm import AWDLSTM
 from easylearn.nn.text_models import LanguageModel, TextClassifier, classifier_head
-from easylearn.text.data import TextData, TextLMData
-from easylearn.text.learner import language_model_learner, text_classifier_learner
-from easylearn.text.transfer import (
+from easylearn.texts.data import TextData, TextLMData
+from easylearn.texts.learner import language_model_learner, text_classifier_learner
+from easylearn.texts.transfer import (
     copy_encoder,
     download_wt103,
     load_encoder,
@@ -30,7 +30,7 @@ from easylearn.text.transfer import (
     save_encoder,
     write_encoder,
 )
-from easylearn.text.vocab import BOS, FLD, PAD, REP, UNK, UP, WREP, Vocab
+from easylearn.texts.vocab import BOS, FLD, PAD, REP, UNK, UP, WREP, Vocab
 
 EMB, HIDDEN = 8, 12
 SMALL: dict[str, Any] = {"emb_size": EMB, "n_hidden": HIDDEN, "n_layers": 2, "device": "cpu", "progress": False}

@@ -12,11 +12,11 @@ from torch import Tensor
 from easylearn.cli import main
 from easylearn.errors import ArgumentError, DataError, StateError
 from easylearn.learning import Learner
-from easylearn.text import pretrain
-from easylearn.text.data import TextLMData
-from easylearn.text.learner import language_model_learner
-from easylearn.text.pretrain import Pretraining, pretrain_lm, setting_names
-from easylearn.text.transfer import read_encoder
+from easylearn.texts import pretrain
+from easylearn.texts.data import TextLMData
+from easylearn.texts.learner import language_model_learner
+from easylearn.texts.pretrain import Pretraining, pretrain_lm, setting_names
+from easylearn.texts.transfer import read_encoder
 from easylearn.train.callback import Callback
 from easylearn.train.state import Pause, Run
 

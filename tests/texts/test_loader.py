@@ -15,8 +15,8 @@ from easylearn.errors import ArgumentError, DataError
 from easylearn.nn.awd_lstm import AWDLSTM
 from easylearn.nn.text_models import LanguageModel
 from easylearn.task import NO_TARGET
-from easylearn.text.loader import DocumentSource, StreamLoader
-from easylearn.text.store import TokenStore
+from easylearn.texts.loader import DocumentSource, StreamLoader
+from easylearn.texts.store import TokenStore
 
 CPU = torch.device("cpu")
 PAD, BOS = 1, 2

@@ -34,9 +34,9 @@ from .lm_rnn import SequentialClassifier, SequentialLM, get_language_model, seq2
 from .modeldata import Array, ShownData
 from .options import strict
 from .task import Accumulator, Task, next_token, single_label
-from .text.callbacks import ActivationPenalty
-from .text.preprocess import AnyText
-from .text.transfer import encoder_of
+from .texts.callbacks import ActivationPenalty
+from .texts.preprocess import AnyText
+from .texts.transfer import encoder_of
 from .torch_imports import load_model, save_model
 from .train.optim import OptimizerFn
 from .train.strategy import SingleDevice
