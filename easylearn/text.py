@@ -339,7 +339,7 @@ class _ByBatch:
         self._found: list[list[float]] = []
 
     def add(self, logits: Tensor, target: Tensor, index: Tensor | None = None) -> None:
-        found = [self._task.loss(logits, target), *(metric(logits, target) for metric in self._task.metrics)]
+        found: list[Any] = [self._task.loss(logits, target), *(metric(logits, target) for metric in self._task.metrics)]
         self._found.append([float(x) for x in found])
         self._sizes.append(target.shape[1] if target.ndim > 1 else len(target))
 
@@ -357,8 +357,9 @@ class HandData(ShownData, LoaderData):
     """
 
     def __init__(self, md: Any, task: Task) -> None:
-        turned = (dl if dl is None or isinstance(task, Sequences) else _Turned(dl) for dl in (md.trn_dl, md.val_dl))
-        LoaderData.__init__(self, *turned, task)
+        as_is = isinstance(task, Sequences)
+        train, valid = (dl if dl is None or as_is else _Turned(dl) for dl in (md.trn_dl, md.val_dl))
+        LoaderData.__init__(self, train, valid, task)
         self.md = md
 
 
@@ -392,7 +393,8 @@ class RNN_Learner(Learner07):  # noqa: N801 (its 2018 name)
         if isinstance(model, SequentialLM):
             task = next_token([str(i) for i in range(model.encoder.n_tokens)])
         elif isinstance(model, SequentialClassifier):
-            task = single_label([str(i) for i in range(model.head[-1].out_features)])
+            last: Any = list(model.head.children())[-1]
+            task = single_label([str(i) for i in range(last.out_features)])
         learning.Learner.__init__(
             self, HandData(data, task), model, optimizer=opt_fn, metrics=metrics,
             strategy=SingleDevice(clip=clip) if isinstance(task, Sequences) else _Turning(clip=clip),

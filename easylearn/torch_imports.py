@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 
 import safetensors.torch
 from safetensors import SafetensorError
@@ -12,7 +13,7 @@ from torch import nn
 from . import imports
 from .files import StrPath
 from .imports import load_names, star
-from .vision.archs import HALF_STATS, Arch, _timm_cut, _TimmBuild, get_arch
+from .vision.archs import HALF_STATS, Arch, build_timm, get_arch, timm_cut
 from .vision.weights import TimmWeights, fill_body, read_file
 
 _names = load_names(
@@ -65,7 +66,7 @@ def _arch(name: str, of: str) -> Arch07:
 
 
 archs: dict[str, Arch07] = {name: _arch(name, of) for name, of in _ARCHS.items()} | {
-    name: Arch07(of, _TimmBuild(of), _timm_cut, None, HALF_STATS, 299, TimmWeights(of), features_only=True)
+    name: Arch07(of, partial(build_timm, of), timm_cut, None, HALF_STATS, 299, TimmWeights(of), features_only=True)
     for name, of in _OF_TIMM.items()
 }
 

@@ -95,7 +95,7 @@ def test_the_wheel_holds_the_package_and_the_licence(built: Path) -> None:
     about = Parser().parsestr(texts["METADATA"].decode())
     assert about["License-Expression"] == "Apache-2.0" and about["License-File"] == "docs/LICENSE"
     assert about["Requires-Python"] == PROJECT["requires-python"]
-    assert about["Description-Content-Type"] == "texts/markdown"
+    assert about["Description-Content-Type"] == "text/markdown"
 
 
 def test_the_sdist_holds_what_the_wheel_is_made_of(built: Path) -> None:
