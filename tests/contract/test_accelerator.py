@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import easylearn as el
-from easylearn.learner import Learner
+from easylearn.learning import Learner
 from easylearn.train import callbacks
 from easylearn.train.state import Run
 from tests import accelerator
