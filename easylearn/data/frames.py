@@ -6,8 +6,9 @@ for, or one to validate on, never means another thing than the training data did
 
 from __future__ import annotations
 
+import io
 import warnings
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
@@ -17,14 +18,17 @@ import numpy.typing as npt
 
 from ..errors import ArgumentError, DataError, EasyLearnWarning, did_you_mean
 from ..files import StrPath, file_identity
-from .cells import Known, as_column, read_cell
+from .cells import EMPTY, EXACT, FIRST, Known, as_column, no_text, read_cell
 from .csv_rows import CsvRows, Piece
+from .values import MISSING_WORDS
 
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow.parquet as pq
 
 _NO_CSV = {".xlsx": "excel", ".xls": "excel", ".ods": "excel", ".json": "json", ".feather": "feather", ".dta": "stata"}
+
+_MISSING = list(EMPTY.union(*({w, w.upper(), w.title()} for w in MISSING_WORDS)))
 
 
 class KnownTypes(TypedDict):
@@ -219,20 +223,71 @@ def _csv_tables(
     def named(given: Collection[str | int]) -> set[str | int]:
         return {names[i] if isinstance(i, int) and -len(names) <= i < len(names) else i for i in given}
 
-    known: dict[str | int, Known] = {**dict.fromkeys(named(numbers), "numbers"), **dict.fromkeys(named(text), "text")}
-    pieces = rows.pieces(used)
-    if whole or not known.keys() >= set(used.values()):
-        pieces = iter([Piece.join(list(pieces), used)])
+    given: dict[str | int, Known] = {**dict.fromkeys(named(numbers), "numbers"), **dict.fromkeys(named(text), "text")}
+    known: dict[int, Known] = {j: given.get(name, "") for j, name in used.items()}
+    seem = _seem(rows, known)
+    plain = [j for j in used if seem[j] is float]
+    pieces = rows.pieces(plain)
+    if whole or "" in known.values():
+        pieces = iter([Piece.join(list(pieces), plain)])
     first = 0
     for piece in pieces:
-        read = {
-            name: as_column(piece.cells(j), name, known.get(name, ""), comma=rows.delimiter == ";")
-            for j, name in used.items()
-        }
-        frame = pd.DataFrame(read)
+        frame = _frame(rows, piece, known, seem)
+        frame.columns = pd.Index(list(used.values()))
         frame.index = pd.RangeIndex(first, first + len(frame))
         yield Table(frame, rows.path, piece.lines)
         first += len(frame)
+
+
+def _seem(rows: CsvRows, known: Mapping[int, Known]) -> dict[int, type]:
+    """What columns are by their first cells: `str`, `float`, or `object` where `as_column` decides."""
+    seem, sample, comma = {}, rows.first(FIRST), rows.delimiter == ";"
+    for j in known:
+        cells = [row[j] for row in sample]
+        kinds = {type(read_cell(cell)) for cell in cells} - {type(None)}
+        seem[j] = float if kinds and kinds <= {int, float} and known[j] != "text" else object
+        if known[j] == "text" or (not known[j] and not no_text(cells, comma)):
+            seem[j] = str
+    return seem
+
+
+def _frame(rows: CsvRows, piece: Piece, known: Mapping[int, Known], seem: Mapping[int, type]) -> pd.DataFrame:
+    """Columns of a piece, called by their positions."""
+    kinds = {j: object if piece.zeros.get(j, 0) < 0 else kind for j, kind in seem.items()}
+    frame = _parse(rows, piece.data, kinds)
+    if spoilt := {j: object for j in known if kinds[j] is float and _is_spoilt(frame[j], known[j])}:
+        again = _parse(rows, piece.data, spoilt)
+    for j, kind in kinds.items():
+        if kind is object or j in spoilt:
+            cells = (again if j in spoilt else frame)[j].to_numpy()
+            frame[j] = as_column(cells, rows.names[j], known[j], comma=rows.delimiter == ";")
+        elif kind is float and known[j] and frame[j].dtype.kind != "f":
+            frame[j] = frame[j].astype(np.float64)
+    return frame if list(frame) == list(known) else frame[list(known)]
+
+
+def _is_spoilt(column: pd.Series[Any], known: Known) -> bool:
+    """Whether pandas made something else of cells than `as_column` would."""
+    if column.dtype.kind in "iu" and not known:
+        return False
+    few = column.between(-EXACT, EXACT, "neither")  # others lose their last digits as floats
+    return column.dtype.kind not in "iuf" or not few.sum() == column.count() > 0
+
+
+def _parse(rows: CsvRows, data: bytes, kinds: Mapping[int, type]) -> pd.DataFrame:
+    """Columns as pandas reads them: `str` is text, `object` cells as they are, `float` what it finds."""
+    import pandas as pd
+
+    if not data:
+        return pd.DataFrame({j: pd.Series([], dtype=kind) for j, kind in kinds.items()})
+    # Since 3.1 pandas reads floats exactly, and warns of the argument that asked it to.
+    exact = {} if tuple(map(int, pd.__version__.split(".")[:2])) >= (3, 1) else {"float_precision": "round_trip"}
+    missing = {str: list(EMPTY), object: [], float: _MISSING}
+    return pd.read_csv(
+        io.BytesIO(data), sep=rows.delimiter, header=None, names=range(len(rows.names)), usecols=list(kinds),
+        index_col=False, dtype={j: kind for j, kind in kinds.items() if kind is not float}, keep_default_na=False,
+        na_values={j: missing[kind] for j, kind in kinds.items()}, skip_blank_lines=False, low_memory=False, **exact,
+    )  # fmt: skip
 
 
 class RowGroup(NamedTuple):
