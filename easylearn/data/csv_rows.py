@@ -34,7 +34,7 @@ Places = npt.NDArray[np.int64]
 _DELIMITERS = ",;\t|"
 _PACKED: dict[bytes, Any] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
 BLOCK = 2**20  # bytes
-_ROWS = 2**12  # that the csv module reads at a time
+ROWS = 2**12  # that the csv module reads at a time
 # Two code points that are no characters, so no text holds them.
 _END, _RETURN = "\ufdd0", "\ufdd1"
 _NEWLINE, _CR, _QUOTE, _PLUS, _DOT, _ZERO = b'\n\r"+.0'
@@ -108,13 +108,13 @@ class CsvRows:
                 break  # blank lines look as rows of one field do; or rows are unusual, or one is long
             data = waiting[: ends[-1, -1] + 1]
             waiting, lines = waiting[len(data) :], np.arange(line, line + len(ends))
-            line += (n_lines := data.count(b"\n"))
+            line += (n_lines := data.count(b"\n") if b'"' in data else len(ends))
             if n_lines > len(ends):  # some are in texts
                 newlines = np.flatnonzero(np.frombuffer(data, np.uint8) == _NEWLINE)
                 lines[1:] = lines[0] + 1 + np.searchsorted(newlines, ends[:-1, -1])
             yield Piece(data, lines, _zeros(data, ends, numbers))
         rows = self._rows(chain([waiting], blocks), line, width)
-        while some := list(islice(rows, _ROWS)):
+        while some := list(islice(rows, ROWS)):
             short += [line for line, row in some if len(row) < width]
             out = io.StringIO()
             writer = csv.writer(out, delimiter=self.delimiter, quoting=csv.QUOTE_ALL, lineterminator="\n")

@@ -225,69 +225,77 @@ def _csv_tables(
 
     given: dict[str | int, Known] = {**dict.fromkeys(named(numbers), "numbers"), **dict.fromkeys(named(text), "text")}
     known: dict[int, Known] = {j: given.get(name, "") for j, name in used.items()}
-    seem = _seem(rows, known)
-    plain = [j for j in used if seem[j] is float]
+    whole = whole or "" in known.values()
+    plain, odd = _seem(rows, known)
     pieces = rows.pieces(plain)
-    if whole or "" in known.values():
+    if whole:
         pieces = iter([Piece.join(list(pieces), plain)])
     first = 0
     for piece in pieces:
-        frame = _frame(rows, piece, known, seem)
+        frame = _frame(rows, piece, known, odd)
         frame.columns = pd.Index(list(used.values()))
         frame.index = pd.RangeIndex(first, first + len(frame))
         yield Table(frame, rows.path, piece.lines)
         first += len(frame)
 
 
-def _seem(rows: CsvRows, known: Mapping[int, Known]) -> dict[int, type]:
-    """What columns are by their first cells: `str`, `float`, or `object` where `as_column` decides."""
-    seem, sample, comma = {}, rows.first(FIRST), rows.delimiter == ";"
+def _seem(rows: CsvRows, known: dict[int, Known]) -> tuple[list[int], set[int]]:
+    """Columns that seem to be numbers, and others that pandas may spoil, by their first cells; notes text in `known`."""
+    plain, odd, sample = [], set(), rows.first(FIRST)
     for j in known:
         cells = [row[j] for row in sample]
-        kinds = {type(read_cell(cell)) for cell in cells} - {type(None)}
-        seem[j] = float if kinds and kinds <= {int, float} and known[j] != "text" else object
-        if known[j] == "text" or (not known[j] and not no_text(cells, comma)):
-            seem[j] = str
-    return seem
+        kinds = {type(value) for cell in cells if (value := read_cell(cell)) is not None}
+        if not known[j] and not no_text(cells, rows.delimiter == ";"):
+            known[j] = "text"
+        if known[j] != "text" and kinds and kinds <= {int, float}:
+            plain.append(j)
+        elif known[j] != "text" or not any(cell.lstrip("+-.0123456789_") for cell in cells):
+            odd.add(j)
+    return plain, odd
 
 
-def _frame(rows: CsvRows, piece: Piece, known: Mapping[int, Known], seem: Mapping[int, type]) -> pd.DataFrame:
-    """Columns of a piece, called by their positions."""
-    kinds = {j: object if piece.zeros.get(j, 0) < 0 else kind for j, kind in seem.items()}
-    frame = _parse(rows, piece.data, kinds)
-    if spoilt := {j: object for j in known if kinds[j] is float and _is_spoilt(frame[j], known[j])}:
-        again = _parse(rows, piece.data, spoilt)
-    for j, kind in kinds.items():
-        if kind is object or j in spoilt:
+def _frame(rows: CsvRows, piece: Piece, known: Mapping[int, Known], odd: Collection[int]) -> pd.DataFrame:
+    """Columns of a piece, called by their positions, as pandas reads them, or `as_column` where that spoils."""
+    odd = {*odd, *(j for j, zeros in piece.zeros.items() if zeros < 0)}
+    frame = again = _parse(rows, piece, known, odd)
+    if spoilt := [j for j in known if j not in odd and _is_spoilt(frame[j], known[j])]:
+        again = _parse(rows, piece, spoilt, spoilt)
+    for j, kind in known.items():
+        if j in odd or j in spoilt:
             cells = (again if j in spoilt else frame)[j].to_numpy()
-            frame[j] = as_column(cells, rows.names[j], known[j], comma=rows.delimiter == ";")
-        elif kind is float and known[j] and frame[j].dtype.kind != "f":
+            frame[j] = as_column(cells, rows.names[j], kind, comma=rows.delimiter == ";")
+        elif kind == "numbers" and frame[j].dtype.kind != "f":
             frame[j] = frame[j].astype(np.float64)
     return frame if list(frame) == list(known) else frame[list(known)]
 
 
 def _is_spoilt(column: pd.Series[Any], known: Known) -> bool:
     """Whether pandas made something else of cells than `as_column` would."""
-    if column.dtype.kind in "iu" and not known:
-        return False
-    few = column.between(-EXACT, EXACT, "neither")  # others lose their last digits as floats
-    return column.dtype.kind not in "iuf" or not few.sum() == column.count() > 0
+    kind = column.dtype.kind
+    if known == "text":
+        first = column.first_valid_index()
+        return first is None or not isinstance(column[first], str)
+    if kind not in "iuf" or (kind != "f" and not known):
+        return kind not in "iu"
+    exact = column.between(-EXACT, EXACT, "neither")  # others lose their last digits as floats
+    return not exact.sum() == column.count() > 0
 
 
-def _parse(rows: CsvRows, data: bytes, kinds: Mapping[int, type]) -> pd.DataFrame:
-    """Columns as pandas reads them: `str` is text, `object` cells as they are, `float` what it finds."""
+def _parse(rows: CsvRows, piece: Piece, used: Collection[int], odd: Collection[int]) -> pd.DataFrame:
+    """Columns as pandas reads them, but for odd ones, whose cells are left as they are."""
     import pandas as pd
 
-    if not data:
-        return pd.DataFrame({j: pd.Series([], dtype=kind) for j, kind in kinds.items()})
+    if not piece.data:
+        return pd.DataFrame({j: pd.Series([], dtype=object) for j in used})
     # Since 3.1 pandas reads floats exactly, and warns of the argument that asked it to.
     exact = {} if tuple(map(int, pd.__version__.split(".")[:2])) >= (3, 1) else {"float_precision": "round_trip"}
-    missing = {str: list(EMPTY), object: [], float: _MISSING}
-    return pd.read_csv(
-        io.BytesIO(data), sep=rows.delimiter, header=None, names=range(len(rows.names)), usecols=list(kinds),
-        index_col=False, dtype={j: kind for j, kind in kinds.items() if kind is not float}, keep_default_na=False,
-        na_values={j: missing[kind] for j, kind in kinds.items()}, skip_blank_lines=False, low_memory=False, **exact,
+    frame: pd.DataFrame = pd.read_csv(
+        io.BytesIO(piece.data), sep=rows.delimiter, header=None, names=range(len(rows.names)), usecols=list(used),
+        index_col=False, dtype=dict.fromkeys(odd, object), keep_default_na=False, skip_blank_lines=False,
+        na_values={j: [] if j in odd else _MISSING if j in piece.zeros else list(EMPTY) for j in used},
+        low_memory=False, **exact,
     )  # fmt: skip
+    return frame
 
 
 class RowGroup(NamedTuple):
