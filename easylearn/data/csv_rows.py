@@ -28,7 +28,6 @@ import numpy.typing as npt
 
 from ..errors import DataError, EasyLearnWarning
 
-Bytes = npt.NDArray[np.uint8]
 Places = npt.NDArray[np.int64]
 
 _DELIMITERS = ",;\t|"
@@ -89,7 +88,7 @@ class CsvRows:
     def first(self, n: int) -> list[list[str]]:
         """The first `n` rows, in which more fields may follow."""
         rows = self._rows(self._blocks(self.begin), self.begin, len(self.names))
-        return [row + [""] * len(self.names) for _, row in islice(rows, n)]
+        return [[*(c.replace(_RETURN, "\r") for c in row), *[""] * len(self.names)] for _, row in islice(rows, n)]
 
     def pieces(self, numbers: Sequence[int]) -> Iterator[Piece]:
         """The rows below the header.
@@ -148,15 +147,13 @@ class CsvRows:
                             f"{self.path}, line {begin}: a field begins with a quotation mark that is never closed; "
                             "close it, or double each mark that belongs to a text"
                         )
-                elif len(row) == width > 1:
-                    yield begin, row
                 elif len(row) > width > 0:
                     raise DataError(
                         f"{self.path}, line {begin}: {len(row)} fields, but the header has {width}: "
                         f"{self.delimiter.join(row)[:60]!r}. Put a text with {self.delimiter!r} in it into quotation "
                         "marks, or complete the header"
                     )
-                elif any(map(str.strip, row)) if not width else row and not (len(row) == 1 and row[0].isspace()):
+                elif any(map(str.strip, row)) or (width and row and not (width > len(row) == 1 and row[0].isspace())):
                     width = width or len(row)
                     yield begin, row
                 begin = before + reader.line_num
@@ -184,8 +181,8 @@ class CsvRows:
                 if odd >= 0:
                     utf16 = line == 1 and block.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
                     raise DataError(
-                        f"{self.path}, line {line + block[:odd].count(10)}: the byte 0x{block[odd]:02x} is no text in "
-                        "UTF-8. Save it so, or pass the DataFrame that "
+                        f"{self.path}, line {line + block[:odd].count(10)}: the byte 0x{block[odd]:02x} is no UTF-8 "
+                        "text. Save it so, or pass the DataFrame that "
                         f"pandas.read_csv(path, encoding={'utf-16' if utf16 else 'cp1252'!r}) gives"
                     )
                 line += block.count(b"\n")

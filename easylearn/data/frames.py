@@ -240,7 +240,7 @@ def _csv_tables(
 
 
 def _seem(rows: CsvRows, known: dict[int, Known]) -> tuple[list[int], set[int]]:
-    """Columns that seem to be numbers, and others that pandas may spoil, by their first cells; notes text in `known`."""
+    """Columns that seem to be numbers, and others that pandas may spoil, by their first cells; text is noted."""
     plain, odd, sample = [], set(), rows.first(FIRST)
     for j in known:
         cells = [row[j] for row in sample]
@@ -272,9 +272,9 @@ def _frame(rows: CsvRows, piece: Piece, known: Mapping[int, Known], odd: Collect
 def _is_spoilt(column: pd.Series[Any], known: Known) -> bool:
     """Whether pandas made something else of cells than `as_column` would."""
     kind = column.dtype.kind
-    if known == "text":
+    if known == "text":  # where whole numbers are longer than 64 bits, pandas marks none as missing
         first = column.first_valid_index()
-        return first is None or not isinstance(column[first], str)
+        return first is None or not isinstance(column[first], str) or bool(column.isin(EMPTY).any())
     if kind not in "iuf" or (kind != "f" and not known):
         return kind not in "iu"
     exact = column.between(-EXACT, EXACT, "neither")  # others lose their last digits as floats
