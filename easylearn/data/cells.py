@@ -96,10 +96,6 @@ def no_text(cells: Sequence[str] | npt.NDArray[np.object_], comma: bool) -> bool
 
 def _values(texts: list[str], comma: bool, each: bool) -> list[Any] | None:
     """What distinct cells say; None where one of them makes the whole column text."""
-    if not comma:  # mostly all are plain numbers, which takes half as long to find
-        usual = [float(f[0]) if f[1] else int(f[0]) for f in map(_USUAL.fullmatch, texts) if f]
-        if len(usual) == len(texts):
-            return usual
     if each:
         return [v if not isinstance(v := read_cell(t, comma), str) else read_cell(t) for t in texts]
     for style in (True, False) if comma else (False,):

@@ -47,7 +47,7 @@ class Piece:
     Args:
         data: their bytes in UTF-8, with as many fields in each row as the header has.
         lines: for each row the line in which it begins; the first line of the file is 1.
-        zeros: for each column of numbers what the zeros in it tell; see `_zeros`.
+        zeros: for each column what the zeros in it tell; see `_zeros`.
     """
 
     data: bytes
@@ -55,10 +55,10 @@ class Piece:
     zeros: dict[int, int]
 
     @classmethod
-    def join(cls, pieces: Sequence[Piece], numbers: Collection[int]) -> Piece:
+    def join(cls, pieces: Sequence[Piece], used: Collection[int]) -> Piece:
         """All rows of several pieces."""
         lines = np.concatenate([np.empty(0, np.int64), *(p.lines for p in pieces)])
-        told = {j: {p.zeros[j] for p in pieces} for j in numbers}
+        told = {j: {p.zeros[j] for p in pieces} for j in used}
         return cls(
             b"".join(p.data for p in pieces), lines, {j: z.pop() if len(z) == 1 else -1 for j, z in told.items()}
         )
@@ -79,22 +79,18 @@ class CsvRows:
         blocks = self._blocks(1)
         while not head.strip() and (block := next(blocks, b"")):
             head += block
-        self.delimiter = _usual_delimiter(head.lstrip().split(b"\n", 1)[0].decode())
+        bare = re.sub(r'"[^"]*"', "", head.lstrip().split(b"\n", 1)[0].decode())
+        self.delimiter = max(_DELIMITERS, key=bare.count)
         self.header_line, header = next(self._rows(chain([head], blocks), 1))
         header = [name.replace(_RETURN, "\r") for name in header]
         self.begin = self.header_line + 1 + "".join(header).count("\n")
         self.names = [name or f"Unnamed: {i}" for i, name in enumerate(header)]  # as in pandas
 
-    def first(self, n: int) -> list[list[str]]:
-        """The first `n` rows, in which more fields may follow."""
-        rows = self._rows(self._blocks(self.begin), self.begin, len(self.names))
-        return [[*(c.replace(_RETURN, "\r") for c in row), *[""] * len(self.names)] for _, row in islice(rows, n)]
-
-    def pieces(self, numbers: Sequence[int]) -> Iterator[Piece]:
+    def pieces(self, used: Sequence[int]) -> Iterator[Piece]:
         """The rows below the header.
 
         Args:
-            numbers: positions of columns that may hold numbers.
+            used: positions of the columns that are wanted.
 
         Raises:
             DataError: a row has more fields than the header, or a quote never ends; the line is named.
@@ -111,7 +107,7 @@ class CsvRows:
             if n_lines > len(ends):  # some are in texts
                 newlines = np.flatnonzero(np.frombuffer(data, np.uint8) == _NEWLINE)
                 lines[1:] = lines[0] + 1 + np.searchsorted(newlines, ends[:-1, -1])
-            yield Piece(data, lines, _zeros(data, ends, numbers))
+            yield Piece(data, lines, _zeros(data, ends, used))
         rows = self._rows(chain([waiting], blocks), line, width)
         while some := list(islice(rows, ROWS)):
             short += [line for line, row in some if len(row) < width]
@@ -119,7 +115,7 @@ class CsvRows:
             writer = csv.writer(out, delimiter=self.delimiter, quoting=csv.QUOTE_ALL, lineterminator="\n")
             writer.writerows(row + [""] * (width - len(row)) for _, row in some)
             data = out.getvalue().replace(_RETURN, "\r").encode()
-            zeros = _zeros(data, _cell_ends(data, self.delimiter, width), numbers)
+            zeros = _zeros(data, _cell_ends(data, self.delimiter, width), used)
             yield Piece(data, np.array([line for line, _ in some]), zeros)
         if short:
             warnings.warn(
@@ -212,11 +208,6 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
     except (OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise DataError(f"{path} cannot be read: {reason}") from error
-
-
-def _usual_delimiter(line: str) -> str:
-    """Which of the usual delimiters a line has most of, outside of quotes; a comma if it has none."""
-    return max(_DELIMITERS, key=re.sub(r'"[^"]*"', "", line).count)
 
 
 def _cell_ends(data: bytes, delimiter: str, width: int) -> Places:

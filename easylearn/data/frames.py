@@ -225,77 +225,51 @@ def _csv_tables(
 
     given: dict[str | int, Known] = {**dict.fromkeys(named(numbers), "numbers"), **dict.fromkeys(named(text), "text")}
     known: dict[int, Known] = {j: given.get(name, "") for j, name in used.items()}
-    whole = whole or "" in known.values()
-    plain, odd = _seem(rows, known)
-    pieces = rows.pieces(plain)
-    if whole:
-        pieces = iter([Piece.join(list(pieces), plain)])
+    pieces = rows.pieces(list(used))
+    if whole or "" in known.values():
+        pieces = iter([Piece.join(list(pieces), used)])
     first = 0
     for piece in pieces:
-        frame = _frame(rows, piece, known, odd)
+        frame = _frame(rows, piece, known)
         frame.columns = pd.Index(list(used.values()))
         frame.index = pd.RangeIndex(first, first + len(frame))
         yield Table(frame, rows.path, piece.lines)
         first += len(frame)
 
 
-def _seem(rows: CsvRows, known: dict[int, Known]) -> tuple[list[int], set[int]]:
-    """Columns that seem to be numbers, and others that pandas may spoil, by their first cells; text is noted."""
-    plain, odd, sample = [], set(), rows.first(FIRST)
-    for j in known:
-        cells = [row[j] for row in sample]
-        kinds = {type(value) for cell in cells if (value := read_cell(cell)) is not None}
-        if not known[j] and not no_text(cells, rows.delimiter == ";"):
-            known[j] = "text"
-        if known[j] != "text" and kinds and kinds <= {int, float}:
-            plain.append(j)
-        elif known[j] != "text" or not any(cell.lstrip("+-.0123456789_") for cell in cells):
-            odd.add(j)
-    return plain, odd
-
-
-def _frame(rows: CsvRows, piece: Piece, known: Mapping[int, Known], odd: Collection[int]) -> pd.DataFrame:
-    """Columns of a piece, called by their positions, as pandas reads them, or `as_column` where that spoils."""
-    odd = {*odd, *(j for j, zeros in piece.zeros.items() if zeros < 0)}
-    frame = again = _parse(rows, piece, known, odd)
-    if spoilt := [j for j in known if j not in odd and _is_spoilt(frame[j], known[j])]:
-        again = _parse(rows, piece, spoilt, spoilt)
-    for j, kind in known.items():
-        if j in odd or j in spoilt:
-            cells = (again if j in spoilt else frame)[j].to_numpy()
-            frame[j] = as_column(cells, rows.names[j], kind, comma=rows.delimiter == ";")
-        elif kind == "numbers" and frame[j].dtype.kind != "f":
-            frame[j] = frame[j].astype(np.float64)
-    return frame if list(frame) == list(known) else frame[list(known)]
-
-
-def _is_spoilt(column: pd.Series[Any], known: Known) -> bool:
-    """Whether pandas made something else of cells than `as_column` would."""
-    kind = column.dtype.kind
-    if known == "text":  # where whole numbers are longer than 64 bits, pandas marks none as missing
-        first = column.first_valid_index()
-        return first is None or not isinstance(column[first], str) or bool(column.isin(EMPTY).any())
-    if kind not in "iuf" or (kind != "f" and not known):
-        return kind not in "iu"
-    exact = column.between(-EXACT, EXACT, "neither")  # others lose their last digits as floats
-    return not exact.sum() == column.count() > 0
-
-
-def _parse(rows: CsvRows, piece: Piece, used: Collection[int], odd: Collection[int]) -> pd.DataFrame:
-    """Columns as pandas reads them, but for odd ones, whose cells are left as they are."""
+def _frame(rows: CsvRows, piece: Piece, known: Mapping[int, Known]) -> pd.DataFrame:
+    """Columns of a piece as pandas reads them; those that it spoils are read as they are, and by `as_column`."""
     import pandas as pd
 
-    if not piece.data:
-        return pd.DataFrame({j: pd.Series([], dtype=object) for j in used})
     # Since 3.1 pandas reads floats exactly, and warns of the argument that asked it to.
     exact = {} if tuple(map(int, pd.__version__.split(".")[:2])) >= (3, 1) else {"float_precision": "round_trip"}
-    frame: pd.DataFrame = pd.read_csv(
-        io.BytesIO(piece.data), sep=rows.delimiter, header=None, names=range(len(rows.names)), usecols=list(used),
-        index_col=False, dtype=dict.fromkeys(odd, object), keep_default_na=False, skip_blank_lines=False,
-        na_values={j: [] if j in odd else _MISSING if j in piece.zeros else list(EMPTY) for j in used},
-        low_memory=False, **exact,
-    )  # fmt: skip
-    return frame
+    read: dict[int, pd.Series[Any]] = {}
+    comma = rows.delimiter == ";"
+    for words in (list(EMPTY), _MISSING, []) if piece.data else ():
+        left = [j for j in known if j not in read and (not words or piece.zeros[j] >= 0)]
+        frame = left and pd.read_csv(
+            io.BytesIO(piece.data), sep=rows.delimiter, header=None, names=range(len(rows.names)), usecols=left,
+            index_col=False, dtype=None if words else object, keep_default_na=False, na_values=words,
+            skip_blank_lines=False, low_memory=False, **exact,
+        )  # fmt: skip
+        for j in left:
+            if not words:
+                read[j] = as_column(frame[j].to_numpy(), rows.names[j], known[j], comma=comma)
+            elif _is_right(frame[j], known[j], comma, words is not _MISSING):
+                read[j] = frame[j].astype(float) if known[j] == "numbers" and frame[j].dtype.kind in "iu" else frame[j]
+    return pd.DataFrame({j: read[j] if piece.data else as_column([], known=known[j]) for j in known})
+
+
+def _is_right(column: pd.Series[Any], known: Known, comma: bool, may_be_text: bool) -> bool:
+    """Whether pandas made of cells what `as_column` would."""
+    kind = column.dtype.kind
+    if known != "text" and kind in "iufb":
+        few = kind == "b" or (kind != "f" and not known) or column.between(-EXACT, EXACT, "neither")
+        return few is True or few.sum() == column.count() > 0  # others lose their last digits as floats
+    first = column.first_valid_index() if may_be_text and known != "numbers" else None
+    if first is None or not isinstance(column[first], str) or column.isin(EMPTY).any():
+        return False  # where whole numbers are longer than 64 bits, pandas marks none as missing
+    return known == "text" or not no_text(column.iloc[:FIRST].fillna("").tolist(), comma)
 
 
 class RowGroup(NamedTuple):
