@@ -228,8 +228,8 @@ def _cell_ends(data: bytes, delimiter: str, width: int) -> Places:
         outside = ~np.logical_xor.accumulate(quotes)
         marks &= outside
         alone = alone & outside[: len(alone)]
-    ends = np.flatnonzero(marks)
-    ends = ends[: len(ends) // width * width].reshape(-1, width)
+    places = np.flatnonzero(marks)
+    ends: Places = places[: len(places) // width * width].reshape(-1, width)
     at_end = newlines[ends]
     return ends[:0] if alone.any() or at_end[:, :-1].any() or not at_end[:, -1].all() else ends
 
@@ -245,21 +245,23 @@ def _zeros(data: bytes, ends: Places, numbers: Sequence[int]) -> dict[int, int]:
     b = np.frombuffer(data, np.uint8)
     begin = np.concatenate([[0], ends.ravel()[:-1] + 1]).reshape(ends.shape)[:, numbers]
     end = ends[:, numbers]
-    while (more := _AROUND[b[begin]] & (begin < end)).any():
-        begin += more
-    while (more := _AROUND[b[end - 1]] & (begin < end)).any():
-        end -= more
+    for _ in range(4):  # a text may begin with a long line of blanks or dashes
+        begin += _AROUND[b[begin]] & (begin < end)
+        end -= _AROUND[b[end - 1]] & (begin < end)
     first = b[begin]
     codes = (first == _PLUS) | ((first == _ZERO) & (b[begin + 1 - len(b)] - _ZERO < 10))
+    codes |= (_AROUND[first] | _AROUND[b[end - 1]]) & (begin < end)
     told = dict(zip(numbers, np.where(codes.any(0), -1, 0).tolist(), strict=True))
     row, column = np.nonzero((b[end - 1] == _ZERO) & (end - begin > 2))
     stop = end[row, column]
     dot = stop - 2
-    while (digit := b[dot] - _ZERO < 10).any():
-        dot -= digit
+    for _ in range(40):  # digits
+        dot -= (digit := b[dot] - _ZERO < 10)
+        if not digit.any():
+            break
     size = np.where(b[dot] == _DOT, stop - dot, 0)
-    for k in np.unique(column[size > 2]).tolist():
-        n = int(size[(column == k) & (size > 2)][0])
+    which, place = np.unique(column[size > 2], return_index=True)
+    for k, n in zip(which.tolist(), size[size > 2][place].tolist(), strict=True):
         alike = (b[end[:, k] - n] == _DOT) & (end[:, k] - begin[:, k] >= n) | (begin[:, k] == end[:, k])
         told[numbers[k]] = n if alike.all() and not told[numbers[k]] else -1
     return told

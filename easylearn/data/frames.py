@@ -242,21 +242,26 @@ def _frame(rows: CsvRows, piece: Piece, known: Mapping[int, Known]) -> pd.DataFr
     import pandas as pd
 
     # Since 3.1 pandas reads floats exactly, and warns of the argument that asked it to.
-    exact = {} if tuple(map(int, pd.__version__.split(".")[:2])) >= (3, 1) else {"float_precision": "round_trip"}
+    exact: dict[str, Any] = (
+        {} if tuple(map(int, pd.__version__.split(".")[:2])) >= (3, 1) else {"float_precision": "round_trip"}
+    )
     read: dict[int, pd.Series[Any]] = {}
     comma = rows.delimiter == ";"
     for words in (list(EMPTY), _MISSING, []) if piece.data else ():
         left = [j for j in known if j not in read and (not words or piece.zeros[j] >= 0)]
-        frame = left and pd.read_csv(
+        if not left:
+            continue
+        frame: pd.DataFrame = pd.read_csv(
             io.BytesIO(piece.data), sep=rows.delimiter, header=None, names=range(len(rows.names)), usecols=left,
             index_col=False, dtype=None if words else object, keep_default_na=False, na_values=words,
             skip_blank_lines=False, low_memory=False, **exact,
         )  # fmt: skip
         for j in left:
+            column = frame[j]
             if not words:
-                read[j] = as_column(frame[j].to_numpy(), rows.names[j], known[j], comma=comma)
-            elif _is_right(frame[j], known[j], comma, words is not _MISSING):
-                read[j] = frame[j].astype(float) if known[j] == "numbers" and frame[j].dtype.kind in "iu" else frame[j]
+                read[j] = as_column(column.to_numpy(), rows.names[j], known[j], comma=comma)
+            elif _is_right(column, known[j], comma, words is not _MISSING):
+                read[j] = column.astype(float) if known[j] == "numbers" and column.dtype.kind in "iu" else column
     return pd.DataFrame({j: read[j] if piece.data else as_column([], known=known[j]) for j in known})
 
 
@@ -264,8 +269,9 @@ def _is_right(column: pd.Series[Any], known: Known, comma: bool, may_be_text: bo
     """Whether pandas made of cells what `as_column` would."""
     kind = column.dtype.kind
     if known != "text" and kind in "iufb":
-        few = kind == "b" or (kind != "f" and not known) or column.between(-EXACT, EXACT, "neither")
-        return few is True or few.sum() == column.count() > 0  # others lose their last digits as floats
+        values = column.to_numpy()
+        few = (values < EXACT) & (values > -EXACT)  # others lose their last digits as floats
+        return kind == "b" or (kind != "f" and not known) or bool(few.sum() == (values == values).sum() > 0)
     first = column.first_valid_index() if may_be_text and known != "numbers" else None
     if first is None or not isinstance(column[first], str) or column.isin(EMPTY).any():
         return False  # where whole numbers are longer than 64 bits, pandas marks none as missing
