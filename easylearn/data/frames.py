@@ -262,7 +262,8 @@ def _frame(rows: CsvRows, piece: Piece, known: Mapping[int, Known]) -> pd.DataFr
                 read[j] = as_column(column.to_numpy(), rows.names[j], known[j], comma=comma)
             elif _is_right(column, known[j], comma, words is not _MISSING):
                 read[j] = column.astype(float) if known[j] == "numbers" and column.dtype.kind in "iu" else column
-    return pd.DataFrame({j: read[j] if piece.data else as_column([], known=known[j]) for j in known})
+    whole: pd.DataFrame = pd.DataFrame({j: read[j] if piece.data else as_column([], known=known[j]) for j in known})
+    return whole
 
 
 def _is_right(column: pd.Series[Any], known: Known, comma: bool, may_be_text: bool) -> bool:

@@ -333,6 +333,21 @@ def test_pieces_change_nothing(n: int, write: Callable[..., Path], monkeypatch: 
         monkeypatch.undo()
 
 
+def test_zeros_are_told_across_pieces(write: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(csv_rows, "BLOCK", 1)
+    with pytest.warns(EasyLearnWarning, match=r"'1\.10' and '1\.1' of the column 'a'"):
+        read(write("a,b\n1.10,x\n2.20,x\n1.1,x\n2.2,x\n"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert read(write("a,b\n1.10,x\n2.25,x\n,x\n-30.00,x\n"))["a"].tolist()[3] == -30
+    assert read(write("a,b\n1,x\n2,x\n  -007,x\n"))["a"].tolist() == ["1", "2", "  -007"]
+
+
+def test_missing_cells_beside_whole_numbers_of_more_than_64_bits(write: Callable[..., Path]) -> None:
+    frame = read(write("a,b\n18446744073709551616,x\n,x\nnan,x\nNA,x\n"), text=["a"])
+    assert frame["a"].fillna("missing").tolist() == ["18446744073709551616", "missing", "missing", "NA"]
+
+
 # -- what is refused -----------------------------------------------------------------------------------------
 
 
