@@ -246,8 +246,10 @@ def _zeros(data: bytes, ends: Places, numbers: Sequence[int]) -> dict[int, int]:
     begin = np.concatenate([[0], ends.ravel()[:-1] + 1]).reshape(ends.shape)[:, numbers]
     end = ends[:, numbers]
     for _ in range(4):  # a text may begin with a long line of blanks or dashes
-        begin += _AROUND[b[begin]] & (begin < end)
-        end -= _AROUND[b[end - 1]] & (begin < end)
+        before, after = _AROUND[b[begin]] & (begin < end), _AROUND[b[end - 1]] & (begin < end - 1)
+        if not before.any() and not after.any():
+            break
+        begin, end = begin + before, end - after
     first = b[begin]
     codes = (first == _PLUS) | ((first == _ZERO) & (b[begin + 1 - len(b)] - _ZERO < 10))
     codes |= (_AROUND[first] | _AROUND[b[end - 1]]) & (begin < end)
