@@ -23,6 +23,7 @@ from .loader import DocumentSource
 from .processing import TextProcessor
 from .sources import Documents, Missing, Where, as_names, is_frame, is_series, join_columns, read_text, text_of
 from .store import TokenStore
+from .tokenize import FunctionTokenizer
 from .vocab import Vocab
 
 if TYPE_CHECKING:
@@ -176,7 +177,9 @@ class TextPreprocessor(AnyText):
 
     def runtime_inputs(self, inputs: Sequence[Tensor]) -> RuntimeInputs:
         """Numbers of tokens, as `processor.encode` gives them, and lengths."""
-        about = {"pad": self.vocab.pad, "n_tokens": len(self.vocab), "backward": self.backward}
+        about: dict[str, Any] = {"pad": self.vocab.pad, "n_tokens": len(self.vocab), "backward": self.backward}
+        if isinstance(self.processor.tokenizer, FunctionTokenizer):  # which no recipe holds
+            about |= {"max_tokens": self.max_tokens, "vocab": self.vocab.state_dict()}
         return RuntimeInputs(("tokens", "lengths"), ({0: "batch", 1: "time"}, {0: "batch"}), about=about)
 
 
