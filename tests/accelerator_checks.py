@@ -101,7 +101,7 @@ def test_everything_around_training(make: MakeLearner, tmp_path: Path) -> None:
         assert said.probs.device.type == "cpu" and said.probs.isfinite().all()
     learn.load(learn.save("weights"))
     learn.interpret().top_losses(3)
-    learn.report()
+    learn.report(tmp_path / "run.html")
 
 
 @every_kind
