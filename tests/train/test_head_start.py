@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from easylearn.data.loaders import TensorData
 from easylearn.errors import EasyLearnWarning
-from easylearn.learner import Learner
+from easylearn.learning import Learner
 from easylearn.nn.body_head import BodyHead
 from easylearn.nn.heads import pooled_head
 from easylearn.task import Task, multi_label, regression, single_label
