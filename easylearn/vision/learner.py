@@ -39,7 +39,7 @@ def vision_learner(  # type: ignore[misc]  # two of the shared options have othe
     """A learner for images: the body of an architecture and a new head, in three layer groups.
 
     With pretrained weights it starts frozen: only the head trains, until `learn.unfreeze()`. Its first fit then begins
-    with the regularised linear model of the body's features (see `train.head_start`), unless it has hidden layers.
+    with the regularised linear model of the body's features, unless it has hidden layers.
 
     Args:
         data: the images.
