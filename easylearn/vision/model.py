@@ -45,7 +45,7 @@ class HeadOptions:
     """
 
     ps: float | Sequence[float] | None = None
-    hidden: Sequence[int] = (512,)
+    hidden: Sequence[int] = ()
     custom_head: nn.Module | None = None
 
 

@@ -45,7 +45,7 @@ def test_resnet18() -> None:
     assert model(torch.zeros(2, 3, 64, 64)).shape == (2, 3)
     assert model.features(torch.zeros(1, 3, 64, 64)).shape == (1, 1024)
     groups = place_parameters(model, model.layer_groups())
-    assert [(g.name, g.n_params()) for g in groups] == [("stem", 683_072), ("late", 10_493_440), ("head", 529_411)]
+    assert [(g.name, g.n_params()) for g in groups] == [("stem", 683_072), ("late", 10_493_440), ("head", 5_123)]
     assert all(m.training for m in model.modules()) and all(p.requires_grad for p in model.parameters())
 
 
@@ -224,4 +224,4 @@ def test_bad_arguments() -> None:
     with pytest.raises(ArgumentError, match="Did you mean"):
         vision_model("resnet81", 2)
     with pytest.raises(ArgumentError, match="2 blocks"):
-        small(ps=[0.5])
+        small(ps=[0.5], hidden=(8,))

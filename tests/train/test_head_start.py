@@ -1,0 +1,165 @@
+"""A new head that starts as a linear model of the features, compared with scikit-learn's."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from easylearn.data.loaders import TensorData
+from easylearn.errors import EasyLearnWarning
+from easylearn.learning import Learner
+from easylearn.nn.body_head import BodyHead
+from easylearn.nn.heads import pooled_head
+from easylearn.task import Task, multi_label, regression, single_label
+from easylearn.train import head_start
+from easylearn.train.head_start import is_fresh, scale_features, solve_head
+from easylearn.train.optim import sgd
+
+N, SIZE = 90, 40
+THREE = single_label(["a", "b", "c"])
+
+
+def made(task: Task = THREE, n: int = N, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Features of very different spreads, and targets that a linear model can know to some extent."""
+    made_by = torch.Generator().manual_seed(seed)
+    x = torch.randn(n, SIZE, generator=made_by) * torch.logspace(-1, 1, SIZE) + 5
+    way = torch.randn(SIZE, task.n_out, generator=torch.Generator().manual_seed(9))
+    way /= torch.logspace(-1, 1, SIZE)[:, None]
+    out = (x - 5) @ way + torch.randn(n, task.n_out, generator=made_by)
+    if task.predicts_numbers:
+        return x, out
+    return x, out.argmax(1) if task.is_exclusive else (out > 0).float()
+
+
+def learner(task: Task = THREE, n: int = N, hidden: Sequence[int] = (), precompute: bool = True) -> Learner:
+    body = nn.Sequential(nn.Linear(SIZE, SIZE), nn.Identity())
+    body[0].weight.data.copy_(torch.eye(SIZE))
+    body[0].bias.data.zero_()
+    torch.manual_seed(0)
+    head = pooled_head(SIZE, task.n_out, hidden=hidden)
+    model = BodyHead(body, nn.Identity(), head, [(body[0],), (body[1],)], [0.0], [1.0])
+    data = TensorData(made(task, n), made(task, 400, seed=1), task, batch_size=16)
+    learn = Learner(data, model, optimizer=sgd, clip=2.0, progress=False, device="cpu")
+    learn.freeze()
+    learn.precompute = precompute
+    return learn
+
+
+def solved(task: Task, x: Tensor, y: Tensor) -> nn.Module:
+    torch.manual_seed(0)
+    head = pooled_head(SIZE, task.n_out, hidden=()).eval()
+    scale_features(head, x)
+    solve_head(head, task, x, y, torch.arange(len(x)), 0)
+    return head
+
+
+def test_it_is_scikit_learns_logistic_and_ridge_regression(monkeypatch: pytest.MonkeyPatch) -> None:
+    linear_model = pytest.importorskip("sklearn.linear_model")
+    monkeypatch.setattr(head_start, "_PENALTIES", (1e-3,) * 3)
+    monkeypatch.setattr(head_start, "_STEPS", 500)
+    monkeypatch.setattr(head_start, "_TOLERANCE", 1e-9)
+    for task in (THREE, regression(["height", "width"])):
+        x, y = made(task)
+        var = x.var(0, correction=0)
+        scaled = (x - x.mean(0)) / (var + var.mean()).sqrt()
+        scaled = scaled / scaled.square().sum(1).mean().sqrt()  # of mean length 1
+        with torch.no_grad():
+            ours = solved(task, x, y)(x).numpy()
+        if task.predicts_numbers:  # the mean is over both numbers
+            theirs = linear_model.Ridge(alpha=N * 1e-3).fit(scaled.numpy(), y.numpy()).predict(scaled.numpy())
+            assert np.allclose(ours, theirs, atol=1e-2 * theirs.std())
+        else:
+            reference = linear_model.LogisticRegression(C=1 / (N * 1e-3), tol=1e-8, max_iter=5000)
+            theirs = reference.fit(scaled.numpy(), y.numpy()).predict_proba(scaled.numpy())
+            assert np.allclose(torch.from_numpy(ours).softmax(1), theirs, atol=2e-3)
+
+
+@pytest.mark.parametrize("task", [THREE, multi_label(["a", "b", "c"]), regression(["height"])], ids=lambda t: t.kind)
+@pytest.mark.parametrize("rate", [1e-3, 1e-2, 1e-1])
+def test_one_epoch_is_enough_at_any_usual_rate(task: Task, rate: float) -> None:
+    rate = min(rate, 1e-2) if task.predicts_numbers else rate
+    x, y = made(task)
+    valid = made(task, 400, seed=1)
+    with torch.no_grad():
+        reference = float(task.loss(solved(task, x, y)(valid[0]), valid[1]))
+    constant = float(task.loss(_constant(task, y).expand(400, -1), valid[1]))
+    learn = learner(task)
+    learn.fit(rate, 1)
+    assert learn.validate()["valid_loss"] < reference * (1.5 if task.predicts_numbers else 1.1) < constant
+
+
+def _constant(task: Task, y: Tensor) -> Tensor:
+    if task.predicts_numbers:
+        return y.mean(0)
+    return (y.mean(0).logit() if task.is_multi else torch.bincount(y).float().log())[None]
+
+
+def test_with_precompute_or_without_it_starts_the_same_and_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[nn.Module] = []
+    real = head_start.solve_head
+
+    def solve(head: nn.Module, *rest: Any) -> None:
+        real(head, *rest)
+        calls.append(copy.deepcopy(head))
+
+    monkeypatch.setattr(head_start, "solve_head", solve)
+    for precompute in (True, False):
+        learn = learner(precompute=precompute)
+        learn.fit(1e-2, 1)
+        learn.fit(1e-2, 1)
+        learn.unfreeze()
+        learn.fit(1e-3, 1)
+    assert len(calls) == 2
+    assert torch.allclose(calls[0][2].weight, calls[1][2].weight)
+
+
+def test_heads_with_hidden_layers_free_bodies_and_trials_start_where_they_are() -> None:
+    hidden, unfrozen, plain = learner(hidden=(8,)), learner(), learner()
+    unfrozen.unfreeze()
+    for learn in (hidden, unfrozen):
+        before = copy.deepcopy(learn.model.head[-1].weight)
+        learn.fit(0.0, 1)
+        assert torch.equal(learn.model.head[-1].weight, before)
+    before = copy.deepcopy(plain.model.state_dict())
+    curve = plain.lr_find(n_steps=20)
+    assert len(curve.rates) > 9 and is_fresh(plain.model.head)
+    assert all(torch.equal(a, b) for a, b in zip(before.values(), plain.model.state_dict().values(), strict=True))
+    plain.fit(0.0, 1)
+    assert not is_fresh(plain.model.head) and not torch.equal(plain.model.head[2].weight, before["head.2.weight"])
+
+
+def test_too_many_items_to_look_at_unless_their_features_are_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(head_start, "MOST_ITEMS", 48)
+    without, stored = learner(precompute=False), learner()
+    before = without.model.head[2].weight.clone()
+    without.fit(0.0, 1)
+    stored.fit(0.0, 1)
+    assert torch.equal(without.model.head[2].weight, before) and not torch.equal(stored.model.head[2].weight, before)
+
+
+@pytest.mark.parametrize("spoil", ["constant", "single", "one class"])
+def test_features_that_say_nothing_leave_finite_weights(spoil: str) -> None:
+    x, y = made()
+    if spoil == "constant":
+        x = torch.full_like(x, 2.0)
+    elif spoil == "single":
+        x, y = x[:2], y[:2]
+    else:
+        y = torch.zeros_like(y)
+    head = solved(THREE, x, y)
+    assert head[2].weight.isfinite().all() and head[2].bias.isfinite().all() and head[0].running_var.isfinite().all()
+
+
+def test_features_or_losses_that_are_no_numbers_are_left_to_the_guard() -> None:
+    learn = learner()
+    learn.task = learn.task.with_loss(lambda logits, target: logits.sum() * float("nan"))
+    before = learn.model.head[2].weight.clone()
+    with pytest.warns(EasyLearnWarning, match="nan"):
+        record = learn.fit(1e-2, 1)
+    assert record.stop_reason is not None and torch.equal(learn.model.head[2].weight, before)
