@@ -606,7 +606,7 @@ class Learner:
         """Load weights saved under `name` (or in a file of that path), all or none; freezing stays as it is."""
         file = self._file(name)
         is_path = not file.exists() and name.endswith(".safetensors") and Path(name).exists()
-        load_weights(Path(name) if is_path else file, self.model, self.task)
+        self.task = load_weights(Path(name) if is_path else file, self.model, self.task)
         self._data = self.data.for_model(self.model)
         return self
 
