@@ -265,10 +265,14 @@ def _as_input(values: Any) -> Tensor:
     return tensor.float() if isinstance(values, np.ndarray) and tensor.dtype == torch.float64 else tensor
 
 
-def first_outputs(data: Data[Any]) -> Tensor | None:
+def first_outputs(data: Data[Any], target: Tensor | None = None) -> Tensor | None:
     """The outputs (n_out,) of a model that knows how often each class is drawn in training, and nothing of any item.
 
     None where the task does not say, or nobody knows all targets before they come.
+
+    Args:
+        data: made for the model.
+        target: of the training items, where the loader does not hold it.
 
     >>> from easylearn.task import single_label
     >>> rows = torch.zeros(3, 1), torch.tensor([0, 0, 1])
@@ -276,11 +280,11 @@ def first_outputs(data: Data[Any]) -> Tensor | None:
     tensor([0.6250, 0.3750], dtype=torch.float64)
     """
     loader = data.loader("train", training=True)
-    if not isinstance(loader, KnowsTargets) or loader.target is None:
-        return None
-    weights = loader.order.weights if isinstance(loader, ItemLoader) else None
+    weights = None
+    if isinstance(loader, ItemLoader):
+        target, weights = loader.target, loader.order.weights
     shares = None if weights is None else torch.from_numpy(weights / weights.mean())
-    return data.task.first_outputs(loader.target, shares)
+    return None if target is None else data.task.first_outputs(target, shares)
 
 
 class LoaderData(Data[ForeignLoader]):

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import nn
 
-from ..data.loaders import LoaderData, TensorData
+from ..data.loaders import LoaderData, TensorData, first_outputs
 from ..errors import ArgumentError
 from ..learner import Learner, Training, TrainingOptions
+from ..nn.heads import begin_at
 from ..options import strict
 from ..train.optim import OptimizerFn, sgd
 from .archs import Arch, Stats, get_arch
@@ -80,6 +81,8 @@ def vision_learner(  # type: ignore[misc]  # two of the shared options have othe
         arch if known is None else known, data.task.n_out, pretrained=pretrained, ps=ps, hidden=hidden,
         custom_head=custom_head, cut=cut, stats=stats, seed=options.get("seed", 0),
     )  # fmt: skip
+    if custom_head is None:
+        begin_at(model.head, first_outputs(data))
     chosen = (known.pretrained if known is not None else False) if pretrained is None else pretrained
     has_weights = chosen is not False
     auto = PRETRAINED_CLIP if has_weights and options.get("strategy") is None else None
