@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from ..data.loaders import first_outputs
 from ..data.frames import known_types, read_table
+from ..data.loaders import first_outputs
 from ..data.split import Split
 from ..data.weights import ItemWeights
 from ..errors import ArgumentError, DataError, check_whole

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor, nn
 
-from ..errors import ArgumentError, EasyLearnWarning, check_whole, did_you_mean
 from ..data.loaders import first_outputs
+from ..errors import ArgumentError, EasyLearnWarning, check_whole, did_you_mean
 from ..learner import Learner, Training
 from ..nn.embeddings import Forget, SigmoidRange, Size, TableModel, YRange, emb_size
 from ..nn.heads import begin_at
