@@ -20,7 +20,7 @@ from .artefact.predictor import Predictor
 from .artefact.training import TrainingSettings
 from .data.bunch import Data, SplitName
 from .data.order import Loader
-from .errors import ArgumentError, DataError, StateError
+from .errors import ArgumentError, DataError, StateError, check_number
 from .files import StrPath
 from .nn.body_head import BodyHead
 from .nn.groups import Grouped, LayerGroup, ParamGroup, place_parameters
@@ -304,7 +304,8 @@ class Learner:
             The record of this fit.
         """
         shape = schedules.one_cycle(pct_start, div, div_final)
-        moving = schedules.one_cycle_momentum(pct_start, max(momentum), min(momentum)) if momentum else None
+        lo, hi = sorted(check_number("momentum", m, "at least 0", "below 1") for m in momentum or (0, 0))
+        moving = schedules.one_cycle_momentum(pct_start, hi, lo) if momentum else None
         plan = plan_fit(*self._rates_and_steps(lr), n, schedule=shape, momentum=moving)
         writer = make_writer(checkpoint, every, keep, self._context())
         return self._fit(plan, callbacks, make_savers(save_best, None), wd, writer)
@@ -331,6 +332,8 @@ class Learner:
         Returns:
             The record of the second part.
         """
+        check_number("lr", lr, "above 0")
+        check_number("spread", spread, "above 0")
         self.freeze()
         self.fit_one_cycle(lr, frozen_epochs, pct_start=0.9, callbacks=callbacks)
         self.unfreeze()
@@ -405,8 +408,11 @@ class Learner:
             The plan: rates, schedule, cycles and steps.
         """
         plan = plan_fit(*self._rates_and_steps(lr), count_of(n, epochs), cycle_len, cycle_mult, schedule, momentum)
+        make_writer(checkpoint, every, keep, self._context())  # these are refused here, too
+        make_savers(save_best, save_cycles)
+        called = [*check_callbacks(self.callbacks), *check_callbacks(callbacks)]
         model, train, _ = self._view()
-        seconds = seconds_per_step(model, train, self.task, self.strategy, self._active_groups(), self._bn_freeze)
+        seconds = seconds_per_step(self._run(plan, model, train, None, self.wd if wd is None else wd), called)
         print(plan_text(plan, self.layer_groups, seconds, self._precompute))
         return plan
 
