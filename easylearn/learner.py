@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -371,13 +372,15 @@ class Learner:
             ArgumentError: callbacks or a schedule are missing.
         """
         given = check_callbacks(callbacks)
-        saved, context = SavedRun(checkpoint), self._context()
+        saved = SavedRun(checkpoint)
+        task = saved.task_like(self.task)
+        context = replace(self._context(), task=task)
         plan, savers = saved.plan(schedule, momentum), saved.savers()
         saved.check(context, same_data)
         saved.check_callbacks(self.callbacks, given)
         saved.check_optimizer(self.optimizer, context)
         saved.restore_model(self.model)  # before features are stored or weights copied by whoever begins
-        how = saved.settings
+        self.task, how = task, saved.settings
         self.seed, self._epochs_done = how["seed"], how["first_epoch"]
         self._bn_freeze, self._precompute = how["freeze_stats"], how["precompute"]
         writer = CheckpointWriter(checkpoint, how["interval"], how["keep"], context, saved)

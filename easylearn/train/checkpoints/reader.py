@@ -15,6 +15,7 @@ from ... import keyed
 from ...errors import ArgumentError, EasyLearnWarning, SchemaError, StateError, WeightsError
 from ...files import StrPath
 from ...schedules import Schedule
+from ...task import Task
 from ..callback import Callback
 from ..callbacks.save import SaveBest, SaveCycles
 from ..optim import OptimizerFn, build_optimizer
@@ -84,6 +85,11 @@ class SavedRun:
         return WeightsError(f"{self.file} is not what easylearn writes: {problem}")
 
     # -- checked before the run ------------------------------------------------------------------------------
+
+    def task_like(self, task: Task) -> Task:
+        """The `task` of a learner, with outputs that mean what those of the run do."""
+        settings = self.facts.get("settings of the task", {})
+        return task.in_units_of(Task.from_json({"kind": task.kind, "names": list(task.names), **settings}))
 
     def check(self, context: RunContext, same_data: bool) -> None:
         """Refuse a learner that differs from the run's, naming each difference; warn of another torch or device."""
