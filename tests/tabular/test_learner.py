@@ -544,3 +544,28 @@ def test_ranges_that_cannot_be() -> None:
         range_of(regression(scale="log"), y, (0, 10))
     with pytest.warns(EasyLearnWarning, match="from 1 to 3; the model can never predict them"):
         range_of(regression(), y, (0, 2))
+
+
+# -- the base rates ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_an_untrained_classifier_is_as_good_as_the_base_rates(learner: Any, several: bool) -> None:
+    rng = np.random.default_rng(0)
+    names, rates = ["rare", "some", "most"], [0.03, 0.2, 0.95]
+    df = table(1000).assign(**{n: (rng.random(1000) < p).astype(int) for n, p in zip(names, rates, strict=True)})
+    df["kind"] = rng.choice(list("xyz"), 1000, p=[0.9, 0.07, 0.03])
+    learn = learner(make(names if several else "kind", df, task="multi_label" if several else "single_label"), (50,))
+    known, y = learn.data.target("train"), learn.data.target("valid")
+    shares = known.mean(0) if several else torch.bincount(known) / len(known)
+    constant = shares.logit() if several else shares.log()
+    best = float(learn.task.loss(constant.expand(len(y), -1), y))
+    assert learn.validate()["valid_loss"] < 1.05 * best
+
+
+def test_balanced_classes_begin_at_equal_rates(learner: Any) -> None:
+    df = table().assign(kind=np.where(np.arange(400) % 10 == 0, "rare", "usual"))
+    bias = learner(make("kind", df, weights="balanced")).model.last.bias
+    assert float((bias[0] - bias[1]).abs()) < 1e-6
+    bias = learner(make("kind", df)).model.last.bias
+    assert float(bias[1] - bias[0]) == pytest.approx(math.log(9), abs=0.3)
