@@ -50,11 +50,16 @@ def pooled_head(
     return nn.Sequential(*layers[:-1])
 
 
-def begin_at(head: nn.Module, outputs: Tensor | None) -> None:
+def begin_at(head: nn.Module, outputs: Tensor | None, slope: Tensor | None = None) -> None:
     """Let a new head begin near some `outputs`, (n_out,), whatever comes in; None leaves it as it is.
 
     The bias of its last linear layer becomes these, and its weights small: a head that begins at the base rates of the
     classes needs no steps to find them.
+
+    Args:
+        head: is new; its last linear layer is changed.
+        outputs: of that layer.
+        slope: by how much the model's outputs grow with them, (n_out,); None is 1.
 
     >>> begin_at(head := pooled_head(8, 2), torch.tensor([0.0, -3.0]))
     >>> head[-1].bias.tolist()
@@ -65,6 +70,7 @@ def begin_at(head: nn.Module, outputs: Tensor | None) -> None:
         return
     with torch.no_grad():
         last.weight.mul_(SMALL / (last.weight.square().mean().sqrt() * last.in_features**0.5).clamp_min(1e-12))
+        last.weight.div_(torch.ones(1) if slope is None else slope.clamp_min(1).unsqueeze(1))
         last.bias.copy_(outputs)
 
 

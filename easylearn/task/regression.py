@@ -79,6 +79,10 @@ class Regression(Task):
         spread = np.where((x.min(0) == x.max(0)) | (spread == 0), 1.0, spread)
         return replace(self, center=tuple(center.tolist()), spread=tuple(spread.tolist()))
 
+    def settings(self) -> dict[str, Any]:
+        """See `Task.settings`; without what was not learnt, as files did not always hold it."""
+        return {name: value for name, value in super().settings().items() if value != []}
+
     def in_units_of(self, other: Task) -> Task:
         """See `Task.in_units_of`."""
         return replace(self, center=other.center, spread=other.spread) if isinstance(other, Regression) else self

@@ -102,7 +102,7 @@ def test_nothing_to_train() -> None:
 )
 def test_settings_out_of_range_are_refused_by_name(make: Any, name: str, value: Any) -> None:
     settings = {name: (0.9, value) if name == "betas" else value}
-    with pytest.raises(ArgumentError, match="(?i)optimizer"):
+    with pytest.raises(ArgumentError, match=r"(?i)optimizer"):
         build_optimizer(functools.partial(make, **settings), net()[1], (0.1, 0.2, 0.3))
     with pytest.raises(ArgumentError, match=re.escape(f"wd must be a number at least 0, got {value!r}")):
         build_optimizer(make, net()[1], (0.1, 0.2, 0.3), value)

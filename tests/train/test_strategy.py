@@ -239,7 +239,7 @@ class TestCompile:
     ("changes", "said"),
     [
         ({"accumulate": 0}, "accumulate must be a whole number of at least 1"),
-        ({"clip": 0.0}, "clip must be above 0"),
+        ({"clip": 0.0}, "clip.*must be a number above 0"),
         ({"clip": -1.0}, "clip"),
         ({"clip": math.nan}, "clip.*above 0, got nan"),
         ({"clip": math.inf}, "clip.*got inf"),
