@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -21,7 +20,7 @@ from .artefact.predictor import Predictor
 from .artefact.training import TrainingSettings
 from .data.bunch import Data, SplitName
 from .data.order import Loader
-from .errors import ArgumentError, DataError, StateError, check_number
+from .errors import ArgumentError, DataError, StateError
 from .files import StrPath
 from .nn.body_head import BodyHead
 from .nn.groups import Grouped, LayerGroup, ParamGroup, place_parameters
@@ -107,13 +106,11 @@ class Learner:
         self.path = Path(how.path)
         self.callbacks: list[Callback] = check_callbacks(how.callbacks)
         self._place(data, model, groups)
-        self._bn_freeze = bn_freeze
-        self._features = FeatureStore()
-        self._epochs_done = 0
+        self._bn_freeze, self._features = bn_freeze, FeatureStore()
         self._record: Record | None = None
         self._last: Record | None = None  # of the last fit or sweep
         self._curve: LRCurve | None = None
-        self._precompute = False
+        self._epochs_done, self._precompute = 0, False
         if precompute:
             self.freeze()
             self.precompute = True
@@ -305,8 +302,7 @@ class Learner:
             The record of this fit.
         """
         shape = schedules.one_cycle(pct_start, div, div_final)
-        lo, hi = sorted(check_number("momentum", m, "at least 0", "below 1") for m in momentum or (0, 0))
-        moving = schedules.one_cycle_momentum(pct_start, hi, lo) if momentum else None
+        moving = schedules.one_cycle_momentum(pct_start, *sorted(momentum, reverse=True)) if momentum else None
         plan = plan_fit(*self._rates_and_steps(lr), n, schedule=shape, momentum=moving)
         writer = make_writer(checkpoint, every, keep, self._context())
         return self._fit(plan, callbacks, make_savers(save_best, None), wd, writer)
@@ -333,8 +329,6 @@ class Learner:
         Returns:
             The record of the second part.
         """
-        check_number("lr", lr, "above 0")
-        check_number("spread", spread, "above 0")
         self.freeze()
         self.fit_one_cycle(lr, frozen_epochs, pct_start=0.9, callbacks=callbacks)
         self.unfreeze()
@@ -373,14 +367,13 @@ class Learner:
         """
         given = check_callbacks(callbacks)
         saved = SavedRun(checkpoint)
-        task = saved.task_like(self.task)
-        context = replace(self._context(), task=task)
+        context = saved.context_like(self._context())
         plan, savers = saved.plan(schedule, momentum), saved.savers()
         saved.check(context, same_data)
         saved.check_callbacks(self.callbacks, given)
         saved.check_optimizer(self.optimizer, context)
         saved.restore_model(self.model)  # before features are stored or weights copied by whoever begins
-        self.task, how = task, saved.settings
+        self.task, how = context.task, saved.settings
         self.seed, self._epochs_done = how["seed"], how["first_epoch"]
         self._bn_freeze, self._precompute = how["freeze_stats"], how["precompute"]
         writer = CheckpointWriter(checkpoint, how["interval"], how["keep"], context, saved)
@@ -411,11 +404,9 @@ class Learner:
             The plan: rates, schedule, cycles and steps.
         """
         plan = plan_fit(*self._rates_and_steps(lr), count_of(n, epochs), cycle_len, cycle_mult, schedule, momentum)
-        make_writer(checkpoint, every, keep, self._context())  # these are refused here, too
-        make_savers(save_best, save_cycles)
-        called = [*check_callbacks(self.callbacks), *check_callbacks(callbacks)]
-        model, train, _ = self._view()
-        seconds = seconds_per_step(self._run(plan, model, train, None, self.wd if wd is None else wd), called)
+        _ = make_writer(checkpoint, every, keep, self._context()), make_savers(save_best, save_cycles)  # or refused
+        run = self._run(plan, *self._view(), self.wd if wd is None else wd)
+        seconds = seconds_per_step(run, check_callbacks([*self.callbacks, *check_callbacks(callbacks)]))
         print(plan_text(plan, self.layer_groups, seconds, self._precompute))
         return plan
 

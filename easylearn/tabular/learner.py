@@ -84,9 +84,9 @@ def tabular_learner(
         knots=knots(data.sample("train", KNOT_ROWS)) if num_emb_size else None, number_width=num_emb_size,
         seed=Training(**options).seed,
     )  # fmt: skip
-    bias = before(model.output, first_outputs(data, data.target("train")))
-    bounded = isinstance(model.output, SigmoidRange) and bias is not None
-    begin_at(model.last, bias, model.output.slope(bias) if bounded else None)
+    output = model.output
+    bias = before(output, first_outputs(data, data.target("train")))
+    begin_at(model.last, bias, output.slope(bias) if isinstance(output, SigmoidRange) and bias is not None else None)
     return Learner(data, model, groups=model.layer_groups(), **with_decay(options, WD))
 
 

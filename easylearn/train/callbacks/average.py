@@ -48,7 +48,7 @@ class WeightAverage(Callback):
             self._average.load_state_dict(self._loaded)
             self._loaded = None
 
-    def _move(self, average: Any, weights: Any, t: Tensor) -> None:
+    def _move(self, average: Any, weights: Any, t: Tensor | int) -> None:
         """Take the `weights` of step `t` into the `average`, both lists of tensors."""
         decay = min(self.decay, (1 + int(t)) / (10 + int(t)))
         swa_utils.get_ema_multi_avg_fn(decay)(average, weights, t)  # type: ignore[no-untyped-call]

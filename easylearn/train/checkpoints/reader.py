@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -86,10 +87,11 @@ class SavedRun:
 
     # -- checked before the run ------------------------------------------------------------------------------
 
-    def task_like(self, task: Task) -> Task:
-        """The `task` of a learner, with outputs that mean what those of the run do."""
-        settings = self.facts.get("settings of the task", {})
-        return task.in_units_of(Task.from_json({"kind": task.kind, "names": list(task.names), **settings}))
+    def context_like(self, context: RunContext) -> RunContext:
+        """The `context` of a learner, its task with outputs that mean what those of the run do."""
+        task, settings = context.task, self.facts.get("settings of the task", {})
+        task = task.in_units_of(Task.from_json({"kind": task.kind, "names": list(task.names), **settings}))
+        return replace(context, task=task)
 
     def check(self, context: RunContext, same_data: bool) -> None:
         """Refuse a learner that differs from the run's, naming each difference; warn of another torch or device."""
