@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import timeit
 from collections.abc import Callable, Mapping
 from contextlib import closing
@@ -54,6 +55,10 @@ class ExportReport:
     checked: int = 0  # items on which the file gave what the learner gives
     difference: float = 0.0  # the largest of a probability (or number) on those
     notes: tuple[str, ...] = ()
+
+    def __fspath__(self) -> str:
+        """The path of the file, so that it can be given wherever one is asked for."""
+        return os.fspath(self.path)
 
     def to_frame(self) -> pd.DataFrame:
         """The rows as a table."""

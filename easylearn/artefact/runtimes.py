@@ -15,7 +15,7 @@ import shutil
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -223,9 +223,16 @@ def _example(trained: TrainedModel) -> _Example:
         "task": describe_task(trained.task),
         "inputs": said,
         "output": "probs",
-        "about": dict(runtime.about),
+        "about": {**_recipe(trained), **runtime.about},
     }
     return _Example(inputs, given, runtime, about)
+
+
+def _recipe(trained: TrainedModel) -> dict[str, Any]:
+    """How items are prepared, as easylearn's own files say it; nothing where it cannot be written down."""
+    with suppress(StateError):
+        return trained.data.preprocessor.recipe()
+    return {}
 
 
 def _traced(example: _Example) -> tuple[Tensor, ...]:

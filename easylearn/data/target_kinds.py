@@ -81,6 +81,7 @@ class TargetRows:
         columns: of equal length; one for classes and labels.
         where: a row's position to what messages call it.
         coded: what `factorize` gave for the column of classes or of text, or the labels of each item, if it was asked.
+        in_table: the columns have names of their own.
         split: "train", "valid" or "test", for messages.
         hint: what to do about a label that training does not have.
     """
@@ -88,6 +89,7 @@ class TargetRows:
     columns: tuple[pd.Series[Any], ...]
     where: Where
     coded: Coded | None = None
+    in_table: bool = False
     split: str = "train"
     hint: str = _HINT
 
@@ -97,6 +99,13 @@ class TargetRows:
     def refuse(self, rows: Indices, why: str, column: int = 0) -> None:
         """Raise a DataError that names some rows; nothing if there are none."""
         refuse_rows(self.columns[column], rows, why if self.split == "train" else f"in {self.split} {why}", self.where)
+
+    def refuse_missing(self, rows: Indices, why: str, column: int = 0) -> None:
+        """As `refuse`, of rows whose target is missing."""
+        given = self.columns[column]
+        known = self.in_table and bool(given.isna().to_numpy()[rows].all())  # to pandas, too: no blank, no "N/A"
+        how = f", as df.dropna(subset=[{given.name!r}]) does" * known
+        self.refuse(rows, f"{why}; fill them in, or leave these rows out{how}", column)
 
 
 @dataclass(frozen=True)
@@ -279,7 +288,17 @@ class Numbers(TargetKind):
 
     @classmethod
     def learn(cls, rows: TargetRows, train: Indices | None, options: TargetOptions) -> Numbers:
-        """The scale: of the logarithms, with one added first where there are zeros."""
+        """The scale: of the logarithms, with one added first where there are zeros.
+
+        Raises:
+            DataError: all training items have the same number, or a value is missing and logarithms are wanted.
+        """
+        chosen = [numbers(c, "target", rows.where)[slice(None) if train is None else train] for c in rows.columns]
+        if len(chosen[0]) > 1 and all(x.min() == x.max() for x in chosen):
+            raise DataError(
+                f"every training row of the target {rows.columns[0].name!r} has the number {chosen[0][0]:g}, so there "
+                "is nothing to predict; rows of at least two different numbers are needed"
+            )
         return cls(scale=("log1p" if (_finite(rows) == 0).any() else "log") if options.log_target else "linear")
 
     def task(self, columns: Sequence[str]) -> Regression:
@@ -327,7 +346,7 @@ def coded_labels(rows: TargetRows) -> Coded:
     empty = [i for i, v in enumerate(values) if isinstance(v, str) and not v.strip()]
     if empty:
         codes = np.where(np.isin(codes, empty), -1, codes)
-    rows.refuse(np.flatnonzero(codes < 0), "have no label; fill them in, or leave these rows out")
+    rows.refuse_missing(np.flatnonzero(codes < 0), "have no label")
     return codes, values
 
 
@@ -336,8 +355,8 @@ def _finite(rows: TargetRows) -> npt.NDArray[np.float64]:
     out = np.empty((len(rows), len(rows.columns)))
     for j, column in enumerate(rows.columns):
         out[:, j] = numbers(column, "target", rows.where)
-        odd = np.flatnonzero(~np.isfinite(out[:, j]))
-        rows.refuse(odd, "are missing or infinite; fill them in, or leave them out", j)
+        rows.refuse_missing(np.flatnonzero(np.isnan(out[:, j])), "are missing", j)
+        rows.refuse(np.flatnonzero(np.isinf(out[:, j])), "are infinite; correct them, or leave them out", j)
     return out
 
 

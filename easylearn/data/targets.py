@@ -44,6 +44,7 @@ from .target_kinds import (
     coded_labels,
     label_lists,
 )
+from .times import says_date
 from .values import Coded, factorize, numbers, require_columns, row_name
 
 if TYPE_CHECKING:
@@ -52,6 +53,8 @@ if TYPE_CHECKING:
 __all__ = ["GivenTargets", "TargetOptions", "Targets", "TaskName", "read_targets", "repeated"]
 
 MAX_WHOLE_CLASSES = 20  # more different whole numbers than these are numbers, not classes
+_DAYS = "(pd.to_datetime(df[{name!r}]) - some_day).dt.days"
+_MANY_CLASSES = 2000  # that many are taken whatever they are
 _SAMPLE = 2000  # rows that mostly tell whether a column holds few whole numbers
 _INSTEAD = {
     "dates": "for numbers take (df[{name!r}] - some_day).dt.days, for classes df[{name!r}].astype(str)",
@@ -262,7 +265,8 @@ def _columns(values: Any, names: Sequence[str] | None) -> tuple[pd.Series[Any], 
 
 def _rows(columns: tuple[pd.Series[Any], ...], where: Where | None) -> TargetRows:
     called = tuple(c.rename("label") if c.name is None else c for c in columns)
-    return TargetRows(called, where or partial(row_name, columns[0]))
+    named = all(c.name is not None for c in columns)
+    return TargetRows(called, where or partial(row_name, columns[0]), in_table=named)
 
 
 def _names_of(columns: Sequence[pd.Series[Any]], how: type[TargetKind]) -> tuple[str, ...]:
@@ -351,12 +355,14 @@ def _guess(rows: TargetRows) -> Found:
         _refuse_times(rows, coded)
         kinds = {kind(v) for v in coded[1]}
         if not kinds or isinstance(column.dtype, pd.CategoricalDtype) or not kinds <= NUMBERS:
-            return OneClass, coded, _note_on_text(str(name), coded)
+            _refuse_names(str(name), len(rows), coded)
+            return OneClass, coded, _note_on_text(str(name), len(rows), coded)
         coded = coded if _are_few_whole(coded[1]) else None
     if coded is None:
         return Numbers, None, f"target {name}: numbers, so this is regression; task='single_label' takes classes"
     few = f"target {name}: {len(coded[1])} different whole numbers, taken as classes; task='regression' takes numbers"
-    return OneClass, coded, "" if {word(v) for v in coded[1]} <= {"0", "1", "True", "False"} else few
+    plain = len(coded[1]) < 2 or {word(v) for v in coded[1]} <= {"0", "1", "True", "False"}
+    return OneClass, coded, "" if plain else few
 
 
 def _several(rows: TargetRows, options: TargetOptions) -> Found:
@@ -422,7 +428,7 @@ def _are_few_whole(values: Sequence[Any]) -> bool:
     return len(values) <= MAX_WHOLE_CLASSES and all(map(is_whole, values))
 
 
-def _note_on_text(name: str, coded: Coded) -> str:
+def _note_on_text(name: str, n_rows: int, coded: Coded) -> str:
     """A sentence where text that was taken for classes looks like something else."""
     words = list(dict.fromkeys(word(v) for v in coded[1] if isinstance(v, str)))
     sep = forgotten_separator(words)
@@ -431,7 +437,27 @@ def _note_on_text(name: str, coded: Coded) -> str:
     said = [read_cell(w) for w in words[: 10 * MAX_WHOLE_CLASSES]]
     if words and not any(isinstance(v, str | bool) or v is None for v in said) and not _are_few_whole(said):
         return f"target {name}: text that says numbers, taken as {len(words)} classes; task='regression' takes numbers"
+    if len(words) > MAX_WHOLE_CLASSES and all(map(says_date, words[:100])):
+        days = _DAYS.format(name=name)
+        return f"target {name}: text that says dates, taken as {len(words)} classes; for numbers take {days}"
+    if len(words) > max(MAX_WHOLE_CLASSES, 0.5 * n_rows):
+        return (
+            f"target {name}: {len(words)} classes in {n_rows} rows, such as {words[0]!r:.60}; what has a row or two "
+            "only cannot be learnt. Is it a name, or a text?"
+        )
     return ""
+
+
+def _refuse_names(name: str, n_rows: int, coded: Coded) -> None:
+    """Refuse what mostly names its rows: a network with an output for each takes all memory, and learns nothing."""
+    n = len(coded[1])
+    if n > max(_MANY_CLASSES, n_rows / 2):
+        are_dates = all(map(says_date, coded[1][:100]))
+        instead = f"For numbers take {_DAYS.format(name=name)}" if are_dates else "Take another column"
+        raise DataError(
+            f"the target {name!r} has {n:,} different values in {n_rows:,} rows, such as {coded[1][0]!r:.60}: names, "
+            f"dates and texts cannot be learnt as classes. {instead}; if they are classes, pass task='single_label'"
+        )
 
 
 def _refuse_type(column: pd.Series[Any]) -> None:

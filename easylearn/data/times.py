@@ -16,7 +16,19 @@ from ..errors import ArgumentError, DataError, EasyLearnWarning
 if TYPE_CHECKING:
     import pandas as pd
 
+_DATE = re.compile(
+    r"\s*(\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.]\d{4}|\d{1,2}([-/])\d{1,2}\2\d\d)([ T].*)?$"
+)
 _DAY_MONTH = re.compile(r"\s*(\d{1,2})([-/.])(\d{1,2})\2(\d{4}|\d{2})(\D.*)?")
+
+
+def says_date(value: object) -> bool:
+    """Whether it is a text that looks like a date, with or without a time of day.
+
+    >>> [says_date(text) for text in ("2024-01-31", "31/1/24 10:00", "1.2.34", "3-4")]
+    [True, True, False, False]
+    """
+    return isinstance(value, str) and _DATE.match(value) is not None
 
 
 def read_times(time: Any, n: int) -> pd.Series[Any]:

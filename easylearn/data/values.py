@@ -185,6 +185,7 @@ def refuse_rows(
 def row_name(column: pd.Series[Any], position: int) -> str:
     """How a message calls a row: by its position, and by its label where that is another."""
     label = column.index[position]
+    label = label.item() if isinstance(label, np.generic) else label
     return f"row {position}" if label is position or label == position else f"row {position} (index {label!r})"
 
 

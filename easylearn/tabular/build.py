@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     Rows = pd.DataFrame | Table
 
 HEAD_ROWS = 200_000  # of a streamed table, from which its columns are guessed
+_SHOWN = 10  # columns in a message
+_ALL_CLASSES = "Split so that every class is in training: a fraction does, with stratify=True"
 Built = tuple[Mapping[SplitName, TableSplit], TablePreprocessor, int, Mapping[SplitName, TransformReport]]
 """What a `TabularData` is made of."""
 
@@ -122,13 +124,19 @@ def _plan(how: TableOptions, names: list[str], side: TableView, head: TableView,
     if like is None:
         options = TargetOptions(how.task, how.label_sep, how.log_target)
         given = read_targets(side.df, options, names=names, where=side.where)
-        train, held_out = _split(side, how, given.stratify_codes(), valid)
+        codes = given.stratify_codes()
+        train, held_out = _split(side, how, codes, valid)
+        if given.how is OneClass and codes is None and len(held_out):
+            raise DataError(
+                f"each of the {len(given)} rows of the target {names[0]!r} is a class of its own, so that none can "
+                "be learnt and validated. Names, texts and dates cannot be predicted as they are; valid=None trains all"
+            )
         columns = _columns(head, how, names)
         processor = TableProcessor(
             *columns, scale=how.scale, fill=how.fill, min_count=how.min_count, max_levels=how.max_levels
         )
         made = TablePreprocessor(processor, given.learn(train), how.y_range)
-        target = made.targets.encode(given, hint="Split so that every class is in training: stratify=True does")
+        target = made.targets.encode(given, hint=_ALL_CLASSES)
         if given.how is OneClass and given.rows.coded is not None:
             side[names[0]].coded = given.rows.coded
     else:
@@ -172,7 +180,7 @@ def _columns(head: TableView, how: TableOptions, targets: list[str]) -> tuple[li
     """The feature columns: those named, and where none were named those guessed, which are printed."""
     cats = None if how.cat_names is None else column_list(how.cat_names, "cat_names")
     conts = None if how.cont_names is None else column_list(how.cont_names, "cont_names")
-    named = [*(cats or ()), *(conts or ())]
+    named, dropped = [*(cats or ()), *(conts or ())], dict[str, str]()
     head.require(named)
     if both := [n for n in named if n in targets]:
         raise ArgumentError(f"{both} are to be predicted, so they are no features; cat_names and cont_names name them")
@@ -189,9 +197,10 @@ def _columns(head: TableView, how: TableOptions, targets: list[str]) -> tuple[li
             guess.dropped |= dict.fromkeys(guess.cont_names, "a number that cont_names does not name")
             guess.cont_names = conts
         print(guess)
-        cats, conts = guess.cat_names, guess.cont_names
+        cats, conts, dropped = guess.cat_names, guess.cont_names, guess.dropped
     if not cats and not conts:
-        raise DataError("no column is left as a feature; name some in cat_names and cont_names")
+        left_out = "".join(f"\n  {n}: {why}" for n, why in list(dropped.items())[:_SHOWN])
+        raise DataError(f"no column is left as a feature; name some in cat_names or cont_names{left_out}")
     return cats, conts
 
 

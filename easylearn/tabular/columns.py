@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from ..data.times import says_date
 from ..data.values import Bools, Floats
 from ..errors import DataError
 from ..keyed import generator, permutation
@@ -26,7 +27,6 @@ MAX_CARD = 20  # the most distinct whole numbers that are still taken for codes
 _SAMPLE = 20_000
 _NEAR = 0.95
 _FEW_ROWS = 20
-_DATE = re.compile(r"\s*(\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.]\d{4})([ T].*)?$")
 _DATEPART = "add_datepart(df, {!r}) makes features of them"
 _ID = re.compile(r"(^|[_\W])(id|idx|index|row|rownames?)$|Id$|ID$")
 _HUGE = 10.0**10  # more digits than seconds since 1970 or a price have; bar codes and accounts have them
@@ -120,7 +120,8 @@ def _whole_role(column: Column) -> tuple[Role, str]:
     x = column.numbers[~np.isnan(column.numbers)]
     if x.min() in (0, 1) and x.max() - x.min() + 1 == n:  # as codes are
         return "number", (
-            f"holds the whole numbers up to {n} and is taken for a number; if they are codes, name it in cat_names"
+            f"holds the whole numbers up to {x.max():.0f} and is taken for a number; if they are codes, name it in "
+            "cat_names"
         )
     return "number", ""
 
@@ -131,7 +132,7 @@ def _object_role(column: Column) -> tuple[Role, str]:
     n, present = column.n_distinct, column.n_present
     if _is_numbers(column, values):
         return _whole_role(column) if column.is_whole else ("number", "")
-    if n > MAX_CARD and all(isinstance(v, str) and _DATE.match(v) for v in values[:100]):
+    if n > MAX_CARD and all(map(says_date, values[:100])):
         return "dropped", f"it holds dates, written as text; {_DATEPART.format(column.name)}"
     if column.series.dtype == object and all(isinstance(v, dt.date) for v in values):
         return "dropped", f"it holds dates; {_DATEPART.format(column.name)}"
@@ -152,7 +153,11 @@ def _constant(column: Column) -> str | None:
         first = None if varies or not column.n_present else column.coded[1][column.held[0]]
     if varies:
         return None
-    return "it is empty: every value is missing" if first is None else f"it holds one value only, {first!r}"
+    if first is None:
+        return "it is empty: every value is missing"
+    n = len(column) - column.n_present
+    beside = f", and nothing in {n} rows; if that tells something, name it in cat_names" * bool(n)
+    return f"it holds one value only, {first!r}{beside}"
 
 
 def sample(table: TableView, names: Iterable[str]) -> dict[str, Column]:
@@ -170,8 +175,8 @@ def find_ids(table: TableView, few: Mapping[str, Column], names: Sequence[str]) 
 
     In a sample (`few`) of such a column all is different, too; only then is the whole column counted.
     """
-    enough = names if len(table) >= _FEW_ROWS else ()
-    return [name for name in enough if _mostly_different(few[name]) and _mostly_different(table[name])]
+    found = (name for name in names if _mostly_different(few[name]) and _mostly_different(table[name]))
+    return [name for name in found if table[name].n_present >= _FEW_ROWS]
 
 
 def find_leaks(few: Mapping[str, Column], target: str, names: Sequence[str]) -> list[tuple[str, str]]:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..data.loaders import first_outputs
 from ..errors import ArgumentError, EasyLearnWarning, check_whole, did_you_mean
-from ..learner import Learner, Training
+from ..learning import Learner, Training
 from ..nn.embeddings import Forget, SigmoidRange, Size, TableModel, YRange, emb_size
 from ..nn.heads import begin_at
 from ..options import strict
@@ -22,7 +22,7 @@ from .data import TabularData
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from ..learner import TrainingOptions
+    from ..learning import TrainingOptions
 
 N_KNOTS = 65
 KNOT_ROWS = 100_000  # from which knots are found

@@ -97,7 +97,7 @@ class TablePreprocessor(Preprocessor):
         if lost:
             told = "; ".join(
                 f"{name!r} holds {', '.join(seen.examples[name])}, training had "
-                f"{', '.join(repr(v)[:40] for v in self.processor.levels(name)[2:5])}"
+                f"{', '.join(repr(v)[:40] for v in self.processor.levels(name)[2:5]) or 'none'}"
                 for name in lost[:3]
             )
             warnings.warn(

@@ -348,7 +348,7 @@ class BatchStage:
             raise ArgumentError(f"mean and std are for {len(self.mean)} channels, the images have {channels}")
         mean, std = np.array(self.mean), np.array(self.std)
         both = np.stack([factor[:, None] / (255.0 * std), (summand[:, None] - mean) / std]).astype(np.float32)
-        scale, bias = torch.from_numpy(both).to(x.device)[..., None, None]
+        scale, bias = torch.from_numpy(both).to(x.device, non_blocking=True)[..., None, None]
         layout = torch.channels_last if self.channels_last else torch.contiguous_format
         out = torch.empty((len(x), channels, *self.size), device=x.device, memory_format=layout)
         numbers = channels * math.prod(x.shape[-2:]) + (channels + 2) * math.prod(self.size)  # the grid is 2 of them
@@ -376,7 +376,7 @@ def warp(x: Tensor, matrix: Array, size: tuple[int, int]) -> Tensor:
     height, width = x.shape[-2:]
     # grid_sample wants -1 to 1 across the image, where -1 is the outer edge of the first pixel
     unit = matrix * np.array([[[1.0, height / width, 2.0 / width], [width / height, 1.0, 2.0 / height]]])
-    m = torch.from_numpy(unit.astype(np.float32)).to(x.device)
+    m = torch.from_numpy(unit.astype(np.float32)).to(x.device, non_blocking=True)
     ys, xs = (torch.linspace(-1 + 1 / s, 1 - 1 / s, s, device=x.device) for s in size)
     grid = torch.empty((len(x), *size, 2), device=x.device)
     for k in range(2):

@@ -11,7 +11,7 @@ from torch import nn
 
 from ..data.loaders import LoaderData, TensorData, first_outputs
 from ..errors import ArgumentError
-from ..learner import Learner, Training, TrainingOptions
+from ..learning import Learner, Training, TrainingOptions
 from ..nn.heads import begin_at
 from ..options import strict
 from ..train.optim import OptimizerFn, sgd

@@ -19,7 +19,7 @@ from ..errors import ArgumentError, DataError, WeightsError
 from ..nn.body_head import BodyHead
 from ..task import Task
 from .augment import IMAGENET_MEAN, IMAGENET_STD, BatchStage
-from .decode import AnyImage, ItemStage, Method, single_images
+from .decode import LONG_SIDE, AnyImage, ItemStage, Method, single_images
 from .folders import list_images, listing, printable
 from .items import named_in
 from .source import Images, ImageSource
@@ -129,7 +129,12 @@ class ImagePreprocessor(Preprocessor):
     def runtime_inputs(self, inputs: Sequence[Tensor]) -> RuntimeInputs:
         # pixels from 0 to 255 at the model's size; the file normalises them
         normalise = Normalise(self.batch_stage.mean, self.batch_stage.std)
-        about = {"size": list(pair_of(self.size)), "channels": self.channels, "method": self.method}
+        about = {
+            "order": "RGB" if self.channels == 3 else "L", "values": "0 to 255; the file normalises them",
+            "filter": "bicubic, antialiased, as torch rounds it", "long_side": LONG_SIDE, "pad": "reflect",
+            "transparent": "white", "exif": "turned as its orientation says",
+            "jpeg": "decoded at 1/2, 1/4 or 1/8 where that is large enough",
+        }  # fmt: skip
         return RuntimeInputs(("pixels",), ({0: "batch"},), normalise, lambda given: (normalise.undo(given[0]),), about)
 
 

@@ -29,7 +29,7 @@ from easylearn import (
     text_classifier_learner,
     vision_learner,
 )
-from easylearn.learner import Learner
+from easylearn.learning import Learner
 
 Numbers = npt.NDArray[np.float64]
 UNITS = [(1.0, 0.0), (1e-8, 0.0), (1e-5, 0.0), (1e6, 0.0), (1e11, 0.0), (1.0, 1e9)]

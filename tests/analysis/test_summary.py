@@ -11,7 +11,7 @@ from torch import nn
 
 from easylearn.analysis.summary import Summary, plan_text, seconds_per_step
 from easylearn.errors import ArgumentError
-from easylearn.learner import Learner
+from easylearn.learning import Learner
 from easylearn.train.callback import Callback
 from easylearn.train.plan import FitPlan, plan_fit
 

@@ -21,7 +21,7 @@ from easylearn import (
     text_classifier_learner,
     vision_learner,
 )
-from easylearn.learner import Learner
+from easylearn.learning import Learner
 
 HOW: dict[str, Any] = {"device": "cpu", "progress": False}
 RNG = np.random.default_rng(0)

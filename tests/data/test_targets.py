@@ -175,6 +175,31 @@ def test_what_is_named_is_the_row_and_how_many_there_are() -> None:
         read_targets(column).learn(np.array([0, 1, 2]))
     with pytest.raises(DataError, match=r"Rows: line 3, line 5"):
         read_targets(column, where=lambda i: f"line {i + 2}").stratify_codes()
+    with pytest.raises(DataError, match=r"row 1 \(index 7\)"):
+        read_targets(pd.Series(["a", None], index=[5, 7])).stratify_codes()
+
+
+def test_numbers_that_are_all_the_same_are_refused() -> None:
+    same = read_targets(pd.Series([0.5, 0.5, 0.5, 1.5], name="y"))
+    with pytest.raises(DataError, match=r"every training row of the target 'y' has the number 0\.5"):
+        same.learn(np.array([0, 1, 2]))
+    assert same.learn(np.array([2, 3])).task.predicts_numbers and same.learn(np.array([0])).task.predicts_numbers
+    assert read_targets(np.array([[0.5, 1.0], [0.5, 2.0]])).learn().task.n_out == 2
+
+
+def test_what_leaves_rows_out_is_said_where_it_does() -> None:
+    def refusal(values: Any) -> str:
+        given = read_targets(values)
+        encode = given.learn().encode if given.task_name == "regression" else None
+        with pytest.raises(DataError, match=r"leave (these rows|them) out") as error:
+            encode(given) if encode else given.learn()
+        return str(error.value)
+
+    for values in (["a", None, "b"], [0.5, np.nan, 1.5]):
+        assert "df.dropna(subset=['kind']) does" in refusal(pd.DataFrame({"kind": values}))
+    # Where pandas would drop nothing, or there is no table:
+    for other in (pd.DataFrame({"kind": ["a", " ", "b"]}), pd.DataFrame({"kind": [0.5, np.inf, 1.5]}), ["a", None]):
+        assert "dropna" not in refusal(other)
 
 
 # -- what is told --------------------------------------------------------------------------------------------
@@ -218,6 +243,19 @@ def test_text_that_says_numbers_is_told(capsys: pytest.CaptureFixture[str]) -> N
     assert "text that says numbers, taken as 2 classes" in capsys.readouterr().out
     read_targets([str(i) for i in range(30)])
     assert "30 classes" in capsys.readouterr().out
+    read_targets([f"{k}/1/24" for k in range(30)])
+    assert "text that says dates, taken as 30 classes" in capsys.readouterr().out
+    read_targets([f"name {k}" for k in range(30)])
+    assert "30 classes in 30 rows, such as 'name 0'" in capsys.readouterr().out
+    names = [f"name {k}" for k in range(3000)]
+    with pytest.raises(DataError, match=r"'label' has 3,000 different values in 3,001 rows, such as 'name 0'"):
+        read_targets([*names, "name 0"])
+    days = pd.date_range("2000-01-01", periods=3000).strftime("%Y-%m-%d")
+    with pytest.raises(DataError, match=r"For numbers take \(pd\.to_datetime\(df\['day'\]\) - some_day\)"):
+        read_targets(pd.Series(days, name="day"))
+    assert read_targets([*names, "name 0"], TargetOptions(task="single_label")).task_name == "single_label"
+    read_targets(names * 2, say=False)
+    read_targets([20] * 30), read_targets([f"name {k}" for k in range(30)] * 2), read_targets(["2.1.24", "3.1.24"])
     read_targets(["1", "2"] * 3), read_targets(["1.5", "x"] * 3), read_targets([1, 2, 3], say=False)
     assert not capsys.readouterr().out
 

@@ -180,11 +180,18 @@ def test_notes() -> None:
     assert found.cont_names == ["Store", "age"]
     assert len(found.notes) == 1
     assert "Store holds the whole numbers up to 119" in found.notes[0]
+    assert "hour holds the whole numbers up to 23" in guess_columns(pd.DataFrame({"hour": [*range(24)] * 9})).notes[0]
     words = pd.DataFrame({"w": [f"w{i % 2000}" for i in range(5000)]})
     assert "min_count" in guess_columns(words).notes[0]
 
 
-@pytest.mark.parametrize("form", ["%Y-%m-%d", "%d/%m/%Y", "%Y-%m-%dT%H:%M:%S"])
+def test_one_value_beside_missing_ones_is_told() -> None:
+    found = guess_columns(pd.DataFrame({"mark": ["x", *[None] * 9], "one": 1.5, "none": np.nan})).dropped
+    assert "nothing in 9 rows" in found["mark"] and "cat_names" in found["mark"]
+    assert found["one"] == "it holds one value only, 1.5" and "empty" in found["none"]
+
+
+@pytest.mark.parametrize("form", ["%Y-%m-%d", "%d/%m/%Y", "%d-%m-%y", "%Y-%m-%dT%H:%M:%S"])
 def test_dates_written_as_text_are_no_categories(form: str) -> None:
     days = pd.date_range("2020-01-01", periods=60)
     df = pd.DataFrame({"day": [*days.strftime(form)] * 5, "word": ["2020-01-01", "late"] * 150})
@@ -216,6 +223,7 @@ def test_ids() -> None:
     ]
     assert find_ids(df, ["real", "name", "many"]) == ["real", "name"]
     assert find_ids(df.iloc[:10]) == []
+    assert find_ids(pd.DataFrame({"why": ["ill", "moved", *[None] * 98]})) == [], "two values tell nothing"
     shuffled = df.assign(id=np.random.default_rng(0).permutation(N).astype(float))
     assert "id" in find_ids(shuffled)
 

@@ -415,6 +415,27 @@ def test_a_single_class_and_a_class_that_only_validates() -> None:
     df.loc[7, "label"] = "perhaps"
     with pytest.raises(DataError, match=r"row 7.*'perhaps'.*stratify"):
         make(df, "label", valid=[7, 8])
+    names = df.assign(label=[f"name {k}" for k in range(len(df))])
+    with pytest.raises(DataError, match=r"each of the 120 rows of the target 'label' is a class of its own"):
+        make(names, "label")
+    assert make(names, "label", valid=None).task.n_out == 120
+
+
+def test_a_column_without_any_training_value_is_told_in_words() -> None:
+    df = table().assign(why=[*[None] * 118, "ill", "moved"])
+    learn = tabular_learner(make(df, cat_names=["why"], valid=[118, 119]), progress=False)
+    with pytest.warns(EasyLearnWarning, match="'why' holds 'ill', 'moved', training had none"):
+        learn.predict(df.tail(2))
+
+
+def test_where_no_column_is_left_each_is_named_with_the_reason() -> None:
+    df = table()
+    days = [f"{1 + k % 28}/{1 + k // 28}/24" for k in range(len(df))]
+    df = pd.DataFrame({"id": range(120), "one": 1, "name": [f"n{k}" for k in range(120)], "day": days, "y": df["y"]})
+    with pytest.raises(DataError, match="no column is left") as error:
+        TabularData.from_df(df, "y")
+    for said in ("id: 120 different", "one: it holds one value", "name: 120", "day: it holds dates, written as text"):
+        assert said in str(error.value)
 
 
 @pytest.mark.parametrize("which", ["df", "valid", "test"])

@@ -15,7 +15,7 @@ from sklearn.inspection import partial_dependence as sk_dependence
 from sklearn.inspection import permutation_importance as sk_importance
 
 from easylearn.errors import ArgumentError, DataError
-from easylearn.learner import Learner
+from easylearn.learning import Learner
 from easylearn.metrics import Metric, mae, r2, roc_auc
 from easylearn.tabular.data import TabularData
 from easylearn.tabular.interpret import partial_dependence, permutation_importance
@@ -185,7 +185,7 @@ class TestWords:
         assert ("nan" in both) == (3 in [int(i) for i in data.ids("train")])
 
     def test_a_zero_is_a_zero(self) -> None:
-        df = pd.DataFrame({"gain": [0.0] * 30 + [7298.0, 99999.0], "y": [0.5] * 32})
+        df = pd.DataFrame({"gain": [0.0] * 30 + [7298.0, 99999.0], "y": [0.5, 1.5] * 16})
         data = TabularData.from_df(df, "y", cat_names=[], cont_names=["gain"], task="regression", valid=[0, 1])
         assert {data.describe_item("train", i)["gain"] for i in range(30)} == {"0", "7298", "99999"}
 

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from easylearn import load_learner
 from easylearn.errors import ArgumentError, DataError, EasyLearnWarning, WeightsError
-from easylearn.learner import Learner
+from easylearn.learning import Learner
 from easylearn.nn.embeddings import SigmoidRange, TableModel, emb_size
 from easylearn.tabular.data import TabularData
 from easylearn.tabular.learner import embedding_sizes, knots, range_of, tabular_learner

@@ -17,7 +17,7 @@ from torch import nn
 
 from easylearn.data.loaders import ForeignLoader, LoaderData
 from easylearn.errors import ArgumentError
-from easylearn.learner import Learner
+from easylearn.learning import Learner
 from easylearn.train.finder import LRCurve, suggest
 from easylearn.train.strategy import SingleDevice
 

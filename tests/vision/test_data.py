@@ -329,7 +329,7 @@ def test_from_names(flat: Path) -> None:
         ([1, 0] * 6, {"classes": ["cat", "dog"]}, "single_label", ("cat", "dog")),
         ([["a"], ["a", "b"], []] * 4, {}, "multi_label", ("a", "b")),
         (np.arange(12.0), {"task": "regression"}, "regression", ("target",)),
-        (np.ones((12, 2)), {"task": "regression"}, "regression", ("target 0", "target 1")),
+        (np.arange(24.0).reshape(12, 2), {"task": "regression"}, "regression", ("target 0", "target 1")),
     ]
     for labels, options, kind, expected in kinds:
         data = ImageData.from_names(flat, names, labels, 24, valid=[0, 1, 2], workers=0, **options)  # type: ignore[arg-type]
