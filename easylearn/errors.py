@@ -14,7 +14,11 @@ Each message says what was expected, what came, where, and what to do.
 from __future__ import annotations
 
 import difflib
+import math
+import operator
 from collections.abc import Iterable
+from numbers import Real
+from typing import Any
 
 
 class EasyLearnError(Exception):
@@ -79,6 +83,23 @@ def check_whole(name: str, value: object, least: int = 1) -> None:
     """
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise ArgumentError(f"{name} must be a whole number of at least {least}, got {value!r:.100}")
+
+
+_BOUNDS = {"at least": operator.ge, "above": operator.gt, "at most": operator.le, "below": operator.lt}
+
+
+def check_number(name: str, value: Any, *bounds: str) -> float:
+    """`value` as a float, refused unless it is a finite number within bounds such as "above 0" and "at most 1".
+
+    >>> check_number("wd", float("nan"), "at least 0")
+    Traceback (most recent call last):
+    easylearn.errors.ArgumentError: wd must be a number at least 0, got nan
+    """
+    number = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+    limits = (bound.rpartition(" ") for bound in bounds)
+    if not number or not all(_BOUNDS[word](value, float(limit)) for word, _, limit in limits):
+        raise ArgumentError(f"{name} must be a number {' and '.join(bounds)}, got {value!r:.100}")
+    return float(value)
 
 
 def short(text: str, most: int) -> str:

@@ -107,13 +107,11 @@ class Learner:
         self.path = Path(how.path)
         self.callbacks: list[Callback] = check_callbacks(how.callbacks)
         self._place(data, model, groups)
-        self._bn_freeze = bn_freeze
-        self._features = FeatureStore()
-        self._epochs_done = 0
+        self._bn_freeze, self._features = bn_freeze, FeatureStore()
         self._record: Record | None = None
         self._last: Record | None = None  # of the last fit or sweep
         self._curve: LRCurve | None = None
-        self._precompute = False
+        self._epochs_done, self._precompute = 0, False
         if precompute:
             self.freeze()
             self.precompute = True
@@ -303,7 +301,7 @@ class Learner:
             The record of this fit.
         """
         shape = schedules.one_cycle(pct_start, div, div_final)
-        moving = schedules.one_cycle_momentum(pct_start, max(momentum), min(momentum)) if momentum else None
+        moving = schedules.one_cycle_momentum(pct_start, *sorted(momentum, reverse=True)) if momentum else None
         plan = plan_fit(*self._rates_and_steps(lr), n, schedule=shape, momentum=moving)
         writer = make_writer(checkpoint, every, keep, self._context())
         return self._fit(plan, callbacks, make_savers(save_best, None), wd, writer)
@@ -367,13 +365,14 @@ class Learner:
             ArgumentError: callbacks or a schedule are missing.
         """
         given = check_callbacks(callbacks)
-        saved, context = SavedRun(checkpoint), self._context()
+        saved = SavedRun(checkpoint)
+        context = saved.context_like(self._context())
         plan, savers = saved.plan(schedule, momentum), saved.savers()
         saved.check(context, same_data)
         saved.check_callbacks(self.callbacks, given)
         saved.check_optimizer(self.optimizer, context)
         saved.restore_model(self.model)  # before features are stored or weights copied by whoever begins
-        how = saved.settings
+        self.task, how = context.task, saved.settings
         self.seed, self._epochs_done = how["seed"], how["first_epoch"]
         self._bn_freeze, self._precompute = how["freeze_stats"], how["precompute"]
         writer = CheckpointWriter(checkpoint, how["interval"], how["keep"], context, saved)
@@ -404,8 +403,9 @@ class Learner:
             The plan: rates, schedule, cycles and steps.
         """
         plan = plan_fit(*self._rates_and_steps(lr), count_of(n, epochs), cycle_len, cycle_mult, schedule, momentum)
-        model, train, _ = self._view()
-        seconds = seconds_per_step(model, train, self.task, self.strategy, self._active_groups(), self._bn_freeze)
+        _ = make_writer(checkpoint, every, keep, self._context()), make_savers(save_best, save_cycles)  # or refused
+        run = self._run(plan, *self._view(), self.wd if wd is None else wd)
+        seconds = seconds_per_step(run, check_callbacks([*self.callbacks, *check_callbacks(callbacks)]))
         print(plan_text(plan, self.layer_groups, seconds, self._precompute))
         return plan
 
@@ -606,7 +606,7 @@ class Learner:
         """Load weights saved under `name` (or in a file of that path), all or none; freezing stays as it is."""
         file, given = self._file(name), Path(name)
         is_path = not file.exists() and given.suffix == ".safetensors" and given.exists()
-        load_weights(given if is_path else file, self.model, self.task)
+        self.task = load_weights(given if is_path else file, self.model, self.task)
         self._data = self.data.for_model(self.model)
         return self
 

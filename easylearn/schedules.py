@@ -13,7 +13,6 @@ Warmup(schedule=Cosine(start=1.0, end=0.0), epochs=1.0, start=0.01)
 from __future__ import annotations
 
 import math
-import operator
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,9 +20,9 @@ from itertools import pairwise
 from numbers import Integral, Real
 
 from .errors import ArgumentError
+from .errors import check_number as _number
 
 Schedule = Callable[[float, float], float]
-_BOUNDS = {"at least": operator.ge, "above": operator.gt, "at most": operator.le, "below": operator.lt}
 
 
 def _progress(epoch: float, n_epochs: float) -> float:
@@ -37,15 +36,6 @@ def _cosine(start: float, end: float, share: float) -> float:
     if share >= 1.0:
         return end
     return end + (start - end) * (1 + math.cos(math.pi * share)) / 2
-
-
-def _number(name: str, value: float, *bounds: str) -> float:
-    """`value` as a float, refused unless it is a finite number within bounds such as "above 0" and "at most 1"."""
-    number = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
-    limits = (bound.rpartition(" ") for bound in bounds)
-    if not number or not all(_BOUNDS[word](value, float(limit)) for word, _, limit in limits):
-        raise ArgumentError(f"{name} must be a number {' and '.join(bounds)}, got {value!r}")
-    return float(value)
 
 
 def check_schedule(name: str, value: Schedule) -> Schedule:
@@ -251,7 +241,9 @@ def polynomial(power: float, start: float = 1.0, end: float = 0.0) -> Polynomial
     0.25
     """
     return Polynomial(
-        _number("power", power, "above 0"), _number("start", start, "at least 0"), _number("end", end, "at least 0")
+        _number("power", power, "above 0"),
+        _number("start", start, "at least 0"),
+        _number("end", end, "at least 0"),
     )
 
 
@@ -296,7 +288,10 @@ def one_cycle_momentum(pct_start: float = 0.25, hi: float = 0.95, lo: float = 0.
     >>> one_cycle_momentum()(1, 4)
     0.85
     """
-    share, hi = _number("pct_start", pct_start, "above 0", "below 1"), _number("hi", hi, "at least 0", "below 1")
+    share, hi = (
+        _number("pct_start", pct_start, "above 0", "below 1"),
+        _number("hi", hi, "at least 0", "below 1"),
+    )
     return OneCycle(share, hi, _number("lo", lo, "at least 0", f"at most {hi!r}"), hi)
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
+from itertools import islice
 from typing import Any
 
 import torch
@@ -12,11 +13,11 @@ from torch import Tensor, nn
 
 from ..data.order import Loader
 from ..device import prepare
-from ..nn.groups import ParamGroup, set_train_mode
-from ..task import Task
-from ..train.optim import check_trainable
+from ..nn.groups import ParamGroup
+from ..train.callback import Callback, Hooks, call
 from ..train.plan import FitPlan
 from ..train.snapshot import restored
+from ..train.state import Run
 from ..train.strategy import Strategy
 from .page import duration
 
@@ -63,25 +64,34 @@ def _table(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join("  ".join(c.ljust(w) for c, w in zip(r, width, strict=True)).rstrip() for r in rows)
 
 
-def seconds_per_step(
-    model: nn.Module, loader: Loader, task: Task, strategy: Strategy, groups: Sequence[ParamGroup], freeze_stats: bool
-) -> float:
-    """Seconds of a training step, measured on two batches; everything is restored and no weight changes."""
-    check_trainable(groups)
-    prepare(strategy.device)  # as the fit will
-    with restored(model), closing(loader.batches(strategy.device)) as batches:
-        set_train_mode(model, groups, freeze_stats)
+def seconds_per_step(run: Run, callbacks: Sequence[Callback] = ()) -> float:
+    """Seconds of a training step of a `run`, measured on two batches; everything is restored and no weight changes.
+
+    Args:
+        run: made for it.
+        callbacks: of the fit; those that say that they change steps are called.
+    """
+    prepare(run.strategy.device)  # as the fit will
+    changing = [c for c in callbacks if c.changes_steps]
+    hooks = Hooks(changing)
+    with restored(run.model), ExitStack() as stack:
+        for callback in changing:
+            stack.callback(callback.on_fit_end, run)
+            callback.on_fit_begin(run)
+        run.train_mode()
+        batches = stack.enter_context(closing(run.train_loader.batches(run.strategy.device)))
         took: list[float] = []
         begun = time.perf_counter()
-        for number, batch in enumerate(batches):
-            _, loss = strategy.forward_loss(model, task, batch)
-            torch.autograd.backward(loss)
-            loss.item()  # waits for the device
+        for run.batch in islice(batches, 2):
+            call(hooks.batch_begin, run)
+            run.logits, run.loss = run.strategy.forward_loss(run.model, run.task, run.batch)
+            call(hooks.loss, run)
+            torch.autograd.backward(run.loss)
+            run.loss.item()  # waits for the device
+            call(hooks.batch_end, run)
             now = time.perf_counter()
             took.append(now - begun)
             begun = now
-            if number == 1:
-                break
     return took[-1]
 
 

@@ -302,6 +302,8 @@ def _difference(program: Program, trained: TrainedModel, example: _Example) -> f
         found = program(tuple(x[:n] for x in example.given))
         if found.shape != wanted.shape:
             return float("inf")
+        if trained.task.predicts_numbers:  # whose unit may be anything
+            found, wanted = (trained.task.outputs_for(x) for x in (found, wanted))
         errors.append(((found - wanted).abs() / wanted.abs().clamp_min(1)).max())
     return float(torch.stack(errors).max())  # NaN stays
 

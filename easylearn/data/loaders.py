@@ -206,6 +206,8 @@ class TensorData(Data[TensorSplit]):
         self, train: tuple[Any, Any], valid: tuple[Any, Any] | None, task: Task, test: Any = None, batch_size: int = 64
     ) -> None:
         given: dict[SplitName, Any] = {"train": train, "valid": valid, "test": None if test is None else (test, None)}
+        learnt = _tensor_split("train", task, *train).target
+        task = task if learnt is None or not len(learnt) else task.fitted(learnt)
         splits = {name: _tensor_split(name, task, *pair) for name, pair in given.items() if pair is not None}
         shapes = [tuple(t.shape[1:]) for t in splits["train"].inputs]
         super().__init__(task, batch_size, TensorPreprocessor(shapes), splits)
@@ -261,6 +263,28 @@ def _as_input(values: Any) -> Tensor:
     except (TypeError, ValueError, RuntimeError) as error:
         raise DataError(f"expected a tensor or an array of numbers, got a {type(values).__name__}: {error}") from error
     return tensor.float() if isinstance(values, np.ndarray) and tensor.dtype == torch.float64 else tensor
+
+
+def first_outputs(data: Data[Any], target: Tensor | None = None) -> Tensor | None:
+    """The outputs (n_out,) of a model that knows how often each class is drawn in training, and nothing of any item.
+
+    None where the task does not say, or nobody knows all targets before they come.
+
+    Args:
+        data: made for the model.
+        target: of the training items, where the loader does not hold it.
+
+    >>> from easylearn.task import single_label
+    >>> rows = torch.zeros(3, 1), torch.tensor([0, 0, 1])
+    >>> first_outputs(TensorData(rows, None, single_label(["cat", "dog"]))).exp()
+    tensor([0.6250, 0.3750], dtype=torch.float64)
+    """
+    loader = data.loader("train", training=True)
+    weights = None
+    if isinstance(loader, ItemLoader):
+        target, weights = loader.target, loader.order.weights
+    shares = None if weights is None else torch.from_numpy(weights / weights.mean())
+    return None if target is None else data.task.first_outputs(target, shares)
 
 
 class LoaderData(Data[ForeignLoader]):

@@ -31,6 +31,7 @@ Indices: TypeAlias = npt.NDArray[np.int64]
 Where: TypeAlias = Callable[[int], str]
 TaskName = Literal["auto", "single_label", "multi_label", "regression"]
 
+LARGEST = 1e150  # of numbers to predict
 _SHOWN = 10  # classes in a message
 _HINT = "Correct it, leave the row out, or see that training has such items"
 
@@ -143,7 +144,7 @@ class TargetKind(ABC):
 
     @abstractmethod
     def encode(self, rows: TargetRows) -> Tensor:
-        """Class numbers (n,) or float32 (n, k)."""
+        """Class numbers (n,), float32 (n, k) of labels, or float64 (n, k) of numbers."""
 
     def state_dict(self) -> dict[str, Any]:
         """What `from_state` needs, in what JSON can hold."""
@@ -307,9 +308,9 @@ class Numbers(TargetKind):
         values, lowest = _finite(rows), self.task(["y"]).lowest
         for j, column in enumerate(values.T):
             rows.refuse(np.flatnonzero(column <= lowest), "have no logarithm; leave log_target out", j)
-            large = np.flatnonzero(np.abs(column) > np.finfo(np.float32).max)
-            rows.refuse(large, "are beyond what a float32 holds; give them in a larger unit", j)
-        return torch.from_numpy(values.astype(np.float32))
+            large = np.flatnonzero(np.abs(column) > LARGEST)
+            rows.refuse(large, f"are beyond {LARGEST:g}, so that no float holds their squares; take a larger unit", j)
+        return torch.from_numpy(values)
 
 
 KINDS: dict[str, type[TargetKind]] = {k.reading: k for k in (OneClass, SeveralLabels, Flags, Numbers)}

@@ -113,7 +113,11 @@ class GivenTargets:
             DataError: a value is missing, there is one class only, or a number has no logarithm; rows are named.
         """
         found = self.how.learn(self.rows, train, self.options)
-        return Targets(self.columns, found.task(self.names), found)
+        task = found.task(self.names)
+        if task.predicts_numbers:
+            target = found.encode(self.rows)
+            task = task.fitted(target if train is None else target[train])
+        return Targets(self.columns, task, found)
 
 
 @dataclass(frozen=True)
@@ -135,6 +139,8 @@ class Targets:
     ) -> Tensor:
         """The targets of some items: class numbers, int64 (n,), for a task of one class; otherwise float32 (n, k).
 
+        Numbers that float32 would blur are float64; see `Regression.dtype`.
+
         Args:
             values: what `read_targets` gave; or what it takes. Of a DataFrame the columns are taken.
             where: a row's position to what messages call it.
@@ -154,7 +160,8 @@ class Targets:
         if isinstance(self.how, Flags | Numbers) and len(rows.columns) != self.task.n_out:
             n = len(rows.columns)
             raise DataError(f"{n} columns to predict, but training had {self.task.n_out}: {', '.join(self.task.names)}")
-        return self.how.encode(replace(rows, split=split, hint=rows.hint if hint is None else hint))
+        target = self.how.encode(replace(rows, split=split, hint=rows.hint if hint is None else hint))
+        return self.task.check_target(target) if self.task.predicts_numbers else target
 
     def state_dict(self) -> dict[str, Any]:
         """All of it but the task, in what JSON can hold."""

@@ -199,6 +199,14 @@ class SigmoidRange(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return torch.addcmul(self.low, x.sigmoid(), self.width)
 
+    def inverse(self, outputs: Tensor) -> Tensor:
+        """What gives these `outputs`, (..., n_out); of what is not between the bounds, the nearest that is."""
+        return ((outputs - self.low) / self.width).logit(1e-3)
+
+    def slope(self, x: Tensor) -> Tensor:
+        """By how much the outputs grow with `x` there."""
+        return self.width * x.sigmoid() * (-x).sigmoid()
+
 
 @register("easylearn.table_model")
 class TableModel(nn.Module):

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from ..errors import ArgumentError, check_whole
 from .dropout import Dropout
 from .registry import register
 
 MOST_LAYERS = 100
+SMALL = 0.3  # deviation of the first outputs about the base rates: their loss is then 3 % above the entropy at most
 
 
 @register("easylearn.pooled_head")
@@ -48,6 +50,30 @@ def pooled_head(
         nn.init.zeros_(linear.bias)
         layers += [nn.BatchNorm1d(size_in), Dropout(p), linear, nn.ReLU(inplace=True)]
     return nn.Sequential(*layers[:-1])
+
+
+def begin_at(head: nn.Module, outputs: Tensor | None, slope: Tensor | None = None) -> None:
+    """Let a new head begin near some `outputs`, (n_out,), whatever comes in; None leaves it as it is.
+
+    The bias of its last linear layer becomes these, and its weights small: a head that begins at the base rates of the
+    classes needs no steps to find them.
+
+    Args:
+        head: is new; its last linear layer is changed.
+        outputs: of that layer.
+        slope: by how much the model's outputs grow with them, (n_out,); None is 1.
+
+    >>> begin_at(head := pooled_head(8, 2), torch.tensor([0.0, -3.0]))
+    >>> head[-1].bias.tolist()
+    [0.0, -3.0]
+    """
+    last = next((m for m in reversed(list(head.modules())) if isinstance(m, nn.Linear)), None)
+    if outputs is None or last is None or last.bias is None or last.bias.shape != outputs.shape:
+        return
+    with torch.no_grad():
+        last.weight.mul_(SMALL / (last.weight.square().mean().sqrt() * last.in_features**0.5).clamp_min(1e-12))
+        last.weight.div_(torch.ones(1) if slope is None else slope.clamp_min(1).unsqueeze(1))
+        last.bias.copy_(outputs)
 
 
 def checked_drops(ps: float | Sequence[float], sizes: Sequence[int], n: int) -> list[float]:

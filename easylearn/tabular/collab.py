@@ -6,7 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from torch import nn
+
 from ..data.frames import known_types, read_table
+from ..data.loaders import first_outputs
 from ..data.split import Split
 from ..data.weights import ItemWeights
 from ..errors import ArgumentError, DataError, check_whole
@@ -15,7 +18,7 @@ from ..learning import Learner, Training
 from ..nn.embeddings import DotProduct, YRange
 from ..options import strict
 from .data import TabularData
-from .learner import UNKNOWN_P, EmbSizes, output_layer, tabular_learner, unknowns, with_decay
+from .learner import UNKNOWN_P, EmbSizes, before, output_layer, tabular_learner, unknowns, with_decay
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -155,4 +158,7 @@ def collab_learner(
     check_whole("n_factors", n_factors)
     users, items = data.preprocessor.processor.cardinalities.values()
     output, seed = output_layer(data, y_range), Training(**options).seed
-    return Learner(data, DotProduct(users, items, n_factors, output, unknowns(data, unknown_p), seed), **options)
+    model = DotProduct(users, items, n_factors, output, unknowns(data, unknown_p), seed)
+    if (bias := before(output, first_outputs(data, data.target("train")))) is not None:
+        nn.init.constant_(model.bias, float(bias))
+    return Learner(data, model, **options)

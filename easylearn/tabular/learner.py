@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor, nn
 
+from ..data.loaders import first_outputs
 from ..errors import ArgumentError, EasyLearnWarning, check_whole, did_you_mean
 from ..learning import Learner, Training
-from ..nn.embeddings import Forget, Scaled, SigmoidRange, Size, TableModel, YRange, emb_size
+from ..nn.embeddings import Forget, SigmoidRange, Size, TableModel, YRange, emb_size
+from ..nn.heads import begin_at
 from ..options import strict
 from ..task import Task
 from ..train.optim import adamw
@@ -63,8 +65,7 @@ def tabular_learner(
             `NumberEmbeddings`.
         ps: dropout after each hidden layer: one number, or one per layer.
         y_range: (low, high), in the target's own units: a sigmoid keeps predicted numbers between them; "auto" takes
-            the training targets' range and a tenth on both sides; None takes what the data says. Without bounds the
-            outputs begin at the mean of the training targets and vary by their deviation.
+            the training targets' range and a tenth on both sides; None takes what the data says.
         use_bn: batch-norm in the hidden layers; continuous columns have one always.
         unknown_p: the fraction of the categories that training replaces by *unknown*, so that its embedding is learnt.
         optimizer: None takes AdamW with a weight decay of 0.2 (`wd=None`); others have their own.
@@ -83,6 +84,9 @@ def tabular_learner(
         knots=knots(data.sample("train", KNOT_ROWS)) if num_emb_size else None, number_width=num_emb_size,
         seed=Training(**options).seed,
     )  # fmt: skip
+    output = model.output
+    bias = before(output, first_outputs(data, data.target("train")))
+    begin_at(model.last, bias, output.slope(bias) if isinstance(output, SigmoidRange) and bias is not None else None)
     return Learner(data, model, groups=model.layer_groups(), **with_decay(options, WD))
 
 
@@ -115,17 +119,16 @@ def knots(conts: Tensor, n: int = N_KNOTS) -> list[list[float]]:
 
 
 def output_layer(data: TabularData, y_range: YRange = None) -> nn.Module:
-    """What the model's outputs pass through at last: bounds, or the mean and deviation of the training targets."""
+    """What the model's outputs pass through at last: bounds, or nothing."""
     target = data.target("train")
     assert target is not None
     y_range = data.preprocessor.y_range if y_range is None else y_range
-    if y_range is not None:
-        return SigmoidRange(*range_of(data.task, target.cpu(), y_range))
-    if not data.task.predicts_numbers:
-        return nn.Identity()
-    scaled = data.task.outputs_for(target.cpu().double()).reshape(len(target), -1)
-    deviation = scaled.std(0, unbiased=False)
-    return Scaled(scaled.mean(0).tolist(), torch.where(deviation > 0, deviation, 1.0).tolist())
+    return nn.Identity() if y_range is None else SigmoidRange(*range_of(data.task, target.cpu(), y_range))
+
+
+def before(layer: nn.Module, outputs: Tensor | None) -> Tensor | None:
+    """What an output `layer` makes such `outputs` of."""
+    return layer.inverse(outputs) if isinstance(layer, SigmoidRange) and outputs is not None else outputs
 
 
 def range_of(

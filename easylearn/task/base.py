@@ -160,6 +160,26 @@ class Task(ABC):
 
     # -- loss and metrics ----------------------------------------------------------------------------------
 
+    def fitted(self, target: Tensor) -> Task:
+        """The same task with what it learns of the training items' `target`, where it has not learnt it already."""
+        return self
+
+    def in_units_of(self, other: Task) -> Task:
+        """The same task with outputs that mean what those of the `other` do, whose weights a model has got."""
+        return self
+
+    def first_outputs(self, target: Tensor, weights: Tensor | None = None) -> Tensor | None:
+        """The outputs, (n_out,), of a model that knows the training targets, and nothing of any item.
+
+        Args:
+            target: of the training items, as the loss takes it.
+            weights: how often each item is drawn, (n,), float64 with a mean of 1; None is equally often.
+
+        Returns:
+            The outputs; None where the kind of task does not say.
+        """
+        return None
+
     def compared(self, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """`logits` and `target`, as `loss` gets them, in the shapes and on the scale in which a loss compares them."""
         return logits, target

@@ -134,6 +134,15 @@ class SingleLabel(ExclusiveTask):
     def outputs_for(self, probs: Tensor) -> Tensor:
         return probs.clamp_min(1e-38).log()
 
+    def first_outputs(self, target: Tensor, weights: Tensor | None = None) -> Tensor | None:
+        target = target.cpu()
+        if target.is_floating_point():
+            counts = (target.double() if weights is None else target * weights.unsqueeze(1)).sum(0)
+        else:
+            counts = torch.bincount(target, weights, minlength=len(self.names)).double()
+        rates = (counts + 0.5) / (counts + 0.5).sum()  # half an item more, as no class is impossible
+        return torch.lerp(rates, torch.full_like(rates, 1 / len(rates)), self.label_smoothing).log()
+
     def smoothed(self, label_smoothing: float) -> Task:
         if self.loss_fn is not None:
             raise ArgumentError("label_smoothing is a setting of the task's own loss; leave it out, or leave out loss=")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, ClassVar, Literal, final, get_args
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -15,6 +18,8 @@ from ..metrics import Metric, rmse
 from .base import LossFn, Task, as_names
 
 Scale = Literal["linear", "log", "log1p"]
+FINE = 2.0**12  # deviations between zero and the mean, beyond which float32 would blur what a deviation is made of
+FAR = 1e15  # numbers beyond it, or below its inverse, have squares that float32 does not hold
 # Of each scale: from outputs to numbers, from numbers to outputs, and what numbers must be above.
 _SCALES: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor], float]] = {
     "linear": (lambda outputs: outputs, lambda numbers: numbers, -torch.inf),
@@ -28,11 +33,15 @@ _SCALES: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor],
 class Regression(Task):
     """Each item has one or several numbers: mean squared error on the scale, root mean squared error of the numbers.
 
+    A model's outputs are deviations from the mean, `center`, as multiples of `spread`, so that a task is learnt alike
+    in any unit; a loss of 1 is as good as predicting the mean. Targets, predictions and metrics keep the numbers' own
+    units. A loss of the user's own gets outputs and targets in those units, too, on the `scale`.
+
     Args:
         names, metrics, loss_fn: see `Task`.
-        scale: what the model's outputs stand for: the numbers themselves, their logarithms, or the logarithms of the
-            numbers plus one. Targets, predictions and metrics keep the numbers' own units; only the loss compares on
-            this scale.
+        scale: what is compared: the numbers themselves, their logarithms, or the logarithms of the numbers plus one.
+        center, spread: of each number, on this scale; () is 0 and 1. Data learns them from its training targets where
+            they are (); for a model of your own that gives numbers in the target's unit write 0 and 1.
     """
 
     kind: ClassVar[str] = "regression"
@@ -40,11 +49,53 @@ class Regression(Task):
     predicts_numbers = True
     instead = "these are numbers: use report(), residuals() or plot_predictions()"
     scale: Scale = "linear"
+    center: tuple[float, ...] = ()
+    spread: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if self.scale not in get_args(Scale):
             raise ArgumentError(f"scale must be one of {get_args(Scale)}, got {self.scale!r}")
         super().__post_init__()
+        if {len(self.center), len(self.spread)} not in ({0}, {len(self.names)}):
+            raise ArgumentError(
+                f"center and spread have one number for each of {list(self.names)}, or none; got {self.center} and "
+                f"{self.spread}"
+            )
+        if not all(map(math.isfinite, self.center)) or not all(0 < s < math.inf for s in self.spread):
+            raise ArgumentError(f"center must be finite, spread finite and above 0: got {self.center}, {self.spread}")
+
+    def fitted(self, target: Tensor) -> Task:
+        """See `Task.fitted`.
+
+        >>> task = regression().fitted(torch.tensor([1e9, 1e9 + 2], dtype=torch.float64))
+        >>> task.center, task.spread, task.dtype
+        ((1000000001.0,), (1.0,), torch.float64)
+        """
+        if self.center:
+            return self
+        x = _SCALES[self.scale][1](target.detach().cpu().double().reshape(len(target), -1)).numpy()
+        far = np.exp2(np.frexp(np.abs(x).max(0))[1] - 1)  # of 1e200 not even float64 holds the square
+        center, spread = far * (x / far).mean(0), far * (x / far).std(0)
+        spread = np.where((x.min(0) == x.max(0)) | (spread == 0), 1.0, spread)
+        return replace(self, center=tuple(center.tolist()), spread=tuple(spread.tolist()))
+
+    def settings(self) -> dict[str, Any]:
+        """See `Task.settings`; without what was not learnt, as files did not always hold it."""
+        return {name: value for name, value in super().settings().items() if value != []}
+
+    def in_units_of(self, other: Task) -> Task:
+        """See `Task.in_units_of`."""
+        return replace(self, center=other.center, spread=other.spread) if isinstance(other, Regression) else self
+
+    @cached_property
+    def dtype(self) -> torch.dtype:
+        """What targets and predictions are held in: float64 where float32 would lose digits that matter."""
+        for center, spread in zip(self.center, self.spread, strict=True):
+            near = torch.tensor([center - spread, center, center + spread], dtype=torch.float64)
+            largest = float(_SCALES[self.scale][0](near).abs().max())
+            if abs(center) > FINE * spread or not 1 / FAR < largest < FAR:
+                return torch.float64
+        return torch.float32
 
     def default_metrics(self) -> tuple[Metric, ...]:
         return (rmse,)
@@ -55,13 +106,16 @@ class Regression(Task):
         return _SCALES[self.scale][2]
 
     def compared(self, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """Outputs and targets in one shape and on the model's scale: the one place where a unit comes into a loss."""
+        """Outputs and targets in one shape and unit: the one place where a unit comes into a loss."""
         # (b,) and (b, 1) are the same numbers; left alone they would be broadcast to (b, b).
         if target.ndim == logits.ndim - 1:
             target = target.unsqueeze(-1)
         elif logits.ndim == target.ndim - 1:
             logits = logits.unsqueeze(-1)
-        return logits, self.outputs_for(target)
+        if self.loss_fn is None:
+            return logits, self.outputs_for(target)
+        logits = self._on_scale(logits)
+        return logits, _SCALES[self.scale][1](target).to(logits.dtype)
 
     def own_loss(self, logits: Tensor, target: Tensor) -> Tensor:
         return F.mse_loss(logits, target.to(logits.dtype))
@@ -70,10 +124,17 @@ class Regression(Task):
         return (logits - target.to(logits.dtype)).square().reshape(len(logits), -1).mean(1)
 
     def activate(self, logits: Tensor) -> Tensor:
-        return _SCALES[self.scale][0](logits)
+        return _SCALES[self.scale][0](self._on_scale(logits))
 
     def activate_in_graph(self, logits: Tensor) -> Tensor:
-        return (logits.exp() - 1).clamp_min(0) if self.scale == "log1p" else self.activate(logits)
+        return (self._on_scale(logits).exp() - 1).clamp_min(0) if self.scale == "log1p" else self.activate(logits)
+
+    def _on_scale(self, outputs: Tensor) -> Tensor:
+        """Outputs, which count deviations, as numbers on the scale."""
+        if not self.center:
+            return outputs
+        outputs = outputs.to(torch.promote_types(outputs.dtype, self.dtype))
+        return outputs * _like(self.spread, outputs) + _like(self.center, outputs)
 
     def outputs_for(self, probs: Tensor) -> Tensor:
         """Numbers in their own units as what the model's outputs stand for.
@@ -81,7 +142,9 @@ class Regression(Task):
         >>> regression(scale="log1p").outputs_for(torch.tensor([0.0, 1.0]))
         tensor([0.0000, 0.6931])
         """
-        return _SCALES[self.scale][1](probs)
+        probs = probs.to(torch.promote_types(probs.dtype, self.dtype))
+        numbers = _SCALES[self.scale][1](probs)
+        return (numbers - _like(self.center, numbers)) / _like(self.spread, numbers) if self.center else numbers
 
     def decode(self, probs: Tensor) -> list[Any]:
         return _rows(probs)
@@ -99,7 +162,13 @@ class Regression(Task):
                 f"{len(bad)} targets have no logarithm, the first is {wide[bad[0]].tolist()} in row {bad[0].item()}; "
                 f"scale {self.scale!r} needs numbers above {self.lowest:g}"
             )
-        return target
+        return target.to(self.dtype) if self.center else target
+
+    def soft_target(self, target: Tensor) -> Tensor:
+        return target if target.is_floating_point() else target.float()
+
+    def first_outputs(self, target: Tensor, weights: Tensor | None = None) -> Tensor | None:
+        return torch.zeros(self.n_out) if self.center else None
 
     def same_as(self, other: Task) -> str:
         if isinstance(other, Regression) and self.scale != other.scale:
@@ -140,6 +209,13 @@ class Regression(Task):
             "r2": (1 - error.square().sum(0) / spread).tolist(),
             "support": [len(true)] * len(self.names),
         }
+
+
+def _like(values: tuple[float, ...], x: Tensor) -> Tensor | float:
+    """One number per column of `x`, to compute with; on a GPU nothing waits for it."""
+    if len(values) == 1:
+        return values[0]
+    return torch.tensor(values, dtype=x.dtype).to(x.device, non_blocking=True)
 
 
 def _rows(values: Tensor) -> list[Any]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from ..errors import ArgumentError
+from ..errors import ArgumentError, check_number, check_whole
 from ..nn.awd_lstm import AWDLSTM, EncoderOutput, activation_penalty
 from ..nn.registry import register
 from ..nn.text_models import Candidates, LanguageModel
@@ -31,10 +31,10 @@ class ActivationPenalty(Callback):
         beta: weight of the change (TAR).
     """
 
+    changes_steps = True
+
     def __init__(self, alpha: float = 2.0, beta: float = 1.0) -> None:
-        if alpha < 0 or beta < 0:
-            raise ArgumentError(f"alpha and beta must be at least 0, got {alpha} and {beta}")
-        self.alpha, self.beta = alpha, beta
+        self.alpha, self.beta = (check_number(n, v, "at least 0") for n, v in (("alpha", alpha), ("beta", beta)))
         self._terms: list[Tensor] = []
         self._handles: list[RemovableHandle] = []
 
@@ -74,6 +74,7 @@ class RateByLength(Callback):
     """
 
     def __init__(self, bptt: int) -> None:
+        check_whole("bptt", bptt)
         self.bptt = bptt
 
     def on_batch_begin(self, run: Run) -> None:
@@ -95,6 +96,8 @@ class SampledSoftmax(Callback):
     Args:
         n: how many tokens that a batch does not hold are drawn for it.
     """
+
+    changes_steps = True
 
     def __init__(self, n: int) -> None:
         if isinstance(n, bool) or not isinstance(n, int) or n < 1:

@@ -6,10 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .. import keyed
+from ..data.loaders import first_outputs
 from ..errors import ArgumentError
 from ..files import StrPath
 from ..learning import Learner, Training, TrainingOptions
 from ..nn.awd_lstm import AWDLSTM, CLASSIFIER_DROPS, LM_DROPS, Drops
+from ..nn.heads import begin_at
 from ..nn.text_models import LanguageModel, TextClassifier, classifier_head
 from ..options import strict
 from ..train.callback import Callback, check_callbacks
@@ -127,6 +129,7 @@ def text_classifier_learner(
         encoder = _encoder(texts, sizes, dropped, vectors)
         head_drops = ps if ps is not None else [dropped.output] + [0.1] * len(layers)
         head = classifier_head(encoder.emb_size, data.task.n_out, hidden=layers, ps=head_drops)
+        begin_at(head, first_outputs(data))
         model = TextClassifier(encoder, head, bptt=bptt, max_len=max_len)
     standing: list[Callback] = [ActivationPenalty(alpha, beta)] if alpha or beta else []
     options["callbacks"] = [*standing, *check_callbacks(options.get("callbacks", ()))]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MethodType
-from typing import Any
+from typing import Any, ClassVar
 
 from ..errors import ArgumentError, did_you_mean
 from .state import Run
@@ -23,12 +23,17 @@ class Callback:
 
     A callback that keeps something between steps gives it in `state_dict`, so that an interrupted run can go on.
 
+    Attributes:
+        changes_steps: whether it changes what a step computes, and nothing else: `learn.plan` then times steps with it.
+
     >>> class Shout(Callback):
     ...     def on_epoch_ended(self, run):
     ...         print("done")
     Traceback (most recent call last):
     easylearn.errors.ArgumentError: Shout.on_epoch_ended is not a hook. Did you mean 'on_epoch_end'?
     """
+
+    changes_steps: ClassVar[bool] = False
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from ..errors import ArgumentError
+from ..errors import ArgumentError, check_number
 from .callback import Callback
 from .callbacks.scheduler import Scheduler
 from .loop import run_fit
@@ -61,8 +61,8 @@ class _StopWhenWorse(Callback):
 
 def plan_sweep(profile: Sequence[float], steps_per_epoch: int, start_lr: float, end_lr: float, n_steps: int) -> FitPlan:
     """The plan of a sweep: rates that grow by the same factor at each step, in the proportion of `profile`."""
-    if not 0 < start_lr < end_lr < math.inf:
-        raise ArgumentError(f"lr_find needs 0 < start_lr < end_lr, both finite, got {start_lr} and {end_lr}")
+    check_number("start_lr", start_lr, "above 0")
+    check_number("end_lr", end_lr, f"above {start_lr!r}")
     if n_steps < 10:
         raise ArgumentError(f"lr_find needs at least 10 steps for a curve, got {n_steps}")
     if profile[-1] == 0:

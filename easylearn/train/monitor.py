@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from ..errors import ArgumentError, did_you_mean
+from ..errors import ArgumentError, check_number, did_you_mean
 from .state import Run
 
 
@@ -24,7 +24,7 @@ class Monitor:
 
     def __init__(self, name: str | None = None, min_delta: float = 0.0) -> None:
         self.asked = name
-        self.min_delta = min_delta
+        self.min_delta = check_number("min_delta", min_delta, "at least 0")
         self.name = name or "valid_loss"
         self.sign = 1.0
         self.best = -math.inf

@@ -11,10 +11,14 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from ..errors import ArgumentError
+from ..errors import ArgumentError, check_number, name_of
 from ..nn.groups import ParamGroup
 
 OptimizerFn = Callable[..., Optimizer]
+_ALLOWED: Mapping[str, tuple[str, ...]] = {  # what param groups may hold
+    "weight_decay": ("at least 0",), "momentum": ("at least 0", "below 1"), "betas": ("at least 0", "below 1"),
+    "eps": ("at least 0",), "alpha": ("at least 0",), "dampening": (),
+}  # fmt: skip
 Lists = tuple[list[Tensor], ...]
 
 
@@ -165,13 +169,24 @@ def build_optimizer(
         The optimizer; each param group has "group" (the layer group's name) and "base_lr".
     """
     check_trainable(groups)
+    if weight_decay is not None:
+        check_number("wd", weight_decay, "at least 0")
     decay = {} if weight_decay is None else {"weight_decay": weight_decay}
     settings: list[dict[str, Any]] = [
         {"params": params, "lr": rate, "base_lr": rate, "group": group.name, **decay}
         for group, rate in zip(groups, rates, strict=True)
         if (params := [p for _, p in group.params if p.requires_grad])
     ]
-    optimizer = make(settings, lr=settings[-1]["lr"])
+    try:
+        optimizer = make(settings, lr=settings[-1]["lr"])
+    except (TypeError, ValueError) as error:
+        raise ArgumentError(f"optimizer={name_of(make)} cannot be made with its settings: {error}") from error
     if not isinstance(optimizer, Optimizer):
         raise ArgumentError(f"optimizer= must make a torch optimizer, it made {type(optimizer).__name__}")
+    for group in optimizer.param_groups:  # torch's own checks let NaN and inf pass
+        for name, bounds in _ALLOWED.items():
+            given = group.get(name)
+            for value in given if isinstance(given, tuple | list) else (given,):
+                if isinstance(value, int | float):
+                    check_number(f"{name} of the optimizer", value, *bounds)
     return optimizer

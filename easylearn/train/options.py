@@ -8,7 +8,7 @@ from typing import Any, TypedDict
 
 import torch
 
-from ..errors import ArgumentError
+from ..errors import ArgumentError, check_number, check_whole
 from ..files import StrPath
 from ..task import LossFn
 from .callback import Callback
@@ -54,6 +54,12 @@ class Training:
     path: StrPath = "models"
     callbacks: Sequence[Callback] = ()
     progress: bool = True
+
+    def __post_init__(self) -> None:
+        if self.wd is not None:
+            check_number("wd", self.wd, "at least 0")
+        check_number("label_smoothing", self.label_smoothing, "at least 0", "below 1")
+        check_whole("seed", self.seed, 0)
 
     def make_strategy(self) -> Strategy:
         """The strategy that was given, or one for a single device."""

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..data.order import Batch
 from ..device import check_precision, pick_device
-from ..errors import ArgumentError
+from ..errors import ArgumentError, check_number, check_whole
 from ..task import Task
 from .gate import Gate
 
@@ -115,10 +115,9 @@ class SingleDevice:
         accumulate: int = 1,
         compile: bool | str = False,
     ) -> None:
-        if isinstance(accumulate, bool) or not isinstance(accumulate, int) or accumulate < 1:
-            raise ArgumentError(f"accumulate must be a whole number of at least 1, got {accumulate!r}")
-        if clip is not None and not clip > 0:
-            raise ArgumentError(f"clip must be above 0, got {clip}; None switches clipping off")
+        check_whole("accumulate", accumulate)
+        if clip is not None:
+            check_number("clip (None switches it off)", clip, "above 0")
         self.device = pick_device(device)
         self.precision: str = check_precision(precision, self.device)
         self.clip = clip

@@ -28,13 +28,16 @@ def save_weights(path: StrPath, model: nn.Module, task: Task) -> Path:
     return write_tensors(path, model.state_dict(), header)
 
 
-def load_weights(path: StrPath, model: nn.Module, task: Task) -> None:
+def load_weights(path: StrPath, model: nn.Module, task: Task) -> Task:
     """Read weights into a model, where it is and in its own precision, all of them or none.
 
     Args:
         path: a file made by `save_weights`.
         model: takes the weights.
         task: must be what the weights were trained for.
+
+    Returns:
+        The task, with outputs that mean what those of these weights do; see `Task.in_units_of`.
 
     Raises:
         WeightsError: there is no such file, it is damaged, or it does not fit; the message says what differs.
@@ -51,20 +54,22 @@ def load_weights(path: StrPath, model: nn.Module, task: Task) -> None:
         raise WeightsError(f"there are no saved weights {file}. {hint}")
     header, found = read_tensors(file, "easylearn", SCHEMA)
     if header is not None:  # as in weights of others
-        _check_task(file, header, task)
+        task = task.in_units_of(_checked_task(file, header, task))
     _copy(file, found, model)
+    return task
 
 
-def _check_task(file: Path, header: dict[str, Any], task: Task) -> None:
+def _checked_task(file: Path, header: dict[str, Any], task: Task) -> Task:
     try:
-        difference = Task.from_json(header).same_as(task)
+        trained_for = Task.from_json(header)
     except WeightsError as error:
         raise WeightsError(f"{file} has a header without its task: {error}") from error
-    if difference:
+    if difference := trained_for.same_as(task):
         raise WeightsError(
             f"{file} belongs to another task: {difference} (first: the file, second: this learner). Load it into a "
             "learner whose data has the same classes"
         )
+    return trained_for
 
 
 def _copy(file: Path, found: dict[str, Tensor], model: nn.Module) -> None:

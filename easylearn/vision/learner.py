@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import nn
 
-from ..data.loaders import LoaderData, TensorData
+from ..data.loaders import LoaderData, TensorData, first_outputs
 from ..errors import ArgumentError
 from ..learning import Learner, Training, TrainingOptions
+from ..nn.heads import begin_at
 from ..options import strict
 from ..train.optim import OptimizerFn, sgd
 from .archs import Arch, Stats, get_arch
@@ -67,6 +68,8 @@ def vision_learner(  # type: ignore[misc]  # two of the shared options have othe
         arch if known is None else known, data.task.n_out, pretrained=pretrained, ps=ps, hidden=hidden,
         custom_head=custom_head, cut=cut, stats=stats, seed=options.get("seed", 0),
     )  # fmt: skip
+    if custom_head is None:
+        begin_at(model.head, first_outputs(data))
     usual = known is not None and known.pretrained
     has_weights = (usual if pretrained is None else pretrained) is not False
     auto = PRETRAINED_CLIP if has_weights and options.get("strategy") is None else None

@@ -160,7 +160,7 @@ class TestWhatItHolds:
 class TestWhatIsOdd:
     def test_nothing(self, tmp_path: Path) -> None:
         learn = image_learner()
-        learn.fit(0.5, 30)
+        learn.fit(0.03, 20)
         assert learn.validate()["accuracy"] == 1
         learn.record.epochs[-1]["train_loss"] = learn.record.epochs[-1]["valid_loss"]  # type: ignore[union-attr]
         assert "Nothing odd was found" in page_of(learn, tmp_path).text

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -9,8 +10,10 @@ import torch
 from torch import nn
 
 from easylearn.analysis.summary import Summary, plan_text, seconds_per_step
+from easylearn.errors import ArgumentError
 from easylearn.learning import Learner
-from easylearn.train.plan import FitPlan
+from easylearn.train.callback import Callback
+from easylearn.train.plan import FitPlan, plan_fit
 
 MakeLearner = Callable[..., Learner]
 
@@ -104,6 +107,47 @@ class TestPlan:
         make_learner("body_head", precompute=True).plan(0.1, 1)
         assert "the head alone, on precomputed features" in capsys.readouterr().out
 
+    @pytest.mark.parametrize(
+        ("changes", "words"),
+        [
+            ({"callbacks": "x"}, "callbacks must be"),
+            ({"keep": -3}, "keep.*-3"),
+            ({"wd": -1}, "wd must be.*at least 0.*-1"),
+            ({"every": "epoch"}, "checkpoint=folder"),
+            ({"save_best": 3}, "save_best"),
+        ],
+    )
+    def test_what_fit_refuses_it_refuses(self, make_learner: MakeLearner, changes: dict[str, Any], words: str) -> None:
+        for call in (make_learner().plan, make_learner().fit):
+            with pytest.raises(ArgumentError, match=words):
+                call(0.1, 1, **changes)
+
+    def test_it_measures_with_what_changes_steps(self, make_learner: MakeLearner) -> None:
+        calls = []
+
+        class Slow(Callback):
+            changes_steps = True
+
+            def on_fit_begin(self, run: Any) -> None:
+                calls.append("begin")
+
+            def on_batch_begin(self, run: Any) -> None:
+                time.sleep(0.2)
+
+            def on_fit_end(self, run: Any) -> None:
+                calls.append("end")
+
+        class Other(Callback):
+            def on_batch_begin(self, run: Any) -> None:
+                raise AssertionError("it writes files, perhaps")
+
+        learn = make_learner(callbacks=[Slow()])
+        plan = plan_fit((0.1,) * len(learn.layer_groups), 6, 1)
+        run = learn._run(plan, learn.model, learn.data.loader("train", training=True), None, None)
+        assert seconds_per_step(run, [*learn.callbacks, Other()]) > 0.2 and calls == ["begin", "end"]
+        learn.plan(0.1, 1, callbacks=[Other()])
+        assert calls == ["begin", "end"] * 2
+
     def test_it_takes_what_fit_takes(self) -> None:
         import inspect
 
@@ -112,15 +156,8 @@ class TestPlan:
 
     def test_time_from_a_single_batch(self, make_learner: MakeLearner, make_data: Any) -> None:
         learn = make_learner("plain", make_data(n_train=4))
-        seconds = seconds_per_step(
-            learn.model,
-            learn.data.loader("train", training=True),
-            learn.task,
-            learn.strategy,
-            learn.layer_groups,
-            False,
-        )
-        assert seconds > 0
+        plan = plan_fit((0.1,), 1, 1)
+        assert seconds_per_step(learn._run(plan, learn.model, learn.data.loader("train"), None, None)) > 0
 
     def test_long_times_are_in_minutes_and_many_cycles_are_cut_short(self, make_learner: MakeLearner) -> None:
         learn = make_learner()

@@ -248,3 +248,9 @@ def test_cifar10_speed(tmp_path: Path) -> None:
     assert "easylearn / hand-written, all epochs:" in done.stdout
     kept = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
     assert {name: len(made) for name, made in kept["runs"].items()} == {"hand-written loop": 1, "easylearn": 1}
+
+
+@pytest.mark.slow
+def test_units(tmp_path: Path) -> None:
+    done = run("units.py", tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr

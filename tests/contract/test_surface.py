@@ -133,7 +133,7 @@ def test_hooks_and_callback() -> None:
         "on_epoch_end",
         "on_fit_end",
     )
-    assert public(Callback) == {*HOOKS, "state_dict", "load_state_dict"}
+    assert public(Callback) == {*HOOKS, "changes_steps", "state_dict", "load_state_dict"}
 
 
 def test_run() -> None:
@@ -270,6 +270,9 @@ def test_task() -> None:
         "confusions",
         "count_classes",
         "decode_target",
+        "first_outputs",
+        "fitted",
+        "in_units_of",
         "in_words",
         "index",
         "instead",

@@ -200,6 +200,6 @@ CASES = [
     Case("a class that is not given", column("a", "d"), options={"classes": ["a", "b"]}, refused="row 1.*'d'.*a, b"),
     Case("a number beyond those given", column(0, 2), options={"classes": ["a", "b"]}, refused="row 1.*2 is not betw"),
     Case("logarithms of what has none", column(1, -2), options={"log_target": True}, refused="no logarithm.*row 1"),
-    Case("a number too large", column(1e39, 0.5), refused="float32.*row 0", says="regression"),
+    Case("a number too large", column(1e160, 0.5), refused="no float.*row 0", says="regression"),
     Case("an unknown task", column("a", "b"), options={"task": "single_lable"}, refused="'single_label'"),
 ]  # fmt: skip

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from easylearn.errors import ArgumentError
-from easylearn.nn.heads import pooled_head
+from easylearn.nn.heads import begin_at, pooled_head
 
 
 def drops(head: nn.Sequential) -> list[float]:
@@ -76,3 +76,21 @@ def test_ps_out_of_range(ps: object) -> None:
 def test_impossible_sizes(sizes: tuple[int, int, tuple[int, ...]]) -> None:
     with pytest.raises(ArgumentError, match="at least 1"):
         pooled_head(*sizes)
+
+
+class TestBeginAt:
+    def test_first_outputs_are_near_what_is_given(self) -> None:
+        head, wanted = pooled_head(64, 3), torch.tensor([0.0, -2.0, 3.0])
+        begin_at(head, wanted)
+        with torch.no_grad():
+            out = head.eval()(torch.randn(500, 64))
+        torch.testing.assert_close(out.mean(0), wanted, atol=0.2, rtol=0)
+        assert 0 < float(out.std(0).max()) < 0.5
+
+    @pytest.mark.parametrize("outputs", [None, torch.zeros(4)])
+    def test_what_does_not_fit_leaves_it_alone(self, outputs: torch.Tensor | None) -> None:
+        head = pooled_head(8, 3)
+        before = head[-1].weight.detach().clone()
+        begin_at(head, outputs)
+        assert torch.equal(head[-1].weight, before)
+        begin_at(torch.nn.Identity(), torch.zeros(3))

@@ -12,11 +12,12 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from easylearn import load_learner
 from easylearn.errors import ArgumentError, DataError, EasyLearnWarning, WeightsError
 from easylearn.learning import Learner
-from easylearn.nn.embeddings import Scaled, SigmoidRange, TableModel, emb_size
+from easylearn.nn.embeddings import SigmoidRange, TableModel, emb_size
 from easylearn.tabular.data import TabularData
-from easylearn.tabular.learner import embedding_sizes, knots, output_layer, range_of, tabular_learner
+from easylearn.tabular.learner import embedding_sizes, knots, range_of, tabular_learner
 from easylearn.task import multi_label, regression, single_label
 from easylearn.task.predictions import Predictions
 
@@ -91,8 +92,10 @@ def test_validation_is_what_a_plain_loop_finds(learner: Any, target: str) -> Non
         assert got["valid_loss"] == pytest.approx(float(F.cross_entropy(logits, y)), rel=EXACT)
         assert got["accuracy"] == pytest.approx(float((logits.argmax(1) == y).float().mean()))
     else:
-        assert got["valid_loss"] == pytest.approx(float(F.mse_loss(logits, y)), rel=EXACT)
-        assert got["rmse"] == pytest.approx(math.sqrt(float(F.mse_loss(logits, y))), rel=EXACT)
+        train = learn.data.target("train").double()
+        mean, deviation = float(train.mean()), float(train.std(unbiased=False))
+        assert got["valid_loss"] == pytest.approx(float(F.mse_loss(logits, (y - mean) / deviation)), rel=EXACT)
+        assert got["rmse"] == pytest.approx(math.sqrt(float(F.mse_loss(logits * deviation + mean, y))), rel=EXACT)
 
 
 def test_fit_is_the_loop_written_by_hand(learner: Any) -> None:
@@ -118,11 +121,14 @@ def test_log_target_learns_logarithms_and_speaks_in_units(learner: Any) -> None:
     learn = learner(make("sales", log_target=True))
     assert learn.task.scale == "log"
     learn.fit(0.01, 2)
-    logs, y = outputs(learn)
+    out, y = outputs(learn)
+    train = learn.data.target("train").double().log()
+    logs = out * train.std(unbiased=False).float() + train.mean().float()
     truth = table()["sales"].to_numpy()[[int(i) for i in learn.data.ids("valid")]]
     np.testing.assert_allclose(y[:, 0], truth, rtol=1e-6)
     got = learn.validate()
-    assert got["valid_loss"] == pytest.approx(float(F.mse_loss(logs, y.log())), rel=EXACT)
+    in_units = float(F.mse_loss(logs, y.log()) / train.var(unbiased=False))
+    assert got["valid_loss"] == pytest.approx(in_units, rel=EXACT)
     assert got["rmse"] == pytest.approx(math.sqrt(float(F.mse_loss(logs.exp(), y))), rel=EXACT)
     predicted, targets = learn.predict()
     assert torch.allclose(predicted, logs.exp(), rtol=1e-4) and targets is not None and torch.equal(targets, y)
@@ -136,7 +142,9 @@ def test_log_of_counts_with_zeros(learner: Any) -> None:
     learn = learner(make("sales", df, log_target=True))
     learn.fit(0.01, 1)
     out, y = outputs(learn)
-    assert learn.validate()["valid_loss"] == pytest.approx(float(F.mse_loss(out, y.log1p())), rel=EXACT)
+    train = learn.data.target("train").double().log1p()
+    z = (y.log1p() - train.mean()) / train.std(unbiased=False)
+    assert learn.validate()["valid_loss"] == pytest.approx(float(F.mse_loss(out, z.float())), rel=EXACT)
     assert float(learn.predict().probs.min()) >= 0
 
 
@@ -157,15 +165,114 @@ def test_y_range_is_in_the_targets_units(learner: Any, log_target: bool) -> None
 
 
 @pytest.mark.parametrize("log_target", [False, True])
-def test_an_untrained_regression_begins_near_the_mean(log_target: bool) -> None:
+@pytest.mark.parametrize("y_range", [None, (-1e-4, 2000), "auto"])
+def test_an_untrained_regression_begins_near_the_mean(learner: Any, log_target: bool, y_range: Any) -> None:
+    if log_target and isinstance(y_range, tuple):
+        y_range = (1e-3, 2000)
     data = make("sales", log_target=log_target)
-    layer, y = output_layer(data), data.target("train")
-    assert isinstance(layer, Scaled) and y is not None
-    y = y.double().log() if log_target else y.double()
-    assert float(layer.shift) == pytest.approx(float(y.mean())) and float(layer.scale) == pytest.approx(
-        float(y.std(unbiased=False))
-    )
-    assert isinstance(output_layer(make("label")), nn.Identity)
+    learn, y = learner(data, y_range=y_range), data.target("train")
+    onto = torch.log if log_target else torch.positive
+    off = onto(learn.predict().probs) - onto(y).mean()
+    assert float(off.abs().mean()) < 0.2 * float(onto(y).std())
+    assert learn.validate()["valid_loss"] < 1.2
+
+
+# -- units -------------------------------------------------------------------------------------------------
+
+
+def numbers(n: int = 400) -> tuple[pd.DataFrame, pd.Series]:
+    rng = np.random.default_rng(1)
+    x = pd.DataFrame({"a": rng.normal(size=n), "b": rng.normal(size=n), "c": rng.choice(list("xyz"), n)})
+    return x, 2 * x.a - x.b + 1.5 * (x.c == "x") + rng.normal(0, 0.1, n)
+
+
+def of_numbers(target: Any, **changes: Any) -> TabularData:
+    x, _ = numbers()
+    names = list(target) if isinstance(target, dict) else ["y"]
+    columns = target if isinstance(target, dict) else {"y": target}
+    how = {"cat_names": ["c"], "cont_names": ["a", "b"], "batch_size": 32, "valid": 0.25, "task": "regression"}
+    return TabularData.from_df(x.assign(**columns), names, **{**how, **changes})
+
+
+def correlation(learn: Learner) -> float:
+    said, true = learn.predict()
+    return float(np.corrcoef(said.double().flatten(), true.double().flatten())[0, 1])
+
+
+@pytest.mark.parametrize(("times", "plus"), [(1e-8, 0), (1e-5, 0), (1, 0), (1e6, 0), (1e11, 0), (1, 1e9), (1e100, 0)])
+def test_numbers_are_learnt_in_any_unit(learner: Any, times: float, plus: float) -> None:
+    _, y = numbers()
+    learn = learner(of_numbers(y * times + plus), (50,))
+    learn.fit(0.01, 5)
+    assert correlation(learn) > 0.97
+    said, true = learn.predict()
+    rmse = float((said.double() - true.double()).square().mean().sqrt())
+    assert learn.validate()["rmse"] == pytest.approx(rmse, rel=1e-6) and 0 < rmse < 0.8 * times
+    assert learn.validate()["valid_loss"] < 0.2
+
+
+def test_another_unit_is_the_same_training_to_the_bit(learner: Any) -> None:
+    _, y = numbers()
+    losses = []
+    for times in (1.0, 2.0**40, 2.0**-30):
+        losses.append(learner(of_numbers(y * times)).fit(0.01, 2).to_frame()[["train_loss", "valid_loss"]].to_numpy())
+    assert np.array_equal(losses[0], losses[1]) and np.array_equal(losses[0], losses[2])
+
+
+def test_two_targets_of_two_scales_are_both_learnt(learner: Any) -> None:
+    x, y = numbers()
+    z = 1e4 * (x.a + 2 * x.b)
+    both = learner(of_numbers({"y": y, "z": z}), (50,))
+    both.fit(0.01, 8)
+    report = both.interpret().report()
+    for name, column in (("y", y), ("z", z)):
+        alone = learner(of_numbers({name: column}), (50,))
+        alone.fit(0.01, 8)
+        assert report["rmse"][name] < 1.25 * alone.validate()["rmse"] + 0.05 * column.std()
+        assert report["r2"][name] > 0.9
+
+
+def test_the_loss_of_ones_own_gets_numbers_in_their_unit(learner: Any) -> None:
+    seen: list[float] = []
+
+    def loss(outputs: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        seen.extend([float(outputs.detach().mean()), float(target.mean())])
+        return F.l1_loss(outputs, target)
+
+    _, y = numbers()
+    learn = learner(of_numbers(y + 1000), loss=loss)
+    learn.fit(0.01, 1)
+    assert min(seen) > 990 and max(seen) < 1010
+    said, true = learn.predict()
+    assert learn.validate()["valid_loss"] == pytest.approx(float((said - true).abs().mean()), rel=1e-4)
+
+
+def test_other_rows_of_the_target_keep_the_learners_unit(learner: Any, tmp_path: Path) -> None:
+    x, y = numbers()
+    learn = learner(of_numbers(y * 100 + 1000), (50,))
+    learn.fit(0.01, 5)
+    frame = x.assign(y=y * 100 + 1000)
+    other = frame[frame["y"] > 1100]
+    before, task = learn.predict(frame).probs, learn.task
+    data = TabularData.from_df(other, "y", valid=0.25, batch_size=32, task="regression", like=learn.data)
+    apart = learner(of_numbers(y * 3 - 7), (50,))
+    path = tmp_path / "m.easylearn"
+    learn.export(path)
+    for again in (learn, load_learner(path, device="cpu", progress=False)):
+        again.set_data(data)
+        assert (again.task.center, again.task.spread) == (task.center, task.spread)
+        torch.testing.assert_close(again.predict(frame).probs, before)
+        said, true = again.predict()
+        rmse = float((said - true).square().mean().sqrt())
+        assert again.validate()["rmse"] == pytest.approx(rmse, rel=1e-4)
+        assert again.validate()["valid_loss"] == pytest.approx((rmse / task.spread[0]) ** 2, rel=1e-3)
+        assert rmse < 80
+    learn.fit(0.001, 1)
+    assert learn.validate()["rmse"] < 80
+    learn.save("w")
+    apart.load("w")  # weights bring the unit that they were trained in
+    assert apart.task.center == task.center
+    torch.testing.assert_close(apart.predict(frame).probs, learn.predict(frame).probs)
 
 
 def test_knots_are_quantiles_without_repeats() -> None:
@@ -437,3 +544,28 @@ def test_ranges_that_cannot_be() -> None:
         range_of(regression(scale="log"), y, (0, 10))
     with pytest.warns(EasyLearnWarning, match="from 1 to 3; the model can never predict them"):
         range_of(regression(), y, (0, 2))
+
+
+# -- the base rates ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_an_untrained_classifier_is_as_good_as_the_base_rates(learner: Any, several: bool) -> None:
+    rng = np.random.default_rng(0)
+    names, rates = ["rare", "some", "most"], [0.03, 0.2, 0.95]
+    df = table(1000).assign(**{n: (rng.random(1000) < p).astype(int) for n, p in zip(names, rates, strict=True)})
+    df["kind"] = rng.choice(list("xyz"), 1000, p=[0.9, 0.07, 0.03])
+    learn = learner(make(names if several else "kind", df, task="multi_label" if several else "single_label"), (50,))
+    known, y = learn.data.target("train"), learn.data.target("valid")
+    shares = known.mean(0) if several else torch.bincount(known) / len(known)
+    constant = shares.logit() if several else shares.log()
+    best = float(learn.task.loss(constant.expand(len(y), -1), y))
+    assert learn.validate()["valid_loss"] < 1.05 * best
+
+
+def test_balanced_classes_begin_at_equal_rates(learner: Any) -> None:
+    df = table().assign(kind=np.where(np.arange(400) % 10 == 0, "rare", "usual"))
+    bias = learner(make("kind", df, weights="balanced")).model.last.bias.detach()
+    assert float((bias[0] - bias[1]).abs()) < 1e-6
+    bias = learner(make("kind", df)).model.last.bias.detach()
+    assert float(bias[1] - bias[0]) == pytest.approx(math.log(9), abs=0.3)

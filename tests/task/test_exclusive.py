@@ -112,3 +112,21 @@ def test_smoothing() -> None:
     for wrong in (-0.1, 1.0, float("nan")):
         with pytest.raises(ArgumentError, match="label_smoothing"):
             single_label(["a"], label_smoothing=wrong)
+
+
+class TestBaseRates:
+    @pytest.mark.parametrize("soft", [False, True])
+    def test_they_are_the_rates_of_training_and_half_an_item(self, soft: bool) -> None:
+        task, y = single_label(["a", "b", "c"]), torch.tensor([0] * 6 + [1] * 3)
+        target = task.soft_target(y) if soft else y
+        torch.testing.assert_close(task.first_outputs(target).softmax(0) * 10.5, torch.tensor([6.5, 3.5, 0.5]).double())
+
+    def test_weights_count(self) -> None:
+        task, y = single_label(["a", "b"]), torch.tensor([0, 0, 0, 1])
+        balanced = torch.tensor([2 / 3, 2 / 3, 2 / 3, 2], dtype=torch.float64)
+        torch.testing.assert_close(task.first_outputs(y, balanced).softmax(0), torch.full((2,), 0.5).double())
+
+    def test_smoothed_rates_where_labels_are(self) -> None:
+        y = torch.zeros(999, dtype=torch.int64)
+        found = single_label(["a", "b"], label_smoothing=0.2).first_outputs(y).softmax(0)
+        torch.testing.assert_close(found, torch.tensor([0.9, 0.1]).double(), atol=1e-3, rtol=0)

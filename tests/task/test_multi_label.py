@@ -75,3 +75,11 @@ def test_bad_targets(names: list[str], target: Tensor, words: str) -> None:
 def test_thresholds_that_are_none(threshold: float) -> None:
     with pytest.raises(ArgumentError, match="threshold"):
         multi_label(["a"], threshold=threshold)
+
+
+def test_base_rates_are_those_of_training_and_half_an_item() -> None:
+    y = torch.tensor([[1.0, 0.0, 1.0], [1.0, 0.0, 0.0], [1.0, 0.0, 0.0]])
+    task = multi_label(["a", "b", "c"])
+    torch.testing.assert_close(task.first_outputs(y).sigmoid() * 4, torch.tensor([3.5, 0.5, 1.5]).double())
+    weighted = task.first_outputs(y, torch.tensor([3.0, 0.0, 0.0]).double()).sigmoid() * 4
+    torch.testing.assert_close(weighted, torch.tensor([3.5, 0.5, 3.5]).double())

@@ -217,10 +217,10 @@ class TestTheSweep:
     @pytest.mark.parametrize(
         ("arguments", "said"),
         [
-            ({"start_lr": 1.0, "end_lr": 0.1}, "0 < start_lr < end_lr"),
-            ({"start_lr": 0.0}, "0 < start_lr < end_lr"),
-            ({"start_lr": math.nan}, "0 < start_lr < end_lr"),
-            ({"end_lr": math.inf}, "0 < start_lr < end_lr"),
+            ({"start_lr": 1.0, "end_lr": 0.1}, "(start|end)_lr must be a number above"),
+            ({"start_lr": 0.0}, "(start|end)_lr must be a number above"),
+            ({"start_lr": math.nan}, "(start|end)_lr must be a number above"),
+            ({"end_lr": math.inf}, "(start|end)_lr must be a number above"),
             ({"n_steps": 3}, "at least 10 steps"),
             ({"lr": [1, 1]}, "2 learning rates"),
             ({"lr": [1, 1, 0]}, "last group"),

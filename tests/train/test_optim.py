@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import functools
+import math
+import re
 from copy import deepcopy
 from typing import Any
 
@@ -86,6 +88,24 @@ def test_nothing_to_train() -> None:
     model.requires_grad_(False)
     with pytest.raises(ArgumentError, match=r"every layer group is frozen.*learn.unfreeze\(\)"):
         build_optimizer(sgd, groups, (0.1, 0.2, 0.3))
+
+
+@pytest.mark.parametrize("value", [-1, math.nan, math.inf, "x"])
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [
+        (torch.optim.SGD, "momentum"),
+        (torch.optim.AdamW, "weight_decay"),
+        (torch.optim.RMSprop, "eps"),
+        (torch.optim.Adam, "betas"),
+    ],
+)
+def test_settings_out_of_range_are_refused_by_name(make: Any, name: str, value: Any) -> None:
+    settings = {name: (0.9, value) if name == "betas" else value}
+    with pytest.raises(ArgumentError, match=r"(?i)optimizer"):
+        build_optimizer(functools.partial(make, **settings), net()[1], (0.1, 0.2, 0.3))
+    with pytest.raises(ArgumentError, match=re.escape(f"wd must be a number at least 0, got {value!r}")):
+        build_optimizer(make, net()[1], (0.1, 0.2, 0.3), value)
 
 
 def test_what_makes_no_optimizer() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -238,8 +239,15 @@ class TestCompile:
     ("changes", "said"),
     [
         ({"accumulate": 0}, "accumulate must be a whole number of at least 1"),
-        ({"clip": 0.0}, "clip must be above 0"),
+        ({"clip": 0.0}, "clip.*must be a number above 0"),
         ({"clip": -1.0}, "clip"),
+        ({"clip": math.nan}, "clip.*above 0, got nan"),
+        ({"clip": math.inf}, "clip.*got inf"),
+        ({"wd": -1}, "wd must be a number at least 0, got -1"),
+        ({"wd": math.nan}, "wd must be.*nan"),
+        ({"wd": "x"}, "wd must be.*'x'"),
+        ({"label_smoothing": math.nan}, "label_smoothing must be.*below 1, got nan"),
+        ({"seed": math.nan}, "seed"),
         ({"compile": "fast"}, "compile must be True, False or a mode of torch.compile .default, .*, got 'fast'"),
         ({"compile": 1}, "compile must be True"),
     ],

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.optim import swa_utils
 
-from ...errors import ArgumentError
+from ...errors import ArgumentError, check_number, check_whole
 from ...nn.groups import BatchNorm
 from ..callback import Callback
 from ..snapshot import copy_into
@@ -24,16 +24,15 @@ class WeightAverage(Callback):
     Args:
         kind: "swa" averages the weights at the end of each epoch (arXiv 1803.05407), "ema" moves from step to step.
         start: epochs of this fit before averaging begins.
-        decay: share of the old average that an "ema" step keeps.
+        decay: share of the old average that an "ema" step keeps, at most: step t keeps (1 + t) / (10 + t), so that
+            the random weights of the beginning are forgotten in a short fit, too.
     """
 
     def __init__(self, kind: Literal["swa", "ema"] = "swa", start: int = 0, decay: float = 0.999) -> None:
         if kind not in ("swa", "ema"):
             raise ArgumentError(f"kind must be 'swa' or 'ema', got {kind!r}")
-        if start < 0:
-            raise ArgumentError(f"start must be at least 0 epochs, got {start}")
-        if not 0.0 < decay < 1.0:
-            raise ArgumentError(f"decay must be between 0 and 1, got {decay}")
+        check_whole("start", start, 0)
+        check_number("decay", decay, "above 0", "below 1")
         self.kind = kind
         self.start = start
         self.decay = decay
@@ -43,11 +42,16 @@ class WeightAverage(Callback):
 
     def on_fit_begin(self, run: Run) -> None:
         """Make the average, a copy of the model as it is."""
-        fn = swa_utils.get_ema_multi_avg_fn(self.decay) if self.kind == "ema" else None  # type: ignore[no-untyped-call]
+        fn = self._move if self.kind == "ema" else None
         self._average = swa_utils.AveragedModel(run.model, multi_avg_fn=fn, use_buffers=False)
         if self._loaded is not None:
             self._average.load_state_dict(self._loaded)
             self._loaded = None
+
+    def _move(self, average: Any, weights: Any, t: Tensor | int) -> None:
+        """Take the `weights` of step `t` into the `average`, both lists of tensors."""
+        decay = min(self.decay, (1 + int(t)) / (10 + int(t)))
+        swa_utils.get_ema_multi_avg_fn(decay)(average, weights, t)  # type: ignore[no-untyped-call]
 
     def on_epoch_begin(self, run: Run) -> None:
         """Go on training with the live weights; what is saved before this hook has the averaged ones."""

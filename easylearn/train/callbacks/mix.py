@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from ...errors import ArgumentError
+from ...errors import ArgumentError, check_number
 from ..callback import Callback
 from ..state import Run
 
@@ -19,10 +19,10 @@ class _Mix(Callback):
     gives back is then the matrix that mixes any target, of one label, several or numbers.
     """
 
+    changes_steps = True
+
     def __init__(self, alpha: float, transform: str) -> None:
-        if not alpha > 0:
-            raise ArgumentError(f"alpha must be above 0, got {alpha}")
-        self.alpha = alpha
+        self.alpha = check_number("alpha", alpha, "above 0")
         self._name = transform
         self._made: dict[int, Any] = {}
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from ...errors import ArgumentError
+from ...errors import check_number, check_whole
 from ..callback import Callback
 from ..monitor import Monitor
 from ..state import Pause, Run
@@ -16,8 +16,7 @@ class _Patient(Callback):
     """Counts epochs without a better value, and calls `_run_out` from `patience` of them on."""
 
     def __init__(self, monitor: str | None, patience: int, min_delta: float) -> None:
-        if patience < 1:
-            raise ArgumentError(f"patience must be at least 1 epoch, got {patience}")
+        check_whole("patience", patience)
         self.monitor = Monitor(monitor, min_delta)
         self.patience = patience
         self._waited = 0
@@ -80,8 +79,7 @@ class ReduceLROnPlateau(_Patient):
     def __init__(
         self, monitor: str | None = "valid_loss", factor: float = 0.1, patience: int = 2, min_delta: float = 0.0
     ) -> None:
-        if not 0.0 < factor < 1.0:
-            raise ArgumentError(f"factor must be between 0 and 1, got {factor}")
+        check_number("factor", factor, "above 0", "below 1")
         super().__init__(monitor, patience, min_delta)
         self.factor = factor
         self._scale = 1.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from ... import keyed
 from ...errors import ArgumentError, EasyLearnWarning, SchemaError, StateError, WeightsError
 from ...files import StrPath
 from ...schedules import Schedule
+from ...task import Task
 from ..callback import Callback
 from ..callbacks.save import SaveBest, SaveCycles
 from ..optim import OptimizerFn, build_optimizer
@@ -84,6 +86,12 @@ class SavedRun:
         return WeightsError(f"{self.file} is not what easylearn writes: {problem}")
 
     # -- checked before the run ------------------------------------------------------------------------------
+
+    def context_like(self, context: RunContext) -> RunContext:
+        """The `context` of a learner, its task with outputs that mean what those of the run do."""
+        task, settings = context.task, self.facts.get("settings of the task", {})
+        task = task.in_units_of(Task.from_json({"kind": task.kind, "names": list(task.names), **settings}))
+        return replace(context, task=task)
 
     def check(self, context: RunContext, same_data: bool) -> None:
         """Refuse a learner that differs from the run's, naming each difference; warn of another torch or device."""

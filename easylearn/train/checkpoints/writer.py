@@ -16,7 +16,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ... import keyed
-from ...errors import ArgumentError, EasyLearnWarning, SaveError, StateError, WeightsError, name_of
+from ...errors import ArgumentError, EasyLearnWarning, SaveError, StateError, WeightsError, check_whole, name_of
 from ...files import StrPath
 from ...schedules import Schedule
 from ..callback import Callback
@@ -44,8 +44,6 @@ class CheckpointWriter(Callback):
         self.interval = interval
         self.keep = keep
         self._steps, self._seconds = _parse(interval)
-        if isinstance(keep, bool) or not isinstance(keep, int) or keep < 1:
-            raise ArgumentError(f"keep is the number of checkpoints that stay, at least 1, got {keep!r}")
         self._saved = saved
         self._damaged = list(saved.damaged) if saved is not None else []
         self._context = context
@@ -184,6 +182,7 @@ def make_writer(
     folder: StrPath | None, interval: Interval | None, keep: int, context: RunContext
 ) -> CheckpointWriter | None:
     """The writer that checkpoint=, every= and keep= of `Learner.fit` ask for."""
+    check_whole("keep, how many checkpoints stay,", keep)
     if folder is not None:
         return CheckpointWriter(folder, "epoch" if interval is None else interval, keep, context)
     if interval is not None:

@@ -130,5 +130,5 @@ def test_what_is_no_picture_is_refused(make_learner: MakeLearner) -> None:
 @pytest.mark.parametrize("make", [MixUp, CutMix])
 @pytest.mark.parametrize("alpha", [0.0, -1.0, float("nan")])
 def test_bad_alpha(make: Any, alpha: float) -> None:
-    with pytest.raises(ArgumentError, match="alpha must be above 0"):
+    with pytest.raises(ArgumentError, match="alpha must be a number above 0"):
         make(alpha)

@@ -72,7 +72,7 @@ class TestEarlyStopping:
         assert two.state_dict() == one.state_dict() == {"best": 5, "waited": 2}
 
     def test_refused(self, make_learner: MakeLearner, make_data: Any) -> None:
-        with pytest.raises(ArgumentError, match="patience must be at least 1 epoch, got 0"):
+        with pytest.raises(ArgumentError, match=r"patience must be.*at least 1, got 0"):
             EarlyStopping(patience=0)
         with pytest.raises(ArgumentError, match="validation data, and there is none"):
             make_learner(data=make_data(n_valid=None)).fit(0.1, 1, callbacks=[EarlyStopping()])
@@ -134,7 +134,7 @@ class TestReduceLROnPlateau:
 
     @pytest.mark.parametrize("factor", [0.0, 1.0, -1.0, 2.0])
     def test_refused(self, factor: float) -> None:
-        with pytest.raises(ArgumentError, match="factor must be between 0 and 1"):
+        with pytest.raises(ArgumentError, match="factor must be a number above 0 and below 1"):
             ReduceLROnPlateau(factor=factor)
         with pytest.raises(ArgumentError, match="patience"):
             ReduceLROnPlateau(patience=0)

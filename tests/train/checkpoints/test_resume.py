@@ -714,7 +714,7 @@ def test_bad_arguments(make_learner: MakeLearner, tmp_path: Path) -> None:
     with pytest.raises(ArgumentError, match="say where, too: checkpoint=folder"):
         learn.fit(0.05, 1, every=3)
     for keep in (0, True, 1.5, "2"):
-        with pytest.raises(ArgumentError, match="keep is the number of checkpoints"):
+        with pytest.raises(ArgumentError, match="keep, how many checkpoints stay"):
             learn.fit(0.05, 1, checkpoint=tmp_path, keep=keep)  # type: ignore[arg-type]
     with pytest.raises(ArgumentError, match="called 'callbacks' here"):
         learn.resume(tmp_path, cbs=[])  # type: ignore[call-arg]
