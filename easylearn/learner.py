@@ -79,7 +79,7 @@ class Learner:
 
     __slots__ = (
         "_bn_freeze", "_curve", "_data", "_epochs_done", "_features", "_groups", "_last", "_model", "_precompute",
-        "_record", "_strategy", "callbacks", "optimizer", "path", "progress", "seed", "task", "wd",
+        "_record", "_saved_best", "_strategy", "callbacks", "optimizer", "path", "progress", "seed", "task", "wd",
     )  # fmt: skip
 
     @strict(
@@ -108,6 +108,7 @@ class Learner:
         self._place(data, model, groups)
         self._bn_freeze = bn_freeze
         self._features = FeatureStore()
+        self._saved_best: dict[str, tuple[str, float, Path]] = {}
         self._epochs_done = 0
         self._record: Record | None = None
         self._last: Record | None = None  # of the last fit or sweep
@@ -136,6 +137,7 @@ class Learner:
     @model.setter
     def model(self, model: nn.Module) -> None:
         self._place(self._data, model)
+        self._saved_best.clear()
         self._precompute = False
 
     @property
@@ -478,6 +480,7 @@ class Learner:
             freeze_stats=self._bn_freeze,
             cycle_ends=plan.cycle_ends,
             save=self.save,
+            saved_best=self._saved_best,
         )
 
     def _context(self) -> RunContext:
@@ -514,6 +517,7 @@ class Learner:
             raise ArgumentError(f"set_data takes a size in pixels or a data object, got {data!r}")
         new = data.adopt(self.data) if isinstance(data, Data) else self.data.resized(data)
         self._data = new.for_model(self.model)
+        self._saved_best.clear()  # other items, or sizes: the values of metrics do not compare
 
     # -- prediction ----------------------------------------------------------------------------------------
 

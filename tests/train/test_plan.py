@@ -17,7 +17,8 @@ from easylearn.train.plan import FitPlan, count_of, plan_fit, spread_rates
 
 
 def plan(n: int | None = None, *, epochs: int | None = None, **changes: Any) -> FitPlan:
-    return plan_fit((0.1,), changes.pop("steps_per_epoch", 10), count_of(n, epochs), **changes)
+    rates, steps = changes.pop("rates", (0.1,)), changes.pop("steps_per_epoch", 10)
+    return plan_fit(rates, steps, count_of(n, epochs), **changes)
 
 
 def multipliers(of: FitPlan) -> list[float]:
@@ -105,6 +106,8 @@ def test_a_schedule_of_ones_own() -> None:
         ({"n": 0}, "n must be a whole number of at least 1, got 0"),
         ({"n": -1, "cycle_len": None}, "at least 1"),
         ({"n": 2.5}, "whole number"),
+        ({"n": 1e-2, "rates": (3.0,)}, r"swapped: .*fit\(0\.01, 3\)"),
+        ({"n": 1e-2, "rates": (3.0, 3.0), "schedule": schedules.cosine()}, "swapped"),
         ({"n": 1, "cycle_len": 0}, "cycle_len"),
         ({"n": 1, "cycle_len": math.nan}, "cycle_len"),
         ({"n": 1, "cycle_mult": -1}, "cycle_mult"),
