@@ -13,8 +13,8 @@ probs, targets = learn.tta()
 from __future__ import annotations
 
 from . import losses, metrics, schedules
+from .analysis.drawings import plot_confusion, plot_worst
 from .analysis.interpret import Interpretation
-from .analysis.results import plot_confusion, plot_worst
 from .artefact.predictor import Predictor
 from .data.bunch import Data
 from .data.loaders import LoaderData, TensorData

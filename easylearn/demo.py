@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import schedules
+from .analysis.drawings import plot_confusion, plot_worst
 from .analysis.page import Piece, drawing, section, table, whole_page
 from .analysis.plots import new_figure
-from .analysis.results import plot_confusion, plot_worst
 from .errors import ArgumentError, DataError
 from .files import StrPath, atomic_write
 from .learner import Learner

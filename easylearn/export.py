@@ -9,13 +9,13 @@ import torch
 from torch import nn
 
 from .artefact.archive import Archive
-from .artefact.model_file import BUILD_ERRORS, load_model
+from .artefact.model_file import load_model, refuse_damage
 from .artefact.predictor import Predictor
 from .artefact.training import TrainingSettings
 from .data.bunch import BlankData, Data
 from .data.loaders import TensorPreprocessor
 from .data.preprocess import Preprocessor
-from .errors import EasyLearnError, WeightsError
+from .errors import WeightsError
 from .files import StrPath
 from .learner import Learner
 from .options import strict
@@ -45,29 +45,17 @@ def _open(path: StrPath, own: nn.Module | None) -> tuple[nn.Module, Task, BlankD
             raise WeightsError(
                 f"{path} is about {kind!r}, which this easylearn does not know; known are {list(_KINDS)}"
             )
-        try:
+        batch_size = recipe.get("batch_size")
+        if type(batch_size) is not int or not 0 < batch_size <= MOST_ITEMS:
+            raise WeightsError(f"{path} asks for batches of {str(batch_size)[:50]} items; it is damaged")
+        # also a number that is none, or infinite, deep inside of what a processor had learned
+        with refuse_damage(path, "says in a damaged way how items are prepared"):
             task = Task.from_json(archive.spec.get("task"))
-            data = _read_recipe(_KINDS[kind], recipe, task, path)
+            preprocessor = _KINDS[kind].from_recipe(recipe, task)
+            data = BlankData(preprocessor.complete(task), batch_size, preprocessor)
             model = load_model(archive, own)
-            data.preprocessor.check_model(model)
-        except WeightsError as error:
-            raise (error if str(path) in str(error) else WeightsError(f"{path}: {error}")) from error
-        except EasyLearnError as error:
-            raise WeightsError(f"{path} cannot be read: {error}") from error
+            preprocessor.check_model(model)
         return model, data.task, data, archive.spec
-
-
-def _read_recipe(kind: type[Preprocessor], recipe: Mapping[str, Any], task: Task, path: StrPath) -> BlankData:
-    batch_size = recipe.get("batch_size")
-    if type(batch_size) is not int or not 0 < batch_size <= MOST_ITEMS:
-        raise WeightsError(f"{path} asks for batches of {str(batch_size)[:50]} items; it is damaged")
-    try:
-        preprocessor = kind.from_recipe(recipe, task)
-        return BlankData(preprocessor.complete(task), batch_size, preprocessor)
-    except EasyLearnError:
-        raise
-    except BUILD_ERRORS as error:  # a number that is none, or infinite, deep inside of what a processor had learned
-        raise WeightsError(f"{path} says in a damaged way how items are prepared: {str(error)[:200]}") from error
 
 
 @strict({"fname": "path", "cpu": 'device="cpu"'})
@@ -85,8 +73,7 @@ def load_predictor(
         The predictor; its numbers are those of the learner, bit for bit on the same kind of machine.
 
     Raises:
-        WeightsError: the file is missing, damaged or of another kind, or the model does not fit; nothing large was
-            allocated.
+        WeightsError: the file is missing, damaged or of another kind, or the model does not fit.
     """
     net, task, data, spec = _open(path, model)
     training = TrainingSettings.from_json(spec.get("training"), path)
@@ -97,26 +84,19 @@ def load_predictor(
 
 @strict({"fname": "path", "cpu": 'device="cpu"'})
 def load_learner(
-    path: StrPath,
-    *,
-    data: Data[Any] | None = None,
-    model: nn.Module | None = None,
-    metrics: Sequence[Any] | None = None,
-    callbacks: Sequence[Callback] | None = None,
-    device: str | torch.device | None = None,
-    models: StrPath = "models",
-    progress: bool = True,
-) -> Learner:
+    path: StrPath, *, data: Data[Any] | None = None, model: nn.Module | None = None,
+    metrics: Sequence[Any] | None = None, callbacks: Sequence[Callback] | None = None,
+    device: str | torch.device | None = None, models: StrPath = "models", progress: bool = True,
+) -> Learner:  # fmt: skip
     """A learner out of a file that `learn.export` wrote: it predicts at once, and trains when it has data.
 
     Args:
         path: the file.
-        data: to go on training with, made with the same classes (and vocabulary, or `like=`); None can be made up for
-            by `learn.set_data(data)`.
-        model: as in `load_predictor`.
+        data: to go on training with, made with the same classes (and vocabulary, or `like=`); `learn.set_data(data)`
+            gives some later.
+        model, device: as in `load_predictor`.
         metrics: None takes the task's usual ones.
         callbacks: None takes those that the file could describe.
-        device: None takes the best there is.
         models: folder for `learn.save`.
         progress: draw bars and print a line per epoch.
 
@@ -124,27 +104,16 @@ def load_learner(
         The learner, frozen as it was.
 
     Raises:
-        WeightsError: as `load_predictor`.
-        DataError: the data does not fit the model.
+        WeightsError: as `load_predictor`; `DataError` where the data does not fit the model.
     """
     net, _, blank, spec = _open(path, model)
     training = TrainingSettings.from_json(spec.get("training"), path)
+    same = {name: vars(training)[name] for name in ("wd", "clip", "accumulate", "precision", "seed", "bn_freeze")}
+    made = training.make_callbacks(path) if callbacks is None else callbacks
     learn = Learner(
-        blank,
-        net,
-        optimizer=training.make_optimizer(),
-        metrics=metrics,
-        wd=training.wd,
-        clip=training.clip,
-        accumulate=training.accumulate,
-        precision=training.precision,
-        device=device,
-        seed=training.seed,
-        path=models,
-        callbacks=training.make_callbacks(path) if callbacks is None else callbacks,
-        bn_freeze=training.bn_freeze,
-        progress=progress,
-    )
+        blank, net, optimizer=training.make_optimizer(), metrics=metrics, device=device, path=models, callbacks=made,
+        progress=progress, **same,
+    )  # fmt: skip
     for group in learn.layer_groups:
         for _, p in group.params:
             p.requires_grad_(group.name not in training.frozen)

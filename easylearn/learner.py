@@ -602,20 +602,20 @@ class Learner:
 
     # -- files ---------------------------------------------------------------------------------------------
 
-    def save(self, name: str) -> Path:
+    def save(self, name: StrPath) -> Path:
         """Save the weights as `name`.safetensors in `learn.path`; an old file is replaced whole or not at all."""
         return save_weights(self._file(name), self.model, self.task)
 
-    def load(self, name: str) -> Learner:
+    def load(self, name: StrPath) -> Learner:
         """Load weights saved under `name` (or in a file of that path), all or none; freezing stays as it is."""
-        file = self._file(name)
-        is_path = not file.exists() and name.endswith(".safetensors") and Path(name).exists()
-        load_weights(Path(name) if is_path else file, self.model, self.task)
+        file, given = self._file(name), Path(name)
+        is_path = not file.exists() and given.suffix == ".safetensors" and given.exists()
+        load_weights(given if is_path else file, self.model, self.task)
         self._data = self.data.for_model(self.model)
         return self
 
-    def _file(self, name: str) -> Path:
-        return self.path / (name if name.endswith(".safetensors") else f"{name}.safetensors")
+    def _file(self, name: StrPath) -> Path:
+        return self.path / f"{str(name).removesuffix('.safetensors')}.safetensors"
 
     @strict({"fname": "path", "name": "path", "fmt": "format"})
     def export(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from torch import Tensor
 
 from ..data.bunch import Data, SplitName
-from ..errors import short
-from .plots import new_figure
+from ..errors import ArgumentError, DataError, short
+from ..task import Predictions, Task
+from .plots import grid, new_figure
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,15 +23,7 @@ _IMAGE, _WORDS = (2.5, 3.0, 3), (3.3, 2.7, 2)  # inches across and down for one 
 
 
 def draw_confusion(counts: Tensor, names: Sequence[str]) -> Figure:
-    """Draw a confusion matrix.
-
-    Args:
-        counts: rows are the true classes, shape (c, c).
-        names: of the classes.
-
-    Returns:
-        The figure; numbers and names are written where there are few enough classes.
-    """
+    """Draw a confusion matrix (c, c), whose rows are the true classes; numbers and names where there are few."""
     side = min(max(3.6, 0.45 * len(names) + 1.6), 16.0)
     figure = new_figure(side, side)
     axes = figure.add_subplot()
@@ -55,27 +48,13 @@ def shows_images(data: Data[Any]) -> bool:
 
 
 def draw_items(
-    data: Data[Any], split: SplitName, positions: Sequence[int], titles: Sequence[str], right: Sequence[bool]
+    data: Data[Any], split: SplitName, positions: Sequence[int], titles: Sequence[tuple[str, bool]]
 ) -> Figure:
-    """Draw items in rows, each under its title, which is red where the model was wrong.
-
-    Args:
-        data: draws them.
-        split: where they are.
-        positions: which they are.
-        titles: one per item.
-        right: one per item.
-
-    Returns:
-        The figure.
-    """
+    """Draw items of a split in rows, each under its title, which is red where it is not right."""
     wide, high, most = _IMAGE if shows_images(data) else _WORDS
     ids = data.ids(split)
-    columns = min(most, len(positions))
-    rows = -(-len(positions) // columns)
-    figure = new_figure(wide * columns, high * rows)
-    for place, (i, title, good) in enumerate(zip(positions, titles, right, strict=True), 1):
-        axes = figure.add_subplot(rows, columns, place)
+    figure, places = grid(len(positions), min(most, len(positions)), wide, high)
+    for axes, i, (title, good) in zip(places, positions, titles, strict=True):
         data.draw_item(split, i, axes)
         axes.set_title(title, fontsize=9, color="black" if good else "C3", parse_math=False)
         if not axes.get_xlabel():
@@ -84,15 +63,7 @@ def draw_items(
 
 
 def draw_calibration(table: pd.DataFrame, error: float) -> Figure:
-    """Draw accuracy against confidence, and how many items have each confidence.
-
-    Args:
-        table: as `Calibration` has it.
-        error: the expected calibration error.
-
-    Returns:
-        The figure. Bars below the diagonal: the model is surer than it should be.
-    """
+    """Draw accuracy against confidence, and how many items have each confidence; see `Calibration`."""
     figure = new_figure(5.2, 4.6)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
     width = 0.92 / len(table)
@@ -109,17 +80,7 @@ def draw_calibration(table: pd.DataFrame, error: float) -> Figure:
 
 
 def draw_numbers(names: Sequence[str], predicted: Tensor, true: Tensor, is_log: bool = False) -> Figure:
-    """Draw predicted against actual numbers, and how the errors spread.
-
-    Args:
-        names: of the numbers; the first few are drawn.
-        predicted: shape (n, number of names).
-        true: of the same shape.
-        is_log: draw both on a log scale.
-
-    Returns:
-        The figure.
-    """
+    """Draw predicted against actual numbers, both (n, number of names), of the first names, and the errors' spread."""
     names = names[:MOST_DRAWN]
     step = -(-len(true) // MOST_POINTS)
     figure = new_figure(8.4, 3.6 * len(names))
@@ -139,3 +100,50 @@ def draw_numbers(names: Sequence[str], predicted: Tensor, true: Tensor, is_log: 
         right.axvline(0, color="0.2", linewidth=1)
         right.set(xlabel="predicted minus actual", ylabel="items")
     return figure
+
+
+class Predicting(Protocol):
+    """What is asked of a learner here."""
+
+    task: Task
+
+    @property
+    def data(self) -> Data[Any]: ...
+
+    def predict(self, items: Any = None, *, split: SplitName | None = None) -> Any: ...
+
+
+def plot_confusion(learn: Predicting, predictions: Predictions | None = None) -> Figure:
+    """Draw the confusion matrix of the validation split.
+
+    Args:
+        learn: a single-label learner.
+        predictions: of `learn.predict()` or `learn.tta()`; None predicts the validation split.
+    """
+    found: Predictions = predictions if predictions is not None else learn.predict(split="valid")
+    if found.targets is None or not learn.task.is_exclusive:
+        raise DataError("a confusion matrix needs single-label predictions with their targets")
+    return draw_confusion(learn.task.confusions(found.probs, found.targets), learn.task.names)
+
+
+def plot_worst(learn: Predicting, n: int = 9, predictions: Predictions | None = None) -> Figure:
+    """Draw the `n` validation items with the highest loss: what was predicted, what is true, how sure it was.
+
+    The arguments as in `plot_confusion`. Items without single labels are refused.
+    """
+    if not learn.task.is_exclusive:
+        raise ArgumentError(
+            f"plot_worst needs one class per item, this task is {learn.task}. learn.interpret().plot_top_losses() "
+            "draws the worst items of any task"
+        )
+    if n < 1:
+        raise ArgumentError(f"n must be at least 1, got {n}")
+    found: Predictions = predictions if predictions is not None else learn.predict(split="valid")
+    if found.targets is None:
+        raise DataError("which predictions are the worst can only be told with targets")
+    if found.ids != tuple(learn.data.ids("valid")):
+        raise DataError("these predictions are not of the learner's present validation split; predict anew")
+    true = found.probs.gather(1, found.targets[:, None])[:, 0]
+    order = true.argsort()[:n].tolist()
+    titles = [learn.task.title(found.probs[i], found.targets[i]) for i in order]
+    return draw_items(learn.data, "valid", order, titles)

@@ -24,14 +24,12 @@ if TYPE_CHECKING:
 class Calibration:
     """Whether things said with a probability of 80 % are right in 80 % of the cases (arXiv 1706.04599).
 
-    Args:
-        table: a row per bin of probabilities, above `low` to `high`: the `count` in it, their mean `confidence` and
-            their `accuracy`, the share that was right; both NaN in an empty bin.
-        error: the expected calibration error: the mean distance between confidence and accuracy, weighted by count.
+    `table` has a row per bin of probabilities, above `low` to `high`: the `count` in it, their mean `confidence` and
+    their `accuracy`, the share that was right; both NaN in an empty bin.
     """
 
     table: pd.DataFrame
-    error: float
+    error: float  # the expected one: the mean distance between confidence and accuracy, weighted by count
 
     def __repr__(self) -> str:
         return f"expected calibration error {self.error:.4f}\n{self.table.to_string(float_format='{:.3f}'.format)}"
@@ -41,22 +39,15 @@ class Interpretation:
     """What a model says of the items of one split, beside what is true. `learn.interpret()` makes it.
 
     Args:
-        data: where the items are; it draws them.
-        task: what is predicted.
-        split: "train", "valid" or "test".
-        logits: the model's outputs in file order, shape (n, n_out).
-        targets: shape (n,) or (n, n_out).
+        data, task, split: where the items are, and what is predicted.
+        logits, targets: in file order, shape (n, n_out), and (n,) or (n, n_out).
         device: where a loss with weights of its own has them; None is that of the logits.
 
     Attributes:
         ids: one name per item, in file order.
         probs: probabilities, or numbers in their own units, shape (n, n_out).
         losses: of each item by itself, shape (n,).
-        labels: what was predicted, decoded.
-        truths: what is true, decoded.
-
-    Raises:
-        DataError: there are no targets.
+        labels, truths: what was predicted and what is true, decoded.
 
     >>> from easylearn.data.loaders import TensorData
     >>> from easylearn.task import single_label
@@ -70,14 +61,9 @@ class Interpretation:
     """
 
     def __init__(
-        self,
-        data: Data[Any],
-        task: Task,
-        split: SplitName,
-        logits: Tensor,
-        targets: Tensor | None,
+        self, data: Data[Any], task: Task, split: SplitName, logits: Tensor, targets: Tensor | None,
         device: torch.device | None = None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         if targets is None:
             raise DataError(
                 f"the items of the {split} split have no targets, so nothing can be said of mistakes; learn.predict() "
@@ -89,10 +75,8 @@ class Interpretation:
         self.logits = logits
         self.ids = tuple(data.ids(split))
         if not len(self.ids) == len(logits) == len(targets):
-            raise DataError(
-                f"the {split} split names {len(self.ids)} items, but there are {len(logits)} outputs and "
-                f"{len(targets)} targets"
-            )
+            found = f"{len(logits)} outputs and {len(targets)} targets"
+            raise DataError(f"the {split} split names {len(self.ids)} items, but there are {found}")
         self.probs = task.activate(logits)
         self.losses = task.item_losses(logits.to(device), targets.to(device)).cpu()
         self.targets = targets
@@ -106,18 +90,13 @@ class Interpretation:
         mean = float(self.losses.mean())
         return f"Interpretation({self.split}: {len(self):,} items, {self.task.kind}, mean loss {mean:.4g})"
 
-    # -- single items --------------------------------------------------------------------------------------
-
     def top_losses(self, k: int = 10) -> pd.DataFrame:
-        """The items with the highest loss, the worst first.
-
-        Args:
-            k: how many; fewer where there are fewer.
+        """The `k` items with the highest loss, the worst first; the index is the position in the split.
 
         Returns:
             Columns id, loss, predicted, actual and, with classes, probability: of the predicted class; with several
             labels the lowest that the truth about any of them was given. With numbers instead residual: predicted
-            minus actual. The index is the position in the split.
+            minus actual.
         """
         import pandas as pd
 
@@ -139,19 +118,10 @@ class Interpretation:
         return self.losses.argsort(descending=True, stable=True)[:k].tolist()
 
     def plot_top_losses(self, k: int = 9) -> Figure:
-        """Draw the items with the highest loss: images; texts and rows in words.
-
-        Args:
-            k: how many.
-
-        Returns:
-            The figure. A red title is a wrong class.
-        """
+        """Draw the `k` items with the highest loss, texts and rows in words. A red title is a wrong class."""
         order = self.worst(k)
         titles = [self.task.title(self.probs[i], self.targets[i]) for i in order]
-        return draw_items(self.data, self.split, order, [t for t, _ in titles], [right for _, right in titles])
-
-    # -- classes -------------------------------------------------------------------------------------------
+        return draw_items(self.data, self.split, order, titles)
 
     def confusion_matrix(self) -> Tensor:
         """How often items of class i were taken for class j: counts of shape (c, c), rows are the true classes."""
@@ -162,14 +132,7 @@ class Interpretation:
         return draw_confusion(self.confusion_matrix(), self.task.names)
 
     def most_confused(self, min_count: int = 1) -> pd.DataFrame:
-        """Pairs of classes that were mixed up, the most frequent first.
-
-        Args:
-            min_count: pairs with fewer items are left out.
-
-        Returns:
-            Columns actual, predicted, count.
-        """
+        """Pairs of classes that were mixed up at least `min_count` times: actual, predicted, count; the worst first."""
         import pandas as pd
 
         if min_count < 1:
@@ -196,16 +159,10 @@ class Interpretation:
         return frame
 
     def calibration(self, n_bins: int = 10) -> Calibration:
-        """Whether probabilities mean what they say (arXiv 1706.04599).
+        """Whether probabilities mean what they say (arXiv 1706.04599), in `n_bins` of equal width from 0 to 1.
 
         Single label: how sure the model was of the class it chose, against how often that was right. Several labels:
         every probability of every label, against how often the label is there.
-
-        Args:
-            n_bins: bins of equal width from 0 to 1.
-
-        Returns:
-            A table of the bins, and the expected calibration error.
         """
         import pandas as pd
 
@@ -218,30 +175,13 @@ class Interpretation:
         confidence = torch.bincount(place, sure, n_bins) / count  # 0/0 is NaN: an empty bin says nothing
         accuracy = torch.bincount(place, right, n_bins) / count
         error = float(((confidence - accuracy).abs() * count / len(sure)).nansum())
-        table: pd.DataFrame = pd.DataFrame(
-            {
-                "low": edges[:-1].tolist(),
-                "high": edges[1:].tolist(),
-                "count": count.tolist(),
-                "confidence": confidence.tolist(),
-                "accuracy": accuracy.tolist(),
-            }
-        )
-        return Calibration(table, error)
+        columns = {"low": edges[:-1], "high": edges[1:], "count": count, "confidence": confidence, "accuracy": accuracy}
+        return Calibration(pd.DataFrame({name: values.tolist() for name, values in columns.items()}), error)
 
     def plot_calibration(self, n_bins: int = 10) -> Figure:
-        """Draw accuracy against confidence, and how many items have each confidence.
-
-        Args:
-            n_bins: bins of equal width from 0 to 1.
-
-        Returns:
-            The figure. Bars below the diagonal: the model is surer than it should be.
-        """
+        """Draw `calibration` in `n_bins`. Bars below the diagonal: the model is surer than it should be."""
         found = self.calibration(n_bins)
         return draw_calibration(found.table, found.error)
-
-    # -- numbers -------------------------------------------------------------------------------------------
 
     def residuals(self) -> pd.DataFrame:
         """Predicted minus actual in the targets' own units: a row per item, a column per predicted number."""
@@ -255,7 +195,6 @@ class Interpretation:
 
     def plot_predictions(self) -> Figure:
         """Draw predicted against actual numbers, and how the errors spread; on a log scale where the task has one."""
-        # A log scale where all targets are above 0 by themselves.
         return draw_numbers(self.task.names, *self._numbers("plot_predictions"), is_log=self.task.lowest >= 0)
 
     def _numbers(self, what: str) -> tuple[Tensor, Tensor]:
@@ -280,7 +219,5 @@ def interpret(
             "a language model has no items whose losses could be compared; learn.validate() gives its perplexity, and "
             "generate(learn, prompt, n) shows what it has learnt"
         )
-    if split not in data.splits:
-        raise DataError(f"there is no {split} split; pass {split}= when making the data, or interpret another split")
     logits, targets = gather(model, data.loader(split), strategy)
     return Interpretation(data, task, split, logits, targets, strategy.device)

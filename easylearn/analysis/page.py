@@ -5,8 +5,10 @@ from __future__ import annotations
 import base64
 import html
 import io
+import string
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import short
@@ -17,20 +19,14 @@ if TYPE_CHECKING:
 
 LONG = 60  # characters from which a cell needs a wide column
 Row = Sequence[Any]
-Piece = str | Callable[[int], str]
-"""HTML, or a drawing that becomes HTML at a resolution (dots per inch)."""
+Piece = str | Callable[[int], str]  # HTML, or a drawing that becomes HTML at a resolution (dots per inch)
 
 
 def whole_page(title: str, parts: Iterable[Iterable[Piece]], dpi: int) -> str:
-    """The whole page.
-
-    Args:
-        title: of the window.
-        parts: what stands on it.
-        dpi: of the drawings.
-    """
+    """The whole page, with drawings of `dpi` dots per inch."""
     body = "\n".join(piece(dpi) if callable(piece) else piece for part in parts for piece in part)
-    return _PAGE.format(title=html.escape(title), body=body)
+    template = Path(__file__).with_name("page.html").read_text(encoding="utf-8")
+    return string.Template(template).substitute(title=html.escape(title), body=body)
 
 
 def section(title: str, pieces: Sequence[Piece]) -> list[Piece]:
@@ -48,12 +44,9 @@ def drawing(figure: Figure, caption: str) -> Piece:
             warnings.filterwarnings("ignore", message="Glyph .* missing from")
             figure.savefig(stream, format="png", dpi=dpi)
         code = base64.b64encode(stream.getvalue()).decode()
-        text = html.escape(caption)
-        wide = round(figure.get_figwidth() * 100)
-        return (
-            f'<figure><img src="data:image/png;base64,{code}" alt="{text}" style="width:{wide}px">'
-            f"<figcaption>{text}</figcaption></figure>"
-        )
+        text, wide = html.escape(caption), round(figure.get_figwidth() * 100)
+        image = f'<img src="data:image/png;base64,{code}" alt="{text}" style="width:{wide}px">'
+        return f"<figure>{image}<figcaption>{text}</figcaption></figure>"
 
     return draw
 
@@ -65,10 +58,7 @@ def table(heads: Sequence[str], rows: Sequence[Row], right: Iterable[str] = ()) 
     }
     kinds = [' class="n"' if h in numbers else "" for h in heads]
     head = "".join(f"<th{kind}>{html.escape(str(h))}</th>" for h, kind in zip(heads, kinds, strict=True))
-    lines = []
-    for row in rows:
-        lines.append("<tr>" + "".join(map(_cell, row, kinds)) + "</tr>")
-    body = "\n".join(lines)
+    body = "\n".join("<tr>" + "".join(map(_cell, row, kinds)) + "</tr>" for row in rows)
     return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>\n{body}\n</tbody></table></div>'
 
 
@@ -83,12 +73,8 @@ def _cell(value: Any, kind: str) -> str:
 
 def frame(given: pd.DataFrame, index: str | None = None) -> str:
     """A table of a DataFrame, with its index as the first column where that has a name."""
-    rows = [list(row) for row in given.itertuples(index=False, name=None)]
-    heads = [str(c) for c in given.columns]
-    if index is not None:
-        rows = [[str(name), *row] for name, row in zip(given.index, rows, strict=True)]
-        heads = [index, *heads]
-    return table(heads, rows)
+    shown = given if index is None else given.reset_index(names=index)
+    return table([str(c) for c in shown.columns], list(shown.itertuples(index=False, name=None)))
 
 
 def pairs(rows: Sequence[tuple[str, str]]) -> str:
@@ -99,10 +85,8 @@ def pairs(rows: Sequence[tuple[str, str]]) -> str:
 
 def plain(value: Any) -> str:
     """A value as a person would write it."""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if value is None:
-        return "not set"
+    if value is None or isinstance(value, bool):
+        return {None: "not set", True: "yes", False: "no"}[value]
     if isinstance(value, float):
         return number(value)
     if isinstance(value, Mapping):
@@ -136,64 +120,3 @@ def listed(names: Sequence[Any]) -> str:
     """The first names of a list, and how many more there are."""
     shown = ", ".join(short(str(n), 40) for n in names[:8])
     return f"{shown} and {len(names) - 8} more" if len(names) > 8 else shown
-
-
-_PAGE = """\
-<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
-<title>Run report, {title}</title>
-<style>
-body {{ font: 15px/1.5 system-ui, "Segoe UI", "Helvetica Neue", Arial, sans-serif; color: #222; background: #fff;
-  max-width: 72rem; margin: 0 auto; padding: 1.5rem }}
-h1 {{ font-size: 1.7rem; margin: 0 }}
-h2 {{ font-size: 1.2rem; margin: 2.2rem 0 .8rem; padding-bottom: .25rem; border-bottom: 2px solid #2a7 }}
-h3 {{ font-size: 1rem; margin: 1.4rem 0 .4rem }}
-header p {{ color: #555; margin: .3rem 0 1rem }}
-.cards {{ display: flex; flex-wrap: wrap; gap: .7rem }}
-.cards div {{ border: 1px solid #ddd; border-radius: 6px; padding: .5rem .9rem; min-width: 6.5rem }}
-.cards b {{ display: block; font-size: 1.25rem }}
-.cards span {{ color: #666; font-size: .85rem }}
-.odd li {{ margin: .35rem 0 }}
-.odd {{ border-left: 4px solid #d80; background: #fff8ec; margin: 0; padding: .4rem 1rem .4rem 2rem }}
-.figures {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(min(27rem, 100%), 1fr)); gap: 1.2rem;
-  align-items: start; margin: .8rem 0 }}
-.figures.wide {{ grid-template-columns: 1fr }}
-figure {{ margin: 0; break-inside: avoid }}
-figure img {{ max-width: 100%; height: auto; display: block }}
-figcaption {{ color: #555; font-size: .85rem; margin-top: .2rem }}
-.scroll {{ overflow-x: auto }}
-table {{ border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .9rem }}
-th, td {{ padding: .25rem 1rem .25rem 0; text-align: left; border-bottom: 1px solid #e4e4e4; vertical-align: top }}
-thead th {{ color: #555; font-weight: 600; border-bottom: 2px solid #ccc; white-space: nowrap }}
-td.n, thead th.n {{ text-align: right; white-space: nowrap }}
-td.t {{ min-width: 20rem }}
-td {{ overflow-wrap: break-word; max-width: 46rem }}
-td span {{ display: inline-block; margin-right: .9rem }}
-td i {{ color: #777; font-style: normal; font-size: .85em }}
-.pairs td {{ white-space: pre-line }}
-.pairs th {{ color: #555; font-weight: 600; width: 13rem }}
-pre {{ background: #f5f5f2; padding: .7rem 1rem; border-radius: 4px; white-space: pre-wrap; overflow-wrap: anywhere }}
-@page {{ size: A4; margin: 14mm }}
-@media print {{
-  body {{ font-size: 9.5pt; max-width: none; padding: 0 }}
-  h2, h3 {{ break-after: avoid }}
-  tr, .cards div, .odd li {{ break-inside: avoid }}
-  .scroll {{ overflow: visible }}
-  table {{ font-size: 8.5pt }}
-  th, td {{ padding-right: .5rem }}
-  td.t {{ min-width: 0 }}
-  .figures {{ grid-template-columns: repeat(2, 1fr); gap: .6rem }}
-  .figures.wide {{ grid-template-columns: 1fr }}
-  figure img {{ max-height: 23cm; object-fit: contain; object-position: left }}
-}}
-</style>
-</head>
-<body>
-{body}
-</body>
-</html>
-"""

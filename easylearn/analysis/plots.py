@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..errors import StateError
@@ -10,6 +11,7 @@ from ..train.finder import LRCurve
 from ..train.record import Record
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
@@ -23,19 +25,20 @@ def new_figure(width: float = 6.4, height: float = 4.0) -> Figure:
     return figure
 
 
+def grid(n: int, columns: int, wide: float, high: float) -> tuple[Figure, list[Axes]]:
+    """A figure with places for `n` drawings in rows, each of so many inches."""
+    rows = -(-n // columns)
+    figure = new_figure(wide * columns, high * rows)
+    return figure, [figure.add_subplot(rows, columns, place) for place in range(1, n + 1)]
+
+
+@dataclass(frozen=True)
 class SchedPlots:
-    """The plots of the last lr_find and of the last fit, as `learn.sched`.
+    """The plots of the last lr_find (`curve`), the last fit (`fitted`) and whichever came last, as `learn.sched`."""
 
-    Args:
-        curve: of the last lr_find, or None.
-        record: of whichever came last, lr_find or fit, or None.
-        fitted: of the last fit, or None.
-    """
-
-    def __init__(self, curve: LRCurve | None, record: Record | None, fitted: Record | None) -> None:
-        self.curve = curve
-        self.record = record
-        self.fitted = fitted
+    curve: LRCurve | None
+    record: Record | None
+    fitted: Record | None
 
     @property
     def lrs(self) -> list[float]:
@@ -53,15 +56,7 @@ class SchedPlots:
         return self.record
 
     def plot(self, n_skip: int = 0, n_skip_end: int = 0) -> Figure:
-        """Loss against learning rate of the last lr_find.
-
-        Args:
-            n_skip: points left out at the start.
-            n_skip_end: points left out at the end.
-
-        Returns:
-            The figure.
-        """
+        """Loss against rate of the last lr_find, without `n_skip` points at its start and `n_skip_end` at its end."""
         if self.curve is None:
             raise StateError("loss against rate is a plot of lr_find: call learn.lr_find() first")
         stop = max(len(self.curve.rates) - n_skip_end, n_skip + 1)

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import datetime
 import html
+import math
 import os
 import platform
-import sys
 import warnings
-from collections.abc import Iterable, Mapping
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from ..artefact.model_file import library_versions
 from ..data.bunch import Data
 from ..errors import ArgumentError, DataError, EasyLearnWarning, name_of, short
 from ..files import StrPath, atomic_write
@@ -23,9 +23,8 @@ from ..train.predict import evaluate, score
 from ..train.record import Record, format_row
 from .drawings import shows_images
 from .interpret import Interpretation, interpret
-from .odd import odd_results, odd_training
-from .page import Html, Piece, drawing, duration, frame, number, pairs, plain, section, table, whole_page
-from .plots import SchedPlots, new_figure
+from .page import Html, Piece, drawing, duration, frame, listed, number, pairs, plain, section, table, whole_page
+from .plots import SchedPlots, grid
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -33,30 +32,21 @@ if TYPE_CHECKING:
 MOST_BYTES = 3_000_000
 DPIS = (110, 80, 50, 30)  # of the drawings: the first at which the file is small enough
 WORST, PAIRS, EPOCHS, CLASSES, COLUMNS = 9, 12, 60, 30, 40  # rows and columns of tables, so that pages stay readable
+# From which a remark is worth a line. They are thresholds of attention, not of truth.
+ROSE, GAP, OFF = 0.05, 2.0, 0.1
+ENOUGH = 200  # items; of fewer, chance alone puts probabilities off by 5 % and more (0.8 * 0.4 * sqrt(5 bins / items))
 TEXT = 700  # characters of a text among the worst items
-_VERSIONS = ("easylearn", "torch", "torchvision", "numpy", "pandas", "scikit-learn")
 _HIDDEN = {"result", "frozen", "precision", "clip", "accumulate"}  # told elsewhere on the page
 
 
 def write_report(path: StrPath, run: RunContext, plots: SchedPlots, settings: Mapping[str, Any]) -> Path:
-    """Write the report; see `Learner.report`.
-
-    Args:
-        path: of the file; an old one is replaced whole.
-        run: model, groups, data, task and strategy.
-        plots: of the last fit and lr_find.
-        settings: more of the configuration, by its names.
-
-    Returns:
-        The path.
-    """
+    """Write the report, and give its path; see `Learner.report`. `settings` are more of the configuration."""
     target = Path(path)
     if target.suffix.lower() not in (".html", ".htm"):
         raise ArgumentError(f"a report is an HTML file, so its name ends in .html, got {str(path)!r}")
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", EasyLearnWarning)
-        found = _interpretation(run)
-        scores = _scores(run, found)
+        found, scores = _results(run)
     heard = [str(w.message) for w in caught if issubclass(w.category, EasyLearnWarning)]
     others = [w for w in caught if not issubclass(w.category, EasyLearnWarning)]
     record = plots.fitted
@@ -82,18 +72,14 @@ def write_report(path: StrPath, run: RunContext, plots: SchedPlots, settings: Ma
     return target
 
 
-def _interpretation(run: RunContext) -> Interpretation | None:
-    if run.task.is_streamed or "valid" not in run.data.splits:
-        return None
-    return interpret(run.model, run.data, run.task, run.strategy)
-
-
-def _scores(run: RunContext, found: Interpretation | None) -> dict[str, float]:
-    if found is not None:
-        return score(found.logits, found.targets, run.task, run.strategy)
-    if "valid" in run.data.splits:
-        return evaluate(run.model, run.data.loader("valid"), run.task, run.strategy)
-    return {}
+def _results(run: RunContext) -> tuple[Interpretation | None, dict[str, float]]:
+    """What is said of the validation items, as far as there are any, and the scores."""
+    if "valid" not in run.data.splits:
+        return None, {}
+    if run.task.is_streamed:
+        return None, evaluate(run.model, run.data.loader("valid"), run.task, run.strategy)
+    found = interpret(run.model, run.data, run.task, run.strategy)
+    return found, score(found.logits, found.targets, run.task, run.strategy)
 
 
 def _head(run: RunContext, record: Record | None, scores: Mapping[str, float]) -> list[Piece]:
@@ -103,16 +89,14 @@ def _head(run: RunContext, record: Record | None, scores: Mapping[str, float]) -
         seconds = sum(row["seconds"] for row in record.epochs)
         cards += [("epochs", str(len(record.epochs))), ("training took", duration(seconds))]
     boxes = "".join(f"<div><b>{html.escape(v)}</b><span>{html.escape(n)}</span></div>" for n, v in cards)
-    line = (
-        f"{type(run.model).__name__} on {type(run.data).__name__}, predicting {run.task.summary}. Written {now} by "
-        f"easylearn {_version('easylearn')}."
-    )
+    line = f"{type(run.model).__name__} on {type(run.data).__name__}, predicting {run.task.summary}. "
+    line += f"Written {now} by easylearn {library_versions()['easylearn']}."
     return [f'<header><h1>Run report</h1><p>{html.escape(line)}</p><div class="cards">{boxes}</div></header>']
 
 
 def _odd(run: RunContext, record: Record | None, found: Interpretation | None, heard: Iterable[str]) -> list[Piece]:
-    results = [] if found is None else odd_results(found)
-    notes = [*odd_training(record), *results, *run.data.notes(), *dict.fromkeys(heard)]
+    results = [] if found is None else _odd_results(found)
+    notes = [*_odd_training(record), *results, *run.data.notes(), *dict.fromkeys(heard)]
     if "valid" not in run.data.splits:
         notes.append("There is no validation split, so nothing here says how good the model is on new items.")
     if not notes:
@@ -124,16 +108,17 @@ def _training(plots: SchedPlots) -> list[Piece]:
     record = plots.fitted
     if record is None or not len(record):
         return ["<p>Nothing was trained.</p>"]
-    pieces: list[Piece] = ['<div class="figures">']
     own = SchedPlots(plots.curve, record, record)
-    pieces.append(drawing(own.plot_losses(), "Loss of each step, and its mean in each epoch"))
-    pieces.append(drawing(own.plot_lr(), "Learning rate of each layer group at each step"))
+    pieces = [
+        drawing(own.plot_losses(), "Loss of each step, and its mean in each epoch"),
+        drawing(own.plot_lr(), "Learning rate of each layer group at each step"),
+    ]
     metrics = _plot_metrics(record)
     if metrics is not None:
         pieces.append(drawing(metrics, "Metrics on the validation items, by epoch"))
     if plots.curve is not None:
         pieces.append(drawing(plots.plot(), f"lr_find: {plots.curve}"))
-    pieces.append("</div>")
+    pieces = _figures(pieces)
     if record.epochs:
         step = -(-len(record.epochs) // EPOCHS)
         rows = [row for i, row in enumerate(record.epochs) if i % step == 0 or i == len(record.epochs) - 1]
@@ -152,10 +137,9 @@ def _plot_metrics(record: Record) -> Figure | None:
     names = list(dict.fromkeys(n for row in record.epochs for n in row if n not in known))[:6]
     if not names or len(record.epochs) < 2:
         return None
-    rows = -(-len(names) // 2)
-    figure = new_figure(6.4, 4.0 if len(names) < 3 else 2.2 * rows)
-    for place, name in enumerate(names, 1):
-        axes = figure.add_subplot(rows, min(2, len(names)), place)
+    columns = min(2, len(names))
+    figure, places = grid(len(names), columns, 6.4 / columns, 4.0 if len(names) < 3 else 2.2)
+    for axes, name in zip(places, names, strict=True):
         points = [(row["epoch"], row[name]) for row in record.epochs if name in row]
         axes.plot([x for x, _ in points], [y for _, y in points], "s-", markersize=4, color="C2")
         axes.set_title(short(name, 30), fontsize=10, parse_math=False)
@@ -170,25 +154,29 @@ def _validation(run: RunContext, found: Interpretation | None, scores: Mapping[s
     if found is None:
         return ["<p>A language model has no items whose losses could be compared; its scores are at the top.</p>"]
     task, report = found.task, found.report()
-    pieces: list[Piece] = ['<div class="figures">']
+    drawings: list[Piece] = []
     if task.predicts_numbers:
-        pieces.append(drawing(found.plot_predictions(), "Predicted and actual"))
+        drawings.append(drawing(found.plot_predictions(), "Predicted and actual"))
     if task.is_exclusive:
-        pieces.append(drawing(found.plot_confusion(), "What was taken for what"))
+        drawings.append(drawing(found.plot_confusion(), "What was taken for what"))
     if task.is_exclusive or task.is_multi:
-        pieces.append(drawing(found.plot_calibration(), "Whether probabilities mean what they say"))
-    pieces.append("</div>")
+        drawings.append(drawing(found.plot_calibration(), "Whether probabilities mean what they say"))
     title = f"By {task.noun}"
     if len(report) > CLASSES and "f1" in report:
         title = f"The {CLASSES} of {len(report)} classes with the lowest F1"
         report = report.sort_values("f1", kind="stable").head(CLASSES)
-    pieces.append(f'<div class="figures"><div><h3>{title}</h3>{frame(report, task.noun)}</div>')
+    tables: list[Piece] = [f"<div><h3>{title}</h3>{frame(report, task.noun)}</div>"]
     if task.is_exclusive:
         pairs = found.most_confused()
         more = f", {PAIRS} of {len(pairs)} pairs" if len(pairs) > PAIRS else ""
         if len(pairs):
-            pieces.append(f"<div><h3>Most confused{more}</h3>{frame(pairs.head(PAIRS))}</div>")
-    return [*pieces, "</div>"]
+            tables.append(f"<div><h3>Most confused{more}</h3>{frame(pairs.head(PAIRS))}</div>")
+    return [*_figures(drawings), *_figures(tables)]
+
+
+def _figures(pieces: Sequence[Piece], kind: str = "figures") -> list[Piece]:
+    """Pieces side by side."""
+    return [f'<div class="{kind}">', *pieces, "</div>"] if pieces else []
 
 
 def _worst(found: Interpretation) -> list[Piece]:
@@ -198,15 +186,8 @@ def _worst(found: Interpretation) -> list[Piece]:
     if any(fields):
         heads.append("item")
         rows = [[*row, Html(_fields(f))] for row, f in zip(rows, fields, strict=True)]
-    listed = table(heads, rows)
-    if not shows_images(found.data):
-        return [listed]
-    return [
-        '<div class="figures wide">',
-        drawing(found.plot_top_losses(WORST), "Highest losses first"),
-        "</div>",
-        listed,
-    ]
+    images = [drawing(found.plot_top_losses(WORST), "Highest losses first")] if shows_images(found.data) else []
+    return [*_figures(images, "figures wide"), table(heads, rows)]
 
 
 def _fields(fields: Mapping[str, str]) -> str:
@@ -222,18 +203,15 @@ def _configuration(run: RunContext, settings: Mapping[str, Any]) -> list[tuple[s
     task, strategy = run.task, run.strategy
     total = sum(g.n_params() for g in run.groups)
     training = sum(g.n_params(trainable_only=True) for g in run.groups)
-    groups = "\n".join(
-        f"{g.name}: {g.n_params():,} parameters, {'trains' if g.trainable else 'frozen'}" for g in run.groups
-    )
-    loss = "the task's own" if task.loss_fn is None else name_of(task.loss_fn)
+    groups = [f"{g.name}: {g.n_params():,} parameters, {'trains' if g.trainable else 'frozen'}" for g in run.groups]
     clipped = "not clipped" if strategy.clip is None else f"clipped at a norm of {strategy.clip:g}"
     rows: list[tuple[str, Any]] = [
         ("task", f"{task.kind.replace('_', ' ')} of {len(task.names)}"),
         *((name.replace("_", " "), value) for name, value in task.settings().items()),
-        ("loss", loss),
+        ("loss", "the task's own" if task.loss_fn is None else name_of(task.loss_fn)),
         ("metrics", ", ".join(m.name for m in task.metrics) or "none"),
         ("model", f"{type(run.model).__name__}, {total:,} parameters, {training:,} of them train"),
-        ("layer groups", groups),
+        ("layer groups", "\n".join(groups)),
         ("batch size", run.data.batch_size),
         ("device and precision", f"{strategy.device}, {strategy.precision}"),
         ("gradients", f"{clipped}; {strategy.accumulate} batch{'es' if strategy.accumulate > 1 else ''} per step"),
@@ -247,10 +225,10 @@ def _data(data: Data[Any]) -> list[Piece]:
     rows = []
     for split in data.splits:
         try:
-            print_of = data.fingerprint(split)
+            known = data.fingerprint(split)
         except DataError as error:
-            print_of = f"none: {error}"
-        rows.append([split, f"{len(data.ids(split)):,}", print_of])
+            known = f"none: {error}"
+        rows.append([split, f"{len(data.ids(split)):,}", known])
     return [f"<pre>{html.escape(repr(data))}</pre>", table(["split", "items", "fingerprint"], rows)]
 
 
@@ -258,17 +236,66 @@ def _environment(run: RunContext) -> list[tuple[str, str]]:
     device = run.strategy.device
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{os.cpu_count()} cores"
     return [
-        ("Python", sys.version.split()[0]),
-        *((name, _version(name)) for name in _VERSIONS),
+        *{**library_versions(), "torch": str(torch.__version__)}.items(),
         ("system", f"{platform.system()} {platform.release()}, {platform.machine()}"),
         ("device", f"{device}, {name}, {torch.get_num_threads()} threads"),
     ]
 
 
-def _version(package: str) -> str:
-    if package == "torch":
-        return str(torch.__version__)
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "not installed"
+def _odd_training(record: Record | None) -> list[str]:
+    """Remarks on how a fit went; None where there was none."""
+    if record is None:
+        return ["This learner was not trained here: these are results of the model as it stands."]
+    notes = []
+    if record.stop_reason is not None:
+        notes.append(f"The fit ended early: {record.stop_reason}.")
+    bad = sum(not math.isfinite(v) for v in record.losses)
+    if bad:
+        notes.append(f"{bad} of {len(record)} training losses were no finite numbers.")
+    valid = [(row["valid_loss"], int(row["epoch"])) for row in record.epochs if "valid_loss" in row]
+    if valid and math.isfinite(valid[-1][0]):
+        last, best = valid[-1][0], min(valid)
+        if last > best[0] + ROSE * abs(best[0]):
+            notes.append(
+                f"The validation loss was lowest after epoch {best[1]} ({best[0]:.4g}) and ended at {last:.4g}: what "
+                "was learnt later helps with training items only. Train for fewer epochs, or keep the best with "
+                "save_best=."
+            )
+        trained = record.last["train_loss"]
+        if 0 < GAP * trained < last:
+            notes.append(
+                f"The training loss ended at {trained:.4g}, the validation loss at {last:.4g}: the model knows the "
+                "training items by heart. More items, more augmentation, dropout or weight decay narrow the gap."
+            )
+    return notes
+
+
+def _odd_results(found: Interpretation) -> list[str]:
+    """Remarks on what a model says of items."""
+    notes, task = [], found.task
+    lost = int((~found.logits.isfinite()).reshape(len(found), -1).any(1).sum())
+    if lost:
+        notes.append(f"The outputs for {lost} of {len(found)} items are no finite numbers.")
+    report = found.report()
+    if task.predicts_numbers:
+        poor = [str(n) for n, r2 in report["r2"].items() if r2 <= 0]
+        return [*notes, f"Predicting the mean would be as good for {listed(poor)}."] if poor else notes
+    if not (task.is_exclusive or task.is_multi):
+        return notes
+    absent = report.index[report["support"] == 0].tolist()
+    if absent:
+        notes.append(
+            f"No validation item has {listed(absent)}: nothing is known about {'it' if len(absent) == 1 else 'them'}."
+        )
+    never = report.index[(report["support"] > 0) & (report["recall"] == 0)].tolist()
+    if never:
+        notes.append(f"Never predicted rightly: {listed(never)}.")
+    if task.is_exclusive:
+        usual = report["support"].max() / len(found)
+        right = int(found.confusion_matrix().diagonal().sum()) / len(found)
+        if right <= usual:
+            notes.append(f"{right:.1%} are right; always saying the most frequent class would be right in {usual:.1%}.")
+    error = found.calibration().error
+    if error > OFF and len(found) >= ENOUGH:
+        notes.append(f"Probabilities are off by {error:.0%} on average: do not take them at their word.")
+    return notes

@@ -18,6 +18,7 @@ from ..train.optim import check_trainable
 from ..train.plan import FitPlan
 from ..train.snapshot import restored
 from ..train.strategy import Strategy
+from .page import duration
 
 
 class Summary(str):
@@ -28,17 +29,7 @@ class Summary(str):
 
 
 def summarise(model: nn.Module, loader: Loader, groups: Sequence[ParamGroup], strategy: Strategy) -> Summary:
-    """The layers of a model with the shapes they give for one batch.
-
-    Args:
-        model: as it is; its modes and the random generators are put back.
-        loader: gives the batch.
-        groups: its layer groups.
-        strategy: device and precision.
-
-    Returns:
-        One line per layer, and totals.
-    """
+    """The layers of a model with the shapes they give for one batch: one line per layer, and totals."""
     shapes: dict[int, str] = {}
     leaves = [(n, m) for n, m in model.named_modules() if not list(m.children())]
 
@@ -54,21 +45,13 @@ def summarise(model: nn.Module, loader: Loader, groups: Sequence[ParamGroup], st
     finally:
         for hook in hooks:
             hook.remove()
-    group_of = {n.rpartition(".")[0]: (g, p.requires_grad) for g in groups for n, p in g.params}
+    group_of = {n.rpartition(".")[0]: (g.name, p.requires_grad) for g in groups for n, p in g.params}
     rows = [("group", "layer", "kind", "output", "parameters", "trains")]
     for name, module in leaves:
         count = sum(p.numel() for p in module.parameters())
-        group, trains = group_of.get(name, (None, False))
-        rows.append(
-            (
-                group.name if group else "",
-                name,
-                type(module).__name__,
-                shapes.get(id(module), "-"),
-                f"{count:,}" if count else "",
-                ("yes" if trains else "frozen") if count else "",
-            )
-        )
+        group, trains = group_of.get(name, ("", False))
+        said = (f"{count:,}", "yes" if trains else "frozen") if count else ("", "")
+        rows.append((group, name, type(module).__name__, shapes.get(id(module), "-"), *said))
     total = sum(g.n_params() for g in groups)
     training = sum(g.n_params(trainable_only=True) for g in groups)
     text = f"{_table(rows)}\n{total:,} parameters, {training:,} of them train"
@@ -81,12 +64,7 @@ def _table(rows: Sequence[Sequence[str]]) -> str:
 
 
 def seconds_per_step(
-    model: nn.Module,
-    loader: Loader,
-    task: Task,
-    strategy: Strategy,
-    groups: Sequence[ParamGroup],
-    freeze_stats: bool,
+    model: nn.Module, loader: Loader, task: Task, strategy: Strategy, groups: Sequence[ParamGroup], freeze_stats: bool
 ) -> float:
     """Seconds of a training step, measured on two batches; everything is restored and no weight changes."""
     check_trainable(groups)
@@ -116,11 +94,9 @@ def plan_text(plan: FitPlan, groups: Sequence[ParamGroup], seconds: float, preco
     for group, rate in zip(groups, plan.rates, strict=True):
         count = group.n_params(trainable_only=True)
         rows.append((group.name, f"{rate:.3g}" if count else "-", f"{count:,}" if count else "frozen"))
-    total = plan.n_steps * seconds
-    took = f"{total:.0f} s" if total < 120 else f"{total / 60:.1f} min"
     return (
         f"{plan.n_epochs:g} epochs of {per_epoch} batches = {plan.n_steps} steps; cycles of {lengths} epochs\n"
         f"schedule: {plan.schedule}\n{_table(rows)}\n"
-        f"about {took} of training ({seconds * 1e3:.3g} ms a step), validation and callbacks not counted"
-        + ("; the head alone, on precomputed features" if precomputed else "")
+        f"about {duration(plan.n_steps * seconds)} of training ({seconds * 1e3:.3g} ms a step), validation and "
+        "callbacks not counted" + ("; the head alone, on precomputed features" if precomputed else "")
     )

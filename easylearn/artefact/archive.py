@@ -12,7 +12,7 @@ import math
 import os
 import struct
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,49 +38,25 @@ _CHUNK = 2**20
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the same model gives the same bytes at any time
 
 _DTYPES: Mapping[str, torch.dtype] = {
-    "F64": torch.float64,
-    "F32": torch.float32,
-    "F16": torch.float16,
-    "BF16": torch.bfloat16,
-    "I64": torch.int64,
-    "I32": torch.int32,
-    "I16": torch.int16,
-    "I8": torch.int8,
-    "U8": torch.uint8,
-    "BOOL": torch.bool,
-}
+    "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64,
+    "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8, "BOOL": torch.bool,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Entry:
-    """The type, the shape and the bytes of a tensor in a file.
-
-    Args:
-        dtype: type of its numbers.
-        shape: of the tensor.
-        begin: its first byte, from the beginning of the file.
-        size: how many bytes.
-    """
+    """The type, the shape and the bytes of a tensor in a file."""
 
     dtype: torch.dtype
     shape: tuple[int, ...]
-    begin: int
-    size: int
+    begin: int  # its first byte, from the beginning of the file
+    size: int  # in bytes
 
 
 def write_archive(path: StrPath, spec: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Path:
-    """Write a model file, whole or not at all.
+    """Write a model file, whole or not at all, and give its path.
 
-    Args:
-        path: the file to create or replace.
-        spec: what JSON can hold; digests are added.
-        tensors: on the CPU, contiguous, each with bytes of its own.
-
-    Returns:
-        The path.
-
-    Raises:
-        SaveError: the file could not be written; the old one is whole.
+    `spec` is what JSON can hold; digests are added. Tensors are on the CPU, contiguous, with bytes of their own.
     """
     from safetensors import SafetensorError
     from safetensors.torch import save_file
@@ -109,16 +85,11 @@ def write_archive(path: StrPath, spec: Mapping[str, Any], tensors: Mapping[str, 
 class Archive:
     """A model file, opened and checked; use it in a `with` block.
 
-    Args:
-        path: the file.
+    A file that is none or damaged raises `WeightsError` before anything large is allocated.
 
     Attributes:
-        spec: what it says of the model.
+        spec: what the file says of the model.
         entries: its tensors by name.
-
-    Raises:
-        WeightsError: it is no such file, or it is damaged; nothing large was allocated.
-        SchemaError: another version of easylearn wrote it.
     """
 
     def __init__(self, path: StrPath) -> None:
@@ -126,17 +97,16 @@ class Archive:
         if not self.path.is_file():
             what = "is a folder, not a file" if self.path.is_dir() else "does not exist"
             near = self.path.with_name(self.path.name + ".easylearn")
-            raise WeightsError(
-                f"the model file {self.path} {what}" + (f"; did you mean {near}?" if near.exists() else "")
-            )
+            hint = f"; did you mean {near}?" if near.exists() else ""
+            raise WeightsError(f"the model file {self.path} {what}{hint}")
         if self.path.suffix == ".safetensors":
             raise WeightsError(
                 f"{self.path} holds weights alone, as learn.save writes them: make the learner again and call "
                 "learn.load(name), or write a whole model with learn.export(path)"
             )
-        self._file: IO[bytes] = open(self.path, "rb")  # noqa: SIM115 - closed by `close`
+        self._file: IO[bytes] = open(self.path, "rb")  # noqa: SIM115 - closed by `__exit__`
         with ExitStack() as stack:
-            stack.callback(self.close)
+            stack.callback(self._file.close)
             try:
                 members = self._members()
                 self.spec = self._read_spec(*members[SPEC])
@@ -153,10 +123,6 @@ class Archive:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the file."""
         self._file.close()
 
     def read_into(self, name: str, target: Tensor) -> None:
@@ -175,10 +141,13 @@ class Archive:
 
     def read(self, name: str) -> Tensor:
         """A tensor of the file, in newly allocated memory."""
-        entry = self.entries[name]
-        out = torch.empty(entry.shape, dtype=entry.dtype)
+        out = torch.empty(self.entries[name].shape, dtype=self.entries[name].dtype)
         self.read_into(name, out)
         return out
+
+    def _at(self, place: int, size: int) -> bytes:
+        self._file.seek(place)
+        return self._file.read(size)
 
     def _damaged(self, why: str) -> WeightsError:
         return WeightsError(
@@ -200,14 +169,9 @@ class Archive:
                 plain = info.compress_type == zipfile.ZIP_STORED and info.compress_size == info.file_size
                 if not plain or info.flag_bits & 1:
                     raise self._damaged(f"{info.filename} is compressed or encrypted")
-                # The local header may have other lengths of name and extra field than the directory.
-                self._file.seek(info.header_offset)
-                header = self._file.read(30)
-                if len(header) != 30 or header[:4] != b"PK\x03\x04":
-                    raise self._damaged(f"{info.filename} has no header")
-                name_size, extra_size = struct.unpack("<HH", header[26:30])
-                if self._file.read(name_size) != info.filename.encode():
-                    raise self._damaged(f"the header of {info.filename} names another member")
+                archive.open(info).close()  # compares the member's own header with the directory
+                # which may have other lengths of name and extra field
+                name_size, extra_size = struct.unpack("<HH", self._at(info.header_offset + 26, 4))
                 begin = info.header_offset + 30 + name_size + extra_size
                 if begin + info.file_size > total:
                     raise self._damaged(f"{info.filename} is cut short")
@@ -219,36 +183,25 @@ class Archive:
 
     def _check_directory(self, total: int) -> None:
         """Refuse a directory of more than two members: zipfile would read it whole, at many times its size."""
-        if total < 22:
-            raise self._damaged(f"it has {total} bytes")
-        self._file.seek(total - 22)
-        end = self._file.read(22)
+        end = self._at(total - 22, 22)
         n_members, size = struct.unpack("<HI", end[10:16])
         if end[:4] != b"PK\x05\x06" or n_members != 2 or size > MOST_DIRECTORY:
             raise self._damaged("it does not end as a zip file of two members")
-        if total < 22 + 20:
-            return
-        self._file.seek(total - 22 - 20)
-        locator = self._file.read(20)
-        if locator[:4] != b"PK\x06\x07":
-            return
-        (place,) = struct.unpack("<Q", locator[8:16])
-        if place > total - 56:
-            raise self._damaged("its directory lies beyond its end")
-        self._file.seek(place)
-        record = self._file.read(56)
-        if record[:4] != b"PK\x06\x06" or struct.unpack("<QQ", record[32:48]) != (2, size):
-            raise self._damaged("its two directories differ")
+        locator = self._at(total - 42, 20) if total >= 42 else b""
+        if locator[:4] == b"PK\x06\x07":
+            (place,) = struct.unpack("<Q", locator[8:16])
+            record = self._at(place, 56)
+            if record[:4] != b"PK\x06\x06" or struct.unpack("<QQ", record[32:48]) != (2, size):
+                raise self._damaged("its two directories differ")
 
     def _read_spec(self, begin: int, size: int) -> dict[str, Any]:
         if size > MOST_SPEC:
             raise self._damaged(f"{SPEC} has {size:,} bytes, more than {MOST_SPEC:,}")
-        self._file.seek(begin)
-        spec = self._json(SPEC, self._file.read(size), MOST_LISTS)
+        spec = self._json(SPEC, self._at(begin, size), MOST_LISTS)
         if not isinstance(spec, dict) or spec.get("what") != WHAT:
             raise self._damaged(f"{SPEC} does not say that it is a model")
         schema = spec.get("schema")
-        if not isinstance(schema, int) or isinstance(schema, bool) or schema < 1:
+        if type(schema) is not int or schema < 1:
             raise self._damaged(f"its schema is {str(schema)[:50]!r}")
         if schema > SCHEMA:
             raise SchemaError(
@@ -267,29 +220,22 @@ class Archive:
             value = json.loads(text.decode("utf-8", "surrogatepass"))
         except (ValueError, RecursionError) as error:
             raise self._damaged(f"{what} is not JSON: {error}") from error
-        if _is_deep(value):
+        if _is_deep([value]):
             raise self._damaged(f"{what} has more than {MOST_LEVELS} levels")
         return value
 
     def _read_header(self, begin: int, size: int) -> dict[str, Entry]:
         """The tensors that a safetensors file announces, with every byte accounted for."""
-        if size < 8:
-            raise self._damaged(f"{WEIGHTS} is cut short")
-        self._file.seek(begin)
-        (length,) = struct.unpack("<Q", self._file.read(8))
+        (length,) = struct.unpack("<Q", self._at(begin, 8))
         if length > min(size - 8, MOST_HEADER):
             raise self._damaged(f"{WEIGHTS} announces a header of {length:,} bytes")
-        header = self._json(f"the header of {WEIGHTS}", self._file.read(length), 3 * MOST_TENSORS)
+        header = self._json(f"the header of {WEIGHTS}", self._at(begin + 8, length), 3 * MOST_TENSORS)
         if not isinstance(header, dict):
             raise self._damaged(f"the header of {WEIGHTS} is a {type(header).__name__}")
         header.pop("__metadata__", None)
-        data = begin + 8 + length
-        entries: dict[str, Entry] = {}
-        for name, given in header.items():
-            entries[name] = self._entry(name, given, data)
-        spans = sorted((e.begin, e.size) for e in entries.values())
-        place = data
-        for first, n in spans:
+        data = place = begin + 8 + length
+        entries = {name: self._entry(name, given, data) for name, given in header.items()}
+        for first, n in sorted((e.begin, e.size) for e in entries.values()):
             if first != place:
                 raise self._damaged(f"the tensors of {WEIGHTS} overlap, or leave bytes between them")
             place += n
@@ -298,47 +244,34 @@ class Archive:
         return entries
 
     def _entry(self, name: str, given: Any, data: int) -> Entry:
-        wrong = self._damaged(f"the header of {WEIGHTS} has a wrong entry for {name[:100]!r}")
-        if not isinstance(given, dict) or set(given) != {"dtype", "shape", "data_offsets"}:
-            raise wrong
-        shape, offsets = given["shape"], given["data_offsets"]
-        if not isinstance(shape, list) or not isinstance(offsets, list) or len(offsets) != 2:
-            raise wrong
-        if any(type(n) is not int or n < 0 for n in (*shape, *offsets)):
-            raise wrong
-        if math.prod(max(n, 1) for n in shape) > MOST_NUMBERS:  # also where an empty dimension makes it 0
-            raise wrong
-        dtype = _DTYPES.get(given["dtype"]) if isinstance(given["dtype"], str) else None
-        if dtype is None:
-            raise self._damaged(f"{name[:100]!r} is of type {str(given['dtype'])[:50]!r}")
-        size = offsets[1] - offsets[0]
-        if math.prod(shape) * dtype.itemsize != size:
-            raise wrong
-        return Entry(dtype, tuple(shape), data + offsets[0], size)
+        try:
+            shape, (first, last), dtype = given["shape"], given["data_offsets"], _DTYPES[given["dtype"]]
+            fits = (
+                given.keys() == {"dtype", "shape", "data_offsets"}
+                and isinstance(shape, list)
+                and all(type(n) is int and n >= 0 for n in (*shape, first, last))
+                and math.prod(max(n, 1) for n in shape) <= MOST_NUMBERS  # also where an empty dimension makes it 0
+                and math.prod(shape) * dtype.itemsize == last - first
+            )
+        except (KeyError, TypeError, ValueError, AttributeError):
+            fits = False
+        if not fits:
+            raise self._damaged(f"the header of {WEIGHTS} has a wrong entry for {name[:100]!r}: {str(given)[:150]}")
+        return Entry(dtype, tuple(shape), data + first, last - first)
 
 
-def _is_deep(value: Any) -> bool:
-    row = [value]
-    for _ in range(MOST_LEVELS):
-        parts = (part.values() if isinstance(part, dict) else part for part in row if isinstance(part, dict | list))
-        row = [v for part in parts for v in part if isinstance(v, dict | list)]
-        if not row:
-            return False
-    return True
+def _is_deep(value: Any, most: int = MOST_LEVELS + 1) -> bool:
+    parts = value.values() if isinstance(value, dict) else value
+    return not most or any(_is_deep(part, most - 1) for part in parts if isinstance(part, dict | list))
 
 
-def _chunks(file: IO[bytes], size: int) -> Iterator[bytes]:
+def _digest_of(file: IO[bytes], size: int) -> str:
+    state = hashlib.blake2b(digest_size=16)
     while size > 0:
         chunk = file.read(min(_CHUNK, size))
         if not chunk:
             raise OSError(f"{size:,} bytes are missing")
         size -= len(chunk)
-        yield chunk
-
-
-def _digest_of(file: IO[bytes], size: int) -> str:
-    state = hashlib.blake2b(digest_size=16)
-    for chunk in _chunks(file, size):
         state.update(chunk)
     return state.hexdigest()
 

@@ -20,18 +20,11 @@ from .model_file import describe_task, library_versions, load_model, write_model
 from .pack import FEWEST, How, pack, unpack
 from .runtimes import write_runtime
 
-FLOATS_AGAIN = (
-    "Weights become floats again when the file is loaded, so it takes the same time; format='onnx' computes in 8 bits."
-)
-
 
 def write_export(
-    path: StrPath,
-    trained: TrainedModel,
-    format: Format = "easylearn",
-    quantize: Quantize = None,
+    path: StrPath, trained: TrainedModel, format: Format = "easylearn", quantize: Quantize = None,
     prune: float | None = None,
-) -> ExportReport:
+) -> ExportReport:  # fmt: skip
     """Write a trained model to a file; see `Learner.export` for the arguments."""
     if format not in get_args(Format):
         raise ArgumentError(f"format must be one of {list(get_args(Format))}, got {format!r}")
@@ -58,7 +51,8 @@ def write_export(
         whole = write_model(Path(folder) / "whole", trained.model, _spec(trained))
         before = {"bytes": float(whole.stat().st_size), **measure(trained, trained.model)}
     after = {"bytes": float(target.stat().st_size), **measure(trained, as_packed(changed.model, how))}
-    notes = (FLOATS_AGAIN,) if quantize else ()
+    again = "Weights become floats again when the file is loaded, so it takes the same time; "
+    notes = (again + "format='onnx' computes in 8 bits.",) if quantize else ()
     return ExportReport(target, format, {"before": before, "after": after}, notes=notes)
 
 
@@ -72,16 +66,7 @@ def _spec(trained: TrainedModel) -> dict[str, Any]:
 
 
 def pruned(model: nn.Module, fraction: float) -> nn.Module:
-    """A copy whose smallest numbers in each large weight are 0 (magnitude pruning, arXiv 1506.02626).
-
-    Args:
-        model: stays as it is.
-        fraction: of the numbers, above 0 and below 1.
-
-    >>> layer = nn.Linear(32, 32, bias=False)
-    >>> round(float((pruned(layer, 0.75).weight == 0).float().mean()), 3)
-    0.75
-    """
+    """A copy in which a fraction of each large weight, its smallest numbers, is 0 (arXiv 1506.02626)."""
     other = copy.deepcopy(model)
     with torch.no_grad():
         for weight in _large(other):
@@ -96,8 +81,8 @@ def as_packed(model: nn.Module, how: How) -> nn.Module:
     """A copy with the weights that a packed file would give back."""
     other = copy.deepcopy(model)
     with torch.no_grad():
+        way: How = "int8" if "int8" in how else "sparse"
         for weight in _large(other):
-            way: How = "int8" if "int8" in how else "sparse"
             weight.copy_(unpack(pack(weight, way), way, tuple(weight.shape)))
     return other
 

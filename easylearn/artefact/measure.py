@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import time
+import os
+import timeit
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
@@ -31,12 +32,7 @@ CHECKED = 8  # items that a written file is compared on
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A model with what an export writes of it.
-
-    Args:
-        model, task, data, strategy: the learner's.
-        training: how the learner trains.
-    """
+    """A learner's model with what an export writes of it."""
 
     model: nn.Module
     task: Task
@@ -49,22 +45,20 @@ class TrainedModel:
 class ExportReport:
     """The report of an export: the file, its size, and the cost of quantizing or pruning.
 
-    Args:
-        path: the file.
-        format: its form.
-        rows: before and after: bytes on disk, milliseconds for one item, validation loss and metrics. Without
-            quantizing or pruning only the size is looked at.
-        checked: items on which the file gave what the learner gives.
-        difference: the largest difference of a probability (or number) on those.
-        notes: remarks, a sentence each.
+    `rows` has before and after: bytes on disk, milliseconds for one item, validation loss and metrics. Without
+    quantizing or pruning only the size is looked at.
     """
 
     path: Path
     format: Format
     rows: Mapping[str, Mapping[str, float]]
-    checked: int = 0
-    difference: float = 0.0
+    checked: int = 0  # items on which the file gave what the learner gives
+    difference: float = 0.0  # the largest of a probability (or number) on those
     notes: tuple[str, ...] = ()
+
+    def __fspath__(self) -> str:
+        """The path of the file, so that it can be given wherever one is asked for."""
+        return os.fspath(self.path)
 
     def to_frame(self) -> pd.DataFrame:
         """The rows as a table."""
@@ -79,12 +73,8 @@ class ExportReport:
         if self.checked:
             lines.append(f"compared on {self.checked} items: largest difference {self.difference:.2g}")
         if len(self.rows) > 1:
-            names = list(dict.fromkeys(n for row in self.rows.values() for n in row))
-            widths = [max(len(n), 12) for n in names]
-            lines.append(" " * 8 + "  ".join(n.rjust(w) for n, w in zip(names, widths, strict=True)))
-            for what, row in self.rows.items():
-                cells = [f"{row[n]:,.0f}" if n == "bytes" else f"{row[n]:.4g}" if n in row else "" for n in names]
-                lines.append(what.ljust(8) + "  ".join(c.rjust(w) for c, w in zip(cells, widths, strict=True)))
+            shown = {"bytes": "{:,.0f}".format}
+            lines.append(self.to_frame().to_string(float_format="{:.4g}".format, formatters=shown, na_rep=""))
         return "\n".join([*lines, *self.notes])
 
 
@@ -115,10 +105,4 @@ def measure(trained: TrainedModel, model: nn.Module) -> dict[str, float]:
 
 def timed(call: Callable[[], Any], repeats: int = TIMED) -> float:
     """Median seconds of a call, after three to warm up."""
-    times = []
-    for k in range(repeats + 3):
-        begun = time.perf_counter()
-        call()
-        if k >= 3:
-            times.append(time.perf_counter() - begun)
-    return median(times)
+    return median(timeit.repeat(call, number=1, repeat=repeats + 3)[3:])

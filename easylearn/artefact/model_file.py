@@ -7,7 +7,7 @@ import math
 import platform
 import re
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from ..errors import ArgumentError, EasyLearnError, StateError, WeightsError
 from ..files import StrPath
 from ..nn import registry
 from ..task import Task
-from .archive import Archive, Entry, write_archive
+from .archive import Archive, write_archive
 from .pack import FEWEST, MARK, How, check, pack, unpack_into
 
 MOST_OF_ALL = 2**40  # numbers of a model, before it is looked at how many are there
@@ -34,6 +34,19 @@ BUILD_ERRORS = (
 )  # fmt: skip
 
 
+@contextmanager
+def refuse_damage(path: StrPath, what: str) -> Iterator[None]:
+    """Turn whatever making something out of a file raises into a `WeightsError` that names the file."""
+    try:
+        yield
+    except EasyLearnError as error:
+        if isinstance(error, WeightsError) and str(path) in str(error):
+            raise
+        raise WeightsError(f"{path}: {error}") from error
+    except BUILD_ERRORS as error:
+        raise WeightsError(f"{path} {what}: {str(error)[:200]}") from error
+
+
 def describe_task(task: Task) -> dict[str, Any]:
     """A task in what JSON can hold; a language model's names are its vocabulary, which is kept with the data."""
     described = task.to_json()
@@ -44,34 +57,16 @@ def library_versions() -> dict[str, str]:
     """The installed versions of the libraries that a model's numbers depend on."""
     found = {"python": platform.python_version()}
     for name in LIBRARIES:
-        try:
+        with suppress(PackageNotFoundError):
             found[name] = version(name)
-        except PackageNotFoundError:
-            continue
     return found
 
 
-def write_model(
-    path: StrPath,
-    model: nn.Module,
-    spec: Mapping[str, Any],
-    *,
-    how: How | None = None,
-) -> Path:
-    """Write a model and what belongs to it as one file.
+def write_model(path: StrPath, model: nn.Module, spec: Mapping[str, Any], *, how: How | None = None) -> Path:
+    """Write a model, and what else `spec` says in what JSON can hold, as one file.
 
-    Args:
-        path: the file to create or replace.
-        model: the model.
-        spec: what else the file shall say, in what JSON can hold.
-        how: "int8", "sparse" or "sparse_int8" packs the large weights; None keeps every bit.
-
-    Returns:
-        The path.
-
-    Raises:
-        SaveError: the file could not be written; the old one is whole.
-        StateError: the model is not what its making would give again.
+    `how` packs the large weights; None keeps every bit. A model that is not what its making would give again is
+    refused with a `StateError`.
     """
     description = registry.describe(model)
     tensors: dict[str, Tensor] = {}
@@ -94,18 +89,12 @@ def write_model(
             continue
         packed[name] = way
         tensors.update({f"{name}{MARK}{piece}": t for piece, t in pack(tensor, way).items()})
-    full = {
-        **spec,
-        "model": description,
-        "channels_last": _is_channels_last(model),
-        "tied": tied,
-        "packed": packed,
-        "shapes": {name: list(model.state_dict()[name].shape) for name in packed},
-        "libraries": library_versions(),
-    }
+    kernels = [p for p in model.parameters() if p.ndim == 4 and not p.is_contiguous()]
+    last = bool(kernels) and all(p.is_contiguous(memory_format=torch.channels_last) for p in kernels)
+    about = {"model": description, "channels_last": last, "tied": tied, "packed": packed}
     if not registry.own_parts(description):
         _check_making(model, description)
-    return write_archive(path, full, tensors)
+    return write_archive(path, {**spec, **about, "libraries": library_versions()}, tensors)
 
 
 def _way(tensor: Tensor, how: How | None) -> How | None:
@@ -118,11 +107,6 @@ def _way(tensor: Tensor, how: How | None) -> How | None:
     if how == "sparse":
         return "sparse" if worth else None
     return how if how == "int8" or worth else "int8"
-
-
-def _is_channels_last(model: nn.Module) -> bool:
-    kernels = [p for p in model.parameters() if p.ndim == 4 and not p.is_contiguous()]
-    return bool(kernels) and all(p.is_contiguous(memory_format=torch.channels_last) for p in kernels)
 
 
 def _check_making(model: nn.Module, description: Any) -> None:
@@ -148,30 +132,26 @@ def summary(archive: Archive) -> str:
     lines = [f"{archive.path}: {archive.path.stat().st_size:,} bytes, schema {spec['schema']}"]
     task = Task.from_json(spec.get("task"))
     names = ", ".join(task.names[:10]) + (f" and {len(task.names) - 10} more" if len(task.names) > 10 else "")
-    data = spec.get("data")
-    kind = data.get("kind") if isinstance(data, dict) else None
-    lines.append(f"predicts   {task.kind}{f': {names}' if names else ''}{_set(task)}, from {kind}")
-    model = spec.get("model")
-    made = model.get("build", f"your own {model.get('own', 'layers')}") if isinstance(model, dict) else "?"
-    arguments = model.get("args", {}) if isinstance(model, dict) else {}
-    shown = ", ".join(f"{n}={v}" for n, v in arguments.items() if isinstance(v, str | int | float) and v is not False)
+    data, model, training, libraries = (
+        part if isinstance(part := spec.get(name), dict) else {} for name in ("data", "model", "training", "libraries")
+    )
+    settings = ", ".join(f"{name.replace('_', ' ')} {_short(value)}" for name, value in task.settings().items())
+    about = (f": {names}" if names else "") + (f" ({settings})" if settings else "")
+    lines.append(f"predicts   {task.kind}{about}, from {data.get('kind')}")
+    made, given = model.get("build", f"your own {model.get('own', 'layers')}"), model.get("args", {})
+    shown = ", ".join(f"{n}={v}" for n, v in given.items() if isinstance(v, str | int | float) and v is not False)
     lines.append(f"model      {made}({shown})"[:200])
     numbers = sum(torch.Size(e.shape).numel() for e in archive.entries.values())
     packed = _names(spec, "packed")
     ways = f", {len(packed)} of them packed ({', '.join(sorted(set(packed.values())))})" if packed else ""
     lines.append(f"weights    {len(archive.entries)} tensors of {numbers:,} numbers{ways}")
-    if isinstance(data, dict):
-        plain = {n: v for n, v in data.items() if n not in ("kind", "processor", "labels") and v is not None}
-        lines.append("prepares   " + ", ".join(f"{n}={_short(v)}" for n, v in plain.items())[:200])
-    training = spec.get("training")
-    result = training.get("result") if isinstance(training, dict) else None
+    plain = {n: v for n, v in data.items() if n not in ("kind", "processor", "labels") and v is not None}
+    lines.append("prepares   " + ", ".join(f"{n}={_short(v)}" for n, v in plain.items())[:200])
+    result = training.get("result")
     if isinstance(result, dict) and result:
         lines.append("last epoch " + ", ".join(f"{n} {v:.4g}" for n, v in result.items() if isinstance(v, float)))
-    libraries = spec.get("libraries")
-    if isinstance(libraries, dict):
-        lines.append("made with  " + ", ".join(f"{n} {v}" for n, v in libraries.items()))
-    lines.append(f"digest     {spec.get('weights')} of its weights")
-    return "\n".join(lines)
+    made_with = ", ".join(f"{n} {v}" for n, v in libraries.items())
+    return "\n".join([*lines, f"made with  {made_with}", f"digest     {spec.get('weights')} of its weights"])
 
 
 def _short(value: Any) -> str:
@@ -180,23 +160,11 @@ def _short(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _set(task: Task) -> str:
-    settings = ", ".join(f"{name.replace('_', ' ')} {_short(value)}" for name, value in task.settings().items())
-    return f" ({settings})" if settings else ""
-
-
 def load_model(archive: Archive, own: nn.Module | None = None) -> nn.Module:
-    """Build the model of a file and read its weights.
+    """Build the model of an open file and read its weights: on the CPU, in evaluation mode.
 
-    Args:
-        archive: the file, open.
-        own: the model, or the part of it, that the file cannot build.
-
-    Returns:
-        The model, in evaluation mode, on the CPU.
-
-    Raises:
-        WeightsError: the file's tensors do not fit the model that it describes; nothing large was allocated.
+    `own` is the model, or the part of it, that the file cannot build. Tensors that do not fit the model are refused
+    with a `WeightsError` before anything large is allocated.
     """
     spec = archive.spec
     description = spec.get("model")
@@ -225,17 +193,17 @@ def load_model(archive: Archive, own: nn.Module | None = None) -> nn.Module:
     if spec.get("channels_last") is True:
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     packed, tied = _names(spec, "packed"), _names(spec, "tied")
-    state = model.state_dict()
-    try:
-        with torch.no_grad():
-            for name, live in state.items():
-                stored = tied.get(name, name)
-                if stored in packed:
-                    unpack_into(live, _pieces(archive, stored), packed[stored])
-                else:
-                    _read(archive, model, stored, name, live)
-    except ArgumentError as error:
-        raise WeightsError(f"{archive.path} is damaged: {error}") from error
+    pieces = _pieces(archive, packed)
+    with torch.no_grad(), refuse_damage(archive.path, "is damaged"):
+        for name, live in model.state_dict(keep_vars=True).items():
+            stored = tied.get(name, name)
+            if stored in packed:
+                read = {piece: archive.read(key) for piece, key in pieces[stored].items()}
+                unpack_into(live, read, packed[stored])
+            elif archive.entries[stored].dtype == live.dtype:
+                archive.read_into(stored, live)
+            else:
+                live.data = archive.read(stored)  # a model in half precision, say
     return model.eval()
 
 
@@ -272,15 +240,13 @@ def _bounded(archive: Archive | None = None) -> Iterator[None]:
 
 def _is_all_state(model: nn.Module) -> bool:
     """Whether the tensors of a module are its parameters and those buffers that are saved: then all are in the file."""
-    saved = set(model.state_dict())
-    for path, module in model.named_modules():
-        for name, buffer in module.named_buffers(path, recurse=False):
-            if name not in saved and buffer.numel():
-                return False
+    saved = {id(tensor) for tensor in model.state_dict(keep_vars=True).values()}
+    for module in model.modules():
         known = {"_parameters", "_buffers"} | ({"_flat_weights"} if isinstance(module, nn.RNNBase) else set())
         for name, value in vars(module).items():
             parts = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else [value]
-            if name not in known and any(isinstance(v, Tensor) for v in parts):
+            tensors = [v for v in parts if isinstance(v, Tensor)]
+            if any(name not in known or (id(v) not in saved and v.numel()) for v in tensors):
                 return False
     return True
 
@@ -300,28 +266,11 @@ def _with_memory(model: nn.Module) -> nn.Module:
 
 
 def _built(archive: Archive, build: Callable[[], Any]) -> nn.Module:
-    try:
+    with refuse_damage(archive.path, "describes a model that cannot be built"):
         model = build()
-    except EasyLearnError as error:
-        raise WeightsError(f"{archive.path}: {error}") from error
-    except BUILD_ERRORS as error:
-        raise WeightsError(f"{archive.path} describes a model that cannot be built: {error}") from error
     if not isinstance(model, nn.Module):
         raise WeightsError(f"{archive.path} describes a {type(model).__name__}, which is not a model")
     return model
-
-
-def _read(archive: Archive, model: nn.Module, stored: str, name: str, live: Tensor) -> None:
-    if archive.entries[stored].dtype == live.dtype:
-        archive.read_into(stored, live)
-        return
-    path, _, leaf = name.rpartition(".")  # a model in half precision, say
-    holder = model.get_submodule(path)
-    tensor = archive.read(stored)
-    if isinstance(getattr(holder, leaf), nn.Parameter):
-        setattr(holder, leaf, nn.Parameter(tensor, requires_grad=tensor.is_floating_point()))
-    else:
-        setattr(holder, leaf, tensor)
 
 
 def _names(spec: Mapping[str, Any], key: str) -> dict[str, str]:
@@ -331,56 +280,45 @@ def _names(spec: Mapping[str, Any], key: str) -> dict[str, str]:
     return given
 
 
-def _pieces(archive: Archive, name: str) -> dict[str, Tensor]:
-    parts = {n: n.partition(MARK) for n in archive.entries if n.startswith(name + MARK)}
-    return {piece: archive.read(n) for n, (_, _, piece) in parts.items()}
+def _pieces(archive: Archive, packed: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    """The file's names for the pieces of each packed tensor."""
+    found: dict[str, dict[str, str]] = {name: {} for name in packed}
+    for key in archive.entries:
+        name, mark, piece = key.partition(MARK)
+        if mark and name in found:
+            found[name][piece] = key
+    return found
 
 
 def _check_shapes(archive: Archive, model: nn.Module) -> None:
     """Refuse tensors that are missing, left over or of another shape than the model's."""
     packed, tied = _names(archive.spec, "packed"), _names(archive.spec, "tied")
-    left = dict(archive.entries)
-    of_packed: dict[str, dict[str, Entry]] = {name: {} for name in packed}
-    for name in archive.entries:
-        whole, mark, piece = name.partition(MARK)
-        if mark and whole in packed:
-            of_packed[whole][piece] = left.pop(name)
-    state = model.state_dict()
-    wrong: list[str | None] = []
-    for name, live in state.items():
-        if name in packed and name not in tied:
-            wrong.append(_packed_misfit(name, of_packed.pop(name), packed[name], live))
-        elif name not in tied:
-            wrong.append(_misfit(name, left.pop(name, None), live))
-    untied = {name: tensor for name, tensor in state.items() if name not in tied}
-    wrong += [_tied_misfit(name, state.get(name), other, untied.get(other)) for name, other in tied.items()]
-    wrong += [f"{name} belongs to no part of the model" for name in (*left, *of_packed)]
-    found = [w[:200] for w in wrong if w is not None]
-    if found:
-        shown = "; ".join(found[:3]) + (f", and {len(found) - 3} more" if len(found) > 3 else "")
+    pieces, left, state = _pieces(archive, packed), dict(archive.entries), model.state_dict()
+    untied = {name: (tensor.shape, tensor.dtype) for name, tensor in state.items() if name not in tied}
+    wrong = [
+        f"{name} should be the same as {other}"
+        for name, other in tied.items()
+        if name not in state or untied.get(other) != (state[name].shape, state[name].dtype)
+    ]
+    for name in untied:
+        live = state[name]
+        if name in packed:
+            found = {piece: left.pop(key) for piece, key in pieces[name].items()}
+            try:
+                check({n: torch.empty(e.shape, dtype=e.dtype, device="meta") for n, e in found.items()},
+                      packed[name], tuple(live.shape))  # fmt: skip
+            except ArgumentError as error:
+                wrong.append(f"{name}: {error}")
+        elif name not in left:
+            wrong.append(f"{name} is missing")
+        else:
+            entry, shape = left.pop(name), tuple(live.shape)
+            floats = entry.dtype.is_floating_point and live.is_floating_point()
+            if entry.shape != shape or not (floats or entry.dtype == live.dtype):
+                wrong.append(f"{name}: {entry.dtype} {entry.shape} in the file, {live.dtype} {shape} in the model")
+    wrong += [f"{n} belongs to no part of the model" for n in (*left, *(packed.keys() - state.keys()))]
+    if wrong:
+        shown = "; ".join(w[:200] for w in wrong[:3]) + (f", and {len(wrong) - 3} more" if len(wrong) > 3 else "")
         raise WeightsError(
             f"the weights in {archive.path} do not fit the model: {shown}. Was the model changed since it was exported?"
         )
-
-
-def _misfit(name: str, entry: Entry | None, live: Tensor) -> str | None:
-    if entry is None:
-        return f"{name} is missing"
-    same_kind = entry.dtype == live.dtype or (entry.dtype.is_floating_point and live.is_floating_point())
-    if entry.shape == tuple(live.shape) and same_kind:
-        return None
-    return f"{name}: {entry.dtype} {entry.shape} in the file, {live.dtype} {tuple(live.shape)} in the model"
-
-
-def _packed_misfit(name: str, pieces: Mapping[str, Entry], how: str, live: Tensor) -> str | None:
-    blank = {n: torch.empty(e.shape, dtype=e.dtype, device="meta") for n, e in pieces.items()}
-    try:
-        check(blank, how, tuple(live.shape))
-    except ArgumentError as error:
-        return f"{name}: {error}"
-    return None
-
-
-def _tied_misfit(name: str, one: Tensor | None, other: str, two: Tensor | None) -> str | None:
-    fits = one is not None and two is not None and one.shape == two.shape and one.dtype == two.dtype
-    return None if fits else f"{name} should be the same as {other}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal, get_args
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -22,10 +23,6 @@ def pack(tensor: Tensor, how: How) -> dict[str, Tensor]:
     `int8` keeps one scale per slice of the first dimension, the largest absolute value over 127 (symmetric, arXiv
     1806.08342, section 2.2). `sparse` keeps one bit per number, and the numbers that are not zero.
 
-    Args:
-        tensor: floats, of at least two dimensions for `int8`.
-        how: which way.
-
     >>> sorted(pack(torch.eye(3), "sparse_int8"))
     ['mask', 'scale', 'values']
     """
@@ -39,29 +36,21 @@ def pack(tensor: Tensor, how: How) -> dict[str, Tensor]:
         pieces["scale"] = scale
     if "sparse" in how:
         nonzero = values != 0
-        pieces["mask"] = _bits(nonzero.flatten())
+        pieces["mask"] = torch.from_numpy(np.packbits(nonzero.numpy(), bitorder="little"))
         values = values[nonzero]
     pieces["values"] = values.contiguous()
     return pieces
 
 
 def unpack(pieces: Mapping[str, Tensor], how: str, shape: tuple[int, ...]) -> Tensor:
-    """The tensor that was packed, as float32.
-
-    Raises:
-        ArgumentError: they do not fit together.
-    """
+    """The tensor that was packed, as float32."""
     out = torch.empty(shape)
     unpack_into(out, pieces, how)
     return out
 
 
 def unpack_into(target: Tensor, pieces: Mapping[str, Tensor], how: str) -> None:
-    """As `unpack`, into an existing tensor and without a second one of its size.
-
-    Raises:
-        ArgumentError: they do not fit together.
-    """
+    """As `unpack`, into an existing tensor and without a second one of its size."""
     check(pieces, how, tuple(target.shape))
     if "sparse" in how:
         plain = target.is_contiguous() and target.dtype == torch.float32
@@ -80,7 +69,8 @@ def _spread(full: Tensor, mask: Tensor, values: Tensor) -> None:
     done = 0
     for at in range(0, len(mask), _BYTES):
         part = full[8 * at : 8 * (at + _BYTES)]
-        is_set = _from_bits(mask[at : at + _BYTES], len(part))
+        bits = np.unpackbits(mask[at : at + _BYTES].numpy(), count=len(part), bitorder="little")
+        is_set = torch.from_numpy(bits).bool()
         n = int(is_set.sum())
         if done + n > len(values):
             break
@@ -96,11 +86,7 @@ def _spread(full: Tensor, mask: Tensor, values: Tensor) -> None:
 
 
 def check(pieces: Mapping[str, Tensor], how: str, shape: tuple[int, ...]) -> None:
-    """Refuse pieces of wrong types or sizes, before they are unpacked.
-
-    Raises:
-        ArgumentError: they do not fit together.
-    """
+    """Refuse pieces of wrong types or sizes with an `ArgumentError`, before they are unpacked."""
     n = torch.Size(shape).numel()
     if how not in get_args(How):
         raise ArgumentError(f"a tensor cannot be packed by {how!r}")
@@ -121,12 +107,3 @@ def check(pieces: Mapping[str, Tensor], how: str, shape: tuple[int, ...]) -> Non
             raise ArgumentError(f"its piece {name!r} has {tuple(piece.shape)} numbers for a tensor of {n}")
     if set(pieces) != set(wanted):
         raise ArgumentError(f"its pieces are {sorted(pieces)}")
-
-
-def _bits(flags: Tensor) -> Tensor:
-    padded = torch.nn.functional.pad(flags.to(torch.uint8), (0, -len(flags) % 8)).reshape(-1, 8)
-    return (padded << torch.arange(8, dtype=torch.uint8)).sum(1, dtype=torch.uint8)
-
-
-def _from_bits(packed: Tensor, n: int) -> Tensor:
-    return ((packed.unsqueeze(1) >> torch.arange(8, dtype=torch.uint8)) & 1).flatten()[:n].bool()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
@@ -26,40 +27,20 @@ from .model_file import BUILD_ERRORS
 CHUNK = 16  # batches that a stream prepares together
 
 
+@dataclass(frozen=True, slots=True, repr=False, eq=False)
 class Predictor:
     """A trained model, ready to be asked. It keeps no state, and several threads may use it at once.
 
-    `load_predictor` makes one out of a file.
-
-    Args:
-        model: gives logits.
-        task: what they mean.
-        preprocessor: prepares items.
-        strategy: device and precision.
-        batch_size: items in a batch.
-        info: what a file says of the model.
-
-    Attributes:
-        model, task, preprocessor, strategy, batch_size, info: as given.
+    `load_predictor` makes one out of a file: `model` gives logits, `task` says what they mean, `preprocessor` prepares
+    items, `strategy` has device and precision, `batch_size` is that of inputs, `info` what the file says of the model.
     """
 
-    __slots__ = ("batch_size", "info", "model", "preprocessor", "strategy", "task")
-
-    def __init__(
-        self,
-        model: nn.Module,
-        task: Task,
-        preprocessor: Preprocessor,
-        strategy: Strategy,
-        batch_size: int,
-        info: Mapping[str, Any] | None = None,
-    ) -> None:
-        self.model = model
-        self.task = task
-        self.preprocessor = preprocessor
-        self.strategy = strategy
-        self.batch_size = batch_size
-        self.info = dict(info or {})
+    model: nn.Module
+    task: Task
+    preprocessor: Preprocessor
+    strategy: Strategy
+    batch_size: int
+    info: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -67,15 +48,12 @@ class Predictor:
         return self.task.classes
 
     def predict(self, items: Any) -> Prediction | Predictions:
-        """What the model says.
+        """What the model says: a `Prediction` of one item, `Predictions` of anything else, in the order given.
 
         Args:
             items: one item (an image's path or bytes, a text, a row as a dictionary) or several: a list, an array, a
                 DataFrame; or a `Path` of a folder, a csv or a parquet file, all of whose items are read at once. For
                 more than memory holds use `stream`.
-
-        Returns:
-            A `Prediction` of one item; `Predictions` of anything else, in the order given.
 
         Raises:
             DataError: an item cannot be read; the message names it.
@@ -83,39 +61,36 @@ class Predictor:
         if isinstance(items, Iterator) and not is_open_file(items):  # an open file is one item
             raise ArgumentError("predict takes items that are all there; for an iterator use predictor.stream(items)")
         self._refuse_streamed()
-        if not self.preprocessor.is_file(items):
-            read = self.preprocessor.read(items)
-            probs = self._probs(read)
-            return Prediction.of(self.task, probs)[0] if read.single else Predictions.of(self.task, probs, read.ids)
+        is_file = self.preprocessor.is_file(items)
         ids: list[str] = []
-        probs_of: list[Tensor] = []
-        for read in self.preprocessor.read_file(Path(items), CHUNK * self.batch_size):
+        probs: list[Tensor] = []
+        for read in self._files(items) if is_file else [self.preprocessor.read(items)]:
             ids += read.ids
-            probs_of.append(self._probs(read))
-        if not probs_of:
+            probs.append(self._probs(read))
+        if not probs:
             raise DataError(f"there is nothing to predict in {items}")
-        return Predictions.of(self.task, torch.cat(probs_of), ids)
+        together = torch.cat(probs)
+        return Prediction.of(self.task, together)[0] if read.single else Predictions.of(self.task, together, ids)
 
     def stream(self, items: Any) -> Iterator[tuple[str, Prediction]]:
-        """Predictions one after the other, while memory holds a few batches of items.
+        """Predictions one after the other, as (id, prediction), while memory holds a few batches of items.
 
         Args:
             items: any iterable of items, or a `Path` as in `predict`.
-
-        Returns:
-            A generator of (id, prediction), in the order given.
         """
         self._refuse_streamed()
         for read in self._read(items):
             yield from zip(read.ids, Prediction.of(self.task, self._probs(read)), strict=True)
 
+    def _files(self, path: Any) -> Iterator[Items]:
+        return self.preprocessor.read_file(Path(path), CHUNK * self.batch_size)
+
     def _read(self, items: Any) -> Iterator[Items]:
-        n = CHUNK * self.batch_size
         if self.preprocessor.is_file(items):
-            yield from self.preprocessor.read_file(Path(items), n)
+            yield from self._files(items)
             return
         first = 0
-        for some in _pieces(items, n):
+        for some in _pieces(items, CHUNK * self.batch_size):
             read = self.preprocessor.read(some, first)
             if read.single:
                 raise ArgumentError("stream takes many items; for one use predictor.predict(item)")
@@ -123,18 +98,14 @@ class Predictor:
             first += len(read)
 
     def to_csv(self, items: Any, out: StrPath) -> int:
-        """Write predictions to a csv: id, label and a probability per class; or id and numbers for regression.
+        """Write predictions to a csv: id, label and a probability per class, or numbers; says how many rows there are.
 
         Args:
             items: what `stream` takes, or a list in which items and `Path`s of files and folders may be mixed. With
                 several of them an id begins with the path.
             out: the file to create or replace.
-
-        Returns:
-            How many rows were written.
         """
-        sources = self._sources(items)
-        count = 0
+        sources, count = self._sources(items), 0
         with atomic_write(out) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             writer.writerow(["id", *self.task.row_names])
@@ -169,14 +140,11 @@ class Predictor:
         except (EasyLearnError, torch.cuda.OutOfMemoryError):
             raise
         except BUILD_ERRORS as error:
-            raise WeightsError(
-                f"the model cannot take these items as they are prepared for it: {str(error)[:300]}"
-            ) from error
-        if logits.shape[1:] != (self.task.n_out,):
-            raise WeightsError(
-                f"the model gives {tuple(logits.shape[1:])} numbers for an item where {self.task} needs "
-                f"{self.task.n_out}"
-            )
+            why = str(error)[:300]
+            raise WeightsError(f"the model cannot take these items as they are prepared for it: {why}") from error
+        found = tuple(logits.shape[1:])
+        if found != (self.task.n_out,):
+            raise WeightsError(f"the model gives {found} numbers for an item where {self.task} needs {self.task.n_out}")
         return self.task.activate(logits)
 
     def __repr__(self) -> str:
@@ -185,10 +153,9 @@ class Predictor:
 
 def _pieces(items: Any, n: int) -> Iterator[Any]:
     """At most `n` items at a time: lists, or pieces of a table or an array."""
-    if getattr(items, "iloc", None) is not None:
-        yield from (items.iloc[a : a + n] for a in range(0, len(items), n))
-    elif isinstance(items, Tensor | np.ndarray):
-        yield from (items[a : a + n] for a in range(0, len(items), n))
+    table = getattr(items, "iloc", items if isinstance(items, Tensor | np.ndarray) else None)
+    if table is not None:
+        yield from (table[a : a + n] for a in range(0, len(items), n))
     elif isinstance(items, str | bytes | Mapping) or is_open_file(items):
         yield items
     else:

@@ -1,14 +1,14 @@
 """Files for other runtimes: ONNX Runtime, and programs of `torch.export`; each is compared on real items first.
 
 A graph takes what is natural outside (pixels, codes, tokens), as `Preprocessor.runtime_inputs` says, and gives
-probabilities. ONNX files come from torch's exporter by tracing: torch 2.3 has it, and an LSTM stays one operation for
-texts of any length. The newer exporter, by `torch.export`, gives a graph with an LSTM that takes only texts as long as
-the example (torch 2.14).
+probabilities. ONNX files are traced: torch 2.3 can, and an LSTM stays one operation for texts of any length. That of
+torch's newer exporter takes only texts as long as the example (torch 2.14).
 """
 
 from __future__ import annotations
 
 import copy
+import functools
 import importlib
 import json
 import shutil
@@ -18,7 +18,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from types import SimpleNamespace
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -48,13 +49,7 @@ _DYNAMIC = ["MatMul", "Gemm", "LSTM", "Gather"]
 
 
 class Graph(nn.Module):
-    """The graph that a file holds: from its inputs to probabilities.
-
-    Args:
-        model: gives logits.
-        task: what they mean.
-        prepare: from the file's inputs to the model's; None where they are the same.
-    """
+    """The graph that a file holds: `prepare` makes the model's inputs of its own, it gives probabilities."""
 
     def __init__(self, model: nn.Module, task: Task, prepare: nn.Module | None) -> None:
         super().__init__()
@@ -64,61 +59,41 @@ class Graph(nn.Module):
         self.eval()
 
     def forward(self, *given: Tensor) -> Tensor:
-        """Probabilities, or numbers in their own units, shape (b, n_out)."""
         inputs: Any = given if self.prepare is None else self.prepare(*given)
         logits: Tensor = self.model(*(inputs if isinstance(inputs, tuple) else (inputs,)))
         return self.task.activate_in_graph(logits)
 
 
-class Program(Protocol):
-    """A written file, opened in its runtime."""
-
-    def __call__(self, given: tuple[Tensor, ...]) -> Tensor:
-        """Probabilities (b, n_out)."""
-        ...
+Program = Callable[[tuple[Tensor, ...]], Tensor]  # a written file, opened in its runtime; it gives probabilities
 
 
-class OnnxProgram:
-    """An ONNX file in ONNX Runtime, on one thread of the CPU.
+def open_onnx(path: Path, names: Sequence[str]) -> Program:
+    """An ONNX file in ONNX Runtime, on one thread of the CPU; a graph has only those of the inputs that it uses."""
+    runtime = _package("onnxruntime")
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 3  # errors
+    session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    used = {i.name for i in session.get_inputs()}
 
-    Args:
-        path: the file.
-        names: of the inputs, in order. A graph has only those of them that it uses.
-    """
+    def run(given: tuple[Tensor, ...]) -> Tensor:
+        feed = {name: x.contiguous().numpy() for name, x in zip(names, given, strict=True) if name in used}
+        return torch.from_numpy(session.run(None, feed)[0])
 
-    def __init__(self, path: Path, names: Sequence[str]) -> None:
-        runtime = _package("onnxruntime")
-        options = runtime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        options.log_severity_level = 3  # errors
-        self._session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        self._names = tuple(names)
-        self._used = {i.name for i in self._session.get_inputs()}
-
-    def __call__(self, given: tuple[Tensor, ...]) -> Tensor:
-        """See `Program`."""
-        named = zip(self._names, given, strict=True)
-        feed = {name: x.contiguous().numpy() for name, x in named if name in self._used}
-        return torch.from_numpy(self._session.run(None, feed)[0])
+    return run
 
 
-class TorchProgram:
-    """A program of `torch.export`.
+def open_torch(path: Path, names: Sequence[str]) -> Program:
+    """A program of `torch.export`, which takes its inputs by their order."""
+    with open(path, "rb") as file, _quiet():
+        module = torch.export.load(file).module()
 
-    Args:
-        path: the file.
-        names: of the inputs; a program takes them by their order.
-    """
-
-    def __init__(self, path: Path, names: Sequence[str]) -> None:
-        with open(path, "rb") as file, _quiet():
-            self._module = torch.export.load(file).module()
-
-    def __call__(self, given: tuple[Tensor, ...]) -> Tensor:
-        """See `Program`."""
+    def run(given: tuple[Tensor, ...]) -> Tensor:
         with torch.no_grad():
-            probs: Tensor = self._module(*given)
+            probs: Tensor = module(*given)
         return probs
+
+    return run
 
 
 class _AsModel(nn.Module):
@@ -145,24 +120,10 @@ class _Example:
 def write_runtime(
     target: Path, trained: TrainedModel, changed: TrainedModel, format: RuntimeFormat, quantize: Quantize
 ) -> ExportReport:
-    """Write a model for another runtime, if the file gives the numbers of the learner.
+    """Write a model for another runtime, if the file gives the numbers of the learner; `target` stays otherwise.
 
-    Args:
-        target: the file to create or replace.
-        trained: the learner as it is.
-        changed: the same with the model that is written: a pruned one, or the learner's own.
-        format: "onnx" or "torch".
-        quantize: "int8" computes in 8 bits: ranges from real items where there are convolutions, found while it runs
-            otherwise.
-
-    Returns:
-        What was written; size, time and metrics before and after, both in the runtime, where the model was changed.
-
-    Raises:
-        ArgumentError: a package is missing, or the format knows no such quantizing.
-        StateError: the model cannot be written as a graph, there are no items to try it on, or the file would give
-            other numbers; an old file stays.
-        SaveError: the file could not be written; the old one is whole.
+    `changed` has the model that is written: a pruned one, or the learner's own. "int8" takes its ranges from real items
+    where there are convolutions, and finds them while it runs otherwise.
     """
     if trained.task.is_streamed:
         raise StateError(
@@ -175,14 +136,12 @@ def write_runtime(
         _package("onnx")
         _package("onnxruntime")
     example = _example(trained)
-    names = example.runtime.names
-    write, opened = _WAYS[format]
+    written = functools.partial(_written, format, trained.task, example)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         file = folder / "changed"
         with _no_graph_error(format):
-            write(file, Graph(changed.model, trained.task, example.runtime.prepare), example)
-            program = opened(file, names)
+            program = written(file, changed.model)
             difference = _difference(program, changed, example)
         if not difference <= TOLERANCE:
             raise StateError(
@@ -190,26 +149,25 @@ def write_runtime(
                 "so it was not written: the model does something that depends on the values or the shape of its "
                 "inputs, and a graph does not"
             )
-        rows: dict[str, dict[str, float]] = {}
         notes = []
         if trained.strategy.precision != "fp32":
             notes.append(f"fp32 is written; the learner computes in {trained.strategy.precision}")
-        if quantize is not None or changed is not trained:
+        if quantize is None and changed is trained:
+            rows = {"written": {"bytes": float(file.stat().st_size)}}
+        else:
             if format == "onnx":
                 notes.append("before and after: ONNX Runtime, one thread")
-            whole = file
+            whole, before = file, program
             if changed is not trained:
                 whole = folder / "whole"
-                write(whole, Graph(trained.model, trained.task, example.runtime.prepare), example)
-            rows["before"] = _measured(whole, opened(whole, names), trained, example)
+                before = written(whole, trained.model)
+            rows = {"before": _measured(whole, before, trained, example)}
             if quantize is not None:
                 with _no_graph_error(format):
                     file = _quantized(file, folder / "int8", trained, example)
-                    program = opened(file, names)
+                    program = _WAYS[format][1](file, example.runtime.names)
                     difference = _difference(program, changed, example)
             rows["after"] = _measured(file, program, trained, example)
-        else:
-            rows["written"] = {"bytes": float(file.stat().st_size)}
         with atomic_write(target) as temporary:
             shutil.copyfile(file, temporary)
     return ExportReport(target, format, rows, len(example.inputs[0]), difference, tuple(notes))
@@ -255,31 +213,27 @@ def _example(trained: TrainedModel) -> _Example:
     inputs = tuple(x.cpu() for x in batch.inputs)
     runtime = trained.data.preprocessor.runtime_inputs(inputs)
     given = runtime.undo(inputs)
-    return _Example(inputs, given, runtime, _about(trained, runtime, given))
-
-
-def _about(trained: TrainedModel, runtime: RuntimeInputs, given: tuple[Tensor, ...]) -> dict[str, Any]:
-    shapes = [[axes.get(i, n) for i, n in enumerate(x.shape)] for x, axes in zip(given, runtime.axes, strict=True)]
-    inputs = [
-        {"name": name, "dtype": str(x.dtype).removeprefix("torch."), "shape": shape}
-        for name, x, shape in zip(runtime.names, given, shapes, strict=True)
-    ]
-    return {
+    said = [
+        {"name": name, "dtype": str(x.dtype).removeprefix("torch."),
+         "shape": [axes.get(i, n) for i, n in enumerate(x.shape)]}
+        for name, x, axes in zip(runtime.names, given, runtime.axes, strict=True)
+    ]  # fmt: skip
+    about = {
         "easylearn": library_versions().get("easylearn", "unknown"),
         "task": describe_task(trained.task),
-        "inputs": inputs,
+        "inputs": said,
         "output": "probs",
         "about": dict(runtime.about),
     }
+    return _Example(inputs, given, runtime, about)
 
 
 def _traced(example: _Example) -> tuple[Tensor, ...]:
     """The example's inputs, at least 2 long wherever a length may vary: exporters take a 1 for a constant."""
-    given = []
-    for x, axes in zip(example.given, example.runtime.axes, strict=True):
+    given = list(example.given)
+    for i, axes in enumerate(example.runtime.axes):
         for axis in axes:
-            x = torch.cat((x, x), axis) if x.shape[axis] == 1 else x
-        given.append(x)
+            given[i] = given[i].repeat_interleave(2, axis) if given[i].shape[axis] == 1 else given[i]
     return tuple(given)
 
 
@@ -290,15 +244,9 @@ def _write_onnx(path: Path, graph: Graph, example: _Example) -> None:
     way: dict[str, Any] = {"dynamo": False} if "dynamo" in torch.onnx.export.__code__.co_varnames else {}
     with _quiet(), torch.no_grad():
         torch.onnx.export(
-            graph,
-            given,
-            str(path),
-            input_names=list(names),
-            output_names=["probs"],
-            dynamic_axes={**axes, "probs": {0: "batch"}},
-            opset_version=OPSET,
-            **way,
-        )
+            graph, given, str(path), input_names=list(names), output_names=["probs"],
+            dynamic_axes={**axes, "probs": {0: "batch"}}, opset_version=OPSET, **way,
+        )  # fmt: skip
     _write_about(path, example.about)
 
 
@@ -313,13 +261,12 @@ def _write_about(path: Path, about: Mapping[str, Any]) -> None:
 
 
 def _write_torch(path: Path, graph: Graph, example: _Example) -> None:
-    varies = {name for axes in example.runtime.axes for name in axes.values()} - {"batch"}
-    if varies and any(isinstance(m, nn.RNNBase) for m in graph.modules()):
+    dims = {name: torch.export.Dim(name, min=1) for axes in example.runtime.axes for name in axes.values()}
+    if dims.keys() - {"batch"} and any(isinstance(m, nn.RNNBase) for m in graph.modules()):
         raise StateError(
             "torch.export writes a recurrent layer out step by step, for one length only (pytorch issue 115092): for a "
             'model on texts use format="onnx"'
         )
-    dims = {name: torch.export.Dim(name, min=1) for axes in example.runtime.axes for name in axes.values()}
     shapes = tuple({axis: dims[name] for axis, name in axes.items()} for axes in example.runtime.axes)
     with _quiet(), torch.no_grad(), open(path, "wb") as file:
         program = torch.export.export(graph, _traced(example), dynamic_shapes={"given": shapes})
@@ -327,30 +274,29 @@ def _write_torch(path: Path, graph: Graph, example: _Example) -> None:
 
 
 _WAYS: Mapping[str, tuple[Callable[[Path, Graph, _Example], None], Callable[[Path, Sequence[str]], Program]]] = {
-    "onnx": (_write_onnx, OnnxProgram),
-    "torch": (_write_torch, TorchProgram),
+    "onnx": (_write_onnx, open_onnx),
+    "torch": (_write_torch, open_torch),
 }
+
+
+def _written(format: RuntimeFormat, task: Task, example: _Example, file: Path, model: nn.Module) -> Program:
+    write, opened = _WAYS[format]
+    write(file, Graph(model, task, example.runtime.prepare), example)
+    return opened(file, example.runtime.names)
 
 
 def _difference(program: Program, trained: TrainedModel, example: _Example) -> float:
     """The largest difference between a file and the model, for all items at once and for one alone."""
-    model = _plain_copy(trained.model)
-    worst = 0.0
+    model = copy.deepcopy(trained.model).cpu().float().eval()
+    errors = []
     for n in (len(example.inputs[0]), 1):
         with torch.no_grad():
             wanted = trained.task.activate(model(*(x[:n] for x in example.inputs)))
         found = program(tuple(x[:n] for x in example.given))
         if found.shape != wanted.shape:
             return float("inf")
-        error = float(((found - wanted).abs() / wanted.abs().clamp_min(1)).max())
-        worst = error if not error <= worst else worst  # NaN stays
-        if worst != worst:
-            break
-    return worst
-
-
-def _plain_copy(model: nn.Module) -> nn.Module:
-    return copy.deepcopy(model).cpu().float().eval()
+        errors.append(((found - wanted).abs() / wanted.abs().clamp_min(1)).max())
+    return float(torch.stack(errors).max())  # NaN stays
 
 
 def _measured(path: Path, program: Program, trained: TrainedModel, example: _Example) -> dict[str, float]:
@@ -373,41 +319,27 @@ def _quantized(path: Path, out: Path, trained: TrainedModel, example: _Example) 
     weights = {"weight_type": tools.QuantType.QInt8, "per_channel": True, "reduce_range": True}
     with _quiet():
         shapes.quant_pre_process(str(path), str(ready), skip_symbolic_shape=True)
-        tools.quantize_dynamic(str(ready), str(middle), op_types_to_quantize=_DYNAMIC, **weights)
-        if any(node.op_type == "Conv" for node in onnx.load(str(ready)).graph.node):
+        convolves = any(node.op_type == "Conv" for node in onnx.load(str(ready)).graph.node)
+        first = str(middle if convolves else out)
+        tools.quantize_dynamic(str(ready), first, op_types_to_quantize=_DYNAMIC, **weights)
+        if convolves:
+            rows = _spread_rows(trained.data, example.runtime)
+            reader = SimpleNamespace(get_next=lambda: next(rows, None))  # as a `CalibrationDataReader`
             tools.quantize_static(
-                str(middle),
-                str(out),
-                _Calibration(trained.data, example.runtime),
-                quant_format=tools.QuantFormat.QDQ,
-                activation_type=tools.QuantType.QUInt8,
-                op_types_to_quantize=_STATIC,
-                **weights,
-            )
-        else:
-            shutil.copyfile(middle, out)
+                first, str(out), reader, quant_format=tools.QuantFormat.QDQ,
+                activation_type=tools.QuantType.QUInt8, op_types_to_quantize=_STATIC, **weights,
+            )  # fmt: skip
     _write_about(out, example.about)
     return out
 
 
-class _Calibration:
-    """Real items one by one, as a `CalibrationDataReader` of ONNX Runtime."""
-
-    def __init__(self, data: Data[Any], runtime: RuntimeInputs) -> None:
-        self._names = runtime.names
-        self._rows = _spread_rows(data, runtime)
-
-    def get_next(self) -> dict[str, Any] | None:
-        row = next(self._rows, None)
-        return None if row is None else {n: x.numpy() for n, x in zip(self._names, row, strict=True)}
-
-
-def _spread_rows(data: Data[Any], runtime: RuntimeInputs) -> Iterator[tuple[Tensor, ...]]:
+def _spread_rows(data: Data[Any], runtime: RuntimeInputs) -> Iterator[dict[str, Any]]:
     """`CALIBRATED` items, spread over the training split: in file order the first would be of one class."""
     loader = data.loader("train" if "train" in data.splits else "valid")
     places = min(len(loader), 16)
     most = -(-CALIBRATED // places)
     for k in range(places):
         with keyed.scoped_rng(0, "export"), closing(loader.batches(CPU, start=k * len(loader) // places)) as batches:
-            given = runtime.undo(next(batches).inputs)
-        yield from (tuple(x[i : i + 1] for x in given) for i in range(min(most, len(given[0]))))
+            given = [x.numpy() for x in runtime.undo(next(batches).inputs)]
+        rows = range(min(most, len(given[0])))
+        yield from (dict(zip(runtime.names, (x[i : i + 1] for x in given), strict=True)) for i in rows)

@@ -244,7 +244,11 @@ def _rows(tensor: Tensor, at: Indices, sizes: list[int], device: torch.device) -
     if n and at[-1] - start == n - 1 and (at[1:] > at[:-1]).all():  # neighbours in order: nothing is copied
         found = iter(tensor[start : start + n].split_with_sizes(sizes))
     else:  # index_select reads short rows several times as fast as t[rows] does
-        found = map(tensor.index_select, repeat(0), torch.from_numpy(at).to(tensor.device).split_with_sizes(sizes))
+        found = map(
+            tensor.index_select,
+            repeat(0),
+            torch.from_numpy(at).to(tensor.device, non_blocking=True).split_with_sizes(sizes),
+        )
     return found if tensor.device == device else (t.to(device, non_blocking=True) for t in found)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 
 class ConcatPool2d(nn.Module):
@@ -71,6 +72,13 @@ class WarmBatchNorm1d(nn.BatchNorm1d):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.training and self.num_batches_tracked is not None:
-            self.momentum = max(0.1, 1 / (int(self.num_batches_tracked) + 1))
-        return super().forward(x)
+        if not self.training or self.running_mean is None or self.running_var is None:
+            return super().forward(x)
+        normalised = F.batch_norm(x, None, None, self.weight, self.bias, training=True, eps=self.eps)
+        with torch.no_grad():  # torch's own kernel takes a number as momentum: on a GPU to read it would be a wait
+            assert self.num_batches_tracked is not None
+            weight = self.num_batches_tracked.add_(1).float().reciprocal().clamp_min(0.1)
+            variance, mean = torch.var_mean(x.float(), 0)
+            self.running_mean.lerp_(mean, weight)
+            self.running_var.lerp_(variance, weight)
+        return normalised

@@ -217,8 +217,8 @@ class TextClassifier(nn.Module):
         order = torch.tensor(sizes).argsort(descending=True, stable=True)
         if bool((order.diff() > 0).all()):
             return self._pool(x, sizes)
-        pooled = self._pool(x[order.to(x.device)], [sizes[i] for i in order.tolist()])
-        return pooled[order.argsort().to(x.device)]
+        pooled = self._pool(x[order.to(x.device, non_blocking=True)], [sizes[i] for i in order.tolist()])
+        return pooled[order.argsort().to(x.device, non_blocking=True)]
 
     def _pool(self, x: Tensor, sizes: list[int]) -> Tensor:
         """Features of rows whose lengths go down: what is left of the batch is then always its first rows."""
@@ -238,15 +238,15 @@ class TextClassifier(nn.Module):
             real = torch.tensor([min(n, end) - begin for n in sizes[:rows]])
             shown, summed = raw, raw
             if sizes[rows - 1] < end:
-                padding = (torch.arange(end - begin) >= real.unsqueeze(1)).unsqueeze(2).to(x.device)
+                padding = (torch.arange(end - begin) >= real.unsqueeze(1)).unsqueeze(2).to(x.device, non_blocking=True)
                 shown, summed = raw.masked_fill(padding, -math.inf), raw.masked_fill(padding, 0.0)
             most = shown.amax(1) if most is None else torch.maximum(most, shown.amax(1))
             total = summed.sum(1) if total is None else total + summed.sum(1)
             left = sum(n > end for n in sizes[:rows])
             if left < rows:
                 ended = torch.arange(left, rows, device=x.device)
-                last = raw[ended, (real[left:] - 1).to(x.device)]
-                count = torch.tensor(sizes[left:rows], dtype=wide).unsqueeze(1).to(x.device)
+                last = raw[ended, (real[left:] - 1).to(x.device, non_blocking=True)]
+                count = torch.tensor(sizes[left:rows], dtype=wide).unsqueeze(1).to(x.device, non_blocking=True)
                 done.append(torch.cat((last, most[left:], total[left:] / count), 1))
                 most, total = most[:left], total[:left]
                 state = tuple((h[:, :left].contiguous(), c[:, :left].contiguous()) for h, c in state)

@@ -56,7 +56,7 @@ class Means:
         logits = logits.detach().float()
         self.count += len(target)
         self._numbers += logits.numel()
-        self._waiting.append((logits, target) if self._is_large else (logits.cpu(), target.cpu()))
+        self._waiting.append((logits, target))
         if self._is_large or self._numbers >= CHUNK:  # of a small model a dozen calls take longer than its batch
             self._sum_up()
 
@@ -65,6 +65,8 @@ class Means:
             return
         logits, target = map(torch.cat, zip(*self._waiting, strict=True)) if self._waiting[1:] else self._waiting[0]
         self._waiting, self._numbers = [], 0
+        if not self._is_large:
+            logits, target = logits.cpu(), target.cpu()  # metrics may want float64, which some devices lack
         probs = self._activate(logits) if "probs" in self._needs.values() else logits
         for fn, needs in self._needs.items():
             values = fn(probs if needs == "probs" else logits, target)

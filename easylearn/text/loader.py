@@ -95,7 +95,7 @@ class StreamLoader:
                 x = x.masked_fill(beyond[:, :-1], self.pad)
                 y = y.masked_fill(beyond[:, 1:], NO_TARGET)
             x, y = (part.contiguous().to(device, non_blocking=True) for part in (x, y))
-            yield Batch((x, torch.tensor(number > 0).to(device)), y, index)
+            yield Batch((x, torch.full((), number > 0, device=device)), y, index)
 
     def _read(self, place: Indices, begins: Indices, order: Indices | None) -> Indices:
         """The tokens at these places of the stream."""
@@ -131,7 +131,8 @@ class DocumentSource(Source):
         tokens = np.full((len(rows), max(int(lengths.max(initial=0)), 1)), self.pad, dtype=np.int64)
         for row, ids in zip(tokens, rows, strict=True):
             row[: len(ids)] = ids
-        return torch.from_numpy(tokens).to(device), torch.from_numpy(lengths).to(device)
+        # The lengths stay where the model looks at them: to bring them back from a GPU would be a wait in each step.
+        return torch.from_numpy(tokens).to(device, non_blocking=True), torch.from_numpy(lengths)
 
     def _document(self, i: int) -> npt.NDArray[np.integer]:
         ids = self.store.doc(i)

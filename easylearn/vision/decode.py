@@ -1,7 +1,6 @@
 """The item stage: one image of any kind in, one small uint8 tensor out.
 
-A photograph is decoded and shrunk once; what follows (flips, rotations, light, normalisation) happens
-on whole batches in `augment`. The result is a pure function of the file and the stage, so it can be kept.
+The result is a pure function of the file and the stage, so it can be kept; `augment` works on whole batches of them.
 """
 
 from __future__ import annotations
@@ -30,15 +29,9 @@ if TYPE_CHECKING:
 
 Method = Literal["crop", "squash", "pad"]
 AnyImage = Any  # a path, bytes, a PIL image, an ndarray (h, w[, c]) or a Tensor ([c,] h, w)
-IMAGE_SUFFIXES = frozenset(
-    f".{ending}"
-    for ending in (
-        *("jpg", "jpeg", "jpe", "jfif", "png", "apng", "gif", "bmp", "dib", "webp", "avif", "avifs", "tif", "tiff"),
-        *("ppm", "pgm", "pbm", "pnm", "jp2", "j2k", "jpx", "tga", "heic", "heif"),
-    )
-)
-"""Endings of the files that are found in folders. Pillow's list is longer, and holds films and scientific data, too."""
-
+# Endings of the files that are found in folders. Pillow's list is longer, and holds films and scientific data, too.
+_ENDINGS = "jpg jpeg jpe jfif png apng gif bmp dib webp avif avifs tif tiff ppm pgm pbm pnm jp2 j2k jpx tga heic heif"
+IMAGE_SUFFIXES = frozenset(f".{ending}" for ending in _ENDINGS.split())
 VERSION = 2  # part of every cache key: raise it when the same file would give other pixels
 LONG_SIDE = 1.5  # "crop" keeps at most this much of the long side, in units of the working size
 _CHANNELS = (1, 3, 4)
@@ -51,24 +44,15 @@ _FOLDER = "It is a folder: pass Path(folder) by itself, whose images are then re
 class ItemStage:
     """How an image becomes a uint8 tensor at working size.
 
-    Args:
-        size: (height, width) that the model sees, in pixels.
-        method: "crop" shrinks or enlarges until the image covers the working size and keeps up to 1.5
-            times as much along the longer direction, out of which `window` cuts; "squash" ignores the
-            proportions; "pad" fits the whole image inside and reflects it into what is left.
-        channels: 3 for colour, 1 for grey.
-        crop_pct: "crop": the share of the shorter side that the model sees. Below 1 the image stays a little
-            larger than `size`, so that there is something to cut at random in training.
-
-    >>> stage = ItemStage((32, 32))
-    >>> tuple(stage.load(np.zeros((40, 60, 3), np.uint8)).shape), stage.max_shape
-    ((3, 32, 48), (3, 48, 48))
+    "crop" shrinks or enlarges until the image covers the working size and keeps up to 1.5 times as much along the
+    longer direction, out of which `window` cuts; "squash" ignores the proportions; "pad" fits the whole image inside
+    and reflects it into what is left.
     """
 
-    size: tuple[int, int]
+    size: tuple[int, int]  # (height, width) that the model sees
     method: Method = "crop"
-    channels: int = 3
-    crop_pct: float = 1.0
+    channels: int = 3  # colour; 1 is grey
+    crop_pct: float = 1.0  # "crop": the share of the shorter side that the model sees; the rest is cut at random
 
     def __post_init__(self) -> None:
         if len(self.size) != 2 or min(self.size) < 1:
@@ -88,33 +72,20 @@ class ItemStage:
         return round(self.size[0] / self.crop_pct), round(self.size[1] / self.crop_pct)
 
     @property
-    def max_shape(self) -> tuple[int, int, int]:
-        """(channels, height, width) that no result exceeds in any of the three."""
+    def max_bytes(self) -> int:
+        """The most bytes a result takes: "crop" keeps more than the working size, in one direction only."""
         h, w = self.working_size
         longest = LONG_SIDE if self.method == "crop" else 1.0
-        return self.channels, int(h * longest), int(w * longest)
-
-    @property
-    def max_bytes(self) -> int:
-        """The most bytes a result takes: "crop" is longer than the working size in one direction only."""
-        h, w = self.working_size
-        _, high, wide = self.max_shape
-        return self.channels * max(high * w, h * wide)
+        return self.channels * max(int(h * longest) * w, h * int(w * longest))
 
     def load(self, source: AnyImage, name: str = "") -> Tensor:
-        """One image at working size.
+        """One image at working size, as uint8 of shape (channels, h, w), contiguous.
 
         Args:
             source: the path of an image file, what such a file holds as bytes, a PIL image, or an array or a
                 tensor of shape (h, w), (h, w, c) or (c, h, w): where both could be meant, an array has its channels
                 last, a tensor first. Numbers are uint8, bool, uint16 or floats in [0, 1].
             name: how messages call it; a file is called by its path.
-
-        Returns:
-            uint8, shape (channels, h, w), contiguous.
-
-        Raises:
-            DataError: it cannot be read; the message names it.
         """
         with no_warnings():
             return self.read(source, name)
@@ -139,8 +110,6 @@ class ItemStage:
             f"{name} must be a path, the bytes of a file, a PIL image, an array (h, w, c) or a tensor (c, h, w), got "
             f"{type(source).__name__}"
         )
-
-    # -- files ---------------------------------------------------------------------------------------
 
     def _load_file(self, path: Path) -> Tensor:
         try:
@@ -175,13 +144,11 @@ class ItemStage:
     def _fast_jpeg(self, image: Image.Image, data: npt.NDArray[np.uint8]) -> Tensor | None:
         """A plain JPEG that is not much larger than needed, by torchvision; None for any other file.
 
-        On 500x375 this takes 1.35 ms against Pillow's 2.45; from twice the size on, Pillow's reduced
-        decoding (`draft`) is quicker: 9.8 against 13.5 ms on 2000x1500.
+        On 500x375 this takes 1.35 ms against Pillow's 2.45; from twice the size on, Pillow's reduced decoding (`draft`)
+        is quicker: 9.8 against 13.5 ms on 2000x1500.
         """
-        if image.format != "JPEG" or image.mode not in ("RGB", "L") or image.getexif().get(_ORIENTATION, 1) != 1:
-            return None
-        width, height = image.size
-        if self._reduction(height, width) >= 2:
+        plain = image.format == "JPEG" and image.mode in ("RGB", "L") and image.getexif().get(_ORIENTATION, 1) == 1
+        if not plain or self._reduction(*image.size[::-1]) >= 2:
             return None
         from torchvision.io import ImageReadMode, decode_jpeg
 
@@ -194,8 +161,7 @@ class ItemStage:
 
     def _reduction(self, height: int, width: int) -> float:
         """How many times smaller an image becomes."""
-        (h, w), (th, tw) = (height, width), self.working_size
-        ratios = (h / th, w / tw)
+        ratios = (height / self.working_size[0], width / self.working_size[1])
         return max(ratios) if self.method == "pad" else min(ratios)
 
     def _from_pil(self, image: Image.Image, draft: bool = False) -> Tensor:
@@ -204,34 +170,29 @@ class ItemStage:
 
         orientation = image.getexif().get(_ORIENTATION, 1)
         if draft and isinstance(image, JpegImageFile):
-            height, width = image.size if orientation in (5, 6, 7, 8) else image.size[::-1]
-            factor = self._reduction(height, width)
+            factor = self._reduction(*(image.size if orientation in (5, 6, 7, 8) else image.size[::-1]))
             if factor >= 2:
                 image.draft(image.mode, (math.ceil(image.size[0] / factor), math.ceil(image.size[1] / factor)))
         if orientation != 1:
             image = ImageOps.exif_transpose(image)
-        pixels = np.array(_flatten(image, self.channels))
-        return self._fit(torch.from_numpy(pixels.reshape(*pixels.shape[:2], -1)).permute(2, 0, 1))
-
-    # -- arrays --------------------------------------------------------------------------------------
+        return self._fit_array(np.array(_flatten(image, self.channels)))
 
     def _load_array(self, given: npt.NDArray[Any] | Tensor, name: str) -> Tensor:
-        array = channels_last(given, name)
-        pixels = as_uint8(array, name)
+        pixels = as_uint8(channels_last(given, name), name)
         if pixels.ndim == 3 and pixels.shape[2] == 4:
             from PIL import Image
 
             return self._from_pil(Image.fromarray(np.ascontiguousarray(pixels)))
         # torch takes no negative strides and no read-only memory
-        pixels = np.array(pixels, copy=True) if not pixels.flags.writeable or min(pixels.strides) < 0 else pixels
-        return self._fit(torch.from_numpy(pixels.reshape(*pixels.shape[:2], -1)).permute(2, 0, 1))
+        return self._fit_array(pixels.copy() if not pixels.flags.writeable or min(pixels.strides) < 0 else pixels)
 
-    # -- geometry ------------------------------------------------------------------------------------
+    def _fit_array(self, pixels: npt.NDArray[np.uint8]) -> Tensor:
+        return self._fit(torch.from_numpy(pixels.reshape(*pixels.shape[:2], -1)).permute(2, 0, 1))
 
     def _fit(self, pixels: Tensor) -> Tensor:
         """Crop, resize with antialiasing and pad; then bring the number of channels right."""
         _, height, width = pixels.shape
-        (th, tw) = self.working_size
+        th, tw = self.working_size
         if self.method == "crop":
             scale = max(th / height, tw / width)
             keep_h, keep_w = (min(n, max(1, round(LONG_SIDE * t / scale))) for n, t in ((height, th), (width, tw)))
@@ -246,9 +207,8 @@ class ItemStage:
         if tuple(pixels.shape[1:]) != out:
             pixels = F.interpolate(pixels[None], out, mode="bicubic", antialias=True)[0]
         if self.method == "pad" and out != (th, tw):
-            (h, w) = out
-            top, left = (th - h) // 2, (tw - w) // 2
-            sides = ((0, 0), (top, th - h - top), (left, tw - w - left))
+            top, left = (th - out[0]) // 2, (tw - out[1]) // 2
+            sides = ((0, 0), (top, th - out[0] - top), (left, tw - out[1] - left))
             pixels = torch.from_numpy(np.pad(pixels.numpy(), sides, mode="reflect"))
         if pixels.shape[0] == 1 and self.channels == 3:
             pixels = pixels.expand(3, -1, -1)
@@ -287,15 +247,9 @@ no_warnings = _Quiet()
 
 
 def window(shape: tuple[int, int], size: tuple[int, int], at: tuple[float, float] | None = None) -> tuple[int, int]:
-    """Where a window of `size` begins in an image of `shape`, both (height, width).
+    """Where (top, left) a window of `size` begins in an image of `shape`, both (height, width).
 
-    Args:
-        shape: of the image, at least `size`.
-        size: of the window.
-        at: two numbers in [0, 1): the position along each direction; None means central.
-
-    Returns:
-        (top, left).
+    `at` is its position along each direction, two numbers in [0, 1); None means central.
 
     >>> window((32, 48), (32, 32)), window((32, 48), (32, 32), (0.0, 0.99))
     ((0, 8), (0, 16))
@@ -308,9 +262,6 @@ def window(shape: tuple[int, int], size: tuple[int, int], at: tuple[float, float
 
 def channels_last(given: npt.NDArray[Any] | Tensor, name: str, several: bool = False) -> npt.NDArray[Any]:
     """An array of one image or several with its channels last; where both could be meant, a tensor has them first.
-
-    Raises:
-        DataError: it has no 1, 3 or 4 channels, first or last, or another number of dimensions.
 
     >>> channels_last(torch.zeros(3, 8, 4), "the image").shape
     (8, 4, 3)
@@ -329,20 +280,12 @@ def channels_last(given: npt.NDArray[Any] | Tensor, name: str, several: bool = F
 
 
 def as_uint8(array: npt.NDArray[Any], name: str) -> npt.NDArray[np.uint8]:
-    """Numbers of an image as 0 to 255.
-
-    Raises:
-        DataError: floats outside [0, 1], or a type that is none of uint8, bool, uint16, float.
-    """
-    if array.dtype == np.uint8:
-        return array
+    """Numbers of an image, uint8, bool, uint16 or floats in [0, 1], as 0 to 255; others raise `DataError`."""
     if array.dtype == np.bool_:
-        black_white: npt.NDArray[np.uint8] = np.where(array, 255, 0).astype(np.uint8)
-        return black_white
-    if array.dtype == np.uint16:
-        scaled: npt.NDArray[np.uint8] = ((array.astype(np.uint32) + 128) // 257).astype(np.uint8)
-        return scaled
-    if array.dtype.kind == "f":
+        array = array * np.uint8(255)
+    elif array.dtype == np.uint16:
+        array = (array.astype(np.uint32) + 128) // 257
+    elif array.dtype.kind == "f":
         low, high = float(array.min()), float(array.max())
         if not np.isfinite([low, high]).all():
             raise DataError(f"{name}: {int((~np.isfinite(array)).sum())} pixels are NaN or infinite")
@@ -351,18 +294,14 @@ def as_uint8(array: npt.NDArray[Any], name: str) -> npt.NDArray[np.uint8]:
                 f"{name}: floating-point pixels must be between 0 and 1, got {low:g} to {high:g}. Divide by the "
                 "largest possible value, or pass uint8; normalisation is done here"
             )
-        rounded: npt.NDArray[np.uint8] = np.rint(array * 255).astype(np.uint8)
-        return rounded
-    raise DataError(f"{name}: pixels must be uint8, bool, uint16 or floats in [0, 1], got {array.dtype}")
+        array = np.rint(array * 255)
+    elif array.dtype != np.uint8:
+        raise DataError(f"{name}: pixels must be uint8, bool, uint16 or floats in [0, 1], got {array.dtype}")
+    return array.astype(np.uint8, copy=False)
 
 
 def single_images(given: npt.NDArray[Any] | Tensor, name: str) -> list[AnyImage]:
-    """The images of an array or tensor of them, as uint8 arrays (h, w) or (h, w, c).
-
-    Args:
-        given: shape (n, h, w), (n, h, w, c) or (n, c, h, w).
-        name: how messages call it; image k is `name[k]`.
-    """
+    """The images of (n, h, w), (n, h, w, c) or (n, c, h, w), as uint8 (h, w) or (h, w, c); messages say `name[k]`."""
     array = channels_last(given, name, several=True)
     try:
         return list(as_uint8(array, name))

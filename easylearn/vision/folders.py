@@ -24,27 +24,21 @@ def existing_folder(path: StrPath, expected: str) -> Path:
 
 
 def list_files(folder: Path) -> list[str]:
-    """Every file below `folder`, as sorted posix paths relative to it; hidden files are left out.
-
-    Links to folders are followed, but each real folder is entered once, and none that holds `folder` itself: links may
-    lead round in a circle.
-    """
+    """Every file below `folder`, as sorted posix paths relative to it; hidden files are left out."""
+    # Links may lead round in a circle: each real folder is entered once, and none that holds `folder` itself.
     seen = {_identity(place) for place in folder.resolve().parents}
     return sorted(_below(folder, "", seen))
 
 
 def _below(place: Path, base: str, seen: set[tuple[int, int]]) -> Iterator[str]:
-    identity = _identity(place)
-    if identity in seen:
+    if _identity(place) in seen:
         return
-    seen.add(identity)
+    seen.add(_identity(place))
     with os.scandir(place) as entries:
         for entry in sorted(entries, key=lambda e: (e.is_symlink(), e.name)):  # links last: what is there counts first
-            if not is_visible(entry.name):
-                continue
-            if entry.is_dir():
+            if entry.is_dir() and is_visible(entry.name):
                 yield from _below(place / entry.name, f"{base}{entry.name}/", seen)
-            elif entry.is_file():
+            elif entry.is_file() and is_visible(entry.name):
                 yield base + entry.name
 
 
@@ -79,8 +73,7 @@ def listing(folder: Path) -> str:
 
 def relative(file: Path, root: Path) -> str:
     """A file's id: its posix path relative to `root`, or its whole path if it lies elsewhere."""
-    clean = Path(os.path.normpath(file))
-    base = Path(os.path.normpath(root))
+    clean, base = Path(os.path.normpath(file)), Path(os.path.normpath(root))
     return printable(clean.relative_to(base).as_posix() if clean.is_relative_to(base) else clean.as_posix())
 
 

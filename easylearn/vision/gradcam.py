@@ -14,8 +14,8 @@ from ..errors import ArgumentError, short
 from ..learner import Learner
 from ..nn.body_head import BodyHead
 from ..nn.layers import ConcatPool2d
+from .data import draw_image
 from .preprocess import ImagePreprocessor
-from .show import draw_image
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -34,26 +34,13 @@ def grad_cam(learn: Learner, item: Any, target: str | int | None = None) -> Tens
         target: a class's name or number; None takes the most probable class (of numbers, the first).
 
     Returns:
-        Heat in [0, 1] of shape (h, w), the size at which the model sees the image; zeros where no place speaks for
-        the class.
-
-    Raises:
-        ArgumentError: the body is not convolutional, or there is no such class.
+        Heat in [0, 1] of the size (h, w) at which the model sees the image; zeros where no place speaks for the class.
     """
     return _look(learn, item, target)[0]
 
 
 def plot_grad_cam(learn: Learner, item: Any, target: str | int | None = None) -> Figure:
-    """Draw an image, and over it where it speaks for a class; see `grad_cam`.
-
-    Args:
-        learn: made by `vision_learner` with a convolutional body.
-        item: one image as `learn.predict` takes it.
-        target: a class's name or number; None takes the most probable class.
-
-    Returns:
-        The figure.
-    """
+    """Draw an image, and over it where it speaks for a class; see `grad_cam`."""
     heat, image, column, value = _look(learn, item, target)
     name = short(learn.task.names[column], 30)
     figure = new_figure(6.4, 3.4)

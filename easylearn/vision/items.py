@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import Tensor
 
-from ..data.frames import Table, read_table
+from ..data.frames import read_table
 from ..data.values import is_missing
 from ..errors import ArgumentError, DataError, did_you_mean
 from ..files import StrPath
@@ -28,21 +28,19 @@ TABLES = (".csv", ".parquet", ".pq")
 
 @dataclass
 class Rows:
-    """Images with what is known of them, row by row.
+    """Images with what is known of them, row by row."""
 
-    Args:
-        sources: what `ItemStage.load` takes.
-        ids: one name each.
-        where: where each came from, for messages.
-        labels: raw values, in any form that `read_targets` takes; None where they are not known.
-        beside: other values, one per image: "groups", "time", "weights".
-    """
+    sources: list[AnyImage]  # what `ItemStage.load` takes
+    ids: list[str]
+    where: list[str]  # each came from, for messages
+    labels: Any = None  # raw values, in any form that `read_targets` takes; None where they are not known
+    beside: dict[str, list[Any]] = field(default_factory=dict)  # "groups", "time" and "weights"
 
-    sources: list[AnyImage] = field(default_factory=list)
-    ids: list[str] = field(default_factory=list)
-    where: list[str] = field(default_factory=list)
-    labels: Any = None
-    beside: dict[str, list[Any]] = field(default_factory=dict)
+    @classmethod
+    def of_files(cls, names: Iterable[str], folder: Path, root: Path, where: list[str], labels: Any = None) -> Rows:
+        """Files by their names in a folder, with ids that are relative to `root`."""
+        files = [folder / name for name in names]
+        return cls([str(f) for f in files], [relative(f, root) for f in files], where, labels)
 
     def __len__(self) -> int:
         return len(self.sources)
@@ -59,57 +57,35 @@ class Rows:
             labels = labels[chosen]
         elif labels is not None:
             labels = of(labels) if isinstance(labels, list) else labels.iloc[chosen]
-        return Rows(
-            of(self.sources), of(self.ids), of(self.where), labels, {name: of(v) for name, v in self.beside.items()}
-        )
+        beside = {name: of(values) for name, values in self.beside.items()}
+        return Rows(of(self.sources), of(self.ids), of(self.where), labels, beside)
 
 
 @dataclass
 class Listed:
-    """Images as they were given, before they are split.
+    """Images as they were given, before they are split."""
 
-    Args:
-        rows: all that are to be split, or the training images where validation is given by itself.
-        valid: the validation images, where they are given by themselves.
-        test: the images to predict.
-        folder_labels: the labels of `test` are names of folders, which count where all of them are classes.
-        root: what ids are relative to; None for images in memory.
-        index: the labels of a DataFrame's rows, by which a mask is read.
-        left_out: folders without an image that is read here, with what they hold.
-    """
-
-    rows: Rows
+    rows: Rows  # all that are to be split, or the training images where validation is given by itself
     valid: Rows | None = None
     test: Rows | None = None
-    folder_labels: bool = True
-    root: Path | None = None
-    index: pd.Index[Any] | None = None
-    left_out: dict[str, str] = field(default_factory=dict)
-
-
-# -- folders -----------------------------------------------------------------------------------------
+    folder_labels: bool = True  # those of `test` are names of folders, which count where all of them are classes
+    root: Path | None = None  # what ids are relative to; None for images in memory
+    index: pd.Index[Any] | None = None  # the labels of a DataFrame's rows, by which a mask is read
+    left_out: dict[str, str] = field(default_factory=dict)  # folders without an image, with what they hold
 
 
 def listed_folders(path: StrPath, train: str, valid: Any, test: str | bool | None) -> Listed:
-    """The images of class folders; see `ImageData.from_folder`.
-
-    Raises:
-        DataError: a folder is missing or empty.
-        ArgumentError: it cannot be told whether a folder called test is a class.
-    """
+    """The images of class folders; see `ImageData.from_folder`."""
     root = existing_folder(path, f"{train}/ and {valid if isinstance(valid, str) else 'class folders'}/")
     left_out: dict[str, str] = {}
-    if isinstance(valid, str):
+    is_split = isinstance(valid, str)
+    if is_split:
         _need_both(root, train, valid)
-        rows, by_itself = (_class_rows(root, root / name, left_out) for name in (train, valid))
-        base = root / train
-    else:
-        base = root / train if _holds_classes(root / train) else root
-        special = _test_name(root, test, unsplit=base == root)
-        rows = _class_rows(root, base, left_out, () if base != root or special is None else (special,))
-        by_itself = None
+    base = root / train if is_split or _holds_classes(root / train) else root
     name = _test_name(root, test, unsplit=base == root)
-    return Listed(rows, by_itself, test_folder(root, name), root=root, left_out=left_out)
+    rows = _class_rows(root, base, left_out, leave_out=name if base == root else None)
+    by_itself = _class_rows(root, root / valid, left_out) if is_split else None
+    return Listed(rows, by_itself, folder_to_predict(root, name), root=root, left_out=left_out)
 
 
 def _need_both(root: Path, train: str, valid: str) -> None:
@@ -146,41 +122,42 @@ def _test_name(root: Path, test: str | bool | None, unsplit: bool) -> str | None
     return "test"
 
 
-def _class_rows(root: Path, folder: Path, left_out: dict[str, str], leave_out: Sequence[str] = ()) -> Rows:
+def _class_rows(root: Path, folder: Path, left_out: dict[str, str], leave_out: str | None = None) -> Rows:
     """The images of a folder that has one sub-folder per class, sorted by id.
 
-    Args:
-        root: what ids are relative to.
-        folder: holds the class folders.
-        left_out: gets the sub-folders that hold files, but none that is read here.
-        leave_out: sub-folders that are no classes.
+    `leave_out` is no class; `left_out` gets the sub-folders that hold files, but none that is read here.
     """
     layout = f"one sub-folder per class with its images, as in {folder}/cats/1.jpg and {folder}/dogs/1.jpg"
     existing_folder(folder, layout)
-    names = sorted(f.name for f in folder.iterdir() if f.is_dir() and is_visible(f.name) and f.name not in leave_out)
+    names = sorted(f.name for f in folder.iterdir() if f.is_dir() and is_visible(f.name) and f.name != leave_out)
     if not names:
         raise DataError(f"{folder} has no class folders; it holds {listing(folder)}. Expected {layout}")
-    rows = Rows(labels=[])
+    files: list[str] = []
+    labels: list[str] = []
     for name in names:
-        files = list_files(folder / name)
-        images = [f for f in files if is_image(f)]
-        if files and not images:
-            endings = sorted({os.path.splitext(f)[1].lower() or "none" for f in files})
+        every = list_files(folder / name)
+        images = [f"{name}/{f}" for f in every if is_image(f)]
+        if every and not images:
+            endings = sorted({os.path.splitext(f)[1].lower() or "none" for f in every})
             left_out[relative(folder / name, root)] = f"its files end in {printable(', '.join(endings[:5]))}"
-        rows.sources += [str(folder / name / f) for f in images]
-        rows.ids += [relative(folder / name / f, root) for f in images]
-        rows.where += [f"in {printable(str(folder / name))}"] * len(images)
-        # macOS may write an accent as a letter of its own: that is no other class.
-        rows.labels += [unicodedata.normalize("NFC", printable(name))] * len(images)
-    if not len(rows):
+        files += images
+        labels += [_class_name(name)] * len(images)
+    if not files:
         raise DataError(
             f"no image files below {folder}, whose sub-folders are {printable(', '.join(names[:8]))}. Expected "
             f"{layout}, with endings such as .jpg, .png, .webp"
         )
-    return rows.take(sorted(range(len(rows)), key=rows.ids.__getitem__))
+    where = [f"in {printable(os.path.join(folder, f.split('/')[0]))}" for f in files]
+    rows = Rows.of_files(files, folder, root, where, labels)
+    return rows.take(sorted(range(len(files)), key=rows.ids.__getitem__))
 
 
-def test_folder(root: Path, name: str | None) -> Rows | None:
+def _class_name(folder: str) -> str:
+    # macOS may write an accent as a letter of its own: that is no other class
+    return unicodedata.normalize("NFC", printable(folder))
+
+
+def folder_to_predict(root: Path, name: str | None) -> Rows | None:
     """The images of a folder to predict, if one is named; where all lie in sub-folders these are their labels."""
     if name is None:
         return None
@@ -188,12 +165,8 @@ def test_folder(root: Path, name: str | None) -> Rows | None:
     files = list_images(folder)
     if not files:
         raise DataError(f"no image files in the test folder {folder}; it holds {listing(folder)}")
-    tops = [unicodedata.normalize("NFC", printable(f.split("/")[0])) if "/" in f else "" for f in files]
-    ids = [relative(folder / f, root) for f in files]
-    return Rows([str(folder / f) for f in files], ids, [f"in {folder}"] * len(files), tops if all(tops) else None)
-
-
-# -- tables ------------------------------------------------------------------------------------------
+    tops = [_class_name(f.split("/")[0]) if "/" in f else "" for f in files]
+    return Rows.of_files(files, folder, root, [f"in {folder}"] * len(files), tops if all(tops) else None)
 
 
 @dataclass(frozen=True)
@@ -217,26 +190,14 @@ class TableOptions:
     test: str | None = None
 
     def rows(self, given: Path | pd.DataFrame, root: Path, folder: str, beside: Mapping[str, Any]) -> Rows:
-        """The images that a table names.
+        """The images that a csv, a parquet file or a DataFrame names, in `folder` below `root`.
 
-        Args:
-            given: a csv or parquet file, or a DataFrame; one row per image.
-            root: what ids are relative to.
-            folder: holds the files, relative to `root`.
-            beside: columns that are wanted beside the labels; what is no name of a column is left to others.
-
-        Raises:
-            DataError: a file name is missing; the message names the row.
+        `beside` are columns that are wanted beside the labels; what is no name of a column is left to others.
         """
         images = existing_folder(root / folder, "the images that the table names")
         columns = [self.label_col] if isinstance(self.label_col, int | str) else list(self.label_col)
-        if isinstance(given, Path):
-            text = [self.file_col, *(columns if self.label_sep is not None else [])]
-            read = _read(given, images, self.suffix, text)
-            table, where = read.frame, read.where
-        else:
-            table, where = given, lambda i: f"row {i} of the DataFrame"
-        rows = _files_of(table, self.file_col, images, self.suffix, root, where)
+        text = columns if self.label_sep is not None else []
+        table, rows = _files_of(given, self.file_col, images, self.suffix, root, text)
         rows.labels = table[[column_name(table, c, "label_col") for c in columns]]
         for what, column in {**beside, "time": self.time}.items():
             if isinstance(column, int | str):
@@ -244,29 +205,28 @@ class TableOptions:
         return rows
 
 
-def _read(file: Path, folder: Path, suffix: str, text: Sequence[Column]) -> Table:
-    """A table; a header that names an image is none."""
-    return read_table(file, text=text, is_data=lambda cell: (folder / f"{cell}{suffix}").is_file())
-
-
 def _files_of(
-    table: pd.DataFrame, column: Column, folder: Path, suffix: str, root: Path, where: Callable[[int], str]
-) -> Rows:
+    given: Path | pd.DataFrame, column: Column, folder: Path, suffix: str, root: Path, text: Sequence[Column] = ()
+) -> tuple[pd.DataFrame, Rows]:
+    """A table, whose columns of `text` are read as it, and the files that it names."""
+    where: Callable[[int], str] = "row {} of the DataFrame".format
+    if isinstance(given, Path):  # a header that names an image is none
+        read = read_table(given, text=[column, *text], is_data=lambda cell: (folder / f"{cell}{suffix}").is_file())
+        table, where = read.frame, read.where
+    else:
+        table = given
     name = column_name(table, column, "file_col")
     if (folder / f"{name}{suffix}").is_file():  # else the first image would be lost
         raise DataError(
             f"the column of file names is called {name!r}, and a file has that name: the table seems to have no header "
             "line. Write one above the first image, such as file,label"
         )
-    rows = Rows()
-    for i, file in enumerate(table[name].tolist()):
+    files = table[name].tolist()
+    for i, file in enumerate(files):
         if is_missing(file):
             raise DataError(f"{where(i)}: the file name is missing. Fill it in or remove the row")
-        full = folder / f"{file}{suffix}"
-        rows.sources.append(str(full))
-        rows.ids.append(relative(full, root))
-        rows.where.append(f"{where(i)} ({file})")
-    return rows
+    said = [f"{where(i)} ({file})" for i, file in enumerate(files)]
+    return table, Rows.of_files([f"{file}{suffix}" for file in files], folder, root, said)
 
 
 def column_name(table: pd.DataFrame, column: Column, argument: str) -> Any:
@@ -274,33 +234,24 @@ def column_name(table: pd.DataFrame, column: Column, argument: str) -> Any:
     names = list(table.columns)
     if column in names:
         return column
-    if isinstance(column, int) and -len(names) <= column < len(names):
-        return names[column]
     if isinstance(column, int):
+        if -len(names) <= column < len(names):
+            return names[column]
         raise ArgumentError(f"{argument}={column}, but the table has {len(names)} columns: {names}")
     raise ArgumentError(f"{argument}={column!r} is not a column. {did_you_mean(str(column), [str(n) for n in names])}")
 
 
 def named_in(file: Path) -> list[str]:
     """The files that a table names in its first column."""
-    table = _read(file, file.parent, "", [0])
-    rows = _files_of(table.frame, 0, file.parent, "", file.parent, table.where)
+    _, rows = _files_of(file, 0, file.parent, "", file.parent)
     return [os.path.relpath(source, file.parent) for source in rows.sources]
-
-
-# -- lists and arrays --------------------------------------------------------------------------------
 
 
 def named_rows(root: Path, names: Sequence[str], labels: Any) -> Rows:
     """Files by name with a label each."""
     if len(labels) != len(names):
         raise DataError(f"there are {len(names)} names but {len(labels)} labels")
-    return Rows(
-        [str(root / n) for n in names],
-        [relative(root / n, root) for n in names],
-        [f"names[{i}] ({n})" for i, n in enumerate(names)],
-        _as_labels(labels),
-    )
+    return Rows.of_files(names, root, root, [f"names[{i}] ({n})" for i, n in enumerate(names)], _as_labels(labels))
 
 
 def array_rows(given: Any, name: str) -> Rows:
@@ -324,7 +275,7 @@ def array_rows(given: Any, name: str) -> Rows:
 
 def _as_labels(given: Any) -> Any:
     """Labels that `Rows.take` can take of: arrays, columns and tables as they are, else a list."""
-    is_table = not isinstance(given, list | tuple) and getattr(given, "iloc", None) is not None
+    is_table = getattr(given, "iloc", None) is not None
     return given if is_table or isinstance(given, np.ndarray | Tensor) else list(given)
 
 

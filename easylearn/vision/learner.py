@@ -31,29 +31,18 @@ PRETRAINED_CLIP = 2.0
     Training,
 )
 def vision_learner(  # type: ignore[misc]  # two of the shared options have other defaults here
-    data: ImageData,
-    arch: str | Arch | nn.Module,
-    *,
-    pretrained: Pretrained | None = None,
-    precompute: bool = False,
-    ps: float | Sequence[float] | None = None,
-    hidden: Sequence[int] = (512,),
-    custom_head: nn.Module | None = None,
-    cut: Cut | None = None,
-    stats: Stats | None = None,
-    optimizer: OptimizerFn = sgd,
-    clip: float | Literal["auto"] | None = "auto",
-    bn_freeze: bool | None = None,
-    **options: Unpack[TrainingOptions],
-) -> Learner:
+    data: ImageData, arch: str | Arch | nn.Module, *, pretrained: Pretrained | None = None, precompute: bool = False,
+    ps: float | Sequence[float] | None = None, hidden: Sequence[int] = (512,), custom_head: nn.Module | None = None,
+    cut: Cut | None = None, stats: Stats | None = None, optimizer: OptimizerFn = sgd,
+    clip: float | Literal["auto"] | None = "auto", bn_freeze: bool | None = None, **options: Unpack[TrainingOptions],
+) -> Learner:  # fmt: skip
     """A learner for images: the body of an architecture and a new head, in three layer groups.
 
     With pretrained weights it starts frozen: only the head trains, until `learn.unfreeze()`.
 
     Args:
         data: the images.
-        arch: a name such as "resnet34" or "efficientnet_lite0", any name of timm's, an `Arch`, or a module
-            of your own.
+        arch: a name such as "resnet34" or "efficientnet_lite0", any name of timm's, an `Arch`, or a module of your own.
         pretrained: True, False or a file of weights; None takes what the architecture says. See `vision_model`.
         precompute: train the head on stored outputs of the frozen body, at the speed of a small network.
         ps: dropout of the head: None for 0.25 and 0.5, one number for every block, or one per block.
@@ -64,9 +53,6 @@ def vision_learner(  # type: ignore[misc]  # two of the shared options have othe
         optimizer: SGD with momentum 0.9 by default.
         clip: largest norm of the gradients; "auto" is 2.0 where the body is pretrained, no clipping otherwise.
         bn_freeze: keep the body's batch-norm statistics while its weights train; None: where it is pretrained.
-
-    Returns:
-        The learner.
 
     Raises:
         ArgumentError: the architecture or an argument is unknown; the message suggests one.
@@ -80,19 +66,16 @@ def vision_learner(  # type: ignore[misc]  # two of the shared options have othe
         arch if known is None else known, data.task.n_out, pretrained=pretrained, ps=ps, hidden=hidden,
         custom_head=custom_head, cut=cut, stats=stats, seed=options.get("seed", 0),
     )  # fmt: skip
-    chosen = (known.pretrained if known is not None else False) if pretrained is None else pretrained
-    has_weights = chosen is not False
+    usual = known is not None and known.pretrained
+    has_weights = (usual if pretrained is None else pretrained) is not False
     auto = PRETRAINED_CLIP if has_weights and options.get("strategy") is None else None
     learn = Learner(
         data,
         # Convolutions are quicker with the channels innermost, on the CPU and on GPUs alike.
         model.to(memory_format=torch.channels_last),  # type: ignore[call-overload]
-        bn_freeze=has_weights if bn_freeze is None else bn_freeze,
-        precompute=precompute,
-        optimizer=optimizer,
-        clip=auto if clip == "auto" else clip,
-        **options,
-    )
+        bn_freeze=has_weights if bn_freeze is None else bn_freeze, precompute=precompute, optimizer=optimizer,
+        clip=auto if clip == "auto" else clip, **options,
+    )  # fmt: skip
     if has_weights:
         learn.freeze()
     return learn

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import re
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypedDict
 
@@ -20,7 +20,8 @@ from ..nn.body_head import BodyHead
 from ..nn.heads import pooled_head
 from ..nn.layers import ConcatPool2d, TokenPool
 from ..options import strict
-from .archs import IMAGENET_STATS, Arch, Stats, get_arch, middle, split_after
+from ..train.gate import Gate
+from .archs import Arch, Stats, get_arch, middle, split_after
 from .weights import State, TorchvisionWeights, fill_body, read_file
 
 if TYPE_CHECKING:
@@ -58,29 +59,21 @@ class HeadKeywords(TypedDict, total=False):
 
 @strict({"xtra_fc": "hidden", "drop": "ps", "num_classes": "n_out"}, HeadOptions)
 def vision_model(
-    arch: str | Arch | nn.Module,
-    n_out: int,
-    *,
-    pretrained: Pretrained | None = None,
-    cut: Cut | None = None,
-    stats: Stats | None = None,
-    seed: int = 0,
-    **head_options: Unpack[HeadKeywords],
-) -> BodyHead:
+    arch: str | Arch | nn.Module, n_out: int, *, pretrained: Pretrained | None = None, cut: Cut | None = None,
+    stats: Stats | None = None, seed: int = 0, **head_options: Unpack[HeadKeywords],
+) -> BodyHead:  # fmt: skip
     """A body with its pretrained weights and a new head.
 
     Args:
-        arch: a name (`arch_names()`, or any of timm's), an `Arch`, or a module of your own, whose layers
-            are used as they are, not copied.
+        arch: a name (`arch_names()`, or any of timm's), an `Arch`, or a module of your own, which is not copied.
         n_out: how many logits.
         pretrained: True for the published weights, False for random ones, the path of a file of weights,
             or the name of an entry in torchvision's enum ("IMAGENET1K_V2"). None means what the
             architecture says (True). A module of your own keeps its weights unless this is a path.
-        cut: how to cut a body from a whole net: a number as in `list(net.children())[:cut]`, or a function
-            from the net to its body. None: the architecture's own; for a module of your own, everything
-            before its last pooling and linear layers.
-        stats: mean and standard deviation per channel to normalise images with. None: those the
-            architecture's weights were trained with; for a module of your own ImageNet's.
+        cut: a number as in `list(net.children())[:cut]`, or a function from the net to its body. None: the
+            architecture's own; of a module of your own, everything before its last pooling and linear layers.
+        stats: mean and standard deviation per channel to normalise images with. None: those of the weights; for a
+            module of your own ImageNet's.
         seed: the random weights of body and head depend on it and on nothing else.
 
     Returns:
@@ -94,22 +87,22 @@ def vision_model(
     >>> model(torch.zeros(2, 3, 64, 64)).shape
     torch.Size([2, 2])
     """
-    known = None if isinstance(arch, nn.Module) else get_arch(arch)
-    state, source = _chosen_weights(known, pretrained)
-    if known is None:
-        assert isinstance(arch, nn.Module)
-        net, sizes = arch, [224]
+    noted: str | Arch | nn.Module = arch
+    if isinstance(arch, nn.Module):
+        own = arch
+        sizes, known = [224], Arch(type(own).__name__, lambda: own, _before_head, pretrained=False)
     else:
-        with scoped_rng(seed, "body"):
-            net = known.build()
+        known = get_arch(arch)
         # A small image is enough to learn the number of features; some transformers take only their own size.
-        sizes = [128, known.size]
+        noted, sizes = _as_noted(known), [128, known.size]
+    state, source = _chosen_weights(known, isinstance(arch, nn.Module), pretrained)
+    with scoped_rng(seed, "body"):
+        net = known.build()
     net_state = net.state_dict(keep_vars=True)
-    body = known.cut(net) if known is not None and cut is None else _cut(net, cut, sizes[0])
+    body = known.cut(net) if cut is None else _cut(net, cut)
     if state is not None:
-        fill_body(net_state, body, state, source, known is not None and known.weights_by_order)
-    groups = known.split(body) if known is not None and cut is None else split_after(body, middle(body))
-
+        fill_body(net_state, body, state, source, known.weights_by_order)
+    groups = known.split(body) if cut is None else split_after(body, middle(body))
     pool: nn.Module = nn.Identity()
     how = HeadOptions(**head_options)
     head = how.custom_head
@@ -118,12 +111,12 @@ def vision_model(
         n_features = _probe(nn.Sequential(body, pool), sizes).shape[1]
         with scoped_rng(seed, "head"):
             head = pooled_head(n_features, n_out, how.hidden, how.ps)
-    mean, std = stats or (IMAGENET_STATS if known is None else known.stats)
+    mean, std = stats or known.stats
     model = BodyHead(body, pool, head, groups, mean, std).train()
     if not callable(cut):  # a function cannot be written to a file: whoever loads it gives the model
         made = {
-            "arch": _as_noted(arch if known is None else known), "n_out": n_out, "ps": how.ps, "hidden": how.hidden,
-            "custom_head": how.custom_head, "cut": cut, "stats": stats, "seed": seed,
+            "arch": noted, "n_out": n_out, "ps": how.ps, "hidden": how.hidden, "custom_head": how.custom_head,
+            "cut": cut, "stats": stats, "seed": seed,
         }  # fmt: skip
         registry.note(model, "easylearn.vision_model", made)
     return model
@@ -132,42 +125,31 @@ def vision_model(
 @registry.register("easylearn.vision_model")
 @strict(None, HeadOptions)
 def _untrained(
-    arch: str | nn.Module,
-    n_out: int,
-    cut: int | None,
-    stats: Stats | None,
-    seed: int,
-    **head_options: Unpack[HeadKeywords],
+    arch: str | nn.Module, n_out: int, cut: int | None, stats: Stats | None, seed: int, **head: Unpack[HeadKeywords]
 ) -> BodyHead:
     """What a model file may ask for: no `pretrained`, which would read any other file, or fetch one."""
-    return vision_model(arch, n_out, pretrained=False, cut=cut, stats=stats, seed=seed, **head_options)
+    return vision_model(arch, n_out, pretrained=False, cut=cut, stats=stats, seed=seed, **head)
 
 
-def _as_noted(arch: str | Arch | nn.Module) -> str | Arch | nn.Module:
+def _as_noted(arch: Arch) -> str | Arch:
     """A name for the architecture, if it is one of those that have names; else itself."""
-    if not isinstance(arch, Arch):
-        return arch
-    try:
-        known = get_arch(arch.name)
-    except ArgumentError:
-        return arch
-    return arch.name if known.untrained() == arch.untrained() else arch
+    with suppress(ArgumentError):
+        return arch.name if get_arch(arch.name).untrained() == arch.untrained() else arch
+    return arch
 
 
-def _chosen_weights(arch: Arch | None, pretrained: Pretrained | None) -> tuple[State | None, object]:
+def _chosen_weights(arch: Arch, is_own: bool, pretrained: Pretrained | None) -> tuple[State | None, object]:
     """The tensors to start from, if any, and where they are from."""
-    if pretrained is None:
-        pretrained = arch is not None and arch.pretrained
-    if pretrained is False or (arch is None and pretrained is True):
+    pretrained = arch.pretrained if pretrained is None else pretrained
+    if pretrained is False or (is_own and pretrained is True):
         return None, ""
     # timm builds a model in order to read its weights.
     with scoped_rng():
         if pretrained is not True:
-            if arch is not None and re.fullmatch(r"IMAGENET1K_V\d+", str(pretrained)):
+            if not is_own and re.fullmatch(r"IMAGENET1K_V\d+", str(pretrained)):
                 entry = TorchvisionWeights(arch.name, str(pretrained))
                 return entry.read(), entry.url
             return read_file(pretrained), pretrained
-        assert arch is not None
         if arch.weights is None:
             raise ArgumentError(f"{arch.name} has no published weights: give pretrained=False, or the path of a file")
         return arch.weights.read(), arch.weights.url
@@ -189,19 +171,6 @@ def _pool_for(body: nn.Module, out: Tensor) -> nn.Module:
     )
 
 
-@contextmanager
-def _quiet(module: nn.Module) -> Iterator[None]:
-    """Evaluation mode and no gradients; afterwards modes and random generators are as before."""
-    modes = {m: m.training for m in module.modules()}
-    try:
-        with torch.no_grad(), scoped_rng():
-            module.eval()
-            yield
-    finally:
-        for m, training in modes.items():
-            m.training = training
-
-
 def _image(module: nn.Module, size: int) -> Tensor:
     like = next((p for p in module.parameters() if p.is_floating_point()), torch.empty(0))
     # Not zeros: `_before_head` compares two outputs, and of a black image too many nets make the same.
@@ -213,7 +182,7 @@ def _probe(module: nn.Module, sizes: Sequence[int]) -> Tensor:
     """What the module gives for one image of the first of the sizes that it takes."""
     for size in sizes:
         try:
-            with _quiet(module):
+            with Gate().evaluating(module), scoped_rng():
                 out = module(_image(module, size))
         except _FORWARD_ERRORS as error:
             failure = error
@@ -227,17 +196,16 @@ def _probe(module: nn.Module, sizes: Sequence[int]) -> Tensor:
     ) from failure
 
 
-def _cut(net: nn.Module, cut: Cut | None, size: int) -> nn.Module:
-    """The body that `cut` says; if it says nothing, everything before the last pooling and linear layers."""
-    if cut is None:
-        return _before_head(net, size)
+def _cut(net: nn.Module, cut: Cut) -> nn.Module:
+    """The body that `cut` says."""
     if isinstance(cut, bool) or not (isinstance(cut, int) or callable(cut)):
         raise ArgumentError(f"cut must be a number of children or a function from the net to its body, got {cut!r}")
     if isinstance(cut, int):
         children = list(net.named_children())
         if not children[:cut]:
-            names = [name for name, _ in children]
-            raise ArgumentError(f"cut={cut} leaves no layer of {type(net).__name__}, whose children are {names}")
+            raise ArgumentError(
+                f"cut={cut} leaves no layer of {type(net).__name__}, whose children are {list(dict(children))}"
+            )
         return nn.Sequential(OrderedDict(children[:cut]))
     body = cut(net)
     if not isinstance(body, nn.Module):
@@ -252,29 +220,25 @@ _HEAD_LAYERS = (
 )  # fmt: skip
 
 
-def _before_head(net: nn.Module, size: int) -> nn.Module:
-    """The body of somebody's net: its children before the last pooling and linear layers.
-
-    That the net's forward really is these children, one after the other, is checked on one image.
-    """
+def _before_head(net: nn.Module, size: int = 224) -> nn.Module:
+    """The body of somebody's net: its children before the last pooling and linear layers, checked on one image."""
     children = list(net.named_children())
     tail = len(children)
     while tail and all(isinstance(m, _HEAD_LAYERS) for m in _leaves(children[tail - 1][1])):
         tail -= 1
-    starts = (i for i in range(tail, len(children)) if any(isinstance(m, _HEAD_START) for m in _leaves(children[i][1])))
-    at = next(starts, 0)
+    heads = [any(isinstance(m, _HEAD_START) for m in _leaves(module)) for _, module in children]
+    at = next((i for i in range(tail, len(children)) if heads[i]), 0)
     advice = (
         "Say where its body ends: cut=N for list(net.children())[:N], or cut=function from the net to its body "
         f"(a module). Its children are {[name for name, _ in children]}"
     )
     if not at:
         raise ArgumentError(f"no pooling or linear layers were found at the end of {type(net).__name__}. {advice}")
-
     seen: list[Tensor] = []
     handle = children[at][1].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].clone()))
     body = nn.Sequential(OrderedDict(children[:at]))
     try:
-        with _quiet(net):
+        with Gate().evaluating(net), scoped_rng():
             net(_image(net, size))
             out = body(_image(net, size))
     except _FORWARD_ERRORS as error:
@@ -288,10 +252,8 @@ def _before_head(net: nn.Module, size: int) -> nn.Module:
         return body  # without numbers there is nothing to compare; it was compared when this net was first cut
     # Many forwards average or flatten by a function between the two; that belongs to the head.
     possible = [out, out.mean((2, 3))] if isinstance(out, Tensor) and out.ndim == 4 else [out]
-    if not any(
-        len(seen) == 1 and seen[0].numel() == o.numel() and torch.allclose(seen[0].flatten(), o.flatten())
-        for o in possible
-    ):
+    first = seen[0].flatten() if len(seen) == 1 else torch.empty(0)
+    if not any(first.numel() == o.numel() and torch.allclose(first, o.flatten()) for o in possible):
         raise ArgumentError(
             f"{type(net).__name__}'s forward does more than call its children in turn before {children[at][0]!r}, so "
             f"they alone are not its body. {advice}"

@@ -21,24 +21,11 @@ OnError = Literal["raise", "skip"]
 Groups = str | int | Callable[[str], Any] | Sequence[Any] | npt.NDArray[Any] | None
 
 OLD_NAMES = {
-    "bs": "batch_size",
-    "sz": "size",
-    "tfms": "augment",
-    "aug_tfms": "augment",
-    "crop_type": "method",
-    "num_workers": "workers",
-    "trn_name": "train",
-    "val_name": "valid",
-    "val_idxs": "valid",
-    "valid_pct": "valid",
-    "test_name": "test",
-    "csv_fname": "csv",
-    "suff": "suffix",
-    "label_delim": "label_sep",
-    "fn_col": "file_col",
-    "continuous": 'Write task="regression".',
-    "regression": 'Write task="regression".',
-}
+    "bs": "batch_size", "sz": "size", "tfms": "augment", "aug_tfms": "augment", "crop_type": "method",
+    "num_workers": "workers", "trn_name": "train", "val_name": "valid", "val_idxs": "valid", "valid_pct": "valid",
+    "test_name": "test", "csv_fname": "csv", "suff": "suffix", "label_delim": "label_sep", "fn_col": "file_col",
+    **dict.fromkeys(("continuous", "regression"), 'Write task="regression".'),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -50,9 +37,8 @@ class ImageOptions:
         augment: changes of training images: "none", "basic", "side_on", "top_down" or a list of transforms.
         method: "crop" cuts what is too long off, at a random place in training and on both sides otherwise; "squash"
             ignores proportions; "pad" adds reflected borders.
-        crop_pct: "crop" shows the model this fraction of the shorter side, the middle of it outside training. The
-            published weights were trained to see objects a little larger than 1.0 would show them. None is 0.875 for
-            files, and 1.0 for arrays.
+        crop_pct: "crop" shows the model this fraction of the shorter side, the middle of it outside training. None is
+            0.875 for files, which suits the published weights, and 1.0 for arrays.
         channels: 3 for colour, 1 for grey.
         workers: processes that decode; None chooses. The batches are the same whatever the number.
         cache: keep decoded images on disk (in easylearn's cache folder, or in the folder given), so that each file is
@@ -66,8 +52,7 @@ class ImageOptions:
             sequence; of a table also the name of a column.
         weights: how often training images are drawn: "balanced", a dictionary by class, or one number per image; of a
             table also the name of a column.
-        on_error: "raise" stops at a file that cannot be read; "skip" tries all files first and leaves those out;
-            `report()` lists them.
+        on_error: "raise" stops at a file that cannot be read; "skip" leaves it out, and `report()` lists it.
     """
 
     batch_size: int = 64

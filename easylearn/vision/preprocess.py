@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -33,37 +33,23 @@ _TAKEN = "a path, the bytes of a file, an open file, a PIL image, an array or a 
 
 @dataclass(frozen=True)
 class ImagePreprocessor(Preprocessor):
-    """How an image becomes a model's input. It may be used by several threads.
+    """How an image becomes a model's input. It may be used by several threads."""
 
-    Args:
-        size: of the input in pixels, one number or (height, width).
-        method: "crop", "squash" or "pad"; see `ItemStage`.
-        channels: 3 for colour, 1 for grey.
-        crop_pct: "crop": the fraction of the shorter side that the model sees.
-        mean: per channel, what is subtracted from pixels in [0, 1]; None takes ImageNet's.
-        std: per channel, what they are divided by; None takes ImageNet's.
-        workers: 0 never decodes in processes of its own; None chooses.
-
-    >>> images = ImagePreprocessor(8)
-    >>> read = images.read(np.zeros((5, 20, 30, 3), np.uint8))
-    >>> len(read), read.single, images.source(read.values).fetch(np.arange(2), torch.device("cpu"))[0].shape
-    (5, False, torch.Size([2, 3, 8, 8]))
-    """
-
-    size: Size
-    method: Method = "crop"
+    size: Size  # of the input in pixels, one number or (height, width)
+    method: Method = "crop"  # see `ItemStage`
     channels: int = 3
     crop_pct: float = CROP_PCT
-    mean: tuple[float, ...] | None = None
+    mean: tuple[float, ...] | None = None  # per channel, of pixels in [0, 1]; None takes ImageNet's
     std: tuple[float, ...] | None = None
-    workers: int | None = None
+    workers: int | None = None  # 0 never decodes in processes of its own; None chooses
     kind: ClassVar[str] = "images"
 
     def __post_init__(self) -> None:
         usual = (GREY_MEAN, GREY_STD) if self.channels == 1 else (IMAGENET_MEAN, IMAGENET_STD)
         mean, std = (usual[k] if given is None else given for k, given in enumerate((self.mean, self.std)))
-        for name, value in (("size", pair_of(self.size)), ("mean", mean), ("std", std)):
-            object.__setattr__(self, name, value if name == "size" else tuple(map(float, value)))
+        object.__setattr__(self, "size", pair_of(self.size))
+        object.__setattr__(self, "mean", tuple(map(float, mean)))
+        object.__setattr__(self, "std", tuple(map(float, std)))
         if self.workers is not None and self.workers < 0:
             raise ArgumentError(f"workers must be 0 or more, or None to choose, got {self.workers}")
         self.item_stage, self.batch_stage  # noqa: B018 - they check the rest
@@ -81,19 +67,11 @@ class ImagePreprocessor(Preprocessor):
         assert self.mean is not None and self.std is not None
         return BatchStage(pair_of(self.size), (), self.mean, self.std)
 
-    # -- items from elsewhere ------------------------------------------------------------------------
-
     def read(self, given: Any, first: int = 0) -> Items:
-        """Read one image, or several.
+        """Read one image, or several; see `Preprocessor.read`.
 
-        Args:
-            given: a path, the bytes of a file, a file opened with mode "rb", a PIL image, or an array or tensor of
-                shape (h, w), (h, w, c) or (c, h, w), which is one image; a list of them, or an array or tensor of
-                shape (n, h, w, c) or (n, c, h, w).
-            first: the number of the first image, which names those that are no files.
-
-        Raises:
-            DataError: something is no image; it is named.
+        One is a path, the bytes of a file, a file opened with mode "rb", a PIL image, or an array or tensor of shape
+        (h, w), (h, w, c) or (c, h, w); several are a list of them, or an array or tensor (n, h, w, c) or (n, c, h, w).
         """
         sources, single = _listed(given)
         if not sources:
@@ -121,10 +99,7 @@ class ImagePreprocessor(Preprocessor):
             yield Items(Images(files, files), tuple(map(printable, some)))
 
     def source(self, values: Images) -> ImageSource:
-        """See `Preprocessor.source`."""
         return ImageSource(values, self.item_stage, self.batch_stage, workers=0 if self.workers == 0 else None)
-
-    # -- for models and their files ------------------------------------------------------------------
 
     def with_stats(self, mean: Sequence[float], std: Sequence[float]) -> ImagePreprocessor:
         """The same with other statistics, one number per channel each."""
@@ -137,32 +112,22 @@ class ImagePreprocessor(Preprocessor):
         return self.with_stats(model.mean.tolist(), model.std.tolist())
 
     def recipe(self) -> dict[str, Any]:
-        """See `Preprocessor.recipe`: size, how images are fitted into it, and what they are normalised with."""
-        return {
-            "kind": self.kind,
-            "size": list(pair_of(self.size)),
-            "method": self.method,
-            "channels": self.channels,
-            "crop_pct": self.crop_pct,
-            "mean": list(self.batch_stage.mean),
-            "std": list(self.batch_stage.std),
-        }
+        about = {name: value for name, value in asdict(self).items() if name != "workers"}
+        return {"kind": self.kind, **about, "size": list(pair_of(self.size))}
 
     @classmethod
     def from_recipe(cls, recipe: Mapping[str, Any], task: Task) -> ImagePreprocessor:
-        """See `Preprocessor.from_recipe`."""
         try:
-            size = (_whole(recipe["size"][0]), _whole(recipe["size"][1]))
-            mean, std = (tuple(float(v) for v in recipe[name]) for name in ("mean", "std"))
-            found = cls(size, recipe["method"], _whole(recipe["channels"]), float(recipe["crop_pct"]), mean, std)
+            found = cls(**{name: recipe[name] for name in ("size", "method", "channels", "crop_pct", "mean", "std")})
+            size = pair_of(found.size)
+            if max(size) > LARGEST or any(type(n) is not int for n in (*recipe["size"], found.channels)):
+                raise ValueError(f"{found.channels} channels of size {size}")
         except (KeyError, TypeError, ValueError, IndexError) as error:
             raise WeightsError(f"the recipe of the images is damaged: {error!r}") from error
-        if max(size) > LARGEST:
-            raise WeightsError(f"the recipe of the images is damaged: size {size}")
         return found
 
     def runtime_inputs(self, inputs: Sequence[Tensor]) -> RuntimeInputs:
-        """See `Preprocessor.runtime_inputs`: pixels from 0 to 255 at the model's size; the file normalises them."""
+        # pixels from 0 to 255 at the model's size; the file normalises them
         normalise = Normalise(self.batch_stage.mean, self.batch_stage.std)
         about = {"size": list(pair_of(self.size)), "channels": self.channels, "method": self.method}
         return RuntimeInputs(("pixels",), ({0: "batch"},), normalise, lambda given: (normalise.undo(given[0]),), about)
@@ -171,12 +136,7 @@ class ImagePreprocessor(Preprocessor):
 class Normalise(nn.Module):
     """What `BatchStage.plain` does to images of the right size, as a module that can be part of a model.
 
-    Args:
-        mean: per channel, for pixels in [0, 1].
-        std: per channel.
-
-    >>> layer = Normalise((0.5,), (0.5,))
-    >>> layer(torch.tensor([[[[0, 255]]]], dtype=torch.uint8))
+    >>> Normalise((0.5,), (0.5,))(torch.tensor([[[[0, 255]]]], dtype=torch.uint8))
     tensor([[[[-1.,  1.]]]])
     """
 
@@ -198,11 +158,7 @@ class Normalise(nn.Module):
 
 
 def pair_of(size: Any) -> tuple[int, int]:
-    """(height, width) of one number or two.
-
-    Raises:
-        ArgumentError: it is neither.
-    """
+    """(height, width) of one number or two; `ArgumentError` where it is neither."""
     pair = tuple(size) if isinstance(size, Sequence) else (size, size)
     if len(pair) != 2 or not all(isinstance(s, int | np.integer) and s > 0 for s in pair):
         raise ArgumentError(f"size must be a positive whole number of pixels or (height, width), got {size!r}")
@@ -243,10 +199,3 @@ def _loaded(source: AnyImage, name: str) -> AnyImage:
     if not isinstance(held, bytes):
         raise DataError(f'{name}: the file gives {type(held).__name__}, not bytes; open it with mode "rb"')
     return held
-
-
-def _whole(value: Any) -> int:
-    """A whole number out of a file."""
-    if type(value) is not int:
-        raise TypeError(f"expected a whole number, got {str(value)[:50]!r}")
-    return value

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..data.bunch import SplitName
 from ..data.split import by_class, fraction_of, split_indices
-from ..data.targets import GivenTargets, TargetOptions, Targets, read_targets
+from ..data.targets import TargetOptions, Targets, read_targets
 from ..data.weights import draw_weights
 from ..errors import ArgumentError, DataError, EasyLearnWarning
 from ..task import Task
@@ -31,16 +31,10 @@ PROBED = 64  # files that a worker tries at a time
 
 @dataclass(frozen=True)
 class ImageSplit:
-    """The images of one split.
+    """The images of one split."""
 
-    Args:
-        sources: what `ItemStage.load` takes.
-        targets: shape (n, ...); None where they are not known.
-        ids: one name per image, in order.
-    """
-
-    sources: Sequence[AnyImage]
-    targets: Tensor | None
+    sources: Sequence[AnyImage]  # what `ItemStage.load` takes
+    targets: Tensor | None  # shape (n, ...); None where they are not known
     ids: tuple[str, ...]
 
     def __len__(self) -> int:
@@ -54,40 +48,19 @@ class ImageSplit:
 
 @dataclass(frozen=True)
 class Assembled:
-    """Splits with their targets, and what came to light on the way.
-
-    Args:
-        splits: "train", and "valid" and "test" where there are any.
-        task: what is predicted.
-        weights: how often each training image is drawn; None for once an epoch.
-        path: what ids are relative to.
-        skipped: files that could not be read and were left out, with the reason.
-        left_out: folders without an image that is read here, with what they hold.
-        note: what was guessed of the labels; empty where nothing was.
-    """
+    """Splits with their targets, and what came to light on the way."""
 
     splits: dict[SplitName, ImageSplit]
     task: Task
-    weights: npt.NDArray[np.float64] | None = None
-    path: Path | None = None
-    skipped: dict[str, str] = field(default_factory=dict)
-    left_out: dict[str, str] = field(default_factory=dict)
-    note: str = ""
+    weights: npt.NDArray[np.float64] | None = None  # how often each training image is drawn; None for once an epoch
+    path: Path | None = None  # what ids are relative to
+    skipped: dict[str, str] = field(default_factory=dict)  # files that could not be read, with the reason
+    left_out: dict[str, str] = field(default_factory=dict)  # folders without an image, with what they hold
+    note: str = ""  # what was guessed of the labels
 
 
 def assemble(listed: Listed, valid: Any, how: ImageOptions, options: TargetOptions) -> Assembled:
-    """Split images, and read their labels.
-
-    Args:
-        listed: the images.
-        valid: how to split them, unless validation images are listed by themselves.
-        how: the options of images.
-        options: those of labels.
-
-    Raises:
-        DataError: files or labels are missing or wrong; the message names the row.
-        ArgumentError: the split is impossible.
-    """
+    """Split images as `valid` says, unless validation images are listed by themselves, and read their labels."""
     if not len(listed.rows):
         raise DataError(f"no images are listed for {listed.root}")
     skipped: dict[str, str] = {}
@@ -95,9 +68,11 @@ def assemble(listed: Listed, valid: Any, how: ImageOptions, options: TargetOptio
     stay = _stay(every, how, skipped)
     rows = every.take(stay)
     given = read_targets(rows.labels, options, where=rows.where.__getitem__)
-    index = _split(
-        listed, stay, len(every), valid, _HowToSplit.of(rows, given, how, None if listed.valid is not None else valid)
-    )
+    groups, time = rows.beside.get("groups"), rows.beside.get("time")
+    by_share = None if listed.valid is not None else valid
+    codes = by_class(given.stratify_codes(), by_share, how.stratify, groups=groups, time=time)
+    beside = {"stratify": codes, "groups": groups, "time": time}
+    index = _split(listed, stay, len(every), valid, how.seed, beside)
     others: dict[SplitName, Rows] = {}
     if listed.valid is not None:
         others["valid"] = listed.valid.take(_stay(listed.valid, how, skipped))
@@ -108,7 +83,10 @@ def assemble(listed: Listed, valid: Any, how: ImageOptions, options: TargetOptio
         index = {name: [i for i in chosen if i in readable] for name, chosen in index.items()}
         others = {name: some.take(_readable(some, how, skipped)) for name, some in others.items()}
     parts: dict[SplitName, Rows] = {**{n: rows.take(chosen) for n, chosen in index.items()}, **others}
-    _refuse_empty(parts, skipped)
+    for name, some in parts.items():
+        if not len(some):
+            why = f"; {len(skipped)} cannot be read, the first: {next(iter(skipped.values()))}" if skipped else ""
+            raise DataError(f"no images are left in the {name} split{why}")
     targets = given.learn(np.asarray(index["train"]))
     splits = {name: _encoded(name, some, targets, listed) for name, some in parts.items()}
     for folder, what in listed.left_out.items():
@@ -120,15 +98,14 @@ def assemble(listed: Listed, valid: Any, how: ImageOptions, options: TargetOptio
 
 def _encoded(name: SplitName, rows: Rows, targets: Targets, listed: Listed) -> ImageSplit:
     """A split with its targets, where it has labels that can be some."""
-    known = rows.labels
+    known, encoded = rows.labels, None
     if name == "test" and listed.folder_labels and known is not None:
         known = known if targets.task.is_exclusive and set(known) <= set(targets.task.classes) else None
-    if known is None:
-        return ImageSplit(rows.sources, None, tuple(rows.ids))
-    hint = "Add training images of it, or take it out; the names must match exactly"
-    if listed.valid is None:
-        hint = "With so few images of it, pass stratify=True, another seed, or fix the split with valid=[...]"
-    encoded = targets.encode(known, where=rows.where.__getitem__, split=name, hint=hint)
+    if known is not None:
+        hint = "Add training images of it, or take it out; the names must match exactly"
+        if listed.valid is None:
+            hint = "With so few images of it, pass stratify=True, another seed, or fix the split with valid=[...]"
+        encoded = targets.encode(known, where=rows.where.__getitem__, split=name, hint=hint)
     return ImageSplit(rows.sources, encoded, tuple(rows.ids))
 
 
@@ -148,34 +125,11 @@ def _with_beside(rows: Rows, how: ImageOptions) -> Rows:
     return Rows(rows.sources, rows.ids, rows.where, rows.labels, beside)
 
 
-@dataclass(frozen=True)
-class _HowToSplit:
-    """What `split_indices` is told beside `valid`, of each image that stays."""
-
-    seed: int
-    stratify: Any
-    groups: Any
-    time: Any
-
-    @classmethod
-    def of(cls, rows: Rows, given: GivenTargets, how: ImageOptions, valid: Any) -> _HowToSplit:
-        groups, time = rows.beside.get("groups"), rows.beside.get("time")
-        codes = by_class(given.stratify_codes(), valid, how.stratify, groups=groups, time=time)
-        return cls(how.seed, codes, groups, time)
-
-
-def _split(listed: Listed, stay: Sequence[int], n: int, valid: Any, how: _HowToSplit) -> dict[SplitName, Sequence[int]]:
-    """Which of the rows that stay train and which validate.
-
-    Args:
-        listed: says whether validation images are given by themselves.
-        stay: numbers of these rows among those that were given.
-        n: how many were given.
-        valid: how to split.
-        how: see there.
-    """
+def _split(
+    listed: Listed, stay: Sequence[int], n: int, valid: Any, seed: int, beside: dict[str, Any]
+) -> dict[SplitName, Sequence[int]]:
+    """Which of the rows that stay train and which validate; `stay` are their numbers among the `n` that were given."""
     by_share = valid is None or fraction_of(valid) is not None or isinstance(valid, str | dt.timedelta)
-    beside = {"stratify": how.stratify, "groups": how.groups, "time": how.time}
     if listed.valid is not None or not by_share:
         wrong = [name for name, value in beside.items() if value is not None]
         if wrong:
@@ -185,24 +139,12 @@ def _split(listed: Listed, stay: Sequence[int], n: int, valid: Any, how: _HowToS
     if listed.valid is not None:
         return {"train": range(len(stay))}
     if by_share:
-        train, validating = split_indices(len(stay), valid, seed=how.seed, **beside)
+        train, validating = split_indices(len(stay), valid, seed=seed, **beside)
         return {"train": train.tolist()} | ({} if valid is None else {"valid": validating.tolist()})
     at = {number: i for i, number in enumerate(stay)}  # positions count the rows as given, left out or not
-    train, validating = split_indices(n, valid, index=listed.index)
-    return {
-        "train": [at[i] for i in train.tolist() if i in at],
-        "valid": [at[i] for i in validating.tolist() if i in at],
-    }
-
-
-def _refuse_empty(parts: dict[SplitName, Rows], skipped: dict[str, str]) -> None:
-    for name, some in parts.items():
-        if not len(some):
-            why = f"; {len(skipped)} cannot be read, the first: {next(iter(skipped.values()))}" if skipped else ""
-            raise DataError(f"no images are left in the {name} split{why}")
-
-
-# -- files -------------------------------------------------------------------------------------------
+    both = split_indices(n, valid, index=listed.index)
+    train_here, valid_here = ([at[i] for i in chosen.tolist() if i in at] for chosen in both)
+    return {"train": train_here, "valid": valid_here}
 
 
 def _stay(rows: Rows, how: ImageOptions, skipped: dict[str, str]) -> list[int]:
@@ -219,11 +161,7 @@ def _stay(rows: Rows, how: ImageOptions, skipped: dict[str, str]) -> list[int]:
 
 
 def _once(rows: Rows) -> list[int]:
-    """The rows whose file did not come before.
-
-    Raises:
-        DataError: the same file has two different labels; both rows are named.
-    """
+    """The rows whose file did not come before; one with another label than before is refused."""
     first: dict[str, int] = {}
     twice: list[int] = []
     for i, file in enumerate(rows.ids):
@@ -238,31 +176,23 @@ def _once(rows: Rows) -> list[int]:
             )
         twice.append(i)
     if twice:
-        warnings.warn(
-            f"{len(twice)} rows repeat an earlier row with the same label and were left out, the first is "
-            f"{rows.where[twice[0]]}",
-            EasyLearnWarning,
-            stacklevel=6,
-        )
-    gone = set(twice)
-    return [i for i in range(len(rows)) if i not in gone]
+        what = f"{len(twice)} rows repeat an earlier row with the same label and were left out, the first is "
+        warnings.warn(what + rows.where[twice[0]], EasyLearnWarning, stacklevel=6)
+    return sorted(first.values())
 
 
 def _label_text(labels: Any, i: int) -> str:
     """The label of a row as messages write it."""
     row = labels[i] if isinstance(labels, list | np.ndarray | Tensor) else labels.iloc[i]
-    values = np.atleast_1d(np.asarray(row, dtype=object)).tolist()
-    return ", ".join(repr(v) for v in values)
+    return ", ".join(map(repr, np.atleast_1d(np.asarray(row, dtype=object)).tolist()))
 
 
 def _missing_file(rows: Rows, missing: Sequence[int]) -> str:
     """Names the first missing file and its row, and guesses why."""
     file = Path(rows.sources[missing[0]])
     more = f" ({len(missing)} of {len(rows)} files are missing)" if len(missing) > 1 else ""
-    hint = "Check the folder and suffix arguments"
-    for ending in sorted(IMAGE_SUFFIXES):
-        if Path(f"{file}{ending}").is_file():
-            hint = f'The file {file.name}{ending} exists: pass suffix="{ending}"'
+    found = [ending for ending in sorted(IMAGE_SUFFIXES) if Path(f"{file}{ending}").is_file()]
+    hint = f'The file {file.name}{found[0]} exists: pass suffix="{found[0]}"' if found else "Check folder and suffix"
     return f'{rows.where[missing[0]]}: the file {file} does not exist{more}. {hint}, or pass on_error="skip"'
 
 

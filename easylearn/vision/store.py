@@ -20,16 +20,7 @@ Keys = Callable[[Sequence[StrPath]], list[str]]
 
 
 def image_keys(sources: Sequence[AnyImage], ids: Sequence[str], of_files: Keys = file_keys) -> list[str]:
-    """What each image is now: a file's identity, or the contents of what is in memory.
-
-    Args:
-        sources: what `ItemStage.load` takes.
-        ids: how messages call them.
-        of_files: gives the identities of files.
-
-    Raises:
-        DataError: a file is gone; the message names it.
-    """
+    """What each image is now: a file's identity, as `of_files` gives it, or the contents of what is in memory."""
     try:
         return item_keys(sources, of_files)
     except OSError as error:
@@ -73,19 +64,12 @@ def _versions() -> list[str]:
 def open_images(
     sources: Sequence[AnyImage], ids: Sequence[str], stage: ItemStage, cache: bool | str | os.PathLike[str]
 ) -> ItemStore | None:
-    """The store of some images as they are now.
+    """The store of some images as they are now; `cache` is False for none, True for the usual folder, or a folder.
 
-    Args:
-        sources: what `ItemStage.load` takes.
-        ids: how messages call them.
-        stage: how they are decoded and shrunk.
-        cache: False for none, True for the usual folder, or a folder.
-
-    Returns:
-        The store; None where it is not wanted, not needed (arrays at working size) or not possible.
+    None where it is not wanted, not needed (arrays at working size) or not possible.
     """
     first = sources[0]
     if cache is False or (isinstance(first, np.ndarray) and first.shape[:2] == stage.working_size):
         return None
-    folder = None if cache is True else Path(os.fspath(cache))
+    folder = None if cache is True else Path(cache)
     return open_store(treatment(stage), image_keys(sources, ids), stage.max_bytes, folder)

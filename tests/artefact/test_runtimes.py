@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from easylearn.artefact import runtimes
-from easylearn.artefact.runtimes import OnnxProgram, TorchProgram
+from easylearn.artefact.runtimes import open_onnx, open_torch
 from easylearn.data.bunch import BlankData
 from easylearn.data.loaders import LoaderData, TensorData
 from easylearn.errors import ArgumentError, StateError
@@ -195,7 +195,7 @@ class TestOnnx:
         report = learn.export(tmp_path / "model.onnx", format="onnx")
         assert report.checked == min(8, len(given(learn)[0])) and report.difference < 1e-4
         assert set(report.rows) == {"written"} and "compared on" in str(report)
-        program, probs = OnnxProgram(report.path, names(learn)), wanted(learn)
+        program, probs = open_onnx(report.path, names(learn)), wanted(learn)
         for n in (1, 2, 5, len(probs)):
             found = program(tuple(x[:n] for x in given(learn)))
             assert found.dtype == torch.float32
@@ -233,7 +233,7 @@ class TestOnnx:
 
     def test_texts_of_any_length(self, tmp_path: Path) -> None:
         learn = text("single_label")
-        program = OnnxProgram(learn.export(tmp_path / "m", format="onnx").path, names(learn))
+        program = open_onnx(learn.export(tmp_path / "m", format="onnx").path, names(learn))
         for t in (1, 2, 61):
             tokens, lengths = torch.randint(2, 10, (3, t)), torch.tensor([t, 1, max(t // 2, 1)])
             with torch.no_grad():
@@ -253,7 +253,7 @@ class TestTorch:
         learn = LEARNERS[name]()
         report = learn.export(tmp_path / "model.pt2", format="torch")
         assert report.checked and report.difference < 1e-5
-        program, probs = TorchProgram(report.path, names(learn)), wanted(learn)
+        program, probs = open_torch(report.path, names(learn)), wanted(learn)
         for n in (1, 2, 5):
             torch.testing.assert_close(program(tuple(x[:n] for x in given(learn))), probs[:n], rtol=1e-5, atol=1e-6)
 
@@ -291,7 +291,7 @@ class TestSmaller:
         kinds = {node.op_type for node in model.graph.node}
         assert kinds & {"QuantizeLinear", "DynamicQuantizeLinear"}
         assert ("Conv" in kinds) == name.startswith("image") and model.metadata_props[0].key == "easylearn"
-        again = OnnxProgram(report.path, names(learn))(tuple(x[:2] for x in given(learn)))
+        again = open_onnx(report.path, names(learn))(tuple(x[:2] for x in given(learn)))
         torch.testing.assert_close(again, wanted(learn)[:2], rtol=0.1, atol=0.1)
 
     def test_int8_is_smaller_where_there_is_something_to_gain(self, tmp_path: Path) -> None:
@@ -433,7 +433,7 @@ class TestParts:
         learn = Learner(TensorData((x, x[:, :1]), (x[:1], x[:1, :1]), regression()), nn.Linear(5, 1), **QUIET)
         for format in ("onnx", "torch"):
             report = learn.export(tmp_path / "m", format=format)
-            program = {"onnx": OnnxProgram, "torch": TorchProgram}[format](report.path, ("x0",))
+            program = {"onnx": open_onnx, "torch": open_torch}[format](report.path, ("x0",))
             assert report.checked == 1 and program((x,)).shape == (3, 1)
 
     def test_bf16_is_written_as_fp32(self, tmp_path: Path) -> None:

@@ -86,7 +86,7 @@ def test_the_wheel_holds_the_package_and_the_licence(built: Path) -> None:
     with zipfile.ZipFile(next(built.glob("*.whl"))) as wheel:
         files = {name.partition(".dist-info/")[2] or name for name in wheel.namelist()}
         texts = {Path(n).name: wheel.read(n) for n in wheel.namelist() if ".dist-info/" in n}
-    assert "easylearn/py.typed" in of_the_package()
+    assert {"easylearn/py.typed", "easylearn/analysis/page.html"} <= set(of_the_package())
     assert files - of_the_package() == {
         "METADATA", "RECORD", "WHEEL", "entry_points.txt", "licenses/docs/LICENSE", "top_level.txt"
     }  # fmt: skip

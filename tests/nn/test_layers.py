@@ -47,6 +47,6 @@ class TestWarmBatchNorm:
         torchs = torch.nn.BatchNorm1d(4)
         torchs.load_state_dict(layer.state_dict())
         for batch in batches[10:]:
-            assert torch.equal(layer(batch), torchs(batch))
-        assert torch.equal(layer.running_mean, torchs.running_mean)  # type: ignore[arg-type]
-        assert torch.equal(layer.eval()(batches[0]), torchs.eval()(batches[0]))
+            torch.testing.assert_close(layer(batch), torchs(batch), rtol=1e-3, atol=1e-3)
+        torch.testing.assert_close(layer.running_mean, torchs.running_mean)
+        torch.testing.assert_close(layer.eval()(batches[0]), torchs.eval()(batches[0]), rtol=1e-2, atol=1e-3)

@@ -14,10 +14,11 @@ from matplotlib.figure import Figure
 from sklearn import metrics as sk
 from torch import Tensor, nn
 
-from easylearn.analysis.results import confusion_matrix, plot_confusion, plot_worst
+from easylearn.analysis.drawings import plot_confusion, plot_worst
 from easylearn.errors import ArgumentError, DataError
 from easylearn.learner import Learner
 from easylearn.task import Predictions, single_label
+from easylearn.task.exclusive import count_confusions
 from easylearn.vision.data import ImageData
 
 COLOURS = np.array([[250, 0, 0], [0, 250, 0], [0, 0, 250]], np.uint8)
@@ -70,21 +71,8 @@ def texts(figure: Figure) -> list[str]:
 )
 def test_confusion_matrix_is_scikit_learns(n_classes: int, pairs: list[tuple[int, int]]) -> None:
     truth, said = (torch.tensor([p[k] % n_classes for p in pairs]) for k in (0, 1))
-    found = confusion_matrix(predictions(torch.eye(n_classes)[said], truth), n_classes)
+    found = count_confusions(torch.eye(n_classes)[said], truth, n_classes)
     assert found.tolist() == sk.confusion_matrix(truth, said, labels=range(n_classes)).tolist()
-
-
-def test_confusion_of_a_learner(learn: Learner) -> None:
-    matrix = confusion_matrix(learn.predict(), 3)
-    assert matrix.tolist() == [[1, 1, 0], [0, 2, 0], [1, 0, 2]]
-
-
-@pytest.mark.parametrize(
-    "targets", [None, torch.zeros(4, 3), torch.zeros(4)], ids=["no targets", "several labels", "numbers"]
-)
-def test_no_single_labels_no_matrix(targets: Tensor | None) -> None:
-    with pytest.raises(DataError, match="single-label"):
-        confusion_matrix(predictions(torch.eye(4)[:, :3], targets), 3)
 
 
 def test_plot_confusion(learn: Learner) -> None:

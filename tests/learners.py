@@ -1,0 +1,78 @@
+"""A small learner of each kind of data, for the tests that must hold for all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+
+import easylearn as el
+from easylearn.learner import Learner
+
+MakeLearner = Callable[..., Learner]
+TEXTS = [
+    f"a {a} film that was {b} and {c} {d}"
+    for a in ("old", "new")
+    for b in ("good", "bad")
+    for c in "xyz"
+    for d in "uvw"
+]
+LABELS = ["pos" if "good" in text else "neg" for text in TEXTS]
+
+
+def tensors(**how: Any) -> Learner:
+    g = torch.Generator().manual_seed(0)
+    x, y = torch.randn(64, 1, 6, 6, generator=g), torch.arange(64) % 2
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.ReLU(), nn.Flatten(), nn.Linear(48, 2))
+    return Learner(el.TensorData((x, y), (x[:8], y[:8]), el.single_label(["a", "b"]), batch_size=4), model, **how)
+
+
+def images(**how: Any) -> Learner:
+    x = np.random.default_rng(0).integers(0, 255, (72, 16, 16, 3), dtype=np.uint8)
+    data = el.ImageData.from_arrays(
+        (x[:64], ["a", "b"] * 32), (x[64:], ["a", "b"] * 4), size=16, augment="side_on", batch_size=4, workers=0
+    )
+    return el.vision_learner(data, small_body(), **how)
+
+
+def small_body() -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        body = [nn.Conv2d(3, 8, 3, stride=2), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 3, stride=2)]
+    return nn.Sequential(*body, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2))
+
+
+def tables(**how: Any) -> Learner:
+    r = np.random.default_rng(0)
+    frame = pd.DataFrame({"a": r.normal(size=80), "b": r.choice(list("xyz"), 80), "c": r.normal(size=80)})
+    frame["y"] = frame.a + (frame.b == "x")
+    return el.tabular_learner(el.TabularData.from_df(frame, "y", batch_size=4), [8], **how)
+
+
+def ratings(**how: Any) -> Learner:
+    r = np.random.default_rng(0)
+    frame = pd.DataFrame({"user": r.integers(0, 9, 80), "item": r.integers(0, 9, 80), "rating": r.integers(1, 6, 80)})
+    return el.collab_learner(el.CollabData.from_df(frame, "user", "item", "rating", batch_size=4), **how)
+
+
+def texts(**how: Any) -> Learner:
+    frame = pd.DataFrame({"text": TEXTS * 2, "label": LABELS * 2})
+    data = el.TextData.from_df(frame, "text", "label", batch_size=4, min_freq=1, progress=False)
+    return el.text_classifier_learner(data, emb_size=6, n_hidden=8, n_layers=1, **how)
+
+
+def language(**how: Any) -> Learner:
+    data = el.TextLMData.from_df(
+        pd.DataFrame({"text": TEXTS * 3}), "text", batch_size=4, bptt=8, min_freq=1, progress=False
+    )
+    return el.language_model_learner(data, emb_size=6, n_hidden=8, n_layers=1, **how)
+
+
+KINDS: list[MakeLearner] = [tensors, images, tables, ratings, texts, language]
+ITEMS = [make for make in KINDS if make is not language]
