@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..data.order import Loader
-from ..device import prepare
+from ..device import kept_memory, prepare
 from ..nn.groups import ParamGroup, set_train_mode
 from ..task import Task
 from ..train.optim import check_trainable
@@ -69,7 +69,7 @@ def seconds_per_step(
     """Seconds of a training step, measured on two batches; everything is restored and no weight changes."""
     check_trainable(groups)
     prepare(strategy.device)  # as the fit will
-    with restored(model), closing(loader.batches(strategy.device)) as batches:
+    with kept_memory(strategy.device), restored(model), closing(loader.batches(strategy.device)) as batches:
         set_train_mode(model, groups, freeze_stats)
         took: list[float] = []
         begun = time.perf_counter()

@@ -9,7 +9,7 @@ from contextlib import ExitStack, closing, contextmanager
 from types import FrameType
 
 from .. import keyed
-from ..device import prepare
+from ..device import kept_memory, prepare
 from .callback import Callback, Hook, Hooks, call
 from .predict import evaluate
 from .record import Record
@@ -22,6 +22,7 @@ def run_fit(run: Run, callbacks: Sequence[Callback]) -> Record:
     prepare(run.strategy.device)
     with ExitStack() as stack:
         stack.enter_context(gate.fit())
+        stack.enter_context(kept_memory(run.strategy.device))
         stack.enter_context(keyed.scoped_rng())
         stack.enter_context(interruptible(run))
         with gate.training():

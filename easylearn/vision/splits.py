@@ -199,7 +199,7 @@ def _missing_file(rows: Rows, missing: Sequence[int]) -> str:
 def _readable(rows: Rows, how: ImageOptions, skipped: dict[str, str]) -> list[int]:
     """The rows whose images can be read: each is tried."""
     chunks = [list(range(a, min(a + PROBED, len(rows)))) for a in range(0, len(rows), PROBED)]
-    found = in_workers(_Probe(rows, how.channels), chunks, choose_workers(len(rows), how.workers))
+    found = in_workers(_Probe(rows, how), chunks, choose_workers(len(rows), how.workers))
     bad = {i: reason for some in found for i, reason in some.items()}
     skipped |= {rows.ids[i]: reason for i, reason in bad.items()}
     return [i for i in range(len(rows)) if i not in bad]
@@ -208,10 +208,10 @@ def _readable(rows: Rows, how: ImageOptions, skipped: dict[str, str]) -> list[in
 class _Probe(torch.utils.data.Dataset["dict[int, str]"]):
     """Tries images, small; gives the numbers of those that cannot be read, with the reason."""
 
-    def __init__(self, rows: Rows, channels: int) -> None:
+    def __init__(self, rows: Rows, how: ImageOptions) -> None:
         self.sources, self.ids = rows.sources, rows.ids
         # Pillow's reduced decoding reads every byte of a JPEG but computes little: enough to find damage.
-        self.stage = ItemStage((32, 32), "squash", channels)
+        self.stage = ItemStage((32, 32), "squash", how.channels, max_pixels=how.max_pixels)
 
     def __getitem__(self, numbers: Sequence[int]) -> dict[int, str]:
         bad = {}

@@ -215,7 +215,9 @@ class TestTheSweep:
 
     def test_a_loss_below_zero_that_breaks_ends_the_sweep(self, make_learner: MakeLearner, make_data: Any) -> None:
         data = make_data("regression", n_train=64, batch_size=16)
-        curve = make_learner("plain", data, loss=lambda a, b: (a - b).square().mean() - 9).lr_find(1e-5, 1e6, n_steps=200)
+        curve = make_learner("plain", data, loss=lambda a, b: (a - b).square().mean() - 9).lr_find(
+            1e-5, 1e6, n_steps=200
+        )
         assert curve.record.stop_reason is not None and 50 < len(curve.rates) < 200
 
     def test_callbacks_of_the_learner_stay_out_of_it(self, make_learner: MakeLearner, at: Any) -> None:

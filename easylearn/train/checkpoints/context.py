@@ -109,7 +109,12 @@ def _settings(thing: Any) -> dict[str, Any]:
         cells = zip(thing.__code__.co_freevars, thing.__closure__ or (), strict=True)
         defaults = {f"default {i}": v for i, v in enumerate(thing.__defaults__ or ())}
         numbers = [v for v in thing.__code__.co_consts if isinstance(v, int | float)]
-        return {"numbers": numbers, **defaults, **(thing.__kwdefaults__ or {}), **{n: c.cell_contents for n, c in cells}}
+        return {
+            "numbers": numbers,
+            **defaults,
+            **(thing.__kwdefaults__ or {}),
+            **{n: c.cell_contents for n, c in cells},
+        }
     held = {k: v for k, v in getattr(thing, "__dict__", {}).items() if not k.startswith("_") and k != "training"}
     if isinstance(thing, nn.Module):
         held |= {**dict(thing.named_parameters()), **dict(thing.named_buffers()), **dict(thing.named_children())}
