@@ -209,7 +209,7 @@ class TestTheSweep:
         plain = make_learner().lr_find()
         curve = make_learner(loss=lambda logits, target: F.cross_entropy(logits, target) + shift).lr_find()
         n = min(len(plain.rates), len(curve.rates))
-        assert 60 < n and curve.rates[:n] == plain.rates[:n]
+        assert n > 60 and curve.rates[:n] == plain.rates[:n]
         assert curve.losses[:n] == pytest.approx([v + shift for v in plain.losses[:n]], abs=1e-4)
         assert curve.suggestion == pytest.approx(plain.suggestion)
 

@@ -55,8 +55,8 @@ class SaveBest(Callback):
         run.saved_best[self.name] = self.monitor.name, best, self._file
         if run.epoch and not self._improved:
             warnings.warn(
-                f"{self._file} keeps the weights of an earlier fit, whose {self.monitor.name} of {best:.4g} no epoch of "
-                "this one surpassed",
+                f"{self._file} keeps the weights of an earlier fit, whose {self.monitor.name} of {best:.4g} no epoch "
+                "of this one surpassed",
                 EasyLearnWarning,
                 stacklevel=2,
             )
@@ -67,8 +67,8 @@ class SaveBest(Callback):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.monitor.load_state_dict(state)
-        self._file = None if state["file"] is None else Path(state["file"])
-        self._improved = bool(state["improved"])
+        file = state.get("file")  # which older checkpoints do not have
+        self._file, self._improved = None if file is None else Path(file), bool(state.get("improved"))
 
 
 class SaveCycles(Callback):
