@@ -20,7 +20,7 @@ from .artefact.predictor import Predictor
 from .artefact.training import TrainingSettings
 from .data.bunch import Data, SplitName
 from .data.order import Loader
-from .errors import ArgumentError, DataError, StateError
+from .errors import ArgumentError, DataError, StateError, check_whole
 from .files import StrPath
 from .nn.body_head import BodyHead
 from .nn.groups import Grouped, LayerGroup, ParamGroup, place_parameters
@@ -36,6 +36,7 @@ from .train.checkpoints.layout import Interval
 from .train.checkpoints.reader import SavedRun
 from .train.checkpoints.writer import CheckpointWriter, make_writer
 from .train.finder import LRCurve, plan_sweep, sweep
+from .train.fitting import check_model
 from .train.loop import run_fit
 from .train.optim import OptimizerFn, adamw, build_optimizer
 from .train.options import Training, TrainingOptions
@@ -122,9 +123,10 @@ class Learner:
         if not isinstance(model, nn.Module):
             given = f"the class {model.__name__}; make one of it" if isinstance(model, type) else type(model).__name__
             raise ArgumentError(f"model must be a torch module, got {given}")
-        self._model = self._strategy.place(model)
-        self._groups = groups
-        self._data = data.for_model(self._model)
+        placed = self._strategy.place(model)
+        prepared = data.for_model(placed)
+        check_model(placed, prepared, self.task, self._strategy)
+        self._model, self._groups, self._data = placed, groups, prepared
         _ = self.layer_groups  # refused now, and not at the first fit
 
     # -- what it holds ---------------------------------------------------------------------------------------
@@ -188,9 +190,7 @@ class Learner:
         n = len(groups)
         if not -n <= k < n:
             names = ", ".join(g.name for g in groups)
-            raise ArgumentError(
-                f"freeze_to({k}): the model has {n} layer groups ({names}), so k is from {-n} to {n - 1}"
-            )
+            raise ArgumentError(f"freeze_to({k}): it has {n} layer groups ({names}), so k is from {-n} to {n - 1}")
         for position, group in enumerate(groups):
             for _, p in group.params:
                 p.requires_grad_(position >= k % n)
@@ -202,8 +202,7 @@ class Learner:
 
         A pretrained vision learner starts with True. A frozen group's statistics never move.
 
-        Args:
-            frozen: False lets them move.
+        `frozen=False` lets them move.
         """
         self._bn_freeze = frozen
 
@@ -272,9 +271,7 @@ class Learner:
         writer = make_writer(checkpoint, every, keep, self._context())
         return self._fit(plan, callbacks, make_savers(save_best, save_cycles), wd, writer)
 
-    @strict(
-        {**_OLD_FIT, "epochs": "n", "n_epoch": "n", "save_cycles": "There is one cycle: learn.save(...) afterwards."}
-    )
+    @strict({**_OLD_FIT, "epochs": "n", "n_epoch": "n", "save_cycles": "There is one cycle: learn.save() afterwards."})
     def fit_one_cycle(
         self,
         lr: Rates,
@@ -333,6 +330,7 @@ class Learner:
         Returns:
             The record of the second part.
         """
+        check_whole("epochs", epochs)  # before the head is trained
         self.freeze()
         self.fit_one_cycle(lr, frozen_epochs, pct_start=0.9, callbacks=callbacks)
         self.unfreeze()
@@ -438,8 +436,8 @@ class Learner:
 
     def _rates_and_steps(self, lr: Rates) -> tuple[tuple[float, ...], int]:
         """The base rate of each group, and the batches in an epoch."""
-        steps = len(self._train_loader())
-        return spread_rates(lr, [g.name for g in self.layer_groups], self._precompute), steps
+        n = len(self._train_loader())
+        return spread_rates(lr, [g.name for g in self.layer_groups], self._precompute), n
 
     def _train_loader(self) -> Loader:
         if "train" not in self.data.splits:
@@ -547,8 +545,8 @@ class Learner:
             return predict_split(self.model, self.data, "valid" if split is None else split, self.task, self.strategy)
         if split is not None:
             raise ArgumentError(f"predict takes items or split={split!r}, not both")
-        predictor = Predictor(self.model, self.task, self.data.preprocessor, self.strategy, self.data.batch_size)
-        return predictor.predict(items)
+        how = self.strategy, self.data.batch_size
+        return Predictor(self.model, self.task, self.data.preprocessor, *how).predict(items)
 
     @strict(_OLD_SPLIT)
     def tta(self, n_aug: int = 4, *, split: SplitName = "valid") -> Predictions:
@@ -561,8 +559,7 @@ class Learner:
         Returns:
             Predictions, one row per item in file order; they unpack as `probs, targets`.
         """
-        if isinstance(n_aug, bool) or not isinstance(n_aug, int) or n_aug < 0:
-            raise ArgumentError(f"n_aug must be a whole number of at least 0, got {n_aug!r}")
+        check_whole("n_aug", n_aug, 0)
         n_aug = n_aug if self.data.has_views else 0
         return predict_split(self.model, self.data, split, self.task, self.strategy, n_aug)
 
@@ -596,9 +593,8 @@ class Learner:
         Args:
             path: of the file, which stays below 3 MB; an old one is replaced.
         """
-        callbacks = [type(c).__name__ for c in self.callbacks]
-        settings = {**self._training().to_json(), "callbacks": callbacks, "precompute": self._precompute}
-        return write_report(path, self._context(), self.sched, settings)
+        more = {"callbacks": [type(c).__name__ for c in self.callbacks], "precompute": self._precompute}
+        return write_report(path, self._context(), self.sched, {**self._training().to_json(), **more})
 
     # -- files ---------------------------------------------------------------------------------------------
 

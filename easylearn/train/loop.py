@@ -11,6 +11,7 @@ from types import FrameType
 from .. import keyed
 from ..device import kept_memory, prepare
 from .callback import Callback, Hook, Hooks, call
+from .fitting import check_outputs
 from .predict import evaluate
 from .record import Record
 from .state import Pause, Run
@@ -77,6 +78,8 @@ def one_batch(run: Run, hooks: Hooks) -> None:
     assert run.batch is not None
     run.logits = run.loss = None  # the memory of the last batch's, for this one's
     run.logits, run.loss = run.strategy.forward_loss(run.model, run.task, run.batch)
+    if run.step == 0:
+        check_outputs(run.logits, run.task)
     call(hooks.loss, run)
     run.strategy.backward(run.loss, run.batch.index.numel())
     if run.strategy.must_step(run.batch_in_epoch + 1 == run.steps_per_epoch or run.step + 1 == run.n_steps):

@@ -205,3 +205,13 @@ def test_what_is_no_rate(lr: Any) -> None:
 
 def test_zero_keeps_a_group_as_it_is() -> None:
     assert spread_rates([0, 0.1, 0.1], NAMES)[0] == 0.0
+
+
+def test_swapped_numbers_train_nothing(make_learner: Any) -> None:
+    learn = make_learner()
+    for call in (learn.fit, learn.fit_one_cycle, learn.plan):
+        with pytest.raises(ArgumentError, match="look swapped"):
+            call(3, 1e-2)
+    with pytest.raises(ArgumentError, match="epochs must be a whole number"):
+        learn.fine_tune(1e-2, 3)
+    assert learn.epochs_done == 0
