@@ -202,7 +202,8 @@ class Learner:
 
         A pretrained vision learner starts with True. A frozen group's statistics never move.
 
-        `frozen=False` lets them move.
+        Args:
+            frozen: False lets them move.
         """
         self._bn_freeze = frozen
 
@@ -429,8 +430,7 @@ class Learner:
             The curve with a suggested rate, or with the reason why there is none; `learn.sched.plot()` draws it.
         """
         plan = plan_sweep(*self._rates_and_steps(1.0 if lr is None else lr), start_lr, end_lr, n_steps)
-        model, train, _ = self._view()
-        self._curve = sweep(self._run(plan, model, train, None, self.wd))
+        self._curve = sweep(self._run(plan, *self._view()[:2], None, self.wd))
         self._last = self._curve.record
         return self._curve
 
