@@ -73,7 +73,7 @@ class Predictor:
         together = torch.cat(probs)
         return Prediction.of(self.task, together)[0] if read.single else Predictions.of(self.task, together, ids)
 
-    def stream(self, items: Any, on_error: OnError = "raise") -> Iterator[tuple[str, Prediction | DataError]]:
+    def stream(self, items: Any, on_error: OnError = "raise") -> Iterator[tuple[str, Any]]:
         """Predictions one after the other, while memory holds a few batches of items.
 
         Args:
@@ -81,7 +81,7 @@ class Predictor:
             on_error: "raise" stops at an item that cannot be read; "skip" gives the error in place of its prediction.
 
         Returns:
-            A generator of (id, prediction), in the order given.
+            A generator of (id, `Prediction`), in the order given; with "skip" of (id, `DataError`), too.
         """
         self._refuse_streamed()
         if on_error not in get_args(OnError):
@@ -104,13 +104,15 @@ class Predictor:
             middle = len(some) // 2
             return [*self._tried(read, some[:middle]), *self._tried(read, some[middle:])]
 
-    def _read(self, items: Any, skip: bool = False) -> Iterator[Items | tuple[str, DataError]]:
-        n = CHUNK * self.batch_size
+    def _files(self, path: Any) -> Iterator[Items]:
+        return self.preprocessor.read_file(Path(path), CHUNK * self.batch_size)
+
+    def _read(self, items: Any, skip: bool) -> Iterator[Items | tuple[str, DataError]]:
         if self.preprocessor.is_file(items):
-            yield from self.preprocessor.read_file(Path(items), n)
+            yield from self._files(items)
             return
         first = 0
-        for some in _pieces(items, n):
+        for some in _pieces(items, CHUNK * self.batch_size):
             for read in self._read_list(some, first) if skip and isinstance(some, list) else [self._many(some, first)]:
                 yield read
                 first += 1 if isinstance(read, tuple) else len(read)

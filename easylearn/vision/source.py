@@ -117,7 +117,8 @@ def _shared(batch: Tensor) -> Tensor | npt.NDArray[Any]:
     Left to the thread that sends batches, the error would be that thread's, and its batch waited for in vain.
     """
     try:
-        return batch.share_memory_()
+        shared: Tensor = batch.share_memory_()  # type: ignore[no-untyped-call]
+        return shared
     except RuntimeError:
         return batch.numpy()
 

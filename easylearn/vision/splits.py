@@ -190,6 +190,8 @@ def _label_text(labels: Any, i: int) -> str:
 def _missing_file(rows: Rows, missing: Sequence[int]) -> str:
     """Names the first missing file and its row, and guesses why."""
     file = Path(rows.sources[missing[0]])
+    if file.is_dir():
+        return f'{rows.where[missing[0]]}: {file} is a folder, not an image; name a file, or pass on_error="skip"'
     more = f" ({len(missing)} of {len(rows)} files are missing)" if len(missing) > 1 else ""
     found = [ending for ending in sorted(IMAGE_SUFFIXES) if Path(f"{file}{ending}").is_file()]
     hint = f'The file {file.name}{found[0]} exists: pass suffix="{found[0]}"' if found else "Check folder and suffix"
