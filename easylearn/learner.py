@@ -186,8 +186,8 @@ class Learner:
 
     def freeze_to(self, k: int) -> None:
         """Train the layer groups from `k` on; negative counts from the end. Where the body trains, precompute ends."""
-        groups = self.layer_groups
-        n = len(groups)
+        self.strategy.gate.refuse_inside_fit("freezing or unfreezing")
+        groups, n = self.layer_groups, len(self.layer_groups)
         if not -n <= k < n:
             names = ", ".join(g.name for g in groups)
             raise ArgumentError(f"freeze_to({k}): it has {n} layer groups ({names}), so k is from {-n} to {n - 1}")

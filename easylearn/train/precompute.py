@@ -23,6 +23,7 @@ from ..device import kept_memory
 from ..errors import DataError, EasyLearnError, EasyLearnWarning
 from ..files import cache_dir, digest
 from ..nn.body_head import BodyHead
+from .callbacks.progress import shows_bars
 from .strategy import Strategy
 
 _PLAIN = (bool, int, float, str, tuple, type(None))  # strides, kernel sizes, eps: no weights, but they decide, too
@@ -159,7 +160,8 @@ class _Filling:
     def _compute(self, missing: Indices) -> None:
         from tqdm.auto import tqdm
 
-        with tqdm(total=len(missing), desc=f"precompute {self.split}", leave=False, unit="item", disable=None) as bar:
+        off = not shows_bars()
+        with tqdm(total=len(missing), desc=f"precompute {self.split}", leave=False, unit="item", disable=off) as bar:
             for alone in (False, False, True):
                 loader, given = _some(self.data.loader(self.split), missing), 0
                 with kept_memory(self.strategy.device), self.strategy.evaluating(self.model), keyed.scoped_rng():
