@@ -22,7 +22,7 @@ from .data.order import Batch, Loader
 from .data.split import folds
 from .errors import ArgumentError, DataError, EasyLearnError, EasyLearnWarning, SaveError, StateError, WeightsError
 from .export import load_learner, load_predictor
-from .learner import Learner
+from .learning import Learner
 from .metrics import Metric, accuracy, error_rate, f1, f_beta, mae, perplexity, rmse, rmspe, roc_auc, top_k
 from .nn.awd_lstm import Drops
 from .nn.body_head import BodyHead
@@ -47,14 +47,14 @@ from .task import (
     regression,
     single_label,
 )
-from .text.callbacks import ActivationPenalty, RateByLength, SampledSoftmax
-from .text.data import TextData, TextLMData
-from .text.generate import generate
-from .text.interpret import occlusion
-from .text.learner import language_model_learner, text_classifier_learner
-from .text.tokenize import SubwordTokenizer, WordTokenizer
-from .text.transfer import load_encoder, save_encoder
-from .text.vocab import Vocab
+from .texts.callbacks import ActivationPenalty, RateByLength, SampledSoftmax
+from .texts.data import TextData, TextLMData
+from .texts.generate import generate
+from .texts.interpret import occlusion
+from .texts.learner import language_model_learner, text_classifier_learner
+from .texts.tokenize import SubwordTokenizer, WordTokenizer
+from .texts.transfer import load_encoder, save_encoder
+from .texts.vocab import Vocab
 from .train.callback import Callback
 from .train.callbacks import CutMix, EarlyStopping, MixUp, ReduceLROnPlateau, SaveBest, SaveCycles, WeightAverage
 from .train.optim import adamw, sgd

@@ -12,7 +12,7 @@ from . import __version__
 from .errors import EasyLearnError
 
 if TYPE_CHECKING:
-    from .learner import Learner
+    from .learning import Learner
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -95,7 +95,7 @@ def _add_pretrain(parser: argparse.ArgumentParser) -> None:
 
 
 def _pretrain(chosen: argparse.Namespace) -> int:
-    from .text.pretrain import Pretraining, pretrain_lm, setting_names
+    from .texts.pretrain import Pretraining, pretrain_lm, setting_names
 
     settings = Pretraining(**{name: getattr(chosen, name) for name in setting_names()})
     every = int(chosen.every) if chosen.every.isdecimal() else chosen.every
@@ -132,7 +132,7 @@ def _info(chosen: argparse.Namespace) -> int:
 def _resume(chosen: argparse.Namespace) -> int:
     folder = Path(chosen.folder)
     if (folder / "settings.json").is_file():
-        from .text.pretrain import resume_pretraining
+        from .texts.pretrain import resume_pretraining
 
         return _report(resume_pretraining(folder, device=chosen.device), chosen.folder)
     from .train.checkpoints.reader import SavedRun

@@ -5,151 +5,62 @@ What each means, and where the old library had a trap, is in docs/from-fastai.md
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from enum import Enum
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
+from PIL import Image
+from torch import nn
+from torch.utils.data import Dataset
 
+from . import datasets07, transforms
+from .core import to_np
+from .data.bunch import SplitName
 from .data.frames import read_table
-from .data.split import get_cv_idxs, split_indices
+from .data.loaders import TensorData
+from .data.split import get_cv_idxs as _get_cv_idxs
+from .data.split import split_indices
 from .data.targets import TaskName
+from .dataloader import Data07
+from .datasets07 import ArraysDataset, csv_source, kind_of, read_dir
 from .errors import ArgumentError, DataError
 from .files import StrPath
+from .imports import star
+from .nn.body_head import BodyHead
 from .options import strict
-from .vision.archs import Arch, Stats, get_arch
-from .vision.augment import PRESETS, RandomResizedCrop, Transform, Zoom, resolve
-from .vision.data import ImageData
-from .vision.splits import ImageSplit
+from .task import Task, multi_label, regression, single_label
+from .transforms import Tfms
+from .vision.augment import BatchStage
+from .vision.data import ImageData as _ImageData
+from .vision.folders import list_images
 
-__all__ = [
-    "CropType",
-    "ImageClassifierData",
-    "get_cv_idxs",
-    "imagenet_stats",
-    "inception_stats",
-    "split_by_idx",
-    "tfms_from_model",
-    "tfms_from_stats",
-    "transforms_basic",
-    "transforms_side_on",
-    "transforms_top_down",
-]
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
-imagenet_stats: Stats = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-inception_stats: Stats = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
-
-transforms_basic: list[Transform] = list(PRESETS["basic"])
-transforms_side_on: list[Transform] = [t for t in PRESETS["side_on"] if not isinstance(t, Zoom)]
-transforms_top_down: list[Transform] = [t for t in PRESETS["top_down"] if not isinstance(t, Zoom)]
+Array = npt.NDArray[Any]
+Pair = Sequence[Tfms | None] | None
 
 
-class CropType(Enum):
-    """How an image becomes a square.
+def get_cv_idxs(n: int, cv_idx: int = 0, val_pct: float = 0.2, seed: int = 42) -> Array:
+    """Block `cv_idx` of a permutation by `seed`, as in 2018; all `n` where `val_pct` is 1 or more.
 
-    RANDOM and CENTER cut off what is too long, at a random place in training and in the middle otherwise; NO squashes;
-    GOOGLENET cuts out a part of random area and proportions in training.
+    >>> get_cv_idxs(10), len(get_cv_idxs(3, val_pct=5))
+    (array([8, 1]), 3)
     """
-
-    RANDOM = 1
-    CENTER = 2
-    NO = 3
-    GOOGLENET = 4
+    return _get_cv_idxs(n, cv_idx, val_pct, seed) if val_pct < 1 else np.arange(n)
 
 
-_NO_TARGETS = "Only images are transformed here, no targets."
-_OLD_TFMS = {
-    "tfm_y": _NO_TARGETS,
-    "sz_y": _NO_TARGETS,
-    "norm_y": _NO_TARGETS,
-    "pad": 'For borders use ImageData with method="pad".',
-    "pad_mode": "What comes in from outside is always reflected.",
-    "scale": "For other areas use ImageData with augment=[RandomResizedCrop(min_area=...)].",
-}
-
-
-@dataclass(frozen=True)
-class Tfms:
-    """What `tfms_from_model` says of one split: size, shape and augmentation."""
-
-    size: int
-    method: str
-    transforms: tuple[Transform, ...]
-    stats: Stats
-
-
-class TfmsPair(NamedTuple):
-    """Transforms for training and for validation."""
-
-    train: Tfms
-    valid: Tfms
-
-
-@strict(_OLD_TFMS)
-def tfms_from_stats(
-    stats: Stats,
-    sz: int,
-    aug_tfms: Sequence[Transform] | None = None,
-    max_zoom: float | None = None,
-    crop_type: CropType = CropType.RANDOM,
-) -> TfmsPair:
-    """Transforms for images of `sz` pixels, normalised with `stats`.
-
-    Args:
-        stats: mean and standard deviation per channel.
-        sz: side of the square in pixels.
-        aug_tfms: such as `transforms_side_on`; None for no augmentation.
-        max_zoom: enlarge by up to this factor while training.
-        crop_type: see `CropType`.
-
-    Returns:
-        (training, validation), which `ImageClassifierData` takes as `tfms=`.
-    """
-    chosen = resolve(tuple(aug_tfms or ()))
-    if max_zoom is not None and max_zoom > 1:
-        chosen = (*chosen, Zoom(max_zoom))
-    if crop_type is CropType.GOOGLENET:
-        chosen = (*chosen, RandomResizedCrop())
-    method = "squash" if crop_type is CropType.NO else "crop"
-    return TfmsPair(Tfms(sz, method, chosen, stats), Tfms(sz, method, (), stats))
-
-
-@strict(_OLD_TFMS)
-def tfms_from_model(
-    f_model: str | Arch,
-    sz: int,
-    aug_tfms: Sequence[Transform] | None = None,
-    max_zoom: float | None = None,
-    crop_type: CropType = CropType.RANDOM,
-) -> TfmsPair:
-    """Transforms for an architecture: as `tfms_from_stats`, with the statistics its weights were trained with.
-
-    Args:
-        f_model: an architecture, such as `resnet34`, or its name.
-        sz: side of the square in pixels.
-        aug_tfms: such as `transforms_side_on`; None for no augmentation.
-        max_zoom: enlarge by up to this factor while training.
-        crop_type: see `CropType`.
-
-    Returns:
-        (training, validation), which `ImageClassifierData` takes as `tfms=`.
-
-    >>> train, valid = tfms_from_model("resnet34", 224, transforms_side_on, max_zoom=1.1)
-    >>> train.size, len(train.transforms), len(valid.transforms)
-    (224, 4, 0)
-    """
-    return tfms_from_stats(get_arch(f_model).stats, sz, aug_tfms, max_zoom, crop_type)
-
-
-def split_by_idx(idxs: Sequence[int], *arrays: npt.ArrayLike) -> list[tuple[npt.NDArray[Any], npt.NDArray[Any]]]:
+def split_by_idx(idxs: Sequence[int], *arrays: npt.ArrayLike) -> list[tuple[Any, Any]]:
     """Split each array into (selected, rest): validation first, as in 2018.
 
     Args:
         idxs: positions to select.
-        arrays: what to split, each of shape (n, ...).
+        arrays: what to split, each of shape (n, ...); of tables rows are selected.
 
     Returns:
         One pair per array.
@@ -159,29 +70,28 @@ def split_by_idx(idxs: Sequence[int], *arrays: npt.ArrayLike) -> list[tuple[npt.
     """
     pairs = []
     for array in arrays:
-        values = np.asarray(array)
+        values = array if isinstance(array, pd.DataFrame | pd.Series) else np.asarray(array)
         train, valid = split_indices(len(values), list(idxs))
-        pairs.append((values[valid], values[train]))
+        chosen = values if isinstance(values, np.ndarray) else values.iloc
+        pairs.append((chosen[valid], chosen[train]))
     return pairs
 
 
-def _options(tfms: Sequence[Tfms | None] | None, bs: int, num_workers: int | None) -> dict[str, Any]:
+# -- data ----------------------------------------------------------------------------------------------
+
+
+def _options(tfms: Pair, bs: int, num_workers: int | None) -> dict[str, Any]:
     """The arguments of `ImageData` that a pair of transforms and 2018's `bs` and `num_workers` stand for."""
-    if tfms is None or tfms[0] is None:
-        return {"batch_size": bs, "workers": num_workers}
-    if not isinstance(tfms[0], Tfms):
-        raise ArgumentError(f"tfms= takes what tfms_from_model or tfms_from_stats gives, got {type(tfms[0]).__name__}")
-    train = tfms[0]
-    return {
-        "size": train.size,
-        "method": train.method,
-        "augment": train.transforms,
-        "batch_size": bs,
-        "workers": num_workers,
-    }
+    made: dict[str, Any] = {"batch_size": bs, "workers": num_workers}
+    train = None if tfms is None else tfms[0]
+    if train is None:
+        return made
+    if not isinstance(train, Tfms):
+        raise ArgumentError(f"tfms= takes what tfms_from_model or tfms_from_stats gives, got {type(train).__name__}")
+    return {**made, "size": train.size, "method": train.method, "augment": train.transforms}
 
 
-def _normalised(data: ImageClassifierData, tfms: Sequence[Tfms | None] | None) -> ImageClassifierData:
+def _normalised(data: ImageClassifierData, tfms: Pair) -> ImageClassifierData:
     """The data with the statistics that the transforms were made with, if any were given."""
     given = tfms[0] if tfms is not None else None
     return data if given is None else data.with_stats(*given.stats)
@@ -194,38 +104,49 @@ def _task(y: Any, continuous: bool) -> TaskName:
     return "single_label" if all(np.ndim(label) == 0 for label in y) else "auto"
 
 
-@dataclass(frozen=True)
-class Dataset:
-    """One split as `trn_ds`, `val_ds` and `test_ds` show it.
-
-    Args:
-        fnames: names relative to the data's path, in the order of predictions.
-        y: targets, shape (n, ...); None where they are not known.
-    """
-
-    fnames: list[str]
-    y: npt.NDArray[Any] | None
-
-    def __len__(self) -> int:
-        return len(self.fnames)
+def _there(path: StrPath, csv: StrPath) -> Path:
+    """The csv, whose name may have the folder in front of it, as 2018's had."""
+    inside = Path(path) / csv
+    return Path(csv).absolute() if not inside.exists() and Path(csv).exists() else inside
 
 
-class ImageClassifierData(ImageData):
+class ArraysData(Data07, TensorData):
+    """Arrays that reach the model as they are: what `ImageClassifierData.from_arrays` gives without transforms."""
+
+    path: StrPath = "."
+
+    def _dataset(self, split: SplitName) -> ArraysDataset:
+        rows = self._split(split)
+        y = None if rows.target is None else rows.target.numpy()
+        made: ArraysDataset = kind_of(self, False)(rows.inputs[0].numpy(), y, None)
+        made.c = self.c
+        return made
+
+    @property
+    def sz(self) -> int:
+        """The last dimension of an item."""
+        return int(self._split("train").inputs[0].shape[-1])
+
+
+class ImageClassifierData(Data07, _ImageData):
     """`ImageData` under its 2018 names."""
 
+    _contiguous = False
+
     @classmethod
-    @strict({"test_with_labels": "A test folder with one sub-folder per class has labels by itself."})
+    @strict()
     def from_paths(
         cls,
         path: StrPath,
         bs: int = 64,
-        tfms: Sequence[Tfms | None] | None = None,
+        tfms: Pair = None,
         trn_name: str = "train",
         val_name: str = "valid",
         test_name: str | None = None,
+        test_with_labels: bool = False,
         num_workers: int | None = None,
     ) -> ImageClassifierData:
-        """One sub-folder per class in `path/train` and `path/valid`; see `ImageData.from_folder`.
+        """One sub-folder per class in `path/train` and `path/valid`; see `easylearn.ImageData.from_folder`.
 
         Args:
             path: the folder.
@@ -234,50 +155,59 @@ class ImageClassifierData(ImageData):
             trn_name: sub-folder of the training images.
             val_name: sub-folder of the validation images.
             test_name: sub-folder of the test images.
+            test_with_labels: says nothing: a test folder with one sub-folder per class has labels by itself.
             num_workers: processes that decode; None chooses.
         """
         made = cls.from_folder(path, train=trn_name, valid=val_name, test=test_name, **_options(tfms, bs, num_workers))
         return _normalised(made, tfms)
 
     @classmethod
-    @strict({"skip_header": "The csv must have a header line."})
+    @strict()
     def from_csv(  # type: ignore[override]
         cls,
         path: StrPath,
         folder: str,
         csv_fname: StrPath,
         bs: int = 64,
-        tfms: Sequence[Tfms | None] | None = None,
+        tfms: Pair = None,
         val_idxs: Sequence[int] | None = None,
         suffix: str = "",
         test_name: str | None = None,
         continuous: bool = False,
+        skip_header: bool = True,
         num_workers: int | None = None,
         cat_separator: str = " ",
     ) -> ImageClassifierData:
-        """Files and labels in the first two columns of a csv; see `ImageData.from_csv`.
+        """Files and labels in the first two columns of a csv; see `easylearn.ImageData.from_csv`.
 
         Args:
             path: the folder.
             folder: sub-folder of the images.
-            csv_fname: the csv.
+            csv_fname: the csv, relative to `path` or to where this runs.
             bs: items in a batch.
             tfms: of `tfms_from_model`.
             val_idxs: row numbers for validation, such as `get_cv_idxs(n)`; None takes those.
             suffix: added to each file name.
             test_name: sub-folder of the test images.
-            continuous: labels are numbers.
+            continuous: labels are numbers, several of a row with the separator between them.
+            skip_header: whether the csv has a header.
             num_workers: processes that decode; None chooses.
             cat_separator: between the labels of a row; where any row has it, every row may have several labels.
         """
-        frame = read_table(Path(path) / csv_fname, text=[0, 1]).frame
+        csv = _there(path, csv_fname)
+        if not skip_header or (continuous and cat_separator in str(pd.read_csv(csv, nrows=1, dtype=str).iloc[0, 1])):
+            files, y, classes = csv_source(folder, csv, skip_header, suffix, continuous, cat_separator)
+            return cls.from_names_and_array(
+                path, files, y, classes, val_idxs, test_name, num_workers, tfms=tfms, bs=bs, continuous=continuous
+            )
+        frame = read_table(csv, text=[0, 1]).frame
         if len(frame.columns) < 2:
             raise DataError(f"{csv_fname} needs two columns, file and label; it has {list(frame.columns)}")
         several = not continuous and frame.iloc[:, 1].astype(str).str.contains(cat_separator, regex=False).any()
         valid = list(val_idxs) if val_idxs is not None else get_cv_idxs(len(frame)).tolist()
         made = super().from_csv(
             path,
-            csv_fname,
+            csv,
             folder,
             suffix=suffix,
             valid=valid,
@@ -296,28 +226,38 @@ class ImageClassifierData(ImageData):
         trn: tuple[Any, Any],
         val: tuple[Any, Any],
         bs: int = 64,
-        tfms: Sequence[Tfms | None] | None = None,
+        tfms: Pair = None,
         classes: Sequence[str] | None = None,
         num_workers: int | None = None,
         test: Any = None,
         continuous: bool = False,
-    ) -> ImageClassifierData:
-        """Images and labels in arrays; see `ImageData.from_arrays`.
+    ) -> ImageClassifierData | ArraysData:
+        """Arrays and their labels; see `easylearn.ImageData.from_arrays`.
 
         Args:
-            path: not used; it is here because notebooks give it.
+            path: `<path>/models` is where weights are saved.
             trn: (x, y) for training.
             val: (x, y) for validation.
             bs: items in a batch.
-            tfms: of `tfms_from_model`; None keeps the images' own size.
+            tfms: of `tfms_from_model`; None gives the model pixels as images of their own size, and numbers that are no
+                pixels (floats, of any shape) as they are.
             classes: names of the classes 0, 1, ...
             num_workers: processes that resize; None chooses.
             test: x, or (x, y).
             continuous: labels are numbers.
         """
-        task = _task(trn[1], continuous)
-        made = super().from_arrays(trn, val, test, classes=classes, task=task, **_options(tfms, bs, num_workers))
-        return _normalised(made, tfms)
+        options = _options(tfms, bs, num_workers)
+        if "size" not in options and np.asarray(trn[0]).dtype != np.uint8:
+            y = np.asarray(trn[1])
+            k = max(np.size(y[0]), 1)
+            names = [str(c) for c in range(k if y.ndim > 1 else int(y.max()) + 1)] if classes is None else classes
+            numbers = [f"y{i}" for i in range(k)]
+            task: Task = regression(numbers) if continuous else (multi_label if y.ndim > 1 else single_label)(names)
+            made = ArraysData(trn, val, task, test[0] if isinstance(test, tuple) else test, bs)
+            made.path = path
+            return made
+        task_name = _task(trn[1], continuous)
+        return _normalised(super().from_arrays(trn, val, test, classes=classes, task=task_name, **options), tfms)
 
     @classmethod
     @strict()
@@ -325,17 +265,17 @@ class ImageClassifierData(ImageData):
         cls,
         path: StrPath,
         fnames: Sequence[str],
-        y: Sequence[Any],
+        y: Any,
         classes: Sequence[str] | None = None,
         val_idxs: Sequence[int] | None = None,
         test_name: str | None = None,
         num_workers: int | None = None,
         suffix: str = "",
-        tfms: Sequence[Tfms | None] | None = None,
+        tfms: Pair = None,
         bs: int = 64,
         continuous: bool = False,
     ) -> ImageClassifierData:
-        """File names and a label each; see `ImageData.from_names`.
+        """File names and a label each; see `easylearn.ImageData.from_names`.
 
         Args:
             path: the folder that names are relative to.
@@ -346,79 +286,88 @@ class ImageClassifierData(ImageData):
             test_name: sub-folder of the test images.
             num_workers: processes that decode; None chooses.
             suffix: added to each file name.
-            tfms: of `tfms_from_model`.
+            tfms: of `tfms_from_model`; with `TfmType.COORD` y are boxes in pixels of the files.
             bs: items in a batch.
             continuous: labels are numbers.
         """
-        valid = list(val_idxs) if val_idxs is not None else get_cv_idxs(len(fnames)).tolist()
+        names = [f"{n}{suffix}" for n in fnames]
+        given = None if tfms is None else tfms[0]
+        if continuous and given is not None and given.tfm_y is transforms.TfmType.COORD:
+            shapes = [Image.open(Path(path) / name).size[::-1] for name in names]
+            y = [given.boxes(row, shape) for row, shape in zip(y, shapes, strict=True)]
         made = cls.from_names(
             path,
-            [f"{n}{suffix}" for n in fnames],
+            names,
             list(y),
             classes=None if continuous else classes,
-            valid=valid,
+            valid=list(val_idxs) if val_idxs is not None else get_cv_idxs(len(names)).tolist(),
             test=test_name,
             task=_task(y, continuous),
             **_options(tfms, bs, num_workers),
         )
         return _normalised(made, tfms)
 
-    @property
-    def c(self) -> int:
-        """How many numbers a model gives for one image."""
-        return self.task.n_out
+    @classmethod
+    @strict()
+    def from_path_and_array(
+        cls,
+        path: StrPath,
+        folder: str,
+        y: Sequence[Any],
+        classes: Sequence[str] | None = None,
+        val_idxs: Sequence[int] | None = None,
+        test_name: str | None = None,
+        num_workers: int | None = None,
+        tfms: Pair = None,
+        bs: int = 64,
+    ) -> ImageClassifierData:
+        """The images of a folder in the order of their names, and a label each; see `from_names_and_array`.
+
+        Args:
+            folder: of the images, relative to `path`.
+            path, y, classes, val_idxs, test_name, num_workers, tfms, bs: as there.
+        """
+        names = read_dir(path, folder)
+        return cls.from_names_and_array(path, names, y, classes, val_idxs, test_name, num_workers, tfms=tfms, bs=bs)
 
     @property
     def sz(self) -> int:
         """Side of the images in pixels."""
         return self.size[0]
 
-    @property
-    def bs(self) -> int:
-        """Items in a batch."""
-        return self.batch_size
+    def _dataset(self, split: SplitName) -> Any:
+        one = self._split(split)
+        after = self.batch_stage
+        stats: Any = (after.mean, after.std)
+        changes = after.transforms if split == "train" else ()
+        tfms = Tfms(self.sz, self.item_stage.method, changes, stats)
+        y = None if one.targets is None else one.targets.numpy()
+        of_files = self.path is not None
+        what = (list(one.ids), y, tfms, self.path) if of_files else (one.sources, y, tfms)
+        made = kind_of(self, of_files)(*what)
+        made.c = self.c
+        return made
+
+    def resize(self, targ_sz: int, new_path: str = "tmp", resume: bool = True, fn: Any = None) -> Self:
+        """The same data: decoded images are kept at the size that is needed, so smaller copies spare nothing.
+
+        Args:
+            targ_sz, new_path, resume, fn: say nothing.
+        """
+        return self
+
+    def for_model(self, model: nn.Module) -> Self:
+        """See `Data.for_model`; a `model` of one's own may ask for `x.view(len(x), -1)`, and gets images for it."""
+        made = super().for_model(model)
+        made._contiguous = not isinstance(model, BodyHead) or vars(model).get("contiguous", False)
+        return made
 
     @property
-    def trn_ds(self) -> Dataset:
-        """File names and targets of the training split."""
-        return self._dataset(self.train)
+    def batch_stage(self) -> BatchStage:
+        """See `easylearn.ImageData.batch_stage`."""
+        return replace(super().batch_stage, channels_last=not self._contiguous)
 
-    @property
-    def val_ds(self) -> Dataset:
-        """File names and targets of the validation split."""
-        return self._dataset(self.valid)
 
-    @property
-    def test_ds(self) -> Dataset | None:
-        """File names, and targets if there are any, of the test split; None without one."""
-        return None if self.test is None else self._dataset(self.test)
-
-    @staticmethod
-    def _dataset(split: ImageSplit) -> Dataset:
-        return Dataset(list(split.ids), None if split.targets is None else split.targets.numpy())
-
-    @property
-    def trn_y(self) -> npt.NDArray[Any]:
-        """Training targets."""
-        return self._y("train")
-
-    @property
-    def val_y(self) -> npt.NDArray[Any]:
-        """Validation targets."""
-        return self._y("valid")
-
-    def _y(self, name: str) -> npt.NDArray[Any]:
-        targets = (self.train if name == "train" else self.valid).targets
-        if targets is None:
-            raise DataError(f"the {name} split has no targets")
-        return targets.numpy()
-
-    @property
-    def is_multi(self) -> bool:
-        """Whether items have several labels."""
-        return self.task.is_multi
-
-    @property
-    def is_reg(self) -> bool:
-        """Whether targets are numbers."""
-        return self.task.predicts_numbers
+__all__ = star(
+    globals(), transforms, datasets07, own=["ArraysData", "ImageClassifierData", "get_cv_idxs", "split_by_idx"]
+)

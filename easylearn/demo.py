@@ -18,16 +18,16 @@ from .analysis.page import Piece, drawing, section, table, whole_page
 from .analysis.plots import new_figure
 from .errors import ArgumentError, DataError
 from .files import StrPath, atomic_write
-from .learner import Learner
+from .learning import Learner
 from .metrics import accuracy, roc_auc
 from .tabular.data import TabularData
 from .tabular.embeddings import plot_embeddings
 from .tabular.learner import tabular_learner
 from .task import Predictions
-from .text.data import TextData, TextLMData
-from .text.generate import generate
-from .text.learner import language_model_learner, text_classifier_learner
-from .text.transfer import save_encoder
+from .texts.data import TextData, TextLMData
+from .texts.generate import generate
+from .texts.learner import language_model_learner, text_classifier_learner
+from .texts.transfer import save_encoder
 from .train.optim import adamw
 from .train.record import format_row
 from .vision.data import ImageData

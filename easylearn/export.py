@@ -17,11 +17,11 @@ from .data.loaders import TensorPreprocessor
 from .data.preprocess import Preprocessor
 from .errors import WeightsError
 from .files import StrPath
-from .learner import Learner
+from .learning import Learner
 from .options import strict
 from .tabular.preprocess import TablePreprocessor
 from .task import Task
-from .text.preprocess import StreamPreprocessor, TextPreprocessor
+from .texts.preprocess import StreamPreprocessor, TextPreprocessor
 from .train.callback import Callback
 from .train.strategy import SingleDevice
 from .vision import model as _vision_model  # noqa: F401 - registers what builds the models of images

@@ -1,75 +1,98 @@
-"""Learner07: the learner that the 2018 modules give. It answers `predict` and `TTA` with what 0.7 gave."""
+"""Learner07: the learner that the 2018 modules give. It answers and is told what 0.7 gave and was told."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import replace
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional as F
 
-from .data.bunch import SplitName
+from .core import BasicModel, delistify, listify, set_trainable
+from .data.bunch import Data, SplitName
+from .dataloader import ForeignData
 from .errors import ArgumentError
 from .files import StrPath
-from .learner import Learner
+from .fit07 import (
+    DecayOut,
+    Record07,
+    as_callbacks,
+    as_metrics,
+    clr,
+    clr_beta,
+    logs,
+    phase_schedules,
+    replaced,
+    with_decay,
+)  # fmt: skip
+from .learning import Learner
+from .model import model_summary
+from .nn.body_head import BodyHead
+from .nn.groups import LayerGroup
 from .options import strict
-from .task import Predictions, Task
-from .text.generate import generate
-from .text.preprocess import AnyText
-from .text.transfer import load_encoder, save_encoder
-from .text.vocab import Vocab
+from .results07 import Averaged, Averages, Models, Sched07
+from .sgdr import TrainingPhase
+from .task import Predictions
+from .texts.callbacks import ActivationPenalty
+from .texts.generate import generate
+from .texts.preprocess import AnyText
+from .texts.transfer import load_encoder, save_encoder
+from .texts.vocab import Vocab
+from .torch_imports import children
+from .train.callbacks import WeightAverage
+from .train.optim import OptimizerFn, sgd
+from .train.snapshot import restored
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-_OF_A_STACK = (np.exp, np.mean)
-_LEAST = 1e-38  # a smaller probability has no logarithm in float32
-
-
-class Averaged(Tensor):
-    """Averaged probabilities, which refuse what scripts of 2018 do to a stack of log-probabilities.
-
-    Attributes:
-        is_average: False for whatever is computed of them.
-    """
-
-    is_average = False
-
-    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
-        self._refuse(ufunc)
-        return getattr(ufunc, method)(*_plain(inputs), **kwargs)
-
-    def __array_function__(self, func: Any, types: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        self._refuse(func)
-        return func(*_plain(args), **kwargs)
-
-    def _refuse(self, func: Any) -> None:
-        if self.is_average and func in _OF_A_STACK:
-            raise ArgumentError(
-                f"TTA() gives averaged probabilities, of which np.{func.__name__} makes something else. Use them as "
-                "they are, or write np.mean(np.exp(learn.TTA(stack=True)[0]), 0)"
-            )
-
-
-def _plain(given: Any) -> Any:
-    """Arrays instead of tensors, also within lists."""
-    if isinstance(given, list | tuple):
-        return type(given)(map(_plain, given))
-    return given.detach().cpu().numpy() if isinstance(given, Tensor) else given
+Array = npt.NDArray[Any]
 
 
 class Learner07(Learner):
-    """A `Learner` with the calls of 2018: `predict()`, `predict(is_test=True)`, `predict_with_targs` and `TTA`.
+    """A `Learner` with the calls of 2018: `predict()`, `predict_with_targs`, `TTA`, `fit(lrs, n_cycle, wds=...)`.
 
-    One of texts has `vocab`, `generate`, `save_encoder` and `load_encoder`, too.
+    What it holds may be set as in 2018: `crit`, `metrics`, `clip`, `reg_fn`, `opt_fn`.
+
+    Args:
+        data: what to train on.
+        models: a model, or `BasicModel(model)`, whose children are then the layer groups.
+        opt_fn: makes the optimizer; None takes SGD with momentum 0.9.
+        tmp_name: says nothing; what is kept is in easylearn's cache.
+        models_name: folder for saved weights, in the data's.
+        metrics: instead of the task's own.
+        clip: largest norm of the gradients.
+        crit: instead of the task's own loss.
     """
 
-    __slots__ = ()
+    __slots__ = ("_crit",)
+
+    def __init__(
+        self, data: Any, models: Any, opt_fn: OptimizerFn | None = None, tmp_name: str = "tmp",
+        models_name: StrPath = "models", metrics: Sequence[Any] | None = None, clip: float | None = None,
+        crit: Callable[..., Any] | None = None,
+    ) -> None:  # fmt: skip
+        model = models if isinstance(models, nn.Module) else models.model
+        parts = models.get_layer_groups() if not isinstance(models, nn.Module) else children(model)
+        groups = [LayerGroup(f"layer {k}", tuple(listify(p, 1))) for k, p in enumerate(parts)]
+        loose = not parts or any(True for _ in model.parameters(recurse=False))
+        path = Path(getattr(data, "path", None) or ".") / models_name
+        given = data if isinstance(data, Data) else ForeignData(data)
+        apart = None if loose or isinstance(model, BodyHead) else groups
+        super().__init__(given, model, groups=apart, optimizer=opt_fn or sgd, clip=clip, path=path)
+        self._crit: Callable[..., Any] | None = None
+        if metrics is not None:
+            self.metrics = metrics
+        if crit is not None:
+            self.crit = crit
 
     @classmethod
     def of(cls, learn: Learner) -> Self:
@@ -81,15 +104,309 @@ class Learner07(Learner):
         made = cls.__new__(cls)
         for name in Learner.__slots__:
             setattr(made, name, getattr(learn, name))
+        made._crit = None
         return made
 
-    @strict({"test": "It is called 'is_test' here.", "use_swa": "Average weights with the callback WeightAverage()."})
-    def predict(self, items: Any = None, is_test: bool = False, *, split: SplitName | None = None) -> Any:
+    @classmethod
+    def from_model_data(
+        cls, m: nn.Module, data: Any, opt_fn: OptimizerFn | None = None, tmp_name: str = "tmp",
+        models_name: StrPath = "models", metrics: Sequence[Any] | None = None, clip: float | None = None,
+        crit: Callable[..., Any] | None = None,
+    ) -> Self:  # fmt: skip
+        """A model of your own, trained as it is: `m`, which gives logits or log-probabilities, one per class.
+
+        Args:
+            data, opt_fn, tmp_name, models_name, metrics, clip, crit: see `Learner07`.
+        """
+        made = cls(data, BasicModel(m), opt_fn=opt_fn, models_name=models_name, metrics=metrics, clip=clip, crit=crit)
+        made.unfreeze()
+        return made
+
+    # -- what it holds -------------------------------------------------------------------------------
+
+    @property
+    def models(self) -> Models:
+        """The model under 2018's names."""
+        return Models(self)
+
+    @property
+    def children(self) -> list[nn.Module]:
+        """The layers of the model: those of the body, the pooling and those of the head, or what is right below it."""
+        model = self.model
+        if isinstance(model, BodyHead):
+            return [*children(model.body), model.pool, *children(model.head)]
+        return children(model)
+
+    def __getitem__(self, i: Any) -> Any:
+        return self.children[i]
+
+    @property
+    def sched(self) -> Sched07:
+        """Plots and numbers of the last lr_find and fit."""
+        return Sched07(self._curve, self._last, self.record)
+
+    @property
+    def opt_fn(self) -> OptimizerFn:
+        """Makes the optimizer; may be set."""
+        return self.optimizer
+
+    @opt_fn.setter
+    def opt_fn(self, opt_fn: OptimizerFn) -> None:
+        self.optimizer = opt_fn
+
+    @property
+    def metrics(self) -> list[Any]:
+        """What is reported after each epoch; may be set: functions of what 2018's models gave, and of targets."""
+        return list(self.task.metrics)
+
+    @metrics.setter
+    def metrics(self, metrics: Sequence[Any]) -> None:
+        self.task = self.task.with_metrics(as_metrics(self.task, metrics))
+
+    @property
+    def crit(self) -> Callable[..., Any]:
+        """The loss; may be set: a function of what 2018's models gave (log-probabilities ...), and of targets."""
+        return self._crit or self.task.own_loss
+
+    @crit.setter
+    def crit(self, crit: Callable[..., Any]) -> None:
+        self._crit = crit
+        self.task = self.task.with_loss(lambda out, target: crit(self._as_then(out), target))
+
+    def _as_then(self, out: Tensor) -> Tensor:
+        """What a head of 2018 gave: log-probabilities, probabilities of several labels, numbers. Others stay."""
+        if not isinstance(self.model, BodyHead) or vars(self.model).get("contiguous"):
+            return out
+        return F.log_softmax(out, -1) if self.task.is_exclusive else self.task.activate(out)
+
+    @property
+    def clip(self) -> float | None:
+        """The largest norm of the gradients; may be set."""
+        return self.strategy.clip
+
+    @clip.setter
+    def clip(self, clip: float | None) -> None:
+        self.strategy.clip = clip or None
+
+    @property
+    def reg_fn(self) -> Any:
+        """What is added to the loss of a recurrent network; may be set: `partial(seq2seq_reg, alpha=2, beta=1)`."""
+        return next((c for c in self.callbacks if isinstance(c, ActivationPenalty)), None)
+
+    @reg_fn.setter
+    def reg_fn(self, reg_fn: Any) -> None:
+        self.callbacks = [c for c in self.callbacks if not isinstance(c, ActivationPenalty)]
+        made = reg_fn if reg_fn is None or isinstance(reg_fn, ActivationPenalty) else reg_fn()
+        if made is not None and not isinstance(made, ActivationPenalty):
+            raise ArgumentError(f"reg_fn must be partial(seq2seq_reg, alpha=2, beta=1), got {type(made).__name__}")
+        self.callbacks += [] if made is None else [made]
+
+    # -- freezing ------------------------------------------------------------------------------------
+
+    def freeze_to(self, k: int) -> None:
+        """See `Learner.freeze_to`, whose `k` this is; modules say in `trainable` whether they train, as in 2018."""
+        super().freeze_to(k)
+        groups = self.layer_groups
+        for position, group in enumerate(groups):
+            for module in group.modules:
+                for one in module.modules():
+                    vars(one)["trainable"] = position >= k % len(groups)
+
+    def freeze_all_but(self, n: int) -> None:
+        """Train layer group `n` alone."""
+        self._train_those(lambda k: k == n % len(self.layer_groups))
+
+    def freeze_groups(self, groups: Sequence[int]) -> None:
+        """Train all layer groups but those in `groups`."""
+        self._train_those(lambda k: k not in groups)
+
+    def unfreeze_groups(self, groups: Sequence[int]) -> None:
+        """Train the layer groups in `groups`, too."""
+        trained = [g.trainable for g in self.layer_groups]
+        self._train_those(lambda k: trained[k] or k in groups)
+
+    def _train_those(self, chosen: Callable[[int], bool]) -> None:
+        self.unfreeze()
+        for k, group in enumerate(self.models.get_layer_groups()):
+            set_trainable(group, chosen(k))
+
+    @property
+    def bn_freeze(self) -> Callable[..., None]:
+        """See `Learner.bn_freeze`; it may be set, too."""
+        return super().bn_freeze
+
+    @bn_freeze.setter
+    def bn_freeze(self, frozen: bool) -> None:
+        super().bn_freeze(frozen)
+
+    # -- training ------------------------------------------------------------------------------------
+
+    def fit(  # type: ignore[override]
+        self, lrs: Any = None, n_cycle: int | None = None, wds: Any = None, *, cycle_len: float | None = 1,
+        cycle_mult: float = 1, cycle_save_name: str | None = None, best_save_name: str | None = None,
+        use_clr: Sequence[float] | None = None, use_clr_beta: Sequence[float] | None = None,
+        metrics: Sequence[Any] | None = None, callbacks: Sequence[Any] | None = None, use_wd_sched: bool = False,
+        norm_wds: bool = False, wds_sched_mult: Any = None, use_swa: bool = False, swa_start: int = 1,
+        swa_eval_freq: int = 5, get_ep_vals: bool = False, lr: Any = None, n: int | None = None,
+        epochs: int | None = None, schedule: Any = None, momentum: Any = None, wd: float | None = None,
+        save_best: Any = None, save_cycles: str | None = None, checkpoint: StrPath | None = None, every: Any = None,
+        keep: int = 2,
+    ) -> Any:  # fmt: skip
+        """Train; see `Learner.fit`, whose own names are taken, too.
+
+        Args:
+            lrs: its `lr`.
+            n_cycle: its `n`.
+            wds: its `wd`, or one per layer group.
+            cycle_len, cycle_mult, n, lr, epochs, schedule, momentum, wd, save_best, save_cycles, checkpoint, every,
+                keep: see `Learner.fit`.
+            cycle_save_name: the weights at the end of each cycle, for `load_cycle`.
+            best_save_name: the weights of the best epoch.
+            use_clr: (div, cut_div), or with (highest, lowest) momentum behind: slanted triangles of `cycle_len`.
+            use_clr_beta: (div, pct), or with the momentum: 1cycle over `cycle_len`.
+            metrics: for this fit alone.
+            callbacks: for this fit alone, of either time.
+            use_wd_sched: weight decay beside the gradient; `norm_wds` divides it by the root of a cycle's batches,
+                `wds_sched_mult` multiplies it.
+            use_swa: average the weights from epoch `swa_start` on; `swa_eval_freq` says nothing.
+            get_ep_vals: give the values of every epoch, too.
+
+        Returns:
+            The record, which unpacks as [validation loss, metrics ...] of the last epoch.
+        """
+        rates, count = lrs if lr is None else lr, n_cycle if n is None else n
+        length = cycle_len or 1
+        if use_clr is not None or use_clr_beta is not None:
+            times = count or epochs or 1
+            make = partial(clr, use_clr) if use_clr is not None else partial(clr_beta, use_clr_beta or ())
+            schedule, momentum = make(times, length)
+            count, epochs, cycle_len = round(times * length), None, 1
+        decay, hooks = self._decayed(wds, use_wd_sched, length if norm_wds else None, wds_sched_mult)
+        hooks += as_callbacks(callbacks or ())
+        if use_swa:
+            hooks.append(WeightAverage("swa", start=max(swa_start - 1, 0)))
+        chosen = self.task if metrics is None else self.task.with_metrics(as_metrics(self.task, metrics))
+        with replaced(self, {"task": chosen, "optimizer": decay}):
+            record = super().fit(
+                rates, count, cycle_len=cycle_len, cycle_mult=cycle_mult, epochs=epochs, schedule=schedule,
+                momentum=momentum, wd=wds if np.ndim(wds) == 0 and wds is not None and not use_wd_sched else wd,
+                save_best=best_save_name or save_best, callbacks=hooks, checkpoint=checkpoint, every=every, keep=keep,
+                save_cycles=save_cycles if cycle_save_name is None else f"{cycle_save_name}_cyc",
+            )  # fmt: skip
+        made = Record07.of(record)
+        if not get_ep_vals:
+            return made
+        rows = enumerate(made.epochs)
+        return list(made), OrderedDict((k, [row["train_loss"], *made.values(row)]) for k, row in rows)
+
+    def _decayed(self, wds: Any, beside: bool, norm: float | None, mult: Any) -> tuple[OptimizerFn, list[Any]]:
+        """The optimizer and the callbacks that a weight decay of 2018 asks for."""
+        names = [g.name for g in self._active_groups()]
+        if wds is None or (np.ndim(wds) == 0 and not beside):
+            return self.optimizer, []
+        each = [float(w) for w in listify(wds, names)]
+        if self._precompute:
+            each = each[-1:]
+        made = with_decay(self.optimizer, [0.0] * len(names) if beside else each, names)
+        return made, [DecayOut(dict(zip(names, each, strict=True)), norm, mult)] if beside else []
+
+    def fit_opt_sched(
+        self, phases: Sequence[TrainingPhase], cycle_save_name: str | None = None, best_save_name: str | None = None,
+        stop_div: bool = False, data_list: Sequence[Any] | None = None, callbacks: Sequence[Any] | None = None,
+        cut: Any = None, use_swa: bool = False, swa_start: int = 1, swa_eval_freq: int = 5,
+    ) -> Any:  # fmt: skip
+        """Train in phases, each with an optimizer, rates and momentum of its own.
+
+        Args:
+            phases: `TrainingPhase`s; epochs are rounded up to whole ones.
+            data_list: data for each phase, such as other sizes.
+            cycle_save_name, best_save_name, callbacks, use_swa, swa_start, swa_eval_freq: see `fit`.
+            stop_div, cut: say nothing; a loss that is no number ends a fit always.
+
+        Returns:
+            The record of all phases.
+        """
+        records = []
+        for k, phase in enumerate(phases):
+            if data_list:
+                self.set_data(data_list[k])
+            rates, shape, moving = phase_schedules(phase)
+            adam = phase.beta is not None and isinstance(phase.momentum, float)
+            make = partial(phase.opt_fn, betas=(phase.momentum, phase.beta)) if adam else _with_momentum(phase.opt_fn)
+            with replaced(self, {"optimizer": make}):
+                made = self.fit(
+                    rates, math.ceil(phase.epochs), phase.wds, schedule=shape, momentum=moving, callbacks=callbacks,
+                    use_wd_sched=not phase.wd_loss and phase.wds is not None, best_save_name=best_save_name,
+                    use_swa=use_swa, swa_start=swa_start,
+                )  # fmt: skip
+            records.append(made)
+            if cycle_save_name is not None:
+                self.save_cycle(cycle_save_name, k)
+        self._record = self._last = Record07.of(*records)
+        return self._record
+
+    def warm_up(self, lr: Any, wds: Any = None) -> Any:
+        """One epoch with rates that grow from a quarter of `lr` to it, and weight decay `wds`."""
+        return self.fit(lr, 1, wds, schedule=lambda epoch, n_epochs: 0.25 + 0.75 * epoch / n_epochs)
+
+    @strict({"num_it": "n_steps"})
+    def lr_find(  # type: ignore[override]
+        self, start_lr: Any = 1e-5, end_lr: float = 10.0, wds: Any = None, linear: bool = False, *, lr: Any = None,
+        n_steps: int = 100,
+    ) -> Any:  # fmt: skip
+        """See `Learner.lr_find`.
+
+        Args:
+            start_lr: the first rate of the last group, or of each group.
+            end_lr, lr, n_steps: as there.
+            wds: weight decay meanwhile.
+            linear: says nothing; the rates grow by a factor.
+        """
+        each = np.atleast_1d(np.asarray(start_lr, float))
+        decay, _ = self._decayed(wds if wds is None else listify(wds, self._active_groups()), False, None, None)
+        with replaced(self, {"optimizer": decay}):
+            first = float(each[-1])
+            return super().lr_find(first, end_lr, lr=list(each) if len(each) > 1 else lr, n_steps=n_steps)
+
+    def lr_find2(
+        self, start_lr: Any = 1e-5, end_lr: float = 10.0, num_it: int = 100, wds: Any = None, linear: bool = False,
+        stop_dv: bool = True,
+    ) -> Any:  # fmt: skip
+        """`lr_find` over `num_it` steps; `start_lr`, `end_lr`, `wds`, `linear` as there, `stop_dv` says nothing."""
+        return self.lr_find(start_lr, end_lr, wds, linear, n_steps=num_it)
+
+    def set_data(self, data: Any, precompute: bool = False) -> None:
+        """See `Learner.set_data`, whose `data` this is; with `precompute` that is then switched on."""
+        super().set_data(data)
+        if precompute:
+            self.freeze()
+            self.precompute = True
+
+    def save_cycle(self, name: str, cycle: int) -> None:
+        """Save the weights as those of `cycle` of `name`."""
+        self.save(f"{name}_cyc_{cycle}")
+
+    def load_cycle(self, name: str, cycle: int) -> None:
+        """Load what `save_cycle`, or `fit` with `cycle_save_name`, saved as `cycle` of `name`."""
+        self.load(f"{name}_cyc_{cycle}")
+
+    def summary(self) -> Any:
+        """For each layer shapes, parameters and whether it trains, from one batch; nothing is changed."""
+        with closing(self.data.loader("train").batches(self.strategy.device)) as batches, restored(self.model):
+            return model_summary(self.model, next(batches).inputs)
+
+    # -- predictions ---------------------------------------------------------------------------------
+
+    @strict({"test": "It is called 'is_test' here."})
+    def predict(
+        self, items: Any = None, is_test: bool = False, use_swa: bool = False, *, split: SplitName | None = None
+    ) -> Any:
         """What the full model says: of a whole split as an array, as 0.7 did.
 
         Args:
             items: see `Learner.predict`; None, True and False stand for a whole split, as in `predict(is_test)`.
             is_test: the test split instead of the validation split.
+            use_swa: says nothing: after `fit(use_swa=True)` the model has the averaged weights.
             split: gives `Predictions` of that split, as `Learner.predict` does.
 
         Returns:
@@ -100,10 +417,25 @@ class Learner07(Learner):
             return super().predict(items, split=split)
         return self.predict_with_targs(is_test or bool(items))[0]
 
-    def predict_with_targs(self, is_test: bool = False) -> tuple[npt.NDArray[Any], npt.NDArray[Any] | None]:
-        """As `predict(is_test)`, and the targets: None where they are not known."""
+    def predict_with_targs(self, is_test: bool = False, use_swa: bool = False) -> tuple[Array, Array | None]:
+        """As `predict` of `is_test` and `use_swa`, and the targets: None where they are not known."""
         found = super().predict(split=_split(is_test))
-        return _logs(self.task, found.probs).numpy(), None if found.targets is None else found.targets.numpy()
+        return logs(self.task, found.probs).numpy(), None if found.targets is None else found.targets.numpy()
+
+    def predict_array(self, arr: Any) -> Array:
+        """What `predict` gives, for a batch `arr` as the model takes it."""
+        return self._batch([arr])
+
+    def predict_dl(self, dl: Iterable[Any]) -> Array:
+        """What `predict` gives, for the batches (x, ..., y) of a loader `dl`."""
+        return np.concatenate([self._batch(xs) for *xs, _ in dl])
+
+    def _batch(self, xs: Sequence[Any]) -> Array:
+        device = self.strategy.device
+        inputs = tuple(torch.as_tensor(x).to(device) for x in xs)
+        with self.strategy.evaluating(self.model):
+            out = delistify(self.strategy.forward(self.model, inputs)).float().cpu()
+        return logs(self.task, self.task.activate(out)).numpy()
 
     def TTA(self, n_aug: int = 4, is_test: bool = False, *, stack: bool = False) -> Any:  # noqa: N802 (its 2018 name)
         """Test-time augmentation; see `tta`.
@@ -115,16 +447,16 @@ class Learner07(Learner):
                 plain view repeated first, and the targets.
 
         Returns:
-            `Predictions`, which unpack as averaged probabilities and targets; `np.exp` and `np.mean` of the
-            probabilities are refused, since those are for the stack.
+            `Averages`, which unpack as averaged probabilities and targets.
         """
         result: Predictions = self.tta(n_aug, split=_split(is_test))
+        targets = None if result.targets is None else result.targets.numpy()
         if stack:
-            views = _logs(self.task, result.views)
-            return torch.cat([views[:1]] * max(math.ceil(n_aug / 4), 1) + [views[1:]]), result.targets
-        probs = result.probs.as_subclass(Averaged)
+            views = logs(self.task, result.views).numpy()
+            return np.concatenate([*[views[:1]] * max(math.ceil(n_aug / 4), 1), views[1:]]), targets
+        probs = result.probs.numpy().view(Averaged)
         probs.is_average = True
-        return replace(result, probs=probs)
+        return Averages(probs, targets, result)
 
     # -- what texts had ------------------------------------------------------------------------------
 
@@ -163,5 +495,6 @@ def _split(is_test: bool) -> SplitName:
     return "test" if is_test else "valid"
 
 
-def _logs(task: Task, probs: Tensor) -> Tensor:
-    return probs.clamp_min(_LEAST).log() if task.is_exclusive else probs
+def _with_momentum(make: OptimizerFn) -> OptimizerFn:
+    """Optimizers with a momentum that a schedule may move."""
+    return partial(make, momentum=0.9) if make is torch.optim.SGD else make

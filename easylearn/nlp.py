@@ -3,63 +3,35 @@
 A `field` says how text becomes tokens: any function from a text to a list of tokens, an object like torchtext's old
 `Field` (its `preprocess`, or its `tokenize` and `lower`), or None for easylearn's own words. It is left as it is: the
 vocabulary is that of the data, `md.vocab`.
-
-What a fit does is settled when it begins, so `learn.clip = 0.3` and `learn.reg_fn = partial(seq2seq_reg, alpha=2,
-beta=1)` are arguments of `get_model` here: `md.get_model(..., clip=0.3, reg_fn=partial(seq2seq_reg, alpha=2, beta=1))`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import torch
-import torch.nn.functional as F
-from torch import nn, optim
 
+from . import bow07, fields07
+from . import text as text2018
 from .data.bunch import SplitName
-from .data.order import Loader
 from .errors import ArgumentError, DataError, did_you_mean
 from .files import StrPath
-from .learner import Learner
-from .learner07 import Learner07
-from .metrics import accuracy
+from .imports import load_names, star
+from .lm_rnn import SequentialClassifier, SequentialLM
+from .nn import text_models
 from .nn.awd_lstm import Drops
 from .options import strict
-from .text import data as texts
-from .text.callbacks import ActivationPenalty
-from .text.gather import Gathered, Rows
-from .text.learner import language_model_learner, text_classifier_learner
-from .text.options import LabelOptions, StreamOptions, vocabulary_of
-from .text.sources import Documents, read_text
-from .text.torchtext import TOKEN_MARK, field_tokenizer, given_tokens, read_examples
-from .text.vocab import Vocab
+from .text import LanguageModelLoader, RNN_Learner, penalty_of
+from .textdata07 import DocumentData07, SplitTexts, StreamData07, TextModelData
+from .texts.gather import Gathered, Rows
+from .texts.learner import language_model_learner, text_classifier_learner
+from .texts.options import LabelOptions, StreamOptions, vocabulary_of
+from .texts.sources import Documents, read_text
+from .texts.torchtext import TOKEN_MARK, field_tokenizer, given_tokens, read_examples
 from .train.optim import OptimizerFn
-
-__all__ = [
-    "F",
-    "LanguageModelData",
-    "Learner",
-    "Path",
-    "TextData",
-    "accuracy",
-    "nn",
-    "np",
-    "optim",
-    "partial",
-    "pd",
-    "plt",
-    "seq2seq_reg",
-    "torch",
-]
-
-Penalty = ActivationPenalty | Callable[[], ActivationPenalty]
 
 _OLD_DATA = {
     "max_size": "max_vocab",
@@ -82,115 +54,7 @@ _OLD_MODEL = {
 }
 
 
-def seq2seq_reg(alpha: float = 0.0, beta: float = 0.0) -> ActivationPenalty:
-    """The penalty on large (alpha) and on changing (beta) outputs, for `get_model(..., reg_fn=seq2seq_reg(2, 1))`.
-
-    Args:
-        alpha, beta: see `ActivationPenalty`.
-    """
-    return ActivationPenalty(alpha, beta)
-
-
-class Example(NamedTuple):
-    """One document as the model sees it.
-
-    Args:
-        text: its tokens.
-        label: a class, labels or numbers; None where nobody knows it, and in a language model.
-    """
-
-    text: list[str]
-    label: Any = None
-
-
-@dataclass(frozen=True)
-class TextDataset:
-    """One split as `trn_ds`, `val_ds` and `test_ds` show it.
-
-    Args:
-        data: the texts.
-        name: of the split.
-    """
-
-    data: texts.TextLMData | texts.TextData
-    name: SplitName
-
-    def __len__(self) -> int:
-        return len(self.data.store(self.name))
-
-    def __getitem__(self, i: int) -> Example:
-        if not 0 <= i < len(self):  # also what ends a loop over it
-            raise IndexError(f"the {self.name} split has {len(self)} documents, but number {i} was asked for")
-        tokens = [self.data.vocab[int(t)] for t in self.data.store(self.name).doc(i)]
-        target = self.data._split(self.name).target
-        if target is None:
-            return Example(tokens)
-        return Example(tokens, self.data.task.decode_target(target[i : i + 1])[0])
-
-
-class _ModelData:
-    """What both kinds have in common.
-
-    Args:
-        path: `<path>/models` is where weights are saved.
-        data: the texts.
-    """
-
-    data: texts.TextLMData | texts.TextData
-    path: Path
-
-    @property
-    def vocab(self) -> Vocab:
-        """The vocabulary, made from the training split; `.tokens` is what `TEXT.vocab.itos` was, `.ids` its `stoi`."""
-        return self.data.vocab
-
-    @property
-    def nt(self) -> int:
-        """How many different tokens there are."""
-        return len(self.data.vocab)
-
-    @property
-    def pad_idx(self) -> int:
-        """The number of the padding token."""
-        return self.data.vocab.pad
-
-    @property
-    def bs(self) -> int:
-        """Rows, or documents, in a batch."""
-        return self.data.batch_size
-
-    @property
-    def trn_ds(self) -> TextDataset:
-        """The training documents."""
-        return TextDataset(self.data, "train")
-
-    @property
-    def val_ds(self) -> TextDataset:
-        """The validation documents."""
-        return TextDataset(self.data, "valid")
-
-    @property
-    def test_ds(self) -> TextDataset | None:
-        """The test documents; None without any."""
-        return TextDataset(self.data, "test") if "test" in self.data.splits else None
-
-    @property
-    def trn_dl(self) -> Loader:
-        """Training batches: `len(md.trn_dl)` of them in an epoch."""
-        return self.data.loader("train", training=True)
-
-    @property
-    def val_dl(self) -> Loader:
-        """Validation batches."""
-        return self.data.loader("valid")
-
-    @property
-    def test_dl(self) -> Loader | None:
-        """Test batches; None without any."""
-        return self.data.loader("test") if "test" in self.data.splits else None
-
-
-class LanguageModelData(_ModelData):
+class LanguageModelData(TextModelData):
     """Texts to read and go on with. Make one with `from_text_files` or `from_dataframes`.
 
     Args:
@@ -198,11 +62,7 @@ class LanguageModelData(_ModelData):
         data: the texts.
     """
 
-    data: texts.TextLMData
-
-    def __init__(self, path: StrPath, data: texts.TextLMData) -> None:
-        self.path = Path(path)
-        self.data = data
+    data: StreamData07
 
     @classmethod
     @strict(_OLD_DATA)
@@ -244,7 +104,7 @@ class LanguageModelData(_ModelData):
         how = StreamOptions(
             *_words(vocab, field), max_vocab=max_vocab, min_freq=min_freq, batch_size=bs, bptt=bptt, backward=backward
         )
-        return cls(path, texts.TextLMData._make(Gathered(splits, {}), how))
+        return cls(path, StreamData07._make(Gathered(splits, {}), how), field)
 
     @classmethod
     @strict(_OLD_DATA)
@@ -289,7 +149,7 @@ class LanguageModelData(_ModelData):
         how = StreamOptions(
             *_words(vocab, field), max_vocab=max_vocab, min_freq=min_freq, batch_size=bs, bptt=bptt, backward=backward
         )
-        return cls(path, texts.TextLMData._make(Gathered(splits, {}), how))
+        return cls(path, StreamData07._make(Gathered(splits, {}), how), field)
 
     @strict(_OLD_MODEL)
     def get_model(
@@ -306,10 +166,10 @@ class LanguageModelData(_ModelData):
         dropouth: float = 0.3,
         tie_weights: bool = True,
         clip: float | None = None,
-        reg_fn: Penalty | None = None,
+        reg_fn: Any = None,
         vectors: Any = None,
         metrics: Sequence[Any] | None = None,
-    ) -> Learner07:
+    ) -> RNN_Learner:
         """A learner that predicts each next token; see `language_model_learner`.
 
         Args:
@@ -320,8 +180,8 @@ class LanguageModelData(_ModelData):
             dropouti, dropout, wdrop, dropoute, dropouth: dropout of inputs, outputs, recurrent weights, whole words
                 and between layers.
             tie_weights: the decoder's weights are the embedding's.
-            clip: largest norm of the gradients, what `learn.clip = 0.3` was.
-            reg_fn: `seq2seq_reg(2, 1)`, or `partial(seq2seq_reg, alpha=2, beta=1)`, what `learn.reg_fn` was.
+            clip: largest norm of the gradients; `learn.clip` may be set, too.
+            reg_fn: `partial(seq2seq_reg, alpha=2, beta=1)`; `learn.reg_fn` may be set, too.
             vectors: word vectors to start from; see `language_model_learner`.
             metrics: instead of perplexity and accuracy.
 
@@ -331,10 +191,18 @@ class LanguageModelData(_ModelData):
         learn = language_model_learner(
             self.data, emb_size=emb_sz, n_hidden=n_hid, n_layers=n_layers, vectors=vectors,
             drops=Drops(embedding=dropoute, input=dropouti, weight=wdrop, hidden=dropouth, output=dropout),
-            tie_weights=tie_weights, alpha=0, beta=0, callbacks=_penalty(reg_fn), optimizer=opt_fn, clip=clip,
+            tie_weights=tie_weights, alpha=0, beta=0, callbacks=penalty_of(reg_fn), optimizer=opt_fn, clip=clip,
             metrics=metrics, path=self.path / "models",
         )  # fmt: skip
-        return Learner07.of(learn)
+        assert isinstance(learn.model, text_models.LanguageModel)
+        learn.model = SequentialLM.of(learn.model)
+        return RNN_Learner.of(learn)
+
+    def _batches(self, name: SplitName) -> Any:
+        store, how = self.data.store(name), self.data.preprocessor
+        made = LanguageModelLoader(store.ids, self.bs, how.bptt, how.backward)
+        made.dataset = SplitTexts(self.data, name)
+        return made
 
     @property
     def bptt(self) -> int:
@@ -342,7 +210,7 @@ class LanguageModelData(_ModelData):
         return self.data.preprocessor.bptt
 
 
-class TextData(_ModelData):
+class TextData(TextModelData):
     """Documents with labels. Make one with `from_splits`.
 
     Args:
@@ -350,11 +218,7 @@ class TextData(_ModelData):
         data: the texts.
     """
 
-    data: texts.TextData
-
-    def __init__(self, path: StrPath, data: texts.TextData) -> None:
-        self.path = Path(path)
-        self.data = data
+    data: DocumentData07
 
     @classmethod
     @strict({**_OLD_DATA, "sort_key": "Documents of like length come together by themselves."})
@@ -405,6 +269,8 @@ class TextData(_ModelData):
         if field is None:
             fields = getattr(splits[0], "fields", None)
             field = fields.get(text_name) if isinstance(fields, Mapping) else None
+        if vocab is None and isinstance(field, fields07.Field):
+            vocab = field.known
         own, tokenizer = _words(vocab, field)
         if any(t.startswith(TOKEN_MARK) for t in documents["train"]):
             tokenizer = given_tokens(vocabulary_of(own, tokenizer)[1])
@@ -415,7 +281,7 @@ class TextData(_ModelData):
             del rows["test"]
         targets = {n: some.encode(learned, None, n) for n, some in rows.items()}
         found = Gathered(documents, {"train": np.arange(len(documents["train"]))})
-        return cls(path, texts.TextData._make(found, learned.task, targets, how))
+        return cls(path, DocumentData07._make(found, learned.task, targets, how), field)
 
     @strict(_OLD_MODEL)
     def get_model(
@@ -433,10 +299,10 @@ class TextData(_ModelData):
         dropoute: float = 0.1,
         dropouth: float = 0.3,
         clip: float | None = None,
-        reg_fn: Penalty | None = None,
+        reg_fn: Any = None,
         vectors: Any = None,
         metrics: Sequence[Any] | None = None,
-    ) -> Learner07:
+    ) -> RNN_Learner:
         """A learner with one linear layer on what an encoder says; see `text_classifier_learner`.
 
         Args:
@@ -455,10 +321,13 @@ class TextData(_ModelData):
         learn = text_classifier_learner(
             self.data, emb_size=emb_sz, n_hidden=n_hid, n_layers=n_layers, vectors=vectors, layers=(), ps=dropout,
             drops=Drops(embedding=dropoute, input=dropouti, weight=wdrop, hidden=dropouth, output=0.0), bptt=bptt,
-            max_len=max_sl, alpha=0, beta=0, callbacks=_penalty(reg_fn), optimizer=opt_fn, clip=clip, metrics=metrics,
+            max_len=max_sl, alpha=0, beta=0, callbacks=penalty_of(reg_fn), optimizer=opt_fn, clip=clip, metrics=metrics,
             path=self.path / "models",
         )  # fmt: skip
-        return Learner07.of(learn)
+        old = learn.model
+        assert isinstance(old, text_models.TextClassifier)
+        learn.model = SequentialClassifier(old.encoder, old.head, bptt=old.bptt, max_len=old.max_len)
+        return RNN_Learner.of(learn)
 
     @property
     def c(self) -> int:
@@ -469,15 +338,6 @@ class TextData(_ModelData):
     def classes(self) -> tuple[str, ...]:
         """The classes."""
         return tuple(self.data.classes)
-
-
-def _penalty(reg_fn: Penalty | None) -> list[ActivationPenalty]:
-    if reg_fn is None:
-        return []
-    made = reg_fn if isinstance(reg_fn, ActivationPenalty) or not callable(reg_fn) else reg_fn()
-    if not isinstance(made, ActivationPenalty):
-        raise ArgumentError(f"reg_fn must be seq2seq_reg(alpha, beta), got {type(made).__name__}")
-    return [made] if made.alpha or made.beta else []
 
 
 def _read(path: StrPath, name: StrPath, what: str) -> Documents:
@@ -493,4 +353,13 @@ def _read(path: StrPath, name: StrPath, what: str) -> Documents:
 
 def _words(vocab: Any, field: Any) -> tuple[Any, Any]:
     """What easylearn takes for a vocabulary and a field."""
-    return vocab.data if isinstance(vocab, _ModelData) else vocab, field_tokenizer(field)
+    return vocab.data if isinstance(vocab, TextModelData) else vocab, field_tokenizer(field)
+
+
+_theirs = load_names(
+    """
+sklearn.feature_extraction.text: CountVectorizer | sklearn.model_selection: train_test_split
+"""
+)
+globals().update(_theirs)
+__all__ = star(globals(), text2018, bow07, fields07, own=[*_theirs, "LanguageModelData", "TextData"])

@@ -8,21 +8,21 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from . import keyed
+from . import forests07, imports, keyed
 from .data.levels import in_order
 from .data.values import factorize, numbers, refuse_rows, require_columns
 from .errors import ArgumentError, DataError, EasyLearnWarning
+from .imports import load_names, star
 from .tabular import features
+from .tabular.features import to_times
 
 if TYPE_CHECKING:
     import pandas as pd
-
-__all__ = ["add_datepart", "apply_cats", "get_elapsed", "get_sample", "proc_df", "train_cats"]
 
 Mapper = dict[str, tuple[float, float]]
 
@@ -96,14 +96,21 @@ def apply_cats(df: pd.DataFrame, trn: pd.DataFrame) -> pd.DataFrame:
     return df
 
 
-def add_datepart(df: pd.DataFrame, cols: str | Sequence[str], drop: bool = True, time: bool = False) -> pd.DataFrame:
+def add_datepart(
+    df: pd.DataFrame,
+    fldnames: str | Sequence[str],
+    drop: bool = True,
+    time: bool = False,
+    errors: Literal["raise", "coerce"] = "raise",
+) -> pd.DataFrame:
     """Add the parts of one or several dates as columns, in place; see `easylearn.tabular.features.add_datepart`.
 
     Args:
         df: the table; it is changed.
-        cols: the column or columns of dates.
-        drop: take them out.
+        fldnames: the column or columns of dates.
+        drop: take them out; otherwise they become columns of times.
         time: add Hour, Minute and Second too.
+        errors: "coerce" makes what is no date a missing one.
 
     Returns:
         The same table.
@@ -112,9 +119,15 @@ def add_datepart(df: pd.DataFrame, cols: str | Sequence[str], drop: bool = True,
     >>> add_datepart(pd.DataFrame({"saledate": ["2020-01-01"]}), "saledate")["saleElapsed"].tolist()
     [1577836800]
     """
-    for name in [cols] if isinstance(cols, str) else list(cols):
+    import pandas as pd
+
+    for name in [fldnames] if isinstance(fldnames, str) else list(fldnames):
         # All is computed before anything is changed.
-        made = features.add_datepart(df[[name]] if name in df.columns else df, name, drop=True, time=time)
+        dates = df[[name]].copy() if name in df.columns else df
+        if errors == "coerce" and name in df.columns:
+            dates[name] = pd.to_datetime(dates[name], errors="coerce")
+        made = features.add_datepart(dates, name, drop=True, time=time)
+        times = to_times(dates, name)
         others = [n for n in made.columns if n in df.columns and n != name and not made[n].equals(df[n])]
         if others:
             raise ArgumentError(
@@ -123,8 +136,11 @@ def add_datepart(df: pd.DataFrame, cols: str | Sequence[str], drop: bool = True,
             )
         for column in made.columns:
             df[column] = made[column].array
-        if drop and name not in made.columns:
-            del df[name]
+        if name not in made.columns:
+            if drop:
+                del df[name]
+            else:
+                df[name] = times.array
     return df
 
 
@@ -161,7 +177,7 @@ def proc_df(
         (x, y, nas) or, with `do_scale`, (x, y, nas, mapper). y is None without `y_fld`.
 
     Raises:
-        DataError: a column is missing, holds dates, or a target is missing (naming rows).
+        DataError: a column is missing, or a target is missing (naming rows).
 
     >>> import pandas as pd
     >>> trn = train_cats(pd.DataFrame({"size": ["S", "L", None], "n": [1.0, None, 3.0], "y": [0, 1, 0]}))
@@ -198,10 +214,13 @@ def proc_df(
     for name in kept.columns:
         column = kept[name]
         if pd.api.types.is_datetime64_any_dtype(column.dtype):
-            raise DataError(
-                f"column {name!r} holds dates: call add_datepart(df, {name!r}) first, or put it in skip_flds"
+            warnings.warn(
+                f"column {name!r} holds dates, which become the numbers of their order, of this table alone; call "
+                f"add_datepart(df, {name!r}) before, or put it in skip_flds",
+                EasyLearnWarning,
+                stacklevel=2,
             )
-        if pd.api.types.is_numeric_dtype(column.dtype) or pd.api.types.is_bool_dtype(column.dtype):
+        elif pd.api.types.is_numeric_dtype(column.dtype) or pd.api.types.is_bool_dtype(column.dtype):
             continue
         coded = column if isinstance(column.dtype, pd.CategoricalDtype) else train_cats(kept[[name]].copy())[name]
         if not isinstance(coded.dtype, pd.CategoricalDtype):
@@ -257,6 +276,98 @@ def get_elapsed(
     days = features.elapsed_since(df, fld, by=by, date=date)[pre + fld].to_numpy()
     df[pre + fld] = days if pre == "After" else 0.0 - days
     return df
+
+
+def fix_missing(df: pd.DataFrame, col: pd.Series[Any], name: str, na_dict: dict[str, float]) -> dict[str, float]:
+    """Fill the missing numbers of one column in place, and flag them in `<name>_na`.
+
+    Args:
+        df: the table; it gets the columns.
+        col: the numbers; a column of anything else is left alone.
+        name: of the filled column.
+        na_dict: fill values by name; where it has none for a column with missing values, it gets the median.
+
+    Returns:
+        `na_dict`.
+    """
+    import pandas as pd
+
+    if pd.api.types.is_numeric_dtype(col.dtype):
+        missing = col.isna()
+        if name in na_dict or missing.any():
+            df[name + "_na"] = missing
+            df[name] = col.fillna(na_dict.setdefault(name, float(col.median())))
+    return na_dict
+
+
+def numericalize(df: pd.DataFrame, col: pd.Series[Any], name: str, max_n_cat: int | None) -> None:
+    """Put the codes of a categorical column into `df[name]`, counted from 1, with 0 for missing.
+
+    Args:
+        df: the table; it gets the column.
+        col: the categories; numbers are left alone.
+        name: of the column of codes.
+        max_n_cat: a column with at most so many categories is left alone; None leaves none.
+    """
+    import pandas as pd
+
+    if not pd.api.types.is_numeric_dtype(col.dtype) and (max_n_cat is None or len(col.cat.categories) > max_n_cat):
+        df[name] = pd.Categorical(col).codes + 1
+
+
+def scale_vars(df: pd.DataFrame, mapper: Mapper | None = None) -> Mapper:
+    """Give every numeric column mean 0 and deviation 1, in place; what `proc_df(..., do_scale=True)` does.
+
+    Args:
+        df: the table; it is changed.
+        mapper: what this gave for the training table.
+
+    Returns:
+        Mean and deviation by column.
+    """
+    return _scale(df, mapper)
+
+
+def is_date(x: Any) -> bool:
+    """Whether the column, or the array, `x` holds dates."""
+    import pandas as pd
+
+    return bool(pd.api.types.is_datetime64_any_dtype(x.dtype))
+
+
+def is_categorical_dtype(x: Any) -> bool:
+    """Whether the column, or the dtype, `x` is of categories."""
+    import pandas as pd
+
+    return isinstance(getattr(x, "dtype", x), pd.CategoricalDtype)
+
+
+def combine_date(
+    years: npt.ArrayLike,
+    months: npt.ArrayLike = 1,
+    days: npt.ArrayLike = 1,
+    weeks: npt.ArrayLike | None = None,
+    hours: npt.ArrayLike | None = None,
+    minutes: npt.ArrayLike | None = None,
+    seconds: npt.ArrayLike | None = None,
+    milliseconds: npt.ArrayLike | None = None,
+    microseconds: npt.ArrayLike | None = None,
+    nanoseconds: npt.ArrayLike | None = None,
+) -> npt.NDArray[np.datetime64]:
+    """Dates made of numbers.
+
+    Args:
+        years, months, days: the date.
+        weeks, hours, minutes, seconds, milliseconds, microseconds, nanoseconds: what is added to it.
+
+    >>> str(combine_date(2018, 3, 31, hours=6))
+    '2018-03-31T06'
+    """
+    first: Any = np.asarray(np.asarray(years) - 1970, "<M8[Y]") + np.asarray(np.asarray(months) - 1, "<m8[M]")
+    rest = (np.asarray(days) - 1, weeks, hours, minutes, seconds, milliseconds, microseconds, nanoseconds)
+    units = ("D", "W", "h", "m", "s", "ms", "us", "ns")
+    added = (np.asarray(n, f"<m8[{unit}]") for n, unit in zip(rest, units, strict=True) if n is not None)
+    return np.asarray(sum(added, first))
 
 
 def _names(given: Sequence[str] | None, what: str) -> list[str]:
@@ -342,3 +453,17 @@ def _scale(df: pd.DataFrame, mapper: Mapper | None) -> Mapper:
     for name, (mean, deviation) in mapper.items():
         df[name] = (df[name].to_numpy(np.float64) - mean) / deviation
     return dict(mapper)
+
+
+_theirs = load_names(
+    """
+pandas.api.types: is_numeric_dtype is_string_dtype | sklearn.impute: SimpleImputer as Imputer
+sklearn.preprocessing: LabelEncoder StandardScaler | sklearn.tree: export_graphviz
+"""
+)
+globals().update(_theirs)
+_OWN = [
+    "add_datepart", "apply_cats", "combine_date", "fix_missing", "get_elapsed", "get_sample", "is_categorical_dtype",
+    "is_date", "numericalize", "proc_df", "scale_vars", "train_cats",
+]  # fmt: skip
+__all__ = star(globals(), imports, forests07, own=[*_theirs, *_OWN])

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from easylearn import device
 from easylearn.data.loaders import TensorData
-from easylearn.learner import Learner
+from easylearn.learning import Learner
 from easylearn.nn.body_head import BodyHead
 from easylearn.nn.groups import LayerGroup
 from easylearn.task import multi_label, regression, single_label

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 import easylearn as el
-from easylearn.learner import Learner
+from easylearn.learning import Learner
 
 MakeLearner = Callable[..., Learner]
 TEXTS = [

@@ -20,8 +20,8 @@ import easylearn
 from easylearn import demo
 from easylearn.cli import main
 from easylearn.errors import ArgumentError, DataError
-from easylearn.text import pretrain
-from easylearn.text.pretrain import Pretraining
+from easylearn.texts import pretrain
+from easylearn.texts.pretrain import Pretraining
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,7 +15,8 @@ from torch import nn
 from easylearn import column_data
 from easylearn.column_data import CollabFilterDataset, ColumnarModelData
 from easylearn.errors import ArgumentError, DataError
-from easylearn.learner import Learner
+from easylearn.learning import Learner
+from easylearn.modeldata import RowLoader
 from easylearn.structured import add_datepart, apply_cats, proc_df, train_cats
 
 CATS = ["Store", "DayOfWeek", "StateHoliday"]
@@ -140,11 +141,12 @@ def test_targets_go_by_place_not_by_label(features: Callable[..., dict[str, Any]
     assert np.allclose(ColumnarModelData.from_data_frame(**{**given, "y": series}).val_y.ravel(), given["y"][:8])
 
 
-def test_a_feature_called_y_is_refused_by_name(features: Callable[..., dict[str, Any]]) -> None:
+def test_a_feature_may_be_called_as_the_target_is(features: Callable[..., dict[str, Any]]) -> None:
     given = features()
     given["df"] = given["df"].rename(columns={"u": "y"})
-    with pytest.raises(DataError, match=r"columns \['y'\].*rename"):
-        ColumnarModelData.from_data_frame(**given)
+    md = ColumnarModelData.from_data_frame(**given)
+    assert md.data.cont_names == ["y", "v"] and md.data.task.n_out == 1
+    assert np.allclose(md.data.target("valid").ravel(), given["y"][:8])  # type: ignore[union-attr]
 
 
 def test_two_frames_equal_one_that_is_split(features: Callable[..., dict[str, Any]]) -> None:
@@ -155,7 +157,45 @@ def test_two_frames_equal_one_that_is_split(features: Callable[..., dict[str, An
     for a, b in ((one.trn_ds, two.trn_ds), (one.val_ds, two.val_ds)):
         assert np.array_equal(a.cats, b.cats) and np.array_equal(a.conts, b.conts)
         assert a.y is not None and b.y is not None and np.array_equal(a.y, b.y)
-    assert two.test_ds is not None and two.test_ds.y is None and len(two.test_ds) == 3
+    assert len(two.test_ds) == 3 and not two.test_ds.y.any() and two.data.target("test") is None
+
+
+def test_batches_hold_the_table_as_it_was_given(features: Callable[..., dict[str, Any]]) -> None:
+    given = features(y=np.arange(40.0), shuffle=False, test_df=features()["df"][:3])
+    md = ColumnarModelData.from_data_frame(**given)
+    cats, conts, y = next(iter(md.trn_dl))
+    assert (len(md.trn_dl), md.val_dl.batch_size, len(md.test_dl)) == (4, 16, 1)
+    assert np.array_equal(cats, given["df"][["a", "b"]][8:16]) and cats.dtype == torch.int64
+    assert np.allclose(conts, given["df"][["u", "v"]][8:16]) and conts.dtype == torch.float32
+    assert y.shape == (8, 1) and y.ravel().tolist() == list(range(8, 16))
+    shuffled = ColumnarModelData.from_data_frame(**{**given, "shuffle": True})
+    order = torch.cat([batch[-1] for batch in shuffled.trn_dl]).ravel().tolist()
+    assert order != sorted(order) == list(range(8, 40))
+    learn = md.get_learner(**SIZES)
+    assert np.array_equal(learn.data.val_y, md.val_y) and learn.data.trn_ds is md.trn_ds
+    found = learn.predict_array(md.val_ds.cats, md.val_ds.conts)
+    assert np.allclose(found, learn.predict(), atol=1e-6)
+
+
+def test_a_loop_of_ones_own_trains_on_the_batches(features: Callable[..., dict[str, Any]]) -> None:
+    md = ColumnarModelData.from_data_frame(**features(bs=13))  # the last training batch would be one of 6
+    model = column_data.MixedInputModel([(5, 3), (4, 2)], 2, 0.0, 1, [8], [0.0], y_range=(-3, 3), use_bn=True)
+    opt = torch.optim.Adam(model.parameters(), 1e-2)
+    first = column_data.fit(model, md, 1, opt, column_data.F.mse_loss)  # type: ignore[attr-defined]
+    column_data.set_lrs(opt, 1e-3)  # type: ignore[attr-defined]
+    assert opt.param_groups[0]["lr"] == 1e-3 and np.isfinite(first).all()
+    assert len(RowLoader(md.trn_ds, 31, shuffle=True)) == 1  # one row is joined to the batch before
+    classes = column_data.MixedInputModel([(5, 3)], 0, 0.0, 3, [8], [0.0], is_reg=False)
+    assert torch.allclose(classes(torch.ones(2, 1).long(), torch.zeros(2, 1)).exp().sum(1), torch.ones(2))
+
+
+def test_positions_may_count_from_the_end() -> None:
+    xs = np.arange(30).reshape(10, 3)
+    md = ColumnarModelData.from_arrays(".", [-1], xs, xs[:, 0], bs=4)
+    *x, y = next(iter(md.val_dl))
+    assert [t.tolist() for t in x] == [[27], [28], [29]] and y.tolist() == [27]
+    seq = ColumnarModelData.from_arrays(".", [0, 1], xs, xs + 1, bs=4)
+    assert next(iter(seq.trn_dl))[-1].shape == (4, 3)
 
 
 def test_arrays_are_columns_of_numbers() -> None:
@@ -222,7 +262,7 @@ def test_an_optimizer_of_torch_is_used(features: Callable[..., dict[str, Any]]) 
         ({"emb_szs": [(5, 3)]}, r"1 entries, cat_flds names 2 columns: \['a', 'b'\]"),
         ({"emb_szs": [(5, 0), (4, 2)]}, "embedding of 'a' must be .* at least 1"),
         ({"y_range": (2, 1)}, "low below high"),
-        ({"clip": 0.1}, "no argument 'clip'"),
+        ({"qrnn": 0.1}, "no argument 'qrnn'"),
         ({"opt_func": None}, "'opt_fn' here"),
     ],
 )
@@ -265,16 +305,19 @@ def test_two_frames_must_fit_each_other(features: Callable[..., dict[str, Any]])
     df, y = features()["df"], features()["y"]
     with pytest.raises(DataError, match=r"\(8\), got shape \(7,\)"):
         ColumnarModelData.from_data_frames(".", df[8:], df[:8], y[8:], y[:7], ["a", "b"])
-    with pytest.raises(DataError, match=r"columns.*'y'"):
+    with pytest.raises(DataError, match=r"shape \(32, 1\) in training, but \(8, 2\)"):
         ColumnarModelData.from_data_frames(".", df[8:], df[:8], y[8:], np.zeros((8, 2)), ["a", "b"])
     with pytest.raises(ArgumentError, match="got list"):
         ColumnarModelData.from_data_frames(".", df[8:], [], y[8:], [], ["a", "b"])  # type: ignore[arg-type]
 
 
-def test_fit_takes_no_metrics(features: Callable[..., dict[str, Any]]) -> None:
-    learn = ColumnarModelData.from_data_frame(**features()).get_learner(**SIZES)
-    with pytest.raises(ArgumentError, match="metrics"):
-        learn.fit(1e-3, 1, metrics=[exp_rmspe])  # type: ignore[call-arg]
+def test_fit_takes_metrics_and_decay(features: Callable[..., dict[str, Any]]) -> None:
+    learn = ColumnarModelData.from_data_frame(**features()).get_learner(**SIZES, crit=column_data.F.l1_loss)  # type: ignore[attr-defined]
+    learn.progress = False
+    loss, by_name = learn.fit(1e-3, 1, wds=1e-5, metrics=[exp_rmspe], cycle_len=2)
+    assert (loss, by_name) == (learn.record.last["valid_loss"], learn.record.last["exp_rmspe"])  # type: ignore[union-attr]
+    found, target = learn.predict_with_targs()
+    assert found.shape == target.shape == (8, 1) and loss == pytest.approx(np.abs(found - target).mean(), rel=1e-5)  # type: ignore[union-attr]
 
 
 # -- ratings -----------------------------------------------------------------------------------------------
@@ -302,8 +345,22 @@ def test_the_film_lesson_runs_and_learns(tmp_path: Path, opt_fn: Any) -> None:
     learn.fit(5e-2, 3, wd=2e-4, cycle_len=1, cycle_mult=2)
     assert error() < before / 2
     predictions = learn.predict()
-    assert len(predictions) == 60
+    assert predictions.shape == learn.data.val_y.shape == (60,)
+    films = np.array([cf.item2idx[i] for i in (10, 20, 30)])
+    assert learn.model.ib(column_data.V(films)).shape == (3, 1) and learn.model.i.weight.shape == (cf.n_items, 5)  # type: ignore[attr-defined]
+    score = learn.model.eval()(*column_data.V([cf.user_col[:4], cf.item_col[:4]]))  # type: ignore[attr-defined]
+    assert np.allclose(score.detach(), learn.predict(cf.df[:4]).probs.ravel(), atol=1e-6)
+    learn.export(tmp_path / "films.easylearn")
     assert learn.save("films").parent == tmp_path / "models"
+
+
+def test_ratings_serve_a_model_of_ones_own(tmp_path: Path) -> None:
+    cf = CollabFilterDataset.from_data_frame(tmp_path, ratings(), "userId", "movieId", "rating")
+    assert (cf.n_users, cf.n_items, len(cf)) == (20, 15, 300) and cf.min_score == min(cf.ratings)
+    assert cf.users[cf.user_col[7]] == ratings().userId[7] == next(u for u, i in cf.user2idx.items() if i == cf[7][0])
+    model, data = cf.get_model(3), cf.get_data(np.arange(30), 16)
+    opt = torch.optim.SGD(model.parameters(), 1e-1)
+    assert column_data.fit(model, data, 1, opt, column_data.F.mse_loss)[0] < 5  # type: ignore[attr-defined]
 
 
 def test_ratings_columns_must_be_there(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from sklearn.datasets import load_digits
 
 from easylearn import demo
 from easylearn.errors import ArgumentError, DataError
-from easylearn.learner import Learner
+from easylearn.learning import Learner
 
 
 @pytest.fixture(scope="module")

@@ -22,16 +22,16 @@ from easylearn.artefact.archive import Archive
 from easylearn.data.loaders import TensorData
 from easylearn.errors import ArgumentError, DataError, EasyLearnError, StateError, WeightsError
 from easylearn.export import Predictor, load_learner, load_predictor
-from easylearn.learner import Learner
+from easylearn.learning import Learner
 from easylearn.nn.registry import register
 from easylearn.tabular.data import TabularData
 from easylearn.tabular.learner import tabular_learner
 from easylearn.tabular.processing import TableProcessor
 from easylearn.task import Prediction, Predictions, single_label
-from easylearn.text.callbacks import ActivationPenalty
-from easylearn.text.data import TextData, TextLMData
-from easylearn.text.generate import generate
-from easylearn.text.learner import language_model_learner, text_classifier_learner
+from easylearn.texts.callbacks import ActivationPenalty
+from easylearn.texts.data import TextData, TextLMData
+from easylearn.texts.generate import generate
+from easylearn.texts.learner import language_model_learner, text_classifier_learner
 from easylearn.train.optim import adamw
 from easylearn.vision.data import ImageData
 from easylearn.vision.learner import vision_learner

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,12 +14,19 @@ import pytest
 import torch
 from torch import nn, optim
 
-from easylearn.errors import ArgumentError, DataError
+from easylearn import bow07, core, fields07, lm_rnn
+from easylearn import text as text2018
+from easylearn.errors import ArgumentError, DataError, EasyLearnWarning, StateError
+from easylearn.export import load_predictor
 from easylearn.learner07 import Learner07
-from easylearn.nlp import Example, LanguageModelData, TextData, seq2seq_reg
-from easylearn.nn.awd_lstm import AWDLSTM, Drops
-from easylearn.text.callbacks import ActivationPenalty, RateByLength
-from easylearn.text.generate import generate
+from easylearn.lm_rnn import seq2seq_reg
+from easylearn.model import fit
+from easylearn.nlp import LanguageModelData, TextData
+from easylearn.nn.awd_lstm import AWDLSTM, Drops, activation_penalty
+from easylearn.nn.text_models import LanguageModel
+from easylearn.textdata07 import Example
+from easylearn.texts.callbacks import ActivationPenalty, RateByLength
+from easylearn.texts.generate import generate
 
 FILMS = ["The film was good, very good!", "The film was bad, very bad!"]
 NO_DROPS: dict[str, Any] = {"dropouti": 0, "wdrop": 0, "dropoute": 0, "dropouth": 0}
@@ -79,7 +87,16 @@ def test_the_lessons_script_runs_and_learns(tmp_path: Path) -> None:
     md2 = TextData.from_splits(tmp_path, splits, 8, vocab=md)
     assert md2.vocab == md.vocab and md2.data.tokenizer is md.data.tokenizer
     m3 = md2.get_model(
-        opt_fn, 1500, 10, emb_sz=8, n_hid=12, n_layers=2, dropout=0.1, **NO_DROPS, clip=25.0, reg_fn=seq2seq_reg(2, 1)
+        opt_fn,
+        1500,
+        10,
+        emb_sz=8,
+        n_hid=12,
+        n_layers=2,
+        dropout=0.1,
+        **NO_DROPS,
+        clip=25.0,
+        reg_fn=partial(seq2seq_reg, alpha=2, beta=1),
     )
     m3.progress = False
     assert m3.load_encoder("adam1_enc") is m3
@@ -133,8 +150,8 @@ def test_the_attributes_are_those_of_the_data() -> None:
     assert (md.path, md.bs, md.bptt, md.nt, md.data.preprocessor.backward) == (Path("here"), 4, 6, 12, True)
     assert md.test_ds is not None and len(md.test_ds) == 4 and md.test_dl is not None
     assert [e.label for e in md.val_ds] == [None] * 8
-    batch = next(md.trn_dl.batches(torch.device("cpu")))
-    assert batch.inputs[0].shape[0] == 4 and batch.target is not None
+    x, y = next(iter(md.trn_dl))
+    assert x.shape[1] == 4 and y.shape == (x.numel(),) and x[1:].flatten().tolist() == y[:-4].tolist()
     with pytest.raises(IndexError, match="valid split has 8 documents, but number 8"):
         md.val_ds[8]
 
@@ -229,8 +246,8 @@ def test_splits_that_do_not_fit_are_refused(splits: Any, error: type[Exception],
         ({"qrnn": True}, "one architecture"),
         ({"opt_func": optim.Adam}, "'opt_fn' here"),
         ({"dropoutx": 0.1}, "dropouti"),
-        ({"reg_fn": 2}, r"seq2seq_reg\(alpha, beta\), got int"),
-        ({"reg_fn": lambda: 2}, r"seq2seq_reg\(alpha, beta\), got int"),
+        ({"reg_fn": 2}, r"partial\(seq2seq_reg, alpha=2, beta=1\).* got int"),
+        ({"reg_fn": lambda *a: 2}, r"partial\(seq2seq_reg, alpha=2, beta=1\).* got function"),
     ],
 )
 def test_arguments_that_do_not_fit_are_refused(changes: dict[str, Any], message: str) -> None:
@@ -245,12 +262,164 @@ def test_old_arguments_of_data_are_named() -> None:
         stream(backwards=True)
 
 
-def test_attributes_set_afterwards_are_refused() -> None:
-    """`learn.clip = 0.3` would change nothing: what a fit does is settled when the learner is made."""
-    learn: Any = stream().get_model(None, 6, 10, 1)
-    for name, value in (("clip", 0.3), ("reg_fn", seq2seq_reg(2, 1))):
-        with pytest.raises(AttributeError, match=name):
-            setattr(learn, name, value)
+def test_clip_and_penalty_may_be_set_afterwards() -> None:
+    learn = stream().get_model(None, 6, 10, 1)
+    assert learn.clip is None and learn.reg_fn is None
+    learn.clip, learn.reg_fn = 0.3, partial(seq2seq_reg, alpha=2, beta=1)
+    assert learn.strategy.clip == 0.3 and learn.reg_fn.keywords == {"alpha": 2, "beta": 1}
+    learn.reg_fn = partial(seq2seq_reg, alpha=3)
+    assert [(c.alpha, c.beta) for c in learn.callbacks if isinstance(c, ActivationPenalty)] == [(3, 0)]
+    learn.reg_fn = None
+    assert [type(c) for c in learn.callbacks] == [RateByLength]
+
+
+def test_models_are_called_as_in_2018(tmp_path: Path) -> None:
+    md = stream()
+    learn = md.get_model(None, 6, 10, 2)
+    m, t = learn.model, torch.randint(md.nt, (7, 3))
+    m[0].bs = 1
+    m.eval()
+    m.reset()
+    res, raw, dropped = m(t)
+    assert res.shape == (21, md.nt) and raw[-1].shape == dropped[-1].shape == (7, 3, 6)
+    want = LanguageModel.forward(m, t.t(), torch.tensor(False)).transpose(0, 1).flatten(0, 1)
+    assert torch.allclose(res, want, atol=1e-6)
+    again, *_ = m(t)
+    assert not torch.allclose(again, res)  # it went on where it had ended
+    m.reset(False)
+    assert torch.allclose(m(t)[0], res, atol=1e-6)
+    loss = seq2seq_reg(res, (raw, dropped), torch.tensor(1.0), alpha=2, beta=1)
+    assert loss.item() == pytest.approx(1 + float(activation_penalty(m[0](t.t()), 2, 1).detach()), abs=1e-4)
+
+    learn2 = TextData.from_splits(".", (reviews(), reviews(8)), 8).get_model(None, 30, 10, 6, 10, 1, 0.0)
+    for one in (learn, learn2):
+        one.export(tmp_path / "one.easylearn")
+    found = load_predictor(tmp_path / "one.easylearn").predict(FILMS)
+    assert np.allclose(found.probs, learn2.predict(FILMS).probs, atol=1e-6)
+    classes = learn2.model.eval()
+    front, behind = torch.tensor([[1, 1, 5, 6]]), torch.tensor([[5, 6, 1, 1]])
+    assert torch.equal(classes(front.t())[0], classes(behind.t())[0])
+    assert torch.allclose(classes(front.t())[0], classes(behind, torch.tensor([2])), atol=1e-6)
+
+
+def test_a_loop_of_ones_own_trains_on_texts() -> None:
+    md = stream(bs=2, bptt=5)
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.e, self.rnn, self.out = nn.Embedding(md.nt, 8), nn.GRU(8, 12), nn.Linear(12, md.nt)
+            self.h = torch.zeros(1, 2, 12)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            out, h = self.rnn(self.e(x), self.h)
+            self.h = lm_rnn.repackage_var(h)
+            return self.out(out).log_softmax(-1).flatten(0, 1)
+
+    m = Net()
+    opt = optim.Adam(m.parameters(), 1e-2)
+    first = fit(m, md, 1, opt, nn.functional.nll_loss)[0]
+    assert fit(m, md, 3, opt, nn.functional.nll_loss)[0] < first / 1.5
+    documents = TextData.from_splits(".", (reviews(), reviews(8)), 8)
+    x, y = next(iter(documents.val_dl))
+    assert x.shape[1] == 8 and y.tolist() == [1, 0] * 4 and documents.val_ds.y.tolist() == [1, 0] * 4
+    orders = [torch.cat([y for _, y in documents.trn_dl]).tolist() for _ in range(2)]
+    assert len(orders[0]) == 24
+    learn = documents.get_model(None, 30, 10, 6, 10, 1, 0.0)
+    assert learn.data.val_ds.y.tolist() == learn.data.val_y.tolist() and len(learn.data.trn_dl) == 3
+
+
+def test_a_model_of_ones_own_from_sequence_to_sequence(tmp_path: Path) -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.e, self.rnn, self.out = nn.Embedding(9, 8), nn.GRU(8, 8), nn.Linear(8, 9)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.out(self.rnn(self.e(x))[0])
+
+    def loss(out: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        return nn.functional.cross_entropy(out.flatten(0, 1), target.flatten())
+
+    rows = [[2 + (i + j) % 7 for j in range(3 + i % 4)] for i in range(24)]
+    ds = text2018.TextDataset(rows, [[*row[1:], 1] for row in rows])
+    how: dict[str, Any] = {"transpose": True, "transpose_y": True, "pad_idx": 1, "pre_pad": False}
+    md = text2018.ModelData(tmp_path, *(text2018.DataLoader(ds, 5, shuffle=s, **how) for s in (True, False)))  # type: ignore[attr-defined]
+    learn = text2018.RNN_Learner(md, core.SingleModel(Net()), opt_fn=optim.Adam)
+    learn.crit, learn.progress = loss, False
+    learn.lr_find()
+    first, last = (learn.fit(3e-2, 1, cycle_len=n)[0] for n in (1, 10))
+    with torch.no_grad():
+        sizes = [(float(loss(learn.model(x), y)), x.shape[1]) for x, y in md.val_dl]
+    assert last < first / 2 and last == pytest.approx(sum(v * n for v, n in sizes) / 24, rel=1e-3)
+
+
+def test_a_field_gets_the_vocabulary() -> None:
+    field = fields07.data.Field(lower=True, tokenize=list)
+    with pytest.raises(StateError, match="no vocabulary yet"):
+        field.numericalize(["a"])
+    md = stream(field=field)
+    assert field.vocab.itos == list(md.vocab.tokens) and len(field.vocab) == md.nt
+    assert field.numericalize("go~").tolist() == [[md.vocab.id_of(c) for c in "go"] + [md.vocab.unk]]
+    assert field.vocab.stoi["g"] == md.vocab.id_of("g")
+    with pytest.warns(EasyLearnWarning, match="'spacy'"):
+        words = fields07.Field(tokenize="spacy", sequential=True)
+    assert words.preprocess("It is good.")[-1] == "."
+    whole = fields07.Field(sequential=False, batch_first=True, init_token="<s>")
+    whole.build_vocab([["pos"], ["neg"], ["pos"]], min_freq=2)
+    assert whole.preprocess("New York") == "New York" and field.preprocess(["A", "b"]) == ["a", "b"]
+    assert whole.vocab.itos == ["<unk>", "<pad>", "<s>", "pos"]
+    assert whole.numericalize([["pos"], ["neg"]]).tolist() == [[3], [0]]
+
+
+def test_reviews_in_folders_share_the_vocabulary_of_the_language_model(tmp_path: Path) -> None:
+    for part in ("train", "test"):
+        for label in ("pos", "neg"):
+            (tmp_path / "aclImdb" / part / label).mkdir(parents=True)
+            for i in range(4):
+                (tmp_path / "aclImdb" / part / label / f"{i}.txt").write_text(FILMS[label == "neg"], encoding="utf-8")
+    text = pickle.loads(pickle.dumps(fields07.data.Field(lower=True)))
+    splits = fields07.datasets.IMDB.splits(text, fields07.data.Field(sequential=False), tmp_path)
+    assert splits[0][0].label == "pos" and splits[0].examples[0].text[:2] == ["the", "film"] and len(splits[1]) == 8
+    md = stream(field=text, min_freq=1)
+    md2 = TextData.from_splits(tmp_path, splits, 4)
+    assert md2.vocab is md.vocab and md2.trn_ds[0].text[1] == "the" and md2.c == 2 and md2.nt == md.nt
+
+    class Lines(fields07.data.Dataset):
+        def __init__(self, path: str, text_field: Any, label_field: Any, **more: Any) -> None:
+            fields = [("text", text_field), ("label", label_field)]
+            lines = [(line, name) for name in ("pos", "neg") for line in [(Path(path) / name / "0.txt").read_text()]]
+            super().__init__([fields07.data.Example.fromlist([*one], fields) for one in lines], fields, **more)
+
+    label = fields07.data.Field(sequential=False)
+    own = Lines.splits(tmp_path / "aclImdb", text_field=text, label_field=label, train="train", test="test")
+    assert [e.label for e in own[1]] == ["pos", "neg"] and TextData.from_splits(".", own, 2).vocab is md.vocab
+    assert len(Lines(own[0].fields and str(tmp_path / "aclImdb" / "train"), text, label, filter_pred=lambda e: 0)) == 0
+    with pytest.raises(DataError, match="no folder aclImdb"):
+        fields07.datasets.IMDB.splits(text, text, tmp_path / "aclImdb")
+
+
+# -- bags of words -----------------------------------------------------------------------------------------
+
+
+def test_words_decide_as_naive_bayes_has_it() -> None:
+    from sklearn.feature_extraction.text import CountVectorizer
+
+    texts, labels = FILMS * 20, np.array([1, 0] * 20)
+    counts = CountVectorizer(tokenizer=text2018.tokenize, token_pattern=None).fit_transform(texts)
+    md = bow07.TextClassifierData.from_bow(counts, labels, counts[:8], labels[:8], 6)
+    p, q = (np.asarray(counts.sign()[labels == y].sum(0)).ravel() + 1 for y in (1, 0))
+    assert md.c == 2 and np.allclose(md.r[1:, 1], np.log(p / 21) - np.log(q / 21), atol=1e-6)
+    words, n, size, y = next(iter(md.val_dl))
+    assert words.shape == n.shape == (8, 6) and y[0].tolist() == [0, 1] and size.tolist() == [6] * 8
+    for learn in (md.dotprod_nb_learner(), md.nb_learner()):
+        learn.progress = False
+        learn.fit(0.02, 1, cycle_len=1)
+        assert learn.validate()["accuracy"] == 1 and np.allclose(learn.predict().sum(1), 1, atol=1e-5)
+        assert learn.predict_with_targs()[1].tolist() == y.tolist()
+        assert torch.equal(learn.model.r.weight, md.r)  # type: ignore[union-attr]
+    with pytest.raises(DataError, match="40 rows of counts for 8 labels"):
+        bow07.BOW_Dataset(counts, labels[:8], 6)
 
 
 def test_the_star_brings_what_notebooks_of_that_time_expect() -> None:
@@ -258,3 +427,4 @@ def test_the_star_brings_what_notebooks_of_that_time_expect() -> None:
     exec("from easylearn.nlp import *", names)
     assert names["np"] is np and names["pd"] is pd and names["optim"] is torch.optim and names["partial"] is partial
     assert names.keys() >= {"LanguageModelData", "TextData", "seq2seq_reg", "Path", "plt", "nn", "F", "accuracy"}
+    assert names.keys() >= {"CountVectorizer", "data", "tokenize", "texts_labels_from_folders", "SGD_Momentum", "fit"}

@@ -27,8 +27,8 @@ def table() -> pd.DataFrame:
 
 def test_exported_names() -> None:
     assert structured.__all__ == sorted(structured.__all__)
-    assert {"add_datepart", "apply_cats", "get_elapsed", "proc_df", "train_cats"} <= set(structured.__all__)
-    assert all(callable(getattr(structured, n)) for n in structured.__all__)
+    assert {"add_datepart", "apply_cats", "get_elapsed", "proc_df", "train_cats", "np", "pd"} <= set(structured.__all__)
+    assert all(n in vars(structured) for n in structured.__all__)
 
 
 # train_cats, apply_cats
@@ -81,7 +81,9 @@ def test_add_datepart_in_place() -> None:
     assert df["Elapsed"].tolist() == [1_577_836_800, 1_625_011_200]
     assert df["saleHour"].isna().tolist() == [False, True]
     kept = pd.DataFrame({"Date": ["2020-01-01"]})
-    assert "Date" in add_datepart(kept, "Date", drop=False)
+    assert add_datepart(kept, "Date", drop=False).Date.dt.year.tolist() == [2020]
+    some = add_datepart(pd.DataFrame({"Date": ["2020-01-01", "never"]}), "Date", errors="coerce")
+    assert some.Year.tolist()[0] == 2020 and some.Year.isna().tolist() == [False, True]
     with pytest.raises(DataError, match="Dated"):
         add_datepart(kept, "Dated")
 
@@ -237,8 +239,11 @@ def test_what_proc_df_refuses_or_warns_of() -> None:
         proc_df(df, "y", skip_flds=["z"])
     with pytest.raises(ArgumentError, match="write \\['m'\\]"):
         proc_df(df, "y", skip_flds="m")
-    with pytest.raises(DataError, match="add_datepart"):
-        proc_df(df.assign(d=pd.Timestamp("2020-01-01")), "y")
+    with pytest.warns(EasyLearnWarning, match="'d' holds dates.*add_datepart"):
+        dates = proc_df(
+            df.assign(d=pd.to_datetime(["2020-01-02", "2020-01-01", None, "2020-01-01", "2021-01-01"])), "y"
+        )
+    assert dates[0]["d"].tolist() == [2, 1, 0, 1, 3]
     with pytest.raises(DataError, match=r"the target 'y' are missing.*row 1"):
         proc_df(df.assign(y=[1, None, 1, 1, 1]), "y")
     with pytest.raises(DataError, match=r"the target 'size' have no label.*row 2"):
@@ -249,3 +254,63 @@ def test_what_proc_df_refuses_or_warns_of() -> None:
         proc_df(table(), "y", na_dict=NaDict({"n": 1.0}))
     with pytest.raises(DataError, match="more than once"):
         proc_df(pd.DataFrame([[1, 2]], columns=["a", "a"]))
+
+
+# what is taken apart, and forests
+
+
+def test_the_steps_of_proc_df_one_by_one() -> None:
+    df = train_cats(table())
+    nas = structured.fix_missing(df, df["n"], "n", {})
+    assert nas == {"n": 2.5} and df["n"].tolist()[1] == 2.5 and df["n_na"].tolist()[1]
+    assert structured.fix_missing(df, df["size"], "size", {}) == {}
+    structured.numericalize(df, df["size"], "few", 3)
+    structured.numericalize(df, df["size"], "code", None)
+    assert "few" not in df and df["code"].tolist() == [3, 1, 0, 2, 1]
+    mapper = structured.scale_vars(df)
+    assert df["m"].mean() == pytest.approx(0) and mapper["m"] == (3.0, pytest.approx(2**0.5))
+    assert structured.is_date(pd.Series(pd.to_datetime(["2020-01-01"]))) and not structured.is_date(df["m"])
+    assert structured.is_categorical_dtype(df["size"]) and not structured.is_categorical_dtype(df["m"].dtype)
+    dates = structured.combine_date([2018, 2020], 2, days=[1, 29], hours=5)
+    assert dates.astype(str).tolist() == ["2018-02-01T05", "2020-02-29T05"]
+    cats, conts = structured.get_nn_mappers(t := table(), ["size"], ["n"])
+    assert (
+        t["size"].tolist()[2] == "#NA#" and t["n"].tolist()[1] == 108 and (cats[0][0], conts[0][0]) == ("size", ["n"])
+    )
+
+
+def test_forests_draw_few_rows_until_they_are_reset() -> None:
+    from sklearn.ensemble import RandomForestRegressor
+
+    x = pd.DataFrame({"a": np.arange(400.0), "b": 0.0})
+
+    def leaves(**more: Any) -> int:
+        forest = RandomForestRegressor(30, random_state=0, oob_score=True, **more).fit(x, x["a"])
+        assert structured.rf_feat_importance(forest, x)["cols"].tolist() == ["a", "b"]
+        assert structured.parallel_trees(forest, lambda t: t.get_n_leaves()) == [
+            t.get_n_leaves() for t in forest.estimators_
+        ]
+        return max(t.get_n_leaves() for t in forest.estimators_)
+
+    before = leaves()
+    structured.set_rf_samples(40)
+    structured.set_rf_samples(20)
+    try:
+        assert leaves() == leaves(max_samples=20) <= 20 < before
+    finally:
+        structured.reset_rf_samples()
+    structured.reset_rf_samples()
+    assert leaves() == before
+
+
+def test_a_tree_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    import matplotlib.pyplot as plt
+    from sklearn.tree import DecisionTreeRegressor
+
+    monkeypatch.setattr(plt, "show", lambda: None)
+    x = pd.DataFrame({"a": [1.0, 2.0], "b": [0.0, 0.0]})
+    with plt.rc_context():
+        structured.set_plot_sizes(6, 8, 10)
+        structured.draw_tree(DecisionTreeRegressor().fit(x, [0, 1]), x, precision=2)
+    assert any("a <= 1.5" in text.get_text() for text in plt.gca().texts)
+    plt.close("all")

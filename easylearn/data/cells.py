@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from ..errors import EasyLearnWarning
 from .values import MISSING_WORDS
@@ -17,13 +18,13 @@ if TYPE_CHECKING:
 
 Known = Literal["text", "numbers", ""]
 
-_EXACT = 2**53  # up to here a float64 tells every whole number from the next
+EXACT = 2**53  # up to here a float64 tells every whole number from the next
 _USUAL = re.compile(r"-?(?:0|[1-9]\d*)((?:\.\d+)?(?:[eE][+-]?\d+)?)", re.ASCII)
 _NUMBER = re.compile(r"-?((0|[1-9]\d*)(\.\d*)?|\.\d+)(e[+-]?\d+)?|-?inf(inity)?", re.ASCII | re.IGNORECASE)
 _COMMA = re.compile(r"-?(0|[1-9]\d*),\d+", re.ASCII)
 _TRUTH = {"True": True, "TRUE": True, "true": True, "False": False, "FALSE": False, "false": False}
-_EMPTY = frozenset({"", "nan", "nAn", "naN", "nAN", "Nan", "NAn", "NaN", "NAN"})
-_FIRST = 100  # cells that are tried before a whole column is
+EMPTY = frozenset({"", "nan", "nAn", "naN", "nAN", "Nan", "NAn", "NaN", "NAN"})
+FIRST = 100  # cells that are tried before a whole column is
 
 
 def read_cell(text: str, comma: bool = False) -> Any:
@@ -53,7 +54,9 @@ def read_cell(text: str, comma: bool = False) -> Any:
     return None if bare.lower() in MISSING_WORDS else text
 
 
-def as_column(cells: Sequence[str], name: str = "", known: Known = "", *, comma: bool = False) -> pd.Series[Any]:
+def as_column(
+    cells: Sequence[str] | npt.NDArray[np.object_], name: str = "", known: Known = "", *, comma: bool = False
+) -> pd.Series[Any]:
     """Cells as a column of numbers, truth values or text.
 
     Args:
@@ -73,36 +76,32 @@ def as_column(cells: Sequence[str], name: str = "", known: Known = "", *, comma:
     """
     import pandas as pd
 
-    styles = (True, False) if comma else (False,)
-    if known == "numbers" or (not known and any(_no_text(cells[:_FIRST], style) for style in styles)):
-        codes, texts = pd.factorize(np.array(cells, object))
-        values = _values(texts.tolist(), styles, known == "numbers")
+    if known == "numbers" or (not known and no_text(cells[:FIRST], comma)):
+        codes, texts = pd.factorize(np.asarray(cells, object))
+        values = _values(texts.tolist(), comma, known == "numbers")
         held = None if values is None else _array(values, known == "numbers")
         if held is not None:
             if not known and held.dtype.kind == "f":
                 _tell_lost_zeros(name, texts.tolist(), held)
             numbers: pd.Series[Any] = pd.Series(held[codes])
             return numbers
-    text: pd.Series[Any] = pd.Series([np.nan if cell in _EMPTY else cell for cell in cells], dtype=str)
+    text: pd.Series[Any] = pd.Series([np.nan if cell in EMPTY else cell for cell in cells], dtype=str)
     return text
 
 
-def _no_text(texts: Sequence[str], comma: bool) -> bool:
-    return not any(isinstance(read_cell(t, comma), str) for t in texts)
+def no_text(cells: Sequence[str] | npt.NDArray[np.object_], comma: bool) -> bool:
+    """Whether nothing of a column, or of its beginning, says that it is text."""
+    return any(not any(isinstance(read_cell(cell, style), str) for cell in cells) for style in {comma, False})
 
 
-def _values(texts: list[str], styles: Sequence[bool], each: bool) -> list[Any] | None:
+def _values(texts: list[str], comma: bool, each: bool) -> list[Any] | None:
     """What distinct cells say; None where one of them makes the whole column text."""
-    if not styles[0]:  # mostly all are plain numbers, which takes half as long to find
-        usual = [float(f[0]) if f[1] else int(f[0]) for f in map(_USUAL.fullmatch, texts) if f]
-        if len(usual) == len(texts):
-            return usual
     if each:
-        return [v if not isinstance(v := read_cell(t, styles[0]), str) else read_cell(t) for t in texts]
-    for style in styles:
+        return [v if not isinstance(v := read_cell(t, comma), str) else read_cell(t) for t in texts]
+    for style in (True, False) if comma else (False,):
         values = [read_cell(t, style) for t in texts]
         if str not in set(map(type, values)):  # only words for "missing" are words
-            return values if _EMPTY.issuperset(texts) or any(v is not None for v in values) else None
+            return values if EMPTY.issuperset(texts) or any(v is not None for v in values) else None
     return None
 
 
@@ -124,7 +123,7 @@ def _array(values: list[Any], each: bool) -> Any:
         if max(whole) < 2**63:
             return np.array(values, np.int64)
         return np.array(values, np.uint64) if min(whole) >= 0 else None
-    if kinds == {int} and max(map(abs, whole)) > _EXACT:
+    if kinds == {int} and max(map(abs, whole)) > EXACT:
         return pd.array(values, "Int64" if max(whole) < 2**63 else "UInt64")
     return np.array([np.nan if v is None else v for v in values], np.float64)
 

@@ -1,4 +1,8 @@
-"""The rows of a csv file as text: unpacked, decoded, of one length, each known by the line in which it begins."""
+"""The rows of a csv file: unpacked, of one length, each known by the line in which it begins.
+
+pandas parses, but it pads or shifts rows of another length than the header, and reads 01234 as 1234. So the bytes are
+looked at first, in blocks that fit a processor's cache. Where they are out of the usual, Python's csv module reads on.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,7 @@ import re
 import warnings
 import zipfile
 import zlib
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -24,13 +28,16 @@ import numpy.typing as npt
 
 from ..errors import DataError, EasyLearnWarning
 
+Places = npt.NDArray[np.int64]
+
 _DELIMITERS = ",;\t|"
 _PACKED: dict[bytes, Any] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
-_BLOCK = 2**16  # bytes
-PIECE = 2**14  # rows
+BLOCK = 2**20  # bytes
+ROWS = 2**12  # that the csv module reads at a time
 # Two code points that are no characters, so no text holds them.
 _END, _RETURN = "\ufdd0", "\ufdd1"
-_BETWEEN = "\0"
+_NEWLINE, _CR, _QUOTE, _PLUS, _DOT, _ZERO = b'\n\r"+.0'
+_AROUND = np.isin(np.arange(256), list(b' \t\n\r\v\f"-'))  # bytes that may stand before or after the digits of a number
 
 
 @dataclass(frozen=True)
@@ -38,22 +45,23 @@ class Piece:
     """Some rows of a csv file.
 
     Args:
+        data: their bytes in UTF-8, with as many fields in each row as the header has.
         lines: for each row the line in which it begins; the first line of the file is 1.
-        columns: by position, the cells of a column in one string, which takes a fifth of what a list of them takes.
+        zeros: for each column what the zeros in it tell; see `_zeros`.
     """
 
-    lines: npt.NDArray[np.int64]
-    columns: dict[int, str]
+    data: bytes
+    lines: Places
+    zeros: dict[int, int]
 
     @classmethod
     def join(cls, pieces: Sequence[Piece], used: Collection[int]) -> Piece:
         """All rows of several pieces."""
         lines = np.concatenate([np.empty(0, np.int64), *(p.lines for p in pieces)])
-        return cls(lines, {j: _BETWEEN.join(p.columns[j] for p in pieces) for j in used})
-
-    def cells(self, j: int) -> list[str]:
-        """The cells of a column."""
-        return self.columns[j].split(_BETWEEN) if len(self.lines) else []
+        told = {j: {p.zeros[j] for p in pieces} for j in used}
+        return cls(
+            b"".join(p.data for p in pieces), lines, {j: z.pop() if len(z) == 1 else -1 for j, z in told.items()}
+        )
 
 
 class CsvRows:
@@ -67,32 +75,48 @@ class CsvRows:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path, self.delimiter = path, ","
-        self.header_line, header = next(self._rows())
-        self.names = [name.replace(_RETURN, "\r") or f"Unnamed: {i}" for i, name in enumerate(header)]  # as in pandas
+        self.path, head = path, b""
+        blocks = self._blocks(1)
+        while not head.strip() and (block := next(blocks, b"")):
+            head += block
+        bare = re.sub(r'"[^"]*"', "", head.lstrip().split(b"\n", 1)[0].decode())
+        self.delimiter = max(_DELIMITERS, key=bare.count)
+        self.header_line, header = next(self._rows(chain([head], blocks), 1))
+        header = [name.replace(_RETURN, "\r") for name in header]
+        self.begin = self.header_line + 1 + "".join(header).count("\n")
+        self.names = [name or f"Unnamed: {i}" for i, name in enumerate(header)]  # as in pandas
 
-    def pieces(self, used: Collection[int]) -> Iterator[Piece]:
-        """Some columns of the rows below the header.
+    def pieces(self, used: Sequence[int]) -> Iterator[Piece]:
+        """The rows below the header.
+
+        Args:
+            used: positions of the columns that are wanted.
 
         Raises:
             DataError: a row has more fields than the header, or a quote never ends; the line is named.
         """
-        rows, width, short = self._rows(), len(self.names), []
-        next(rows)
-        while True:
-            lines, cells = [], []  # in one list: rows that are kept as lists of their own busy the garbage collector
-            for line, row in islice(rows, PIECE):
-                lines.append(line)
-                cells += row
-                if len(row) < width:
-                    short.append(line)
-                    cells += [""] * (width - len(row))
-            if not lines:
-                break
-            columns = {j: _BETWEEN.join(cells[j::width]).replace(_RETURN, "\r") for j in used}
-            if any(text.count(_BETWEEN) >= len(lines) for text in columns.values()):
-                raise DataError(f"{self.path}, line {lines[0]} or later: there is a zero byte, which no text has")
-            yield Piece(np.array(lines), columns)
+        width, line, short = len(self.names), self.begin, []
+        waiting, blocks = b"", self._blocks(line)
+        for block in blocks:
+            waiting += block
+            if width == 1 or not len(ends := _cell_ends(waiting, self.delimiter, width)):
+                break  # blank lines look as rows of one field do; or rows are unusual, or one is long
+            data = waiting[: ends[-1, -1] + 1]
+            waiting, lines = waiting[len(data) :], np.arange(line, line + len(ends))
+            line += (n_lines := data.count(b"\n") if b'"' in data else len(ends))
+            if n_lines > len(ends):  # some are in texts
+                newlines = np.flatnonzero(np.frombuffer(data, np.uint8) == _NEWLINE)
+                lines[1:] = lines[0] + 1 + np.searchsorted(newlines, ends[:-1, -1])
+            yield Piece(data, lines, _zeros(data, ends, used))
+        rows = self._rows(chain([waiting], blocks), line, width)
+        while some := list(islice(rows, ROWS)):
+            short += [line for line, row in some if len(row) < width]
+            out = io.StringIO()
+            writer = csv.writer(out, delimiter=self.delimiter, quoting=csv.QUOTE_ALL, lineterminator="\n")
+            writer.writerows(row + [""] * (width - len(row)) for _, row in some)
+            data = out.getvalue().replace(_RETURN, "\r").encode()
+            zeros = _zeros(data, _cell_ends(data, self.delimiter, width), used)
+            yield Piece(data, np.array([line for line, _ in some]), zeros)
         if short:
             warnings.warn(
                 f"{self.path}: fewer fields than the header's {width} in {len(short)} of the lines, the first is line "
@@ -101,14 +125,16 @@ class CsvRows:
                 stacklevel=4,
             )
 
-    def _rows(self) -> Iterator[tuple[int, list[str]]]:
-        """The header, then the rows, each with the line in which it begins."""
+    def _rows(self, blocks: Iterable[bytes], begin: int, width: int = 0) -> Iterator[tuple[int, list[str]]]:
+        """Rows that are not blank, the first of them the header where no width is known, each with its line."""
         csv.field_size_limit(max(csv.field_size_limit(), 2**31 - 1))  # a document may be longer than the usual limit
-        lines = self._lines()
-        before, first = next(((i, line) for i, line in enumerate(lines) if line.strip()), (0, ""))
-        self.delimiter = _usual_delimiter(first)
-        reader = csv.reader(chain([first], lines, [_END]), delimiter=self.delimiter)
-        begin, width = before + 1, 0
+        # Carriage returns inside of a line are hidden from the parser.
+        lines = (
+            line if "\r" not in line[:-2] else line[:-2].replace("\r", _RETURN) + line[-2:]
+            for block in blocks
+            for line in io.StringIO(block.decode(), newline="\n")
+        )
+        reader, before = csv.reader(chain(lines, [_END]), delimiter=self.delimiter), begin
         try:
             for row in reader:
                 if row and row[-1].endswith(_END):
@@ -117,49 +143,47 @@ class CsvRows:
                             f"{self.path}, line {begin}: a field begins with a quotation mark that is never closed; "
                             "close it, or double each mark that belongs to a text"
                         )
-                elif len(row) == width > 0:
-                    yield begin, row
                 elif len(row) > width > 0:
                     raise DataError(
                         f"{self.path}, line {begin}: {len(row)} fields, but the header has {width}: "
                         f"{self.delimiter.join(row)[:60]!r}. Put a text with {self.delimiter!r} in it into quotation "
                         "marks, or complete the header"
                     )
-                elif any(map(str.strip, row)) if not width else row and not (len(row) == 1 and row[0].isspace()):
+                elif any(map(str.strip, row)) or (width and row and not (width > len(row) == 1 and row[0].isspace())):
                     width = width or len(row)
                     yield begin, row
-                begin = before + reader.line_num + 1
+                begin = before + reader.line_num
         except csv.Error as error:
             raise DataError(f"{self.path}, line {begin}: this is no row of a csv file: {error}") from error
         if not width:
             raise DataError(f"{self.path} is empty; a csv file has a header line, and then one line per row")
 
-    def _lines(self) -> Iterator[str]:
-        """The file's lines with their ends; carriage returns inside of a line are hidden from the parser."""
+    def _blocks(self, line: int) -> Iterator[bytes]:
+        """The file's bytes from a line on, in blocks of whole lines, without a byte order mark."""
         with _opened(self.path) as file:
-            head = file.read(_BLOCK)
-            file.seek(0)
-            end = "\r" if b"\r" in head[:-1] and b"\n" not in head else "\n"  # the former by old Macs
-            try:
-                with io.TextIOWrapper(file, "utf-8-sig", newline=end) as text:
-                    for line in text:
-                        yield line if "\r" not in line[:-2] else line[:-2].replace("\r", _RETURN) + line[-2:]
-            except UnicodeDecodeError as error:
-                raise DataError(self._no_utf8()) from error
-
-    def _no_utf8(self) -> str:
-        """Which byte in which line is none, and what to do."""
-        with _opened(self.path) as file:
-            for number, line in enumerate(file, 1):
+            block = file.readline()
+            if b"\n" not in block:  # but a return, as old Macs wrote
+                file = io.BytesIO(block.replace(b"\r", b"\n"))
+                block = file.readline()
+            block = block.removeprefix(codecs.BOM_UTF8)
+            for _ in range(1, line):
+                block = file.readline()
+            while block:
+                block += file.read(BLOCK) + file.readline()
                 try:
-                    line.decode("utf-8")
+                    odd = block.find(0) if block.isascii() or block.decode() else 0
                 except UnicodeDecodeError as error:
-                    guess = "utf-16" if line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "cp1252"
-                    return (
-                        f"{self.path}, line {number}: the byte 0x{line[error.start]:02x} is no UTF-8. Save it so, "
-                        f"or pass the DataFrame that pandas.read_csv(path, encoding={guess!r}) gives"
+                    odd = error.start
+                if odd >= 0:
+                    utf16 = line == 1 and block.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+                    raise DataError(
+                        f"{self.path}, line {line + block[:odd].count(10)}: the byte 0x{block[odd]:02x} is no UTF-8 "
+                        "text. Save it so, or pass the DataFrame that "
+                        f"pandas.read_csv(path, encoding={'utf-16' if utf16 else 'cp1252'!r}) gives"
                     )
-        return f"{self.path} is no UTF-8"
+                line += block.count(b"\n")
+                yield block if block.endswith(b"\n") else block + b"\n"
+                block = file.readline()
 
 
 @contextmanager
@@ -186,6 +210,60 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
         raise DataError(f"{path} cannot be read: {reason}") from error
 
 
-def _usual_delimiter(line: str) -> str:
-    """Which of the usual delimiters a line has most of, outside of quotes; a comma if it has none."""
-    return max(_DELIMITERS, key=re.sub(r'"[^"]*"', "", line).count)
+def _cell_ends(data: bytes, delimiter: str, width: int) -> Places:
+    """Where the cells of the whole rows end, one row of `width` in each row.
+
+    There are none if something is unusual: rows of another length, quotation marks inside of fields that do not begin
+    with one, or carriage returns inside of a line.
+    """
+    b = np.frombuffer(data, np.uint8)
+    newlines = b == _NEWLINE
+    marks = newlines | (b == ord(delimiter))
+    alone = (b[:-1] == _CR) & ~newlines[1:] if b"\r" in data else newlines[:0]
+    if b'"' in data:
+        quotes = b == _QUOTE
+        before = np.flatnonzero(quotes)[::2] - 1  # a doubled mark closes and opens again
+        if not (marks[before] | quotes[before]).all():
+            return np.empty((0, width), np.int64)
+        outside = ~np.logical_xor.accumulate(quotes)
+        marks &= outside
+        alone = alone & outside[: len(alone)]
+    places = np.flatnonzero(marks)
+    ends: Places = places[: len(places) // width * width].reshape(-1, width)
+    at_end = newlines[ends]
+    return ends[:0] if alone.any() or at_end[:, :-1].any() or not at_end[:, -1].all() else ends
+
+
+def _zeros(data: bytes, ends: Places, numbers: Sequence[int]) -> dict[int, int]:
+    """What zeros in columns of numbers tell that the numbers do not.
+
+    Returns:
+        For each column -1 where a cell begins with a plus, or with a zero before another digit, or where fractions of
+        two and more digits end with a zero and others have not as many digits; if all have, how many bytes the
+        fraction and its dot take and one more; 0 if zeros tell nothing.
+    """
+    b = np.frombuffer(data, np.uint8)
+    begin = np.concatenate([[0], ends.ravel()[:-1] + 1]).reshape(ends.shape)[:, numbers]
+    end = ends[:, numbers]
+    for _ in range(4):  # a text may begin with a long line of blanks or dashes
+        before, after = _AROUND[b[begin]] & (begin < end), _AROUND[b[end - 1]] & (begin < end - 1)
+        if not before.any() and not after.any():
+            break
+        begin, end = begin + before, end - after
+    first = b[begin]
+    codes = (first == _PLUS) | ((first == _ZERO) & (b[begin + 1 - len(b)] - _ZERO < 10))
+    codes |= (_AROUND[first] | _AROUND[b[end - 1]]) & (begin < end)
+    told = dict(zip(numbers, np.where(codes.any(0), -1, 0).tolist(), strict=True))
+    row, column = np.nonzero((b[end - 1] == _ZERO) & (end - begin > 2))
+    stop = end[row, column]
+    dot = stop - 2
+    for _ in range(40):  # digits
+        dot -= (digit := b[dot] - _ZERO < 10)
+        if not digit.any():
+            break
+    size = np.where(b[dot] == _DOT, stop - dot, 0)
+    which, place = np.unique(column[size > 2], return_index=True)
+    for k, n in zip(which.tolist(), size[size > 2][place].tolist(), strict=True):
+        alike = (b[end[:, k] - n] == _DOT) & (end[:, k] - begin[:, k] >= n) | (begin[:, k] == end[:, k])
+        told[numbers[k]] = n if alike.all() and not told[numbers[k]] else -1
+    return told

@@ -6,8 +6,9 @@ for, or one to validate on, never means another thing than the training data did
 
 from __future__ import annotations
 
+import io
 import warnings
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
@@ -17,14 +18,17 @@ import numpy.typing as npt
 
 from ..errors import ArgumentError, DataError, EasyLearnWarning, did_you_mean
 from ..files import StrPath, file_identity
-from .cells import Known, as_column, read_cell
+from .cells import EMPTY, EXACT, FIRST, Known, as_column, no_text, read_cell
 from .csv_rows import CsvRows, Piece
+from .values import MISSING_WORDS
 
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow.parquet as pq
 
 _NO_CSV = {".xlsx": "excel", ".xls": "excel", ".ods": "excel", ".json": "json", ".feather": "feather", ".dta": "stata"}
+
+_MISSING = list(EMPTY.union(*({w, w.upper(), w.title()} for w in MISSING_WORDS)))
 
 
 class KnownTypes(TypedDict):
@@ -219,20 +223,60 @@ def _csv_tables(
     def named(given: Collection[str | int]) -> set[str | int]:
         return {names[i] if isinstance(i, int) and -len(names) <= i < len(names) else i for i in given}
 
-    known: dict[str | int, Known] = {**dict.fromkeys(named(numbers), "numbers"), **dict.fromkeys(named(text), "text")}
-    pieces = rows.pieces(used)
-    if whole or not known.keys() >= set(used.values()):
+    given: dict[str | int, Known] = {**dict.fromkeys(named(numbers), "numbers"), **dict.fromkeys(named(text), "text")}
+    known: dict[int, Known] = {j: given.get(name, "") for j, name in used.items()}
+    pieces = rows.pieces(list(used))
+    if whole or "" in known.values():
         pieces = iter([Piece.join(list(pieces), used)])
     first = 0
     for piece in pieces:
-        read = {
-            name: as_column(piece.cells(j), name, known.get(name, ""), comma=rows.delimiter == ";")
-            for j, name in used.items()
-        }
-        frame = pd.DataFrame(read)
+        frame = _frame(rows, piece, known)
+        frame.columns = pd.Index(list(used.values()))
         frame.index = pd.RangeIndex(first, first + len(frame))
         yield Table(frame, rows.path, piece.lines)
         first += len(frame)
+
+
+def _frame(rows: CsvRows, piece: Piece, known: Mapping[int, Known]) -> pd.DataFrame:
+    """Columns of a piece as pandas reads them; those that it spoils are read as they are, and by `as_column`."""
+    import pandas as pd
+
+    # Since 3.1 pandas reads floats exactly, and warns of the argument that asked it to.
+    exact: dict[str, Any] = (
+        {} if tuple(map(int, pd.__version__.split(".")[:2])) >= (3, 1) else {"float_precision": "round_trip"}
+    )
+    read: dict[int, pd.Series[Any]] = {}
+    comma = rows.delimiter == ";"
+    for words in (list(EMPTY), _MISSING, []) if piece.data else ():
+        left = [j for j in known if j not in read and (not words or piece.zeros[j] >= 0)]
+        if not left:
+            continue
+        frame: pd.DataFrame = pd.read_csv(
+            io.BytesIO(piece.data), sep=rows.delimiter, header=None, names=range(len(rows.names)), usecols=left,
+            index_col=False, dtype=None if words else object, keep_default_na=False, na_values=words,
+            skip_blank_lines=False, low_memory=False, **exact,
+        )  # fmt: skip
+        for j in left:
+            column = frame[j]
+            if not words:
+                read[j] = as_column(column.to_numpy(), rows.names[j], known[j], comma=comma)
+            elif _is_right(column, known[j], comma, words is not _MISSING):
+                read[j] = column.astype(float) if known[j] == "numbers" and column.dtype.kind in "iu" else column
+    whole: pd.DataFrame = pd.DataFrame({j: read[j] if piece.data else as_column([], known=known[j]) for j in known})
+    return whole
+
+
+def _is_right(column: pd.Series[Any], known: Known, comma: bool, may_be_text: bool) -> bool:
+    """Whether pandas made of cells what `as_column` would."""
+    kind = column.dtype.kind
+    if known != "text" and kind in "iufb":
+        values = column.to_numpy()
+        few = (values < EXACT) & (values > -EXACT)  # others lose their last digits as floats
+        return kind == "b" or (kind != "f" and not known) or bool(few.sum() == (values == values).sum() > 0)
+    first = column.first_valid_index() if may_be_text and known != "numbers" else None
+    if first is None or not isinstance(column[first], str) or column.isin(EMPTY).any():
+        return False  # where whole numbers are longer than 64 bits, pandas marks none as missing
+    return known == "text" or not no_text(column.iloc[:FIRST].fillna("").tolist(), comma)
 
 
 class RowGroup(NamedTuple):

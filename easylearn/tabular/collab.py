@@ -11,7 +11,7 @@ from ..data.split import Split
 from ..data.weights import ItemWeights
 from ..errors import ArgumentError, DataError, check_whole
 from ..files import StrPath
-from ..learner import Learner, Training
+from ..learning import Learner, Training
 from ..nn.embeddings import DotProduct, YRange
 from ..options import strict
 from .data import TabularData
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from typing_extensions import Unpack
 
-    from ..learner import TrainingOptions
+    from ..learning import TrainingOptions
     from .options import TableKeywords
 
 _OLD_NAMES = {

@@ -14,7 +14,7 @@ import torch
 from ..analysis.plots import new_figure
 from ..data.targets import TargetOptions, TaskName, read_targets
 from ..errors import ArgumentError, StateError, did_you_mean
-from ..learner import Learner
+from ..learning import Learner
 from ..nn.embeddings import DotProduct, TableModel
 from ..options import strict
 from .columns import guess_columns

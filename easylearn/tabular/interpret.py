@@ -14,7 +14,7 @@ from .. import keyed
 from ..data.bunch import SplitName
 from ..data.order import ItemLoader, Order, TensorSource
 from ..errors import ArgumentError, DataError, check_whole, did_you_mean
-from ..learner import Learner
+from ..learning import Learner
 from ..metrics import Metric, as_metric
 from ..options import strict
 from ..train.predict import gather

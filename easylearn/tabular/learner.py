@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ArgumentError, EasyLearnWarning, check_whole, did_you_mean
-from ..learner import Learner, Training
+from ..learning import Learner, Training
 from ..nn.embeddings import Forget, Scaled, SigmoidRange, Size, TableModel, YRange, emb_size
 from ..options import strict
 from ..task import Task
@@ -20,7 +20,7 @@ from .data import TabularData
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from ..learner import TrainingOptions
+    from ..learning import TrainingOptions
 
 N_KNOTS = 65
 KNOT_ROWS = 100_000  # from which knots are found

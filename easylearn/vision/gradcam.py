@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from ..analysis.plots import new_figure
 from ..errors import ArgumentError, short
-from ..learner import Learner
+from ..learning import Learner
 from ..nn.body_head import BodyHead
 from ..nn.layers import ConcatPool2d
 from .data import draw_image

@@ -11,7 +11,7 @@ from torch import nn
 
 from ..data.loaders import LoaderData, TensorData
 from ..errors import ArgumentError
-from ..learner import Learner, Training, TrainingOptions
+from ..learning import Learner, Training, TrainingOptions
 from ..options import strict
 from ..train.optim import OptimizerFn, sgd
 from .archs import Arch, Stats, get_arch

@@ -190,7 +190,7 @@ def cifar10(size: Sizes, chosen: argparse.Namespace) -> Result:
 
 def tests(size: Sizes, chosen: argparse.Namespace) -> Result:
     """The tests that are marked `gpu`; in a dry run those of the device that pretends."""
-    which = "tests/contract/test_accelerator.py" if size.dry else "tests/gpu"
+    which = "tests/accelerator_checks.py" if size.dry else "tests/gpu"
     more = ["-k", "trains_as_on_the_cpu and (tensors or tables)"] if size.dry else []
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-rf", which, *more], cwd=ROOT, capture_output=True, text=True

@@ -28,7 +28,7 @@ from easylearn import (
     schedules,
     text_classifier_learner,
 )
-from easylearn.text.transfer import read_encoder
+from easylearn.texts.transfer import read_encoder
 
 TEST_EVERY = 5
 SETTINGS = {200: (8, 9, 0.98), 1000: (16, 5, 0.99), 5000: (32, 2, 0.99)}

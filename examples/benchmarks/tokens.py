@@ -27,8 +27,8 @@ WAYS = ("re", "re to numbers", "word", "word, one process", "bpe")
 
 def run(folder: str, way: str) -> None:
     """Do the work in one way, and print how many tokens it found and the seconds it took."""
-    from easylearn.text import processing
-    from easylearn.text.sources import Documents
+    from easylearn.texts import processing
+    from easylearn.texts.sources import Documents
 
     texts = Documents.from_folder(folder, errors="replace")
     if way == "word, one process":

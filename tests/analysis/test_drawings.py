@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from easylearn.analysis.drawings import plot_confusion, plot_worst
 from easylearn.errors import ArgumentError, DataError
-from easylearn.learner import Learner
+from easylearn.learning import Learner
 from easylearn.task import Predictions, single_label
 from easylearn.task.exclusive import count_confusions
 from easylearn.vision.data import ImageData

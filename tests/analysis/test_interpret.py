@@ -21,7 +21,7 @@ from easylearn.analysis.plots import new_figure
 from easylearn.data.bunch import write_on
 from easylearn.data.loaders import TensorData
 from easylearn.errors import ArgumentError, DataError
-from easylearn.learner import Learner
+from easylearn.learning import Learner
 from easylearn.losses import FocalLoss
 from easylearn.task import multi_label, next_token, regression, single_label
 

@@ -11,7 +11,7 @@ import torch
 from matplotlib.figure import Figure
 
 from easylearn.errors import StateError
-from easylearn.learner import Learner
+from easylearn.learning import Learner
 
 MakeLearner = Callable[..., Learner]
 

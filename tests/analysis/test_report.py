@@ -24,13 +24,13 @@ from torch import nn
 from easylearn.analysis import report as module
 from easylearn.data.loaders import LoaderData, TensorData
 from easylearn.errors import ArgumentError, EasyLearnWarning, SaveError
-from easylearn.learner import Learner
+from easylearn.learning import Learner
 from easylearn.metrics import roc_auc
 from easylearn.tabular.data import TabularData
 from easylearn.tabular.learner import tabular_learner
 from easylearn.task import single_label
-from easylearn.text.data import TextData, TextLMData
-from easylearn.text.learner import language_model_learner, text_classifier_learner
+from easylearn.texts.data import TextData, TextLMData
+from easylearn.texts.learner import language_model_learner, text_classifier_learner
 from easylearn.train.callbacks import EarlyStopping
 from easylearn.vision.data import ImageData
 from easylearn.vision.learner import vision_learner

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from easylearn.analysis.summary import Summary, plan_text, seconds_per_step
-from easylearn.learner import Learner
+from easylearn.learning import Learner
 from easylearn.train.plan import FitPlan
 
 MakeLearner = Callable[..., Learner]

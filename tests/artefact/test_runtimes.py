@@ -21,7 +21,7 @@ from easylearn.artefact.runtimes import open_onnx, open_torch
 from easylearn.data.bunch import BlankData
 from easylearn.data.loaders import LoaderData, TensorData
 from easylearn.errors import ArgumentError, StateError
-from easylearn.learner import Learner
+from easylearn.learning import Learner
 from easylearn.nn.as_graph import as_graph
 from easylearn.nn.awd_lstm import AWDLSTM
 from easylearn.nn.embeddings import NumberEmbeddings
@@ -30,8 +30,8 @@ from easylearn.tabular.collab import CollabData, collab_learner
 from easylearn.tabular.data import TabularData
 from easylearn.tabular.learner import tabular_learner
 from easylearn.task import regression, single_label
-from easylearn.text.data import TextData, TextLMData
-from easylearn.text.learner import language_model_learner, text_classifier_learner
+from easylearn.texts.data import TextData, TextLMData
+from easylearn.texts.learner import language_model_learner, text_classifier_learner
 from easylearn.vision.augment import BatchStage
 from easylearn.vision.data import ImageData
 from easylearn.vision.learner import vision_learner

@@ -12,7 +12,7 @@ import torch
 from easylearn.artefact.training import TrainingSettings
 from easylearn.errors import WeightsError
 from easylearn.nn.registry import describe
-from easylearn.text.callbacks import ActivationPenalty
+from easylearn.texts.callbacks import ActivationPenalty
 from easylearn.train.callback import Callback
 from easylearn.train.optim import adamw, sgd
 

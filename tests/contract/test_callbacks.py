@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from easylearn.data.loaders import TensorData
 from easylearn.errors import ArgumentError
-from easylearn.learner import Learner
+from easylearn.learning import Learner
 from easylearn.task import single_label
 from easylearn.train import callbacks
 from easylearn.train.callback import HOOKS, Callback

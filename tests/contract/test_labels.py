@@ -17,7 +17,7 @@ from PIL import Image
 import easylearn as el
 from easylearn.data.bunch import Data
 from easylearn.errors import ArgumentError, DataError, EasyLearnWarning
-from easylearn.learner import Learner
+from easylearn.learning import Learner
 from tests.data.label_cases import CASES, Case
 
 ROWS = 800

@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from easylearn.learner import Learner
+from easylearn.learning import Learner
 from easylearn.nn.body_head import BodyHead
 from easylearn.vision.data import ImageData
 from easylearn.vision.decode import ItemStage

@@ -21,7 +21,7 @@ from easylearn.artefact.archive import Archive
 from easylearn.artefact.model_file import summary
 from easylearn.data.loaders import TensorData
 from easylearn.errors import ArgumentError, DataError, StateError, WeightsError
-from easylearn.learner import Learner
+from easylearn.learning import Learner
 from easylearn.metrics import Metric, accuracy, mean_metric
 from easylearn.task import ExclusiveTask, Predictions, Task, average_predictions, base, single_label
 

@@ -13,9 +13,9 @@ from easylearn.data.loaders import TensorPreprocessor
 from easylearn.data.order import Batch, Loader, Source
 from easylearn.data.preprocess import Preprocessor
 from easylearn.export import Predictor
-from easylearn.learner import Learner
+from easylearn.learning import Learner
 from easylearn.task import ExclusiveTask, Prediction, Predictions, Task, regression
-from easylearn.text.interpret import Occlusion
+from easylearn.texts.interpret import Occlusion
 from easylearn.train.callback import HOOKS, Callback
 from easylearn.train.finder import LRCurve
 from easylearn.train.plan import FitPlan

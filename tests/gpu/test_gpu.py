@@ -1,4 +1,4 @@
-"""What only a GPU can show; skipped where there is none. tests/contract/test_accelerator.py pretends to be one."""
+"""What only a GPU can show; skipped where there is none. tests/accelerator_checks.py pretends to be one."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from easylearn.nn.embeddings import DotProduct, Forget, Scaled, SigmoidRange, Ta
 from easylearn.nn.heads import pooled_head
 from easylearn.nn.registry import build, describe, note, own_parts, register
 from easylearn.nn.text_models import LanguageModel, TextClassifier, classifier_head
-from easylearn.text.callbacks import ActivationPenalty, RateByLength
+from easylearn.texts.callbacks import ActivationPenalty, RateByLength
 from easylearn.vision.model import vision_model
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from easylearn.errors import ArgumentError, DataError, EasyLearnWarning
-from easylearn.learner import Learner
+from easylearn.learning import Learner
 from easylearn.nn.embeddings import DotProduct
 from easylearn.tabular.collab import CollabData, collab_learner
 from easylearn.tabular.data import TabularData

@@ -16,7 +16,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
 from easylearn.errors import ArgumentError, DataError, EasyLearnError, StateError
-from easylearn.learner import Learner
+from easylearn.learning import Learner
 from easylearn.tabular.data import TabularData
 from easylearn.tabular.embeddings import EntityEmbedder, embeddings, plot_embeddings
 from easylearn.tabular.learner import tabular_learner

@@ -15,7 +15,7 @@ from sklearn.inspection import partial_dependence as sk_dependence
 from sklearn.inspection import permutation_importance as sk_importance
 
 from easylearn.errors import ArgumentError, DataError
-from easylearn.learner import Learner
+from easylearn.learning import Learner
 from easylearn.metrics import Metric, mae, r2, roc_auc
 from easylearn.tabular.data import TabularData
 from easylearn.tabular.interpret import partial_dependence, permutation_importance

@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from easylearn.errors import ArgumentError, DataError, EasyLearnWarning, WeightsError
-from easylearn.learner import Learner
+from easylearn.learning import Learner
 from easylearn.nn.embeddings import Scaled, SigmoidRange, TableModel, emb_size
 from easylearn.tabular.data import TabularData
 from easylearn.tabular.learner import embedding_sizes, knots, output_layer, range_of, tabular_learner

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from easylearn import cli, load_predictor
 from easylearn.data.bunch import BlankData
 from easylearn.errors import ArgumentError, DataError, EasyLearnWarning, WeightsError
-from easylearn.learner import Learner
+from easylearn.learning import Learner
 from easylearn.tabular.data import TabularData
 from easylearn.tabular.learner import tabular_learner
 from easylearn.tabular.preprocess import TablePreprocessor

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from easylearn.errors import ArgumentError
-from easylearn.learner import Learner
+from easylearn.learning import Learner
 from easylearn.train.callback import HOOKS, Callback, Hooks, call
 from easylearn.train.state import Run
 

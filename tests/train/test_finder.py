@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from easylearn.data.loaders import ForeignLoader, LoaderData
 from easylearn.errors import ArgumentError
-from easylearn.learner import Learner
+from easylearn.learning import Learner
 from easylearn.train.finder import LRCurve, suggest
 from easylearn.train.strategy import SingleDevice
 

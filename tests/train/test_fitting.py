@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from easylearn.data.loaders import LoaderData, TensorData
 from easylearn.errors import ArgumentError
-from easylearn.learner import Learner
+from easylearn.learning import Learner
 from easylearn.task import single_label
 from easylearn.vision.data import ImageData
 

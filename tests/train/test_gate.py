@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from easylearn.errors import StateError
-from easylearn.learner import Learner
+from easylearn.learning import Learner
 from easylearn.train.callback import Callback
 from easylearn.train.gate import Gate
 from easylearn.train.state import Run

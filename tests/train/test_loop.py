@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from easylearn import keyed
 from easylearn.data.loaders import LoaderData, TensorData
-from easylearn.learner import Learner
+from easylearn.learning import Learner
 from easylearn.train.callback import Callback
 from easylearn.train.optim import adamw, sgd
 from easylearn.train.state import Run

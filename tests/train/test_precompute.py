@@ -24,7 +24,7 @@ from easylearn.data.loaders import LoaderData, TensorData
 from easylearn.data.order import TensorSource
 from easylearn.errors import ArgumentError, DataError, EasyLearnWarning, StateError
 from easylearn.files import digest
-from easylearn.learner import Learner
+from easylearn.learning import Learner
 from easylearn.nn.body_head import BodyHead
 from easylearn.task import single_label
 from easylearn.train import precompute

@@ -13,7 +13,7 @@ from easylearn import metrics
 from easylearn.data.loaders import ForeignLoader
 from easylearn.data.order import Batch, tensor_loader
 from easylearn.errors import DataError
-from easylearn.learner import Learner
+from easylearn.learning import Learner
 from easylearn.task import NO_TARGET, next_token, single_label
 from easylearn.train.gate import Gate
 from easylearn.train.predict import evaluate, gather

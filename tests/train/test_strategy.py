@@ -13,7 +13,7 @@ from torch import nn
 from easylearn.data.loaders import TensorData
 from easylearn.data.order import Batch
 from easylearn.errors import ArgumentError, StateError
-from easylearn.learner import Learner
+from easylearn.learning import Learner
 from easylearn.task import regression
 from easylearn.train.optim import sgd
 from easylearn.train.strategy import SingleDevice

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from easylearn.errors import SaveError, WeightsError
-from easylearn.learner import Learner
+from easylearn.learning import Learner
 from easylearn.task import multi_label, regression, single_label
 from easylearn.train.weights import load_weights, save_weights
 

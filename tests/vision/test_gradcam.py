@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from easylearn.errors import ArgumentError
-from easylearn.learner import Learner
+from easylearn.learning import Learner
 from easylearn.nn.body_head import BodyHead
 from easylearn.nn.layers import ConcatPool2d
 from easylearn.vision.data import ImageData

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from easylearn.data.cache import _RECORD
 from easylearn.errors import ArgumentError, DataError
-from easylearn.learner import Learner
+from easylearn.learning import Learner
 from easylearn.nn.body_head import BodyHead
 from easylearn.task import Prediction
 from easylearn.train.callbacks import CutMix, MixUp

@@ -10,7 +10,7 @@ from torch import nn
 from torch.optim import swa_utils
 
 from easylearn.errors import ArgumentError
-from easylearn.learner import Learner
+from easylearn.learning import Learner
 from easylearn.train.callbacks import WeightAverage
 
 MakeLearner = Callable[..., Learner]

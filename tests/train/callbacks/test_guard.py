@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from easylearn.errors import EasyLearnWarning
-from easylearn.learner import Learner
+from easylearn.learning import Learner
 from easylearn.train.callbacks import LossGuard, WeightAverage
 
 MakeLearner = Callable[..., Learner]

@@ -12,7 +12,7 @@ from torchvision.transforms import v2
 from easylearn.data.loaders import TensorData
 from easylearn.data.order import Batch
 from easylearn.errors import ArgumentError
-from easylearn.learner import Learner
+from easylearn.learning import Learner
 from easylearn.losses import FocalLoss
 from easylearn.task import multi_label, regression, single_label
 from easylearn.train.callbacks import CutMix, MixUp

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch.optim import lr_scheduler
 
 from easylearn.errors import ArgumentError
-from easylearn.learner import Learner
+from easylearn.learning import Learner
 from easylearn.metrics import Metric
 from easylearn.train.callbacks import EarlyStopping, ReduceLROnPlateau
 

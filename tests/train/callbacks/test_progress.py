@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from easylearn.learner import Learner
+from easylearn.learning import Learner
 from easylearn.train.callbacks import Progress
 
 MakeLearner = Callable[..., Learner]

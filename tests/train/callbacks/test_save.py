@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from easylearn import metrics
 from easylearn.errors import ArgumentError, EasyLearnWarning, StateError
-from easylearn.learner import Learner
+from easylearn.learning import Learner
 from easylearn.metrics import Metric
 from easylearn.train.callbacks import SaveBest, SaveCycles, WeightAverage
 from easylearn.train.state import Pause

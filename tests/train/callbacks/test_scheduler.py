@@ -9,7 +9,7 @@ import torch
 from torch.optim import lr_scheduler
 
 from easylearn import schedules
-from easylearn.learner import Learner
+from easylearn.learning import Learner
 from easylearn.train.optim import adamw, sgd
 from easylearn.train.record import Record
 

@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from easylearn import schedules
 from easylearn.data.loaders import LoaderData, TensorData
 from easylearn.errors import ArgumentError, EasyLearnWarning, SaveError, SchemaError, StateError, WeightsError
-from easylearn.learner import Learner
+from easylearn.learning import Learner
 from easylearn.losses import FocalLoss
 from easylearn.task import single_label
 from easylearn.train.callback import Callback

@@ -1,0 +1,1 @@
+"""2018's `fastai.models`: nets that its notebooks import."""

@@ -1,0 +1,1 @@
+"""Nets for images of 32 pixels."""
