@@ -49,7 +49,6 @@ def test_learner() -> None:
         "predict",
         "resume",
         "save",
-        "saved_best",
         "set_data",
         "summary",
         "tta",
