@@ -40,6 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     predict.add_argument("model", help="a file that learn.export wrote")
     predict.add_argument("paths", nargs="+", help="pictures, texts, csv or parquet files, or folders of them")
     predict.add_argument("--out", required=True, help="the csv to write: id, label, a probability per class")
+    what = "skip: what cannot be read gets a row, too, with the reason in a last column (default: %(default)s)"
+    predict.add_argument("--on-error", choices=["raise", "skip"], default="raise", help=what)
     info = commands.add_parser("info", help="say what a model file holds")
     info.add_argument("model", help="a file that learn.export wrote")
     resume = commands.add_parser("resume", help="go on with a run that was stopped", parents=[device])
@@ -113,7 +115,7 @@ def _predict(chosen: argparse.Namespace) -> int:
     from .export import load_predictor
 
     predictor = load_predictor(chosen.model, device=chosen.device)
-    n = predictor.to_csv([Path(p) for p in chosen.paths], chosen.out)
+    n = predictor.to_csv([Path(p) for p in chosen.paths], chosen.out, chosen.on_error)
     print(f"{n:,} predictions in {chosen.out}")
     return 0
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import ctypes
-import functools
 import os
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -47,32 +47,75 @@ def check_precision(precision: str, device: torch.device) -> Precision:
     return cast(Precision, precision)
 
 
-@functools.lru_cache
 def prepare(device: torch.device) -> None:
-    """What this process does once before it computes on a device: when a fit begins, and where pictures are batched.
+    """What this process does before it computes on a device: when a fit begins, and where pictures are batched.
 
     Setting the number of threads to what it is looks idle, but until somebody has set it MKL chooses fewer where it
     sees fit, and sums, and so runs, must not depend on who did before.
     """
     if device.type == "cpu":
-        keep_freed_memory()
         torch.set_num_threads(torch.get_num_threads())
 
 
-def keep_freed_memory() -> bool:
-    """Let this process keep the memory that it frees, for its next allocations; False where the C library is no glibc.
+class _KeptMemory:
+    """While any fit is inside, this process keeps the memory that it frees, for its next allocations.
 
     glibc gives large blocks back to the system at once, and each page of them is cleared anew at the next step. A
-    language model of 16,000 words took 409,000 page faults a step that way, and 2.4 times as long.
+    language model of 16,000 words took 409,000 page faults a step that way, and 2.4 times as long. Afterwards all of it
+    is given back: a service that predicts must not keep what its largest image took.
     """
-    if not sys.platform.startswith("linux"):
-        return False
-    try:
-        libc = ctypes.CDLL("libc.so.6")
-        mmap_max, trim_threshold = -4, -1  # M_MMAP_MAX and M_TRIM_THRESHOLD of malloc.h
-        return bool(libc.mallopt(mmap_max, 0) and libc.mallopt(trim_threshold, 2**31 - 1))
-    except (OSError, AttributeError):
-        return False  # another C library, such as musl
+
+    def __init__(self) -> None:
+        self._lock, self._inside = threading.Lock(), 0
+
+    @contextmanager
+    def __call__(self, device: torch.device) -> Iterator[None]:
+        """Keep freed memory for the while, if the `device` computes in it and the C library is glibc."""
+        if device.type != "cpu":
+            yield
+            return
+        with self._lock:
+            self._inside += 1
+            if self._inside == 1:
+                _set_malloc(0, 2**31 - 1)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._inside -= 1
+                if not self._inside:
+                    _set_malloc(65_536, 64 * 2**20)
+                    give_back_memory()
+
+
+kept_memory = _KeptMemory()
+
+
+def _glibc() -> Any:
+    """The C library, if it is glibc."""
+    if sys.platform.startswith("linux"):
+        try:
+            libc = ctypes.CDLL("libc.so.6")
+            return libc if libc.mallopt and libc.malloc_trim else None
+        except (OSError, AttributeError):
+            pass  # another C library, such as musl
+    return None
+
+
+def _set_malloc(most_mapped: int, trim_above: int) -> None:
+    """How many blocks glibc maps by themselves, and from how many free bytes on it gives back."""
+    if libc := _glibc():
+        # M_MMAP_THRESHOLD, M_MMAP_MAX and M_TRIM_THRESHOLD of malloc.h; the first is what glibc itself comes to.
+        for option, value in ((-3, 32 * 2**20), (-4, most_mapped), (-1, trim_above)):
+            libc.mallopt(option, value)
+
+
+def give_back_memory() -> bool:
+    """Give freed memory back to the system; False where the C library is no glibc, which alone is asked."""
+    libc = _glibc()
+    if libc:
+        libc.malloc_trim(0)
+    return bool(libc)
 
 
 def usable_cores() -> int:

@@ -20,7 +20,7 @@ from .artefact.predictor import Predictor
 from .artefact.training import TrainingSettings
 from .data.bunch import Data, SplitName
 from .data.order import Loader
-from .errors import ArgumentError, DataError, StateError
+from .errors import ArgumentError, DataError, StateError, check_whole
 from .files import StrPath
 from .nn.body_head import BodyHead
 from .nn.groups import Grouped, LayerGroup, ParamGroup, place_parameters
@@ -36,6 +36,7 @@ from .train.checkpoints.layout import Interval
 from .train.checkpoints.reader import SavedRun
 from .train.checkpoints.writer import CheckpointWriter, make_writer
 from .train.finder import LRCurve, plan_sweep, sweep
+from .train.fitting import check_model
 from .train.head_start import scaled_head, start_head
 from .train.loop import run_fit
 from .train.optim import OptimizerFn, adamw, build_optimizer
@@ -80,7 +81,7 @@ class Learner:
 
     __slots__ = (
         "_bn_freeze", "_curve", "_data", "_epochs_done", "_features", "_groups", "_last", "_model", "_precompute",
-        "_record", "_strategy", "callbacks", "optimizer", "path", "progress", "seed", "task", "wd",
+        "_record", "_saved_best", "_strategy", "callbacks", "optimizer", "path", "progress", "seed", "task", "wd",
     )  # fmt: skip
 
     @strict(
@@ -108,6 +109,7 @@ class Learner:
         self.callbacks: list[Callback] = check_callbacks(how.callbacks)
         self._place(data, model, groups)
         self._bn_freeze, self._features = bn_freeze, FeatureStore()
+        self._saved_best: dict[str, tuple[str, float, Path]] = {}
         self._record: Record | None = None
         self._last: Record | None = None  # of the last fit or sweep
         self._curve: LRCurve | None = None
@@ -120,9 +122,10 @@ class Learner:
         if not isinstance(model, nn.Module):
             given = f"the class {model.__name__}; make one of it" if isinstance(model, type) else type(model).__name__
             raise ArgumentError(f"model must be a torch module, got {given}")
-        self._model = self._strategy.place(model)
-        self._groups = groups
-        self._data = data.for_model(self._model)
+        placed = self._strategy.place(model)
+        prepared = data.for_model(placed)
+        check_model(placed, prepared, self.task, self._strategy)
+        self._model, self._groups, self._data = placed, groups, prepared
         _ = self.layer_groups  # refused now, and not at the first fit
 
     # -- what it holds ---------------------------------------------------------------------------------------
@@ -135,6 +138,7 @@ class Learner:
     @model.setter
     def model(self, model: nn.Module) -> None:
         self._place(self._data, model)
+        self._saved_best.clear()
         self._precompute = False
 
     @property
@@ -181,8 +185,8 @@ class Learner:
 
     def freeze_to(self, k: int) -> None:
         """Train the layer groups from `k` on; negative counts from the end. Where the body trains, precompute ends."""
-        groups = self.layer_groups
-        n = len(groups)
+        self.strategy.gate.refuse_inside_fit("freezing or unfreezing")
+        groups, n = self.layer_groups, len(self.layer_groups)
         if not -n <= k < n:
             names = ", ".join(g.name for g in groups)
             raise ArgumentError(f"freeze_to({k}): there are {n} layer groups ({names}), so k is from {-n} to {n - 1}")
@@ -267,9 +271,7 @@ class Learner:
         writer = make_writer(checkpoint, every, keep, self._context())
         return self._fit(plan, callbacks, make_savers(save_best, save_cycles), wd, writer)
 
-    @strict(
-        {**_OLD_FIT, "epochs": "n", "n_epoch": "n", "save_cycles": "There is one cycle: learn.save(...) afterwards."}
-    )
+    @strict({**_OLD_FIT, "epochs": "n", "n_epoch": "n", "save_cycles": "There is one cycle: learn.save() afterwards."})
     def fit_one_cycle(
         self,
         lr: Rates,
@@ -328,6 +330,7 @@ class Learner:
         Returns:
             The record of the second part.
         """
+        check_whole("epochs", epochs)  # before the head is trained
         self.freeze()
         self.fit_one_cycle(lr, frozen_epochs, pct_start=0.9, callbacks=callbacks)
         self.unfreeze()
@@ -436,8 +439,8 @@ class Learner:
 
     def _rates_and_steps(self, lr: Rates) -> tuple[tuple[float, ...], int]:
         """The base rate of each group, and the batches in an epoch."""
-        steps = len(self._train_loader())
-        return spread_rates(lr, [g.name for g in self.layer_groups], self._precompute), steps
+        n = len(self._train_loader())
+        return spread_rates(lr, [g.name for g in self.layer_groups], self._precompute), n
 
     def _train_loader(self) -> Loader:
         if "train" not in self.data.splits:
@@ -478,6 +481,7 @@ class Learner:
             freeze_stats=self._bn_freeze,
             cycle_ends=plan.cycle_ends,
             save=self.save,
+            saved_best=self._saved_best,
         )
 
     def _context(self) -> RunContext:
@@ -514,6 +518,7 @@ class Learner:
             raise ArgumentError(f"set_data takes a size in pixels or a data object, got {data!r}")
         new = data.adopt(self.data) if isinstance(data, Data) else self.data.resized(data)
         self._data = new.for_model(self.model)
+        self._saved_best.clear()  # other items, or sizes: the values of metrics do not compare
 
     # -- prediction ----------------------------------------------------------------------------------------
 
@@ -543,8 +548,8 @@ class Learner:
             return predict_split(self.model, self.data, "valid" if split is None else split, self.task, self.strategy)
         if split is not None:
             raise ArgumentError(f"predict takes items or split={split!r}, not both")
-        predictor = Predictor(self.model, self.task, self.data.preprocessor, self.strategy, self.data.batch_size)
-        return predictor.predict(items)
+        how = self.strategy, self.data.batch_size
+        return Predictor(self.model, self.task, self.data.preprocessor, *how).predict(items)
 
     @strict(_OLD_SPLIT)
     def tta(self, n_aug: int = 4, *, split: SplitName = "valid") -> Predictions:
@@ -557,8 +562,7 @@ class Learner:
         Returns:
             Predictions, one row per item in file order; they unpack as `probs, targets`.
         """
-        if isinstance(n_aug, bool) or not isinstance(n_aug, int) or n_aug < 0:
-            raise ArgumentError(f"n_aug must be a whole number of at least 0, got {n_aug!r}")
+        check_whole("n_aug", n_aug, 0)
         n_aug = n_aug if self.data.has_views else 0
         return predict_split(self.model, self.data, split, self.task, self.strategy, n_aug)
 
@@ -592,9 +596,8 @@ class Learner:
         Args:
             path: of the file, which stays below 3 MB; an old one is replaced.
         """
-        callbacks = [type(c).__name__ for c in self.callbacks]
-        settings = {**self._training().to_json(), "callbacks": callbacks, "precompute": self._precompute}
-        return write_report(path, self._context(), self.sched, settings)
+        more = {"callbacks": [type(c).__name__ for c in self.callbacks], "precompute": self._precompute}
+        return write_report(path, self._context(), self.sched, {**self._training().to_json(), **more})
 
     # -- files ---------------------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -18,7 +19,7 @@ from torch import nn
 import easylearn
 from easylearn import demo
 from easylearn.cli import main
-from easylearn.errors import DataError
+from easylearn.errors import ArgumentError, DataError
 from easylearn.texts import pretrain
 from easylearn.texts.pretrain import Pretraining
 
@@ -186,6 +187,46 @@ def test_predict_writes_what_the_predictor_says(tmp_path: Path, capsys: pytest.C
     table = pd.read_csv(out)
     assert table["id"].tolist() == ["a.txt", "b.txt"] and table["label"].tolist() == list(said.labels)
     assert table[[f"p_{c}" for c in predictor.classes]].to_numpy() == pytest.approx(said.probs.numpy(), abs=1e-6)
+
+
+@pytest.mark.parametrize("bad", [(), (2,), (0, 3, 4), tuple(range(5))], ids=str)
+def test_predict_goes_on_after_files_that_cannot_be_read(tmp_path: Path, bad: tuple[int, ...]) -> None:
+    from PIL import Image
+
+    (tmp_path / "images").mkdir()
+    for k in range(5):
+        file = tmp_path / "images" / f"{k}.png"
+        Image.new("RGB", (20, 20), (50 * k, 0, 90)).save(file)
+        if k in bad:
+            file.write_bytes(file.read_bytes()[:60] if k % 2 else b"no image")
+    model, out = EXPORTS / "pictures.easylearn", tmp_path / "said.csv"
+    files = sorted((tmp_path / "images").iterdir())
+    predictor = easylearn.load_predictor(model, device="cpu")
+    for given in ([tmp_path / "images"], files):  # a folder, and files
+        assert main(["predict", str(model), *map(str, given), "--out", str(out), "--on-error", "skip"]) == 0
+        table = pd.read_csv(out, dtype={"label": str}, keep_default_na=False)
+        assert [Path(name).name for name in table["id"]] == [f"{k}.png" for k in range(5)]
+        for k, (label, why) in enumerate(zip(table["label"], table["error"], strict=True)):
+            if k in bad:
+                assert label == "" and f"{k}.png" in why
+            else:
+                assert label == predictor.predict(files[k]).label and why == ""
+    if bad:
+        assert main(["predict", str(model), str(tmp_path / "images"), "--out", str(out)]) == 1
+
+
+def test_a_stream_goes_on_after_items_that_are_none() -> None:
+    pictures = easylearn.load_predictor(EXPORTS / "pictures.easylearn", device="cpu")
+    good = np.zeros((20, 20, 3), np.uint8)
+    said = list(pictures.stream([good, b"none", good, "https://x.org/a.jpg", good], on_error="skip"))
+    assert [name for name, _ in said] == ["0", "1", "2", "https://x.org/a.jpg", "4"]
+    assert [isinstance(one, DataError) for _, one in said] == [False, True, False, True, False]
+    texts = easylearn.load_predictor(EXPORTS / "text.easylearn", device="cpu")
+    said = list(texts.stream(["a good film", 7, "a bad film"], on_error="skip"))
+    assert [isinstance(one, DataError) for _, one in said] == [False, True, False]
+    assert said[2][1].label == texts.predict("a bad film").label  # type: ignore[union-attr]
+    with pytest.raises(ArgumentError, match='"raise" or "skip"'):
+        next(pictures.stream([good], on_error="ignore"))  # type: ignore[arg-type]
 
 
 def test_predict_leaves_no_half_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

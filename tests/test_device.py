@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import subprocess
 import sys
 
 import pytest
 import torch
 
-from easylearn.device import check_precision, keep_freed_memory, pick_device, prepare
+from easylearn.device import check_precision, give_back_memory, kept_memory, pick_device, prepare
 from easylearn.errors import ArgumentError
 
 CPU, CUDA, MPS = torch.device("cpu"), torch.device("cuda"), torch.device("mps")
@@ -58,11 +59,39 @@ def test_precisions(monkeypatch: pytest.MonkeyPatch) -> None:
         check_precision("half", CPU)
 
 
-class TestKeepFreedMemory:
-    def test_it_says_whether_it_could(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        assert keep_freed_memory() is sys.platform.startswith("linux")
+class TestMemory:
+    def test_it_says_whether_it_could_give_back(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        assert give_back_memory() is sys.platform.startswith("linux")
         monkeypatch.setattr(sys, "platform", "darwin")
-        assert keep_freed_memory() is False
+        assert give_back_memory() is False
+        with kept_memory(CPU):
+            pass
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="it is glibc that keeps memory")
+    def test_it_is_kept_inside_alone(self) -> None:
+        """In a process of its own: the tests before have used the memory of this one."""
+        done = subprocess.run([sys.executable, "-c", KEPT], capture_output=True, text=True, timeout=60)
+        before, inside, nested, after = map(int, done.stdout.split())
+        assert inside - before > 250 and nested - before > 250, (done.stdout, done.stderr)
+        assert after - before < 30
+
+
+KEPT = """
+import torch
+from easylearn.device import kept_memory
+
+def megabytes():
+    return int(open("/proc/self/statm").read().split()[1]) * 4096 >> 20
+
+cpu, seen = torch.device("cpu"), [megabytes()]
+with kept_memory(cpu):
+    torch.ones(300 * 2**20, dtype=torch.uint8)
+    seen.append(megabytes())
+    with kept_memory(cpu):
+        pass
+    seen.append(megabytes())
+print(*seen, megabytes())
+"""
 
 
 def test_preparing_leaves_the_number_of_threads() -> None:

@@ -546,3 +546,13 @@ def test_a_body_with_a_head_brings_its_groups(make_learner: MakeLearner) -> None
 def test_precompute_by_a_misfit(make_learner: MakeLearner) -> None:
     with pytest.raises(StateError, match="a body and a head"):
         make_learner("plain", precompute=True)
+
+
+def test_unfreezing_inside_a_fit_is_refused(make_learner: MakeLearner, at: Any) -> None:
+    learn = make_learner()
+    learn.freeze()
+    for change in (learn.unfreeze, learn.freeze, lambda: learn.freeze_to(1)):
+        with pytest.raises(StateError, match=r"inside a fit .*fit again"):
+            learn.fit(0.1, 2, callbacks=[at(epoch_end=lambda run, change=change: change())])
+    learn.unfreeze()
+    assert all(g.trainable for g in learn.layer_groups)

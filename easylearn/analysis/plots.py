@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import io
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -16,13 +18,28 @@ if TYPE_CHECKING:
 
 
 def new_figure(width: float = 6.4, height: float = 4.0) -> Figure:
-    """An empty figure without a window, which needs no closing."""
+    """An empty figure without a window, which needs no closing; a notebook shows it as an image."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height), layout="constrained")
+    figure = _kind_of_figure()(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
+
+
+@functools.cache
+def _kind_of_figure() -> type[Figure]:
+    from matplotlib.figure import Figure
+
+    class Shown(Figure):
+        """A figure that says how it looks: IPython knows of others only once pyplot has been imported."""
+
+        def _repr_png_(self) -> bytes:
+            held = io.BytesIO()
+            self.savefig(held, format="png")
+            return held.getvalue()
+
+    Shown.__name__ = "Figure"  # as it is called in a text
+    return Shown
 
 
 def grid(n: int, columns: int, wide: float, high: float) -> tuple[Figure, list[Axes]]:

@@ -18,6 +18,7 @@ from ..artefact.model_file import library_versions
 from ..data.bunch import Data
 from ..errors import ArgumentError, DataError, EasyLearnWarning, name_of, short
 from ..files import StrPath, atomic_write
+from ..nn.registry import model_name
 from ..train.checkpoints.context import RunContext
 from ..train.predict import evaluate, score
 from ..train.record import Record, format_row
@@ -60,7 +61,7 @@ def write_report(path: StrPath, run: RunContext, plots: SchedPlots, settings: Ma
         section("Data", _data(run.data)),
         section("Environment", [pairs(_environment(run))]),
     ]
-    title = f"{run.task.kind.replace('_', ' ')}: {type(run.data).__name__}"
+    title = f"{run.task.kind.replace('_', ' ')}: {type(run.data).__name__}, {model_name(run.model)}"
     for dpi in DPIS:
         page = whole_page(title, parts, dpi)
         if len(page.encode()) < MOST_BYTES:

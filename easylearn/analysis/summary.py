@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..data.order import Loader
-from ..device import prepare
+from ..device import kept_memory, prepare
 from ..nn.groups import ParamGroup
 from ..train.callback import Callback, Hooks, call
 from ..train.plan import FitPlan
@@ -74,7 +74,7 @@ def seconds_per_step(run: Run, callbacks: Sequence[Callback] = ()) -> float:
     prepare(run.strategy.device)  # as the fit will
     changing = [c for c in callbacks if c.changes_steps]
     hooks = Hooks(changing)
-    with restored(run.model), ExitStack() as stack:
+    with kept_memory(run.strategy.device), restored(run.model), ExitStack() as stack:
         for callback in changing:
             stack.callback(callback.on_fit_end, run)
             callback.on_fit_begin(run)

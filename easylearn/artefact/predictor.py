@@ -8,13 +8,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import groupby, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..data.order import ItemLoader
+from ..data.order import Indices, ItemLoader, Order, Subset
 from ..data.preprocess import Items, Preprocessor, is_open_file
 from ..errors import ArgumentError, DataError, EasyLearnError, WeightsError
 from ..files import StrPath, atomic_write
@@ -24,6 +24,7 @@ from ..train.predict import gather
 from ..train.strategy import Strategy
 from .model_file import BUILD_ERRORS
 
+OnError = Literal["raise", "skip"]
 CHUNK = 16  # batches that a stream prepares together
 
 
@@ -72,49 +73,90 @@ class Predictor:
         together = torch.cat(probs)
         return Prediction.of(self.task, together)[0] if read.single else Predictions.of(self.task, together, ids)
 
-    def stream(self, items: Any) -> Iterator[tuple[str, Prediction]]:
-        """Predictions one after the other, as (id, prediction), while memory holds a few batches of items.
+    def stream(self, items: Any, on_error: OnError = "raise") -> Iterator[tuple[str, Any]]:
+        """Predictions one after the other, while memory holds a few batches of items.
 
         Args:
             items: any iterable of items, or a `Path` as in `predict`.
+            on_error: "raise" stops at an item that cannot be read; "skip" gives the error in place of its prediction.
+
+        Returns:
+            A generator of (id, `Prediction`), in the order given; with "skip" of (id, `DataError`), too.
         """
         self._refuse_streamed()
-        for read in self._read(items):
-            yield from zip(read.ids, Prediction.of(self.task, self._probs(read)), strict=True)
+        if on_error not in get_args(OnError):
+            raise ArgumentError(f'on_error must be "raise" or "skip", got {on_error!r}')
+        for read in self._read(items, on_error == "skip"):
+            if isinstance(read, tuple):
+                yield read
+            elif on_error == "raise":
+                yield from zip(read.ids, Prediction.of(self.task, self._probs(read)), strict=True)
+            else:
+                yield from zip(read.ids, self._tried(read, np.arange(len(read))), strict=True)
+
+    def _tried(self, read: Items, some: Indices) -> list[Prediction | DataError]:
+        """Predictions of some items; what cannot be read is found by halves, and the rest predicted."""
+        try:
+            return [*Prediction.of(self.task, self._probs(read, some))]
+        except DataError as error:
+            if len(some) == 1:
+                return [error]
+            middle = len(some) // 2
+            return [*self._tried(read, some[:middle]), *self._tried(read, some[middle:])]
 
     def _files(self, path: Any) -> Iterator[Items]:
         return self.preprocessor.read_file(Path(path), CHUNK * self.batch_size)
 
-    def _read(self, items: Any) -> Iterator[Items]:
+    def _read(self, items: Any, skip: bool) -> Iterator[Items | tuple[str, DataError]]:
         if self.preprocessor.is_file(items):
             yield from self._files(items)
             return
         first = 0
         for some in _pieces(items, CHUNK * self.batch_size):
-            read = self.preprocessor.read(some, first)
-            if read.single:
-                raise ArgumentError("stream takes many items; for one use predictor.predict(item)")
-            yield read
-            first += len(read)
+            for read in self._read_list(some, first) if skip and isinstance(some, list) else [self._many(some, first)]:
+                yield read
+                first += 1 if isinstance(read, tuple) else len(read)
 
-    def to_csv(self, items: Any, out: StrPath) -> int:
+    def _many(self, some: Any, first: int) -> Items:
+        read = self.preprocessor.read(some, first)
+        if read.single:
+            raise ArgumentError("stream takes many items; for one use predictor.predict(item)")
+        return read
+
+    def _read_list(self, some: list[Any], first: int) -> Iterator[Items | tuple[str, DataError]]:
+        """Items of a list; what is none is found by halves, and comes with its name and the error."""
+        try:
+            yield self._many(some, first)
+        except DataError as error:
+            if len(some) == 1:
+                yield str(some[0]) if isinstance(some[0], str | os.PathLike) else str(first), error
+                return
+            middle = len(some) // 2
+            yield from self._read_list(some[:middle], first)
+            yield from self._read_list(some[middle:], first + middle)
+
+    def to_csv(self, items: Any, out: StrPath, on_error: OnError = "raise") -> int:
         """Write predictions to a csv: id, label and a probability per class, or numbers; says how many rows there are.
 
         Args:
             items: what `stream` takes, or a list in which items and `Path`s of files and folders may be mixed. With
                 several of them an id begins with the path.
             out: the file to create or replace.
+            on_error: "skip" writes a row for an item that cannot be read, too, and into a last column, "error", why.
         """
         sources, count = self._sources(items), 0
         with atomic_write(out) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
-            writer.writerow(["id", *self.task.row_names])
+            more = ["error"] if on_error == "skip" else []
+            writer.writerow(["id", *self.task.row_names, *more])
             for source in sources:
                 # Two folders may hold files of the same name.
                 of_many = len(sources) > 1 and self.preprocessor.is_file(source)
                 within = f"{source}{'/' if os.path.isdir(source) else ':'}" if of_many else ""
-                for name, predicted in self.stream(source):
-                    writer.writerow([within + name, *self.task.row(predicted.label, predicted.probs)])
+                for name, said in self.stream(source, on_error):
+                    empty = [*[""] * len(self.task.row_names), str(said)]
+                    row = empty if isinstance(said, DataError) else [*self.task.row(said.label, said.probs), ""]
+                    writer.writerow([within + name, *(row if more else row[:-1])])
                     count += 1
         return count
 
@@ -132,9 +174,12 @@ class Predictor:
         if self.task.is_streamed:
             raise ArgumentError("a language model predicts what comes next: use generate(predictor, prompt, n)")
 
-    def _probs(self, read: Items) -> Tensor:
+    def _probs(self, read: Items, some: Indices | None = None) -> Tensor:
         source = self.preprocessor.source(read.values)
-        loader = ItemLoader(self.preprocessor.order(read.values, source, self.batch_size), source)
+        if some is None or len(some) == len(read):
+            loader = ItemLoader(self.preprocessor.order(read.values, source, self.batch_size), source)
+        else:
+            loader = ItemLoader(Order(len(some), self.batch_size), Subset(source, some))
         try:
             logits, _ = gather(self.model, loader, self.strategy)
         except (EasyLearnError, torch.cuda.OutOfMemoryError):

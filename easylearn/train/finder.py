@@ -14,7 +14,7 @@ from .loop import run_fit
 from .plan import FitPlan
 from .record import Record
 from .snapshot import restored
-from .state import Run
+from .state import Pause, Run
 
 
 @dataclass(frozen=True)
@@ -43,18 +43,22 @@ class LRCurve:
 
 
 class _StopWhenWorse(Callback):
-    """Smooths the loss, with its start corrected, and ends the sweep when it passes `factor` times its best."""
+    """Smooths the loss, with its start corrected, and ends the sweep when that passes `factor` times its best."""
 
     def __init__(self, beta: float, factor: float) -> None:
         self.beta, self.factor = beta, factor
-        self.average, self.best = 0.0, math.inf
+        self.average, self.first, self.best = 0.0, math.nan, math.inf
         self.smooth: list[float] = []
 
     def on_batch_end(self, run: Run) -> None:
         self.average = self.beta * self.average + (1 - self.beta) * run.record.last_loss
         smooth = self.average / (1 - self.beta**run.step)
         self.smooth.append(smooth)
-        if not math.isfinite(smooth) or (run.step > 5 and smooth > self.factor * self.best):
+        if run.step == 1:
+            self.first = smooth
+        # A loss that may be below 0 has no multiples: it is compared with how far it fell, or was from 0.
+        scale = self.best if self.best > 0 else max(self.first - self.best, abs(self.first))
+        if not math.isfinite(smooth) or (run.step > 5 and smooth - self.best > (self.factor - 1) * scale):
             run.stop_reason = run.stop_reason or "the loss became much worse than its best"
         self.best = min(self.best, smooth) if math.isfinite(smooth) else self.best
 
@@ -93,7 +97,10 @@ def sweep(run: Run, beta: float = 0.9, factor: float = 4.0) -> LRCurve:
     finally:
         run.strategy.load_state_dict(scale)
     rates, losses = tuple(r[-1] for r in record.rates), tuple(record.losses)
-    return LRCurve(rates, losses, tuple(worse.smooth), *suggest(rates, losses), record)
+    found: tuple[float | None, str] = (None, f"{record.stop_reason} of {run.n_steps}; run it to its end")
+    if not isinstance(record.stop_reason, Pause):
+        found = suggest(rates, losses)
+    return LRCurve(rates, losses, tuple(worse.smooth), *found, record)
 
 
 def suggest(rates: tuple[float, ...], losses: tuple[float, ...]) -> tuple[float | None, str]:

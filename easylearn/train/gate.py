@@ -47,6 +47,14 @@ class Gate:
         finally:
             self._fitting = outer
 
+    def refuse_inside_fit(self, what: str) -> None:
+        """A StateError while a fit runs, whose optimizer would not notice `what` is done."""
+        if self._fitting is not None:
+            raise StateError(
+                f"{what} inside a fit would reach neither its optimizer nor its rates: let the fit end (a callback "
+                "sets run.stop_reason), do it, and fit again"
+            )
+
     def training(self) -> AbstractContextManager[None]:
         """The model is this thread's alone, as for one step."""
         return self._alone

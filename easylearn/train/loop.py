@@ -9,8 +9,9 @@ from contextlib import ExitStack, closing, contextmanager
 from types import FrameType
 
 from .. import keyed
-from ..device import prepare
+from ..device import kept_memory, prepare
 from .callback import Callback, Hook, Hooks, call
+from .fitting import check_outputs
 from .predict import evaluate
 from .record import Record
 from .state import Pause, Run
@@ -22,6 +23,7 @@ def run_fit(run: Run, callbacks: Sequence[Callback]) -> Record:
     prepare(run.strategy.device)
     with ExitStack() as stack:
         stack.enter_context(gate.fit())
+        stack.enter_context(kept_memory(run.strategy.device))
         stack.enter_context(keyed.scoped_rng())
         stack.enter_context(interruptible(run))
         with gate.training():
@@ -76,6 +78,8 @@ def one_batch(run: Run, hooks: Hooks) -> None:
     assert run.batch is not None
     run.logits = run.loss = None  # the memory of the last batch's, for this one's
     run.logits, run.loss = run.strategy.forward_loss(run.model, run.task, run.batch)
+    if run.step == 0:
+        check_outputs(run.logits, run.task)
     call(hooks.loss, run)
     run.strategy.backward(run.loss, run.batch.index.numel())
     if run.strategy.must_step(run.batch_in_epoch + 1 == run.steps_per_epoch or run.step + 1 == run.n_steps):

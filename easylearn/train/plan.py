@@ -66,6 +66,11 @@ def plan_fit(
     >>> plan.n_epochs, plan.cycle_ends
     (7.0, (10, 30, 70))
     """
+    if isinstance(n, float) and 0 < n < 1 <= max(rates):
+        raise ArgumentError(
+            f"lr={max(rates):g} and n={n:g} look swapped: the rate comes first, then how many epochs or cycles, as in "
+            f"fit({n:g}, {max(rates):g})"
+        )
     for name, given in (("momentum", momentum), ("schedule", schedule)):
         if given is not None:
             schedules.check_schedule(name, given)

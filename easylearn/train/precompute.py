@@ -19,9 +19,11 @@ from ..data.bunch import Data, SplitName
 from ..data.cache import ItemStore, open_store
 from ..data.claims import byte_of, claims_in
 from ..data.order import Batch, Indices, ItemLoader, Loader, Order, Shard, Subset, TensorSource
+from ..device import kept_memory
 from ..errors import DataError, EasyLearnError, EasyLearnWarning
 from ..files import cache_dir, digest
 from ..nn.body_head import BodyHead
+from .callbacks.progress import shows_bars
 from .strategy import Strategy
 
 _PLAIN = (bool, int, float, str, tuple, type(None))  # strides, kernel sizes, eps: no weights, but they decide, too
@@ -158,10 +160,11 @@ class _Filling:
     def _compute(self, missing: Indices) -> None:
         from tqdm.auto import tqdm
 
-        with tqdm(total=len(missing), desc=f"precompute {self.split}", leave=False, unit="item", disable=None) as bar:
+        off = not shows_bars()
+        with tqdm(total=len(missing), desc=f"precompute {self.split}", leave=False, unit="item", disable=off) as bar:
             for alone in (False, False, True):
                 loader, given = _some(self.data.loader(self.split), missing), 0
-                with self.strategy.evaluating(self.model), keyed.scoped_rng():
+                with kept_memory(self.strategy.device), self.strategy.evaluating(self.model), keyed.scoped_rng():
                     with closing(loader.batches(self.strategy.device)) as batches:
                         for batch in batches:
                             self._add(batch.inputs, missing[batch.index.numpy()].tolist(), loader.batch_size, alone)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ..data.bunch import Data, SplitName
 from ..data.order import Loader
+from ..device import kept_memory
 from ..errors import ArgumentError, DataError
 from ..task import Predictions, Task
 from ..task.accumulate import in_file_order
@@ -41,16 +42,17 @@ def predict_split(
             "a language model's predictions are one number per token and word; use learn.validate() for its "
             "perplexity, or generate(learn, prompt, n)"
         )
-    logits, targets = gather(model, data.loader(split), strategy)
-    views = [logits, *(gather(model, data.loader(split, view=k), strategy)[0] for k in range(1, n_aug + 1))]
+    with kept_memory(strategy.device):
+        logits, targets = gather(model, data.loader(split), strategy)
+        views = [logits, *(gather(model, data.loader(split, view=k), strategy)[0] for k in range(1, n_aug + 1))]
     stack = torch.stack([task.activate(view) for view in views])
     return Predictions.of(task, stack.mean(0), data.ids(split), targets, stack)
 
 
 def evaluate(model: nn.Module, loader: Loader, task: Task, strategy: Strategy) -> dict[str, float]:
     """Mean loss and metrics over a whole loader, as "valid_loss" and by name."""
-    total = task.accumulator(strategy.device)
-    with strategy.evaluating(model), closing(loader.batches(strategy.device)) as batches:
+    device, total = strategy.device, task.accumulator(strategy.device)
+    with kept_memory(device), strategy.evaluating(model), closing(loader.batches(device)) as batches:
         for batch in batches:
             if batch.target is None:
                 raise DataError("these items have no targets, so there is nothing to compare the predictions with")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -48,6 +49,7 @@ class Run:
         freeze_stats: batch-norm statistics of all groups but the last stay as they are.
         cycle_ends: the steps after which a cycle is over.
         save: saves the weights under a name, as `learn.save`; None where no learner made the run.
+        saved_best: of each file of best weights, by name: the metric, its value, and where it is. The learner's own.
         step: batches done in this fit.
         epoch: whole epochs done in this fit.
         batch: the batch at hand; a callback may replace it in `on_batch_begin`.
@@ -74,7 +76,8 @@ class Run:
     first_epoch: int = 0
     freeze_stats: bool = False
     cycle_ends: tuple[int, ...] = ()
-    save: Callable[[str], object] | None = None
+    save: Callable[[str], Path] | None = None
+    saved_best: dict[str, tuple[str, float, Path]] = field(default_factory=dict)
     step: int = 0
     epoch: int = 0
     batch: Batch | None = None

@@ -12,7 +12,7 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -22,7 +22,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..errors import ArgumentError, DataError, did_you_mean
+from ..device import give_back_memory
+from ..errors import ArgumentError, DataError, check_whole, did_you_mean
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -32,7 +33,11 @@ AnyImage = Any  # a path, bytes, a PIL image, an ndarray (h, w[, c]) or a Tensor
 # Endings of the files that are found in folders. Pillow's list is longer, and holds films and scientific data, too.
 _ENDINGS = "jpg jpeg jpe jfif png apng gif bmp dib webp avif avifs tif tiff ppm pgm pbm pnm jp2 j2k jpx tga heic heif"
 IMAGE_SUFFIXES = frozenset(f".{ending}" for ending in _ENDINGS.split())
-VERSION = 2  # part of every cache key: raise it when the same file would give other pixels
+FORMATS = ("JPEG", "PNG", "GIF", "BMP", "DIB", "WEBP", "AVIF", "TIFF", "PPM", "JPEG2000", "TGA", "HEIF")
+"""What is opened, whatever a file is called: of Pillow's other formats some start programs, and many are old code."""
+MAX_PIXELS = 100_000_000
+LARGE = 10_000_000  # pixels whose memory is worth the milliseconds that giving it back takes
+VERSION = 3  # part of every cache key: raise it when the same file would give other pixels
 LONG_SIDE = 1.5  # "crop" keeps at most this much of the long side, in units of the working size
 _CHANNELS = (1, 3, 4)
 _ORIENTATION = 0x0112  # the EXIF tag
@@ -53,6 +58,7 @@ class ItemStage:
     method: Method = "crop"
     channels: int = 3  # colour; 1 is grey
     crop_pct: float = 1.0  # "crop": the share of the shorter side that the model sees; the rest is cut at random
+    max_pixels: int = field(default=MAX_PIXELS, repr=False)  # files with more are refused; the others' are the same
 
     def __post_init__(self) -> None:
         if len(self.size) != 2 or min(self.size) < 1:
@@ -63,6 +69,7 @@ class ItemStage:
             raise ArgumentError(f"channels must be 3 (colour) or 1 (grey), got {self.channels}")
         if not 0.1 <= self.crop_pct <= 1.0:
             raise ArgumentError(f"crop_pct must be between 0.1 and 1, got {self.crop_pct}")
+        check_whole("max_pixels", self.max_pixels)
 
     @property
     def working_size(self) -> tuple[int, int]:
@@ -103,7 +110,9 @@ class ItemStage:
 
         if isinstance(source, Image.Image):
             try:
-                return self._from_pil(source)
+                return self._from_pil(source, name)
+            except DataError:
+                raise
             except Exception as error:  # any decoder may be behind a lazily loaded image
                 raise DataError(f"{name} cannot be read: {_reason(error)}") from error
         raise DataError(
@@ -128,16 +137,30 @@ class ItemStage:
         if not data.size:
             raise DataError(f"{name} is empty (0 bytes). {_ADVICE}")
         try:
-            with Image.open(io.BytesIO(data.data)) as image:
+            Image.init()
+            with Image.open(io.BytesIO(data.data), formats=[f for f in FORMATS if f in Image.OPEN]) as image:
+                width, height = image.size
+                if width * height > self.max_pixels:
+                    raise Image.DecompressionBombError(
+                        f"{width} x {height} are {width * height:,} pixels, and max_pixels is {self.max_pixels:,}"
+                    )
                 fast = self._fast_jpeg(image, data)
-                return self._from_pil(image, draft=True) if fast is None else fast
+                found = self._from_pil(image, name, draft=True) if fast is None else fast
+                if width * height > LARGE:
+                    image.close()
+                    give_back_memory()
+                return found
         except UnidentifiedImageError as error:
-            raise DataError(f"{name} is not an image in a format that Pillow knows. {_ADVICE}") from error
+            known = ", ".join(f for f in FORMATS if f in Image.OPEN)
+            raise DataError(f"{name} is not an image in a format that is opened here ({known}). {_ADVICE}") from error
         except Image.DecompressionBombError as error:
             raise DataError(
-                f"{name} is too large to be decoded safely: {_reason(error)}. Shrink it, or raise "
-                'PIL.Image.MAX_IMAGE_PIXELS if you trust it; data made with on_error="skip" leave it out'
+                f"{name} is too large to be decoded safely: {_reason(error)}. Shrink it, or raise max_pixels= of the "
+                "data (above 178 million PIL.Image.MAX_IMAGE_PIXELS, too) if you trust it; data made with "
+                'on_error="skip" leave it out'
             ) from error
+        except DataError:
+            raise
         except Exception as error:  # decoders of damaged files raise nearly anything: SyntaxError, struct.error
             raise DataError(f"{name} seems to be damaged, decoding failed: {_reason(error)}. {_ADVICE}") from error
 
@@ -164,7 +187,7 @@ class ItemStage:
         ratios = (height / self.working_size[0], width / self.working_size[1])
         return max(ratios) if self.method == "pad" else min(ratios)
 
-    def _from_pil(self, image: Image.Image, draft: bool = False) -> Tensor:
+    def _from_pil(self, image: Image.Image, name: str, draft: bool = False) -> Tensor:
         from PIL import ImageOps
         from PIL.JpegImagePlugin import JpegImageFile
 
@@ -175,14 +198,14 @@ class ItemStage:
                 image.draft(image.mode, (math.ceil(image.size[0] / factor), math.ceil(image.size[1] / factor)))
         if orientation != 1:
             image = ImageOps.exif_transpose(image)
-        return self._fit_array(np.array(_flatten(image, self.channels)))
+        return self._fit_array(np.array(_flatten(image, self.channels, name)))
 
     def _load_array(self, given: npt.NDArray[Any] | Tensor, name: str) -> Tensor:
         pixels = as_uint8(channels_last(given, name), name)
         if pixels.ndim == 3 and pixels.shape[2] == 4:
             from PIL import Image
 
-            return self._from_pil(Image.fromarray(np.ascontiguousarray(pixels)))
+            return self._from_pil(Image.fromarray(np.ascontiguousarray(pixels)), name)
         # torch takes no negative strides and no read-only memory
         return self._fit_array(pixels.copy() if not pixels.flags.writeable or min(pixels.strides) < 0 else pixels)
 
@@ -291,12 +314,15 @@ def as_uint8(array: npt.NDArray[Any], name: str) -> npt.NDArray[np.uint8]:
             raise DataError(f"{name}: {int((~np.isfinite(array)).sum())} pixels are NaN or infinite")
         if low < 0.0 or high > 1.0:
             raise DataError(
-                f"{name}: floating-point pixels must be between 0 and 1, got {low:g} to {high:g}. Divide by the "
-                "largest possible value, or pass uint8; normalisation is done here"
+                f"{name}: floating-point pixels must be between 0 and 1, got {low:g} to {high:g}. Divide all images by "
+                "the largest possible value, or pass uint8; normalisation is done here"
             )
         array = np.rint(array * 255)
     elif array.dtype != np.uint8:
-        raise DataError(f"{name}: pixels must be uint8, bool, uint16 or floats in [0, 1], got {array.dtype}")
+        raise DataError(
+            f"{name}: pixels must be uint8, bool, uint16 or floats in [0, 1], got {array.dtype}, whose black and white "
+            "nobody knows. Scale all images alike and save them with 8 or 16 bits"
+        )
     return array.astype(np.uint8, copy=False)
 
 
@@ -311,12 +337,12 @@ def single_images(given: npt.NDArray[Any] | Tensor, name: str) -> list[AnyImage]
         raise
 
 
-def _flatten(image: Image.Image, channels: int) -> Image.Image:
+def _flatten(image: Image.Image, channels: int, name: str) -> Image.Image:
     """An 8-bit "RGB" or "L" image of any Pillow image; what is transparent becomes white."""
     from PIL import Image
 
     if image.mode.startswith("I") or image.mode == "F":
-        image = Image.fromarray(_to_8_bits(np.asarray(image), image.mode))
+        image = Image.fromarray(as_uint8(_of_known_range(image), name))
     elif image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         layer = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
@@ -324,16 +350,14 @@ def _flatten(image: Image.Image, channels: int) -> Image.Image:
     return image if image.mode == wanted else image.convert(wanted)
 
 
-def _to_8_bits(values: npt.NDArray[Any], mode: str) -> npt.NDArray[np.uint8]:
-    """Grey values of 16 or 32 bits or floats as 0 to 255, by the range of their type where that is known."""
-    wide = values.astype(np.float64)
-    low, high = float(np.nanmin(wide)), float(np.nanmax(wide))
-    if mode != "F" and low >= 0 and high <= 65535:
-        low, high = 0.0, 65535.0
-    elif mode == "F" and low >= 0 and high <= 255:
-        low, high = 0.0, 1.0 if high <= 1 else 255.0
-    span = (high - low) or 1.0
-    return np.rint(np.nan_to_num((wide - low) / span) * 255).astype(np.uint8)
+def _of_known_range(image: Image.Image) -> npt.NDArray[Any]:
+    """The numbers of a grey image of more than 8 bits, one scale for all files: a file's own would hide what is dark.
+
+    Pillow has the 16 bits of some formats in 32; what else has 32 has no range that anybody knows.
+    """
+    numbers = np.asarray(image)
+    sixteen = image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM"))
+    return numbers.astype(np.uint16) if sixteen else numbers
 
 
 def _reason(error: BaseException) -> str:

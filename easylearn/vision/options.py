@@ -13,7 +13,7 @@ from ..data.weights import ItemWeights
 from ..errors import ArgumentError
 from ..files import StrPath
 from .augment import Augment
-from .decode import Method
+from .decode import MAX_PIXELS, Method
 from .items import Column
 from .preprocess import CROP_PCT, ImagePreprocessor, Size
 
@@ -53,6 +53,7 @@ class ImageOptions:
         weights: how often training images are drawn: "balanced", a dictionary by class, or one number per image; of a
             table also the name of a column.
         on_error: "raise" stops at a file that cannot be read; "skip" leaves it out, and `report()` lists it.
+        max_pixels: files of more pixels are such, so that no small file takes all memory; the model keeps it.
     """
 
     batch_size: int = 64
@@ -68,6 +69,7 @@ class ImageOptions:
     groups: Groups = None
     weights: ItemWeights = None
     on_error: OnError = "raise"
+    max_pixels: int = MAX_PIXELS
 
     def __post_init__(self) -> None:
         if self.on_error not in get_args(OnError):
@@ -76,7 +78,9 @@ class ImageOptions:
     def preprocessor(self, size: Size, crop_pct: float = CROP_PCT) -> ImagePreprocessor:
         """What prepares images at a size; `crop_pct` is taken where none was given."""
         chosen = crop_pct if self.crop_pct is None else self.crop_pct
-        return ImagePreprocessor(size, self.method, self.channels, chosen, workers=self.workers)
+        return ImagePreprocessor(
+            size, self.method, self.channels, chosen, workers=self.workers, max_pixels=self.max_pixels
+        )
 
 
 class ImageKeywords(TypedDict, total=False):
@@ -95,6 +99,7 @@ class ImageKeywords(TypedDict, total=False):
     groups: Groups
     weights: ItemWeights
     on_error: OnError
+    max_pixels: int
 
 
 class TableKeywords(ImageKeywords, total=False):

@@ -19,7 +19,7 @@ from ..errors import ArgumentError, DataError, WeightsError
 from ..nn.body_head import BodyHead
 from ..task import Task
 from .augment import IMAGENET_MEAN, IMAGENET_STD, BatchStage
-from .decode import LONG_SIDE, AnyImage, ItemStage, Method, single_images
+from .decode import LONG_SIDE, MAX_PIXELS, AnyImage, ItemStage, Method, single_images
 from .folders import list_images, listing, printable
 from .items import named_in
 from .source import Images, ImageSource
@@ -42,6 +42,7 @@ class ImagePreprocessor(Preprocessor):
     mean: tuple[float, ...] | None = None  # per channel, of pixels in [0, 1]; None takes ImageNet's
     std: tuple[float, ...] | None = None
     workers: int | None = None  # 0 never decodes in processes of its own; None chooses
+    max_pixels: int = MAX_PIXELS  # files of more are refused, before they are decoded
     kind: ClassVar[str] = "images"
 
     def __post_init__(self) -> None:
@@ -59,7 +60,7 @@ class ImagePreprocessor(Preprocessor):
     @cached_property
     def item_stage(self) -> ItemStage:
         """Decodes an image and brings it to working size."""
-        return ItemStage(pair_of(self.size), self.method, self.channels, self.crop_pct)
+        return ItemStage(pair_of(self.size), self.method, self.channels, self.crop_pct, self.max_pixels)
 
     @cached_property
     def batch_stage(self) -> BatchStage:
@@ -118,7 +119,8 @@ class ImagePreprocessor(Preprocessor):
     @classmethod
     def from_recipe(cls, recipe: Mapping[str, Any], task: Task) -> ImagePreprocessor:
         try:
-            found = cls(**{name: recipe[name] for name in ("size", "method", "channels", "crop_pct", "mean", "std")})
+            given = {name: recipe[name] for name in ("size", "method", "channels", "crop_pct", "mean", "std")}
+            found = cls(**given, max_pixels=recipe.get("max_pixels", MAX_PIXELS))
             size = pair_of(found.size)
             if max(size) > LARGEST or any(type(n) is not int for n in (*recipe["size"], found.channels)):
                 raise ValueError(f"{found.channels} channels of size {size}")

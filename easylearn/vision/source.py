@@ -6,9 +6,11 @@ import functools
 import math
 import multiprocessing
 import os
+import signal
+import threading
 import warnings
-from collections.abc import Callable, Generator, Iterable, Sequence
-from contextlib import closing
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -17,13 +19,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from .. import keyed
 from ..data.cache import ItemStore
 from ..data.order import Indices, Source
 from ..device import at_most_threads, mapping, prepare, usable_cores
-from ..errors import DataError
+from ..errors import DataError, StateError
 from .augment import BatchStage
 from .decode import AnyImage, ItemStage, no_warnings, window
 from .store import item_keys
@@ -64,7 +66,7 @@ class BatchError:
     message: str
 
 
-class ImageDataset(Dataset["tuple[Tensor | BatchError, Any]"]):
+class ImageDataset(Dataset["tuple[Tensor | BatchError | npt.NDArray[Any], Any]"]):
     """The item stage over images, one whole batch at a time; what it gives is kept in `store`, if there is one."""
 
     def __init__(self, images: Images, stage: ItemStage, store: ItemStore | None = None) -> None:
@@ -72,9 +74,11 @@ class ImageDataset(Dataset["tuple[Tensor | BatchError, Any]"]):
         self.stage = stage
         self.store = store
 
-    def __getitem__(self, request: BatchRequest) -> tuple[Tensor | BatchError, Any]:
+    def __getitem__(self, request: BatchRequest) -> tuple[Tensor | BatchError | npt.NDArray[Any], Any]:
         """What a worker gives: a batch, and which of its items are whole in the store."""
-        return self.make(request), None if self.store is None else self.store.whole[request.index]
+        made = self.make(request)
+        whole = None if self.store is None else self.store.whole[request.index]
+        return (made if isinstance(made, BatchError) or get_worker_info() is None else _shared(made)), whole
 
     def make(
         self, request: BatchRequest, each: Callable[..., Iterable[Any]] = map, threads: int = 1
@@ -105,6 +109,18 @@ class ImageDataset(Dataset["tuple[Tensor | BatchError, Any]"]):
         if self.store is None:
             return decode(items)
         return self.store.fetch(items, decode, lambda some: item_keys([sources[i] for i in some]), wait)
+
+
+def _shared(batch: Tensor) -> Tensor | npt.NDArray[Any]:
+    """A batch in the memory that processes share, or, where that is full (a container has 64 MB), for a pipe.
+
+    Left to the thread that sends batches, the error would be that thread's, and its batch waited for in vain.
+    """
+    try:
+        shared: Tensor = batch.share_memory_()  # type: ignore[no-untyped-call]
+        return shared
+    except RuntimeError:
+        return batch.numpy()
 
 
 def _cut(out: npt.NDArray[np.uint8], row: int, pixels: npt.NDArray[np.uint8] | None, request: BatchRequest) -> bool:
@@ -161,8 +177,28 @@ def in_workers(
     with warnings.catch_warnings():
         # Python 3.12 warns of any fork beside threads, and torch always has threads; DataLoader is made for it.
         warnings.filterwarnings("ignore", message=".*multi-threaded, use of fork", category=DeprecationWarning)
-        batches = iter(loader)
-    yield from batches
+        with _no_alarm():
+            batches = iter(loader)
+    try:
+        yield from batches
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise StateError(
+            f"one of {workers} processes that prepare images was killed, mostly because memory ran out: "
+            f"{str(error).splitlines()[0]}. Take fewer of them, workers=1, or none, workers=0; or a smaller batch_size"
+        ) from error
+
+
+@contextmanager
+def _no_alarm() -> Iterator[None]:
+    """Keep torch from raising, wherever the program is, when a worker dies: it is asked for at the next batch, too."""
+    before = None
+    if threading.current_thread() is threading.main_thread() and os.name == "posix":
+        before = signal.getsignal(signal.SIGCHLD)
+    yield
+    if before is not None:
+        signal.signal(signal.SIGCHLD, before)
 
 
 def _noted(
@@ -173,7 +209,7 @@ def _noted(
         for request, (batch, whole) in zip(requests, made, strict=True):
             if store is not None:
                 store.whole[request.index] |= whole
-            yield batch
+            yield torch.from_numpy(batch) if isinstance(batch, np.ndarray) else batch
 
 
 def usual_start_method() -> str:

@@ -190,6 +190,8 @@ def _label_text(labels: Any, i: int) -> str:
 def _missing_file(rows: Rows, missing: Sequence[int]) -> str:
     """Names the first missing file and its row, and guesses why."""
     file = Path(rows.sources[missing[0]])
+    if file.is_dir():
+        return f'{rows.where[missing[0]]}: {file} is a folder, not an image; name a file, or pass on_error="skip"'
     more = f" ({len(missing)} of {len(rows)} files are missing)" if len(missing) > 1 else ""
     found = [ending for ending in sorted(IMAGE_SUFFIXES) if Path(f"{file}{ending}").is_file()]
     hint = f'The file {file.name}{found[0]} exists: pass suffix="{found[0]}"' if found else "Check folder and suffix"
@@ -199,7 +201,7 @@ def _missing_file(rows: Rows, missing: Sequence[int]) -> str:
 def _readable(rows: Rows, how: ImageOptions, skipped: dict[str, str]) -> list[int]:
     """The rows whose images can be read: each is tried."""
     chunks = [list(range(a, min(a + PROBED, len(rows)))) for a in range(0, len(rows), PROBED)]
-    found = in_workers(_Probe(rows, how.channels), chunks, choose_workers(len(rows), how.workers))
+    found = in_workers(_Probe(rows, how), chunks, choose_workers(len(rows), how.workers))
     bad = {i: reason for some in found for i, reason in some.items()}
     skipped |= {rows.ids[i]: reason for i, reason in bad.items()}
     return [i for i in range(len(rows)) if i not in bad]
@@ -208,10 +210,10 @@ def _readable(rows: Rows, how: ImageOptions, skipped: dict[str, str]) -> list[in
 class _Probe(torch.utils.data.Dataset["dict[int, str]"]):
     """Tries images, small; gives the numbers of those that cannot be read, with the reason."""
 
-    def __init__(self, rows: Rows, channels: int) -> None:
+    def __init__(self, rows: Rows, how: ImageOptions) -> None:
         self.sources, self.ids = rows.sources, rows.ids
         # Pillow's reduced decoding reads every byte of a JPEG but computes little: enough to find damage.
-        self.stage = ItemStage((32, 32), "squash", channels)
+        self.stage = ItemStage((32, 32), "squash", how.channels, max_pixels=how.max_pixels)
 
     def __getitem__(self, numbers: Sequence[int]) -> dict[int, str]:
         bad = {}

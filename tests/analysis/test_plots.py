@@ -137,3 +137,15 @@ def test_figures_belong_to_no_window(make_learner: MakeLearner) -> None:
     learn.sched.plot_losses()
     if "matplotlib.pyplot" in sys.modules:
         assert sys.modules["matplotlib.pyplot"].get_fignums() == []
+
+
+def test_a_fresh_notebook_shows_an_image(make_learner: MakeLearner) -> None:
+    """With formatters that know nothing of matplotlib: IPython teaches them when pyplot is imported."""
+    formatters = pytest.importorskip("IPython.core.formatters")
+    learn = make_learner()
+    learn.lr_find()
+    learn.fit(0.05, 1)
+    figures = [learn.sched.plot(), learn.sched.plot_lr(), learn.sched.plot_losses(), learn.interpret().plot_confusion()]
+    for figure in figures:
+        shown, _ = formatters.DisplayFormatter().format(figure)
+        assert shown["image/png"].startswith(b"\x89PNG") and shown["text/plain"].startswith("<Figure size")

@@ -221,6 +221,7 @@ def test_its_state_is_json_and_tensors_and_round_trips(
         assert json.dumps(plain(found)) == text
 
 
+@pytest.mark.filterwarnings("ignore:.*keeps the weights of an earlier fit")
 @every
 def test_one_object_in_two_fits_is_as_good_as_two(
     make: Callable[[], Callback], learner: Callable[..., Learner], weights: Any, same: Any

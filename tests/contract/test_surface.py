@@ -155,6 +155,7 @@ def test_run() -> None:
         "freeze_stats",
         "cycle_ends",
         "save",
+        "saved_best",
         "step",
         "epoch",
         "batch",

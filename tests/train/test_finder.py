@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from easylearn.data.loaders import ForeignLoader, LoaderData
 from easylearn.errors import ArgumentError
@@ -132,6 +133,7 @@ class TestItLeavesNoTrace:
             if raises is None:
                 curve = learn.lr_find()
                 assert len(curve.rates) == 13 and "interrupted" in str(curve.record.stop_reason)
+                assert curve.suggestion is None and "interrupted after step 12 of 100" in curve.reason
             else:
                 with pytest.raises(raises):
                     learn.lr_find()
@@ -201,6 +203,22 @@ class TestTheSweep:
         best = min(curve.smooth[:-1])
         assert not curve.smooth[-1] <= 4 * best
         assert all(s <= 4 * min(curve.smooth[: i + 1]) for i, s in enumerate(curve.smooth[:-1]) if i > 5)
+
+    @pytest.mark.parametrize("shift", [-5.0, -1.2, 0.0])
+    def test_a_loss_below_zero_gives_the_same_curve(self, make_learner: MakeLearner, shift: float) -> None:
+        plain = make_learner().lr_find()
+        curve = make_learner(loss=lambda logits, target: F.cross_entropy(logits, target) + shift).lr_find()
+        n = min(len(plain.rates), len(curve.rates))
+        assert n > 60 and curve.rates[:n] == plain.rates[:n]
+        assert curve.losses[:n] == pytest.approx([v + shift for v in plain.losses[:n]], abs=1e-4)
+        assert curve.suggestion == pytest.approx(plain.suggestion)
+
+    def test_a_loss_below_zero_that_breaks_ends_the_sweep(self, make_learner: MakeLearner, make_data: Any) -> None:
+        data = make_data("regression", n_train=64, batch_size=16)
+        curve = make_learner("plain", data, loss=lambda a, b: (a - b).square().mean() - 9).lr_find(
+            1e-5, 1e6, n_steps=200
+        )
+        assert curve.record.stop_reason is not None and 50 < len(curve.rates) < 200
 
     def test_callbacks_of_the_learner_stay_out_of_it(self, make_learner: MakeLearner, at: Any) -> None:
         seen: list[int] = []

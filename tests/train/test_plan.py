@@ -17,7 +17,8 @@ from easylearn.train.plan import FitPlan, count_of, plan_fit, spread_rates
 
 
 def plan(n: int | None = None, *, epochs: int | None = None, **changes: Any) -> FitPlan:
-    return plan_fit((0.1,), changes.pop("steps_per_epoch", 10), count_of(n, epochs), **changes)
+    rates, steps = changes.pop("rates", (0.1,)), changes.pop("steps_per_epoch", 10)
+    return plan_fit(rates, steps, count_of(n, epochs), **changes)
 
 
 def multipliers(of: FitPlan) -> list[float]:
@@ -105,6 +106,8 @@ def test_a_schedule_of_ones_own() -> None:
         ({"n": 0}, "n must be a whole number of at least 1, got 0"),
         ({"n": -1, "cycle_len": None}, "at least 1"),
         ({"n": 2.5}, "whole number"),
+        ({"n": 1e-2, "rates": (3.0,)}, r"swapped: .*fit\(0\.01, 3\)"),
+        ({"n": 1e-2, "rates": (3.0, 3.0), "schedule": schedules.cosine()}, "swapped"),
         ({"n": 1, "cycle_len": 0}, "cycle_len"),
         ({"n": 1, "cycle_len": math.nan}, "cycle_len"),
         ({"n": 1, "cycle_mult": -1}, "cycle_mult"),
@@ -202,3 +205,13 @@ def test_what_is_no_rate(lr: Any) -> None:
 
 def test_zero_keeps_a_group_as_it_is() -> None:
     assert spread_rates([0, 0.1, 0.1], NAMES)[0] == 0.0
+
+
+def test_swapped_numbers_train_nothing(make_learner: Any) -> None:
+    learn = make_learner()
+    for call in (learn.fit, learn.fit_one_cycle, learn.plan):
+        with pytest.raises(ArgumentError, match="look swapped"):
+            call(3, 1e-2)
+    with pytest.raises(ArgumentError, match="epochs must be a whole number"):
+        learn.fine_tune(1e-2, 3)
+    assert learn.epochs_done == 0

@@ -27,6 +27,7 @@ from easylearn.files import digest
 from easylearn.learning import Learner
 from easylearn.nn.body_head import BodyHead
 from easylearn.task import single_label
+from easylearn.train import precompute
 from easylearn.train.optim import sgd
 from easylearn.train.precompute import FeatureStore, features_key, state_digest
 from easylearn.train.strategy import SingleDevice
@@ -43,6 +44,9 @@ class CountingSource(TensorSource):
     def stream(self, batches: Any, *given: Any) -> Any:
         self.data.asked += 1
         return super().stream(batches, *given)
+
+    def fetch(self, index: Any, device: torch.device) -> Any:
+        return TensorSource(self.inputs).fetch(index, device)  # two items, when a learner is made
 
 
 class Counting(TensorData):
@@ -613,3 +617,13 @@ def test_digest() -> None:
     moved = nn.Conv2d(1, 1, 3).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     moved.load_state_dict(layer.state_dict())
     assert state_digest(moved) == state_digest(layer)
+
+
+@pytest.mark.parametrize("seen", [True, False])
+def test_a_bar_where_somebody_sees_it(
+    make_learner: MakeLearner, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], seen: bool
+) -> None:
+    """A notebook, too: its output says that it is no terminal."""
+    monkeypatch.setattr(precompute, "shows_bars", lambda: seen)
+    make_learner("body_head", precompute=True).fit(0.1, 1)
+    assert ("precompute train" in capsys.readouterr().err) is seen

@@ -610,3 +610,12 @@ def test_a_folder_one_level_too_deep_names_the_one_above(tmp_path: Path) -> None
         (tmp_path / part / "cats").mkdir(parents=True)
     with pytest.raises(DataError, match=r"Did you mean .*, which holds both\?"):
         ImageData.from_folder(tmp_path / "train" / "cats")
+
+
+def test_a_folder_in_place_of_an_image(tmp_path: Path) -> None:
+    for k in range(3):
+        Image.new("RGB", (8, 8)).save(tmp_path / f"{k}.png")
+    (tmp_path / "dir.png").mkdir()
+    table = pd.DataFrame({"file": ["0.png", "dir.png", "1.png", "2.png"], "label": list("abab")})
+    with pytest.raises(DataError, match=r"dir\.png is a folder, not an image"):
+        ImageData.from_df(table, tmp_path, size=8, valid=[0, 1])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import subprocess
+import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -132,14 +134,41 @@ def test_sixteen_bits(tmp_path: Path) -> None:
     assert np.abs(ItemStage((64, 64)).load(ramp)[0].numpy() - wanted).max() <= 1
 
 
-def test_float_and_32_bit_tiff(tmp_path: Path) -> None:
+@pytest.mark.parametrize("ending", ["png", "tiff", "pgm"])
+@pytest.mark.parametrize("level", [0, 257, 20 * 257, 65535])
+def test_sixteen_bits_have_one_scale(tmp_path: Path, ending: str, level: int) -> None:
+    """What is dark everywhere stays dark: a scale of each file's own would make it black or white."""
+    Image.fromarray(np.full((32, 32), level, np.uint16)).save(tmp_path / f"a.{ending}")
+    assert (ItemStage((32, 32)).load(tmp_path / f"a.{ending}") == round(level / 257)).all()
+
+
+def test_floats_in_tiff_have_the_scale_of_arrays(tmp_path: Path) -> None:
     ramp = np.linspace(0, 1, 64 * 64).reshape(64, 64).astype(np.float32)
-    for scale in (1.0, 255.0, 1000.0):
+    for scale in (1.0, 0.5, 0.01):  # by the type, and not by what a file holds
         Image.fromarray(ramp * scale).save(tmp_path / "a.tiff")
         got = ItemStage((64, 64)).load(tmp_path / "a.tiff")
-        assert np.abs(got[0].numpy() - ramp * 255).max() <= 1
-    Image.fromarray((ramp * 200000).astype(np.int32)).save(tmp_path / "i.tiff")
-    assert np.abs(ItemStage((64, 64)).load(tmp_path / "i.tiff")[0].numpy() - ramp * 255).max() <= 1
+        assert np.abs(got[0].numpy() - ramp * scale * 255).max() <= 1
+        assert torch.equal(got, ItemStage((64, 64)).load(ramp * np.float32(scale)))
+
+
+@pytest.mark.parametrize(
+    ("pixels", "words"),
+    [
+        (np.full((8, 8), 200.0, np.float32), "must be between 0 and 1, got 200 to 200"),
+        (np.full((8, 8), -0.5, np.float32), "between 0 and 1"),
+        (np.array([[0.5, np.nan, np.inf]], np.float32), "2 pixels are NaN or infinite"),
+        (np.full((8, 8), np.nan, np.float32), "64 pixels are NaN"),
+        (np.array([[1, 2]], np.int32), "got int32"),
+        (np.array([[-5, 70_000]], np.int32), "got int32"),
+    ],
+)
+@pytest.mark.parametrize("form", ["file", "bytes", "image"])
+def test_numbers_of_unknown_range(tmp_path: Path, pixels: np.ndarray, words: str, form: str) -> None:
+    file, image = tmp_path / "a.tiff", Image.fromarray(pixels)
+    image.save(file)
+    given = {"file": file, "bytes": file.read_bytes(), "image": image}[form]
+    with pytest.raises(DataError, match=f"{'a.tiff' if form == 'file' else 'item 7'}: .*{words}"):
+        ItemStage((8, 8)).load(given, "item 7")
 
 
 def test_one_bit(tmp_path: Path) -> None:
@@ -313,12 +342,58 @@ def test_missing_file_and_folder(tmp_path: Path) -> None:
 
 
 def test_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    Image.fromarray(photo(200, 300)).save(tmp_path / "big.png")
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 50_000)
-    assert ItemStage((32, 32)).load(tmp_path / "big.png").shape == (3, 32, 48)  # Pillow only warns here
+    for ending in ("png", "jpg", "tiff"):
+        file = tmp_path / f"big.{ending}"
+        Image.fromarray(photo(200, 300)).save(file)
+        assert ItemStage((32, 32), max_pixels=60_000).load(file).shape == (3, 32, 48)
+        with pytest.raises(
+            DataError, match=rf"big\.{ending} is too large .* 300 x 200 are 60,000 .*max_pixels is 59,999"
+        ):
+            ItemStage((32, 32), max_pixels=59_999).load(file)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10_000)
     with pytest.raises(DataError, match="too large to be decoded safely"):
         ItemStage((32, 32)).load(tmp_path / "big.png")
+
+
+@pytest.mark.parametrize("form", ["EPS", "PCX", "PDF"])
+@pytest.mark.parametrize("ending", ["jpg", "png", "eps"])
+def test_other_formats_are_not_opened_by_any_name(tmp_path: Path, form: str, ending: str) -> None:
+    """Pillow starts Ghostscript for the first."""
+    Image.fromarray(photo(20, 30)).save(tmp_path / f"a.{ending}", form)
+    for file in (tmp_path / f"a.{ending}", (tmp_path / f"a.{ending}").read_bytes()):
+        with pytest.raises(DataError, match=r"not an image in a format that is opened here \(JPEG, PNG, GIF"):
+            ItemStage((8, 8)).load(file)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the system says elsewhere how much memory a process has")
+def test_large_images_leave_no_memory_behind() -> None:
+    done = subprocess.run([sys.executable, "-c", BIG], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) < 60, "MB after a PNG of 9000 x 9000 pixels: 240 as an array, 320 in Pillow"
+
+
+BIG = """
+import io
+import numpy as np
+from PIL import Image
+from easylearn.vision.preprocess import ImagePreprocessor
+
+def megabytes():
+    return int(open("/proc/self/statm").read().split()[1]) * 4096 >> 20
+
+def png(side):
+    held = io.BytesIO()
+    Image.fromarray(np.zeros((side, side, 3), np.uint8)).save(held, "PNG")
+    return held.getvalue()
+
+big, images = png(9000), ImagePreprocessor(64)
+for given in (png(64), big):
+    read = images.read(given)
+    images.source(read.values).fetch(np.arange(1), __import__("torch").device("cpu"))
+    if given is not big:
+        before = megabytes()
+print(megabytes() - before)
+"""
 
 
 @settings(max_examples=60, deadline=None)
@@ -355,3 +430,5 @@ def test_wrong_arguments() -> None:
         ItemStage((8, 8), channels=4)
     with pytest.raises(ArgumentError, match="crop_pct"):
         ItemStage((8, 8), crop_pct=1.5)
+    with pytest.raises(ArgumentError, match="max_pixels"):
+        ItemStage((8, 8), max_pixels=0)

@@ -23,6 +23,7 @@ from easylearn.errors import ArgumentError, DataError, WeightsError
 from easylearn.nn.body_head import BodyHead
 from easylearn.task import Prediction, Predictions, single_label
 from easylearn.train.strategy import SingleDevice
+from easylearn.vision.decode import MAX_PIXELS
 from easylearn.vision.preprocess import ImagePreprocessor, Normalise
 
 CPU = torch.device("cpu")
@@ -220,10 +221,13 @@ def test_threads_predict_what_one_does(predictor: Predictor, file: Path) -> None
 def test_it_comes_back_from_its_recipe() -> None:
     for images in (
         ImagePreprocessor((24, 40), "pad", 1, 0.5), ImagePreprocessor(8, "squash", mean=(0.1, 0.2, 0.3), std=(1, 2, 3)),
+        ImagePreprocessor(8, max_pixels=500),
     ):  # fmt: skip
         recipe = json.loads(json.dumps(images.recipe()))
         assert ImagePreprocessor.from_recipe(recipe, TASK) == images
-        assert set(recipe) == {"kind", "size", "method", "channels", "crop_pct", "mean", "std"}
+        assert set(recipe) == {"kind", "size", "method", "channels", "crop_pct", "mean", "std", "max_pixels"}
+        del recipe["max_pixels"]  # as files had it before
+        assert ImagePreprocessor.from_recipe(recipe, TASK).max_pixels == MAX_PIXELS
 
 
 @pytest.mark.parametrize(

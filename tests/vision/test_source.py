@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,15 +17,16 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.utils.data import Dataset
 
 from easylearn import device, keyed
 from easylearn.data.cache import ItemStore, open_store
 from easylearn.data.order import Batch, ItemLoader, Order, Subset
-from easylearn.errors import DataError
+from easylearn.errors import DataError, StateError
 from easylearn.vision import source as source_module
 from easylearn.vision.augment import BatchStage, resolve
 from easylearn.vision.decode import ItemStage
-from easylearn.vision.source import Images, ImageSource, choose_workers
+from easylearn.vision.source import Images, ImageSource, choose_workers, in_workers
 from easylearn.vision.store import image_keys
 
 CPU = torch.device("cpu")
@@ -322,3 +328,76 @@ def test_only_what_is_asked_for_and_not_there_is_work(
         list(some.stream([np.arange(3)], CPU))
     list(make(files).source.stream([], CPU))
     assert asked == [2, 2, 0, 0]
+
+
+# -- processes that fail -------------------------------------------------------------------------------
+
+FULL = """
+import numpy as np, torch
+from easylearn.vision.augment import BatchStage
+from easylearn.vision.decode import ItemStage
+from easylearn.vision.source import Images, ImageSource
+
+def batches(workers):
+    images = [np.full((500, 500, 3), k, np.uint8) for k in range(48)]
+    stages = ItemStage((448, 448)), BatchStage((448, 448))
+    source = ImageSource(Images(images, list(map(str, range(48)))), *stages, workers=workers)
+    return [x for (x,) in source.stream(np.arange(48).reshape(3, 16), torch.device("cpu"))]
+
+assert all(map(torch.equal, batches(2), batches(0)))
+print("the same")
+"""
+
+
+def _in_little_shared_memory(program: str) -> subprocess.CompletedProcess[str]:
+    """Run a program where processes share 8 MB, as in a container; skip where no such place may be made."""
+    mount = ["unshare", "-m", "sh", "-c", 'mount -t tmpfs -o size=8m tmpfs /dev/shm && "$@"', "sh"]
+    if sys.platform != "linux" or subprocess.run([*mount, "true"], capture_output=True).returncode:
+        pytest.skip("no file systems may be mounted here")
+    return subprocess.run([*mount, sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+
+
+@pytest.mark.slow
+def test_little_shared_memory_hangs_nobody() -> None:
+    done = _in_little_shared_memory(FULL)
+    assert done.returncode == 0 and "the same" in done.stdout, done.stderr
+
+
+def test_without_any_shared_memory(files: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = walk(make(files))
+
+    def full(batch: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError("unable to allocate shared memory(shm): No space left on device (28)")
+
+    monkeypatch.setattr(torch.Tensor, "share_memory_", full)  # which workers inherit
+    assert_same(walk(make(files, workers=2, start_method="fork")), wanted)
+
+
+class Deadly(Dataset[int]):
+    """Numbers; whoever makes a certain one is killed by the system, as where memory runs out."""
+
+    def __init__(self, deadly: int) -> None:
+        self.deadly = deadly
+
+    def __getitem__(self, i: int) -> int:
+        if i == self.deadly:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return i
+
+
+@pytest.mark.parametrize(("workers", "deadly"), [(1, 0), (2, 3)])
+def test_a_worker_that_is_killed(workers: int, deadly: int) -> None:
+    with pytest.raises(StateError, match=r"processes that prepare images was killed.*workers=0"):
+        list(in_workers(Deadly(deadly), range(8), workers))
+
+
+def test_a_worker_that_is_killed_while_the_program_does_something_else() -> None:
+    made = in_workers(Deadly(-1), range(100), 2)
+    assert next(made) == 0
+    for process in multiprocessing.active_children():
+        os.kill(process.pid or 0, signal.SIGKILL)
+    end = time.monotonic() + 0.3
+    while time.monotonic() < end:  # torch would raise here
+        pass
+    with pytest.raises(StateError, match="was killed"):
+        list(made)

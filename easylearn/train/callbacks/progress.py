@@ -32,8 +32,8 @@ class Progress(Callback):
     def on_fit_begin(self, run: Run) -> None:
         from tqdm.auto import tqdm
 
-        interactive = sys.stderr.isatty() or _in_notebook()
-        self._bar = tqdm(total=run.n_steps, initial=run.step, leave=False, disable=not interactive, unit="batch")
+        off = not shows_bars()
+        self._bar = tqdm(total=run.n_steps, initial=run.step, leave=False, disable=off, unit="batch")
         self._next, self._header = 0.0, ""
         if run.step == 0 and run.n_steps < FEW_STEPS:
             self._print(
@@ -64,6 +64,11 @@ class Progress(Callback):
         self._bar.close()
         if run.stop_reason is not None:
             self._print(f"stopped: {run.stop_reason}")
+
+
+def shows_bars() -> bool:
+    """Whether somebody sees a bar move: in a terminal, or in a notebook, whose output says that it is no terminal."""
+    return sys.stderr.isatty() or _in_notebook()
 
 
 def _in_notebook() -> bool:

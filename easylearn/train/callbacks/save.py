@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+import math
+import warnings
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-from ...errors import ArgumentError, StateError
+from ...errors import ArgumentError, EasyLearnWarning, StateError
 from ..callback import Callback
 from ..monitor import Monitor
 from ..state import Run
 
 
-def _save(run: Run, name: str) -> None:
+def _save(run: Run, name: str) -> Path:
     if run.save is None:
         raise StateError(f"this run cannot save {name!r}: weights are saved by a Learner's fit")
-    run.save(name)
+    return run.save(name)
 
 
 class SaveBest(Callback):
     """Save the weights after each epoch that is the best so far. Load them with `learn.load(name)`.
 
-    One object used in several fits keeps the best of all of them.
+    In several fits of one learner on the same data the file keeps the best of all of them. A warning says so at the end
+    of a fit that had no better epoch.
 
     Args:
         name: of the file, as for `learn.save`.
@@ -30,19 +34,41 @@ class SaveBest(Callback):
     def __init__(self, name: str = "best", monitor: str | None = None) -> None:
         self.name = name
         self.monitor = Monitor(monitor)
+        self._file: Path | None = None
+        self._improved = False
 
     def on_fit_begin(self, run: Run) -> None:
         self.monitor.begin(run)
+        metric, value, file = run.saved_best.get(self.name, ("", 0.0, None))
+        known = file is not None and metric == self.monitor.name and file.exists()
+        self.monitor.best = self.monitor.sign * value if known else -math.inf
+        self._file, self._improved = file if known else None, False
 
     def on_epoch_end(self, run: Run) -> None:
         if self.monitor.improved(run):
-            _save(run, self.name)
+            self._file, self._improved = _save(run, self.name), True
+
+    def on_fit_end(self, run: Run) -> None:
+        if self._file is None:
+            return
+        best = self.monitor.best_value
+        run.saved_best[self.name] = self.monitor.name, best, self._file
+        if run.epoch and not self._improved:
+            warnings.warn(
+                f"{self._file} keeps the weights of an earlier fit, whose {self.monitor.name} of {best:.4g} no epoch "
+                "of this one surpassed",
+                EasyLearnWarning,
+                stacklevel=2,
+            )
 
     def state_dict(self) -> dict[str, Any]:
-        return self.monitor.state_dict()
+        file = None if self._file is None else str(self._file)
+        return {**self.monitor.state_dict(), "file": file, "improved": self._improved}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.monitor.load_state_dict(state)
+        file = state.get("file")  # which older checkpoints do not have
+        self._file, self._improved = None if file is None else Path(file), bool(state.get("improved"))
 
 
 class SaveCycles(Callback):

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
+from types import FunctionType, MethodType
 from typing import Any
 
+import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ...data.bunch import Data, SplitName
+from ...data.loaders import content_of
 from ...errors import DataError, name_of
 from ...files import digest
 from ...nn.groups import ParamGroup
@@ -47,7 +50,7 @@ class RunContext:
         return {
             "task": f"{task.kind} of {task.n_out}",
             "names of classes or outputs": digest(task.names),
-            "loss": "the task's own" if task.loss_fn is None else name_of(task.loss_fn),
+            "loss": "the task's own" if task.loss_fn is None else what_is(task.loss_fn),
             "settings of the task": task.settings(),
             "metrics": [m.name for m in task.metrics],
             "precision": self.strategy.arithmetic,
@@ -65,6 +68,7 @@ class RunContext:
             "buffers": {
                 name: f"{tuple(b.shape)} {b.dtype}" for name, b in self.model.named_buffers() if name in persistent
             },
+            "layers": {name: made for name, m in self.model.named_modules() if (made := _made_with(m))},
             "data": {split: self._fingerprint(split) for split in splits},
         }
 
@@ -73,3 +77,52 @@ class RunContext:
             return self.data.fingerprint(split)
         except DataError:
             return None  # batches of the user's own loader: their content is unknown
+
+
+def what_is(thing: Any, depth: int = 3) -> str:
+    """A text that is the same for things that compute the same: name, settings, and a digest of tensors.
+
+    >>> what_is(nn.CrossEntropyLoss(torch.tensor([1.0, 2.0]), reduction="sum")).replace("'", "")
+    'CrossEntropyLoss(ignore_index=-100, label_smoothing=0.0, reduction=sum, weight=tensor 2, d173f4)'
+    """
+    if isinstance(thing, Tensor | np.ndarray):
+        tensor = torch.as_tensor(thing).detach()
+        return f"tensor {' x '.join(map(str, tensor.shape))}, {content_of(tensor.reshape(-1))[:6]}"
+    if thing is None or isinstance(thing, bool | int | float | str):
+        return repr(thing)
+    if depth == 0:
+        return name_of(thing)
+    if isinstance(thing, list | tuple | set | frozenset):
+        return f"[{', '.join(what_is(v, depth - 1) for v in thing)}]"
+    return f"{name_of(thing)}({', '.join(f'{k}={what_is(v, depth - 1)}' for k, v in sorted(_settings(thing).items()))})"
+
+
+def _settings(thing: Any) -> dict[str, Any]:
+    """What a function or an object holds that may change what it gives."""
+    if isinstance(thing, Mapping):
+        return {str(k): v for k, v in thing.items()}
+    if isinstance(thing, partial):
+        return {"of": thing.func, **{str(i): v for i, v in enumerate(thing.args)}, **thing.keywords}
+    if isinstance(thing, MethodType):
+        return {"of": thing.__self__}
+    if isinstance(thing, FunctionType):
+        cells = zip(thing.__code__.co_freevars, thing.__closure__ or (), strict=True)
+        defaults = {f"default {i}": v for i, v in enumerate(thing.__defaults__ or ())}
+        numbers = [v for v in thing.__code__.co_consts if isinstance(v, int | float)]
+        return {
+            "numbers": numbers,
+            **defaults,
+            **(thing.__kwdefaults__ or {}),
+            **{n: c.cell_contents for n, c in cells},
+        }
+    held = {k: v for k, v in getattr(thing, "__dict__", {}).items() if not k.startswith("_") and k != "training"}
+    if isinstance(thing, nn.Module):
+        held |= {**dict(thing.named_parameters()), **dict(thing.named_buffers()), **dict(thing.named_children())}
+    return held
+
+
+def _made_with(layer: nn.Module) -> str:
+    """What a layer was made with, besides tensors: what torch shows of it, and fractions that it holds."""
+    own = {k: v for k, v in vars(layer).items() if isinstance(v, float) and not k.startswith("_")}
+    shown = "" if next(layer.children(), None) is not None else layer.extra_repr()
+    return ", ".join([*([shown] if shown else []), *(f"{k}={v!r}" for k, v in own.items() if f"{k}={v}" not in shown)])

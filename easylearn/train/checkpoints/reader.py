@@ -95,7 +95,8 @@ class SavedRun:
 
     def check(self, context: RunContext, same_data: bool) -> None:
         """Refuse a learner that differs from the run's, naming each difference; warn of another torch or device."""
-        found = [_difference(name, self.facts.get(name), now, same_data) for name, now in context.facts.items()]
+        facts = [(name, now) for name, now in context.facts.items() if name in self.facts or name != "layers"]
+        found = [_difference(name, self.facts.get(name), now, same_data) for name, now in facts]
         if differences := [one for one in found if one is not None]:
             raise StateError(
                 f"{self.file} belongs to another run: {'; '.join(differences)}. Make the learner and its data as they "

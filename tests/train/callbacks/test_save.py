@@ -9,10 +9,11 @@ import pytest
 from safetensors.torch import load_file
 
 from easylearn import metrics
-from easylearn.errors import ArgumentError, StateError
+from easylearn.errors import ArgumentError, EasyLearnWarning, StateError
 from easylearn.learning import Learner
 from easylearn.metrics import Metric
 from easylearn.train.callbacks import SaveBest, SaveCycles, WeightAverage
+from easylearn.train.state import Pause
 
 MakeLearner = Callable[..., Learner]
 
@@ -93,10 +94,65 @@ class TestSaveBest:
         learn = scripted([5, 3, 4, 6], True, callbacks=[SaveBest("top")])
         learn.fit(0.1, 1)
         best = weights(learn)
-        learn.fit(0.1, 2)
+        with pytest.warns(EasyLearnWarning, match=r"top\.safetensors keeps .* an earlier fit, whose score of 5 "):
+            learn.fit(0.1, 2)
         assert same(saved(tmp_path, "top"), best)
         learn.fit(0.1, 1)
         assert same(saved(tmp_path, "top"), weights(learn))
+
+    @pytest.mark.parametrize("how", ["name", "object", "callback"])
+    def test_a_second_fit_replaces_nothing_better(
+        self, scripted: Callable[..., Learner], weights: Any, same: Any, tmp_path: Path, how: str
+    ) -> None:
+        def asked() -> dict[str, Any]:
+            if how == "callback":
+                return {"callbacks": [SaveBest("top")]}
+            return {"save_best": "top" if how == "name" else SaveBest("top")}
+
+        learn = scripted([5, 3, 4, 6], True)
+        learn.fit(0.1, 1, **asked())
+        best = weights(learn)
+        with pytest.warns(EasyLearnWarning, match="no epoch of this one surpassed"):
+            learn.fit_one_cycle(0.1, 2, **asked())
+        assert same(saved(tmp_path, "top"), best)
+        learn.fit(0.1, 1, **asked())
+        assert same(saved(tmp_path, "top"), weights(learn))
+
+    @pytest.mark.parametrize("change", ["data", "model", "deleted", "metric"])
+    def test_it_begins_anew_where_nothing_compares(
+        self,
+        scripted: Callable[..., Learner],
+        make_data: Any,
+        make_model: Any,
+        weights: Any,
+        same: Any,
+        tmp_path: Path,
+        change: str,
+    ) -> None:
+        learn = scripted([5, 3], True)
+        learn.fit(0.1, 1, save_best="top")
+        if change == "data":
+            learn.set_data(make_data(seed=3))
+        elif change == "model":
+            learn.model = make_model("plain")[0]
+        elif change == "deleted":
+            (tmp_path / "models" / "top.safetensors").unlink()
+        learn.fit(0.1, 1, save_best=SaveBest("top", "valid_loss") if change == "metric" else "top")
+        assert same(saved(tmp_path, "top"), weights(learn))
+
+    def test_what_a_resumed_fit_saved_is_known(
+        self, scripted: Callable[..., Learner], at: Any, weights: Any, same: Any, tmp_path: Path
+    ) -> None:
+        def stop(run: Any) -> None:
+            run.stop_reason = Pause("enough") if run.epoch == 1 else None
+
+        learn = scripted([5, 3], True)
+        learn.fit(0.1, 3, save_best="top", checkpoint=tmp_path / "run", callbacks=[at(epoch_begin=stop)])
+        best, later = saved(tmp_path, "top"), scripted([3, 4, 4], True)
+        later.resume(tmp_path / "run", callbacks=[at()])
+        with pytest.warns(EasyLearnWarning, match="score of 5"):
+            later.fit(0.1, 1, save_best="top")
+        assert same(saved(tmp_path, "top"), best)
 
     def test_nan_is_never_the_best(self, scripted: Callable[..., Learner], weights: Any, tmp_path: Path) -> None:
         learn = scripted([float("nan"), float("nan")], True)
@@ -154,6 +210,7 @@ def test_a_run_with_nowhere_to_save_says_so(callback: Any) -> None:
         metrics={"valid_loss": 1.0},
         task=SimpleNamespace(metrics=()),
         valid_loader=1,
+        saved_best={},
     )
     callback.on_fit_begin(run)
     with pytest.raises(StateError, match="this run cannot save"):

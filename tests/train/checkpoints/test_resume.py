@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,14 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
 from easylearn import schedules
 from easylearn.data.loaders import LoaderData, TensorData
 from easylearn.errors import ArgumentError, EasyLearnWarning, SaveError, SchemaError, StateError, WeightsError
 from easylearn.learning import Learner
+from easylearn.losses import FocalLoss
 from easylearn.task import single_label
 from easylearn.train.callback import Callback
 from easylearn.train.callbacks import (
@@ -45,6 +48,22 @@ ROOT = Path(__file__).parents[3]
 
 class KilledError(Exception):
     """In place of a signal: nothing of the run is used afterwards but its files."""
+
+
+def _scaled(by: float) -> Callable[[Tensor, Tensor], Tensor]:
+    return lambda x, t: by * F.cross_entropy(x, t)
+
+
+class Drops(nn.Module):
+    """Drops a share by a function, and counts its calls, which is no setting."""
+
+    def __init__(self, share: float) -> None:
+        super().__init__()
+        self.share, self.calls, self.last = share, 0, nn.Linear(5, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        return self.last(F.dropout(x, self.share, self.training))
 
 
 class Break(Callback):
@@ -656,6 +675,49 @@ class TestAnotherRun:
             learn.resume(folder, callbacks=[Break()])
         assert "belongs to another run" in str(caught.value)
         assert same(before, (learn.model.state_dict(), [p.requires_grad for p in learn.model.parameters()]))
+
+    @pytest.mark.parametrize(
+        ("was", "now", "said"),
+        [
+            ({"loss": nn.CrossEntropyLoss(torch.ones(3))}, nn.CrossEntropyLoss(torch.arange(3.0)), "weight=tensor 3"),
+            ({"loss": nn.CrossEntropyLoss(torch.ones(3))}, None, "the task's own now"),
+            ({"loss": nn.CrossEntropyLoss(label_smoothing=0.1)}, nn.CrossEntropyLoss(), "label_smoothing=0.0"),
+            ({"loss": FocalLoss(2.0)}, FocalLoss(1.0), r"gamma=2\.0.*gamma=1\.0"),
+            (
+                {"loss": partial(F.cross_entropy, label_smoothing=0.2)},
+                partial(F.cross_entropy, label_smoothing=0.3),
+                r"label_smoothing=0\.2.*label_smoothing=0\.3",
+            ),
+            ({"loss": _scaled(2.0)}, _scaled(3.0), r"by=2\.0.*by=3\.0"),
+            ({"loss": lambda x, t: 2 * F.cross_entropy(x, t)}, lambda x, t: 3 * F.cross_entropy(x, t), r"\[2\].*\[3\]"),
+        ],
+        ids=["weights", "own", "smoothing", "gamma", "partial", "closure", "number"],
+    )
+    def test_other_numbers_in_the_loss(
+        self, make_learner: MakeLearner, tmp_path: Path, was: dict[str, Any], now: Any, said: str
+    ) -> None:
+        with pytest.raises(KilledError):
+            make_learner(**was).fit(0.05, 2, checkpoint=tmp_path / "run", callbacks=[Break(8)])
+        with pytest.raises(StateError, match=f"loss: .*{said}"):
+            make_learner(loss=now).resume(tmp_path / "run", callbacks=[Break()])
+        assert len(make_learner(**was).resume(tmp_path / "run", callbacks=[Break()])) == 12
+
+    def test_other_dropout_or_layers_without_weights(self, make_learner: MakeLearner, folder: Path) -> None:
+        learn = make_learner()
+        learn.model[0][3].p = 0.5
+        with pytest.raises(StateError, match=r"layers: 0\.3: p=0\.2, .* in the checkpoint, p=0\.5, .* now"):
+            learn.resume(folder, callbacks=[Break()])
+        learn = make_learner()
+        learn.model[1][1].eps = 1e-3
+        with pytest.raises(StateError, match=r"layers: 1\.1: .*eps=1e-05.*eps=0\.001"):
+            learn.resume(folder, callbacks=[Break()])
+
+    def test_other_fractions_of_a_model_of_ones_own(self, make_learner: MakeLearner, tmp_path: Path) -> None:
+        with pytest.raises(KilledError):
+            make_learner(Drops(0.1)).fit(0.05, 2, checkpoint=tmp_path / "run", callbacks=[Break(8)])
+        with pytest.raises(StateError, match=r"share=0\.1 in the checkpoint, share=0\.3 now"):
+            make_learner(Drops(0.3)).resume(tmp_path / "run", callbacks=[Break()])
+        assert len(make_learner(Drops(0.1)).resume(tmp_path / "run", callbacks=[Break()])) == 12
 
     @pytest.mark.parametrize(
         ("changes", "said"),

@@ -1,0 +1,72 @@
+"""Whether a model takes what the data gives, and gives what the task needs: asked before anything is trained."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from .. import keyed
+from ..data.bunch import Data
+from ..data.order import ItemLoader
+from ..errors import ArgumentError, EasyLearnError
+from ..task import Task
+from .strategy import Strategy
+
+
+def check_model(model: nn.Module, data: Data[Any], task: Task, strategy: Strategy) -> None:
+    """Try a model on two training items; batches that come ready-made are left to their owner until a fit.
+
+    Raises:
+        ArgumentError: it cannot take them, or gives something else than the task needs; the message has both shapes.
+    """
+    loader = data.loader("train") if "train" in data.splits and not task.is_streamed else None
+    if not isinstance(loader, ItemLoader):
+        return
+    try:
+        model = deepcopy(model)  # whatever it counts or remembers stays as it is
+    except (RuntimeError, TypeError, NotImplementedError):
+        return  # what cannot be copied is found out in training
+    with keyed.scoped_rng(), strategy.evaluating(model):
+        inputs = loader.source.fetch(np.arange(min(2, loader.n_items)), strategy.device)
+        try:
+            outputs = strategy.forward(model, inputs)
+        except (EasyLearnError, torch.OutOfMemoryError):
+            raise
+        except (RuntimeError, TypeError, ValueError, IndexError, AttributeError, NotImplementedError) as error:
+            raise refusal(inputs, error) from error
+    check_outputs(outputs, task)
+
+
+def refusal(inputs: tuple[Tensor, ...], error: Exception) -> ArgumentError:
+    """The error of a model that cannot take its inputs, in words."""
+    given = ", ".join(f"{'x'.join(map(str, x.shape[1:])) or 'one number'} of {x.dtype}" for x in inputs)
+    first = inputs[0]
+    hint = ""
+    if first.ndim == 4 and "channels" in str(error):
+        other = "channels=3, which repeats grey" if first.shape[1] == 1 else "channels=1, or an array of its channels"
+        hint = f" The images have {first.shape[1]} channels: make the data with {other}, or a model that takes as many."
+    elif "dtype" in str(error) or "type" in str(error):
+        hint = " Data and weights must be of one type: model.float(), and float32 inputs."
+    return ArgumentError(f"the model cannot take what the data gives for an item ({given}): {str(error)[:300]}.{hint}")
+
+
+def check_outputs(outputs: Any, task: Task) -> None:
+    """Refuse what a model gave for a batch if the task cannot read it."""
+    if not isinstance(outputs, Tensor):
+        kind = type(outputs).__name__
+        raise ArgumentError(
+            f"the model must give one tensor of {task.n_out} numbers for each item, and gives a {kind}: wrap it in a "
+            "module that takes the one tensor out of it"
+        )
+    shape = tuple(outputs.shape[1:])
+    known = task.is_exclusive or task.is_multi or task.predicts_numbers  # a kind of one's own may want anything
+    if not known or task.is_streamed or shape == (task.n_out,) or (shape == () and task.n_out == 1):
+        return
+    raise ArgumentError(
+        f"the model gives {' x '.join(map(str, shape)) or 'one'} numbers for an item, and {task} needs {task.n_out}: "
+        f"let its last layer have {task.n_out} outputs"
+    )

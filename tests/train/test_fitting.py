@@ -1,0 +1,109 @@
+"""A model that does not fit the data or the task is refused when the learner is made, with both numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from easylearn.data.loaders import LoaderData, TensorData
+from easylearn.errors import ArgumentError
+from easylearn.learning import Learner
+from easylearn.task import single_label
+from easylearn.vision.data import ImageData
+
+MakeLearner = Callable[..., Learner]
+
+
+class Gives(nn.Module):
+    """A linear layer whose output is changed by a function; counts its calls."""
+
+    def __init__(self, change: Callable[[Tensor], Any], n_out: int = 3) -> None:
+        super().__init__()
+        self.inner, self.change, self.calls = nn.Linear(5, n_out), change, 0
+
+    def forward(self, x: Tensor) -> Any:
+        self.calls += 1
+        return self.change(self.inner(x))
+
+
+@pytest.mark.parametrize("kind", ["single_label", "multi_label", "regression"])
+@pytest.mark.parametrize("n_out", [1, 2, 4, 1000])
+def test_another_number_of_outputs(make_learner: MakeLearner, make_data: Any, kind: str, n_out: int) -> None:
+    with pytest.raises(ArgumentError, match=rf"gives {n_out} numbers for an item, and .* needs 3: .* 3 outputs"):
+        make_learner(nn.Linear(5, n_out), make_data(kind))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda x: {"logits": x}, "gives a dict"),
+        (lambda x: (x, x), "gives a tuple"),
+        (lambda x: x[:, :, None, None], "gives 3 x 1 x 1 numbers"),
+        (lambda x: x.argmax(1), "gives one numbers"),
+        (lambda x: x.reshape(-1), "gives one numbers"),
+    ],
+)
+def test_another_kind_of_output(make_learner: MakeLearner, change: Callable[[Tensor], Any], said: str) -> None:
+    for precision in ("fp32", "bf16"):
+        with pytest.raises(ArgumentError, match=said if precision == "fp32" else "(?s)gives|cannot take"):
+            make_learner(Gives(change), precision=precision)
+
+
+def test_float64_weights(make_learner: MakeLearner) -> None:
+    with pytest.raises(ArgumentError, match=r"\(5 of torch\.float32\).*dtype.*model\.float\(\)"):
+        make_learner(nn.Linear(5, 3).double())
+
+
+def test_another_number_of_inputs(make_learner: MakeLearner, make_data: Any) -> None:
+    with pytest.raises(ArgumentError, match=r"cannot take what the data gives for an item \(5 of torch\.float32\)"):
+        make_learner(nn.Linear(6, 3))
+    x, y = torch.rand(8, 5), torch.arange(8) % 3
+    with pytest.raises(ArgumentError, match=r"\(5 of torch\.float32, 5 of torch\.float32\)"):
+        make_learner(nn.Linear(5, 3), TensorData(((x, x), y), None, single_label(["a", "b", "c"])))
+
+
+@pytest.mark.parametrize(
+    ("channels", "wanted", "advice"), [(1, 3, "channels=3"), (3, 1, "channels=1"), (3, 4, "channels=1")]
+)
+def test_other_channels(make_learner: MakeLearner, channels: int, wanted: int, advice: str) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (12, 16, 16), dtype=np.uint8)
+    labels = ["a", "b"] * 6
+    data = ImageData.from_arrays((images, labels), valid=(images, labels), size=16, channels=channels)
+    model = nn.Sequential(nn.Conv2d(wanted, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+    with pytest.raises(ArgumentError, match=rf"(?s)images have {channels} channels: .*{advice}"):
+        make_learner(model, data)
+
+
+def test_another_model_in_its_place(make_learner: MakeLearner) -> None:
+    learn = make_learner()
+    before = learn.model
+    with pytest.raises(ArgumentError, match="gives 7 numbers"):
+        learn.model = nn.Linear(5, 7)
+    assert learn.model is before
+
+
+def test_batches_of_ones_own_are_refused_before_the_first_step(
+    make_learner: MakeLearner, weights: Any, same: Any
+) -> None:
+    batches = [(torch.rand(4, 5), torch.arange(4) % 3)] * 3
+    learn = make_learner(nn.Linear(5, 7), LoaderData(batches, batches, single_label(["a", "b", "c"])))
+    before = weights(learn)
+    for train in (lambda: learn.fit(0.1, 1), learn.lr_find):
+        with pytest.raises(ArgumentError, match="gives 7 numbers"):
+            train()
+    assert same(before, weights(learn))
+
+
+def test_the_model_does_not_notice(make_learner: MakeLearner) -> None:
+    model, state = Gives(torch.relu).train(), torch.get_rng_state()
+    learn = make_learner(model)
+    assert learn.model is model and model.calls == 0 and model.training and torch.equal(state, torch.get_rng_state())
+
+
+def test_one_number_may_have_no_axis_of_its_own(make_learner: MakeLearner, make_data: Any) -> None:
+    make_learner(Gives(lambda x: x[:, 0], 1), make_data("regression", n_out=1))
