@@ -424,7 +424,8 @@ def _codes(name: str, labels: Iterable[Any], n: int) -> npt.NDArray[Any]:
     """Labels as numbers, in the order in which they first occur. All NaN are one label; a row is one label."""
     import pandas as pd
 
-    if not isinstance(labels, pd.Series | pd.Index) and not (isinstance(labels, np.ndarray) and labels.ndim == 1):
+    plain = isinstance(labels, np.ndarray) and labels.ndim == 1 and labels.dtype != object  # others may hold lists
+    if not plain and not isinstance(labels, pd.Series | pd.Index):
         labels = pd.Series([_hashable(label) for label in labels], dtype=object)
     codes = pd.factorize(labels, use_na_sentinel=False)[0]  # type: ignore[call-overload]
     if len(codes) != n:
