@@ -427,7 +427,7 @@ def _codes(name: str, labels: Iterable[Any], n: int) -> npt.NDArray[Any]:
     plain = isinstance(labels, np.ndarray) and labels.ndim == 1 and labels.dtype != object  # others may hold lists
     if not plain and not isinstance(labels, pd.Series | pd.Index):
         labels = pd.Series([_hashable(label) for label in labels], dtype=object)
-    codes = pd.factorize(labels, use_na_sentinel=False)[0]  # type: ignore[call-overload]
+    codes: npt.NDArray[Any] = pd.factorize(labels, use_na_sentinel=False)[0]  # type: ignore[call-overload]
     if len(codes) != n:
         raise ArgumentError(f"{name} must have one entry per item: got {len(codes)} entries for {n} items")
     return codes.astype(np.min_scalar_type(codes.max()))  # short numbers are sorted in one pass
