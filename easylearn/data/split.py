@@ -424,8 +424,8 @@ def _codes(name: str, labels: Iterable[Any], n: int) -> npt.NDArray[Any]:
     """Labels as numbers, in the order in which they first occur. All NaN are one label; a row is one label."""
     import pandas as pd
 
-    plain = isinstance(labels, np.ndarray) and labels.ndim == 1 and labels.dtype != object  # others may hold lists
-    if not plain and not isinstance(labels, pd.Series | pd.Index):
+    arrays = np.ndarray | pd.Series | pd.Index
+    if not isinstance(labels, arrays) or labels.ndim != 1 or labels.dtype == object:  # of objects may hold lists
         labels = pd.Series([_hashable(label) for label in labels], dtype=object)
     codes: npt.NDArray[Any] = pd.factorize(labels, use_na_sentinel=False)[0]  # type: ignore[call-overload]
     if len(codes) != n:

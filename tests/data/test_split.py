@@ -171,8 +171,9 @@ class TestStratified:
         assert rows[valid].sum(0).tolist() == [5, 5]
         lists = np.empty(20, object)
         lists[:] = [["cat"], ["cat", "dog"]] * 10
-        _, valid = split_indices(20, 0.5, stratify=lists)
-        assert np.bincount(valid % 2).tolist() == [5, 5], "lists of labels in an array of objects"
+        for held in (lists, pd.Series(lists)):
+            _, valid = split_indices(20, 0.5, stratify=held)
+            assert np.bincount(valid % 2).tolist() == [5, 5], "lists of labels among objects"
         _, valid = split_indices(4, 0.5, stratify=["a", 1, "a", 1])
         assert sorted(valid % 2) == [0, 1]
 
