@@ -104,16 +104,14 @@ class Learner:
         self._strategy = how.make_strategy()
         self.task = data.task.configured(how.metrics, how.loss, how.label_smoothing)
         self.optimizer: OptimizerFn = how.optimizer if how.optimizer is not None else adamw
-        self.wd, self.seed, self.progress = how.wd, how.seed, how.progress
-        self.path = Path(how.path)
+        self.wd, self.seed, self.progress, self.path = how.wd, how.seed, how.progress, Path(how.path)
         self.callbacks: list[Callback] = check_callbacks(how.callbacks)
         self._place(data, model, groups)
-        self._bn_freeze, self._features = bn_freeze, FeatureStore()
+        self._bn_freeze, self._features, self._epochs_done, self._precompute = bn_freeze, FeatureStore(), 0, False
         self._saved_best: dict[str, tuple[str, float, Path]] = {}
         self._record: Record | None = None
         self._last: Record | None = None  # of the last fit or sweep
         self._curve: LRCurve | None = None
-        self._epochs_done, self._precompute = 0, False
         if precompute:
             self.freeze()
             self.precompute = True
@@ -144,10 +142,8 @@ class Learner:
     @property
     def layer_groups(self) -> tuple[ParamGroup, ...]:
         """The groups with their parameters, as the model is now: a layer that was replaced is among them."""
-        groups = self._groups
-        if groups is None and isinstance(self._model, Grouped):
-            groups = self._model.layer_groups()
-        return place_parameters(self._model, groups)
+        model, own = self._model, self._groups
+        return place_parameters(model, model.layer_groups() if own is None and isinstance(model, Grouped) else own)
 
     @property
     def data(self) -> Data[Any]:
@@ -608,8 +604,8 @@ class Learner:
     def load(self, name: StrPath) -> Learner:
         """Load weights saved under `name` (or in a file of that path), all or none; freezing stays as it is."""
         file, given = self._file(name), Path(name)
-        is_path = not file.exists() and given.suffix == ".safetensors" and given.exists()
-        self.task = load_weights(given if is_path else file, self.model, self.task)
+        found = given if not file.exists() and given.suffix == ".safetensors" and given.exists() else file
+        self.task = load_weights(found, self.model, self.task)
         self._data = self.data.for_model(self.model)
         return self
 

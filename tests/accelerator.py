@@ -2,8 +2,9 @@
 
 torch lets Python stand in for a device ("PrivateUse1"). Each operation on its tensors comes to `_run`, which computes
 on the CPU, so results are those of the CPU, to the bit where the same operations run. It raises where tensors of two
-devices meet and at float64, which some devices lack, and notes each wait: where the program can only go on when the
-device has finished (`.item()`, a copy to the CPU, a shape that depends on values).
+devices meet, where a copy to the CPU is not waited for and at float64, which some devices lack, and notes each wait:
+where the program can only go on when the device has finished (`.item()`, a copy to the CPU, a shape that depends on
+values).
 """
 
 from __future__ import annotations
@@ -111,6 +112,8 @@ def _run(func: Any, args: Any, kwargs: Any) -> Any:
     if (name == "aten::_to_copy" and far and not stays_far) or (
         name == "aten::copy_" and not isinstance(first, FarTensor)
     ):
+        if kwargs.get("non_blocking") or args[-1] is True:
+            raise RuntimeError("a copy to the CPU that is non_blocking: its numbers may be read before they are there")
         _wait("copy to the CPU")
     if (
         stays_far

@@ -7,11 +7,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 import easylearn as el
+from easylearn.data.loaders import ForeignLoader
+from easylearn.data.order import TensorSource
 from easylearn.learning import Learner
 from easylearn.train import callbacks
 from easylearn.train.state import Run
@@ -139,6 +142,14 @@ def test_callbacks_of_texts(callback: el.Callback) -> None:
     assert [what for what in waits if "callbacks/guard.py" not in what] == []
 
 
+def test_what_is_brought_to_the_cpu_is_there() -> None:
+    near = torch.device("cpu")
+    far = torch.arange(10.0).to(accelerator.make_device())
+    (few,) = TensorSource([far]).fetch(np.array([1, 3]), near)
+    (batch,) = ForeignLoader([(far, far)]).batches(near)
+    assert few.tolist() == [1.0, 3.0] and batch.inputs[0].is_cpu and batch.inputs[0].tolist() == list(range(10))
+
+
 class TestThatItWouldBeSeen:
     """Faults that are planted, one of each kind."""
 
@@ -164,6 +175,10 @@ class TestThatItWouldBeSeen:
     def test_a_number_that_does_not_exist_there(self) -> None:
         with pytest.raises(RuntimeError, match="float64"):
             self.fit(lambda x: x.double().float())
+
+    def test_a_copy_to_the_cpu_that_nobody_waits_for(self) -> None:
+        with pytest.raises(RuntimeError, match="before they are there"):
+            self.fit(lambda x: x.to("cpu", non_blocking=True).to(x.device))
 
     @pytest.mark.parametrize(
         "forward",

@@ -91,7 +91,7 @@ def _head(run: RunContext, record: Record | None, scores: Mapping[str, float]) -
         cards += [("epochs", str(len(record.epochs))), ("training took", duration(seconds))]
     boxes = "".join(f"<div><b>{html.escape(v)}</b><span>{html.escape(n)}</span></div>" for n, v in cards)
     line = f"{type(run.model).__name__} on {type(run.data).__name__}, predicting {run.task.summary}. "
-    line += f"Written {now} by easylearn {library_versions()['easylearn']}."
+    line += f"Written {now} by easylearn {library_versions().get('easylearn', 'out of its sources')}."
     return [f'<header><h1>Run report</h1><p>{html.escape(line)}</p><div class="cards">{boxes}</div></header>']
 
 

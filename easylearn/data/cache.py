@@ -214,8 +214,9 @@ class ItemStore:
         for k, i in enumerate(items):
             while wait and self._writable and found[k] is None and self.wait([i], PATIENCE):
                 (found[k],) = self.fetch([i], make, keys_now, wait=False)
-            if found[k] is None and (wait or not self._writable):
-                (found[k],) = make([i])
+        rest = [k for k, item in enumerate(found) if item is None and (wait or not self._writable)]
+        for k, item in zip(rest, make([items[k] for k in rest]) if rest else (), strict=True):
+            found[k] = item
         return found
 
     def _free(self, i: int) -> bool:

@@ -20,7 +20,7 @@ from ..errors import ArgumentError, DataError, WeightsError
 from ..files import digest
 from ..task import Task
 from .bunch import Data, SplitName
-from .order import Batch, ItemLoader, Loader, Shard, TensorSource, shard_of, tensor_loader
+from .order import Batch, ItemLoader, Loader, Shard, TensorSource, shard_of, tensor_loader, to_device
 from .preprocess import Items, Preprocessor
 
 _is_cpu = attrgetter("is_cpu")  # to compare devices makes an object for each
@@ -74,7 +74,7 @@ class ForeignLoader:
                 own = shard_of(index.numel(), shard)
                 parts, index = [t[own] for t in parts], index[own]
             if not (on_cpu and all(map(_is_cpu, parts))):
-                parts = [t if t.device == device else t.to(device, non_blocking=True) for t in parts]
+                parts = [to_device(t, device) for t in parts]
             target = parts.pop() if self.has_target else None
             yield Batch(tuple(parts), target, index)
         if number != len(self):

@@ -249,7 +249,12 @@ def _rows(tensor: Tensor, at: Indices, sizes: list[int], device: torch.device) -
             repeat(0),
             torch.from_numpy(at).to(tensor.device, non_blocking=True).split_with_sizes(sizes),
         )
-    return found if tensor.device == device else (t.to(device, non_blocking=True) for t in found)
+    return found if tensor.device == device else (to_device(t, device) for t in found)
+
+
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """The tensor there. A copy to a GPU goes on by itself; one to the CPU is waited for, since nothing else would."""
+    return tensor if tensor.device == device else tensor.to(device, non_blocking=device.type != "cpu")
 
 
 class Subset(Source):

@@ -424,9 +424,10 @@ def _codes(name: str, labels: Iterable[Any], n: int) -> npt.NDArray[Any]:
     """Labels as numbers, in the order in which they first occur. All NaN are one label; a row is one label."""
     import pandas as pd
 
-    if not isinstance(labels, pd.Series | pd.Index) and not (isinstance(labels, np.ndarray) and labels.ndim == 1):
+    arrays = np.ndarray | pd.Series | pd.Index
+    if not isinstance(labels, arrays) or labels.ndim != 1 or labels.dtype == object:  # of objects may hold lists
         labels = pd.Series([_hashable(label) for label in labels], dtype=object)
-    codes = pd.factorize(labels, use_na_sentinel=False)[0]  # type: ignore[call-overload]
+    codes: npt.NDArray[Any] = pd.factorize(labels, use_na_sentinel=False)[0]  # type: ignore[call-overload]
     if len(codes) != n:
         raise ArgumentError(f"{name} must have one entry per item: got {len(codes)} entries for {n} items")
     return codes.astype(np.min_scalar_type(codes.max()))  # short numbers are sorted in one pass

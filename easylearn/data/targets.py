@@ -45,7 +45,7 @@ from .target_kinds import (
     label_lists,
 )
 from .times import says_date
-from .values import Coded, factorize, numbers, require_columns, row_name
+from .values import Coded, factorize, is_missing, numbers, require_columns, row_name
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -294,8 +294,8 @@ def _are_columns(column: pd.Series[Any], options: TargetOptions) -> bool:
         return True
     if options.classes is None or options.task == "single_label":
         return False
-    cells = [as_list(cell) or [] for cell in column.tolist()]
-    return all(len(cell) == len(options.classes) and all(v in (0, 1) for v in cell) for cell in cells)
+    n, cells = len(options.classes), [as_list(cell) or [] for cell in column.tolist()]
+    return all(len(cell) == n and all(not is_missing(v) and v in (0, 1) for v in cell) for cell in cells)
 
 
 def _spread(column: pd.Series[Any], where: Where | None) -> tuple[pd.Series[Any], ...]:

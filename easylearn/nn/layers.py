@@ -77,8 +77,9 @@ class WarmBatchNorm1d(nn.BatchNorm1d):
         normalised = F.batch_norm(x, None, None, self.weight, self.bias, training=True, eps=self.eps)
         with torch.no_grad():  # torch's own kernel takes a number as momentum: on a GPU to read it would be a wait
             assert self.num_batches_tracked is not None
-            weight = self.num_batches_tracked.add_(1).float().reciprocal().clamp_min(0.1)
-            variance, mean = torch.var_mean(x.float(), 0)
+            kind = self.running_mean.dtype
+            weight = self.num_batches_tracked.add_(1).to(kind).reciprocal().clamp_min(0.1)
+            variance, mean = torch.var_mean(x.to(kind), 0)
             self.running_mean.lerp_(mean, weight)
             self.running_var.lerp_(variance, weight)
         return normalised

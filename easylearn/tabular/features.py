@@ -244,7 +244,7 @@ def _read_times(given: pd.Series[Any], column: str) -> pd.Series[Any]:
         else:
             if pd.api.types.is_datetime64_any_dtype(read.dtype):
                 return read
-    alone = pd.to_datetime(given, errors="coerce", format="mixed", utc=True)
+    alone = pd.to_datetime(given, errors="coerce", format="mixed", utc=True, cache=False)  # a cache wants to hash lists
     for i in np.flatnonzero(alone.isna() & given.notna())[:1].tolist():
         value = given.iloc[i]
         raise DataError(f"column {column!r}, {row_name(given, i)}: {value!r} is not a date that can be read")

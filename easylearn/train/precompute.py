@@ -265,10 +265,10 @@ class _Some:
         """See `Loader.batches`."""
         with closing(self._loader.batches(device, seed, epoch, start, shard)) as batches:
             for batch in batches:
-                wanted = torch.isin(batch.index, self._items)
+                at = torch.searchsorted(self._items, batch.index).clamp_(max=len(self._items) - 1)
+                wanted = self._items[at] == batch.index
                 if wanted.any():
-                    inputs = tuple(x[wanted.to(x.device)] for x in batch.inputs)
-                    yield Batch(inputs, None, torch.searchsorted(self._items, batch.index[wanted]))
+                    yield Batch(tuple(x[wanted.to(x.device)] for x in batch.inputs), None, at[wanted])
 
 
 class _Features(nn.Module):

@@ -158,6 +158,13 @@ class TestWhatItHolds:
 
 
 class TestWhatIsOdd:
+    def test_out_of_sources_that_are_not_installed(
+        self, make_learner: MakeLearner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(module, "library_versions", lambda: {"python": "3.12"})
+        text = make_learner("mlp").report(tmp_path / "run.html").read_text(encoding="utf-8")
+        assert "easylearn out of its sources" in text
+
     def test_nothing(self, tmp_path: Path) -> None:
         learn = image_learner()
         learn.fit(0.03, 20)

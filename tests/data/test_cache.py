@@ -497,6 +497,23 @@ def test_a_full_disk_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert np.array_equal(fetched(store, 2, lambda: image(2), lambda: key(2)), image(2))  # type: ignore[arg-type]
 
 
+def test_what_cannot_be_kept_is_made_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, groups = opened(tmp_path), []
+    fill(store, range(2))
+    monkeypatch.setattr(cache.os, "pwrite", full, raising=False)
+    monkeypatch.setattr(cache.sys, "platform", "linux")
+    assert not store.put(2, image(2))
+
+    def make(some: Any) -> list[np.ndarray]:
+        groups.append(list(some))
+        return [image(i) for i in some]
+
+    for wait in (False, True):
+        got = store.fetch([0, 3, 1, 4, 5], make, lambda some: [key(i) for i in some], wait)
+        assert all(np.array_equal(row, image(i)) for row, i in zip(got, [0, 3, 1, 4, 5], strict=True))  # type: ignore[arg-type]
+    assert groups == [[3, 4, 5]] * 2
+
+
 def test_a_disk_that_takes_half_an_item(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = opened(tmp_path)
     real = os.pwrite

@@ -169,6 +169,11 @@ class TestStratified:
         rows = np.eye(2, dtype=int)[[0, 1] * 10]
         _, valid = split_indices(20, 0.5, stratify=rows)
         assert rows[valid].sum(0).tolist() == [5, 5]
+        lists = np.empty(20, object)
+        lists[:] = [["cat"], ["cat", "dog"]] * 10
+        for held in (lists, pd.Series(lists)):
+            _, valid = split_indices(20, 0.5, stratify=held)
+            assert np.bincount(valid % 2).tolist() == [5, 5], "lists of labels among objects"
         _, valid = split_indices(4, 0.5, stratify=["a", 1, "a", 1])
         assert sorted(valid % 2) == [0, 1]
 

@@ -289,6 +289,12 @@ def test_forms_of_one_number_each(form: Any) -> None:
     assert given_.learn().task.names == ("1", "3") and given_.learn().encode(given_).tolist() == [1, 0, 1]
 
 
+def test_a_missing_flag_is_no_crash() -> None:
+    for missing in (None, float("nan"), pd.NA):
+        with pytest.raises(DataError, match="row 1: a label is missing"):
+            read_targets([[1, 0], [1, missing]], TargetOptions(classes=["a", "b"])).learn()
+
+
 @pytest.mark.parametrize("form", [np.array, torch.tensor, lambda v: [torch.tensor(row) for row in v], pd.DataFrame])
 def test_rows_of_zeros_and_ones(form: Any) -> None:
     rows = form([[0, 1], [1, 1], [0, 0]])

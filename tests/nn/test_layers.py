@@ -50,3 +50,11 @@ class TestWarmBatchNorm:
             torch.testing.assert_close(layer(batch), torchs(batch), rtol=1e-3, atol=1e-3)
         torch.testing.assert_close(layer.running_mean, torchs.running_mean)
         torch.testing.assert_close(layer.eval()(batches[0]), torchs.eval()(batches[0]), rtol=1e-2, atol=1e-3)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
+def test_a_warm_batch_norm_trains_in_any_precision(dtype: torch.dtype) -> None:
+    layer, x = WarmBatchNorm1d(3).to(dtype), torch.randn(8, 3, dtype=torch.float64).to(dtype)
+    torch.testing.assert_close(layer(x), torch.nn.BatchNorm1d(3).to(dtype)(x))
+    assert layer.running_mean is not None and layer.running_mean.dtype == dtype
+    torch.testing.assert_close(layer.running_mean, x.mean(0), rtol=1e-2, atol=1e-2)

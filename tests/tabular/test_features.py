@@ -153,6 +153,7 @@ def test_add_datepart_is_pure_and_names_follow_fast_ai() -> None:
     ("column", "words"),
     [
         (["2020-01-01", "soon"], r"'d', row 1: 'soon' is not a date"),
+        ([*["2020-01-01"] * 60, ["soon"]], r"'d', row 60: \['soon'\] is not a date"),
         ([20200101, 20200102], "holds numbers"),
         ([True, False], "holds numbers"),
         (["2020-01-01", "2020-13-01"], "row 1: '2020-13-01'"),

@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -21,7 +22,7 @@ from easylearn import keyed
 from easylearn.data.bunch import Data
 from easylearn.data.cache import ItemStore, open_store
 from easylearn.data.loaders import LoaderData, TensorData
-from easylearn.data.order import TensorSource
+from easylearn.data.order import Order, TensorSource, tensor_loader
 from easylearn.errors import ArgumentError, DataError, EasyLearnWarning, StateError
 from easylearn.files import digest
 from easylearn.learning import Learner
@@ -29,7 +30,7 @@ from easylearn.nn.body_head import BodyHead
 from easylearn.task import single_label
 from easylearn.train import precompute
 from easylearn.train.optim import sgd
-from easylearn.train.precompute import FeatureStore, features_key, state_digest
+from easylearn.train.precompute import FeatureStore, _some, features_key, state_digest
 from easylearn.train.strategy import SingleDevice
 
 MakeLearner = Callable[..., Learner]
@@ -243,6 +244,27 @@ class TestSwitching:
         learn = make_learner("body_head", LoaderData(batches, None, single_label(["a", "b", "c"])), precompute=True)
         with pytest.raises(DataError, match="precompute cannot be used"):
             learn.fit(0.1, 1)
+
+
+def test_some_items_of_a_loader_that_only_gives_all() -> None:
+    x, wanted = torch.arange(50.0), np.array([0, 3, 31, 32, 48])
+    whole = tensor_loader([x], None, 8)
+    whole.order = Order(50, 8, shuffle=True)
+
+    class All:  # no ItemLoader
+        batch_size, n_items = 8, 50
+
+        def __len__(self) -> int:
+            return len(whole)
+
+        def batches(self, *given: Any) -> Any:
+            return whole.batches(*given)
+
+    for chosen in (wanted, np.arange(50), np.array([49])):
+        got = list(_some(All(), chosen).batches(CPU))
+        index = torch.cat([batch.index for batch in got])
+        assert sorted(index.tolist()) == list(range(len(chosen)))
+        assert torch.equal(torch.cat([batch.inputs[0] for batch in got]), x[torch.from_numpy(chosen)[index]])
 
 
 class TestCache:
