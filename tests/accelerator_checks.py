@@ -54,11 +54,13 @@ def lies_there(learn: Learner) -> bool:
 def test_trains_as_on_the_cpu(make: MakeLearner) -> None:
     learn, near = ready(make), make(device="cpu", progress=False, seed=0)
     near.unfreeze()
+    assert learn.validate() == pytest.approx(near.validate(), rel=1e-4)
     record, same = learn.fit(1e-3, 1), near.fit(1e-3, 1)
     assert lies_there(learn)
-    dropouts_differ = make in (images, texts, language)
-    assert record.losses[0] == pytest.approx(same.losses[0], rel=0.05 if dropouts_differ else 1e-5)
-    assert record.losses == pytest.approx(same.losses, rel=1e-3) or dropouts_differ
+    if make in (images, texts, language):  # dropout draws other numbers there
+        assert record.last["train_loss"] == pytest.approx(same.last["train_loss"], rel=0.3)
+    else:
+        assert record.losses == pytest.approx(same.losses, rel=1e-3)
 
 
 class Steps(el.Callback):
@@ -160,7 +162,8 @@ class TestThatItWouldBeSeen:
                 self.last = nn.Linear(36, 2)
 
             def forward(self, x: Tensor) -> Tensor:
-                return self.last(forward(x.flatten(1)))
+                x = x.flatten(1)
+                return self.last(forward(x) if self.training else x)  # a model is tried when a learner is made
 
         data = tensors().data
         return waits_of_steps(Learner(data, Faulty(), device=accelerator.NAME, progress=False))

@@ -153,7 +153,7 @@ def test_any_items_are_drawn(make_learner: Any) -> None:
 
 def test_other_tasks_are_refused() -> None:
     x = np.zeros((4, 8, 8, 3), np.uint8)
-    data = ImageData.from_arrays((x, [0.5] * 4), (x, [0.5] * 4), task="regression")
+    data = ImageData.from_arrays((x, [0.5, 1.5] * 2), (x, [0.5, 1.5] * 2), task="regression")
     numbers = Learner(data, nn.Sequential(nn.Flatten(), nn.Linear(192, 1)), device="cpu")
     with pytest.raises(ArgumentError, match=r"one class per item.*plot_top_losses"):
         plot_worst(numbers)

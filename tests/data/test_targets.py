@@ -190,9 +190,8 @@ def test_numbers_that_are_all_the_same_are_refused() -> None:
 def test_what_leaves_rows_out_is_said_where_it_does() -> None:
     def refusal(values: Any) -> str:
         given = read_targets(values)
-        encode = given.learn().encode if given.task_name == "regression" else None
         with pytest.raises(DataError, match=r"leave (these rows|them) out") as error:
-            encode(given) if encode else given.learn()
+            given.learn().encode(given)
         return str(error.value)
 
     for values in (["a", None, "b"], [0.5, np.nan, 1.5]):
