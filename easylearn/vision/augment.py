@@ -7,7 +7,7 @@ contrast and normalisation become one factor and one summand per channel. Draws 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -249,6 +249,8 @@ def resolve(augment: Augment) -> tuple[Transform, ...]:
         if augment not in PRESETS:
             raise ArgumentError(f"unknown augment {augment!r}. {did_you_mean(augment, PRESETS)}")
         return PRESETS[augment]
+    if not isinstance(augment, Transform | Iterable):
+        raise ArgumentError(f"augment must be one of {[*PRESETS]}, or a list of transforms, got {augment!r}")
     chosen = (augment,) if isinstance(augment, Transform) else tuple(augment)
     for t in chosen:
         if not isinstance(t, Transform):
