@@ -309,7 +309,7 @@ class ParquetTable:
         self.files = sorted(self.path.glob("*.parquet")) if self.path.is_dir() else [self.path]
         if not self.files:
             raise DataError(
-                f"{self.path} is a folder and holds no *.parquet file; a csv is given by its own path, 'folder/data.csv'"
+                f"{self.path} is a folder and holds no *.parquet file; give a csv by its own path, 'folder/data.csv'"
             )
         self.columns: list[str] = []
         self.groups: list[RowGroup] = []
