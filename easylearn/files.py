@@ -13,13 +13,24 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .errors import SaveError, SchemaError, WeightsError
+from .errors import ArgumentError, SaveError, SchemaError, WeightsError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 StrPath = str | os.PathLike[str]
 TICK = 0.02  # seconds within which a file system may give two changes of a file the same time
+
+
+def as_path(given: Any, what: str) -> Path:
+    """`given` as a Path, or an error that says that it should have been that of `what`.
+
+    >>> as_path("photos", "a folder").name
+    'photos'
+    """
+    if isinstance(given, str | os.PathLike):
+        return Path(given)
+    raise ArgumentError(f"expected the path of {what}, as text or a Path, got {type(given).__name__}: {given!r:.60}")
 
 
 @contextmanager
@@ -36,7 +47,7 @@ def atomic_write(path: StrPath) -> Iterator[Path]:
     >>> target.read_text()
     'whole'
     """
-    target = Path(path)
+    target = as_path(path, "a file to write")
     temporary: Path | None = None
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -5,13 +5,14 @@ import os
 import stat
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from easylearn import files
-from easylearn.errors import SaveError
-from easylearn.files import atomic_write, write_tensors
+from easylearn.errors import ArgumentError, SaveError
+from easylearn.files import as_path, atomic_write, write_tensors
 
 
 def names(folder: Path) -> list[str]:
@@ -191,3 +192,11 @@ def test_a_file_that_has_just_changed_may_change_again_within_the_tick(tmp_path:
         before = files.file_keys([tmp_path / "a"])
         (tmp_path / "a").write_bytes(b"xx")
         assert files.file_keys([tmp_path / "a"]) != before
+
+
+@pytest.mark.parametrize("given", [5, True, None, 1.5, ["a"]])
+def test_what_is_no_path_is_refused_in_words(given: Any) -> None:
+    with pytest.raises(ArgumentError, match=r"path of a folder.*got"):
+        as_path(given, "a folder")
+    with pytest.raises(ArgumentError, match="file to write"), atomic_write(given):
+        pass

@@ -308,7 +308,9 @@ class ParquetTable:
             raise DataError(f"there is no parquet file or folder {self.path}")
         self.files = sorted(self.path.glob("*.parquet")) if self.path.is_dir() else [self.path]
         if not self.files:
-            raise DataError(f"the folder {self.path} holds no *.parquet file")
+            raise DataError(
+                f"{self.path} is a folder and holds no *.parquet file; give a csv by its own path, 'folder/data.csv'"
+            )
         self.columns: list[str] = []
         self.groups: list[RowGroup] = []
         self.n_bytes = self.n_rows = 0

@@ -251,6 +251,8 @@ def _tensor_split(name: SplitName, task: Task, x: Any, y: Any) -> TensorSplit:
     lengths = [len(t) for t in (*inputs, *(() if target is None else (target,)))]
     if len(set(lengths)) != 1:
         raise DataError(f"{name}: inputs and target must have the same number of rows, got {lengths}")
+    if not isinstance(task, Task):
+        raise ArgumentError(f"a task is made, such as single_label(['cat', 'dog']) or regression(), got {task!r}")
     if target is not None and lengths[0]:
         target = task.check_target(target)
     return TensorSplit(inputs, target)

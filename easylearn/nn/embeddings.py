@@ -240,7 +240,7 @@ class TableModel(nn.Module):
         seed: int = 0,
     ) -> None:  # fmt: skip
         super().__init__()
-        drops = checked_drops(ps, layers, len(layers))
+        drops = checked_drops(ps, layers, 0)
         if not sizes and not n_cont:
             raise ArgumentError("a table model needs at least one categorical or continuous column")
         with keyed.scoped_rng(seed, "table"):

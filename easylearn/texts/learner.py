@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from .. import keyed
 from ..data.loaders import first_outputs
 from ..errors import ArgumentError
-from ..files import StrPath
+from ..files import StrPath, as_path
 from ..learning import Learner, Training, TrainingOptions
 from ..nn.awd_lstm import AWDLSTM, CLASSIFIER_DROPS, LM_DROPS, Drops
 from ..nn.heads import begin_at
@@ -152,7 +152,9 @@ def _read(pretrained: Pretrained, backward: bool) -> SavedEncoder | None:
         return pretrained
     if pretrained == "wt103":
         pretrained = download_wt103(backward)
-    return read_encoder(*pretrained) if isinstance(pretrained, tuple) else read_encoder(pretrained)
+    if isinstance(pretrained, tuple):
+        return read_encoder(*pretrained)
+    return read_encoder(as_path(pretrained, "an encoder (pretrained=None for none)"))
 
 
 def _sizes(saved: SavedEncoder | None, vectors: Any, given: dict[str, int | None]) -> dict[str, int]:

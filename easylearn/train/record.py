@@ -164,7 +164,8 @@ class Record:
 def format_row(row: Mapping[str, float]) -> list[str]:
     """The cells of one epoch's line."""
     forms = {"epoch": ".0f", "seconds": ".1f", "rate": ".2g"}
-    return [format(value, forms.get(name, ".4f")) for name, value in row.items()]
+    # Four decimals hide an error of 1e-6 and drown one of a million.
+    return [format(v, forms.get(name, ".4f" if not v or 1e-3 <= abs(v) < 1e5 else ".4g")) for name, v in row.items()]
 
 
 def format_table(rows: list[dict[str, float]]) -> str:

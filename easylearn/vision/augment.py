@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -249,7 +249,9 @@ def resolve(augment: Augment) -> tuple[Transform, ...]:
         if augment not in PRESETS:
             raise ArgumentError(f"unknown augment {augment!r}. {did_you_mean(augment, PRESETS)}")
         return PRESETS[augment]
-    chosen = (augment,) if isinstance(augment, Transform) else tuple(augment)
+    if not isinstance(augment, Transform | Sequence):
+        raise ArgumentError(f"augment must be one of {[*PRESETS]}, or a list of transforms, got {augment!r}")
+    chosen: tuple[Any, ...] = (augment,) if isinstance(augment, Transform) else tuple(augment)
     for t in chosen:
         if not isinstance(t, Transform):
             hint = f"; write {t.__name__}()" if isinstance(t, type) and issubclass(t, Transform) else ""

@@ -569,3 +569,10 @@ def test_balanced_classes_begin_at_equal_rates(learner: Any) -> None:
     assert float((bias[0] - bias[1]).abs()) < 1e-6
     bias = learner(make("kind", df)).model.last.bias.detach()
     assert float(bias[1] - bias[0]) == pytest.approx(math.log(9), abs=0.3)
+
+
+def test_layers_that_are_no_list_are_refused() -> None:
+    r = np.random.default_rng(0)
+    frame = pd.DataFrame({"a": r.normal(size=40), "y": r.normal(size=40)})
+    with pytest.raises(ArgumentError, match="list of sizes"):
+        tabular_learner(TabularData.from_df(frame, "y", batch_size=4), layers=200)  # type: ignore[arg-type]

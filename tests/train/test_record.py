@@ -120,3 +120,9 @@ def test_printing() -> None:
 def test_a_table_whose_rows_differ_leaves_cells_empty() -> None:
     lines = format_table([{"epoch": 0.0, "f1": 0.5}, {"epoch": 1.0}]).splitlines()
     assert lines[1].split() == ["0", "0.5000"] and lines[2].split() == ["1"]
+
+
+def test_small_and_large_numbers_keep_their_digits() -> None:
+    assert format_row({"epoch": 1.0, "rmse": 7.85e-08, "mae": 954743.0136, "accuracy": 0.5, "loss": 0.0}) == [
+        "1", "7.85e-08", "9.547e+05", "0.5000", "0.0000",
+    ]  # fmt: skip

@@ -333,3 +333,9 @@ def test_cuda_agrees() -> None:
     on_gpu = stage.augmented(x.cuda(), [0, 1, 2, 3], 0, 0).cpu()
     torch.testing.assert_close(on_gpu, stage.augmented(x, [0, 1, 2, 3], 0, 0), rtol=1e-3, atol=1e-2)
     torch.testing.assert_close(stage.plain(x.cuda()).cpu(), stage.plain(x), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("given", [True, 3, 0.5])
+def test_what_is_no_list_of_transforms_is_refused(given: Any) -> None:
+    with pytest.raises(ArgumentError, match=r"augment must be.*list of transforms"):
+        augment.resolve(given)
