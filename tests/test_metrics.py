@@ -318,6 +318,8 @@ class TestAsMetric:
     def test_refused(self) -> None:
         with pytest.raises(ArgumentError, match="Did you mean 'accuracy'"):
             metrics.as_metric("acuracy")  # type: ignore[arg-type]
+        with pytest.raises(ArgumentError, match="Write accuracy, without quotes"):
+            metrics.as_metric("accuracy")  # type: ignore[arg-type]
 
     def test_a_function_of_scikit_learn_takes_its_arguments_the_other_way_round(self) -> None:
         from sklearn.metrics import accuracy_score
