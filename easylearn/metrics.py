@@ -114,9 +114,8 @@ def as_metric(m: Metric | Callable[..., Any]) -> Metric:
         return m
     if not callable(m):
         known = [name for name, value in globals().items() if isinstance(value, Metric)]
-        hint = (
-            f" Write {m}, without quotes" if m in known else f" {did_you_mean(m, known)}" if isinstance(m, str) else ""
-        )
+        hint = f" {did_you_mean(m, known)}" if isinstance(m, str) else ""
+        hint = f" Write {m}, without quotes" if m in known else hint
         raise ArgumentError(f"a metric is a Metric or a function of (outputs, targets), got {m!r}.{hint}")
     inner: Any = m
     if m in (mean_metric, accuracy_at, top_k, f_beta, precision, recall, quadratic_kappa):
