@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import fmean
+from itertools import pairwise
+from statistics import fmean, median
 
 from ..errors import ArgumentError, check_number
 from .callback import Callback
@@ -49,16 +50,20 @@ class _StopWhenWorse(Callback):
         self.beta, self.factor = beta, factor
         self.average, self.first, self.best = 0.0, math.nan, math.inf
         self.smooth: list[float] = []
+        self.losses: list[float] = []
 
     def on_batch_end(self, run: Run) -> None:
-        self.average = self.beta * self.average + (1 - self.beta) * run.record.last_loss
+        self.losses.append(run.record.last_loss)
+        self.average = self.beta * self.average + (1 - self.beta) * self.losses[-1]
         smooth = self.average / (1 - self.beta**run.step)
         self.smooth.append(smooth)
         if run.step == 1:
             self.first = smooth
         # A loss that may be below 0 has no multiples: it is compared with how far it fell, or was from 0.
         scale = self.best if self.best > 0 else max(self.first - self.best, abs(self.first))
-        if not math.isfinite(smooth) or (run.step > 5 and smooth - self.best > (self.factor - 1) * scale):
+        noise = median(abs(a - b) for a, b in pairwise(self.losses)) if run.step > 5 else math.inf
+        # Near 0 neither says much: what is less than batches differ by is no worse.
+        if not math.isfinite(smooth) or smooth - self.best > max((self.factor - 1) * scale, 3 * noise):
             run.stop_reason = run.stop_reason or "the loss became much worse than its best"
         self.best = min(self.best, smooth) if math.isfinite(smooth) else self.best
 

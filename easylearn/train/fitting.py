@@ -34,7 +34,7 @@ def check_model(model: nn.Module, data: Data[Any], task: Task, strategy: Strateg
         inputs = loader.source.fetch(np.arange(min(2, loader.n_items)), strategy.device)
         try:
             outputs = strategy.forward(model, tuple(map(torch.zeros_like, inputs)))  # shapes are asked for, not numbers
-        except (EasyLearnError, torch.OutOfMemoryError):
+        except (EasyLearnError, torch.cuda.OutOfMemoryError):
             raise
         except (RuntimeError, TypeError, ValueError, IndexError, AttributeError, NotImplementedError) as error:
             raise refusal(inputs, error) from error

@@ -162,6 +162,7 @@ def test_what_needs_validation_data_refuses_to_begin_without(name: str, learner:
     assert learn.epochs_done == 0 and all(map(torch.equal, before, learn.model.parameters()))
 
 
+@pytest.mark.filterwarnings("ignore:.*keeps the weights of an earlier fit")
 @every
 def test_on_fit_end_runs_exactly_when_on_fit_begin_ran(
     make: Callable[[], Callback], learner: Callable[..., Learner], monkeypatch: pytest.MonkeyPatch
