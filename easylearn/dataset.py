@@ -195,14 +195,14 @@ class ImageClassifierData(Data07, _ImageData):
             cat_separator: between the labels of a row; where any row has it, every row may have several labels.
         """
         csv = _there(path, csv_fname)
-        if not skip_header or (continuous and cat_separator in str(pd.read_csv(csv, nrows=1, dtype=str).iloc[0, 1])):
+        frame = read_table(csv, text=[0, 1]).frame if skip_header else None
+        if frame is not None and len(frame.columns) < 2:
+            raise DataError(f"{csv_fname} needs two columns, file and label; it has {list(frame.columns)}")
+        if frame is None or (continuous and len(frame) and cat_separator in str(frame.iloc[0, 1])):
             files, y, classes = csv_source(folder, csv, skip_header, suffix, continuous, cat_separator)
             return cls.from_names_and_array(
                 path, files, y, classes, val_idxs, test_name, num_workers, tfms=tfms, bs=bs, continuous=continuous
             )
-        frame = read_table(csv, text=[0, 1]).frame
-        if len(frame.columns) < 2:
-            raise DataError(f"{csv_fname} needs two columns, file and label; it has {list(frame.columns)}")
         several = not continuous and frame.iloc[:, 1].astype(str).str.contains(cat_separator, regex=False).any()
         valid = list(val_idxs) if val_idxs is not None else get_cv_idxs(len(frame)).tolist()
         made = super().from_csv(

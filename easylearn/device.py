@@ -8,7 +8,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any, Literal, cast, get_args
 
 import torch
@@ -57,38 +57,55 @@ def prepare(device: torch.device) -> None:
         torch.set_num_threads(torch.get_num_threads())
 
 
-class _KeptMemory:
-    """While any fit is inside, this process keeps the memory that it frees, for its next allocations.
+class WhileAnyIsInside:
+    """A context of the whole process: open while any thread is inside.
 
-    glibc gives large blocks back to the system at once, and each page of them is cleared anew at the next step. A
-    language model of 16,000 words took 409,000 page faults a step that way, and 2.4 times as long. Afterwards all of it
-    is given back: a service that predicts must not keep what its largest image took.
+    Args:
+        make: gives what is entered with the first thread and left with the last one.
     """
 
-    def __init__(self) -> None:
-        self._lock, self._inside = threading.Lock(), 0
+    def __init__(self, make: Callable[[], AbstractContextManager[Any]]) -> None:
+        self._make = make
+        self._process, self._lock, self._inside, self._opened = os.getpid(), threading.Lock(), 0, ExitStack()
 
     @contextmanager
-    def __call__(self, device: torch.device) -> Iterator[None]:
-        """Keep freed memory for the while, if the `device` computes in it and the C library is glibc."""
-        if device.type != "cpu":
-            yield
-            return
+    def __call__(self) -> Iterator[None]:
+        if self._process != os.getpid():  # forked: another thread may have had the lock
+            self.__init__(self._make)  # type: ignore[misc]
         with self._lock:
+            if not self._inside:
+                self._opened.enter_context(self._make())
             self._inside += 1
-            if self._inside == 1:
-                _set_malloc(0, 2**31 - 1)
         try:
             yield
         finally:
             with self._lock:
                 self._inside -= 1
                 if not self._inside:
-                    _set_malloc(65_536, 64 * 2**20)
-                    give_back_memory()
+                    self._opened.close()
 
 
-kept_memory = _KeptMemory()
+@contextmanager
+def _keeping() -> Iterator[None]:
+    _set_malloc(0, 2**31 - 1)
+    try:
+        yield
+    finally:
+        _set_malloc(65_536, 64 * 2**20)
+        give_back_memory()
+
+
+_kept = WhileAnyIsInside(_keeping)
+
+
+def kept_memory(device: torch.device) -> AbstractContextManager[None]:
+    """While any fit is inside, this process keeps the memory that it frees, if `device` is the CPU and this is glibc.
+
+    glibc gives large blocks back to the system at once, and each page of them is cleared anew at the next step. A
+    language model of 16,000 words took 409,000 page faults a step that way, and 2.4 times as long. Afterwards all of it
+    is given back: a service that predicts must not keep what its largest image took.
+    """
+    return _kept() if device.type == "cpu" else nullcontext()
 
 
 def _glibc() -> Any:

@@ -15,7 +15,7 @@ from .. import keyed
 from ..errors import ArgumentError
 from .dropout import Dropout
 from .groups import LayerGroup
-from .heads import checked_drops
+from .heads import check_layers, checked_drops
 from .registry import register
 
 Size = tuple[int, int]
@@ -240,6 +240,7 @@ class TableModel(nn.Module):
         seed: int = 0,
     ) -> None:  # fmt: skip
         super().__init__()
+        check_layers(layers)
         drops = checked_drops(ps, layers, 0)
         if not sizes and not n_cont:
             raise ArgumentError("a table model needs at least one categorical or continuous column")

@@ -37,7 +37,7 @@ def pooled_head(
     >>> [type(layer).__name__ for layer in pooled_head(1024, 2, hidden=())]
     ['BatchNorm1d', 'Dropout', 'Linear']
     """
-    checked_drops(0.0, hidden, 1)  # before they are counted
+    check_layers(hidden)
     drops = checked_drops([*[0.25] * len(hidden), 0.5 if hidden else 0.1] if ps is None else ps, hidden, 1)
     check_whole("n_features", n_features)
     check_whole("n_out", n_out)
@@ -75,14 +75,18 @@ def begin_at(head: nn.Module, outputs: Tensor | None, slope: Tensor | None = Non
         last.bias.copy_(outputs)
 
 
-def checked_drops(ps: float | Sequence[float], sizes: Sequence[int], more: int) -> list[float]:
-    """A dropout for each of the hidden layers of these `sizes`, which are checked, and for as many `more` blocks."""
+def check_layers(sizes: Sequence[int]) -> None:
+    """Refuse `sizes` of hidden layers that are none."""
     if not isinstance(sizes, Sequence) or isinstance(sizes, str):
         raise ArgumentError(f"hidden layers are given as a list of sizes, such as [200, 100], got {sizes!r}")
     if len(sizes) > MOST_LAYERS:
         raise ArgumentError(f"there must be at most {MOST_LAYERS} hidden layers, got {len(sizes)}")
     for i, size in enumerate(sizes):
         check_whole(f"the size of the hidden layer {i}", size)
+
+
+def checked_drops(ps: float | Sequence[float], sizes: Sequence[int], more: int) -> list[float]:
+    """A dropout for each of the hidden layers of these `sizes`, see `check_layers`, and for as many `more` blocks."""
     n = len(sizes) + more
     drops = [float(ps)] * n if isinstance(ps, int | float) else [float(p) for p in ps]
     if len(drops) != n:

@@ -50,18 +50,17 @@ class _StopWhenWorse(Callback):
         self.beta, self.factor = beta, factor
         self.average, self.first, self.best = 0.0, math.nan, math.inf
         self.smooth: list[float] = []
-        self.losses: list[float] = []
 
     def on_batch_end(self, run: Run) -> None:
-        self.losses.append(run.record.last_loss)
-        self.average = self.beta * self.average + (1 - self.beta) * self.losses[-1]
+        losses = run.record.losses
+        self.average = self.beta * self.average + (1 - self.beta) * losses[-1]
         smooth = self.average / (1 - self.beta**run.step)
         self.smooth.append(smooth)
         if run.step == 1:
             self.first = smooth
         # A loss that may be below 0 has no multiples: it is compared with how far it fell, or was from 0.
         scale = self.best if self.best > 0 else max(self.first - self.best, abs(self.first))
-        noise = median(abs(a - b) for a, b in pairwise(self.losses)) if run.step > 5 else math.inf
+        noise = median(abs(a - b) for a, b in pairwise(losses)) if run.step > 5 else math.inf
         # Near 0 neither says much: what is less than batches differ by is no worse.
         if not math.isfinite(smooth) or smooth - self.best > max((self.factor - 1) * scale, 3 * noise):
             run.stop_reason = run.stop_reason or "the loss became much worse than its best"

@@ -8,10 +8,9 @@ from __future__ import annotations
 import io
 import math
 import os
-import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -22,7 +21,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..device import give_back_memory
+from ..device import WhileAnyIsInside, give_back_memory
 from ..errors import ArgumentError, DataError, check_whole, did_you_mean
 
 if TYPE_CHECKING:
@@ -241,31 +240,14 @@ class ItemStage:
         return torch.from_numpy(np.ascontiguousarray(pixels.numpy()))  # torch would start threads in each of ours
 
 
-class _Quiet:
-    """Nothing is warned of while any thread is inside: what Python warns of is one setting for all of them."""
-
-    def __init__(self) -> None:
-        self._process, self._lock, self._inside, self._before = os.getpid(), threading.Lock(), 0, ExitStack()
-
-    @contextmanager
-    def __call__(self) -> Iterator[None]:
-        if self._process != os.getpid():  # forked: another thread may have had the lock
-            self.__init__()  # type: ignore[misc]
-        with self._lock:
-            if not self._inside:
-                self._before.enter_context(warnings.catch_warnings())
-                warnings.simplefilter("ignore")
-            self._inside += 1
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._inside -= 1
-                if not self._inside:
-                    self._before.close()
+@contextmanager
+def _quiet() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
-no_warnings = _Quiet()
+no_warnings = WhileAnyIsInside(_quiet)
 """A context: Pillow warns of odd metadata and of large images; neither is the user's code to change."""
 
 
