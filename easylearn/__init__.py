@@ -17,9 +17,9 @@ from .analysis.drawings import plot_confusion, plot_worst
 from .analysis.interpret import Interpretation
 from .artefact.predictor import Predictor
 from .data.bunch import Data
+from .data.folds import Folds, folds
 from .data.loaders import LoaderData, TensorData
 from .data.order import Batch, Loader
-from .data.split import folds
 from .errors import ArgumentError, DataError, EasyLearnError, EasyLearnWarning, SaveError, StateError, WeightsError
 from .export import load_learner, load_predictor
 from .learning import Learner
