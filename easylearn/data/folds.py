@@ -1,4 +1,4 @@
-"""Folds: which items train and which validate in each round of a cross-validation, as one plan for all who follow it."""
+"""Folds: which items train and validate in each round of a cross-validation, as one plan for all who follow it."""
 
 from __future__ import annotations
 
@@ -196,6 +196,17 @@ def _sizes_of_groups(codes: npt.NDArray[Any], k: int) -> Indices:
     return sizes
 
 
+def _gap(gap: Any, dated: bool) -> Any:
+    """How much is left out before the validation items, in the unit of the times."""
+    is_length = isinstance(gap, str | dt.timedelta)
+    if dated and is_length:
+        return length_of(gap, "gap")
+    if is_length or isinstance(gap, bool) or not gap > 0:
+        unit = "of days above 0, or a length such as '7D'" if dated else "in their unit, above 0"
+        raise ArgumentError(f"times holds {'dates' if dated else 'numbers'}: gap must be a number {unit}, got {gap!r}")
+    return length_of(f"{gap}D", "gap") if dated else gap
+
+
 def _folds_in_time(
     n: int, k: int, times: OnePerItem, gap: str | dt.timedelta | float | None
 ) -> tuple[list[Pair], npt.NDArray[Any]]:
@@ -204,14 +215,7 @@ def _folds_in_time(
 
     when = read_times(times, n)
     dated = pd.api.types.is_datetime64_any_dtype(when.dtype)
-    is_length, before = isinstance(gap, str | dt.timedelta), gap
-    if gap is not None and not (is_length and dated) and (is_length or isinstance(gap, bool) or not gap > 0):  # type: ignore[operator]
-        unit = "days above 0, or a length such as '7D'" if dated else "in their unit, above 0"
-        raise ArgumentError(
-            f"times holds {'dates' if dated else 'numbers'}, so gap must be a number {unit}, got {gap!r}"
-        )
-    if gap is not None and dated:
-        before = length_of(gap if is_length else f"{gap}D", "gap")  # type: ignore[arg-type, assignment]
+    before = None if gap is None else _gap(gap, dated)
     order = when.sort_values(ignore_index=True)
     size = n // (k + 1)
     begins = [order[n - (k - fold) * size] for fold in range(k)] if size else []

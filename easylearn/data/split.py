@@ -312,12 +312,14 @@ def _by_label(n: int, valid: Any, index: pd.Index[Any] | None) -> Any:
 
 
 def complement(n: int, valid: Indices) -> tuple[Indices, Indices]:
+    """All other items than `valid`, and these, sorted."""
     mask = np.zeros(n, dtype=bool)
     mask[valid] = True
     return places(~mask), places(mask)
 
 
 def places(mask: Any) -> Indices:
+    """Where a mask is true."""
     return np.flatnonzero(np.asarray(mask)).astype(np.int64, copy=False)
 
 
@@ -339,6 +341,7 @@ def _hashable(label: Any) -> Hashable:
 
 
 def whole(name: str, value: int, least: int) -> int:
+    """`value` as a whole number of at least `least`, of whatever type, else refused by its `name`."""
     if not isinstance(value, Integral) or isinstance(value, (bool, np.bool_)) or value < least:
         raise ArgumentError(f"{name} must be a whole number of at least {least}, got {value!r}")
     return int(value)
