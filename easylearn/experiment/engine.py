@@ -22,7 +22,6 @@ from ..files import StrPath
 from ..learning import Learner
 from ..task import Predictions
 from .leases import LEASE, Leases
-from .lines import Row
 from .store import History, Job, Key, Store
 from .trials import LeaseLost, Recipe, read_predictions, run_trial, train, watcher
 

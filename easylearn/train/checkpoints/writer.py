@@ -72,7 +72,9 @@ class CheckpointWriter(Callback):
         self.folder = Path(folder)
         self.interval = interval
         self.keep = keep
-        self.begins_anew = False  # where nothing was written yet, the fit is begun again: a first checkpoint saves little
+        self.begins_anew = (
+            False  # where nothing was written yet, the fit is begun again: a first checkpoint saves little
+        )
         self._steps, self._seconds = _parse(interval)
         self._saved = saved
         self._damaged = list(saved.damaged) if saved is not None else []
