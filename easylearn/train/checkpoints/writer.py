@@ -16,7 +16,16 @@ from typing import Any
 from torch import Tensor, nn
 
 from ... import keyed
-from ...errors import ArgumentError, EasyLearnWarning, SaveError, StateError, WeightsError, check_whole, name_of
+from ...errors import (
+    ArgumentError,
+    EasyLearnWarning,
+    SaveError,
+    SchemaError,
+    StateError,
+    WeightsError,
+    check_whole,
+    name_of,
+)
 from ...files import StrPath
 from ...schedules import Schedule
 from ..callback import Callback
@@ -72,7 +81,9 @@ class CheckpointWriter(Callback):
         self.folder = Path(folder)
         self.interval = interval
         self.keep = keep
-        self.begins_anew = False  # where nothing was written yet, the fit is begun again: a first checkpoint saves little
+        self.begins_anew = (
+            False  # where nothing was written yet, the fit is begun again: a first checkpoint saves little
+        )
         self._steps, self._seconds = _parse(interval)
         self._saved = saved
         self._damaged = list(saved.damaged) if saved is not None else []
