@@ -38,18 +38,24 @@ class Span:
 
     def value(self, u: float) -> float | int:
         """The value at `u`, from 0 to 1."""
-        low, high = float(self.low), float(self.high)
-        if self.whole:
-            low, high = low - 0.4999, high + 0.4999
-        x = math.exp(math.log(low) + u * math.log(high / low)) if self.log else low + u * (high - low)
-        if self.whole:
-            return min(max(round(x), int(self.low)), int(self.high))
-        return min(max(x, low), high)
+        low, high = self._ends
+        x = low + u * (high - low)
+        x = math.exp(x) if self.log else x
+        x = round(x) if self.whole else x
+        return min(max(x, self.low), self.high)
 
     def unit(self, value: Any) -> float:
         """Where a value lies, from 0 to 1."""
-        low, high, x = (math.log(v) if self.log else float(v) for v in (self.low, self.high, value))
+        low, high = self._ends
+        x = math.log(value) if self.log else float(value)
         return min(max((x - low) / (high - low), 0.0), 1.0)
+
+    @property
+    def _ends(self) -> tuple[float, float]:
+        """The ends on the scale that is even; a whole number reaches half way to its neighbours."""
+        half = 0.4999 if self.whole else 0.0
+        low, high = self.low - half, self.high + half
+        return (math.log(low), math.log(high)) if self.log else (low, high)
 
     @property
     def n_values(self) -> int | None:

@@ -146,6 +146,7 @@ def main() -> None:
     parser.add_argument("--budget", type=int, default=20, help="in whole trainings")
     parser.add_argument("--per-round", type=int, default=4)
     parser.add_argument("--chosen-on", action="store_true", help="the tasks on which choices were made")
+    parser.add_argument("--verbose", action="store_true")
     parser.add_argument("--tasks", type=int, default=99)
     chosen = parser.parse_args()
     surrogate = Surrogate(chosen.folder)
@@ -163,6 +164,8 @@ def main() -> None:
                 run(name, one, seed, chosen.per_round)
                 top, median = scale[task]
                 regrets.append((top - one.log[-1]) / (top - median))
+                if chosen.verbose:
+                    print(f"    {task} seed {seed}: {regrets[-1]:.4f}", flush=True)
         error = np.std(regrets) / len(regrets) ** 0.5
         print(
             f"{name:18} regret {np.mean(regrets):.4f} +- {error:.4f} (median {np.median(regrets):.4f}) over "

@@ -99,6 +99,8 @@ class CheckpointWriter(Callback):
         savers = [c for c in callbacks["savers"] if c not in custom]
         self._callbacks = {**callbacks, "fit": [*callbacks["fit"], *custom], "savers": savers}
         if self._saved is not None:
+            if self.begins_anew:
+                self._saved.check_callbacks(callbacks["learner"], self._callbacks["fit"])
             self._saved.restore_position(run)
         return self
 
