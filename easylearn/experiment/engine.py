@@ -7,7 +7,8 @@ round, a function of what has ended. So any number of them may come, be killed, 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -24,6 +25,7 @@ from ..task import Predictions
 from .leases import LEASE, Leases
 from .store import History, Job, Key, Store
 from .trials import LeaseLost, Recipe, read_predictions, run_trial, train, watcher
+from .workers import pack, run_processes, unpack
 
 Planner = Callable[[History], Sequence[Job]]
 """The next jobs, from what is known; none means that there are no more."""
@@ -43,6 +45,7 @@ class Engine:
             nothing; "free" plans as soon as a worker has nothing to do.
         threads: of the CPU for each trial; another number may change last bits.
         lease: see `leases.LEASE`.
+        spare: jobs that an executor has at a time where the order is free.
     """
 
     folder: StrPath
@@ -52,6 +55,7 @@ class Engine:
     order: Order = "rounds"
     threads: int = 1
     lease: float = LEASE
+    spare: int = 4
 
     def store(self) -> Store:
         """The folder, made or compared."""
@@ -64,14 +68,12 @@ class Engine:
             workers: 1 works in this process; a larger number in as many new ones; or a `concurrent.futures.Executor`.
             watch: told what is known, now and then.
         """
-        from .workers import run_executor, run_processes
-
         store = self.store()
         if workers == 1:
             return work(self, store, watch)
         if isinstance(workers, int):
-            return run_processes(self, store, workers, watch)
-        return run_executor(self, store, workers, watch)
+            return run_processes(partial(_work_alone, self), store, workers, watch)
+        return _run_executor(self, store, workers, watch)
 
     def learner(self, job: Job) -> Learner:
         """The learner of a job that has ended, made anew with the weights that it ended with."""
@@ -116,6 +118,11 @@ def work(engine: Engine, store: Store, watch: Callable[[History], None] | None =
                 pause = min(pause * 1.5, 0.5)
             else:
                 pause = 0.002
+
+
+def _work_alone(engine: Engine) -> None:
+    """What a process of its own does."""
+    work(engine, engine.store())
 
 
 def step(engine: Engine, store: Store, leases: Leases) -> Literal["done", "wait", "over"]:
@@ -170,7 +177,7 @@ def do_job(engine: Engine, store: Store, leases: Leases, job: Job) -> bool:
 
 
 @contextmanager
-def cpu_threads(n: int) -> Any:
+def cpu_threads(n: int) -> Iterator[None]:
     """Inside the block torch computes with `n` threads."""
     before = torch.get_num_threads()
     torch.set_num_threads(n)
@@ -190,3 +197,38 @@ def job_of(history: History, key: Key) -> Job:
         if job.key == key:
             return job
     raise ArgumentError(f"there is no trial {key[0]}; trials are numbered from 0 to {len(history.jobs) - 1}")
+
+
+def _run_executor(engine: Engine, store: Store, executor: Any, watch: Callable[[History], None] | None) -> History:
+    """Let an executor do the jobs, all that are planned at a time; this process plans them."""
+    if not isinstance(executor, Executor):
+        raise ArgumentError(
+            f"workers must be a number of processes or a concurrent.futures.Executor, got {type(executor).__name__}"
+        )
+    packed, running = pack(engine), dict[Key, Future[None]]()
+    with closing(Leases(store.folder / "claims", engine.lease)) as leases:
+        while True:
+            history = store.poll()
+            if watch is not None:
+                watch(history)
+            for job in history.open_jobs:
+                if job.key not in running:
+                    running[job.key] = executor.submit(_do_packed, packed, job)
+            if not history.open_jobs or (engine.order == "free" and len(running) < engine.spare):
+                state = plan_round(engine, store, leases)
+                if state == "over":
+                    return store.poll()
+                if state == "done":
+                    continue
+            over, _ = wait(running.values(), timeout=1, return_when=FIRST_COMPLETED)
+            for future in over:
+                future.result()  # its error is ours
+            running = {key: future for key, future in running.items() if future not in over}
+
+
+def _do_packed(packed: bytes, job: Job) -> None:
+    """Do one job of an engine in whatever process this is."""
+    engine: Engine = unpack(packed)
+    store = engine.store()
+    with closing(Leases(store.folder / "claims", engine.lease)) as leases, cpu_threads(engine.threads):
+        do_job(engine, store, leases, job)

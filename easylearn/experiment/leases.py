@@ -1,8 +1,8 @@
 """Leases: who does which job, by files that are made exclusively; no lock, no server.
 
-The holder of a claim is whoever made the file with the highest number, `0007-1.0`, `0007-1.1`, ... A claim ends with its
-process: on the same machine that is seen at once, from another one when the holder has not renewed it for a while. A
-claim saves work; results do not rest on it, since a job done twice gives the same twice.
+The holder of a claim is whoever made the file with the highest number, `0007-1.0`, `0007-1.1`, ... A claim ends with
+its process: on the same machine that is seen at once, from another one when the holder has not renewed it for a while.
+A claim saves work; results do not rest on it, since a job done twice gives the same twice.
 """
 
 from __future__ import annotations

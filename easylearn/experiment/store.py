@@ -32,6 +32,7 @@ class Job:
         fold: read as `p.fold`; None where there are no folds.
         rung: how far it is trained: to the end of this rung, from 0.
         by: who proposed the point.
+        bracket: the rung at which the trial began.
     """
 
     trial: int
@@ -40,6 +41,7 @@ class Job:
     fold: int | None = None
     rung: int = 0
     by: str = ""
+    bracket: int = 0
 
     @property
     def key(self) -> Key:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -88,6 +87,9 @@ class Recipe:
         needs: names that `make` and `fit` have to read, with what to tell who does not.
         halving: a promoted trial has this many times the epochs; None trains each trial to its end.
         every: when checkpoints are written; see `Learner.fit`.
+        callbacks: gives further callbacks of a job, by its folder: new ones of the same classes at each call.
+        anew: every rung is trained from its beginning, on more data, say.
+        on_error: "skip" makes an error of `make` or `fit` the end of its trial; not an ArgumentError.
     """
 
     make: Callable[[Any], Learner]
@@ -99,6 +101,8 @@ class Recipe:
     halving: float | None = None
     every: str | int = "20s"
     callbacks: Callable[[Job, Path], Sequence[Callback]] | None = None
+    anew: bool = False
+    on_error: str = "raise"
 
     def point(self, job: Job) -> Any:
         """What `make` and `fit` are given."""
@@ -201,18 +205,24 @@ def run_trial(recipe: Recipe, job: Job, folder: Path, is_lost: Callable[[], bool
         row |= _outcome(learn, watch)
         for split in recipe.splits if row["status"] == "done" else ():
             write_predictions(folder / f"{split}.safetensors", learn.predict(split=split))
-    except (RuntimeError, MemoryError) as error:
-        if not _is_out_of_memory(error):
+    except (ArgumentError, LeaseLost):
+        raise
+    except Exception as error:
+        memory = _is_out_of_memory(error)
+        if not memory and recipe.on_error == "raise":
             raise
-        row |= {"status": "infeasible", "reason": str(error).strip().split("\n")[0][:300]}
+        reason = f"{type(error).__name__}: {error}".strip().split("\n")[0][:300]
+        row |= {"status": "infeasible" if memory else "failed", "reason": reason}
     return {**row, "seconds": round(time.perf_counter() - begun, 3)}
 
 
 def train(recipe: Recipe, job: Job, point: Any, folder: Path, watch: Any) -> Learner:
     """Make the learner of a job and fit it, from where its checkpoints are."""
     extra = list(recipe.callbacks(job, folder)) if recipe.callbacks is not None else []
-    how = {"checkpoint": Continued(folder / "checkpoints"), "every": recipe.every, "keep": 1}
-    with keyed.scoped_rng(job.seed, "trial"):
+    own = folder / (f"rung_{job.rung}" if recipe.anew else "checkpoints")
+    how = {"checkpoint": Continued(own), "every": recipe.every, "keep": 1}
+    with keyed.scoped_rng(job.seed, "trial"), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "the (loss|weights) became", EasyLearnWarning)  # the trial's row says it
         try:
             learn = recipe.make(point)
             if not isinstance(learn, Learner):
@@ -232,6 +242,11 @@ def train(recipe: Recipe, job: Job, point: Any, folder: Path, watch: Any) -> Lea
 
 
 def _check_read(recipe: Recipe, point: Any, watch: _Watch) -> None:
+    names = [n for n in point._values if n not in ("seed", "fold")]
+    if unread := [n for n in names if n not in names_read(point) and n not in dict(recipe.needs)]:
+        warnings.warn(
+            f"neither make nor fit reads p.{', p.'.join(unread)}, so it changes nothing", EasyLearnWarning, stacklevel=2
+        )
     if watch.fits == 0:
         raise ArgumentError(
             "fit did not pass on what it was given: def fit(learn, p, **how): return learn.fit(p.lr, 3, **how). "
@@ -260,21 +275,6 @@ def _outcome(learn: Learner, watch: _Watch) -> Row:
 def _is_out_of_memory(error: BaseException) -> bool:
     text = str(error)
     return isinstance(error, MemoryError | torch.cuda.OutOfMemoryError) or "can't allocate memory" in text
-
-
-def restart(folder: Path) -> None:
-    """Forget what a trial has learnt."""
-    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-
-
-def warn_unread(point: Any, names: Sequence[str]) -> None:
-    """Warn of names that a search varies and nobody reads."""
-    if unread := [n for n in names if n not in names_read(point)]:
-        warnings.warn(
-            f"neither make nor fit reads p.{' nor p.'.join(unread)}, so the search varies what changes nothing",
-            EasyLearnWarning,
-            stacklevel=2,
-        )
 
 
 # -- predictions of a trial ------------------------------------------------------------------------------------

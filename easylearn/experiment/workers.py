@@ -1,6 +1,6 @@
-"""Workers of an experiment: new processes of this machine, or whatever a `concurrent.futures.Executor` has.
+"""Workers of an experiment as new processes of this machine.
 
-A process is given the engine, with the user's functions, through a pipe, by cloudpickle, as joblib brings it: so
+A process is given its task, with the user's functions, through a pipe, by cloudpickle, as joblib brings it: so
 functions of a notebook work, and a script needs no `if __name__ == "__main__"`. No file holds any of it.
 """
 
@@ -13,16 +13,13 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from .. import errors
 from ..errors import ArgumentError, EasyLearnError, StateError, check_whole
-from .leases import Leases
 from .lines import line_of
-from .store import History, Job, Store, read_once
+from .store import History, Store, read_once
 
 DEATHS = 10
 """Workers that may die, one after another, without any job having ended in between."""
@@ -39,14 +36,14 @@ def _cloudpickle() -> Any:
     return cloudpickle
 
 
-def pack(engine: Any) -> bytes:
-    """An engine with its functions, as it is sent to another process.
+def pack(task: Any) -> bytes:
+    """A task with its functions, as it is sent to another process.
 
     Raises:
         ArgumentError: a function holds something that cannot be sent.
     """
     try:
-        packed: bytes = _cloudpickle().dumps(engine)
+        packed: bytes = _cloudpickle().dumps(task)
     except Exception as error:
         raise ArgumentError(
             f"make, fit or what they use cannot be sent to another process: {type(error).__name__}: {error!s:.300}. "
@@ -55,13 +52,15 @@ def pack(engine: Any) -> bytes:
     return packed
 
 
-def main(error_file: str) -> None:
-    """Be a worker: read the engine from standard input, and work until there is nothing to do."""
-    try:
-        engine = _cloudpickle().loads(sys.stdin.buffer.read())
-        from .engine import work
+def unpack(packed: bytes) -> Any:
+    """What `pack` packed; it runs code, and comes from nowhere but the process that began the work."""
+    return _cloudpickle().loads(packed)
 
-        work(engine, engine.store())
+
+def main(error_file: str) -> None:
+    """Be a worker: read the task from standard input, and do it."""
+    try:
+        unpack(sys.stdin.buffer.read())()
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:
@@ -71,10 +70,17 @@ def main(error_file: str) -> None:
         sys.exit(1)
 
 
-def run_processes(engine: Any, store: Store, workers: int, watch: Watcher) -> History:
-    """Work with new processes; one that dies is replaced, and its job goes on from the last checkpoint."""
+def run_processes(task: Callable[[], object], store: Store, workers: int, watch: Watcher) -> History:
+    """Let new processes do a task, each until it is over; one that dies is replaced, and the new one goes on.
+
+    Args:
+        task: works in the folder of the store until there is nothing to do; it is sent by cloudpickle.
+        store: of the experiment.
+        workers: how many processes.
+        watch: told what is known, now and then.
+    """
     check_whole("workers", workers)
-    packed = pack(engine)
+    packed = pack(task)
     with tempfile.TemporaryDirectory(prefix="easylearn-") as folder:
         crew = [_start(packed, folder, i, 0) for i in range(workers)]
         try:
@@ -150,45 +156,3 @@ def _same_error(row: dict[str, Any]) -> EasyLearnError:
     if isinstance(kind, type) and issubclass(kind, EasyLearnError) and kind is not errors.SaveError:
         return kind(message)
     return StateError(f"a worker stopped with {row.get('kind')}: {message}\n{row.get('traceback', '')}")
-
-
-# -- executors ---------------------------------------------------------------------------------------------------
-
-
-def run_executor(engine: Any, store: Store, executor: Executor, watch: Watcher) -> History:
-    """Let an executor do the jobs, all that are planned at a time; this process plans them."""
-    if not isinstance(executor, Executor):
-        raise ArgumentError(
-            f"workers must be a number of processes or a concurrent.futures.Executor, got {type(executor).__name__}"
-        )
-    from .engine import plan_round
-
-    packed, running = pack(engine), dict[Any, Future[None]]()
-    with closing(Leases(store.folder / "claims", engine.lease)) as leases:
-        while True:
-            history = store.poll()
-            if watch is not None:
-                watch(history)
-            for job in history.open_jobs:
-                if job.key not in running:
-                    running[job.key] = executor.submit(run_packed, packed, job)
-            if not (history.open_jobs and engine.order == "rounds"):
-                state = plan_round(engine, store, leases)
-                if state == "over":
-                    return store.poll()
-                if state == "done":
-                    continue
-            over, _ = wait(running.values(), timeout=1, return_when=FIRST_COMPLETED)
-            for future in over:
-                future.result()  # its error is ours
-            running = {key: f for key, f in running.items() if f not in over}
-
-
-def run_packed(packed: bytes, job: Job) -> None:
-    """Do one job of an engine in whatever process this is."""
-    from .engine import cpu_threads, do_job
-
-    engine = _cloudpickle().loads(packed)
-    store = engine.store()
-    with closing(Leases(store.folder / "claims", engine.lease)) as leases, cpu_threads(engine.threads):
-        do_job(engine, store, leases, job)

@@ -16,7 +16,16 @@ from typing import Any
 from torch import Tensor, nn
 
 from ... import keyed
-from ...errors import ArgumentError, EasyLearnWarning, SaveError, StateError, WeightsError, check_whole, name_of
+from ...errors import (
+    ArgumentError,
+    EasyLearnWarning,
+    SaveError,
+    SchemaError,
+    StateError,
+    WeightsError,
+    check_whole,
+    name_of,
+)
 from ...files import StrPath
 from ...schedules import Schedule
 from ..callback import Callback
@@ -90,6 +99,8 @@ class CheckpointWriter(Callback):
         savers = [c for c in callbacks["savers"] if c not in custom]
         self._callbacks = {**callbacks, "fit": [*callbacks["fit"], *custom], "savers": savers}
         if self._saved is not None:
+            if self.begins_anew:
+                self._saved.check_callbacks(callbacks["learner"], self._callbacks["fit"])
             self._saved.restore_position(run)
         return self
 
