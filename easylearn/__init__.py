@@ -73,8 +73,8 @@ __version__ = "0.1.0"
 __all__ = [
     "ActivationPenalty", "ArgumentError", "Batch", "BodyHead", "Callback", "CollabData", "CutMix", "Data", "DataError",
     "Dihedral", "Drops", "EarlyStopping", "EasyLearnError", "EasyLearnWarning", "EntityEmbedder", "Erase",
-    "ExclusiveTask", "Flip", "Folds", "ImageData", "Interpretation", "LayerGroup", "Learner", "Light", "Loader", "LoaderData",
-    "Metric", "MixUp", "Pause", "Prediction", "Predictions", "Predictor", "RandomResizedCrop", "RateByLength", "Record",
+    "ExclusiveTask", "Flip", "Folds", "ImageData", "Interpretation", "LayerGroup", "Learner", "Light", "Loader",
+    "LoaderData", "Metric", "MixUp", "Pause", "Prediction", "Predictions", "Predictor", "RandomResizedCrop", "RateByLength", "Record",
     "ReduceLROnPlateau", "Rotate", "Run", "SampledSoftmax", "SaveBest", "SaveCycles", "SaveError", "Schedule", "Shift",
     "SingleDevice", "StateError", "Strategy", "SubwordTokenizer", "TabularData", "Task", "TensorData", "TextData",
     "TextLMData", "Transform", "Vocab", "WeightAverage", "WeightsError", "WordTokenizer", "Zoom", "accuracy", "adamw",

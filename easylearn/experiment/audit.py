@@ -6,7 +6,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
-from itertools import combinations
+from itertools import combinations, pairwise
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
@@ -257,7 +257,7 @@ def _pairs_of(keys: Sequence[str]) -> list[tuple[int, int]]:
     many = (rows for rows in held.values() if len(rows) > 1)
     pairs: list[tuple[int, int]] = []
     for rows in many:
-        pairs += combinations(rows, 2) if len(rows) <= 30 else [*zip(rows, rows[1:], strict=False)]
+        pairs += combinations(rows, 2) if len(rows) <= 30 else [*pairwise(rows)]
     return pairs
 
 

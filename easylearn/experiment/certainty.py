@@ -19,6 +19,7 @@ from ..learning import Learner
 from ..metrics import Metric, as_metric
 from ..task import Predictions
 from .engine import Engine, once
+from .found import Trial
 from .store import Job
 from .trials import Point, Recipe
 
@@ -83,6 +84,10 @@ def versus(
     )  # fmt: skip
 
 
+Values = Mapping[str, Any] | Point | Trial | None
+"""The values of a point: a dictionary, the point of a trial, or `found.best`."""
+
+
 @dataclass(frozen=True)
 class Spread:
     """The scores of one recipe under several seeds.
@@ -118,7 +123,7 @@ class Spread:
 
 
 def spread(
-    make: Callable[[Any], Learner], fit: Callable[..., Any], p: Mapping[str, Any] | Point | None = None, *,
+    make: Callable[[Any], Learner], fit: Callable[..., Any], p: Values = None, *,
     seeds: int = 5, folder: StrPath | None = None, metric: Metric | None = None, workers: Any = 1,
 ) -> Spread:  # fmt: skip
     """Train one recipe under several seeds: how much of a score is luck.
@@ -135,8 +140,7 @@ def spread(
         StateError: a training diverged.
     """
     check_whole("seeds", seeds, 2)
-    point = dict(p._values) if isinstance(p, Point) else dict(p or {})
-    point.pop("seed", None)
+    point = values_of(p)
     jobs = [Job(seed, point, seed) for seed in range(seeds)]
     advice = "give seed=p.seed to the function that makes the learner, or all trainings are the same"
     with tempfile.TemporaryDirectory() as forgotten:
@@ -157,6 +161,14 @@ def spread(
 
 
 # -- for whoever compares predictions --------------------------------------------------------------------------
+
+
+def values_of(p: Values) -> dict[str, Any]:
+    """The values of a point in any form, without what each training has for itself."""
+    given = p._values if isinstance(p, Point) else p.point if isinstance(p, Trial) else p
+    if not isinstance(given, Mapping | None):
+        raise ArgumentError(f"p is the values of a point, as a dictionary, or found.best; got {type(p).__name__}")
+    return {k: v for k, v in (given or {}).items() if k not in ("seed", "fold", "valid", "train")}
 
 
 def targets_of(predictions: Predictions) -> torch.Tensor:

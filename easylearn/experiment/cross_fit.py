@@ -23,11 +23,11 @@ from ..learning import Learner
 from ..metrics import Metric
 from ..task import Predictions
 from .audit import audit_cheaply
-from .certainty import interval, metric_of
+from .certainty import Values, interval, metric_of, values_of
 from .engine import Engine, once
 from .lines import line_of
 from .store import Job, create_once, read_once
-from .trials import Point, Recipe
+from .trials import Recipe
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -68,7 +68,7 @@ class Crossed:
 
     @cached_property
     def score(self) -> Interval:
-        """The metric of the out-of-fold predictions, with its interval; whole groups are drawn where the plan has some."""
+        """The metric of the out-of-fold predictions, with its interval; where the plan has groups, whole ones are drawn."""
         groups = None if self.plan.groups is None else self.plan.groups[self.plan.held_out]
         return interval(self.oof, metric_of(self.oof, self.metric), groups=groups)
 
@@ -102,7 +102,7 @@ class Crossed:
 
 def cross_fit(
     make: Callable[[Any], Learner], plan: Folds, fit: Callable[..., Any], folder: StrPath, *,
-    p: Mapping[str, Any] | Point | None = None, seeds: int = 1, seed: int = 0, test: bool = False,
+    p: Values = None, seeds: int = 1, seed: int = 0, test: bool = False,
     metric: Metric | None = None, workers: Any = 1, check: bool = True,
     callbacks: Callable[[Job, Path], Sequence[Any]] | None = None,
 ) -> Crossed:  # fmt: skip
@@ -137,22 +137,14 @@ def cross_fit(
     """
     plan = _as_plan(plan)
     check_whole("seeds", seeds)
-    values = dict(p._values) if isinstance(p, Point) else dict(p or {})
-    point = {k: v for k, v in values.items() if k not in ("seed", "fold", "valid", "train")}
+    point = values_of(p)
     k = len(plan)
     jobs = tuple(Job(i, point, seed + i // k, i % k) for i in range(k * seeds))
     splits: tuple[SplitName, ...] = ("valid", "test") if test else ("valid",)
     made = Followed(make, plan, str(folder), test)
     needs = ADVICE if seeds > 1 else ADVICE[:1]
-    recipe = Recipe(
-        made,
-        fit,
-        None if metric is None else metric.name,
-        splits,
-        partial(rows_of_fold, plan),
-        needs,
-        callbacks=callbacks,
-    )
+    rows, counted = partial(rows_of_fold, plan), None if metric is None else metric.name
+    recipe = Recipe(made, fit, counted, splits, rows, needs, callbacks=callbacks)
     settings = {"kind": "cross_fit", "plan": plan.fingerprint, "point": point, "seeds": [seed, seeds], "test": test}
     engine = Engine(folder, settings, recipe, once(jobs))
     if any(job.key not in engine.store().history.ends for job in jobs):
@@ -190,7 +182,7 @@ class Followed:
     test: bool
 
     def __call__(self, p: Any) -> Learner:
-        learn = self.make(p)
+        learn, _ = self.make(p), p.train  # which only a plan in time needs
         if isinstance(learn, Learner):
             self.compare(learn.data, p.fold)
             if self.test and "test" not in learn.data.splits:
@@ -205,7 +197,7 @@ class Followed:
             in_time = len(train) + len(valid) < self.plan.n
             raise ArgumentError(
                 f"fold {fold} trains on {len(train):,} items and validates on {len(valid):,}, but the data that make "
-                f"gives has {found[0]:,} and {found[1]:,}: give valid=p.valid to the function that makes the data, over "
+                f"gives has {found[0]:,} and {found[1]:,}: give valid=p.valid to the function that makes the data, of "
                 f"all {self.plan.n:,} items in the order of the plan"
                 + ("; in time, make it of the rows p.train and p.valid alone" if in_time else "")
             )
@@ -258,7 +250,7 @@ def _as_plan(plan: Any) -> Folds:
 
 
 def _look(made: Followed, jobs: Sequence[Job], recipe: Recipe, check: bool) -> None:
-    """Before anything is trained: whether make follows the plan in two folds, and what can be found quickly of leaks."""
+    """Before anything is trained: does make follow the plan in two folds, and what can be found quickly of leaks."""
     for job in jobs[:2]:
         p = recipe.point(job)
         try:
@@ -301,7 +293,7 @@ def _mean(said: Sequence[Predictions]) -> Predictions:
 def _check_alike(first: Predictions, other: Predictions) -> None:
     if difference := first.task.same_as(other.task):
         raise DataError(
-            f"two folds predict different things: {difference}. Give the list of classes where data is made (classes=), "
+            f"two folds predict different things: {difference}. Give the list of classes where data is made, classes=, "
             "or stratify the folds"
         )
 
