@@ -36,6 +36,7 @@ ADVICE = (
     ("valid", "this make trains every fold on the same items: give valid=p.valid to the function that makes the data"),
     ("seed", "the seeds would all be the same training: give seed=p.seed to the function that makes the learner"),
 )
+NOTE = "items.json"  # in the folder: which item is at which position
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -68,7 +69,7 @@ class Crossed:
 
     @cached_property
     def score(self) -> Interval:
-        """The metric of the out-of-fold predictions, with its interval; where the plan has groups, whole ones are drawn."""
+        """The metric of the out-of-fold predictions, with its interval; of the plan's groups, whole ones are drawn."""
         groups = None if self.plan.groups is None else self.plan.groups[self.plan.held_out]
         return interval(self.oof, metric_of(self.oof, self.metric), groups=groups)
 
@@ -147,7 +148,10 @@ def cross_fit(
     recipe = Recipe(made, fit, counted, splits, rows, needs, callbacks=callbacks)
     settings = {"kind": "cross_fit", "plan": plan.fingerprint, "point": point, "seeds": [seed, seeds], "test": test}
     engine = Engine(folder, settings, recipe, once(jobs))
-    if any(job.key not in engine.store().history.ends for job in jobs):
+    ends = engine.store().history.ends
+    if not ends:  # an earlier make may not have followed the plan
+        (Path(folder) / NOTE).unlink(missing_ok=True)
+    if any(job.key not in ends for job in jobs):
         _look(made, jobs, recipe, check)
     history = engine.run(workers)
     good = _good(jobs, history.ends, k)
@@ -204,7 +208,7 @@ class Followed:
         names = positions_of(data, train, valid)
         if names is None:
             return
-        note = Path(self.folder) / "items.json"
+        note = Path(self.folder) / NOTE
         noted = {str(position): name for position, name in sorted(names.items())}
         with suppress(FileNotFoundError):  # the folder of a learner that is made for its own sake
             if create_once(note, line_of({"fold": fold, "items": noted})):
