@@ -22,12 +22,17 @@ from .archive import Archive, write_archive
 from .predictor import Predictor
 
 MOST = 1000  # models in a file
+_SHOWN = ("easylearn", "task", "data", "training", "libraries")
 _OF_FILE = ("what", "schema", "weights", "digest")  # of a spec: what is of the file, and not of its model
 
 
 def write_ensemble(
-    path: StrPath, files: Sequence[Path], weights: Sequence[float], member: Sequence[int], ranks: Sequence[Tensor] | None
-) -> Path:  # fmt: skip
+    path: StrPath,
+    files: Sequence[Path],
+    weights: Sequence[float],
+    member: Sequence[int],
+    ranks: Sequence[Tensor] | None,
+) -> Path:
     """Write several model files as one.
 
     Args:
@@ -49,9 +54,7 @@ def write_ensemble(
         if difference := first.same_as(Task.from_json(spec["task"])):
             raise DataError(f"models 1 and {k + 1} predict different things: {difference}")
     about = {"members": specs, "shares": list(weights), "of": list(member), "ranked": ranks is not None}
-    shown = {
-        name: specs[0][name] for name in ("easylearn", "task", "data", "training", "libraries") if name in specs[0]
-    }
+    shown = {name: specs[0][name] for name in _SHOWN if name in specs[0]}
     model = {"build": f"an ensemble of {len(specs)} models", "args": {}}
     return write_archive(path, {**shown, "model": model, "packed": {}, "tied": {}, "ensemble": about}, tensors)
 
@@ -67,7 +70,8 @@ class Members:
 
     archives: tuple[Archive, ...]
     weights: tuple[float, ...]
-    ranks: tuple[Tensor, ...]  # one for each model; () where probabilities are blended
+    of: tuple[int, ...]
+    ranks: Mapping[int, Tensor]  # by the numbers of `of`; none where probabilities are blended
 
 
 def read_members(archive: Archive) -> Members:
@@ -79,6 +83,7 @@ def read_members(archive: Archive) -> Members:
     about = archive.spec["ensemble"]
     specs, shares, of = (about.get(n) if isinstance(about, dict) else None for n in ("members", "shares", "of"))
     lists = isinstance(specs, list) and isinstance(shares, list) and isinstance(of, list)
+    lists = lists and all(type(k) is int for k in of)
     if not lists or not 0 < len(specs) <= MOST or not len(specs) == len(shares) == len(of):
         raise WeightsError(f"{archive.path} lists its models in a damaged way")
     good = all(isinstance(s, int | float) and not isinstance(s, bool) and 0 <= s <= 1 for s in shares)
@@ -90,15 +95,15 @@ def read_members(archive: Archive) -> Members:
         one.spec, mark = spec, f"{k}/"
         one.entries = {n[len(mark) :]: e for n, e in archive.entries.items() if n.startswith(mark)}
         parts.append(one)
-    ranks: tuple[Tensor, ...] = ()
+    ranks: dict[int, Tensor] = {}
     if about.get("ranked"):
-        names = [f"ranks/{k}" for k in of]
-        if not set(names) <= archive.entries.keys():
+        names = {k: f"ranks/{k}" for k in of}
+        if not set(names.values()) <= archive.entries.keys():
             raise WeightsError(f"{archive.path} lacks the quantiles that its ranks are told by")
-        ranks = tuple(archive.read(name).double() for name in names)
-        if any(r.ndim != 2 or len(r) < 2 for r in ranks):
+        ranks = {k: archive.read(name).double() for k, name in names.items()}
+        if any(r.ndim != 2 or len(r) < 2 for r in ranks.values()):
             raise WeightsError(f"{archive.path} has damaged quantiles")
-    return Members(tuple(parts), tuple(map(float, shares)), ranks)
+    return Members(tuple(parts), tuple(map(float, shares)), tuple(map(int, of)), ranks)
 
 
 def ranked(probs: Tensor, quantiles: Tensor) -> Tensor:
@@ -149,28 +154,31 @@ class Ensemble(Predictor):
     Attributes:
         members: the predictors.
         weights: of each.
-        ranks: tables of quantiles, one for each; () where probabilities are blended.
-        reader: which of the preprocessors each has; they read the same items alike where they are equal.
+        of: which are one: of these the mean is taken before it is ranked.
+        ranks: tables of quantiles, by the numbers of `of`; none where probabilities are blended.
+        reader: which of the preprocessors each has.
     """
 
     members: tuple[Predictor, ...] = ()
     weights: tuple[float, ...] = ()
-    ranks: tuple[Tensor, ...] = ()
-    reader: tuple[int, ...] = field(default=())
+    of: tuple[int, ...] = ()
+    ranks: Mapping[int, Tensor] = field(default_factory=dict)
+    reader: tuple[int, ...] = ()
 
     def _probs(self, read: Items, some: Indices | None = None, source: Source | None = None) -> Tensor:
         joint = isinstance(self.preprocessor, JointPreprocessor)
         more = [] if source is None else [source]
-        total: Tensor | None = None
-        dtype = torch.float32
-        for k, member in enumerate(self.members):
+        sums, shares, dtype = dict[int, Tensor](), dict[int, float](), torch.float32
+        for k, (member, of, weight) in enumerate(zip(self.members, self.of, self.weights, strict=True)):
             own = Items(read.values[self.reader[k]], read.ids, read.single) if joint else read
             probs = member._probs(own, some, *more)
             dtype = probs.dtype
-            part = self.weights[k] * (ranked(probs, self.ranks[k]) if self.ranks else probs.double())
-            total = part if total is None else total + part
-        assert total is not None
-        return (normalised(total, self.task) if self.ranks else total).to(dtype)
+            sums[of] = sums[of] + weight * probs.double() if of in sums else weight * probs.double()
+            shares[of] = shares.get(of, 0.0) + weight
+        if not self.ranks:
+            return torch.stack(list(sums.values())).sum(0).to(dtype)
+        ranks = [shares[of] * ranked(total / shares[of], self.ranks[of]) for of, total in sums.items()]
+        return normalised(torch.stack(ranks).sum(0), self.task).to(dtype)
 
     def __repr__(self) -> str:
         return f"Ensemble({len(self.members)} models, {self.task})"
@@ -194,5 +202,5 @@ def make_ensemble(members: Sequence[Predictor], found: Members, info: Mapping[st
     preprocessor = distinct[0] if len(distinct) == 1 else JointPreprocessor(distinct)
     return Ensemble(
         nets, first.task, preprocessor, first.strategy, first.batch_size, info, tuple(members), found.weights,
-        found.ranks, tuple(reader),
+        found.of, found.ranks, tuple(reader),
     )  # fmt: skip

@@ -148,9 +148,7 @@ def _of_table(given: Any, names: Sequence[str]) -> tuple[list[list[Any]], list[s
     import pandas as pd
 
     if not isinstance(given, pd.DataFrame):
-        raise ArgumentError(
-            f"submit takes Predictions, such as blend(...).test, or a table, got {type(given).__name__}"
-        )
+        raise ArgumentError(f"submit takes Predictions, as blend(...).test, or a table, got {type(given).__name__}")
     if list(map(str, given.columns)) != list(names):
         raise DataError(f"the table has the columns {list(given.columns)[:8]}, and the sample {list(names)[:8]}")
     found = []
@@ -224,9 +222,8 @@ def pseudo_label(crossed: Crossed, at_least: float = 0.95, *, fold: int | None =
     said = crossed.test if fold is None else crossed.parts[fold]
     if said.task.predicts_numbers:
         raise ArgumentError("pseudo_label takes labels that models are sure of, and these are numbers")
-    sure = (
-        said.probs.max(1).values if said.task.is_exclusive else torch.maximum(said.probs, 1 - said.probs).min(1).values
-    )
+    far = said.probs if said.task.is_exclusive else torch.maximum(said.probs, 1 - said.probs)
+    sure = far.max(1).values if said.task.is_exclusive else far.min(1).values
     rows = (sure >= at_least).nonzero().flatten().tolist()
     labels = [said.labels[i] for i in rows]
     frame: pd.DataFrame = pd.DataFrame(
