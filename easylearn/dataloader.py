@@ -99,14 +99,21 @@ class Batches:
     def __init__(self, data: Data07, split: SplitName, training: bool = False, augmented: bool = False) -> None:
         self.data, self.split, self.training, self.augmented = data, split, training, augmented
         self.epoch = 0
+        self.own: DataLoader | None = None
 
     def __len__(self) -> int:
-        return len(self.data.loader(self.split, training=self.training))
+        return len(self.own) if self.own is not None else len(self.data.loader(self.split, training=self.training))
 
     @property
     def dataset(self) -> Any:
-        """The items of the split: `data.trn_ds`, `val_ds` or `test_ds`."""
+        """The items of the split: `data.trn_ds`, `val_ds` or `test_ds`; others may be put in their place."""
+        if self.own is not None:
+            return self.own.dataset
         return {"train": self.data.trn_ds, "valid": self.data.val_ds, "test": self.data.test_ds}[self.split]
+
+    @dataset.setter
+    def dataset(self, dataset: Any) -> None:
+        self.own = DataLoader(dataset, self.batch_size, shuffle=self.training)
 
     @property
     def batch_size(self) -> int:
@@ -116,7 +123,10 @@ class Batches:
     def __iter__(self) -> Counted:
         return Counted(self._through(), len(self))
 
-    def _through(self) -> Generator[list[Tensor], None, None]:
+    def _through(self) -> Generator[list[Any], None, None]:
+        if self.own is not None:
+            yield from self.own
+            return
         view = int(np.random.default_rng().integers(1, 2**20)) if self.augmented and self.data.has_views else 0
         loader = self.data.loader(self.split, training=self.training, view=view)
         self.epoch += 1
@@ -136,6 +146,15 @@ class Data07(Data[Any]):
         if name not in kept or kept[name].data is not self:  # a copy at another size came with the dictionary
             kept[name] = Batches(self, split, training, augmented)
         return kept[name]
+
+    @property
+    def is_changed(self) -> bool:
+        """Whether somebody put a data set of their own into a loader."""
+        return any(dl.own is not None for dl in vars(self).get("_dls", {}).values() if dl.data is self)
+
+    def get_dl(self, ds: Any, shuffle: bool) -> DataLoader | None:
+        """The data set `ds` in batches, shuffled or not; None for None."""
+        return None if ds is None else DataLoader(ds, self.batch_size, shuffle=shuffle)
 
     @property
     def trn_dl(self) -> Any:
@@ -169,13 +188,17 @@ class Data07(Data[Any]):
 
     @property
     def trn_ds(self) -> Any:
-        """The training items."""
-        return self._dataset("train")
+        """The training items; what was put in their place, if anything was."""
+        return self._own("trn") or self._dataset("train")
 
     @property
     def val_ds(self) -> Any:
-        """The validation items."""
-        return self._dataset("valid")
+        """The validation items; what was put in their place, if anything was."""
+        return self._own("val") or self._dataset("valid")
+
+    def _own(self, name: str) -> Any:
+        dl = vars(self).get("_dls", {}).get(name)
+        return None if dl is None or dl.data is not self or dl.own is None else dl.own.dataset
 
     @property
     def test_ds(self) -> Any:
@@ -280,3 +303,9 @@ class ForeignData(Data07, LoaderData):
 
     def _dataset(self, split: SplitName) -> Any:
         return {"train": self.trn_dl, "valid": self.val_dl, "test": self.test_dl}[split].dataset
+
+
+def as_data(md: Any) -> Data[Any]:
+    """`md` as a learner takes it: data that somebody put together by hand, or changed, becomes `ForeignData`."""
+    is_whole = isinstance(md, Data) and not (isinstance(md, Data07) and md.is_changed)
+    return md if is_whole else ForeignData(md)

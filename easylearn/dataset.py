@@ -88,6 +88,11 @@ def _options(tfms: Pair, bs: int, num_workers: int | None) -> dict[str, Any]:
         return made
     if not isinstance(train, Tfms):
         raise ArgumentError(f"tfms= takes what tfms_from_model or tfms_from_stats gives, got {type(train).__name__}")
+    if train.own:
+        raise ArgumentError(
+            f"{type(train.own[0]).__name__} is a transform of your own, which data sets by position take: FilesDataset, "
+            "FilesIndexArrayDataset and the like in ImageData.get_ds. Here, give RandomFlip() and its like alone"
+        )
     return {**made, "size": train.size, "method": train.method, "augment": train.transforms}
 
 

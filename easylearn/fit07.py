@@ -16,7 +16,9 @@ from torch.optim import Optimizer
 
 from . import schedules, sgdr
 from .errors import ArgumentError
+from .layer_optimizer import LayerOptimizer
 from .metrics import Metric, as_metric
+from .model import fit as by_hand
 from .schedules import Schedule
 from .sgdr import TrainingPhase, decayed
 from .task import Task
@@ -211,6 +213,35 @@ def as_metrics(task: Task, given: Sequence[Any]) -> list[Metric]:
         Metric(m.name, _OfLogs(f), None) if task.is_exclusive and not isinstance(f, Metric) else m
         for m, f in zip(made, given, strict=True)
     ]
+
+
+def step_by_step(
+    learn: Any, stepper: Any, rates: Any, n: int, wds: Any, cycle_len: float | None, cycle_mult: float,
+    use_clr: Sequence[float] | None, metrics: Sequence[Any] | None, callbacks: Sequence[Any] | None,
+) -> list[float]:  # fmt: skip
+    """Train a learner with a `Stepper` of one's own, in the loop of 2018.
+
+    Args:
+        learn: whose model, data, loss and optimizer.
+        stepper: what is done with a batch.
+        rates, n, wds, cycle_len, cycle_mult, use_clr, metrics, callbacks: of its `fit`.
+
+    Returns:
+        [validation loss, metrics ...] of the last epoch.
+    """
+    opt = LayerOptimizer(learn.opt_fn, learn.get_layer_groups(), rates, wds)
+    steps = len(learn.data.trn_dl) * (cycle_len or 1)
+    moves: sgdr.Callback = sgdr.LossRecorder(opt)
+    if use_clr is not None and cycle_len:
+        moves = sgdr.CircularLR(opt, steps, *use_clr[:2])
+    elif cycle_len:
+        moves = sgdr.CosAnneal(opt, steps, cycle_mult=cycle_mult)
+    lengths = [(cycle_len or 1) * cycle_mult**k for k in range(n)]
+    vals: list[float] = by_hand(
+        learn.model, learn.data, sum(lengths), opt, learn.crit, metrics, [moves, *(callbacks or ())], stepper,
+        learn.clip or 0,
+    )  # fmt: skip
+    return vals
 
 
 # -- results -------------------------------------------------------------------------------------------

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .core import BasicModel, delistify, listify, set_trainable
-from .data.bunch import Data, SplitName
-from .dataloader import ForeignData
+from .data.bunch import SplitName
+from .dataloader import as_data
 from .errors import ArgumentError
 from .files import StrPath
 from .fit07 import (
@@ -31,10 +31,11 @@ from .fit07 import (
     logs,
     phase_schedules,
     replaced,
+    step_by_step,
     with_decay,
 )  # fmt: skip
 from .learning import Learner
-from .model import model_summary
+from .model import Stepper, model_summary
 from .nn.body_head import BodyHead
 from .nn.groups import LayerGroup
 from .options import strict
@@ -85,7 +86,7 @@ class Learner07(Learner):
         groups = [LayerGroup(f"layer {k}", tuple(listify(p, 1))) for k, p in enumerate(parts)]
         loose = not parts or any(True for _ in model.parameters(recurse=False))
         path = Path(getattr(data, "path", None) or ".") / models_name
-        given = data if isinstance(data, Data) else ForeignData(data)
+        given = as_data(data)
         apart = None if loose or isinstance(model, BodyHead) else groups
         super().__init__(given, model, groups=apart, optimizer=opt_fn or sgd, clip=clip, path=path)
         self._crit: Callable[..., Any] | None = None
@@ -139,6 +140,14 @@ class Learner07(Learner):
 
     def __getitem__(self, i: Any) -> Any:
         return self.children[i]
+
+    def get_layer_groups(self, do_fc: bool = False) -> list[list[nn.Module]]:
+        """The modules of each layer group, input first; with `do_fc` those of the head alone."""
+        return self.models.get_layer_groups(do_fc)
+
+    def get_model_path(self, name: StrPath) -> Path:
+        """The file that `save(name)` writes."""
+        return self._file(name)
 
     @property
     def sched(self) -> Sched07:
@@ -247,8 +256,8 @@ class Learner07(Learner):
         use_clr: Sequence[float] | None = None, use_clr_beta: Sequence[float] | None = None,
         metrics: Sequence[Any] | None = None, callbacks: Sequence[Any] | None = None, use_wd_sched: bool = False,
         norm_wds: bool = False, wds_sched_mult: Any = None, use_swa: bool = False, swa_start: int = 1,
-        swa_eval_freq: int = 5, get_ep_vals: bool = False, lr: Any = None, n: int | None = None,
-        epochs: int | None = None, schedule: Any = None, momentum: Any = None, wd: float | None = None,
+        swa_eval_freq: int = 5, get_ep_vals: bool = False, stepper: type[Stepper] | None = None, lr: Any = None,
+        n: int | None = None, epochs: int | None = None, schedule: Any = None, momentum: Any = None, wd: float | None = None,
         save_best: Any = None, save_cycles: str | None = None, checkpoint: StrPath | None = None, every: Any = None,
         keep: int = 2,
     ) -> Any:  # fmt: skip
@@ -270,12 +279,17 @@ class Learner07(Learner):
                 `wds_sched_mult` multiplies it.
             use_swa: average the weights from epoch `swa_start` on; `swa_eval_freq` says nothing.
             get_ep_vals: give the values of every epoch, too.
+            stepper: what is done with a batch: the loop is then that of `easylearn.model.fit`, which keeps no record.
 
         Returns:
             The record, which unpacks as [validation loss, metrics ...] of the last epoch.
         """
         rates, count = lrs if lr is None else lr, n_cycle if n is None else n
         length = cycle_len or 1
+        if stepper is not None:
+            return step_by_step(
+                self, stepper, rates, count or epochs or 1, wds, cycle_len, cycle_mult, use_clr, metrics, callbacks
+            )
         if use_clr is not None or use_clr_beta is not None:
             times = count or epochs or 1
             make = partial(clr, use_clr) if use_clr is not None else partial(clr_beta, use_clr_beta or ())
@@ -377,7 +391,7 @@ class Learner07(Learner):
 
     def set_data(self, data: Any, precompute: bool = False) -> None:
         """See `Learner.set_data`, whose `data` this is; with `precompute` that is then switched on."""
-        super().set_data(data)
+        super().set_data(as_data(data))
         if precompute:
             self.freeze()
             self.precompute = True
@@ -469,15 +483,9 @@ class Learner07(Learner):
         return texts.vocab
 
     def generate(
-        self,
-        prompt: str,
-        n: int = 40,
-        *,
-        temperature: float = 0.8,
-        top_k: int | None = None,
-        top_p: float | None = None,
-        seed: int | None = None,
-    ) -> str:
+        self, prompt: str, n: int = 40, *, temperature: float = 0.8, top_k: int | None = None,
+        top_p: float | None = None, seed: int | None = None,
+    ) -> str:  # fmt: skip
         """Let a language model continue a prompt; see `easylearn.generate`."""
         return generate(self, prompt, n, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed)
 
