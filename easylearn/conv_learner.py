@@ -85,6 +85,11 @@ class ConvLearner(Learner07):
         self.freeze()
         self.precompute = precompute
 
+    @staticmethod
+    def _parts(models: Any) -> list[Any]:
+        parts: list[Any] = models.get_layer_groups(False)  # which was asked whether features are precomputed
+        return parts
+
     @classmethod
     @strict({"opt_func": "opt_fn", "hidden": "xtra_fc"})
     def pretrained(
@@ -127,7 +132,9 @@ class ConvLearner(Learner07):
             The learner.
         """
         if as_data(data) is not data:  # loaders of one's own
-            models = ConvnetBuilder(f, data.c, data.is_multi, data.is_reg, ps, xtra_fc, xtra_cut, custom_head, pretrained)
+            models = ConvnetBuilder(
+                f, data.c, data.is_multi, data.is_reg, ps, xtra_fc, xtra_cut, custom_head, pretrained
+            )
             return cls(data, models, precompute, opt_fn, tmp_name, models_name, metrics, clip, crit)
         arch, cut = _body(f, xtra_cut, pretrained)
         learn = vision_learner(

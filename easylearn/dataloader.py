@@ -14,7 +14,7 @@ from torch import Tensor
 
 from .core import T, to_gpu
 from .data.bunch import Data, SplitName
-from .data.loaders import LoaderData
+from .data.loaders import ForeignLoader, Loader, LoaderData
 from .errors import DataError
 from .metrics import Metric
 from .task import Task
@@ -300,6 +300,18 @@ class ForeignData(Data07, LoaderData):
 
     def _batches(self, name: str, split: SplitName, training: bool = False, augmented: bool = False) -> Any:
         return getattr(self.md, f"{name}_dl", None)
+
+    @property
+    def has_views(self) -> bool:
+        """Whether validation items come augmented, too."""
+        return self.aug_dl is not None
+
+    def loader(self, split: SplitName, *, training: bool = False, view: int = 0) -> Loader:
+        """The batches of a split as they come; with a `view` those of `aug_dl` or `test_aug_dl`."""
+        changed = {"valid": self.aug_dl, "test": self.test_aug_dl}.get(split) if view else None
+        if changed is None:
+            return super().loader(split)
+        return ForeignLoader(changed) if split == "valid" else ForeignLoader(_Inputs(changed), has_target=False)
 
     def _dataset(self, split: SplitName) -> Any:
         return {"train": self.trn_dl, "valid": self.val_dl, "test": self.test_dl}[split].dataset

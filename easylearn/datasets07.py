@@ -378,9 +378,7 @@ class ImageData(ModelData):
         return None if ds is None else DataLoader(ds, self.bs, shuffle=shuffle)
 
     @staticmethod
-    def get_ds(
-        fn: Callable[..., Any], trn: Any, val: Any, tfms: Any, test: Any = None, **more: Any
-    ) -> list[Any]:
+    def get_ds(fn: Callable[..., Any], trn: Any, val: Any, tfms: Any, test: Any = None, **more: Any) -> list[Any]:
         """Six data sets for `ImageData`.
 
         Args:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from . import schedules, sgdr
+from .core import chain_params, listify
 from .errors import ArgumentError
 from .layer_optimizer import LayerOptimizer
 from .metrics import Metric, as_metric
@@ -229,7 +231,10 @@ def step_by_step(
     Returns:
         [validation loss, metrics ...] of the last epoch.
     """
-    opt = LayerOptimizer(learn.opt_fn, learn.get_layer_groups(), rates, wds)
+    groups = learn.get_layer_groups()
+    rates, decay = listify(rates, groups), listify(0.0 if wds is None else wds, groups)
+    trained = [one for one in zip(groups, rates, decay, strict=True) if chain_params(one[0])]
+    opt = LayerOptimizer(learn.opt_fn, *zip(*trained, strict=True))
     steps = len(learn.data.trn_dl) * (cycle_len or 1)
     moves: sgdr.Callback = sgdr.LossRecorder(opt)
     if use_clr is not None and cycle_len:
@@ -242,6 +247,39 @@ def step_by_step(
         learn.clip or 0,
     )  # fmt: skip
     return vals
+
+
+def in_phases(
+    learn: Any, phases: Sequence[TrainingPhase], data_list: Sequence[Any] | None, cycle_save_name: str | None,
+    callbacks: Sequence[Any] | None, how: Mapping[str, Any],
+) -> Record07:  # fmt: skip
+    """Train a learner in `phases`; see its `fit_opt_sched`.
+
+    Args:
+        learn: the learner.
+        phases, data_list, cycle_save_name, callbacks: as there.
+        how: what else its `fit` is to be told.
+
+    Returns:
+        The record of all phases.
+    """
+    records = []
+    for k, phase in enumerate(phases):
+        if data_list:
+            learn.set_data(data_list[k])
+        rates, shape, moving = phase_schedules(phase)
+        make = partial(phase.opt_fn, momentum=0.9) if phase.opt_fn is torch.optim.SGD else phase.opt_fn
+        if phase.beta is not None and isinstance(phase.momentum, float):
+            make = partial(phase.opt_fn, betas=(phase.momentum, phase.beta))
+        with replaced(learn, {"optimizer": make}):
+            made = learn.fit(
+                rates, math.ceil(phase.epochs), phase.wds, schedule=shape, momentum=moving, callbacks=callbacks,
+                use_wd_sched=not phase.wd_loss and phase.wds is not None, **how,
+            )  # fmt: skip
+        records.append(made)
+        if cycle_save_name is not None:
+            learn.save_cycle(cycle_save_name, k)
+    return Record07.of(*records)
 
 
 # -- results -------------------------------------------------------------------------------------------

@@ -28,8 +28,8 @@ from .fit07 import (
     as_metrics,
     clr,
     clr_beta,
+    in_phases,
     logs,
-    phase_schedules,
     replaced,
     step_by_step,
     with_decay,
@@ -82,7 +82,7 @@ class Learner07(Learner):
         crit: Callable[..., Any] | None = None,
     ) -> None:  # fmt: skip
         model = models if isinstance(models, nn.Module) else models.model
-        parts = models.get_layer_groups() if not isinstance(models, nn.Module) else children(model)
+        parts = self._parts(models) if not isinstance(models, nn.Module) else children(model)
         groups = [LayerGroup(f"layer {k}", tuple(listify(p, 1))) for k, p in enumerate(parts)]
         loose = not parts or any(True for _ in model.parameters(recurse=False))
         path = Path(getattr(data, "path", None) or ".") / models_name
@@ -94,6 +94,11 @@ class Learner07(Learner):
             self.metrics = metrics
         if crit is not None:
             self.crit = crit
+
+    @staticmethod
+    def _parts(models: Any) -> list[Any]:
+        parts: list[Any] = models.get_layer_groups()
+        return parts
 
     @classmethod
     def of(cls, learn: Learner) -> Self:
@@ -340,23 +345,8 @@ class Learner07(Learner):
         Returns:
             The record of all phases.
         """
-        records = []
-        for k, phase in enumerate(phases):
-            if data_list:
-                self.set_data(data_list[k])
-            rates, shape, moving = phase_schedules(phase)
-            adam = phase.beta is not None and isinstance(phase.momentum, float)
-            make = partial(phase.opt_fn, betas=(phase.momentum, phase.beta)) if adam else _with_momentum(phase.opt_fn)
-            with replaced(self, {"optimizer": make}):
-                made = self.fit(
-                    rates, math.ceil(phase.epochs), phase.wds, schedule=shape, momentum=moving, callbacks=callbacks,
-                    use_wd_sched=not phase.wd_loss and phase.wds is not None, best_save_name=best_save_name,
-                    use_swa=use_swa, swa_start=swa_start,
-                )  # fmt: skip
-            records.append(made)
-            if cycle_save_name is not None:
-                self.save_cycle(cycle_save_name, k)
-        self._record = self._last = Record07.of(*records)
+        how = {"best_save_name": best_save_name, "use_swa": use_swa, "swa_start": swa_start}
+        self._record = self._last = in_phases(self, phases, data_list, cycle_save_name, callbacks, how)
         return self._record
 
     def warm_up(self, lr: Any, wds: Any = None) -> Any:
@@ -501,8 +491,3 @@ class Learner07(Learner):
 
 def _split(is_test: bool) -> SplitName:
     return "test" if is_test else "valid"
-
-
-def _with_momentum(make: OptimizerFn) -> OptimizerFn:
-    """Optimizers with a momentum that a schedule may move."""
-    return partial(make, momentum=0.9) if make is torch.optim.SGD else make

@@ -16,9 +16,7 @@ class _VGGResNet(nn.Module):
         for n_in in (n_features * 9, 4096):
             wide += [nn.Linear(n_in, 4096), nn.ReLU(), nn.BatchNorm1d(4096), nn.Dropout(0.25)]
         body = children(archs[of].build())[:-2]
-        self.features = nn.Sequential(
-            *body, nn.AdaptiveAvgPool2d(3), nn.Flatten(), *wide, nn.Linear(4096, num_classes)
-        )
+        self.features = nn.Sequential(*body, nn.AdaptiveAvgPool2d(3), nn.Flatten(), *wide, nn.Linear(4096, num_classes))
 
     def forward(self, x: Tensor) -> Tensor:
         made: Tensor = self.features(x)

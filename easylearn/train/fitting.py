@@ -32,8 +32,12 @@ def check_model(model: nn.Module, data: Data[Any], task: Task, strategy: Strateg
         return  # what cannot be copied is found out in training
     with keyed.scoped_rng(), strategy.evaluating(model):
         inputs = loader.source.fetch(np.arange(min(2, loader.n_items)), strategy.device)
+        zeros = tuple(map(torch.zeros_like, inputs))  # shapes are asked for, not numbers
         try:
-            outputs = strategy.forward(model, tuple(map(torch.zeros_like, inputs)))  # shapes are asked for, not numbers
+            try:
+                outputs = strategy.forward(model, zeros)
+            except AttributeError:  # a layer of one's own may keep for evaluation what it found in training
+                outputs = strategy.forward(model.train(), zeros)
         except (EasyLearnError, torch.cuda.OutOfMemoryError):
             raise
         except (RuntimeError, TypeError, ValueError, IndexError, AttributeError, NotImplementedError) as error:
