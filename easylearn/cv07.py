@@ -1,4 +1,4 @@
-"""What 2018's `fastai.transforms` did to the array of one image, and `Transform`, the base of transforms of one's own."""
+"""What 2018's `fastai.transforms` did to the array of one image, and the base of transforms of one's own."""
 
 from __future__ import annotations
 

@@ -54,6 +54,8 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
     def _column(self, values: Sequence[Any]) -> Any:
         if isinstance(values[0], str):
             return list(values)
+        if isinstance(values[0], tuple):
+            return [self._column(column) for column in zip(*values, strict=True)]
         rows = [np.asarray(v) for v in values]
         longest = max(row.shape[0] if row.ndim else 0 for row in rows)
         if rows[0].ndim == 1 and any(len(row) < longest for row in rows):
@@ -285,6 +287,28 @@ class _Inputs:
             yield tuple(xs)
 
 
+class _Packed(_Inputs):
+    """A loader whose targets are lists of tensors, as one tensor that says itself what it holds."""
+
+    def __iter__(self) -> Generator[tuple[Any, ...], None, None]:
+        for *xs, y in self.dl:
+            widths = [(t.shape[1] if t.ndim > 1 else 0, int(t.is_floating_point())) for t in y]
+            head = torch.tensor([len(y), *(v for pair in widths for v in pair)], dtype=torch.float64)
+            rows = [t.detach().cpu().double().reshape(len(t), -1) for t in y]
+            yield *xs, torch.cat([head.expand(len(rows[0]), -1), *rows], 1)
+
+
+def targets_of(data: Data[Any], target: Any) -> Any:
+    """The `target` that a loss of one's own gets: a list where each item of the `data` has a tuple of them."""
+    if not isinstance(data, ForeignData) or not data.several:
+        return target
+    n = int(target[0, 0])
+    widths, floats = (target[0, k : 2 * n + 1 : 2].int().tolist() for k in (1, 2))
+    parts = target[:, 2 * n + 1 :].split([max(w, 1) for w in widths], 1)
+    typed = [p.float() if is_float else p.long() for p, is_float in zip(parts, floats, strict=True)]
+    return [p if w else p[:, 0] for p, w in zip(typed, widths, strict=True)]
+
+
 class ForeignData(Data07, LoaderData):
     """Data of 2018 that somebody put together, for a learner: `learn.data` has its loaders.
 
@@ -294,7 +318,12 @@ class ForeignData(Data07, LoaderData):
 
     def __init__(self, md: Any) -> None:
         test = getattr(md, "test_dl", None)
-        super().__init__(md.trn_dl, md.val_dl, Outputs(("output",)), None if test is None else _Inputs(test))
+        items = getattr(md.trn_dl, "dataset", None)
+        self.several = (
+            isinstance(items, torch.utils.data.Dataset) and len(items) > 0 and isinstance(items[0][-1], tuple)  # type: ignore[arg-type]
+        )
+        train, valid = (_Packed(dl) if self.several else dl for dl in (md.trn_dl, md.val_dl))
+        super().__init__(train, valid, Outputs(("output",)), None if test is None else _Inputs(test))
         self.md = md
         self.path = md.path
 
@@ -311,7 +340,11 @@ class ForeignData(Data07, LoaderData):
         changed = {"valid": self.aug_dl, "test": self.test_aug_dl}.get(split) if view else None
         if changed is None:
             return super().loader(split)
-        return ForeignLoader(changed) if split == "valid" else ForeignLoader(_Inputs(changed), has_target=False)
+        return (
+            ForeignLoader(_Packed(changed) if self.several else changed)
+            if split == "valid"
+            else ForeignLoader(_Inputs(changed), has_target=False)
+        )
 
     def _dataset(self, split: SplitName) -> Any:
         return {"train": self.trn_dl, "valid": self.val_dl, "test": self.test_dl}[split].dataset

@@ -90,7 +90,7 @@ def _options(tfms: Pair, bs: int, num_workers: int | None) -> dict[str, Any]:
         raise ArgumentError(f"tfms= takes what tfms_from_model or tfms_from_stats gives, got {type(train).__name__}")
     if train.own:
         raise ArgumentError(
-            f"{type(train.own[0]).__name__} is a transform of your own, which data sets by position take: FilesDataset, "
+            f"{type(train.own[0]).__name__} is a transform of your own, for data sets by position: FilesDataset, "
             "FilesIndexArrayDataset and the like in ImageData.get_ds. Here, give RandomFlip() and its like alone"
         )
     return {**made, "size": train.size, "method": train.method, "augment": train.transforms}
@@ -112,7 +112,7 @@ def _task(y: Any, continuous: bool) -> TaskName:
 def _there(path: StrPath, csv: StrPath) -> Path:
     """The csv, whose name may have the folder in front of it, as 2018's had."""
     inside = Path(path) / csv
-    return Path(csv).absolute() if not inside.exists() and Path(csv).exists() else inside
+    return (Path(csv) if not inside.exists() and Path(csv).exists() else inside).absolute()
 
 
 class ArraysData(Data07, TensorData):

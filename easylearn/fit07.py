@@ -17,6 +17,7 @@ from torch.optim import Optimizer
 
 from . import schedules, sgdr
 from .core import chain_params, listify
+from .dataloader import ForeignData, targets_of
 from .errors import ArgumentError
 from .layer_optimizer import LayerOptimizer
 from .metrics import Metric, as_metric
@@ -199,20 +200,23 @@ def as_callbacks(given: Sequence[Any]) -> list[Callback]:
 
 
 @dataclass(frozen=True)
-class _OfLogs:
-    """A function of 2018 as a metric: it gets log-probabilities with one class for each item."""
+class _AsThen:
+    """A function of 2018 as a metric: it gets log-probabilities with one class for each item, and tuples of targets."""
 
     fn: Callable[..., Any]
+    logs: bool
+    data: Any
 
     def __call__(self, probs: Tensor, targets: Tensor) -> Any:
-        return self.fn(probs.clamp_min(_LEAST).log(), targets)
+        return self.fn(probs.clamp_min(_LEAST).log() if self.logs else probs, targets_of(self.data, targets))
 
 
-def as_metrics(task: Task, given: Sequence[Any]) -> list[Metric]:
-    """Metrics out of functions of what models of 2018 gave for this task."""
+def as_metrics(task: Task, given: Sequence[Any], data: Any) -> list[Metric]:
+    """Metrics out of functions of what models of 2018 gave for this `task`, and of targets in this `data`."""
     made = [as_metric(f) for f in given]
+    changed = task.is_exclusive or (isinstance(data, ForeignData) and data.several)
     return [
-        Metric(m.name, _OfLogs(f), None) if task.is_exclusive and not isinstance(f, Metric) else m
+        Metric(m.name, _AsThen(f, task.is_exclusive, data), None) if changed and not isinstance(f, Metric) else m
         for m, f in zip(made, given, strict=True)
     ]
 

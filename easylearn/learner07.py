@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from .core import BasicModel, delistify, listify, set_trainable
 from .data.bunch import SplitName
-from .dataloader import as_data
+from .dataloader import as_data, targets_of
 from .errors import ArgumentError
 from .files import StrPath
 from .fit07 import (
@@ -175,7 +175,7 @@ class Learner07(Learner):
 
     @metrics.setter
     def metrics(self, metrics: Sequence[Any]) -> None:
-        self.task = self.task.with_metrics(as_metrics(self.task, metrics))
+        self.task = self.task.with_metrics(as_metrics(self.task, metrics, self.data))
 
     @property
     def crit(self) -> Callable[..., Any]:
@@ -185,7 +185,7 @@ class Learner07(Learner):
     @crit.setter
     def crit(self, crit: Callable[..., Any]) -> None:
         self._crit = crit
-        self.task = self.task.with_loss(lambda out, target: crit(self._as_then(out), target))
+        self.task = self.task.with_loss(lambda out, target: crit(self._as_then(out), targets_of(self.data, target)))
 
     def _as_then(self, out: Tensor) -> Tensor:
         """What a head of 2018 gave: log-probabilities, probabilities of several labels, numbers. Others stay."""
@@ -262,9 +262,9 @@ class Learner07(Learner):
         metrics: Sequence[Any] | None = None, callbacks: Sequence[Any] | None = None, use_wd_sched: bool = False,
         norm_wds: bool = False, wds_sched_mult: Any = None, use_swa: bool = False, swa_start: int = 1,
         swa_eval_freq: int = 5, get_ep_vals: bool = False, stepper: type[Stepper] | None = None, lr: Any = None,
-        n: int | None = None, epochs: int | None = None, schedule: Any = None, momentum: Any = None, wd: float | None = None,
-        save_best: Any = None, save_cycles: str | None = None, checkpoint: StrPath | None = None, every: Any = None,
-        keep: int = 2,
+        n: int | None = None, epochs: int | None = None, schedule: Any = None, momentum: Any = None,
+        wd: float | None = None, save_best: Any = None, save_cycles: str | None = None,
+        checkpoint: StrPath | None = None, every: Any = None, keep: int = 2,
     ) -> Any:  # fmt: skip
         """Train; see `Learner.fit`, whose own names are taken, too.
 
@@ -284,7 +284,7 @@ class Learner07(Learner):
                 `wds_sched_mult` multiplies it.
             use_swa: average the weights from epoch `swa_start` on; `swa_eval_freq` says nothing.
             get_ep_vals: give the values of every epoch, too.
-            stepper: what is done with a batch: the loop is then that of `easylearn.model.fit`, which keeps no record.
+            stepper: what is done with a batch, in the loop of `easylearn.model.fit`, which keeps no record.
 
         Returns:
             The record, which unpacks as [validation loss, metrics ...] of the last epoch.
@@ -304,7 +304,7 @@ class Learner07(Learner):
         hooks += as_callbacks(callbacks or ())
         if use_swa:
             hooks.append(WeightAverage("swa", start=max(swa_start - 1, 0)))
-        chosen = self.task if metrics is None else self.task.with_metrics(as_metrics(self.task, metrics))
+        chosen = self.task if metrics is None else self.task.with_metrics(as_metrics(self.task, metrics, self.data))
         with replaced(self, {"task": chosen, "optimizer": decay}):
             record = super().fit(
                 rates, count, cycle_len=cycle_len, cycle_mult=cycle_mult, epochs=epochs, schedule=schedule,

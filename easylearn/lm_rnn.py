@@ -15,13 +15,12 @@ from torch import Tensor, nn
 from . import core, keyed
 from .errors import ArgumentError
 from .imports import star
-from .nn.awd_lstm import INIT_RANGE, AWDLSTM, Drops, EncoderOutput, State
+from .nn.awd_lstm import AWDLSTM, INIT_RANGE, Drops, EncoderOutput, State
 from .nn.registry import note
 from .nn.text_models import LanguageModel, TextClassifier, classifier_head
 from .options import strict
 from .rnn_reg import LockedDropout
 from .texts.transfer import fastai_tensors
-
 
 _OLD = {"qrnn": "There is one architecture, AWD-LSTM.", "bidir": "Encoders read in one direction; make two models."}
 

@@ -1,4 +1,4 @@
-"""Residual nets with VGG's wide layers at their end, and with weights that start anew, as notebooks of 2018 import them."""
+"""Residual nets with VGG's wide layers at their end, as notebooks of 2018 import them."""
 
 from __future__ import annotations
 

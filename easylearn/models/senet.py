@@ -1,4 +1,4 @@
-"""Squeeze-and-excitation nets (arXiv 1709.01507) under the names that notebooks of 2018 import; timm's, if it is there."""
+"""Squeeze-and-excitation nets (arXiv 1709.01507) under the names that notebooks of 2018 import: timm's."""
 
 from __future__ import annotations
 

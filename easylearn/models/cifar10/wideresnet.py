@@ -30,7 +30,7 @@ class WideResNet(nn.Module):
 
     Args:
         num_groups: stages.
-        N: blocks in each.
+        n: blocks in each.
         num_classes: how many outputs.
         k: the first stage has this many times `start_nf` channels.
         drop_p: dropout in a block.
@@ -38,13 +38,13 @@ class WideResNet(nn.Module):
     """
 
     def __init__(
-        self, num_groups: int, N: int, num_classes: int, k: int = 1, drop_p: float = 0.0, start_nf: int = 16
+        self, num_groups: int, n: int, num_classes: int, k: int = 1, drop_p: float = 0.0, start_nf: int = 16
     ) -> None:  # fmt: skip
         super().__init__()
         layers: list[nn.Module] = [_conv(3, start_nf)]
         n_in = start_nf
         for stage in range(num_groups):
-            for block in range(N):
+            for block in range(n):
                 layers.append(_Block(n_in, start_nf * 2**stage * k, 2 if stage and not block else 1, drop_p))
                 n_in = start_nf * 2**stage * k
         pooled = [nn.BatchNorm2d(n_in), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
