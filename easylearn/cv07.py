@@ -101,12 +101,12 @@ def rotate_cv(im: Array, deg: float, mode: Any = None) -> Array:
 
 
 def zoom_cv(x: Array, z: float) -> Array:
-    """The middle of `x` enlarged by `z + 1`."""
+    """The middle of `x` enlarged by 1 and `z`."""
     return _warped(x, 0.0, 1.0 + z, "zeros")
 
 
 def stretch_cv(x: Array, sr: float, sc: float) -> Array:
-    """`x` stretched by `sr + 1` from top to bottom and `sc + 1` across, of which the middle is given."""
+    """`x` stretched by 1 and `sr` from top to bottom, by 1 and `sc` across, of which the middle is given."""
     rows, columns = x.shape[:2]
     made = _resized(x, int(rows * (sr + 1)), int(columns * (sc + 1)))
     top, left = (made.shape[0] - rows) // 2, (made.shape[1] - columns) // 2

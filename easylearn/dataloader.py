@@ -155,7 +155,7 @@ class Data07(Data[Any]):
         return any(dl.own is not None for dl in vars(self).get("_dls", {}).values() if dl.data is self)
 
     def get_dl(self, ds: Any, shuffle: bool) -> DataLoader | None:
-        """The data set `ds` in batches, shuffled or not; None for None."""
+        """The data set `ds` in batches, with `shuffle` in another order each time; None for None."""
         return None if ds is None else DataLoader(ds, self.batch_size, shuffle=shuffle)
 
     @property

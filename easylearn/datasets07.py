@@ -374,7 +374,7 @@ class ImageData(ModelData):
         return self
 
     def get_dl(self, ds: Any, shuffle: bool) -> DataLoader | None:
-        """The data set `ds` in batches, shuffled or not; None for None."""
+        """The data set `ds` in batches, with `shuffle` in another order each time; None for None."""
         return None if ds is None else DataLoader(ds, self.bs, shuffle=shuffle)
 
     @staticmethod

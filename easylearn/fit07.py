@@ -222,19 +222,20 @@ def as_metrics(task: Task, given: Sequence[Any], data: Any) -> list[Metric]:
 
 
 def step_by_step(
-    learn: Any, stepper: Any, rates: Any, n: int, wds: Any, cycle_len: float | None, cycle_mult: float,
-    use_clr: Sequence[float] | None, metrics: Sequence[Any] | None, callbacks: Sequence[Any] | None,
-) -> list[float]:  # fmt: skip
+    learn: Any, stepper: Any, rates: Any, n: int, wds: Any, callbacks: Sequence[Any] | None, how: Mapping[str, Any]
+) -> list[float]:
     """Train a learner with a `Stepper` of one's own, in the loop of 2018.
 
     Args:
         learn: whose model, data, loss and optimizer.
         stepper: what is done with a batch.
-        rates, n, wds, cycle_len, cycle_mult, use_clr, metrics, callbacks: of its `fit`.
+        rates, n, wds, callbacks: of its `fit`.
+        how: its cycle_len, cycle_mult, use_clr and metrics.
 
     Returns:
         [validation loss, metrics ...] of the last epoch.
     """
+    cycle_len, cycle_mult, use_clr = how["cycle_len"], how["cycle_mult"], how["use_clr"]
     groups = learn.get_layer_groups()
     rates, decay = listify(rates, groups), listify(0.0 if wds is None else wds, groups)
     trained = [one for one in zip(groups, rates, decay, strict=True) if chain_params(one[0])]
@@ -247,7 +248,7 @@ def step_by_step(
         moves = sgdr.CosAnneal(opt, steps, cycle_mult=cycle_mult)
     lengths = [(cycle_len or 1) * cycle_mult**k for k in range(n)]
     vals: list[float] = by_hand(
-        learn.model, learn.data, sum(lengths), opt, learn.crit, metrics, [moves, *(callbacks or ())], stepper,
+        learn.model, learn.data, sum(lengths), opt, learn.crit, how["metrics"], [moves, *(callbacks or ())], stepper,
         learn.clip or 0,
     )  # fmt: skip
     return vals

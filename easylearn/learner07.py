@@ -151,7 +151,7 @@ class Learner07(Learner):
         return self.models.get_layer_groups(do_fc)
 
     def get_model_path(self, name: StrPath) -> Path:
-        """The file that `save(name)` writes."""
+        """The file that `save` writes for a `name`."""
         return self._file(name)
 
     @property
@@ -292,9 +292,8 @@ class Learner07(Learner):
         rates, count = lrs if lr is None else lr, n_cycle if n is None else n
         length = cycle_len or 1
         if stepper is not None:
-            return step_by_step(
-                self, stepper, rates, count or epochs or 1, wds, cycle_len, cycle_mult, use_clr, metrics, callbacks
-            )
+            how = {"cycle_len": cycle_len, "cycle_mult": cycle_mult, "use_clr": use_clr, "metrics": metrics}
+            return step_by_step(self, stepper, rates, count or epochs or 1, wds, callbacks, how)
         if use_clr is not None or use_clr_beta is not None:
             times = count or epochs or 1
             make = partial(clr, use_clr) if use_clr is not None else partial(clr_beta, use_clr_beta or ())

@@ -103,6 +103,16 @@ def test_boxes_and_classes_in_one_target(run: Run) -> None:
     assert 0 < ns["l1"] < ns["lost"]
 
 
+def test_masks_have_an_accuracy(run: Run) -> None:
+    ns = run(
+        START,
+        "m = accuracy_thresh(0.5); masks = torch.tensor([[[0.9, 0.1], [0.2, 0.8]]])",
+        "truth = torch.tensor([[[1, 0], [1, 1]]])",
+        "of_masks = m(masks, truth); of_labels = m(masks[0], truth[0])",
+    )
+    assert ns["of_masks"] == ns["of_labels"] == 0.75
+
+
 def test_models_that_are_asked_whether_features_are_stored(run: Run) -> None:
     ns = run(
         START,
