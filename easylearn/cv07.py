@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import random
 import threading
 from collections.abc import Callable, Sequence
 from enum import IntEnum
@@ -27,8 +26,8 @@ class TfmType(IntEnum):
 
 
 def rand0(s: float) -> float:
-    """A random number between `-s` and `s`, of Python's generator."""
-    return random.uniform(-s, s)
+    """A random number between `-s` and `s`."""
+    return float(np.random.default_rng().uniform(-s, s))
 
 
 def dihedral(x: Array, dih: int) -> Array:
@@ -114,10 +113,10 @@ def stretch_cv(x: Array, sr: float, sc: float) -> Array:
 
 
 def cutout(im: Array, n_holes: int, length: float) -> Array:
-    """`im` with `n_holes` black squares of `length` pixels, which may overlap, drawn by NumPy's generator."""
-    made = im.copy()
+    """`im` with `n_holes` black squares of `length` pixels, which may overlap."""
+    made, draw = im.copy(), np.random.default_rng()
     for _ in range(n_holes):
-        at = [np.random.randint(0, side) for side in im.shape[:2]]
+        at = [int(draw.integers(side)) for side in im.shape[:2]]
         made[tuple(slice(max(int(a - length / 2), 0), max(int(a + length / 2), 0)) for a in at)] = 0
     return made
 
@@ -268,7 +267,8 @@ class RandomBlur(Transform):
 
     def set_state(self) -> None:
         """See `Transform.set_state`."""
-        self.store.size = random.choice(self.sizes) if random.random() < self.probability else 1
+        draw = np.random.default_rng()
+        self.store.size = int(draw.choice(self.sizes)) if draw.random() < self.probability else 1
 
     def do_transform(self, x: Any, is_y: bool) -> Any:
         """See `Transform.do_transform`, whose `x` and `is_y` these are."""

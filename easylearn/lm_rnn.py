@@ -176,11 +176,15 @@ class MultiBatchRNN(RNN_Encoder):
     Args:
         bptt: tokens in a window.
         max_seq: about how many tokens at the end are given.
-        args, options: see `RNN_Encoder`.
+        ntoken, emb_sz, n_hid, n_layers, pad_token, bidir, dropouth, dropouti, dropoute, wdrop, qrnn: see `RNN_Encoder`.
     """
 
-    def __init__(self, bptt: int, max_seq: int, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
+    def __init__(
+        self, bptt: int, max_seq: int, ntoken: int, emb_sz: int, n_hid: int, n_layers: int, pad_token: int,
+        bidir: bool = False, dropouth: float = 0.3, dropouti: float = 0.65, dropoute: float = 0.1, wdrop: float = 0.5,
+        qrnn: bool = False,
+    ) -> None:  # fmt: skip
+        super().__init__(ntoken, emb_sz, n_hid, n_layers, pad_token, bidir, dropouth, dropouti, dropoute, wdrop, qrnn)
         self.bptt, self.max_seq = bptt, max_seq
 
     def forward(self, input: Tensor) -> tuple[list[Tensor], list[Tensor]]:
