@@ -131,14 +131,15 @@ class ConvLearner(Learner07):
         Returns:
             The learner.
         """
-        if as_data(data) is not data:  # loaders of one's own
+        given: Any = as_data(data)
+        if given is not data:  # loaders of one's own
             models = ConvnetBuilder(
                 f, data.c, data.is_multi, data.is_reg, ps, xtra_fc, xtra_cut, custom_head, pretrained
             )
             return cls(data, models, precompute, opt_fn, tmp_name, models_name, metrics, clip, crit)
         arch, cut = _body(f, xtra_cut, pretrained)
         learn = vision_learner(
-            data,
+            given,
             arch,
             ps=list(ps) if isinstance(ps, tuple) else ps,
             hidden=(512,) if xtra_fc is None else xtra_fc,

@@ -39,7 +39,8 @@ def dihedral(x: Array, dih: int) -> Array:
 def lighting(im: Array, b: float, c: float) -> Array:
     """`im` with its contrast, around its mean, times `c` and `b` added, within [0, 1]."""
     mean = im.mean()
-    return np.clip((im - mean) * c + mean + b, 0.0, 1.0).astype(np.float32)
+    made: Array = np.clip((im - mean) * c + mean + b, 0.0, 1.0).astype(np.float32)
+    return made
 
 
 def scale_to(x: float, ratio: float, targ: int) -> int:
@@ -114,7 +115,8 @@ def stretch_cv(x: Array, sr: float, sc: float) -> Array:
 
 def cutout(im: Array, n_holes: int, length: float) -> Array:
     """`im` with `n_holes` black squares of `length` pixels, which may overlap."""
-    made, draw = im.copy(), np.random.default_rng()
+    draw = np.random.default_rng()
+    made: Array = im.copy()
     for _ in range(n_holes):
         at = [int(draw.integers(side)) for side in im.shape[:2]]
         made[tuple(slice(max(int(a - length / 2), 0), max(int(a + length / 2), 0)) for a in at)] = 0

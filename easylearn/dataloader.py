@@ -14,7 +14,8 @@ from torch import Tensor
 
 from .core import T, to_gpu
 from .data.bunch import Data, SplitName
-from .data.loaders import ForeignLoader, Loader, LoaderData
+from .data.loaders import ForeignLoader, LoaderData
+from .data.order import Loader
 from .errors import DataError
 from .metrics import Metric
 from .task import Task

@@ -20,6 +20,7 @@ from torch.utils.data import Dataset
 
 from . import datasets07, transforms
 from .core import to_np
+from .cv07 import TfmType
 from .data.bunch import SplitName
 from .data.frames import read_table
 from .data.loaders import TensorData
@@ -297,7 +298,7 @@ class ImageClassifierData(Data07, _ImageData):
         """
         names = [f"{n}{suffix}" for n in fnames]
         given = None if tfms is None else tfms[0]
-        if continuous and given is not None and given.tfm_y is transforms.TfmType.COORD:
+        if continuous and given is not None and given.tfm_y is TfmType.COORD:
             shapes = [Image.open(Path(path) / name).size[::-1] for name in names]
             y = [given.boxes(row, shape) for row, shape in zip(y, shapes, strict=True)]
         made = cls.from_names(

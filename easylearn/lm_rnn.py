@@ -190,7 +190,7 @@ class MultiBatchRNN(RNN_Encoder):
     def forward(self, input: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         """See `RNN_Encoder.forward`, whose `input` this is."""
         self.reset()
-        windows = [super(MultiBatchRNN, self).forward(window) for window in input.split(self.bptt)]
+        windows = [super(MultiBatchRNN, self).forward(window) for window in torch.split(input, self.bptt)]
         first = max(len(input) - self.max_seq, -1) // self.bptt + 1
         raw, dropped = ([torch.cat([w[k][0] for w in windows[first:]])] for k in (0, 1))
         return raw, dropped

@@ -22,7 +22,8 @@ class _Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         given = self.before(x)
-        return self.shortcut(given) + 0.2 * self.branch(given)
+        made: Tensor = self.shortcut(given) + 0.2 * self.branch(given)
+        return made
 
 
 class WideResNet(nn.Module):
