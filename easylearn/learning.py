@@ -102,7 +102,7 @@ class Learner:
             raise ArgumentError(f"a Learner needs data such as ImageData or TensorData, got {type(data).__name__}")
         how = Training(**options)
         self._strategy = how.make_strategy()
-        self.task = data.task.configured(how.metrics, how.loss, how.label_smoothing)
+        self.task = data.task.configured(how.metrics, how.loss, how.label_smoothing, how.threshold)
         self.optimizer: OptimizerFn = how.optimizer if how.optimizer is not None else adamw
         self.wd, self.seed, self.progress, self.path = how.wd, how.seed, how.progress, Path(how.path)
         self.callbacks: list[Callback] = check_callbacks(how.callbacks)
