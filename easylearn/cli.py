@@ -116,7 +116,8 @@ def _predict(chosen: argparse.Namespace) -> int:
 
     predictor = load_predictor(chosen.model, device=chosen.device)
     n = predictor.to_csv([Path(p) for p in chosen.paths], chosen.out, chosen.on_error)
-    print(f"{n:,} predictions in {chosen.out}")
+    errors = "; the column error says which items cannot be read, and why" if chosen.on_error == "skip" else ""
+    print(f"{n:,} predictions in {chosen.out}{errors}")
     return 0
 
 

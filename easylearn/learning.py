@@ -530,12 +530,15 @@ class Learner:
         return evaluate(self.model, self.data.loader(split), self.task, self.strategy)
 
     @strict(_OLD_SPLIT)
-    def predict(self, items: Any = None, *, split: SplitName | None = None) -> Any:
+    def predict(
+        self, items: Any = None, *, split: SplitName | None = None, on_error: Literal["raise", "skip"] = "raise"
+    ) -> Any:
         """What the full model says.
 
         Args:
             items: see `Predictor.predict`; None takes a whole split.
             split: "train", "valid" or "test"; None is "valid".
+            on_error: see `Predictor.predict`.
 
         Returns:
             A `Prediction` of one item, else `Predictions`, which unpack as `probs, targets`.
@@ -545,7 +548,7 @@ class Learner:
         if split is not None:
             raise ArgumentError(f"predict takes items or split={split!r}, not both")
         how = self.strategy, self.data.batch_size
-        return Predictor(self.model, self.task, self.data.preprocessor, *how).predict(items)
+        return Predictor(self.model, self.task, self.data.preprocessor, *how).predict(items, on_error)
 
     @strict(_OLD_SPLIT)
     def tta(self, n_aug: int = 4, *, split: SplitName = "valid") -> Predictions:

@@ -205,6 +205,7 @@ def test_data() -> None:
         "recipe",
         "runtime_inputs",
         "source",
+        "views",
     }
     assert Preprocessor.__abstractmethods__ == {"read", "source"}
     assert public(Source) == {"fetch", "stream"} and Source.__abstractmethods__ == {"__len__", "fetch"}
