@@ -81,7 +81,8 @@ class Learner:
 
     __slots__ = (
         "_bn_freeze", "_curve", "_data", "_epochs_done", "_features", "_groups", "_last", "_model", "_precompute",
-        "_record", "_saved_best", "_strategy", "callbacks", "optimizer", "path", "progress", "seed", "task", "wd",
+        "_record", "_records", "_saved_best", "_strategy", "callbacks", "optimizer", "path", "progress", "seed", "task",
+        "wd",
     )  # fmt: skip
 
     @strict(
@@ -110,6 +111,7 @@ class Learner:
         self._bn_freeze, self._features, self._epochs_done, self._precompute = bn_freeze, FeatureStore(), 0, False
         self._saved_best: dict[str, tuple[str, float, Path]] = {}
         self._record: Record | None = None
+        self._records: list[Record] = []  # of all fits of this model
         self._last: Record | None = None  # of the last fit or sweep
         self._curve: LRCurve | None = None
         if precompute:
@@ -137,6 +139,7 @@ class Learner:
     def model(self, model: nn.Module) -> None:
         self._place(self._data, model)
         self._saved_best.clear()
+        self._records.clear()
         self._precompute = False
 
     @property
@@ -498,6 +501,7 @@ class Learner:
         finally:
             self._epochs_done += run.epoch
             self._record = self._last = run.record
+            self._records.append(run.record)
 
     # -- data ----------------------------------------------------------------------------------------------
 
@@ -589,14 +593,17 @@ class Learner:
         """
         return interpret(self.model, self.data, self.task, self.strategy, split)
 
-    def report(self, path: StrPath = "run.html") -> Path:
-        """Write what happened and what came of it as one HTML file; it shows items, so mind who may see them.
+    def report(self, path: StrPath = "run.html", *, name: str = "") -> Path:
+        """Write what happened in all fits and what came of it as one HTML file; it shows items: mind who may see them.
 
         Args:
             path: of the file, which stays below 3 MB; an old one is replaced.
+            name: of the run, for the title.
         """
         more = {"callbacks": [type(c).__name__ for c in self.callbacks], "precompute": self._precompute}
-        return write_report(path, self._context(), self.sched, {**self._training().to_json(), **more})
+        plots = SchedPlots(self._curve, self._last, Record.of(*self._records) if self._records else self._record)
+        told = self._training().to_json() | more
+        return write_report(path, self._context(), plots, told, name, [len(r.epochs) for r in self._records])
 
     # -- files ---------------------------------------------------------------------------------------------
 
