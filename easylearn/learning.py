@@ -266,7 +266,7 @@ class Learner:
         Raises:
             ArgumentError: a wrong number of rates, or arguments that contradict each other.
         """
-        plan = plan_fit(*self._rates_and_steps(lr), count_of(n, epochs), cycle_len, cycle_mult, schedule, momentum)
+        plan = plan_fit(*self._rates_and_steps(lr), count_of(n, epochs, lr), cycle_len, cycle_mult, schedule, momentum)
         writer = make_writer(checkpoint, every, keep, self._context())
         return self._fit(plan, callbacks, make_savers(save_best, save_cycles), wd, writer)
 
@@ -301,6 +301,7 @@ class Learner:
         Returns:
             The record of this fit.
         """
+        count_of(None if n == 1 else n, None, lr)  # or refused
         shape = schedules.one_cycle(pct_start, div, div_final)
         moving = schedules.one_cycle_momentum(pct_start, *sorted(momentum, reverse=True)) if momentum else None
         plan = plan_fit(*self._rates_and_steps(lr), n, schedule=shape, momentum=moving)
@@ -404,7 +405,7 @@ class Learner:
         Returns:
             The plan: rates, schedule, cycles and steps.
         """
-        plan = plan_fit(*self._rates_and_steps(lr), count_of(n, epochs), cycle_len, cycle_mult, schedule, momentum)
+        plan = plan_fit(*self._rates_and_steps(lr), count_of(n, epochs, lr), cycle_len, cycle_mult, schedule, momentum)
         _ = make_writer(checkpoint, every, keep, self._context()), make_savers(save_best, save_cycles)  # or refused
         run = self._run(plan, *self._view(), self.wd if wd is None else wd)
         seconds = seconds_per_step(run, check_callbacks([*self.callbacks, *check_callbacks(callbacks)]))

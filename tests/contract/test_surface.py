@@ -241,7 +241,8 @@ def test_results() -> None:
     assert [f.name for f in dataclasses.fields(Prediction)] == ["label", "index", "probs", "names"]
     assert public(Prediction) == {"of", "to_dict"}  # its fields have no defaults, so the class does not hold them
     assert public(Predictions) == {"classes", "of", "to_dict", "to_frame", "top"}
-    assert [f.name for f in dataclasses.fields(Predictions)] == "probs targets ids labels views task errors".split()
+    fields = ["probs", "targets", "ids", "labels", "views", "task", "errors"]
+    assert [f.name for f in dataclasses.fields(Predictions)] == fields
     assert public(Interpretation) == {
         "calibration",
         "confusion_matrix",
@@ -352,7 +353,7 @@ def test_what_is_exported_is_what_is_named() -> None:
 
 
 def test_predictor() -> None:
-    methods = {"predict", "stream", "to_csv"}
+    methods = {"predict", "stream", "to_csv", "tta"}
     held = {"batch_size", "classes", "info", "model", "preprocessor", "strategy", "task"}
     assert public(Predictor) == methods | held
     assert arguments(easylearn.load_predictor) == ["path", "model", "device"]
