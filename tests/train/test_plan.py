@@ -225,6 +225,6 @@ def test_a_lone_whole_number_is_taken_for_epochs_and_no_rate_is_absurd(make_lear
         with pytest.raises(ArgumentError, match=r"2000.*nothing trains.*lr_find"):
             call(2000.0, 2)
     with pytest.raises(ArgumentError, match="nothing trains"):
-        learn.lr_find(lr=[1e9, 0.1][:1])
+        learn.lr_find(lr=[1e9, 0.1, 0.1])
     assert learn.epochs_done == 0
     assert learn.plan(1.0).rates == learn.plan(1, 1).rates == learn.plan(1, epochs=1).rates
