@@ -293,18 +293,6 @@ def in_phases(
 class Record07(Record):
     """The record of a fit, which unpacks and counts as [validation loss, metrics ...] of the last epoch, as 2018's."""
 
-    @classmethod
-    def of(cls, *records: Record) -> Record07:
-        """The records of fits one after the other as one."""
-        made = cls(records[-1].group_names)
-        state = records[-1].state_dict()
-        for name in ("epochs", "losses", "rates", "momentum", "step_epoch"):
-            state[name] = [row for record in records for row in record.state_dict()[name]]
-        done = np.cumsum([0, *map(len, records)])
-        state["epoch_ends"] = [int(n + end) for n, r in zip(done, records, strict=False) for end in r.epoch_ends]
-        made.load_state_dict(state)
-        return made
-
     def values(self, row: Mapping[str, float]) -> list[float]:
         """Validation loss and metrics of one epoch's `row`."""
         return [v for name, v in row.items() if name not in ("epoch", "train_loss", "rate", "seconds")]

@@ -81,7 +81,8 @@ class Learner:
 
     __slots__ = (
         "_bn_freeze", "_curve", "_data", "_epochs_done", "_features", "_groups", "_last", "_model", "_precompute",
-        "_record", "_saved_best", "_strategy", "callbacks", "optimizer", "path", "progress", "seed", "task", "wd",
+        "_record", "_records", "_saved_best", "_strategy", "callbacks", "optimizer", "path", "progress", "seed", "task",
+        "wd",
     )  # fmt: skip
 
     @strict(
@@ -102,7 +103,7 @@ class Learner:
             raise ArgumentError(f"a Learner needs data such as ImageData or TensorData, got {type(data).__name__}")
         how = Training(**options)
         self._strategy = how.make_strategy()
-        self.task = data.task.configured(how.metrics, how.loss, how.label_smoothing)
+        self.task = data.task.configured(how.metrics, how.loss, how.label_smoothing, how.threshold)
         self.optimizer: OptimizerFn = how.optimizer if how.optimizer is not None else adamw
         self.wd, self.seed, self.progress, self.path = how.wd, how.seed, how.progress, Path(how.path)
         self.callbacks: list[Callback] = check_callbacks(how.callbacks)
@@ -110,6 +111,7 @@ class Learner:
         self._bn_freeze, self._features, self._epochs_done, self._precompute = bn_freeze, FeatureStore(), 0, False
         self._saved_best: dict[str, tuple[str, float, Path]] = {}
         self._record: Record | None = None
+        self._records: list[Record] = []  # of all fits of this model
         self._last: Record | None = None  # of the last fit or sweep
         self._curve: LRCurve | None = None
         if precompute:
@@ -137,6 +139,7 @@ class Learner:
     def model(self, model: nn.Module) -> None:
         self._place(self._data, model)
         self._saved_best.clear()
+        self._records.clear()
         self._precompute = False
 
     @property
@@ -263,7 +266,7 @@ class Learner:
         Raises:
             ArgumentError: a wrong number of rates, or arguments that contradict each other.
         """
-        plan = plan_fit(*self._rates_and_steps(lr), count_of(n, epochs), cycle_len, cycle_mult, schedule, momentum)
+        plan = plan_fit(*self._rates_and_steps(lr), count_of(n, epochs, lr), cycle_len, cycle_mult, schedule, momentum)
         writer = make_writer(checkpoint, every, keep, self._context())
         return self._fit(plan, callbacks, make_savers(save_best, save_cycles), wd, writer)
 
@@ -298,6 +301,7 @@ class Learner:
         Returns:
             The record of this fit.
         """
+        count_of(None if n == 1 else n, None, lr)  # or refused
         shape = schedules.one_cycle(pct_start, div, div_final)
         moving = schedules.one_cycle_momentum(pct_start, *sorted(momentum, reverse=True)) if momentum else None
         plan = plan_fit(*self._rates_and_steps(lr), n, schedule=shape, momentum=moving)
@@ -401,7 +405,7 @@ class Learner:
         Returns:
             The plan: rates, schedule, cycles and steps.
         """
-        plan = plan_fit(*self._rates_and_steps(lr), count_of(n, epochs), cycle_len, cycle_mult, schedule, momentum)
+        plan = plan_fit(*self._rates_and_steps(lr), count_of(n, epochs, lr), cycle_len, cycle_mult, schedule, momentum)
         _ = make_writer(checkpoint, every, keep, self._context()), make_savers(save_best, save_cycles)  # or refused
         run = self._run(plan, *self._view(), self.wd if wd is None else wd)
         seconds = seconds_per_step(run, check_callbacks([*self.callbacks, *check_callbacks(callbacks)]))
@@ -498,6 +502,7 @@ class Learner:
         finally:
             self._epochs_done += run.epoch
             self._record = self._last = run.record
+            self._records.append(run.record)
 
     # -- data ----------------------------------------------------------------------------------------------
 
@@ -530,12 +535,15 @@ class Learner:
         return evaluate(self.model, self.data.loader(split), self.task, self.strategy)
 
     @strict(_OLD_SPLIT)
-    def predict(self, items: Any = None, *, split: SplitName | None = None) -> Any:
+    def predict(
+        self, items: Any = None, *, split: SplitName | None = None, on_error: Literal["raise", "skip"] = "raise"
+    ) -> Any:
         """What the full model says.
 
         Args:
             items: see `Predictor.predict`; None takes a whole split.
             split: "train", "valid" or "test"; None is "valid".
+            on_error: see `Predictor.predict`.
 
         Returns:
             A `Prediction` of one item, else `Predictions`, which unpack as `probs, targets`.
@@ -545,7 +553,7 @@ class Learner:
         if split is not None:
             raise ArgumentError(f"predict takes items or split={split!r}, not both")
         how = self.strategy, self.data.batch_size
-        return Predictor(self.model, self.task, self.data.preprocessor, *how).predict(items)
+        return Predictor(self.model, self.task, self.data.preprocessor, *how).predict(items, on_error)
 
     @strict(_OLD_SPLIT)
     def tta(self, n_aug: int = 4, *, split: SplitName = "valid") -> Predictions:
@@ -586,14 +594,17 @@ class Learner:
         """
         return interpret(self.model, self.data, self.task, self.strategy, split)
 
-    def report(self, path: StrPath = "run.html") -> Path:
-        """Write what happened and what came of it as one HTML file; it shows items, so mind who may see them.
+    def report(self, path: StrPath = "run.html", *, name: str = "") -> Path:
+        """Write what happened in all fits and what came of it as one HTML file; it shows items: mind who may see them.
 
         Args:
             path: of the file, which stays below 3 MB; an old one is replaced.
+            name: of the run, for the title.
         """
         more = {"callbacks": [type(c).__name__ for c in self.callbacks], "precompute": self._precompute}
-        return write_report(path, self._context(), self.sched, {**self._training().to_json(), **more})
+        plots = SchedPlots(self._curve, self._last, Record.of(*self._records) if self._records else self._record)
+        told = self._training().to_json() | more
+        return write_report(path, self._context(), plots, told, name, [len(r.epochs) for r in self._records])
 
     # -- files ---------------------------------------------------------------------------------------------
 

@@ -14,8 +14,9 @@ from __future__ import annotations
 import functools
 import math
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from numbers import Real
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -30,6 +31,7 @@ Average = Literal["auto", "binary", "macro", "micro", "weighted", "samples"]
 Needs = Literal["probs", "logits", "either"]
 MetricFn = Callable[[Tensor, Tensor], float]
 ItemFn = Callable[[Tensor, Tensor], Tensor]
+Threshold = float | tuple[float, ...]  # for all labels, or one for each
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,8 @@ class Metric:
         per_item: where the metric is made from a mean over items: gives each item's share of it, shape (n,) or (n, k),
             from outputs and targets of some items. A language model reports such metrics alone.
         finish: what is done to that mean, of shape () or (k,), at last; None takes the mean over what is left.
+        at: gives the same metric at a threshold, where the task's own counts; None where no threshold does, or one of
+            the metric's own.
 
     >>> accuracy(torch.tensor([[0.9, 0.1], [0.3, 0.7]]), torch.tensor([0, 0]))
     0.5
@@ -56,6 +60,7 @@ class Metric:
     needs: Needs = "probs"
     per_item: ItemFn | None = None
     finish: Callable[[Tensor], float | Tensor] | None = None
+    at: Callable[[Threshold], Metric] | None = None
 
     def __post_init__(self) -> None:
         if self.needs not in get_args(Needs):
@@ -227,11 +232,11 @@ def _item_log_loss(outputs: Tensor, targets: Tensor) -> Tensor:
     return F.nll_loss(probs.log().flatten(0, -2), labels, reduction="none")
 
 
-def _item_right_at(threshold: float, outputs: Tensor, targets: Tensor) -> Tensor:
+def _item_right_at(threshold: Threshold, outputs: Tensor, targets: Tensor) -> Tensor:
     if outputs.ndim == 1:
         outputs, targets = outputs.unsqueeze(1), targets.unsqueeze(-1) if targets.ndim == 1 else targets
     on = _need_multi("accuracy_at", outputs, targets)
-    return ((outputs >= threshold) == on).float().masked_fill(outputs.isnan(), math.nan)
+    return (reaches(outputs, threshold) == on).float().masked_fill(outputs.isnan(), math.nan)
 
 
 # Numbers: several columns are averaged with equal weight, as scikit-learn does
@@ -318,7 +323,7 @@ def _ranking(name: str, one_sided: bool, outputs: Tensor, targets: Tensor) -> fl
 
 
 def _f_score(
-    name: str, what: int, beta: float, average: Average, threshold: float, outputs: Tensor, targets: Tensor
+    name: str, what: int, beta: float, average: Average, threshold: Threshold, outputs: Tensor, targets: Tensor
 ) -> float:
     """Precision, recall or F, the first, second or third (`what`) of what scikit-learn gives."""
     from sklearn.metrics import precision_recall_fscore_support
@@ -326,7 +331,7 @@ def _f_score(
     multi = outputs.ndim == targets.ndim == 2
     n_classes = outputs.shape[-1]
     if multi:
-        truth, chosen = _need_multi(name, outputs, targets).long(), (outputs >= threshold).long()
+        truth, chosen = _need_multi(name, outputs, targets).long(), reaches(outputs, threshold).long()
         two_sided = n_classes == 1
         if two_sided:
             truth, chosen = truth.flatten(), chosen.flatten()
@@ -391,23 +396,52 @@ explained_variance = _by("explained_variance", _of_numbers, "explained_variance_
 """Regression: as `r2`, but a constant error is not counted."""
 
 
-def _threshold(value: float) -> float:
-    if not 0.0 <= value <= 1.0:
-        raise ArgumentError(f"threshold is a probability between 0 and 1, got {value}")
-    return float(value)
+def as_threshold(given: Any) -> Threshold:
+    """A threshold as it is kept: a number, or a tuple of one for each label out of any list or array.
+
+    Raises:
+        ArgumentError: a number is no probability.
+
+    >>> as_threshold(1), as_threshold(np.array([0.25, 0.5]))
+    (1.0, (0.25, 0.5))
+    """
+    each = isinstance(given, Iterable) and not isinstance(given, str) and getattr(given, "ndim", 1) > 0
+    values = [v.item() if isinstance(v, Tensor | np.generic) else v for v in (given if each else [given])]
+    for value in values:
+        if isinstance(value, bool) or not isinstance(value, Real) or not 0.0 <= value <= 1.0:
+            raise ArgumentError(f"threshold is a probability between 0 and 1, or one for each label, got {value!r:.50}")
+    return tuple(map(float, values)) if each else float(values[0])
 
 
-def accuracy_at(threshold: float = 0.5) -> Metric:
+def reaches(probs: Tensor, threshold: Threshold) -> Tensor:
+    """Which probabilities, (..., labels), count as given: those that are at least the threshold."""
+    if isinstance(threshold, tuple) and len(threshold) != probs.shape[-1]:
+        raise ArgumentError(f"there are {len(threshold)} thresholds for {probs.shape[-1]} labels: give one for each")
+    return probs >= torch.tensor(threshold, dtype=probs.dtype, device=probs.device)
+
+
+def _at(threshold: Threshold) -> str:
+    return f"_at_{threshold:g}" if isinstance(threshold, float) else "_at_thresholds"
+
+
+def accuracy_at(threshold: Threshold | None = None) -> Metric:
     """Multi-label: the share of all (item, label) pairs that are right at the threshold.
 
     Args:
-        threshold: the probability from which a label counts as given.
+        threshold: the probability from which a label counts as given, or one for each label; None is that of the task,
+            and 0.5 by itself.
 
     >>> accuracy_at(0.5)(torch.tensor([[0.9, 0.1], [0.3, 0.7]]), torch.tensor([[1, 0], [1, 1]]))
     0.75
     """
-    items = functools.partial(_item_right_at, _threshold(threshold))
-    return mean_metric(f"accuracy_at_{threshold:g}", items, True)
+    if threshold is None:
+        return _accuracy_at_tasks(0.5)
+    value = as_threshold(threshold)
+    return mean_metric("accuracy" + _at(value), functools.partial(_item_right_at, value), True)
+
+
+def _accuracy_at_tasks(threshold: Threshold) -> Metric:
+    return replace(accuracy_at(threshold), at=_accuracy_at_tasks)
 
 
 def top_k(k: int) -> Metric:
@@ -422,14 +456,14 @@ def top_k(k: int) -> Metric:
     return mean_metric(name, functools.partial(_item_in_top, name, k), True, "either")
 
 
-def f_beta(beta: float, average: Average = "auto", threshold: float = 0.5) -> Metric:
+def f_beta(beta: float, average: Average = "auto", threshold: Threshold | None = None) -> Metric:
     """The F score: the weighted harmonic mean of precision and recall. Where it is 0/0 it counts as 0.
 
     Args:
         beta: how many times recall weighs as much as precision; above 0.
         average: over the classes, as in scikit-learn; "auto" is "binary" (class 1) with two classes, "samples" for
             several labels per item, "macro" otherwise.
-        threshold: multi-label: the probability from which a label counts as given.
+        threshold: multi-label: as in `accuracy_at`; None is that of the task.
 
     >>> f_beta(2)(torch.tensor([[0.9, 0.6], [0.2, 0.7]]), torch.tensor([[1, 1], [0, 1]]))
     1.0
@@ -439,12 +473,12 @@ def f_beta(beta: float, average: Average = "auto", threshold: float = 0.5) -> Me
     return _f_metric(f"f{beta:g}", 2, float(beta), average, threshold)
 
 
-def precision(average: Average = "auto", threshold: float = 0.5) -> Metric:
+def precision(average: Average = "auto", threshold: Threshold | None = None) -> Metric:
     """The share of what was predicted that is right. Arguments as in `f_beta`."""
     return _f_metric("precision", 0, 1.0, average, threshold)
 
 
-def recall(average: Average = "auto", threshold: float = 0.5) -> Metric:
+def recall(average: Average = "auto", threshold: Threshold | None = None) -> Metric:
     """The share of what is there that was predicted. Arguments as in `f_beta`."""
     return _f_metric("recall", 1, 1.0, average, threshold)
 
@@ -454,14 +488,21 @@ def quadratic_kappa() -> Metric:
     return _by("quadratic_kappa", _kappa, "quadratic")
 
 
-def _f_metric(name: str, what: int, beta: float, average: Average, threshold: float) -> Metric:
+def _f_metric(name: str, what: int, beta: float, average: Average, threshold: Threshold | None) -> Metric:
     known = get_args(Average)
     if average not in known:
         raise ArgumentError(f"average must be one of {known}, got {average!r}. {did_you_mean(str(average), known)}")
     # The name tells apart whatever differs from the defaults, so that two of a kind make two columns.
     full = name + (f"_{average}" if average != "auto" else "")
-    full += f"_at_{threshold:g}" if _threshold(threshold) != 0.5 else ""
-    return _by(full, _f_score, what, beta, average, float(threshold))
+    if threshold is None:
+        return _f_at_tasks(full, what, beta, average, 0.5)
+    value = as_threshold(threshold)
+    return _by(full + _at(value), _f_score, what, beta, average, value)
+
+
+def _f_at_tasks(full: str, what: int, beta: float, average: Average, threshold: Threshold) -> Metric:
+    made = _by(full, _f_score, what, beta, average, threshold)
+    return replace(made, at=functools.partial(_f_at_tasks, full, what, beta, average))
 
 
 f1 = f_beta(1.0)

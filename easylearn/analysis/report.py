@@ -40,8 +40,14 @@ TEXT = 700  # characters of a text among the worst items
 _HIDDEN = {"result", "frozen", "precision", "clip", "accumulate"}  # told elsewhere on the page
 
 
-def write_report(path: StrPath, run: RunContext, plots: SchedPlots, settings: Mapping[str, Any]) -> Path:
-    """Write the report, and give its path; see `Learner.report`. `settings` are more of the configuration."""
+def write_report(
+    path: StrPath, run: RunContext, plots: SchedPlots, settings: Mapping[str, Any], name: str = "",
+    fits: Sequence[int] = (),
+) -> Path:  # fmt: skip
+    """Write the report, and give its path; see `Learner.report`.
+
+    `settings` are more of the configuration, `fits` the numbers of epochs of the fits whose joined record `plots` has.
+    """
     target = Path(path)
     if target.suffix.lower() not in (".html", ".htm"):
         raise ArgumentError(f"a report is an HTML file, so its name ends in .html, got {str(path)!r}")
@@ -52,16 +58,16 @@ def write_report(path: StrPath, run: RunContext, plots: SchedPlots, settings: Ma
     others = [w for w in caught if not issubclass(w.category, EasyLearnWarning)]
     record = plots.fitted
     parts = [
-        _head(run, record, scores),
+        _head(run, record, scores, name),
         section("What is odd", _odd(run, record, found, heard)),
-        section("Training", _training(plots)),
+        section("Training", _training(plots, fits)),
         section("On the validation items", _validation(run, found, scores)),
         section("The worst items", [] if found is None else _worst(found)),
         section("Configuration", [pairs(_configuration(run, settings))]),
         section("Data", _data(run.data)),
         section("Environment", [pairs(_environment(run))]),
     ]
-    title = f"{run.task.kind.replace('_', ' ')}: {type(run.data).__name__}, {model_name(run.model)}"
+    title = f"{name or run.task.kind.replace('_', ' ')}: {type(run.data).__name__}, {model_name(run.model)}"
     for dpi in DPIS:
         page = whole_page(title, parts, dpi)
         if len(page.encode()) < MOST_BYTES:
@@ -83,16 +89,17 @@ def _results(run: RunContext) -> tuple[Interpretation | None, dict[str, float]]:
     return found, score(found.logits, found.targets, run.task, run.strategy)
 
 
-def _head(run: RunContext, record: Record | None, scores: Mapping[str, float]) -> list[Piece]:
+def _head(run: RunContext, record: Record | None, scores: Mapping[str, float], name: str) -> list[Piece]:
     now = datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")
-    cards = [(name.replace("_", " "), number(value)) for name, value in scores.items()]
+    cards = [(metric.replace("_", " "), number(value)) for metric, value in scores.items()]
     if record is not None and record.epochs:
         seconds = sum(row["seconds"] for row in record.epochs)
         cards += [("epochs", str(len(record.epochs))), ("training took", duration(seconds))]
     boxes = "".join(f"<div><b>{html.escape(v)}</b><span>{html.escape(n)}</span></div>" for n, v in cards)
-    line = f"{type(run.model).__name__} on {type(run.data).__name__}, predicting {run.task.summary}. "
+    line = f"{model_name(run.model)} on {type(run.data).__name__}, predicting {run.task.summary}. "
     line += f"Written {now} by easylearn {library_versions().get('easylearn', 'out of its sources')}."
-    return [f'<header><h1>Run report</h1><p>{html.escape(line)}</p><div class="cards">{boxes}</div></header>']
+    heading = html.escape(f"Run report: {name or model_name(run.model)}")
+    return [f'<header><h1>{heading}</h1><p>{html.escape(line)}</p><div class="cards">{boxes}</div></header>']
 
 
 def _odd(run: RunContext, record: Record | None, found: Interpretation | None, heard: Iterable[str]) -> list[Piece]:
@@ -105,7 +112,7 @@ def _odd(run: RunContext, record: Record | None, found: Interpretation | None, h
     return ['<ul class="odd">' + "".join(f"<li>{html.escape(n)}</li>" for n in notes) + "</ul>"]
 
 
-def _training(plots: SchedPlots) -> list[Piece]:
+def _training(plots: SchedPlots, fits: Sequence[int]) -> list[Piece]:
     record = plots.fitted
     if record is None or not len(record):
         return ["<p>Nothing was trained.</p>"]
@@ -120,6 +127,8 @@ def _training(plots: SchedPlots) -> list[Piece]:
     if plots.curve is not None:
         pieces.append(drawing(plots.plot(), f"lr_find: {plots.curve}"))
     pieces = _figures(pieces)
+    if len(fits) > 1:
+        pieces.append(f"<p>{len(fits)} fits one after the other, of {', '.join(map(str, fits))} epochs.</p>")
     if record.epochs:
         step = -(-len(record.epochs) // EPOCHS)
         rows = [row for i, row in enumerate(record.epochs) if i % step == 0 or i == len(record.epochs) - 1]

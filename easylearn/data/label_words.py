@@ -89,7 +89,8 @@ def forgotten_separator(words: Iterable[str]) -> str | None:
 
 
 def tell_twins(words: Iterable[str], column: str) -> None:
-    """Warn of classes that look the same: they differ by blanks around them, or by unicode's normal form, only."""
+    """Warn of classes that look the same: they differ by blanks around them, by unicode's normal form or case only."""
+    words = list(words)
     first: dict[str, str] = {}
     for given in words:
         other = first.setdefault(bare(given), given)
@@ -101,6 +102,19 @@ def tell_twins(words: Iterable[str], column: str) -> None:
                 EasyLearnWarning,
                 stacklevel=5,
             )
+    by_case: dict[str, list[str]] = {}
+    for given in first:
+        if len(given) > 1:  # letters are often classes of their own
+            by_case.setdefault(given.casefold(), []).append(given)
+    twins = [same for same in by_case.values() if len(same) > 1]
+    if twins:
+        more = f" (and {len(twins) - 1} more such)" if len(twins) > 1 else ""
+        warnings.warn(
+            f"the labels {' and '.join(map(repr, twins[0][:3]))}{more} of the target {column!r} differ only by case, "
+            f"and are classes of their own. If they are one, write them alike: df[{column!r}].str.lower()",
+            EasyLearnWarning,
+            stacklevel=5,
+        )
 
 
 def bare(label: str) -> str:

@@ -226,6 +226,11 @@ class TensorData(Data[TensorSplit]):
         rows = self._split(split)
         return content_of(*rows.inputs, rows.target)
 
+    def __repr__(self) -> str:
+        shapes = " and ".join(str(tuple(t.shape[1:])) for t in self._splits["train"].inputs)
+        counts = ", ".join(f"{name} {len(rows):,}" for name, rows in self._splits.items())
+        return f"TensorData: {self.task}, rows of shape {shapes}, batches of {self.batch_size}; {counts}"
+
     def item_keys(self, split: SplitName, positions: Sequence[int] | None = None) -> list[str]:
         """See `Data.item_keys`: of the contents of each row."""
         inputs = self._split(split).inputs

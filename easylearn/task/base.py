@@ -254,10 +254,22 @@ class Task(ABC):
         """The same task with a fraction, `label_smoothing`, of each target spread over all classes."""
         raise ArgumentError(f"label_smoothing is for single-label tasks, this one is {self.kind}")
 
-    def configured(self, metrics: Sequence[Any] | None, loss: LossFn | None, label_smoothing: float) -> Task:
-        """The same task with other `metrics`, another `loss` and `label_smoothing`, as far as they are given."""
+    def with_threshold(self, threshold: Any) -> Task:
+        """The same task with another `threshold`, a probability or one for each label; its metrics follow.
+
+        >>> from easylearn.task import multi_label
+        >>> multi_label(["haze", "road"]).with_threshold([0.2, 0.9]).decode(torch.tensor([[0.3, 0.6]]))
+        [('haze',)]
+        """
+        raise ArgumentError(f"a threshold is for tasks of several labels, this one is {self.kind}")
+
+    def configured(
+        self, metrics: Sequence[Any] | None, loss: LossFn | None, label_smoothing: float, threshold: Any = None
+    ) -> Task:
+        """The same task with other `metrics`, `loss`, `label_smoothing` and `threshold`, as far as they are given."""
         task = self if metrics is None else self.with_metrics(metrics)
         task = task if loss is None else task.with_loss(loss)
+        task = task if threshold is None else task.with_threshold(threshold)
         return task.smoothed(label_smoothing) if label_smoothing else task
 
     def same_as(self, other: Task) -> str:
@@ -423,6 +435,8 @@ def _read_setting(field: Field[Any], value: Any) -> Any:
     elif isinstance(default, float):
         if _is_number(value):
             return float(value)
+        if field.metadata.get("per_name") and isinstance(value, list) and all(map(_is_number, value)):
+            return tuple(value)
     elif type(value) is type(default):
         return value
     raise ArgumentError(f"{field.name} should be a {type(default).__name__}, got {str(value)[:50]!r}")

@@ -12,7 +12,7 @@ from ..data.targets import TaskName
 from ..data.weights import ItemWeights
 from ..errors import ArgumentError
 from ..files import StrPath
-from .augment import Augment
+from .augment import Augment, resolve
 from .decode import MAX_PIXELS, Method
 from .items import Column
 from .preprocess import CROP_PCT, ImagePreprocessor, Size
@@ -79,8 +79,9 @@ class ImageOptions:
         """What prepares images at a size; `crop_pct` is taken where none was given."""
         chosen = crop_pct if self.crop_pct is None else self.crop_pct
         return ImagePreprocessor(
-            size, self.method, self.channels, chosen, workers=self.workers, max_pixels=self.max_pixels
-        )
+            size, self.method, self.channels, chosen, workers=self.workers, max_pixels=self.max_pixels,
+            transforms=resolve(self.augment),
+        )  # fmt: skip
 
 
 class ImageKeywords(TypedDict, total=False):

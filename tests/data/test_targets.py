@@ -208,6 +208,8 @@ def test_what_leaves_rows_out_is_said_where_it_does() -> None:
     ("values", "words"),
     [
         (["cat", "cat ", "dog"], r"'cat' and 'cat ' of the target 'label' differ only by blanks"),
+        (["cat", "Cat", "dog"], r"'cat' and 'Cat' of the target 'label' differ only by case.*str.lower"),
+        ([["Sea"], ["sea", "haze"]], "differ only by case"),
         (["caf\u00e9", "cafe\u0301", "tea"], r"'caf\\xe9' and 'cafe\\u0301'"),
         ([["cat"], [" cat", "dog"]], r"'cat' and ' cat'"),
     ],

@@ -215,3 +215,16 @@ def test_swapped_numbers_train_nothing(make_learner: Any) -> None:
     with pytest.raises(ArgumentError, match="epochs must be a whole number"):
         learn.fine_tune(1e-2, 3)
     assert learn.epochs_done == 0
+
+
+def test_a_lone_whole_number_is_taken_for_epochs_and_no_rate_is_absurd(make_learner: Any) -> None:
+    learn = make_learner()
+    for call in (learn.fit, learn.fit_one_cycle, learn.plan):
+        with pytest.raises(ArgumentError, match=r"3 looks like a number of epochs: write fit\(1e-2, 3\).*3\.0"):
+            call(3)
+        with pytest.raises(ArgumentError, match=r"2000.*nothing trains.*lr_find"):
+            call(2000.0, 2)
+    with pytest.raises(ArgumentError, match="nothing trains"):
+        learn.lr_find(lr=[1e9, 0.1, 0.1])
+    assert learn.epochs_done == 0
+    assert learn.plan(1.0).rates == learn.plan(1, 1).rates == learn.plan(1, epochs=1).rates
