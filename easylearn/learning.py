@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from torch import nn
 
 from . import schedules
+from .analysis.baseline import Baseline, compare_with_baseline
 from .analysis.interpret import Interpretation, interpret
 from .analysis.plots import SchedPlots
 from .analysis.report import write_report
@@ -363,8 +364,7 @@ class Learner:
             StateError: model, data or settings differ; the message says in what. The learner is as it was.
             ArgumentError: callbacks or a schedule are missing.
         """
-        given = check_callbacks(callbacks)
-        saved = SavedRun(checkpoint)
+        given, saved = check_callbacks(callbacks), SavedRun(checkpoint)
         context = saved.context_like(self._context())
         plan, savers = saved.plan(schedule, momentum), saved.savers()
         saved.check(context, same_data)
@@ -396,11 +396,7 @@ class Learner:
         every: Interval | None = None,
         keep: int = 2,
     ) -> FitPlan:
-        """Print what `fit` with the same arguments would do; train nothing.
-
-        Returns:
-            The plan: rates, schedule, cycles and steps.
-        """
+        """Print what `fit` with the same arguments would do; train nothing. The plan has rates, cycles and steps."""
         plan = plan_fit(*self._rates_and_steps(lr), count_of(n, epochs), cycle_len, cycle_mult, schedule, momentum)
         _ = make_writer(checkpoint, every, keep, self._context()), make_savers(save_best, save_cycles)  # or refused
         run = self._run(plan, *self._view(), self.wd if wd is None else wd)
@@ -435,8 +431,7 @@ class Learner:
 
     def _rates_and_steps(self, lr: Rates) -> tuple[tuple[float, ...], int]:
         """The base rate of each group, and the batches in an epoch."""
-        n = len(self._train_loader())
-        return spread_rates(lr, [g.name for g in self.layer_groups], self._precompute), n
+        return spread_rates(lr, [g.name for g in self.layer_groups], self._precompute), len(self._train_loader())
 
     def _train_loader(self) -> Loader:
         if "train" not in self.data.splits:
@@ -544,8 +539,8 @@ class Learner:
             return predict_split(self.model, self.data, "valid" if split is None else split, self.task, self.strategy)
         if split is not None:
             raise ArgumentError(f"predict takes items or split={split!r}, not both")
-        how = self.strategy, self.data.batch_size
-        return Predictor(self.model, self.task, self.data.preprocessor, *how).predict(items)
+        how = self.data.preprocessor, self.strategy, self.data.batch_size
+        return Predictor(self.model, self.task, *how).predict(items)
 
     @strict(_OLD_SPLIT)
     def tta(self, n_aug: int = 4, *, split: SplitName = "valid") -> Predictions:
@@ -559,8 +554,7 @@ class Learner:
             Predictions, one row per item in file order; they unpack as `probs, targets`.
         """
         check_whole("n_aug", n_aug, 0)
-        n_aug = n_aug if self.data.has_views else 0
-        return predict_split(self.model, self.data, split, self.task, self.strategy, n_aug)
+        return predict_split(self.model, self.data, split, self.task, self.strategy, n_aug * self.data.has_views)
 
     # -- looking -------------------------------------------------------------------------------------------
 
@@ -586,6 +580,10 @@ class Learner:
         """
         return interpret(self.model, self.data, self.task, self.strategy, split)
 
+    def baseline(self, split: SplitName = "valid") -> Baseline:
+        """The scores on a `split` with targets beside those of the best constant and of what scikit-learn gives."""
+        return compare_with_baseline(self._context(), self._features, split)
+
     def report(self, path: StrPath = "run.html") -> Path:
         """Write what happened and what came of it as one HTML file; it shows items, so mind who may see them.
 
@@ -593,7 +591,7 @@ class Learner:
             path: of the file, which stays below 3 MB; an old one is replaced.
         """
         more = {"callbacks": [type(c).__name__ for c in self.callbacks], "precompute": self._precompute}
-        return write_report(path, self._context(), self.sched, {**self._training().to_json(), **more})
+        return write_report(path, self._context(), self._features, self.sched, self._training().to_json() | more)
 
     # -- files ---------------------------------------------------------------------------------------------
 
