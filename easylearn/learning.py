@@ -581,7 +581,7 @@ class Learner:
         return interpret(self.model, self.data, self.task, self.strategy, split)
 
     def baseline(self, split: SplitName = "valid") -> Baseline:
-        """The scores on a `split` with targets beside those of the best constant and of what scikit-learn gives."""
+        """The scores in a `split` beside what they must beat: the best constant, and what scikit-learn gives."""
         return compare_with_baseline(self._context(), self._features, split)
 
     def report(self, path: StrPath = "run.html") -> Path:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 OWN, CONSTANT = "this model", "best constant"
 MOST_ROWS = 50_000  # that a reference learns from, drawn evenly
+CERTAIN = 2.0  # standard errors of the mean difference from which a model is below another
 SHARE = 0.1  # of the time of training, within which a report computes a reference
 # Seconds for each number of the inputs and each output, on one core: logistic regression with lbfgs took 3e-8 to 5e-8
 # on 1,000 rows of 2,560 features and 2 to 100 classes, boosted trees 1.2e-6 on Adult's 26,000 rows.
@@ -53,7 +54,7 @@ class Baseline:
         split: whose items were predicted.
         scores: the loss and the metrics by name, of "this model", "best constant" and each reference.
         judged_by: the metric that the verdict goes by: the first with a direction, else the loss.
-        verdict: "no better than a constant", "below" the best reference by more than a standard error, or "".
+        verdict: "no better than a constant", "below" the best reference by more than two standard errors, or "".
         left_out: why there is no reference, or not all; empty where nothing is left out.
 
     >>> Baseline("valid", {OWN: {"accuracy": 0.9}, CONSTANT: {"accuracy": 0.5}}, "accuracy")
@@ -199,7 +200,7 @@ def _verdict(
         ready = metric is None or metric.needs == "logits"
         pair = [of(o if ready else task.activate(o), target).double() for o in (outputs[OWN], outputs[best])]
         apart = (pair[0] - pair[1]).reshape(len(target), -1).mean(1)
-        if abs(float(apart.mean())) <= float(apart.std()) / len(target) ** 0.5:
+        if abs(float(apart.mean())) <= CERTAIN * float(apart.std()) / len(target) ** 0.5:
             return name, ""
     return name, f"below the simple reference: {best}"
 
