@@ -74,7 +74,7 @@ def main() -> None:
             axes.set_axis_off()
             axes.set_title(name if i == 0 else "", fontsize=9, loc="left")
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=80)
+    figure.savefig(path, dpi=72)
 
 
 if __name__ == "__main__":

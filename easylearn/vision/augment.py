@@ -61,11 +61,11 @@ class Transform:
         return None
 
     def colour(self, u: Array) -> Array | None:
-        """Matrices, shape (b, 3, 3), for pixels of three channels, which leave grey as it is; None for none."""
+        """By draws `u`, matrices (b, 3, 3) for pixels of three channels, which leave grey as it is; None for none."""
         return None
 
     def change(self, x: Tensor, u: Array) -> Tensor:
-        """What none of the others says: pixels in [0, 1], shape (b, c, h, w) at the model's size, as new ones."""
+        """What none of the others says: of pixels `x` in [0, 1], (b, c, h, w) at the model's size, and draws `u`."""
         return x
 
     def boxes(self, u: Array, size: tuple[int, int]) -> Array | None:

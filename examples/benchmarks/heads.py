@@ -79,9 +79,9 @@ def one_seed(folder: Path, arch: str, size: int, seed: int, unfreeze: bool) -> d
         reached["head, loss"] = learn.validate()["valid_loss"]
         reached["head, tta"] = with_views(learn)
         learn.unfreeze()
-        for epoch in learn.fit([1e-4, 1e-3, 1e-2], 2).epochs:
-            reached[f"all layers, {epoch['epoch']:.0f} epochs"] = epoch["accuracy"]
-            reached[f"all layers, {epoch['epoch']:.0f} epochs, loss"] = epoch["valid_loss"]
+        for name, epoch in zip(("one epoch", "two epochs"), learn.fit([1e-4, 1e-3, 1e-2], 2).epochs, strict=True):
+            reached[f"all layers, {name}"] = epoch["accuracy"]
+            reached[f"all layers, {name}, loss"] = epoch["valid_loss"]
         reached["all layers, tta"] = with_views(learn)
     reached["standard error"] = (reached["head"] * (1 - reached["head"]) / len(data.ids("valid"))) ** 0.5
     return reached
