@@ -211,7 +211,7 @@ class _Policy(Transform):
     bits: ClassVar[float]  # that posterizing takes away at most
 
     def chosen(self, u: Array) -> list[tuple[Array, Array, Array]]:
-        """By draws `u`, for each operation in a row: its number in `OPERATIONS`, its strength in [0, 1], and 1 or -1, all (b,)."""
+        """By draws `u`, operations in a row: number in `OPERATIONS`, strength in [0, 1], and 1 or -1, each (b,)."""
         raise NotImplementedError
 
     def matrix(self, u: Array, size: tuple[int, int]) -> Array:
