@@ -317,7 +317,7 @@ def _probs(task: Task, fitted: Any, new: Matrix) -> Outputs:
 
 def _matrices(train: PlainInputs, other: PlainInputs) -> tuple[Matrix, Matrix]:
     """What a linear model is given: one matrix for the items that it learns from, one for the others."""
-    from scipy import sparse
+    from scipy import sparse  # type: ignore[import-untyped]
     from sklearn.feature_extraction.text import TfidfTransformer
     from sklearn.preprocessing import OneHotEncoder, StandardScaler
 

@@ -33,7 +33,8 @@ class Saturation(Transform):
 
     def colour(self, u: Array) -> Array:
         factor = np.where(u[:, 0] < self.p, (1.0 + self.max) ** (2 * u[:, 1] - 1), 1.0)[:, None, None]
-        return factor * np.eye(3) + (1.0 - factor) * LUMA
+        matrix: Array = factor * np.eye(3) + (1.0 - factor) * LUMA
+        return matrix
 
 
 @dataclass(frozen=True)
