@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from torch import nn
 
 from . import schedules
+from .analysis.baseline import Baseline, compare_with_baseline
 from .analysis.interpret import Interpretation, interpret
 from .analysis.plots import SchedPlots
 from .analysis.report import write_report
@@ -367,8 +368,7 @@ class Learner:
             StateError: model, data or settings differ; the message says in what. The learner is as it was.
             ArgumentError: callbacks or a schedule are missing.
         """
-        given = check_callbacks(callbacks)
-        saved = SavedRun(checkpoint)
+        given, saved = check_callbacks(callbacks), SavedRun(checkpoint)
         context = saved.context_like(self._context())
         plan, savers = saved.plan(schedule, momentum), saved.savers()
         saved.check(context, same_data)
@@ -400,11 +400,7 @@ class Learner:
         every: Interval | None = None,
         keep: int = 2,
     ) -> FitPlan:
-        """Print what `fit` with the same arguments would do; train nothing.
-
-        Returns:
-            The plan: rates, schedule, cycles and steps.
-        """
+        """Print what `fit` with the same arguments would do; train nothing. The plan has rates, cycles and steps."""
         plan = plan_fit(*self._rates_and_steps(lr), count_of(n, epochs, lr), cycle_len, cycle_mult, schedule, momentum)
         _ = make_writer(checkpoint, every, keep, self._context()), make_savers(save_best, save_cycles)  # or refused
         run = self._run(plan, *self._view(), self.wd if wd is None else wd)
@@ -439,8 +435,7 @@ class Learner:
 
     def _rates_and_steps(self, lr: Rates) -> tuple[tuple[float, ...], int]:
         """The base rate of each group, and the batches in an epoch."""
-        n = len(self._train_loader())
-        return spread_rates(lr, [g.name for g in self.layer_groups], self._precompute), n
+        return spread_rates(lr, [g.name for g in self.layer_groups], self._precompute), len(self._train_loader())
 
     def _train_loader(self) -> Loader:
         if "train" not in self.data.splits:
@@ -552,8 +547,8 @@ class Learner:
             return predict_split(self.model, self.data, "valid" if split is None else split, self.task, self.strategy)
         if split is not None:
             raise ArgumentError(f"predict takes items or split={split!r}, not both")
-        how = self.strategy, self.data.batch_size
-        return Predictor(self.model, self.task, self.data.preprocessor, *how).predict(items, on_error)
+        how = self.data.preprocessor, self.strategy, self.data.batch_size
+        return Predictor(self.model, self.task, *how).predict(items, on_error)
 
     @strict(_OLD_SPLIT)
     def tta(self, n_aug: int = 4, *, split: SplitName = "valid") -> Predictions:
@@ -567,8 +562,7 @@ class Learner:
             Predictions, one row per item in file order; they unpack as `probs, targets`.
         """
         check_whole("n_aug", n_aug, 0)
-        n_aug = n_aug if self.data.has_views else 0
-        return predict_split(self.model, self.data, split, self.task, self.strategy, n_aug)
+        return predict_split(self.model, self.data, split, self.task, self.strategy, n_aug * self.data.has_views)
 
     # -- looking -------------------------------------------------------------------------------------------
 
@@ -594,6 +588,10 @@ class Learner:
         """
         return interpret(self.model, self.data, self.task, self.strategy, split)
 
+    def baseline(self, split: SplitName = "valid") -> Baseline:
+        """The scores in a `split` beside what they must beat: the best constant, and what scikit-learn gives."""
+        return compare_with_baseline(self._context(), self._features, split)
+
     def report(self, path: StrPath = "run.html", *, name: str = "") -> Path:
         """Write what happened in all fits and what came of it as one HTML file; it shows items: mind who may see them.
 
@@ -604,7 +602,9 @@ class Learner:
         more = {"callbacks": [type(c).__name__ for c in self.callbacks], "precompute": self._precompute}
         plots = SchedPlots(self._curve, self._last, Record.of(*self._records) if self._records else self._record)
         told = self._training().to_json() | more
-        return write_report(path, self._context(), plots, told, name, [len(r.epochs) for r in self._records])
+        return write_report(
+            path, self._context(), self._features, plots, told, name, [len(r.epochs) for r in self._records]
+        )
 
     # -- files ---------------------------------------------------------------------------------------------
 

@@ -20,8 +20,10 @@ from ..errors import ArgumentError, DataError, EasyLearnWarning, name_of, short
 from ..files import StrPath, atomic_write
 from ..nn.registry import model_name
 from ..train.checkpoints.context import RunContext
+from ..train.precompute import FeatureStore
 from ..train.predict import evaluate, score
 from ..train.record import Record, format_row
+from .baseline import Baseline, baseline_of
 from .drawings import shows_images
 from .interpret import Interpretation, interpret
 from .page import Html, Piece, drawing, duration, frame, listed, number, pairs, plain, section, table, whole_page
@@ -41,7 +43,8 @@ _HIDDEN = {"result", "frozen", "precision", "clip", "accumulate"}  # told elsewh
 
 
 def write_report(
-    path: StrPath, run: RunContext, plots: SchedPlots, settings: Mapping[str, Any], name: str = "",
+def write_report(
+    path: StrPath, run: RunContext, store: FeatureStore, plots: SchedPlots, settings: Mapping[str, Any], name: str = "",
     fits: Sequence[int] = (),
 ) -> Path:  # fmt: skip
     """Write the report, and give its path; see `Learner.report`.
@@ -54,14 +57,15 @@ def write_report(
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", EasyLearnWarning)
         found, scores = _results(run)
+        beside = baseline_of(run, store, found, plots.fitted)
     heard = [str(w.message) for w in caught if issubclass(w.category, EasyLearnWarning)]
     others = [w for w in caught if not issubclass(w.category, EasyLearnWarning)]
     record = plots.fitted
     parts = [
         _head(run, record, scores, name),
-        section("What is odd", _odd(run, record, found, heard)),
+        section("What is odd", _odd(run, record, found, heard, beside)),
         section("Training", _training(plots, fits)),
-        section("On the validation items", _validation(run, found, scores)),
+        section("On the validation items", _validation(run, found, scores, beside)),
         section("The worst items", [] if found is None else _worst(found)),
         section("Configuration", [pairs(_configuration(run, settings))]),
         section("Data", _data(run.data)),
@@ -102,9 +106,12 @@ def _head(run: RunContext, record: Record | None, scores: Mapping[str, float], n
     return [f'<header><h1>{heading}</h1><p>{html.escape(line)}</p><div class="cards">{boxes}</div></header>']
 
 
-def _odd(run: RunContext, record: Record | None, found: Interpretation | None, heard: Iterable[str]) -> list[Piece]:
+def _odd(
+    run: RunContext, record: Record | None, found: Interpretation | None, heard: Iterable[str], beside: Baseline | None
+) -> list[Piece]:
     results = [] if found is None else _odd_results(found)
-    notes = [*_odd_training(record), *results, *run.data.notes(), *dict.fromkeys(heard)]
+    odd = [] if beside is None or not beside.verdict else [beside.in_words()]
+    notes = [*_odd_training(record), *odd, *results, *run.data.notes(), *dict.fromkeys(heard)]
     if "valid" not in run.data.splits:
         notes.append("There is no validation split, so nothing here says how good the model is on new items.")
     if not notes:
@@ -158,7 +165,9 @@ def _plot_metrics(record: Record) -> Figure | None:
     return figure
 
 
-def _validation(run: RunContext, found: Interpretation | None, scores: Mapping[str, float]) -> list[Piece]:
+def _validation(
+    run: RunContext, found: Interpretation | None, scores: Mapping[str, float], beside: Baseline | None
+) -> list[Piece]:
     if not scores:
         return ["<p>There is no validation split.</p>"]
     if found is None:
@@ -176,6 +185,9 @@ def _validation(run: RunContext, found: Interpretation | None, scores: Mapping[s
         title = f"The {CLASSES} of {len(report)} classes with the lowest F1"
         report = report.sort_values("f1", kind="stable").head(CLASSES)
     tables: list[Piece] = [f"<div><h3>{title}</h3>{frame(report, task.noun)}</div>"]
+    if beside is not None:
+        more = f"<p>{html.escape(beside.left_out)}</p>" if beside.left_out else ""
+        tables.insert(0, f"<div><h3>What it must beat</h3>{frame(beside.to_frame(), 'model')}{more}</div>")
     if task.is_exclusive:
         pairs = found.most_confused()
         more = f", {PAIRS} of {len(pairs)} pairs" if len(pairs) > PAIRS else ""

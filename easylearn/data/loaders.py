@@ -19,7 +19,7 @@ from .. import keyed
 from ..errors import ArgumentError, DataError, WeightsError
 from ..files import digest
 from ..task import Task
-from .bunch import Data, SplitName
+from .bunch import Data, PlainInputs, SplitName
 from .order import Batch, ItemLoader, Loader, Shard, TensorSource, shard_of, tensor_loader, to_device
 from .preprocess import Items, Preprocessor
 
@@ -220,6 +220,11 @@ class TensorData(Data[TensorSplit]):
     def ids(self, split: SplitName) -> Sequence[str]:
         """Row numbers."""
         return [str(i) for i in range(len(self._split(split)))]
+
+    def plain_inputs(self, split: SplitName) -> PlainInputs | None:
+        """See `Data.plain_inputs`: the numbers of each row, where there is one input and it has fractions."""
+        first, *more = self._split(split).inputs
+        return None if more or not first.is_floating_point() else PlainInputs(first.detach().cpu().flatten(1).numpy())
 
     def fingerprint(self, split: SplitName) -> str:
         """See `Data.fingerprint`: of the contents."""

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from torch import Tensor
 
 from .. import keyed
-from ..data.bunch import Data, SplitName
+from ..data.bunch import Data, PlainInputs, SplitName
 from ..data.order import ItemLoader, Order
 from ..data.split import Split, by_class
 from ..errors import ArgumentError, DataError
@@ -63,6 +63,11 @@ class _Texts(Data[TextSplit]):
     def text(self, split: SplitName, i: int) -> str:
         """Document `i` of a split as the model sees it."""
         return self.preprocessor.processor.decode(self.store(split).doc(i))
+
+    def plain_inputs(self, split: SplitName) -> PlainInputs:
+        """See `Data.plain_inputs`: the tokens of each document."""
+        store = self.store(split)
+        return PlainInputs(words=(store.ids, store.offsets, len(self.vocab)))
 
     def describe_item(self, split: SplitName, i: int) -> dict[str, str]:
         documents = self._split(split).documents

@@ -34,6 +34,7 @@ def arguments(function: object) -> list[str]:
 
 def test_learner() -> None:
     methods = {
+        "baseline",
         "export",
         "interpret",
         "report",
@@ -183,6 +184,7 @@ def test_data() -> None:
         "ids",
         "loader",
         "notes",
+        "plain_inputs",
         "resized",
         "splits",
     }
