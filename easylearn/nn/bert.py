@@ -17,6 +17,7 @@ from .heads import pooled_head
 from .registry import register
 
 Pooling = Literal["mean", "cls"]
+Depth = Literal["last", "all"]
 
 
 @register("easylearn.bert_shape")
@@ -35,6 +36,8 @@ class BertShape:
         drop: dropout of embeddings, attention and outputs of layers.
         pooling: "mean" of the outputs of the real tokens, or that of the first, "cls".
         normalize: give the vector the length 1.
+        depth: "last" takes the vector of the last layer; "all" puts before it the means of the embeddings and of every
+            other layer, each of the length 1, which know more than what an encoder of meanings keeps (docs/log.md).
     """
 
     n_tokens: int
@@ -47,6 +50,12 @@ class BertShape:
     drop: float = 0.1
     pooling: Pooling = "mean"
     normalize: bool = True
+    depth: Depth = "all"
+
+    @property
+    def n_features(self) -> int:
+        """Length of a text's vector."""
+        return self.size * (1 + self.n_layers * (self.depth == "all"))
 
     def __post_init__(self) -> None:
         for name in ("n_tokens", "size", "n_layers", "n_heads", "n_hidden", "n_positions"):
@@ -55,8 +64,9 @@ class BertShape:
         check_number("eps", self.eps, "at least 0")
         if self.size % self.n_heads:
             raise ArgumentError(f"size={self.size} must be divided by n_heads={self.n_heads} without a rest")
-        if self.pooling not in get_args(Pooling):
-            raise ArgumentError(f"pooling must be 'mean' or 'cls', got {self.pooling!r}")
+        for name, kind in {"pooling": Pooling, "depth": Depth}.items():
+            if getattr(self, name) not in get_args(kind):
+                raise ArgumentError(f"{name} must be one of {get_args(kind)}, got {getattr(self, name)!r}")
 
 
 class BertLayer(nn.Module):
@@ -95,13 +105,13 @@ class Bert(nn.Module):
 
     >>> Bert(BertShape(100, size=8, n_layers=2, n_heads=2, n_hidden=16))(torch.zeros(4, 5, dtype=torch.int64),
     ...     torch.tensor([5, 4, 1, 2])).shape
-    torch.Size([4, 8])
+    torch.Size([4, 24])
     """
 
     def __init__(self, shape: BertShape) -> None:
         super().__init__()
         self.n_tokens, self.n_positions = shape.n_tokens, shape.n_positions
-        self.pooling, self.normalize = shape.pooling, shape.normalize
+        self.pooling, self.normalize, self.depth = shape.pooling, shape.normalize, shape.depth
         self.words = nn.Embedding(shape.n_tokens, shape.size)
         self.positions = nn.Embedding(shape.n_positions, shape.size)
         self.norm, self.dropout = nn.LayerNorm(shape.size, shape.eps), Dropout(shape.drop)
@@ -112,8 +122,8 @@ class Bert(nn.Module):
             if isinstance(module, nn.Linear):
                 nn.init.zeros_(module.bias)
 
-    def outputs(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """The outputs (b, t, size) of all tokens, and which of these are real, (b, t).
+    def outputs(self, x: Tensor, lengths: Tensor) -> tuple[list[Tensor], Tensor]:
+        """The embeddings and the outputs of each layer, (b, t, size), and which of their tokens are real, (b, t).
 
         Args:
             x: tokens, shape (b, t), padded on the right; at most `n_positions` of them.
@@ -121,20 +131,21 @@ class Bert(nn.Module):
         """
         place = torch.arange(x.shape[1], device=x.device)
         real = place < lengths.to(x.device, non_blocking=True).clamp_min(1).unsqueeze(1)
-        h = self.dropout(self.norm(self.words(x) + self.positions(place)))
+        found = [self.dropout(self.norm(self.words(x) + self.positions(place)))]
         for layer in self.layers:
-            h = layer(h, real[:, None, None])
-        return h, real
+            found.append(layer(found[-1], real[:, None, None]))
+        return found, real
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
-        """Vectors (b, size) of texts; see `outputs`."""
-        h, real = self.outputs(x, lengths)
+        """Vectors (b, n_features) of texts; see `outputs`."""
+        found, real = self.outputs(x, lengths)
+        weight = real.unsqueeze(2) / real.sum(1)[:, None, None]
+        vectors = [(h.float() * weight).sum(1) for h in (found if self.depth == "all" else found[-1:])]
         if self.pooling == "cls":
-            vector = h[:, 0]
-        else:
-            weight = real.unsqueeze(2).to(h.dtype)
-            vector = (h * weight).sum(1) / weight.sum(1)
-        return F.normalize(vector.float(), dim=1) if self.normalize else vector
+            vectors[-1] = found[-1][:, 0].float()
+        before, last = vectors[:-1], vectors[-1]
+        last = F.normalize(last, dim=1) if self.normalize or before else last
+        return torch.cat([*(F.normalize(v, dim=1) for v in before), last], 1)
 
 
 @register("easylearn.bert_classifier")
@@ -156,4 +167,4 @@ def bert_classifier(
     layers = cast(list[nn.Module], list(body.layers))
     half = shape.n_layers // 2
     groups = [(body.words, body.positions, body.norm, *layers[:half]), tuple(layers[half:])]
-    return BodyHead(body, nn.Identity(), pooled_head(shape.size, n_out, hidden, ps), groups)
+    return BodyHead(body, nn.Identity(), pooled_head(shape.n_features, n_out, hidden, ps), groups)

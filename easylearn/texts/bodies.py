@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..errors import ArgumentError, StateError, WeightsError, check_whole, did_you_mean
 from ..files import StrPath, as_path, read_tensors
-from ..nn.bert import Bert, BertShape, Pooling
+from ..nn.bert import Bert, BertShape, Depth, Pooling
 from .tokenize import PretrainedTokenizer
 from .vocab import Vocab
 
@@ -43,6 +43,8 @@ class TextBody:
             `config.json`, `model.safetensors` and `tokenizer.json`, as for sentence-transformers (arXiv 1908.10084).
         pooling: one vector of a text's outputs: their "mean", or that of the first token, "cls".
         normalize: give it the length 1.
+        depth: "all" takes the means of all layers side by side, each of the length 1; "last" that of the last alone,
+            which such encoders are made for, and which knows less of anything but the subject.
         prefix: put before each text; e5 wants "query: ".
         max_tokens: longer texts are cut to so many.
 
@@ -54,6 +56,7 @@ class TextBody:
     source: StrPath = "minilm"
     pooling: Pooling | None = None
     normalize: bool | None = None
+    depth: Depth = "all"
     prefix: str | None = None
     max_tokens: int | None = None
 
@@ -101,6 +104,7 @@ class TextBody:
             return BertShape(
                 len(Vocab(self.tokenizer.closed)), **sizes,
                 pooling=self.pooling or pooling, normalize=normalize if self.normalize is None else self.normalize,
+                depth=self.depth,
             )  # fmt: skip
         except (KeyError, TypeError, ArgumentError) as error:
             raise WeightsError(f"{self.folder / 'config.json'} has no such size as BERT needs: {error}") from error

@@ -394,12 +394,18 @@ class TextData(_Texts):
             for name, split in self._splits.items():
                 if split.documents is None:
                     raise DataError(
-                        f"the texts of the {name} split are not kept, being {split.store.n_tokens:,} tokens, and cannot be "
+                        f"the texts of the {name} split, {split.store.n_tokens:,} tokens, are not kept and cannot be "
                         "split anew: make the data with tokenizer=TextBody(...).tokenizer, or from a folder of files"
                     )
                 splits[name] = replace(split, store=processor.store(split.documents, progress=False))
         how = replace(how, max_tokens=most)
         return TextData(self.task, splits, how, batch_size=self.batch_size, weights=self._weights)
+
+    def training_only(self, batch_size: int) -> TextData:
+        """The training split alone, in batches of another size."""
+        return TextData(
+            self.task, {"train": self._split("train")}, self.preprocessor, batch_size=batch_size, weights=self._weights
+        )
 
     def item_keys(self, split: SplitName, positions: Sequence[int] | None = None) -> Sequence[str]:
         """What each document is: its tokens, and what becomes of them."""
