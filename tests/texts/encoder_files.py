@@ -65,7 +65,8 @@ def tensors(config: Mapping[str, Any] = CONFIG) -> dict[str, Tensor]:
         rows = {
             "attention.self.query": (size, size), "attention.self.key": (size, size),
             "attention.self.value": (size, size), "attention.output.dense": (size, size),
-            "attention.output.LayerNorm": (size,), "intermediate.dense": (inner, size), "output.dense": (size, inner), "output.LayerNorm": (size,),
+            "attention.output.LayerNorm": (size,), "intermediate.dense": (inner, size),
+            "output.dense": (size, inner), "output.LayerNorm": (size,),
         }  # fmt: skip
         for name, shape in rows.items():
             shapes |= {f"encoder.layer.{i}.{name}.weight": shape, f"encoder.layer.{i}.{name}.bias": shape[:1]}
