@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch.nn import functional as F
 
 from easylearn.errors import ArgumentError, DataError, EasyLearnError, WeightsError
@@ -25,8 +26,8 @@ from easylearn.texts.processing import TextProcessor
 from easylearn.texts.tokenize import PretrainedTokenizer, tokenizer_from_state
 from easylearn.texts.vocab import Vocab
 from easylearn.train.head_start import is_fresh
-
-from .encoder_files import tensors, tokenizer_json, write_encoder_files
+from examples.made_up import WORDS, encoder
+from examples.made_up import tokenizer as tokenizer_json
 
 GOOD, BAD = ("good", "great", "fine"), ("bad", "dull", "poor")
 TEXTS = [f"the film {b} {a} {w}" for a in ("was", "is") for b in ("very", "we", "a") for w in (*GOOD, *BAD)]
@@ -35,7 +36,7 @@ LABELS = ["pos" if t.endswith(GOOD) else "neg" for t in TEXTS]
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    return write_encoder_files(tmp_path / "encoder")
+    return encoder(tmp_path / "encoder")
 
 
 def some_data(**changes: Any) -> TextData:
@@ -76,12 +77,12 @@ class TestTokenizer:
 class TestFiles:
     def test_weights_lie_where_they_belong(self, folder: Path) -> None:
         body = TextBody(folder)
-        bert, given = Bert(body.shape), tensors()
+        bert, given = Bert(body.shape), load_file(folder / "model.safetensors")
         body.fill(bert)
         assert (bert.pooling, bert.normalize, bert.depth, body.most_tokens) == ("mean", True, "all", 12)
         words = given["embeddings.word_embeddings.weight"]
         vocab = Vocab(body.tokenizer.closed)
-        torch.testing.assert_close(bert.words.weight[vocab.id_of("film")], words[4 + 2])
+        torch.testing.assert_close(bert.words.weight[vocab.id_of("film")], words[4 + WORDS.index("film")])
         torch.testing.assert_close(bert.words.weight[vocab.bos], words[2])
         query = given["encoder.layer.1.attention.self.query.weight"]
         torch.testing.assert_close(bert.layers[1].get_submodule("qkv").weight[:16], query)
@@ -119,9 +120,9 @@ class TestFiles:
 
     def test_weights_of_other_sizes_are_refused(self, tmp_path: Path) -> None:
         with pytest.raises(WeightsError, match=r"wide\.weight.*24.*32"):
-            learner(write_encoder_files(tmp_path / "other", intermediate_size=32))
+            learner(encoder(tmp_path / "other", intermediate_size=32))
         with pytest.raises(WeightsError, match=r"lacks.*layer\.2"):
-            learner(write_encoder_files(tmp_path / "deeper", num_hidden_layers=3))
+            learner(encoder(tmp_path / "deeper", num_hidden_layers=3))
 
     def test_what_is_not_there_is_refused(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(ArgumentError, match="minilm"):
@@ -227,7 +228,7 @@ class TestContrast:
         assert pair_loss(vectors[:1], target[:1]) == 0
 
     def test_classes_part_and_the_head_is_new(self, tmp_path: Path) -> None:
-        folder = write_encoder_files(tmp_path / "still", hidden_dropout_prob=0.0)
+        folder = encoder(tmp_path / "still", hidden_dropout_prob=0.0)
         body = TextBody(folder, depth="last")
         learn = text_classifier_learner(some_data(), body=body, precompute=True, device="cpu", progress=False)
         learn.fit_one_cycle(1e-3, 1)
