@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, cast, get_args
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -69,6 +69,49 @@ class BertShape:
                 raise ArgumentError(f"{name} must be one of {get_args(kind)}, got {getattr(self, name)!r}")
 
 
+class TextEncoder(nn.Module):
+    """What gives outputs for tokens, and of these one vector per text.
+
+    Args:
+        shape: size of the vocabulary, and how the vector is made.
+    """
+
+    def __init__(self, shape: BertShape) -> None:
+        super().__init__()
+        self.n_tokens, self.n_positions = shape.n_tokens, shape.n_positions
+        self.pooling, self.normalize, self.depth = shape.pooling, shape.normalize, shape.depth
+
+    def outputs(self, x: Tensor, lengths: Tensor) -> tuple[list[Tensor], Tensor]:
+        """The embeddings and the outputs of each layer, (b, t, size), and which of their tokens are real, (b, t).
+
+        Args:
+            x: tokens, shape (b, t), padded on the right; at most `n_positions` of them.
+            lengths: how many of each row are real, shape (b,); of a row of length 0 the first is looked at.
+        """
+        raise NotImplementedError
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        """Vectors (b, n_features) of texts; see `outputs`."""
+        found, real = self.outputs(x, lengths)
+        weight = real.unsqueeze(2) / real.sum(1)[:, None, None]
+        vectors = [(h.float() * weight).sum(1) for h in (found if self.depth == "all" else found[-1:])]
+        if self.pooling == "cls":
+            vectors[-1] = found[-1][:, 0].float()
+        before, last = vectors[:-1], vectors[-1]
+        last = F.normalize(last, dim=1) if self.normalize or before else last
+        return torch.cat([*(F.normalize(v, dim=1) for v in before), last], 1)
+
+    def halves(self) -> list[tuple[nn.Module, ...]]:
+        """Two layer groups: the embeddings with the first half of the layers, and the rest."""
+        raise NotImplementedError
+
+
+def real_tokens(x: Tensor, lengths: Tensor) -> Tensor:
+    """Which tokens of `x`, (b, t), are real; of a row of length 0 the first."""
+    place = torch.arange(x.shape[1], device=x.device)
+    return place < lengths.to(x.device, non_blocking=True).clamp_min(1).unsqueeze(1)
+
+
 class BertLayer(nn.Module):
     """Attention of all tokens to all, and two linear layers, each followed by a layer norm.
 
@@ -97,7 +140,7 @@ class BertLayer(nn.Module):
 
 
 @register("easylearn.bert")
-class Bert(nn.Module):
+class Bert(TextEncoder):
     """BERT's encoder and pooling: one vector per text. Post-norm layers, gelu, learnt positions, one segment.
 
     Args:
@@ -109,9 +152,7 @@ class Bert(nn.Module):
     """
 
     def __init__(self, shape: BertShape) -> None:
-        super().__init__()
-        self.n_tokens, self.n_positions = shape.n_tokens, shape.n_positions
-        self.pooling, self.normalize, self.depth = shape.pooling, shape.normalize, shape.depth
+        super().__init__(shape)
         self.words = nn.Embedding(shape.n_tokens, shape.size)
         self.positions = nn.Embedding(shape.n_positions, shape.size)
         self.norm, self.dropout = nn.LayerNorm(shape.size, shape.eps), Dropout(shape.drop)
@@ -123,48 +164,36 @@ class Bert(nn.Module):
                 nn.init.zeros_(module.bias)
 
     def outputs(self, x: Tensor, lengths: Tensor) -> tuple[list[Tensor], Tensor]:
-        """The embeddings and the outputs of each layer, (b, t, size), and which of their tokens are real, (b, t).
-
-        Args:
-            x: tokens, shape (b, t), padded on the right; at most `n_positions` of them.
-            lengths: how many of each row are real, shape (b,); of a row of length 0 the first is looked at.
-        """
-        place = torch.arange(x.shape[1], device=x.device)
-        real = place < lengths.to(x.device, non_blocking=True).clamp_min(1).unsqueeze(1)
+        """See `TextEncoder.outputs`."""
+        real, place = real_tokens(x, lengths), torch.arange(x.shape[1], device=x.device)
         found = [self.dropout(self.norm(self.words(x) + self.positions(place)))]
         for layer in self.layers:
             found.append(layer(found[-1], real[:, None, None]))
         return found, real
 
-    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
-        """Vectors (b, n_features) of texts; see `outputs`."""
-        found, real = self.outputs(x, lengths)
-        weight = real.unsqueeze(2) / real.sum(1)[:, None, None]
-        vectors = [(h.float() * weight).sum(1) for h in (found if self.depth == "all" else found[-1:])]
-        if self.pooling == "cls":
-            vectors[-1] = found[-1][:, 0].float()
-        before, last = vectors[:-1], vectors[-1]
-        last = F.normalize(last, dim=1) if self.normalize or before else last
-        return torch.cat([*(F.normalize(v, dim=1) for v in before), last], 1)
+    def halves(self) -> list[tuple[nn.Module, ...]]:
+        """See `TextEncoder.halves`."""
+        layers = list(self.layers)
+        half = len(layers) // 2
+        return [(self.words, self.positions, self.norm, *layers[:half]), tuple(layers[half:])]
 
 
-@register("easylearn.bert_classifier")
-def bert_classifier(
-    shape: BertShape, n_out: int, *, hidden: Sequence[int] = (), ps: float | Sequence[float] | None = None
-) -> BodyHead:
+@register("easylearn.encoder_classifier")
+def encoder_classifier(
+    body: TextEncoder, n_features: int, n_out: int, *, hidden: Sequence[int] = (),
+    ps: float | Sequence[float] | None = None,
+) -> BodyHead:  # fmt: skip
     """An encoder of texts with a new head, in three layer groups: embeddings and first half of the layers, rest, head.
 
     Args:
-        shape: of the encoder.
+        body: the encoder.
+        n_features: length of its vectors.
         n_out: how many logits.
         hidden: sizes of the head's hidden layers.
         ps: dropout of the head, see `pooled_head`.
 
-    >>> [group.name for group in bert_classifier(BertShape(9, size=8, n_heads=2), 2).layer_groups()]
+    >>> shape = BertShape(9, size=8, n_heads=2)
+    >>> [group.name for group in encoder_classifier(Bert(shape), shape.n_features, 2).layer_groups()]
     ['stem', 'late', 'head']
     """
-    body = Bert(shape)
-    layers = cast(list[nn.Module], list(body.layers))
-    half = shape.n_layers // 2
-    groups = [(body.words, body.positions, body.norm, *layers[:half]), tuple(layers[half:])]
-    return BodyHead(body, nn.Identity(), pooled_head(shape.n_features, n_out, hidden, ps), groups)
+    return BodyHead(body, nn.Identity(), pooled_head(n_features, n_out, hidden, ps), body.halves())

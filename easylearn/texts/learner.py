@@ -11,7 +11,7 @@ from ..errors import ArgumentError
 from ..files import StrPath, as_path
 from ..learning import Learner, Training, TrainingOptions
 from ..nn.awd_lstm import AWDLSTM, CLASSIFIER_DROPS, LM_DROPS, Drops
-from ..nn.bert import Bert, bert_classifier
+from ..nn.bert import encoder_classifier
 from ..nn.heads import begin_at
 from ..nn.text_models import LanguageModel, TextClassifier, classifier_head
 from ..options import strict
@@ -169,10 +169,9 @@ def _body_learner(
         raise ArgumentError("an encoder reads texts from their beginning; make the data with backward=False")
     data = data.tokenised(body.tokenizer, body.most_tokens)
     with keyed.scoped_rng(options.get("seed", 0), "text"):
-        model = bert_classifier(body.shape, data.task.n_out, hidden=hidden, ps=ps)
+        encoder = body.encoder()
+        model = encoder_classifier(encoder, body.shape.n_features, data.task.n_out, hidden=hidden, ps=ps)
     begin_at(model.head, first_outputs(data))
-    encoder = model.body
-    assert isinstance(encoder, Bert)
     body.fill(encoder)
     options.setdefault("clip", BODY_CLIP)
     learn = Learner(data, model, precompute=precompute, **options)

@@ -18,7 +18,7 @@ from ..data.preprocess import Items, Preprocessor, RuntimeInputs
 from ..errors import ArgumentError, DataError, StateError, WeightsError
 from ..learning import Learner
 from ..nn.awd_lstm import AWDLSTM
-from ..nn.bert import Bert
+from ..nn.bert import TextEncoder
 from ..task import Task
 from .loader import DocumentSource
 from .processing import TextProcessor
@@ -59,7 +59,7 @@ class AnyText(Preprocessor):
     def check_model(self, model: nn.Module) -> None:
         """Each token needs its vector; the kernels do not look whether there is one."""
         for module in model.modules():
-            if isinstance(module, AWDLSTM | Bert) and module.n_tokens != len(self.vocab):
+            if isinstance(module, AWDLSTM | TextEncoder) and module.n_tokens != len(self.vocab):
                 raise WeightsError(
                     f"the vocabulary has {len(self.vocab):,} tokens, the model vectors for {module.n_tokens:,}: they "
                     "belong to different models, or the file is damaged"

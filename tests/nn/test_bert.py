@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from easylearn.errors import ArgumentError
-from easylearn.nn.bert import Bert, BertShape, bert_classifier
+from easylearn.nn.bert import Bert, BertShape, encoder_classifier
 from easylearn.nn.groups import place_parameters
 from easylearn.nn.registry import build, describe
 
@@ -96,13 +96,13 @@ def test_what_is_not_real_gets_no_gradient_and_all_else_does() -> None:
 
 
 def test_every_parameter_is_in_one_of_three_groups() -> None:
-    groups = place_parameters(model := bert_classifier(SHAPE, 2), model.layer_groups())
+    groups = place_parameters(model := encoder_classifier(Bert(SHAPE), SHAPE.n_features, 2), model.layer_groups())
     assert [g.name for g in groups] == ["stem", "late", "head"]
     assert {n.split(".")[2] for n, _ in groups[1].params} == {"1", "2"}
 
 
 def test_it_is_built_again_from_its_note() -> None:
-    model = bert_classifier(SHAPE, 2, ps=0.3)
+    model = encoder_classifier(Bert(SHAPE), SHAPE.n_features, 2, ps=0.3)
     again = build(describe(model))
     assert {n: p.shape for n, p in again.named_parameters()} == {n: p.shape for n, p in model.named_parameters()}
     assert again.body.pooling == "mean" and again.head[1].p == 0.3
