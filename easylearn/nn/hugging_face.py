@@ -47,7 +47,7 @@ class HuggingFace(TextEncoder):
     def outputs(self, x: Tensor, lengths: Tensor) -> tuple[list[Tensor], Tensor]:
         """See `TextEncoder.outputs`."""
         real = real_tokens(x, lengths)
-        tokens = torch.where(real, x - self.first, 0)
+        tokens = (x - self.first).clamp_min(0)  # padding is not looked at
         found = self.net(input_ids=tokens, attention_mask=real.long(), output_hidden_states=True)
         return [*found.hidden_states[:-1], found.last_hidden_state], real
 
