@@ -55,12 +55,12 @@ class BodyHead(nn.Module):
         self.register_buffer("std", torch.tensor([float(v) for v in std]))
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        """Logits, shape (b, n_out), of what the body takes: normalised images of shape (b, c, h, w), say."""
+        """Logits, shape (b, n_out), of the `inputs` that the body takes: normalised images (b, c, h, w), say."""
         out: Tensor = self.head(self.features(*inputs))
         return out
 
     def features(self, *inputs: Tensor) -> Tensor:
-        """The input of the head, one row per item; precompute stores it."""
+        """What the head gets of the `inputs`, one row per item; precompute stores it."""
         out: Tensor = self.pool(self.body(*inputs))
         return out
 

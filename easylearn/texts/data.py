@@ -402,7 +402,7 @@ class TextData(_Texts):
         return TextData(self.task, splits, how, batch_size=self.batch_size, weights=self._weights)
 
     def training_only(self, batch_size: int) -> TextData:
-        """The training split alone, in batches of another size."""
+        """The training split alone, in batches of another `batch_size`."""
         return TextData(
             self.task, {"train": self._split("train")}, self.preprocessor, batch_size=batch_size, weights=self._weights
         )

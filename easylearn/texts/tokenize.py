@@ -381,7 +381,7 @@ class PretrainedTokenizer(SubwordTokenizer):
         marks = self._rust.encode("").tokens
         if len(marks) != 2:
             raise StateError(f"expected a tokenizer that marks a text's beginning and its end, this one puts {marks}")
-        self._end = self._rust.token_to_id(marks[1])
+        self._end = int(self._rust.encode("").ids[1])
         known = [next((t for t in names if self._rust.token_to_id(t) is not None), None) for names in _NAMES]
         self._ours = dict(zip((marks[0], *known), (BOS, PAD, UNK), strict=True))
         self._rust.encode_special_tokens = True  # what only looks like a mark is text
