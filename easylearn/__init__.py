@@ -48,7 +48,9 @@ from .task import (
     regression,
     single_label,
 )
+from .texts.bodies import TextBody
 from .texts.callbacks import ActivationPenalty, RateByLength, SampledSoftmax
+from .texts.contrast import contrast
 from .texts.data import TextData, TextLMData
 from .texts.generate import generate
 from .texts.interpret import occlusion
@@ -79,10 +81,11 @@ __all__ = [
     "LoaderData", "Metric", "MixUp", "Pause", "Perspective", "Prediction", "Predictions", "Predictor", "RandAugment",
     "RandomResizedCrop", "RateByLength", "Record", "ReduceLROnPlateau", "Rotate", "Run", "SampledSoftmax", "Saturation",
     "SaveBest", "SaveCycles", "SaveError", "Schedule", "Shift", "SingleDevice", "StateError", "Strategy",
-    "SubwordTokenizer", "TabularData", "Task", "TensorData", "TextData", "TextLMData", "Transform", "TrivialAugment",
-    "Vocab", "WeightAverage", "WeightsError", "WordTokenizer", "Zoom", "accuracy", "adamw", "add_datepart",
-    "arch_names", "average_predictions", "choose_threshold", "collab_learner", "elapsed_since", "embeddings",
-    "error_rate", "f1", "f_beta", "folds", "generate", "get_arch", "grad_cam", "language_model_learner", "load_encoder",
+    "SubwordTokenizer", "TabularData", "Task", "TensorData", "TextBody", "TextData", "TextLMData", "Transform",
+    "TrivialAugment", "Vocab", "WeightAverage", "WeightsError", "WordTokenizer", "Zoom", "accuracy", "adamw",
+    "add_datepart", "arch_names", "average_predictions", "choose_threshold", "collab_learner", "contrast",
+    "elapsed_since", "embeddings", "error_rate", "f1", "f_beta", "folds", "generate", "get_arch", "grad_cam",
+    "language_model_learner", "load_encoder",
     "load_learner", "load_predictor", "losses", "mae", "metrics", "multi_label", "next_token", "occlusion",
     "partial_dependence", "permutation_importance", "perplexity", "plot_confusion", "plot_embeddings", "plot_grad_cam",
     "plot_worst", "pooled_head", "register", "regression", "rmse", "rmspe", "roc_auc", "rolling_windows",

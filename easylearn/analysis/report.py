@@ -43,7 +43,6 @@ _HIDDEN = {"result", "frozen", "precision", "clip", "accumulate"}  # told elsewh
 
 
 def write_report(
-def write_report(
     path: StrPath, run: RunContext, store: FeatureStore, plots: SchedPlots, settings: Mapping[str, Any], name: str = "",
     fits: Sequence[int] = (),
 ) -> Path:  # fmt: skip

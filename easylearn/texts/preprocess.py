@@ -17,6 +17,7 @@ from ..data.preprocess import Items, Preprocessor, Refused, RuntimeInputs, in_ha
 from ..errors import ArgumentError, DataError, StateError, WeightsError
 from ..learning import Learner
 from ..nn.awd_lstm import AWDLSTM
+from ..nn.bert import TextEncoder
 from ..task import Task
 from .loader import DocumentSource
 from .processing import TextProcessor
@@ -57,7 +58,7 @@ class AnyText(Preprocessor):
     def check_model(self, model: nn.Module) -> None:
         """Each token needs its vector; the kernels do not look whether there is one."""
         for module in model.modules():
-            if isinstance(module, AWDLSTM) and module.n_tokens != len(self.vocab):
+            if isinstance(module, AWDLSTM | TextEncoder) and module.n_tokens != len(self.vocab):
                 raise WeightsError(
                     f"the vocabulary has {len(self.vocab):,} tokens, the model vectors for {module.n_tokens:,}: they "
                     "belong to different models, or the file is damaged"

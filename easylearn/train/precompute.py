@@ -293,8 +293,8 @@ class _Features(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.model.features(x)
+    def forward(self, *inputs: Tensor) -> Tensor:
+        return self.model.features(*inputs)
 
 
 def features_key(model: BodyHead, strategy: Strategy) -> str:
