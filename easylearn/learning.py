@@ -459,25 +459,12 @@ class Learner:
         rates = plan.rates[-len(groups) :]
         optimizer = build_optimizer(self.optimizer, groups, rates, wd)
         return Run(
-            model=model,
-            task=self.task,
-            optimizer=optimizer,
-            strategy=self.strategy,
-            groups=groups,
-            train_loader=train,
-            valid_loader=valid,
-            record=Record(tuple(g["group"] for g in optimizer.param_groups)),
-            rates=rates,
-            schedule=plan.schedule,
-            momentum=plan.momentum,
-            n_steps=plan.n_steps,
-            seed=self.seed,
-            first_epoch=self.epochs_done,
-            freeze_stats=self._bn_freeze,
-            cycle_ends=plan.cycle_ends,
-            save=self.save,
+            model=model, task=self.task, optimizer=optimizer, strategy=self.strategy, groups=groups,
+            train_loader=train, valid_loader=valid, record=Record(tuple(g["group"] for g in optimizer.param_groups)),
+            rates=rates, schedule=plan.schedule, momentum=plan.momentum, n_steps=plan.n_steps, seed=self.seed,
+            first_epoch=self.epochs_done, freeze_stats=self._bn_freeze, cycle_ends=plan.cycle_ends, save=self.save,
             saved_best=self._saved_best,
-        )
+        )  # fmt: skip
 
     def _context(self) -> RunContext:
         return RunContext(self.model, self.layer_groups, self.data, self.task, self.strategy)

@@ -14,9 +14,8 @@ from __future__ import annotations
 import functools
 import math
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from numbers import Real
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -26,12 +25,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .errors import ArgumentError, EasyLearnWarning, did_you_mean, name_of
+from .thresholds import Threshold, as_threshold, reaches
 
 Average = Literal["auto", "binary", "macro", "micro", "weighted", "samples"]
 Needs = Literal["probs", "logits", "either"]
 MetricFn = Callable[[Tensor, Tensor], float]
 ItemFn = Callable[[Tensor, Tensor], Tensor]
-Threshold = float | tuple[float, ...]  # for all labels, or one for each
 
 
 @dataclass(frozen=True)
@@ -394,30 +393,6 @@ r2 = _by("r2", _of_numbers, "r2_score")
 """Regression: the coefficient of determination, 1 at best."""
 explained_variance = _by("explained_variance", _of_numbers, "explained_variance_score")
 """Regression: as `r2`, but a constant error is not counted."""
-
-
-def as_threshold(given: Any) -> Threshold:
-    """A threshold as it is kept: a number, or a tuple of one for each label out of any list or array.
-
-    Raises:
-        ArgumentError: a number is no probability.
-
-    >>> as_threshold(1), as_threshold(np.array([0.25, 0.5]))
-    (1.0, (0.25, 0.5))
-    """
-    each = isinstance(given, Iterable) and not isinstance(given, str) and getattr(given, "ndim", 1) > 0
-    values = [v.item() if isinstance(v, Tensor | np.generic) else v for v in (given if each else [given])]
-    for value in values:
-        if isinstance(value, bool) or not isinstance(value, Real) or not 0.0 <= value <= 1.0:
-            raise ArgumentError(f"threshold is a probability between 0 and 1, or one for each label, got {value!r:.50}")
-    return tuple(map(float, values)) if each else float(values[0])
-
-
-def reaches(probs: Tensor, threshold: Threshold) -> Tensor:
-    """Which probabilities, (..., labels), count as given: those that are at least the threshold."""
-    if isinstance(threshold, tuple) and len(threshold) != probs.shape[-1]:
-        raise ArgumentError(f"there are {len(threshold)} thresholds for {probs.shape[-1]} labels: give one for each")
-    return probs >= torch.tensor(threshold, dtype=probs.dtype, device=probs.device)
 
 
 def _at(threshold: Threshold) -> str:

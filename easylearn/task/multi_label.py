@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..errors import ArgumentError, DataError
-from ..metrics import Metric, Threshold, accuracy_at, as_threshold, reaches
+from ..metrics import Metric, accuracy_at
+from ..thresholds import Threshold, as_threshold, reaches
 from .base import Task, as_names
 from .exclusive import precision_recall
 

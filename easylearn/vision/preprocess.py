@@ -18,11 +18,12 @@ from ..data.preprocess import Items, Preprocessor, RuntimeInputs, is_open_file
 from ..errors import ArgumentError, DataError, StateError, WeightsError
 from ..nn.body_head import BodyHead
 from ..task import Task
-from .augment import IMAGENET_MEAN, IMAGENET_STD, BatchStage, Transform, transforms_from_json, transforms_to_json
+from .augment import IMAGENET_MEAN, IMAGENET_STD, BatchStage, Transform
 from .decode import LONG_SIDE, MAX_PIXELS, AnyImage, ItemStage, Method, single_images
 from .folders import list_images, listing, printable
 from .items import named_in
 from .source import Images, ImageSource
+from .transforms_json import transforms_from_json, transforms_to_json
 
 Size = int | tuple[int, int]
 CROP_PCT = 224 / 256  # what ImageNet's usual evaluation shows, and what torchvision's weights were trained for
