@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -402,8 +402,9 @@ class Learner07(Learner):
 
     @strict({"test": "It is called 'is_test' here."})
     def predict(
-        self, items: Any = None, is_test: bool = False, use_swa: bool = False, *, split: SplitName | None = None
-    ) -> Any:
+        self, items: Any = None, is_test: bool = False, use_swa: bool = False, *, split: SplitName | None = None,
+        on_error: Literal["raise", "skip"] = "raise",
+    ) -> Any:  # fmt: skip
         """What the full model says: of a whole split as an array, as 0.7 did.
 
         Args:
@@ -411,13 +412,14 @@ class Learner07(Learner):
             is_test: the test split instead of the validation split.
             use_swa: says nothing: after `fit(use_swa=True)` the model has the averaged weights.
             split: gives `Predictions` of that split, as `Learner.predict` does.
+            on_error: see `Learner.predict`.
 
         Returns:
             Of a whole split a NumPy array of shape (n, n_out): log-probabilities with one class for each item,
             probabilities with several labels, else numbers. Of items what `Learner.predict` gives.
         """
         if split is not None or (items is not None and not isinstance(items, bool)):
-            return super().predict(items, split=split)
+            return super().predict(items, split=split, on_error=on_error)
         return self.predict_with_targs(is_test or bool(items))[0]
 
     def predict_with_targs(self, is_test: bool = False, use_swa: bool = False) -> tuple[Array, Array | None]:

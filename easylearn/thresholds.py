@@ -27,7 +27,8 @@ def as_threshold(given: Any) -> Threshold:
     each = isinstance(given, Iterable) and not isinstance(given, str) and getattr(given, "ndim", 1) > 0
     values = [v.item() if isinstance(v, Tensor | np.generic) else v for v in (given if each else [given])]
     for value in values:
-        if isinstance(value, bool) or not isinstance(value, Real) or not 0.0 <= value <= 1.0:
+        is_number = isinstance(value, Real) and not isinstance(value, bool)
+        if not is_number or not 0.0 <= value <= 1.0:
             raise ArgumentError(f"threshold is a probability between 0 and 1, or one for each label, got {value!r:.50}")
     return tuple(map(float, values)) if each else float(values[0])
 

@@ -115,7 +115,8 @@ def compare_with_baseline(
         StateError: the kind of task does not say what a constant is.
     """
     task = run.task
-    constant = task.first_outputs(_training_targets(run))
+    targets = _training_targets(run)
+    constant = task.first_outputs(targets)
     if constant is None:
         raise StateError(f"a {task.kind} task does not say which constant is the best (it has no `first_outputs`)")
     if task.is_streamed:
@@ -125,7 +126,7 @@ def compare_with_baseline(
         raise DataError(f"the items of the {split} split have no targets, so there is nothing to compare with")
     outputs = {OWN: logits, CONSTANT: constant.to(logits.dtype).expand(len(target), -1)}
     left_out: list[str] = []
-    for name, said_by_it in _references(run, store, split, SHARE * seconds, SHARE * epochs, left_out):
+    for name, said_by_it in _references(run, store, split, targets, (SHARE * seconds, SHARE * epochs), left_out):
         outputs[name] = said_by_it.to(logits.dtype)
     scores = {name: score(o.reshape(logits.shape), target, task, run.strategy) for name, o in outputs.items()}
     judged_by, verdict = _verdict(task, outputs, scores, target)
@@ -209,13 +210,16 @@ def _verdict(
 
 
 def _references(
-    run: RunContext, store: FeatureStore, split: SplitName, seconds: float, epochs: float, left_out: list[str]
-) -> Iterator[tuple[str, Tensor]]:
-    """The outputs of each simple model for the items of a split; the names of those that cost too much are left out."""
-    task = run.task
+    run: RunContext, store: FeatureStore, split: SplitName, target: Tensor, most: tuple[float, float],
+    left_out: list[str],
+) -> Iterator[tuple[str, Tensor]]:  # fmt: skip
+    """The outputs of each simple model for the items of a split, learnt from the `target` of the training items.
+
+    The names of those that cost more than the `most` seconds and epochs are left out.
+    """
+    task, (seconds, epochs) = run.task, most
     if not (task.is_exclusive or task.is_multi or task.predicts_numbers):
         return
-    target = _training_targets(run)
     answers = _answers(task, target)
     if len(np.unique(answers)) < 2:
         return

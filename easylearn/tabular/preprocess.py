@@ -60,13 +60,12 @@ class TablePreprocessor(Preprocessor):
         if not len(frame):
             raise DataError("there are no rows to predict")
         if frame is not given:
-            frame.index = range(first, first + len(frame))  # messages then say the number that ids have
+            frame = frame.set_axis(range(first, first + len(frame)))  # messages then say the number that ids have
         single = isinstance(given, Mapping) or getattr(given, "ndim", 0) == 1
         encoded = self.processor.transform(frame)
         if not single:
             self._warn_of_unknown(encoded.report)
-        labels = frame.index if frame is given else range(first, first + len(frame))
-        return Items(encoded, tuple(map(str, labels)), single)
+        return Items(encoded, tuple(map(str, frame.index)), single)
 
     def read_file(self, path: Path, n: int, skip: bool = False) -> Iterator[Items | Refused]:
         """See `Preprocessor.read_file`: the rows of a csv or parquet file or a folder of these, by their numbers."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from ..errors import ArgumentError, DataError
-from ..metrics import Metric, Threshold
+from ..metrics import Metric
+from ..thresholds import Threshold
 from .predictions import Predictions
 
 COARSE, FINE = 64, 32  # thresholds that are tried at first, and then between the neighbours of the best
@@ -55,12 +57,14 @@ def choose_threshold(predictions: Predictions, metric: Metric, *, per_label: boo
     if not per_label:
         return one
     chosen, reached = [one] * probs.shape[1], score(one)
+
+    def with_one(j: int, threshold: float) -> float:
+        return score((*chosen[:j], threshold, *chosen[j + 1 :]))
+
     for _ in range(SWEEPS):
         before = reached
         for j in range(len(chosen)):
-            chosen[j] = _best(
-                lambda t, j=j: score((*chosen[:j], t, *chosen[j + 1 :])), probs[:, j], chosen[j], OF_A_LABEL, 0
-            )
+            chosen[j] = _best(partial(with_one, j), probs[:, j], chosen[j], OF_A_LABEL, 0)
         reached = score(tuple(chosen))
         if not reached > before:
             break
@@ -90,13 +94,13 @@ def _checked(predictions: Predictions, metric: Metric) -> tuple[Tensor, Tensor, 
 
 def _best(score: Callable[[float], float], probs: Tensor, start: float, coarse: int, fine: int) -> float:
     """The threshold with the highest score, between two of the `probs`; `start` where none is better."""
-    steps = probs.double().unique()
+    steps: Tensor = torch.unique(probs.double())  # type: ignore[no-untyped-call]
     between = torch.cat([steps.new_zeros(1), (steps[1:] + steps[:-1]) / 2, (steps[-1:] + 1) / 2])
     tried = {start: score(start)}
 
     def attempt(low: int, high: int, n: int) -> int:
-        places = torch.linspace(low, high, min(n, high - low + 1)).round().long().unique()
-        found = {i: score(between[i].item()) for i in places.tolist()}
+        places: set[int] = set(torch.linspace(low, high, min(n, high - low + 1)).round().long().tolist())
+        found = {i: score(between[i].item()) for i in sorted(places)}
         tried.update({between[i].item(): value for i, value in found.items()})
         return max(found, key=lambda i: found[i])
 

@@ -11,24 +11,11 @@ from .augment import Dihedral, Erase, Flip, Light, RandomResizedCrop, Rotate, Sh
 from .policies import Blur, Hue, Perspective, RandAugment, Saturation, TrivialAugment
 
 _NAMED: dict[str, type[Transform]] = {
-    t.__name__: t
-    for t in (
-        Flip,
-        Dihedral,
-        Rotate,
-        Zoom,
-        Shift,
-        RandomResizedCrop,
-        Light,
-        Erase,
-        Saturation,
-        Hue,
-        Perspective,
-        Blur,
-        TrivialAugment,
-        RandAugment,
+    t.__name__: t for t in (
+        Flip, Dihedral, Rotate, Zoom, Shift, RandomResizedCrop, Light, Erase, Saturation, Hue, Perspective, Blur,
+        TrivialAugment, RandAugment,
     )
-}
+}  # fmt: skip
 MOST_ERASED = 1000  # squares that a file may ask for
 
 
