@@ -399,14 +399,14 @@ class Learner07(Learner):
 
     @strict({"test": "It is called 'is_test' here."})
     def predict(
-        self, items: Any = None, is_test: bool = False, use_swa: bool = False, *, split: SplitName | None = None
-    ) -> Any:
+        self, items: Any = None, is_test: bool = False, use_swa: bool = False, *, split: SplitName | None = None,
+        on_error: Any = "raise",
+    ) -> Any:  # fmt: skip
         """What the full model says: of a whole split as an array, as 0.7 did.
 
         Args:
-            items: see `Learner.predict`; None, True and False stand for a whole split, as in `predict(is_test)`.
-            is_test: the test split instead of the validation split.
-            use_swa: says nothing: after `fit(use_swa=True)` the model has the averaged weights.
+            items, on_error: see `Learner.predict`; None, True and False are a whole split, as in `predict(is_test)`.
+            is_test, use_swa: the test split, not the validation split; weights are averaged after `fit(use_swa=True)`.
             split: gives `Predictions` of that split, as `Learner.predict` does.
 
         Returns:
@@ -414,7 +414,7 @@ class Learner07(Learner):
             probabilities with several labels, else numbers. Of items what `Learner.predict` gives.
         """
         if split is not None or (items is not None and not isinstance(items, bool)):
-            return super().predict(items, split=split)
+            return super().predict(items, split=split, on_error=on_error)
         return self.predict_with_targs(is_test or bool(items))[0]
 
     def predict_with_targs(self, is_test: bool = False, use_swa: bool = False) -> tuple[Array, Array | None]:

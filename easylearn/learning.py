@@ -16,7 +16,7 @@ from .analysis.report import write_report
 from .analysis.summary import Summary, plan_text, seconds_per_step, summarise
 from .artefact.export import write_export
 from .artefact.measure import ExportReport, Format, TrainedModel
-from .artefact.predictor import Predictor
+from .artefact.predictor import OnError, Predictor
 from .artefact.training import TrainingSettings
 from .data.bunch import Data, SplitName
 from .data.order import Loader
@@ -301,10 +301,10 @@ class Learner:
         Returns:
             The record of this fit.
         """
-        count_of(None if n == 1 else n, None, lr)  # or refused
         shape = schedules.one_cycle(pct_start, div, div_final)
         moving = schedules.one_cycle_momentum(pct_start, *sorted(momentum, reverse=True)) if momentum else None
-        plan = plan_fit(*self._rates_and_steps(lr), n, schedule=shape, momentum=moving)
+        count = count_of(None if n == 1 else n, None, lr)
+        plan = plan_fit(*self._rates_and_steps(lr), count, schedule=shape, momentum=moving)
         writer = make_writer(checkpoint, every, keep, self._context())
         return self._fit(plan, callbacks, make_savers(save_best, None), wd, writer)
 
@@ -524,26 +524,16 @@ class Learner:
     # -- prediction ----------------------------------------------------------------------------------------
 
     def validate(self, split: SplitName = "valid") -> dict[str, float]:
-        """Loss and metrics of the full model on a split that has targets.
-
-        Args:
-            split: "train", "valid" or "test".
-
-        Returns:
-            "valid_loss" and the metrics by name.
-        """
+        """Loss ("valid_loss") and metrics of the full model on a `split` with targets: "train", "valid" or "test"."""
         return evaluate(self.model, self.data.loader(split), self.task, self.strategy)
 
     @strict(_OLD_SPLIT)
-    def predict(
-        self, items: Any = None, *, split: SplitName | None = None, on_error: Literal["raise", "skip"] = "raise"
-    ) -> Any:
+    def predict(self, items: Any = None, *, split: SplitName | None = None, on_error: OnError = "raise") -> Any:
         """What the full model says.
 
         Args:
-            items: see `Predictor.predict`; None takes a whole split.
+            items, on_error: see `Predictor.predict`; no items are a whole split.
             split: "train", "valid" or "test"; None is "valid".
-            on_error: see `Predictor.predict`.
 
         Returns:
             A `Prediction` of one item, else `Predictions`, which unpack as `probs, targets`.
@@ -598,13 +588,12 @@ class Learner:
         """Write what happened in all fits and what came of it as one HTML file; it shows items: mind who may see them.
 
         Args:
-            path: of the file, which stays below 3 MB; an old one is replaced.
-            name: of the run, for the title.
+            path, name: of the file, which stays below 3 MB (an old one is replaced), and of the run, for the title.
         """
         more = {"callbacks": [type(c).__name__ for c in self.callbacks], "precompute": self._precompute}
-        plots = SchedPlots(self._curve, self._last, Record.of(*self._records) if self._records else self._record)
-        told = self._training().to_json() | more
-        return write_report(path, self._context(), plots, told, name, [len(r.epochs) for r in self._records])
+        return write_report(
+            path, self._context(), self.sched, {**self._training().to_json(), **more}, name, self._records
+        )
 
     # -- files ---------------------------------------------------------------------------------------------
 

@@ -16,7 +16,6 @@ import math
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from numbers import Real
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -47,8 +46,7 @@ class Metric:
         per_item: where the metric is made from a mean over items: gives each item's share of it, shape (n,) or (n, k),
             from outputs and targets of some items. A language model reports such metrics alone.
         finish: what is done to that mean, of shape () or (k,), at last; None takes the mean over what is left.
-        at: gives the same metric at a threshold, where the task's own counts; None where no threshold does, or one of
-            the metric's own.
+        at: gives the same metric at the task's threshold; None where none counts, or one of the metric's own.
 
     >>> accuracy(torch.tensor([[0.9, 0.1], [0.3, 0.7]]), torch.tensor([0, 0]))
     0.5
@@ -397,24 +395,17 @@ explained_variance = _by("explained_variance", _of_numbers, "explained_variance_
 
 
 def as_threshold(given: Any) -> Threshold:
-    """A threshold as it is kept: a number, or a tuple of one for each label out of any list or array.
-
-    Raises:
-        ArgumentError: a number is no probability.
-
-    >>> as_threshold(1), as_threshold(np.array([0.25, 0.5]))
-    (1.0, (0.25, 0.5))
-    """
+    """A threshold as it is kept, a number or a tuple, of what is `given`; an `ArgumentError` where it is none."""
     each = isinstance(given, Iterable) and not isinstance(given, str) and getattr(given, "ndim", 1) > 0
-    values = [v.item() if isinstance(v, Tensor | np.generic) else v for v in (given if each else [given])]
+    values: list[Any] = [v.item() if isinstance(v, Tensor | np.generic) else v for v in (given if each else [given])]
     for value in values:
-        if isinstance(value, bool) or not isinstance(value, Real) or not 0.0 <= value <= 1.0:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0.0 <= value <= 1.0:
             raise ArgumentError(f"threshold is a probability between 0 and 1, or one for each label, got {value!r:.50}")
     return tuple(map(float, values)) if each else float(values[0])
 
 
 def reaches(probs: Tensor, threshold: Threshold) -> Tensor:
-    """Which probabilities, (..., labels), count as given: those that are at least the threshold."""
+    """Which `probs`, (..., labels), count as given: those that are at least the `threshold`."""
     if isinstance(threshold, tuple) and len(threshold) != probs.shape[-1]:
         raise ArgumentError(f"there are {len(threshold)} thresholds for {probs.shape[-1]} labels: give one for each")
     return probs >= torch.tensor(threshold, dtype=probs.dtype, device=probs.device)
@@ -428,16 +419,14 @@ def accuracy_at(threshold: Threshold | None = None) -> Metric:
     """Multi-label: the share of all (item, label) pairs that are right at the threshold.
 
     Args:
-        threshold: the probability from which a label counts as given, or one for each label; None is that of the task,
-            and 0.5 by itself.
+        threshold: from which probability a label counts as given, or one for each label; None is the task's, or 0.5.
 
     >>> accuracy_at(0.5)(torch.tensor([[0.9, 0.1], [0.3, 0.7]]), torch.tensor([[1, 0], [1, 1]]))
     0.75
     """
-    if threshold is None:
-        return _accuracy_at_tasks(0.5)
-    value = as_threshold(threshold)
-    return mean_metric("accuracy" + _at(value), functools.partial(_item_right_at, value), True)
+    value = as_threshold(0.5 if threshold is None else threshold)
+    made = mean_metric("accuracy" + _at(value), functools.partial(_item_right_at, value), True)
+    return replace(made, at=_accuracy_at_tasks) if threshold is None else made
 
 
 def _accuracy_at_tasks(threshold: Threshold) -> Metric:

@@ -177,7 +177,8 @@ class Predictor:
         rows = getattr(some, "iloc", some)
         if isinstance(some, str | bytes | Mapping) or is_open_file(some) or not isinstance(some, Iterable):
             return iter([self._many(some, first)])
-        names = list(map(str, some.index)) if rows is not some else [_name(x, first + i) for i, x in enumerate(some)]
+        labels: Any = getattr(some, "index", ())
+        names = list(map(str, labels)) if rows is not some else [_name(x, first + i) for i, x in enumerate(some)]
         return in_halves(lambda a, b: self._many(rows[a:b], first + a), names)
 
     def to_csv(self, items: Any, out: StrPath, on_error: OnError = "raise") -> int:

@@ -60,7 +60,7 @@ class TablePreprocessor(Preprocessor):
         if not len(frame):
             raise DataError("there are no rows to predict")
         if frame is not given:
-            frame.index = range(first, first + len(frame))  # messages then say the number that ids have
+            frame = frame.set_axis(range(first, first + len(frame)))  # messages then say the number that ids have
         single = isinstance(given, Mapping) or getattr(given, "ndim", 0) == 1
         encoded = self.processor.transform(frame)
         if not single:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch
+import numpy as np
 from torch import Tensor
 
 from ..errors import ArgumentError, DataError
@@ -36,6 +36,7 @@ def choose_threshold(predictions: Predictions, metric: Metric, *, per_label: boo
         ArgumentError: the task is not one of several labels, or the metric knows no threshold.
         DataError: the items have no targets.
 
+    >>> import torch
     >>> from easylearn.metrics import f_beta
     >>> from easylearn.task import multi_label
     >>> probs, targets = torch.tensor([[0.2, 0.8], [0.3, 0.4], [0.1, 0.6]]), torch.tensor([[0, 1], [1, 0], [0, 1]])
@@ -58,9 +59,11 @@ def choose_threshold(predictions: Predictions, metric: Metric, *, per_label: boo
     for _ in range(SWEEPS):
         before = reached
         for j in range(len(chosen)):
-            chosen[j] = _best(
-                lambda t, j=j: score((*chosen[:j], t, *chosen[j + 1 :])), probs[:, j], chosen[j], OF_A_LABEL, 0
-            )
+
+            def of_label(threshold: float, j: int = j) -> float:
+                return score((*chosen[:j], threshold, *chosen[j + 1 :]))
+
+            chosen[j] = _best(of_label, probs[:, j], chosen[j], OF_A_LABEL, 0)
         reached = score(tuple(chosen))
         if not reached > before:
             break
@@ -90,14 +93,14 @@ def _checked(predictions: Predictions, metric: Metric) -> tuple[Tensor, Tensor, 
 
 def _best(score: Callable[[float], float], probs: Tensor, start: float, coarse: int, fine: int) -> float:
     """The threshold with the highest score, between two of the `probs`; `start` where none is better."""
-    steps = probs.double().unique()
-    between = torch.cat([steps.new_zeros(1), (steps[1:] + steps[:-1]) / 2, (steps[-1:] + 1) / 2])
+    steps = np.unique(probs.double().numpy())
+    between = np.concatenate([[0.0], (steps[1:] + steps[:-1]) / 2, (steps[-1:] + 1) / 2]).tolist()
     tried = {start: score(start)}
 
     def attempt(low: int, high: int, n: int) -> int:
-        places = torch.linspace(low, high, min(n, high - low + 1)).round().long().unique()
-        found = {i: score(between[i].item()) for i in places.tolist()}
-        tried.update({between[i].item(): value for i, value in found.items()})
+        places = map(int, np.unique(np.linspace(low, high, min(n, high - low + 1)).round()))
+        found: dict[int, float] = {i: score(between[i]) for i in places}
+        tried.update({between[i]: value for i, value in found.items()})
         return max(found, key=lambda i: found[i])
 
     middle = attempt(0, len(between) - 1, coarse)

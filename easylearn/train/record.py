@@ -48,7 +48,7 @@ class Record:
 
     @classmethod
     def of(cls, *records: Record) -> Self:
-        """The records of fits, one after the other, as one; a group has no rate (NaN) where it did not train."""
+        """The `records` of fits, one after the other, as one; a group has no rate (NaN) where it did not train."""
         names = dict.fromkeys(name for record in reversed(records) for name in reversed(record.group_names))
         made = cls(tuple(reversed(names)))
         state, done = made.state_dict(), 0
