@@ -17,6 +17,10 @@ from ..task import Task
 from .strategy import Strategy
 
 
+REFUSED = (RuntimeError, TypeError, ValueError, IndexError, AttributeError, NotImplementedError)
+"""What a model may raise for inputs that it cannot take."""
+
+
 def check_model(model: nn.Module, data: Data[Any], task: Task, strategy: Strategy) -> None:
     """Try a model on two training items; batches that come ready-made are left to their owner until a fit.
 
@@ -34,11 +38,22 @@ def check_model(model: nn.Module, data: Data[Any], task: Task, strategy: Strateg
         inputs = loader.source.fetch(np.arange(min(2, loader.n_items)), strategy.device)
         try:
             outputs = strategy.forward(model, tuple(map(torch.zeros_like, inputs)))  # shapes are asked for, not numbers
-        except (EasyLearnError, torch.cuda.OutOfMemoryError):
-            raise
-        except (RuntimeError, TypeError, ValueError, IndexError, AttributeError, NotImplementedError) as error:
-            raise refusal(inputs, error) from error
+        except REFUSED as error:
+            raise _worded(error, inputs) from error
     check_outputs(outputs, task)
+
+
+def explain(error: Exception, model: nn.Module, inputs: tuple[Tensor, ...], strategy: Strategy) -> None:
+    """Raise an ArgumentError for an `error` of a model's first step if it comes of the model and its `inputs` alone."""
+    try:
+        with torch.no_grad():
+            strategy.forward(model, inputs)
+    except REFUSED as again:
+        raise _worded(again, inputs) from error
+
+
+def _worded(error: Exception, inputs: tuple[Tensor, ...]) -> Exception:
+    return error if isinstance(error, EasyLearnError | torch.cuda.OutOfMemoryError) else refusal(inputs, error)
 
 
 def refusal(inputs: tuple[Tensor, ...], error: Exception) -> ArgumentError:

@@ -107,3 +107,22 @@ def test_the_model_does_not_notice(make_learner: MakeLearner) -> None:
 
 def test_one_number_may_have_no_axis_of_its_own(make_learner: MakeLearner, make_data: Any) -> None:
     make_learner(Gives(lambda x: x[:, 0], 1), make_data("regression", n_out=1))
+
+
+def test_a_layer_that_was_replaced_and_fits_no_more(make_learner: MakeLearner) -> None:
+    learn = make_learner(nn.Sequential(nn.Linear(5, 4), nn.Linear(4, 3)))
+    learn.model[1] = nn.Linear(7, 3)  # type: ignore[index,operator]
+    with pytest.raises(ArgumentError, match=r"cannot take .* \(5 of torch\.float32\): .*cannot be multiplied"):
+        learn.fit(0.1, 1)
+    learn = make_learner(nn.Linear(5, 3))
+    learn.model.half()
+    with pytest.raises(ArgumentError, match=r"model\.float\(\)"):
+        learn.fit(0.1, 1)
+
+
+def test_what_a_loss_raises_stays_what_it_is(make_learner: MakeLearner) -> None:
+    def broken(logits: Tensor, target: Tensor) -> Tensor:
+        raise RuntimeError("mine")
+
+    with pytest.raises(RuntimeError, match="^mine$"):
+        make_learner(nn.Linear(5, 3), loss=broken).fit(0.1, 1)
