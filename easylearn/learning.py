@@ -21,7 +21,7 @@ from .artefact.training import TrainingSettings
 from .data.bunch import Data, SplitName
 from .data.order import Loader
 from .errors import ArgumentError, DataError, StateError, check_whole
-from .files import StrPath
+from .files import StrPath, as_path
 from .nn.body_head import BodyHead
 from .nn.groups import Grouped, LayerGroup, ParamGroup, place_parameters
 from .nn.registry import describe, model_name
@@ -41,7 +41,7 @@ from .train.head_start import scaled_head, start_head
 from .train.loop import run_fit
 from .train.optim import OptimizerFn, adamw, build_optimizer
 from .train.options import Training, TrainingOptions
-from .train.plan import FitPlan, Rates, count_of, plan_fit, spread_rates
+from .train.plan import FitPlan, Rates, count_of, moving_momentum, plan_fit, spread_rates
 from .train.precompute import FeatureStore
 from .train.predict import evaluate, predict_split
 from .train.record import Record
@@ -105,7 +105,7 @@ class Learner:
         self._strategy = how.make_strategy()
         self.task = data.task.configured(how.metrics, how.loss, how.label_smoothing, how.threshold)
         self.optimizer: OptimizerFn = how.optimizer if how.optimizer is not None else adamw
-        self.wd, self.seed, self.progress, self.path = how.wd, how.seed, how.progress, Path(how.path)
+        self.wd, self.seed, self.progress, self.path = how.wd, how.seed, how.progress, as_path(how.path, "a folder")
         self.callbacks: list[Callback] = check_callbacks(how.callbacks)
         self._place(data, model, groups)
         self._bn_freeze, self._features, self._epochs_done, self._precompute = bn_freeze, FeatureStore(), 0, False
@@ -302,7 +302,7 @@ class Learner:
             The record of this fit.
         """
         shape = schedules.one_cycle(pct_start, div, div_final)
-        moving = schedules.one_cycle_momentum(pct_start, *sorted(momentum, reverse=True)) if momentum else None
+        moving = moving_momentum(pct_start, momentum)
         count = count_of(None if n == 1 else n, None, lr)
         plan = plan_fit(*self._rates_and_steps(lr), count, schedule=shape, momentum=moving)
         writer = make_writer(checkpoint, every, keep, self._context())

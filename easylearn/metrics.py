@@ -1,8 +1,7 @@
 """Metrics: functions of all predictions and all targets of a split, with a name and a direction.
 
-A metric is never averaged over batches: the mean of the batches' F1, AUC or RMSE is not that of the data. One that is
-made from a mean over items (`per_item`) is added up batch by batch; for any other all predictions are kept. Every
-metric here agrees with scikit-learn's of the same meaning.
+A metric is never averaged over batches: the mean of the batches' F1 or AUC is not that of the data. One that is made
+from a mean over items (`per_item`) is added up; for others all predictions are kept. All agree with scikit-learn's.
 
 Shapes: single-label outputs (n, c) with class numbers (n,); multi-label outputs (n, c) with zeros and ones (n, c);
 regression outputs and targets (n,), (n, 1) or (n, k). A metric that is undefined for the data at hand (one class only,
@@ -64,6 +63,8 @@ class Metric:
         if self.needs not in get_args(Needs):
             hint = did_you_mean(str(self.needs), get_args(Needs))
             raise ArgumentError(f"the metric {self.name!r} needs one of {get_args(Needs)}, got {self.needs!r}. {hint}")
+        if not isinstance(self.name, str) or not self.name or self.higher_is_better not in (True, False, None):
+            raise ArgumentError(f"a metric has a name, and True, False or None for its direction, got {self!r:.100}")
 
     def of_mean(self, mean: Tensor) -> float:
         """The metric, from the `mean` of what `per_item` gave for all items."""
@@ -359,7 +360,6 @@ def _percent(name: str, are_logs: bool, outputs: Tensor, targets: Tensor) -> flo
 
 
 # Public metrics
-
 accuracy = mean_metric("accuracy", functools.partial(_item_is, "accuracy", True), True, "either")
 """Single label: the share of items whose most probable class is the right one."""
 error_rate = mean_metric("error_rate", functools.partial(_item_is, "error_rate", False), False, "either")

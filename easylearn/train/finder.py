@@ -38,6 +38,9 @@ class LRCurve:
     reason: str
     record: Record
 
+    def __repr__(self) -> str:
+        return f"LRCurve({len(self.rates)} steps; {self})"
+
     def __str__(self) -> str:
         found = f"suggested rate {self.suggestion:.2g}" if self.suggestion is not None else "no rate suggested"
         return f"{found}: {self.reason}"

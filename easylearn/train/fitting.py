@@ -16,7 +16,6 @@ from ..errors import ArgumentError, EasyLearnError
 from ..task import Task
 from .strategy import Strategy
 
-
 REFUSED = (RuntimeError, TypeError, ValueError, IndexError, AttributeError, NotImplementedError)
 """What a model may raise for inputs that it cannot take."""
 

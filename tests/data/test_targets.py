@@ -210,6 +210,9 @@ def test_what_leaves_rows_out_is_said_where_it_does() -> None:
         (["cat", "cat ", "dog"], r"'cat' and 'cat ' of the target 'label' differ only by blanks"),
         (["cat", "Cat", "dog"], r"'cat' and 'Cat' of the target 'label' differ only by case.*str.lower"),
         ([["Sea"], ["sea", "haze"]], "differ only by case"),
+        (["cat", "cat\u200b", "dog"], r"'cat' and 'cat\\u200b'.*str\.replace\('\[\\u200b\]', '', regex=True\)"),
+        (["\ufeffcat", "cat", "dog"], r"'\\ufeffcat' and 'cat'|'cat' and '\\ufeffcat'"),
+        (["red cat", "red  cat", "dog"], r"'red cat' and 'red  cat' .* differ only by blanks"),
         (["caf\u00e9", "cafe\u0301", "tea"], r"'caf\\xe9' and 'cafe\\u0301'"),
         ([["cat"], [" cat", "dog"]], r"'cat' and ' cat'"),
     ],
@@ -459,3 +462,10 @@ def test_the_words_of_messages_stay_short() -> None:
     with pytest.raises(DataError) as caught:
         read_targets([f"class {i}" for i in range(1000)] * 2).learn().encode(["x" * 5000])
     assert len(re.sub("x+", "x", str(caught.value))) < 600
+
+
+def test_several_labels_that_tell_nothing_apart() -> None:
+    with pytest.raises(DataError, match="has the one label 'a'"):
+        read_targets([["a"], ["a"], ["a"]]).learn()
+    assert read_targets([["a"], [], ["a"]]).learn().task.n_out == 1
+    assert read_targets([["a", "b"], ["a", "b"]]).learn().task.n_out == 2

@@ -124,5 +124,5 @@ def test_what_a_loss_raises_stays_what_it_is(make_learner: MakeLearner) -> None:
     def broken(logits: Tensor, target: Tensor) -> Tensor:
         raise RuntimeError("mine")
 
-    with pytest.raises(RuntimeError, match="^mine$"):
+    with pytest.raises(RuntimeError, match=r"^mine$"):
         make_learner(nn.Linear(5, 3), loss=broken).fit(0.1, 1)
