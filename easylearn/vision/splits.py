@@ -40,6 +40,9 @@ class ImageSplit:
     def __len__(self) -> int:
         return len(self.sources)
 
+    def __repr__(self) -> str:
+        return f"ImageSplit({len(self):,} images{'' if self.targets is None else ', with targets'})"
+
     @property
     def images(self) -> Images:
         """The images without their targets."""
