@@ -610,7 +610,7 @@ class Learner:
         return self
 
     def _file(self, name: StrPath) -> Path:
-        return self.path / f"{str(name).removesuffix('.safetensors')}.safetensors"
+        return self.path / f"{str(as_path(name or None, 'saved weights')).removesuffix('.safetensors')}.safetensors"
 
     @strict({"fname": "path", "name": "path", "fmt": "format"})
     def export(

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .errors import ArgumentError, EasyLearnWarning, did_you_mean, name_of
+from .errors import ArgumentError, EasyLearnWarning, check_takes_two, did_you_mean, name_of
 
 Average = Literal["auto", "binary", "macro", "micro", "weighted", "samples"]
 Needs = Literal["probs", "logits", "either"]
@@ -116,6 +116,8 @@ def as_metric(m: Metric | Callable[..., Any]) -> Metric:
     """
     if isinstance(m, Metric):
         return m
+    if isinstance(m, type):
+        raise ArgumentError(f"a metric is made before it is given: write {m.__name__}(), with brackets")
     if not callable(m):
         known = [name for name, value in globals().items() if isinstance(value, Metric)]
         hint = f" {did_you_mean(m, known)}" if isinstance(m, str) else ""
@@ -132,6 +134,7 @@ def as_metric(m: Metric | Callable[..., Any]) -> Metric:
             f"shape (n, classes), and targets, shape (n,): give a function such as def mine(probs, targets): return "
             f"{inner.__name__}(targets, probs.argmax(1)), without argmax for numbers"
         )
+    check_takes_two(m, "a metric", "(outputs, targets)")
     return Metric(name_of(inner), m, None)
 
 
@@ -252,9 +255,6 @@ def _mean_of_roots(squares: Tensor) -> Tensor:
 
 def _exp(mean: Tensor) -> float:
     return math.inf if mean > 709 else math.exp(mean)  # a model that fell apart is no OverflowError
-
-
-# Of all items
 
 
 def _of_classes(name: str, function: str, outputs: Tensor, targets: Tensor) -> float:

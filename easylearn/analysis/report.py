@@ -18,7 +18,7 @@ import torch
 from ..artefact.model_file import library_versions
 from ..data.bunch import Data
 from ..errors import ArgumentError, DataError, EasyLearnWarning, name_of, short
-from ..files import StrPath, atomic_write
+from ..files import StrPath, as_path, atomic_write
 from ..nn.registry import model_name
 from ..train.checkpoints.context import RunContext
 from ..train.predict import evaluate, score
@@ -50,7 +50,7 @@ def write_report(
     `settings` are more of the configuration, `fits` the records of all fits, in place of the last one of `plots`.
     """
     plots = replace(plots, fitted=Record.of(*fits)) if fits else plots
-    target = Path(path)
+    target = as_path(path, "a file to write")
     if target.suffix.lower() not in (".html", ".htm"):
         raise ArgumentError(f"a report is an HTML file, so its name ends in .html, got {str(path)!r}")
     with warnings.catch_warnings(record=True) as caught:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from .. import keyed
 from ..data.bunch import Data
 from ..data.order import ItemLoader
-from ..errors import ArgumentError, EasyLearnError
+from ..errors import ArgumentError, EasyLearnError, name_of
 from ..task import Task
 from .strategy import Strategy
 
@@ -66,6 +66,17 @@ def refusal(inputs: tuple[Tensor, ...], error: Exception) -> ArgumentError:
     elif "dtype" in str(error) or "type" in str(error):
         hint = " Data and weights must be of one type: model.float(), and float32 inputs."
     return ArgumentError(f"the model cannot take what the data gives for an item ({given}): {str(error)[:300]}.{hint}")
+
+
+def check_gradient(logits: Tensor, loss: Tensor, task: Task) -> None:
+    """Refuse a `loss` of the first step that moves nothing, as it was taken out of what torch follows."""
+    if loss.requires_grad:
+        return
+    whose = "model's outputs have" if not logits.requires_grad else f"loss {name_of(task.loss_fn)} has"
+    raise ArgumentError(
+        f"the {whose} no gradient, so nothing can be learnt: compute them with torch alone, without detach(), .data, "
+        ".item(), NumPy or no_grad()"
+    )
 
 
 def check_outputs(outputs: Any, task: Task) -> None:

@@ -11,7 +11,7 @@ from types import FrameType
 from .. import keyed
 from ..device import kept_memory, prepare
 from .callback import Callback, Hook, Hooks, call
-from .fitting import REFUSED, check_outputs, explain
+from .fitting import REFUSED, check_gradient, check_outputs, explain
 from .predict import evaluate
 from .record import Record
 from .state import Pause, Run
@@ -85,6 +85,7 @@ def one_batch(run: Run, hooks: Hooks) -> None:
         raise
     if run.step == 0:
         check_outputs(run.logits, run.task)
+        check_gradient(run.logits, run.loss, run.task)
     call(hooks.loss, run)
     run.strategy.backward(run.loss, run.batch.index.numel())
     if run.strategy.must_step(run.batch_in_epoch + 1 == run.steps_per_epoch or run.step + 1 == run.n_steps):
