@@ -186,9 +186,9 @@ class Learner:
         """Train the layer groups from `k` on; negative counts from the end. Where the body trains, precompute ends."""
         self.strategy.gate.refuse_inside_fit("freezing or unfreezing")
         groups, n = self.layer_groups, len(self.layer_groups)
-        if not -n <= k < n:
+        if type(k) is not int or not -n <= k < n:
             names = ", ".join(g.name for g in groups)
-            raise ArgumentError(f"freeze_to({k}): there are {n} layer groups ({names}), so k is from {-n} to {n - 1}")
+            raise ArgumentError(f"freeze_to({k!r}): there are {n} layer groups ({names}), so k is from {-n} to {n - 1}")
         for position, group in enumerate(groups):
             for _, p in group.params:
                 p.requires_grad_(position >= k % n)

@@ -63,6 +63,8 @@ def refusal(inputs: tuple[Tensor, ...], error: Exception) -> ArgumentError:
     if first.ndim == 4 and "channels" in str(error):
         other = "channels=3, which repeats grey" if first.shape[1] == 1 else "channels=1, or an array of its channels"
         hint = f" The images have {first.shape[1]} channels: make the data with {other}, or a model that takes as many."
+    elif "more than 1 value per channel" in str(error):
+        hint = " Batch-norm needs more than one item in a batch: give the data a larger batch_size."
     elif "dtype" in str(error) or "type" in str(error):
         hint = " Data and weights must be of one type: model.float(), and float32 inputs."
     return ArgumentError(f"the model cannot take what the data gives for an item ({given}): {str(error)[:300]}.{hint}")
