@@ -60,7 +60,7 @@ _OLD_FIT = {
     "use_clr": "schedule=slanted_triangular(...)", "use_clr_beta": "schedule=one_cycle(...)",
 }  # fmt: skip
 Callbacks = Sequence[Callback]
-_OLD_SPLIT = {"is_test": 'Write split="test".', "test": 'Write split="test".', "ds_type": "split"}
+_OLD_SPLIT = {"is_test": 'Write split="test".', "test": 'Write split="test".', "ds_type": "split", "dl": "split"}
 
 
 class Learner:
@@ -523,6 +523,7 @@ class Learner:
 
     # -- prediction ----------------------------------------------------------------------------------------
 
+    @strict(_OLD_SPLIT)
     def validate(self, split: SplitName = "valid") -> dict[str, float]:
         """Loss ("valid_loss") and metrics of the full model on a `split` with targets: "train", "valid" or "test"."""
         return evaluate(self.model, self.data.loader(split), self.task, self.strategy)
@@ -557,8 +558,7 @@ class Learner:
             Predictions, one row per item in file order; they unpack as `probs, targets`.
         """
         check_whole("n_aug", n_aug, 0)
-        n_aug = n_aug if self.data.has_views else 0
-        return predict_split(self.model, self.data, split, self.task, self.strategy, n_aug)
+        return predict_split(self.model, self.data, split, self.task, self.strategy, n_aug * self.data.has_views)
 
     # -- looking -------------------------------------------------------------------------------------------
 

@@ -57,7 +57,14 @@ def strict(renamed: Mapping[str, str] | None = None, *shared: type) -> Callable[
                 here = old_names.get(name, "")
                 hint = f"It is called {here!r} here." if here.isidentifier() else here or did_you_mean(name, names)
                 raise ArgumentError(f"{fn.__name__}() has no argument {name!r}. {hint}")
-            return fn(*args, **kwargs)
+            try:
+                return fn(*args, **kwargs)
+            except TypeError:
+                try:
+                    signature.bind(*args, **kwargs)
+                except TypeError as error:  # of the call itself, and not of what it did
+                    raise ArgumentError(f"{fn.__name__}(): {error}. Its arguments are, in order, {names}") from error
+                raise
 
         checked.__signature__ = signature  # type: ignore[attr-defined]
         if shared:

@@ -17,7 +17,7 @@ from ..errors import EasyLearnWarning
 from .levels import Level, in_order
 
 _WHOLE = re.compile(r"-?\d+", re.ASCII)
-_SEPARATORS = (" ", ";", "|", ",")
+_SEPARATORS = (";", "|", ",", "&", "+", "/", " ")
 
 
 def word(value: Level) -> str:

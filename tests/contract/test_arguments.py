@@ -68,3 +68,21 @@ def test_a_batch_of_one_and_batch_norm() -> None:
 def test_freeze_to(k: Any) -> None:
     with pytest.raises(ArgumentError, match=r"freeze_to\(.*k is from -3 to 2"):
         images(progress=False, device="cpu").freeze_to(k)
+
+
+def test_calls_that_fit_no_signature() -> None:
+    learn = images(progress=False, device="cpu")
+    for call, said in (
+        (lambda: learn.fit(5, lr=1e-2), r"fit\(\): multiple values for argument 'lr'.*in order, \['lr', 'n'"),
+        (lambda: learn.fit(), r"fit\(\): missing a required argument: 'lr'"),
+        (lambda: learn.tta(1, 2), r"tta\(\): too many positional arguments"),
+        (lambda: learn.validate(dl=3), r"validate\(\) has no argument 'dl'. It is called 'split'"),
+    ):
+        with pytest.raises(ArgumentError, match=said):
+            call()
+    with pytest.raises(TypeError, match=r"^mine$"):
+        learn.fit(1e-3, 1, schedule=_raises)
+
+
+def _raises(epoch: float, n_epochs: float) -> float:
+    raise TypeError("mine")

@@ -230,6 +230,10 @@ def test_labels_that_look_the_same_are_told_and_stay_two(values: list[Any], word
         (["clear road", "haze", "clear", "haze road"], " "),
         (["a;b", "b", "a;c", "c"], ";"),
         (["sun|sea", "sea|sand", "sun"], "|"),
+        (["sun & sea", "sea & sand", "sun"], "&"),
+        (["a/b", "b/c", "a"], "/"),
+        (["and/or", "either"], ""),
+        (["c++", "c", "rust"], ""),
         (["new york", "boston"], ""),
         (["golden retriever", "labrador retriever", "golden eagle", "pug"], ""),
         (["spam", "not spam"], ""),
@@ -469,3 +473,11 @@ def test_several_labels_that_tell_nothing_apart() -> None:
         read_targets([["a"], ["a"], ["a"]]).learn()
     assert read_targets([["a"], [], ["a"]]).learn().task.n_out == 1
     assert read_targets([["a", "b"], ["a", "b"]]).learn().task.n_out == 2
+
+
+@pytest.mark.parametrize("values", [["['a', 'b']", "['a']", "['b']"], ['["a"]', '["b"]'], ["{a}", "{b}"]])
+def test_lists_that_were_written_as_text_are_told(values: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    read_targets(values)
+    assert "ast.literal_eval" in capsys.readouterr().out
+    read_targets([*values, "c"])
+    assert "ast.literal_eval" not in capsys.readouterr().out

@@ -288,6 +288,7 @@ class TestSuggestion:
         with torch.no_grad():
             next(learn.model.parameters()).fill_(math.nan)
         curve = learn.lr_find()
+        assert suggest(tuple(10.0**k for k in range(20)), (0.0,) * 20)[0] is None  # a loss that never moves
         assert curve.suggestion is None and "finite" in curve.reason and str(curve).startswith("no rate suggested")
 
 
