@@ -95,7 +95,7 @@ def assemble(listed: Listed, valid: Any, how: ImageOptions, options: TargetOptio
     if listed.valid is None:
         how_to = "With so few images of it, pass stratify=True, another seed, or fix the split with valid=[...]"
         if codes is not None or fraction_of(valid) is None or groups is not None or time is not None:
-            how_to = "Choose other images to validate, so that training has some, or a fraction, such as 0.2, with stratify=True"
+            how_to = "Choose others to validate, so that training has some of it, or a fraction with stratify=True"
     splits = {name: _encoded(name, some, targets, listed, how_to) for name, some in parts.items()}
     for folder, what in listed.left_out.items():
         warnings.warn(f"the folder {folder} has no image that is read here: {what}", EasyLearnWarning, stacklevel=5)

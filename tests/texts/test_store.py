@@ -1,6 +1,10 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -149,3 +153,46 @@ def test_lengths_must_fit() -> None:
     for lengths in ([2], [-1, 4]):
         with pytest.raises(DataError, match="add up to the 3 tokens"):
             TokenStore(np.zeros(3, np.uint16), np.array(lengths))
+
+
+def test_what_another_process_has_made_meanwhile_is_taken_and_left_alone(cache: Path) -> None:
+    first = write([[1, 2], [3]])
+    place = (cache / "key").stat().st_ino
+    second = write([[1, 2], [3]])
+    assert (cache / "key").stat().st_ino == place and files(cache) == ["key"]
+    assert second.ids.tolist() == first.ids.tolist() == [1, 2, 3]
+    (cache / "key" / NOTE).write_text("{")  # half written: nobody can use it
+    third = write([[1, 2], [3]])
+    assert (cache / "key").stat().st_ino != place and files(cache) == ["key"] and third.ids.tolist() == [1, 2, 3]
+
+
+def test_folders_of_processes_that_were_killed_are_removed(cache: Path) -> None:
+    held = write([[1]], key=None)
+    (mine,) = files(cache)
+    for name, age in (("tmp_dead", 2 * module.ORPHANED), ("tmp_young", 60.0), (mine, 2 * module.ORPHANED)):
+        folder = cache / name
+        folder.mkdir(exist_ok=True)
+        (folder / "tokens.bin").touch()
+        for path in (folder / "tokens.bin", *folder.iterdir(), folder):
+            os.utime(path, (time.time() - age,) * 2)
+    write([[2]])
+    assert files(cache) == sorted(["key", mine, "tmp_young"]) and held.ids.tolist() == [1]
+
+
+def test_many_processes_make_one_store(cache: Path) -> None:
+    """Each finds a whole store at any time, however the others' writing and replacing falls."""
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "import numpy as np\n"
+        "from easylearn.texts import store\n"
+        "store.IN_MEMORY = 0\n"
+        "for k in range(60):\n"
+        "    with store.TokenWriter(np.dtype('<u2'), 'key') as writer:\n"
+        "        writer.add(np.arange(500, dtype='<u2'), np.array([500]))\n"
+        "        assert writer.finish().ids.tolist() == list(range(500))\n"
+    )
+    root = str(Path(module.__file__).parents[2])
+    running = [subprocess.Popen([sys.executable, "-c", code, root], stderr=subprocess.PIPE) for _ in range(3)]
+    said = [process.communicate()[1].decode()[-500:] for process in running]
+    assert [process.returncode for process in running] == [0, 0, 0], said
+    assert files(cache) == ["key"] and TokenStore.open(cache / "key", U2).n_tokens == 500
