@@ -209,6 +209,7 @@ class Task(ABC):
         Raises:
             ArgumentError: a loss of the user's own gave something else than one number.
         """
+        device, dtype = logits.device, logits.dtype
         logits, target = self.compared(logits, target)
         if self.loss_fn is None:
             return self.own_loss(logits, target)
@@ -219,7 +220,7 @@ class Task(ABC):
                 f"the loss {name_of(self.loss_fn)} must give one number, the mean of the batch, as a tensor; it gave "
                 f"{shape}. Take the mean of it (torch's losses: reduction='mean')"
             )
-        return loss
+        return loss if loss.device == device else loss.to(dtype).to(device)
 
     def _given_loss(self, loss_fn: LossFn, logits: Tensor, target: Tensor) -> Any:
         """What a loss gives; where one of torch's refuses the tensors, what they are is said."""

@@ -2,8 +2,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -177,22 +175,3 @@ def test_folders_of_processes_that_were_killed_are_removed(cache: Path) -> None:
             os.utime(path, (time.time() - age,) * 2)
     write([[2]])
     assert files(cache) == sorted(["key", mine, "tmp_young"]) and held.ids.tolist() == [1]
-
-
-def test_many_processes_make_one_store(cache: Path) -> None:
-    """Each finds a whole store at any time, however the others' writing and replacing falls."""
-    code = (
-        "import sys; sys.path.insert(0, sys.argv[1])\n"
-        "import numpy as np\n"
-        "from easylearn.texts import store\n"
-        "store.IN_MEMORY = 0\n"
-        "for k in range(60):\n"
-        "    with store.TokenWriter(np.dtype('<u2'), 'key') as writer:\n"
-        "        writer.add(np.arange(500, dtype='<u2'), np.array([500]))\n"
-        "        assert writer.finish().ids.tolist() == list(range(500))\n"
-    )
-    root = str(Path(module.__file__).parents[2])
-    running = [subprocess.Popen([sys.executable, "-c", code, root], stderr=subprocess.PIPE) for _ in range(3)]
-    said = [process.communicate()[1].decode()[-500:] for process in running]
-    assert [process.returncode for process in running] == [0, 0, 0], said
-    assert files(cache) == ["key"] and TokenStore.open(cache / "key", U2).n_tokens == 500
