@@ -49,6 +49,9 @@ def is_fresh(head: nn.Module) -> bool:
 def start_head(context: RunContext, store: FeatureStore, seed: int, stored: bool, solve: bool = True) -> None:
     """Let a fresh head on a frozen body begin from the features of the training items; leave any other as it is.
 
+    A head that has begun so is fresh no more, also where `set_data` then brings other items or a larger size: what was
+    trained since is not thrown away. It is trained on, and its batch-norm follows the new features.
+
     Args:
         context: model, groups, data, task and strategy.
         store: of features.
