@@ -408,11 +408,9 @@ class Learner07(Learner):
         """What the full model says: of a whole split as an array, as 0.7 did.
 
         Args:
-            items: see `Learner.predict`; None, True and False stand for a whole split, as in `predict(is_test)`.
-            is_test: the test split instead of the validation split.
-            use_swa: says nothing: after `fit(use_swa=True)` the model has the averaged weights.
+            items, on_error: see `Learner.predict`; None, True and False are a whole split, as in `predict(is_test)`.
+            is_test, use_swa: the test split, not the validation split; weights are averaged after `fit(use_swa=True)`.
             split: gives `Predictions` of that split, as `Learner.predict` does.
-            on_error: see `Learner.predict`.
 
         Returns:
             Of a whole split a NumPy array of shape (n, n_out): log-probabilities with one class for each item,

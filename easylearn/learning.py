@@ -17,12 +17,12 @@ from .analysis.report import write_report
 from .analysis.summary import Summary, plan_text, seconds_per_step, summarise
 from .artefact.export import write_export
 from .artefact.measure import ExportReport, Format, TrainedModel
-from .artefact.predictor import Predictor
+from .artefact.predictor import OnError, Predictor
 from .artefact.training import TrainingSettings
 from .data.bunch import Data, SplitName
 from .data.order import Loader
 from .errors import ArgumentError, DataError, StateError, check_whole
-from .files import StrPath
+from .files import StrPath, as_path
 from .nn.body_head import BodyHead
 from .nn.groups import Grouped, LayerGroup, ParamGroup, place_parameters
 from .nn.registry import describe, model_name
@@ -42,7 +42,7 @@ from .train.head_start import scaled_head, start_head
 from .train.loop import run_fit
 from .train.optim import OptimizerFn, adamw, build_optimizer
 from .train.options import Training, TrainingOptions
-from .train.plan import FitPlan, Rates, count_of, plan_fit, spread_rates
+from .train.plan import FitPlan, Rates, count_of, moving_momentum, plan_fit, spread_rates
 from .train.precompute import FeatureStore
 from .train.predict import evaluate, predict_split
 from .train.record import Record
@@ -61,7 +61,7 @@ _OLD_FIT = {
     "use_clr": "schedule=slanted_triangular(...)", "use_clr_beta": "schedule=one_cycle(...)",
 }  # fmt: skip
 Callbacks = Sequence[Callback]
-_OLD_SPLIT = {"is_test": 'Write split="test".', "test": 'Write split="test".', "ds_type": "split"}
+_OLD_SPLIT = {"is_test": 'Write split="test".', "test": 'Write split="test".', "ds_type": "split", "dl": "split"}
 
 
 class Learner:
@@ -106,7 +106,7 @@ class Learner:
         self._strategy = how.make_strategy()
         self.task = data.task.configured(how.metrics, how.loss, how.label_smoothing, how.threshold)
         self.optimizer: OptimizerFn = how.optimizer if how.optimizer is not None else adamw
-        self.wd, self.seed, self.progress, self.path = how.wd, how.seed, how.progress, Path(how.path)
+        self.wd, self.seed, self.progress, self.path = how.wd, how.seed, how.progress, as_path(how.path, "a folder")
         self.callbacks: list[Callback] = check_callbacks(how.callbacks)
         self._place(data, model, groups)
         self._bn_freeze, self._features, self._epochs_done, self._precompute = bn_freeze, FeatureStore(), 0, False
@@ -187,9 +187,9 @@ class Learner:
         """Train the layer groups from `k` on; negative counts from the end. Where the body trains, precompute ends."""
         self.strategy.gate.refuse_inside_fit("freezing or unfreezing")
         groups, n = self.layer_groups, len(self.layer_groups)
-        if not -n <= k < n:
+        if type(k) is not int or not -n <= k < n:
             names = ", ".join(g.name for g in groups)
-            raise ArgumentError(f"freeze_to({k}): there are {n} layer groups ({names}), so k is from {-n} to {n - 1}")
+            raise ArgumentError(f"freeze_to({k!r}): there are {n} layer groups ({names}), so k is from {-n} to {n - 1}")
         for position, group in enumerate(groups):
             for _, p in group.params:
                 p.requires_grad_(position >= k % n)
@@ -302,10 +302,10 @@ class Learner:
         Returns:
             The record of this fit.
         """
-        count_of(None if n == 1 else n, None, lr)  # or refused
         shape = schedules.one_cycle(pct_start, div, div_final)
-        moving = schedules.one_cycle_momentum(pct_start, *sorted(momentum, reverse=True)) if momentum else None
-        plan = plan_fit(*self._rates_and_steps(lr), n, schedule=shape, momentum=moving)
+        moving = moving_momentum(pct_start, momentum)
+        count = count_of(None if n == 1 else n, None, lr)
+        plan = plan_fit(*self._rates_and_steps(lr), count, schedule=shape, momentum=moving)
         writer = make_writer(checkpoint, every, keep, self._context())
         return self._fit(plan, callbacks, make_savers(save_best, None), wd, writer)
 
@@ -505,27 +505,18 @@ class Learner:
 
     # -- prediction ----------------------------------------------------------------------------------------
 
+    @strict(_OLD_SPLIT)
     def validate(self, split: SplitName = "valid") -> dict[str, float]:
-        """Loss and metrics of the full model on a split that has targets.
-
-        Args:
-            split: "train", "valid" or "test".
-
-        Returns:
-            "valid_loss" and the metrics by name.
-        """
+        """Loss ("valid_loss") and metrics of the full model on a `split` with targets: "train", "valid" or "test"."""
         return evaluate(self.model, self.data.loader(split), self.task, self.strategy)
 
     @strict(_OLD_SPLIT)
-    def predict(
-        self, items: Any = None, *, split: SplitName | None = None, on_error: Literal["raise", "skip"] = "raise"
-    ) -> Any:
+    def predict(self, items: Any = None, *, split: SplitName | None = None, on_error: OnError = "raise") -> Any:
         """What the full model says.
 
         Args:
-            items: see `Predictor.predict`; None takes a whole split.
+            items, on_error: see `Predictor.predict`; no items are a whole split.
             split: "train", "valid" or "test"; None is "valid".
-            on_error: see `Predictor.predict`.
 
         Returns:
             A `Prediction` of one item, else `Predictions`, which unpack as `probs, targets`.
@@ -583,15 +574,11 @@ class Learner:
         """Write what happened in all fits and what came of it as one HTML file; it shows items: mind who may see them.
 
         Args:
-            path: of the file, which stays below 3 MB; an old one is replaced.
-            name: of the run, for the title.
+            path, name: of the file, which stays below 3 MB (an old one is replaced), and of the run, for the title.
         """
         more = {"callbacks": [type(c).__name__ for c in self.callbacks], "precompute": self._precompute}
-        plots = SchedPlots(self._curve, self._last, Record.of(*self._records) if self._records else self._record)
         told = self._training().to_json() | more
-        return write_report(
-            path, self._context(), self._features, plots, told, name, [len(r.epochs) for r in self._records]
-        )
+        return write_report(path, self._context(), self._features, self.sched, told, name, self._records)
 
     # -- files ---------------------------------------------------------------------------------------------
 
@@ -608,7 +595,7 @@ class Learner:
         return self
 
     def _file(self, name: StrPath) -> Path:
-        return self.path / f"{str(name).removesuffix('.safetensors')}.safetensors"
+        return self.path / f"{str(as_path(name or None, 'saved weights')).removesuffix('.safetensors')}.safetensors"
 
     @strict({"fname": "path", "name": "path", "fmt": "format"})
     def export(

@@ -1,8 +1,7 @@
 """Metrics: functions of all predictions and all targets of a split, with a name and a direction.
 
-A metric is never averaged over batches: the mean of the batches' F1, AUC or RMSE is not that of the data. One that is
-made from a mean over items (`per_item`) is added up batch by batch; for any other all predictions are kept. Every
-metric here agrees with scikit-learn's of the same meaning.
+A metric is never averaged over batches: the mean of the batches' F1 or AUC is not that of the data. One that is made
+from a mean over items (`per_item`) is added up; for others all predictions are kept. All agree with scikit-learn's.
 
 Shapes: single-label outputs (n, c) with class numbers (n,); multi-label outputs (n, c) with zeros and ones (n, c);
 regression outputs and targets (n,), (n, 1) or (n, k). A metric that is undefined for the data at hand (one class only,
@@ -24,7 +23,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .errors import ArgumentError, EasyLearnWarning, did_you_mean, name_of
+from .errors import ArgumentError, EasyLearnWarning, check_takes_two, did_you_mean, name_of
 from .thresholds import Threshold, as_threshold, reaches
 
 Average = Literal["auto", "binary", "macro", "micro", "weighted", "samples"]
@@ -46,8 +45,7 @@ class Metric:
         per_item: where the metric is made from a mean over items: gives each item's share of it, shape (n,) or (n, k),
             from outputs and targets of some items. A language model reports such metrics alone.
         finish: what is done to that mean, of shape () or (k,), at last; None takes the mean over what is left.
-        at: gives the same metric at a threshold, where the task's own counts; None where no threshold does, or one of
-            the metric's own.
+        at: gives the same metric at the task's threshold; None where none counts, or one of the metric's own.
 
     >>> accuracy(torch.tensor([[0.9, 0.1], [0.3, 0.7]]), torch.tensor([0, 0]))
     0.5
@@ -65,6 +63,8 @@ class Metric:
         if self.needs not in get_args(Needs):
             hint = did_you_mean(str(self.needs), get_args(Needs))
             raise ArgumentError(f"the metric {self.name!r} needs one of {get_args(Needs)}, got {self.needs!r}. {hint}")
+        if not isinstance(self.name, str) or not self.name or self.higher_is_better not in (True, False, None):
+            raise ArgumentError(f"a metric has a name, and True, False or None for its direction, got {self!r:.100}")
 
     def of_mean(self, mean: Tensor) -> float:
         """The metric, from the `mean` of what `per_item` gave for all items."""
@@ -116,6 +116,8 @@ def as_metric(m: Metric | Callable[..., Any]) -> Metric:
     """
     if isinstance(m, Metric):
         return m
+    if isinstance(m, type):
+        raise ArgumentError(f"a metric is made before it is given: write {m.__name__}(), with brackets")
     if not callable(m):
         known = [name for name, value in globals().items() if isinstance(value, Metric)]
         hint = f" {did_you_mean(m, known)}" if isinstance(m, str) else ""
@@ -132,6 +134,7 @@ def as_metric(m: Metric | Callable[..., Any]) -> Metric:
             f"shape (n, classes), and targets, shape (n,): give a function such as def mine(probs, targets): return "
             f"{inner.__name__}(targets, probs.argmax(1)), without argmax for numbers"
         )
+    check_takes_two(m, "a metric", "(outputs, targets)")
     return Metric(name_of(inner), m, None)
 
 
@@ -254,9 +257,6 @@ def _exp(mean: Tensor) -> float:
     return math.inf if mean > 709 else math.exp(mean)  # a model that fell apart is no OverflowError
 
 
-# Of all items
-
-
 def _of_classes(name: str, function: str, outputs: Tensor, targets: Tensor) -> float:
     """What a function of scikit-learn says of true and chosen class numbers."""
     from sklearn import metrics as sk
@@ -360,7 +360,6 @@ def _percent(name: str, are_logs: bool, outputs: Tensor, targets: Tensor) -> flo
 
 
 # Public metrics
-
 accuracy = mean_metric("accuracy", functools.partial(_item_is, "accuracy", True), True, "either")
 """Single label: the share of items whose most probable class is the right one."""
 error_rate = mean_metric("error_rate", functools.partial(_item_is, "error_rate", False), False, "either")
@@ -403,16 +402,14 @@ def accuracy_at(threshold: Threshold | None = None) -> Metric:
     """Multi-label: the share of all (item, label) pairs that are right at the threshold.
 
     Args:
-        threshold: the probability from which a label counts as given, or one for each label; None is that of the task,
-            and 0.5 by itself.
+        threshold: from which probability a label counts as given, or one for each label; None is the task's, or 0.5.
 
     >>> accuracy_at(0.5)(torch.tensor([[0.9, 0.1], [0.3, 0.7]]), torch.tensor([[1, 0], [1, 1]]))
     0.75
     """
-    if threshold is None:
-        return _accuracy_at_tasks(0.5)
-    value = as_threshold(threshold)
-    return mean_metric("accuracy" + _at(value), functools.partial(_item_right_at, value), True)
+    value = as_threshold(0.5 if threshold is None else threshold)
+    made = mean_metric("accuracy" + _at(value), functools.partial(_item_right_at, value), True)
+    return replace(made, at=_accuracy_at_tasks) if threshold is None else made
 
 
 def _accuracy_at_tasks(threshold: Threshold) -> Metric:

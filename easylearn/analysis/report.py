@@ -9,6 +9,7 @@ import os
 import platform
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ import torch
 from ..artefact.model_file import library_versions
 from ..data.bunch import Data
 from ..errors import ArgumentError, DataError, EasyLearnWarning, name_of, short
-from ..files import StrPath, atomic_write
+from ..files import StrPath, as_path, atomic_write
 from ..nn.registry import model_name
 from ..train.checkpoints.context import RunContext
 from ..train.precompute import FeatureStore
@@ -44,13 +45,14 @@ _HIDDEN = {"result", "frozen", "precision", "clip", "accumulate"}  # told elsewh
 
 def write_report(
     path: StrPath, run: RunContext, store: FeatureStore, plots: SchedPlots, settings: Mapping[str, Any], name: str = "",
-    fits: Sequence[int] = (),
+    fits: Sequence[Record] = (),
 ) -> Path:  # fmt: skip
     """Write the report, and give its path; see `Learner.report`.
 
-    `settings` are more of the configuration, `fits` the numbers of epochs of the fits whose joined record `plots` has.
+    `settings` are more of the configuration, `fits` the records of all fits, in place of the last one of `plots`.
     """
-    target = Path(path)
+    plots = replace(plots, fitted=Record.of(*fits)) if fits else plots
+    target = as_path(path, "a file to write")
     if target.suffix.lower() not in (".html", ".htm"):
         raise ArgumentError(f"a report is an HTML file, so its name ends in .html, got {str(path)!r}")
     with warnings.catch_warnings(record=True) as caught:
@@ -118,7 +120,7 @@ def _odd(
     return ['<ul class="odd">' + "".join(f"<li>{html.escape(n)}</li>" for n in notes) + "</ul>"]
 
 
-def _training(plots: SchedPlots, fits: Sequence[int]) -> list[Piece]:
+def _training(plots: SchedPlots, fits: Sequence[Record]) -> list[Piece]:
     record = plots.fitted
     if record is None or not len(record):
         return ["<p>Nothing was trained.</p>"]
@@ -134,7 +136,9 @@ def _training(plots: SchedPlots, fits: Sequence[int]) -> list[Piece]:
         pieces.append(drawing(plots.plot(), f"lr_find: {plots.curve}"))
     pieces = _figures(pieces)
     if len(fits) > 1:
-        pieces.append(f"<p>{len(fits)} fits one after the other, of {', '.join(map(str, fits))} epochs.</p>")
+        pieces.append(
+            f"<p>{len(fits)} fits one after the other, of {', '.join(str(len(f.epochs)) for f in fits)} epochs.</p>"
+        )
     if record.epochs:
         step = -(-len(record.epochs) // EPOCHS)
         rows = [row for i, row in enumerate(record.epochs) if i % step == 0 or i == len(record.epochs) - 1]

@@ -184,6 +184,10 @@ class TensorSplit:
     def __len__(self) -> int:
         return len(self.inputs[0])
 
+    def __repr__(self) -> str:
+        shapes = " and ".join(str(tuple(t.shape)) for t in self.inputs)
+        return f"TensorSplit({shapes}{'' if self.target is None else ', with targets'})"
+
 
 class TensorData(Data[TensorSplit]):
     """Tensors or arrays in memory, for a model of one's own.

@@ -69,7 +69,7 @@ class Predictions:
         labels: the decoded predictions.
         views: shape (n_views, n, number of names): the plain view first, then the augmented ones.
         task: what was predicted.
-        errors: why other items, by id, have no prediction; see on_error of `Predictor.predict`.
+        errors: why other items, by id, have no prediction; `Predictor.predict` leaves them out by "skip".
 
     >>> from easylearn.task import single_label
     >>> said = Predictions.of(single_label(["cat", "dog"]), torch.tensor([[0.25, 0.75], [0.5, 0.5]]), ["a", "b"])

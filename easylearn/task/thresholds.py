@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-import torch
+import numpy as np
 from torch import Tensor
 
 from ..errors import ArgumentError, DataError
@@ -38,6 +38,7 @@ def choose_threshold(predictions: Predictions, metric: Metric, *, per_label: boo
         ArgumentError: the task is not one of several labels, or the metric knows no threshold.
         DataError: the items have no targets.
 
+    >>> import torch
     >>> from easylearn.metrics import f_beta
     >>> from easylearn.task import multi_label
     >>> probs, targets = torch.tensor([[0.2, 0.8], [0.3, 0.4], [0.1, 0.6]]), torch.tensor([[0, 1], [1, 0], [0, 1]])
@@ -94,14 +95,14 @@ def _checked(predictions: Predictions, metric: Metric) -> tuple[Tensor, Tensor, 
 
 def _best(score: Callable[[float], float], probs: Tensor, start: float, coarse: int, fine: int) -> float:
     """The threshold with the highest score, between two of the `probs`; `start` where none is better."""
-    steps: Tensor = torch.unique(probs.double())  # type: ignore[no-untyped-call]
-    between = torch.cat([steps.new_zeros(1), (steps[1:] + steps[:-1]) / 2, (steps[-1:] + 1) / 2])
+    steps = np.unique(probs.double().numpy())
+    between = np.concatenate([[0.0], (steps[1:] + steps[:-1]) / 2, (steps[-1:] + 1) / 2]).tolist()
     tried = {start: score(start)}
 
     def attempt(low: int, high: int, n: int) -> int:
-        places: set[int] = set(torch.linspace(low, high, min(n, high - low + 1)).round().long().tolist())
-        found = {i: score(between[i].item()) for i in sorted(places)}
-        tried.update({between[i].item(): value for i, value in found.items()})
+        places = map(int, np.unique(np.linspace(low, high, min(n, high - low + 1)).round()))
+        found: dict[int, float] = {i: score(between[i]) for i in places}
+        tried.update({between[i]: value for i, value in found.items()})
         return max(found, key=lambda i: found[i])
 
     middle = attempt(0, len(between) - 1, coarse)

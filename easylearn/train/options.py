@@ -63,6 +63,8 @@ class Training:
             check_number("wd", self.wd, "at least 0")
         check_number("label_smoothing", self.label_smoothing, "at least 0", "below 1")
         check_whole("seed", self.seed, 0)
+        if not isinstance(self.progress, bool):
+            raise ArgumentError(f"progress must be True or False, got {self.progress!r:.100}")
 
     def make_strategy(self) -> Strategy:
         """The strategy that was given, or one for a single device."""

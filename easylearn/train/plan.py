@@ -101,6 +101,18 @@ def count_of(n: int | None, epochs: int | None, lr: Rates = 0.1) -> int:
     return next((count for count in (n, epochs) if count is not None), 1)
 
 
+def moving_momentum(pct_start: float, momentum: Any) -> Schedule | None:
+    """The schedule between the highest and the lowest `momentum`, given in any order, of one cycle; None for None."""
+    if momentum is None:
+        return None
+    if not isinstance(momentum, list | tuple) or len(momentum) != 2 or not all(map(_is_number, momentum)):
+        raise ArgumentError(
+            "momentum must be two numbers, the highest and the lowest, such as (0.95, 0.85), or None to leave it as "
+            f"it is, got {momentum!r:.100}"
+        )
+    return schedules.one_cycle_momentum(pct_start, *sorted(momentum, reverse=True))
+
+
 def spread_rates(lr: Rates, names: Sequence[str], precomputed: bool = False) -> tuple[float, ...]:
     """The base rate of each group, first group nearest the input.
 

@@ -200,7 +200,7 @@ class Normalise(nn.Module):
 def pair_of(size: Any) -> tuple[int, int]:
     """(height, width) of one number or two; `ArgumentError` where it is neither."""
     pair = tuple(size) if isinstance(size, Sequence) else (size, size)
-    if len(pair) != 2 or not all(isinstance(s, int | np.integer) and s > 0 for s in pair):
+    if len(pair) != 2 or not all(isinstance(s, int | np.integer) and type(s) is not bool and s > 0 for s in pair):
         raise ArgumentError(f"size must be a positive whole number of pixels or (height, width), got {size!r}")
     return int(pair[0]), int(pair[1])
 

@@ -142,8 +142,7 @@ def test_a_learner_its_files_and_its_report_use_it(tmp_path: Path) -> None:
     assert again.task.settings() == learn.task.settings()
     assert load_predictor(tmp_path / "m.easylearn").predict(x).labels == learn.predict().labels
     assert f"{found[0]:.2g}"[:3] in learn.report(tmp_path / "r.html").read_text()
+    onnx = pytest.importorskip("onnx")
     learn.export(tmp_path / "m.onnx", format="onnx")
-    import onnx
-
     about = json.loads(onnx.load(tmp_path / "m.onnx").metadata_props[0].value)
     assert about["task"]["threshold"] == list(found)
