@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,14 +13,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ..artefact.ensemble import normalised, ranked, write_ensemble
+from ..artefact.ensemble import normalised, ranked
 from ..errors import ArgumentError, DataError, did_you_mean
 from ..files import StrPath
 from ..intervals import Interval
 from ..metrics import Metric
 from ..task import Predictions, Task
 from .certainty import interval, matched, metric_of, targets_of
-from .cross_fit import Crossed
+from .cross_fit import Crossed, export_members
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -157,26 +156,6 @@ def blend(members: Sequence[Crossed], how: How = "mean", metric: Metric | None =
         mixed = _mixed(torch.stack(each or [one.probs.double() for one in tests]), weights)
         test = _predictions(tests[0], normalised(mixed, task) if ranks else mixed)
     return Blend(given, how, tuple(weights.tolist()), oof, test, chosen, ranks)
-
-
-def export_members(
-    path: StrPath, members: Sequence[Crossed], weights: Sequence[float], ranks: Sequence[Tensor] | None
-) -> Path:
-    """Write the trainings of members with a weight of more than 0 as one file."""
-    with tempfile.TemporaryDirectory() as folder:
-        files, shares, tables = [], [], []
-        for k, (member, weight) in enumerate(zip(members, weights, strict=True)):
-            if weight <= 0:
-                continue
-            made = []
-            for number, learn in enumerate(member.learners()):
-                file = Path(folder) / f"{k}-{number}"
-                learn.export(file)
-                made.append(file)
-            files += made
-            shares += [weight / len(made)] * len(made)
-            tables += [k] * len(made)
-        return write_ensemble(path, files, shares, tables, ranks)
 
 
 def _checked(members: Sequence[Crossed]) -> tuple[Crossed, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -14,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..artefact.ensemble import write_ensemble
 from ..data.bunch import Data, SplitName
 from ..data.folds import Folds
 from ..errors import ArgumentError, DataError, EasyLearnWarning, StateError, check_whole, short
@@ -93,8 +95,6 @@ class Crossed:
 
     def export(self, path: StrPath) -> Path:
         """Write all the trainings as one file; see `Blend.export`."""
-        from .blend import export_members
-
         return export_members(path, [self], (1.0,), None)
 
     def __repr__(self) -> str:
@@ -160,6 +160,26 @@ def cross_fit(
     parts = {f: _mean([engine.predictions(j, "test") for j in good if j.fold == f]) for f in range(k)} if test else {}
     together = _mean([engine.predictions(j, "test") for j in good]) if test else None
     return Crossed(plan, oof, together, metric_of(oof, metric, name), parts, engine, good)
+
+
+def export_members(
+    path: StrPath, members: Sequence[Crossed], weights: Sequence[float], ranks: Sequence[Tensor] | None
+) -> Path:
+    """Write the trainings of members with a weight of more than 0 as one file."""
+    with tempfile.TemporaryDirectory() as folder:
+        files, shares, tables = [], [], []
+        for k, (member, weight) in enumerate(zip(members, weights, strict=True)):
+            if weight <= 0:
+                continue
+            made = []
+            for number, learn in enumerate(member.learners()):
+                file = Path(folder) / f"{k}-{number}"
+                learn.export(file)
+                made.append(file)
+            files += made
+            shares += [weight / len(made)] * len(made)
+            tables += [k] * len(made)
+        return write_ensemble(path, files, shares, tables, ranks)
 
 
 def rows_of_fold(plan: Folds, job: Job) -> dict[str, Any]:

@@ -105,7 +105,7 @@ def alarms(n: int) -> dict[str, float]:
                 told += difference_of(one, two, torch.zeros(250, dtype=torch.float64), rmse, seed=seed).distinguishable
                 continue
             hard = rng.normal(size=50)[groups] if groups is not None else rng.normal(size=250)
-            own = (rng.normal(size=(2, 50))[:, groups] if groups is not None else rng.normal(size=(2, 250)))  # fmt: skip
+            own = rng.normal(size=(2, 50))[:, groups] if groups is not None else rng.normal(size=(2, 250))
             p = 1 / (1 + np.exp(-(1 + hard + own)))
             y, which = torch.zeros(250, dtype=torch.int64), log_loss if name == "log_loss" else accuracy
             outputs = [torch.from_numpy(np.stack([q, 1 - q], 1)) for q in p]

@@ -25,8 +25,8 @@ from ...errors import (
     WeightsError,
     check_whole,
     name_of,
-)
-from ...files import StrPath
+)  # fmt: skip
+from ...files import StrPath, as_path
 from ...schedules import Schedule
 from ..callback import Callback
 from ..callbacks.save import SaveBest, SaveCycles
@@ -78,12 +78,11 @@ class CheckpointWriter(Callback):
     def __init__(
         self, folder: StrPath, interval: Interval, keep: int, context: RunContext, saved: SavedRun | None = None
     ) -> None:
-        self.folder = Path(folder)
+        self.folder = as_path(folder, "a folder of checkpoints")
         self.interval = interval
         self.keep = keep
-        self.begins_anew = (
-            False  # where nothing was written yet, the fit is begun again: a first checkpoint saves little
-        )
+        # where nothing was written yet, the fit is begun again: a first checkpoint saves little
+        self.begins_anew = False
         self._steps, self._seconds = _parse(interval)
         self._saved = saved
         self._damaged = list(saved.damaged) if saved is not None else []
