@@ -60,7 +60,7 @@ def test_groups_of_copies_are_worth_one_item_each(mask: list[bool], copies: int,
     groups = [f"g{i:03}" for i in range(len(mask)) for _ in range(copies)]
     many = interval_of(*right(repeated), accuracy, groups=groups, draws=100, seed=seed)
     assert (one.value, one.low, one.high) == pytest.approx((many.value, many.low, many.high), abs=1e-9)
-    assert one.low <= one.value <= one.high and 0 <= one.low and one.high <= 1
+    assert one.low <= one.value <= one.high and one.low >= 0 and one.high <= 1
 
 
 @pytest.mark.parametrize("metric", [log_loss, f1, rmse])
@@ -123,10 +123,10 @@ def test_the_permutation_test_is_the_exact_one() -> None:
 def test_a_difference_follows_the_direction_of_the_metric_and_turns_with_the_two() -> None:
     outputs, y = probabilities(300)
     worse = outputs.flip(1)
-    for metric in (log_loss, roc_auc):
-        found = difference_of(outputs, worse, y, metric, draws=200)
+    for metric in (log_loss, f1):
+        found = difference_of(outputs, worse, y, metric, draws=100)
         assert found.value > 0 and found.distinguishable and "distinguishable" in str(found)
-        back = difference_of(worse, outputs, y, metric, draws=200)
+        back = difference_of(worse, outputs, y, metric, draws=100)
         assert back.value == pytest.approx(-found.value) and back.p == found.p
         width = found.high - found.low
         assert (back.low, back.high) == pytest.approx((-found.high, -found.low), abs=0.1 * width)
