@@ -15,7 +15,7 @@ from torch import Tensor
 
 from easylearn.errors import ArgumentError, DataError
 from easylearn.intervals import Difference, best_of, difference_of, interval_of
-from easylearn.metrics import Metric, accuracy, f1, log_loss, mae, rmse, roc_auc
+from easylearn.metrics import Metric, accuracy, log_loss, mae, rmse, roc_auc
 
 accuracy_anew = Metric("accuracy", lambda p, y: float((p.argmax(1) == y).double().mean()), higher_is_better=True)
 
@@ -63,7 +63,7 @@ def test_groups_of_copies_are_worth_one_item_each(mask: list[bool], copies: int,
     assert one.low <= one.value <= one.high and one.low >= 0 and one.high <= 1
 
 
-@pytest.mark.parametrize("metric", [log_loss, f1, rmse])
+@pytest.mark.parametrize("metric", [log_loss, accuracy_anew, rmse])
 def test_the_interval_is_keyed_and_narrows_with_items_and_level(metric: Metric) -> None:
     def of(n: int, **how: Any) -> Any:
         outputs, targets = probabilities(n)
@@ -123,7 +123,7 @@ def test_the_permutation_test_is_the_exact_one() -> None:
 def test_a_difference_follows_the_direction_of_the_metric_and_turns_with_the_two() -> None:
     outputs, y = probabilities(300)
     worse = outputs.flip(1)
-    for metric in (log_loss, f1):
+    for metric in (log_loss, accuracy_anew):
         found = difference_of(outputs, worse, y, metric, draws=100)
         assert found.value > 0 and found.distinguishable and "distinguishable" in str(found)
         back = difference_of(worse, outputs, y, metric, draws=100)
