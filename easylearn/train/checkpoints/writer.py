@@ -10,12 +10,12 @@ import re
 import time
 import warnings
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
 from ... import keyed
+<<<<<<< HEAD
 from ...errors import (
     ArgumentError,
     EasyLearnWarning,
@@ -27,6 +27,10 @@ from ...errors import (
     name_of,
 )
 from ...files import StrPath
+=======
+from ...errors import ArgumentError, EasyLearnWarning, SaveError, StateError, WeightsError, check_whole, name_of
+from ...files import StrPath, as_path
+>>>>>>> main
 from ...schedules import Schedule
 from ..callback import Callback
 from ..callbacks.save import SaveBest, SaveCycles
@@ -78,7 +82,7 @@ class CheckpointWriter(Callback):
     def __init__(
         self, folder: StrPath, interval: Interval, keep: int, context: RunContext, saved: SavedRun | None = None
     ) -> None:
-        self.folder = Path(folder)
+        self.folder = as_path(folder, "a folder of checkpoints")
         self.interval = interval
         self.keep = keep
         self.begins_anew = (
