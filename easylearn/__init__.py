@@ -21,6 +21,8 @@ from .data.loaders import LoaderData, TensorData
 from .data.order import Batch, Loader
 from .data.split import folds
 from .errors import ArgumentError, DataError, EasyLearnError, EasyLearnWarning, SaveError, StateError, WeightsError
+from .experiment.found import Found
+from .experiment.search import search
 from .export import load_learner, load_predictor
 from .learning import Learner
 from .metrics import Metric, accuracy, error_rate, f1, f_beta, mae, perplexity, rmse, rmspe, roc_auc, top_k
@@ -77,7 +79,7 @@ __version__ = "0.1.0"
 __all__ = [
     "ActivationPenalty", "ArgumentError", "Batch", "Blur", "BodyHead", "Callback", "CollabData", "CutMix", "Data",
     "DataError", "Dihedral", "Drops", "EarlyStopping", "EasyLearnError", "EasyLearnWarning", "EntityEmbedder", "Erase",
-    "ExclusiveTask", "Flip", "Hue", "ImageData", "Interpretation", "LayerGroup", "Learner", "Light", "Loader",
+    "ExclusiveTask", "Flip", "Found", "Hue", "ImageData", "Interpretation", "LayerGroup", "Learner", "Light", "Loader",
     "LoaderData", "Metric", "MixUp", "Pause", "Perspective", "Prediction", "Predictions", "Predictor", "RandAugment",
     "RandomResizedCrop", "RateByLength", "Record", "ReduceLROnPlateau", "Rotate", "Run", "SampledSoftmax", "Saturation",
     "SaveBest", "SaveCycles", "SaveError", "Schedule", "Shift", "SingleDevice", "StateError", "Strategy",
@@ -89,6 +91,6 @@ __all__ = [
     "load_learner", "load_predictor", "losses", "mae", "metrics", "multi_label", "next_token", "occlusion",
     "partial_dependence", "permutation_importance", "perplexity", "plot_confusion", "plot_embeddings", "plot_grad_cam",
     "plot_worst", "pooled_head", "register", "regression", "rmse", "rmspe", "roc_auc", "rolling_windows",
-    "save_encoder", "schedules", "sgd", "single_label", "tabular_learner", "text_classifier_learner", "top_k",
+    "save_encoder", "schedules", "search", "sgd", "single_label", "tabular_learner", "text_classifier_learner", "top_k",
     "vision_learner", "vision_model",
 ]  # fmt: skip

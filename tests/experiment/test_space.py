@@ -32,8 +32,10 @@ def test_points_lie_in_the_space_and_come_back(units: list[float]) -> None:
     again = WHOLE.point(WHOLE.units(point))
     assert again.keys() == point.keys()
     for name, value in point.items():
-        assert again[name] == pytest.approx(value) if isinstance(value, float) else again[name] is value or (
-            again[name] == value and type(again[name]) is type(value)
+        assert (
+            again[name] == pytest.approx(value)
+            if isinstance(value, float)
+            else again[name] is value or (again[name] == value and type(again[name]) is type(value))
         )
     assert json.loads(json.dumps(point)) == point
     assert ("hidden" in point) == (point["arch"] != "b")

@@ -10,12 +10,12 @@ import re
 import time
 import warnings
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
 from ... import keyed
-<<<<<<< HEAD
 from ...errors import (
     ArgumentError,
     EasyLearnWarning,
@@ -26,11 +26,7 @@ from ...errors import (
     check_whole,
     name_of,
 )
-from ...files import StrPath
-=======
-from ...errors import ArgumentError, EasyLearnWarning, SaveError, StateError, WeightsError, check_whole, name_of
 from ...files import StrPath, as_path
->>>>>>> main
 from ...schedules import Schedule
 from ..callback import Callback
 from ..callbacks.save import SaveBest, SaveCycles
@@ -85,9 +81,7 @@ class CheckpointWriter(Callback):
         self.folder = as_path(folder, "a folder of checkpoints")
         self.interval = interval
         self.keep = keep
-        self.begins_anew = (
-            False  # where nothing was written yet, the fit is begun again: a first checkpoint saves little
-        )
+        self.begins_anew = False  # with `Continued` there is no checkpoint of a beginning: it would save little
         self._steps, self._seconds = _parse(interval)
         self._saved = saved
         self._damaged = list(saved.damaged) if saved is not None else []
