@@ -1,1 +1,13 @@
-"""Many runs: tracked, searched, folded and compared."""
+"""Many runs: tracked, searched, folded and compared; the names that make a space are here."""
+
+from __future__ import annotations
+
+from ..intervals import Difference, Interval
+from .audit import Audit, Finding
+from .certainty import Spread
+from .space import choice, log, ordered, powers, standard_space, subset, uniform, when
+
+__all__ = [
+    "Audit", "Difference", "Finding", "Interval", "Spread", "choice", "log", "ordered", "powers", "standard_space",
+    "subset", "uniform", "when",
+]  # fmt: skip

@@ -65,7 +65,12 @@ class Trial:
 
 
 class Found:
-    """The results of a search; reading them trains nothing."""
+    """The results of a search; reading them trains nothing.
+
+    Args:
+        engine: of the search.
+        space: that it searched.
+    """
 
     def __init__(self, engine: Engine, space: Space) -> None:
         self.engine, self.space = engine, space

@@ -19,16 +19,20 @@ _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(", "
 
 
 def line_of(row: Mapping[str, Any]) -> str:
-    """The line of a row: JSON whose last key is "sum"; what is no finite number becomes the text that `float` reads.
+    r"""The line of a row: JSON whose last key is "sum"; what is no finite number becomes the text that `float` reads.
 
     >>> line_of({"step": 1, "loss": float("nan")})
-    '{"step": 1, "loss": "nan", "sum": "84de6abc"}\\n'
+    '{"step": 1, "loss": "nan", "sum": "183d39b4"}\n'
     """
     try:
         body = _encode(row)
     except ValueError:  # JSON has no NaN and no infinity
         body = _encode(_finite(row))
-    start = body[:-1] + (", " if len(body) > 2 else "")
+    return seal(body[:-1] + (", " if len(body) > 2 else ""))
+
+
+def seal(start: str) -> str:
+    """The line of a JSON object that is written as far as its last key, ending in a comma and a blank."""
     return f'{start}"sum": "{zlib.crc32(start.encode()):08x}"}}\n'
 
 
@@ -50,31 +54,40 @@ def read_line(line: bytes) -> Row | None:
     return row
 
 
-def append_lines(path: StrPath, rows: Iterable[Mapping[str, Any]], sync: bool = False) -> None:
-    """Add rows to the end of a file with one writer, in one write; a torn tail that a crash left goes.
+def append_lines(path: StrPath, lines: Iterable[str], sync: bool = False) -> None:
+    """Add lines to the end of a file with one writer, all or none; a torn tail that a crash left goes.
 
     Args:
         path: the file; it is made where there is none, its folder must be there.
-        rows: in what JSON can hold, without a key "sum".
+        lines: of `line_of`.
         sync: wait until the disk has them.
     """
-    text = "".join(map(line_of, rows)).encode()
+    text = "".join(lines).encode()
     if not text:
         return
-    with open(path, "ab+") as file:
-        end = file.tell()
-        if end:
-            file.seek(end - 1)
-            if file.read(1) != b"\n":
-                file.truncate(_last_newline(file, end))
-        file.write(text)
-        if sync:
-            file.flush()
-            os.fsync(file.fileno())
+    with open(path, "ab+", buffering=0) as file:
+        size = file.tell()
+        end = _last_newline(file, size)
+        if end < size:
+            file.truncate(end)
+        try:
+            done = 0
+            while done < len(text):
+                done += file.write(text[done:])
+            if sync:
+                os.fsync(file.fileno())
+        except OSError:
+            with suppress(OSError):
+                file.truncate(end)
+            raise
 
 
 def _last_newline(file: Any, end: int) -> int:
     """How long a file is up to its last whole line."""
+    if end > 0:
+        file.seek(end - 1)
+        if file.read(1) == b"\n":
+            return end
     while end > 0:
         begin = max(0, end - 65536)
         file.seek(begin)

@@ -165,19 +165,6 @@ def _of_rung(fidelity: Mapping[str, Sequence[Any]], job: Job) -> dict[str, Any]:
     return {name: values[job.rung] for name, values in fidelity.items()}
 
 
-def subset(n: int, items: int, seed: int = 0) -> list[int]:
-    """The rows of a part of `n` items, in their order: a smaller part lies in each larger one of the same seed.
-
-    For `fidelity={"items": [500, 1500, 4500]}`, where `make` trains on `subset(len(df), p.items)`.
-
-    >>> len(subset(100, 30)), set(subset(100, 10)) <= set(subset(100, 30))
-    (30, True)
-    """
-    check_whole("n", n)
-    check_whole("items", items)
-    return sorted(keyed.permutation(n, seed, "subset")[:items].tolist())
-
-
 # -- joined from elsewhere ---------------------------------------------------------------------------------------
 
 

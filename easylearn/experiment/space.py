@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass
 from itertools import product
 from typing import Any
 
-from ..errors import ArgumentError, check_number, did_you_mean
+from .. import keyed
+from ..errors import ArgumentError, check_number, check_whole, did_you_mean
 
 Dimension = Any
 RESERVED = {"seed", "fold"}
@@ -137,6 +138,10 @@ def log(low: float, high: float, whole: bool = False) -> Span:
 def uniform(low: float, high: float, whole: bool = False) -> Span:
     """A range in which differences count.
 
+    Args:
+        low, high: its ends.
+        whole: whole numbers only.
+
     >>> uniform(0, 4, whole=True).value(0.5)
     2
     """
@@ -145,6 +150,9 @@ def uniform(low: float, high: float, whole: bool = False) -> Span:
 
 def ordered(values: Iterable[Any]) -> Listed:
     """A list of values of which neighbours are alike: sizes, depths, architectures from small to large.
+
+    Args:
+        values: texts, numbers, True, False or None.
 
     >>> ordered(["small", "large"]).unit("large")
     0.75
@@ -155,6 +163,9 @@ def ordered(values: Iterable[Any]) -> Listed:
 def choice(values: Iterable[Any]) -> Listed:
     """A list of values that have no order.
 
+    Args:
+        values: texts, numbers, True, False or None.
+
     >>> choice([True, False]).n_values
     2
     """
@@ -163,6 +174,10 @@ def choice(values: Iterable[Any]) -> Listed:
 
 def powers(low: int, high: int, base: int = 2) -> Listed:
     """The powers of a base from `low` to `high`.
+
+    Args:
+        low, high: powers of the base, which belong to the list.
+        base: a whole number above 1.
 
     >>> powers(8, 64).values
     (8, 16, 32, 64)
@@ -176,6 +191,11 @@ def powers(low: int, high: int, base: int = 2) -> Listed:
 
 def when(name: str, values: Any, inner: Span | Listed) -> When:
     """A dimension that is there only where `name` has one of the `values`; else the point has no such name.
+
+    Args:
+        name: of a dimension before it.
+        values: one, or a list.
+        inner: what it is then.
 
     >>> space = Space({"head": choice(["flat", "deep"]), "hidden": when("head", "deep", powers(64, 128))})
     >>> space.point([0.0, 0.9]), space.point([0.9, 0.9])
@@ -200,6 +220,9 @@ _STANDARD: dict[str, Dimension] = {
 def standard_space(names: Sequence[str]) -> dict[str, Dimension]:
     """Usual ranges of usual settings, to search in or to change.
 
+    Args:
+        names: of "lr", "batch_size", "momentum", "wd", "dropout", "label_smoothing", "epochs" and "size".
+
     >>> standard_space(["lr", "wd"])["lr"]
     Span(low=1e-05, high=0.1, log=True, whole=False)
     """
@@ -207,6 +230,24 @@ def standard_space(names: Sequence[str]) -> dict[str, Dimension]:
         if name not in _STANDARD:
             raise ArgumentError(f"there is no standard range of {name!r}. {did_you_mean(name, _STANDARD)}")
     return {name: _STANDARD[name] for name in names}
+
+
+def subset(n: int, items: int, seed: int = 0) -> list[int]:
+    """So many of `n` rows, in their order: fewer lie among more of the same seed.
+
+    For `fidelity={"items": [500, 1500, 4500]}`, where `make` trains on `subset(len(df), p.items)`.
+
+    Args:
+        n: rows there are.
+        items: rows to take; all, where there are fewer.
+        seed: another one takes others.
+
+    >>> len(subset(100, 30)), set(subset(100, 10)) <= set(subset(100, 30))
+    (30, True)
+    """
+    check_whole("n", n)
+    check_whole("items", items)
+    return sorted(keyed.permutation(n, seed, "subset")[:items].tolist())
 
 
 class Space:

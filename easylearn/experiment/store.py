@@ -132,7 +132,7 @@ class Store:
 
     def end(self, row: Row) -> None:
         """Write the event with which a job has ended."""
-        append_lines(self.folder / "events" / f"{self.name}.jsonl", [row])
+        append_lines(self.folder / "events" / f"{self.name}.jsonl", [line_of(row)])
         self.history.ends.setdefault((row["trial"], row["rung"]), row)
 
     def add_round(self, jobs: Sequence[Job]) -> bool:

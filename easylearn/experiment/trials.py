@@ -38,16 +38,16 @@ class Point:
     (0.1, {'lr'})
     """
 
-    __slots__ = ("_read", "_values")
+    __slots__ = ("_given", "_read")
 
     def __init__(self, values: Mapping[str, Any]) -> None:
-        self._values, self._read = dict(values), set[str]()
+        self._given, self._read = dict(values), set[str]()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return point_of, (self._values,)
+        return point_of, (self._given,)
 
     def __repr__(self) -> str:
-        return f"Point({', '.join(f'{k}={v!r:.60}' for k, v in self._values.items())})"
+        return f"Point({', '.join(f'{k}={v!r:.60}' for k, v in self._given.items())})"
 
 
 class _Value:
@@ -58,7 +58,7 @@ class _Value:
 
     def __get__(self, point: Any, owner: Any = None) -> Any:
         point._read.add(self.name)
-        return point._values[self.name]
+        return point._given[self.name]
 
     def __set__(self, point: Any, value: Any) -> None:
         raise StateError(f"a point is read only, so that its trial can be repeated: p.{self.name} = ... is refused")
@@ -234,7 +234,7 @@ def train(recipe: Recipe, job: Job, point: Any, folder: Path, watch: Any) -> Lea
         except AttributeError as error:
             if error.obj is not point:
                 raise
-            names = [n for n in point._values if n != "seed"]
+            names = [n for n in point._given if n != "seed"]
             raise ArgumentError(
                 f"p has no {error.name!r}, which make or fit reads. {did_you_mean(error.name or '', [*names, 'seed'])}"
             ) from error
@@ -242,7 +242,7 @@ def train(recipe: Recipe, job: Job, point: Any, folder: Path, watch: Any) -> Lea
 
 
 def _check_read(recipe: Recipe, point: Any, watch: _Watch) -> None:
-    names = [n for n in point._values if n not in ("seed", "fold")]
+    names = [n for n in point._given if n not in ("seed", "fold")]
     if unread := [n for n in names if n not in names_read(point) and n not in dict(recipe.needs)]:
         warnings.warn(
             f"neither make nor fit reads p.{', p.'.join(unread)}, so it changes nothing", EasyLearnWarning, stacklevel=2

@@ -25,7 +25,7 @@ from ...errors import (
     WeightsError,
     check_whole,
     name_of,
-)  # fmt: skip
+)
 from ...files import StrPath, as_path
 from ...schedules import Schedule
 from ..callback import Callback
@@ -81,8 +81,7 @@ class CheckpointWriter(Callback):
         self.folder = as_path(folder, "a folder of checkpoints")
         self.interval = interval
         self.keep = keep
-        # where nothing was written yet, the fit is begun again: a first checkpoint saves little
-        self.begins_anew = False
+        self.begins_anew = False  # with `Continued` there is no checkpoint of a beginning: it would save little
         self._steps, self._seconds = _parse(interval)
         self._saved = saved
         self._damaged = list(saved.damaged) if saved is not None else []
