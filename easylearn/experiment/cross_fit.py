@@ -144,8 +144,7 @@ def cross_fit(
     splits: tuple[SplitName, ...] = ("valid", "test") if test else ("valid",)
     made = Followed(make, plan, str(folder), test)
     needs = ADVICE if seeds > 1 else ADVICE[:1]
-    rows, counted = partial(rows_of_fold, plan), None if metric is None else metric.name
-    recipe = Recipe(made, fit, counted, splits, rows, needs, callbacks=callbacks)
+    recipe = Recipe(made, fit, None, splits, partial(rows_of_fold, plan), needs, callbacks=callbacks)
     settings = {"kind": "cross_fit", "plan": plan.fingerprint, "point": point, "seeds": [seed, seeds], "test": test}
     engine = Engine(folder, settings, recipe, once(jobs))
     ends = engine.store().history.ends
