@@ -107,10 +107,14 @@ def read_members(archive: Archive) -> Members:
 
 
 def ranked(probs: Tensor, quantiles: Tensor) -> Tensor:
-    """Each number as the share of numbers below it, by the `quantiles` of its column."""
+    """Each number as the share of numbers below it, and half of those equal to it, by `quantiles` of its column."""
     flat = probs.double().reshape(len(probs), -1).numpy()
     share = np.linspace(0, 1, len(quantiles))
-    columns = [np.interp(x, q, share) for x, q in zip(flat.T, quantiles.numpy().T, strict=True)]
+    # np.interp takes the last of equal quantiles; turned around, that is the first of them
+    columns = [
+        (np.interp(x, q, share) + 1 - np.interp(-x, -q[::-1], share)) / 2
+        for x, q in zip(flat.T, quantiles.numpy().T, strict=True)
+    ]
     return torch.from_numpy(np.stack(columns, 1)).reshape(probs.shape)
 
 

@@ -242,6 +242,6 @@ def _least_squares(stacked: Tensor, targets: Tensor, task: Task) -> Weights:
 
 
 def _quantiles(probs: Tensor) -> Tensor:
-    """The quantiles of each column, shape (QUANTILES, columns)."""
-    at = torch.linspace(0, 1, QUANTILES, dtype=torch.float64)
+    """The quantiles of each column, shape (QUANTILES at most, columns): of few items all their values."""
+    at = torch.linspace(0, 1, min(len(probs), QUANTILES), dtype=torch.float64)
     return torch.stack([torch.from_numpy(np.quantile(c, at)) for c in probs.double().reshape(len(probs), -1).T], 1)

@@ -53,10 +53,8 @@ def interval(
     >>> found.value, 0.5 < found.low < 0.9 < found.high
     (0.8999999999999999, True)
     """
-    return interval_of(
-        predictions.probs, targets_of(predictions), metric_of(predictions, metric), groups=groups, level=level,
-        draws=draws, seed=seed,
-    )  # fmt: skip
+    targets, chosen = targets_of(predictions), metric_of(predictions, metric)
+    return interval_of(predictions.probs, targets, chosen, groups=groups, level=level, draws=draws, seed=seed)
 
 
 def versus(
@@ -165,7 +163,7 @@ def spread(
 
 def values_of(p: Values) -> dict[str, Any]:
     """The values of a point in any form, without what each training has for itself."""
-    given = p._values if isinstance(p, Point) else p.point if isinstance(p, Trial) else p
+    given = p._given if isinstance(p, Point) else p.point if isinstance(p, Trial) else p
     if not isinstance(given, Mapping | None):
         raise ArgumentError(f"p is the values of a point, as a dictionary, or found.best; got {type(p).__name__}")
     return {k: v for k, v in (given or {}).items() if k not in ("seed", "fold", "valid", "train")}

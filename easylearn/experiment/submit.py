@@ -193,7 +193,10 @@ def _check_row(where: str, heads: Sequence[str], row: Sequence[Any], sums: bool,
 
 
 def _text(cell: Any) -> str:
-    return f"{cell:.9g}" if isinstance(cell, float) else str(cell)
+    if not isinstance(cell, float):
+        return str(cell)
+    single = np.float32(cell)  # most models give these, and their fewest digits are enough
+    return np.format_float_positional(single if float(single) == cell else cell, trim="-")
 
 
 def pseudo_label(crossed: Crossed, at_least: float = 0.95, *, fold: int | None = None) -> pd.DataFrame:

@@ -28,7 +28,9 @@ TABLE, TEST = table(), table(12, 1).drop(columns="y")
 
 
 def make(p: Any) -> Learner:
-    data = el.TabularData.from_df(TABLE, "y", valid=p.valid, test=TEST, cat_names=["b"], cont_names=["a", "c"], batch_size=16)
+    data = el.TabularData.from_df(
+        TABLE, "y", valid=p.valid, test=TEST, cat_names=["b"], cont_names=["a", "c"], batch_size=16
+    )
     return el.tabular_learner(data, [4], seed=p.seed)
 
 
