@@ -27,6 +27,23 @@ Drawn = tuple[Tensor, Tensor, Metric, Any, float]
 """Outputs, targets, metric, groups, and the truth."""
 
 
+def _area(outputs: Tensor, targets: Tensor) -> float:
+    """What `roc_auc` gives where no two outputs are equal, a hundred times as fast."""
+    order = outputs[:, 1].double().numpy().argsort()
+    y = targets.numpy()[order]
+    n = int(y.sum())
+    return float((np.flatnonzero(y).sum() + n - n * (n + 1) / 2) / (n * (len(y) - n)))
+
+
+def _harmonic(outputs: Tensor, targets: Tensor) -> float:
+    """What `f1` gives."""
+    said, y = outputs[:, 1].numpy() > 0.5, targets.numpy() == 1
+    return float(2 * (said & y).sum() / max(said.sum() + y.sum(), 1))
+
+
+AREA, F1 = Metric("roc_auc", _area, higher_is_better=True), Metric("f1", _harmonic, higher_is_better=True)
+
+
 def right_or_wrong(right: Any) -> tuple[Tensor, Tensor]:
     """Outputs of two classes that are right or wrong, and targets."""
     return torch.eye(2)[(~torch.as_tensor(right)).long()], torch.zeros(len(right), dtype=torch.int64)
@@ -47,14 +64,14 @@ def skewed(rng: np.random.Generator) -> Drawn:
 def ranking(rng: np.random.Generator) -> Drawn:
     y = torch.from_numpy((rng.random(150) < 0.3).astype(np.int64))
     p = torch.sigmoid(torch.from_numpy(rng.standard_normal(150)) + 1.2 * y)
-    return torch.stack([1 - p, p], 1), y, roc_auc, None, 0.5 * (1 + math.erf(1.2 / 2))
+    return torch.stack([1 - p, p], 1), y, AREA, None, 0.5 * (1 + math.erf(1.2 / 2))
 
 
 def harmonic(rng: np.random.Generator) -> Drawn:
     y = rng.random(300) < 0.3
     said = np.where(y, rng.random(300) < 0.7, rng.random(300) < 0.1)
     truth = 2 * 0.21 / (2 * 0.21 + 0.07 + 0.09)
-    return torch.eye(2)[torch.from_numpy(said.astype(np.int64))], torch.from_numpy(y.astype(np.int64)), f1, None, truth
+    return torch.eye(2)[torch.from_numpy(said.astype(np.int64))], torch.from_numpy(y.astype(np.int64)), F1, None, truth
 
 
 def patients(rng: np.random.Generator) -> Drawn:
@@ -78,6 +95,9 @@ POPULATIONS: dict[str, Callable[[np.random.Generator], Drawn]] = {
 
 def coverage(n: int) -> dict[str, float]:
     """The share of simulations in which the interval holds the truth."""
+    for population, metric in ((ranking, roc_auc), (harmonic, f1)):
+        outputs, targets, quick, _, _ = population(np.random.default_rng(0))
+        assert abs(quick(outputs, targets) - metric(outputs, targets)) < 1e-6
     found = {}
     for name, population in POPULATIONS.items():
         held = 0
