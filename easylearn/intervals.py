@@ -76,11 +76,10 @@ class Difference(Interval):
         return self.p <= 1 - self.level + 1e-9 and not self.low <= 0 <= self.high
 
     def __str__(self) -> str:
-        low, high, value = (("+" if v >= 0 else "") + _text(v) for v in (self.low, self.high, self.value))
+        ends = (v + 0.0 for v in (self.low, self.high, self.value))  # of -0.0, too
+        low, high, value = (("+" if v >= 0 else "") + _text(v) for v in ends)
         verdict = ("" if self.distinguishable else "not ") + "distinguishable"
-        return f"{self.name} {value}, {self.level:.3g} % {low} to {high}: {verdict} (p = {self.p:.2g})".replace(
-            f"{self.level:.3g} %", f"{100 * self.level:.3g} %"
-        )
+        return f"{self.name} {value}, {100 * self.level:.3g} % {low} to {high}: {verdict} (p = {self.p:.2g})"
 
 
 @dataclass(frozen=True)
