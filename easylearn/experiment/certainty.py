@@ -166,7 +166,7 @@ def values_of(p: Values) -> dict[str, Any]:
     given = p._given if isinstance(p, Point) else p.point if isinstance(p, Trial) else p
     if not isinstance(given, Mapping | None):
         raise ArgumentError(f"p is the values of a point, as a dictionary, or found.best; got {type(p).__name__}")
-    return {k: v for k, v in (given or {}).items() if k not in ("seed", "fold", "valid", "train")}
+    return {k: v for k, v in (given or {}).items() if k not in ("seed", "fold") and not isinstance(v, np.ndarray)}
 
 
 def targets_of(predictions: Predictions) -> torch.Tensor:

@@ -66,8 +66,9 @@ def test_what_does_not_compare() -> None:
 
 def test_the_values_of_a_point_in_any_form() -> None:
     assert values_of(None) == {}
-    given = {"lr": 0.1, "seed": 3, "fold": 1}
+    given = {"lr": 0.1, "seed": 3, "fold": 1, "valid": np.arange(3)}  # as of a training of cross_fit
     assert values_of(given) == values_of(point_of(given)) == {"lr": 0.1}
+    assert values_of({"valid": 0.25}) == {"valid": 0.25}
     with pytest.raises(ArgumentError, match=r"found.best"):
         values_of(0.1)  # type: ignore[arg-type]
 
