@@ -75,7 +75,7 @@ def test_jobs_are_done_once(tmp_path: Path, quiet: Any) -> None:
     with pytest.raises(StateError, match="trial 2 has no predictions of 'test'"):
         one.predictions(JOBS[2], "test")
     assert job_of(history, (3, 0)) == JOBS[3]
-    with pytest.raises(ArgumentError, match="no trial 4.*0 to 3"):
+    with pytest.raises(ArgumentError, match=r"no trial 4.*0 to 3"):
         job_of(history, (4, 0))
 
 
@@ -185,8 +185,8 @@ def test_a_worker_whose_trial_was_taken_over_leaves_it(tmp_path: Path, quiet: An
 
 
 def test_an_error_of_a_trial_leaves_it_to_the_next(tmp_path: Path, quiet: Any) -> None:
-    with pytest.raises(OSError):
-        engine(tmp_path, callbacks=lambda job, folder: [Interrupt(3, OSError)]).run()
+    with pytest.raises(InterruptedError):
+        engine(tmp_path, callbacks=lambda job, folder: [Interrupt(3, InterruptedError)]).run()
     assert ends(calm(tmp_path).run()) == quiet[0]
 
 

@@ -22,7 +22,7 @@ def test_closures_are_sent() -> None:
         return x + n
 
     assert unpack(pack(partial(add, 4)))() == 7
-    with pytest.raises(ArgumentError, match="cannot be sent.*workers=1"):
+    with pytest.raises(ArgumentError, match=r"cannot be sent.*workers=1"):
         pack(partial(add, threading.Lock()))
 
 
