@@ -15,17 +15,18 @@ from easylearn.learning import Learner
 SPACE = {"lr": log(1e-3, 1.0), "hidden": powers(2, 16)}
 
 
-def data(batch_size: int = 20) -> Any:
+def data(batch_size: int = 20, rows: Any = range(60)) -> Any:
     g = torch.Generator().manual_seed(0)
     x = torch.randn(90, 4, generator=g)
     y = (x[:, 0] * x[:, 1] + 0.3 * torch.randn(90, generator=g) > 0).long()
     ids = [f"v{i}" for i in range(30)]
-    return el.TensorData((x[:60], y[:60]), (x[60:], y[60:]), el.single_label(["a", "b"]), batch_size=batch_size), ids
+    train = x[list(rows)], y[list(rows)]
+    return el.TensorData(train, (x[60:], y[60:]), el.single_label(["a", "b"]), batch_size=batch_size), ids
 
 
-def make(p: Any) -> Learner:
+def make(p: Any, given: Any = None) -> Learner:
     model = nn.Sequential(nn.Linear(4, p.hidden), nn.BatchNorm1d(p.hidden), nn.ReLU(), nn.Dropout(0.2))
-    return Learner(data()[0], nn.Sequential(*model, nn.Linear(p.hidden, 2)), seed=p.seed)
+    return Learner(given or data()[0], nn.Sequential(*model, nn.Linear(p.hidden, 2)), seed=p.seed)
 
 
 def fit(learn: Learner, p: Any, **how: Any) -> Any:

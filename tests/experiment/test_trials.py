@@ -71,7 +71,7 @@ def test_one_cycle_has_no_rungs(tmp_path: Path) -> None:
     def one_cycle(learn: Learner, p: Any, **how: Any) -> Any:
         return learn.fit_one_cycle(p.lr, 4, **how)
 
-    with pytest.raises(ArgumentError, match="one-cycle.*cycle_mult"):
+    with pytest.raises(ArgumentError, match=r"one-cycle.*cycle_mult"):
         trial(Recipe(make, one_cycle, halving=3), tmp_path)
 
 
