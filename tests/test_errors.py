@@ -5,7 +5,7 @@ import inspect
 import pytest
 
 from easylearn import errors
-from easylearn.errors import did_you_mean
+from easylearn.errors import ArgumentError, did_you_mean
 from easylearn.options import strict
 
 
