@@ -196,12 +196,13 @@ def _distinct(keys: list[str] | None, matrix: Floats) -> list[str] | None:
     """The keys; "" where columns have so few values that equal rows come by chance."""
     if keys is None or not len(keys):
         return keys
+    different = matrix[np.unique(keys, return_index=True)[1]]
+    pairs = len(different) * (len(different) - 1) / 2
     alike = 0.0  # the logarithm of how probable it is that two rows are equal, were the columns independent
-    for column in matrix.T:
+    for column in different.T:
         _, counts = np.unique(column, return_counts=True)
-        alike += float(np.log(((counts / counts.sum()) ** 2).sum()))
-    n = len(keys)
-    return keys if 0.5 * n * n * np.exp(alike) < 1 else [""] * n
+        alike += float(np.log(((counts * (counts - 1) / 2).sum() + 0.5) / (pairs + 0.5)))
+    return keys if 0.5 * len(keys) ** 2 * np.exp(alike) < 1 else [""] * len(keys)
 
 
 def pairs_alike(gray: npt.NDArray[np.float32], least: float, fine: float, block: int = 1024) -> list[tuple[int, int]]:

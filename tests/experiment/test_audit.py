@@ -59,6 +59,13 @@ def test_copied_rows_that_lie_on_both_sides() -> None:
     assert all(one.leak for one in found.findings) and "folds(..., groups=)" in str(found)
 
 
+def test_one_column_of_many_values_is_enough() -> None:
+    frame = table()[["kind", "dose", "ill"]]
+    copied = pd.concat([frame, frame[:1]], ignore_index=True)
+    plan = el.Folds(N + 1, ((np.arange(40), np.arange(40, N + 1)),))
+    assert named(audit(copied, plan, target="ill", cheap=True), "equal items") == {frozenset(("0", str(N)))}
+
+
 def test_rows_of_few_values_are_equal_by_chance() -> None:
     r = np.random.default_rng(0)
     frame = pd.DataFrame({"a": r.choice(list("xy"), N), "b": r.choice(list("uvw"), N), "y": r.integers(0, 2, N)})
