@@ -28,6 +28,7 @@ from .experiment.cross_fit import Crossed, cross_fit
 from .experiment.found import Found
 from .experiment.search import search
 from .experiment.submit import pseudo_label, snapshots, submit
+from .experiment.tuned import tune_thresholds
 from .export import load_learner, load_predictor
 from .learning import Learner
 from .metrics import Metric, accuracy, error_rate, f1, f_beta, mae, perplexity, rmse, rmspe, roc_auc, top_k
@@ -97,5 +98,6 @@ __all__ = [
     "partial_dependence", "permutation_importance", "perplexity", "plot_confusion", "plot_embeddings", "plot_grad_cam",
     "plot_worst", "pooled_head", "pseudo_label", "register", "regression", "rmse", "rmspe", "roc_auc",
     "rolling_windows", "save_encoder", "schedules", "search", "sgd", "single_label", "snapshots", "spread", "submit",
-    "tabular_learner", "text_classifier_learner", "top_k", "versus", "vision_learner", "vision_model",
+    "tabular_learner", "text_classifier_learner", "top_k", "tune_thresholds", "versus", "vision_learner",
+    "vision_model",
 ]  # fmt: skip

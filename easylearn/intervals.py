@@ -272,7 +272,8 @@ def _statistic(outputs: Tensor, targets: Tensor, metric: Metric, units: Codes) -
 
         def of_sums(drawn: Codes) -> Floats:
             weight = drawn.astype(np.float64)
-            means = (weight @ sums) / (weight @ sizes)[:, None]
+            with np.errstate(invalid="ignore"):  # a draw that leaves no unit out has no score of these
+                means = (weight @ sums) / (weight @ sizes)[:, None]
             return means.mean(1) if finish is None else np.array([float(finish(torch.from_numpy(m))) for m in means])
 
         return of_sums

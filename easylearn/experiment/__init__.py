@@ -6,8 +6,9 @@ from ..intervals import Difference, Interval
 from .audit import Audit, Finding
 from .certainty import Spread
 from .space import choice, log, ordered, powers, standard_space, subset, uniform, when
+from .tuned import Tuned
 
 __all__ = [
-    "Audit", "Difference", "Finding", "Interval", "Spread", "choice", "log", "ordered", "powers", "standard_space",
+    "Audit", "Difference", "Finding", "Interval", "Spread", "Tuned", "choice", "log", "ordered", "powers", "standard_space",
     "subset", "uniform", "when",
 ]  # fmt: skip
