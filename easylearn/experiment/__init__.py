@@ -9,6 +9,6 @@ from .space import choice, log, ordered, powers, standard_space, subset, uniform
 from .tuned import Tuned
 
 __all__ = [
-    "Audit", "Difference", "Finding", "Interval", "Spread", "Tuned", "choice", "log", "ordered", "powers", "standard_space",
-    "subset", "uniform", "when",
+    "Audit", "Difference", "Finding", "Interval", "Spread", "Tuned", "choice", "log", "ordered", "powers",
+    "standard_space", "subset", "uniform", "when",
 ]  # fmt: skip
