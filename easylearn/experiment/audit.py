@@ -57,7 +57,11 @@ class Finding:
 
 @dataclass(frozen=True)
 class Audit:
-    """What an audit found; printed, a line for each. `found.leaks` are those that make scores too good."""
+    """What an audit found; printed, a line for each.
+
+    Args:
+        findings: all of them; `leaks` are those that make scores too good.
+    """
 
     findings: tuple[Finding, ...]
 

@@ -28,7 +28,7 @@ def interval(
     predictions: Predictions, metric: Metric | Callable[..., Any] | None = None, *,
     groups: Sequence[Any] | None = None, level: float = LEVEL, draws: int = DRAWS, seed: int = 0,
 ) -> Interval:  # fmt: skip
-    """A metric of predictions with between what it lies: a keyed bootstrap of the items; see `intervals`.
+    """A metric of predictions with between what it lies, by a keyed bootstrap of the items.
 
     It tells how much other items would change the score of these predictions, not what another training would.
 
