@@ -56,7 +56,16 @@ from .texts.tokenize import SubwordTokenizer, WordTokenizer
 from .texts.transfer import load_encoder, save_encoder
 from .texts.vocab import Vocab
 from .train.callback import Callback
-from .train.callbacks import CutMix, EarlyStopping, MixUp, ReduceLROnPlateau, SaveBest, SaveCycles, WeightAverage
+from .train.callbacks import (
+    CutMix,
+    EarlyStopping,
+    KeepBest,
+    MixUp,
+    ReduceLROnPlateau,
+    SaveBest,
+    SaveCycles,
+    WeightAverage,
+)
 from .train.optim import adamw, sgd
 from .train.record import Record
 from .train.state import Pause, Run
@@ -73,16 +82,16 @@ __version__ = "0.1.0"
 __all__ = [
     "ActivationPenalty", "ArgumentError", "Batch", "BodyHead", "Callback", "CollabData", "CutMix", "Data", "DataError",
     "Dihedral", "Drops", "EarlyStopping", "EasyLearnError", "EasyLearnWarning", "EntityEmbedder", "Erase",
-    "ExclusiveTask", "Flip", "ImageData", "Interpretation", "LayerGroup", "Learner", "Light", "Loader", "LoaderData",
-    "Metric", "MixUp", "Pause", "Prediction", "Predictions", "Predictor", "RandomResizedCrop", "RateByLength", "Record",
-    "ReduceLROnPlateau", "Rotate", "Run", "SampledSoftmax", "SaveBest", "SaveCycles", "SaveError", "Schedule", "Shift",
-    "SingleDevice", "StateError", "Strategy", "SubwordTokenizer", "TabularData", "Task", "TensorData", "TextData",
-    "TextLMData", "Transform", "Vocab", "WeightAverage", "WeightsError", "WordTokenizer", "Zoom", "accuracy", "adamw",
-    "add_datepart", "arch_names", "average_predictions", "collab_learner", "elapsed_since", "embeddings", "error_rate",
-    "f1", "f_beta", "folds", "generate", "get_arch", "grad_cam", "language_model_learner", "load_encoder",
-    "load_learner", "load_predictor", "losses", "mae", "metrics", "multi_label", "next_token", "occlusion",
-    "partial_dependence", "permutation_importance", "perplexity", "plot_confusion", "plot_embeddings", "plot_grad_cam",
-    "plot_worst", "pooled_head", "register", "regression", "rmse", "rmspe", "roc_auc", "rolling_windows",
-    "save_encoder", "schedules", "sgd", "single_label", "tabular_learner", "text_classifier_learner", "top_k",
-    "vision_learner", "vision_model",
+    "ExclusiveTask", "Flip", "ImageData", "Interpretation", "KeepBest", "LayerGroup", "Learner", "Light", "Loader",
+    "LoaderData", "Metric", "MixUp", "Pause", "Prediction", "Predictions", "Predictor", "RandomResizedCrop",
+    "RateByLength", "Record", "ReduceLROnPlateau", "Rotate", "Run", "SampledSoftmax", "SaveBest", "SaveCycles",
+    "SaveError", "Schedule", "Shift", "SingleDevice", "StateError", "Strategy", "SubwordTokenizer", "TabularData",
+    "Task", "TensorData", "TextData", "TextLMData", "Transform", "Vocab", "WeightAverage", "WeightsError",
+    "WordTokenizer", "Zoom", "accuracy", "adamw", "add_datepart", "arch_names", "average_predictions", "collab_learner",
+    "elapsed_since", "embeddings", "error_rate", "f1", "f_beta", "folds", "generate", "get_arch", "grad_cam",
+    "language_model_learner", "load_encoder", "load_learner", "load_predictor", "losses", "mae", "metrics",
+    "multi_label", "next_token", "occlusion", "partial_dependence", "permutation_importance", "perplexity",
+    "plot_confusion", "plot_embeddings", "plot_grad_cam", "plot_worst", "pooled_head", "register", "regression", "rmse",
+    "rmspe", "roc_auc", "rolling_windows", "save_encoder", "schedules", "sgd", "single_label", "tabular_learner",
+    "text_classifier_learner", "top_k", "vision_learner", "vision_model",
 ]  # fmt: skip

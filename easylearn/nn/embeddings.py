@@ -235,7 +235,7 @@ class TableOutput(nn.Module):
     rows' by half of their range, a prediction stays as it is.
 
     Args:
-        codes: how many codes each categorical column has.
+        codes: how many codes each categorical column has; 0 leaves one out of the linear model.
         low: of each continuous column, the least number that the model is to see.
         high: the largest.
         n_out: how many logits.
@@ -263,10 +263,11 @@ class TableOutput(nn.Module):
             raise ArgumentError(f'average must be "softmax", "sigmoid" or "outputs", got {average!r}')
         check_whole("members", members)
         self.codes, self.members, self.average = list(codes), members, average
+        self._chosen = [i for i, n in enumerate(codes) if n]
         self.last = nn.Identity() if last is None else last
         self.register_buffer("low", torch.tensor(low, dtype=torch.float32))
         self.register_buffer("high", torch.tensor(high, dtype=torch.float32))
-        self.register_buffer("first", torch.tensor([sum(codes[:i]) for i in range(len(codes))], dtype=torch.int64))
+        self.register_buffer("first", torch.tensor([sum(codes[:i]) for i in self._chosen], dtype=torch.int64))
         self.register_buffer("weight", torch.zeros(n_out, sum(codes) + len(low)))
         self.register_buffer("bias", torch.zeros(n_out))
 
@@ -276,8 +277,13 @@ class TableOutput(nn.Module):
 
     def features(self, cats: Tensor, conts: Tensor) -> Tensor:
         """What the linear model sees, (b, n): for each category a column of 0 and 1, then the numbers."""
-        flags = [F.one_hot(c, n).to(conts.dtype) for c, n in zip(cats.unbind(1), self.codes, strict=True)]
+        flags = [F.one_hot(cats[:, i], self.codes[i]).to(conts.dtype) for i in self._chosen]
         return torch.cat([*flags, self.within(conts)], 1)
+
+    def weights(self, column: int) -> Tensor:
+        """Those of a categorical column in the linear model, (number of codes, n_out); no rows if it is not in it."""
+        start = sum(self.codes[:column])
+        return self.weight[:, start : start + self.codes[column]].t()
 
     def forward(self, x: Tensor, cats: Tensor, conts: Tensor) -> Tensor:
         """Logits of outputs `x` (b, n_out) or (b, members, n_out), codes and numbers within their bounds.
@@ -287,7 +293,8 @@ class TableOutput(nn.Module):
         n = sum(self.codes)
         start = F.linear(conts, self.weight[:, n:], self.bias)
         if n:
-            start = start + F.embedding(cats + self.first, self.weight[:, :n].t()).sum(1)
+            codes = cats if len(self._chosen) == len(self.codes) else cats[:, self._chosen]
+            start = start + F.embedding(codes + self.first, self.weight[:, :n].t()).sum(1)
         x = self.last(x + (start if x.ndim == 2 else start.unsqueeze(1)))
         if x.ndim == 2:
             return x
@@ -390,8 +397,13 @@ class TableModel(nn.Module):
         ]
 
     def vectors(self, column: int) -> Tensor:
-        """The embedding table of a categorical column, shape (number of codes, length of a vector)."""
-        return self.embeddings.tables.get_submodule(str(column)).get_parameter("weight").detach()
+        """The embedding table of a categorical column, shape (number of codes, length of a vector).
+
+        Where the model starts linear, the last numbers are a category's weights in the linear model.
+        """
+        table = self.embeddings.tables.get_submodule(str(column)).get_parameter("weight").detach()
+        linear = self.output.weights(column) if isinstance(self.output, TableOutput) else table[:0]
+        return torch.cat([table, linear], 1) if len(linear) else table
 
 
 @register("easylearn.dot_product")

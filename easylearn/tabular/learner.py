@@ -30,6 +30,7 @@ N_KNOTS = 65
 KNOT_ROWS = 100_000  # from which knots are found
 UNKNOWN_P = 0.01
 HEAVY = 0.5  # dropout of a network that starts as a linear model
+MOST_CODES = 500  # of all columns that are in it: the others are left to the network
 PENALTIES = (1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5)  # of that model, times half the squared weights
 WD = 0.2  # for AdamW alone: others would make it a part of the gradient
 _KNOWN = "The data knows how many outputs there are."
@@ -88,13 +89,15 @@ def tabular_learner(
     if data.batch_size == 1 and (use_bn or data.cont_names):
         raise ArgumentError("batch_size=1 leaves batch-norm nothing to compare a row with; take at least 2")
     conts = data.sample("train", KNOT_ROWS)
-    sizes, n_out = embedding_sizes(data, emb_szs), data.task.n_out
     last = output_layer(data, y_range)
     linear = linear and isinstance(last, nn.Identity)
+    if ps is None:
+        ps = HEAVY if linear else 0.0
+    n_knots = most_knots(data.loader("train").n_items)
     model = TableModel(
-        sizes, len(data.cont_names), n_out, layers, (HEAVY if linear else 0.0) if ps is None else ps, emb_drop, use_bn,
-        output=table_output(data, conts, last, members) if linear or members > 1 else last, forget=unknowns(data, unknown_p),
-        knots=knots(conts, most_knots(len(data.target("train")))) if num_emb_size else None,
+        embedding_sizes(data, emb_szs), len(data.cont_names), data.task.n_out, layers, ps, emb_drop, use_bn,
+        output=table_output(data, conts, last, members) if linear or members > 1 else last,
+        forget=unknowns(data, unknown_p), knots=knots(conts, n_knots) if num_emb_size else None,
         number_width=num_emb_size, seed=Training(**options).seed,
     )  # fmt: skip
     bias = before(last, first_outputs(data, data.target("train")))
@@ -149,7 +152,10 @@ def table_output(data: TabularData, conts: Tensor, last: nn.Module, members: int
         average = "sigmoid"
     low, high = conts.cpu().aminmax(dim=0) if conts.shape[1] else (conts.new_zeros(0), conts.new_zeros(0))
     room = (high - low) / 2
-    codes = list(data.preprocessor.processor.cardinalities.values())
+    codes, free = [0] * len(data.cat_names), MOST_CODES
+    for column, n in sorted(enumerate(data.preprocessor.processor.cardinalities.values()), key=lambda pair: pair[1]):
+        if n <= free:
+            codes[column], free = n, free - n
     bounds = None if isinstance(last, nn.Identity) else last
     return TableOutput(codes, (low - room).tolist(), (high + room).tolist(), task.n_out, members, average, bounds)
 
