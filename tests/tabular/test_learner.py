@@ -100,8 +100,8 @@ def test_validation_is_what_a_plain_loop_finds(learner: Any, target: str) -> Non
 
 def test_fit_is_the_loop_written_by_hand(learner: Any) -> None:
     data = make("label")
-    learn = learner(data, optimizer=torch.optim.SGD, unknown_p=0.0)
-    model = learner(data, unknown_p=0.0).model
+    learn = learner(data, optimizer=torch.optim.SGD, unknown_p=0.0, ps=0.0)
+    model = learner(data, unknown_p=0.0, ps=0.0).model
     assert all(
         torch.equal(a, b) for a, b in zip(model.state_dict().values(), learn.model.state_dict().values(), strict=True)
     )
@@ -170,7 +170,7 @@ def test_an_untrained_regression_begins_near_the_mean(learner: Any, log_target: 
     if log_target and isinstance(y_range, tuple):
         y_range = (1e-3, 2000)
     data = make("sales", log_target=log_target)
-    learn, y = learner(data, y_range=y_range), data.target("train")
+    learn, y = learner(data, y_range=y_range, linear=False), data.target("train")
     onto = torch.log if log_target else torch.positive
     off = onto(learn.predict().probs) - onto(y).mean()
     assert float(off.abs().mean()) < 0.2 * float(onto(y).std())
@@ -406,7 +406,7 @@ def test_embedding_lengths(learner: Any) -> None:
     assert embedding_sizes(data, None) == [(6, emb_size(6)), (9, emb_size(9))]
     assert embedding_sizes(data, {"day": 3}) == [(6, emb_size(6)), (9, 3)]
     assert embedding_sizes(data, [4, (9, 5)]) == [(6, 4), (9, 5)]
-    model = learner(data, emb_szs={"shop": 7}).model
+    model = learner(data, emb_szs={"shop": 7}, linear=False).model
     assert isinstance(model, TableModel) and model.vectors(0).shape == (6, 7)
     with pytest.raises(ArgumentError, match=r"'shpo' is not a categorical column.*'shop'"):
         embedding_sizes(data, {"shpo": 3})
@@ -565,9 +565,9 @@ def test_an_untrained_classifier_is_as_good_as_the_base_rates(learner: Any, seve
 
 def test_balanced_classes_begin_at_equal_rates(learner: Any) -> None:
     df = table().assign(kind=np.where(np.arange(400) % 10 == 0, "rare", "usual"))
-    bias = learner(make("kind", df, weights="balanced")).model.last.bias.detach()
+    bias = learner(make("kind", df, weights="balanced"), linear=False).model.last.bias.detach()
     assert float((bias[0] - bias[1]).abs()) < 1e-6
-    bias = learner(make("kind", df)).model.last.bias.detach()
+    bias = learner(make("kind", df), linear=False).model.last.bias.detach()
     assert float(bias[1] - bias[0]) == pytest.approx(math.log(9), abs=0.3)
 
 

@@ -83,13 +83,14 @@ class KeepBest(Callback):
     """
 
     def __init__(self) -> None:
-        self.best, self.epoch = math.inf, 0
+        self.best: float | None = None
+        self.epoch = 0
         self._kept: list[Tensor] = []
 
     def on_fit_begin(self, run: Run) -> None:
         """Keep the weights as they are."""
         if run.step == 0:
-            self.best, self._kept = math.inf, []
+            self.best, self._kept = None, []
             if run.valid_loader is not None:
                 self._compare(run, 0, evaluate(run.model, run.valid_loader, run.task, run.strategy))
 
@@ -104,7 +105,7 @@ class KeepBest(Callback):
         self._kept = []
 
     def _compare(self, run: Run, epoch: int, metrics: Mapping[str, float]) -> None:
-        if metrics.get("valid_loss", math.inf) < self.best:
+        if metrics.get("valid_loss", math.nan) < (math.inf if self.best is None else self.best):
             self.best, self.epoch = metrics["valid_loss"], epoch
             self._kept = [t.detach().clone() for t in run.model.state_dict().values()]
 
@@ -112,7 +113,7 @@ class KeepBest(Callback):
         return {"best": self.best, "epoch": self.epoch, "kept": self._kept}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.best, self.epoch, self._kept = float(state["best"]), int(state["epoch"]), list(state["kept"])
+        self.best, self.epoch, self._kept = state["best"], int(state["epoch"]), list(state["kept"])
 
 
 class SaveCycles(Callback):
