@@ -142,17 +142,18 @@ def make_savers(save_best: str | SaveBest | None, save_cycles: str | None) -> li
     return [saver for saver in (best, cycles) if saver is not None]
 
 
-def suited(n: int | None, savers: list[Callback], data: Data[Any], say: bool) -> tuple[int, list[Callback]]:
+def suited(n: int | None, count: int, savers: list[Callback], data: Data[Any], say: bool) -> tuple[int, list[Callback]]:
     """The number of epochs that was given; without one as many as suit the data, with a saver that keeps the best.
 
     Args:
         n: as given.
+        count: how many it is where the data does not say what suits it.
         savers: the others of the fit.
-        data: says what suits it; where it does not, one epoch is trained.
+        data: says what suits it.
         say: print what was chosen.
     """
     if n is not None or (epochs := data.suited_epochs) is None:
-        return 1 if n is None else n, savers
+        return count, savers
     kept = "valid" in data.splits
     if say:
         ends = ", and ends with the weights that had the least validation loss" if kept else ""
