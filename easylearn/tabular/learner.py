@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 N_KNOTS = 65
 KNOT_ROWS = 100_000  # from which knots are found
 UNKNOWN_P = 0.01
-HEAVY = 0.5  # dropout of a network that starts as a linear model
+DROP = 0.2  # out of a network that starts as a linear model
 MOST_CODES = 500  # of all columns that are in it: the others are left to the network
 PENALTIES = (1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5)  # of that model, times half the squared weights
 WD = 0.2  # for AdamW alone: others would make it a part of the gradient
@@ -73,7 +73,7 @@ def tabular_learner(
         emb_drop: dropout of the embeddings.
         num_emb_size: length of the vectors that stand for numbers beside the numbers themselves; 0 for none. See
             `NumberEmbeddings`.
-        ps: dropout after each hidden layer: one number, or one per layer; None is 0.5 where it starts linear, else 0.
+        ps: dropout after each hidden layer: one number, or one per layer; None is 0.2 where it starts linear, else 0.
         y_range: (low, high), in the target's own units: a sigmoid keeps predicted numbers between them; "auto" takes
             the training targets' range and a tenth on both sides; None takes what the data says.
         use_bn: batch-norm in the hidden layers; continuous columns have one always.
@@ -92,7 +92,7 @@ def tabular_learner(
     last = output_layer(data, y_range)
     linear = linear and isinstance(last, nn.Identity)
     if ps is None:
-        ps = HEAVY if linear else 0.0
+        ps = DROP if linear else 0.0
     n_knots = most_knots(data.loader("train").n_items)
     model = TableModel(
         embedding_sizes(data, emb_szs), len(data.cont_names), data.task.n_out, layers, ps, emb_drop, use_bn,
