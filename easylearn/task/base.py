@@ -210,8 +210,9 @@ class Task(ABC):
         Raises:
             ArgumentError: a loss of the user's own gave something else than one number.
         """
-        if len(target) and len(logits) > len(target):
-            target = target.repeat_interleave(len(logits) // len(target), 0)
+        times, beside = divmod(len(logits), max(1, len(target)))
+        if times > 1 and not beside:
+            target = target.repeat_interleave(times, 0)
         device, dtype = logits.device, logits.dtype
         logits, target = self.compared(logits, target)
         if self.loss_fn is None:
