@@ -279,7 +279,8 @@ class ColumnarModelData(ModelData):
             )
         learn = tabular_learner(
             data, szs, linear=False, emb_szs=list(emb_szs), emb_drop=emb_drop, num_emb_size=0, ps=drops,
-            y_range=y_range, use_bn=use_bn, optimizer=opt_fn, metrics=metrics, loss=crit, clip=clip, path=Path(self.path) / "models",
+            y_range=y_range, use_bn=use_bn, optimizer=opt_fn, metrics=metrics, loss=crit, clip=clip,
+            path=Path(self.path) / "models",
         )  # fmt: skip
         return StructuredLearner.of(learn)
 

@@ -278,7 +278,7 @@ def test_bounds_hold_for_each_member() -> None:
 
 
 def test_outputs_that_cannot_be_are_refused() -> None:
-    with pytest.raises(ArgumentError, match="average must be .*'mean'"):
+    with pytest.raises(ArgumentError, match=r"average must be .*'mean'"):
         TableOutput([], [], [], 1, average="mean")  # type: ignore[arg-type]
     with pytest.raises(ArgumentError, match="members"):
         TableOutput([], [], [], 1, members=0)

@@ -616,7 +616,7 @@ def test_an_untrained_classifier_is_scikit_learns_logistic_regression(learner: A
     model, x = linear_reference(df, "label", positions(learn, "train"), linear_model.LogisticRegression())
     theirs = model.predict_proba(x.iloc[positions(learn, "valid")])
     ours = learn.predict().probs.numpy()
-    assert list(model.classes_) == learn.data.classes and np.corrcoef(ours[:, 1], theirs[:, 1])[0, 1] > 0.98
+    assert list(model.classes_) == list(learn.data.classes) and np.corrcoef(ours[:, 1], theirs[:, 1])[0, 1] > 0.98
     y = (df["label"] == "yes").to_numpy()[positions(learn, "valid")].astype(int)
     assert -np.log(ours[range(len(y)), y]).mean() < 1.05 * -np.log(theirs[range(len(y)), y]).mean()
 
@@ -650,8 +650,8 @@ def test_without_a_linear_start_nothing_is_added(learner: Any, changes: Any) -> 
 
 
 def test_columns_of_many_codes_are_left_to_the_network(learner: Any) -> None:
-    n = 900
-    df = table(n).assign(day=np.arange(n) % (MOST_CODES + 50))
+    n = 1400
+    df = table(n).assign(day=np.arange(n) % (MOST_CODES + 200))
     learn = learner(make("profit", df))
     shops, days = learn.model.output.weights(0), learn.model.output.weights(1)
     assert shops.shape == (6, 1) and shops.any() and days.shape == (0, 1)
@@ -678,7 +678,7 @@ def test_members_are_one_learner(learner: Any, tmp_path: Path, target: Any) -> N
     assert out.shape == (len(y), learn.task.n_out)
     assert learn.validate()["valid_loss"] == pytest.approx(float(learn.task.loss(out, y)), rel=1e-4)
     learn.export(tmp_path / "m.easylearn")
-    again = load_learner(tmp_path / "m.easylearn", path=tmp_path)
+    again = load_learner(tmp_path / "m.easylearn")
     new = table(20, seed=5)
     assert torch.allclose(again.predict(new).probs, learn.predict(new).probs, atol=1e-5)
     alone = [float(learn.predict(new.iloc[i]).probs[-1]) for i in range(3)]
