@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
 IN_MEMORY = 3  # how many times larger a table is in memory than uncompressed in its file, roughly
-STEPS, LEAST_EPOCHS, MOST_EPOCHS = 400, 3, 60
+STEPS, LEAST_EPOCHS, MOST_EPOCHS = 400, 8, 60
 LARGE_BATCH = 1024  # rows that are looked at together where nothing is learned
 _OLD_NAMES = {
     "bs": "batch_size", "y": "target", "y_names": "target", "dep_var": "target", "cat_flds": "cat_names",
@@ -167,7 +167,7 @@ class TabularData(Data[TableSplit]):
 
     @property
     def suited_epochs(self) -> int:
-        """As many as make some 400 steps, from 3 to 60: few of a large table, many of a small one."""
+        """As many as make some 400 steps, from 8 to 60: few of a large table, many of a small one."""
         return max(LEAST_EPOCHS, min(MOST_EPOCHS, -(-STEPS // len(self.loader("train", training=True)))))
 
     def ids(self, split: SplitName) -> Sequence[str]:

@@ -718,7 +718,7 @@ def test_knots_follow_the_number_of_rows(learner: Any) -> None:
 def test_epochs_follow_the_number_of_steps_and_the_best_is_kept(learner: Any, capsys: Any) -> None:
     many = make(batch_size=8)  # 320 training rows, 40 steps
     assert (
-        many.suited_epochs == 10 and make(batch_size=2).suited_epochs == 3 and make(batch_size=256).suited_epochs == 60
+        many.suited_epochs == 10 and make(batch_size=2).suited_epochs == 8 and make(batch_size=256).suited_epochs == 60
     )
     learn = learner(many, progress=True)
     record = learn.fit_one_cycle(3e-2)
