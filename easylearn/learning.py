@@ -435,8 +435,7 @@ class Learner:
 
     def _rates_and_steps(self, lr: Rates) -> tuple[tuple[float, ...], int]:
         """The base rate of each group, and the batches in an epoch."""
-        n = len(self._train_loader())
-        return spread_rates(lr, [g.name for g in self.layer_groups], self._precompute), n
+        return spread_rates(lr, [g.name for g in self.layer_groups], self._precompute), len(self._train_loader())
 
     def _train_loader(self) -> Loader:
         if "train" not in self.data.splits:
@@ -478,6 +477,7 @@ class Learner:
             cycle_ends=plan.cycle_ends,
             save=self.save,
             saved_best=self._saved_best,
+            context=self._context(),
         )
 
     def _context(self) -> RunContext:
