@@ -15,8 +15,8 @@ from ..train.state import Run
 class Follower(Callback):
     """Hands on new rows of the record: every few seconds, after each epoch and at the end of a fit.
 
-    Whatever a subclass does, it does in `begin`, `follow` and `finish`. A state that a checkpoint held is known when
-    `begin` is called, which is before the first batch. In several processes the first one alone follows.
+    Whatever a subclass does, it does in `begin`, `follow` and `finish`. In a fit that is resumed `begin` comes when the
+    state that the checkpoint held is known. In several processes the first one alone follows.
 
     Args:
         every: seconds between two looks at the steps of an epoch. A GPU is waited for at each.
@@ -43,6 +43,8 @@ class Follower(Callback):
         self._run, self._next, self.restored = (run if run.strategy.is_main else None), math.inf, None
         self.steps = self.epochs = 0
         self.state = {}
+        if self._run is not None and not run.resumed:
+            self._begin(run)
 
     def on_epoch_begin(self, run: Run) -> None:
         if self._run is not None and self._next == math.inf:
@@ -66,7 +68,7 @@ class Follower(Callback):
         if self._run is not None and self._next == math.inf and self.restored is not None:
             self._begin(run)  # a finished run that is resumed has no epoch
         if self._run is not None and self._next < math.inf:
-            self._run = None
+            self._run, self._next = None, math.inf
             self.follow(run)
             self.finish(run)
 

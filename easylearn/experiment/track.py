@@ -75,15 +75,6 @@ class Track(Follower):
 
     # -- the folder ------------------------------------------------------------------------------------------
 
-    def on_fit_begin(self, run: Run) -> None:
-        super().on_fit_begin(run)
-        if not run.strategy.is_main or run.step:
-            return
-        found = read_info(self.folder)
-        if found is not None and not self._goes_on(found, run) and _ended(found):
-            raise self._taken(found)
-        # One that did not end may be this one, killed before its first checkpoint: `begin` knows.
-
     def _goes_on(self, found: Mapping[str, Any], run: Run) -> bool:
         """Whether the run of the folder is this learner's own, before this fit."""
         mine = found["id"] == self._info.get("id")
@@ -104,11 +95,10 @@ class Track(Follower):
         found = read_info(self.folder)
         self._warned = False
         if self.restored is not None:
-            known = self.restored or {"id": found and found["id"], "fit": len(found["fits"]) - 1 if found else 0}
-            if found is not None and (found["id"] != known["id"] or (not self.restored and _ended(found))):
+            if found is not None and found["id"] != self.restored["id"]:
                 raise self._taken(found)
-            if found is not None and len(found["fits"]) > known["fit"]:
-                self._resume(run, found, int(known["fit"]))
+            if found is not None and len(found["fits"]) > self.restored["fit"]:
+                self._resume(run, found, int(self.restored["fit"]))
                 return
         elif found is not None and not self._goes_on(found, run):
             raise self._taken(found)
@@ -121,8 +111,7 @@ class Track(Follower):
         facts = facts_of(run)
         layers = {name: facts.pop(name) for name in list(facts) if name in LONG}
         if found is None:
-            for name in (INFO, LAYERS, STEPS, EPOCHS, DIFFERENCE):
-                (self.folder / name).unlink(missing_ok=True)
+            self._clear()
             code, difference = code_of(self.folder) if self.code else (None, "")
             found = {
                 "schema": SCHEMA,
@@ -157,6 +146,10 @@ class Track(Follower):
         self.epochs = _cut(self.folder / EPOCHS, fit, len(run.record.epochs))
         self._write(INFO, self._info)
 
+    def _clear(self) -> None:
+        for name in (INFO, LAYERS, STEPS, EPOCHS, DIFFERENCE):
+            (self.folder / name).unlink(missing_ok=True)
+
     def _write(self, name: str, content: Mapping[str, Any] | str) -> None:
         with atomic_write(self.folder / name) as temporary:
             text = content if isinstance(content, str) else json.dumps(content, ensure_ascii=False, default=str)
@@ -177,7 +170,8 @@ class Track(Follower):
             if math.isfinite(sum((loss, momentum, *rates))):  # written by hand in a third of the time
                 lines.append(seal(text))
             else:
-                lines.append(line_of(json.loads(text[:-2] + "}")))
+                row = {"fit": fit, "step": step + 1, "epoch": epoch, "loss": loss, "momentum": momentum, "rates": rates}
+                lines.append(line_of(row))
         ends = record.epoch_ends[self.epochs :]
         rows = [
             {"fit": fit, "step": end, **{n: float(v) for n, v in row.items()}, "epoch": int(row["epoch"])}
@@ -192,13 +186,19 @@ class Track(Follower):
             self._warn(error)
 
     def finish(self, run: Run) -> None:
-        """Note how the fit ended."""
+        """Note how the fit ended; one that failed before its first step leaves no trace."""
         status, error = how_it_ended(run), sys.exc_info()[1]
-        last = self._info["fits"][-1]
-        last |= {"ended": _now(), "status": status, "stop_reason": run.stop_reason and str(run.stop_reason)}
-        if status == "failed" and error is not None:
-            last["error"] = f"{type(error).__name__}: {error}"[:1000]
-        last |= {"steps": run.step, "epochs": run.epoch}
+        if run.step == 0 and status == "failed":
+            self._info["fits"].pop()
+            if not self._info["fits"]:
+                self._clear()
+                return
+        else:
+            last = self._info["fits"][-1]
+            last |= {"ended": _now(), "status": status, "stop_reason": run.stop_reason and str(run.stop_reason)}
+            if status == "failed" and error is not None:
+                last["error"] = f"{type(error).__name__}: {error}"[:1000]
+            last |= {"steps": run.step, "epochs": run.epoch}
         try:
             self._write(INFO, self._info)
         except OSError as problem:

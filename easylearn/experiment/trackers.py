@@ -54,7 +54,7 @@ class _Copy(Follower):
                 call()
         except Exception as error:
             self._broken = True
-            hint = f'; pip install "easylearn[track]" brings it' if isinstance(error, ImportError) else ""
+            hint = '; pip install "easylearn[track]" brings it' if isinstance(error, ImportError) else ""
             problem = f"{type(error).__name__}: {error}"[:300]
             text = f"{type(self).__name__} failed {what} ({problem}){hint}. The fit goes on without it"
             _warn(text)
@@ -146,6 +146,7 @@ class TensorBoard(_Copy):
 class WandB(_Copy):
     """Copies the record for Weights & Biases. It needs the package wandb; nothing is sent unless `offline=False`.
 
+    Each fit of a learner is a run there, and those of one object a group, with steps that go on.
     An error of wandb's is one warning: the fit goes on, and trains what it would have without it.
 
     Args:
@@ -164,18 +165,20 @@ class WandB(_Copy):
             raise ArgumentError(f"project must be the name of a project, got {project!r}")
         self.project, self.name, self.offline = project, name, offline
         self.folder = as_path(folder, "the folder of wandb")
-        self._id = ""
+        self._group = ""
         self._run_there: Any = None
 
     def _open(self, run: Run, arguments: Values) -> None:
         import wandb
 
-        self._id = str(self.restored["id"]) if self.restored else self._id or secrets.token_hex(4)
-        self.state["id"] = self._id
+        there = str(self.restored["id"]) if self.restored else secrets.token_hex(4)
+        self._group = str(self.restored["group"]) if self.restored else self._group or there
+        self.state |= {"id": there, "group": self._group}
         self._run_there = wandb.init(
             project=self.project,
             name=self.name,
-            id=self._id,
+            id=there,
+            group=self._group,
             dir=str(self.folder),
             mode="offline" if self.offline else "online",
             resume=None if self.offline else "allow",

@@ -53,6 +53,7 @@ class Run:
         context: the `RunContext` of whoever made the run: its data and whole model, and the facts that describe them.
         saved_best: of each file of best weights, by name: the metric, its value, and where it is. The learner's own.
         callbacks: all that are called, in their order; the loop sets them.
+        resumed: it goes on from a checkpoint, whose state callbacks get after `on_fit_begin`.
         step: batches done in this fit.
         epoch: whole epochs done in this fit.
         batch: the batch at hand; a callback may replace it in `on_batch_begin`.
@@ -83,6 +84,7 @@ class Run:
     saved_best: dict[str, tuple[str, float, Path]] = field(default_factory=dict)
     context: Any = None
     callbacks: Sequence[Any] = ()
+    resumed: bool = False
     step: int = 0
     epoch: int = 0
     batch: Batch | None = None
