@@ -15,7 +15,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..analysis.page import Piece, drawing, frame, listed, number, plain, section, whole_page
+from ..analysis.page import Piece, drawing, frame, listed, number, plain, section, table, whole_page
 from ..analysis.plots import new_figure
 from ..errors import ArgumentError, DataError, EasyLearnError, did_you_mean, short
 from ..files import StrPath, atomic_write
@@ -247,8 +247,9 @@ class Runs:
         name = "train_loss" if by_steps else self._known(self.metric if metric is None else metric)
         figure = new_figure(7.2, 4.4)
         axes = figure.add_subplot()
-        best = [run.name for run in self.ranked(name if _has_direction(self._runs, name) else None)[:NAMED]]
-        for run in sorted(self._runs, key=lambda run: run.name in best):
+        best = [run.name for run in self.ranked()[:NAMED]]  # the same colours in each drawing
+        order = {name: rank for rank, name in enumerate(best)}
+        for run in sorted(self._runs, key=lambda run: order.get(run.name, -1)):  # those in grey below the others
             x, y = _steps_of(run) if by_steps else _epochs_of(run, name)
             named = run.name in best
             look = {"color": f"C{best.index(run.name)}", "label": short(run.name, 30)} if named else {"color": "0.8"}
@@ -294,8 +295,12 @@ class Runs:
         """
         target = _named(path, ".html", "a report")
         ranked = self.ranked()
-        shown = self.table(sort=self.metric)
-        shown = shown[[c for c in shown.columns if shown[c].notna().any()]].map(_cell)
+        shown = self.table(sort=self.metric).head(MOST_ROWS)
+        last = ["status", "epochs", "seconds", "begun"]
+        shown = shown[[*(c for c in shown.columns if shown[c].notna().any() and c not in last), *last]]
+        rows = [[name, *map(_cell, row)] for name, row in zip(shown.index, shown.itertuples(index=False), strict=True)]
+        right = [str(c) for c in shown.columns if shown[c].dtype.kind in "if"]
+        runs = table(["run", *(str(c).replace("_", " ") for c in shown.columns)], rows, [r.replace("_", " ") for r in right])
         more = [f"<p>The best {MOST_ROWS} of {len(self)} runs:</p>"] if len(self) > MOST_ROWS else []
         metrics = [m for m in dict.fromkeys([self.metric, "valid_loss", "train_loss"]) if self._has(m)]
         curves: list[Piece] = [drawing(self.plot(m), f"{m.replace('_', ' ')}, by epoch") for m in metrics]
@@ -306,7 +311,7 @@ class Runs:
             two = [f"<p>{html.escape(one.name)} and {html.escape(other.name)}, the two best:</p>", frame(what, "what")]
         parts = [
             self._head(ranked[0]),
-            section("Runs", [*more, frame(shown.head(MOST_ROWS), "run")]),
+            section("Best first", [*more, runs]),
             section("Curves", ['<div class="figures">', *curves, "</div>"] if curves else []),
             section("What differs", two),
             section("Left out", [f"<p>{html.escape(why)}</p>" for why in self.unreadable.values()]),
@@ -390,10 +395,6 @@ def _layers(run: TrackedRun) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return layers
-
-
-def _has_direction(runs: Sequence[TrackedRun], metric: str) -> bool:
-    return any(metric in run.info["directions"] for run in runs)
 
 
 def _epochs_of(run: TrackedRun, name: str) -> tuple[list[float], list[float]]:

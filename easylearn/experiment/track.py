@@ -216,7 +216,7 @@ class Track(Follower):
 
 
 def _now() -> str:
-    return datetime.datetime.now().astimezone().isoformat(timespec="seconds")
+    return datetime.datetime.now().astimezone().isoformat(timespec="milliseconds")
 
 
 def _ended(found: Mapping[str, Any]) -> bool:

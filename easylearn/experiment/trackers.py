@@ -217,6 +217,7 @@ class MLflow(_Copy):
         self._id = ""
         self._client: Any = None
         self._waiting: list[Any] = []
+        self._noted: Values = {}
 
     def _open(self, run: Run, arguments: Values) -> None:
         from mlflow import MlflowClient
@@ -229,11 +230,13 @@ class MLflow(_Copy):
         if self._id:
             self._client.update_run(self._id, status="RUNNING")
         else:
-            self._id = self._client.create_run(place, run_name=self.name).info.run_id
+            self._id = str(self._client.create_run(place, run_name=self.name).info.run_id)
         self.state["id"] = self._id
-        before = f"fit {self._fit + 1}/" if self._fit else ""
-        params = [Param(_key(before + name), str(value)[:500]) for name, value in arguments.items()]
-        for i in range(0, len(params) if not self.restored else 0, 100):  # of which a call takes no more
+        before = f"fit {self._fit + 1}/" if self._fit else ""  # a parameter there has one value for good
+        new = {name: value for name, value in arguments.items() if self._noted.get(name) != value}
+        params = [Param(_key(before + name), str(value)[:500]) for name, value in new.items()]
+        self._noted |= arguments
+        for i in range(0, 0 if self.restored else len(params), 100):  # of which a call takes no more
             self._client.log_batch(self._id, params=params[i : i + 100])
 
     def _log(self, values: Mapping[str, float], step: int) -> None:
