@@ -15,7 +15,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..analysis.page import Piece, drawing, frame, listed, number, plain, section, table, whole_page
+from ..analysis.page import Piece, drawing, frame, number, plain, section, table, whole_page
 from ..analysis.plots import new_figure
 from ..errors import ArgumentError, DataError, EasyLearnError, did_you_mean, short
 from ..files import StrPath, atomic_write
@@ -123,7 +123,7 @@ def compare(runs: StrPath | Iterable[StrPath] = "runs/*") -> Runs:
             found |= dict.fromkeys(inside)
     if not found:
         raise DataError(
-            f"there is no run in {listed(given)}: fit with callbacks=[Track(folder)] writes one, and its folder has a "
+            f"there is no run in {', '.join(map(str, given[:8]))}: fit with callbacks=[Track(folder)] writes one, and its folder has a "
             f"file {INFO}"
         )
     return Runs(list(found))

@@ -66,8 +66,10 @@ def append_lines(path: StrPath, lines: Iterable[str], sync: bool = False) -> Non
     if not text:
         return
     with open(path, "ab+", buffering=0) as file:
-        end = _last_newline(file, file.tell())
-        file.truncate(end)
+        size = file.tell()
+        end = _last_newline(file, size)
+        if end < size:
+            file.truncate(end)
         try:
             done = 0
             while done < len(text):
@@ -82,6 +84,10 @@ def append_lines(path: StrPath, lines: Iterable[str], sync: bool = False) -> Non
 
 def _last_newline(file: Any, end: int) -> int:
     """How long a file is up to its last whole line."""
+    if end > 0:
+        file.seek(end - 1)
+        if file.read(1) == b"\n":
+            return end
     while end > 0:
         begin = max(0, end - 65536)
         file.seek(begin)

@@ -159,19 +159,8 @@ class Track(Follower):
 
     def follow(self, run: Run) -> None:
         """Append what is new in the record; a full disk gives one warning, and later rows bring the missing ones."""
-        record, fit, per_epoch = run.record, self.state["fit"], run.steps_per_epoch
-        losses, epochs = record.losses[self.steps :], record.epochs[self.epochs :]
-        lines = []
-        for step, loss in enumerate(losses, self.steps):
-            rates, momentum = list(record.rates[step]), record.momentum[step]
-            epoch = run.first_epoch + step // per_epoch
-            text = f'{{"fit": {fit}, "step": {step + 1}, "epoch": {epoch}, "loss": {loss!r}, "momentum": {momentum!r}, '
-            text += f'"rates": {rates!r}, '
-            if math.isfinite(sum((loss, momentum, *rates))):  # written by hand in a third of the time
-                lines.append(seal(text))
-            else:
-                row = {"fit": fit, "step": step + 1, "epoch": epoch, "loss": loss, "momentum": momentum, "rates": rates}
-                lines.append(line_of(row))
+        record, fit = run.record, self.state["fit"]
+        lines, epochs = _lines_of_steps(run, fit, self.steps), record.epochs[self.epochs :]
         ends = record.epoch_ends[self.epochs :]
         rows = [
             {"fit": fit, "step": end, **{n: float(v) for n, v in row.items()}, "epoch": int(row["epoch"])}
@@ -213,6 +202,25 @@ class Track(Follower):
                 EasyLearnWarning,
                 stacklevel=2,
             )
+
+
+def _lines_of_steps(run: Run, fit: int, start: int) -> list[str]:
+    """The lines of the steps of a record from `start` on."""
+    record, first, per_epoch = run.record, run.first_epoch, run.steps_per_epoch
+    losses, rates, momentum = record.losses[start:], record.rates[start:], record.momentum[start:]
+    columns = zip(range(start, start + len(losses)), losses, momentum, rates, strict=True)
+    if math.isfinite(sum(losses) + sum(momentum) + sum(map(sum, rates))):  # written by hand, in half the time
+        return [
+            seal(
+                f'{{"fit": {fit}, "step": {i + 1}, "epoch": {first + i // per_epoch}, "loss": {loss!r}, '
+                f'"momentum": {m!r}, "rates": {list(r)!r}, '
+            )
+            for i, loss, m, r in columns
+        ]
+    return [
+        line_of({"fit": fit, "step": i + 1, "epoch": first + i // per_epoch, "loss": loss, "momentum": m, "rates": r})
+        for i, loss, m, r in columns
+    ]
 
 
 def _now() -> str:

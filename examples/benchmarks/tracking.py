@@ -1,0 +1,184 @@
+"""What tracking costs: `Track` for a step, and 1,000 runs compared; trackers that are absent or raise at every call.
+
+    python examples/benchmarks/tracking.py [--quick]
+
+CPU time of one thread, in pairs of fits with and without `Track` that take turns in a random order. A fit is timed in
+whole (its fixed cost is told apart: describing the data, asking git, and files that are synced).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import statistics
+import sys
+import tempfile
+import time
+import types
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+import easylearn as el
+from easylearn.experiment.lines import append_lines, line_of
+
+
+def make(width: int) -> el.Learner:
+    """A network for a table: 30 numbers, two hidden layers, batches of 64."""
+    g = torch.Generator().manual_seed(0)
+    x = torch.randn(64 * 100, 30, generator=g)
+    y = (x[:, 0] > 0).long()
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(30, width), nn.ReLU(), nn.Linear(width, width // 2), nn.ReLU(), nn.Linear(width // 2, 2))
+    data = el.TensorData((x, y), (x[:64], y[:64]), el.single_label(["a", "b"]), batch_size=64)
+    return el.Learner(data, model, device="cpu", progress=False)
+
+
+def cpu(learn: el.Learner, epochs: int, callbacks: list[el.Callback]) -> float:
+    begun = time.process_time()
+    learn.fit(1e-3, epochs, callbacks=callbacks)
+    return time.process_time() - begun
+
+
+def overhead(folder: Path, width: int, rounds: int, epochs: int) -> None:
+    ratios, fixed, steps = [], [], 100 * epochs
+    learn, tracked = make(width), make(width)
+    order = random.Random(0)
+    for i in range(rounds + 1):
+        times = {}
+        for name in order.sample(["with", "without"], 2):
+            callbacks: list[el.Callback] = [el.Track(folder / f"{width}_{i}")] if name == "with" else []
+            times[name] = cpu(tracked if name == "with" else learn, epochs, callbacks)
+        if i:  # the first pair warms up
+            ratios.append(times["with"] / times["without"])
+            fixed.append(times["without"] / steps * 1e6)
+    ratios.sort()
+    low, high = ratios[len(ratios) // 10], ratios[-1 - len(ratios) // 10]
+    step = statistics.median(fixed)
+    print(
+        f"hidden {width}: a step takes {step:.0f} us of CPU; a fit of {steps} steps with Track {statistics.median(ratios):.3f} "
+        f"of one without (80 % of {rounds} pairs: {low:.3f} to {high:.3f})"
+    )
+
+
+def hooks_alone(folder: Path, width: int) -> None:
+    """What the hooks of Track take of a fit, added up: free of what else the machine does."""
+    learn, n = make(width), 4000
+    learn.fit(1e-3, 1)
+    timed = Timed(el.Track(folder / f"alone_{width}"))
+    whole = cpu(learn, n // 100, [timed])
+    rest = whole - timed.seconds - timed.fixed
+    print(
+        f"hidden {width}: hooks of Track {timed.seconds / n * 1e6:.1f} us of a step of {rest / n * 1e6:.0f} us, that is "
+        f"{1 + timed.seconds / rest:.3f}; begin and end of a fit {timed.fixed * 1e3:.1f} ms"
+    )
+
+
+class Timed(el.Callback):
+    """A callback whose hooks are timed."""
+
+    def __init__(self, inner: el.Callback) -> None:
+        self.inner = inner
+        self.seconds = self.fixed = 0.0
+
+    def timed(self, hook: str, run: Any, of: str) -> None:
+        begun = time.process_time()
+        getattr(self.inner, hook)(run)
+        setattr(self, of, getattr(self, of) + time.process_time() - begun)
+
+    def on_fit_begin(self, run: Any) -> None:
+        self.timed("on_fit_begin", run, "fixed")
+
+    def on_epoch_begin(self, run: Any) -> None:
+        self.timed("on_epoch_begin", run, "seconds")
+
+    def on_batch_end(self, run: Any) -> None:
+        self.timed("on_batch_end", run, "seconds")
+
+    def on_epoch_end(self, run: Any) -> None:
+        self.timed("on_epoch_end", run, "seconds")
+
+    def on_fit_end(self, run: Any) -> None:
+        self.timed("on_fit_end", run, "fixed")
+
+
+def many(folder: Path, n: int) -> None:
+    """`n` copies of a real run with other numbers: compared, as a table, as differences, a drawing and a page."""
+    make(16).fit(1e-3, 10, callbacks=[el.Track(folder / "real", code=False)])
+    (real,) = el.compare(folder / "real")
+    draw = random.Random(0)
+    for i in range(n):
+        place = folder / "many" / f"run_{i:04d}"
+        place.mkdir(parents=True)
+        info = json.loads(json.dumps(real.info))
+        info["fits"][0]["arguments"] |= {"lr": {"model": draw.random()}, "seed": i % 5}
+        (place / "run.json").write_text(json.dumps(info), encoding="utf-8")
+        rows = [{k: v + draw.random() if k == "valid_loss" else v for k, v in row.items()} for row in real.epochs]
+        append_lines(place / "epochs.jsonl", map(line_of, rows))
+        (place / "steps.jsonl").write_bytes((folder / "real" / "steps.jsonl").read_bytes())
+    import matplotlib.figure
+    import pandas  # noqa: F401 - what importing them costs is not asked
+
+    matplotlib.figure.Figure()
+    cells = []
+    begun, before = time.process_time(), 0.0
+    for name, what in (
+        ("read", lambda: el.compare(folder / "many/*")),
+        ("table", lambda: runs.table(sort="valid_loss")),
+        ("differences", lambda: runs.differences(0, 1)),
+        ("page", lambda: runs.report(folder / "runs.html")),
+    ):
+        result = what()
+        runs = result if name == "read" else runs
+        now = time.process_time() - begun
+        cells.append(f"{name} {now - before:.2f} s")
+        before = now
+    print(f"{n} runs compared in {before:.2f} s of CPU: {', '.join(cells)}")
+
+
+def absent_or_raising() -> None:
+    """Each tracker where its package is absent, and where every call of it raises, beside a fit without."""
+
+    def fit(callbacks: list[el.Callback]) -> list[torch.Tensor]:
+        learn = make(16)
+        with warnings.catch_warnings(record=True) as heard:
+            warnings.simplefilter("always")
+            learn.fit(1e-2, 3, callbacks=callbacks)
+        counts.append(len(heard))
+        return list(learn.model.state_dict().values())
+
+    class Raises:
+        def __getattr__(self, name: str) -> Any:
+            raise ZeroDivisionError(name)
+
+    counts: list[int] = []
+    plain, names = fit([]), ("torch.utils.tensorboard", "torch.utils.tensorboard.summary", "wandb", "mlflow", "mlflow.entities")
+    same = 0
+    for kind in ("absent", "raising"):
+        for name in names:
+            module: Any = None if kind == "absent" else types.ModuleType(name)
+            if module is not None:
+                for word in ("SummaryWriter", "hparams", "init", "Settings", "MlflowClient", "Param", "Metric"):
+                    setattr(module, word, Raises())
+            sys.modules[name] = module
+        for make_one in (lambda: el.TensorBoard("board"), lambda: el.WandB("p"), lambda: el.MLflow("p")):
+            same += all(map(torch.equal, plain, fit([make_one()])))
+    print(f"trackers absent or raising: {same} of 6 fits with weights identical to the bit, warnings {counts[1:]}")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="a moment instead of minutes")
+    quick = parser.parse_args().quick
+    torch.set_num_threads(1)
+    print(f"easylearn {el.__version__}, torch {torch.__version__}, one thread")
+    with tempfile.TemporaryDirectory() as name:
+        for width in (64,) if quick else (64, 200):
+            hooks_alone(Path(name), width)
+            overhead(Path(name), width, 2 if quick else 25, 1 if quick else 20)
+        many(Path(name), 20 if quick else 1000)
+    absent_or_raising()
