@@ -248,12 +248,14 @@ class Runs:
         figure = new_figure(7.2, 4.4)
         axes = figure.add_subplot()
         best = [run.name for run in self.ranked()[:NAMED]]  # the same colours in each drawing
-        order = {name: rank for rank, name in enumerate(best)}
-        for run in sorted(self._runs, key=lambda run: order.get(run.name, -1)):  # those in grey below the others
-            x, y = _steps_of(run) if by_steps else _epochs_of(run, name)
-            named = run.name in best
-            look = {"color": f"C{best.index(run.name)}", "label": short(run.name, 30)} if named else {"color": "0.8"}
-            axes.plot(x, y, linewidth=1.4 if named else 0.7, marker="o" if len(x) < 2 else "", **look)
+        points = {run.name: _steps_of(run) if by_steps else _epochs_of(run, name) for run in self._runs}
+        grey = [(x, y) for run, (x, y) in points.items() if run not in best]
+        if grey:  # as one line with gaps, which a thousand runs need
+            gap = [math.nan]
+            axes.plot(sum((x + gap for x, _ in grey), []), sum((y + gap for _, y in grey), []), color="0.8", linewidth=0.7)
+        for run in best:
+            x, y = points[run]
+            axes.plot(x, y, linewidth=1.4, marker="o" if len(x) < 2 else "", label=short(run, 30))
         axes.set(xlabel="step" if by_steps else "epoch", ylabel="loss" if by_steps else name.replace("_", " "))
         if not by_steps:
             axes.locator_params(axis="x", integer=True)
@@ -300,7 +302,9 @@ class Runs:
         shown = shown[[*(c for c in shown.columns if shown[c].notna().any() and c not in last), *last]]
         rows = [[name, *map(_cell, row)] for name, row in zip(shown.index, shown.itertuples(index=False), strict=True)]
         right = [str(c) for c in shown.columns if shown[c].dtype.kind in "if"]
-        runs = table(["run", *(str(c).replace("_", " ") for c in shown.columns)], rows, [r.replace("_", " ") for r in right])
+        runs = table(
+            ["run", *(str(c).replace("_", " ") for c in shown.columns)], rows, [r.replace("_", " ") for r in right]
+        )
         more = [f"<p>The best {MOST_ROWS} of {len(self)} runs:</p>"] if len(self) > MOST_ROWS else []
         metrics = [m for m in dict.fromkeys([self.metric, "valid_loss", "train_loss"]) if self._has(m)]
         curves: list[Piece] = [drawing(self.plot(m), f"{m.replace('_', ' ')}, by epoch") for m in metrics]

@@ -47,7 +47,9 @@ class Reproduction:
         lines = [f"{self.folder}: {len(self.differences) or 'no'} difference{'s'[: len(self.differences) != 1]} here"]
         lines += [f"  {n}: {_shown(then)} then, {_shown(now)} now" for n, (then, now) in self.differences.items()]
         lines += [f"  not compared: {why}" for why in self.unknown]
-        return "\n".join([*lines, *(["to make it again:"] if self.commands else []), *(f"  {c}" for c in self.commands)])
+        return "\n".join(
+            [*lines, *(["to make it again:"] if self.commands else []), *(f"  {c}" for c in self.commands)]
+        )
 
 
 def _shown(value: Any) -> str:

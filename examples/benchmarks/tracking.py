@@ -33,7 +33,9 @@ def make(width: int) -> el.Learner:
     x = torch.randn(64 * 100, 30, generator=g)
     y = (x[:, 0] > 0).long()
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(30, width), nn.ReLU(), nn.Linear(width, width // 2), nn.ReLU(), nn.Linear(width // 2, 2))
+    model = nn.Sequential(
+        nn.Linear(30, width), nn.ReLU(), nn.Linear(width, width // 2), nn.ReLU(), nn.Linear(width // 2, 2)
+    )
     data = el.TensorData((x, y), (x[:64], y[:64]), el.single_label(["a", "b"]), batch_size=64)
     return el.Learner(data, model, device="cpu", progress=False)
 
@@ -69,12 +71,14 @@ def hooks_alone(folder: Path, width: int) -> None:
     """What the hooks of Track take of a fit, added up: free of what else the machine does."""
     learn, n = make(width), 4000
     learn.fit(1e-3, 1)
-    timed = Timed(el.Track(folder / f"alone_{width}"))
+    nothing, timed = Timed(el.Callback()), Timed(el.Track(folder / f"alone_{width}"))
+    cpu(learn, n // 100, [nothing])  # what the clock itself takes
     whole = cpu(learn, n // 100, [timed])
+    hooks = timed.seconds - nothing.seconds
     rest = whole - timed.seconds - timed.fixed
     print(
-        f"hidden {width}: hooks of Track {timed.seconds / n * 1e6:.1f} us of a step of {rest / n * 1e6:.0f} us, that is "
-        f"{1 + timed.seconds / rest:.3f}; begin and end of a fit {timed.fixed * 1e3:.1f} ms"
+        f"hidden {width}: hooks of Track {hooks / n * 1e6:.1f} us of a step of {rest / n * 1e6:.0f} us, that is "
+        f"{1 + hooks / rest:.3f}; begin and end of a fit {timed.fixed * 1e3:.1f} ms"
     )
 
 
@@ -156,7 +160,10 @@ def absent_or_raising() -> None:
             raise ZeroDivisionError(name)
 
     counts: list[int] = []
-    plain, names = fit([]), ("torch.utils.tensorboard", "torch.utils.tensorboard.summary", "wandb", "mlflow", "mlflow.entities")
+    plain, names = (
+        fit([]),
+        ("torch.utils.tensorboard", "torch.utils.tensorboard.summary", "wandb", "mlflow", "mlflow.entities"),
+    )
     same = 0
     for kind in ("absent", "raising"):
         for name in names:

@@ -14,7 +14,9 @@ from easylearn.learning import Learner
 def make(seed: int = 0, n: int = 20, **how: Any) -> Learner:
     g = torch.Generator().manual_seed(0)
     x = torch.randn(n, 3, generator=g)
-    data = el.TensorData((x, (x[:, 0] > 0).long()), (x[:6], (x[:6, 0] > 0).long()), el.single_label(["a", "b"]), batch_size=4)
+    data = el.TensorData(
+        (x, (x[:, 0] > 0).long()), (x[:6], (x[:6, 0] > 0).long()), el.single_label(["a", "b"]), batch_size=4
+    )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Dropout(0.2), nn.Linear(4, 2))

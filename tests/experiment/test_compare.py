@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -122,7 +123,9 @@ def test_a_page_that_loads_nothing_and_a_workbook(runs: el.Runs, tmp_path: Path)
     path = runs.to_excel(tmp_path / "runs.xlsx")
     sheets = pd.read_excel(path, sheet_name=None)
     assert sheets["runs"]["run"].tolist() == list(NAMES) and len(sheets["epochs"]) == 8
-    assert sheets["epochs"]["valid_loss"].tolist() == pytest.approx([r["valid_loss"] for one in runs for r in one.epochs])
+    assert sheets["epochs"]["valid_loss"].tolist() == pytest.approx(
+        [r["valid_loss"] for one in runs for r in one.epochs]
+    )
 
 
 def test_without_openpyxl_it_says_what_to_install(
@@ -142,7 +145,7 @@ def test_ways_to_name_runs(folder: Path, tmp_path: Path, monkeypatch: pytest.Mon
     assert "first" in repr(el.compare()) and "<table" in el.compare()._repr_html_()
     with pytest.raises(DataError, match="no run in .*nowhere"):
         el.compare(tmp_path / "nowhere")
-    with pytest.raises(ArgumentError, match="'firts'.*first"):
+    with pytest.raises(ArgumentError, match=r"'firts'.*first"):
         el.compare()["firts"]
     with pytest.raises(ArgumentError, match="valid_loss"):
         el.compare().plot("valid_los")
@@ -184,4 +187,7 @@ def test_runs_that_have_only_begun(tmp_path: Path) -> None:
 def test_of_many_runs_the_best_have_colours(tmp_path: Path) -> None:
     fake(tmp_path, 40)
     lines = el.compare(tmp_path).plot().axes[0].lines
-    assert len(lines) == 40 and sum(line.get_label().startswith("run_") for line in lines) == module.NAMED
+    named = [line.get_label() for line in lines if line.get_label().startswith("run_")]
+    assert named == [run.name for run in el.compare(tmp_path).ranked()[: module.NAMED]]
+    (grey,) = [line for line in lines if line.get_label() not in named]
+    assert sum(not math.isnan(y) for y in grey.get_ydata()) == 30 * 10

@@ -218,7 +218,10 @@ KILLED = """
 def test_a_kill_leaves_what_was_written_and_the_run_goes_on(tmp_path: Path) -> None:
     path = os.pathsep.join(map(str, (Path(__file__).parents[2], Path(__file__).parent)))
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(KILLED)], cwd=tmp_path, env={**os.environ, "PYTHONPATH": path}, timeout=120
+        [sys.executable, "-c", textwrap.dedent(KILLED)],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": path},
+        timeout=120,
     )
     assert done.returncode == -signal.SIGKILL
     (run,) = el.compare(tmp_path / "a")
