@@ -55,7 +55,7 @@ class TrackedRun:
 
     @property
     def status(self) -> str:
-        """ "running", "done", "stopped" by a reason, "failed" by an error, or "killed" where its process is gone."""
+        """How it stands: running, done, stopped by a reason, failed by an error, or killed: its process is gone."""
         last = self.info["fits"][-1] if self.info["fits"] else {}
         if "status" in last:
             return str(last["status"])
@@ -64,7 +64,7 @@ class TrackedRun:
 
     @cached_property
     def arguments(self) -> dict[str, Any]:
-        """Everything that was chosen, flat: by Track's arguments=, in the last fit, and otherwise in those before it."""
+        """Everything that was chosen, flat: arguments= of Track, the last fit's, and what was otherwise before it."""
         *before, last = [flat(fit["arguments"]) for fit in self.info["fits"]] or [{}]
         earlier = {
             f"fit {i}: {name}": value
@@ -252,7 +252,8 @@ class Runs:
         grey = [(x, y) for run, (x, y) in points.items() if run not in best]
         if grey:  # as one line with gaps, which a thousand runs need
             gap = [math.nan]
-            axes.plot(sum((x + gap for x, _ in grey), []), sum((y + gap for _, y in grey), []), color="0.8", linewidth=0.7)
+            gaps = [[v for points in axis for v in points + gap] for axis in zip(*grey, strict=True)]
+            axes.plot(*gaps, color="0.8", linewidth=0.7)
         for run in best:
             x, y = points[run]
             axes.plot(x, y, linewidth=1.4, marker="o" if len(x) < 2 else "", label=short(run, 30))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import platform
 import socket
@@ -119,11 +120,14 @@ def directions_of(run: Run) -> dict[str, bool | None]:
     return {**{n: d for n, d in known.items() if d is not None}, "valid_loss": False, "train_loss": False}
 
 
+_versions = functools.cache(library_versions)  # which of them are loaded does not change in a process
+
+
 def place_of(device: torch.device) -> Facts:
     """Where and with what this process computes."""
     named = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor()
     return {
-        "versions": {**library_versions(), "torch": str(torch.__version__)},
+        "versions": {**_versions(), "torch": str(torch.__version__)},
         "machine": {
             "host": socket.gethostname(),
             "system": f"{platform.system()} {platform.release()}, {platform.machine()}",

@@ -81,7 +81,7 @@ class Follower(Callback):
 
 
 def how_it_ended(run: Run) -> str:
-    """ "done", "stopped" for a reason, or "failed" by an error."""
+    """One of "done", "stopped" (for a reason) and "failed" (by an error)."""
     if run.stop_reason is not None:
         return "stopped"
     return "done" if run.step >= run.n_steps else "failed"

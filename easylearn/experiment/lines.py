@@ -19,10 +19,10 @@ _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(", "
 
 
 def line_of(row: Mapping[str, Any]) -> str:
-    """The line of a row: JSON whose last key is "sum"; what is no finite number becomes the text that `float` reads.
+    r"""The line of a row: JSON whose last key is "sum"; what is no finite number becomes the text that `float` reads.
 
     >>> line_of({"step": 1, "loss": float("nan")})
-    '{"step": 1, "loss": "nan", "sum": "183d39b4"}\\n'
+    '{"step": 1, "loss": "nan", "sum": "183d39b4"}\n'
     """
     try:
         body = _encode(row)

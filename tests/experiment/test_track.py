@@ -16,7 +16,6 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
 
 import easylearn as el
 from easylearn.errors import ArgumentError, DataError, EasyLearnWarning, SchemaError, StateError
