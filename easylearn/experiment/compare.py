@@ -81,7 +81,7 @@ class TrackedRun:
         return flat(last.get("facts", self.info["facts"]))
 
     def best(self, metric: str) -> float:
-        """The best value of a metric over the epochs; NaN where it has none."""
+        """The best value of a `metric` over the epochs; NaN where it has none."""
         values = [float(row[metric]) for row in self.epochs if metric in row]
         values = [v for v in values if not math.isnan(v)]
         if not values:
@@ -123,8 +123,8 @@ def compare(runs: StrPath | Iterable[StrPath] = "runs/*") -> Runs:
             found |= dict.fromkeys(inside)
     if not found:
         raise DataError(
-            f"there is no run in {', '.join(map(str, given[:8]))}: fit with callbacks=[Track(folder)] writes one, and its folder has a "
-            f"file {INFO}"
+            f"there is no run in {', '.join(map(str, given[:8]))}: fit with callbacks=[Track(folder)] writes "
+            f"one, whose folder has a file {INFO}"
         )
     return Runs(list(found))
 

@@ -41,7 +41,7 @@ class Track(Follower):
     Raises:
         StateError: when a fit begins, if the folder holds another run.
 
-    >>> import tempfile, easylearn as el
+    >>> import tempfile, torch, easylearn as el
     >>> x, y = torch.randn(8, 2), torch.arange(8) % 2
     >>> data = el.TensorData((x, y), (x, y), el.single_label(["a", "b"]), batch_size=4)
     >>> learn = el.Learner(data, torch.nn.Linear(2, 2), progress=False)
@@ -68,7 +68,7 @@ class Track(Follower):
             json.dumps(self.arguments, allow_nan=False)
         except (TypeError, ValueError) as error:
             raise ArgumentError(
-                f"arguments= of Track must be in plain values (numbers, texts, lists, dictionaries), and is not: {error}"
+                f"arguments= of Track must be in plain values (numbers, texts, lists, dictionaries): {error}"
             ) from error
         self._info: dict[str, Any] = {}
         self._warned = False
@@ -91,7 +91,7 @@ class Track(Follower):
         )
 
     def begin(self, run: Run) -> None:
-        """Open the folder: go on with a fit that was killed, or note a new one."""
+        """Open the folder for a `run`: go on with a fit that was killed, or note a new one."""
         found = read_info(self.folder)
         self._warned = False
         if self.restored is not None:
@@ -175,7 +175,7 @@ class Track(Follower):
             self._warn(error)
 
     def finish(self, run: Run) -> None:
-        """Note how the fit ended; one that failed before its first step leaves no trace."""
+        """Note how the `run` ended; one that failed before its first step leaves no trace."""
         status, error = how_it_ended(run), sys.exc_info()[1]
         if run.step == 0 and status == "failed":
             self._info["fits"].pop()

@@ -17,6 +17,7 @@ import tempfile
 import time
 import types
 import warnings
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -60,9 +61,9 @@ def overhead(folder: Path, width: int, rounds: int, epochs: int) -> None:
             fixed.append(times["without"] / steps * 1e6)
     ratios.sort()
     low, high = ratios[len(ratios) // 10], ratios[-1 - len(ratios) // 10]
-    step = statistics.median(fixed)
+    step, ratio = statistics.median(fixed), statistics.median(ratios)
     print(
-        f"hidden {width}: a step takes {step:.0f} us of CPU; a fit of {steps} steps with Track {statistics.median(ratios):.3f} "
+        f"hidden {width}: a step takes {step:.0f} us of CPU; a fit of {steps} steps with Track {ratio:.3f} "
         f"of one without (80 % of {rounds} pairs: {low:.3f} to {high:.3f})"
     )
 
@@ -136,7 +137,7 @@ def many(folder: Path, n: int) -> None:
     times.append(time.process_time())
     runs.report(folder / "runs.html")
     times.append(time.process_time())
-    read, tabled, page = (after - before for before, after in zip(times, times[1:], strict=False))
+    read, tabled, page = (after - before for before, after in pairwise(times))
     cells = [f"read {read:.2f} s", f"table and differences {tabled:.2f} s", f"page with three drawings {page:.2f} s"]
     print(f"{n} runs compared in {times[-1] - times[0]:.2f} s of CPU: {', '.join(cells)}")
 

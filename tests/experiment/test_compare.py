@@ -143,7 +143,7 @@ def test_ways_to_name_runs(folder: Path, tmp_path: Path, monkeypatch: pytest.Mon
         assert len(el.compare(given)) == 3
     assert len(el.compare()) == 3 and len(el.compare("runs/first")) == 1
     assert "first" in repr(el.compare()) and "<table" in el.compare()._repr_html_()
-    with pytest.raises(DataError, match="no run in .*nowhere"):
+    with pytest.raises(DataError, match=r"no run in .*nowhere"):
         el.compare(tmp_path / "nowhere")
     with pytest.raises(ArgumentError, match=r"'firts'.*first"):
         el.compare()["firts"]
