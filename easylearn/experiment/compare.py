@@ -182,7 +182,7 @@ class Runs:
         """What runs are ranked by: the first metric with a direction that most of them have, else a loss."""
         order = dict.fromkeys(name for run in self._runs for name in run.info["directions"])
         had = {name: sum(name in row for run in self._runs for row in run.epochs[-1:]) for name in order}
-        return max(order, key=lambda name: (had[name] * 2 > len(self._runs), had[name] > 0))
+        return max(order, key=lambda name: (had[name] * 2 > len(self._runs), had[name] > 0))  # type: ignore[no-any-return]
 
     def ranked(self, metric: str | None = None) -> list[TrackedRun]:
         """The runs, the best one first; those without a value of the metric last.
@@ -219,7 +219,7 @@ class Runs:
             {**_results(run), **{n: known[n] for n in columns if n in known}}
             for run, known in zip(runs, ({**o, **c} for o, c in zip(others, chosen, strict=True)), strict=True)
         ]
-        return pd.DataFrame(rows, index=pd.Index([run.name for run in runs], name="run"))
+        return pd.DataFrame(rows, index=pd.Index([run.name for run in runs], name="run"))  # type: ignore[no-any-return]
 
     def differences(self, first: int | str, second: int | str) -> pd.DataFrame:
         """What two runs do not share: arguments, facts, layers, versions, code, and how they went.
@@ -235,7 +235,7 @@ class Runs:
         a, b = self[first], self[second]
         rows = [(what, *pair) for what, pair in _differences(a, b).items()]
         columns = ["what", a.name, b.name if b.name != a.name else f"{b.name} "]
-        return pd.DataFrame(rows, columns=columns).set_index("what")
+        return pd.DataFrame(rows, columns=columns).set_index("what")  # type: ignore[no-any-return]
 
     def plot(self, metric: str | None = None) -> Figure:
         """Curves over each other: of a column of the epochs, or the "loss" of the steps.
@@ -437,4 +437,4 @@ def _for_excel(table: pd.DataFrame) -> pd.DataFrame:
         kept = "".join(c for c in value if c >= " " or c in "\t\n") if isinstance(value, str) else value
         return short(kept, 32_000) if isinstance(kept, str) else kept
 
-    return table.map(fitting)
+    return table.map(fitting)  # type: ignore[no-any-return]

@@ -128,7 +128,7 @@ class TensorBoard(_Copy):
         self.steps, self.epochs = run.step, len(run.record.epochs)
         if self._fit == 0 and not self.restored:  # add_hparams of torch's would make a run of its own
             told = {f"epoch/{name}": math.nan for name in directions_of(run) if run.valid_loader or "valid" not in name}
-            for summary in hparams(arguments, told):
+            for summary in hparams(arguments, told):  # type: ignore[no-untyped-call]
                 self._writer.file_writer.add_summary(summary)
         else:
             changed = "\n".join(f"    {name}: {value}" for name, value in arguments.items())
