@@ -6,6 +6,7 @@ import datetime as dt
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from decimal import Decimal
+from fractions import Fraction
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -32,6 +33,8 @@ def plain(value: Any) -> Level:
         value = value.item()
     if isinstance(value, bool | int | float | Decimal):
         return value
+    if isinstance(value, Fraction):
+        return float(value)
     import pandas as pd
 
     if isinstance(value, np.datetime64 | dt.datetime):
@@ -196,6 +199,8 @@ class Lookup:
 
     def _said_by(self, text: str) -> list[Level]:
         """The values of other kinds that a text may stand for."""
+        import pandas as pd
+
         bare, names = text.strip().lower(), []
         if self.kinds & NUMBERS and "_" not in text:  # Python would read "1_0" as ten
             names = ["int", "float", *self.kinds & {"decimal"}]
@@ -203,6 +208,9 @@ class Lookup:
         for name in [*names, *self.kinds & {"timestamp", "timedelta", "date"}]:
             with suppress(ValueError, ArithmeticError):
                 found.append(_kinds()[name].read(text))
+        if "date" in self.kinds:
+            with suppress(ValueError):
+                found += _other_types(pd.Timestamp(dt.datetime.fromisoformat(text.strip())))  # a day, at midnight
         return found
 
 
