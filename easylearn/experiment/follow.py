@@ -11,9 +11,11 @@ from ..errors import check_number
 from ..train.callback import Callback
 from ..train.state import Run
 
+SHORT = 0.25  # seconds since the last look, below which the end of an epoch brings no other
+
 
 class Follower(Callback):
-    """Hands on new rows of the record: every few seconds, after each epoch and at the end of a fit.
+    """Hands on new rows of the record: every few seconds, after an epoch of some length, and at the end of a fit.
 
     Whatever a subclass does, it does in `begin`, `follow` and `finish`. In a fit that is resumed `begin` comes when the
     state that the checkpoint held is known. In several processes the first one alone follows.
@@ -57,12 +59,16 @@ class Follower(Callback):
 
     def on_batch_end(self, run: Run) -> None:
         if time.monotonic() >= self._next:
-            self.follow(run)
-            self._next = time.monotonic() + self.every
+            self._look(run)
 
     def on_epoch_end(self, run: Run) -> None:
-        if self._run is not None:
-            self.follow(run)
+        # Epochs of milliseconds wait for each other: to open a file takes as long as to write fifty rows.
+        if self._run is not None and time.monotonic() >= self._next - self.every + min(self.every, SHORT):
+            self._look(run)
+
+    def _look(self, run: Run) -> None:
+        self.follow(run)
+        self._next = time.monotonic() + self.every
 
     def on_fit_end(self, run: Run) -> None:
         if self._run is not None and self._next == math.inf and self.restored is not None:

@@ -68,47 +68,47 @@ def overhead(folder: Path, width: int, rounds: int, epochs: int) -> None:
     )
 
 
-def hooks_alone(folder: Path, width: int) -> None:
-    """What the hooks of Track take of a fit, added up: free of what else the machine does."""
+def hooks_alone(folder: Path, width: int, rounds: int) -> None:
+    """What Track takes of a step, added up: free of what else the machine does."""
     learn, n = make(width), 4000
     learn.fit(1e-3, 1)
-    nothing, timed = Timed(el.Callback()), Timed(el.Track(folder / f"alone_{width}"))
-    cpu(learn, n // 100, [nothing])  # what the clock itself takes
-    whole = cpu(learn, n // 100, [timed])
-    hooks = timed.seconds - nothing.seconds
-    rest = whole - timed.seconds - timed.fixed
+    found = []
+    for i in range(rounds):
+        timed = Timed(folder / f"alone_{width}_{i}")
+        whole = cpu(learn, n // 100, [timed])
+        found.append((timed.rows / n + timed.look, (whole - timed.rows - timed.fixed) / n, timed.fixed))
+    ratios = sorted(1 + hooks / step for hooks, step, _ in found)
+    middle = statistics.median(ratios)
+    hooks, step, fixed = map(statistics.median, zip(*found, strict=True))
     print(
-        f"hidden {width}: hooks of Track {hooks / n * 1e6:.1f} us of a step of {rest / n * 1e6:.0f} us, that is "
-        f"{1 + hooks / rest:.3f}; begin and end of a fit {timed.fixed * 1e3:.1f} ms"
+        f"hidden {width}: Track takes {hooks * 1e6:.1f} us of a step of {step * 1e6:.0f} us, so {middle:.3f} "
+        f"(of {rounds}: {ratios[0]:.3f} to {ratios[-1]:.3f}); begin and end of a fit {fixed * 1e3:.1f} ms"
     )
 
 
-class Timed(el.Callback):
-    """A callback whose hooks are timed."""
+class Timed(el.Track):
+    """Track with its costs: of rows, of begin and end, and of looking at the clock, which each step does."""
 
-    def __init__(self, inner: el.Callback) -> None:
-        self.inner = inner
-        self.seconds = self.fixed = 0.0
+    rows = fixed = look = 0.0
 
-    def timed(self, hook: str, run: Any, of: str) -> None:
+    def begin(self, run: Any) -> None:
         begun = time.process_time()
-        getattr(self.inner, hook)(run)
-        setattr(self, of, getattr(self, of) + time.process_time() - begun)
+        for _ in range(10_000):
+            self.on_batch_end(run)
+        self.look = (time.process_time() - begun) / 10_000
+        begun = time.process_time()
+        super().begin(run)
+        self.fixed += time.process_time() - begun + self.look * 10_000
 
-    def on_fit_begin(self, run: Any) -> None:
-        self.timed("on_fit_begin", run, "fixed")
+    def follow(self, run: Any) -> None:
+        begun = time.process_time()
+        super().follow(run)
+        self.rows += time.process_time() - begun
 
-    def on_epoch_begin(self, run: Any) -> None:
-        self.timed("on_epoch_begin", run, "seconds")
-
-    def on_batch_end(self, run: Any) -> None:
-        self.timed("on_batch_end", run, "seconds")
-
-    def on_epoch_end(self, run: Any) -> None:
-        self.timed("on_epoch_end", run, "seconds")
-
-    def on_fit_end(self, run: Any) -> None:
-        self.timed("on_fit_end", run, "fixed")
+    def finish(self, run: Any) -> None:
+        begun = time.process_time()
+        super().finish(run)
+        self.fixed += time.process_time() - begun
 
 
 def many(folder: Path, n: int) -> None:
@@ -183,7 +183,7 @@ if __name__ == "__main__":
     print(f"easylearn {el.__version__}, torch {torch.__version__}, one thread")
     with tempfile.TemporaryDirectory() as name:
         for width in (64,) if quick else (64, 200):
-            hooks_alone(Path(name), width)
+            hooks_alone(Path(name), width, 1 if quick else 11)
             overhead(Path(name), width, 2 if quick else 25, 1 if quick else 20)
         many(Path(name), 20 if quick else 1000)
     absent_or_raising()
