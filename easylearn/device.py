@@ -17,7 +17,6 @@ import torch
 from .errors import ArgumentError
 
 Precision = Literal["fp32", "bf16", "fp16"]
-_OUTSIDE = 65_536, 64 * 2**20  # of a fit: blocks that glibc may map, and free bytes from which on it gives back
 
 
 def pick_device(device: str | torch.device | None = None) -> torch.device:
@@ -70,13 +69,11 @@ def moved(x: torch.Tensor, device: torch.device | None) -> torch.Tensor:
 def prepare(device: torch.device) -> None:
     """What this process does before it computes on a device: when a fit begins, and where pictures are batched.
 
-    On the CPU it keeps up to 64 MB of the memory that it frees, which one prediction hands on to the next.
     Setting the number of threads to what it is looks idle, but until somebody has set it MKL chooses fewer where it
     sees fit, and sums, and so runs, must not depend on who did before.
     """
     if device.type == "cpu":
         torch.set_num_threads(torch.get_num_threads())
-        _keep_some()
 
 
 class WhileAnyIsInside:
@@ -89,11 +86,6 @@ class WhileAnyIsInside:
     def __init__(self, make: Callable[[], AbstractContextManager[Any]]) -> None:
         self._make = make
         self._process, self._lock, self._inside, self._opened = os.getpid(), threading.Lock(), 0, ExitStack()
-
-    @property
-    def is_open(self) -> bool:
-        """Whether a thread is inside."""
-        return self._inside > 0
 
     @contextmanager
     def __call__(self) -> Iterator[None]:
@@ -112,20 +104,13 @@ class WhileAnyIsInside:
                     self._opened.close()
 
 
-@functools.cache
-def _keep_some() -> None:
-    """Once in a process: what holds after a fit holds before the first one, too."""
-    if not _kept.is_open:
-        _set_malloc(*_OUTSIDE)
-
-
 @contextmanager
 def _keeping() -> Iterator[None]:
     _set_malloc(0, 2**31 - 1)
     try:
         yield
     finally:
-        _set_malloc(*_OUTSIDE)
+        _set_malloc(65_536, 64 * 2**20)
         give_back_memory()
 
 
