@@ -95,6 +95,6 @@ __all__ = [
     "load_predictor", "losses", "mae", "metrics", "multi_label", "next_token", "occlusion", "partial_dependence",
     "permutation_importance", "perplexity", "plot_confusion", "plot_embeddings", "plot_grad_cam", "plot_worst",
     "pooled_head", "register", "regression", "reproduce", "rmse", "rmspe", "roc_auc", "rolling_windows", "save_encoder",
-    "schedules", "search", "sgd", "single_label", "tabular_learner", "text_classifier_learner", "top_k", "vision_learner",
-    "vision_model",
+    "schedules", "search", "sgd", "single_label", "tabular_learner", "text_classifier_learner", "top_k",
+    "vision_learner", "vision_model",
 ]  # fmt: skip
