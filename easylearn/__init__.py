@@ -24,10 +24,14 @@ from .errors import ArgumentError, DataError, EasyLearnError, EasyLearnWarning, 
 from .experiment.audit import audit
 from .experiment.blend import Blend, blend
 from .experiment.certainty import interval, spread, versus
+from .experiment.compare import Runs, TrackedRun, compare
 from .experiment.cross_fit import Crossed, cross_fit
 from .experiment.found import Found
+from .experiment.reproduce import Reproduction, reproduce
 from .experiment.search import search
 from .experiment.submit import pseudo_label, snapshots, submit
+from .experiment.track import Track
+from .experiment.trackers import MLflow, TensorBoard, WandB
 from .experiment.tuned import tune_thresholds
 from .export import load_learner, load_predictor
 from .learning import Learner
@@ -67,7 +71,16 @@ from .texts.tokenize import SubwordTokenizer, WordTokenizer
 from .texts.transfer import load_encoder, save_encoder
 from .texts.vocab import Vocab
 from .train.callback import Callback
-from .train.callbacks import CutMix, EarlyStopping, MixUp, ReduceLROnPlateau, SaveBest, SaveCycles, WeightAverage
+from .train.callbacks import (
+    CutMix,
+    EarlyStopping,
+    KeepBest,
+    MixUp,
+    ReduceLROnPlateau,
+    SaveBest,
+    SaveCycles,
+    WeightAverage,
+)
 from .train.optim import adamw, sgd
 from .train.record import Record
 from .train.state import Pause, Run
@@ -86,18 +99,18 @@ __all__ = [
     "ActivationPenalty", "ArgumentError", "Batch", "Blend", "Blur", "BodyHead", "Callback", "CollabData", "Crossed",
     "CutMix", "Data", "DataError", "Dihedral", "Drops", "EarlyStopping", "EasyLearnError", "EasyLearnWarning",
     "EntityEmbedder", "Erase", "ExclusiveTask", "Flip", "Folds", "Found", "Hue", "ImageData", "Interpretation",
-    "LayerGroup", "Learner", "Light", "Loader", "LoaderData", "Metric", "MixUp", "Pause", "Perspective", "Prediction",
-    "Predictions", "Predictor", "RandAugment", "RandomResizedCrop", "RateByLength", "Record", "ReduceLROnPlateau",
-    "Rotate", "Run", "SampledSoftmax", "Saturation", "SaveBest", "SaveCycles", "SaveError", "Schedule", "Shift",
-    "SingleDevice", "StateError", "Strategy", "SubwordTokenizer", "TabularData", "Task", "TensorData", "TextBody",
-    "TextData", "TextLMData", "Transform", "TrivialAugment", "Vocab", "WeightAverage", "WeightsError", "WordTokenizer",
-    "Zoom", "accuracy", "adamw", "add_datepart", "arch_names", "audit", "average_predictions", "blend",
-    "choose_threshold", "collab_learner", "contrast", "cross_fit", "elapsed_since", "embeddings", "error_rate", "f1",
-    "f_beta", "folds", "generate", "get_arch", "grad_cam", "interval", "language_model_learner", "load_encoder",
-    "load_learner", "load_predictor", "losses", "mae", "metrics", "multi_label", "next_token", "occlusion",
-    "partial_dependence", "permutation_importance", "perplexity", "plot_confusion", "plot_embeddings", "plot_grad_cam",
-    "plot_worst", "pooled_head", "pseudo_label", "register", "regression", "rmse", "rmspe", "roc_auc",
-    "rolling_windows", "save_encoder", "schedules", "search", "sgd", "single_label", "snapshots", "spread", "submit",
-    "tabular_learner", "text_classifier_learner", "top_k", "tune_thresholds", "versus", "vision_learner",
-    "vision_model",
+    "KeepBest", "LayerGroup", "Learner", "Light", "Loader", "LoaderData", "MLflow", "Metric", "MixUp", "Pause",
+    "Perspective", "Prediction", "Predictions", "Predictor", "RandAugment", "RandomResizedCrop", "RateByLength",
+    "Record", "ReduceLROnPlateau", "Reproduction", "Rotate", "Run", "Runs", "SampledSoftmax", "Saturation", "SaveBest",
+    "SaveCycles", "SaveError", "Schedule", "Shift", "SingleDevice", "StateError", "Strategy", "SubwordTokenizer",
+    "TabularData", "Task", "TensorBoard", "TensorData", "TextBody", "TextData", "TextLMData", "Track", "TrackedRun",
+    "Transform", "TrivialAugment", "Vocab", "WandB", "WeightAverage", "WeightsError", "WordTokenizer", "Zoom",
+    "accuracy", "adamw", "add_datepart", "arch_names", "audit", "average_predictions", "blend", "choose_threshold",
+    "collab_learner", "compare", "contrast", "cross_fit", "elapsed_since", "embeddings", "error_rate", "f1", "f_beta",
+    "folds", "generate", "get_arch", "grad_cam", "interval", "language_model_learner", "load_encoder", "load_learner",
+    "load_predictor", "losses", "mae", "metrics", "multi_label", "next_token", "occlusion", "partial_dependence",
+    "permutation_importance", "perplexity", "plot_confusion", "plot_embeddings", "plot_grad_cam", "plot_worst",
+    "pooled_head", "pseudo_label", "register", "regression", "reproduce", "rmse", "rmspe", "roc_auc", "rolling_windows",
+    "save_encoder", "schedules", "search", "sgd", "single_label", "snapshots", "spread", "submit", "tabular_learner",
+    "text_classifier_learner", "top_k", "tune_thresholds", "versus", "vision_learner", "vision_model",
 ]  # fmt: skip

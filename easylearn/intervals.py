@@ -266,7 +266,7 @@ def _of_items(outputs: Tensor, targets: Tensor, metric: Metric) -> Floats:
 
 
 def _summed(values: Floats, units: Codes) -> Floats:
-    return np.bincount(units, values)
+    return np.bincount(units, values).astype(np.float64, copy=False)
 
 
 def _statistic(outputs: Tensor, targets: Tensor, metric: Metric, units: Codes) -> Statistic:

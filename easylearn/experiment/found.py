@@ -84,7 +84,7 @@ class Found:
     def _trial(self, n: int) -> Trial:
         rows, job = self._rows(n), self._jobs[n]
         last = rows[-1]
-        what = {k: last.get(k) for k in ("value", "status", "rung")}
+        what: dict[str, Any] = {k: last.get(k) for k in ("value", "status", "rung")}
         seconds = sum(row["seconds"] for row in rows)
         curve, reason = tuple(last.get("curve", ())), last.get("reason", "")
         return Trial(
@@ -164,7 +164,8 @@ class Found:
                 f"no score can be drawn from: {self.metric} needs predictions of the validation items of finished "
                 "trials, and must be a metric that the task has"
             )
-        return best_of([p.probs for p in said], said[0].targets, learn_metrics[self.metric])
+        with np.errstate(invalid="ignore"):  # of a few items a draw may leave none out
+            return best_of([p.probs for p in said], said[0].targets, learn_metrics[self.metric])
 
     def advice(self) -> list[str]:
         """What the trials say about the space, a sentence each; nothing where they say nothing."""
@@ -269,7 +270,8 @@ class Found:
                 {"trial": t.number, "mean": mean, "sd": sd, "min": low, "max": high, "search": t.value, "n": len(good)}
             )
         table = pd.DataFrame(rows)
-        return table.sort_values("mean", ascending=self._sign < 0, ignore_index=True)
+        sorted_table: pd.DataFrame = table.sort_values("mean", ascending=self._sign < 0, ignore_index=True)
+        return sorted_table
 
     # -- drawings --------------------------------------------------------------------------------------------
 
@@ -279,13 +281,14 @@ class Found:
         figure, places = grid(len(names), min(3, len(names)), 3.6, 2.8)
         for name, axes in zip(names, places, strict=True):
             shown = [t for t in self.ranked if name in t.point]
+            values = [t.value or 0.0 for t in shown]
             axes.scatter(
-                [self._place(name, t.point[name]) for t in shown], [t.value for t in shown],
+                [self._place(name, t.point[name]) for t in shown], values,
                 c=[t.number for t in shown], cmap="Blues", vmin=-len(self.trials) / 2, edgecolors="0.5", linewidths=0.4,
                 s=22,
             )  # fmt: skip
             if shown:
-                axes.scatter([self._place(name, shown[0].point[name])], [shown[0].value], marker="*", s=120, color="C3")
+                axes.scatter([self._place(name, shown[0].point[name])], values[:1], marker="*", s=120, color="C3")
             self._label(axes, name)
         return figure
 

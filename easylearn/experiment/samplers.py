@@ -46,7 +46,8 @@ def random(space: Space, seed: int, number: int, known: Known) -> dict[str, Any]
 
 def quasi(space: Space, seed: int, number: int, known: Known) -> dict[str, Any]:
     """A point of a scrambled Sobol sequence: spread evenly, however many there are (Owen 1998)."""
-    engine = torch.quasirandom.SobolEngine(len(space.names), scramble=True, seed=keyed.key(seed, "sobol") % 2**31)
+    sobol: Any = torch.quasirandom.SobolEngine
+    engine = sobol(len(space.names), scramble=True, seed=keyed.key(seed, "sobol") % 2**31)
     drawn = engine.fast_forward(number).draw(1, dtype=torch.float64)[0]
     return space.point(drawn.tolist())
 

@@ -354,9 +354,8 @@ class Space:
 
 
 def _from_json(entry: Mapping[str, Any]) -> Dimension:
-    fields = {k: tuple(v) if isinstance(v, list) else v for k, v in entry.items() if k not in ("kind", "inner")}
-    if entry["kind"] == "When":
-        return When(
-            inner=_from_json({"kind": "Listed" if "values" in entry["inner"] else "Span", **entry["inner"]}), **fields
-        )
-    return (Span if entry["kind"] == "Span" else Listed)(**fields)
+    fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in entry.items()}
+    kind, inner = fields.pop("kind"), fields.pop("inner", None)
+    if kind == "When":
+        return When(inner=_from_json({"kind": "Listed" if "values" in inner else "Span", **inner}), **fields)
+    return Span(**fields) if kind == "Span" else Listed(**fields)

@@ -220,6 +220,7 @@ def train(recipe: Recipe, job: Job, point: Any, folder: Path, watch: Any) -> Lea
     """Make the learner of a job and fit it, from where its checkpoints are."""
     extra = list(recipe.callbacks(job, folder)) if recipe.callbacks is not None else []
     own = folder / (f"rung_{job.rung}" if recipe.anew else "checkpoints")
+    known = sorted(point._given, key="seed".__eq__)
     how = {"checkpoint": Continued(own), "every": recipe.every, "keep": 1}
     with keyed.scoped_rng(job.seed, "trial"), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "the (loss|weights) became", EasyLearnWarning)  # the trial's row says it
@@ -234,9 +235,8 @@ def train(recipe: Recipe, job: Job, point: Any, folder: Path, watch: Any) -> Lea
         except AttributeError as error:
             if error.obj is not point:
                 raise
-            names = [n for n in point._given if n != "seed"]
             raise ArgumentError(
-                f"p has no {error.name!r}, which make or fit reads. {did_you_mean(error.name or '', [*names, 'seed'])}"
+                f"p has no {error.name!r}, which make or fit reads. {did_you_mean(error.name or '', known)}"
             ) from error
     return learn
 

@@ -63,7 +63,7 @@ def test_the_best_and_the_table(tmp_path: Path) -> None:
 
 def test_where_all_failed_there_is_no_best(tmp_path: Path) -> None:
     one = found(tmp_path, lambda point: None, n=4)
-    with pytest.raises(StateError, match="no trial of .* has a value: the loss became nan"):
+    with pytest.raises(StateError, match=r"no trial of .* has a value: the loss became nan"):
         _ = one.best
     assert repr(one) == "Found(4 trials, none with a value)"
     assert one.advice() and "4 of 4 trials have no value" in one.advice()[0]
@@ -99,7 +99,7 @@ def test_drawings(tmp_path: Path) -> None:
     peak = float(np.asarray(line.get_xdata())[np.argmax(line.get_ydata())])
     assert 1e-4 < peak < 1e-1 and figure.axes[0].get_xscale() == "log"
     one.plot_isolation("kind")
-    with pytest.raises(ArgumentError, match="no 'lrr'.*'lr'"):
+    with pytest.raises(ArgumentError, match=r"no 'lrr'.*'lr'"):
         one.plot_isolation("lrr")
     with pytest.raises(StateError, match="4 trials have a value, and at least 5"):
         found(tmp_path / "few", middle, n=4).plot_isolation("lr")
