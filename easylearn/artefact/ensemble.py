@@ -81,9 +81,9 @@ def read_members(archive: Archive) -> Members:
         WeightsError: the file is damaged.
     """
     about = archive.spec["ensemble"]
-    specs, shares, of = (about.get(n) if isinstance(about, dict) else None for n in ("members", "shares", "of"))
-    lists = isinstance(specs, list) and isinstance(shares, list) and isinstance(of, list)
-    lists = lists and all(type(k) is int for k in of)
+    found = [about.get(n) if isinstance(about, dict) else None for n in ("members", "shares", "of")]
+    specs, shares, of = ([*one] if isinstance(one, list) else [] for one in found)
+    lists = all(type(k) is int for k in of)
     if not lists or not 0 < len(specs) <= MOST or not len(specs) == len(shares) == len(of):
         raise WeightsError(f"{archive.path} lists its models in a damaged way")
     good = all(isinstance(s, int | float) and not isinstance(s, bool) and 0 <= s <= 1 for s in shares)

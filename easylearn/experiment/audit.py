@@ -357,10 +357,11 @@ def _in_order(view: _View) -> list[Finding]:
 
 def _by_name(view: _View, y: npt.NDArray[Any]) -> bool:
     """Whether the folder or the name of a file says the class, as in folders of classes: then the order has to."""
-    for part in (lambda path: str(path.parent), lambda path: re.sub(r"\d+", "", path.stem)):
+    paths = [PurePath(name) for name in view.items.ids[: view.n]]
+    for names in ([str(path.parent) for path in paths], [re.sub(r"\d+", "", path.stem) for path in paths]):
         held = defaultdict(set)
-        for name, target in zip(view.items.ids, y.tolist(), strict=False):
-            held[part(PurePath(name))].add(target)
+        for name, target in zip(names, y.tolist(), strict=True):
+            held[name].add(target)
         if len(held) > 1 and all(len(one) == 1 for one in held.values()):
             return True
     return False

@@ -205,7 +205,8 @@ def _outer(first: Crossed, stacked: Tensor, choose: Any) -> Tensor:
 
 
 def _mixed(stacked: Tensor, weights: Weights) -> Tensor:
-    return torch.tensordot(torch.from_numpy(weights), stacked, 1)
+    mixed: Tensor = torch.tensordot(torch.from_numpy(weights), stacked, 1)
+    return mixed
 
 
 def _predictions(like: Predictions, probs: Tensor) -> Predictions:
@@ -234,7 +235,7 @@ def _least_squares(stacked: Tensor, targets: Tensor, task: Task) -> Weights:
     wanted = (targets if task.predicts_numbers else task.soft_target(targets)).double().reshape(len(targets), -1)
     scale = float(wanted.square().mean().sqrt()) or 1.0
     table = torch.cat([stacked.reshape(len(stacked), -1), wanted.reshape(1, -1)]).T / scale
-    small = np.linalg.qr(table.numpy(), mode="r")  # the same squares in a few rows
+    small: Weights = np.linalg.qr(table.numpy(), mode="r")  # type: ignore[assignment]  # the same squares in a few rows
     heavy = 1e3 * float(np.abs(small).max())
     rows = np.concatenate([small[:, :-1], np.full((1, len(stacked)), heavy)])
     weights, _ = nnls(rows, np.append(small[:, -1], heavy))

@@ -217,7 +217,7 @@ def pairs_alike(gray: npt.NDArray[np.float32], least: float, fine: float, block:
     half = F.avg_pool2d(torch.from_numpy(gray)[:, None], 2)[:, 0]
     half = half / half.flatten(1).norm(dim=1)[:, None, None].clamp_min(1e-12)
     mirrored, straight = half.flip(2).flatten(1), half.flatten(1)
-    found = set()
+    found = set[tuple[int, int]]()
     for a in range(0, len(gray), block):
         for b in range(a, len(gray), block):
             for other in (straight, mirrored):

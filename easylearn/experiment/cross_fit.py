@@ -72,7 +72,7 @@ class Crossed:
     @cached_property
     def score(self) -> Interval:
         """The metric of the out-of-fold predictions, with its interval; of the plan's groups, whole ones are drawn."""
-        groups = None if self.plan.groups is None else self.plan.groups[self.plan.held_out]
+        groups = None if self.plan.groups is None else self.plan.groups[self.plan.held_out].tolist()
         return interval(self.oof, metric_of(self.oof, self.metric), groups=groups)
 
     def table(self) -> pd.DataFrame:
@@ -84,8 +84,8 @@ class Crossed:
         for fold, (train, valid) in enumerate(self.plan):
             at = torch.from_numpy(np.searchsorted(self.plan.held_out, valid))
             rows.append([fold, len(train), len(valid), metric(self.oof.probs[at], self.oof.targets[at])])
-        frame: pd.DataFrame = pd.DataFrame(rows, columns=["fold", "train", "valid", metric.name])
-        return frame.set_index("fold")
+        frame: pd.DataFrame = pd.DataFrame(rows, columns=["fold", "train", "valid", metric.name]).set_index("fold")
+        return frame
 
     def learners(self) -> Iterator[Learner]:
         """The trained learners, one after the other, made anew with the weights that they ended with."""

@@ -253,7 +253,7 @@ def snapshots(learn: Learner, name: str = "cycle", *, split: SplitName = "valid"
     Raises:
         DataError: there is no such file.
     """
-    files = []
+    files: list[str] = []
     while (learn.path / f"{name}_{len(files)}.safetensors").exists():
         files.append(f"{name}_{len(files)}")
     if not files:

@@ -11,17 +11,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from .. import keyed
 from ..data.bunch import SplitName
+from ..data.order import ItemLoader, Order, TensorSource
 from ..errors import ArgumentError, EasyLearnWarning, StateError, did_you_mean, name_of
 from ..files import StrPath, read_tensors, write_tensors
 from ..learning import Learner
+from ..nn.body_head import BodyHead
 from ..task import Predictions, Task
 from ..train.callback import Callback
 from ..train.checkpoints.writer import Continued
 from ..train.monitor import Monitor
+from ..train.precompute import FeatureStore
+from ..train.predict import gather
 from ..train.state import Pause, Run
 from .lines import Row
 from .store import Job
@@ -204,7 +209,7 @@ def run_trial(recipe: Recipe, job: Job, folder: Path, is_lost: Callable[[], bool
         _check_read(recipe, point, watch)
         row |= _outcome(learn, watch)
         for split in recipe.splits if row["status"] == "done" else ():
-            write_predictions(folder / f"{split}.safetensors", learn.predict(split=split))
+            write_predictions(folder / f"{split}.safetensors", said_of(learn, split))
     except (ArgumentError, LeaseLost):
         raise
     except Exception as error:
@@ -275,6 +280,18 @@ def _outcome(learn: Learner, watch: _Watch) -> Row:
 def _is_out_of_memory(error: BaseException) -> bool:
     text = str(error)
     return isinstance(error, MemoryError | torch.cuda.OutOfMemoryError) or "can't allocate memory" in text
+
+
+def said_of(learn: Learner, split: SplitName) -> Predictions:
+    """What a learner says of a split; with `precompute` its head is asked about stored features, which folds share."""
+    model, own = learn.model, learn.data.loader(split)
+    if not learn.precompute or not isinstance(model, BodyHead) or not isinstance(own, ItemLoader):
+        return learn.predict(split=split)
+    features = FeatureStore().table(model, learn.data, split, learn.strategy)
+    order = Order(len(features), learn.data.batch_size, False)
+    loader = ItemLoader(order, TensorSource([features], np.arange(len(features))), own.target)
+    logits, targets = gather(model.head, loader, learn.strategy)
+    return Predictions.of(learn.task, learn.task.activate(logits), learn.data.ids(split), targets)
 
 
 # -- predictions of a trial ------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import torch
 from ..errors import ArgumentError
 from ..intervals import Interval, interval_of
 from ..metrics import Metric
-from ..task import choose_threshold
+from ..task import MultiLabel, Task, choose_threshold
 from ..thresholds import Threshold, reaches
 from .blend import Blend
 from .certainty import rows_of
@@ -65,7 +65,11 @@ def tune_thresholds(crossed: Crossed | Blend, metric: Metric, *, per_label: bool
         rest = before.copy() if plan.times is not None else np.ones(len(said), bool)
         rest[at], before[at] = False, True
         some = rows_of(said, np.flatnonzero(rest))
-        chosen = choose_threshold(some, metric, per_label=per_label) if rest.any() else said.task.threshold
+        chosen = choose_threshold(some, metric, per_label=per_label) if rest.any() else _of_task(said.task)
         given[at] = reaches(said.probs[at], chosen).to(given.dtype)
-    groups = None if plan.groups is None else plan.groups[plan.held_out]
+    groups = None if plan.groups is None else plan.groups[plan.held_out].tolist()
     return Tuned(best, interval_of(given, said.targets, metric.at(0.5), groups=groups))
+
+
+def _of_task(task: Task) -> Threshold:
+    return task.threshold if isinstance(task, MultiLabel) else 0.5

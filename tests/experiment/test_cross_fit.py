@@ -21,6 +21,7 @@ from easylearn.experiment.cross_fit import NOTE, Crossed, cross_fit
 from easylearn.learning import Learner
 from easylearn.metrics import accuracy, log_loss
 from tests.experiment.folded import TABLE, TEST, N, by_hand, fit, make, make_tensors, table, tensors, two_columns
+from tests.learners import small_body
 
 PLAN = el.folds(N, 3, seed=1)
 
@@ -259,6 +260,29 @@ def test_what_can_be_found_of_leaks_is_warned_of_before_training(tmp_path: Path)
     with pytest.warns(EasyLearnWarning, match="before training, leak, equal items"):
         cross_fit(leaking, PLAN, fit, tmp_path / "warned")
     cross_fit(leaking, PLAN, fit, tmp_path / "quiet", check=False)  # a warning would be an error here
+
+
+def test_folds_share_the_features_of_a_frozen_body(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EASYLEARN_CACHE", str(tmp_path / "cache"))
+    x = np.random.default_rng(0).integers(0, 255, (54, 16, 16, 3), dtype=np.uint8)
+    rows = 0
+
+    def counted(body: torch.nn.Module, inputs: tuple[torch.Tensor]) -> None:
+        nonlocal rows
+        rows += int((inputs[0].flatten(1).std(1) > 0).sum())  # rows of one number fill a batch up
+
+    def images(p: Any) -> Learner:
+        train, valid = ((x[side], [str(k % 2) for k in side]) for side in (p.train, p.valid))
+        data = el.ImageData.from_arrays(train, valid, size=16, batch_size=8, test=x[48:], workers=0)
+        learn = el.vision_learner(data, small_body(), precompute=True, seed=p.seed)
+        learn.model.body.register_forward_pre_hook(counted)  # type: ignore[union-attr, operator]
+        return learn
+
+    crossed = cross_fit(images, el.folds(48, 4), fit, tmp_path / "cv", test=True)
+    assert rows == 54  # each image once, of the test split too
+    full = [learn.predict().probs for learn in crossed.learners()]
+    held = torch.cat([torch.from_numpy(valid) for _, valid in el.folds(48, 4)])
+    assert torch.allclose(crossed.oof.probs[held], torch.cat(full), atol=1e-6)
 
 
 def test_predictions_from_elsewhere() -> None:
