@@ -247,7 +247,8 @@ def positions_of(data: Data[Any], train: Any, valid: Any) -> dict[int, str] | No
     """A digest of the name of each position, or of its content where names are only numbers within a split."""
     sides = {"train": train, "valid": valid}
     ids = {side: list(data.ids(side)) for side in sides}  # type: ignore[arg-type]
-    if set(ids["train"]) & set(ids["valid"]):
+    numbers = all(ids[side] == [f"{side}[{i}]" for i in range(len(ids[side]))] for side in sides)  # as of arrays
+    if numbers or set(ids["train"]) & set(ids["valid"]):
         ids = {side: list(data.item_keys(side)) for side in sides}  # type: ignore[arg-type]
         if len({*ids["train"], *ids["valid"]}) < sum(map(len, ids.values())):
             return None

@@ -286,7 +286,8 @@ def said_of(learn: Learner, split: SplitName) -> Predictions:
     """What a learner says of a split; with `precompute` its head is asked about stored features, which folds share."""
     model, own = learn.model, learn.data.loader(split)
     if not learn.precompute or not isinstance(model, BodyHead) or not isinstance(own, ItemLoader):
-        return learn.predict(split=split)
+        said: Predictions = learn.predict(split=split)
+        return said
     features = FeatureStore().table(model, learn.data, split, learn.strategy)
     order = Order(len(features), learn.data.batch_size, False)
     loader = ItemLoader(order, TensorSource([features], np.arange(len(features))), own.target)

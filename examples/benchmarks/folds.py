@@ -2,7 +2,7 @@
 
     python examples/benchmarks/folds.py                     # a round takes half a minute on two cores
     python examples/benchmarks/folds.py --rounds 5 --json folds.json
-    python examples/benchmarks/folds.py --cross-fit         # the same by cross_fit, predictions and checkpoints included
+    python examples/benchmarks/folds.py --cross-fit         # the same by cross_fit, with its predictions
     python examples/benchmarks/folds.py --quick             # 30 photographs at 64 pixels: no result
 
 Each round begins with an empty cache folder. A fold makes its data and its learner, computes what is missing, trains
