@@ -76,11 +76,10 @@ class Difference(Interval):
         return self.p <= 1 - self.level + 1e-9 and not self.low <= 0 <= self.high
 
     def __str__(self) -> str:
-        low, high, value = (("+" if v >= 0 else "") + _text(v) for v in (self.low, self.high, self.value))
+        ends = (v + 0.0 for v in (self.low, self.high, self.value))  # of -0.0, too
+        low, high, value = (("+" if v >= 0 else "") + _text(v) for v in ends)
         verdict = ("" if self.distinguishable else "not ") + "distinguishable"
-        return f"{self.name} {value}, {self.level:.3g} % {low} to {high}: {verdict} (p = {self.p:.2g})".replace(
-            f"{self.level:.3g} %", f"{100 * self.level:.3g} %"
-        )
+        return f"{self.name} {value}, {100 * self.level:.3g} % {low} to {high}: {verdict} (p = {self.p:.2g})"
 
 
 @dataclass(frozen=True)
@@ -257,7 +256,7 @@ def _of_items(outputs: Tensor, targets: Tensor, metric: Metric) -> Floats:
 
 
 def _summed(values: Floats, units: Codes) -> Floats:
-    return np.bincount(units, values)
+    return np.bincount(units, values).astype(np.float64, copy=False)
 
 
 def _statistic(outputs: Tensor, targets: Tensor, metric: Metric, units: Codes) -> Statistic:
@@ -273,7 +272,8 @@ def _statistic(outputs: Tensor, targets: Tensor, metric: Metric, units: Codes) -
 
         def of_sums(drawn: Codes) -> Floats:
             weight = drawn.astype(np.float64)
-            means = (weight @ sums) / (weight @ sizes)[:, None]
+            with np.errstate(invalid="ignore"):  # a draw that leaves no unit out has no score of these
+                means = (weight @ sums) / (weight @ sizes)[:, None]
             return means.mean(1) if finish is None else np.array([float(finish(torch.from_numpy(m))) for m in means])
 
         return of_sums
