@@ -1,0 +1,177 @@
+"""The items of a request, in whatever form they came: a file, a multipart form, JSON, a text, a csv."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import csv
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from email.message import Message
+from typing import Any
+
+from .refusals import Limits, Refused, parse_json
+
+_DEPTH = 4  # lists and objects within one another: more than any item needs
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Items to predict, whether it is one by itself, and whether the answer is a csv; `ids` where a csv names rows."""
+
+    items: list[Any]
+    single: bool = False
+    as_csv: bool = False
+
+
+def asked(kind: str, content_type: str, body: bytes, limits: Limits) -> Asked:
+    """The items in the body of a request.
+
+    Args:
+        kind: of items: "images", "table" or "text".
+        content_type: what the caller calls the body.
+        body: as it came.
+        limits: of how many items there may be.
+
+    Raises:
+        Refused: 400 where it is damaged, 413 where it is too much, 415 where it is of another kind.
+    """
+    header = Message()
+    header["content-type"] = content_type or "application/octet-stream"
+    sort = header.get_content_type()
+    if not body:
+        raise Refused(400, "the body is empty: send an image, JSON, a text or a csv")
+    if sort == "application/json" or sort.endswith("+json"):
+        found = _of_json(kind, parse_json(body))
+    elif sort == "multipart/form-data":
+        found = _of_form(kind, str(header.get_param("boundary", "")), body, limits)
+    elif kind == "images" and (sort.startswith("image/") or sort == "application/octet-stream"):
+        found = Asked([body], single=True)
+    elif sort == "text/csv" and kind != "images":
+        found = _of_csv(_decoded(body))
+    elif kind == "text" and (sort == "text/plain" or sort == "application/octet-stream"):
+        found = Asked([_decoded(body)], single=True)
+    else:
+        raise Refused(415, f"a body of type {sort[:60]!r} is not taken for {kind}; {_TAKEN[kind]}")
+    if not found.items:
+        raise Refused(400, "there are no items in the request")
+    if len(found.items) > limits.max_items:
+        raise Refused(413, f"the request has {len(found.items):,} items; at most {limits.max_items:,} are taken")
+    return found
+
+
+_TAKEN = {
+    "images": 'send the file itself as image/jpeg, a form with files, or JSON {"image": base64}',
+    "table": "send JSON, an object for a row or a list of them, or text/csv",
+    "text": "send text/plain, JSON, a text or a list of them, or text/csv",
+}
+
+
+def _of_json(kind: str, given: Any) -> Asked:
+    if _depth(given) > _DEPTH:
+        raise Refused(400, f"the JSON nests deeper than {_DEPTH}")
+    if isinstance(given, Mapping) and len(given) == 1:
+        (name, inner), = given.items()
+        if name in ("items", "rows", "texts", "images") and isinstance(inner, list):
+            given = inner
+    single = not isinstance(given, list)
+    items = [given] if single else given
+    return Asked([_from_base64(item) for item in items] if kind == "images" else items, single)
+
+
+def _from_base64(item: Any) -> bytes:
+    held = item.get("image") if isinstance(item, Mapping) else item
+    if not isinstance(held, str):
+        raise Refused(422, 'in JSON an image is {"image": base64 of its file}')
+    if held.startswith("data:"):
+        held = held.partition(",")[2]
+    try:
+        return base64.b64decode(held, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise Refused(422, "the image is not base64; neither paths nor addresses are opened") from error
+
+
+def _depth(given: Any, most: int = _DEPTH + 1) -> int:
+    if most == 0 or not isinstance(given, list | dict):
+        return 0
+    inner = given if isinstance(given, list) else given.values()
+    return 1 + max((_depth(x, most - 1) for x in inner), default=0)
+
+
+def _of_form(kind: str, boundary: str, body: bytes, limits: Limits) -> Asked:
+    files, fields = _parts(boundary, body, limits)
+    if kind == "images":
+        return Asked(files, single=len(files) == 1)
+    if files:
+        return _of_csv(_decoded(files[0])) if kind == "table" else Asked([_decoded(f) for f in files], len(files) == 1)
+    if kind == "text" and list(fields) == ["text"]:
+        return Asked([fields["text"]], single=True)
+    return Asked([fields], single=True)
+
+
+def _parts(boundary: str, body: bytes, limits: Limits) -> tuple[list[bytes], dict[str, str]]:
+    from python_multipart.exceptions import FormParserError
+    from python_multipart.multipart import MultipartParser, parse_options_header
+
+    files: list[bytes] = []
+    fields: dict[str, str] = {}
+    part: dict[str, Any] = {}
+
+    def begin() -> None:
+        part.update(data=bytearray(), headers={}, name=bytearray(), value=bytearray())
+        if len(files) + len(fields) >= limits.max_items + 1000:
+            raise Refused(413, "the form has too many parts")
+
+    def header_end() -> None:
+        if len(part["headers"]) > 20:
+            raise Refused(400, "a part of the form has more than 20 headers")
+        part["headers"][bytes(part["name"]).lower()] = bytes(part["value"])
+        part["name"].clear()
+        part["value"].clear()
+
+    def grow(which: str, most: int | None) -> Any:
+        def add(data: bytes, a: int, b: int) -> None:
+            part[which] += data[a:b]
+            if most is not None and len(part[which]) > most:
+                raise Refused(400, "a header of the form is too long")
+        return add
+
+    def end() -> None:
+        _, options = parse_options_header(part["headers"].get(b"content-disposition", b""))
+        name = options.get(b"name", b"").decode("utf-8", "replace")
+        if b"filename" in options:
+            files.append(bytes(part["data"]))
+        else:
+            fields[name] = _decoded(bytes(part["data"]))
+
+    try:
+        parser = MultipartParser(boundary.encode("latin-1"), {
+            "on_part_begin": begin, "on_header_field": grow("name", 200), "on_header_value": grow("value", 4000),
+            "on_header_end": header_end, "on_part_data": grow("data", None), "on_part_end": end,
+        })  # fmt: skip
+        parser.write(body)
+        parser.finalize()
+    except Refused:
+        raise
+    except (FormParserError, ValueError, KeyError) as error:
+        raise Refused(400, f"the form is damaged: {error}"[:200]) from error
+    return files, fields
+
+
+def _of_csv(text: str) -> Asked:
+    try:
+        rows = list(csv.DictReader(io.StringIO(text, newline=""), strict=True))
+    except csv.Error as error:
+        raise Refused(400, f"the csv is damaged: {error}") from error
+    for line, row in enumerate(rows, 2):
+        if None in row or None in row.values():
+            raise Refused(400, f"row {line} of the csv has another number of fields than its first line")
+    return Asked(rows, as_csv=True)
+
+
+def _decoded(body: bytes) -> str:
+    try:
+        return body.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise Refused(400, f"the text is not in UTF-8: {error.reason} at byte {error.start}") from error
