@@ -158,7 +158,9 @@ class Service:
                     raise row
             return [row for row in found if not isinstance(row, Refused)]
 
-        body, headers = await infer(name, served.engine, request.headers, await request.body(), predicted, self.models.limits)
+        body, headers = await infer(
+            name, served.engine, request.headers, await request.body(), predicted, self.models.limits
+        )
         self._count(served)
         return _response(body, headers.pop("content-type", _JSON), headers)
 

@@ -36,7 +36,9 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     load.add_argument("--token-file", help="as of serve")
     load.add_argument("--report", help="a page to write, with the curve of rate against latency")
     load.set_defaults(run=_load)
-    build = commands.add_parser("build", help="write a folder that serves a model in a container: ONNX file, Dockerfile")
+    build = commands.add_parser(
+        "build", help="write a folder that serves a model in a container: ONNX file, Dockerfile"
+    )
     build.add_argument("model", help="an .onnx file, or one that learn.export wrote")
     build.add_argument("--out", required=True, help="the folder to write")
     build.set_defaults(run=_build)
@@ -53,7 +55,11 @@ def _serve(chosen: argparse.Namespace) -> int:
             raise ArgumentError(f"two models are called {name!r}: name them, as first={path}")
         files[name] = path
     limits = Limits(
-        size_of(chosen.max_body), chosen.max_pixels, chosen.max_items, seconds_of(chosen.max_wait), seconds_of(chosen.deadline)
+        size_of(chosen.max_body),
+        chosen.max_pixels,
+        chosen.max_items,
+        seconds_of(chosen.max_wait),
+        seconds_of(chosen.deadline),
     )
     return Server(
         files, chosen.host, chosen.port, chosen.workers, limits, tuple(chosen.host_name), token_of(chosen.token_file),

@@ -82,7 +82,9 @@ class Counters:
             out.extend(f"easylearn_{name}{label} {value:.10g}" for label, value in rows)
 
         statuses = [(f'{{status="{s}"}}', self.total(f"status {s}")) for s in STATUSES]
-        family("requests_total", "counter", "Requests answered.", [r for r in statuses if r[1]] or [('{status="200"}', 0)])
+        family(
+            "requests_total", "counter", "Requests answered.", [r for r in statuses if r[1]] or [('{status="200"}', 0)]
+        )
         below = 0.0
         buckets: list[tuple[str, float]] = []
         for bound in BOUNDS:

@@ -96,7 +96,9 @@ class OnnxEngine(Engine):
             self._session = onnxruntime.InferenceSession(held, options, providers=["CPUExecutionProvider"])
             said = json.loads(self._session.get_modelmeta().custom_metadata_map[KEY])
         except KeyError as error:
-            raise WeightsError(f'{path} says nothing of its items: write it with learn.export(.., format="onnx")') from error
+            raise WeightsError(
+                f'{path} says nothing of its items: write it with learn.export(.., format="onnx")'
+            ) from error
         except Exception as error:  # the runtime raises its own kinds, in dozens
             raise WeightsError(f"{path} cannot be opened as an ONNX file: {str(error)[:300]}") from error
         about = said["about"]
@@ -149,7 +151,10 @@ class OnnxEngine(Engine):
         super().check()
         if self._check is None:
             return
-        given = {**self.sample(), **{n: np.array(v, _DTYPES[self._inputs[n]["dtype"]]) for n, v in self._check["inputs"].items()}}
+        given = {
+            **self.sample(),
+            **{n: np.array(v, _DTYPES[self._inputs[n]["dtype"]]) for n, v in self._check["inputs"].items()},
+        }
         wanted = np.array(self._check["probs"], np.float64)
         off = np.abs(self.run([given]) - wanted) / np.maximum(1, np.abs(wanted))
         if not off.max() <= 1e-3:
@@ -165,10 +170,15 @@ class OnnxEngine(Engine):
             raise Refused(400, f"the inputs have different numbers of items: {sorted(rows)}")
         for name, said in self._inputs.items():
             x = given[name]
-            if x.dtype != _DTYPES[said["dtype"]] or len(x.shape) != len(said["shape"]) or any(
-                isinstance(n, int) and n != m for n, m in zip(said["shape"], x.shape, strict=True)
+            if (
+                x.dtype != _DTYPES[said["dtype"]]
+                or len(x.shape) != len(said["shape"])
+                or any(isinstance(n, int) and n != m for n, m in zip(said["shape"], x.shape, strict=True))
             ):
-                raise Refused(400, f"the input {name!r} is {said['dtype']} of shape {said['shape']}, got {x.dtype} of {list(x.shape)}")
+                raise Refused(
+                    400,
+                    f"the input {name!r} is {said['dtype']} of shape {said['shape']}, got {x.dtype} of {list(x.shape)}",
+                )
         self._check_codes(given)
         probs: Floats = self._session.run(None, {n: given[n] for n in self._inputs})[0]
         return probs
@@ -179,7 +189,10 @@ class OnnxEngine(Engine):
             n = int(self._about.get("n_tokens", 0))
             if given["tokens"].min() < 0 or given["tokens"].max() >= n or not given["tokens"].shape[1]:
                 raise Refused(400, f"tokens are numbers from 0 to {n - 1}, at least one a text")
-            if "lengths" in given and not ((given["lengths"] >= 1) & (given["lengths"] <= given["tokens"].shape[1])).all():
+            if (
+                "lengths" in given
+                and not ((given["lengths"] >= 1) & (given["lengths"] <= given["tokens"].shape[1])).all()
+            ):
                 raise Refused(400, f"lengths are from 1 to {given['tokens'].shape[1]}")
         if "cats" in given and isinstance(self._read, RowReader):
             most = np.array([len(c.levels) + 2 for c in self._read.cats])

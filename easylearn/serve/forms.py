@@ -72,7 +72,7 @@ def _of_json(kind: str, given: Any) -> Asked:
     if _depth(given) > _DEPTH:
         raise Refused(400, f"the JSON nests deeper than {_DEPTH}")
     if isinstance(given, Mapping) and len(given) == 1:
-        (name, inner), = given.items()
+        ((name, inner),) = given.items()
         if name in ("items", "rows", "texts", "images") and isinstance(inner, list):
             given = inner
     single = not isinstance(given, list)
@@ -117,6 +117,7 @@ def _parts(boundary: str, body: bytes, limits: Limits) -> tuple[list[bytes], dic
     files: list[bytes] = []
     fields: dict[str, str] = {}
     part: dict[str, Any] = {}
+    ended: list[bool] = []
 
     def begin() -> None:
         part.update(data=bytearray(), headers={}, name=bytearray(), value=bytearray())
@@ -135,6 +136,7 @@ def _parts(boundary: str, body: bytes, limits: Limits) -> tuple[list[bytes], dic
             part[which] += data[a:b]
             if most is not None and len(part[which]) > most:
                 raise Refused(400, "a header of the form is too long")
+
         return add
 
     def end() -> None:
@@ -149,6 +151,7 @@ def _parts(boundary: str, body: bytes, limits: Limits) -> tuple[list[bytes], dic
         parser = MultipartParser(boundary.encode("latin-1"), {
             "on_part_begin": begin, "on_header_field": grow("name", 200), "on_header_value": grow("value", 4000),
             "on_header_end": header_end, "on_part_data": grow("data", None), "on_part_end": end,
+            "on_end": lambda: ended.append(True),
         })  # fmt: skip
         parser.write(body)
         parser.finalize()
@@ -156,6 +159,8 @@ def _parts(boundary: str, body: bytes, limits: Limits) -> tuple[list[bytes], dic
         raise
     except (FormParserError, ValueError, KeyError) as error:
         raise Refused(400, f"the form is damaged: {error}"[:200]) from error
+    if not ended:
+        raise Refused(400, "the form has no end: its last boundary is missing")
     return files, fields
 
 

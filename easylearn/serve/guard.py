@@ -88,7 +88,9 @@ class Guard:
     def _admit(self, scope: Scope, headers: dict[bytes, bytes]) -> None:
         host = _host(headers.get(b"host", b"").decode("latin-1"))
         if self._hosts is not None and host not in self._hosts:
-            raise Refused(403, f"this server does not answer to the name {host[:60]!r}; start it with --host-name for it")
+            raise Refused(
+                403, f"this server does not answer to the name {host[:60]!r}; start it with --host-name for it"
+            )
         origin = headers.get(b"origin")
         if origin is not None and _host(urlsplit(origin.decode("latin-1")).netloc) != host:
             raise Refused(403, "pages of other sites may not ask this server")
@@ -155,6 +157,6 @@ async def refuse(send: Send, refused: Refused, request_id: str) -> None:
     """Answer with an error as JSON: what was wrong, and the id under which the log has it."""
     body = json.dumps({"error": str(refused), "id": request_id}).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-    headers += [(name.encode(), value.encode()) for name, value in refused.headers.items()]
+    headers += [(name.lower().encode(), value.encode()) for name, value in refused.headers.items()]
     await send({"type": "http.response.start", "status": refused.status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

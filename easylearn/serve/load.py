@@ -1,5 +1,6 @@
 """Load at a steady rate. Requests leave when they are due, whether or not others were answered (an open loop): a server
-that stalls is charged with all who would have waited, which a closed loop leaves out ("coordinated omission")."""
+that stalls is charged with all who would have waited, which a closed loop leaves out ("coordinated omission").
+"""
 
 from __future__ import annotations
 
@@ -214,7 +215,7 @@ def _curve(results: Sequence[Result]) -> str:
 
     lines = "".join(
         f'<polyline fill=none stroke={colour} stroke-width=2 points="{" ".join(at(x, y) for x, q, y in points if q == p)}"/>'
-        f'<text x={width - 60} y={20 + 18 * k} fill={colour}>p{p}</text>'
+        f"<text x={width - 60} y={20 + 18 * k} fill={colour}>p{p}</text>"
         for k, (p, colour) in enumerate([(50, "#2a6f97"), (99, "#c1121f")])
     )
     return (

@@ -32,7 +32,11 @@ def metadata(name: str, engine: Engine) -> dict[str, Any]:
     inputs: list[dict[str, Any]] = [{"name": ITEMS, "datatype": "BYTES", "shape": [-1]}]
     if isinstance(engine, OnnxEngine):
         inputs += [
-            {"name": i["name"], "datatype": _NAMES[i["dtype"]], "shape": [n if isinstance(n, int) else -1 for n in i["shape"]]}
+            {
+                "name": i["name"],
+                "datatype": _NAMES[i["dtype"]],
+                "shape": [n if isinstance(n, int) else -1 for n in i["shape"]],
+            }
             for i in engine.inputs
         ]
     outputs = [{"name": "probs", "datatype": "FP32", "shape": [-1, len(engine.names)]}]
@@ -81,7 +85,9 @@ async def infer(
     return _answer(name, engine, given, probs.astype(np.float32))
 
 
-def _answer(name: str, engine: Engine, given: Mapping[str, Any], probs: npt.NDArray[np.float32]) -> tuple[bytes, dict[str, str]]:
+def _answer(
+    name: str, engine: Engine, given: Mapping[str, Any], probs: npt.NDArray[np.float32]
+) -> tuple[bytes, dict[str, str]]:
     wanted = given.get("outputs")
     wants = wanted[0] if isinstance(wanted, list) and wanted and isinstance(wanted[0], dict) else {}
     if wants.get("name", "probs") != "probs":
@@ -107,7 +113,9 @@ def _parameters(given: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _tensor(said: Any, rest: memoryview) -> tuple[str, Any, memoryview]:
     """Name and value of an input, and the bytes after it."""
-    if not isinstance(said, dict) or not all(isinstance(said.get(k), t) for k, t in (("name", str), ("shape", list), ("datatype", str))):
+    if not isinstance(said, dict) or not all(
+        isinstance(said.get(k), t) for k, t in (("name", str), ("shape", list), ("datatype", str))
+    ):
         raise Refused(400, "an input has a name, a shape and a datatype")
     name, shape, datatype = said["name"], said["shape"], said["datatype"]
     if not all(type(n) is int and 0 <= n <= _MOST for n in shape) or not math.prod(shape, start=1) <= _MOST:

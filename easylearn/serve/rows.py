@@ -39,7 +39,9 @@ class RowReader:
         try:
             cats = [c.encode_one(row, report) for c in self.cats]
         except NotPlainError as error:
-            raise Refused(422, f"a value of the row is neither text, number, true, false nor null: {row}"[:300]) from error
+            raise Refused(
+                422, f"a value of the row is neither text, number, true, false nor null: {row}"[:300]
+            ) from error
         pairs = [c.encode_one({c.name: _number(row[c.name], c.name)}, report) for c in self.conts]
         flags = [float(bad) for (_, bad), c in zip(pairs, self.conts, strict=True) if c.flag]
         conts = [*(x for x, _ in pairs), *flags]
@@ -53,7 +55,14 @@ class RowReader:
         for c in self.conts:
             usual = c.center if c.factor else c.fill
             step = 1 / abs(c.factor) if c.factor else 1.0
-            said.append({"name": c.name, "usual": _short(usual), "low": _short(usual - 3 * step), "high": _short(usual + 3 * step)})
+            said.append(
+                {
+                    "name": c.name,
+                    "usual": _short(usual),
+                    "low": _short(usual - 3 * step),
+                    "high": _short(usual + 3 * step),
+                }
+            )
         return said
 
 

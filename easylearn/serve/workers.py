@@ -91,7 +91,9 @@ class Server:
             dead = [p.poll() for p in self._processes if p.poll() is not None]
             if dead or time.monotonic() > until:
                 self.stop()
-                raise StateError(f"a worker did not start ({f'it ended with {dead[0]}' if dead else 'it took too long'})")
+                raise StateError(
+                    f"a worker did not start ({f'it ended with {dead[0]}' if dead else 'it took too long'})"
+                )
             time.sleep(_PAUSE)
 
     def _spawn(self, row: int) -> subprocess.Popen[bytes]:
@@ -174,5 +176,3 @@ class Server:
 def new_token() -> str:
     """A token that nobody guesses."""
     return secrets.token_urlsafe(32)
-
-
