@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageFile, ImageOps
 
-from .refusals import Refused
+from .refusals import RefusedError
 
 FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 _ORIENTATION = 0x0112
@@ -39,27 +39,27 @@ class PixelReader:
         self._max_pixels = min(max_pixels, float(about.get("max_pixels") or max_pixels))
 
     def __call__(self, data: bytes) -> npt.NDArray[np.uint8]:
-        """The pixels of one file; a `Refused` says what is wrong with it."""
+        """The pixels of one file; a `RefusedError` says what is wrong with it."""
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of damaged metadata
                 with Image.open(io.BytesIO(data), formats=self._formats) as image:
                     n = image.size[0] * image.size[1]
                     if n > self._max_pixels:
-                        raise Refused(
+                        raise RefusedError(
                             413, f"the image has {n:,} pixels; at most {int(self._max_pixels):,} are taken: shrink it"
                         )
                     return self._fitted(self._flat(self._reduced(image)))
-        except Refused:
+        except RefusedError:
             raise
         except Image.UnidentifiedImageError as error:
-            raise Refused(
+            raise RefusedError(
                 415, f"this is no image in a format that is read here ({', '.join(self._formats)})"
             ) from error
         except Image.DecompressionBombError as error:
-            raise Refused(413, f"the image is too large: {error}") from error
+            raise RefusedError(413, f"the image is too large: {error}") from error
         except Exception as error:  # decoders of damaged files raise nearly anything: SyntaxError, struct.error
-            raise Refused(422, f"the image is damaged, decoding it failed: {error}") from error
+            raise RefusedError(422, f"the image is damaged, decoding it failed: {error}") from error
 
     def _reduced(self, image: ImageFile.ImageFile) -> Image.Image:
         """Turned as it was taken; a large JPEG is decoded at a half, a quarter or an eighth."""

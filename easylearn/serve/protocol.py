@@ -15,9 +15,13 @@ def protocol(deadline: float) -> type[asyncio.Protocol]:
     """
     base: Any
     try:
-        from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol as base
+        from uvicorn.protocols.http import httptools_impl
+
+        base = httptools_impl.HttpToolsProtocol
     except ImportError:
-        from uvicorn.protocols.http.h11_impl import H11Protocol as base
+        from uvicorn.protocols.http import h11_impl
+
+        base = h11_impl.H11Protocol
 
     class WithDeadline(base):  # type: ignore[misc]
         _timer: asyncio.TimerHandle | None = None
