@@ -197,8 +197,9 @@ async def _rows(served: Batcher, items: list[Any], receive: Receive) -> list[Flo
     futures = [served.put(item) for item in items]
     together = asyncio.gather(*futures)
     gone = asyncio.ensure_future(receive())
+    waited: list[asyncio.Future[Any]] = [together, gone]
     try:
-        await asyncio.wait([together, gone], return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
         if not together.done():
             raise asyncio.CancelledError
         return list(together.result())

@@ -79,7 +79,7 @@ class Batcher:
     async def _work(self) -> None:
         loop = asyncio.get_running_loop()
         while self._queue:
-            taken = []
+            taken: list[tuple[Any, asyncio.Future[Floats | RefusedError]]] = []
             while self._queue and len(taken) < self.size:
                 item, future = self._queue.popleft()
                 if not future.done():  # whoever asked may have left

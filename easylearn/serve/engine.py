@@ -205,7 +205,7 @@ class OnnxEngine(Engine):
         return list(self._inputs.values())
 
     def describe(self) -> dict[str, Any]:
-        said = {"engine": "onnx", "items": self.items, "task": self.task, "version": self.version}
+        said: dict[str, Any] = {"engine": "onnx", "items": self.items, "task": self.task, "version": self.version}
         if isinstance(self._read, RowReader):
             said["form"] = self._read.form()
         return said

@@ -100,7 +100,8 @@ def _depth(given: Any, most: int = _DEPTH + 1) -> int:
 
 
 def _of_form(kind: str, boundary: str, body: bytes, limits: Limits) -> Asked:
-    files, fields = _parts(boundary, body, limits)
+    parts = _parts(boundary, body, limits)
+    files, fields = parts.files, parts.fields
     if kind == "images":
         return Asked(files, single=len(files) == 1)
     if files:
@@ -110,48 +111,75 @@ def _of_form(kind: str, boundary: str, body: bytes, limits: Limits) -> Asked:
     return Asked([fields], single=True)
 
 
-def _parts(boundary: str, body: bytes, limits: Limits) -> tuple[list[bytes], dict[str, str]]:
-    from python_multipart.exceptions import FormParserError
-    from python_multipart.multipart import MultipartParser, parse_options_header
+class _Parts:
+    """The parts of a multipart form, as its parser finds them: files in order, fields by name."""
 
-    files: list[bytes] = []
-    fields: dict[str, str] = {}
-    part: dict[str, Any] = {}
-    ended: list[bool] = []
+    def __init__(self, limits: Limits) -> None:
+        self.files: list[bytes] = []
+        self.fields: dict[str, str] = {}
+        self.has_ended = False
+        self._most = limits.max_items + 1000
+        self._data, self._name, self._value = bytearray(), bytearray(), bytearray()
+        self._headers: dict[bytes, bytes] = {}
 
-    def begin() -> None:
-        part.update(data=bytearray(), headers={}, name=bytearray(), value=bytearray())
-        if len(files) + len(fields) >= limits.max_items + 1000:
+    def begin(self) -> None:
+        """A part begins."""
+        self._data, self._headers = bytearray(), {}
+        if len(self.files) + len(self.fields) >= self._most:
             raise RefusedError(413, "the form has too many parts")
 
-    def header_end() -> None:
-        if len(part["headers"]) > 20:
+    def header(self) -> None:
+        """A header of a part ends."""
+        if len(self._headers) > 20:
             raise RefusedError(400, "a part of the form has more than 20 headers")
-        part["headers"][bytes(part["name"]).lower()] = bytes(part["value"])
-        part["name"].clear()
-        part["value"].clear()
+        self._headers[bytes(self._name).lower()] = bytes(self._value)
+        self._name.clear()
+        self._value.clear()
 
-    def grow(which: str, most: int | None) -> Any:
-        def add(data: bytes, a: int, b: int) -> None:
-            part[which] += data[a:b]
-            if most is not None and len(part[which]) > most:
-                raise RefusedError(400, "a header of the form is too long")
+    def name(self, data: bytes, start: int, stop: int) -> None:
+        """Some of the name of a header."""
+        self._name += data[start:stop]
+        self._bound(self._name, 200)
 
-        return add
+    def value(self, data: bytes, start: int, stop: int) -> None:
+        """Some of the value of a header."""
+        self._value += data[start:stop]
+        self._bound(self._value, 4000)
 
-    def end() -> None:
-        _, options = parse_options_header(part["headers"].get(b"content-disposition", b""))
-        name = options.get(b"name", b"").decode("utf-8", "replace")
+    @staticmethod
+    def _bound(held: bytearray, most: int) -> None:
+        if len(held) > most:
+            raise RefusedError(400, "a header of the form is too long")
+
+    def data(self, data: bytes, start: int, stop: int) -> None:
+        """Some of what a part holds."""
+        self._data += data[start:stop]
+
+    def end(self) -> None:
+        """A part ends."""
+        from python_multipart.multipart import parse_options_header
+
+        _, options = parse_options_header(self._headers.get(b"content-disposition", b""))
         if b"filename" in options:
-            files.append(bytes(part["data"]))
+            self.files.append(bytes(self._data))
         else:
-            fields[name] = _decoded(bytes(part["data"]))
+            self.fields[options.get(b"name", b"").decode("utf-8", "replace")] = _decoded(bytes(self._data))
 
+    def end_all(self) -> None:
+        """The last boundary was there."""
+        self.has_ended = True
+
+
+def _parts(boundary: str, body: bytes, limits: Limits) -> _Parts:
+    from python_multipart.exceptions import FormParserError
+    from python_multipart.multipart import MultipartParser
+
+    found = _Parts(limits)
     try:
         parser = MultipartParser(boundary.encode("latin-1"), {
-            "on_part_begin": begin, "on_header_field": grow("name", 200), "on_header_value": grow("value", 4000),
-            "on_header_end": header_end, "on_part_data": grow("data", None), "on_part_end": end,
-            "on_end": lambda: ended.append(True),
+            "on_part_begin": found.begin, "on_header_field": found.name, "on_header_value": found.value,
+            "on_header_end": found.header, "on_part_data": found.data, "on_part_end": found.end,
+            "on_end": found.end_all,
         })  # fmt: skip
         parser.write(body)
         parser.finalize()
@@ -159,9 +187,9 @@ def _parts(boundary: str, body: bytes, limits: Limits) -> tuple[list[bytes], dic
         raise
     except (FormParserError, ValueError, KeyError) as error:
         raise RefusedError(400, f"the form is damaged: {error}"[:200]) from error
-    if not ended:
+    if not found.has_ended:
         raise RefusedError(400, "the form has no end: its last boundary is missing")
-    return files, fields
+    return found
 
 
 def _of_csv(text: str) -> Asked:

@@ -113,13 +113,7 @@ def _parameters(given: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _tensor(said: Any, rest: memoryview) -> tuple[str, Any, memoryview]:
     """Name and value of an input, and the bytes after it."""
-    if not isinstance(said, dict) or not all(
-        isinstance(said.get(k), t) for k, t in (("name", str), ("shape", list), ("datatype", str))
-    ):
-        raise RefusedError(400, "an input has a name, a shape and a datatype")
-    name, shape, datatype = said["name"], said["shape"], said["datatype"]
-    if not all(type(n) is int and 0 <= n <= _MOST for n in shape) or not math.prod(shape, start=1) <= _MOST:
-        raise RefusedError(400, f"the shape of {name[:60]!r} is impossible: {str(shape)[:60]}")
+    name, shape, datatype = _said_of(said)
     size = _parameters(said).get("binary_data_size")
     if size is not None and not (type(size) is int and 0 <= size <= len(rest)):
         raise RefusedError(400, f"binary_data_size of {name[:60]!r} is {size!r}; {len(rest)} bytes are there")
@@ -134,17 +128,34 @@ def _tensor(said: Any, rest: memoryview) -> tuple[str, Any, memoryview]:
     if datatype not in _TYPES:
         raise RefusedError(400, f"the datatype {datatype[:20]!r} is not taken; {[*_TYPES, 'BYTES']} are")
     dtype = np.dtype(_TYPES[datatype])
-    if held is not None:
-        if len(held) != n * dtype.itemsize:
-            raise RefusedError(400, f"{name[:60]!r} has {len(held)} bytes, and its shape needs {n * dtype.itemsize}")
-        return name, np.frombuffer(held, dtype.newbyteorder("<")).astype(dtype).reshape(shape), rest
-    flat = _flat(said.get("data"))
+    if held is None:
+        return name, _numbers(name, _flat(said.get("data")), n, datatype).reshape(shape), rest
+    if len(held) != n * dtype.itemsize:
+        raise RefusedError(400, f"{name[:60]!r} has {len(held)} bytes, and its shape needs {n * dtype.itemsize}")
+    return name, np.frombuffer(held, dtype.newbyteorder("<")).astype(dtype).reshape(shape), rest
+
+
+def _said_of(said: Any) -> tuple[str, list[int], str]:
+    """Name, shape and datatype of an input."""
+    if not isinstance(said, dict) or not all(
+        isinstance(said.get(k), t) for k, t in (("name", str), ("shape", list), ("datatype", str))
+    ):
+        raise RefusedError(400, "an input has a name, a shape and a datatype")
+    name, shape = said["name"], said["shape"]
+    if not all(type(n) is int and 0 <= n <= _MOST for n in shape) or not math.prod(shape, start=1) <= _MOST:
+        raise RefusedError(400, f"the shape of {name[:60]!r} is impossible: {str(shape)[:60]}")
+    return name, shape, said["datatype"]
+
+
+def _numbers(name: str, flat: list[Any], n: int, datatype: str) -> npt.NDArray[Any]:
+    """The data of an input out of JSON."""
     if len(flat) != n or not all(type(x) in (int, float, bool) for x in flat):
         raise RefusedError(
             400, f"the data of {name[:60]!r} is {n} numbers, as its shape says; there are {len(flat)} values"
         )
+    dtype = np.dtype(_TYPES[datatype])
     try:
-        return name, np.array(flat, np.float64 if dtype.kind == "f" else object).astype(dtype).reshape(shape), rest
+        return np.array(flat, np.float64 if dtype.kind == "f" else object).astype(dtype)
     except (OverflowError, ValueError, TypeError) as error:
         raise RefusedError(400, f"the data of {name[:60]!r} is not of the type {datatype}: {error}") from error
 

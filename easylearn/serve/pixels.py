@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageFile, ImageOps
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from .refusals import RefusedError
 
@@ -52,7 +52,7 @@ class PixelReader:
                     return self._fitted(self._flat(self._reduced(image)))
         except RefusedError:
             raise
-        except Image.UnidentifiedImageError as error:
+        except UnidentifiedImageError as error:
             raise RefusedError(
                 415, f"this is no image in a format that is read here ({', '.join(self._formats)})"
             ) from error

@@ -74,7 +74,7 @@ class TorchEngine(Engine):
         return dict.fromkeys(self._predictor.preprocessor.processor.names)  # type: ignore[attr-defined]
 
     def describe(self) -> dict[str, Any]:
-        said = {"engine": "torch", "items": self.items, "task": self.task, "version": self.version}
+        said: dict[str, Any] = {"engine": "torch", "items": self.items, "task": self.task, "version": self.version}
         if self.items == "table":
             from .rows import RowReader
 
