@@ -294,9 +294,7 @@ def asgi(
             await router(scope, receive, send)
         except HTTPException as error:
             said = "there is nothing here" if error.status_code == 404 else str(error.detail)
-            raise RefusedError(
-                error.status_code, f"{said}; see / for what there is", **dict(error.headers or {})
-            ) from error
+            raise RefusedError(error.status_code, f"{said}; see / for what there is", error.headers) from error
 
     return Guard(app, limits, counters, hosts, token)
 

@@ -55,7 +55,7 @@ class Batcher:
             raise RefusedError(
                 503,
                 f"{len(self._queue)} items are before yours, {self.wait:.1f} s of work: come again",
-                **{"retry-after": str(max(1, math.ceil(self.wait)))},
+                {"retry-after": str(max(1, math.ceil(self.wait)))},
             )
 
     def put(self, item: Any) -> asyncio.Future[Floats | RefusedError]:

@@ -102,7 +102,7 @@ class Guard:
         if self._token is not None and scope["path"] != "/" and not scope["path"].startswith(_FREE):
             given = headers.get(b"authorization", b"").decode("latin-1")
             if not given:
-                raise RefusedError(401, "send the token: Authorization: Bearer ...", **{"www-authenticate": "Bearer"})
+                raise RefusedError(401, "send the token: Authorization: Bearer ...", {"www-authenticate": "Bearer"})
             if not hmac.compare_digest(given.encode(), f"Bearer {self._token}".encode()):
                 raise RefusedError(403, "the token is wrong")
         length = headers.get(b"content-length", b"0")
@@ -124,7 +124,7 @@ class Guard:
                 message = await asyncio.wait_for(receive(), max(left, 0.001))
             except (TimeoutError, asyncio.TimeoutError) as error:
                 raise RefusedError(
-                    408, f"the body did not come within {self._limits.deadline:g} s", connection="close"
+                    408, f"the body did not come within {self._limits.deadline:g} s", {"connection": "close"}
                 ) from error
             if message["type"] == "http.disconnect":
                 raise _GoneError
@@ -142,7 +142,7 @@ class _GoneError(Exception):
 
 
 def _too_large(limits: Limits) -> RefusedError:
-    return RefusedError(413, f"the body is larger than {limits.max_body:,} bytes", connection="close")
+    return RefusedError(413, f"the body is larger than {limits.max_body:,} bytes", {"connection": "close"})
 
 
 def _id(headers: dict[bytes, bytes]) -> str:

@@ -117,17 +117,17 @@ class _Connections:
             f"POST {self._path} HTTP/1.1\r\nhost: {self._host}:{self._port}\r\ncontent-type: {kind}\r\n"
             f"content-length: {len(body)}\r\n{self._token}\r\n"
         )
+        kept = False
         try:
             writer.write(head.encode() + body)
             answer = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
             length = answer.partition("content-length:")[2].partition("\r\n")[0].strip()
             await reader.readexactly(int(length or 0))
-        except BaseException:
-            writer.close()
-            raise
-        if "connection: close" in answer:
-            writer.close()
-        else:
+            kept = "connection: close" not in answer
+        finally:
+            if not kept:
+                writer.close()
+        if kept:
             self._free.append((reader, writer))
         return answer.split()[1]
 

@@ -6,13 +6,15 @@ import io
 import math
 import warnings
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from .refusals import RefusedError
+
+if TYPE_CHECKING:
+    from PIL import Image, ImageFile
 
 FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 _ORIENTATION = 0x0112
@@ -27,6 +29,8 @@ class PixelReader:
     """
 
     def __init__(self, about: Mapping[str, Any], max_pixels: float) -> None:
+        from PIL import Image
+
         self._size: tuple[int, int] = tuple(map(int, about["size"]))  # type: ignore[assignment]
         self._channels = int(about["channels"])
         self._method = str(about["method"])
@@ -40,6 +44,8 @@ class PixelReader:
 
     def __call__(self, data: bytes) -> npt.NDArray[np.uint8]:
         """The pixels of one file; a `RefusedError` says what is wrong with it."""
+        from PIL import Image, UnidentifiedImageError
+
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of damaged metadata
@@ -63,6 +69,8 @@ class PixelReader:
 
     def _reduced(self, image: ImageFile.ImageFile) -> Image.Image:
         """Turned as it was taken; a large JPEG is decoded at a half, a quarter or an eighth."""
+        from PIL import ImageOps
+
         turned = image.getexif().get(_ORIENTATION, 1)
         width, height = image.size if turned < 5 else image.size[::-1]
         th, tw = self._working
@@ -75,6 +83,8 @@ class PixelReader:
 
     def _flat(self, image: Image.Image) -> Image.Image:
         """In RGB or grey; what is transparent is white."""
+        from PIL import Image
+
         if image.mode.startswith("I"):  # 16 bits
             image = Image.fromarray(np.rint(np.asarray(image) / 65535 * 255).astype(np.uint8))
         elif image.mode in _WITH_ALPHA or "transparency" in image.info:
@@ -84,6 +94,8 @@ class PixelReader:
         return image if image.mode == mode else image.convert(mode)
 
     def _fitted(self, image: Image.Image) -> npt.NDArray[np.uint8]:
+        from PIL import Image
+
         (h, w), (th, tw) = self._size, self._working
         width, height = image.size
         scale = (min if self._method == "pad" else max)(th / height, tw / width)
