@@ -3,8 +3,6 @@
 All of them give an item to the same engine, with one worker, so what differs is the server.
 """
 
-from __future__ import annotations
-
 import base64
 import os
 import sys
@@ -46,34 +44,38 @@ def fastapi(port: int) -> None:
     def row(given: Row) -> Any:
         return answer(given.model_dump())
 
-    image.__annotations__["request"], row.__annotations__["given"] = Request, Row  # which are of this function
     app.post("/predict")(image if KIND == "images" else row)
     uvicorn.run(app, host="127.0.0.1", port=port, log_level="warning", access_log=False)
 
 
-def litserve(port: int, size: int) -> None:
+def lit_api(size: int) -> Any:
+    """The class that LitServe runs, in a process of its own, which finds it as `Api` in this module."""
     import litserve as ls
 
     class Api(ls.LitAPI):  # type: ignore[misc]
         def setup(self, device: str) -> None:
             self.engine = open_engine(Path(FILE), Limits())
 
-        def decode_request(self, request: Any) -> Any:
+        def decode_request(self, request):  # type: ignore[no-untyped-def] # an annotation would be read
             return self.engine.prepare(item_of(request))
-
-        def batch(self, inputs: list[Any]) -> list[Any]:
-            return inputs
 
         def predict(self, x: Any) -> Any:
             return self.engine.run(x if size > 1 else [x])
 
-        def unbatch(self, output: Any) -> list[Any]:
-            return [row[None] for row in output]
-
         def encode_response(self, output: Any) -> Any:
             return self.engine.answer(output[0])
 
-    api = Api(max_batch_size=size, batch_timeout=0.003 if size > 1 else 0.0)
+    if size > 1:
+        Api.batch = lambda self, inputs: inputs
+        Api.unbatch = lambda self, output: [row[None] for row in output]
+    Api.__qualname__ = "Api"
+    return Api
+
+
+def litserve(port: int) -> None:
+    import litserve as ls
+
+    api = Api(max_batch_size=SIZE, batch_timeout=0.003 if SIZE > 1 else 0.0)
     server = ls.LitServer(api, accelerator="cpu", workers_per_device=1, timeout=30)
     server.run(port=port, host="127.0.0.1", generate_client_file=False, log_level="warning")
 
@@ -111,6 +113,10 @@ def bento_service() -> Any:
 if __name__ == "serving_peers":  # BentoML imports it
     Service = bento_service()
 
+if sys.argv[1:2] and sys.argv[1].startswith("litserve"):
+    SIZE = 8 if "batches" in sys.argv[1] else 1
+    Api = lit_api(SIZE)
+
 if __name__ == "__main__":
     NAME, PORT = sys.argv[1], int(sys.argv[2])
     if NAME == "fastapi":
@@ -118,4 +124,4 @@ if __name__ == "__main__":
     elif NAME == "bentoml":
         bentoml(PORT)
     else:
-        litserve(PORT, 8 if "batches" in NAME else 1)
+        litserve(PORT)
