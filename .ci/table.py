@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import sys
 
+import numpy as np
 import pandas as pd
 
 import easylearn as el
 
-frame = pd.DataFrame({"a": [0.0, 1.0, 2.0, 3.0] * 5, "b": ["x", "y"] * 10, "y": [0.0, 1.5, 2.0, 3.5] * 5})
+r = np.random.default_rng(0)
+frame = pd.DataFrame({"a": r.normal(size=80), "b": r.choice(list("xyz"), 80), "y": r.normal(size=80)})
 learn = el.tabular_learner(el.TabularData.from_df(frame, "y", batch_size=4), [8], device="cpu", progress=False)
 learn.export(sys.argv[1], format="onnx")

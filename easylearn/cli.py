@@ -1,4 +1,4 @@
-"""The command line: `easylearn demo`, `pretrain-lm`, `predict`, `info`, `resume`, `search`, `serve`, `load`, `build`."""
+"""Commands: `easylearn demo`, `pretrain-lm`, `predict`, `info`, `resume`, `search`, `serve`, `load`, `build`."""
 
 from __future__ import annotations
 
