@@ -189,6 +189,8 @@ class TestLearner:
     ) -> None:
         if format == "onnx":
             pytest.importorskip("onnxruntime")
+        elif torch.__version__ < "2.4":
+            pytest.skip("that torch.export does not see that b * n rows are b texts of n windows")
         data = TextData.from_lists([f"{t} the film" * n for t in TEXTS], LABELS, valid=0.2, progress=False)
         learn = learner(folder, data)
         assert learn.export(tmp_path / "m", format=format).difference < 1e-4
