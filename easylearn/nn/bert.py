@@ -112,13 +112,13 @@ class TextEncoder(nn.Module):
         row = torch.arange(len(x), device=lengths.device).repeat_interleave(counts)
         number = torch.arange(len(row), device=lengths.device) - (counts.cumsum(0) - counts)[row]
         at, real = _window_places(lengths, row, number, self.window - 2)
-        at = at[:, : max(int(real.max()), 1)] if len(real) else at
+        at = at[:, : max(int(real.max()), 1)]
         tokens = x[row.to(x.device)[:, None], at.to(x.device, non_blocking=True)]
         per_pass = max(AT_ONCE // at.shape[1], 1)
-        parts = list(zip(tokens.split(per_pass), real.split(per_pass), strict=True))
+        parts = [(tokens[i : i + per_pass], real[i : i + per_pass]) for i in range(0, len(tokens), per_pass)]
         again = len(parts) > 1 and torch.is_grad_enabled()
         sums = [checkpoint(self.summed, *p, use_reentrant=False) if again else self.summed(*p) for p in parts]
-        n = int(counts.max()) if len(counts) else 1
+        n = int(counts.max())
         found = torch.cat(sums)
         if n > 1:  # not index_add, whose sums on a GPU come in any order
             grid = found.new_zeros(len(x) * n, found.shape[1])
@@ -191,7 +191,7 @@ class _EncoderGraph(nn.Module):
         self.encoder = encoder
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
-        traced = torch.jit.is_tracing()  # for ONNX; torch.export wants sizes that are never 1 and bounds of their own
+        traced = torch.onnx.is_in_onnx_export()  # torch.export wants sizes that are never 1 and bounds of their own
         b, n = x.shape[0], x.shape[1] // (self.encoder.window - 2) + (1 if traced else 2)
         number = torch.arange(b * n, device=x.device)
         row = torch.div(number, n, rounding_mode="floor")
