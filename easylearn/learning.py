@@ -463,7 +463,7 @@ class Learner:
             train_loader=train, valid_loader=valid, record=Record(tuple(g["group"] for g in optimizer.param_groups)),
             rates=rates, schedule=plan.schedule, momentum=plan.momentum, n_steps=plan.n_steps, seed=self.seed,
             first_epoch=self.epochs_done, freeze_stats=self._bn_freeze, cycle_ends=plan.cycle_ends, save=self.save,
-            saved_best=self._saved_best,
+            saved_best=self._saved_best, context=self._context(),
         )  # fmt: skip
 
     def _context(self) -> RunContext:

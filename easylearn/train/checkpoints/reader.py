@@ -208,6 +208,7 @@ class SavedRun:
 
     def restore_position(self, run: Run) -> None:
         """Set step, epoch and record of a run before it begins."""
+        run.resumed = True
         run.step, run.epoch = int(self._position["step"]), int(self._position["epoch"])
         run.stop_reason = self._position["stop_reason"]
         run.metrics = dict(self._position["metrics"])

@@ -1,0 +1,1 @@
+"""Many runs: tracked, searched, folded and compared."""
