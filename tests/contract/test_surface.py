@@ -190,6 +190,7 @@ def test_data() -> None:
         "plain_inputs",
         "resized",
         "splits",
+        "suited_epochs",
     }
     assert public(Data) == members  # and what each object holds:
     assert set(vars(BlankData(regression(), 1, TensorPreprocessor()))) == {

@@ -19,7 +19,7 @@ from ...errors import ArgumentError, EasyLearnWarning, SaveError, StateError, We
 from ...files import StrPath, as_path
 from ...schedules import Schedule
 from ..callback import Callback
-from ..callbacks.save import SaveBest, SaveCycles
+from ..callbacks.save import KeepBest, SaveBest, SaveCycles
 from ..state import Pause, Run
 from .context import CallbacksOfFit, RunContext, versions
 from .layout import Interval, checkpoint_files, encode_schedule, next_file, pack_record
@@ -53,7 +53,7 @@ class CheckpointWriter(Callback):
     def begin(self, run: Run, callbacks: CallbacksOfFit) -> CheckpointWriter:
         """Take the other callbacks of the fit, and set the position of a run that is resumed."""
         # A saver of the user's own class cannot be made anew from a file: it has to be given again.
-        custom = [c for c in callbacks["savers"] if type(c) not in (SaveBest, SaveCycles)]
+        custom = [c for c in callbacks["savers"] if type(c) not in (SaveBest, SaveCycles, KeepBest)]
         savers = [c for c in callbacks["savers"] if c not in custom]
         self._callbacks = {**callbacks, "fit": [*callbacks["fit"], *custom], "savers": savers}
         if self._saved is not None:
