@@ -130,11 +130,12 @@ class _Watch(Callback):
         self.recipe, self.rung, self.is_lost = recipe, rung, is_lost
         self.fits, self.rungs, self.paused = 0, list[int](), False
         self.monitor = Monitor(recipe.metric)
+        self.run: Run | None = None
         self._target: int | None = None
         self._clock = 0.0
 
     def on_fit_begin(self, run: Run) -> None:
-        self.fits += 1
+        self.fits, self.run = self.fits + 1, run
         self.monitor.begin(run)
         self._clock = time.monotonic()
         if self.recipe.halving is None:
@@ -209,7 +210,7 @@ def run_trial(recipe: Recipe, job: Job, folder: Path, is_lost: Callable[[], bool
         _check_read(recipe, point, watch)
         row |= _outcome(learn, watch)
         for split in recipe.splits if row["status"] == "done" else ():
-            write_predictions(folder / f"{split}.safetensors", said_of(learn, split))
+            write_predictions(folder / f"{split}.safetensors", _said(learn, split, watch.run))
     except (ArgumentError, LeaseLost):
         raise
     except Exception as error:
@@ -277,22 +278,25 @@ def _outcome(learn: Learner, watch: _Watch) -> Row:
     return {**outcome, "status": "diverged", "reason": reason[:300]}
 
 
-def _is_out_of_memory(error: BaseException) -> bool:
-    text = str(error)
-    return isinstance(error, MemoryError | torch.cuda.OutOfMemoryError) or "can't allocate memory" in text
-
-
-def said_of(learn: Learner, split: SplitName) -> Predictions:
-    """What a learner says of a split; with `precompute` its head is asked about stored features, which folds share."""
-    model, own = learn.model, learn.data.loader(split)
+def _said(learn: Learner, split: SplitName, run: Run | None) -> Predictions:
+    """Predictions of a split; out of stored features, which folds share, where the head was trained on these."""
+    own, model = learn.data.loader(split), learn.model
     if not learn.precompute or not isinstance(model, BodyHead) or not isinstance(own, ItemLoader):
         said: Predictions = learn.predict(split=split)
         return said
-    features = FeatureStore().table(model, learn.data, split, learn.strategy)
-    order = Order(len(features), learn.data.batch_size, False)
-    loader = ItemLoader(order, TensorSource([features], np.arange(len(features))), own.target)
-    logits, targets = gather(model.head, loader, learn.strategy)
+    if split == "valid" and run is not None and run.valid_loader is not None:
+        logits, targets = gather(run.model, run.valid_loader, run.strategy)
+    else:
+        features = FeatureStore().table(model, learn.data, split, learn.strategy)
+        order = Order(len(features), learn.data.batch_size, False)
+        loader = ItemLoader(order, TensorSource([features], np.arange(len(features))), own.target)
+        logits, targets = gather(model.head, loader, learn.strategy)
     return Predictions.of(learn.task, learn.task.activate(logits), learn.data.ids(split), targets)
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    text = str(error)
+    return isinstance(error, MemoryError | torch.cuda.OutOfMemoryError) or "can't allocate memory" in text
 
 
 # -- predictions of a trial ------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from easylearn.data.preprocess import Preprocessor
 from easylearn.experiment import Audit, Difference, Interval, Spread, Tuned
 from easylearn.export import Predictor
 from easylearn.learning import Learner
+from easylearn.serve import Limits, asgi
 from easylearn.task import ExclusiveTask, Prediction, Predictions, Task, regression
 from easylearn.texts.interpret import Occlusion
 from easylearn.train.callback import HOOKS, Callback
@@ -399,3 +400,14 @@ def test_folds_and_blends() -> None:
     assert public(Spread) | {"metric", "values", "by_items"} >= {"mean", "deviation", "unstable"}
     assert [f.name for f in dataclasses.fields(Tuned)] == ["threshold", "score"]
     assert public(easylearn.Folds) >= {"held_out", "fingerprint"}
+
+
+def test_serving() -> None:
+    assert arguments(asgi) == ["model", "limits", "hosts", "token", "counters"]
+    assert [f.name for f in dataclasses.fields(Limits)] == [
+        "max_body",
+        "max_pixels",
+        "max_items",
+        "max_wait",
+        "deadline",
+    ]
