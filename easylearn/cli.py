@@ -1,4 +1,4 @@
-"""The command line: `easylearn demo`, `pretrain-lm`, `predict`, `info`, `resume`, `search`."""
+"""Commands: `easylearn demo`, `pretrain-lm`, `predict`, `info`, `resume`, `search`, `serve`, `load`, `build`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from . import __version__
 from .errors import EasyLearnError
+from .serve.command import add_commands
 
 if TYPE_CHECKING:
     from .learning import Learner
@@ -46,6 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     info.add_argument("model", help="a file that learn.export wrote")
     resume = commands.add_parser("resume", help="go on with a run that was stopped", parents=[device])
     resume.add_argument("folder", help="what pretrain-lm was given as --out, or a folder of checkpoints")
+    add_commands(commands)
     _add_search(commands.add_parser("search", help="help with a search, or look at one"))
     chosen = parser.parse_args(arguments)
     if chosen.command is None:
@@ -56,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "search": _search,
     }  # fmt: skip
     try:
-        return run[chosen.command](chosen)
+        return run[chosen.command](chosen) if chosen.command in run else int(chosen.run(chosen))
     except (EasyLearnError, OSError) as error:
         print(f"easylearn: {error}", file=sys.stderr)
         return 1
