@@ -22,7 +22,9 @@ from .data.order import Batch, Loader
 from .data.split import folds
 from .errors import ArgumentError, DataError, EasyLearnError, EasyLearnWarning, SaveError, StateError, WeightsError
 from .experiment.compare import Runs, TrackedRun, compare
+from .experiment.found import Found
 from .experiment.reproduce import Reproduction, reproduce
+from .experiment.search import search
 from .experiment.track import Track
 from .experiment.trackers import MLflow, TensorBoard, WandB
 from .export import load_learner, load_predictor
@@ -90,8 +92,8 @@ __version__ = "0.1.0"
 __all__ = [
     "ActivationPenalty", "ArgumentError", "Batch", "Blur", "BodyHead", "Callback", "CollabData", "CutMix", "Data",
     "DataError", "Dihedral", "Drops", "EarlyStopping", "EasyLearnError", "EasyLearnWarning", "EntityEmbedder", "Erase",
-    "ExclusiveTask", "Flip", "Hue", "ImageData", "Interpretation", "KeepBest", "LayerGroup", "Learner", "Light",
-    "Loader", "LoaderData", "MLflow", "Metric", "MixUp", "Pause", "Perspective", "Prediction", "Predictions",
+    "ExclusiveTask", "Flip", "Found", "Hue", "ImageData", "Interpretation", "KeepBest", "LayerGroup", "Learner",
+    "Light", "Loader", "LoaderData", "MLflow", "Metric", "MixUp", "Pause", "Perspective", "Prediction", "Predictions",
     "Predictor", "RandAugment", "RandomResizedCrop", "RateByLength", "Record", "ReduceLROnPlateau", "Reproduction",
     "Rotate", "Run", "Runs", "SampledSoftmax", "Saturation", "SaveBest", "SaveCycles", "SaveError", "Schedule", "Shift",
     "SingleDevice", "StateError", "Strategy", "SubwordTokenizer", "TabularData", "Task", "TensorBoard", "TensorData",
@@ -102,6 +104,6 @@ __all__ = [
     "load_learner", "load_predictor", "losses", "mae", "metrics", "multi_label", "next_token", "occlusion",
     "partial_dependence", "permutation_importance", "perplexity", "plot_confusion", "plot_embeddings", "plot_grad_cam",
     "plot_worst", "pooled_head", "register", "regression", "reproduce", "rmse", "rmspe", "roc_auc", "rolling_windows",
-    "save_encoder", "schedules", "sgd", "single_label", "tabular_learner", "text_classifier_learner", "top_k",
+    "save_encoder", "schedules", "search", "sgd", "single_label", "tabular_learner", "text_classifier_learner", "top_k",
     "vision_learner", "vision_model",
 ]  # fmt: skip

@@ -380,7 +380,8 @@ class TableModel(nn.Module):
             x = self.last(self.hidden(x))
         else:
             k = len(self.scales.weight)
-            x = self.hidden(self.scales(x)).unflatten(0, (-1, k))
+            x = self.hidden(self.scales(x))
+            x = x.view(-1, k, x.shape[1])
             weight, bias = self.last.weight.view(k, -1, x.shape[2]), self.last.bias.view(k, -1)
             x = torch.einsum("bkw,kow->bko", x, weight) + bias
         logits: Tensor = self.output(x) if output is None else output(x, cats, conts)

@@ -14,6 +14,7 @@ from easylearn.data.order import Batch, Loader, Source
 from easylearn.data.preprocess import Preprocessor
 from easylearn.export import Predictor
 from easylearn.learning import Learner
+from easylearn.serve import Limits, asgi
 from easylearn.task import ExclusiveTask, Prediction, Predictions, Task, regression
 from easylearn.texts.interpret import Occlusion
 from easylearn.train.callback import HOOKS, Callback
@@ -372,4 +373,15 @@ def test_predictor() -> None:
         "device",
         "models",
         "progress",
+    ]
+
+
+def test_serving() -> None:
+    assert arguments(asgi) == ["model", "limits", "hosts", "token", "counters"]
+    assert [f.name for f in dataclasses.fields(Limits)] == [
+        "max_body",
+        "max_pixels",
+        "max_items",
+        "max_wait",
+        "deadline",
     ]
