@@ -56,7 +56,9 @@ from .texts.tokenize import SubwordTokenizer, WordTokenizer
 from .texts.transfer import load_encoder, save_encoder
 from .texts.vocab import Vocab
 from .train.callback import Callback
-from .train.callbacks import CutMix, EarlyStopping, MixUp, ReduceLROnPlateau, SaveBest, SaveCycles, WeightAverage
+from .train.callbacks import (
+    CutMix, EarlyStopping, MixUp, Prune, ReduceLROnPlateau, SaveBest, SaveCycles, WeightAverage,
+)  # fmt: skip
 from .train.optim import adamw, sgd
 from .train.record import Record
 from .train.state import Pause, Run
@@ -74,7 +76,8 @@ __all__ = [
     "ActivationPenalty", "ArgumentError", "Batch", "BodyHead", "Callback", "CollabData", "CutMix", "Data", "DataError",
     "Dihedral", "Drops", "EarlyStopping", "EasyLearnError", "EasyLearnWarning", "EntityEmbedder", "Erase",
     "ExclusiveTask", "Flip", "ImageData", "Interpretation", "LayerGroup", "Learner", "Light", "Loader", "LoaderData",
-    "Metric", "MixUp", "Pause", "Prediction", "Predictions", "Predictor", "RandomResizedCrop", "RateByLength", "Record",
+    "Metric", "MixUp", "Pause", "Prediction", "Predictions", "Predictor", "Prune", "RandomResizedCrop", "RateByLength",
+    "Record",
     "ReduceLROnPlateau", "Rotate", "Run", "SampledSoftmax", "SaveBest", "SaveCycles", "SaveError", "Schedule", "Shift",
     "SingleDevice", "StateError", "Strategy", "SubwordTokenizer", "TabularData", "Task", "TensorData", "TextData",
     "TextLMData", "Transform", "Vocab", "WeightAverage", "WeightsError", "WordTokenizer", "Zoom", "accuracy", "adamw",

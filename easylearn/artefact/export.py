@@ -9,15 +9,16 @@ from pathlib import Path
 from typing import Any, get_args
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ..errors import ArgumentError, SaveError, StateError
 from ..files import StrPath, atomic_write
+from ..nn.pruning import large_weights, smallest
 from ..nn.registry import own_parts
 from .archive import Archive
 from .measure import ExportReport, Format, Quantize, TrainedModel, first_batch, measure
 from .model_file import describe_task, library_versions, load_model, write_model
-from .pack import FEWEST, How, pack, unpack
+from .pack import How, pack, unpack
 from .runtimes import write_runtime
 
 
@@ -69,11 +70,8 @@ def pruned(model: nn.Module, fraction: float) -> nn.Module:
     """A copy in which a fraction of each large weight, its smallest numbers, is 0 (arXiv 1506.02626)."""
     other = copy.deepcopy(model)
     with torch.no_grad():
-        for weight in _large(other):
-            smallest = weight.abs().flatten().topk(int(weight.numel() * fraction), largest=False).indices
-            gone = torch.zeros(weight.numel(), dtype=torch.bool, device=weight.device)
-            gone[smallest] = True
-            weight.masked_fill_(gone.reshape(weight.shape), 0)
+        for weight in large_weights(other).values():
+            weight.masked_fill_(smallest(weight, fraction), 0)
     return other
 
 
@@ -82,13 +80,9 @@ def as_packed(model: nn.Module, how: How) -> nn.Module:
     other = copy.deepcopy(model)
     with torch.no_grad():
         way: How = "int8" if "int8" in how else "sparse"
-        for weight in _large(other):
+        for weight in large_weights(other).values():
             weight.copy_(unpack(pack(weight, way), way, tuple(weight.shape)))
     return other
-
-
-def _large(model: nn.Module) -> list[Tensor]:
-    return [p for p in model.parameters() if p.ndim >= 2 and p.numel() >= FEWEST and p.is_floating_point()]
 
 
 def _compare(trained: TrainedModel, archive: Archive, exact: bool) -> int:
