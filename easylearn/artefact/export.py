@@ -13,7 +13,7 @@ from torch import nn
 
 from ..errors import ArgumentError, SaveError, StateError
 from ..files import StrPath, atomic_write
-from ..nn.pruning import large_weights, smallest
+from ..nn.pruning import is_large, prunable, smallest
 from ..nn.registry import own_parts
 from .archive import Archive
 from .measure import ExportReport, Format, Quantize, TrainedModel, first_batch, measure
@@ -29,8 +29,8 @@ def write_export(
     """Write a trained model to a file; see `Learner.export` for the arguments."""
     if format not in get_args(Format):
         raise ArgumentError(f"format must be one of {list(get_args(Format))}, got {format!r}")
-    if quantize not in (None, "int8"):
-        raise ArgumentError(f'quantize must be "int8" or None, got {quantize!r}')
+    if quantize not in (None, "int8", "weights"):
+        raise ArgumentError(f'quantize must be "int8", "weights" or None, got {quantize!r}')
     if prune is not None and (isinstance(prune, bool) or not 0 < prune < 1):
         raise ArgumentError(f"prune is a fraction above 0 and below 1, got {prune!r}")
     target = Path(path)
@@ -53,7 +53,7 @@ def write_export(
         before = {"bytes": float(whole.stat().st_size), **measure(trained, trained.model)}
     after = {"bytes": float(target.stat().st_size), **measure(trained, as_packed(changed.model, how))}
     again = "Weights become floats again when the file is loaded, so it takes the same time; "
-    notes = (again + "format='onnx' computes in 8 bits.",) if quantize else ()
+    notes = (again + "format='onnx' computes in 8 bits.",) if quantize == "int8" else ()
     return ExportReport(target, format, {"before": before, "after": after}, notes=notes)
 
 
@@ -70,7 +70,7 @@ def pruned(model: nn.Module, fraction: float) -> nn.Module:
     """A copy in which a fraction of each large weight, its smallest numbers, is 0 (arXiv 1506.02626)."""
     other = copy.deepcopy(model)
     with torch.no_grad():
-        for weight in large_weights(other).values():
+        for weight in prunable(other).values():
             weight.masked_fill_(smallest(weight, fraction), 0)
     return other
 
@@ -80,7 +80,7 @@ def as_packed(model: nn.Module, how: How) -> nn.Module:
     other = copy.deepcopy(model)
     with torch.no_grad():
         way: How = "int8" if "int8" in how else "sparse"
-        for weight in large_weights(other).values():
+        for weight in filter(is_large, other.parameters()):
             weight.copy_(unpack(pack(weight, way), way, tuple(weight.shape)))
     return other
 

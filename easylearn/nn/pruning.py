@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 FEWEST = 256  # numbers in a tensor below which making it smaller gains nothing
+FEWEST_INPUTS = 32  # that a convolution reads for an output, below which each of them matters
 
 
 def is_large(tensor: Tensor) -> bool:
@@ -13,13 +14,16 @@ def is_large(tensor: Tensor) -> bool:
     return tensor.ndim >= 2 and tensor.numel() >= FEWEST and tensor.is_floating_point()
 
 
-def large_weights(model: nn.Module) -> dict[str, nn.Parameter]:
-    """The weights that are large, by name.
+def prunable(model: nn.Module) -> dict[str, nn.Parameter]:
+    """The large weights, by name, but for convolutions that read fewer than 32 numbers for an output.
 
-    >>> list(large_weights(nn.Sequential(nn.Linear(32, 16), nn.ReLU(), nn.Linear(16, 2))))
-    ['0.weight']
+    A depthwise convolution reads 9 and a first one 27: little to gain, and much to lose (arXiv 1710.01878, 4.1).
+
+    >>> list(prunable(nn.Sequential(nn.Conv2d(64, 64, 3, groups=64), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 2))))
+    ['1.weight']
     """
-    return {name: p for name, p in model.named_parameters() if is_large(p)}
+    named = model.named_parameters()
+    return {n: p for n, p in named if is_large(p) and (p.ndim == 2 or p[0].numel() >= FEWEST_INPUTS)}
 
 
 def smallest(weight: Tensor, fraction: float) -> Tensor:

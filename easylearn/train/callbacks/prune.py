@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import ArgumentError, StateError, check_number, check_whole
-from ...nn.pruning import large_weights, smallest
+from ...nn.pruning import prunable, smallest
 from ..callback import Callback
 from ..state import Run
 
@@ -19,10 +19,11 @@ class Prune(Callback):
     """Set a growing share of each large weight to zero while the rest trains on, and keep it there.
 
     The share grows fast at first and slowly at last, `1 - (1 - t)**3` of the way (arXiv 1710.01878). Each large weight
-    that trains (two dimensions, 256 numbers or more) loses its own smallest numbers; what is frozen, biases and norms
-    stay whole. A weight that has zeros already begins with as many: give `Prune` to each fit that shall keep them.
+    that trains (256 numbers or more) loses its own smallest numbers; what is frozen, biases, norms, and convolutions that
+    read fewer than 32 numbers for an output (depthwise ones, the first one) stay whole. A weight that has zeros already begins with as many: give `Prune` to each fit that shall keep them.
 
-    After it `learn.export(path, prune=amount)` changes nothing more, and keeps no zero in easylearn's own files. In a
+    A pretrained learner's batch-norm statistics stay as they are, which suits pruned weights badly: call
+    `learn.bn_freeze(False)` before. After the fit `learn.export(path, prune=amount)` changes nothing more, and keeps no zero in easylearn's own files. In a
     list with `WeightAverage` it comes first, so that it prunes the average when the fit ends.
 
     Args:
@@ -54,7 +55,7 @@ class Prune(Callback):
 
     def on_fit_begin(self, run: Run) -> None:
         """Find the weights, and the zeros that they have."""
-        self._weights = {n: p for n, p in large_weights(run.model).items() if p.requires_grad}
+        self._weights = {n: p for n, p in prunable(run.model).items() if p.requires_grad}
         self._masks, self._first, self._chosen = {}, {}, 0
         if self._loaded is not None:
             self._take(self._loaded)

@@ -11,7 +11,7 @@ from torch.nn.utils import prune as torchs
 import easylearn as el
 from easylearn.errors import ArgumentError, StateError
 from easylearn.learning import Learner
-from easylearn.nn.pruning import smallest
+from easylearn.nn.pruning import prunable, smallest
 from easylearn.train.callbacks import Prune, WeightAverage
 from easylearn.train.state import Pause, Run
 
@@ -139,3 +139,8 @@ def test_export_then_costs_nothing_and_keeps_no_zero(tmp_path: Path) -> None:
 def test_refuses_impossible_settings(how: dict[str, Any]) -> None:
     with pytest.raises(ArgumentError, match=next(iter(how))):
         Prune(**how)
+
+
+def test_convolutions_that_read_little_stay_whole() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 64, 3), nn.Conv2d(64, 64, 3, groups=64), nn.Conv2d(64, 32, 1), nn.Linear(9, 40))
+    assert list(prunable(net)) == ["2.weight", "3.weight"]
