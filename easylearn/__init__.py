@@ -42,12 +42,15 @@ from .task import (
     Predictions,
     Task,
     average_predictions,
+    choose_threshold,
     multi_label,
     next_token,
     regression,
     single_label,
 )
+from .texts.bodies import TextBody
 from .texts.callbacks import ActivationPenalty, RateByLength, SampledSoftmax
+from .texts.contrast import contrast
 from .texts.data import TextData, TextLMData
 from .texts.generate import generate
 from .texts.interpret import occlusion
@@ -69,20 +72,22 @@ from .vision.data import ImageData
 from .vision.gradcam import grad_cam, plot_grad_cam
 from .vision.learner import vision_learner
 from .vision.model import vision_model
+from .vision.policies import Blur, Hue, Perspective, RandAugment, Saturation, TrivialAugment
 
 __version__ = "0.1.0"
 
 __all__ = [
-    "ActivationPenalty", "ArgumentError", "Batch", "BodyHead", "Callback", "CollabData", "CutMix", "Data", "DataError",
-    "Dihedral", "Drops", "EarlyStopping", "EasyLearnError", "EasyLearnWarning", "EntityEmbedder", "Erase",
-    "ExclusiveTask", "Flip", "ImageData", "Interpretation", "LayerGroup", "Learner", "Light", "Loader", "LoaderData",
-    "Metric", "MixUp", "Pause", "Prediction", "Predictions", "Predictor", "Prune", "RandomResizedCrop", "RateByLength",
-    "Record",
-    "ReduceLROnPlateau", "Rotate", "Run", "SampledSoftmax", "SaveBest", "SaveCycles", "SaveError", "Schedule", "Shift",
-    "SingleDevice", "StateError", "Strategy", "SubwordTokenizer", "TabularData", "Task", "TensorData", "TextData",
-    "TextLMData", "Transform", "Vocab", "WeightAverage", "WeightsError", "WordTokenizer", "Zoom", "accuracy", "adamw",
-    "add_datepart", "arch_names", "average_predictions", "collab_learner", "elapsed_since", "embeddings", "error_rate",
-    "f1", "f_beta", "folds", "generate", "get_arch", "grad_cam", "language_model_learner", "load_encoder",
+    "ActivationPenalty", "ArgumentError", "Batch", "Blur", "BodyHead", "Callback", "CollabData", "CutMix", "Data",
+    "DataError", "Dihedral", "Drops", "EarlyStopping", "EasyLearnError", "EasyLearnWarning", "EntityEmbedder", "Erase",
+    "ExclusiveTask", "Flip", "Hue", "ImageData", "Interpretation", "LayerGroup", "Learner", "Light", "Loader",
+    "LoaderData", "Metric", "MixUp", "Pause", "Perspective", "Prediction", "Predictions", "Predictor", "Prune", "RandAugment",
+    "RandomResizedCrop", "RateByLength", "Record", "ReduceLROnPlateau", "Rotate", "Run", "SampledSoftmax", "Saturation",
+    "SaveBest", "SaveCycles", "SaveError", "Schedule", "Shift", "SingleDevice", "StateError", "Strategy",
+    "SubwordTokenizer", "TabularData", "Task", "TensorData", "TextBody", "TextData", "TextLMData", "Transform",
+    "TrivialAugment", "Vocab", "WeightAverage", "WeightsError", "WordTokenizer", "Zoom", "accuracy", "adamw",
+    "add_datepart", "arch_names", "average_predictions", "choose_threshold", "collab_learner", "contrast",
+    "elapsed_since", "embeddings", "error_rate", "f1", "f_beta", "folds", "generate", "get_arch", "grad_cam",
+    "language_model_learner", "load_encoder",
     "load_learner", "load_predictor", "losses", "mae", "metrics", "multi_label", "next_token", "occlusion",
     "partial_dependence", "permutation_importance", "perplexity", "plot_confusion", "plot_embeddings", "plot_grad_cam",
     "plot_worst", "pooled_head", "register", "regression", "rmse", "rmspe", "roc_auc", "rolling_windows",

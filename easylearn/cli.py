@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     demo = commands.add_parser("demo", help="train on real data that is already here and draw what happened")
     what = "handwritten digits as pictures, a year of flights as a table, or reviews of food (default: %(default)s)"
     demo.add_argument("what", nargs="?", choices=["images", "tables", "text"], default="images", help=what)
-    demo.add_argument("--out", default="easylearn-demo", help="folder for pictures and page (default: %(default)s)")
+    demo.add_argument("--out", help="folder for pictures and page (default: easylearn-demo/WHAT)")
     demo.add_argument("--epochs", type=int, help="epochs to train (default: 5 for images, 2 for tables, 3 for text)")
     what = "train a language model on a folder of text files"
     _add_pretrain(commands.add_parser("pretrain-lm", help=what, parents=[device]))
@@ -67,7 +67,7 @@ def _demo(chosen: argparse.Namespace) -> int:
     from .demo import digits, flights, reviews  # what they need is imported only when they run
 
     run, usual = {"images": (digits, 5), "tables": (flights, 2), "text": (reviews, 3)}[chosen.what]
-    run(chosen.out, epochs=usual if chosen.epochs is None else chosen.epochs)
+    run(chosen.out or f"easylearn-demo/{chosen.what}", epochs=usual if chosen.epochs is None else chosen.epochs)
     return 0
 
 
@@ -118,7 +118,8 @@ def _predict(chosen: argparse.Namespace) -> int:
 
     predictor = load_predictor(chosen.model, device=chosen.device)
     n = predictor.to_csv([Path(p) for p in chosen.paths], chosen.out, chosen.on_error)
-    print(f"{n:,} predictions in {chosen.out}")
+    errors = "; the column error says which items cannot be read, and why" if chosen.on_error == "skip" else ""
+    print(f"{n:,} predictions in {chosen.out}{errors}")
     return 0
 
 

@@ -13,12 +13,13 @@ from torch.nn import functional as F
 from . import learner
 from .core import BasicModel
 from .data.bunch import Data
+from .dataloader import as_data
 from .files import StrPath
 from .imports import star
 from .learner07 import Learner07
 from .metrics import accuracy
 from .options import strict
-from .torch_imports import Arch07, children
+from .torch_imports import Arch07, archs, children
 from .train.optim import OptimizerFn, sgd
 from .vision.archs import Arch, get_arch
 from .vision.learner import vision_learner
@@ -27,7 +28,12 @@ from .vision.model import Pretrained, vision_model
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-model_meta: dict[Any, Sequence[int]] = {}
+# Where a net of 2018 was cut (its children before that are the body), and where its first layer group ends.
+model_meta: dict[Any, Sequence[int]] = {
+    **{archs[f"resnet{n}"]: [8, 6] for n in (18, 34, 50, 101, 152)},
+    **{archs[name]: [8, 6] for name in ("resnext50", "resnext101", "resnext101_64", "wrn")},
+    **{archs[f"vgg{n}"]: [0, 22] for n in (16, 19)}, **{archs[f"dn{n}"]: [0, 7] for n in (121, 161, 169, 201)},
+}  # fmt: skip
 model_features: dict[Any, int] = {}
 
 
@@ -79,6 +85,11 @@ class ConvLearner(Learner07):
         self.freeze()
         self.precompute = precompute
 
+    @staticmethod
+    def _parts(models: Any) -> list[Any]:
+        parts: list[Any] = models.get_layer_groups(False)  # which was asked whether features are precomputed
+        return parts
+
     @classmethod
     @strict({"opt_func": "opt_fn", "hidden": "xtra_fc"})
     def pretrained(
@@ -120,9 +131,15 @@ class ConvLearner(Learner07):
         Returns:
             The learner.
         """
+        given: Any = as_data(data)
+        if given is not data:  # loaders of one's own
+            models = ConvnetBuilder(
+                f, data.c, data.is_multi, data.is_reg, ps, xtra_fc, xtra_cut, custom_head, pretrained
+            )
+            return cls(data, models, precompute, opt_fn, tmp_name, models_name, metrics, clip, crit)
         arch, cut = _body(f, xtra_cut, pretrained)
         learn = vision_learner(
-            data,
+            given,
             arch,
             ps=list(ps) if isinstance(ps, tuple) else ps,
             hidden=(512,) if xtra_fc is None else xtra_fc,

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from .core import T, to_gpu
 from .data.bunch import Data, SplitName
-from .data.loaders import LoaderData
+from .data.loaders import ForeignLoader, LoaderData
+from .data.order import Loader
 from .errors import DataError
 from .metrics import Metric
 from .task import Task
@@ -54,6 +55,8 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
     def _column(self, values: Sequence[Any]) -> Any:
         if isinstance(values[0], str):
             return list(values)
+        if isinstance(values[0], tuple):
+            return [self._column(column) for column in zip(*values, strict=True)]
         rows = [np.asarray(v) for v in values]
         longest = max(row.shape[0] if row.ndim else 0 for row in rows)
         if rows[0].ndim == 1 and any(len(row) < longest for row in rows):
@@ -99,14 +102,21 @@ class Batches:
     def __init__(self, data: Data07, split: SplitName, training: bool = False, augmented: bool = False) -> None:
         self.data, self.split, self.training, self.augmented = data, split, training, augmented
         self.epoch = 0
+        self.own: DataLoader | None = None
 
     def __len__(self) -> int:
-        return len(self.data.loader(self.split, training=self.training))
+        return len(self.own) if self.own is not None else len(self.data.loader(self.split, training=self.training))
 
     @property
     def dataset(self) -> Any:
-        """The items of the split: `data.trn_ds`, `val_ds` or `test_ds`."""
+        """The items of the split: `data.trn_ds`, `val_ds` or `test_ds`; others may be put in their place."""
+        if self.own is not None:
+            return self.own.dataset
         return {"train": self.data.trn_ds, "valid": self.data.val_ds, "test": self.data.test_ds}[self.split]
+
+    @dataset.setter
+    def dataset(self, dataset: Any) -> None:
+        self.own = DataLoader(dataset, self.batch_size, shuffle=self.training)
 
     @property
     def batch_size(self) -> int:
@@ -116,7 +126,10 @@ class Batches:
     def __iter__(self) -> Counted:
         return Counted(self._through(), len(self))
 
-    def _through(self) -> Generator[list[Tensor], None, None]:
+    def _through(self) -> Generator[list[Any], None, None]:
+        if self.own is not None:
+            yield from self.own
+            return
         view = int(np.random.default_rng().integers(1, 2**20)) if self.augmented and self.data.has_views else 0
         loader = self.data.loader(self.split, training=self.training, view=view)
         self.epoch += 1
@@ -136,6 +149,15 @@ class Data07(Data[Any]):
         if name not in kept or kept[name].data is not self:  # a copy at another size came with the dictionary
             kept[name] = Batches(self, split, training, augmented)
         return kept[name]
+
+    @property
+    def is_changed(self) -> bool:
+        """Whether somebody put a data set of their own into a loader."""
+        return any(dl.own is not None for dl in vars(self).get("_dls", {}).values() if dl.data is self)
+
+    def get_dl(self, ds: Any, shuffle: bool) -> DataLoader | None:
+        """The data set `ds` in batches, with `shuffle` in another order each time; None for None."""
+        return None if ds is None else DataLoader(ds, self.batch_size, shuffle=shuffle)
 
     @property
     def trn_dl(self) -> Any:
@@ -169,13 +191,17 @@ class Data07(Data[Any]):
 
     @property
     def trn_ds(self) -> Any:
-        """The training items."""
-        return self._dataset("train")
+        """The training items; what was put in their place, if anything was."""
+        return self._own("trn") or self._dataset("train")
 
     @property
     def val_ds(self) -> Any:
-        """The validation items."""
-        return self._dataset("valid")
+        """The validation items; what was put in their place, if anything was."""
+        return self._own("val") or self._dataset("valid")
+
+    def _own(self, name: str) -> Any:
+        dl = vars(self).get("_dls", {}).get(name)
+        return None if dl is None or dl.data is not self or dl.own is None else dl.own.dataset
 
     @property
     def test_ds(self) -> Any:
@@ -262,6 +288,28 @@ class _Inputs:
             yield tuple(xs)
 
 
+class _Packed(_Inputs):
+    """A loader whose targets are lists of tensors, as one tensor that says itself what it holds."""
+
+    def __iter__(self) -> Generator[tuple[Any, ...], None, None]:
+        for *xs, y in self.dl:
+            widths = [(t.shape[1] if t.ndim > 1 else 0, int(t.is_floating_point())) for t in y]
+            head = torch.tensor([len(y), *(v for pair in widths for v in pair)], dtype=torch.float64)
+            rows = [t.detach().cpu().double().reshape(len(t), -1) for t in y]
+            yield *xs, torch.cat([head.expand(len(rows[0]), -1), *rows], 1)
+
+
+def targets_of(data: Data[Any], target: Any) -> Any:
+    """The `target` that a loss of one's own gets: a list where each item of the `data` has a tuple of them."""
+    if not isinstance(data, ForeignData) or not data.several:
+        return target
+    n = int(target[0, 0])
+    widths, floats = (target[0, k : 2 * n + 1 : 2].int().tolist() for k in (1, 2))
+    parts = target[:, 2 * n + 1 :].split([max(w, 1) for w in widths], 1)
+    typed = [p.float() if is_float else p.long() for p, is_float in zip(parts, floats, strict=True)]
+    return [p if w else p[:, 0] for p, w in zip(typed, widths, strict=True)]
+
+
 class ForeignData(Data07, LoaderData):
     """Data of 2018 that somebody put together, for a learner: `learn.data` has its loaders.
 
@@ -271,12 +319,39 @@ class ForeignData(Data07, LoaderData):
 
     def __init__(self, md: Any) -> None:
         test = getattr(md, "test_dl", None)
-        super().__init__(md.trn_dl, md.val_dl, Outputs(("output",)), None if test is None else _Inputs(test))
+        items = getattr(md.trn_dl, "dataset", None)
+        self.several = (
+            isinstance(items, torch.utils.data.Dataset) and len(items) > 0 and isinstance(items[0][-1], tuple)  # type: ignore[arg-type]
+        )
+        train, valid = (_Packed(dl) if self.several else dl for dl in (md.trn_dl, md.val_dl))
+        super().__init__(train, valid, Outputs(("output",)), None if test is None else _Inputs(test))
         self.md = md
         self.path = md.path
 
     def _batches(self, name: str, split: SplitName, training: bool = False, augmented: bool = False) -> Any:
         return getattr(self.md, f"{name}_dl", None)
 
+    @property
+    def has_views(self) -> bool:
+        """Whether validation items come augmented, too."""
+        return self.aug_dl is not None
+
+    def loader(self, split: SplitName, *, training: bool = False, view: int = 0) -> Loader:
+        """The batches of a split as they come; with a `view` those of `aug_dl` or `test_aug_dl`."""
+        changed = {"valid": self.aug_dl, "test": self.test_aug_dl}.get(split) if view else None
+        if changed is None:
+            return super().loader(split)
+        return (
+            ForeignLoader(_Packed(changed) if self.several else changed)
+            if split == "valid"
+            else ForeignLoader(_Inputs(changed), has_target=False)
+        )
+
     def _dataset(self, split: SplitName) -> Any:
         return {"train": self.trn_dl, "valid": self.val_dl, "test": self.test_dl}[split].dataset
+
+
+def as_data(md: Any) -> Data[Any]:
+    """`md` as a learner takes it: data that somebody put together by hand, or changed, becomes `ForeignData`."""
+    is_whole = isinstance(md, Data) and not (isinstance(md, Data07) and md.is_changed)
+    return md if is_whole else ForeignData(md)

@@ -20,6 +20,7 @@ from torch.utils.data import Dataset
 
 from . import datasets07, transforms
 from .core import to_np
+from .cv07 import TfmType
 from .data.bunch import SplitName
 from .data.frames import read_table
 from .data.loaders import TensorData
@@ -88,6 +89,11 @@ def _options(tfms: Pair, bs: int, num_workers: int | None) -> dict[str, Any]:
         return made
     if not isinstance(train, Tfms):
         raise ArgumentError(f"tfms= takes what tfms_from_model or tfms_from_stats gives, got {type(train).__name__}")
+    if train.own:
+        raise ArgumentError(
+            f"{type(train.own[0]).__name__} is a transform of your own, for data sets by position: FilesDataset, "
+            "FilesIndexArrayDataset and the like in ImageData.get_ds. Here, give RandomFlip() and its like alone"
+        )
     return {**made, "size": train.size, "method": train.method, "augment": train.transforms}
 
 
@@ -107,7 +113,7 @@ def _task(y: Any, continuous: bool) -> TaskName:
 def _there(path: StrPath, csv: StrPath) -> Path:
     """The csv, whose name may have the folder in front of it, as 2018's had."""
     inside = Path(path) / csv
-    return Path(csv).absolute() if not inside.exists() and Path(csv).exists() else inside
+    return (Path(csv) if not inside.exists() and Path(csv).exists() else inside).absolute()
 
 
 class ArraysData(Data07, TensorData):
@@ -292,7 +298,7 @@ class ImageClassifierData(Data07, _ImageData):
         """
         names = [f"{n}{suffix}" for n in fnames]
         given = None if tfms is None else tfms[0]
-        if continuous and given is not None and given.tfm_y is transforms.TfmType.COORD:
+        if continuous and given is not None and given.tfm_y is TfmType.COORD:
             shapes = [Image.open(Path(path) / name).size[::-1] for name in names]
             y = [given.boxes(row, shape) for row, shape in zip(y, shapes, strict=True)]
         made = cls.from_names(

@@ -364,15 +364,21 @@ class ImageData(ModelData):
     def __init__(
         self, path: StrPath, datasets: Sequence[Any], bs: int, num_workers: int = 0, classes: Any = None
     ) -> None:
-        trn, val, fix, aug, test, test_aug = (
-            None if ds is None else DataLoader(ds, bs, shuffle=k == 0) for k, ds in enumerate(datasets)
-        )
+        self.bs, self.num_workers, self.classes = bs, num_workers, classes
+        trn, val, fix, aug, test, test_aug = (self.get_dl(ds, k == 0) for k, ds in enumerate(datasets))
         super().__init__(path, trn, val, test)
         self.fix_dl, self.aug_dl, self.test_aug_dl = fix, aug, test_aug
-        self.bs, self.num_workers, self.classes = bs, num_workers, classes
+
+    def resize(self, targ_sz: int, new_path: str = "tmp", resume: bool = True, fn: Any = None) -> ImageData:
+        """The same data; `targ_sz`, `new_path`, `resume` and `fn` say nothing."""
+        return self
+
+    def get_dl(self, ds: Any, shuffle: bool) -> DataLoader | None:
+        """The data set `ds` in batches, with `shuffle` in another order each time; None for None."""
+        return None if ds is None else DataLoader(ds, self.bs, shuffle=shuffle)
 
     @staticmethod
-    def get_ds(fn: Callable[..., Any], trn: Any, val: Any, tfms: Any, test: Any = None, path: Any = None) -> list[Any]:
+    def get_ds(fn: Callable[..., Any], trn: Any, val: Any, tfms: Any, test: Any = None, **more: Any) -> list[Any]:
         """Six data sets for `ImageData`.
 
         Args:
@@ -380,9 +386,9 @@ class ImageData(ModelData):
             trn, val: (names, targets).
             tfms: (training, validation).
             test: names, or (names, targets); None for none.
-            path: what names are relative to.
+            more: what else `fn` takes, such as path, which names are relative to.
         """
-        made = fn if path is None else partial(fn, path=path)
+        made = partial(fn, **more)
         pairs = [(*trn[:2], tfms[0]), (*val[:2], tfms[1]), (*trn[:2], tfms[1]), (*val[:2], tfms[0])]
         if test is not None:
             known = test[:2] if isinstance(test, tuple) else (test, np.zeros((len(test), *np.shape(trn[1])[1:])))

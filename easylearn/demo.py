@@ -201,7 +201,7 @@ def write_digits(folder: Path, every: int = 1) -> None:
         Image.fromarray(pixels).resize((32, 32), Image.Resampling.BICUBIC).save(place / f"{number:04d}.png")
 
 
-def digits(out: StrPath = "easylearn-demo", *, epochs: int = 5, progress: bool = True) -> Learner:
+def digits(out: StrPath = "easylearn-demo/images", *, epochs: int = 5, progress: bool = True) -> Learner:
     """Train a small ResNet from random weights on the digits."""
     story = Story(out, epochs)
     write_digits(story.folder / "digits")
@@ -243,7 +243,9 @@ def read_flights() -> pd.DataFrame:
     return table
 
 
-def flights(out: StrPath = "easylearn-demo", *, epochs: int = 2, every: int = 1, progress: bool = True) -> Learner:
+def flights(
+    out: StrPath = "easylearn-demo/tables", *, epochs: int = 2, every: int = 1, progress: bool = True
+) -> Learner:
     """Learn which flights arrive late, from what is known weeks before."""
     story = Story(out, epochs)
     table = read_flights().iloc[::every]
@@ -294,7 +296,7 @@ def read_reviews() -> tuple[pd.DataFrame, pd.DataFrame]:
     return train.reset_index(drop=True), test.reset_index(drop=True)
 
 
-def reviews(out: StrPath = "easylearn-demo", *, epochs: int = 3, every: int = 1, progress: bool = True) -> Learner:
+def reviews(out: StrPath = "easylearn-demo/text", *, epochs: int = 3, every: int = 1, progress: bool = True) -> Learner:
     """Learn to read from reviews of food, then tell the enthusiastic ones."""
     story = Story(out, epochs)
     train, test = (table.iloc[::every].reset_index(drop=True) for table in read_reviews())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
 import sys
 import threading
@@ -45,6 +46,24 @@ def check_precision(precision: str, device: torch.device) -> Precision:
     if precision == "fp16" and device.type == "mps":
         raise ArgumentError("fp16 with loss scaling is not supported on Apple's GPU; use precision='fp32'")
     return cast(Precision, precision)
+
+
+@functools.cache
+def has_float64(device: torch.device) -> bool:
+    """Whether a device computes with float64, which MPS and some others do not."""
+    if device.type in ("cpu", "cuda", "meta"):
+        return True
+    try:
+        torch.zeros(1, dtype=torch.float64).to(device)
+    except (RuntimeError, TypeError):
+        return False
+    return True
+
+
+def moved(x: torch.Tensor, device: torch.device | None) -> torch.Tensor:
+    """A tensor on a device (None: where it is); float64 stays on the CPU if the device lacks it."""
+    stays = device is None or (x.dtype == torch.float64 and not has_float64(device))
+    return x if stays else x.to(device)
 
 
 def prepare(device: torch.device) -> None:

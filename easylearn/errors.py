@@ -14,6 +14,7 @@ Each message says what was expected, what came, where, and what to do.
 from __future__ import annotations
 
 import difflib
+import inspect
 import math
 import operator
 from collections.abc import Iterable
@@ -100,6 +101,24 @@ def check_number(name: str, value: Any, *bounds: str) -> float:
     if not number or not all(_BOUNDS[word](value, float(limit)) for word, _, limit in limits):
         raise ArgumentError(f"{name} must be a number {' and '.join(bounds)}, got {value!r:.100}")
     return float(value)
+
+
+def check_takes_two(function: Any, what: str, of: str) -> None:
+    """Refuse a `function`, given as `what`, that cannot be called with two values, `of` which messages tell.
+
+    >>> check_takes_two(lambda logits: 0.0, "loss", "(logits, target)")
+    Traceback (most recent call last):
+    easylearn.errors.ArgumentError: loss must be a function of (logits, target); <lambda>(logits) takes other arguments
+    """
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # of some that are written in C nobody knows
+        return
+    try:
+        signature.bind(None, None)
+    except TypeError as error:
+        name = name_of(function)
+        raise ArgumentError(f"{what} must be a function of {of}; {name}{signature} takes other arguments") from error
 
 
 def short(text: str, most: int) -> str:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,8 +16,12 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from . import schedules, sgdr
+from .core import chain_params, listify
+from .dataloader import ForeignData, targets_of
 from .errors import ArgumentError
+from .layer_optimizer import LayerOptimizer
 from .metrics import Metric, as_metric
+from .model import fit as by_hand
 from .schedules import Schedule
 from .sgdr import TrainingPhase, decayed
 from .task import Task
@@ -195,22 +200,91 @@ def as_callbacks(given: Sequence[Any]) -> list[Callback]:
 
 
 @dataclass(frozen=True)
-class _OfLogs:
-    """A function of 2018 as a metric: it gets log-probabilities with one class for each item."""
+class _AsThen:
+    """A function of 2018 as a metric: it gets log-probabilities with one class for each item, and tuples of targets."""
 
     fn: Callable[..., Any]
+    logs: bool
+    data: Any
 
     def __call__(self, probs: Tensor, targets: Tensor) -> Any:
-        return self.fn(probs.clamp_min(_LEAST).log(), targets)
+        return self.fn(probs.clamp_min(_LEAST).log() if self.logs else probs, targets_of(self.data, targets))
 
 
-def as_metrics(task: Task, given: Sequence[Any]) -> list[Metric]:
-    """Metrics out of functions of what models of 2018 gave for this task."""
+def as_metrics(task: Task, given: Sequence[Any], data: Any) -> list[Metric]:
+    """Metrics out of functions of what models of 2018 gave for this `task`, and of targets in this `data`."""
     made = [as_metric(f) for f in given]
+    changed = task.is_exclusive or (isinstance(data, ForeignData) and data.several)
     return [
-        Metric(m.name, _OfLogs(f), None) if task.is_exclusive and not isinstance(f, Metric) else m
+        Metric(m.name, _AsThen(f, task.is_exclusive, data), None) if changed and not isinstance(f, Metric) else m
         for m, f in zip(made, given, strict=True)
     ]
+
+
+def step_by_step(
+    learn: Any, stepper: Any, rates: Any, n: int, wds: Any, callbacks: Sequence[Any] | None, how: Mapping[str, Any]
+) -> list[float]:
+    """Train a learner with a `Stepper` of one's own, in the loop of 2018.
+
+    Args:
+        learn: whose model, data, loss and optimizer.
+        stepper: what is done with a batch.
+        rates, n, wds, callbacks: of its `fit`.
+        how: its cycle_len, cycle_mult, use_clr and metrics.
+
+    Returns:
+        [validation loss, metrics ...] of the last epoch.
+    """
+    cycle_len, cycle_mult, use_clr = how["cycle_len"], how["cycle_mult"], how["use_clr"]
+    groups = learn.get_layer_groups()
+    rates, decay = listify(rates, groups), listify(0.0 if wds is None else wds, groups)
+    trained = [one for one in zip(groups, rates, decay, strict=True) if chain_params(one[0])]
+    opt = LayerOptimizer(learn.opt_fn, *zip(*trained, strict=True))
+    steps = len(learn.data.trn_dl) * (cycle_len or 1)
+    moves: sgdr.Callback = sgdr.LossRecorder(opt)
+    if use_clr is not None and cycle_len:
+        moves = sgdr.CircularLR(opt, steps, *use_clr[:2])
+    elif cycle_len:
+        moves = sgdr.CosAnneal(opt, steps, cycle_mult=cycle_mult)
+    lengths = [(cycle_len or 1) * cycle_mult**k for k in range(n)]
+    vals: list[float] = by_hand(
+        learn.model, learn.data, sum(lengths), opt, learn.crit, how["metrics"], [moves, *(callbacks or ())], stepper,
+        learn.clip or 0,
+    )  # fmt: skip
+    return vals
+
+
+def in_phases(
+    learn: Any, phases: Sequence[TrainingPhase], data_list: Sequence[Any] | None, cycle_save_name: str | None,
+    callbacks: Sequence[Any] | None, how: Mapping[str, Any],
+) -> Record07:  # fmt: skip
+    """Train a learner in `phases`; see its `fit_opt_sched`.
+
+    Args:
+        learn: the learner.
+        phases, data_list, cycle_save_name, callbacks: as there.
+        how: what else its `fit` is to be told.
+
+    Returns:
+        The record of all phases.
+    """
+    records = []
+    for k, phase in enumerate(phases):
+        if data_list:
+            learn.set_data(data_list[k])
+        rates, shape, moving = phase_schedules(phase)
+        make = partial(phase.opt_fn, momentum=0.9) if phase.opt_fn is torch.optim.SGD else phase.opt_fn
+        if phase.beta is not None and isinstance(phase.momentum, float):
+            make = partial(phase.opt_fn, betas=(phase.momentum, phase.beta))
+        with replaced(learn, {"optimizer": make}):
+            made = learn.fit(
+                rates, math.ceil(phase.epochs), phase.wds, schedule=shape, momentum=moving, callbacks=callbacks,
+                use_wd_sched=not phase.wd_loss and phase.wds is not None, **how,
+            )  # fmt: skip
+        records.append(made)
+        if cycle_save_name is not None:
+            learn.save_cycle(cycle_save_name, k)
+    return Record07.of(*records)
 
 
 # -- results -------------------------------------------------------------------------------------------
@@ -218,18 +292,6 @@ def as_metrics(task: Task, given: Sequence[Any]) -> list[Metric]:
 
 class Record07(Record):
     """The record of a fit, which unpacks and counts as [validation loss, metrics ...] of the last epoch, as 2018's."""
-
-    @classmethod
-    def of(cls, *records: Record) -> Record07:
-        """The records of fits one after the other as one."""
-        made = cls(records[-1].group_names)
-        state = records[-1].state_dict()
-        for name in ("epochs", "losses", "rates", "momentum", "step_epoch"):
-            state[name] = [row for record in records for row in record.state_dict()[name]]
-        done = np.cumsum([0, *map(len, records)])
-        state["epoch_ends"] = [int(n + end) for n, r in zip(done, records, strict=False) for end in r.epoch_ends]
-        made.load_state_dict(state)
-        return made
 
     def values(self, row: Mapping[str, float]) -> list[float]:
         """Validation loss and metrics of one epoch's `row`."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .core import BasicModel, delistify, listify, set_trainable
-from .data.bunch import Data, SplitName
-from .dataloader import ForeignData
+from .data.bunch import SplitName
+from .dataloader import as_data, targets_of
 from .errors import ArgumentError
 from .files import StrPath
 from .fit07 import (
@@ -28,13 +28,14 @@ from .fit07 import (
     as_metrics,
     clr,
     clr_beta,
+    in_phases,
     logs,
-    phase_schedules,
     replaced,
+    step_by_step,
     with_decay,
 )  # fmt: skip
 from .learning import Learner
-from .model import model_summary
+from .model import Stepper, model_summary
 from .nn.body_head import BodyHead
 from .nn.groups import LayerGroup
 from .options import strict
@@ -81,11 +82,11 @@ class Learner07(Learner):
         crit: Callable[..., Any] | None = None,
     ) -> None:  # fmt: skip
         model = models if isinstance(models, nn.Module) else models.model
-        parts = models.get_layer_groups() if not isinstance(models, nn.Module) else children(model)
+        parts = self._parts(models) if not isinstance(models, nn.Module) else children(model)
         groups = [LayerGroup(f"layer {k}", tuple(listify(p, 1))) for k, p in enumerate(parts)]
         loose = not parts or any(True for _ in model.parameters(recurse=False))
         path = Path(getattr(data, "path", None) or ".") / models_name
-        given = data if isinstance(data, Data) else ForeignData(data)
+        given = as_data(data)
         apart = None if loose or isinstance(model, BodyHead) else groups
         super().__init__(given, model, groups=apart, optimizer=opt_fn or sgd, clip=clip, path=path)
         self._crit: Callable[..., Any] | None = None
@@ -93,6 +94,11 @@ class Learner07(Learner):
             self.metrics = metrics
         if crit is not None:
             self.crit = crit
+
+    @staticmethod
+    def _parts(models: Any) -> list[Any]:
+        parts: list[Any] = models.get_layer_groups()
+        return parts
 
     @classmethod
     def of(cls, learn: Learner) -> Self:
@@ -140,6 +146,14 @@ class Learner07(Learner):
     def __getitem__(self, i: Any) -> Any:
         return self.children[i]
 
+    def get_layer_groups(self, do_fc: bool = False) -> list[list[nn.Module]]:
+        """The modules of each layer group, input first; with `do_fc` those of the head alone."""
+        return self.models.get_layer_groups(do_fc)
+
+    def get_model_path(self, name: StrPath) -> Path:
+        """The file that `save` writes for a `name`."""
+        return self._file(name)
+
     @property
     def sched(self) -> Sched07:
         """Plots and numbers of the last lr_find and fit."""
@@ -161,7 +175,7 @@ class Learner07(Learner):
 
     @metrics.setter
     def metrics(self, metrics: Sequence[Any]) -> None:
-        self.task = self.task.with_metrics(as_metrics(self.task, metrics))
+        self.task = self.task.with_metrics(as_metrics(self.task, metrics, self.data))
 
     @property
     def crit(self) -> Callable[..., Any]:
@@ -171,7 +185,7 @@ class Learner07(Learner):
     @crit.setter
     def crit(self, crit: Callable[..., Any]) -> None:
         self._crit = crit
-        self.task = self.task.with_loss(lambda out, target: crit(self._as_then(out), target))
+        self.task = self.task.with_loss(lambda out, target: crit(self._as_then(out), targets_of(self.data, target)))
 
     def _as_then(self, out: Tensor) -> Tensor:
         """What a head of 2018 gave: log-probabilities, probabilities of several labels, numbers. Others stay."""
@@ -247,10 +261,10 @@ class Learner07(Learner):
         use_clr: Sequence[float] | None = None, use_clr_beta: Sequence[float] | None = None,
         metrics: Sequence[Any] | None = None, callbacks: Sequence[Any] | None = None, use_wd_sched: bool = False,
         norm_wds: bool = False, wds_sched_mult: Any = None, use_swa: bool = False, swa_start: int = 1,
-        swa_eval_freq: int = 5, get_ep_vals: bool = False, lr: Any = None, n: int | None = None,
-        epochs: int | None = None, schedule: Any = None, momentum: Any = None, wd: float | None = None,
-        save_best: Any = None, save_cycles: str | None = None, checkpoint: StrPath | None = None, every: Any = None,
-        keep: int = 2,
+        swa_eval_freq: int = 5, get_ep_vals: bool = False, stepper: type[Stepper] | None = None, lr: Any = None,
+        n: int | None = None, epochs: int | None = None, schedule: Any = None, momentum: Any = None,
+        wd: float | None = None, save_best: Any = None, save_cycles: str | None = None,
+        checkpoint: StrPath | None = None, every: Any = None, keep: int = 2,
     ) -> Any:  # fmt: skip
         """Train; see `Learner.fit`, whose own names are taken, too.
 
@@ -270,12 +284,16 @@ class Learner07(Learner):
                 `wds_sched_mult` multiplies it.
             use_swa: average the weights from epoch `swa_start` on; `swa_eval_freq` says nothing.
             get_ep_vals: give the values of every epoch, too.
+            stepper: what is done with a batch, in the loop of `easylearn.model.fit`, which keeps no record.
 
         Returns:
             The record, which unpacks as [validation loss, metrics ...] of the last epoch.
         """
         rates, count = lrs if lr is None else lr, n_cycle if n is None else n
         length = cycle_len or 1
+        if stepper is not None:
+            how = {"cycle_len": cycle_len, "cycle_mult": cycle_mult, "use_clr": use_clr, "metrics": metrics}
+            return step_by_step(self, stepper, rates, count or epochs or 1, wds, callbacks, how)
         if use_clr is not None or use_clr_beta is not None:
             times = count or epochs or 1
             make = partial(clr, use_clr) if use_clr is not None else partial(clr_beta, use_clr_beta or ())
@@ -285,7 +303,7 @@ class Learner07(Learner):
         hooks += as_callbacks(callbacks or ())
         if use_swa:
             hooks.append(WeightAverage("swa", start=max(swa_start - 1, 0)))
-        chosen = self.task if metrics is None else self.task.with_metrics(as_metrics(self.task, metrics))
+        chosen = self.task if metrics is None else self.task.with_metrics(as_metrics(self.task, metrics, self.data))
         with replaced(self, {"task": chosen, "optimizer": decay}):
             record = super().fit(
                 rates, count, cycle_len=cycle_len, cycle_mult=cycle_mult, epochs=epochs, schedule=schedule,
@@ -326,23 +344,8 @@ class Learner07(Learner):
         Returns:
             The record of all phases.
         """
-        records = []
-        for k, phase in enumerate(phases):
-            if data_list:
-                self.set_data(data_list[k])
-            rates, shape, moving = phase_schedules(phase)
-            adam = phase.beta is not None and isinstance(phase.momentum, float)
-            make = partial(phase.opt_fn, betas=(phase.momentum, phase.beta)) if adam else _with_momentum(phase.opt_fn)
-            with replaced(self, {"optimizer": make}):
-                made = self.fit(
-                    rates, math.ceil(phase.epochs), phase.wds, schedule=shape, momentum=moving, callbacks=callbacks,
-                    use_wd_sched=not phase.wd_loss and phase.wds is not None, best_save_name=best_save_name,
-                    use_swa=use_swa, swa_start=swa_start,
-                )  # fmt: skip
-            records.append(made)
-            if cycle_save_name is not None:
-                self.save_cycle(cycle_save_name, k)
-        self._record = self._last = Record07.of(*records)
+        how = {"best_save_name": best_save_name, "use_swa": use_swa, "swa_start": swa_start}
+        self._record = self._last = in_phases(self, phases, data_list, cycle_save_name, callbacks, how)
         return self._record
 
     def warm_up(self, lr: Any, wds: Any = None) -> Any:
@@ -377,7 +380,7 @@ class Learner07(Learner):
 
     def set_data(self, data: Any, precompute: bool = False) -> None:
         """See `Learner.set_data`, whose `data` this is; with `precompute` that is then switched on."""
-        super().set_data(data)
+        super().set_data(as_data(data))
         if precompute:
             self.freeze()
             self.precompute = True
@@ -399,14 +402,14 @@ class Learner07(Learner):
 
     @strict({"test": "It is called 'is_test' here."})
     def predict(
-        self, items: Any = None, is_test: bool = False, use_swa: bool = False, *, split: SplitName | None = None
-    ) -> Any:
+        self, items: Any = None, is_test: bool = False, use_swa: bool = False, *, split: SplitName | None = None,
+        on_error: Literal["raise", "skip"] = "raise",
+    ) -> Any:  # fmt: skip
         """What the full model says: of a whole split as an array, as 0.7 did.
 
         Args:
-            items: see `Learner.predict`; None, True and False stand for a whole split, as in `predict(is_test)`.
-            is_test: the test split instead of the validation split.
-            use_swa: says nothing: after `fit(use_swa=True)` the model has the averaged weights.
+            items, on_error: see `Learner.predict`; None, True and False are a whole split, as in `predict(is_test)`.
+            is_test, use_swa: the test split, not the validation split; weights are averaged after `fit(use_swa=True)`.
             split: gives `Predictions` of that split, as `Learner.predict` does.
 
         Returns:
@@ -414,7 +417,7 @@ class Learner07(Learner):
             probabilities with several labels, else numbers. Of items what `Learner.predict` gives.
         """
         if split is not None or (items is not None and not isinstance(items, bool)):
-            return super().predict(items, split=split)
+            return super().predict(items, split=split, on_error=on_error)
         return self.predict_with_targs(is_test or bool(items))[0]
 
     def predict_with_targs(self, is_test: bool = False, use_swa: bool = False) -> tuple[Array, Array | None]:
@@ -469,15 +472,9 @@ class Learner07(Learner):
         return texts.vocab
 
     def generate(
-        self,
-        prompt: str,
-        n: int = 40,
-        *,
-        temperature: float = 0.8,
-        top_k: int | None = None,
-        top_p: float | None = None,
-        seed: int | None = None,
-    ) -> str:
+        self, prompt: str, n: int = 40, *, temperature: float = 0.8, top_k: int | None = None,
+        top_p: float | None = None, seed: int | None = None,
+    ) -> str:  # fmt: skip
         """Let a language model continue a prompt; see `easylearn.generate`."""
         return generate(self, prompt, n, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed)
 
@@ -493,8 +490,3 @@ class Learner07(Learner):
 
 def _split(is_test: bool) -> SplitName:
     return "test" if is_test else "valid"
-
-
-def _with_momentum(make: OptimizerFn) -> OptimizerFn:
-    """Optimizers with a momentum that a schedule may move."""
-    return partial(make, momentum=0.9) if make is torch.optim.SGD else make

@@ -10,18 +10,19 @@ from typing import TYPE_CHECKING, Any, Literal
 from torch import nn
 
 from . import schedules
+from .analysis.baseline import Baseline, compare_with_baseline
 from .analysis.interpret import Interpretation, interpret
 from .analysis.plots import SchedPlots
 from .analysis.report import write_report
 from .analysis.summary import Summary, plan_text, seconds_per_step, summarise
 from .artefact.export import write_export
 from .artefact.measure import ExportReport, Format, TrainedModel
-from .artefact.predictor import Predictor
+from .artefact.predictor import OnError, Predictor
 from .artefact.training import TrainingSettings
 from .data.bunch import Data, SplitName
 from .data.order import Loader
 from .errors import ArgumentError, DataError, StateError, check_whole
-from .files import StrPath
+from .files import StrPath, as_path
 from .nn.body_head import BodyHead
 from .nn.groups import Grouped, LayerGroup, ParamGroup, place_parameters
 from .nn.registry import describe, model_name
@@ -41,7 +42,7 @@ from .train.head_start import scaled_head, start_head
 from .train.loop import run_fit
 from .train.optim import OptimizerFn, adamw, build_optimizer
 from .train.options import Training, TrainingOptions
-from .train.plan import FitPlan, Rates, count_of, plan_fit, spread_rates
+from .train.plan import FitPlan, Rates, count_of, moving_momentum, plan_fit, spread_rates
 from .train.precompute import FeatureStore
 from .train.predict import evaluate, predict_split
 from .train.record import Record
@@ -60,7 +61,7 @@ _OLD_FIT = {
     "use_clr": "schedule=slanted_triangular(...)", "use_clr_beta": "schedule=one_cycle(...)",
 }  # fmt: skip
 Callbacks = Sequence[Callback]
-_OLD_SPLIT = {"is_test": 'Write split="test".', "test": 'Write split="test".', "ds_type": "split"}
+_OLD_SPLIT = {"is_test": 'Write split="test".', "test": 'Write split="test".', "ds_type": "split", "dl": "split"}
 
 
 class Learner:
@@ -81,7 +82,8 @@ class Learner:
 
     __slots__ = (
         "_bn_freeze", "_curve", "_data", "_epochs_done", "_features", "_groups", "_last", "_model", "_precompute",
-        "_record", "_saved_best", "_strategy", "callbacks", "optimizer", "path", "progress", "seed", "task", "wd",
+        "_record", "_records", "_saved_best", "_strategy", "callbacks", "optimizer", "path", "progress", "seed", "task",
+        "wd",
     )  # fmt: skip
 
     @strict(
@@ -102,14 +104,15 @@ class Learner:
             raise ArgumentError(f"a Learner needs data such as ImageData or TensorData, got {type(data).__name__}")
         how = Training(**options)
         self._strategy = how.make_strategy()
-        self.task = data.task.configured(how.metrics, how.loss, how.label_smoothing)
+        self.task = data.task.configured(how.metrics, how.loss, how.label_smoothing, how.threshold)
         self.optimizer: OptimizerFn = how.optimizer if how.optimizer is not None else adamw
-        self.wd, self.seed, self.progress, self.path = how.wd, how.seed, how.progress, Path(how.path)
+        self.wd, self.seed, self.progress, self.path = how.wd, how.seed, how.progress, as_path(how.path, "a folder")
         self.callbacks: list[Callback] = check_callbacks(how.callbacks)
         self._place(data, model, groups)
         self._bn_freeze, self._features, self._epochs_done, self._precompute = bn_freeze, FeatureStore(), 0, False
         self._saved_best: dict[str, tuple[str, float, Path]] = {}
         self._record: Record | None = None
+        self._records: list[Record] = []  # of all fits of this model
         self._last: Record | None = None  # of the last fit or sweep
         self._curve: LRCurve | None = None
         if precompute:
@@ -137,6 +140,7 @@ class Learner:
     def model(self, model: nn.Module) -> None:
         self._place(self._data, model)
         self._saved_best.clear()
+        self._records.clear()
         self._precompute = False
 
     @property
@@ -183,9 +187,9 @@ class Learner:
         """Train the layer groups from `k` on; negative counts from the end. Where the body trains, precompute ends."""
         self.strategy.gate.refuse_inside_fit("freezing or unfreezing")
         groups, n = self.layer_groups, len(self.layer_groups)
-        if not -n <= k < n:
+        if type(k) is not int or not -n <= k < n:
             names = ", ".join(g.name for g in groups)
-            raise ArgumentError(f"freeze_to({k}): there are {n} layer groups ({names}), so k is from {-n} to {n - 1}")
+            raise ArgumentError(f"freeze_to({k!r}): there are {n} layer groups ({names}), so k is from {-n} to {n - 1}")
         for position, group in enumerate(groups):
             for _, p in group.params:
                 p.requires_grad_(position >= k % n)
@@ -263,7 +267,7 @@ class Learner:
         Raises:
             ArgumentError: a wrong number of rates, or arguments that contradict each other.
         """
-        plan = plan_fit(*self._rates_and_steps(lr), count_of(n, epochs), cycle_len, cycle_mult, schedule, momentum)
+        plan = plan_fit(*self._rates_and_steps(lr), count_of(n, epochs, lr), cycle_len, cycle_mult, schedule, momentum)
         writer = make_writer(checkpoint, every, keep, self._context())
         return self._fit(plan, callbacks, make_savers(save_best, save_cycles), wd, writer)
 
@@ -299,8 +303,9 @@ class Learner:
             The record of this fit.
         """
         shape = schedules.one_cycle(pct_start, div, div_final)
-        moving = schedules.one_cycle_momentum(pct_start, *sorted(momentum, reverse=True)) if momentum else None
-        plan = plan_fit(*self._rates_and_steps(lr), n, schedule=shape, momentum=moving)
+        moving = moving_momentum(pct_start, momentum)
+        count = count_of(None if n == 1 else n, None, lr)
+        plan = plan_fit(*self._rates_and_steps(lr), count, schedule=shape, momentum=moving)
         writer = make_writer(checkpoint, every, keep, self._context())
         return self._fit(plan, callbacks, make_savers(save_best, None), wd, writer)
 
@@ -363,8 +368,7 @@ class Learner:
             StateError: model, data or settings differ; the message says in what. The learner is as it was.
             ArgumentError: callbacks or a schedule are missing.
         """
-        given = check_callbacks(callbacks)
-        saved = SavedRun(checkpoint)
+        given, saved = check_callbacks(callbacks), SavedRun(checkpoint)
         context = saved.context_like(self._context())
         plan, savers = saved.plan(schedule, momentum), saved.savers()
         saved.check(context, same_data)
@@ -396,12 +400,8 @@ class Learner:
         every: Interval | None = None,
         keep: int = 2,
     ) -> FitPlan:
-        """Print what `fit` with the same arguments would do; train nothing.
-
-        Returns:
-            The plan: rates, schedule, cycles and steps.
-        """
-        plan = plan_fit(*self._rates_and_steps(lr), count_of(n, epochs), cycle_len, cycle_mult, schedule, momentum)
+        """Print what `fit` with the same arguments would do; train nothing. The plan has rates, cycles and steps."""
+        plan = plan_fit(*self._rates_and_steps(lr), count_of(n, epochs, lr), cycle_len, cycle_mult, schedule, momentum)
         _ = make_writer(checkpoint, every, keep, self._context()), make_savers(save_best, save_cycles)  # or refused
         run = self._run(plan, *self._view(), self.wd if wd is None else wd)
         seconds = seconds_per_step(run, check_callbacks([*self.callbacks, *check_callbacks(callbacks)]))
@@ -435,8 +435,7 @@ class Learner:
 
     def _rates_and_steps(self, lr: Rates) -> tuple[tuple[float, ...], int]:
         """The base rate of each group, and the batches in an epoch."""
-        n = len(self._train_loader())
-        return spread_rates(lr, [g.name for g in self.layer_groups], self._precompute), n
+        return spread_rates(lr, [g.name for g in self.layer_groups], self._precompute), len(self._train_loader())
 
     def _train_loader(self) -> Loader:
         if "train" not in self.data.splits:
@@ -460,25 +459,12 @@ class Learner:
         rates = plan.rates[-len(groups) :]
         optimizer = build_optimizer(self.optimizer, groups, rates, wd)
         return Run(
-            model=model,
-            task=self.task,
-            optimizer=optimizer,
-            strategy=self.strategy,
-            groups=groups,
-            train_loader=train,
-            valid_loader=valid,
-            record=Record(tuple(g["group"] for g in optimizer.param_groups)),
-            rates=rates,
-            schedule=plan.schedule,
-            momentum=plan.momentum,
-            n_steps=plan.n_steps,
-            seed=self.seed,
-            first_epoch=self.epochs_done,
-            freeze_stats=self._bn_freeze,
-            cycle_ends=plan.cycle_ends,
-            save=self.save,
+            model=model, task=self.task, optimizer=optimizer, strategy=self.strategy, groups=groups,
+            train_loader=train, valid_loader=valid, record=Record(tuple(g["group"] for g in optimizer.param_groups)),
+            rates=rates, schedule=plan.schedule, momentum=plan.momentum, n_steps=plan.n_steps, seed=self.seed,
+            first_epoch=self.epochs_done, freeze_stats=self._bn_freeze, cycle_ends=plan.cycle_ends, save=self.save,
             saved_best=self._saved_best,
-        )
+        )  # fmt: skip
 
     def _context(self) -> RunContext:
         return RunContext(self.model, self.layer_groups, self.data, self.task, self.strategy)
@@ -498,6 +484,7 @@ class Learner:
         finally:
             self._epochs_done += run.epoch
             self._record = self._last = run.record
+            self._records.append(run.record)
 
     # -- data ----------------------------------------------------------------------------------------------
 
@@ -518,23 +505,17 @@ class Learner:
 
     # -- prediction ----------------------------------------------------------------------------------------
 
+    @strict(_OLD_SPLIT)
     def validate(self, split: SplitName = "valid") -> dict[str, float]:
-        """Loss and metrics of the full model on a split that has targets.
-
-        Args:
-            split: "train", "valid" or "test".
-
-        Returns:
-            "valid_loss" and the metrics by name.
-        """
+        """Loss ("valid_loss") and metrics of the full model on a `split` with targets: "train", "valid" or "test"."""
         return evaluate(self.model, self.data.loader(split), self.task, self.strategy)
 
     @strict(_OLD_SPLIT)
-    def predict(self, items: Any = None, *, split: SplitName | None = None) -> Any:
+    def predict(self, items: Any = None, *, split: SplitName | None = None, on_error: OnError = "raise") -> Any:
         """What the full model says.
 
         Args:
-            items: see `Predictor.predict`; None takes a whole split.
+            items, on_error: see `Predictor.predict`; no items are a whole split.
             split: "train", "valid" or "test"; None is "valid".
 
         Returns:
@@ -544,8 +525,8 @@ class Learner:
             return predict_split(self.model, self.data, "valid" if split is None else split, self.task, self.strategy)
         if split is not None:
             raise ArgumentError(f"predict takes items or split={split!r}, not both")
-        how = self.strategy, self.data.batch_size
-        return Predictor(self.model, self.task, self.data.preprocessor, *how).predict(items)
+        how = self.data.preprocessor, self.strategy, self.data.batch_size
+        return Predictor(self.model, self.task, *how).predict(items, on_error)
 
     @strict(_OLD_SPLIT)
     def tta(self, n_aug: int = 4, *, split: SplitName = "valid") -> Predictions:
@@ -559,8 +540,7 @@ class Learner:
             Predictions, one row per item in file order; they unpack as `probs, targets`.
         """
         check_whole("n_aug", n_aug, 0)
-        n_aug = n_aug if self.data.has_views else 0
-        return predict_split(self.model, self.data, split, self.task, self.strategy, n_aug)
+        return predict_split(self.model, self.data, split, self.task, self.strategy, n_aug * self.data.has_views)
 
     # -- looking -------------------------------------------------------------------------------------------
 
@@ -586,14 +566,19 @@ class Learner:
         """
         return interpret(self.model, self.data, self.task, self.strategy, split)
 
-    def report(self, path: StrPath = "run.html") -> Path:
-        """Write what happened and what came of it as one HTML file; it shows items, so mind who may see them.
+    def baseline(self, split: SplitName = "valid") -> Baseline:
+        """The scores in a `split` beside what they must beat: the best constant, and what scikit-learn gives."""
+        return compare_with_baseline(self._context(), self._features, split)
+
+    def report(self, path: StrPath = "run.html", *, name: str = "") -> Path:
+        """Write what happened in all fits and what came of it as one HTML file; it shows items: mind who may see them.
 
         Args:
-            path: of the file, which stays below 3 MB; an old one is replaced.
+            path, name: of the file, which stays below 3 MB (an old one is replaced), and of the run, for the title.
         """
         more = {"callbacks": [type(c).__name__ for c in self.callbacks], "precompute": self._precompute}
-        return write_report(path, self._context(), self.sched, {**self._training().to_json(), **more})
+        told = self._training().to_json() | more
+        return write_report(path, self._context(), self._features, self.sched, told, name, self._records)
 
     # -- files ---------------------------------------------------------------------------------------------
 
@@ -610,7 +595,7 @@ class Learner:
         return self
 
     def _file(self, name: StrPath) -> Path:
-        return self.path / f"{str(name).removesuffix('.safetensors')}.safetensors"
+        return self.path / f"{str(as_path(name or None, 'saved weights')).removesuffix('.safetensors')}.safetensors"
 
     @strict({"fname": "path", "name": "path", "fmt": "format"})
     def export(

@@ -15,11 +15,14 @@ from torch import Tensor, nn
 from . import core, keyed
 from .errors import ArgumentError
 from .imports import star
-from .nn.awd_lstm import AWDLSTM, Drops, EncoderOutput
+from .nn.awd_lstm import AWDLSTM, INIT_RANGE, Drops, EncoderOutput, State
 from .nn.registry import note
 from .nn.text_models import LanguageModel, TextClassifier, classifier_head
 from .options import strict
+from .rnn_reg import LockedDropout
 from .texts.transfer import fastai_tensors
+
+_OLD = {"qrnn": "There is one architecture, AWD-LSTM.", "bidir": "Encoders read in one direction; make two models."}
 
 
 def seq2seq_reg(output: Any, xtra: Any = (), loss: Any = 0.0, alpha: float = 0.0, beta: float = 0.0) -> Any:
@@ -127,6 +130,138 @@ class SequentialClassifier(TextClassifier):
         """A classifier reads each text from its beginning; here because notebooks call it."""
 
 
+class RNN_Encoder(nn.Module):  # noqa: N801 (2018's name, as those below)
+    """An AWD-LSTM for models that are put together by hand; it goes on where it ended, until `reset`.
+
+    Args:
+        ntoken: how many tokens there are.
+        emb_sz, n_hid, n_layers, pad_token, dropouth, dropouti, dropoute, wdrop: see `get_language_model`.
+        bidir, qrnn: False; nothing else is there.
+    """
+
+    def __init__(
+        self, ntoken: int, emb_sz: int, n_hid: int, n_layers: int, pad_token: int, bidir: bool = False,
+        dropouth: float = 0.3, dropouti: float = 0.65, dropoute: float = 0.1, wdrop: float = 0.5, qrnn: bool = False,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        for name, given in {"bidir": bidir, "qrnn": qrnn}.items():
+            if given:
+                raise ArgumentError(f"{name}=True is not supported. {_OLD[name]}")
+        drops = Drops(embedding=dropoute, input=dropouti, weight=wdrop, hidden=dropouth, output=0.0)
+        self.awd = AWDLSTM(ntoken, emb_sz, n_hid, n_layers, drops=drops, pad=pad_token)
+        self.emb_sz, self.n_hid, self.n_layers, self.bs = emb_sz, n_hid, n_layers, 1
+        self.state: State | None = None
+
+    @property
+    def encoder(self) -> nn.Embedding:
+        """The vectors of the tokens, for a decoder that shares them."""
+        return self.awd.embedding
+
+    def reset(self) -> None:
+        """Forget what was read."""
+        self.state = None
+
+    def forward(self, input: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """Outputs of the last layer for tokens `input` (sl, bs), in a list, twice: a decoder drops of the second."""
+        if self.state is not None and self.state[0][0].shape[1] != input.shape[1]:
+            self.reset()
+        output: EncoderOutput = self.awd(input.t(), self.state)
+        self.state, self.bs = output.state, input.shape[1]
+        return [output.raw.transpose(0, 1)], [output.dropped.transpose(0, 1)]
+
+
+class MultiBatchRNN(RNN_Encoder):
+    """Reads whole texts, in windows; it gives the outputs of their last tokens.
+
+    Args:
+        bptt: tokens in a window.
+        max_seq: about how many tokens at the end are given.
+        ntoken, emb_sz, n_hid, n_layers, pad_token, bidir, dropouth, dropouti, dropoute, wdrop, qrnn: see `RNN_Encoder`.
+    """
+
+    def __init__(
+        self, bptt: int, max_seq: int, ntoken: int, emb_sz: int, n_hid: int, n_layers: int, pad_token: int,
+        bidir: bool = False, dropouth: float = 0.3, dropouti: float = 0.65, dropoute: float = 0.1, wdrop: float = 0.5,
+        qrnn: bool = False,
+    ) -> None:  # fmt: skip
+        super().__init__(ntoken, emb_sz, n_hid, n_layers, pad_token, bidir, dropouth, dropouti, dropoute, wdrop, qrnn)
+        self.bptt, self.max_seq = bptt, max_seq
+
+    def forward(self, input: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """See `RNN_Encoder.forward`, whose `input` this is."""
+        self.reset()
+        windows = [super(MultiBatchRNN, self).forward(window) for window in torch.split(input, self.bptt)]
+        first = max(len(input) - self.max_seq, -1) // self.bptt + 1
+        raw, dropped = ([torch.cat([w[k][0] for w in windows[first:]])] for k in (0, 1))
+        return raw, dropped
+
+
+class LinearDecoder(nn.Module):
+    """Logits of the next token, of what an `RNN_Encoder` gives.
+
+    Args:
+        n_out: how many tokens.
+        n_hid: length of what comes in.
+        dropout: of it.
+        tie_encoder: an embedding whose weights are shared.
+        bias: whether there is one.
+    """
+
+    def __init__(
+        self, n_out: int, n_hid: int, dropout: float, tie_encoder: nn.Embedding | None = None, bias: bool = False
+    ) -> None:
+        super().__init__()
+        self.decoder = nn.Linear(n_hid, n_out, bias=bias)
+        nn.init.uniform_(self.decoder.weight, -INIT_RANGE, INIT_RANGE)
+        self.dropout = LockedDropout(dropout)
+        if tie_encoder is not None:
+            self.decoder.weight = tie_encoder.weight
+
+    def forward(self, input: Any) -> tuple[Tensor, Any, Any]:
+        """Logits (sl * bs, n_out), and the pair `input` of lists."""
+        raw, dropped = input
+        return self.decoder(self.dropout(dropped[-1]).flatten(0, 1)), raw, dropped
+
+
+class LinearBlock(nn.Sequential):
+    """Batch-norm of `ni` numbers, dropout `drop` and a linear layer to `nf`."""
+
+    def __init__(self, ni: int, nf: int, drop: float) -> None:
+        super().__init__(nn.BatchNorm1d(ni), nn.Dropout(drop), nn.Linear(ni, nf))
+
+
+class PoolingLinearClassifier(nn.Module):
+    """Logits of classes, of what a `MultiBatchRNN` gives: its last, largest and mean outputs, and linear layers.
+
+    Args:
+        layers: three times the length of an output, the sizes between, how many classes.
+        drops: dropout before each layer.
+    """
+
+    def __init__(self, layers: Sequence[int], drops: Sequence[float]) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(map(LinearBlock, layers[:-1], layers[1:], drops))
+
+    def forward(self, input: Any) -> tuple[Tensor, Any, Any]:
+        """Logits (bs, n_out), and the pair `input` of lists."""
+        raw, dropped = input
+        out = dropped[-1]
+        x = torch.cat([out[-1], out.amax(0), out.mean(0)], 1)
+        for k, layer in enumerate(self.layers):
+            x = layer(x.relu() if k else x)
+        return x, raw, dropped
+
+
+class SequentialRNN(nn.Sequential):
+    """Modules one after the other, which can be told to forget."""
+
+    def reset(self) -> None:
+        """Tell those that remember to forget what was read."""
+        for module in self.children():
+            if isinstance(module, RNN_Encoder):
+                module.reset()
+
+
 def _renamed(model: LanguageModel, given: Mapping[str, Any]) -> Mapping[str, Any]:
     """Tensors by our names; a bias that 2018's decoder lacked stays as it is."""
     if "0.encoder.weight" not in given:
@@ -136,9 +271,6 @@ def _renamed(model: LanguageModel, given: Mapping[str, Any]) -> Mapping[str, Any
     if model.decoder.bias is not None:
         own.setdefault("decoder.bias", model.decoder.bias.detach())
     return own
-
-
-_OLD = {"qrnn": "There is one architecture, AWD-LSTM.", "bidir": "Encoders read in one direction; make two models."}
 
 
 @strict(_OLD)
@@ -225,5 +357,8 @@ def get_rnn_classifier(
 
 
 get_rnn_classifer = get_rnn_classifier  # as notebooks of early 2018 spell it
-_OWN = ["get_language_model", "get_rnn_classifer", "get_rnn_classifier", "repackage_var", "seq2seq_reg"]
+_OWN = [
+    "LinearBlock", "LinearDecoder", "MultiBatchRNN", "PoolingLinearClassifier", "RNN_Encoder", "SequentialRNN",
+    "get_language_model", "get_rnn_classifer", "get_rnn_classifier", "repackage_var", "seq2seq_reg",
+]  # fmt: skip
 __all__ = star(globals(), core, own=_OWN)

@@ -1,8 +1,7 @@
 """Metrics: functions of all predictions and all targets of a split, with a name and a direction.
 
-A metric is never averaged over batches: the mean of the batches' F1, AUC or RMSE is not that of the data. One that is
-made from a mean over items (`per_item`) is added up batch by batch; for any other all predictions are kept. Every
-metric here agrees with scikit-learn's of the same meaning.
+A metric is never averaged over batches: the mean of the batches' F1 or AUC is not that of the data. One that is made
+from a mean over items (`per_item`) is added up; for others all predictions are kept. All agree with scikit-learn's.
 
 Shapes: single-label outputs (n, c) with class numbers (n,); multi-label outputs (n, c) with zeros and ones (n, c);
 regression outputs and targets (n,), (n, 1) or (n, k). A metric that is undefined for the data at hand (one class only,
@@ -15,7 +14,7 @@ import functools
 import math
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -24,7 +23,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .errors import ArgumentError, EasyLearnWarning, did_you_mean, name_of
+from .errors import ArgumentError, EasyLearnWarning, check_takes_two, did_you_mean, name_of
+from .thresholds import Threshold, as_threshold, reaches
 
 Average = Literal["auto", "binary", "macro", "micro", "weighted", "samples"]
 Needs = Literal["probs", "logits", "either"]
@@ -45,6 +45,7 @@ class Metric:
         per_item: where the metric is made from a mean over items: gives each item's share of it, shape (n,) or (n, k),
             from outputs and targets of some items. A language model reports such metrics alone.
         finish: what is done to that mean, of shape () or (k,), at last; None takes the mean over what is left.
+        at: gives the same metric at the task's threshold; None where none counts, or one of the metric's own.
 
     >>> accuracy(torch.tensor([[0.9, 0.1], [0.3, 0.7]]), torch.tensor([0, 0]))
     0.5
@@ -56,11 +57,14 @@ class Metric:
     needs: Needs = "probs"
     per_item: ItemFn | None = None
     finish: Callable[[Tensor], float | Tensor] | None = None
+    at: Callable[[Threshold], Metric] | None = None
 
     def __post_init__(self) -> None:
         if self.needs not in get_args(Needs):
             hint = did_you_mean(str(self.needs), get_args(Needs))
             raise ArgumentError(f"the metric {self.name!r} needs one of {get_args(Needs)}, got {self.needs!r}. {hint}")
+        if not isinstance(self.name, str) or not self.name or self.higher_is_better not in (True, False, None):
+            raise ArgumentError(f"a metric has a name, and True, False or None for its direction, got {self!r:.100}")
 
     def of_mean(self, mean: Tensor) -> float:
         """The metric, from the `mean` of what `per_item` gave for all items."""
@@ -112,6 +116,8 @@ def as_metric(m: Metric | Callable[..., Any]) -> Metric:
     """
     if isinstance(m, Metric):
         return m
+    if isinstance(m, type):
+        raise ArgumentError(f"a metric is made before it is given: write {m.__name__}(), with brackets")
     if not callable(m):
         known = [name for name, value in globals().items() if isinstance(value, Metric)]
         hint = f" {did_you_mean(m, known)}" if isinstance(m, str) else ""
@@ -128,6 +134,7 @@ def as_metric(m: Metric | Callable[..., Any]) -> Metric:
             f"shape (n, classes), and targets, shape (n,): give a function such as def mine(probs, targets): return "
             f"{inner.__name__}(targets, probs.argmax(1)), without argmax for numbers"
         )
+    check_takes_two(m, "a metric", "(outputs, targets)")
     return Metric(name_of(inner), m, None)
 
 
@@ -227,11 +234,11 @@ def _item_log_loss(outputs: Tensor, targets: Tensor) -> Tensor:
     return F.nll_loss(probs.log().flatten(0, -2), labels, reduction="none")
 
 
-def _item_right_at(threshold: float, outputs: Tensor, targets: Tensor) -> Tensor:
+def _item_right_at(threshold: Threshold, outputs: Tensor, targets: Tensor) -> Tensor:
     if outputs.ndim == 1:
         outputs, targets = outputs.unsqueeze(1), targets.unsqueeze(-1) if targets.ndim == 1 else targets
     on = _need_multi("accuracy_at", outputs, targets)
-    return ((outputs >= threshold) == on).float().masked_fill(outputs.isnan(), math.nan)
+    return (reaches(outputs, threshold) == on).float().masked_fill(outputs.isnan(), math.nan)
 
 
 # Numbers: several columns are averaged with equal weight, as scikit-learn does
@@ -248,9 +255,6 @@ def _mean_of_roots(squares: Tensor) -> Tensor:
 
 def _exp(mean: Tensor) -> float:
     return math.inf if mean > 709 else math.exp(mean)  # a model that fell apart is no OverflowError
-
-
-# Of all items
 
 
 def _of_classes(name: str, function: str, outputs: Tensor, targets: Tensor) -> float:
@@ -318,7 +322,7 @@ def _ranking(name: str, one_sided: bool, outputs: Tensor, targets: Tensor) -> fl
 
 
 def _f_score(
-    name: str, what: int, beta: float, average: Average, threshold: float, outputs: Tensor, targets: Tensor
+    name: str, what: int, beta: float, average: Average, threshold: Threshold, outputs: Tensor, targets: Tensor
 ) -> float:
     """Precision, recall or F, the first, second or third (`what`) of what scikit-learn gives."""
     from sklearn.metrics import precision_recall_fscore_support
@@ -326,7 +330,7 @@ def _f_score(
     multi = outputs.ndim == targets.ndim == 2
     n_classes = outputs.shape[-1]
     if multi:
-        truth, chosen = _need_multi(name, outputs, targets).long(), (outputs >= threshold).long()
+        truth, chosen = _need_multi(name, outputs, targets).long(), reaches(outputs, threshold).long()
         two_sided = n_classes == 1
         if two_sided:
             truth, chosen = truth.flatten(), chosen.flatten()
@@ -356,7 +360,6 @@ def _percent(name: str, are_logs: bool, outputs: Tensor, targets: Tensor) -> flo
 
 
 # Public metrics
-
 accuracy = mean_metric("accuracy", functools.partial(_item_is, "accuracy", True), True, "either")
 """Single label: the share of items whose most probable class is the right one."""
 error_rate = mean_metric("error_rate", functools.partial(_item_is, "error_rate", False), False, "either")
@@ -391,23 +394,26 @@ explained_variance = _by("explained_variance", _of_numbers, "explained_variance_
 """Regression: as `r2`, but a constant error is not counted."""
 
 
-def _threshold(value: float) -> float:
-    if not 0.0 <= value <= 1.0:
-        raise ArgumentError(f"threshold is a probability between 0 and 1, got {value}")
-    return float(value)
+def _at(threshold: Threshold) -> str:
+    return f"_at_{threshold:g}" if isinstance(threshold, float) else "_at_thresholds"
 
 
-def accuracy_at(threshold: float = 0.5) -> Metric:
+def accuracy_at(threshold: Threshold | None = None) -> Metric:
     """Multi-label: the share of all (item, label) pairs that are right at the threshold.
 
     Args:
-        threshold: the probability from which a label counts as given.
+        threshold: from which probability a label counts as given, or one for each label; None is the task's, or 0.5.
 
     >>> accuracy_at(0.5)(torch.tensor([[0.9, 0.1], [0.3, 0.7]]), torch.tensor([[1, 0], [1, 1]]))
     0.75
     """
-    items = functools.partial(_item_right_at, _threshold(threshold))
-    return mean_metric(f"accuracy_at_{threshold:g}", items, True)
+    value = as_threshold(0.5 if threshold is None else threshold)
+    made = mean_metric("accuracy" + _at(value), functools.partial(_item_right_at, value), True)
+    return replace(made, at=_accuracy_at_tasks) if threshold is None else made
+
+
+def _accuracy_at_tasks(threshold: Threshold) -> Metric:
+    return replace(accuracy_at(threshold), at=_accuracy_at_tasks)
 
 
 def top_k(k: int) -> Metric:
@@ -422,14 +428,14 @@ def top_k(k: int) -> Metric:
     return mean_metric(name, functools.partial(_item_in_top, name, k), True, "either")
 
 
-def f_beta(beta: float, average: Average = "auto", threshold: float = 0.5) -> Metric:
+def f_beta(beta: float, average: Average = "auto", threshold: Threshold | None = None) -> Metric:
     """The F score: the weighted harmonic mean of precision and recall. Where it is 0/0 it counts as 0.
 
     Args:
         beta: how many times recall weighs as much as precision; above 0.
         average: over the classes, as in scikit-learn; "auto" is "binary" (class 1) with two classes, "samples" for
             several labels per item, "macro" otherwise.
-        threshold: multi-label: the probability from which a label counts as given.
+        threshold: multi-label: as in `accuracy_at`; None is that of the task.
 
     >>> f_beta(2)(torch.tensor([[0.9, 0.6], [0.2, 0.7]]), torch.tensor([[1, 1], [0, 1]]))
     1.0
@@ -439,12 +445,12 @@ def f_beta(beta: float, average: Average = "auto", threshold: float = 0.5) -> Me
     return _f_metric(f"f{beta:g}", 2, float(beta), average, threshold)
 
 
-def precision(average: Average = "auto", threshold: float = 0.5) -> Metric:
+def precision(average: Average = "auto", threshold: Threshold | None = None) -> Metric:
     """The share of what was predicted that is right. Arguments as in `f_beta`."""
     return _f_metric("precision", 0, 1.0, average, threshold)
 
 
-def recall(average: Average = "auto", threshold: float = 0.5) -> Metric:
+def recall(average: Average = "auto", threshold: Threshold | None = None) -> Metric:
     """The share of what is there that was predicted. Arguments as in `f_beta`."""
     return _f_metric("recall", 1, 1.0, average, threshold)
 
@@ -454,14 +460,21 @@ def quadratic_kappa() -> Metric:
     return _by("quadratic_kappa", _kappa, "quadratic")
 
 
-def _f_metric(name: str, what: int, beta: float, average: Average, threshold: float) -> Metric:
+def _f_metric(name: str, what: int, beta: float, average: Average, threshold: Threshold | None) -> Metric:
     known = get_args(Average)
     if average not in known:
         raise ArgumentError(f"average must be one of {known}, got {average!r}. {did_you_mean(str(average), known)}")
     # The name tells apart whatever differs from the defaults, so that two of a kind make two columns.
     full = name + (f"_{average}" if average != "auto" else "")
-    full += f"_at_{threshold:g}" if _threshold(threshold) != 0.5 else ""
-    return _by(full, _f_score, what, beta, average, float(threshold))
+    if threshold is None:
+        return _f_at_tasks(full, what, beta, average, 0.5)
+    value = as_threshold(threshold)
+    return _by(full + _at(value), _f_score, what, beta, average, value)
+
+
+def _f_at_tasks(full: str, what: int, beta: float, average: Average, threshold: Threshold) -> Metric:
+    made = _by(full, _f_score, what, beta, average, threshold)
+    return replace(made, at=functools.partial(_f_at_tasks, full, what, beta, average))
 
 
 f1 = f_beta(1.0)

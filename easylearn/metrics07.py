@@ -5,15 +5,27 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from .core import to_np
-from .metrics import accuracy, f1
-from .metrics import accuracy_at as accuracy_thresh
+from .metrics import Metric, accuracy, accuracy_at, f1, mean_metric
 
 __all__ = [
     "accuracy", "accuracy_multi", "accuracy_multi_np", "accuracy_np", "accuracy_thresh", "f1", "f1_np", "fbeta",
     "fbeta_np", "precision", "precision_np", "recall", "recall_np",
 ]  # fmt: skip
+
+
+def accuracy_thresh(thresh: float = 0.5) -> Metric:
+    """`easylearn.metrics.accuracy_at` of `thresh`, for outputs of any shape, such as masks."""
+    given = accuracy_at(thresh)
+    share: Any = given.per_item
+
+    def items(outputs: Tensor, targets: Tensor) -> Tensor:
+        made: Tensor = share(*(t.flatten(1) if t.ndim > 2 else t for t in (outputs, targets)))
+        return made
+
+    return mean_metric(given.name, items, True)
 
 
 def accuracy_np(preds: Any, targs: Any) -> Any:

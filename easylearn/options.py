@@ -9,11 +9,23 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, ParamSpec, TypeVar
 
-from .errors import ArgumentError, did_you_mean
+from .errors import ArgumentError, check_whole, did_you_mean
 
 P = ParamSpec("P")
 R = TypeVar("R")
 _ENTRY = re.compile(r"^ {4}\w.*(?:\n {5,}.*)*", re.MULTILINE)  # an argument in a docstring, with the lines that go on
+
+
+def check_split(seed: Any, stratify: Any = None) -> None:
+    """Refuse a `seed` that is no whole number, and a `stratify` other than True, False and None.
+
+    >>> check_split(0, "yes")
+    Traceback (most recent call last):
+    easylearn.errors.ArgumentError: stratify must be True, False or None, got 'yes'
+    """
+    check_whole("seed", seed, 0)
+    if stratify is not None and not isinstance(stratify, bool):
+        raise ArgumentError(f"stratify must be True, False or None, got {stratify!r:.100}")
 
 
 def strict(renamed: Mapping[str, str] | None = None, *shared: type) -> Callable[[Callable[P, R]], Callable[P, R]]:
@@ -45,7 +57,14 @@ def strict(renamed: Mapping[str, str] | None = None, *shared: type) -> Callable[
                 here = old_names.get(name, "")
                 hint = f"It is called {here!r} here." if here.isidentifier() else here or did_you_mean(name, names)
                 raise ArgumentError(f"{fn.__name__}() has no argument {name!r}. {hint}")
-            return fn(*args, **kwargs)
+            try:
+                return fn(*args, **kwargs)
+            except TypeError:
+                try:
+                    signature.bind(*args, **kwargs)
+                except TypeError as error:  # of the call itself, and not of what it did
+                    raise ArgumentError(f"{fn.__name__}(): {error}. Its arguments are, in order, {names}") from error
+                raise
 
         checked.__signature__ = signature  # type: ignore[attr-defined]
         if shared:

@@ -100,6 +100,10 @@ class Sched07(SchedPlots):
         """The metrics of each epoch."""
         return [Record07().values(row)[1:] for row in self._record().epochs]
 
+    def plot_lr(self, show_text: bool = True, show_moms: bool = True) -> Figure:
+        """Rates and momentum of each step; `show_text` and `show_moms` say nothing."""
+        return super().plot_lr()
+
     def plot_loss(self, n_skip: int = 0, n_skip_end: int = 0) -> Figure:  # type: ignore[override]
         """Loss of each step; see `plot_losses`.
 

@@ -11,8 +11,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from . import core, torch_imports
+from . import core, cv07, torch_imports
 from .core import listify
+from .cv07 import TfmType
+from .cv07 import Transform as OwnTransform
 from .errors import ArgumentError
 from .imports import star
 from .options import strict
@@ -27,9 +29,9 @@ from .vision.augment import (
     RandomResizedCrop,
     Rotate,
     Shift,
-    Transform,
     Zoom,
 )
+from .vision.augment import Transform as Change
 from .vision.decode import ItemStage, Method
 from .vision.preprocess import CROP_PCT, pair_of
 from .vision.source import Images, ImageSource
@@ -39,9 +41,9 @@ imagenet_stats: Stats = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 inception_stats: Stats = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 _AS_IT_IS: Stats = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 
-transforms_basic: list[Transform] = list(PRESETS["basic"])
-transforms_side_on: list[Transform] = [t for t in PRESETS["side_on"] if not isinstance(t, Zoom)]
-transforms_top_down: list[Transform] = [t for t in PRESETS["top_down"] if not isinstance(t, Zoom)]
+transforms_basic: list[Change] = list(PRESETS["basic"])
+transforms_side_on: list[Change] = [t for t in PRESETS["side_on"] if not isinstance(t, Zoom)]
+transforms_top_down: list[Change] = [t for t in PRESETS["top_down"] if not isinstance(t, Zoom)]
 
 
 class CropType(IntEnum):
@@ -59,17 +61,8 @@ class CropType(IntEnum):
     NOOP = 5
 
 
-class TfmType(IntEnum):
-    """What a target is: no part of the image (NO), an image (PIXEL), boxes (COORD) or a mask of classes (CLASS)."""
-
-    NO = 1
-    PIXEL = 2
-    COORD = 3
-    CLASS = 4
-
-
 def _made(
-    image: Any, size: tuple[int, int], method: Method, transforms: Sequence[Transform], stats: Stats, seed: int
+    image: Any, size: tuple[int, int], method: Method, transforms: Sequence[Change], stats: Stats, seed: int
 ) -> Array:
     """One image through both stages: channels first. The same seed makes the same draws."""
     stage = ItemStage(size, method, crop_pct=CROP_PCT if method == "crop" else 1.0)
@@ -94,7 +87,7 @@ def _boxes(y: Any, x: Any, change: Callable[[Array], Array]) -> Array:
     return np.array(found, np.float32)
 
 
-def _dark(t: Transform) -> Transform:
+def _dark(t: Change) -> Change:
     """The same draws without light: what happens to a mask."""
     return replace(t, brightness=0.0, contrast=0.0) if isinstance(t, Light) else t
 
@@ -109,6 +102,7 @@ class Tfms:
         transforms: changes in training.
         stats: mean and standard deviation per channel.
         tfm_y: what the target is.
+        own: transforms of one's own in training, of the image at its size.
 
     >>> _, valid = tfms_from_stats(imagenet_stats, 8)
     >>> valid(np.zeros((10, 20, 3), np.float32)).shape
@@ -117,9 +111,10 @@ class Tfms:
 
     size: int
     method: Method
-    transforms: tuple[Transform, ...]
+    transforms: tuple[Change, ...]
     stats: Stats
     tfm_y: TfmType = field(default=TfmType.NO)
+    own: tuple[OwnTransform, ...] = ()
 
     @property
     def sz(self) -> int:
@@ -129,6 +124,10 @@ class Tfms:
     def __call__(self, x: Any, y: Any = None) -> Any:
         """The image `x`, (h, w, 3) in [0, 1], as the model gets it, (3, sz, sz); with `y` both, changed alike."""
         seed, size = _any_seed(), pair_of(self.size)
+        if self.own:
+            x, y = Resized(self.size, "scale" if self.method == "crop" else "squash", self.tfm_y)(x, y)
+        for one in self.own:
+            x, y = one(x, y)
         made = _made(x, size, self.method, self.transforms, self.stats, seed)
         if y is None:
             return made
@@ -144,7 +143,7 @@ class Tfms:
 
     def boxes(self, y: Any, shape: Sequence[int]) -> Array:
         """Boxes (top, left, bottom, right, ...) in an image of `shape` as boxes in what the model gets: from `y`."""
-        if self.method != "squash" or any(type(t).matrix is not Transform.matrix for t in self.transforms):
+        if self.method != "squash" or any(type(t).matrix is not Change.matrix for t in self.transforms):
             raise ArgumentError("boxes follow an image that is squashed: give crop_type=CropType.NO, and no turns")
         sides = [self.size / s for s in shape[:2]]
         return (np.asarray(y, np.float32).reshape(-1, 2) * sides).reshape(-1).astype(np.float32)
@@ -171,14 +170,14 @@ class Applied:
         tfm_y: what a target is that is changed alike.
     """
 
-    of: tuple[Transform, ...]
+    of: tuple[Change, ...]
     tfm_y: TfmType | None = None
 
     def __call__(self, x: Any, y: Any = None) -> tuple[Array, Any]:
         """The image `x` and its target `y`, changed."""
         seed, size = _any_seed(), pair_of(np.shape(x)[:2])
 
-        def changed(image: Any, of: Sequence[Transform]) -> Array:
+        def changed(image: Any, of: Sequence[Change]) -> Array:
             return np.moveaxis(_made(image, size, "squash", of, _AS_IT_IS, seed), 0, -1)
 
         dark = [_dark(t) for t in self.of]
@@ -307,18 +306,31 @@ def GoogleNetResize(targ_sz: int, min_area_frac: float = 0.08, tfm_y: TfmType | 
     return Applied((RandomResizedCrop(min_area_frac),), tfm_y)
 
 
+RandomFlipXY, RandomDihedralXY, RandomRotateXY = RandomFlip, RandomDihedral, RandomRotate  # as early 2018 spelt them
+RandomRotateZoomXY, RandomZoomXY, RandomStretchXY = RandomRotateZoom, RandomZoom, RandomStretch
+ScaleXY, RandomScaleXY, NoCropXY = Scale, RandomScale, NoCrop
+CenterCropXY, RandomCropXY = CenterCrop, RandomCrop
 _ONE_SIZE = "For other areas give crop_type=CropType.GOOGLENET, or max_zoom=."
 
 
-def _listed(aug_tfms: Any, size: int) -> tuple[Transform, ...]:
-    """The transforms of a list, a single one, or None."""
-    chosen: list[Transform] = []
+def _listed(aug_tfms: Any, size: int) -> tuple[tuple[Change, ...], tuple[OwnTransform, ...]]:
+    """The transforms of a list, a single one, or None; and those of one's own among them.
+
+    Crops say nothing, since `crop_type` does, and so do changes to one size.
+    """
+    chosen: list[Change] = []
+    own: list[OwnTransform] = []
     for t in [] if aug_tfms is None else listify(aug_tfms, 1):
-        if not isinstance(t, Transform | Applied):
+        if isinstance(t, OwnTransform):
+            own.append(t)
+        elif isinstance(t, Resized):
+            chosen += [Zoom(t.max_zoom)] if t.max_zoom > 1 else []
+        elif not isinstance(t, Change | Applied):
             raise ArgumentError(f"aug_tfms must list transforms such as RandomFlip() or RandomRotate(10), got {t!r}")
-        for one in t.of if isinstance(t, Applied) else (t,):
-            chosen.append(replace(one, size=min(one.size * 224 / size, 1.0)) if isinstance(one, Erase) else one)
-    return tuple(chosen)
+        else:
+            for one in t.of if isinstance(t, Applied) else (t,):
+                chosen.append(replace(one, size=min(one.size * 224 / size, 1.0)) if isinstance(one, Erase) else one)
+    return tuple(chosen), tuple(own)
 
 
 @strict({"scale": _ONE_SIZE})
@@ -349,7 +361,7 @@ def tfms_from_stats(
     Returns:
         (training, validation), which `ImageClassifierData` takes as `tfms=`.
     """
-    chosen = _listed(aug_tfms, sz)
+    chosen, own = _listed(aug_tfms, sz)
     if max_zoom is not None and max_zoom > 1:
         chosen = (*chosen, Zoom(max_zoom))
     if pad:
@@ -359,7 +371,7 @@ def tfms_from_stats(
     method: Method = "squash" if crop_type in (CropType.NO, CropType.NOOP) else "crop"
     mean, std = (tuple(float(v) for v in s) for s in (_AS_IT_IS if stats is None else stats))
     valid = Tfms(int(sz), method, (), (mean, std), TfmType.NO if tfm_y is None else tfm_y)  # type: ignore[arg-type]
-    return TfmsPair(replace(valid, transforms=chosen), valid)
+    return TfmsPair(replace(valid, transforms=chosen, own=own), valid)
 
 
 @strict({"scale": _ONE_SIZE})
@@ -395,7 +407,7 @@ def tfms_from_model(
 _OWN = [
     "CenterCrop", "CropType", "Cutout", "GoogleNetResize", "NoCrop", "RandomCrop", "RandomDihedral", "RandomFlip",
     "RandomLighting", "RandomRotate", "RandomRotateZoom", "RandomScale", "RandomStretch", "RandomZoom", "Scale",
-    "TfmType", "imagenet_stats", "inception_stats", "tfms_from_model", "tfms_from_stats", "transforms_basic",
-    "transforms_side_on", "transforms_top_down",
+    "imagenet_stats", "inception_stats", "tfms_from_model", "tfms_from_stats", "transforms_basic", "transforms_side_on",
+    "transforms_top_down", *(name for name in globals() if name.endswith("XY")),
 ]  # fmt: skip
-__all__ = star(globals(), core, torch_imports, own=_OWN)
+__all__ = star(globals(), core, torch_imports, cv07, own=_OWN)

@@ -1,5 +1,6 @@
-"""Small data that the lessons make themselves, for `--quick` or where no path is given."""
+"""Small data that the lessons make themselves, for `--quick` or where no path is given; and an encoder of texts."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -62,3 +63,61 @@ def reviews() -> pd.DataFrame:
     random, words = np.random.default_rng(0), {"pos": ["great", "moving", "funny"], "neg": ["dull", "bad", "slow"]}
     rows = [(label, f"This film is {random.choice(words[label])}. " * 3) for label in ["pos", "neg"] * 150]
     return pd.DataFrame(rows, columns=["label", "text"])
+
+
+SIZES = {
+    "model_type": "bert", "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24,
+    "max_position_embeddings": 20, "layer_norm_eps": 1e-12, "hidden_dropout_prob": 0.1, "hidden_act": "gelu",
+}  # fmt: skip
+WORDS = [
+    "the", "this", "a", "film", "was", "is", "good", "great", "fine", "moving", "bad", "dull", "poor", "slow", "very",
+    "long", "we", "##ly", ".", ",",
+]  # fmt: skip
+
+
+def tokenizer(words: list[str] = WORDS) -> str:
+    """The tokenizer.json of an encoder that knows these words, as BERT's are."""
+    import tokenizers
+    from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
+
+    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *words]
+    made = tokenizers.Tokenizer(models.WordPiece({t: i for i, t in enumerate(tokens)}, unk_token="[UNK]"))
+    made.normalizer, made.pre_tokenizer = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
+    made.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    made.decoder = decoders.WordPiece()
+    made.add_special_tokens(tokens[:4])
+    made.enable_truncation(8)  # as many such files do, which must not matter
+    made.enable_padding(length=8)
+    return str(made.to_str())
+
+
+def encoder(folder: Path, **changes: object) -> Path:
+    """A folder with a small BERT of random weights, as sentence-transformers lays one out; `changes` of config.json."""
+    import torch
+    from safetensors.torch import save_file
+
+    size, inner, positions = (SIZES[n] for n in ("hidden_size", "intermediate_size", "max_position_embeddings"))
+    shapes = {f"embeddings.{n}": (size,) for n in ("LayerNorm.weight", "LayerNorm.bias")}
+    tables = {"word": 4 + len(WORDS), "position": positions, "token_type": 2}
+    shapes |= {f"embeddings.{name}_embeddings.weight": (rows, size) for name, rows in tables.items()}
+    attention = {f"attention.{n}": (size, size) for n in ("self.query", "self.key", "self.value", "output.dense")}
+    norms = {f"{n}LayerNorm": (size,) for n in ("attention.output.", "output.")}
+    layer = {**attention, **norms, "intermediate.dense": (inner, size), "output.dense": (size, inner)}
+    for i in range(SIZES["num_hidden_layers"]):
+        for name, shape in layer.items():
+            shapes |= {f"encoder.layer.{i}.{name}.weight": shape, f"encoder.layer.{i}.{name}.bias": shape[:1]}
+    drawn = torch.Generator().manual_seed(0)
+    weights = {n: 0.5 * torch.randn(s, generator=drawn) + ("Norm.weight" in n) for n, s in shapes.items()}
+    steps = [("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Normalize", "Normalize")]
+    files = {
+        "config.json": {**SIZES, **changes},
+        "modules.json": [{"path": path, "type": f"sentence_transformers.models.{kind}"} for path, kind in steps],
+        "sentence_bert_config.json": {"max_seq_length": 12},
+        "1_Pooling/config.json": {"pooling_mode_mean_tokens": True, "pooling_mode_cls_token": False},
+    }
+    (folder / "1_Pooling").mkdir(parents=True)
+    save_file(weights, folder / "model.safetensors")
+    (folder / "tokenizer.json").write_text(tokenizer())
+    for name, content in files.items():
+        (folder / name).write_text(json.dumps(content))
+    return folder

@@ -18,7 +18,7 @@ from easylearn.data.order import TensorSource
 from easylearn.learning import Learner
 from easylearn.train import callbacks
 from easylearn.train.state import Run
-from tests import accelerator
+from tests import accelerator, learners
 from tests.learners import ITEMS, KINDS, MakeLearner, images, language, tensors, texts
 
 
@@ -172,15 +172,15 @@ class TestThatItWouldBeSeen:
         assert all("guard.py" in what for what in self.fit(lambda x: x * 2))
 
     def test_a_tensor_left_on_the_cpu(self) -> None:
-        with pytest.raises(RuntimeError, match="two devices"):
+        with pytest.raises(el.ArgumentError, match="two devices"):
             self.fit(lambda x: x * torch.ones(36))
 
     def test_a_number_that_does_not_exist_there(self) -> None:
-        with pytest.raises(RuntimeError, match="float64"):
+        with pytest.raises(el.ArgumentError, match="float64"):
             self.fit(lambda x: x.double().float())
 
     def test_a_copy_to_the_cpu_that_nobody_waits_for(self) -> None:
-        with pytest.raises(RuntimeError, match="before they are there"):
+        with pytest.raises(el.ArgumentError, match="before they are there"):
             self.fit(lambda x: x.to("cpu", non_blocking=True).to(x.device))
 
     @pytest.mark.parametrize(
@@ -196,3 +196,31 @@ class TestThatItWouldBeSeen:
     )
     def test_a_hidden_wait(self, forward: Callable[[Tensor], Tensor]) -> None:
         assert any("accelerator_checks.py" in what for what in self.fit(forward))
+
+
+@pytest.mark.parametrize("loss", [None, nn.L1Loss()], ids=["own", "given"])
+def test_numbers_that_only_float64_holds(loss: Any) -> None:
+    """The device has no float64: such targets stay on the CPU, where they are centred."""
+    r = np.random.default_rng(0)
+    x = r.integers(0, 255, (48, 16, 16, 3), dtype=np.uint8)
+    y = 1e9 + 3 * (x.reshape(48, -1).mean(1) - 127)
+    data = el.ImageData.from_arrays((x, y), size=16, batch_size=8, workers=0, valid=[*range(8)], task="regression")
+    assert data.task.dtype == torch.float64  # type: ignore[attr-defined]
+    near, far = (
+        el.vision_learner(data, learners.small_body(), device=where, loss=loss, progress=False, hidden=(), ps=0.0)
+        for where in ("cpu", accelerator.NAME)
+    )
+    assert far.validate() == pytest.approx(near.validate(), rel=1e-4)
+    far.fit(1e-2, 1), near.fit(1e-2, 1)
+    assert lies_there(far) and far.predict().probs.dtype == torch.float64
+    assert torch.allclose(far.predict().probs - 1e9, near.predict().probs - 1e9, atol=0.05)
+    assert len(far.tta(1)) == len(far.interpret()) == 8 and len(far.lr_find(n_steps=10).losses)
+    head = [
+        el.vision_learner(
+            data, learners.small_body(), device=where, loss=loss, progress=False, hidden=(), precompute=True
+        )
+        for where in ("cpu", accelerator.NAME)
+    ]
+    for learn in head:  # a linear head begins as a solved one
+        learn.fit(1e-3, 1)
+    assert torch.allclose(head[0].predict().probs - 1e9, head[1].predict().probs - 1e9, atol=0.05)

@@ -89,10 +89,10 @@ def test_the_demo_gets_what_was_typed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert main(["demo", "text"]) == main(["demo", "text", "--epochs", "7"]) == 0
     assert seen == [
         ("here", 2),
-        ("easylearn-demo", 5),
-        ("easylearn-demo", 2, "tables"),
-        ("easylearn-demo", 3, "text"),
-        ("easylearn-demo", 7, "text"),
+        ("easylearn-demo/images", 5),
+        ("easylearn-demo/tables", 2, "tables"),
+        ("easylearn-demo/text", 3, "text"),
+        ("easylearn-demo/text", 7, "text"),
     ]
 
 

@@ -183,6 +183,11 @@ class TestBehaviour:
         made = [metrics.accuracy_at(0.2), metrics.top_k(5), metrics.f_beta(0.5, "macro"), metrics.recall(threshold=0.2)]
         assert [m.name for m in made] == ["accuracy_at_0.2", "top_5_accuracy", "f0.5_macro", "recall_at_0.2"]
 
+    @pytest.mark.parametrize("change", [{"name": ""}, {"name": None}, {"higher_is_better": "up"}])
+    def test_what_is_no_name_or_direction(self, change: dict[str, object]) -> None:
+        with pytest.raises(ArgumentError, match="a metric has a name, and True, False or None"):
+            metrics.Metric(**{"name": "x", "fn": lambda o, t: 0.0, "higher_is_better": True, **change})
+
     def test_threshold_counts_from_its_value_on(self) -> None:
         probs, targets = torch.full((1, 2), 0.5), torch.tensor([[1, 0]])
         assert metrics.accuracy_at(0.5)(probs, targets) == 0.5

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..data.bunch import Data, SplitName
+from ..device import moved
 from ..errors import ArgumentError, DataError, did_you_mean
 from ..task import Task
 from ..train.predict import gather
@@ -78,7 +79,7 @@ class Interpretation:
             found = f"{len(logits)} outputs and {len(targets)} targets"
             raise DataError(f"the {split} split names {len(self.ids)} items, but there are {found}")
         self.probs = task.activate(logits)
-        self.losses = task.item_losses(logits.to(device), targets.to(device)).cpu()
+        self.losses = task.item_losses(logits.to(device), moved(targets, device)).cpu()
         self.targets = targets
         self.labels: tuple[Any, ...] = tuple(task.decode(self.probs))
         self.truths: tuple[Any, ...] = tuple(task.decode_target(targets))

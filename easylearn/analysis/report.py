@@ -9,6 +9,7 @@ import os
 import platform
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,11 +18,13 @@ import torch
 from ..artefact.model_file import library_versions
 from ..data.bunch import Data
 from ..errors import ArgumentError, DataError, EasyLearnWarning, name_of, short
-from ..files import StrPath, atomic_write
+from ..files import StrPath, as_path, atomic_write
 from ..nn.registry import model_name
 from ..train.checkpoints.context import RunContext
+from ..train.precompute import FeatureStore
 from ..train.predict import evaluate, score
 from ..train.record import Record, format_row
+from .baseline import Baseline, baseline_of
 from .drawings import shows_images
 from .interpret import Interpretation, interpret
 from .page import Html, Piece, drawing, duration, frame, listed, number, pairs, plain, section, table, whole_page
@@ -40,28 +43,36 @@ TEXT = 700  # characters of a text among the worst items
 _HIDDEN = {"result", "frozen", "precision", "clip", "accumulate"}  # told elsewhere on the page
 
 
-def write_report(path: StrPath, run: RunContext, plots: SchedPlots, settings: Mapping[str, Any]) -> Path:
-    """Write the report, and give its path; see `Learner.report`. `settings` are more of the configuration."""
-    target = Path(path)
+def write_report(
+    path: StrPath, run: RunContext, store: FeatureStore, plots: SchedPlots, settings: Mapping[str, Any], name: str = "",
+    fits: Sequence[Record] = (),
+) -> Path:  # fmt: skip
+    """Write the report, and give its path; see `Learner.report`.
+
+    `settings` are more of the configuration, `fits` the records of all fits, in place of the last one of `plots`.
+    """
+    plots = replace(plots, fitted=Record.of(*fits)) if fits else plots
+    target = as_path(path, "a file to write")
     if target.suffix.lower() not in (".html", ".htm"):
         raise ArgumentError(f"a report is an HTML file, so its name ends in .html, got {str(path)!r}")
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", EasyLearnWarning)
         found, scores = _results(run)
+        beside = baseline_of(run, store, found, plots.fitted)
     heard = [str(w.message) for w in caught if issubclass(w.category, EasyLearnWarning)]
     others = [w for w in caught if not issubclass(w.category, EasyLearnWarning)]
     record = plots.fitted
     parts = [
-        _head(run, record, scores),
-        section("What is odd", _odd(run, record, found, heard)),
-        section("Training", _training(plots)),
-        section("On the validation items", _validation(run, found, scores)),
+        _head(run, record, scores, name),
+        section("What is odd", _odd(run, record, found, heard, beside)),
+        section("Training", _training(plots, fits)),
+        section("On the validation items", _validation(run, found, scores, beside)),
         section("The worst items", [] if found is None else _worst(found)),
         section("Configuration", [pairs(_configuration(run, settings))]),
         section("Data", _data(run.data)),
         section("Environment", [pairs(_environment(run))]),
     ]
-    title = f"{run.task.kind.replace('_', ' ')}: {type(run.data).__name__}, {model_name(run.model)}"
+    title = f"{name or run.task.kind.replace('_', ' ')}: {type(run.data).__name__}, {model_name(run.model)}"
     for dpi in DPIS:
         page = whole_page(title, parts, dpi)
         if len(page.encode()) < MOST_BYTES:
@@ -83,21 +94,25 @@ def _results(run: RunContext) -> tuple[Interpretation | None, dict[str, float]]:
     return found, score(found.logits, found.targets, run.task, run.strategy)
 
 
-def _head(run: RunContext, record: Record | None, scores: Mapping[str, float]) -> list[Piece]:
+def _head(run: RunContext, record: Record | None, scores: Mapping[str, float], name: str) -> list[Piece]:
     now = datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")
-    cards = [(name.replace("_", " "), number(value)) for name, value in scores.items()]
+    cards = [(metric.replace("_", " "), number(value)) for metric, value in scores.items()]
     if record is not None and record.epochs:
         seconds = sum(row["seconds"] for row in record.epochs)
         cards += [("epochs", str(len(record.epochs))), ("training took", duration(seconds))]
     boxes = "".join(f"<div><b>{html.escape(v)}</b><span>{html.escape(n)}</span></div>" for n, v in cards)
-    line = f"{type(run.model).__name__} on {type(run.data).__name__}, predicting {run.task.summary}. "
+    line = f"{model_name(run.model)} on {type(run.data).__name__}, predicting {run.task.summary}. "
     line += f"Written {now} by easylearn {library_versions().get('easylearn', 'out of its sources')}."
-    return [f'<header><h1>Run report</h1><p>{html.escape(line)}</p><div class="cards">{boxes}</div></header>']
+    heading = html.escape(f"Run report: {name or model_name(run.model)}")
+    return [f'<header><h1>{heading}</h1><p>{html.escape(line)}</p><div class="cards">{boxes}</div></header>']
 
 
-def _odd(run: RunContext, record: Record | None, found: Interpretation | None, heard: Iterable[str]) -> list[Piece]:
+def _odd(
+    run: RunContext, record: Record | None, found: Interpretation | None, heard: Iterable[str], beside: Baseline | None
+) -> list[Piece]:
     results = [] if found is None else _odd_results(found)
-    notes = [*_odd_training(record), *results, *run.data.notes(), *dict.fromkeys(heard)]
+    odd = [] if beside is None or not beside.verdict else [beside.in_words()]
+    notes = [*_odd_training(record), *odd, *results, *run.data.notes(), *dict.fromkeys(heard)]
     if "valid" not in run.data.splits:
         notes.append("There is no validation split, so nothing here says how good the model is on new items.")
     if not notes:
@@ -105,7 +120,7 @@ def _odd(run: RunContext, record: Record | None, found: Interpretation | None, h
     return ['<ul class="odd">' + "".join(f"<li>{html.escape(n)}</li>" for n in notes) + "</ul>"]
 
 
-def _training(plots: SchedPlots) -> list[Piece]:
+def _training(plots: SchedPlots, fits: Sequence[Record]) -> list[Piece]:
     record = plots.fitted
     if record is None or not len(record):
         return ["<p>Nothing was trained.</p>"]
@@ -120,6 +135,10 @@ def _training(plots: SchedPlots) -> list[Piece]:
     if plots.curve is not None:
         pieces.append(drawing(plots.plot(), f"lr_find: {plots.curve}"))
     pieces = _figures(pieces)
+    if len(fits) > 1:
+        pieces.append(
+            f"<p>{len(fits)} fits one after the other, of {', '.join(str(len(f.epochs)) for f in fits)} epochs.</p>"
+        )
     if record.epochs:
         step = -(-len(record.epochs) // EPOCHS)
         rows = [row for i, row in enumerate(record.epochs) if i % step == 0 or i == len(record.epochs) - 1]
@@ -149,7 +168,9 @@ def _plot_metrics(record: Record) -> Figure | None:
     return figure
 
 
-def _validation(run: RunContext, found: Interpretation | None, scores: Mapping[str, float]) -> list[Piece]:
+def _validation(
+    run: RunContext, found: Interpretation | None, scores: Mapping[str, float], beside: Baseline | None
+) -> list[Piece]:
     if not scores:
         return ["<p>There is no validation split.</p>"]
     if found is None:
@@ -167,6 +188,9 @@ def _validation(run: RunContext, found: Interpretation | None, scores: Mapping[s
         title = f"The {CLASSES} of {len(report)} classes with the lowest F1"
         report = report.sort_values("f1", kind="stable").head(CLASSES)
     tables: list[Piece] = [f"<div><h3>{title}</h3>{frame(report, task.noun)}</div>"]
+    if beside is not None:
+        more = f"<p>{html.escape(beside.left_out)}</p>" if beside.left_out else ""
+        tables.insert(0, f"<div><h3>What it must beat</h3>{frame(beside.to_frame(), 'model')}{more}</div>")
     if task.is_exclusive:
         pairs = found.most_confused()
         more = f", {PAIRS} of {len(pairs)} pairs" if len(pairs) > PAIRS else ""

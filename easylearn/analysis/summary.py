@@ -95,6 +95,10 @@ def seconds_per_step(run: Run, callbacks: Sequence[Callback] = ()) -> float:
     return took[-1]
 
 
+def _count(n: float, what: str, ending: str = "s") -> str:
+    return f"{n:g} {what}" if n == 1 else f"{n:,.10g} {what}{ending}"
+
+
 def plan_text(plan: FitPlan, groups: Sequence[ParamGroup], seconds: float, precomputed: bool) -> str:
     """The text of a plan: steps, schedule, rates, trainable parameters and estimated time."""
     cycles = [b - a for a, b in zip((0, *plan.cycle_ends), plan.cycle_ends, strict=False)]
@@ -105,7 +109,8 @@ def plan_text(plan: FitPlan, groups: Sequence[ParamGroup], seconds: float, preco
         count = group.n_params(trainable_only=True)
         rows.append((group.name, f"{rate:.3g}" if count else "-", f"{count:,}" if count else "frozen"))
     return (
-        f"{plan.n_epochs:g} epochs of {per_epoch} batches = {plan.n_steps} steps; cycles of {lengths} epochs\n"
+        f"{_count(plan.n_epochs, 'epoch')} of {_count(per_epoch, 'batch', 'es')} = {_count(plan.n_steps, 'step')}; "
+        f"cycles of {lengths} epoch{'' if lengths == '1' else 's'}\n"
         f"schedule: {plan.schedule}\n{_table(rows)}\n"
         f"about {duration(plan.n_steps * seconds)} of training ({seconds * 1e3:.3g} ms a step), validation and "
         "callbacks not counted" + ("; the head alone, on precomputed features" if precomputed else "")

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from ..errors import SchemaError, WeightsError
-from ..files import StrPath, atomic_write
+from ..files import StrPath, as_path, atomic_write
 
 SCHEMA = 2
 SPEC, WEIGHTS = "spec.json", "weights.safetensors"
@@ -93,7 +93,7 @@ class Archive:
     """
 
     def __init__(self, path: StrPath) -> None:
-        self.path = Path(path)
+        self.path = as_path(path, "a model file")
         if not self.path.is_file():
             what = "is a folder, not a file" if self.path.is_dir() else "does not exist"
             near = self.path.with_name(self.path.name + ".easylearn")

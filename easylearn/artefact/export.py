@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from ..errors import ArgumentError, SaveError, StateError
-from ..files import StrPath, atomic_write
+from ..files import StrPath, as_path, atomic_write
 from ..nn.pruning import is_large, prunable, smallest
 from ..nn.registry import own_parts
 from .archive import Archive
@@ -33,7 +33,7 @@ def write_export(
         raise ArgumentError(f'quantize must be "int8", "weights" or None, got {quantize!r}')
     if prune is not None and (isinstance(prune, bool) or not 0 < prune < 1):
         raise ArgumentError(f"prune is a fraction above 0 and below 1, got {prune!r}")
-    target = Path(path)
+    target = as_path(path, "a file to write")
     if target.is_dir():
         raise SaveError(None, f"{target} is a folder; give the name of a file, such as {target / 'model.easylearn'}")
     changed = trained if prune is None else replace(trained, model=pruned(trained.model, prune))

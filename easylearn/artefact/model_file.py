@@ -44,8 +44,11 @@ def refuse_damage(path: StrPath, what: str) -> Iterator[None]:
         if isinstance(error, WeightsError) and str(path) in str(error):
             raise
         raise WeightsError(f"{path}: {error}") from error
+    except torch.cuda.OutOfMemoryError:
+        raise  # no damage, and whoever asks may free some
     except BUILD_ERRORS as error:
-        raise WeightsError(f"{path} {what}: {str(error)[:200]}") from error
+        lacks = re.search(r"(allocate|out of) memory", str(error))
+        raise WeightsError(f"{path} {'does not fit into memory' if lacks else what}: {str(error)[:200]}") from error
 
 
 def describe_task(task: Task) -> dict[str, Any]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from itertools import groupby, islice
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -14,9 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..data.order import Indices, ItemLoader, Order, Subset
-from ..data.preprocess import Items, Preprocessor, is_open_file
-from ..errors import ArgumentError, DataError, EasyLearnError, WeightsError
+from ..data.order import Indices, ItemLoader, Order, Source, Subset
+from ..data.preprocess import Items, Preprocessor, Refused, in_halves, is_open_file
+from ..errors import ArgumentError, DataError, EasyLearnError, EasyLearnWarning, WeightsError, check_whole
 from ..files import StrPath, atomic_write
 from ..nn.registry import model_name
 from ..task import Prediction, Predictions, Task
@@ -26,6 +27,7 @@ from .model_file import BUILD_ERRORS
 
 OnError = Literal["raise", "skip"]
 CHUNK = 16  # batches that a stream prepares together
+ALL = 2**40  # items: more than there are
 
 
 @dataclass(frozen=True, slots=True, repr=False, eq=False)
@@ -48,20 +50,24 @@ class Predictor:
         """The class names, in the order of the columns of `probs`; empty for regression."""
         return self.task.classes
 
-    def predict(self, items: Any) -> Prediction | Predictions:
+    def predict(self, items: Any, on_error: OnError = "raise") -> Prediction | Predictions:
         """What the model says: a `Prediction` of one item, `Predictions` of anything else, in the order given.
 
         Args:
             items: one item (an image's path or bytes, a text, a row as a dictionary) or several: a list, an array, a
                 DataFrame; or a `Path` of a folder, a csv or a parquet file, all of whose items are read at once. For
                 more than memory holds use `stream`.
+            on_error: "raise" stops at an item that cannot be read; "skip", for several, leaves it out: a warning and
+                `errors` of the predictions name it and say why, `ids` which items the others are.
 
         Raises:
-            DataError: an item cannot be read; the message names it.
+            DataError: an item cannot be read; the message names it. With "skip": none can.
         """
         if isinstance(items, Iterator) and not is_open_file(items):  # an open file is one item
             raise ArgumentError("predict takes items that are all there; for an iterator use predictor.stream(items)")
         self._refuse_streamed()
+        if _skips(on_error):
+            return self._predict_rest(items)
         is_file = self.preprocessor.is_file(items)
         ids: list[str] = []
         probs: list[Tensor] = []
@@ -72,6 +78,50 @@ class Predictor:
             raise DataError(f"there is nothing to predict in {items}")
         together = torch.cat(probs)
         return Prediction.of(self.task, together)[0] if read.single else Predictions.of(self.task, together, ids)
+
+    def _predict_rest(self, items: Any) -> Predictions:
+        """Predictions of what can be read."""
+        said, errors = [], {}
+        for name, found in self.stream(items, "skip"):
+            if isinstance(found, DataError):
+                errors[name] = str(found)
+            else:
+                said.append((name, found.probs))
+        told = _told(errors, len(said) + len(errors)) if errors else f"there is nothing to predict in {items!r:.100}"
+        if not said:
+            raise DataError(told)
+        if errors:
+            warnings.warn(told, EasyLearnWarning, stacklevel=3)
+        ids, probs = zip(*said, strict=True)
+        return replace(Predictions.of(self.task, torch.stack(probs), ids), errors=errors)
+
+    def tta(self, items: Any, n_aug: int = 4) -> Prediction | Predictions:
+        """Test-time augmentation: probabilities averaged over the plain and `n_aug` augmented views of images.
+
+        Views are drawn as the learner's data drew them, for an item by its position: of the same items in the same
+        order the numbers are those of `learn.tta`. Of anything but images there is the plain view alone.
+
+        Args:
+            items: as in `predict`; all of them are held at once.
+            n_aug: augmented views.
+
+        Raises:
+            DataError: an item cannot be read; the message names it.
+            StateError: the file does not say how views are drawn.
+        """
+        self._refuse_streamed()
+        check_whole("n_aug", n_aug, 0)
+        is_file = self.preprocessor.is_file(items)
+        read = [*(self.preprocessor.read_file(Path(items), ALL) if is_file else [self.preprocessor.read(items)])]
+        if len(read) != 1:  # files of tables and texts may come in pieces
+            return self.predict(items)
+        (one,) = read
+        assert isinstance(one, Items)
+        views = self.preprocessor.views(one.values)
+        sources = [None, *(map(views, range(1, n_aug + 1)) if views is not None else ())]
+        stack = torch.stack([self._probs(one, source=source) for source in sources])
+        said = Predictions.of(self.task, stack.mean(0), one.ids, views=stack)
+        return said[0] if one.single else said
 
     def stream(self, items: Any, on_error: OnError = "raise") -> Iterator[tuple[str, Any]]:
         """Predictions one after the other, while memory holds a few batches of items.
@@ -84,12 +134,11 @@ class Predictor:
             A generator of (id, `Prediction`), in the order given; with "skip" of (id, `DataError`), too.
         """
         self._refuse_streamed()
-        if on_error not in get_args(OnError):
-            raise ArgumentError(f'on_error must be "raise" or "skip", got {on_error!r}')
-        for read in self._read(items, on_error == "skip"):
+        skip = _skips(on_error)
+        for read in self._read(items, skip):
             if isinstance(read, tuple):
                 yield read
-            elif on_error == "raise":
+            elif not skip:
                 yield from zip(read.ids, Prediction.of(self.task, self._probs(read)), strict=True)
             else:
                 yield from zip(read.ids, self._tried(read, np.arange(len(read))), strict=True)
@@ -105,35 +154,32 @@ class Predictor:
             return [*self._tried(read, some[:middle]), *self._tried(read, some[middle:])]
 
     def _files(self, path: Any) -> Iterator[Items]:
-        return self.preprocessor.read_file(Path(path), CHUNK * self.batch_size)
+        return (items for items in self._read(path, False) if isinstance(items, Items))
 
-    def _read(self, items: Any, skip: bool) -> Iterator[Items | tuple[str, DataError]]:
+    def _read(self, items: Any, skip: bool) -> Iterator[Items | Refused]:
         if self.preprocessor.is_file(items):
-            yield from self._files(items)
+            yield from self.preprocessor.read_file(Path(items), CHUNK * self.batch_size, skip)
             return
         first = 0
         for some in _pieces(items, CHUNK * self.batch_size):
-            for read in self._read_list(some, first) if skip and isinstance(some, list) else [self._many(some, first)]:
+            for read in self._read_some(some, first) if skip else [self._many(some, first)]:
                 yield read
                 first += 1 if isinstance(read, tuple) else len(read)
 
     def _many(self, some: Any, first: int) -> Items:
         read = self.preprocessor.read(some, first)
         if read.single:
-            raise ArgumentError("stream takes many items; for one use predictor.predict(item)")
+            raise ArgumentError('stream and on_error="skip" are for many items; one is predictor.predict(item)')
         return read
 
-    def _read_list(self, some: list[Any], first: int) -> Iterator[Items | tuple[str, DataError]]:
-        """Items of a list; what is none is found by halves, and comes with its name and the error."""
-        try:
-            yield self._many(some, first)
-        except DataError as error:
-            if len(some) == 1:
-                yield str(some[0]) if isinstance(some[0], str | os.PathLike) else str(first), error
-                return
-            middle = len(some) // 2
-            yield from self._read_list(some[:middle], first)
-            yield from self._read_list(some[middle:], first + middle)
+    def _read_some(self, some: Any, first: int) -> Iterator[Items | Refused]:
+        """Items of a list, a table or an array; what cannot be read comes with its name and the error."""
+        rows = getattr(some, "iloc", some)
+        if isinstance(some, str | bytes | Mapping) or is_open_file(some) or not isinstance(some, Iterable):
+            return iter([self._many(some, first)])
+        labels: Any = getattr(some, "index", ())
+        names = list(map(str, labels)) if rows is not some else [_name(x, first + i) for i, x in enumerate(some)]
+        return in_halves(lambda a, b: self._many(rows[a:b], first + a), names)
 
     def to_csv(self, items: Any, out: StrPath, on_error: OnError = "raise") -> int:
         """Write predictions to a csv: id, label and a probability per class, or numbers; says how many rows there are.
@@ -174,8 +220,8 @@ class Predictor:
         if self.task.is_streamed:
             raise ArgumentError("a language model predicts what comes next: use generate(predictor, prompt, n)")
 
-    def _probs(self, read: Items, some: Indices | None = None) -> Tensor:
-        source = self.preprocessor.source(read.values)
+    def _probs(self, read: Items, some: Indices | None = None, source: Source | None = None) -> Tensor:
+        source = self.preprocessor.source(read.values) if source is None else source
         if some is None or len(some) == len(read):
             loader = ItemLoader(self.preprocessor.order(read.values, source, self.batch_size), source)
         else:
@@ -196,12 +242,30 @@ class Predictor:
         return f"Predictor({model_name(self.model)}, {self.task})"
 
 
+def _skips(on_error: OnError) -> bool:
+    if on_error not in get_args(OnError):
+        raise ArgumentError(f'on_error must be "raise" or "skip", got {on_error!r}')
+    return on_error == "skip"
+
+
+def _told(errors: Mapping[str, str], n: int) -> str:
+    """A sentence on the items, of `n`, that were left out."""
+    name, why = next(iter(errors.items()))
+    first = why if name in why else f"{name}: {why}"
+    return f"{len(errors)} of {n} items cannot be read, and have no prediction. The first: {first}"
+
+
+def _name(item: Any, number: int) -> str:
+    """What an item of a list is called; a text is called by its number, as is anything but a file."""
+    return str(item) if isinstance(item, str | os.PathLike) else str(number)
+
+
 def _pieces(items: Any, n: int) -> Iterator[Any]:
     """At most `n` items at a time: lists, or pieces of a table or an array."""
     table = getattr(items, "iloc", items if isinstance(items, Tensor | np.ndarray) else None)
     if table is not None:
         yield from (table[a : a + n] for a in range(0, len(items), n))
-    elif isinstance(items, str | bytes | Mapping) or is_open_file(items):
+    elif isinstance(items, str | bytes | Mapping) or is_open_file(items) or not isinstance(items, Iterable):
         yield items
     else:
         source = iter(items)

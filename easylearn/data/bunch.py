@@ -5,8 +5,11 @@ from __future__ import annotations
 import textwrap
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence, Sized
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, get_args
 
+import numpy as np
+import numpy.typing as npt
 from torch import nn
 
 from ..errors import ArgumentError, DataError, did_you_mean
@@ -21,6 +24,37 @@ if TYPE_CHECKING:
 
 SplitName = Literal["train", "valid", "test"]
 S = TypeVar("S", bound=Sized)
+
+
+@dataclass(frozen=True)
+class PlainInputs:
+    """Items as a simple model takes them, a row each; what a kind of data has not is None.
+
+    Args:
+        numbers: shape (n, k).
+        codes: of categories, shape (n, c).
+        words: the words of all documents as numbers, one after the other; where each document begins and the last one
+            ends, shape (n + 1,); and how many different words there are.
+    """
+
+    numbers: npt.NDArray[Any] | None = None
+    codes: npt.NDArray[np.int64] | None = None
+    words: tuple[npt.NDArray[Any], npt.NDArray[np.int64], int] | None = None
+
+    @property
+    def size(self) -> int:
+        """How many numbers all rows have."""
+        return sum(t.size for t in (self.numbers, self.codes, self.words and self.words[0]) if t is not None)
+
+    def rows(self, chosen: npt.NDArray[np.int64]) -> PlainInputs:
+        """Some of the rows."""
+        numbers, codes = (None if t is None else t[chosen] for t in (self.numbers, self.codes))
+        if self.words is None:
+            return PlainInputs(numbers, codes)
+        ids, offsets, n_words = self.words
+        few = np.concatenate([ids[:0], *(ids[offsets[i] : offsets[i + 1]] for i in chosen)])
+        ends = np.cumsum([0, *np.diff(offsets)[chosen]])
+        return PlainInputs(numbers, codes, (few, ends, n_words))
 
 
 class Data(ABC, Generic[S]):
@@ -104,6 +138,10 @@ class Data(ABC, Generic[S]):
     def has_views(self) -> bool:
         """Whether augmented views exist, so that `tta` can average them."""
         return False
+
+    def plain_inputs(self, split: SplitName) -> PlainInputs | None:
+        """The items of a `split` in file order for a simple model beside the learner's; None where there are none."""
+        return None
 
     def describe_item(self, split: SplitName, i: int) -> dict[str, str]:
         """What is in item `i` of a `split`, in words: a text, or a row's columns; empty for images and the like."""

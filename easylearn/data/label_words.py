@@ -17,7 +17,7 @@ from ..errors import EasyLearnWarning
 from .levels import Level, in_order
 
 _WHOLE = re.compile(r"-?\d+", re.ASCII)
-_SEPARATORS = (" ", ";", "|", ",")
+_SEPARATORS = (";", "|", ",", "&", "+", "/", " ")
 
 
 def word(value: Level) -> str:
@@ -89,24 +89,42 @@ def forgotten_separator(words: Iterable[str]) -> str | None:
 
 
 def tell_twins(words: Iterable[str], column: str) -> None:
-    """Warn of classes that look the same: they differ by blanks around them, or by unicode's normal form, only."""
+    """Warn of classes that look the same: they differ by blanks, by how unicode writes them, or by case only."""
+    words = list(words)
     first: dict[str, str] = {}
     for given in words:
         other = first.setdefault(bare(given), given)
         if other != given:
+            unseen = "".join(sorted({c for c in other + given if unicodedata.category(c) == "Cf"}))
+            removed = f".str.replace({f'[{unseen}]'!a}, '', regex=True)" if unseen else ""
             warnings.warn(
                 f"the labels {other!a} and {given!a} of the target {column!r} differ only by blanks or by "
                 "unicode's normal form, and are two classes. If they are one, write them alike: "
-                f"df[{column!r}].str.strip().str.normalize('NFC')",
+                f"df[{column!r}]{removed}.str.split().str.join(' ').str.normalize('NFC')",
                 EasyLearnWarning,
                 stacklevel=5,
             )
+    by_case: dict[str, list[str]] = {}
+    for given in first:
+        if len(given) > 1:  # letters are often classes of their own
+            by_case.setdefault(given.casefold(), []).append(given)
+    twins = [same for same in by_case.values() if len(same) > 1]
+    if twins:
+        more = f" (and {len(twins) - 1} more such)" if len(twins) > 1 else ""
+        warnings.warn(
+            f"the labels {' and '.join(map(repr, twins[0][:3]))}{more} of the target {column!r} differ only by case, "
+            f"and are classes of their own. If they are one, write them alike: df[{column!r}].str.lower()",
+            EasyLearnWarning,
+            stacklevel=5,
+        )
 
 
 def bare(label: str) -> str:
-    r"""A label without what cannot be seen: blanks around it, and unicode's ways to write one letter.
+    r"""A label without what cannot be seen: blanks around it or doubled, signs without width, ways to write one letter.
 
-    >>> bare(" cafe\u0301 ") == "caf\u00e9"
+    >>> bare(" cafe\u0301 \u200b au  lait") == "caf\u00e9 au lait"
     True
     """
-    return unicodedata.normalize("NFC", label).strip()
+    if not label.isascii():
+        label = "".join(c for c in unicodedata.normalize("NFC", label) if unicodedata.category(c) != "Cf")
+    return " ".join(label.split())

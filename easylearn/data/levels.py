@@ -6,6 +6,7 @@ import datetime as dt
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from decimal import Decimal
+from fractions import Fraction
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -32,6 +33,8 @@ def plain(value: Any) -> Level:
         value = value.item()
     if isinstance(value, bool | int | float | Decimal):
         return value
+    if isinstance(value, Fraction):
+        return float(value)
     import pandas as pd
 
     if isinstance(value, np.datetime64 | dt.datetime):
@@ -225,6 +228,10 @@ class Lookup:
         for name in [*names, *self.kinds & {"timestamp", "timedelta", "date"}]:
             with suppress(ValueError, ArithmeticError):
                 found.append(_known(name).read(text))
+        if "date" in self.kinds:  # a day, at midnight
+            with suppress(ValueError):
+                when = dt.datetime.fromisoformat(text.strip())
+                found += [when.date()] if when == dt.datetime.combine(when.date(), dt.time()) else []
         return found
 
 

@@ -19,7 +19,7 @@ from .. import keyed
 from ..errors import ArgumentError, DataError, WeightsError
 from ..files import digest
 from ..task import Task
-from .bunch import Data, SplitName
+from .bunch import Data, PlainInputs, SplitName
 from .order import Batch, ItemLoader, Loader, Shard, TensorSource, shard_of, tensor_loader, to_device
 from .preprocess import Items, Preprocessor
 
@@ -184,6 +184,10 @@ class TensorSplit:
     def __len__(self) -> int:
         return len(self.inputs[0])
 
+    def __repr__(self) -> str:
+        shapes = " and ".join(str(tuple(t.shape)) for t in self.inputs)
+        return f"TensorSplit({shapes}{'' if self.target is None else ', with targets'})"
+
 
 class TensorData(Data[TensorSplit]):
     """Tensors or arrays in memory, for a model of one's own.
@@ -221,10 +225,20 @@ class TensorData(Data[TensorSplit]):
         """Row numbers."""
         return [str(i) for i in range(len(self._split(split)))]
 
+    def plain_inputs(self, split: SplitName) -> PlainInputs | None:
+        """See `Data.plain_inputs`: the numbers of each row, where there is one input and it has fractions."""
+        first, *more = self._split(split).inputs
+        return None if more or not first.is_floating_point() else PlainInputs(first.detach().cpu().flatten(1).numpy())
+
     def fingerprint(self, split: SplitName) -> str:
         """See `Data.fingerprint`: of the contents."""
         rows = self._split(split)
         return content_of(*rows.inputs, rows.target)
+
+    def __repr__(self) -> str:
+        shapes = " and ".join(str(tuple(t.shape[1:])) for t in self._splits["train"].inputs)
+        counts = ", ".join(f"{name} {len(rows):,}" for name, rows in self._splits.items())
+        return f"TensorData: {self.task}, rows of shape {shapes}, batches of {self.batch_size}; {counts}"
 
     def item_keys(self, split: SplitName, positions: Sequence[int] | None = None) -> list[str]:
         """See `Data.item_keys`: of the contents of each row."""

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from .. import keyed
+from ..device import has_float64
 from ..errors import ArgumentError, DataError
 
 Indices = npt.NDArray[np.int64]
@@ -313,7 +314,8 @@ class ItemLoader:
         positions = (index for at, sizes in _ahead(batches) for index in torch.from_numpy(at).split_with_sizes(sizes))
         target: Iterable[tuple[Tensor | None, ...]] = repeat((None,), len(batches))
         if self.target is not None:
-            target = TensorSource([self.target]).stream(batches, device)
+            stays = self.target.dtype == torch.float64 and not has_float64(device)  # the task brings them to its scale
+            target = TensorSource([self.target]).stream(batches, torch.device("cpu") if stays else device)
         with closing(self.source.stream(batches, device, seed, epoch)) as stream:
             for index, (known,), inputs in zip(positions, target, stream, strict=True):
                 yield Batch(inputs, known, index)

@@ -59,6 +59,33 @@ class RuntimeInputs:
     about: Mapping[str, Any] = field(default_factory=dict)
 
 
+Refused = tuple[str, DataError]
+"""The name of an item that cannot be read, and why."""
+
+
+def in_halves(read: Callable[[int, int], Items], names: Sequence[str]) -> Iterator[Items | Refused]:
+    """Items between two positions, as `read` gives them; of what it refuses, by halves, the ones that are to blame.
+
+    Args:
+        read: gives the items from one position up to another.
+        names: of all of them.
+    """
+
+    def between(a: int, b: int) -> Iterator[Items | Refused]:
+        try:
+            items: Items | Refused = read(a, b)
+        except DataError as error:
+            if b - a > 1:
+                middle = (a + b) // 2
+                yield from between(a, middle)
+                yield from between(middle, b)
+                return
+            items = names[a], error
+        yield items
+
+    return between(0, len(names))
+
+
 def is_open_file(given: Any) -> bool:
     """Whether it is an open file, or what is read like one."""
     return callable(getattr(given, "read", None))  # the wrapper of a temporary file has its methods by name only
@@ -87,6 +114,14 @@ class Preprocessor(ABC):
     def source(self, values: Any) -> Source:
         """The source of items that `read` gave."""
 
+    def views(self, values: Any) -> Callable[[int], Source] | None:
+        """What gives the source of the k-th augmented view, k > 0, of items that `read` gave; None if none can differ.
+
+        Raises:
+            StateError: nobody knows how views are drawn.
+        """
+        return None
+
     def order(self, values: Any, source: Source, batch_size: int) -> Order:
         """How items that `read` gave are put into batches."""
         return Order(len(source), batch_size)
@@ -95,8 +130,8 @@ class Preprocessor(ABC):
         """Whether this is a file or a folder of items for `read_file`, and no item itself."""
         return isinstance(given, Path)
 
-    def read_file(self, path: Path, n: int) -> Iterator[Items]:
-        """Items out of a file or a folder, at most `n` at a time.
+    def read_file(self, path: Path, n: int, skip: bool = False) -> Iterator[Items | Refused]:
+        """Items out of a file or a folder, at most `n` at a time; with `skip` also those that cannot be read.
 
         Raises:
             DataError: there is no such file, or it is of a kind that holds no such items.

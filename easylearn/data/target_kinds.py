@@ -229,6 +229,11 @@ class SeveralLabels(TargetKind):
         by_word = {word(label): label for c in chosen.tolist() if c >= 0 for label in lists[c]}
         if not by_word:
             raise DataError(f"no training row of the target {rows.columns[0].name!r} has a label")
+        if len(chosen) > 0 and len(by_word) == 1 and all(c >= 0 and lists[c] for c in chosen.tolist()):
+            raise DataError(
+                f"every training row of the target {rows.columns[0].name!r} has the one label {next(iter(by_word))!r}, "
+                "so there is nothing to tell apart; some rows need another, or none"
+            )
         tell_twins(by_word, str(rows.columns[0].name))
         return cls(tuple(map(word, order_classes(by_word))), False, options.label_sep)
 

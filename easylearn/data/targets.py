@@ -431,6 +431,11 @@ def _are_few_whole(values: Sequence[Any]) -> bool:
 def _note_on_text(name: str, n_rows: int, coded: Coded) -> str:
     """A sentence where text that was taken for classes looks like something else."""
     words = list(dict.fromkeys(word(v) for v in coded[1] if isinstance(v, str)))
+    if words and all(w[:1] + w[-1:] in ("[]", "()", "{}") for w in words):
+        return (
+            f"target {name}: {len(words)} classes, such as {words[0]!r:.60}; if these are lists of labels that were "
+            f"written as text, read them: df[{name!r}].map(ast.literal_eval)"
+        )
     sep = forgotten_separator(words)
     if sep is not None:
         return f"target {name}: {len(words)} classes, such as {words[0]!r}; did you mean label_sep={sep!r}?"

@@ -15,13 +15,13 @@ class BodyHead(nn.Module):
     """`head(pool(body(x)))`, in three layer groups: the body's stem, its late layers, and the head.
 
     Args:
-        body: images (b, 3, h, w) to a feature map.
-        pool: the feature map to one vector per image.
+        body: images (b, 3, h, w) to a feature map, or tokens (b, t) and lengths (b,) to a vector per text.
+        pool: the feature map to one vector per item.
         head: those vectors to logits.
         body_groups: the modules of the stem group and those of the late group, input first. A parameter that the body
             holds itself (a class token) belongs to the stem group.
         mean, std: per channel, what the images the body was trained on were normalised with. These buffers travel with
-            the weights but are not applied in `forward`: the batch stage of the data applies them.
+            the weights but are not applied in `forward`: the batch stage of the data applies them. Texts have none.
 
     >>> body, head = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()), nn.Linear(4, 2)
     >>> pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
@@ -35,12 +35,12 @@ class BodyHead(nn.Module):
 
     def __init__(
         self, body: nn.Module, pool: nn.Module, head: nn.Module, body_groups: Sequence[tuple[nn.Module, ...]],
-        mean: Sequence[float], std: Sequence[float],
+        mean: Sequence[float] = (), std: Sequence[float] = (),
     ) -> None:  # fmt: skip
         super().__init__()
         if len(body_groups) != 2:
             raise ArgumentError(f"body_groups must be two tuples of modules (stem, late), got {len(body_groups)}")
-        if len(mean) != len(std) or not mean:
+        if len(mean) != len(std):
             raise ArgumentError(f"mean and std need one number per channel, got {len(mean)} and {len(std)}")
         self.body = body
         self.pool = pool
@@ -54,14 +54,14 @@ class BodyHead(nn.Module):
         self.register_buffer("mean", torch.tensor([float(v) for v in mean]))
         self.register_buffer("std", torch.tensor([float(v) for v in std]))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits, shape (b, n_out), of normalised images `x`, shape (b, c, h, w)."""
-        out: Tensor = self.head(self.features(x))
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """Logits, shape (b, n_out), of the `inputs` that the body takes: normalised images (b, c, h, w), say."""
+        out: Tensor = self.head(self.features(*inputs))
         return out
 
-    def features(self, x: Tensor) -> Tensor:
-        """The input of the head, one row per image of `x`; precompute stores it."""
-        out: Tensor = self.pool(self.body(x))
+    def features(self, *inputs: Tensor) -> Tensor:
+        """What the head gets of the `inputs`, one row per item; precompute stores it."""
+        out: Tensor = self.pool(self.body(*inputs))
         return out
 
     def layer_groups(self) -> tuple[LayerGroup, ...]:

@@ -43,6 +43,9 @@ class ParamGroup:
     modules: tuple[nn.Module, ...]
     params: tuple[tuple[str, nn.Parameter], ...]
 
+    def __repr__(self) -> str:
+        return f"ParamGroup({self.name}: {self.n_params():,} parameters{'' if self.trainable else ', frozen'})"
+
     @property
     def trainable(self) -> bool:
         """Whether any of its parameters gets gradients."""

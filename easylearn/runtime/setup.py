@@ -11,7 +11,7 @@ PACKAGE = "easylearn_runtime"
 HOUSE = Path(__file__).resolve().parent.parent
 MODULES = {
     "": ["errors", "files"],
-    "data": ["levels", "values"],
+    "data": ["claims", "levels", "values"],
     "serve": [p.stem for p in sorted((HOUSE / "serve").glob("*.py")) if p.stem not in ("__init__", "torch_engine")],
     "tabular": ["fitted", "reports"],
     "texts": ["store", "tokenize", "vocab", "words"],

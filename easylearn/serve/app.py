@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 from ..errors import ArgumentError, EasyLearnError
 from .batching import Batcher
 from .counters import Counters
-from .engine import Floats, open_engine
+from .engine import Floats
 from .forms import Asked, asked
 from .guard import LOOPBACK, App, Guard, Receive, Scope, Send
 from .open_inference import infer
-from .refusals import Limits, Refused
+from .opening import open_engine
+from .refusals import Limits, RefusedError
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -62,7 +63,7 @@ class Models:
         try:
             return self._served[name] if name else next(iter(self._served.values()))
         except KeyError as error:
-            raise Refused(404, f"there is no model {name[:60]!r}; there are {list(self._served)}") from error
+            raise RefusedError(404, f"there is no model {name[:60]!r}; there are {list(self._served)}") from error
 
     @property
     def names(self) -> list[str]:
@@ -135,7 +136,7 @@ class Service:
         if given.as_csv:
             return _response(_csv(served, given, rows), "text/csv; charset=utf-8")
         if given.single:
-            if isinstance(rows[0], Refused):
+            if isinstance(rows[0], RefusedError):
                 raise rows[0]
             return _json(served.engine.answer(rows[0]))
         return _json({"predictions": [_said(served, row) for row in rows]})
@@ -154,9 +155,9 @@ class Service:
             served.admit(len(items))
             found = await _rows(served, items, request.receive)
             for row in found:
-                if isinstance(row, Refused):
+                if isinstance(row, RefusedError):
                     raise row
-            return [row for row in found if not isinstance(row, Refused)]
+            return [row for row in found if not isinstance(row, RefusedError)]
 
         body, headers = await infer(
             name, served.engine, request.headers, await request.body(), predicted, self.models.limits
@@ -186,18 +187,19 @@ class Service:
         return _json({"ready": True})
 
 
-async def _rows(served: Batcher, items: list[Any], receive: Receive) -> list[Floats | Refused]:
+async def _rows(served: Batcher, items: list[Any], receive: Receive) -> list[Floats | RefusedError]:
     """What the model says of each item, unless the caller leaves first."""
     if len(items) == 1 and served.is_free:
         try:
             return [await served.one(items[0])]
-        except Refused as refused:
+        except RefusedError as refused:
             return [refused]
     futures = [served.put(item) for item in items]
     together = asyncio.gather(*futures)
     gone = asyncio.ensure_future(receive())
+    waited: list[asyncio.Future[Any]] = [together, gone]
     try:
-        await asyncio.wait([together, gone], return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
         if not together.done():
             raise asyncio.CancelledError
         return list(together.result())
@@ -206,11 +208,11 @@ async def _rows(served: Batcher, items: list[Any], receive: Receive) -> list[Flo
         together.cancel()
 
 
-def _said(served: Batcher, row: Floats | Refused) -> dict[str, Any]:
-    return {"error": str(row)} if isinstance(row, Refused) else served.engine.answer(row)
+def _said(served: Batcher, row: Floats | RefusedError) -> dict[str, Any]:
+    return {"error": str(row)} if isinstance(row, RefusedError) else served.engine.answer(row)
 
 
-def _csv(served: Batcher, given: Asked, rows: Sequence[Floats | Refused]) -> bytes:
+def _csv(served: Batcher, given: Asked, rows: Sequence[Floats | RefusedError]) -> bytes:
     """A line per item: its number or id, label, probabilities or numbers, and what was wrong."""
     engine = served.engine
     has_label = engine.task.get("kind") != "regression"
@@ -219,7 +221,7 @@ def _csv(served: Batcher, given: Asked, rows: Sequence[Floats | Refused]) -> byt
     writer.writerow(["id", *(["label"] if has_label else []), *engine.names, "error"])
     for i, (item, row) in enumerate(zip(given.items, rows, strict=True)):
         name = item.get("id", i)
-        if isinstance(row, Refused):
+        if isinstance(row, RefusedError):
             writer.writerow([name, *[""] * (len(engine.names) + has_label), str(row)])
             continue
         said = engine.answer(row)
@@ -275,7 +277,8 @@ def asgi(
         watch.cancel()
 
     routes = [
-        *(Route(path, service.page) for path in _FILES), Route("/model", service.about), Route("/model/{name}", service.about),
+        *(Route(path, service.page) for path in _FILES),
+        Route("/model", service.about), Route("/model/{name}", service.about),
         Route("/predict", service.predict, methods=["POST"]),
         Route("/predict/{name}", service.predict, methods=["POST"]),
         Route("/metrics", service.metrics), Route("/v2", service.server), Route("/v2/health/live", service.live),
@@ -291,7 +294,7 @@ def asgi(
             await router(scope, receive, send)
         except HTTPException as error:
             said = "there is nothing here" if error.status_code == 404 else str(error.detail)
-            raise Refused(error.status_code, f"{said}; see / for what there is", **dict(error.headers or {})) from error
+            raise RefusedError(error.status_code, f"{said}; see / for what there is", error.headers) from error
 
     return Guard(app, limits, counters, hosts, token)
 

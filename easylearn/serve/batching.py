@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from .engine import Engine, Floats
-from .refusals import Limits, Refused
+from .refusals import Limits, RefusedError
 
 SIZES = (1, 2, 4, 8, 16, 32)
 GAIN = 0.9  # a larger batch must take less than this of the time per item
@@ -31,7 +31,7 @@ class Batcher:
         self.engine = engine
         self.size, self.seconds = _measure(engine)  # of a batch; per item
         self._max_wait = limits.max_wait
-        self._queue: deque[tuple[Any, asyncio.Future[Floats | Refused]]] = deque()
+        self._queue: deque[tuple[Any, asyncio.Future[Floats | RefusedError]]] = deque()
         self._running = 0
         self._thread = ThreadPoolExecutor(1, "model")
         self._inline = self.seconds * self.size < QUICK
@@ -52,15 +52,15 @@ class Batcher:
     def admit(self, n: int) -> None:
         """Refuse a request of `n` items with 503 where its turn would come too late."""
         if self._queue and self.wait > self._max_wait:
-            raise Refused(
+            raise RefusedError(
                 503,
                 f"{len(self._queue)} items are before yours, {self.wait:.1f} s of work: come again",
-                **{"retry-after": str(max(1, math.ceil(self.wait)))},
+                {"retry-after": str(max(1, math.ceil(self.wait)))},
             )
 
-    def put(self, item: Any) -> asyncio.Future[Floats | Refused]:
+    def put(self, item: Any) -> asyncio.Future[Floats | RefusedError]:
         """Queue an item. The future has its probabilities or what is wrong with it; cancel it to leave the queue."""
-        future: asyncio.Future[Floats | Refused] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[Floats | RefusedError] = asyncio.get_running_loop().create_future()
         self._queue.append((item, future))
         if self._task is None or self._task.done():
             self._task = asyncio.get_running_loop().create_task(self._work())
@@ -72,14 +72,14 @@ class Batcher:
             (found,) = self._compute([item])
         else:
             found = await self.put(item)
-        if isinstance(found, Refused):
+        if isinstance(found, RefusedError):
             raise found
         return found
 
     async def _work(self) -> None:
         loop = asyncio.get_running_loop()
         while self._queue:
-            taken = []
+            taken: list[tuple[Any, asyncio.Future[Floats | RefusedError]]] = []
             while self._queue and len(taken) < self.size:
                 item, future = self._queue.popleft()
                 if not future.done():  # whoever asked may have left
@@ -100,16 +100,16 @@ class Batcher:
                 if not future.done():
                     future.set_result(said)
 
-    def _compute(self, items: Sequence[Any]) -> list[Floats | Refused]:
+    def _compute(self, items: Sequence[Any]) -> list[Floats | RefusedError]:
         """What the model says of each item; one that is damaged fails alone."""
         began = time.perf_counter()
         prepared: list[Any] = []
-        found: list[Floats | Refused | None] = []
+        found: list[Floats | RefusedError | None] = []
         for item in items:
             try:
                 prepared.append(self.engine.prepare(item))
                 found.append(None)
-            except Refused as refused:
+            except RefusedError as refused:
                 found.append(refused)
         said = iter(self._run(prepared) if prepared else ())
         out = [next(said) if f is None else f for f in found]
@@ -120,15 +120,15 @@ class Batcher:
         self.seconds = _MEMORY * self.seconds + (1 - _MEMORY) * took / len(items)
         return out
 
-    def _run(self, prepared: list[Any]) -> list[Floats | Refused]:
+    def _run(self, prepared: list[Any]) -> list[Floats | RefusedError]:
         try:
             return list(self.engine.run(prepared))
         except Exception as error:  # a runtime raises its own kinds; the server answers, and lives
             if len(prepared) > 1:
                 return [said for one in prepared for said in self._run([one])]
-            if isinstance(error, Refused):
+            if isinstance(error, RefusedError):
                 return [error]
-            return [Refused(500, f"the model failed: {type(error).__name__}: {error}"[:300])]
+            return [RefusedError(500, f"the model failed: {type(error).__name__}: {error}"[:300])]
 
 
 def _measure(engine: Engine) -> tuple[int, float]:

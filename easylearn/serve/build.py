@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..errors import ArgumentError
 from ..files import atomic_write
-from .engine import open_engine
+from .opening import open_engine
 from .refusals import Limits
 
 _DOCKERFILE = """\
@@ -20,7 +20,7 @@ COPY {model} .
 USER app
 EXPOSE 8000
 STOPSIGNAL SIGTERM
-# Everyone who reaches the port is let in: put a proxy in front, or mount a token and write --token-file instead of --open.
+# Everyone who reaches the port is let in: put a proxy in front, or mount a token and write --token-file for --open.
 CMD ["{command}", "serve", "{model}", "--host", "0.0.0.0", "--open", "--workers", "1"]
 """
 

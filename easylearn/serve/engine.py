@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import WeightsError
-from .refusals import Limits, Refused
+from .refusals import Limits, RefusedError
 from .rows import RowReader
 
 Arrays = dict[str, npt.NDArray[Any]]
@@ -42,7 +42,7 @@ class Engine(ABC):
         """What `run` takes of one item: the bytes of an image, a row as a dictionary, or a text.
 
         Raises:
-            Refused: it is none, or damaged.
+            RefusedError: it is none, or damaged.
         """
 
     @abstractmethod
@@ -164,10 +164,10 @@ class OnnxEngine(Engine):
         """What the graph gives for inputs that are prepared already."""
         absent = [n for n in self._inputs if n not in given]
         if absent:
-            raise Refused(400, f"the input {absent[0]!r} is missing; the graph takes {list(self._inputs)}")
+            raise RefusedError(400, f"the input {absent[0]!r} is missing; the graph takes {list(self._inputs)}")
         rows = {len(given[n]) for n in self._inputs}
         if len(rows) != 1:
-            raise Refused(400, f"the inputs have different numbers of items: {sorted(rows)}")
+            raise RefusedError(400, f"the inputs have different numbers of items: {sorted(rows)}")
         for name, said in self._inputs.items():
             x = given[name]
             if (
@@ -175,7 +175,7 @@ class OnnxEngine(Engine):
                 or len(x.shape) != len(said["shape"])
                 or any(isinstance(n, int) and n != m for n, m in zip(said["shape"], x.shape, strict=True))
             ):
-                raise Refused(
+                raise RefusedError(
                     400,
                     f"the input {name!r} is {said['dtype']} of shape {said['shape']}, got {x.dtype} of {list(x.shape)}",
                 )
@@ -188,16 +188,16 @@ class OnnxEngine(Engine):
         if "tokens" in given and given["tokens"].size:
             n = int(self._about.get("n_tokens", 0))
             if given["tokens"].min() < 0 or given["tokens"].max() >= n or not given["tokens"].shape[1]:
-                raise Refused(400, f"tokens are numbers from 0 to {n - 1}, at least one a text")
+                raise RefusedError(400, f"tokens are numbers from 0 to {n - 1}, at least one a text")
             if (
                 "lengths" in given
                 and not ((given["lengths"] >= 1) & (given["lengths"] <= given["tokens"].shape[1])).all()
             ):
-                raise Refused(400, f"lengths are from 1 to {given['tokens'].shape[1]}")
+                raise RefusedError(400, f"lengths are from 1 to {given['tokens'].shape[1]}")
         if "cats" in given and isinstance(self._read, RowReader):
             most = np.array([len(c.levels) + 2 for c in self._read.cats])
             if ((given["cats"] < 0) | (given["cats"] >= most)).any():
-                raise Refused(400, f"cats are codes below {most.tolist()}")
+                raise RefusedError(400, f"cats are codes below {most.tolist()}")
 
     @property
     def inputs(self) -> list[dict[str, Any]]:
@@ -205,7 +205,7 @@ class OnnxEngine(Engine):
         return list(self._inputs.values())
 
     def describe(self) -> dict[str, Any]:
-        said = {"engine": "onnx", "items": self.items, "task": self.task, "version": self.version}
+        said: dict[str, Any] = {"engine": "onnx", "items": self.items, "task": self.task, "version": self.version}
         if isinstance(self._read, RowReader):
             said["form"] = self._read.form()
         return said
@@ -213,7 +213,7 @@ class OnnxEngine(Engine):
 
 def _bytes(item: Any) -> bytes:
     if not isinstance(item, bytes):
-        raise Refused(422, f"an image is the bytes of its file, got {type(item).__name__}")
+        raise RefusedError(422, f"an image is the bytes of its file, got {type(item).__name__}")
     return item
 
 
@@ -222,21 +222,3 @@ def _kind_of_items(about: Mapping[str, Any]) -> str:
     if found not in ("images", "table", "text"):
         raise WeightsError(f"the file is about {found!r}; images, tables and texts are served")
     return str(found)
-
-
-def open_engine(path: Path, limits: Limits) -> Engine:
-    """The engine of a model file: torch for what `learn.export` writes by default, ONNX Runtime for an ONNX file."""
-    try:
-        with open(path, "rb") as file:
-            head = file.read(4)
-    except OSError as error:
-        raise WeightsError(f"{path} cannot be read: {error.strerror}") from error
-    if path.suffix.lower() == ".onnx":
-        return OnnxEngine(path, limits)
-    if head[:2] != b"PK" and path.suffix.lower() != ".easylearn":
-        raise WeightsError(f"{path} is neither an .onnx file nor one that learn.export wrote")
-    try:
-        from .torch_engine import TorchEngine
-    except ImportError as error:
-        raise WeightsError(f"{path} needs easylearn itself; this runtime serves .onnx files alone") from error
-    return TorchEngine(path, limits)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from email.message import Message
 from typing import Any
 
-from .refusals import Limits, Refused, parse_json
+from .refusals import Limits, RefusedError, parse_json
 
 _DEPTH = 4  # lists and objects within one another: more than any item needs
 
@@ -35,13 +35,13 @@ def asked(kind: str, content_type: str, body: bytes, limits: Limits) -> Asked:
         limits: of how many items there may be.
 
     Raises:
-        Refused: 400 where it is damaged, 413 where it is too much, 415 where it is of another kind.
+        RefusedError: 400 where it is damaged, 413 where it is too much, 415 where it is of another kind.
     """
     header = Message()
     header["content-type"] = content_type or "application/octet-stream"
     sort = header.get_content_type()
     if not body:
-        raise Refused(400, "the body is empty: send an image, JSON, a text or a csv")
+        raise RefusedError(400, "the body is empty: send an image, JSON, a text or a csv")
     if sort == "application/json" or sort.endswith("+json"):
         found = _of_json(kind, parse_json(body))
     elif sort == "multipart/form-data":
@@ -53,11 +53,11 @@ def asked(kind: str, content_type: str, body: bytes, limits: Limits) -> Asked:
     elif kind == "text" and (sort == "text/plain" or sort == "application/octet-stream"):
         found = Asked([_decoded(body)], single=True)
     else:
-        raise Refused(415, f"a body of type {sort[:60]!r} is not taken for {kind}; {_TAKEN[kind]}")
+        raise RefusedError(415, f"a body of type {sort[:60]!r} is not taken for {kind}; {_TAKEN[kind]}")
     if not found.items:
-        raise Refused(400, "there are no items in the request")
+        raise RefusedError(400, "there are no items in the request")
     if len(found.items) > limits.max_items:
-        raise Refused(413, f"the request has {len(found.items):,} items; at most {limits.max_items:,} are taken")
+        raise RefusedError(413, f"the request has {len(found.items):,} items; at most {limits.max_items:,} are taken")
     return found
 
 
@@ -70,7 +70,7 @@ _TAKEN = {
 
 def _of_json(kind: str, given: Any) -> Asked:
     if _depth(given) > _DEPTH:
-        raise Refused(400, f"the JSON nests deeper than {_DEPTH}")
+        raise RefusedError(400, f"the JSON nests deeper than {_DEPTH}")
     if isinstance(given, Mapping) and len(given) == 1:
         ((name, inner),) = given.items()
         if name in ("items", "rows", "texts", "images") and isinstance(inner, list):
@@ -83,13 +83,13 @@ def _of_json(kind: str, given: Any) -> Asked:
 def _from_base64(item: Any) -> bytes:
     held = item.get("image") if isinstance(item, Mapping) else item
     if not isinstance(held, str):
-        raise Refused(422, 'in JSON an image is {"image": base64 of its file}')
+        raise RefusedError(422, 'in JSON an image is {"image": base64 of its file}')
     if held.startswith("data:"):
         held = held.partition(",")[2]
     try:
         return base64.b64decode(held, validate=True)
     except (binascii.Error, ValueError) as error:
-        raise Refused(422, "the image is not base64; neither paths nor addresses are opened") from error
+        raise RefusedError(422, "the image is not base64; neither paths nor addresses are opened") from error
 
 
 def _depth(given: Any, most: int = _DEPTH + 1) -> int:
@@ -100,7 +100,8 @@ def _depth(given: Any, most: int = _DEPTH + 1) -> int:
 
 
 def _of_form(kind: str, boundary: str, body: bytes, limits: Limits) -> Asked:
-    files, fields = _parts(boundary, body, limits)
+    parts = _parts(boundary, body, limits)
+    files, fields = parts.files, parts.fields
     if kind == "images":
         return Asked(files, single=len(files) == 1)
     if files:
@@ -110,68 +111,95 @@ def _of_form(kind: str, boundary: str, body: bytes, limits: Limits) -> Asked:
     return Asked([fields], single=True)
 
 
-def _parts(boundary: str, body: bytes, limits: Limits) -> tuple[list[bytes], dict[str, str]]:
-    from python_multipart.exceptions import FormParserError
-    from python_multipart.multipart import MultipartParser, parse_options_header
+class _Parts:
+    """The parts of a multipart form, as its parser finds them: files in order, fields by name."""
 
-    files: list[bytes] = []
-    fields: dict[str, str] = {}
-    part: dict[str, Any] = {}
-    ended: list[bool] = []
+    def __init__(self, limits: Limits) -> None:
+        self.files: list[bytes] = []
+        self.fields: dict[str, str] = {}
+        self.has_ended = False
+        self._most = limits.max_items + 1000
+        self._data, self._name, self._value = bytearray(), bytearray(), bytearray()
+        self._headers: dict[bytes, bytes] = {}
 
-    def begin() -> None:
-        part.update(data=bytearray(), headers={}, name=bytearray(), value=bytearray())
-        if len(files) + len(fields) >= limits.max_items + 1000:
-            raise Refused(413, "the form has too many parts")
+    def begin(self) -> None:
+        """A part begins."""
+        self._data, self._headers = bytearray(), {}
+        if len(self.files) + len(self.fields) >= self._most:
+            raise RefusedError(413, "the form has too many parts")
 
-    def header_end() -> None:
-        if len(part["headers"]) > 20:
-            raise Refused(400, "a part of the form has more than 20 headers")
-        part["headers"][bytes(part["name"]).lower()] = bytes(part["value"])
-        part["name"].clear()
-        part["value"].clear()
+    def header(self) -> None:
+        """A header of a part ends."""
+        if len(self._headers) > 20:
+            raise RefusedError(400, "a part of the form has more than 20 headers")
+        self._headers[bytes(self._name).lower()] = bytes(self._value)
+        self._name.clear()
+        self._value.clear()
 
-    def grow(which: str, most: int | None) -> Any:
-        def add(data: bytes, a: int, b: int) -> None:
-            part[which] += data[a:b]
-            if most is not None and len(part[which]) > most:
-                raise Refused(400, "a header of the form is too long")
+    def name(self, data: bytes, start: int, stop: int) -> None:
+        """Some of the name of a header."""
+        self._name += data[start:stop]
+        self._bound(self._name, 200)
 
-        return add
+    def value(self, data: bytes, start: int, stop: int) -> None:
+        """Some of the value of a header."""
+        self._value += data[start:stop]
+        self._bound(self._value, 4000)
 
-    def end() -> None:
-        _, options = parse_options_header(part["headers"].get(b"content-disposition", b""))
-        name = options.get(b"name", b"").decode("utf-8", "replace")
+    @staticmethod
+    def _bound(held: bytearray, most: int) -> None:
+        if len(held) > most:
+            raise RefusedError(400, "a header of the form is too long")
+
+    def data(self, data: bytes, start: int, stop: int) -> None:
+        """Some of what a part holds."""
+        self._data += data[start:stop]
+
+    def end(self) -> None:
+        """A part ends."""
+        from python_multipart.multipart import parse_options_header
+
+        _, options = parse_options_header(self._headers.get(b"content-disposition", b""))
         if b"filename" in options:
-            files.append(bytes(part["data"]))
+            self.files.append(bytes(self._data))
         else:
-            fields[name] = _decoded(bytes(part["data"]))
+            self.fields[options.get(b"name", b"").decode("utf-8", "replace")] = _decoded(bytes(self._data))
 
+    def end_all(self) -> None:
+        """The last boundary was there."""
+        self.has_ended = True
+
+
+def _parts(boundary: str, body: bytes, limits: Limits) -> _Parts:
+    from python_multipart.exceptions import FormParserError
+    from python_multipart.multipart import MultipartParser
+
+    found = _Parts(limits)
     try:
         parser = MultipartParser(boundary.encode("latin-1"), {
-            "on_part_begin": begin, "on_header_field": grow("name", 200), "on_header_value": grow("value", 4000),
-            "on_header_end": header_end, "on_part_data": grow("data", None), "on_part_end": end,
-            "on_end": lambda: ended.append(True),
+            "on_part_begin": found.begin, "on_header_field": found.name, "on_header_value": found.value,
+            "on_header_end": found.header, "on_part_data": found.data, "on_part_end": found.end,
+            "on_end": found.end_all,
         })  # fmt: skip
         parser.write(body)
         parser.finalize()
-    except Refused:
+    except RefusedError:
         raise
     except (FormParserError, ValueError, KeyError) as error:
-        raise Refused(400, f"the form is damaged: {error}"[:200]) from error
-    if not ended:
-        raise Refused(400, "the form has no end: its last boundary is missing")
-    return files, fields
+        raise RefusedError(400, f"the form is damaged: {error}"[:200]) from error
+    if not found.has_ended:
+        raise RefusedError(400, "the form has no end: its last boundary is missing")
+    return found
 
 
 def _of_csv(text: str) -> Asked:
     try:
         rows = list(csv.DictReader(io.StringIO(text, newline=""), strict=True))
     except csv.Error as error:
-        raise Refused(400, f"the csv is damaged: {error}") from error
+        raise RefusedError(400, f"the csv is damaged: {error}") from error
     for line, row in enumerate(rows, 2):
         if None in row or None in row.values():
-            raise Refused(400, f"row {line} of the csv has another number of fields than its first line")
+            raise RefusedError(400, f"row {line} of the csv has another number of fields than its first line")
     return Asked(rows, as_csv=True)
 
 
@@ -179,4 +207,4 @@ def _decoded(body: bytes) -> str:
     try:
         return body.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise Refused(400, f"the text is not in UTF-8: {error.reason} at byte {error.start}") from error
+        raise RefusedError(400, f"the text is not in UTF-8: {error.reason} at byte {error.start}") from error

@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from .counters import Counters
-from .refusals import Limits, Refused
+from .refusals import Limits, RefusedError
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -24,7 +24,10 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 SAFE = [
     (b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer"), (b"x-frame-options", b"DENY"),
-    (b"content-security-policy", b"default-src 'self'; img-src 'self' blob: data:; base-uri 'none'; form-action 'self'"),
+    (
+        b"content-security-policy",
+        b"default-src 'self'; img-src 'self' blob: data:; base-uri 'none'; form-action 'self'",
+    ),
 ]  # fmt: skip
 _FREE = ("/v2/health/", "/page.")  # asked for without a token; so is the page itself
 log = logging.getLogger("easylearn.serve")
@@ -66,7 +69,7 @@ class Guard:
         try:
             self._admit(scope, headers)
             await self._app(scope, self._bounded(headers, receive, began), answered)
-        except Refused as refused:
+        except RefusedError as refused:
             if not status:
                 await refuse(answered, refused, request_id)
         except (asyncio.CancelledError, _GoneError):
@@ -74,7 +77,9 @@ class Guard:
         except Exception:
             log.exception("request %s failed", request_id)  # the caller learns the id and no more
             if not status:
-                await refuse(answered, Refused(500, "the server failed; its log says why, under this id"), request_id)
+                await refuse(
+                    answered, RefusedError(500, "the server failed; its log says why, under this id"), request_id
+                )
         took = time.perf_counter() - began
         self._counters.observe(status or 499, took)
         if log.isEnabledFor(logging.INFO):
@@ -88,21 +93,21 @@ class Guard:
     def _admit(self, scope: Scope, headers: dict[bytes, bytes]) -> None:
         host = _host(headers.get(b"host", b"").decode("latin-1"))
         if self._hosts is not None and host not in self._hosts:
-            raise Refused(
+            raise RefusedError(
                 403, f"this server does not answer to the name {host[:60]!r}; start it with --host-name for it"
             )
         origin = headers.get(b"origin")
         if origin is not None and _host(urlsplit(origin.decode("latin-1")).netloc) != host:
-            raise Refused(403, "pages of other sites may not ask this server")
+            raise RefusedError(403, "pages of other sites may not ask this server")
         if self._token is not None and scope["path"] != "/" and not scope["path"].startswith(_FREE):
             given = headers.get(b"authorization", b"").decode("latin-1")
             if not given:
-                raise Refused(401, "send the token: Authorization: Bearer ...", **{"www-authenticate": "Bearer"})
+                raise RefusedError(401, "send the token: Authorization: Bearer ...", {"www-authenticate": "Bearer"})
             if not hmac.compare_digest(given.encode(), f"Bearer {self._token}".encode()):
-                raise Refused(403, "the token is wrong")
+                raise RefusedError(403, "the token is wrong")
         length = headers.get(b"content-length", b"0")
         if not length.isdigit():
-            raise Refused(400, f"Content-Length is a number of bytes, got {length[:20]!r}")
+            raise RefusedError(400, f"Content-Length is a number of bytes, got {length[:20]!r}")
         if int(length) > self._limits.max_body:
             raise _too_large(self._limits)
 
@@ -118,8 +123,8 @@ class Guard:
             try:
                 message = await asyncio.wait_for(receive(), max(left, 0.001))
             except (TimeoutError, asyncio.TimeoutError) as error:
-                raise Refused(
-                    408, f"the body did not come within {self._limits.deadline:g} s", connection="close"
+                raise RefusedError(
+                    408, f"the body did not come within {self._limits.deadline:g} s", {"connection": "close"}
                 ) from error
             if message["type"] == "http.disconnect":
                 raise _GoneError
@@ -136,8 +141,8 @@ class _GoneError(Exception):
     """The client left before its request was whole."""
 
 
-def _too_large(limits: Limits) -> Refused:
-    return Refused(413, f"the body is larger than {limits.max_body:,} bytes", connection="close")
+def _too_large(limits: Limits) -> RefusedError:
+    return RefusedError(413, f"the body is larger than {limits.max_body:,} bytes", {"connection": "close"})
 
 
 def _id(headers: dict[bytes, bytes]) -> str:
@@ -153,7 +158,7 @@ def _host(given: str) -> str:
     return given.rpartition(":")[0].lower() if given.count(":") == 1 else given.lower()
 
 
-async def refuse(send: Send, refused: Refused, request_id: str) -> None:
+async def refuse(send: Send, refused: RefusedError, request_id: str) -> None:
     """Answer with an error as JSON: what was wrong, and the id under which the log has it."""
     body = json.dumps({"error": str(refused), "id": request_id}).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]

@@ -117,17 +117,17 @@ class _Connections:
             f"POST {self._path} HTTP/1.1\r\nhost: {self._host}:{self._port}\r\ncontent-type: {kind}\r\n"
             f"content-length: {len(body)}\r\n{self._token}\r\n"
         )
+        kept = False
         try:
             writer.write(head.encode() + body)
             answer = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
             length = answer.partition("content-length:")[2].partition("\r\n")[0].strip()
             await reader.readexactly(int(length or 0))
-        except BaseException:
-            writer.close()
-            raise
-        if "connection: close" in answer:
-            writer.close()
-        else:
+            kept = "connection: close" not in answer
+        finally:
+            if not kept:
+                writer.close()
+        if kept:
             self._free.append((reader, writer))
         return answer.split()[1]
 
@@ -194,7 +194,7 @@ def page(plan: Plan, results: Sequence[Result]) -> str:
         "<!doctype html><meta charset=utf-8><title>Load</title><style>body{font:16px system-ui;margin:2rem auto;"
         "max-width:50rem}table{border-collapse:collapse}td,th{padding:.3rem .8rem;text-align:right;"
         "border-bottom:1px solid #ccc}</style>"
-        f"<h1>Load of {html.escape(plan.url)}</h1><p>{plan.duration:g} s at each rate, requests leave when they are due; "
+        f"<h1>Load of {html.escape(plan.url)}</h1><p>{plan.duration:g} s at each rate, requests leave when due; "
         "latency counts from then.</p><table><tr><th>asked/s<th>served/s<th>p50 ms<th>p90<th>p99<th>answers"
         f"{rows}</table>{_curve(results)}"
     )
@@ -214,7 +214,8 @@ def _curve(results: Sequence[Result]) -> str:
         return f"{50 + across * (width - 80):.1f},{height - 40 - up * (height - 70):.1f}"
 
     lines = "".join(
-        f'<polyline fill=none stroke={colour} stroke-width=2 points="{" ".join(at(x, y) for x, q, y in points if q == p)}"/>'
+        f"<polyline fill=none stroke={colour} stroke-width=2 "
+        f'points="{" ".join(at(x, y) for x, q, y in points if q == p)}"/>'
         f"<text x={width - 60} y={20 + 18 * k} fill={colour}>p{p}</text>"
         for k, (p, colour) in enumerate([(50, "#2a6f97"), (99, "#c1121f")])
     )

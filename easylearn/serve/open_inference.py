@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .engine import Engine, Floats, OnnxEngine
-from .refusals import Limits, Refused, parse_json
+from .refusals import Limits, RefusedError, parse_json
 
 ITEMS = "items"
 _TYPES: Mapping[str, Any] = {"UINT8": np.uint8, "INT64": np.int64, "FP32": np.float32}
@@ -61,27 +61,27 @@ async def infer(
     """
     length = headers.get(_LENGTH)
     if length is not None and not (length.isdigit() and int(length) <= len(body)):
-        raise Refused(400, f"{_LENGTH} is a number of bytes of the body, got {length[:20]!r}")
+        raise RefusedError(400, f"{_LENGTH} is a number of bytes of the body, got {length[:20]!r}")
     given = parse_json(body if length is None else body[: int(length)])
     rest = memoryview(b"" if length is None else body[int(length) :])
     if not isinstance(given, dict) or not isinstance(given.get("inputs"), list) or not given["inputs"]:
-        raise Refused(400, 'expected {"inputs": [{"name", "shape", "datatype", "data"}]}')
+        raise RefusedError(400, 'expected {"inputs": [{"name", "shape", "datatype", "data"}]}')
     tensors: dict[str, Any] = {}
     for said in given["inputs"]:
         key, value, rest = _tensor(said, rest)
         tensors[key] = value
     if len(rest):
-        raise Refused(400, f"{len(rest)} bytes of the body belong to no input")
+        raise RefusedError(400, f"{len(rest)} bytes of the body belong to no input")
     if ITEMS in tensors:
         if len(tensors[ITEMS]) > limits.max_items:
-            raise Refused(413, f"at most {limits.max_items:,} items are taken in a request")
+            raise RefusedError(413, f"at most {limits.max_items:,} items are taken in a request")
         probs = np.stack(await predicted([_item(engine, held) for held in tensors[ITEMS]]))
     elif isinstance(engine, OnnxEngine):
         if any(isinstance(x, list) for x in tensors.values()):
-            raise Refused(400, f"only {ITEMS!r} is of type BYTES")
+            raise RefusedError(400, f"only {ITEMS!r} is of type BYTES")
         probs = engine.tensors(tensors)
     else:
-        raise Refused(400, f"this model takes the input {ITEMS!r}, of type BYTES")
+        raise RefusedError(400, f"this model takes the input {ITEMS!r}, of type BYTES")
     return _answer(name, engine, given, probs.astype(np.float32))
 
 
@@ -91,7 +91,7 @@ def _answer(
     wanted = given.get("outputs")
     wants = wanted[0] if isinstance(wanted, list) and wanted and isinstance(wanted[0], dict) else {}
     if wants.get("name", "probs") != "probs":
-        raise Refused(400, f"there is no output {str(wants['name'])[:60]!r}; there is 'probs'")
+        raise RefusedError(400, f"there is no output {str(wants['name'])[:60]!r}; there is 'probs'")
     settings = (_parameters(given).get("binary_data_output"), _parameters(wants).get("binary_data"))
     output: dict[str, Any] = {"name": "probs", "datatype": "FP32", "shape": list(probs.shape)}
     said: dict[str, Any] = {"model_name": name, "model_version": engine.version[:12], "outputs": [output]}
@@ -113,43 +113,56 @@ def _parameters(given: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _tensor(said: Any, rest: memoryview) -> tuple[str, Any, memoryview]:
     """Name and value of an input, and the bytes after it."""
-    if not isinstance(said, dict) or not all(
-        isinstance(said.get(k), t) for k, t in (("name", str), ("shape", list), ("datatype", str))
-    ):
-        raise Refused(400, "an input has a name, a shape and a datatype")
-    name, shape, datatype = said["name"], said["shape"], said["datatype"]
-    if not all(type(n) is int and 0 <= n <= _MOST for n in shape) or not math.prod(shape, start=1) <= _MOST:
-        raise Refused(400, f"the shape of {name[:60]!r} is impossible: {str(shape)[:60]}")
+    name, shape, datatype = _said_of(said)
     size = _parameters(said).get("binary_data_size")
     if size is not None and not (type(size) is int and 0 <= size <= len(rest)):
-        raise Refused(400, f"binary_data_size of {name[:60]!r} is {size!r}; {len(rest)} bytes are there")
+        raise RefusedError(400, f"binary_data_size of {name[:60]!r} is {size!r}; {len(rest)} bytes are there")
     held = None if size is None else rest[:size]
     rest = rest if size is None else rest[size:]
     n = math.prod(shape)
     if datatype == "BYTES":
         items = _strings(held) if held is not None else [_encoded(x) for x in _flat(said.get("data"))]
         if len(items) != n:
-            raise Refused(400, f"{name[:60]!r} has {len(items)} items and the shape {shape}")
+            raise RefusedError(400, f"{name[:60]!r} has {len(items)} items and the shape {shape}")
         return name, items, rest
     if datatype not in _TYPES:
-        raise Refused(400, f"the datatype {datatype[:20]!r} is not taken; {[*_TYPES, 'BYTES']} are")
+        raise RefusedError(400, f"the datatype {datatype[:20]!r} is not taken; {[*_TYPES, 'BYTES']} are")
     dtype = np.dtype(_TYPES[datatype])
-    if held is not None:
-        if len(held) != n * dtype.itemsize:
-            raise Refused(400, f"{name[:60]!r} has {len(held)} bytes, and its shape needs {n * dtype.itemsize}")
-        return name, np.frombuffer(held, dtype.newbyteorder("<")).astype(dtype).reshape(shape), rest
-    flat = _flat(said.get("data"))
+    if held is None:
+        return name, _numbers(name, _flat(said.get("data")), n, datatype).reshape(shape), rest
+    if len(held) != n * dtype.itemsize:
+        raise RefusedError(400, f"{name[:60]!r} has {len(held)} bytes, and its shape needs {n * dtype.itemsize}")
+    return name, np.frombuffer(held, dtype.newbyteorder("<")).astype(dtype).reshape(shape), rest
+
+
+def _said_of(said: Any) -> tuple[str, list[int], str]:
+    """Name, shape and datatype of an input."""
+    if not isinstance(said, dict) or not all(
+        isinstance(said.get(k), t) for k, t in (("name", str), ("shape", list), ("datatype", str))
+    ):
+        raise RefusedError(400, "an input has a name, a shape and a datatype")
+    name, shape = said["name"], said["shape"]
+    if not all(type(n) is int and 0 <= n <= _MOST for n in shape) or not math.prod(shape, start=1) <= _MOST:
+        raise RefusedError(400, f"the shape of {name[:60]!r} is impossible: {str(shape)[:60]}")
+    return name, shape, said["datatype"]
+
+
+def _numbers(name: str, flat: list[Any], n: int, datatype: str) -> npt.NDArray[Any]:
+    """The data of an input out of JSON."""
     if len(flat) != n or not all(type(x) in (int, float, bool) for x in flat):
-        raise Refused(400, f"the data of {name[:60]!r} is {n} numbers, as its shape says; there are {len(flat)} values")
+        raise RefusedError(
+            400, f"the data of {name[:60]!r} is {n} numbers, as its shape says; there are {len(flat)} values"
+        )
+    dtype = np.dtype(_TYPES[datatype])
     try:
-        return name, np.array(flat, np.float64 if dtype.kind == "f" else object).astype(dtype).reshape(shape), rest
+        return np.array(flat, np.float64 if dtype.kind == "f" else object).astype(dtype)
     except (OverflowError, ValueError, TypeError) as error:
-        raise Refused(400, f"the data of {name[:60]!r} is not of the type {datatype}: {error}") from error
+        raise RefusedError(400, f"the data of {name[:60]!r} is not of the type {datatype}: {error}") from error
 
 
 def _flat(data: Any, depth: int = 8) -> list[Any]:
     if not isinstance(data, list) or not depth:
-        raise Refused(400, "data is a list")
+        raise RefusedError(400, "data is a list")
     if not any(isinstance(x, list) for x in data):
         return data
     return [y for x in data for y in (_flat(x, depth - 1) if isinstance(x, list) else [x])]
@@ -157,7 +170,7 @@ def _flat(data: Any, depth: int = 8) -> list[Any]:
 
 def _encoded(x: Any) -> bytes:
     if not isinstance(x, str):
-        raise Refused(400, "data of type BYTES is text in JSON")
+        raise RefusedError(400, "data of type BYTES is text in JSON")
     return x.encode()
 
 
@@ -166,10 +179,10 @@ def _strings(held: memoryview) -> list[bytes]:
     out, at = [], 0
     while at < len(held):
         if len(held) - at < 4:
-            raise Refused(400, "the bytes end within a length")
+            raise RefusedError(400, "the bytes end within a length")
         (n,) = struct.unpack_from("<I", held, at)
         if n > len(held) - at - 4:
-            raise Refused(400, f"an item says to be {n} bytes long, and {len(held) - at - 4} are there")
+            raise RefusedError(400, f"an item says to be {n} bytes long, and {len(held) - at - 4} are there")
         out.append(bytes(held[at + 4 : at + 4 + n]))
         at += 4 + n
     return out
@@ -187,4 +200,4 @@ def _item(engine: Engine, held: bytes) -> Any:
     try:
         return held.decode()
     except UnicodeDecodeError as error:
-        raise Refused(400, "an item is no text in UTF-8") from error
+        raise RefusedError(400, "an item is no text in UTF-8") from error

@@ -6,13 +6,15 @@ import io
 import math
 import warnings
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageFile, ImageOps
 
-from .refusals import Refused
+from .refusals import RefusedError
+
+if TYPE_CHECKING:
+    from PIL import Image, ImageFile
 
 FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 _ORIENTATION = 0x0112
@@ -27,6 +29,8 @@ class PixelReader:
     """
 
     def __init__(self, about: Mapping[str, Any], max_pixels: float) -> None:
+        from PIL import Image
+
         self._size: tuple[int, int] = tuple(map(int, about["size"]))  # type: ignore[assignment]
         self._channels = int(about["channels"])
         self._method = str(about["method"])
@@ -39,30 +43,34 @@ class PixelReader:
         self._max_pixels = min(max_pixels, float(about.get("max_pixels") or max_pixels))
 
     def __call__(self, data: bytes) -> npt.NDArray[np.uint8]:
-        """The pixels of one file; a `Refused` says what is wrong with it."""
+        """The pixels of one file; a `RefusedError` says what is wrong with it."""
+        from PIL import Image, UnidentifiedImageError
+
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of damaged metadata
                 with Image.open(io.BytesIO(data), formats=self._formats) as image:
                     n = image.size[0] * image.size[1]
                     if n > self._max_pixels:
-                        raise Refused(
+                        raise RefusedError(
                             413, f"the image has {n:,} pixels; at most {int(self._max_pixels):,} are taken: shrink it"
                         )
                     return self._fitted(self._flat(self._reduced(image)))
-        except Refused:
+        except RefusedError:
             raise
-        except Image.UnidentifiedImageError as error:
-            raise Refused(
+        except UnidentifiedImageError as error:
+            raise RefusedError(
                 415, f"this is no image in a format that is read here ({', '.join(self._formats)})"
             ) from error
         except Image.DecompressionBombError as error:
-            raise Refused(413, f"the image is too large: {error}") from error
+            raise RefusedError(413, f"the image is too large: {error}") from error
         except Exception as error:  # decoders of damaged files raise nearly anything: SyntaxError, struct.error
-            raise Refused(422, f"the image is damaged, decoding it failed: {error}") from error
+            raise RefusedError(422, f"the image is damaged, decoding it failed: {error}") from error
 
     def _reduced(self, image: ImageFile.ImageFile) -> Image.Image:
         """Turned as it was taken; a large JPEG is decoded at a half, a quarter or an eighth."""
+        from PIL import ImageOps
+
         turned = image.getexif().get(_ORIENTATION, 1)
         width, height = image.size if turned < 5 else image.size[::-1]
         th, tw = self._working
@@ -75,6 +83,8 @@ class PixelReader:
 
     def _flat(self, image: Image.Image) -> Image.Image:
         """In RGB or grey; what is transparent is white."""
+        from PIL import Image
+
         if image.mode.startswith("I"):  # 16 bits
             image = Image.fromarray(np.rint(np.asarray(image) / 65535 * 255).astype(np.uint8))
         elif image.mode in _WITH_ALPHA or "transparency" in image.info:
@@ -84,6 +94,8 @@ class PixelReader:
         return image if image.mode == mode else image.convert(mode)
 
     def _fitted(self, image: Image.Image) -> npt.NDArray[np.uint8]:
+        from PIL import Image
+
         (h, w), (th, tw) = self._size, self._working
         width, height = image.size
         scale = (min if self._method == "pad" else max)(th / height, tw / width)

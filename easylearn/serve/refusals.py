@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,12 +14,12 @@ _UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "m
 _SECONDS = {"": 1.0, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0}
 
 
-class Refused(DataError):
+class RefusedError(DataError):
     """A request that is not answered with a prediction: an HTTP `status`, what was wrong and what to do."""
 
-    def __init__(self, status: int, message: str, **headers: str) -> None:
+    def __init__(self, status: int, message: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(message)
-        self.status, self.headers = status, headers
+        self.status, self.headers = status, dict(headers or {})
 
 
 @dataclass(frozen=True)
@@ -74,15 +75,15 @@ def parse_json(body: bytes) -> Any:
     """
 
     def constant(name: str) -> None:
-        raise Refused(400, f"the JSON holds {name}, which JSON does not know; leave the key out or write null")
+        raise RefusedError(400, f"the JSON holds {name}, which JSON does not know; leave the key out or write null")
 
     try:
         return json.loads(body, parse_constant=constant)
     except UnicodeDecodeError as error:
-        raise Refused(400, "the JSON is not in UTF-8") from error
+        raise RefusedError(400, "the JSON is not in UTF-8") from error
     except RecursionError as error:
-        raise Refused(400, "the JSON nests too deep") from error
+        raise RefusedError(400, "the JSON nests too deep") from error
     except ValueError as error:
-        if isinstance(error, Refused):
+        if isinstance(error, RefusedError):
             raise
-        raise Refused(400, f"this is not JSON: {error}") from error
+        raise RefusedError(400, f"this is not JSON: {error}") from error

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from ..data.values import MISSING_WORDS
 from ..tabular.fitted import FittedCategory, FittedNumber, NotPlainError
 from ..tabular.reports import TransformReport
-from .refusals import Refused
+from .refusals import RefusedError
 
 Arrays = dict[str, npt.NDArray[Any]]
 
@@ -29,17 +29,17 @@ class RowReader:
     def __call__(self, row: Any) -> Arrays:
         """The arrays of one row; every column must be there, and null is a missing value."""
         if not isinstance(row, Mapping):
-            raise Refused(422, f"a row is an object with a value for each column, got {type(row).__name__}")
+            raise RefusedError(422, f"a row is an object with a value for each column, got {type(row).__name__}")
         absent = [n for n in self.names if n not in row]
         if absent:
-            raise Refused(
+            raise RefusedError(
                 422, f"the row has no column {absent[0]!r} ({len(absent)} missing); the model takes {self.names[:20]}"
             )
         report = TransformReport()
         try:
             cats = [c.encode_one(row, report) for c in self.cats]
         except NotPlainError as error:
-            raise Refused(
+            raise RefusedError(
                 422, f"a value of the row is neither text, number, true, false nor null: {row}"[:300]
             ) from error
         pairs = [c.encode_one({c.name: _number(row[c.name], c.name)}, report) for c in self.conts]
@@ -74,7 +74,7 @@ def _number(value: Any, name: str) -> Any:
     """A number, also one that is written as text, as files and forms have it; None where it is missing."""
     if not isinstance(value, str):
         if isinstance(value, list | Mapping):
-            raise Refused(422, f"column {name!r} is a number, got {value!r:.60}")
+            raise RefusedError(422, f"column {name!r} is a number, got {value!r:.60}")
         return value
     text = value.strip()
     if text.lower() in MISSING_WORDS:
@@ -82,4 +82,4 @@ def _number(value: Any, name: str) -> Any:
     try:
         return math.nan if "_" in text else float(text)
     except ValueError as error:
-        raise Refused(422, f"column {name!r} is a number, got {value!r:.60}") from error
+        raise RefusedError(422, f"column {name!r} is a number, got {value!r:.60}") from error

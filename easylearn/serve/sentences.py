@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from ..texts.tokenize import tokenizer_from_state
 from ..texts.vocab import BOS, FLD, Vocab
-from .refusals import Refused
+from .refusals import RefusedError
 
 
 class TextReader:
@@ -19,7 +19,9 @@ class TextReader:
     def __init__(self, about: Mapping[str, Any]) -> None:
         processor = about.get("processor")
         if not processor:
-            raise Refused(500, "the model's tokenizer is a function, which no file holds: serve the .easylearn file")
+            raise RefusedError(
+                500, "the model's tokenizer is a function, which no file holds: serve the .easylearn file"
+            )
         self._tokenizer = tokenizer_from_state(processor["tokenizer"])
         self.vocab = Vocab.from_state(processor["vocab"])
         columns = about.get("columns")
@@ -42,11 +44,11 @@ class TextReader:
         if isinstance(item, str):
             return item
         if not isinstance(item, Mapping):
-            raise Refused(422, f"a text is a string, got {type(item).__name__}")
+            raise RefusedError(422, f"a text is a string, got {type(item).__name__}")
         columns = [self.columns or "text"] if not isinstance(self.columns, list) else self.columns
         absent = [c for c in columns if not isinstance(item.get(c), str)]
         if absent:
-            raise Refused(422, f"the item has no text {absent[0]!r}; the model takes {columns}")
+            raise RefusedError(422, f"the item has no text {absent[0]!r}; the model takes {columns}")
         if len(columns) == 1:
             return str(item[columns[0]])
         return " ".join(f"{FLD} {i} {item[c]}" for i, c in enumerate(columns, 1))

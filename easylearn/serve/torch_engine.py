@@ -11,7 +11,7 @@ import numpy as np
 
 from ..errors import DataError
 from .engine import Engine, Floats
-from .refusals import Limits, Refused
+from .refusals import Limits, RefusedError
 
 _TAKEN: Mapping[str, tuple[type, ...]] = {"images": (bytes,), "table": (Mapping,), "text": (str, Mapping)}
 
@@ -36,7 +36,7 @@ class TorchEngine(Engine):
             self._predictor = replace(self._predictor, preprocessor=smaller)
         kind = preprocessor.kind
         if kind not in _TAKEN:
-            raise Refused(500, f"{path} is about {kind!r}; images, tables and texts are served")
+            raise RefusedError(500, f"{path} is about {kind!r}; images, tables and texts are served")
         version = hashlib.sha256(path.read_bytes()).hexdigest()
         self._columns = preprocessor.columns if isinstance(preprocessor, TextPreprocessor) else None
         super().__init__(path, version, self._predictor.task.to_json(), kind)
@@ -44,20 +44,20 @@ class TorchEngine(Engine):
     def prepare(self, item: Any) -> Any:
         """The item, if it is of the kind that the model takes; text is never taken for the name of a file."""
         if not isinstance(item, _TAKEN[self.items]):
-            raise Refused(422, f"the model takes {self.items}, got {type(item).__name__}")
+            raise RefusedError(422, f"the model takes {self.items}, got {type(item).__name__}")
         if self.items == "text" and isinstance(item, Mapping) and self._columns is None:
             item = item.get("text", item)
         try:
             self._predictor.preprocessor.read(item)
         except DataError as error:
-            raise Refused(422, str(error)) from error
+            raise RefusedError(422, str(error)) from error
         return item
 
     def run(self, prepared: Sequence[Any]) -> Floats:
         try:
             probs: Floats = self._predictor.predict(list(prepared)).probs.numpy()
         except DataError as error:
-            raise Refused(422, str(error)) from error
+            raise RefusedError(422, str(error)) from error
         return probs
 
     def sample(self) -> Any:
@@ -74,7 +74,7 @@ class TorchEngine(Engine):
         return dict.fromkeys(self._predictor.preprocessor.processor.names)  # type: ignore[attr-defined]
 
     def describe(self) -> dict[str, Any]:
-        said = {"engine": "torch", "items": self.items, "task": self.task, "version": self.version}
+        said: dict[str, Any] = {"engine": "torch", "items": self.items, "task": self.task, "version": self.version}
         if self.items == "table":
             from .rows import RowReader
 

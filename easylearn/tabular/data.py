@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from ..data.bunch import Data, SplitName
+from ..data.bunch import Data, PlainInputs, SplitName
 from ..data.frames import ParquetTable, known_types, read_table
 from ..data.order import Loader
 from ..data.split import Split
@@ -17,7 +17,7 @@ from ..errors import DataError, check_whole
 from ..files import StrPath
 from ..options import strict
 from .build import build_from_frames, build_from_stream
-from .loader import BUFFER_ROWS, TableSplit, memory_limit, on_device
+from .loader import BUFFER_ROWS, MemorySplit, TableSplit, memory_limit, on_device
 from .options import TableKeywords, TableOptions, Target, like_of
 from .preprocess import TablePreprocessor
 from .reports import COUNTS, TransformReport
@@ -222,6 +222,14 @@ class TabularData(Data[TableSplit]):
         columns = ["split", "column", *COUNTS, "fraction", "examples"]
         frame: pd.DataFrame = pd.DataFrame(rows, columns=columns).set_index(["split", "column"])
         return frame
+
+    def plain_inputs(self, split: SplitName) -> PlainInputs | None:
+        """See `Data.plain_inputs`: scaled numbers and codes, of a table in memory."""
+        rows = self._split(split)
+        if not isinstance(rows, MemorySplit):
+            return None
+        codes, numbers = rows.fetch()
+        return PlainInputs(numbers.numpy() if numbers.shape[1] else None, codes.numpy() if codes.shape[1] else None)
 
     def describe_item(self, split: SplitName, i: int) -> dict[str, str]:
         """See `Data.describe_item`: the columns of row `i`, numbers in their own units."""

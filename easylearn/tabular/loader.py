@@ -77,6 +77,9 @@ class MemorySplit:
     def __len__(self) -> int:
         return len(self.inputs[0]) if self.rows is None else len(self.rows)
 
+    def __repr__(self) -> str:
+        return f"MemorySplit({len(self):,} rows{'' if self.target is None else ', with targets'})"
+
     @property
     def _source(self) -> TensorSource:
         return TensorSource(self.inputs, self.rows)
@@ -148,6 +151,9 @@ class StreamSplit:
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    def __repr__(self) -> str:
+        return f"StreamSplit({len(self):,} rows{'' if self.target is None else ', with targets'})"
 
     @property
     def columns(self) -> list[str]:

@@ -11,6 +11,7 @@ from ..data.targets import TaskName
 from ..data.weights import ItemWeights
 from ..errors import ArgumentError
 from ..nn.embeddings import YRange
+from ..options import check_split
 from .fitted import Fill, Scale
 from .preprocess import TablePreprocessor
 
@@ -65,6 +66,9 @@ class TableOptions:
     max_levels: int | None = None
     like: Data[Any] | None = None
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_split(self.seed, self.stratify)
 
 
 class TableKeywords(TypedDict, total=False):

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from ..data.frames import KnownTypes, iter_table
+from ..data.frames import KnownTypes, Table, iter_table
 from ..data.order import Order, Source, TensorSource
-from ..data.preprocess import Items, Preprocessor, RuntimeInputs
+from ..data.preprocess import Items, Preprocessor, Refused, RuntimeInputs, in_halves
 from ..data.targets import Targets
 from ..errors import ArgumentError, DataError, EasyLearnWarning, WeightsError
 from ..nn.embeddings import YRange
@@ -58,21 +59,29 @@ class TablePreprocessor(Preprocessor):
         frame = _as_frame(given)
         if not len(frame):
             raise DataError("there are no rows to predict")
+        if frame is not given:
+            frame = frame.set_axis(range(first, first + len(frame)))  # messages then say the number that ids have
         single = isinstance(given, Mapping) or getattr(given, "ndim", 0) == 1
         encoded = self.processor.transform(frame)
         if not single:
             self._warn_of_unknown(encoded.report)
-        labels = frame.index if frame is given else range(first, first + len(frame))
-        return Items(encoded, tuple(map(str, labels)), single)
+        return Items(encoded, tuple(map(str, frame.index)), single)
 
-    def read_file(self, path: Path, n: int) -> Iterator[Items]:
+    def read_file(self, path: Path, n: int, skip: bool = False) -> Iterator[Items | Refused]:
         """See `Preprocessor.read_file`: the rows of a csv or parquet file or a folder of these, by their numbers."""
         seen = TransformReport()
         for table in iter_table(path, n, columns=self.processor.names, **self.column_types()):
-            encoded = self.processor.transform(TableView(table.frame, table.where))
-            seen += encoded.report
-            yield Items(encoded, tuple(str(i) for i in table.frame.index))
+            read, ids = partial(self._of_table, table), [str(i) for i in table.frame.index]
+            for items in in_halves(read, ids) if skip else [read(0, len(ids))]:
+                if isinstance(items, Items):
+                    seen += items.values.report
+                yield items
         self._warn_of_unknown(seen)
+
+    def _of_table(self, table: Table, a: int, b: int) -> Items:
+        rows = table.frame.iloc[a:b]
+        encoded = self.processor.transform(TableView(rows, lambda i: table.where(a + i)))
+        return Items(encoded, tuple(str(i) for i in rows.index))
 
     def column_types(self) -> KnownTypes:
         """How `read_table` is to read the columns of a file so that they mean what they meant in training."""

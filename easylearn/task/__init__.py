@@ -9,6 +9,7 @@ from .multi_label import MultiLabel, multi_label
 from .next_token import NO_TARGET, NextToken, next_token
 from .predictions import Prediction, Predictions, average_predictions
 from .regression import Regression, Scale, regression
+from .thresholds import choose_threshold
 
 __all__ = [
     "NO_TARGET",
@@ -24,6 +25,7 @@ __all__ = [
     "SingleLabel",
     "Task",
     "average_predictions",
+    "choose_threshold",
     "multi_label",
     "next_token",
     "regression",

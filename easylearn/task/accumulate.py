@@ -8,6 +8,7 @@ from typing import Protocol, TypeVar
 import torch
 from torch import Tensor
 
+from ..device import moved
 from ..errors import DataError
 from ..metrics import ItemFn, Metric
 
@@ -104,7 +105,7 @@ class Pool:
             raise DataError("there are no items to predict")
         index, logits, target = (torch.cat(tensors) for tensors in zip(*self._batches, strict=True))
         logits, target = in_file_order(index, logits, target)
-        result = {"valid_loss": float(self._loss(logits.to(self._device), target.to(self._device)))}
+        result = {"valid_loss": float(self._loss(logits.to(self._device), moved(target, self._device)))}
         probs = self._activate(logits)
         return result | {m.name: m(logits if m.needs == "logits" else probs, target) for m in self._metrics}
 

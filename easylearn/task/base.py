@@ -15,7 +15,17 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from ..errors import ArgumentError, DataError, StateError, WeightsError, did_you_mean, name_of, short
+from ..errors import (
+    ArgumentError,
+    DataError,
+    EasyLearnError,
+    StateError,
+    WeightsError,
+    check_takes_two,
+    did_you_mean,
+    name_of,
+    short,
+)
 from ..metrics import Metric, as_metric
 from .accumulate import Accumulator, Means, Pool
 
@@ -199,17 +209,32 @@ class Task(ABC):
         Raises:
             ArgumentError: a loss of the user's own gave something else than one number.
         """
+        device, dtype = logits.device, logits.dtype
         logits, target = self.compared(logits, target)
         if self.loss_fn is None:
             return self.own_loss(logits, target)
-        loss = self.loss_fn(logits, target)
+        loss = self._given_loss(self.loss_fn, logits, target)
         if not isinstance(loss, Tensor) or loss.numel() != 1:
             shape = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
             raise ArgumentError(
                 f"the loss {name_of(self.loss_fn)} must give one number, the mean of the batch, as a tensor; it gave "
                 f"{shape}. Take the mean of it (torch's losses: reduction='mean')"
             )
-        return loss
+        return loss if loss.device == device else loss.to(dtype).to(device)
+
+    def _given_loss(self, loss_fn: LossFn, logits: Tensor, target: Tensor) -> Any:
+        """What a loss gives; where one of torch's refuses the tensors, what they are is said."""
+        try:
+            return loss_fn(logits, target)
+        except (RuntimeError, TypeError, ValueError, IndexError) as error:
+            is_torchs = (getattr(loss_fn, "__module__", None) or "").startswith("torch.")
+            if not is_torchs or isinstance(error, EasyLearnError | torch.cuda.OutOfMemoryError):
+                raise
+            shown = [f"shape {tuple(x.shape)} and {x.dtype}" for x in (logits, target)]
+            raise ArgumentError(
+                f"the loss {name_of(loss_fn)} does not take what a {self.kind} task compares, outputs of {shown[0]} "
+                f"with targets of {shown[1]}: {str(error)[:300]}. Leave loss= out for the task's own"
+            ) from error
 
     def item_losses(self, logits: Tensor, target: Tensor) -> Tensor:
         """The loss of each item by itself, shape (n,), without gradients; `logits` and `target` as in `loss`."""
@@ -248,16 +273,29 @@ class Task(ABC):
             raise ArgumentError(f"loss must be made before it is given: write loss={loss.__name__}(), with brackets")
         if not callable(loss):
             raise ArgumentError(f"loss must be a function of (logits, target) that gives the mean, got {loss!r}")
+        check_takes_two(loss, "loss", "(logits, target)")
         return replace(self, loss_fn=loss)
 
     def smoothed(self, label_smoothing: float) -> Task:
         """The same task with a fraction, `label_smoothing`, of each target spread over all classes."""
         raise ArgumentError(f"label_smoothing is for single-label tasks, this one is {self.kind}")
 
-    def configured(self, metrics: Sequence[Any] | None, loss: LossFn | None, label_smoothing: float) -> Task:
-        """The same task with other `metrics`, another `loss` and `label_smoothing`, as far as they are given."""
+    def with_threshold(self, threshold: Any) -> Task:
+        """The same task with another `threshold`, a probability or one for each label; its metrics follow.
+
+        >>> from easylearn.task import multi_label
+        >>> multi_label(["haze", "road"]).with_threshold([0.2, 0.9]).decode(torch.tensor([[0.3, 0.6]]))
+        [('haze',)]
+        """
+        raise ArgumentError(f"a threshold is for tasks of several labels, this one is {self.kind}")
+
+    def configured(
+        self, metrics: Sequence[Any] | None, loss: LossFn | None, label_smoothing: float, threshold: Any = None
+    ) -> Task:
+        """The same task with other `metrics`, `loss`, `label_smoothing` and `threshold`, as far as they are given."""
         task = self if metrics is None else self.with_metrics(metrics)
         task = task if loss is None else task.with_loss(loss)
+        task = task if threshold is None else task.with_threshold(threshold)
         return task.smoothed(label_smoothing) if label_smoothing else task
 
     def same_as(self, other: Task) -> str:
@@ -423,6 +461,8 @@ def _read_setting(field: Field[Any], value: Any) -> Any:
     elif isinstance(default, float):
         if _is_number(value):
             return float(value)
+        if field.metadata.get("per_name") and isinstance(value, list) and all(map(_is_number, value)):
+            return tuple(value)
     elif type(value) is type(default):
         return value
     raise ArgumentError(f"{field.name} should be a {type(default).__name__}, got {str(value)[:50]!r}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, final
 
 import torch
@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from ..errors import ArgumentError, DataError
 from ..metrics import Metric, accuracy_at
+from ..thresholds import Threshold, as_threshold, reaches
 from .base import Task, as_names
 from .exclusive import precision_recall
 
@@ -25,21 +26,31 @@ class MultiLabel(Task):
 
     Args:
         names, metrics, loss_fn: see `Task`.
-        threshold: the probability from which a label counts as given.
+        threshold: the probability from which a label counts as given, or one for each label. Metrics that were made
+            without one of their own count at it.
     """
 
     kind: ClassVar[str] = "multi_label"
     is_multi = True
     instead = "items have several labels here: use report() for the precision and recall of each label"
-    threshold: float = 0.5
+    threshold: Threshold = field(default=0.5, metadata={"per_name": True})
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.threshold <= 1.0:
-            raise ArgumentError(f"threshold is a probability between 0 and 1, got {self.threshold}")
+        threshold = as_threshold(self.threshold)
+        object.__setattr__(self, "threshold", threshold)
         super().__post_init__()
+        if isinstance(threshold, tuple) and len(threshold) != len(self.names):
+            raise ArgumentError(
+                f"there are {len(threshold)} thresholds for {len(self.names)} labels: give one for each, in the order "
+                f"of {list(self.names[:10])}, or one number for all"
+            )
+        object.__setattr__(self, "metrics", tuple(m.at(threshold) if m.at else m for m in self.metrics))
 
     def default_metrics(self) -> tuple[Metric, ...]:
-        return (accuracy_at(self.threshold),)
+        return (accuracy_at(),)
+
+    def with_threshold(self, threshold: Any) -> Task:
+        return replace(self, threshold=threshold)
 
     def own_loss(self, logits: Tensor, target: Tensor) -> Tensor:
         return F.binary_cross_entropy_with_logits(logits, target.to(logits.dtype))
@@ -59,7 +70,7 @@ class MultiLabel(Task):
         return probs.logit(1e-7)
 
     def decode(self, probs: Tensor) -> list[Any]:
-        return self._named(probs >= self.threshold)
+        return self._named(reaches(probs, self.threshold))
 
     def decode_target(self, target: Tensor) -> list[Any]:
         return self._named(target > 0.5)
@@ -68,7 +79,7 @@ class MultiLabel(Task):
         return [tuple(n for n, on in zip(self.names, row, strict=True) if on) for row in flags.tolist()]
 
     def index(self, probs: Tensor) -> int | tuple[int, ...] | None:
-        return tuple(torch.nonzero(probs >= self.threshold).flatten().tolist())
+        return tuple(torch.nonzero(reaches(probs, self.threshold)).flatten().tolist())
 
     def check_target(self, target: Tensor) -> Tensor:
         if target.ndim != 2 or target.shape[1] != len(self.names):
@@ -92,7 +103,7 @@ class MultiLabel(Task):
         return {"probability": torch.where(target > 0.5, probs, 1 - probs).min(1).values.tolist()}
 
     def by_name(self, probs: Tensor, target: Tensor) -> dict[str, list[Any]]:
-        chosen, true = probs >= self.threshold, target > 0.5
+        chosen, true = reaches(probs, self.threshold), target > 0.5
         return precision_recall((chosen & true).sum(0), chosen.sum(0), true.sum(0))
 
     def count_classes(self, target: Tensor) -> list[int]:
@@ -102,12 +113,12 @@ class MultiLabel(Task):
         return probs.double().flatten(), (target > 0.5).double().flatten()
 
 
-def multi_label(classes: Sequence[str], threshold: float = 0.5) -> MultiLabel:
+def multi_label(classes: Sequence[str], threshold: Threshold = 0.5) -> MultiLabel:
     """Each item has any number of the classes: binary cross-entropy, sigmoid, accuracy at the threshold.
 
     Args:
         classes: their names, in the order of the model's outputs.
-        threshold: the probability from which a label counts as given.
+        threshold: the probability from which a label counts as given, or one for each label.
 
     >>> multi_label(["haze", "road"]).decode(torch.tensor([[0.7, 0.6], [0.1, 0.2]]))
     [('haze', 'road'), ()]

@@ -62,6 +62,11 @@ class NextToken(ExclusiveTask):
     def activate(self, logits: Tensor) -> Tensor:
         return logits.softmax(-1)
 
+    def first_outputs(self, target: Tensor, weights: Tensor | None = None) -> Tensor:
+        """See `Task.first_outputs`: how frequent each token is, whatever came before; `weights` are for items."""
+        counts = torch.bincount(target.flatten(), minlength=len(self.names)).double() + 0.5
+        return (counts / counts.sum()).log()
+
     def outputs_for(self, probs: Tensor) -> Tensor:
         return probs.clamp_min(1e-38).log()
 

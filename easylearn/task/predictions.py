@@ -5,8 +5,8 @@ from __future__ import annotations
 import operator
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from opcode import opname
 from typing import TYPE_CHECKING, Any, overload
 
@@ -69,6 +69,7 @@ class Predictions:
         labels: the decoded predictions.
         views: shape (n_views, n, number of names): the plain view first, then the augmented ones.
         task: what was predicted.
+        errors: why other items, by id, have no prediction; `Predictor.predict` leaves them out by "skip".
 
     >>> from easylearn.task import single_label
     >>> said = Predictions.of(single_label(["cat", "dog"]), torch.tensor([[0.25, 0.75], [0.5, 0.5]]), ["a", "b"])
@@ -85,6 +86,7 @@ class Predictions:
     labels: tuple[Any, ...]
     views: Tensor
     task: Task
+    errors: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -182,7 +184,8 @@ class Predictions:
     def __repr__(self) -> str:
         targets = "" if self.targets is None else ", with targets"
         views = f", {len(self.views)} views" if len(self.views) > 1 else ""
-        return f"Predictions({len(self):,} items, {self.task}{targets}{views})"
+        errors = f", {len(self.errors):,} left out" if self.errors else ""
+        return f"Predictions({len(self):,} items, {self.task}{targets}{views}{errors})"
 
 
 def _is_loop() -> bool:

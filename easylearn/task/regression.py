@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..device import has_float64
 from ..errors import ArgumentError, DataError, short
 from ..metrics import Metric, rmse
 from .base import LossFn, Task, as_names
@@ -113,9 +114,10 @@ class Regression(Task):
         elif logits.ndim == target.ndim - 1:
             logits = logits.unsqueeze(-1)
         if self.loss_fn is None:
-            return logits, self.outputs_for(target)
+            wanted = self.outputs_for(target)
+            return logits, wanted if wanted.device == logits.device else wanted.to(logits.dtype).to(logits.device)
         logits = self._on_scale(logits)
-        return logits, _SCALES[self.scale][1](target).to(logits.dtype)
+        return logits, _SCALES[self.scale][1](target).to(logits.dtype).to(logits.device)
 
     def own_loss(self, logits: Tensor, target: Tensor) -> Tensor:
         return F.mse_loss(logits, target.to(logits.dtype))
@@ -133,6 +135,8 @@ class Regression(Task):
         """Outputs, which count deviations, as numbers on the scale."""
         if not self.center:
             return outputs
+        if self.dtype == torch.float64 and not has_float64(outputs.device):
+            outputs = outputs.cpu()
         outputs = outputs.to(torch.promote_types(outputs.dtype, self.dtype))
         return outputs * _like(self.spread, outputs) + _like(self.center, outputs)
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from torch import Tensor
 
 from .. import keyed
-from ..data.bunch import Data, SplitName
+from ..data.bunch import Data, PlainInputs, SplitName
 from ..data.order import ItemLoader, Order
 from ..data.split import Split, by_class
 from ..errors import ArgumentError, DataError
@@ -23,9 +23,10 @@ from .gather import Folders, Gathered, Given, Rows, TextSplit, read_tables, rows
 from .loader import StreamLoader
 from .options import OLD_NAMES, Columns, LabelKeywords, LabelOptions, StreamKeywords, StreamOptions, TextOptions
 from .preprocess import EVAL_FACTOR, AnyText, StreamPreprocessor, TextPreprocessor
+from .processing import TextProcessor
 from .sources import Errors, as_names, is_one
 from .store import TokenStore
-from .tokenize import Tokenizer
+from .tokenize import PretrainedTokenizer, Tokenizer
 from .torchtext import are_pairs, read_pairs
 from .vocab import Vocab
 
@@ -63,6 +64,11 @@ class _Texts(Data[TextSplit]):
     def text(self, split: SplitName, i: int) -> str:
         """Document `i` of a split as the model sees it."""
         return self.preprocessor.processor.decode(self.store(split).doc(i))
+
+    def plain_inputs(self, split: SplitName) -> PlainInputs:
+        """See `Data.plain_inputs`: the tokens of each document."""
+        store = self.store(split)
+        return PlainInputs(words=(store.ids, store.offsets, len(self.vocab)))
 
     def describe_item(self, split: SplitName, i: int) -> dict[str, str]:
         documents = self._split(split).documents
@@ -374,6 +380,44 @@ class TextData(_Texts):
         order = Order(len(chosen), batch_size, shuffle=training, weights=weights, lengths=chosen.store.lengths)
         return ItemLoader(order, self.preprocessor.source_of(chosen.store), chosen.target)
 
+    def tokenised(self, tokenizer: Tokenizer, max_tokens: int) -> TextData:
+        """The same texts, read once more, as a pretrained encoder takes them.
+
+        Args:
+            tokenizer: the encoder's.
+            max_tokens: what is longer is cut to so many, or to the fewer that this data is cut to.
+
+        Raises:
+            DataError: the texts are too many to have been kept; the message says how to make the data instead.
+        """
+        how = self.preprocessor
+        most = max_tokens if how.max_tokens is None else min(how.max_tokens, max_tokens)
+        splits = dict(self._splits)
+        if not _is_same(self.tokenizer, tokenizer):
+            processor = TextProcessor(tokenizer, Vocab(tokenizer.closed or ()))
+            how = replace(how, processor=processor)
+            for name, split in self._splits.items():
+                if split.documents is None:
+                    raise DataError(
+                        f"the texts of the {name} split, {split.store.n_tokens:,} tokens, are not kept and cannot be "
+                        "split anew: make the data with tokenizer=TextBody(...).tokenizer, or from a folder of files"
+                    )
+                splits[name] = replace(split, store=processor.store(split.documents, progress=False))
+        how = replace(how, max_tokens=most)
+        return TextData(self.task, splits, how, batch_size=self.batch_size, weights=self._weights)
+
+    def training_only(self, batch_size: int) -> TextData:
+        """The training split alone, in batches of another `batch_size`."""
+        return TextData(
+            self.task, {"train": self._split("train")}, self.preprocessor, batch_size=batch_size, weights=self._weights
+        )
+
+    def item_keys(self, split: SplitName, positions: Sequence[int] | None = None) -> Sequence[str]:
+        """What each document is: its tokens, and what becomes of them."""
+        store, how = self.store(split), self.preprocessor
+        made = f"{how.vocab.digest} {how.max_tokens} {how.backward} {store.ids.dtype}"
+        return [digest([made, store.doc(i).tobytes()]) for i in (range(len(store)) if positions is None else positions)]
+
     def fingerprint(self, split: SplitName) -> str:
         chosen, how = self._split(split), self.preprocessor
         parts: list[str | bytes] = [chosen.store.digest, str(how.max_tokens), str(how.backward)]
@@ -388,3 +432,9 @@ def _columns(text: Columns | None) -> str | tuple[str, ...] | None:
     """The columns of texts, as they are kept: one by its name, several as a tuple, None where there is no table."""
     names = [None] if text is None else as_names(text)
     return names[0] if text is None or is_one(text) else tuple(names)  # type: ignore[arg-type]
+
+
+def _is_same(one: Tokenizer, other: Tokenizer) -> bool:
+    """Whether both are the tokenizer of one pretrained encoder."""
+    known = isinstance(one, PretrainedTokenizer) and isinstance(other, PretrainedTokenizer)
+    return known and one.state_dict() == other.state_dict()

@@ -46,6 +46,9 @@ class TextSplit:
     def __len__(self) -> int:
         return len(self.store)
 
+    def __repr__(self) -> str:
+        return f"TextSplit({self.store}{'' if self.target is None else ', with targets'})"
+
 
 @dataclass(frozen=True)
 class Gathered:

@@ -11,10 +11,12 @@ from ..errors import ArgumentError
 from ..files import StrPath, as_path
 from ..learning import Learner, Training, TrainingOptions
 from ..nn.awd_lstm import AWDLSTM, CLASSIFIER_DROPS, LM_DROPS, Drops
+from ..nn.bert import encoder_classifier
 from ..nn.heads import begin_at
 from ..nn.text_models import LanguageModel, TextClassifier, classifier_head
 from ..options import strict
 from ..train.callback import Callback, check_callbacks
+from .bodies import TextBody, text_body
 from .callbacks import ActivationPenalty, RateByLength, SampledSoftmax
 from .data import TextData, TextLMData
 from .preprocess import AnyText
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 SIZES = {"emb_size": 400, "n_hidden": 1152, "n_layers": 3}  # arXiv 1801.06146, with 1152 for 1150: kernels like it
+
+BODY_CLIP = 1.0  # largest norm of the gradients where an encoder trains, as in arXiv 1810.04805's code
 
 Pretrained = StrPath | tuple[StrPath, StrPath] | SavedEncoder | None
 
@@ -92,35 +96,51 @@ def language_model_learner(
 
 @strict(_OLD_NAMES, Training)
 def text_classifier_learner(
-    data: TextData, *, pretrained: Pretrained = None, vectors: Any = None, emb_size: int | None = None,
+    data: TextData, *, body: StrPath | TextBody | None = None, precompute: bool = False,
+    pretrained: Pretrained = None, vectors: Any = None, emb_size: int | None = None,
     n_hidden: int | None = None, n_layers: int | None = None, drop_mult: float = 1.0, drops: Drops = CLASSIFIER_DROPS,
-    layers: Sequence[int] = (50,), ps: float | Sequence[float] | None = None, bptt: int = 70, max_len: int = 1400,
+    layers: Sequence[int] | None = None, ps: float | Sequence[float] | None = None, bptt: int = 70, max_len: int = 1400,
     alpha: float = 2.0, beta: float = 1.0, **options: Unpack[TrainingOptions],
 ) -> Learner:  # fmt: skip
-    """A learner for texts with labels: an AWD-LSTM read to the end, and a head on what it says (arXiv 1801.06146).
+    """A learner for texts with labels: an AWD-LSTM read to the end (arXiv 1801.06146), or a pretrained encoder.
+
+    With `body` it starts frozen, and its first fit begins with the regularised linear model of the encoder's vectors:
+    the way for few labels. `contrast(learn)` then adapts the encoder.
 
     Args:
-        data: the documents and their labels.
+        data: the documents and their labels. With `body` they are tokenised anew, by the encoder's tokenizer.
+        body: "minilm", a folder with an encoder of that kind, or a `TextBody`; None reads with an AWD-LSTM. What
+            belongs to that (pretrained to max_len, but for layers and ps; alpha, beta) is then left out.
+        precompute: train the head on stored vectors of the frozen encoder, at the speed of a small network.
         pretrained: the encoder to start from, as in `language_model_learner`; the learner then starts frozen but for
             its head. `load_encoder(learn, name)` puts one into a learner that is there, and leaves freezing alone.
         vectors, emb_size, n_hidden, n_layers: as in `language_model_learner`.
         drop_mult: all dropouts of the encoder, and those of the head if `ps` is None, times this.
         drops: the dropouts.
-        layers: sizes of the head's hidden layers.
-        ps: dropout before each layer of the head: one number, or one per layer; None is `drops.output`, then 0.1.
+        layers: sizes of the head's hidden layers; None is one of 50, or with `body` none.
+        ps: dropout before each layer of the head: one number, or one per layer; None is `drops.output`, then 0.1, or
+            with `body` that of `pooled_head`.
         bptt: tokens in a window of truncated back-propagation.
         max_len: how many tokens at the end of a document get gradients.
         alpha, beta: penalties on large and on changing outputs; see `ActivationPenalty`.
 
     Returns:
-        The learner. Its layer groups are "embedding", one per recurrent layer, and "head".
+        The learner. Its layer groups are "embedding", one per recurrent layer, and "head"; with `body` they are "stem"
+        (embeddings and the first half of the layers), "late" and "head".
 
     Raises:
-        ArgumentError: sizes contradict those of the file.
+        ArgumentError: sizes contradict those of the file, or `body`; there is no such body.
         WeightsError: the file does not fit, or is damaged.
     """
     if not isinstance(data, TextData):
         raise ArgumentError(f"a text classifier needs TextData, got {type(data).__name__}")
+    if body is not None:
+        given = {"pretrained": pretrained, "vectors": vectors, "emb_size": emb_size, "n_hidden": n_hidden}
+        odd = [n for n, v in {**given, "n_layers": n_layers}.items() if v is not None]
+        if odd:
+            raise ArgumentError(f"{odd[0]}= belongs to the AWD-LSTM: leave it out, or body=")
+        return _body_learner(data, text_body(body), precompute, layers or (), ps, options)
+    layers = (50,) if layers is None else layers
     texts = data.preprocessor
     saved = _read(pretrained, texts.backward)
     sizes = _sizes(saved, vectors, {"emb_size": emb_size, "n_hidden": n_hidden, "n_layers": n_layers})
@@ -133,10 +153,29 @@ def text_classifier_learner(
         model = TextClassifier(encoder, head, bptt=bptt, max_len=max_len)
     standing: list[Callback] = [ActivationPenalty(alpha, beta)] if alpha or beta else []
     options["callbacks"] = [*standing, *check_callbacks(options.get("callbacks", ()))]
-    learn = Learner(data, model, **options)
+    learn = Learner(data, model, precompute=precompute, **options)
     if saved is not None:
         copy_encoder(saved, model, texts.vocab, texts.backward)
         learn.freeze()
+    return learn
+
+
+def _body_learner(
+    data: TextData, body: TextBody, precompute: bool, hidden: Sequence[int], ps: float | Sequence[float] | None,
+    options: TrainingOptions,
+) -> Learner:  # fmt: skip
+    """A frozen encoder and a new head."""
+    if data.preprocessor.backward:
+        raise ArgumentError("an encoder reads texts from their beginning; make the data with backward=False")
+    data = data.tokenised(body.tokenizer, body.most_tokens)
+    with keyed.scoped_rng(options.get("seed", 0), "text"):
+        encoder = body.encoder()
+        model = encoder_classifier(encoder, body.shape.n_features, data.task.n_out, hidden=hidden, ps=ps)
+    begin_at(model.head, first_outputs(data))
+    body.fill(encoder)
+    options.setdefault("clip", BODY_CLIP)
+    learn = Learner(data, model, precompute=precompute, **options)
+    learn.freeze()
     return learn
 
 

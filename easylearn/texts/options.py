@@ -15,6 +15,7 @@ from ..data.bunch import Data, SplitName
 from ..data.targets import TaskName
 from ..errors import ArgumentError, StateError, WeightsError
 from ..learning import Learner
+from ..options import check_split
 from .preprocess import AnyText
 from .processing import TextProcessor
 from .sources import Documents, Missing
@@ -69,6 +70,9 @@ class TextOptions:
     seed: int = 0
     progress: bool = True
 
+    def __post_init__(self) -> None:
+        check_split(self.seed)
+
     def fit(self, documents: Mapping[SplitName, Documents]) -> tuple[TextProcessor, dict[SplitName, TokenStore]]:
         """Tokens of every split, by a vocabulary given or made from the training split."""
         vocab, tokenizer = vocabulary_of(self.vocab, self.tokenizer)
@@ -109,6 +113,9 @@ class LabelOptions(TextOptions):
     stratify: bool | None = None
     weights: Any = None
     max_tokens: int | None = None
+
+    def __post_init__(self) -> None:
+        check_split(self.seed, self.stratify)
 
     @property
     def weight_column(self) -> str | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
@@ -14,10 +13,11 @@ from torch import Tensor, nn
 from ..artefact.predictor import Predictor
 from ..data.frames import Table, iter_table
 from ..data.order import Order, Source
-from ..data.preprocess import Items, Preprocessor, RuntimeInputs
+from ..data.preprocess import Items, Preprocessor, Refused, RuntimeInputs, in_halves
 from ..errors import ArgumentError, DataError, StateError, WeightsError
 from ..learning import Learner
 from ..nn.awd_lstm import AWDLSTM
+from ..nn.bert import TextEncoder
 from ..task import Task
 from .loader import DocumentSource
 from .processing import TextProcessor
@@ -58,7 +58,7 @@ class AnyText(Preprocessor):
     def check_model(self, model: nn.Module) -> None:
         """Each token needs its vector; the kernels do not look whether there is one."""
         for module in model.modules():
-            if isinstance(module, AWDLSTM) and module.n_tokens != len(self.vocab):
+            if isinstance(module, AWDLSTM | TextEncoder) and module.n_tokens != len(self.vocab):
                 raise WeightsError(
                     f"the vocabulary has {len(self.vocab):,} tokens, the model vectors for {module.n_tokens:,}: they "
                     "belong to different models, or the file is damaged"
@@ -150,18 +150,23 @@ class TextPreprocessor(AnyText):
         texts = [text_of(item[c], self.missing, partial(place, name, c)) for c in columns]
         return texts[0] if isinstance(self.columns, str) else join_columns(texts)
 
-    def read_file(self, path: Path, n: int) -> Iterator[Items]:
+    def read_file(self, path: Path, n: int, skip: bool = False) -> Iterator[Items | Refused]:
         """The .txt files below a folder, one text file, or the rows of a csv or parquet file."""
         if is_table(path):
             names = self.columns or "text"
             for table in iter_table(path, n, columns=as_names(names), text=as_names(names)):
-                yield self._of_rows(table.frame, names, partial(_place, table))
+                read = partial(self._of_table, table, names)
+                yield from in_halves(read, list(map(str, table.frame.index))) if skip else [read(0, len(table.frame))]
             return
-        folder = path.is_dir()
-        documents = Documents.from_folder(path) if folder else Documents.from_list([read_text(path)], ids=[path.name])
-        texts, ids = iter(documents), iter(documents.ids)
-        while some := list(islice(texts, n)):
-            yield Items(some, tuple(islice(ids, len(some))))
+        documents = Documents.from_folder(path) if path.is_dir() else None
+        ids = [path.name] if documents is None else documents.ids
+        for first in range(0, len(ids), n):
+            some = ids[first : first + n]
+            read = partial(_of_files, path if documents is None else documents.take(range(first, first + len(some))))
+            yield from in_halves(read, some) if skip else [read(0, len(some))]
+
+    def _of_table(self, table: Table, names: str | Sequence[str], a: int, b: int) -> Items:
+        return self._of_rows(table.frame.iloc[a:b], names, lambda column, i: _place(table, column, a + i))
 
     def source(self, values: Sequence[str]) -> DocumentSource:
         return self.source_of(self.processor.encode_all(values))
@@ -235,6 +240,14 @@ def _array(given: Any) -> list[Any] | None:
 
 def _place(table: Table, column: str, i: int) -> str:
     return f"column {column!r}, {table.where(i)}"
+
+
+def _of_files(files: Documents | Path, a: int, b: int) -> Items:
+    """Some of the files of a folder, or one file."""
+    if isinstance(files, Path):
+        return Items([read_text(files)], (files.name,))
+    some = files.take(range(a, b))
+    return Items(list(some), tuple(some.ids))
 
 
 def _type(value: Any) -> str:

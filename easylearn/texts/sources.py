@@ -95,7 +95,7 @@ class Documents:
             near = sorted(p.name for p in root.parent.iterdir()) if root.parent.is_dir() else None
             hint = f", nor a folder {root.parent} to hold it" if near is None else f". {did_you_mean(root.name, near)}"
             raise DataError(f"there is no folder {root}{hint}")
-        files = (f.relative_to(root) for f in root.rglob(pattern) if f.is_file())
+        files = (f.relative_to(root) for f in root.rglob(pattern) if f.is_file() or not f.exists())  # read, and refused
         names = sorted(f.as_posix() for f in files if not any(p.startswith(".") for p in f.parts))
         if not names:
             kinds = sorted({f.suffix or f.name for f in root.rglob("*") if f.is_file()})

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import tempfile
+import time
 import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -16,6 +17,7 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
+from ..data.claims import Claims, byte_of, claims_in
 from ..errors import DataError, SaveError
 from ..files import cache_dir
 
@@ -24,6 +26,7 @@ Ints = npt.NDArray[np.int64]
 
 IN_MEMORY = 64 * 2**20  # bytes of numbers above which they go to a file
 NOTE = "note.json"  # written last, so a store without one is not finished
+ORPHANED = 86_400.0  # seconds after which a folder that nobody claims is one of a process that was killed
 _PIECE = 2**18  # tokens that are looked at together
 _IDS, _OFFSETS = "tokens.bin", "offsets.npy"
 
@@ -103,6 +106,7 @@ class TokenWriter:
         self._lengths: list[Ints] = [np.zeros(0, np.int64)]
         self._bytes = 0
         self._folder: Path | None = None
+        self._claims: Claims | None = None  # on the folder, as long as it has no name of its own
 
     def add(self, ids: Ids, lengths: Ints) -> None:
         """Add several documents: their numbers one after the other, and how many each has."""
@@ -112,8 +116,7 @@ class TokenWriter:
         if self._bytes > IN_MEMORY:
             with _saving() as place:
                 if self._folder is None:
-                    place.mkdir(parents=True, exist_ok=True)
-                    self._folder = Path(tempfile.mkdtemp(dir=place))
+                    self._folder, self._claims = _new_folder(place)
                 with open(self._folder / _IDS, "ab") as file:
                     for row in self._rows:
                         file.write(np.ascontiguousarray(row).data.cast("B"))
@@ -133,21 +136,57 @@ class TokenWriter:
                     os.fsync(file.fileno())
                 digest = TokenStore.open(folder, self._dtype).digest
                 (folder / NOTE).write_text(json.dumps({"digest": digest, **(note or {})}), encoding="utf-8")
-                shutil.rmtree(place / self._key, ignore_errors=True)
-                with suppress(OSError):  # another process may have made the same meanwhile
-                    self._folder = folder.rename(place / self._key)
+                self._folder = self._named(folder, place / self._key, digest)
             store = TokenStore.open(self._folder, self._dtype)
             if self._folder == folder:
-                weakref.finalize(store, shutil.rmtree, folder, ignore_errors=True)
+                weakref.finalize(store, _drop, folder, self._claims)
+            else:
+                _drop(folder, self._claims)
         self._folder = None
         return store
+
+    def _named(self, folder: Path, name: Path, digest: str) -> Path:
+        """Give a finished folder its name, or take the one that another process has made meanwhile, if it is the same.
+
+        Nothing that is whole is removed: somebody may be about to open it.
+        """
+        for _ in range(2):
+            with suppress(OSError):  # it is there
+                return folder.rename(name)
+            with suppress(OSError, ValueError, KeyError, TypeError, DataError):
+                if json.loads((name / NOTE).read_text(encoding="utf-8"))["digest"] == digest:
+                    TokenStore.open(name, self._dtype)
+                    return name
+            with suppress(OSError):  # it is damaged
+                shutil.rmtree(name.rename(folder.with_name(f"{folder.name}-old")), ignore_errors=True)
+        return folder
 
     def __enter__(self) -> TokenWriter:
         return self
 
     def __exit__(self, *error: object) -> None:
         if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
+            _drop(self._folder, self._claims)
+
+
+def _new_folder(place: Path) -> tuple[Path, Claims]:
+    """A folder that is claimed until this process ends; those of processes that were killed are removed."""
+    place.mkdir(parents=True, exist_ok=True)
+    claims = claims_in(place.parent)
+    for old in place.glob("tmp*"):
+        with suppress(OSError):
+            last = max(f.stat().st_mtime for f in (old, *old.iterdir()))
+            if time.time() - last > ORPHANED and claims.take(byte_of(old.name)):
+                _drop(old, claims)
+    folder = Path(tempfile.mkdtemp(dir=place))
+    claims.take(byte_of(folder.name))
+    return folder, claims
+
+
+def _drop(folder: Path, claims: Claims | None) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    if claims is not None:
+        claims.give_back(byte_of(folder.name))
 
 
 @contextmanager

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from ..errors import ArgumentError, DataError, StateError, did_you_mean
 from . import words
 from .store import Ints
-from .vocab import BOS, FLD, PAD, WREP, check_version
+from .vocab import BOS, FLD, PAD, UNK, WREP, check_version
 from .words import LINE, REPEATS
 
 SequenceIds = npt.NDArray[np.int32]
@@ -32,6 +32,8 @@ _SPACE = re.compile(r"\s")
 SUBWORDS = 8000  # tokens of a subword vocabulary, unless another number is asked for
 _RUST_PIECE = 100_000  # characters given to the Rust library as one text
 _SAFE_CUT = re.compile(r"(?<=\S) (?=\S)")
+_COLUMN = re.compile(rf"\s?{FLD} \d+ ")
+_NAMES = (("[PAD]", "<pad>"), ("[UNK]", "<unk>"))  # of padding and of what is unknown, in pretrained tokenizers
 
 
 class Memo(dict[str, V]):
@@ -360,6 +362,52 @@ class _SubwordCounter(Counter):
         return self._encode(texts)
 
 
+class PretrainedTokenizer(SubwordTokenizer):
+    """The tokenizer that a pretrained encoder of texts was trained with, BERT's for instance.
+
+    It has marks of its own for the beginning and the end of a text, *padding* and *unknown*: in `closed` the first and
+    the last two are called as ours are. Each of several columns ends with the mark of the end.
+
+    Args:
+        model: its JSON, as in a `tokenizer.json`.
+        prefix: put before each text; some encoders were trained with "query: ", say.
+    """
+
+    def __init__(self, model: str, prefix: str = "") -> None:
+        super().__init__(model)
+        self.name, self.prefix = "pretrained", prefix
+        self._rust.no_truncation()
+        self._rust.no_padding()
+        marks = self._rust.encode("").tokens
+        if len(marks) != 2:
+            raise StateError(f"expected a tokenizer that marks a text's beginning and its end, this one puts {marks}")
+        self._end = int(self._rust.encode("").ids[1])
+        known = [next((t for t in names if self._rust.token_to_id(t) is not None), None) for names in _NAMES]
+        self._ours = dict(zip((marks[0], *known), (BOS, PAD, UNK), strict=True))
+        self._rust.encode_special_tokens = True  # what only looks like a mark is text
+
+    def encode(self, texts: Sequence[str]) -> tuple[SequenceIds, Ints]:
+        columns = [[c for c in _COLUMN.split(self.prefix + text) if c] or [""] for text in texts]
+        ids, lengths = super().encode([c for some in columns for c in some])
+        ends = np.cumsum([0, *map(len, columns)])
+        sums = np.concatenate(([0], np.cumsum(lengths + 1)))
+        return np.insert(ids, np.cumsum(lengths), self._end), np.diff(sums[ends])
+
+    def join(self, tokens: Sequence[str]) -> str:
+        end = self.closed[self._end]
+        return super().join([t for t in tokens if t != end])
+
+    @functools.cached_property
+    def closed(self) -> tuple[str, ...]:
+        return tuple(self._ours.get(t, t) for t in super().closed)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"kind": "pretrained", "version": VERSION, "model": self._rust.to_str(), "prefix": self.prefix}
+
+    def __repr__(self) -> str:
+        return f"PretrainedTokenizer({self._rust.get_vocab_size()} tokens)"
+
+
 class UntrainedTokenizer(Tokenizer):
     """The wish for subwords of a `kind` before there is text to learn them from; `TextProcessor.fit` trains it."""
 
@@ -397,12 +445,14 @@ def as_tokenizer(given: Tokenizing) -> Tokenizer:
 def tokenizer_from_state(state: Mapping[str, Any]) -> Tokenizer:
     """The tokenizer whose `state_dict` this is. Nothing of it is executed."""
     kind = state.get("kind") if isinstance(state, Mapping) else None
-    if kind not in ("word", "subword"):
-        raise StateError(f"this is no state of a tokenizer of easylearn: its kind is {kind!r}, not 'word' or 'subword'")
+    if kind not in ("word", "subword", "pretrained"):
+        raise StateError(
+            f"this is no state of a tokenizer of easylearn: its kind is {kind!r}, not 'word', 'subword' or 'pretrained'"
+        )
     check_version(state, VERSION, "tokenizer")
     if kind == "word":
         return WordTokenizer(bool(state.get("lower", True)), bool(state.get("keep_newlines", False)))
     model = state.get("model")
     if not isinstance(model, str):
         raise StateError("this state of a SubwordTokenizer lacks its model, a JSON text")
-    return SubwordTokenizer(model)
+    return SubwordTokenizer(model) if kind == "subword" else PretrainedTokenizer(model, str(state.get("prefix", "")))

@@ -38,6 +38,9 @@ class LRCurve:
     reason: str
     record: Record
 
+    def __repr__(self) -> str:
+        return f"LRCurve({len(self.rates)} steps; {self})"
+
     def __str__(self) -> str:
         found = f"suggested rate {self.suggestion:.2g}" if self.suggestion is not None else "no rate suggested"
         return f"{found}: {self.reason}"
@@ -123,7 +126,7 @@ def suggest(rates: tuple[float, ...], losses: tuple[float, ...]) -> tuple[float 
     centred = [fmean(finite[max(i - width, 0) : i + width + 1]) for i in range(len(finite))]
     lowest = min(range(len(centred)), key=centred.__getitem__)
     start = centred[0]
-    if centred[lowest] > start - 0.02 * abs(start):
+    if centred[lowest] >= start - 0.02 * abs(start):
         return None, (
             "the loss never fell by more than 2 %; is the model frozen, or the data shuffled apart from its labels?"
         )

@@ -12,9 +12,12 @@ from torch import Tensor, nn
 from .. import keyed
 from ..data.bunch import Data
 from ..data.order import ItemLoader
-from ..errors import ArgumentError, EasyLearnError
+from ..errors import ArgumentError, EasyLearnError, name_of
 from ..task import Task
 from .strategy import Strategy
+
+REFUSED = (RuntimeError, TypeError, ValueError, IndexError, AttributeError, NotImplementedError)
+"""What a model may raise for inputs that it cannot take."""
 
 
 def check_model(model: nn.Module, data: Data[Any], task: Task, strategy: Strategy) -> None:
@@ -32,13 +35,28 @@ def check_model(model: nn.Module, data: Data[Any], task: Task, strategy: Strateg
         return  # what cannot be copied is found out in training
     with keyed.scoped_rng(), strategy.evaluating(model):
         inputs = loader.source.fetch(np.arange(min(2, loader.n_items)), strategy.device)
+        zeros = tuple(map(torch.zeros_like, inputs))  # shapes are asked for, not numbers
         try:
-            outputs = strategy.forward(model, tuple(map(torch.zeros_like, inputs)))  # shapes are asked for, not numbers
-        except (EasyLearnError, torch.cuda.OutOfMemoryError):
-            raise
-        except (RuntimeError, TypeError, ValueError, IndexError, AttributeError, NotImplementedError) as error:
-            raise refusal(inputs, error) from error
+            try:
+                outputs = strategy.forward(model, zeros)
+            except AttributeError:  # a layer of one's own may keep for evaluation what it found in training
+                outputs = strategy.forward(model.train(), zeros)
+        except REFUSED as error:
+            raise _worded(error, inputs) from error
     check_outputs(outputs, task)
+
+
+def explain(error: Exception, model: nn.Module, inputs: tuple[Tensor, ...], strategy: Strategy) -> None:
+    """Raise an ArgumentError for an `error` of a model's first step if it comes of the model and its `inputs` alone."""
+    try:
+        with torch.no_grad():
+            strategy.forward(model, inputs)
+    except REFUSED as again:
+        raise _worded(again, inputs) from error
+
+
+def _worded(error: Exception, inputs: tuple[Tensor, ...]) -> Exception:
+    return error if isinstance(error, EasyLearnError | torch.cuda.OutOfMemoryError) else refusal(inputs, error)
 
 
 def refusal(inputs: tuple[Tensor, ...], error: Exception) -> ArgumentError:
@@ -49,9 +67,22 @@ def refusal(inputs: tuple[Tensor, ...], error: Exception) -> ArgumentError:
     if first.ndim == 4 and "channels" in str(error):
         other = "channels=3, which repeats grey" if first.shape[1] == 1 else "channels=1, or an array of its channels"
         hint = f" The images have {first.shape[1]} channels: make the data with {other}, or a model that takes as many."
+    elif "more than 1 value per channel" in str(error):
+        hint = " Batch-norm needs more than one item in a batch: give the data a larger batch_size."
     elif "dtype" in str(error) or "type" in str(error):
         hint = " Data and weights must be of one type: model.float(), and float32 inputs."
     return ArgumentError(f"the model cannot take what the data gives for an item ({given}): {str(error)[:300]}.{hint}")
+
+
+def check_gradient(logits: Tensor, loss: Tensor, task: Task) -> None:
+    """Refuse a `loss` of the first step that moves nothing, as it was taken out of what torch follows."""
+    if loss.requires_grad:
+        return
+    whose = "model's outputs have" if not logits.requires_grad else f"loss {name_of(task.loss_fn)} has"
+    raise ArgumentError(
+        f"the {whose} no gradient, so nothing can be learnt: compute them with torch alone, without detach(), .data, "
+        ".item(), NumPy or no_grad()"
+    )
 
 
 def check_outputs(outputs: Any, task: Task) -> None:

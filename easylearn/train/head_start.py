@@ -49,6 +49,9 @@ def is_fresh(head: nn.Module) -> bool:
 def start_head(context: RunContext, store: FeatureStore, seed: int, stored: bool, solve: bool = True) -> None:
     """Let a fresh head on a frozen body begin from the features of the training items; leave any other as it is.
 
+    A head that has begun so is fresh no more, also where `set_data` then brings other items or a larger size: what was
+    trained since is not thrown away. It is trained on, and its batch-norm follows the new features.
+
     Args:
         context: model, groups, data, task and strategy.
         store: of features.
@@ -151,15 +154,16 @@ def solve_head(head: nn.Module, task: Task, features: Tensor, target: Tensor, in
 def _best_penalty(task: Task, x: Tensor, target: Tensor, draws: npt.NDArray[np.float64], bias: Tensor) -> float:
     """The penalty that does best on items held back: a fifth, and of few items each fifth in turn."""
     folds = range(_FOLDS if len(x) <= _FEW else 1)
-    parts = [(torch.from_numpy((draws * _FOLDS).astype(int) == fold).to(x.device)) for fold in folds]
+    parts = [torch.from_numpy((draws * _FOLDS).astype(int) == fold) for fold in folds]
     parts = [held for held in parts if held.any() and not held.all()]
-    rounds = [(held, _Fitting(task, x, bias)) for held in parts]
+    # Targets may be on the CPU: numbers that only float64 holds, where the device lacks it.
+    rounds = [(held.to(x.device), held.to(target.device), _Fitting(task, x, bias)) for held in parts]
     best, penalty = float("inf"), _PENALTIES[2]
     for candidate in _PENALTIES if rounds else ():
         loss = 0.0
-        for held, fitting in rounds:
-            fitting.fit(x[~held], target[~held], candidate, _STEPS)
-            loss += fitting.loss(x[held], target[held]) * int(held.sum())
+        for held, of_target, fitting in rounds:
+            fitting.fit(x[~held], target[~of_target], candidate, _STEPS)
+            loss += fitting.loss(x[held], target[of_target]) * int(held.sum())
         if not loss < best:
             break
         best, penalty = loss, candidate

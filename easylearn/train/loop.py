@@ -11,7 +11,7 @@ from types import FrameType
 from .. import keyed
 from ..device import kept_memory, prepare
 from .callback import Callback, Hook, Hooks, call
-from .fitting import check_outputs
+from .fitting import REFUSED, check_gradient, check_outputs, explain
 from .predict import evaluate
 from .record import Record
 from .state import Pause, Run
@@ -77,9 +77,15 @@ def one_batch(run: Run, hooks: Hooks) -> None:
     call(hooks.batch_begin, run)
     assert run.batch is not None
     run.logits = run.loss = None  # the memory of the last batch's, for this one's
-    run.logits, run.loss = run.strategy.forward_loss(run.model, run.task, run.batch)
+    try:
+        run.logits, run.loss = run.strategy.forward_loss(run.model, run.task, run.batch)
+    except REFUSED as error:  # of a layer that was replaced after the learner was made, say
+        if run.step == 0:
+            explain(error, run.model, run.batch.inputs, run.strategy)
+        raise
     if run.step == 0:
         check_outputs(run.logits, run.task)
+        check_gradient(run.logits, run.loss, run.task)
     call(hooks.loss, run)
     run.strategy.backward(run.loss, run.batch.index.numel())
     if run.strategy.must_step(run.batch_in_epoch + 1 == run.steps_per_epoch or run.step + 1 == run.n_steps):

@@ -183,6 +183,11 @@ def build_optimizer(
         raise ArgumentError(f"optimizer={name_of(make)} cannot be made with its settings: {error}") from error
     if not isinstance(optimizer, Optimizer):
         raise ArgumentError(f"optimizer= must make a torch optimizer, it made {type(optimizer).__name__}")
+    if isinstance(optimizer, torch.optim.LBFGS):
+        raise ArgumentError(
+            "LBFGS computes the loss several times in each step, which the loop here does not: take another optimizer, "
+            "such as adamw or sgd"
+        )
     for group in optimizer.param_groups:  # torch's own checks let NaN and inf pass
         for name, bounds in _ALLOWED.items():
             given = group.get(name)

@@ -25,6 +25,8 @@ class Training:
         metrics: a list instead of the task's own: `Metric`s or functions of (probabilities, targets).
         loss: instead of the task's own: a function of (logits, target) giving the mean loss.
         label_smoothing: share of a single-label target spread over all classes (arXiv 1512.00567).
+        threshold: of a task of several labels: the probability from which a label counts as given, or one for each
+            label; None is 0.5. `choose_threshold` finds one, and `learn.task = learn.task.with_threshold(...)` sets it.
         wd: weight decay; None leaves the optimizer's default.
         clip: largest norm of the gradients; None for no clipping.
         accumulate: batches per optimizer step.
@@ -43,6 +45,7 @@ class Training:
     metrics: Sequence[Any] | None = None
     loss: LossFn | None = None
     label_smoothing: float = 0.0
+    threshold: float | Sequence[float] | None = None
     wd: float | None = None
     clip: float | None = None
     accumulate: int = 1
@@ -60,6 +63,8 @@ class Training:
             check_number("wd", self.wd, "at least 0")
         check_number("label_smoothing", self.label_smoothing, "at least 0", "below 1")
         check_whole("seed", self.seed, 0)
+        if not isinstance(self.progress, bool):
+            raise ArgumentError(f"progress must be True or False, got {self.progress!r:.100}")
 
     def make_strategy(self) -> Strategy:
         """The strategy that was given, or one for a single device."""
@@ -79,6 +84,7 @@ class TrainingOptions(TypedDict, total=False):
     metrics: Sequence[Any] | None
     loss: LossFn | None
     label_smoothing: float
+    threshold: float | Sequence[float] | None
     wd: float | None
     clip: float | None
     accumulate: int

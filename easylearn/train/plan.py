@@ -89,11 +89,28 @@ def plan_fit(
     return FitPlan(rates, schedule or schedules.constant(), momentum, whole, steps_per_epoch)
 
 
-def count_of(n: int | None, epochs: int | None) -> int:
-    """The number that `n` or `epochs`, its other spelling, gives; 1 if neither is given."""
+def count_of(n: int | None, epochs: int | None, lr: Rates = 0.1) -> int:
+    """The number that `n` or `epochs`, its other spelling, gives; 1 if neither is given and `lr` looks like a rate."""
     if n is not None and epochs is not None:
         raise ArgumentError(f"n={n} and epochs={epochs} are two spellings of one argument; give one of them")
+    if n is None and epochs is None and isinstance(lr, int) and lr > 0:
+        raise ArgumentError(
+            f"the learning rate comes first, and {lr} looks like a number of epochs: write fit(1e-2, {lr}) with your "
+            f"rate. If it is the rate, write {lr}.0"
+        )
     return next((count for count in (n, epochs) if count is not None), 1)
+
+
+def moving_momentum(pct_start: float, momentum: Any) -> Schedule | None:
+    """The schedule between the highest and the lowest `momentum`, given in any order, of one cycle; None for None."""
+    if momentum is None:
+        return None
+    if not isinstance(momentum, list | tuple) or len(momentum) != 2 or not all(map(_is_number, momentum)):
+        raise ArgumentError(
+            "momentum must be two numbers, the highest and the lowest, such as (0.95, 0.85), or None to leave it as "
+            f"it is, got {momentum!r:.100}"
+        )
+    return schedules.one_cycle_momentum(pct_start, *sorted(momentum, reverse=True))
 
 
 def spread_rates(lr: Rates, names: Sequence[str], precomputed: bool = False) -> tuple[float, ...]:
@@ -152,9 +169,17 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool)
 
 
+HIGHEST = 1000.0  # rate; one that trains anything is at most about 10
+
+
 def _rate(value: Any, what: str, above_zero: bool = False) -> float:
     number = float(value) if _is_number(value) else math.nan
     if not math.isfinite(number) or number < 0 or (above_zero and number == 0):
         least = "above" if above_zero else "of at least"
         raise ArgumentError(f"the {what} must be a finite number {least} 0, got {value!r}")
+    if number > HIGHEST:
+        raise ArgumentError(
+            f"the {what} is {value!r}, with which nothing trains: rates are mostly between 1e-5 and 1, and at most "
+            f"{HIGHEST:g}. learn.lr_find() suggests one"
+        )
     return number

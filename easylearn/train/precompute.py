@@ -50,6 +50,7 @@ class FeatureStore:
         self.folder = folder if folder is not None else cache_dir() / "features"
         self._open: dict[str, Rows] = {}
         self._told = False
+        self._first = ""  # the key of the first body
 
     def loaders(self, model: BodyHead, data: Data[Any], strategy: Strategy) -> tuple[Loader, Loader | None]:
         """Those for training and, where there is such a split, for validation; see `loader`."""
@@ -76,10 +77,27 @@ class FeatureStore:
             shuffle: a new order each epoch.
             key: the `features_key` of model and strategy, if it is known.
         """
-        filling = _Filling(self.folder, key or features_key(model, strategy), model, data, split, strategy)
         target = _targets(data.loader(split))
         if target is None:
             raise DataError(f"the {split} split has no targets, so nothing can be trained on its features")
+        features, rows = self._rows(model, data, split, strategy, key)
+        own = data.loader(split, training=shuffle)
+        order = own.order if isinstance(own, ItemLoader) else Order(len(rows), data.batch_size, shuffle)
+        return ItemLoader(order, TensorSource([features], rows), target)
+
+    def table(self, model: BodyHead, data: Data[Any], split: SplitName, strategy: Strategy) -> Tensor:
+        """The features of all items of a split, in file order; arguments as of `loader`."""
+        features, rows = self._rows(model, data, split, strategy, None)
+        return features[torch.from_numpy(rows)]
+
+    def first_table(self, data: Data[Any], split: SplitName) -> Tensor | None:
+        """The same of the first body that anything was asked of, before it was trained; None where not all are open."""
+        found = self._open.get(digest([self._first, *data.item_keys(split)]))
+        return None if found is None else found[0][torch.from_numpy(found[1])]
+
+    def _rows(self, model: BodyHead, data: Data[Any], split: SplitName, strategy: Strategy, key: str | None) -> Rows:
+        filling = _Filling(self.folder, key or features_key(model, strategy), model, data, split, strategy)
+        self._first = self._first or filling.key
         name = digest([filling.key, *filling.item_keys])
         if name not in self._open:
             if len(self._open) > 8:
@@ -92,12 +110,9 @@ class FeatureStore:
                     "by the next process: it cannot be written, was deleted, or has no room. Set the environment "
                     "variable EASYLEARN_CACHE to another folder",
                     EasyLearnWarning,
-                    stacklevel=4,
+                    stacklevel=5,
                 )
-        features, rows = self._open[name]
-        own = data.loader(split, training=shuffle)
-        order = own.order if isinstance(own, ItemLoader) else Order(len(rows), data.batch_size, shuffle)
-        return ItemLoader(order, TensorSource([features], rows), target)
+        return self._open[name]
 
 
 @dataclass
@@ -278,8 +293,8 @@ class _Features(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.model.features(x)
+    def forward(self, *inputs: Tensor) -> Tensor:
+        return self.model.features(*inputs)
 
 
 def features_key(model: BodyHead, strategy: Strategy) -> str:

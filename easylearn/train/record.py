@@ -15,6 +15,7 @@ from ..errors import ArgumentError, StateError
 
 if TYPE_CHECKING:
     import pandas as pd
+    from typing_extensions import Self
 
 _rate = itemgetter("lr")
 
@@ -44,6 +45,24 @@ class Record:
         self._step_epoch: list[int] = []
         self.epoch_ends: list[int] = []
         self._clock = time.perf_counter()
+
+    @classmethod
+    def of(cls, *records: Record) -> Self:
+        """The `records` of fits, one after the other, as one; a group has no rate (NaN) where it did not train."""
+        names = dict.fromkeys(name for record in reversed(records) for name in reversed(record.group_names))
+        made = cls(tuple(reversed(names)))
+        state, done = made.state_dict(), 0
+        for record in records:
+            one = record.state_dict()
+            found = (dict(zip(record.group_names, row, strict=True)) for row in record.rates)
+            one["rates"] = [[row.get(name, math.nan) for name in made.group_names] for row in found]
+            for name in ("epochs", "losses", "rates", "momentum", "step_epoch"):
+                state[name] += one[name]
+            state["epoch_ends"] += [done + end for end in record.epoch_ends]
+            state["stop_reason"] = record.stop_reason
+            done += len(record)
+        made.load_state_dict(state)
+        return made
 
     def add_step(self, epoch: int, loss: Tensor, optimizer: torch.optim.Optimizer) -> None:
         """Add a row for a step: its `epoch` in the learner's life, `loss` () and the rates of its `optimizer`."""

@@ -1,7 +1,8 @@
 """The batch stage: uint8 images in, augmented and normalised floats out, on the model's device.
 
-All flips, rotations, zooms and crops of an item become one 2x3 matrix, so that every pixel is interpolated once; light,
-contrast and normalisation become one factor and one summand per channel. Draws are keyed by (seed, epoch, item).
+All flips, rotations, zooms, crops and perspectives of an item become one matrix, so that every pixel is interpolated
+once; light, contrast, saturation, hue and normalisation become one matrix or one factor and a summand per channel. What
+neither says (blur, policies, torchvision's transforms) comes between them. Draws are keyed by (seed, epoch, item).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .. import keyed
@@ -31,7 +32,7 @@ IN_CACHE = 500_000  # floats that a core's cache is sure to hold
 class Transform:
     """One random change of an image. It does nothing itself: it says what its draws mean.
 
-    A subclass is a frozen dataclass that sets `draws` and overrides one of the three methods; a field `p` of it is a
+    A subclass is a frozen dataclass that sets `draws` and overrides one of the methods; a field `p` of it is a
     probability.
 
     Attributes:
@@ -50,13 +51,22 @@ class Transform:
     def matrix(self, u: Array, size: tuple[int, int]) -> Array | None:
         """Where each output pixel comes from, in pixels (x right, y down) from the centre: shape (b, 2, 3), or None.
 
-        `u` are uniform numbers, shape (b, draws); `size` is (height, width) of the image.
+        `u` are uniform numbers, shape (b, draws); `size` is (height, width) of the image. Where lines do not stay
+        parallel, the shape is (b, 3, 3), in homogeneous coordinates.
         """
         return None
 
     def light(self, u: Array) -> tuple[Array, Array] | None:
         """Factor and summand for pixels in [0, 1], each of shape (b,); None if it leaves them alone."""
         return None
+
+    def colour(self, u: Array) -> Array | None:
+        """By draws `u`, matrices (b, 3, 3) for pixels of three channels, which leave grey as it is; None for none."""
+        return None
+
+    def change(self, x: Tensor, u: Array) -> Tensor:
+        """What none of the others says: of pixels `x` in [0, 1], (b, c, h, w) at the model's size, and draws `u`."""
+        return x
 
     def boxes(self, u: Array, size: tuple[int, int]) -> Array | None:
         """Rectangles to blank, shape (b, k, 4): top, left, bottom, right in pixels; None for none."""
@@ -224,6 +234,33 @@ class Erase(Transform):
         return np.rint(np.stack([y - half, x - half, y + half, x + half], -1))
 
 
+@dataclass(frozen=True)
+class ModuleTransform(Transform):
+    """A transform of torchvision (v2), or any module that takes one uint8 image (c, h, w) and gives one of that shape.
+
+    It gets images one by one, at the model's size, after whatever moves their pixels; torch's generator is seeded by
+    what the images are. Floats that it gives are taken to be in [0, 1].
+    """
+
+    module: nn.Module
+    draws: ClassVar[int] = 1
+
+    def change(self, x: Tensor, u: Array) -> Tensor:
+        out, pixels = torch.empty_like(x), x.mul(255).round_().clamp_(0, 255).byte()
+        with keyed.scoped_rng():
+            for row, draw in enumerate(u[:, 0]):
+                keyed.seed_global("transform", int(draw * 2**53))
+                made = self.module(pixels[row])
+                if not isinstance(made, Tensor) or made.shape != x.shape[1:]:
+                    got = f"shape {tuple(made.shape)}" if isinstance(made, Tensor) else type(made).__name__
+                    raise ArgumentError(
+                        f"{type(self.module).__name__} must make of an image of shape {tuple(x.shape[1:])} one of that "
+                        f"shape, and gave {got}; leave out what changes the size or packs images into something else"
+                    )
+                out[row] = made if made.is_floating_point() else made / 255
+        return out
+
+
 PRESETS: dict[str, tuple[Transform, ...]] = {
     "none": (),
     "basic": (Rotate(10.0, p=0.75), Light(0.05, 0.05)),
@@ -231,14 +268,15 @@ PRESETS: dict[str, tuple[Transform, ...]] = {
     "top_down": (Dihedral(), Rotate(10.0, p=0.75), Zoom(1.1), Light(0.05, 0.05)),
 }
 
-Augment = str | Sequence[Transform] | None
+Augment = str | Sequence[Transform | nn.Module] | None
 
 
 def resolve(augment: Augment) -> tuple[Transform, ...]:
     """The transforms of a preset's name, or of a list.
 
     `augment` is "none", "basic" (rotation and light), "side_on" (also mirrored and enlarged: things photographed from
-    the side), "top_down" (also turned in eight ways: seen from above), or a list of transforms.
+    the side), "top_down" (also turned in eight ways: seen from above), or a list of transforms, torchvision's (v2)
+    among them.
 
     >>> resolve("basic")
     (Rotate(degrees=10.0, p=0.75), Light(brightness=0.05, contrast=0.05, p=0.75))
@@ -249,9 +287,10 @@ def resolve(augment: Augment) -> tuple[Transform, ...]:
         if augment not in PRESETS:
             raise ArgumentError(f"unknown augment {augment!r}. {did_you_mean(augment, PRESETS)}")
         return PRESETS[augment]
-    if not isinstance(augment, Transform | Sequence):
+    if not isinstance(augment, Transform | nn.Module | Sequence):
         raise ArgumentError(f"augment must be one of {[*PRESETS]}, or a list of transforms, got {augment!r}")
-    chosen: tuple[Any, ...] = (augment,) if isinstance(augment, Transform) else tuple(augment)
+    given: tuple[Any, ...] = (augment,) if isinstance(augment, Transform | nn.Module) else tuple(augment)
+    chosen = tuple(ModuleTransform(t) if isinstance(t, nn.Module) else t for t in given)
     for t in chosen:
         if not isinstance(t, Transform):
             hint = f"; write {t.__name__}()" if isinstance(t, type) and issubclass(t, Transform) else ""
@@ -294,7 +333,7 @@ class BatchStage:
             y = x[rows].float()
             return y if same else F.interpolate(y, self.size, mode="bilinear", antialias=True)
 
-        return self._lit(x, shrunk, np.ones(len(x)), np.zeros(len(x)))
+        return self._lit(x, shrunk, _Light(np.ones(len(x)), np.zeros(len(x))))
 
     def augmented(self, x: Tensor, index: npt.ArrayLike | Tensor, seed: int, epoch: int, view: int = 0) -> Tensor:
         """The batch (uint8, (b, c, h, w)) with each item changed in its own way.
@@ -305,25 +344,32 @@ class BatchStage:
         items = np.asarray(index)
         shape = (int(x.shape[-2]), int(x.shape[-1]))
         matrix = self._cut(items, shape, seed, epoch, view)
-        factor, summand = np.ones(len(items)), np.zeros(len(items))
+        light = _Light(np.ones(len(items)), np.zeros(len(items)))
         boxes: list[Array] = []
+        changes: list[tuple[_Light, Transform, Array]] = []
         for place, t in enumerate(self.transforms):
             u = keyed.uniform(items, t.draws, seed, "augment", type(t).__name__, place, epoch, view)
             new = t.matrix(u, shape)
             if new is not None:
                 matrix = new if matrix is None else _compose(matrix, new)
-            lit = t.light(u)
-            if lit is not None:
-                factor, summand = factor * lit[0], summand * lit[0] + lit[1]
+            light = light.then(t.light(u), t.colour(u) if x.shape[1] == 3 else None)
             blank = t.boxes(u, self.size)
             if blank is not None:
                 boxes.append(blank)
-        if shape == self.size and not self.interpolates:
-            laid = x if matrix is None else _lay(x, matrix)
-            out = self._lit(x, lambda rows: laid[rows].float(), factor, summand)
-        else:
-            moved = np.tile(np.eye(2, 3), (len(items), 1, 1)) if matrix is None else matrix
-            out = self._lit(x, lambda rows: warp(x[rows].float(), moved[rows], self.size), factor, summand)
+            if type(t).change is not Transform.change:
+                changes.append((light, t, u))
+                light = _Light(np.ones(len(items)), np.zeros(len(items)))
+        laid = x if matrix is None or shape != self.size or self.interpolates else _lay(x, matrix)
+        moved = np.tile(np.eye(2, 3), (len(items), 1, 1)) if matrix is None else matrix
+
+        def drawn(rows: slice) -> Tensor:
+            exact = shape == self.size and not self.interpolates
+            y = laid[rows].float() if exact else warp(x[rows].float(), moved[rows], self.size)
+            for before, t, u in changes:
+                y = t.change(before.on(y, rows, np.ones(y.shape[1]), np.zeros(y.shape[1])), u[rows]).mul(255)
+            return y
+
+        out = self._lit(x, drawn, light)
         return _blank(out, np.concatenate(boxes, 1)) if boxes else out
 
     def _cut(self, items: Array, shape: tuple[int, int], seed: int, epoch: int, view: int) -> Array | None:
@@ -338,19 +384,17 @@ class BatchStage:
         mean, std = (torch.tensor(v, device=x.device).view(-1, 1, 1) for v in (self.mean, self.std))
         return (x * std + mean).clamp_(0, 1)
 
-    def _lit(self, x: Tensor, drawn: Callable[[slice], Tensor], factor: Array, summand: Array) -> Tensor:
-        """Light, division by 255 and normalisation as one factor and one summand per item and channel.
+    def _lit(self, x: Tensor, drawn: Callable[[slice], Tensor], light: _Light) -> Tensor:
+        """Light, colour, division by 255 and normalisation at once.
 
-        `drawn` gives the floats of some rows, which are used nowhere else; `factor` and `summand`, shape (b,), are for
-        pixels in [0, 1]. On a CPU a few images are made at a time: what lies between bytes and result then stays in the
-        cache, and a batch of 64 images of 224x224 takes a third of the time.
+        `drawn` gives the floats of some rows, which are used nowhere else. On a CPU a few images are made at a time:
+        what lies between bytes and result then stays in the cache, and a batch of 64 images of 224x224 takes a third of
+        the time.
         """
         channels = x.shape[1]
         if channels != len(self.mean):
             raise ArgumentError(f"mean and std are for {len(self.mean)} channels, the images have {channels}")
         mean, std = np.array(self.mean), np.array(self.std)
-        both = np.stack([factor[:, None] / (255.0 * std), (summand[:, None] - mean) / std]).astype(np.float32)
-        scale, bias = torch.from_numpy(both).to(x.device, non_blocking=True)[..., None, None]
         layout = torch.channels_last if self.channels_last else torch.contiguous_format
         out = torch.empty((len(x), channels, *self.size), device=x.device, memory_format=layout)
         numbers = channels * math.prod(x.shape[-2:]) + (channels + 2) * math.prod(self.size)  # the grid is 2 of them
@@ -358,33 +402,71 @@ class BatchStage:
         at_once = few if x.device.type == "cpu" else max(len(x), 1)
         for start in range(0, len(x), at_once):
             rows = slice(start, start + at_once)
-            out[rows] = drawn(rows).mul_(scale[rows]).add_(bias[rows])
+            out[rows] = light.on(drawn(rows), rows, 1 / std, -mean / std)
         return out
+
+
+@dataclass(frozen=True)
+class _Light:
+    """Factor and summand, shape (b,), for pixels in [0, 1], after a matrix (b, 3, 3) where there is one."""
+
+    factor: Array
+    summand: Array
+    matrix: Array | None = None
+
+    def then(self, light: tuple[Array, Array] | None, colour: Array | None) -> _Light:
+        """With more after it; matrices leave grey as it is, so that their order with light does not count."""
+        factor, summand = (1.0, 0.0) if light is None else light
+        matrix = self.matrix if colour is None else colour if self.matrix is None else colour @ self.matrix
+        return _Light(self.factor * factor, self.summand * factor + summand, matrix)
+
+    def on(self, y: Tensor, rows: slice, scale: Array, bias: Array) -> Tensor:
+        """Some rows of 0 to 255, lit, then times `scale` and plus `bias` of each channel; `y` is used up."""
+        factor = self.factor[rows, None] / 255.0 * scale
+        summand = self.summand[rows, None] * scale + bias
+        w, b = (torch.from_numpy(v.astype(np.float32)).to(y.device, non_blocking=True) for v in (factor, summand))
+        if self.matrix is None:
+            return y.mul_(w[..., None, None]).add_(b[..., None, None])
+        m = torch.from_numpy(self.matrix[rows].astype(np.float32)).to(y.device, non_blocking=True) * w[..., None]
+        return torch.baddbmm(b[..., None], m, y.flatten(2)).view(y.shape)
 
 
 def _compose(first: Array, then: Array) -> Array:
     """The matrix of doing `first`, then `then`: an output pixel goes through `then` to where `first` finds it."""
+    if first.shape[1] == 3 or then.shape[1] == 3:
+        return _homogeneous(first) @ _homogeneous(then)
     out = first[:, :, :2] @ then
     out[:, :, 2] += first[:, :, 2]
     return out
 
 
+def _homogeneous(matrix: Array) -> Array:
+    """Matrices (b, 3, 3) of such or of (b, 2, 3)."""
+    if matrix.shape[1] == 3:
+        return matrix
+    return np.concatenate([matrix, np.tile([[[0.0, 0.0, 1.0]]], (len(matrix), 1, 1))], 1)
+
+
 def warp(x: Tensor, matrix: Array, size: tuple[int, int]) -> Tensor:
     """Sample each image where its matrix says, bilinearly, reflected at the edges.
 
-    Matrices (b, 2, 3) work in pixels of `x` (b, c, h, w) from its centre; a grid of `size` is spread over `x` first.
-    Building the grid by broadcasting costs 0.13 ms an image of 224x224 against 0.66 for `affine_grid`.
+    Matrices (b, 2, 3) or (b, 3, 3) work in pixels of `x` (b, c, h, w) from its centre; a grid of `size` is spread over
+    `x` first. Building the grid by broadcasting costs 0.13 ms an image of 224x224 against 0.66 for `affine_grid`.
     """
     height, width = x.shape[-2:]
     # grid_sample wants -1 to 1 across the image, where -1 is the outer edge of the first pixel
-    unit = matrix * np.array([[[1.0, height / width, 2.0 / width], [width / height, 1.0, 2.0 / height]]])
+    unit = matrix * np.array([2 / width, 2 / height, 1.0])[: matrix.shape[1], None] * [width / 2, height / 2, 1.0]
     m = torch.from_numpy(unit.astype(np.float32)).to(x.device, non_blocking=True)
     ys, xs = (torch.linspace(-1 + 1 / s, 1 - 1 / s, s, device=x.device) for s in size)
+
+    def plane(k: int) -> tuple[Tensor, Tensor]:
+        return (m[:, k, 1, None] * ys + m[:, k, 2, None])[:, :, None], (m[:, k, 0, None] * xs)[:, None, :]
+
     grid = torch.empty((len(x), *size, 2), device=x.device)
     for k in range(2):
-        row = m[:, k, 0, None] * xs
-        column = m[:, k, 1, None] * ys + m[:, k, 2, None]
-        torch.add(column[:, :, None], row[:, None, :], out=grid[..., k])
+        torch.add(*plane(k), out=grid[..., k])
+    if matrix.shape[1] == 3:
+        grid /= torch.add(*plane(2))[..., None]
     return F.grid_sample(x, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
 
 

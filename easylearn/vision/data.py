@@ -23,7 +23,7 @@ from ..data.targets import TargetOptions
 from ..errors import ArgumentError, DataError
 from ..files import StrPath, digest, file_identity
 from ..options import strict
-from .augment import BatchStage, resolve
+from .augment import BatchStage
 from .decode import ItemStage
 from .folders import existing_folder
 from .items import TABLES, Listed, TableOptions, array_rows, folder_to_predict, listed_folders, named_rows
@@ -58,7 +58,6 @@ class ImageData(Data[ImageSplit]):
         self.preprocessor: ImagePreprocessor = preprocessor
         self.path = given.path
         self.weights = given.weights
-        self._transforms = resolve(how.augment)
         self._how = how
         self._given = given
 
@@ -265,17 +264,12 @@ class ImageData(Data[ImageSplit]):
     @property
     def batch_stage(self) -> BatchStage:
         """Augments and normalises batches."""
-        return replace(self.preprocessor.batch_stage, transforms=self._transforms)
+        return self.preprocessor.view_stage
 
     @property
     def has_views(self) -> bool:
         """Whether augmented views can differ: there are transforms, or windows that move."""
-        stage = self.item_stage
-        if self._transforms or stage.method != "crop" or stage.working_size != stage.size:
-            return bool(self._transforms) or stage.method == "crop"
-        h, w = stage.size
-        every = (s for one in self._splits.values() for s in one.sources)
-        return any(not isinstance(s, np.ndarray) or s.shape[0] * w != s.shape[1] * h for s in every)  # files: any shape
+        return self.preprocessor.has_views(s for one in self._splits.values() for s in one.sources)
 
     def loader(self, split: SplitName, *, training: bool = False, view: int = 0) -> ItemLoader:
         weights = self.weights if training and split == "train" else None

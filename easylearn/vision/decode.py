@@ -66,8 +66,8 @@ class ItemStage:
             raise ArgumentError(f"unknown method {self.method!r}. {did_you_mean(str(self.method), get_args(Method))}")
         if self.channels not in (1, 3):
             raise ArgumentError(f"channels must be 3 (colour) or 1 (grey), got {self.channels}")
-        if not 0.1 <= self.crop_pct <= 1.0:
-            raise ArgumentError(f"crop_pct must be between 0.1 and 1, got {self.crop_pct}")
+        if not isinstance(self.crop_pct, int | float) or not 0.1 <= self.crop_pct <= 1.0:
+            raise ArgumentError(f"crop_pct must be between 0.1 and 1, got {self.crop_pct!r}")
         check_whole("max_pixels", self.max_pixels)
 
     @property

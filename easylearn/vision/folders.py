@@ -24,25 +24,34 @@ def existing_folder(path: StrPath, expected: str) -> Path:
 
 
 def list_files(folder: Path) -> list[str]:
-    """Every file below `folder`, as sorted posix paths relative to it; hidden files are left out."""
+    """Every file below `folder`, as sorted posix paths relative to it; hidden files are left out.
+
+    A link to a file that is gone is listed: whoever reads it then says so.
+    """
     # Links may lead round in a circle: each real folder is entered once, and none that holds `folder` itself.
-    seen = {_identity(place) for place in folder.resolve().parents}
+    seen = {identity(place) for place in folder.resolve().parents}
     return sorted(_below(folder, "", seen))
 
 
 def _below(place: Path, base: str, seen: set[tuple[int, int]]) -> Iterator[str]:
-    if _identity(place) in seen:
+    if identity(place) in seen:
         return
-    seen.add(_identity(place))
+    seen.add(identity(place))
     with os.scandir(place) as entries:
         for entry in sorted(entries, key=lambda e: (e.is_symlink(), e.name)):  # links last: what is there counts first
             if entry.is_dir() and is_visible(entry.name):
                 yield from _below(place / entry.name, f"{base}{entry.name}/", seen)
-            elif entry.is_file() and is_visible(entry.name):
+            elif is_visible(entry.name) and (entry.is_file() or is_dead_link(entry.path)):
                 yield base + entry.name
 
 
-def _identity(folder: Path) -> tuple[int, int]:
+def is_dead_link(path: StrPath) -> bool:
+    """Whether it is a link to what is not there."""
+    return os.path.islink(path) and not os.path.exists(path)
+
+
+def identity(folder: Path) -> tuple[int, int]:
+    """What is equal for two names of one folder, and for no others."""
     info = folder.stat()
     return info.st_dev, info.st_ino
 

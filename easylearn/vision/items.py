@@ -17,7 +17,18 @@ from ..data.values import is_missing
 from ..errors import ArgumentError, DataError, did_you_mean
 from ..files import StrPath
 from .decode import AnyImage, single_images
-from .folders import existing_folder, is_image, is_visible, list_files, list_images, listing, printable, relative
+from .folders import (
+    existing_folder,
+    identity,
+    is_dead_link,
+    is_image,
+    is_visible,
+    list_files,
+    list_images,
+    listing,
+    printable,
+    relative,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -81,6 +92,7 @@ def listed_folders(path: StrPath, train: str, valid: Any, test: str | bool | Non
     is_split = isinstance(valid, str)
     if is_split:
         _need_both(root, train, valid)
+        _refuse_one([root / train, root / valid], "its images would train and validate")
     base = root / train if is_split or _holds_classes(root / train) else root
     name = _test_name(root, test, unsplit=base == root)
     rows = _class_rows(root, base, left_out, leave_out=name if base == root else None)
@@ -132,6 +144,9 @@ def _class_rows(root: Path, folder: Path, left_out: dict[str, str], leave_out: s
     names = sorted(f.name for f in folder.iterdir() if f.is_dir() and is_visible(f.name) and f.name != leave_out)
     if not names:
         raise DataError(f"{folder} has no class folders; it holds {listing(folder)}. Expected {layout}")
+    _refuse_one([folder / name for name in names], "its images would be of two classes")
+    for dead in (f for f in folder.iterdir() if is_visible(f.name) and not is_image(f.name) and is_dead_link(f)):
+        left_out[relative(dead, root)] = f"it is a link to {printable(os.readlink(dead))}, which is not there"
     files: list[str] = []
     labels: list[str] = []
     for name in names:
@@ -150,6 +165,15 @@ def _class_rows(root: Path, folder: Path, left_out: dict[str, str], leave_out: s
     where = [f"in {printable(os.path.join(folder, f.split('/')[0]))}" for f in files]
     rows = Rows.of_files(files, folder, root, where, labels)
     return rows.take(sorted(range(len(files)), key=rows.ids.__getitem__))
+
+
+def _refuse_one(folders: Sequence[Path], why: str) -> None:
+    """Refuse two names of one folder, as links make them."""
+    first: dict[tuple[int, int], Path] = {}
+    for folder in folders:
+        other = first.setdefault(identity(folder), folder)
+        if other != folder:
+            raise DataError(f"{other} and {folder} are one folder, by a link, and {why}. Remove the link")
 
 
 def _class_name(folder: str) -> str:

@@ -10,9 +10,10 @@ import numpy.typing as npt
 
 from ..data.targets import TaskName
 from ..data.weights import ItemWeights
-from ..errors import ArgumentError
-from ..files import StrPath
-from .augment import Augment
+from ..errors import ArgumentError, check_whole
+from ..files import StrPath, as_path
+from ..options import check_split
+from .augment import Augment, resolve
 from .decode import MAX_PIXELS, Method
 from .items import Column
 from .preprocess import CROP_PCT, ImagePreprocessor, Size
@@ -74,13 +75,21 @@ class ImageOptions:
     def __post_init__(self) -> None:
         if self.on_error not in get_args(OnError):
             raise ArgumentError(f'on_error must be "raise" or "skip", got {self.on_error!r}')
+        check_split(self.seed, self.stratify)
+        if self.workers is not None:
+            check_whole("workers (None chooses)", self.workers, 0)
+        if not isinstance(self.cache, bool):
+            as_path(self.cache, "a folder to keep images in (or True, or False)")
+        if isinstance(self.groups, float):
+            raise ArgumentError(f"groups must be a function of an id, a sequence or a column, got {self.groups!r}")
 
     def preprocessor(self, size: Size, crop_pct: float = CROP_PCT) -> ImagePreprocessor:
         """What prepares images at a size; `crop_pct` is taken where none was given."""
         chosen = crop_pct if self.crop_pct is None else self.crop_pct
         return ImagePreprocessor(
-            size, self.method, self.channels, chosen, workers=self.workers, max_pixels=self.max_pixels
-        )
+            size, self.method, self.channels, chosen, workers=self.workers, max_pixels=self.max_pixels,
+            transforms=resolve(self.augment),
+        )  # fmt: skip
 
 
 class ImageKeywords(TypedDict, total=False):

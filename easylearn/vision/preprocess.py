@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,19 +15,21 @@ import torch
 from torch import Tensor, nn
 
 from ..data.preprocess import Items, Preprocessor, RuntimeInputs, is_open_file
-from ..errors import ArgumentError, DataError, WeightsError
+from ..errors import ArgumentError, DataError, StateError, WeightsError
 from ..nn.body_head import BodyHead
 from ..task import Task
-from .augment import IMAGENET_MEAN, IMAGENET_STD, BatchStage
+from .augment import IMAGENET_MEAN, IMAGENET_STD, BatchStage, Transform
 from .decode import LONG_SIDE, MAX_PIXELS, AnyImage, ItemStage, Method, single_images
 from .folders import list_images, listing, printable
 from .items import named_in
 from .source import Images, ImageSource
+from .transforms_json import transforms_from_json, transforms_to_json
 
 Size = int | tuple[int, int]
 CROP_PCT = 224 / 256  # what ImageNet's usual evaluation shows, and what torchvision's weights were trained for
 LARGEST = 16_384  # pixels per side that a model file may ask for
 GREY_MEAN, GREY_STD = (0.449,), (0.226,)  # means over ImageNet's three channels
+_IN_RECIPES = ("size", "method", "channels", "crop_pct", "mean", "std", "max_pixels")
 _TAKEN = "a path, the bytes of a file, an open file, a PIL image, an array or a tensor, or a list of them"
 
 
@@ -43,6 +45,7 @@ class ImagePreprocessor(Preprocessor):
     std: tuple[float, ...] | None = None
     workers: int | None = None  # 0 never decodes in processes of its own; None chooses
     max_pixels: int = MAX_PIXELS  # files of more are refused, before they are decoded
+    transforms: tuple[Transform, ...] | None = ()  # of augmented views; None where nobody knows
     kind: ClassVar[str] = "images"
 
     def __post_init__(self) -> None:
@@ -86,7 +89,7 @@ class ImagePreprocessor(Preprocessor):
         """Whether this is a folder of images or a csv that names them; any other file is one image."""
         return isinstance(given, Path) and (given.is_dir() or given.suffix.lower() == ".csv")
 
-    def read_file(self, path: Path, n: int) -> Iterator[Items]:
+    def read_file(self, path: Path, n: int, skip: bool = False) -> Iterator[Items]:
         """The images below a folder, sorted, or those that a csv names in its first column; see `Preprocessor`."""
         if path.is_dir():
             names, folder = list_images(path), path
@@ -100,7 +103,36 @@ class ImagePreprocessor(Preprocessor):
             yield Items(Images(files, files), tuple(map(printable, some)))
 
     def source(self, values: Images) -> ImageSource:
-        return ImageSource(values, self.item_stage, self.batch_stage, workers=0 if self.workers == 0 else None)
+        return self._source(values, self.batch_stage, None)
+
+    def _source(self, values: Images, stage: BatchStage, view: int | None) -> ImageSource:
+        return ImageSource(values, self.item_stage, stage, view, workers=0 if self.workers == 0 else None)
+
+    @property
+    def view_stage(self) -> BatchStage:
+        """Augments and normalises a batch.
+
+        Raises:
+            StateError: nobody knows how.
+        """
+        if self.transforms is None:
+            raise StateError(
+                "this model's file does not say how views are augmented, since that is code of its owner's, or the "
+                "file is older: load_learner(path, data=data).tta() takes what the data says"
+            )
+        return replace(self.batch_stage, transforms=self.transforms)
+
+    def has_views(self, sources: Iterable[AnyImage]) -> bool:
+        """Whether augmented views of some images can differ: there are transforms, or windows that move."""
+        stage = self.item_stage
+        if self.view_stage.transforms or stage.method != "crop" or stage.working_size != stage.size:
+            return bool(self.transforms) or stage.method == "crop"
+        h, w = stage.size  # files may have any shape
+        return any(not isinstance(s, np.ndarray) or s.shape[0] * w != s.shape[1] * h for s in sources)
+
+    def views(self, values: Images) -> Callable[[int], ImageSource] | None:
+        """See `Preprocessor.views`: drawn as `tta` of the learner draws them for items at these positions."""
+        return partial(self._source, values, self.view_stage) if self.has_views(values.sources) else None
 
     def with_stats(self, mean: Sequence[float], std: Sequence[float]) -> ImagePreprocessor:
         """The same with other statistics, one number per channel each."""
@@ -113,14 +145,15 @@ class ImagePreprocessor(Preprocessor):
         return self.with_stats(model.mean.tolist(), model.std.tolist())
 
     def recipe(self) -> dict[str, Any]:
-        about = {name: value for name, value in asdict(self).items() if name != "workers"}
-        return {"kind": self.kind, **about, "size": list(pair_of(self.size))}
+        about = {name: value for name, value in vars(self).items() if name in _IN_RECIPES}
+        augment = None if self.transforms is None else transforms_to_json(self.transforms)
+        return {"kind": self.kind, **about, "size": list(pair_of(self.size)), "augment": augment}
 
     @classmethod
     def from_recipe(cls, recipe: Mapping[str, Any], task: Task) -> ImagePreprocessor:
         try:
-            given = {name: recipe[name] for name in ("size", "method", "channels", "crop_pct", "mean", "std")}
-            found = cls(**given, max_pixels=recipe.get("max_pixels", MAX_PIXELS))
+            given = {name: recipe[name] for name in _IN_RECIPES if name != "max_pixels" or name in recipe}
+            found = cls(**given, transforms=transforms_from_json(recipe.get("augment")))
             size = pair_of(found.size)
             if max(size) > LARGEST or any(type(n) is not int for n in (*recipe["size"], found.channels)):
                 raise ValueError(f"{found.channels} channels of size {size}")
@@ -167,7 +200,7 @@ class Normalise(nn.Module):
 def pair_of(size: Any) -> tuple[int, int]:
     """(height, width) of one number or two; `ArgumentError` where it is neither."""
     pair = tuple(size) if isinstance(size, Sequence) else (size, size)
-    if len(pair) != 2 or not all(isinstance(s, int | np.integer) and s > 0 for s in pair):
+    if len(pair) != 2 or not all(isinstance(s, int | np.integer) and type(s) is not bool and s > 0 for s in pair):
         raise ArgumentError(f"size must be a positive whole number of pixels or (height, width), got {size!r}")
     return int(pair[0]), int(pair[1])
 

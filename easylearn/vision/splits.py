@@ -40,6 +40,9 @@ class ImageSplit:
     def __len__(self) -> int:
         return len(self.sources)
 
+    def __repr__(self) -> str:
+        return f"ImageSplit({len(self):,} images{'' if self.targets is None else ', with targets'})"
+
     @property
     def images(self) -> Images:
         """The images without their targets."""
@@ -88,7 +91,12 @@ def assemble(listed: Listed, valid: Any, how: ImageOptions, options: TargetOptio
             why = f"; {len(skipped)} cannot be read, the first: {next(iter(skipped.values()))}" if skipped else ""
             raise DataError(f"no images are left in the {name} split{why}")
     targets = given.learn(np.asarray(index["train"]))
-    splits = {name: _encoded(name, some, targets, listed) for name, some in parts.items()}
+    how_to = "Add training images of it, or take it out; the names must match exactly"
+    if listed.valid is None:
+        how_to = "With so few images of it, pass stratify=True, another seed, or fix the split with valid=[...]"
+        if codes is not None or fraction_of(valid) is None or groups is not None or time is not None:
+            how_to = "Choose others to validate, so that training has some of it, or a fraction with stratify=True"
+    splits = {name: _encoded(name, some, targets, listed, how_to) for name, some in parts.items()}
     for folder, what in listed.left_out.items():
         warnings.warn(f"the folder {folder} has no image that is read here: {what}", EasyLearnWarning, stacklevel=5)
     drawn = parts["train"].beside.get("weights", how.weights)
@@ -96,15 +104,12 @@ def assemble(listed: Listed, valid: Any, how: ImageOptions, options: TargetOptio
     return Assembled(splits, targets.task, weights, listed.root, skipped, listed.left_out, given.note)
 
 
-def _encoded(name: SplitName, rows: Rows, targets: Targets, listed: Listed) -> ImageSplit:
+def _encoded(name: SplitName, rows: Rows, targets: Targets, listed: Listed, hint: str) -> ImageSplit:
     """A split with its targets, where it has labels that can be some."""
     known, encoded = rows.labels, None
     if name == "test" and listed.folder_labels and known is not None:
         known = known if targets.task.is_exclusive and set(known) <= set(targets.task.classes) else None
     if known is not None:
-        hint = "Add training images of it, or take it out; the names must match exactly"
-        if listed.valid is None:
-            hint = "With so few images of it, pass stratify=True, another seed, or fix the split with valid=[...]"
         encoded = targets.encode(known, where=rows.where.__getitem__, split=name, hint=hint)
     return ImageSplit(rows.sources, encoded, tuple(rows.ids))
 

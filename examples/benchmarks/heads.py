@@ -55,6 +55,11 @@ def reference(learn: Learner) -> float:
     return float(model.score(valid[0].numpy(), valid[1].numpy()))
 
 
+def with_views(learn: Learner) -> float:
+    probs, targets = learn.tta()
+    return float((probs.argmax(1) == targets).float().mean())
+
+
 def one_seed(folder: Path, arch: str, size: int, seed: int, unfreeze: bool) -> dict[str, float]:
     data = ImageData.from_folder(folder, size=size, augment="side_on")
     learn = vision_learner(data, arch, precompute=True, seed=seed, progress=False)
@@ -71,11 +76,13 @@ def one_seed(folder: Path, arch: str, size: int, seed: int, unfreeze: bool) -> d
         other.fit(found, 1)
         reached["head, one epoch at lr_find's rate"] = other.validate()["accuracy"]
     if unfreeze:
+        reached["head, loss"] = learn.validate()["valid_loss"]
+        reached["head, tta"] = with_views(learn)
         learn.unfreeze()
-        learn.fit([1e-4, 1e-3, 1e-2], 2)
-        reached["all layers"] = learn.validate()["accuracy"]
-        probs, targets = learn.tta()
-        reached["all layers, tta"] = float((probs.argmax(1) == targets).float().mean())
+        for name, epoch in zip(("one epoch", "two epochs"), learn.fit([1e-4, 1e-3, 1e-2], 2).epochs, strict=True):
+            reached[f"all layers, {name}"] = epoch["accuracy"]
+            reached[f"all layers, {name}, loss"] = epoch["valid_loss"]
+        reached["all layers, tta"] = with_views(learn)
     reached["standard error"] = (reached["head"] * (1 - reached["head"]) / len(data.ids("valid"))) ** 0.5
     return reached
 

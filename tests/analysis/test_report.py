@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import copy
 import io
 import math
 import re
@@ -26,6 +27,7 @@ from easylearn.data.loaders import LoaderData, TensorData
 from easylearn.errors import ArgumentError, EasyLearnWarning, SaveError
 from easylearn.learning import Learner
 from easylearn.metrics import roc_auc
+from easylearn.nn.registry import model_name
 from easylearn.tabular.data import TabularData
 from easylearn.tabular.learner import tabular_learner
 from easylearn.task import single_label
@@ -131,11 +133,14 @@ class TestWhatItHolds:
         assert "r2" in page.text and "residual" in page.text and "column size" in page.text
 
     def test_texts(self, tmp_path: Path) -> None:
-        texts = [f"a {w} film <b>that</b> we saw" for w in ("good", "bad", "fine", "dull")] * 6
+        texts = [f"A {w} film <b>That</b> we saw!" for w in ("good", "bad", "fine", "dull")] * 6
         data = TextData.from_lists(texts, ["pos", "neg"] * 12, min_freq=1, batch_size=4, progress=False)
         small: dict[str, Any] = {"emb_size": 6, "n_hidden": 6, "n_layers": 1, "device": "cpu", "progress": False}
         learn = text_classifier_learner(data, **small)
         page = page_of(learn, tmp_path)
+        worst = learn.interpret().top_losses(1).index[0]
+        assert learn.data.describe_item("valid", int(worst))["text"] in texts  # as it was written
+        assert " film <b>That</b> we saw!" in page.text
         assert "film" in page.text and "not trained here" in page.text and "b" not in page.tags[page.tags.index("h2") :]
         lm = language_model_learner(
             TextLMData.from_lists(texts, min_freq=1, bptt=5, batch_size=2, progress=False), **small
@@ -180,6 +185,21 @@ class TestWhatIsOdd:
         text = page_of(learn, tmp_path).text
         assert "The fit ended early: valid_loss was no better" in text
         assert "lowest after epoch 0 (0.1)" in text and "by heart" in text
+
+    def test_several_fits_are_one_story_with_a_name(self, make_learner: MakeLearner, tmp_path: Path) -> None:
+        learn = make_learner()
+        learn.fit(0.1, 1)
+        learn.fit(0.05, 2)
+        learn.fit(0.01, 3)
+        page = learn.report(tmp_path / "r.html", name="cats & <dogs>").read_text("utf-8")
+        title = page.partition("<title>")[2].partition("</title>")[0]
+        assert title == f"Run report, cats &amp; &lt;dogs&gt;: TensorData, {model_name(learn.model)}"
+        assert "<h1>Run report: cats &amp; &lt;dogs&gt;</h1>" in page
+        assert "3 fits one after the other, of 1, 2, 3 epochs" in page
+        (table,) = [t for t in page.split("<table")[1:] if "train loss" in t]
+        assert table.count("<tr>") - 1 == 6 == learn.epochs_done
+        learn.model = copy.deepcopy(learn.model)
+        assert "fits one after" not in learn.report(tmp_path / "r.html").read_text("utf-8")
 
     def test_losses_that_are_no_numbers(self, make_learner: MakeLearner, tmp_path: Path) -> None:
         learn = make_learner(loss=lambda logits, target: logits.sum() * math.nan)

@@ -21,7 +21,14 @@ from safetensors.torch import save as save_safetensors
 from torch import Tensor, nn
 
 from easylearn.artefact.archive import Archive
-from easylearn.artefact.model_file import describe_task, library_versions, load_model, summary, write_model
+from easylearn.artefact.model_file import (
+    describe_task,
+    library_versions,
+    load_model,
+    refuse_damage,
+    summary,
+    write_model,
+)
 from easylearn.artefact.pack import pack, unpack
 from easylearn.errors import EasyLearnError, StateError, WeightsError
 from easylearn.nn import registry
@@ -523,3 +530,15 @@ def test_a_pickle_is_never_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
             load(path)
         path.write_bytes(evil + good)
         assert same(load(path), net())
+
+
+def test_a_lack_of_memory_is_no_damage() -> None:
+    with pytest.raises(torch.cuda.OutOfMemoryError), refuse_damage("m.easylearn", "is damaged"):
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+    for words in ("[enforce fail] DefaultCPUAllocator: can't allocate memory: 7 bytes", "MPS backend out of memory"):
+        with pytest.raises(WeightsError, match=r"^m\.easylearn does not fit into memory") as caught:
+            with refuse_damage("m.easylearn", "is damaged"):
+                raise RuntimeError(words)
+        assert "damaged" not in str(caught.value)
+    with pytest.raises(WeightsError, match="is damaged"), refuse_damage("m.easylearn", "is damaged"):
+        raise RuntimeError("size mismatch")

@@ -1,8 +1,8 @@
 """Every Python block of the README and the docs runs, and every relative link leads somewhere.
 
 The blocks of one file share their names, as they would in one notebook. They run in a folder that `world` fills with
-small pictures under the names that the pages use; published weights are replaced by random ones of the same shape,
-so that nothing is downloaded. A block behind `<!-- not run: reason -->` is compiled only.
+small pictures under the names that the pages use; published weights are replaced by random ones (of texts, of a small
+encoder), so that nothing is downloaded. A block behind `<!-- not run: reason -->` is compiled only.
 """
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ import pytest
 from PIL import Image
 
 from easylearn.keyed import scoped_rng
+from easylearn.texts.bodies import TextBody
 from easylearn.vision.archs import get_arch
 from easylearn.vision.weights import State, TorchvisionWeights
+from examples.made_up import encoder
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -89,6 +91,7 @@ def world(filled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     monkeypatch.chdir(tmp_path / "world")
     monkeypatch.setenv("MPLBACKEND", "Agg")
     monkeypatch.setattr(TorchvisionWeights, "read", read)
+    monkeypatch.setattr(TextBody, "folder", encoder(tmp_path / "encoder"))
     return tmp_path / "world"
 
 

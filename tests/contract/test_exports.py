@@ -43,6 +43,7 @@ MODULES = [
     "easylearn.lm_rnn",
     "easylearn.modeldata",
     "easylearn.rnn_reg",
+    "easylearn.serve",
     "easylearn.text",
 ]
 

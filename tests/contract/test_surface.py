@@ -14,6 +14,7 @@ from easylearn.data.order import Batch, Loader, Source
 from easylearn.data.preprocess import Preprocessor
 from easylearn.export import Predictor
 from easylearn.learning import Learner
+from easylearn.serve import Limits, asgi
 from easylearn.task import ExclusiveTask, Prediction, Predictions, Task, regression
 from easylearn.texts.interpret import Occlusion
 from easylearn.train.callback import HOOKS, Callback
@@ -34,6 +35,7 @@ def arguments(function: object) -> list[str]:
 
 def test_learner() -> None:
     methods = {
+        "baseline",
         "export",
         "interpret",
         "report",
@@ -84,9 +86,9 @@ def test_arguments_of_the_learner() -> None:
         "lr_find": "start_lr end_lr lr n_steps",
         "freeze_to": "k",
         "interpret": "split",
-        "report": "path",
+        "report": "path name",
         "bn_freeze": "frozen",
-        "predict": "items split",
+        "predict": "items split on_error",
         "tta": "n_aug split",
         "validate": "split",
         "set_data": "data",
@@ -106,6 +108,7 @@ def test_arguments_of_the_learner() -> None:
         "metrics",
         "loss",
         "label_smoothing",
+        "threshold",
         "wd",
         "clip",
         "accumulate",
@@ -182,6 +185,7 @@ def test_data() -> None:
         "ids",
         "loader",
         "notes",
+        "plain_inputs",
         "resized",
         "splits",
     }
@@ -205,6 +209,7 @@ def test_data() -> None:
         "recipe",
         "runtime_inputs",
         "source",
+        "views",
     }
     assert Preprocessor.__abstractmethods__ == {"read", "source"}
     assert public(Source) == {"fetch", "stream"} and Source.__abstractmethods__ == {"__len__", "fetch"}
@@ -222,6 +227,7 @@ def test_results() -> None:
         "load_state_dict",
         "losses",
         "momentum",
+        "of",
         "rates",
         "state_dict",
         "to_frame",
@@ -238,7 +244,8 @@ def test_results() -> None:
     assert [f.name for f in dataclasses.fields(Prediction)] == ["label", "index", "probs", "names"]
     assert public(Prediction) == {"of", "to_dict"}  # its fields have no defaults, so the class does not hold them
     assert public(Predictions) == {"classes", "of", "to_dict", "to_frame", "top"}
-    assert [f.name for f in dataclasses.fields(Predictions)] == ["probs", "targets", "ids", "labels", "views", "task"]
+    fields = ["probs", "targets", "ids", "labels", "views", "task", "errors"]
+    assert [f.name for f in dataclasses.fields(Predictions)] == fields
     assert public(Interpretation) == {
         "calibration",
         "confusion_matrix",
@@ -307,6 +314,7 @@ def test_task() -> None:
         "to_json",
         "with_loss",
         "with_metrics",
+        "with_threshold",
     }
     assert Task.__abstractmethods__ == must and public(Task) == must | may | given
     assert ExclusiveTask.__abstractmethods__ == {"activate", "own_item_losses"}
@@ -348,7 +356,7 @@ def test_what_is_exported_is_what_is_named() -> None:
 
 
 def test_predictor() -> None:
-    methods = {"predict", "stream", "to_csv"}
+    methods = {"predict", "stream", "to_csv", "tta"}
     held = {"batch_size", "classes", "info", "model", "preprocessor", "strategy", "task"}
     assert public(Predictor) == methods | held
     assert arguments(easylearn.load_predictor) == ["path", "model", "device"]
@@ -361,4 +369,15 @@ def test_predictor() -> None:
         "device",
         "models",
         "progress",
+    ]
+
+
+def test_serving() -> None:
+    assert arguments(asgi) == ["model", "limits", "hosts", "token", "counters"]
+    assert [f.name for f in dataclasses.fields(Limits)] == [
+        "max_body",
+        "max_pixels",
+        "max_items",
+        "max_wait",
+        "deadline",
     ]

@@ -3,6 +3,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -108,3 +109,9 @@ def test_levels_that_cannot_be_read() -> None:
         from_json({"kind": "os.system", "values": ["x"]})
     with pytest.raises(DataError, match="cannot be read"):
         from_json({"kind": "int", "values": ["x"]})
+
+
+def test_a_day_is_found_as_text_with_midnight_and_a_fraction_is_a_number() -> None:
+    texts = ["2020-01-02 00:00:00", "2020-01-02T00:00:00", " 2020-01-02", "2020-01-02 01:00:00", "2020", "x"]
+    assert Lookup([dt.date(2020, 1, 2)], 2, 0).codes(texts) == [2, 2, 2, 0, 0, 0]
+    assert plain(Fraction(1, 8)) == 0.125 and kind(plain(Fraction(2))) == "float"

@@ -79,6 +79,7 @@ class TestTensorData:
         data = make_data(n_test=3)
         assert data.splits == ("train", "valid", "test") and not data.has_views
         assert list(data.ids("valid")) == [str(i) for i in range(10)]
+        assert repr(data).startswith(f"TensorData: {data.task}, rows of shape (") and "valid 10, test 3" in repr(data)
         assert all(b.target is None for b in all_of(data.loader("test")))
         bare = make_data(n_valid=None)
         assert bare.splits == ("train",)

@@ -208,6 +208,11 @@ def test_what_leaves_rows_out_is_said_where_it_does() -> None:
     ("values", "words"),
     [
         (["cat", "cat ", "dog"], r"'cat' and 'cat ' of the target 'label' differ only by blanks"),
+        (["cat", "Cat", "dog"], r"'cat' and 'Cat' of the target 'label' differ only by case.*str.lower"),
+        ([["Sea"], ["sea", "haze"]], "differ only by case"),
+        (["cat", "cat\u200b", "dog"], r"'cat' and 'cat\\u200b'.*str\.replace\('\[\\u200b\]', '', regex=True\)"),
+        (["\ufeffcat", "cat", "dog"], r"'\\ufeffcat' and 'cat'|'cat' and '\\ufeffcat'"),
+        (["red cat", "red  cat", "dog"], r"'red cat' and 'red  cat' .* differ only by blanks"),
         (["caf\u00e9", "cafe\u0301", "tea"], r"'caf\\xe9' and 'cafe\\u0301'"),
         ([["cat"], [" cat", "dog"]], r"'cat' and ' cat'"),
     ],
@@ -225,6 +230,10 @@ def test_labels_that_look_the_same_are_told_and_stay_two(values: list[Any], word
         (["clear road", "haze", "clear", "haze road"], " "),
         (["a;b", "b", "a;c", "c"], ";"),
         (["sun|sea", "sea|sand", "sun"], "|"),
+        (["sun & sea", "sea & sand", "sun"], "&"),
+        (["a/b", "b/c", "a"], "/"),
+        (["and/or", "either"], ""),
+        (["c++", "c", "rust"], ""),
         (["new york", "boston"], ""),
         (["golden retriever", "labrador retriever", "golden eagle", "pug"], ""),
         (["spam", "not spam"], ""),
@@ -457,3 +466,18 @@ def test_the_words_of_messages_stay_short() -> None:
     with pytest.raises(DataError) as caught:
         read_targets([f"class {i}" for i in range(1000)] * 2).learn().encode(["x" * 5000])
     assert len(re.sub("x+", "x", str(caught.value))) < 600
+
+
+def test_several_labels_that_tell_nothing_apart() -> None:
+    with pytest.raises(DataError, match="has the one label 'a'"):
+        read_targets([["a"], ["a"], ["a"]]).learn()
+    assert read_targets([["a"], [], ["a"]]).learn().task.n_out == 1
+    assert read_targets([["a", "b"], ["a", "b"]]).learn().task.n_out == 2
+
+
+@pytest.mark.parametrize("values", [["['a', 'b']", "['a']", "['b']"], ['["a"]', '["b"]'], ["{a}", "{b}"]])
+def test_lists_that_were_written_as_text_are_told(values: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    read_targets(values)
+    assert "ast.literal_eval" in capsys.readouterr().out
+    read_targets([*values, "c"])
+    assert "ast.literal_eval" not in capsys.readouterr().out

@@ -86,7 +86,8 @@ def test_texts_in_every_form(app: App, learners: Mapping[str, Learner]) -> None:
     text = "a bad film that was new"
     wanted = learners["text"].predict(text).to_dict()
     for body, kind in ((text.encode(), "text/plain"), (json.dumps(text).encode(), "application/json"),
-                       (json.dumps({"text": text}).encode(), "application/json"), (form(('name="text"', text.encode())), FORM)):  # fmt: skip
+                       (json.dumps({"text": text}).encode(), "application/json"),
+                       (form(('name="text"', text.encode())), FORM)):  # fmt: skip
         assert ask(app, "/predict/text", body, kind).said["probs"] == pytest.approx(wanted, abs=1e-5)
     csv = ask(app, "/predict/text", f"text\n{text}\n".encode(), "text/csv").body.decode()
     assert csv.splitlines()[0] == "id,label,neg,pos,error"
@@ -293,11 +294,15 @@ def _changed(**how: object) -> dict[str, object]:
 @pytest.mark.parametrize(
     ("given", "named"),
     [
-        ({}, "inputs"), ({"inputs": 3}, "inputs"), ({"inputs": [3]}, "name"), (_changed(shape=[10**9, 10**9]), "impossible"),
-        (_changed(shape=[-1, 1]), "impossible"), (_changed(shape=[3, 1]), "3 numbers"), (_changed(datatype="FP64"), "FP64"),
-        (_changed(datatype="FP32"), "int64"), (_changed(data=["a", "b"]), "numbers"), (_changed(data=[10**30, 1]), "INT64"),
+        ({}, "inputs"), ({"inputs": 3}, "inputs"), ({"inputs": [3]}, "name"),
+        (_changed(shape=[10**9, 10**9]), "impossible"),
+        (_changed(shape=[-1, 1]), "impossible"), (_changed(shape=[3, 1]), "3 numbers"),
+        (_changed(datatype="FP64"), "FP64"),
+        (_changed(datatype="FP32"), "int64"), (_changed(data=["a", "b"]), "numbers"),
+        (_changed(data=[10**30, 1]), "INT64"),
         (_changed(name="nix"), "'cats'"), (_changed(data=[99, 2]), "codes"), (_changed(data=[-1, 2]), "codes"),
-        (_changed(shape=[1, 1], data=[2]), "different"), (_changed(parameters={"binary_data_size": 9}), "binary_data_size"),
+        (_changed(shape=[1, 1], data=[2]), "different"),
+        (_changed(parameters={"binary_data_size": 9}), "binary_data_size"),
         ({**TENSORS, "outputs": [{"name": "logits"}]}, "logits"), (_changed(shape=[2], data=[2, 3]), "shape"),
     ],
 )  # fmt: skip

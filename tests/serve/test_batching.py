@@ -1,4 +1,4 @@
-"""The queue: batches of what is there, one that is damaged fails alone, those that left are skipped, none waits too long."""
+"""The queue: batches of what is there, a damaged one fails alone, those that left are skipped, none waits too long."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 
 from easylearn.serve.batching import Batcher
 from easylearn.serve.engine import Engine
-from easylearn.serve.refusals import Limits, Refused
+from easylearn.serve.refusals import Limits, RefusedError
 
 
 class Slow(Engine):
@@ -28,7 +28,7 @@ class Slow(Engine):
 
     def prepare(self, item: Any) -> Any:
         if item == "bad":
-            raise Refused(422, "bad")
+            raise RefusedError(422, "bad")
         return item
 
     def run(self, prepared: Sequence[Any]) -> Any:
@@ -95,10 +95,10 @@ def test_a_queue_that_is_too_long_refuses_at_once() -> None:
     engine = Slow(0.0, 0.02)
     batcher = made(engine, max_wait=0.1)
 
-    async def run() -> Refused:
+    async def run() -> RefusedError:
         futures = [batcher.put(k) for k in range(12)]
         await asyncio.sleep(0)
-        with pytest.raises(Refused) as caught:
+        with pytest.raises(RefusedError) as caught:
             batcher.admit(1)
         await asyncio.gather(*futures)
         batcher.admit(1)  # it is empty again

@@ -9,7 +9,14 @@ from pathlib import Path
 
 from easylearn.serve.counters import BOUNDS, Counters
 
-_WRITE = "import sys; from pathlib import Path; from easylearn.serve.counters import Counters; c = Counters(Path(sys.argv[1]), 2, 1); [c.observe(200, 0.02) for _ in range(5)]"
+_WRITE = """
+import sys
+from pathlib import Path
+from easylearn.serve.counters import Counters
+counters = Counters(Path(sys.argv[1]), 2, 1)
+for _ in range(5):
+    counters.observe(200, 0.02)
+"""
 
 
 def test_workers_add_up(tmp_path: Path) -> None:

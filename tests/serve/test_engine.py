@@ -17,9 +17,10 @@ from PIL import Image
 from easylearn.errors import WeightsError
 from easylearn.export import load_predictor
 from easylearn.learning import Learner
-from easylearn.serve.engine import OnnxEngine, open_engine
+from easylearn.serve.engine import OnnxEngine
+from easylearn.serve.opening import open_engine
 from easylearn.serve.pixels import PixelReader
-from easylearn.serve.refusals import Limits, Refused
+from easylearn.serve.refusals import Limits, RefusedError
 from easylearn.serve.rows import RowReader
 from easylearn.serve.sentences import TextReader
 from easylearn.vision.preprocess import ImagePreprocessor
@@ -92,13 +93,14 @@ def _png_header(width: int, height: int) -> bytes:
     ("data", "status"),
     [
         (_png_header(60_000, 60_000), 413), (_png_header(6_000, 6_000), 413), (photo(0)[:200], 422), (b"", 415),
-        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", 415), (b"<svg xmlns='http://www.w3.org/2000/svg'/>", 415),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", 415),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", 415),
         (b"GIF89a", 415), (photo(1, form="png")[:-40], 422), (b"/etc/passwd", 415), (b"http://example.org/a.jpg", 415),
     ],
 )  # fmt: skip
 def test_what_is_no_image_is_refused(data: bytes, status: int, files: Path) -> None:
     engine = open_engine(files / "images.onnx", Limits(max_pixels=25e6))
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(RefusedError) as caught:
         engine.prepare(data)
     assert caught.value.status == status
 
@@ -126,7 +128,7 @@ def test_a_row_out_of_a_file_may_have_numbers_as_text(learners: Mapping[str, Lea
         ({"a": [1], "b": 1, "c": 1}, "'a'"),
         ([], "object"),
     ):
-        with pytest.raises(Refused, match=what) as caught:
+        with pytest.raises(RefusedError, match=what) as caught:
             read(row)
         assert caught.value.status == 422
 
@@ -148,7 +150,7 @@ def test_long_texts_are_cut_and_turned_and_columns_joined(learners: Mapping[str,
     source = preprocessor.source(preprocessor.read(row).values)
     batch = next(iter(source.stream([np.array([0])], CPU)))
     assert read(row)["tokens"].tolist() == batch[0].tolist()
-    with pytest.raises(Refused, match="'y'"):
+    with pytest.raises(RefusedError, match="'y'"):
         read({"x": "only"})
 
 

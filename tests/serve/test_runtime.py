@@ -15,7 +15,7 @@ _ASK = """
 import asyncio, json, sys
 class Absent:
     def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in ("torch", "pandas", "torchvision", "sklearn", "safetensors", "easylearn", "tokenizers"):
+        if name.split(".")[0] in "torch pandas torchvision sklearn safetensors easylearn tokenizers".split():
             raise ImportError(f"{name} is not there")
 sys.meta_path.insert(0, Absent())
 sys.path[:0] = sys.argv[1:3]

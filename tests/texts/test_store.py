@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import os
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -149,3 +151,27 @@ def test_lengths_must_fit() -> None:
     for lengths in ([2], [-1, 4]):
         with pytest.raises(DataError, match="add up to the 3 tokens"):
             TokenStore(np.zeros(3, np.uint16), np.array(lengths))
+
+
+def test_what_another_process_has_made_meanwhile_is_taken_and_left_alone(cache: Path) -> None:
+    first = write([[1, 2], [3]])
+    place = (cache / "key").stat().st_ino
+    second = write([[1, 2], [3]])
+    assert (cache / "key").stat().st_ino == place and files(cache) == ["key"]
+    assert second.ids.tolist() == first.ids.tolist() == [1, 2, 3]
+    (cache / "key" / NOTE).write_text("{")  # half written: nobody can use it
+    third = write([[1, 2], [3]])
+    assert (cache / "key").stat().st_ino != place and files(cache) == ["key"] and third.ids.tolist() == [1, 2, 3]
+
+
+def test_folders_of_processes_that_were_killed_are_removed(cache: Path) -> None:
+    held = write([[1]], key=None)
+    (mine,) = files(cache)
+    for name, age in (("tmp_dead", 2 * module.ORPHANED), ("tmp_young", 60.0), (mine, 2 * module.ORPHANED)):
+        folder = cache / name
+        folder.mkdir(exist_ok=True)
+        (folder / "tokens.bin").touch()
+        for path in (folder / "tokens.bin", *folder.iterdir(), folder):
+            os.utime(path, (time.time() - age,) * 2)
+    write([[2]])
+    assert files(cache) == sorted(["key", mine, "tmp_young"]) and held.ids.tolist() == [1]

@@ -278,6 +278,7 @@ class TestSuggestion:
         curve = learn.lr_find()
         assert curve.suggestion is not None and 1e-3 < curve.suggestion < 1.0
         assert f"suggested rate {curve.suggestion:.2g}" in str(curve) and curve.reason in str(curve)
+        assert repr(curve) == f"LRCurve({len(curve.rates)} steps; {curve})"
         before = learn.validate()["valid_loss"]
         learn.fit(curve.suggestion, 3)
         assert learn.validate()["valid_loss"] < before
@@ -287,6 +288,7 @@ class TestSuggestion:
         with torch.no_grad():
             next(learn.model.parameters()).fill_(math.nan)
         curve = learn.lr_find()
+        assert suggest(tuple(10.0**k for k in range(20)), (0.0,) * 20)[0] is None  # a loss that never moves
         assert curve.suggestion is None and "finite" in curve.reason and str(curve).startswith("no rate suggested")
 
 

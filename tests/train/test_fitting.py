@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from easylearn.data.loaders import LoaderData, TensorData
 from easylearn.errors import ArgumentError
+from easylearn.export import load_predictor
 from easylearn.learning import Learner
 from easylearn.task import single_label
 from easylearn.vision.data import ImageData
@@ -107,3 +108,69 @@ def test_the_model_does_not_notice(make_learner: MakeLearner) -> None:
 
 def test_one_number_may_have_no_axis_of_its_own(make_learner: MakeLearner, make_data: Any) -> None:
     make_learner(Gives(lambda x: x[:, 0], 1), make_data("regression", n_out=1))
+
+
+def test_a_layer_that_was_replaced_and_fits_no_more(make_learner: MakeLearner) -> None:
+    learn = make_learner(nn.Sequential(nn.Linear(5, 4), nn.Linear(4, 3)))
+    learn.model[1] = nn.Linear(7, 3)  # type: ignore[index,operator]
+    with pytest.raises(ArgumentError, match=r"cannot take .* \(5 of torch\.float32\): .*cannot be multiplied"):
+        learn.fit(0.1, 1)
+    learn = make_learner(nn.Linear(5, 3))
+    learn.model.half()
+    with pytest.raises(ArgumentError, match=r"model\.float\(\)"):
+        learn.fit(0.1, 1)
+
+
+def test_what_a_loss_raises_stays_what_it_is(make_learner: MakeLearner) -> None:
+    def broken(logits: Tensor, target: Tensor) -> Tensor:
+        raise RuntimeError("mine")
+
+    with pytest.raises(RuntimeError, match=r"^mine$"):
+        make_learner(nn.Linear(5, 3), loss=broken).fit(0.1, 1)
+
+
+@pytest.mark.parametrize(
+    ("loss", "said"),
+    [
+        (lambda a, b: nn.functional.cross_entropy(a, b).detach(), r"the loss <lambda> has no gradient"),
+        (lambda a, b: torch.tensor(1.0), r"the loss <lambda> has no gradient.*detach"),
+        (nn.BCEWithLogitsLoss(), r"BCEWithLogitsLoss does not take .* shape \(4, 3\) .* targets of shape \(4,\)"),
+        (nn.CrossEntropyLoss(weight=torch.ones(7)), "CrossEntropyLoss does not take .* shape: .7"),
+    ],
+)
+def test_losses_that_teach_nothing(make_learner: MakeLearner, loss: Any, said: str) -> None:
+    with pytest.raises(ArgumentError, match=said):
+        make_learner(nn.Linear(5, 3), loss=loss).fit(0.1, 1)
+
+
+def test_outputs_without_a_gradient(make_learner: MakeLearner) -> None:
+    with pytest.raises(ArgumentError, match="the model's outputs have no gradient"):
+        make_learner(Gives(Tensor.detach)).fit(0.1, 1)
+
+
+def test_what_is_asked_when_it_is_given(make_learner: MakeLearner) -> None:
+    for how, said in (
+        ({"loss": lambda a: a.sum()}, r"loss must be a function of \(logits, target\); <lambda>\(a\)"),
+        ({"metrics": [lambda p: 1.0]}, r"a metric must be a function of \(outputs, targets\); <lambda>\(p\)"),
+        ({"metrics": [nn.CrossEntropyLoss]}, r"write CrossEntropyLoss\(\), with brackets"),
+    ):
+        with pytest.raises(ArgumentError, match=said):
+            make_learner(nn.Linear(5, 3), **how)
+    with pytest.raises(ArgumentError, match="LBFGS computes the loss several times"):
+        make_learner(nn.Linear(5, 3), optimizer=torch.optim.LBFGS).fit(0.1, 1)
+
+
+@pytest.mark.parametrize("name", ["", 3, b"x", None])
+def test_names_of_files_that_are_none(make_learner: MakeLearner, name: Any) -> None:
+    learn = make_learner(nn.Linear(5, 3))
+    for call in (learn.save, learn.load):
+        with pytest.raises(ArgumentError, match="expected the path of saved weights"):
+            call(name)
+
+
+@pytest.mark.parametrize("name", [3, b"x", None])
+def test_paths_that_are_none(make_learner: MakeLearner, name: Any) -> None:
+    learn = make_learner(nn.Linear(5, 3))
+    for call in (learn.export, learn.report, load_predictor):
+        with pytest.raises(ArgumentError, match="expected the path of"):
+            call(name)

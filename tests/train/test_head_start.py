@@ -163,3 +163,19 @@ def test_features_or_losses_that_are_no_numbers_are_left_to_the_guard() -> None:
     with pytest.warns(EasyLearnWarning, match="nan"):
         record = learn.fit(1e-2, 1)
     assert record.stop_reason is not None and torch.equal(learn.model.head[2].weight, before)
+
+
+def test_other_data_solves_a_head_before_its_first_fit_and_not_after_it() -> None:
+    learn, other = learner(), TensorData(made(seed=5), made(n=400, seed=1), THREE, batch_size=16)
+    learn.set_data(other)
+    learn.fit(0.0, 1, cycle_len=None)
+    assert learn.epochs_done == 1
+    fresh = solved(THREE, *made(seed=5))  # on the new items: none had been trained
+    assert torch.allclose(learn.model.head[2].weight, fresh[2].weight, atol=1e-4)  # type: ignore[union-attr,index]
+    learn.fit(1e-2, 1)
+    before = copy.deepcopy(learn.model.head.state_dict())  # type: ignore[union-attr]
+    learn.set_data(TensorData(made(seed=6), made(n=400, seed=1), THREE, batch_size=16))
+    learn.fit(0.0, 1, cycle_len=None)
+    now = learn.model.head.state_dict()  # type: ignore[union-attr]
+    assert torch.equal(now["2.weight"], before["2.weight"]) and torch.equal(now["0.weight"], before["0.weight"])
+    assert not torch.equal(now["0.running_mean"], before["0.running_mean"])

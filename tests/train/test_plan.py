@@ -215,3 +215,33 @@ def test_swapped_numbers_train_nothing(make_learner: Any) -> None:
     with pytest.raises(ArgumentError, match="epochs must be a whole number"):
         learn.fine_tune(1e-2, 3)
     assert learn.epochs_done == 0
+
+
+def test_a_lone_whole_number_is_taken_for_epochs_and_no_rate_is_absurd(make_learner: Any) -> None:
+    learn = make_learner()
+    for call in (learn.fit, learn.fit_one_cycle, learn.plan):
+        with pytest.raises(ArgumentError, match=r"3 looks like a number of epochs: write fit\(1e-2, 3\).*3\.0"):
+            call(3)
+        with pytest.raises(ArgumentError, match=r"2000.*nothing trains.*lr_find"):
+            call(2000.0, 2)
+    with pytest.raises(ArgumentError, match="nothing trains"):
+        learn.lr_find(lr=[1e9, 0.1, 0.1])
+    assert learn.epochs_done == 0
+    assert learn.plan(1.0).rates == learn.plan(1, 1).rates == learn.plan(1, epochs=1).rates
+
+
+def test_a_folder_of_checkpoints_that_is_none(make_learner: Any) -> None:
+    learn = make_learner()
+    for call in (
+        lambda: learn.fit(0.1, 1, checkpoint=3),
+        lambda: learn.plan(0.1, 1, checkpoint=3),
+        lambda: learn.resume(3),
+    ):
+        with pytest.raises(ArgumentError, match=r"a folder of checkpoints.*int: 3"):
+            call()
+
+
+@pytest.mark.parametrize("momentum", [0.9, (0.9,), (0.9, 0.8, 0.7), "0.9", (0.9, "x"), {0.9: 1}])
+def test_momentum_of_one_cycle_is_two_numbers(make_learner: Any, momentum: Any) -> None:
+    with pytest.raises(ArgumentError, match="momentum must be two numbers"):
+        make_learner().fit_one_cycle(1e-2, 1, momentum=momentum)

@@ -49,6 +49,22 @@ def test_a_loss_is_kept_without_its_graph_and_read_when_asked_for() -> None:
     assert len(record.losses) == len(record) == 7
 
 
+def test_records_of_fits_one_after_the_other() -> None:
+    head = Record(("head",))
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.5)
+    head.add_step(4, torch.tensor(3.0), optimizer)
+    head.end_epoch(4, {"valid_loss": 1.0})
+    both, _ = filled()
+    both.stop_reason = "enough"
+    made = Record.of(head, both)
+    assert made.group_names == ("body", "head") and made.stop_reason == "enough"
+    assert made.losses == [3.0, *both.losses] and made.epoch_ends == [1, 4, 7]
+    assert math.isnan(made.rates[0][0]) and made.rates[0][1] == 0.5 and made.rates[1:] == both.rates
+    assert made.column("epoch") == [4, 5, 6] and made.column("accuracy") == [0.25, 0.25]
+    assert list(made.to_frame("step")["epoch"]) == [4, 5, 5, 5, 6, 6, 6]
+    assert Record.of(both).state_dict() == both.state_dict()
+
+
 def test_half_precision_losses_are_read_as_floats() -> None:
     record = Record(("model",))
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.1)

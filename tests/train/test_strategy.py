@@ -246,6 +246,8 @@ class TestCompile:
         ({"wd": -1}, "wd must be a number at least 0, got -1"),
         ({"wd": math.nan}, "wd must be.*nan"),
         ({"wd": "x"}, "wd must be.*'x'"),
+        ({"progress": "no"}, "progress must be True or False, got 'no'"),
+        ({"path": 3}, "expected the path of a folder.*int: 3"),
         ({"label_smoothing": math.nan}, "label_smoothing must be.*below 1, got nan"),
         ({"seed": math.nan}, "seed"),
         ({"compile": "fast"}, "compile must be True, False or a mode of torch.compile .default, .*, got 'fast'"),

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from easylearn.errors import ArgumentError, DataError
+from easylearn.vision.data import ImageData
 from easylearn.vision.items import Rows, TableOptions, array_rows, listed_folders, named_in, named_rows
 
 
@@ -63,6 +64,27 @@ def test_folders_without_an_image_are_told(tmp_path: Path) -> None:
     (tmp_path / "train" / "empty").mkdir()
     found = listed_folders(tmp_path, "train", "valid", None)
     assert found.rows.labels == ["a", "b"] and found.left_out == {"train/lynx": "its files end in .dng, .raw"}
+
+
+def test_links_to_what_is_not_there_are_told(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"{split}/{name}/1.jpg" for split in ("train", "valid") for name in "ab"))
+    (tmp_path / "train" / "gone").symlink_to(tmp_path / "nowhere", target_is_directory=True)
+    (tmp_path / "train" / "a" / "2.jpg").symlink_to(tmp_path / "nowhere.jpg")
+    listed = listed_folders(tmp_path, "train", "valid", None)
+    assert list(listed.left_out) == ["train/gone"] and "nowhere, which is not there" in listed.left_out["train/gone"]
+    assert "train/a/2.jpg" in listed.rows.ids
+    with pytest.raises(DataError, match=r"2\.jpg does not exist"):
+        ImageData.from_folder(tmp_path, size=8)
+
+
+def test_two_names_of_one_folder_are_refused(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"{split}/{name}/1.jpg" for split in ("train", "valid") for name in "ab"), "one/train/a/1.jpg")
+    (tmp_path / "train" / "c").symlink_to(tmp_path / "train" / "a", target_is_directory=True)
+    with pytest.raises(DataError, match=r"train/a and .*train/c are one folder, by a link, and .* two classes"):
+        listed_folders(tmp_path, "train", "valid", None)
+    (tmp_path / "one" / "valid").symlink_to(tmp_path / "one" / "train", target_is_directory=True)
+    with pytest.raises(DataError, match="would train and validate"):
+        listed_folders(tmp_path / "one", "train", "valid", None)
 
 
 def test_two_spellings_of_an_accent_are_one_class(tmp_path: Path) -> None:

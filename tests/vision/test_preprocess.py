@@ -23,6 +23,7 @@ from easylearn.errors import ArgumentError, DataError, WeightsError
 from easylearn.nn.body_head import BodyHead
 from easylearn.task import Prediction, Predictions, single_label
 from easylearn.train.strategy import SingleDevice
+from easylearn.vision.augment import Erase, Flip, RandomResizedCrop
 from easylearn.vision.decode import MAX_PIXELS
 from easylearn.vision.preprocess import ImagePreprocessor, Normalise
 
@@ -222,19 +223,24 @@ def test_it_comes_back_from_its_recipe() -> None:
     for images in (
         ImagePreprocessor((24, 40), "pad", 1, 0.5), ImagePreprocessor(8, "squash", mean=(0.1, 0.2, 0.3), std=(1, 2, 3)),
         ImagePreprocessor(8, max_pixels=500),
+        ImagePreprocessor(8, transforms=(Flip(0.25), RandomResizedCrop(), Erase(2))),
     ):  # fmt: skip
         recipe = json.loads(json.dumps(images.recipe()))
         assert ImagePreprocessor.from_recipe(recipe, TASK) == images
-        assert set(recipe) == {"kind", "size", "method", "channels", "crop_pct", "mean", "std", "max_pixels"}
+        assert set(recipe) == {"kind", "size", "method", "channels", "crop_pct", "mean", "std", "max_pixels", "augment"}
         del recipe["max_pixels"]  # as files had it before
         assert ImagePreprocessor.from_recipe(recipe, TASK).max_pixels == MAX_PIXELS
+        del recipe["augment"]
+        assert ImagePreprocessor.from_recipe(recipe, TASK).transforms is None
 
 
 @pytest.mark.parametrize(
     "change",
     [
         {"size": None}, {"size": [8]}, {"size": [8, 8.0]}, {"size": [8, 10**6]}, {"method": "x"}, {"channels": 2},
-        {"mean": [0.5]}, {"std": [0, 1, 1]}, {"crop_pct": "much"}, {"crop_pct": 7},
+        {"mean": [0.5]}, {"std": [0, 1, 1]}, {"crop_pct": "much"}, {"crop_pct": 7}, {"augment": 3},
+        {"augment": [{"name": "Rotate", "degrees": "x"}]}, {"augment": [{"name": "Fly"}]}, {"augment": [7]},
+        {"augment": [{"name": "Erase", "n": 10**9}]}, {"augment": [{"name": "Flip", "p": 7}]},
     ],
 )  # fmt: skip
 def test_a_damaged_recipe(change: dict[str, Any]) -> None:

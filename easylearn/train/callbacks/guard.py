@@ -77,11 +77,14 @@ class LossGuard(Callback):
             self._good_step = run.step
 
     def _give_up(self, run: Run, step: int, what: str) -> None:
+        advice = "Use a lower rate (lr_find shows where it breaks), or clip="
+        if step == run.step and (cause := _not_finite(run)):
+            advice = f"{cause}: fill in such values, or leave the items out; no rate of lr_find helps"
         rates = ", ".join(f"{g['group']} {g['lr']:.3g}" for g in run.optimizer.param_groups)
         self._bad_step = step
         run.stop_reason = (
             f"{what} (epoch {run.life_epoch}), with rates {rates}; the weights are "
-            f"those after step {self._good_step}. Use a lower rate (lr_find shows where it breaks), or clip="
+            f"those after step {self._good_step}. {advice}"
         )
 
     def on_batch_end(self, run: Run) -> None:
@@ -114,3 +117,19 @@ class LossGuard(Callback):
         self._good = [t.to(device) for t in state["good"]]
         self._unchecked = [t.to(device) for t in state["unchecked"]]
         self._good_step, self._in_a_row = int(state["good_step"]), int(state["in_a_row"])
+
+
+def _not_finite(run: Run) -> str:
+    """Which items of the batch hold a NaN or an infinite number, in words; empty if none does."""
+    if run.batch is None:
+        return ""
+    for what, tensors in (("inputs", run.batch.inputs), ("targets", (run.batch.target,))):
+        for x in tensors:
+            if x is None or not x.is_floating_point() or len(x) != len(run.batch.index):
+                continue
+            bad = run.batch.index.to(x.device)[~x.reshape(len(x), -1).isfinite().all(1)].tolist()
+            if bad:
+                return (
+                    f"The {what} of {len(bad)} of its items hold NaN or infinite numbers, the first is item {min(bad)}"
+                )
+    return ""

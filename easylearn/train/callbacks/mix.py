@@ -43,7 +43,7 @@ class _Mix(Callback):
             self._made[size] = getattr(v2, self._name)(alpha=self.alpha, num_classes=size)
         mixed, weights = self._made[size](x, torch.arange(size, device=x.device))
         target = run.task.soft_target(run.batch.target)
-        run.batch = replace(run.batch, inputs=(mixed,), target=weights.to(target.dtype) @ target)
+        run.batch = replace(run.batch, inputs=(mixed,), target=weights.to(target.device).to(target.dtype) @ target)
 
 
 class MixUp(_Mix):

@@ -37,7 +37,8 @@ class Progress(Callback):
         self._next, self._header = 0.0, ""
         if run.step == 0 and run.n_steps < FEW_STEPS:
             self._print(
-                f"{run.n_steps} steps in all, which is few: a smaller batch_size, or more epochs, makes more of them"
+                f"{run.n_steps} step{'s' if run.n_steps > 1 else ''} in all, which is few: a smaller batch_size, or "
+                "more epochs, makes more of them"
             )
 
     def on_batch_end(self, run: Run) -> None:

@@ -122,7 +122,10 @@ def _settings(thing: Any) -> dict[str, Any]:
 
 
 def _made_with(layer: nn.Module) -> str:
-    """What a layer was made with, besides tensors: what torch shows of it, and fractions that it holds."""
+    """What a layer was made with, besides tensors: torch's name of it, what it shows, and fractions that it holds."""
     own = {k: v for k, v in vars(layer).items() if isinstance(v, float) and not k.startswith("_")}
-    shown = "" if next(layer.children(), None) is not None else layer.extra_repr()
-    return ", ".join([*([shown] if shown else []), *(f"{k}={v!r}" for k, v in own.items() if f"{k}={v}" not in shown)])
+    is_leaf = next(layer.children(), None) is None
+    shown = layer.extra_repr() if is_leaf else ""
+    name = type(layer).__name__ if is_leaf and type(layer).__module__.startswith("torch.nn.") else ""
+    more = (f"{k}={v!r}" for k, v in own.items() if f"{k}={v}" not in shown)
+    return ", ".join(filter(None, [shown, *more, name]))

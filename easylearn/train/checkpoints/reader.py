@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ... import keyed
 from ...errors import ArgumentError, EasyLearnWarning, SchemaError, StateError, WeightsError
-from ...files import StrPath
+from ...files import StrPath, as_path
 from ...schedules import Schedule
 from ...task import Task
 from ..callback import Callback
@@ -31,7 +31,7 @@ class SavedRun:
     """The newest whole checkpoint of a folder; a WeightsError if there is none, or another version wrote it."""
 
     def __init__(self, folder: StrPath) -> None:
-        self.folder = Path(folder)
+        self.folder = as_path(folder, "a folder of checkpoints")
         self.damaged: list[Path] = []
         self.file, self._state = self._newest()
         misfit = find_misfit(self._state, LAYOUT)

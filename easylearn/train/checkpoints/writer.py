@@ -10,14 +10,13 @@ import re
 import time
 import warnings
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
 from ... import keyed
 from ...errors import ArgumentError, EasyLearnWarning, SaveError, StateError, WeightsError, check_whole, name_of
-from ...files import StrPath
+from ...files import StrPath, as_path
 from ...schedules import Schedule
 from ..callback import Callback
 from ..callbacks.save import SaveBest, SaveCycles
@@ -40,7 +39,7 @@ class CheckpointWriter(Callback):
     def __init__(
         self, folder: StrPath, interval: Interval, keep: int, context: RunContext, saved: SavedRun | None = None
     ) -> None:
-        self.folder = Path(folder)
+        self.folder = as_path(folder, "a folder of checkpoints")
         self.interval = interval
         self.keep = keep
         self._steps, self._seconds = _parse(interval)

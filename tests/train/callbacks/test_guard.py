@@ -8,9 +8,12 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
+from easylearn.data.loaders import TensorData
 from easylearn.errors import EasyLearnWarning
 from easylearn.learning import Learner
+from easylearn.task import Regression
 from easylearn.train.callbacks import LossGuard, WeightAverage
 
 MakeLearner = Callable[..., Learner]
@@ -66,7 +69,7 @@ def test_the_fit_after_it_works(make_learner: MakeLearner, at: Any) -> None:
 def test_a_rate_that_is_far_too_high(make_learner: MakeLearner, make_data: Any) -> None:
     learn = make_learner("plain", make_data("regression", n_train=64))
     with pytest.warns(EasyLearnWarning, match="lower rate"):
-        record = learn.fit(1e10, 5, cycle_len=None)
+        record = learn.fit(1e3, 5, cycle_len=None)
     assert record.stop_reason is not None
     assert all(p.isfinite().all() for p in learn.model.parameters())
 
@@ -146,3 +149,17 @@ def test_frozen_weights_are_not_copied(make_learner: MakeLearner) -> None:
     n_buffers = len(list(learn.model.buffers()))
     assert len(guard._good) == len(group["params"]) + n_buffers
     assert all(not torch.is_inference(t) for t in guard._good)
+
+
+@pytest.mark.parametrize("where", ["inputs", "targets"])
+def test_items_that_hold_no_numbers_are_blamed_and_not_the_rate(where: str) -> None:
+    x, y = torch.zeros(8, 3), torch.zeros(8)
+    x[5, 1] = math.inf
+    task = Regression(("y",), center=(0.0,), spread=(1.0,))
+    data = TensorData((x if where == "inputs" else torch.zeros(8, 3), y), None, task)
+    if where == "targets":
+        data._splits["train"].target[5] = math.nan  # type: ignore[index]
+    learn = Learner(data, nn.Linear(3, 1), progress=False, device="cpu")
+    with pytest.warns(EasyLearnWarning, match=rf"The {where} of 1 of its items hold NaN .* item 5") as caught:
+        learn.fit(0.1, 1)
+    assert "lower rate" not in str(caught[0].message)

@@ -30,9 +30,13 @@ def test_epochs_are_counted_over_the_learners_life(
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["epoch", "0", "1", "epoch", "2", "3"]
 
 
-def test_few_steps_are_pointed_out(make_learner: MakeLearner, capsys: pytest.CaptureFixture[str]) -> None:
+def test_few_steps_are_pointed_out(
+    make_learner: MakeLearner, make_data: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
     make_learner(progress=True).fit(0.1, 1)
     assert capsys.readouterr().out.startswith("6 steps in all, which is few: a smaller batch_size")
+    make_learner(data=make_data(n_train=4), progress=True).fit(0.1, 1)
+    assert capsys.readouterr().out.startswith("1 step in all, which is few")
 
 
 def test_why_it_stopped(make_learner: MakeLearner, at: Any, capsys: pytest.CaptureFixture[str]) -> None:

@@ -712,6 +712,24 @@ class TestAnotherRun:
         with pytest.raises(StateError, match=r"layers: 1\.1: .*eps=1e-05.*eps=0\.001"):
             learn.resume(folder, callbacks=[Break()])
 
+    @pytest.mark.parametrize(
+        ("was", "now"), [(nn.ReLU, nn.Tanh), (partial(nn.AdaptiveAvgPool1d, 4), partial(nn.AdaptiveMaxPool1d, 4))]
+    )
+    def test_another_layer_that_says_the_same(self, was: Any, now: Any, tmp_path: Path) -> None:
+        def made(layer: nn.Module) -> Learner:
+            g = torch.Generator().manual_seed(0)
+            x, y = torch.randn(24, 8, generator=g), torch.arange(24) % 2
+            model = nn.Sequential(nn.Linear(8, 4), layer, nn.Linear(4, 2))
+            data = TensorData((x, y), (x, y), single_label(["a", "b"]), batch_size=4)
+            return Learner(data, model, device="cpu", progress=False)
+
+        made(was()).fit(0.05, 1, checkpoint=tmp_path / "run")
+        with pytest.raises(
+            StateError, match=r"layers: 1: .*(ReLU|AvgPool1d) in the checkpoint, .*(Tanh|MaxPool1d) now"
+        ):
+            made(now()).resume(tmp_path / "run")
+        assert len(made(was()).resume(tmp_path / "run")) == 6
+
     def test_other_fractions_of_a_model_of_ones_own(self, make_learner: MakeLearner, tmp_path: Path) -> None:
         with pytest.raises(KilledError):
             make_learner(Drops(0.1)).fit(0.05, 2, checkpoint=tmp_path / "run", callbacks=[Break(8)])

@@ -1,0 +1,118 @@
+"""contrast: adapt a pretrained encoder to few labels, by pairs of texts of the same or of different classes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..data.loaders import first_outputs
+from ..errors import ArgumentError, check_number, check_whole
+from ..learning import Learner
+from ..nn import registry
+from ..nn.bert import TextEncoder
+from ..nn.body_head import BodyHead
+from ..nn.heads import begin_at
+from ..options import strict
+from ..train.callback import Callback
+from ..train.record import Record
+from ..train.state import Run
+from .data import TextData
+
+BATCH = 16  # texts that are compared with one another: 120 pairs
+STEPS = 40  # of an epoch at least: so many times some of few texts are shown again
+RATE = 2e-5
+HEAD_RATE = 1e-3
+
+
+def pair_loss(vectors: Tensor, target: Tensor) -> Tensor:
+    """How far the cosines of all pairs are from 1 within a class and from 0 between classes, both kinds counting alike.
+
+    Args:
+        vectors: one per text, (b, c).
+        target: numbers of classes, (b,).
+
+    Returns:
+        The mean square over pairs of a class, plus that over the others; a kind that is not there counts 0.
+
+    >>> round(float(pair_loss(torch.tensor([[1.0, 0.0], [2.0, 0.0], [0.0, 1.0]]), torch.tensor([0, 0, 1]))), 4)
+    0.0
+    """
+    v = F.normalize(vectors.float(), dim=1)
+    same = target.unsqueeze(0) == target.unsqueeze(1)
+    apart = ~torch.eye(len(v), dtype=torch.bool, device=v.device)
+    wrong = (v @ v.T - same.to(v.dtype)).square()
+    kinds = [(wrong * kind).sum() / kind.sum().clamp_min(1) for kind in (same & apart, ~same)]
+    return torch.stack(kinds).sum()
+
+
+class _PairLoss(Callback):
+    """Takes `pair_loss` of what the head gets, instead of the head's loss."""
+
+    changes_steps = True
+
+    def __init__(self) -> None:
+        self._vectors: list[Tensor] = []
+
+    def on_fit_begin(self, run: Run) -> None:
+        assert isinstance(run.model, BodyHead)
+        self._handle = run.model.pool.register_forward_hook(self._note)
+
+    def _note(self, module: nn.Module, inputs: Any, output: Tensor) -> None:
+        self._vectors.append(output)
+
+    def on_batch_begin(self, run: Run) -> None:
+        self._vectors.clear()
+
+    def on_loss(self, run: Run) -> None:
+        assert run.batch is not None and run.batch.target is not None
+        run.loss = pair_loss(torch.cat(self._vectors), run.batch.target)
+
+    def on_fit_end(self, run: Run) -> None:
+        self._handle.remove()
+        self._vectors.clear()
+
+
+@strict({"n": "epochs", "n_epoch": "epochs", "num_epochs": "epochs", "rate": "lr"})
+def contrast(learn: Learner, epochs: int = 1, *, lr: float = RATE) -> Record:
+    """Adapt the encoder of texts to the classes, then give it a new head: SetFit's step (arXiv 2209.11055).
+
+    Of a batch of 16 texts all 120 pairs are compared, so that each text passes the encoder once for 15 pairs. An epoch
+    shows each text once, few texts several times, up to 40 batches. Without a validation on the way, which would cost
+    more than the training.
+
+    Args:
+        learn: of `text_classifier_learner(data, body=...)`, with one class per text.
+        epochs: of the encoder.
+        lr: highest rate of the encoder, whose every layer trains.
+
+    Returns:
+        The record of the new head's epoch. The learner is then frozen, and has the precompute that it had.
+
+    Raises:
+        ArgumentError: the model has no such encoder, or the texts have several labels or numbers.
+    """
+    check_whole("epochs", epochs)
+    check_number("lr", lr, "above 0")
+    model, data = learn.model, learn.data
+    if not isinstance(model, BodyHead) or not isinstance(model.body, TextEncoder) or not isinstance(data, TextData):
+        raise ArgumentError("contrast needs a learner of text_classifier_learner(data, body=...) with its data")
+    if not learn.task.is_exclusive:
+        raise ArgumentError(f"contrast compares texts of the same class with others, and this is {learn.task}")
+    precompute = learn.precompute
+    texts = data.training_only(BATCH)
+    repeats = -(-STEPS // max(len(texts.loader("train", training=True)), 1))
+    own = Learner(
+        texts, model, strategy=learn.strategy, seed=learn.seed, callbacks=[_PairLoss()], metrics=[],
+        progress=learn.progress, path=learn.path,
+    )  # fmt: skip
+    own.unfreeze()
+    own.fit_one_cycle(lr, epochs * repeats, pct_start=0.1, momentum=None)
+    head = model.head
+    head.load_state_dict(registry.build(registry.describe(head)).state_dict())
+    begin_at(head, first_outputs(data))
+    learn.freeze()
+    learn.precompute = precompute
+    return learn.fit_one_cycle(HEAD_RATE, 1)

@@ -1,0 +1,118 @@
+"""BERT's encoder beside torch's own transformer layers, which compute the same by other code."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from easylearn.errors import ArgumentError
+from easylearn.nn.bert import Bert, BertShape, encoder_classifier
+from easylearn.nn.groups import place_parameters
+from easylearn.nn.registry import build, describe
+
+SHAPE = BertShape(30, size=16, n_layers=3, n_heads=4, n_hidden=24, n_positions=12)
+LENGTHS = torch.tensor([7, 3, 1])
+
+
+def made(shape: BertShape = SHAPE) -> Bert:
+    torch.manual_seed(0)
+    bert = Bert(shape).eval()
+    for p in bert.parameters():
+        nn.init.normal_(p, std=0.4)
+    return bert
+
+
+def tokens() -> Tensor:
+    return torch.randint(30, (3, 7), generator=torch.Generator().manual_seed(1))
+
+
+def by_torch(bert: Bert, x: Tensor, real: Tensor) -> Tensor:
+    """The last outputs, by `nn.TransformerEncoderLayer` with the same weights."""
+    h = F.layer_norm(
+        bert.words.weight[x] + bert.positions.weight[: x.shape[1]], (16,), bert.norm.weight, bert.norm.bias, 1e-12
+    )
+    for layer in bert.layers:
+        other = nn.TransformerEncoderLayer(16, 4, 24, 0.0, "gelu", 1e-12, batch_first=True)
+        theirs = {
+            "self_attn.in_proj_": layer.qkv, "self_attn.out_proj.": layer.out, "linear1.": layer.wide,
+            "linear2.": layer.narrow, "norm1.": layer.norm1, "norm2.": layer.norm2,
+        }  # fmt: skip
+        other.load_state_dict(
+            {f"{n}{kind}": getattr(m, kind) for n, m in theirs.items() for kind in ("weight", "bias")}
+        )
+        other.train()  # the slow way, which is the plain one; it drops nothing
+        h = other(h, src_key_padding_mask=~real)
+    return h
+
+
+def test_outputs_are_those_of_torchs_layers() -> None:
+    bert, x = made(), tokens()
+    with torch.no_grad():
+        found, real = bert.outputs(x, LENGTHS)
+        wanted = by_torch(bert, x, real)
+    assert real.sum(1).tolist() == LENGTHS.tolist() and len(found) == 4
+    torch.testing.assert_close(found[-1][real], wanted[real], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("pooling", ["mean", "cls"])
+@pytest.mark.parametrize("normalize", [True, False])
+@pytest.mark.parametrize("depth", ["last", "all"])
+def test_a_vector_is_made_of_the_real_tokens(pooling: str, normalize: bool, depth: str) -> None:
+    shape = BertShape(30, 16, 3, 4, 24, 12, pooling=pooling, normalize=normalize, depth=depth)  # type: ignore[arg-type]
+    bert, x = made(shape), tokens()
+    with torch.no_grad():
+        vectors, (found, _) = bert(x, LENGTHS), bert.outputs(x, LENGTHS)
+    assert vectors.shape == (3, shape.n_features)
+    for row, n in enumerate(LENGTHS.tolist()):
+        last = found[-1][row, 0] if pooling == "cls" else found[-1][row, :n].mean(0)
+        if normalize or depth == "all":
+            last = last / last.norm()
+        torch.testing.assert_close(vectors[row, -16:], last, rtol=1e-4, atol=1e-5)
+        if depth == "all":
+            first = found[0][row, :n].mean(0)
+            torch.testing.assert_close(vectors[row, :16], first / first.norm(), rtol=1e-4, atol=1e-5)
+
+
+def test_padding_and_neighbours_change_nothing() -> None:
+    bert, x = made(), tokens()
+    with torch.no_grad():
+        whole = bert(x, LENGTHS)
+        for row, n in enumerate(LENGTHS.tolist()):
+            torch.testing.assert_close(
+                bert(x[row : row + 1, :n], LENGTHS[row : row + 1])[0], whole[row], rtol=1e-4, atol=1e-5
+            )
+        assert bert(x, torch.zeros(3, dtype=torch.int64)).isfinite().all()  # rows that fill a batch up
+
+
+def test_what_is_not_real_gets_no_gradient_and_all_else_does() -> None:
+    bert = made()
+    x = torch.arange(6).view(1, 6)
+    bert.train()(x, torch.tensor([4])).sum().backward()
+    assert bert.words.weight.grad is not None
+    moved = bert.words.weight.grad.abs().sum(1) > 0
+    assert moved[:4].all() and not moved[4:].any()
+
+
+def test_every_parameter_is_in_one_of_three_groups() -> None:
+    groups = place_parameters(model := encoder_classifier(Bert(SHAPE), SHAPE.n_features, 2), model.layer_groups())
+    assert [g.name for g in groups] == ["stem", "late", "head"]
+    assert {n.split(".")[2] for n, _ in groups[1].params} == {"1", "2"}
+
+
+def test_it_is_built_again_from_its_note() -> None:
+    model = encoder_classifier(Bert(SHAPE), SHAPE.n_features, 2, ps=0.3)
+    again = build(describe(model))
+    assert {n: p.shape for n, p in again.named_parameters()} == {n: p.shape for n, p in model.named_parameters()}
+    assert again.body.pooling == "mean" and again.head[1].p == 0.3
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [({"size": 10}, "n_heads=4"), ({"n_layers": 0}, "n_layers"), ({"drop": 1.0}, "drop"), ({"pooling": "a"}, "pooling"),
+     ({"depth": "first"}, "depth")],
+)  # fmt: skip
+def test_sizes_that_cannot_be_are_refused(changes: dict[str, object], named: str) -> None:
+    with pytest.raises(ArgumentError, match=named):
+        BertShape(**{"n_tokens": 30, "size": 16, "n_heads": 4, **changes})  # type: ignore[arg-type]
