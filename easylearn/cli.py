@@ -1,4 +1,4 @@
-"""The command line: `easylearn demo`, `pretrain-lm`, `predict`, `info`, `resume`, `serve`, `load`, `build`."""
+"""The command line: `easylearn demo`, `pretrain-lm`, `predict`, `info`, `resume`, `serve`, `load`, `page`, `build`."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ MODULES = {
     "tabular": ["fitted", "reports"],
     "texts": ["store", "tokenize", "vocab", "words"],
 }
-PAGE = ("page.html", "page.css", "page.js")
+PAGE = ("local.js", "page.css", "page.html", "page.js", "prepare.js")
 ROOT = '''"""Serves models that easylearn exported as ONNX files."""
 
 from .serve import asgi

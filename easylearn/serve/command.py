@@ -1,4 +1,4 @@
-"""The commands `serve`, `load` and `build`, of easylearn and of its runtime alike."""
+"""The commands `serve`, `load`, `page` and `build`, of easylearn and of its runtime alike."""
 
 from __future__ import annotations
 
@@ -36,6 +36,13 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     load.add_argument("--token-file", help="as of serve")
     load.add_argument("--report", help="a page to write, with the curve of rate against latency")
     load.set_defaults(run=_load)
+    page = commands.add_parser("page", help="write a static page that runs an .onnx file in the browser")
+    page.add_argument("model", help="an .onnx file that learn.export wrote")
+    page.add_argument("--out", required=True, help="the folder to write, for any host of plain files")
+    dist = "node_modules/onnxruntime-web/dist"
+    what = "where onnxruntime-web's files are, as npm install onnxruntime-web puts them (default: %(default)s)"
+    page.add_argument("--runtime", default=dist, help=what)
+    page.set_defaults(run=_page)
     build = commands.add_parser(
         "build", help="write a folder that serves a model in a container: ONNX file, Dockerfile"
     )
@@ -94,4 +101,11 @@ def _build(chosen: argparse.Namespace) -> int:
     from .build import build
 
     print(build(Path(chosen.model), Path(chosen.out)))
+    return 0
+
+
+def _page(chosen: argparse.Namespace) -> int:
+    from .site import write_site
+
+    print(write_site(Path(chosen.model), Path(chosen.out), Path(chosen.runtime)))
     return 0

@@ -1,5 +1,5 @@
 // Items as the arrays that a graph takes, by what its file says of them. The same arithmetic as in Python: pixels are
-// Pillow's (see its Resample.c for the method), codes, numbers and tokens are easylearn's.
+// Pillow's (the width is resized first, as by torch and by Pillow before 13), codes, numbers and tokens are easylearn's.
 
 // ---- images
 
