@@ -103,8 +103,8 @@ const forms = {
         field.setAttribute("list", list.id);
         lines.push(field, list);
       } else {
-        lines.push(make("input", { type: "number", step: "any", name: column.name, value: column.usual }),
-          make("small", { textContent: `usually ${number(column.low)} to ${number(column.high)}; empty where it is missing` }));
+        lines.push(make("input", { type: "number", step: "any", name: column.name, value: column.usual, placeholder: "(missing)" }),
+          make("small", { textContent: `usually ${number(column.low)} to ${number(column.high)}` }));
       }
       grid.append(make("label", {}, ...lines));
     });

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ..errors import DataError
 from .engine import Engine, Floats
@@ -39,7 +40,7 @@ class TorchEngine(Engine):
             raise RefusedError(500, f"{path} is about {kind!r}; images, tables and texts are served")
         version = hashlib.sha256(path.read_bytes()).hexdigest()
         self._columns = preprocessor.columns if isinstance(preprocessor, TextPreprocessor) else None
-        super().__init__(path, version, self._predictor.task.to_json(), kind)
+        super().__init__(path, version, self._predictor.task.to_json(), kind, self._predictor.info.get("check"))
 
     def prepare(self, item: Any) -> Any:
         """The item, if it is of the kind that the model takes; text is never taken for the name of a file."""
@@ -58,6 +59,16 @@ class TorchEngine(Engine):
             probs: Floats = self._predictor.predict(list(prepared)).probs.numpy()
         except DataError as error:
             raise RefusedError(422, str(error)) from error
+        return probs
+
+    def run_inputs(self, given: Mapping[str, npt.NDArray[Any]]) -> Floats:
+        import torch
+
+        from ..artefact.self_check import run_model
+
+        p = self._predictor
+        run = run_model(p.model, p.task, p.preprocessor, p.strategy)
+        probs: Floats = run(tuple(torch.from_numpy(x) for x in given.values())).numpy()
         return probs
 
     def sample(self) -> Any:

@@ -186,21 +186,46 @@ def test_a_graph_may_name_no_other_file(files: Path, tmp_path: Path) -> None:
 
 
 def test_a_file_that_gives_other_numbers_than_at_its_export_is_refused(files: Path, tmp_path: Path) -> None:
-    engine = OnnxEngine(files / "table.onnx", Limits())
-    sample = engine.sample()
-    probs = engine.run([sample]).tolist()
     model = onnx.load(files / "table.onnx")
     said = json.loads(model.metadata_props[0].value)
-    for wanted, fits in ((probs, True), ([[probs[0][0] + 1]], False)):
-        check = {"inputs": {n: x.tolist() for n, x in sample.items()}, "probs": wanted}
-        onnx.helper.set_model_props(model, {"easylearn": json.dumps({**said, "check": check})})
+    check = said["check"]
+    (a,), (b,) = check["probs"]
+    assert a != b
+    for changed, what in (
+        ({"probs": [[a], [b + 0.01 * max(1, abs(b))]]}, "other numbers"), ({"probs": [[a]]}, "other numbers"),
+        ({"within": 10.0, "probs": [[a], [2 * abs(b) + 1]]}, "other numbers"),
+        ({"below": {"cats": [10**6]}}, "checked"), ({"below": 3}, "checked"),
+        ({"inputs": [{"name": "cats", "dtype": "int64", "shape": ["batch", 10**12]}]}, "damaged"),
+    ):  # fmt: skip
+        onnx.helper.set_model_props(model, {"easylearn": json.dumps({**said, "check": {**check, **changed}})})
         onnx.save(model, tmp_path / "checked.onnx")
-        again = OnnxEngine(tmp_path / "checked.onnx", Limits())
-        if fits:
-            again.check()
-        else:
-            with pytest.raises(WeightsError, match="other numbers"):
-                again.check()
+        with pytest.raises(WeightsError, match=what):
+            OnnxEngine(tmp_path / "checked.onnx", Limits()).check()
+
+
+@pytest.mark.parametrize("name", ITEMS)
+@pytest.mark.parametrize("suffix", ["onnx", "easylearn"])
+def test_a_model_that_gives_other_numbers_is_refused(name: str, suffix: str, files: Path) -> None:
+    engine = open_engine(files / f"{name}.{suffix}", Limits())
+    assert engine.stored is not None
+    engine.check()
+    probs = np.array(engine.stored["probs"])
+    assert probs.shape == (2, len(engine.names))
+    engine.stored = {**engine.stored, "probs": (probs + 0.002 * np.maximum(1, np.abs(probs))).tolist()}
+    with pytest.raises(WeightsError, match="other numbers"):
+        engine.check()
+
+
+@pytest.mark.parametrize("name", ITEMS)
+def test_a_weight_that_changed_is_found(name: str, files: Path, tmp_path: Path) -> None:
+    model = onnx.load(files / f"{name}.onnx")
+    floats = [t for t in model.graph.initializer if t.data_type == onnx.TensorProto.FLOAT]
+    largest = max(floats, key=lambda t: len(t.raw_data))
+    values = onnx.numpy_helper.to_array(largest)
+    largest.CopyFrom(onnx.numpy_helper.from_array((1.5 * values + 0.3).astype(np.float32), largest.name))
+    onnx.save(model, tmp_path / "changed.onnx")
+    with pytest.raises(WeightsError, match="other numbers"):
+        OnnxEngine(tmp_path / "changed.onnx", Limits()).check()
 
 
 def test_answers_of_each_kind_of_task(files: Path) -> None:
