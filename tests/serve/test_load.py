@@ -29,9 +29,9 @@ def run(answer: Callable[[int], Awaitable[bytes]], rate: float, duration: float)
                 asked.append(head + body)
                 said = await answer(len(asked) - 1)
                 writer.write(said)
-                if not said.startswith(b"HTTP") or b"connection: close" in said:
+                if said != OK:
                     break
-        except (asyncio.IncompleteReadError, ConnectionError):
+        except (asyncio.IncompleteReadError, asyncio.CancelledError, ConnectionError):
             pass
         finally:
             writer.close()
