@@ -48,6 +48,8 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     build.add_argument("model", help="an .onnx file, or one that learn.export wrote")
     build.add_argument("--out", required=True, help="the folder to write")
+    what = "a wheel to install in place of what the package index has; repeat it"
+    build.add_argument("--wheel", action="append", default=[], help=what)
     build.set_defaults(run=_build)
 
 
@@ -100,7 +102,7 @@ def _load(chosen: argparse.Namespace) -> int:
 def _build(chosen: argparse.Namespace) -> int:
     from .build import build
 
-    print(build(Path(chosen.model), Path(chosen.out)))
+    print(build(Path(chosen.model), Path(chosen.out), [Path(w) for w in chosen.wheel]))
     return 0
 
 
