@@ -219,9 +219,9 @@ def _curve(results: Sequence[Result]) -> str:
         return "<p>No request was answered.</p>"
     across, up = _Axis(rates, 60, 620), _Axis(times, 300, 20)
     grid = [
-        *(f'<path d="M{across.at(x):.1f} 20V300" /><text x="{across.at(x):.1f}" y="318" text-anchor="middle">{x:g}</text>'
+        *(f'<path stroke="#8886" d="M{across.at(x):.1f} 20V300" /><text x="{across.at(x):.1f}" y="318" text-anchor="middle">{x:g}</text>'
           for x in across.ticks),
-        *(f'<path d="M60 {up.at(y):.1f}H620" /><text x="54" y="{up.at(y) + 4:.1f}" text-anchor="end">{y:g}</text>'
+        *(f'<path stroke="#8886" d="M60 {up.at(y):.1f}H620" /><text x="54" y="{up.at(y) + 4:.1f}" text-anchor="end">{y:g}</text>'
           for y in up.ticks),
     ]  # fmt: skip
     lines = []
@@ -229,14 +229,13 @@ def _curve(results: Sequence[Result]) -> str:
         places = [(across.at(x), up.at(y)) for x, y in some]
         dots = "".join(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3"/>' for x, y in places)
         line = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
-        x, y = places[-1]
         lines.append(
             f'<g stroke="{colour}" fill="{colour}"><polyline fill="none" stroke-width="2" points="{line}"/>{dots}'
-            f'<text x="{x + 8:.1f}" y="{y + 4:.1f}" stroke="none">{name}</text></g>'
+            f'<text x="{75 + 40 * len(lines)}" y="38" stroke="none">{name}</text></g>'
         )
     return (
         '<svg viewBox="0 0 680 345" role="img" aria-label="Latency in milliseconds over requests per second" '
-        f'font-size="12" fill="currentColor"><g stroke="#8886" stroke-width="1">{"".join(grid)}</g>{"".join(lines)}'
+        f'font-size="12" fill="currentColor">{"".join(grid)}{"".join(lines)}'
         '<text x="340" y="338" text-anchor="middle">requests per second</text>'
         '<text x="8" y="12">milliseconds</text></svg>'
     )
