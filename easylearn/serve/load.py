@@ -116,6 +116,8 @@ class _Connections:
             return "timeout"
 
     async def _ask(self, kind: str, body: bytes) -> str:
+        while self._free and (self._free[-1][0].at_eof() or self._free[-1][0].exception() is not None):
+            self._free.pop()[1].close()  # the server ended it since
         reader, writer = self._free.pop() if self._free else await asyncio.open_connection(self._host, self._port)
         head = (
             f"POST {self._path} HTTP/1.1\r\nhost: {self._host}:{self._port}\r\ncontent-type: {kind}\r\n"
