@@ -19,6 +19,7 @@ import easylearn
 
 MODULES = [
     "easylearn",
+    "easylearn.experiment",
     "easylearn.conv_learner",
     "easylearn.dataset",
     "easylearn.column_data",

@@ -159,6 +159,9 @@ def test_run() -> None:
         "cycle_ends",
         "save",
         "saved_best",
+        "context",
+        "callbacks",
+        "resumed",
         "step",
         "epoch",
         "batch",
@@ -188,6 +191,7 @@ def test_data() -> None:
         "plain_inputs",
         "resized",
         "splits",
+        "suited_epochs",
     }
     assert public(Data) == members  # and what each object holds:
     assert set(vars(BlankData(regression(), 1, TensorPreprocessor()))) == {

@@ -8,10 +8,10 @@ from .mix import CutMix, MixUp
 from .patience import EarlyStopping, ReduceLROnPlateau
 from .progress import Progress
 from .prune import Prune
-from .save import SaveBest, SaveCycles
+from .save import KeepBest, SaveBest, SaveCycles
 from .scheduler import Scheduler
 
 __all__ = [
-    "CutMix", "EarlyStopping", "LossGuard", "MixUp", "Progress", "Prune", "ReduceLROnPlateau", "SaveBest", "SaveCycles",
-    "Scheduler", "WeightAverage",
+    "CutMix", "EarlyStopping", "KeepBest", "LossGuard", "MixUp", "Progress", "Prune", "ReduceLROnPlateau",
+    "SaveBest", "SaveCycles", "Scheduler", "WeightAverage",
 ]  # fmt: skip
