@@ -66,7 +66,15 @@ from .texts.transfer import load_encoder, save_encoder
 from .texts.vocab import Vocab
 from .train.callback import Callback
 from .train.callbacks import (
-    CutMix, EarlyStopping, KeepBest, MixUp, Prune, ReduceLROnPlateau, SaveBest, SaveCycles, WeightAverage,
+    CutMix,
+    EarlyStopping,
+    KeepBest,
+    MixUp,
+    Prune,
+    ReduceLROnPlateau,
+    SaveBest,
+    SaveCycles,
+    WeightAverage,
 )  # fmt: skip
 from .train.optim import adamw, sgd
 from .train.record import Record
@@ -88,15 +96,15 @@ __all__ = [
     "ExclusiveTask", "Flip", "Found", "Hue", "ImageData", "Interpretation", "KeepBest", "LayerGroup", "Learner",
     "Light", "Loader", "LoaderData", "MLflow", "Metric", "MixUp", "Pause", "Perspective", "Prediction", "Predictions",
     "Predictor", "Prune", "RandAugment", "RandomResizedCrop", "RateByLength", "Record", "ReduceLROnPlateau",
-    "Reproduction", "Rotate", "Run", "Runs", "SampledSoftmax", "Saturation", "SaveBest", "SaveCycles", "SaveError", "Schedule", "Shift",
-    "SingleDevice", "StateError", "Strategy", "SubwordTokenizer", "TabularData", "Task", "TensorBoard", "TensorData",
-    "TextBody", "TextData", "TextLMData", "Track", "TrackedRun", "Transform", "TrivialAugment", "Vocab", "WandB",
-    "WeightAverage", "WeightsError", "WordTokenizer", "Zoom", "accuracy", "adamw", "add_datepart", "arch_names",
-    "average_predictions", "choose_threshold", "collab_learner", "compare", "contrast", "elapsed_since", "embeddings",
-    "error_rate", "f1", "f_beta", "folds", "generate", "get_arch", "grad_cam", "language_model_learner", "load_encoder",
-    "load_learner", "load_predictor", "losses", "mae", "metrics", "multi_label", "next_token", "occlusion",
-    "partial_dependence", "permutation_importance", "perplexity", "plot_confusion", "plot_embeddings", "plot_grad_cam",
-    "plot_worst", "pooled_head", "register", "regression", "reproduce", "rmse", "rmspe", "roc_auc", "rolling_windows",
-    "save_encoder", "schedules", "search", "sgd", "single_label", "tabular_learner", "text_classifier_learner", "top_k",
-    "vision_learner", "vision_model",
+    "Reproduction", "Rotate", "Run", "Runs", "SampledSoftmax", "Saturation", "SaveBest", "SaveCycles", "SaveError",
+    "Schedule", "Shift", "SingleDevice", "StateError", "Strategy", "SubwordTokenizer", "TabularData", "Task",
+    "TensorBoard", "TensorData", "TextBody", "TextData", "TextLMData", "Track", "TrackedRun", "Transform",
+    "TrivialAugment", "Vocab", "WandB", "WeightAverage", "WeightsError", "WordTokenizer", "Zoom", "accuracy", "adamw",
+    "add_datepart", "arch_names", "average_predictions", "choose_threshold", "collab_learner", "compare", "contrast",
+    "elapsed_since", "embeddings", "error_rate", "f1", "f_beta", "folds", "generate", "get_arch", "grad_cam",
+    "language_model_learner", "load_encoder", "load_learner", "load_predictor", "losses", "mae", "metrics",
+    "multi_label", "next_token", "occlusion", "partial_dependence", "permutation_importance", "perplexity",
+    "plot_confusion", "plot_embeddings", "plot_grad_cam", "plot_worst", "pooled_head", "register", "regression",
+    "reproduce", "rmse", "rmspe", "roc_auc", "rolling_windows", "save_encoder", "schedules", "search", "sgd",
+    "single_label", "tabular_learner", "text_classifier_learner", "top_k", "vision_learner", "vision_model",
 ]  # fmt: skip

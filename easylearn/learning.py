@@ -611,8 +611,7 @@ class Learner:
             path: the file to create or replace, such as "pets.easylearn".
             format: "easylearn"; "onnx" for ONNX Runtime; "torch" for `torch.export.load`. The last two are compared
                 with the learner on real items before the file takes its place.
-            quantize: "weights" keeps large weights in 8 bits and computes with floats; with "int8" a file for ONNX
-                Runtime computes in 8 bits, too.
+            quantize: "weights" keeps large weights in 8 bits; "int8" makes ONNX Runtime compute in them, too.
             prune: this share of the numbers in large weights, the smallest ones, become 0.
 
         Returns:

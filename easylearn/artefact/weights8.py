@@ -20,8 +20,8 @@ _WEIGHTS = {"Conv": (1,), "ConvTranspose": (1,), "Gather": (0,), "Gemm": (1,), "
 def shrink_weights(model: Any) -> None:
     """Put 8 bits in place of each large weight of an `onnx.ModelProto`.
 
-    Each becomes `Cast(values) * scale`, with a scale for each output (or row of a table of vectors), the largest absolute
-    value over 127 (symmetric, arXiv 1806.08342). Runtimes compute such a constant once, when they open the file.
+    Each becomes `Cast(values) * scale`, with a scale for each output (or row of a table of vectors), the largest
+    absolute value over 127 (symmetric, arXiv 1806.08342). Runtimes compute such a constant once, when they open a file.
     `DequantizeLinear` would say the same, but ONNX Runtime takes it as leave to compute in 8 bits: a matrix product of
     2048 by 2048 was then off by 0.5 %, and a convolution slower by a fifth, computed anew for each item (1.32).
     """

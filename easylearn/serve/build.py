@@ -54,9 +54,7 @@ def build(model: Path, out: Path, wheels: Sequence[Path] = ()) -> str:
     names = {w.name.partition("-")[0]: f"./{w.name}" for w in wheels}
     package, extra = ("easylearn-runtime", "") if graph else ("easylearn", "[serve]")
     first = names.pop(package.replace("-", "_"), package) + extra
-    docker = _DOCKERFILE.format(
-        model=model.name, command="easylearn-runtime" if graph else "easylearn", ready=_READY
-    )
+    docker = _DOCKERFILE.format(model=model.name, command="easylearn-runtime" if graph else "easylearn", ready=_READY)
     for name, text in (("requirements.txt", "\n".join([first, *names.values()]) + "\n"), ("Dockerfile", docker)):
         with atomic_write(out / name) as temporary:
             temporary.write_text(text, encoding="utf-8")

@@ -191,13 +191,11 @@ def run(plan: Plan, sweep: bool, report: str | None) -> int:
 def page(plan: Plan, results: Sequence[Result]) -> str:
     """A page with a table, and the curve of rate against latency as a drawing."""
     heads = ["asked/s", "served/s", *(f"{name} ms" for name in _CURVES), "longest ms", "left late ms", "answers"]
-    rows = [
-        (
-            *(f"{x:.1f}" for x in (r.rate, r.served, *map(r.percentile, _CURVES.values()), r.percentile(100), 1000 * r.late)),
-            ", ".join(f"{n} x {status}" for status, n in sorted(r.statuses.items())),
-        )
-        for r in results
-    ]  # fmt: skip
+    rows = []
+    for r in results:
+        numbers = [r.rate, r.served, *map(r.percentile, _CURVES.values()), r.percentile(100), 1000 * r.late]
+        answers = ", ".join(f"{n} x {status}" for status, n in sorted(r.statuses.items()))
+        rows.append((*(f"{x:.1f}" for x in numbers), answers))
     said = (
         f"{plan.duration:g} s at each rate. Requests leave when they are due, whether or not others were answered, and "
         "latency counts from when one was due: whoever had to wait is counted as waiting. Latencies are those of "
@@ -220,12 +218,8 @@ def _curve(results: Sequence[Result]) -> str:
     if not rates:
         return "<p>No request was answered.</p>"
     across, up = _Axis(rates, 60, 620), _Axis(times, 300, 20)
-    grid = [
-        *(f'<path stroke="#8886" d="M{across.at(x):.1f} 20V300" /><text x="{across.at(x):.1f}" y="318" text-anchor="middle">{x:g}</text>'
-          for x in across.ticks),
-        *(f'<path stroke="#8886" d="M60 {up.at(y):.1f}H620" /><text x="54" y="{up.at(y) + 4:.1f}" text-anchor="end">{y:g}</text>'
-          for y in up.ticks),
-    ]  # fmt: skip
+    grid = [_tick(f"M{across.at(x):.1f} 20V300", across.at(x), 318, "middle", x) for x in across.ticks]
+    grid += [_tick(f"M60 {up.at(y):.1f}H620", 54, up.at(y) + 4, "end", y) for y in up.ticks]
     lines = []
     for colour, (name, some) in zip(("#2a6f97", "#b26a00", "#a3122a"), points.items(), strict=True):
         places = [(across.at(x), up.at(y)) for x, y in some]
@@ -241,6 +235,11 @@ def _curve(results: Sequence[Result]) -> str:
         '<text x="340" y="338" text-anchor="middle">requests per second</text>'
         '<text x="8" y="12">milliseconds</text></svg>'
     )
+
+
+def _tick(line: str, x: float, y: float, anchor: str, number: float) -> str:
+    text = f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{number:g}</text>'
+    return f'<path stroke="#8886" d="{line}"/>{text}'
 
 
 class _Axis:

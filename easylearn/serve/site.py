@@ -74,7 +74,7 @@ def _recipe(engine: OnnxEngine) -> dict[str, Any]:
     if engine.items == "table":
         cats = [{"name": c.name, "levels": [str(v) for v in c.levels]} for c in RowReader(about).cats]
         return {"cats": cats, "conts": processor["conts"]}
-    if not processor or isinstance(about.get("columns"), list) and len(about["columns"]) > 1:
+    if not processor or (isinstance(about.get("columns"), list) and len(about["columns"]) > 1):
         raise WeightsError(
             f"{engine.path} reads several columns of texts, or splits them by a function; a page has one text box"
         )

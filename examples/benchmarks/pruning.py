@@ -2,11 +2,11 @@
 
     python examples/benchmarks/pruning.py --images data/dogscats --table adult.csv.gz
 
-Images: a folder with `train` and `valid`, efficientnet_lite0 at 96 pixels; a head on stored features, then everything for
-eight epochs, batch-norm statistics too. Table: columns as in UCI's Adult with `is_test` and `salary`; eight epochs. "after"
-is `export(prune=amount)` of a learner that never pruned, "while" the same of one that had `Prune(amount)` in its last fit.
-Accuracy is that of the validation split, which chose nothing here: rates and epochs were tried on a quarter of the
-training photographs. One thread of the CPU.
+Images: a folder with `train` and `valid`, efficientnet_lite0 at 96 pixels; a head on stored features, then everything
+for eight epochs, batch-norm statistics too. Table: columns as in UCI's Adult with `is_test` and `salary`; eight epochs.
+"after" is `export(prune=amount)` of a learner that never pruned, "while" the same of one that had `Prune(amount)` in
+its last fit. Accuracy is that of the validation split, which chose nothing here: rates and epochs were tried on a
+quarter of the training photographs. One thread of the CPU.
 """
 
 from __future__ import annotations

@@ -23,7 +23,13 @@ def rounded(model: Any) -> dict[str, Any]:
     for node in model.graph.node:
         for weight in model.graph.initializer:
             whole = numpy_helper.to_array(weight)
-            if node.op_type not in (*AXES, "Gemm") or weight.name not in node.input or whole.dtype != np.float32 or whole.ndim < 2 or whole.size < 256:
+            if (
+                node.op_type not in (*AXES, "Gemm")
+                or weight.name not in node.input
+                or whole.dtype != np.float32
+                or whole.ndim < 2
+                or whole.size < 256
+            ):
                 continue
             if node.op_type == "LSTM" and whole.ndim < 3:
                 continue  # its biases
@@ -73,7 +79,10 @@ def test_it_is_a_quarter_of_the_size_and_measured_on_validation(tmp_path: Path) 
     before, after = report.rows["before"], report.rows["after"]
     assert after["bytes"] < before["bytes"] / 3
     assert set(after) == {"bytes", "ms", *learn.validate()}
-    assert after["valid_loss"] == pytest.approx(before["valid_loss"], rel=0.05) and after["valid_loss"] != before["valid_loss"]
+    assert (
+        after["valid_loss"] == pytest.approx(before["valid_loss"], rel=0.05)
+        and after["valid_loss"] != before["valid_loss"]
+    )
 
 
 def test_easylearns_own_file_keeps_weights_so_anyway(tmp_path: Path) -> None:

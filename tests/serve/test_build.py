@@ -26,7 +26,11 @@ def test_wheels_are_copied_and_installed_from_the_folder(files: Path, tmp_path: 
 
 def test_the_dockerfile_has_commands_that_parse(files: Path, tmp_path: Path) -> None:
     build(files / "table.onnx", tmp_path / "service")
-    lines = dict(line.split(" ", 1) for line in (tmp_path / "service" / "Dockerfile").read_text().splitlines() if line[0] != "#" and line[:3] != "RUN")
+    lines = dict(
+        line.split(" ", 1)
+        for line in (tmp_path / "service" / "Dockerfile").read_text().splitlines()
+        if line[0] != "#" and line[:3] != "RUN"
+    )
     assert json.loads(lines["CMD"])[:3] == ["easylearn-runtime", "serve", "table.onnx"]
     check = json.loads(lines["HEALTHCHECK"].removeprefix("CMD "))
     compile(check[2], "health", "exec")
@@ -34,7 +38,9 @@ def test_the_dockerfile_has_commands_that_parse(files: Path, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("given", ["absent-1.0-py3-none-any.whl", "table.onnx"])
-def test_what_is_no_wheel_is_refused(files: Path, tmp_path: Path, given: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_no_wheel_is_refused(
+    files: Path, tmp_path: Path, given: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     command = ["build", str(files / "table.onnx"), "--out", str(tmp_path / "o"), "--wheel", str(files / given)]
     assert main(command) == 1
     assert given in (said := capsys.readouterr().err) and ".whl" in said

@@ -64,7 +64,11 @@ def test_a_server_that_stalls_is_charged_with_all_who_would_have_waited() -> Non
 
 def test_every_way_to_fail_is_counted_and_none_ends_the_run() -> None:
     async def answer(n: int) -> bytes:
-        said = {0: b"HTTP/1.1 503 Busy\r\ncontent-length: 0\r\nconnection: close\r\n\r\n", 1: b"", 2: b"HTTP/1.1 200 OK\r\ncont"}
+        said = {
+            0: b"HTTP/1.1 503 Busy\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
+            1: b"",
+            2: b"HTTP/1.1 200 OK\r\ncont",
+        }
         return said.get(n, OK)
 
     result, asked = run(answer, 50, 0.1)
@@ -97,7 +101,9 @@ def test_items_are_found_by_their_names(tmp_path: Path) -> None:
     (tmp_path / "b.txt").write_text("a text")
     (tmp_path / "c.csv").write_text("x,y\n1,ü\n2,\n")
     (tmp_path / "d.zip").write_bytes(b"x")
-    assert [kind for kind, _ in requests_of(str(tmp_path))] == ["image/jpeg", "text/plain; charset=utf-8"] + ["application/json"] * 2
+    assert [kind for kind, _ in requests_of(str(tmp_path))] == ["image/jpeg", "text/plain; charset=utf-8"] + [
+        "application/json"
+    ] * 2
     with pytest.raises(DataError, match="no image"):
         requests_of(str(tmp_path / "d.zip"))
     with pytest.raises(DataError, match=r"absent\.csv"):

@@ -19,12 +19,14 @@ class Prune(Callback):
     """Set a growing share of each large weight to zero while the rest trains on, and keep it there.
 
     The share grows fast at first and slowly at last, `1 - (1 - t)**3` of the way (arXiv 1710.01878). Each large weight
-    that trains (256 numbers or more) loses its own smallest numbers; what is frozen, biases, norms, and convolutions that
-    read fewer than 32 numbers for an output (depthwise ones, the first one) stay whole. A weight that has zeros already begins with as many: give `Prune` to each fit that shall keep them.
+    that trains (256 numbers or more) loses its own smallest numbers. What is frozen, biases, norms, and convolutions
+    that read fewer than 32 numbers for an output (depthwise ones, the first one) stay whole. A weight that has zeros
+    already begins with as many: give `Prune` to each fit that shall keep them.
 
-    A pretrained learner's batch-norm statistics stay as they are, which suits pruned weights badly: call
-    `learn.bn_freeze(False)` before. After the fit `learn.export(path, prune=amount)` changes nothing more, and keeps no zero in easylearn's own files. In a
-    list with `WeightAverage` it comes first, so that it prunes the average when the fit ends.
+    A pretrained learner's batch-norm statistics stay as they are, which does not suit pruned weights: call
+    `learn.bn_freeze(False)` before. After the fit `learn.export(path, prune=amount)` changes nothing more, and keeps no
+    zero in easylearn's own files. In a list with `WeightAverage` it comes first, so that it prunes the average when the
+    fit ends.
 
     Args:
         amount: share of each large weight that is zero in the end.
