@@ -208,7 +208,8 @@ class OnnxEngine(Engine):
     @property
     def about(self) -> Mapping[str, Any]:
         """How items are prepared, as the file says it."""
-        return self._about
+        about: Mapping[str, Any] = self._about
+        return about
 
     @property
     def inputs(self) -> list[dict[str, Any]]:

@@ -220,7 +220,7 @@ def _curve(results: Sequence[Result]) -> str:
     across, up = _Axis(rates, 60, 620), _Axis(times, 300, 20)
     grid = [_tick(f"M{across.at(x):.1f} 20V300", across.at(x), 318, "middle", x) for x in across.ticks]
     grid += [_tick(f"M60 {up.at(y):.1f}H620", 54, up.at(y) + 4, "end", y) for y in up.ticks]
-    lines = []
+    lines: list[str] = []
     for colour, (name, some) in zip(("#2a6f97", "#b26a00", "#a3122a"), points.items(), strict=True):
         places = [(across.at(x), up.at(y)) for x, y in some]
         dots = "".join(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3"/>' for x, y in places)
