@@ -23,10 +23,8 @@ class Prune(Callback):
     that read fewer than 32 numbers for an output (depthwise ones, the first one) stay whole. A weight that has zeros
     already begins with as many: give `Prune` to each fit that shall keep them.
 
-    A pretrained learner's batch-norm statistics stay as they are, which does not suit pruned weights: call
-    `learn.bn_freeze(False)` before. After the fit `learn.export(path, prune=amount)` changes nothing more, and keeps no
-    zero in easylearn's own files. In a list with `WeightAverage` it comes first, so that it prunes the average when the
-    fit ends.
+    After the fit `learn.export(path, prune=amount)` changes nothing more, and keeps no zero in easylearn's own files.
+    In a list with `WeightAverage` it comes first, so that it prunes the average when the fit ends.
 
     Args:
         amount: share of each large weight that is zero in the end.
