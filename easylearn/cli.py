@@ -1,4 +1,4 @@
-"""The command line: training, predicting, searching, serving; `easylearn --help` lists its commands."""
+"""Commands: `easylearn demo`, `pretrain-lm`, `predict`, `info`, `resume`, `search`, `serve`, `load`, `page`."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     info.add_argument("model", help="a file that learn.export wrote")
     resume = commands.add_parser("resume", help="go on with a run that was stopped", parents=[device])
     resume.add_argument("folder", help="what pretrain-lm was given as --out, or a folder of checkpoints")
-    _add_search(commands.add_parser("search", help="help with a search, or look at one"))
     add_commands(commands)
+    _add_search(commands.add_parser("search", help="help with a search, or look at one"))
     chosen = parser.parse_args(arguments)
     if chosen.command is None:
         parser.print_help()

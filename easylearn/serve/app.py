@@ -277,10 +277,10 @@ def asgi(
         watch.cancel()
 
     routes = [
-        *(Route(path, service.page) for path in _FILES),
-        Route("/model", service.about), Route("/model/{name}", service.about),
         Route("/predict", service.predict, methods=["POST"]),
         Route("/predict/{name}", service.predict, methods=["POST"]),
+        *(Route(path, service.page) for path in _FILES),
+        Route("/model", service.about), Route("/model/{name}", service.about),
         Route("/metrics", service.metrics), Route("/v2", service.server), Route("/v2/health/live", service.live),
         Route("/v2/health/ready", service.ready), Route("/v2/models/{name}", service.model),
         Route("/v2/models/{name}/ready", service.ready),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import csv
+import functools
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -37,15 +38,13 @@ def asked(kind: str, content_type: str, body: bytes, limits: Limits) -> Asked:
     Raises:
         RefusedError: 400 where it is damaged, 413 where it is too much, 415 where it is of another kind.
     """
-    header = Message()
-    header["content-type"] = content_type or "application/octet-stream"
-    sort = header.get_content_type()
+    sort, boundary = _sort_of(content_type[:500])
     if not body:
         raise RefusedError(400, "the body is empty: send an image, JSON, a text or a csv")
     if sort == "application/json" or sort.endswith("+json"):
         found = _of_json(kind, parse_json(body))
     elif sort == "multipart/form-data":
-        found = _of_form(kind, str(header.get_param("boundary", "")), body, limits)
+        found = _of_form(kind, boundary, body, limits)
     elif kind == "images" and (sort.startswith("image/") or sort == "application/octet-stream"):
         found = Asked([body], single=True)
     elif sort == "text/csv" and kind != "images":
@@ -59,6 +58,14 @@ def asked(kind: str, content_type: str, body: bytes, limits: Limits) -> Asked:
     if len(found.items) > limits.max_items:
         raise RefusedError(413, f"the request has {len(found.items):,} items; at most {limits.max_items:,} are taken")
     return found
+
+
+@functools.lru_cache(64)
+def _sort_of(content_type: str) -> tuple[str, str]:
+    """The plain type in a header, and the boundary that a form has."""
+    header = Message()
+    header["content-type"] = content_type or "application/octet-stream"
+    return header.get_content_type(), str(header.get_param("boundary", ""))
 
 
 _TAKEN = {
