@@ -53,7 +53,7 @@ def write_export(
     if how is None:
         return ExportReport(target, format, {"written": {"bytes": float(target.stat().st_size)}}, checked)
     with tempfile.TemporaryDirectory() as folder:
-        whole = write_model(Path(folder) / "whole", trained.model, _spec(trained))
+        whole = write_model(Path(folder) / "whole", trained.model, spec)
         before = {"bytes": float(whole.stat().st_size), **measure(trained, trained.model)}
     after = {"bytes": float(target.stat().st_size), **measure(trained, packed)}
     again = "Weights become floats again when the file is loaded, so it takes the same time; "
