@@ -22,6 +22,7 @@ from ..task import Predictions, Task
 from ..train.callback import Callback
 from ..train.checkpoints.writer import Continued
 from ..train.monitor import Monitor
+from ..train.predict import gather
 from ..train.state import Pause, Run
 from .lines import Row
 from .store import Job
@@ -125,11 +126,12 @@ class _Watch(Callback):
         self.recipe, self.rung, self.is_lost = recipe, rung, is_lost
         self.fits, self.rungs, self.paused = 0, list[int](), False
         self.monitor = Monitor(recipe.metric)
+        self.run: Run | None = None
         self._target: int | None = None
         self._clock = 0.0
 
     def on_fit_begin(self, run: Run) -> None:
-        self.fits += 1
+        self.fits, self.run = self.fits + 1, run
         self.monitor.begin(run)
         self._clock = time.monotonic()
         if self.recipe.halving is None:
@@ -204,7 +206,7 @@ def run_trial(recipe: Recipe, job: Job, folder: Path, is_lost: Callable[[], bool
         _check_read(recipe, point, watch)
         row |= _outcome(learn, watch)
         for split in recipe.splits if row["status"] == "done" else ():
-            write_predictions(folder / f"{split}.safetensors", learn.predict(split=split))
+            write_predictions(folder / f"{split}.safetensors", _said(learn, split, watch.run))
     except (ArgumentError, LeaseLost):
         raise
     except Exception as error:
@@ -270,6 +272,15 @@ def _outcome(learn: Learner, watch: _Watch) -> Row:
         return {**outcome, "value": value, "status": "paused" if watch.paused else "done"}
     reason = str(record.stop_reason or f"{name} became {value}")
     return {**outcome, "status": "diverged", "reason": reason[:300]}
+
+
+def _said(learn: Learner, split: SplitName, run: Run | None) -> Predictions:
+    """Predictions of a split; out of stored features, where the head was trained and validated on these."""
+    if learn.precompute and split == "valid" and run is not None and run.valid_loader is not None:
+        logits, targets = gather(run.model, run.valid_loader, run.strategy)
+        return Predictions.of(learn.task, learn.task.activate(logits), learn.data.ids(split), targets)
+    said: Predictions = learn.predict(split=split)
+    return said
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

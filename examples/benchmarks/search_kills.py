@@ -1,6 +1,7 @@
 """Workers of a search with halving are killed at random moments; table and weights must be those of a quiet run.
 
     python examples/benchmarks/search_kills.py [--kills 200] [--minutes 10] [--workers 4]
+    python examples/benchmarks/search_kills.py --starts 50          # eight processes begin one new folder at once
 
 Four processes, forked so that they begin at once, make the same call; every now and then one gets SIGKILL, and another
 takes its place. Epochs that end are counted by a callback of the trials; one is trained again where a kill came between
@@ -96,15 +97,39 @@ def kill_through(work, draw, workers, kills):
     return killed
 
 
+def start_at_once(base, times, processes=8):
+    """Let processes begin a new folder at once, again and again."""
+    equal, begun = [], time.monotonic()
+    quiet = search(make, SPACE, fit, base / "quiet", trials=processes, method="random", progress=False)
+    for i in range(times):
+        folder = base / f"at-once-{i}"
+        work = partial(search, make, SPACE, fit, folder, trials=processes, method="random", progress=False)
+        crew = [forked(work) for _ in range(processes)]
+        codes = [os.waitpid(pid, 0)[1] for pid in crew]
+        lines = sum(len(f.read_text().splitlines()) for f in (folder / "events").iterdir())
+        equal.append(codes == [0] * processes and lines == processes and work().table().equals(quiet.table()))
+    print(
+        f"{processes} processes begun at once on a new folder, {times} times: in {sum(equal)} all trials done, once "
+        f"each, the table that of one process; {time.monotonic() - begun:.0f} s"
+    )
+
+
+def fit(learn, p, **how):
+    return learn.fit(p.lr, 1, **how)
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--workers", type=int, default=4)
     parser.add_argument("--trials", type=int, default=40)
+    parser.add_argument("--starts", type=int, default=0)
     chosen = parser.parse_args()
     torch.set_num_threads(1)
     base = Path(tempfile.mkdtemp())
+    if chosen.starts:
+        return start_at_once(base, chosen.starts)
     quiet = run(base / "quiet", chosen.trials, base)
     epochs = sum(len(f.read_text().splitlines()) for f in base.glob("epochs-*.txt"))
     draw, kills, trained, equal = random.Random(0), 0, 0, []

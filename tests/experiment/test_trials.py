@@ -218,6 +218,29 @@ def test_what_is_no_recipe_is_refused(wrong: Recipe, words: str, tmp_path: Path)
         trial(wrong, tmp_path)
 
 
+def test_predictions_of_a_head_come_out_of_stored_features(make_learner: Any, tmp_path: Path) -> None:
+    seen: list[int] = []
+
+    def precomputed(p: Any) -> Learner:
+        learn: Learner = make_learner("body_head")
+        learn.freeze()
+        learn.precompute = True
+        learn.model.body.register_forward_hook(lambda *_: seen.append(1))
+        return learn
+
+    recipe = Recipe(precomputed, lambda learn, p, **how: learn.fit(0.1, 2, **how))
+    job = Job(0)
+    run_trial(recipe, job, tmp_path / "a", never)
+    first = len(seen)
+    assert first > 0
+    run_trial(recipe, job, tmp_path / "b", never)
+    assert len(seen) == first
+    learn = train(recipe, job, recipe.point(job), tmp_path / "b", watcher(recipe, 0))
+    said, back = learn.predict(split="valid"), read_predictions(tmp_path / "b" / "valid.safetensors")
+    assert torch.equal(back.probs, said.probs) and back.ids == said.ids
+    assert back.targets is not None and torch.equal(back.targets, said.targets)
+
+
 def test_predictions_come_back(tmp_path: Path) -> None:
     said = make(point_of({**POINT, "seed": 0})).predict(split="valid")
     named = Predictions.of(said.task, said.probs, data()[1], said.targets, None)
