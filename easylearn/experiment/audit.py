@@ -113,8 +113,9 @@ def audit(
     >>> import pandas as pd
     >>> from easylearn.data.folds import folds
     >>> df = pd.DataFrame({"a": [0.5, 1.5, 2.5, 3.5, 4.5, 5.5, 6.5, 0.5], "y": [0, 1, 0, 1, 0, 1, 0, 0]})
-    >>> print(audit(df, folds(8, 4, seed=1), target="y", cheap=True))
-    leak, equal items: 1 pair of items with equal contents is on both sides of a fold, such as 0 and 7; ...
+    >>> found = audit(df, folds(8, 4, seed=1), target="y", cheap=True)
+    >>> [(one.kind, one.items) for one in found.leaks]
+    [('equal items', (('0', '7'),))]
     """
     view = _view(data, plan, target, test, fold, cheap)
     found = [*_same_names(view), *_equal(view), *_overlaps(view, groups), *_from_the_future(view, times)]

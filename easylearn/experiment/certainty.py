@@ -51,7 +51,7 @@ def interval(
     ... )
     >>> found = interval(said, accuracy)
     >>> found.value, 0.5 < found.low < 0.9 < found.high
-    (0.8999999999999999, True)
+    (0.9, True)
     """
     targets, chosen = targets_of(predictions), metric_of(predictions, metric)
     return interval_of(predictions.probs, targets, chosen, groups=groups, level=level, draws=draws, seed=seed)
