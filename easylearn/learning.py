@@ -375,7 +375,7 @@ class Learner:
         saved.check_callbacks(self.callbacks, given)
         saved.check_optimizer(self.optimizer, context)
         saved.restore_model(self.model)  # before features are stored or weights copied by whoever begins
-        self.task, how = context.task, saved.settings
+        self.task, self._strategy, how = context.task, context.strategy, saved.settings
         self.seed, self._epochs_done = how["seed"], how["first_epoch"]
         self._bn_freeze, self._precompute = how["freeze_stats"], how["precompute"]
         writer = CheckpointWriter(checkpoint, how["interval"], how["keep"], context, saved)
@@ -477,7 +477,9 @@ class Learner:
         run = self._run(plan, *self._view(), self.wd if wd is None else wd)
         guards = [] if any(isinstance(c, LossGuard) for c in [*own, *given]) else [LossGuard()]
         called = {"first": [Scheduler(), *guards], "learner": own, "fit": given, "savers": savers}
-        chain = [c for of in called.values() for c in of] + ([Progress()] if self.progress else [])
+        chain = [c for of in called.values() for c in of] + (
+            [Progress()] if self.progress and self.strategy.is_main else []
+        )
         chain += [writer.begin(run, called)] if writer is not None else []
         try:
             return run_fit(run, chain)
@@ -584,7 +586,9 @@ class Learner:
 
     def save(self, name: StrPath) -> Path:
         """Save the weights as `name`.safetensors in `learn.path`; an old file is replaced whole or not at all."""
-        return save_weights(self._file(name), self.model, self.task)
+        file = self._file(name)
+        self.strategy.once(lambda: save_weights(file, self.model, self.task))
+        return file
 
     def load(self, name: StrPath) -> Learner:
         """Load weights saved under `name` (or in a file of that path), all or none; freezing stays as it is."""

@@ -47,7 +47,7 @@ class CheckpointWriter(Callback):
         self._damaged = list(saved.damaged) if saved is not None else []
         self._context = context
         self._callbacks: CallbacksOfFit = {}
-        self._due = False
+        self._due, self._is_main = False, True
         self._clock = 0.0
 
     def begin(self, run: Run, callbacks: CallbacksOfFit) -> CheckpointWriter:
@@ -68,7 +68,8 @@ class CheckpointWriter(Callback):
             if run.batch_in_epoch <= 0:
                 self._saved = None
             return
-        self._refuse_to_replace()
+        if run.strategy.is_main:
+            self._refuse_to_replace()
         self._write(run, run.epoch)
         self._prune(1)
 
@@ -80,19 +81,21 @@ class CheckpointWriter(Callback):
 
     def on_batch_end(self, run: Run) -> None:
         """Write a checkpoint, if one is due and the loop can begin again here."""
+        run.stop_reason = run.strategy.agree(run.stop_reason)
         if isinstance(run.stop_reason, Pause):
             self._write_or_warn(run, run.epoch)
             return
         if self._steps is not None:
             self._due = self._due or run.step % self._steps == 0
         elif self._seconds is not None:
-            self._due = self._due or time.monotonic() - self._clock >= self._seconds
+            self._due = self._due or run.strategy.decide(time.monotonic() - self._clock >= self._seconds)
         inside = run.batch_in_epoch < run.steps_per_epoch and run.step < run.n_steps
         if self._due and inside and run.strategy.stepped and run.stop_reason is None:
             self._write_or_warn(run, run.epoch)
 
     def on_epoch_end(self, run: Run) -> None:
         """Write a checkpoint, if one is due or the fit is over."""
+        run.stop_reason = run.strategy.agree(run.stop_reason)
         if isinstance(run.stop_reason, Pause):
             whole = run.batch_in_epoch == run.steps_per_epoch or run.step == run.n_steps
             if not whole or (run.valid_loader is not None and not run.metrics):
@@ -126,7 +129,11 @@ class CheckpointWriter(Callback):
         self._due, self._clock = False, time.monotonic()
 
     def _write(self, run: Run, epoch: int) -> None:
-        state = self._capture(run, epoch)
+        strategy = run.strategy.state_dict()  # of which each process has its own
+        self._is_main = run.strategy.is_main
+        if not self._is_main:
+            return
+        state = {**self._capture(run, epoch), "strategy": strategy}
         finished = epoch > run.epoch and (
             run.step == run.n_steps or (run.stop_reason is not None and not isinstance(run.stop_reason, Pause))
         )
@@ -134,6 +141,8 @@ class CheckpointWriter(Callback):
         write_state(next_file(self.folder), state, info)
 
     def _prune(self, keep: int) -> None:
+        if not self._is_main:
+            return
         with suppress(OSError):
             too_old, cut_short = checkpoint_files(self.folder)[keep:], self.folder.glob(".checkpoint_*.part")
             for file in (*too_old, *cut_short, *self._damaged):
@@ -169,7 +178,6 @@ class CheckpointWriter(Callback):
             },
             "model": _capture_model(model),
             "optimizer": {"class": type(run.optimizer).__name__, "state": run.optimizer.state_dict()},
-            "strategy": run.strategy.state_dict(),
             "grads": {} if run.strategy.stepped else _grads(model),
             "record": pack_record(run.record),
             "callbacks": {origin: [_entry(c) for c in of] for origin, of in self._callbacks.items()},
