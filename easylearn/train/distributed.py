@@ -12,6 +12,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 from dataclasses import replace
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -79,13 +80,14 @@ class Lanes(SingleDevice):
         """See `Strategy.together`."""
         return nullcontext() if self.processes is None else self.processes.together()
 
-    def once(self, write: Callable[[], object]) -> None:
+    def once(self, path: Path, write: Callable[[Path], object]) -> Path:
         """See `Strategy.once`."""
         with self.together():
             if self.is_main:
-                write()
+                write(path)
             if self.processes is not None:
                 self.processes.barrier()
+        return path
 
     def gather(self, rows: Tensor) -> Tensor:
         """See `Strategy.gather`; the rows are on the CPU."""

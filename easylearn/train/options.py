@@ -17,6 +17,13 @@ from .optim import OptimizerFn
 from .processes import join, local_device, wants_processes
 from .strategy import SingleDevice, Strategy
 
+OLD_FIT = {
+    "n_cycle": "n", "n_epoch": "epochs", "lrs": "lr", "lr_max": "lr", "wds": "wd", "cbs": "callbacks",
+    "best_save_name": "save_best", "cycle_save_name": "save_cycles",
+    "use_clr": "schedule=slanted_triangular(...)", "use_clr_beta": "schedule=one_cycle(...)",
+}  # fmt: skip
+"""Arguments of `fit` in other libraries, and what they are called here."""
+
 
 @dataclass(frozen=True)
 class Training:
@@ -40,7 +47,7 @@ class Training:
             power of 2 times their number. None is one for each process that torchrun, or `launch`, has started.
         exact: the same weights to the bit on any number of processes; False is quicker from four on, and equal up to
             rounding.
-        strategy: where and how the model runs, instead of clip, accumulate, precision, compile, device, lanes and exact.
+        strategy: where and how the model runs, instead of device, precision, clip, accumulate, compile, lanes, exact.
         seed: of shuffles, augmentation and dropout.
         path: folder for saved weights.
         callbacks: used in every fit.

@@ -57,7 +57,7 @@ def local_device() -> torch.device | None:
 
 
 class Processes:
-    """This process among several.
+    """The processes that run a script together, as one of them sees them.
 
     Whoever waits for the others looks now and then whether one of them has failed, so that no error of one leaves the
     others waiting.

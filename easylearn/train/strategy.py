@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import AbstractContextManager, closing, nullcontext
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -96,8 +97,8 @@ class Strategy(Protocol):
     def together(self) -> AbstractContextManager[None]:
         """An error in the block ends it in all processes."""
 
-    def once(self, write: Callable[[], object]) -> None:
-        """Let the main process `write` something, while the others wait until it is there."""
+    def once(self, path: Path, write: Callable[[Path], object]) -> Path:
+        """Let the main process `write` a file, while the others wait until it is there; gives its `path`."""
 
     def decide(self, yes: bool) -> bool:
         """What the main process says, for what depends on its clock."""
@@ -175,9 +176,10 @@ class SingleDevice:
         """See `Strategy.together`."""
         return nullcontext()
 
-    def once(self, write: Callable[[], object]) -> None:
+    def once(self, path: Path, write: Callable[[Path], object]) -> Path:
         """See `Strategy.once`."""
-        write()
+        write(path)
+        return path
 
     def decide(self, yes: bool) -> bool:
         """See `Strategy.decide`."""

@@ -48,6 +48,7 @@ class CheckpointWriter(Callback):
         self._context = context
         self._callbacks: CallbacksOfFit = {}
         self._due, self._is_main = False, True
+        self.goes_on = False  # with the run whose checkpoints the folder holds
         self._clock = 0.0
 
     def begin(self, run: Run, callbacks: CallbacksOfFit) -> CheckpointWriter:
@@ -186,12 +187,16 @@ class CheckpointWriter(Callback):
 
 
 def make_writer(
-    folder: StrPath | None, interval: Interval | None, keep: int, context: RunContext
+    folder: StrPath | None, interval: Interval | None, keep: int, context: RunContext, go_on: bool = False
 ) -> CheckpointWriter | None:
-    """The writer that checkpoint=, every= and keep= of `Learner.fit` ask for."""
+    """The writer that checkpoint=, every=, keep= and go_on= of `Learner.fit` ask for."""
     check_whole("keep, how many checkpoints stay,", keep)
     if folder is not None:
-        return CheckpointWriter(folder, "epoch" if interval is None else interval, keep, context)
+        writer = CheckpointWriter(folder, "epoch" if interval is None else interval, keep, context)
+        writer.goes_on = go_on and context.strategy.decide(bool(checkpoint_files(writer.folder)))
+        return writer
+    if go_on:
+        raise ArgumentError("go_on=True resumes the run of a folder; say of which: checkpoint=folder")
     if interval is not None:
         raise ArgumentError(f"every={interval!r} says when to write checkpoints; say where, too: checkpoint=folder")
     return None
