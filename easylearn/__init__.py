@@ -61,6 +61,7 @@ from .texts.vocab import Vocab
 from .train.callback import Callback
 from .train.callbacks import CutMix, EarlyStopping, MixUp, ReduceLROnPlateau, SaveBest, SaveCycles, WeightAverage
 from .train.optim import adamw, sgd
+from .train.processes import launch
 from .train.record import Record
 from .train.state import Pause, Run
 from .train.strategy import SingleDevice, Strategy
@@ -85,7 +86,7 @@ __all__ = [
     "TrivialAugment", "Vocab", "WeightAverage", "WeightsError", "WordTokenizer", "Zoom", "accuracy", "adamw",
     "add_datepart", "arch_names", "average_predictions", "choose_threshold", "collab_learner", "contrast",
     "elapsed_since", "embeddings", "error_rate", "f1", "f_beta", "folds", "generate", "get_arch", "grad_cam",
-    "language_model_learner", "load_encoder",
+    "language_model_learner", "launch", "load_encoder",
     "load_learner", "load_predictor", "losses", "mae", "metrics", "multi_label", "next_token", "occlusion",
     "partial_dependence", "permutation_importance", "perplexity", "plot_confusion", "plot_embeddings", "plot_grad_cam",
     "plot_worst", "pooled_head", "register", "regression", "rmse", "rmspe", "roc_auc", "rolling_windows",

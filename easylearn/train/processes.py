@@ -5,16 +5,20 @@ from __future__ import annotations
 import functools
 import json
 import os
+import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from ..errors import EasyLearnError, StateError
+from ..device import usable_cores
+from ..errors import EasyLearnError, StateError, check_whole
 from .state import Pause
 
 LOOK = 0.5  # seconds between two looks at whether another process has failed, while this one waits for it
@@ -54,6 +58,51 @@ def local_device() -> torch.device | None:
     if not torch.cuda.is_available():
         return None
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
+
+
+def launch(train: Callable[..., object], n: int = 2, *args: Any) -> None:
+    """Call a function in `n` processes of this host, which train together; from a script or a notebook.
+
+    Each makes its own data and learner, and all come to the same weights; the first one prints and writes files. With
+    GPUs, each process takes one of them. A terminal has torchrun for that, which also starts them anew and on several
+    hosts.
+
+    Args:
+        train: does everything: data, learner, fit, save. What it gives back is lost.
+        n: how many processes.
+        args: what it is called with.
+
+    Raises:
+        StateError: this process uses a GPU, or runs together with others, already.
+        ArgumentError: `n` is no number of processes.
+
+    >>> launch(lambda: print("trained"), n=1)
+    trained
+    """
+    check_whole("n, how many processes,", n)
+    if wants_processes():
+        raise StateError("launch starts processes, and this one is among several already: call the function itself")
+    if n == 1:
+        train(*args)
+        return
+    # What was written in a notebook is in no file that another process could import.
+    start = "fork" if "__file__" not in vars(sys.modules["__main__"]) and os.name == "posix" else "spawn"
+    if start == "fork" and torch.cuda.is_initialized():
+        raise StateError(
+            "a notebook's process that has used a GPU cannot be copied: restart the kernel, and call launch before "
+            "anything is put on a GPU; the learner is made inside the function"
+        )
+    from torch.multiprocessing import start_processes
+
+    with tempfile.TemporaryDirectory() as folder:
+        start_processes(_one_of, (train, n, Path(folder, "meet").as_uri(), args), n, start_method=start)
+
+
+def _one_of(rank: int, train: Callable[..., object], world: int, url: str, args: tuple[Any, ...]) -> None:
+    place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world, _URL: url}
+    os.environ.update({name: str(value) for name, value in place.items()})
+    torch.set_num_threads(max(usable_cores() // world, 1))
+    train(*args)
 
 
 class Processes:
