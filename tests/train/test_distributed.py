@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -24,9 +29,19 @@ from easylearn.train.distributed import Lanes, with_lanes
 from easylearn.train.processes import Processes, Tree, launch
 from easylearn.train.state import Run
 from easylearn.train.strategy import SingleDevice
-from tests.train.together import FITS, At, fitted, made, odd, pause, weights, work
+from tests.train.together import FITS, At, fitted, made, odd, pause, weights
 
 MakeLearner = Callable[..., Learner]
+ROOT = Path(__file__).parents[2]
+# As in a notebook, processes are copies of one that has imported everything. Others have a package named tests, too.
+SCRIPT = """
+import sys, types
+sys.modules["tests"] = types.ModuleType("tests")
+sys.modules["tests"].__path__ = [sys.argv[1]]
+from easylearn import launch
+from tests.train.together import work
+launch(work, 2, sys.argv[2])
+"""
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +52,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for kind in ("language", "tensors"):
             begun = made(kind)
             begun.fit(0.01, 2, checkpoint=folder / f"{kind} of one", callbacks=[At(3, 0, pause)])
-    launch(work, 2, str(folder))
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", SCRIPT, str(ROOT / "tests"), str(folder)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
     return folder
 
 
@@ -145,8 +163,6 @@ class TestLanes:
         make_learner(lanes=2, callbacks=[Saying()]).fit(0.1, 1)
 
     def test_ctrl_c_waits_for_the_step_that_all_make(self, make_learner: MakeLearner, at: Any) -> None:
-        import signal
-
         learn = make_learner(lanes=2)
         record = learn.fit(
             0.1, 1, callbacks=[at(batch_end=lambda run: run.step == 2 and signal.raise_signal(signal.SIGINT))]
@@ -194,7 +210,7 @@ class TestGoOn:
 @given(n=st.integers(0, 40), lanes=st.sampled_from([1, 2, 3, 4, 6, 8, 12]))
 def test_no_lane_has_a_single_row(n: int, lanes: int) -> None:
     rows = [list(range(n)[shard_of(n, (lane, lanes, 2))]) for lane in range(lanes)]
-    assert sum(rows, []) == list(range(n))
+    assert list(itertools.chain(*rows)) == list(range(n))
     assert all(len(r) != 1 for r in rows) or n == 1
     if n >= 2 * lanes:
         assert rows == [list(range(n)[shard_of(n, (lane, lanes))]) for lane in range(lanes)]

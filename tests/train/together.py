@@ -76,7 +76,7 @@ def odd() -> Learner:
     x, y = torch.randn(107, 5, generator=g), torch.arange(107) % 3
     torch.manual_seed(1)
     data = el.TensorData((x[:6], y[:6]), (x[6:], y[6:]), el.single_label(["a", "b", "c"]), batch_size=4)
-    return Learner(data, nn.Linear(5, 3), metrics=[el.accuracy, el.f1()], **CPU_ALONE)
+    return Learner(data, nn.Linear(5, 3), metrics=[el.accuracy, el.f1], **CPU_ALONE)
 
 
 def work(folder: str) -> None:
@@ -89,11 +89,8 @@ def work(folder: str) -> None:
         learn = made(kind)
         learn.fit(0.01, 2, checkpoint=Path(folder, kind), every=5, callbacks=[At(3, 1, pause)])
         assert learn.record is not None
-        found[f"{kind} paused"] = [
-            len(learn.record),
-            learn.record.stop_reason,
-            isinstance(learn.record.stop_reason, Pause),
-        ]
+        reason = learn.record.stop_reason
+        found[f"{kind} paused"] = [len(learn.record), reason, isinstance(reason, Pause)]
         learn = made(kind, lanes=None)
         learn.fit(0.01, 2, checkpoint=Path(folder, f"{kind} of one"), go_on=True, callbacks=[At(3, 1, fail)])
         found[f"{kind} resumed"] = weights(learn)
