@@ -29,7 +29,8 @@ from easylearn.train.distributed import Lanes, with_lanes
 from easylearn.train.processes import Processes, Tree, launch
 from easylearn.train.state import Run
 from easylearn.train.strategy import SingleDevice
-from tests.train.together import FITS, At, fitted, made, odd, pause, weights
+from tests import learners
+from tests.train.together import FITS, At, fitted, made, odd, pause, scores, weights
 
 MakeLearner = Callable[..., Learner]
 ROOT = Path(__file__).parents[2]
@@ -89,7 +90,7 @@ class TestTwoProcesses:
             alone = odd()
             torch.manual_seed(0)
             alone.model = nn.Linear(5, 3)
-            expected = [weights(alone), alone.validate(), alone.predict()[0].tolist()]
+            expected = scores(alone)
         assert told[0]["odd"] == told[1]["odd"] == expected
 
     def test_both_find_the_same_rate_and_the_first_one_saves(self, folder: Path, told: list[dict[str, Any]]) -> None:
@@ -182,7 +183,7 @@ class TestLanes:
         assert [list(Lanes(6, True, Processes(r, 3, None), "cpu").own) for r in range(3)] == [[0, 1], [2, 3], [4, 5]]
         assert len(Lanes(6, False, Processes(1, 2, None), "cpu").own) == 3
         with pytest.raises(ArgumentError, match=r"strategy=.*lanes="):
-            made("tensors", lanes=2, strategy=SingleDevice("cpu"))
+            learners.tensors(lanes=2, strategy=SingleDevice("cpu"))
 
     def test_a_run_keeps_its_lanes(self) -> None:
         two = with_lanes(SingleDevice("cpu", "fp32", 0.5, 3), 2)

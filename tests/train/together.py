@@ -79,6 +79,11 @@ def odd() -> Learner:
     return Learner(data, nn.Linear(5, 3), metrics=[el.accuracy, el.f1], **CPU_ALONE)
 
 
+def scores(learn: Learner) -> list[Any]:
+    probs, _ = learn.predict()
+    return [weights(learn), learn.validate(), probs.tolist()]
+
+
 def work(folder: str) -> None:
     """Everything that is asked of each of two processes; what came of it goes into a file."""
     torch.set_num_threads(1)
@@ -97,7 +102,7 @@ def work(folder: str) -> None:
     learn = odd()
     torch.manual_seed(rank)  # what a script draws by itself
     learn.model = nn.Linear(5, 3)
-    found["odd"] = [weights(learn), learn.validate(), learn.predict()[0].tolist()]
+    found["odd"] = scores(learn)
     found["lr_find"] = learn.lr_find(n_steps=12).losses
     found["saved"] = str(learn.save(Path(folder, "saved")))
     learn.load(Path(folder, "saved"))
