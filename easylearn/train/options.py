@@ -88,9 +88,9 @@ class Training:
             processes = join() if wants_processes() else None
             if processes is None and self.lanes in (None, 1):
                 return SingleDevice(self.device, *how)
-            device = local_device() if processes is not None and self.device is None else self.device
-            lanes = self.lanes if processes is None or self.lanes is not None else processes.world
-            return Lanes(lanes, self.exact, processes, device, *how)
+            world, nearest = (1, None) if processes is None else (processes.world, local_device())
+            lanes = world if self.lanes is None else self.lanes
+            return Lanes(lanes, self.exact, processes, nearest if self.device is None else self.device, *how)
         usual = Training()
         for name in ("device", "precision", "clip", "accumulate", "compile", "lanes", "exact"):
             if getattr(self, name) != getattr(usual, name):

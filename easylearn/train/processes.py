@@ -42,9 +42,11 @@ def join() -> Processes:
     if dist.is_initialized():
         return Processes(dist.get_rank(), dist.get_world_size(), None)
     rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-    found = next(iter(dist.rendezvous(os.environ.get(_URL, "env://"), rank, world)))
+    meet = dist.rendezvous  # type: ignore[attr-defined]
+    found = next(iter(meet(os.environ.get(_URL, "env://"), rank, world)))
     # After a restart the addresses of the processes before are still in the store: each attempt has names of its own.
-    store = dist.PrefixStore(f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", found[0])
+    attempt = f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
+    store = dist.PrefixStore(attempt, found[0])  # type: ignore[attr-defined]
     backend = "gloo"
     if torch.cuda.is_available():
         torch.cuda.set_device(local_device())
@@ -87,15 +89,16 @@ def launch(train: Callable[..., object], n: int = 2, *args: Any) -> None:
         return
     # What was written in a notebook is in no file that another process could import.
     start = "fork" if "__file__" not in vars(sys.modules["__main__"]) and os.name == "posix" else "spawn"
-    if start == "fork" and torch.cuda.is_initialized():
+    if start == "fork" and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         raise StateError(
             "a notebook's process that has used a GPU cannot be copied: restart the kernel, and call launch before "
             "anything is put on a GPU; the learner is made inside the function"
         )
-    from torch.multiprocessing import start_processes
+    from torch.multiprocessing import spawn
 
     with tempfile.TemporaryDirectory() as folder:
-        start_processes(_one_of, (train, n, Path(folder, "meet").as_uri(), args), n, start_method=start)
+        given = train, n, Path(folder, "meet").as_uri(), args
+        spawn.start_processes(_one_of, given, n, start_method=start)  # type: ignore[no-untyped-call]
 
 
 def _one_of(rank: int, train: Callable[..., object], world: int, url: str, args: tuple[Any, ...]) -> None:
