@@ -21,6 +21,12 @@ from .data.loaders import LoaderData, TensorData
 from .data.order import Batch, Loader
 from .data.split import folds
 from .errors import ArgumentError, DataError, EasyLearnError, EasyLearnWarning, SaveError, StateError, WeightsError
+from .experiment.compare import Runs, TrackedRun, compare
+from .experiment.found import Found
+from .experiment.reproduce import Reproduction, reproduce
+from .experiment.search import search
+from .experiment.track import Track
+from .experiment.trackers import MLflow, TensorBoard, WandB
 from .export import load_learner, load_predictor
 from .learning import Learner
 from .metrics import Metric, accuracy, error_rate, f1, f_beta, mae, perplexity, rmse, rmspe, roc_auc, top_k
@@ -59,7 +65,16 @@ from .texts.tokenize import SubwordTokenizer, WordTokenizer
 from .texts.transfer import load_encoder, save_encoder
 from .texts.vocab import Vocab
 from .train.callback import Callback
-from .train.callbacks import CutMix, EarlyStopping, MixUp, ReduceLROnPlateau, SaveBest, SaveCycles, WeightAverage
+from .train.callbacks import (
+    CutMix,
+    EarlyStopping,
+    KeepBest,
+    MixUp,
+    ReduceLROnPlateau,
+    SaveBest,
+    SaveCycles,
+    WeightAverage,
+)
 from .train.optim import adamw, sgd
 from .train.processes import launch
 from .train.record import Record
@@ -78,18 +93,19 @@ __version__ = "0.1.0"
 __all__ = [
     "ActivationPenalty", "ArgumentError", "Batch", "Blur", "BodyHead", "Callback", "CollabData", "CutMix", "Data",
     "DataError", "Dihedral", "Drops", "EarlyStopping", "EasyLearnError", "EasyLearnWarning", "EntityEmbedder", "Erase",
-    "ExclusiveTask", "Flip", "Hue", "ImageData", "Interpretation", "LayerGroup", "Learner", "Light", "Loader",
-    "LoaderData", "Metric", "MixUp", "Pause", "Perspective", "Prediction", "Predictions", "Predictor", "RandAugment",
-    "RandomResizedCrop", "RateByLength", "Record", "ReduceLROnPlateau", "Rotate", "Run", "SampledSoftmax", "Saturation",
-    "SaveBest", "SaveCycles", "SaveError", "Schedule", "Shift", "SingleDevice", "StateError", "Strategy",
-    "SubwordTokenizer", "TabularData", "Task", "TensorData", "TextBody", "TextData", "TextLMData", "Transform",
-    "TrivialAugment", "Vocab", "WeightAverage", "WeightsError", "WordTokenizer", "Zoom", "accuracy", "adamw",
-    "add_datepart", "arch_names", "average_predictions", "choose_threshold", "collab_learner", "contrast",
-    "elapsed_since", "embeddings", "error_rate", "f1", "f_beta", "folds", "generate", "get_arch", "grad_cam",
-    "language_model_learner", "launch", "load_encoder",
+    "ExclusiveTask", "Flip", "Found", "Hue", "ImageData", "Interpretation", "KeepBest", "LayerGroup", "Learner",
+    "Light", "Loader", "LoaderData", "MLflow", "Metric", "MixUp", "Pause", "Perspective", "Prediction", "Predictions",
+    "Predictor", "RandAugment", "RandomResizedCrop", "RateByLength", "Record", "ReduceLROnPlateau", "Reproduction",
+    "Rotate", "Run", "Runs", "SampledSoftmax", "Saturation", "SaveBest", "SaveCycles", "SaveError", "Schedule", "Shift",
+    "SingleDevice", "StateError", "Strategy", "SubwordTokenizer", "TabularData", "Task", "TensorBoard", "TensorData",
+    "TextBody", "TextData", "TextLMData", "Track", "TrackedRun", "Transform", "TrivialAugment", "Vocab", "WandB",
+    "WeightAverage", "WeightsError", "WordTokenizer", "Zoom", "accuracy", "adamw", "add_datepart", "arch_names",
+    "average_predictions", "choose_threshold", "collab_learner", "compare", "contrast", "elapsed_since", "embeddings",
+    "error_rate", "f1", "f_beta", "folds", "generate", "get_arch", "grad_cam", "language_model_learner", "launch",
+    "load_encoder",
     "load_learner", "load_predictor", "losses", "mae", "metrics", "multi_label", "next_token", "occlusion",
     "partial_dependence", "permutation_importance", "perplexity", "plot_confusion", "plot_embeddings", "plot_grad_cam",
-    "plot_worst", "pooled_head", "register", "regression", "rmse", "rmspe", "roc_auc", "rolling_windows",
-    "save_encoder", "schedules", "sgd", "single_label", "tabular_learner", "text_classifier_learner", "top_k",
+    "plot_worst", "pooled_head", "register", "regression", "reproduce", "rmse", "rmspe", "roc_auc", "rolling_windows",
+    "save_encoder", "schedules", "search", "sgd", "single_label", "tabular_learner", "text_classifier_learner", "top_k",
     "vision_learner", "vision_model",
 ]  # fmt: skip

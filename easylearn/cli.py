@@ -1,4 +1,4 @@
-"""The command line: `easylearn demo`, `pretrain-lm`, `predict`, `info`, `resume`."""
+"""Commands: `easylearn demo`, `pretrain-lm`, `predict`, `info`, `resume`, `search`, `serve`, `load`, `build`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from . import __version__
 from .errors import EasyLearnError
+from .serve.command import add_commands
 
 if TYPE_CHECKING:
     from .learning import Learner
@@ -46,13 +47,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     info.add_argument("model", help="a file that learn.export wrote")
     resume = commands.add_parser("resume", help="go on with a run that was stopped", parents=[device])
     resume.add_argument("folder", help="what pretrain-lm was given as --out, or a folder of checkpoints")
+    add_commands(commands)
+    _add_search(commands.add_parser("search", help="help with a search, or look at one"))
     chosen = parser.parse_args(arguments)
     if chosen.command is None:
         parser.print_help()
         return 0
-    run = {"demo": _demo, "pretrain-lm": _pretrain, "predict": _predict, "info": _info, "resume": _resume}
+    run = {
+        "demo": _demo, "pretrain-lm": _pretrain, "predict": _predict, "info": _info, "resume": _resume,
+        "search": _search,
+    }  # fmt: skip
     try:
-        return run[chosen.command](chosen)
+        return run[chosen.command](chosen) if chosen.command in run else int(chosen.run(chosen))
     except (EasyLearnError, OSError) as error:
         print(f"easylearn: {error}", file=sys.stderr)
         return 1
@@ -144,4 +150,22 @@ def _resume(chosen: argparse.Namespace) -> int:
         "To go on, make the data and the learner as the script did that was stopped, and call "
         f"learn.resume({str(folder)!r}) instead of learn.fit(...)."
     )
+    return 0
+
+
+def _add_search(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Take trials of a search that runs elsewhere, on another machine that shares the folder, say, until there are "
+        "no more. The functions make and fit are read from the file in which they were."
+    )
+    parser.add_argument("what", choices=["join"], help="join: work for it")
+    parser.add_argument("folder", help="what search(make, space, fit, FOLDER) was given")
+    parser.add_argument("--script", help="the file with make and fit, where it lies elsewhere on this machine")
+    parser.add_argument("--workers", type=int, default=1, help="processes (default: %(default)s)")
+
+
+def _search(chosen: argparse.Namespace) -> int:
+    from .experiment.search import join
+
+    print(join(chosen.folder, chosen.script, chosen.workers))
     return 0

@@ -278,8 +278,9 @@ class ColumnarModelData(ModelData):
                 f"drops has {len(drops)} entries, szs has {len(szs)}: give one dropout for each hidden layer"
             )
         learn = tabular_learner(
-            data, szs, emb_szs=list(emb_szs), emb_drop=emb_drop, num_emb_size=0, ps=drops, y_range=y_range,
-            use_bn=use_bn, optimizer=opt_fn, metrics=metrics, loss=crit, clip=clip, path=Path(self.path) / "models",
+            data, szs, linear=False, emb_szs=list(emb_szs), emb_drop=emb_drop, num_emb_size=0, ps=drops,
+            y_range=y_range, use_bn=use_bn, optimizer=opt_fn, metrics=metrics, loss=crit, clip=clip,
+            path=Path(self.path) / "models",
         )  # fmt: skip
         return StructuredLearner.of(learn)
 

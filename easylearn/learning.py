@@ -31,7 +31,7 @@ from .schedules import Schedule
 from .task import Predictions
 from .train.callback import Callback, check_callbacks
 from .train.callbacks import LossGuard, Progress, SaveBest, Scheduler
-from .train.callbacks.save import make_savers
+from .train.callbacks.save import make_savers, suited
 from .train.checkpoints.context import RunContext
 from .train.checkpoints.layout import Interval
 from .train.checkpoints.reader import SavedRun
@@ -272,7 +272,7 @@ class Learner:
     def fit_one_cycle(
         self,
         lr: Rates,
-        n: int = 1,
+        n: int | None = None,
         *,
         pct_start: float = 0.25,
         div: float = 25.0,
@@ -290,7 +290,7 @@ class Learner:
 
         Args:
             lr: the highest rate, in any form that `fit` takes.
-            n: epochs.
+            n: epochs. None: as many as suit a table, of which the best is kept (`KeepBest`); 1 of anything else.
             pct_start: share of the steps in which the rate rises.
             div: the first rate is lr / div.
             div_final: the last rate is lr / div_final.
@@ -302,10 +302,9 @@ class Learner:
         """
         shape = schedules.one_cycle(pct_start, div, div_final)
         moving = moving_momentum(pct_start, momentum)
-        count = count_of(None if n == 1 else n, None, lr)
+        count, savers = suited(n, count_of(n, None, lr), make_savers(save_best, None), self.data, self.progress)
         plan = plan_fit(*self._rates_and_steps(lr), count, schedule=shape, momentum=moving)
-        writer = make_writer(checkpoint, every, keep, self._context(), go_on)
-        return self._fit(plan, callbacks, make_savers(save_best, None), wd, writer)
+        return self._fit(plan, callbacks, savers, wd, make_writer(checkpoint, every, keep, self._context(), go_on))
 
     @strict({"n": "epochs", "n_epoch": "epochs", "base_lr": "lr", "freeze_epochs": "frozen_epochs"})
     def fine_tune(
@@ -461,7 +460,7 @@ class Learner:
             train_loader=train, valid_loader=valid, record=Record(tuple(g["group"] for g in optimizer.param_groups)),
             rates=rates, schedule=plan.schedule, momentum=plan.momentum, n_steps=plan.n_steps, seed=self.seed,
             first_epoch=self.epochs_done, freeze_stats=self._bn_freeze, cycle_ends=plan.cycle_ends, save=self.save,
-            saved_best=self._saved_best,
+            saved_best=self._saved_best, context=self._context(),
         )  # fmt: skip
 
     def _context(self) -> RunContext:

@@ -8,6 +8,9 @@ import argparse
 from pathlib import Path
 
 import pandas as pd
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import Pipeline, make_pipeline
 
 from easylearn import TextData, contrast, load_predictor, text_classifier_learner
 
@@ -18,13 +21,9 @@ def read(folder: Path) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["text", "label"]).sample(frac=1, random_state=0, ignore_index=True)
 
 
-def counting_words(train: pd.DataFrame, test: pd.DataFrame) -> float:
-    from sklearn.feature_extraction.text import TfidfVectorizer
-    from sklearn.linear_model import LogisticRegression
-
+def counting_words(train: pd.DataFrame) -> Pipeline:
     words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
-    model = LogisticRegression(C=10, max_iter=1000).fit(words.fit_transform(train["text"]), train["label"])
-    return float(model.score(words.transform(test["text"]), test["label"]))
+    return make_pipeline(words, LogisticRegression(C=10, max_iter=1000)).fit(train["text"], train["label"])
 
 
 if __name__ == "__main__":
@@ -48,8 +47,12 @@ if __name__ == "__main__":
 
     data = TextData.from_df(train, valid=test, batch_size=16)
     learn = text_classifier_learner(data, body=given.body, precompute=True, path=given.out)
-    print(f"counting words: {counting_words(train, test):.3f}")
+    words = counting_words(train)
+    print(f"counting words: {words.score(test['text'], test['label']):.3f}")
     print(f"frozen encoder: {learn.fit_one_cycle(1e-3, 1).last['accuracy']:.3f}")
     print(f"after contrast: {contrast(learn).last['accuracy']:.3f}")
+    said = learn.predict()
+    both = (said.probs.numpy() + words.predict_proba(test["text"])) / 2
+    print(f"the mean of encoder and words: {(both.argmax(1) == said.targets.numpy()).mean():.3f}")
     learn.export(given.out / "reviews.easylearn")
     print(load_predictor(given.out / "reviews.easylearn").predict("A moving and funny film."))

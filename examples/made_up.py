@@ -19,13 +19,13 @@ def stripes(folder: Path) -> Path:
     return folder
 
 
-def scattered_digits(folder: Path, n: int) -> range:
+def scattered_digits(folder: Path, n: int, seed: int = 0) -> range:
     """One to four of scikit-learn's digits per picture: train-jpg/*.jpg and labels.csv (image, tags).
 
     The first fifth of the pictures, whose places are returned, validates: it has digits of its own.
     """
     (folder / "train-jpg").mkdir(parents=True, exist_ok=True)
-    digits, random, rows = load_digits(), np.random.default_rng(0), []
+    digits, random, rows = load_digits(), np.random.default_rng(seed), []
     for k in range(n):
         page = Image.new("L", (96, 96))
         first, end = (0, 360) if k < n // 5 else (360, len(digits.images))

@@ -15,10 +15,12 @@ from ..errors import ArgumentError, SaveError, StateError
 from ..files import StrPath, as_path, atomic_write
 from ..nn.registry import own_parts
 from .archive import Archive
+from .check_items import WITHIN, WITHIN_ROUNDED
 from .measure import ExportReport, Format, Quantize, TrainedModel, first_batch, measure
 from .model_file import describe_task, library_versions, load_model, write_model
 from .pack import FEWEST, How, pack, unpack
 from .runtimes import write_runtime
+from .self_check import describe_inputs, run_model, written_check
 
 
 def write_export(
@@ -41,8 +43,10 @@ def write_export(
     how: How | None = None if prune is None else "sparse"
     if quantize is not None:
         how = "int8" if prune is None else "sparse_int8"
+    packed = changed.model if how is None else as_packed(changed.model, how)
+    spec = {**_spec(changed), "check": _check(replace(trained, model=packed))}
     with atomic_write(target) as temporary:  # it takes its place when it has been compared
-        write_model(temporary, changed.model, _spec(changed), how=how)
+        write_model(temporary, changed.model, spec, how=how)
         with Archive(temporary) as archive:
             checked = _compare(trained, archive, exact=how is None)
     if how is None:
@@ -50,7 +54,7 @@ def write_export(
     with tempfile.TemporaryDirectory() as folder:
         whole = write_model(Path(folder) / "whole", trained.model, _spec(trained))
         before = {"bytes": float(whole.stat().st_size), **measure(trained, trained.model)}
-    after = {"bytes": float(target.stat().st_size), **measure(trained, as_packed(changed.model, how))}
+    after = {"bytes": float(target.stat().st_size), **measure(trained, packed)}
     again = "Weights become floats again when the file is loaded, so it takes the same time; "
     notes = (again + "format='onnx' computes in 8 bits.",) if quantize else ()
     return ExportReport(target, format, {"before": before, "after": after}, notes=notes)
@@ -63,6 +67,20 @@ def _spec(trained: TrainedModel) -> dict[str, Any]:
         "data": {**trained.data.preprocessor.recipe(), "batch_size": trained.data.batch_size},
         "training": trained.training.to_json(),
     }
+
+
+def _check(trained: TrainedModel) -> dict[str, Any] | None:
+    """What the model gives for items of no meaning, to be looked at where the file is served."""
+    batch = first_batch(trained)
+    if batch is None:
+        return None
+    preprocessor = trained.data.preprocessor
+    inputs = tuple(x.cpu() for x in batch.inputs)
+    runtime = preprocessor.runtime_inputs(inputs)
+    given = runtime.undo(inputs)
+    run = run_model(trained.model, trained.task, preprocessor, trained.strategy)
+    within = WITHIN if trained.strategy.precision == "fp32" else WITHIN_ROUNDED
+    return written_check(describe_inputs(runtime, given), given, run, within)
 
 
 def pruned(model: nn.Module, fraction: float) -> nn.Module:

@@ -33,8 +33,10 @@ from ..nn.as_graph import as_graph
 from ..task import Task
 from ..train.predict import evaluate
 from ..train.strategy import SingleDevice
+from .check_items import WITHIN, WITHIN_ROUNDED
 from .measure import ExportReport, Quantize, TrainedModel, first_batch, timed
 from .model_file import describe_task, library_versions
+from .self_check import describe_inputs, written_check
 
 RuntimeFormat = Literal["onnx", "torch"]
 TOLERANCE = 1e-4  # of a probability; of numbers larger than 1, of their size
@@ -213,15 +215,10 @@ def _example(trained: TrainedModel) -> _Example:
     inputs = tuple(x.cpu() for x in batch.inputs)
     runtime = trained.data.preprocessor.runtime_inputs(inputs)
     given = runtime.undo(inputs)
-    said = [
-        {"name": name, "dtype": str(x.dtype).removeprefix("torch."),
-         "shape": [axes.get(i, n) for i, n in enumerate(x.shape)]}
-        for name, x, axes in zip(runtime.names, given, runtime.axes, strict=True)
-    ]  # fmt: skip
     about = {
         "easylearn": library_versions().get("easylearn", "unknown"),
         "task": describe_task(trained.task),
-        "inputs": said,
+        "inputs": describe_inputs(runtime, given),
         "output": "probs",
         "about": {**_recipe(trained), **runtime.about},
     }
@@ -254,11 +251,13 @@ def _write_onnx(path: Path, graph: Graph, example: _Example) -> None:
             graph, given, str(path), input_names=list(names), output_names=["probs"],
             dynamic_axes={**axes, "probs": {0: "batch"}}, opset_version=OPSET, **way,
         )  # fmt: skip
-    _write_about(path, example.about)
 
 
-def _write_about(path: Path, about: Mapping[str, Any]) -> None:
+def _write_about(path: Path, example: _Example, program: Program, within: float) -> None:
+    """Write the metadata into an ONNX file, with what it gives for items of no meaning."""
     onnx = _package("onnx")
+    inputs = example.about["inputs"]
+    about = {**example.about, "check": written_check(inputs, example.given, program, within)}
     model = onnx.load(str(path))
     used = {i.name for i in model.graph.input}
     text = json.dumps({**about, "inputs": [i for i in about["inputs"] if i["name"] in used]}, ensure_ascii=False)
@@ -289,7 +288,10 @@ _WAYS: Mapping[str, tuple[Callable[[Path, Graph, _Example], None], Callable[[Pat
 def _written(format: RuntimeFormat, task: Task, example: _Example, file: Path, model: nn.Module) -> Program:
     write, opened = _WAYS[format]
     write(file, Graph(model, task, example.runtime.prepare), example)
-    return opened(file, example.runtime.names)
+    program = opened(file, example.runtime.names)
+    if format == "onnx":
+        _write_about(file, example, program, WITHIN)
+    return program
 
 
 def _difference(program: Program, trained: TrainedModel, example: _Example) -> float:
@@ -338,7 +340,7 @@ def _quantized(path: Path, out: Path, trained: TrainedModel, example: _Example) 
                 first, str(out), reader, quant_format=tools.QuantFormat.QDQ,
                 activation_type=tools.QuantType.QUInt8, op_types_to_quantize=_STATIC, **weights,
             )  # fmt: skip
-    _write_about(out, example.about)
+    _write_about(out, example, open_onnx(out, example.runtime.names), WITHIN_ROUNDED)
     return out
 
 

@@ -135,6 +135,11 @@ class Data(ABC, Generic[S]):
         return [digest([whole, str(int(i))]) for i in chosen]
 
     @property
+    def suited_epochs(self) -> int | None:
+        """How many epochs `fit_one_cycle` takes where it is given no number; None where the data does not say."""
+        return None
+
+    @property
     def has_views(self) -> bool:
         """Whether augmented views exist, so that `tta` can average them."""
         return False

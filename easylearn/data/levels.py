@@ -70,12 +70,32 @@ class _Kind(NamedTuple):
     key: Callable[[Any], tuple[Any, ...]] = lambda value: (value,)
 
 
+def _isoformat(value: Any) -> str:
+    return value.isoformat()  # type: ignore[no-any-return]
+
+
+def _decimal(text: str) -> Decimal:
+    value = Decimal(text)
+    if value.is_nan():  # one of them cannot be looked up at all
+        raise ValueError("no number")
+    return value
+
+
+_PLAIN = {
+    "str": _Kind(str, 1, str, str),
+    "bool": _Kind(bool, 0, bool, bool),
+    "int": _Kind(int, 0, int, int),
+    "float": _Kind(float, 0, lambda v: v if np.isfinite(v) else str(v), float),
+    "decimal": _Kind(Decimal, 0, str, _decimal),
+    "date": _Kind(dt.date, 2, _isoformat, dt.date.fromisoformat),
+}
+"""The kinds that want no pandas, which need not be there where a model is served."""
+_NAMES = {known.type: name for name, known in _PLAIN.items()}
+
+
 @cache
 def _kinds() -> dict[str, _Kind]:
     import pandas as pd
-
-    def isoformat(value: Any) -> str:
-        return value.isoformat()  # type: ignore[no-any-return]
 
     def sides(i: Any) -> list[Any]:
         return [*([kind(side), _kinds()[kind(side)].write(side)] for side in (i.left, i.right)), i.closed]
@@ -85,14 +105,10 @@ def _kinds() -> dict[str, _Kind]:
         return pd.Interval(left, right, closed=given[2])
 
     return {
-        "str": _Kind(str, 1, str, str),
-        "bool": _Kind(bool, 0, bool, bool),
-        "int": _Kind(int, 0, int, int),
-        "float": _Kind(float, 0, lambda v: v if np.isfinite(v) else str(v), float),
-        "decimal": _Kind(Decimal, 0, str, _decimal),
+        **{name: known for name, known in _PLAIN.items() if name != "date"},
         # Times with and without a zone cannot be compared with each other.
-        "timestamp": _Kind(pd.Timestamp, 3, isoformat, pd.Timestamp, lambda v: (v.tzinfo is not None, v)),
-        "timedelta": _Kind(pd.Timedelta, 4, isoformat, pd.Timedelta),
+        "timestamp": _Kind(pd.Timestamp, 3, _isoformat, pd.Timestamp, lambda v: (v.tzinfo is not None, v)),
+        "timedelta": _Kind(pd.Timedelta, 4, _isoformat, pd.Timedelta),
         "period": _Kind(
             pd.Period, 5,
             lambda v: [v.ordinal, v.freqstr], lambda p: pd.Period(ordinal=p[0], freq=p[1]),
@@ -101,17 +117,22 @@ def _kinds() -> dict[str, _Kind]:
         "interval": _Kind(
             pd.Interval, 6, sides, interval, lambda v: (_sort_key(v.left), _sort_key(v.right), v.closed)
         ),
-        "date": _Kind(dt.date, 2, isoformat, dt.date.fromisoformat),
+        "date": _PLAIN["date"],  # after the time, which is one
     }  # fmt: skip
+
+
+def _known(name: str) -> _Kind:
+    return _PLAIN[name] if name in _PLAIN else _kinds()[name]
 
 
 def kind(value: Level) -> str:
     """The name of the kind that a plain value is of: "str", "int", "float", "bool", "timestamp" ..."""
-    return next(name for name, known in _kinds().items() if isinstance(value, known.type))
+    exact = _NAMES.get(type(value))
+    return exact or next(name for name, known in _kinds().items() if isinstance(value, known.type))
 
 
 def _sort_key(value: Level) -> tuple[Any, ...]:
-    known = _kinds()[kind(value)]
+    known = _known(kind(value))
     return (known.rank, *known.key(value))
 
 
@@ -134,7 +155,7 @@ def to_json(values: Sequence[Level]) -> dict[str, Any]:
     {'kind': 'str', 'values': ['a', 'b']}
     """
     kinds = [kind(v) for v in values]
-    packed = [_kinds()[k].write(v) for k, v in zip(kinds, values, strict=True)]
+    packed = [_known(k).write(v) for k, v in zip(kinds, values, strict=True)]
     if len(set(kinds)) <= 1:
         return {"kind": kinds[0] if kinds else "str", "values": packed}
     return {"kind": "mixed", "values": [[k, p] for k, p in zip(kinds, packed, strict=True)]}
@@ -146,7 +167,8 @@ def from_json(state: Mapping[str, Any]) -> list[Level]:
     Raises:
         DataError: the state holds something that no level can be.
     """
-    name, readers = state["kind"], _kinds()
+    name = state["kind"]
+    readers = _PLAIN if name in _PLAIN else _kinds()
     if name not in (*readers, "mixed"):
         raise DataError(f"a saved category is of the unknown kind {name!r}; known kinds are {sorted(readers)}")
     try:
@@ -199,26 +221,18 @@ class Lookup:
 
     def _said_by(self, text: str) -> list[Level]:
         """The values of other kinds that a text may stand for."""
-        import pandas as pd
-
         bare, names = text.strip().lower(), []
         if self.kinds & NUMBERS and "_" not in text:  # Python would read "1_0" as ten
             names = ["int", "float", *self.kinds & {"decimal"}]
         found: list[Level] = [bare == "true"] if "bool" in self.kinds and bare in ("true", "false") else []
         for name in [*names, *self.kinds & {"timestamp", "timedelta", "date"}]:
             with suppress(ValueError, ArithmeticError):
-                found.append(_kinds()[name].read(text))
-        if "date" in self.kinds:
+                found.append(_known(name).read(text))
+        if "date" in self.kinds:  # a day, at midnight
             with suppress(ValueError):
-                found += _other_types(pd.Timestamp(dt.datetime.fromisoformat(text.strip())))  # a day, at midnight
+                when = dt.datetime.fromisoformat(text.strip())
+                found += [when.date()] if when == dt.datetime.combine(when.date(), dt.time()) else []
         return found
-
-
-def _decimal(text: str) -> Decimal:
-    value = Decimal(text)
-    if value.is_nan():  # one of them cannot be looked up at all
-        raise ValueError("no number")
-    return value
 
 
 def _other_types(value: Level) -> list[Level]:

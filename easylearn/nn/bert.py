@@ -9,6 +9,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from ..errors import ArgumentError, check_number, check_whole
 from .body_head import BodyHead
@@ -18,6 +19,9 @@ from .registry import register
 
 Pooling = Literal["mean", "cls"]
 Depth = Literal["last", "all"]
+
+AT_ONCE = 16_384
+"""Tokens that pass an encoder at once. Where there are more, gradients compute their outputs a second time."""
 
 
 @register("easylearn.bert_shape")
@@ -31,13 +35,14 @@ class BertShape:
         n_layers: attention layers.
         n_heads: attention heads, which share `size` among them.
         n_hidden: width inside of a layer.
-        n_positions: the most tokens of a text.
+        n_positions: the most tokens of a window.
         eps: of the layer norms.
         drop: dropout of embeddings, attention and outputs of layers.
         pooling: "mean" of the outputs of the real tokens, or that of the first, "cls".
         normalize: give the vector the length 1.
         depth: "last" takes the vector of the last layer; "all" puts before it the means of the embeddings and of every
             other layer, each of the length 1, which know more than what an encoder of meanings keeps (docs/log.md).
+        window: longer texts pass in windows of like length, of at most so many tokens.
     """
 
     n_tokens: int
@@ -51,6 +56,7 @@ class BertShape:
     pooling: Pooling = "mean"
     normalize: bool = True
     depth: Depth = "all"
+    window: int = 128
 
     @property
     def n_features(self) -> int:
@@ -60,6 +66,7 @@ class BertShape:
     def __post_init__(self) -> None:
         for name in ("n_tokens", "size", "n_layers", "n_heads", "n_hidden", "n_positions"):
             check_whole(name, getattr(self, name))
+        check_whole("window", self.window, 3)
         check_number("drop", self.drop, "at least 0", "below 1")
         check_number("eps", self.eps, "at least 0")
         if self.size % self.n_heads:
@@ -72,6 +79,9 @@ class BertShape:
 class TextEncoder(nn.Module):
     """What gives outputs for tokens, and of these one vector per text.
 
+    A text of more than `window` tokens passes in several windows of like length, each between the text's first and last
+    token, its marks; the vector is made of the outputs of all of them.
+
     Args:
         shape: size of the vocabulary, and how the vector is made.
     """
@@ -80,6 +90,7 @@ class TextEncoder(nn.Module):
         super().__init__()
         self.n_tokens, self.n_positions = shape.n_tokens, shape.n_positions
         self.pooling, self.normalize, self.depth = shape.pooling, shape.normalize, shape.depth
+        self.window, self.n_parts = min(shape.window, shape.n_positions), shape.n_features // shape.size
 
     def outputs(self, x: Tensor, lengths: Tensor) -> tuple[list[Tensor], Tensor]:
         """The embeddings and the outputs of each layer, (b, t, size), and which of their tokens are real, (b, t).
@@ -91,15 +102,49 @@ class TextEncoder(nn.Module):
         raise NotImplementedError
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
-        """Vectors (b, n_features) of texts; see `outputs`."""
+        """Vectors (b, n_features) of texts of any length.
+
+        Args:
+            x: tokens, shape (b, t), padded on the right.
+            lengths: how many of each row are real, shape (b,). On the CPU it costs no wait for a GPU.
+        """
+        counts = _pieces(lengths - 2, self.window - 2).clamp_min(1)
+        row = torch.arange(len(x), device=lengths.device).repeat_interleave(counts)
+        number = torch.arange(len(row), device=lengths.device) - (counts.cumsum(0) - counts)[row]
+        at, real = _window_places(lengths, row, number, self.window - 2)
+        at = at[:, : max(int(real.max()), 1)]
+        tokens = x[row.to(x.device)[:, None], at.to(x.device, non_blocking=True)]
+        per_pass = max(AT_ONCE // at.shape[1], 1)
+        parts = [(tokens[i : i + per_pass], real[i : i + per_pass]) for i in range(0, len(tokens), per_pass)]
+        again = len(parts) > 1 and torch.is_grad_enabled()
+        sums = [checkpoint(self.summed, *p, use_reentrant=False) if again else self.summed(*p) for p in parts]
+        n = int(counts.max())
+        found = torch.cat(sums)
+        if n > 1:  # not index_add, whose sums on a GPU come in any order
+            grid = found.new_zeros(len(x) * n, found.shape[1])
+            found = grid.index_copy(0, (row * n + number).to(x.device), found).view(len(x), n, -1).sum(1)
+        weight = torch.zeros_like(lengths).index_add(0, row, real)
+        return self.vectors(found, weight.to(x.device, non_blocking=True))
+
+    def summed(self, x: Tensor, lengths: Tensor) -> Tensor:
+        """The sums of what a vector is the mean of, (b, n_features), of windows of at most `window` tokens."""
         found, real = self.outputs(x, lengths)
-        weight = real.unsqueeze(2) / real.sum(1)[:, None, None]
-        vectors = [(h.float() * weight).sum(1) for h in (found if self.depth == "all" else found[-1:])]
+        weight = (real & (lengths > 0).to(x.device, non_blocking=True)[:, None]).unsqueeze(2)
+        sums = [(h.float() * weight).sum(1) for h in (found if self.depth == "all" else found[-1:])]
         if self.pooling == "cls":
-            vectors[-1] = found[-1][:, 0].float()
-        before, last = vectors[:-1], vectors[-1]
+            sums[-1] = found[-1][:, 0].float() * weight.sum(1)
+        return torch.cat(sums, 1)
+
+    def vectors(self, sums: Tensor, lengths: Tensor) -> Tensor:
+        """The vectors of texts with these sums over so many tokens."""
+        found = sums / lengths.clamp_min(1).unsqueeze(1)
+        *before, last = found.chunk(self.n_parts, 1)
         last = F.normalize(last, dim=1) if self.normalize or before else last
         return torch.cat([*(F.normalize(v, dim=1) for v in before), last], 1)
+
+    def as_graph(self) -> nn.Module:
+        """What stands for it in a graph, where all texts of a batch have as many windows."""
+        return _EncoderGraph(self)
 
     def halves(self) -> list[tuple[nn.Module, ...]]:
         """Two layer groups: the embeddings with the first half of the layers, and the rest."""
@@ -110,6 +155,50 @@ def real_tokens(x: Tensor, lengths: Tensor) -> Tensor:
     """Which tokens of `x`, (b, t), are real; of a row of length 0 the first."""
     place = torch.arange(x.shape[1], device=x.device)
     return place < lengths.to(x.device, non_blocking=True).clamp_min(1).unsqueeze(1)
+
+
+def _pieces(n: Tensor, most: int) -> Tensor:
+    """How many pieces of at most so many make `n`."""
+    return torch.div(n + most - 1, most, rounding_mode="floor")
+
+
+def _window_places(lengths: Tensor, row: Tensor, number: Tensor, most: int) -> tuple[Tensor, Tensor]:
+    """Where the tokens of windows are in their texts, (m, most + 2), and how many of a window are real, (m,).
+
+    Args:
+        lengths: of the texts, marks included.
+        row: the text of each window.
+        number: which of the text's windows it is; those behind its last one are empty.
+        most: tokens of a window between its marks.
+    """
+    length = lengths[row]
+    inner = (length - 2).clamp_min(0)
+    n = _pieces(inner, most).clamp_min(1)
+    size = torch.div(inner + n - 1, n, rounding_mode="floor")
+    start = size * number
+    count = torch.minimum((inner - start).clamp_min(0), size)
+    place = torch.arange(most + 2, device=lengths.device)
+    at = torch.where(place == 0, place, start[:, None] + place)
+    at = torch.where(place > count[:, None], (length - 1).clamp_min(0)[:, None], at)
+    return at, torch.minimum(count + 2, length) * (number < n)
+
+
+class _EncoderGraph(nn.Module):
+    """What an encoder computes, without loops over the data: each text has as many windows as the longest may need."""
+
+    def __init__(self, encoder: TextEncoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        traced = torch.onnx.is_in_onnx_export()  # torch.export wants sizes that are never 1 and bounds of their own
+        b, n = x.shape[0], x.shape[1] // (self.encoder.window - 2) + (1 if traced else 2)
+        number = torch.arange(b * n, device=x.device)
+        row = torch.div(number, n, rounding_mode="floor")
+        at, real = _window_places(lengths, row, number - row * n, self.encoder.window - 2)
+        at = at[:, : x.shape[1]] if traced else at  # no window is longer than all texts
+        sums = self.encoder.summed(x[row[:, None], at], real)
+        return self.encoder.vectors(sums.view(b, n, sums.shape[1]).sum(1), lengths)
 
 
 class BertLayer(nn.Module):

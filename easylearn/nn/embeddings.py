@@ -10,9 +10,10 @@ from typing import Literal
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from .. import keyed
-from ..errors import ArgumentError
+from ..errors import ArgumentError, check_whole
 from .dropout import Dropout
 from .groups import LayerGroup
 from .heads import check_layers, checked_drops
@@ -208,6 +209,102 @@ class SigmoidRange(nn.Module):
         return self.width * x.sigmoid() * (-x).sigmoid()
 
 
+class MemberScales(nn.Module):
+    """What tells the members of a network apart: each has numbers of its own, by which it multiplies what comes in.
+
+    Args:
+        members: how many; their numbers, (members, width), are learnt and begin as 1 or -1.
+        width: of what comes in.
+    """
+
+    def __init__(self, members: int, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randint(2, (members, width)) * 2.0 - 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(b, width) to (b * members, width), those of a row one after the other."""
+        return (x.unsqueeze(1) * self.weight).flatten(0, 1)
+
+
+@register("easylearn.table_output")
+class TableOutput(nn.Module):
+    """The end of a `TableModel`: the mean of its members, and a linear model of the row, from which it starts.
+
+    What the hidden layers give is added to the linear model, whose weights are found once and not trained; see
+    `easylearn.tabular.learner.start_linear`. It also bounds the numbers that the whole model sees: beyond the training
+    rows' by half of their range, a prediction stays as it is.
+
+    Args:
+        codes: how many codes each categorical column has; 0 leaves one out of the linear model.
+        low: of each continuous column, the least number that the model is to see.
+        high: the largest.
+        n_out: how many logits.
+        members: how many networks share the hidden layers (TabM-mini, arXiv 2410.24210); see `TableModel`.
+        average: what is the mean of the members' outputs: "softmax" or "sigmoid", their probabilities; "outputs".
+        last: what each member's outputs pass through, such as `SigmoidRange`.
+
+    >>> output = TableOutput([], [-1.0], [1.0], n_out=1)
+    >>> output(torch.ones(2, 1), torch.zeros(2, 0, dtype=torch.int64), torch.zeros(2, 1)).shape
+    torch.Size([2, 1])
+    """
+
+    low: Tensor
+    high: Tensor
+    first: Tensor
+    weight: Tensor
+    bias: Tensor
+
+    def __init__(
+        self, codes: Sequence[int], low: Sequence[float], high: Sequence[float], n_out: int, members: int = 1,
+        average: Literal["softmax", "sigmoid", "outputs"] = "outputs", last: nn.Module | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        if average not in ("softmax", "sigmoid", "outputs"):
+            raise ArgumentError(f'average must be "softmax", "sigmoid" or "outputs", got {average!r}')
+        check_whole("members", members)
+        self.codes, self.members, self.average = list(codes), members, average
+        self._chosen = [i for i, n in enumerate(codes) if n]
+        self.last = nn.Identity() if last is None else last
+        self.register_buffer("low", torch.tensor(low, dtype=torch.float32))
+        self.register_buffer("high", torch.tensor(high, dtype=torch.float32))
+        self.register_buffer("first", torch.tensor([sum(codes[:i]) for i in self._chosen], dtype=torch.int64))
+        self.register_buffer("weight", torch.zeros(n_out, sum(codes) + len(low)))
+        self.register_buffer("bias", torch.zeros(n_out))
+
+    def within(self, conts: Tensor) -> Tensor:
+        """The numbers (b, n_cont), none beyond its bounds."""
+        return conts.clamp(self.low, self.high) if conts.shape[1] else conts
+
+    def features(self, cats: Tensor, conts: Tensor) -> Tensor:
+        """What the linear model sees, (b, n): for each category a column of 0 and 1, then the numbers."""
+        flags = [F.one_hot(cats[:, i], self.codes[i]).to(conts.dtype) for i in self._chosen]
+        return torch.cat([*flags, self.within(conts)], 1)
+
+    def weights(self, column: int) -> Tensor:
+        """Those of a categorical column in the linear model, (number of codes, n_out); no rows if it is not in it."""
+        start = sum(self.codes[:column])
+        return self.weight[:, start : start + self.codes[column]].t()
+
+    def forward(self, x: Tensor, cats: Tensor, conts: Tensor) -> Tensor:
+        """Logits of outputs `x` (b, n_out) or (b, members, n_out), codes and numbers within their bounds.
+
+        (b, n_out); of several members in training (b * members, n_out), those of a row one after the other.
+        """
+        n = sum(self.codes)
+        start = F.linear(conts, self.weight[:, n:], self.bias)
+        if n:
+            codes = cats if len(self._chosen) == len(self.codes) else cats[:, self._chosen]
+            start = start + F.embedding(codes + self.first, self.weight[:, :n].t()).sum(1)
+        x = self.last(x + (start if x.ndim == 2 else start.unsqueeze(1)))
+        if x.ndim == 2:
+            return x
+        if self.training:
+            return x.flatten(0, 1)
+        if self.average == "softmax":
+            return x.log_softmax(2).logsumexp(1) - math.log(self.members)
+        return x.sigmoid().mean(1).logit(1e-7) if self.average == "sigmoid" else x.mean(1)
+
+
 @register("easylearn.table_model")
 class TableModel(nn.Module):
     """Embeddings of categories and batch-normalised numbers, through a small network, to logits.
@@ -219,7 +316,9 @@ class TableModel(nn.Module):
         n_cont: how many continuous columns.
         n_out: how many logits.
         layers, ps, emb_drop, use_bn: see `tabular_learner`.
-        output: what the logits pass through at last, such as `Scaled` or `SigmoidRange`.
+        output: what the logits pass through at last, such as `Scaled` or `SigmoidRange`. A `TableOutput` adds a linear
+            model, and may have several members: each multiplies what goes into the hidden layers by numbers of its own,
+            learnt ones that begin as 1 or -1, and has a last layer of its own.
         forget: applied to the codes in training; None leaves them alone.
         knots: per continuous column, for `NumberEmbeddings` beside the numbers; None for the numbers alone. A column
             with fewer than three knots gets none.
@@ -251,6 +350,8 @@ class TableModel(nn.Module):
             self.register_buffer("curved", torch.tensor(curved, dtype=torch.int64))
             self.numbers = NumberEmbeddings([knots[i] for i in curved], number_width) if knots and curved else None
             width = self.embeddings.width + n_cont + (self.numbers.width if self.numbers is not None else 0)
+            k = output.members if isinstance(output, TableOutput) else 1
+            self.scales = MemberScales(k, width) if k > 1 else None
             blocks: list[nn.Module] = []
             for size, p in zip(layers, drops, strict=True):
                 linear = nn.Linear(width, size, bias=not use_bn)
@@ -259,12 +360,14 @@ class TableModel(nn.Module):
                 blocks += [Dropout(p)] if p else []
                 width = size
             self.hidden = nn.Sequential(*blocks)
-            self.last = nn.Linear(width, n_out)
+            self.last = nn.Linear(width, k * n_out)
         self.output = output if output is not None else nn.Identity()
         self.forget = forget if forget is not None else nn.Identity()
 
     def forward(self, cats: Tensor, conts: Tensor) -> Tensor:
         """Logits (b, n_out) of codes `cats` (b, n_cat) and numbers `conts` (b, n_cont)."""
+        output = self.output if isinstance(self.output, TableOutput) else None
+        conts = conts if output is None else output.within(conts)
         parts: list[Tensor] = []
         if len(self.embeddings.tables):
             parts.append(self.embeddings(self.forget(cats)))
@@ -272,21 +375,36 @@ class TableModel(nn.Module):
             parts.append(self.cont_bn(conts))
         if self.numbers is not None:
             parts.append(self.numbers(conts.index_select(1, self.curved)))
-        logits: Tensor = self.output(self.last(self.hidden(parts[0] if len(parts) == 1 else torch.cat(parts, 1))))
+        x = parts[0] if len(parts) == 1 else torch.cat(parts, 1)
+        if self.scales is None:
+            x = self.last(self.hidden(x))
+        else:
+            k = len(self.scales.weight)
+            x = self.hidden(self.scales(x))
+            x = x.view(-1, k, x.shape[1])
+            weight, bias = self.last.weight.view(k, -1, x.shape[2]), self.last.bias.view(k, -1)
+            x = torch.einsum("bkw,kow->bko", x, weight) + bias
+        logits: Tensor = self.output(x) if output is None else output(x, cats, conts)
         return logits
 
     def layer_groups(self) -> list[LayerGroup]:
         """Embeddings, hidden, output; the first has no parameters where there are no categories."""
         numbers = () if self.numbers is None else (self.numbers,)
+        scales = () if self.scales is None else (self.scales,)
         return [
             LayerGroup("embeddings", (self.embeddings, *numbers)),
-            LayerGroup("hidden", (self.cont_bn, self.hidden)),
+            LayerGroup("hidden", (*scales, self.cont_bn, self.hidden)),
             LayerGroup("output", (self.last, self.output)),
         ]
 
     def vectors(self, column: int) -> Tensor:
-        """The embedding table of a categorical column, shape (number of codes, length of a vector)."""
-        return self.embeddings.tables.get_submodule(str(column)).get_parameter("weight").detach()
+        """The embedding table of a categorical column, shape (number of codes, length of a vector).
+
+        Where the model starts linear, the last numbers are a category's weights in the linear model.
+        """
+        table = self.embeddings.tables.get_submodule(str(column)).get_parameter("weight").detach()
+        linear = self.output.weights(column) if isinstance(self.output, TableOutput) else table[:0]
+        return torch.cat([table, linear], 1) if len(linear) else table
 
 
 @register("easylearn.dot_product")

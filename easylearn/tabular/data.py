@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
 IN_MEMORY = 3  # how many times larger a table is in memory than uncompressed in its file, roughly
+STEPS, LEAST_EPOCHS, MOST_EPOCHS = 400, 8, 60
 LARGE_BATCH = 1024  # rows that are looked at together where nothing is learned
 _OLD_NAMES = {
     "bs": "batch_size", "y": "target", "y_names": "target", "dep_var": "target", "cat_flds": "cat_names",
@@ -163,6 +164,11 @@ class TabularData(Data[TableSplit]):
     def loader(self, split: SplitName, *, training: bool = False, view: int = 0) -> Loader:
         batch_size = self.batch_size if training else max(self.batch_size, LARGE_BATCH)
         return self._split(split).loader(batch_size, shuffle=training and self.shuffle)
+
+    @property
+    def suited_epochs(self) -> int:
+        """As many as make some 400 steps, from 8 to 60: few of a large table, many of a small one."""
+        return max(LEAST_EPOCHS, min(MOST_EPOCHS, -(-STEPS // len(self.loader("train", training=True)))))
 
     def ids(self, split: SplitName) -> Sequence[str]:
         return self._split(split).ids()

@@ -41,7 +41,7 @@ def embeddings(learn: Learner, name: str) -> pd.DataFrame:
 
     Returns:
         One row per category, *unknown* and *missing* first, and one column per number of the vectors. Of a dot product,
-        the last column is the bias.
+        the last column is the bias; of a network that started linear, the last are its weights in the linear model.
     """
     import pandas as pd
 
@@ -165,7 +165,8 @@ class EntityEmbedder:
             task=read_targets(table, TargetOptions(self.task), names=names, say=False).task_name,
             batch_size=self.batch_size, seed=self.seed,
         )  # fmt: skip
-        learn = tabular_learner(data, self.layers, emb_szs=self.emb_szs, seed=self.seed, progress=False)
+        # Without a linear start all that is known of a category has to be in its vector.
+        learn = tabular_learner(data, self.layers, linear=False, emb_szs=self.emb_szs, seed=self.seed, progress=False)
         enough = -(-FEWEST_STEPS // len(data.loader("train", training=True)))
         learn.fit_one_cycle(self.lr, enough if self.epochs is None else self.epochs)
         self._fitted = learn

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from ..data.levels import Level, Lookup, from_json, in_order, to_json
 from ..data.values import Bools, Coded, Floats
@@ -232,6 +232,8 @@ class FittedNumber:
         The model's numbers have 32 bits. What these do not tell is rounded away, so that a zero is a zero again.
         """
         if self.quantiles is not None:
+            import torch
+
             ranks = torch.special.ndtr(torch.from_numpy(y)).numpy()
             x: Floats = np.interp(ranks, np.linspace(0, 1, len(self.quantiles)), self.quantiles)
             spread = float(self.quantiles[-1] - self.quantiles[0])
@@ -263,5 +265,10 @@ def _to_normal(x: Floats, quantiles: Floats) -> Floats:
     rank = 0.5 * (np.interp(x, quantiles, ranks) - np.interp(-x, -quantiles[::-1], -ranks[::-1]))
     rank = np.where(x >= quantiles[-1], 1.0, np.where(x <= quantiles[0], 0.0, rank))
     # 1e-7 keeps the ends at +-5.2 deviations, where scikit-learn puts them too.
-    normal: Floats = torch.special.ndtri(torch.from_numpy(np.clip(rank, 1e-7, 1 - 1e-7))).numpy()
+    rank = np.clip(rank, 1e-7, 1 - 1e-7)
+    try:
+        import torch
+    except ImportError:  # where a graph is served without it
+        return np.array([NormalDist().inv_cdf(r) for r in rank.tolist()])
+    normal: Floats = torch.special.ndtri(torch.from_numpy(rank)).numpy()
     return normal

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -12,10 +13,11 @@ from torch import Tensor, nn
 from ..data.loaders import first_outputs
 from ..errors import ArgumentError, EasyLearnWarning, check_whole, did_you_mean
 from ..learning import Learner, Training
-from ..nn.embeddings import Forget, SigmoidRange, Size, TableModel, YRange, emb_size
+from ..nn.embeddings import Forget, SigmoidRange, Size, TableModel, TableOutput, YRange, emb_size
 from ..nn.heads import begin_at
 from ..options import strict
-from ..task import Task
+from ..task import SingleLabel, Task
+from ..train.head_start import MOST_ITEMS, solve_linear
 from ..train.optim import adamw
 from .data import TabularData
 
@@ -27,6 +29,9 @@ if TYPE_CHECKING:
 N_KNOTS = 65
 KNOT_ROWS = 100_000  # from which knots are found
 UNKNOWN_P = 0.01
+DROP = 0.2  # out of a network that starts as a linear model
+MOST_CODES = 500  # of all columns that are in it: the others are left to the network
+PENALTIES = (1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5)  # of that model, times half the squared weights
 WD = 0.2  # for AdamW alone: others would make it a part of the gradient
 _KNOWN = "The data knows how many outputs there are."
 EmbSizes = Mapping[str, int] | Sequence[int | tuple[int, int]]
@@ -44,10 +49,12 @@ def tabular_learner(
     data: TabularData,
     layers: Sequence[int] = (200, 100),
     *,
+    members: int = 1,
+    linear: bool = True,
     emb_szs: EmbSizes | None = None,
     emb_drop: float = 0.0,
     num_emb_size: int = 8,
-    ps: float | Sequence[float] = 0.0,
+    ps: float | Sequence[float] | None = None,
     y_range: YRange = None,
     use_bn: bool = True,
     unknown_p: float = UNKNOWN_P,
@@ -58,12 +65,15 @@ def tabular_learner(
     Args:
         data: the table.
         layers: sizes of the hidden layers.
+        members: how many networks share the hidden layers and are averaged (TabM-mini, arXiv 2410.24210).
+        linear: start as the regularised linear model of the training rows, which the network then adds to; not where
+            there is a `y_range`.
         emb_szs: lengths of the embeddings: a dictionary by column, for those that differ from `emb_size`'s rule; or a
             list with one length, or (codes, length), per categorical column.
         emb_drop: dropout of the embeddings.
         num_emb_size: length of the vectors that stand for numbers beside the numbers themselves; 0 for none. See
             `NumberEmbeddings`.
-        ps: dropout after each hidden layer: one number, or one per layer.
+        ps: dropout after each hidden layer: one number, or one per layer; None is 0.2 where it starts linear, else 0.
         y_range: (low, high), in the target's own units: a sigmoid keeps predicted numbers between them; "auto" takes
             the training targets' range and a tenth on both sides; None takes what the data says.
         use_bn: batch-norm in the hidden layers; continuous columns have one always.
@@ -78,16 +88,26 @@ def tabular_learner(
     check_whole("num_emb_size", num_emb_size, 0)
     if data.batch_size == 1 and (use_bn or data.cont_names):
         raise ArgumentError("batch_size=1 leaves batch-norm nothing to compare a row with; take at least 2")
+    conts = data.sample("train", KNOT_ROWS)
+    last = output_layer(data, y_range)
+    linear = linear and isinstance(last, nn.Identity)
+    if ps is None:
+        ps = DROP if linear else 0.0
+    n_knots = most_knots(data.loader("train").n_items)
     model = TableModel(
         embedding_sizes(data, emb_szs), len(data.cont_names), data.task.n_out, layers, ps, emb_drop, use_bn,
-        output=output_layer(data, y_range), forget=unknowns(data, unknown_p),
-        knots=knots(data.sample("train", KNOT_ROWS)) if num_emb_size else None, number_width=num_emb_size,
-        seed=Training(**options).seed,
+        output=table_output(data, conts, last, members) if linear or members > 1 else last,
+        forget=unknowns(data, unknown_p), knots=knots(conts, n_knots) if num_emb_size else None,
+        number_width=num_emb_size, seed=Training(**options).seed,
     )  # fmt: skip
-    output = model.output
-    bias = before(output, first_outputs(data, data.target("train")))
-    begin_at(model.last, bias, output.slope(bias) if isinstance(output, SigmoidRange) and bias is not None else None)
-    return Learner(data, model, groups=model.layer_groups(), **with_decay(options, WD))
+    bias = before(last, first_outputs(data, data.target("train")))
+    if bias is not None:
+        slope = last.slope(bias).repeat(members) if isinstance(last, SigmoidRange) else None
+        begin_at(model.last, bias.repeat(members), slope)
+    learn = Learner(data, model, groups=model.layer_groups(), **with_decay(options, WD))
+    if linear:
+        start_linear(learn)
+    return learn
 
 
 def with_decay(options: TrainingOptions, wd: float) -> TrainingOptions:
@@ -95,6 +115,58 @@ def with_decay(options: TrainingOptions, wd: float) -> TrainingOptions:
     if options.get("optimizer") is not None:
         return options
     return {**options, "optimizer": adamw, "wd": wd if options.get("wd") is None else options["wd"]}
+
+
+def start_linear(learn: Learner) -> None:
+    """Let a new model of a table begin as the regularised linear model of at most 20,000 training rows.
+
+    Its network, whose last layer becomes 0, then learns what the linear model leaves over. Where the loss becomes no
+    number it stays as it is.
+    """
+    model = learn.model
+    assert isinstance(model, TableModel) and isinstance(model.output, TableOutput)
+    rows: list[tuple[Tensor, Tensor, Tensor]] = []
+    batches = learn.data.loader("train", training=True).batches(learn.strategy.device, learn.seed)
+    with closing(batches), torch.no_grad():
+        for batch in batches:
+            assert batch.target is not None
+            rows.append((model.output.features(*batch.inputs), batch.target, batch.index))
+            if len(rows) * learn.data.batch_size >= MOST_ITEMS:
+                break
+        x, target, index = (torch.cat(column) for column in zip(*rows, strict=True))
+        solved = solve_linear(learn.task, x, target, index, learn.seed, model.last.bias[: learn.task.n_out], PENALTIES)
+        if solved is not None:
+            model.output.weight.copy_(solved[0])
+            model.output.bias.copy_(solved[1])
+            model.last.weight.zero_()
+            model.last.bias.zero_()
+
+
+def table_output(data: TabularData, conts: Tensor, last: nn.Module, members: int) -> TableOutput:
+    """What the network's outputs are added to, and how its members are averaged; `conts` are some training rows."""
+    task = data.task
+    average: Literal["softmax", "sigmoid", "outputs"] = "outputs"
+    if isinstance(task, SingleLabel):
+        average = "softmax"
+    elif task.is_multi:
+        average = "sigmoid"
+    low, high = conts.cpu().aminmax(dim=0) if conts.shape[1] else (conts.new_zeros(0), conts.new_zeros(0))
+    room = (high - low) / 2
+    codes, free = [0] * len(data.cat_names), MOST_CODES
+    for column, n in sorted(enumerate(data.preprocessor.processor.cardinalities.values()), key=lambda pair: pair[1]):
+        if n <= free:
+            codes[column], free = n, free - n
+    bounds = None if isinstance(last, nn.Identity) else last
+    return TableOutput(codes, (low - room).tolist(), (high + room).tolist(), task.n_out, members, average, bounds)
+
+
+def most_knots(n_rows: int) -> int:
+    """How many knots a number has at most: one for each sixteen rows, from 3 to 65.
+
+    >>> [most_knots(n) for n in (20, 320, 10_000)]
+    [3, 20, 65]
+    """
+    return max(3, min(N_KNOTS, n_rows // 16))
 
 
 def knots(conts: Tensor, n: int = N_KNOTS) -> list[list[float]]:

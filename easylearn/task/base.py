@@ -202,13 +202,17 @@ class Task(ABC):
         """The mean loss of a batch, a scalar with gradients.
 
         Args:
-            logits: the model's output, shape (b, n_out); (b, t, n_out) for next-token.
+            logits: the model's output, shape (b, n_out); (b, t, n_out) for next-token. Several rows for each item, one
+                after the other, are those of a model's members: the loss is the mean of theirs.
             target: class numbers (b,) or shares of classes (b, n_out) for single-label; token numbers (b, t) for
                 next-token; else (b, n_out), for one number also (b,).
 
         Raises:
             ArgumentError: a loss of the user's own gave something else than one number.
         """
+        times, beside = divmod(len(logits), max(1, len(target)))
+        if times > 1 and not beside:
+            target = target.repeat_interleave(times, 0)
         device, dtype = logits.device, logits.dtype
         logits, target = self.compared(logits, target)
         if self.loss_fn is None:

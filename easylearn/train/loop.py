@@ -20,7 +20,7 @@ from .state import Pause, Run
 
 def run_fit(run: Run, callbacks: Sequence[Callback]) -> Record:
     """Train until `run.n_steps`, or until a callback or Ctrl-C sets `run.stop_reason`."""
-    gate = run.strategy.gate
+    gate, run.callbacks = run.strategy.gate, callbacks
     prepare(run.strategy.device)
     with ExitStack() as stack:
         stack.enter_context(gate.fit())

@@ -94,11 +94,11 @@ def launch(train: Callable[..., object], n: int = 2, *args: Any) -> None:
             "a notebook's process that has used a GPU cannot be copied: restart the kernel, and call launch before "
             "anything is put on a GPU; the learner is made inside the function"
         )
-    from torch.multiprocessing import spawn
+    from torch.multiprocessing.spawn import start_processes
 
     with tempfile.TemporaryDirectory() as folder:
         given = train, n, Path(folder, "meet").as_uri(), args
-        spawn.start_processes(_one_of, given, n, start_method=start)  # type: ignore[no-untyped-call]
+        start_processes(_one_of, given, n, start_method=start)  # type: ignore[no-untyped-call]
 
 
 def _one_of(rank: int, train: Callable[..., object], world: int, url: str, args: tuple[Any, ...]) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -49,7 +50,10 @@ class Run:
         freeze_stats: batch-norm statistics of all groups but the last stay as they are.
         cycle_ends: the steps after which a cycle is over.
         save: saves the weights under a name, as `learn.save`; None where no learner made the run.
+        context: the `RunContext` of whoever made the run: its data and whole model, and the facts that describe them.
         saved_best: of each file of best weights, by name: the metric, its value, and where it is. The learner's own.
+        callbacks: all that are called, in their order; the loop sets them.
+        resumed: it goes on from a checkpoint, whose state callbacks get after `on_fit_begin`.
         step: batches done in this fit.
         epoch: whole epochs done in this fit.
         batch: the batch at hand; a callback may replace it in `on_batch_begin`.
@@ -78,6 +82,9 @@ class Run:
     cycle_ends: tuple[int, ...] = ()
     save: Callable[[str], Path] | None = None
     saved_best: dict[str, tuple[str, float, Path]] = field(default_factory=dict)
+    context: Any = None
+    callbacks: Sequence[Any] = ()
+    resumed: bool = False
     step: int = 0
     epoch: int = 0
     batch: Batch | None = None

@@ -10,7 +10,7 @@ import signal
 import threading
 import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 from .. import keyed
 from ..data.cache import ItemStore
 from ..data.order import Indices, Source
-from ..device import at_most_threads, mapping, prepare, usable_cores
+from ..device import at_most_threads, kept_memory, mapping, prepare, usable_cores
 from ..errors import DataError, StateError
 from .augment import BatchStage
 from .decode import AnyImage, ItemStage, no_warnings, window
@@ -293,7 +293,8 @@ class ImageSource(Source):
         else:
             made = in_threads(dataset, requests, self._threads(to_decode))
         # Closed at once, also after an error: workers that wait for the garbage collector stall it for seconds.
-        with closing(made):
+        # Outside of a fit, too, a batch gets the memory of the one before: each page of a fresh one is cleared first.
+        with kept_memory(device) if len(requests) > 1 else nullcontext(), closing(made):
             for request, x in zip(requests, made, strict=True):
                 with at_most_threads(threads):
                     batch = self._on_device(x, request, device, (seed, epoch))

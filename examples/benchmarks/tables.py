@@ -42,6 +42,7 @@ def show(name: str, values: list[float]) -> None:
 
 
 def adult(file: str, seeds: int) -> None:
+    """The network validates on a tenth of the training rows; no test row has a say in how long it is trained."""
     table = pd.read_csv(file)
     train, valid = (
         table[table["is_test"] == flag].drop(columns="is_test").reset_index(drop=True) for flag in (False, True)
@@ -54,14 +55,18 @@ def adult(file: str, seeds: int) -> None:
         x_valid[c] = x_valid[c].cat.set_categories(x_train[c].cat.categories)
     figures: dict[str, list[float]] = {}
     for seed in range(seeds):
-        begun = time.perf_counter()
-        data = TabularData.from_df(train, "salary", cat_names=cats, cont_names=conts, valid=valid)
-        learn = tabular_learner(data, metrics=[accuracy, roc_auc], seed=seed, progress=False)
-        learn.fit_one_cycle(1e-2, 3)
-        reached = learn.validate()
-        figures.setdefault("Adult, easylearn, area under the curve", []).append(reached["roc_auc"])
-        figures.setdefault("Adult, easylearn, accuracy", []).append(reached["accuracy"])
-        figures.setdefault("Adult, easylearn, seconds", []).append(time.perf_counter() - begun)
+        for members in (1, 8):
+            begun = time.process_time()
+            data = TabularData.from_df(
+                train, "salary", cat_names=cats, cont_names=conts, valid=0.1, test=valid, seed=seed
+            )
+            learn = tabular_learner(data, members=members, metrics=[accuracy, roc_auc], seed=seed, progress=False)
+            learn.fit_one_cycle(1e-2)
+            reached = learn.validate("test")
+            name = "Adult, easylearn" + ", 8 members" * (members > 1)
+            figures.setdefault(f"{name}, area under the curve", []).append(reached["roc_auc"])
+            figures.setdefault(f"{name}, accuracy", []).append(reached["accuracy"])
+            figures.setdefault(f"{name}, CPU seconds", []).append(time.process_time() - begun)
         embedder = EntityEmbedder(cat_names=cats, cont_names=conts, seed=seed).fit(train, train["salary"])
         fed = {"trees": (x_train, x_valid), "trees on embeddings": tuple(embedder.transform(t) for t in (train, valid))}
         for name, (a, b) in fed.items():

@@ -159,6 +159,8 @@ LEARNERS: dict[str, Callable[[], Learner]] = {
     "table multi_label": lambda: table("multi_label"),
     "table regression": lambda: table("regression", num_emb_size=4),
     "table log": lambda: table("log"),
+    "table of members": lambda: table("single_label", members=3),
+    "table of members, several labels": lambda: table("multi_label", members=2),
     "table log1p": lambda: table("log1p"),
     "ratings": ratings,
     "text single_label": lambda: text("single_label"),

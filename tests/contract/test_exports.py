@@ -19,6 +19,7 @@ import easylearn
 
 MODULES = [
     "easylearn",
+    "easylearn.experiment",
     "easylearn.conv_learner",
     "easylearn.dataset",
     "easylearn.column_data",
@@ -43,6 +44,7 @@ MODULES = [
     "easylearn.lm_rnn",
     "easylearn.modeldata",
     "easylearn.rnn_reg",
+    "easylearn.serve",
     "easylearn.text",
 ]
 

@@ -14,6 +14,7 @@ from easylearn.data.order import Batch, Loader, Source
 from easylearn.data.preprocess import Preprocessor
 from easylearn.export import Predictor
 from easylearn.learning import Learner
+from easylearn.serve import Limits, asgi
 from easylearn.task import ExclusiveTask, Prediction, Predictions, Task, regression
 from easylearn.texts.interpret import Occlusion
 from easylearn.train.callback import HOOKS, Callback
@@ -160,6 +161,9 @@ def test_run() -> None:
         "cycle_ends",
         "save",
         "saved_best",
+        "context",
+        "callbacks",
+        "resumed",
         "step",
         "epoch",
         "batch",
@@ -189,6 +193,7 @@ def test_data() -> None:
         "plain_inputs",
         "resized",
         "splits",
+        "suited_epochs",
     }
     assert public(Data) == members  # and what each object holds:
     assert set(vars(BlankData(regression(), 1, TensorPreprocessor()))) == {
@@ -375,4 +380,15 @@ def test_predictor() -> None:
         "device",
         "models",
         "progress",
+    ]
+
+
+def test_serving() -> None:
+    assert arguments(asgi) == ["model", "limits", "hosts", "token", "counters"]
+    assert [f.name for f in dataclasses.fields(Limits)] == [
+        "max_body",
+        "max_pixels",
+        "max_items",
+        "max_wait",
+        "deadline",
     ]

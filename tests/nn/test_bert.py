@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from easylearn.errors import ArgumentError
-from easylearn.nn.bert import Bert, BertShape, encoder_classifier
+from easylearn.nn.bert import Bert, BertShape, Pooling, encoder_classifier
 from easylearn.nn.groups import place_parameters
 from easylearn.nn.registry import build, describe
 
@@ -84,6 +88,59 @@ def test_padding_and_neighbours_change_nothing() -> None:
                 bert(x[row : row + 1, :n], LENGTHS[row : row + 1])[0], whole[row], rtol=1e-4, atol=1e-5
             )
         assert bert(x, torch.zeros(3, dtype=torch.int64)).isfinite().all()  # rows that fill a batch up
+
+
+def by_hand(bert: Bert, ids: list[int], width: int) -> Tensor:
+    """The vector of one text, window after window."""
+    inner = ids[1:-1]
+    n = max(-(-len(inner) // (width - 2)), 1)
+    size = -(-len(inner) // n)
+    sums = [torch.zeros(16) for _ in range(4)]
+    for k in range(n):
+        some = torch.tensor([[ids[0], *inner[k * size : (k + 1) * size], ids[-1]]])
+        for total, h in zip(sums, bert.outputs(some, torch.tensor([some.shape[1]]))[0], strict=True):
+            total += h[0, 0] * some.shape[1] if bert.pooling == "cls" and total is sums[-1] else h[0].sum(0)
+    return torch.cat([F.normalize(s, dim=0) for s in sums])
+
+
+@pytest.mark.parametrize("pooling", ["mean", "cls"])
+@given(st.lists(st.integers(2, 40), min_size=1, max_size=5), st.integers(3, 12), st.integers(1, 40))
+@settings(max_examples=25, deadline=None)
+def test_a_longer_text_passes_in_windows(pooling: Pooling, lengths: list[int], width: int, at_once: int) -> None:
+    bert = made(replace(SHAPE, pooling=pooling, window=width))
+    rng = torch.Generator().manual_seed(sum(lengths))
+    texts = [torch.randint(30, (n,), generator=rng).tolist() for n in lengths]
+    x = torch.tensor([t + [0] * (max(lengths) - len(t)) for t in texts])
+    sizes = torch.tensor(lengths)
+    with torch.no_grad(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr("easylearn.nn.bert.AT_ONCE", at_once)
+        found, graph = bert(x, sizes), bert.as_graph()(x, sizes)
+        wanted = torch.stack([by_hand(bert, t, width) for t in texts])
+    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(graph, wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_what_is_computed_again_has_the_same_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, lengths = torch.randint(30, (3, 30), generator=torch.Generator().manual_seed(1)), torch.tensor([30, 11, 2])
+    found = []
+    for at_once in (10_000, 24):
+        monkeypatch.setattr("easylearn.nn.bert.AT_ONCE", at_once)
+        bert = made(replace(SHAPE, drop=0.0)).train()
+        bert(x, lengths).square().cumsum(1).sum().backward()
+        found.append(torch.cat([p.grad.flatten() for p in bert.parameters() if p.grad is not None]))
+    torch.testing.assert_close(found[1], found[0], rtol=1e-3, atol=1e-4)
+
+
+def test_a_pass_keeps_its_outputs_to_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So what waits for the gradient does not grow with the windows, but for their sums."""
+    kept = []
+    for at_once in (10_000, 48):
+        monkeypatch.setattr("easylearn.nn.bert.AT_ONCE", at_once)
+        sizes = [0]
+        with torch.autograd.graph.saved_tensors_hooks(lambda t, s=sizes: s.append(t.numel()) or t, lambda t: t):  # type: ignore
+            made().train()(torch.zeros(4, 960, dtype=torch.int64), torch.full((4,), 960))
+        kept.append(sum(sizes))
+    assert kept[1] < kept[0] / 5
 
 
 def test_what_is_not_real_gets_no_gradient_and_all_else_does() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,10 +16,12 @@ from easylearn.nn.embeddings import (
     CategoryEmbeddings,
     DotProduct,
     Forget,
+    MemberScales,
     NumberEmbeddings,
     Scaled,
     SigmoidRange,
     TableModel,
+    TableOutput,
     emb_size,
 )
 
@@ -200,3 +203,82 @@ def test_what_does_not_fit_is_refused() -> None:
     for share in (-0.1, 0.5, float("nan")):
         with pytest.raises(ArgumentError, match="unknown_p"):
             Forget(share, [True])
+
+
+# -- the linear model and the members at the end of a table's network --------------------------------------------
+
+
+def output(members: int = 1, average: Any = "softmax", **more: Any) -> TableOutput:
+    """Of two columns of codes, of which the first is in the linear model, three numbers and two outputs."""
+    made = TableOutput([5, 0], [-1.0, -2.0, -3.0], [1.0, 2.0, 3.0], 2, members, average, **more)
+    nn.init.normal_(made.weight)
+    nn.init.normal_(made.bias)
+    return made
+
+
+def test_the_linear_model_is_a_matrix_times_columns_of_0_and_1() -> None:
+    end, (cats, conts) = output(), rows()
+    x = end.features(cats, conts)
+    flags = np.eye(5)[cats[:, 0].numpy()]
+    bounded = conts.numpy().clip([-1, -2, -3], [1, 2, 3])
+    np.testing.assert_allclose(x.numpy(), np.hstack([flags, bounded]), rtol=1e-6)
+    zeros = torch.zeros(len(cats), 2)
+    assert torch.allclose(end(zeros, cats, end.within(conts)), F.linear(x, end.weight, end.bias), atol=1e-6)
+    assert torch.equal(end.weights(0), end.weight[:, :5].T) and len(end.weights(1)) == 0
+
+
+def test_a_model_sees_no_number_beyond_its_bounds() -> None:
+    model, (cats, conts) = TableModel(SIZES, 3, 2, [8], output=output()).eval(), rows()
+    far = conts.clone()
+    far[:, 1] = torch.tensor([1e6, -1e6]).repeat(8)
+    edge = conts.clone()
+    edge[:, 1] = torch.tensor([2.0, -2.0]).repeat(8)
+    assert torch.equal(model(cats, far), model(cats, edge))
+
+
+@pytest.mark.parametrize("average", ["softmax", "sigmoid", "outputs"])
+def test_members_are_networks_with_scales_and_last_layers_of_their_own(average: Any) -> None:
+    k, (cats, conts) = 3, rows()
+    model = TableModel(SIZES, 3, 2, [8], output=output(k, average), seed=1).eval()
+    assert isinstance(model.scales, MemberScales) and set(model.scales.weight.flatten().tolist()) == {-1.0, 1.0}
+    end = model.output
+    assert isinstance(end, TableOutput)
+    inside = end.within(conts)
+    x = torch.cat([model.embeddings(cats), model.cont_bn(inside)], 1)
+    weight, bias = model.last.weight.reshape(k, 2, 8), model.last.bias.reshape(k, 2)
+    linear = F.linear(end.features(cats, conts), end.weight, end.bias)
+    one_by_one = [
+        F.linear(model.hidden(x * scale), w, b) + linear
+        for scale, w, b in zip(model.scales.weight, weight, bias, strict=True)
+    ]
+    members = torch.stack(one_by_one, 1)
+    want = {
+        "softmax": lambda: members.softmax(2).mean(1), "sigmoid": lambda: members.sigmoid().mean(1),
+        "outputs": lambda: members.mean(1),
+    }[average]()  # fmt: skip
+    got = model(cats, conts)
+    got = {"softmax": lambda: got.softmax(1), "sigmoid": lambda: got.sigmoid(), "outputs": lambda: got}[average]()
+    assert torch.allclose(got, want, atol=1e-5)
+    end.train()  # and batch-norm stays as it is
+    assert torch.allclose(model(cats, conts), members.reshape(-1, 2), atol=1e-5)
+    groups = [id(p) for g in model.layer_groups() for m in g.modules for p in m.parameters()]
+    assert sorted(groups) == sorted(id(p) for p in model.parameters())
+
+
+def test_bounds_hold_for_each_member() -> None:
+    cats, conts = rows()
+    model = TableModel(
+        SIZES, 3, 1, [8],
+        output=TableOutput([5, 0], [-9.0] * 3, [9.0] * 3, 1, 4, last=SigmoidRange([0.0], [2.0])),
+    )  # fmt: skip
+    nn.init.normal_(model.last.bias, std=100)
+    got = model(cats, conts).detach()
+    assert got.shape == (64, 1) and float(got.min()) >= 0 and float(got.max()) <= 2
+    assert model.eval()(cats, conts).shape == (16, 1)
+
+
+def test_outputs_that_cannot_be_are_refused() -> None:
+    with pytest.raises(ArgumentError, match=r"average must be .*'mean'"):
+        TableOutput([], [], [], 1, average="mean")  # type: ignore[arg-type]
+    with pytest.raises(ArgumentError, match="members"):
+        TableOutput([], [], [], 1, members=0)

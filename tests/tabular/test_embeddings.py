@@ -39,7 +39,7 @@ def learner() -> Learner:
     data = TabularData.from_df(
         table(), "sold", cat_names=["shop", "size"], cont_names=["price"], valid=None, batch_size=32
     )
-    return tabular_learner(data, [8], emb_szs={"shop": 3, "size": 2}, device="cpu", progress=False)
+    return tabular_learner(data, [8], linear=False, emb_szs={"shop": 3, "size": 2}, device="cpu", progress=False)
 
 
 @pytest.fixture

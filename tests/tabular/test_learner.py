@@ -15,9 +15,9 @@ from torch.nn import functional as F
 from easylearn import load_learner
 from easylearn.errors import ArgumentError, DataError, EasyLearnWarning, WeightsError
 from easylearn.learning import Learner
-from easylearn.nn.embeddings import SigmoidRange, TableModel, emb_size
+from easylearn.nn.embeddings import SigmoidRange, TableModel, TableOutput, emb_size
 from easylearn.tabular.data import TabularData
-from easylearn.tabular.learner import embedding_sizes, knots, range_of, tabular_learner
+from easylearn.tabular.learner import MOST_CODES, embedding_sizes, knots, most_knots, range_of, tabular_learner
 from easylearn.task import multi_label, regression, single_label
 from easylearn.task.predictions import Predictions
 
@@ -100,8 +100,8 @@ def test_validation_is_what_a_plain_loop_finds(learner: Any, target: str) -> Non
 
 def test_fit_is_the_loop_written_by_hand(learner: Any) -> None:
     data = make("label")
-    learn = learner(data, optimizer=torch.optim.SGD, unknown_p=0.0)
-    model = learner(data, unknown_p=0.0).model
+    learn = learner(data, optimizer=torch.optim.SGD, unknown_p=0.0, ps=0.0)
+    model = learner(data, unknown_p=0.0, ps=0.0).model
     assert all(
         torch.equal(a, b) for a, b in zip(model.state_dict().values(), learn.model.state_dict().values(), strict=True)
     )
@@ -170,7 +170,7 @@ def test_an_untrained_regression_begins_near_the_mean(learner: Any, log_target: 
     if log_target and isinstance(y_range, tuple):
         y_range = (1e-3, 2000)
     data = make("sales", log_target=log_target)
-    learn, y = learner(data, y_range=y_range), data.target("train")
+    learn, y = learner(data, y_range=y_range, linear=False), data.target("train")
     onto = torch.log if log_target else torch.positive
     off = onto(learn.predict().probs) - onto(y).mean()
     assert float(off.abs().mean()) < 0.2 * float(onto(y).std())
@@ -406,7 +406,7 @@ def test_embedding_lengths(learner: Any) -> None:
     assert embedding_sizes(data, None) == [(6, emb_size(6)), (9, emb_size(9))]
     assert embedding_sizes(data, {"day": 3}) == [(6, emb_size(6)), (9, 3)]
     assert embedding_sizes(data, [4, (9, 5)]) == [(6, 4), (9, 5)]
-    model = learner(data, emb_szs={"shop": 7}).model
+    model = learner(data, emb_szs={"shop": 7}, linear=False).model
     assert isinstance(model, TableModel) and model.vectors(0).shape == (6, 7)
     with pytest.raises(ArgumentError, match=r"'shpo' is not a categorical column.*'shop'"):
         embedding_sizes(data, {"shpo": 3})
@@ -565,9 +565,9 @@ def test_an_untrained_classifier_is_as_good_as_the_base_rates(learner: Any, seve
 
 def test_balanced_classes_begin_at_equal_rates(learner: Any) -> None:
     df = table().assign(kind=np.where(np.arange(400) % 10 == 0, "rare", "usual"))
-    bias = learner(make("kind", df, weights="balanced")).model.last.bias.detach()
+    bias = learner(make("kind", df, weights="balanced"), linear=False).model.last.bias.detach()
     assert float((bias[0] - bias[1]).abs()) < 1e-6
-    bias = learner(make("kind", df)).model.last.bias.detach()
+    bias = learner(make("kind", df), linear=False).model.last.bias.detach()
     assert float(bias[1] - bias[0]) == pytest.approx(math.log(9), abs=0.3)
 
 
@@ -576,3 +576,166 @@ def test_layers_that_are_no_list_are_refused() -> None:
     frame = pd.DataFrame({"a": r.normal(size=40), "y": r.normal(size=40)})
     with pytest.raises(ArgumentError, match="list of sizes"):
         tabular_learner(TabularData.from_df(frame, "y", batch_size=4), layers=200)  # type: ignore[arg-type]
+
+
+# -- the linear start, members, and how long to train ------------------------------------------------------------
+
+
+def linear_reference(df: pd.DataFrame, target: str, train: list[int], model: Any) -> Any:
+    """scikit-learn's `model` of the same columns, and all their rows as it takes them."""
+    x = pd.get_dummies(df[["shop", "day", "size", "rain"]], columns=["shop", "day"]).astype(float)
+    x[["size", "rain"]] = (x[["size", "rain"]] - x[["size", "rain"]].iloc[train].mean()) / x.iloc[train][
+        ["size", "rain"]
+    ].std(ddof=0)
+    return model.fit(x.iloc[train], df[target].iloc[train]), x
+
+
+def positions(learn: Learner, split: Any) -> list[int]:
+    return [int(i) for i in learn.data.ids(split)]
+
+
+def test_an_untrained_regression_is_scikit_learns_ridge(learner: Any) -> None:
+    linear_model = pytest.importorskip("sklearn.linear_model")
+    df = table(120).assign(profit=lambda d: d["profit"] + np.random.default_rng(1).normal(0, 60, 120))
+    learn = learner(make("profit", df))
+    model, x = linear_reference(df, "profit", positions(learn, "train"), linear_model.RidgeCV(np.logspace(-2, 3, 11)))
+    rows = positions(learn, "valid")
+    theirs = model.predict(x.iloc[rows])
+    ours = learn.predict().probs[:, 0].numpy()
+    assert np.corrcoef(ours, theirs)[0, 1] > 0.995
+    y = df["profit"].to_numpy()[rows]
+    assert ((ours - y) ** 2).mean() < 1.05 * ((theirs - y) ** 2).mean()
+
+
+@pytest.mark.parametrize("members", [1, 3])
+def test_an_untrained_classifier_is_scikit_learns_logistic_regression(learner: Any, members: int) -> None:
+    linear_model = pytest.importorskip("sklearn.linear_model")
+    rng = np.random.default_rng(2)
+    df = table(300).assign(label=lambda d: np.where(rng.random(300) < 0.2, "no", d["label"]))
+    learn = learner(make("label", df), members=members)
+    model, x = linear_reference(df, "label", positions(learn, "train"), linear_model.LogisticRegression())
+    theirs = model.predict_proba(x.iloc[positions(learn, "valid")])
+    ours = learn.predict().probs.numpy()
+    assert list(model.classes_) == list(learn.data.classes) and np.corrcoef(ours[:, 1], theirs[:, 1])[0, 1] > 0.98
+    y = (df["label"] == "yes").to_numpy()[positions(learn, "valid")].astype(int)
+    assert -np.log(ours[range(len(y)), y]).mean() < 1.05 * -np.log(theirs[range(len(y)), y]).mean()
+
+
+def test_training_adds_to_the_linear_model_and_leaves_it_alone(learner: Any) -> None:
+    df = table().assign(profit=lambda d: d["profit"] + 80 * (d["size"] > 50) * (d["shop"] == "c"))
+    learn = learner(make("profit", df))
+    weight, before = learn.model.output.weight.clone(), learn.validate()["valid_loss"]
+    assert not learn.model.last.weight.any() and weight.any()
+    learn.fit_one_cycle(1e-2, 20)
+    assert torch.equal(weight, learn.model.output.weight)
+    assert learn.validate()["valid_loss"] < 0.5 * before
+
+
+def test_what_lies_far_beyond_the_training_rows_is_predicted_as_what_lies_half_a_range_beyond(learner: Any) -> None:
+    learn = learner(make("profit"))
+    learn.fit_one_cycle(1e-2, 3)
+    seen = table()["size"].iloc[positions(learn, "train")]
+    edge = float(seen.max() + (seen.max() - seen.min()) / 2)
+    rows = table().head(4).assign(size=[edge - 1, edge, edge + 100, 1e12])
+    rows[["shop", "day", "rain"]] = ["a", 3, 0.5]
+    inside, at, *beyond = learn.predict(rows).probs[:, 0].tolist()
+    assert inside != at and beyond == pytest.approx([at, at], rel=1e-4)
+
+
+@pytest.mark.parametrize("changes", [{"linear": False}, {"y_range": "auto"}])
+def test_without_a_linear_start_nothing_is_added(learner: Any, changes: Any) -> None:
+    learn = learner(make("profit"), **changes)
+    assert not isinstance(learn.model.output, TableOutput) and learn.model.last.weight.any()
+    assert not [m for m in learn.model.modules() if isinstance(m, nn.Dropout) and m.p]
+
+
+def test_columns_of_many_codes_are_left_to_the_network(learner: Any) -> None:
+    n = 1400
+    df = table(n).assign(day=np.arange(n) % (MOST_CODES + 200))
+    learn = learner(make("profit", df))
+    shops, days = learn.model.output.weights(0), learn.model.output.weights(1)
+    assert shops.shape == (6, 1) and shops.any() and days.shape == (0, 1)
+    assert learn.model.vectors(0).shape == (6, emb_size(6) + 1)  # the last number is the weight in the linear model
+    assert len(learn.model.vectors(1)) > MOST_CODES
+    learn.fit(1e-2, 1)
+
+
+def test_two_learners_of_one_seed_start_alike_whatever_was_drawn_before(
+    learner: Any, disturb: Callable[[], None], weights: Any, same: Any
+) -> None:
+    data = make("label")
+    first = weights(learner(data, members=2))
+    disturb()
+    assert same(first, weights(learner(data, members=2)))
+
+
+@pytest.mark.parametrize("target", ["label", "profit", ["busy", "wet"]])
+def test_members_are_one_learner(learner: Any, tmp_path: Path, target: Any) -> None:
+    learn = learner(make(target), members=4)
+    learn.fit_one_cycle(1e-2, 3)
+    learn.unfreeze()
+    out, y = outputs(learn)
+    assert out.shape == (len(y), learn.task.n_out)
+    assert learn.validate()["valid_loss"] == pytest.approx(float(learn.task.loss(out, y)), rel=1e-4)
+    learn.export(tmp_path / "m.easylearn")
+    again = load_learner(tmp_path / "m.easylearn")
+    new = table(20, seed=5)
+    assert torch.allclose(again.predict(new).probs, learn.predict(new).probs, atol=1e-5)
+    alone = [float(learn.predict(new.iloc[i]).probs[-1]) for i in range(3)]
+    assert alone == pytest.approx(learn.predict(new).probs[:3, -1].tolist(), rel=1e-3)
+
+
+def test_the_loss_of_members_is_the_mean_of_theirs(learner: Any) -> None:
+    learn = learner(make("label"), members=4, ps=0.0, unknown_p=0.0)
+    nn.init.normal_(learn.model.last.weight)
+    batch = next(learn.data.loader("train").batches(CPU))
+    learn.model.train()
+    with torch.no_grad():
+        logits = learn.model(*batch.inputs)
+    each = [F.cross_entropy(logits[i::4], batch.target) for i in range(4)]
+    assert len(logits) == 4 * len(batch.target) and len({round(float(x), 4) for x in each}) > 1
+    assert float(learn.task.loss(logits, batch.target)) == pytest.approx(float(torch.stack(each).mean()), rel=EXACT)
+
+
+def test_a_model_that_gives_other_rows_than_it_got_is_refused(learner: Any) -> None:
+    task, target = make("label").task, torch.zeros(4, dtype=torch.int64)
+    with pytest.raises((ArgumentError, ValueError, RuntimeError)):
+        task.loss(torch.zeros(6, 2), target)
+
+
+@pytest.mark.parametrize("members", [0, 1.5, True])
+def test_members_are_a_whole_number(learner: Any, members: Any) -> None:
+    with pytest.raises(ArgumentError, match="members"):
+        learner(make("label"), members=members)
+
+
+def test_knots_follow_the_number_of_rows(learner: Any) -> None:
+    assert [most_knots(n) for n in (10, 160, 1040, 10**6)] == [3, 10, 65, 65]
+    few, many = (learner(make("profit", table(n), valid=None)).model.numbers.left.shape[1] for n in (160, 900))
+    assert few < many
+
+
+def test_epochs_follow_the_number_of_steps_and_the_best_is_kept(learner: Any, capsys: Any) -> None:
+    many = make(batch_size=8)  # 320 training rows, 40 steps
+    assert (
+        many.suited_epochs == 10 and make(batch_size=2).suited_epochs == 8 and make(batch_size=256).suited_epochs == 60
+    )
+    learn = learner(many, progress=True)
+    record = learn.fit_one_cycle(3e-2)
+    assert "trains for 10 epochs, as suits 320 items" in capsys.readouterr().out and len(record.epochs) == 10
+    assert learn.validate()["valid_loss"] <= min(record.column("valid_loss")) + 1e-6
+    alone = learner(make(batch_size=40, valid=None), progress=True)
+    alone.fit_one_cycle(1e-2)
+    said = capsys.readouterr().out
+    assert "trains for 40 epochs" in said and "ends with" not in said
+
+
+def test_a_streamed_table_starts_linear_too(learner: Any, tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    df = table(600)
+    df.to_parquet(tmp_path / "t.parquet")
+    settings = {"cat_names": ["shop", "day"], "cont_names": ["size", "rain"], "batch_size": 64, "valid": 0.2}
+    data = TabularData.from_parquet(tmp_path / "t.parquet", "profit", stream=True, **settings)
+    learn = learner(data)
+    assert learn.validate()["rmse"] < 0.1 * df["profit"].std()
+    assert data.suited_epochs == 50

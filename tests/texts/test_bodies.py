@@ -6,7 +6,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file
 from torch.nn import functional as F
 
+from easylearn.artefact.runtimes import open_onnx, open_torch
 from easylearn.errors import ArgumentError, DataError, EasyLearnError, WeightsError
 from easylearn.export import load_learner, load_predictor
 from easylearn.learning import Learner
@@ -79,7 +80,8 @@ class TestFiles:
         body = TextBody(folder)
         bert, given = Bert(body.shape), load_file(folder / "model.safetensors")
         body.fill(bert)
-        assert (bert.pooling, bert.normalize, bert.depth, body.most_tokens) == ("mean", True, "all", 12)
+        assert (bert.pooling, bert.normalize, bert.depth) == ("mean", True, "all")
+        assert (bert.window, body.most_tokens) == (12, 96)  # as sentence-transformers' file says, and eight of them
         words = given["embeddings.word_embeddings.weight"]
         vocab = Vocab(body.tokenizer.closed)
         torch.testing.assert_close(bert.words.weight[vocab.id_of("film")], words[4 + WORDS.index("film")])
@@ -97,7 +99,8 @@ class TestFiles:
         body = TextBody(folder, pooling="cls", normalize=False, depth="last", prefix="", max_tokens=7)
         assert (body.shape.pooling, body.shape.normalize, body.shape.n_features) == ("cls", False, 16)
         assert body.most_tokens == 7 and body.tokenizer.prefix == ""
-        assert TextBody(folder, max_tokens=99).most_tokens == 20  # as many positions as there are
+        body = TextBody(folder, max_tokens=99, window=30)
+        assert (body.most_tokens, body.shape.window) == (99, 20)  # as many positions as there are
 
     @pytest.mark.parametrize(
         ("spoil", "named"),
@@ -145,7 +148,7 @@ class TestLearner:
         )
         assert learn.predict("the film was a great").label == "pos"
         assert learn.predict(["the film was a poor", "fine"]).labels == ("neg", "pos")
-        assert learn.data.text("valid", 1) == TEXTS[5] and learn.data.preprocessor.max_tokens == 12
+        assert learn.data.text("valid", 1) == TEXTS[5] and learn.data.preprocessor.max_tokens == 96
 
     def test_a_text_has_the_same_vector_in_any_split(self, folder: Path) -> None:
         learn, other = learner(folder), learner(folder, some_data(valid=0.5, seed=3))
@@ -179,10 +182,30 @@ class TestLearner:
         again.fit_one_cycle(1e-3, 1)
         assert [g.trainable for g in again.layer_groups] == [unfrozen, unfrozen, True]
 
-    def test_other_runtimes_take_it(self, folder: Path, tmp_path: Path) -> None:
-        pytest.importorskip("onnxruntime")
+    @pytest.mark.parametrize("n", [1, 5])
+    @pytest.mark.parametrize("format", ["onnx", "torch"])
+    def test_other_runtimes_take_it(
+        self, folder: Path, tmp_path: Path, format: Literal["onnx", "torch"], n: int
+    ) -> None:
+        if format == "onnx":
+            pytest.importorskip("onnxruntime")
+        elif torch.__version__ < "2.4":
+            pytest.skip("that torch.export does not see that b * n rows are b texts of n windows")
+        data = TextData.from_lists([f"{t} the film" * n for t in TEXTS], LABELS, valid=0.2, progress=False)
+        learn = learner(folder, data)
+        assert learn.export(tmp_path / "m", format=format).difference < 1e-4
+        program = {"onnx": open_onnx, "torch": open_torch}[format](tmp_path / "m", ("tokens", "lengths"))
+        longer = learn.data.preprocessor.source(["the film was " * k for k in (1, 3, 9, 20)])  # than any before
+        tokens = longer.fetch(np.arange(4), torch.device("cpu"))
+        wanted = learn.predict(["the film was " * k for k in (1, 3, 9, 20)]).probs
+        torch.testing.assert_close(program(tokens), wanted, rtol=0, atol=1e-4)
+
+    def test_the_end_of_a_long_text_counts(self, folder: Path) -> None:
         learn = learner(folder)
-        assert learn.export(tmp_path / "m.onnx", format="onnx").difference < 1e-4
+        texts = learn.data.preprocessor.source(["the film was a " * 4 + w * 40 for w in ("great ", "poor ")])
+        with torch.no_grad():
+            one, other = learn.model.eval().features(*texts.fetch(np.arange(2), torch.device("cpu")))
+        assert float((one - other).norm()) > 0.1
 
     def test_data_already_made_for_it_is_not_tokenised_again(self, folder: Path) -> None:
         body = TextBody(folder)
@@ -280,4 +303,4 @@ def test_minilm_gives_the_published_vectors() -> None:
         with torch.no_grad():
             vector = bert(ids, torch.tensor([ids.shape[1]]))[0]
         torch.testing.assert_close(vector[:5], torch.tensor(numbers), rtol=0, atol=3e-6)
-    assert body.most_tokens == 256
+    assert (body.most_tokens, body.shape.window) == (1024, 128)

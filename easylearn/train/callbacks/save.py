@@ -1,4 +1,4 @@
-"""SaveBest and SaveCycles: save weights during a fit."""
+"""SaveBest, SaveCycles and KeepBest: keep weights of a fit, in files or for its end."""
 
 from __future__ import annotations
 
@@ -8,9 +8,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
+from ...data.bunch import Data
 from ...errors import ArgumentError, EasyLearnWarning, StateError
 from ..callback import Callback
 from ..monitor import Monitor
+from ..predict import evaluate
+from ..snapshot import copy_into
 from ..state import Run
 
 
@@ -71,6 +76,46 @@ class SaveBest(Callback):
         self._file, self._improved = None if file is None else Path(file), bool(state.get("improved"))
 
 
+class KeepBest(Callback):
+    """End with the weights of the epoch that had the least validation loss, or with those before the first.
+
+    They are in memory meanwhile; `SaveBest` writes them to a file. Without a validation split it does nothing.
+    """
+
+    def __init__(self) -> None:
+        self.best: float | None = None
+        self.epoch = 0
+        self._kept: list[Tensor] = []
+
+    def on_fit_begin(self, run: Run) -> None:
+        """Keep the weights as they are."""
+        if run.step == 0:
+            self.best, self._kept = None, []
+            if run.valid_loader is not None:
+                self._compare(run, 0, evaluate(run.model, run.valid_loader, run.task, run.strategy))
+
+    def on_epoch_end(self, run: Run) -> None:
+        """Keep these if they are better."""
+        self._compare(run, run.epoch + 1, run.metrics)
+
+    def on_fit_end(self, run: Run) -> None:
+        """Put the best weights into the model."""
+        if self._kept and self.epoch != run.epoch:
+            copy_into(run.model.state_dict().values(), self._kept)
+        self._kept = []
+
+    def _compare(self, run: Run, epoch: int, metrics: Mapping[str, float]) -> None:
+        if metrics.get("valid_loss", math.nan) < (math.inf if self.best is None else self.best):
+            self.best, self.epoch = metrics["valid_loss"], epoch
+            self._kept = [t.detach().clone() for t in run.model.state_dict().values()]
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best": self.best, "epoch": self.epoch, "kept": self._kept}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.best, self.epoch, self._kept = state["best"], int(state["epoch"]), list(state["kept"])
+
+
 class SaveCycles(Callback):
     """Save the weights exactly at the last batch of each cycle, as `name_0`, `name_1` ...
 
@@ -95,3 +140,22 @@ def make_savers(save_best: str | SaveBest | None, save_cycles: str | None) -> li
     best = SaveBest(save_best) if isinstance(save_best, str) else save_best
     cycles = None if save_cycles is None else SaveCycles(save_cycles)
     return [saver for saver in (best, cycles) if saver is not None]
+
+
+def suited(n: int | None, count: int, savers: list[Callback], data: Data[Any], say: bool) -> tuple[int, list[Callback]]:
+    """The number of epochs that was given; without one as many as suit the data, with a saver that keeps the best.
+
+    Args:
+        n: as given.
+        count: how many it is where the data does not say what suits it.
+        savers: the others of the fit.
+        data: says what suits it.
+        say: print what was chosen.
+    """
+    if n is not None or (epochs := data.suited_epochs) is None:
+        return count, savers
+    kept = "valid" in data.splits
+    if say:
+        ends = ", and ends with the weights that had the least validation loss" if kept else ""
+        print(f"trains for {epochs} epochs, as suits {data.loader('train').n_items:,} items{ends}")
+    return epochs, [*savers, KeepBest()] if kept else savers

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +18,7 @@ from ...files import StrPath, as_path
 from ...schedules import Schedule
 from ...task import Task
 from ..callback import Callback
-from ..callbacks.save import SaveBest, SaveCycles
+from ..callbacks.save import KeepBest, SaveBest, SaveCycles
 from ..distributed import with_lanes
 from ..optim import OptimizerFn, build_optimizer
 from ..plan import FitPlan
@@ -174,12 +174,11 @@ class SavedRun:
         return decoded
 
     def savers(self) -> list[Callback]:
-        """The callbacks of save_best= and save_cycles=."""
-        return [
-            SaveBest(str(file), entry.get("monitor")) if entry["name"] == "SaveBest" else SaveCycles(str(file))
-            for entry in self._callbacks["savers"]
-            for file in [entry.get("file")]
-        ]
+        """The callbacks of save_best= and save_cycles=, and the one of a fit that chose its epochs."""
+        kinds: dict[str, Callable[[str, str | None], Callback]] = {
+            "SaveBest": SaveBest, "KeepBest": lambda *_: KeepBest(), "SaveCycles": lambda file, _: SaveCycles(file)
+        }  # fmt: skip
+        return [kinds[e["name"]](str(e.get("file")), e.get("monitor")) for e in self._callbacks["savers"]]
 
     # -- put back into the run -------------------------------------------------------------------------------
 
@@ -209,6 +208,7 @@ class SavedRun:
 
     def restore_position(self, run: Run) -> None:
         """Set step, epoch and record of a run before it begins."""
+        run.resumed = True
         run.step, run.epoch = int(self._position["step"]), int(self._position["epoch"])
         run.stop_reason = self._position["stop_reason"]
         run.metrics = dict(self._position["metrics"])

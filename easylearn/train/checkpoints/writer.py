@@ -10,16 +10,26 @@ import re
 import time
 import warnings
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
 from ... import keyed
-from ...errors import ArgumentError, EasyLearnWarning, SaveError, StateError, WeightsError, check_whole, name_of
+from ...errors import (
+    ArgumentError,
+    EasyLearnWarning,
+    SaveError,
+    SchemaError,
+    StateError,
+    WeightsError,
+    check_whole,
+    name_of,
+)
 from ...files import StrPath, as_path
 from ...schedules import Schedule
 from ..callback import Callback
-from ..callbacks.save import SaveBest, SaveCycles
+from ..callbacks.save import KeepBest, SaveBest, SaveCycles
 from ..state import Pause, Run
 from .context import CallbacksOfFit, RunContext, versions
 from .layout import Interval, checkpoint_files, encode_schedule, next_file, pack_record
@@ -28,6 +38,35 @@ from .state_file import read_info, write_state
 
 _TIME = re.compile(r"(\d+(?:\.\d+)?)\s*(s|sec|min|h)")
 _SECONDS = {"s": 1, "sec": 1, "min": 60, "h": 3600}
+
+
+class Continued:
+    """What `checkpoint=` of a fit may be, too: each fit given it goes on from its own folder, if it had begun there.
+
+    A function of several fits can so be called again after a kill: those that had ended give their weights and records.
+
+    Args:
+        folder: holds a folder for each fit, `fit_1` and so on.
+    """
+
+    def __init__(self, folder: StrPath) -> None:
+        self.folder, self.fits = Path(folder), 0
+
+    def next(self, context: RunContext) -> tuple[Path, SavedRun | None]:
+        """The folder of the next fit, and what was saved of it, whose weights the model is given."""
+        self.fits += 1
+        folder = self.folder / f"fit_{self.fits}"
+        saved = None
+        if checkpoint_files(folder):
+            try:
+                saved = SavedRun(folder)
+            except SchemaError:
+                raise
+            except WeightsError:  # none is whole: it begins anew
+                return folder, None
+            saved.check(context, same_data=False)
+            saved.restore_model(context.model)
+        return folder, saved
 
 
 class CheckpointWriter(Callback):
@@ -42,6 +81,7 @@ class CheckpointWriter(Callback):
         self.folder = as_path(folder, "a folder of checkpoints")
         self.interval = interval
         self.keep = keep
+        self.begins_anew = False  # with `Continued` there is no checkpoint of a beginning: it would save little
         self._steps, self._seconds = _parse(interval)
         self._saved = saved
         self._damaged = list(saved.damaged) if saved is not None else []
@@ -54,10 +94,12 @@ class CheckpointWriter(Callback):
     def begin(self, run: Run, callbacks: CallbacksOfFit) -> CheckpointWriter:
         """Take the other callbacks of the fit, and set the position of a run that is resumed."""
         # A saver of the user's own class cannot be made anew from a file: it has to be given again.
-        custom = [c for c in callbacks["savers"] if type(c) not in (SaveBest, SaveCycles)]
+        custom = [c for c in callbacks["savers"] if type(c) not in (SaveBest, SaveCycles, KeepBest)]
         savers = [c for c in callbacks["savers"] if c not in custom]
         self._callbacks = {**callbacks, "fit": [*callbacks["fit"], *custom], "savers": savers}
         if self._saved is not None:
+            if self.begins_anew:
+                self._saved.check_callbacks(callbacks["learner"], self._callbacks["fit"])
             self._saved.restore_position(run)
         return self
 
@@ -68,6 +110,8 @@ class CheckpointWriter(Callback):
             self._saved.restore(run, self._context.model, self._callbacks)
             if run.batch_in_epoch <= 0:
                 self._saved = None
+            return
+        if self.begins_anew:
             return
         if run.strategy.is_main:
             self._refuse_to_replace()
@@ -187,10 +231,15 @@ class CheckpointWriter(Callback):
 
 
 def make_writer(
-    folder: StrPath | None, interval: Interval | None, keep: int, context: RunContext, go_on: bool = False
+    folder: StrPath | Continued | None, interval: Interval | None, keep: int, context: RunContext, go_on: bool = False
 ) -> CheckpointWriter | None:
     """The writer that checkpoint=, every=, keep= and go_on= of `Learner.fit` ask for."""
     check_whole("keep, how many checkpoints stay,", keep)
+    if isinstance(folder, Continued):
+        own, saved = folder.next(context)
+        writer = CheckpointWriter(own, "epoch" if interval is None else interval, keep, context, saved)
+        writer.begins_anew = True
+        return writer
     if folder is not None:
         writer = CheckpointWriter(folder, "epoch" if interval is None else interval, keep, context)
         writer.goes_on = go_on and context.strategy.decide(bool(checkpoint_files(writer.folder)))

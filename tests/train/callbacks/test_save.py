@@ -12,7 +12,7 @@ from easylearn import metrics
 from easylearn.errors import ArgumentError, EasyLearnWarning, StateError
 from easylearn.learning import Learner
 from easylearn.metrics import Metric
-from easylearn.train.callbacks import SaveBest, SaveCycles, WeightAverage
+from easylearn.train.callbacks import KeepBest, SaveBest, SaveCycles, WeightAverage
 from easylearn.train.state import Pause
 
 MakeLearner = Callable[..., Learner]
@@ -215,3 +215,64 @@ def test_a_run_with_nowhere_to_save_says_so(callback: Any) -> None:
     callback.on_fit_begin(run)
     with pytest.raises(StateError, match="this run cannot save"):
         callback.on_batch_end(run), callback.on_epoch_end(run)
+
+
+class TestKeepBest:
+    @pytest.mark.parametrize("rate", [0.3, 3.0])
+    def test_it_ends_with_the_weights_of_the_least_loss(
+        self, make_learner: MakeLearner, at: Any, weights: Any, same: Any, rate: float
+    ) -> None:
+        keep, learn = KeepBest(), make_learner()
+        copies, losses = [weights(learn)], [learn.validate()["valid_loss"]]
+        record = learn.fit(
+            rate, 6, callbacks=[keep, at(epoch_end=lambda run: copies.append(weights(run.model)))], momentum=None
+        )
+        losses += record.column("valid_loss")
+        best = losses.index(min(losses))
+        assert best < 6 or rate < 1  # a large rate does harm at some time
+        assert same(weights(learn), copies[best]) and keep.epoch == best and keep.best == losses[best]
+        assert learn.validate()["valid_loss"] == pytest.approx(min(losses))
+
+    def test_a_fit_that_only_does_harm_leaves_the_weights_as_they_were(
+        self, make_learner: MakeLearner, weights: Any, same: Any
+    ) -> None:
+        keep, learn = KeepBest(), make_learner()
+        learn.fit(0.1, 3)
+        before = weights(learn)
+        assert learn.fit(50.0, 2, callbacks=[keep]).last["valid_loss"] > float(keep.best or 0)
+        assert same(before, weights(learn)) and keep.epoch == 0
+
+    def test_without_validation_the_last_weights_stay(
+        self, make_learner: MakeLearner, make_data: Any, weights: Any, same: Any
+    ) -> None:
+        ends = []
+        for given in ([], [KeepBest()]):
+            learn = make_learner(data=make_data(n_valid=None))
+            learn.fit(0.1, 2, callbacks=given)
+            ends.append(weights(learn))
+        assert same(*ends)
+
+
+class TestWithoutANumberOfEpochs:
+    def test_data_that_says_nothing_is_trained_for_one(self, make_learner: MakeLearner, capsys: Any) -> None:
+        learn = make_learner(progress=True)
+        learn.fit_one_cycle(0.1)
+        assert learn.epochs_done == 1 and "suits" not in capsys.readouterr().out
+
+    @pytest.mark.parametrize("progress", [True, False])
+    def test_data_that_says_what_suits_it(
+        self, make_learner: MakeLearner, monkeypatch: pytest.MonkeyPatch, capsys: Any, progress: bool
+    ) -> None:
+        learn = make_learner(progress=progress)
+        monkeypatch.setattr(type(learn.data), "suited_epochs", 4)
+        record = learn.fit_one_cycle(2.0)
+        assert len(record.epochs) == 4
+        assert learn.validate()["valid_loss"] <= min(record.column("valid_loss")) + 1e-6
+        said = f"trains for 4 epochs, as suits {learn.data.loader('train').n_items} items, and ends with"
+        assert (said in capsys.readouterr().out) == progress
+        learn.fit_one_cycle(0.1, 2)
+        assert learn.epochs_done == 6
+
+    def test_a_whole_number_as_rate_is_told(self, make_learner: MakeLearner) -> None:
+        with pytest.raises(ArgumentError, match="learning rate comes first, and 5 looks like a number of epochs"):
+            make_learner().fit_one_cycle(5)

@@ -180,7 +180,8 @@ class Trial:
 
     @staticmethod
     def _fit(learn: Learner, one_cycle: bool, **fit: Any) -> Record:
-        return learn.fit_one_cycle(0.05, 3, **fit) if one_cycle else learn.fit(0.05, 3, **fit)
+        fit = {"n": 3, **fit}
+        return learn.fit_one_cycle(0.05, **fit) if one_cycle else learn.fit(0.05, **fit)
 
 
 @pytest.fixture
@@ -358,11 +359,15 @@ class TestWhatIsCarriedOn:
         assert same(rows(again), rows(record)) and again.stop_reason == record.stop_reason
         assert same(whole.model.state_dict(), learn.model.state_dict())
 
-    @pytest.mark.parametrize("kind", ["one_cycle", "sgdr", "schedule", "momentum", "savers"])
-    def test_every_form_of_fit(self, trial: Callable[..., Trial], kind: str, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("kind", ["one_cycle", "suited", "sgdr", "schedule", "momentum", "savers"])
+    def test_every_form_of_fit(
+        self, trial: Callable[..., Trial], kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(TensorData, "suited_epochs", 3)
         fit, shape = trial(optimizer=adamw), schedules.warmup(schedules.step([1, 2], 0.3), 0.5)
         given: dict[str, Any] = {
             "one_cycle": {"one_cycle": True},
+            "suited": {"one_cycle": True, "n": None},
             "sgdr": {"cycle_len": 1.5, "cycle_mult": 2},
             "schedule": {"schedule": shape},
             "momentum": {"cycle_len": None, "momentum": schedules.one_cycle_momentum()},
@@ -852,7 +857,7 @@ def make():
             pd.DataFrame(columns), "y", cat_names=["a"], cont_names=["x"], valid=range(20), task="single_label",
             batch_size=16,
         )
-        return tabular_learner(data, [8], ps=0.2, device="cpu", progress=False)
+        return tabular_learner(data, [8], ps=0.2, members=2, device="cpu", progress=False)
     x, y = rng.integers(0, 255, (36, 20, 20, 3), dtype=np.uint8), rng.integers(0, 2, 36)
     data = ImageData.from_arrays((x, y), (x[:8], y[:8]), size=16, augment="side_on", batch_size=6, workers=int(kind))
     torch.manual_seed(0)

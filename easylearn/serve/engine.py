@@ -1,0 +1,230 @@
+"""What computes predictions: a graph in ONNX Runtime, or a learner's own file by torch. One engine a model file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..artefact.check_items import check_items, refuse_difference
+from ..errors import WeightsError
+from .refusals import Limits, RefusedError
+from .rows import RowReader
+
+Arrays = dict[str, npt.NDArray[Any]]
+Floats = npt.NDArray[np.floating[Any]]
+KEY = "easylearn"  # of an ONNX file's metadata
+_DTYPES = {"uint8": np.uint8, "int64": np.int64, "float32": np.float32}
+_EXCLUSIVE = ("single_label", "ordinal")
+
+
+class Engine(ABC):
+    """A model that is ready. Several threads may use it at once.
+
+    Args:
+        path: the model file.
+        version: the digest of the file.
+        task: what is predicted: its `kind`, its `names`, and what else belongs to the kind.
+        items: what an item is: "images", "table" or "text".
+        stored: what the model gave for items of no meaning where it was exported, see `artefact.self_check`.
+    """
+
+    def __init__(
+        self, path: Path, version: str, task: Mapping[str, Any], items: str, stored: Mapping[str, Any] | None
+    ) -> None:
+        self.path, self.version, self.task, self.items, self.stored = path, version, dict(task), items, stored
+        self.names: list[str] = list(task.get("names", []))
+
+    @abstractmethod
+    def prepare(self, item: Any) -> Any:
+        """What `run` takes of one item: the bytes of an image, a row as a dictionary, or a text.
+
+        Raises:
+            RefusedError: it is none, or damaged.
+        """
+
+    @abstractmethod
+    def run(self, prepared: Sequence[Any]) -> Floats:
+        """Probabilities, or numbers in their units, of some prepared items: (n, number of names)."""
+
+    @abstractmethod
+    def sample(self) -> Any:
+        """A prepared item of no meaning, with which speed is measured."""
+
+    @abstractmethod
+    def describe(self) -> dict[str, Any]:
+        """What the page and callers need to know, as JSON."""
+
+    @abstractmethod
+    def run_inputs(self, given: Mapping[str, npt.NDArray[Any]]) -> Floats:
+        """What `run` says of items that are prepared as a graph takes them."""
+
+    def check(self) -> None:
+        """Refuse a model that does not give the numbers that it gave where it was exported."""
+        given = self.run([self.sample()])
+        if given.shape[0] != 1 or not np.isfinite(given).all():
+            raise WeightsError(f"{self.path} gives {given} for an item of no meaning: the file is damaged")
+        if self.stored is None:  # a file of an older version, or a model that takes real items alone
+            return
+        try:
+            found = self.run_inputs(check_items(self.stored["inputs"], self.stored["below"]))
+            refuse_difference(self.path, found, self.stored)
+        except WeightsError:
+            raise
+        except Exception as error:  # whatever a damaged file may lead to, in a runtime of its own errors
+            raise WeightsError(f"{self.path} cannot be checked: {type(error).__name__}: {error}"[:400]) from error
+
+    def answer(self, probs: Floats) -> dict[str, Any]:
+        """What is said of one item: its label and each probability, or each number, by name."""
+        kind = self.task.get("kind")
+        values = {n: _finite(float(p)) for n, p in zip(self.names, probs, strict=True)}
+        if kind in _EXCLUSIVE:
+            return {"label": self.names[int(np.argmax(probs))], "probs": values}
+        if kind == "multi_label":
+            least = np.broadcast_to(np.asarray(self.task.get("threshold", 0.5), np.float64), probs.shape)
+            return {"label": [n for n, p, t in zip(self.names, probs, least, strict=True) if p >= t], "probs": values}
+        return {"label": next(iter(values.values())) if len(values) == 1 else list(values.values()), "values": values}
+
+
+def _finite(x: float) -> float | None:
+    return x if np.isfinite(x) else None  # JSON has no word for the others
+
+
+class OnnxEngine(Engine):
+    """A graph that `learn.export(path, format="onnx")` wrote, in ONNX Runtime; its metadata tells all else."""
+
+    def __init__(self, path: Path, limits: Limits) -> None:
+        try:
+            import onnxruntime
+        except ImportError as error:
+            raise WeightsError(f"{path} needs ONNX Runtime: pip install onnxruntime") from error
+        held = path.read_bytes()
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        # External data would be other files, named by this one; out of bytes there are none to be found.
+        try:
+            self._session = onnxruntime.InferenceSession(held, options, providers=["CPUExecutionProvider"])
+            said = json.loads(self._session.get_modelmeta().custom_metadata_map[KEY])
+        except KeyError as error:
+            raise WeightsError(
+                f'{path} says nothing of its items: write it with learn.export(.., format="onnx")'
+            ) from error
+        except Exception as error:  # the runtime raises its own kinds, in dozens
+            raise WeightsError(f"{path} cannot be opened as an ONNX file: {str(error)[:300]}") from error
+        about = said["about"]
+        super().__init__(path, hashlib.sha256(held).hexdigest(), said["task"], _kind_of_items(about), said.get("check"))
+        self._about = about
+        self._inputs = {i["name"]: i for i in said["inputs"]}
+        self._pad = int(about["pad"]) if self.items == "text" else 0
+        self._read = self._reader(limits)
+
+    def _reader(self, limits: Limits) -> Callable[[Any], Arrays]:
+        if self.items == "images":
+            from .pixels import PixelReader
+
+            pixels = PixelReader(self._about, limits.max_pixels)
+            return lambda data: {"pixels": pixels(_bytes(data))}
+        if self.items == "table":
+            return RowReader(self._about)
+        from .sentences import TextReader
+
+        return TextReader(self._about)
+
+    def prepare(self, item: Any) -> Arrays:
+        return self._read(item)
+
+    def run(self, prepared: Sequence[Arrays]) -> Floats:
+        feed = {name: self._together([arrays[name] for arrays in prepared]) for name in self._inputs}
+        return self.run_inputs(feed)
+
+    def run_inputs(self, given: Mapping[str, npt.NDArray[Any]]) -> Floats:
+        probs: Floats = self._session.run(None, {name: given[name] for name in self._inputs})[0]
+        return probs
+
+    def _together(self, some: list[npt.NDArray[Any]]) -> npt.NDArray[Any]:
+        if len(some) == 1:
+            return some[0]
+        if some[0].ndim == 2 and self.items == "text":
+            longest = max(x.shape[1] for x in some)
+            some = [np.pad(x, ((0, 0), (0, longest - x.shape[1])), constant_values=self._pad) for x in some]
+        return np.concatenate(some)
+
+    def sample(self) -> Arrays:
+        made: Arrays = {}
+        for name, said in self._inputs.items():
+            shape = [1 if n == "batch" else 16 if n == "time" else int(n) for n in said["shape"]]
+            n = int(np.prod(shape))
+            values = np.arange(n) * 37 % 251 if said["dtype"] == "uint8" else np.zeros(n)
+            made[name] = values.astype(_DTYPES[said["dtype"]]).reshape(shape)
+        if "lengths" in made:
+            made["lengths"][:] = 16
+        return made
+
+    def tensors(self, given: Mapping[str, npt.NDArray[Any]]) -> Floats:
+        """What the graph gives for inputs that are prepared already."""
+        absent = [n for n in self._inputs if n not in given]
+        if absent:
+            raise RefusedError(400, f"the input {absent[0]!r} is missing; the graph takes {list(self._inputs)}")
+        rows = {len(given[n]) for n in self._inputs}
+        if len(rows) != 1:
+            raise RefusedError(400, f"the inputs have different numbers of items: {sorted(rows)}")
+        for name, said in self._inputs.items():
+            x = given[name]
+            if (
+                x.dtype != _DTYPES[said["dtype"]]
+                or len(x.shape) != len(said["shape"])
+                or any(isinstance(n, int) and n != m for n, m in zip(said["shape"], x.shape, strict=True))
+            ):
+                raise RefusedError(
+                    400,
+                    f"the input {name!r} is {said['dtype']} of shape {said['shape']}, got {x.dtype} of {list(x.shape)}",
+                )
+        self._check_codes(given)
+        return self.run_inputs(given)
+
+    def _check_codes(self, given: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Codes are positions in tables of vectors, which some kernels read without a look at their size."""
+        if "tokens" in given and given["tokens"].size:
+            n = int(self._about.get("n_tokens", 0))
+            if given["tokens"].min() < 0 or given["tokens"].max() >= n or not given["tokens"].shape[1]:
+                raise RefusedError(400, f"tokens are numbers from 0 to {n - 1}, at least one a text")
+            if (
+                "lengths" in given
+                and not ((given["lengths"] >= 1) & (given["lengths"] <= given["tokens"].shape[1])).all()
+            ):
+                raise RefusedError(400, f"lengths are from 1 to {given['tokens'].shape[1]}")
+        if "cats" in given and isinstance(self._read, RowReader):
+            most = np.array([len(c.levels) + 2 for c in self._read.cats])
+            if ((given["cats"] < 0) | (given["cats"] >= most)).any():
+                raise RefusedError(400, f"cats are codes below {most.tolist()}")
+
+    @property
+    def inputs(self) -> list[dict[str, Any]]:
+        """Name, dtype and shape of each input of the graph."""
+        return list(self._inputs.values())
+
+    def describe(self) -> dict[str, Any]:
+        said: dict[str, Any] = {"engine": "onnx", "items": self.items, "task": self.task, "version": self.version}
+        if isinstance(self._read, RowReader):
+            said["form"] = self._read.form()
+        return said
+
+
+def _bytes(item: Any) -> bytes:
+    if not isinstance(item, bytes):
+        raise RefusedError(422, f"an image is the bytes of its file, got {type(item).__name__}")
+    return item
+
+
+def _kind_of_items(about: Mapping[str, Any]) -> str:
+    found = about.get("kind") or ("images" if "size" in about else "table" if "cat_names" in about else "text")
+    if found not in ("images", "table", "text"):
+        raise WeightsError(f"the file is about {found!r}; images, tables and texts are served")
+    return str(found)

@@ -1,0 +1,217 @@
+"""The items of a request, in whatever form they came: a file, a multipart form, JSON, a text, a csv."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import csv
+import functools
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from email.message import Message
+from typing import Any
+
+from .refusals import Limits, RefusedError, parse_json
+
+_DEPTH = 4  # lists and objects within one another: more than any item needs
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Items to predict, whether it is one by itself, and whether the answer is a csv; `ids` where a csv names rows."""
+
+    items: list[Any]
+    single: bool = False
+    as_csv: bool = False
+
+
+def asked(kind: str, content_type: str, body: bytes, limits: Limits) -> Asked:
+    """The items in the body of a request.
+
+    Args:
+        kind: of items: "images", "table" or "text".
+        content_type: what the caller calls the body.
+        body: as it came.
+        limits: of how many items there may be.
+
+    Raises:
+        RefusedError: 400 where it is damaged, 413 where it is too much, 415 where it is of another kind.
+    """
+    sort, boundary = _sort_of(content_type[:500])
+    if not body:
+        raise RefusedError(400, "the body is empty: send an image, JSON, a text or a csv")
+    if sort == "application/json" or sort.endswith("+json"):
+        found = _of_json(kind, parse_json(body))
+    elif sort == "multipart/form-data":
+        found = _of_form(kind, boundary, body, limits)
+    elif kind == "images" and (sort.startswith("image/") or sort == "application/octet-stream"):
+        found = Asked([body], single=True)
+    elif sort == "text/csv" and kind != "images":
+        found = _of_csv(_decoded(body))
+    elif kind == "text" and (sort == "text/plain" or sort == "application/octet-stream"):
+        found = Asked([_decoded(body)], single=True)
+    else:
+        raise RefusedError(415, f"a body of type {sort[:60]!r} is not taken for {kind}; {_TAKEN[kind]}")
+    if not found.items:
+        raise RefusedError(400, "there are no items in the request")
+    if len(found.items) > limits.max_items:
+        raise RefusedError(413, f"the request has {len(found.items):,} items; at most {limits.max_items:,} are taken")
+    return found
+
+
+@functools.lru_cache(64)
+def _sort_of(content_type: str) -> tuple[str, str]:
+    """The plain type in a header, and the boundary that a form has."""
+    header = Message()
+    header["content-type"] = content_type or "application/octet-stream"
+    return header.get_content_type(), str(header.get_param("boundary", ""))
+
+
+_TAKEN = {
+    "images": 'send the file itself as image/jpeg, a form with files, or JSON {"image": base64}',
+    "table": "send JSON, an object for a row or a list of them, or text/csv",
+    "text": "send text/plain, JSON, a text or a list of them, or text/csv",
+}
+
+
+def _of_json(kind: str, given: Any) -> Asked:
+    if _depth(given) > _DEPTH:
+        raise RefusedError(400, f"the JSON nests deeper than {_DEPTH}")
+    if isinstance(given, Mapping) and len(given) == 1:
+        ((name, inner),) = given.items()
+        if name in ("items", "rows", "texts", "images") and isinstance(inner, list):
+            given = inner
+    single = not isinstance(given, list)
+    items = [given] if single else given
+    return Asked([_from_base64(item) for item in items] if kind == "images" else items, single)
+
+
+def _from_base64(item: Any) -> bytes:
+    held = item.get("image") if isinstance(item, Mapping) else item
+    if not isinstance(held, str):
+        raise RefusedError(422, 'in JSON an image is {"image": base64 of its file}')
+    if held.startswith("data:"):
+        held = held.partition(",")[2]
+    try:
+        return base64.b64decode(held, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise RefusedError(422, "the image is not base64; neither paths nor addresses are opened") from error
+
+
+def _depth(given: Any, most: int = _DEPTH + 1) -> int:
+    if most == 0 or not isinstance(given, list | dict):
+        return 0
+    inner = given if isinstance(given, list) else given.values()
+    return 1 + max((_depth(x, most - 1) for x in inner), default=0)
+
+
+def _of_form(kind: str, boundary: str, body: bytes, limits: Limits) -> Asked:
+    parts = _parts(boundary, body, limits)
+    files, fields = parts.files, parts.fields
+    if kind == "images":
+        return Asked(files, single=len(files) == 1)
+    if files:
+        return _of_csv(_decoded(files[0])) if kind == "table" else Asked([_decoded(f) for f in files], len(files) == 1)
+    if kind == "text" and list(fields) == ["text"]:
+        return Asked([fields["text"]], single=True)
+    return Asked([fields], single=True)
+
+
+class _Parts:
+    """The parts of a multipart form, as its parser finds them: files in order, fields by name."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.files: list[bytes] = []
+        self.fields: dict[str, str] = {}
+        self.has_ended = False
+        self._most = limits.max_items + 1000
+        self._data, self._name, self._value = bytearray(), bytearray(), bytearray()
+        self._headers: dict[bytes, bytes] = {}
+
+    def begin(self) -> None:
+        """A part begins."""
+        self._data, self._headers = bytearray(), {}
+        if len(self.files) + len(self.fields) >= self._most:
+            raise RefusedError(413, "the form has too many parts")
+
+    def header(self) -> None:
+        """A header of a part ends."""
+        if len(self._headers) > 20:
+            raise RefusedError(400, "a part of the form has more than 20 headers")
+        self._headers[bytes(self._name).lower()] = bytes(self._value)
+        self._name.clear()
+        self._value.clear()
+
+    def name(self, data: bytes, start: int, stop: int) -> None:
+        """Some of the name of a header."""
+        self._name += data[start:stop]
+        self._bound(self._name, 200)
+
+    def value(self, data: bytes, start: int, stop: int) -> None:
+        """Some of the value of a header."""
+        self._value += data[start:stop]
+        self._bound(self._value, 4000)
+
+    @staticmethod
+    def _bound(held: bytearray, most: int) -> None:
+        if len(held) > most:
+            raise RefusedError(400, "a header of the form is too long")
+
+    def data(self, data: bytes, start: int, stop: int) -> None:
+        """Some of what a part holds."""
+        self._data += data[start:stop]
+
+    def end(self) -> None:
+        """A part ends."""
+        from python_multipart.multipart import parse_options_header
+
+        _, options = parse_options_header(self._headers.get(b"content-disposition", b""))
+        if b"filename" in options:
+            self.files.append(bytes(self._data))
+        else:
+            self.fields[options.get(b"name", b"").decode("utf-8", "replace")] = _decoded(bytes(self._data))
+
+    def end_all(self) -> None:
+        """The last boundary was there."""
+        self.has_ended = True
+
+
+def _parts(boundary: str, body: bytes, limits: Limits) -> _Parts:
+    from python_multipart.exceptions import FormParserError
+    from python_multipart.multipart import MultipartParser
+
+    found = _Parts(limits)
+    try:
+        parser = MultipartParser(boundary.encode("latin-1"), {
+            "on_part_begin": found.begin, "on_header_field": found.name, "on_header_value": found.value,
+            "on_header_end": found.header, "on_part_data": found.data, "on_part_end": found.end,
+            "on_end": found.end_all,
+        })  # fmt: skip
+        parser.write(body)
+        parser.finalize()
+    except RefusedError:
+        raise
+    except (FormParserError, ValueError, KeyError) as error:
+        raise RefusedError(400, f"the form is damaged: {error}"[:200]) from error
+    if not found.has_ended:
+        raise RefusedError(400, "the form has no end: its last boundary is missing")
+    return found
+
+
+def _of_csv(text: str) -> Asked:
+    try:
+        rows = list(csv.DictReader(io.StringIO(text, newline=""), strict=True))
+    except csv.Error as error:
+        raise RefusedError(400, f"the csv is damaged: {error}") from error
+    for line, row in enumerate(rows, 2):
+        if None in row or None in row.values():
+            raise RefusedError(400, f"row {line} of the csv has another number of fields than its first line")
+    return Asked(rows, as_csv=True)
+
+
+def _decoded(body: bytes) -> str:
+    try:
+        return body.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise RefusedError(400, f"the text is not in UTF-8: {error.reason} at byte {error.start}") from error

@@ -1,0 +1,89 @@
+"""What a server answers instead of a prediction, and the limits that it holds callers to."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import ArgumentError, DataError
+
+_UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
+_SECONDS = {"": 1.0, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0}
+
+
+class RefusedError(DataError):
+    """A request that is not answered with a prediction: an HTTP `status`, what was wrong and what to do."""
+
+    def __init__(self, status: int, message: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.status, self.headers = status, dict(headers or {})
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a request may cost.
+
+    Args:
+        max_body: bytes of a request.
+        max_pixels: of an image, read in its header before it is decoded.
+        max_items: images, rows or texts of one request.
+        max_wait: seconds that a request may have to wait for the model, as far as the queue tells; beyond it the server
+            answers 503 at once.
+        deadline: seconds in which header and body of a request must have come, however slowly the client sends.
+    """
+
+    max_body: int = 10_000_000
+    max_pixels: float = 40e6
+    max_items: int = 10_000
+    max_wait: float = 1.0
+    deadline: float = 30.0
+
+
+def size_of(text: str) -> int:
+    """Bytes out of "10MB", "512 KiB" or a number.
+
+    >>> size_of("10MB"), size_of("1.5 KiB"), size_of("77")
+    (10000000, 1536, 77)
+    """
+    return int(_measured(text, _UNITS, "a size such as 10MB"))
+
+
+def seconds_of(text: str) -> float:
+    """Seconds out of "500ms", "1s", "5min" or a number.
+
+    >>> seconds_of("500ms"), seconds_of("5min"), seconds_of("2")
+    (0.5, 300.0, 2.0)
+    """
+    return _measured(text, _SECONDS, "a time such as 500ms, 1s or 5min")
+
+
+def _measured(text: str, units: dict[str, Any], what: str) -> float:
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?(?:e\d+)?)\s*([a-z]*)\s*", str(text).lower())
+    if not found or found[2] not in units or not float(found[1]) > 0:
+        raise ArgumentError(f"expected {what}, got {text!r}")
+    return float(found[1]) * float(units[found[2]])
+
+
+def parse_json(body: bytes) -> Any:
+    """The JSON of a request; refused where it is none, holds NaN or Infinity, or nests too deep.
+
+    >>> parse_json(b'{"a": [1]}')
+    {'a': [1]}
+    """
+
+    def constant(name: str) -> None:
+        raise RefusedError(400, f"the JSON holds {name}, which JSON does not know; leave the key out or write null")
+
+    try:
+        return json.loads(body, parse_constant=constant)
+    except UnicodeDecodeError as error:
+        raise RefusedError(400, "the JSON is not in UTF-8") from error
+    except RecursionError as error:
+        raise RefusedError(400, "the JSON nests too deep") from error
+    except ValueError as error:
+        if isinstance(error, RefusedError):
+            raise
+        raise RefusedError(400, f"this is not JSON: {error}") from error

@@ -1,0 +1,93 @@
+"""A learner's own file, by torch: `load_predictor`, bit for bit."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import DataError
+from .engine import Engine, Floats
+from .refusals import Limits, RefusedError
+
+_TAKEN: Mapping[str, tuple[type, ...]] = {"images": (bytes,), "table": (Mapping,), "text": (str, Mapping)}
+
+
+class TorchEngine(Engine):
+    """What `load_predictor` opens. It needs torch, and takes every architecture."""
+
+    def __init__(self, path: Path, limits: Limits) -> None:
+        import torch
+
+        from ..export import load_predictor
+        from ..texts.preprocess import TextPreprocessor
+        from ..vision.preprocess import ImagePreprocessor
+
+        torch.set_num_threads(1)
+        self._predictor = load_predictor(path, device="cpu")
+        preprocessor = self._predictor.preprocessor
+        if isinstance(preprocessor, ImagePreprocessor) and preprocessor.max_pixels > limits.max_pixels:
+            from dataclasses import replace
+
+            smaller = replace(preprocessor, max_pixels=int(limits.max_pixels), workers=0)
+            self._predictor = replace(self._predictor, preprocessor=smaller)
+        kind = preprocessor.kind
+        if kind not in _TAKEN:
+            raise RefusedError(500, f"{path} is about {kind!r}; images, tables and texts are served")
+        version = hashlib.sha256(path.read_bytes()).hexdigest()
+        self._columns = preprocessor.columns if isinstance(preprocessor, TextPreprocessor) else None
+        super().__init__(path, version, self._predictor.task.to_json(), kind, self._predictor.info.get("check"))
+
+    def prepare(self, item: Any) -> Any:
+        """The item, if it is of the kind that the model takes; text is never taken for the name of a file."""
+        if not isinstance(item, _TAKEN[self.items]):
+            raise RefusedError(422, f"the model takes {self.items}, got {type(item).__name__}")
+        if self.items == "text" and isinstance(item, Mapping) and self._columns is None:
+            item = item.get("text", item)
+        try:
+            self._predictor.preprocessor.read(item)
+        except DataError as error:
+            raise RefusedError(422, str(error)) from error
+        return item
+
+    def run(self, prepared: Sequence[Any]) -> Floats:
+        try:
+            probs: Floats = self._predictor.predict(list(prepared)).probs.numpy()
+        except DataError as error:
+            raise RefusedError(422, str(error)) from error
+        return probs
+
+    def run_inputs(self, given: Mapping[str, npt.NDArray[Any]]) -> Floats:
+        import torch
+
+        from ..artefact.self_check import run_model
+
+        p = self._predictor
+        run = run_model(p.model, p.task, p.preprocessor, p.strategy)
+        probs: Floats = run(tuple(torch.from_numpy(x) for x in given.values())).numpy()
+        return probs
+
+    def sample(self) -> Any:
+        if self.items == "images":
+            import io
+
+            from PIL import Image
+
+            held = io.BytesIO()
+            Image.fromarray((np.arange(64 * 64 * 3) % 251).astype(np.uint8).reshape(64, 64, 3)).save(held, "png")
+            return held.getvalue()
+        if self.items == "text":
+            return "a text of no meaning"
+        return dict.fromkeys(self._predictor.preprocessor.processor.names)  # type: ignore[attr-defined]
+
+    def describe(self) -> dict[str, Any]:
+        said: dict[str, Any] = {"engine": "torch", "items": self.items, "task": self.task, "version": self.version}
+        if self.items == "table":
+            from .rows import RowReader
+
+            said["form"] = RowReader(self._predictor.preprocessor.recipe()).form()
+        return said

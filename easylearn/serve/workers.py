@@ -1,0 +1,178 @@
+"""The parent of the workers: it starts them, starts them again when they die, and passes signals on."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..errors import ArgumentError, StateError
+from .counters import Counters
+from .guard import LOOPBACK
+from .refusals import Limits
+from .worker import DRAIN, Settings, listening
+
+SILENT = 60.0  # seconds without a sign of life after which a worker is started anew
+_PAUSE = 0.05  # between looks at the workers
+_START = 120.0  # seconds in which a worker must be ready
+_PACKAGE = __package__
+
+
+@dataclass
+class Server:
+    """Workers that serve models, a process each.
+
+    Args:
+        files: the model file of each name.
+        host: the address to listen on; any but the machine's own wants a `token`, or `open`.
+        port: 0 takes a free one, which `port` then is.
+        workers: how many processes; each uses one core.
+        limits: of what a request may cost.
+        host_names: names beside its own by which the server may be asked.
+        token: what callers send as "Authorization: Bearer ...".
+        open: let everyone in who reaches it.
+        log: write a line of JSON per request.
+
+    Raises:
+        ArgumentError: the address would let strangers in; StateError: a worker does not start.
+    """
+
+    files: Mapping[str, str | Path]
+    host: str = "127.0.0.1"
+    port: int = 8000
+    workers: int = 1
+    limits: Limits = field(default_factory=Limits)
+    host_names: tuple[str, ...] = ()
+    token: str | None = None
+    open: bool = False
+    log: bool = True
+
+    def __post_init__(self) -> None:
+        if self.workers < 1:
+            raise ArgumentError(f"workers must be at least 1, got {self.workers}")
+        if self.host not in LOOPBACK and self.token is None and not self.open:
+            raise ArgumentError(
+                f"{self.host} can be reached from elsewhere: give --token-file FILE, or --open to let everyone in"
+            )
+        self._stopping = threading.Event()
+        self._processes: list[subprocess.Popen[bytes]] = []
+        self._failed = [0] * self.workers
+        self._began = [0.0] * self.workers
+
+    @property
+    def _hosts(self) -> list[str] | None:
+        return None if self.open and not self.host_names else [*LOOPBACK, self.host, *self.host_names]
+
+    def start(self) -> None:
+        """Start the workers, and return when all of them are ready."""
+        try:
+            self._socket = listening(self.host, self.port)
+        except OSError as error:
+            raise StateError(f"{self.host}:{self.port} cannot be listened on: {error.strerror}") from error
+        self.port = self._socket.getsockname()[1]
+        if sys.platform != "linux":  # elsewhere the system does not deal out connections: one socket for all
+            self._socket.listen(2048)
+        self._folder = tempfile.TemporaryDirectory(prefix="easylearn-serve-")
+        self._path = Path(self._folder.name) / "counters"
+        self._counters = Counters(self._path, self.workers)
+        self._processes = [self._spawn(row) for row in range(self.workers)]
+        until = time.monotonic() + _START
+        while not all(self._counters.get("ready", row) for row in range(self.workers)):
+            dead = [p.poll() for p in self._processes if p.poll() is not None]
+            if dead or time.monotonic() > until:
+                self.stop()
+                raise StateError(
+                    f"a worker did not start ({f'it ended with {dead[0]}' if dead else 'it took too long'})"
+                )
+            time.sleep(_PAUSE)
+
+    def _spawn(self, row: int) -> subprocess.Popen[bytes]:
+        shared = sys.platform != "linux"
+        said = Settings(
+            {n: str(Path(p).resolve()) for n, p in self.files.items()}, self.host, self.port, asdict(self.limits),
+            self._hosts, self.token, str(self._path), self.workers, row, self.log,
+            self._socket.fileno() if shared else None,
+        )  # fmt: skip
+        self._counters.set("ready", 0, row)
+        self._began[row] = time.monotonic()
+        settings = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+        command = [sys.executable, "-m", f"{_PACKAGE}.worker"]
+        extra: dict[str, Any] = {"pass_fds": [self._socket.fileno()]} if shared else {}
+        process = subprocess.Popen(command, env=settings, stdin=subprocess.PIPE, start_new_session=True, **extra)
+        assert process.stdin is not None
+        with suppress(BrokenPipeError), process.stdin as pipe:  # not as an argument: others would see the token
+            pipe.write(said.to_json().encode())
+        return process
+
+    def watch(self) -> None:
+        """Keep the workers alive until `stop`; one that dies or falls silent is started anew."""
+        while not self._stopping.wait(_PAUSE):
+            for row, process in enumerate(self._processes):
+                alive, ready = self._counters.get("alive", row), self._counters.get("ready", row)
+                silent = ready and time.monotonic() - max(alive, self._began[row]) > SILENT
+                if process.poll() is None and not silent:
+                    if ready:
+                        self._failed[row] = 0
+                    continue
+                if silent:
+                    process.kill()
+                    process.wait()
+                if not ready:  # it never came so far: the file may be damaged by now
+                    self._failed[row] += 1
+                    if self._stopping.wait(min(0.1 * 2 ** self._failed[row], 10)):
+                        break
+                print(f"easylearn: worker {row} ended ({process.returncode}) and is started anew", file=sys.stderr)
+                self._counters.set("restarts", self._counters.get("restarts", row) + 1, row)
+                self._processes[row] = self._spawn(row)
+
+    def reload(self) -> None:
+        """Let every worker read its files again."""
+        for process in self._processes:
+            with suppress(ProcessLookupError):
+                process.send_signal(signal.SIGHUP)
+
+    def stop(self) -> None:
+        """End the workers: what they are asked now is answered, nothing new is taken."""
+        self._stopping.set()
+        for process in self._processes:
+            with suppress(ProcessLookupError):
+                process.terminate()
+        until = time.monotonic() + DRAIN + 5
+        for process in self._processes:
+            try:
+                process.wait(max(until - time.monotonic(), 0.1))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        self._socket.close()
+        self._folder.cleanup()
+
+    def run(self) -> int:
+        """Serve until SIGTERM or Ctrl-C; SIGHUP reads the files again."""
+        for name in ("SIGTERM", "SIGINT"):
+            signal.signal(getattr(signal, name), lambda *_: self._stopping.set())
+        if sys.platform != "win32":
+            signal.signal(signal.SIGHUP, lambda *_: self.reload())
+        self.start()
+        shown = f"[{self.host}]" if ":" in self.host else self.host
+        print(f"Serving {', '.join(self.files)} at http://{shown}:{self.port} by {self.workers} worker(s).", flush=True)
+        try:
+            self.watch()
+        finally:
+            self.stop()
+        return 0
+
+
+def new_token() -> str:
+    """A token that nobody guesses."""
+    return secrets.token_urlsafe(32)

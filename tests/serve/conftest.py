@@ -1,0 +1,28 @@
+"""One small model of each kind as files of both kinds, made once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from easylearn.learning import Learner
+from tests.learners import images, ratings, tables, texts
+
+MAKERS = {"images": images, "table": tables, "ratings": ratings, "text": texts}
+
+
+@pytest.fixture(scope="session")
+def learners() -> Mapping[str, Learner]:
+    return {name: make(progress=False, device="cpu") for name, make in MAKERS.items()}
+
+
+@pytest.fixture(scope="session")
+def files(learners: Mapping[str, Learner], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `images.onnx`, `images.easylearn`, ..."""
+    folder = tmp_path_factory.mktemp("served")
+    for name, learn in learners.items():
+        learn.export(folder / f"{name}.onnx", format="onnx")
+        learn.export(folder / f"{name}.easylearn")
+    return folder

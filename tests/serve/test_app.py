@@ -1,0 +1,330 @@
+"""The routes: items in every form, answers, refusals, limits, who may ask."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import shutil
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from easylearn.errors import ArgumentError, WeightsError
+from easylearn.learning import Learner
+from easylearn.serve.app import Models, asgi
+from easylearn.serve.counters import Counters
+from easylearn.serve.guard import App
+from easylearn.serve.refusals import Limits
+from tests.serve.asking import ask, ask_async, photo
+
+ROW = {"a": 0.5, "b": "x", "c": 1.0}
+
+
+@pytest.fixture(scope="module")
+def app(files: Path) -> App:
+    named = {name: files / f"{name}.onnx" for name in ("images", "table", "text", "ratings")}
+    return asgi(
+        {**named, "torch": files / "table.easylearn", "photos": files / "images.easylearn"}, limits=Limits(max_items=5)
+    )
+
+
+def form(*parts: tuple[str, bytes]) -> bytes:
+    return (
+        b"".join(b"--XX\r\nContent-Disposition: form-data; " + h.encode() + b"\r\n\r\n" + d + b"\r\n" for h, d in parts)
+        + b"--XX--\r\n"
+    )
+
+
+FORM = "multipart/form-data; boundary=XX"
+
+
+def test_an_image_in_every_form(app: App, learners: Mapping[str, Learner]) -> None:
+    data = photo(3)
+    wanted = learners["images"].predict(data)
+    coded = base64.b64encode(data).decode()
+    for body, kind in (
+        (data, "image/jpeg"), (data, ""), (data, "application/octet-stream"),
+        (form(('name="f"; filename="a.jpg"', data)), FORM), (json.dumps({"image": coded}).encode(), "application/json"),
+        (json.dumps({"image": f"data:image/jpeg;base64,{coded}"}).encode(), "application/json"),
+    ):  # fmt: skip
+        answer = ask(app, "/predict/images", body, kind)
+        assert answer.status == 200, answer.body
+        assert answer.said["label"] == wanted.label
+        assert answer.said["probs"] == pytest.approx(wanted.to_dict(), abs=2e-3)
+    several = ask(
+        app, "/predict/images", form(('name="f"; filename="a"', data), ('name="g"; filename="b"', b"no image")), FORM
+    )
+    first, second = several.said["predictions"]
+    assert first["label"] == wanted.label
+    assert "no image" in second["error"]
+    assert ask(app, "/predict/photos", data, "image/jpeg").said["probs"] == wanted.to_dict()
+
+
+def test_rows_in_every_form(app: App, learners: Mapping[str, Learner]) -> None:
+    wanted = learners["table"].predict(ROW).to_dict()["y"]
+    for path, exact in (("/predict/table", False), ("/predict/torch", True)):
+        said = ask(app, path, ROW).said
+        assert said["values"]["y"] == (wanted if exact else pytest.approx(wanted, abs=1e-5))
+        assert said["label"] == said["values"]["y"]
+        for many in ([ROW, ROW], {"rows": [ROW, ROW]}):
+            assert [p["label"] for p in ask(app, path, many).said["predictions"]] == [said["label"]] * 2
+    fields = form(*((f'name="{k}"', str(v).encode()) for k, v in ROW.items()))
+    assert ask(app, "/predict/table", fields, FORM).said["label"] == pytest.approx(wanted, abs=1e-5)
+    csv = ask(app, "/predict/table", b"id,a,b,c\r\nfirst,0.5,x,1.0\nsecond,,new,\n", "text/csv; charset=utf-8")
+    assert csv.headers["content-type"].startswith("text/csv")
+    lines = csv.body.decode().splitlines()
+    assert lines[0] == "id,y,error"
+    assert lines[1].startswith("first,")
+    assert float(lines[1].split(",")[1]) == pytest.approx(wanted, abs=1e-5)
+
+
+def test_texts_in_every_form(app: App, learners: Mapping[str, Learner]) -> None:
+    text = "a bad film that was new"
+    wanted = learners["text"].predict(text).to_dict()
+    for body, kind in ((text.encode(), "text/plain"), (json.dumps(text).encode(), "application/json"),
+                       (json.dumps({"text": text}).encode(), "application/json"),
+                       (form(('name="text"', text.encode())), FORM)):  # fmt: skip
+        assert ask(app, "/predict/text", body, kind).said["probs"] == pytest.approx(wanted, abs=1e-5)
+    csv = ask(app, "/predict/text", f"text\n{text}\n".encode(), "text/csv").body.decode()
+    assert csv.splitlines()[0] == "id,label,neg,pos,error"
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "kind", "status", "named"),
+    [
+        ("/predict/table", b"", "application/json", 400, "empty"),
+        ("/predict/table", b"{", "application/json", 400, "JSON"),
+        ("/predict/table", b'"\xff"', "application/json", 400, "UTF-8"),
+        ("/predict/table", b'{"a": NaN, "b": 1, "c": 1}', "application/json", 400, "NaN"),
+        ("/predict/table", b"[" * 100_000, "application/json", 400, "deep"),
+        ("/predict/table", b"[" * 9 + b"]" * 9, "application/json", 400, "deep"),
+        ("/predict/table", b"[]", "application/json", 400, "no items"),
+        ("/predict/table", b'{"b": "x"}', "application/json", 422, "'a'"),
+        ("/predict/table", b'{"a": "x", "b": "x", "c": 1}', "application/json", 422, "'a'"),
+        ("/predict/table", b'{"a": 1, "b": {"x": 1}, "c": 1}', "application/json", 422, "neither"),
+        ("/predict/torch", b'"a text"', "application/json", 422, "table"),
+        ("/predict/table", b"a,b,c\n1,2\n", "text/csv", 400, "row 2"),
+        ("/predict/table", b'a,b,c\n"1', "text/csv", 400, "damaged"),
+        ("/predict/table", json.dumps([ROW] * 6).encode(), "application/json", 413, "at most 5"),
+        ("/predict/images", b"x", "image/jpeg", 415, "no image"),
+        ("/predict/images", b'{"image": "/etc/passwd"}', "application/json", 422, "paths"),
+        ("/predict/images", b'{"image": "http://localhost/a.jpg"}', "application/json", 422, "addresses"),
+        ("/predict/images", b'{"url": "http://localhost/a.jpg"}', "application/json", 422, "base64"),
+        ("/predict/photos", b'"/etc/passwd"', "application/json", 422, "base64"),
+        ("/predict/images", b"a,b\n", "text/csv", 415, "text/csv"),
+        ("/predict/images", b"--XX\r\nbroken", FORM, 400, "form"),
+        ("/predict/images", b"--XX\r\n" + b"A" * 300 + b": x\r\n\r\nx\r\n--XX--", FORM, 400, "header"),
+        ("/predict/images", form(('name="f"', b"x")), "multipart/form-data", 400, "form"),
+        ("/predict/text", b"\xff", "text/plain", 400, "UTF-8"),
+        ("/predict/text", b"[1]", "application/json", 200, ""),
+        ("/predict/nix", b"x", "image/jpeg", 404, "no model"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_predicted_is_refused(
+    app: App, path: str, body: bytes, kind: str, status: int, named: str
+) -> None:
+    answer = ask(app, path, body, kind)
+    assert answer.status == status, answer.body
+    if status != 200:
+        assert set(answer.said) == {"error", "id"}
+        assert named in answer.said["error"]
+        assert answer.headers["x-request-id"] == answer.said["id"]
+        assert "Traceback" not in answer.said["error"]
+
+
+def test_routes(app: App, files: Path) -> None:
+    page = ask(app, "/", method="GET")
+    assert b"<!doctype html>" in page.body
+    assert page.headers["content-security-policy"].startswith("default-src 'self'")
+    for path, kind in (("/page.js", "text/javascript"), ("/page.css", "text/css")):
+        assert ask(app, path, method="GET").headers["content-type"].startswith(kind)
+    for word in (b"http://", b"https://", b"//cdn"):  # nothing is asked of others
+        assert all(word not in ask(app, path, method="GET").body for path in ("/", "/page.js", "/page.css"))
+    about = ask(app, "/model/table", method="GET").said
+    assert about["items"] == "table"
+    assert [c["name"] for c in about["form"]] == ["b", "a", "c"]
+    assert ask(app, "/nix", method="GET").status == 404
+    wrong = ask(app, "/predict", method="GET")
+    assert wrong.status == 405
+    assert "POST" in wrong.headers["allow"]
+    assert ask(app, "/v2/health/live", method="GET").said == {"live": True}
+    assert ask(app, "/v2/health/ready", method="GET").said == {"ready": True}
+    metrics = ask(app, "/metrics", method="GET").body.decode()
+    assert 'easylearn_requests_total{status="404"}' in metrics
+    assert 'easylearn_request_seconds_bucket{le="+Inf"}' in metrics
+
+
+def test_who_may_ask(files: Path) -> None:
+    model = files / "table.onnx"
+    app = asgi(model)
+    assert ask(app, body=ROW, host="evil.example").status == 403
+    assert ask(app, body=ROW, host="localhost:1").status == 200
+    assert ask(app, body=ROW, host="[::1]:80").status == 200
+    assert ask(app, body=ROW, host="").status == 403
+    assert ask(app, body=ROW, origin="http://evil.example").status == 403
+    assert ask(app, body=ROW, origin="null").status == 403
+    assert ask(app, body=ROW, origin="http://127.0.0.1:8000").status == 200
+    assert ask(asgi(model, hosts=None), body=ROW, host="any.example").status == 200
+    locked = asgi(model, token="a secret of some length")
+    assert ask(locked, body=ROW).status == 401
+    assert ask(locked, body=ROW, authorization="Bearer wrong").status == 403
+    assert ask(locked, body=ROW, authorization="Bearer a secret of some length").status == 200
+    assert ask(locked, "/", method="GET").status == 200
+    assert ask(locked, "/model", method="GET").status == 401
+    assert ask(locked, "/v2/health/ready", method="GET").status == 200
+
+
+def test_bodies_have_limits(files: Path) -> None:
+    app = asgi(files / "table.onnx", limits=Limits(max_body=100, deadline=0.2))
+    assert ask(app, body=b"x" * 101).status == 413
+    assert ask(app, chunks=[b"x" * 60, b"x" * 60]).status == 413  # without a length, or with a wrong one
+    assert ask(app, body=b"x", content_length="9" * 30).status == 413
+    assert ask(app, body=b"x", content_length="-1").status == 400
+    late = ask(app, chunks=[b"{", 1.0, b"}"])
+    assert late.status == 408
+    assert late.headers["connection"] == "close"
+    drops = ask(app, chunks=[b"{", *[x for _ in range(20) for x in (0.05, b" ")]])
+    assert drops.status == 408  # each byte came soon, the whole too late
+
+
+def test_a_model_can_be_replaced_and_a_damaged_file_changes_nothing(files: Path, tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    shutil.copy(files / "table.onnx", path)
+    models, counters = Models({"m": path}, Limits()), Counters(None, 1)
+    app = asgi(models, counters=counters)
+    before = models.versions["m"]
+    assert models.changed() == []
+    path.write_bytes(b"damaged")
+    assert models.changed() == ["m"]
+    models.reload(counters)
+    assert ask(app, body=ROW).status == 200
+    assert (models.versions["m"], counters.total("reload errors")) == (before, 1)
+    shutil.copy(files / "ratings.onnx", path)
+    models.reload(counters)
+    assert models.versions["m"] != before
+    assert ask(app, body={"user": 1, "item": 2}).status == 200
+    assert models.changed() == []
+
+
+def test_an_application_wants_models_that_are_whole(files: Path, tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError, match="no model"):
+        asgi({})
+    with pytest.raises(WeightsError, match="cannot be read"):
+        asgi(tmp_path / "absent.onnx")
+
+
+def test_a_failure_of_ours_tells_callers_an_id_and_no_more(
+    files: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = asgi(files / "table.onnx")
+    monkeypatch.setattr("easylearn.serve.app._json", lambda said: 1 / 0)
+    answer = ask(app, body=ROW, x_request_id="abc123")
+    assert answer.status == 500
+    assert answer.said["id"] == "abc123"
+    assert "Zero" not in answer.said["error"]
+    assert "ZeroDivisionError" in caplog.text
+
+
+def test_many_at_once_are_answered_each_with_its_own(app: App, learners: Mapping[str, Learner]) -> None:
+    rows = [{"a": i / 10, "b": "xyz"[i % 3], "c": -i / 20} for i in range(40)]
+    photos = [photo(i) for i in range(8)]
+
+    async def all_of_them():
+        return await asyncio.gather(
+            *(ask_async(app, "/predict/table", json.dumps(row).encode()) for row in rows),
+            *(ask_async(app, "/predict/images", p, "image/jpeg") for p in [*photos, b"bad"]),
+        )
+
+    answers = asyncio.run(all_of_them())
+    wanted = learners["table"].predict(rows).probs[:, 0].tolist()
+    assert [a.said["label"] for a in answers[:40]] == pytest.approx(wanted, abs=1e-5)
+    probs = learners["images"].predict(photos).probs
+    given = np.array([list(a.said["probs"].values()) for a in answers[40:48]])
+    assert np.allclose(given, probs, atol=2e-3)
+    assert answers[48].status == 415
+
+
+# The Open Inference Protocol.
+
+TENSORS = {
+    "inputs": [
+        {"name": "cats", "shape": [2, 1], "datatype": "INT64", "data": [[2], [3]]},
+        {"name": "conts", "shape": [2, 2], "datatype": "FP32", "data": [0.5, 0, 1, 2]},
+    ]
+}
+
+
+def test_open_inference_takes_tensors_and_items(app: App, learners: Mapping[str, Learner]) -> None:
+    said = ask(app, "/v2/models/table", method="GET").said
+    assert [i["name"] for i in said["inputs"]] == ["items", "cats", "conts"]
+    answer = ask(app, "/v2/models/table/infer", {**TENSORS, "id": "7"}).said
+    assert (answer["id"], answer["outputs"][0]["shape"]) == ("7", [2, 1])
+    rows = [json.dumps(ROW), json.dumps({**ROW, "b": "y"})]
+    items = {"inputs": [{"name": "items", "shape": [2], "datatype": "BYTES", "data": rows}]}
+    wanted = learners["table"].predict([json.loads(r) for r in rows]).probs[:, 0].tolist()
+    for name in ("table", "torch"):
+        found = ask(app, f"/v2/models/{name}/infer", items).said["outputs"][0]["data"]
+        assert found == pytest.approx(wanted, abs=1e-5)
+
+
+def test_open_inference_in_bytes(app: App, learners: Mapping[str, Learner]) -> None:
+    photos = [photo(1), photo(2, form="png")]
+    held = b"".join(struct.pack("<I", len(p)) + p for p in photos)
+    head = json.dumps({
+        "inputs": [{"name": "items", "shape": [2], "datatype": "BYTES", "parameters": {"binary_data_size": len(held)}}],
+        "parameters": {"binary_data_output": True},
+    }).encode()  # fmt: skip
+    answer = ask(app, "/v2/models/images/infer", head + held, "application/octet-stream",
+                 inference_header_content_length=str(len(head)))  # fmt: skip
+    size = int(answer.headers["inference-header-content-length"])
+    assert json.loads(answer.body[:size])["outputs"][0]["parameters"] == {"binary_data_size": 16}
+    probs = np.frombuffer(answer.body[size:], "<f4").reshape(2, 2)
+    assert np.allclose(probs, learners["images"].predict(photos).probs, atol=2e-3)
+
+
+def _changed(**how: object) -> dict[str, object]:
+    first, second = (dict(i) for i in TENSORS["inputs"])
+    return {"inputs": [{**first, **how}, second]}
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ({}, "inputs"), ({"inputs": 3}, "inputs"), ({"inputs": [3]}, "name"),
+        (_changed(shape=[10**9, 10**9]), "impossible"),
+        (_changed(shape=[-1, 1]), "impossible"), (_changed(shape=[3, 1]), "3 numbers"),
+        (_changed(datatype="FP64"), "FP64"),
+        (_changed(datatype="FP32"), "int64"), (_changed(data=["a", "b"]), "numbers"),
+        (_changed(data=[10**30, 1]), "INT64"),
+        (_changed(name="nix"), "'cats'"), (_changed(data=[99, 2]), "codes"), (_changed(data=[-1, 2]), "codes"),
+        (_changed(shape=[1, 1], data=[2]), "different"),
+        (_changed(parameters={"binary_data_size": 9}), "binary_data_size"),
+        ({**TENSORS, "outputs": [{"name": "logits"}]}, "logits"), (_changed(shape=[2], data=[2, 3]), "shape"),
+    ],
+)  # fmt: skip
+def test_open_inference_refuses_what_does_not_fit(app: App, given: dict, named: str) -> None:
+    answer = ask(app, "/v2/models/table/infer", given)
+    assert answer.status == 400, answer.body
+    assert named in answer.said["error"]
+
+
+def test_open_inference_bytes_that_end_too_soon(app: App) -> None:
+    for held, named in ((b"\x09\x00\x00\x00abc", "3 are there"), (b"\x01\x00", "length")):
+        head = json.dumps(
+            {
+                "inputs": [
+                    {"name": "items", "shape": [1], "datatype": "BYTES", "parameters": {"binary_data_size": len(held)}}
+                ]
+            }
+        ).encode()
+        answer = ask(app, "/v2/models/text/infer", head + held, inference_header_content_length=str(len(head)))
+        assert answer.status == 400
+        assert named in answer.said["error"]
+    assert ask(app, "/v2/models/text/infer", b"{}", inference_header_content_length="99").status == 400
+    tokens = {"inputs": [{"name": "tokens", "shape": [1, 2], "datatype": "INT64", "data": [2, 10**6]},
+                         {"name": "lengths", "shape": [1], "datatype": "INT64", "data": [2]}]}  # fmt: skip
+    assert "tokens are numbers" in ask(app, "/v2/models/text/infer", tokens).said["error"]

@@ -1,0 +1,109 @@
+"""The queue: batches of what is there, a damaged one fails alone, those that left are skipped, none waits too long."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from easylearn.serve.batching import Batcher
+from easylearn.serve.engine import Engine
+from easylearn.serve.refusals import Limits, RefusedError
+
+
+class Slow(Engine):
+    """Gives each number itself. A batch takes `fixed` seconds and `each` for each item."""
+
+    def __init__(self, fixed: float, each: float) -> None:
+        super().__init__(Path("x"), "v", {"kind": "regression", "names": ["y"]}, "table")
+        self.fixed, self.each = fixed, each
+        self.seen: list[list[Any]] = []
+        self.threads: set[int] = set()
+
+    def prepare(self, item: Any) -> Any:
+        if item == "bad":
+            raise RefusedError(422, "bad")
+        return item
+
+    def run(self, prepared: Sequence[Any]) -> Any:
+        self.seen.append(list(prepared))
+        self.threads.add(threading.get_ident())
+        time.sleep(self.fixed + self.each * len(prepared))
+        if "poison" in prepared:
+            raise RuntimeError("no")
+        return np.array([[float(p)] for p in prepared])
+
+    def sample(self) -> Any:
+        return 0
+
+    def describe(self) -> dict[str, Any]:
+        return {}
+
+
+def made(engine: Slow, **limits: Any) -> Batcher:
+    batcher = Batcher(engine, Limits(**limits))
+    engine.seen.clear()
+    return batcher
+
+
+def test_the_size_of_batches_is_what_pays() -> None:
+    assert Batcher(Slow(0.01, 0.0005), Limits()).size >= 8  # a batch costs little more than an item
+    assert Batcher(Slow(0.0, 0.004), Limits()).size == 1  # and here as much as its items
+
+
+def test_what_is_queued_goes_together_and_the_damaged_fail_alone() -> None:
+    engine = Slow(0.02, 0.0005)
+    batcher = made(engine)
+
+    async def run() -> list[Any]:
+        futures = [batcher.put(item) for item in (1, 2, "bad", 3, "poison", 4)]
+        return await asyncio.gather(*futures)
+
+    found = asyncio.run(run())
+    assert [f.tolist() for f in (found[0], found[1], found[3], found[5])] == [[1.0], [2.0], [3.0], [4.0]]
+    assert [found[2].status, found[4].status] == [422, 500]
+    assert max(map(len, engine.seen)) >= 3
+    assert (
+        threading.get_ident() not in {t for t in engine.threads if len(engine.threads) > 1} or len(engine.threads) == 2
+    )
+
+
+def test_those_that_left_are_skipped() -> None:
+    engine = Slow(0.01, 0.0)
+    batcher = made(engine)
+
+    async def run() -> None:
+        first = batcher.put(1)
+        await asyncio.sleep(0.002)  # it runs
+        gone, stays = batcher.put(2), batcher.put(3)
+        gone.cancel()
+        assert (await stays).tolist() == [3.0]
+        await first
+
+    asyncio.run(run())
+    assert [2] not in engine.seen
+    assert all(2 not in batch for batch in engine.seen)
+
+
+def test_a_queue_that_is_too_long_refuses_at_once() -> None:
+    engine = Slow(0.0, 0.02)
+    batcher = made(engine, max_wait=0.1)
+
+    async def run() -> RefusedError:
+        futures = [batcher.put(k) for k in range(12)]
+        await asyncio.sleep(0)
+        with pytest.raises(RefusedError) as caught:
+            batcher.admit(1)
+        await asyncio.gather(*futures)
+        batcher.admit(1)  # it is empty again
+        return caught.value
+
+    refused = asyncio.run(run())
+    assert refused.status == 503
+    assert int(refused.headers["retry-after"]) >= 1

@@ -1,0 +1,38 @@
+"""Counters of several processes add up, also after one of them began anew, and read as Prometheus wants."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from easylearn.serve.counters import BOUNDS, Counters
+
+_WRITE = """
+import sys
+from pathlib import Path
+from easylearn.serve.counters import Counters
+counters = Counters(Path(sys.argv[1]), 2, 1)
+for _ in range(5):
+    counters.observe(200, 0.02)
+"""
+
+
+def test_workers_add_up(tmp_path: Path) -> None:
+    path = tmp_path / "counters"
+    mine = Counters(path, 2, 0)
+    mine.observe(503, 20.0)
+    mine.observe(418, 0.0001)
+    for _ in range(2):  # a worker, and the one that was started after it
+        subprocess.run([sys.executable, "-c", _WRITE, str(path)], check=True)
+    assert (mine.total("requests"), mine.get("requests", 1)) == (12, 10)
+    text = mine.text({"m": "0123456789abcdef"})
+    assert 'easylearn_requests_total{status="200"} 10' in text
+    assert 'easylearn_requests_total{status="500"} 1' in text  # a status that has no place of its own
+    assert 'easylearn_model_info{model="m",version="0123456789ab"} 1' in text
+    buckets = [float(n) for n in re.findall(r'bucket\{le="[^"]+"\} (\d+)', text)]
+    assert buckets == sorted(buckets)
+    assert (len(buckets), buckets[-1]) == (len(BOUNDS) + 1, 12)
+    for line in text.splitlines():
+        assert re.fullmatch(r"# (HELP|TYPE) \w+ .+|easylearn_\w+(\{[^}]*\})? \S+", line), line

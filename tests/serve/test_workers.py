@@ -1,0 +1,171 @@
+"""A server of several processes: it starts, answers, survives the death of a worker, reads new files, and ends."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import socket
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from easylearn.cli import main
+from easylearn.errors import ArgumentError, StateError
+from easylearn.serve.command import token_of
+from easylearn.serve.load import Plan, Result, measure, page, requests_of
+from easylearn.serve.refusals import Limits
+from easylearn.serve.workers import Server, new_token
+
+ROW = {"a": 0.5, "b": "x", "c": 1.0}
+
+
+def post(port: int, path: str = "/predict") -> object:
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{port}{path}", json.dumps(ROW).encode(), {"content-type": "application/json"}
+    )
+    with urllib.request.urlopen(request, timeout=20) as answer:
+        return json.loads(answer.read())
+
+
+def until(true, seconds: float = 40) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+@pytest.fixture(scope="module")
+def model(files: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("model") / "model.onnx"
+    shutil.copy(files / "table.onnx", path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def server(model: Path) -> Iterator[Server]:
+    found = Server({"m": model}, port=0, workers=2, limits=Limits(deadline=1.0), log=False)
+    found.start()
+    watching = threading.Thread(target=found.watch)
+    watching.start()
+    yield found
+    found._stopping.set()
+    watching.join()
+    found.stop()
+    assert all(p.poll() is not None for p in found._processes)
+
+
+@pytest.mark.slow
+def test_a_worker_that_dies_is_started_anew(server: Server) -> None:
+    before = post(server.port)
+    victim = server._processes[0].pid
+    os.kill(victim, signal.SIGKILL)
+    until(lambda: server._processes[0].pid != victim and server._counters.get("ready", 0))
+    assert server._counters.total("restarts") == 1
+    for _ in range(10):
+        assert post(server.port) == before
+
+
+@pytest.mark.slow
+def test_a_new_file_is_read_and_a_damaged_one_is_not(server: Server, model: Path, files: Path) -> None:
+    before = post(server.port)
+    model.write_bytes(b"damaged")
+    until(lambda: server._counters.total("reload errors") >= 2)
+    assert post(server.port) == before
+    shutil.copy(files / "table.onnx", model)
+    server.reload()
+    assert post(server.port) == before
+
+
+@pytest.mark.slow
+def test_half_a_head_and_silence_are_ended(server: Server) -> None:
+    for said in (b"", b"POST /predict HTTP/1.1\r\nhost: 127.0.0.1\r\n"):
+        with socket.create_connection(("127.0.0.1", server.port), timeout=10) as client:
+            client.sendall(said)
+            began = time.monotonic()
+            answer = client.recv(1000)
+            assert answer.startswith(b"HTTP/1.1 408")
+            assert time.monotonic() - began < 5
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as client:  # a second request on a connection
+        client.sendall(b"GET /v2/health/live HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n")
+        assert client.recv(2000).startswith(b"HTTP/1.1 200")
+        client.sendall(b"GET /v2")
+        while b"408" not in (answer := client.recv(2000)):
+            assert answer, "it ended without a word"
+
+
+@pytest.mark.slow
+def test_load_leaves_when_it_is_due(server: Server, tmp_path: Path) -> None:
+    rows = tmp_path / "rows.csv"
+    rows.write_text("a,b,c\n1,x,2\n0,y,1\n")
+    requests = requests_of(str(rows))
+    result = asyncio.run(measure(Plan(f"http://127.0.0.1:{server.port}", str(rows), 40, 1.0), 40, requests))
+    assert result.statuses == {"200": 40}
+    assert 0 < result.percentile(50) <= result.percentile(99)
+    assert "<svg" in page(Plan("http://h", "x", 1, 1), [result, Result(80, 1.0, [0.5], result.statuses)])
+    command = ["load", f"http://127.0.0.1:{server.port}", str(rows), "--rate", "20", "--for", "500ms", "--report"]
+    assert main([*command, str(tmp_path / "load.html")]) == 0
+    assert "<table>" in (tmp_path / "load.html").read_text()
+
+
+def test_strangers_are_not_let_in_by_mistake(files: Path, tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError, match="--token-file"):
+        Server({"m": files / "table.onnx"}, host="0.0.0.0")
+    with pytest.raises(ArgumentError, match="workers"):
+        Server({"m": files / "table.onnx"}, workers=0)
+    secret = tmp_path / "token"
+    secret.write_text(new_token())
+    secret.chmod(0o644)
+    with pytest.raises(ArgumentError, match="chmod 600"):
+        token_of(str(secret))
+    secret.chmod(0o600)
+    assert len(token_of(str(secret)) or "") >= 32
+    secret.write_text("short")
+    with pytest.raises(ArgumentError, match="16"):
+        token_of(str(secret))
+    with pytest.raises(ArgumentError, match="cannot be read"):
+        token_of(str(tmp_path / "absent"))
+
+
+def test_a_model_that_cannot_be_served_ends_the_command(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "bad.onnx").write_bytes(b"x")
+    with pytest.raises(StateError, match="did not start"):
+        Server({"m": tmp_path / "bad.onnx"}, port=0).start()
+    assert "cannot be opened" in capfd.readouterr().err
+
+
+def test_a_port_that_is_taken_is_told(files: Path) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        with pytest.raises(StateError, match="cannot be listened on"):
+            Server({"m": files / "table.onnx"}, port=other.getsockname()[1]).start()
+
+
+def test_what_a_command_line_says_is_checked(files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = str(files / "table.onnx")
+    for given, named in (
+        (["serve", table, "--max-body", "ten"], "10MB"), (["serve", table, table], "two models"),
+        (["serve", table, "--max-wait", "0s"], "1s"), (["load", "example.org", table], "http://"),
+        (["load", "http://127.0.0.1:1", str(tmp_path)], "no image"),
+        (["load", "http://127.0.0.1:1", table, "--rate", "0"], "rate"),
+        (["build", str(tmp_path / "x.onnx"), "--out", str(tmp_path / "o")], "cannot be read"),
+    ):  # fmt: skip
+        assert main(given) == 1
+        assert named in capsys.readouterr().err
+
+
+def test_build_writes_what_a_container_needs(files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, needs in (("table.onnx", "easylearn-runtime"), ("table.easylearn", "easylearn[serve]")):
+        out = tmp_path / name.replace(".", "-")
+        assert main(["build", str(files / name), "--out", str(out)]) == 0
+        assert "docker build" in capsys.readouterr().out
+        assert (out / "requirements.txt").read_text() == needs + "\n"
+        assert name in (out / "Dockerfile").read_text()
+        assert (out / name).read_bytes() == (files / name).read_bytes()
