@@ -240,3 +240,16 @@ def test_launch_of_one_is_a_call() -> None:
     assert called == [7]
     with pytest.raises(ArgumentError, match="how many processes"):
         launch(called.append, 0)
+
+
+@pytest.mark.slow
+def test_the_example_comes_to_the_same_weights(tmp_path: Path) -> None:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    found = set()
+    for world in ("1", "2"):
+        start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", world]
+        script = [str(ROOT / "examples" / "distributed" / "train.py"), "--epochs", "1", "--out", str(tmp_path / world)]
+        done = subprocess.run([*start, *script], env=environment, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0 and f"{world} processes" in done.stdout, done.stderr
+        found.add(done.stdout.split()[-1])
+    assert len(found) == 1
