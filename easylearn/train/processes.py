@@ -161,9 +161,7 @@ class Processes:
         """An error in the block ends the others, too, wherever they wait; they say whose it was."""
         try:
             yield
-        except GeneratorExit:
-            raise
-        except BaseException as error:
+        except (Exception, KeyboardInterrupt, SystemExit) as error:  # not that a generator is closed
             if self._store is not None and not self._failed:
                 self._failed = True
                 with suppress(RuntimeError):  # the store's host may be what is gone

@@ -65,7 +65,10 @@ class Strategy(Protocol):
         """Forget what a run of `optimizer` left over within a step: gradients, and how many batches they are of."""
 
     def batches(self, loader: Loader, seed: int, epoch: int, start: int) -> Generator[Batch, None, None]:
-        """The training batches of one epoch, as far as this process computes them; see `Loader.batches`."""
+        """The training batches of a `loader`, as far as this process computes them.
+
+        For `seed`, `epoch` and `start` see `Loader.batches`.
+        """
 
     def forward(self, model: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor:
         """The output of `model` for the `inputs` of a batch, in fp32."""
@@ -101,7 +104,7 @@ class Strategy(Protocol):
         """Let the main process `write` a file, while the others wait until it is there; gives its `path`."""
 
     def decide(self, yes: bool) -> bool:
-        """What the main process says, for what depends on its clock."""
+        """What the main process says, for what depends on its clock; `yes` is what this one would say."""
 
     def gather(self, rows: Tensor) -> Tensor:
         """The `rows`, of shape (n, ...), of all processes in the order of their ranks."""
