@@ -17,16 +17,22 @@ from .analysis.drawings import plot_confusion, plot_worst
 from .analysis.interpret import Interpretation
 from .artefact.predictor import Predictor
 from .data.bunch import Data
+from .data.folds import Folds, folds
 from .data.loaders import LoaderData, TensorData
 from .data.order import Batch, Loader
-from .data.split import folds
 from .errors import ArgumentError, DataError, EasyLearnError, EasyLearnWarning, SaveError, StateError, WeightsError
+from .experiment.audit import audit
+from .experiment.blend import Blend, blend
+from .experiment.certainty import interval, spread, versus
 from .experiment.compare import Runs, TrackedRun, compare
+from .experiment.cross_fit import Crossed, cross_fit
 from .experiment.found import Found
 from .experiment.reproduce import Reproduction, reproduce
 from .experiment.search import search
+from .experiment.submit import pseudo_label, snapshots, submit
 from .experiment.track import Track
 from .experiment.trackers import MLflow, TensorBoard, WandB
+from .experiment.tuned import tune_thresholds
 from .export import load_learner, load_predictor
 from .learning import Learner
 from .metrics import Metric, accuracy, error_rate, f1, f_beta, mae, perplexity, rmse, rmspe, roc_auc, top_k
@@ -70,11 +76,12 @@ from .train.callbacks import (
     EarlyStopping,
     KeepBest,
     MixUp,
+    Prune,
     ReduceLROnPlateau,
     SaveBest,
     SaveCycles,
     WeightAverage,
-)
+)  # fmt: skip
 from .train.optim import adamw, sgd
 from .train.processes import launch
 from .train.record import Record
@@ -91,21 +98,22 @@ from .vision.policies import Blur, Hue, Perspective, RandAugment, Saturation, Tr
 __version__ = "0.1.0"
 
 __all__ = [
-    "ActivationPenalty", "ArgumentError", "Batch", "Blur", "BodyHead", "Callback", "CollabData", "CutMix", "Data",
-    "DataError", "Dihedral", "Drops", "EarlyStopping", "EasyLearnError", "EasyLearnWarning", "EntityEmbedder", "Erase",
-    "ExclusiveTask", "Flip", "Found", "Hue", "ImageData", "Interpretation", "KeepBest", "LayerGroup", "Learner",
-    "Light", "Loader", "LoaderData", "MLflow", "Metric", "MixUp", "Pause", "Perspective", "Prediction", "Predictions",
-    "Predictor", "RandAugment", "RandomResizedCrop", "RateByLength", "Record", "ReduceLROnPlateau", "Reproduction",
-    "Rotate", "Run", "Runs", "SampledSoftmax", "Saturation", "SaveBest", "SaveCycles", "SaveError", "Schedule", "Shift",
-    "SingleDevice", "StateError", "Strategy", "SubwordTokenizer", "TabularData", "Task", "TensorBoard", "TensorData",
-    "TextBody", "TextData", "TextLMData", "Track", "TrackedRun", "Transform", "TrivialAugment", "Vocab", "WandB",
-    "WeightAverage", "WeightsError", "WordTokenizer", "Zoom", "accuracy", "adamw", "add_datepart", "arch_names",
-    "average_predictions", "choose_threshold", "collab_learner", "compare", "contrast", "elapsed_since", "embeddings",
-    "error_rate", "f1", "f_beta", "folds", "generate", "get_arch", "grad_cam", "language_model_learner", "launch",
-    "load_encoder",
-    "load_learner", "load_predictor", "losses", "mae", "metrics", "multi_label", "next_token", "occlusion",
-    "partial_dependence", "permutation_importance", "perplexity", "plot_confusion", "plot_embeddings", "plot_grad_cam",
-    "plot_worst", "pooled_head", "register", "regression", "reproduce", "rmse", "rmspe", "roc_auc", "rolling_windows",
-    "save_encoder", "schedules", "search", "sgd", "single_label", "tabular_learner", "text_classifier_learner", "top_k",
+    "ActivationPenalty", "ArgumentError", "Batch", "Blend", "Blur", "BodyHead", "Callback", "CollabData", "Crossed",
+    "CutMix", "Data", "DataError", "Dihedral", "Drops", "EarlyStopping", "EasyLearnError", "EasyLearnWarning",
+    "EntityEmbedder", "Erase", "ExclusiveTask", "Flip", "Folds", "Found", "Hue", "ImageData", "Interpretation",
+    "KeepBest", "LayerGroup", "Learner", "Light", "Loader", "LoaderData", "MLflow", "Metric", "MixUp", "Pause",
+    "Perspective", "Prediction", "Predictions", "Predictor", "Prune", "RandAugment", "RandomResizedCrop",
+    "RateByLength", "Record", "ReduceLROnPlateau", "Reproduction", "Rotate", "Run", "Runs", "SampledSoftmax",
+    "Saturation", "SaveBest", "SaveCycles", "SaveError", "Schedule", "Shift", "SingleDevice", "StateError", "Strategy",
+    "SubwordTokenizer", "TabularData", "Task", "TensorBoard", "TensorData", "TextBody", "TextData", "TextLMData",
+    "Track", "TrackedRun", "Transform", "TrivialAugment", "Vocab", "WandB", "WeightAverage", "WeightsError",
+    "WordTokenizer", "Zoom", "accuracy", "adamw", "add_datepart", "arch_names", "audit", "average_predictions", "blend",
+    "choose_threshold", "collab_learner", "compare", "contrast", "cross_fit", "elapsed_since", "embeddings",
+    "error_rate", "f1", "f_beta", "folds", "generate", "get_arch", "grad_cam", "interval", "language_model_learner",
+    "launch", "load_encoder", "load_learner", "load_predictor", "losses", "mae", "metrics", "multi_label", "next_token",
+    "occlusion", "partial_dependence", "permutation_importance", "perplexity", "plot_confusion", "plot_embeddings",
+    "plot_grad_cam", "plot_worst", "pooled_head", "pseudo_label", "register", "regression", "reproduce", "rmse",
+    "rmspe", "roc_auc", "rolling_windows", "save_encoder", "schedules", "search", "sgd", "single_label", "snapshots",
+    "spread", "submit", "tabular_learner", "text_classifier_learner", "top_k", "tune_thresholds", "versus",
     "vision_learner", "vision_model",
 ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Commands: `easylearn demo`, `pretrain-lm`, `predict`, `info`, `resume`, `search`, `serve`, `load`, `build`."""
+"""Commands: `easylearn demo`, `pretrain-lm`, `predict`, `info`, `resume`, `search`, `serve`, `load`, `page`."""
 
 from __future__ import annotations
 

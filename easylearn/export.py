@@ -9,13 +9,14 @@ import torch
 from torch import nn
 
 from .artefact.archive import Archive
+from .artefact.ensemble import is_ensemble, make_ensemble, read_members
 from .artefact.model_file import load_model, refuse_damage
 from .artefact.predictor import Predictor
 from .artefact.training import TrainingSettings
 from .data.bunch import BlankData, Data
 from .data.loaders import TensorPreprocessor
 from .data.preprocess import Preprocessor
-from .errors import WeightsError
+from .errors import ArgumentError, WeightsError
 from .files import StrPath
 from .learning import Learner
 from .options import strict
@@ -39,30 +40,36 @@ _KINDS: Mapping[str, type[Preprocessor]] = {
 def _open(path: StrPath, own: nn.Module | None) -> tuple[nn.Module, Task, BlankData, dict[str, Any]]:
     """Model, task, data without items, and spec of a file."""
     with Archive(path) as archive:
-        recipe = archive.spec.get("data")
-        kind = recipe.get("kind") if isinstance(recipe, dict) else None
-        if not isinstance(recipe, dict) or not isinstance(kind, str) or kind not in _KINDS:
-            raise WeightsError(
-                f"{path} is about {kind!r}, which this easylearn does not know; known are {list(_KINDS)}"
-            )
-        batch_size = recipe.get("batch_size")
-        if type(batch_size) is not int or not 0 < batch_size <= MOST_ITEMS:
-            raise WeightsError(f"{path} asks for batches of {str(batch_size)[:50]} items; it is damaged")
-        # also a number that is none, or infinite, deep inside of what a processor had learned
-        with refuse_damage(path, "says in a damaged way how items are prepared"):
-            task = Task.from_json(archive.spec.get("task"))
-            preprocessor = _KINDS[kind].from_recipe(recipe, task)
-            data = BlankData(preprocessor.complete(task), batch_size, preprocessor)
-            model = load_model(archive, own)
-            preprocessor.check_model(model)
-        return model, data.task, data, archive.spec
+        if is_ensemble(archive):
+            raise ArgumentError(f"{path} holds several models, which predict together: load_predictor(path)")
+        return _read(archive, own)
+
+
+def _read(archive: Archive, own: nn.Module | None) -> tuple[nn.Module, Task, BlankData, dict[str, Any]]:
+    """The same of an open file, or of one of the models of an ensemble's."""
+    path = archive.path
+    recipe = archive.spec.get("data")
+    kind = recipe.get("kind") if isinstance(recipe, dict) else None
+    if not isinstance(recipe, dict) or not isinstance(kind, str) or kind not in _KINDS:
+        raise WeightsError(f"{path} is about {kind!r}, which this easylearn does not know; known are {list(_KINDS)}")
+    batch_size = recipe.get("batch_size")
+    if type(batch_size) is not int or not 0 < batch_size <= MOST_ITEMS:
+        raise WeightsError(f"{path} asks for batches of {str(batch_size)[:50]} items; it is damaged")
+    # also a number that is none, or infinite, deep inside of what a processor had learned
+    with refuse_damage(path, "says in a damaged way how items are prepared"):
+        task = Task.from_json(archive.spec.get("task"))
+        preprocessor = _KINDS[kind].from_recipe(recipe, task)
+        data = BlankData(preprocessor.complete(task), batch_size, preprocessor)
+        model = load_model(archive, own)
+        preprocessor.check_model(model)
+    return model, data.task, data, archive.spec
 
 
 @strict({"fname": "path", "cpu": 'device="cpu"'})
 def load_predictor(
     path: StrPath, *, model: nn.Module | None = None, device: str | torch.device | None = None
 ) -> Predictor:
-    """A predictor out of a file that `learn.export` wrote. It needs no data, and nothing in the file is executed.
+    """A predictor out of a file that `learn.export` or a blend's `export` wrote; nothing in the file is executed.
 
     Args:
         path: the file.
@@ -75,8 +82,19 @@ def load_predictor(
     Raises:
         WeightsError: the file is missing, damaged or of another kind, or the model does not fit.
     """
-    net, task, data, spec = _open(path, model)
-    training = TrainingSettings.from_json(spec.get("training"), path)
+    with Archive(path) as archive:
+        if not is_ensemble(archive):
+            return _predictor(archive, model, device)
+        found = read_members(archive)
+        each = [_predictor(one, model, device) for one in found.archives]
+        if any(each[0].task.same_as(one.task) for one in each):
+            raise WeightsError(f"the models in {path} predict different things")
+        return make_ensemble(each, found, archive.spec)
+
+
+def _predictor(archive: Archive, model: nn.Module | None, device: str | torch.device | None) -> Predictor:
+    net, task, data, spec = _read(archive, model)
+    training = TrainingSettings.from_json(spec.get("training"), archive.path)
     strategy = SingleDevice(device, training.precision)
     net = strategy.place(net).eval()
     return Predictor(net, task, data.preprocessor.for_model(net), strategy, data.batch_size, spec)

@@ -38,7 +38,12 @@ Statistic = Callable[[Codes], Floats]
 
 @dataclass(frozen=True)
 class Interval:
-    """A number and between what it lies: `low` and `high` hold the truth in a share `level` of all cases.
+    """A number and between what it lies.
+
+    Args:
+        value: the number.
+        low, high: the ends of the interval.
+        level: in what share of all cases the truth lies between them.
 
     >>> print(Interval(0.914, 0.9012, 0.926))
     0.9140 [0.9012, 0.9260]
@@ -61,7 +66,12 @@ class Interval:
 
 @dataclass(frozen=True)
 class Difference(Interval):
-    """How much better the first is than the second, by the metric's own direction; `p` is that of a permutation test.
+    """How much better the first is than the second, by the metric's own direction.
+
+    Args:
+        value, low, high, level: see `Interval`; above 0 the first is better.
+        p: of a permutation test that there is no difference.
+        name: of the metric.
 
     >>> print(Difference(0.004, -0.003, 0.011, p=0.3, name="accuracy"))
     accuracy +0.0040, 95 % -0.0030 to +0.0110: not distinguishable (p = 0.3)

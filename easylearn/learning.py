@@ -602,7 +602,7 @@ class Learner:
         path: StrPath,
         *,
         format: Format = "easylearn",
-        quantize: Literal["int8"] | None = None,
+        quantize: Literal["int8", "weights"] | None = None,
         prune: float | None = None,
     ) -> ExportReport:
         """Write one file from which `load_predictor` and `load_learner` rebuild everything; it holds no code.
@@ -611,7 +611,7 @@ class Learner:
             path: the file to create or replace, such as "pets.easylearn".
             format: "easylearn"; "onnx" for ONNX Runtime; "torch" for `torch.export.load`. The last two are compared
                 with the learner on real items before the file takes its place.
-            quantize: "int8" keeps large weights in 8 bits.
+            quantize: "weights" keeps large weights in 8 bits; "int8" makes ONNX Runtime compute in them, too.
             prune: this share of the numbers in large weights, the smallest ones, become 0.
 
         Returns:

@@ -54,6 +54,6 @@ if __name__ == "__main__":
     data = TabularData.from_df(
         df, "Sales", cat_names=CATS.split(), cont_names=CONTS.split(), time="Date", valid="6W", log_target=True
     )
-    learn = tabular_learner(data, [400, 200], metrics=[rmspe])
+    learn = tabular_learner(data, [400, 200], linear=False, metrics=[rmspe])
     learn.fit_one_cycle(1e-2, 3)
     plot_embeddings(learn, "State").savefig(given.out)

@@ -9,16 +9,17 @@ from pathlib import Path
 from typing import Any, get_args
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ..errors import ArgumentError, SaveError, StateError
 from ..files import StrPath, as_path, atomic_write
+from ..nn.pruning import is_large, prunable, smallest
 from ..nn.registry import own_parts
 from .archive import Archive
 from .check_items import WITHIN, WITHIN_ROUNDED
 from .measure import ExportReport, Format, Quantize, TrainedModel, first_batch, measure
 from .model_file import describe_task, library_versions, load_model, write_model
-from .pack import FEWEST, How, pack, unpack
+from .pack import How, pack, unpack
 from .runtimes import write_runtime
 from .self_check import describe_inputs, run_model, written_check
 
@@ -30,8 +31,8 @@ def write_export(
     """Write a trained model to a file; see `Learner.export` for the arguments."""
     if format not in get_args(Format):
         raise ArgumentError(f"format must be one of {list(get_args(Format))}, got {format!r}")
-    if quantize not in (None, "int8"):
-        raise ArgumentError(f'quantize must be "int8" or None, got {quantize!r}')
+    if quantize not in (None, "int8", "weights"):
+        raise ArgumentError(f'quantize must be "int8", "weights" or None, got {quantize!r}')
     if prune is not None and (isinstance(prune, bool) or not 0 < prune < 1):
         raise ArgumentError(f"prune is a fraction above 0 and below 1, got {prune!r}")
     target = as_path(path, "a file to write")
@@ -52,11 +53,11 @@ def write_export(
     if how is None:
         return ExportReport(target, format, {"written": {"bytes": float(target.stat().st_size)}}, checked)
     with tempfile.TemporaryDirectory() as folder:
-        whole = write_model(Path(folder) / "whole", trained.model, _spec(trained))
+        whole = write_model(Path(folder) / "whole", trained.model, spec)
         before = {"bytes": float(whole.stat().st_size), **measure(trained, trained.model)}
     after = {"bytes": float(target.stat().st_size), **measure(trained, packed)}
     again = "Weights become floats again when the file is loaded, so it takes the same time; "
-    notes = (again + "format='onnx' computes in 8 bits.",) if quantize else ()
+    notes = (again + "format='onnx' computes in 8 bits.",) if quantize == "int8" else ()
     return ExportReport(target, format, {"before": before, "after": after}, notes=notes)
 
 
@@ -87,11 +88,8 @@ def pruned(model: nn.Module, fraction: float) -> nn.Module:
     """A copy in which a fraction of each large weight, its smallest numbers, is 0 (arXiv 1506.02626)."""
     other = copy.deepcopy(model)
     with torch.no_grad():
-        for weight in _large(other):
-            smallest = weight.abs().flatten().topk(int(weight.numel() * fraction), largest=False).indices
-            gone = torch.zeros(weight.numel(), dtype=torch.bool, device=weight.device)
-            gone[smallest] = True
-            weight.masked_fill_(gone.reshape(weight.shape), 0)
+        for weight in prunable(other).values():
+            weight.masked_fill_(smallest(weight, fraction), 0)
     return other
 
 
@@ -100,13 +98,9 @@ def as_packed(model: nn.Module, how: How) -> nn.Module:
     other = copy.deepcopy(model)
     with torch.no_grad():
         way: How = "int8" if "int8" in how else "sparse"
-        for weight in _large(other):
+        for weight in filter(is_large, other.parameters()):
             weight.copy_(unpack(pack(weight, way), way, tuple(weight.shape)))
     return other
-
-
-def _large(model: nn.Module) -> list[Tensor]:
-    return [p for p in model.parameters() if p.ndim >= 2 and p.numel() >= FEWEST and p.is_floating_point()]
 
 
 def _compare(trained: TrainedModel, archive: Archive, exact: bool) -> int:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Format = Literal["easylearn", "onnx", "torch"]
-Quantize = Literal["int8"] | None
+Quantize = Literal["int8", "weights"] | None
 TIMED = 30  # single items that latency is the median of
 CHECKED = 8  # items that a written file is compared on
 

@@ -19,9 +19,10 @@ from torch.nn.modules import module as hooks
 from ..errors import ArgumentError, EasyLearnError, StateError, WeightsError
 from ..files import StrPath
 from ..nn import registry
+from ..nn.pruning import is_large
 from ..task import Task
 from .archive import Archive, write_archive
-from .pack import FEWEST, MARK, How, check, pack, unpack_into
+from .pack import MARK, How, check, pack, unpack_into
 
 MOST_OF_ALL = 2**40  # numbers of a model, before it is looked at how many are there
 MOST_CUT_OFF = 2**26  # numbers that are made and not kept, where a model must be made in full
@@ -102,7 +103,7 @@ def write_model(path: StrPath, model: nn.Module, spec: Mapping[str, Any], *, how
 
 def _way(tensor: Tensor, how: How | None) -> How | None:
     """The way to pack a tensor; None for a small one, a vector or whole numbers."""
-    if how is None or tensor.ndim < 2 or tensor.numel() < FEWEST or not tensor.is_floating_point():
+    if how is None or not is_large(tensor):
         return None
     zeros = 1 - int(tensor.count_nonzero()) / tensor.numel()
     # A bit per number must be made up for by the zeros that are left out.

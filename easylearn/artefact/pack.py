@@ -14,7 +14,6 @@ from ..errors import ArgumentError
 How = Literal["int8", "sparse", "sparse_int8"]
 MARK = "::"  # between the name of a tensor and that of a piece of it; no attribute can hold it
 _BYTES = 2**16  # of a mask that are looked at together
-FEWEST = 256  # numbers in a tensor below which packing gains nothing
 
 
 def pack(tensor: Tensor, how: How) -> dict[str, Tensor]:

@@ -37,6 +37,7 @@ from .check_items import WITHIN, WITHIN_ROUNDED
 from .measure import ExportReport, Quantize, TrainedModel, first_batch, timed
 from .model_file import describe_task, library_versions
 from .self_check import describe_inputs, written_check
+from .weights8 import shrink_weights
 
 RuntimeFormat = Literal["onnx", "torch"]
 TOLERANCE = 1e-4  # of a probability; of numbers larger than 1, of their size
@@ -166,7 +167,7 @@ def write_runtime(
             rows = {"before": _measured(whole, before, trained, example)}
             if quantize is not None:
                 with _no_graph_error(format):
-                    file = _quantized(file, folder / "int8", trained, example)
+                    file = _quantized(file, folder / "int8", trained, example, quantize)
                     program = _WAYS[format][1](file, example.runtime.names)
                     difference = _difference(program, changed, example)
             rows["after"] = _measured(file, program, trained, example)
@@ -319,12 +320,18 @@ def _measured(path: Path, program: Program, trained: TrainedModel, example: _Exa
     return result
 
 
-def _quantized(path: Path, out: Path, trained: TrainedModel, example: _Example) -> Path:
-    """Write an ONNX file that computes in 8 bits.
+def _quantized(path: Path, out: Path, trained: TrainedModel, example: _Example, quantize: Quantize) -> Path:
+    """Write an ONNX file whose weights have 8 bits; with "int8" it computes in 8 bits, too.
 
-    Weights use seven of them: two products then fit into 16 bits, in which processors without VNNI add them up.
+    There weights use seven of them: two products then fit into 16 bits, in which processors without VNNI add them up.
     """
     onnx = _package("onnx")
+    if quantize == "weights":
+        model = onnx.load(str(path))
+        shrink_weights(model)
+        onnx.save(model, str(out))
+        _write_about(out, example, open_onnx(out, example.runtime.names), WITHIN)
+        return out
     tools, shapes = _package("onnxruntime.quantization"), _package("onnxruntime.quantization.shape_inference")
     ready, middle = path.with_name("ready"), path.with_name("middle")
     weights = {"weight_type": tools.QuantType.QInt8, "per_channel": True, "reduce_range": True}

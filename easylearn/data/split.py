@@ -1,4 +1,6 @@
-"""Which items train and which validate: a fraction, chosen items, whole groups, the last ones by time, or folds.
+"""Which items train and which validate: a fraction, chosen items, whole groups, or the last ones by time.
+
+Folds for a cross-validation are in `folds.py`.
 
 Every split is a pure function of its arguments and the seed; no global generator is read or moved.
 """
@@ -76,7 +78,7 @@ def split_indices(
     >>> split_indices(4, "2D", time=["2024-01-03", "2024-01-02", "2024-01-01", "2024-01-04"])
     (array([1, 2]), array([0, 3]))
     """
-    n, how = _whole("n", n, 1), _how({"stratify": stratify, "groups": groups, "time": time})
+    n, how = whole("n", n, 1), given_of({"stratify": stratify, "groups": groups, "time": time})
     if valid is None:
         if how:
             raise ArgumentError(f"{how[0]} says how to split, but valid=None asks for no validation; give a fraction")
@@ -93,64 +95,7 @@ def split_indices(
         )
     if how:
         raise ArgumentError(f"{how[0]} goes with a fraction, such as valid=0.2; with chosen items leave it out")
-    return _complement(n, _positions(n, valid, index))
-
-
-def folds(
-    n: int,
-    k: int,
-    *,
-    seed: int = 0,
-    stratify: OnePerItem | None = None,
-    groups: OnePerItem | None = None,
-    time: OnePerItem | None = None,
-    gap: str | dt.timedelta | float | None = None,
-) -> list[tuple[Indices, Indices]]:
-    """Split `range(n)` for a k-fold cross-validation, into disjoint validation splits.
-
-    Without `time` they hold every item between them, and differ by at most one item in size, or with `groups` by as
-    little as whole groups allow. With `time` they are the last k of k + 1 pieces of equal size.
-
-    Args:
-        n: how many items there are.
-        k: how many folds, from 2 to n.
-        seed: which of the possible foldings.
-        stratify: n labels; the folds differ by at most one item in each class. A class with a single item is absent
-            from training in the fold that holds it.
-        groups: n group names; all items of a group are in one validation split.
-        time: n times or numbers; each fold validates on a piece of it and trains on what was before.
-        gap: with `time`: how much before the validation items is left out of training: a length of time such as "7D",
-            or a number where `time` holds numbers.
-
-    Returns:
-        Per fold the positions of its training and of its validation items, each sorted.
-
-    Raises:
-        ArgumentError: an argument is out of range, or does not fit the items or another.
-        DataError: a time is missing or is no time.
-
-    >>> sorted(i for train, valid in folds(7, 3) for i in valid.tolist())
-    [0, 1, 2, 3, 4, 5, 6]
-    >>> [(len(train), valid.tolist()) for train, valid in folds(6, 2, time=[3, 1, 2, 6, 5, 4])]
-    [(2, [0, 5]), (4, [3, 4])]
-    """
-    n, k = _whole("n", n, 2), _whole("k", k, 2)
-    _how({"stratify": stratify, "groups": groups, "time": time})
-    if gap is not None and time is None:
-        raise ArgumentError("gap goes with time=, the times of the items")
-    if k > n:
-        raise ArgumentError(f"k={k} folds need at least as many items, got n={n}")
-    if time is not None:
-        return _folds_in_time(n, k, time, gap)
-    order = keyed.permutation(n, seed, "kfold")
-    if groups is not None:
-        fold_of = _fold_of_groups(order, _codes("groups", groups, n), k)
-        return [_complement(n, np.flatnonzero(fold_of == fold)) for fold in range(k)]
-    if stratify is not None:
-        codes = _codes("stratify", stratify, n)
-        order = order[np.argsort(codes[order], kind="stable")]
-    # Items are dealt out like cards, so neighbours (the same class) land in different folds.
-    return [_complement(n, order[fold::k]) for fold in range(k)]
+    return complement(n, _positions(n, valid, index))
 
 
 def get_cv_idxs(n: int, cv_idx: int = 0, val_pct: float = 0.2, seed: int = 42) -> Indices:
@@ -168,7 +113,7 @@ def get_cv_idxs(n: int, cv_idx: int = 0, val_pct: float = 0.2, seed: int = 42) -
     >>> get_cv_idxs(10)
     array([8, 1])
     """
-    n, cv_idx = _whole("n", n, 1), _whole("cv_idx", cv_idx, 0)
+    n, cv_idx = whole("n", n, 1), whole("cv_idx", cv_idx, 0)
     if not 0.0 < val_pct < 1.0:
         raise ArgumentError(f"val_pct must be above 0 and below 1, got {val_pct}")
     size = int(val_pct * n)
@@ -209,13 +154,15 @@ def fraction_of(valid: Any) -> float | None:
     return float(valid) if isinstance(valid, Real | Decimal) and not isinstance(valid, bool | np.bool_) else None
 
 
-def _how(given: Mapping[str, OnePerItem | None]) -> list[str]:
+def given_of(
+    given: Mapping[str, OnePerItem | None], contradictions: Sequence[tuple[str, str, str]] = _CONTRADICTIONS
+) -> list[str]:
     """Which of `stratify`, `groups` and `time` are given; refuses what is no column, and two that contradict."""
     how = [name for name, values in given.items() if values is not None]
     for name in how:
         if isinstance(given[name], bool | str):
             raise ArgumentError(f"{name} must have one entry per item, got {given[name]!r}")
-    for one, other, why in _CONTRADICTIONS:
+    for one, other, why in contradictions:
         if one in how and other in how:
             raise ArgumentError(f"give {one} or {other}, not both: {why}")
     return how
@@ -241,53 +188,7 @@ def _last(n: int, valid: Any, fraction: float | None, time: OnePerItem) -> tuple
         raise ArgumentError(f"time holds numbers, so valid must be a fraction, not a length of time, got {valid!r}")
     if chosen.all():
         raise ArgumentError(f"valid={valid!r} takes every item from {when.min()} to {when.max()}, so none would train")
-    return _places(~chosen), _places(chosen)
-
-
-def _folds_in_time(
-    n: int, k: int, time: OnePerItem, gap: str | dt.timedelta | float | None
-) -> list[tuple[Indices, Indices]]:
-    """The last k of k + 1 pieces by time, each after all that was before it; items of one time stay in one piece."""
-    import pandas as pd
-
-    when = read_times(time, n)
-    before: Any = gap
-    if gap is not None and pd.api.types.is_datetime64_any_dtype(when.dtype):
-        if not isinstance(gap, str | dt.timedelta):
-            raise ArgumentError(f"time holds times, so gap must be a length such as '7D', got {gap!r}")
-        before = length_of(gap, "gap")
-    elif isinstance(gap, str | dt.timedelta) or (gap is not None and not gap > 0):
-        raise ArgumentError(f"time holds numbers, so gap must be a number above 0, got {gap!r}")
-    order = when.sort_values(ignore_index=True)
-    size = n // (k + 1)
-    begins = [order[n - (k - fold) * size] for fold in range(k)] if size else []
-    if len(set(begins)) < k or begins[0] == order[0]:
-        raise ArgumentError(
-            f"{k} folds in time need {k + 1} pieces, but {when.nunique()} different times in {n} items do not give so "
-            "many; take fewer folds"
-        )
-    made = []
-    for fold, begin in enumerate(begins):
-        held_out = when >= begin if fold == k - 1 else (when >= begin) & (when < begins[fold + 1])
-        train = when < (begin if before is None else begin - before)
-        if not train.any():
-            raise ArgumentError(f"gap={gap!r} leaves nothing to train on before {begin}, where fold {fold} validates")
-        made.append((_places(train), _places(held_out)))
-    return made
-
-
-def _fold_of_groups(order: Indices, codes: npt.NDArray[Any], k: int) -> Indices:
-    """The fold of each item: groups, the largest first, each go where the fewest items are."""
-    sizes = np.bincount(codes)
-    if len(sizes) < k:
-        raise ArgumentError(f"k={k} folds need at least as many groups, got {len(sizes)}")
-    shuffled = _met(codes[order])  # groups of one size take turns
-    fold_of, filled = np.zeros(len(sizes), np.int64), np.zeros(k, np.int64)
-    for group in shuffled[np.argsort(-sizes[shuffled], kind="stable")].tolist():
-        fold_of[group] = np.argmin(filled)
-        filled[fold_of[group]] += sizes[group]
-    chosen: Indices = fold_of[codes]
-    return chosen
+    return places(~chosen), places(chosen)
 
 
 def _by_fraction(
@@ -302,10 +203,10 @@ def _by_fraction(
     wanted = min(max(round(n * fraction), 1), n - 1)
     order = keyed.permutation(n, seed, "split")
     if stratify is not None:
-        return _complement(n, _stratified(order, _codes("stratify", stratify, n), fraction, wanted))
+        return complement(n, _stratified(order, codes_of("stratify", stratify, n), fraction, wanted))
     if groups is not None:
-        return _complement(n, _grouped(order, _codes("groups", groups, n), wanted))
-    return _complement(n, order[:wanted])
+        return complement(n, _grouped(order, codes_of("groups", groups, n), wanted))
+    return complement(n, order[:wanted])
 
 
 def _stratified(order: Indices, codes: npt.NDArray[Any], fraction: float, wanted: int) -> Indices:
@@ -315,7 +216,7 @@ def _stratified(order: Indices, codes: npt.NDArray[Any], fraction: float, wanted
     counts = np.minimum(np.floor(quota).astype(np.int64), sizes - 1)
     room = (quota > counts) & (counts < sizes - 1)
     classes = codes[order]
-    met = _met(classes)
+    met = in_order_met(classes)
     by_remainder = met[np.argsort((counts - quota)[met], kind="stable")]
     counts[by_remainder[room[by_remainder]][: max(wanted - int(counts.sum()), 0)]] += 1
     if not counts.sum():
@@ -335,7 +236,7 @@ def _grouped(order: Indices, codes: npt.NDArray[Any], wanted: int) -> Indices:
     sizes = np.bincount(codes)
     if len(sizes) < 2:
         raise ArgumentError("groups has one group only, so one side would be empty; give at least two groups")
-    shuffled = _met(codes[order])
+    shuffled = in_order_met(codes[order])
     taken, total = np.zeros(len(sizes), dtype=bool), 0
     for group in shuffled.tolist():
         size = int(sizes[group])
@@ -347,7 +248,7 @@ def _grouped(order: Indices, codes: npt.NDArray[Any], wanted: int) -> Indices:
     return np.flatnonzero(taken[codes]).astype(np.int64)
 
 
-def _met(codes: npt.NDArray[Any]) -> npt.NDArray[Any]:
+def in_order_met(codes: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """The codes, in the order in which they are met."""
     import pandas as pd
 
@@ -410,17 +311,19 @@ def _by_label(n: int, valid: Any, index: pd.Index[Any] | None) -> Any:
     return valid.to_numpy(np.bool_)
 
 
-def _complement(n: int, valid: Indices) -> tuple[Indices, Indices]:
+def complement(n: int, valid: Indices) -> tuple[Indices, Indices]:
+    """All other items than `valid`, and these, sorted."""
     mask = np.zeros(n, dtype=bool)
     mask[valid] = True
-    return _places(~mask), _places(mask)
+    return places(~mask), places(mask)
 
 
-def _places(mask: Any) -> Indices:
+def places(mask: Any) -> Indices:
+    """Where a mask is true."""
     return np.flatnonzero(np.asarray(mask)).astype(np.int64, copy=False)
 
 
-def _codes(name: str, labels: Iterable[Any], n: int) -> npt.NDArray[Any]:
+def codes_of(name: str, labels: Iterable[Any], n: int) -> npt.NDArray[Any]:
     """Labels as numbers, in the order in which they first occur. All NaN are one label; a row is one label."""
     import pandas as pd
 
@@ -437,7 +340,8 @@ def _hashable(label: Any) -> Hashable:
     return tuple(map(_hashable, label)) if isinstance(label, list | tuple | np.ndarray) else label
 
 
-def _whole(name: str, value: int, least: int) -> int:
+def whole(name: str, value: int, least: int) -> int:
+    """`value` as a whole number of at least `least`, of whatever type, else refused by its `name`."""
     if not isinstance(value, Integral) or isinstance(value, (bool, np.bool_)) or value < least:
         raise ArgumentError(f"{name} must be a whole number of at least {least}, got {value!r}")
     return int(value)

@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+from ..intervals import Difference, Interval
+from .audit import Audit, Finding
+from .certainty import Spread
 from .space import choice, log, ordered, powers, standard_space, subset, uniform, when
+from .tuned import Tuned
 
-__all__ = ["choice", "log", "ordered", "powers", "standard_space", "subset", "uniform", "when"]
+__all__ = [
+    "Audit", "Difference", "Finding", "Interval", "Spread", "Tuned", "choice", "log", "ordered", "powers",
+    "standard_space", "subset", "uniform", "when",
+]  # fmt: skip

@@ -85,6 +85,7 @@ def search(
         StateError: the folder holds another search; the message says in what it differs.
 
     >>> import tempfile, torch, easylearn as el
+    >>> from easylearn.experiment import log
     >>> x = torch.randn(64, 3, generator=torch.Generator().manual_seed(0))
     >>> data = el.TensorData((x, (x[:, 0] > 0).long()), (x, (x[:, 0] > 0).long()), el.single_label(["a", "b"]))
     >>> def make(p):

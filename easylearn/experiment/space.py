@@ -129,7 +129,7 @@ def log(low: float, high: float, whole: bool = False) -> Span:
         low, high: its ends.
         whole: whole numbers only.
 
-    >>> log(1e-4, 1.0).value(0.5)
+    >>> round(log(1e-4, 1.0).value(0.5), 6)
     0.01
     """
     return Span(low, high, log=True, whole=whole)

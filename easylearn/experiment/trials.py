@@ -11,17 +11,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from .. import keyed
 from ..data.bunch import SplitName
+from ..data.order import ItemLoader, Order, TensorSource
 from ..errors import ArgumentError, EasyLearnWarning, StateError, did_you_mean, name_of
 from ..files import StrPath, read_tensors, write_tensors
 from ..learning import Learner
+from ..nn.body_head import BodyHead
 from ..task import Predictions, Task
 from ..train.callback import Callback
 from ..train.checkpoints.writer import Continued
 from ..train.monitor import Monitor
+from ..train.precompute import FeatureStore
 from ..train.predict import gather
 from ..train.state import Pause, Run
 from .lines import Row
@@ -275,12 +279,19 @@ def _outcome(learn: Learner, watch: _Watch) -> Row:
 
 
 def _said(learn: Learner, split: SplitName, run: Run | None) -> Predictions:
-    """Predictions of a split; out of stored features, where the head was trained and validated on these."""
-    if learn.precompute and split == "valid" and run is not None and run.valid_loader is not None:
+    """Predictions of a split; out of stored features, which folds share, where the head was trained on these."""
+    own, model = learn.data.loader(split), learn.model
+    if not learn.precompute or not isinstance(model, BodyHead) or not isinstance(own, ItemLoader):
+        said: Predictions = learn.predict(split=split)
+        return said
+    if split == "valid" and run is not None and run.valid_loader is not None:
         logits, targets = gather(run.model, run.valid_loader, run.strategy)
-        return Predictions.of(learn.task, learn.task.activate(logits), learn.data.ids(split), targets)
-    said: Predictions = learn.predict(split=split)
-    return said
+    else:
+        features = FeatureStore().table(model, learn.data, split, learn.strategy)
+        order = Order(len(features), learn.data.batch_size, False)
+        loader = ItemLoader(order, TensorSource([features], np.arange(len(features))), own.target)
+        logits, targets = gather(model.head, loader, learn.strategy)
+    return Predictions.of(learn.task, learn.task.activate(logits), learn.data.ids(split), targets)
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

@@ -11,13 +11,14 @@ PACKAGE = "easylearn_runtime"
 HOUSE = Path(__file__).resolve().parent.parent
 MODULES = {
     "": ["errors", "files"],
+    "analysis": ["page"],
     "artefact": ["check_items"],
     "data": ["claims", "levels", "values"],
     "serve": [p.stem for p in sorted((HOUSE / "serve").glob("*.py")) if p.stem not in ("__init__", "torch_engine")],
     "tabular": ["fitted", "reports"],
     "texts": ["store", "tokenize", "vocab", "words"],
 }
-PAGE = ("page.html", "page.css", "page.js")
+PAGES = {"analysis": ["page.html"], "serve": ["local.js", "page.css", "page.html", "page.js", "prepare.js"]}
 ROOT = '''"""Serves models that easylearn exported as ONNX files."""
 
 from .serve import asgi
@@ -76,8 +77,8 @@ class Build(build_py):
                 found[f"{package}/__init__.py"] = (HOUSE / package / "__init__.py").read_text(encoding="utf-8")
             for module in modules:
                 found[f"{package}/{module}.py"] = (HOUSE / package / f"{module}.py").read_text(encoding="utf-8")
-        for name in PAGE:
-            found[f"serve/{name}"] = (HOUSE / "serve" / name).read_text(encoding="utf-8")
+        for name in (f"{package}/{page}" for package, pages in PAGES.items() for page in pages):
+            found[name] = (HOUSE / name).read_text(encoding="utf-8")
         return {name.lstrip("/"): text for name, text in found.items()}
 
 

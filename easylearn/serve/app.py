@@ -49,6 +49,7 @@ class Models:
         if not files:
             raise ArgumentError("there is no model to serve: name a file that learn.export wrote")
         self.files, self.limits = dict(files), limits
+        self.lag = 0.0  # seconds by which this process is late for what is due: others wait in their sockets so long
         self._stamps: dict[str, tuple[int, int, int]] = {}
         self._served = {name: self._open(name) for name in self.files}
 
@@ -64,6 +65,12 @@ class Models:
             return self._served[name] if name else next(iter(self._served.values()))
         except KeyError as error:
             raise RefusedError(404, f"there is no model {name[:60]!r}; there are {list(self._served)}") from error
+
+    def admit(self) -> None:
+        """Refuse a request with 503 where those before it keep this process from its turn."""
+        if self.lag > self.limits.max_wait / 2:  # it waited once to be read, and waits once more to be run
+            said = {"retry-after": str(max(1, round(self.lag)))}
+            raise RefusedError(503, f"the server is {self.lag:.1f} s behind with what came before: come again", said)
 
     @property
     def names(self) -> list[str]:
@@ -127,6 +134,7 @@ class Service:
 
     async def predict(self, request: Request) -> Response:
         """Items in whatever form, and what the model says of them."""
+        self.models.admit()
         served = self.models.find(request.path_params.get("name", ""))
         content_type = request.headers.get("content-type", "")
         given = asked(served.engine.items, content_type, await request.body(), self.models.limits)
@@ -148,6 +156,7 @@ class Service:
 
     async def infer(self, request: Request) -> Response:
         """The Open Inference Protocol, version 2."""
+        self.models.admit()
         name = request.path_params["name"]
         served = self.models.find(name)
 
@@ -272,9 +281,10 @@ def asgi(
 
     @asynccontextmanager
     async def lifespan(app: Any) -> AsyncIterator[None]:
-        watch = asyncio.create_task(_watch(models, counters))
+        tasks = [asyncio.create_task(_watch(models, counters)), asyncio.create_task(_feel(models))]
         yield
-        watch.cancel()
+        for task in tasks:
+            task.cancel()
 
     routes = [
         Route("/predict", service.predict, methods=["POST"]),
@@ -308,6 +318,15 @@ async def _watch(models: Models, counters: Counters) -> None:
             await asyncio.sleep(0.2)  # of a file that is still being copied
             await asyncio.get_running_loop().run_in_executor(None, models.reload, counters, changed)
         await asyncio.sleep(1)
+
+
+async def _feel(models: Models) -> None:
+    """Notice how late this process is: quick models are asked at once, so nothing is queued where that would show."""
+    loop = asyncio.get_running_loop()
+    while True:
+        due = loop.time() + 0.02
+        await asyncio.sleep(0.02)
+        models.lag = loop.time() - due
 
 
 def _named(model: str | Path | Mapping[str, str | Path]) -> dict[str, Path]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import ArgumentError
@@ -10,40 +11,51 @@ from ..files import atomic_write
 from .opening import open_engine
 from .refusals import Limits
 
+_READY = "import urllib.request as r; r.urlopen('http://127.0.0.1:8000/v2/health/ready', timeout=3)"
 _DOCKERFILE = """\
 FROM python:3.12-slim
 RUN useradd --create-home --uid 1000 app
 WORKDIR /service
-COPY requirements.txt .
+COPY . .
 RUN pip install --no-cache-dir -r requirements.txt
-COPY {model} .
 USER app
 EXPOSE 8000
 STOPSIGNAL SIGTERM
-# Everyone who reaches the port is let in: put a proxy in front, or mount a token and write --token-file for --open.
+HEALTHCHECK CMD ["python", "-c", "{ready}"]
+# Everyone who reaches the port is let in: put a proxy in front, or mount a token and write "--token-file", "/run/token"
+# for "--open".
 CMD ["{command}", "serve", "{model}", "--host", "0.0.0.0", "--open", "--workers", "1"]
 """
 
 
-def build(model: Path, out: Path) -> str:
+def build(model: Path, out: Path, wheels: Sequence[Path] = ()) -> str:
     """Write model, requirements and Dockerfile into a folder; says what to do with it.
 
     Args:
         model: an .onnx file, for an image without torch, or one that `learn.export` wrote.
         out: the folder; what is in it under these names is replaced.
+        wheels: files to install in place of what the package index has, such as one of `easylearn-runtime`.
+
+    Raises:
+        ArgumentError: a file or folder is not what it should be.
+        WeightsError: the model is damaged, or gives other numbers here than where it was exported.
     """
     if out.exists() and not out.is_dir():
         raise ArgumentError(f"{out} is a file; name a folder to write")
+    for wheel in wheels:
+        if wheel.suffix != ".whl" or not wheel.is_file():
+            raise ArgumentError(f"{wheel} is no wheel: build one with pip wheel --no-deps, and name the .whl file")
     open_engine(model, Limits()).check()
     graph = model.suffix.lower() == ".onnx"
     out.mkdir(parents=True, exist_ok=True)
-    with atomic_write(out / model.name) as temporary:
-        shutil.copyfile(model, temporary)
-    needs = "easylearn-runtime\n" if graph else "easylearn[serve]\n"
-    command = "easylearn-runtime" if graph else "easylearn"
-    for name, text in (
-        ("requirements.txt", needs), ("Dockerfile", _DOCKERFILE.format(model=model.name, command=command)),
-    ):  # fmt: skip
+    for file in (model, *wheels):
+        with atomic_write(out / file.name) as temporary:
+            shutil.copyfile(file, temporary)
+    names = {w.name.partition("-")[0]: f"./{w.name}" for w in wheels}
+    package, extra = ("easylearn-runtime", "") if graph else ("easylearn", "[serve]")
+    first = names.pop(package.replace("-", "_"), package) + extra
+    docker = _DOCKERFILE.format(model=model.name, command="easylearn-runtime" if graph else "easylearn", ready=_READY)
+    for name, text in (("requirements.txt", "\n".join([first, *names.values()]) + "\n"), ("Dockerfile", docker)):
         with atomic_write(out / name) as temporary:
             temporary.write_text(text, encoding="utf-8")
     return f"docker build -t {out.name} {out} && docker run -p 8000:8000 {out.name}"

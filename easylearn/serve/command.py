@@ -1,4 +1,4 @@
-"""The commands `serve`, `load` and `build`, of easylearn and of its runtime alike."""
+"""The commands `serve`, `load`, `page` and `build`, of easylearn and of its runtime alike."""
 
 from __future__ import annotations
 
@@ -36,11 +36,20 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     load.add_argument("--token-file", help="as of serve")
     load.add_argument("--report", help="a page to write, with the curve of rate against latency")
     load.set_defaults(run=_load)
+    page = commands.add_parser("page", help="write a static page that runs an .onnx file in the browser")
+    page.add_argument("model", help="an .onnx file that learn.export wrote")
+    page.add_argument("--out", required=True, help="the folder to write, for any host of plain files")
+    dist = "node_modules/onnxruntime-web/dist"
+    what = "where onnxruntime-web's files are, as npm install onnxruntime-web puts them (default: %(default)s)"
+    page.add_argument("--runtime", default=dist, help=what)
+    page.set_defaults(run=_page)
     build = commands.add_parser(
         "build", help="write a folder that serves a model in a container: ONNX file, Dockerfile"
     )
     build.add_argument("model", help="an .onnx file, or one that learn.export wrote")
     build.add_argument("--out", required=True, help="the folder to write")
+    what = "a wheel to install in place of what the package index has; repeat it"
+    build.add_argument("--wheel", action="append", default=[], help=what)
     build.set_defaults(run=_build)
 
 
@@ -93,5 +102,12 @@ def _load(chosen: argparse.Namespace) -> int:
 def _build(chosen: argparse.Namespace) -> int:
     from .build import build
 
-    print(build(Path(chosen.model), Path(chosen.out)))
+    print(build(Path(chosen.model), Path(chosen.out), [Path(w) for w in chosen.wheel]))
+    return 0
+
+
+def _page(chosen: argparse.Namespace) -> int:
+    from .site import write_site
+
+    print(write_site(Path(chosen.model), Path(chosen.out), Path(chosen.runtime)))
     return 0

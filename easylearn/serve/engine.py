@@ -206,6 +206,12 @@ class OnnxEngine(Engine):
                 raise RefusedError(400, f"cats are codes below {most.tolist()}")
 
     @property
+    def about(self) -> Mapping[str, Any]:
+        """How items are prepared, as the file says it."""
+        about: Mapping[str, Any] = self._about
+        return about
+
+    @property
     def inputs(self) -> list[dict[str, Any]]:
         """Name, dtype and shape of each input of the graph."""
         return list(self._inputs.values())

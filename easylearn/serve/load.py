@@ -17,9 +17,12 @@ from itertools import cycle
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from ..analysis.page import section, table, whole_page
 from ..errors import ArgumentError, DataError
+from ..files import atomic_write
 
 _TIMEOUT = 60.0
+_CURVES = {"p50": 50, "p90": 90, "p99": 99}
 _IMAGES = {".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".png": "image/png", ".webp": "image/webp", ".gif": "image/gif"}
 Request = tuple[str, bytes]  # content type and body
 
@@ -49,6 +52,7 @@ class Result:
     wall: float = 0.0
     seconds: list[float] = field(default_factory=list)
     statuses: Counter[str] = field(default_factory=Counter)
+    late: float = 0.0  # seconds by which a request left after it was due, the most
 
     @property
     def served(self) -> float:
@@ -156,6 +160,7 @@ async def measure(plan: Plan, rate: float, requests: Sequence[Request]) -> Resul
         wait = due - time.perf_counter()
         if wait > 0:
             await asyncio.sleep(wait)
+        result.late = max(result.late, time.perf_counter() - due)
         task = asyncio.create_task(one(due))
         tasks.add(task)
         task.add_done_callback(tasks.discard)
@@ -176,8 +181,6 @@ def run(plan: Plan, sweep: bool, report: str | None) -> int:
             break
         rate *= 2
     if report is not None:
-        from ..files import atomic_write
-
         with atomic_write(report) as temporary:
             temporary.write_text(page(plan, results), encoding="utf-8")
         print(f"The page is {report}.")
@@ -187,42 +190,70 @@ def run(plan: Plan, sweep: bool, report: str | None) -> int:
 
 def page(plan: Plan, results: Sequence[Result]) -> str:
     """A page with a table, and the curve of rate against latency as a drawing."""
-    rows = "".join(
-        f"<tr><td>{r.rate:.1f}<td>{r.served:.1f}<td>{r.percentile(50):.1f}<td>{r.percentile(90):.1f}"
-        f"<td>{r.percentile(99):.1f}<td>{html.escape(', '.join(f'{n} x {s}' for s, n in sorted(r.statuses.items())))}"
-        for r in results
+    heads = ["asked/s", "served/s", *(f"{name} ms" for name in _CURVES), "longest ms", "left late ms", "answers"]
+    rows = []
+    for r in results:
+        numbers = [r.rate, r.served, *map(r.percentile, _CURVES.values()), r.percentile(100), 1000 * r.late]
+        answers = ", ".join(f"{n} x {status}" for status, n in sorted(r.statuses.items()))
+        rows.append((*(f"{x:.1f}" for x in numbers), answers))
+    said = (
+        f"{plan.duration:g} s at each rate. Requests leave when they are due, whether or not others were answered, and "
+        "latency counts from when one was due: whoever had to wait is counted as waiting. Latencies are those of "
+        "answers with 200. Where requests left late, this machine was too slow to ask at that rate."
     )
-    return (
-        "<!doctype html><meta charset=utf-8><title>Load</title><style>body{font:16px system-ui;margin:2rem auto;"
-        "max-width:50rem}table{border-collapse:collapse}td,th{padding:.3rem .8rem;text-align:right;"
-        "border-bottom:1px solid #ccc}</style>"
-        f"<h1>Load of {html.escape(plan.url)}</h1><p>{plan.duration:g} s at each rate, requests leave when due; "
-        "latency counts from then.</p><table><tr><th>asked/s<th>served/s<th>p50 ms<th>p90<th>p99<th>answers"
-        f"{rows}</table>{_curve(results)}"
-    )
+    parts = [
+        section(f"Load of {plan.url}", [f"<p>{html.escape(said)}</p>", table(heads, rows, heads[:-1])]),
+        section("Rate and latency", [_curve(results)]),
+    ]
+    return whole_page(f"Load of {plan.url}", parts, dpi=100)
 
 
 def _curve(results: Sequence[Result]) -> str:
-    points = [(r.rate, p, r.percentile(p)) for r in results for p in (50, 99) if math.isfinite(r.percentile(p))]
-    if len(results) < 2 or not points:
-        return ""
-    width, height = 640, 320
-    most_x, most_y = max(x for x, _, _ in points), max(y for _, _, y in points)
-    least_x, least_y = min(x for x, _, _ in points), min(y for _, _, y in points)
-
-    def at(x: float, y: float) -> str:
-        across = math.log(x / least_x) / math.log(most_x / least_x or 2) if most_x > least_x else 0.5
-        up = math.log(y / least_y) / math.log(most_y / least_y) if most_y > least_y else 0.5
-        return f"{50 + across * (width - 80):.1f},{height - 40 - up * (height - 70):.1f}"
-
-    lines = "".join(
-        f"<polyline fill=none stroke={colour} stroke-width=2 "
-        f'points="{" ".join(at(x, y) for x, q, y in points if q == p)}"/>'
-        f"<text x={width - 60} y={20 + 18 * k} fill={colour}>p{p}</text>"
-        for k, (p, colour) in enumerate([(50, "#2a6f97"), (99, "#c1121f")])
-    )
+    """Latencies over rates, both axes logarithmic, with a line for each percentile."""
+    points = {
+        name: [(r.rate, r.percentile(p)) for r in results if math.isfinite(r.percentile(p))]
+        for name, p in _CURVES.items()
+    }
+    rates, times = ([point[k] for some in points.values() for point in some] for k in (0, 1))
+    if not rates:
+        return "<p>No request was answered.</p>"
+    across, up = _Axis(rates, 60, 620), _Axis(times, 300, 20)
+    grid = [_tick(f"M{across.at(x):.1f} 20V300", across.at(x), 318, "middle", x) for x in across.ticks]
+    grid += [_tick(f"M60 {up.at(y):.1f}H620", 54, up.at(y) + 4, "end", y) for y in up.ticks]
+    lines: list[str] = []
+    for colour, (name, some) in zip(("#2a6f97", "#b26a00", "#a3122a"), points.items(), strict=True):
+        places = [(across.at(x), up.at(y)) for x, y in some]
+        dots = "".join(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3"/>' for x, y in places)
+        line = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
+        lines.append(
+            f'<g stroke="{colour}" fill="{colour}"><polyline fill="none" stroke-width="2" points="{line}"/>{dots}'
+            f'<text x="{75 + 40 * len(lines)}" y="38" stroke="none">{name}</text></g>'
+        )
     return (
-        f'<svg viewBox="0 0 {width} {height}" role=img aria-label="latency against rate">{lines}'
-        f"<text x=50 y={height - 12}>{least_x:.0f} to {most_x:.0f} requests per second (logarithmic)</text>"
-        f"<text x=4 y=16>{least_y:.1f} to {most_y:.1f} ms (logarithmic)</text></svg>"
+        '<svg viewBox="0 0 680 345" role="img" aria-label="Latency in milliseconds over requests per second" '
+        f'font-size="12" fill="currentColor">{"".join(grid)}{"".join(lines)}'
+        '<text x="340" y="338" text-anchor="middle">requests per second</text>'
+        '<text x="8" y="12">milliseconds</text></svg>'
     )
+
+
+def _tick(line: str, x: float, y: float, anchor: str, number: float) -> str:
+    text = f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{number:g}</text>'
+    return f'<path stroke="#8886" d="{line}"/>{text}'
+
+
+class _Axis:
+    """A logarithmic axis from one place of a drawing to another, with round ticks around some numbers."""
+
+    def __init__(self, numbers: Sequence[float], first: float, last: float) -> None:
+        low, high = max(min(numbers), 1e-3), max(max(numbers), 1e-3)
+        steps = [m * 10.0**e for e in range(-3, 9) for m in (1, 2, 5)]
+        begin = max((s for s in steps if s <= low), default=steps[0])
+        end = min((s for s in steps if s >= high and s > begin), default=steps[-1])
+        self.ticks = [s for s in steps if begin <= s <= end]
+        self._begin, self._ratio = begin, math.log(end / begin)
+        self._first, self._length = first, last - first
+
+    def at(self, x: float) -> float:
+        """The place of a number."""
+        return self._first + self._length * math.log(max(x, 1e-3) / self._begin) / self._ratio

@@ -1,17 +1,18 @@
-"use strict";
-// Draws a form for what the model takes, sends it, and shows the answer. Nothing is asked of any other server.
+// Draws a form for what the model takes, has it predicted, and shows the answer. A server predicts, or this browser:
+// then the page says data-local, and local.js holds the model. Nothing is asked of any other place.
 const $ = (id) => document.getElementById(id);
 const make = (tag, more = {}, ...children) => {
   const node = Object.assign(document.createElement(tag), more);
   node.append(...children);
   return node;
 };
+
 const asked = new URLSearchParams(location.search).get("model");
 const at = (path) => (asked ? `${path}/${encodeURIComponent(asked)}` : path);
-const tokenOf = () => sessionStorage.getItem("token");
-const withToken = (headers = {}) => (tokenOf() ? { ...headers, authorization: `Bearer ${tokenOf()}` } : headers);
-let about, file;
-
+const withToken = (headers = {}) => {
+  const token = sessionStorage.getItem("token");
+  return token ? { ...headers, authorization: `Bearer ${token}` } : headers;
+};
 const call = async (path, how = {}) => {
   const answer = await fetch(path, { ...how, headers: withToken(how.headers) });
   if ((answer.status === 401 || answer.status === 403) && !how.again) {
@@ -25,14 +26,54 @@ const call = async (path, how = {}) => {
   if (!answer.ok) throw new Error(said.error || `The server answered ${answer.status}.`);
   return said;
 };
+const server = {
+  about: () => call(at("model")),
+  predict: (item) => {
+    const [body, type] = item instanceof Blob ? [item, item.type || "application/octet-stream"] : [JSON.stringify(item), "application/json"];
+    return call(at("predict"), { method: "POST", body, headers: { "content-type": type } });
+  },
+};
+const isLocal = "local" in document.documentElement.dataset;
+const backend = isLocal ? (await import("./local.js")).backend : server;
+let about, file;
+
+// ---- what is asked
+
+const camera = (take) => {
+  const video = make("video", { autoplay: true, muted: true, playsInline: true, hidden: true });
+  const button = make("button", { type: "button", textContent: "Use the camera", className: "plain" });
+  const stop = () => {
+    for (const track of video.srcObject?.getTracks() ?? []) track.stop();
+    video.srcObject = null;
+    video.hidden = true;
+    button.textContent = "Use the camera";
+  };
+  button.onclick = async () => {
+    if (!video.srcObject) {
+      try {
+        video.srcObject = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" } });
+      } catch (error) {
+        return fail(new Error(`The camera cannot be used: ${error.message}`));
+      }
+      video.hidden = false;
+      button.textContent = "Take the picture";
+      return;
+    }
+    const canvas = make("canvas", { width: video.videoWidth, height: video.videoHeight });
+    canvas.getContext("2d").drawImage(video, 0, 0);
+    stop();
+    canvas.toBlob((blob) => take(new File([blob], "camera.png", { type: "image/png" })), "image/png");
+  };
+  return make("div", { className: "camera" }, video, button);
+};
 
 const forms = {
   images() {
     const input = make("input", { type: "file", accept: "image/*", name: "image" });
     const shown = make("img", { alt: "", hidden: true });
-    const drop = make("label", { className: "drop" }, "Drop an image here, paste one, take one or choose a file", input, shown);
+    const drop = make("label", { className: "drop" }, "Drop an image here, paste one, or choose a file", input, shown);
     const take = (given) => {
-      if (!given || !given.type.startsWith("image/")) return;
+      if (!given || !given.type.startsWith("image/")) return fail(new Error("That is no image."));
       file = given;
       URL.revokeObjectURL(shown.src);
       shown.src = URL.createObjectURL(given);
@@ -40,24 +81,33 @@ const forms = {
       shown.hidden = false;
       send();
     };
-    input.onchange = () => take(input.files[0]);
+    input.onchange = () => input.files.length && take(input.files[0]);
     drop.ondragover = (e) => { e.preventDefault(); drop.classList.add("over"); };
     drop.ondragleave = () => drop.classList.remove("over");
     drop.ondrop = (e) => { e.preventDefault(); drop.classList.remove("over"); take(e.dataTransfer.files[0]); };
-    document.onpaste = (e) => take([...e.clipboardData.files][0]);
-    return drop;
+    document.onpaste = (e) => e.clipboardData.files.length && take(e.clipboardData.files[0]);
+    return make("div", {}, drop, ...(navigator.mediaDevices ? [camera(take)] : []));
   },
   table() {
     const grid = make("div", { className: "grid" });
-    for (const column of about.form) {
-      const field = column.categories
-        ? make("select", { name: column.name }, make("option", { value: "", textContent: "(missing)" }),
-               ...column.categories.map((c) => make("option", { value: c, textContent: c })))
-        : make("input", { type: "number", step: "any", name: column.name, value: column.usual,
-                          title: `usually from ${column.low} to ${column.high}` });
-      if (column.categories && column.categories.length) field.selectedIndex = 1;
-      grid.append(make("label", {}, make("span", { textContent: column.name }), field));
-    }
+    about.form.forEach((column, i) => {
+      const lines = [make("span", { textContent: column.name })];
+      if (column.categories && column.categories.length < 500) {
+        const field = make("select", { name: column.name }, make("option", { value: "", textContent: "(missing)" }),
+          ...column.categories.map((c) => make("option", { value: c, textContent: c })));
+        field.selectedIndex = column.categories.length ? 1 : 0;
+        lines.push(field);
+      } else if (column.categories) { // too many to choose from: the first ones are suggestions
+        const list = make("datalist", { id: `levels${i}` }, ...column.categories.map((c) => make("option", { value: c })));
+        const field = make("input", { type: "text", name: column.name, value: column.categories[0] });
+        field.setAttribute("list", list.id);
+        lines.push(field, list);
+      } else {
+        lines.push(make("input", { type: "number", step: "any", name: column.name, value: column.usual, placeholder: "(missing)" }),
+          make("small", { textContent: `usually ${number(column.low)} to ${number(column.high)}` }));
+      }
+      grid.append(make("label", {}, ...lines));
+    });
     return grid;
   },
   text() {
@@ -65,52 +115,67 @@ const forms = {
   },
 };
 
-const body = () => {
-  if (about.items === "images") return { body: file, headers: { "content-type": file.type || "application/octet-stream" } };
+const item = () => {
+  if (about.items === "images") return file;
   const fields = Object.fromEntries(new FormData($("form")));
-  if (about.items === "text") return { body: JSON.stringify(fields.text), headers: { "content-type": "application/json" } };
-  for (const column of about.form) if (fields[column.name] === "") fields[column.name] = null;
-  return { body: JSON.stringify(fields), headers: { "content-type": "application/json" } };
+  if (about.items === "text") return fields.text;
+  return Object.fromEntries(about.form.map((c) => [c.name, fields[c.name] === "" ? null : fields[c.name]]));
 };
 
-const number = (x) => (x === null ? "none" : Math.abs(x) >= 1e-3 && Math.abs(x) < 1e6 ? String(+x.toPrecision(5)) : x.toExponential(3));
+// ---- what is answered
+
+const number = (x) => (x === null ? "none" : !x ? "0" : Math.abs(x) >= 1e-3 && Math.abs(x) < 1e6 ? String(+x.toPrecision(5)) : x.toExponential(3));
 const show = (said) => {
-  const words = Array.isArray(said.label) ? said.label.join(", ") || "none of the labels" : said.label;
-  $("answer").replaceChildren(make("h2", { textContent: typeof words === "number" ? number(words) : words }));
+  const words = Array.isArray(said.label) ? said.label.map((x) => (typeof x === "number" ? number(x) : x)).join(", ") || "none of the labels" : said.label;
   const rows = said.probs ? Object.entries(said.probs).sort((a, b) => b[1] - a[1]).slice(0, 10) : Object.entries(said.values);
-  for (const [name, value] of rows) {
-    const bar = said.probs ? make("meter", { min: 0, max: 1, value, ariaLabel: name }) : make("span");
+  const list = make("ul", {}, ...rows.map(([name, value]) => {
+    const bar = make("span", { className: "bar" });
+    bar.setAttribute("aria-hidden", "true");
+    if (said.probs) bar.append(make("i"));
+    if (said.probs) bar.firstChild.style.width = `${100 * value}%`; // by script: the policy allows no style in text
     const shown = said.probs ? `${(100 * value).toFixed(1)} %` : number(value);
-    $("answer").append(make("div", { className: "row" }, make("span", { textContent: name }), bar, make("span", { textContent: shown })));
-  }
+    return make("li", {}, make("span", { textContent: name }), bar, make("b", { textContent: shown }));
+  }));
+  $("answer").replaceChildren(make("h2", { textContent: typeof words === "number" ? number(words) : words }), list);
 };
 const fail = (error) => $("answer").replaceChildren(make("p", { className: "bad", textContent: error.message }));
 
 const send = async () => {
   if (about.items === "images" && !file) return fail(new Error("Choose an image first."));
   $("go").disabled = true;
+  $("answer").setAttribute("aria-busy", "true");
   try {
-    show(await call(at("/predict"), { method: "POST", ...body() }));
+    show(await backend.predict(item()));
   } catch (error) {
     fail(error);
   } finally {
     $("go").disabled = false;
+    $("answer").removeAttribute("aria-busy");
   }
 };
 
 const curl = () => {
-  const url = location.origin + at("/predict");
   const how = { images: "-H 'Content-Type: image/jpeg' --data-binary @photo.jpg", text: "-H 'Content-Type: text/plain' -d 'a text'" };
   const row = () => JSON.stringify(Object.fromEntries(about.form.map((c) => [c.name, c.categories ? c.categories[0] ?? null : c.usual])));
-  return `curl ${url} ${how[about.items] || `-H 'Content-Type: application/json' -d '${row().replaceAll("'", "'\\''")}'`}`;
+  const token = sessionStorage.getItem("token") ? '-H "Authorization: Bearer $TOKEN" ' : "";
+  return `curl ${new URL(at("predict"), document.baseURI)} ${token}${how[about.items] || `-H 'Content-Type: application/json' -d '${row().replaceAll("'", "'\\''")}'`}`;
 };
 
-call(at("/model")).then((said) => {
-  about = said;
-  document.title = $("title").textContent = said.name;
-  const names = said.task.names;
-  $("subtitle").textContent = `${said.items}; ${names.slice(0, 8).join(", ")}${names.length > 8 ? ` and ${names.length - 8} more` : ""}`;
-  $("ask").replaceChildren(forms[said.items]());
-  $("curl").textContent = curl();
+try {
+  about = await backend.about();
+  document.title = $("title").textContent = about.name;
+  const names = about.task.names;
+  $("subtitle").textContent = `${about.items}; ${names.slice(0, 8).join(", ")}${names.length > 8 ? ` and ${names.length - 8} more` : ""}`;
+  $("ask").replaceChildren(forms[about.items]());
+  if (about.names?.length > 1) {
+    $("models").append(...about.names.map((n) => make("a", { href: `?model=${encodeURIComponent(n)}`, textContent: n, ariaCurrent: n === about.name ? "page" : null })));
+    $("models").hidden = false;
+  }
+  if (isLocal) $("shell").hidden = true;
+  else $("curl").textContent = curl();
+  $("go").disabled = false;
   $("form").onsubmit = (e) => { e.preventDefault(); send(); };
-}).catch(fail);
+} catch (error) {
+  $("subtitle").textContent = "";
+  fail(error);
+}

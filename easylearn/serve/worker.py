@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import sys
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -103,10 +104,11 @@ def main(given: str) -> int:
             orphan.cancel()
             counters.set("ready", 0)
 
-    try:
-        from uvloop import run as run_loop  # a quicker one, where it is installed
-    except ImportError:
-        run_loop = asyncio.run
+    run_loop: Any = asyncio.run
+    with suppress(ImportError):
+        import uvloop  # quicker
+
+        run_loop = uvloop.run
     run_loop(run())
     return 0
 

@@ -20,7 +20,7 @@ _BREAK = re.compile(r"<br\s*/?>", re.IGNORECASE)
 _ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[a-zA-Z][a-zA-Z0-9]{1,31});")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _ROMAN = re.compile(r"M{0,3}(?:CM|CD|D?C{0,3})(?:XC|XL|L?X{0,3})(?:IX|IV|V?I{0,3})")
-# What the parts of `_patterns` find in printable ASCII without an address.
+# What the parts of `patterns` find in printable ASCII without an address.
 _ASCII = re.compile(
     r"(?:[A-Za-z]\.){2,}|[0-9]+(?:[.,:][0-9]+)+(?!\w)|[A-Za-z0-9]+(?:'[A-Za-z0-9]+)*|(?P<sign>[^A-Za-z0-9])(?P=sign)*"
 )
@@ -32,7 +32,7 @@ _NO_SPACE_BEFORE = frozenset(".,;:!?)]}%\u201d\u2019…»、。\uff0c\uff01\uff1
 _NO_SPACE_AFTER = frozenset("([{\u201c\u2018«$£€#@¿¡「『\uff08")
 _GLUED = frozenset({"-", "--", "—", "/", "\n"})
 _IN_PAIRS = frozenset("\"'_*`")
-_IDEOGRAPHS = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+IDEOGRAPHS = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 _EMOJI = (
     "\u00a9\u00ae\u203c\u2049\u2122\u2139\u2194-\u21aa\u231a-\u23ff\u25aa-\u25fe\u2600-\u27bf\u2934\u2935"
     "\u2b05-\u2b55\u3030\u303d\u3297\u3299\U0001f000-\U0001faff"
@@ -85,7 +85,7 @@ def word_parts(word: str) -> list[str]:
         if word[:-1].isalpha() and word[-1] in ".,;:!?" and len(word) > 2:
             return [word[:-1], word[-1]]
         return [m[0] for m in _ASCII.finditer(word)]
-    dropped, pattern = _patterns()
+    dropped, pattern = patterns()
     return _parts(pattern, unicodedata.normalize("NFC", without_surrogates(dropped.sub("", word))))
 
 
@@ -148,12 +148,12 @@ def can_repeat(tokens: tuple[str, ...]) -> bool:
 
 
 @functools.cache
-def _patterns() -> tuple[re.Pattern[str], re.Pattern[str]]:
+def patterns() -> tuple[re.Pattern[str], re.Pattern[str]]:
     """What is dropped, and the parts of a word; made late, for Unicode's tables take some milliseconds."""
     marks = _ranges(c for c in range(0x300, 0x20000) if unicodedata.category(chr(c))[0] == "M")
     marks += "\u200c\u200d"  # joiners within words, as in Persian
     formats = (c for c in range(0x80, 0x20000) if unicodedata.category(chr(c)) == "Cf" and c not in (0x200C, 0x200D))
-    word = f"[^\\W_{_IDEOGRAPHS}]+(?:[{marks}]+[^\\W_{_IDEOGRAPHS}]*)*"
+    word = f"[^\\W_{IDEOGRAPHS}]+(?:[{marks}]+[^\\W_{IDEOGRAPHS}]*)*"
     emoji = f"[{_EMOJI}][\ufe0e\ufe0f]?[\U0001f3fb-\U0001f3ff]?[\U000e0020-\U000e007f]*"
     parts = [
         r"(?P<url>(?:https?://|www\.)[^\s<>\"\u201c\u201d]*[^\s<>\"\u201c\u201d.,;:!?)\]}'\u2019])",
@@ -163,7 +163,7 @@ def _patterns() -> tuple[re.Pattern[str], re.Pattern[str]]:
         r"(?:[^\W\d_]\.){2,}",
         r"\d+(?:[.,:]\d+)+(?!\w)",
         f"{word}(?:['\u2019]{word})*",
-        f"[{_IDEOGRAPHS}][{marks}]*",
+        f"[{IDEOGRAPHS}][{marks}]*",
         f"(?P<sign>[^\\w\\s{marks}]|_)(?P=sign)*[{marks}]*",
     ]
     return re.compile(f"[\\x00-\\x08\\x0e-\\x1b\\x7f-\\x9f{_ranges(formats)}]"), re.compile("|".join(parts))
@@ -177,7 +177,7 @@ def _ranges(codes: Iterable[int]) -> str:
 
 def _expand_sign(part: str) -> tuple[str, ...]:
     """A sign or emoji, or the same one several times."""
-    found = _patterns()[1].fullmatch(part)
+    found = patterns()[1].fullmatch(part)
     unit = (found["emoji"] or found["sign"]) if found else None
     if unit is None or len(part) == len(unit) or len(part) % len(unit):
         return (part,)

@@ -46,11 +46,13 @@ def compare(learn: Learner) -> None:
         pruned = learn.export(Path(folder) / "pruned", prune=0.5)
         onnx = learn.export(Path(folder) / "onnx", format="onnx")
         both = learn.export(Path(folder) / "onnx8", format="onnx", quantize="int8")
+        weights = learn.export(Path(folder) / "weights8", format="onnx", quantize="weights")
     print(f"{'':22} {'size':>12} {'one item':>12} {'accuracy':>9} {'loss':>9}")
     show("easylearn", small.rows["before"])
     show("easylearn, int8", small.rows["after"])
     show("easylearn, pruned 0.5", pruned.rows["after"])
     show("onnx", both.rows["before"])
+    show("onnx, weights", weights.rows["after"])
     show("onnx, int8", both.rows["after"])
     print(f"onnx against the model on {onnx.checked} items: {onnx.difference:.1e}; in int8: {both.difference:.1e}\n")
 

@@ -96,7 +96,7 @@ def rossmann(folder: str, seeds: int) -> None:
     )
     errors, took = [], []
     for seed in range(seeds):
-        learn = tabular_learner(data, [400, 200], metrics=[rmspe], seed=seed, progress=False)
+        learn = tabular_learner(data, [400, 200], linear=False, metrics=[rmspe], seed=seed, progress=False)
         begun = time.perf_counter()
         learn.fit_one_cycle(1e-2, 3)
         took.append(time.perf_counter() - begun)

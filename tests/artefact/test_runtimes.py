@@ -272,9 +272,10 @@ class TestTorch:
             text("single_label").export(tmp_path / "m", format="torch")
         assert not list(tmp_path.iterdir())
 
-    def test_int8_is_refused(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("quantize", ["int8", "weights"])
+    def test_quantizing_is_refused(self, quantize: Any, tmp_path: Path) -> None:
         with pytest.raises(ArgumentError, match='"onnx" or "easylearn"'):
-            tensors("log").export(tmp_path / "m", format="torch", quantize="int8")
+            tensors("log").export(tmp_path / "m", format="torch", quantize=quantize)
 
 
 class TestSmaller:

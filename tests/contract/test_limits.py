@@ -34,7 +34,9 @@ FACADE_MODULES = {
     "conv_learner.py", "dataset.py", "column_data.py", "structured.py", "nlp.py", "model.py", "lm_rnn.py",
     "text.py", "fields07.py", "dataloader.py", "learner07.py", "transforms.py",
 }  # fmt: skip
-FACADE_METHODS = {"Learner.__init__", "Learner.plan", "search", "difference_of"}
+FACADE_METHODS = {
+    "Learner.__init__", "Learner.plan", "audit", "cross_fit", "difference_of", "folds", "search",
+}  # fmt: skip
 # Their private names have a fallback that is tested.
 MAY_USE_PRIVATE_TORCH = {"train/optim.py", "nn/awd_lstm.py"}
 

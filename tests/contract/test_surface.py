@@ -12,6 +12,7 @@ from easylearn.data.bunch import BlankData, Data
 from easylearn.data.loaders import TensorPreprocessor
 from easylearn.data.order import Batch, Loader, Source
 from easylearn.data.preprocess import Preprocessor
+from easylearn.experiment import Audit, Difference, Interval, Spread, Tuned
 from easylearn.export import Predictor
 from easylearn.learning import Learner
 from easylearn.serve import Limits, asgi
@@ -381,6 +382,31 @@ def test_predictor() -> None:
         "models",
         "progress",
     ]
+
+
+def test_folds_and_blends() -> None:
+    crossed = {"plan", "oof", "test", "metric", "parts", "engine", "jobs"}
+    assert public(easylearn.Crossed) | crossed == {*crossed, "export", "learners", "score", "table"}
+    blend = {"members", "how", "weights", "oof", "test", "metric", "ranks"}
+    assert public(easylearn.Blend) | blend == {*blend, "export", "plan", "score", "table"}
+    names = "make plan fit folder p seeds seed test metric workers check callbacks"
+    assert arguments(easylearn.cross_fit) == names.split()
+    assert arguments(easylearn.blend) == ["members", "how", "metric"]
+    assert arguments(easylearn.submit) == ["predictions", "sample", "path", "value", "positive"]
+    assert arguments(easylearn.pseudo_label) == ["crossed", "at_least", "fold"]
+    assert arguments(easylearn.snapshots) == ["learn", "name", "split"]
+    assert arguments(easylearn.tune_thresholds) == ["crossed", "metric", "per_label"]
+    assert arguments(easylearn.interval) == ["predictions", "metric", "groups", "level", "draws", "seed"]
+    assert arguments(easylearn.versus) == ["one", "other", "metric", "groups", "level", "draws", "seed"]
+    assert arguments(easylearn.spread) == ["make", "fit", "p", "seeds", "folder", "metric", "workers"]
+    assert arguments(easylearn.audit) == ["data", "plan", "target", "groups", "times", "test", "fold", "cheap", "seed"]
+    assert public(Audit) | {"findings"} == {"findings", "leaks", "table"}
+    assert [f.name for f in dataclasses.fields(Interval)] == ["value", "low", "high", "level"]
+    assert [f.name for f in dataclasses.fields(Difference)] == ["value", "low", "high", "level", "p", "name"]
+    assert public(Difference) - public(Interval) - {"p", "name"} == {"distinguishable"}
+    assert public(Spread) | {"metric", "values", "by_items"} >= {"mean", "deviation", "unstable"}
+    assert [f.name for f in dataclasses.fields(Tuned)] == ["threshold", "score"]
+    assert public(easylearn.Folds) >= {"held_out", "fingerprint"}
 
 
 def test_serving() -> None:

@@ -12,9 +12,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.model_selection import GroupKFold, StratifiedKFold, TimeSeriesSplit
 
-from easylearn.data.split import Split, folds, fraction_of, get_cv_idxs, split_indices
+from easylearn.data.folds import folds
+from easylearn.data.split import Split, fraction_of, get_cv_idxs, split_indices
 from easylearn.errors import ArgumentError, DataError, EasyLearnWarning
 
 seeds = st.integers(0, 1000)
@@ -414,96 +414,3 @@ class TestTime:
     def test_times_that_are_missing_or_none(self, time: Any, match: str) -> None:
         with pytest.raises(DataError, match=match):
             split_indices(len(time), 0.4, time=time)
-
-
-class TestFolds:
-    @given(data=st.data(), n=st.integers(2, 100), seed=seeds)
-    def test_every_item_validates_once(self, data: st.DataObject, n: int, seed: int) -> None:
-        k = data.draw(st.integers(2, min(n, 12)))
-        made = folds(n, k, seed=seed)
-        assert len(made) == k and all(is_partition(n, *fold) for fold in made)
-        assert sorted(i for _, valid in made for i in valid.tolist()) == list(range(n))
-        sizes = [len(valid) for _, valid in made]
-        assert max(sizes) - min(sizes) <= 1
-
-    def test_stratified_as_scikit_learn(self) -> None:
-        labels = np.array([0] * 23 + [1] * 11 + [2] * 6)
-        theirs = StratifiedKFold(4, shuffle=True, random_state=0).split(labels, labels)
-        count = [np.bincount(labels[valid], minlength=3) for _, valid in theirs]
-        ours = [np.bincount(labels[valid], minlength=3) for _, valid in folds(40, 4, stratify=labels)]
-        np.testing.assert_array_equal(np.sort(ours, 0), np.sort(count, 0))
-
-    @given(groups=st.lists(st.integers(0, 12), min_size=2, max_size=100), k=st.integers(2, 5), seed=seeds)
-    def test_grouped_as_scikit_learn(self, groups: list[int], k: int, seed: int) -> None:
-        n = len(groups)
-        if len(set(groups)) < k:
-            with pytest.raises(ArgumentError, match="at least as many"):
-                folds(n, k, groups=groups)
-            return
-        made = folds(n, k, seed=seed, groups=groups)
-        assert all(is_partition(n, *fold) for fold in made)
-        assert all(not {groups[i] for i in train} & {groups[i] for i in valid} for train, valid in made)
-        assert sorted(i for _, valid in made for i in valid.tolist()) == list(range(n))
-        theirs = GroupKFold(k).split(groups, groups=groups)
-        assert sorted(len(valid) for _, valid in made) == sorted(len(valid) for _, valid in theirs)
-
-    @given(data=st.data(), n=st.integers(3, 60), gap=st.integers(0, 3))
-    def test_in_time_as_scikit_learn(self, data: st.DataObject, n: int, gap: int) -> None:
-        k = data.draw(st.integers(2, min(n - 1, 6)))
-        time = np.asarray(data.draw(st.permutations(range(n))))
-        if n - k * (n // (k + 1)) - gap <= 0:
-            return
-        theirs = TimeSeriesSplit(k, gap=gap).split(time)
-        made = folds(n, k, time=time, gap=gap or None)
-        for ours, expected in zip(made, theirs, strict=True):
-            for side, rows in zip(ours, expected, strict=True):
-                assert side.dtype == np.int64 and (np.diff(side) > 0).all()
-                np.testing.assert_array_equal(np.sort(time[side]), rows)
-
-    @given(st.lists(st.integers(0, 9), min_size=6, max_size=60), st.integers(2, 4))
-    def test_one_time_is_never_on_both_sides(self, times: list[int], k: int) -> None:
-        try:
-            made = folds(len(times), k, time=times)
-        except ArgumentError:
-            assert len(set(times)) <= k or max(map(times.count, times)) > len(times) // (k + 1)
-            return
-        held = [i for _, valid in made for i in valid.tolist()]
-        assert len(held) == len(set(held)) and all(len(train) and len(valid) for train, valid in made)
-        for train, valid in made:
-            assert max(times[i] for i in train) < min(times[i] for i in valid)
-
-    def test_a_gap_of_days(self) -> None:
-        made = folds(100, 3, time=DAYS, gap="7D")
-        assert [len(valid) for _, valid in made] == [25, 25, 25]
-        assert [(train[-1], valid[0]) for train, valid in made] == [(17, 25), (42, 50), (67, 75)]
-
-    def test_seeds_differ_and_one_seed_is_always_the_same(self) -> None:
-        groups = [i // 4 for i in range(40)]
-        for how in ({}, {"stratify": [0, 1] * 20}, {"groups": groups}):
-            one, two, other = (folds(40, 4, seed=s, **how) for s in (1, 1, 2))  # type: ignore[arg-type]
-            assert all(np.array_equal(a, b) for x, y in zip(one, two, strict=True) for a, b in zip(x, y, strict=True))
-            assert any(not np.array_equal(x[1], y[1]) for x, y in zip(one, other, strict=True))
-
-    @pytest.mark.parametrize(
-        ("given_", "word"),
-        [
-            ({"n": 10, "k": 1}, "k must"),
-            ({"n": 3, "k": 4}, "k=4"),
-            ({"n": 10, "k": 2.5}, "k"),
-            ({"n": 4, "k": 2, "gap": "7D"}, "gap goes with time="),
-            ({"n": 4, "k": 2, "stratify": [0, 0, 1, 1], "groups": [0, 0, 1, 1]}, "not both"),
-            ({"n": 4, "k": 2, "groups": [0, 0, 1, 1], "time": [0, 0, 1, 1]}, "not both"),
-            ({"n": 4, "k": 3, "groups": [0, 0, 1, 1]}, "as many groups, got 2"),
-            ({"n": 4, "k": 2, "groups": [0, 0, 1]}, "got 3 entries for 4"),
-            ({"n": 4, "k": 2, "time": [1, 1, 1, 2]}, "2 different times in 4"),
-            ({"n": 3, "k": 3, "time": [1, 2, 3]}, "fewer folds"),
-            ({"n": 4, "k": 2, "time": [1, 2, 3, 4], "gap": "7D"}, "gap must be a number"),
-            ({"n": 4, "k": 2, "time": [1, 2, 3, 4], "gap": -1}, "gap must be a number"),
-            ({"n": 4, "k": 2, "time": [1, 2, 3, 4], "gap": 3}, "leaves nothing to train on"),
-            ({"n": 100, "k": 2, "time": DAYS, "gap": 3}, "gap must be a length"),
-            ({"n": 100, "k": 2, "time": DAYS, "gap": "soon"}, "gap='soon' is no length"),
-        ],
-    )
-    def test_refused(self, given_: dict[str, Any], word: str) -> None:
-        with pytest.raises(ArgumentError, match=word):
-            folds(**given_)

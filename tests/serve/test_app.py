@@ -210,6 +210,17 @@ def test_a_model_can_be_replaced_and_a_damaged_file_changes_nothing(files: Path,
     assert models.changed() == []
 
 
+def test_a_process_that_is_late_refuses_at_once(files: Path) -> None:
+    models = Models({"m": files / "table.onnx"}, Limits(max_wait=1.0))
+    app = asgi(models, limits=models.limits)
+    assert ask(app, body=ROW).status == 200
+    models.lag = 0.7
+    for path in ("/predict", "/v2/models/m/infer"):
+        late = ask(app, path, body=ROW)
+        assert late.status == 503 and int(late.headers["retry-after"]) >= 1
+    assert ask(app, "/v2/health/live", method="GET").status == 200
+
+
 def test_an_application_wants_models_that_are_whole(files: Path, tmp_path: Path) -> None:
     with pytest.raises(ArgumentError, match="no model"):
         asgi({})

@@ -21,7 +21,7 @@ class Slow(Engine):
     """Gives each number itself. A batch takes `fixed` seconds and `each` for each item."""
 
     def __init__(self, fixed: float, each: float) -> None:
-        super().__init__(Path("x"), "v", {"kind": "regression", "names": ["y"]}, "table")
+        super().__init__(Path("x"), "v", {"kind": "regression", "names": ["y"]}, "table", None)
         self.fixed, self.each = fixed, each
         self.seen: list[list[Any]] = []
         self.threads: set[int] = set()
@@ -38,6 +38,9 @@ class Slow(Engine):
         if "poison" in prepared:
             raise RuntimeError("no")
         return np.array([[float(p)] for p in prepared])
+
+    def run_inputs(self, given: Any) -> Any:
+        raise NotImplementedError
 
     def sample(self) -> Any:
         return 0

@@ -7,10 +7,11 @@ from .guard import LossGuard
 from .mix import CutMix, MixUp
 from .patience import EarlyStopping, ReduceLROnPlateau
 from .progress import Progress
+from .prune import Prune
 from .save import KeepBest, SaveBest, SaveCycles
 from .scheduler import Scheduler
 
 __all__ = [
-    "CutMix", "EarlyStopping", "KeepBest", "LossGuard", "MixUp", "Progress", "ReduceLROnPlateau", "SaveBest",
-    "SaveCycles", "Scheduler", "WeightAverage",
+    "CutMix", "EarlyStopping", "KeepBest", "LossGuard", "MixUp", "Progress", "Prune", "ReduceLROnPlateau",
+    "SaveBest", "SaveCycles", "Scheduler", "WeightAverage",
 ]  # fmt: skip

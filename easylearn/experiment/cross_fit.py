@@ -1,0 +1,348 @@
+"""cross_fit: one recipe trained on every fold of a plan, and what it says of each item that it did not see."""
+
+from __future__ import annotations
+
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..artefact.ensemble import write_ensemble
+from ..data.bunch import Data, SplitName
+from ..data.folds import Folds
+from ..errors import ArgumentError, DataError, EasyLearnWarning, StateError, check_whole, short
+from ..files import StrPath
+from ..intervals import Interval
+from ..learning import Learner
+from ..metrics import Metric
+from ..task import Predictions
+from .audit import audit_cheaply
+from .certainty import Values, interval, metric_of, values_of
+from .engine import Engine, once
+from .lines import line_of
+from .store import Job, create_once, read_once
+from .trials import Recipe
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+ADVICE = (
+    ("valid", "this make trains every fold on the same items: give valid=p.valid to the function that makes the data"),
+    ("seed", "the seeds would all be the same training: give seed=p.seed to the function that makes the learner"),
+)
+NOTE = "items.json"  # in the folder: which item is at which position
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Crossed:
+    """What a plan of folds came to: `cross_fit` gives it; made by hand of predictions from elsewhere it blends as well.
+
+    Args:
+        plan: which items were held out where.
+        oof: the out-of-fold predictions: each item that the plan holds out exactly once, in file order.
+        test: of the test split, the mean over all trainings; None where there were none.
+        metric: what the score is of.
+        parts: the predictions of the test split by fold, for `pseudo_label`.
+        engine, jobs: where the trainings are.
+    """
+
+    plan: Folds
+    oof: Predictions
+    test: Predictions | None = None
+    metric: Metric | None = None
+    parts: Mapping[int, Predictions] = field(default_factory=dict)
+    engine: Engine | None = None
+    jobs: tuple[Job, ...] = ()
+
+    def __post_init__(self) -> None:
+        if len(self.oof) != len(self.plan.held_out):
+            raise DataError(
+                f"the plan holds out {len(self.plan.held_out):,} items, and there are {len(self.oof):,} out-of-fold "
+                "predictions: each item once, in file order"
+            )
+
+    @cached_property
+    def score(self) -> Interval:
+        """The metric of the out-of-fold predictions, with its interval; of the plan's groups, whole ones are drawn."""
+        groups = None if self.plan.groups is None else self.plan.groups[self.plan.held_out].tolist()
+        return interval(self.oof, metric_of(self.oof, self.metric), groups=groups)
+
+    def table(self) -> pd.DataFrame:
+        """One row for each fold: how many items it holds out, and the metric of them."""
+        import pandas as pd
+
+        metric, rows = metric_of(self.oof, self.metric), []
+        assert self.oof.targets is not None
+        for fold, (train, valid) in enumerate(self.plan):
+            at = torch.from_numpy(np.searchsorted(self.plan.held_out, valid))
+            rows.append([fold, len(train), len(valid), metric(self.oof.probs[at], self.oof.targets[at])])
+        frame: pd.DataFrame = pd.DataFrame(rows, columns=["fold", "train", "valid", metric.name]).set_index("fold")
+        return frame
+
+    def learners(self) -> Iterator[Learner]:
+        """The trained learners, one after the other, made anew with the weights that they ended with."""
+        if self.engine is None:
+            raise StateError("these predictions come without their trainings, so there are no learners to give")
+        yield from (self.engine.learner(job) for job in self.jobs)
+
+    def export(self, path: StrPath) -> Path:
+        """Write all the trainings as one file; see `Blend.export`."""
+        return export_members(path, [self], (1.0,), None)
+
+    def __repr__(self) -> str:
+        return f"Crossed({self.plan!r}: {metric_of(self.oof, self.metric).name} {self.score})"
+
+
+def cross_fit(
+    make: Callable[[Any], Learner], plan: Folds, fit: Callable[..., Any], folder: StrPath, *,
+    p: Values = None, seeds: int = 1, seed: int = 0, test: bool = False,
+    metric: Metric | None = None, workers: Any = 1, check: bool = True,
+    callbacks: Callable[[Job, Path], Sequence[Any]] | None = None,
+) -> Crossed:  # fmt: skip
+    """Train on each fold of a plan and predict what it holds out, so that each item is predicted by who never saw it.
+
+    The same call goes on after any kill, and gives at once what is there already. Whatever data learns (statistics of
+    a table, a vocabulary) is learnt by each fold from its own training items; decoded images and features of a frozen
+    body are shared.
+
+    Args:
+        make: gives a learner for a point `p`: it reads `p.valid`, the positions of the items that validate, and gives
+            them on as `valid=p.valid`; and `p.seed`, given on as `seed=p.seed`. There are `p.train` and `p.fold`, too:
+            where the plan trains on fewer than all the others (in time), `make` has to leave the rest out.
+        plan: `folds(n, k, ...)`, or any such sequence.
+        fit: trains it, and passes on what it is given: `def fit(learn, p, **how): return learn.fit(p.lr, 3, **how)`.
+        folder: keeps the trainings.
+        p: more values of the point, such as `found.best` of a search.
+        seeds: how many trainings of each fold are averaged.
+        seed: the first of them.
+        test: predict the test split, too: the mean over all trainings.
+        metric: what the score is of; None takes the learner's first.
+        workers: 1, more processes, or a `concurrent.futures.Executor`.
+        check: look for what can be found quickly of leaks between the folds; see `audit`. They are warned of.
+        callbacks: of a job and the folder of its trial, for each training; such as a `Track`.
+
+    Returns:
+        `oof`, `test` and `score`.
+
+    Raises:
+        ArgumentError: `make` does not follow the plan; what it did instead is told.
+        StateError: the folder holds something else, or every training of a fold diverged.
+    """
+    plan = _as_plan(plan)
+    check_whole("seeds", seeds)
+    point = values_of(p)
+    k = len(plan)
+    jobs = tuple(Job(i, point, seed + i // k, i % k) for i in range(k * seeds))
+    splits: tuple[SplitName, ...] = ("valid", "test") if test else ("valid",)
+    made = Followed(make, plan, str(folder), test)
+    needs = ADVICE if seeds > 1 else ADVICE[:1]
+    recipe = Recipe(made, fit, None, splits, partial(rows_of_fold, plan), needs, callbacks=callbacks)
+    settings = {"kind": "cross_fit", "plan": plan.fingerprint, "point": point, "seeds": [seed, seeds], "test": test}
+    engine = Engine(folder, settings, recipe, once(jobs))
+    ends = engine.store().history.ends
+    if not ends:  # an earlier make may not have followed the plan
+        (Path(folder) / NOTE).unlink(missing_ok=True)
+    if any(job.key not in ends for job in jobs):
+        _look(made, jobs, recipe, check)
+    history = engine.run(workers)
+    good = _good(jobs, history.ends, k)
+    oof = _out_of_fold(plan, engine, good)
+    name = history.ends[good[0].key].get("metric")
+    parts = {f: _mean([engine.predictions(j, "test") for j in good if j.fold == f]) for f in range(k)} if test else {}
+    together = _mean([engine.predictions(j, "test") for j in good]) if test else None
+    return Crossed(plan, oof, together, metric_of(oof, metric, name), parts, engine, good)
+
+
+def export_members(
+    path: StrPath, members: Sequence[Crossed], weights: Sequence[float], ranks: Sequence[Tensor] | None
+) -> Path:
+    """Write the trainings of members with a weight of more than 0 as one file."""
+    with tempfile.TemporaryDirectory() as folder:
+        files, shares, tables = [], [], []
+        for k, (member, weight) in enumerate(zip(members, weights, strict=True)):
+            if weight <= 0:
+                continue
+            made = []
+            for number, learn in enumerate(member.learners()):
+                file = Path(folder) / f"{k}-{number}"
+                learn.export(file)
+                made.append(file)
+            files += made
+            shares += [weight / len(made)] * len(made)
+            tables += [k] * len(made)
+        return write_ensemble(path, files, shares, tables, ranks)
+
+
+def rows_of_fold(plan: Folds, job: Job) -> dict[str, Any]:
+    """What the point of a job knows of its fold."""
+    assert job.fold is not None
+    train, valid = plan[job.fold]
+    return {"train": train, "valid": valid}
+
+
+@dataclass(frozen=True)
+class Followed:
+    """A `make` whose learners are compared with the plan; may be sent to other processes.
+
+    Args:
+        make: the user's.
+        plan: which items train and validate.
+        folder: where the names of the items are noted, by their positions, for all folds to agree on.
+        test: whether there has to be a test split.
+    """
+
+    make: Callable[[Any], Learner]
+    plan: Folds
+    folder: str
+    test: bool
+
+    def __call__(self, p: Any) -> Learner:
+        learn, _ = self.make(p), p.train  # which only a plan in time needs
+        if isinstance(learn, Learner):
+            self.compare(learn.data, p.fold)
+            if self.test and "test" not in learn.data.splits:
+                raise ArgumentError("test=True predicts the test split, and the data that make gives has none")
+        return learn
+
+    def compare(self, data: Data[Any], fold: int) -> None:
+        """Refuse data that is not split as the plan says."""
+        train, valid = self.plan[fold]
+        found = tuple(len(data.ids(s)) if s in data.splits else 0 for s in ("train", "valid"))
+        if found != (len(train), len(valid)):
+            in_time = len(train) + len(valid) < self.plan.n
+            raise ArgumentError(
+                f"fold {fold} trains on {len(train):,} items and validates on {len(valid):,}, but the data that make "
+                f"gives has {found[0]:,} and {found[1]:,}: give valid=p.valid to the function that makes the data, of "
+                f"all {self.plan.n:,} items in the order of the plan"
+                + ("; in time, make it of the rows p.train and p.valid alone" if in_time else "")
+            )
+        names = positions_of(data, train, valid)
+        if names is None:
+            return
+        note = Path(self.folder) / NOTE
+        noted = {str(position): name for position, name in sorted(names.items())}
+        with suppress(FileNotFoundError):  # the folder of a learner that is made for its own sake
+            if create_once(note, line_of({"fold": fold, "items": noted})):
+                return
+        before = read_once(note) or {}
+        odd = [i for i, name in noted.items() if before.get("items", {}).get(i, name) != name]
+        if odd:
+            raise ArgumentError(
+                f"item {odd[0]} is {short(before['items'][odd[0]], 60)!r} in fold {before['fold']} and "
+                f"{short(noted[odd[0]], 60)!r} in fold {fold} ({len(odd):,} such items): make does not split as the "
+                "plan says. Give valid=p.valid to the function that makes the data, over the items in one and the same "
+                "order"
+            )
+
+
+def positions_of(data: Data[Any], train: Any, valid: Any) -> dict[int, str] | None:
+    """A digest of the name of each position, or of its content where names are only numbers within a split."""
+    sides = {"train": train, "valid": valid}
+    ids = {side: list(data.ids(side)) for side in sides}  # type: ignore[arg-type]
+    numbers = all(ids[side] == [f"{side}[{i}]" for i in range(len(ids[side]))] for side in sides)  # as of arrays
+    if numbers or set(ids["train"]) & set(ids["valid"]):
+        ids = {side: list(data.item_keys(side)) for side in sides}  # type: ignore[arg-type]
+        if len({*ids["train"], *ids["valid"]}) < sum(map(len, ids.values())):
+            return None
+    return {int(i): name for side in sides for i, name in zip(sides[side], ids[side], strict=True)}
+
+
+def _as_plan(plan: Any) -> Folds:
+    if isinstance(plan, Folds):
+        return plan
+    try:
+        pairs = tuple((np.sort(np.asarray(a)), np.sort(np.asarray(b))) for a, b in plan)
+        n = 1 + max(int(side.max()) for pair in pairs for side in pair)
+    except (TypeError, ValueError) as error:
+        raise ArgumentError(
+            f"plan is what folds(n, k) gives, pairs of positions to train and validate on: {error}"
+        ) from error
+    for fold, (train, valid) in enumerate(pairs):
+        if both := np.intersect1d(train, valid).tolist():
+            raise ArgumentError(
+                f"fold {fold} of the plan both trains and validates on {len(both)} items, such as {both[0]}"
+            )
+    return Folds(n, pairs)
+
+
+def _look(made: Followed, jobs: Sequence[Job], recipe: Recipe, check: bool) -> None:
+    """Before anything is trained: does make follow the plan in two folds, and what can be found quickly of leaks."""
+    for job in jobs[:2]:
+        p = recipe.point(job)
+        try:
+            learn = made(p)
+        except AttributeError:  # told in words by the trial
+            return
+        if not isinstance(learn, Learner):
+            return
+        if job.trial == 0 and check:
+            found = audit_cheaply(learn.data, made.plan, job.fold or 0)
+            if found.leaks:
+                warnings.warn(f"before training, {found}", EasyLearnWarning, stacklevel=4)
+
+
+def _good(jobs: Sequence[Job], ends: Mapping[Any, Any], k: int) -> tuple[Job, ...]:
+    """The trainings that ended well; each fold needs one."""
+    good = tuple(job for job in jobs if ends[job.key]["status"] == "done")
+    for fold in range(k):
+        bad = [job for job in jobs if job.fold == fold and job not in good]
+        if not bad:
+            continue
+        row = ends[bad[0].key]
+        told = f"fold {fold} with seed {bad[0].seed} is {row['status']}: {row.get('reason', '')}"
+        if len(bad) == len([job for job in jobs if job.fold == fold]):
+            raise StateError(f"{told}. No training of this fold ended well; try a smaller rate in a new folder")
+        warnings.warn(f"{told}. The fold is predicted by its other seeds alone", EasyLearnWarning, stacklevel=3)
+    return good
+
+
+def _mean(said: Sequence[Predictions]) -> Predictions:
+    """The mean of several trainings' predictions of the same items."""
+    first = said[0]
+    for other in said[1:]:
+        _check_alike(first, other)
+        if first.ids != other.ids:
+            raise DataError("the test split is not the same in all folds: make has to give the same one")
+    return Predictions.of(first.task, torch.stack([one.probs for one in said]).mean(0), first.ids, first.targets)
+
+
+def _check_alike(first: Predictions, other: Predictions) -> None:
+    if difference := first.task.same_as(other.task):
+        raise DataError(
+            f"two folds predict different things: {difference}. Give the list of classes where data is made, classes=, "
+            "or stratify the folds"
+        )
+
+
+def _out_of_fold(plan: Folds, engine: Engine, jobs: Sequence[Job]) -> Predictions:
+    """Each held-out item once, in file order: the mean over seeds, and over repeats of the plan."""
+    said = [engine.predictions(job) for job in jobs]
+    first = said[0]
+    sums: Tensor = torch.zeros(plan.n, *first.probs.shape[1:], dtype=torch.float64)
+    counts = torch.zeros(plan.n, dtype=torch.float64)
+    targets = (
+        None if first.targets is None else torch.zeros(plan.n, *first.targets.shape[1:], dtype=first.targets.dtype)
+    )
+    names: dict[int, str] = {}
+    for job, one in zip(jobs, said, strict=True):
+        _check_alike(first, one)
+        at = torch.from_numpy(np.asarray(plan[job.fold or 0][1], np.int64))
+        sums[at] += one.probs.double()
+        counts[at] += 1
+        if targets is not None and one.targets is not None:
+            targets[at] = one.targets.to(targets.dtype)
+        names.update(zip(at.tolist(), one.ids, strict=True))
+    held = torch.from_numpy(plan.held_out)
+    ids = [names[i] for i in plan.held_out.tolist()]
+    if len(set(ids)) < len(ids):  # numbers within a split: the position names the item
+        ids = [str(i) for i in plan.held_out.tolist()]
+    probs = (sums[held] / counts[held].reshape(-1, *[1] * (sums.ndim - 1))).to(first.probs.dtype)
+    return Predictions.of(first.task, probs, ids, None if targets is None else targets[held])

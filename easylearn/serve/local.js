@@ -1,0 +1,66 @@
+// The model in this browser, by ONNX Runtime's WebAssembly. All files lie beside this one.
+import * as ort from "./ort.js";
+import { pixels, reader, row } from "./prepare.js";
+
+ort.env.wasm.numThreads = 1; // more want headers that few hosts of plain files send
+ort.env.wasm.wasmPaths = { wasm: new URL("ort.wasm", import.meta.url).href };
+
+let about, session, tokens;
+
+/** The colours of an image file as the browser decodes it, turned as it was taken. */
+const rgba = async (file) => {
+  let image;
+  try {
+    image = await createImageBitmap(file, { colorSpaceConversion: "none", premultiplyAlpha: "none" });
+  } catch {
+    throw new Error("This is no image that the browser can read.");
+  }
+  const context = new OffscreenCanvas(image.width, image.height).getContext("2d");
+  context.drawImage(image, 0, 0);
+  return context.getImageData(0, 0, image.width, image.height);
+};
+const entity = (text) => new DOMParser().parseFromString(text, "text/html").documentElement.textContent;
+
+const arrays = async (item) => {
+  const how = about.prepare;
+  if (about.items === "images") {
+    const image = await rgba(item);
+    return { pixels: new ort.Tensor("uint8", pixels(image.data, image.width, image.height, how), [1, how.channels, ...how.size]) };
+  }
+  if (about.items === "table") {
+    const { cats, conts } = row(item, how);
+    return { cats: new ort.Tensor("int64", cats, [1, cats.length]), conts: new ort.Tensor("float32", conts, [1, conts.length]) };
+  }
+  tokens ??= reader(how, entity);
+  const ids = tokens(item);
+  return {
+    tokens: new ort.Tensor("int64", BigInt64Array.from(ids, BigInt), [1, ids.length]),
+    lengths: new ort.Tensor("int64", BigInt64Array.of(BigInt(ids.length)), [1]),
+  };
+};
+
+const answer = (probs) => {
+  const { kind, names, threshold = 0.5 } = about.task;
+  const values = Object.fromEntries(names.map((n, i) => [n, Number.isFinite(probs[i]) ? probs[i] : null]));
+  if (kind === "single_label" || kind === "ordinal") return { label: names[probs.indexOf(Math.max(...probs))], probs: values };
+  if (kind === "multi_label") {
+    const least = (i) => (Array.isArray(threshold) ? threshold[i] : threshold);
+    return { label: names.filter((_, i) => probs[i] >= least(i)), probs: values };
+  }
+  return { label: names.length === 1 ? values[names[0]] : Object.values(values), values };
+};
+
+export const backend = {
+  async about() {
+    const got = await fetch("model.json");
+    if (!got.ok) throw new Error("model.json is not beside this page.");
+    about = await got.json();
+    session = await ort.InferenceSession.create(new URL("model.onnx", document.baseURI).href);
+    return about;
+  },
+  async predict(item) {
+    const given = await arrays(item);
+    const found = await session.run(Object.fromEntries(session.inputNames.map((n) => [n, given[n]])));
+    return answer([...found[session.outputNames[0]].data]);
+  },
+};

@@ -1,0 +1,308 @@
+"""cross_fit: each item predicted by who never saw it, in file order; kills; who ignores the plan is refused."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import easylearn as el
+from easylearn.errors import ArgumentError, DataError, EasyLearnWarning, StateError
+from easylearn.experiment.cross_fit import NOTE, Crossed, cross_fit
+from easylearn.learning import Learner
+from easylearn.metrics import accuracy, log_loss
+from tests.experiment.folded import TABLE, TEST, N, by_hand, fit, make, make_tensors, table, tensors, two_columns
+from tests.learners import small_body
+
+PLAN = el.folds(N, 3, seed=1)
+
+
+@pytest.fixture(scope="module")
+def crossed(tmp_path_factory: pytest.TempPathFactory) -> Crossed:
+    return cross_fit(make, PLAN, fit, tmp_path_factory.mktemp("cv"), seeds=2, test=True)
+
+
+def alone(fold: int, seed: int) -> Learner:
+    """One fold trained without cross_fit."""
+    data = el.TabularData.from_df(TABLE, "y", valid=PLAN[fold][1], test=TEST, cat_names=["b"], batch_size=16)
+    learn = el.tabular_learner(data, [4], seed=seed, progress=False)
+    learn.fit(0.05, 1)
+    return learn
+
+
+def test_it_is_what_training_each_fold_by_hand_gives(crossed: Crossed) -> None:
+    probs = torch.zeros(N, 2)
+    tests = []
+    for fold, (_, valid) in enumerate(PLAN):
+        learners = [alone(fold, seed) for seed in (0, 1)]
+        probs[valid] = torch.stack([one.predict().probs for one in learners]).mean(0)
+        tests += [one.predict(split="test").probs for one in learners]
+    assert torch.allclose(crossed.oof.probs, probs, atol=1e-6)
+    assert crossed.test is not None and torch.allclose(crossed.test.probs, torch.stack(tests).mean(0), atol=1e-6)
+
+
+def test_every_item_once_in_file_order_with_its_target(crossed: Crossed) -> None:
+    assert crossed.oof.ids == tuple(map(str, range(N)))
+    said = [crossed.oof.classes[int(t)] for t in crossed.oof.targets]  # type: ignore[union-attr]
+    assert said == TABLE.y.tolist()
+    right = np.mean([a == b for a, b in zip(crossed.oof.labels, TABLE.y, strict=True)])
+    assert crossed.score.value == pytest.approx(right) and crossed.score.low < right < crossed.score.high
+    frame = crossed.table()
+    assert list(frame["valid"]) == [20, 20, 20] and (frame.accuracy * 20).sum() == pytest.approx(right * N)
+    assert "Crossed(Folds(3 of 60 items, seed 1): accuracy " in repr(crossed)
+
+
+def test_again_is_at_once_and_another_experiment_is_refused(crossed: Crossed) -> None:
+    assert crossed.engine is not None
+    folder = crossed.engine.folder
+
+    def never(p: Any) -> Any:
+        raise AssertionError("trained once already")
+
+    again = cross_fit(never, PLAN, fit, folder, seeds=2, test=True)
+    assert torch.equal(again.oof.probs, crossed.oof.probs) and again.oof.ids == crossed.oof.ids
+    with pytest.raises(StateError, match="plan"):
+        cross_fit(make, el.folds(N, 3, seed=2), fit, folder, seeds=2, test=True)
+
+
+def test_learners_are_made_anew_with_their_weights(crossed: Crossed) -> None:
+    learners = list(crossed.learners())
+    assert len(learners) == 6
+    for job, learn in zip(crossed.jobs, learners, strict=True):
+        valid = PLAN[job.fold or 0][1]
+        assert list(learn.data.ids("valid")) == list(map(str, valid))
+    mean = torch.stack([one.predict().probs for one in learners[1::3]]).mean(0)
+    assert torch.allclose(crossed.oof.probs[PLAN[1][1]], mean, atol=1e-6)
+
+
+def test_a_file_of_all_trainings_predicts_as_test_does(crossed: Crossed, tmp_path: Path) -> None:
+    predictor = el.load_predictor(crossed.export(tmp_path / "all.easylearn"))
+    assert crossed.test is not None
+    assert torch.allclose(predictor.predict(TEST).probs, crossed.test.probs, atol=1e-6)
+    with pytest.raises(ArgumentError, match=r"several models.*load_predictor"):
+        el.load_learner(tmp_path / "all.easylearn")
+
+
+SCRIPT = """
+import os, sys
+import easylearn as el
+from easylearn.train.callback import Callback
+from folded import fit, make_tensors
+
+class Killed(Callback):
+    def on_batch_end(self, run):
+        if self.fold == 2 and run.step == 2:
+            os.kill(os.getpid(), 9)
+
+def killed(job, folder):
+    one = Killed()
+    one.fold = job.fold
+    return [one]
+
+el.cross_fit(make_tensors, el.folds(40, 4), fit, sys.argv[1], callbacks=killed)
+"""
+
+
+def test_it_goes_on_after_a_kill(tmp_path: Path) -> None:
+    here = Path(__file__).parent
+    path = os.pathsep.join([str(here.parents[1]), str(here)])
+    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", SCRIPT, str(tmp_path / "cv")]
+    first = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    before = {f: f.stat().st_mtime_ns for f in (tmp_path / "cv" / "trials").glob("*/valid.safetensors")}
+    assert first.returncode == -9 and len(before) == 2, first.stderr
+    second, straight = (cross_fit(make_tensors, el.folds(40, 4), fit, tmp_path / name) for name in ("cv", "straight"))
+    assert torch.equal(second.oof.probs, straight.oof.probs)
+    assert all(f.stat().st_mtime_ns == at for f, at in before.items())  # nothing was trained twice
+
+
+def test_tensors_without_names_are_numbered_by_their_position(tmp_path: Path) -> None:
+    x, y = tensors()
+    crossed = cross_fit(make_tensors, el.folds(len(x), 4), fit, tmp_path)
+    assert crossed.oof.ids == tuple(map(str, range(len(x)))) and crossed.test is None
+    assert torch.equal(crossed.oof.targets, y)  # type: ignore[arg-type]
+
+
+def test_repeats_are_averaged_and_groups_are_drawn_whole(tmp_path: Path) -> None:
+    x, _ = tensors()
+    crossed = cross_fit(make_tensors, el.folds(len(x), 2, repeats=2), fit, tmp_path / "a")
+    assert len(crossed.jobs) == 4 and len(crossed.oof) == len(x)
+    groups = np.arange(40) // 10
+    plan = el.folds(40, 2, groups=groups)
+    probs = torch.eye(2)[(torch.arange(40) < 10).long()]
+    one = by_hand(plan, probs, torch.ones(40, dtype=torch.int64))
+    plain = by_hand(replace(plan, groups=None), probs, torch.ones(40, dtype=torch.int64))
+    assert one.score.high - one.score.low > 1.5 * (plain.score.high - plain.score.low)
+
+
+def test_in_time_the_first_items_only_train(tmp_path: Path) -> None:
+    plan = el.folds(40, 3, times=range(40))
+    crossed = cross_fit(make_tensors, plan, fit, tmp_path)
+    assert crossed.oof.ids == tuple(map(str, range(10, 40))) and len(crossed.table()) == 3
+
+
+def test_a_score_of_another_metric(tmp_path: Path) -> None:
+    crossed = cross_fit(make_tensors, el.folds(40, 2), fit, tmp_path, metric=log_loss)
+    assert crossed.score.value == pytest.approx(float(log_loss(crossed.oof.probs, crossed.oof.targets)))  # type: ignore[arg-type]
+
+
+# -- who does not follow the plan ------------------------------------------------------------------------------
+
+
+def own_split(p: Any) -> Learner:
+    data = el.TabularData.from_df(TABLE, "y", valid=0.25, cat_names=["b"], batch_size=16)
+    return el.tabular_learner(data, [4], seed=p.seed)
+
+
+def same_size(p: Any) -> Learner:
+    data = el.TabularData.from_df(TABLE, "y", valid=range(20), cat_names=["b"], batch_size=16)
+    return el.tabular_learner(data, [4], seed=p.seed)
+
+
+def shuffled(p: Any) -> Learner:
+    data = el.TabularData.from_df(TABLE.sample(frac=1, random_state=p.fold), "y", valid=p.valid, cat_names=["b"])
+    return el.tabular_learner(data, [4], seed=p.seed)
+
+
+def shuffled_tensors(p: Any) -> Learner:
+    x, y = tensors()
+    order = torch.randperm(len(x), generator=torch.Generator().manual_seed(p.fold))
+    x, y = x[order], y[order]
+    data = el.TensorData((x[p.train], y[p.train]), (x[p.valid], y[p.valid]), el.single_label(["a", "b"]))
+    return Learner(data, torch.nn.Linear(3, 2))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        (own_split, "fold 0 trains on 40 items and validates on 20, but the data that make gives has 45 and 15: give "),
+        (same_size, "does not split as the plan says. Give valid=p.valid"),
+        (shuffled, "does not split as the plan says"),
+    ],
+)
+def test_a_make_that_ignores_its_fold(wrong: Any, words: str, tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError, match=words):
+        cross_fit(wrong, PLAN, fit, tmp_path)
+    crossed = cross_fit(make, PLAN, fit, tmp_path)  # the same folder, once make does
+    assert len(crossed.oof) == N
+
+
+def test_tensors_are_known_by_their_contents(tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError, match="does not split as the plan says"):
+        cross_fit(shuffled_tensors, el.folds(40, 4), fit, tmp_path)
+    assert (tmp_path / NOTE).exists()
+
+
+def test_seeds_that_nobody_reads(tmp_path: Path) -> None:
+    def unseeded(p: Any) -> Learner:
+        data = el.TabularData.from_df(TABLE, "y", valid=p.valid, cat_names=["b"], batch_size=16)
+        return el.tabular_learner(data, [4])
+
+    with pytest.raises(ArgumentError, match=r"give seed=p.seed"):
+        cross_fit(unseeded, PLAN, fit, tmp_path, seeds=2)
+
+
+def test_no_test_split(tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError, match="test=True predicts the test split, and the data that make gives has none"):
+        cross_fit(make_tensors, el.folds(40, 4), fit, tmp_path, test=True)
+
+
+def test_folds_with_other_classes(tmp_path: Path) -> None:
+    frame = table()
+    frame.loc[PLAN[0][1][:1], "y"] = "seldom"  # in the fold that holds it, training has no such class
+
+    def rare(p: Any) -> Learner:
+        data = el.TabularData.from_df(frame, "y", valid=p.valid, cat_names=["b"], batch_size=16)
+        return el.tabular_learner(data, [4], seed=p.seed)
+
+    with pytest.raises(el.EasyLearnError, match="seldom"):
+        cross_fit(rare, PLAN, fit, tmp_path)
+
+
+@pytest.mark.parametrize("plan", [3, [(1, 2, 3)], [([0, 1], [1, 2])], [(["a"], ["b"])]])
+def test_what_is_no_plan(plan: Any, tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError, match="plan"):
+        cross_fit(make, plan, fit, tmp_path)
+
+
+def test_a_fold_that_diverged(tmp_path: Path) -> None:
+    def some(learn: Learner, p: Any, diverging: Any, **how: Any) -> Any:
+        if (p.fold, p.seed) in diverging:
+            torch.nn.init.constant_(next(learn.model.parameters()), float("nan"))
+        return learn.fit(0.05, 1, **how)
+
+    with pytest.raises(StateError, match=r"fold 1 with seed 0 is diverged.*smaller rate"):
+        cross_fit(make, PLAN, partial(some, diverging=[(1, 0)]), tmp_path / "one")
+    with pytest.warns(EasyLearnWarning, match=r"fold 1 with seed 0 is diverged.*other seeds alone"):
+        crossed = cross_fit(make, PLAN, partial(some, diverging=[(1, 0)]), tmp_path / "two", seeds=2)
+    assert len(crossed.jobs) == 5 and len(crossed.oof) == N
+
+
+def test_what_can_be_found_of_leaks_is_warned_of_before_training(tmp_path: Path) -> None:
+    train, valid = PLAN[0]
+    frame = table()
+    for k in range(4):
+        frame.loc[valid[k]] = frame.loc[train[k]]
+
+    def leaking(p: Any) -> Learner:
+        data = el.TabularData.from_df(frame, "y", valid=p.valid, cat_names=["b"], batch_size=16)
+        return el.tabular_learner(data, [4], seed=p.seed)
+
+    with pytest.warns(EasyLearnWarning, match="before training, leak, equal items"):
+        cross_fit(leaking, PLAN, fit, tmp_path / "warned")
+    cross_fit(leaking, PLAN, fit, tmp_path / "quiet", check=False)  # a warning would be an error here
+
+
+def test_folds_share_the_features_of_a_frozen_body(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EASYLEARN_CACHE", str(tmp_path / "cache"))
+    x = np.random.default_rng(0).integers(0, 255, (54, 16, 16, 3), dtype=np.uint8)
+    rows = 0
+
+    def counted(body: torch.nn.Module, inputs: tuple[torch.Tensor]) -> None:
+        nonlocal rows
+        rows += int((inputs[0].flatten(1).std(1) > 0).sum())  # rows of one number fill a batch up
+
+    def images(p: Any) -> Learner:
+        train, valid = ((x[side], [str(k % 2) for k in side]) for side in (p.train, p.valid))
+        data = el.ImageData.from_arrays(train, valid, size=16, batch_size=8, test=x[48:], workers=0)
+        learn = el.vision_learner(data, small_body(), precompute=True, seed=p.seed)
+        learn.model.body.register_forward_pre_hook(counted)  # type: ignore[union-attr, operator]
+        return learn
+
+    crossed = cross_fit(images, el.folds(48, 4), fit, tmp_path / "cv", test=True)
+    assert rows == 54  # each image once, of the test split too
+    full = [learn.predict().probs for learn in crossed.learners()]
+    held = torch.cat([torch.from_numpy(valid) for _, valid in el.folds(48, 4)])
+    assert torch.allclose(crossed.oof.probs[held], torch.cat(full), atol=1e-6)
+
+
+def test_predictions_from_elsewhere() -> None:
+    y = torch.tensor([0, 1] * 10)
+    one = by_hand(el.folds(20, 4), two_columns(y), y, metric=accuracy)
+    assert one.score.value == 1
+    with pytest.raises(StateError, match="without their trainings"):
+        next(one.learners())
+    with pytest.raises(DataError, match="holds out 21 items, and there are 20"):
+        by_hand(el.folds(21, 3), two_columns(y), y)
+
+
+def test_a_table_of_which_pandas_numbers_are_others(tmp_path: Path) -> None:
+    """Positions, not labels: rows of a frame that was filtered keep their old labels as ids."""
+    frame = pd.concat([TABLE.iloc[::2], TABLE.iloc[1::2]])
+
+    def moved(p: Any) -> Learner:
+        data = el.TabularData.from_df(frame, "y", valid=p.valid, cat_names=["b"], batch_size=16)
+        return el.tabular_learner(data, [4], seed=p.seed)
+
+    crossed = cross_fit(moved, PLAN, fit, tmp_path)
+    assert list(crossed.oof.ids) == [str(i) for i in frame.index]
+    assert [crossed.oof.classes[int(t)] for t in crossed.oof.targets] == frame.y.tolist()  # type: ignore[union-attr]

@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from easylearn.cli import main
+from easylearn.serve.build import build
+
+
+def test_wheels_are_copied_and_installed_from_the_folder(files: Path, tmp_path: Path) -> None:
+    wheels = [tmp_path / f"{name}-1.0-py3-none-any.whl" for name in ("easylearn_runtime", "other")]
+    for wheel in wheels:
+        wheel.write_bytes(b"wheel")
+    said = build(files / "table.onnx", tmp_path / "service", wheels)
+    assert said.startswith("docker build")
+    lines = (tmp_path / "service" / "requirements.txt").read_text().splitlines()
+    assert lines == ["./easylearn_runtime-1.0-py3-none-any.whl", "./other-1.0-py3-none-any.whl"]
+    assert all((tmp_path / "service" / w.name).read_bytes() == b"wheel" for w in wheels)
+    mine = tmp_path / "easylearn-1.0-py3-none-any.whl"
+    mine.write_bytes(b"wheel")
+    build(files / "table.easylearn", tmp_path / "torch", [mine])
+    assert (tmp_path / "torch" / "requirements.txt").read_text() == "./easylearn-1.0-py3-none-any.whl[serve]\n"
+
+
+def test_the_dockerfile_has_commands_that_parse(files: Path, tmp_path: Path) -> None:
+    build(files / "table.onnx", tmp_path / "service")
+    lines = dict(
+        line.split(" ", 1)
+        for line in (tmp_path / "service" / "Dockerfile").read_text().splitlines()
+        if line[0] != "#" and line[:3] != "RUN"
+    )
+    assert json.loads(lines["CMD"])[:3] == ["easylearn-runtime", "serve", "table.onnx"]
+    check = json.loads(lines["HEALTHCHECK"].removeprefix("CMD "))
+    compile(check[2], "health", "exec")
+    assert lines["USER"] == "app"
+
+
+@pytest.mark.parametrize("given", ["absent-1.0-py3-none-any.whl", "table.onnx"])
+def test_what_is_no_wheel_is_refused(
+    files: Path, tmp_path: Path, given: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["build", str(files / "table.onnx"), "--out", str(tmp_path / "o"), "--wheel", str(files / given)]
+    assert main(command) == 1
+    assert given in (said := capsys.readouterr().err) and ".whl" in said
+    assert not (tmp_path / "o").exists()

@@ -1,0 +1,112 @@
+"""Load at a steady rate, against servers that answer, stall, refuse and fail."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from easylearn.errors import ArgumentError, DataError
+from easylearn.serve.load import Plan, Request, Result, measure, page, requests_of
+
+ROW: Request = ("application/json", b'{"a": 1}')
+OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}"
+
+
+def run(answer: Callable[[int], Awaitable[bytes]], rate: float, duration: float) -> tuple[Result, list[bytes]]:
+    """What comes of a rate, and the requests; `answer` gives a server's answer to its n-th request."""
+    asked: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while True:
+                head = await reader.readuntil(b"\r\n\r\n")
+                body = await reader.readexactly(int(head.lower().partition(b"content-length:")[2].split()[0]))
+                asked.append(head + body)
+                said = await answer(len(asked) - 1)
+                writer.write(said)
+                if said != OK:
+                    break
+        except (asyncio.IncompleteReadError, asyncio.CancelledError, ConnectionError):
+            pass
+        finally:
+            writer.close()
+
+    async def go() -> Result:
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        result = await measure(Plan(f"http://127.0.0.1:{port}", "x", rate, duration, "secret"), rate, [ROW])
+        server.close()
+        return result
+
+    return asyncio.run(go()), asked
+
+
+def test_a_server_that_stalls_is_charged_with_all_who_would_have_waited() -> None:
+    """One stall of half a second: a closed loop would see one slow answer, and 9 quick ones."""
+    stalled = asyncio.Lock()
+
+    async def answer(n: int) -> bytes:
+        async with stalled:  # one at a time, as one worker does
+            await asyncio.sleep(0.5 if n == 2 else 0)
+        return OK
+
+    result, asked = run(answer, 20, 0.5)
+    assert result.statuses == {"200": 10} and len(asked) == 10
+    slow = sum(s > 0.1 for s in result.seconds)
+    assert 7 <= slow <= 8  # all that were due while it stalled
+    assert result.percentile(50) > 150 and result.percentile(100) >= 490
+
+
+def test_every_way_to_fail_is_counted_and_none_ends_the_run() -> None:
+    async def answer(n: int) -> bytes:
+        said = {
+            0: b"HTTP/1.1 503 Busy\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
+            1: b"",
+            2: b"HTTP/1.1 200 OK\r\ncont",
+        }
+        return said.get(n, OK)
+
+    result, asked = run(answer, 50, 0.1)
+    assert result.statuses["503"] == 1 and result.statuses["200"] == 2 and result.statuses.total() == 5
+    assert result.statuses["IncompleteReadError"] == 2 and len(result.seconds) == 2
+    assert all(b"authorization: Bearer secret" in head and head.endswith(ROW[1]) for head in asked)
+
+
+def test_percentiles_are_those_of_the_nearest_rank() -> None:
+    result = Result(1.0, 1.0, [k / 1000 for k in range(1, 101)])
+    assert [result.percentile(p) for p in (50, 90, 99, 100)] == pytest.approx([50, 90, 99, 100])
+    assert result.percentile(50) == result.percentile(50) and Result(1.0).percentile(50) != Result(1.0).percentile(50)
+
+
+def test_a_page_has_a_row_and_three_points_for_each_rate() -> None:
+    results = [Result(rate, 1.0, [0.002 * rate, 0.004 * rate], late=0.25) for rate in (1, 8, 300.0)]
+    for r in results:
+        r.statuses.update({"200": 2, "<b>": 1})
+    text = page(Plan("http://h/<x>", "items", 1, 2), results)
+    assert text.count("<tr>") == 4 and "<b>" not in text and "<x>" not in text and "250.0" in text
+    drawn = ElementTree.fromstring(re.search("<svg.*</svg>", text, re.DOTALL)[0])  # type: ignore[index]
+    places = [(float(c.get("cx", "")), float(c.get("cy", ""))) for c in drawn.iter("circle")]
+    assert len(places) == 9 and all(60 <= x <= 620 and 20 <= y <= 300 for x, y in places)
+    assert places[0][0] < places[1][0] < places[2][0] and places[0][1] > places[1][1] > places[2][1]
+    assert "No request was answered" in page(Plan("http://h", "items", 1, 2), [Result(5.0)])
+
+
+def test_items_are_found_by_their_names(tmp_path: Path) -> None:
+    (tmp_path / "a.JPG").write_bytes(b"image")
+    (tmp_path / "b.txt").write_text("a text")
+    (tmp_path / "c.csv").write_text("x,y\n1,ü\n2,\n")
+    (tmp_path / "d.zip").write_bytes(b"x")
+    assert [kind for kind, _ in requests_of(str(tmp_path))] == ["image/jpeg", "text/plain; charset=utf-8"] + [
+        "application/json"
+    ] * 2
+    with pytest.raises(DataError, match="no image"):
+        requests_of(str(tmp_path / "d.zip"))
+    with pytest.raises(DataError, match=r"absent\.csv"):
+        requests_of(str(tmp_path / "absent.csv"))
+    with pytest.raises(ArgumentError, match="http://"):
+        Plan("https://h", "x", 1, 1)
