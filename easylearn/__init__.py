@@ -83,6 +83,7 @@ from .train.callbacks import (
     WeightAverage,
 )  # fmt: skip
 from .train.optim import adamw, sgd
+from .train.processes import launch
 from .train.record import Record
 from .train.state import Pause, Run
 from .train.strategy import SingleDevice, Strategy
@@ -109,7 +110,7 @@ __all__ = [
     "WordTokenizer", "Zoom", "accuracy", "adamw", "add_datepart", "arch_names", "audit", "average_predictions", "blend",
     "choose_threshold", "collab_learner", "compare", "contrast", "cross_fit", "elapsed_since", "embeddings",
     "error_rate", "f1", "f_beta", "folds", "generate", "get_arch", "grad_cam", "interval", "language_model_learner",
-    "load_encoder", "load_learner", "load_predictor", "losses", "mae", "metrics", "multi_label", "next_token",
+    "launch", "load_encoder", "load_learner", "load_predictor", "losses", "mae", "metrics", "multi_label", "next_token",
     "occlusion", "partial_dependence", "permutation_importance", "perplexity", "plot_confusion", "plot_embeddings",
     "plot_grad_cam", "plot_worst", "pooled_head", "pseudo_label", "register", "regression", "reproduce", "rmse",
     "rmspe", "roc_auc", "rolling_windows", "save_encoder", "schedules", "search", "sgd", "single_label", "snapshots",

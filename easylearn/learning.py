@@ -14,7 +14,7 @@ from .analysis.baseline import Baseline, compare_with_baseline
 from .analysis.interpret import Interpretation, interpret
 from .analysis.plots import SchedPlots
 from .analysis.report import write_report
-from .analysis.summary import Summary, plan_text, seconds_per_step, summarise
+from .analysis.summary import Summary, print_plan, summarise
 from .artefact.export import write_export
 from .artefact.measure import ExportReport, Format, TrainedModel
 from .artefact.predictor import OnError, Predictor
@@ -41,7 +41,7 @@ from .train.fitting import check_model
 from .train.head_start import scaled_head, start_head
 from .train.loop import run_fit
 from .train.optim import OptimizerFn, adamw, build_optimizer
-from .train.options import Training, TrainingOptions
+from .train.options import OLD_FIT, Training, TrainingOptions
 from .train.plan import FitPlan, Rates, count_of, moving_momentum, plan_fit, spread_rates
 from .train.precompute import FeatureStore
 from .train.predict import evaluate, predict_split
@@ -55,11 +55,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Learner", "Training", "TrainingOptions"]
 
-_OLD_FIT = {
-    "n_cycle": "n", "n_epoch": "epochs", "lrs": "lr", "lr_max": "lr", "wds": "wd", "cbs": "callbacks",
-    "best_save_name": "save_best", "cycle_save_name": "save_cycles",
-    "use_clr": "schedule=slanted_triangular(...)", "use_clr_beta": "schedule=one_cycle(...)",
-}  # fmt: skip
 Callbacks = Sequence[Callback]
 _OLD_SPLIT = {"is_test": 'Write split="test".', "test": 'Write split="test".', "ds_type": "split", "dl": "split"}
 
@@ -223,7 +218,7 @@ class Learner:
 
     # -- training ------------------------------------------------------------------------------------------
 
-    @strict(_OLD_FIT)
+    @strict(OLD_FIT)
     def fit(
         self,
         lr: Rates,
@@ -241,6 +236,7 @@ class Learner:
         checkpoint: StrPath | None = None,
         every: Interval | None = None,
         keep: int = 2,
+        go_on: bool = False,
     ) -> Record:
         """Train. `fit(lr, n)` is n cosine cycles of one epoch each (SGDR, arXiv 1608.03983).
 
@@ -260,6 +256,7 @@ class Learner:
             checkpoint: a folder for the state of the run, from which `resume` goes on if it is killed.
             every: when to write there: at each "epoch" (as if not given), a number of steps, or a time, "5min".
             keep: how many checkpoints stay.
+            go_on: resume the run of that folder, whether it has ended or not; begin one only where there is none.
 
         Returns:
             The record of this fit. On Ctrl-C the step is finished and what was trained is kept.
@@ -268,10 +265,10 @@ class Learner:
             ArgumentError: a wrong number of rates, or arguments that contradict each other.
         """
         plan = plan_fit(*self._rates_and_steps(lr), count_of(n, epochs, lr), cycle_len, cycle_mult, schedule, momentum)
-        writer = make_writer(checkpoint, every, keep, self._context())
+        writer = make_writer(checkpoint, every, keep, self._context(), go_on)
         return self._fit(plan, callbacks, make_savers(save_best, save_cycles), wd, writer)
 
-    @strict({**_OLD_FIT, "epochs": "n", "n_epoch": "n", "save_cycles": "There is one cycle: learn.save() afterwards."})
+    @strict({**OLD_FIT, "epochs": "n", "n_epoch": "n", "save_cycles": "There is one cycle: learn.save() afterwards."})
     def fit_one_cycle(
         self,
         lr: Rates,
@@ -287,6 +284,7 @@ class Learner:
         checkpoint: StrPath | None = None,
         every: Interval | None = None,
         keep: int = 2,
+        go_on: bool = False,
     ) -> Record:
         """Train n epochs with one rise and one fall of the rate (1cycle, arXiv 1708.07120).
 
@@ -297,7 +295,7 @@ class Learner:
             div: the first rate is lr / div.
             div_final: the last rate is lr / div_final.
             momentum: the highest and the lowest momentum, against the rate; None leaves it alone.
-            wd, save_best, callbacks, checkpoint, every, keep: as in `fit`.
+            wd, save_best, callbacks, checkpoint, every, keep, go_on: as in `fit`.
 
         Returns:
             The record of this fit.
@@ -306,7 +304,7 @@ class Learner:
         moving = moving_momentum(pct_start, momentum)
         count, savers = suited(n, count_of(n, None, lr), make_savers(save_best, None), self.data, self.progress)
         plan = plan_fit(*self._rates_and_steps(lr), count, schedule=shape, momentum=moving)
-        return self._fit(plan, callbacks, savers, wd, make_writer(checkpoint, every, keep, self._context()))
+        return self._fit(plan, callbacks, savers, wd, make_writer(checkpoint, every, keep, self._context(), go_on))
 
     @strict({"n": "epochs", "n_epoch": "epochs", "base_lr": "lr", "freeze_epochs": "frozen_epochs"})
     def fine_tune(
@@ -353,8 +351,7 @@ class Learner:
 
         Args:
             checkpoint: the folder given to `fit(..., checkpoint=folder)`; checkpoints go on to be written there.
-            schedule: the fit's own, if it was a function that is none of `easylearn.schedules`.
-            momentum: the same for its momentum.
+            schedule, momentum: the fit's own, if they were functions that are none of `easylearn.schedules`.
             callbacks: new ones of the classes that the fit was given, in their order; save_best and save_cycles are
                 remembered.
             same_data: the files are the same, though their places or times are not.
@@ -374,13 +371,13 @@ class Learner:
         saved.check_callbacks(self.callbacks, given)
         saved.check_optimizer(self.optimizer, context)
         saved.restore_model(self.model)  # before features are stored or weights copied by whoever begins
-        self.task, how = context.task, saved.settings
+        self.task, self._strategy, how = context.task, context.strategy, saved.settings
         self.seed, self._epochs_done = how["seed"], how["first_epoch"]
         self._bn_freeze, self._precompute = how["freeze_stats"], how["precompute"]
         writer = CheckpointWriter(checkpoint, how["interval"], how["keep"], context, saved)
         return self._fit(plan, given, savers, None, writer)
 
-    @strict(_OLD_FIT)
+    @strict(OLD_FIT)
     def plan(
         self,
         lr: Rates,
@@ -398,13 +395,14 @@ class Learner:
         checkpoint: StrPath | None = None,
         every: Interval | None = None,
         keep: int = 2,
+        go_on: bool = False,
     ) -> FitPlan:
         """Print what `fit` with the same arguments would do; train nothing. The plan has rates, cycles and steps."""
         plan = plan_fit(*self._rates_and_steps(lr), count_of(n, epochs, lr), cycle_len, cycle_mult, schedule, momentum)
-        _ = make_writer(checkpoint, every, keep, self._context()), make_savers(save_best, save_cycles)  # or refused
+        _ = make_writer(checkpoint, every, keep, self._context(), go_on), make_savers(save_best, save_cycles)
         run = self._run(plan, *self._view(), self.wd if wd is None else wd)
-        seconds = seconds_per_step(run, check_callbacks([*self.callbacks, *check_callbacks(callbacks)]))
-        print(plan_text(plan, self.layer_groups, seconds, self._precompute))
+        chosen = check_callbacks([*self.callbacks, *check_callbacks(callbacks)])
+        print_plan(plan, self.layer_groups, run, chosen, self._precompute)
         return plan
 
     @strict({"num_it": "n_steps"})
@@ -472,6 +470,8 @@ class Learner:
         self, plan: FitPlan, callbacks: Callbacks, savers: Callbacks, wd: float | None, writer: CheckpointWriter | None
     ) -> Record:
         own, given = check_callbacks(self.callbacks), check_callbacks(callbacks)
+        if writer is not None and writer.goes_on:
+            return self.resume(writer.folder, schedule=plan.schedule, momentum=plan.momentum, callbacks=given)
         start_head(self._context(), self._features, self.seed, self._precompute)
         run = self._run(plan, *self._view(), self.wd if wd is None else wd)
         guards = [] if any(isinstance(c, LossGuard) for c in [*own, *given]) else [LossGuard()]
@@ -583,7 +583,7 @@ class Learner:
 
     def save(self, name: StrPath) -> Path:
         """Save the weights as `name`.safetensors in `learn.path`; an old file is replaced whole or not at all."""
-        return save_weights(self._file(name), self.model, self.task)
+        return self.strategy.once(self._file(name), lambda file: save_weights(file, self.model, self.task))
 
     def load(self, name: StrPath) -> Learner:
         """Load weights saved under `name` (or in a file of that path), all or none; freezing stays as it is."""

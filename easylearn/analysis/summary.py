@@ -99,6 +99,15 @@ def _count(n: float, what: str, ending: str = "s") -> str:
     return f"{n:g} {what}" if n == 1 else f"{n:,.10g} {what}{ending}"
 
 
+def print_plan(
+    plan: FitPlan, groups: Sequence[ParamGroup], run: Run, callbacks: Sequence[Callback], precomputed: bool
+) -> None:
+    """Measure a step and print the text of a plan, in the main process alone."""
+    text = plan_text(plan, groups, seconds_per_step(run, callbacks), precomputed)
+    if run.strategy.is_main:
+        print(text)
+
+
 def plan_text(plan: FitPlan, groups: Sequence[ParamGroup], seconds: float, precomputed: bool) -> str:
     """The text of a plan: steps, schedule, rates, trainable parameters and estimated time."""
     cycles = [b - a for a, b in zip((0, *plan.cycle_ends), plan.cycle_ends, strict=False)]

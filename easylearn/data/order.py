@@ -23,8 +23,9 @@ from ..device import has_float64
 from ..errors import ArgumentError, DataError
 
 Indices = npt.NDArray[np.int64]
-Shard = tuple[int, int]
-"""(rank, world): which of how many processes asks. Each takes a slice of every batch."""
+Shard = tuple[int, int] | tuple[int, int, int]
+"""(rank, world): which of how many asks; each takes a slice of every batch. A third number is the fewest rows of a
+slice: those of a batch that is too small are put together."""
 
 AHEAD = 256  # batches whose indices are prepared together: in the middle of a step nothing needed for it is in a cache
 CHUNK_BATCHES = 50  # batches whose items are sorted by length together
@@ -63,7 +64,7 @@ class Loader(Protocol):
             seed: of the run.
             epoch: counted over the whole life of the learner.
             start: how many batches to leave out, for a run that is continued within an epoch.
-            shard: the rank of this process and the number of processes; each gets a slice of every batch.
+            shard: which slice of every batch; see `Shard`.
 
         Returns:
             A generator. Close it if you do not go to its end: it may hold worker processes.
@@ -88,13 +89,19 @@ def batch_bounds(n: int, batch_size: int, merge_single: bool = False) -> list[tu
 
 
 def shard_of(n: int, shard: Shard) -> slice:
-    """The slice of `n` rows that belongs to one of several processes.
+    """The slice of `n` rows that belongs to one of several.
 
     >>> [shard_of(5, (rank, 2)) for rank in range(2)]
     [slice(0, 2, None), slice(2, 5, None)]
+    >>> [shard_of(5, (rank, 4, 2)) for rank in range(4)]  # with at least two rows, or none
+    [slice(0, 2, None), slice(2, 2, None), slice(2, 5, None), slice(5, 5, None)]
     """
-    rank, world = shard
-    return slice(rank * n // world, (rank + 1) * n // world)
+    rank, world, least = (*shard, 0)[:3]
+    slices = world
+    while slices > 1 and n < least * slices:  # by halves: so each of two neighbours keeps its rows, or gets both
+        slices = slices // 2 if slices % 2 == 0 else 1
+    each = world // slices
+    return slice(-(-rank // each) * n // slices, -(-(rank + 1) // each) * n // slices)
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,6 +116,7 @@ class Order:
             drawn as there are, with replacement, each within one of its expected number (systematic resampling).
         lengths: of the items, shape (n_items,): items of like length share a batch, the longest first in it. In
             training the batch with the longest item comes first, so that too large a batch fails at once.
+        turn: (which, of how many) take whole batches in turn, where each has to be computed once.
 
     >>> order = Order(5, 2)
     >>> [b.tolist() for b in order.batches()]
@@ -122,6 +130,7 @@ class Order:
     shuffle: bool = False
     weights: npt.NDArray[np.float64] | None = None
     lengths: npt.NDArray[np.int64] | None = None
+    turn: tuple[int, int] = (0, 1)
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
@@ -135,15 +144,16 @@ class Order:
         return batch_bounds(self.n_items, self.batch_size, merge_single=self.shuffle)
 
     def __len__(self) -> int:
-        return len(self._bounds)
+        return len(range(self.turn[0], len(self._bounds), self.turn[1]))
 
     def batches(self, seed: int = 0, epoch: int = 0, start: int = 0, shard: Shard = (0, 1)) -> list[Indices]:
         """The items of each batch from `start` on; see `Loader.batches`."""
         chosen = self._items(seed, epoch)
         if self.lengths is not None:
-            made = self._by_length(chosen, self.lengths, seed, epoch)[start:]
+            made = self._by_length(chosen, self.lengths, seed, epoch)
         else:
-            made = [chosen[a:b] for a, b in self._bounds[start:]]
+            made = [chosen[a:b] for a, b in self._bounds]
+        made = made[self.turn[0] :: self.turn[1]][start:]
         return made if shard == (0, 1) else [b[shard_of(len(b), shard)] for b in made]
 
     def _items(self, seed: int, epoch: int) -> Indices:

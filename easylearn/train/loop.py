@@ -11,6 +11,7 @@ from types import FrameType
 from .. import keyed
 from ..device import kept_memory, prepare
 from .callback import Callback, Hook, Hooks, call
+from .distributed import Lanes, hooks_of
 from .fitting import REFUSED, check_gradient, check_outputs, explain
 from .predict import evaluate
 from .record import Record
@@ -19,14 +20,16 @@ from .state import Pause, Run
 
 def run_fit(run: Run, callbacks: Sequence[Callback]) -> Record:
     """Train until `run.n_steps`, or until a callback or Ctrl-C sets `run.stop_reason`."""
-    hooks, gate, run.callbacks = Hooks(callbacks), run.strategy.gate, callbacks
+    gate, run.callbacks = run.strategy.gate, callbacks
     prepare(run.strategy.device)
     with ExitStack() as stack:
         stack.enter_context(gate.fit())
+        stack.enter_context(run.strategy.together())
         stack.enter_context(kept_memory(run.strategy.device))
         stack.enter_context(keyed.scoped_rng())
         stack.enter_context(interruptible(run))
         with gate.training():
+            hooks = hooks_of(run, callbacks)
             run.strategy.reset(run.optimizer)
         for callback in callbacks:
             _in_turn(run, callback.on_fit_begin)
@@ -52,8 +55,7 @@ def one_epoch(run: Run, hooks: Hooks) -> None:
         call(hooks.epoch_begin, run)
     if run.step < run.n_steps:  # a resumed run may have only the end of its last epoch before it
         strategy = run.strategy
-        shard = strategy.rank, strategy.world
-        batches = run.train_loader.batches(strategy.device, run.seed, run.life_epoch, run.batch_in_epoch, shard)
+        batches = strategy.batches(run.train_loader, run.seed, run.life_epoch, run.batch_in_epoch)
         turn = strategy.gate.training()  # whoever predicts from another thread does so between two steps
         with closing(batches):
             for run.batch in batches:
@@ -69,6 +71,7 @@ def one_epoch(run: Run, hooks: Hooks) -> None:
         _in_turn(run, *hooks.validate_end)
     run.record.end_epoch(run.life_epoch, run.metrics)
     _in_turn(run, *hooks.epoch_end)
+    run.stop_reason = run.strategy.agree(run.stop_reason)
     run.epoch += 1
 
 
@@ -106,7 +109,11 @@ def interruptible(run: Run) -> Iterator[None]:
     before = signal.getsignal(signal.SIGINT)
 
     def stop(number: int, frame: FrameType | None) -> None:
-        run.stop_reason = Pause(f"interrupted after step {run.step}")
+        reason = Pause(f"interrupted after step {run.step}")
+        if isinstance(run.strategy, Lanes):
+            run.strategy.asked = reason  # all processes have to stop at the same step
+        else:
+            run.stop_reason = reason
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
     signal.signal(signal.SIGINT, stop)

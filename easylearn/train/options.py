@@ -12,8 +12,17 @@ from ..errors import ArgumentError, check_number, check_whole
 from ..files import StrPath
 from ..task import LossFn
 from .callback import Callback
+from .distributed import Lanes
 from .optim import OptimizerFn
+from .processes import join, local_device, wants_processes
 from .strategy import SingleDevice, Strategy
+
+OLD_FIT = {
+    "n_cycle": "n", "n_epoch": "epochs", "lrs": "lr", "lr_max": "lr", "wds": "wd", "cbs": "callbacks",
+    "best_save_name": "save_best", "cycle_save_name": "save_cycles",
+    "use_clr": "schedule=slanted_triangular(...)", "use_clr_beta": "schedule=one_cycle(...)",
+}  # fmt: skip
+"""Arguments of `fit` in other libraries, and what they are called here."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +43,11 @@ class Training:
         compile: run training steps through `torch.compile`: True, or one of its modes. It takes a minute or so before
             the first step, and what it gains depends on model and device.
         device: None takes the best there is.
-        strategy: where and how the model runs, instead of clip, accumulate, precision, compile and device.
+        lanes: into how many each batch is cut, so that weights do not depend on how many processes compute them: a
+            power of 2 times their number. None is one for each process that torchrun, or `launch`, has started.
+        exact: the same weights to the bit on any number of processes; False is quicker from four on, and equal up to
+            rounding.
+        strategy: where and how the model runs, instead of device, precision, clip, accumulate, compile, lanes, exact.
         seed: of shuffles, augmentation and dropout.
         path: folder for saved weights.
         callbacks: used in every fit.
@@ -52,6 +65,8 @@ class Training:
     precision: str = "fp32"
     compile: bool | str = False
     device: str | torch.device | None = None
+    lanes: int | None = None
+    exact: bool = True
     strategy: Strategy | None = None
     seed: int = 0
     path: StrPath = "models"
@@ -67,11 +82,17 @@ class Training:
             raise ArgumentError(f"progress must be True or False, got {self.progress!r:.100}")
 
     def make_strategy(self) -> Strategy:
-        """The strategy that was given, or one for a single device."""
+        """The strategy that was given, or one for a single device, or for the processes that run this script."""
         if self.strategy is None:
-            return SingleDevice(self.device, self.precision, self.clip, self.accumulate, self.compile)
+            how = self.precision, self.clip, self.accumulate, self.compile
+            processes = join() if wants_processes() else None
+            if processes is None and self.lanes in (None, 1):
+                return SingleDevice(self.device, *how)
+            world, nearest = (1, None) if processes is None else (processes.world, local_device())
+            lanes = world if self.lanes is None else self.lanes
+            return Lanes(lanes, self.exact, processes, nearest if self.device is None else self.device, *how)
         usual = Training()
-        for name in ("device", "precision", "clip", "accumulate", "compile"):
+        for name in ("device", "precision", "clip", "accumulate", "compile", "lanes", "exact"):
             if getattr(self, name) != getattr(usual, name):
                 raise ArgumentError(f"strategy= says where and how the model runs; give {name}= to the strategy itself")
         return self.strategy
@@ -91,6 +112,8 @@ class TrainingOptions(TypedDict, total=False):
     precision: str
     compile: bool | str
     device: str | torch.device | None
+    lanes: int | None
+    exact: bool
     strategy: Strategy | None
     seed: int
     path: StrPath

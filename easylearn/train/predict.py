@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import closing
 from typing import Any
 
 import torch
@@ -22,12 +21,12 @@ def gather(model: nn.Module, loader: Loader, strategy: Strategy) -> tuple[Tensor
     outputs: list[Tensor] = []
     targets: list[Tensor] = []
     index: list[Tensor] = []
-    with strategy.evaluating(model), closing(loader.batches(strategy.device)) as batches:
-        for batch in batches:
-            index.append(batch.index)
-            outputs.append(strategy.forward(model, batch.inputs).float().cpu())
-            if batch.target is not None:
-                targets.append(batch.target.cpu())
+    with strategy.evaluating(model):
+        for logits, target, at in strategy.outputs(model, loader):
+            index.append(at)
+            outputs.append(logits.float().cpu())
+            if target is not None:
+                targets.append(target.cpu())
     if not outputs:
         raise DataError("there are no items to predict")
     return in_file_order(torch.cat(index), torch.cat(outputs), torch.cat(targets) if targets else None)
@@ -51,12 +50,12 @@ def predict_split(
 
 def evaluate(model: nn.Module, loader: Loader, task: Task, strategy: Strategy) -> dict[str, float]:
     """Mean loss and metrics over a whole loader, as "valid_loss" and by name."""
-    device, total = strategy.device, task.accumulator(strategy.device)
-    with kept_memory(device), strategy.evaluating(model), closing(loader.batches(device)) as batches:
-        for batch in batches:
-            if batch.target is None:
+    total = task.accumulator(strategy.device)
+    with kept_memory(strategy.device), strategy.evaluating(model):
+        for logits, target, index in strategy.outputs(model, loader, not task.is_streamed):
+            if target is None:
                 raise DataError("these items have no targets, so there is nothing to compare the predictions with")
-            total.add(strategy.forward(model, batch.inputs), batch.target, batch.index)
+            total.add(logits, target, index)
     return total.result()
 
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import AbstractContextManager, closing, nullcontext
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from ..data.order import Batch
+from ..data.order import Batch, Loader
 from ..device import check_precision, pick_device
 from ..errors import ArgumentError, check_number, check_whole
 from ..task import Task
 from .gate import Gate
+
+Outputs = tuple[Tensor, Tensor | None, Tensor]
+"""Of one batch: the model's outputs (b, ...) in fp32, the targets, None where they are not known, and the index."""
 
 
 class Strategy(Protocol):
@@ -25,6 +29,7 @@ class Strategy(Protocol):
         clip: largest norm of all gradients together, or None.
         accumulate: batches whose gradients make one optimizer step.
         rank, world: which of how many processes this is; (0, 1) for one.
+        lanes: into how many each training batch is cut; see `distributed`.
         gate: the turns of threads that train and evaluate the model.
     """
 
@@ -34,6 +39,7 @@ class Strategy(Protocol):
     accumulate: int
     rank: int
     world: int
+    lanes: int
     gate: Gate
 
     @property
@@ -58,6 +64,12 @@ class Strategy(Protocol):
     def reset(self, optimizer: torch.optim.Optimizer) -> None:
         """Forget what a run of `optimizer` left over within a step: gradients, and how many batches they are of."""
 
+    def batches(self, loader: Loader, seed: int, epoch: int, start: int) -> Generator[Batch, None, None]:
+        """The training batches of a `loader`, as far as this process computes them.
+
+        For `seed`, `epoch` and `start` see `Loader.batches`.
+        """
+
     def forward(self, model: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor:
         """The output of `model` for the `inputs` of a batch, in fp32."""
 
@@ -78,6 +90,21 @@ class Strategy(Protocol):
 
     def evaluating(self, model: nn.Module) -> AbstractContextManager[None]:
         """The `model` in evaluation mode and without gradients; see `Gate.evaluating`."""
+
+    def outputs(self, model: nn.Module, loader: Loader, in_turn: bool = True) -> Iterator[Outputs]:
+        """What `model` gives for each batch of `loader`, in their order, each computed once by one of the processes.
+
+        Unless `in_turn`, each process computes all of them: a batch may go on where the one before ended.
+        """
+
+    def together(self) -> AbstractContextManager[None]:
+        """An error in the block ends it in all processes."""
+
+    def once(self, path: Path, write: Callable[[Path], object]) -> Path:
+        """Let the main process `write` a file, while the others wait until it is there; gives its `path`."""
+
+    def decide(self, yes: bool) -> bool:
+        """What the main process says, for what depends on its clock; `yes` is what this one would say."""
 
     def gather(self, rows: Tensor) -> Tensor:
         """The `rows`, of shape (n, ...), of all processes in the order of their ranks."""
@@ -105,7 +132,7 @@ class SingleDevice:
             it is, so that weights, hooks and files are as ever.
     """
 
-    rank, world, is_main = 0, 1, True
+    rank, world, lanes, is_main = 0, 1, 1, True
 
     def __init__(
         self,
@@ -137,6 +164,29 @@ class SingleDevice:
     def evaluating(self, model: nn.Module) -> AbstractContextManager[None]:
         """See `Strategy.evaluating`."""
         return self.gate.evaluating(model)
+
+    def batches(self, loader: Loader, seed: int, epoch: int, start: int) -> Generator[Batch, None, None]:
+        """See `Strategy.batches`."""
+        return loader.batches(self.device, seed, epoch, start)
+
+    def outputs(self, model: nn.Module, loader: Loader, in_turn: bool = True) -> Iterator[Outputs]:
+        """See `Strategy.outputs`."""
+        with closing(loader.batches(self.device)) as batches:
+            for batch in batches:
+                yield self.forward(model, batch.inputs), batch.target, batch.index
+
+    def together(self) -> AbstractContextManager[None]:
+        """See `Strategy.together`."""
+        return nullcontext()
+
+    def once(self, path: Path, write: Callable[[Path], object]) -> Path:
+        """See `Strategy.once`."""
+        write(path)
+        return path
+
+    def decide(self, yes: bool) -> bool:
+        """See `Strategy.decide`."""
+        return yes
 
     def gather(self, rows: Tensor) -> Tensor:
         """See `Strategy.gather`."""
@@ -244,7 +294,8 @@ class SingleDevice:
     def state_dict(self) -> dict[str, Any]:
         """See `Strategy.state_dict`."""
         scaler = self._scaler.state_dict() if self._scaler is not None else {}
-        return {"scaler": scaler, "pending": self._pending, "first": self._first, "items": self._items}
+        counts = {"pending": self._pending, "first": self._first, "items": self._items}
+        return {"scaler": scaler, **counts, "lanes": self.lanes, "states": {}}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """See `Strategy.load_state_dict`."""

@@ -78,10 +78,10 @@ def test_learner() -> None:
 def test_arguments_of_the_learner() -> None:
     expected = {
         "fit": "lr n cycle_len cycle_mult epochs schedule momentum wd save_best save_cycles callbacks checkpoint every"
-        " keep",
+        " keep go_on",
         "plan": "lr n cycle_len cycle_mult epochs schedule momentum wd save_best save_cycles callbacks checkpoint every"
-        " keep",
-        "fit_one_cycle": "lr n pct_start div div_final momentum wd save_best callbacks checkpoint every keep",
+        " keep go_on",
+        "fit_one_cycle": "lr n pct_start div div_final momentum wd save_best callbacks checkpoint every keep go_on",
         "resume": "checkpoint schedule momentum callbacks same_data",
         "fine_tune": "epochs lr frozen_epochs spread callbacks",
         "lr_find": "start_lr end_lr lr n_steps",
@@ -116,6 +116,8 @@ def test_arguments_of_the_learner() -> None:
         "precision",
         "compile",
         "device",
+        "lanes",
+        "exact",
         "strategy",
         "seed",
         "path",
@@ -332,6 +334,8 @@ def test_the_seam_for_devices() -> None:
         "agree",
         "arithmetic",
         "backward",
+        "batches",
+        "decide",
         "evaluating",
         "finish_grads",
         "forward",
@@ -340,14 +344,17 @@ def test_the_seam_for_devices() -> None:
         "is_main",
         "load_state_dict",
         "must_step",
+        "once",
+        "outputs",
         "place",
         "reset",
         "scales_loss",
         "state_dict",
         "step",
         "stepped",
+        "together",
     }
-    settings = {"accumulate", "clip", "device", "gate", "precision", "rank", "world"}
+    settings = {"accumulate", "clip", "device", "gate", "lanes", "precision", "rank", "world"}
     assert public(Strategy) == methods and set(Strategy.__annotations__) == settings
     assert public(SingleDevice) | set(vars(SingleDevice("cpu"))) >= methods | settings
 

@@ -28,11 +28,13 @@ class Progress(Callback):
         self._bar: Any = None
         self._next = 0.0
         self._header = ""
+        self._shown = True
 
     def on_fit_begin(self, run: Run) -> None:
         from tqdm.auto import tqdm
 
-        off = not shows_bars()
+        self._shown = run.strategy.is_main  # one of several processes is enough
+        off = not (self._shown and shows_bars())
         self._bar = tqdm(total=run.n_steps, initial=run.step, leave=False, disable=off, unit="batch")
         self._next, self._header = 0.0, ""
         if run.step == 0 and run.n_steps < FEW_STEPS:
@@ -59,7 +61,8 @@ class Progress(Callback):
     def _print(self, line: str) -> None:
         from tqdm.auto import tqdm
 
-        tqdm.write(line, file=sys.stdout)
+        if self._shown:
+            tqdm.write(line, file=sys.stdout)
 
     def on_fit_end(self, run: Run) -> None:
         self._bar.close()

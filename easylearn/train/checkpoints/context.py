@@ -28,7 +28,8 @@ every fit: the scheduler, the guard), "learner" (`learn.callbacks`), "fit" (give
 
 def versions(device: torch.device) -> dict[str, str]:
     """What the numbers of a run depend on besides its settings."""
-    return {"torch": str(torch.__version__), "device": device.type}
+    threads = {"threads": str(torch.get_num_threads())} if device.type == "cpu" else {}
+    return {"torch": str(torch.__version__), "device": device.type, **threads}
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,7 @@ class RunContext:
             "settings of the task": task.settings(),
             "metrics": [m.name for m in task.metrics],
             "precision": self.strategy.arithmetic,
+            "lanes": self.strategy.lanes,
             "clip": self.strategy.clip,
             "accumulate": self.strategy.accumulate,
             "kind of data": type(self.data).__name__,

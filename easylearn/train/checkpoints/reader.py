@@ -19,6 +19,7 @@ from ...schedules import Schedule
 from ...task import Task
 from ..callback import Callback
 from ..callbacks.save import KeepBest, SaveBest, SaveCycles
+from ..distributed import with_lanes
 from ..optim import OptimizerFn, build_optimizer
 from ..plan import FitPlan
 from ..state import Run
@@ -88,10 +89,10 @@ class SavedRun:
     # -- checked before the run ------------------------------------------------------------------------------
 
     def context_like(self, context: RunContext) -> RunContext:
-        """The `context` of a learner, its task with outputs that mean what those of the run do."""
+        """The `context` of a learner, its task with outputs, and its strategy with lanes, as those of the run."""
         task, settings = context.task, self.facts.get("settings of the task", {})
         task = task.in_units_of(Task.from_json({"kind": task.kind, "names": list(task.names), **settings}))
-        return replace(context, task=task)
+        return replace(context, task=task, strategy=with_lanes(context.strategy, self._state["strategy"]["lanes"]))
 
     def check(self, context: RunContext, same_data: bool) -> None:
         """Refuse a learner that differs from the run's, naming each difference; warn of another torch or device."""

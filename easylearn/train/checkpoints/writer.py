@@ -87,7 +87,8 @@ class CheckpointWriter(Callback):
         self._damaged = list(saved.damaged) if saved is not None else []
         self._context = context
         self._callbacks: CallbacksOfFit = {}
-        self._due = False
+        self._due, self._is_main = False, True
+        self.goes_on = False  # with the run whose checkpoints the folder holds
         self._clock = 0.0
 
     def begin(self, run: Run, callbacks: CallbacksOfFit) -> CheckpointWriter:
@@ -112,7 +113,8 @@ class CheckpointWriter(Callback):
             return
         if self.begins_anew:
             return
-        self._refuse_to_replace()
+        if run.strategy.is_main:
+            self._refuse_to_replace()
         self._write(run, run.epoch)
         self._prune(1)
 
@@ -124,19 +126,21 @@ class CheckpointWriter(Callback):
 
     def on_batch_end(self, run: Run) -> None:
         """Write a checkpoint, if one is due and the loop can begin again here."""
+        run.stop_reason = run.strategy.agree(run.stop_reason)
         if isinstance(run.stop_reason, Pause):
             self._write_or_warn(run, run.epoch)
             return
         if self._steps is not None:
             self._due = self._due or run.step % self._steps == 0
         elif self._seconds is not None:
-            self._due = self._due or time.monotonic() - self._clock >= self._seconds
+            self._due = self._due or run.strategy.decide(time.monotonic() - self._clock >= self._seconds)
         inside = run.batch_in_epoch < run.steps_per_epoch and run.step < run.n_steps
         if self._due and inside and run.strategy.stepped and run.stop_reason is None:
             self._write_or_warn(run, run.epoch)
 
     def on_epoch_end(self, run: Run) -> None:
         """Write a checkpoint, if one is due or the fit is over."""
+        run.stop_reason = run.strategy.agree(run.stop_reason)
         if isinstance(run.stop_reason, Pause):
             whole = run.batch_in_epoch == run.steps_per_epoch or run.step == run.n_steps
             if not whole or (run.valid_loader is not None and not run.metrics):
@@ -170,7 +174,11 @@ class CheckpointWriter(Callback):
         self._due, self._clock = False, time.monotonic()
 
     def _write(self, run: Run, epoch: int) -> None:
-        state = self._capture(run, epoch)
+        strategy = run.strategy.state_dict()  # of which each process has its own
+        self._is_main = run.strategy.is_main
+        if not self._is_main:
+            return
+        state = {**self._capture(run, epoch), "strategy": strategy}
         finished = epoch > run.epoch and (
             run.step == run.n_steps or (run.stop_reason is not None and not isinstance(run.stop_reason, Pause))
         )
@@ -178,6 +186,8 @@ class CheckpointWriter(Callback):
         write_state(next_file(self.folder), state, info)
 
     def _prune(self, keep: int) -> None:
+        if not self._is_main:
+            return
         with suppress(OSError):
             too_old, cut_short = checkpoint_files(self.folder)[keep:], self.folder.glob(".checkpoint_*.part")
             for file in (*too_old, *cut_short, *self._damaged):
@@ -213,7 +223,6 @@ class CheckpointWriter(Callback):
             },
             "model": _capture_model(model),
             "optimizer": {"class": type(run.optimizer).__name__, "state": run.optimizer.state_dict()},
-            "strategy": run.strategy.state_dict(),
             "grads": {} if run.strategy.stepped else _grads(model),
             "record": pack_record(run.record),
             "callbacks": {origin: [_entry(c) for c in of] for origin, of in self._callbacks.items()},
@@ -222,9 +231,9 @@ class CheckpointWriter(Callback):
 
 
 def make_writer(
-    folder: StrPath | Continued | None, interval: Interval | None, keep: int, context: RunContext
+    folder: StrPath | Continued | None, interval: Interval | None, keep: int, context: RunContext, go_on: bool = False
 ) -> CheckpointWriter | None:
-    """The writer that checkpoint=, every= and keep= of `Learner.fit` ask for."""
+    """The writer that checkpoint=, every=, keep= and go_on= of `Learner.fit` ask for."""
     check_whole("keep, how many checkpoints stay,", keep)
     if isinstance(folder, Continued):
         own, saved = folder.next(context)
@@ -232,7 +241,11 @@ def make_writer(
         writer.begins_anew = True
         return writer
     if folder is not None:
-        return CheckpointWriter(folder, "epoch" if interval is None else interval, keep, context)
+        writer = CheckpointWriter(folder, "epoch" if interval is None else interval, keep, context)
+        writer.goes_on = go_on and context.strategy.decide(bool(checkpoint_files(writer.folder)))
+        return writer
+    if go_on:
+        raise ArgumentError("go_on=True resumes the run of a folder; say of which: checkpoint=folder")
     if interval is not None:
         raise ArgumentError(f"every={interval!r} says when to write checkpoints; say where, too: checkpoint=folder")
     return None

@@ -1,0 +1,113 @@
+"""What the tests of several processes let each of them do; a module of its own, which processes can import."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+import easylearn as el
+from easylearn.files import digest
+from easylearn.learning import Learner
+from easylearn.train.callback import Callback
+from easylearn.train.state import Pause, Run
+from tests import learners
+
+CPU_ALONE = {"device": "cpu", "progress": False}
+FITS: dict[str, Callable[..., Learner]] = {
+    "tensors": learners.tensors,
+    "mixed images": lambda **how: learners.images(callbacks=[el.MixUp()], **how),
+    "tables": lambda **how: learners.tables(accumulate=3, clip=0.1, **how),
+    "texts": learners.texts,
+    "language": learners.language,
+}
+
+
+class At(Callback):
+    """Does something after one step, in one process."""
+
+    def __init__(self, step: int, rank: int, what: Callable[[Run], None]) -> None:
+        self.step, self.rank, self.what = step, rank, what
+
+    def on_batch_end(self, run: Run) -> None:
+        if run.step == self.step and run.strategy.rank == self.rank:
+            self.what(run)
+
+
+def pause(run: Run) -> None:
+    run.stop_reason = Pause("the hour is over")
+
+
+def fail(run: Run) -> None:
+    raise ZeroDivisionError("a mistake of one's own")
+
+
+def weights(learn: Learner) -> str:
+    state = sorted(learn.model.state_dict().items())
+    return digest(p for name, v in state for p in (name, v.contiguous().view(-1).view(torch.uint8).numpy().data))
+
+
+def last_row(learn: Learner) -> dict[str, float]:
+    assert learn.record is not None
+    return {name: value for name, value in learn.record.last.items() if name != "seconds"}
+
+
+def made(kind: str, lanes: int | None = 2, **how: Any) -> Learner:
+    learn = FITS[kind](lanes=lanes, **CPU_ALONE, **how)
+    learn.unfreeze()
+    return learn
+
+
+def fitted(kind: str) -> list[Any]:
+    """Weights and metrics after an epoch."""
+    learn = made(kind)
+    learn.fit(0.01, 1)
+    return [weights(learn), last_row(learn)]
+
+
+def odd() -> Learner:
+    """101 items to validate."""
+    g = torch.Generator().manual_seed(0)
+    x, y = torch.randn(107, 5, generator=g), torch.arange(107) % 3
+    torch.manual_seed(1)
+    data = el.TensorData((x[:6], y[:6]), (x[6:], y[6:]), el.single_label(["a", "b", "c"]), batch_size=4)
+    return Learner(data, nn.Linear(5, 3), metrics=[el.accuracy, el.f1], **CPU_ALONE)
+
+
+def scores(learn: Learner) -> list[Any]:
+    probs, _ = learn.predict()
+    return [weights(learn), learn.validate(), probs.tolist()]
+
+
+def work(folder: str) -> None:
+    """Everything that is asked of each of two processes; what came of it goes into a file."""
+    torch.set_num_threads(1)
+    rank = int(os.environ["RANK"])
+    os.environ["EASYLEARN_CACHE"] = str(Path(folder, "cache"))
+    found: dict[str, Any] = {kind: fitted(kind) for kind in FITS}
+    for kind in ("language", "tensors"):
+        learn = made(kind)
+        learn.fit(0.01, 2, checkpoint=Path(folder, kind), every=5, callbacks=[At(3, 1, pause)])
+        assert learn.record is not None
+        reason = learn.record.stop_reason
+        found[f"{kind} paused"] = [len(learn.record), reason, isinstance(reason, Pause)]
+        learn = made(kind, lanes=None)
+        learn.fit(0.01, 2, checkpoint=Path(folder, f"{kind} of one"), go_on=True, callbacks=[At(3, 1, fail)])
+        found[f"{kind} resumed"] = weights(learn)
+    learn = odd()
+    torch.manual_seed(rank)  # what a script draws by itself
+    learn.model = nn.Linear(5, 3)
+    found["odd"] = scores(learn)
+    found["lr_find"] = learn.lr_find(n_steps=12).losses
+    found["saved"] = str(learn.save(Path(folder, "saved")))
+    learn.load(Path(folder, "saved"))
+    try:
+        learn.fit(0.01, 9, callbacks=[At(4, 1, fail)])
+    except Exception as error:
+        found["error"] = [type(error).__name__, str(error)]
+    Path(folder, f"{rank}.json").write_text(json.dumps(found))
