@@ -32,6 +32,7 @@ class Prune(Callback):
         end: share of them after which no more go; the rest of the fit makes up for what is lost.
         every: steps from one choice of the smallest numbers to the next.
 
+    >>> from easylearn import Learner, TensorData, single_label
     >>> data = TensorData((torch.randn(64, 20), torch.arange(64) % 2), None, single_label(["a", "b"]))
     >>> learn = Learner(data, nn.Sequential(nn.Linear(20, 50), nn.ReLU(), nn.Linear(50, 2)), progress=False)
     >>> _ = learn.fit(1e-2, 2, callbacks=[Prune(0.8, every=1)])
