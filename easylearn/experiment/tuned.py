@@ -10,8 +10,8 @@ import torch
 from ..errors import ArgumentError
 from ..intervals import Interval, interval_of
 from ..metrics import Metric
-from ..task import MultiLabel, Task, choose_threshold
-from ..thresholds import Threshold, reaches
+from ..task import Task, choose_threshold
+from ..thresholds import Threshold, as_threshold, reaches
 from .blend import Blend
 from .certainty import rows_of
 from .cross_fit import Crossed
@@ -72,4 +72,4 @@ def tune_thresholds(crossed: Crossed | Blend, metric: Metric, *, per_label: bool
 
 
 def _of_task(task: Task) -> Threshold:
-    return task.threshold if isinstance(task, MultiLabel) else 0.5
+    return as_threshold(task.settings().get("threshold", 0.5))

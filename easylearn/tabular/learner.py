@@ -16,7 +16,7 @@ from ..learning import Learner, Training
 from ..nn.embeddings import Forget, SigmoidRange, Size, TableModel, TableOutput, YRange, emb_size
 from ..nn.heads import begin_at
 from ..options import strict
-from ..task import SingleLabel, Task
+from ..task import Task
 from ..train.head_start import MOST_ITEMS, solve_linear
 from ..train.optim import adamw
 from .data import TabularData
@@ -146,7 +146,7 @@ def table_output(data: TabularData, conts: Tensor, last: nn.Module, members: int
     """What the network's outputs are added to, and how its members are averaged; `conts` are some training rows."""
     task = data.task
     average: Literal["softmax", "sigmoid", "outputs"] = "outputs"
-    if isinstance(task, SingleLabel):
+    if task.is_exclusive:
         average = "softmax"
     elif task.is_multi:
         average = "sigmoid"

@@ -266,7 +266,7 @@ class Lanes(SingleDevice):
         """See `Strategy.load_state_dict`."""
         super().load_state_dict(state)
         self._states = {}
-        for key, value in state["states"].items():
+        for key, value in (state.get("states") or {}).items():
             lane, name = key.split(" ", 1)
             if int(lane) in self.own:
                 self._states.setdefault(int(lane), {})[name] = value.to(self.device, copy=True)

@@ -39,7 +39,7 @@ LAYOUT: dict[str, Any] = {
     "position": {"step": int, "epoch": int, "stop_reason": (str, type(None)), "metrics": dict},
     "model": {"params": dict, "trainable": [str], "buffers": dict, "extra": dict},
     "optimizer": {"class": str, "state": {"param_groups": [dict]}},
-    "strategy": {"scaler": dict, "pending": int, "first": int, "items": int, "lanes": int, "states": dict},
+    "strategy": {"scaler": dict, "pending": int, "first": int, "items": int, "states": (dict, type(None))},
     "grads": dict,
     "record": {"losses": Tensor, "rates": Tensor, "momentum": Tensor, "step_epoch": Tensor, "epochs": [dict]},
     "callbacks": {"first": [_CALLBACK], "learner": [_CALLBACK], "fit": [_CALLBACK], "savers": [_CALLBACK]},

@@ -38,7 +38,7 @@ class SavedRun:
         misfit = find_misfit(self._state, LAYOUT)
         if misfit is not None:
             raise self._unreadable(misfit)
-        self.facts: dict[str, Any] = self._state["facts"]
+        self.facts: dict[str, Any] = {"lanes": 1, **self._state["facts"]}  # older ones do not tell
         self._callbacks: dict[str, list[dict[str, Any]]] = self._state["callbacks"]
         self._position: dict[str, Any] = self._state["position"]
         self.settings: dict[str, Any] = self._state["plan"]
@@ -92,7 +92,7 @@ class SavedRun:
         """The `context` of a learner, its task with outputs, and its strategy with lanes, as those of the run."""
         task, settings = context.task, self.facts.get("settings of the task", {})
         task = task.in_units_of(Task.from_json({"kind": task.kind, "names": list(task.names), **settings}))
-        return replace(context, task=task, strategy=with_lanes(context.strategy, self._state["strategy"]["lanes"]))
+        return replace(context, task=task, strategy=with_lanes(context.strategy, self.facts["lanes"]))
 
     def check(self, context: RunContext, same_data: bool) -> None:
         """Refuse a learner that differs from the run's, naming each difference; warn of another torch or device."""
@@ -108,7 +108,7 @@ class SavedRun:
         if {k: tuple(v.shape) if isinstance(v, Tensor) else None for k, v in params.items()} != shapes:
             raise self._unreadable("its weights are not those that it says it has")
         saved, here = self._state["versions"], versions(context.strategy.device)
-        if changed := [name for name in here if saved.get(name) != here[name]]:
+        if changed := [name for name in here if saved.get(name, here[name]) != here[name]]:
             differ = "; ".join(f"{name} {saved.get(name)} in the checkpoint, {here[name]} now" for name in changed)
             warnings.warn(
                 f"the run of {self.file} goes on, but not bit for bit as it would have: {differ}",
