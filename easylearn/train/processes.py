@@ -97,14 +97,16 @@ def launch(train: Callable[..., object], n: int = 2, *args: Any) -> None:
     from torch.multiprocessing.spawn import start_processes
 
     with tempfile.TemporaryDirectory() as folder:
-        given = train, n, Path(folder, "meet").as_uri(), args
+        # A copy of a process whose threads have computed would wait for them for ever: it has none of them.
+        threads = 1 if start == "fork" else max(usable_cores() // n, 1)
+        given = train, n, threads, Path(folder, "meet").as_uri(), args
         start_processes(_one_of, given, n, start_method=start)  # type: ignore[no-untyped-call]
 
 
-def _one_of(rank: int, train: Callable[..., object], world: int, url: str, args: tuple[Any, ...]) -> None:
+def _one_of(rank: int, train: Callable[..., object], world: int, threads: int, url: str, args: tuple[Any, ...]) -> None:
     place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world, _URL: url}
     os.environ.update({name: str(value) for name, value in place.items()})
-    torch.set_num_threads(max(usable_cores() // world, 1))
+    torch.set_num_threads(threads)
     train(*args)
 
 

@@ -242,6 +242,28 @@ def test_launch_of_one_is_a_call() -> None:
         launch(called.append, 0)
 
 
+FORKED = """
+import torch
+from easylearn.train import processes
+processes.usable_cores = lambda: 8
+def work():
+    print(torch.randn(4_000_000).relu_().ge(0).all().item(), torch.get_num_threads(), flush=True)
+torch.set_num_threads(4)
+work()
+processes.launch(work, 2)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+def test_in_a_notebook_that_has_computed_with_threads_launch_does_not_hang() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", FORKED], env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
+        timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert sorted(done.stdout.splitlines()) == ["True 1", "True 1", "True 4"]
+
+
 @pytest.mark.slow
 def test_the_example_comes_to_the_same_weights(tmp_path: Path) -> None:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
