@@ -31,7 +31,7 @@ from .schedules import Schedule
 from .task import Predictions
 from .train.callback import Callback, check_callbacks
 from .train.callbacks import LossGuard, Progress, SaveBest, Scheduler
-from .train.callbacks.save import make_savers, suited
+from .train.callbacks.save import make_savers, suited, with_own_savers
 from .train.checkpoints.context import RunContext
 from .train.checkpoints.layout import Interval
 from .train.checkpoints.reader import SavedRun
@@ -300,9 +300,9 @@ class Learner:
         Returns:
             The record of this fit.
         """
-        shape = schedules.one_cycle(pct_start, div, div_final)
-        moving = moving_momentum(pct_start, momentum)
-        count, savers = suited(n, count_of(n, None, lr), make_savers(save_best, None), self.data, self.progress)
+        shape, moving = schedules.one_cycle(pct_start, div, div_final), moving_momentum(pct_start, momentum)
+        called = [*self.callbacks, *check_callbacks(callbacks)]
+        count, savers = suited(n, count_of(n, None, lr), save_best, called, self._context(), self.progress)
         plan = plan_fit(*self._rates_and_steps(lr), count, schedule=shape, momentum=moving)
         return self._fit(plan, callbacks, savers, wd, make_writer(checkpoint, every, keep, self._context(), go_on))
 
@@ -469,7 +469,7 @@ class Learner:
     def _fit(
         self, plan: FitPlan, callbacks: Callbacks, savers: Callbacks, wd: float | None, writer: CheckpointWriter | None
     ) -> Record:
-        own, given = check_callbacks(self.callbacks), check_callbacks(callbacks)
+        own, given, savers = check_callbacks(self.callbacks), *with_own_savers(callbacks, savers)
         if writer is not None and writer.goes_on:
             return self.resume(writer.folder, schedule=plan.schedule, momentum=plan.momentum, callbacks=given)
         start_head(self._context(), self._features, self.seed, self._precompute)

@@ -203,6 +203,25 @@ class TestGoOn:
             learn.fit(0.1, 2, checkpoint=tmp_path, go_on=True, callbacks=[At(3, 0, pause)])
         assert weights(learn) == weights(whole)
 
+    @pytest.mark.parametrize("one_cycle", [True, False])
+    def test_with_a_saver_and_a_schedule_of_ones_own(
+        self, make_learner: MakeLearner, tmp_path: Path, one_cycle: bool
+    ) -> None:
+        class Mine(el.SaveBest):
+            """A class that the file does not know."""
+
+        def fit(learn: Learner, **more: Any) -> Learner:
+            if one_cycle:
+                learn.fit_one_cycle(0.1, 2, save_best=Mine("m"), **more)
+            else:
+                learn.fit(0.1, 2, save_best=Mine("m"), schedule=lambda epoch, n: 1 - epoch / n / 2, **more)
+            return learn
+
+        whole = fit(make_learner())
+        for _ in range(2):
+            learn = fit(make_learner(), checkpoint=tmp_path, go_on=True, callbacks=[At(3, 0, pause)])
+        assert weights(learn) == weights(whole)
+
     def test_it_needs_a_folder(self, make_learner: MakeLearner) -> None:
         with pytest.raises(ArgumentError, match=r"go_on.*checkpoint="):
             make_learner().fit(0.1, 1, go_on=True)

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from ...data.bunch import Data
 from ...errors import ArgumentError, EasyLearnWarning, StateError
-from ..callback import Callback
+from ..callback import Callback, check_callbacks
 from ..monitor import Monitor
 from ..predict import evaluate
 from ..snapshot import copy_into
 from ..state import Run
+from .average import WeightAverage
+
+if TYPE_CHECKING:
+    from ..checkpoints.context import RunContext
 
 
 def _save(run: Run, name: str) -> Path:
@@ -79,7 +82,8 @@ class SaveBest(Callback):
 class KeepBest(Callback):
     """End with the weights of the epoch that had the least validation loss, or with those before the first.
 
-    They are in memory meanwhile; `SaveBest` writes them to a file. Without a validation split it does nothing.
+    They are in memory meanwhile; `SaveBest` writes them to a file. Without a validation split it does nothing. In a
+    list with `WeightAverage` it comes first, so that it has the last word.
     """
 
     def __init__(self) -> None:
@@ -142,20 +146,35 @@ def make_savers(save_best: str | SaveBest | None, save_cycles: str | None) -> li
     return [saver for saver in (best, cycles) if saver is not None]
 
 
-def suited(n: int | None, count: int, savers: list[Callback], data: Data[Any], say: bool) -> tuple[int, list[Callback]]:
+def with_own_savers(callbacks: Sequence[Callback], savers: Sequence[Callback]) -> tuple[list[Callback], list[Callback]]:
+    """The callbacks given to a fit and its savers; those of the user's own class go to the former.
+
+    They cannot be made anew from a checkpoint, and have to be given again to whoever resumes.
+    """
+    known = (SaveBest, SaveCycles, KeepBest)
+    own = [saver for saver in savers if type(saver) not in known]
+    return [*check_callbacks(callbacks), *own], [saver for saver in savers if type(saver) in known]
+
+
+def suited(
+    n: int | None, count: int, save_best: str | SaveBest | None, called: Sequence[Callback], context: RunContext,
+    say: bool,
+) -> tuple[int, list[Callback]]:  # fmt: skip
     """The number of epochs that was given; without one as many as suit the data, with a saver that keeps the best.
 
     Args:
         n: as given.
         count: how many it is where the data does not say what suits it.
-        savers: the others of the fit.
-        data: says what suits it.
+        save_best: as given.
+        called: the other callbacks; where one of them says which weights a fit ends with, the best are not kept.
+        context: whose data says what suits it.
         say: print what was chosen.
     """
+    savers, data = make_savers(save_best, None), context.data
     if n is not None or (epochs := data.suited_epochs) is None:
         return count, savers
-    kept = "valid" in data.splits
-    if say:
+    kept = "valid" in data.splits and not any(isinstance(c, WeightAverage | KeepBest) for c in called)
+    if say and context.strategy.is_main:
         ends = ", and ends with the weights that had the least validation loss" if kept else ""
         print(f"trains for {epochs} epochs, as suits {data.loader('train').n_items:,} items{ends}")
     return epochs, [*savers, KeepBest()] if kept else savers

@@ -29,7 +29,7 @@ from ...errors import (
 from ...files import StrPath, as_path
 from ...schedules import Schedule
 from ..callback import Callback
-from ..callbacks.save import KeepBest, SaveBest, SaveCycles
+from ..callbacks.save import SaveBest, SaveCycles
 from ..state import Pause, Run
 from .context import CallbacksOfFit, RunContext, versions
 from .layout import Interval, checkpoint_files, encode_schedule, next_file, pack_record
@@ -93,13 +93,10 @@ class CheckpointWriter(Callback):
 
     def begin(self, run: Run, callbacks: CallbacksOfFit) -> CheckpointWriter:
         """Take the other callbacks of the fit, and set the position of a run that is resumed."""
-        # A saver of the user's own class cannot be made anew from a file: it has to be given again.
-        custom = [c for c in callbacks["savers"] if type(c) not in (SaveBest, SaveCycles, KeepBest)]
-        savers = [c for c in callbacks["savers"] if c not in custom]
-        self._callbacks = {**callbacks, "fit": [*callbacks["fit"], *custom], "savers": savers}
+        self._callbacks = callbacks
         if self._saved is not None:
             if self.begins_anew:
-                self._saved.check_callbacks(callbacks["learner"], self._callbacks["fit"])
+                self._saved.check_callbacks(callbacks["learner"], callbacks["fit"])
             self._saved.restore_position(run)
         return self
 

@@ -12,6 +12,7 @@ from easylearn import metrics
 from easylearn.errors import ArgumentError, EasyLearnWarning, StateError
 from easylearn.learning import Learner
 from easylearn.metrics import Metric
+from easylearn.train.callback import Callback
 from easylearn.train.callbacks import KeepBest, SaveBest, SaveCycles, WeightAverage
 from easylearn.train.state import Pause
 
@@ -272,6 +273,23 @@ class TestWithoutANumberOfEpochs:
         assert (said in capsys.readouterr().out) == progress
         learn.fit_one_cycle(0.1, 2)
         assert learn.epochs_done == 6
+
+    @pytest.mark.parametrize("given", [WeightAverage(), KeepBest()])
+    @pytest.mark.parametrize("of", ["fit", "learner"])
+    def test_whoever_says_which_weights_a_fit_ends_with_has_its_way(
+        self, make_learner: MakeLearner, monkeypatch: pytest.MonkeyPatch, capsys: Any, given: Callback, of: str
+    ) -> None:
+        learn = make_learner(progress=True, callbacks=[given] if of == "learner" else [])
+        monkeypatch.setattr(type(learn.data), "suited_epochs", 3)
+        begun = []
+        monkeypatch.setattr(KeepBest, "on_fit_begin", lambda self, run: begun.append(self))
+        learn.fit_one_cycle(0.1, callbacks=[given] if of == "fit" else [])
+        assert learn.epochs_done == 3 and begun == ([given] if isinstance(given, KeepBest) else [])
+        assert "trains for 3 epochs" in (said := capsys.readouterr().out) and "ends with" not in said
+
+    def test_callbacks_that_are_no_list_are_refused(self, make_learner: MakeLearner) -> None:
+        with pytest.raises(ArgumentError, match=r"callbacks must be a list, got KeepBest; write \[KeepBest"):
+            make_learner().fit_one_cycle(0.1, callbacks=KeepBest())  # type: ignore[arg-type]
 
     def test_a_whole_number_as_rate_is_told(self, make_learner: MakeLearner) -> None:
         with pytest.raises(ArgumentError, match="learning rate comes first, and 5 looks like a number of epochs"):
