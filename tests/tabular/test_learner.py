@@ -20,6 +20,7 @@ from easylearn.tabular.data import TabularData
 from easylearn.tabular.learner import MOST_CODES, embedding_sizes, knots, most_knots, range_of, tabular_learner
 from easylearn.task import multi_label, regression, single_label
 from easylearn.task.predictions import Predictions
+from easylearn.train.head_start import solve_linear
 
 CPU = torch.device("cpu")
 EXACT = 1e-5
@@ -640,6 +641,19 @@ def test_what_lies_far_beyond_the_training_rows_is_predicted_as_what_lies_half_a
     rows[["shop", "day", "rain"]] = ["a", 3, 0.5]
     inside, at, *beyond = learn.predict(rows).probs[:, 0].tolist()
     assert inside != at and beyond == pytest.approx([at, at], rel=1e-4)
+
+
+def test_of_a_large_batch_only_some_rows_are_solved_for(learner: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+
+    def solve(task: Any, x: torch.Tensor, target: torch.Tensor, index: torch.Tensor, *more: Any) -> Any:
+        seen.extend(len(t) for t in (x, target, index))
+        return solve_linear(task, x, target, index, *more)
+
+    monkeypatch.setattr("easylearn.tabular.learner.MOST_ITEMS", 50)
+    monkeypatch.setattr("easylearn.tabular.learner.solve_linear", solve)
+    learner(make(batch_size=200))
+    assert seen == [50] * 3
 
 
 @pytest.mark.parametrize("changes", [{"linear": False}, {"y_range": "auto"}])
