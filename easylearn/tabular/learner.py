@@ -96,7 +96,7 @@ def tabular_learner(
     n_knots = most_knots(data.loader("train").n_items)
     model = TableModel(
         embedding_sizes(data, emb_szs), len(data.cont_names), data.task.n_out, layers, ps, emb_drop, use_bn,
-        output=table_output(data, conts, last, members) if linear or members > 1 else last,
+        output=table_output(data, conts, last, members, linear) if linear or members > 1 else last,
         forget=unknowns(data, unknown_p), knots=knots(conts, n_knots) if num_emb_size else None,
         number_width=num_emb_size, seed=Training(**options).seed,
     )  # fmt: skip
@@ -143,7 +143,7 @@ def start_linear(learn: Learner) -> None:
             model.last.bias.zero_()
 
 
-def table_output(data: TabularData, conts: Tensor, last: nn.Module, members: int) -> TableOutput:
+def table_output(data: TabularData, conts: Tensor, last: nn.Module, members: int, linear: bool) -> TableOutput:
     """What the network's outputs are added to, and how its members are averaged; `conts` are some training rows."""
     task = data.task
     average: Literal["softmax", "sigmoid", "outputs"] = "outputs"
@@ -153,7 +153,7 @@ def table_output(data: TabularData, conts: Tensor, last: nn.Module, members: int
         average = "sigmoid"
     low, high = conts.cpu().aminmax(dim=0) if conts.shape[1] else (conts.new_zeros(0), conts.new_zeros(0))
     room = (high - low) / 2
-    codes, free = [0] * len(data.cat_names), MOST_CODES
+    codes, free = [0] * len(data.cat_names), MOST_CODES if linear else 0
     for column, n in sorted(enumerate(data.preprocessor.processor.cardinalities.values()), key=lambda pair: pair[1]):
         if n <= free:
             codes[column], free = n, free - n

@@ -663,6 +663,19 @@ def test_without_a_linear_start_nothing_is_added(learner: Any, changes: Any) -> 
     assert not [m for m in learn.model.modules() if isinstance(m, nn.Dropout) and m.p]
 
 
+@pytest.mark.parametrize("changes", [{"linear": False}, {"y_range": "auto"}])
+def test_vectors_of_members_have_no_numbers_of_a_linear_model_that_is_not_there(
+    learner: Any, tmp_path: Path, changes: Any
+) -> None:
+    learn = learner(make("profit"), members=2, **changes)
+    assert learn.model.vectors(0).shape == (6, emb_size(6))
+    learn.fit_one_cycle(1e-2, 1)
+    learn.export(tmp_path / "m.easylearn")
+    new = table(20, seed=5)
+    found = load_learner(tmp_path / "m.easylearn").predict(new)
+    assert torch.allclose(found.probs, learn.predict(new).probs, rtol=1e-5)
+
+
 def test_columns_of_many_codes_are_left_to_the_network(learner: Any) -> None:
     n = 1400
     df = table(n).assign(day=np.arange(n) % (MOST_CODES + 200))
