@@ -64,9 +64,10 @@ class BertShape:
         return self.size * (1 + self.n_layers * (self.depth == "all"))
 
     def __post_init__(self) -> None:
-        for name in ("n_tokens", "size", "n_layers", "n_heads", "n_hidden", "n_positions"):
+        for name in ("n_tokens", "size", "n_layers", "n_heads", "n_hidden"):
             check_whole(name, getattr(self, name))
-        check_whole("window", self.window, 3)
+        for name in ("n_positions", "window"):  # two marks, and a token between them
+            check_whole(name, getattr(self, name), 3)
         check_number("drop", self.drop, "at least 0", "below 1")
         check_number("eps", self.eps, "at least 0")
         if self.size % self.n_heads:

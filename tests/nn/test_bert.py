@@ -168,7 +168,7 @@ def test_it_is_built_again_from_its_note() -> None:
 @pytest.mark.parametrize(
     ("changes", "named"),
     [({"size": 10}, "n_heads=4"), ({"n_layers": 0}, "n_layers"), ({"drop": 1.0}, "drop"), ({"pooling": "a"}, "pooling"),
-     ({"depth": "first"}, "depth")],
+     ({"depth": "first"}, "depth"), ({"n_positions": 2}, "n_positions"), ({"window": 2}, "window")],
 )  # fmt: skip
 def test_sizes_that_cannot_be_are_refused(changes: dict[str, object], named: str) -> None:
     with pytest.raises(ArgumentError, match=named):
