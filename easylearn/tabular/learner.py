@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..data.loaders import first_outputs
+from ..data.order import ItemLoader
 from ..errors import ArgumentError, EasyLearnWarning, check_whole, did_you_mean
 from ..learning import Learner, Training
 from ..nn.embeddings import Forget, SigmoidRange, Size, TableModel, TableOutput, YRange, emb_size
@@ -20,6 +21,7 @@ from ..task import Task
 from ..train.head_start import MOST_ITEMS, solve_linear
 from ..train.optim import adamw
 from .data import TabularData
+from .fitted import LARGEST
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -152,13 +154,18 @@ def table_output(data: TabularData, conts: Tensor, last: nn.Module, members: int
     elif task.is_multi:
         average = "sigmoid"
     low, high = conts.cpu().aminmax(dim=0) if conts.shape[1] else (conts.new_zeros(0), conts.new_zeros(0))
-    room = (high - low) / 2
+    room, train = (high - low) / 2, data.loader("train")
+    if (
+        len(conts) < train.n_items
+    ):  # these are not all: of a stream, rows of a few row groups; and what is rare is not seen
+        room[(room == 0) | (not isinstance(train, ItemLoader))] = LARGEST
+    low, high = (low - room).clamp(min=-LARGEST), (high + room).clamp(max=LARGEST)
     codes, free = [0] * len(data.cat_names), MOST_CODES if linear else 0
     for column, n in sorted(enumerate(data.preprocessor.processor.cardinalities.values()), key=lambda pair: pair[1]):
         if n <= free:
             codes[column], free = n, free - n
     bounds = None if isinstance(last, nn.Identity) else last
-    return TableOutput(codes, (low - room).tolist(), (high + room).tolist(), task.n_out, members, average, bounds)
+    return TableOutput(codes, low.tolist(), high.tolist(), task.n_out, members, average, bounds)
 
 
 def most_knots(n_rows: int) -> int:

@@ -663,6 +663,25 @@ def test_without_a_linear_start_nothing_is_added(learner: Any, changes: Any) -> 
     assert not [m for m in learn.model.modules() if isinstance(m, nn.Dropout) and m.p]
 
 
+@pytest.mark.parametrize("stream", [True, False])
+def test_training_rows_that_are_not_among_the_sampled_ones_are_within_bounds(
+    learner: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stream: bool
+) -> None:
+    pytest.importorskip("pyarrow")
+    df = table(1000)
+    df["size"], df["rain"] = np.arange(1000.0), np.where(np.arange(1000) == 500, 1.0, 0.0)
+    df.to_parquet(tmp_path / "t.parquet", row_group_size=100)
+    settings = {"cat_names": ["shop"], "cont_names": ["size", "rain"], "valid": [999], "buffer_rows": 100}
+    data = TabularData.from_parquet(tmp_path / "t.parquet", "profit", stream=stream, **settings)
+    monkeypatch.setattr("easylearn.tabular.learner.KNOT_ROWS", 50)
+    model = learner(data).model
+    assert not data.sample("train", 50)[:, 1].unique().shape[0] > 1
+    conts = torch.cat([batch.inputs[1] for batch in data.loader("train").batches(CPU)])
+    assert torch.equal(model.output.within(conts), conts)
+    low, high = model.output.low.tolist(), model.output.high.tolist()
+    assert all(map(np.isfinite, [*low, *high])) and (high[0] < 10) == (not stream)
+
+
 @pytest.mark.parametrize("changes", [{"linear": False}, {"y_range": "auto"}])
 def test_vectors_of_members_have_no_numbers_of_a_linear_model_that_is_not_there(
     learner: Any, tmp_path: Path, changes: Any
