@@ -301,8 +301,8 @@ class Learner:
             The record of this fit.
         """
         shape, moving = schedules.one_cycle(pct_start, div, div_final), moving_momentum(pct_start, momentum)
-        called = [*self.callbacks, *check_callbacks(callbacks)]
-        count, savers = suited(n, count_of(n, None, lr), save_best, called, self._context(), self.progress)
+        called, says = [*self.callbacks, *check_callbacks(callbacks)], self.progress and self.strategy.is_main
+        count, savers = suited(n, count_of(n, None, lr), save_best, called, self.data, says)
         plan = plan_fit(*self._rates_and_steps(lr), count, schedule=shape, momentum=moving)
         return self._fit(plan, callbacks, savers, wd, make_writer(checkpoint, every, keep, self._context(), go_on))
 

@@ -6,10 +6,11 @@ import math
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor
 
+from ...data.bunch import Data
 from ...errors import ArgumentError, EasyLearnWarning, StateError
 from ..callback import Callback, check_callbacks
 from ..monitor import Monitor
@@ -17,9 +18,6 @@ from ..predict import evaluate
 from ..snapshot import copy_into
 from ..state import Run
 from .average import WeightAverage
-
-if TYPE_CHECKING:
-    from ..checkpoints.context import RunContext
 
 
 def _save(run: Run, name: str) -> Path:
@@ -157,7 +155,7 @@ def with_own_savers(callbacks: Sequence[Callback], savers: Sequence[Callback]) -
 
 
 def suited(
-    n: int | None, count: int, save_best: str | SaveBest | None, called: Sequence[Callback], context: RunContext,
+    n: int | None, count: int, save_best: str | SaveBest | None, called: Sequence[Callback], data: Data[Any],
     say: bool,
 ) -> tuple[int, list[Callback]]:  # fmt: skip
     """The number of epochs that was given; without one as many as suit the data, with a saver that keeps the best.
@@ -167,14 +165,14 @@ def suited(
         count: how many it is where the data does not say what suits it.
         save_best: as given.
         called: the other callbacks; where one of them says which weights a fit ends with, the best are not kept.
-        context: whose data says what suits it.
+        data: says what suits it.
         say: print what was chosen.
     """
-    savers, data = make_savers(save_best, None), context.data
+    savers = make_savers(save_best, None)
     if n is not None or (epochs := data.suited_epochs) is None:
         return count, savers
     kept = "valid" in data.splits and not any(isinstance(c, WeightAverage | KeepBest) for c in called)
-    if say and context.strategy.is_main:
+    if say:
         ends = ", and ends with the weights that had the least validation loss" if kept else ""
         print(f"trains for {epochs} epochs, as suits {data.loader('train').n_items:,} items{ends}")
     return epochs, [*savers, KeepBest()] if kept else savers
