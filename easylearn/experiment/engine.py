@@ -69,7 +69,7 @@ class Engine:
             watch: told what is known, now and then.
         """
         store = self.store()
-        if workers == 1:
+        if type(workers) is int and workers == 1:
             return work(self, store, watch)
         if isinstance(workers, int):
             return run_processes(partial(_work_alone, self), store, workers, watch)
