@@ -227,8 +227,7 @@ def _run_executor(engine: Engine, store: Store, executor: Any, watch: Callable[[
             for future in over:
                 future.result()  # its error is ours
             running = {key: future for key, future in running.items() if future not in over}
-            if len(store.poll().ends) == ended:  # what is left is somebody else's
-                time.sleep(0.2)
+            time.sleep(0.2 * (len(store.poll().ends) == ended))  # what is left is somebody else's
 
 
 def _do_packed(packed: bytes, job: Job) -> None:
