@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -236,17 +236,15 @@ def _units(n: int, groups: Sequence[Any] | None) -> Codes:
     return units.astype(np.int64)
 
 
-def _draws(n: int, draws: int, seed: int) -> list[Codes]:
-    """How often each of n units comes in each draw; in pieces that memory holds."""
+def _draws(n: int, draws: int, seed: int) -> Iterator[Codes]:
+    """How often each of n units comes in each draw; in pieces that memory holds, one at a time."""
     check_whole("draws", draws, 100)
     rows = max(_AT_ONCE // n, 1)
-    made = []
     for first in range(0, draws, rows):
         some = min(rows, draws - first)
         drawn = torch.randint(n, (some, n), generator=keyed.generator(seed, "bootstrap", first)).numpy()
         flat = np.bincount((drawn + n * np.arange(some)[:, None]).ravel(), minlength=some * n)
-        made.append(flat.reshape(some, n))
-    return made
+        yield flat.reshape(some, n)
 
 
 def _flips(units: Codes, draws: int, seed: int) -> npt.NDArray[np.bool_]:
@@ -321,7 +319,9 @@ def _bca(statistic: Statistic, units: Codes, level: float, draws: int, seed: int
     bias = float(ndtri(min(max(below, 1 / len(found)), 1 - 1 / len(found))))
     skew, freedom = _shape(statistic, n)
     wide = stdtrit(freedom, (1 + level) / 2) * math.sqrt(n / (n - 1))
-    ends = [ndtr(bias + (bias + z) / (1 - skew * (bias + z))) for z in (-wide, wide)]
+    shifted = [bias - wide, bias + wide]
+    # Where a long tail is as wide as this, the end lies beyond all draws: past the pole the formula would turn around.
+    ends = [ndtr(bias + z / (1 - skew * z)) if skew * z < 1 else float(z > 0) for z in shifted]
     low, high = np.quantile(found, ends)
     return value, float(min(low, value)), float(max(high, value))
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from torch import Tensor
 
+from easylearn import intervals
 from easylearn.errors import ArgumentError, DataError
 from easylearn.intervals import Difference, best_of, difference_of, interval_of
 from easylearn.metrics import Metric, accuracy, log_loss, mae, rmse, roc_auc
@@ -218,3 +219,18 @@ def test_what_has_no_interval() -> None:
     either = Metric("own", lambda p, t: 0.0, higher_is_better=None)
     with pytest.raises(ArgumentError, match="whether a higher own is better is not known"):
         difference_of(outputs, outputs, y, either)
+
+
+def test_a_higher_level_is_never_narrower_however_long_a_tail_is() -> None:
+    errors = torch.randn(50, 1, generator=torch.Generator().manual_seed(1))
+    errors[0] = 300.0
+    for sign in (1.0, -1.0):  # the long tail above, and below
+        of = Metric("mean", lambda p, y: float((p - y).mean()), True, per_item=lambda p, y: p - y)
+        found = [interval_of(sign * errors, torch.zeros(50, 1), of, level=level) for level in (0.9, 0.95, 0.99, 0.999)]
+        assert all(b.low <= a.low and a.high <= b.high for a, b in itertools.pairwise(found)), found
+        assert found[-1].low < found[-1].value < found[-1].high
+
+
+def test_draws_are_not_all_in_memory_at_once() -> None:
+    pieces = intervals._draws(intervals._AT_ONCE // 4, 100, 0)
+    assert len(next(pieces)) == 4 and not isinstance(pieces, list)

@@ -6,6 +6,7 @@ import datetime as dt
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from numbers import Real
 from typing import Any, overload
 
 import numpy as np
@@ -201,7 +202,7 @@ def _gap(gap: Any, dated: bool) -> Any:
     is_length = isinstance(gap, str | dt.timedelta)
     if dated and is_length:
         return length_of(gap, "gap")
-    if is_length or isinstance(gap, bool) or not gap > 0:
+    if not isinstance(gap, Real) or isinstance(gap, bool) or not float(gap) > 0:
         unit = "of days above 0, or a length such as '7D'" if dated else "in their unit, above 0"
         raise ArgumentError(f"times holds {'dates' if dated else 'numbers'}: gap must be a number {unit}, got {gap!r}")
     return length_of(f"{gap}D", "gap") if dated else gap

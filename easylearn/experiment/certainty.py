@@ -201,7 +201,8 @@ def matched(one: Predictions, other: Predictions) -> Predictions:
         raise DataError(f"the two predict different things: {difference}")
     if one.ids != other.ids:
         place = {name: i for i, name in enumerate(other.ids)}
-        lost = [name for name in one.ids if name not in place] or [n for n in other.ids if n not in set(one.ids)]
+        own = set(one.ids)
+        lost = [name for name in one.ids if name not in place] or [n for n in other.ids if n not in own]
         if lost or len(place) != len(other.ids) or len(one.ids) != len(other.ids):
             why = f"{short(lost[0], 60)!r} is in one only" if lost else "an id comes twice"
             raise DataError(f"the two are of different items ({len(one):,} and {len(other):,}): {why}")

@@ -215,8 +215,9 @@ class Runs:
         others = [{**run.facts, **flat(run.info["versions"], "versions.")} for run in runs]
         kept = (lambda rows: dict.fromkeys(k for r in rows for k in r)) if full else _differing
         columns = {**kept(chosen), **{n: None for n in kept(others) if full or not n.startswith("versions.")}}
+        told = {name for run in runs for name in _results(run)}  # an argument may be called like a result
         rows = [
-            {**_results(run), **{n: known[n] for n in columns if n in known}}
+            {**_results(run), **{f"argument {n}" if n in told else n: known[n] for n in columns if n in known}}
             for run, known in zip(runs, ({**o, **c} for o, c in zip(others, chosen, strict=True)), strict=True)
         ]
         return pd.DataFrame(rows, index=pd.Index([run.name for run in runs], name="run"))  # type: ignore[no-any-return]

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from .. import keyed
 from ..data.bunch import Data, SplitName
 from ..errors import ArgumentError, DataError, did_you_mean
 from ..files import digest
@@ -150,7 +151,7 @@ def _gray(data: ImageData, split: SplitName) -> npt.NDArray[np.float32]:
             found[batch.index] = F.adaptive_avg_pool2d(gray, SMALL)[:, 0]
     found -= found.mean((1, 2), keepdim=True)
     flat = found.flatten(1).norm(dim=1) < 0.02 * SMALL
-    found[flat] = torch.randn(int(flat.sum()), SMALL, SMALL, generator=torch.Generator().manual_seed(0))
+    found[flat] = torch.randn(int(flat.sum()), SMALL, SMALL, generator=keyed.generator(0, "flat", split))
     gray_ones: npt.NDArray[np.float32] = (found / found.flatten(1).norm(dim=1)[:, None, None]).numpy()
     return gray_ones
 

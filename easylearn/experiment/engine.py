@@ -69,7 +69,7 @@ class Engine:
             watch: told what is known, now and then.
         """
         store = self.store()
-        if workers == 1:
+        if type(workers) is int and workers == 1:
             return work(self, store, watch)
         if isinstance(workers, int):
             return run_processes(partial(_work_alone, self), store, workers, watch)
@@ -140,6 +140,8 @@ def step(engine: Engine, store: Store, leases: Leases) -> Literal["done", "wait"
 def plan_round(engine: Engine, store: Store, leases: Leases) -> Literal["done", "wait", "over"]:
     """Plan the next round, unless somebody else is about it; "over" where there is none and all has ended."""
     history = store.history
+    if history.open_jobs and not engine.plan(history):  # each look at what goes on elsewhere would leave a claim
+        return "wait"
     name = f"round-{len(history.rounds)}"
     if not leases.take(name):
         return "wait"
@@ -220,10 +222,12 @@ def _run_executor(engine: Engine, store: Store, executor: Any, watch: Callable[[
                     return store.poll()
                 if state == "done":
                     continue
+            ended = len(history.ends)
             over, _ = wait(running.values(), timeout=1, return_when=FIRST_COMPLETED)
             for future in over:
                 future.result()  # its error is ours
             running = {key: future for key, future in running.items() if future not in over}
+            time.sleep(0.2 * (len(store.poll().ends) == ended))  # what is left is somebody else's
 
 
 def _do_packed(packed: bytes, job: Job) -> None:

@@ -246,6 +246,7 @@ class Found:
 
         check_whole("top", top)
         check_whole("seeds", seeds, 2)
+        _ = self.best  # refused where no trial has a value
         chosen = self.ranked[:top]
         jobs = [
             Job(i * seeds + k, t.point, seed=self._jobs[t.number].seed + 1 + k, by=str(t.number), rung=0)

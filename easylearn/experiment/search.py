@@ -21,7 +21,7 @@ from .found import Found, Line
 from .lines import line_of
 from .plans import SearchPlan
 from .samplers import METHODS
-from .space import Space
+from .space import RESERVED, Space
 from .store import Job, read_once
 from .trials import Recipe
 
@@ -98,6 +98,8 @@ def search(
     """
     plan = _plan(space, method, trials, seed, halving, fidelity, per_round)
     check_whole("threads", threads)
+    if not isinstance(metric, str | None):
+        raise ArgumentError(f'metric is the name of a metric of the learner, such as "accuracy", got {metric!r:.100}')
     if order not in ("rounds", "free"):
         raise ArgumentError(f'order is "rounds" or "free", got {order!r}')
     if on_error not in ("raise", "skip"):
@@ -157,6 +159,12 @@ def _levels(fidelity: Any, halving: float | None, space: Space) -> int:
             f'fidelity={{"size": [64, 128, 224]}}, got fidelity={fidelity!r:.100} with halving={halving!r}'
         )
     (name, values), = fidelity.items()  # fmt: skip
+    plain = isinstance(values, list | tuple) and all(isinstance(v, str | int | float | bool | None) for v in values)
+    if not plain or len(values) < 2 or name in RESERVED:
+        raise ArgumentError(
+            f"fidelity is a name of its own with at least two numbers or texts, from cheap to dear, such as "
+            f'{{"size": [64, 128, 224]}}, got {dict(fidelity)!r:.100}'
+        )
     if name in space.dimensions:
         raise ArgumentError(f"{name!r} is in the space and is the fidelity, and cannot be both")
     return len(values)

@@ -136,9 +136,17 @@ class Store:
         self.history.ends.setdefault((row["trial"], row["rung"]), row)
 
     def add_round(self, jobs: Sequence[Job]) -> bool:
-        """Write the next round of jobs; False if somebody else has."""
-        text = line_of({"jobs": [asdict(job) for job in jobs]})
-        return create_once(self._round(len(self.history.rounds)), text)
+        """Write the next round of jobs; False if somebody else has.
+
+        Raises:
+            WeightsError: there is a file of that round which is not whole.
+        """
+        text, path = line_of({"jobs": [asdict(job) for job in jobs]}), self._round(len(self.history.rounds))
+        if create_once(path, text):
+            return True
+        if read_once(path) is None:  # whoever may write it holds the claim of the round, so nobody is about it
+            raise WeightsError(f"{path} is damaged, and nothing goes on without it: restore it, or give another folder")
+        return False
 
     def _round(self, number: int) -> Path:
         return self.folder / "rounds" / f"{number:06d}.json"

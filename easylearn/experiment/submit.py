@@ -83,6 +83,8 @@ def _ids(column: Any, where: str) -> list[str]:
     missing = column.isna().to_numpy().nonzero()[0]
     if len(missing):
         raise DataError(f"{where} {missing[0]}: the id is missing")
+    if not len(column):
+        raise DataError(f"{where.removesuffix(' row')} has no rows: it should hold the id of each item to predict")
     ids = [str(i) for i in column]
     twice = [name for name, n in Counter(ids).items() if n > 1]
     if twice:

@@ -7,6 +7,7 @@ import json
 import math
 import os
 import secrets
+import socket
 import sys
 import warnings
 from collections.abc import Mapping
@@ -15,6 +16,7 @@ from typing import Any
 
 from ..errors import ArgumentError, DataError, EasyLearnWarning, SchemaError, StateError
 from ..files import StrPath, as_path, atomic_write
+from ..train.checkpoints.writer import CheckpointWriter
 from ..train.state import Run
 from .describe import LONG, arguments_of, code_of, directions_of, facts_of, place_of
 from .follow import Follower, how_it_ended
@@ -82,6 +84,22 @@ class Track(Follower):
         same_life = 0 < run.first_epoch == last.get("first_epoch", 0) + last.get("epochs", 0)
         return self.replace or mine or not last or same_life
 
+    def _without_lost(self, found: dict[str, Any] | None, run: Run) -> dict[str, Any] | None:
+        """The run of the folder without its last fit, where a kill before its first checkpoint makes it begin anew."""
+        place, last = self._goes_on_from(run), found["fits"][-1] if found is not None and found["fits"] else {}
+        lost = place is not None and last.get("checkpoints") == place and last.get("status") != "done"
+        if found is None or self.restored is not None or not lost:
+            return found
+        fits = found["fits"][:-1]
+        for name in (STEPS, EPOCHS):
+            _cut(self.folder / name, len(fits), 0)
+        return {**found, "fits": fits} if fits else None
+
+    def _goes_on_from(self, run: Run) -> str | None:
+        """Where a fit that may be called again after a kill has its checkpoints, as seen from the folder."""
+        folders = [c.folder for c in run.callbacks if isinstance(c, CheckpointWriter) and c.begins_anew]
+        return os.path.relpath(folders[0], self.folder) if folders else None
+
     def _taken(self, found: Mapping[str, Any]) -> StateError:
         last, state = found["fits"][-1], "" if _ended(found) else ", which did not end"
         return StateError(
@@ -92,7 +110,7 @@ class Track(Follower):
 
     def begin(self, run: Run) -> None:
         """Open the folder for a `run`: go on with a fit that was killed, or note a new one."""
-        found = read_info(self.folder)
+        found = self._without_lost(read_info(self.folder), run)
         self._warned = False
         if self.restored is not None:
             if found is not None and found["id"] != self.restored["id"]:
@@ -126,7 +144,9 @@ class Track(Follower):
             self._write(LAYERS, layers)
             if difference:
                 self._write(DIFFERENCE, difference)
-        fit = {"begun": _now(), "process": [os.getpid(), found["machine"]["host"]], "first_epoch": run.first_epoch}
+        fit = {"begun": _now(), "process": [os.getpid(), socket.gethostname()], "first_epoch": run.first_epoch}
+        if (place := self._goes_on_from(run)) is not None:
+            fit["checkpoints"] = place
         fit["arguments"] = arguments_of(run)
         if facts != found["facts"]:
             fit["facts"] = facts
@@ -139,7 +159,7 @@ class Track(Follower):
         self._info = {**found, "fits": found["fits"][: fit + 1]}
         self.state = {"id": found["id"], "fit": fit}
         again = [*self._info["fits"][fit].get("resumed", []), {"at": _now(), "step": run.step}]
-        self._info["fits"][fit] |= {"resumed": again, "process": [os.getpid(), found["machine"]["host"]]}
+        self._info["fits"][fit] |= {"resumed": again, "process": [os.getpid(), socket.gethostname()]}
         for key in ("ended", "status", "stop_reason", "error"):
             self._info["fits"][fit].pop(key, None)
         self.steps = _cut(self.folder / STEPS, fit, run.step)

@@ -140,6 +140,7 @@ class TestFolds:
             ({"n": 3, "k": 3, "times": [1, 2, 3]}, "fewer folds"),
             ({"n": 4, "k": 2, "times": [1, 2, 3, 4], "gap": "7D"}, "gap must be a number"),
             ({"n": 4, "k": 2, "times": [1, 2, 3, 4], "gap": -1}, "gap must be a number"),
+            ({"n": 4, "k": 2, "times": [1, 2, 3, 4], "gap": [1]}, "gap must be a number"),
             ({"n": 4, "k": 2, "times": [1, 2, 3, 4], "gap": 3}, "leaves nothing to train on"),
             ({"n": 100, "k": 2, "times": DAYS, "gap": -3}, "gap must be a number of days"),
             ({"n": 4, "k": 2, "times": [1, 2, 3, 4], "repeats": 2}, "repeats=2"),

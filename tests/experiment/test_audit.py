@@ -176,6 +176,15 @@ def test_clean_images_are_not_blamed(photos: Path) -> None:
     assert audit(images(photos, names, plan[2][1]), plan).findings == ()
 
 
+def test_images_without_contrast_are_alike_by_nothing(tmp_path: Path) -> None:
+    names = [f"{i}.png" for i in range(12)]
+    for i, name in enumerate(names):
+        gray = np.full((40 + i, 40, 3), 20 * i, np.uint8)
+        Image.fromarray(gray).save(tmp_path / name)
+    plan = el.folds(12, 2, seed=1)
+    assert audit(images(tmp_path, names, plan[0][1]), plan).findings == ()
+
+
 def test_files_of_a_size_of_their_own_are_not_read(tmp_path: Path) -> None:
     for name, content in (("a", b"12"), ("b", b"34"), ("c", b"12"), ("d", b"567")):
         (tmp_path / name).write_bytes(content)

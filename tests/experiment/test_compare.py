@@ -191,3 +191,11 @@ def test_of_many_runs_the_best_have_colours(tmp_path: Path) -> None:
     assert named == [run.name for run in el.compare(tmp_path).ranked()[: module.NAMED]]
     (grey,) = [line for line in lines if line.get_label() not in named]
     assert sum(not math.isnan(y) for y in grey.get_ydata()) == 30 * 10
+
+
+def test_arguments_called_like_results_do_not_take_their_place(tmp_path: Path) -> None:
+    for n in (1, 2):
+        make().fit(0.1, n, callbacks=[el.Track(tmp_path / str(n), {"epochs": 10 * n, "status": "good"}, code=False)])
+    table = el.compare(tmp_path / "*").table(full=True)
+    assert list(table["epochs"]) == [1, 2] and list(table["argument epochs"]) == [10, 20]
+    assert list(table["status"]) == ["done", "done"] and list(table["argument status"]) == ["good", "good"]

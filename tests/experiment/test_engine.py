@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import pytest
 import torch
 
 import easylearn as el
-from easylearn.errors import ArgumentError, StateError
+from easylearn.errors import ArgumentError, StateError, WeightsError
 from easylearn.experiment.engine import Engine, job_of, once
 from easylearn.experiment.leases import Leases
 from easylearn.experiment.store import History, Job
@@ -261,3 +261,44 @@ def test_eight_begin_a_new_folder_at_once(tmp_path: Path, quiet: Any) -> None:
     assert ends(history) == quiet[0] and history.rounds == [JOBS]
     events = [line for f in (tmp_path / "s" / "events").iterdir() for line in f.read_text().splitlines()]
     assert len(events) == 4
+
+
+def test_a_damaged_round_is_told_and_not_waited_for(tmp_path: Path) -> None:
+    one = engine(tmp_path)
+    one.store()
+    (tmp_path / "rounds" / "000000.json").write_text('{"jobs": [], "su', encoding="utf-8")
+    with pytest.raises(WeightsError, match=r"000000\.json is damaged.*another folder"):
+        one.run()
+
+
+class StoppedError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("order", ["rounds", "free"])
+def test_who_waits_for_somebody_elses_job_leaves_no_files_and_asks_seldom(order: Any, tmp_path: Path) -> None:
+    one = engine(tmp_path, JOBS[:1], order=order)
+    one.store().add_round(JOBS[:1])
+    until = time.monotonic() + 0.8
+
+    def watch(history: History) -> None:
+        if time.monotonic() > until:
+            raise StoppedError
+
+    asked: list[object] = []
+
+    class Counts(Executor):
+        def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
+            asked.append(fn)
+            done: Future[Any] = Future()
+            done.set_result(fn(*args, **kwargs))
+            return done
+
+    with closing(Leases(tmp_path / "claims")) as other:
+        assert other.take("0000-0")
+        for workers in (1, Counts()):
+            with pytest.raises(StoppedError):
+                one.run(workers, watch)
+            until = time.monotonic() + 0.8
+        assert [f.name for f in (tmp_path / "claims").iterdir() if not f.name.startswith(".")] == ["0000-0.0"]
+    assert 0 < len(asked) <= 12

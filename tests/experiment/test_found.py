@@ -129,6 +129,11 @@ def test_learners_and_points_confirmed(tmp_path: Path) -> None:
         one.confirm(seeds=1)
 
 
+def test_nothing_is_confirmed_where_no_trial_has_a_value(tmp_path: Path) -> None:
+    with pytest.raises(StateError, match=r"no trial of .* has a value"):
+        found(tmp_path, lambda p: None, n=3).confirm()
+
+
 def test_the_score_is_corrected_for_having_chosen(tmp_path: Path) -> None:
     one = search(make, SPACE, fit, tmp_path / "s", trials=12, progress=False)
     score = one.score

@@ -16,6 +16,7 @@ from easylearn.errors import ArgumentError, StateError
 from easylearn.experiment import log, ordered, powers, subset
 from easylearn.experiment.search import join
 from easylearn.learning import Learner
+from easylearn.metrics import accuracy
 from tests.experiment.small_search import SPACE, data, fit, make, weights
 from tests.experiment.test_engine import InTurn, forked, forks
 
@@ -155,7 +156,11 @@ def test_another_search_in_the_folder_is_refused(halved: Found, tmp_path: Path) 
         ({"method": []}, "a name or a list"), ({"method": [{"lr": 0.1}]}, "point 0 of the list has no 'hidden'"),
         ({"method": "grid"}, "'lr' is a range"), ({"trials": 0}, "trials"), ({"halving": 1}, "halving"),
         ({"order": "any"}, "order is"), ({"on_error": "ignore"}, "on_error is"), ({"n_jobs": 2}, "'workers' here"),
-        ({"fidelity": {"items": [1]}}, "goes with halving"), ({"threads": 0}, "threads"), ({"workers": 0}, "workers"),
+        *(({"fidelity": f, "halving": 3}, "at least two numbers") for f in (
+            {"items": 5}, {"items": []}, {"items": "ab"}, {"items": [object(), 2]}, {"seed": [1, 2]},
+        )), ({"metric": accuracy}, "the name of a metric"), ({"workers": 1.0}, "workers"),
+        ({"workers": True}, "workers"), ({"workers": 0}, "workers"), ({"threads": 0}, "threads"),
+        ({"fidelity": {"items": [1]}}, "goes with halving"),
         ({"fidelity": {"lr": [1, 2]}, "halving": 3}, "cannot be both"), ({"direction": "max"}, "knows its direction"),
         ({"metric": "acc"}, "no metric 'acc'"), ({"every": "often"}, "every"),
     ],

@@ -202,3 +202,8 @@ def test_snapshots_are_the_mean_of_the_ends_of_cycles(tmp_path: Path) -> None:
     each = [learn.load(f"cycle_{k}").predict().probs for k in range(3)]
     assert torch.allclose(found.probs, torch.stack(each).mean(0)) and len(found.views) == 3
     assert np.ptp([float(p[0, 0]) for p in each]) > 0
+
+
+def test_a_sample_without_rows_is_told(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"sample\.csv has no rows"):
+        submit(binary(), sample(tmp_path, "id,label\n"), tmp_path / "out.csv", value="label")

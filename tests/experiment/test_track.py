@@ -23,6 +23,7 @@ from easylearn.experiment import track
 from easylearn.experiment.lines import read_lines
 from easylearn.learning import Learner
 from easylearn.train.callback import Callback
+from easylearn.train.checkpoints.writer import Continued
 from tests.experiment.small import make
 from tests.learners import KINDS
 
@@ -198,6 +199,47 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StateError, match="b holds a run"):
         make().resume(tmp_path / "c", callbacks=[el.Track(tmp_path / "b"), Fails()])
     assert rows(tmp_path / "b") == before
+
+
+@pytest.mark.parametrize("ends", [False, True])
+def test_a_trial_that_was_killed_before_its_first_checkpoint_begins_anew(ends: bool, tmp_path: Path) -> None:
+    folder = tmp_path / "0000"
+
+    def trial(breaks: int = 0, lr: float = 0.05, **how: Any) -> Any:  # of two fits
+        learn, callbacks = make(), [el.Track(folder), Fails(breaks)]
+        again = Continued(folder / "checkpoints")
+        learn.fit(0.1, 1, callbacks=callbacks[:1], checkpoint=again, **how)
+        return learn.fit(lr, 2, callbacks=callbacks, checkpoint=again, **how)
+
+    for _ in range(2):
+        with pytest.raises(ZeroDivisionError):
+            trial(breaks=7, every="1000s")
+        for file in (folder / "checkpoints" / "fit_2").glob("*"):
+            file.unlink()
+        if not ends:  # as a kill leaves it
+            found = info(folder)
+            del found["fits"][1]["ended"], found["fits"][1]["status"]
+            (folder / "run.json").write_text(json.dumps(found), encoding="utf-8")
+    record = trial(every="1000s")
+    assert [r["loss"] for r in rows(folder) if r["fit"] == 1] == record.losses
+    assert [(r["fit"], r["step"]) for r in rows(folder)] == [
+        *((0, i) for i in range(1, 6)),
+        *((1, i) for i in range(1, 11)),
+    ]
+    assert [f["status"] for f in info(folder)["fits"]] == ["done", "done"]
+
+
+def test_a_first_fit_without_a_checkpoint_begins_anew_only_where_it_goes_on(tmp_path: Path) -> None:
+    for again in (False, True):
+        with pytest.raises(ZeroDivisionError if not again else StateError):
+            make().fit(0.1, 1, callbacks=[el.Track(tmp_path / "a"), Fails(3)])
+    for again in (3, 0):
+        checkpoint = Continued(tmp_path / "c")
+        try:
+            make().fit(0.1, 1, callbacks=[el.Track(tmp_path / "b"), Fails(again)], checkpoint=checkpoint, every="999s")
+        except ZeroDivisionError:
+            assert info(tmp_path / "b")["fits"][0]["status"] == "failed" and not any((tmp_path / "c").rglob("*.*"))
+    assert len(rows(tmp_path / "b")) == 5 and [f["status"] for f in info(tmp_path / "b")["fits"]] == ["done"]
 
 
 KILLED = """
