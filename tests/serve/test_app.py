@@ -7,6 +7,7 @@ import base64
 import json
 import shutil
 import struct
+import tracemalloc
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -339,3 +340,16 @@ def test_open_inference_bytes_that_end_too_soon(app: App) -> None:
     tokens = {"inputs": [{"name": "tokens", "shape": [1, 2], "datatype": "INT64", "data": [2, 10**6]},
                          {"name": "lengths", "shape": [1], "datatype": "INT64", "data": [2]}]}  # fmt: skip
     assert "tokens are numbers" in ask(app, "/v2/models/text/infer", tokens).said["error"]
+
+
+def test_what_a_small_body_would_swell_to_is_refused_at_once(app: App) -> None:
+    wide = ",".join(f"c{i}" for i in range(100_000)).encode()
+    tracemalloc.start()
+    short = ask(app, "/predict/table", wide + b"\n" + b"1\n" * 100_000, "text/csv")
+    assert short.status == 400 and "row 2" in short.said["error"]
+    assert tracemalloc.get_traced_memory()[1] < 50e6  # filled up, the rows would have 10**10 fields
+    tracemalloc.stop()
+    many = ask(app, "/predict/table", b"a,b,c\n" + b"1,x,2\n" * 6, "text/csv")
+    assert many.status == 413 and "more than 5" in many.said["error"]
+    same = ask(app, "/predict/table", form(*[('name="a"', b"1")] * 1100), FORM)
+    assert same.status == 413 and "parts" in same.said["error"]
