@@ -172,9 +172,6 @@ class OnnxEngine(Engine):
         absent = [n for n in self._inputs if n not in given]
         if absent:
             raise RefusedError(400, f"the input {absent[0]!r} is missing; the graph takes {list(self._inputs)}")
-        rows = {len(given[n]) for n in self._inputs}
-        if len(rows) != 1:
-            raise RefusedError(400, f"the inputs have different numbers of items: {sorted(rows)}")
         for name, said in self._inputs.items():
             x = given[name]
             if (
@@ -186,15 +183,20 @@ class OnnxEngine(Engine):
                     400,
                     f"the input {name!r} is {said['dtype']} of shape {said['shape']}, got {x.dtype} of {list(x.shape)}",
                 )
+            if not x.size:  # kernels may end the process: an LSTM of ONNX Runtime does
+                raise RefusedError(400, f"the input {name!r} is empty, its shape is {list(x.shape)}")
+        rows = {len(given[n]) for n in self._inputs}
+        if len(rows) != 1:
+            raise RefusedError(400, f"the inputs have different numbers of items: {sorted(rows)}")
         self._check_codes(given)
         return self.run_inputs(given)
 
     def _check_codes(self, given: Mapping[str, npt.NDArray[Any]]) -> None:
         """Codes are positions in tables of vectors, which some kernels read without a look at their size."""
-        if "tokens" in given and given["tokens"].size:
+        if "tokens" in given:
             n = int(self._about.get("n_tokens", 0))
-            if given["tokens"].min() < 0 or given["tokens"].max() >= n or not given["tokens"].shape[1]:
-                raise RefusedError(400, f"tokens are numbers from 0 to {n - 1}, at least one a text")
+            if given["tokens"].min() < 0 or given["tokens"].max() >= n:
+                raise RefusedError(400, f"tokens are numbers from 0 to {n - 1}")
             if (
                 "lengths" in given
                 and not ((given["lengths"] >= 1) & (given["lengths"] <= given["tokens"].shape[1])).all()

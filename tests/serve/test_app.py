@@ -316,6 +316,10 @@ def _changed(**how: object) -> dict[str, object]:
         (_changed(shape=[1, 1], data=[2]), "different"),
         (_changed(parameters={"binary_data_size": 9}), "binary_data_size"),
         ({**TENSORS, "outputs": [{"name": "logits"}]}, "logits"), (_changed(shape=[2], data=[2, 3]), "shape"),
+        (_changed(shape=[], data=[2]), "shape"), (_changed(shape=[0, 1], data=[]), "empty"),
+        (_changed(data=[2.5, 3]), "fractions"), (_changed(name="items"), "BYTES"),
+        ({"inputs": [{"name": "items", "shape": [0], "datatype": "BYTES", "data": []}]}, "an item at least"),
+        ({"inputs": [{"name": "items", "shape": [1], "datatype": "BYTES", "data": ["\ud800"]}]}, "half"),
     ],
 )  # fmt: skip
 def test_open_inference_refuses_what_does_not_fit(app: App, given: dict, named: str) -> None:
@@ -353,3 +357,23 @@ def test_what_a_small_body_would_swell_to_is_refused_at_once(app: App) -> None:
     assert many.status == 413 and "more than 5" in many.said["error"]
     same = ask(app, "/predict/table", form(*[('name="a"', b"1")] * 1100), FORM)
     assert same.status == 413 and "parts" in same.said["error"]
+
+
+@pytest.mark.parametrize("shape", [[0, 3], [1, 0]])
+def test_no_tokens_end_no_process(app: App, shape: list[int]) -> None:
+    """ONNX Runtime's LSTM calls std::terminate on a batch of none."""
+    said = [{"name": "tokens", "shape": shape, "datatype": "INT64", "data": []},
+            {"name": "lengths", "shape": shape[:1], "datatype": "INT64", "data": [1] * shape[0]}]  # fmt: skip
+    answer = ask(app, "/v2/models/text/infer", {"inputs": said})
+    assert answer.status == 400 and "empty" in answer.said["error"]
+
+
+def test_open_inference_holds_tensors_to_the_limit_and_names_what_is_damaged(app: App) -> None:
+    cats, conts = TENSORS["inputs"]
+    many = [{**cats, "shape": [6, 1], "data": [2] * 6}, {**conts, "shape": [6, 2], "data": [0.5] * 12}]
+    assert ask(app, "/v2/models/table/infer", {"inputs": many}).status == 413  # the application takes 5
+    coded = {"inputs": [{"name": "items", "shape": [1], "datatype": "BYTES", "data": ["/9j/a"]}]}
+    assert "base64" in ask(app, "/v2/models/images/infer", coded).said["error"]
+    for length in ("\u00b2", "9" * 5000):  # the first is a digit to str.isdigit
+        answer = ask(app, "/v2/models/table/infer", TENSORS, inference_header_content_length=length)
+        assert answer.status == 400 and "number of bytes" in answer.said["error"]
