@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ArgumentError, EasyLearnError
+from ..errors import ArgumentError
 from .batching import Batcher
 from .counters import Counters
 from .engine import Floats
@@ -91,9 +91,9 @@ class Models:
         for name in self.names if names is None else names:
             try:
                 new = self._open(name)
-            except (EasyLearnError, OSError) as error:
+            except Exception as error:  # a damaged file may lead to any; whoever watches for the next must live
                 counters.add("reload errors")
-                log.error("model %s stays as it was: %s", name, error)
+                log.error("model %s stays as it was: %s: %s", name, type(error).__name__, error)
                 continue
             if new.engine.version != self._served[name].engine.version:
                 self._served[name] = new  # what is in the old one's queue is answered by the old one
@@ -311,12 +311,13 @@ def asgi(
 
 async def _watch(models: Models, counters: Counters) -> None:
     """Each second: say that this process lives, and read the files that changed."""
+    reading: asyncio.Future[None] | None = None
     while True:
-        counters.beat()
-        changed = models.changed()
+        counters.beat()  # also while a large file is read, which may take longer than a silent process may live
+        changed = models.changed() if reading is None or reading.done() else []
         if changed:
             await asyncio.sleep(0.2)  # of a file that is still being copied
-            await asyncio.get_running_loop().run_in_executor(None, models.reload, counters, changed)
+            reading = asyncio.get_running_loop().run_in_executor(None, models.reload, counters, changed)
         await asyncio.sleep(1)
 
 

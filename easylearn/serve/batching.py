@@ -111,6 +111,8 @@ class Batcher:
                 found.append(None)
             except RefusedError as refused:
                 found.append(refused)
+            except Exception as error:  # else all that went with it would wait for ever
+                found.append(_failed(error))
         said = iter(self._run(prepared) if prepared else ())
         out = [next(said) if f is None else f for f in found]
         took = time.perf_counter() - began
@@ -128,7 +130,11 @@ class Batcher:
                 return [said for one in prepared for said in self._run([one])]
             if isinstance(error, RefusedError):
                 return [error]
-            return [RefusedError(500, f"the model failed: {type(error).__name__}: {error}"[:300])]
+            return [_failed(error)]
+
+
+def _failed(error: Exception) -> RefusedError:
+    return RefusedError(500, f"the model failed: {type(error).__name__}: {error}"[:300])
 
 
 def _measure(engine: Engine) -> tuple[int, float]:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..artefact.check_items import check_items, refuse_difference
-from ..errors import WeightsError
+from ..errors import EasyLearnError, WeightsError
 from .refusals import Limits, RefusedError
 from .rows import RowReader
 
@@ -67,7 +67,10 @@ class Engine(ABC):
 
     def check(self) -> None:
         """Refuse a model that does not give the numbers that it gave where it was exported."""
-        given = self.run([self.sample()])
+        try:
+            given = self.run([self.sample()])
+        except Exception as error:
+            raise self._unchecked(error) from error
         if given.shape[0] != 1 or not np.isfinite(given).all():
             raise WeightsError(f"{self.path} gives {given} for an item of no meaning: the file is damaged")
         if self.stored is None:  # a file of an older version, or a model that takes real items alone
@@ -78,7 +81,10 @@ class Engine(ABC):
         except WeightsError:
             raise
         except Exception as error:  # whatever a damaged file may lead to, in a runtime of its own errors
-            raise WeightsError(f"{self.path} cannot be checked: {type(error).__name__}: {error}"[:400]) from error
+            raise self._unchecked(error) from error
+
+    def _unchecked(self, error: Exception) -> WeightsError:
+        return WeightsError(f"{self.path} cannot be checked: {type(error).__name__}: {error}"[:400])
 
     def answer(self, probs: Floats) -> dict[str, Any]:
         """What is said of one item: its label and each probability, or each number, by name."""
@@ -118,12 +124,21 @@ class OnnxEngine(Engine):
             ) from error
         except Exception as error:  # the runtime raises its own kinds, in dozens
             raise WeightsError(f"{path} cannot be opened as an ONNX file: {str(error)[:300]}") from error
-        about = said["about"]
-        super().__init__(path, hashlib.sha256(held).hexdigest(), said["task"], _kind_of_items(about), said.get("check"))
-        self._about = about
-        self._inputs = {i["name"]: i for i in said["inputs"]}
-        self._pad = int(about["pad"]) if self.items == "text" else 0
-        self._read = self._reader(limits)
+        try:
+            about = said["about"]
+            version = hashlib.sha256(held).hexdigest()
+            super().__init__(path, version, said["task"], _kind_of_items(about), said.get("check"))
+            self._about = about
+            self._inputs = {i["name"]: i for i in said["inputs"]}
+            self._pad = int(about["pad"]) if self.items == "text" else 0
+            self._read = self._reader(limits)
+        except EasyLearnError:
+            raise
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+            raise WeightsError(
+                f"{path} describes its items otherwise than learn.export does ({type(error).__name__}: {error}); "
+                "export it anew"
+            ) from error
 
     def _reader(self, limits: Limits) -> Callable[[Any], Arrays]:
         if self.items == "images":

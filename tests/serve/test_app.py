@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from easylearn.errors import ArgumentError, WeightsError
@@ -209,6 +210,27 @@ def test_a_model_can_be_replaced_and_a_damaged_file_changes_nothing(files: Path,
     assert models.versions["m"] != before
     assert ask(app, body={"user": 1, "item": 2}).status == 200
     assert models.changed() == []
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [None, [], {}, {"check": None, "inputs": [{"name": "cats", "dtype": "int64", "shape": ["batch", 10**13]}]},
+     {"check": None, "inputs": [{"name": "cats", "dtype": "x", "shape": ["batch", 1]}]}],
+)  # fmt: skip
+def test_a_file_that_says_nonsense_changes_nothing(files: Path, tmp_path: Path, changed: object) -> None:
+    path = tmp_path / "model.onnx"
+    shutil.copy(files / "table.onnx", path)
+    models, counters = Models({"m": path}, Limits()), Counters(None, 1)
+    before = models.versions
+    model = onnx.load(path)
+    said = json.loads(model.metadata_props[0].value)
+    held = {**said, **changed} if changed and isinstance(changed, dict) else changed
+    onnx.helper.set_model_props(model, {"easylearn": json.dumps(held)})
+    onnx.save(model, path)
+    models.reload(counters)
+    assert (models.versions, counters.total("reload errors")) == (before, 1)
+    with pytest.raises(WeightsError, match=r"model\.onnx"):
+        Models({"m": path}, Limits())
 
 
 def test_a_process_that_is_late_refuses_at_once(files: Path) -> None:
