@@ -7,7 +7,7 @@ import csv
 import io
 import json
 import logging
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -114,13 +114,15 @@ class Service:
 
     def __init__(self, models: Models, counters: Counters) -> None:
         self.models, self.counters = models, counters
-        self._files = {
-            path: ((Path(__file__).parent / name).read_bytes(), kind) for path, (name, kind) in _FILES.items()
-        }
 
-    async def page(self, request: Request) -> Response:
-        """The page, for people; its three files are all that it asks for."""
-        return _response(*self._files[request.url.path])
+    def file(self, name: str, kind: str) -> Callable[[Request], Awaitable[Response]]:
+        """What answers with a file of the page, for people; its three files are all that it asks for."""
+        held = (Path(__file__).parent / name).read_bytes()
+
+        async def page(request: Request) -> Response:
+            return _response(held, kind)
+
+        return page
 
     async def about(self, request: Request) -> Response:
         """What a model takes and says, for the page and for programs."""
@@ -289,14 +291,14 @@ def asgi(
     routes = [
         Route("/predict", service.predict, methods=["POST"]),
         Route("/predict/{name}", service.predict, methods=["POST"]),
-        *(Route(path, service.page) for path in _FILES),
+        *(Route(path, service.file(*said)) for path, said in _FILES.items()),
         Route("/model", service.about), Route("/model/{name}", service.about),
         Route("/metrics", service.metrics), Route("/v2", service.server), Route("/v2/health/live", service.live),
         Route("/v2/health/ready", service.ready), Route("/v2/models/{name}", service.model),
         Route("/v2/models/{name}/ready", service.ready),
         Route("/v2/models/{name}/infer", service.infer, methods=["POST"]),
     ]  # fmt: skip
-    router = Router(routes, lifespan=lifespan)
+    router = Router(routes, redirect_slashes=False, lifespan=lifespan)
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         scope["app"] = app  # for the router: raise where there is no route

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from starlette.applications import Starlette
 
 from easylearn.errors import ArgumentError, WeightsError
 from easylearn.learning import Learner
@@ -178,6 +179,22 @@ def test_who_may_ask(files: Path) -> None:
     assert ask(locked, "/", method="GET").status == 200
     assert ask(locked, "/model", method="GET").status == 401
     assert ask(locked, "/v2/health/ready", method="GET").status == 200
+
+
+def test_mounted_in_another_application_it_has_the_same_page_and_the_same_guard(files: Path) -> None:
+    outer = Starlette()
+    outer.mount("/pets", asgi(files / "table.onnx", token="a secret of some length"))
+    page = ask(outer, "/pets/", method="GET")
+    assert page.status == 200 and b"<!doctype html>" in page.body
+    assert ask(outer, "/pets/page.js", method="GET").headers["content-type"].startswith("text/javascript")
+    assert ask(outer, "/pets/v2/health/live", method="GET").said == {"live": True}
+    for path in ("/pets/model", "/pets/predict", "/pets/pets/page.js"):
+        assert ask(outer, path, method="GET").status == 401
+
+
+def test_odd_addresses_are_refused_in_words(app: App) -> None:
+    assert ask(app, "/predict/table", ROW, origin="http://[x").status == 403
+    assert ask(app, "/model/", method="GET").status == 404  # no redirect, which would be counted as a failure
 
 
 def test_bodies_have_limits(files: Path) -> None:
