@@ -170,8 +170,12 @@ class Service:
                     raise row
             return [row for row in found if not isinstance(row, RefusedError)]
 
+        async def computed(compute: Callable[[], Floats], n: int) -> Floats:
+            served.admit(n)
+            return await served.apart(compute, n)
+
         body, headers = await infer(
-            name, served.engine, request.headers, await request.body(), predicted, self.models.limits
+            name, served.engine, request.headers, await request.body(), predicted, computed, self.models.limits
         )
         self._count(served)
         return _response(body, headers.pop("content-type", _JSON), headers)

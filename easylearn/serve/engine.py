@@ -134,6 +134,8 @@ class OnnxEngine(Engine):
             self._read = self._reader(limits)
         except EasyLearnError:
             raise
+        except ImportError as error:  # such as tokenizers, which the runtime alone does not install
+            raise WeightsError(f"{path} needs {error.name}: pip install {error.name}") from error
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise WeightsError(
                 f"{path} describes its items otherwise than learn.export does ({type(error).__name__}: {error}); "

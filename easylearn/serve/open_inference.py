@@ -13,6 +13,7 @@ import math
 import re
 import struct
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ _LENGTH = "inference-header-content-length"
 _MOST = 10**8  # numbers in a tensor
 
 Predicted = Callable[[list[Any]], Awaitable[list[Floats]]]
+Computed = Callable[[Callable[[], Floats], int], Awaitable[Floats]]
 
 
 def metadata(name: str, engine: Engine) -> dict[str, Any]:
@@ -50,7 +52,13 @@ def metadata(name: str, engine: Engine) -> dict[str, Any]:
 
 
 async def infer(
-    name: str, engine: Engine, headers: Mapping[str, str], body: bytes, predicted: Predicted, limits: Limits
+    name: str,
+    engine: Engine,
+    headers: Mapping[str, str],
+    body: bytes,
+    predicted: Predicted,
+    computed: Computed,
+    limits: Limits,
 ) -> tuple[bytes, dict[str, str]]:
     """The answer to an inference request, and its headers.
 
@@ -60,6 +68,7 @@ async def infer(
         headers: of the request.
         body: of the request.
         predicted: what predicts items.
+        computed: what calls a function that computes so many items.
         limits: of how many items there may be.
     """
     length = headers.get(_LENGTH)
@@ -84,9 +93,10 @@ async def infer(
     elif isinstance(engine, OnnxEngine):
         if any(isinstance(x, list) for x in tensors.values()):
             raise RefusedError(400, f"only {ITEMS!r} is of type BYTES")
-        if any(len(x) > limits.max_items for x in tensors.values() if x.ndim):
+        n = max(len(x) if x.ndim else 0 for x in tensors.values())
+        if n > limits.max_items:
             raise RefusedError(413, f"at most {limits.max_items:,} items are taken in a request")
-        probs = engine.tensors(tensors)
+        probs = await computed(partial(engine.tensors, tensors), n)
     else:
         raise RefusedError(400, f"this model takes the input {ITEMS!r}, of type BYTES")
     return _answer(name, engine, given, probs.astype(np.float32))

@@ -7,6 +7,7 @@ import base64
 import json
 import shutil
 import struct
+import threading
 import tracemalloc
 from collections.abc import Mapping
 from pathlib import Path
@@ -416,3 +417,30 @@ def test_open_inference_holds_tensors_to_the_limit_and_names_what_is_damaged(app
     for length in ("\u00b2", "9" * 5000):  # the first is a digit to str.isdigit
         answer = ask(app, "/v2/models/table/infer", TENSORS, inference_header_content_length=length)
         assert answer.status == 400 and "number of bytes" in answer.said["error"]
+
+
+def test_tensors_are_computed_beside_the_loop(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    models = Models({"m": files / "table.onnx"}, Limits(max_wait=0.001))
+    app, served = asgi(models, limits=models.limits), models.find("m")
+    began, ended = threading.Event(), threading.Event()
+    run = served.engine.run_inputs
+
+    def slowly(given):
+        began.set()
+        assert ended.wait(10)
+        return run(given)
+
+    monkeypatch.setattr(served.engine, "run_inputs", slowly)
+
+    async def ask_all():
+        first = asyncio.create_task(ask_async(app, "/v2/models/m/infer", json.dumps(TENSORS).encode()))
+        while not began.is_set():
+            await asyncio.sleep(0.01)
+        served.seconds = 1.0
+        live = await ask_async(app, "/v2/health/live", method="GET")
+        more = await ask_async(app, "/v2/models/m/infer", json.dumps(TENSORS).encode())
+        ended.set()
+        return await first, live, more
+
+    first, live, more = asyncio.run(asyncio.wait_for(ask_all(), 20))
+    assert (first.status, live.status, more.status) == (200, 200, 503)
