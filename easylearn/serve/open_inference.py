@@ -71,19 +71,7 @@ async def infer(
         computed: what calls a function that computes so many items.
         limits: of how many items there may be.
     """
-    length = headers.get(_LENGTH)
-    if length is not None and not (re.fullmatch("[0-9]{1,15}", length) and int(length) <= len(body)):
-        raise RefusedError(400, f"{_LENGTH} is a number of bytes of the body, got {length[:20]!r}")
-    given = parse_json(body if length is None else body[: int(length)])
-    rest = memoryview(b"" if length is None else body[int(length) :])
-    if not isinstance(given, dict) or not isinstance(given.get("inputs"), list) or not given["inputs"]:
-        raise RefusedError(400, 'expected {"inputs": [{"name", "shape", "datatype", "data"}]}')
-    tensors: dict[str, Any] = {}
-    for said in given["inputs"]:
-        key, value, rest = _tensor(said, rest)
-        tensors[key] = value
-    if len(rest):
-        raise RefusedError(400, f"{len(rest)} bytes of the body belong to no input")
+    given, tensors = _read(headers, body)
     if ITEMS in tensors:
         if not isinstance(tensors[ITEMS], list) or not tensors[ITEMS]:
             raise RefusedError(400, f"{ITEMS!r} is of type BYTES, with an item at least")
@@ -100,6 +88,24 @@ async def infer(
     else:
         raise RefusedError(400, f"this model takes the input {ITEMS!r}, of type BYTES")
     return _answer(name, engine, given, probs.astype(np.float32))
+
+
+def _read(headers: Mapping[str, str], body: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What a request says, and its tensors by name."""
+    length = headers.get(_LENGTH)
+    if length is not None and not (re.fullmatch("[0-9]{1,15}", length) and int(length) <= len(body)):
+        raise RefusedError(400, f"{_LENGTH} is a number of bytes of the body, got {length[:20]!r}")
+    given = parse_json(body if length is None else body[: int(length)])
+    rest = memoryview(b"" if length is None else body[int(length) :])
+    if not isinstance(given, dict) or not isinstance(given.get("inputs"), list) or not given["inputs"]:
+        raise RefusedError(400, 'expected {"inputs": [{"name", "shape", "datatype", "data"}]}')
+    tensors: dict[str, Any] = {}
+    for said in given["inputs"]:
+        key, value, rest = _tensor(said, rest)
+        tensors[key] = value
+    if len(rest):
+        raise RefusedError(400, f"{len(rest)} bytes of the body belong to no input")
+    return given, tensors
 
 
 def _answer(
