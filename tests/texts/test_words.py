@@ -36,13 +36,13 @@ def test_plain_lower_case_text_is_parted_as_by_re() -> None:
 def test_short_cuts_for_ascii_change_nothing(text: str) -> None:
     for word in text.split():
         if word.isascii() and word.isprintable():
-            assert rules.word_parts(word) == rules._parts(rules._patterns()[1], word)
+            assert rules.word_parts(word) == rules._parts(rules.patterns()[1], word)
 
 
 @settings(max_examples=300, deadline=None)
 @given(text=SIGNS)
 def test_addresses_are_found_where_a_pattern_at_each_part_finds_them(text: str) -> None:
-    parts = rules._patterns()[1]
+    parts = rules.patterns()[1]
     url, rest = parts.pattern.split("|[\U0001f1e6", 1)
     both = re.compile(f"{url}|{MAIL}|[\U0001f1e6{rest}")
     for word in text.split():

@@ -13,9 +13,9 @@ def training_loader(data: Any) -> Any:
     return data.train_loader()  # the first edition
 
 
-def without_embedded_numbers() -> dict[str, int]:
-    """The option of `tabular_learner` that gives numbers to the network as they are."""
+def plain_network() -> dict[str, int]:
+    """The options of `tabular_learner` that leave the network alone: numbers as they are, no linear model beside it."""
     from easylearn import tabular_learner
 
     names = inspect.signature(tabular_learner).parameters
-    return {next(name for name in ("num_emb_size", "cont_emb") if name in names): 0}
+    return {name: 0 for name in ("num_emb_size", "cont_emb", "linear") if name in names}

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .editions import without_embedded_numbers
+from .editions import plain_network
 from .settings import Repeat, Settings
 from .table_prepare import CATS, CONTS, TARGET, by_factorize, made_up, training_rows
 
@@ -84,7 +84,7 @@ def easylearn(settings: Settings) -> Repeat:
     )
     learners: dict[str, Any] = {
         name: tabular_learner(data, LAYERS, device="cpu", **more)
-        for name, more in {"rate": without_embedded_numbers(), "default": {}}.items()
+        for name, more in {"rate": plain_network(), "default": {}}.items()
     }
 
     def repeat() -> dict[str, float]:
