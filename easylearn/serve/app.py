@@ -7,12 +7,12 @@ import csv
 import io
 import json
 import logging
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ArgumentError, EasyLearnError
+from ..errors import ArgumentError
 from .batching import Batcher
 from .counters import Counters
 from .engine import Floats
@@ -91,9 +91,9 @@ class Models:
         for name in self.names if names is None else names:
             try:
                 new = self._open(name)
-            except (EasyLearnError, OSError) as error:
+            except Exception as error:  # a damaged file may lead to any; whoever watches for the next must live
                 counters.add("reload errors")
-                log.error("model %s stays as it was: %s", name, error)
+                log.error("model %s stays as it was: %s: %s", name, type(error).__name__, error)
                 continue
             if new.engine.version != self._served[name].engine.version:
                 self._served[name] = new  # what is in the old one's queue is answered by the old one
@@ -114,13 +114,15 @@ class Service:
 
     def __init__(self, models: Models, counters: Counters) -> None:
         self.models, self.counters = models, counters
-        self._files = {
-            path: ((Path(__file__).parent / name).read_bytes(), kind) for path, (name, kind) in _FILES.items()
-        }
 
-    async def page(self, request: Request) -> Response:
-        """The page, for people; its three files are all that it asks for."""
-        return _response(*self._files[request.url.path])
+    def file(self, name: str, kind: str) -> Callable[[Request], Awaitable[Response]]:
+        """What answers with a file of the page, for people; its three files are all that it asks for."""
+        held = (Path(__file__).parent / name).read_bytes()
+
+        async def page(request: Request) -> Response:
+            return _response(held, kind)
+
+        return page
 
     async def about(self, request: Request) -> Response:
         """What a model takes and says, for the page and for programs."""
@@ -168,8 +170,12 @@ class Service:
                     raise row
             return [row for row in found if not isinstance(row, RefusedError)]
 
+        async def computed(compute: Callable[[], Floats], n: int) -> Floats:
+            served.admit(n)
+            return await served.apart(compute, n)
+
         body, headers = await infer(
-            name, served.engine, request.headers, await request.body(), predicted, self.models.limits
+            name, served.engine, request.headers, await request.body(), predicted, computed, self.models.limits
         )
         self._count(served)
         return _response(body, headers.pop("content-type", _JSON), headers)
@@ -289,14 +295,14 @@ def asgi(
     routes = [
         Route("/predict", service.predict, methods=["POST"]),
         Route("/predict/{name}", service.predict, methods=["POST"]),
-        *(Route(path, service.page) for path in _FILES),
+        *(Route(path, service.file(*said)) for path, said in _FILES.items()),
         Route("/model", service.about), Route("/model/{name}", service.about),
         Route("/metrics", service.metrics), Route("/v2", service.server), Route("/v2/health/live", service.live),
         Route("/v2/health/ready", service.ready), Route("/v2/models/{name}", service.model),
         Route("/v2/models/{name}/ready", service.ready),
         Route("/v2/models/{name}/infer", service.infer, methods=["POST"]),
     ]  # fmt: skip
-    router = Router(routes, lifespan=lifespan)
+    router = Router(routes, redirect_slashes=False, lifespan=lifespan)
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         scope["app"] = app  # for the router: raise where there is no route
@@ -311,12 +317,13 @@ def asgi(
 
 async def _watch(models: Models, counters: Counters) -> None:
     """Each second: say that this process lives, and read the files that changed."""
+    reading: asyncio.Future[None] | None = None
     while True:
-        counters.beat()
-        changed = models.changed()
+        counters.beat()  # also while a large file is read, which may take longer than a silent process may live
+        changed = models.changed() if reading is None or reading.done() else []
         if changed:
             await asyncio.sleep(0.2)  # of a file that is still being copied
-            await asyncio.get_running_loop().run_in_executor(None, models.reload, counters, changed)
+            reading = asyncio.get_running_loop().run_in_executor(None, models.reload, counters, changed)
         await asyncio.sleep(1)
 
 

@@ -6,7 +6,7 @@ import asyncio
 import math
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -32,7 +32,7 @@ class Batcher:
         self.size, self.seconds = _measure(engine)  # of a batch; per item
         self._max_wait = limits.max_wait
         self._queue: deque[tuple[Any, asyncio.Future[Floats | RefusedError]]] = deque()
-        self._running = 0
+        self._running = self._apart = 0
         self._thread = ThreadPoolExecutor(1, "model")
         self._inline = self.seconds * self.size < QUICK
         self._task: asyncio.Task[None] | None = None
@@ -42,19 +42,19 @@ class Batcher:
     @property
     def wait(self) -> float:
         """Seconds that what comes now has to wait, as far as the queue tells."""
-        return (len(self._queue) + self._running) * self.seconds
+        return (len(self._queue) + self._running + self._apart) * self.seconds
 
     @property
     def is_free(self) -> bool:
         """Whether nothing is before what comes now."""
-        return not (self._queue or self._running)
+        return not (self._queue or self._running or self._apart)
 
     def admit(self, n: int) -> None:
         """Refuse a request of `n` items with 503 where its turn would come too late."""
-        if self._queue and self.wait > self._max_wait:
+        if (self._queue or self._apart) and self.wait > self._max_wait:
             raise RefusedError(
                 503,
-                f"{len(self._queue)} items are before yours, {self.wait:.1f} s of work: come again",
+                f"{len(self._queue) + self._apart} items are before yours, {self.wait:.1f} s of work: come again",
                 {"retry-after": str(max(1, math.ceil(self.wait)))},
             )
 
@@ -74,6 +74,16 @@ class Batcher:
             found = await self.put(item)
         if isinstance(found, RefusedError):
             raise found
+        return found
+
+    async def apart(self, compute: Callable[[], Floats], n: int) -> Floats:
+        """What is computed for `n` prepared items, in the model's thread: others are answered meanwhile."""
+        self._apart += n
+        try:
+            found = await asyncio.get_running_loop().run_in_executor(self._thread, compute)
+        finally:
+            self._apart -= n
+        self.items += n
         return found
 
     async def _work(self) -> None:
@@ -111,6 +121,8 @@ class Batcher:
                 found.append(None)
             except RefusedError as refused:
                 found.append(refused)
+            except Exception as error:  # else all that went with it would wait for ever
+                found.append(_failed(error))
         said = iter(self._run(prepared) if prepared else ())
         out = [next(said) if f is None else f for f in found]
         took = time.perf_counter() - began
@@ -128,7 +140,11 @@ class Batcher:
                 return [said for one in prepared for said in self._run([one])]
             if isinstance(error, RefusedError):
                 return [error]
-            return [RefusedError(500, f"the model failed: {type(error).__name__}: {error}"[:300])]
+            return [_failed(error)]
+
+
+def _failed(error: Exception) -> RefusedError:
+    return RefusedError(500, f"the model failed: {type(error).__name__}: {error}"[:300])
 
 
 def _measure(engine: Engine) -> tuple[int, float]:

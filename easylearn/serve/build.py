@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from ..errors import ArgumentError
 from ..files import atomic_write
+from .engine import OnnxEngine
 from .opening import open_engine
 from .refusals import Limits
 
@@ -45,17 +47,25 @@ def build(model: Path, out: Path, wheels: Sequence[Path] = ()) -> str:
     for wheel in wheels:
         if wheel.suffix != ".whl" or not wheel.is_file():
             raise ArgumentError(f"{wheel} is no wheel: build one with pip wheel --no-deps, and name the .whl file")
-    open_engine(model, Limits()).check()
-    graph = model.suffix.lower() == ".onnx"
+    engine = open_engine(model, Limits())
+    engine.check()
     out.mkdir(parents=True, exist_ok=True)
     for file in (model, *wheels):
         with atomic_write(out / file.name) as temporary:
             shutil.copyfile(file, temporary)
     names = {w.name.partition("-")[0]: f"./{w.name}" for w in wheels}
-    package, extra = ("easylearn-runtime", "") if graph else ("easylearn", "[serve]")
+    package, extra = "easylearn", "[serve]"
+    if isinstance(engine, OnnxEngine):
+        package, extra = "easylearn-runtime", _extra(engine.about)
     first = names.pop(package.replace("-", "_"), package) + extra
-    docker = _DOCKERFILE.format(model=model.name, command="easylearn-runtime" if graph else "easylearn", ready=_READY)
+    docker = _DOCKERFILE.format(model=model.name, command=package, ready=_READY)
     for name, text in (("requirements.txt", "\n".join([first, *names.values()]) + "\n"), ("Dockerfile", docker)):
         with atomic_write(out / name) as temporary:
             temporary.write_text(text, encoding="utf-8")
     return f"docker build -t {out.name} {out} && docker run -p 8000:8000 {out.name}"
+
+
+def _extra(about: Mapping[str, Any]) -> str:
+    """What the runtime needs beside itself."""
+    kind = ((about.get("processor") or {}).get("tokenizer") or {}).get("kind", "word")
+    return "" if kind == "word" else "[subwords]"

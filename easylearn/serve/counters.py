@@ -101,9 +101,13 @@ class Counters:
             family(f"{name.replace(' ', '_')}_total", "counter", what, [("", self.total(name))])
         family("workers", "gauge", "Workers that are ready.", [("", self.total("ready"))])
         family("resident_bytes", "gauge", "Memory of all workers.", [("", self.total("resident"))])
-        named = [(f'{{model="{name}",version="{version[:12]}"}}', 1.0) for name, version in models.items()]
+        named = [(f'{{model="{_escaped(name)}",version="{version[:12]}"}}', 1.0) for name, version in models.items()]
         family("model_info", "gauge", "The models that are served.", named)
         return "\n".join(out) + "\n"
+
+
+def _escaped(label: str) -> str:
+    return label.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
 
 
 def resident_bytes() -> int:

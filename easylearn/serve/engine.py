@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..artefact.check_items import check_items, refuse_difference
-from ..errors import WeightsError
+from ..errors import EasyLearnError, WeightsError
 from .refusals import Limits, RefusedError
 from .rows import RowReader
 
@@ -67,7 +67,10 @@ class Engine(ABC):
 
     def check(self) -> None:
         """Refuse a model that does not give the numbers that it gave where it was exported."""
-        given = self.run([self.sample()])
+        try:
+            given = self.run([self.sample()])
+        except Exception as error:
+            raise self._unchecked(error) from error
         if given.shape[0] != 1 or not np.isfinite(given).all():
             raise WeightsError(f"{self.path} gives {given} for an item of no meaning: the file is damaged")
         if self.stored is None:  # a file of an older version, or a model that takes real items alone
@@ -78,7 +81,10 @@ class Engine(ABC):
         except WeightsError:
             raise
         except Exception as error:  # whatever a damaged file may lead to, in a runtime of its own errors
-            raise WeightsError(f"{self.path} cannot be checked: {type(error).__name__}: {error}"[:400]) from error
+            raise self._unchecked(error) from error
+
+    def _unchecked(self, error: Exception) -> WeightsError:
+        return WeightsError(f"{self.path} cannot be checked: {type(error).__name__}: {error}"[:400])
 
     def answer(self, probs: Floats) -> dict[str, Any]:
         """What is said of one item: its label and each probability, or each number, by name."""
@@ -118,12 +124,23 @@ class OnnxEngine(Engine):
             ) from error
         except Exception as error:  # the runtime raises its own kinds, in dozens
             raise WeightsError(f"{path} cannot be opened as an ONNX file: {str(error)[:300]}") from error
-        about = said["about"]
-        super().__init__(path, hashlib.sha256(held).hexdigest(), said["task"], _kind_of_items(about), said.get("check"))
-        self._about = about
-        self._inputs = {i["name"]: i for i in said["inputs"]}
-        self._pad = int(about["pad"]) if self.items == "text" else 0
-        self._read = self._reader(limits)
+        try:
+            about = said["about"]
+            version = hashlib.sha256(held).hexdigest()
+            super().__init__(path, version, said["task"], _kind_of_items(about), said.get("check"))
+            self._about = about
+            self._inputs = {i["name"]: i for i in said["inputs"]}
+            self._pad = int(about["pad"]) if self.items == "text" else 0
+            self._read = self._reader(limits)
+        except EasyLearnError:
+            raise
+        except ImportError as error:  # such as tokenizers, which the runtime alone does not install
+            raise WeightsError(f"{path} needs {error.name}: pip install {error.name}") from error
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+            raise WeightsError(
+                f"{path} describes its items otherwise than learn.export does ({type(error).__name__}: {error}); "
+                "export it anew"
+            ) from error
 
     def _reader(self, limits: Limits) -> Callable[[Any], Arrays]:
         if self.items == "images":
@@ -172,9 +189,6 @@ class OnnxEngine(Engine):
         absent = [n for n in self._inputs if n not in given]
         if absent:
             raise RefusedError(400, f"the input {absent[0]!r} is missing; the graph takes {list(self._inputs)}")
-        rows = {len(given[n]) for n in self._inputs}
-        if len(rows) != 1:
-            raise RefusedError(400, f"the inputs have different numbers of items: {sorted(rows)}")
         for name, said in self._inputs.items():
             x = given[name]
             if (
@@ -186,15 +200,20 @@ class OnnxEngine(Engine):
                     400,
                     f"the input {name!r} is {said['dtype']} of shape {said['shape']}, got {x.dtype} of {list(x.shape)}",
                 )
+            if not x.size:  # kernels may end the process: an LSTM of ONNX Runtime does
+                raise RefusedError(400, f"the input {name!r} is empty, its shape is {list(x.shape)}")
+        rows = {len(given[n]) for n in self._inputs}
+        if len(rows) != 1:
+            raise RefusedError(400, f"the inputs have different numbers of items: {sorted(rows)}")
         self._check_codes(given)
         return self.run_inputs(given)
 
     def _check_codes(self, given: Mapping[str, npt.NDArray[Any]]) -> None:
         """Codes are positions in tables of vectors, which some kernels read without a look at their size."""
-        if "tokens" in given and given["tokens"].size:
+        if "tokens" in given:
             n = int(self._about.get("n_tokens", 0))
-            if given["tokens"].min() < 0 or given["tokens"].max() >= n or not given["tokens"].shape[1]:
-                raise RefusedError(400, f"tokens are numbers from 0 to {n - 1}, at least one a text")
+            if given["tokens"].min() < 0 or given["tokens"].max() >= n:
+                raise RefusedError(400, f"tokens are numbers from 0 to {n - 1}")
             if (
                 "lengths" in given
                 and not ((given["lengths"] >= 1) & (given["lengths"] <= given["tokens"].shape[1])).all()

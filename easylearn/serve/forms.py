@@ -48,7 +48,7 @@ def asked(kind: str, content_type: str, body: bytes, limits: Limits) -> Asked:
     elif kind == "images" and (sort.startswith("image/") or sort == "application/octet-stream"):
         found = Asked([body], single=True)
     elif sort == "text/csv" and kind != "images":
-        found = _of_csv(_decoded(body))
+        found = _of_csv(_decoded(body), limits)
     elif kind == "text" and (sort == "text/plain" or sort == "application/octet-stream"):
         found = Asked([_decoded(body)], single=True)
     else:
@@ -112,7 +112,9 @@ def _of_form(kind: str, boundary: str, body: bytes, limits: Limits) -> Asked:
     if kind == "images":
         return Asked(files, single=len(files) == 1)
     if files:
-        return _of_csv(_decoded(files[0])) if kind == "table" else Asked([_decoded(f) for f in files], len(files) == 1)
+        if kind == "table":
+            return _of_csv(_decoded(files[0]), limits)
+        return Asked([_decoded(f) for f in files], single=len(files) == 1)
     if kind == "text" and list(fields) == ["text"]:
         return Asked([fields["text"]], single=True)
     return Asked([fields], single=True)
@@ -125,14 +127,15 @@ class _Parts:
         self.files: list[bytes] = []
         self.fields: dict[str, str] = {}
         self.has_ended = False
-        self._most = limits.max_items + 1000
+        self._n, self._most = 0, limits.max_items + 1000
         self._data, self._name, self._value = bytearray(), bytearray(), bytearray()
         self._headers: dict[bytes, bytes] = {}
 
     def begin(self) -> None:
         """A part begins."""
         self._data, self._headers = bytearray(), {}
-        if len(self.files) + len(self.fields) >= self._most:
+        self._n += 1
+        if self._n > self._most:  # counted, for fields of one name replace each other
             raise RefusedError(413, "the form has too many parts")
 
     def header(self) -> None:
@@ -199,14 +202,22 @@ def _parts(boundary: str, body: bytes, limits: Limits) -> _Parts:
     return found
 
 
-def _of_csv(text: str) -> Asked:
+def _of_csv(text: str, limits: Limits) -> Asked:
+    """The rows, refused at the first that does not fit: filled up, short rows under a long line would fill memory."""
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    rows: list[dict[str, str]] = []
     try:
-        rows = list(csv.DictReader(io.StringIO(text, newline=""), strict=True))
+        names = next(reader, [])
+        for row in filter(None, reader):
+            if len(row) != len(names):
+                raise RefusedError(
+                    400, f"row {len(rows) + 2} of the csv has another number of fields than its first line"
+                )
+            rows.append(dict(zip(names, row, strict=True)))
+            if len(rows) > limits.max_items:
+                raise RefusedError(413, f"the csv has more than {limits.max_items:,} rows; so many are taken")
     except csv.Error as error:
         raise RefusedError(400, f"the csv is damaged: {error}") from error
-    for line, row in enumerate(rows, 2):
-        if None in row or None in row.values():
-            raise RefusedError(400, f"row {line} of the csv has another number of fields than its first line")
     return Asked(rows, as_csv=True)
 
 

@@ -97,9 +97,10 @@ class Guard:
                 403, f"this server does not answer to the name {host[:60]!r}; start it with --host-name for it"
             )
         origin = headers.get(b"origin")
-        if origin is not None and _host(urlsplit(origin.decode("latin-1")).netloc) != host:
+        if origin is not None and _origin(origin.decode("latin-1")) != host:
             raise RefusedError(403, "pages of other sites may not ask this server")
-        if self._token is not None and scope["path"] != "/" and not scope["path"].startswith(_FREE):
+        path = scope["path"].removeprefix(scope.get("root_path", ""))  # of where we are mounted
+        if self._token is not None and path != "/" and not path.startswith(_FREE):
             given = headers.get(b"authorization", b"").decode("latin-1")
             if not given:
                 raise RefusedError(401, "send the token: Authorization: Bearer ...", {"www-authenticate": "Bearer"})
@@ -156,6 +157,14 @@ def _host(given: str) -> str:
     if given.startswith("["):
         return given[1:].partition("]")[0].lower()
     return given.rpartition(":")[0].lower() if given.count(":") == 1 else given.lower()
+
+
+def _origin(given: str) -> str | None:
+    """The name of the host that a page came from; None where the header says none."""
+    try:
+        return _host(urlsplit(given).netloc)
+    except ValueError:
+        return None
 
 
 async def refuse(send: Send, refused: RefusedError, request_id: str) -> None:

@@ -38,7 +38,12 @@ class Plan:
     token: str | None = None
 
     def __post_init__(self) -> None:
-        if urlsplit(self.url).scheme != "http" or not urlsplit(self.url).hostname:
+        try:
+            parts = urlsplit(self.url)
+            good = parts.scheme == "http" and bool(parts.hostname) and parts.port != 0
+        except ValueError:  # of a port that is none
+            good = False
+        if not good:
             raise ArgumentError(f"expected the address of a server, as http://127.0.0.1:8000, got {self.url!r}")
         if not self.rate > 0:
             raise ArgumentError(f"rate must be above 0, got {self.rate}")
@@ -110,7 +115,7 @@ class _Connections:
         """The status of an answer, or what went wrong."""
         try:
             return await asyncio.wait_for(self._ask(*request), _TIMEOUT)
-        except (OSError, ValueError, asyncio.IncompleteReadError) as error:
+        except (OSError, ValueError, IndexError, asyncio.IncompleteReadError, asyncio.LimitOverrunError) as error:
             return type(error).__name__
         except (TimeoutError, asyncio.TimeoutError):
             return "timeout"
@@ -119,8 +124,9 @@ class _Connections:
         while self._free and (self._free[-1][0].at_eof() or self._free[-1][0].exception() is not None):
             self._free.pop()[1].close()  # the server ended it since
         reader, writer = self._free.pop() if self._free else await asyncio.open_connection(self._host, self._port)
+        host = f"[{self._host}]" if ":" in self._host else self._host
         head = (
-            f"POST {self._path} HTTP/1.1\r\nhost: {self._host}:{self._port}\r\ncontent-type: {kind}\r\n"
+            f"POST {self._path} HTTP/1.1\r\nhost: {host}:{self._port}\r\ncontent-type: {kind}\r\n"
             f"content-length: {len(body)}\r\n{self._token}\r\n"
         )
         kept = False

@@ -6,10 +6,14 @@ type BYTES: files of images, texts, or rows as JSON.
 
 from __future__ import annotations
 
+import base64
+import binascii
 import json
 import math
+import re
 import struct
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -25,6 +29,7 @@ _LENGTH = "inference-header-content-length"
 _MOST = 10**8  # numbers in a tensor
 
 Predicted = Callable[[list[Any]], Awaitable[list[Floats]]]
+Computed = Callable[[Callable[[], Floats], int], Awaitable[Floats]]
 
 
 def metadata(name: str, engine: Engine) -> dict[str, Any]:
@@ -47,7 +52,13 @@ def metadata(name: str, engine: Engine) -> dict[str, Any]:
 
 
 async def infer(
-    name: str, engine: Engine, headers: Mapping[str, str], body: bytes, predicted: Predicted, limits: Limits
+    name: str,
+    engine: Engine,
+    headers: Mapping[str, str],
+    body: bytes,
+    predicted: Predicted,
+    computed: Computed,
+    limits: Limits,
 ) -> tuple[bytes, dict[str, str]]:
     """The answer to an inference request, and its headers.
 
@@ -57,10 +68,32 @@ async def infer(
         headers: of the request.
         body: of the request.
         predicted: what predicts items.
+        computed: what calls a function that computes so many items.
         limits: of how many items there may be.
     """
+    given, tensors = _read(headers, body)
+    if ITEMS in tensors:
+        if not isinstance(tensors[ITEMS], list) or not tensors[ITEMS]:
+            raise RefusedError(400, f"{ITEMS!r} is of type BYTES, with an item at least")
+        if len(tensors[ITEMS]) > limits.max_items:
+            raise RefusedError(413, f"at most {limits.max_items:,} items are taken in a request")
+        probs = np.stack(await predicted([_item(engine, held) for held in tensors[ITEMS]]))
+    elif isinstance(engine, OnnxEngine):
+        if any(isinstance(x, list) for x in tensors.values()):
+            raise RefusedError(400, f"only {ITEMS!r} is of type BYTES")
+        n = max(len(x) if x.ndim else 0 for x in tensors.values())
+        if n > limits.max_items:
+            raise RefusedError(413, f"at most {limits.max_items:,} items are taken in a request")
+        probs = await computed(partial(engine.tensors, tensors), n)
+    else:
+        raise RefusedError(400, f"this model takes the input {ITEMS!r}, of type BYTES")
+    return _answer(name, engine, given, probs.astype(np.float32))
+
+
+def _read(headers: Mapping[str, str], body: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What a request says, and its tensors by name."""
     length = headers.get(_LENGTH)
-    if length is not None and not (length.isdigit() and int(length) <= len(body)):
+    if length is not None and not (re.fullmatch("[0-9]{1,15}", length) and int(length) <= len(body)):
         raise RefusedError(400, f"{_LENGTH} is a number of bytes of the body, got {length[:20]!r}")
     given = parse_json(body if length is None else body[: int(length)])
     rest = memoryview(b"" if length is None else body[int(length) :])
@@ -72,17 +105,7 @@ async def infer(
         tensors[key] = value
     if len(rest):
         raise RefusedError(400, f"{len(rest)} bytes of the body belong to no input")
-    if ITEMS in tensors:
-        if len(tensors[ITEMS]) > limits.max_items:
-            raise RefusedError(413, f"at most {limits.max_items:,} items are taken in a request")
-        probs = np.stack(await predicted([_item(engine, held) for held in tensors[ITEMS]]))
-    elif isinstance(engine, OnnxEngine):
-        if any(isinstance(x, list) for x in tensors.values()):
-            raise RefusedError(400, f"only {ITEMS!r} is of type BYTES")
-        probs = engine.tensors(tensors)
-    else:
-        raise RefusedError(400, f"this model takes the input {ITEMS!r}, of type BYTES")
-    return _answer(name, engine, given, probs.astype(np.float32))
+    return given, tensors
 
 
 def _answer(
@@ -154,6 +177,8 @@ def _numbers(name: str, flat: list[Any], n: int, datatype: str) -> npt.NDArray[A
             400, f"the data of {name[:60]!r} is {n} numbers, as its shape says; there are {len(flat)} values"
         )
     dtype = np.dtype(_TYPES[datatype])
+    if dtype.kind != "f" and any(type(x) is float and x % 1 for x in flat):
+        raise RefusedError(400, f"the data of {name[:60]!r} is not of the type {datatype}: it holds fractions")
     try:
         return np.array(flat, np.float64 if dtype.kind == "f" else object).astype(dtype)
     except (OverflowError, ValueError, TypeError) as error:
@@ -171,7 +196,10 @@ def _flat(data: Any, depth: int = 8) -> list[Any]:
 def _encoded(x: Any) -> bytes:
     if not isinstance(x, str):
         raise RefusedError(400, "data of type BYTES is text in JSON")
-    return x.encode()
+    try:
+        return x.encode()
+    except UnicodeEncodeError as error:
+        raise RefusedError(400, "data of type BYTES holds half of a character") from error
 
 
 def _strings(held: memoryview) -> list[bytes]:
@@ -191,9 +219,10 @@ def _strings(held: memoryview) -> list[bytes]:
 def _item(engine: Engine, held: bytes) -> Any:
     if engine.items == "images":
         if held[:4] in (b"/9j/", b"iVBO"):  # base64 of a JPEG or PNG, where JSON cannot hold bytes
-            import base64
-
-            return base64.b64decode(held)
+            try:
+                return base64.b64decode(held)
+            except binascii.Error as error:
+                raise RefusedError(400, f"an item is no base64: {error}") from error
         return held
     if engine.items == "table":
         return parse_json(held)

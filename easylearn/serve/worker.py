@@ -43,17 +43,17 @@ class Settings:
         return json.dumps(asdict(self))
 
 
-def listening(host: str, port: int) -> socket.socket:
-    """A socket of our own among several on one port, among which the system deals out connections."""
+def listening(host: str, port: int, shared: bool = True) -> socket.socket:
+    """A socket of our own; `shared` lets others have the port too, among whom connections are dealt out."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # With its protocol named: asyncio sends small answers at once (TCP_NODELAY) over such alone, others wait 40 ms.
     found = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    if sys.platform == "linux":
+    if shared and sys.platform == "linux":
         found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     try:
         found.bind((host, port))
-    except OSError:
+    except (OSError, OverflowError):
         found.close()
         raise
     return found

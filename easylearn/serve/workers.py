@@ -76,9 +76,11 @@ class Server:
     def start(self) -> None:
         """Start the workers, and return when all of them are ready."""
         try:
+            listening(self.host, self.port, shared=False).close()  # else another server of ours would share the port
             self._socket = listening(self.host, self.port)
-        except OSError as error:
-            raise StateError(f"{self.host}:{self.port} cannot be listened on: {error.strerror}") from error
+        except (OSError, OverflowError) as error:
+            said = error.strerror if isinstance(error, OSError) else error
+            raise StateError(f"{self.host}:{self.port} cannot be listened on: {said}") from error
         self.port = self._socket.getsockname()[1]
         if sys.platform != "linux":  # elsewhere the system does not deal out connections: one socket for all
             self._socket.listen(2048)
@@ -89,6 +91,8 @@ class Server:
         until = time.monotonic() + _START
         while not all(self._counters.get("ready", row) for row in range(self.workers)):
             dead = [p.poll() for p in self._processes if p.poll() is not None]
+            if self._stopping.is_set():  # a signal came before they were ready
+                return
             if dead or time.monotonic() > until:
                 self.stop()
                 raise StateError(
@@ -164,6 +168,9 @@ class Server:
         if sys.platform != "win32":
             signal.signal(signal.SIGHUP, lambda *_: self.reload())
         self.start()
+        if self._stopping.is_set():
+            self.stop()
+            return 0
         shown = f"[{self.host}]" if ":" in self.host else self.host
         print(f"Serving {', '.join(self.files)} at http://{shown}:{self.port} by {self.workers} worker(s).", flush=True)
         try:

@@ -30,7 +30,7 @@ async def ask_async(app, path="/predict", body=b"", kind="application/json", met
         given.setdefault("content-length", str(len(body)))
     scope = {
         "type": "http", "method": method, "path": path, "raw_path": path.encode(), "query_string": b"",
-        "headers": [(k.encode(), v.encode()) for k, v in given.items()], "client": ("1.2.3.4", 5),
+        "headers": [(k.encode(), v.encode("latin-1")) for k, v in given.items()], "client": ("1.2.3.4", 5),
         "http_version": "1.1",
     }  # fmt: skip
     coming = list([body] if chunks is None else chunks)

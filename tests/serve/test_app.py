@@ -7,11 +7,15 @@ import base64
 import json
 import shutil
 import struct
+import threading
+import tracemalloc
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
+from starlette.applications import Starlette
 
 from easylearn.errors import ArgumentError, WeightsError
 from easylearn.learning import Learner
@@ -178,6 +182,22 @@ def test_who_may_ask(files: Path) -> None:
     assert ask(locked, "/v2/health/ready", method="GET").status == 200
 
 
+def test_mounted_in_another_application_it_has_the_same_page_and_the_same_guard(files: Path) -> None:
+    outer = Starlette()
+    outer.mount("/pets", asgi(files / "table.onnx", token="a secret of some length"))
+    page = ask(outer, "/pets/", method="GET")
+    assert page.status == 200 and b"<!doctype html>" in page.body
+    assert ask(outer, "/pets/page.js", method="GET").headers["content-type"].startswith("text/javascript")
+    assert ask(outer, "/pets/v2/health/live", method="GET").said == {"live": True}
+    for path in ("/pets/model", "/pets/predict", "/pets/pets/page.js"):
+        assert ask(outer, path, method="GET").status == 401
+
+
+def test_odd_addresses_are_refused_in_words(app: App) -> None:
+    assert ask(app, "/predict/table", ROW, origin="http://[x").status == 403
+    assert ask(app, "/model/", method="GET").status == 404  # no redirect, which would be counted as a failure
+
+
 def test_bodies_have_limits(files: Path) -> None:
     app = asgi(files / "table.onnx", limits=Limits(max_body=100, deadline=0.2))
     assert ask(app, body=b"x" * 101).status == 413
@@ -208,6 +228,27 @@ def test_a_model_can_be_replaced_and_a_damaged_file_changes_nothing(files: Path,
     assert models.versions["m"] != before
     assert ask(app, body={"user": 1, "item": 2}).status == 200
     assert models.changed() == []
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [None, [], {}, {"check": None, "inputs": [{"name": "cats", "dtype": "int64", "shape": ["batch", 10**13]}]},
+     {"check": None, "inputs": [{"name": "cats", "dtype": "x", "shape": ["batch", 1]}]}],
+)  # fmt: skip
+def test_a_file_that_says_nonsense_changes_nothing(files: Path, tmp_path: Path, changed: object) -> None:
+    path = tmp_path / "model.onnx"
+    shutil.copy(files / "table.onnx", path)
+    models, counters = Models({"m": path}, Limits()), Counters(None, 1)
+    before = models.versions
+    model = onnx.load(path)
+    said = json.loads(model.metadata_props[0].value)
+    held = {**said, **changed} if changed and isinstance(changed, dict) else changed
+    onnx.helper.set_model_props(model, {"easylearn": json.dumps(held)})
+    onnx.save(model, path)
+    models.reload(counters)
+    assert (models.versions, counters.total("reload errors")) == (before, 1)
+    with pytest.raises(WeightsError, match=r"model\.onnx"):
+        Models({"m": path}, Limits())
 
 
 def test_a_process_that_is_late_refuses_at_once(files: Path) -> None:
@@ -315,6 +356,10 @@ def _changed(**how: object) -> dict[str, object]:
         (_changed(shape=[1, 1], data=[2]), "different"),
         (_changed(parameters={"binary_data_size": 9}), "binary_data_size"),
         ({**TENSORS, "outputs": [{"name": "logits"}]}, "logits"), (_changed(shape=[2], data=[2, 3]), "shape"),
+        (_changed(shape=[], data=[2]), "shape"), (_changed(shape=[0, 1], data=[]), "empty"),
+        (_changed(data=[2.5, 3]), "fractions"), (_changed(name="items"), "BYTES"),
+        ({"inputs": [{"name": "items", "shape": [0], "datatype": "BYTES", "data": []}]}, "an item at least"),
+        ({"inputs": [{"name": "items", "shape": [1], "datatype": "BYTES", "data": ["\ud800"]}]}, "half"),
     ],
 )  # fmt: skip
 def test_open_inference_refuses_what_does_not_fit(app: App, given: dict, named: str) -> None:
@@ -339,3 +384,63 @@ def test_open_inference_bytes_that_end_too_soon(app: App) -> None:
     tokens = {"inputs": [{"name": "tokens", "shape": [1, 2], "datatype": "INT64", "data": [2, 10**6]},
                          {"name": "lengths", "shape": [1], "datatype": "INT64", "data": [2]}]}  # fmt: skip
     assert "tokens are numbers" in ask(app, "/v2/models/text/infer", tokens).said["error"]
+
+
+def test_what_a_small_body_would_swell_to_is_refused_at_once(app: App) -> None:
+    wide = ",".join(f"c{i}" for i in range(100_000)).encode()
+    tracemalloc.start()
+    short = ask(app, "/predict/table", wide + b"\n" + b"1\n" * 100_000, "text/csv")
+    assert short.status == 400 and "row 2" in short.said["error"]
+    assert tracemalloc.get_traced_memory()[1] < 50e6  # filled up, the rows would have 10**10 fields
+    tracemalloc.stop()
+    many = ask(app, "/predict/table", b"a,b,c\n" + b"1,x,2\n" * 6, "text/csv")
+    assert many.status == 413 and "more than 5" in many.said["error"]
+    same = ask(app, "/predict/table", form(*[('name="a"', b"1")] * 1100), FORM)
+    assert same.status == 413 and "parts" in same.said["error"]
+
+
+@pytest.mark.parametrize("shape", [[0, 3], [1, 0]])
+def test_no_tokens_end_no_process(app: App, shape: list[int]) -> None:
+    """ONNX Runtime's LSTM calls std::terminate on a batch of none."""
+    said = [{"name": "tokens", "shape": shape, "datatype": "INT64", "data": []},
+            {"name": "lengths", "shape": shape[:1], "datatype": "INT64", "data": [1] * shape[0]}]  # fmt: skip
+    answer = ask(app, "/v2/models/text/infer", {"inputs": said})
+    assert answer.status == 400 and "empty" in answer.said["error"]
+
+
+def test_open_inference_holds_tensors_to_the_limit_and_names_what_is_damaged(app: App) -> None:
+    cats, conts = TENSORS["inputs"]
+    many = [{**cats, "shape": [6, 1], "data": [2] * 6}, {**conts, "shape": [6, 2], "data": [0.5] * 12}]
+    assert ask(app, "/v2/models/table/infer", {"inputs": many}).status == 413  # the application takes 5
+    coded = {"inputs": [{"name": "items", "shape": [1], "datatype": "BYTES", "data": ["/9j/a"]}]}
+    assert "base64" in ask(app, "/v2/models/images/infer", coded).said["error"]
+    for length in ("\u00b2", "9" * 5000):  # the first is a digit to str.isdigit
+        answer = ask(app, "/v2/models/table/infer", TENSORS, inference_header_content_length=length)
+        assert answer.status == 400 and "number of bytes" in answer.said["error"]
+
+
+def test_tensors_are_computed_beside_the_loop(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    models = Models({"m": files / "table.onnx"}, Limits(max_wait=0.001))
+    app, served = asgi(models, limits=models.limits), models.find("m")
+    began, ended = threading.Event(), threading.Event()
+    run = served.engine.run_inputs
+
+    def slowly(given):
+        began.set()
+        assert ended.wait(10)
+        return run(given)
+
+    monkeypatch.setattr(served.engine, "run_inputs", slowly)
+
+    async def ask_all():
+        first = asyncio.create_task(ask_async(app, "/v2/models/m/infer", json.dumps(TENSORS).encode()))
+        while not began.is_set():
+            await asyncio.sleep(0.01)
+        served.seconds = 1.0
+        live = await ask_async(app, "/v2/health/live", method="GET")
+        more = await ask_async(app, "/v2/models/m/infer", json.dumps(TENSORS).encode())
+        ended.set()
+        return await first, live, more
+
+    first, live, more = asyncio.run(asyncio.wait_for(ask_all(), 20))
+    assert (first.status, live.status, more.status) == (200, 200, 503)

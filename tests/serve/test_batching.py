@@ -29,6 +29,8 @@ class Slow(Engine):
     def prepare(self, item: Any) -> Any:
         if item == "bad":
             raise RefusedError(422, "bad")
+        if item == "worse":
+            raise KeyError("worse")
         return item
 
     def run(self, prepared: Sequence[Any]) -> Any:
@@ -110,3 +112,13 @@ def test_a_queue_that_is_too_long_refuses_at_once() -> None:
     refused = asyncio.run(run())
     assert refused.status == 503
     assert int(refused.headers["retry-after"]) >= 1
+
+
+def test_no_item_that_cannot_be_prepared_keeps_others_waiting() -> None:
+    batcher = made(Slow(0.005, 0.0))
+
+    async def run() -> list[Any]:
+        return await asyncio.wait_for(asyncio.gather(*map(batcher.put, (1, "worse", 2))), 5)
+
+    first, worse, second = asyncio.run(run())
+    assert (first.tolist(), worse.status, second.tolist()) == ([1.0], 500, [2.0])

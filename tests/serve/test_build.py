@@ -1,12 +1,19 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
+import easylearn as el
 from easylearn.cli import main
+from easylearn.errors import WeightsError
 from easylearn.serve.build import build
+from easylearn.serve.opening import open_engine
+from easylearn.serve.refusals import Limits
+from easylearn.texts.tokenize import SubwordTokenizer
 
 
 def test_wheels_are_copied_and_installed_from_the_folder(files: Path, tmp_path: Path) -> None:
@@ -35,6 +42,23 @@ def test_the_dockerfile_has_commands_that_parse(files: Path, tmp_path: Path) -> 
     check = json.loads(lines["HEALTHCHECK"].removeprefix("CMD "))
     compile(check[2], "health", "exec")
     assert lines["USER"] == "app"
+
+
+@pytest.mark.parametrize(("kind", "needs"), [("word", "easylearn-runtime"), ("bpe", "easylearn-runtime[subwords]")])
+def test_a_tokenizer_of_subwords_is_installed_where_it_is_needed(
+    kind: str, needs: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frame = pd.DataFrame({"text": ["a good film", "a bad one"] * 20, "label": ["x", "y"] * 20})
+    tokenizer = SubwordTokenizer.train(list(frame.text), "bpe", 270) if kind == "bpe" else "word"
+    data = el.TextData.from_df(frame, "text", "label", tokenizer=tokenizer, min_freq=1, progress=False)
+    learn = el.text_classifier_learner(data, emb_size=6, n_hidden=8, n_layers=1, progress=False, device="cpu")
+    learn.export(tmp_path / "text.onnx", format="onnx")
+    build(tmp_path / "text.onnx", tmp_path / "service")
+    assert (tmp_path / "service" / "requirements.txt").read_text() == needs + "\n"
+    if kind == "bpe":
+        monkeypatch.setitem(sys.modules, "tokenizers", None)
+        with pytest.raises(WeightsError, match="pip install tokenizers"):
+            open_engine(tmp_path / "text.onnx", Limits())
 
 
 @pytest.mark.parametrize("given", ["absent-1.0-py3-none-any.whl", "table.onnx"])

@@ -36,3 +36,8 @@ def test_workers_add_up(tmp_path: Path) -> None:
     assert (len(buckets), buckets[-1]) == (len(BOUNDS) + 1, 12)
     for line in text.splitlines():
         assert re.fullmatch(r"# (HELP|TYPE) \w+ .+|easylearn_\w+(\{[^}]*\})? \S+", line), line
+
+
+def test_names_of_models_are_escaped() -> None:
+    text = Counters(None, 1).text({'a"b\\c\nd': "0" * 20})
+    assert 'model="a\\"b\\\\c\\nd",version="000000000000"' in text

@@ -110,3 +110,24 @@ def test_items_are_found_by_their_names(tmp_path: Path) -> None:
         requests_of(str(tmp_path / "absent.csv"))
     with pytest.raises(ArgumentError, match="http://"):
         Plan("https://h", "x", 1, 1)
+
+
+@pytest.mark.parametrize("url", ["http://h:99999", "http://h:x", "http://[::1", "https://h", "h"])
+def test_an_address_that_is_none_is_refused(url: str) -> None:
+    with pytest.raises(ArgumentError, match="address of a server"):
+        Plan(url, "x", 1, 1)
+
+
+def test_what_is_no_answer_is_counted() -> None:
+    async def run() -> Result:
+        async def nonsense(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.read(10)
+            writer.write(b"x\r\n\r\n")
+            writer.close()
+
+        server = await asyncio.start_server(nonsense, "127.0.0.1", 0)
+        plan = Plan(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", "x", 20, 0.1)
+        async with server:
+            return await measure(plan, 20, [("text/plain", b"a")])
+
+    assert dict(asyncio.run(run()).statuses) == {"IndexError": 2}

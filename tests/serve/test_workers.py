@@ -21,6 +21,7 @@ from easylearn.errors import ArgumentError, StateError
 from easylearn.serve.command import token_of
 from easylearn.serve.load import Plan, Result, measure, page, requests_of
 from easylearn.serve.refusals import Limits
+from easylearn.serve.worker import listening
 from easylearn.serve.workers import Server, new_token
 
 ROW = {"a": 0.5, "b": "x", "c": 1.0}
@@ -146,6 +147,25 @@ def test_a_port_that_is_taken_is_told(files: Path) -> None:
         other.listen()
         with pytest.raises(StateError, match="cannot be listened on"):
             Server({"m": files / "table.onnx"}, port=other.getsockname()[1]).start()
+
+
+def test_two_servers_do_not_share_a_port(files: Path) -> None:
+    with listening("127.0.0.1", 0) as worker:  # of the first one
+        worker.listen()
+        with pytest.raises(StateError, match="cannot be listened on"):
+            Server({"m": files / "table.onnx"}, port=worker.getsockname()[1]).start()
+    with pytest.raises(StateError, match="99999 cannot be listened on"):
+        Server({"m": files / "table.onnx"}, port=99999).start()
+
+
+def test_a_signal_ends_a_server_that_is_not_ready(files: Path) -> None:
+    server = Server({"m": files / "table.onnx"}, port=0, log=False)
+    server._stopping.set()
+    began = time.monotonic()
+    server.start()
+    assert time.monotonic() - began < 1 and not server._counters.get("ready", 0)
+    server.stop()
+    assert all(p.poll() is not None for p in server._processes)
 
 
 def test_what_a_command_line_says_is_checked(files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
