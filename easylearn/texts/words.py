@@ -242,8 +242,9 @@ def _unmarked(tokens: Sequence[str]) -> Iterator[tuple[str, str, bool]]:
         if capitals and token not in SPECIALS:
             token = token.upper() if capitals == UP else token[:1].upper() + token[1:]
             capitals = ""
-        if copies > 1:
-            token, copies = " ".join([token] * copies), 1
+        if copies > 1:  # a word that is itself a repeat: the bound is on both together
+            fewer = max(1, _MOST_COPIES * len(unit) // len(token))
+            token, copies = " ".join([token] * min(copies, fewer)), 1
         yield token, unit, is_run
 
 
