@@ -86,21 +86,25 @@ class WhileAnyIsInside:
     def __init__(self, make: Callable[[], AbstractContextManager[Any]]) -> None:
         self._make = make
         self._process, self._lock, self._inside, self._opened = os.getpid(), threading.Lock(), 0, ExitStack()
+        self._is_open = False
 
     @contextmanager
-    def __call__(self) -> Iterator[None]:
+    def __call__(self, stays_open: bool = False) -> Iterator[None]:
+        """Be inside; where `stays_open`, the context is not left with this one, but with the next last one."""
         if self._process != os.getpid():  # forked: another thread may have had the lock
             self.__init__(self._make)  # type: ignore[misc]
         with self._lock:
-            if not self._inside:
+            if not self._is_open:
                 self._opened.enter_context(self._make())
+                self._is_open = True
             self._inside += 1
         try:
             yield
         finally:
             with self._lock:
                 self._inside -= 1
-                if not self._inside:
+                if not self._inside and not stays_open:
+                    self._is_open = False
                     self._opened.close()
 
 
@@ -117,14 +121,15 @@ def _keeping() -> Iterator[None]:
 _kept = WhileAnyIsInside(_keeping)
 
 
-def kept_memory(device: torch.device) -> AbstractContextManager[None]:
-    """While any fit is inside, this process keeps the memory that it frees, if `device` is the CPU and this is glibc.
+def kept_memory(device: torch.device, and_afterwards: bool = False) -> AbstractContextManager[None]:
+    """While anyone is inside, this process keeps the memory that it frees, if `device` is the CPU and this is glibc.
 
     glibc gives large blocks back to the system at once, and each page of them is cleared anew at the next step. A
     language model of 16,000 words took 409,000 page faults a step that way, and 2.4 times as long. Afterwards all of it
-    is given back: a service that predicts must not keep what its largest image took.
+    is given back: a service that predicts must not keep what its largest image took. What trains or goes through a
+    split keeps it `and_afterwards`, for the next fit or epoch, until something has predicted.
     """
-    return _kept() if device.type == "cpu" else nullcontext()
+    return _kept(stays_open=and_afterwards) if device.type == "cpu" else nullcontext()
 
 
 def _glibc() -> Any:

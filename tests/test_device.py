@@ -75,6 +75,33 @@ class TestMemory:
         assert inside - before > 250 and nested - before > 250, (done.stdout, done.stderr)
         assert after - before < 30
 
+    @pytest.mark.skipif(sys.platform != "linux", reason="it is glibc that keeps memory")
+    def test_after_a_fit_it_is_kept_until_something_predicts(self) -> None:
+        done = subprocess.run([sys.executable, "-c", KEPT_AFTERWARDS], capture_output=True, text=True, timeout=60)
+        before, of_a_fit, of_the_next, after = map(int, done.stdout.split())
+        assert of_a_fit - before > 250 and of_the_next - before > 250, (done.stdout, done.stderr)
+        assert after - before < 30
+
+
+KEPT_AFTERWARDS = """
+import torch
+from easylearn.device import kept_memory
+
+def megabytes():
+    return int(open("/proc/self/statm").read().split()[1]) * 4096 >> 20
+
+cpu, seen = torch.device("cpu"), [megabytes()]
+for _ in range(2):
+    with kept_memory(cpu, and_afterwards=True):
+        torch.ones(300 * 2**20, dtype=torch.uint8)
+        with kept_memory(cpu):  # it validates
+            pass
+    seen.append(megabytes())
+with kept_memory(cpu):
+    with kept_memory(cpu, and_afterwards=True):  # it predicts, from a split
+        pass
+print(*seen, megabytes())
+"""
 
 KEPT = """
 import torch

@@ -25,7 +25,7 @@ def run_fit(run: Run, callbacks: Sequence[Callback]) -> Record:
     with ExitStack() as stack:
         stack.enter_context(gate.fit())
         stack.enter_context(run.strategy.together())
-        stack.enter_context(kept_memory(run.strategy.device))
+        stack.enter_context(kept_memory(run.strategy.device, and_afterwards=True))
         stack.enter_context(keyed.scoped_rng())
         stack.enter_context(interruptible(run))
         with gate.training():

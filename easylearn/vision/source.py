@@ -294,7 +294,7 @@ class ImageSource(Source):
             made = in_threads(dataset, requests, self._threads(to_decode))
         # Closed at once, also after an error: workers that wait for the garbage collector stall it for seconds.
         # Outside of a fit, too, a batch gets the memory of the one before: each page of a fresh one is cleared first.
-        with kept_memory(device) if len(requests) > 1 else nullcontext(), closing(made):
+        with kept_memory(device, and_afterwards=True) if len(requests) > 1 else nullcontext(), closing(made):
             for request, x in zip(requests, made, strict=True):
                 with at_most_threads(threads):
                     batch = self._on_device(x, request, device, (seed, epoch))
