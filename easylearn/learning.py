@@ -471,7 +471,7 @@ class Learner:
     ) -> Record:
         own, given, savers = check_callbacks(self.callbacks), *with_own_savers(callbacks, savers)
         if writer is not None and writer.goes_on:
-            return self.resume(writer.folder, schedule=plan.schedule, momentum=plan.momentum, callbacks=given)
+            return self.resume(writer.folder_of(plan), schedule=plan.schedule, momentum=plan.momentum, callbacks=given)
         start_head(self._context(), self._features, self.seed, self._precompute)
         run = self._run(plan, *self._view(), self.wd if wd is None else wd)
         guards = [] if any(isinstance(c, LossGuard) for c in [*own, *given]) else [LossGuard()]

@@ -222,6 +222,12 @@ class TestGoOn:
             learn = fit(make_learner(), checkpoint=tmp_path, go_on=True, callbacks=[At(3, 0, pause)])
         assert weights(learn) == weights(whole)
 
+    def test_another_plan_is_refused(self, make_learner: MakeLearner, tmp_path: Path) -> None:
+        make_learner().fit(0.1, 2, checkpoint=tmp_path, go_on=True, callbacks=[At(3, 0, pause)])
+        for lr, n in ((0.1, 5), (0.2, 2)):
+            with pytest.raises(StateError, match=rf"rates \[0\.1.*go_on=True.*rates \[{lr}.*another folder"):
+                make_learner().fit(lr, n, checkpoint=tmp_path, go_on=True)
+
     def test_it_needs_a_folder(self, make_learner: MakeLearner) -> None:
         with pytest.raises(ArgumentError, match=r"go_on.*checkpoint="):
             make_learner().fit(0.1, 1, go_on=True)

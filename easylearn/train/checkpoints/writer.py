@@ -25,11 +25,13 @@ from ...errors import (
     WeightsError,
     check_whole,
     name_of,
+    short,
 )
 from ...files import StrPath, as_path
 from ...schedules import Schedule
 from ..callback import Callback
 from ..callbacks.save import SaveBest, SaveCycles
+from ..plan import FitPlan
 from ..state import Pause, Run
 from .context import CallbacksOfFit, RunContext, versions
 from .layout import Interval, checkpoint_files, encode_schedule, next_file, pack_record
@@ -99,6 +101,24 @@ class CheckpointWriter(Callback):
                 self._saved.check_callbacks(callbacks["learner"], callbacks["fit"])
             self._saved.restore_position(run)
         return self
+
+    def folder_of(self, plan: FitPlan) -> Path:
+        """The folder, whose run goes on as if this `plan` were its own.
+
+        Raises:
+            StateError: it was begun with other rates or another number of steps.
+        """
+        saved = SavedRun(self.folder).settings
+        begun, now = (tuple(saved["rates"]), tuple(saved["cycle_ends"])), (plan.rates, plan.cycle_ends)
+        if begun != now:
+            said = [
+                f"rates {list(r)} and cycles that end after step {short(str(list(c)), 200)}" for r, c in (begun, now)
+            ]
+            raise StateError(
+                f"{self.folder} holds a run with {said[0]}, and go_on=True goes on with it; this fit would have "
+                f"{said[1]}. Give the arguments that it was begun with, or another folder"
+            )
+        return self.folder
 
     def on_fit_begin(self, run: Run) -> None:
         """Restore the state of a checkpoint, or write the first one."""
