@@ -214,7 +214,8 @@ def timm_cut(net: nn.Module) -> nn.Module:
 def _timm(wanted: str) -> Any:
     if importlib.util.find_spec("timm") is None:
         known = did_you_mean(wanted, arch_names())
-        raise ArgumentError(f'{wanted[:100]!r} needs timm, which is not installed: pip install "easylearn[timm]". {known}')
+        said = f'{wanted[:100]!r} needs timm, which is not installed: pip install "easylearn[timm]"'
+        raise ArgumentError(f"{said}. {known}")
     import timm
 
     return timm
