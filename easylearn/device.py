@@ -165,16 +165,19 @@ def usable_cores() -> int:
 
 
 @contextmanager
-def at_most_threads(n: int) -> Iterator[None]:
-    """Let torch compute with at most `n` threads for the while."""
+def cpu_threads(n: int) -> Iterator[None]:
+    """Let torch compute with `n` threads for the while."""
     before = torch.get_num_threads()
-    if n < before:
-        torch.set_num_threads(n)
+    torch.set_num_threads(n)
     try:
         yield
     finally:
-        if n < before:
-            torch.set_num_threads(before)
+        torch.set_num_threads(before)
+
+
+def at_most_threads(n: int) -> AbstractContextManager[None]:
+    """Let torch compute with at most `n` threads for the while."""
+    return cpu_threads(n) if n < torch.get_num_threads() else nullcontext()
 
 
 @contextmanager

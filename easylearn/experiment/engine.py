@@ -7,17 +7,16 @@ round, a function of what has ended. So any number of them may come, be killed, 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-
 from ..data.bunch import SplitName
+from ..device import cpu_threads
 from ..errors import ArgumentError, StateError
 from ..files import StrPath
 from ..learning import Learner
@@ -176,17 +175,6 @@ def do_job(engine: Engine, store: Store, leases: Leases, job: Job) -> bool:
         else:  # an error or Ctrl-C: whoever comes next need not wait for this process to end
             leases.give_back(name)
     return True
-
-
-@contextmanager
-def cpu_threads(n: int) -> Iterator[None]:
-    """Inside the block torch computes with `n` threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(n)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def job_of(history: History, key: Key) -> Job:
