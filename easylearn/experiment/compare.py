@@ -6,7 +6,6 @@ import html
 import math
 import os
 import socket
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,6 +19,7 @@ from ..analysis.plots import new_figure
 from ..errors import ArgumentError, DataError, EasyLearnError, did_you_mean, short
 from ..files import StrPath, atomic_write
 from .describe import flat
+from .leases import started
 from .lines import Row, read_lines
 from .track import EPOCHS, INFO, LAYERS, STEPS, read_info
 
@@ -60,7 +60,7 @@ class TrackedRun:
         if "status" in last:
             return str(last["status"])
         process, host = last.get("process", (0, ""))
-        return "killed" if host == socket.gethostname() and not _is_alive(process) else "running"
+        return "killed" if host == socket.gethostname() and started(process) is None else "running"
 
     @cached_property
     def arguments(self) -> dict[str, Any]:
@@ -87,18 +87,6 @@ class TrackedRun:
         if not values:
             return math.nan
         return max(values) if self.info["directions"].get(metric) else min(values)
-
-
-def _is_alive(process: int) -> bool:
-    if sys.platform == "win32" or process <= 0:  # there os.kill would end it
-        return True
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        pass  # it is somebody else's
-    return True
 
 
 def compare(runs: StrPath | Iterable[StrPath] = "runs/*") -> Runs:

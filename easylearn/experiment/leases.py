@@ -94,7 +94,7 @@ class Leases:
         if owner is not None and "given back" in owner:
             return False
         if owner is not None and owner.get("machine") == _machine():
-            here = _started(owner["pid"])
+            here = started(owner["pid"])
             if here is None or (here and here != owner["started"]):
                 return False
             if here:  # the very process
@@ -116,7 +116,7 @@ class Leases:
 
 
 def _owner() -> Row:
-    return {"machine": _machine(), "pid": os.getpid(), "started": _started(os.getpid()) or "", "at": time.time()}
+    return {"machine": _machine(), "pid": os.getpid(), "started": started(os.getpid()) or "", "at": time.time()}
 
 
 @lru_cache(1)
@@ -129,7 +129,7 @@ def _machine() -> str:
     return "-".join(parts)
 
 
-def _started(pid: int) -> str | None:
+def started(pid: int) -> str | None:
     """When a process began, None if there is none; "" where the system does not say."""
     if sys.platform == "linux":
         try:

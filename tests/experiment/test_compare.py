@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -131,7 +132,7 @@ def test_a_page_that_loads_nothing_and_a_workbook(runs: el.Runs, tmp_path: Path)
 def test_without_openpyxl_it_says_what_to_install(
     runs: el.Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(module.sys.modules, "openpyxl", None)
+    monkeypatch.setitem(sys.modules, "openpyxl", None)
     with pytest.raises(ArgumentError, match=r"easylearn\[track\]"):
         runs.to_excel(tmp_path / "runs.xlsx")
     assert not list(tmp_path.iterdir())
