@@ -68,22 +68,16 @@ class TestMemory:
             pass
 
     @pytest.mark.skipif(sys.platform != "linux", reason="it is glibc that keeps memory")
-    def test_it_is_kept_inside_alone(self) -> None:
+    @pytest.mark.parametrize("what", ["inside alone", "after a fit until something predicts"])
+    def test_it_is_kept(self, what: str) -> None:
         """In a process of its own: the tests before have used the memory of this one."""
-        done = subprocess.run([sys.executable, "-c", KEPT], capture_output=True, text=True, timeout=60)
-        before, inside, nested, after = map(int, done.stdout.split())
-        assert inside - before > 250 and nested - before > 250, (done.stdout, done.stderr)
-        assert after - before < 30
-
-    @pytest.mark.skipif(sys.platform != "linux", reason="it is glibc that keeps memory")
-    def test_after_a_fit_it_is_kept_until_something_predicts(self) -> None:
-        done = subprocess.run([sys.executable, "-c", KEPT_AFTERWARDS], capture_output=True, text=True, timeout=60)
-        before, of_a_fit, of_the_next, after = map(int, done.stdout.split())
-        assert of_a_fit - before > 250 and of_the_next - before > 250, (done.stdout, done.stderr)
+        done = subprocess.run([sys.executable, "-c", MEASURED + KEPT[what]], capture_output=True, text=True, timeout=60)
+        before, inside, then, after = map(int, done.stdout.split())
+        assert inside - before > 250 and then - before > 250, (done.stdout, done.stderr)
         assert after - before < 30
 
 
-KEPT_AFTERWARDS = """
+MEASURED = """
 import torch
 from easylearn.device import kept_memory
 
@@ -91,6 +85,18 @@ def megabytes():
     return int(open("/proc/self/statm").read().split()[1]) * 4096 >> 20
 
 cpu, seen = torch.device("cpu"), [megabytes()]
+"""
+KEPT = {
+    "inside alone": """
+with kept_memory(cpu):
+    torch.ones(300 * 2**20, dtype=torch.uint8)
+    seen.append(megabytes())
+    with kept_memory(cpu):
+        pass
+    seen.append(megabytes())
+print(*seen, megabytes())
+""",
+    "after a fit until something predicts": """
 for _ in range(2):
     with kept_memory(cpu, and_afterwards=True):
         torch.ones(300 * 2**20, dtype=torch.uint8)
@@ -101,24 +107,8 @@ with kept_memory(cpu):
     with kept_memory(cpu, and_afterwards=True):  # it predicts, from a split
         pass
 print(*seen, megabytes())
-"""
-
-KEPT = """
-import torch
-from easylearn.device import kept_memory
-
-def megabytes():
-    return int(open("/proc/self/statm").read().split()[1]) * 4096 >> 20
-
-cpu, seen = torch.device("cpu"), [megabytes()]
-with kept_memory(cpu):
-    torch.ones(300 * 2**20, dtype=torch.uint8)
-    seen.append(megabytes())
-    with kept_memory(cpu):
-        pass
-    seen.append(megabytes())
-print(*seen, megabytes())
-"""
+""",
+}
 
 
 def test_preparing_leaves_the_number_of_threads() -> None:
