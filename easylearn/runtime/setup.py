@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
+import shutil
+import tempfile
 from pathlib import Path
 
 from setuptools import setup
@@ -82,4 +85,12 @@ class Build(build_py):
         return {name.lstrip("/"): text for name, text in found.items()}
 
 
-setup(cmdclass={"build_py": Build}, packages=[PACKAGE], package_dir={PACKAGE: "."})
+# Built elsewhere: a folder `build` in the checkout would be a second copy of modules, found by whoever reads the tree.
+built = tempfile.mkdtemp(prefix="easylearn-runtime-")
+atexit.register(shutil.rmtree, built, ignore_errors=True)
+setup(
+    cmdclass={"build_py": Build},
+    packages=[PACKAGE],
+    package_dir={PACKAGE: "."},
+    options={"build": {"build_base": built}},
+)
