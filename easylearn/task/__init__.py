@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .accumulate import Accumulator
 from .base import LossFn, Task
+from .boxes import Boxes, boxes
 from .exclusive import ExclusiveTask, SingleLabel, single_label
 from .multi_label import MultiLabel, multi_label
 from .next_token import NO_TARGET, NextToken, next_token
@@ -14,6 +15,7 @@ from .thresholds import choose_threshold
 __all__ = [
     "NO_TARGET",
     "Accumulator",
+    "Boxes",
     "ExclusiveTask",
     "LossFn",
     "MultiLabel",
@@ -25,6 +27,7 @@ __all__ = [
     "SingleLabel",
     "Task",
     "average_predictions",
+    "boxes",
     "choose_threshold",
     "multi_label",
     "next_token",
