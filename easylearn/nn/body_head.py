@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +33,7 @@ class BodyHead(nn.Module):
 
     mean: Tensor
     std: Tensor
+    feature_dtype: ClassVar[torch.dtype] = torch.float32  # in which precompute keeps features
 
     def __init__(
         self, body: nn.Module, pool: nn.Module, head: nn.Module, body_groups: Sequence[tuple[nn.Module, ...]],
