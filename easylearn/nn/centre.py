@@ -7,10 +7,17 @@ cell to the left, upper, right and lower side. Cells around a centre learn the d
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .decoders import LightDecoder
+from .registry import register
+
+RARE = 0.01  # how sure a new head is of an object in each cell (arXiv 1708.02002)
 SPREAD = 0.09  # of an object, as a share of its sides: 0.54 / 6 of arXiv 1909.00700
 NEAR = 0.2  # cells this high on an object's hill learn its sides
 LEAST = 0.05  # cells: a side is no nearer
@@ -19,8 +26,28 @@ SIDES = 5.0  # weight of the sides' loss beside that of the centres
 ROUNDS = 6  # of suppression: chains of so many boxes are resolved as one by one would
 
 
+@register("easylearn.centre_head")
+def centre_head(channels: Sequence[int], n_classes: int, width: int = 64, side: float = 4.0) -> LightDecoder:
+    """A light decoder that gives the maps of boxes, and begins with few boxes of a usual size.
+
+    Args:
+        channels: of a body's maps, the finest first.
+        n_classes: how many there are.
+        width: channels in between.
+        side: cells from an object's centre to its sides, at first.
+
+    >>> centre_head([8, 16], 2)([torch.zeros(1, 8, 9, 12), torch.zeros(1, 16, 5, 6)]).shape
+    torch.Size([1, 6, 9, 12])
+    """
+    head = LightDecoder(channels, n_classes + 4, width, drop=0.0)
+    with torch.no_grad():
+        head.out.bias[:n_classes] = -math.log(1 / RARE - 1)
+        head.out.bias[n_classes:] = math.log(side)
+    return head
+
+
 def centre_losses(maps: Tensor, target: Tensor, stride: int) -> Tensor:
-    """The loss of each image, (b,): a focal loss of the centres and the generalised IoU of the sides (arXiv 1902.09630).
+    """The loss of each image, (b,): a focal loss of the centres, the generalised IoU of the sides (arXiv 1902.09630).
 
     Args:
         maps: what a model gives, see this module.
@@ -28,7 +55,9 @@ def centre_losses(maps: Tensor, target: Tensor, stride: int) -> Tensor:
         stride: pixels of a cell.
     """
     classes, sides = maps[:, :-4].float(), maps[:, -4:].float()
-    hills, far, weights = (torch.stack(t) for t in zip(*(_wanted(boxes, maps, stride) for boxes in target), strict=True))
+    hills, far, weights = (
+        torch.stack(t) for t in zip(*(_wanted(boxes, maps, stride) for boxes in target), strict=True)
+    )
     tops = hills == 1
     right, wrong = F.logsigmoid(classes), F.logsigmoid(-classes)
     focal = -torch.where(tops, wrong.exp() ** 2 * right, (1 - hills) ** 4 * right.exp() ** 2 * wrong).sum((1, 2, 3))
@@ -72,7 +101,7 @@ def _wanted(boxes: Tensor, maps: Tensor, stride: int) -> tuple[Tensor, Tensor, T
 
 
 def _of(distances: Tensor, whose: Tensor, axis: int) -> Tensor:
-    """For each cell (h, w) the distance of the object that owns it; those of (n, w) or (n, h), along `axis` of a map."""
+    """For each cell (h, w) the distance of the object that owns it, of (n, w) or (n, h): along `axis` of a map."""
     places = torch.arange(distances.shape[1], device=whose.device)
     return distances[whose, places[None, :] if axis else places[:, None]]
 

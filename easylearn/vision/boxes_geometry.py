@@ -6,8 +6,12 @@ ymax are where the box ends, so that a box over the first pixel alone is (0, 0, 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
+
+from ..task.placement import Placement
 
 Array = npt.NDArray[np.float64]
 Size = tuple[int, int]  # (height, width)
@@ -69,25 +73,15 @@ def area(boxes: Array) -> Array:
     return sides.prod(-1)
 
 
-def placing(sizes: npt.NDArray[np.int64], size: Size, pad: bool) -> tuple[Array, Array]:
-    """How whole images lie in the model's input: factors and summands for (x, y, x, y), both of shape (n, 4).
+def placing(places: Sequence[Placement]) -> tuple[Array, Array]:
+    """Factors and summands for (x, y, x, y), both (n, 4), which put boxes of images where these lie in a model's frame.
 
-    Args:
-        sizes: of the files' images, (height, width), shape (n, 2).
-        size: of the model's input.
-        pad: proportions are kept and borders added, as method="pad" does; else an image is stretched ("squash").
-
-    >>> factor, summand = placing(np.array([[100, 200]]), (64, 64), pad=True)
+    >>> factor, summand = placing([Placement((100, 200), (64, 64), 16, 0, (32, 64))])
     >>> (np.array([0.0, 0.0, 200.0, 100.0]) * factor[0] + summand[0]).tolist()
     [0.0, 16.0, 64.0, 48.0]
     """
-    if not pad:
-        inner = np.broadcast_to(np.array(size), sizes.shape)
-    else:  # rounded as `ItemStage` rounds it: half to even
-        scale = np.min(np.array(size) / sizes, axis=1, keepdims=True)
-        inner = np.minimum(np.array(size), np.maximum(1, np.rint(sizes * scale))).astype(np.int64)
-    factor, summand = inner / sizes, (np.array(size) - inner) // 2
-    return np.tile(factor[:, ::-1], 2), np.tile(summand[:, ::-1], 2).astype(np.float64)
+    factor = np.array([(1 / p.scale[1], 1 / p.scale[0]) * 2 for p in places], np.float64).reshape(-1, 4)
+    return factor, np.array([(p.left, p.top) * 2 for p in places], np.float64).reshape(-1, 4)
 
 
 def upright(boxes: Array, stored: Size, orientation: int) -> Array:

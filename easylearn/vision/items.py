@@ -221,7 +221,7 @@ class TableOptions:
         images = existing_folder(root / folder, "the images that the table names")
         columns = [self.label_col] if isinstance(self.label_col, int | str) else list(self.label_col)
         text = columns if self.label_sep is not None else []
-        table, rows = _files_of(given, self.file_col, images, self.suffix, root, text)
+        table, rows = files_of(given, self.file_col, images, self.suffix, root, text)
         rows.labels = table[[column_name(table, c, "label_col") for c in columns]]
         for what, column in {**beside, "time": self.time}.items():
             if isinstance(column, int | str):
@@ -229,7 +229,7 @@ class TableOptions:
         return rows
 
 
-def _files_of(
+def files_of(
     given: Path | pd.DataFrame, column: Column, folder: Path, suffix: str, root: Path, text: Sequence[Column] = ()
 ) -> tuple[pd.DataFrame, Rows]:
     """A table, whose columns of `text` are read as it, and the files that it names."""
@@ -267,7 +267,7 @@ def column_name(table: pd.DataFrame, column: Column, argument: str) -> Any:
 
 def named_in(file: Path) -> list[str]:
     """The files that a table names in its first column."""
-    _, rows = _files_of(file, 0, file.parent, "", file.parent)
+    _, rows = files_of(file, 0, file.parent, "", file.parent)
     return [os.path.relpath(source, file.parent) for source in rows.sources]
 
 
