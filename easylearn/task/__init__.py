@@ -5,6 +5,8 @@ from __future__ import annotations
 from .accumulate import Accumulator
 from .base import LossFn, Task
 from .exclusive import ExclusiveTask, SingleLabel, single_label
+from .mask import Masks, masks
+from .mask_predictions import MaskPrediction, MaskPredictions
 from .multi_label import MultiLabel, multi_label
 from .next_token import NO_TARGET, NextToken, next_token
 from .predictions import Prediction, Predictions, average_predictions
@@ -16,6 +18,9 @@ __all__ = [
     "Accumulator",
     "ExclusiveTask",
     "LossFn",
+    "MaskPrediction",
+    "MaskPredictions",
+    "Masks",
     "MultiLabel",
     "NextToken",
     "Prediction",
@@ -26,6 +31,7 @@ __all__ = [
     "Task",
     "average_predictions",
     "choose_threshold",
+    "masks",
     "multi_label",
     "next_token",
     "regression",
