@@ -78,7 +78,9 @@ def segmentation_model(
     body = pyramid(made.body, finest=finest)
     with scoped_rng(seed, "head"):
         head = DECODERS[decoder][0](body.channels, n_out) if isinstance(decoder, str) else decoder
-    model = PyramidModel(body, head, made.body_groups, made.mean.tolist(), made.std.tolist()).train()
+    n = len(made.mean)
+    model = PyramidModel(body, head, made.body_groups, [0.0] * n, [1.0] * n).train()
+    model.mean, model.std = made.mean, made.std
     if not callable(cut) and noted is not None:
         about = {"arch": noted, "n_out": n_out, "decoder": decoder, "cut": cut, "stats": stats, "seed": seed}
         registry.note(model, "easylearn.segmentation_model", about)
