@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from torch import Tensor, nn
 
 from ..errors import DataError, StateError
+from ..task.placement import Placement
 from .order import Order, Source
 
 if TYPE_CHECKING:
@@ -120,6 +121,19 @@ class Preprocessor(ABC):
         Raises:
             StateError: nobody knows how views are drawn.
         """
+        return None
+
+    @property
+    def n_views(self) -> int | None:
+        """How many augmented views differ; None where that has no end."""
+        return None
+
+    def undo_view(self, k: int, outputs: Tensor) -> Tensor:
+        """What a model gave for the k-th augmented view, put back to where it is in the plain one."""
+        return outputs
+
+    def places(self, values: Any) -> Sequence[Placement] | None:
+        """Where each image of `values` lies in what the model gets; None where nothing is said of pixels."""
         return None
 
     def order(self, values: Any, source: Source, batch_size: int) -> Order:

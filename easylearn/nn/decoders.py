@@ -22,7 +22,7 @@ Maps = Sequence[Tensor] | Tensor
 
 
 def pack(maps: Sequence[Tensor]) -> Tensor:
-    """Maps of several sizes as one row of half-precision numbers for each item, which say themselves how to unpack them.
+    """Maps of several sizes as one row of half-precision numbers for each item, which says how to unpack it.
 
     Args:
         maps: each (b, c, h, w).

@@ -6,6 +6,8 @@ from .accumulate import Accumulator
 from .base import LossFn, Task
 from .boxes import Boxes, boxes
 from .exclusive import ExclusiveTask, SingleLabel, single_label
+from .mask import Masks, masks
+from .mask_predictions import MaskPrediction, MaskPredictions
 from .multi_label import MultiLabel, multi_label
 from .next_token import NO_TARGET, NextToken, next_token
 from .predictions import Prediction, Predictions, average_predictions
@@ -18,6 +20,9 @@ __all__ = [
     "Boxes",
     "ExclusiveTask",
     "LossFn",
+    "MaskPrediction",
+    "MaskPredictions",
+    "Masks",
     "MultiLabel",
     "NextToken",
     "Prediction",
@@ -29,6 +34,7 @@ __all__ = [
     "average_predictions",
     "boxes",
     "choose_threshold",
+    "masks",
     "multi_label",
     "next_token",
     "regression",

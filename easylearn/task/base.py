@@ -57,6 +57,7 @@ class Task(ABC):
         is_streamed: predictions are too many to be kept: one number per token and word of the vocabulary.
         instead: what to look at where an item has not exactly one class.
         lowest: targets must be above it.
+        prediction, predictions: the classes of what is said of an item and of several; None is the usual ones.
     """
 
     kind: ClassVar[str]
@@ -66,6 +67,8 @@ class Task(ABC):
     predicts_numbers: ClassVar[bool] = False
     is_streamed: ClassVar[bool] = False
     instead: ClassVar[str] = "they have none here: use top_losses()"
+    prediction: ClassVar[type[Any] | None] = None
+    predictions: ClassVar[type[Any] | None] = None
 
     names: tuple[str, ...]
     metrics: tuple[Metric, ...] = None  # type: ignore[assignment]  # filled in when it is made
@@ -148,6 +151,15 @@ class Task(ABC):
     def index(self, probs: Tensor) -> int | tuple[int, ...] | None:
         """The number of the class that one item's `probs` predict, or those of its labels; None without classes."""
         return None
+
+    def takes(self, shape: tuple[int, ...]) -> bool:
+        """Whether a model's outputs of this `shape` for an item are such; a kind of one's own may want anything."""
+        known = (self.is_exclusive or self.is_multi or self.predicts_numbers) and not self.is_streamed
+        return not known or shape == (self.n_out,) or (shape == () and self.n_out == 1)
+
+    def in_table(self, probs: Tensor) -> Tensor:
+        """What tables show of `probs`, (n, ...): a number for each of the names, (n, len(names))."""
+        return probs.reshape(len(probs), -1)
 
     def decode_target(self, target: Tensor) -> list[Any]:
         """One label per row of a `target`, as `decode` gives them."""
@@ -370,7 +382,7 @@ class Task(ABC):
 
     def row(self, label: Any, probs: Tensor) -> list[str]:
         """One row of it, as text: of an item's `label` and `probs`."""
-        return [self.in_words(label), *(f"{p:.8g}" for p in probs.reshape(-1).tolist())]
+        return [self.in_words(label), *(f"{p:.8g}" for p in self.in_table(probs[None])[0].tolist())]
 
     def in_words(self, label: Any) -> str:
         """A `label` as text; empty where an item has none."""

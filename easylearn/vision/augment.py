@@ -390,7 +390,8 @@ class BatchStage:
             motion = Motion(matrix[rows], shape, self.size, exact, x.device)
             y = laid[rows].float()
             y = y if exact else sample(y, motion.grid, fill)
-            moved(motion, rows)
+            if draws.matrix is not None:
+                moved(motion, rows)
             for before, t, u in draws.changes:
                 y = t.change(before.on(y, rows, np.ones(y.shape[1]), np.zeros(y.shape[1])), u[rows]).mul(255)
             return y

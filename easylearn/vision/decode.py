@@ -23,6 +23,7 @@ from torch.nn import functional as F
 
 from ..device import WhileAnyIsInside, give_back_memory
 from ..errors import ArgumentError, DataError, check_whole, did_you_mean
+from ..task.placement import Placement
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -211,6 +212,17 @@ class ItemStage:
     def _fit_array(self, pixels: npt.NDArray[np.uint8]) -> Tensor:
         return self._fit(torch.from_numpy(pixels.reshape(*pixels.shape[:2], -1)).permute(2, 0, 1))
 
+    def place(self, height: int, width: int) -> Placement:
+        """Where an image of some height and width lies in the working size; not of "crop", which keeps a part."""
+        th, tw = self.working_size
+        if self.method == "crop":
+            raise ArgumentError('method="crop" cuts images, so that they lie nowhere as a whole; use "pad" or "squash"')
+        if self.method == "squash":
+            return Placement((height, width), (th, tw), 0, 0, (th, tw))
+        scale = min(th / height, tw / width)
+        out = (min(th, max(1, round(height * scale))), min(tw, max(1, round(width * scale))))
+        return Placement((height, width), (th, tw), (th - out[0]) // 2, (tw - out[1]) // 2, out)
+
     def _fit(self, pixels: Tensor) -> Tensor:
         """Crop, resize with antialiasing and pad; then bring the number of channels right."""
         _, height, width = pixels.shape
@@ -221,15 +233,12 @@ class ItemStage:
             top, left = (height - keep_h) // 2, (width - keep_w) // 2
             pixels = pixels[:, top : top + keep_h, left : left + keep_w]
             out = tuple(min(max(t, round(n * scale)), int(t * LONG_SIDE)) for n, t in ((keep_h, th), (keep_w, tw)))
-        elif self.method == "squash":
-            out = (th, tw)
         else:
-            scale = min(th / height, tw / width)
-            out = (min(th, max(1, round(height * scale))), min(tw, max(1, round(width * scale))))
+            place = self.place(height, width)
+            top, left, out = place.top, place.left, place.inner
         if tuple(pixels.shape[1:]) != out:
             pixels = F.interpolate(pixels[None], out, mode="bicubic", antialias=True)[0]
         if self.method == "pad" and out != (th, tw):
-            top, left = (th - out[0]) // 2, (tw - out[1]) // 2
             sides = ((0, 0), (top, th - out[0] - top), (left, tw - out[1] - left))
             pixels = torch.from_numpy(np.pad(pixels.numpy(), sides, mode="reflect"))
         if pixels.shape[0] == 1 and self.channels == 3:
@@ -238,6 +247,44 @@ class ItemStage:
             r, g, b = pixels.to(torch.int32)
             pixels = ((r * 19595 + g * 38470 + b * 7471 + 0x8000) >> 16).to(torch.uint8)[None]  # ITU-R 601, as Pillow
         return torch.from_numpy(np.ascontiguousarray(pixels.numpy()))  # torch would start threads in each of ours
+
+
+def shape_of(source: AnyImage, name: str = "the image") -> tuple[int, int]:
+    """(height, width) of an image as `ItemStage.load` takes it, turned as it is looked at; a file is not decoded.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    from PIL import Image
+
+    if isinstance(source, np.ndarray | Tensor):
+        height, width = channels_last(source, name).shape[:2]
+        return int(height), int(width)
+    try:
+        if isinstance(source, Image.Image):
+            return _turned(source)
+        held = io.BytesIO(source) if isinstance(source, bytes | bytearray | memoryview) else source
+        with no_warnings(), Image.open(held) as image:
+            return _turned(image)
+    except Exception as error:  # any decoder may be behind it
+        raise DataError(f"{source if isinstance(source, str) else name} cannot be read: {_reason(error)}") from error
+
+
+def exif_orientation(source: AnyImage) -> int:
+    """How the pixels of an image's file are to be turned, from 1 (not at all) to 8; 1 for arrays."""
+    from PIL import Image
+
+    if isinstance(source, np.ndarray | Tensor):
+        return 1
+    if isinstance(source, Image.Image):
+        return int(source.getexif().get(_ORIENTATION, 1))
+    with no_warnings(), Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+        return int(image.getexif().get(_ORIENTATION, 1))
+
+
+def _turned(image: Image.Image) -> tuple[int, int]:
+    width, height = image.size
+    return (width, height) if image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8) else (height, width)
 
 
 @contextmanager

@@ -122,6 +122,10 @@ class ImagePreprocessor(Preprocessor):
             )
         return replace(self.batch_stage, transforms=self.transforms)
 
+    def stage_for(self, view: int | None) -> BatchStage:
+        """What makes batches: None is the plain view, 0 that of training, any other the augmented view for `tta`."""
+        return self.view_stage
+
     def has_views(self, sources: Iterable[AnyImage]) -> bool:
         """Whether augmented views of some images can differ: there are transforms, or windows that move."""
         stage = self.item_stage

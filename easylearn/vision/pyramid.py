@@ -93,9 +93,9 @@ def pyramid(body: nn.Module, sample: Tensor | None = None, finest: int = FINEST)
                 return (TimmPyramid if of_timm else Pyramid)(body, take, shapes)
             failure = ArgumentError(f"its layers give {[tuple(f.shape) for f in found if isinstance(f, Tensor)][-5:]}")
     raise ArgumentError(
-        f"no maps of several sizes come out of this {type(body).__name__}: {str(failure)[:300]}. A decoder needs a body "
-        "that is a chain of layers which give maps (b, c, h, w), such as a ResNet or an EfficientNet: of a net of your "
-        "own, pass cut= so that nn.Sequential of its stages is left"
+        f"no maps of several sizes come out of this {type(body).__name__}: {str(failure)[:300]}. A decoder needs a "
+        "body that is a chain of layers which give maps (b, c, h, w), such as a ResNet or an EfficientNet: of a net of "
+        "your own, pass cut= so that nn.Sequential of its stages is left"
     ) from failure
 
 

@@ -1,0 +1,187 @@
+"""segmentation_learner: images with masks and a body in, a Learner out."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import nn
+
+from ..data.loaders import first_outputs
+from ..errors import ArgumentError, did_you_mean
+from ..keyed import scoped_rng
+from ..learning import Learner, Training, TrainingOptions
+from ..nn import registry
+from ..nn.body_head import BodyHead
+from ..nn.decoders import LightDecoder, PyramidModel, UnetDecoder
+from ..options import strict
+from ..train.optim import OptimizerFn, adamw
+from .archs import Arch, Stats, get_arch
+from .learner import PRETRAINED_CLIP
+from .masks import MaskData
+from .model import Cut, Pretrained, vision_model
+from .pyramid import pyramid
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+Body = str | Arch | nn.Module | Learner
+Decoder = str | nn.Module
+# A decoder by its name, and how many times smaller than the image the finest map is that it takes.
+DECODERS: Mapping[str, tuple[Callable[[Sequence[int], int], nn.Module], int]] = {
+    "light": (LightDecoder, 4),
+    "unet": (UnetDecoder, 2),
+}
+
+
+@strict({"num_classes": "n_out", "encoder": "arch"})
+def segmentation_model(
+    arch: Body, n_out: int, decoder: Decoder = "light", *, pretrained: Pretrained | None = None, cut: Cut | None = None,
+    stats: Stats | None = None, seed: int = 0,
+) -> PyramidModel:  # fmt: skip
+    """A body that gives its maps, with its pretrained weights, and a new decoder over them.
+
+    Args:
+        arch: a name, an `Arch` or a module as `vision_model` takes it; or a learner of images, whose body is copied.
+        n_out: channels of what comes out, such as the number of classes.
+        decoder: "light" (1x1 convolutions, summed top down, one 3x3 at a quarter of the size), "unet" (at half), or a
+            module of your own that takes the list of maps, the finest first.
+        pretrained, cut, stats: see `vision_model`; of a learner's body they are as there.
+        seed: of random weights.
+
+    Returns:
+        The model: images (b, 3, h, w) to logits (b, n_out, h / 4, w / 4), or half of the size.
+
+    Raises:
+        ArgumentError: the body gives no maps of several sizes, or an argument is unknown.
+
+    >>> model = segmentation_model("squeezenet1_1", 5, pretrained=False)
+    >>> model(torch.zeros(1, 3, 64, 96)).shape, [group.name for group in model.layer_groups()]
+    (torch.Size([1, 5, 15, 23]), ['stem', 'late', 'decoder'])
+    """
+    if isinstance(decoder, str) and decoder not in DECODERS:
+        raise ArgumentError(f"unknown decoder {decoder!r}. {did_you_mean(decoder, DECODERS)}")
+    noted: Any = arch
+    if isinstance(arch, Learner):
+        if pretrained is not None or cut is not None or stats is not None:
+            raise ArgumentError(
+                "pretrained, cut and stats are those of the learner whose body is taken; leave them out"
+            )
+        made, noted = _body_of(arch)
+        cut, stats = noted.get("cut"), noted.get("stats")
+        noted = noted.get("arch")
+    else:
+        made = vision_model(arch, 1, pretrained=pretrained, cut=cut, stats=stats, seed=seed, custom_head=nn.Identity())
+    finest = DECODERS[decoder][1] if isinstance(decoder, str) else 4
+    body = pyramid(made.body, finest=finest)
+    with scoped_rng(seed, "head"):
+        head = DECODERS[decoder][0](body.channels, n_out) if isinstance(decoder, str) else decoder
+    n = len(made.mean)
+    model = PyramidModel(body, head, made.body_groups, [0.0] * n, [1.0] * n).train()
+    model.mean, model.std = made.mean, made.std
+    if not callable(cut) and noted is not None:
+        about = {"arch": noted, "n_out": n_out, "decoder": decoder, "cut": cut, "stats": stats, "seed": seed}
+        registry.note(model, "easylearn.segmentation_model", about)
+    return model
+
+
+@registry.register("easylearn.segmentation_model")
+def _untrained(
+    arch: str | nn.Module, n_out: int, decoder: Decoder, cut: int | None, stats: Stats | None, seed: int
+) -> PyramidModel:
+    """What a model file may ask for: no `pretrained`, which would read any other file, or fetch one."""
+    return segmentation_model(arch, n_out, decoder, pretrained=False, cut=cut, stats=stats, seed=seed)
+
+
+def _body_of(learn: Learner) -> tuple[BodyHead, dict[str, Any]]:
+    """A copy of a learner's body in its groups, and what is known of how it was made."""
+    model = learn.model
+    if not isinstance(model, BodyHead):
+        raise ArgumentError(
+            f"a body can be taken of a learner of images, such as vision_learner makes; this one's model is a "
+            f"{type(model).__name__}"
+        )
+    model = copy.deepcopy(model)
+    for p in model.parameters():
+        p.requires_grad_(True)
+    about = registry.describe(model)
+    arguments = about.get("args", {}) if isinstance(about, dict) else {}
+    named = isinstance(arguments.get("arch"), str)
+    groups = model.body_groups
+    if isinstance(model, PyramidModel):
+        inner: Any = model.body
+        model = BodyHead(inner.body, nn.Identity(), nn.Identity(), groups, model.mean.tolist(), model.std.tolist())
+    return model, {n: arguments.get(n) for n in ("arch", "cut", "stats")} if named else {}
+
+
+@strict({"arch": "body", "model": "body", "opt_func": "optimizer", "loss_func": "loss", "n_out": ""}, Training)
+def segmentation_learner(
+    data: MaskData, body: Body, *, decoder: Decoder = "light", pretrained: Pretrained | None = None,
+    precompute: bool = False, cut: Cut | None = None, stats: Stats | None = None,
+    optimizer: OptimizerFn | None = None, clip: float | Literal["auto"] | None = "auto",
+    bn_freeze: bool | None = None, **options: Unpack[TrainingOptions],
+) -> Learner:  # fmt: skip
+    """A Learner of masks: a body's maps of several sizes and a new decoder over them, in three layer groups.
+
+    With pretrained weights it starts frozen: only the decoder trains, until `learn.unfreeze()`. Its outputs are
+    coarser than the image (a quarter of its size for the light decoder); loss and metrics compare them at the masks'
+    size, and predictions are put back into the file's own pixels.
+
+    Args:
+        data: images with masks.
+        body: a name such as "efficientnet_lite0", an `Arch`, a module of your own, or a learner whose body is taken.
+        decoder: "light", "unet", or a module that takes the list of maps; see `segmentation_model`.
+        pretrained: True, False or a file of weights; None takes what the architecture says. See `vision_model`.
+        precompute: train the decoder on stored maps of the frozen body, in half precision, without augmentation.
+        cut: where a module of your own is cut.
+        stats: mean and standard deviation per channel; None takes those of the weights.
+        optimizer: AdamW by default.
+        clip: largest norm of the gradients; "auto" is 2.0 where the body is pretrained, no clipping otherwise.
+        bn_freeze: keep the body's batch-norm statistics while its weights train; None: where it is pretrained.
+
+    Raises:
+        ArgumentError: the body gives no maps of several sizes, or an argument is unknown.
+        WeightsError: the weights cannot be had; the message says where to put a file.
+    """
+    if not isinstance(data, MaskData):
+        raise ArgumentError(f"segmentation_learner needs MaskData, got {type(data).__name__}")
+    model = segmentation_model(
+        body, data.task.n_out, decoder, pretrained=pretrained, cut=cut, stats=stats, seed=options.get("seed", 0)
+    )
+    outputs = first_outputs(data)
+    last = next((m for m in reversed([*model.head.modules()]) if isinstance(m, nn.Conv2d)), None)
+    if outputs is not None and last is not None and last.bias is not None and last.bias.shape == outputs.shape:
+        with torch.no_grad():
+            last.bias.copy_(outputs)
+    return dense_learner(
+        data, model, has_weights(body, pretrained), precompute=precompute, optimizer=optimizer, clip=clip,
+        bn_freeze=bn_freeze, **options,
+    )  # fmt: skip
+
+
+def has_weights(body: Body, pretrained: Pretrained | None) -> bool:
+    """Whether a model of this body begins with trained weights."""
+    if isinstance(body, Learner):
+        return True
+    usual = not isinstance(body, nn.Module) and get_arch(body).pretrained
+    return (usual if pretrained is None else pretrained) is not False
+
+
+def dense_learner(
+    data: Any, model: PyramidModel, trained: bool, *, precompute: bool, optimizer: OptimizerFn | None,
+    clip: float | Literal["auto"] | None, bn_freeze: bool | None, **options: Unpack[TrainingOptions],
+) -> Learner:  # fmt: skip
+    """A learner of a pyramid with its decoder, frozen where the body is `trained`; see `segmentation_learner`."""
+    auto = PRETRAINED_CLIP if trained and options.get("strategy") is None else None
+    learn = Learner(
+        data,
+        # Convolutions are quicker with the channels innermost, on the CPU and on GPUs alike.
+        model.to(memory_format=torch.channels_last),  # type: ignore[call-overload]
+        bn_freeze=trained if bn_freeze is None else bn_freeze, precompute=precompute,
+        optimizer=adamw if optimizer is None else optimizer, clip=auto if clip == "auto" else clip, **options,
+    )  # fmt: skip
+    if trained:
+        learn.freeze()
+    return learn
