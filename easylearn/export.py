@@ -25,8 +25,10 @@ from .task import Task
 from .texts.preprocess import StreamPreprocessor, TextPreprocessor
 from .train.callback import Callback
 from .train.strategy import SingleDevice
+from .vision import boxes_learner as _boxes_learner  # noqa: F401
 from .vision import mask_learner as _mask_learner  # noqa: F401 - register what builds the models of images
 from .vision import model as _vision_model  # noqa: F401
+from .vision.boxes_preprocess import BoxPreprocessor
 from .vision.dense import DensePreprocessor
 from .vision.preprocess import ImagePreprocessor
 
@@ -37,6 +39,7 @@ _KINDS: Mapping[str, type[Preprocessor]] = {
     for kind in (
         ImagePreprocessor,
         DensePreprocessor,
+        BoxPreprocessor,
         TablePreprocessor,
         TextPreprocessor,
         StreamPreprocessor,

@@ -124,11 +124,13 @@ class Predictor:
         assert isinstance(one, Items)
         how, views = self.preprocessor, self.preprocessor.views(one.values)
         n_aug = 0 if views is None else n_aug if how.n_views is None else min(n_aug, how.n_views)
-        stacked = [self._probs(one)]
+        outputs = [self._outputs(one)]
         if views is not None:
-            stacked += [how.undo_view(k, self._probs(one, source=views(k))) for k in range(1, n_aug + 1)]
-        stack = torch.stack(stacked)
-        said = Predictions.of(self.task, stack.mean(0), one.ids, views=stack, places=how.places(one.values))
+            outputs += [how.undo_view(k, self._outputs(one, source=views(k))) for k in range(1, n_aug + 1)]
+        stack = torch.stack([*map(self.task.activate, outputs)])
+        said = Predictions.of(
+            self.task, self.task.averaged(outputs, stack), one.ids, views=stack, places=how.places(one.values)
+        )
         return said[0] if one.single else said
 
     def stream(self, items: Any, on_error: OnError = "raise") -> Iterator[tuple[str, Any]]:
@@ -210,10 +212,13 @@ class Predictor:
                 of_many = len(sources) > 1 and self.preprocessor.is_file(source)
                 within = f"{source}{'/' if os.path.isdir(source) else ':'}" if of_many else ""
                 for name, said in self.stream(source, on_error):
-                    empty = [*[""] * len(self.task.row_names), str(said)]
-                    row = empty if isinstance(said, DataError) else [*self.task.row(said.label, said.probs), ""]
-                    writer.writerow([within + name, *(row if more else row[:-1])])
-                    count += 1
+                    error, rows = "", [[""] * len(self.task.row_names)]
+                    if isinstance(said, DataError):
+                        error = str(said)
+                    else:
+                        rows = said.rows(self.task)
+                    writer.writerows([within + name, *row, *([error] if more else [])] for row in rows)
+                    count += len(rows)
         return count
 
     def _sources(self, items: Any) -> list[Any]:
@@ -230,7 +235,10 @@ class Predictor:
         if self.task.is_streamed:
             raise ArgumentError("a language model predicts what comes next: use generate(predictor, prompt, n)")
 
-    def _probs(self, read: Items, some: Indices | None = None, source: Source | None = None) -> Tensor:
+    def _probs(self, read: Items, some: Indices | None = None) -> Tensor:
+        return self.task.activate(self._outputs(read, some))
+
+    def _outputs(self, read: Items, some: Indices | None = None, source: Source | None = None) -> Tensor:
         source = self.preprocessor.source(read.values) if source is None else source
         if some is None or len(some) == len(read):
             loader = ItemLoader(self.preprocessor.order(read.values, source, self.batch_size), source)
@@ -246,7 +254,7 @@ class Predictor:
         found = tuple(logits.shape[1:])
         if found != (self.task.n_out,) and not (found[1:] and self.task.takes(found)):
             raise WeightsError(f"the model gives {found} numbers for an item where {self.task} needs {self.task.n_out}")
-        return self.task.activate(logits)
+        return logits
 
     def __repr__(self) -> str:
         return f"Predictor({model_name(self.model)}, {self.task})"

@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from .decoders import LightDecoder
@@ -141,11 +141,11 @@ def found_boxes(maps: Tensor, stride: int, most: int, overlap: float) -> Tensor:
     x, y = (cell % w).float() + 0.5, torch.div(cell, w, rounding_mode="floor").float() + 0.5
     sides = [(x - far[:, 0]).clamp(min=0), (y - far[:, 1]).clamp(min=0), (x + far[:, 2]).clamp(max=w)]
     boxes = torch.stack([*sides, (y + far[:, 3]).clamp(max=h)], -1) * stride
-    score = best.sigmoid() * _survives(boxes, label, overlap)
+    score = best.sigmoid() * survives(boxes, label, overlap)
     return torch.cat([boxes, score[..., None], label.to(boxes.dtype)[..., None]], -1)
 
 
-def _survives(boxes: Tensor, label: Tensor, overlap: float) -> Tensor:
+def survives(boxes: Tensor, label: Tensor, overlap: float) -> Tensor:
     """1 for each box (b, k, 4) that no surer one of its label, before it, suppresses, else 0."""
     low = torch.maximum(boxes[:, :, None, :2], boxes[:, None, :, :2])
     high = torch.minimum(boxes[:, :, None, 2:], boxes[:, None, :, 2:])

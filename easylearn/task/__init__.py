@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .accumulate import Accumulator
 from .base import LossFn, Task
+from .box_predictions import BoxPrediction, BoxPredictions
 from .boxes import Boxes, boxes
 from .exclusive import ExclusiveTask, SingleLabel, single_label
 from .mask import Masks, masks
@@ -17,6 +18,8 @@ from .thresholds import choose_threshold
 __all__ = [
     "NO_TARGET",
     "Accumulator",
+    "BoxPrediction",
+    "BoxPredictions",
     "Boxes",
     "ExclusiveTask",
     "LossFn",

@@ -58,6 +58,7 @@ class Task(ABC):
         instead: what to look at where an item has not exactly one class.
         lowest: targets must be above it.
         prediction, predictions: the classes of what is said of an item and of several; None is the usual ones.
+        may_have_own_loss: a model with a method `loss(inputs, target)` is trained on that.
     """
 
     kind: ClassVar[str]
@@ -69,6 +70,7 @@ class Task(ABC):
     instead: ClassVar[str] = "they have none here: use top_losses()"
     prediction: ClassVar[type[Any] | None] = None
     predictions: ClassVar[type[Any] | None] = None
+    may_have_own_loss: ClassVar[bool] = False
 
     names: tuple[str, ...]
     metrics: tuple[Metric, ...] = None  # type: ignore[assignment]  # filled in when it is made
@@ -156,6 +158,10 @@ class Task(ABC):
         """Whether a model's outputs of this `shape` for an item are such; a kind of one's own may want anything."""
         known = (self.is_exclusive or self.is_multi or self.predicts_numbers) and not self.is_streamed
         return not known or shape == (self.n_out,) or (shape == () and self.n_out == 1)
+
+    def averaged(self, outputs: Sequence[Tensor], probs: Tensor) -> Tensor:
+        """What several views of items say together: of a model's `outputs`, one of each, and of their `probs`, (v, n, ...)."""
+        return probs.mean(0)
 
     def in_table(self, probs: Tensor) -> Tensor:
         """What tables show of `probs`, (n, ...): a number for each of the names, (n, len(names))."""

@@ -14,9 +14,10 @@ from torch import Tensor
 from ..box_metrics import ap, ap50, box_iou, class_precision
 from ..errors import ArgumentError, DataError, check_number, check_whole, short
 from ..metrics import Metric
-from ..nn.centre import centre_losses, found_boxes
+from ..nn.centre import centre_losses, found_boxes, survives
 from .accumulate import Accumulator, in_file_order
 from .base import LossFn, Task, as_names
+from .box_predictions import COLUMNS, BoxPrediction, BoxPredictions
 
 RIGHT = 0.5  # IoU from which a found box is the true one
 
@@ -39,6 +40,9 @@ class Boxes(Task):
     """
 
     kind: ClassVar[str] = "boxes"
+    may_have_own_loss: ClassVar[bool] = True
+    prediction: ClassVar[type[Any] | None] = BoxPrediction
+    predictions: ClassVar[type[Any] | None] = BoxPredictions
     instead: ClassVar[str] = "images have any number of boxes: use report(), calibration() or top_losses()"
     threshold: float = 0.3
     overlap: float = 0.6
@@ -56,6 +60,21 @@ class Boxes(Task):
     def n_out(self) -> int:
         """How many numbers the model gives for a cell: one per class, and four sides."""
         return len(self.names) + 4
+
+    def takes(self, shape: tuple[int, ...]) -> bool:
+        """See `Task.takes`: maps, or found boxes."""
+        return (len(shape) == 3 and shape[0] == self.n_out) or (len(shape) == 2 and shape[1] == 6) or not shape
+
+    def averaged(self, outputs: Sequence[Tensor], probs: Tensor) -> Tensor:
+        """See `Task.averaged`: the boxes of the mean of the maps; of found boxes the best of all views."""
+        if outputs[0].ndim == 4:
+            return self.activate(torch.stack([*outputs]).mean(0))
+        together = torch.cat([*probs], 1)
+        order = together[..., 4].argsort(1, descending=True, stable=True)
+        together = together.gather(1, order[..., None].expand(-1, -1, 6))
+        score = together[..., 4] * survives(together[..., :4], together[..., 5], self.overlap)
+        kept = score.argsort(1, descending=True, stable=True)[:, : self.most, None].expand(-1, -1, 6)
+        return torch.cat([together[..., :4], score[..., None], together[..., 5:]], -1).gather(1, kept)
 
     def default_metrics(self) -> tuple[Metric, ...]:
         return ap50, ap
@@ -129,7 +148,7 @@ class Boxes(Task):
 
     @property
     def row_names(self) -> list[str]:
-        return ["xmin", "ymin", "xmax", "ymax", "label", "score"]
+        return list(COLUMNS)
 
     def in_words(self, label: Any) -> str:
         """How many boxes of each class.

@@ -54,6 +54,10 @@ class Prediction:
         """The probability of each class, or each number, by name."""
         return dict(zip(self.names, self.probs.reshape(-1).tolist(), strict=True))
 
+    def rows(self, task: Task) -> list[list[str]]:
+        """The rows of a table of predictions that are about this item, as text; see `Task.row_names`."""
+        return [task.row(self.label, self.probs)]
+
     def __repr__(self) -> str:
         named = self.to_dict() if self.index is not None else {}
         best = sorted(named, key=lambda name: -named[name])[:3]

@@ -47,7 +47,7 @@ def predict_split(
         logits, targets = gather(model, data.loader(split), strategy)
         views = [logits, *(how.undo_view(k, gather(model, data.loader(split, view=k), strategy)[0]) for k in more)]
     stack = torch.stack([task.activate(view) for view in views])
-    return Predictions.of(task, stack.mean(0), data.ids(split), targets, stack, data.places(split))
+    return Predictions.of(task, task.averaged(views, stack), data.ids(split), targets, stack, data.places(split))
 
 
 def evaluate(model: nn.Module, loader: Loader, task: Task, strategy: Strategy) -> dict[str, float]:

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -22,7 +22,16 @@ from ..task import Boxes
 from .boxes_geometry import placing
 from .boxes_preprocess import BoxPreprocessor, MovingBoxes
 from .boxes_read import (
-    Boxed, BoxOptions, Collected, Exif, Form, box_arrays, coco_boxes, mask_boxes, table_boxes, voc_boxes,
+    Boxed,
+    BoxOptions,
+    Collected,
+    Exif,
+    Form,
+    box_arrays,
+    coco_boxes,
+    mask_boxes,
+    table_boxes,
+    voc_boxes,
 )  # fmt: skip
 from .boxes_targets import BoxTargets, settle
 from .folders import existing_folder
@@ -151,7 +160,9 @@ class BoxData(PixelData):
         by_list = isinstance(valid, str)
         sets = [name for name in (train, valid if by_list else None) if isinstance(name, str)]
         if by_list and train is None:
-            raise ArgumentError(f'valid={valid!r} names a list of images, so train= must name one, too, such as "train"')
+            raise ArgumentError(
+                f'valid={valid!r} names a list of images, so train= must name one, too, such as "train"'
+            )
         read = list(voc_boxes(root, images, annotations, sets, difficult).values())
         return cls._from_collected(read, root / images, root, valid, layout, how, size)
 

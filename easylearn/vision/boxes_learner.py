@@ -1,8 +1,10 @@
-"""detection_learner: images with boxes and a body in, a Learner out."""
+"""detection_learner: images with boxes and a body, or a detector of torchvision's, in; a Learner out."""
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -11,63 +13,125 @@ from torch import nn
 from ..errors import ArgumentError
 from ..learning import Learner, Training, TrainingOptions
 from ..nn import registry
-from ..nn.body_head import BodyHead
 from ..nn.centre import centre_head
 from ..nn.decoders import PyramidModel
-from ..keyed import scoped_rng
 from ..options import strict
 from ..task import Boxes
-from ..train.optim import OptimizerFn, adamw
-from .archs import Arch, Stats
+from ..train.optim import OptimizerFn
+from .archs import Stats
 from .boxes_data import BoxData
 from .boxes_torchvision import DETECTORS, check_detector, torchvision_detector
-from .learner import PRETRAINED_CLIP
-from .model import Cut, Pretrained, vision_model
-from .pyramid import pyramid
+from .mask_learner import Body, dense_learner, has_weights, over_pyramid
+from .model import Cut, Pretrained
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
+STRIDES = (4, 8)
 
-@strict({"num_classes": "n_classes"})
+
+@strict({"num_classes": "n_classes", "backbone": "arch"})
 def detection_model(
-    arch: str | Arch | nn.Module, n_classes: int, *, pretrained: Pretrained | None = None, stride: int = 4,
-    width: int = 64, side: float = 4.0, cut: Cut | None = None, stats: Stats | None = None, seed: int = 0,
+    arch: Body, n_classes: int, *, stride: int = 4, width: int = 64, side: float = 4.0,
+    pretrained: Pretrained | None = None, cut: Cut | None = None, stats: Stats | None = None, seed: int = 0,
 ) -> PyramidModel:  # fmt: skip
-    """A body with its pretrained weights and a head that finds objects by their centres (arXiv 1904.07850).
+    """A body with its pretrained weights and a new head that finds objects by their centres (arXiv 1904.07850).
 
     Args:
-        arch: a name, an `Arch` or a module of your own, as `vision_model` takes it; or a model of `vision_learner`'s,
-            whose body and weights are taken.
+        arch: a name, an `Arch` or a module as `vision_model` takes it; or a learner of images, whose body is copied.
         n_classes: how many there are.
-        pretrained: see `vision_model`.
-        stride: pixels of a cell of the maps: 4 or 8.
+        stride: pixels of a cell of the maps, 4 or 8: larger ones are quicker, and lose small objects.
         width: channels of the decoder.
         side: cells from an object's centre to its sides, at first.
-        cut, stats: see `vision_model`.
+        pretrained, cut, stats: see `vision_model`.
         seed: of random weights.
 
     Returns:
-        A model that gives maps, (b, n_classes + 4, h, w), as `nn.centre` says.
+        The model: images (b, 3, h, w) to maps (b, n_classes + 4, h / stride, w / stride), as `nn.centre` says.
 
-    >>> model = detection_model("squeezenet1_1", 2, pretrained=False)
+    >>> model = detection_model("resnet18", 2, pretrained=False)
     >>> model(torch.zeros(1, 3, 64, 96)).shape, [group.name for group in model.layer_groups()]
     (torch.Size([1, 6, 16, 24]), ['stem', 'late', 'decoder'])
     """
-    if stride not in (4, 8):
-        raise ArgumentError(f"stride is 4 or 8 pixels, got {stride!r}")
-    taken = isinstance(arch, BodyHead)
-    whole = copy.deepcopy(arch) if isinstance(arch, BodyHead) else vision_model(
-        arch, 1, pretrained=pretrained, cut=cut, stats=stats, seed=seed
+    if stride not in STRIDES:
+        raise ArgumentError(f"stride is one of {STRIDES} pixels, got {stride!r}")
+
+    def head(channels: Sequence[int]) -> nn.Module:
+        return centre_head(channels, n_classes, width, side)
+
+    body = {"pretrained": pretrained, "cut": cut, "stats": stats, "seed": seed}
+    about = {"n_classes": n_classes, "stride": stride, "width": width, "side": side}
+    model = over_pyramid(arch, body, stride, head, "easylearn.detection_model", about)
+    return model
+
+
+@registry.register("easylearn.detection_model")
+def _untrained(
+    arch: str | nn.Module, cut: int | None, stats: Stats | None, seed: int, n_classes: int, stride: int, width: int,
+    side: float,
+) -> PyramidModel:  # fmt: skip
+    """What a model file may ask for: no `pretrained`, which would read any other file, or fetch one."""
+    return detection_model(
+        arch, n_classes, stride=stride, width=width, side=side, pretrained=False, cut=cut, stats=stats, seed=seed
+    )
+
+
+@strict({"body": "arch", "model": "arch", "opt_func": "optimizer", "loss_func": "loss"}, Training)
+def detection_learner(
+    data: BoxData, arch: Body, *, stride: int = 4, width: int = 64, pretrained: Pretrained | None = None,
+    precompute: bool = False, cut: Cut | None = None, stats: Stats | None = None,
+    optimizer: OptimizerFn | None = None, clip: float | Literal["auto"] | None = "auto",
+    bn_freeze: bool | None = None, **options: Unpack[TrainingOptions],
+) -> Learner:  # fmt: skip
+    """A Learner of boxes: a body's maps of several sizes, and a head that finds objects by their centres.
+
+    With pretrained weights it starts frozen: only the decoder trains, until `learn.unfreeze()`. One of torchvision's
+    detectors, by its name, has two groups, and a loss of its own: "valid_loss" is then one minus the F score of what
+    it found.
+
+    Args:
+        data: images with boxes.
+        arch: a body's name such as "efficientnet_lite0", an `Arch`, a module of your own, or a learner whose body is
+            taken; or a detector of torchvision's, such as "fcos_resnet50_fpn" (`DETECTORS` has the names).
+        stride: pixels of a cell of the maps, 4 or 8: larger ones are quicker, and lose small objects.
+        width: channels of the decoder.
+        pretrained: True, False or a file of weights; None takes what the architecture says. See `vision_model`.
+        precompute: train the decoder on stored maps of the frozen body, in half precision, without augmentation.
+        cut: where a module of your own is cut.
+        stats: mean and standard deviation per channel; None takes those of the weights.
+        optimizer: AdamW by default.
+        clip: largest norm of the gradients; "auto" is 2.0 where the body is pretrained, no clipping otherwise.
+        bn_freeze: keep the body's batch-norm statistics while its weights train; None: where it is pretrained.
+
+    Raises:
+        ArgumentError: the body gives no maps of several sizes, or an argument is unknown.
+        WeightsError: the weights cannot be had; the message says where to put a file.
+    """
+    if not isinstance(data, BoxData):
+        raise ArgumentError(f"detection_learner needs BoxData, got {type(data).__name__}")
+    task, seed = data.task, options.get("seed", 0)
+    assert isinstance(task, Boxes)
+    how = {"precompute": precompute, "optimizer": optimizer, "clip": clip, "bn_freeze": bn_freeze}
+    if isinstance(arch, str) and (arch in DETECTORS or _names_a_detector(arch)):
+        check_detector(arch, data.size)
+        found = torchvision_detector(arch, len(task.names), pretrained, seed, task.most, task.overlap)
+        return dense_learner(data, found, pretrained is not False, **how, **options)  # type: ignore[arg-type]
+    data = copy.copy(data)
+    data.task = replace(task, stride=stride)
+    model = detection_model(
+        arch, len(task.names), stride=stride, width=width, side=_usual_side(data, stride), pretrained=pretrained,
+        cut=cut, stats=stats, seed=seed,
     )  # fmt: skip
-    stem, late, _ = whole.layer_groups()
-    body = pyramid(whole.body, finest=stride)
-    if body.strides[0] != stride:
-        raise ArgumentError(f"the finest map of this body is {body.strides[0]} times smaller than the image: stride=8?")
-    with scoped_rng(seed, "head"):
-        head = centre_head(body.channels, n_classes, width, side)
-    model = PyramidModel(body, head, [stem.modules, late.modules], whole.mean.tolist(), whole.std.tolist())
-    note = registry.describe(whole)
-    made = {"arch": note["args"]["arch"] if taken and "args" in note else registry.describe(arch)}
-    del made
-    return model.train()
+    return dense_learner(data, model, has_weights(arch, pretrained), **how, **options)  # type: ignore[arg-type]
+
+
+def _names_a_detector(arch: str) -> bool:
+    return any(word in arch.lower() for word in ("rcnn", "retinanet", "fcos", "ssd3", "ssdlite", "yolo", "detr"))
+
+
+def _usual_side(data: BoxData, stride: int) -> float:
+    """Half of the usual object's side in training, in cells."""
+    target = data.target("train")
+    boxes = target[target[..., 4] >= 0] if target is not None else torch.zeros(0, 5)
+    sides = (boxes[:, 2:4] - boxes[:, :2]).flatten()
+    return max(0.5, float(sides.median()) / 2 / stride) if len(sides) else 4.0

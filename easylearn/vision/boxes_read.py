@@ -253,7 +253,9 @@ def _boxed(given: Any, where: str, classes: Sequence[str]) -> Boxed:
     try:
         boxes = np.asarray(given, np.float64).reshape(-1, 5)
     except (TypeError, ValueError) as error:
-        raise DataError(f"{where}: boxes are rows of xmin, ymin, xmax, ymax and class, got {str(given)[:80]}") from error
+        raise DataError(
+            f"{where}: boxes are rows of xmin, ymin, xmax, ymax and class, got {str(given)[:80]}"
+        ) from error
     for k, box in enumerate(boxes):
         is_class = box[4] in range(len(classes))
         if not np.isfinite(box).all() or not is_class or box[2] <= box[0] or box[3] <= box[1]:
@@ -265,9 +267,7 @@ def _boxed(given: Any, where: str, classes: Sequence[str]) -> Boxed:
     return Boxed(boxes[:, :4], labels, tuple(f"{where} box {k}" for k in range(len(boxes))))
 
 
-def voc_boxes(
-    root: Path, images: str, annotations: str, sets: Sequence[str], difficult: bool
-) -> dict[str, Collected]:
+def voc_boxes(root: Path, images: str, annotations: str, sets: Sequence[str], difficult: bool) -> dict[str, Collected]:
     """The boxes of PASCAL VOC's XML files, one for each image, of each set in ImageSets/Main; of all if none is named.
 
     Pixels count from 1 there and include the last one: they become where a box begins and ends.

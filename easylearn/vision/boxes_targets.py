@@ -121,9 +121,7 @@ def _boxes(some: Sequence[str]) -> str:
     return f"{len(some):,} box{'' if len(some) == 1 else 'es'}"
 
 
-def _is_stored(
-    said: Boxed, shown: tuple[int, int], stored: tuple[int, int], way: int, exif: Exif, name: str
-) -> bool:
+def _is_stored(said: Boxed, shown: tuple[int, int], stored: tuple[int, int], way: int, exif: Exif, name: str) -> bool:
     """Whether boxes are those of the pixels as they lie in the file, which is shown otherwise."""
     if said.drawn_on is not None and said.drawn_on not in (shown, stored):
         raise DataError(

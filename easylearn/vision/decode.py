@@ -59,6 +59,7 @@ class ItemStage:
     channels: int = 3  # colour; 1 is grey
     crop_pct: float = 1.0  # "crop": the share of the shorter side that the model sees; the rest is cut at random
     max_pixels: int = field(default=MAX_PIXELS, repr=False)  # files with more are refused; the others' are the same
+    fill: tuple[int, ...] | None = None  # of each channel, what "pad" fills with; None reflects the image
 
     def __post_init__(self) -> None:
         if len(self.size) != 2 or min(self.size) < 1:
@@ -223,6 +224,14 @@ class ItemStage:
         out = (min(th, max(1, round(height * scale))), min(tw, max(1, round(width * scale))))
         return Placement((height, width), (th, tw), (th - out[0]) // 2, (tw - out[1]) // 2, out)
 
+    def _padded(self, pixels: npt.NDArray[np.uint8], sides: Sequence[tuple[int, int]]) -> npt.NDArray[np.uint8]:
+        """Pixels (c, h, w) with borders, reflected or filled."""
+        if self.fill is None:
+            return np.pad(pixels, sides, mode="reflect")
+        given = self.fill if len(self.fill) == len(pixels) else [round(sum(self.fill) / len(self.fill))] * len(pixels)
+        filled = [np.pad(plane, sides[1:], constant_values=value) for plane, value in zip(pixels, given, strict=True)]
+        return np.stack(filled)
+
     def _fit(self, pixels: Tensor) -> Tensor:
         """Crop, resize with antialiasing and pad; then bring the number of channels right."""
         _, height, width = pixels.shape
@@ -240,13 +249,25 @@ class ItemStage:
             pixels = F.interpolate(pixels[None], out, mode="bicubic", antialias=True)[0]
         if self.method == "pad" and out != (th, tw):
             sides = ((0, 0), (top, th - out[0] - top), (left, tw - out[1] - left))
-            pixels = torch.from_numpy(np.pad(pixels.numpy(), sides, mode="reflect"))
+            pixels = torch.from_numpy(self._padded(pixels.numpy(), sides))
         if pixels.shape[0] == 1 and self.channels == 3:
             pixels = pixels.expand(3, -1, -1)
         elif pixels.shape[0] == 3 and self.channels == 1:
             r, g, b = pixels.to(torch.int32)
             pixels = ((r * 19595 + g * 38470 + b * 7471 + 0x8000) >> 16).to(torch.uint8)[None]  # ITU-R 601, as Pillow
         return torch.from_numpy(np.ascontiguousarray(pixels.numpy()))  # torch would start threads in each of ours
+
+
+def orientation_of(source: AnyImage) -> int:
+    """Which way an image is to be turned to be looked at, as EXIF counts it: from 1, as it is, to 8."""
+    from PIL import Image
+
+    if isinstance(source, np.ndarray | Tensor):
+        return 1
+    if isinstance(source, Image.Image):
+        return int(source.getexif().get(_ORIENTATION, 1))
+    with no_warnings(), Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+        return int(image.getexif().get(_ORIENTATION, 1))
 
 
 def shape_of(source: AnyImage, name: str = "the image") -> tuple[int, int]:

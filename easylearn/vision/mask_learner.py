@@ -63,27 +63,48 @@ def segmentation_model(
     """
     if isinstance(decoder, str) and decoder not in DECODERS:
         raise ArgumentError(f"unknown decoder {decoder!r}. {did_you_mean(decoder, DECODERS)}")
-    noted: Any = arch
+
+    def head(channels: Sequence[int]) -> nn.Module:
+        return DECODERS[decoder][0](channels, n_out) if isinstance(decoder, str) else decoder
+
+    body = {"pretrained": pretrained, "cut": cut, "stats": stats, "seed": seed}
+    about = {"n_out": n_out, "decoder": decoder}
+    finest = DECODERS[decoder][1] if isinstance(decoder, str) else 4
+    return over_pyramid(arch, body, finest, head, "easylearn.segmentation_model", about)
+
+
+def over_pyramid(
+    arch: Body, how: Mapping[str, Any], finest: int, make_head: Callable[[Sequence[int]], nn.Module], name: str,
+    about: Mapping[str, Any],
+) -> PyramidModel:  # fmt: skip
+    """A body that gives its maps, and a head over them, with a note for files of what made both.
+
+    Args:
+        arch: see `segmentation_model`.
+        how: its pretrained, cut, stats and seed.
+        finest: how many times smaller than the image the finest map is.
+        make_head: from the channels of the maps.
+        name: of what is registered to make such a model again, from arch, cut, stats, seed and what is `about` the head.
+        about: plain values.
+    """
+    noted, cut, stats = arch, how["cut"], how["stats"]
     if isinstance(arch, Learner):
-        if pretrained is not None or cut is not None or stats is not None:
+        if how["pretrained"] is not None or cut is not None or stats is not None:
             raise ArgumentError(
                 "pretrained, cut and stats are those of the learner whose body is taken; leave them out"
             )
-        made, noted = _body_of(arch)
-        cut, stats = noted.get("cut"), noted.get("stats")
-        noted = noted.get("arch")
+        made, known = _body_of(arch)
+        noted, cut, stats = (known.get(n) for n in ("arch", "cut", "stats"))
     else:
-        made = vision_model(arch, 1, pretrained=pretrained, cut=cut, stats=stats, seed=seed, custom_head=nn.Identity())
-    finest = DECODERS[decoder][1] if isinstance(decoder, str) else 4
+        made = vision_model(arch, 1, custom_head=nn.Identity(), **how)
     body = pyramid(made.body, finest=finest)
-    with scoped_rng(seed, "head"):
-        head = DECODERS[decoder][0](body.channels, n_out) if isinstance(decoder, str) else decoder
+    with scoped_rng(how["seed"], "head"):
+        head = make_head(body.channels)
     n = len(made.mean)
     model = PyramidModel(body, head, made.body_groups, [0.0] * n, [1.0] * n).train()
     model.mean, model.std = made.mean, made.std
     if not callable(cut) and noted is not None:
-        about = {"arch": noted, "n_out": n_out, "decoder": decoder, "cut": cut, "stats": stats, "seed": seed}
-        registry.note(model, "easylearn.segmentation_model", about)
+        registry.note(model, name, {"arch": noted, "cut": cut, "stats": stats, "seed": how["seed"], **about})
     return model
 
 
