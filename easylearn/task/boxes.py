@@ -200,7 +200,7 @@ def _arrays(rows: Tensor) -> list[Any]:
 
 
 def _taken(found: Any, true: Any) -> Any:
-    """Which found boxes (k, 6) are the first, the surest ones before the others, to lie on a true one of their class."""
+    """Which found boxes (k, 6) are the first to lie on a true one of their class, the surest before the others."""
     right, true = np.zeros(len(found), bool), true[true[:, 4] >= 0]
     if not len(true) or not len(found):
         return right

@@ -160,9 +160,7 @@ class BoxData(PixelData):
         by_list = isinstance(valid, str)
         sets = [name for name in (train, valid if by_list else None) if isinstance(name, str)]
         if by_list and train is None:
-            raise ArgumentError(
-                f'valid={valid!r} names a list of images, so train= must name one, too, such as "train"'
-            )
+            raise ArgumentError(f'valid={valid!r} names a list of images, so train= must name one, too: "train", say')
         read = list(voc_boxes(root, images, annotations, sets, difficult).values())
         return cls._from_collected(read, root / images, root, valid, layout, how, size)
 
@@ -372,5 +370,5 @@ def settled_splits(given: Assembled, exif: Exif, notes: Sequence[str]) -> tuple[
         known = None if one.targets is None else settled
         splits[name] = BoxSplit(one.sources, known, one.ids, None, tuple(shapes))
     for note in told:
-        warnings.warn(note, EasyLearnWarning, stacklevel=6)
+        warnings.warn(note, EasyLearnWarning, stacklevel=7)
     return replace(given, splits=splits), told

@@ -11,12 +11,14 @@ import torch
 from torch import nn
 
 from ..errors import ArgumentError
+from ..keyed import scoped_rng
 from ..learning import Learner, Training, TrainingOptions
 from ..nn import registry
 from ..nn.centre import centre_head
 from ..nn.decoders import PyramidModel
 from ..options import strict
 from ..task import Boxes
+from ..train.gate import Gate
 from ..train.optim import OptimizerFn
 from .archs import Stats
 from .boxes_data import BoxData
@@ -122,7 +124,21 @@ def detection_learner(
         arch, len(task.names), stride=stride, width=width, side=_usual_side(data, stride), pretrained=pretrained,
         cut=cut, stats=stats, seed=seed,
     )  # fmt: skip
+    _check_grid(model, data.size, stride)
     return dense_learner(data, model, has_weights(arch, pretrained), **how, **options)  # type: ignore[arg-type]
+
+
+def _check_grid(model: PyramidModel, size: tuple[int, int], stride: int) -> None:
+    """Refuse a body whose maps have other cells than boxes are read by: its layers leave borders out."""
+    with Gate().evaluating(model), scoped_rng():
+        found = tuple(model(torch.zeros(1, len(model.mean), *size)).shape[2:])
+    wanted = tuple(-(-n // stride) for n in size)
+    if found != wanted:
+        raise ArgumentError(
+            f"the maps of this body are {found[0]} x {found[1]} cells for an image of {size[0]} x {size[1]} pixels, and "
+            f"cells of {stride} pixels would be {wanted[0]} x {wanted[1]}: take a body that keeps the borders of its "
+            "maps, such as a ResNet or an EfficientNet, or another stride"
+        )
 
 
 def _names_a_detector(arch: str) -> bool:

@@ -1,4 +1,4 @@
-"""BoxPreprocessor: images in which boxes are looked for, with borders of the mean: a reflection would double objects."""
+"""BoxPreprocessor: images in which boxes are looked for; their borders are the mean, since reflections are objects."""
 
 from __future__ import annotations
 

@@ -77,9 +77,7 @@ class TorchvisionDetector(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Boxes of images (b, 3, h, w), in their pixels."""
         if self.net.training:
-            raise ArgumentError(
-                "a detector of torchvision's has outputs in evaluation alone; in training it has a loss"
-            )
+            raise ArgumentError("a detector of torchvision's has outputs in evaluation alone, and a loss in training")
         out = x.new_zeros(len(x), self._most, 6)
         out[..., 5] = -1
         for row, found in zip(out, self.net(list(x)), strict=True):

@@ -84,8 +84,8 @@ def over_pyramid(
         how: its pretrained, cut, stats and seed.
         finest: how many times smaller than the image the finest map is.
         make_head: from the channels of the maps.
-        name: of what is registered to make such a model again, from arch, cut, stats, seed and what is `about` the head.
-        about: plain values.
+        name: of what is registered to make such a model again.
+        about: what that takes besides arch, cut, stats and seed: plain values.
     """
     noted, cut, stats = arch, how["cut"], how["stats"]
     if isinstance(arch, Learner):
