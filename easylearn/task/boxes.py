@@ -70,10 +70,10 @@ class Boxes(Task):
         if outputs[0].ndim == 4:
             return self.activate(torch.stack([*outputs]).mean(0))
         together = torch.cat([*probs], 1)
-        order = together[..., 4].argsort(1, descending=True, stable=True)
+        order = together[..., 4].argsort(dim=1, descending=True, stable=True)
         together = together.gather(1, order[..., None].expand(-1, -1, 6))
         score = together[..., 4] * survives(together[..., :4], together[..., 5], self.overlap)
-        kept = score.argsort(1, descending=True, stable=True)[:, : self.most, None].expand(-1, -1, 6)
+        kept = score.argsort(dim=1, descending=True, stable=True)[:, : self.most, None].expand(-1, -1, 6)
         return torch.cat([together[..., :4], score[..., None], together[..., 5:]], -1).gather(1, kept)
 
     def default_metrics(self) -> tuple[Metric, ...]:
