@@ -17,7 +17,12 @@ from easylearn.errors import ArgumentError, EasyLearnWarning
 
 Array = npt.NDArray[np.float64]
 # AP50 and AP by pycocotools 2.0.11 (areaRng all, maxDets 100) of `made(seed)`
-BY_COCO = {0: (0.330143417, 0.109428117), 1: (0.369128055, 0.136633995), 2: (0.379342171, 0.167794902), 3: (0.282935439, 0.111934230)}
+BY_COCO = {
+    0: (0.330143417, 0.109428117),
+    1: (0.369128055, 0.136633995),
+    2: (0.379342171, 0.167794902),
+    3: (0.282935439, 0.111934230),
+}
 
 
 def made(seed: int, n: int = 12, n_classes: int = 3, m: int = 9, k: int = 30) -> tuple[Array, Array]:

@@ -23,6 +23,7 @@ NEAR = 0.2  # cells this high on an object's hill learn its sides
 LEAST = 0.05  # cells: a side is no nearer
 FARTHEST = 8.0  # logarithm of cells: 3,000 of them are wider than any map
 SIDES = 5.0  # weight of the sides' loss beside that of the centres
+NO_PEAK = -1e4  # in place of the logit of a cell that a neighbour tops
 ROUNDS = 6  # of suppression: chains of so many boxes are resolved as one by one would
 
 
@@ -123,8 +124,8 @@ def found_boxes(maps: Tensor, stride: int, most: int, overlap: float) -> Tensor:
     """The boxes that maps stand for: (b, k, 6) of xmin, ymin, xmax, ymax, score and class, the surest first.
 
     Centres are cells that no neighbour tops. Of two boxes of a class that overlap too much the surer one stays, the
-    other gets a score of 0 (as one by one, in rounds that a graph can hold: arXiv 2005.03572). Boxes are in pixels of
-    the model's input.
+    other becomes a row of zeros (as one by one, in rounds that a graph can hold: arXiv 2005.03572). Boxes are in pixels
+    of the model's input.
 
     Args:
         maps: see this module.
@@ -133,7 +134,7 @@ def found_boxes(maps: Tensor, stride: int, most: int, overlap: float) -> Tensor:
         overlap: the IoU above which two boxes of a class are one object.
     """
     logits, (h, w) = maps[:, :-4].float(), maps.shape[2:]
-    peaks = logits.masked_fill(F.max_pool2d(logits, 3, 1, 1) > logits, -1e4)
+    peaks = logits.masked_fill(F.max_pool2d(logits, 3, 1, 1) > logits, NO_PEAK)
     best, at = peaks.flatten(1).topk(min(most, peaks[0].numel()), dim=1)
     cell = at % (h * w)
     label = torch.div(at, h * w, rounding_mode="floor")
@@ -141,8 +142,9 @@ def found_boxes(maps: Tensor, stride: int, most: int, overlap: float) -> Tensor:
     x, y = (cell % w).float() + 0.5, torch.div(cell, w, rounding_mode="floor").float() + 0.5
     sides = [(x - far[:, 0]).clamp(min=0), (y - far[:, 1]).clamp(min=0), (x + far[:, 2]).clamp(max=w)]
     boxes = torch.stack([*sides, (y + far[:, 3]).clamp(max=h)], -1) * stride
-    score = best.sigmoid() * survives(boxes, label, overlap)
-    return torch.cat([boxes, score[..., None], label.to(boxes.dtype)[..., None]], -1)
+    score = best.sigmoid() * (best > NO_PEAK) * survives(boxes, label, overlap)
+    found = torch.cat([boxes, score[..., None], label.to(boxes.dtype)[..., None]], -1)
+    return found * (score > 0).to(found.dtype)[..., None]
 
 
 def survives(boxes: Tensor, label: Tensor, overlap: float) -> Tensor:

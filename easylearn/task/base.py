@@ -59,6 +59,7 @@ class Task(ABC):
         lowest: targets must be above it.
         prediction, predictions: the classes of what is said of an item and of several; None is the usual ones.
         may_have_own_loss: a model with a method `loss(inputs, target)` is trained on that.
+        sorts_outputs: what is predicted of an item has an order that the last bits of numbers may change.
     """
 
     kind: ClassVar[str]
@@ -71,6 +72,7 @@ class Task(ABC):
     prediction: ClassVar[type[Any] | None] = None
     predictions: ClassVar[type[Any] | None] = None
     may_have_own_loss: ClassVar[bool] = False
+    sorts_outputs: ClassVar[bool] = False
 
     names: tuple[str, ...]
     metrics: tuple[Metric, ...] = None  # type: ignore[assignment]  # filled in when it is made
@@ -185,6 +187,12 @@ class Task(ABC):
             f"a file for another runtime gives probabilities, and a {self.kind} task has no `outputs_for` that turns "
             "them back into what its loss compares, so what quantizing or pruning costs cannot be measured"
         )
+
+    def difference(self, found: Tensor, wanted: Tensor) -> float:
+        """The largest difference between two predictions of some items, as a share of what is larger than 1."""
+        if self.predicts_numbers:  # whose unit may be anything
+            found, wanted = (self.outputs_for(x) for x in (found, wanted))
+        return float(((found - wanted).abs() / wanted.abs().clamp_min(1)).max())
 
     # -- loss and metrics ----------------------------------------------------------------------------------
 

@@ -41,6 +41,7 @@ class Boxes(Task):
 
     kind: ClassVar[str] = "boxes"
     may_have_own_loss: ClassVar[bool] = True
+    sorts_outputs: ClassVar[bool] = True
     prediction: ClassVar[type[Any] | None] = BoxPrediction
     predictions: ClassVar[type[Any] | None] = BoxPredictions
     instead: ClassVar[str] = "images have any number of boxes: use report(), calibration() or top_losses()"
@@ -60,6 +61,15 @@ class Boxes(Task):
     def n_out(self) -> int:
         """How many numbers the model gives for a cell: one per class, and four sides."""
         return len(self.names) + 4
+
+    def difference(self, found: Tensor, wanted: Tensor) -> float:
+        """See `Task.difference`: a box is compared with the nearest one; where there is none, its score is the error."""
+
+        def apart(a: Tensor, b: Tensor) -> Tensor:
+            far = (a[:, :, None] - b[:, None]).abs() / a[:, :, None].abs().clamp_min(1)
+            return torch.minimum(far.amax(-1).amin(-1), a[..., 4])
+
+        return float(torch.stack([apart(found, wanted), apart(wanted, found)]).max())
 
     def takes(self, shape: tuple[int, ...]) -> bool:
         """See `Task.takes`: maps, or found boxes."""

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from easylearn.errors import ArgumentError, DataError
 from easylearn.metrics import Metric
-from easylearn.task import BoxPrediction, BoxPredictions, Boxes, Prediction, Predictions, Task, boxes
+from easylearn.task import Boxes, BoxPrediction, BoxPredictions, Prediction, Predictions, Task, boxes
 from easylearn.task.placement import Placement
 
 TASK = boxes(["cat", "dog"])
@@ -121,7 +121,10 @@ def test_predictions_are_in_the_pixels_of_the_image() -> None:
     assert isinstance(one, BoxPrediction) and one.label == ("dog", "cat")
     np.testing.assert_allclose(one.boxes, [[0, 0, 200, 100], [100, 12.5, 200, 43.75]])
     frame = one.to_frame()
-    assert list(frame) == ["xmin", "ymin", "xmax", "ymax", "label", "score"] and frame["label"].tolist() == ["dog", "cat"]
+    assert list(frame) == ["xmin", "ymin", "xmax", "ymax", "label", "score"] and frame["label"].tolist() == [
+        "dog",
+        "cat",
+    ]
     assert one.to_dict() == {"cat": 1.0, "dog": 1.0} and "cat 1, dog 1" in repr(one)
     assert one.rows(TASK)[0] == ["0", "0", "200", "100", "dog", "0.9"]
 

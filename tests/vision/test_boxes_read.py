@@ -144,7 +144,9 @@ def test_boxes_outside_are_left_out_and_cut(folder: Path) -> None:
     words = [str(w.message) for w in told]
     assert "1 box outside of the image left out, the first: row 6" in words[0] and "in 64 x 48" in words[0]
     assert "1 box reaching out of the image cut off, the first: row 7" in words[1]
-    assert all_boxes(data)["c.png"][1] == [50.0, 40.0, 64.0, 48.0, 0.0] and all_boxes(data)["b.png"] == EXPECTED["b.png"]
+    assert (
+        all_boxes(data)["c.png"][1] == [50.0, 40.0, 64.0, 48.0, 0.0] and all_boxes(data)["b.png"] == EXPECTED["b.png"]
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         read(folder, table(("d.png", 0, 0, 64.9, 48, "cat")))  # a pixel too many is how some count
@@ -202,7 +204,9 @@ class TestExif:
             assert all_boxes(data)["b.png"][0][:4] == expected
 
 
-def write_coco(folder: Path, rows: list[tuple[Any, ...]] = ROWS, sizes: dict[str, Any] | None = None, **more: Any) -> None:
+def write_coco(
+    folder: Path, rows: list[tuple[Any, ...]] = ROWS, sizes: dict[str, Any] | None = None, **more: Any
+) -> None:
     names = sorted({r[0] for r in rows})
     kinds = {"cat": 7, "dog": 3}
     given: dict[str, Any] = {
@@ -260,7 +264,9 @@ class TestCoco:
 
     def test_boxes_of_an_image_of_another_size(self, folder: Path) -> None:
         write_coco(folder, sizes={"a.png": (96, 128)})
-        with pytest.raises(DataError, match=r"a\.png: its boxes were drawn on an image of 128 x 96, and the file has 64 x"):
+        with pytest.raises(
+            DataError, match=r"a\.png: its boxes were drawn on an image of 128 x 96, and the file has 64 x"
+        ):
             BoxData.from_coco(folder, "all.json", size=48)
 
 
