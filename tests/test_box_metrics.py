@@ -34,7 +34,8 @@ def made(seed: int, n: int = 12, n_classes: int = 3, m: int = 9, k: int = 30) ->
         low, size = rng.uniform(0, 80, (n_true, 2)), rng.uniform(5, 40, (n_true, 2))
         label = rng.integers(0, n_classes, n_true)
         true[i, :n_true] = np.c_[low, low + size, label]
-        boxes, classes = rng.uniform(0, 50, (n_found, 4)) + [0, 0, 50, 50], rng.integers(0, n_classes, n_found)
+        boxes = rng.uniform(0, 50, (n_found, 4)) + np.array([0, 0, 50, 50])
+        classes = rng.integers(0, n_classes, n_found)
         if n_true:
             source = rng.integers(0, n_true, n_found)
             boxes = np.c_[low, low + size][source] + rng.normal(0, 3, (n_found, 4))

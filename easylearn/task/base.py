@@ -162,7 +162,7 @@ class Task(ABC):
         return not known or shape == (self.n_out,) or (shape == () and self.n_out == 1)
 
     def averaged(self, outputs: Sequence[Tensor], probs: Tensor) -> Tensor:
-        """What several views of items say together: by a model's `outputs`, one of each, and their `probs`, (v, n, ...)."""
+        """What several views say together: by a model's `outputs`, one of each view, and their `probs`, (v, n, ...)."""
         return probs.mean(0)
 
     def in_table(self, probs: Tensor) -> Tensor:

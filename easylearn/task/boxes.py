@@ -63,7 +63,7 @@ class Boxes(Task):
         return len(self.names) + 4
 
     def difference(self, found: Tensor, wanted: Tensor) -> float:
-        """See `Task.difference`: a box is compared with the nearest one; where there is none, its score is the error."""
+        """See `Task.difference`: each box is compared with the nearest; where none is near, its score is the error."""
 
         def apart(a: Tensor, b: Tensor) -> Tensor:
             far = (a[:, :, None] - b[:, None]).abs() / a[:, :, None].abs().clamp_min(1)

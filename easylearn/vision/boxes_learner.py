@@ -135,7 +135,7 @@ def _check_grid(model: PyramidModel, size: tuple[int, int], stride: int) -> None
     wanted = tuple(-(-n // stride) for n in size)
     if found != wanted:
         raise ArgumentError(
-            f"the maps of this body are {found[0]} x {found[1]} cells for an image of {size[0]} x {size[1]} pixels, and "
+            f"the maps of this body are {found[0]} x {found[1]} cells for an image of {size[0]} x {size[1]} pixels; "
             f"cells of {stride} pixels would be {wanted[0]} x {wanted[1]}: take a body that keeps the borders of its "
             "maps, such as a ResNet or an EfficientNet, or another stride"
         )

@@ -62,7 +62,8 @@ def moved_both(transform: Transform, n: int = 60) -> tuple[Array, Array, np.ndar
     ("transform", "least"),
     [
         (Flip(1.0), 0.999), (Dihedral(), 0.999), (Rotate(10.0, p=1.0), 0.90), (Rotate(30.0, p=1.0), 0.90),
-        (Zoom(1.3, p=1.0), 0.93), (Shift(0.1, p=1.0), 0.93), (RandomResizedCrop(0.5), 0.90), (Perspective(0.2, p=1.0), 0.88),
+        (Zoom(1.3, p=1.0), 0.93), (Shift(0.1, p=1.0), 0.93), (RandomResizedCrop(0.5), 0.90),
+        (Perspective(0.2, p=1.0), 0.88),
     ],
     ids=lambda v: type(v).__name__ + str(getattr(v, "degrees", "")) if isinstance(v, Transform) else None,
 )  # fmt: skip

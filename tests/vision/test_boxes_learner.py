@@ -18,6 +18,8 @@ from easylearn.data.loaders import TensorData
 from easylearn.errors import ArgumentError, WeightsError
 from easylearn.learning import Learner
 from easylearn.task import BoxPrediction, BoxPredictions, single_label
+from easylearn.train.callback import Callback
+from easylearn.train.state import Pause, Run
 from easylearn.vision.augment import Dihedral, Flip
 from easylearn.vision.boxes_data import BoxData
 from easylearn.vision.boxes_learner import detection_learner, detection_model
@@ -41,6 +43,11 @@ def scenes(n: int, seed: int = 0, size: tuple[int, int] = (64, 96)) -> tuple[np.
     return x, y
 
 
+def large(n: int) -> np.ndarray:
+    """Images of twice the size."""
+    return scenes(n, 5)[0].repeat(2, 1).repeat(2, 2)
+
+
 def body() -> nn.Sequential:
     """A net whose maps are 4, 8, 16 and 32 times smaller than the image."""
     torch.manual_seed(0)
@@ -52,9 +59,26 @@ def body() -> nn.Sequential:
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 2))
 
 
-def data_of(n: int = 48, augment: Any = "none", **how: Any) -> BoxData:
+class Stop(Callback):
+    """Ends a run at its third step, once."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def on_batch_end(self, run: Run) -> None:
+        if run.step == 3 and not self.asked:
+            self.asked, run.stop_reason = True, Pause("enough")
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"asked": True}
+
+    def load_state_dict(self, state: Any) -> None:
+        self.asked = state["asked"]
+
+
+def data_of(n: int = 48, augment: Any = "none", n_valid: int = 16, **how: Any) -> BoxData:
     given = {"classes": ["square", "bar"], "batch_size": 8, "augment": augment, "workers": 0, **how}
-    return BoxData.from_arrays(scenes(n), scenes(16, 1), **given)
+    return BoxData.from_arrays(scenes(n), scenes(n_valid, 1), **given)
 
 
 def learner(data: BoxData | None = None, **how: Any) -> Learner:
@@ -123,12 +147,12 @@ def test_boxes_move_with_their_images_in_training() -> None:
 def test_lr_find_puts_everything_back() -> None:
     learn = learner()
     before = {n: t.clone() for n, t in learn.model.state_dict().items()}
-    curve = learn.lr_find(n_steps=8)
+    curve = learn.lr_find(n_steps=12)
     assert len(curve.losses) > 1
     assert all(torch.equal(before[n], t) for n, t in learn.model.state_dict().items())
 
 
-@pytest.mark.parametrize("kind", ["centre", "torchvision"])
+@pytest.mark.parametrize("kind", ["centre", pytest.param("torchvision", marks=pytest.mark.slow)])
 def test_a_resumed_run_is_the_same_to_the_bit(kind: str, tmp_path: Path) -> None:
     if kind == "torchvision":
         small = {"size": 64}
@@ -139,26 +163,9 @@ def test_a_resumed_run_is_the_same_to_the_bit(kind: str, tmp_path: Path) -> None
         make = lambda: learner(data_of(32, [Dihedral()]))  # noqa: E731
     whole, cut, again = make(), make(), make()
     whole.fit(1e-3, 2)
-    from easylearn.train.callback import Callback
-    from easylearn.train.state import Pause, Run
-
-    class Stop(Callback):
-        changes_steps = False
-
-        def on_batch_end(self, run: Run) -> None:
-            if run.step == 3:
-                run.stop_reason = Pause("enough")
-
-    with pytest.warns() if False else _nothing():
-        cut.fit(1e-3, 2, checkpoint=tmp_path / "run", every=1, callbacks=[Stop()])
-        again.resume(tmp_path / "run")
+    cut.fit(1e-3, 2, checkpoint=tmp_path / "run", every=1, callbacks=[Stop()])
+    again.resume(tmp_path / "run", callbacks=[Stop()])
     assert all(torch.equal(t, again.model.state_dict()[n]) for n, t in whole.model.state_dict().items())
-
-
-def _nothing() -> Any:
-    from contextlib import nullcontext
-
-    return nullcontext()
 
 
 def test_views_are_laid_back(trained: Learner) -> None:
@@ -181,13 +188,11 @@ def test_sides_change_places_with_the_image() -> None:
 
     expected = found_boxes(maps, 4, 20, 0.9)
     for k, way in enumerate(how.ways, 1):
-        inverse = np.array(way.rows)[:, :2].T  # the view in which these maps would have been seen
         laid = _laid_maps(maps, way)
         undone = how.undo_view(k, laid)
         torch.testing.assert_close(undone, maps)
         boxes = how.undo_view(k, found_boxes(laid, 4, 20, 0.9))
         torch.testing.assert_close(_sorted(boxes), _sorted(expected), atol=1e-3, rtol=1e-4)
-        del inverse
 
 
 def _laid_maps(maps: Tensor, way: Any) -> Tensor:
@@ -220,16 +225,16 @@ def test_mistakes_are_shown(trained: Learner, tmp_path: Path) -> None:
 def test_files(trained: Learner, tmp_path: Path) -> None:
     file = trained.export(tmp_path / "shapes.easylearn").path
     predictor = load_predictor(file)
-    x, y = scenes(3, 5, (128, 192))
+    x = large(3)
     said, ours = predictor.predict(x), trained.predict(x)
     assert isinstance(said, BoxPredictions) and torch.equal(said.probs, ours.probs)
     assert said[0].to_frame()[["xmin", "xmax"]].to_numpy().max() > 96  # pixels of the image itself
     one = predictor.predict(x[0])
-    assert isinstance(one, BoxPrediction) and one.to_frame().equals(said[0].to_frame())
+    assert isinstance(one, BoxPrediction) and one.label == said[0].label
+    np.testing.assert_allclose(one.boxes, said[0].boxes, atol=1e-3)
     assert torch.equal(predictor.tta(x, 2).probs, _tta(trained, x))
     again = load_learner(file, data=data_of(), progress=False)
     again.fit(1e-4, 1)
-    del y
 
 
 def _tta(trained: Learner, x: np.ndarray) -> Tensor:
@@ -250,18 +255,14 @@ def _with(trained: Learner, data: BoxData) -> Learner:
 def test_the_command_line_writes_boxes(trained: Learner, tmp_path: Path) -> None:
     file = trained.export(tmp_path / "shapes.easylearn").path
     (tmp_path / "images").mkdir()
-    x, _ = scenes(2, 7, (128, 192))
+    x = large(2)
     for k, image in enumerate([*x, np.full((64, 96, 3), 20, np.uint8)]):
         Image.fromarray(image).save(tmp_path / "images" / f"{k}.png")
     assert main(["predict", str(file), str(tmp_path / "images"), "--out", str(tmp_path / "out.csv")]) == 0
     with open(tmp_path / "out.csv", newline="") as given:
         rows = list(csv.DictReader(given))
-    assert {r["id"] for r in rows} == {"0.png", "1.png", "2.png"} and list(rows[0])[1:5] == [
-        "xmin",
-        "ymin",
-        "xmax",
-        "ymax",
-    ]
+    assert {r["id"] for r in rows} == {"0.png", "1.png", "2.png"}
+    assert list(rows[0]) == ["id", "xmin", "ymin", "xmax", "ymax", "label", "score"]
     assert [r["label"] for r in rows if r["id"] == "2.png"] == [""]  # nothing was found
     assert max(float(r["xmax"]) for r in rows if r["xmax"]) > 96
 
@@ -297,45 +298,71 @@ def test_what_is_refused() -> None:
     data = data_of(8)
     with pytest.raises(ArgumentError, match="stride is one of"):
         detection_model(body(), 2, stride=16)
+    rows = TensorData((torch.zeros(4, 3), torch.tensor([0, 1, 0, 1])), None, single_label(["a", "b"]))
     with pytest.raises(ArgumentError, match="needs BoxData, got TensorData"):
-        detection_learner(TensorData((torch.zeros(4, 3), torch.tensor([0, 1, 0, 1])), None, single_label(["a", "b"])), "x")  # type: ignore[arg-type]  # fmt: skip
+        detection_learner(rows, "resnet18")  # type: ignore[arg-type]
     with pytest.raises(ArgumentError, match=r"yolov3.*ultralytics.*not of torchvision"):
         detection_learner(data, "yolov3")
     with pytest.raises(ArgumentError, match="fcos_resnet50_fpn"):
         detection_learner(data, "fcos_resnet50")
     with pytest.raises(ArgumentError, match="takes images of 300 x 300 pixels alone, and the data gives 64 x 96"):
         detection_learner(data, "ssd300_vgg16")
-    with pytest.raises(ArgumentError, match="no cells|cells of 4 pixels"):
+    with pytest.raises(ArgumentError, match="cells of 4 pixels"):
         detection_learner(data, "squeezenet1_1", pretrained=False)
     with pytest.raises(WeightsError, match="no file of weights"):
         detection_learner(data, "fcos_resnet50_fpn", pretrained="nowhere.pth")
 
 
+class Guess(nn.Module):
+    """A model with a loss of its own: it says the same box of every image, and learns where."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.box = nn.Parameter(torch.tensor([10.0, 10.0, 20.0, 20.0]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        row = torch.cat([self.box, torch.tensor([0.9, 0.0])])
+        return row.expand(len(x), 1, 6)
+
+    def loss(self, inputs: tuple[Tensor, ...], target: Tensor) -> Tensor:
+        return (self.box - target[:, 0, :4]).abs().mean()
+
+
+def test_a_model_with_a_loss_of_its_own() -> None:
+    learn = Learner(data_of(16, [Flip()]), Guess(), progress=False)
+    record = learn.fit(1.0, 3)
+    assert record.epochs[-1]["train_loss"] < record.epochs[0]["train_loss"] and 0 <= record.last["valid_loss"] <= 1
+    said = learn.tta(1)
+    assert said.probs.shape == (16, 2, 6) and learn.predict()[0].to_frame()["label"].tolist() == ["square"]
+    assert learn.interpret().top_losses(2)["boxes"].tolist() == [2, 2]
+
+
 class TestTorchvision:
     NAME = "fasterrcnn_mobilenet_v3_large_320_fpn"
 
+    @pytest.mark.slow  # 15 s
     def test_it_trains_predicts_and_goes_into_files(self, tmp_path: Path) -> None:
-        learn = detection_learner(data_of(16, [Flip()]), self.NAME, pretrained=False, progress=False)
+        learn = detection_learner(data_of(6, [Flip()], 4, batch_size=3), self.NAME, pretrained=False, progress=False)
         assert [g.name for g in learn.layer_groups] == ["body", "head"]
         record = learn.fit(1e-3, 1)
         assert np.isfinite(record.last["train_loss"]) and 0 <= record.last["valid_loss"] <= 1
         said = learn.predict()
-        assert isinstance(said, BoxPredictions) and said.probs.shape == (16, 100, 6)
+        assert isinstance(said, BoxPredictions) and said.probs.shape == (4, 100, 6)
         predictor = load_predictor(learn.export(tmp_path / "m.easylearn").path)
         x, _ = scenes(2, 3)
         assert torch.equal(predictor.predict(x).probs, learn.predict(x).probs)
-        assert learn.tta(1).probs.shape == (16, 100, 6)
+        assert learn.tta(1).probs.shape == (4, 100, 6)
 
     def test_its_loss_is_the_sum_of_torchvisions(self) -> None:
         model = TorchvisionDetector(self.NAME, 2).train()
         x = torch.randn(2, 3, 64, 96)
         target = torch.tensor([[[4.0, 4.0, 30.0, 30.0, 1.0]], [[0.0, 0.0, 0.0, 0.0, -1.0]]])
         torch.manual_seed(0)
-        ours = model.loss((x,), target)
+        ours = model.loss((x,), target).detach()
         given = [{"boxes": target[0, :, :4], "labels": torch.tensor([2])}]
         given += [{"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)}]
         torch.manual_seed(0)
-        assert float(ours) == pytest.approx(float(sum(model.net(list(x), given).values())))
+        assert float(ours) == pytest.approx(sum(float(v.detach()) for v in model.net(list(x), given).values()))
         with pytest.raises(ArgumentError, match="in evaluation alone"):
             model(x)
 
@@ -343,19 +370,17 @@ class TestTorchvision:
     @pytest.mark.parametrize("name", DETECTORS)
     def test_every_one_of_them(self, name: str) -> None:
         side = {"ssd300_vgg16": 300, "ssdlite320_mobilenet_v3_large": 320}.get(name, 64)
-        data = data_of(4, size=side, batch_size=2)
+        data = data_of(4, n_valid=2, size=side, batch_size=2)
         learn = detection_learner(data, name, pretrained=False, progress=False)
         learn.fit(1e-4, 1)
-        assert learn.predict().probs.shape == (16, 100, 6)
+        assert learn.predict().probs.shape == (2, 100, 6)
 
     def test_weights_but_for_the_last_layers(self, tmp_path: Path) -> None:
         coco = TorchvisionDetector(self.NAME, 90)
         torch.save(coco.net.state_dict(), tmp_path / "coco.pth")
         learn = detection_learner(data_of(8), self.NAME, pretrained=str(tmp_path / "coco.pth"), progress=False)
         theirs, ours = coco.net.state_dict(), learn.model.net.state_dict()  # type: ignore[union-attr]
-        same = [n for n in ours if torch.equal(ours[n], theirs[n])] if False else [
-            n for n in ours if ours[n].shape == theirs[n].shape and torch.equal(ours[n], theirs[n])
-        ]  # fmt: skip
+        same = [n for n in ours if ours[n].shape == theirs[n].shape and torch.equal(ours[n], theirs[n])]
         assert len(ours) - len(same) == 4 and not learn.layer_groups[0].trainable
         torch.save({"x": torch.zeros(1)}, tmp_path / "other.pth")
         with pytest.raises(WeightsError, match="not of fasterrcnn"):

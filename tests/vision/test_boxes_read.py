@@ -83,9 +83,9 @@ def test_splits_by_a_column(folder: Path) -> None:
     data = read(folder, df, split_col="part")
     assert [list(all_boxes(data, s)) for s in data.splits] == [["a.png", "b.png"], ["c.png", "e.png"], ["d.png"]]
     df.loc[1, "part"] = "test"
-    with pytest.raises(DataError, match="row 1.*of the test split, and was of the train split"):
+    with pytest.raises(DataError, match=r"row 1.*of the test split, and was of the train split"):
         read(folder, df, split_col="part")
-    with pytest.raises(DataError, match="row 0.*'somewhere' is none of train, valid and test"):
+    with pytest.raises(DataError, match=r"row 0.*'somewhere' is none of train, valid and test"):
         read(folder, df.assign(part="somewhere"), split_col="part")
 
 
@@ -204,14 +204,13 @@ class TestExif:
             assert all_boxes(data)["b.png"][0][:4] == expected
 
 
-def write_coco(
-    folder: Path, rows: list[tuple[Any, ...]] = ROWS, sizes: dict[str, Any] | None = None, **more: Any
-) -> None:
+def write_coco(folder: Path, sizes: dict[str, Any] | None = None, **more: Any) -> None:
+    rows, sides = ROWS, ("height", "width")
     names = sorted({r[0] for r in rows})
     kinds = {"cat": 7, "dog": 3}
     given: dict[str, Any] = {
         "images": [
-            {"id": 10 + k, "file_name": n, **dict(zip(("height", "width"), (sizes or {}).get(n, (48, 64)), strict=True))}
+            {"id": 10 + k, "file_name": n, **dict(zip(sides, (sizes or {}).get(n, (48, 64)), strict=True))}
             for k, n in enumerate(names)
         ],
         "annotations": [
@@ -242,7 +241,8 @@ class TestCoco:
     @pytest.mark.parametrize(
         ("more", "why"),
         [
-            ({"images": 3}, "must hold lists of images"), ({"categories": []}, "category 7, which the file does not list"),
+            ({"images": 3}, "must hold lists of images"),
+            ({"categories": []}, "category 7, which the file does not list"),
             ({"images": []}, "image 10, which the file does not list"), ({"images": [{"id": 1}]}, "no 'file_name'"),
             ({"annotations": [{"image_id": 10, "category_id": 7, "bbox": [1, 2]}]}, r"bbox must be \[xmin"),
             ({"annotations": [{"image_id": 10, "category_id": 7, "bbox": [1, 2, "x", 4]}]}, "'bbox' is 'x'"),
@@ -264,9 +264,7 @@ class TestCoco:
 
     def test_boxes_of_an_image_of_another_size(self, folder: Path) -> None:
         write_coco(folder, sizes={"a.png": (96, 128)})
-        with pytest.raises(
-            DataError, match=r"a\.png: its boxes were drawn on an image of 128 x 96, and the file has 64 x"
-        ):
+        with pytest.raises(DataError, match=r"a\.png: its boxes were drawn on an image of 128 x 96, and the file"):
             BoxData.from_coco(folder, "all.json", size=48)
 
 
