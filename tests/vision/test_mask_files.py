@@ -126,7 +126,7 @@ def test_files_that_cannot_be_masks_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"gone\.png cannot be read"):
         NUMBERS.read(str(tmp_path / "gone.png"), str(tmp_path / "gone.png"))
     Image.fromarray(np.array([[0, 40000]], np.uint16)).save(tmp_path / "instances.png")
-    with pytest.raises(DataError, match="40000.*instances"):
+    with pytest.raises(DataError, match=r"40000.*instances"):
         NUMBERS.read(str(tmp_path / "instances.png"), "instances.png")
 
 
