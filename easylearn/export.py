@@ -28,6 +28,7 @@ from .train.strategy import SingleDevice
 from .vision import mask_learner as _mask_learner  # noqa: F401 - register what builds the models of images
 from .vision import model as _vision_model  # noqa: F401
 from .vision.dense import DensePreprocessor
+from .vision.made_images import MadePreprocessor
 from .vision.preprocess import ImagePreprocessor
 
 MOST_ITEMS = 2**20  # in a batch that a file may ask for
@@ -37,6 +38,7 @@ _KINDS: Mapping[str, type[Preprocessor]] = {
     for kind in (
         ImagePreprocessor,
         DensePreprocessor,
+        MadePreprocessor,
         TablePreprocessor,
         TextPreprocessor,
         StreamPreprocessor,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from .accumulate import Accumulator
 from .base import LossFn, Task
 from .exclusive import ExclusiveTask, SingleLabel, single_label
+from .image import ImagePrediction, ImageTask
 from .mask import Masks, masks
 from .mask_predictions import MaskPrediction, MaskPredictions
 from .multi_label import MultiLabel, multi_label
@@ -17,6 +18,8 @@ __all__ = [
     "NO_TARGET",
     "Accumulator",
     "ExclusiveTask",
+    "ImagePrediction",
+    "ImageTask",
     "LossFn",
     "MaskPrediction",
     "MaskPredictions",

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..data.loaders import first_outputs
 from ..errors import ArgumentError, did_you_mean
@@ -15,7 +15,7 @@ from ..keyed import scoped_rng
 from ..learning import Learner, Training, TrainingOptions
 from ..nn import registry
 from ..nn.body_head import BodyHead
-from ..nn.decoders import LightDecoder, PyramidModel, UnetDecoder
+from ..nn.decoders import LightDecoder, PyramidModel, RefiningModel, UnetDecoder, last_convolution
 from ..options import strict
 from ..train.optim import OptimizerFn, adamw
 from .archs import Arch, Stats, get_arch
@@ -39,7 +39,7 @@ DECODERS: Mapping[str, tuple[Callable[[Sequence[int], int], nn.Module], int]] = 
 @strict({"num_classes": "n_out", "encoder": "arch"})
 def segmentation_model(
     arch: Body, n_out: int, decoder: Decoder = "light", *, pretrained: Pretrained | None = None, cut: Cut | None = None,
-    stats: Stats | None = None, seed: int = 0,
+    stats: Stats | None = None, adds: bool = False, seed: int = 0,
 ) -> PyramidModel:  # fmt: skip
     """A body that gives its maps, with its pretrained weights, and a new decoder over them.
 
@@ -49,6 +49,7 @@ def segmentation_model(
         decoder: "light" (1x1 convolutions, summed top down, one 3x3 at a quarter of the size), "unet" (at half), or a
             module of your own that takes the list of maps, the finest first.
         pretrained, cut, stats: see `vision_model`; of a learner's body they are as there.
+        adds: give an image, at the size of the one that came in, by what is to be added to it; see `RefiningModel`.
         seed: of random weights.
 
     Returns:
@@ -77,22 +78,26 @@ def segmentation_model(
     finest = DECODERS[decoder][1] if isinstance(decoder, str) else 4
     body = pyramid(made.body, finest=finest)
     with scoped_rng(seed, "head"):
-        head = DECODERS[decoder][0](body.channels, n_out) if isinstance(decoder, str) else decoder
+        times = body.strides[0] if adds and isinstance(decoder, str) else 1
+        head = DECODERS[decoder][0](body.channels, n_out * times**2) if isinstance(decoder, str) else decoder
     n = len(made.mean)
-    model = PyramidModel(body, head, made.body_groups, [0.0] * n, [1.0] * n).train()
+    parts = body, head, made.body_groups, [0.0] * n, [1.0] * n
+    model = RefiningModel(*parts, times).train() if adds else PyramidModel(*parts).train()
     model.mean, model.std = made.mean, made.std
     if not callable(cut) and noted is not None:
-        about = {"arch": noted, "n_out": n_out, "decoder": decoder, "cut": cut, "stats": stats, "seed": seed}
+        about = {
+            "arch": noted, "n_out": n_out, "decoder": decoder, "cut": cut, "stats": stats, "adds": adds, "seed": seed,
+        }  # fmt: skip
         registry.note(model, "easylearn.segmentation_model", about)
     return model
 
 
 @registry.register("easylearn.segmentation_model")
 def _untrained(
-    arch: str | nn.Module, n_out: int, decoder: Decoder, cut: int | None, stats: Stats | None, seed: int
+    arch: str | nn.Module, n_out: int, decoder: Decoder, cut: int | None, stats: Stats | None, adds: bool, seed: int
 ) -> PyramidModel:
     """What a model file may ask for: no `pretrained`, which would read any other file, or fetch one."""
-    return segmentation_model(arch, n_out, decoder, pretrained=False, cut=cut, stats=stats, seed=seed)
+    return segmentation_model(arch, n_out, decoder, pretrained=False, cut=cut, stats=stats, adds=adds, seed=seed)
 
 
 def _body_of(learn: Learner) -> tuple[BodyHead, dict[str, Any]]:
@@ -150,15 +155,19 @@ def segmentation_learner(
     model = segmentation_model(
         body, data.task.n_out, decoder, pretrained=pretrained, cut=cut, stats=stats, seed=options.get("seed", 0)
     )
-    outputs = first_outputs(data)
-    last = next((m for m in reversed([*model.head.modules()]) if isinstance(m, nn.Conv2d)), None)
-    if outputs is not None and last is not None and last.bias is not None and last.bias.shape == outputs.shape:
-        with torch.no_grad():
-            last.bias.copy_(outputs)
+    begin_decoder_at(model.head, first_outputs(data))
     return dense_learner(
         data, model, has_weights(body, pretrained), precompute=precompute, optimizer=optimizer, clip=clip,
         bn_freeze=bn_freeze, **options,
     )  # fmt: skip
+
+
+def begin_decoder_at(decoder: nn.Module, outputs: Tensor | None) -> None:
+    """Let a new decoder begin near some `outputs`, (n_out,), at every pixel; None leaves it as it is."""
+    last = last_convolution(decoder)
+    if outputs is not None and last is not None and last.bias is not None and last.bias.shape == outputs.shape:
+        with torch.no_grad():
+            last.bias.copy_(outputs)
 
 
 def has_weights(body: Body, pretrained: Pretrained | None) -> bool:

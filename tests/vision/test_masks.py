@@ -107,7 +107,7 @@ def test_arrays() -> None:
     assert binary.task.values == (0, 255) and binary.classes == ("background", "object")
     with pytest.raises(DataError, match="10 images but 9 masks"):
         MaskData.from_arrays((x, y[:9]), codes=CODES)
-    with pytest.raises(DataError, match=r"the mask of train\[0\].*24 x 31"):
+    with pytest.raises(DataError, match=r"the mask of train\[\d\].*24 x 31"):
         MaskData.from_arrays((x, y[:, :, :31]), codes=CODES)
 
 
@@ -204,7 +204,7 @@ def test_fingerprints_follow_masks_and_keys_follow_images() -> None:
     x, y = arrays()
     a = MaskData.from_arrays((x, y), codes=CODES, valid=None)
     other = y.copy()
-    other[0, 0, 0] = 1
+    other[0, 20, 30] = 1
     b = MaskData.from_arrays((x, other), codes=CODES, valid=None)
     assert a.fingerprint("train") != b.fingerprint("train") and a.item_keys("train") == b.item_keys("train")
 
