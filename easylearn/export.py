@@ -30,6 +30,7 @@ from .vision import mask_learner as _mask_learner  # noqa: F401 - register what 
 from .vision import model as _vision_model  # noqa: F401
 from .vision.boxes_preprocess import BoxPreprocessor
 from .vision.dense import DensePreprocessor
+from .vision.made_images import MadePreprocessor
 from .vision.preprocess import ImagePreprocessor
 
 MOST_ITEMS = 2**20  # in a batch that a file may ask for
@@ -40,6 +41,7 @@ _KINDS: Mapping[str, type[Preprocessor]] = {
         ImagePreprocessor,
         DensePreprocessor,
         BoxPreprocessor,
+        MadePreprocessor,
         TablePreprocessor,
         TextPreprocessor,
         StreamPreprocessor,

@@ -60,7 +60,7 @@ class FocalLoss:
         loss = -(rest**self.gamma) * log_p
         if target.is_floating_point():
             return (loss * target).sum(-1).mean()
-        return loss.gather(-1, target.unsqueeze(-1)).mean()
+        return _mean(loss.gather(-1, target.unsqueeze(-1)))
 
 
 @dataclass(frozen=True)

@@ -219,7 +219,7 @@ def _references(
     The names of those that cost more than the `most` seconds and epochs are left out.
     """
     task, (seconds, epochs) = run.task, most
-    if not (task.is_exclusive or task.is_multi or task.predicts_numbers):
+    if task.of_pixels or not (task.is_exclusive or task.is_multi or task.predicts_numbers):
         return
     answers = _answers(task, target)
     if len(np.unique(answers)) < 2:

@@ -157,8 +157,7 @@ class Predictor:
     def _tried(self, read: Items, some: Indices) -> list[Prediction | DataError]:
         """Predictions of some items; what cannot be read is found by halves, and the rest predicted."""
         try:
-            probs, places = self._probs(read, some), self.preprocessor.places(read.values)
-            return [*Prediction.of(self.task, probs, places and [places[i] for i in some])]
+            return [*Prediction.of(self.task, self._probs(read, some), self.preprocessor.places(read.values, some))]
         except DataError as error:
             if len(some) == 1:
                 return [error]

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ..errors import DataError, StateError
 from ..task.placement import Placement
-from .order import Order, Source
+from .order import Indices, Order, Source
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -132,8 +132,8 @@ class Preprocessor(ABC):
         """What a model gave for the k-th augmented view, put back to where it is in the plain one."""
         return outputs
 
-    def places(self, values: Any) -> Sequence[Placement] | None:
-        """Where each image of `values` lies in what the model gets; None where nothing is said of pixels."""
+    def places(self, values: Any, some: Indices | None = None) -> Sequence[Placement] | None:
+        """Where `some` of the images of `values`, or all, lie in what the model gets; None without pixels."""
         return None
 
     def order(self, values: Any, source: Source, batch_size: int) -> Order:

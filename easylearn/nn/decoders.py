@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..errors import ArgumentError, check_whole
+from ..errors import ArgumentError, StateError, check_whole
 from .body_head import BodyHead
 from .groups import LayerGroup
 
@@ -172,3 +172,42 @@ class PyramidModel(BodyHead):
         """Three groups: "stem", "late" and "decoder"."""
         stem, late, head = super().layer_groups()
         return stem, late, LayerGroup("decoder", head.modules)
+
+
+class RefiningModel(PyramidModel):
+    """`image + decoder(pyramid(x))`: what is to be added to the image that came in, whose pixels are in [0, 1].
+
+    It begins by adding nothing. The decoder's channels become pixels (arXiv 1609.05158).
+
+    Args:
+        body, decoder, body_groups, mean, std: see `PyramidModel`.
+        times: how many pixels along each side become of one of the decoder's; it gives `times ** 2` numbers for each.
+    """
+
+    def __init__(
+        self, body: nn.Module, decoder: nn.Module, body_groups: Sequence[tuple[nn.Module, ...]],
+        mean: Sequence[float], std: Sequence[float], times: int,
+    ) -> None:  # fmt: skip
+        super().__init__(body, decoder, body_groups, mean, std)
+        self.times = times
+        last = last_convolution(decoder)
+        if last is not None:
+            nn.init.zeros_(last.weight)
+            if last.bias is not None:
+                nn.init.zeros_(last.bias)
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """Images (b, 3, h, w), normalised, to images in [0, 1] of the same size."""
+        (x,) = inputs
+        added = F.pixel_shuffle(self.head(self.body(x)), self.times)
+        mean, std = (v.view(1, -1, 1, 1) for v in (self.mean, self.std))
+        return x * std + mean + resize(added, x.shape[-2:])
+
+    def features(self, *inputs: Tensor) -> Tensor:
+        """Refused: what is added depends on the image, too."""
+        raise StateError("this model adds to the image that comes in, which precompute does not keep: leave it out")
+
+
+def last_convolution(decoder: nn.Module) -> nn.Conv2d | None:
+    """The layer of a decoder that gives its outputs, if it is a convolution."""
+    return next((m for m in reversed([*decoder.modules()]) if isinstance(m, nn.Conv2d)), None)

@@ -7,6 +7,7 @@ from .base import LossFn, Task
 from .box_predictions import BoxPrediction, BoxPredictions
 from .boxes import Boxes, boxes
 from .exclusive import ExclusiveTask, SingleLabel, single_label
+from .image import ImagePrediction, ImageTask
 from .mask import Masks, masks
 from .mask_predictions import MaskPrediction, MaskPredictions
 from .multi_label import MultiLabel, multi_label
@@ -22,6 +23,8 @@ __all__ = [
     "BoxPredictions",
     "Boxes",
     "ExclusiveTask",
+    "ImagePrediction",
+    "ImageTask",
     "LossFn",
     "MaskPrediction",
     "MaskPredictions",

@@ -54,6 +54,7 @@ class Task(ABC):
         is_exclusive: each item has exactly one of the classes.
         is_multi: each item has any number of the classes.
         predicts_numbers: the names are of numbers, and there are no classes.
+        of_pixels: targets are maps of the images' size, (h, w) or (c, h, w).
         is_streamed: predictions are too many to be kept: one number per token and word of the vocabulary.
         instead: what to look at where an item has not exactly one class.
         lowest: targets must be above it.
@@ -67,6 +68,7 @@ class Task(ABC):
     is_exclusive: ClassVar[bool] = False
     is_multi: ClassVar[bool] = False
     predicts_numbers: ClassVar[bool] = False
+    of_pixels: ClassVar[bool] = False
     is_streamed: ClassVar[bool] = False
     instead: ClassVar[str] = "they have none here: use top_losses()"
     prediction: ClassVar[type[Any] | None] = None

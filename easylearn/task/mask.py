@@ -45,6 +45,7 @@ class Masks(Task):
     """
 
     kind: ClassVar[str] = "masks"
+    of_pixels: ClassVar[bool] = True
     instead: ClassVar[str] = "a mask has one of its own for each pixel: use report() or confusion_matrix()"
     prediction: ClassVar[type[Any] | None] = MaskPrediction
     predictions: ClassVar[type[Any] | None] = MaskPredictions

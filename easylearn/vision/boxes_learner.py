@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import nn
@@ -25,6 +24,7 @@ from .boxes_data import BoxData
 from .boxes_torchvision import DETECTORS, check_detector, torchvision_detector
 from .mask_learner import Body, dense_learner, has_weights, over_pyramid
 from .model import Cut, Pretrained
+from .pyramid import Pyramid
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -58,13 +58,12 @@ def detection_model(
     if stride not in STRIDES:
         raise ArgumentError(f"stride is one of {STRIDES} pixels, got {stride!r}")
 
-    def head(channels: Sequence[int]) -> nn.Module:
-        return centre_head(channels, n_classes, width, side)
+    def make(body: Pyramid, *rest: Any) -> PyramidModel:
+        return PyramidModel(body, centre_head(body.channels, n_classes, width, side), *rest)
 
-    body = {"pretrained": pretrained, "cut": cut, "stats": stats, "seed": seed}
+    how = {"pretrained": pretrained, "cut": cut, "stats": stats, "seed": seed}
     about = {"n_classes": n_classes, "stride": stride, "width": width, "side": side}
-    model = over_pyramid(arch, body, stride, head, "easylearn.detection_model", about)
-    return model
+    return over_pyramid(arch, how, stride, make, "easylearn.detection_model", about)
 
 
 @registry.register("easylearn.detection_model")

@@ -10,6 +10,7 @@ from typing import ClassVar
 import numpy as np
 from torch import Tensor
 
+from ..data.order import Indices
 from ..errors import ArgumentError
 from ..task.placement import Placement
 from .augment import Array, BatchStage, Dihedral, Flip, Transform
@@ -91,10 +92,10 @@ class DensePreprocessor(ImagePreprocessor):
     def _view(self, values: Images, k: int) -> ImageSource:
         return self._source(values, self.stage_for(k), k)
 
-    def places(self, values: Images) -> Sequence[Placement] | None:
-        """See `Preprocessor.places`."""
-        stage = self.item_stage
-        return [stage.place(*shape_of(s, n)) for s, n in zip(values.sources, values.names, strict=True)]
+    def places(self, values: Images, some: Indices | None = None) -> Sequence[Placement] | None:
+        """See `Preprocessor.places`; the images are not decoded for it."""
+        chosen = range(len(values)) if some is None else some.tolist()
+        return [self.item_stage.place(*shape_of(values.sources[i], values.names[i])) for i in chosen]
 
 
 def _laid(rows: Array) -> Laid:

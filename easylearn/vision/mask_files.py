@@ -264,7 +264,7 @@ def check_size(mask: Mask, image: AnyImage, name: str) -> None:
     if exif_orientation(image) in (2, 3, 4):
         raise DataError(
             f"{name}: its image {image if isinstance(image, str) else ''} is mirrored or turned upside down by its "
-            "EXIF orientation, and nobody knows whether the mask was drawn before or after that. Save the image without it"
+            "EXIF orientation, and nobody knows whether the mask was drawn before or after that. Save it without that"
         )
 
 

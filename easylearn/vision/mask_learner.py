@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..data.loaders import first_outputs
 from ..errors import ArgumentError, did_you_mean
@@ -15,14 +15,14 @@ from ..keyed import scoped_rng
 from ..learning import Learner, Training, TrainingOptions
 from ..nn import registry
 from ..nn.body_head import BodyHead
-from ..nn.decoders import LightDecoder, PyramidModel, UnetDecoder
+from ..nn.decoders import LightDecoder, PyramidModel, RefiningModel, UnetDecoder, last_convolution
 from ..options import strict
 from ..train.optim import OptimizerFn, adamw
 from .archs import Arch, Stats, get_arch
 from .learner import PRETRAINED_CLIP
 from .masks import MaskData
 from .model import Cut, Pretrained, vision_model
-from .pyramid import pyramid
+from .pyramid import Pyramid, pyramid
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -39,7 +39,7 @@ DECODERS: Mapping[str, tuple[Callable[[Sequence[int], int], nn.Module], int]] = 
 @strict({"num_classes": "n_out", "encoder": "arch"})
 def segmentation_model(
     arch: Body, n_out: int, decoder: Decoder = "light", *, pretrained: Pretrained | None = None, cut: Cut | None = None,
-    stats: Stats | None = None, seed: int = 0,
+    stats: Stats | None = None, adds: bool = False, seed: int = 0,
 ) -> PyramidModel:  # fmt: skip
     """A body that gives its maps, with its pretrained weights, and a new decoder over them.
 
@@ -49,6 +49,7 @@ def segmentation_model(
         decoder: "light" (1x1 convolutions, summed top down, one 3x3 at a quarter of the size), "unet" (at half), or a
             module of your own that takes the list of maps, the finest first.
         pretrained, cut, stats: see `vision_model`; of a learner's body they are as there.
+        adds: give an image, at the size of the one that came in, by what is to be added to it; see `RefiningModel`.
         seed: of random weights.
 
     Returns:
@@ -64,30 +65,33 @@ def segmentation_model(
     if isinstance(decoder, str) and decoder not in DECODERS:
         raise ArgumentError(f"unknown decoder {decoder!r}. {did_you_mean(decoder, DECODERS)}")
 
-    def head(channels: Sequence[int]) -> nn.Module:
-        return DECODERS[decoder][0](channels, n_out) if isinstance(decoder, str) else decoder
+    def make(body: Pyramid, *rest: Any) -> PyramidModel:
+        times = body.strides[0] if adds and isinstance(decoder, str) else 1
+        head = DECODERS[decoder][0](body.channels, n_out * times**2) if isinstance(decoder, str) else decoder
+        return RefiningModel(body, head, *rest, times) if adds else PyramidModel(body, head, *rest)
 
-    body = {"pretrained": pretrained, "cut": cut, "stats": stats, "seed": seed}
-    about = {"n_out": n_out, "decoder": decoder}
+    how = {"pretrained": pretrained, "cut": cut, "stats": stats, "seed": seed}
     finest = DECODERS[decoder][1] if isinstance(decoder, str) else 4
-    return over_pyramid(arch, body, finest, head, "easylearn.segmentation_model", about)
+    about = {"n_out": n_out, "decoder": decoder, "adds": adds}
+    return over_pyramid(arch, how, finest, make, "easylearn.segmentation_model", about)
 
 
 def over_pyramid(
-    arch: Body, how: Mapping[str, Any], finest: int, make_head: Callable[[Sequence[int]], nn.Module], name: str,
+    arch: Body, how: Mapping[str, Any], finest: int, make: Callable[..., PyramidModel], name: str,
     about: Mapping[str, Any],
 ) -> PyramidModel:  # fmt: skip
-    """A body that gives its maps, and a head over them, with a note for files of what made both.
+    """A model over a body that gives its maps, with a note for files of what made it.
 
     Args:
         arch: see `segmentation_model`.
         how: its pretrained, cut, stats and seed.
         finest: how many times smaller than the image the finest map is.
-        make_head: from the channels of the maps.
+        make: from a pyramid, the groups of its body, mean and std.
         name: of what is registered to make such a model again.
         about: what that takes besides arch, cut, stats and seed: plain values.
     """
-    noted, cut, stats = arch, how["cut"], how["stats"]
+    noted: Any = arch
+    cut, stats = how["cut"], how["stats"]
     if isinstance(arch, Learner):
         if how["pretrained"] is not None or cut is not None or stats is not None:
             raise ArgumentError(
@@ -97,11 +101,9 @@ def over_pyramid(
         noted, cut, stats = (known.get(n) for n in ("arch", "cut", "stats"))
     else:
         made = vision_model(arch, 1, custom_head=nn.Identity(), **how)
-    body = pyramid(made.body, finest=finest)
+    body, n = pyramid(made.body, finest=finest), len(made.mean)
     with scoped_rng(how["seed"], "head"):
-        head = make_head(body.channels)
-    n = len(made.mean)
-    model = PyramidModel(body, head, made.body_groups, [0.0] * n, [1.0] * n).train()
+        model = make(body, made.body_groups, [0.0] * n, [1.0] * n).train()
     model.mean, model.std = made.mean, made.std
     if not callable(cut) and noted is not None:
         registry.note(model, name, {"arch": noted, "cut": cut, "stats": stats, "seed": how["seed"], **about})
@@ -110,10 +112,10 @@ def over_pyramid(
 
 @registry.register("easylearn.segmentation_model")
 def _untrained(
-    arch: str | nn.Module, n_out: int, decoder: Decoder, cut: int | None, stats: Stats | None, seed: int
+    arch: str | nn.Module, n_out: int, decoder: Decoder, cut: int | None, stats: Stats | None, adds: bool, seed: int
 ) -> PyramidModel:
     """What a model file may ask for: no `pretrained`, which would read any other file, or fetch one."""
-    return segmentation_model(arch, n_out, decoder, pretrained=False, cut=cut, stats=stats, seed=seed)
+    return segmentation_model(arch, n_out, decoder, pretrained=False, cut=cut, stats=stats, adds=adds, seed=seed)
 
 
 def _body_of(learn: Learner) -> tuple[BodyHead, dict[str, Any]]:
@@ -171,15 +173,19 @@ def segmentation_learner(
     model = segmentation_model(
         body, data.task.n_out, decoder, pretrained=pretrained, cut=cut, stats=stats, seed=options.get("seed", 0)
     )
-    outputs = first_outputs(data)
-    last = next((m for m in reversed([*model.head.modules()]) if isinstance(m, nn.Conv2d)), None)
-    if outputs is not None and last is not None and last.bias is not None and last.bias.shape == outputs.shape:
-        with torch.no_grad():
-            last.bias.copy_(outputs)
+    begin_decoder_at(model.head, first_outputs(data))
     return dense_learner(
         data, model, has_weights(body, pretrained), precompute=precompute, optimizer=optimizer, clip=clip,
         bn_freeze=bn_freeze, **options,
     )  # fmt: skip
+
+
+def begin_decoder_at(decoder: nn.Module, outputs: Tensor | None) -> None:
+    """Let a new decoder begin near some `outputs`, (n_out,), at every pixel; None leaves it as it is."""
+    last = last_convolution(decoder)
+    if outputs is not None and last is not None and last.bias is not None and last.bias.shape == outputs.shape:
+        with torch.no_grad():
+            last.bias.copy_(outputs)
 
 
 def has_weights(body: Body, pretrained: Pretrained | None) -> bool:

@@ -60,6 +60,17 @@ class MovingMasks:
         return found[:, 0].to(target.dtype)
 
 
+@dataclass(frozen=True)
+class MovingImages:
+    """Images (b, c, h, w), uint8, that are targets themselves: sampled as the inputs are."""
+
+    def move(self, target: Tensor, motion: Motion) -> Tensor:
+        """See `Moving.move`."""
+        if motion.exact:
+            return lay(target, motion.matrix)
+        return sample(target.float(), motion.grid).round_().clamp_(0, 255).to(target.dtype)
+
+
 def compose(first: Array, then: Array) -> Array:
     """The matrix of doing `first`, then `then`: an output pixel goes through `then` to where `first` finds it."""
     if first.shape[1] == 3 or then.shape[1] == 3:
