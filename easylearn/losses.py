@@ -53,7 +53,7 @@ class FocalLoss:
             A scalar tensor.
         """
         if logits.ndim > 2:
-            logits, target = known_pixels(logits, target)
+            logits, target = _known_pixels(logits, target)
         log_p = logits.log_softmax(-1)
         # The floor is for gamma below 1: the power has an endless slope at 0.
         rest = (-torch.expm1(log_p)).clamp_min(torch.finfo(log_p.dtype).eps)
@@ -108,13 +108,13 @@ class BinaryFocalLoss:
         return (yes + no).mean()
 
 
-def known_pixels(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+def _known_pixels(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     """The pixels of masks that are not void, as rows: logits (n, c) and class numbers (n,).
 
     Raises:
         ArgumentError: the shapes are not those of masks.
 
-    >>> rows = known_pixels(torch.zeros(1, 2, 1, 3), torch.tensor([[[1, VOID, 0]]]))
+    >>> rows = _known_pixels(torch.zeros(1, 2, 1, 3), torch.tensor([[[1, VOID, 0]]]))
     >>> rows[0].shape, rows[1]
     (torch.Size([2, 2]), tensor([1, 0]))
     """
@@ -147,7 +147,7 @@ class MaskCrossEntropy:
 
     def __call__(self, logits: Tensor, target: Tensor) -> Tensor:
         """The mean loss, weighted by the classes' weights, of logits (b, c, h, w) and class numbers (b, h, w)."""
-        rows, classes = known_pixels(logits, target)
+        rows, classes = _known_pixels(logits, target)
         if not self.weights:
             return _mean(F.cross_entropy(rows, classes, reduction="none"))
         weight = torch.tensor(self.weights, dtype=rows.dtype, device=rows.device)
@@ -171,7 +171,7 @@ class DiceLoss:
 
     def __call__(self, logits: Tensor, target: Tensor) -> Tensor:
         """The mean loss, over the whole batch, of logits (b, c, h, w) and class numbers (b, h, w)."""
-        rows, classes = known_pixels(logits, target)
+        rows, classes = _known_pixels(logits, target)
         probs = rows.softmax(1)
         truth = F.one_hot(classes, rows.shape[1]).to(probs.dtype)
         there = truth.sum(0)
@@ -190,7 +190,7 @@ class LovaszLoss:
 
     def __call__(self, logits: Tensor, target: Tensor) -> Tensor:
         """The mean loss, over the whole batch, of logits (b, c, h, w) and class numbers (b, h, w)."""
-        rows, classes = known_pixels(logits, target)
+        rows, classes = _known_pixels(logits, target)
         probs = rows.softmax(1)
         losses = [self._of_class(probs[:, c], (classes == c).to(probs.dtype)) for c in classes.unique().tolist()]
         return torch.stack(losses).mean() if losses else 0 * rows.sum()

@@ -18,11 +18,10 @@ from ..nn.decoders import PyramidModel
 from ..options import strict
 from ..task import Boxes
 from ..train.gate import Gate
-from ..train.optim import OptimizerFn
 from .archs import Stats
 from .boxes_data import BoxData
 from .boxes_torchvision import DETECTORS, check_detector, torchvision_detector
-from .mask_learner import Body, dense_learner, has_weights, over_pyramid
+from .mask_learner import Body, BodyKeywords, BodyOptions, dense_learner, has_weights, over_pyramid
 from .model import Cut, Pretrained
 from .pyramid import Pyramid
 
@@ -32,10 +31,10 @@ if TYPE_CHECKING:
 STRIDES = (4, 8)
 
 
-@strict({"num_classes": "n_classes", "backbone": "arch"})
+@strict({"num_classes": "n_classes", "backbone": "arch"}, BodyOptions)
 def detection_model(
     arch: Body, n_classes: int, *, stride: int = 4, width: int = 64, side: float = 4.0,
-    pretrained: Pretrained | None = None, cut: Cut | None = None, stats: Stats | None = None, seed: int = 0,
+    **body_options: Unpack[BodyKeywords],
 ) -> PyramidModel:  # fmt: skip
     """A body with its pretrained weights and a new head that finds objects by their centres (arXiv 1904.07850).
 
@@ -45,8 +44,6 @@ def detection_model(
         stride: pixels of a cell of the maps, 4 or 8: larger ones are quicker, and lose small objects.
         width: channels of the decoder.
         side: cells from an object's centre to its sides, at first.
-        pretrained, cut, stats: see `vision_model`.
-        seed: of random weights.
 
     Returns:
         The model: images (b, 3, h, w) to maps (b, n_classes + 4, h / stride, w / stride), as `nn.centre` says.
@@ -61,9 +58,8 @@ def detection_model(
     def make(body: Pyramid, *rest: Any) -> PyramidModel:
         return PyramidModel(body, centre_head(body.channels, n_classes, width, side), *rest)
 
-    how = {"pretrained": pretrained, "cut": cut, "stats": stats, "seed": seed}
     about = {"n_classes": n_classes, "stride": stride, "width": width, "side": side}
-    return over_pyramid(arch, how, stride, make, "easylearn.detection_model", about)
+    return over_pyramid(arch, BodyOptions(**body_options), stride, make, "easylearn.detection_model", about)
 
 
 @registry.register("easylearn.detection_model")
@@ -81,7 +77,7 @@ def _untrained(
 def detection_learner(
     data: BoxData, arch: Body, *, stride: int = 4, width: int = 64, pretrained: Pretrained | None = None,
     precompute: bool = False, cut: Cut | None = None, stats: Stats | None = None,
-    optimizer: OptimizerFn | None = None, clip: float | Literal["auto"] | None = "auto",
+    clip: float | Literal["auto"] | None = "auto",
     bn_freeze: bool | None = None, **options: Unpack[TrainingOptions],
 ) -> Learner:  # fmt: skip
     """A Learner of boxes: a body's maps of several sizes, and a head that finds objects by their centres.
@@ -100,7 +96,6 @@ def detection_learner(
         precompute: train the decoder on stored maps of the frozen body, in half precision, without augmentation.
         cut: where a module of your own is cut.
         stats: mean and standard deviation per channel; None takes those of the weights.
-        optimizer: AdamW by default.
         clip: largest norm of the gradients; "auto" is 2.0 where the body is pretrained, no clipping otherwise.
         bn_freeze: keep the body's batch-norm statistics while its weights train; None: where it is pretrained.
 
@@ -112,11 +107,10 @@ def detection_learner(
         raise ArgumentError(f"detection_learner needs BoxData, got {type(data).__name__}")
     task, seed = data.task, options.get("seed", 0)
     assert isinstance(task, Boxes)
-    how = {"precompute": precompute, "optimizer": optimizer, "clip": clip, "bn_freeze": bn_freeze}
     if isinstance(arch, str) and (arch in DETECTORS or _names_a_detector(arch)):
         check_detector(arch, data.size)
         found = torchvision_detector(arch, len(task.names), pretrained, seed, task.most, task.overlap)
-        return dense_learner(data, found, pretrained is not False, **how, **options)  # type: ignore[arg-type]
+        return dense_learner(data, found, pretrained is not False, precompute, clip, bn_freeze, options)
     data = copy.copy(data)
     data.task = replace(task, stride=stride)
     model = detection_model(
@@ -124,7 +118,7 @@ def detection_learner(
         cut=cut, stats=stats, seed=seed,
     )  # fmt: skip
     _check_grid(model, data.size, stride)
-    return dense_learner(data, model, has_weights(arch, pretrained), **how, **options)  # type: ignore[arg-type]
+    return dense_learner(data, model, has_weights(arch, pretrained), precompute, clip, bn_freeze, options)
 
 
 def _check_grid(model: PyramidModel, size: tuple[int, int], stride: int) -> None:

@@ -24,7 +24,6 @@ from ..learning import Training, TrainingOptions
 from ..options import strict
 from ..task import ImageTask
 from ..task.image import COLOUR, PIXELS, ImagePrediction
-from ..train.optim import OptimizerFn
 from .augment import Transform
 from .decode import ItemStage, no_warnings
 from .folders import existing_folder, list_images, listing
@@ -138,7 +137,7 @@ class Image2ImageData(PixelData):
         """Images in memory.
 
         Args:
-            train: images as in `ImageData.from_arrays`; with `make="pairs"` (x, y), images and what is made of them.
+            train: images as `ImageData` takes them; with `make="pairs"` (x, y), images and what is made of them.
             valid: such images, or (x, y); a fraction; positions in train; None for no validation.
             test: images alone.
             size: of the model's input in pixels; None takes the images' own.
@@ -239,7 +238,7 @@ def _rows(root: Path, folder: Path, pairs: tuple[str, str] | None) -> Rows:
 def image2image_learner(
     data: Image2ImageData, body: Body, *, decoder: Decoder | None = None, pretrained: Pretrained | None = None,
     precompute: bool = False, cut: Cut | None = None, stats: Stats | None = None,
-    optimizer: OptimizerFn | None = None, clip: float | Literal["auto"] | None = "auto",
+    clip: float | Literal["auto"] | None = "auto",
     bn_freeze: bool | None = None, **options: Unpack[TrainingOptions],
 ) -> Learner:  # fmt: skip
     """A Learner that makes images of images: colours of grey ones, sharp ones of coarse ones, or what pairs show.
@@ -255,7 +254,6 @@ def image2image_learner(
         precompute: train the decoder on stored maps of the frozen body; for colours alone.
         cut: where a module of your own is cut.
         stats: mean and standard deviation per channel; None takes those of the weights.
-        optimizer: AdamW by default.
         clip: largest norm of the gradients; "auto" is 2.0 where the body is pretrained, no clipping otherwise.
         bn_freeze: keep the body's batch-norm statistics while its weights train; None: where it is pretrained.
 
@@ -268,14 +266,12 @@ def image2image_learner(
     is_colour = data.preprocessor.make == "colour"
     chosen: Decoder = ("light" if is_colour else "unet") if decoder is None else decoder
     seed = options.get("seed", 0)
-    how = {"pretrained": pretrained, "cut": cut, "stats": stats, "seed": seed}
-    model = segmentation_model(body, 2 if is_colour else 3, chosen, adds=not is_colour, **how)
+    model = segmentation_model(
+        body, 2 if is_colour else 3, chosen, adds=not is_colour, pretrained=pretrained, cut=cut, stats=stats, seed=seed
+    )
     if is_colour:
         begin_decoder_at(model.head, first_outputs(data))
-    return dense_learner(
-        data, model, has_weights(body, pretrained), precompute=precompute, optimizer=optimizer, clip=clip,
-        bn_freeze=bn_freeze, **options,
-    )  # fmt: skip
+    return dense_learner(data, model, has_weights(body, pretrained), precompute, clip, bn_freeze, options)
 
 
 class _Predicts(Protocol):

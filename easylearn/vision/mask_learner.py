@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +18,6 @@ from ..nn import registry
 from ..nn.body_head import BodyHead
 from ..nn.decoders import LightDecoder, PyramidModel, RefiningModel, UnetDecoder, last_convolution
 from ..options import strict
-from ..train.optim import OptimizerFn, adamw
 from .archs import Arch, Stats, get_arch
 from .learner import PRETRAINED_CLIP
 from .masks import MaskData
@@ -36,11 +36,36 @@ DECODERS: Mapping[str, tuple[Callable[[Sequence[int], int], nn.Module], int]] = 
 }
 
 
-@strict({"num_classes": "n_out", "encoder": "arch"})
+@dataclass(frozen=True)
+class BodyOptions:
+    """The body of a model that gives maps.
+
+    Args:
+        pretrained: True, False or a file of weights; None takes what the architecture says. See `vision_model`.
+        cut: where a module of your own is cut.
+        stats: mean and standard deviation per channel; None takes those of the weights.
+        seed: of random weights.
+    """
+
+    pretrained: Pretrained | None = None
+    cut: Cut | None = None
+    stats: Stats | None = None
+    seed: int = 0
+
+
+class BodyKeywords(TypedDict, total=False):
+    """The fields of `BodyOptions` as keywords, for type checkers."""
+
+    pretrained: Pretrained | None
+    cut: Cut | None
+    stats: Stats | None
+    seed: int
+
+
+@strict({"num_classes": "n_out", "encoder": "arch"}, BodyOptions)
 def segmentation_model(
-    arch: Body, n_out: int, decoder: Decoder = "light", *, pretrained: Pretrained | None = None, cut: Cut | None = None,
-    stats: Stats | None = None, adds: bool = False, seed: int = 0,
-) -> PyramidModel:  # fmt: skip
+    arch: Body, n_out: int, decoder: Decoder = "light", *, adds: bool = False, **body_options: Unpack[BodyKeywords]
+) -> PyramidModel:
     """A body that gives its maps, with its pretrained weights, and a new decoder over them.
 
     Args:
@@ -48,9 +73,7 @@ def segmentation_model(
         n_out: channels of what comes out, such as the number of classes.
         decoder: "light" (1x1 convolutions, summed top down, one 3x3 at a quarter of the size), "unet" (at half), or a
             module of your own that takes the list of maps, the finest first.
-        pretrained, cut, stats: see `vision_model`; of a learner's body they are as there.
         adds: give an image, at the size of the one that came in, by what is to be added to it; see `RefiningModel`.
-        seed: of random weights.
 
     Returns:
         The model: images (b, 3, h, w) to logits (b, n_out, h / 4, w / 4), or half of the size.
@@ -70,43 +93,39 @@ def segmentation_model(
         head = DECODERS[decoder][0](body.channels, n_out * times**2) if isinstance(decoder, str) else decoder
         return RefiningModel(body, head, *rest, times) if adds else PyramidModel(body, head, *rest)
 
-    how = {"pretrained": pretrained, "cut": cut, "stats": stats, "seed": seed}
     finest = DECODERS[decoder][1] if isinstance(decoder, str) else 4
     about = {"n_out": n_out, "decoder": decoder, "adds": adds}
-    return over_pyramid(arch, how, finest, make, "easylearn.segmentation_model", about)
+    return over_pyramid(arch, BodyOptions(**body_options), finest, make, "easylearn.segmentation_model", about)
 
 
 def over_pyramid(
-    arch: Body, how: Mapping[str, Any], finest: int, make: Callable[..., PyramidModel], name: str,
-    about: Mapping[str, Any],
-) -> PyramidModel:  # fmt: skip
+    arch: Body, how: BodyOptions, finest: int, make: Callable[..., PyramidModel], name: str, about: Mapping[str, Any]
+) -> PyramidModel:
     """A model over a body that gives its maps, with a note for files of what made it.
 
     Args:
         arch: see `segmentation_model`.
-        how: its pretrained, cut, stats and seed.
+        how: the body's weights, cut, statistics and seed.
         finest: how many times smaller than the image the finest map is.
         make: from a pyramid, the groups of its body, mean and std.
         name: of what is registered to make such a model again.
         about: what that takes besides arch, cut, stats and seed: plain values.
     """
-    noted: Any = arch
-    cut, stats = how["cut"], how["stats"]
+    known: dict[str, Any] = {"arch": arch, "cut": how.cut, "stats": how.stats}
     if isinstance(arch, Learner):
-        if how["pretrained"] is not None or cut is not None or stats is not None:
+        if replace(how, seed=0) != BodyOptions():
             raise ArgumentError(
                 "pretrained, cut and stats are those of the learner whose body is taken; leave them out"
             )
         made, known = _body_of(arch)
-        noted, cut, stats = (known.get(n) for n in ("arch", "cut", "stats"))
     else:
-        made = vision_model(arch, 1, custom_head=nn.Identity(), **how)
+        made = vision_model(arch, 1, **vars(how), custom_head=nn.Identity())
     body, n = pyramid(made.body, finest=finest), len(made.mean)
-    with scoped_rng(how["seed"], "head"):
+    with scoped_rng(how.seed, "head"):
         model = make(body, made.body_groups, [0.0] * n, [1.0] * n).train()
     model.mean, model.std = made.mean, made.std
-    if not callable(cut) and noted is not None:
-        registry.note(model, name, {"arch": noted, "cut": cut, "stats": stats, "seed": how["seed"], **about})
+    if known.get("arch") is not None and not callable(known["cut"]):
+        registry.note(model, name, {**known, **about, "seed": how.seed})
     return model
 
 
@@ -143,7 +162,7 @@ def _body_of(learn: Learner) -> tuple[BodyHead, dict[str, Any]]:
 def segmentation_learner(
     data: MaskData, body: Body, *, decoder: Decoder = "light", pretrained: Pretrained | None = None,
     precompute: bool = False, cut: Cut | None = None, stats: Stats | None = None,
-    optimizer: OptimizerFn | None = None, clip: float | Literal["auto"] | None = "auto",
+    clip: float | Literal["auto"] | None = "auto",
     bn_freeze: bool | None = None, **options: Unpack[TrainingOptions],
 ) -> Learner:  # fmt: skip
     """A Learner of masks: a body's maps of several sizes and a new decoder over them, in three layer groups.
@@ -160,7 +179,6 @@ def segmentation_learner(
         precompute: train the decoder on stored maps of the frozen body, in half precision, without augmentation.
         cut: where a module of your own is cut.
         stats: mean and standard deviation per channel; None takes those of the weights.
-        optimizer: AdamW by default.
         clip: largest norm of the gradients; "auto" is 2.0 where the body is pretrained, no clipping otherwise.
         bn_freeze: keep the body's batch-norm statistics while its weights train; None: where it is pretrained.
 
@@ -174,10 +192,7 @@ def segmentation_learner(
         body, data.task.n_out, decoder, pretrained=pretrained, cut=cut, stats=stats, seed=options.get("seed", 0)
     )
     begin_decoder_at(model.head, first_outputs(data))
-    return dense_learner(
-        data, model, has_weights(body, pretrained), precompute=precompute, optimizer=optimizer, clip=clip,
-        bn_freeze=bn_freeze, **options,
-    )  # fmt: skip
+    return dense_learner(data, model, has_weights(body, pretrained), precompute, clip, bn_freeze, options)
 
 
 def begin_decoder_at(decoder: nn.Module, outputs: Tensor | None) -> None:
@@ -197,18 +212,24 @@ def has_weights(body: Body, pretrained: Pretrained | None) -> bool:
 
 
 def dense_learner(
-    data: Any, model: PyramidModel, trained: bool, *, precompute: bool, optimizer: OptimizerFn | None,
-    clip: float | Literal["auto"] | None, bn_freeze: bool | None, **options: Unpack[TrainingOptions],
+    data: Any, model: PyramidModel, trained: bool, precompute: bool, clip: float | Literal["auto"] | None,
+    bn_freeze: bool | None, options: TrainingOptions,
 ) -> Learner:  # fmt: skip
-    """A learner of a pyramid with its decoder, frozen where the body is `trained`; see `segmentation_learner`."""
+    """A learner of a pyramid with its decoder, frozen where the body is `trained`.
+
+    Args:
+        data: what it learns.
+        model: the pyramid with its decoder.
+        trained: the body's weights are.
+        precompute, clip, bn_freeze: see `segmentation_learner`.
+        options: see `Training`.
+    """
     auto = PRETRAINED_CLIP if trained and options.get("strategy") is None else None
-    learn = Learner(
-        data,
-        # Convolutions are quicker with the channels innermost, on the CPU and on GPUs alike.
-        model.to(memory_format=torch.channels_last),  # type: ignore[call-overload]
-        bn_freeze=trained if bn_freeze is None else bn_freeze, precompute=precompute,
-        optimizer=adamw if optimizer is None else optimizer, clip=auto if clip == "auto" else clip, **options,
-    )  # fmt: skip
+    given: TrainingOptions = {**options, "clip": auto if clip == "auto" else clip}
+    # Convolutions are quicker with the channels innermost, on the CPU and on GPUs alike.
+    placed = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    keeps = trained if bn_freeze is None else bn_freeze
+    learn = Learner(data, placed, bn_freeze=keeps, precompute=precompute, **given)
     if trained:
         learn.freeze()
     return learn

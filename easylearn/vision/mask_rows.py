@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,8 +17,11 @@ from ..losses import VOID
 from ..task import Masks
 from .decode import AnyImage, ItemStage
 from .folders import existing_folder, list_images, listing
-from .items import Listed, Rows, array_rows
+from .items import Listed, Rows, TableOptions, array_rows
 from .mask_files import MaskCodes, read_masks
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Pair = tuple[AnyImage, AnyImage]  # an image and its mask
 
@@ -77,15 +80,33 @@ class MaskFolders:
         return rows
 
 
-def paired(rows: Rows, masks: Sequence[Any], folder: Path, suffix: str) -> None:
-    """Give rows of a table their masks, which it names as files in a `folder`."""
-    pairs: list[Pair] = []
-    for source, name, where in zip(rows.sources, masks, rows.where, strict=True):
-        file = folder / f"{name}{suffix}"
-        if not isinstance(name, str | os.PathLike) or not file.is_file():
-            raise DataError(f"{where}: there is no mask {file}. Look at mask_col=, mask_folder= and mask_suffix=")
-        pairs.append((source, str(file)))
-    rows.labels = pairs
+@dataclass(frozen=True)
+class MaskTable:
+    """How a table names images and their masks.
+
+    Args:
+        layout: how it names images; its labels are the names of masks.
+        folder: holds the images, below the folder of the data.
+        mask_folder: holds the masks.
+        suffix: appended to each mask's name.
+    """
+
+    layout: TableOptions
+    folder: str
+    mask_folder: str
+    suffix: str
+
+    def rows(self, table: Path | pd.DataFrame, root: Path, beside: dict[str, Any]) -> Rows:
+        """The images that a `table` names, with their masks; `root` and `beside` as of `TableOptions.rows`."""
+        rows = self.layout.rows(table, root, self.folder, beside)
+        pairs: list[Pair] = []
+        for source, name, where in zip(rows.sources, rows.labels.iloc[:, 0].tolist(), rows.where, strict=True):
+            file = root / self.mask_folder / f"{name}{self.suffix}"
+            if not isinstance(name, str | os.PathLike) or not file.is_file():
+                raise DataError(f"{where}: there is no mask {file}. Look at mask_col=, mask_folder= and mask_suffix=")
+            pairs.append((source, str(file)))
+        rows.labels = pairs
+        return rows
 
 
 def mask_arrays(given: Any, name: str) -> Rows:

@@ -13,13 +13,12 @@ from ..data.split import Split
 from ..files import StrPath, digest
 from ..mask_metrics import mask_of
 from ..options import strict
-from ..task import Masks
 from .dense import DensePreprocessor
 from .folders import existing_folder
-from .items import Column, Listed, TableOptions, folder_to_predict, listed_arrays
+from .items import Column, Listed, TableOptions, listed_arrays
 from .mask_drawing import draw_over, overlaid, side_by_side
 from .mask_files import Codes, MaskCodes, codes_of, read_masks
-from .mask_rows import GivenMasks, MaskFolders, mask_arrays, paired
+from .mask_rows import GivenMasks, MaskFolders, MaskTable, mask_arrays
 from .options import DenseKeywords, DenseOptions
 from .pixels import PixelData
 from .preprocess import Size
@@ -118,9 +117,10 @@ class MaskData(PixelData):
             DataError: as `from_folder`.
         """
         root = existing_folder(path, f"the csv file {csv} and the images")
-        where = TableOptions(suffix, file_col, mask_col), folder if mask_folder is None else mask_folder, mask_suffix
+        masks = folder if mask_folder is None else mask_folder
+        where = MaskTable(TableOptions(suffix, file_col, mask_col), folder, masks, mask_suffix)
         found = codes_of(codes, void, binary, root)
-        return cls._from_table(root / csv, root, folder, where, valid, DenseOptions(**options), found, size)
+        return cls._from_table(root / csv, root, where, valid, DenseOptions(**options), found, size)
 
     @classmethod
     @strict(OLD_NAMES, DenseOptions)
@@ -145,9 +145,10 @@ class MaskData(PixelData):
             DataError: as `from_folder`; the message names the row.
         """
         root = existing_folder(path, "the images that the DataFrame names")
-        where = TableOptions(suffix, file_col, mask_col), folder if mask_folder is None else mask_folder, mask_suffix
+        masks = folder if mask_folder is None else mask_folder
+        where = MaskTable(TableOptions(suffix, file_col, mask_col), folder, masks, mask_suffix)
         found = codes_of(codes, void, binary, root)
-        return cls._from_table(df, root, folder, where, valid, DenseOptions(**options), found, size)
+        return cls._from_table(df, root, where, valid, DenseOptions(**options), found, size)
 
     @classmethod
     @strict(OLD_NAMES, DenseOptions)
@@ -158,7 +159,7 @@ class MaskData(PixelData):
         """Images and masks in memory.
 
         Args:
-            train: (x, y): images as in `ImageData.from_arrays`, and masks (n, height, width) of whole numbers.
+            train: (x, y): images as `ImageData` takes them, and masks (n, height, width) of whole numbers.
             valid: (x, y); a fraction; positions in train; a mask; None for no validation.
             test: x, or (x, y).
             size: of the model's input in pixels; None takes the images' own.
@@ -178,16 +179,12 @@ class MaskData(PixelData):
 
     @classmethod
     def _from_table(
-        cls, table: Path | pd.DataFrame, root: Path, folder: str, where: tuple[TableOptions, str, str], valid: Any,
-        how: DenseOptions, codes: MaskCodes, size: Size,
+        cls, table: Path | pd.DataFrame, root: Path, where: MaskTable, valid: Any, how: DenseOptions, codes: MaskCodes,
+        size: Size,
     ) -> Self:  # fmt: skip
-        layout, mask_folder, suffix = where
-        beside = {name: getattr(how, name) for name in ("groups", "weights")}
-        rows = layout.rows(table, root, folder, beside)
-        paired(rows, rows.labels.iloc[:, 0].tolist(), root / mask_folder, suffix)
+        rows = where.rows(table, root, {name: getattr(how, name) for name in ("groups", "weights")})
         index = None if isinstance(table, Path) else table.index
-        listed = Listed(rows, None, folder_to_predict(root, layout.test), folder_labels=False, root=root, index=index)
-        return cls._made(listed, valid, how, codes, size)
+        return cls._made(Listed(rows, folder_labels=False, root=root, index=index), valid, how, codes, size)
 
     @classmethod
     def _made(cls, given: Listed, valid: Any, how: DenseOptions, codes: MaskCodes, size: Size) -> Self:
@@ -232,7 +229,6 @@ class MaskData(PixelData):
     def _counts(self, one: ImageSplit) -> str:
         if one.targets is None:
             return ""
-        assert isinstance(self.task, Masks)
         counts = self.task.count_classes(one.targets)
         total = max(1, sum(counts))
         shares = [f"{name} {n / total:.0%}" for name, n in zip(self.classes, counts, strict=True)]

@@ -113,7 +113,8 @@ class PixelData(Data[ImageSplit]):
         one, stage = self._split(split), self.item_stage
         store = functools.partial(open_images, one.sources, one.ids, stage, self._how.cache)
         batches = self.preprocessor.stage_for(view)
-        source = ImageSource(one.images, stage, batches, view, workers, store, moving=self.moving)
+        source = ImageSource(one.images, stage, batches, view, workers, store)
+        source.moving = self.moving
         return ItemLoader(order, source, self.target(split))
 
     def target(self, split: SplitName) -> Tensor | None:

@@ -244,7 +244,9 @@ class ImageSource(Source):
         workers: processes that decode; None chooses. With 0, threads of this process do.
         store: gives the store to keep what was decoded in, asked once, at the first batch.
         start_method: how processes start; None is Python's choice.
-        moving: how targets move with their images in augmented views; None where they do not.
+
+    Attributes:
+        moving: how targets move with their images in augmented views; None where they do not. May be set.
     """
 
     def __init__(
@@ -256,7 +258,6 @@ class ImageSource(Source):
         workers: int | None = None,
         store: StoreMaker = lambda: None,
         start_method: str | None = None,
-        moving: Moving | None = None,
     ) -> None:
         self.images = images
         self.item_stage = item_stage
@@ -265,7 +266,7 @@ class ImageSource(Source):
         self.workers = workers
         self._store = functools.cache(store)
         self._start_method = start_method
-        self._moving = moving
+        self.moving: Moving | None = None
 
     def __len__(self) -> int:
         return len(self.images)
@@ -340,9 +341,9 @@ class ImageSource(Source):
         x = made.to(device, non_blocking=True)
         if self.view is None:
             return self.batch_stage.plain(x), target
-        if target is None or self._moving is None:
+        if target is None or self.moving is None:
             return self.batch_stage.augmented(x, request.index, *key, self.view), target
-        return self.batch_stage.augmented_with(x, target, self._moving, request.index, *key, self.view)
+        return self.batch_stage.augmented_with(x, target, self.moving, request.index, *key, self.view)
 
     def _threads(self, to_decode: int) -> int:
         """How many threads of this process decode. Pillow's own images are lazy, and two threads may meet in one."""
