@@ -25,14 +25,28 @@ from .task import Task
 from .texts.preprocess import StreamPreprocessor, TextPreprocessor
 from .train.callback import Callback
 from .train.strategy import SingleDevice
-from .vision import model as _vision_model  # noqa: F401 - registers what builds the models of images
+from .vision import boxes_learner as _boxes_learner  # noqa: F401
+from .vision import mask_learner as _mask_learner  # noqa: F401 - register what builds the models of images
+from .vision import model as _vision_model  # noqa: F401
+from .vision.boxes_preprocess import BoxPreprocessor
+from .vision.dense import DensePreprocessor
+from .vision.made_images import MadePreprocessor
 from .vision.preprocess import ImagePreprocessor
 
 MOST_ITEMS = 2**20  # in a batch that a file may ask for
 
 _KINDS: Mapping[str, type[Preprocessor]] = {
     kind.kind: kind
-    for kind in (ImagePreprocessor, TablePreprocessor, TextPreprocessor, StreamPreprocessor, TensorPreprocessor)
+    for kind in (
+        ImagePreprocessor,
+        DensePreprocessor,
+        BoxPreprocessor,
+        MadePreprocessor,
+        TablePreprocessor,
+        TextPreprocessor,
+        StreamPreprocessor,
+        TensorPreprocessor,
+    )
 }
 """The kinds of items that a file may name."""
 

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 from torchvision.ops import sigmoid_focal_loss
 
-from easylearn import task
+from easylearn import losses, task
 from easylearn.errors import ArgumentError
 from easylearn.losses import BinaryFocalLoss, FocalLoss
 
@@ -72,3 +74,73 @@ def test_refused() -> None:
         BinaryFocalLoss(alpha=2.0)
     with pytest.raises(ArgumentError, match="use FocalLoss"):
         BinaryFocalLoss()(torch.zeros(3, 2), torch.zeros(3, dtype=torch.long))
+
+
+# -- masks ---------------------------------------------------------------------------------------------
+
+
+def _mask_case() -> tuple[Tensor, Tensor]:
+    g = torch.Generator().manual_seed(1)
+    target = torch.randint(0, 3, (2, 5, 7), generator=g, dtype=torch.uint8)
+    target[0, 0] = losses.VOID
+    return torch.randn(2, 3, 5, 7, generator=g, requires_grad=True), target
+
+
+def test_cross_entropy_of_masks_is_torchs_with_void_ignored() -> None:
+    logits, target = _mask_case()
+    wanted = F.cross_entropy(logits, target.long(), ignore_index=losses.VOID)
+    torch.testing.assert_close(losses.MaskCrossEntropy()(logits, target), wanted)
+    weight = torch.tensor([1.0, 2.0, 0.5])
+    wanted = F.cross_entropy(logits, target.long(), weight, ignore_index=losses.VOID)
+    torch.testing.assert_close(losses.MaskCrossEntropy((1.0, 2.0, 0.5))(logits, target), wanted)
+
+
+def test_focal_loss_of_masks_is_that_of_their_known_pixels() -> None:
+    logits, target = _mask_case()
+    known = target != losses.VOID
+    rows = logits.movedim(1, -1)[known]
+    torch.testing.assert_close(losses.FocalLoss()(logits, target), losses.FocalLoss()(rows, target[known].long()))
+    torch.testing.assert_close(losses.FocalLoss(0.0)(logits, target), losses.MaskCrossEntropy()(logits, target))
+
+
+def test_of_sure_predictions_dice_and_lovasz_are_the_overlap_that_is_missing() -> None:
+    truth = torch.tensor([[[0, 0, 0, 1], [0, 1, 1, 1]]])
+    said = torch.tensor([[[0, 0, 1, 1], [0, 0, 1, 1]]])
+    logits = 60.0 * F.one_hot(said, 2).movedim(-1, 1).float()
+    iou = [3 / 5, 3 / 5]  # of both classes three pixels are found, one is missed, one is too much
+    assert losses.LovaszLoss()(logits, truth).item() == pytest.approx(1 - sum(iou) / 2, abs=1e-5)
+    assert losses.DiceLoss(smooth=0.0)(logits, truth).item() == pytest.approx(1 - 6 / 8, abs=1e-5)
+
+
+MASK_LOSSES = [
+    losses.MaskCrossEntropy(), losses.DiceLoss(), losses.LovaszLoss(), losses.FocalLoss(),
+    losses.LossSum([losses.MaskCrossEntropy(), losses.DiceLoss()]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("loss", MASK_LOSSES, ids=lambda loss: type(loss).__name__)
+def test_losses_of_masks_go_down_by_their_gradient(loss: Any) -> None:
+    logits, target = _mask_case()
+    first = loss(logits, target)
+    (gradient,) = torch.autograd.grad(first, logits)
+    assert first.shape == () and gradient.isfinite().all()
+    assert torch.equal(gradient[0, :, 0], torch.zeros(3, 7))  # what is void says nothing
+    assert loss(logits - gradient / gradient.norm() * 0.5, target) < first
+
+
+@pytest.mark.parametrize("loss", MASK_LOSSES, ids=lambda loss: type(loss).__name__)
+def test_a_batch_without_a_known_pixel_has_no_loss_and_no_nan(loss: Any) -> None:
+    logits = torch.randn(1, 3, 4, 4, requires_grad=True)
+    value = loss(logits, torch.full((1, 4, 4), losses.VOID, dtype=torch.uint8))
+    value.backward()
+    assert value.item() == 0.0 or value.isfinite()
+    assert logits.grad is not None and logits.grad.isfinite().all()
+
+
+def test_wrong_shapes_and_sums_are_refused() -> None:
+    with pytest.raises(ArgumentError, match=r"\(b, h, w\)"):
+        losses.DiceLoss()(torch.zeros(2, 3, 4, 4), torch.zeros(2, 5, 4))
+    with pytest.raises(ArgumentError, match="at least one"):
+        losses.LossSum([])
+    with pytest.raises(ArgumentError, match="2 weights"):
+        losses.LossSum([losses.DiceLoss()], [1.0, 2.0])

@@ -124,7 +124,8 @@ def compare_with_baseline(
     logits, target = gather(run.model, run.data.loader(split), run.strategy) if said is None else said
     if target is None:
         raise DataError(f"the items of the {split} split have no targets, so there is nothing to compare with")
-    outputs = {OWN: logits, CONSTANT: constant.to(logits.dtype).expand(len(target), -1)}
+    everywhere = constant.to(logits.dtype).reshape(-1, *[1] * (logits.ndim - 2))  # of masks also at each pixel
+    outputs = {OWN: logits, CONSTANT: everywhere.expand(len(target), -1, *logits.shape[2:])}
     left_out: list[str] = []
     for name, said_by_it in _references(run, store, split, targets, (SHARE * seconds, SHARE * epochs), left_out):
         outputs[name] = said_by_it.to(logits.dtype)
@@ -218,7 +219,7 @@ def _references(
     The names of those that cost more than the `most` seconds and epochs are left out.
     """
     task, (seconds, epochs) = run.task, most
-    if not (task.is_exclusive or task.is_multi or task.predicts_numbers):
+    if task.of_pixels or not (task.is_exclusive or task.is_multi or task.predicts_numbers):
         return
     answers = _answers(task, target)
     if len(np.unique(answers)) < 2:

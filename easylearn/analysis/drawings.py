@@ -20,6 +20,7 @@ MOST_NAMED = 40  # classes that can still be told apart along an axis
 MOST_POINTS = 5000  # of a scatter plot; more make a blot
 MOST_DRAWN = 4  # predicted numbers that get a row of drawings
 _IMAGE, _WORDS = (2.5, 3.0, 3), (3.3, 2.7, 2)  # inches across and down for one item, and items in a row
+_BESIDE = (7.5, 2.6, 1)  # of an item beside what is true of it and what was said
 
 
 def draw_confusion(counts: Tensor, names: Sequence[str]) -> Figure:
@@ -48,14 +49,28 @@ def shows_images(data: Data[Any]) -> bool:
 
 
 def draw_items(
-    data: Data[Any], split: SplitName, positions: Sequence[int], titles: Sequence[tuple[str, bool]]
-) -> Figure:
-    """Draw items of a split in rows, each under its title, which is red where it is not right."""
+    data: Data[Any], split: SplitName, positions: Sequence[int], titles: Sequence[tuple[str, bool]],
+    said: Tensor | None = None,
+) -> Figure:  # fmt: skip
+    """Draw items of a split in rows, each under its title, which is red where it is not right.
+
+    Args:
+        data: has them.
+        split: where they are.
+        positions: which.
+        titles: of each, and whether it is right.
+        said: what a model said of all items of the split, for data that can draw it beside the item.
+    """
     wide, high, most = _IMAGE if shows_images(data) else _WORDS
+    if type(data).draw_said is not Data.draw_said:
+        wide, high, most = _BESIDE
     ids = data.ids(split)
     figure, places = grid(len(positions), min(most, len(positions)), wide, high)
     for axes, i, (title, good) in zip(places, positions, titles, strict=True):
-        data.draw_item(split, i, axes)
+        if said is None:
+            data.draw_item(split, i, axes)
+        else:
+            data.draw_said(split, i, said[i], axes)
         axes.set_title(title, fontsize=9, color="black" if good else "C3", parse_math=False)
         if not axes.get_xlabel():
             axes.set_xlabel(ids[i][-34:], fontsize=7, color="0.4", parse_math=False)

@@ -122,7 +122,7 @@ class Interpretation:
         """Draw the `k` items with the highest loss, texts and rows in words. A red title is a wrong class."""
         order = self.worst(k)
         titles = [self.task.title(self.probs[i], self.targets[i]) for i in order]
-        return draw_items(self.data, self.split, order, titles)
+        return draw_items(self.data, self.split, order, titles, self.probs)
 
     def confusion_matrix(self) -> Tensor:
         """How often items of class i were taken for class j: counts of shape (c, c), rows are the true classes."""

@@ -177,9 +177,9 @@ def _validation(
         return ["<p>A language model has no items whose losses could be compared; its scores are at the top.</p>"]
     task, report = found.task, found.report()
     drawings: list[Piece] = []
-    if task.predicts_numbers:
+    if task.predicts_numbers and not task.of_pixels:
         drawings.append(drawing(found.plot_predictions(), "Predicted and actual"))
-    if task.is_exclusive:
+    if task.is_exclusive or (task.of_pixels and task.classes):
         drawings.append(drawing(found.plot_confusion(), "What was taken for what"))
     if task.is_exclusive or task.is_multi:
         drawings.append(drawing(found.plot_calibration(), "Whether probabilities mean what they say"))
@@ -302,7 +302,7 @@ def _odd_results(found: Interpretation) -> list[str]:
     if lost:
         notes.append(f"The outputs for {lost} of {len(found)} items are no finite numbers.")
     report = found.report()
-    if task.predicts_numbers:
+    if task.predicts_numbers and "r2" in report:
         poor = [str(n) for n, r2 in report["r2"].items() if r2 <= 0]
         return [*notes, f"Predicting the mean would be as good for {listed(poor)}."] if poor else notes
     if not (task.is_exclusive or task.is_multi):

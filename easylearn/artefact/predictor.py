@@ -21,6 +21,7 @@ from ..errors import ArgumentError, DataError, EasyLearnError, EasyLearnWarning,
 from ..files import StrPath, atomic_write
 from ..nn.registry import model_name
 from ..task import Prediction, Predictions, Task
+from ..task.placement import Placement
 from ..train.predict import gather
 from ..train.strategy import Strategy
 from .model_file import BUILD_ERRORS
@@ -71,13 +72,15 @@ class Predictor:
         is_file = self.preprocessor.is_file(items)
         ids: list[str] = []
         probs: list[Tensor] = []
+        places: list[Placement] = []
         for read in self._files(items) if is_file else [self.preprocessor.read(items)]:
             ids += read.ids
             probs.append(self._probs(read))
+            places += self.preprocessor.places(read.values) or ()
         if not probs:
             raise DataError(f"there is nothing to predict in {items}")
-        together = torch.cat(probs)
-        return Prediction.of(self.task, together)[0] if read.single else Predictions.of(self.task, together, ids)
+        said = Predictions.of(self.task, torch.cat(probs), ids, places=places or None)
+        return said[0] if read.single else said
 
     def _predict_rest(self, items: Any) -> Predictions:
         """Predictions of what can be read."""
@@ -86,14 +89,16 @@ class Predictor:
             if isinstance(found, DataError):
                 errors[name] = str(found)
             else:
-                said.append((name, found.probs))
+                said.append((name, found))
         told = _told(errors, len(said) + len(errors)) if errors else f"there is nothing to predict in {items!r:.100}"
         if not said:
             raise DataError(told)
         if errors:
             warnings.warn(told, EasyLearnWarning, stacklevel=3)
-        ids, probs = zip(*said, strict=True)
-        return replace(Predictions.of(self.task, torch.stack(probs), ids), errors=errors)
+        ids, each = zip(*said, strict=True)
+        places = None if each[0].place is None else [one.place for one in each]
+        probs = torch.stack([one.probs for one in each])
+        return replace(Predictions.of(self.task, probs, ids, places=places), errors=errors)
 
     def tta(self, items: Any, n_aug: int = 4) -> Prediction | Predictions:
         """Test-time augmentation: probabilities averaged over the plain and `n_aug` augmented views of images.
@@ -117,10 +122,15 @@ class Predictor:
             return self.predict(items)
         (one,) = read
         assert isinstance(one, Items)
-        views = self.preprocessor.views(one.values)
-        sources = [None, *(map(views, range(1, n_aug + 1)) if views is not None else ())]
-        stack = torch.stack([self._probs(one, source=source) for source in sources])
-        said = Predictions.of(self.task, stack.mean(0), one.ids, views=stack)
+        how, views = self.preprocessor, self.preprocessor.views(one.values)
+        n_aug = 0 if views is None else n_aug if how.n_views is None else min(n_aug, how.n_views)
+        outputs = [self._outputs(one)]
+        if views is not None:
+            outputs += [how.undo_view(k, self._outputs(one, source=views(k))) for k in range(1, n_aug + 1)]
+        stack = torch.stack([*map(self.task.activate, outputs)])
+        said = Predictions.of(
+            self.task, self.task.averaged(outputs, stack), one.ids, views=stack, places=how.places(one.values)
+        )
         return said[0] if one.single else said
 
     def stream(self, items: Any, on_error: OnError = "raise") -> Iterator[tuple[str, Any]]:
@@ -139,14 +149,15 @@ class Predictor:
             if isinstance(read, tuple):
                 yield read
             elif not skip:
-                yield from zip(read.ids, Prediction.of(self.task, self._probs(read)), strict=True)
+                said = Prediction.of(self.task, self._probs(read), self.preprocessor.places(read.values))
+                yield from zip(read.ids, said, strict=True)
             else:
                 yield from zip(read.ids, self._tried(read, np.arange(len(read))), strict=True)
 
     def _tried(self, read: Items, some: Indices) -> list[Prediction | DataError]:
         """Predictions of some items; what cannot be read is found by halves, and the rest predicted."""
         try:
-            return [*Prediction.of(self.task, self._probs(read, some))]
+            return [*Prediction.of(self.task, self._probs(read, some), self.preprocessor.places(read.values, some))]
         except DataError as error:
             if len(some) == 1:
                 return [error]
@@ -200,10 +211,13 @@ class Predictor:
                 of_many = len(sources) > 1 and self.preprocessor.is_file(source)
                 within = f"{source}{'/' if os.path.isdir(source) else ':'}" if of_many else ""
                 for name, said in self.stream(source, on_error):
-                    empty = [*[""] * len(self.task.row_names), str(said)]
-                    row = empty if isinstance(said, DataError) else [*self.task.row(said.label, said.probs), ""]
-                    writer.writerow([within + name, *(row if more else row[:-1])])
-                    count += 1
+                    error, rows = "", [[""] * len(self.task.row_names)]
+                    if isinstance(said, DataError):
+                        error = str(said)
+                    else:
+                        rows = said.rows(self.task)
+                    writer.writerows([within + name, *row, *([error] if more else [])] for row in rows)
+                    count += len(rows)
         return count
 
     def _sources(self, items: Any) -> list[Any]:
@@ -220,7 +234,10 @@ class Predictor:
         if self.task.is_streamed:
             raise ArgumentError("a language model predicts what comes next: use generate(predictor, prompt, n)")
 
-    def _probs(self, read: Items, some: Indices | None = None, source: Source | None = None) -> Tensor:
+    def _probs(self, read: Items, some: Indices | None = None) -> Tensor:
+        return self.task.activate(self._outputs(read, some))
+
+    def _outputs(self, read: Items, some: Indices | None = None, source: Source | None = None) -> Tensor:
         source = self.preprocessor.source(read.values) if source is None else source
         if some is None or len(some) == len(read):
             loader = ItemLoader(self.preprocessor.order(read.values, source, self.batch_size), source)
@@ -234,9 +251,9 @@ class Predictor:
             why = str(error)[:300]
             raise WeightsError(f"the model cannot take these items as they are prepared for it: {why}") from error
         found = tuple(logits.shape[1:])
-        if found != (self.task.n_out,):
+        if found != (self.task.n_out,) and not (found[1:] and self.task.takes(found)):
             raise WeightsError(f"the model gives {found} numbers for an item where {self.task} needs {self.task.n_out}")
-        return self.task.activate(logits)
+        return logits
 
     def __repr__(self) -> str:
         return f"Predictor({model_name(self.model)}, {self.task})"

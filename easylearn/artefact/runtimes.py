@@ -21,6 +21,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -118,6 +119,7 @@ class _Example:
     given: tuple[Tensor, ...]
     runtime: RuntimeInputs
     about: dict[str, Any]
+    is_sure: bool  # of the order of what the model gives
 
 
 def write_runtime(
@@ -223,7 +225,7 @@ def _example(trained: TrainedModel) -> _Example:
         "output": "probs",
         "about": {**_recipe(trained), **runtime.about},
     }
-    return _Example(inputs, given, runtime, about)
+    return _Example(inputs, given, runtime, about, not trained.task.sorts_outputs)
 
 
 def _recipe(trained: TrainedModel) -> dict[str, Any]:
@@ -258,7 +260,10 @@ def _write_about(path: Path, example: _Example, program: Program, within: float)
     """Write the metadata into an ONNX file, with what it gives for items of no meaning."""
     onnx = _package("onnx")
     inputs = example.about["inputs"]
-    about = {**example.about, "check": written_check(inputs, example.given, program, within)}
+    about = {
+        **example.about,
+        "check": written_check(inputs, example.given, program if example.is_sure else None, within),
+    }
     model = onnx.load(str(path))
     used = {i.name for i in model.graph.input}
     text = json.dumps({**about, "inputs": [i for i in about["inputs"] if i["name"] in used]}, ensure_ascii=False)
@@ -305,10 +310,8 @@ def _difference(program: Program, trained: TrainedModel, example: _Example) -> f
         found = program(tuple(x[:n] for x in example.given))
         if found.shape != wanted.shape:
             return float("inf")
-        if trained.task.predicts_numbers:  # whose unit may be anything
-            found, wanted = (trained.task.outputs_for(x) for x in (found, wanted))
-        errors.append(((found - wanted).abs() / wanted.abs().clamp_min(1)).max())
-    return float(torch.stack(errors).max())  # NaN stays
+        errors.append(trained.task.difference(found, wanted))
+    return float(np.max(errors))  # NaN stays
 
 
 def _measured(path: Path, program: Program, trained: TrainedModel, example: _Example) -> dict[str, float]:

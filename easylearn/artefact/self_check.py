@@ -26,17 +26,17 @@ def describe_inputs(runtime: RuntimeInputs, given: Sequence[Tensor]) -> list[dic
 
 
 def written_check(
-    inputs: Sequence[Mapping[str, Any]], given: Sequence[Tensor], run: Run, within: float
+    inputs: Sequence[Mapping[str, Any]], given: Sequence[Tensor], run: Run | None, within: float
 ) -> dict[str, Any] | None:
     """What a file holds to be checked by; None where the model takes no items of no meaning.
 
     Args:
         inputs: as `describe_inputs` says them.
         given: the inputs of some real items, whose codes are known to the model.
-        run: the model, or a program of it: it gives probabilities.
+        run: the model, or a program of it: it gives probabilities; None where two machines may order them otherwise.
         within: how far off they may be elsewhere, see `check_items.WITHIN`.
     """
-    if not can_be_made(inputs):
+    if run is None or not can_be_made(inputs):
         return None
     below: dict[str, Any] = {}
     for said, x in zip(inputs, given, strict=True):
@@ -53,8 +53,10 @@ def written_check(
     return {"inputs": list(inputs), "below": below, "probs": probs.tolist(), "within": within}
 
 
-def run_model(model: nn.Module, task: Task, preprocessor: Preprocessor, strategy: Strategy) -> Run:
-    """The model as a function of what its file takes."""
+def run_model(model: nn.Module, task: Task, preprocessor: Preprocessor, strategy: Strategy) -> Run | None:
+    """The model as a function of what its file takes; None where the order of what it gives is not sure."""
+    if task.sorts_outputs:
+        return None
     prepare = preprocessor.runtime_inputs(()).prepare
 
     def run(given: tuple[Tensor, ...]) -> Tensor:

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, get_args
 
 import numpy as np
 import numpy.typing as npt
-from torch import nn
+from torch import Tensor, nn
 
 from ..errors import ArgumentError, DataError, did_you_mean
 from ..files import digest
 from ..task import Task
+from ..task.placement import Placement
 from .order import Loader
 from .preprocess import Preprocessor
 
@@ -144,6 +145,10 @@ class Data(ABC, Generic[S]):
         """Whether augmented views exist, so that `tta` can average them."""
         return False
 
+    def places(self, split: SplitName) -> Sequence[Placement] | None:
+        """Where each image of a `split` lies in what the model gets; None where nothing is said of pixels."""
+        return None
+
     def plain_inputs(self, split: SplitName) -> PlainInputs | None:
         """The items of a `split` in file order for a simple model beside the learner's; None where there are none."""
         return None
@@ -156,6 +161,10 @@ class Data(ABC, Generic[S]):
         """Draw item `i` of a `split` into empty `axes` of matplotlib: an image, or what `describe_item` says."""
         fields = self.describe_item(split, i)
         write_on(axes, "\n".join(fields.values() if len(fields) == 1 else (f"{n}: {v}" for n, v in fields.items())))
+
+    def draw_said(self, split: SplitName, i: int, probs: Tensor, axes: Axes) -> None:
+        """Draw item `i` as `draw_item` does, and beside it what a model said, its `probs`, where that can be drawn."""
+        self.draw_item(split, i, axes)
 
     def notes(self) -> list[str]:
         """What is odd about the items, in sentences for a run's report: what was left out, unknown or missing."""

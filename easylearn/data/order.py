@@ -210,6 +210,23 @@ class Source(ABC):
         for index in batches:
             yield self.fetch(index, device)
 
+    def with_targets(
+        self,
+        batches: Sequence[Indices],
+        targets: Iterable[Tensor],
+        device: torch.device,
+        seed: int = 0,
+        epoch: int = 0,
+    ) -> Generator[tuple[tuple[Tensor, ...], Tensor], None, None]:
+        """As `stream`, each batch with its target; a source whose targets move with its items moves them here.
+
+        Args:
+            batches, device, seed, epoch: as in `stream`.
+            targets: of each batch, (b, ...), for the items as they are without augmentation.
+        """
+        with closing(self.stream(batches, device, seed, epoch)) as stream:
+            yield from zip(stream, targets, strict=True)
+
 
 class TensorSource(Source):
     """Rows of whole tensors: one indexed read for a batch, no worker, no copy of single items.
@@ -293,6 +310,17 @@ class Subset(Source):
         """See `Source.stream`."""
         return self.source.stream([self.items[index] for index in batches], device, seed, epoch)
 
+    def with_targets(
+        self,
+        batches: Sequence[Indices],
+        targets: Iterable[Tensor],
+        device: torch.device,
+        seed: int = 0,
+        epoch: int = 0,
+    ) -> Generator[tuple[tuple[Tensor, ...], Tensor], None, None]:
+        """See `Source.with_targets`."""
+        return self.source.with_targets([self.items[index] for index in batches], targets, device, seed, epoch)
+
 
 class ItemLoader:
     """The loader of an order and a source; see `Loader`.
@@ -322,13 +350,16 @@ class ItemLoader:
         """See `Loader.batches`."""
         batches = self.order.batches(seed, epoch, start, shard)
         positions = (index for at, sizes in _ahead(batches) for index in torch.from_numpy(at).split_with_sizes(sizes))
-        target: Iterable[tuple[Tensor | None, ...]] = repeat((None,), len(batches))
-        if self.target is not None:
-            stays = self.target.dtype == torch.float64 and not has_float64(device)  # the task brings them to its scale
-            target = TensorSource([self.target]).stream(batches, torch.device("cpu") if stays else device)
-        with closing(self.source.stream(batches, device, seed, epoch)) as stream:
-            for index, (known,), inputs in zip(positions, target, stream, strict=True):
-                yield Batch(inputs, known, index)
+        if self.target is None:
+            with closing(self.source.stream(batches, device, seed, epoch)) as stream:
+                for index, inputs in zip(positions, stream, strict=True):
+                    yield Batch(inputs, None, index)
+            return
+        stays = self.target.dtype == torch.float64 and not has_float64(device)  # the task brings them to its scale
+        known = TensorSource([self.target]).stream(batches, torch.device("cpu") if stays else device)
+        with closing(self.source.with_targets(batches, (t for (t,) in known), device, seed, epoch)) as both:
+            for index, (inputs, target) in zip(positions, both, strict=True):
+                yield Batch(inputs, target, index)
 
 
 def tensor_loader(

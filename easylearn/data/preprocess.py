@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from torch import Tensor, nn
 
 from ..errors import DataError, StateError
-from .order import Order, Source
+from ..task.placement import Placement
+from .order import Indices, Order, Source
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -120,6 +121,19 @@ class Preprocessor(ABC):
         Raises:
             StateError: nobody knows how views are drawn.
         """
+        return None
+
+    @property
+    def n_views(self) -> int | None:
+        """How many augmented views differ; None where that has no end."""
+        return None
+
+    def undo_view(self, k: int, outputs: Tensor) -> Tensor:
+        """What a model gave for the k-th augmented view, put back to where it is in the plain one."""
+        return outputs
+
+    def places(self, values: Any, some: Indices | None = None) -> Sequence[Placement] | None:
+        """Where `some` of the images of `values`, or all, lie in what the model gets; None without pixels."""
         return None
 
     def order(self, values: Any, source: Source, batch_size: int) -> Order:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +33,7 @@ class BodyHead(nn.Module):
 
     mean: Tensor
     std: Tensor
+    feature_dtype: ClassVar[torch.dtype] = torch.float32  # in which precompute keeps features
 
     def __init__(
         self, body: nn.Module, pool: nn.Module, head: nn.Module, body_groups: Sequence[tuple[nn.Module, ...]],
@@ -64,9 +66,14 @@ class BodyHead(nn.Module):
         out: Tensor = self.pool(self.body(*inputs))
         return out
 
+    @property
+    def body_groups(self) -> list[tuple[nn.Module, ...]]:
+        """The modules of the stem group and those of the late group, as they were given."""
+        return [tuple(self.body.get_submodule(name) for name in names) for names in self._group_names]
+
     def layer_groups(self) -> tuple[LayerGroup, ...]:
         """Three groups: "stem" (input to the middle stage), "late" (the later stages) and "head"."""
-        stem, late = (tuple(self.body.get_submodule(name) for name in names) for names in self._group_names)
+        stem, late = self.body_groups
         placed = {id(p) for module in (*stem, *late) for p in module.parameters()}
         if loose := [p for p in self.body.parameters() if id(p) not in placed]:
             stem = (*stem, nn.ParameterList(loose))

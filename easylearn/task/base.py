@@ -54,9 +54,13 @@ class Task(ABC):
         is_exclusive: each item has exactly one of the classes.
         is_multi: each item has any number of the classes.
         predicts_numbers: the names are of numbers, and there are no classes.
+        of_pixels: targets are maps of the images' size, (h, w) or (c, h, w).
         is_streamed: predictions are too many to be kept: one number per token and word of the vocabulary.
         instead: what to look at where an item has not exactly one class.
         lowest: targets must be above it.
+        prediction, predictions: the classes of what is said of an item and of several; None is the usual ones.
+        may_have_own_loss: a model with a method `loss(inputs, target)` is trained on that.
+        sorts_outputs: what is predicted of an item has an order that the last bits of numbers may change.
     """
 
     kind: ClassVar[str]
@@ -64,8 +68,13 @@ class Task(ABC):
     is_exclusive: ClassVar[bool] = False
     is_multi: ClassVar[bool] = False
     predicts_numbers: ClassVar[bool] = False
+    of_pixels: ClassVar[bool] = False
     is_streamed: ClassVar[bool] = False
     instead: ClassVar[str] = "they have none here: use top_losses()"
+    prediction: ClassVar[type[Any] | None] = None
+    predictions: ClassVar[type[Any] | None] = None
+    may_have_own_loss: ClassVar[bool] = False
+    sorts_outputs: ClassVar[bool] = False
 
     names: tuple[str, ...]
     metrics: tuple[Metric, ...] = None  # type: ignore[assignment]  # filled in when it is made
@@ -149,6 +158,19 @@ class Task(ABC):
         """The number of the class that one item's `probs` predict, or those of its labels; None without classes."""
         return None
 
+    def takes(self, shape: tuple[int, ...]) -> bool:
+        """Whether a model's outputs of this `shape` for an item are such; a kind of one's own may want anything."""
+        known = (self.is_exclusive or self.is_multi or self.predicts_numbers) and not self.is_streamed
+        return not known or shape == (self.n_out,) or (shape == () and self.n_out == 1)
+
+    def averaged(self, outputs: Sequence[Tensor], probs: Tensor) -> Tensor:
+        """What several views say together: by a model's `outputs`, one of each view, and their `probs`, (v, n, ...)."""
+        return probs.mean(0)
+
+    def in_table(self, probs: Tensor) -> Tensor:
+        """What tables show of `probs`, (n, ...): a number for each of the names, (n, len(names))."""
+        return probs.reshape(len(probs), -1)
+
     def decode_target(self, target: Tensor) -> list[Any]:
         """One label per row of a `target`, as `decode` gives them."""
         return self.decode(target)
@@ -167,6 +189,12 @@ class Task(ABC):
             f"a file for another runtime gives probabilities, and a {self.kind} task has no `outputs_for` that turns "
             "them back into what its loss compares, so what quantizing or pruning costs cannot be measured"
         )
+
+    def difference(self, found: Tensor, wanted: Tensor) -> float:
+        """The largest difference between two predictions of some items, as a share of what is larger than 1."""
+        if self.predicts_numbers:  # whose unit may be anything
+            found, wanted = (self.outputs_for(x) for x in (found, wanted))
+        return float(((found - wanted).abs() / wanted.abs().clamp_min(1)).max())
 
     # -- loss and metrics ----------------------------------------------------------------------------------
 
@@ -370,7 +398,7 @@ class Task(ABC):
 
     def row(self, label: Any, probs: Tensor) -> list[str]:
         """One row of it, as text: of an item's `label` and `probs`."""
-        return [self.in_words(label), *(f"{p:.8g}" for p in probs.reshape(-1).tolist())]
+        return [self.in_words(label), *(f"{p:.8g}" for p in self.in_table(probs[None])[0].tolist())]
 
     def in_words(self, label: Any) -> str:
         """A `label` as text; empty where an item has none."""

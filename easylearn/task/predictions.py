@@ -7,6 +7,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import repeat
 from opcode import opname
 from typing import TYPE_CHECKING, Any, overload
 
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from ..errors import ArgumentError, DataError, short
 from .base import Task
+from .placement import Placement
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,6 +31,7 @@ class Prediction:
         index: the class number (single-label), those of the labels (multi-label), or None (regression).
         probs: probability of each class, or the numbers, shape (n_out,).
         names: of the classes or numbers.
+        place: where an image lies in what the model got, for tasks that say something of its pixels; else None.
 
     >>> from easylearn.task import single_label
     >>> Prediction.of(single_label(["cat", "dog"]), torch.tensor([[0.25, 0.75]]))
@@ -39,16 +42,21 @@ class Prediction:
     index: int | tuple[int, ...] | None
     probs: Tensor
     names: tuple[str, ...]
+    place: Placement | None = None
 
     @classmethod
-    def of(cls, task: Task, probs: Tensor) -> list[Prediction]:
-        """One per row of probabilities (or numbers), shape (n, number of names)."""
-        labels = task.decode(probs)
-        return [cls(label, task.index(row), row, task.names) for label, row in zip(labels, probs, strict=True)]
+    def of(cls, task: Task, probs: Tensor, places: Sequence[Placement] | None = None) -> list[Prediction]:
+        """One per row of probabilities (or numbers), shape (n, number of names), and where each image lies."""
+        kind, rows = task.prediction or cls, zip(task.decode(probs), probs, places or repeat(None), strict=False)
+        return [kind(label, task.index(row), row, task.names, place) for label, row, place in rows]
 
     def to_dict(self) -> dict[str, float]:
         """The probability of each class, or each number, by name."""
         return dict(zip(self.names, self.probs.reshape(-1).tolist(), strict=True))
+
+    def rows(self, task: Task) -> list[list[str]]:
+        """The rows of a table of predictions that are about this item, as text; see `Task.row_names`."""
+        return [task.row(self.label, self.probs)]
 
     def __repr__(self) -> str:
         named = self.to_dict() if self.index is not None else {}
@@ -70,6 +78,7 @@ class Predictions:
         views: shape (n_views, n, number of names): the plain view first, then the augmented ones.
         task: what was predicted.
         errors: why other items, by id, have no prediction; `Predictor.predict` leaves them out by "skip".
+        places: where each image lies in what the model got; None where that says nothing.
 
     >>> from easylearn.task import single_label
     >>> said = Predictions.of(single_label(["cat", "dog"]), torch.tensor([[0.25, 0.75], [0.5, 0.5]]), ["a", "b"])
@@ -87,14 +96,17 @@ class Predictions:
     views: Tensor
     task: Task
     errors: Mapping[str, str] = field(default_factory=dict)
+    places: Sequence[Placement] | None = None
 
     @classmethod
     def of(
-        cls, task: Task, probs: Tensor, ids: Sequence[str], targets: Tensor | None = None, views: Tensor | None = None
-    ) -> Predictions:
+        cls, task: Task, probs: Tensor, ids: Sequence[str], targets: Tensor | None = None,
+        views: Tensor | None = None, places: Sequence[Placement] | None = None,
+    ) -> Predictions:  # fmt: skip
         """Predictions out of `probs`, decoded; arguments of `Predictions`, `views` None where there is one alone."""
         stack = probs.unsqueeze(0) if views is None else views
-        return cls(probs, targets, tuple(ids), tuple(task.decode(probs)), stack, task)
+        kind: type[Predictions] = task.predictions or cls
+        return kind(probs, targets, tuple(ids), tuple(task.decode(probs)), stack, task, places=places)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -113,7 +125,8 @@ class Predictions:
             rows = list(range(len(self)))[i]  # a tensor has no steps backwards
             targets = None if self.targets is None else self.targets[rows]
             probs, views = self.probs[rows], self.views[:, rows]
-            return replace(self, probs=probs, targets=targets, ids=self.ids[i], labels=self.labels[i], views=views)
+            names = {"ids": self.ids[i], "labels": self.labels[i], "places": self.places and self.places[i]}
+            return replace(self, probs=probs, targets=targets, views=views, **names)
         try:
             position = operator.index(i)
         except TypeError as error:
@@ -122,8 +135,9 @@ class Predictions:
             ) from error
         if not -len(self) <= position < len(self):
             raise IndexError(f"there are {len(self)} predictions, and none at position {position}")
-        row = self.probs[position]
-        return Prediction(self.labels[position], self.task.index(row), row, self.task.names)
+        row, place = self.probs[position], self.places and self.places[position]
+        kind: type[Prediction] = self.task.prediction or Prediction
+        return kind(self.labels[position], self.task.index(row), row, self.task.names, place or None)
 
     def __iter__(self) -> Iterator[Tensor | None]:
         if _is_loop():
@@ -139,7 +153,7 @@ class Predictions:
 
         heads = self.task.row_names
         values = pd.Index(heads[-len(self.task.names) :], dtype=object)
-        frame: pd.DataFrame = pd.DataFrame(self.probs.reshape(len(self), -1).numpy(), columns=values)
+        frame: pd.DataFrame = pd.DataFrame(self.task.in_table(self.probs).numpy(), columns=values)
         if len(heads) > len(values):
             frame.insert(0, heads[0], list(self.labels))
         frame.insert(0, "id", list(self.ids))
@@ -151,7 +165,7 @@ class Predictions:
         Raises:
             DataError: two items have one id.
         """
-        rows = self.probs.reshape(len(self), -1).tolist()
+        rows = self.task.in_table(self.probs).tolist()
         found = {i: dict(zip(self.task.names, row, strict=True)) for i, row in zip(self.ids, rows, strict=True)}
         if len(found) < len(self):
             twice = Counter(self.ids).most_common(1)[0][0]
@@ -171,7 +185,7 @@ class Predictions:
         if not self.classes:
             raise ArgumentError("top(k) is of classes, and these are predicted numbers: use to_frame() or labels")
         n = min(k, len(self.classes))
-        best = self.probs.topk(n, dim=-1)
+        best = self.task.in_table(self.probs).topk(n, dim=-1)
         columns = {
             "id": [i for i in self.ids for _ in range(n)],
             "rank": list(range(1, n + 1)) * len(self),
@@ -185,7 +199,7 @@ class Predictions:
         targets = "" if self.targets is None else ", with targets"
         views = f", {len(self.views)} views" if len(self.views) > 1 else ""
         errors = f", {len(self.errors):,} left out" if self.errors else ""
-        return f"Predictions({len(self):,} items, {self.task}{targets}{views}{errors})"
+        return f"{type(self).__name__}({len(self):,} items, {self.task}{targets}{views}{errors})"
 
 
 def _is_loop() -> bool:
@@ -225,4 +239,5 @@ def average_predictions(*predictions: Predictions) -> Predictions:
         if difference:
             raise DataError(f"predictions 1 and {number} are of different tasks: {difference}")
     probs = torch.stack([p.probs for p in predictions]).mean(0)
-    return Predictions.of(first.task, probs, first.ids, first.targets, torch.cat([p.views for p in predictions]))
+    views = torch.cat([p.views for p in predictions])
+    return Predictions.of(first.task, probs, first.ids, first.targets, views, first.places)

@@ -94,8 +94,7 @@ def check_outputs(outputs: Any, task: Task) -> None:
             "module that takes the one tensor out of it"
         )
     shape = tuple(outputs.shape[1:])
-    known = task.is_exclusive or task.is_multi or task.predicts_numbers  # a kind of one's own may want anything
-    if not known or task.is_streamed or shape == (task.n_out,) or (shape == () and task.n_out == 1):
+    if task.takes(shape):
         return
     raise ArgumentError(
         f"the model gives {' x '.join(map(str, shape)) or 'one'} numbers for an item, and {task} needs {task.n_out}: "

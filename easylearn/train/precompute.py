@@ -243,7 +243,7 @@ class _Filling:
             for x in inputs:
                 x[others.to(x.device)] = 0
         out = self.strategy.forward(_Features(self.model), inputs)
-        return out[index.to(out.device)].float().cpu().contiguous()
+        return out[index.to(out.device)].to(self.model.feature_dtype).cpu().contiguous()
 
 
 def _targets(loader: Loader) -> Tensor | None:

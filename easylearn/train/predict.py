@@ -41,11 +41,13 @@ def predict_split(
             "a language model's predictions are one number per token and word; use learn.validate() for its "
             "perplexity, or generate(learn, prompt, n)"
         )
+    how = data.preprocessor
+    more = range(1, (n_aug if how.n_views is None else min(n_aug, how.n_views)) + 1)
     with kept_memory(strategy.device):
         logits, targets = gather(model, data.loader(split), strategy)
-        views = [logits, *(gather(model, data.loader(split, view=k), strategy)[0] for k in range(1, n_aug + 1))]
+        views = [logits, *(how.undo_view(k, gather(model, data.loader(split, view=k), strategy)[0]) for k in more)]
     stack = torch.stack([task.activate(view) for view in views])
-    return Predictions.of(task, stack.mean(0), data.ids(split), targets, stack)
+    return Predictions.of(task, task.averaged(views, stack), data.ids(split), targets, stack, data.places(split))
 
 
 def evaluate(model: nn.Module, loader: Loader, task: Task, strategy: Strategy) -> dict[str, float]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import AbstractContextManager, closing, nullcontext
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,15 @@ from .gate import Gate
 
 Outputs = tuple[Tensor, Tensor | None, Tensor]
 """Of one batch: the model's outputs (b, ...) in fp32, the targets, None where they are not known, and the index."""
+
+
+@runtime_checkable
+class HasLoss(Protocol):
+    """A model that computes the loss of a batch itself, as torchvision's detectors do."""
+
+    def loss(self, inputs: tuple[Tensor, ...], target: Tensor) -> Tensor:
+        """The mean loss of a batch, a scalar with gradients."""
+        ...
 
 
 class Strategy(Protocol):
@@ -238,8 +247,12 @@ class SingleDevice:
 
     def forward_loss(self, model: nn.Module, task: Task, batch: Batch) -> tuple[Tensor, Tensor]:
         """See `Strategy.forward_loss`."""
-        logits = self.forward(model, batch.inputs)
         assert batch.target is not None
+        if task.may_have_own_loss and isinstance(model, HasLoss):
+            with nullcontext() if self._dtype is None else torch.autocast(self.device.type, self._dtype):
+                loss = model.loss(batch.inputs, batch.target)
+            return loss.detach().expand(len(batch.target)), loss
+        logits = self.forward(model, batch.inputs)
         return logits, task.loss(logits, batch.target)
 
     def backward(self, loss: Tensor, n_items: int) -> None:

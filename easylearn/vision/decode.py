@@ -9,7 +9,7 @@ import io
 import math
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +23,7 @@ from torch.nn import functional as F
 
 from ..device import WhileAnyIsInside, give_back_memory
 from ..errors import ArgumentError, DataError, check_whole, did_you_mean
+from ..task.placement import Placement
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -58,6 +59,7 @@ class ItemStage:
     channels: int = 3  # colour; 1 is grey
     crop_pct: float = 1.0  # "crop": the share of the shorter side that the model sees; the rest is cut at random
     max_pixels: int = field(default=MAX_PIXELS, repr=False)  # files with more are refused; the others' are the same
+    fill: tuple[int, ...] | None = None  # of each channel, what "pad" fills with; None reflects the image
 
     def __post_init__(self) -> None:
         if len(self.size) != 2 or min(self.size) < 1:
@@ -211,6 +213,25 @@ class ItemStage:
     def _fit_array(self, pixels: npt.NDArray[np.uint8]) -> Tensor:
         return self._fit(torch.from_numpy(pixels.reshape(*pixels.shape[:2], -1)).permute(2, 0, 1))
 
+    def place(self, height: int, width: int) -> Placement:
+        """Where an image of some height and width lies in the working size; not of "crop", which keeps a part."""
+        th, tw = self.working_size
+        if self.method == "crop":
+            raise ArgumentError('method="crop" cuts images, so that they lie nowhere as a whole; use "pad" or "squash"')
+        if self.method == "squash":
+            return Placement((height, width), (th, tw), 0, 0, (th, tw))
+        scale = min(th / height, tw / width)
+        out = (min(th, max(1, round(height * scale))), min(tw, max(1, round(width * scale))))
+        return Placement((height, width), (th, tw), (th - out[0]) // 2, (tw - out[1]) // 2, out)
+
+    def _padded(self, pixels: npt.NDArray[np.uint8], sides: Sequence[tuple[int, int]]) -> npt.NDArray[np.uint8]:
+        """Pixels (c, h, w) with borders, reflected or filled."""
+        if self.fill is None:
+            return np.pad(pixels, sides, mode="reflect")
+        given = self.fill if len(self.fill) == len(pixels) else [round(sum(self.fill) / len(self.fill))] * len(pixels)
+        filled = [np.pad(plane, sides[1:], constant_values=value) for plane, value in zip(pixels, given, strict=True)]
+        return np.stack(filled)
+
     def _fit(self, pixels: Tensor) -> Tensor:
         """Crop, resize with antialiasing and pad; then bring the number of channels right."""
         _, height, width = pixels.shape
@@ -221,23 +242,70 @@ class ItemStage:
             top, left = (height - keep_h) // 2, (width - keep_w) // 2
             pixels = pixels[:, top : top + keep_h, left : left + keep_w]
             out = tuple(min(max(t, round(n * scale)), int(t * LONG_SIDE)) for n, t in ((keep_h, th), (keep_w, tw)))
-        elif self.method == "squash":
-            out = (th, tw)
         else:
-            scale = min(th / height, tw / width)
-            out = (min(th, max(1, round(height * scale))), min(tw, max(1, round(width * scale))))
+            place = self.place(height, width)
+            top, left, out = place.top, place.left, place.inner
         if tuple(pixels.shape[1:]) != out:
             pixels = F.interpolate(pixels[None], out, mode="bicubic", antialias=True)[0]
         if self.method == "pad" and out != (th, tw):
-            top, left = (th - out[0]) // 2, (tw - out[1]) // 2
             sides = ((0, 0), (top, th - out[0] - top), (left, tw - out[1] - left))
-            pixels = torch.from_numpy(np.pad(pixels.numpy(), sides, mode="reflect"))
+            pixels = torch.from_numpy(self._padded(pixels.numpy(), sides))
         if pixels.shape[0] == 1 and self.channels == 3:
             pixels = pixels.expand(3, -1, -1)
         elif pixels.shape[0] == 3 and self.channels == 1:
             r, g, b = pixels.to(torch.int32)
             pixels = ((r * 19595 + g * 38470 + b * 7471 + 0x8000) >> 16).to(torch.uint8)[None]  # ITU-R 601, as Pillow
         return torch.from_numpy(np.ascontiguousarray(pixels.numpy()))  # torch would start threads in each of ours
+
+
+def orientation_of(source: AnyImage) -> int:
+    """Which way an image is to be turned to be looked at, as EXIF counts it: from 1, as it is, to 8."""
+    from PIL import Image
+
+    if isinstance(source, np.ndarray | Tensor):
+        return 1
+    if isinstance(source, Image.Image):
+        return int(source.getexif().get(_ORIENTATION, 1))
+    with no_warnings(), Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+        return int(image.getexif().get(_ORIENTATION, 1))
+
+
+def shape_of(source: AnyImage, name: str = "the image") -> tuple[int, int]:
+    """(height, width) of an image as `ItemStage.load` takes it, turned as it is looked at; a file is not decoded.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    from PIL import Image
+
+    if isinstance(source, np.ndarray | Tensor):
+        height, width = channels_last(source, name).shape[:2]
+        return int(height), int(width)
+    try:
+        if isinstance(source, Image.Image):
+            return _turned(source)
+        held = io.BytesIO(source) if isinstance(source, bytes | bytearray | memoryview) else source
+        with no_warnings(), Image.open(held) as image:
+            return _turned(image)
+    except Exception as error:  # any decoder may be behind it
+        raise DataError(f"{source if isinstance(source, str) else name} cannot be read: {_reason(error)}") from error
+
+
+def exif_orientation(source: AnyImage) -> int:
+    """How the pixels of an image's file are to be turned, from 1 (not at all) to 8; 1 for arrays."""
+    from PIL import Image
+
+    if isinstance(source, np.ndarray | Tensor):
+        return 1
+    if isinstance(source, Image.Image):
+        return int(source.getexif().get(_ORIENTATION, 1))
+    with no_warnings(), Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+        return int(image.getexif().get(_ORIENTATION, 1))
+
+
+def _turned(image: Image.Image) -> tuple[int, int]:
+    width, height = image.size
+    return (width, height) if image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8) else (height, width)
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from ..errors import ArgumentError, short
 from ..learning import Learner
 from ..nn.body_head import BodyHead
 from ..nn.layers import ConcatPool2d
-from .data import draw_image
+from .pixels import draw_image
 from .preprocess import ImagePreprocessor
 
 if TYPE_CHECKING:

@@ -6,6 +6,7 @@ import os
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -221,7 +222,7 @@ class TableOptions:
         images = existing_folder(root / folder, "the images that the table names")
         columns = [self.label_col] if isinstance(self.label_col, int | str) else list(self.label_col)
         text = columns if self.label_sep is not None else []
-        table, rows = _files_of(given, self.file_col, images, self.suffix, root, text)
+        table, rows = files_of(given, self.file_col, images, self.suffix, root, text)
         rows.labels = table[[column_name(table, c, "label_col") for c in columns]]
         for what, column in {**beside, "time": self.time}.items():
             if isinstance(column, int | str):
@@ -229,7 +230,7 @@ class TableOptions:
         return rows
 
 
-def _files_of(
+def files_of(
     given: Path | pd.DataFrame, column: Column, folder: Path, suffix: str, root: Path, text: Sequence[Column] = ()
 ) -> tuple[pd.DataFrame, Rows]:
     """A table, whose columns of `text` are read as it, and the files that it names."""
@@ -267,7 +268,7 @@ def column_name(table: pd.DataFrame, column: Column, argument: str) -> Any:
 
 def named_in(file: Path) -> list[str]:
     """The files that a table names in its first column."""
-    _, rows = _files_of(file, 0, file.parent, "", file.parent)
+    _, rows = files_of(file, 0, file.parent, "", file.parent)
     return [os.path.relpath(source, file.parent) for source in rows.sources]
 
 
@@ -295,6 +296,30 @@ def array_rows(given: Any, name: str) -> Rows:
     if isinstance(y, list | tuple) and all(_is_row_of_flags(row, y[0]) for row in y):
         y = np.asarray([list(row) for row in y])
     return Rows(sources, ids, list(ids), None if y is None else _as_labels(y))
+
+
+def listed_arrays(
+    train: Any, valid: Any, test: Any, size: Any, rows_of: Callable[[Any, str], Rows] = array_rows
+) -> tuple[Listed, Any]:
+    """Images in memory, as `from_arrays` takes them, and their size where none is given.
+
+    Args:
+        train, valid, test, size: see `ImageData.from_arrays`.
+        rows_of: makes rows of a pair (x, y) and the name of its split.
+    """
+    given = {"train": train}
+    if isinstance(valid, tuple) and len(valid) == 2 and not isinstance(valid[0], Integral):
+        given["valid"] = valid
+    if test is not None:
+        given["test"] = test if isinstance(test, tuple) and len(test) == 2 else (test, None)
+    by_name = {name: rows_of(pair, name) for name, pair in given.items()}
+    rows = by_name["train"]
+    if size is None:
+        first = rows.sources[0] if len(rows) else None
+        if not isinstance(first, np.ndarray):
+            raise ArgumentError("pass size=, since the images are not arrays of one size")
+        size = (int(first.shape[0]), int(first.shape[1]))
+    return Listed(rows, by_name.get("valid"), by_name.get("test"), folder_labels=False), size
 
 
 def _as_labels(given: Any) -> Any:

@@ -83,13 +83,79 @@ class ImageOptions:
         if isinstance(self.groups, float):
             raise ArgumentError(f"groups must be a function of an id, a sequence or a column, got {self.groups!r}")
 
-    def preprocessor(self, size: Size, crop_pct: float = CROP_PCT) -> ImagePreprocessor:
-        """What prepares images at a size; `crop_pct` is taken where none was given."""
+    def preprocessor(
+        self, size: Size, crop_pct: float = CROP_PCT, kind: type[ImagePreprocessor] = ImagePreprocessor
+    ) -> ImagePreprocessor:
+        """What prepares images at a size, of some `kind`; `crop_pct` is taken where none was given."""
         chosen = crop_pct if self.crop_pct is None else self.crop_pct
-        return ImagePreprocessor(
+        return kind(
             size, self.method, self.channels, chosen, workers=self.workers, max_pixels=self.max_pixels,
             transforms=resolve(self.augment),
         )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class DenseOptions:
+    """How images are prepared and split of whose pixels something is predicted.
+
+    Args:
+        batch_size: images in a training batch.
+        augment: changes of training images and, with them, of what is true of them: "none", "basic", "side_on",
+            "top_down" or a list of transforms.
+        method: "pad" fits the whole image inside, with borders that do not count; "squash" ignores proportions.
+        channels: 3 for colour, 1 for grey.
+        workers: processes that decode; None chooses. The batches are the same whatever the number.
+        cache: keep decoded images on disk (in easylearn's cache folder, or in the folder given), so that each file is
+            decoded once; False decodes in every epoch.
+        seed: of the split by fraction.
+        groups: what belongs together and stays in one split, such as patients or films: a function of an image's id,
+            or a sequence; of a table also the name of a column.
+        weights: how often training images are drawn, one number each; of a table also the name of a column.
+        on_error: "raise" stops at an image that cannot be read; "skip" leaves it out, and `report()` lists it.
+        max_pixels: files of more pixels are such, so that no small file takes all memory; the model keeps it.
+    """
+
+    batch_size: int = 16
+    augment: Augment = "none"
+    method: Literal["pad", "squash"] = "pad"
+    channels: int = 3
+    workers: int | None = None
+    cache: bool | StrPath = True
+    seed: int = 0
+    groups: Groups = None
+    weights: ItemWeights = None
+    on_error: OnError = "raise"
+    max_pixels: int = MAX_PIXELS
+
+    def as_images(self) -> ImageOptions:
+        """The same as options of images.
+
+        Raises:
+            ArgumentError: the images would be cut, or drawn by a class that they do not have.
+        """
+        if self.method not in ("pad", "squash"):
+            raise ArgumentError(
+                f'method must be "pad" or "squash", so that the whole image is seen, got {self.method!r}'
+            )
+        if isinstance(self.weights, dict) or self.weights == "balanced":
+            raise ArgumentError("weights by class are for images of one class each; give one number per image")
+        return ImageOptions(**vars(self), crop_pct=1.0)
+
+
+class DenseKeywords(TypedDict, total=False):
+    """The fields of `DenseOptions` as keywords, for type checkers."""
+
+    batch_size: int
+    augment: Augment
+    method: Literal["pad", "squash"]
+    channels: int
+    workers: int | None
+    cache: bool | StrPath
+    seed: int
+    groups: Groups
+    weights: ItemWeights
+    on_error: OnError
+    max_pixels: int
 
 
 class ImageKeywords(TypedDict, total=False):

@@ -29,7 +29,6 @@ Size = int | tuple[int, int]
 CROP_PCT = 224 / 256  # what ImageNet's usual evaluation shows, and what torchvision's weights were trained for
 LARGEST = 16_384  # pixels per side that a model file may ask for
 GREY_MEAN, GREY_STD = (0.449,), (0.226,)  # means over ImageNet's three channels
-_IN_RECIPES = ("size", "method", "channels", "crop_pct", "mean", "std", "max_pixels")
 _TAKEN = "a path, the bytes of a file, an open file, a PIL image, an array or a tensor, or a list of them"
 
 
@@ -47,6 +46,7 @@ class ImagePreprocessor(Preprocessor):
     max_pixels: int = MAX_PIXELS  # files of more are refused, before they are decoded
     transforms: tuple[Transform, ...] | None = ()  # of augmented views; None where nobody knows
     kind: ClassVar[str] = "images"
+    in_recipes: ClassVar[tuple[str, ...]] = ("size", "method", "channels", "crop_pct", "mean", "std", "max_pixels")
 
     def __post_init__(self) -> None:
         usual = (GREY_MEAN, GREY_STD) if self.channels == 1 else (IMAGENET_MEAN, IMAGENET_STD)
@@ -122,6 +122,10 @@ class ImagePreprocessor(Preprocessor):
             )
         return replace(self.batch_stage, transforms=self.transforms)
 
+    def stage_for(self, view: int | None) -> BatchStage:
+        """What makes batches: None is the plain view, 0 that of training, any other the augmented view for `tta`."""
+        return self.view_stage
+
     def has_views(self, sources: Iterable[AnyImage]) -> bool:
         """Whether augmented views of some images can differ: there are transforms, or windows that move."""
         stage = self.item_stage
@@ -145,14 +149,14 @@ class ImagePreprocessor(Preprocessor):
         return self.with_stats(model.mean.tolist(), model.std.tolist())
 
     def recipe(self) -> dict[str, Any]:
-        about = {name: value for name, value in vars(self).items() if name in _IN_RECIPES}
+        about = {name: value for name, value in vars(self).items() if name in self.in_recipes}
         augment = None if self.transforms is None else transforms_to_json(self.transforms)
         return {"kind": self.kind, **about, "size": list(pair_of(self.size)), "augment": augment}
 
     @classmethod
     def from_recipe(cls, recipe: Mapping[str, Any], task: Task) -> ImagePreprocessor:
         try:
-            given = {name: recipe[name] for name in _IN_RECIPES if name != "max_pixels" or name in recipe}
+            given = {name: recipe[name] for name in cls.in_recipes if name != "max_pixels" or name in recipe}
             found = cls(**given, transforms=transforms_from_json(recipe.get("augment")))
             size = pair_of(found.size)
             if max(size) > LARGEST or any(type(n) is not int for n in (*recipe["size"], found.channels)):

@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, repeat
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,7 @@ from ..errors import DataError, StateError
 from .augment import BatchStage
 from .decode import AnyImage, ItemStage, no_warnings, window
 from .store import item_keys
+from .warp import Moving
 
 FEW = 300  # below this, decoding takes less than a second, and forking workers gains little
 FEW_TO_SPAWN = 5000  # processes that are not forked import torch and torchvision first, for seconds
@@ -243,6 +244,9 @@ class ImageSource(Source):
         workers: processes that decode; None chooses. With 0, threads of this process do.
         store: gives the store to keep what was decoded in, asked once, at the first batch.
         start_method: how processes start; None is Python's choice.
+
+    Attributes:
+        moving: how targets move with their images in augmented views; None where they do not. May be set.
     """
 
     def __init__(
@@ -262,6 +266,7 @@ class ImageSource(Source):
         self.workers = workers
         self._store = functools.cache(store)
         self._start_method = start_method
+        self.moving: Moving | None = None
 
     def __len__(self) -> int:
         return len(self.images)
@@ -270,14 +275,34 @@ class ImageSource(Source):
         """See `Source.fetch`: decoded in this process."""
         request = self._request(index, 0, 0)
         made = ImageDataset(self.images, self.item_stage, self._store()).make(request)
-        return (self._on_device(made, request, device, (0, 0)),)
+        return (self._on_device(made, None, request, device, (0, 0))[0],)
 
     def stream(
         self, batches: Sequence[Indices], device: torch.device, seed: int = 0, epoch: int = 0
     ) -> Generator[tuple[Tensor, ...], None, None]:
         """See `Source.stream`: workers or threads decode ahead."""
+        with closing(self._made(batches, repeat(None, len(batches)), device, (seed, epoch))) as made:
+            yield from (inputs for inputs, _ in made)
+
+    def with_targets(
+        self, batches: Sequence[Indices], targets: Iterable[Tensor], device: torch.device, seed: int = 0, epoch: int = 0
+    ) -> Generator[tuple[tuple[Tensor, ...], Tensor], None, None]:
+        """See `Source.with_targets`: they go through the batch stage with their images, where they move with these."""
+        with closing(self._made(batches, targets, device, (seed, epoch))) as made:
+            for inputs, target in made:
+                assert target is not None
+                yield inputs, target
+
+    def _made(
+        self,
+        batches: Sequence[Indices],
+        targets: Iterable[Tensor | None],
+        device: torch.device,
+        key: tuple[int, int],
+    ) -> Generator[tuple[tuple[Tensor, ...], Tensor | None], None, None]:
+        """Batches with their targets; decoded ahead, and augmented by (seed, epoch), the `key`."""
         prepare(device)
-        requests = [self._request(index, seed, epoch) for index in batches]
+        requests = [self._request(index, *key) for index in batches]
         store = self._store()
         dataset = ImageDataset(self.images, self.item_stage, store)
         wanted = np.unique(np.concatenate(batches)) if len(batches) else np.zeros(0, np.int64)
@@ -295,10 +320,10 @@ class ImageSource(Source):
         # Closed at once, also after an error: workers that wait for the garbage collector stall it for seconds.
         # Outside of a fit, too, a batch gets the memory of the one before: each page of a fresh one is cleared first.
         with kept_memory(device, and_afterwards=True) if len(requests) > 1 else nullcontext(), closing(made):
-            for request, x in zip(requests, made, strict=True):
+            for request, x, target in zip(requests, made, targets, strict=True):
                 with at_most_threads(threads):
-                    batch = self._on_device(x, request, device, (seed, epoch))
-                yield (batch,)
+                    batch, moved = self._on_device(x, target, request, device, key)
+                yield (batch,), moved
 
     def _request(self, index: Indices, seed: int, epoch: int) -> BatchRequest:
         if self.view is None or self.item_stage.method != "crop":
@@ -308,14 +333,17 @@ class ImageSource(Source):
         return BatchRequest(index, size, keyed.uniform(index, 2, seed, "augment", "window", epoch, self.view))
 
     def _on_device(
-        self, made: Tensor | BatchError, request: BatchRequest, device: torch.device, key: tuple[int, int]
-    ) -> Tensor:
+        self, made: Tensor | BatchError, target: Tensor | None, request: BatchRequest, device: torch.device,
+        key: tuple[int, int],
+    ) -> tuple[Tensor, Tensor | None]:  # fmt: skip
         if isinstance(made, BatchError):
             raise DataError(made.message)
         x = made.to(device, non_blocking=True)
         if self.view is None:
-            return self.batch_stage.plain(x)
-        return self.batch_stage.augmented(x, request.index, *key, self.view)
+            return self.batch_stage.plain(x), target
+        if target is None or self.moving is None:
+            return self.batch_stage.augmented(x, request.index, *key, self.view), target
+        return self.batch_stage.augmented_with(x, target, self.moving, request.index, *key, self.view)
 
     def _threads(self, to_decode: int) -> int:
         """How many threads of this process decode. Pillow's own images are lazy, and two threads may meet in one."""

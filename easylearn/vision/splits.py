@@ -5,10 +5,10 @@ from __future__ import annotations
 import datetime as dt
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..data.bunch import SplitName
 from ..data.split import by_class, fraction_of, split_indices
-from ..data.targets import TargetOptions, Targets, read_targets
+from ..data.targets import TargetOptions, read_targets
 from ..data.weights import draw_weights
 from ..errors import ArgumentError, DataError, EasyLearnWarning
 from ..task import Task
@@ -36,6 +36,7 @@ class ImageSplit:
     sources: Sequence[AnyImage]  # what `ItemStage.load` takes
     targets: Tensor | None  # shape (n, ...); None where they are not known
     ids: tuple[str, ...]
+    labels: Any = None  # as they were given, such as files of masks; None where there are none
 
     def __len__(self) -> int:
         return len(self.sources)
@@ -62,15 +63,50 @@ class Assembled:
     note: str = ""  # what was guessed of the labels
 
 
-def assemble(listed: Listed, valid: Any, how: ImageOptions, options: TargetOptions) -> Assembled:
-    """Split images as `valid` says, unless validation images are listed by themselves, and read their labels."""
+class KnownTargets(Protocol):
+    """What the training items say is predicted: `data.targets.Targets`, or what reads masks or boxes."""
+
+    @property
+    def task(self) -> Task:
+        """What is predicted."""
+        ...
+
+    def encode(self, values: Any, where: Callable[[int], str], split: str, hint: str) -> Tensor:
+        """Targets of a split, a row each; a `DataError` says `where` they are wrong, and the `hint`."""
+        ...
+
+
+class Labels(Protocol):
+    """Raw labels, read; see `data.targets.read_targets`."""
+
+    @property
+    def note(self) -> str:
+        """What was guessed."""
+        ...
+
+    def stratify_codes(self) -> npt.NDArray[np.int64] | None:
+        """The class of each row; None where there is none."""
+        ...
+
+    def learn(self, train: npt.NDArray[np.int64]) -> KnownTargets:
+        """What the rows that train say."""
+        ...
+
+
+def labels_by(options: TargetOptions) -> Callable[[Rows], Labels]:
+    """What reads labels as the `options` say."""
+    return lambda rows: read_targets(rows.labels, options, where=rows.where.__getitem__)
+
+
+def assemble(listed: Listed, valid: Any, how: ImageOptions, read: Callable[[Rows], Labels]) -> Assembled:
+    """Split images as `valid` says, unless validation images are listed by themselves, and `read` their labels."""
     if not len(listed.rows):
         raise DataError(f"no images are listed for {listed.root}")
     skipped: dict[str, str] = {}
     every = _with_beside(listed.rows, how)
     stay = _stay(every, how, skipped)
     rows = every.take(stay)
-    given = read_targets(rows.labels, options, where=rows.where.__getitem__)
+    given = read(rows)
     groups, time = rows.beside.get("groups"), rows.beside.get("time")
     by_share = None if listed.valid is not None else valid
     codes = by_class(given.stratify_codes(), by_share, how.stratify, groups=groups, time=time)
@@ -104,14 +140,14 @@ def assemble(listed: Listed, valid: Any, how: ImageOptions, options: TargetOptio
     return Assembled(splits, targets.task, weights, listed.root, skipped, listed.left_out, given.note)
 
 
-def _encoded(name: SplitName, rows: Rows, targets: Targets, listed: Listed, hint: str) -> ImageSplit:
+def _encoded(name: SplitName, rows: Rows, targets: KnownTargets, listed: Listed, hint: str) -> ImageSplit:
     """A split with its targets, where it has labels that can be some."""
     known, encoded = rows.labels, None
     if name == "test" and listed.folder_labels and known is not None:
         known = known if targets.task.is_exclusive and set(known) <= set(targets.task.classes) else None
     if known is not None:
         encoded = targets.encode(known, where=rows.where.__getitem__, split=name, hint=hint)
-    return ImageSplit(rows.sources, encoded, tuple(rows.ids))
+    return ImageSplit(rows.sources, encoded, tuple(rows.ids), known)
 
 
 def _with_beside(rows: Rows, how: ImageOptions) -> Rows:

@@ -65,6 +65,17 @@ def arrays(folder: Path) -> Data[Any]:
     )
 
 
+def masks(folder: Path) -> Data[Any]:
+    x = np.random.default_rng(0).integers(0, 255, (N, 9, 9, 3), dtype=np.uint8)
+    how = {"codes": ["a", "b"], "augment": "side_on", "batch_size": 4, "workers": 0}
+    return el.MaskData.from_arrays((x, (x[..., 0] > 99).astype(np.uint8)), test=x[:3], **how)
+
+
+def colours(folder: Path) -> Data[Any]:
+    x = np.random.default_rng(0).integers(0, 255, (N, 9, 9, 3), dtype=np.uint8)
+    return el.Image2ImageData.from_arrays(x, augment="side_on", batch_size=4, workers=0)
+
+
 def tabular(folder: Path) -> Data[Any]:
     return el.TabularData.from_df(table(), "sold", batch_size=4, test=table().drop(columns="sold")[:3])
 
@@ -99,7 +110,19 @@ def loaders(folder: Path) -> Data[Any]:
 
 KINDS: dict[str, Callable[[Path], Data[Any]]] = {
     kind.__name__: kind
-    for kind in (images, arrays, tabular, streamed, ratings, documents, stream_of_text, tensors, loaders)
+    for kind in (
+        images,
+        arrays,
+        masks,
+        colours,
+        tabular,
+        streamed,
+        ratings,
+        documents,
+        stream_of_text,
+        tensors,
+        loaders,
+    )
 }
 ONE: dict[str, Callable[[Path], Any]] = {
     "images": lambda folder: folder / "test" / "cats" / "0.png",

@@ -184,6 +184,7 @@ def test_data() -> None:
         "classes",
         "describe_item",
         "draw_item",
+        "draw_said",
         "fingerprint",
         "for_model",
         "has_views",
@@ -191,6 +192,7 @@ def test_data() -> None:
         "ids",
         "loader",
         "notes",
+        "places",
         "plain_inputs",
         "resized",
         "splits",
@@ -210,16 +212,19 @@ def test_data() -> None:
         "for_model",
         "from_recipe",
         "is_file",
+        "n_views",
         "order",
+        "places",
         "read",
         "read_file",
         "recipe",
         "runtime_inputs",
         "source",
+        "undo_view",
         "views",
     }
     assert Preprocessor.__abstractmethods__ == {"read", "source"}
-    assert public(Source) == {"fetch", "stream"} and Source.__abstractmethods__ == {"__len__", "fetch"}
+    assert public(Source) == {"fetch", "stream", "with_targets"} and Source.__abstractmethods__ == {"__len__", "fetch"}
     assert arguments(Loader.batches) == ["device", "seed", "epoch", "start", "shard"]
     assert [f.name for f in dataclasses.fields(Batch)] == ["inputs", "target", "index"]
 
@@ -248,10 +253,10 @@ def test_results() -> None:
         "reason",
         "record",
     ]
-    assert [f.name for f in dataclasses.fields(Prediction)] == ["label", "index", "probs", "names"]
-    assert public(Prediction) == {"of", "to_dict"}  # its fields have no defaults, so the class does not hold them
-    assert public(Predictions) == {"classes", "of", "to_dict", "to_frame", "top"}
-    fields = ["probs", "targets", "ids", "labels", "views", "task", "errors"]
+    assert [f.name for f in dataclasses.fields(Prediction)] == ["label", "index", "probs", "names", "place"]
+    assert public(Prediction) == {"of", "place", "to_dict"}  # of its fields the class holds what has a default
+    assert public(Predictions) == {"classes", "of", "places", "to_dict", "to_frame", "top"}
+    fields = ["probs", "targets", "ids", "labels", "views", "task", "errors", "places"]
     assert [f.name for f in dataclasses.fields(Predictions)] == fields
     assert public(Interpretation) == {
         "calibration",
@@ -287,6 +292,7 @@ def test_task() -> None:
         "decode_target",
         "first_outputs",
         "fitted",
+        "in_table",
         "in_units_of",
         "in_words",
         "index",
@@ -298,13 +304,17 @@ def test_task() -> None:
         "lowest",
         "n_out",
         "noun",
+        "of_pixels",
         "outputs_for",
+        "prediction",
+        "predictions",
         "row",
         "row_names",
         "own_loss",
         "predicts_numbers",
         "soft_target",
         "summary",
+        "takes",
         "title",
     }
     given = {

@@ -19,7 +19,7 @@ from easylearn import task as tasks
 from easylearn.analysis.interpret import Interpretation
 from easylearn.data.loaders import TensorData
 from easylearn.errors import DataError, EasyLearnError
-from easylearn.task import Predictions, Task, multi_label, next_token, regression, single_label
+from easylearn.task import ImageTask, Predictions, Task, masks, multi_label, next_token, regression, single_label
 
 N = 12
 G = torch.Generator().manual_seed(0)
@@ -33,10 +33,11 @@ class Case:
 
     task: Task
     target: Tensor
+    size: tuple[int, ...] = ()  # of what is said of each pixel
 
     @property
     def logits(self) -> Tensor:
-        return torch.randn(N, self.task.n_out, generator=torch.Generator().manual_seed(1))
+        return torch.randn(N, self.task.n_out, *self.size, generator=torch.Generator().manual_seed(1))
 
     def __str__(self) -> str:
         return f"{self.task.kind}-{'-'.join(map(str, self.task.settings().values()))}"
@@ -52,7 +53,11 @@ CASES = [
     Case(regression(["x"]), ABOVE[:, 0]),
 ]
 STREAMED = Case(next_token(["a", "b", "c"]), CLASSES)
-EVERY = [*CASES, STREAMED]
+PIXELS = [
+    Case(masks(["a", "b", "c"]), torch.randint(3, (N, 6, 8), generator=G, dtype=torch.uint8), (3, 4)),
+    Case(ImageTask(("a", "b")), torch.randint(255, (N, 3, 6, 8), generator=G, dtype=torch.uint8), (3, 4)),
+]
+EVERY = [*CASES, STREAMED, *PIXELS]
 every = pytest.mark.parametrize("case", EVERY, ids=str)
 of_items = pytest.mark.parametrize("case", CASES, ids=str)
 
@@ -64,7 +69,7 @@ def test_each_kind_is_here() -> None:
         if inspect.isclass(v) and Task in getattr(v, "__mro__", ()) and "kind" in vars(v)
     }
     assert {type(case.task) for case in EVERY} == finals and len({kind.kind for kind in finals}) == len(finals)
-    assert sum((c.is_exclusive, c.is_multi, c.predicts_numbers).count(True) == 1 for c in finals) == len(finals)
+    assert all((c.is_exclusive, c.is_multi, c.predicts_numbers).count(True) == 1 or c.of_pixels for c in finals)
 
 
 @every
@@ -83,7 +88,7 @@ def test_it_cannot_be_changed(case: Case) -> None:
 @every
 def test_what_is_probable_comes_back_from_what_a_file_gives(case: Case) -> None:
     values = case.task.activate(case.logits)
-    assert values.shape == (N, len(case.task.names))
+    assert values.shape == (N, len(case.task.names), *case.size)
     torch.testing.assert_close(case.task.activate(case.task.outputs_for(values)), values, rtol=1e-4, atol=1e-6)
     torch.testing.assert_close(case.task.activate_in_graph(case.logits), values)
 

@@ -25,6 +25,7 @@ from easylearn.vision.augment import (
     Zoom,
     resolve,
 )
+from easylearn.vision.warp import warp
 
 PLAIN = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
 
@@ -64,7 +65,7 @@ def test_rotation_agrees_with_torchvision(degrees: float) -> None:
 
     x = smooth(2, 50, 50).float()
     u = np.array([[0.0, 1.0], [0.0, 1.0]])
-    got = augment.warp(x, Rotate(degrees, p=1.0).matrix(u, (50, 50)), (50, 50))
+    got = warp(x, Rotate(degrees, p=1.0).matrix(u, (50, 50)), (50, 50))
     wanted = tv.rotate(x, degrees, InterpolationMode.BILINEAR)
     inside = slice(10, 40)  # torchvision fills the corners with black, here they are reflected
     torch.testing.assert_close(got[..., inside, inside], wanted[..., inside, inside], rtol=1e-3, atol=0.05)
@@ -77,7 +78,7 @@ def test_zoom_and_shift_agree_with_torchvision(zoom: float, x: float, y: float) 
 
     images = smooth(2, 48, 64).float()
     matrix = np.tile([[[1 / zoom, 0, -x / zoom], [0, 1 / zoom, -y / zoom]]], (2, 1, 1))
-    got = augment.warp(images, matrix, (48, 64))
+    got = warp(images, matrix, (48, 64))
     wanted = tv.affine(images, 0.0, [x, y], zoom, [0.0, 0.0], InterpolationMode.BILINEAR)
     torch.testing.assert_close(got[..., 8:40, 8:56], wanted[..., 8:40, 8:56], rtol=1e-3, atol=0.05)
 
@@ -90,7 +91,7 @@ def test_a_crop_agrees_with_torchvision() -> None:
     matrix = np.tile([[[0.5, 0, 5.0], [0, 0.5, -9.0]]], (2, 1, 1))
     wanted = tv.resized_crop(x, 6, 20, 30, 30, [60, 60], antialias=False)
     torch.testing.assert_close(
-        augment.warp(x, matrix, (60, 60))[..., 2:-2, 2:-2], wanted[..., 2:-2, 2:-2], rtol=1e-3, atol=0.05
+        warp(x, matrix, (60, 60))[..., 2:-2, 2:-2], wanted[..., 2:-2, 2:-2], rtol=1e-3, atol=0.05
     )
 
 

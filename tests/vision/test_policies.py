@@ -14,7 +14,7 @@ from torchvision.transforms.v2 import functional as tv
 from easylearn import keyed
 from easylearn.errors import ArgumentError
 from easylearn.vision import augment
-from easylearn.vision.augment import BatchStage, Flip, Light, ModuleTransform, Rotate, Transform, resolve, warp
+from easylearn.vision.augment import BatchStage, Flip, Light, ModuleTransform, Rotate, Transform, resolve
 from easylearn.vision.data import ImageData
 from easylearn.vision.policies import (
     MOVES,
@@ -30,6 +30,7 @@ from easylearn.vision.policies import (
     between,
     blurred,
 )
+from easylearn.vision.warp import warp
 
 PLAIN = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
 NEW = (Saturation(), Hue(), Perspective(p=1.0), Blur(p=1.0), TrivialAugment(), RandAugment())

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from ...errors import ArgumentError, check_number
 from ..callback import Callback
@@ -20,6 +21,7 @@ class _Mix(Callback):
     """
 
     changes_steps = True
+    keeps_pixels = False  # whether each pixel is one of the images', so that what is true of it stays so
 
     def __init__(self, alpha: float, transform: str) -> None:
         self.alpha = check_number("alpha", alpha, "above 0")
@@ -41,9 +43,24 @@ class _Mix(Callback):
             from torchvision.transforms import v2
 
             self._made[size] = getattr(v2, self._name)(alpha=self.alpha, num_classes=size)
+        if self.keeps_pixels and run.task.of_pixels:
+            self._mix_maps(run, x, run.batch.target)
+            return
         mixed, weights = self._made[size](x, torch.arange(size, device=x.device))
         target = run.task.soft_target(run.batch.target)
         run.batch = replace(run.batch, inputs=(mixed,), target=weights.to(target.device).to(target.dtype) @ target)
+
+    def _mix_maps(self, run: Run, x: Tensor, target: Tensor) -> None:
+        """Mix images and the maps that are their targets alike: the maps as further channels."""
+        assert run.batch is not None
+        maps = target if target.ndim == 4 else target[:, None]
+        mixed, _ = self._made[len(x)](torch.cat([x, maps.to(x.dtype)], 1), torch.arange(len(x), device=x.device))
+        image, moved = mixed.split([x.shape[1], maps.shape[1]], 1)
+        run.batch = replace(
+            run.batch,
+            inputs=(image.contiguous(memory_format=torch.channels_last),),
+            target=moved.to(target.dtype).reshape(target.shape),
+        )
 
 
 class MixUp(_Mix):
@@ -58,11 +75,13 @@ class MixUp(_Mix):
 
 
 class CutMix(_Mix):
-    """Train on images with a rectangle of another one, targets mixed by area (arXiv 1905.04899).
+    """Train on images with a rectangle of another one, targets mixed by area, masks cut alike (arXiv 1905.04899).
 
     Args:
         alpha: of the beta distribution that the area is drawn from.
     """
+
+    keeps_pixels = True
 
     def __init__(self, alpha: float = 1.0) -> None:
         super().__init__(alpha, "CutMix")

@@ -1,0 +1,135 @@
+"""What a model says of the pixels of images: masks at the images' own sizes, made when they are asked for."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..errors import short
+from ..files import StrPath, as_path, atomic_write
+from .placement import Placement
+from .predictions import Prediction, Predictions
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+_NOTED = 3  # classes that a text names
+
+
+def placed(probs: Tensor, place: Placement | None) -> Tensor:
+    """Probabilities (c, h, w) of the model's frame at the size of the whole image: (c, height, width)."""
+    if place is None:
+        return probs
+    height, width = place.frame
+    rows = slice(place.top, place.top + place.inner[0]), slice(place.left, place.left + place.inner[1])
+    if place.inner == place.frame:
+        return _wide(probs, place.shape)
+    # What was added around the image is cut off at the model's own size.
+    return _wide(_wide(probs, (height, width))[:, rows[0], rows[1]], place.shape)
+
+
+def _wide(probs: Tensor, size: tuple[int, int]) -> Tensor:
+    if tuple(probs.shape[-2:]) == tuple(size):
+        return probs
+    return F.interpolate(probs[None], size, mode="bilinear", align_corners=False)[0]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class MaskPrediction(Prediction):
+    """What a model says of each pixel of one image; see `Prediction`.
+
+    Attributes:
+        label: the names of the classes in it, the largest first.
+        probs: shape (classes, h, w), at the size in which the model gives them.
+
+    >>> one = MaskPrediction(("sky",), None, torch.tensor([[[0.2]], [[0.8]]]), ("road", "sky"))
+    >>> one.mask, one.to_dict()
+    (array([[1]], dtype=uint8), {'road': 0.0, 'sky': 1.0})
+    """
+
+    @cached_property
+    def mask(self) -> npt.NDArray[np.uint8]:
+        """The number of each pixel's class, (height, width) at the image's own size."""
+        found: npt.NDArray[np.uint8] = placed(self.probs, self.place).argmax(0).to(torch.uint8).numpy()
+        return found
+
+    @property
+    def sure(self) -> npt.NDArray[np.float32]:
+        """The probability of the class that was chosen, of each pixel of `mask`."""
+        found: npt.NDArray[np.float32] = placed(self.probs, self.place).max(0).values.numpy()
+        return found
+
+    def to_dict(self) -> dict[str, float]:
+        """Which share of the image each class has."""
+        counts = np.bincount(self.mask.reshape(-1), minlength=len(self.names))
+        return dict(zip(self.names, (counts / max(1, self.mask.size)).tolist(), strict=True))
+
+    def to_image(self, values: Sequence[int] = ()) -> Image.Image:
+        """The mask as a Pillow image with a palette; `values` are the numbers of the classes, () their positions."""
+        from PIL import Image
+
+        numbers = np.array(values or range(len(self.names)), np.uint8)
+        image = Image.fromarray(numbers[self.mask])
+        image.putpalette([int(c) for c in palette(256).reshape(-1)])
+        return image
+
+    def save_png(self, path: StrPath, values: Sequence[int] = ()) -> Path:
+        """Write the mask as a PNG file of the image's own size; `values` as in `to_image`."""
+        file = as_path(path, "a file such as mask.png")
+        with atomic_write(file) as temporary:
+            self.to_image(values).save(temporary, format="PNG")
+        return file
+
+    def __repr__(self) -> str:
+        shares = sorted(self.to_dict().items(), key=lambda pair: -pair[1])[:_NOTED]
+        height, width = self.mask.shape
+        return f"MaskPrediction({height} x {width}: {', '.join(f'{short(n, 30)} {p:.0%}' for n, p in shares)})"
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class MaskPredictions(Predictions):
+    """What a model says of the pixels of several images; see `Predictions`. `probs` has shape (n, classes, h, w)."""
+
+    def mask(self, i: int) -> npt.NDArray[np.uint8]:
+        """The mask of image `i` at its own size; it is made when it is asked for."""
+        found: npt.NDArray[np.uint8] = self[operator.index(i)].mask  # type: ignore[union-attr]
+        return found
+
+    def save_png(self, folder: StrPath) -> list[Path]:
+        """Write each mask as a PNG of its image's size into a `folder`, under its id with slashes as underscores.
+
+        The numbers in it are those of the files that the model was trained with.
+        """
+        into = as_path(folder, "a folder")
+        into.mkdir(parents=True, exist_ok=True)
+        names = [f"{Path(i.replace('/', '_')).stem}.png" for i in self.ids]
+        if len(set(names)) < len(names):
+            names = [f"{k:06d}_{name}" for k, name in enumerate(names)]
+        values = self.task.settings().get("values", ())
+        return [self[k].save_png(into / name, values) for k, name in enumerate(names)]  # type: ignore[union-attr]
+
+
+def palette(n: int) -> npt.NDArray[np.uint8]:
+    """Colours of classes, (n, 3): well apart, the same for the same number; the first is dark grey.
+
+    >>> palette(2)
+    array([[ 70,  70,  70],
+           [230,  80,  50]], dtype=uint8)
+    """
+    import colorsys
+
+    first = [(70, 70, 70), (230, 80, 50), (60, 140, 220), (110, 180, 60), (245, 190, 40), (150, 90, 180),
+             (60, 200, 190), (240, 130, 180), (140, 100, 60), (200, 220, 120), (30, 80, 120)]  # fmt: skip
+    hues = ((k * 0.618034) % 1.0 for k in range(max(0, n - len(first))))
+    more = [tuple(int(255 * v) for v in colorsys.hsv_to_rgb(h, 0.55 + 0.4 * (k % 2), 0.9)) for k, h in enumerate(hues)]
+    return np.array([*first, *more][:n], np.uint8)

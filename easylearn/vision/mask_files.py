@@ -1,0 +1,291 @@
+"""Masks out of files and arrays: which number means which class, and everything that cannot be a mask refused."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from ..data.frames import read_table
+from ..device import mapping
+from ..errors import ArgumentError, DataError, did_you_mean
+from ..files import StrPath
+from ..losses import VOID
+from ..task.placement import Placement
+from .decode import AnyImage, exif_orientation, no_warnings, shape_of
+
+Mask = npt.NDArray[np.uint8]
+Colour = tuple[int, int, int]
+Codes = StrPath | Sequence[str] | Mapping[Any, Any]
+_UNKNOWN = -1
+_THREADS = 4
+
+
+@dataclass(frozen=True)
+class MaskCodes:
+    """Which number, or colour, in a file of masks means which class.
+
+    Args:
+        names: of the classes, in the order of the model's outputs.
+        numbers: class of each number 0 to 255, int16: `VOID` where nothing is known, -1 where there is no class.
+        colours: class of each colour, where masks are in colours; None where they are in numbers.
+        hint: what to do about a number that is none of these.
+    """
+
+    names: tuple[str, ...]
+    numbers: npt.NDArray[np.int16]
+    colours: Mapping[Colour, int] | None = None
+    hint: str = "Add it to codes, or say void= for what is not to count"
+
+    @property
+    def values(self) -> tuple[int, ...]:
+        """The number in files of each class; () where they are in colours."""
+        if self.colours is not None:
+            return ()
+        return tuple(int(np.flatnonzero(self.numbers == c)[-1]) for c in range(len(self.names)))
+
+    def read(self, source: AnyImage, name: str) -> Mask:
+        """The class numbers of a mask, (height, width); `source` is a file, its bytes, a Pillow image or an array.
+
+        Raises:
+            DataError: it cannot be a mask; the message names it, and the value or what else is wrong.
+        """
+        array = _array_of(source, name)
+        if self.colours is not None:
+            return self._of_colours(array, name)
+        if array.ndim == 3:
+            if not (array == array[..., :1]).all():
+                raise DataError(
+                    f"{name}: the mask has colours, and codes= gives numbers. Give the class of each colour, as in "
+                    'codes={(128, 64, 128): "Road"}'
+                )
+            array = array[..., 0]
+        found = self.numbers[array]
+        if (found == _UNKNOWN).any():
+            y, x = np.argwhere(found == _UNKNOWN)[0]
+            odd = np.unique(array[found == _UNKNOWN])
+            values = ", ".join(map(str, odd[:8].tolist())) + (" ..." if len(odd) > 8 else "")
+            raise DataError(
+                f"{name}: {int((found == _UNKNOWN).sum())} pixels have a value that is no class ({values}), the first "
+                f"at row {y}, column {x}. {self.hint}"
+            )
+        return found.astype(np.uint8)
+
+    def _of_colours(self, array: npt.NDArray[np.uint8], name: str) -> Mask:
+        assert self.colours is not None
+        if array.ndim != 3:
+            raise DataError(f"{name}: the mask has numbers, and codes= gives colours")
+        flat = array.astype(np.int32) @ np.array([65536, 256, 1])
+        keys = np.array([(r << 16) + (g << 8) + b for r, g, b in self.colours])
+        order = np.argsort(keys)
+        place = np.searchsorted(keys[order], flat).clip(max=len(keys) - 1)
+        known = keys[order][place] == flat
+        if not known.all():
+            y, x = np.argwhere(~known)[0]
+            raise DataError(
+                f"{name}: {int((~known).sum())} pixels have a colour that is no class, the first "
+                f"{tuple(array[y, x].tolist())} at row {y}, column {x}. {self.hint}"
+            )
+        classes: Mask = np.array(list(self.colours.values()), np.uint8)[order][place]
+        return classes
+
+
+def _array_of(source: AnyImage, name: str) -> npt.NDArray[np.uint8]:
+    """The numbers of a mask, (h, w), or its colours, (h, w, 3)."""
+    if isinstance(source, Tensor):
+        source = source.detach().cpu().numpy()
+    array = source if isinstance(source, np.ndarray) else _decoded(source, name)
+    if array.dtype == np.bool_:
+        array = array.astype(np.uint8)
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = array[..., 0]
+    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] != 3) or not array.size:
+        raise DataError(f"{name}: a mask has one number for each pixel, shape (height, width), got {array.shape}")
+    if array.dtype.kind not in "iu":
+        raise DataError(f"{name}: a mask holds whole numbers, got {array.dtype}")
+    low, high = int(array.min()), int(array.max())
+    if low < 0 or high > 255:
+        raise DataError(
+            f"{name}: the mask has numbers from {low} to {high}, and a class is from 0 to 255. 16 bits are mostly the "
+            "numbers of instances (one for each object), not of classes: map them to classes first"
+        )
+    return array.astype(np.uint8, copy=False)
+
+
+def _decoded(source: AnyImage, name: str) -> npt.NDArray[Any]:
+    from io import BytesIO
+
+    from PIL import Image, ImageOps
+
+    try:
+        opened = source if isinstance(source, Image.Image) else None
+        if opened is None:
+            held = BytesIO(bytes(source)) if isinstance(source, bytes | bytearray | memoryview) else source
+            opened = Image.open(held)
+        with no_warnings(), opened as image:
+            if image.format == "JPEG":
+                raise DataError(
+                    f"{name} is a JPEG, whose values are only near those that were drawn, so that its edges would be "
+                    "of other classes. Save masks as PNG"
+                )
+            image = ImageOps.exif_transpose(image)
+            if image.mode in ("LA", "PA"):
+                image = image.getchannel(0)
+            return np.array(image.convert("RGB") if image.mode in ("RGBA", "CMYK", "YCbCr") else image)
+    except DataError:
+        raise
+    except Exception as error:  # decoders of damaged files raise nearly anything
+        first = str(error).split("\n")[0] or type(error).__name__
+        raise DataError(f"the mask {name} cannot be read: {first}") from error
+
+
+def codes_of(codes: Codes | None, void: Any, binary: bool, root: Path | None = None) -> MaskCodes:
+    """Codes as a user gives them.
+
+    Args:
+        codes: a csv with columns value (or r, g, b) and name, below `root`; a list of names, of 0, 1, ...; a dictionary
+            of names by number or by colour (r, g, b).
+        void: a name, a number, or several, of what does not count.
+        binary: 0 is the background, and 1 or 255 the object; `codes` may name the two.
+        root: the folder of the data.
+    """
+    if binary:
+        return _binary(codes, void)
+    if codes is None:
+        raise ArgumentError(
+            "say what the numbers in the masks mean: codes=[names of 0, 1, ...], codes={value: name}, a csv with value "
+            "and name, or binary=True for 0 and 255"
+        )
+    pairs = _pairs(codes, root)
+    wanted = [] if void is None else list(void) if isinstance(void, list | tuple | set) else [void]
+    known = {name for _, name in pairs}
+    for one in wanted:
+        if isinstance(one, str) and one not in known:
+            raise ArgumentError(f"void={one!r} is none of the classes. {did_you_mean(one, known)}")
+    by_name: dict[str, int] = {}
+    classes: dict[Any, int] = {}
+    for key, name in pairs:
+        number = VOID if name in wanted or key in wanted else by_name.setdefault(name, len(by_name))
+        if classes.setdefault(key, number) != number:
+            raise ArgumentError(f"codes: the value {key} is there twice, as {name!r} and as another class")
+    classes |= {one: VOID for one in wanted if not isinstance(one, str)}
+    return _made(tuple(by_name), classes)
+
+
+def _made(names: tuple[str, ...], classes: Mapping[Any, int]) -> MaskCodes:
+    numbers = np.full(256, _UNKNOWN, np.int16)
+    if any(isinstance(key, tuple) for key in classes):
+        odd = next((k for k in classes if not _is_colour(k)), None)
+        if odd is not None:
+            raise ArgumentError(f"codes: colours are three numbers from 0 to 255, got {odd!r}")
+        return MaskCodes(names, numbers, dict(classes))
+    for key, number in classes.items():
+        if isinstance(key, bool) or not isinstance(key, int | np.integer) or not 0 <= key <= 255:
+            raise ArgumentError(f"codes: a value in a mask is from 0 to 255, got {key!r}")
+        numbers[key] = number
+    return MaskCodes(names, numbers)
+
+
+def _is_colour(key: Any) -> bool:
+    return isinstance(key, tuple) and len(key) == 3 and all(isinstance(v, int) and 0 <= v <= 255 for v in key)
+
+
+def _binary(codes: Codes | None, void: Any) -> MaskCodes:
+    names = ("background", "object") if codes is None else tuple(codes)
+    if isinstance(codes, str | os.PathLike | Mapping) or len(names) != 2 or void is not None:
+        raise ArgumentError("with binary=True codes are the names of background and object, or left out; void is none")
+    numbers = np.full(256, _UNKNOWN, np.int16)
+    numbers[[0, 1, 255]] = 0, 1, 1
+    hint = "binary=True takes 0 and 255 (or 1) alone; values between come of smoothing: set a threshold, and save anew"
+    return MaskCodes((str(names[0]), str(names[1])), numbers, hint=hint)
+
+
+def _pairs(codes: Codes, root: Path | None) -> list[tuple[Any, str]]:
+    """(value or colour, name) for each class."""
+    if isinstance(codes, str | os.PathLike):
+        return _file_pairs((root or Path()) / codes)
+    if isinstance(codes, Mapping):
+        if codes and all(isinstance(k, str) for k in codes):
+            return [(_key(v), str(k)) for k, v in codes.items()]
+        return [(_key(k), str(v)) for k, v in codes.items()]
+    return [(k, str(name)) for k, name in enumerate(codes)]
+
+
+def _key(value: Any) -> Any:
+    return tuple(int(v) for v in value) if isinstance(value, tuple | list) else value
+
+
+def _file_pairs(path: Path) -> list[tuple[Any, str]]:
+    if path.suffix.lower() == ".txt":
+        return [(k, line.strip()) for k, line in enumerate(path.read_text(encoding="utf-8").splitlines()) if line]
+    frame = read_table(path, text=("name",)).frame
+    columns = {str(c).strip().lower(): c for c in frame.columns}
+    if "name" not in columns or not ({"r", "g", "b"} <= columns.keys() or "value" in columns):
+        raise DataError(f"{path} needs the columns value and name, or r, g, b and name; it has {list(frame.columns)}")
+    names = [str(n) for n in frame[columns["name"]].tolist()]
+    if "value" in columns:
+        return list(zip([int(v) for v in frame[columns["value"]].tolist()], names, strict=True))
+    colours = zip(*([int(v) for v in frame[columns[c]].tolist()] for c in "rgb"), strict=True)
+    return list(zip(colours, names, strict=True))
+
+
+def fitted(mask: Mask, place: Placement) -> Mask:
+    """A mask of a whole image in the model's frame, by the nearest pixels; what is around it is void."""
+    out = np.full(place.frame, VOID, np.uint8)
+    rows, columns = (
+        ((np.arange(n) + 0.5) * (own / n)).astype(np.int64).clip(max=own - 1)
+        for n, own in zip(place.inner, mask.shape, strict=True)
+    )
+    inside = slice(place.top, place.top + place.inner[0]), slice(place.left, place.left + place.inner[1])
+    out[inside] = mask[rows[:, None], columns]
+    return out
+
+
+def check_size(mask: Mask, image: AnyImage, name: str) -> None:
+    """Refuse a mask whose size is not its image's, or that may lie another way round.
+
+    Raises:
+        DataError: with both sizes.
+    """
+    shape = shape_of(image, name)
+    if mask.shape != shape:
+        turned = " The sizes are swapped: the image is turned by its EXIF orientation, and the mask is not"
+        raise DataError(
+            f"{name}: the mask has {mask.shape[0]} x {mask.shape[1]} pixels (height x width), its image {shape[0]} x "
+            f"{shape[1]}.{turned if mask.shape == shape[::-1] else ' Make both of one size'}"
+        )
+    if exif_orientation(image) in (2, 3, 4):
+        raise DataError(
+            f"{name}: its image {image if isinstance(image, str) else ''} is mirrored or turned upside down by its "
+            "EXIF orientation, and nobody knows whether the mask was drawn before or after that. Save it without that"
+        )
+
+
+def read_masks(
+    codes: MaskCodes, pairs: Sequence[tuple[AnyImage, AnyImage]], names: Sequence[str], places: Any
+) -> Tensor:
+    """The masks of some images in the model's frame, (n, h, w), uint8.
+
+    Args:
+        codes: what their numbers mean.
+        pairs: an image and its mask each.
+        names: of the masks, for messages.
+        places: gives the `Placement` of an image by its height and width.
+    """
+
+    def one(k: int) -> Mask:
+        image, source = pairs[k]
+        mask = codes.read(source, names[k])
+        check_size(mask, image, names[k])
+        return fitted(mask, places(*mask.shape))
+
+    threads = min(_THREADS, torch.get_num_threads())
+    with no_warnings(), mapping(threads) as each:
+        return torch.from_numpy(np.stack(list(each(one, range(len(pairs))))))
