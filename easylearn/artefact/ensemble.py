@@ -101,8 +101,10 @@ def read_members(archive: Archive) -> Members:
         if not set(names.values()) <= archive.entries.keys():
             raise WeightsError(f"{archive.path} lacks the quantiles that its ranks are told by")
         ranks = {k: archive.read(name).double() for k, name in names.items()}
-        if any(r.ndim != 2 or len(r) < 2 for r in ranks.values()):
-            raise WeightsError(f"{archive.path} has damaged quantiles")
+        widths = {r.shape[-1] for r in ranks.values()}
+        rise = all(r.ndim == 2 and len(r) > 1 and r.isfinite().all() and (r.diff(dim=0) >= 0).all() for r in ranks.values())
+        if not rise or widths != {Task.from_json(specs[0].get("task")).n_out}:
+            raise WeightsError(f"{archive.path} has damaged quantiles: they should rise, a column for each output")
     return Members(tuple(parts), tuple(map(float, shares)), tuple(map(int, of)), ranks)
 
 

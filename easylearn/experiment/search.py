@@ -209,7 +209,7 @@ def join(folder: StrPath, script: StrPath | None = None, workers: int = 1) -> Fo
     settings, code = read_once(path / "search.json"), read_once(path / CODE)
     if settings is None or settings.get("kind") != "search" or code is None:
         raise StateError(f"{path} holds no search; a search makes its folder: search(make, space, fit, {str(path)!r})")
-    fns = {what: _function(code[what], script, path) for what in ("make", "fit")}
+    fns = _functions({what: code[what] for what in ("make", "fit")}, script, path)
     given = {n: settings[n] for n in ("halving", "fidelity", "metric", "seed", "order", "per_round", "threads")}
     space = Space.from_json(settings["space"])
     method = settings["points"] if settings["method"] == "list" else settings["method"]
@@ -217,18 +217,22 @@ def join(folder: StrPath, script: StrPath | None = None, workers: int = 1) -> Fo
     return search(fns["make"], space.dimensions, fns["fit"], path, method=method, workers=workers, **given, **call)
 
 
-def _function(where: Any, script: StrPath | None, folder: Path) -> Any:
-    file, name = where
-    file = str(script) if script is not None else file
-    if file is None or not Path(file).is_file():
-        raise StateError(
-            f"{name!r} of the search in {folder} is not in a file of this machine ({file}): name it, --script FILE; or "
-            "run the same cells here, which go on with the same search"
-        )
-    sys.path.insert(0, str(Path(file).parent))
-    found = runpy.run_path(file, run_name="easylearn_join").get(name)
-    if found is None:
-        raise StateError(
-            f"{file} has no {name!r} at its top, so it cannot be called from elsewhere; run the script here"
-        )
+def _functions(where: Mapping[str, Any], script: StrPath | None, folder: Path) -> dict[str, Any]:
+    """The functions of a search out of the files in which they are; each file is run once."""
+    found, ran = dict[str, Any](), dict[str, dict[str, Any]]()
+    for what, (file, name) in where.items():
+        file = str(script) if script is not None else file
+        if file is None or not Path(file).is_file():
+            raise StateError(
+                f"{name!r} of the search in {folder} is not in a file of this machine ({file}): name it, --script FILE; "
+                "or run the same cells here, which go on with the same search"
+            )
+        if file not in ran:
+            sys.path.insert(0, str(Path(file).parent))
+            ran[file] = runpy.run_path(file, run_name="easylearn_join")
+        if name not in ran[file]:
+            raise StateError(
+                f"{file} has no {name!r} at its top, so it cannot be called from elsewhere; run the script here"
+            )
+        found[what] = ran[file][name]
     return found
