@@ -44,7 +44,8 @@ class Trial:
         number: from 0.
         point: its values.
         value: of the metric after its last epoch; None where it diverged, or there was no memory for it.
-        status: "done", "paused" (at a rung, others went on), "diverged", "infeasible" or "failed".
+        status: "done", "paused" (at a rung, others went on), "stopped" (it could not win), "diverged", "infeasible" or
+            "failed".
         rung: the last that it came to.
         epochs: trained in all.
         curve: the metric after each epoch.

@@ -33,6 +33,7 @@ class SearchPlan:
         brackets: begin some trials at later rungs, as Hyperband does.
         per_round: jobs in a round.
         levels: how many rungs there are; None where the trials say so, by the epochs at which their cycles end.
+        stop: trials are told the best value that they have to beat.
     """
 
     space: Space
@@ -44,6 +45,7 @@ class SearchPlan:
     brackets: bool = False
     per_round: int = 4
     levels: int | None = None
+    stop: bool = False
 
     def __call__(self, history: History) -> list[Job]:
         """The next round."""
@@ -51,7 +53,7 @@ class SearchPlan:
         total = min(self.trials, len(self.points)) if self.points else self.trials
         begun = len(view.jobs)
         if self.halving is None:
-            many = self.per_round if self.method in LEARNS else total
+            many = self.per_round if self.method in LEARNS or self.stop else total
             return [self._new(view, n) for n in range(begun, min(total, begun + many))]
         jobs: list[Job] = []
         while len(jobs) < self.per_round:
@@ -67,15 +69,11 @@ class SearchPlan:
         return jobs
 
     def _new(self, view: _View, number: int) -> Job:
-        bracket = self._bracket(view, number)
-        if self.points:
-            return Job(number, self.points[number], self.seed, rung=bracket, by=self.method, bracket=bracket)
-        by, known = self.method, cast(Known, ())
+        bracket, by, known = self._bracket(view, number), self.method, cast(Known, ())
         if self.method in LEARNS:
             by, known = self._who(view, number)
-        return Job(
-            number, self._sampler(by)(self.space, self.seed, number, known), self.seed, None, bracket, by, bracket
-        )
+        point = self.points[number] if self.points else self._sampler(by)(self.space, self.seed, number, known)
+        return Job(number, point, self.seed, None, bracket, by, bracket, view.best if self.stop else None)
 
     def _sampler(self, name: str) -> Sampler:
         return partial(annealing, trials=self.trials) if name == "annealing" else METHODS[name]
@@ -118,6 +116,13 @@ class _View:
         if self.plan.levels is not None:
             return self.plan.levels
         return max((len(row.get("rungs") or [0]) for row in self.history.ends.values()), default=1)
+
+    @property
+    def best(self) -> float | None:
+        """The best value of a trial that went to its end."""
+        ended = [row for row in self.history.ends.values() if row["status"] == "done"]
+        best: Row = min(zip(losses_of(ended), range(len(ended)), ended), default=(0, 0, {}))[2]
+        return best.get("value")
 
     def at(self, rung: int) -> list[tuple[int, Row]]:
         """The trials that have ended a rung, by number."""

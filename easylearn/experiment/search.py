@@ -7,6 +7,7 @@ import runpy
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -44,6 +45,7 @@ def search(
     method: str | Sequence[Mapping[str, Any]] = "quasi",
     halving: float | Literal["hyperband"] | None = None,
     fidelity: Mapping[str, Sequence[Any]] | None = None,
+    stop: float | None = None,
     metric: str | None = None,
     seed: int = 0,
     order: Order = "rounds",
@@ -67,6 +69,8 @@ def search(
         halving: 3 lets the best third of those that have come to a rung go on from their checkpoints, again and again;
             "hyperband" begins some at later rungs. Rungs are ends of cycles. None trains each trial to its end.
         fidelity: what the rungs are instead of epochs, by the name that `make` reads: `{"size": [64, 128, 224]}`.
+        stop: 0.95 ends a trial whose learning curve will not come to the best so far, by the 95 % interval of where
+            it is going; half of a single cycle is trained at least. None trains each trial to its end.
         metric: what counts; None takes the learner's first metric with a direction, else the validation loss.
         seed: of the proposals, and of every trial.
         order: "rounds": the number of workers changes nothing; "free": no worker waits for others.
@@ -97,6 +101,7 @@ def search(
     (3, True)
     """
     plan = _plan(space, method, trials, seed, halving, fidelity, per_round)
+    plan = replace(plan, stop=_check_stop(stop, halving) is not None)
     check_whole("threads", threads)
     if not isinstance(metric, str | None):
         raise ArgumentError(f'metric is the name of a metric of the learner, such as "accuracy", got {metric!r:.100}')
@@ -107,11 +112,11 @@ def search(
     more = None if fidelity is None else partial(_of_rung, dict(fidelity))
     watched = plan.halving if fidelity is None else None
     recipe = Recipe(
-        make, fit, metric, more=more, halving=watched, every=every, anew=fidelity is not None, on_error=on_error
+        make, fit, metric, more=more, halving=watched, stop=stop, every=every, anew=fidelity is not None, on_error=on_error
     )
     settings: dict[str, Any] = {
         "kind": "search", "space": plan.space.to_json(), "method": plan.method, "points": list(plan.points),
-        "halving": halving, "fidelity": fidelity, "metric": metric, "seed": seed, "order": order,
+        "halving": halving, "fidelity": fidelity, "stop": stop, "metric": metric, "seed": seed, "order": order,
         "per_round": per_round, "threads": threads,
     }  # fmt: skip
     engine = Engine(folder, settings, recipe, plan, order, threads)
@@ -150,6 +155,14 @@ def _plan(
     if fidelity is not None:
         levels = _levels(fidelity, factor, known)
     return SearchPlan(known, method, trials, seed, points, factor, halving == "hyperband", per_round, levels)
+
+
+def _check_stop(stop: float | None, halving: Any) -> float | None:
+    if stop is not None:
+        check_number("stop", stop, "above 0", "below 1")
+        if halving is not None:
+            raise ArgumentError("halving ends trials by what they have come to: stop= is for a search without it")
+    return stop
 
 
 def _levels(fidelity: Any, halving: float | None, space: Space) -> int:
@@ -210,7 +223,8 @@ def join(folder: StrPath, script: StrPath | None = None, workers: int = 1) -> Fo
     if settings is None or settings.get("kind") != "search" or code is None:
         raise StateError(f"{path} holds no search; a search makes its folder: search(make, space, fit, {str(path)!r})")
     fns = _functions({what: code[what] for what in ("make", "fit")}, script, path)
-    given = {n: settings[n] for n in ("halving", "fidelity", "metric", "seed", "order", "per_round", "threads")}
+    names = ("halving", "fidelity", "stop", "metric", "seed", "order", "per_round", "threads")
+    given = {n: settings.get(n) for n in names}
     space = Space.from_json(settings["space"])
     method = settings["points"] if settings["method"] == "list" else settings["method"]
     call = {n: code[n] for n in ("trials", "every", "on_error")}

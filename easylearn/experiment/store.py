@@ -33,6 +33,7 @@ class Job:
         rung: how far it is trained: to the end of this rung, from 0.
         by: who proposed the point.
         bracket: the rung at which the trial began.
+        beat: the best value that was known when it was planned, where a trial that cannot reach it is to stop.
     """
 
     trial: int
@@ -42,6 +43,7 @@ class Job:
     rung: int = 0
     by: str = ""
     bracket: int = 0
+    beat: float | None = None
 
     @property
     def key(self) -> Key:

@@ -88,7 +88,7 @@ def test_a_trial_is_the_same_as_a_fit_by_hand(tmp_path: Path) -> None:
     assert (row["status"], row["metric"], row["higher"], row["epochs"]) == ("done", "accuracy", True, 4)
     assert row["value"] == row["curve"][-1] and (row["trial"], row["rung"]) == (3, 0)
     job = Job(3, POINT)
-    again = train(recipe, job, recipe.point(job), tmp_path, watcher(recipe, 0))
+    again = train(recipe, job, recipe.point(job), tmp_path, watcher(recipe, job))
     assert weights(again) == weights(learn)
     said = read_predictions(tmp_path / "valid.safetensors")
     assert torch.equal(said.probs, learn.predict(split="valid").probs)
@@ -127,7 +127,7 @@ def test_the_rungs_of_a_trial_are_those_of_a_straight_one(tmp_path: Path) -> Non
     assert (second["status"], second["epochs"]) == ("done", 4)
     assert first["curve"] == whole["curve"][:1] and second["curve"] == whole["curve"]
     job = Job(3, POINT, rung=1)
-    both = [train(r, job, r.point(job), tmp_path / f, watcher(r, 1)) for r, f in ((straight, "a"), (halved, "b"))]
+    both = [train(r, job, r.point(job), tmp_path / f, watcher(r, job)) for r, f in ((straight, "a"), (halved, "b"))]
     assert weights(both[0]) == weights(both[1])
 
 
@@ -235,7 +235,7 @@ def test_predictions_of_a_head_come_out_of_stored_features(make_learner: Any, tm
     assert first > 0
     run_trial(recipe, job, tmp_path / "b", never)
     assert len(seen) == first
-    learn = train(recipe, job, recipe.point(job), tmp_path / "b", watcher(recipe, 0))
+    learn = train(recipe, job, recipe.point(job), tmp_path / "b", watcher(recipe, job))
     said, back = learn.predict(split="valid"), read_predictions(tmp_path / "b" / "valid.safetensors")
     assert torch.equal(back.probs, said.probs) and back.ids == said.ids
     assert back.targets is not None and torch.equal(back.targets, said.targets)
