@@ -207,8 +207,8 @@ def _positions(data: Data[Any], plan: Folds | None, fold: int | None) -> tuple[A
         return np.arange(plan.n), np.arange(0), plan
     fits = [f for f, (a, b) in enumerate(plan) if (len(a), len(b)) == (n_train, n_valid) and fold in (None, f)]
     if len(fits) > 1:  # of equal sizes: names that rise with the positions tell
-        names: list[Any] = [*data.ids("train"), *data.ids("valid")]
-        names = [int(name) for name in names] if all(name.isdecimal() for name in names) else names
+        parts = [re.split(r"(\d+)", name) for name in (*data.ids("train"), *data.ids("valid"))]
+        names = [[int(part) if part.isdecimal() else part for part in name] for name in parts]  # 9.jpg before 10.jpg
         orders = {f: np.argsort(np.concatenate(plan[f])) for f in fits}
         fits = [f for f, order in orders.items() if all(names[i] < names[j] for i, j in pairwise(order))]
         if len(fits) != 1:

@@ -107,6 +107,8 @@ def reinforce(
         rate: how far a trial moves them that is one mean deviation better than the mean.
         bins: equal ranges that stand for the values of a range of numbers.
     """
+    if len(known) < STARTS:
+        return quasi(space, seed, number, known)
     sizes = [d.n_values or bins if isinstance(d := space.plain(n), Listed) else bins for n in space.names]
     logits = [np.zeros(size) for size in sizes]
     mean = spread = 0.0

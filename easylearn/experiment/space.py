@@ -173,7 +173,7 @@ def choice(values: Iterable[Any]) -> Listed:
 
 
 def _several(values: Any) -> tuple[Any, ...]:
-    if isinstance(values, str | bytes | Mapping) or not isinstance(values, Iterable):
+    if isinstance(values, Mapping) or not isinstance(values, Iterable):
         raise ArgumentError(f'a list of values was expected, such as ["resnet18", "resnet34"], got {values!r:.100}')
     return tuple(values)
 
