@@ -94,9 +94,7 @@ def evolution(
     return _moved(space, parent.point, 0.1, seed, number)
 
 
-def reinforce(
-    space: Space, seed: int, number: int, known: Known, rate: float = 0.15, bins: int = 8
-) -> dict[str, Any]:
+def reinforce(space: Space, seed: int, number: int, known: Known, rate: float = 0.15, bins: int = 8) -> dict[str, Any]:
     """A point drawn from shares of all values, which what came of others has moved: REINFORCE (Williams 1992).
 
     As in arXiv 1611.01578, but with shares for each name in place of a network. They are worked out anew from the
@@ -124,7 +122,10 @@ def reinforce(
                 logit -= step * shares
                 logit[min(int(u * size), size - 1)] += step
     drawn = keyed.uniform([number], 2 * len(sizes), seed, "reinforce")[0].reshape(2, -1)
-    at = [int(np.searchsorted(np.cumsum(_shares(logit))[:-1], u, "right")) for logit, u in zip(logits, drawn[0], strict=True)]
+    at = [
+        int(np.searchsorted(np.cumsum(_shares(logit))[:-1], u, "right"))
+        for logit, u in zip(logits, drawn[0], strict=True)
+    ]
     return space.point([(k + v) / size for k, v, size in zip(at, drawn[1], sizes, strict=True)])
 
 

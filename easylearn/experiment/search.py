@@ -112,7 +112,15 @@ def search(
     more = None if fidelity is None else partial(_of_rung, dict(fidelity))
     watched = plan.halving if fidelity is None else None
     recipe = Recipe(
-        make, fit, metric, more=more, halving=watched, stop=stop, every=every, anew=fidelity is not None, on_error=on_error
+        make,
+        fit,
+        metric,
+        more=more,
+        halving=watched,
+        stop=stop,
+        every=every,
+        anew=fidelity is not None,
+        on_error=on_error,
     )
     settings: dict[str, Any] = {
         "kind": "search", "space": plan.space.to_json(), "method": plan.method, "points": list(plan.points),

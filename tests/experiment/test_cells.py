@@ -26,7 +26,9 @@ def images(n: int = 24, batch_size: int = 12, valid: bool = True) -> el.TensorDa
     g = torch.Generator().manual_seed(0)
     x, y = torch.randn(n, 1, 8, 8, generator=g), torch.arange(n) % 2
     x[y == 1, :, :4] += 1.0
-    return el.TensorData((x, y), (x[:12], y[:12]) if valid else None, el.single_label(["a", "b"]), batch_size=batch_size)
+    return el.TensorData(
+        (x, y), (x[:12], y[:12]) if valid else None, el.single_label(["a", "b"]), batch_size=batch_size
+    )
 
 
 def test_the_space_of_cells() -> None:

@@ -284,9 +284,7 @@ def test_a_head_is_written_without_its_frozen_body(make_learner: Any, tmp_path: 
     assert n > 3
     recipe = stopping(99)
     assert weights(train(recipe, job, recipe.point(job), tmp_path / "stopped", watcher(recipe, job))) == wanted
-    heads, all_of_it = (
-        SavedRun(tmp_path / "whole" / "checkpoints" / f)._state["model"] for f in ("fit_1", "fit_2")
-    )
+    heads, all_of_it = (SavedRun(tmp_path / "whole" / "checkpoints" / f)._state["model"] for f in ("fit_1", "fit_2"))
     assert {name.split(".")[0] for name in (*heads["params"], *heads["buffers"])} == {"head"}
     assert {"body", "head"} <= {name.split(".")[0] for name in all_of_it["params"]}
     grown = Recipe(lambda p: precomputed(p, True), two)
