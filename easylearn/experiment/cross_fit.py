@@ -262,9 +262,7 @@ def _as_plan(plan: Any) -> Folds:
     try:
         pairs = tuple((np.sort(np.asarray(a)), np.sort(np.asarray(b))) for a, b in plan)
         if odd := [side.dtype for pair in pairs for side in pair if side.dtype.kind not in "iu" or side.min() < 0]:
-            raise ValueError(
-                f"got {odd[0]} where positions from 0 on were expected; of a mask, give np.flatnonzero(mask)"
-            )
+            raise ValueError(f"they are {odd[0]}, not positions from 0 on; of a mask, give np.flatnonzero(mask)")
         n = 1 + max(int(side.max()) for pair in pairs for side in pair)
     except (TypeError, ValueError) as error:
         raise ArgumentError(

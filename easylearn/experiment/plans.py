@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any, cast
 
+import numpy as np
+
 from .. import keyed
 from .lines import Row
 from .samplers import LEARNS, METHODS, Known, Sampler, Tried, annealing
@@ -121,8 +123,8 @@ class _View:
     def best(self) -> float | None:
         """The best value of a trial that went to its end."""
         ended = [row for row in self.history.ends.values() if row["status"] == "done"]
-        best: Row = min(zip(losses_of(ended), range(len(ended)), ended), default=(0, 0, {}))[2]
-        return best.get("value")
+        at = int(np.argmin(losses_of(ended))) if ended else None
+        return None if at is None else float(ended[at]["value"])
 
     def at(self, rung: int) -> list[tuple[int, Row]]:
         """The trials that have ended a rung, by number."""

@@ -122,10 +122,8 @@ def reinforce(space: Space, seed: int, number: int, known: Known, rate: float = 
                 logit -= step * shares
                 logit[min(int(u * size), size - 1)] += step
     drawn = keyed.uniform([number], 2 * len(sizes), seed, "reinforce")[0].reshape(2, -1)
-    at = [
-        int(np.searchsorted(np.cumsum(_shares(logit))[:-1], u, "right"))
-        for logit, u in zip(logits, drawn[0], strict=True)
-    ]
+    grown = [np.cumsum(_shares(logit))[:-1] for logit in logits]
+    at = [int(np.searchsorted(ends, u, "right")) for ends, u in zip(grown, drawn[0], strict=True)]
     return space.point([(k + v) / size for k, v, size in zip(at, drawn[1], sizes, strict=True)])
 
 

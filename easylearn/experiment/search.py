@@ -246,8 +246,8 @@ def _functions(where: Mapping[str, Any], script: StrPath | None, folder: Path) -
         file = str(script) if script is not None else file
         if file is None or not Path(file).is_file():
             raise StateError(
-                f"{name!r} of the search in {folder} is not in a file of this machine ({file}): name it, --script FILE; "
-                "or run the same cells here, which go on with the same search"
+                f"{name!r} of the search in {folder} is not in a file of this machine ({file}): name it, --script "
+                "FILE; or run the same cells here, which go on with the same search"
             )
         if file not in ran:
             sys.path.insert(0, str(Path(file).parent))

@@ -91,8 +91,8 @@ class Store:
             text = line_of(given)
         except TypeError as error:
             raise ArgumentError(
-                f"an experiment is compared with that of its folder, so it is told in plain values (numbers, texts, True, "
-                f"False, None, lists, dictionaries): {error}"
+                f"an experiment is compared with that of its folder, so it is told in plain values (numbers, texts, "
+                f"True, False, None, lists, dictionaries): {error}"
             ) from error
         try:
             for part in ("rounds", "events", "trials", "claims"):

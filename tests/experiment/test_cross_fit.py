@@ -263,13 +263,13 @@ def test_what_can_be_found_of_leaks_is_warned_of_before_training(tmp_path: Path)
 
 
 def test_arguments_are_refused_in_words(tmp_path: Path) -> None:
-    with pytest.raises(ArgumentError, match="plain values .*object is not JSON"):
+    with pytest.raises(ArgumentError, match=r"plain values .*object is not JSON"):
         cross_fit(make, PLAN, fit, tmp_path / "a", p={"a": object()})
     with pytest.raises(ArgumentError, match="seed must be a whole number"):
         cross_fit(make, PLAN, fit, tmp_path / "a", seed="a")  # type: ignore[arg-type]
     (tmp_path / "file").write_text("")
     for folder in (tmp_path / "file", tmp_path / "file" / "below"):
-        with pytest.raises(ArgumentError, match="is to be a folder, and .*file.* is a file"):
+        with pytest.raises(ArgumentError, match=r"is to be a folder, and .*file.* is a file"):
             cross_fit(make, PLAN, fit, folder)
     masks = [(np.isin(np.arange(60), a), np.isin(np.arange(60), b)) for a, b in PLAN]
     for odd in (masks, [(np.array([0.0, 1.0]), np.array([2]))], [(np.array([-1, 0]), np.array([2]))]):
