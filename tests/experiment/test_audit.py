@@ -177,9 +177,9 @@ def test_clean_images_are_not_blamed(photos: Path) -> None:
 
 
 def test_the_fold_of_the_data_is_found_or_asked_for(photos: Path) -> None:
-    names, plan = [f"{i}.jpg" for i in range(39)] + ["copied.jpg"], el.folds(40, 4, seed=1)
+    names, plan = ["copied.jpg"] + [f"{i}.jpg" for i in range(39)], el.folds(40, 4, seed=1)
     pair = {frozenset(("0.jpg", "copied.jpg"))}
-    for fold, (_, valid) in enumerate(plan):  # the copy is last, and its name is not: no name tells
+    for fold, (_, valid) in enumerate(plan):  # whose names are not in order
         data = images(photos, names, valid)
         with pytest.raises(ArgumentError, match=r"4 folds of .* have the sizes of the data: say which it is, fold=0"):
             audit(data, plan)
