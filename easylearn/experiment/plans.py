@@ -18,6 +18,8 @@ from .store import History, Job
 
 MODEL_STARTS = 30
 """With halving a model proposes after so many points that were spread evenly; docs/log.md has the figures."""
+GP_STARTS = 15
+"""The same of a Gaussian process, which learns from all rungs."""
 _OTHERS = 1 / 3  # of the proposals that stay spread evenly then, so that a model that errs is found out
 
 
@@ -84,6 +86,9 @@ class SearchPlan:
         """Who proposes a point, and from which trials."""
         if self.halving is None:
             return self.method, view.tried(0)
+        if self.method == "gp":  # which learns from all of them
+            every = [tried for r in range(view.levels) for tried in view.tried(r)]
+            return ("quasi", ()) if number < GP_STARTS else (self.method, every)
         rung = next((r for r in reversed(range(view.levels)) if len(view.at(r)) >= len(self.space.names) + 2), None)
         even = float(keyed.uniform([number], 1, self.seed, "even")[0, 0]) < _OTHERS
         if number < MODEL_STARTS or even or rung is None:
@@ -134,7 +139,8 @@ class _View:
         """What a sampler may learn from a rung."""
         ended = self.at(rung)
         losses = losses_of([row for _, row in ended])
-        return [Tried(n, self.jobs[n].point, loss) for (n, _), loss in zip(ended, losses, strict=True)]
+        far = rung / (self.levels - 1) if self.levels > 1 else 1.0
+        return [Tried(n, self.jobs[n].point, loss, far) for (n, _), loss in zip(ended, losses, strict=True)]
 
     def promoted(self, jobs: Sequence[Job]) -> Job | None:
         """The best trial that may go on, of the highest rung that has one."""

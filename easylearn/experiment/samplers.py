@@ -14,6 +14,7 @@ import torch
 
 from .. import keyed
 from ..errors import ArgumentError
+from .gp import propose
 from .space import Listed, Space
 
 STARTS = 10
@@ -28,11 +29,13 @@ class Tried:
         number: of the trial.
         point: its values.
         loss: what came of it, lower is better; one that diverged has the worst loss so far.
+        rung: how far it went, from 0 (the first rung) to 1 (the end).
     """
 
     number: int
     point: Mapping[str, Any]
     loss: float
+    rung: float = 1.0
 
 
 Known = Sequence[Tried]
@@ -154,17 +157,22 @@ def _moved(space: Space, point: Mapping[str, Any], scale: float, seed: int, numb
     return random(space, seed, number, ())
 
 
+def gp(space: Space, seed: int, number: int, known: Known) -> dict[str, Any]:
+    """Where a Gaussian process over points and rungs expects most of an improvement; see `gp.propose`."""
+    if len(known) < STARTS:
+        return quasi(space, seed, number, known)
+    told = sorted(known, key=lambda t: (t.number, t.rung))
+    rungs, losses = np.array([t.rung for t in told]), np.array([t.loss for t in told])
+    point: dict[str, Any] = propose(space, [t.point for t in told], rungs, losses, seed, "gp", number)
+    return point
+
+
 # -- Optuna's ----------------------------------------------------------------------------------------------------
 
 
 def bayes(space: Space, seed: int, number: int, known: Known) -> dict[str, Any]:
     """Where good trials are denser than bad ones: a tree of Parzen estimators (Bergstra et al., NeurIPS 2011)."""
     return _optuna(space, seed, number, known, lambda s, o: o.TPESampler(seed=s, n_startup_trials=0))
-
-
-def gp(space: Space, seed: int, number: int, known: Known) -> dict[str, Any]:
-    """Where a Gaussian process expects most of an improvement (Jones et al. 1998)."""
-    return _optuna(space, seed, number, known, lambda s, o: o.GPSampler(seed=s, n_startup_trials=0))
 
 
 def genetic(space: Space, seed: int, number: int, known: Known) -> dict[str, Any]:
@@ -180,8 +188,8 @@ def _optuna(space: Space, seed: int, number: int, known: Known, make: Callable[[
         import optuna
     except ImportError as error:
         raise ArgumentError(
-            'the methods "bayes", "gp" and "genetic" are Optuna\'s: pip install "easylearn[search]"; "random", '
-            '"quasi", "annealing", "evolution" and "reinforce" need nothing'
+            'the methods "bayes" and "genetic" are Optuna\'s: pip install "easylearn[search]"; "random", "quasi", '
+            '"annealing", "evolution", "reinforce" and "gp" need nothing'
         ) from error
     before = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
