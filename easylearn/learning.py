@@ -477,7 +477,8 @@ class Learner:
         guards = [] if any(isinstance(c, LossGuard) for c in [*own, *given]) else [LossGuard()]
         called = {"first": [Scheduler(), *guards], "learner": own, "fit": given, "savers": savers}
         chain = [c for of in called.values() for c in of] + ([Progress()] if self.progress else [])
-        chain += [writer.begin(run, called)] if writer is not None else []
+        if writer is not None:
+            chain.append(writer.begin(run, called, self._features.key if self._precompute else ""))
         try:
             return run_fit(run, chain)
         finally:

@@ -101,9 +101,16 @@ def read_members(archive: Archive) -> Members:
         if not set(names.values()) <= archive.entries.keys():
             raise WeightsError(f"{archive.path} lacks the quantiles that its ranks are told by")
         ranks = {k: archive.read(name).double() for k, name in names.items()}
-        if any(r.ndim != 2 or len(r) < 2 for r in ranks.values()):
-            raise WeightsError(f"{archive.path} has damaged quantiles")
+        width = Task.from_json(specs[0].get("task")).n_out
+        if not all(_rises(table, width) for table in ranks.values()):
+            raise WeightsError(f"{archive.path} has damaged quantiles: they should rise, a column for each output")
     return Members(tuple(parts), tuple(map(float, shares)), tuple(map(int, of)), ranks)
+
+
+def _rises(table: Tensor, width: int) -> bool:
+    """Whether a table of quantiles can be one: (quantiles, columns), each column of finite numbers that rise."""
+    good = table.ndim == 2 and len(table) > 1 and table.shape[1] == width and bool(table.isfinite().all())
+    return good and bool((table.diff(dim=0) >= 0).all())
 
 
 def ranked(probs: Tensor, quantiles: Tensor) -> Tensor:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from ..intervals import Difference, Interval
 from .audit import Audit, Finding
+from .cells import Darts, cell_net, cells, darts, genotype
 from .certainty import Spread
 from .space import choice, log, ordered, powers, standard_space, subset, uniform, when
 from .tuned import Tuned
 
 __all__ = [
-    "Audit", "Difference", "Finding", "Interval", "Spread", "Tuned", "choice", "log", "ordered", "powers",
-    "standard_space", "subset", "uniform", "when",
+    "Audit", "Darts", "Difference", "Finding", "Interval", "Spread", "Tuned", "cell_net", "cells", "choice", "darts",
+    "genotype", "log", "ordered", "powers", "standard_space", "subset", "uniform", "when",
 ]  # fmt: skip

@@ -103,7 +103,7 @@ def audit(
         groups: a name for each item of the plan: all items of one have to be on one side.
         times: a time for each item of the plan: no training item may be later than what validates.
         test: of a table: the rows to predict at last.
-        fold: which fold of the plan the data is of; None finds it by its sizes.
+        fold: which fold of the plan the data is of; None finds it by its sizes, or by names that are in order.
         cheap: only what takes no longer than reading names and sizes, or a table once.
         seed: of the models that are fitted.
 
@@ -206,6 +206,13 @@ def _positions(data: Data[Any], plan: Folds | None, fold: int | None) -> tuple[A
     if not n_valid and n_train == plan.n:
         return np.arange(plan.n), np.arange(0), plan
     fits = [f for f, (a, b) in enumerate(plan) if (len(a), len(b)) == (n_train, n_valid) and fold in (None, f)]
+    if len(fits) > 1:  # of equal sizes: names that rise with the positions tell
+        parts = [re.split(r"(\d+)", name) for name in (*data.ids("train"), *data.ids("valid"))]
+        names = [[int(part) if part.isdecimal() else part for part in name] for name in parts]  # 9.jpg before 10.jpg
+        orders = {f: np.argsort(np.concatenate(plan[f])) for f in fits}
+        fits = [f for f, order in orders.items() if all(names[i] < names[j] for i, j in pairwise(order))]
+        if len(fits) != 1:
+            raise ArgumentError(f"{len(orders)} folds of {plan!r} have the sizes of the data: say which it is, fold=0")
     if not fits:
         raise ArgumentError(
             f"the data has {n_train:,} training and {n_valid:,} validation items, which is no fold of {plan!r}: make "

@@ -221,6 +221,9 @@ class Runs:
         """
         import pandas as pd
 
+        for key in (first, second):
+            if isinstance(key, int) and not -len(self) <= key < len(self):
+                raise ArgumentError(f"there is no run {key}: the {len(self)} runs are numbered from 0")
         a, b = self[first], self[second]
         rows = [(what, *pair) for what, pair in _differences(a, b).items()]
         columns = ["what", a.name, b.name if b.name != a.name else f"{b.name} "]

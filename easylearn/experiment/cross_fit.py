@@ -138,6 +138,7 @@ def cross_fit(
     """
     plan = _as_plan(plan)
     check_whole("seeds", seeds)
+    check_whole("seed", seed, 0)
     point = values_of(p)
     k = len(plan)
     jobs = tuple(Job(i, point, seed + i // k, i % k) for i in range(k * seeds))
@@ -260,6 +261,8 @@ def _as_plan(plan: Any) -> Folds:
         return plan
     try:
         pairs = tuple((np.sort(np.asarray(a)), np.sort(np.asarray(b))) for a, b in plan)
+        if odd := [side.dtype for pair in pairs for side in pair if side.dtype.kind not in "iu" or side.min() < 0]:
+            raise ValueError(f"they are {odd[0]}, not positions from 0 on; of a mask, give np.flatnonzero(mask)")
         n = 1 + max(int(side.max()) for pair in pairs for side in pair)
     except (TypeError, ValueError) as error:
         raise ArgumentError(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -77,7 +77,7 @@ class Engine:
     def learner(self, job: Job) -> Learner:
         """The learner of a job that has ended, made anew with the weights that it ended with."""
         folder = Path(self.folder) / "trials" / f"{job.trial:04d}"
-        return train(self.recipe, job, self.recipe.point(job), folder, watcher(self.recipe, job.rung))
+        return train(self.recipe, job, self.recipe.point(job), folder, watcher(self.recipe, job))
 
     def predictions(self, job: Job, split: SplitName = "valid") -> Predictions:
         """What was predicted when a job ended.
@@ -196,7 +196,9 @@ def _run_executor(engine: Engine, store: Store, executor: Any, watch: Callable[[
             f"workers must be a number of processes or a concurrent.futures.Executor, got {type(executor).__name__}"
         )
     packed, running = pack(engine), dict[Key, Future[None]]()
-    with closing(Leases(store.folder / "claims", engine.lease)) as leases:
+    with ExitStack() as stack:
+        leases = stack.enter_context(closing(Leases(store.folder / "claims", engine.lease)))
+        stack.callback(lambda: [future.cancel() for future in running.values()])  # after an error, or Ctrl-C
         while True:
             history = store.poll()
             if watch is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import math
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -43,7 +44,8 @@ class Trial:
         number: from 0.
         point: its values.
         value: of the metric after its last epoch; None where it diverged, or there was no memory for it.
-        status: "done", "paused" (at a rung, others went on), "diverged", "infeasible" or "failed".
+        status: "done", "paused" (at a rung, others went on), "stopped" (it could not win), "diverged", "infeasible" or
+            "failed".
         rung: the last that it came to.
         epochs: trained in all.
         curve: the metric after each epoch.
@@ -76,14 +78,13 @@ class Found:
         self.engine, self.space = engine, space
         self.history = engine.store().history
         self._jobs = {job.trial: job for job in self.history.jobs}
-        self.trials = [self._trial(n) for n in sorted(self._jobs) if self._rows(n)]
+        rows = defaultdict[int, list[Row]](list)
+        for (trial, _), row in sorted(self.history.ends.items()):
+            rows[trial].append(row)
+        self.trials = [self._trial(n, rows[n]) for n in sorted(rows)]
 
-    def _rows(self, n: int) -> list[Row]:
-        return [row for (trial, _), row in sorted(self.history.ends.items()) if trial == n]
-
-    def _trial(self, n: int) -> Trial:
-        rows, job = self._rows(n), self._jobs[n]
-        last = rows[-1]
+    def _trial(self, n: int, rows: Sequence[Row]) -> Trial:
+        last, job = rows[-1], self._jobs[n]
         what: dict[str, Any] = {k: last.get(k) for k in ("value", "status", "rung")}
         seconds = sum(row["seconds"] for row in rows)
         curve, reason = tuple(last.get("curve", ())), last.get("reason", "")

@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any, cast
 
+import numpy as np
+
 from .. import keyed
 from .lines import Row
 from .samplers import LEARNS, METHODS, Known, Sampler, Tried, annealing
@@ -16,6 +18,8 @@ from .store import History, Job
 
 MODEL_STARTS = 30
 """With halving a model proposes after so many points that were spread evenly; docs/log.md has the figures."""
+GP_STARTS = 15
+"""The same of a Gaussian process, which learns from all rungs."""
 _OTHERS = 1 / 3  # of the proposals that stay spread evenly then, so that a model that errs is found out
 
 
@@ -33,6 +37,7 @@ class SearchPlan:
         brackets: begin some trials at later rungs, as Hyperband does.
         per_round: jobs in a round.
         levels: how many rungs there are; None where the trials say so, by the epochs at which their cycles end.
+        stop: trials are told the best value that they have to beat.
     """
 
     space: Space
@@ -44,6 +49,7 @@ class SearchPlan:
     brackets: bool = False
     per_round: int = 4
     levels: int | None = None
+    stop: bool = False
 
     def __call__(self, history: History) -> list[Job]:
         """The next round."""
@@ -51,7 +57,7 @@ class SearchPlan:
         total = min(self.trials, len(self.points)) if self.points else self.trials
         begun = len(view.jobs)
         if self.halving is None:
-            many = self.per_round if self.method in LEARNS else total
+            many = self.per_round if self.method in LEARNS or self.stop else total
             return [self._new(view, n) for n in range(begun, min(total, begun + many))]
         jobs: list[Job] = []
         while len(jobs) < self.per_round:
@@ -67,15 +73,11 @@ class SearchPlan:
         return jobs
 
     def _new(self, view: _View, number: int) -> Job:
-        bracket = self._bracket(view, number)
-        if self.points:
-            return Job(number, self.points[number], self.seed, rung=bracket, by=self.method, bracket=bracket)
-        by, known = self.method, cast(Known, ())
+        bracket, by, known = self._bracket(view, number), self.method, cast(Known, ())
         if self.method in LEARNS:
             by, known = self._who(view, number)
-        return Job(
-            number, self._sampler(by)(self.space, self.seed, number, known), self.seed, None, bracket, by, bracket
-        )
+        point = self.points[number] if self.points else self._sampler(by)(self.space, self.seed, number, known)
+        return Job(number, point, self.seed, None, bracket, by, bracket, view.best if self.stop else None)
 
     def _sampler(self, name: str) -> Sampler:
         return partial(annealing, trials=self.trials) if name == "annealing" else METHODS[name]
@@ -84,6 +86,9 @@ class SearchPlan:
         """Who proposes a point, and from which trials."""
         if self.halving is None:
             return self.method, view.tried(0)
+        if self.method == "gp":  # which learns from all of them
+            every = [tried for r in range(view.levels) for tried in view.tried(r)]
+            return ("quasi", ()) if number < GP_STARTS else (self.method, every)
         rung = next((r for r in reversed(range(view.levels)) if len(view.at(r)) >= len(self.space.names) + 2), None)
         even = float(keyed.uniform([number], 1, self.seed, "even")[0, 0]) < _OTHERS
         if number < MODEL_STARTS or even or rung is None:
@@ -119,6 +124,13 @@ class _View:
             return self.plan.levels
         return max((len(row.get("rungs") or [0]) for row in self.history.ends.values()), default=1)
 
+    @property
+    def best(self) -> float | None:
+        """The best value of a trial that went to its end."""
+        ended = [row for row in self.history.ends.values() if row["status"] == "done"]
+        at = int(np.argmin(losses_of(ended))) if ended else None
+        return None if at is None else float(ended[at]["value"])
+
     def at(self, rung: int) -> list[tuple[int, Row]]:
         """The trials that have ended a rung, by number."""
         return sorted((trial, row) for (trial, at), row in self.history.ends.items() if at == rung)
@@ -127,7 +139,8 @@ class _View:
         """What a sampler may learn from a rung."""
         ended = self.at(rung)
         losses = losses_of([row for _, row in ended])
-        return [Tried(n, self.jobs[n].point, loss) for (n, _), loss in zip(ended, losses, strict=True)]
+        far = rung / (self.levels - 1) if self.levels > 1 else 1.0
+        return [Tried(n, self.jobs[n].point, loss, far) for (n, _), loss in zip(ended, losses, strict=True)]
 
     def promoted(self, jobs: Sequence[Job]) -> Job | None:
         """The best trial that may go on, of the highest rung that has one."""

@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from .. import keyed
 from ..errors import ArgumentError
+from .gp import propose
 from .space import Listed, Space
 
 STARTS = 10
@@ -27,11 +29,13 @@ class Tried:
         number: of the trial.
         point: its values.
         loss: what came of it, lower is better; one that diverged has the worst loss so far.
+        rung: how far it went, from 0 (the first rung) to 1 (the end).
     """
 
     number: int
     point: Mapping[str, Any]
     loss: float
+    rung: float = 1.0
 
 
 Known = Sequence[Tried]
@@ -93,6 +97,44 @@ def evolution(
     return _moved(space, parent.point, 0.1, seed, number)
 
 
+def reinforce(space: Space, seed: int, number: int, known: Known, rate: float = 0.15, bins: int = 8) -> dict[str, Any]:
+    """A point drawn from shares of all values, which what came of others has moved: REINFORCE (Williams 1992).
+
+    As in arXiv 1611.01578, but with shares for each name in place of a network. They are worked out anew from the
+    trials in their order.
+
+    Args:
+        space, seed, number, known: see `Sampler`.
+        rate: how far a trial moves them that is one mean deviation better than the mean.
+        bins: equal ranges that stand for the values of a range of numbers.
+    """
+    if len(known) < STARTS:
+        return quasi(space, seed, number, known)
+    sizes = [d.n_values or bins if isinstance(d := space.plain(n), Listed) else bins for n in space.names]
+    logits = [np.zeros(size) for size in sizes]
+    mean = spread = 0.0
+    for seen, tried in enumerate(sorted(known, key=lambda t: t.number)):
+        pace = max(0.1, 1 / (seen + 1))
+        gap = tried.loss - mean if seen else 0.0
+        spread += max(0.1, 1 / max(seen, 1)) * (abs(gap) - spread)
+        mean += pace * (tried.loss - mean)
+        step = rate * max(-3.0, min(3.0, -gap / spread)) if spread > 0 else 0.0
+        for logit, size, name, u in zip(logits, sizes, space.names, space.units(tried.point), strict=True):
+            if name in tried.point:
+                shares = _shares(logit)
+                logit -= step * shares
+                logit[min(int(u * size), size - 1)] += step
+    drawn = keyed.uniform([number], 2 * len(sizes), seed, "reinforce")[0].reshape(2, -1)
+    grown = [np.cumsum(_shares(logit))[:-1] for logit in logits]
+    at = [int(np.searchsorted(ends, u, "right")) for ends, u in zip(grown, drawn[0], strict=True)]
+    return space.point([(k + v) / size for k, v, size in zip(at, drawn[1], sizes, strict=True)])
+
+
+def _shares(logits: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    grown: npt.NDArray[np.float64] = np.exp(logits - logits.max())
+    return grown / grown.sum()
+
+
 def _moved(space: Space, point: Mapping[str, Any], scale: float, seed: int, number: int) -> dict[str, Any]:
     """A neighbour of a point: numbers take a step of about `scale` of their range, values without order are drawn."""
     units, d = np.array(space.units(point)), len(space.names)
@@ -115,17 +157,22 @@ def _moved(space: Space, point: Mapping[str, Any], scale: float, seed: int, numb
     return random(space, seed, number, ())
 
 
+def gp(space: Space, seed: int, number: int, known: Known) -> dict[str, Any]:
+    """Where a Gaussian process over points and rungs expects most of an improvement; see `gp.propose`."""
+    if len(known) < STARTS:
+        return quasi(space, seed, number, known)
+    told = sorted(known, key=lambda t: (t.number, t.rung))
+    rungs, losses = np.array([t.rung for t in told]), np.array([t.loss for t in told])
+    point: dict[str, Any] = propose(space, [t.point for t in told], rungs, losses, seed, "gp", number)
+    return point
+
+
 # -- Optuna's ----------------------------------------------------------------------------------------------------
 
 
 def bayes(space: Space, seed: int, number: int, known: Known) -> dict[str, Any]:
     """Where good trials are denser than bad ones: a tree of Parzen estimators (Bergstra et al., NeurIPS 2011)."""
     return _optuna(space, seed, number, known, lambda s, o: o.TPESampler(seed=s, n_startup_trials=0))
-
-
-def gp(space: Space, seed: int, number: int, known: Known) -> dict[str, Any]:
-    """Where a Gaussian process expects most of an improvement (Jones et al. 1998)."""
-    return _optuna(space, seed, number, known, lambda s, o: o.GPSampler(seed=s, n_startup_trials=0))
 
 
 def genetic(space: Space, seed: int, number: int, known: Known) -> dict[str, Any]:
@@ -141,8 +188,8 @@ def _optuna(space: Space, seed: int, number: int, known: Known, make: Callable[[
         import optuna
     except ImportError as error:
         raise ArgumentError(
-            'the methods "bayes", "gp" and "genetic" are Optuna\'s: pip install "easylearn[search]"; "random", '
-            '"quasi", "annealing" and "evolution" need nothing'
+            'the methods "bayes" and "genetic" are Optuna\'s: pip install "easylearn[search]"; "random", "quasi", '
+            '"annealing", "evolution", "reinforce" and "gp" need nothing'
         ) from error
     before = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -194,7 +241,8 @@ def _asked(space: Space, trial: Any) -> dict[str, Any]:
 
 METHODS: dict[str, Sampler] = {
     "random": random, "quasi": quasi, "annealing": annealing, "evolution": evolution,
+    "reinforce": reinforce,
     "bayes": bayes, "gp": gp, "genetic": genetic,
 }  # fmt: skip
-LEARNS = {"annealing", "evolution", "bayes", "gp", "genetic"}
+LEARNS = {"annealing", "evolution", "reinforce", "bayes", "gp", "genetic"}
 """The methods whose points depend on what came of others."""

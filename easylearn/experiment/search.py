@@ -7,6 +7,7 @@ import runpy
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -44,6 +45,7 @@ def search(
     method: str | Sequence[Mapping[str, Any]] = "quasi",
     halving: float | Literal["hyperband"] | None = None,
     fidelity: Mapping[str, Sequence[Any]] | None = None,
+    stop: float | None = None,
     metric: str | None = None,
     seed: int = 0,
     order: Order = "rounds",
@@ -62,11 +64,13 @@ def search(
         fit: trains a learner: `def fit(learn, p, **how): return learn.fit(p.lr, 3, **how)`.
         folder: of this search alone; it is made.
         trials: how many in all, those that are there counted.
-        method: "random", "quasi" (Sobol), "grid", "annealing", "evolution"; of Optuna "bayes" (TPE), "gp", "genetic";
-            or a list of points.
+        method: "random", "quasi" (Sobol), "grid", "annealing", "evolution", "reinforce"; of Optuna "bayes" (TPE), "gp",
+            "genetic"; or a list of points.
         halving: 3 lets the best third of those that have come to a rung go on from their checkpoints, again and again;
             "hyperband" begins some at later rungs. Rungs are ends of cycles. None trains each trial to its end.
         fidelity: what the rungs are instead of epochs, by the name that `make` reads: `{"size": [64, 128, 224]}`.
+        stop: 0.95 ends a trial whose learning curve will not come to the best so far, by the 95 % interval of where
+            it is going; half of a single cycle is trained at least. None trains each trial to its end.
         metric: what counts; None takes the learner's first metric with a direction, else the validation loss.
         seed: of the proposals, and of every trial.
         order: "rounds": the number of workers changes nothing; "free": no worker waits for others.
@@ -97,6 +101,7 @@ def search(
     (3, True)
     """
     plan = _plan(space, method, trials, seed, halving, fidelity, per_round)
+    plan = replace(plan, stop=_check_stop(stop, halving) is not None)
     check_whole("threads", threads)
     if not isinstance(metric, str | None):
         raise ArgumentError(f'metric is the name of a metric of the learner, such as "accuracy", got {metric!r:.100}')
@@ -107,11 +112,19 @@ def search(
     more = None if fidelity is None else partial(_of_rung, dict(fidelity))
     watched = plan.halving if fidelity is None else None
     recipe = Recipe(
-        make, fit, metric, more=more, halving=watched, every=every, anew=fidelity is not None, on_error=on_error
+        make,
+        fit,
+        metric,
+        more=more,
+        halving=watched,
+        stop=stop,
+        every=every,
+        anew=fidelity is not None,
+        on_error=on_error,
     )
     settings: dict[str, Any] = {
         "kind": "search", "space": plan.space.to_json(), "method": plan.method, "points": list(plan.points),
-        "halving": halving, "fidelity": fidelity, "metric": metric, "seed": seed, "order": order,
+        "halving": halving, "fidelity": fidelity, "stop": stop, "metric": metric, "seed": seed, "order": order,
         "per_round": per_round, "threads": threads,
     }  # fmt: skip
     engine = Engine(folder, settings, recipe, plan, order, threads)
@@ -150,6 +163,14 @@ def _plan(
     if fidelity is not None:
         levels = _levels(fidelity, factor, known)
     return SearchPlan(known, method, trials, seed, points, factor, halving == "hyperband", per_round, levels)
+
+
+def _check_stop(stop: float | None, halving: Any) -> float | None:
+    if stop is not None:
+        check_number("stop", stop, "above 0", "below 1")
+        if halving is not None:
+            raise ArgumentError("halving ends trials by what they have come to: stop= is for a search without it")
+    return stop
 
 
 def _levels(fidelity: Any, halving: float | None, space: Space) -> int:
@@ -209,26 +230,31 @@ def join(folder: StrPath, script: StrPath | None = None, workers: int = 1) -> Fo
     settings, code = read_once(path / "search.json"), read_once(path / CODE)
     if settings is None or settings.get("kind") != "search" or code is None:
         raise StateError(f"{path} holds no search; a search makes its folder: search(make, space, fit, {str(path)!r})")
-    fns = {what: _function(code[what], script, path) for what in ("make", "fit")}
-    given = {n: settings[n] for n in ("halving", "fidelity", "metric", "seed", "order", "per_round", "threads")}
+    fns = _functions({what: code[what] for what in ("make", "fit")}, script, path)
+    names = ("halving", "fidelity", "stop", "metric", "seed", "order", "per_round", "threads")
+    given = {n: settings.get(n) for n in names}
     space = Space.from_json(settings["space"])
     method = settings["points"] if settings["method"] == "list" else settings["method"]
     call = {n: code[n] for n in ("trials", "every", "on_error")}
     return search(fns["make"], space.dimensions, fns["fit"], path, method=method, workers=workers, **given, **call)
 
 
-def _function(where: Any, script: StrPath | None, folder: Path) -> Any:
-    file, name = where
-    file = str(script) if script is not None else file
-    if file is None or not Path(file).is_file():
-        raise StateError(
-            f"{name!r} of the search in {folder} is not in a file of this machine ({file}): name it, --script FILE; or "
-            "run the same cells here, which go on with the same search"
-        )
-    sys.path.insert(0, str(Path(file).parent))
-    found = runpy.run_path(file, run_name="easylearn_join").get(name)
-    if found is None:
-        raise StateError(
-            f"{file} has no {name!r} at its top, so it cannot be called from elsewhere; run the script here"
-        )
+def _functions(where: Mapping[str, Any], script: StrPath | None, folder: Path) -> dict[str, Any]:
+    """The functions of a search out of the files in which they are; each file is run once."""
+    found, ran = dict[str, Any](), dict[str, dict[str, Any]]()
+    for what, (file, name) in where.items():
+        file = str(script) if script is not None else file
+        if file is None or not Path(file).is_file():
+            raise StateError(
+                f"{name!r} of the search in {folder} is not in a file of this machine ({file}): name it, --script "
+                "FILE; or run the same cells here, which go on with the same search"
+            )
+        if file not in ran:
+            sys.path.insert(0, str(Path(file).parent))
+            ran[file] = runpy.run_path(file, run_name="easylearn_join")
+        if name not in ran[file]:
+            raise StateError(
+                f"{file} has no {name!r} at its top, so it cannot be called from elsewhere; run the script here"
+            )
+        found[what] = ran[file][name]
     return found

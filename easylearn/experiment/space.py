@@ -157,7 +157,7 @@ def ordered(values: Iterable[Any]) -> Listed:
     >>> ordered(["small", "large"]).unit("large")
     0.75
     """
-    return Listed(tuple(values), ordered=True)
+    return Listed(_several(values), ordered=True)
 
 
 def choice(values: Iterable[Any]) -> Listed:
@@ -169,7 +169,13 @@ def choice(values: Iterable[Any]) -> Listed:
     >>> choice([True, False]).n_values
     2
     """
-    return Listed(tuple(values))
+    return Listed(_several(values))
+
+
+def _several(values: Any) -> tuple[Any, ...]:
+    if isinstance(values, Mapping) or not isinstance(values, Iterable):
+        raise ArgumentError(f'a list of values was expected, such as ["resnet18", "resnet34"], got {values!r:.100}')
+    return tuple(values)
 
 
 def powers(low: int, high: int, base: int = 2) -> Listed:
@@ -182,6 +188,8 @@ def powers(low: int, high: int, base: int = 2) -> Listed:
     >>> powers(8, 64).values
     (8, 16, 32, 64)
     """
+    for name, value, least in (("low", low, 1), ("high", high, 1), ("base", base, 2)):
+        check_whole(name, value, least)
     top = math.ceil(math.log(max(high, 2), max(base, 2))) + 1
     found = [base**k for k in range(top + 1) if low <= base**k <= high]
     if not found or found[0] != low or found[-1] != high:

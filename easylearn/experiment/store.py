@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..errors import SaveError, StateError, WeightsError
+from ..errors import ArgumentError, SaveError, StateError, WeightsError
 from ..files import StrPath, as_path
 from .lines import Row, append_lines, line_of, read_line
 
@@ -33,6 +33,7 @@ class Job:
         rung: how far it is trained: to the end of this rung, from 0.
         by: who proposed the point.
         bracket: the rung at which the trial began.
+        beat: the best value that was known when it was planned, where a trial that cannot reach it is to stop.
     """
 
     trial: int
@@ -42,6 +43,7 @@ class Job:
     rung: int = 0
     by: str = ""
     bracket: int = 0
+    beat: float | None = None
 
     @property
     def key(self) -> Key:
@@ -75,6 +77,7 @@ class Store:
         settings: what the experiment is, in what JSON can hold; another one in the same folder is refused.
 
     Raises:
+        ArgumentError: the folder is a file, or the settings are not plain.
         StateError: the folder holds another experiment; the message names what differs.
     """
 
@@ -83,10 +86,20 @@ class Store:
         self.history = History()
         self.name = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
         self._read: dict[str, int] = {}
-        for part in ("rounds", "events", "trials", "claims"):
-            (self.folder / part).mkdir(parents=True, exist_ok=True)
-        given = {"schema": SCHEMA, **settings}
-        if not create_once(self.folder / "search.json", line_of(given)):
+        try:
+            given = {"schema": SCHEMA, **settings}
+            text = line_of(given)
+        except TypeError as error:
+            raise ArgumentError(
+                f"an experiment is compared with that of its folder, so it is told in plain values (numbers, texts, "
+                f"True, False, None, lists, dictionaries): {error}"
+            ) from error
+        try:
+            for part in ("rounds", "events", "trials", "claims"):
+                (self.folder / part).mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError) as error:
+            raise ArgumentError(f"{self.folder} is to be a folder, and {error.filename} is a file") from error
+        if not create_once(self.folder / "search.json", text):
             self._compare(read_once(self.folder / "search.json"), given)
         self.poll()
 

@@ -73,7 +73,7 @@ class Track(Follower):
                 f"arguments= of Track must be in plain values (numbers, texts, lists, dictionaries): {error}"
             ) from error
         self._info: dict[str, Any] = {}
-        self._warned = False
+        self._warned = self._over = False
 
     # -- the folder ------------------------------------------------------------------------------------------
 
@@ -111,7 +111,7 @@ class Track(Follower):
     def begin(self, run: Run) -> None:
         """Open the folder for a `run`: go on with a fit that was killed, or note a new one."""
         found = self._without_lost(read_info(self.folder), run)
-        self._warned = False
+        self._warned = self._over = False
         if self.restored is not None:
             if found is not None and found["id"] != self.restored["id"]:
                 raise self._taken(found)
@@ -156,6 +156,12 @@ class Track(Follower):
 
     def _resume(self, run: Run, found: dict[str, Any], fit: int) -> None:
         """Cut the rows that came after the checkpoint; the record gives those that are missing."""
+        last = found["fits"][fit]
+        same_end = last.get("status") == how_it_ended(run) != "failed"
+        if same_end and last["steps"] == run.step:  # it had ended: whoever asks for its learner changes nothing
+            self._info, self.state, self._over = found, {"id": found["id"], "fit": fit}, True
+            self.steps, self.epochs = run.step, len(run.record.epochs)
+            return
         self._info = {**found, "fits": found["fits"][: fit + 1]}
         self.state = {"id": found["id"], "fit": fit}
         again = [*self._info["fits"][fit].get("resumed", []), {"at": _now(), "step": run.step}]
@@ -196,6 +202,8 @@ class Track(Follower):
 
     def finish(self, run: Run) -> None:
         """Note how the `run` ended; one that failed before its first step leaves no trace."""
+        if self._over:
+            return
         status, error = how_it_ended(run), sys.exc_info()[1]
         if run.step == 0 and status == "failed":
             self._info["fits"].pop()

@@ -28,10 +28,12 @@ from ..train.monitor import Monitor
 from ..train.precompute import FeatureStore
 from ..train.predict import gather
 from ..train.state import Pause, Run
+from .curves import is_hopeless
 from .lines import Row
 from .store import Job
 
 SCHEMA = 1
+HOPELESS = "it cannot come to"
 _HEADER = "easylearn-predictions"
 
 
@@ -91,6 +93,7 @@ class Recipe:
         more: gives further names of a job's point, such as the rows of its fold.
         needs: names that `make` and `fit` have to read, with what to tell who does not.
         halving: a promoted trial has this many times the epochs; None trains each trial to its end.
+        stop: the level of the interval by which a trial that cannot beat the best so far ends; see `curves`.
         every: when checkpoints are written; see `Learner.fit`.
         callbacks: gives further callbacks of a job, by its folder: new ones of the same classes at each call.
         anew: every rung is trained from its beginning, on more data, say.
@@ -104,6 +107,7 @@ class Recipe:
     more: Callable[[Job], Mapping[str, Any]] | None = None
     needs: tuple[tuple[str, str], ...] = ()
     halving: float | None = None
+    stop: float | None = None
     every: str | int = "20s"
     callbacks: Callable[[Job, Path], Sequence[Callback]] | None = None
     anew: bool = False
@@ -126,8 +130,8 @@ class _RungReached(Exception):  # noqa: N818
 class _Watch(Callback):
     """Ends a fit at the end of its rung; notes what it is about."""
 
-    def __init__(self, recipe: Recipe, rung: int, is_lost: Callable[[], bool]) -> None:
-        self.recipe, self.rung, self.is_lost = recipe, rung, is_lost
+    def __init__(self, recipe: Recipe, job: Job, is_lost: Callable[[], bool]) -> None:
+        self.recipe, self.rung, self.beat, self.is_lost = recipe, job.rung, job.beat, is_lost
         self.fits, self.rungs, self.paused = 0, list[int](), False
         self.monitor = Monitor(recipe.metric)
         self.run: Run | None = None
@@ -157,6 +161,19 @@ class _Watch(Callback):
 
     def on_epoch_end(self, run: Run) -> None:
         self._pause(run, run.epoch + 1)
+        if self.beat is not None and self.recipe.stop is not None and run.stop_reason is None:
+            epochs, values = self._curve(run)
+            if is_hopeless(epochs, values, run.n_epochs, self.beat, self.monitor.sign > 0, self.recipe.stop):
+                run.stop_reason = f"{HOPELESS} {self.beat:.4g}, by its learning curve after epoch {run.epoch + 1}"
+
+    def _curve(self, run: Run) -> tuple[list[int], list[float]]:
+        """The values so far that tell of the end: of ends of cycles, or of all epochs where there is one cycle only."""
+        n, values = run.n_epochs, [float(row.get(self.monitor.name, math.nan)) for row in run.record.epochs]
+        ends = {step // run.steps_per_epoch for step in run.cycle_ends if step % run.steps_per_epoch == 0}
+        known = [e for e in range(1, min(len(values), n - 1) + 1) if len(run.cycle_ends) == 1 or e in ends]
+        if len(values) >= n or (len(run.cycle_ends) == 1 and 2 * len(values) < n):
+            return [], []
+        return known, [values[e - 1] for e in known]
 
     def _pause(self, run: Run, epochs: int) -> None:
         if self._target is not None and epochs >= self._target and run.step < run.n_steps and run.stop_reason is None:
@@ -171,9 +188,9 @@ class _Watch(Callback):
         raise _RungReached
 
 
-def watcher(recipe: Recipe, rung: int) -> _Watch:
+def watcher(recipe: Recipe, job: Job) -> _Watch:
     """A watch for a fit that nobody else is after."""
-    return _Watch(recipe, rung, lambda: False)
+    return _Watch(recipe, job, lambda: False)
 
 
 def rungs_of(run: Run, halving: float) -> list[int]:
@@ -203,7 +220,7 @@ def run_trial(recipe: Recipe, job: Job, folder: Path, is_lost: Callable[[], bool
         LeaseLost: another worker has the trial.
     """
     point, begun = recipe.point(job), time.perf_counter()
-    watch = _Watch(recipe, job.rung, is_lost)
+    watch = _Watch(recipe, job, is_lost)
     row: Row = {"trial": job.trial, "rung": job.rung, "status": "done", "value": None}
     try:
         learn = train(recipe, job, point, folder, watch)
@@ -272,6 +289,8 @@ def _outcome(learn: Learner, watch: _Watch) -> Row:
     value = curve[-1] if curve else math.nan
     outcome: Row = {"metric": name, "higher": watch.monitor.sign > 0, "epochs": len(curve), "rungs": watch.rungs}
     outcome |= {"curve": [None if not math.isfinite(v) else v for v in curve]}
+    if math.isfinite(value) and str(record.stop_reason).startswith(HOPELESS):
+        return {**outcome, "value": value, "status": "stopped", "reason": str(record.stop_reason)}
     if math.isfinite(value):
         return {**outcome, "value": value, "status": "paused" if watch.paused else "done"}
     reason = str(record.stop_reason or f"{name} became {value}")

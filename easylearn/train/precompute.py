@@ -50,11 +50,11 @@ class FeatureStore:
         self.folder = folder if folder is not None else cache_dir() / "features"
         self._open: dict[str, Rows] = {}
         self._told = False
-        self._first = ""  # the key of the first body
+        self._first, self.key = "", ""  # the keys of the first body, and of the last
 
     def loaders(self, model: BodyHead, data: Data[Any], strategy: Strategy) -> tuple[Loader, Loader | None]:
         """Those for training and, where there is such a split, for validation; see `loader`."""
-        key = features_key(model, strategy)
+        self.key = key = features_key(model, strategy)
         train = self.loader(model, data, "train", strategy, shuffle=True, key=key)
         return train, self.loader(model, data, "valid", strategy, key=key) if "valid" in data.splits else None
 

@@ -18,9 +18,10 @@ from typing import Any
 import numpy as np
 
 from easylearn import keyed
+from easylearn.experiment.curves import extrapolate, is_hopeless
 from easylearn.experiment.plans import SearchPlan
 from easylearn.experiment.space import Space, log, uniform
-from easylearn.experiment.store import History
+from easylearn.experiment.store import History, Job
 
 EPOCHS = 52
 RUNGS = [2, 6, 17, 52]
@@ -80,12 +81,50 @@ def ours(task: Task, plan: SearchPlan) -> None:
             for job in jobs:
                 end = RUNGS[job.rung] if halved else EPOCHS
                 begin = RUNGS[job.rung - 1] if job.rung > job.bracket else 0
-                value = task.train(dict(job.point), begin, end)
                 status = "paused" if end < EPOCHS else "done"
+                if job.beat is not None:
+                    value, status = until_hopeless(task, job)
+                else:
+                    value = task.train(dict(job.point), begin, end)
                 row = {"value": value, "higher": True, "status": status, "rungs": RUNGS if halved else []}
                 history.ends[job.key] = row
     except Spent:
         return
+
+
+def until_hopeless(task: Task, job: Job) -> tuple[float, str]:
+    """A trial that ends where its curve cannot come to the best so far, as `search(stop=0.95)` ends it."""
+    values: list[float] = []
+    while len(values) < EPOCHS:
+        values.append(task.train(dict(job.point), len(values), len(values) + 1))
+        n = len(values)
+        if EPOCHS / 2 <= n < EPOCHS and is_hopeless(range(1, n + 1), values, EPOCHS, job.beat or 0.0, True, 0.95):
+            return values[-1], "stopped"
+    return values[-1], "done"
+
+
+def curves(surrogate: Surrogate, tasks: list[str]) -> None:
+    """How often the interval of an extrapolated curve holds its end, and how well values rank trials."""
+    from scipy.stats import spearmanr
+
+    for n in (6, 13, 17, 26, 39):
+        held, above, ranks, error = [], [], [], []
+        for task in tasks:
+            points = [SPACE.point(u) for u in keyed.uniform(range(100), len(SPACE.names), 0, "curves").tolist()]
+            table = surrogate.accuracy(task, points, list(range(1, EPOCHS + 1)))
+            found = [extrapolate(range(1, n + 1), row[:n].tolist(), EPOCHS) for row in table]
+            held += [row[-1] in one for one, row in zip(found, table, strict=True)]
+            above += [row[-1] > max(one.high, row[:n].max()) for one, row in zip(found, table, strict=True)]
+            error += [abs(one.value - row[-1]) for one, row in zip(found, table, strict=True)]
+            values = [one.value for one in found]
+            ranks.append([spearmanr(x, table[:, -1])[0] for x in (table[:, n - 1], values)])
+        last, law = np.mean(ranks, 0)
+        print(
+            f"after {n:2} of {EPOCHS} epochs: the 95 % interval holds the end in {np.mean(held):.1%}, it ends above in "
+            f"{np.mean(above):.1%}; mean error {np.mean(error):.2f} points; rank correlation of the last value "
+            f"{last:.2f}, of the law {law:.2f}",
+            flush=True,
+        )
 
 
 def optunas(task: Task, name: str, seed: int) -> None:
@@ -124,8 +163,8 @@ def run(name: str, task: Task, seed: int, per_round: int) -> None:
     if kind == "optuna":
         return optunas(task, how, seed)
     halving, brackets = (3.0, how == "hyperband") if how in ("3", "hyperband") else (None, False)
-    trials = 10**6 if halving else -(-task.budget // EPOCHS)
-    return ours(task, SearchPlan(SPACE, kind, trials, seed, (), halving, brackets, per_round))
+    trials = 10**6 if halving or how == "stop" else -(-task.budget // EPOCHS)
+    return ours(task, SearchPlan(SPACE, kind, trials, seed, (), halving, brackets, per_round, stop=how == "stop"))
 
 
 def main() -> None:
@@ -147,10 +186,13 @@ def main() -> None:
     parser.add_argument("--per-round", type=int, default=4)
     parser.add_argument("--chosen-on", action="store_true", help="the tasks on which choices were made")
     parser.add_argument("--verbose", action="store_true")
+    parser.add_argument("--curves", action="store_true", help="how well curves are extrapolated, instead")
     parser.add_argument("--tasks", type=int, default=99)
     chosen = parser.parse_args()
     surrogate = Surrogate(chosen.folder)
     tasks = [t for i, t in enumerate(surrogate.tasks) if (i % 3 == 0) == chosen.chosen_on][: chosen.tasks]
+    if chosen.curves:
+        return curves(surrogate, tasks)
     scale = {}
     for task in tasks:
         points = [SPACE.point(u) for u in keyed.uniform(range(1000), len(SPACE.names), 0, "reference").tolist()]

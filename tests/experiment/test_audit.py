@@ -13,7 +13,7 @@ from PIL import Image, ImageOps
 
 import easylearn as el
 from easylearn.errors import ArgumentError
-from easylearn.experiment.audit import Audit, audit
+from easylearn.experiment.audit import Audit, _view, audit
 from easylearn.experiment.contents import pairs_alike, settle_files, texts_alike
 
 N = 90  # below 100 no model of the splits is fitted, which takes a second
@@ -174,6 +174,20 @@ def test_clean_images_are_not_blamed(photos: Path) -> None:
     names = [f"{i}.jpg" for i in range(40)]
     plan = el.folds(40, 4, seed=1)
     assert audit(images(photos, names, plan[2][1]), plan).findings == ()
+
+
+def test_the_fold_of_the_data_is_found_or_asked_for(photos: Path) -> None:
+    names, plan = ["copied.jpg"] + [f"{i}.jpg" for i in range(39)], el.folds(40, 4, seed=1)
+    pair = {frozenset(("0.jpg", "copied.jpg"))}
+    for fold, (_, valid) in enumerate(plan):  # whose names are not in order
+        data = images(photos, names, valid)
+        with pytest.raises(ArgumentError, match=r"4 folds of .* have the sizes of the data: say which it is, fold=0"):
+            audit(data, plan)
+        assert named(audit(data, plan, fold=fold), "equal items") == pair
+    named_well = [f"{i}.jpg" for i in range(40)]
+    for _, valid in plan:
+        view = _view(images(photos, named_well, valid), plan, None, None, None, True)
+        assert view.items.ids == named_well
 
 
 def test_images_without_contrast_are_alike_by_nothing(tmp_path: Path) -> None:

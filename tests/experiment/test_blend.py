@@ -220,4 +220,9 @@ def test_a_damaged_file_is_refused(trained: list[Crossed], tmp_path: Path) -> No
         write_archive(tmp_path / "bad.easylearn", {**spec, "ensemble": about}, tensors)
         with pytest.raises(WeightsError):
             el.load_predictor(tmp_path / "bad.easylearn")
+    one = tensors["ranks/0"]
+    for table in (one.flip(0), one / 0, one[:, :1], one[:1], one[0]):
+        write_archive(tmp_path / "bad.easylearn", spec, {**tensors, "ranks/0": table.contiguous()})
+        with pytest.raises(WeightsError, match="damaged quantiles"):
+            el.load_predictor(tmp_path / "bad.easylearn")
     assert isinstance(blend(trained), Blend)

@@ -183,6 +183,8 @@ def test_runs_that_have_only_begun(tmp_path: Path) -> None:
     assert runs.table()["epochs"].tolist() == [0, 10] and runs.ranked()[0].name == "run_0001"
     assert runs.report(tmp_path / "r.html").exists() and len(runs.plot().axes[0].lines) == 2
     assert len(runs.differences(0, 1))
+    with pytest.raises(ArgumentError, match="no run 9: the 2 runs are numbered from 0"):
+        runs.differences(0, 9)
 
 
 def test_of_many_runs_the_best_have_colours(tmp_path: Path) -> None:

@@ -262,6 +262,36 @@ def test_what_can_be_found_of_leaks_is_warned_of_before_training(tmp_path: Path)
     cross_fit(leaking, PLAN, fit, tmp_path / "quiet", check=False)  # a warning would be an error here
 
 
+def test_arguments_are_refused_in_words(tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError, match=r"plain values .*object is not JSON"):
+        cross_fit(make, PLAN, fit, tmp_path / "a", p={"a": object()})
+    with pytest.raises(ArgumentError, match="seed must be a whole number"):
+        cross_fit(make, PLAN, fit, tmp_path / "a", seed="a")  # type: ignore[arg-type]
+    (tmp_path / "file").write_text("")
+    for folder in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(ArgumentError, match=r"is to be a folder, and .*file.* is a file"):
+            cross_fit(make, PLAN, fit, folder)
+    masks = [(np.isin(np.arange(60), a), np.isin(np.arange(60), b)) for a, b in PLAN]
+    for odd in (masks, [(np.array([0.0, 1.0]), np.array([2]))], [(np.array([-1, 0]), np.array([2]))]):
+        with pytest.raises(ArgumentError, match=r"positions from 0 on.*np\.flatnonzero\(mask\)"):
+            cross_fit(make, odd, fit, tmp_path / "b")  # type: ignore[arg-type]
+
+
+def test_asking_for_learners_leaves_what_was_tracked_alone(tmp_path: Path) -> None:
+    def tracked(job: Any, folder: Path) -> list[Any]:
+        return [el.Track(folder / "run", code=False)]
+
+    def two(learn: Learner, p: Any, **how: Any) -> Any:
+        learn.fit(0.05, 1, **how)
+        return learn.fit(0.01, 1, **how)
+
+    crossed = cross_fit(make, el.folds(60, 2), two, tmp_path, callbacks=tracked)
+    files = sorted(tmp_path.glob("trials/*/run/*"))
+    before = {file: (file.read_bytes(), file.stat().st_mtime_ns) for file in files}
+    assert len(files) == 8 and len(list(crossed.learners())) == 2
+    assert {file: (file.read_bytes(), file.stat().st_mtime_ns) for file in files} == before
+
+
 def test_folds_share_the_features_of_a_frozen_body(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EASYLEARN_CACHE", str(tmp_path / "cache"))
     x = np.random.default_rng(0).integers(0, 255, (54, 16, 16, 3), dtype=np.uint8)

@@ -215,8 +215,22 @@ def test_an_executor_places_jobs(tmp_path: Path, quiet: Any) -> None:
     def greedy(job: Job, folder: Path) -> list[Any]:
         raise ValueError("of ours")
 
-    with pytest.raises(ValueError, match="of ours"):
-        engine(tmp_path / "c", callbacks=greedy).run(InTurn())
+    class Waits(InTurn):
+        """Does the first job; the others would come later."""
+
+        later: list[Future[Any]]
+
+        def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
+            if self.n == 0:
+                self.later = []
+                return super().submit(fn, *args, **kwargs)
+            self.later.append(Future())
+            return self.later[-1]
+
+    for waiting in (InTurn(), Waits()):
+        with pytest.raises(ValueError, match="of ours"):
+            engine(tmp_path / type(waiting).__name__, callbacks=greedy).run(waiting)
+    assert len(waiting.later) == 3 and all(future.cancelled() for future in waiting.later)  # type: ignore[attr-defined]
     with pytest.raises(ArgumentError, match=r"number of processes or a concurrent\.futures\.Executor, got str"):
         engine(tmp_path / "d").run("two")
 

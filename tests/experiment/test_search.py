@@ -198,6 +198,9 @@ def test_join(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: p
     assert main(["search", "join", str(folder), "--script", str(script)]) == 0
     assert "Found(3 trials, best accuracy" in capsys.readouterr().out
     assert same(join(folder, script), look(tmp_path / "b", trials=3))
+    script.write_text(f"{SCRIPT}\nwith open({str(tmp_path / 'ran')!r}, 'a') as file:\n    file.write('x')\n")
+    join(folder, script)
+    assert (tmp_path / "ran").read_text() == "x"  # for both functions
     assert main(["search", "join", str(tmp_path / "none")]) == 1
     assert "holds no search" in capsys.readouterr().err
     script.write_text("x = 1")

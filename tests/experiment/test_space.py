@@ -93,6 +93,11 @@ def test_what_is_no_space_is_refused(bad: dict[str, Any], words: str) -> None:
         (lambda: choice([]), "at least one"),
         (lambda: choice([object()]), "names"),
         (lambda: powers(3, 9), "powers"),
+        (lambda: powers("a", 3), "low must be a whole number"),  # type: ignore[arg-type]
+        (lambda: powers(2, 3.5), "high must be a whole number"),  # type: ignore[arg-type]
+        (lambda: powers(2, 8, 1), "base must be a whole number of at least 2"),
+        (lambda: ordered(5), "a list of values"),  # type: ignore[arg-type]
+        (lambda: choice({"a": 1}), "a list of values"),
         (lambda: standard_space(["wdd"]), "'wd'"),
     ],
 )

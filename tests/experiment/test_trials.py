@@ -28,6 +28,7 @@ from easylearn.experiment.trials import (
 )
 from easylearn.learning import Learner
 from easylearn.task import Predictions
+from easylearn.train.checkpoints.reader import SavedRun
 from tests.experiment.small_search import data, fit, make, weights
 
 POINT = {"lr": 0.1, "hidden": 8}
@@ -88,7 +89,7 @@ def test_a_trial_is_the_same_as_a_fit_by_hand(tmp_path: Path) -> None:
     assert (row["status"], row["metric"], row["higher"], row["epochs"]) == ("done", "accuracy", True, 4)
     assert row["value"] == row["curve"][-1] and (row["trial"], row["rung"]) == (3, 0)
     job = Job(3, POINT)
-    again = train(recipe, job, recipe.point(job), tmp_path, watcher(recipe, 0))
+    again = train(recipe, job, recipe.point(job), tmp_path, watcher(recipe, job))
     assert weights(again) == weights(learn)
     said = read_predictions(tmp_path / "valid.safetensors")
     assert torch.equal(said.probs, learn.predict(split="valid").probs)
@@ -127,7 +128,7 @@ def test_the_rungs_of_a_trial_are_those_of_a_straight_one(tmp_path: Path) -> Non
     assert (second["status"], second["epochs"]) == ("done", 4)
     assert first["curve"] == whole["curve"][:1] and second["curve"] == whole["curve"]
     job = Job(3, POINT, rung=1)
-    both = [train(r, job, r.point(job), tmp_path / f, watcher(r, 1)) for r, f in ((straight, "a"), (halved, "b"))]
+    both = [train(r, job, r.point(job), tmp_path / f, watcher(r, job)) for r, f in ((straight, "a"), (halved, "b"))]
     assert weights(both[0]) == weights(both[1])
 
 
@@ -235,10 +236,60 @@ def test_predictions_of_a_head_come_out_of_stored_features(make_learner: Any, tm
     assert first > 0
     run_trial(recipe, job, tmp_path / "b", never)
     assert len(seen) == first
-    learn = train(recipe, job, recipe.point(job), tmp_path / "b", watcher(recipe, 0))
+    learn = train(recipe, job, recipe.point(job), tmp_path / "b", watcher(recipe, job))
     said, back = learn.predict(split="valid"), read_predictions(tmp_path / "b" / "valid.safetensors")
     assert torch.equal(back.probs, said.probs) and back.ids == said.ids
     assert back.targets is not None and torch.equal(back.targets, said.targets)
+
+
+def test_a_head_is_written_without_its_frozen_body(make_learner: Any, tmp_path: Path) -> None:
+    """And goes on to the same weights, to the bit, as with the whole model written."""
+
+    def precomputed(p: Any, grown: bool = False) -> Learner:
+        learn: Learner = make_learner("body_head", seed=p.seed)
+        learn.freeze()
+        learn.precompute = True
+        if grown:
+            with torch.no_grad():
+                next(learn.model.body.parameters()).mul_(2)  # type: ignore[union-attr]
+        return learn
+
+    class Stop(el.Callback):
+        def __init__(self, after: int) -> None:
+            self.after, self.batches = after, 0
+
+        def on_batch_begin(self, run: Any) -> None:
+            self.batches += 1
+            if self.batches > self.after:
+                raise LeaseLost
+
+    def two(learn: Learner, p: Any, **how: Any) -> Any:
+        learn.fit(0.1, 2, **how)
+        learn.unfreeze()
+        return learn.fit(0.01, 2, **how)
+
+    def stopping(after: int) -> Recipe:
+        return Recipe(precomputed, two, every=1, callbacks=lambda job, folder: [Stop(after)])
+
+    job, whole = Job(0), Recipe(precomputed, two)
+    run_trial(whole, job, tmp_path / "whole", never)
+    wanted = weights(train(whole, job, whole.point(job), tmp_path / "whole", watcher(whole, job)))
+    n = 0
+    while n < 20:  # in the first fit and in the second
+        try:
+            run_trial(stopping(3), job, tmp_path / "stopped", never)
+            break
+        except LeaseLost:
+            n += 1
+    assert n > 3
+    recipe = stopping(99)
+    assert weights(train(recipe, job, recipe.point(job), tmp_path / "stopped", watcher(recipe, job))) == wanted
+    heads, all_of_it = (SavedRun(tmp_path / "whole" / "checkpoints" / f)._state["model"] for f in ("fit_1", "fit_2"))
+    assert {name.split(".")[0] for name in (*heads["params"], *heads["buffers"])} == {"head"}
+    assert {"body", "head"} <= {name.split(".")[0] for name in all_of_it["params"]}
+    grown = Recipe(lambda p: precomputed(p, True), two)
+    with pytest.raises(StateError, match="head alone, and the body of the learner"):
+        train(grown, job, grown.point(job), tmp_path / "whole", watcher(grown, job))
 
 
 def test_predictions_come_back(tmp_path: Path) -> None:

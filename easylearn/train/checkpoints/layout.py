@@ -37,7 +37,7 @@ LAYOUT: dict[str, Any] = {
         "keep": int,
     },
     "position": {"step": int, "epoch": int, "stop_reason": (str, type(None)), "metrics": dict},
-    "model": {"params": dict, "trainable": [str], "buffers": dict, "extra": dict},
+    "model": {"params": dict, "trainable": [str], "buffers": dict, "extra": dict, "body": (str, type(None))},
     "optimizer": {"class": str, "state": {"param_groups": [dict]}},
     "strategy": {"scaler": dict, "pending": int, "first": int, "items": int, "states": (dict, type(None))},
     "grads": dict,

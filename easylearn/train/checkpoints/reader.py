@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ... import keyed
 from ...errors import ArgumentError, EasyLearnWarning, SchemaError, StateError, WeightsError
 from ...files import StrPath, as_path
+from ...nn.body_head import BodyHead
 from ...schedules import Schedule
 from ...task import Task
 from ..callback import Callback
@@ -22,6 +23,7 @@ from ..callbacks.save import KeepBest, SaveBest, SaveCycles
 from ..distributed import with_lanes
 from ..optim import OptimizerFn, build_optimizer
 from ..plan import FitPlan
+from ..precompute import features_key
 from ..state import Run
 from .context import CallbacksOfFit, RunContext, versions
 from .layout import LAYOUT, checkpoint_files, decode_schedule, find_misfit, unpack_record
@@ -103,8 +105,13 @@ class SavedRun:
                 f"{self.file} belongs to another run: {'; '.join(differences)}. Make the learner and its data as they "
                 "were, and resume again"
             )
-        params = self._state["model"]["params"]
-        shapes = {name: tuple(p.shape) for name, p in context.model.named_parameters()}
+        params, body = self._state["model"]["params"], self._state["model"].get("body")
+        if body and (not isinstance(context.model, BodyHead) or features_key(context.model, context.strategy) != body):
+            raise StateError(
+                f"{self.file} holds a head alone, and the body of the learner, with its pooling and precision, is not "
+                "the frozen one that it was trained on. Make the learner with the weights that it had, and begin again"
+            )
+        shapes = {n: tuple(p.shape) for n, p in context.model.named_parameters() if n in params or not body}
         if {k: tuple(v.shape) if isinstance(v, Tensor) else None for k, v in params.items()} != shapes:
             raise self._unreadable("its weights are not those that it says it has")
         saved, here = self._state["versions"], versions(context.strategy.device)
@@ -189,7 +196,8 @@ class SavedRun:
         buffers = dict(model.named_buffers(remove_duplicate=False))
         with torch.no_grad():
             for name, p in model.named_parameters():
-                p.copy_(saved["params"][name])
+                if name in saved["params"]:  # a head may have been written without its body, see `check`
+                    p.copy_(saved["params"][name])
             for name, value in saved["buffers"].items():
                 live = buffers.get(name)
                 if live is not None and live.shape == value.shape and live.dtype == value.dtype:

@@ -89,13 +89,22 @@ class CheckpointWriter(Callback):
         self._damaged = list(saved.damaged) if saved is not None else []
         self._context = context
         self._callbacks: CallbacksOfFit = {}
+        self._body = ""
         self._due, self._is_main = False, True
         self.goes_on = False  # with the run whose checkpoints the folder holds
         self._clock = 0.0
 
-    def begin(self, run: Run, callbacks: CallbacksOfFit) -> CheckpointWriter:
-        """Take the other callbacks of the fit, and set the position of a run that is resumed."""
+    def begin(self, run: Run, callbacks: CallbacksOfFit, body: str = "") -> CheckpointWriter:
+        """Take the other callbacks of the fit, and set the position of a run that is resumed.
+
+        Args:
+            run: that is to be written.
+            callbacks: by origin.
+            body: the `features_key` of the frozen body on whose stored features the run trains. Where the same
+                function makes the learner anew (`Continued`), that stands for its weights.
+        """
         self._callbacks = callbacks
+        self._body = body if self.begins_anew else ""
         if self._saved is not None:
             if self.begins_anew:
                 self._saved.check_callbacks(callbacks["learner"], callbacks["fit"])
@@ -238,7 +247,7 @@ class CheckpointWriter(Callback):
                 "stop_reason": None if paused or run.stop_reason is None else str(run.stop_reason),
                 "metrics": dict(run.metrics),
             },
-            "model": _capture_model(model),
+            "model": _capture_model(model, run.model if self._body else model) | {"body": self._body},
             "optimizer": {"class": type(run.optimizer).__name__, "state": run.optimizer.state_dict()},
             "grads": {} if run.strategy.stepped else _grads(model),
             "record": pack_record(run.record),
@@ -272,16 +281,17 @@ def _grads(model: nn.Module) -> dict[str, Tensor]:
     return {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
 
 
-def _capture_model(model: nn.Module) -> dict[str, Any]:
-    params = dict(model.named_parameters())
+def _capture_model(model: nn.Module, part: nn.Module) -> dict[str, Any]:
+    """The state of a part of a model, under the names of the whole; and all that trains."""
+    own = {id(thing) for thing in (*part.parameters(), *part.buffers(), *part.modules())}
     return {
-        "params": params,
-        "trainable": [name for name, p in params.items() if p.requires_grad],
-        "buffers": dict(model.named_buffers(remove_duplicate=False)),
+        "params": {name: p for name, p in model.named_parameters() if id(p) in own},
+        "trainable": [name for name, p in model.named_parameters() if p.requires_grad],
+        "buffers": {name: b for name, b in model.named_buffers(remove_duplicate=False) if id(b) in own},
         "extra": {
             name: module.get_extra_state()
             for name, module in model.named_modules()
-            if type(module).get_extra_state is not nn.Module.get_extra_state
+            if id(module) in own and type(module).get_extra_state is not nn.Module.get_extra_state
         },
     }
 
