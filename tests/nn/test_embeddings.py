@@ -71,6 +71,20 @@ def test_number_embeddings_are_numpys_linear_interpolation(knots: list[list[int]
             np.testing.assert_allclose(got[:, j, k], want, rtol=1e-4, atol=1e-4)
 
 
+def test_gradients_of_number_embeddings_are_those_of_small_changes() -> None:
+    torch.manual_seed(0)
+    layer = NumberEmbeddings([[0.0, 1.0, 3.0, 4.0], [-1.0, 2.0]], width=2).double()
+    x = torch.tensor([[0.5, 0.0], [3.5, 5.0], [0.2, -4.0], [0.7, 1.0]], dtype=torch.float64)
+    names = [name for name, _ in layer.named_parameters()]
+
+    def outputs(*weights: Tensor) -> Tensor:
+        return torch.func.functional_call(layer, dict(zip(names, weights, strict=True)), (x,))
+
+    start = tuple(torch.randn_like(p) + 1 for p in layer.parameters())
+    assert torch.autograd.gradcheck(outputs, tuple(p.requires_grad_() for p in start))
+    assert layer(x[:0]).shape == (0, 4)
+
+
 def test_scaled_and_sigmoid_range() -> None:
     x = torch.tensor([[0.0, 1.0], [-200.0, 200.0]])
     assert torch.allclose(Scaled([1.0, 2.0], [3.0, 4.0])(x), x * torch.tensor([3.0, 4.0]) + torch.tensor([1.0, 2.0]))
