@@ -42,7 +42,7 @@ import pandas as pd
 from PIL import Image
 
 import easylearn as el
-from easylearn.serve.load import Plan, Request, Result, measure
+from easylearn.serve.load import Plan, Request, Result, measured
 from easylearn.serve.opening import open_engine
 from easylearn.serve.refusals import Limits
 from easylearn.serve.workers import Server
@@ -110,7 +110,7 @@ def running(files: dict[str, Path], workers: int = 1, **how: Any) -> Iterator[Se
 def ask(server: Server, requests: Sequence[Request], rate: float, seconds: float, path: str, token: str = "") -> Result:
     """Requests at a steady rate."""
     plan = Plan(f"http://127.0.0.1:{server.port}{path}", "", rate, seconds, token or None)
-    return asyncio.run(measure(plan, rate, requests))
+    return measured(plan, rate, requests)
 
 
 def saturation(server: Server, requests: Sequence[Request], seconds: float, path: str) -> float:
