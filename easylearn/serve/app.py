@@ -168,8 +168,11 @@ class Service:
 
     def at_once(self, path: str, content_type: str, body: bytes) -> Answer | None:
         """The answer to a small request that a quick model is free for; None where it has to wait, or asks for more."""
+        named = _NAMED.fullmatch(path)
+        if path != "/predict" and not (named and named[1] == "predict" and named[3] is None):
+            return None
         self.models.admit()
-        served = self.models.find(path.removeprefix("/predict").removeprefix("/"))
+        served = self.models.find(named[2] if named else "")
         if not served.is_free:
             return None
         given = asked(served.engine.items, content_type, body, self.models.limits)
