@@ -29,6 +29,7 @@ _FILES = {
     "/page.js": ("page.js", "text/javascript; charset=utf-8"),
 }  # fmt: skip
 _NAMED = re.compile("/(predict|model|v2/models)/([^/]+)(/infer|/ready)?")
+_BRIEF = 0.1  # seconds of work that are done sooner than it pays to watch whether the caller stays
 _ALLOWED = {"GET": ("GET", "HEAD"), "POST": ("POST",)}
 
 
@@ -263,6 +264,8 @@ async def _rows(served: Batcher, items: list[Any], receive: Receive) -> list[Flo
     if len(items) == 1 and (found := served.at_once(items[0])) is not None:
         return [found]
     futures = [served.put(item) for item in items]
+    if served.wait < _BRIEF:
+        return [await future for future in futures]
     together = asyncio.gather(*futures)
     gone = asyncio.ensure_future(receive())
     waited: list[asyncio.Future[Any]] = [together, gone]

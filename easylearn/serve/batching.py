@@ -17,6 +17,7 @@ SIZES = (1, 2, 4, 8, 16, 32)
 GAIN = 0.9  # batches must take less than this of the time per item
 _ALIKE = 1.03  # of two sizes that differ less in it the smaller one is taken, which keeps others waiting less long
 _LONGEST = 0.25  # of max_wait, that a batch may take
+_TURNS = 3  # of the loop between batches: answers are sent, and what lies in sockets is read and queued
 _TRIAL = 0.05  # seconds in which a size is tried, twice at least
 QUICK = 2e-3  # seconds; what takes less is not worth another thread
 _MEMORY = 0.9  # of what was known of the time of an item, after each batch
@@ -93,6 +94,8 @@ class Batcher:
     async def _work(self) -> None:
         loop = asyncio.get_running_loop()
         while self._queue:
+            for _ in range(_TURNS):
+                await asyncio.sleep(0)
             taken: list[tuple[Any, asyncio.Future[Floats | RefusedError]]] = []
             while self._queue and len(taken) < self.size:
                 item, future = self._queue.popleft()
@@ -105,7 +108,6 @@ class Batcher:
             try:
                 if sum(self.seconds * self.engine.effort(item) for item in items) < QUICK:
                     computed = self._compute(items)
-                    await asyncio.sleep(0)
                 else:
                     computed = await loop.run_in_executor(self._thread, self._compute, items)
             finally:

@@ -7,9 +7,11 @@ import hmac
 import itertools
 import json
 import logging
+import sys
 import time
 import uuid
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from typing import Protocol
 from urllib.parse import urlsplit
 
@@ -78,7 +80,8 @@ class Guard:
             log.exception("request %s failed", request_id)  # the caller learns the id and no more
             answer = refusal(RefusedError(500, "the server failed; its log says why, under this id"), request_id)
         if answer is not None:
-            await answer.send(send, request_id)
+            with suppress(OSError):  # the client left meanwhile
+                await answer.send(send, request_id)
         where = ((scope.get("client") or ("",))[0], scope["method"], scope["path"])
         self._count(request_id, 499 if answer is None else answer.status, began, where)
 
@@ -140,7 +143,7 @@ class Guard:
         length = headers.get(b"content-length", b"0")
         if not length.isdigit():
             raise RefusedError(400, f"Content-Length is a number of bytes, got {length[:20]!r}")
-        if int(length) > self._limits.max_body:
+        if len(length) > 18 or int(length) > self._limits.max_body:
             raise _too_large(self._limits)
 
     def _bounded(self, receive: Receive, began: float) -> Receive:
@@ -152,12 +155,10 @@ class Guard:
             if complete:
                 return await receive()
             left = self._limits.deadline - (time.perf_counter() - began)
-            try:
-                message = await asyncio.wait_for(receive(), max(left, 0.001))
-            except (TimeoutError, asyncio.TimeoutError) as error:
-                raise RefusedError(
-                    408, f"the body did not come within {self._limits.deadline:g} s", {"connection": "close"}
-                ) from error
+            message = await _in_time(receive, max(left, 0.001))
+            if message is None:
+                said = f"the body did not come within {self._limits.deadline:g} s"
+                raise RefusedError(408, said, {"connection": "close"})
             if message["type"] == "http.disconnect":
                 raise GoneError
             seen += len(message.get("body", b""))
@@ -167,6 +168,29 @@ class Guard:
             return message
 
         return bounded
+
+
+async def _in_time(receive: Receive, seconds: float) -> Message | None:
+    """A message, None where it does not come; `asyncio.wait_for` would make a task for it."""
+    task, is_late = asyncio.current_task(), False
+    assert task is not None
+
+    def end() -> None:
+        nonlocal is_late
+        is_late = True
+        task.cancel()
+
+    timer = asyncio.get_running_loop().call_later(seconds, end)
+    try:
+        return await receive()
+    except asyncio.CancelledError:
+        if not is_late:
+            raise
+        if sys.version_info >= (3, 11):
+            task.uncancel()
+        return None
+    finally:
+        timer.cancel()
 
 
 class GoneError(Exception):
