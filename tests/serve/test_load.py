@@ -108,7 +108,7 @@ def test_items_are_found_by_their_names(tmp_path: Path) -> None:
         requests_of(str(tmp_path / "d.zip"))
     with pytest.raises(DataError, match=r"absent\.csv"):
         requests_of(str(tmp_path / "absent.csv"))
-    for held, named in ((b"a,b\n1,\xff\n", "UTF-8"), (b'a\n1\n"2', "after line 3"), (b"a\n1,2\n", "row 2")):
+    for held, named in ((b"a,b\n1,\xff\n", "UTF-8"), (b'a\n1\n"2', "after line 2"), (b"a\n1,2\n", "row 2")):
         (tmp_path / "c.csv").write_bytes(held)
         with pytest.raises(DataError, match=named) as caught:
             requests_of(str(tmp_path))
