@@ -34,6 +34,7 @@ class Batcher:
     def __init__(self, engine: Engine, limits: Limits) -> None:
         self.engine = engine
         self.size, self.seconds = _measure(engine, _LONGEST * limits.max_wait)  # of a batch; per item
+        self._least = self.seconds  # at rest: on a busy machine a quick model is late, and waiting makes it later
         self._max_wait = limits.max_wait
         self._queue: deque[tuple[Any, asyncio.Future[Floats | RefusedError]]] = deque()
         self._running = self._apart = 0
@@ -75,7 +76,7 @@ class Batcher:
 
     def is_quick(self, item: Any) -> bool:
         """Whether an item takes so little time that others may wait for it."""
-        return self.seconds * self.engine.effort(item) < QUICK
+        return self._least * self.engine.effort(item) < QUICK
 
     def at_once(self, item: Any) -> Floats | RefusedError | None:
         """What the model says of an item, if it is quick and nothing is before it; else None."""
@@ -106,7 +107,7 @@ class Batcher:
             self._running = len(taken)
             items = [item for item, _ in taken]
             try:
-                if sum(self.seconds * self.engine.effort(item) for item in items) < QUICK:
+                if sum(self._least * self.engine.effort(item) for item in items) < QUICK:
                     computed = self._compute(items)
                 else:
                     computed = await loop.run_in_executor(self._thread, self._compute, items)

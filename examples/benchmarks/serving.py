@@ -100,11 +100,22 @@ def running(files: dict[str, Path], workers: int = 1, **how: Any) -> Iterator[Se
     watching = threading.Thread(target=server.watch)
     watching.start()
     try:
+        settle(server)
         yield server
     finally:
         server._stopping.set()
         watching.join()
         server.stop()
+
+
+def settle(server: Server) -> None:
+    """Wait until the spare worker has imported what it needs, which is no cost of requests."""
+    used, until = -1.0, time.monotonic() + 60
+    while time.monotonic() < until:
+        time.sleep(0.5)
+        before, used = used, cpu_of_one(server._spare.pid) if server._spare else -1.0
+        if used == before > 0:
+            return
 
 
 def ask(server: Server, requests: Sequence[Request], rate: float, seconds: float, path: str, token: str = "") -> Result:

@@ -190,6 +190,7 @@ def test_a_worker_that_fails_again_keeps_nobody_waiting(files: Path, monkeypatch
     assert time.monotonic() - began < 1 and started == []
     until(lambda: (server._look_after(0), server._look_after(1), started)[2], 5)
     assert started == [1] and server._counters.total("restarts") == 1
+    server._counters.set("alive", time.monotonic(), 0)
     server._counters.set("ready", 1, 0)  # one that was ready is started at once
     del server._due[0]
     server._look_after(0)
