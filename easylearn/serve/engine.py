@@ -74,9 +74,10 @@ class Engine(ABC):
         """How many times as long as the sample an item takes, by its size; that of an image tells nothing."""
         if self.items == "images":
             return math.inf  # a small file may hold many pixels
+        if self.items == "table":
+            return 1.0
         texts = item.values() if isinstance(item, Mapping) else (item,)
-        letters = sum(len(x) for x in texts if isinstance(x, str)) if self.items == "text" else 0
-        return max(1.0, letters / _LETTERS)
+        return max(1.0, sum(len(x) for x in texts if isinstance(x, str)) / _LETTERS)
 
     def refuse_many(self, items: Sequence[Any]) -> None:
         """Refuse a request whose images are small ones each, but together more than it may ask to be decoded."""

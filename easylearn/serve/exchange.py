@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field
@@ -24,7 +25,7 @@ SAFE = [
         b"default-src 'self'; img-src 'self' blob: data:; base-uri 'none'; form-action 'self'",
     ),
 ]  # fmt: skip
-_SAFE = b"".join(b"%s: %s\r\n" % pair for pair in SAFE)
+_SAFE = b"".join(b"%s: %s\r\n" % pair for pair in SAFE).decode()
 _encode = json.JSONEncoder(ensure_ascii=False).encode
 
 
@@ -71,11 +72,14 @@ class Answer:
     def raw(self, request_id: str) -> bytes:
         """As it goes over the wire."""
         more = "".join(f"{name.lower()}: {value}\r\n" for name, value in self.headers.items())
-        head = (
-            f"HTTP/1.1 {self.status} {HTTPStatus(self.status).phrase}\r\ncontent-type: {self.kind}\r\n"
-            f"content-length: {len(self.body)}\r\nx-request-id: {request_id}\r\n{more}"
-        )
-        return b"%s%s\r\n%s" % (head.encode("latin-1"), _SAFE, self.body)
+        head = f"{_head(self.status, self.kind)}{len(self.body)}\r\nx-request-id: {request_id}\r\n{more}\r\n"
+        return head.encode("latin-1") + self.body
+
+
+@functools.lru_cache(64)
+def _head(status: int, kind: str) -> str:
+    """What begins an answer, up to its length."""
+    return f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n{_SAFE}content-type: {kind}\r\ncontent-length: "
 
 
 def in_json(said: Any) -> Answer:

@@ -75,7 +75,7 @@ _TAKEN = {
 
 
 def _of_json(kind: str, given: Any, limits: Limits) -> Asked:
-    if isinstance(given, Mapping) and len(given) == 1:
+    if isinstance(given, dict) and len(given) == 1:
         ((name, inner),) = given.items()
         if name in ("items", "rows", "texts", "images") and isinstance(inner, list):
             given = inner

@@ -28,7 +28,7 @@ class RowReader:
 
     def __call__(self, row: Any) -> Arrays:
         """The arrays of one row; every column must be there, and null is a missing value."""
-        if not isinstance(row, Mapping):
+        if not isinstance(row, dict):
             raise RefusedError(422, f"a row is an object with a value for each column, got {type(row).__name__}")
         absent = [n for n in self.names if n not in row]
         if absent:
