@@ -5,33 +5,32 @@ from __future__ import annotations
 import asyncio
 import csv
 import io
-import json
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
-from contextlib import asynccontextmanager
+import re
+import threading
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..errors import ArgumentError
 from .batching import Batcher
 from .counters import Counters
 from .engine import Floats
+from .exchange import Answer, Receive, Request, in_json
 from .forms import Asked, asked
-from .guard import LOOPBACK, App, Guard, Receive, Scope, Send
-from .open_inference import infer
+from .guard import LOOPBACK, GoneError, Guard
+from .open_inference import infer, metadata
 from .opening import open_engine
 from .refusals import Limits, RefusedError
 
-if TYPE_CHECKING:
-    from starlette.requests import Request
-    from starlette.responses import Response
-
 log = logging.getLogger("easylearn.serve")
-_JSON = "application/json"
 _FILES = {
     "/": ("page.html", "text/html; charset=utf-8"), "/page.css": ("page.css", "text/css; charset=utf-8"),
     "/page.js": ("page.js", "text/javascript; charset=utf-8"),
 }  # fmt: skip
+_NAMED = re.compile("/(predict|model|v2/models)/([^/]+)(/infer|/ready)?")
+_BRIEF = 0.1  # seconds of work that are done sooner than it pays to watch whether the caller stays
+_ALLOWED = {"GET": ("GET", "HEAD"), "POST": ("POST",)}
 
 
 class Models:
@@ -50,6 +49,7 @@ class Models:
             raise ArgumentError("there is no model to serve: name a file that learn.export wrote")
         self.files, self.limits = dict(files), limits
         self.lag = 0.0  # seconds by which this process is late for what is due: others wait in their sockets so long
+        self._reading = threading.Lock()
         self._stamps: dict[str, tuple[int, int, int]] = {}
         self._served = {name: self._open(name) for name in self.files}
 
@@ -68,7 +68,7 @@ class Models:
 
     def admit(self) -> None:
         """Refuse a request with 503 where those before it keep this process from its turn."""
-        if self.lag > self.limits.max_wait / 2:  # it waited once to be read, and waits once more to be run
+        if self.lag > self.limits.max_wait / 4:  # others wait as long once more, and what is waited for doubles
             said = {"retry-after": str(max(1, round(self.lag)))}
             raise RefusedError(503, f"the server is {self.lag:.1f} s behind with what came before: come again", said)
 
@@ -88,17 +88,21 @@ class Models:
 
     def reload(self, counters: Counters, names: Sequence[str] | None = None) -> None:
         """Read files again, check them, and put them in place; a damaged one leaves its model as it was."""
-        for name in self.names if names is None else names:
-            try:
-                new = self._open(name)
-            except Exception as error:  # a damaged file may lead to any; whoever watches for the next must live
-                counters.add("reload errors")
-                log.error("model %s stays as it was: %s: %s", name, type(error).__name__, error)
-                continue
-            if new.engine.version != self._served[name].engine.version:
-                self._served[name] = new  # what is in the old one's queue is answered by the old one
-                counters.add("reloads")
-                log.warning("model %s is now %s", name, new.engine.version[:12])
+        with self._reading:  # a signal and a look at the files may come together
+            for name in self.names if names is None else names:
+                self._read_again(name, counters)
+
+    def _read_again(self, name: str, counters: Counters) -> None:
+        try:
+            new = self._open(name)
+        except Exception as error:  # a damaged file may lead to any; whoever watches for the next must live
+            counters.add("reload errors")
+            log.error("model %s stays as it was: %s: %s", name, type(error).__name__, error)
+            return
+        if new.engine.version != self._served[name].engine.version:
+            self._served[name] = new  # what is in the old one's queue is answered by the old one
+            counters.add("reloads")
+            log.warning("model %s is now %s", name, new.engine.version[:12])
 
 
 def _stamp(path: Path) -> tuple[int, int, int]:
@@ -110,61 +114,110 @@ def _stamp(path: Path) -> tuple[int, int, int]:
 
 
 class Service:
-    """What the routes do."""
+    """What is answered, by path; and what goes on beside the requests."""
 
     def __init__(self, models: Models, counters: Counters) -> None:
         self.models, self.counters = models, counters
+        pages = {path: ("GET", _file(name, kind)) for path, (name, kind) in _FILES.items()}
+        self._routes: dict[str, tuple[str, Callable[[Request, str], Awaitable[Answer]]]] = {
+            **pages, "/predict": ("POST", self.predict), "/predict/*": ("POST", self.predict),
+            "/model": ("GET", self.about), "/model/*": ("GET", self.about), "/metrics": ("GET", self.metrics),
+            "/v2": ("GET", self.server), "/v2/health/live": ("GET", self.live), "/v2/health/ready": ("GET", self.ready),
+            "/v2/models/*": ("GET", self.model), "/v2/models/*/ready": ("GET", self.ready),
+            "/v2/models/*/infer": ("POST", self.infer),
+        }  # fmt: skip
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._tasks: list[asyncio.Task[None]] = []
 
-    def file(self, name: str, kind: str) -> Callable[[Request], Awaitable[Response]]:
-        """What answers with a file of the page, for people; its three files are all that it asks for."""
-        held = (Path(__file__).parent / name).read_bytes()
+    def begin(self) -> None:
+        """Watch the files and this process in the loop that runs."""
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop:
+            self._loop = loop
+            watching = (_watch(self.models, self.counters), _feel(self.models))
+            self._tasks = [loop.create_task(each) for each in watching]
 
-        async def page(request: Request) -> Response:
-            return _response(held, kind)
+    def end(self) -> None:
+        """Watch no longer."""
+        for task in self._tasks:
+            task.cancel()
+        self._loop = None
 
-        return page
+    async def answer(self, request: Request) -> Answer:
+        """The answer of a route."""
+        named = _NAMED.fullmatch(request.path)
+        key, name = (f"/{named[1]}/*{named[3] or ''}", named[2]) if named else (request.path, "")
+        if key not in self._routes:
+            key, name = request.path, ""
+        if key not in self._routes:
+            raise RefusedError(404, "there is nothing here; see / for what there is")
+        method, act = self._routes[key]
+        if request.method not in _ALLOWED[method]:
+            said = {"allow": ", ".join(_ALLOWED[method])}
+            raise RefusedError(405, f"{request.path[:60]} takes {method}; see / for what there is", said)
+        return await act(request, name)
 
-    async def about(self, request: Request) -> Response:
+    async def about(self, request: Request, name: str) -> Answer:
         """What a model takes and says, for the page and for programs."""
-        name = request.path_params.get("name", "")
         said = self.models.find(name).engine.describe()
-        return _json({**said, "names": self.models.names, "name": name or self.models.names[0]})
+        return in_json({**said, "names": self.models.names, "name": name or self.models.names[0]})
 
-    async def metrics(self, request: Request) -> Response:
+    async def metrics(self, request: Request, name: str) -> Answer:
         """Counters, for Prometheus."""
-        return _response(self.counters.text(self.models.versions).encode(), "text/plain; version=0.0.4; charset=utf-8")
+        text = self.counters.text(self.models.versions)
+        return Answer(text.encode(), "text/plain; version=0.0.4; charset=utf-8")
 
-    async def predict(self, request: Request) -> Response:
+    def at_once(self, path: str, content_type: str, body: bytes) -> Answer | None:
+        """The answer to a small request that a quick model is free for; None where it has to wait, or asks for more."""
+        named = _NAMED.fullmatch(path)
+        if path != "/predict" and not (named and named[1] == "predict" and named[3] is None):
+            return None
+        self.models.admit()
+        served = self.models.find(named[2] if named else "")
+        if not served.is_free:
+            return None
+        given = asked(served.engine.items, content_type, body, self.models.limits)
+        found = served.at_once(given.items[0]) if given.single else None
+        return None if found is None else self._one(served, found)
+
+    def _one(self, served: Batcher, row: Floats | RefusedError) -> Answer:
+        self._count(served)
+        if isinstance(row, RefusedError):
+            raise row
+        return in_json(served.engine.answer(row))
+
+    async def predict(self, request: Request, name: str) -> Answer:
         """Items in whatever form, and what the model says of them."""
         self.models.admit()
-        served = self.models.find(request.path_params.get("name", ""))
-        content_type = request.headers.get("content-type", "")
-        given = asked(served.engine.items, content_type, await request.body(), self.models.limits)
-        served.admit(len(given.items))
-        rows = await _rows(served, given.items, request.receive)
-        self._count(served)
+        served = self.models.find(name)
+        given = asked(served.engine.items, request.header("content-type"), await request.body(), self.models.limits)
+        rows = await self._predicted(served, given.items, request.receive)
         if given.as_csv:
-            return _response(_csv(served, given, rows), "text/csv; charset=utf-8")
+            return Answer(_csv(served, given, rows), "text/csv; charset=utf-8")
         if given.single:
-            if isinstance(rows[0], RefusedError):
-                raise rows[0]
-            return _json(served.engine.answer(rows[0]))
-        return _json({"predictions": [_said(served, row) for row in rows]})
+            return self._one(served, rows[0])
+        return in_json({"predictions": [_said(served, row) for row in rows]})
+
+    async def _predicted(self, served: Batcher, items: list[Any], receive: Receive) -> list[Floats | RefusedError]:
+        served.admit(len(items))
+        if served.engine.items == "images" and len(items) > 1:
+            await asyncio.get_running_loop().run_in_executor(None, served.engine.refuse_many, items)
+        rows = await _rows(served, items, receive)
+        self._count(served)
+        return rows
 
     def _count(self, served: Batcher) -> None:
         for name, of in (("items", "items"), ("batches", "batches"), ("model seconds", "busy")):
             self.counters.add(name, getattr(served, of))
             setattr(served, of, 0)
 
-    async def infer(self, request: Request) -> Response:
+    async def infer(self, request: Request, name: str) -> Answer:
         """The Open Inference Protocol, version 2."""
         self.models.admit()
-        name = request.path_params["name"]
         served = self.models.find(name)
 
         async def predicted(items: list[Any]) -> list[Floats]:
-            served.admit(len(items))
-            found = await _rows(served, items, request.receive)
+            found = await self._predicted(served, items, request.receive)
             for row in found:
                 if isinstance(row, RefusedError):
                     raise row
@@ -172,51 +225,54 @@ class Service:
 
         async def computed(compute: Callable[[], Floats], n: int) -> Floats:
             served.admit(n)
-            return await served.apart(compute, n)
+            found = await served.apart(compute, n)
+            self._count(served)
+            return found
 
-        body, headers = await infer(
-            name, served.engine, request.headers, await request.body(), predicted, computed, self.models.limits
-        )
-        self._count(served)
-        return _response(body, headers.pop("content-type", _JSON), headers)
+        return await infer(name, served.engine, request, predicted, computed, self.models.limits)
 
-    async def server(self, request: Request) -> Response:
+    async def server(self, request: Request, name: str) -> Answer:
         """What the server is."""
-        return _json({"name": "easylearn", "version": "2", "extensions": ["binary_tensor_data"]})
+        return in_json({"name": "easylearn", "version": "2", "extensions": ["binary_tensor_data"]})
 
-    async def model(self, request: Request) -> Response:
+    async def model(self, request: Request, name: str) -> Answer:
         """What a model is, in the words of the Open Inference Protocol."""
-        name = request.path_params["name"]
-        engine = self.models.find(name).engine
-        from .open_inference import metadata
+        return in_json(metadata(name, self.models.find(name).engine))
 
-        return _json(metadata(name, engine))
-
-    async def live(self, request: Request) -> Response:
+    async def live(self, request: Request, name: str) -> Answer:
         """Whether the server runs."""
-        return _json({"live": True})
+        return in_json({"live": True})
 
-    async def ready(self, request: Request) -> Response:
+    async def ready(self, request: Request, name: str) -> Answer:
         """Whether models are there; they are checked before the server listens."""
-        self.models.find(request.path_params.get("name", ""))
-        return _json({"ready": True})
+        self.models.find(name)
+        return in_json({"ready": True})
+
+
+def _file(name: str, kind: str) -> Callable[[Request, str], Awaitable[Answer]]:
+    """What answers with a file of the page, for people; its three files are all that it asks for."""
+    held = Answer((Path(__file__).parent / name).read_bytes(), kind)
+
+    async def page(request: Request, name: str) -> Answer:
+        return held
+
+    return page
 
 
 async def _rows(served: Batcher, items: list[Any], receive: Receive) -> list[Floats | RefusedError]:
     """What the model says of each item, unless the caller leaves first."""
-    if len(items) == 1 and served.is_free:
-        try:
-            return [await served.one(items[0])]
-        except RefusedError as refused:
-            return [refused]
+    if len(items) == 1 and (found := served.at_once(items[0])) is not None:
+        return [found]
     futures = [served.put(item) for item in items]
+    if served.wait < _BRIEF:
+        return [await future for future in futures]
     together = asyncio.gather(*futures)
     gone = asyncio.ensure_future(receive())
     waited: list[asyncio.Future[Any]] = [together, gone]
     try:
         await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
         if not together.done():
-            raise asyncio.CancelledError
+            raise GoneError
         return list(together.result())
     finally:
         gone.cancel()
@@ -246,20 +302,10 @@ def _csv(served: Batcher, given: Asked, rows: Sequence[Floats | RefusedError]) -
     return out.getvalue().encode()
 
 
-def _json(said: Any) -> Response:
-    return _response(json.dumps(said, ensure_ascii=False).encode(), _JSON)
-
-
-def _response(body: bytes, content_type: str, headers: Mapping[str, str] | None = None) -> Response:
-    from starlette.responses import Response
-
-    return Response(body, media_type=content_type, headers=headers)
-
-
 def asgi(
     model: str | Path | Mapping[str, str | Path] | Models, *, limits: Limits | None = None,
     hosts: Collection[str] | None = LOOPBACK, token: str | None = None, counters: Counters | None = None,
-) -> App:  # fmt: skip
+) -> Guard:  # fmt: skip
     """An ASGI application that serves a model file: a page, predictions, the Open Inference Protocol, metrics.
 
     Args:
@@ -275,44 +321,10 @@ def asgi(
     Raises:
         WeightsError: a file is damaged, or gives other numbers here than where it was exported.
     """
-    try:
-        from starlette.exceptions import HTTPException
-        from starlette.routing import Route, Router
-    except ImportError as error:
-        raise ArgumentError('serving needs starlette and uvicorn: pip install "easylearn[serve]"') from error
     limits = limits or Limits()
     models = model if isinstance(model, Models) else Models(_named(model), limits)
     counters = counters or Counters(None, 1)
-    service = Service(models, counters)
-
-    @asynccontextmanager
-    async def lifespan(app: Any) -> AsyncIterator[None]:
-        tasks = [asyncio.create_task(_watch(models, counters)), asyncio.create_task(_feel(models))]
-        yield
-        for task in tasks:
-            task.cancel()
-
-    routes = [
-        Route("/predict", service.predict, methods=["POST"]),
-        Route("/predict/{name}", service.predict, methods=["POST"]),
-        *(Route(path, service.file(*said)) for path, said in _FILES.items()),
-        Route("/model", service.about), Route("/model/{name}", service.about),
-        Route("/metrics", service.metrics), Route("/v2", service.server), Route("/v2/health/live", service.live),
-        Route("/v2/health/ready", service.ready), Route("/v2/models/{name}", service.model),
-        Route("/v2/models/{name}/ready", service.ready),
-        Route("/v2/models/{name}/infer", service.infer, methods=["POST"]),
-    ]  # fmt: skip
-    router = Router(routes, redirect_slashes=False, lifespan=lifespan)
-
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        scope["app"] = app  # for the router: raise where there is no route
-        try:
-            await router(scope, receive, send)
-        except HTTPException as error:
-            said = "there is nothing here" if error.status_code == 404 else str(error.detail)
-            raise RefusedError(error.status_code, f"{said}; see / for what there is", error.headers) from error
-
-    return Guard(app, limits, counters, hosts, token)
+    return Guard(Service(models, counters), limits, counters, hosts, token)
 
 
 async def _watch(models: Models, counters: Counters) -> None:

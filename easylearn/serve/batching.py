@@ -14,7 +14,11 @@ from .engine import Engine, Floats
 from .refusals import Limits, RefusedError
 
 SIZES = (1, 2, 4, 8, 16, 32)
-GAIN = 0.9  # a larger batch must take less than this of the time per item
+GAIN = 0.9  # batches must take less than this of the time per item
+_ALIKE = 1.03  # of two sizes that differ less in it the smaller one is taken, which keeps others waiting less long
+_LONGEST = 0.25  # of max_wait, that a batch may take
+_TURNS = 3  # of the loop between batches: answers are sent, and what lies in sockets is read and queued
+_TRIAL = 0.05  # seconds in which a size is tried, twice at least
 QUICK = 2e-3  # seconds; what takes less is not worth another thread
 _MEMORY = 0.9  # of what was known of the time of an item, after each batch
 
@@ -29,12 +33,12 @@ class Batcher:
 
     def __init__(self, engine: Engine, limits: Limits) -> None:
         self.engine = engine
-        self.size, self.seconds = _measure(engine)  # of a batch; per item
+        self.size, self.seconds = _measure(engine, _LONGEST * limits.max_wait)  # of a batch; per item
+        self._least = self.seconds  # at rest: on a busy machine a quick model is late, and waiting makes it later
         self._max_wait = limits.max_wait
         self._queue: deque[tuple[Any, asyncio.Future[Floats | RefusedError]]] = deque()
         self._running = self._apart = 0
         self._thread = ThreadPoolExecutor(1, "model")
-        self._inline = self.seconds * self.size < QUICK
         self._task: asyncio.Task[None] | None = None
         self.batches = self.items = 0
         self.busy = 0.0
@@ -50,11 +54,15 @@ class Batcher:
         return not (self._queue or self._running or self._apart)
 
     def admit(self, n: int) -> None:
-        """Refuse a request of `n` items with 503 where its turn would come too late."""
-        if (self._queue or self._apart) and self.wait > self._max_wait:
+        """Refuse a request of `n` items with 503 where the turn of its last would come too late; where nothing is
+        before it, it is taken, however long it is.
+        """
+        before = len(self._queue) + self._apart + (self._running if n > 1 else 0)
+        wait = self.wait + (n - 1) * self.seconds
+        if before and wait > self._max_wait:
             raise RefusedError(
                 503,
-                f"{len(self._queue) + self._apart} items are before yours, {self.wait:.1f} s of work: come again",
+                f"{before} items are before yours, and {wait:.1f} s of work before your last: come again",
                 {"retry-after": str(max(1, math.ceil(self.wait)))},
             )
 
@@ -66,15 +74,13 @@ class Batcher:
             self._task = asyncio.get_running_loop().create_task(self._work())
         return future
 
-    async def one(self, item: Any) -> Floats:
-        """The probabilities of an item."""
-        if self._inline and self.is_free:
-            (found,) = self._compute([item])
-        else:
-            found = await self.put(item)
-        if isinstance(found, RefusedError):
-            raise found
-        return found
+    def is_quick(self, item: Any) -> bool:
+        """Whether an item takes so little time that others may wait for it."""
+        return self._least * self.engine.effort(item) < QUICK
+
+    def at_once(self, item: Any) -> Floats | RefusedError | None:
+        """What the model says of an item, if it is quick and nothing is before it; else None."""
+        return self._noted(*self._compute([item]))[0] if self.is_free and self.is_quick(item) else None
 
     async def apart(self, compute: Callable[[], Floats], n: int) -> Floats:
         """What is computed for `n` prepared items, in the model's thread: others are answered meanwhile."""
@@ -89,6 +95,8 @@ class Batcher:
     async def _work(self) -> None:
         loop = asyncio.get_running_loop()
         while self._queue:
+            for _ in range(_TURNS):
+                await asyncio.sleep(0)
             taken: list[tuple[Any, asyncio.Future[Floats | RefusedError]]] = []
             while self._queue and len(taken) < self.size:
                 item, future = self._queue.popleft()
@@ -99,24 +107,25 @@ class Batcher:
             self._running = len(taken)
             items = [item for item, _ in taken]
             try:
-                if self._inline:
-                    found = self._compute(items)
-                    await asyncio.sleep(0)
+                if sum(self._least * self.engine.effort(item) for item in items) < QUICK:
+                    computed = self._compute(items)
                 else:
-                    found = await loop.run_in_executor(self._thread, self._compute, items)
+                    computed = await loop.run_in_executor(self._thread, self._compute, items)
             finally:
                 self._running = 0
-            for (_, future), said in zip(taken, found, strict=True):
+            for (_, future), said in zip(taken, self._noted(*computed), strict=True):
                 if not future.done():
                     future.set_result(said)
 
-    def _compute(self, items: Sequence[Any]) -> list[Floats | RefusedError]:
-        """What the model says of each item; one that is damaged fails alone."""
+    def _compute(self, items: Sequence[Any]) -> tuple[list[Floats | RefusedError], float]:
+        """What the model says of each item, and the seconds that it took; one that is damaged fails alone."""
         began = time.perf_counter()
         prepared: list[Any] = []
         found: list[Floats | RefusedError | None] = []
         for item in items:
             try:
+                if isinstance(item, RefusedError):  # it was no item where it was read
+                    raise item
                 prepared.append(self.engine.prepare(item))
                 found.append(None)
             except RefusedError as refused:
@@ -124,13 +133,15 @@ class Batcher:
             except Exception as error:  # else all that went with it would wait for ever
                 found.append(_failed(error))
         said = iter(self._run(prepared) if prepared else ())
-        out = [next(said) if f is None else f for f in found]
-        took = time.perf_counter() - began
+        return [next(said) if f is None else f for f in found], time.perf_counter() - began
+
+    def _noted(self, found: list[Floats | RefusedError], took: float) -> list[Floats | RefusedError]:
+        """What was found, once it is counted: in the loop, where the counts are read, and not in the model's thread."""
         self.batches += 1
-        self.items += len(items)
+        self.items += len(found)
         self.busy += took
-        self.seconds = _MEMORY * self.seconds + (1 - _MEMORY) * took / len(items)
-        return out
+        self.seconds = _MEMORY * self.seconds + (1 - _MEMORY) * took / len(found)
+        return found
 
     def _run(self, prepared: list[Any]) -> list[Floats | RefusedError]:
         try:
@@ -147,17 +158,18 @@ def _failed(error: Exception) -> RefusedError:
     return RefusedError(500, f"the model failed: {type(error).__name__}: {error}"[:300])
 
 
-def _measure(engine: Engine) -> tuple[int, float]:
-    """The size of batches that pays, and the seconds of an item in one."""
-    sample, size, best = engine.sample(), 1, math.inf
+def _measure(engine: Engine, longest: float) -> tuple[int, float]:
+    """The size of batches that pays, and the seconds of an item in one; no batch takes longer than some seconds."""
+    sample, each = engine.sample(), dict[int, float]()
     for n in SIZES:
-        took = []
-        for _ in range(5):
+        took: list[float] = []
+        while len(took) < 2 or (len(took) < 5 and sum(took) < _TRIAL):
             began = time.perf_counter()
             engine.run([sample] * n)
-            took.append((time.perf_counter() - began) / n)
-        each = min(took)  # other programs only make it longer
-        if best < math.inf and not each < GAIN * best:
+            took.append(time.perf_counter() - began)
+        each[n] = min(took) / n  # other programs only make it longer
+        if 2 * min(took) > longest:
             break
-        size, best = n, each
-    return size, best
+    best = min(each.values())
+    size = next(n for n, seconds in each.items() if seconds < _ALIKE * best) if best < GAIN * each[1] else 1
+    return size, each[size]

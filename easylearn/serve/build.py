@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import re
+import shlex
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -26,7 +29,7 @@ STOPSIGNAL SIGTERM
 HEALTHCHECK CMD ["python", "-c", "{ready}"]
 # Everyone who reaches the port is let in: put a proxy in front, or mount a token and write "--token-file", "/run/token"
 # for "--open".
-CMD ["{command}", "serve", "{model}", "--host", "0.0.0.0", "--open", "--workers", "1"]
+CMD {words}
 """
 
 
@@ -58,11 +61,14 @@ def build(model: Path, out: Path, wheels: Sequence[Path] = ()) -> str:
     if isinstance(engine, OnnxEngine):
         package, extra = "easylearn-runtime", _extra(engine.about)
     first = names.pop(package.replace("-", "_"), package) + extra
-    docker = _DOCKERFILE.format(model=model.name, command=package, ready=_READY)
+    # "./", for a name may begin like an option or hold the sign that names a model; as JSON, for it may hold quotes.
+    words = [package, "serve", f"./{model.name}", "--host", "0.0.0.0", "--open", "--workers", "1"]
+    docker = _DOCKERFILE.format(words=json.dumps(words), ready=_READY)
     for name, text in (("requirements.txt", "\n".join([first, *names.values()]) + "\n"), ("Dockerfile", docker)):
         with atomic_write(out / name) as temporary:
             temporary.write_text(text, encoding="utf-8")
-    return f"docker build -t {out.name} {out} && docker run -p 8000:8000 {out.name}"
+    tag = re.sub("[^a-z0-9]+", "-", out.resolve().name.lower()).strip("-") or "service"
+    return f"docker build -t {tag} {shlex.quote(str(out))} && docker run -p 8000:8000 {tag}"
 
 
 def _extra(about: Mapping[str, Any]) -> str:

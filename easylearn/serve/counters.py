@@ -5,6 +5,7 @@ from __future__ import annotations
 import mmap
 import os
 import time
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -15,6 +16,7 @@ _NAMES = (
     "items", "batches", "model seconds", "restarts", "reloads", "reload errors", "alive", "ready", "now", "resident",
 )  # fmt: skip
 _PLACE = {name: i for i, name in enumerate(_NAMES)}
+_REQUESTS, _SECONDS, _FIRST = _PLACE["requests"], _PLACE["seconds"], _PLACE[f"le {BOUNDS[0]}"]
 
 
 class Counters:
@@ -60,13 +62,12 @@ class Counters:
 
     def observe(self, status: int, seconds: float) -> None:
         """Count an answered request."""
-        self.add(f"status {status if status in STATUSES else 500}")
-        self.add("requests")
-        self.add("seconds", seconds)
-        for bound in BOUNDS:
-            if seconds <= bound:
-                self.add(f"le {bound}")
-                break
+        values, base, bucket = self._values, self._base, bisect_left(BOUNDS, seconds)
+        values[base + _PLACE[f"status {status if status in STATUSES else 500}"]] += 1
+        values[base + _REQUESTS] += 1
+        values[base + _SECONDS] += seconds
+        if bucket < len(BOUNDS):
+            values[base + _FIRST + bucket] += 1
 
     def beat(self) -> None:
         """Say that this worker lives."""

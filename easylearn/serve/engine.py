@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ import numpy.typing as npt
 
 from ..artefact.check_items import check_items, refuse_difference
 from ..errors import EasyLearnError, WeightsError
-from .refusals import Limits, RefusedError
+from .refusals import MANY, Limits, RefusedError
 from .rows import RowReader
 
 Arrays = dict[str, npt.NDArray[Any]]
@@ -22,6 +23,7 @@ Floats = npt.NDArray[np.floating[Any]]
 KEY = "easylearn"  # of an ONNX file's metadata
 _DTYPES = {"uint8": np.uint8, "int64": np.int64, "float32": np.float32}
 _EXCLUSIVE = ("single_label", "ordinal")
+_LETTERS = 64  # of a text of about the sample's length
 
 
 class Engine(ABC):
@@ -32,14 +34,17 @@ class Engine(ABC):
         version: the digest of the file.
         task: what is predicted: its `kind`, its `names`, and what else belongs to the kind.
         items: what an item is: "images", "table" or "text".
+        limits: of what a request may cost.
         stored: what the model gave for items of no meaning where it was exported, see `artefact.self_check`.
     """
 
     def __init__(
-        self, path: Path, version: str, task: Mapping[str, Any], items: str, stored: Mapping[str, Any] | None
-    ) -> None:
+        self, path: Path, version: str, task: Mapping[str, Any], items: str, limits: Limits,
+        stored: Mapping[str, Any] | None,
+    ) -> None:  # fmt: skip
         self.path, self.version, self.task, self.items, self.stored = path, version, dict(task), items, stored
         self.names: list[str] = list(task.get("names", []))
+        self._max_pixels = limits.max_pixels
 
     @abstractmethod
     def prepare(self, item: Any) -> Any:
@@ -65,6 +70,28 @@ class Engine(ABC):
     def run_inputs(self, given: Mapping[str, npt.NDArray[Any]]) -> Floats:
         """What `run` says of items that are prepared as a graph takes them."""
 
+    def effort(self, item: Any) -> float:
+        """How many times as long as the sample an item takes, by its size; that of an image tells nothing."""
+        if self.items == "images":
+            return math.inf  # a small file may hold many pixels
+        if self.items == "table":
+            return 1.0
+        texts = item.values() if isinstance(item, Mapping) else (item,)
+        return max(1.0, sum(len(x) for x in texts if isinstance(x, str)) / _LETTERS)
+
+    def refuse_many(self, items: Sequence[Any]) -> None:
+        """Refuse a request whose images are small ones each, but together more than it may ask to be decoded."""
+        if self.items == "images" and len(items) > 1:
+            from .pixels import count_pixels
+
+            most, n = MANY * self._max_pixels, 0
+            for item in items:
+                n += count_pixels(item) if isinstance(item, bytes) else 0
+                if n > most:
+                    raise RefusedError(
+                        413, f"the images of a request may have {int(most):,} pixels together; send fewer"
+                    )
+
     def check(self) -> None:
         """Refuse a model that does not give the numbers that it gave where it was exported."""
         try:
@@ -89,17 +116,14 @@ class Engine(ABC):
     def answer(self, probs: Floats) -> dict[str, Any]:
         """What is said of one item: its label and each probability, or each number, by name."""
         kind = self.task.get("kind")
-        values = {n: _finite(float(p)) for n, p in zip(self.names, probs, strict=True)}
+        said = (p if abs(p) < math.inf else None for p in probs.tolist())  # JSON has no word for others
+        values = dict(zip(self.names, said, strict=True))
         if kind in _EXCLUSIVE:
-            return {"label": self.names[int(np.argmax(probs))], "probs": values}
+            return {"label": self.names[int(probs.argmax())], "probs": values}
         if kind == "multi_label":
             least = np.broadcast_to(np.asarray(self.task.get("threshold", 0.5), np.float64), probs.shape)
             return {"label": [n for n, p, t in zip(self.names, probs, least, strict=True) if p >= t], "probs": values}
         return {"label": next(iter(values.values())) if len(values) == 1 else list(values.values()), "values": values}
-
-
-def _finite(x: float) -> float | None:
-    return x if np.isfinite(x) else None  # JSON has no word for the others
 
 
 class OnnxEngine(Engine):
@@ -118,6 +142,7 @@ class OnnxEngine(Engine):
         try:
             self._session = onnxruntime.InferenceSession(held, options, providers=["CPUExecutionProvider"])
             said = json.loads(self._session.get_modelmeta().custom_metadata_map[KEY])
+            self._outputs = [self._session.get_outputs()[0].name]
         except KeyError as error:
             raise WeightsError(
                 f'{path} says nothing of its items: write it with learn.export(.., format="onnx")'
@@ -127,7 +152,7 @@ class OnnxEngine(Engine):
         try:
             about = said["about"]
             version = hashlib.sha256(held).hexdigest()
-            super().__init__(path, version, said["task"], _kind_of_items(about), said.get("check"))
+            super().__init__(path, version, said["task"], _kind_of_items(about), limits, said.get("check"))
             self._about = about
             self._inputs = {i["name"]: i for i in said["inputs"]}
             self._pad = int(about["pad"]) if self.items == "text" else 0
@@ -162,7 +187,7 @@ class OnnxEngine(Engine):
         return self.run_inputs(feed)
 
     def run_inputs(self, given: Mapping[str, npt.NDArray[Any]]) -> Floats:
-        probs: Floats = self._session.run(None, {name: given[name] for name in self._inputs})[0]
+        probs: Floats = self._session.run(self._outputs, {name: given[name] for name in self._inputs})[0]
         return probs
 
     def _together(self, some: list[npt.NDArray[Any]]) -> npt.NDArray[Any]:

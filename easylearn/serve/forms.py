@@ -14,12 +14,12 @@ from typing import Any
 
 from .refusals import Limits, RefusedError, parse_json
 
-_DEPTH = 4  # lists and objects within one another: more than any item needs
+_DEPTH = 3  # lists and objects within one another in an item: more than any needs
 
 
 @dataclass(frozen=True)
 class Asked:
-    """Items to predict, whether it is one by itself, and whether the answer is a csv; `ids` where a csv names rows."""
+    """Items to predict, whether it is one by itself, and whether the answer is a csv; what is no item is an error."""
 
     items: list[Any]
     single: bool = False
@@ -42,7 +42,7 @@ def asked(kind: str, content_type: str, body: bytes, limits: Limits) -> Asked:
     if not body:
         raise RefusedError(400, "the body is empty: send an image, JSON, a text or a csv")
     if sort == "application/json" or sort.endswith("+json"):
-        found = _of_json(kind, parse_json(body))
+        found = _of_json(kind, parse_json(body), limits)
     elif sort == "multipart/form-data":
         found = _of_form(kind, boundary, body, limits)
     elif kind == "images" and (sort.startswith("image/") or sort == "application/octet-stream"):
@@ -55,8 +55,7 @@ def asked(kind: str, content_type: str, body: bytes, limits: Limits) -> Asked:
         raise RefusedError(415, f"a body of type {sort[:60]!r} is not taken for {kind}; {_TAKEN[kind]}")
     if not found.items:
         raise RefusedError(400, "there are no items in the request")
-    if len(found.items) > limits.max_items:
-        raise RefusedError(413, f"the request has {len(found.items):,} items; at most {limits.max_items:,} are taken")
+    _refuse_more(len(found.items), limits)
     return found
 
 
@@ -75,35 +74,43 @@ _TAKEN = {
 }
 
 
-def _of_json(kind: str, given: Any) -> Asked:
-    if _depth(given) > _DEPTH:
-        raise RefusedError(400, f"the JSON nests deeper than {_DEPTH}")
-    if isinstance(given, Mapping) and len(given) == 1:
+def _of_json(kind: str, given: Any, limits: Limits) -> Asked:
+    if isinstance(given, dict) and len(given) == 1:
         ((name, inner),) = given.items()
         if name in ("items", "rows", "texts", "images") and isinstance(inner, list):
             given = inner
     single = not isinstance(given, list)
     items = [given] if single else given
+    _refuse_more(len(items), limits)  # first: what is in them is looked at one by one
+    if any(_is_deep(item, _DEPTH) for item in items):
+        raise RefusedError(400, f"an item of the JSON nests deeper than {_DEPTH}")
     return Asked([_from_base64(item) for item in items] if kind == "images" else items, single)
 
 
-def _from_base64(item: Any) -> bytes:
+def _from_base64(item: Any) -> bytes | RefusedError:
+    """The bytes of an image, or what is wrong with it: the others of its request are predicted all the same."""
     held = item.get("image") if isinstance(item, Mapping) else item
     if not isinstance(held, str):
-        raise RefusedError(422, 'in JSON an image is {"image": base64 of its file}')
+        return RefusedError(422, 'in JSON an image is {"image": base64 of its file}')
     if held.startswith("data:"):
         held = held.partition(",")[2]
     try:
         return base64.b64decode(held, validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise RefusedError(422, "the image is not base64; neither paths nor addresses are opened") from error
+    except (binascii.Error, ValueError):
+        return RefusedError(422, "the image is not base64; neither paths nor addresses are opened")
 
 
-def _depth(given: Any, most: int = _DEPTH + 1) -> int:
-    if most == 0 or not isinstance(given, list | dict):
-        return 0
+def _is_deep(given: Any, most: int) -> bool:
+    """Whether lists and objects are within one another more than `most` times."""
+    if not isinstance(given, list | dict):
+        return False
     inner = given if isinstance(given, list) else given.values()
-    return 1 + max((_depth(x, most - 1) for x in inner), default=0)
+    return not most or any(_is_deep(x, most - 1) for x in inner if isinstance(x, list | dict))
+
+
+def _refuse_more(n: int, limits: Limits) -> None:
+    if n > limits.max_items:
+        raise RefusedError(413, f"the request has {n:,} items; at most {limits.max_items:,} are taken")
 
 
 def _of_form(kind: str, boundary: str, body: bytes, limits: Limits) -> Asked:

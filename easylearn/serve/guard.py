@@ -4,40 +4,47 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import itertools
 import json
 import logging
+import sys
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Collection, MutableMapping
-from typing import Any
+from collections.abc import Collection, Mapping
+from contextlib import suppress
+from typing import Protocol
 from urllib.parse import urlsplit
 
 from .counters import Counters
+from .exchange import Answer, Message, Receive, Request, Scope, Send, refusal
 from .refusals import Limits, RefusedError
 
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
-
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
-SAFE = [
-    (b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer"), (b"x-frame-options", b"DENY"),
-    (
-        b"content-security-policy",
-        b"default-src 'self'; img-src 'self' blob: data:; base-uri 'none'; form-action 'self'",
-    ),
-]  # fmt: skip
 _FREE = ("/v2/health/", "/page.")  # asked for without a token; so is the page itself
 log = logging.getLogger("easylearn.serve")
 
 
+class Service(Protocol):
+    """What is guarded."""
+
+    async def answer(self, request: Request) -> Answer:
+        """The answer to a request."""
+
+    def at_once(self, path: str, content_type: str, body: bytes) -> Answer | None:
+        """The answer to a POST, if it needs no waiting."""
+
+    def begin(self) -> None:
+        """Called when a loop begins, and before each request: a mounted application is not told of the first."""
+
+    def end(self) -> None:
+        """Called when the loop ends."""
+
+
 class Guard:
-    """An ASGI application around another one, which it protects.
+    """An ASGI application around a service, which it protects.
 
     Args:
-        app: what answers.
+        service: what answers.
         limits: of bodies and times.
         counters: what is counted into.
         hosts: names that the header Host may have; None takes any (a proxy in front checks it).
@@ -45,52 +52,80 @@ class Guard:
     """
 
     def __init__(
-        self, app: App, limits: Limits, counters: Counters, hosts: Collection[str] | None, token: str | None
+        self, service: Service, limits: Limits, counters: Counters, hosts: Collection[str] | None, token: str | None
     ) -> None:
-        self._app, self._limits, self._counters = app, limits, counters
+        self._service, self._limits, self._counters = service, limits, counters
         self._hosts = None if hosts is None else {h.lower() for h in hosts}
         self._token = token
+        first = uuid.uuid4().hex[:10]
+        self._ids = (f"{first}{n:06x}" for n in itertools.count())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            return await self._live(receive, send)
         if scope["type"] != "http":
-            return await self._app(scope, receive, send)
-        began, status = time.perf_counter(), 0
-        headers = dict(scope["headers"])
-        request_id = _id(headers)
-        scope.setdefault("state", {})["id"] = request_id
-
-        async def answered(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-                message["headers"] = [*message.get("headers", ()), *SAFE, (b"x-request-id", request_id.encode())]
-            await send(message)
-
+            return await send({"type": "websocket.close"})
+        self._service.begin()
+        began, headers = time.perf_counter(), dict(scope["headers"])
+        request_id, answer = self._id(headers), None
+        path = scope["path"].removeprefix(scope.get("root_path", ""))  # of where we are mounted
         try:
-            self._admit(scope, headers)
-            await self._app(scope, self._bounded(headers, receive, began), answered)
+            self._admit(path, headers)
+            answer = await self._service.answer(Request(scope["method"], path, headers, self._bounded(receive, began)))
         except RefusedError as refused:
-            if not status:
-                await refuse(answered, refused, request_id)
-        except (asyncio.CancelledError, _GoneError):
-            status = status or 499
+            answer = refusal(refused, request_id)
+        except (asyncio.CancelledError, GoneError):
+            pass
         except Exception:
             log.exception("request %s failed", request_id)  # the caller learns the id and no more
-            if not status:
-                await refuse(
-                    answered, RefusedError(500, "the server failed; its log says why, under this id"), request_id
-                )
+            answer = refusal(RefusedError(500, "the server failed; its log says why, under this id"), request_id)
+        if answer is not None:
+            with suppress(OSError):  # the client left meanwhile
+                await answer.send(send, request_id)
+        where = ((scope.get("client") or ("",))[0], scope["method"], scope["path"])
+        self._count(request_id, 499 if answer is None else answer.status, began, where)
+
+    def at_once(self, path: str, headers: Mapping[bytes, bytes], body: bytes, client: str) -> bytes | None:
+        """What to write for a POST that needs no waiting; None where it has to go the long way, as most refusals do."""
+        began, request_id = time.perf_counter(), self._id(headers)
+        try:
+            self._admit(path, headers)
+            answer = self._service.at_once(path, headers.get(b"content-type", b"").decode("latin-1"), body)
+        except RefusedError as refused:
+            if refused.status != 503:
+                return None
+            answer = refusal(refused, request_id)  # while there is too much to do it must be quick
+        except Exception:  # the long way meets it, too, and tells
+            return None
+        if answer is None:
+            return None
+        self._count(request_id, answer.status, began, (client, "POST", path))
+        return answer.raw(request_id)
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        while (await receive())["type"] == "lifespan.startup":
+            self._service.begin()
+            await send({"type": "lifespan.startup.complete"})
+        self._service.end()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    def _count(self, request_id: str, status: int, began: float, where: tuple[str, str, str]) -> None:
         took = time.perf_counter() - began
-        self._counters.observe(status or 499, took)
+        self._counters.observe(status, took)
         if log.isEnabledFor(logging.INFO):
-            client = scope.get("client") or ("", 0)
+            client, method, path = where
             said = {
-                "time": round(time.time(), 3), "id": request_id, "client": client[0], "method": scope["method"],
-                "path": scope["path"], "status": status or 499, "ms": round(1000 * took, 2),
+                "time": round(time.time(), 3), "id": request_id, "client": client, "method": method, "path": path,
+                "status": status, "ms": round(1000 * took, 2),
             }  # fmt: skip
             log.info(json.dumps(said))
 
-    def _admit(self, scope: Scope, headers: dict[bytes, bytes]) -> None:
+    def _id(self, headers: Mapping[bytes, bytes]) -> str:
+        """The request's id: the caller's, if it is a short plain word, or a new one."""
+        given = headers.get(b"x-request-id", b"")
+        return given.decode() if given.isalnum() and len(given) <= 64 else next(self._ids)
+
+    def _admit(self, path: str, headers: Mapping[bytes, bytes]) -> None:
         host = _host(headers.get(b"host", b"").decode("latin-1"))
         if self._hosts is not None and host not in self._hosts:
             raise RefusedError(
@@ -99,7 +134,6 @@ class Guard:
         origin = headers.get(b"origin")
         if origin is not None and _origin(origin.decode("latin-1")) != host:
             raise RefusedError(403, "pages of other sites may not ask this server")
-        path = scope["path"].removeprefix(scope.get("root_path", ""))  # of where we are mounted
         if self._token is not None and path != "/" and not path.startswith(_FREE):
             given = headers.get(b"authorization", b"").decode("latin-1")
             if not given:
@@ -109,10 +143,10 @@ class Guard:
         length = headers.get(b"content-length", b"0")
         if not length.isdigit():
             raise RefusedError(400, f"Content-Length is a number of bytes, got {length[:20]!r}")
-        if int(length) > self._limits.max_body:
+        if len(length) > 18 or int(length) > self._limits.max_body:
             raise _too_large(self._limits)
 
-    def _bounded(self, headers: dict[bytes, bytes], receive: Receive, began: float) -> Receive:
+    def _bounded(self, receive: Receive, began: float) -> Receive:
         """`receive` that refuses a body that is too large or comes too late."""
         seen, complete = 0, False
 
@@ -121,14 +155,12 @@ class Guard:
             if complete:
                 return await receive()
             left = self._limits.deadline - (time.perf_counter() - began)
-            try:
-                message = await asyncio.wait_for(receive(), max(left, 0.001))
-            except (TimeoutError, asyncio.TimeoutError) as error:
-                raise RefusedError(
-                    408, f"the body did not come within {self._limits.deadline:g} s", {"connection": "close"}
-                ) from error
+            message = await _in_time(receive, max(left, 0.001))
+            if message is None:
+                said = f"the body did not come within {self._limits.deadline:g} s"
+                raise RefusedError(408, said, {"connection": "close"})
             if message["type"] == "http.disconnect":
-                raise _GoneError
+                raise GoneError
             seen += len(message.get("body", b""))
             if seen > self._limits.max_body:
                 raise _too_large(self._limits)
@@ -138,18 +170,35 @@ class Guard:
         return bounded
 
 
-class _GoneError(Exception):
-    """The client left before its request was whole."""
+async def _in_time(receive: Receive, seconds: float) -> Message | None:
+    """A message, None where it does not come; `asyncio.wait_for` would make a task for it."""
+    task, is_late = asyncio.current_task(), False
+    assert task is not None
+
+    def end() -> None:
+        nonlocal is_late
+        is_late = True
+        task.cancel()
+
+    timer = asyncio.get_running_loop().call_later(seconds, end)
+    try:
+        return await receive()
+    except asyncio.CancelledError:
+        if not is_late:
+            raise
+        if sys.version_info >= (3, 11):
+            task.uncancel()
+        return None
+    finally:
+        timer.cancel()
+
+
+class GoneError(Exception):
+    """The client left before it had its answer."""
 
 
 def _too_large(limits: Limits) -> RefusedError:
     return RefusedError(413, f"the body is larger than {limits.max_body:,} bytes", {"connection": "close"})
-
-
-def _id(headers: dict[bytes, bytes]) -> str:
-    """The request's id: the caller's, if it is a short plain word, or a new one."""
-    given = headers.get(b"x-request-id", b"").decode("latin-1")
-    return given if given.isalnum() and given.isascii() and len(given) <= 64 else uuid.uuid4().hex[:16]
 
 
 def _host(given: str) -> str:
@@ -165,12 +214,3 @@ def _origin(given: str) -> str | None:
         return _host(urlsplit(given).netloc)
     except ValueError:
         return None
-
-
-async def refuse(send: Send, refused: RefusedError, request_id: str) -> None:
-    """Answer with an error as JSON: what was wrong, and the id under which the log has it."""
-    body = json.dumps({"error": str(refused), "id": request_id}).encode()
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-    headers += [(name.lower().encode(), value.encode()) for name, value in refused.headers.items()]
-    await send({"type": "http.response.start", "status": refused.status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})

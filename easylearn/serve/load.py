@@ -6,15 +6,19 @@ from __future__ import annotations
 
 import asyncio
 import csv
+import gc
 import html
 import json
 import math
 import time
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import cycle
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from ..analysis.page import section, table, whole_page
@@ -91,9 +95,7 @@ def requests_of(items: str) -> list[Request]:
             elif suffix == ".txt":
                 found.append(("text/plain; charset=utf-8", file.read_bytes()))
             elif suffix == ".csv":
-                with open(file, newline="", encoding="utf-8-sig") as handle:
-                    rows = [row for row, _ in zip(csv.DictReader(handle), range(1000), strict=False)]
-                found += [("application/json", json.dumps(row).encode()) for row in rows]
+                found += [("application/json", json.dumps(row).encode()) for row in _rows_of(file)]
         except OSError as error:
             raise DataError(f"{file} cannot be read: {error.strerror}") from error
     if not found:
@@ -101,87 +103,172 @@ def requests_of(items: str) -> list[Request]:
     return found
 
 
-class _Connections:
-    """Connections to a server, kept and used again."""
-
-    def __init__(self, plan: Plan) -> None:
-        parts = urlsplit(plan.url)
-        self._host, self._port = parts.hostname or "", parts.port or 80
-        self._path = parts.path if parts.path not in ("", "/") else "/predict"
-        self._token = "" if plan.token is None else f"authorization: Bearer {plan.token}\r\n"
-        self._free: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
-
-    async def ask(self, request: Request) -> str:
-        """The status of an answer, or what went wrong."""
+def _rows_of(file: Path) -> list[dict[str, str | None]]:
+    with open(file, newline="", encoding="utf-8-sig") as handle:
+        reader = csv.DictReader(handle, strict=True)
         try:
-            return await asyncio.wait_for(self._ask(*request), _TIMEOUT)
-        except (OSError, ValueError, IndexError, asyncio.IncompleteReadError, asyncio.LimitOverrunError) as error:
-            return type(error).__name__
-        except (TimeoutError, asyncio.TimeoutError):
-            return "timeout"
+            rows = [row for row, _ in zip(reader, range(1000), strict=False)]
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise DataError(f"{file} is no csv in UTF-8, after line {reader.line_num}: {error}") from error
+    long = next((i for i, row in enumerate(rows, 2) if None in row), None)
+    if long is not None:
+        raise DataError(f"row {long} of {file} has more fields than its first line")
+    return rows
 
-    async def _ask(self, kind: str, body: bytes) -> str:
-        while self._free and (self._free[-1][0].at_eof() or self._free[-1][0].exception() is not None):
-            self._free.pop()[1].close()  # the server ended it since
-        reader, writer = self._free.pop() if self._free else await asyncio.open_connection(self._host, self._port)
-        host = f"[{self._host}]" if ":" in self._host else self._host
-        head = (
-            f"POST {self._path} HTTP/1.1\r\nhost: {host}:{self._port}\r\ncontent-type: {kind}\r\n"
-            f"content-length: {len(body)}\r\n{self._token}\r\n"
-        )
-        kept = False
+
+class _Connection(asyncio.Protocol):
+    """A connection with a request at a time; of an answer it wants to know the status, and where it ends.
+
+    As little as can be is done for a request, for the tool shares its machine with the server, and what it waits for
+    itself is counted as the server's.
+    """
+
+    def __init__(self, free: deque[_Connection]) -> None:
+        self._free, self._seen = free, b""
+        self._loop = asyncio.get_running_loop()
+        self._answered: Callable[[str], None] | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport: Any = transport
+
+    def ask(self, request: bytes, answered: Callable[[str], None]) -> None:
+        """Send a request; `answered` is called with its status, or with the name of what went wrong."""
+        self._answered, self._timer = answered, self._loop.call_later(_TIMEOUT, self._end, "timeout")
+        if not self._transport.is_closing():
+            self._transport.write(request)
+        if self._seen:  # a server that is full says so before it is asked
+            self.data_received(b"")
+        if self._answered is not None and self._transport.is_closing():
+            self._end("IncompleteReadError")
+
+    def data_received(self, data: bytes) -> None:
+        self._seen += data
+        head, blank, body = self._seen.partition(b"\r\n\r\n")
+        if not blank or self._answered is None:
+            return
+        head = head.lower()
         try:
-            writer.write(head.encode() + body)
-            answer = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
-            length = answer.partition("content-length:")[2].partition("\r\n")[0].strip()
-            await reader.readexactly(int(length or 0))
-            kept = "connection: close" not in answer
-        finally:
-            if not kept:
-                writer.close()
+            length = int(head.partition(b"content-length:")[2].partition(b"\r\n")[0] or 0)
+            if len(body) >= length:
+                self._end(head.split(None, 2)[1].decode("latin-1"), b"connection: close" not in head)
+        except (ValueError, IndexError) as error:
+            self._end(type(error).__name__)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._answered is not None:
+            self._end("IncompleteReadError" if exc is None else type(exc).__name__)
+        elif self in self._free:
+            self._free.remove(self)
+
+    def _end(self, status: str, kept: bool = False) -> None:
+        answered, self._answered, self._seen = self._answered, None, b""
+        self._timer.cancel()
         if kept:
-            self._free.append((reader, writer))
-        return answer.split()[1]
+            self._free.append(self)
+        else:
+            self.close()
+        if answered is not None:
+            answered(status)
 
     def close(self) -> None:
-        for _, writer in self._free:
-            writer.close()
+        """End it."""
+        self._transport.close()
+
+
+class _Asking:
+    """Requests to a server, on connections that are used again."""
+
+    def __init__(self, plan: Plan, requests: Sequence[Request], result: Result) -> None:
+        parts = urlsplit(plan.url)
+        self._where = parts.hostname or "", parts.port or 80
+        host = f"[{self._where[0]}]" if ":" in self._where[0] else self._where[0]
+        path = parts.path if parts.path not in ("", "/") else "/predict"
+        token = "" if plan.token is None else f"authorization: Bearer {plan.token}\r\n"
+        first = f"POST {path} HTTP/1.1\r\nhost: {host}:{self._where[1]}\r\n{token}"
+        heads = (f"{first}content-type: {kind}\r\ncontent-length: {len(body)}\r\n\r\n" for kind, body in requests)
+        raw = [head.encode() + body for head, (_, body) in zip(heads, requests, strict=True)]
+        self._coming: Iterator[bytes] = cycle(raw)
+        self._result, self._free = result, deque[_Connection]()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._open, self._all = 0, asyncio.Event()
+
+    def leave(self, due: float) -> None:
+        """Send the next request, which was due at a time."""
+        self._open += 1
+        request, answered = next(self._coming), partial(self._answered, due)
+        if self._free:
+            self._free.popleft().ask(request, answered)  # in turn, for a server deals out connections to its workers
+        else:
+            task = asyncio.get_running_loop().create_task(self._connect(request, answered))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _connect(self, request: bytes, answered: Callable[[str], None]) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            connecting = loop.create_connection(lambda: _Connection(self._free), *self._where)
+            _, connection = await asyncio.wait_for(connecting, _TIMEOUT)
+        except (TimeoutError, asyncio.TimeoutError):
+            answered("timeout")
+        except OSError as error:
+            answered(type(error).__name__)
+        else:
+            connection.ask(request, answered)
+
+    def _answered(self, due: float, status: str) -> None:
+        self._open -= 1
+        self._result.statuses[status] += 1
+        if status == "200":
+            self._result.seconds.append(time.perf_counter() - due)
+        if not self._open:
+            self._all.set()
+
+    async def close(self) -> None:
+        """Wait for what was asked, and end the connections."""
+        while self._open:
+            self._all.clear()
+            await self._all.wait()
+        for connection in list(self._free):
+            connection.close()
 
 
 async def measure(plan: Plan, rate: float, requests: Sequence[Request]) -> Result:
     """Ask at a `rate` for the plan's time; latency counts from when a request was due."""
-    connections, result = _Connections(plan), Result(rate)
-    coming: Iterator[Request] = cycle(requests)
-    tasks: set[asyncio.Task[None]] = set()
+    result = Result(rate)
+    asking = _Asking(plan, requests, result)
+    gc.collect()
+    gc.freeze()  # a collection of what is there already would stop all, and be counted as the server's
     began = time.perf_counter()
-
-    async def one(due: float) -> None:
-        status = await connections.ask(next(coming))
-        result.statuses[status] += 1
-        if status == "200":
-            result.seconds.append(time.perf_counter() - due)
-
     for k in range(max(1, round(rate * plan.duration))):
         due = began + k / rate
         wait = due - time.perf_counter()
         if wait > 0:
             await asyncio.sleep(wait)
         result.late = max(result.late, time.perf_counter() - due)
-        task = asyncio.create_task(one(due))
-        tasks.add(task)
-        task.add_done_callback(tasks.discard)
-    if tasks:
-        await asyncio.wait(tasks)
+        asking.leave(due)
+        if wait <= 0 and k % 8 == 0:
+            await asyncio.sleep(0)  # where it is late, answers are read all the same
+    await asking.close()
+    gc.unfreeze()
     result.wall = max(time.perf_counter() - began, plan.duration)
-    connections.close()
     return result
+
+
+def measured(plan: Plan, rate: float, requests: Sequence[Request]) -> Result:
+    """`measure`, in the quickest loop that is there."""
+    run: Callable[[Coroutine[Any, Any, Result]], Result] = asyncio.run
+    with suppress(ImportError):
+        import uvloop
+
+        run = uvloop.run
+    return run(measure(plan, rate, requests))
 
 
 def run(plan: Plan, sweep: bool, report: str | None) -> int:
     """Measure, print a line per rate and write the page; 1 where a request failed in another way than by 503."""
     requests, results, rate = requests_of(plan.items), [], plan.rate
     while True:
-        results.append(asyncio.run(measure(plan, rate, requests)))
+        results.append(measured(plan, rate, requests))
         print(results[-1].line(), flush=True)
         if not sweep or results[-1].served < 0.9 * rate:
             break

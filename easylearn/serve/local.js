@@ -41,13 +41,16 @@ const arrays = async (item) => {
 
 const answer = (probs) => {
   const { kind, names, threshold = 0.5 } = about.task;
-  const values = Object.fromEntries(names.map((n, i) => [n, Number.isFinite(probs[i]) ? probs[i] : null]));
-  if (kind === "single_label" || kind === "ordinal") return { label: names[probs.indexOf(Math.max(...probs))], probs: values };
+  const numbers = names.map((_, i) => (Number.isFinite(probs[i]) ? probs[i] : null));
+  const values = Object.fromEntries(names.map((n, i) => [n, numbers[i]])); // in which names such as "10" come first
+  if (kind === "single_label" || kind === "ordinal") {
+    return { label: names[probs.reduce((best, p, i) => (p > probs[best] ? i : best), 0)], probs: values };
+  }
   if (kind === "multi_label") {
     const least = (i) => (Array.isArray(threshold) ? threshold[i] : threshold);
     return { label: names.filter((_, i) => probs[i] >= least(i)), probs: values };
   }
-  return { label: names.length === 1 ? values[names[0]] : Object.values(values), values };
+  return { label: names.length === 1 ? numbers[0] : numbers, values };
 };
 
 export const backend = {

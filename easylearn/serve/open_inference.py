@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .engine import Engine, Floats, OnnxEngine
+from .exchange import Answer, Request
 from .refusals import Limits, RefusedError, parse_json
 
 ITEMS = "items"
@@ -52,26 +53,19 @@ def metadata(name: str, engine: Engine) -> dict[str, Any]:
 
 
 async def infer(
-    name: str,
-    engine: Engine,
-    headers: Mapping[str, str],
-    body: bytes,
-    predicted: Predicted,
-    computed: Computed,
-    limits: Limits,
-) -> tuple[bytes, dict[str, str]]:
-    """The answer to an inference request, and its headers.
+    name: str, engine: Engine, request: Request, predicted: Predicted, computed: Computed, limits: Limits
+) -> Answer:
+    """The answer to an inference request.
 
     Args:
         name: of the model.
         engine: the model.
-        headers: of the request.
-        body: of the request.
+        request: what is asked.
         predicted: what predicts items.
         computed: what calls a function that computes so many items.
         limits: of how many items there may be.
     """
-    given, tensors = _read(headers, body)
+    given, tensors = _read(request.header(_LENGTH), await request.body())
     if ITEMS in tensors:
         if not isinstance(tensors[ITEMS], list) or not tensors[ITEMS]:
             raise RefusedError(400, f"{ITEMS!r} is of type BYTES, with an item at least")
@@ -90,13 +84,12 @@ async def infer(
     return _answer(name, engine, given, probs.astype(np.float32))
 
 
-def _read(headers: Mapping[str, str], body: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What a request says, and its tensors by name."""
-    length = headers.get(_LENGTH)
-    if length is not None and not (re.fullmatch("[0-9]{1,15}", length) and int(length) <= len(body)):
+def _read(length: str, body: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What a request says, and its tensors by name; `length` is that of the JSON, "" where there is nothing else."""
+    if length and not (re.fullmatch("[0-9]{1,15}", length) and int(length) <= len(body)):
         raise RefusedError(400, f"{_LENGTH} is a number of bytes of the body, got {length[:20]!r}")
-    given = parse_json(body if length is None else body[: int(length)])
-    rest = memoryview(b"" if length is None else body[int(length) :])
+    n = int(length) if length else len(body)
+    given, rest = parse_json(body[:n]), memoryview(body)[n:]
     if not isinstance(given, dict) or not isinstance(given.get("inputs"), list) or not given["inputs"]:
         raise RefusedError(400, 'expected {"inputs": [{"name", "shape", "datatype", "data"}]}')
     tensors: dict[str, Any] = {}
@@ -108,9 +101,7 @@ def _read(headers: Mapping[str, str], body: bytes) -> tuple[dict[str, Any], dict
     return given, tensors
 
 
-def _answer(
-    name: str, engine: Engine, given: Mapping[str, Any], probs: npt.NDArray[np.float32]
-) -> tuple[bytes, dict[str, str]]:
+def _answer(name: str, engine: Engine, given: Mapping[str, Any], probs: npt.NDArray[np.float32]) -> Answer:
     wanted = given.get("outputs")
     wants = wanted[0] if isinstance(wanted, list) and wanted and isinstance(wanted[0], dict) else {}
     if wants.get("name", "probs") != "probs":
@@ -122,11 +113,11 @@ def _answer(
         said["id"] = given["id"][:200]
     if True not in settings:
         output["data"] = [x if math.isfinite(x) else None for x in probs.reshape(-1).tolist()]
-        return json.dumps(said).encode(), {}
+        return Answer(json.dumps(said).encode())  # in ASCII, for an id may hold half of a character
     held = probs.tobytes()
     output["parameters"] = {"binary_data_size": len(held)}
     head = json.dumps(said).encode()
-    return head + held, {"content-type": "application/octet-stream", _LENGTH: str(len(head))}
+    return Answer(head + held, "application/octet-stream", {_LENGTH: str(len(head))})
 
 
 def _parameters(given: Mapping[str, Any]) -> Mapping[str, Any]:

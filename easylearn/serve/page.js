@@ -127,7 +127,7 @@ const item = () => {
 const number = (x) => (x === null ? "none" : !x ? "0" : Math.abs(x) >= 1e-3 && Math.abs(x) < 1e6 ? String(+x.toPrecision(5)) : x.toExponential(3));
 const show = (said) => {
   const words = Array.isArray(said.label) ? said.label.map((x) => (typeof x === "number" ? number(x) : x)).join(", ") || "none of the labels" : said.label;
-  const rows = said.probs ? Object.entries(said.probs).sort((a, b) => b[1] - a[1]).slice(0, 10) : Object.entries(said.values);
+  const rows = said.probs ? Object.entries(said.probs).sort((a, b) => b[1] - a[1]).slice(0, 10) : about.task.names.map((n) => [n, said.values[n]]);
   const list = make("ul", {}, ...rows.map(([name, value]) => {
     const bar = make("span", { className: "bar" });
     bar.setAttribute("aria-hidden", "true");

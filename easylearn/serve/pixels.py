@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import math
 import warnings
@@ -21,6 +22,27 @@ _ORIENTATION = 0x0112
 _WITH_ALPHA = ("RGBA", "LA", "PA", "La", "RGBa")
 
 
+@functools.cache
+def _formats() -> list[str]:
+    from PIL import Image
+
+    Image.init()  # else WebP and TIFF are found only after others failed
+    return [f for f in FORMATS if f in Image.OPEN]
+
+
+def count_pixels(data: bytes) -> int:
+    """The pixels that an image file says it has; 0 where it is none."""
+    from PIL import Image
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(io.BytesIO(data), formats=_formats()) as image:
+                return int(image.size[0] * image.size[1])
+    except Exception:  # decoders raise nearly anything; what is wrong with it is said where it is read
+        return 0
+
+
 class PixelReader:
     """Bytes of an image file to uint8 pixels (1, channels, height, width), as the metadata of a graph says.
 
@@ -29,8 +51,6 @@ class PixelReader:
     """
 
     def __init__(self, about: Mapping[str, Any], max_pixels: float) -> None:
-        from PIL import Image
-
         self._size: tuple[int, int] = tuple(map(int, about["size"]))  # type: ignore[assignment]
         self._channels = int(about["channels"])
         self._method = str(about["method"])
@@ -38,8 +58,6 @@ class PixelReader:
         h, w = self._size
         part = float(about["crop_pct"]) if self._method == "crop" else 1.0
         self._working = (round(h / part), round(w / part))
-        Image.init()  # else WebP and TIFF are found only after others failed
-        self._formats = [f for f in FORMATS if f in Image.OPEN]
         self._max_pixels = min(max_pixels, float(about.get("max_pixels") or max_pixels))
 
     def __call__(self, data: bytes) -> npt.NDArray[np.uint8]:
@@ -49,7 +67,7 @@ class PixelReader:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of damaged metadata
-                with Image.open(io.BytesIO(data), formats=self._formats) as image:
+                with Image.open(io.BytesIO(data), formats=_formats()) as image:
                     n = image.size[0] * image.size[1]
                     if n > self._max_pixels:
                         raise RefusedError(
@@ -60,7 +78,7 @@ class PixelReader:
             raise
         except UnidentifiedImageError as error:
             raise RefusedError(
-                415, f"this is no image in a format that is read here ({', '.join(self._formats)})"
+                415, f"this is no image in a format that is read here ({', '.join(_formats())})"
             ) from error
         except Image.DecompressionBombError as error:
             raise RefusedError(413, f"the image is too large: {error}") from error

@@ -1,59 +1,139 @@
-"""Uvicorn's protocols with what they lack: a time in which a request's head must have come."""
+"""Uvicorn's protocols with what they lack: a time for a request to come, a limit of connections, and a short way.
+
+The short way: a small request that a quick model is free for is answered where its last byte is read. No task is made,
+no message of ASGI is passed on, and nothing waits, which is most of what such a request costs otherwise.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import math
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from .refusals import Limits
 
-class _WithDeadline(asyncio.Protocol):
-    """What stands in front of a protocol of uvicorn's, whose attributes it reads."""
-
-    deadline: float
-    cycle: Any
-    loop: asyncio.AbstractEventLoop
-    transport: Any
-    _timer: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)
-        self._arm()
-
-    def data_received(self, data: bytes) -> None:
-        before = self.cycle
-        super().data_received(data)
-        if self.cycle is not before or (self.cycle is not None and not self.cycle.response_complete):
-            self._disarm()
-        else:
-            self._arm()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._disarm()
-        super().connection_lost(exc)
-
-    def _arm(self) -> None:
-        if self._timer is None:
-            self._timer = self.loop.call_later(self.deadline, self._late)
-
-    def _disarm(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def _late(self) -> None:
-        self._timer = None
-        if not self.transport.is_closing():
-            self.transport.write(b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n")
-            self.transport.close()
+AtOnce = Callable[[str, Mapping[bytes, bytes], bytes, str], bytes | None]
+KEPT = 20.0  # seconds that a connection is kept open without a request
+_SMALL = 16 * 1024  # bytes of a body that may go the short way
+_LATE = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+_FULL = b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\nretry-after: 1\r\ncontent-length: 0\r\n\r\n"
 
 
-def protocol(deadline: float) -> type[asyncio.Protocol]:
-    """The quicker one of uvicorn's HTTP protocols that is there, with a deadline in seconds for the head of a request.
+class _Limited(asyncio.Protocol):
+    """What stands in front of a protocol of uvicorn's, whose attributes it reads.
 
     Uvicorn itself waits for ever for the second half of a head, and for a client that connects and says nothing; a
     thousand of them hold a thousand sockets. The time counts from the first byte of a request, or from the connection,
     and no further byte prolongs it.
     """
+
+    limits: Limits
+    cycle: Any
+    connections: set[Any]
+    loop: asyncio.AbstractEventLoop
+    transport: Any
+    _timer: asyncio.TimerHandle | None = None
+    _until = math.inf  # when the time is over
+    _is_resting = False  # nothing of a request has come yet since the last one was answered, or is being answered
+    _is_answered = False  # the short way, since data came
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        if len(self.connections) > self.limits.max_connections:
+            self.transport.write(_FULL)
+            self.transport.close()
+            return
+        self._until = self.loop.time() + self.limits.deadline
+        self._look()
+
+    def data_received(self, data: bytes) -> None:
+        if self._is_resting:
+            self._is_resting, self._until = False, self.loop.time() + self.limits.deadline
+        super().data_received(data)
+        if self._is_answered:
+            self._is_answered, self._is_resting, self._until = False, True, self.loop.time() + KEPT
+        elif self.cycle is not None and not self.cycle.response_complete:
+            self._is_resting, self._until = True, math.inf  # uvicorn counts from the answer
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        super().connection_lost(exc)
+
+    def _look(self) -> None:
+        """Whether the time is over; looked at seldom, for a timer of each request would cost more than the look."""
+        left = self._until - self.loop.time()
+        if left > 0:
+            self._timer = self.loop.call_later(min(left, self.limits.deadline), self._look)
+        elif not self.transport.is_closing():
+            if not self._is_resting:
+                self.transport.write(_LATE)
+            self.transport.close()
+
+
+class _Short(_Limited):
+    """The short way, in front of the protocol by httptools."""
+
+    at_once: AtOnce
+    headers: list[tuple[bytes, bytes]]
+    client: tuple[str, int] | None
+    expect_100_continue: bool
+    flow: Any
+    parser: Any
+    url: bytes
+    _held: bytearray | None = None  # the body so far, of a request that may go the short way
+
+    def on_headers_complete(self) -> None:
+        if self._may_be_short():
+            self._held = bytearray()
+        else:
+            super().on_headers_complete()  # type: ignore[misc]
+
+    def _may_be_short(self) -> bool:
+        if not self.url.startswith(b"/predict") or b"?" in self.url or b"%" in self.url or self.expect_100_continue:
+            return False
+        parser, is_busy = self.parser, self.cycle is not None and not self.cycle.response_complete
+        if is_busy or self.flow.write_paused or parser.get_method() != b"POST" or parser.get_http_version() != "1.1":
+            return False
+        if not parser.should_keep_alive() or parser.should_upgrade():
+            return False
+        length = dict(self.headers).get(b"content-length", b"")
+        return length.isdigit() and int(length) <= _SMALL
+
+    def on_body(self, body: bytes) -> None:
+        if self._held is None:
+            super().on_body(body)  # type: ignore[misc]
+        else:
+            self._held += body
+
+    def on_message_complete(self) -> None:
+        if self._held is None:
+            return super().on_message_complete()  # type: ignore[misc,no-any-return]
+        client = self.client[0] if self.client else ""
+        said = type(self).at_once(self.url.decode("latin-1"), dict(self.headers), bytes(self._held), client)
+        if said is None:
+            self._go_on()
+            return super().on_message_complete()  # type: ignore[misc,no-any-return]
+        self._held, self._is_answered = None, True
+        self.transport.write(said)
+        return None
+
+    def shutdown(self) -> None:
+        if self._held is not None:  # half of a body is there: the other half may come
+            self._go_on()
+        super().shutdown()  # type: ignore[misc]
+
+    def _go_on(self) -> None:
+        """Give uvicorn what is there so far."""
+        held, self._held = bytes(self._held or b""), None
+        super().on_headers_complete()  # type: ignore[misc]
+        if held:
+            super().on_body(held)  # type: ignore[misc]
+
+
+def protocol(limits: Limits, at_once: AtOnce) -> type[asyncio.Protocol]:
+    """The quicker one of uvicorn's HTTP protocols that is there, with our limits; by httptools with the short way."""
     base: Any
     try:
         from uvicorn.protocols.http import httptools_impl
@@ -62,5 +142,5 @@ def protocol(deadline: float) -> type[asyncio.Protocol]:
     except ImportError:
         from uvicorn.protocols.http import h11_impl
 
-        base = h11_impl.H11Protocol
-    return type("WithDeadline", (_WithDeadline, base), {"deadline": deadline})
+        return type("Limited", (_Limited, h11_impl.H11Protocol), {"limits": limits})
+    return type("Short", (_Short, base), {"limits": limits, "at_once": staticmethod(at_once)})

@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import ArgumentError, DataError
+from ..errors import ArgumentError, DataError, check_number, check_whole
 
 _UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
+MANY = 10
 _SECONDS = {"": 1.0, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0}
 
 
@@ -28,11 +29,16 @@ class Limits:
 
     Args:
         max_body: bytes of a request.
-        max_pixels: of an image, read in its header before it is decoded.
+        max_pixels: of an image, read in its header before it is decoded; all images of a request may have `MANY` times
+            as many.
         max_items: images, rows or texts of one request.
         max_wait: seconds that a request may have to wait for the model, as far as the queue tells; beyond it the server
             answers 503 at once.
         deadline: seconds in which header and body of a request must have come, however slowly the client sends.
+        max_connections: to one worker at a time; one more is answered 503 and closed.
+
+    Raises:
+        ArgumentError: one of them is no number above 0.
     """
 
     max_body: int = 10_000_000
@@ -40,6 +46,13 @@ class Limits:
     max_items: int = 10_000
     max_wait: float = 1.0
     deadline: float = 30.0
+    max_connections: int = 4000
+
+    def __post_init__(self) -> None:
+        for name in ("max_body", "max_items", "max_connections"):
+            check_whole(name, getattr(self, name))
+        for name in ("max_pixels", "max_wait", "deadline"):
+            check_number(name, getattr(self, name), "above 0")
 
 
 def size_of(text: str) -> int:

@@ -28,7 +28,7 @@ class RowReader:
 
     def __call__(self, row: Any) -> Arrays:
         """The arrays of one row; every column must be there, and null is a missing value."""
-        if not isinstance(row, Mapping):
+        if not isinstance(row, dict):
             raise RefusedError(422, f"a row is an object with a value for each column, got {type(row).__name__}")
         absent = [n for n in self.names if n not in row]
         if absent:
@@ -39,8 +39,9 @@ class RowReader:
         try:
             cats = [c.encode_one(row, report) for c in self.cats]
         except NotPlainError as error:
+            name = next((c.name for c in self.cats if isinstance(row[c.name], list | Mapping)), "")
             raise RefusedError(
-                422, f"a value of the row is neither text, number, true, false nor null: {row}"[:300]
+                422, f"column {name!r} is neither text, number, true, false nor null, but {type(row[name]).__name__}"
             ) from error
         pairs = [c.encode_one({c.name: _number(row[c.name], c.name)}, report) for c in self.conts]
         flags = [float(bad) for (_, bad), c in zip(pairs, self.conts, strict=True) if c.flag]

@@ -40,7 +40,8 @@ class TorchEngine(Engine):
             raise RefusedError(500, f"{path} is about {kind!r}; images, tables and texts are served")
         version = hashlib.sha256(path.read_bytes()).hexdigest()
         self._columns = preprocessor.columns if isinstance(preprocessor, TextPreprocessor) else None
-        super().__init__(path, version, self._predictor.task.to_json(), kind, self._predictor.info.get("check"))
+        check = self._predictor.info.get("check")
+        super().__init__(path, version, self._predictor.task.to_json(), kind, limits, check)
 
     def prepare(self, item: Any) -> Any:
         """The item, if it is of the kind that the model takes; text is never taken for the name of a file."""

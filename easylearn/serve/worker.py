@@ -1,8 +1,9 @@
-"""One serving process, `python -m easylearn.serve.worker`: its parent, a `Server`, tells it all on standard input."""
+"""One serving process. Its parent, a `Server`, tells it all on standard input, which may be long after it began."""
 
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import logging
 import os
@@ -24,7 +25,9 @@ DRAIN = 30  # seconds that requests have to end after SIGTERM
 
 @dataclass(frozen=True)
 class Settings:
-    """What a worker is told: models by name, where to listen, limits, and which row of the counters is its own."""
+    """What a worker is told: models by name, where to listen, limits, which row of the counters is its own, and the id
+    of its parent, which may end before the worker could ask for it.
+    """
 
     files: dict[str, str]
     host: str
@@ -36,6 +39,7 @@ class Settings:
     rows: int
     row: int
     log: bool
+    parent: int
     fd: int | None = None
 
     def to_json(self) -> str:
@@ -59,19 +63,29 @@ def listening(host: str, port: int, shared: bool = True) -> socket.socket:
     return found
 
 
-async def _end_with(parent: int, server: Any) -> None:
-    """End when the parent does, however it ended."""
-    while os.getppid() == parent:
+async def _look_around(parent: int, server: Any, counters: Counters) -> None:
+    """Say when the server listens; end when the parent does, however it ended."""
+    while not server.started:
+        await asyncio.sleep(0.005)
+    counters.set("ready", 1)
+    while os.getppid() == parent or sys.platform == "win32":  # there the id stays
         await asyncio.sleep(1)
     server.should_exit = True
 
 
+def preload(with_torch: bool) -> None:
+    """Import what serving takes, which is most of the time that a worker needs to start."""
+    import importlib
+
+    names = ["numpy", "onnxruntime", "PIL.Image", "uvicorn.protocols.http.httptools_impl", "uvloop", "python_multipart"]
+    names += [f"{__package__}.{name}" for name in ("app", "open_inference", "pixels", "sentences")]
+    for name in [*names, *([f"{__package__}.torch_engine", "easylearn.export"] if with_torch else [])]:
+        with suppress(ImportError):
+            importlib.import_module(name)
+
+
 def main(given: str) -> int:
     """Serve until a signal ends it; 1 where a model cannot be served."""
-    import uvicorn
-
-    from .protocol import protocol
-
     said = Settings(**json.loads(given))
     logging.basicConfig(level=logging.INFO if said.log else logging.WARNING, format="%(message)s", stream=sys.stderr)
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
@@ -82,36 +96,44 @@ def main(given: str) -> int:
     except (EasyLearnError, OSError) as error:
         print(f"easylearn: {error}", file=sys.stderr)
         return 1
-    app = asgi(models, limits=limits, hosts=said.hosts, token=said.token, counters=counters)
-    config = uvicorn.Config(
-        app, http=protocol(limits.deadline), ws="none", lifespan="on", log_config=None, access_log=False,
-        server_header=False, date_header=False, timeout_keep_alive=20, timeout_graceful_shutdown=DRAIN, backlog=2048,
-        h11_max_incomplete_event_size=64 * 1024, proxy_headers=False,
-    )  # fmt: skip
-    server = uvicorn.Server(config)
-    sock = listening(said.host, said.port) if said.fd is None else socket.socket(fileno=said.fd)
-
-    async def run() -> None:
-        loop = asyncio.get_running_loop()
-        if sys.platform != "win32":
-            loop.add_signal_handler(signal.SIGHUP, lambda: loop.run_in_executor(None, models.reload, counters))
-        counters.beat()
-        counters.set("ready", 1)
-        orphan = asyncio.create_task(_end_with(os.getppid(), server))
-        try:
-            await server.serve(sockets=[sock])
-        finally:
-            orphan.cancel()
-            counters.set("ready", 0)
-
+    gc.collect()
+    gc.freeze()  # what is there stays, and no collection looks at it again, which took a tenth of a second with torch
     run_loop: Any = asyncio.run
     with suppress(ImportError):
         import uvloop  # quicker
 
         run_loop = uvloop.run
-    run_loop(run())
+    run_loop(_serve(said, models, counters))
     return 0
 
 
-if __name__ == "__main__":
-    sys.exit(main(sys.stdin.read()))
+async def _serve(said: Settings, models: Models, counters: Counters) -> None:
+    import uvicorn
+
+    from .protocol import KEPT, protocol
+
+    limits, loop = models.limits, asyncio.get_running_loop()
+    app = asgi(models, limits=limits, hosts=said.hosts, token=said.token, counters=counters)
+    config = uvicorn.Config(
+        app, http=protocol(limits, app.at_once), ws="none", lifespan="on", log_config=None, access_log=False,
+        server_header=False, date_header=False, timeout_keep_alive=int(KEPT), timeout_graceful_shutdown=DRAIN,
+        backlog=2048, h11_max_incomplete_event_size=64 * 1024, proxy_headers=False,
+    )  # fmt: skip
+    server = uvicorn.Server(config)
+    sock = listening(said.host, said.port) if said.fd is None else socket.socket(fileno=said.fd)
+    if sys.platform != "win32":
+        loop.add_signal_handler(signal.SIGHUP, lambda: loop.run_in_executor(None, models.reload, counters))
+    counters.beat()
+    looking = asyncio.create_task(_look_around(said.parent, server, counters))
+    try:
+        await server.serve(sockets=[sock])
+    finally:
+        looking.cancel()
+        counters.set("ready", 0)
+
+
+def run(with_torch: bool) -> int:
+    """Be a worker: import, wait to be told what to serve, and serve it; 0 where the parent ends without a word."""
+    preload(with_torch)
+    given = sys.stdin.read()
+    return main(given) if given else 0

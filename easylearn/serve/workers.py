@@ -25,7 +25,18 @@ from .worker import DRAIN, Settings, listening
 SILENT = 60.0  # seconds without a sign of life after which a worker is started anew
 _PAUSE = 0.05  # between looks at the workers
 _START = 120.0  # seconds in which a worker must be ready
-_PACKAGE = __package__
+_LONGEST = 10.0  # seconds until a worker that fails again and again is started once more
+# The package as such imports torch, which files of ONNX do not need; its modules have only to be found.
+_BOOT = """
+import sys
+from importlib import import_module, machinery, util
+name, folder, with_torch = sys.argv[1:]
+if with_torch == "no":
+    spec = machinery.ModuleSpec(name, None, is_package=True)
+    spec.submodule_search_locations = [folder]
+    sys.modules[name] = util.module_from_spec(spec)
+sys.exit(import_module(name + ".serve.worker").run(with_torch == "yes"))
+"""
 
 
 @dataclass
@@ -66,8 +77,11 @@ class Server:
             )
         self._stopping = threading.Event()
         self._processes: list[subprocess.Popen[bytes]] = []
+        self._spare: subprocess.Popen[bytes] | None = None  # has imported all, and waits to be told what to serve
+        self._spared = -_LONGEST  # when it was started
         self._failed = [0] * self.workers
         self._began = [0.0] * self.workers
+        self._due: dict[int, float] = {}  # when a worker that failed is started anew
 
     @property
     def _hosts(self) -> list[str] | None:
@@ -89,7 +103,7 @@ class Server:
         self._counters = Counters(self._path, self.workers)
         self._processes = [self._spawn(row) for row in range(self.workers)]
         until = time.monotonic() + _START
-        while not all(self._counters.get("ready", row) for row in range(self.workers)):
+        while not self._are_ready:
             dead = [p.poll() for p in self._processes if p.poll() is not None]
             if self._stopping.is_set():  # a signal came before they were ready
                 return
@@ -101,43 +115,68 @@ class Server:
             time.sleep(_PAUSE)
 
     def _spawn(self, row: int) -> subprocess.Popen[bytes]:
-        shared = sys.platform != "linux"
+        """A worker: the spare one, which needs a moment where a new one needs a second or two, or a new one."""
         said = Settings(
             {n: str(Path(p).resolve()) for n, p in self.files.items()}, self.host, self.port, asdict(self.limits),
-            self._hosts, self.token, str(self._path), self.workers, row, self.log,
-            self._socket.fileno() if shared else None,
+            self._hosts, self.token, str(self._path), self.workers, row, self.log, os.getpid(), self._shared,
         )  # fmt: skip
         self._counters.set("ready", 0, row)
+        self._counters.set("resident", 0, row)
         self._began[row] = time.monotonic()
-        settings = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-        command = [sys.executable, "-m", f"{_PACKAGE}.worker"]
-        extra: dict[str, Any] = {"pass_fds": [self._socket.fileno()]} if shared else {}
-        process = subprocess.Popen(command, env=settings, stdin=subprocess.PIPE, start_new_session=True, **extra)
+        process, self._spare = self._spare or self._waiting(), None
         assert process.stdin is not None
         with suppress(BrokenPipeError), process.stdin as pipe:  # not as an argument: others would see the token
             pipe.write(said.to_json().encode())
         return process
 
+    @property
+    def _are_ready(self) -> bool:
+        return all(self._counters.get("ready", row) for row in range(self.workers))
+
+    @property
+    def _shared(self) -> int | None:
+        """The socket that workers have together, where the system does not deal out connections among theirs."""
+        return None if sys.platform == "linux" else self._socket.fileno()
+
+    def _waiting(self) -> subprocess.Popen[bytes]:
+        """A process that is ready to be told what to serve."""
+        settings = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+        with_torch = any(Path(p).suffix.lower() != ".onnx" for p in self.files.values())
+        name, here = str(__package__).partition(".")[0], str(Path(__file__).resolve().parents[1])
+        command = [sys.executable, "-c", _BOOT, name, here, "yes" if with_torch else "no"]
+        extra: dict[str, Any] = {} if self._shared is None else {"pass_fds": [self._shared]}
+        return subprocess.Popen(command, env=settings, stdin=subprocess.PIPE, start_new_session=True, **extra)
+
     def watch(self) -> None:
         """Keep the workers alive until `stop`; one that dies or falls silent is started anew."""
         while not self._stopping.wait(_PAUSE):
-            for row, process in enumerate(self._processes):
-                alive, ready = self._counters.get("alive", row), self._counters.get("ready", row)
-                silent = ready and time.monotonic() - max(alive, self._began[row]) > SILENT
-                if process.poll() is None and not silent:
-                    if ready:
-                        self._failed[row] = 0
-                    continue
-                if silent:
-                    process.kill()
-                    process.wait()
-                if not ready:  # it never came so far: the file may be damaged by now
-                    self._failed[row] += 1
-                    if self._stopping.wait(min(0.1 * 2 ** self._failed[row], 10)):
-                        break
-                print(f"easylearn: worker {row} ended ({process.returncode}) and is started anew", file=sys.stderr)
-                self._counters.set("restarts", self._counters.get("restarts", row) + 1, row)
-                self._processes[row] = self._spawn(row)
+            for row in range(self.workers):
+                self._look_after(row)
+            is_there = self._spare is not None and self._spare.poll() is None
+            if not is_there and time.monotonic() > self._spared + _LONGEST and self._are_ready:
+                self._spare, self._spared = self._waiting(), time.monotonic()
+
+    def _look_after(self, row: int) -> None:
+        process, now = self._processes[row], time.monotonic()
+        alive, ready = self._counters.get("alive", row), self._counters.get("ready", row)
+        silent = ready and now - max(alive, self._began[row]) > SILENT
+        if process.poll() is None and not silent:
+            if ready:
+                self._failed[row] = 0
+            return
+        if silent:
+            process.kill()
+            process.wait()
+        if row not in self._due:
+            if not ready:  # it never came so far: the file may be damaged by now
+                self._failed[row] += 1
+            self._due[row] = now + (min(0.1 * 2 ** self._failed[row], _LONGEST) if not ready else 0.0)
+        if now < self._due[row]:
+            return
+        del self._due[row]
+        print(f"easylearn: worker {row} ended ({process.returncode}) and is started anew", file=sys.stderr)
+        self._counters.set("restarts", self._counters.get("restarts", row) + 1, row)
+        self._processes[row] = self._spawn(row)
 
     def reload(self) -> None:
         """Let every worker read its files again."""
@@ -148,6 +187,9 @@ class Server:
     def stop(self) -> None:
         """End the workers: what they are asked now is answered, nothing new is taken."""
         self._stopping.set()
+        if self._spare is not None:
+            self._spare.kill()
+            self._spare.communicate()
         for process in self._processes:
             with suppress(ProcessLookupError):
                 process.terminate()

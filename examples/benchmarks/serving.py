@@ -42,7 +42,7 @@ import pandas as pd
 from PIL import Image
 
 import easylearn as el
-from easylearn.serve.load import Plan, Request, Result, measure
+from easylearn.serve.load import Plan, Request, Result, measured
 from easylearn.serve.opening import open_engine
 from easylearn.serve.refusals import Limits
 from easylearn.serve.workers import Server
@@ -100,6 +100,7 @@ def running(files: dict[str, Path], workers: int = 1, **how: Any) -> Iterator[Se
     watching = threading.Thread(target=server.watch)
     watching.start()
     try:
+        settle(server)
         yield server
     finally:
         server._stopping.set()
@@ -107,10 +108,20 @@ def running(files: dict[str, Path], workers: int = 1, **how: Any) -> Iterator[Se
         server.stop()
 
 
+def settle(server: Server) -> None:
+    """Wait until the spare worker has imported what it needs, which is no cost of requests."""
+    used, until = -1.0, time.monotonic() + 60
+    while time.monotonic() < until:
+        time.sleep(0.5)
+        before, used = used, cpu_of_one(server._spare.pid) if server._spare else -1.0
+        if used == before > 0:
+            return
+
+
 def ask(server: Server, requests: Sequence[Request], rate: float, seconds: float, path: str, token: str = "") -> Result:
     """Requests at a steady rate."""
     plan = Plan(f"http://127.0.0.1:{server.port}{path}", "", rate, seconds, token or None)
-    return asyncio.run(measure(plan, rate, requests))
+    return measured(plan, rate, requests)
 
 
 def saturation(server: Server, requests: Sequence[Request], seconds: float, path: str) -> float:

@@ -427,4 +427,5 @@ def test_serving() -> None:
         "max_items",
         "max_wait",
         "deadline",
+        "max_connections",
     ]

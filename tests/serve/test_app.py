@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import io
 import json
 import shutil
 import struct
 import threading
 import tracemalloc
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
+from PIL import Image
 from starlette.applications import Starlette
 
 from easylearn.errors import ArgumentError, WeightsError
 from easylearn.learning import Learner
 from easylearn.serve.app import Models, asgi
 from easylearn.serve.counters import Counters
-from easylearn.serve.guard import App
+from easylearn.serve.guard import Guard
 from easylearn.serve.refusals import Limits
 from tests.serve.asking import ask, ask_async, photo
 
@@ -29,7 +32,7 @@ ROW = {"a": 0.5, "b": "x", "c": 1.0}
 
 
 @pytest.fixture(scope="module")
-def app(files: Path) -> App:
+def app(files: Path) -> Guard:
     named = {name: files / f"{name}.onnx" for name in ("images", "table", "text", "ratings")}
     return asgi(
         {**named, "torch": files / "table.easylearn", "photos": files / "images.easylearn"}, limits=Limits(max_items=5)
@@ -46,7 +49,7 @@ def form(*parts: tuple[str, bytes]) -> bytes:
 FORM = "multipart/form-data; boundary=XX"
 
 
-def test_an_image_in_every_form(app: App, learners: Mapping[str, Learner]) -> None:
+def test_an_image_in_every_form(app: Guard, learners: Mapping[str, Learner]) -> None:
     data = photo(3)
     wanted = learners["images"].predict(data)
     coded = base64.b64encode(data).decode()
@@ -68,7 +71,7 @@ def test_an_image_in_every_form(app: App, learners: Mapping[str, Learner]) -> No
     assert ask(app, "/predict/photos", data, "image/jpeg").said["probs"] == wanted.to_dict()
 
 
-def test_rows_in_every_form(app: App, learners: Mapping[str, Learner]) -> None:
+def test_rows_in_every_form(app: Guard, learners: Mapping[str, Learner]) -> None:
     wanted = learners["table"].predict(ROW).to_dict()["y"]
     for path, exact in (("/predict/table", False), ("/predict/torch", True)):
         said = ask(app, path, ROW).said
@@ -86,7 +89,7 @@ def test_rows_in_every_form(app: App, learners: Mapping[str, Learner]) -> None:
     assert float(lines[1].split(",")[1]) == pytest.approx(wanted, abs=1e-5)
 
 
-def test_texts_in_every_form(app: App, learners: Mapping[str, Learner]) -> None:
+def test_texts_in_every_form(app: Guard, learners: Mapping[str, Learner]) -> None:
     text = "a bad film that was new"
     wanted = learners["text"].predict(text).to_dict()
     for body, kind in ((text.encode(), "text/plain"), (json.dumps(text).encode(), "application/json"),
@@ -129,7 +132,7 @@ def test_texts_in_every_form(app: App, learners: Mapping[str, Learner]) -> None:
     ],
 )  # fmt: skip
 def test_what_cannot_be_predicted_is_refused(
-    app: App, path: str, body: bytes, kind: str, status: int, named: str
+    app: Guard, path: str, body: bytes, kind: str, status: int, named: str
 ) -> None:
     answer = ask(app, path, body, kind)
     assert answer.status == status, answer.body
@@ -140,7 +143,7 @@ def test_what_cannot_be_predicted_is_refused(
         assert "Traceback" not in answer.said["error"]
 
 
-def test_routes(app: App, files: Path) -> None:
+def test_routes(app: Guard, files: Path) -> None:
     page = ask(app, "/", method="GET")
     assert b"<!doctype html>" in page.body
     assert page.headers["content-security-policy"].startswith("default-src 'self'")
@@ -193,7 +196,121 @@ def test_mounted_in_another_application_it_has_the_same_page_and_the_same_guard(
         assert ask(outer, path, method="GET").status == 401
 
 
-def test_odd_addresses_are_refused_in_words(app: App) -> None:
+def test_mounted_in_another_application_it_watches_its_files(files: Path, tmp_path: Path) -> None:
+    """Whoever mounts an application does not tell it that a loop begins."""
+    path = tmp_path / "model.onnx"
+    shutil.copy(files / "table.onnx", path)
+    models = Models({"m": path}, Limits())
+    outer, before = Starlette(), models.versions
+    outer.mount("/pets", asgi(models))
+
+    async def run() -> None:
+        assert (await ask_async(outer, "/pets/predict", json.dumps(ROW).encode())).status == 200
+        shutil.copy(files / "ratings.onnx", path)
+        for _ in range(200):
+            await asyncio.sleep(0.05)
+            if models.versions != before:
+                break
+        assert (await ask_async(outer, "/pets/predict", b'{"user": 1, "item": 2}')).status == 200
+
+    asyncio.run(run())
+    assert models.versions != before
+    assert ask(outer, "/pets/predict", {"user": 1, "item": 2}).status == 200  # in another loop
+
+
+def test_an_application_begins_and_ends_as_servers_ask_it_to(files: Path) -> None:
+    app, said = asgi(files / "table.onnx"), []
+
+    async def run() -> None:
+        coming = ["lifespan.startup", "lifespan.shutdown"]
+
+        async def receive() -> dict[str, str]:
+            return {"type": coming.pop(0)}
+
+        async def send(message: MutableMapping[str, Any]) -> None:
+            said.append((message["type"], len(asyncio.all_tasks())))
+
+        await app({"type": "lifespan"}, receive, send)
+        await asyncio.sleep(0)
+        assert len(asyncio.all_tasks()) == 1
+
+        async def close(message: MutableMapping[str, Any]) -> None:
+            said.append((message["type"], 0))
+
+        await app({"type": "websocket"}, receive, close)
+
+    asyncio.run(run())
+    assert said == [("lifespan.startup.complete", 3), ("lifespan.shutdown.complete", 3), ("websocket.close", 0)]
+
+
+def test_small_requests_are_answered_at_once_as_they_are_the_long_way(app: Guard) -> None:
+    for name, body, kind in (
+        ("table", json.dumps(ROW).encode(), "application/json"), ("text", b"a good film", "text/plain"),
+        ("ratings", b'{"user": 3, "item": 4}', "application/json; charset=utf-8"),
+    ):  # fmt: skip
+        headers = {b"host": b"127.0.0.1", b"content-type": kind.encode(), b"x-request-id": b"abc1"}
+        raw = app.at_once(f"/predict/{name}", headers, body, "1.2.3.4")
+        assert raw is not None
+        head, _, said = raw.partition(b"\r\n\r\n")
+        long = ask(app, f"/predict/{name}", body, kind, x_request_id="abc1")
+        assert said == long.body
+        lines = [line.split(": ", 1) for line in head.decode().split("\r\n")]
+        assert lines[0] == ["HTTP/1.1 200 OK"] and dict(lines[1:]) == long.headers  # type: ignore[arg-type]
+
+
+def test_what_is_not_small_or_not_right_goes_the_long_way(app: Guard, files: Path) -> None:
+    good = {b"host": b"127.0.0.1", b"content-type": b"application/json"}
+    row = json.dumps(ROW).encode()
+    for path, headers, body in (
+        ("/predict/table", good, json.dumps([ROW, ROW]).encode()), ("/predict/table", good, b"{"),
+        ("/predict/nix", good, row), ("/predict/table", {**good, b"host": b"evil.example"}, row),
+        ("/predict/table", {**good, b"origin": b"http://evil.example"}, row), ("/predict/table", good, b'{"a": 1}'),
+        ("/predict/images", {**good, b"content-type": b"image/jpeg"}, photo(1)), ("/predicted", good, row),
+        ("/predict/table/infer", good, row), ("/predict/", good, row), ("/model/table", good, row),
+        ("/predict/table", {**good, b"content-type": b"text/csv"}, b"a,b,c\n1,x,2"),
+    ):  # fmt: skip
+        assert app.at_once(path, headers, body, "") is None
+    locked = asgi(files / "table.onnx", token="a secret of some length")
+    assert locked.at_once("/predict", good, row, "") is None
+    said = locked.at_once("/predict", {**good, b"authorization": b"Bearer a secret of some length"}, row, "")
+    assert said is not None and said.startswith(b"HTTP/1.1 200")
+
+
+def test_a_process_that_is_late_refuses_at_once_the_short_way_too(files: Path) -> None:
+    models, counters = Models({"m": files / "table.onnx"}, Limits(max_wait=1.0)), Counters(None, 1)
+    app = asgi(models, counters=counters)
+    models.lag = 0.7
+    raw = app.at_once("/predict", {b"host": b"localhost"}, b"{}", "")
+    assert raw is not None and raw.startswith(b"HTTP/1.1 503 Service Unavailable\r\n") and b"retry-after: 1" in raw
+    assert counters.total("status 503") == 1
+
+
+def test_images_that_are_small_files_may_not_be_many_pixels_together(files: Path) -> None:
+    held = io.BytesIO()
+    Image.new("1", (1000, 1000)).save(held, "png")
+    blank = held.getvalue()
+    assert len(blank) < 2000
+    models = {"m": files / "images.onnx", "photos": files / "images.easylearn"}
+    app = asgi(models, limits=Limits(max_pixels=1e6))
+    for n, status in ((11, 413), (3, 200)):
+        files_of = form(*((f'name="f"; filename="{k}"', blank) for k in range(n)))
+        for name in models:
+            answer = ask(app, f"/predict/{name}", files_of, FORM)
+            assert answer.status == status, answer.body
+        coded = [base64.b64encode(blank).decode()] * n
+        items = {"inputs": [{"name": "items", "shape": [n], "datatype": "BYTES", "data": coded}]}
+        assert ask(app, "/v2/models/m/infer", items).status == status
+    assert "10,000,000 pixels" in ask(app, "/predict/m", json.dumps(coded * 11).encode()).said["error"]
+
+
+def test_an_image_that_is_no_base64_is_refused_alone(app: Guard) -> None:
+    good = {"image": base64.b64encode(photo(3)).decode()}
+    first, second, third = ask(app, "/predict/images", [good, {"image": "/etc/passwd"}, good]).said["predictions"]
+    assert first == third and set(first) == {"label", "probs"}
+    assert "paths" in second["error"]
+
+
+def test_odd_addresses_are_refused_in_words(app: Guard) -> None:
     assert ask(app, "/predict/table", ROW, origin="http://[x").status == 403
     assert ask(app, "/model/", method="GET").status == 404  # no redirect, which would be counted as a failure
 
@@ -273,7 +390,7 @@ def test_a_failure_of_ours_tells_callers_an_id_and_no_more(
     files: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     app = asgi(files / "table.onnx")
-    monkeypatch.setattr("easylearn.serve.app._json", lambda said: 1 / 0)
+    monkeypatch.setattr("easylearn.serve.app.in_json", lambda said: 1 / 0)
     answer = ask(app, body=ROW, x_request_id="abc123")
     assert answer.status == 500
     assert answer.said["id"] == "abc123"
@@ -281,7 +398,7 @@ def test_a_failure_of_ours_tells_callers_an_id_and_no_more(
     assert "ZeroDivisionError" in caplog.text
 
 
-def test_many_at_once_are_answered_each_with_its_own(app: App, learners: Mapping[str, Learner]) -> None:
+def test_many_at_once_are_answered_each_with_its_own(app: Guard, learners: Mapping[str, Learner]) -> None:
     rows = [{"a": i / 10, "b": "xyz"[i % 3], "c": -i / 20} for i in range(40)]
     photos = [photo(i) for i in range(8)]
 
@@ -310,7 +427,7 @@ TENSORS = {
 }
 
 
-def test_open_inference_takes_tensors_and_items(app: App, learners: Mapping[str, Learner]) -> None:
+def test_open_inference_takes_tensors_and_items(app: Guard, learners: Mapping[str, Learner]) -> None:
     said = ask(app, "/v2/models/table", method="GET").said
     assert [i["name"] for i in said["inputs"]] == ["items", "cats", "conts"]
     answer = ask(app, "/v2/models/table/infer", {**TENSORS, "id": "7"}).said
@@ -323,7 +440,7 @@ def test_open_inference_takes_tensors_and_items(app: App, learners: Mapping[str,
         assert found == pytest.approx(wanted, abs=1e-5)
 
 
-def test_open_inference_in_bytes(app: App, learners: Mapping[str, Learner]) -> None:
+def test_open_inference_in_bytes(app: Guard, learners: Mapping[str, Learner]) -> None:
     photos = [photo(1), photo(2, form="png")]
     held = b"".join(struct.pack("<I", len(p)) + p for p in photos)
     head = json.dumps({
@@ -362,13 +479,13 @@ def _changed(**how: object) -> dict[str, object]:
         ({"inputs": [{"name": "items", "shape": [1], "datatype": "BYTES", "data": ["\ud800"]}]}, "half"),
     ],
 )  # fmt: skip
-def test_open_inference_refuses_what_does_not_fit(app: App, given: dict, named: str) -> None:
+def test_open_inference_refuses_what_does_not_fit(app: Guard, given: dict, named: str) -> None:
     answer = ask(app, "/v2/models/table/infer", given)
     assert answer.status == 400, answer.body
     assert named in answer.said["error"]
 
 
-def test_open_inference_bytes_that_end_too_soon(app: App) -> None:
+def test_open_inference_bytes_that_end_too_soon(app: Guard) -> None:
     for held, named in ((b"\x09\x00\x00\x00abc", "3 are there"), (b"\x01\x00", "length")):
         head = json.dumps(
             {
@@ -386,7 +503,7 @@ def test_open_inference_bytes_that_end_too_soon(app: App) -> None:
     assert "tokens are numbers" in ask(app, "/v2/models/text/infer", tokens).said["error"]
 
 
-def test_what_a_small_body_would_swell_to_is_refused_at_once(app: App) -> None:
+def test_what_a_small_body_would_swell_to_is_refused_at_once(app: Guard) -> None:
     wide = ",".join(f"c{i}" for i in range(100_000)).encode()
     tracemalloc.start()
     short = ask(app, "/predict/table", wide + b"\n" + b"1\n" * 100_000, "text/csv")
@@ -400,7 +517,7 @@ def test_what_a_small_body_would_swell_to_is_refused_at_once(app: App) -> None:
 
 
 @pytest.mark.parametrize("shape", [[0, 3], [1, 0]])
-def test_no_tokens_end_no_process(app: App, shape: list[int]) -> None:
+def test_no_tokens_end_no_process(app: Guard, shape: list[int]) -> None:
     """ONNX Runtime's LSTM calls std::terminate on a batch of none."""
     said = [{"name": "tokens", "shape": shape, "datatype": "INT64", "data": []},
             {"name": "lengths", "shape": shape[:1], "datatype": "INT64", "data": [1] * shape[0]}]  # fmt: skip
@@ -408,7 +525,7 @@ def test_no_tokens_end_no_process(app: App, shape: list[int]) -> None:
     assert answer.status == 400 and "empty" in answer.said["error"]
 
 
-def test_open_inference_holds_tensors_to_the_limit_and_names_what_is_damaged(app: App) -> None:
+def test_open_inference_holds_tensors_to_the_limit_and_names_what_is_damaged(app: Guard) -> None:
     cats, conts = TENSORS["inputs"]
     many = [{**cats, "shape": [6, 1], "data": [2] * 6}, {**conts, "shape": [6, 2], "data": [0.5] * 12}]
     assert ask(app, "/v2/models/table/infer", {"inputs": many}).status == 413  # the application takes 5

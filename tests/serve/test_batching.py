@@ -20,8 +20,8 @@ from easylearn.serve.refusals import Limits, RefusedError
 class Slow(Engine):
     """Gives each number itself. A batch takes `fixed` seconds and `each` for each item."""
 
-    def __init__(self, fixed: float, each: float) -> None:
-        super().__init__(Path("x"), "v", {"kind": "regression", "names": ["y"]}, "table", None)
+    def __init__(self, fixed: float, each: float, items: str = "table") -> None:
+        super().__init__(Path("x"), "v", {"kind": "regression", "names": ["y"]}, items, Limits(), None)
         self.fixed, self.each = fixed, each
         self.seen: list[list[Any]] = []
         self.threads: set[int] = set()
@@ -39,7 +39,7 @@ class Slow(Engine):
         time.sleep(self.fixed + self.each * len(prepared))
         if "poison" in prepared:
             raise RuntimeError("no")
-        return np.array([[float(p)] for p in prepared])
+        return np.array([[float(len(p)) if isinstance(p, str) else float(p)] for p in prepared])
 
     def run_inputs(self, given: Any) -> Any:
         raise NotImplementedError
@@ -122,3 +122,73 @@ def test_no_item_that_cannot_be_prepared_keeps_others_waiting() -> None:
 
     first, worse, second = asyncio.run(run())
     assert (first.tolist(), worse.status, second.tolist()) == ([1.0], 500, [2.0])
+
+
+def test_small_gains_add_up_to_a_size() -> None:
+    """Of 24, 22, 21, 20.5 ms each doubling gains less than a tenth, and all together a seventh."""
+    assert Batcher(Slow(0.004, 0.02), Limits(max_wait=5)).size >= 4
+    assert Batcher(Slow(0.004, 0.02), Limits(max_wait=0.1)).size <= 2  # no batch takes longer than others may wait
+
+
+def test_a_long_request_is_refused_where_others_are_before_it() -> None:
+    batcher = made(Slow(0.0, 0.02), max_wait=0.1)
+    batcher.admit(1000)  # alone it is taken, or it never could be
+
+    async def run() -> list[int]:
+        futures = [batcher.put(k) for k in range(2)]
+        batcher.admit(1)
+        batcher.admit(3)
+        refused = []
+        for n in (10, 1000):
+            with pytest.raises(RefusedError, match="before your last") as caught:
+                batcher.admit(n)
+            refused.append(caught.value.status)
+        await asyncio.gather(*futures)
+        return refused
+
+    assert asyncio.run(run()) == [503, 503]
+
+
+def test_only_what_is_quick_is_run_in_the_loop() -> None:
+    """How quick a model is was measured with a short text; a long one would keep all others waiting."""
+    engine = Slow(0.0, 1e-4, "text")
+    batcher = made(engine)
+    loop = threading.get_ident()
+    engine.threads.clear()
+    assert batcher.at_once("a short text").tolist() == [12.0]  # type: ignore[union-attr]
+    assert engine.threads == {loop}
+    long, engine.threads = "a long text" * 1000, set()
+    assert batcher.at_once(long) is None and not engine.seen[1:]
+
+    async def run() -> Any:
+        return await batcher.put(long)
+
+    assert asyncio.run(run()).tolist() == [11_000.0] and loop not in engine.threads
+    batcher.seconds = 1.0  # other programs had the processor
+    assert batcher.at_once("a short text") is not None
+    images = made(Slow(0.0, 1e-4, "images"))
+    assert images.at_once(5) is None  # how much is in an image its size does not tell
+
+
+def test_what_was_no_item_fails_alone() -> None:
+    batcher = made(Slow(0.005, 0.0))
+    wrong = RefusedError(422, "no base64")
+
+    async def run() -> list[Any]:
+        return await asyncio.gather(*map(batcher.put, (1, wrong, 2)))
+
+    first, second, third = asyncio.run(run())
+    assert (first.tolist(), second, third.tolist()) == ([1.0], wrong, [2.0])
+
+
+def test_counts_change_in_the_loop_alone() -> None:
+    """The service reads them and sets them to zero there; a thread that added to them would bring some back."""
+    batcher = made(Slow(0.01, 0.0))
+    batcher._compute([1, 2])
+    assert (batcher.items, batcher.batches, batcher.busy) == (0, 0, 0.0)
+
+    async def run() -> None:
+        await asyncio.gather(*map(batcher.put, range(5)))
+
+    asyncio.run(run())
+    assert batcher.items == 5 and batcher.batches >= 1 and batcher.busy >= 0.01

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import argparse
 import json
+import shlex
+import shutil
 import sys
 from pathlib import Path
 
@@ -11,6 +14,7 @@ import easylearn as el
 from easylearn.cli import main
 from easylearn.errors import WeightsError
 from easylearn.serve.build import build
+from easylearn.serve.command import add_commands
 from easylearn.serve.opening import open_engine
 from easylearn.serve.refusals import Limits
 from easylearn.texts.tokenize import SubwordTokenizer
@@ -38,10 +42,25 @@ def test_the_dockerfile_has_commands_that_parse(files: Path, tmp_path: Path) -> 
         for line in (tmp_path / "service" / "Dockerfile").read_text().splitlines()
         if line[0] != "#" and line[:3] != "RUN"
     )
-    assert json.loads(lines["CMD"])[:3] == ["easylearn-runtime", "serve", "table.onnx"]
+    assert json.loads(lines["CMD"])[:3] == ["easylearn-runtime", "serve", "./table.onnx"]
     check = json.loads(lines["HEALTHCHECK"].removeprefix("CMD "))
     compile(check[2], "health", "exec")
     assert lines["USER"] == "app"
+
+
+@pytest.mark.parametrize("name", ["it's.onnx", 'a "b".onnx', "x=y.onnx", "-v.onnx", "a b.onnx"])
+def test_odd_names_of_models_are_quoted(files: Path, tmp_path: Path, name: str) -> None:
+    shutil.copyfile(files / "table.onnx", tmp_path / name)
+    said = build(tmp_path / name, tmp_path / "My Service")
+    line = next(x for x in (tmp_path / "My Service" / "Dockerfile").read_text().splitlines() if x.startswith("CMD "))
+    words = json.loads(line.removeprefix("CMD "))
+    assert words[2] == f"./{name}"
+    parsed = argparse.ArgumentParser()
+    add_commands(parsed.add_subparsers())
+    assert parsed.parse_args(words[1:]).models == [f"./{name}"]
+    asked = shlex.split(said)
+    assert asked[:5] == ["docker", "build", "-t", "my-service", str(tmp_path / "My Service")]
+    assert asked[-1] == "my-service"
 
 
 @pytest.mark.parametrize(("kind", "needs"), [("word", "easylearn-runtime"), ("bpe", "easylearn-runtime[subwords]")])

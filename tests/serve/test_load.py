@@ -108,6 +108,11 @@ def test_items_are_found_by_their_names(tmp_path: Path) -> None:
         requests_of(str(tmp_path / "d.zip"))
     with pytest.raises(DataError, match=r"absent\.csv"):
         requests_of(str(tmp_path / "absent.csv"))
+    for held, named in ((b"a,b\n1,\xff\n", "UTF-8"), (b'a\n1\n"2', "after line 2"), (b"a\n1,2\n", "row 2")):
+        (tmp_path / "c.csv").write_bytes(held)
+        with pytest.raises(DataError, match=named) as caught:
+            requests_of(str(tmp_path))
+        assert "c.csv" in str(caught.value)
     with pytest.raises(ArgumentError, match="http://"):
         Plan("https://h", "x", 1, 1)
 
@@ -131,3 +136,42 @@ def test_what_is_no_answer_is_counted() -> None:
             return await measure(plan, 20, [("text/plain", b"a")])
 
     assert dict(asyncio.run(run()).statuses) == {"IndexError": 2}
+
+
+def test_answers_are_read_also_where_requests_leave_late() -> None:
+    """Nothing that is asked faster than it can be answered may open a connection for each request."""
+    opened = 0
+
+    class Answering(asyncio.Protocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            nonlocal opened
+            opened += 1
+            self.transport = transport
+
+        def data_received(self, data: bytes) -> None:
+            self.transport.write(OK)  # type: ignore[attr-defined]
+
+    async def go() -> Result:
+        server = await asyncio.get_running_loop().create_server(Answering, "127.0.0.1", 0)
+        plan = Plan(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", "x", 1e6, 0.002)
+        result = await measure(plan, 1e6, [ROW])
+        server.close()
+        return result
+
+    assert dict(asyncio.run(go()).statuses) == {"200": 2000} and opened < 1000
+
+
+def test_a_server_that_is_full_before_it_is_asked_is_counted() -> None:
+    async def go() -> Result:
+        async def full(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(b"HTTP/1.1 503 Full\r\nconnection: close\r\ncontent-length: 0\r\n\r\n")
+            writer.close()
+
+        server = await asyncio.start_server(full, "127.0.0.1", 0)
+        plan = Plan(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", "x", 50, 0.1)
+        result = await measure(plan, 50, [ROW])
+        server.close()
+        return result
+
+    statuses = asyncio.run(go()).statuses
+    assert statuses.total() == 5 and set(statuses) <= {"503", "ConnectionResetError", "BrokenPipeError"}

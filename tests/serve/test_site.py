@@ -251,3 +251,37 @@ def test_what_a_page_cannot_do_is_refused(files: Path, runtime: Path, tmp_path: 
     learn.export(tmp_path / "two.onnx", format="onnx")
     with pytest.raises(WeightsError, match="one text box"):
         write_site(tmp_path / "two.onnx", tmp_path / "site", runtime)
+
+
+@needs_node
+def test_answers_keep_the_order_of_the_names(tmp_path: Path) -> None:
+    """An object of JavaScript puts names that are numbers first, and in their own order."""
+    for name in ("local.js", "prepare.js"):
+        shutil.copyfile(HERE / name, tmp_path / name)
+    (tmp_path / "package.json").write_text('{"type": "module"}')
+    (tmp_path / "ort.js").write_text(
+        "export const env = { wasm: {} }; export class Tensor {}\n"
+        "const run = async () => ({ p: { data: globalThis.probs } });\n"
+        "export const InferenceSession = { create: async () => ({ inputNames: [], outputNames: ['p'], run }) };"
+    )
+    (tmp_path / "run.js").write_text(
+        "globalThis.document = { baseURI: 'http://x/' };\n"
+        "const said = [];\n"
+        "for (const [kind, names, probs] of JSON.parse(process.argv[2])) {\n"
+        "  const about = { items: 'table', prepare: { cats: [], conts: [] }, task: { kind, names } };\n"
+        "  globalThis.fetch = async () => ({ ok: true, json: async () => about });\n"
+        "  globalThis.probs = Float64Array.from(probs.map((p) => p ?? NaN));\n"
+        "  const { backend } = await import('./local.js');\n"
+        "  await backend.about();\n"
+        "  said.push((await backend.predict({})).label);\n"
+        "}\n"
+        "process.stdout.write(JSON.stringify(said));"
+    )
+    given = [
+        ("regression", ["10", "b", "2"], [1.5, 2.5, 3.5]), ("regression", ["10"], [1.5]),
+        ("single_label", ["10", "2"], [0.75, 0.25]), ("multi_label", ["10", "2", "1"], [0.75, 0.25, 0.5]),
+        ("regression", ["a", "1"], [None, 2.0]),
+    ]  # fmt: skip
+    done = subprocess.run(["node", tmp_path / "run.js", json.dumps(given)], capture_output=True, text=True, timeout=60)
+    assert not done.returncode, done.stderr
+    assert json.loads(done.stdout) == [[1.5, 2.5, 3.5], 1.5, "10", ["10", "1"], [None, 2.0]]

@@ -8,6 +8,8 @@ import os
 import shutil
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 import urllib.request
@@ -19,11 +21,13 @@ import pytest
 from easylearn.cli import main
 from easylearn.errors import ArgumentError, StateError
 from easylearn.serve.command import token_of
+from easylearn.serve.counters import Counters
 from easylearn.serve.load import Plan, Result, measure, page, requests_of
 from easylearn.serve.refusals import Limits
-from easylearn.serve.worker import listening
-from easylearn.serve.workers import Server, new_token
+from easylearn.serve.worker import _look_around, listening
+from easylearn.serve.workers import _BOOT, Server, new_token
 
+ROOT = Path(__file__).parents[2]
 ROW = {"a": 0.5, "b": "x", "c": 1.0}
 
 
@@ -65,10 +69,11 @@ def server(model: Path) -> Iterator[Server]:
 @pytest.mark.slow
 def test_a_worker_that_dies_is_started_anew(server: Server) -> None:
     before = post(server.port)
-    victim = server._processes[0].pid
+    until(lambda: server._spare is not None)
+    victim, spare = server._processes[0].pid, server._spare
     os.kill(victim, signal.SIGKILL)
     until(lambda: server._processes[0].pid != victim and server._counters.get("ready", 0))
-    assert server._counters.total("restarts") == 1
+    assert server._counters.total("restarts") == 1 and server._processes[0] is spare
     for _ in range(10):
         assert post(server.port) == before
 
@@ -141,6 +146,57 @@ def test_a_model_that_cannot_be_served_ends_the_command(tmp_path: Path, capfd: p
     assert "cannot be opened" in capfd.readouterr().err
 
 
+def test_files_of_onnx_are_served_without_torch(files: Path) -> None:
+    look = "print('torch' in sys.modules, 'onnxruntime' in sys.modules, file=sys.stderr)"
+    code = _BOOT.replace("sys.exit(", f"import_module(name + '.serve.worker').preload(False)\n{look}\nsys.exit(")
+    words = [sys.executable, "-c", code, "easylearn", str(ROOT / "easylearn"), "no"]
+    done = subprocess.run(words, input="", capture_output=True, text=True, cwd=ROOT, timeout=60)
+    assert (done.returncode, done.stderr.split()) == (0, ["False", "True"]), done.stderr
+
+
+def test_a_worker_ends_whose_parent_ended_before_it_could_ask() -> None:
+    class Started:
+        started, should_exit = True, False
+
+    server = Started()
+    asyncio.run(asyncio.wait_for(_look_around(os.getppid() + 1, server, Counters(None, 1)), 5))
+    assert server.should_exit
+
+
+class Dead:
+    """A process that ended."""
+
+    pid, returncode = 1, 1
+
+    def poll(self) -> int:
+        return 1
+
+
+def test_a_worker_that_fails_again_keeps_nobody_waiting(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = Server({"m": files / "table.onnx"}, workers=2)
+    server._counters = Counters(None, 2)
+    server._processes = [Dead(), Dead()]  # type: ignore[list-item]
+    server._failed = [9, 0]
+    started: list[int] = []
+
+    def spawn(row: int) -> Dead:
+        started.append(row)
+        return Dead()
+
+    monkeypatch.setattr(server, "_spawn", spawn)
+    began = time.monotonic()
+    server._look_after(0)  # it failed nine times, and waits ten seconds
+    server._look_after(1)
+    assert time.monotonic() - began < 1 and started == []
+    until(lambda: (server._look_after(0), server._look_after(1), started)[2], 5)
+    assert started == [1] and server._counters.total("restarts") == 1
+    server._counters.set("alive", time.monotonic(), 0)
+    server._counters.set("ready", 1, 0)  # one that was ready is started at once
+    del server._due[0]
+    server._look_after(0)
+    assert started == [1, 0]
+
+
 def test_a_port_that_is_taken_is_told(files: Path) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
@@ -172,7 +228,8 @@ def test_what_a_command_line_says_is_checked(files: Path, tmp_path: Path, capsys
     table = str(files / "table.onnx")
     for given, named in (
         (["serve", table, "--max-body", "ten"], "10MB"), (["serve", table, table], "two models"),
-        (["serve", table, "--max-wait", "0s"], "1s"), (["load", "example.org", table], "http://"),
+        (["serve", table, "--max-wait", "0s"], "1s"), (["serve", table, "--max-items", "0"], "max_items"),
+        (["serve", table, "--max-pixels", "nan"], "max_pixels"), (["load", "example.org", table], "http://"),
         (["load", "http://127.0.0.1:1", str(tmp_path)], "no image"),
         (["load", "http://127.0.0.1:1", table, "--rate", "0"], "rate"),
         (["build", str(tmp_path / "x.onnx"), "--out", str(tmp_path / "o")], "cannot be read"),

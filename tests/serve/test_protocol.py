@@ -1,0 +1,194 @@
+"""Connections: the short way answers as the long one, in order; times, a number, and a client that does not read."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import pytest
+
+uvicorn = pytest.importorskip("uvicorn")
+pytest.importorskip("httptools")
+
+from uvicorn.server import ServerState  # noqa: E402
+
+from easylearn.serve import protocol as module  # noqa: E402
+from easylearn.serve.protocol import protocol  # noqa: E402
+from easylearn.serve.refusals import Limits  # noqa: E402
+
+Client = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+HEAD = "POST /predict{} HTTP/1.1\r\nhost: h\r\ncontent-length: {}\r\n{}\r\n"
+
+
+def request(body: bytes, path: str = "", more: str = "") -> bytes:
+    return HEAD.format(path, len(body), more).encode() + body
+
+
+def short(path: str, headers: Mapping[bytes, bytes], body: bytes, client: str) -> bytes | None:
+    """Answers all but what says "long"."""
+    said = b"short " + body
+    return None if body.startswith(b"long") else b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%s" % (len(said), said)
+
+
+async def long(scope: Any, receive: Any, send: Any) -> None:
+    body, more = b"", True
+    while more:
+        message = await receive()
+        body, more = body + message.get("body", b""), message.get("more_body", False)
+    said = b"long " + body
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(said))]})
+    await send({"type": "http.response.body", "body": said})
+
+
+def served(
+    act: Callable[[Callable[[], Awaitable[Client]], ServerState], Awaitable[None]], at_once: Any = short, **how: Any
+) -> None:
+    """Run some clients against a server of this process."""
+
+    async def run() -> None:
+        config = uvicorn.Config(long, http=protocol(Limits(**how), at_once), lifespan="off", ws="none", log_config=None)
+        config.load()
+        state, loop = ServerState(), asyncio.get_running_loop()
+        made = lambda: config.http_protocol_class(config=config, server_state=state, app_state={})  # noqa: E731
+        server = await loop.create_server(made, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        writers: list[asyncio.StreamWriter] = []
+
+        async def connect() -> Client:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writers.append(writer)
+            return reader, writer
+
+        await asyncio.wait_for(act(connect, state), 20)
+        for writer in writers:
+            writer.transport.abort()
+        server.close()
+        await asyncio.sleep(0.01)
+
+    asyncio.run(run())
+
+
+async def answers(reader: asyncio.StreamReader, n: int) -> list[bytes]:
+    found = []
+    for _ in range(n):
+        head = await reader.readuntil(b"\r\n\r\n")
+        found.append(await reader.readexactly(int(head.lower().partition(b"content-length: ")[2].split()[0])))
+    return found
+
+
+def test_answers_come_in_the_order_of_requests_whichever_way_they_go() -> None:
+    async def act(connect: Any, state: ServerState) -> None:
+        reader, writer = await connect()
+        bodies = [b"a", b"long b", b"c", b"long d", b"long e", b"f"]
+        writer.write(b"".join(map(request, bodies)))
+        # What comes while a long one is under way waits behind it, the long way.
+        assert await answers(reader, 6) == [b"short a", *(b"long " + body for body in bodies[1:])]
+        writer.write(request(b"g"))  # later on the same connection
+        assert await answers(reader, 1) == [b"short g"]
+
+    served(act)
+
+
+def test_bodies_may_come_in_pieces() -> None:
+    async def act(connect: Any, state: ServerState) -> None:
+        reader, writer = await connect()
+        for body in (b"abcdef", b"long abcdef", b"x" * 20_000):
+            given = request(body)
+            for piece in (given[:30], given[30:-4], given[-4:-1], given[-1:]):
+                writer.write(piece)
+                await asyncio.sleep(0.01)
+            way = b"short " if body == b"abcdef" else b"long "
+            assert await answers(reader, 1) == [way + body]
+
+    served(act)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        request(b"a", "?x=1"), request(b"a", "/%41"), request(b"a", more="connection: close\r\n"),
+        request(b"a").replace(b"1.1", b"1.0"), request(b"a").replace(b"/predict", b"/v2"),
+        request(b"a").replace(b"POST", b"PUT"), request(b"a", more="expect: 100-continue\r\n"),
+        b"POST /predict HTTP/1.1\r\nhost: h\r\ntransfer-encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n",
+    ],
+)  # fmt: skip
+def test_what_is_out_of_the_ordinary_goes_the_long_way(given: bytes) -> None:
+    async def act(connect: Any, state: ServerState) -> None:
+        reader, writer = await connect()
+        writer.write(given)
+        head = await reader.readuntil(b"\r\n\r\n")
+        if b" 100 " in head:
+            head = await reader.readuntil(b"\r\n\r\n")
+        assert await reader.readexactly(6) == b"long a"
+
+    served(act)
+
+
+@pytest.mark.parametrize("begun", [b"", b"POST /pre", request(b"abc")[:-1], request(b"long abc")[:-8]])
+def test_a_request_has_a_time_to_come(begun: bytes) -> None:
+    async def act(connect: Any, state: ServerState) -> None:
+        reader, writer = await connect()
+        for _ in range(3):  # the time is that of a request, not of the connection
+            writer.write(request(b"a"))
+            assert await answers(reader, 1) == [b"short a"]
+            await asyncio.sleep(0.2)
+        if begun:
+            writer.write(begun)
+        assert (await reader.read(100)).startswith(b"HTTP/1.1 408" if begun else b"")
+        assert reader.at_eof() or await reader.read() == b"" or begun
+
+    before, module.KEPT = module.KEPT, 0.6
+    try:
+        served(act, deadline=0.5)
+    finally:
+        module.KEPT = before
+
+
+def test_one_connection_too_many_is_told_so() -> None:
+    async def act(connect: Any, state: ServerState) -> None:
+        some = [await connect() for _ in range(3)]
+        some[0][1].write(request(b"a"))
+        assert await answers(some[0][0], 1) == [b"short a"]
+        reader, _ = await connect()
+        assert (await reader.read()).startswith(b"HTTP/1.1 503")
+        some[1][1].close()
+        await asyncio.sleep(0.05)
+        reader, writer = await connect()
+        writer.write(request(b"b"))
+        assert await answers(reader, 1) == [b"short b"]
+
+    served(act, max_connections=3)
+
+
+def test_a_client_that_reads_no_answers_is_read_no_further() -> None:
+    seen = 0
+
+    def count(*given: Any) -> bytes:
+        nonlocal seen
+        seen += 1
+        return b"HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\n" + b"x" * 100_000
+
+    async def act(connect: Any, state: ServerState) -> None:
+        _, writer = await connect()
+        writer.transport.pause_reading()  # type: ignore[attr-defined]
+        for _ in range(2000):
+            writer.write(request(b"a"))
+        await asyncio.sleep(0.5)
+        assert seen < 200  # else 200 MB of answers would be held
+
+    served(act, count)
+
+
+def test_half_a_body_is_answered_by_a_server_that_ends() -> None:
+    async def act(connect: Any, state: ServerState) -> None:
+        reader, writer = await connect()
+        writer.write(request(b"abc")[:-1])
+        await asyncio.sleep(0.05)
+        for connection in list(state.connections):
+            connection.shutdown()
+        writer.write(b"c")
+        head = await reader.readuntil(b"\r\n\r\n")
+        assert b"connection: close" in head and await reader.read() == b"long abc"
+
+    served(act)
