@@ -19,7 +19,9 @@ from .data.preprocess import Preprocessor
 from .errors import ArgumentError, WeightsError
 from .files import StrPath
 from .learning import Learner
+from .nn import history as _history  # noqa: F401 - registers what builds the models of recommenders
 from .options import strict
+from .recommenders.preprocess import HistoryPreprocessor
 from .tabular.preprocess import TablePreprocessor
 from .task import Task
 from .texts.preprocess import StreamPreprocessor, TextPreprocessor
@@ -32,7 +34,14 @@ MOST_ITEMS = 2**20  # in a batch that a file may ask for
 
 _KINDS: Mapping[str, type[Preprocessor]] = {
     kind.kind: kind
-    for kind in (ImagePreprocessor, TablePreprocessor, TextPreprocessor, StreamPreprocessor, TensorPreprocessor)
+    for kind in (
+        ImagePreprocessor,
+        TablePreprocessor,
+        TextPreprocessor,
+        StreamPreprocessor,
+        TensorPreprocessor,
+        HistoryPreprocessor,
+    )
 }
 """The kinds of items that a file may name."""
 

@@ -187,6 +187,9 @@ def _validation(
     if len(report) > CLASSES and "f1" in report:
         title = f"The {CLASSES} of {len(report)} classes with the lowest F1"
         report = report.sort_values("f1", kind="stable").head(CLASSES)
+    if len(report) > CLASSES and "recommended" in report:
+        title = f"The {CLASSES} of {len(report)} items that are recommended most"
+        report = report.sort_values("recommended", ascending=False, kind="stable").head(CLASSES)
     tables: list[Piece] = [f"<div><h3>{title}</h3>{frame(report, task.noun)}</div>"]
     if beside is not None:
         more = f"<p>{html.escape(beside.left_out)}</p>" if beside.left_out else ""

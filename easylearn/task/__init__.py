@@ -8,6 +8,7 @@ from .exclusive import ExclusiveTask, SingleLabel, single_label
 from .multi_label import MultiLabel, multi_label
 from .next_token import NO_TARGET, NextToken, next_token
 from .predictions import Prediction, Predictions, average_predictions
+from .ranking import Ranking, ranking
 from .regression import Regression, Scale, regression
 from .thresholds import choose_threshold
 
@@ -20,6 +21,7 @@ __all__ = [
     "NextToken",
     "Prediction",
     "Predictions",
+    "Ranking",
     "Regression",
     "Scale",
     "SingleLabel",
@@ -28,6 +30,7 @@ __all__ = [
     "choose_threshold",
     "multi_label",
     "next_token",
+    "ranking",
     "regression",
     "single_label",
 ]
