@@ -145,7 +145,7 @@ def _parts(learn: Any) -> tuple[HistoryPreprocessor, HistoryEncoder]:
 
 
 def _number(preprocessor: HistoryPreprocessor, item: Any) -> int:
-    (code,) = preprocessor.codes([item])
+    (code,) = preprocessor.reader.codes([item])
     if code < 0:
         raise ArgumentError(
             f"there is no item {item!r} that can be recommended. {did_you_mean(str(item), preprocessor.items)}"

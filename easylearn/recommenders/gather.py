@@ -206,6 +206,11 @@ def _split(people: list[str], names: list[str], pairs: _Pairs, min_item: int, li
         all_of, here = pairs.side == side, kept.side == side
         if not all_of.any():
             continue
+        if not here.any():
+            raise DataError(
+                f"{name} split: of the {int(all_of.sum()):,} pairs that are held out each is of an item that fewer "
+                f"than {min_item} persons took in training, so nothing of it can be recommended"
+            )
         lost = int(all_of.sum() - here.sum())
         if lost and side != TRAIN:
             notes.append(

@@ -79,6 +79,11 @@ def ratings(folder: Path) -> Data[Any]:
     return el.CollabData.from_df(frame.assign(rating=np.arange(N) % 4 / 2), "user", "item", "rating", batch_size=4)
 
 
+def interactions(folder: Path) -> Data[Any]:
+    frame = pd.DataFrame({"who": [f"u{i % 5}" for i in range(40)], "what": [f"i{i * i % 7}" for i in range(40)]})
+    return el.InteractionData.from_df(frame, "who", "what", valid=0.4, batch_size=2)
+
+
 def documents(folder: Path) -> Data[Any]:
     return el.TextData.from_df(texts(), batch_size=4, min_freq=1, progress=False, test=texts(3).drop(columns="label"))
 
@@ -99,7 +104,7 @@ def loaders(folder: Path) -> Data[Any]:
 
 KINDS: dict[str, Callable[[Path], Data[Any]]] = {
     kind.__name__: kind
-    for kind in (images, arrays, tabular, streamed, ratings, documents, stream_of_text, tensors, loaders)
+    for kind in (images, arrays, tabular, streamed, ratings, interactions, documents, stream_of_text, tensors, loaders)
 }
 ONE: dict[str, Callable[[Path], Any]] = {
     "images": lambda folder: folder / "test" / "cats" / "0.png",
@@ -107,6 +112,7 @@ ONE: dict[str, Callable[[Path], Any]] = {
     "tabular": lambda folder: {"shop": "01", "size": 0.5},
     "streamed": lambda folder: {"shop": "01", "size": 0.5},
     "ratings": lambda folder: {"user": "u1", "item": 2},
+    "interactions": lambda folder: ["i1", "i4"],
     "documents": lambda folder: "a good film",
     "tensors": lambda folder: torch.zeros(3),
 }
