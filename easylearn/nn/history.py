@@ -17,8 +17,8 @@ from .registry import register
 class HistoryEncoder(nn.Module):
     """A person's history to one vector, and that to a score for each item (the denoising autoencoder of 1802.05814).
 
-    A person is what they took, so that nothing is kept of persons, and a new one needs no training. In training half of
-    a history is left out; in evaluation what is in it gets a score that no list shows.
+    A person is what they took, so that nothing is kept of persons, and a new one needs no training. In training a share
+    of a history is left out; in evaluation what is in it gets a score that no list shows.
 
     Args:
         n_items: how many items there are.

@@ -17,7 +17,6 @@ import argparse
 import json
 import time
 from collections.abc import Callable, Mapping
-from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -33,7 +32,8 @@ from easylearn.learning import Learner
 
 LR, EPOCHS = 3e-3, 60
 TUNING = (10, 11)
-Ranker = Callable[[Any, Any], Any]
+Ranker = Callable[[Any, Any, Any], Any]
+"""From who took what in training, the histories of those asked for, and which persons of training they are, scores."""
 
 
 def movielens(file: Path, seed: int, by_time: bool) -> InteractionData:
@@ -55,28 +55,31 @@ def made_up(seed: int) -> InteractionData:
     return InteractionData.from_df(pd.DataFrame({"who": who, "what": what}), "who", "what", valid=0.25, seed=seed)
 
 
-def popular(train: Any, known: Any) -> Any:
+def popular(train: Any, known: Any, persons: Any) -> Any:
     return np.tile(np.asarray(train.sum(0), np.float32), (known.shape[0], 1))
 
 
 def of_implicit(make: Callable[..., Any], **how: Any) -> Ranker:
-    def rank(train: Any, known: Any) -> Any:
+    def rank(train: Any, known: Any, persons: Any) -> Any:
         model = make(num_threads=1, random_state=0, **how)
         model.fit(train, show_progress=False)
-        persons = np.flatnonzero(np.diff(train.indptr))[: known.shape[0]]
         return model.user_factors[persons] @ model.item_factors.T
 
     return rank
+
+
+def of_histories(fn: Callable[..., Any], **how: Any) -> Ranker:
+    return lambda train, known, persons: fn(train, known, **how)
 
 
 def methods() -> dict[str, list[Ranker]]:
     """Each method, and the settings that are tried where it is tuned."""
     found: dict[str, list[Ranker]] = {
         "most popular": [popular],
-        "item neighbours": [neighbours],
-        "item neighbours, tuned": [partial(neighbours, k=k) for k in (10, 20, 50, 100, 200)],
-        "EASE": [ease],
-        "EASE, tuned": [partial(ease, penalty=p) for p in (30.0, 100.0, 200.0, 300.0, 500.0)],
+        "item neighbours": [of_histories(neighbours)],
+        "item neighbours, tuned": [of_histories(neighbours, k=k) for k in (10, 20, 50, 100, 200)],
+        "EASE": [of_histories(ease)],
+        "EASE, tuned": [of_histories(ease, penalty=p) for p in (30.0, 100.0, 200.0, 300.0, 500.0)],
     }
     if find_spec("implicit") is None:
         return found
@@ -108,8 +111,10 @@ def scored(data: InteractionData, scores: Any) -> dict[str, float]:
 
 def measure(data: InteractionData, rank: Ranker) -> dict[str, float]:
     train, known = (taken(data.plain_inputs(split)) for split in ("train", "valid"))  # type: ignore[arg-type]
+    number = {name: i for i, name in enumerate(data.ids("train"))}
+    persons = np.array([number[name] for name in data.ids("valid")])
     begin = time.process_time()
-    scores = rank(train, known)
+    scores = rank(train, known, persons)
     seconds = time.process_time() - begin
     return {**scored(data, scores), "seconds": seconds}
 
@@ -159,7 +164,8 @@ def run(make: Callable[[int], InteractionData], seeds: range, epochs: int, tunin
 
 def show(name: str, found: Mapping[str, Any]) -> None:
     print(
-        f"\n## {name}: {found['data']}\n\n| method | recall@10 | nDCG@10 | coverage@10 | CPU seconds |\n|---|---|---|---|---|"
+        f"\n## {name}: {found['data']}\n\n| method | recall@10 | nDCG@10 | coverage@10 | CPU seconds |\n"
+        "|---|---|---|---|---|"
     )
     for method, rows in found["rows"].items():
         cells = []
