@@ -56,7 +56,8 @@ class InteractionOptions:
 
     def __post_init__(self) -> None:
         check_split(self.seed)
-        if self.like is not None and not isinstance(self.like.preprocessor, HistoryPreprocessor):
+        like = self.like
+        if like is not None and not (isinstance(like, Data) and isinstance(like.preprocessor, HistoryPreprocessor)):
             raise ArgumentError(f"like= takes InteractionData, such as learn.data, got {type(self.like).__name__}")
 
 

@@ -52,9 +52,10 @@ class HistoryPreprocessor(Preprocessor):
 
         if isinstance(given, pd.DataFrame):
             return self._of_frame(given)
-        given = list(given) if isinstance(given, pd.Series | pd.Index) else given
+        given = listed(_as_list(given))
+        given = list(map(_as_list, given)) if isinstance(given, list) else given
         single = is_history(given)
-        many = [given] if single else listed(given)
+        many = [given] if single else given
         if not isinstance(many, list) or not many:
             hint = "that of somebody who took nothing yet is [[]]" if isinstance(many, list) else "write [name]"
             raise DataError(
@@ -111,3 +112,10 @@ class HistoryPreprocessor(Preprocessor):
     def runtime_inputs(self, inputs: Sequence[Tensor]) -> RuntimeInputs:
         """See `Preprocessor.runtime_inputs`: log(1 + weight) of each item that a person took, 0 elsewhere."""
         return RuntimeInputs((HISTORY,), ({0: "batch"},))
+
+
+def _as_list(given: Any) -> Any:
+    """A column of names as a list; anything else as it is."""
+    import pandas as pd
+
+    return list(given) if isinstance(given, pd.Series | pd.Index) else given

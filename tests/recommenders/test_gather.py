@@ -117,7 +117,7 @@ def test_rare_items_are_left_out_after_the_split_and_told() -> None:
     common = {(p, i) for p, i in pairs(whole, "valid", True) if not i.startswith("rare")}
     assert pairs(fewer, "valid", True) == common  # the same pairs are held out, whatever is left out
     mask = (df.what == "rare").to_numpy()
-    told = data_of(df, valid=mask | (df.day == 0), min_item=2).notes()
+    told = data_of(df, valid=mask | (df.day == 0).to_numpy(), min_item=2).notes()
     assert len(told) == 1 and "1 of" in told[0] and "fewer than 2 persons" in told[0]
 
 
@@ -136,7 +136,7 @@ def test_the_order_of_rows_does_not_matter() -> None:
     [
         ({"user": "whom"}, "no column 'whom'.*'who'"),
         ({"item": "who"}, "different columns"),
-        ({"weight": "what"}, "weight column"),
+        ({"weight": "word"}, "weight column 'word'"),
         ({"weight": "bad"}, "row 3 of column 'bad' has -1"),
         ({"user": "gap"}, "1 rows have no user.*row 2 of column 'gap'"),
         ({"valid": "last"}, "time="),
@@ -152,7 +152,7 @@ def test_the_order_of_rows_does_not_matter() -> None:
     ],
 )
 def test_what_is_wrong_is_named(change: dict[str, Any], message: str) -> None:
-    df = plays().assign(bad=1.0, gap=1)
+    df = plays().assign(bad=1.0, gap=1, word="much")
     df.loc[3, "bad"] = -1
     df["gap"] = df.gap.astype(object)
     df.loc[2, "gap"] = None
