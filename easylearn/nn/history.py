@@ -13,6 +13,35 @@ from .groups import LayerGroup
 from .registry import register
 
 
+class HistorySum(nn.Module):
+    """A linear layer over histories of length 1, in which training leaves out a share of what was taken.
+
+    Of thousands of items a person took some dozens: on a CPU, training adds up their rows alone, which takes a third of
+    the time of a product of matrices (128 persons, 2,828 items, 128 factors).
+
+    Args:
+        n_items, n_factors, drop: see `HistoryEncoder`.
+    """
+
+    def __init__(self, n_items: int, n_factors: int, drop: float) -> None:
+        super().__init__()
+        bound = n_items**-0.5  # as torch begins a linear layer
+        self.weight = nn.Parameter(torch.empty(n_items, n_factors).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.empty(n_factors).uniform_(-bound, bound))
+        self.drop = Dropout(drop)
+
+    def forward(self, history: Tensor) -> Tensor:
+        """Sums (b, n_factors) of histories (b, n_items)."""
+        if not self.training or history.device.type != "cpu":
+            return self.drop(F.normalize(history)) @ self.weight + self.bias
+        person, item = history.nonzero(as_tuple=True)
+        much = self.drop(F.normalize(history)[person, item])
+        starts = torch.bincount(person, minlength=len(history)).cumsum(0).roll(1)
+        starts[:1] = 0
+        total = F.embedding_bag(item, self.weight, starts, mode="sum", per_sample_weights=much.to(self.weight.dtype))
+        return total + self.bias
+
+
 @register("easylearn.history_encoder")
 class HistoryEncoder(nn.Module):
     """A person's history to one vector, and that to a score for each item (the denoising autoencoder of 1802.05814).
@@ -35,8 +64,7 @@ class HistoryEncoder(nn.Module):
     def __init__(self, n_items: int, n_factors: int = 128, drop: float = 0.5, seed: int = 0) -> None:
         super().__init__()
         with keyed.scoped_rng(seed, "history"):
-            self.drop = Dropout(drop)
-            self.encoder = nn.Linear(n_items, n_factors)
+            self.encoder = HistorySum(n_items, n_factors, drop)
             self.decoder = nn.Linear(n_factors, n_items)
 
     def forward(self, history: Tensor) -> Tensor:
@@ -46,7 +74,7 @@ class HistoryEncoder(nn.Module):
 
     def person(self, history: Tensor) -> Tensor:
         """The vectors of persons, (b, n_factors)."""
-        return torch.tanh(self.encoder(self.drop(F.normalize(history))))
+        return torch.tanh(self.encoder(history))
 
     def vectors(self) -> Tensor:
         """The vectors of the items, (n_items, n_factors)."""

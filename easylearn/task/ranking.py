@@ -22,8 +22,8 @@ class Ranking(Task):
     """Which of many items each person takes next: a softmax over all of them, recall, nDCG and coverage of short lists.
 
     Targets have a number for each item: above 0 where it is wanted, 0 where it is not, below 0 where it is left out,
-    since the person has it already. The loss of a person is minus the mean logarithm of the probabilities of what is
-    wanted, weighted by the targets (the multinomial likelihood, arXiv 1802.05814).
+    since the person has it already. The loss of a person is minus the sum of the logarithms of the probabilities of
+    what is wanted, times the targets (the multinomial likelihood, arXiv 1802.05814): who took much counts much.
 
     Args:
         names, metrics, loss_fn: see `Task`.
@@ -47,7 +47,7 @@ class Ranking(Task):
     def own_item_losses(self, logits: Tensor, target: Tensor) -> Tensor:
         wanted = target.clamp_min(0).to(logits.dtype)
         log = logits.masked_fill(target < 0, LEFT_OUT).log_softmax(-1)
-        return -(log * wanted).sum(-1) / wanted.sum(-1).clamp_min(1e-12)
+        return -(log * wanted).sum(-1)
 
     def accumulator(self, device: torch.device | None = None) -> Accumulator:
         """See `Task.accumulator`: a list needs the order of the items alone, and no probabilities."""
