@@ -193,7 +193,7 @@ class InteractionData(Data[PeopleSplit]):
         return PlainInputs(words=(known.items, known.starts, self.task.n_out))
 
     def taken(self, person: str) -> dict[str, float]:
-        """All that a person took, by item, with its weight, also what is held out.
+        """All that a `person` took, by item, with its weight, also what is held out.
 
         Raises:
             ArgumentError: there is no such person.
