@@ -42,6 +42,10 @@ from .nn.body_head import BodyHead
 from .nn.groups import LayerGroup
 from .nn.heads import pooled_head
 from .nn.registry import register
+from .ranked import coverage_at, ndcg_at, recall_at
+from .recommenders.ask import against, item_vectors, plot_items, recommend, similar
+from .recommenders.data import InteractionData
+from .recommenders.learner import recommender
 from .schedules import Schedule
 from .tabular.collab import CollabData, collab_learner
 from .tabular.data import TabularData
@@ -58,6 +62,7 @@ from .task import (
     choose_threshold,
     multi_label,
     next_token,
+    ranking,
     regression,
     single_label,
 )
@@ -105,20 +110,21 @@ __all__ = [
     "ActivationPenalty", "ArgumentError", "Batch", "Blend", "Blur", "BodyHead", "Callback", "CollabData", "Crossed",
     "CutMix", "Data", "DataError", "Dihedral", "Drops", "EarlyStopping", "EasyLearnError", "EasyLearnWarning",
     "EntityEmbedder", "Erase", "ExclusiveTask", "Flip", "Folds", "Found", "Hue", "Image2ImageData", "ImageData",
-    "Interpretation", "KeepBest", "LayerGroup", "Learner", "Light", "Loader", "LoaderData", "MLflow", "MaskData",
-    "Metric", "MixUp", "Pause", "Perspective", "Prediction", "Predictions", "Predictor", "Prune", "RandAugment",
-    "RandomResizedCrop", "RateByLength", "Record", "ReduceLROnPlateau", "Reproduction", "Rotate", "Run", "Runs",
-    "SampledSoftmax", "Saturation", "SaveBest", "SaveCycles", "SaveError", "Schedule", "Shift", "SingleDevice",
+    "InteractionData", "Interpretation", "KeepBest", "LayerGroup", "Learner", "Light", "Loader", "LoaderData", "MLflow",
+    "MaskData", "Metric", "MixUp", "Pause", "Perspective", "Prediction", "Predictions", "Predictor", "Prune",
+    "RandAugment", "RandomResizedCrop", "RateByLength", "Record", "ReduceLROnPlateau", "Reproduction", "Rotate", "Run",
+    "Runs", "SampledSoftmax", "Saturation", "SaveBest", "SaveCycles", "SaveError", "Schedule", "Shift", "SingleDevice",
     "StateError", "Strategy", "SubwordTokenizer", "TabularData", "Task", "TensorBoard", "TensorData", "TextBody",
     "TextData", "TextLMData", "Track", "TrackedRun", "Transform", "TrivialAugment", "Vocab", "WandB", "WeightAverage",
-    "WeightsError", "WordTokenizer", "Zoom", "accuracy", "adamw", "add_datepart", "arch_names", "audit",
-    "average_predictions", "blend", "choose_threshold", "collab_learner", "compare", "contrast", "cross_fit", "dice",
-    "elapsed_since", "embeddings", "error_rate", "f1", "f_beta", "folds", "generate", "get_arch", "grad_cam",
-    "image2image_learner", "interval", "language_model_learner", "launch", "load_encoder", "load_learner",
-    "load_predictor", "losses", "mae", "make_image", "mean_iou", "metrics", "multi_label", "next_token", "occlusion",
-    "partial_dependence", "permutation_importance", "perplexity", "pixel_accuracy", "plot_confusion", "plot_embeddings",
-    "plot_grad_cam", "plot_worst", "pooled_head", "pseudo_label", "register", "regression", "reproduce", "rmse",
-    "rmspe", "roc_auc", "rolling_windows", "save_encoder", "schedules", "search", "segmentation_learner",
-    "segmentation_model", "sgd", "single_label", "snapshots", "spread", "submit", "tabular_learner",
-    "text_classifier_learner", "top_k", "tune_thresholds", "versus", "vision_learner", "vision_model",
+    "WeightsError", "WordTokenizer", "Zoom", "accuracy", "adamw", "add_datepart", "against", "arch_names", "audit",
+    "average_predictions", "blend", "choose_threshold", "collab_learner", "compare", "contrast", "coverage_at",
+    "cross_fit", "dice", "elapsed_since", "embeddings", "error_rate", "f1", "f_beta", "folds", "generate", "get_arch",
+    "grad_cam", "image2image_learner", "interval", "item_vectors", "language_model_learner", "launch", "load_encoder",
+    "load_learner", "load_predictor", "losses", "mae", "make_image", "mean_iou", "metrics", "multi_label", "ndcg_at",
+    "next_token", "occlusion", "partial_dependence", "permutation_importance", "perplexity", "pixel_accuracy",
+    "plot_confusion", "plot_embeddings", "plot_grad_cam", "plot_items", "plot_worst", "pooled_head", "pseudo_label",
+    "ranking", "recall_at", "recommend", "recommender", "register", "regression", "reproduce", "rmse", "rmspe",
+    "roc_auc", "rolling_windows", "save_encoder", "schedules", "search", "segmentation_learner", "segmentation_model",
+    "sgd", "similar", "single_label", "snapshots", "spread", "submit", "tabular_learner", "text_classifier_learner",
+    "top_k", "tune_thresholds", "versus", "vision_learner", "vision_model",
 ]  # fmt: skip

@@ -19,7 +19,9 @@ from .data.preprocess import Preprocessor
 from .errors import ArgumentError, WeightsError
 from .files import StrPath
 from .learning import Learner
+from .nn import history as _history  # noqa: F401 - registers what builds the models of recommenders
 from .options import strict
+from .recommenders.preprocess import HistoryPreprocessor
 from .tabular.preprocess import TablePreprocessor
 from .task import Task
 from .texts.preprocess import StreamPreprocessor, TextPreprocessor
@@ -46,6 +48,7 @@ _KINDS: Mapping[str, type[Preprocessor]] = {
         TextPreprocessor,
         StreamPreprocessor,
         TensorPreprocessor,
+        HistoryPreprocessor,
     )
 }
 """The kinds of items that a file may name."""

@@ -48,6 +48,14 @@ def ratings() -> pd.DataFrame:
     return pd.DataFrame({"userId": who, "title": [f"Film {k}" for k in film], "rating": stars.round(1)})
 
 
+def plays() -> pd.DataFrame:
+    """How often 80 people heard 8 of 30 artists each; half of them keep to the first 15."""
+    random = np.random.default_rng(0)
+    heard = np.concatenate([random.permutation(15)[:8] + 15 * (k % 2) for k in range(80)])
+    people, times = np.repeat(np.arange(80), 8), random.integers(1, 99, 640)
+    return pd.DataFrame({"user": people, "name": [f"Artist {k}" for k in heard], "plays": times})
+
+
 def sales(columns: list[str]) -> pd.DataFrame:
     """200 days of 12 shops; `columns` are noise, but for the promotion."""
     random = np.random.default_rng(0)

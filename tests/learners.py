@@ -61,6 +61,12 @@ def ratings(**how: Any) -> Learner:
     return el.collab_learner(el.CollabData.from_df(frame, "user", "item", "rating", batch_size=4), **how)
 
 
+def histories(**how: Any) -> Learner:
+    r = np.random.default_rng(0)
+    frame = pd.DataFrame({"who": r.integers(0, 20, 160), "what": [f"i{i}" for i in r.integers(0, 9, 160)]})
+    return el.recommender(el.InteractionData.from_df(frame, "who", "what", batch_size=4), 6, **how)
+
+
 def texts(**how: Any) -> Learner:
     frame = pd.DataFrame({"text": TEXTS * 2, "label": LABELS * 2})
     data = el.TextData.from_df(frame, "text", "label", batch_size=4, min_freq=1, progress=False)
@@ -74,5 +80,5 @@ def language(**how: Any) -> Learner:
     return el.language_model_learner(data, emb_size=6, n_hidden=8, n_layers=1, **how)
 
 
-KINDS: list[MakeLearner] = [tensors, images, tables, ratings, texts, language]
+KINDS: list[MakeLearner] = [tensors, images, tables, ratings, histories, texts, language]
 ITEMS = [make for make in KINDS if make is not language]

@@ -24,6 +24,7 @@ from ..train.checkpoints.context import RunContext
 from ..train.precompute import FeatureStore
 from ..train.predict import evaluate, gather, score
 from ..train.record import Record
+from . import rankers
 from .interpret import Interpretation
 from .page import number
 
@@ -219,6 +220,8 @@ def _references(
     The names of those that cost more than the `most` seconds and epochs are left out.
     """
     task, (seconds, epochs) = run.task, most
+    if task.is_ranking:
+        yield from _rankings(run, split, seconds, left_out)
     if task.of_pixels or not (task.is_exclusive or task.is_multi or task.predicts_numbers):
         return
     answers = _answers(task, target)
@@ -234,6 +237,19 @@ def _references(
             warnings.simplefilter("ignore")  # of a solver that stops before its end
             said = torch.from_numpy(fit(task, few, other, answers[rows]))
         yield name, said if task.predicts_numbers else task.outputs_for(said.clamp(1e-7, 1 - 1e-7))
+
+
+def _rankings(run: RunContext, split: SplitName, seconds: float, left_out: list[str]) -> Iterator[tuple[str, Tensor]]:
+    """The scores of simple recommenders, of those that cost at most so many seconds and fit into memory."""
+    plain = run.data.plain_inputs("train"), run.data.plain_inputs(split)
+    if plain[0] is None or plain[1] is None:
+        return
+    train, known = map(rankers.taken, plain)
+    for name, rank, *cost in rankers.RANKERS:
+        if train.shape[1] > rankers.MOST_ITEMS or rankers.seconds(*train.shape, *cost) > seconds:
+            left_out.append(name)
+        else:
+            yield name, torch.from_numpy(rank(train, known))
 
 
 def _candidates(

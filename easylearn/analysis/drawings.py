@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
 from torch import Tensor
 
 from ..data.bunch import Data, SplitName
-from ..errors import ArgumentError, DataError, short
+from ..errors import ArgumentError, DataError, did_you_mean, short
 from ..task import Predictions, Task
 from .plots import grid, new_figure
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MOST_NAMED = 40  # classes that can still be told apart along an axis
+MOST_LABELS = 60  # of a plane of vectors that can still be read
 MOST_POINTS = 5000  # of a scatter plot; more make a blot
 MOST_DRAWN = 4  # predicted numbers that get a row of drawings
 _IMAGE, _WORDS = (2.5, 3.0, 3), (3.3, 2.7, 2)  # inches across and down for one item, and items in a row
@@ -114,6 +116,34 @@ def draw_numbers(names: Sequence[str], predicted: Tensor, true: Tensor, is_log: 
         right.hist(errors.numpy(), bins=min(40, max(len(errors) // 4, 5)), color="0.6")
         right.axvline(0, color="0.2", linewidth=1)
         right.set(xlabel="predicted minus actual", ylabel="items")
+    return figure
+
+
+def draw_vectors(vectors: pd.DataFrame, name: str, levels: Sequence[Any] | None = None) -> Figure:
+    """Draw `vectors`, a row for each category of `name`, in the plane that keeps most of their variance.
+
+    Names are written at `levels`; None writes them all, or every n-th where there are too many to read.
+    """
+    n, width = vectors.shape
+    if n < 3 or width < 2:
+        raise ArgumentError(f"{name!r} has {n} categories in {width} dimensions; a plane needs 3 in 2")
+    values = vectors.to_numpy(np.float64)
+    left, strength, _ = np.linalg.svd(values - values.mean(0), full_matrices=False)
+    places = left[:, :2] * strength[:2]
+    share = strength**2 / max(float((strength**2).sum()), 1e-30)
+    figure = new_figure(7.2, 5.4)
+    axes = figure.add_subplot()
+    axes.scatter(places[:, 0], places[:, 1], s=12)
+    known = list(vectors.index)
+    for level in known[:: -(-n // MOST_LABELS)] if levels is None else levels:
+        if level not in known:
+            raise ArgumentError(f"{name!r} has no category {level!r}. {did_you_mean(str(level), map(str, known))}")
+        x, y = places[known.index(level)].tolist()
+        axes.annotate(
+            short(str(level), 40), (x, y), xytext=(3, 3), textcoords="offset points", fontsize=8, parse_math=False
+        )
+    axes.set(title=f"Embedding of {name}", ylabel=f"second component ({share[1]:.0%})")
+    axes.set_xlabel(f"first component ({share[0]:.0%} of the variance)")
     return figure
 
 

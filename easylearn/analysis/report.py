@@ -175,7 +175,7 @@ def _validation(
         return ["<p>There is no validation split.</p>"]
     if found is None:
         return ["<p>A language model has no items whose losses could be compared; its scores are at the top.</p>"]
-    task, report = found.task, found.report()
+    task = found.task
     drawings: list[Piece] = []
     if task.predicts_numbers and not task.of_pixels:
         drawings.append(drawing(found.plot_predictions(), "Predicted and actual"))
@@ -183,11 +183,7 @@ def _validation(
         drawings.append(drawing(found.plot_confusion(), "What was taken for what"))
     if task.is_exclusive or task.is_multi:
         drawings.append(drawing(found.plot_calibration(), "Whether probabilities mean what they say"))
-    title = f"By {task.noun}"
-    if len(report) > CLASSES and "f1" in report:
-        title = f"The {CLASSES} of {len(report)} classes with the lowest F1"
-        report = report.sort_values("f1", kind="stable").head(CLASSES)
-    tables: list[Piece] = [f"<div><h3>{title}</h3>{frame(report, task.noun)}</div>"]
+    tables = [_by_name(found)]
     if beside is not None:
         more = f"<p>{html.escape(beside.left_out)}</p>" if beside.left_out else ""
         tables.insert(0, f"<div><h3>What it must beat</h3>{frame(beside.to_frame(), 'model')}{more}</div>")
@@ -197,6 +193,16 @@ def _validation(
         if len(pairs):
             tables.append(f"<div><h3>Most confused{more}</h3>{frame(pairs.head(PAIRS))}</div>")
     return [*_figures(drawings), *_figures(tables)]
+
+
+def _by_name(found: Interpretation) -> Piece:
+    """How good the model is for each of the names, or, of many, for those that most is to be learnt of."""
+    title, report = f"By {found.task.noun}", found.report()
+    for column, told in (("f1", "classes with the lowest F1"), ("recommended", "items that are recommended most")):
+        if len(report) > CLASSES and column in report:
+            title = f"The {CLASSES} of {len(report)} {told}"
+            report = report.sort_values(column, ascending=column == "f1", kind="stable").head(CLASSES)
+    return f"<div><h3>{title}</h3>{frame(report, found.task.noun)}</div>"
 
 
 def _figures(pieces: Sequence[Piece], kind: str = "figures") -> list[Piece]:

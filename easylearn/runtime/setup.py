@@ -17,6 +17,7 @@ MODULES = {
     "analysis": ["page"],
     "artefact": ["check_items"],
     "data": ["claims", "levels", "values"],
+    "recommenders": ["reading"],
     "serve": [p.stem for p in sorted((HOUSE / "serve").glob("*.py")) if p.stem not in ("__init__", "torch_engine")],
     "tabular": ["fitted", "reports"],
     "texts": ["store", "tokenize", "vocab", "words"],

@@ -33,7 +33,7 @@ class Engine(ABC):
         path: the model file.
         version: the digest of the file.
         task: what is predicted: its `kind`, its `names`, and what else belongs to the kind.
-        items: what an item is: "images", "table" or "text".
+        items: what an item is: "images", "table", "text" or "histories".
         limits: of what a request may cost.
         stored: what the model gave for items of no meaning where it was exported, see `artefact.self_check`.
     """
@@ -48,7 +48,7 @@ class Engine(ABC):
 
     @abstractmethod
     def prepare(self, item: Any) -> Any:
-        """What `run` takes of one item: the bytes of an image, a row as a dictionary, or a text.
+        """What `run` takes of one item: the bytes of an image, a row as a dictionary, a text, or a history.
 
         Raises:
             RefusedError: it is none, or damaged.
@@ -116,6 +116,10 @@ class Engine(ABC):
     def answer(self, probs: Floats) -> dict[str, Any]:
         """What is said of one item: its label and each probability, or each number, by name."""
         kind = self.task.get("kind")
+        if kind == "ranking":  # a list, and not a number for each of thousands of items
+            first = np.argsort(-probs, kind="stable")[: int(self.task.get("k", 10))]
+            values = {self.names[i]: float(probs[i]) for i in first if 0 < probs[i] < math.inf}
+            return {"label": list(values), "probs": values}
         said = (p if abs(p) < math.inf else None for p in probs.tolist())  # JSON has no word for others
         values = dict(zip(self.names, said, strict=True))
         if kind in _EXCLUSIVE:
@@ -175,6 +179,10 @@ class OnnxEngine(Engine):
             return lambda data: {"pixels": pixels(_bytes(data))}
         if self.items == "table":
             return RowReader(self._about)
+        if self.items == "histories":
+            from .persons import PersonReader
+
+            return PersonReader(self.names)
         from .sentences import TextReader
 
         return TextReader(self._about)
@@ -275,6 +283,6 @@ def _bytes(item: Any) -> bytes:
 
 def _kind_of_items(about: Mapping[str, Any]) -> str:
     found = about.get("kind") or ("images" if "size" in about else "table" if "cat_names" in about else "text")
-    if found not in ("images", "table", "text"):
-        raise WeightsError(f"the file is about {found!r}; images, tables and texts are served")
+    if found not in ("images", "table", "text", "histories"):
+        raise WeightsError(f"the file is about {found!r}; images, tables, texts and histories are served")
     return str(found)

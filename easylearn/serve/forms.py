@@ -30,7 +30,7 @@ def asked(kind: str, content_type: str, body: bytes, limits: Limits) -> Asked:
     """The items in the body of a request.
 
     Args:
-        kind: of items: "images", "table" or "text".
+        kind: of items: "images", "table", "text" or "histories".
         content_type: what the caller calls the body.
         body: as it came.
         limits: of how many items there may be.
@@ -43,11 +43,11 @@ def asked(kind: str, content_type: str, body: bytes, limits: Limits) -> Asked:
         raise RefusedError(400, "the body is empty: send an image, JSON, a text or a csv")
     if sort == "application/json" or sort.endswith("+json"):
         found = _of_json(kind, parse_json(body), limits)
-    elif sort == "multipart/form-data":
+    elif sort == "multipart/form-data" and kind != "histories":
         found = _of_form(kind, boundary, body, limits)
     elif kind == "images" and (sort.startswith("image/") or sort == "application/octet-stream"):
         found = Asked([body], single=True)
-    elif sort == "text/csv" and kind != "images":
+    elif sort == "text/csv" and kind not in ("images", "histories"):
         found = _of_csv(_decoded(body), limits)
     elif kind == "text" and (sort == "text/plain" or sort == "application/octet-stream"):
         found = Asked([_decoded(body)], single=True)
@@ -71,6 +71,7 @@ _TAKEN = {
     "images": 'send the file itself as image/jpeg, a form with files, or JSON {"image": base64}',
     "table": "send JSON, an object for a row or a list of them, or text/csv",
     "text": "send text/plain, JSON, a text or a list of them, or text/csv",
+    "histories": 'send JSON, {"history": [names]} for a person or a list of them',
 }
 
 

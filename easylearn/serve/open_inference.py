@@ -215,7 +215,7 @@ def _item(engine: Engine, held: bytes) -> Any:
             except binascii.Error as error:
                 raise RefusedError(400, f"an item is no base64: {error}") from error
         return held
-    if engine.items == "table":
+    if engine.items in ("table", "histories"):
         return parse_json(held)
     try:
         return held.decode()

@@ -110,6 +110,10 @@ const forms = {
     });
     return grid;
   },
+  histories() {
+    return make("label", {}, make("span", { textContent: "What somebody took, one name on each line" }),
+      make("textarea", { name: "history", required: true, placeholder: about.task.names.slice(0, 3).join("\n") }));
+  },
   text() {
     return make("label", {}, make("span", { textContent: "Text" }), make("textarea", { name: "text", required: true }));
   },
@@ -119,6 +123,7 @@ const item = () => {
   if (about.items === "images") return file;
   const fields = Object.fromEntries(new FormData($("form")));
   if (about.items === "text") return fields.text;
+  if (about.items === "histories") return { history: fields.history.split("\n").map((n) => n.trim()).filter(Boolean) };
   return Object.fromEntries(about.form.map((c) => [c.name, fields[c.name] === "" ? null : fields[c.name]]));
 };
 
@@ -156,6 +161,7 @@ const send = async () => {
 
 const curl = () => {
   const how = { images: "-H 'Content-Type: image/jpeg' --data-binary @photo.jpg", text: "-H 'Content-Type: text/plain' -d 'a text'" };
+  if (about.items === "histories") how.histories = `-H 'Content-Type: application/json' -d '${JSON.stringify({ history: about.task.names.slice(0, 2) }).replaceAll("'", "'\\''")}'`;
   const row = () => JSON.stringify(Object.fromEntries(about.form.map((c) => [c.name, c.categories ? c.categories[0] ?? null : c.usual])));
   const token = sessionStorage.getItem("token") ? '-H "Authorization: Bearer $TOKEN" ' : "";
   return `curl ${new URL(at("predict"), document.baseURI)} ${token}${how[about.items] || `-H 'Content-Type: application/json' -d '${row().replaceAll("'", "'\\''")}'`}`;

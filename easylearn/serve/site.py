@@ -74,6 +74,8 @@ def _recipe(engine: OnnxEngine) -> dict[str, Any]:
     if engine.items == "table":
         cats = [{"name": c.name, "levels": [str(v) for v in c.levels]} for c in RowReader(about).cats]
         return {"cats": cats, "conts": processor["conts"]}
+    if engine.items == "histories":
+        raise WeightsError(f"{engine.path} recommends by histories, and a page without a server has no form for them")
     if not processor or (isinstance(about.get("columns"), list) and len(about["columns"]) > 1):
         raise WeightsError(
             f"{engine.path} reads several columns of texts, or splits them by a function; a page has one text box"

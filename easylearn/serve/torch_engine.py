@@ -14,7 +14,9 @@ from ..errors import DataError
 from .engine import Engine, Floats
 from .refusals import Limits, RefusedError
 
-_TAKEN: Mapping[str, tuple[type, ...]] = {"images": (bytes,), "table": (Mapping,), "text": (str, Mapping)}
+_TAKEN: Mapping[str, tuple[type, ...]] = {
+    "images": (bytes,), "table": (Mapping,), "text": (str, Mapping), "histories": (list, Mapping)
+}  # fmt: skip
 
 
 class TorchEngine(Engine):
@@ -37,7 +39,7 @@ class TorchEngine(Engine):
             self._predictor = replace(self._predictor, preprocessor=smaller)
         kind = preprocessor.kind
         if kind not in _TAKEN:
-            raise RefusedError(500, f"{path} is about {kind!r}; images, tables and texts are served")
+            raise RefusedError(500, f"{path} is about {kind!r}; images, tables, texts and histories are served")
         version = hashlib.sha256(path.read_bytes()).hexdigest()
         self._columns = preprocessor.columns if isinstance(preprocessor, TextPreprocessor) else None
         check = self._predictor.info.get("check")
@@ -73,6 +75,8 @@ class TorchEngine(Engine):
         return probs
 
     def sample(self) -> Any:
+        if self.items == "histories":
+            return {}
         if self.items == "images":
             import io
 

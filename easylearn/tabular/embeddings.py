@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ..analysis.plots import new_figure
+from ..analysis.drawings import draw_vectors
 from ..data.targets import TargetOptions, TaskName, read_targets
 from ..errors import ArgumentError, StateError, did_you_mean
 from ..learning import Learner
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FEWEST_STEPS = 200  # in which an `EntityEmbedder` trains
-MOST_LABELS = 60  # that can still be read in a figure
 
 
 def embeddings(learn: Learner, name: str) -> pd.DataFrame:
@@ -60,26 +59,7 @@ def plot_embeddings(learn: Learner, name: str, levels: Sequence[Any] | None = No
         levels: those to write names at; None writes them all, or every n-th where there are too many to read.
 
     """
-    frame = embeddings(learn, name).iloc[N_SPECIAL:]
-    n, width = frame.shape
-    if n < 3 or width < 2:
-        raise ArgumentError(f"{name!r} has {n} categories in {width} dimensions; a plane needs 3 in 2")
-    values = frame.to_numpy(np.float64)
-    left, strength, _ = np.linalg.svd(values - values.mean(0), full_matrices=False)
-    places = left[:, :2] * strength[:2]
-    share = strength**2 / max(float((strength**2).sum()), 1e-30)
-    figure = new_figure(7.2, 5.4)
-    axes = figure.add_subplot()
-    axes.scatter(places[:, 0], places[:, 1], s=12)
-    known = list(frame.index)
-    for level in known[:: -(-n // MOST_LABELS)] if levels is None else levels:
-        if level not in known:
-            raise ArgumentError(f"{name!r} has no category {level!r}. {did_you_mean(str(level), map(str, known))}")
-        x, y = places[known.index(level)].tolist()
-        axes.annotate(str(level), (x, y), xytext=(3, 3), textcoords="offset points", fontsize=8)
-    axes.set(title=f"Embedding of {name}", ylabel=f"second component ({share[1]:.0%})")
-    axes.set_xlabel(f"first component ({share[0]:.0%} of the variance)")
-    return figure
+    return draw_vectors(embeddings(learn, name).iloc[N_SPECIAL:], name, levels)
 
 
 def _of_tables(learn: Learner) -> tuple[TableProcessor, TableModel | DotProduct]:

@@ -13,6 +13,7 @@ from .mask_predictions import MaskPrediction, MaskPredictions
 from .multi_label import MultiLabel, multi_label
 from .next_token import NO_TARGET, NextToken, next_token
 from .predictions import Prediction, Predictions, average_predictions
+from .ranking import Ranking, ranking
 from .regression import Regression, Scale, regression
 from .choose_threshold import choose_threshold
 
@@ -33,6 +34,7 @@ __all__ = [
     "NextToken",
     "Prediction",
     "Predictions",
+    "Ranking",
     "Regression",
     "Scale",
     "SingleLabel",
@@ -43,6 +45,7 @@ __all__ = [
     "masks",
     "multi_label",
     "next_token",
+    "ranking",
     "regression",
     "single_label",
 ]

@@ -38,10 +38,10 @@ _KINDS: dict[str, type[Task]] = {}
 class Task(ABC):
     """One kind of prediction, over one list of classes or of target names.
 
-    Make one with `single_label`, `multi_label`, `regression` or `next_token`. A kind of your own is a subclass that
-    names its `kind` and fills in the abstract methods; `ExclusiveTask` has most of them for classes, and an example.
-    Its settings are fields of a frozen dataclass with defaults (words, numbers, tuples of numbers); they are written to
-    files and read again by themselves.
+    Make one with `single_label`, `multi_label`, `regression`, `ranking` or `next_token`. A kind of your own is a
+    subclass that names its `kind` and fills in the abstract methods; `ExclusiveTask` has most of them for classes, and
+    an example. Its settings are fields of a frozen dataclass with defaults (words, numbers, tuples of numbers); they
+    are written to files and read again by themselves.
 
     Args:
         names: the classes, the names of the predicted numbers, or the tokens of the vocabulary.
@@ -55,6 +55,7 @@ class Task(ABC):
         is_multi: each item has any number of the classes.
         predicts_numbers: the names are of numbers, and there are no classes.
         of_pixels: targets are maps of the images' size, (h, w) or (c, h, w).
+        is_ranking: each item wants some of many names, and is given a short list of them.
         is_streamed: predictions are too many to be kept: one number per token and word of the vocabulary.
         instead: what to look at where an item has not exactly one class.
         lowest: targets must be above it.
@@ -69,6 +70,7 @@ class Task(ABC):
     is_multi: ClassVar[bool] = False
     predicts_numbers: ClassVar[bool] = False
     of_pixels: ClassVar[bool] = False
+    is_ranking: ClassVar[bool] = False
     is_streamed: ClassVar[bool] = False
     instead: ClassVar[str] = "they have none here: use top_losses()"
     prediction: ClassVar[type[Any] | None] = None

@@ -90,6 +90,11 @@ def ratings(folder: Path) -> Data[Any]:
     return el.CollabData.from_df(frame.assign(rating=np.arange(N) % 4 / 2), "user", "item", "rating", batch_size=4)
 
 
+def interactions(folder: Path) -> Data[Any]:
+    frame = pd.DataFrame({"who": [f"u{i % 5}" for i in range(40)], "what": [f"i{i * i % 7}" for i in range(40)]})
+    return el.InteractionData.from_df(frame, "who", "what", valid=0.4, batch_size=2)
+
+
 def documents(folder: Path) -> Data[Any]:
     return el.TextData.from_df(texts(), batch_size=4, min_freq=1, progress=False, test=texts(3).drop(columns="label"))
 
@@ -118,6 +123,7 @@ KINDS: dict[str, Callable[[Path], Data[Any]]] = {
         tabular,
         streamed,
         ratings,
+        interactions,
         documents,
         stream_of_text,
         tensors,
@@ -130,6 +136,7 @@ ONE: dict[str, Callable[[Path], Any]] = {
     "tabular": lambda folder: {"shop": "01", "size": 0.5},
     "streamed": lambda folder: {"shop": "01", "size": 0.5},
     "ratings": lambda folder: {"user": "u1", "item": 2},
+    "interactions": lambda folder: ["i1", "i4"],
     "documents": lambda folder: "a good film",
     "tensors": lambda folder: torch.zeros(3),
 }

@@ -299,6 +299,7 @@ def test_task() -> None:
         "instead",
         "is_exclusive",
         "is_multi",
+        "is_ranking",
         "is_streamed",
         "item_columns",
         "lowest",

@@ -19,7 +19,17 @@ from easylearn import task as tasks
 from easylearn.analysis.interpret import Interpretation
 from easylearn.data.loaders import TensorData
 from easylearn.errors import DataError, EasyLearnError
-from easylearn.task import ImageTask, Predictions, Task, masks, multi_label, next_token, regression, single_label
+from easylearn.task import (
+    ImageTask,
+    Predictions,
+    Task,
+    masks,
+    multi_label,
+    next_token,
+    ranking,
+    regression,
+    single_label,
+)
 
 N = 12
 G = torch.Generator().manual_seed(0)
@@ -52,6 +62,9 @@ CASES = [
     Case(regression(["x", "y", "z"], scale="log1p"), ABOVE),
     Case(regression(["x"]), ABOVE[:, 0]),
 ]
+WANTED = torch.randint(-1, 3, (N, 5), generator=G).float()
+WANTED[:, 0] = 1
+CASES += [Case(ranking(["v", "w", "x", "y", "z"], k=2), WANTED)]
 STREAMED = Case(next_token(["a", "b", "c"]), CLASSES)
 PIXELS = [
     Case(masks(["a", "b", "c"]), torch.randint(3, (N, 6, 8), generator=G, dtype=torch.uint8), (3, 4)),
@@ -69,7 +82,8 @@ def test_each_kind_is_here() -> None:
         if inspect.isclass(v) and Task in getattr(v, "__mro__", ()) and "kind" in vars(v)
     }
     assert {type(case.task) for case in EVERY} == finals and len({kind.kind for kind in finals}) == len(finals)
-    assert all((c.is_exclusive, c.is_multi, c.predicts_numbers).count(True) == 1 or c.of_pixels for c in finals)
+    said = [(c.is_exclusive, c.is_multi, c.predicts_numbers, c.is_ranking).count(True) for c in finals]
+    assert all(n == 1 or c.of_pixels for n, c in zip(said, finals, strict=True))
 
 
 @every

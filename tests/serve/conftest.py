@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from easylearn.learning import Learner
-from tests.learners import images, ratings, tables, texts
+from tests.learners import histories, images, ratings, tables, texts
 
-MAKERS = {"images": images, "table": tables, "ratings": ratings, "text": texts}
+MAKERS = {"images": images, "table": tables, "ratings": ratings, "histories": histories, "text": texts}
 
 
 @pytest.fixture(scope="session")

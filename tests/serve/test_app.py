@@ -33,10 +33,14 @@ ROW = {"a": 0.5, "b": "x", "c": 1.0}
 
 @pytest.fixture(scope="module")
 def app(files: Path) -> Guard:
-    named = {name: files / f"{name}.onnx" for name in ("images", "table", "text", "ratings")}
+    named = {name: files / f"{name}.onnx" for name in ("images", "table", "text", "ratings", "histories")}
     return asgi(
-        {**named, "torch": files / "table.easylearn", "photos": files / "images.easylearn"}, limits=Limits(max_items=5)
-    )
+        {
+            **named, "torch": files / "table.easylearn", "photos": files / "images.easylearn",
+            "persons": files / "histories.easylearn",
+        },
+        limits=Limits(max_items=5),
+    )  # fmt: skip
 
 
 def form(*parts: tuple[str, bytes]) -> bytes:
@@ -98,6 +102,22 @@ def test_texts_in_every_form(app: Guard, learners: Mapping[str, Learner]) -> Non
         assert ask(app, "/predict/text", body, kind).said["probs"] == pytest.approx(wanted, abs=1e-5)
     csv = ask(app, "/predict/text", f"text\n{text}\n".encode(), "text/csv").body.decode()
     assert csv.splitlines()[0] == "id,label,neg,pos,error"
+
+
+@pytest.mark.filterwarnings("ignore:left out of a history")
+def test_histories_in_every_form(app: App, learners: Mapping[str, Learner]) -> None:
+    wanted = learners["histories"].predict(["i1", "i4"])
+    first = {name: wanted.to_dict()[name] for name in wanted.label}
+    for path in ("/predict/histories", "/predict/persons"):
+        for body in ({"history": ["i1", "i4"]}, {"history": {"i4": 1, "i1": 1}}, {"i1": 1, "i4": 1, "unknown": 3}):
+            said = ask(app, path, body).said
+            assert said["label"] == list(wanted.label) and said["probs"] == pytest.approx(first, abs=1e-5)
+            assert "i1" not in said["probs"]
+        two = ask(app, path, [["i1", "i4"], {"history": []}]).said["predictions"]
+        assert two[0] == said and len(two[1]["label"]) == 9
+        assert ask(app, path, {"history": "i1"}).status == 422 and ask(app, path, b"i1", "text/plain").status == 415
+        assert ask(app, path, b"who,what\na,i1\n", "text/csv").status == 415
+        assert ask(app, path, form(('name="history"', b"i1")), FORM).status == 415
 
 
 @pytest.mark.parametrize(

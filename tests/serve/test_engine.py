@@ -31,6 +31,7 @@ ITEMS = {
     "images": [photo(0), photo(1, (200, 90)), photo(2, form="png")],
     "table": [{"a": 0.5, "b": "x", "c": 1.0}, {"a": None, "b": "new", "c": 2.0}, {"a": 1e300, "b": None, "c": -1}],
     "ratings": [{"user": 3, "item": 4}, {"user": 99, "item": 4}],
+    "histories": [["i1", "i4"], {"history": ["i2"]}, {"i1": 3, "i8": 0.5}],
     "text": ["a good film", "A BAD film!!! It isn't new, U.S. 1,000.50", ""],
 }
 

@@ -23,10 +23,11 @@ from easylearn_runtime import asgi
 from asking import ask, photo
 from pathlib import Path
 files = Path(sys.argv[3])
-app = asgi({n: files / f"{n}.onnx" for n in ("images", "table", "ratings", "text")})
+app = asgi({n: files / f"{n}.onnx" for n in ("images", "table", "ratings", "text", "histories")})
 said = [
     ask(app, "/predict/images", photo(1), "image/jpeg"), ask(app, "/predict/table", {"a": 0.5, "b": "x", "c": 1}),
     ask(app, "/predict/ratings", {"user": 1, "item": 2}), ask(app, "/predict/text", b"a good film", "text/plain"),
+    ask(app, "/predict/histories", {"history": ["i1", "i4"]}),
 ]
 print(json.dumps([a.said["label"] for a in said]))
 """
@@ -45,13 +46,14 @@ def test_it_serves_without_torch_and_pandas(built: Path, files: Path, learners) 
     here = str(Path(__file__).parent)
     done = subprocess.run([sys.executable, "-c", _ASK, str(built), here, str(files)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    image, row, rating, text = json.loads(done.stdout)
+    image, row, rating, text, person = json.loads(done.stdout)
     from tests.serve.asking import photo
 
     assert image == learners["images"].predict(photo(1)).label
     assert row == pytest.approx(float(learners["table"].predict({"a": 0.5, "b": "x", "c": 1}).probs[0]), abs=1e-5)
     assert rating == pytest.approx(float(learners["ratings"].predict({"user": 1, "item": 2}).probs[0]), abs=1e-4)
     assert text == learners["text"].predict("a good film").label
+    assert person == list(learners["histories"].predict(["i1", "i4"]).label)
 
 
 def test_its_version_is_ours(built: Path) -> None:

@@ -1,0 +1,1 @@
+"""Recommenders: from what people took to what they take next."""
