@@ -36,6 +36,9 @@ from .experiment.tuned import tune_thresholds
 from .export import load_learner, load_predictor
 from .learning import Learner
 from .metrics import Metric, accuracy, error_rate, f1, f_beta, mae, perplexity, rmse, rmspe, roc_auc, top_k
+from .multi.data import MultiData
+from .multi.learner import branch_learner, multi_learner
+from .multi.scores import branches
 from .nn.awd_lstm import Drops
 from .nn.body_head import BodyHead
 from .nn.groups import LayerGroup
@@ -101,19 +104,19 @@ __all__ = [
     "ActivationPenalty", "ArgumentError", "Batch", "Blend", "Blur", "BodyHead", "Callback", "CollabData", "Crossed",
     "CutMix", "Data", "DataError", "Dihedral", "Drops", "EarlyStopping", "EasyLearnError", "EasyLearnWarning",
     "EntityEmbedder", "Erase", "ExclusiveTask", "Flip", "Folds", "Found", "Hue", "ImageData", "Interpretation",
-    "KeepBest", "LayerGroup", "Learner", "Light", "Loader", "LoaderData", "MLflow", "Metric", "MixUp", "Pause",
-    "Perspective", "Prediction", "Predictions", "Predictor", "Prune", "RandAugment", "RandomResizedCrop",
+    "KeepBest", "LayerGroup", "Learner", "Light", "Loader", "LoaderData", "MLflow", "Metric", "MixUp", "MultiData",
+    "Pause", "Perspective", "Prediction", "Predictions", "Predictor", "Prune", "RandAugment", "RandomResizedCrop",
     "RateByLength", "Record", "ReduceLROnPlateau", "Reproduction", "Rotate", "Run", "Runs", "SampledSoftmax",
     "Saturation", "SaveBest", "SaveCycles", "SaveError", "Schedule", "Shift", "SingleDevice", "StateError", "Strategy",
     "SubwordTokenizer", "TabularData", "Task", "TensorBoard", "TensorData", "TextBody", "TextData", "TextLMData",
     "Track", "TrackedRun", "Transform", "TrivialAugment", "Vocab", "WandB", "WeightAverage", "WeightsError",
     "WordTokenizer", "Zoom", "accuracy", "adamw", "add_datepart", "arch_names", "audit", "average_predictions", "blend",
-    "choose_threshold", "collab_learner", "compare", "contrast", "cross_fit", "elapsed_since", "embeddings",
-    "error_rate", "f1", "f_beta", "folds", "generate", "get_arch", "grad_cam", "interval", "language_model_learner",
-    "launch", "load_encoder", "load_learner", "load_predictor", "losses", "mae", "metrics", "multi_label", "next_token",
-    "occlusion", "partial_dependence", "permutation_importance", "perplexity", "plot_confusion", "plot_embeddings",
-    "plot_grad_cam", "plot_worst", "pooled_head", "pseudo_label", "register", "regression", "reproduce", "rmse",
-    "rmspe", "roc_auc", "rolling_windows", "save_encoder", "schedules", "search", "sgd", "single_label", "snapshots",
-    "spread", "submit", "tabular_learner", "text_classifier_learner", "top_k", "tune_thresholds", "versus",
-    "vision_learner", "vision_model",
+    "branch_learner", "branches", "choose_threshold", "collab_learner", "compare", "contrast", "cross_fit",
+    "elapsed_since", "embeddings", "error_rate", "f1", "f_beta", "folds", "generate", "get_arch", "grad_cam",
+    "interval", "language_model_learner", "launch", "load_encoder", "load_learner", "load_predictor", "losses", "mae",
+    "metrics", "multi_label", "multi_learner", "next_token", "occlusion", "partial_dependence",
+    "permutation_importance", "perplexity", "plot_confusion", "plot_embeddings", "plot_grad_cam", "plot_worst",
+    "pooled_head", "pseudo_label", "register", "regression", "reproduce", "rmse", "rmspe", "roc_auc", "rolling_windows",
+    "save_encoder", "schedules", "search", "sgd", "single_label", "snapshots", "spread", "submit", "tabular_learner",
+    "text_classifier_learner", "top_k", "tune_thresholds", "versus", "vision_learner", "vision_model",
 ]  # fmt: skip

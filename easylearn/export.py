@@ -19,6 +19,7 @@ from .data.preprocess import Preprocessor
 from .errors import ArgumentError, WeightsError
 from .files import StrPath
 from .learning import Learner
+from .multi.preprocess import MultiPreprocessor
 from .options import strict
 from .tabular.preprocess import TablePreprocessor
 from .task import Task
@@ -32,7 +33,14 @@ MOST_ITEMS = 2**20  # in a batch that a file may ask for
 
 _KINDS: Mapping[str, type[Preprocessor]] = {
     kind.kind: kind
-    for kind in (ImagePreprocessor, TablePreprocessor, TextPreprocessor, StreamPreprocessor, TensorPreprocessor)
+    for kind in (
+        ImagePreprocessor,
+        TablePreprocessor,
+        TextPreprocessor,
+        StreamPreprocessor,
+        TensorPreprocessor,
+        MultiPreprocessor,
+    )  # fmt: skip
 }
 """The kinds of items that a file may name."""
 
