@@ -40,7 +40,7 @@ _KINDS: Mapping[str, type[Preprocessor]] = {
         StreamPreprocessor,
         TensorPreprocessor,
         MultiPreprocessor,
-    )  # fmt: skip
+    )
 }
 """The kinds of items that a file may name."""
 

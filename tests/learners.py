@@ -74,5 +74,17 @@ def language(**how: Any) -> Learner:
     return el.language_model_learner(data, emb_size=6, n_hidden=8, n_layers=1, **how)
 
 
-KINDS: list[MakeLearner] = [tensors, images, tables, ratings, texts, language]
+def several(**how: Any) -> Learner:
+    r = np.random.default_rng(0)
+    x = r.integers(0, 255, (48, 16, 16, 3), dtype=np.uint8)
+    frame = pd.DataFrame({"text": TEXTS, "label": LABELS, "size": r.normal(size=48), "image": list(x)})
+    frame.loc[::7, "text"], frame.loc[::5, "image"] = None, None
+    data = el.MultiData.from_df(
+        frame, "label", image="image", text="text", cont_names=["size"], size=16, batch_size=4, workers=0,
+        augment="side_on",
+    )  # fmt: skip
+    return el.multi_learner(data, image=small_body(), text={"emb_size": 6, "n_hidden": 8, "n_layers": 1}, **how)
+
+
+KINDS: list[MakeLearner] = [tensors, images, tables, ratings, texts, language, several]
 ITEMS = [make for make in KINDS if make is not language]

@@ -45,7 +45,7 @@ def multi_learner(
     """A learner for items with several inputs: for each branch a model, a head and a loss; probabilities are averaged.
 
     A branch is made as `vision_learner`, `text_classifier_learner` or `tabular_learner` makes a learner, and is frozen
-    as that is. Its layer groups are called "image.stem", "image.late", "image.head" and so on: `learn.unfreeze("image")`
+    as that is. Its layer groups are called "image.stem", "image.late", "image.head" ...: `learn.unfreeze("image")`
     and `learn.fit({"image.late": 1e-4, "image.head": 1e-3}, 2)` speak of them, and `freeze`, slices of rates and
     `bn_freeze` do in each branch what they do in a learner of its own. Where an item has no image or no text, that
     branch is left out of its loss and of its mean.
@@ -181,8 +181,9 @@ def _model(data: BranchedData, made: Mapping[str, Learner], fuse: Fuse, width: i
         with keyed.scoped_rng(seed, "joint"):
             joint = nn.Sequential(nn.ReLU(), Dropout(0.5), nn.Linear(width * len(made), task.n_out))
     fresh = [name for name, learn in made.items() if _is_fresh(learn)]
-    models = {name: learn.model for name, learn in made.items()}
-    return Branched(models, counts, task.n_out if joint is None else width, average, fresh, joint)
+    fresh = fresh if len(fresh) < len(made) else []  # where no body is pretrained, freezing is what it is elsewhere
+    models = [learn.model for learn in made.values()]
+    return Branched(list(made), models, counts, task.n_out if joint is None else width, average, fresh, joint)
 
 
 @dataclass(frozen=True, repr=False)

@@ -119,13 +119,13 @@ class MultiPreprocessor(BranchedPreprocessor):
 
     def recipe(self) -> dict[str, Any]:
         """See `Preprocessor.recipe`: that of each branch, and the columns of images."""
-        made = {name: one.recipe() for name, one in self.branches.items()}
+        made = [[name, one.recipe()] for name, one in self.branches.items()]  # a file keeps no order of names
         return {"kind": self.kind, "branches": made, "images": dict(self.images)}
 
     @classmethod
     def from_recipe(cls, recipe: Mapping[str, Any], task: Task) -> MultiPreprocessor:
         try:
-            branches = {str(n): _KINDS[r["kind"]].from_recipe(r, task) for n, r in recipe["branches"].items()}
+            branches = {str(n): _KINDS[r["kind"]].from_recipe(r, task) for n, r in recipe["branches"]}
             images = {str(n): str(column) for n, column in recipe["images"].items()}
             made = cls(branches, images)
             _ = made.columns

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Literal
 
@@ -26,7 +26,8 @@ class Branched(nn.Module):
     its own. Where a branch has no input, the mean of the others stands in its place, without a gradient.
 
     Args:
-        branches: a model for each branch, by its name; all give (b, width).
+        names: of the branches.
+        models: of each; all give (b, width).
         n_inputs: how many inputs each takes.
         width: how many numbers each gives: n_out, or the width that `joint` wants.
         average: what is averaged: "softmax" or "sigmoid", probabilities; "outputs".
@@ -37,22 +38,22 @@ class Branched(nn.Module):
     Attributes:
         live: names of branches whose bodies are run in training even where their features could be stored; may be set.
 
-    >>> model = Branched({"a": nn.Linear(3, 2), "b": nn.Linear(1, 2)}, [1, 1], 2, "softmax").eval()
+    >>> model = Branched(["a", "b"], [nn.Linear(3, 2), nn.Linear(1, 2)], [1, 1], 2, "softmax").eval()
     >>> here = torch.tensor([[1, 1], [1, 0]])  # of the second item, branch b is missing
     >>> model(torch.zeros(2, 3), torch.zeros(2, 1), here).shape
     torch.Size([2, 2])
     """
 
     def __init__(
-        self, branches: Mapping[str, nn.Module], n_inputs: Sequence[int], width: int, average: Average = "outputs",
-        fresh: Sequence[str] = (), joint: nn.Module | None = None,
+        self, names: Sequence[str], models: Sequence[nn.Module], n_inputs: Sequence[int], width: int,
+        average: Average = "outputs", fresh: Sequence[str] = (), joint: nn.Module | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
         if average not in ("softmax", "sigmoid", "outputs"):
             raise ArgumentError(f'average must be "softmax", "sigmoid" or "outputs", got {average!r}')
-        if len(n_inputs) != len(branches) or not branches:
-            raise ArgumentError(f"n_inputs must have one number for each branch, got {n_inputs} for {list(branches)}")
-        self.branches = nn.ModuleDict(branches)
+        if not names or len({len(names), len(models), len(n_inputs), len(set(names))}) != 1:
+            raise ArgumentError(f"there must be a name, a model and a number of inputs for each branch, got {names}")
+        self.branches = nn.ModuleDict(zip(names, models, strict=True))
         self.n_inputs, self.width, self.average, self.fresh = list(n_inputs), width, average, tuple(fresh)
         self.joint = joint
         self.live: tuple[str, ...] = ()
@@ -118,7 +119,7 @@ class Branched(nn.Module):
         """The same modules, without the bodies of some branches, whose heads then take what the bodies give."""
         heads = {n: m.head if n in names and isinstance(m, BodyHead) else m for n, m in self.branches.items()}
         counts = [1 if n in names else k for n, k in zip(heads, self.n_inputs, strict=True)]
-        return Branched(heads, counts, self.width, self.average, self.fresh, self.joint)
+        return Branched(list(heads), list(heads.values()), counts, self.width, self.average, self.fresh, self.joint)
 
 
 def stored_branches(model: nn.Module) -> tuple[str, ...]:

@@ -87,6 +87,16 @@ def stream_of_text(folder: Path) -> Data[Any]:
     return el.TextLMData.from_df(texts(60), batch_size=4, bptt=5, min_freq=1, progress=False)
 
 
+def films(folder: Path) -> Data[Any]:
+    names = [str(p.relative_to(folder)) for p in sorted(photos(folder).rglob("*.png"))][:N]
+    frame = texts().assign(file=names, size=np.arange(N) / 9)
+    frame.loc[::6, "file"], frame.loc[::5, "text"] = None, None
+    return el.MultiData.from_df(
+        frame, "label", image="file", text="text", cont_names=["size"], path=folder, size=8, batch_size=4, workers=0,
+        augment="side_on",
+    )  # fmt: skip
+
+
 def tensors(folder: Path) -> Data[Any]:
     x, y = torch.randn(N, 3), torch.arange(N) % 2
     return el.TensorData((x[:17], y[:17]), (x[17:], y[17:]), single_label(["a", "b"]), test=x[:3], batch_size=4)
@@ -99,7 +109,7 @@ def loaders(folder: Path) -> Data[Any]:
 
 KINDS: dict[str, Callable[[Path], Data[Any]]] = {
     kind.__name__: kind
-    for kind in (images, arrays, tabular, streamed, ratings, documents, stream_of_text, tensors, loaders)
+    for kind in (images, arrays, tabular, streamed, ratings, documents, stream_of_text, films, tensors, loaders)
 }
 ONE: dict[str, Callable[[Path], Any]] = {
     "images": lambda folder: folder / "test" / "cats" / "0.png",
@@ -108,6 +118,7 @@ ONE: dict[str, Callable[[Path], Any]] = {
     "streamed": lambda folder: {"shop": "01", "size": 0.5},
     "ratings": lambda folder: {"user": "u1", "item": 2},
     "documents": lambda folder: "a good film",
+    "films": lambda folder: {"file": folder / "test" / "cats" / "0.png", "text": "a good film", "size": 0.5},
     "tensors": lambda folder: torch.zeros(3),
 }
 """One item of each kind whose items can be predicted by themselves."""
@@ -333,7 +344,7 @@ def test_images_come_in_every_form(tmp_path: Path) -> None:
 
 
 def test_what_items_are_can_be_told_from_the_loader(tmp_path: Path) -> None:
-    for name in ("images", "arrays", "tabular", "ratings", "documents", "tensors"):
+    for name in ("images", "arrays", "tabular", "ratings", "documents", "films", "tensors"):
         folder = tmp_path / name
         folder.mkdir()
         assert isinstance(KINDS[name](folder).loader("train", training=True), ItemLoader)

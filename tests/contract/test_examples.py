@@ -25,6 +25,7 @@ LEAVES = {  # by the --out that is given
     "lesson4_imdb.py": ("out", {"out/encoder.safetensors", "out/losses.png"}),
     "lesson5_movielens.py": ("out", {"out/films.png", "out/losses.png"}),
     "lesson6_own_architecture.py": ("out", {"out/few.png", "out/digits.easylearn"}),
+    "lesson8_several.py": ("out", {"out/branches.png", "out/films.easylearn"}),
     "schedules_gallery.py": ("out.png", {"out.png"}),
 }  # fmt: skip
 
@@ -62,7 +63,7 @@ def test_quick(script: str, tmp_path: Path) -> None:
     assert {name.split("/")[0] for name in left} <= {out, "cache"}  # it writes where it was told to
 
 
-BENCHMARKS = ["finetuning_ways", "rare_tags", "resume", "tables"]
+BENCHMARKS = ["finetuning_ways", "rare_tags", "resume", "several", "tables"]
 
 
 @pytest.mark.parametrize("script", [f"benchmarks/{name}.py" for name in BENCHMARKS])
