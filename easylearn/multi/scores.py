@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -79,11 +80,12 @@ def branches(
     for names in ways.values():
         said, at = probs(names)
         one = interval_of(said[at], target[at], chosen, draws=draws, seed=seed)
-        row = [int(at.sum()), one.value, one.low, one.high]
+        row: list[float] = [int(at.sum()), one.value, one.low, one.high]
+        gap = [math.nan] * 3
         if names != every:
-            gap = difference_of(whole[at], said[at], target[at], chosen, draws=draws, seed=seed)
-            row += [gap.value, gap.low, gap.high]
-        rows.append(row)
+            found = difference_of(whole[at], said[at], target[at], chosen, draws=draws, seed=seed)
+            gap = [found.value, found.low, found.high]
+        rows.append([*row, *gap])
     return _table(list(ways), rows, chosen.name)
 
 

@@ -23,7 +23,8 @@ def rows(folder: Path, n: int = N) -> pd.DataFrame:
     rng, found = np.random.default_rng(0), []
     for i in range(n):
         pixels = rng.integers(0, 90, (12, 10, 3)) + 100 * (i % 2)
-        Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{i}.png")
+        if not (folder / f"{i}.png").exists():  # a file that is written anew is another one
+            Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{i}.png")
         words = f"a {'good' if i % 2 else 'bad'} film of {1900 + i}"
         found.append({"file": f"{i}.png", "title": words, "year": float(i), "land": "ab"[i % 2], "y": "pn"[i % 2]})
     return pd.DataFrame(found, index=[f"id{i}" for i in range(n)])
@@ -104,7 +105,7 @@ class TestBranches:
     @pytest.mark.parametrize(
         ("y", "how", "kind", "n_out"),
         [
-            (lambda i: float(i) / 7, {}, "regression", 1),
+            (lambda i: (i * 7 % 23) / 7, {}, "regression", 1),
             (lambda i: "a b" if i % 3 else "b c", {"label_sep": " "}, "multi_label", 3),
             (lambda i: "abc"[i % 3], {}, "single_label", 3),
         ],
@@ -124,13 +125,13 @@ class TestBranches:
 class TestBatches:
     def test_a_batch_is_those_of_the_branches(self, tmp_path: Path) -> None:
         df = gaps(rows(tmp_path))
-        data = make(tmp_path, df)
+        data = make(tmp_path, df, method="squash")
         ids = data.ids("train")
         for batch in data.loader("train", training=True).batches(CPU, seed=1):
             pixels, tokens, lengths, _, _, present = batch.inputs
             for k, i in enumerate(batch.index.tolist()):
                 row, text = df.loc[ids[i]], data.branches["text"]
-                assert present[k].tolist() == [int(row["file"] is not None), int(bool(row["title"].strip())), 1]
+                assert present[k].tolist() == [int(pd.notna(row["file"])), int(bool(row["title"].strip())), 1]
                 assert batch.target is not None and data.classes[int(batch.target[k])] == row["y"]
                 if present[k, 0]:
                     images = data.branches["image"]
@@ -142,12 +143,11 @@ class TestBatches:
                     words = text.preprocessor.processor.decode(tokens[k, : int(lengths[k])].numpy())
                     assert words == text.text("train", list(text.ids("train")).index(ids[i]))  # type: ignore[attr-defined]
 
-    @pytest.mark.parametrize("training", [False, True])
-    def test_workers_change_nothing(self, tmp_path: Path, training: bool) -> None:
+    def test_workers_change_nothing(self, tmp_path: Path) -> None:
         df, found = gaps(rows(tmp_path)), []
         for workers in (0, 2):
             data = make(tmp_path, df, workers=workers, augment="side_on", cache=False)
-            found.append([b.inputs for b in data.loader("train", training=training).batches(CPU, seed=2, epoch=1)])
+            found.append([b.inputs for b in data.loader("train", training=True).batches(CPU, seed=2, epoch=1)])
         assert all(torch.equal(x, y) for a, b in zip(*found, strict=True) for x, y in zip(a, b, strict=True))
 
     def test_views_are_those_of_the_images(self, tmp_path: Path) -> None:
