@@ -65,7 +65,7 @@ def reviews() -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["label", "text"])
 
 
-GENRES = "Drama Comedy Thriller Action Romance Adventure Crime Fantasy Sci-Fi Horror".split()
+GENRES = ["Drama", "Comedy", "Thriller", "Action", "Romance", "Adventure", "Crime", "Fantasy", "Sci-Fi", "Horror"]
 
 
 def films(folder: Path, n: int = 120) -> pd.DataFrame:
@@ -76,8 +76,17 @@ def films(folder: Path, n: int = 120) -> pd.DataFrame:
         has = random.random(len(GENRES)) < 0.4
         pixels = random.integers(0, 90, (48, 32, 3)) + 100 * has[0]
         Image.fromarray(pixels.astype(np.uint8)).save(folder / f"posters/{k}.png")
-        of = {"id": f"tt{k}", "poster": f"posters/{k}.png", "title": f"Film {k}", "genres": " ".join(np.array(GENRES)[has])}
-        of |= {"keywords": ", ".join(np.array(["lake", *GENRES])[[True, *has]]), "language": "English", "country": "USA"}
+        of = {
+            "id": f"tt{k}",
+            "poster": f"posters/{k}.png",
+            "title": f"Film {k}",
+            "genres": " ".join(np.array(GENRES)[has]),
+        }
+        of |= {
+            "keywords": ", ".join(np.array(["lake", *GENRES])[[True, *has]]),
+            "language": "English",
+            "country": "USA",
+        }
         figures = {name: float(has[1] + random.normal()) for name in ("duration", "title_year")}
         money = {name: float(np.exp(5 + has[3] + random.normal())) for name in ("budget", "gross")}
         rows.append({**of, "content_rating": "PG" if has[2] else "R", **figures, **money})

@@ -219,10 +219,10 @@ def _copied(data: Data[Any], task: Task) -> Data[Any]:
     return other
 
 
-def branch_learner(learn: Learner, name: str, **options: Unpack[TrainingOptions]) -> Learner:
+def branch_learner(learn: Learner, name: str) -> Learner:
     """One branch as a learner of its own: to interpret, draw, explain or validate it on the items that have its input.
 
-    It shares its weights with the learner that it comes from, and its task; what else a learner has may be given.
+    It shares its weights with the learner that it comes from, and has its task, optimizer and seed.
 
     Args:
         learn: made by `multi_learner` with `fuse="mean"`.
@@ -236,8 +236,10 @@ def branch_learner(learn: Learner, name: str, **options: Unpack[TrainingOptions]
         raise ArgumentError(f"there is no branch {name!r}. {did_you_mean(str(name), model.branches)}")
     if model.joint is not None:
         raise ArgumentError('the branches have no heads of their own here; make the learner with fuse="mean"')
-    given = {"strategy": learn.strategy, "seed": learn.seed, "progress": learn.progress, "path": learn.path, **options}
-    own = Learner(data.branches[name], model.branches[name], **given)
+    own = Learner(
+        data.branches[name], model.branches[name], strategy=learn.strategy, optimizer=learn.optimizer, wd=learn.wd,
+        seed=learn.seed, path=learn.path, progress=learn.progress,
+    )  # fmt: skip
     own.task = learn.task
     return own
 

@@ -417,7 +417,7 @@ def test_several_inputs() -> None:
     given = [n for n in arguments(easylearn.multi_learner) if n not in arguments(Learner)]
     assert given == ["image", "text", "table", "fuse", "width"]
     assert arguments(easylearn.branches) == ["learn", "split", "metric", "draws", "seed"]
-    assert arguments(easylearn.branch_learner)[:2] == ["learn", "name"]
+    assert arguments(easylearn.branch_learner) == ["learn", "name"]
 
 
 def test_serving() -> None:

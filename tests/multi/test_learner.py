@@ -34,6 +34,11 @@ def branched(learn: el.Learner) -> Branched:
     return learn.model
 
 
+def branch(learn: el.Learner, name: str) -> Any:
+    assert isinstance(learn.data, el.MultiData)
+    return learn.data.branches[name]
+
+
 def state(learn: el.Learner) -> dict[str, torch.Tensor]:
     return {name: value.clone() for name, value in learn.model.state_dict().items()}
 
@@ -55,7 +60,7 @@ class TestMaking:
             "image.stem", "image.late", "image.head", "text.embedding", "text.rnn1", "text.head", "table.embeddings",
             "table.hidden", "table.output",
         ]  # fmt: skip
-        alone = el.tabular_learner(learn.data.branches["table"], device="cpu", progress=False)  # type: ignore[attr-defined]
+        alone = el.tabular_learner(branch(learn, "table"), device="cpu", progress=False)
         own = branched(learn).branches["table"].state_dict()
         assert all(torch.equal(v, own[n]) for n, v in alone.model.state_dict().items())
 
@@ -122,7 +127,9 @@ class TestTraining:
 
     def test_the_head_of_a_frozen_body_starts_as_a_linear_model(self, tmp_path: Path) -> None:
         learn = learner(tmp_path)
-        alone = el.vision_learner(learn.data.branches["image"], small_body(), pretrained=True, device="cpu", progress=False)  # type: ignore[attr-defined]
+        alone = el.vision_learner(
+            learn.data.branches["image"], small_body(), pretrained=True, device="cpu", progress=False
+        )  # type: ignore[attr-defined]
         for one in (learn, alone):
             one.fit(0.0, 1)
         own, head = branched(learn).branches["image"], alone.model
@@ -203,13 +210,14 @@ class TestPrecompute:
         with pytest.raises(ArgumentError, match=r"'table'.*\['image', 'text'\]"):
             self.made(tmp_path, precompute=["table"])
 
-    def test_features_are_shared_with_a_learner_of_images(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_features_are_shared_with_a_learner_of_images(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         learn = learner(tmp_path, precompute=True)
         learn.fit(1e-3, 1)
         seen: list[int] = []
-        alone = el.vision_learner(
-            learn.data.branches["image"], small_body(), pretrained=True, precompute=True, device="cpu", progress=False  # type: ignore[attr-defined]
-        )  # fmt: skip
+        how = {"pretrained": True, "precompute": True, "device": "cpu", "progress": False}
+        alone = el.vision_learner(branch(learn, "image"), small_body(), **how)
         monkeypatch.setattr(
             BodyHead, "features", lambda self, *x: seen.append(len(x[0])) or self.pool(self.body(*x))  # type: ignore[func-returns-value]
         )  # fmt: skip
@@ -264,7 +272,9 @@ class TestFiles:
     @pytest.mark.parametrize("fuse", ["mean", "concat"])
     def test_a_predictor_out_of_one_file(self, tmp_path: Path, fuse: str, monkeypatch: pytest.MonkeyPatch) -> None:
         df = gaps(rows(tmp_path))
-        learn = learner(tmp_path, df, image={"arch": "squeezenet1_1", "pretrained": False}, data={"size": 32}, fuse=fuse)
+        learn = learner(
+            tmp_path, df, image={"arch": "squeezenet1_1", "pretrained": False}, data={"size": 32}, fuse=fuse
+        )
         learn.fit(1e-3, 1)
         learn.export(tmp_path / "films.easylearn")
         monkeypatch.chdir(tmp_path)  # images of rows are then found in the present folder
