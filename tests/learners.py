@@ -84,7 +84,8 @@ def several(**how: Any) -> Learner:
         frame, "label", image="image", text="text", cont_names=["size"], size=16, batch_size=4, workers=0,
         augment="side_on",
     )  # fmt: skip
-    return el.multi_learner(data, image=small_body(), text={"emb_size": 6, "n_hidden": 8, "n_layers": 1}, **how)
+    text = {"emb_size": 6, "n_hidden": 8, "n_layers": 1, "layers": ()}
+    return el.multi_learner(data, image=small_body(), text=text, table=[8], **how)
 
 
 KINDS: list[MakeLearner] = [tensors, images, tables, ratings, texts, language, several]

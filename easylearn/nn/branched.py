@@ -53,7 +53,7 @@ class Branched(nn.Module):
             raise ArgumentError(f'average must be "softmax", "sigmoid" or "outputs", got {average!r}')
         if not names or len({len(names), len(models), len(n_inputs), len(set(names))}) != 1:
             raise ArgumentError(f"there must be a name, a model and a number of inputs for each branch, got {names}")
-        self.branches = nn.ModuleDict(zip(names, models, strict=True))
+        self.branches = nn.ModuleDict(dict(zip(names, models, strict=True)))
         self.n_inputs, self.width, self.average, self.fresh = list(n_inputs), width, average, tuple(fresh)
         self.joint = joint
         self.live: tuple[str, ...] = ()
