@@ -37,6 +37,9 @@ from .export import load_learner, load_predictor
 from .learning import Learner
 from .mask_metrics import dice, mean_iou, pixel_accuracy
 from .metrics import Metric, accuracy, error_rate, f1, f_beta, mae, perplexity, rmse, rmspe, roc_auc, top_k
+from .multi.data import MultiData
+from .multi.learner import branch_learner, multi_learner
+from .multi.scores import branches
 from .nn.awd_lstm import Drops
 from .nn.body_head import BodyHead
 from .nn.groups import LayerGroup
@@ -111,20 +114,21 @@ __all__ = [
     "CutMix", "Data", "DataError", "Dihedral", "Drops", "EarlyStopping", "EasyLearnError", "EasyLearnWarning",
     "EntityEmbedder", "Erase", "ExclusiveTask", "Flip", "Folds", "Found", "Hue", "Image2ImageData", "ImageData",
     "InteractionData", "Interpretation", "KeepBest", "LayerGroup", "Learner", "Light", "Loader", "LoaderData", "MLflow",
-    "MaskData", "Metric", "MixUp", "Pause", "Perspective", "Prediction", "Predictions", "Predictor", "Prune",
-    "RandAugment", "RandomResizedCrop", "RateByLength", "Record", "ReduceLROnPlateau", "Reproduction", "Rotate", "Run",
-    "Runs", "SampledSoftmax", "Saturation", "SaveBest", "SaveCycles", "SaveError", "Schedule", "Shift", "SingleDevice",
-    "StateError", "Strategy", "SubwordTokenizer", "TabularData", "Task", "TensorBoard", "TensorData", "TextBody",
-    "TextData", "TextLMData", "Track", "TrackedRun", "Transform", "TrivialAugment", "Vocab", "WandB", "WeightAverage",
-    "WeightsError", "WordTokenizer", "Zoom", "accuracy", "adamw", "add_datepart", "against", "arch_names", "audit",
-    "average_predictions", "blend", "choose_threshold", "collab_learner", "compare", "contrast", "coverage_at",
-    "cross_fit", "dice", "elapsed_since", "embeddings", "error_rate", "f1", "f_beta", "folds", "generate", "get_arch",
-    "grad_cam", "image2image_learner", "interval", "item_vectors", "language_model_learner", "launch", "load_encoder",
-    "load_learner", "load_predictor", "losses", "mae", "make_image", "mean_iou", "metrics", "multi_label", "ndcg_at",
-    "next_token", "occlusion", "partial_dependence", "permutation_importance", "perplexity", "pixel_accuracy",
-    "plot_confusion", "plot_embeddings", "plot_grad_cam", "plot_items", "plot_worst", "pooled_head", "pseudo_label",
-    "ranking", "recall_at", "recommend", "recommender", "register", "regression", "reproduce", "rmse", "rmspe",
-    "roc_auc", "rolling_windows", "save_encoder", "schedules", "search", "segmentation_learner", "segmentation_model",
-    "sgd", "similar", "single_label", "snapshots", "spread", "submit", "tabular_learner", "text_classifier_learner",
-    "top_k", "tune_thresholds", "versus", "vision_learner", "vision_model",
+    "MaskData", "Metric", "MixUp", "MultiData", "Pause", "Perspective", "Prediction", "Predictions", "Predictor",
+    "Prune", "RandAugment", "RandomResizedCrop", "RateByLength", "Record", "ReduceLROnPlateau", "Reproduction",
+    "Rotate", "Run", "Runs", "SampledSoftmax", "Saturation", "SaveBest", "SaveCycles", "SaveError", "Schedule", "Shift",
+    "SingleDevice", "StateError", "Strategy", "SubwordTokenizer", "TabularData", "Task", "TensorBoard", "TensorData",
+    "TextBody", "TextData", "TextLMData", "Track", "TrackedRun", "Transform", "TrivialAugment", "Vocab", "WandB",
+    "WeightAverage", "WeightsError", "WordTokenizer", "Zoom", "accuracy", "adamw", "add_datepart", "against",
+    "arch_names", "audit", "average_predictions", "blend", "branch_learner", "branches", "choose_threshold",
+    "collab_learner", "compare", "contrast", "coverage_at", "cross_fit", "dice", "elapsed_since", "embeddings",
+    "error_rate", "f1", "f_beta", "folds", "generate", "get_arch", "grad_cam", "image2image_learner", "interval",
+    "item_vectors", "language_model_learner", "launch", "load_encoder", "load_learner", "load_predictor", "losses",
+    "mae", "make_image", "mean_iou", "metrics", "multi_label", "multi_learner", "ndcg_at", "next_token", "occlusion",
+    "partial_dependence", "permutation_importance", "perplexity", "pixel_accuracy", "plot_confusion", "plot_embeddings",
+    "plot_grad_cam", "plot_items", "plot_worst", "pooled_head", "pseudo_label", "ranking", "recall_at", "recommend",
+    "recommender", "register", "regression", "reproduce", "rmse", "rmspe", "roc_auc", "rolling_windows", "save_encoder",
+    "schedules", "search", "segmentation_learner", "segmentation_model", "sgd", "similar", "single_label", "snapshots",
+    "spread", "submit", "tabular_learner", "text_classifier_learner", "top_k", "tune_thresholds", "versus",
+    "vision_learner", "vision_model",
 ]  # fmt: skip

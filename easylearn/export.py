@@ -19,6 +19,7 @@ from .data.preprocess import Preprocessor
 from .errors import ArgumentError, WeightsError
 from .files import StrPath
 from .learning import Learner
+from .multi.preprocess import MultiPreprocessor
 from .nn import history as _history  # noqa: F401 - registers what builds the models of recommenders
 from .options import strict
 from .recommenders.preprocess import HistoryPreprocessor
@@ -49,6 +50,7 @@ _KINDS: Mapping[str, type[Preprocessor]] = {
         StreamPreprocessor,
         TensorPreprocessor,
         HistoryPreprocessor,
+        MultiPreprocessor,
     )
 }
 """The kinds of items that a file may name."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -23,8 +23,8 @@ from .data.bunch import Data, SplitName
 from .data.order import Loader
 from .errors import ArgumentError, DataError, StateError, check_whole
 from .files import StrPath, as_path
-from .nn.body_head import BodyHead
-from .nn.groups import Grouped, LayerGroup, ParamGroup, place_parameters
+from .nn.branched import active_groups, check_frozen, rates_of, stored_branches
+from .nn.groups import Grouped, LayerGroup, ParamGroup, freeze_named, freeze_to, place_parameters
 from .nn.registry import describe, model_name
 from .options import strict
 from .schedules import Schedule
@@ -170,26 +170,26 @@ class Learner:
 
     # -- freezing ------------------------------------------------------------------------------------------
 
-    def freeze(self) -> None:
-        """Train only the last layer group."""
-        self.freeze_to(-1)
+    def freeze(self, *names: str) -> None:
+        """Train only the last layer group, of several branches that of each that has a pretrained body.
 
-    def unfreeze(self) -> None:
-        """Train every layer group; switches precompute off."""
-        self.freeze_to(0)
+        Args:
+            names: of groups that train no more, or of branches, of which only the last group goes on; None are all.
+        """
+        self._freeze(freeze_named, names, False) if names else self.freeze_to(-1)
+
+    def unfreeze(self, *names: str) -> None:
+        """Train every layer group, or those of these `names`, of groups or of branches, too; ends their precompute."""
+        self._freeze(freeze_named, names, True) if names else self.freeze_to(0)
 
     def freeze_to(self, k: int) -> None:
         """Train the layer groups from `k` on; negative counts from the end. Where the body trains, precompute ends."""
+        self._freeze(freeze_to, k)
+
+    def _freeze(self, how: Callable[..., None], *given: Any) -> None:
         self.strategy.gate.refuse_inside_fit("freezing or unfreezing")
-        groups, n = self.layer_groups, len(self.layer_groups)
-        if type(k) is not int or not -n <= k < n:
-            names = ", ".join(g.name for g in groups)
-            raise ArgumentError(f"freeze_to({k!r}): there are {n} layer groups ({names}), so k is from {-n} to {n - 1}")
-        for position, group in enumerate(groups):
-            for _, p in group.params:
-                p.requires_grad_(position >= k % n)
-        if k % n < n - 1:
-            self._precompute = False
+        how(self.layer_groups, *given)
+        self._precompute = self._precompute and bool(stored_branches(self.model))
 
     def bn_freeze(self, frozen: bool = True) -> None:
         """Whether batch-norm layers of all groups but the last keep their statistics while their weights train.
@@ -203,17 +203,16 @@ class Learner:
 
     @property
     def precompute(self) -> bool:
-        """Whether `fit` and `lr_find` run the head on stored outputs, without augmentation, of the frozen body."""
+        """Whether `fit` and `lr_find` run the head on stored outputs, without augmentation, of the frozen body.
+
+        Of several branches those with a frozen body are stored, and the others run as they are.
+        """
         return self._precompute
 
     @precompute.setter
     def precompute(self, on: bool) -> None:
-        if on and not isinstance(self.model, BodyHead):
-            raise StateError(f"precompute needs a model with a body and a head, this is a {type(self.model).__name__}")
-        if on and any(g.trainable for g in self.layer_groups[:-1]):
-            raise StateError(
-                "precompute stores what a frozen body gives, but the body is not frozen: call learn.freeze() first"
-            )
+        if on:
+            check_frozen(self.model)
         self._precompute = bool(on)
 
     # -- training ------------------------------------------------------------------------------------------
@@ -242,7 +241,8 @@ class Learner:
 
         Args:
             lr: a number for every group; a list of one per group, first nearest the input; `slice(lo, hi)`,
-                spread geometrically; or a dictionary by group name.
+                spread geometrically over the groups (of each branch); or a dictionary by group name. Of several
+                branches it may name these, and what it does not name keeps still.
             n: number of cycles, 1 if not given; the number of epochs where there are no cycles.
             cycle_len: epochs in the first cycle; None keeps the rate constant over n epochs.
             cycle_mult: each cycle is this many times as long as the one before, rounded to whole batches.
@@ -432,7 +432,8 @@ class Learner:
 
     def _rates_and_steps(self, lr: Rates) -> tuple[tuple[float, ...], int]:
         """The base rate of each group, and the batches in an epoch."""
-        return spread_rates(lr, [g.name for g in self.layer_groups], self._precompute), len(self._train_loader())
+        names, branches = zip(*((g.name, g.branch) for g in self.layer_groups), strict=True)
+        return spread_rates(lr, names, self._precompute, branches), len(self._train_loader())
 
     def _train_loader(self) -> Loader:
         if "train" not in self.data.splits:
@@ -444,16 +445,15 @@ class Learner:
         train = self._train_loader()
         if not self._precompute:
             return self.model, train, self.data.loader("valid") if "valid" in self.data.splits else None
-        assert isinstance(self.model, BodyHead)
-        return self.model.head, *self._features.loaders(self.model, self.data, self.strategy)
+        return self._features.view(self.model, self.data, self.strategy)
 
     def _active_groups(self) -> tuple[ParamGroup, ...]:
-        return self.layer_groups[-1:] if self._precompute else self.layer_groups
+        return active_groups(self.model, self.layer_groups, self._precompute)
 
     def _run(self, plan: FitPlan, model: nn.Module, train: Loader, valid: Loader | None, wd: float | None) -> Run:
         """The one place where optimizer and Run are made."""
         groups = self._active_groups()
-        rates = plan.rates[-len(groups) :]
+        rates = rates_of(groups, self.layer_groups, plan.rates)
         optimizer = build_optimizer(self.optimizer, groups, rates, wd)
         return Run(
             model=model, task=self.task, optimizer=optimizer, strategy=self.strategy, groups=groups,

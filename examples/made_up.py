@@ -73,6 +73,36 @@ def reviews() -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["label", "text"])
 
 
+GENRES = ["Drama", "Comedy", "Thriller", "Action", "Romance", "Adventure", "Crime", "Fantasy", "Sci-Fi", "Horror"]
+
+
+def films(folder: Path, n: int = 120) -> pd.DataFrame:
+    """Films whose genres show in the brightness of a poster, in words and in figures; movies.csv and posters/*.png."""
+    random, rows = np.random.default_rng(0), []
+    (folder / "posters").mkdir(parents=True)
+    for k in range(n):
+        has = random.random(len(GENRES)) < 0.4
+        pixels = random.integers(0, 90, (48, 32, 3)) + 100 * has[0]
+        Image.fromarray(pixels.astype(np.uint8)).save(folder / f"posters/{k}.png")
+        of = {
+            "id": f"tt{k}",
+            "poster": f"posters/{k}.png",
+            "title": f"Film {k}",
+            "genres": " ".join(np.array(GENRES)[has]),
+        }
+        of |= {
+            "keywords": ", ".join(np.array(["lake", *GENRES])[[True, *has]]),
+            "language": "English",
+            "country": "USA",
+        }
+        figures = {name: float(has[1] + random.normal()) for name in ("duration", "title_year")}
+        money = {name: float(np.exp(5 + has[3] + random.normal())) for name in ("budget", "gross")}
+        rows.append({**of, "content_rating": "PG" if has[2] else "R", **figures, **money})
+    table = pd.DataFrame(rows)
+    table.to_csv(folder / "movies.csv", index=False)
+    return table
+
+
 SIZES = {
     "model_type": "bert", "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24,
     "max_position_embeddings": 20, "layer_norm_eps": 1e-12, "hidden_dropout_prob": 0.1, "hidden_act": "gelu",

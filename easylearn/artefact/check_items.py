@@ -45,7 +45,7 @@ def check_items(inputs: Sequence[Mapping[str, Any]], below: Mapping[str, Any]) -
         if math.prod(shape) > _MOST or dtype not in _DTYPES:
             raise WeightsError(f"the input {name[:60]!r} is {str(said['shape'])[:60]} of {dtype!r:.20}; it is damaged")
         pattern = np.arange(N * math.prod(shape)).reshape(N, *shape) * 37 % 251
-        if name == "lengths":
+        if name.rpartition(".")[2] == "lengths":
             pattern = np.full((N, *shape), _LENGTH)
         elif dtype == "int64":
             pattern = pattern % np.maximum(np.array(below.get(name, [1])), 1)

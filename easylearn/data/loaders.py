@@ -243,9 +243,13 @@ class TensorData(Data[TensorSplit]):
     def item_keys(self, split: SplitName, positions: Sequence[int] | None = None) -> list[str]:
         """See `Data.item_keys`: of the contents of each row."""
         inputs = self._split(split).inputs
-        some = inputs if positions is None else [t[torch.as_tensor(positions)] for t in inputs]
-        like = str([(t.dtype, t.shape[1:]) for t in some])
-        return [digest([like, *(row.data for row in item)]) for item in zip(*map(_as_bytes, some), strict=True)]
+        return row_keys(inputs if positions is None else [t[torch.as_tensor(positions)] for t in inputs])
+
+
+def row_keys(tensors: Sequence[Tensor]) -> list[str]:
+    """A fingerprint of each row of some tensors together."""
+    like = str([(t.dtype, t.shape[1:]) for t in tensors])
+    return [digest([like, *(row.data for row in item)]) for item in zip(*map(_as_bytes, tensors), strict=True)]
 
 
 def content_of(*tensors: Tensor | None) -> str:

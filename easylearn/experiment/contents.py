@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .. import keyed
+from ..data.branched import BranchedData
 from ..data.bunch import Data, SplitName
 from ..errors import ArgumentError, DataError, did_you_mean
 from ..files import digest
@@ -77,6 +78,9 @@ def contents_of(data: Data[Any], split: SplitName, cheap: bool) -> Contents:
         keys = [digest([" ".join(words)]) if words else "" for words in texts]
         target = _targets(data._split(split).target, data.task)
         plain = replace(plain, targets=target, keys=keys, words=None if cheap else texts)
+    elif isinstance(data, BranchedData):
+        targets = _targets(data.loader(split).target, data.task)
+        plain = replace(plain, targets=targets, keys=list(data.item_keys(split)))
     else:
         plain = _of_tensors(data, split, plain)
     return replace(plain, numbers=data.task.predicts_numbers)

@@ -300,12 +300,14 @@ def _outcome(learn: Learner, watch: _Watch) -> Row:
 def _said(learn: Learner, split: SplitName, run: Run | None) -> Predictions:
     """Predictions of a split; out of stored features, which folds share, where the head was trained on these."""
     own, model = learn.data.loader(split), learn.model
-    if not learn.precompute or not isinstance(model, BodyHead) or not isinstance(own, ItemLoader):
+    stored = learn.precompute and isinstance(own, ItemLoader)
+    if stored and split == "valid" and run is not None and run.valid_loader is not None:
+        logits, targets = gather(run.model, run.valid_loader, run.strategy)
+    elif not stored or not isinstance(model, BodyHead):
         said: Predictions = learn.predict(split=split)
         return said
-    if split == "valid" and run is not None and run.valid_loader is not None:
-        logits, targets = gather(run.model, run.valid_loader, run.strategy)
     else:
+        assert isinstance(own, ItemLoader)
         features = FeatureStore().table(model, learn.data, split, learn.strategy)
         order = Order(len(features), learn.data.batch_size, False)
         loader = ItemLoader(order, TensorSource([features], np.arange(len(features))), own.target)

@@ -265,7 +265,7 @@ class Bert(TextEncoder):
         """See `TextEncoder.halves`."""
         layers = list(self.layers)
         half = len(layers) // 2
-        return [(self.words, self.positions, self.norm, *layers[:half]), tuple(layers[half:])]
+        return [(self.words, self.positions, self.norm, self.dropout, *layers[:half]), tuple(layers[half:])]
 
 
 @register("easylearn.encoder_classifier")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeVar, runtime_checkable
 
 from torch import nn
 
-from ..errors import ArgumentError
+from ..errors import ArgumentError, did_you_mean
 
 BatchNorm = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
@@ -20,10 +20,14 @@ class LayerGroup:
     Args:
         name: how messages and the `lr` dictionary call it.
         modules: a parameter of theirs belongs to this group unless an earlier group holds it already (tied weights).
+        branch: of a model of several branches, the one that it is in; each goes from its input to its output.
+        fresh: its branch has no pretrained body, so that `freeze` and `bn_freeze` leave it alone unless it is named.
     """
 
     name: str
     modules: tuple[nn.Module, ...]
+    branch: str = ""
+    fresh: bool = False
 
 
 @runtime_checkable
@@ -42,6 +46,8 @@ class ParamGroup:
     name: str
     modules: tuple[nn.Module, ...]
     params: tuple[tuple[str, nn.Parameter], ...]
+    branch: str = ""
+    fresh: bool = False
 
     def __repr__(self) -> str:
         return f"ParamGroup({self.name}: {self.n_params():,} parameters{'' if self.trainable else ', frozen'})"
@@ -80,7 +86,7 @@ def place_parameters(model: nn.Module, groups: Sequence[LayerGroup] | None = Non
     for group in chosen:
         parameters = (p for module in group.modules for p in module.parameters())
         own = [(free.pop(id(p)), p) for p in parameters if id(p) in free]
-        placed.append(ParamGroup(group.name, group.modules, tuple(own)))
+        placed.append(ParamGroup(group.name, group.modules, tuple(own), group.branch, group.fresh))
     if free:
         raise ArgumentError(
             f"{len(free)} of {len(full_name)} parameters are in no layer group, the first is "
@@ -89,7 +95,53 @@ def place_parameters(model: nn.Module, groups: Sequence[LayerGroup] | None = Non
     return tuple(placed)
 
 
-def set_train_mode(model: nn.Module, groups: Sequence[ParamGroup], freeze_stats: bool) -> None:
+G = TypeVar("G", LayerGroup, ParamGroup)
+
+
+def by_branch(groups: Sequence[G]) -> list[list[G]]:
+    """The groups of each branch; of a model without branches one list of all."""
+    names = dict.fromkeys(group.branch for group in groups)
+    return [[group for group in groups if group.branch == name] for name in names]
+
+
+def freeze_to(groups: Sequence[ParamGroup], k: int) -> None:
+    """Let the groups from `k` on train, of each branch, and all of fresh ones; see `Learner.freeze_to`."""
+    apart = by_branch(groups)
+    n = min(map(len, apart))
+    if type(k) is not int or not -n <= k < n:
+        names = ", ".join(g.name for g in groups) + (" in all" if len(apart) > 1 else "")
+        raise ArgumentError(f"freeze_to({k!r}): there are {n} layer groups ({names}), so k is from {-n} to {n - 1}")
+    for members in apart:
+        for position, group in enumerate(members):
+            for _, p in group.params:
+                p.requires_grad_(position >= k % len(members) or group.fresh)
+
+
+def freeze_named(groups: Sequence[ParamGroup], names: Sequence[str], train: bool) -> None:
+    """Let groups, or all groups of branches, train or not; of a branch that is frozen the last group trains.
+
+    Raises:
+        ArgumentError: there is no group or branch of that name.
+    """
+    chosen = named_groups(groups, names)
+    last = {members[-1].name for members in by_branch(groups)}
+    for group in chosen:
+        for _, p in group.params:
+            p.requires_grad_(train or (group.name not in names and group.name in last))
+
+
+def named_groups(groups: Sequence[G], names: Collection[str]) -> list[G]:
+    """The groups with some names, of their own or of their branches; `ArgumentError` where a name is nobody's."""
+    known = dict.fromkeys(word for group in groups for word in (group.branch, group.name) if word)
+    for name in names:
+        if name not in known:
+            raise ArgumentError(f"there is no layer group {name!r}. {did_you_mean(str(name), known)}")
+    return [group for group in groups if group.name in names or (group.branch and group.branch in names)]
+
+
+def set_train_mode(
+    model: nn.Module, groups: Sequence[ParamGroup], freeze_stats: bool, still: Collection[str] = ()
+) -> None:
     """Training mode for what trains, evaluation mode for what is frozen.
 
     A frozen group is wholly in evaluation mode: its batch-norm statistics do not drift and its dropout is off, so it
@@ -98,18 +150,21 @@ def set_train_mode(model: nn.Module, groups: Sequence[ParamGroup], freeze_stats:
     Args:
         model: the whole model.
         groups: its parameter groups.
-        freeze_stats: keep batch-norm layers of every group but the last in evaluation mode, too, even where their
-            weights train.
+        freeze_stats: keep batch-norm layers of every group but the last of its branch in evaluation mode, too, even
+            where their weights train; not those of fresh groups.
+        still: names of groups that count as frozen, whatever their parameters say.
     """
     model.train()
-    first = next((i for i, group in enumerate(groups) if group.trainable), len(groups))
-    any_frozen = any(group.params and not group.trainable for group in groups)
-    for position, group in enumerate(groups):
-        # A group without parameters cannot say whether it is frozen: it is with those around it.
-        frozen = not group.trainable if group.params else any_frozen and position < first
-        for module in group.modules:
-            if frozen:
-                module.eval()
-            elif freeze_stats and position < len(groups) - 1:
-                for layer in (m for m in module.modules() if isinstance(m, BatchNorm)):
-                    layer.eval()
+    for members in by_branch(groups):
+        trains = [group.trainable and group.name not in still for group in members]
+        first = next((i for i, on in enumerate(trains) if on), len(members))
+        any_frozen = any(group.params and not on for group, on in zip(members, trains, strict=True))
+        for position, group in enumerate(members):
+            # A group without parameters cannot say whether it is frozen: it is with those around it.
+            frozen = not trains[position] if group.params else any_frozen and position < first
+            for module in group.modules:
+                if frozen:
+                    module.eval()
+                elif freeze_stats and not group.fresh and position < len(members) - 1:
+                    for layer in (m for m in module.modules() if isinstance(m, BatchNorm)):
+                        layer.eval()

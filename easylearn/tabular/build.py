@@ -50,7 +50,7 @@ def build_from_frames(how: TableOptions, target: Target, df: Rows, valid: Split 
     processor, targets = plan.preprocessor.processor, plan.preprocessor.targets
     if how.like is None:
         encoded = processor.fit_transform(table, plan.train if len(plan.valid) else None)
-        _warn_of_columns(table, plan.preprocessor)
+        warn_of_columns(table, plan.preprocessor)
     else:
         encoded = processor.transform(table)
     inputs, index = encoded.tensors(), table.df.index
@@ -86,7 +86,7 @@ def build_from_stream(
     seen: dict[SplitName, TransformReport] = {}
     if how.like is None:
         seen["train"], seen["valid"] = fit_streamed(processor, table, plan.train)
-        _warn_of_columns(head, plan.preprocessor)
+        warn_of_columns(head, plan.preprocessor)
     splits: dict[SplitName, TableSplit] = {}
     sides: dict[SplitName, Indices] = {"train": plan.train, "valid": plan.valid}
     for name, rows in sides.items():
@@ -98,6 +98,36 @@ def build_from_stream(
             values = _target_of(targets, TableView(source.read(there or source.columns[:1])), name)
             splits[name] = StreamSplit(source, processor, np.arange(source.n_rows), values, buffer_rows)
     return splits, plan.preprocessor, plan.batch_size, seen
+
+
+def build_of_split(
+    how: TableOptions, table: TableView, targets: Targets, target: Tensor, rows: Mapping[SplitName, Indices],
+    weights: npt.NDArray[np.float64] | None = None,
+) -> Built:  # fmt: skip
+    """Of a table that is split already, and whose targets are read: items that have other inputs, too.
+
+    Args:
+        how: names the columns; what it says of splits and targets is left aside.
+        table: all rows.
+        targets: as learnt from the training rows.
+        target: of all rows.
+        rows: of each split.
+        weights: how often each training row is drawn.
+    """
+    cats, conts = column_list(how.cat_names or (), "cat_names"), column_list(how.cont_names or (), "cont_names")
+    kept = {"scale": how.scale, "fill": how.fill, "min_count": how.min_count, "max_levels": how.max_levels}
+    made = TablePreprocessor(TableProcessor(cats, conts, **kept), targets, how.y_range)  # type: ignore[arg-type]
+    encoded = made.processor.fit_transform(table, rows["train"] if len(rows) > 1 else None)
+    warn_of_columns(table, made)
+    seen: dict[SplitName, TransformReport] = {"train": encoded.report}
+    if encoded.split is not None:
+        seen["train"], seen["valid"] = encoded.split
+    inputs, index = encoded.tensors(), table.df.index
+    splits: dict[SplitName, TableSplit] = {
+        name: MemorySplit(inputs, index, at, target[at], weights if name == "train" else None)
+        for name, at in rows.items()
+    }
+    return splits, made, default_batch_size(len(rows["train"])) if how.batch_size is None else how.batch_size, seen
 
 
 @dataclass(frozen=True)
@@ -125,7 +155,7 @@ def _plan(how: TableOptions, names: list[str], side: TableView, head: TableView,
         options = TargetOptions(how.task, how.label_sep, how.log_target)
         given = read_targets(side.df, options, names=names, where=side.where)
         codes = given.stratify_codes()
-        train, held_out = _split(side, how, codes, valid)
+        train, held_out = split_rows(side, how, codes, valid)
         if given.how is OneClass and codes is None and len(held_out):
             raise DataError(
                 f"each of the {len(given)} rows of the target {names[0]!r} is a class of its own, so that none can "
@@ -142,14 +172,14 @@ def _plan(how: TableOptions, names: list[str], side: TableView, head: TableView,
     else:
         target = like.targets.encode(side.df, where=side.where)
         codes = repeated(target.numpy()) if target.ndim == 1 else None
-        train, held_out = _split(side, how, codes, valid)
+        train, held_out = split_rows(side, how, codes, valid)
         made = TablePreprocessor(like.processor, like.targets, like.y_range if how.y_range is None else how.y_range)
     size = default_batch_size(len(train)) if how.batch_size is None else how.batch_size
-    weights = _weights(how, side, train, target[train], made.targets.task.classes)
+    weights = row_weights(how, side, train, target[train], made.targets.task.classes)
     return _Plan(train, held_out, made, size, target, weights)
 
 
-def _split(side: TableView, how: TableOptions, codes: Indices | None, valid: Split) -> tuple[Indices, Indices]:
+def split_rows(side: TableView, how: TableOptions, codes: Indices | None, valid: Split) -> tuple[Indices, Indices]:
     """Positions of training and of validation rows; `codes` are classes of which each may have its share of them."""
     groups, time = how.groups, how.time
     stratify = by_class(codes, valid, how.stratify, groups=groups, time=time)
@@ -158,7 +188,7 @@ def _split(side: TableView, how: TableOptions, codes: Indices | None, valid: Spl
     return split_indices(len(side), valid, seed=how.seed, stratify=stratify, groups=by_group, time=by_time, index=index)
 
 
-def _weights(
+def row_weights(
     how: TableOptions, table: TableView, train: Indices, target: Tensor, classes: Sequence[str]
 ) -> npt.NDArray[np.float64] | None:
     """How often each training row comes."""
@@ -204,7 +234,7 @@ def _columns(head: TableView, how: TableOptions, targets: list[str]) -> tuple[li
     return cats, conts
 
 
-def _warn_of_columns(table: TableView, preprocessor: TablePreprocessor) -> None:
+def warn_of_columns(table: TableView, preprocessor: TablePreprocessor) -> None:
     """Warn of features that name the rows, or give a target away."""
     processor = preprocessor.processor
     targets = [n for n in preprocessor.targets.columns if n in table.df.columns]

@@ -7,10 +7,12 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from torch import Tensor, nn
 
 from ..data.bunch import Data, PlainInputs, SplitName
 from ..data.frames import ParquetTable, known_types, read_table
+from ..data.loaders import row_keys
 from ..data.order import Loader
 from ..data.split import Split
 from ..errors import DataError, check_whole
@@ -175,6 +177,13 @@ class TabularData(Data[TableSplit]):
 
     def fingerprint(self, split: SplitName) -> str:
         return self._split(split).fingerprint()
+
+    def item_keys(self, split: SplitName, positions: Sequence[int] | None = None) -> Sequence[str]:
+        """See `Data.item_keys`: of the codes and numbers of each row, where the table is in memory."""
+        rows = self._split(split)
+        if not isinstance(rows, MemorySplit):
+            return super().item_keys(split, positions)
+        return row_keys(rows.fetch(None if positions is None else np.asarray(positions, np.int64)))
 
     def for_model(self, model: nn.Module) -> Self:
         """The same data on the model's device, as far as it fits there."""

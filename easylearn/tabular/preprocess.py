@@ -56,7 +56,7 @@ class TablePreprocessor(Preprocessor):
         encoded = self.processor.transform_row(given) if isinstance(given, Mapping) else None
         if encoded is not None:
             return Items(encoded, (str(first),), single=True)
-        frame = _as_frame(given)
+        frame = as_frame(given)
         if not len(frame):
             raise DataError("there are no rows to predict")
         if frame is not given:
@@ -98,7 +98,7 @@ class TablePreprocessor(Preprocessor):
 
     def report(self, rows: Any) -> TransformReport:
         """What is unknown, missing or infinite in some `rows`, in any form that `read` takes."""
-        return self.processor.transform(_as_frame(rows)).report
+        return self.processor.transform(as_frame(rows)).report
 
     def _warn_of_unknown(self, seen: TransformReport) -> None:
         """Warn where no value of a column is known: it may be of another type, or another column."""
@@ -141,7 +141,7 @@ class TablePreprocessor(Preprocessor):
         return RuntimeInputs(("cats", "conts"), ({0: "batch"}, {0: "batch"}), about=about)
 
 
-def _as_frame(items: Any) -> pd.DataFrame:
+def as_frame(items: Any) -> pd.DataFrame:
     """Rows that came from elsewhere, as a table."""
     import pandas as pd
 

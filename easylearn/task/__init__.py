@@ -6,6 +6,7 @@ from .accumulate import Accumulator
 from .base import LossFn, Task
 from .box_predictions import BoxPrediction, BoxPredictions
 from .boxes import Boxes, boxes
+from .choose_threshold import choose_threshold
 from .exclusive import ExclusiveTask, SingleLabel, single_label
 from .image import ImagePrediction, ImageTask
 from .mask import Masks, masks
@@ -15,7 +16,6 @@ from .next_token import NO_TARGET, NextToken, next_token
 from .predictions import Prediction, Predictions, average_predictions
 from .ranking import Ranking, ranking
 from .regression import Regression, Scale, regression
-from .choose_threshold import choose_threshold
 
 __all__ = [
     "NO_TARGET",

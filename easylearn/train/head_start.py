@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -11,9 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from .. import keyed
+from ..data.branched import BranchedData
 from ..data.order import ItemLoader
 from ..nn.body_head import BodyHead
+from ..nn.branched import Branched
 from ..nn.dropout import Dropout
+from ..nn.groups import by_branch
 from ..task import Task
 from .checkpoints.context import RunContext
 from .precompute import FeatureStore
@@ -59,6 +63,10 @@ def start_head(context: RunContext, store: FeatureStore, seed: int, stored: bool
         stored: training is on stored features anyhow, so there is no need to ask how many they are.
         solve: find the weights, too; else only how the features are scaled.
     """
+    if isinstance(context.model, Branched):
+        for branch in branches_of(context):
+            start_head(branch, store, seed, stored, solve)
+        return
     model, data, strategy = context.model, context.data, context.strategy
     if not isinstance(model, BodyHead) or not is_fresh(model.head) or any(g.trainable for g in context.groups[:-1]):
         return
@@ -89,12 +97,26 @@ def scaled_head(context: RunContext, store: FeatureStore, seed: int, stored: boo
     Args:
         context, store, seed, stored: as in `start_head`. The head is afterwards as it was.
     """
-    if not isinstance(context.model, BodyHead):
-        yield
-        return
-    with restored(context.model.head):
+    models = [branch.model for branch in branches_of(context)]
+    with ExitStack() as stack:
+        for model in models:
+            if isinstance(model, BodyHead):
+                stack.enter_context(restored(model.head))
         start_head(context, store, seed, stored, solve=False)
         yield
+
+
+def branches_of(context: RunContext) -> list[RunContext]:
+    """The context of each branch that has a loss of its own; of a model without branches that of all."""
+    model, data = context.model, context.data
+    if not isinstance(model, Branched):
+        return [context]
+    if model.joint is not None or not isinstance(data, BranchedData):
+        return []
+    own = {members[0].branch: tuple(members) for members in by_branch(context.groups)}
+    return [
+        replace(context, model=one, groups=own[name], data=data.branches[name]) for name, one in model.branches.items()
+    ]
 
 
 def scale_features(head: nn.Module, features: Tensor) -> None:

@@ -113,34 +113,35 @@ def moving_momentum(pct_start: float, momentum: Any) -> Schedule | None:
     return schedules.one_cycle_momentum(pct_start, *sorted(momentum, reverse=True))
 
 
-def spread_rates(lr: Rates, names: Sequence[str], precomputed: bool = False) -> tuple[float, ...]:
+def spread_rates(
+    lr: Rates, names: Sequence[str], precomputed: bool = False, branches: Sequence[str] = ()
+) -> tuple[float, ...]:
     """The base rate of each group, first group nearest the input.
 
     Args:
         lr: see `Learner.fit`; in `slice(hi)`, too, where all groups but the last get hi / 10.
         names: of all layer groups.
         precomputed: only the head is trained, on precomputed features: several rates make no sense.
+        branches: the one that each group is in, where there are several. A slice is spread over each; a dictionary may
+            name them, and a group that it does not name keeps still.
 
     >>> spread_rates(slice(1e-4, 1e-2), ["stem", "late", "head"])
     (0.0001, 0.001, 0.01)
     """
     n = len(names)
+    branches = branches or [""] * n
     rates: list[Any]
     if _is_number(lr):
         rates = [lr] * n
     elif isinstance(lr, slice):
-        rates = _spread_slice(lr, n)
+        rates = [rate for branch in dict.fromkeys(branches) for rate in _spread_slice(lr, branches.count(branch))]
     elif isinstance(lr, Mapping):
-        if unknown := [k for k in lr if k not in names]:
-            raise ArgumentError(f"there is no layer group {unknown[0]!r}. {did_you_mean(str(unknown[0]), names)}")
-        if missing := [k for k in names if k not in lr]:
-            raise ArgumentError(f"no rate was given for the layer groups {missing}; give one for each of {list(names)}")
-        rates = [lr[k] for k in names]
+        rates = _named_rates(lr, names, branches)
     elif isinstance(lr, str) or not isinstance(lr, Iterable):
         raise ArgumentError(f"lr must be a number, a list, a slice or a dictionary, got {lr!r}")
     else:
         rates = list(lr)
-        if precomputed and len(rates) > 1:
+        if precomputed and len(rates) > 1 and not any(branches):
             raise ArgumentError(
                 f"{len(rates)} rates were given, but precompute is on and trains the head alone, on stored outputs of "
                 "the body. Give one rate; or call learn.unfreeze(), which ends precompute, and give one per group"
@@ -151,6 +152,15 @@ def spread_rates(lr: Rates, names: Sequence[str], precomputed: bool = False) -> 
                 "Give one number for all, or one per group"
             )
     return tuple(_rate(r, f"rate of group {name!r}") for r, name in zip(rates, names, strict=True))
+
+
+def _named_rates(lr: Mapping[str, Any], names: Sequence[str], branches: Sequence[str]) -> list[Any]:
+    known = dict.fromkeys(word for word in (*branches, *names) if word)
+    if unknown := [k for k in lr if k not in known]:
+        raise ArgumentError(f"there is no layer group {unknown[0]!r}. {did_you_mean(str(unknown[0]), known)}")
+    if missing := [k for k, branch in zip(names, branches, strict=True) if k not in lr and not branch]:
+        raise ArgumentError(f"no rate was given for the layer groups {missing}; give one for each of {list(names)}")
+    return [lr.get(k, lr.get(branch, 0.0)) for k, branch in zip(names, branches, strict=True)]
 
 
 def _spread_slice(lr: slice, n: int) -> list[float]:

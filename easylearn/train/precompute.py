@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import keyed
+from ..data.branched import BranchedData
 from ..data.bunch import Data, SplitName
 from ..data.cache import ItemStore, open_store
 from ..data.claims import byte_of, claims_in
@@ -23,6 +24,7 @@ from ..device import kept_memory
 from ..errors import DataError, EasyLearnError, EasyLearnWarning
 from ..files import cache_dir, digest
 from ..nn.body_head import BodyHead
+from ..nn.branched import Branched, stored_branches
 from .callbacks.progress import shows_bars
 from .strategy import Strategy
 
@@ -57,6 +59,23 @@ class FeatureStore:
         self.key = key = features_key(model, strategy)
         train = self.loader(model, data, "train", strategy, shuffle=True, key=key)
         return train, self.loader(model, data, "valid", strategy, key=key) if "valid" in data.splits else None
+
+    def view(self, model: nn.Module, data: Data[Any], strategy: Strategy) -> tuple[nn.Module, Loader, Loader | None]:
+        """What trains on stored features, and its loaders: a head, or a model without the bodies that are frozen."""
+        if isinstance(model, BodyHead):
+            return model.head, *self.loaders(model, data, strategy)
+        assert isinstance(model, Branched) and isinstance(data, BranchedData)
+        names = stored_branches(model)
+        keys = {name: features_key(_body_of(model, name), strategy) for name in names}
+
+        def loader(split: SplitName) -> ItemLoader:
+            instead = {}
+            for name, key in keys.items():
+                features, rows = self._rows(_body_of(model, name), data.branches[name], split, strategy, key)
+                instead[name] = TensorSource([features], rows)
+            return data.loader_of(split, instead, split == "train")
+
+        return model.on_features(names), loader("train"), loader("valid") if "valid" in data.splits else None
 
     def loader(
         self,
@@ -244,6 +263,12 @@ class _Filling:
                 x[others.to(x.device)] = 0
         out = self.strategy.forward(_Features(self.model), inputs)
         return out[index.to(out.device)].to(self.model.feature_dtype).cpu().contiguous()
+
+
+def _body_of(model: Branched, name: str) -> BodyHead:
+    found = model.branches[name]
+    assert isinstance(found, BodyHead)
+    return found
 
 
 def _targets(loader: Loader) -> Tensor | None:

@@ -114,4 +114,5 @@ class Run:
 
     def train_mode(self) -> None:
         """Set training mode for groups that train and evaluation mode for frozen ones."""
-        set_train_mode(self.model, self.groups, self.freeze_stats)
+        still = {g.name for g, rate in zip(self.groups, self.rates, strict=True) if g.branch and not rate}
+        set_train_mode(self.model, self.groups, self.freeze_stats, still)

@@ -37,6 +37,7 @@ class ImageSplit:
     targets: Tensor | None  # shape (n, ...); None where they are not known
     ids: tuple[str, ...]
     labels: Any = None  # as they were given, such as files of masks; None where there are none
+    names: tuple[str, ...] = ()  # what messages call them, if not by their ids
 
     def __len__(self) -> int:
         return len(self.sources)
@@ -47,7 +48,7 @@ class ImageSplit:
     @property
     def images(self) -> Images:
         """The images without their targets."""
-        return Images(self.sources, self.ids)
+        return Images(self.sources, self.names or self.ids)
 
 
 @dataclass(frozen=True)
@@ -190,7 +191,23 @@ def _split(
 
 def _stay(rows: Rows, how: ImageOptions, skipped: dict[str, str]) -> list[int]:
     """The rows that stay when each file is taken once, and files that do not exist are left out."""
-    stay = _once(rows)
+    return _existing(rows, _once(rows), how, skipped)
+
+
+def usable(rows: Rows, how: ImageOptions) -> tuple[list[int], dict[str, str]]:
+    """The rows whose images can be had, files that come twice among them, and why others cannot, by id.
+
+    Raises:
+        DataError: a file does not exist, and `how` does not say that such are left out; its row is named.
+    """
+    skipped: dict[str, str] = {}
+    there = _existing(rows, range(len(rows)), how, skipped)
+    if how.on_error == "skip":
+        there = [there[i] for i in _readable(rows.take(there), how, skipped)]
+    return there, skipped
+
+
+def _existing(rows: Rows, stay: Sequence[int], how: ImageOptions, skipped: dict[str, str]) -> list[int]:
     missing = {i for i, s in enumerate(rows.sources) if isinstance(s, str) and not os.path.isfile(s)}
     if missing and how.on_error == "raise":
         raise DataError(_missing_file(rows, sorted(missing)))

@@ -103,6 +103,16 @@ def stream_of_text(folder: Path) -> Data[Any]:
     return el.TextLMData.from_df(texts(60), batch_size=4, bptt=5, min_freq=1, progress=False)
 
 
+def films(folder: Path) -> Data[Any]:
+    names = [str(p.relative_to(folder)) for p in sorted(photos(folder).rglob("*.png"))][:N]
+    frame = texts().assign(file=names, size=np.arange(N) / 9)
+    frame.loc[::6, "file"], frame.loc[::5, "text"] = None, None
+    return el.MultiData.from_df(
+        frame, "label", image="file", text="text", cont_names=["size"], path=folder, size=8, batch_size=4, workers=0,
+        augment="side_on",
+    )  # fmt: skip
+
+
 def tensors(folder: Path) -> Data[Any]:
     x, y = torch.randn(N, 3), torch.arange(N) % 2
     return el.TensorData((x[:17], y[:17]), (x[17:], y[17:]), single_label(["a", "b"]), test=x[:3], batch_size=4)
@@ -126,6 +136,7 @@ KINDS: dict[str, Callable[[Path], Data[Any]]] = {
         interactions,
         documents,
         stream_of_text,
+        films,
         tensors,
         loaders,
     )
@@ -138,6 +149,7 @@ ONE: dict[str, Callable[[Path], Any]] = {
     "ratings": lambda folder: {"user": "u1", "item": 2},
     "interactions": lambda folder: ["i1", "i4"],
     "documents": lambda folder: "a good film",
+    "films": lambda folder: {"file": folder / "test" / "cats" / "0.png", "text": "a good film", "size": 0.5},
     "tensors": lambda folder: torch.zeros(3),
 }
 """One item of each kind whose items can be predicted by themselves."""
@@ -363,7 +375,7 @@ def test_images_come_in_every_form(tmp_path: Path) -> None:
 
 
 def test_what_items_are_can_be_told_from_the_loader(tmp_path: Path) -> None:
-    for name in ("images", "arrays", "tabular", "ratings", "documents", "tensors"):
+    for name in ("images", "arrays", "tabular", "ratings", "documents", "films", "tensors"):
         folder = tmp_path / name
         folder.mkdir()
         assert isinstance(KINDS[name](folder).loader("train", training=True), ItemLoader)

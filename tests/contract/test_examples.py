@@ -26,6 +26,7 @@ LEAVES = {  # by the --out that is given
     "lesson5_movielens.py": ("out", {"out/films.png", "out/losses.png"}),
     "lesson6_own_architecture.py": ("out", {"out/few.png", "out/digits.easylearn"}),
     "lesson7_music.py": ("out", {"out/artists.png", "out/report.html", "out/music.easylearn"}),
+    "lesson8_several.py": ("out", {"out/branches.png", "out/films.easylearn"}),
     "schedules_gallery.py": ("out.png", {"out.png"}),
 }  # fmt: skip
 
@@ -63,7 +64,7 @@ def test_quick(script: str, tmp_path: Path) -> None:
     assert {name.split("/")[0] for name in left} <= {out, "cache"}  # it writes where it was told to
 
 
-BENCHMARKS = ["finetuning_ways", "rare_tags", "recommend", "resume", "tables"]
+BENCHMARKS = ["finetuning_ways", "rare_tags", "recommend", "resume", "several", "tables"]
 
 
 @pytest.mark.parametrize("script", [f"benchmarks/{name}.py" for name in BENCHMARKS])

@@ -85,6 +85,8 @@ def test_arguments_of_the_learner() -> None:
         "resume": "checkpoint schedule momentum callbacks same_data",
         "fine_tune": "epochs lr frozen_epochs spread callbacks",
         "lr_find": "start_lr end_lr lr n_steps",
+        "freeze": "names",
+        "unfreeze": "names",
         "freeze_to": "k",
         "interpret": "split",
         "report": "path name",
@@ -418,6 +420,15 @@ def test_folds_and_blends() -> None:
     assert public(Spread) | {"metric", "values", "by_items"} >= {"mean", "deviation", "unstable"}
     assert [f.name for f in dataclasses.fields(Tuned)] == ["threshold", "score"]
     assert public(easylearn.Folds) >= {"held_out", "fingerprint"}
+
+
+def test_several_inputs() -> None:
+    own = "with_branches loader_of present here from_df"
+    assert public(easylearn.MultiData) - public(Data) == set(own.split())
+    given = [n for n in arguments(easylearn.multi_learner) if n not in arguments(Learner)]
+    assert given == ["image", "text", "table", "fuse", "width"]
+    assert arguments(easylearn.branches) == ["learn", "split", "metric", "draws", "seed"]
+    assert arguments(easylearn.branch_learner) == ["learn", "name"]
 
 
 def test_serving() -> None:

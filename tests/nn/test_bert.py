@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from easylearn.errors import ArgumentError
 from easylearn.nn.bert import Bert, BertShape, Pooling, encoder_classifier
-from easylearn.nn.groups import place_parameters
+from easylearn.nn.groups import place_parameters, set_train_mode
 from easylearn.nn.registry import build, describe
 
 SHAPE = BertShape(30, size=16, n_layers=3, n_heads=4, n_hidden=24, n_positions=12)
@@ -156,6 +156,16 @@ def test_every_parameter_is_in_one_of_three_groups() -> None:
     groups = place_parameters(model := encoder_classifier(Bert(SHAPE), SHAPE.n_features, 2), model.layer_groups())
     assert [g.name for g in groups] == ["stem", "late", "head"]
     assert {n.split(".")[2] for n, _ in groups[1].params} == {"1", "2"}
+
+
+def test_a_frozen_encoder_drops_nothing_in_training() -> None:
+    shape = BertShape(9, size=8, n_heads=2, drop=0.5)
+    model = encoder_classifier(Bert(shape), shape.n_features, 2)
+    for p in model.body.parameters():
+        p.requires_grad_(False)
+    set_train_mode(model, place_parameters(model, model.layer_groups()), freeze_stats=False)
+    tokens, lengths = torch.arange(12).reshape(2, 6) % 9, torch.tensor([6, 4])
+    assert torch.equal(model.features(tokens, lengths), model.features(tokens, lengths))
 
 
 def test_it_is_built_again_from_its_note() -> None:

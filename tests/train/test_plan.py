@@ -141,6 +141,28 @@ def test_a_dictionary_is_by_name_in_any_order() -> None:
     assert spread_rates({"head": 0.3, "stem": 0.1, "late": 0.2}, NAMES) == (0.1, 0.2, 0.3)
 
 
+class TestBranches:
+    names = ("image.stem", "image.head", "text.stem", "text.late", "text.head")
+    branches = ("image", "image", "text", "text", "text")
+
+    def rates(self, lr: Any) -> tuple[float, ...]:
+        return spread_rates(lr, self.names, branches=self.branches)
+
+    def test_a_slice_is_spread_over_each(self) -> None:
+        image, text = (spread_rates(slice(1e-4, 1e-2), [str(i) for i in range(n)]) for n in (2, 3))
+        assert self.rates(slice(1e-4, 1e-2)) == (*image, *text)
+        assert self.rates(slice(0.1)) == (0.01, 0.1, 0.01, 0.01, 0.1)
+
+    def test_a_dictionary_names_groups_or_branches_and_the_others_keep_still(self) -> None:
+        assert self.rates({"image": 0.1, "text.late": 0.2}) == (0.1, 0.1, 0.0, 0.2, 0.0)
+        assert self.rates({"image": 0.1, "image.head": 0.3}) == (0.1, 0.3, 0.0, 0.0, 0.0)
+        with pytest.raises(ArgumentError, match=r"'image\.lat'"):
+            self.rates({"image.lat": 0.1})
+
+    def test_a_number_or_a_list_is_as_ever(self) -> None:
+        assert self.rates(0.1) == (0.1,) * 5 and self.rates([1, 2, 3, 4, 5]) == (1, 2, 3, 4, 5)
+
+
 @given(lo=positive, hi=positive, n=st.integers(2, 12))
 def test_a_slice_is_numpys_geomspace(lo: float, hi: float, n: int) -> None:
     rates = spread_rates(slice(lo, hi), [f"g{i}" for i in range(n)])

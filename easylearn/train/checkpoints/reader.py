@@ -16,6 +16,7 @@ from ... import keyed
 from ...errors import ArgumentError, EasyLearnWarning, SchemaError, StateError, WeightsError
 from ...files import StrPath, as_path
 from ...nn.body_head import BodyHead
+from ...nn.branched import active_groups
 from ...schedules import Schedule
 from ...task import Task
 from ..callback import Callback
@@ -128,7 +129,7 @@ class SavedRun:
         saved = self._state["optimizer"]
         flags = [(p, p.requires_grad) for p in context.model.parameters()]
         self._freeze(context.model)
-        groups = context.groups[-1:] if self.settings["precompute"] else context.groups
+        groups = active_groups(context.model, context.groups, self.settings["precompute"])
         optimizer = build_optimizer(make, groups, [1.0] * len(groups))
         sizes = [len(g["params"]) for g in optimizer.param_groups]
         saved_sizes = [len(g["params"]) for g in saved["state"]["param_groups"]]
