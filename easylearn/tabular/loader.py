@@ -190,9 +190,9 @@ class StreamLoader:
     """Batches out of a parquet table that may be larger than memory.
 
     In training, row groups come in an order keyed by (seed, epoch), which is cut into a span for each shard, and each
-    shard reads its own span alone: neighbours in it fill a buffer, whose rows are mixed. A later `start` reads only what
-    comes after it. In memory are one buffer of encoded rows, which the shards share out among them, and the row group
-    that is being read.
+    shard reads its own span alone: neighbours in it fill a buffer, whose rows are mixed. A later `start` reads only
+    what comes after it. In memory are one buffer of encoded rows, which the shards share out among them, and the row
+    group that is being read.
     """
 
     def __init__(self, split: StreamSplit, batch_size: int, shuffle: bool) -> None:
