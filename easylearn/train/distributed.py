@@ -9,7 +9,7 @@ it: a sum of two is the same whoever computes it. Random draws inside a lane are
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -122,6 +122,10 @@ class Lanes(SingleDevice):
             self.processes.same("[seed, epochs before, weights to train]", [run.seed, run.first_epoch, trained])
             self._spread(run.model)
         return hooks
+
+    def end(self) -> None:
+        """Let go of the fit: its optimizer and its data are not kept for as long as the learner lives."""
+        self._run, self._inner, self._found = None, Hooks(()), None
 
     def _spread(self, model: nn.Module) -> None:
         """Give every process the weights of the first one."""
@@ -380,6 +384,13 @@ def with_lanes(strategy: Strategy, lanes: int) -> Strategy:
         ) from error
 
 
-def hooks_of(run: Run, callbacks: Sequence[Callback]) -> Hooks:
-    """The hooks of a fit, as its strategy wants them."""
-    return run.strategy.begin(run, callbacks) if isinstance(run.strategy, Lanes) else Hooks(callbacks)
+@contextmanager
+def hooks_of(run: Run, callbacks: Sequence[Callback]) -> Iterator[Hooks]:
+    """The hooks of a fit, as its strategy wants them, until it ends."""
+    if not isinstance(run.strategy, Lanes):
+        yield Hooks(callbacks)
+        return
+    try:
+        yield run.strategy.begin(run, callbacks)
+    finally:
+        run.strategy.end()
