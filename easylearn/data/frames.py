@@ -20,7 +20,7 @@ from ..errors import ArgumentError, DataError, EasyLearnWarning, did_you_mean
 from ..files import StrPath, file_identity
 from .cells import EMPTY, EXACT, FIRST, Known, as_column, no_text, read_cell
 from .csv_rows import CsvRows, Piece
-from .places import Place, Shelf, is_elsewhere
+from .places import Place, Shelf, copied, is_elsewhere
 from .values import MISSING_WORDS
 
 if TYPE_CHECKING:
@@ -167,10 +167,8 @@ def _known(file: Path, names: Sequence[str], columns: Sequence[str] | None) -> l
 
 
 def _existing(path: StrPath) -> Path:
-    if isinstance(path, str) and "://" in path:
-        raise DataError(f"{path} is no file of this machine; download it, or pass the DataFrame that pandas reads")
     try:
-        file = Path(path)
+        file = copied(path) if is_elsewhere(path) else Path(path)
     except TypeError as error:
         raise ArgumentError(f"expected the name of a csv or parquet file, got {type(path).__name__}") from error
     if not file.exists():

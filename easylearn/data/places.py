@@ -7,20 +7,24 @@ everything else goes through fsspec. A part of what is read may be kept on this 
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from ..errors import ArgumentError, DataError
 from ..files import StrPath, atomic_write, cache_dir, digest
 
+MOST_COPIED = 64 * 2**30  # bytes of a folder elsewhere that is copied as a whole
+AT_ONCE = 8  # files that are copied at the same time
 NATIVE = ("s3", "gs", "gcs", "abfs", "abfss", "hdfs", "viewfs", "file", "mock")
 """Kinds of addresses that pyarrow opens by itself."""
 
 
-def is_elsewhere(path: object) -> bool:
+def is_elsewhere(path: object) -> TypeGuard[str]:
     """Whether it is an address, and no path of this machine.
 
     >>> is_elsewhere("s3://bucket/table.parquet"), is_elsewhere("table.parquet")
@@ -49,8 +53,14 @@ class Place:
 
         Raises:
             ArgumentError: pyarrow or fsspec is not installed, or knows no such kind of address.
+            DataError: it is one of the web.
         """
         kind = url.split("://", 1)[0].lower()
+        if kind in ("http", "https", "ftp"):
+            raise DataError(
+                f"{url} is no file of this machine, and such a server does not say what it holds or what has changed; "
+                "download it, or give the address of an object store (s3://, gs://, ...)"
+            )
         try:
             from pyarrow import ArrowException, fs
 
@@ -80,7 +90,7 @@ class Place:
         """
         from pyarrow import fs
 
-        info = self._info()
+        info = self.info()
         if info.type == fs.FileType.File:
             return [self]
         try:
@@ -94,10 +104,11 @@ class Place:
 
     def identity(self) -> str:
         """What tells this file, in this state, from all others."""
-        info = self._info()
+        info = self.info()
         return f"{self.url.split('?', 1)[0]}\x1f{info.size}\x1f{info.mtime_ns}"
 
-    def _info(self) -> Any:
+    def info(self) -> Any:
+        """What kind of thing is there, its size and its time of change: a `pyarrow.fs.FileInfo`."""
         from pyarrow import fs
 
         try:
@@ -107,6 +118,58 @@ class Place:
         if info.type == fs.FileType.NotFound:
             raise DataError(f"there is no file or folder {self.url}; look at the address, and at who may read it")
         return info
+
+
+def copied(url: str) -> Path:
+    """A file or a folder elsewhere as one of this machine, in the folder of caches: what is not there yet is fetched.
+
+    Images and texts are many small files that are read again and again; tables of parquet are read where they are.
+
+    Raises:
+        ArgumentError, DataError: as of `Place`; or there is more than `MOST_COPIED` or the disk hold.
+    """
+    from pyarrow import fs
+
+    place = Place.of(url)
+    info, home = place.info(), cache_dir() / "remote" / f"copy_{digest([url])}"
+    found = {info.base_name: info}
+    if info.type == fs.FileType.Directory:
+        home, base = home / info.base_name, len(info.path.rstrip("/")) + 1
+        below = place.system.get_file_info(fs.FileSelector(info.path, recursive=True))
+        found = {i.path[base:]: i for i in below if i.type == fs.FileType.File}
+    home.mkdir(parents=True, exist_ok=True)
+    missing = {name: i for name, i in found.items() if not _is_copy(home / name, i)}
+    needed, room = sum(i.size or 0 for i in missing.values()), shutil.disk_usage(home).free
+    if needed > room or sum(i.size or 0 for i in found.values()) > MOST_COPIED:
+        raise DataError(
+            f"{url} has {needed / 2**30:.1f} GiB to copy to {home}, where {room / 2**30:.1f} GiB are free, of at most "
+            f"{MOST_COPIED / 2**30:.0f} GiB for a folder: set EASYLEARN_CACHE to a larger disk, or train on a part"
+        )
+
+    def fetch(name: str) -> None:
+        try:
+            with place.system.open_input_stream(found[name].path) as source, atomic_write(home / name) as temporary:
+                with open(temporary, "wb") as target:
+                    shutil.copyfileobj(source, target, 2**20)
+        except OSError as error:
+            raise DataError(f"{url}: {name} cannot be copied to {home}: {error}") from error
+        if (time := found[name].mtime_ns) is not None:
+            os.utime(home / name, ns=(time, time))
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        list(pool.map(fetch, missing))
+    for file in [f for f in home.rglob("*") if f.is_file() and f.relative_to(home).as_posix() not in found]:
+        file.unlink(missing_ok=True)  # it is gone there, too
+    return home / info.base_name if info.type == fs.FileType.File else home
+
+
+def _is_copy(file: Path, info: Any) -> bool:
+    """Whether a file was copied from what `info` tells of."""
+    try:
+        here = file.stat()
+    except OSError:
+        return False
+    return here.st_size == info.size and info.mtime_ns in (None, here.st_mtime_ns)
 
 
 class Shelf:

@@ -11,9 +11,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from easylearn.data.frames import ParquetTable
-from easylearn.data.places import Place, Shelf, is_elsewhere
+import easylearn as el
+from easylearn.data import places
+from easylearn.data.frames import ParquetTable, read_table
+from easylearn.data.places import Place, Shelf, copied, is_elsewhere
 from easylearn.errors import ArgumentError, DataError
+from easylearn.texts.sources import Documents
 
 pa = pytest.importorskip("pyarrow", reason="parquet files need pyarrow")
 fsspec = pytest.importorskip("fsspec", reason="object stores in memory need fsspec")
@@ -92,6 +95,51 @@ def test_without_fsspec_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch)
 
 def test_is_elsewhere() -> None:
     assert is_elsewhere("s3://a/b") and not is_elsewhere(Path("s3:/a")) and not is_elsewhere("C:/a")
+
+
+# -- what is copied ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def photos(memory: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Images of two classes in a store, and a folder of caches."""
+    image = pytest.importorskip("PIL.Image")
+    monkeypatch.setenv("EASYLEARN_CACHE", str(tmp_path / "cache"))
+    for k in range(12):
+        with memory.open(f"/bucket/photos/{'cats' if k % 2 else 'dogs'}/{k}.png", "wb") as file:
+            image.new("RGB", (8, 8), (20 * k, 0, 0)).save(file, "png")
+    return memory
+
+
+def test_a_folder_is_copied_once_and_follows_what_changes_there(photos: Any) -> None:
+    here = copied("memory://bucket/photos")
+    names = sorted(f.relative_to(here).as_posix() for f in here.rglob("*.png"))
+    assert len(names) == 12 and here.name == "photos"
+    times = {name: (here / name).stat().st_mtime_ns for name in names}
+    first = (here / names[0]).read_bytes()
+    photos.pipe(f"/bucket/photos/{names[1]}", first + b" ")
+    photos.rm(f"/bucket/photos/{names[2]}")
+    assert copied("memory://bucket/photos") == here
+    assert (here / names[1]).read_bytes() == first + b" " and not (here / names[2]).exists()
+    assert all((here / n).stat().st_mtime_ns == times[n] for n in names[3:])
+
+
+def test_images_texts_and_csv_files_may_be_elsewhere(photos: Any) -> None:
+    data = el.ImageData.from_folder("memory://bucket/photos", 8, valid=0.25, workers=0, batch_size=4)
+    assert data.task.names == ("cats", "dogs") and len(data.ids("train")) == 9
+    for k in range(4):
+        photos.pipe(f"/bucket/texts/{k}.txt", f"text number {k}".encode())
+    photos.pipe("/bucket/shops.csv", b"a,y\n1,2\n3,4\n5,6\n")
+    documents = Documents.from_folder("memory://bucket/texts")
+    assert list(documents) == [f"text number {k}" for k in range(4)]
+    table = read_table("memory://bucket/shops.csv")
+    assert table.frame["y"].tolist() == [2, 4, 6] and table.where(1) == "shops.csv line 3"
+
+
+def test_what_no_disk_holds_is_not_copied(photos: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(places, "MOST_COPIED", 100)
+    with pytest.raises(DataError, match=r"memory://bucket/photos has .* GiB to copy.*EASYLEARN_CACHE"):
+        copied("memory://bucket/photos")
 
 
 # -- what is kept here -------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from easylearn.data.frames import ParquetTable
 from easylearn.data.order import Batch, Loader, shard_of
 from easylearn.errors import ArgumentError, DataError
 from easylearn.tabular.data import TabularData
+from easylearn.tabular.learner import tabular_learner
 from easylearn.tabular.loader import MemorySplit, StreamSplit, fit_streamed, on_device
 from easylearn.tabular.processing import TableProcessor
 
@@ -410,3 +411,16 @@ def test_files_that_are_none(tmp_path: Path) -> None:
     write(tmp_path / "a.parquet", table())
     with pytest.raises(ArgumentError, match="buffer_rows"):
         TabularData.from_parquet(tmp_path / "a.parquet", "y", buffer_rows=0)
+
+
+def test_a_table_elsewhere_trains_as_one_that_is_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fsspec = pytest.importorskip("fsspec")
+    monkeypatch.setenv("EASYLEARN_CACHE", str(tmp_path / "cache"))
+    here = write(tmp_path / "t.parquet", table())
+    fsspec.filesystem("memory").pipe("/bucket/t.parquet", here.read_bytes())
+    losses = []
+    for path in (here, "memory://bucket/t.parquet"):
+        data = TabularData.from_parquet(path, "y", stream=True, buffer_rows=25, batch_size=8)
+        learn = tabular_learner(data, [4], device="cpu", progress=False, lanes=2)
+        losses.append(learn.fit(0.01, 2).losses)
+    assert losses[0] == losses[1] and len([*tmp_path.rglob("*.arrow")]) > 0
