@@ -61,8 +61,14 @@ def join() -> Processes:
             )
 
     def meet() -> Any:
-        begin = dist.rendezvous  # type: ignore[attr-defined]
-        return next(iter(begin(os.environ.get(_URL, "env://"), rank, world, timeout=timedelta(seconds=JOIN))))[0]
+        begin, url = dist.rendezvous, os.environ.get(_URL, "env://")  # type: ignore[attr-defined]
+        try:
+            return next(iter(begin(url, rank, world, timeout=timedelta(seconds=JOIN))))[0]
+        except RuntimeError as error:
+            raise StateError(
+                f"process {rank} of {world} cannot meet the others: {str(error)[:300]}. MASTER_ADDR and MASTER_PORT "
+                "say where the first one is; look whether it was started, and whether this host can reach it"
+            ) from error
 
     first, second = _aside(meet, look), _aside(meet, look)  # a store that one thread waits for is closed to others
     attempt = _aside(lambda: _attempt(first, rank, world, until), look)
@@ -88,7 +94,7 @@ def _attempt(store: Any, rank: int, world: int, until: float) -> str:
     After a restart the addresses of the processes before are still in the store, and the agents of several hosts do not
     count attempts alike. So the first process gives a name, all answer to it, and go on when it has read their answers.
     """
-    own = secrets.token_hex(8)
+    own, pause = secrets.token_hex(8), 0.01
     answers = [f"{own} {other}" for other in range(1, world)]
     if rank == 0:
         store.set("attempt", own)
@@ -102,7 +108,7 @@ def _attempt(store: Any, rank: int, world: int, until: float) -> str:
             store.set(f"{name} {rank}", own)
             if store.check([f"{name} begins"]) and own in json.loads(store.get(f"{name} begins")):
                 return name
-        time.sleep(0.02)
+        time.sleep(pause := min(1.3 * pause, LOOK))
     return ""  # the other thread has given up by now, and says so
 
 

@@ -94,6 +94,13 @@ class Sharded(Lanes):
         copy_into(one.buffers(), model.buffers())
         return one
 
+    def forward(self, model: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor:
+        """See `Strategy.forward`."""
+        outputs = super().forward(model, inputs)
+        if not torch.is_grad_enabled() and isinstance(model, _fully_shard()[1]):
+            model.reshard()  # type: ignore[attr-defined]  # what is not in a block waits for the backward pass
+        return outputs
+
     def _spread(self, model: nn.Module) -> None:
         assert self.processes is not None
         self.processes.spread([*model.buffers()])  # the weights are there once
