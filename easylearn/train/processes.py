@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
 import json
 import os
@@ -27,7 +28,7 @@ from .state import Pause
 LOOK = 0.5  # seconds between two looks at whether another process has failed, while this one waits for it
 LOST = 45.0  # seconds without a sign of life after which a process, or the store of all of them, counts as lost
 JOIN = 300.0  # seconds in which all have to be there: on a busy host it takes long to import what a script needs
-_FAILED = "easylearn failed"
+_FAILED, _SILENCE = "easylearn failed", "silence"
 
 
 def wants_processes() -> bool:
@@ -85,6 +86,7 @@ def join() -> Processes:
     processes.watching(begin)
     if torch.cuda.is_available():
         torch.cuda.set_device(local_device())  # each thread has its own
+    atexit.register(processes.leave)
     return processes
 
 
@@ -206,7 +208,14 @@ class Processes:
         self.rank, self.world = rank, world
         self._watch = None if store is None else _Watch(rank, world, store)
         self._pairs: list[Any] = []
-        self._failed = False
+        self._failed = self._lost = False
+
+    def leave(self) -> None:
+        """End this process, whose exchange with one that is lost gloo would wait for, for half an hour."""
+        if self._lost:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(1)
 
     # -- waiting, and errors ---------------------------------------------------------------------------------
 
@@ -248,10 +257,10 @@ class Processes:
             return
         if self._watch.failed is not None:
             rank, what = self._watch.failed
-            self._failed = True
+            self._failed, self._lost = True, what.startswith(_SILENCE)
             raise StateError(f"process {rank} of {self.world} ended with {what}")
         if (silent := time.monotonic() - self._watch.answered) > LOST:
-            self._failed = True
+            self._failed = self._lost = True
             raise StateError(
                 f"process {self.rank} of {self.world} has not reached the store of all processes for {silent:.0f} s: "
                 "the host of the first one has failed, or the network. Start all of them anew; fit(..., "
@@ -394,7 +403,7 @@ class _Watch:
                     elif (silent := time.monotonic() - changed) > LOST:
                         self.tell(
                             self._next,
-                            f"silence: it was not heard of for {silent:.0f} s, so it was stopped, or its host or the "
+                            f"{_SILENCE}: it was not heard of for {silent:.0f} s, so it was stopped, or its host or the "
                             "network has failed. Start all of them anew; fit(..., checkpoint=folder, go_on=True) goes "
                             "on",
                         )
