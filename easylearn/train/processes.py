@@ -403,9 +403,8 @@ class _Watch:
                     elif (silent := time.monotonic() - changed) > LOST:
                         self.tell(
                             self._next,
-                            f"{_SILENCE}: it was not heard of for {silent:.0f} s, so it was stopped, or its host or the "
-                            "network has failed. Start all of them anew; fit(..., checkpoint=folder, go_on=True) goes "
-                            "on",
+                            f"{_SILENCE}: it was not heard of for {silent:.0f} s, so it was stopped, or its host or "
+                            "the network has failed. Start all anew; fit(..., checkpoint=folder, go_on=True) goes on",
                         )
                 if self._store.check([_FAILED]):
                     rank, what = json.loads(self._store.get(_FAILED))
