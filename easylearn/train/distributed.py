@@ -225,7 +225,9 @@ class Lanes(SingleDevice):
         for p, is_used in zip(params, used, strict=True):
             if is_used:
                 trained.append(p)
-                grads.append(flat[at : at + p.numel()].view(p.shape).to(p.dtype))
+                grad = flat[at : at + p.numel()].view(p.shape)
+                # Fused optimizers take it that weight and gradient have one layout, such as channels last.
+                grads.append(torch.empty_like(p).copy_(grad))
             at += p.numel()
         buffers.take(flat[at : len(flat) - 4 - len(params)], lanes)
         if asked and run.stop_reason is None:

@@ -70,6 +70,8 @@ class Sharded(Lanes):
             self.processes.spread([tensor])  # one by one: together they would take the memory of the model once more
         if scalars := [name for name, p in model.named_parameters() if not p.ndim]:
             raise ArgumentError(f'shard="fsdp" cannot share out the single number {scalars[0]!r}: give it shape (1,)')
+        for p in model.parameters():
+            p.data = p.data.contiguous()  # FSDP2 takes no other layout, such as channels last
         self._outline = _outline(model)
         fully_shard, kind = _fully_shard()
         mesh = torch.distributed.device_mesh.init_device_mesh(self.device.type, (self.world,))
@@ -175,7 +177,8 @@ def _outline(model: nn.Module) -> nn.Module | None:
 def _blocks(model: nn.Module) -> Iterator[nn.Module]:
     """Layers of lists and sequences that are gathered by themselves, the inner ones first; none shares weights.
 
-    What a list or a sequence holds is called as a module, so that FSDP2 notices.
+    What a list or a sequence holds is called as a module, so that FSDP2 notices; of recurrent layers those who drop
+    weights use the weights alone.
     """
     owners = Counter(
         id(p) for module in model.modules() for _, p in module.named_parameters(recurse=False, remove_duplicate=False)
@@ -191,7 +194,7 @@ def _blocks(model: nn.Module) -> Iterator[nn.Module]:
         own = [p for p in module.parameters() if id(p) not in given]
         if id(module) not in listed or sum(p.numel() for p in own) < LEAST_NUMBERS:
             continue
-        if isinstance(module, nn.ModuleList | nn.ModuleDict) or any(owners[id(p)] > 1 for p in own):
+        if isinstance(module, nn.ModuleList | nn.ModuleDict | nn.RNNBase) or any(owners[id(p)] > 1 for p in own):
             continue
         given |= {id(p) for p in own}
         yield module

@@ -125,6 +125,22 @@ class TestLanes:
         for p, q in zip(whole.model.parameters(), cut.model.parameters(), strict=True):
             torch.testing.assert_close(p, q, rtol=1e-4, atol=1e-6)
 
+    @pytest.mark.parametrize("optimizer", [el.sgd, el.adamw])
+    def test_weights_in_another_layout_get_their_own_gradients(self, optimizer: Any) -> None:
+        x, y = torch.randn(24, 3, 6, 6, generator=torch.Generator().manual_seed(0)), torch.arange(24) % 2
+        found = []
+        for lanes in (1, 2):
+            torch.manual_seed(0)
+            net = nn.Sequential(
+                nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(32, 2)
+            )
+            net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            data = el.TensorData((x, y), None, el.single_label(["a", "b"]), batch_size=8)
+            learn = Learner(data, net, lanes=lanes, optimizer=optimizer, device="cpu", progress=False)
+            found.append((learn.fit(0.01, 2).losses, [p.detach() for p in net.parameters()]))
+        assert not found[0][1][2].is_contiguous()
+        torch.testing.assert_close(torch.tensor(found[0][0]), torch.tensor(found[1][0]), rtol=1e-4, atol=1e-5)
+
     def test_batch_norm_takes_the_mean_of_what_each_lane_sees(self) -> None:
         x, y = torch.randn(8, 3, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 1] * 4)
         net = nn.Sequential(nn.BatchNorm1d(3), nn.Linear(3, 2))

@@ -14,24 +14,33 @@ from easylearn.device import at_most_threads
 from easylearn.errors import ArgumentError
 from easylearn.train.distributed import Lanes
 from easylearn.train.processes import Processes
-from easylearn.train.sharded import Sharded, _blocks, _outline
+from easylearn.train.sharded import Sharded, _blocks, _fully_shard, _outline
 from easylearn.train.snapshot import own_class, shared_out, whole
 from tests import learners
 from tests.train.test_distributed import launched
-from tests.train.together import FITS, At, last_row, made, odd, pause, scores
+from tests.train.together import FITS, PLAIN, At, last_row, made, odd, pause, scores
 
 NEAR = {"rel": 1e-5, "abs": 1e-5}
-new_torch = pytest.mark.skipif(
-    not hasattr(getattr(torch.distributed.fsdp, "FSDPModule", None), "set_force_sum_reduction_for_comms"),
-    reason="this torch has no such FSDP2",
-)
+
+
+def has_fsdp2() -> bool:
+    try:
+        _fully_shard()
+    except ArgumentError:
+        return False
+    return True
+
+
+new_torch = pytest.mark.skipif(not has_fsdp2(), reason="this torch has no such FSDP2")
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made_folder: Path = tmp_path_factory.mktemp("shares")
     with at_most_threads(1):
-        made("tensors").fit(0.01, 2, checkpoint=made_folder / "tensors of one", callbacks=[At(3, 0, pause)])
+        made("tensors", optimizer=PLAIN).fit(
+            0.01, 2, checkpoint=made_folder / "tensors of one", callbacks=[At(3, 0, pause)]
+        )
     return made_folder
 
 
@@ -48,7 +57,7 @@ class TestTwoProcesses:
         losses, row, shares = told[0][kind]
         assert told[1][kind] == [losses, row, shares] and shares == ["DTensor"]
         with at_most_threads(1):
-            learn = made(kind)
+            learn = made(kind, optimizer=PLAIN)
             learn.fit(0.01, 1)
         assert learn.record is not None
         assert losses == pytest.approx(learn.record.losses, **NEAR)
@@ -56,14 +65,14 @@ class TestTwoProcesses:
 
     def test_a_process_may_have_several_lanes(self, told: list[dict[str, Any]]) -> None:
         with at_most_threads(1):
-            learn = made("tables", lanes=4)
+            learn = made("tables", lanes=4, optimizer=PLAIN)
             learn.fit(0.01, 1)
         assert learn.record is not None
         assert told[0]["more lanes"][0] == pytest.approx(learn.record.losses, **NEAR)
 
     def test_a_run_goes_on_with_and_without_shares(self, folder: Path, told: list[dict[str, Any]]) -> None:
         with at_most_threads(1):
-            untouched, resumed = made("tensors"), made("tensors", lanes=None)
+            untouched, resumed = (made("tensors", lanes=n, optimizer=PLAIN) for n in (2, None))
             untouched.fit(0.01, 2)
             resumed.resume(folder / "sharded", callbacks=[At(3, 1, pause)])
         assert last_row(resumed) == pytest.approx(last_row(untouched), **NEAR)
@@ -79,7 +88,7 @@ class TestTwoProcesses:
     def test_files_are_those_of_any_learner(self, folder: Path, told: list[dict[str, Any]]) -> None:
         before, after, rates = told[0]["validated"]
         assert before != after and len(rates) == 12 and told[0]["loaded"] == pytest.approx(after, **NEAR)
-        learn = made("tables", lanes=None)
+        learn = made("texts", lanes=None)
         learn.load(folder / "of shares")
         assert learn.validate() == pytest.approx(after, **NEAR)
         exported = el.load_learner(folder / "of shares.easylearn", device="cpu")
@@ -113,7 +122,7 @@ def test_more_processes_than_lanes_are_refused() -> None:
 
 
 def test_an_old_torch_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(torch.distributed.fsdp, "FSDPModule", raising=False)
+    monkeypatch.delattr("torch.distributed.fsdp.FSDPModule", raising=False)
     with pytest.raises(ArgumentError, match=r"FSDP2.*update torch"):
         Sharded(2, True, Processes(0, 2, None), "cpu")
 
