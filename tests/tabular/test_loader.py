@@ -308,7 +308,7 @@ def test_a_stream_reads_a_row_group_once_and_only_what_it_needs(
     read: list[int] = []
     old = ParquetTable.read_group
 
-    def spy(self: ParquetTable, group: Any, columns: Sequence[str]) -> pd.DataFrame:
+    def spy(self: ParquetTable, group: Any, columns: Sequence[str], *, keep: bool = False) -> pd.DataFrame:
         read.append(group.number)
         assert list(columns) == ["shop", "size", "row"]
         return old(self, group, columns)
