@@ -584,7 +584,7 @@ class Learner:
 
     def save(self, name: StrPath) -> Path:
         """Save the weights as `name`.safetensors in `learn.path`; an old file is replaced whole or not at all."""
-        return self.strategy.once(self._file(name), lambda file: save_weights(file, self.model, self.task))
+        return save_weights(self._file(name), self.model, self.task, self.strategy)
 
     def load(self, name: StrPath) -> Learner:
         """Load weights saved under `name` (or in a file of that path), all or none; freezing stays as it is."""

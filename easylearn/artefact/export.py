@@ -15,6 +15,7 @@ from ..errors import ArgumentError, SaveError, StateError
 from ..files import StrPath, as_path, atomic_write
 from ..nn.pruning import is_large, prunable, smallest
 from ..nn.registry import own_parts
+from ..train.sharded import in_one_piece
 from .archive import Archive
 from .check_items import WITHIN, WITHIN_ROUNDED
 from .measure import ExportReport, Format, Quantize, TrainedModel, first_batch, measure
@@ -35,6 +36,8 @@ def write_export(
         raise ArgumentError(f'quantize must be "int8", "weights" or None, got {quantize!r}')
     if prune is not None and (isinstance(prune, bool) or not 0 < prune < 1):
         raise ArgumentError(f"prune is a fraction above 0 and below 1, got {prune!r}")
+    model, strategy = in_one_piece(trained.model, trained.strategy)
+    trained = replace(trained, model=model, strategy=strategy)
     target = as_path(path, "a file to write")
     if target.is_dir():
         raise SaveError(None, f"{target} is a folder; give the name of a file, such as {target / 'model.easylearn'}")

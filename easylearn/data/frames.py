@@ -20,10 +20,12 @@ from ..errors import ArgumentError, DataError, EasyLearnWarning, did_you_mean
 from ..files import StrPath, file_identity
 from .cells import EMPTY, EXACT, FIRST, Known, as_column, no_text, read_cell
 from .csv_rows import CsvRows, Piece
+from .places import Place, Shelf, copied, is_elsewhere
 from .values import MISSING_WORDS
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
 _NO_CSV = {".xlsx": "excel", ".xls": "excel", ".ods": "excel", ".json": "json", ".feather": "feather", ".dta": "stata"}
@@ -165,10 +167,8 @@ def _known(file: Path, names: Sequence[str], columns: Sequence[str] | None) -> l
 
 
 def _existing(path: StrPath) -> Path:
-    if isinstance(path, str) and "://" in path:
-        raise DataError(f"{path} is no file of this machine; download it, or pass the DataFrame that pandas reads")
     try:
-        file = Path(path)
+        file = copied(path) if is_elsewhere(path) else Path(path)
     except TypeError as error:
         raise ArgumentError(f"expected the name of a csv or parquet file, got {type(path).__name__}") from error
     if not file.exists():
@@ -280,9 +280,10 @@ def _is_right(column: pd.Series[Any], known: Known, comma: bool, may_be_text: bo
 
 
 class RowGroup(NamedTuple):
-    """Rows of a parquet table, from `start` to before `stop`, that are one numbered group of a file."""
+    """Rows of a parquet table, from `start` to before `stop`, that are one numbered group of a file called `name`."""
 
     file: pq.ParquetFile
+    name: str
     number: int
     start: int
     stop: int
@@ -291,22 +292,30 @@ class RowGroup(NamedTuple):
 class ParquetTable:
     """One parquet file, or a folder of them in the order of their names, read by columns and by row groups.
 
+    Args:
+        path: of this machine, or an address such as s3://bucket/table.
+        cache: of a table elsewhere: bytes of this machine's disk for the row groups that `read_group` keeps.
+
     Raises:
         ArgumentError: pyarrow is not installed.
         DataError: there is no such file, it is damaged, or the files have different columns.
     """
 
-    def __init__(self, path: StrPath) -> None:
+    def __init__(self, path: StrPath, cache: int = 0) -> None:
         try:
             import pyarrow.parquet as pq
         except ImportError as error:
             raise ArgumentError(
                 "reading parquet needs pyarrow, which is not installed: pip install 'easylearn[parquet]'"
             ) from error
-        self.path = Path(path)
-        if not self.path.exists():
+        self.path: Path | Place = Place.of(str(path)) if is_elsewhere(path) else Path(path)
+        self.files: Sequence[Path | Place] = [self.path]
+        if isinstance(self.path, Place):
+            self.files = self.path.files(".parquet")
+        elif not self.path.exists():
             raise DataError(f"there is no parquet file or folder {self.path}")
-        self.files = sorted(self.path.glob("*.parquet")) if self.path.is_dir() else [self.path]
+        elif self.path.is_dir():
+            self.files = sorted(self.path.glob("*.parquet"))
         if not self.files:
             raise DataError(
                 f"{self.path} is a folder and holds no *.parquet file; give a csv by its own path, 'folder/data.csv'"
@@ -322,13 +331,23 @@ class ParquetTable:
                 raise DataError(f"{file} and {self.files[0]} have different columns: {differing[:10]}")
             for k in range(opened.metadata.num_row_groups):
                 info = opened.metadata.row_group(k)
-                self.groups.append(RowGroup(opened, k, self.n_rows, self.n_rows + info.num_rows))
+                self.groups.append(RowGroup(opened, str(file), k, self.n_rows, self.n_rows + info.num_rows))
                 self.n_bytes += info.total_byte_size
                 self.n_rows += info.num_rows
+        keeps = cache and isinstance(self.path, Place)
+        self._shelf = Shelf("\x1f".join(self.identity()), cache) if keeps else None
 
-    def read_group(self, group: RowGroup, columns: Sequence[str]) -> pd.DataFrame:
-        """Some columns of one row group, the index the positions of the rows in the whole table."""
-        return self._frame([group], columns)
+    def read_group(self, group: RowGroup, columns: Sequence[str], *, keep: bool = False) -> pd.DataFrame:
+        """Some columns of one row group, the index the positions of the rows in the whole table.
+
+        Args:
+            group, columns: of this table.
+            keep: it will be read again: keep it on this machine's disk, if it comes from elsewhere and there is room.
+        """
+        if self._shelf is None or not keep:
+            return self._frame([group], columns)
+        key = "\x1f".join([group.name, str(group.number), *columns])
+        return self._made([group], [self._shelf.get(key, lambda: self._read(group, columns))])
 
     def read(self, columns: Sequence[str], most_rows: int | None = None, *, categories: bool = False) -> pd.DataFrame:
         """Some columns of all rows, or of the first row groups that have `most_rows` rows between them.
@@ -343,10 +362,20 @@ class ParquetTable:
         return self._frame(self.groups[: next(enough, None)], columns, categories)
 
     def _frame(self, groups: Sequence[RowGroup], columns: Sequence[str], categories: bool = False) -> pd.DataFrame:
+        return self._made(groups, [self._read(group, columns) for group in groups], categories)
+
+    def _read(self, group: RowGroup, columns: Sequence[str]) -> pa.Table:
+        from pyarrow import ArrowException
+
+        try:
+            return group.file.read_row_group(group.number, columns=list(columns))
+        except (ArrowException, OSError) as error:
+            raise DataError(f"{group.name}: row group {group.number} cannot be read: {error}") from error
+
+    def _made(self, groups: Sequence[RowGroup], tables: Sequence[pa.Table], categories: bool = False) -> pd.DataFrame:
         import pandas as pd
         import pyarrow as pa
 
-        tables = [g.file.read_row_group(g.number, columns=list(columns)) for g in groups]
         try:
             whole = pa.concat_tables(tables, promote_options="permissive")
         except pa.ArrowException as error:
@@ -357,13 +386,15 @@ class ParquetTable:
 
     def identity(self) -> list[str]:
         """What tells these files, in this state, from all others."""
-        return [file_identity(f) for f in self.files]
+        return [f.identity() if isinstance(f, Place) else file_identity(f) for f in self.files]
 
 
-def _open(pq: Any, file: Path) -> pq.ParquetFile:
+def _open(pq: Any, file: Path | Place) -> pq.ParquetFile:
     from pyarrow import ArrowException
 
     try:
+        if isinstance(file, Place):  # neighbouring columns in one request
+            return pq.ParquetFile(file.path, filesystem=file.system, pre_buffer=True)
         return pq.ParquetFile(file)
     except (ArrowException, OSError) as error:
         raise DataError(f"{file} is not a whole parquet file: {error}") from error

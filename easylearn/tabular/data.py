@@ -14,6 +14,7 @@ from ..data.bunch import Data, PlainInputs, SplitName
 from ..data.frames import ParquetTable, known_types, read_table
 from ..data.loaders import row_keys
 from ..data.order import Loader
+from ..data.places import is_elsewhere
 from ..data.split import Split
 from ..errors import DataError, check_whole
 from ..files import StrPath
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from typing_extensions import Self, Unpack
 
+CACHE_BYTES = 8 * 2**30  # of tables elsewhere that may be kept on this machine's disk
 IN_MEMORY = 3  # how many times larger a table is in memory than uncompressed in its file, roughly
 STEPS, LEAST_EPOCHS, MOST_EPOCHS = 400, 8, 60
 LARGE_BATCH = 1024  # rows that are looked at together where nothing is learned
@@ -133,6 +135,7 @@ class TabularData(Data[TableSplit]):
         stream: bool | None = None,
         memory: int | None = None,
         buffer_rows: int = BUFFER_ROWS,
+        cache: int = CACHE_BYTES,
         **options: Unpack[TableKeywords],
     ) -> Self:
         """A parquet file, or a folder of them. It needs pyarrow: `pip install "easylearn[parquet]"`.
@@ -143,18 +146,21 @@ class TabularData(Data[TableSplit]):
         and its target. Arguments as in `TabularData.from_df`, but for these.
 
         Args:
-            path: the file or folder.
+            path: the file or folder, also an address such as s3://bucket/table: then each row group is read when it is
+                needed, in training by the process that trains on it. It needs `pip install "easylearn[remote]"`.
             valid: may be a file or folder.
             test: a file or folder of rows to predict.
             stream: True or False; None streams a table that would take more than `memory`.
             memory: bytes; None is half of this machine's.
             buffer_rows: how many rows are mixed with one another.
+            cache: of a table elsewhere: bytes of this machine's disk for what training reads again; 0 keeps nothing.
         """
         check_whole("buffer_rows", buffer_rows)
+        check_whole("cache", cache, 0)
         how = TableOptions(**options)
-        table = ParquetTable(path)
+        table = ParquetTable(path, cache)
         file, split = _file_or_split(valid, how)
-        others = [None if f is None else ParquetTable(f) for f in (file, test)]
+        others = [None if f is None else ParquetTable(f, cache) for f in (file, test)]
         if stream is None:
             stream = table.n_bytes * IN_MEMORY > (memory_limit() if memory is None else memory)
         if stream:
@@ -280,6 +286,6 @@ class TabularData(Data[TableSplit]):
 
 def _file_or_split(valid: Split | StrPath | None, how: TableOptions) -> tuple[StrPath | None, Split]:
     """Whether `valid` names a file, or says how to split; with `time`, a word is a length of time."""
-    if isinstance(valid, os.PathLike) or (isinstance(valid, str) and how.time is None):
+    if isinstance(valid, os.PathLike) or (isinstance(valid, str) and (how.time is None or is_elsewhere(valid))):
         return valid, None
     return None, valid

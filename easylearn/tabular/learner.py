@@ -20,6 +20,7 @@ from ..options import strict
 from ..task import Task
 from ..train.head_start import MOST_ITEMS, solve_linear
 from ..train.optim import adamw
+from ..train.snapshot import copy_into, whole
 from .data import TabularData
 from .fitted import LARGEST
 
@@ -137,10 +138,10 @@ def start_linear(learn: Learner) -> None:
             if len(rows) * learn.data.batch_size >= MOST_ITEMS:
                 break
         x, target, index = (torch.cat(column) for column in zip(*rows, strict=True))
-        solved = solve_linear(learn.task, x, target, index, learn.seed, model.last.bias[: learn.task.n_out], PENALTIES)
+        bias = whole(model.last.bias)[: learn.task.n_out]
+        solved = solve_linear(learn.task, x, target, index, learn.seed, bias, PENALTIES)
         if solved is not None:
-            model.output.weight.copy_(solved[0])
-            model.output.bias.copy_(solved[1])
+            copy_into((model.output.weight, model.output.bias), solved)
             model.last.weight.zero_()
             model.last.bias.zero_()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -188,8 +189,9 @@ class StreamSplit:
 class StreamLoader:
     """Batches out of a parquet table that may be larger than memory.
 
-    In training, row groups come in an order keyed by (seed, epoch); neighbours in this order fill a buffer, whose rows
-    are mixed. A later `start` reads only what comes after it. In memory are one buffer of encoded rows, and the row
+    In training, row groups come in an order keyed by (seed, epoch), which is cut into a span for each shard, and each
+    shard reads its own span alone: neighbours in it fill a buffer, whose rows are mixed. A later `start` reads only
+    what comes after it. In memory are one buffer of encoded rows, which the shards share out among them, and the row
     group that is being read.
     """
 
@@ -209,22 +211,28 @@ class StreamLoader:
     def batches(
         self, device: torch.device, seed: int = 0, epoch: int = 0, start: int = 0, shard: Shard = (0, 1)
     ) -> Generator[Batch, None, None]:
-        """See `Loader.batches`. Each of several processes reads the row groups, and takes its slice of every batch."""
+        """See `Loader.batches`. In training, a shard reads the row groups of its span; in order, it reads all."""
         bounds = self._bounds[start:]
         if not bounds:
             return
-        blocks = self._blocks(seed, epoch, skip=bounds[0][0])
-        order, block = next(blocks)
-        for a, b in bounds:
+        own = [shard_of(b - a, shard) for a, b in self._bounds]
+        if self.shuffle:
+            taken = [(s.stop - s.start, slice(None)) for s in own]
+            blocks = self._blocks(seed, epoch, self._span(own, shard), shard, skip=sum(n for n, _ in taken[:start]))
+        else:
+            taken = [(b - a, s) for (a, b), s in zip(self._bounds, own, strict=True)]
+            blocks = self._blocks(seed, epoch, (0, self.n_items), (0, 1), skip=bounds[0][0])
+        order, block = next(blocks, None) or self._nothing()
+        for missing, wanted in taken[start:]:
+            mine: list[Tensor] = []
             pieces: list[list[Tensor]] = []
-            missing, own = b - a, shard_of(b - a, shard)
+            first, last, _ = wanted.indices(missing)
             done = 0
-            while missing:
-                if not len(order):
+            while not pieces or done < missing:
+                if not len(order) and done < missing:
                     order, block = next(blocks)
-                chosen, order = order[:missing], order[missing:]
-                missing -= len(chosen)
-                mine = chosen[max(own.start - done, 0) : max(own.stop - done, 0)]
+                chosen, order = order[: missing - done], order[missing - done :]
+                mine = chosen[max(first - done, 0) : max(last - done, 0)]
                 done += len(chosen)
                 pieces.append([t.index_select(0, mine) for t in block])
             index, cats, conts = pieces[0] if len(pieces) == 1 else [torch.cat(t) for t in zip(*pieces, strict=True)]
@@ -235,41 +243,61 @@ class StreamLoader:
                 index,
             )
 
-    def _blocks(self, seed: int, epoch: int, skip: int) -> Iterator[tuple[Tensor, tuple[Tensor, ...]]]:
+    def _span(self, own: Sequence[slice], shard: Shard) -> tuple[int, int]:
+        """Where the span of a shard begins and ends among all rows, of which it has its `own` ones of each batch."""
+        if shard[1] == 1:
+            return 0, self.n_items
+        sizes = Counter(b - a for a, b in self._bounds)
+        before = sum(count * shard_of(n, shard).start for n, count in sizes.items())
+        return before, before + sum(s.stop - s.start for s in own)
+
+    def _blocks(
+        self, seed: int, epoch: int, span: tuple[int, int], shard: Shard, skip: int
+    ) -> Iterator[tuple[Tensor, tuple[Tensor, ...]]]:
         """Buffers: an order of rows, and their (position in the split, cats, conts). `skip` rows are left out."""
-        for number, buffer in enumerate(self._buffers(seed, epoch)):
-            n = sum(self._edges[g + 1] - self._edges[g] for g in buffer)
+        whose = () if shard[1] == 1 else (*shard[:2],)
+        for number, buffer in enumerate(self._buffers(seed, epoch, span, shard[1])):
+            n = sum(last - first for _, first, last in buffer)
             if skip >= n:
                 skip -= n
                 continue
-            pieces = [self._read(g) for g in buffer]
-            inputs = tuple(torch.cat(columns) for columns in zip(*pieces, strict=True))
-            order = keyed.permutation(n, seed, "stream", epoch, number) if self.shuffle else np.arange(n)
+            inputs = tuple(torch.cat(columns) for columns in zip(*(self._read(*g) for g in buffer), strict=True))
+            order = keyed.permutation(n, seed, "stream", epoch, number, *whose) if self.shuffle else np.arange(n)
             yield torch.from_numpy(order[skip:]), inputs
             skip = 0
 
-    def _buffers(self, seed: int, epoch: int) -> list[list[int]]:
-        """Row groups in their order in this epoch, put together until a buffer is full."""
+    def _nothing(self) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """A block without rows, of a shard that gets none."""
+        number = next(g for g in range(len(self._edges) - 1) if self._edges[g] < self._edges[g + 1])
+        return torch.empty(0, dtype=torch.int64), self._read(number, self._edges[number], self._edges[number] + 1)
+
+    def _buffers(self, seed: int, epoch: int, span: tuple[int, int], shards: int) -> list[list[tuple[int, int, int]]]:
+        """Row groups of a span in their order in this epoch, put together until a buffer is full.
+
+        Of each group its number, and the first and the last of its rows in the split.
+        """
         n_groups = len(self.split.table.groups)
         order = keyed.permutation(n_groups, seed, "row groups", epoch) if self.shuffle else np.arange(n_groups)
-        buffers: list[list[int]] = []
-        filled = self.split.buffer_rows
-        limit = self.split.buffer_rows if self.shuffle else 1  # in order there is nothing to mix
+        buffers: list[list[tuple[int, int, int]]] = []
+        limit = max(self.split.buffer_rows // shards, 1) if self.shuffle else 1  # in order there is nothing to mix
+        filled, at = limit, 0
         for g in order.tolist():
-            n = self._edges[g + 1] - self._edges[g]
-            if not n:
+            start, n = self._edges[g], self._edges[g + 1] - self._edges[g]
+            first, last = max(span[0] - at, 0), min(span[1] - at, n)
+            at += n
+            if first >= last:
                 continue
             if filled >= limit:
                 buffers.append([])
                 filled = 0
-            buffers[-1].append(g)
-            filled += n
+            buffers[-1].append((g, start + first, start + last))
+            filled += last - first
         return buffers
 
-    def _read(self, number: int) -> tuple[Tensor, Tensor, Tensor]:
+    def _read(self, number: int, first: int, last: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Position, codes and numbers of some rows of the split, which are in one row group."""
         split, group = self.split, self.split.table.groups[number]
-        first, last = self._edges[number], self._edges[number + 1]
-        frame = split.table.read_group(group, split.columns)
+        frame = split.table.read_group(group, split.columns, keep=True)
         if last - first < group.stop - group.start:
             frame = frame.iloc[split.rows[first:last] - group.start]
         return torch.arange(first, last), *split.processor.transform(frame).tensors()

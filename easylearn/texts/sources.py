@@ -9,6 +9,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
+from ..data.places import copied, is_elsewhere
 from ..data.values import is_missing, require_columns
 from ..errors import ArgumentError, DataError, did_you_mean
 from ..files import StrPath, digest, file_identity
@@ -90,7 +91,7 @@ class Documents:
         """
         if errors not in get_args(Errors):
             raise ArgumentError(f"errors must be 'strict', 'replace' or 'ignore', got {errors!r}")
-        root = Path(path)
+        root = copied(path) if is_elsewhere(path) else Path(path)
         if not root.is_dir():
             near = sorted(p.name for p in root.parent.iterdir()) if root.parent.is_dir() else None
             hint = f", nor a folder {root.parent} to hold it" if near is None else f". {did_you_mean(root.name, near)}"

@@ -9,7 +9,7 @@ it: a sum of two is the same whoever computes it. Random draws inside a lane are
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -72,9 +72,13 @@ class Lanes(SingleDevice):
     def place(self, model: nn.Module) -> nn.Module:
         """See `Strategy.place`: every process gets the weights of the first one."""
         placed = super().place(model)
-        if self.processes is not None:
-            self.processes.spread([*placed.parameters(), *placed.buffers()])
+        self._spread(placed)
         return placed
+
+    def again(self, lanes: int) -> Lanes:
+        """The same strategy with another number of lanes."""
+        how = self.device, self.precision, self.clip, self.accumulate, self.compile
+        return type(self)(lanes, self.exact, self.processes, *how)
 
     def together(self) -> AbstractContextManager[None]:
         """See `Strategy.together`."""
@@ -116,8 +120,17 @@ class Lanes(SingleDevice):
             trained = sum(p.numel() for group in run.optimizer.param_groups for p in group["params"])
             self.processes.same("[steps, steps in an epoch, items, batch_size]", sizes)
             self.processes.same("[seed, epochs before, weights to train]", [run.seed, run.first_epoch, trained])
-            self.processes.spread([*run.model.parameters(), *run.model.buffers()])
+            self._spread(run.model)
         return hooks
+
+    def end(self) -> None:
+        """Let go of the fit: its optimizer and its data are not kept for as long as the learner lives."""
+        self._run, self._inner, self._found = None, Hooks(()), None
+
+    def _spread(self, model: nn.Module) -> None:
+        """Give every process the weights of the first one."""
+        if self.processes is not None:
+            self.processes.spread([*model.parameters(), *model.buffers()])
 
     def reset(self, optimizer: torch.optim.Optimizer) -> None:
         """See `Strategy.reset`."""
@@ -148,17 +161,19 @@ class Lanes(SingleDevice):
                 "True, and it is called for each of them"
             )
         run = self._run
-        params = [p for group in run.optimizer.param_groups for p in group["params"] if p.requires_grad]
+        params = self._summed(run)
         buffers, full, asked = _Buffers(model), run.train_loader.batch_size, float(self.asked is not None)
         tree, key = Tree(), (run.seed, "lane", run.life_epoch, run.batch_in_epoch)
         logits = torch.zeros(0, task.n_out)
         for lane, run.batch in zip(self.own, self._pieces, strict=True):
             n = run.batch.index.numel()
             buffers.put_back(self._states.get(lane))
+            keyed.seed_global(*key, lane)
             if not n:  # of a small batch
+                self._idle(run)
+                buffers.put_back(self._states.get(lane))
                 tree.add(_flat(params, [None] * len(params), buffers.changes(), [0.0, 0.0, 0.0, asked]))
                 continue
-            keyed.seed_global(*key, lane)
             logits, loss, grads = self._lane(run, params, n / full)
             tree.add(_flat(params, grads, buffers.changes(), [float(loss) * (n / full), float(n), 1.0, asked]))
             if buffers.passing:
@@ -169,18 +184,31 @@ class Lanes(SingleDevice):
         assert self._found is not None
         return logits, self._found[0]
 
+    def _summed(self, run: Run) -> list[Tensor]:
+        """The parameters whose gradients are added up here."""
+        return [p for group in run.optimizer.param_groups for p in group["params"] if p.requires_grad]
+
+    def _idle(self, run: Run) -> None:
+        """Do what a lane without rows has to do."""
+
     def _lane(self, run: Run, params: list[Tensor], share: float) -> tuple[Tensor, Tensor, Sequence[Tensor | None]]:
         """Output and loss of the lane that is `run.batch`, and the gradients of its `share` of the whole loss."""
+        loss = self._lane_loss(run)
+        assert run.loss is not None and run.logits is not None
+        share_of_it = loss * share
+        if self._scaler is not None:
+            share_of_it = self._scaler.scale(share_of_it)
+        return run.logits.detach(), loss.detach(), torch.autograd.grad(share_of_it, params, allow_unused=True)
+
+    def _lane_loss(self, run: Run) -> Tensor:
+        """The loss of the lane that is `run.batch`."""
         call(self._inner.batch_begin, run)
         assert run.batch is not None
         run.logits, run.loss = super().forward_loss(run.model, run.task, run.batch)
         if run.step == 0:
             check_gradient(run.logits, run.loss, run.task)
         call(self._inner.loss, run)
-        loss = run.loss * share
-        if self._scaler is not None:
-            loss = self._scaler.scale(loss)
-        return run.logits.detach(), run.loss.detach(), torch.autograd.grad(loss, params, allow_unused=True)
+        return run.loss
 
     def _take(self, run: Run, tree: Tree, params: list[Tensor], buffers: _Buffers) -> None:
         """Add up what all lanes gave, and keep it for `backward`."""
@@ -197,7 +225,9 @@ class Lanes(SingleDevice):
         for p, is_used in zip(params, used, strict=True):
             if is_used:
                 trained.append(p)
-                grads.append(flat[at : at + p.numel()].view(p.shape).to(p.dtype))
+                grad = flat[at : at + p.numel()].view(p.shape)
+                # Fused optimizers take it that weight and gradient have one layout, such as channels last.
+                grads.append(torch.empty_like(p).copy_(grad))
             at += p.numel()
         buffers.take(flat[at : len(flat) - 4 - len(params)], lanes)
         if asked and run.stop_reason is None:
@@ -233,14 +263,19 @@ class Lanes(SingleDevice):
             whole, each = len(loader), self.world * TURNS
             for first in range(0, whole, each):
                 told: dict[str, Tensor] = {}
+                number, most = -1, min(TURNS, -(-(whole - first) // self.world))
                 for number, batch in enumerate(islice(own, TURNS)):
                     told |= {f"{number} outputs": self.forward(model, batch.inputs), f"{number} index": batch.index}
                     if batch.target is not None:
                         told[f"{number} target"] = batch.target
+                self._keep_up(model, loader, most - number - 1)
                 every = self.processes.exchange_tensors(told)
                 for k in range(min(each, whole - first)):
                     number, found = k // self.world, every[k % self.world]
                     yield found[f"{number} outputs"], found.get(f"{number} target"), found[f"{number} index"]
+
+    def _keep_up(self, model: nn.Module, loader: Loader, missing: int) -> None:
+        """Do what a process has to do that has fewer batches than others, by so many."""
 
     def _own_turns(self, loader: Loader) -> Generator[Batch, None, None]:
         if isinstance(loader, ItemLoader):
@@ -325,7 +360,7 @@ def _flat(
     params: Sequence[Tensor], grads: Sequence[Tensor | None], changes: Sequence[Tensor], numbers: Sequence[float]
 ) -> Tensor:
     """Everything that is to be added up, in one piece: its layout, on which rounding depends, is always the same."""
-    like = params[0]
+    like = next(iter([*params, *changes]), torch.empty(0))
     pieces = [
         like.new_zeros(p.numel()) if g is None else (g.to_dense() if g.is_sparse else g).reshape(-1)
         for p, g in zip(params, grads, strict=True)
@@ -344,13 +379,20 @@ def with_lanes(strategy: Strategy, lanes: int) -> Strategy:
     if lanes == 1 and processes is None:
         return SingleDevice(*how)
     try:
-        return Lanes(lanes, given is None or given.exact, processes, *how)
+        return Lanes(lanes, True, None, *how) if given is None else given.again(lanes)
     except ArgumentError as error:
         raise StateError(
             f"the run was begun with {lanes} lane{'s' if lanes > 1 else ''} and goes on with as many: {error}"
         ) from error
 
 
-def hooks_of(run: Run, callbacks: Sequence[Callback]) -> Hooks:
-    """The hooks of a fit, as its strategy wants them."""
-    return run.strategy.begin(run, callbacks) if isinstance(run.strategy, Lanes) else Hooks(callbacks)
+@contextmanager
+def hooks_of(run: Run, callbacks: Sequence[Callback]) -> Iterator[Hooks]:
+    """The hooks of a fit, as its strategy wants them, until it ends."""
+    if not isinstance(run.strategy, Lanes):
+        yield Hooks(callbacks)
+        return
+    try:
+        yield run.strategy.begin(run, callbacks)
+    finally:
+        run.strategy.end()

@@ -31,8 +31,8 @@ def check_model(model: nn.Module, data: Data[Any], task: Task, strategy: Strateg
         return
     try:
         model = deepcopy(model)  # whatever it counts or remembers stays as it is
-    except (RuntimeError, TypeError, NotImplementedError):
-        return  # what cannot be copied is found out in training
+    except (RuntimeError, TypeError, NotImplementedError, AssertionError):
+        return  # what cannot be copied is found out in training; FSDP2 asserts that nobody tries
     with keyed.scoped_rng(), strategy.evaluating(model):
         inputs = loader.source.fetch(np.arange(min(2, loader.n_items)), strategy.device)
         zeros = tuple(map(torch.zeros_like, inputs))  # shapes are asked for, not numbers
@@ -69,6 +69,11 @@ def refusal(inputs: tuple[Tensor, ...], error: Exception) -> ArgumentError:
         hint = f" The images have {first.shape[1]} channels: make the data with {other}, or a model that takes as many."
     elif "more than 1 value per channel" in str(error):
         hint = " Batch-norm needs more than one item in a batch: give the data a larger batch_size."
+    elif "DTensor" in str(error):
+        hint = (
+            ' With shard="fsdp" the weights of a layer in a list are gathered when it is called, and here they '
+            "are used without: keep it as an attribute of its own, or call it."
+        )
     elif "dtype" in str(error) or "type" in str(error):
         hint = " Data and weights must be of one type: model.float(), and float32 inputs."
     return ArgumentError(f"the model cannot take what the data gives for an item ({given}): {str(error)[:300]}.{hint}")

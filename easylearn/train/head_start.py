@@ -21,7 +21,7 @@ from ..nn.groups import by_branch
 from ..task import Task
 from .checkpoints.context import RunContext
 from .precompute import FeatureStore
-from .snapshot import restored
+from .snapshot import is_sharded, restored
 
 MOST_ITEMS = 20_000
 """More than these are not looked at: with so many, an epoch of the head has steps enough by itself."""
@@ -68,6 +68,8 @@ def start_head(context: RunContext, store: FeatureStore, seed: int, stored: bool
             start_head(branch, store, seed, stored, solve)
         return
     model, data, strategy = context.model, context.data, context.strategy
+    if any(map(is_sharded, model.parameters())):
+        return  # FSDP2 gathers weights for the whole model alone, and not for its body by itself
     if not isinstance(model, BodyHead) or not is_fresh(model.head) or any(g.trainable for g in context.groups[:-1]):
         return
     items = data.loader("train")

@@ -29,7 +29,7 @@ def run_fit(run: Run, callbacks: Sequence[Callback]) -> Record:
         stack.enter_context(keyed.scoped_rng())
         stack.enter_context(interruptible(run))
         with gate.training():
-            hooks = hooks_of(run, callbacks)
+            hooks = stack.enter_context(hooks_of(run, callbacks))
             run.strategy.reset(run.optimizer)
         for callback in callbacks:
             _in_turn(run, callback.on_fit_begin)

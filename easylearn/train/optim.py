@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 
 from ..errors import ArgumentError, check_number, name_of
 from ..nn.groups import ParamGroup
+from .snapshot import is_sharded
 
 OptimizerFn = Callable[..., Optimizer]
 _ALLOWED: Mapping[str, tuple[str, ...]] = {  # what param groups may hold
@@ -51,7 +52,7 @@ def has_adamw_kernel(device_type: str) -> bool:
 def _fused(kind: Callable[..., Optimizer], params: Iterable[Any], options: dict[str, Any]) -> Optimizer:
     groups = list(params)
     first = groups[0]["params"][0] if isinstance(groups[0], dict) else groups[0]
-    if has_fused(kind, str(first.device.type)):
+    if not is_sharded(first) and has_fused(kind, str(first.device.type)):  # there is no fused SGD of shares
         options["fused"] = True
     return kind(groups, **options)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypedDict
+from typing import Any, Literal, TypedDict
 
 import torch
 
@@ -15,6 +15,7 @@ from .callback import Callback
 from .distributed import Lanes
 from .optim import OptimizerFn
 from .processes import join, local_device, wants_processes
+from .sharded import Sharded
 from .strategy import SingleDevice, Strategy
 
 OLD_FIT = {
@@ -47,7 +48,10 @@ class Training:
             power of 2 times their number. None is one for each process that torchrun, or `launch`, has started.
         exact: the same weights to the bit on any number of processes; False is quicker from four on, and equal up to
             rounding.
-        strategy: where and how the model runs, instead of device, precision, clip, accumulate, compile, lanes, exact.
+        shard: "fsdp" for a model that does not fit on one device: each process holds a share of weights, gradients and
+            the optimizer's state (FSDP2). The results are equal up to rounding.
+        strategy: where and how the model runs, instead of device, precision, clip, accumulate, compile, lanes, exact,
+            shard.
         seed: of shuffles, augmentation and dropout.
         path: folder for saved weights.
         callbacks: used in every fit.
@@ -67,6 +71,7 @@ class Training:
     device: str | torch.device | None = None
     lanes: int | None = None
     exact: bool = True
+    shard: Literal["fsdp"] | None = None
     strategy: Strategy | None = None
     seed: int = 0
     path: StrPath = "models"
@@ -78,6 +83,8 @@ class Training:
             check_number("wd", self.wd, "at least 0")
         check_number("label_smoothing", self.label_smoothing, "at least 0", "below 1")
         check_whole("seed", self.seed, 0)
+        if self.shard not in (None, "fsdp"):
+            raise ArgumentError(f'shard must be "fsdp" or None, got {self.shard!r:.100}')
         if not isinstance(self.progress, bool):
             raise ArgumentError(f"progress must be True or False, got {self.progress!r:.100}")
 
@@ -89,10 +96,12 @@ class Training:
             if processes is None and self.lanes in (None, 1):
                 return SingleDevice(self.device, *how)
             world, nearest = (1, None) if processes is None else (processes.world, local_device())
-            lanes = world if self.lanes is None else self.lanes
-            return Lanes(lanes, self.exact, processes, nearest if self.device is None else self.device, *how)
+            lanes, device = world if self.lanes is None else self.lanes, nearest if self.device is None else self.device
+            if self.shard is not None and processes is not None:
+                return Sharded(lanes, self.exact, processes, device, *how)
+            return Lanes(lanes, self.exact, processes, device, *how)
         usual = Training()
-        for name in ("device", "precision", "clip", "accumulate", "compile", "lanes", "exact"):
+        for name in ("device", "precision", "clip", "accumulate", "compile", "lanes", "exact", "shard"):
             if getattr(self, name) != getattr(usual, name):
                 raise ArgumentError(f"strategy= says where and how the model runs; give {name}= to the strategy itself")
         return self.strategy
@@ -114,6 +123,7 @@ class TrainingOptions(TypedDict, total=False):
     device: str | torch.device | None
     lanes: int | None
     exact: bool
+    shard: Literal["fsdp"] | None
     strategy: Strategy | None
     seed: int
     path: StrPath

@@ -26,6 +26,7 @@ from ..files import cache_dir, digest
 from ..nn.body_head import BodyHead
 from ..nn.branched import Branched, stored_branches
 from .callbacks.progress import shows_bars
+from .snapshot import refuse_sharded
 from .strategy import Strategy
 
 _PLAIN = (bool, int, float, str, tuple, type(None))  # strides, kernel sizes, eps: no weights, but they decide, too
@@ -96,6 +97,7 @@ class FeatureStore:
             shuffle: a new order each epoch.
             key: the `features_key` of model and strategy, if it is known.
         """
+        refuse_sharded(model, "precompute, which runs the body by itself,")
         target = _targets(data.loader(split))
         if target is None:
             raise DataError(f"the {split} split has no targets, so nothing can be trained on its features")

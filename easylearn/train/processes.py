@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
 import json
 import os
+import secrets
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +26,9 @@ from ..errors import EasyLearnError, StateError, check_whole
 from .state import Pause
 
 LOOK = 0.5  # seconds between two looks at whether another process has failed, while this one waits for it
-_FAILED = "easylearn failed"
+LOST = 45.0  # seconds without a sign of life after which a process, or the store of all of them, counts as lost
+JOIN = 300.0  # seconds in which all have to be there: on a busy host it takes long to import what a script needs
+_FAILED, _SILENCE = "easylearn failed", "silence"
 
 
 def wants_processes() -> bool:
@@ -38,21 +44,97 @@ _URL = "EASYLEARN_RENDEZVOUS"  # where `launch` lets its processes meet
 
 @functools.cache
 def join() -> Processes:
-    """Join the processes that run this script; once joined, the same object for the life of this one."""
+    """Join the processes that run this script; once joined, the same object for the life of this one.
+
+    Raises:
+        StateError: the others are not there after `JOIN` seconds, or one is lost meanwhile.
+    """
     if dist.is_initialized():
         return Processes(dist.get_rank(), dist.get_world_size(), None)
     rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-    meet = dist.rendezvous  # type: ignore[attr-defined]
-    found = next(iter(meet(os.environ.get(_URL, "env://"), rank, world)))
-    # After a restart the addresses of the processes before are still in the store: each attempt has names of its own.
-    attempt = f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
-    store = dist.PrefixStore(attempt, found[0])  # type: ignore[attr-defined]
-    backend = "gloo"
+    until = time.monotonic() + JOIN
+
+    def look() -> None:
+        if time.monotonic() > until:
+            raise StateError(
+                f"process {rank} of {world} has waited {JOIN:.0f} s for the others: look whether all of them were "
+                "started, with the same MASTER_ADDR and MASTER_PORT, and whether their hosts can reach each other"
+            )
+
+    def meet() -> Any:
+        begin, url = dist.rendezvous, os.environ.get(_URL, "env://")  # type: ignore[attr-defined]
+        try:
+            return next(iter(begin(url, rank, world, timeout=timedelta(seconds=JOIN))))[0]
+        except RuntimeError as error:
+            raise StateError(
+                f"process {rank} of {world} cannot meet the others: {str(error)[:300]}. MASTER_ADDR and MASTER_PORT "
+                "say where the first one is; look whether it was started, and whether this host can reach it"
+            ) from error
+
+    first, second = _aside(meet, look), _aside(meet, look)  # a store that one thread waits for is closed to others
+    attempt = _aside(lambda: _attempt(first, rank, world, until), look)
+    store, watched = (dist.PrefixStore(attempt, each) for each in (first, second))  # type: ignore[attr-defined]
+    processes = Processes(rank, world, watched)
+
+    def begin() -> None:
+        backend = "gloo"
+        if torch.cuda.is_available():
+            torch.cuda.set_device(local_device())
+            backend = "cpu:gloo,cuda:nccl"
+        dist.init_process_group(backend, store=store, rank=rank, world_size=world)
+
+    processes.watching(begin)
     if torch.cuda.is_available():
-        torch.cuda.set_device(local_device())
-        backend = "cpu:gloo,cuda:nccl"
-    dist.init_process_group(backend, store=store, rank=rank, world_size=world)
-    return Processes(rank, world, store)
+        torch.cuda.set_device(local_device())  # each thread has its own
+    atexit.register(processes.leave)
+    return processes
+
+
+def _attempt(store: Any, rank: int, world: int, until: float) -> str:
+    """A name that the processes of this attempt, and no others, have agreed upon.
+
+    After a restart the addresses of the processes before are still in the store, and the agents of several hosts do not
+    count attempts alike. So the first process gives a name, all answer to it, and go on when it has read their answers.
+    """
+    own, pause = secrets.token_hex(8), 0.01
+    answers = [f"{own} {other}" for other in range(1, world)]
+    if rank == 0:
+        store.set("attempt", own)
+    while time.monotonic() < until + 10 * LOOK:
+        if rank == 0:
+            if store.check(answers):
+                store.set(f"{own} begins", json.dumps([store.get(answer).decode() for answer in answers]))
+                return own
+        elif store.check(["attempt"]):
+            name = str(store.get("attempt").decode())
+            store.set(f"{name} {rank}", own)
+            if store.check([f"{name} begins"]) and own in json.loads(store.get(f"{name} begins")):
+                return name
+        time.sleep(pause := min(1.3 * pause, LOOK))
+    return ""  # the other thread has given up by now, and says so
+
+
+def _aside(do: Callable[[], Any], look: Callable[[], None]) -> Any:
+    """What `do` gives, which waits for others in a thread of its own, while this one looks around."""
+    ended: list[tuple[Any, Exception | None]] = []
+
+    def work() -> None:
+        try:
+            ended.append((do(), None))
+        except Exception as error:
+            ended.append((None, error))
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    while True:
+        thread.join(LOOK)
+        if ended:
+            break
+        look()
+    found, error = ended[0]
+    if error is not None:
+        raise error
+    return found
 
 
 def local_device() -> torch.device | None:
@@ -113,25 +195,38 @@ def _one_of(rank: int, train: Callable[..., object], world: int, threads: int, u
 class Processes:
     """The processes that run a script together, as one of them sees them.
 
-    Whoever waits for the others looks now and then whether one of them has failed, so that no error of one leaves the
-    others waiting.
+    Whoever waits for the others looks now and then whether one of them has failed, or is not heard of any more, so that
+    nobody waits for ever.
 
     Args:
         rank, world: which of how many.
-        store: where one tells the others that it has failed; None where the script made the group by itself.
+        store: where each one tells the others that it lives, or that it has failed; None where the script made the
+            group by itself.
     """
 
     def __init__(self, rank: int, world: int, store: Any) -> None:
         self.rank, self.world = rank, world
-        self._store = store
+        self._watch = None if store is None else _Watch(rank, world, store)
         self._pairs: list[Any] = []
-        self._failed = False
+        self._failed = self._lost = False
+
+    def leave(self) -> None:
+        """End this process, whose exchange with one that is lost gloo would wait for, for half an hour."""
+        if self._lost:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(1)
 
     # -- waiting, and errors ---------------------------------------------------------------------------------
 
+    def watching(self, do: Callable[[], object]) -> None:
+        """Do what waits for the others and cannot be asked how far it is."""
+        with self._told():
+            _aside(do, self._look)
+
     def _wait(self, begin: Callable[[], Any]) -> None:
         """Begin something in common and wait for the others."""
-        try:
+        with self._told():
             work = begin()
             begun = looked = time.monotonic()
             while not work.is_completed():
@@ -141,10 +236,16 @@ class Processes:
                     looked = now
                     self._look()
             work.wait()
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """An error of torch's is told as what it means, or as what another process says that it was."""
+        try:
+            yield
         except EasyLearnError:
             raise
         except RuntimeError as error:
-            time.sleep(LOOK)  # whoever failed may be about to say why
+            time.sleep(2 * LOOK)  # whoever failed may be about to say why
             self._look()
             raise StateError(
                 f"process {self.rank} of {self.world} has lost another one, which was killed, or whose host cannot be "
@@ -152,11 +253,19 @@ class Processes:
             ) from error
 
     def _look(self) -> None:
-        if self._store is None or not self._store.check([_FAILED]):
+        if self._watch is None:
             return
-        rank, what = json.loads(self._store.get(_FAILED))
-        self._failed = True
-        raise StateError(f"process {rank} of {self.world} ended with {what}")
+        if self._watch.failed is not None:
+            rank, what = self._watch.failed
+            self._failed, self._lost = True, what.startswith(_SILENCE)
+            raise StateError(f"process {rank} of {self.world} ended with {what}")
+        if (silent := time.monotonic() - self._watch.answered) > LOST:
+            self._failed = self._lost = True
+            raise StateError(
+                f"process {self.rank} of {self.world} has not reached the store of all processes for {silent:.0f} s: "
+                "the host of the first one has failed, or the network. Start all of them anew; fit(..., "
+                "checkpoint=folder, go_on=True) goes on"
+            )
 
     @contextmanager
     def together(self) -> Iterator[None]:
@@ -164,11 +273,9 @@ class Processes:
         try:
             yield
         except (Exception, KeyboardInterrupt, SystemExit) as error:  # not that a generator is closed
-            if self._store is not None and not self._failed:
+            if self._watch is not None and not self._failed:
                 self._failed = True
-                with suppress(RuntimeError):  # the store's host may be what is gone
-                    if not self._store.check([_FAILED]):
-                        self._store.set(_FAILED, json.dumps([self.rank, f"{type(error).__name__}: {error}"]))
+                self._watch.tell(self.rank, f"{type(error).__name__}: {error}")
             raise
 
     # -- in common ---------------------------------------------------------------------------------------------
@@ -255,14 +362,70 @@ class Processes:
     def _neighbours(self) -> list[Any]:
         """For each level of the tree the group of this process and its partner; all make all of them, in one order."""
         if not self._pairs:
-            step = 1
-            while step < self.world:
-                for a in range(self.world):
-                    if not a & step:
-                        pair = dist.new_group([a, a | step])
-                        self._pairs += [pair] if self.rank in (a, a | step) else []
-                step *= 2
+            made: list[Any] = []
+            self.watching(lambda: made.extend(self._make_pairs()))
+            self._pairs = made
         return self._pairs
+
+    def _make_pairs(self) -> Iterator[Any]:
+        step = 1
+        while step < self.world:
+            for a in range(self.world):
+                if not a & step:
+                    pair = dist.new_group([a, a | step])
+                    if self.rank in (a, a | step):
+                        yield pair
+            step *= 2
+
+
+class _Watch:
+    """A thread that tells the others that this process lives, and looks whether they do.
+
+    Each process looks after the next one, and tells all when it is not heard of for `LOST` seconds. Whoever waits reads
+    what this thread has found: it alone asks the store, which does not answer where its host is gone.
+    """
+
+    def __init__(self, rank: int, world: int, store: Any) -> None:
+        self._rank, self._next, self._store = rank, (rank + 1) % world, store
+        self.failed: tuple[int, str] | None = None  # which process has, and how
+        self.answered = time.monotonic()  # when the store did so last
+        threading.Thread(target=self._look, daemon=True).start()
+
+    def _look(self) -> None:
+        beat, heard, changed = 0, b"", time.monotonic() + JOIN - LOST  # the first sign of life may come late
+        while self.failed is None:
+            try:
+                if beat % 4 == 0:
+                    self._store.set(f"alive {self._rank}", str(beat))
+                    other = f"alive {self._next}"
+                    if self._store.check([other]) and (now := self._store.get(other)) != heard:
+                        heard, changed = now, time.monotonic()
+                    elif (silent := time.monotonic() - changed) > LOST:
+                        self.tell(
+                            self._next,
+                            f"{_SILENCE}: it was not heard of for {silent:.0f} s, so it was stopped, or its host or "
+                            "the network has failed. Start all anew; fit(..., checkpoint=folder, go_on=True) goes on",
+                        )
+                if self._store.check([_FAILED]):
+                    rank, what = json.loads(self._store.get(_FAILED))
+                    self.failed = rank, what
+                self.answered = time.monotonic()
+            except RuntimeError:  # the store is gone: whoever waits looks at when it answered last
+                pass
+            beat += 1
+            time.sleep(LOOK)
+
+    def tell(self, rank: int, what: str) -> None:
+        """Tell all processes that one has failed, unless another one was told of before."""
+
+        def write() -> None:
+            with suppress(RuntimeError):  # the store's host may be what is gone
+                if not self._store.check([_FAILED]):
+                    self._store.set(_FAILED, json.dumps([rank, what]))
+
+        thread = threading.Thread(target=write, daemon=True)
+        thread.start()
+        thread.join(10 * LOOK)
 
 
 class Tree:

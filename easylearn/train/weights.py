@@ -6,26 +6,32 @@ import json
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from ..errors import WeightsError, did_you_mean
 from ..files import StrPath, read_tensors, write_tensors
 from ..task import Task
+from .snapshot import copy_into, whole
+from .strategy import Strategy
 
 SCHEMA = 1
 
 
-def save_weights(path: StrPath, model: nn.Module, task: Task) -> Path:
+def save_weights(path: StrPath, model: nn.Module, task: Task, strategy: Strategy | None = None) -> Path:
     """Write a model's weights and buffers, and the task they were trained for; gives the path.
 
     Args:
         path: the file to create or replace.
         model: whose state is written.
         task: its kind, names and settings go into the file's header.
+        strategy: of a model of several processes, all of which call this; the first one writes.
     """
     header = {"easylearn": json.dumps({"schema": SCHEMA, **task.to_json()})}
-    return write_tensors(path, model.state_dict(), header)
+    if strategy is None:
+        return write_tensors(path, model.state_dict(), header)
+    with strategy.together():
+        state = whole(model.state_dict(), strategy.is_main)
+    return strategy.once(Path(path), lambda file: write_tensors(file, state, header))
 
 
 def load_weights(path: StrPath, model: nn.Module, task: Task) -> Task:
@@ -92,6 +98,4 @@ def _copy(file: Path, found: dict[str, Tensor], model: nn.Module) -> None:
         raise WeightsError(
             f"{file} does not fit the model: {'; '.join(problems)}. Was it saved from another architecture or head?"
         )
-    with torch.no_grad():
-        for name, live in own.items():
-            live.copy_(found[name])
+    copy_into(own.values(), (found[name] for name in own))

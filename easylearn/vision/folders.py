@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from ..data.places import copied, is_elsewhere
 from ..errors import DataError
 from ..files import StrPath, as_path
 from .decode import IMAGE_SUFFIXES
@@ -13,7 +14,7 @@ from .decode import IMAGE_SUFFIXES
 
 def existing_folder(path: StrPath, expected: str) -> Path:
     """The folder, or an error that says what it should have held."""
-    folder = as_path(path, "a folder")
+    folder = copied(path) if is_elsewhere(path) else as_path(path, "a folder")
     if not folder.exists():
         near = folder.parent
         found = f"{near} holds {listing(near)}" if near.is_dir() else f"{near} does not exist either"

@@ -120,6 +120,7 @@ def test_arguments_of_the_learner() -> None:
         "device",
         "lanes",
         "exact",
+        "shard",
         "strategy",
         "seed",
         "path",

@@ -105,7 +105,7 @@ def test_texts_in_every_form(app: Guard, learners: Mapping[str, Learner]) -> Non
 
 
 @pytest.mark.filterwarnings("ignore:left out of a history")
-def test_histories_in_every_form(app: App, learners: Mapping[str, Learner]) -> None:
+def test_histories_in_every_form(app: Guard, learners: Mapping[str, Learner]) -> None:
     wanted = learners["histories"].predict(["i1", "i4"])
     first = {name: wanted.to_dict()[name] for name in wanted.label}
     for path in ("/predict/histories", "/predict/persons"):

@@ -14,6 +14,7 @@ from easylearn.data.frames import ParquetTable
 from easylearn.data.order import Batch, Loader, shard_of
 from easylearn.errors import ArgumentError, DataError
 from easylearn.tabular.data import TabularData
+from easylearn.tabular.learner import tabular_learner
 from easylearn.tabular.loader import MemorySplit, StreamSplit, fit_streamed, on_device
 from easylearn.tabular.processing import TableProcessor
 
@@ -148,17 +149,87 @@ def test_a_loader_may_be_left_early(split: MemorySplit | StreamSplit) -> None:
 
 @pytest.mark.parametrize("start", [0, 3])
 @pytest.mark.parametrize("world", [2, 3])
-def test_processes_share_every_batch(split: MemorySplit | StreamSplit, world: int, start: int) -> None:
-    loader = split.loader(7, shuffle=True)
+def test_processes_share_every_batch(world: int, start: int) -> None:
+    loader = memory_split().loader(7, shuffle=True)
     alone = epoch(loader, seed=1, epoch=2, start=start)
     shards = [list(loader.batches(CPU, 1, 2, start, (rank, world))) for rank in range(world)]
     for number, batch in enumerate(alone):
         mine = [shard[number] for shard in shards]
-        n = len(batch.index)
-        assert [len(b.index) for b in mine] == [len(range(n)[shard_of(n, (rank, world))]) for rank in range(world)]
         assert torch.equal(torch.cat([b.index for b in mine]), batch.index)
         for k in (0, 1):
             assert torch.equal(torch.cat([b.inputs[k] for b in mine]), batch.inputs[k])
+
+
+# -- spans of a stream -------------------------------------------------------------------------------------
+
+
+class Noting(ParquetTable):
+    """Notes which row groups are read."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.read_numbers: list[int] = []
+
+    def read_group(self, group: Any, columns: Sequence[str], *, keep: bool = False) -> pd.DataFrame:
+        self.read_numbers.append(group.start // 10)
+        return super().read_group(group, columns, keep=keep)
+
+
+@pytest.mark.parametrize("rows", [None, [*range(3, 60), *range(75, 103)]])
+@pytest.mark.parametrize("shards", [2, 3, 4])
+def test_each_shard_reads_its_own_span(tmp_path: Path, shards: int, rows: list[int] | None) -> None:
+    split = stream_split(tmp_path, rows)
+    noting = Noting(tmp_path / "t.parquet")
+    loader = replace(split, table=noting).loader(7, shuffle=True)
+    y, read, n = table()["y"].to_numpy(np.float32), [], len(split)
+    found: list[list[Batch]] = []
+    for lane in range(shards):
+        noting.read_numbers.clear()
+        found.append(list(loader.batches(CPU, 1, 2, 0, (lane, shards, 2))))
+        read.append(list(noting.read_numbers))
+        assert len(set(read[-1])) == len(read[-1])
+    sizes = [[len(b.index) for b in batches] for batches in found]
+    for k, whole in enumerate(epoch(split.loader(7, shuffle=True))):
+        expected = [shard_of(len(whole.index), (lane, shards, 2)) for lane in range(shards)]
+        assert [s[k] for s in sizes] == [s.stop - s.start for s in expected]
+    every = torch.cat([b.index for batches in found for b in batches])
+    assert sorted(every.tolist()) == list(range(n))
+    for batch in (b for batches in found for b in batches):
+        assert batch.target is not None and len(batch.inputs[0]) == len(batch.inputs[1]) == len(batch.index)
+        at = split.rows[batch.index.numpy()]
+        np.testing.assert_allclose(batch.target[:, 0], y[at])
+        assert batch.inputs[1][:, 1].tolist() == at.tolist()
+    # A row group on the border of two spans is read for both, any other once.
+    groups = {g for numbers in read for g in numbers}
+    assert sum(map(len, read)) <= len(groups) + shards - 1
+
+
+@pytest.mark.parametrize("lane", range(3))
+def test_a_span_goes_on_at_any_batch_and_reads_only_what_is_left(tmp_path: Path, lane: int) -> None:
+    noting = Noting(write(tmp_path / "t.parquet", table()))
+    loader = replace(stream_split(tmp_path), table=noting).loader(6, shuffle=True)
+    whole = list(loader.batches(CPU, 1, 2, 0, (lane, 3, 2)))
+    everything = len(noting.read_numbers)
+    for start in (1, 5, len(whole) - 1, len(whole)):
+        noting.read_numbers.clear()
+        assert equal(whole[start:], list(loader.batches(CPU, 1, 2, start, (lane, 3, 2))))
+        assert len(noting.read_numbers) <= everything
+    assert not noting.read_numbers
+
+
+def test_a_shard_without_rows_gets_empty_batches(tmp_path: Path) -> None:
+    split = stream_split(tmp_path, [4, 5, 17])
+    shards = [list(split.loader(8, shuffle=True).batches(CPU, shard=(lane, 2, 2))) for lane in range(2)]
+    assert [[len(b.index) for b in batches] for batches in shards] in ([[3], [0]], [[0], [3]])
+    empty = next(b for batches in shards for b in batches if not len(b.index))
+    assert empty.inputs[0].shape == (0, 1) and empty.inputs[1].shape == (0, 3) and empty.target is not None
+
+
+def test_in_order_the_slices_are_those_of_every_batch(tmp_path: Path) -> None:
+    loader = stream_split(tmp_path).loader(7, shuffle=False)
+    for lane in range(3):
+        for whole, own in zip(epoch(loader), loader.batches(CPU, shard=(lane, 3)), strict=True):
+            assert torch.equal(own.index, whole.index[shard_of(len(whole.index), (lane, 3))])
 
 
 # -- splits in memory --------------------------------------------------------------------------------------
@@ -237,7 +308,7 @@ def test_a_stream_reads_a_row_group_once_and_only_what_it_needs(
     read: list[int] = []
     old = ParquetTable.read_group
 
-    def spy(self: ParquetTable, group: Any, columns: Sequence[str]) -> pd.DataFrame:
+    def spy(self: ParquetTable, group: Any, columns: Sequence[str], *, keep: bool = False) -> pd.DataFrame:
         read.append(group.number)
         assert list(columns) == ["shop", "size", "row"]
         return old(self, group, columns)
@@ -340,3 +411,16 @@ def test_files_that_are_none(tmp_path: Path) -> None:
     write(tmp_path / "a.parquet", table())
     with pytest.raises(ArgumentError, match="buffer_rows"):
         TabularData.from_parquet(tmp_path / "a.parquet", "y", buffer_rows=0)
+
+
+def test_a_table_elsewhere_trains_as_one_that_is_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fsspec = pytest.importorskip("fsspec")
+    monkeypatch.setenv("EASYLEARN_CACHE", str(tmp_path / "cache"))
+    here = write(tmp_path / "t.parquet", table())
+    fsspec.filesystem("memory").pipe("/bucket/t.parquet", here.read_bytes())
+    losses = []
+    for path in (here, "memory://bucket/t.parquet"):
+        data = TabularData.from_parquet(path, "y", stream=True, buffer_rows=25, batch_size=8)
+        learn = tabular_learner(data, [4], device="cpu", progress=False, lanes=2)
+        losses.append(learn.fit(0.01, 2).losses)
+    assert losses[0] == losses[1] and len([*tmp_path.rglob("*.arrow")]) > 0

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import json
 import os
 import signal
 import subprocess
 import sys
+import time
+import weakref
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +28,7 @@ from easylearn.data.order import shard_of
 from easylearn.device import at_most_threads
 from easylearn.errors import ArgumentError, StateError
 from easylearn.learning import Learner
+from easylearn.train import processes
 from easylearn.train.callback import Callback
 from easylearn.train.distributed import Lanes, with_lanes
 from easylearn.train.processes import Processes, Tree, launch
@@ -40,9 +45,18 @@ import sys, types
 sys.modules["tests"] = types.ModuleType("tests")
 sys.modules["tests"].__path__ = [sys.argv[1]]
 from easylearn import launch
-from tests.train.together import work
-launch(work, 2, sys.argv[2])
+from tests.train import together
+launch(vars(together)[sys.argv[3]], 2, sys.argv[2])
 """
+
+
+def launched(work: str, folder: Path) -> list[dict[str, Any]]:
+    """What each of two processes has found that did some `work` of `together`."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", SCRIPT, str(ROOT / "tests"), str(folder), work]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(2)]
 
 
 @pytest.fixture(scope="module")
@@ -53,17 +67,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for kind in ("language", "tensors"):
             begun = made(kind)
             begun.fit(0.01, 2, checkpoint=folder / f"{kind} of one", callbacks=[At(3, 0, pause)])
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-c", SCRIPT, str(ROOT / "tests"), str(folder)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
     return folder
 
 
 @pytest.fixture(scope="module")
 def told(folder: Path) -> list[dict[str, Any]]:
     """What each of the two has found."""
-    return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(2)]
+    return launched("work", folder)
 
 
 class TestTwoProcesses:
@@ -114,6 +124,22 @@ class TestLanes:
         torch.testing.assert_close(torch.tensor(losses[0]), torch.tensor(losses[1]), rtol=1e-5, atol=1e-6)
         for p, q in zip(whole.model.parameters(), cut.model.parameters(), strict=True):
             torch.testing.assert_close(p, q, rtol=1e-4, atol=1e-6)
+
+    @pytest.mark.parametrize("optimizer", [el.sgd, el.adamw])
+    def test_weights_in_another_layout_get_their_own_gradients(self, optimizer: Any) -> None:
+        x, y = torch.randn(24, 3, 6, 6, generator=torch.Generator().manual_seed(0)), torch.arange(24) % 2
+        found = []
+        for lanes in (1, 2):
+            torch.manual_seed(0)
+            net = nn.Sequential(
+                nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(32, 2)
+            )
+            net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            data = el.TensorData((x, y), None, el.single_label(["a", "b"]), batch_size=8)
+            learn = Learner(data, net, lanes=lanes, optimizer=optimizer, device="cpu", progress=False)
+            found.append((learn.fit(0.01, 2).losses, [p.detach() for p in net.parameters()]))
+        assert not found[0][1][2].is_contiguous()
+        torch.testing.assert_close(torch.tensor(found[0][0]), torch.tensor(found[1][0]), rtol=1e-4, atol=1e-5)
 
     def test_batch_norm_takes_the_mean_of_what_each_lane_sees(self) -> None:
         x, y = torch.randn(8, 3, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 1] * 4)
@@ -231,6 +257,116 @@ class TestGoOn:
     def test_it_needs_a_folder(self, make_learner: MakeLearner) -> None:
         with pytest.raises(ArgumentError, match=r"go_on.*checkpoint="):
             make_learner().fit(0.1, 1, go_on=True)
+
+
+def test_a_fit_that_has_ended_is_let_go_of(make_learner: MakeLearner) -> None:
+    kept: list[weakref.ref[Any]] = []
+
+    class Keep(Callback):
+        def on_fit_begin(self, run: Run) -> None:
+            kept.append(weakref.ref(run.optimizer))
+
+    for lanes in (1, 2):
+        learn = make_learner(lanes=lanes)
+        learn.fit(0.1, 1, callbacks=[Keep()])
+        gc.collect()
+        assert kept.pop()() is None
+
+
+# -- who waits for others ----------------------------------------------------------------------------------
+
+
+class Store:
+    """A store in this process, as those of torch are asked."""
+
+    def __init__(self) -> None:
+        self.held: dict[str, bytes] = {}
+        self.is_gone = False
+
+    def set(self, key: str, value: str) -> None:
+        self._answer()
+        self.held[key] = value.encode()
+
+    def get(self, key: str) -> bytes:
+        self._answer()
+        return self.held[key]
+
+    def check(self, keys: list[str]) -> bool:
+        self._answer()
+        return all(key in self.held for key in keys)
+
+    def _answer(self) -> None:
+        if self.is_gone:
+            raise RuntimeError("Connection reset by peer")
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, seconds in (("LOOK", 0.01), ("LOST", 0.3), ("JOIN", 0.5)):
+        monkeypatch.setattr(processes, name, seconds)
+
+
+def never() -> None:
+    time.sleep(20)
+
+
+@pytest.mark.usefixtures("quick")
+class TestWaiting:
+    def test_whoever_is_not_heard_of_any_more_ends_the_others(self) -> None:
+        store = Store()
+        store.set("alive 1", "7")
+        with pytest.raises(StateError, match=r"process 1 of 3 .*silence.*go_on=True"):
+            Processes(0, 3, store).watching(never)
+        with pytest.raises(StateError, match=r"process 1 of 3 .*silence"):
+            Processes(2, 3, store).watching(never)  # which looks after process 0, and is told
+
+    def test_whoever_lives_is_waited_for(self) -> None:
+        store, ended = Store(), time.monotonic() + 1.0
+        alone = Processes(0, 2, store)
+
+        def work() -> None:
+            while time.monotonic() < ended:
+                store.set("alive 1", str(time.monotonic()))
+                time.sleep(0.02)
+
+        alone.watching(work)
+
+    def test_a_store_that_is_gone_is_not_waited_for(self) -> None:
+        store = Store()
+        alone = Processes(0, 2, store)
+        store.is_gone = True
+        with pytest.raises(StateError, match=r"process 0 of 2 has not reached the store.*host of the first"):
+            alone.watching(never)
+
+    def test_an_error_of_torch_is_told_as_what_it_means(self) -> None:
+        def broken() -> None:
+            raise RuntimeError("Connection closed by peer")
+
+        with pytest.raises(StateError, match=r"process 0 of 2 has lost another one.*Connection closed"):
+            Processes(0, 2, None).watching(broken)
+
+    def test_nobody_waits_for_ever_for_one_that_was_not_started(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        place = {"RANK": "1", "WORLD_SIZE": "2", "EASYLEARN_RENDEZVOUS": (tmp_path / "meet").as_uri()}
+        for name, value in place.items():
+            monkeypatch.setenv(name, value)
+        with pytest.raises(StateError, match=r"process 1 of 2 has waited .* for the others.*MASTER_PORT"):
+            processes.join.__wrapped__()
+
+    def test_an_attempt_is_of_those_that_are_there_now(self) -> None:
+        store, until = Store(), time.monotonic() + 5
+        stale = "0123"
+        store.set("attempt", stale)  # as one left them that was killed
+        store.set(f"{stale} 1", "4567")
+        store.set(f"{stale} begins", '["4567"]')
+        with ThreadPoolExecutor() as pool:
+            late = [pool.submit(processes._attempt, store, rank, 3, until) for rank in (1, 2)]
+            time.sleep(0.1)
+            assert not any(each.done() for each in late)
+            first = pool.submit(processes._attempt, store, 0, 3, until)
+            names = {each.result() for each in (first, *late)}
+        assert len(names) == 1 and names != {stale}
 
 
 @given(n=st.integers(0, 40), lanes=st.sampled_from([1, 2, 3, 4, 6, 8, 12]))

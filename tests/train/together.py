@@ -12,13 +12,17 @@ import torch
 from torch import nn
 
 import easylearn as el
+from easylearn.errors import ArgumentError
 from easylearn.files import digest
 from easylearn.learning import Learner
+from easylearn.train import sharded
 from easylearn.train.callback import Callback
+from easylearn.train.sharded import Sharded
 from easylearn.train.state import Pause, Run
 from tests import learners
 
 CPU_ALONE = {"device": "cpu", "progress": False}
+PLAIN = torch.optim.SGD  # AdamW makes a step of full length of the rounding in a gradient that is 0
 FITS: dict[str, Callable[..., Learner]] = {
     "tensors": learners.tensors,
     "mixed images": lambda **how: learners.images(callbacks=[el.MixUp()], **how),
@@ -70,18 +74,57 @@ def fitted(kind: str) -> list[Any]:
     return [weights(learn), last_row(learn)]
 
 
-def odd() -> Learner:
+def odd(**how: Any) -> Learner:
     """101 items to validate."""
     g = torch.Generator().manual_seed(0)
     x, y = torch.randn(107, 5, generator=g), torch.arange(107) % 3
     torch.manual_seed(1)
     data = el.TensorData((x[:6], y[:6]), (x[6:], y[6:]), el.single_label(["a", "b", "c"]), batch_size=4)
-    return Learner(data, nn.Linear(5, 3), metrics=[el.accuracy, el.f1], **CPU_ALONE)
+    return Learner(data, nn.Linear(5, 3), metrics=[el.accuracy, el.f1], **CPU_ALONE, **how)
 
 
 def scores(learn: Learner) -> list[Any]:
     probs, _ = learn.predict()
-    return [weights(learn), learn.validate(), probs.tolist()]
+    return [weights(learn) if type(learn.strategy) is not Sharded else "", learn.validate(), probs.tolist()]
+
+
+def sharded_fit(kind: str, **how: Any) -> list[Any]:
+    """Losses and metrics of an epoch, and of which kinds the weights are."""
+    learn = made(kind, shard="fsdp", optimizer=PLAIN, **how)
+    learn.fit(0.01, 1)
+    assert learn.record is not None
+    shares = sorted({type(p).__name__ for p in learn.model.parameters()})
+    return [learn.record.losses, last_row(learn), shares]
+
+
+def share_out(folder: str) -> None:
+    """What is asked of each of two processes that have shares of the weights."""
+    torch.set_num_threads(1)
+    os.environ["EASYLEARN_CACHE"] = str(Path(folder, "cache"))
+    sharded.LEAST_NUMBERS = 40  # so that there is more than one block
+    found: dict[str, Any] = {kind: sharded_fit(kind) for kind in FITS}
+    found["more lanes"] = sharded_fit("tables", lanes=4)
+    learn = made("tensors", shard="fsdp", optimizer=PLAIN)
+    learn.fit(0.01, 2, checkpoint=Path(folder, "sharded"), every=5, callbacks=[At(3, 1, pause)])
+    learn = made("tensors", shard="fsdp", optimizer=PLAIN)
+    learn.resume(Path(folder, "tensors of one"), callbacks=[At(3, 1, pause)])
+    found["resumed"] = last_row(learn)
+    found["odd"] = scores(odd(shard="fsdp"))
+    learn = made("texts", shard="fsdp")
+    before = learn.validate()
+    rates = learn.lr_find(end_lr=1e-3, n_steps=12).losses
+    learn.fit(0.01, 1, save_best="best")
+    found["validated"] = [before, learn.validate(), rates]
+    learn.save(Path(folder, "of shares"))
+    learn.export(Path(folder, "of shares.easylearn"))
+    learn.load(Path(folder, "of shares"))
+    found["loaded"] = learn.validate()
+    for callback in (el.WeightAverage(), el.Prune()):
+        try:
+            learn.fit(0.01, 1, callbacks=[callback])
+        except ArgumentError as error:
+            found[type(callback).__name__] = str(error)
+    Path(folder, f"{os.environ['RANK']}.json").write_text(json.dumps(found))
 
 
 def work(folder: str) -> None:

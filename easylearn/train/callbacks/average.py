@@ -12,7 +12,7 @@ from torch.optim import swa_utils
 from ...errors import ArgumentError, check_number, check_whole
 from ...nn.groups import BatchNorm
 from ..callback import Callback
-from ..snapshot import copy_into
+from ..snapshot import copy_into, refuse_sharded
 from ..state import Pause, Run
 
 
@@ -42,6 +42,7 @@ class WeightAverage(Callback):
 
     def on_fit_begin(self, run: Run) -> None:
         """Make the average, a copy of the model as it is."""
+        refuse_sharded(run.model, "WeightAverage")
         fn = self._move if self.kind == "ema" else None
         self._average = swa_utils.AveragedModel(run.model, multi_avg_fn=fn, use_buffers=False)
         if self._loaded is not None:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ...errors import EasyLearnWarning
 from ..callback import Callback
-from ..snapshot import copy_into
+from ..snapshot import copy_into, own_share
 from ..state import Run
 
 
@@ -93,7 +93,8 @@ class LossGuard(Callback):
             if run.step < self._last_step and run.stop_reason is None:
                 return  # the next loss tells, before the weights are validated, saved or returned
             trained = [p.detach() for g in run.optimizer.param_groups for p in g["params"]]
-            if bool(torch.stack([p.isfinite().all() for p in trained]).all()):
+            finite = torch.stack([own_share(p).isfinite().all() for p in trained]).all()
+            if bool(run.strategy.gather(finite.cpu()[None]).all()):
                 return
             self._give_up(run, run.step - 1, f"the weights became infinite or NaN in step {run.step - 1}")
         copy_into(self._live, self._good)
@@ -114,7 +115,10 @@ class LossGuard(Callback):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         device = self._live[0].device if self._live else torch.device("cpu")
-        self._good = [t.to(device) for t in state["good"]]
+        if self._live:
+            copy_into(self._good, state["good"])
+        else:
+            self._good = [t.to(device) for t in state["good"]]
         self._unchecked = [t.to(device) for t in state["unchecked"]]
         self._good_step, self._in_a_row = int(state["good_step"]), int(state["in_a_row"])
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ...errors import ArgumentError, StateError, check_number, check_whole
 from ...nn.pruning import prunable, smallest
 from ..callback import Callback
+from ..snapshot import refuse_sharded
 from ..state import Run
 
 
@@ -56,6 +57,7 @@ class Prune(Callback):
 
     def on_fit_begin(self, run: Run) -> None:
         """Find the weights, and the zeros that they have."""
+        refuse_sharded(run.model, "Prune")
         self._weights = {n: p for n, p in prunable(run.model).items() if p.requires_grad}
         self._masks, self._first, self._chosen = {}, {}, 0
         if self._loaded is not None:

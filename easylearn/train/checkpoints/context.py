@@ -19,6 +19,7 @@ from ...files import digest
 from ...nn.groups import ParamGroup
 from ...task import Task
 from ..callback import Callback
+from ..snapshot import own_class
 from ..strategy import Strategy
 
 CallbacksOfFit = Mapping[str, Sequence[Callback]]
@@ -126,8 +127,8 @@ def _settings(thing: Any) -> dict[str, Any]:
 def _made_with(layer: nn.Module) -> str:
     """What a layer was made with, besides tensors: torch's name of it, what it shows, and fractions that it holds."""
     own = {k: v for k, v in vars(layer).items() if isinstance(v, float) and not k.startswith("_")}
-    is_leaf = next(layer.children(), None) is None
+    is_leaf, kind = next(layer.children(), None) is None, own_class(layer)
     shown = layer.extra_repr() if is_leaf else ""
-    name = type(layer).__name__ if is_leaf and type(layer).__module__.startswith("torch.nn.") else ""
+    name = kind.__name__ if is_leaf and kind.__module__.startswith("torch.nn.") else ""
     more = (f"{k}={v!r}" for k, v in own.items() if f"{k}={v}" not in shown)
     return ", ".join(filter(None, [shown, *more, name]))

@@ -25,6 +25,7 @@ from ..distributed import with_lanes
 from ..optim import OptimizerFn, build_optimizer
 from ..plan import FitPlan
 from ..precompute import features_key
+from ..snapshot import copy_into, shared_out
 from ..state import Run
 from .context import CallbacksOfFit, RunContext, versions
 from .layout import LAYOUT, checkpoint_files, decode_schedule, find_misfit, unpack_record
@@ -195,10 +196,10 @@ class SavedRun:
         saved = self._state["model"]
         self._freeze(model)
         buffers = dict(model.named_buffers(remove_duplicate=False))
+        # A head may have been written without its body, see `check`.
+        params = {name: p for name, p in model.named_parameters() if name in saved["params"]}
+        copy_into(params.values(), (saved["params"][name] for name in params))
         with torch.no_grad():
-            for name, p in model.named_parameters():
-                if name in saved["params"]:  # a head may have been written without its body, see `check`
-                    p.copy_(saved["params"][name])
             for name, value in saved["buffers"].items():
                 live = buffers.get(name)
                 if live is not None and live.shape == value.shape and live.dtype == value.dtype:
@@ -227,18 +228,28 @@ class SavedRun:
         """Restore everything that steps change, the global generators last."""
         self.restore_model(model)
         fused = [group.get("fused") for group in run.optimizer.param_groups]
-        run.optimizer.load_state_dict(deepcopy(self._state["optimizer"]["state"]))
+        run.optimizer.load_state_dict(_held(run.optimizer, deepcopy(self._state["optimizer"]["state"])))
         for group, there in zip(run.optimizer.param_groups, fused, strict=True):
             if "fused" in group:  # whether there is such a kernel is a fact of this torch and this device
                 group["fused"] = there
         run.strategy.load_state_dict(self._state["strategy"])
         grads = self._state["grads"]
         for name, p in model.named_parameters():
-            p.grad = torch.empty_like(p).copy_(grads[name]) if name in grads else None
+            p.grad = torch.empty_like(p).copy_(shared_out(grads[name], p)) if name in grads else None
         for origin, of in callbacks.items():
             for callback, entry in zip(of, self._callbacks[origin], strict=True):
                 callback.load_state_dict(deepcopy(entry["state"]))
         keyed.set_rng_state(self._state["rng"])
+
+
+def _held(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> dict[str, Any]:
+    """The `state` of an optimizer with each tensor held as the weight that it belongs to."""
+    params = [p for group in optimizer.param_groups for p in group["params"]]
+    for i, entry in state["state"].items():
+        for name, value in entry.items():
+            if isinstance(value, Tensor) and value.shape == params[i].shape:
+                entry[name] = shared_out(value, params[i])
+    return state
 
 
 def _set_buffer(model: nn.Module, name: str, value: Tensor) -> None:

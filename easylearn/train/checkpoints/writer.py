@@ -32,6 +32,7 @@ from ...schedules import Schedule
 from ..callback import Callback
 from ..callbacks.save import SaveBest, SaveCycles
 from ..plan import FitPlan
+from ..snapshot import is_sharded, whole
 from ..state import Pause, Run
 from .context import CallbacksOfFit, RunContext, versions
 from .layout import Interval, checkpoint_files, encode_schedule, next_file, pack_record
@@ -202,9 +203,11 @@ class CheckpointWriter(Callback):
     def _write(self, run: Run, epoch: int) -> None:
         strategy = run.strategy.state_dict()  # of which each process has its own
         self._is_main = run.strategy.is_main
+        if not self._is_main and not any(map(is_sharded, self._context.model.parameters())):
+            return
+        state = whole({**self._capture(run, epoch), "strategy": strategy}, self._is_main)
         if not self._is_main:
             return
-        state = {**self._capture(run, epoch), "strategy": strategy}
         finished = epoch > run.epoch and (
             run.step == run.n_steps or (run.stop_reason is not None and not isinstance(run.stop_reason, Pause))
         )
