@@ -55,7 +55,7 @@ class Prediction:
         return dict(zip(self.names, self.probs.reshape(-1).tolist(), strict=True))
 
     def rows(self, task: Task) -> list[list[str]]:
-        """The rows of a table of predictions that are about this item, as text; see `Task.row_names`."""
+        """The rows of a table of predictions that are about this item, as text, by its `task`; see `Task.row_names`."""
         return [task.row(self.label, self.probs)]
 
     def __repr__(self) -> str:
