@@ -277,7 +277,7 @@ def image2image_learner(  # type: ignore[misc]  # one of the shared options has 
     )
     if is_colour:
         begin_decoder_at(model.head, first_outputs(data))
-    return dense_learner(data, model, has_weights(body, pretrained), precompute, clip, bn_freeze, {**options})
+    return dense_learner(data, model, has_weights(body, pretrained), precompute, clip, bn_freeze, options)  # type: ignore[arg-type]
 
 
 class _Predicts(Protocol):

@@ -175,7 +175,7 @@ def segmentation_learner(  # type: ignore[misc]  # one of the shared options has
         body, data.task.n_out, decoder, pretrained=pretrained, cut=cut, stats=stats, seed=options.get("seed", 0)
     )
     begin_decoder_at(model.head, first_outputs(data))
-    return dense_learner(data, model, has_weights(body, pretrained), precompute, clip, bn_freeze, {**options})
+    return dense_learner(data, model, has_weights(body, pretrained), precompute, clip, bn_freeze, options)  # type: ignore[arg-type]
 
 
 def begin_decoder_at(decoder: nn.Module, outputs: Tensor | None) -> None:
