@@ -192,7 +192,11 @@ class LovaszLoss:
         """The mean loss, over the whole batch, of logits (b, c, h, w) and class numbers (b, h, w)."""
         rows, classes = _known_pixels(logits, target)
         probs = rows.softmax(1)
-        losses = [self._of_class(probs[:, c], (classes == c).to(probs.dtype)) for c in classes.unique().tolist()]
+        losses = [
+            self._of_class(probs[:, c], (classes == c).to(probs.dtype))
+            for c in range(rows.shape[1])
+            if bool((classes == c).any())
+        ]
         return torch.stack(losses).mean() if losses else 0 * rows.sum()
 
     @staticmethod

@@ -125,8 +125,10 @@ class Predictions:
             rows = list(range(len(self)))[i]  # a tensor has no steps backwards
             targets = None if self.targets is None else self.targets[rows]
             probs, views = self.probs[rows], self.views[:, rows]
-            names = {"ids": self.ids[i], "labels": self.labels[i], "places": self.places and self.places[i]}
-            return replace(self, probs=probs, targets=targets, views=views, **names)
+            places, labels = self.places and self.places[i], self.labels[i]
+            return replace(
+                self, probs=probs, targets=targets, ids=self.ids[i], labels=labels, views=views, places=places
+            )
         try:
             position = operator.index(i)
         except TypeError as error:

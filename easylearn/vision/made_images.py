@@ -30,11 +30,12 @@ class MadeStage(ItemStage):
         if self.make == "colour":
             r, g, b = whole.to(torch.int32)
             grey = ((r * 19595 + g * 38470 + b * 7471 + 0x8000) >> 16).to(torch.uint8)  # ITU-R 601, as Pillow
-            return grey.expand(3, -1, -1).contiguous()
+            return torch.stack([grey, grey, grey])
         if self.make == "sharp":
             small = [max(1, round(n / self.times)) for n in self.size]
             coarse = F.interpolate(whole[None], small, mode="bicubic", antialias=True)
-            return F.interpolate(coarse, self.size, mode="bicubic")[0].contiguous()
+            sharp: Tensor = F.interpolate(coarse, self.size, mode="bicubic")[0].contiguous()
+            return sharp
         return whole
 
 

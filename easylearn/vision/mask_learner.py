@@ -159,7 +159,7 @@ def _body_of(learn: Learner) -> tuple[BodyHead, dict[str, Any]]:
 
 
 @strict({"arch": "body", "model": "body", "opt_func": "optimizer", "loss_func": "loss", "n_out": ""}, Training)
-def segmentation_learner(
+def segmentation_learner(  # type: ignore[misc]  # one of the shared options has another default here
     data: MaskData, body: Body, *, decoder: Decoder = "light", pretrained: Pretrained | None = None,
     precompute: bool = False, cut: Cut | None = None, stats: Stats | None = None,
     clip: float | Literal["auto"] | None = "auto",
@@ -192,7 +192,7 @@ def segmentation_learner(
         body, data.task.n_out, decoder, pretrained=pretrained, cut=cut, stats=stats, seed=options.get("seed", 0)
     )
     begin_decoder_at(model.head, first_outputs(data))
-    return dense_learner(data, model, has_weights(body, pretrained), precompute, clip, bn_freeze, options)
+    return dense_learner(data, model, has_weights(body, pretrained), precompute, clip, bn_freeze, options)  # type: ignore[arg-type]
 
 
 def begin_decoder_at(decoder: nn.Module, outputs: Tensor | None) -> None:
