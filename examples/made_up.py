@@ -39,6 +39,26 @@ def scenes(folder: Path) -> Path:
     return folder
 
 
+def cells(folder: Path) -> Path:
+    """Smears of red discs and a large violet one: `images` and `boxes.csv`, a quarter of the images to validate."""
+    rng = np.random.default_rng(0)
+    (folder / "images").mkdir(parents=True, exist_ok=True)
+    rows = ["file,xmin,ymin,xmax,ymax,label,part"]
+    y, x = np.mgrid[:48, :64]
+    for k in range(16):
+        pixels = rng.integers(200, 230, (48, 64, 3))
+        kinds = [("white", 9, (90, 60, 170)), *[("red", 6, (220, 120, 120))] * 2]
+        for (name, radius, colour), left in zip(kinds, (10, 30, 50), strict=True):
+            top = int(rng.integers(radius, 48 - radius))
+            pixels[(x - left) ** 2 + (y - top) ** 2 <= radius**2] = colour
+            box = (left - radius, top - radius, left + radius + 1, top + radius + 1)
+            part = "valid" if k % 4 == 3 else "train"
+            rows.append(f"images/{k}.jpg,{','.join(map(str, box))},{name},{part}")
+        Image.fromarray(pixels.astype(np.uint8)).save(folder / "images" / f"{k}.jpg")
+    (folder / "boxes.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    return folder
+
+
 def scattered_digits(folder: Path, n: int, seed: int = 0) -> range:
     """One to four of scikit-learn's digits per picture: train-jpg/*.jpg and labels.csv (image, tags).
 

@@ -190,7 +190,7 @@ class Task(ABC):
         )
 
     def difference(self, found: Tensor, wanted: Tensor) -> float:
-        """The largest difference between what was `found` of items and `wanted`, as a share of what is larger than 1."""
+        """The largest difference between what was `found` and what is `wanted`, as a share of what is larger than 1."""
         if self.predicts_numbers:  # whose unit may be anything
             found, wanted = (self.outputs_for(x) for x in (found, wanted))
         return float(((found - wanted).abs() / wanted.abs().clamp_min(1)).max())
