@@ -82,14 +82,15 @@ def test_folders(tmp_path: Path) -> None:
     (tmp_path / "targets" / "3.png").unlink()
     with pytest.raises(DataError, match=r"3\.jpg has no partner"):
         Image2ImageData.from_folder(tmp_path, make="pairs")
+    (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="no image files"):
-        (tmp_path / "empty").mkdir()
         Image2ImageData.from_folder(tmp_path / "empty")
 
 
 @pytest.mark.parametrize(
-    ("options", "words"), [({"make": "color"}, "colour"), ({"times": 1, "make": "sharp"}, "times"), ({"channels": 1}, "channels=3")]
-)  # fmt: skip
+    ("options", "words"),
+    [({"make": "color"}, "colour"), ({"times": 1, "make": "sharp"}, "times"), ({"channels": 1}, "channels=3")],
+)
 def test_what_cannot_be_is_refused(options: dict[str, Any], words: str) -> None:
     with pytest.raises(ArgumentError, match=words):
         data(**options)
