@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
 from torch import nn
@@ -71,7 +71,7 @@ def _untrained(
 
 
 @strict({"body": "arch", "model": "arch", "opt_func": "optimizer", "loss_func": "loss"}, Training)
-def detection_learner(
+def detection_learner(  # type: ignore[misc]  # one of the shared options has another default here
     data: BoxData, arch: Body, *, stride: int = 4, width: int = 64, pretrained: Pretrained | None = None,
     precompute: bool = False, cut: Cut | None = None, stats: Stats | None = None,
     clip: float | Literal["auto"] | None = "auto",
@@ -103,11 +103,11 @@ def detection_learner(
     if not isinstance(data, BoxData):
         raise ArgumentError(f"detection_learner needs BoxData, got {type(data).__name__}")
     task: Any = data.task
-    seed = options.get("seed", 0)
+    seed, given = options.get("seed", 0), cast(TrainingOptions, options)
     if isinstance(arch, str) and (arch in DETECTORS or _names_a_detector(arch)):
         check_detector(arch, data.size)
         found = torchvision_detector(arch, len(task.names), pretrained, seed, task.most, task.overlap)
-        return dense_learner(data, found, pretrained is not False, precompute, clip, bn_freeze, options)
+        return dense_learner(data, found, pretrained is not False, precompute, clip, bn_freeze, given)
     data = copy.copy(data)
     data.task = replace(task, stride=stride)
     model = detection_model(
@@ -115,7 +115,7 @@ def detection_learner(
         cut=cut, stats=stats, seed=seed,
     )  # fmt: skip
     _check_grid(model, data.size, stride)
-    return dense_learner(data, model, has_weights(arch, pretrained), precompute, clip, bn_freeze, options)
+    return dense_learner(data, model, has_weights(arch, pretrained), precompute, clip, bn_freeze, given)
 
 
 def _check_grid(model: PyramidModel, size: tuple[int, int], stride: int) -> None:

@@ -180,10 +180,10 @@ def table_boxes(
             found.image(name, where)
             continue
         if any(empty) or is_missing(label):
-            what = columns[empty.index(True)] if any(empty) else how.label_col
+            column = columns[empty.index(True)] if any(empty) else how.label_col
             raise DataError(
-                f"{where}: {what!r} is missing. Fill it in, or remove the row; an image without boxes has one row, in "
-                "which the label and all four sides are empty"
+                f"{where}: {column!r} is missing. Fill it in, or remove the row; an image without boxes has one row, "
+                "in which the label and all four sides are empty"
             )
         numbers = [_number(v, c, where) for v, c in zip(box, columns, strict=True)]
         found.add(name, _corners(numbers, how.form), _word(label), where)

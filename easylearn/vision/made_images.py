@@ -60,7 +60,7 @@ class MadePreprocessor(DensePreprocessor):
     def item_stage(self) -> ItemStage:
         """Decodes an image, brings it to size and takes away what is to be predicted."""
         how = self.method, self.channels, self.crop_pct, self.max_pixels
-        return MadeStage(pair_of(self.size), *how, self.make, self.times)
+        return MadeStage(pair_of(self.size), *how, make=self.make, times=self.times)
 
     @property
     def whole_stage(self) -> ItemStage:

@@ -88,10 +88,12 @@ def segmentation_model(
     if isinstance(decoder, str) and decoder not in DECODERS:
         raise ArgumentError(f"unknown decoder {decoder!r}. {did_you_mean(decoder, DECODERS)}")
 
-    def make(body: Pyramid, *rest: Any) -> PyramidModel:
+    def make(body: Pyramid, groups: Any, mean: list[float], std: list[float]) -> PyramidModel:
         times = body.strides[0] if adds and isinstance(decoder, str) else 1
         head = DECODERS[decoder][0](body.channels, n_out * times**2) if isinstance(decoder, str) else decoder
-        return RefiningModel(body, head, *rest, times) if adds else PyramidModel(body, head, *rest)
+        if adds:
+            return RefiningModel(body, head, groups, mean, std, times)
+        return PyramidModel(body, head, groups, mean, std)
 
     finest = DECODERS[decoder][1] if isinstance(decoder, str) else 4
     about = {"n_out": n_out, "decoder": decoder, "adds": adds}
@@ -212,7 +214,7 @@ def has_weights(body: Body, pretrained: Pretrained | None) -> bool:
 
 
 def dense_learner(
-    data: Any, model: PyramidModel, trained: bool, precompute: bool, clip: float | Literal["auto"] | None,
+    data: Any, model: nn.Module, trained: bool, precompute: bool, clip: float | Literal["auto"] | None,
     bn_freeze: bool | None, options: TrainingOptions,
 ) -> Learner:  # fmt: skip
     """A learner of a pyramid with its decoder, frozen where the body is `trained`.
