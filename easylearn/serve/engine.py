@@ -89,6 +89,8 @@ class Engine(ABC):
     def answer(self, probs: Floats) -> dict[str, Any]:
         """What is said of one item: its label and each probability, or each number, by name."""
         kind = self.task.get("kind")
+        if probs.ndim == 3:
+            return self._answer_of_pixels(probs)
         values = {n: _finite(float(p)) for n, p in zip(self.names, probs, strict=True)}
         if kind in _EXCLUSIVE:
             return {"label": self.names[int(np.argmax(probs))], "probs": values}
@@ -96,6 +98,14 @@ class Engine(ABC):
             least = np.broadcast_to(np.asarray(self.task.get("threshold", 0.5), np.float64), probs.shape)
             return {"label": [n for n, p, t in zip(self.names, probs, least, strict=True) if p >= t], "probs": values}
         return {"label": next(iter(values.values())) if len(values) == 1 else list(values.values()), "values": values}
+
+    def _answer_of_pixels(self, probs: Floats) -> dict[str, Any]:
+        """Of a mask: the classes in it, the largest first, and their shares; of an image the mean of each channel."""
+        if self.task.get("kind") != "masks":
+            return {"label": "image", "values": dict(zip(self.names, map(float, probs.mean((1, 2))), strict=True))}
+        shares = np.bincount(probs.argmax(0).reshape(-1), minlength=len(probs)) / probs[0].size
+        found = [self.names[i] for i in np.argsort(-shares, kind="stable") if shares[i] > 0]
+        return {"label": found, "probs": dict(zip(self.names, map(float, shares), strict=True))}
 
 
 def _finite(x: float) -> float | None:

@@ -6,6 +6,7 @@ from .accumulate import Accumulator
 from .base import LossFn, Task
 from .box_predictions import BoxPrediction, BoxPredictions
 from .boxes import Boxes, boxes
+from .choose_threshold import choose_threshold
 from .exclusive import ExclusiveTask, SingleLabel, single_label
 from .image import ImagePrediction, ImageTask
 from .mask import Masks, masks
@@ -14,7 +15,6 @@ from .multi_label import MultiLabel, multi_label
 from .next_token import NO_TARGET, NextToken, next_token
 from .predictions import Prediction, Predictions, average_predictions
 from .regression import Regression, Scale, regression
-from .thresholds import choose_threshold
 
 __all__ = [
     "NO_TARGET",
