@@ -98,6 +98,8 @@ from .train.state import Pause, Run
 from .train.strategy import SingleDevice, Strategy
 from .vision.archs import arch_names, get_arch
 from .vision.augment import Dihedral, Erase, Flip, Light, RandomResizedCrop, Rotate, Shift, Transform, Zoom
+from .vision.boxes_data import BoxData
+from .vision.boxes_learner import detection_learner, detection_model
 from .vision.data import ImageData
 from .vision.gradcam import grad_cam, plot_grad_cam
 from .vision.image2image import Image2ImageData, image2image_learner, make_image
@@ -110,25 +112,26 @@ from .vision.policies import Blur, Hue, Perspective, RandAugment, Saturation, Tr
 __version__ = "0.1.0"
 
 __all__ = [
-    "ActivationPenalty", "ArgumentError", "Batch", "Blend", "Blur", "BodyHead", "Callback", "CollabData", "Crossed",
-    "CutMix", "Data", "DataError", "Dihedral", "Drops", "EarlyStopping", "EasyLearnError", "EasyLearnWarning",
-    "EntityEmbedder", "Erase", "ExclusiveTask", "Flip", "Folds", "Found", "Hue", "Image2ImageData", "ImageData",
-    "InteractionData", "Interpretation", "KeepBest", "LayerGroup", "Learner", "Light", "Loader", "LoaderData", "MLflow",
-    "MaskData", "Metric", "MixUp", "MultiData", "Pause", "Perspective", "Prediction", "Predictions", "Predictor",
-    "Prune", "RandAugment", "RandomResizedCrop", "RateByLength", "Record", "ReduceLROnPlateau", "Reproduction",
-    "Rotate", "Run", "Runs", "SampledSoftmax", "Saturation", "SaveBest", "SaveCycles", "SaveError", "Schedule", "Shift",
-    "SingleDevice", "StateError", "Strategy", "SubwordTokenizer", "TabularData", "Task", "TensorBoard", "TensorData",
-    "TextBody", "TextData", "TextLMData", "Track", "TrackedRun", "Transform", "TrivialAugment", "Vocab", "WandB",
-    "WeightAverage", "WeightsError", "WordTokenizer", "Zoom", "accuracy", "adamw", "add_datepart", "against",
-    "arch_names", "audit", "average_predictions", "blend", "branch_learner", "branches", "choose_threshold",
-    "collab_learner", "compare", "contrast", "coverage_at", "cross_fit", "dice", "elapsed_since", "embeddings",
-    "error_rate", "f1", "f_beta", "folds", "generate", "get_arch", "grad_cam", "image2image_learner", "interval",
-    "item_vectors", "language_model_learner", "launch", "load_encoder", "load_learner", "load_predictor", "losses",
-    "mae", "make_image", "mean_iou", "metrics", "multi_label", "multi_learner", "ndcg_at", "next_token", "occlusion",
-    "partial_dependence", "permutation_importance", "perplexity", "pixel_accuracy", "plot_confusion", "plot_embeddings",
-    "plot_grad_cam", "plot_items", "plot_worst", "pooled_head", "pseudo_label", "ranking", "recall_at", "recommend",
-    "recommender", "register", "regression", "reproduce", "rmse", "rmspe", "roc_auc", "rolling_windows", "save_encoder",
-    "schedules", "search", "segmentation_learner", "segmentation_model", "sgd", "similar", "single_label", "snapshots",
-    "spread", "submit", "tabular_learner", "text_classifier_learner", "top_k", "tune_thresholds", "versus",
-    "vision_learner", "vision_model",
+    "ActivationPenalty", "ArgumentError", "Batch", "Blend", "Blur", "BodyHead", "BoxData", "Callback", "CollabData",
+    "Crossed", "CutMix", "Data", "DataError", "Dihedral", "Drops", "EarlyStopping", "EasyLearnError",
+    "EasyLearnWarning", "EntityEmbedder", "Erase", "ExclusiveTask", "Flip", "Folds", "Found", "Hue", "Image2ImageData",
+    "ImageData", "InteractionData", "Interpretation", "KeepBest", "LayerGroup", "Learner", "Light", "Loader",
+    "LoaderData", "MLflow", "MaskData", "Metric", "MixUp", "MultiData", "Pause", "Perspective", "Prediction",
+    "Predictions", "Predictor", "Prune", "RandAugment", "RandomResizedCrop", "RateByLength", "Record",
+    "ReduceLROnPlateau", "Reproduction", "Rotate", "Run", "Runs", "SampledSoftmax", "Saturation", "SaveBest",
+    "SaveCycles", "SaveError", "Schedule", "Shift", "SingleDevice", "StateError", "Strategy", "SubwordTokenizer",
+    "TabularData", "Task", "TensorBoard", "TensorData", "TextBody", "TextData", "TextLMData", "Track", "TrackedRun",
+    "Transform", "TrivialAugment", "Vocab", "WandB", "WeightAverage", "WeightsError", "WordTokenizer", "Zoom",
+    "accuracy", "adamw", "add_datepart", "against", "arch_names", "audit", "average_predictions", "blend",
+    "branch_learner", "branches", "choose_threshold", "collab_learner", "compare", "contrast", "coverage_at",
+    "cross_fit", "detection_learner", "detection_model", "dice", "elapsed_since", "embeddings", "error_rate", "f1",
+    "f_beta", "folds", "generate", "get_arch", "grad_cam", "image2image_learner", "interval", "item_vectors",
+    "language_model_learner", "launch", "load_encoder", "load_learner", "load_predictor", "losses", "mae", "make_image",
+    "mean_iou", "metrics", "multi_label", "multi_learner", "ndcg_at", "next_token", "occlusion", "partial_dependence",
+    "permutation_importance", "perplexity", "pixel_accuracy", "plot_confusion", "plot_embeddings", "plot_grad_cam",
+    "plot_items", "plot_worst", "pooled_head", "pseudo_label", "ranking", "recall_at", "recommend", "recommender",
+    "register", "regression", "reproduce", "rmse", "rmspe", "roc_auc", "rolling_windows", "save_encoder", "schedules",
+    "search", "segmentation_learner", "segmentation_model", "sgd", "similar", "single_label", "snapshots", "spread",
+    "submit", "tabular_learner", "text_classifier_learner", "top_k", "tune_thresholds", "versus", "vision_learner",
+    "vision_model",
 ]  # fmt: skip

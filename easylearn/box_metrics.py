@@ -34,7 +34,8 @@ def box_iou(a: Array, b: Array) -> Array:
     both = np.clip(high - low, 0.0, None).prod(-1)
     areas = [(boxes[:, 2:] - boxes[:, :2]).prod(-1) for boxes in (a, b)]
     union = areas[0][:, None] + areas[1][None, :] - both
-    return np.divide(both, union, out=np.zeros_like(both), where=union > 0)
+    overlap: Array = np.divide(both, union, out=np.zeros_like(both), where=union > 0)
+    return overlap
 
 
 def class_precision(
@@ -95,7 +96,7 @@ def precision_of_boxes(found: Tensor, true: Tensor, overlaps: Sequence[float]) -
     """The mean of `class_precision` over classes and `overlaps`; `found` (n, k, 6), `true` (n, m, 5), padded."""
     f, t = found.double().numpy(), true.double().numpy()
     n_classes = int(max(f[..., 5].max(initial=-1), t[..., 4].max(initial=-1))) + 1
-    each = class_precision(f, t, n_classes, overlaps)
+    each = class_precision(list(f), list(t), n_classes, overlaps)
     if np.isnan(each).all():
         warnings.warn("average precision is undefined: no image has a true box", EasyLearnWarning, stacklevel=5)
         return float("nan")

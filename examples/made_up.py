@@ -19,6 +19,46 @@ def stripes(folder: Path) -> Path:
     return folder
 
 
+def scenes(folder: Path) -> Path:
+    """Scenes of sky, ground and a thing: `train` and `valid`, with `images` and `masks` in each, and `codes.csv`."""
+    rng = np.random.default_rng(0)
+    for split, n in (("train", 12), ("valid", 4)):
+        for kind in ("images", "masks"):
+            (folder / split / kind).mkdir(parents=True, exist_ok=True)
+        for k in range(n):
+            mask = np.zeros((48, 72), np.uint8)
+            mask[rng.integers(20, 30) :] = 1
+            top, left = rng.integers(8, 24), rng.integers(0, 50)
+            mask[top : top + 16, left : left + 20] = 2
+            mask[:2] = 3
+            colours = np.array([(150, 180, 230), (110, 100, 80), (200, 60, 50), (0, 0, 0)])
+            pixels = colours[mask] + rng.integers(-20, 20, (48, 72, 3))
+            Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(folder / split / "images" / f"{k}.jpg")
+            Image.fromarray(mask).save(folder / split / "masks" / f"{k}.png")
+    (folder / "codes.csv").write_text("value,name\n0,Sky\n1,Ground\n2,Thing\n3,Void\n", encoding="utf-8")
+    return folder
+
+
+def cells(folder: Path) -> Path:
+    """Smears of red discs and a large violet one: `images` and `boxes.csv`, a quarter of the images to validate."""
+    rng = np.random.default_rng(0)
+    (folder / "images").mkdir(parents=True, exist_ok=True)
+    rows = ["file,xmin,ymin,xmax,ymax,label,part"]
+    y, x = np.mgrid[:48, :64]
+    for k in range(16):
+        pixels = rng.integers(200, 230, (48, 64, 3))
+        kinds = [("white", 9, (90, 60, 170)), *[("red", 6, (220, 120, 120))] * 2]
+        for (name, radius, colour), left in zip(kinds, (10, 30, 50), strict=True):
+            top = int(rng.integers(radius, 48 - radius))
+            pixels[(x - left) ** 2 + (y - top) ** 2 <= radius**2] = colour
+            box = (left - radius, top - radius, left + radius + 1, top + radius + 1)
+            part = "valid" if k % 4 == 3 else "train"
+            rows.append(f"images/{k}.jpg,{','.join(map(str, box))},{name},{part}")
+        Image.fromarray(pixels.astype(np.uint8)).save(folder / "images" / f"{k}.jpg")
+    (folder / "boxes.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    return folder
+
+
 def scattered_digits(folder: Path, n: int, seed: int = 0) -> range:
     """One to four of scikit-learn's digits per picture: train-jpg/*.jpg and labels.csv (image, tags).
 

@@ -163,7 +163,7 @@ class Data(ABC, Generic[S]):
         write_on(axes, "\n".join(fields.values() if len(fields) == 1 else (f"{n}: {v}" for n, v in fields.items())))
 
     def draw_said(self, split: SplitName, i: int, probs: Tensor, axes: Axes) -> None:
-        """Draw item `i` as `draw_item` does, and beside it what a model said, its `probs`, where that can be drawn."""
+        """Draw item `i` of a `split` into `axes`, and what a model said of it, its `probs`, where that can be drawn."""
         self.draw_item(split, i, axes)
 
     def notes(self) -> list[str]:

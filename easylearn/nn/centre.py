@@ -42,8 +42,9 @@ def centre_head(channels: Sequence[int], n_classes: int, width: int = 64, side: 
     """
     head = LightDecoder(channels, n_classes + 4, width, drop=0.0)
     with torch.no_grad():
-        head.out.bias[:n_classes] = -math.log(1 / RARE - 1)
-        head.out.bias[n_classes:] = math.log(side)
+        bias = head.out.get_parameter("bias")
+        bias[:n_classes] = -math.log(1 / RARE - 1)
+        bias[n_classes:] = math.log(side)
     return head
 
 

@@ -45,7 +45,7 @@ def unpack(packed: Tensor) -> list[Tensor]:
     n = int(packed[0, 0])
     parts = packed[0, 1 : 1 + 6 * n].long().view(n, 3, 2)
     shapes = (parts[..., 0] * _BASE + parts[..., 1]).tolist()
-    rows = packed[:, 1 + 6 * n :].float().split([math.prod(shape) for shape in shapes], 1)
+    rows = packed[:, 1 + 6 * n :].float().split_with_sizes([math.prod(shape) for shape in shapes], 1)
     return [row.view(-1, *shape) for row, shape in zip(rows, shapes, strict=True)]
 
 

@@ -120,6 +120,8 @@ class Engine(ABC):
             first = np.argsort(-probs, kind="stable")[: int(self.task.get("k", 10))]
             values = {self.names[i]: float(probs[i]) for i in first if 0 < probs[i] < math.inf}
             return {"label": list(values), "probs": values}
+        if probs.ndim == 3:
+            return self._answer_of_pixels(probs)
         said = (p if abs(p) < math.inf else None for p in probs.tolist())  # JSON has no word for others
         values = dict(zip(self.names, said, strict=True))
         if kind in _EXCLUSIVE:
@@ -128,6 +130,14 @@ class Engine(ABC):
             least = np.broadcast_to(np.asarray(self.task.get("threshold", 0.5), np.float64), probs.shape)
             return {"label": [n for n, p, t in zip(self.names, probs, least, strict=True) if p >= t], "probs": values}
         return {"label": next(iter(values.values())) if len(values) == 1 else list(values.values()), "values": values}
+
+    def _answer_of_pixels(self, probs: Floats) -> dict[str, Any]:
+        """Of a mask: the classes in it, the largest first, and their shares; of an image the mean of each channel."""
+        if self.task.get("kind") != "masks":
+            return {"label": "image", "values": dict(zip(self.names, map(float, probs.mean((1, 2))), strict=True))}
+        shares = np.bincount(probs.argmax(0).reshape(-1), minlength=len(probs)) / probs[0].size
+        found = [self.names[i] for i in np.argsort(-shares, kind="stable") if shares[i] > 0]
+        return {"label": found, "probs": dict(zip(self.names, map(float, shares), strict=True))}
 
 
 class OnnxEngine(Engine):

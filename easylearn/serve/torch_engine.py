@@ -37,7 +37,7 @@ class TorchEngine(Engine):
 
             smaller = replace(preprocessor, max_pixels=int(limits.max_pixels), workers=0)
             self._predictor = replace(self._predictor, preprocessor=smaller)
-        kind = preprocessor.kind
+        kind = "images" if isinstance(preprocessor, ImagePreprocessor) else preprocessor.kind
         if kind not in _TAKEN:
             raise RefusedError(500, f"{path} is about {kind!r}; images, tables, texts and histories are served")
         version = hashlib.sha256(path.read_bytes()).hexdigest()

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import Field, dataclass, fields, replace
 from typing import Any, ClassVar
 
@@ -26,11 +25,11 @@ from ..errors import (
     name_of,
     short,
 )
-from ..metrics import Metric, as_metric
+from ..metrics import Metric
 from .accumulate import Accumulator, Means, Pool
+from .names import as_metrics, as_names
 
 LossFn = Callable[[Tensor, Tensor], Tensor]
-_TAKEN = ("epoch", "train_loss", "valid_loss", "rate", "seconds")  # what else a row of the record holds
 _KINDS: dict[str, type[Task]] = {}
 
 
@@ -193,7 +192,7 @@ class Task(ABC):
         )
 
     def difference(self, found: Tensor, wanted: Tensor) -> float:
-        """The largest difference between two predictions of some items, as a share of what is larger than 1."""
+        """The largest difference between what was `found` and what is `wanted`, as a share of what is larger than 1."""
         if self.predicts_numbers:  # whose unit may be anything
             found, wanted = (self.outputs_for(x) for x in (found, wanted))
         return float(((found - wanted).abs() / wanted.abs().clamp_min(1)).max())
@@ -440,48 +439,6 @@ def _setting_fields(kind: type[Task]) -> list[Field[Any]]:
     return [f for f in fields(kind) if f.name not in shared]
 
 
-def as_names(names: Sequence[str], noun: str = "class", may_be_empty: bool = False) -> tuple[str, ...]:
-    """The `names` of classes or numbers, each of which is a `noun`, as text.
-
-    Raises:
-        DataError: one is there twice, or there are none, and it `may_be_empty` not.
-
-    >>> as_names([3, 7])
-    ('3', '7')
-    """
-    if isinstance(names, str):
-        raise ArgumentError(f"a task needs a list of names, got the word {names!r}; write [{names!r}]")
-    given = tuple(str(n) for n in names)
-    if not given and not may_be_empty:
-        raise DataError(f"a task needs at least one {noun}, got none")
-    if twice := sorted(_several(given)):
-        raise DataError(f"each {noun} must be named once, got {twice[:10]} more than once")
-    return given
-
-
-def as_metrics(chosen: Any) -> tuple[Metric, ...]:
-    """The `chosen` list of metrics, or of functions that are taken for such.
-
-    Raises:
-        ArgumentError: it is no list, or two of them have one name.
-    """
-    if isinstance(chosen, Metric) or callable(chosen):
-        name = chosen.name if isinstance(chosen, Metric) else name_of(chosen)
-        raise ArgumentError(f"metrics must be a list: write metrics=[{name}]")
-    if isinstance(chosen, str | Mapping) or not isinstance(chosen, Iterable):
-        raise ArgumentError(f"metrics must be a list, such as [accuracy], got {chosen!r}")
-    found = tuple(as_metric(m) for m in chosen)
-    names = [m.name for m in found]
-    twice = _several(names) or [n for n in names if n in _TAKEN]
-    if twice:
-        raise ArgumentError(
-            f"each metric needs a name of its own, and {twice[0]!r} is "
-            + ("what a record has already" if twice[0] in _TAKEN else "that of several")
-            + ": give one another name, Metric('my name', function, higher_is_better)"
-        )
-    return found
-
-
 def _read_setting(field: Field[Any], value: Any) -> Any:
     """A setting of a task out of a file; `value` must be of the type that the default of the `field` has.
 
@@ -504,7 +461,3 @@ def _read_setting(field: Field[Any], value: Any) -> Any:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _several(names: Iterable[str]) -> list[str]:
-    return [name for name, times in Counter(names).items() if times > 1]

@@ -39,18 +39,20 @@ class BoxPrediction(Prediction):
     @cached_property
     def _told(self) -> npt.NDArray[np.float64]:
         found = self.probs.double().numpy()
-        return found[np.argsort(-found[:, 4], kind="stable")][: len(self.label)]
+        told: npt.NDArray[np.float64] = found[np.argsort(-found[:, 4], kind="stable")][: len(self.label)]
+        return told
 
     @property
     def boxes(self) -> npt.NDArray[np.float64]:
         """xmin, ymin, xmax and ymax of each box that is told, (t, 4), in pixels of the image itself."""
-        boxes = self._told[:, :4]
+        boxes: npt.NDArray[np.float64] = self._told[:, :4]
         if self.place is None:
             return boxes
         down, across = self.place.scale
         begin = np.array([self.place.left, self.place.top] * 2)
         limit = np.array([self.place.shape[1], self.place.shape[0]] * 2)
-        return np.clip((boxes - begin) * np.array([across, down] * 2), 0, limit)
+        boxes = np.clip((boxes - begin) * np.array([across, down] * 2), 0, limit)
+        return boxes
 
     @property
     def scores(self) -> npt.NDArray[np.float64]:
@@ -62,7 +64,8 @@ class BoxPrediction(Prediction):
         import pandas as pd
 
         frame: pd.DataFrame = pd.DataFrame(self.boxes, columns=list(COLUMNS[:4]))
-        return frame.assign(label=np.array(self.label, dtype=object), score=self.scores)
+        frame["label"], frame["score"] = np.array(self.label, dtype=object), self.scores
+        return frame
 
     def to_dict(self) -> dict[str, float]:
         """How many boxes of each class are told."""
@@ -94,10 +97,13 @@ class BoxPredictions(Predictions):
         """A row for each box that is told, in pixels of its image: id, xmin, ymin, xmax, ymax, label and score."""
         import pandas as pd
 
-        each = [self[i].to_frame() for i in range(len(self))]
+        each = [BoxPrediction(one.label, None, one.probs, one.names, one.place).to_frame() for one in self._each()]
         frame: pd.DataFrame = pd.concat(each, ignore_index=True) if each else pd.DataFrame(columns=list(COLUMNS))
         frame.insert(0, "id", [name for name, one in zip(self.ids, each, strict=True) for _ in range(len(one))])
         return frame
+
+    def _each(self) -> list[Prediction]:
+        return [self[i] for i in range(len(self))]
 
     def to_dict(self) -> dict[str, dict[str, float]]:
         """For each id how many boxes of each class are told."""

@@ -16,8 +16,9 @@ from ..errors import ArgumentError, DataError, check_number, check_whole, short
 from ..metrics import Metric
 from ..nn.centre import centre_losses, found_boxes, survives
 from .accumulate import Accumulator, in_file_order
-from .base import LossFn, Task, as_names
+from .base import LossFn, Task
 from .box_predictions import COLUMNS, BoxPrediction, BoxPredictions
+from .names import as_names
 
 RIGHT = 0.5  # IoU from which a found box is the true one
 

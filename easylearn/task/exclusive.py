@@ -12,7 +12,8 @@ from torch.nn import functional as F
 
 from ..errors import ArgumentError, DataError, short
 from ..metrics import Metric, accuracy
-from .base import Task, as_names
+from .base import Task
+from .names import as_names
 
 
 class ExclusiveTask(Task):

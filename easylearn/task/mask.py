@@ -25,8 +25,9 @@ from ..mask_metrics import (
 )
 from ..metrics import Metric
 from .accumulate import Accumulator, Means
-from .base import Task, as_names
+from .base import Task
 from .mask_predictions import MaskPrediction, MaskPredictions
+from .names import as_names
 
 _NOTED = 3  # classes that a title names
 

@@ -102,7 +102,7 @@ class MaskPredictions(Predictions):
 
     def mask(self, i: int) -> npt.NDArray[np.uint8]:
         """The mask of image `i` at its own size; it is made when it is asked for."""
-        found: npt.NDArray[np.uint8] = self[operator.index(i)].mask  # type: ignore[union-attr]
+        found: npt.NDArray[np.uint8] = self[operator.index(i)].mask  # type: ignore[attr-defined]
         return found
 
     def save_png(self, folder: StrPath) -> list[Path]:
@@ -116,7 +116,7 @@ class MaskPredictions(Predictions):
         if len(set(names)) < len(names):
             names = [f"{k:06d}_{name}" for k, name in enumerate(names)]
         values = self.task.settings().get("values", ())
-        return [self[k].save_png(into / name, values) for k, name in enumerate(names)]  # type: ignore[union-attr]
+        return [self[k].save_png(into / name, values) for k, name in enumerate(names)]  # type: ignore[attr-defined]
 
 
 def palette(n: int) -> npt.NDArray[np.uint8]:

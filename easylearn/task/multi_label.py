@@ -13,8 +13,9 @@ from torch.nn import functional as F
 from ..errors import ArgumentError, DataError
 from ..metrics import Metric, accuracy_at
 from ..thresholds import Threshold, as_threshold, reaches
-from .base import Task, as_names
+from .base import Task
 from .exclusive import precision_recall
+from .names import as_names
 
 
 @final

@@ -13,8 +13,8 @@ from torch.nn import functional as F
 from ..errors import ArgumentError, DataError
 from ..metrics import Metric, accuracy, item_cross_entropy, perplexity
 from .accumulate import Accumulator, Means
-from .base import as_names
 from .exclusive import ExclusiveTask
+from .names import as_names
 
 NO_TARGET = -100
 """Where a next-token target says this, there is nothing to predict."""

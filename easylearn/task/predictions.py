@@ -55,7 +55,7 @@ class Prediction:
         return dict(zip(self.names, self.probs.reshape(-1).tolist(), strict=True))
 
     def rows(self, task: Task) -> list[list[str]]:
-        """The rows of a table of predictions that are about this item, as text; see `Task.row_names`."""
+        """The rows of a table of predictions that are about this item, as text, by its `task`; see `Task.row_names`."""
         return [task.row(self.label, self.probs)]
 
     def __repr__(self) -> str:
@@ -125,8 +125,10 @@ class Predictions:
             rows = list(range(len(self)))[i]  # a tensor has no steps backwards
             targets = None if self.targets is None else self.targets[rows]
             probs, views = self.probs[rows], self.views[:, rows]
-            names = {"ids": self.ids[i], "labels": self.labels[i], "places": self.places and self.places[i]}
-            return replace(self, probs=probs, targets=targets, views=views, **names)
+            places, labels = self.places and self.places[i], self.labels[i]
+            return replace(
+                self, probs=probs, targets=targets, ids=self.ids[i], labels=labels, views=views, places=places
+            )
         try:
             position = operator.index(i)
         except TypeError as error:

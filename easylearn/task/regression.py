@@ -16,7 +16,8 @@ from torch.nn import functional as F
 from ..device import has_float64
 from ..errors import ArgumentError, DataError, short
 from ..metrics import Metric, rmse
-from .base import LossFn, Task, as_names
+from .base import LossFn, Task
+from .names import as_names
 
 Scale = Literal["linear", "log", "log1p"]
 FINE = 2.0**12  # deviations between zero and the mean, beyond which float32 would blur what a deviation is made of

@@ -70,7 +70,7 @@ class Transform:
         return x
 
     def blanked(self, u: Array, size: tuple[int, int]) -> Array | None:
-        """Rectangles to blank, shape (b, k, 4): top, left, bottom, right in pixels; None for none."""
+        """Rectangles to blank by draws `u` at a `size`, (b, k, 4): top, left, bottom, right in pixels; None: none."""
         return None
 
 

@@ -18,7 +18,6 @@ from ..data.split import Split
 from ..errors import ArgumentError, EasyLearnWarning
 from ..files import StrPath, digest
 from ..options import strict
-from ..task import Boxes
 from .boxes_geometry import placing
 from .boxes_preprocess import BoxPreprocessor, MovingBoxes
 from .boxes_read import (
@@ -224,8 +223,8 @@ class BoxData(PixelData):
         """Images and boxes in memory.
 
         Args:
-            train: (x, y): images as in `ImageData.from_arrays`, and for each an array (k, 5) of xmin, ymin, xmax, ymax
-                and the number of a class.
+            train: (x, y). x are images, (n, h, w, c) or (n, c, h, w), as uint8 or floats in [0, 1]; y holds for each an
+                array (k, 5) of xmin, ymin, xmax, ymax and the number of a class.
             valid: (x, y); a fraction; positions in train; a mask; None for no validation.
             test: x, or (x, y).
             size: of the model's input in pixels; None takes the images' own.
@@ -312,8 +311,8 @@ class BoxData(PixelData):
         target = self.target(split)
         if target is not None:
             draw_boxes(axes, target[i][target[i][:, 4] >= 0], self.classes, "--")
-        assert isinstance(self.task, Boxes)
-        draw_boxes(axes, self.task.told(probs), self.classes)
+        task: Any = self.task
+        draw_boxes(axes, task.told(probs), self.classes)
 
     def draw_item(self, split: SplitName, i: int, axes: Axes) -> None:
         super().draw_item(split, i, axes)

@@ -64,13 +64,15 @@ def clip_boxes(boxes: Array, size: Size) -> Array:
     >>> clip_boxes(np.array([-1.0, 2.0, 9.0, 3.0]), (4, 8)).tolist()
     [0.0, 2.0, 8.0, 3.0]
     """
-    return np.clip(boxes, 0.0, np.array([size[1], size[0], size[1], size[0]], np.float64))
+    clipped: Array = np.clip(boxes, 0.0, np.array([size[1], size[0], size[1], size[0]], np.float64))
+    return clipped
 
 
 def area(boxes: Array) -> Array:
     """The area of boxes (..., 4), shape (...)."""
     sides: Array = np.maximum(boxes[..., 2:] - boxes[..., :2], 0.0)
-    return sides.prod(-1)
+    product: Array = sides.prod(-1)
+    return product
 
 
 def placing(places: Sequence[Placement]) -> tuple[Array, Array]:

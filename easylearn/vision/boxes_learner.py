@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
 from torch import nn
@@ -16,7 +16,6 @@ from ..nn import registry
 from ..nn.centre import centre_head
 from ..nn.decoders import PyramidModel
 from ..options import strict
-from ..task import Boxes
 from ..train.gate import Gate
 from .archs import Stats
 from .boxes_data import BoxData
@@ -58,23 +57,21 @@ def detection_model(
     def make(body: Pyramid, *rest: Any) -> PyramidModel:
         return PyramidModel(body, centre_head(body.channels, n_classes, width, side), *rest)
 
-    about = {"n_classes": n_classes, "stride": stride, "width": width, "side": side}
+    about = {"n_classes": n_classes, "stride": stride, "width": width}
     return over_pyramid(arch, BodyOptions(**body_options), stride, make, "easylearn.detection_model", about)
 
 
 @registry.register("easylearn.detection_model")
 def _untrained(
-    arch: str | nn.Module, cut: int | None, stats: Stats | None, seed: int, n_classes: int, stride: int, width: int,
-    side: float,
-) -> PyramidModel:  # fmt: skip
+    arch: str | nn.Module, cut: int | None, stats: Stats | None, seed: int, n_classes: int, stride: int, width: int
+) -> PyramidModel:
     """What a model file may ask for: no `pretrained`, which would read any other file, or fetch one."""
-    return detection_model(
-        arch, n_classes, stride=stride, width=width, side=side, pretrained=False, cut=cut, stats=stats, seed=seed
-    )
+    how = BodyOptions(False, cut, stats, seed)
+    return detection_model(arch, n_classes, stride=stride, width=width, **vars(how))
 
 
 @strict({"body": "arch", "model": "arch", "opt_func": "optimizer", "loss_func": "loss"}, Training)
-def detection_learner(
+def detection_learner(  # type: ignore[misc]  # one of the shared options has another default here
     data: BoxData, arch: Body, *, stride: int = 4, width: int = 64, pretrained: Pretrained | None = None,
     precompute: bool = False, cut: Cut | None = None, stats: Stats | None = None,
     clip: float | Literal["auto"] | None = "auto",
@@ -105,12 +102,12 @@ def detection_learner(
     """
     if not isinstance(data, BoxData):
         raise ArgumentError(f"detection_learner needs BoxData, got {type(data).__name__}")
-    task, seed = data.task, options.get("seed", 0)
-    assert isinstance(task, Boxes)
+    task: Any = data.task
+    seed, given = options.get("seed", 0), cast(TrainingOptions, options)
     if isinstance(arch, str) and (arch in DETECTORS or _names_a_detector(arch)):
         check_detector(arch, data.size)
         found = torchvision_detector(arch, len(task.names), pretrained, seed, task.most, task.overlap)
-        return dense_learner(data, found, pretrained is not False, precompute, clip, bn_freeze, options)
+        return dense_learner(data, found, pretrained is not False, precompute, clip, bn_freeze, given)
     data = copy.copy(data)
     data.task = replace(task, stride=stride)
     model = detection_model(
@@ -118,7 +115,7 @@ def detection_learner(
         cut=cut, stats=stats, seed=seed,
     )  # fmt: skip
     _check_grid(model, data.size, stride)
-    return dense_learner(data, model, has_weights(arch, pretrained), precompute, clip, bn_freeze, options)
+    return dense_learner(data, model, has_weights(arch, pretrained), precompute, clip, bn_freeze, given)
 
 
 def _check_grid(model: PyramidModel, size: tuple[int, int], stride: int) -> None:

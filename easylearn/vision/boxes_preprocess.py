@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -17,8 +17,10 @@ from .boxes_geometry import moved_boxes
 from .boxes_torchvision import TorchvisionDetector
 from .decode import ItemStage
 from .dense import DensePreprocessor, Laid
-from .preprocess import ImagePreprocessor
 from .warp import Motion
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 SIDES = ((-1.0, 0.0), (0.0, -1.0), (1.0, 0.0), (0.0, 1.0))  # left, above, right, below
 
@@ -44,9 +46,12 @@ class BoxPreprocessor(DensePreprocessor):
         assert self.mean is not None
         return tuple(round(255 * m) for m in self.mean)
 
-    def for_model(self, model: nn.Module) -> ImagePreprocessor:
+    def for_model(self, model: nn.Module) -> Self:
         """See `Preprocessor.for_model`."""
-        return self.with_stats(*model.stats) if isinstance(model, TorchvisionDetector) else super().for_model(model)
+        if isinstance(model, TorchvisionDetector):
+            return replace(self, mean=model.stats[0], std=model.stats[1])
+        found: Any = super().for_model(model)
+        return found  # type: ignore[no-any-return]
 
     def undo_view(self, k: int, outputs: Tensor) -> Tensor:
         """See `Preprocessor.undo_view`: maps, whose sides change places, or boxes (n, k, 6)."""

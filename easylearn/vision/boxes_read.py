@@ -180,10 +180,10 @@ def table_boxes(
             found.image(name, where)
             continue
         if any(empty) or is_missing(label):
-            what = columns[empty.index(True)] if any(empty) else how.label_col
+            column = columns[empty.index(True)] if any(empty) else how.label_col
             raise DataError(
-                f"{where}: {what!r} is missing. Fill it in, or remove the row; an image without boxes has one row, in "
-                "which the label and all four sides are empty"
+                f"{where}: {column!r} is missing. Fill it in, or remove the row; an image without boxes has one row, "
+                "in which the label and all four sides are empty"
             )
         numbers = [_number(v, c, where) for v, c in zip(box, columns, strict=True)]
         found.add(name, _corners(numbers, how.form), _word(label), where)
@@ -342,6 +342,36 @@ def _voc_name(tree: ElementTree.Element, file: Path, images: Path) -> str:
 
 def coco_boxes(file: Path, keep_crowds: bool) -> Collected:
     """The boxes of a JSON file as COCO's: images, annotations with bbox (xmin, ymin, width, height), and categories."""
+    images, annotations, categories = _coco_tables(file)
+    found, crowds = Collected(), []
+    names = {_field(c, "id", file.name, k): str(_field(c, "name", file.name, k)) for k, c in enumerate(categories)}
+    files: dict[Any, str] = {}
+    for k, one in enumerate(images):
+        name = files[_field(one, "id", file.name, k)] = str(_field(one, "file_name", file.name, k))
+        found.image(name, f"{file.name} image {one['id']}")
+        if all(type(one.get(side)) is int and one[side] > 0 for side in ("height", "width")):
+            found.drawn_on[name] = (one["height"], one["width"])
+    for k, one in enumerate(annotations):
+        where = f"{file.name} annotation {one.get('id', k)}"
+        image, category = (_field(one, n, where, k) for n in ("image_id", "category_id"))
+        if image not in files or category not in names:
+            odd = f"image {image!r}" if image not in files else f"category {category!r}"
+            raise DataError(f"{where}: it is of {odd}, which the file does not list")
+        box = one.get("bbox")
+        if not isinstance(box, list) or len(box) != 4:
+            raise DataError(f"{where}: bbox must be [xmin, ymin, width, height], got {str(box)[:60]}")
+        if one.get("iscrowd") and not keep_crowds:
+            crowds.append(where)
+        else:
+            numbers = [_number(v, "bbox", where) for v in box]
+            found.add(files[image], _corners(numbers, "size"), names[category], where)
+    if crowds:
+        found.notes.append(f"{_count(crowds, 'box')} around crowds left out, the first: {crowds[0]}")
+    return found
+
+
+def _coco_tables(file: Path) -> list[list[dict[str, Any]]]:
+    """Images, annotations and categories of a JSON file."""
     if not file.is_file():
         there = listing(file.parent) if file.parent.is_dir() else "nothing, as it is missing"
         raise DataError(f"the file {file} does not exist; its folder holds {there}")
@@ -355,34 +385,7 @@ def coco_boxes(file: Path, keep_crowds: bool) -> Collected:
     if not all(isinstance(t, list) and all(isinstance(one, dict) for one in t) for t in tables):
         keys = list(given)[:8] if isinstance(given, dict) else type(given).__name__
         raise DataError(f"{file} must hold lists of images, annotations and categories as COCO's do; it holds {keys}")
-    images, annotations, categories = tables
-    found, crowds = Collected(), []
-    names = {
-        _field(c, "id", file.name, k): str(_field(c, "name", file.name, k)) for k, c in enumerate(categories or [])
-    }
-    files: dict[Any, str] = {}
-    for k, one in enumerate(images or []):
-        name = files[_field(one, "id", file.name, k)] = str(_field(one, "file_name", file.name, k))
-        found.image(name, f"{file.name} image {one['id']}")
-        if all(type(one.get(side)) is int and one[side] > 0 for side in ("height", "width")):
-            found.drawn_on[name] = (one["height"], one["width"])
-    for k, one in enumerate(annotations or []):
-        where = f"{file.name} annotation {one.get('id', k)}"
-        image, category = (_field(one, n, where, k) for n in ("image_id", "category_id"))
-        if image not in files or category not in names:
-            odd = f"image {image!r}" if image not in files else f"category {category!r}"
-            raise DataError(f"{where}: it is of {odd}, which the file does not list")
-        box = one.get("bbox")
-        if not isinstance(box, list) or len(box) != 4:
-            raise DataError(f"{where}: bbox must be [xmin, ymin, width, height], got {str(box)[:60]}")
-        if one.get("iscrowd") and not keep_crowds:
-            crowds.append(where)
-            continue
-        numbers = [_number(v, "bbox", where) for v in box]
-        found.add(files[image], _corners(numbers, "size"), names[category], where)
-    if crowds:
-        found.notes.append(f"{_count(crowds, 'box')} around crowds left out, the first: {crowds[0]}")
-    return found
+    return [t for t in tables if t is not None]
 
 
 def _field(one: Mapping[str, Any], name: str, where: str, k: int) -> Any:

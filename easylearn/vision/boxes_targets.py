@@ -94,7 +94,9 @@ def settle(
     Returns:
         The target, (height, width) of each image as it is looked at, and what was left out or cut, in sentences.
     """
-    shapes, rows, cut, gone = [], [], [], []
+    shapes, rows = [], []
+    cut: list[str] = []
+    gone: list[str] = []
     for one, source, name, said in zip(target.double().numpy(), sources, ids, given, strict=True):
         found = one[one[:, 4] >= 0]
         shape, way = shape_of(source, name), orientation_of(source)

@@ -132,7 +132,8 @@ def torchvision_detector(
         model = TorchvisionDetector(arch, n_classes, most, overlap)
     if pretrained is not False:
         source = TorchvisionWeights(arch, "COCO_V1")
-        _fill(model.net, source.read() if pretrained in (None, True) else read_file(pretrained), arch)
+        published = pretrained is None or pretrained is True
+        _fill(model.net, source.read() if published else read_file(str(pretrained)), arch)
     return model
 
 

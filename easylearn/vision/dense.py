@@ -13,11 +13,11 @@ from torch import Tensor
 from ..data.order import Indices
 from ..errors import ArgumentError
 from ..task.placement import Placement
-from .augment import Array, BatchStage, Dihedral, Flip, Transform
+from .augment import BatchStage, Dihedral, Flip, Transform
 from .decode import AnyImage, Method, shape_of
 from .preprocess import ImagePreprocessor
 from .source import Images, ImageSource
-from .warp import lay
+from .warp import Array, lay
 
 _MIRROR = ((-1.0, 0.0, 0.0), (0.0, 1.0, 0.0))
 

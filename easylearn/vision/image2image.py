@@ -94,6 +94,11 @@ class Image2ImageData(PixelData):
 
     Make one with `from_folder` or `from_arrays`. The images to be made are kept in memory, 3 bytes for each pixel. They
     move with the inputs; light and colours are left alone, since they are what is predicted.
+
+    Args:
+        given: the splits with their targets.
+        preprocessor: makes the inputs.
+        how: the options that all data of images take.
     """
 
     moving = MovingImages()
@@ -170,8 +175,9 @@ class Image2ImageData(PixelData):
 
     def __init__(self, given: Assembled, preprocessor: MadePreprocessor, how: Any) -> None:
         super().__init__(given, preprocessor, how)
-        own = {(name, self.size): one.targets for name, one in given.splits.items() if one.targets is not None}
-        self._read: dict[tuple[str, tuple[int, int]], Tensor] = own
+        self._read: dict[tuple[str, tuple[int, int]], Tensor] = {
+            (str(name), self.size): one.targets for name, one in given.splits.items() if one.targets is not None
+        }
 
     def target(self, split: SplitName) -> Tensor | None:
         """The images to be made, uint8 (n, 3, h, w); None where they are not known."""
@@ -195,7 +201,7 @@ class Image2ImageData(PixelData):
             side_by_side(axes, [shown.permute(2, 0, 1), target.cpu().float() / 255])
 
     def draw_said(self, split: SplitName, i: int, probs: Tensor, axes: Axes) -> None:
-        """Draw what the model gets, what it made of it, and what is true, side by side."""
+        """Draw item `i` of a `split` into `axes`: what the model gets, makes of it (`probs`), and what is true."""
         image, target = self.image(split, i), self.target(split)
         wide = nn.functional.interpolate(probs[None], self.size, mode="bilinear", align_corners=False)
         made = wide[0].clamp(0, 1) if len(probs) == 3 else coloured_by(image, wide)
@@ -235,7 +241,7 @@ def _rows(root: Path, folder: Path, pairs: tuple[str, str] | None) -> Rows:
 
 
 @strict({"arch": "body", "model": "body", "opt_func": "optimizer", "loss_func": "loss"}, Training)
-def image2image_learner(
+def image2image_learner(  # type: ignore[misc]  # one of the shared options has another default here
     data: Image2ImageData, body: Body, *, decoder: Decoder | None = None, pretrained: Pretrained | None = None,
     precompute: bool = False, cut: Cut | None = None, stats: Stats | None = None,
     clip: float | Literal["auto"] | None = "auto",
@@ -271,7 +277,7 @@ def image2image_learner(
     )
     if is_colour:
         begin_decoder_at(model.head, first_outputs(data))
-    return dense_learner(data, model, has_weights(body, pretrained), precompute, clip, bn_freeze, options)
+    return dense_learner(data, model, has_weights(body, pretrained), precompute, clip, bn_freeze, options)  # type: ignore[arg-type]
 
 
 class _Predicts(Protocol):

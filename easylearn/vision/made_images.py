@@ -30,11 +30,12 @@ class MadeStage(ItemStage):
         if self.make == "colour":
             r, g, b = whole.to(torch.int32)
             grey = ((r * 19595 + g * 38470 + b * 7471 + 0x8000) >> 16).to(torch.uint8)  # ITU-R 601, as Pillow
-            return grey.expand(3, -1, -1).contiguous()
+            return torch.stack([grey, grey, grey])
         if self.make == "sharp":
             small = [max(1, round(n / self.times)) for n in self.size]
             coarse = F.interpolate(whole[None], small, mode="bicubic", antialias=True)
-            return F.interpolate(coarse, self.size, mode="bicubic")[0].contiguous()
+            sharp: Tensor = F.interpolate(coarse, self.size, mode="bicubic")[0].contiguous()
+            return sharp
         return whole
 
 
@@ -59,7 +60,7 @@ class MadePreprocessor(DensePreprocessor):
     def item_stage(self) -> ItemStage:
         """Decodes an image, brings it to size and takes away what is to be predicted."""
         how = self.method, self.channels, self.crop_pct, self.max_pixels
-        return MadeStage(pair_of(self.size), *how, self.make, self.times)
+        return MadeStage(pair_of(self.size), *how, make=self.make, times=self.times)
 
     @property
     def whole_stage(self) -> ItemStage:

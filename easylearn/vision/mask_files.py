@@ -198,7 +198,7 @@ def _is_colour(key: Any) -> bool:
 
 
 def _binary(codes: Codes | None, void: Any) -> MaskCodes:
-    names = ("background", "object") if codes is None else tuple(codes)
+    names: Any = ("background", "object") if codes is None else codes
     if isinstance(codes, str | os.PathLike | Mapping) or len(names) != 2 or void is not None:
         raise ArgumentError("with binary=True codes are the names of background and object, or left out; void is none")
     numbers = np.full(256, _UNKNOWN, np.int16)

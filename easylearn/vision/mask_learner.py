@@ -88,10 +88,12 @@ def segmentation_model(
     if isinstance(decoder, str) and decoder not in DECODERS:
         raise ArgumentError(f"unknown decoder {decoder!r}. {did_you_mean(decoder, DECODERS)}")
 
-    def make(body: Pyramid, *rest: Any) -> PyramidModel:
+    def make(body: Pyramid, groups: Any, mean: list[float], std: list[float]) -> PyramidModel:
         times = body.strides[0] if adds and isinstance(decoder, str) else 1
         head = DECODERS[decoder][0](body.channels, n_out * times**2) if isinstance(decoder, str) else decoder
-        return RefiningModel(body, head, *rest, times) if adds else PyramidModel(body, head, *rest)
+        if adds:
+            return RefiningModel(body, head, groups, mean, std, times)
+        return PyramidModel(body, head, groups, mean, std)
 
     finest = DECODERS[decoder][1] if isinstance(decoder, str) else 4
     about = {"n_out": n_out, "decoder": decoder, "adds": adds}
@@ -159,7 +161,7 @@ def _body_of(learn: Learner) -> tuple[BodyHead, dict[str, Any]]:
 
 
 @strict({"arch": "body", "model": "body", "opt_func": "optimizer", "loss_func": "loss", "n_out": ""}, Training)
-def segmentation_learner(
+def segmentation_learner(  # type: ignore[misc]  # one of the shared options has another default here
     data: MaskData, body: Body, *, decoder: Decoder = "light", pretrained: Pretrained | None = None,
     precompute: bool = False, cut: Cut | None = None, stats: Stats | None = None,
     clip: float | Literal["auto"] | None = "auto",
@@ -192,7 +194,7 @@ def segmentation_learner(
         body, data.task.n_out, decoder, pretrained=pretrained, cut=cut, stats=stats, seed=options.get("seed", 0)
     )
     begin_decoder_at(model.head, first_outputs(data))
-    return dense_learner(data, model, has_weights(body, pretrained), precompute, clip, bn_freeze, options)
+    return dense_learner(data, model, has_weights(body, pretrained), precompute, clip, bn_freeze, options)  # type: ignore[arg-type]
 
 
 def begin_decoder_at(decoder: nn.Module, outputs: Tensor | None) -> None:
@@ -212,7 +214,7 @@ def has_weights(body: Body, pretrained: Pretrained | None) -> bool:
 
 
 def dense_learner(
-    data: Any, model: PyramidModel, trained: bool, precompute: bool, clip: float | Literal["auto"] | None,
+    data: Any, model: nn.Module, trained: bool, precompute: bool, clip: float | Literal["auto"] | None,
     bn_freeze: bool | None, options: TrainingOptions,
 ) -> Learner:  # fmt: skip
     """A learner of a pyramid with its decoder, frozen where the body is `trained`.

@@ -45,6 +45,12 @@ class MaskData(PixelData):
     Make one with `from_folder`, `from_csv`, `from_df` or `from_arrays`. Every mask is read when the data is made, so
     that what is no mask is refused before anything is trained; masks are kept in memory, a byte for each pixel of the
     model's size. In augmented images they move with the pixels, by the same grid.
+
+    Args:
+        given: the splits with their masks.
+        preprocessor: makes the inputs.
+        how: see `DenseOptions`.
+        codes: what the numbers in files of masks mean.
     """
 
     moving = MovingMasks()
@@ -216,7 +222,7 @@ class MaskData(PixelData):
         self._draw_target(axes, None if target is None else target[i])
 
     def draw_said(self, split: SplitName, i: int, probs: Tensor, axes: Axes) -> None:
-        """Draw an image, with its mask over it, and with what the model said, side by side."""
+        """Draw image `i` of a `split` into `axes`, with its mask over it, and with what the model said, its `probs`."""
         image, target = self.image(split, i), self.target(split)
         panels = [image] if target is None else [image, overlaid(image, target[i])]
         side_by_side(axes, [*panels, overlaid(image, mask_of(probs[None], self.size)[0])])

@@ -13,7 +13,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..errors import ArgumentError, check_number, check_whole
-from .augment import Array, Transform
+from .augment import Transform
+from .warp import Array
 
 LUMA = np.array([0.299, 0.587, 0.114])  # how bright red, green and blue are (ITU-R BT.601)
 STRONGEST = 30  # the highest magnitude of `RandAugment`

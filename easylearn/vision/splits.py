@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ..data.bunch import SplitName
+from ..data.order import Indices
 from ..data.split import by_class, fraction_of, split_indices
 from ..data.targets import TargetOptions, read_targets
 from ..data.weights import draw_weights
@@ -72,7 +73,7 @@ class KnownTargets(Protocol):
         """What is predicted."""
         ...
 
-    def encode(self, values: Any, where: Callable[[int], str], split: str, hint: str) -> Tensor:
+    def encode(self, values: Any, *, where: Callable[[int], str], split: str, hint: str) -> Tensor:
         """Targets of a split, a row each; a `DataError` says `where` they are wrong, and the `hint`."""
         ...
 
@@ -89,7 +90,7 @@ class Labels(Protocol):
         """The class of each row; None where there is none."""
         ...
 
-    def learn(self, train: npt.NDArray[np.int64]) -> KnownTargets:
+    def learn(self, train: Indices) -> KnownTargets:
         """What the rows that train say."""
         ...
 

@@ -1,12 +1,12 @@
-"""Blood cells (BCCD, 192 x 256) in equal CPU seconds of training: easylearn's centres, and torchvision's FCOS, one body.
+"""Blood cells (BCCD, 192 x 256) in equal CPU seconds: easylearn's centres beside torchvision's FCOS on the same body.
 
     python examples/benchmarks/boxes.py DATA --seconds 300 --impl centre fcos --seeds 0 1 2
     python examples/benchmarks/boxes.py CAMVID --geometry
 
-DATA is a folder with images and boxes.csv (file, xmin, ymin, xmax, ymax, label, part). Each implementation trains on the
-train and valid parts for as many seconds of process time, on one thread, with everything in it but the first decoding
-of the files. Told is average precision over the test part. With --geometry: how boxes that were moved overlap with those
-of the moved masks, transform by transform, over the objects in the masks of DATA/train.
+DATA is a folder with images and boxes.csv (file, xmin, ymin, xmax, ymax, label, part). Each implementation trains on
+the train and valid parts for as many seconds of process time, on one thread, with everything in it but the first
+decoding of the files. Told is average precision over the test part. With --geometry: how boxes that were moved overlap
+with those of the moved masks, transform by transform, over the objects in the masks of DATA/train.
 """
 
 from __future__ import annotations
@@ -211,9 +211,11 @@ def main() -> None:
             print(json.dumps(rows[-1]), flush=True)
     for name in args.impl:
         each = [row for row in rows if row["impl"] == name]
-        told = [f"{m} {np.mean([r[m] for r in each]):.3f} ({min(r[m] for r in each):.3f} to {max(r[m] for r in each):.3f})"
-                for m in ("ap50", "ap")]  # fmt: skip
-        print(f"{name}, {args.seconds:.0f} CPU s: {', '.join(told)}")
+        for metric in ("ap50", "ap"):
+            told = [row[metric] for row in each]
+            print(
+                f"{name}, {args.seconds:.0f} CPU s: {metric} {np.mean(told):.3f} ({min(told):.3f} to {max(told):.3f})"
+            )
     if args.json:
         args.json.write_text(json.dumps(rows, indent=1), encoding="utf-8")
 

@@ -71,6 +71,13 @@ def masks(folder: Path) -> Data[Any]:
     return el.MaskData.from_arrays((x, (x[..., 0] > 99).astype(np.uint8)), test=x[:3], **how)
 
 
+def boxes(folder: Path) -> Data[Any]:
+    x = np.random.default_rng(0).integers(0, 255, (N, 32, 32, 3), dtype=np.uint8)
+    found = [np.array([[2, 3, 9 + k % 5, 20, k % 2]]) for k in range(N)]
+    how = {"classes": ["a", "b"], "augment": "side_on", "batch_size": 4, "workers": 0}
+    return el.BoxData.from_arrays((x, found), test=x[:3], **how)
+
+
 def colours(folder: Path) -> Data[Any]:
     x = np.random.default_rng(0).integers(0, 255, (N, 9, 9, 3), dtype=np.uint8)
     return el.Image2ImageData.from_arrays(x, augment="side_on", batch_size=4, workers=0)
@@ -129,6 +136,7 @@ KINDS: dict[str, Callable[[Path], Data[Any]]] = {
         images,
         arrays,
         masks,
+        boxes,
         colours,
         tabular,
         streamed,

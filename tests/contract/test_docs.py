@@ -21,7 +21,7 @@ from easylearn.keyed import scoped_rng
 from easylearn.texts.bodies import TextBody
 from easylearn.vision.archs import get_arch
 from easylearn.vision.weights import State, TorchvisionWeights
-from examples.made_up import encoder
+from examples.made_up import cells, encoder, scenes
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -70,6 +70,10 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
         picture(folder / "photos" / "test" / f"{k}.jpg", k % 2, 50 + k)
     shutil.copytree(folder / "photos" / "train", folder / "unsplit")
     picture(folder / "new.jpg", 1, 99)
+    scenes(folder / "roads")
+    shutil.copy(folder / "roads" / "valid" / "images" / "0.jpg", folder / "street.jpg")
+    cells(folder / "bccd")
+    shutil.copy(folder / "bccd" / "images" / "3.jpg", folder / "smear.jpg")
 
     rows = ["image,tags,height"]
     for k in range(12):

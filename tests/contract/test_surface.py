@@ -257,7 +257,7 @@ def test_results() -> None:
         "record",
     ]
     assert [f.name for f in dataclasses.fields(Prediction)] == ["label", "index", "probs", "names", "place"]
-    assert public(Prediction) == {"of", "place", "to_dict"}  # of its fields the class holds what has a default
+    assert public(Prediction) == {"of", "place", "rows", "to_dict"}  # of its fields the class holds what has a default
     assert public(Predictions) == {"classes", "of", "places", "to_dict", "to_frame", "top"}
     fields = ["probs", "targets", "ids", "labels", "views", "task", "errors", "places"]
     assert [f.name for f in dataclasses.fields(Predictions)] == fields
@@ -285,6 +285,7 @@ def test_task() -> None:
     must = {"activate", "check_target", "decode", "default_metrics", "own_item_losses"}
     may = {
         "activate_in_graph",
+        "averaged",
         "by_name",
         "calibrated",
         "classes",
@@ -293,6 +294,7 @@ def test_task() -> None:
         "confusions",
         "count_classes",
         "decode_target",
+        "difference",
         "first_outputs",
         "fitted",
         "in_table",
@@ -306,6 +308,7 @@ def test_task() -> None:
         "is_streamed",
         "item_columns",
         "lowest",
+        "may_have_own_loss",
         "n_out",
         "noun",
         "of_pixels",
@@ -317,6 +320,7 @@ def test_task() -> None:
         "own_loss",
         "predicts_numbers",
         "soft_target",
+        "sorts_outputs",
         "summary",
         "takes",
         "title",

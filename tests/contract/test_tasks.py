@@ -23,13 +23,14 @@ from easylearn.task import (
     ImageTask,
     Predictions,
     Task,
+    boxes,
     masks,
     multi_label,
     next_token,
     ranking,
     regression,
     single_label,
-)
+)  # fmt: skip
 
 N = 12
 G = torch.Generator().manual_seed(0)
@@ -70,8 +71,11 @@ PIXELS = [
     Case(masks(["a", "b", "c"]), torch.randint(3, (N, 6, 8), generator=G, dtype=torch.uint8), (3, 4)),
     Case(ImageTask(("a", "b")), torch.randint(255, (N, 3, 6, 8), generator=G, dtype=torch.uint8), (3, 4)),
 ]
+BOXED = torch.tensor([[[4.0, 4.0, 12.0, 20.0, 0.0], [10.0, 2.0, 30.0, 9.0, 2.0]]]).repeat(N, 1, 1)
+BOXES = Case(boxes(["a", "b", "c"]), BOXED, (6, 8))  # what is predicted has another shape than the outputs
 EVERY = [*CASES, STREAMED, *PIXELS]
 every = pytest.mark.parametrize("case", EVERY, ids=str)
+of_any_shape = pytest.mark.parametrize("case", [*EVERY, BOXES], ids=str)
 of_items = pytest.mark.parametrize("case", CASES, ids=str)
 
 
@@ -81,19 +85,21 @@ def test_each_kind_is_here() -> None:
         for v in vars(tasks).values()
         if inspect.isclass(v) and Task in getattr(v, "__mro__", ()) and "kind" in vars(v)
     }
-    assert {type(case.task) for case in EVERY} == finals and len({kind.kind for kind in finals}) == len(finals)
-    said = [(c.is_exclusive, c.is_multi, c.predicts_numbers, c.is_ranking).count(True) for c in finals]
-    assert all(n == 1 or c.of_pixels for n, c in zip(said, finals, strict=True))
+    assert {type(case.task) for case in [*EVERY, BOXES]} == finals and len({kind.kind for kind in finals}) == len(
+        finals
+    )
+    beside = [kind for kind in finals if not kind.of_pixels and kind is not type(BOXES.task)]
+    assert all((c.is_exclusive, c.is_multi, c.predicts_numbers, c.is_ranking).count(True) == 1 for c in beside)
 
 
-@every
+@of_any_shape
 def test_it_comes_back_out_of_json_and_pickle(case: Case) -> None:
     for again in (Task.from_json(json.loads(json.dumps(case.task.to_json()))), pickle.loads(pickle.dumps(case.task))):
         assert type(again) is type(case.task) and again.to_json() == case.task.to_json()
         assert again.same_as(case.task) == "" and [m.name for m in again.metrics] == [m.name for m in case.task.metrics]
 
 
-@every
+@of_any_shape
 def test_it_cannot_be_changed(case: Case) -> None:
     with pytest.raises(AttributeError):
         case.task.names = ("a",)  # type: ignore[misc]
@@ -107,7 +113,7 @@ def test_what_is_probable_comes_back_from_what_a_file_gives(case: Case) -> None:
     torch.testing.assert_close(case.task.activate_in_graph(case.logits), values)
 
 
-@every
+@of_any_shape
 def test_labels(case: Case) -> None:
     labels = case.task.decode(case.task.activate(case.logits))
     assert len(labels) == len(case.task.decode_target(case.target)) == N
@@ -125,7 +131,7 @@ def test_losses_of_items_are_those_of_batches_of_one(case: Case) -> None:
     torch.testing.assert_close(own.item_losses(case.logits, case.target), case.logits[:, 0])
 
 
-@every
+@of_any_shape
 def test_the_loss_has_gradients(case: Case) -> None:
     logits = case.logits.requires_grad_()
     case.task.loss(logits, case.target).backward()  # type: ignore[no-untyped-call]
@@ -140,7 +146,7 @@ def test_mixed_targets(case: Case) -> None:
     torch.testing.assert_close(case.task.loss(case.logits, soft), case.task.loss(case.logits, case.target))
 
 
-@every
+@of_any_shape
 @pytest.mark.parametrize("size", [1, 5, N])
 def test_batches_say_what_the_whole_says(case: Case, size: int) -> None:
     total = case.task.accumulator()
@@ -194,8 +200,8 @@ def test_what_an_interpretation_shows(case: Case) -> None:
 
 
 ROOT = Path(easylearn.__file__).parent
-KINDS = {case.task.kind for case in EVERY}
-FINALS = {type(case.task).__name__ for case in EVERY}
+KINDS = {case.task.kind for case in [*EVERY, BOXES]}
+FINALS = {type(case.task).__name__ for case in [*EVERY, BOXES]}
 
 
 def asks(node: ast.AST) -> bool:

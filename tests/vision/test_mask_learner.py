@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from easylearn import load_learner, load_predictor
@@ -180,6 +182,20 @@ def test_exports_give_the_same(trained: Learner, tmp_path: Path) -> None:
     again.fit(1e-3, 1)
     with pytest.warns(match="1 of 2 items"):
         assert len(predictor.predict([X[17], "none.png"], on_error="skip")) == 1
+
+
+def test_a_server_says_which_share_each_class_has(trained: Learner, tmp_path: Path) -> None:
+    from easylearn.serve.refusals import Limits
+    from easylearn.serve.torch_engine import TorchEngine
+
+    trained.export(tmp_path / "m.easylearn")
+    engine = TorchEngine(tmp_path / "m.easylearn", Limits())
+    held = io.BytesIO()
+    Image.fromarray(X[17]).save(held, "PNG")
+    (probs,) = engine.run([engine.prepare(held.getvalue())])
+    answer = engine.answer(probs)
+    assert answer["label"] == ["back", "thing"] and sum(answer["probs"].values()) == pytest.approx(1.0)
+    assert answer["probs"]["thing"] == pytest.approx(float(Y[17].mean()), abs=0.08)
 
 
 @pytest.mark.parametrize("decoder", ["light", "unet"])
