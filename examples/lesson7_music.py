@@ -34,7 +34,7 @@ if __name__ == "__main__":
     data = InteractionData.from_df(plays, user="user", item="name", weight="plays", valid=0.2, min_item=5)
     print(data, *data.notes(), sep="\n")
     learn = recommender(data)
-    learn.fit_one_cycle(3e-3, 3 if given.quick else 60)
+    learn.fit_one_cycle(3e-3, 3 if given.quick else 100)
     print(against(learn))
 
     # Somebody new is what they heard.

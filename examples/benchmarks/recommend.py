@@ -30,7 +30,7 @@ from easylearn import InteractionData, recommend, recommender
 from easylearn.analysis.rankers import ease, neighbours, taken
 from easylearn.learning import Learner
 
-LR, EPOCHS = 3e-3, 60
+LR, EPOCHS = 3e-3, 100
 TUNING = (10, 11)
 Ranker = Callable[[Any, Any, Any], Any]
 """From who took what in training, the histories of those asked for, and which persons of training they are, scores."""
