@@ -35,8 +35,8 @@ def recommender(
         data: who took what.
         n_factors: length of the vectors of persons and items.
         drop: the share of a history that training leaves out of it, and asks for all the same.
-        optimizer: None takes AdamW with a weight decay of 2 (`wd=None`), which is much, and what small data want; others
-            have their own.
+        optimizer: None takes AdamW with a weight decay of 2 (`wd=None`), which is much, and what few persons want;
+            others have their own.
 
     Returns:
         The learner. Its layer groups are encoder and output; it begins with how many persons took each item.
