@@ -10,7 +10,7 @@ from .next_token import NO_TARGET, NextToken, next_token
 from .predictions import Prediction, Predictions, average_predictions
 from .ranking import Ranking, ranking
 from .regression import Regression, Scale, regression
-from .thresholds import choose_threshold
+from .choose_threshold import choose_threshold
 
 __all__ = [
     "NO_TARGET",
