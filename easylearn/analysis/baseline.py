@@ -244,7 +244,7 @@ def _rankings(run: RunContext, split: SplitName, seconds: float, left_out: list[
     plain = run.data.plain_inputs("train"), run.data.plain_inputs(split)
     if plain[0] is None or plain[1] is None:
         return
-    train, known = map(rankers.taken, plain)
+    train, known = rankers.taken(plain[0]), rankers.taken(plain[1])
     for name, rank, *cost in rankers.RANKERS:
         if train.shape[1] > rankers.MOST_ITEMS or rankers.seconds(*train.shape, *cost) > seconds:
             left_out.append(name)

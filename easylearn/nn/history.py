@@ -33,7 +33,7 @@ class HistorySum(nn.Module):
     def forward(self, history: Tensor) -> Tensor:
         """Sums (b, n_factors) of histories (b, n_items)."""
         if not self.training or history.device.type != "cpu":
-            return self.drop(F.normalize(history)) @ self.weight + self.bias
+            return F.linear(self.drop(F.normalize(history)), self.weight.T, self.bias)
         person, item = history.nonzero(as_tuple=True)
         much = self.drop(F.normalize(history)[person, item])
         starts = torch.bincount(person, minlength=len(history)).cumsum(0).roll(1)

@@ -62,7 +62,8 @@ def recommend(learn: Recommender, who: Any = None, k: int = 10, *, history: Any 
         said = replace(said, ids=tuple(ids))
     frame = said.top(min(k, len(preprocessor.items))).rename(columns={"label": "item"})
     frame = frame[frame["probability"] > 0].reset_index(drop=True)
-    return frame.drop(columns="id") if single else frame
+    lists: pd.DataFrame = frame.drop(columns="id") if single else frame
+    return lists
 
 
 def similar(learn: Recommender, item: Any, k: int = 10) -> pd.DataFrame:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, Union
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, Union, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -166,12 +166,11 @@ def _distinct(rows: _Pairs, n_items: int) -> _Pairs:
     side = np.full(len(first), TEST)
     np.minimum.at(side, pair, rows.side)
     counts = rows.side == side[pair]
-    weight = np.bincount(pair[counts], rows.weight[counts], len(first))
+    weight = np.bincount(pair[counts], rows.weight[counts], len(first)).astype(np.float64)
     time = None
     if rows.time is not None:
-        order = np.argsort(rows.time, kind="stable")[::-1]
-        time = np.empty(len(first), rows.time.dtype)
-        time[pair[order]] = rows.time[order]  # the earliest is written last
+        time = np.full(len(first), rows.time.max(initial=0))
+        np.minimum.at(time, pair, rows.time)
     return _Pairs(rows.person[first], rows.item[first], weight, time, side)
 
 
@@ -199,10 +198,11 @@ def _split(people: list[str], names: list[str], pairs: _Pairs, min_item: int, li
     number = np.array(Lookup(items, 0, -1).codes(names), np.int64)[pairs.item]
     if not (number[pairs.side == TRAIN] >= 0).any():
         raise DataError(f"no item was taken by {min_item} persons or more in training; give a smaller min_item")
-    notes, splits = [], {}
+    notes: list[str] = []
+    splits: dict[SplitName, tuple[Indices, Histories]] = {}
     kept = pairs.take(number >= 0)
     number = number[number >= 0]
-    for name, side in (("train", TRAIN), ("valid", VALID), ("test", TEST)):
+    for side, name in enumerate(get_args(SplitName)):  # in the order of the sides
         all_of, here = pairs.side == side, kept.side == side
         if not all_of.any():
             continue

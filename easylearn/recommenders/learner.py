@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from ..learning import TrainingOptions
 
-WD = 0.01
+WD = 2.0  # times the rate, at each step: with 0.01, lists of MovieLens and last.fm lose 0.03 of nDCG (split by seed 10)
 
 
 @strict(
@@ -29,11 +29,14 @@ def recommender(
 ) -> Learner:
     """A learner that ranks all items for each person by what they took (a denoising autoencoder, arXiv 1802.05814).
 
+    `learn.fit_one_cycle(3e-3, 100)` suits thousands of persons; with ten times as many, ten epochs make as many steps.
+
     Args:
         data: who took what.
         n_factors: length of the vectors of persons and items.
         drop: the share of a history that training leaves out of it, and asks for all the same.
-        optimizer: None takes AdamW with a weight decay of 0.01 (`wd=None`); others have their own.
+        optimizer: None takes AdamW with a weight decay of 2 (`wd=None`), which is much, and what few persons want;
+            others have their own.
 
     Returns:
         The learner. Its layer groups are encoder and output; it begins with how many persons took each item.

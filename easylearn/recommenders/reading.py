@@ -85,6 +85,6 @@ def as_name(name: Any, number: int) -> Any:
 
 def as_weight(weight: Any, name: Any, number: int) -> float:
     """How much of the item of that `name` history `number` holds."""
-    if not isinstance(weight, Real) or not 0 <= weight < math.inf:
+    if not isinstance(weight, Real) or not 0 <= float(weight) < math.inf:
         raise DataError(f"history {number}: how much of {name!r} was taken is 0 or more, got {weight!r:.60}")
     return float(weight)
