@@ -152,7 +152,9 @@ def _known(how: MultiOptions, table: TableOptions, view: TableView, names: list[
     options = TargetOptions(how.task, how.label_sep, how.log_target)
     given = read_targets(view.df, options, names=names, where=view.where)
     train, held_out = split_rows(view, table, given.stratify_codes(), valid)
-    rows: dict[SplitName, Indices] = {"train": train} | ({"valid": held_out} if len(held_out) else {})
+    rows: dict[SplitName, Indices] = {"train": train}
+    if len(held_out):
+        rows["valid"] = held_out
     targets = given.learn(train)
     target = targets.encode(given, hint="Split so that every class is in training: a fraction does, with stratify=True")
     weights = row_weights(table, view, train, target[train], targets.task.classes)
@@ -176,7 +178,7 @@ def _images(
     root, options = existing_folder(inputs.root, f"the images of {column!r}"), how.of_images
     df, here = known.view.df, is_there(known.view.df, [column])
     cells, listed = df[column].tolist(), np.flatnonzero(here)
-    where = [f"row {df.index[i]}" + (f" ({cells[i]})" if isinstance(cells[i], str) else "") for i in listed]
+    where = [f"row {df.index[int(i)]}" + (f" ({cells[i]})" if isinstance(cells[i], str) else "") for i in listed]
     every = Rows([file_of(cells[i], root) for i in listed], list(known.ids(listed)), where)
     stay, skipped = usable(every, options)
     here = np.isin(np.arange(len(df)), listed[stay])
