@@ -15,12 +15,13 @@ from torch import Tensor
 from ..data.branched import BranchedSplit
 from ..data.bunch import Data, SplitName
 from ..data.split import Indices
-from ..data.targets import TargetOptions, Targets, read_targets
+from ..data.targets import TargetOptions, Targets, read_targets, repeated
 from ..data.values import require_columns
 from ..errors import ArgumentError, DataError
 from ..tabular.build import build_of_split, row_weights, split_rows
 from ..tabular.data import TabularData
 from ..tabular.options import TableOptions, target_names
+from ..tabular.preprocess import TablePreprocessor
 from ..tabular.view import TableView
 from ..texts.data import TextData
 from ..texts.gather import Gathered
@@ -127,6 +128,11 @@ def build(how: MultiOptions, df: Any, target: Any, inputs: Inputs, valid: Any) -
         raise DataError("df has no rows")
     names = target_names(target)
     inputs.check(df, names)
+    made = [*inputs.image, *inputs.text, *([TABLE] if inputs.has_table else [])]
+    if how.learnt is not None and made != list(how.learnt.branches):
+        raise ArgumentError(
+            f"the data in like= has the branches {list(how.learnt.branches)}, so here they cannot be {made}"
+        )
     table = how.of_table(inputs.cat_names, inputs.cont_names)
     known = _known(how, table, TableView(df), names, valid)
     branches, present = dict[str, Data[Any]](), dict[str, Bools]()
@@ -135,26 +141,41 @@ def build(how: MultiOptions, df: Any, target: Any, inputs: Inputs, valid: Any) -
     for name, columns in inputs.text.items():
         branches[name], present[name] = _texts(how, known, name, columns)
     if inputs.has_table:
-        made = build_of_split(table, known.view, known.targets, known.target, known.rows, known.weights)
-        branches[TABLE], present[TABLE] = TabularData(*made), np.ones(len(df), np.bool_)
+        fitted = None if how.learnt is None else how.learnt.branches[TABLE]
+        shared = known.targets, known.target, known.rows, known.weights
+        built = build_of_split(table, known.view, *shared, fitted if isinstance(fitted, TablePreprocessor) else None)
+        branches[TABLE], present[TABLE] = TabularData(*built), np.ones(len(df), np.bool_)
     here = np.stack(list(present.values()), 1)
     if not here.any(1).all():
         at = df.index[int(np.argmin(here.any(1)))]
         raise DataError(f"row {at} has none of the inputs {list(present)}: leave it out")
     preprocessor = MultiPreprocessor(
-        {name: one.preprocessor for name, one in branches.items()}, dict(inputs.image), inputs.root
+        {name: one.preprocessor for name, one in branches.items()}, known.targets, dict(inputs.image), inputs.root
     )
     return _splits(known, present), branches, preprocessor, known.weights
 
 
 def _known(how: MultiOptions, table: TableOptions, view: TableView, names: list[str], valid: Any) -> _Known:
     view.require([n for n in (how.groups, how.time) if n is not None])
-    options = TargetOptions(how.task, how.label_sep, how.log_target)
-    given = read_targets(view.df, options, names=names, where=view.where)
-    train, held_out = split_rows(view, table, given.stratify_codes(), valid)
-    rows: dict[SplitName, Indices] = {"train": train} | ({"valid": held_out} if len(held_out) else {})
-    targets = given.learn(train)
-    target = targets.encode(given, hint="Split so that every class is in training: a fraction does, with stratify=True")
+    targets, target, codes = None if how.learnt is None else how.learnt.targets, None, None
+    given = None
+    if targets is None:
+        options = TargetOptions(how.task, how.label_sep, how.log_target)
+        given = read_targets(view.df, options, names=names, where=view.where)
+        codes = given.stratify_codes()
+    else:
+        if tuple(names) != targets.columns:
+            raise ArgumentError(f"the data in like= predicts {list(targets.columns)}, so targets cannot be {names}")
+        target = targets.encode(view.df, where=view.where)
+        codes = repeated(target.numpy()) if target.ndim == 1 else None
+    train, held_out = split_rows(view, table, codes, valid)
+    rows: dict[SplitName, Indices] = {"train": train}
+    if len(held_out):
+        rows["valid"] = held_out
+    if given is not None:
+        targets = given.learn(train)
+        target = targets.encode(given, hint="Split so that every class is in training: pass stratify=True")
+    assert targets is not None and target is not None
     weights = row_weights(table, view, train, target[train], targets.task.classes)
     return _Known(view, rows, targets, target, weights)
 
@@ -176,7 +197,7 @@ def _images(
     root, options = existing_folder(inputs.root, f"the images of {column!r}"), how.of_images
     df, here = known.view.df, is_there(known.view.df, [column])
     cells, listed = df[column].tolist(), np.flatnonzero(here)
-    where = [f"row {df.index[i]}" + (f" ({cells[i]})" if isinstance(cells[i], str) else "") for i in listed]
+    where = [f"row {df.index[int(i)]}" + (f" ({cells[i]})" if isinstance(cells[i], str) else "") for i in listed]
     every = Rows([file_of(cells[i], root) for i in listed], list(known.ids(listed)), where)
     stay, skipped = usable(every, options)
     here = np.isin(np.arange(len(df)), listed[stay])
@@ -194,7 +215,7 @@ def _texts(
     how: MultiOptions, known: _Known, name: str, columns: str | tuple[str, ...]
 ) -> tuple[TextData, Bools]:  # fmt: skip
     """A branch of texts, and which items have one."""
-    df, options = known.view.df, how.of_texts
+    df, options = known.view.df, how.of_texts(name)
     here = is_there(df, [columns] if isinstance(columns, str) else columns)
     rows = known.among(here, name)
     every = Documents.from_frame(df, columns, missing=options.missing)

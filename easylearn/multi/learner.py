@@ -89,7 +89,7 @@ def multi_learner(
     )
     learn = Learner(ready, _model(ready, made, fuse, width, seed), **_with_usual(options))
     learn.bn_freeze(any(not _is_fresh(one) for one in made.values()))
-    if precompute is not False:
+    if precompute:
         _store(learn, precompute)
     return learn
 
@@ -121,7 +121,7 @@ def _store(learn: Learner, precompute: bool | Sequence[str]) -> None:
     """Switch precompute on, for the branches that are named."""
     model = learn.model
     assert isinstance(model, Branched)
-    if precompute is not True:
+    if not isinstance(precompute, bool):
         names = [precompute] if isinstance(precompute, str) else list(precompute)
         frozen = stored_branches(model)
         if wrong := [n for n in names if n not in frozen]:

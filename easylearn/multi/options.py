@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypedDict, Union
 
+from ..data.bunch import Data
 from ..data.targets import TaskName
 from ..data.weights import ItemWeights
 from ..errors import ArgumentError, check_whole
@@ -14,10 +15,12 @@ from ..options import check_split
 from ..tabular.fitted import Fill, Scale
 from ..tabular.options import TableOptions
 from ..texts.options import LabelOptions
+from ..texts.preprocess import TextPreprocessor
 from ..texts.tokenize import Tokenizing
 from ..vision.augment import Augment
 from ..vision.decode import Method
 from ..vision.options import ImageOptions, OnError
+from .preprocess import MultiPreprocessor
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -58,6 +61,8 @@ class MultiOptions:
         scale: of numbers: "standard", "quantile" or "none".
         fill: what missing numbers become: "median", "mean" or "constant" (0).
         min_count: categories with fewer training rows count as *unknown*.
+        like: take classes, vocabularies, codes and scales of this data (`learn.data`), for a model that was trained
+            with it.
     """
 
     task: TaskName = "auto"
@@ -81,6 +86,7 @@ class MultiOptions:
     scale: Scale = "standard"
     fill: Fill = "median"
     min_count: int = 1
+    like: Data[Any] | None = None
 
     def __post_init__(self) -> None:
         check_split(self.seed, self.stratify)
@@ -97,13 +103,29 @@ class MultiOptions:
             on_error=self.on_error,
         )  # fmt: skip
 
-    @property
-    def of_texts(self) -> LabelOptions:
-        """The options of texts."""
+    def of_texts(self, name: str) -> LabelOptions:
+        """The options of a branch of texts."""
+        like = self.learnt
+        own = None if like is None else like.branches[name]
+        if not isinstance(own, TextPreprocessor):
+            return LabelOptions(
+                self.vocab, self.tokenizer, missing="empty", batch_size=self.batch_size, max_tokens=self.max_tokens,
+                progress=False,
+            )  # fmt: skip
         return LabelOptions(
-            self.vocab, self.tokenizer, missing="empty", batch_size=self.batch_size, max_tokens=self.max_tokens,
-            progress=False,
+            own, missing="empty", batch_size=self.batch_size, max_tokens=own.max_tokens, progress=False
         )  # fmt: skip
+
+    @property
+    def learnt(self) -> MultiPreprocessor | None:
+        """What was learnt by the data that new data shall be like."""
+        if self.like is None:
+            return None
+        if not isinstance(self.like, Data) or not isinstance(self.like.preprocessor, MultiPreprocessor):
+            raise ArgumentError(
+                f"like= takes data of several inputs, such as learn.data, got {type(self.like).__name__}"
+            )
+        return self.like.preprocessor
 
     def of_table(self, cats: Names | None, conts: Names | None) -> TableOptions:
         """The options of a table with these columns, and how items are split and drawn."""
@@ -137,3 +159,4 @@ class MultiKeywords(TypedDict, total=False):
     scale: Scale
     fill: Fill
     min_count: int
+    like: Data[Any] | None

@@ -15,6 +15,7 @@ import torch
 from ..data.branched import BranchedPreprocessor, BranchedValues
 from ..data.frames import KnownTypes, Table, column_names, iter_table
 from ..data.preprocess import Items, Preprocessor, Refused, in_halves
+from ..data.targets import Targets
 from ..data.values import is_missing
 from ..errors import DataError, WeightsError
 from ..tabular.preprocess import TablePreprocessor, as_frame
@@ -38,10 +39,12 @@ class MultiPreprocessor(BranchedPreprocessor):
 
     Args:
         branches: the preprocessor of each.
+        targets: which columns are predicted, and how.
         images: for each branch of images, the column of its files.
         root: the folder that these are in. It is no part of a model file, which takes the present folder.
     """
 
+    targets: Targets
     images: Mapping[str, str] = field(default_factory=dict)
     root: Path = Path()
     kind: ClassVar[str] = "multi"
@@ -120,14 +123,14 @@ class MultiPreprocessor(BranchedPreprocessor):
     def recipe(self) -> dict[str, Any]:
         """See `Preprocessor.recipe`: that of each branch, and the columns of images."""
         made = [[name, one.recipe()] for name, one in self.branches.items()]  # a file keeps no order of names
-        return {"kind": self.kind, "branches": made, "images": dict(self.images)}
+        return {"kind": self.kind, "branches": made, "images": dict(self.images), **self.targets.state_dict()}
 
     @classmethod
     def from_recipe(cls, recipe: Mapping[str, Any], task: Task) -> MultiPreprocessor:
         try:
             branches = {str(n): _KINDS[r["kind"]].from_recipe(r, task) for n, r in recipe["branches"]}
             images = {str(n): str(column) for n, column in recipe["images"].items()}
-            made = cls(branches, images)
+            made = cls(branches, Targets.from_state(recipe, task), images)
             _ = made.columns
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise WeightsError(f"the recipe of the branches is damaged: {error!r}") from error

@@ -102,7 +102,7 @@ def build_from_stream(
 
 def build_of_split(
     how: TableOptions, table: TableView, targets: Targets, target: Tensor, rows: Mapping[SplitName, Indices],
-    weights: npt.NDArray[np.float64] | None = None,
+    weights: npt.NDArray[np.float64] | None = None, like: TablePreprocessor | None = None,
 ) -> Built:  # fmt: skip
     """Of a table that is split already, and whose targets are read: items that have other inputs, too.
 
@@ -113,12 +113,17 @@ def build_of_split(
         target: of all rows.
         rows: of each split.
         weights: how often each training row is drawn.
+        like: whose codes and scales to take; None learns them.
     """
     cats, conts = column_list(how.cat_names or (), "cat_names"), column_list(how.cont_names or (), "cont_names")
     kept = {"scale": how.scale, "fill": how.fill, "min_count": how.min_count, "max_levels": how.max_levels}
     made = TablePreprocessor(TableProcessor(cats, conts, **kept), targets, how.y_range)  # type: ignore[arg-type]
-    encoded = made.processor.fit_transform(table, rows["train"] if len(rows) > 1 else None)
-    warn_of_columns(table, made)
+    if like is None:
+        encoded = made.processor.fit_transform(table, rows["train"] if len(rows) > 1 else None)
+        warn_of_columns(table, made)
+    else:
+        made = like
+        encoded = made.processor.transform(table)
     seen: dict[SplitName, TransformReport] = {"train": encoded.report}
     if encoded.split is not None:
         seen["train"], seen["valid"] = encoded.split

@@ -122,6 +122,33 @@ class TestBranches:
             assert set(drawn.tolist()) == {0}  # "n", which odd items have
 
 
+class TestLike:
+    def test_it_takes_all_that_was_learnt(self, tmp_path: Path) -> None:
+        df = gaps(rows(tmp_path))
+        data = make(tmp_path, df, max_tokens=4)
+        some = df.iloc[:9].assign(land="b", title="a fresh word", year=lambda d: d["year"] * 7)
+        with pytest.raises(DataError):
+            make(tmp_path, some).adopt(data)
+        new = make(tmp_path, some, like=data)
+        new.adopt(data)
+        assert new.classes == data.classes
+        wanted = data.preprocessor.read(some.loc[list(new.ids("train"))])
+        found = new.loader("train").source.fetch(np.arange(len(new.ids("train"))), CPU)
+        for a, b in zip(
+            found[2:], data.preprocessor.source(wanted.values).fetch(np.arange(len(wanted)), CPU)[2:], strict=True
+        ):
+            assert torch.equal(a, b)
+
+    @pytest.mark.parametrize(
+        ("how", "match"), [({"image": None}, "branches"), ({"like": 3}, "like="), ({"targets": "land"}, r"\['y'\]")]
+    )
+    def test_refused(self, tmp_path: Path, how: dict[str, Any], match: str) -> None:
+        df = rows(tmp_path)
+        targets, given = how.pop("targets", "y"), {**HOW, "path": tmp_path, "like": make(tmp_path, df), **how}
+        with pytest.raises(ArgumentError, match=match):
+            el.MultiData.from_df(df, targets, **{**given, "cat_names": None} if targets == "land" else given)
+
+
 class TestBatches:
     def test_a_batch_is_those_of_the_branches(self, tmp_path: Path) -> None:
         df = gaps(rows(tmp_path))
@@ -224,6 +251,7 @@ class TestReading:
         df.to_csv(tmp_path / "films.csv", index=False)
         recipe = data.preprocessor.recipe()
         again = MultiPreprocessor.from_recipe(recipe, data.task)
+        assert again.targets.columns == ("y",)
         (tmp_path / "elsewhere").mkdir()
         monkeypatch.chdir(tmp_path / "elsewhere")
         (read,) = again.read_file(tmp_path / "films.csv", 1000)
