@@ -13,7 +13,7 @@ from torch import nn
 import easylearn as el
 from easylearn.errors import ArgumentError, DataError, EasyLearnWarning
 from easylearn.experiment import cell_net, cells, darts, genotype
-from easylearn.experiment.cells import _found, _Mixture
+from easylearn.experiment.architecture import _found, _Mixture
 from easylearn.experiment.search import search
 from easylearn.experiment.space import Space
 from easylearn.experiment.trials import names_read, point_of
@@ -89,8 +89,8 @@ def by_hand(net: _Mixture, data: el.TensorData, epochs: int, lr: float, cell_lr:
 
 
 def test_darts_is_what_the_paper_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("easylearn.experiment.cells.RATE", 0.1)
-    monkeypatch.setattr("easylearn.experiment.cells.SHARES_RATE", 0.05)
+    monkeypatch.setattr("easylearn.experiment.architecture.RATE", 0.1)
+    monkeypatch.setattr("easylearn.experiment.architecture.SHARES_RATE", 0.05)
     data = images()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", EasyLearnWarning)
