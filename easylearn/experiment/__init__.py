@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from ..intervals import Difference, Interval
+from .architecture import Darts, cell_net, cells, darts, genotype
 from .audit import Audit, Finding
-from .cells import Darts, cell_net, cells, darts, genotype
 from .certainty import Spread
 from .space import choice, log, ordered, powers, standard_space, subset, uniform, when
 from .tuned import Tuned

@@ -45,7 +45,9 @@ def propose(space: Space, points: Sequence[Mapping[str, Any]], rungs: Floats, lo
     drawn = _candidates(units[np.lexsort((y, -rungs))[:8]], np.random.default_rng(keyed.key(*key)))
     mean, deviation = model.at(np.c_[_features(space, drawn), np.ones(len(drawn))])
     at_end, _ = model.at(np.c_[x[:, :-1], np.ones(len(x))])
-    return space.point(drawn[_gain(at_end.min() - mean, deviation).argmax()].tolist())
+    order = np.argsort(-_gain(at_end.min() - mean, deviation), kind="stable")
+    found = (space.point(drawn[k].tolist()) for k in order)
+    return next((point for point in found if point not in points), space.point(drawn[order[0]].tolist()))
 
 
 def _features(space: Space, units: Floats) -> Floats:
@@ -67,7 +69,8 @@ def _candidates(best: Floats, rng: np.random.Generator) -> Floats:
     near = best[rng.integers(len(best), size=half)]
     moved = near + rng.choice(_PACES, size=(half, 1)) * rng.normal(size=near.shape)
     moved = np.where(rng.random(near.shape) < 0.2, drawn[:half], moved)  # to values that are not neighbours
-    drawn[:half] = np.where(rng.random(near.shape) < 0.5, moved.clip(0, 1), near)
+    moved = (1 - np.abs(1 - np.abs(moved))).clip(0, 1)  # reflected at both ends, where points would gather
+    drawn[:half] = np.where(rng.random(near.shape) < 0.5, moved, near)
     return drawn
 
 

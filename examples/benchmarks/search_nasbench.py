@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from easylearn import keyed
-from easylearn.experiment.cells import cells, darts, genotype
+from easylearn.experiment.architecture import cells, darts, genotype
 from easylearn.experiment.plans import SearchPlan
 from easylearn.experiment.samplers import METHODS
 from easylearn.experiment.space import Space

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from easylearn.experiment.plans import MODEL_STARTS, SearchPlan
+from easylearn.experiment.plans import GP_STARTS, MODEL_STARTS, SearchPlan, _View
 from easylearn.experiment.space import Space, log, uniform
 from easylearn.experiment.store import History, Job
 
@@ -88,6 +88,16 @@ def test_a_model_proposes_after_even_starts_and_not_always() -> None:
     assert {begun[n] for n in range(MODEL_STARTS)} == {"quasi"}
     later = Counter(begun[n] for n in range(MODEL_STARTS, 120))
     assert 0.2 < later["quasi"] / 90 < 0.47 and later["evolution"] > 40
+
+
+def test_a_process_learns_from_all_rungs() -> None:
+    plan = SearchPlan(SPACE, "gp", 24, halving=3)
+    history = simulate(plan)
+    begun = {j.trial: j.by for j in history.jobs if j.rung == 0}
+    assert {begun[n] for n in range(GP_STARTS)} == {"quasi"}
+    assert {begun[n] for n in range(GP_STARTS, 24)} == {"gp"}
+    _, known = plan._who(_View(plan, history), 24)
+    assert len(known) == len(history.ends) and {t.rung for t in known} == {0.0, 0.5, 1.0}
 
 
 def test_hyperband_begins_some_later() -> None:

@@ -26,7 +26,7 @@ SPACE = Space(
         "hidden": when("kind", ["a", None], log(16, 256, whole=True)),
     }
 )
-OWN = sorted(set(METHODS) - {"bayes", "gp", "genetic"})
+OWN = sorted(set(METHODS) - {"bayes", "genetic"})
 
 
 def loss(point: dict[str, Any]) -> float:
@@ -42,8 +42,6 @@ def known(n: int) -> list[Tried]:
 def importorskip(method: str) -> None:
     if method not in OWN:
         pytest.importorskip("optuna")
-    if method == "gp":
-        pytest.importorskip("scipy")
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -69,7 +67,7 @@ def test_what_learns_begins_evenly_and_comes_nearer(method: str) -> None:
     few = known(STARTS - 1)
     assert sample(SPACE, 0, 4, few) == samplers.quasi(SPACE, 0, 4, ())
     tried: list[Tried] = []
-    for n in range(22 if method == "gp" else 60):
+    for n in range(60):
         point = sample(SPACE, 0, n, tried)
         assert SPACE.check(point, "it") == point
         tried.append(Tried(n, point, loss(point)))

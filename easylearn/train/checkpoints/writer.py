@@ -101,11 +101,11 @@ class CheckpointWriter(Callback):
         Args:
             run: that is to be written.
             callbacks: by origin.
-            body: the `features_key` of the frozen body on whose stored features the run trains. Where the same
+            body: the `features_key` of the frozen body, where the run trains a head on stored features. Where the same
                 function makes the learner anew (`Continued`), that stands for its weights.
         """
         self._callbacks = callbacks
-        self._body = body if self.begins_anew else ""
+        self._body = body if self.begins_anew and run.model is not self._context.model else ""
         if self._saved is not None:
             if self.begins_anew:
                 self._saved.check_callbacks(callbacks["learner"], callbacks["fit"])

@@ -13,7 +13,7 @@ from torch import nn
 import easylearn as el
 from easylearn.errors import ArgumentError, DataError, EasyLearnWarning
 from easylearn.experiment import cell_net, cells, darts, genotype
-from easylearn.experiment.cells import _found, _Mixture
+from easylearn.experiment.architecture import _found, _Mixture
 from easylearn.experiment.search import search
 from easylearn.experiment.space import Space
 from easylearn.experiment.trials import names_read, point_of
@@ -88,11 +88,13 @@ def by_hand(net: _Mixture, data: el.TensorData, epochs: int, lr: float, cell_lr:
             step += 1
 
 
-def test_darts_is_what_the_paper_does() -> None:
+def test_darts_is_what_the_paper_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("easylearn.experiment.architecture.RATE", 0.1)
+    monkeypatch.setattr("easylearn.experiment.architecture.SHARES_RATE", 0.05)
     data = images()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", EasyLearnWarning)
-        found = darts(data, channels=2, cells=1, epochs=3, edges=3, lr=0.1, cell_lr=0.05)
+        found = darts(data, channels=2, cells=1, epochs=3, edges=3)
     net = _Mixture(3, 2, 2, 1, 1, 0)
     by_hand(net, data, 3, 0.1, 0.05)
     wanted = net.shares[0].detach().softmax(1)
@@ -139,5 +141,5 @@ def test_what_darts_cannot_search_is_refused() -> None:
         darts(images(), edges=2)
     with pytest.raises(ArgumentError, match="data of images"):
         darts([1, 2])  # type: ignore[arg-type]
-    with pytest.raises(ArgumentError, match="cell_lr"):
-        darts(images(), cell_lr=0)
+    with pytest.raises(ArgumentError, match="free must be"):
+        darts(images(), free=-1)

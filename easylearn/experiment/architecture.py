@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ..data.bunch import Data
 from ..data.order import Batch, ItemLoader, Loader, Order
-from ..errors import ArgumentError, DataError, EasyLearnWarning, check_number, check_whole
+from ..errors import ArgumentError, DataError, EasyLearnWarning, check_whole
 from ..keyed import scoped_rng
 from ..learning import Learner
 from ..nn.cells import FREE, OPERATIONS, Cell, cell_net, nodes_of, operation, stack_cells
@@ -26,6 +26,10 @@ from ..train.state import Run
 from .certainty import values_of
 from .space import Listed, choice
 from .trials import Point
+
+RATE, SHARES_RATE = 0.025, 3e-3
+"""Of the weights (SGD, falling to 0 by a cosine) and of the shares (Adam): the paper's 3e-4 is for 50 epochs of 390
+steps."""
 
 __all__ = ["Darts", "cell_net", "cells", "darts", "genotype"]
 
@@ -84,7 +88,7 @@ class Darts:
 
 def darts(
     data: Data[Any], channels: int = 8, cells: int = 3, epochs: int = 20, *,
-    edges: int = 6, free: int = 2, lr: float = 0.025, cell_lr: float = 3e-3, seed: int = 0,
+    edges: int = 6, free: int = 2, seed: int = 0,
 ) -> Darts:  # fmt: skip
     """Search a cell by gradients: all operations at once, weighted; weights and shares in turn (arXiv 1806.09055).
 
@@ -102,8 +106,6 @@ def darts(
         epochs: of the search.
         edges: of the cell: 1, 3, 6 or 10.
         free: edges that may have an operation without parameters.
-        lr: of the weights (SGD), falling to 0 by a cosine.
-        cell_lr: of the shares (Adam); the paper's 3e-4 is for 50 epochs of 390 steps.
         seed: of weights, shares and batches.
 
     Returns:
@@ -124,7 +126,6 @@ def darts(
         raise ArgumentError(f"darts takes data of images, got {type(data).__name__}")
     check_whole("epochs", epochs)
     check_whole("free", free, 0)
-    check_number("cell_lr", cell_lr, "above 0")
     if "valid" not in data.splits:
         raise DataError("darts chooses by validation items, and the data has none: give valid=")
     with closing(data.loader("train").batches(torch.device("cpu"))) as batches:
@@ -134,8 +135,8 @@ def darts(
     net = _Mixture(edges, data.task.n_out, channels, cells, images.shape[1], seed)
     learn = Learner(data, net, optimizer=sgd, wd=3e-4, clip=5.0, seed=seed, progress=False)
     learn.freeze_to(1)
-    shares = _Shares(net, data, cell_lr, seed)
-    record = learn.fit(lr, 1, cycle_len=epochs, callbacks=[shares])
+    shares = _Shares(net, data, seed)
+    record = learn.fit(RATE, 1, cycle_len=epochs, callbacks=[shares])
     return _found(net, free, record)
 
 
@@ -179,9 +180,9 @@ class _Mixture(nn.Module):
 class _Shares(Callback):
     """Moves the shares before each step, by the gradient of a batch that validates."""
 
-    def __init__(self, net: _Mixture, data: Data[Any], lr: float, seed: int) -> None:
+    def __init__(self, net: _Mixture, data: Data[Any], seed: int) -> None:
         self.shares, self.loader, self.seed = net.shares[0], _shuffled(data.loader("valid")), seed
-        self.optimizer = torch.optim.Adam([self.shares], lr, betas=(0.5, 0.999), weight_decay=1e-3)
+        self.optimizer = torch.optim.Adam([self.shares], SHARES_RATE, betas=(0.5, 0.999), weight_decay=1e-3)
         self.batches: Generator[Batch, None, None] | None = None
 
     def on_fit_begin(self, run: Run) -> None:
