@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from easylearn.errors import ArgumentError
 from easylearn.nn.embeddings import (
+    MANY_NUMBERS,
     CategoryEmbeddings,
     DotProduct,
     Forget,
@@ -22,6 +23,7 @@ from easylearn.nn.embeddings import (
     SigmoidRange,
     TableModel,
     TableOutput,
+    _search,
     emb_size,
 )
 
@@ -69,6 +71,18 @@ def test_number_embeddings_are_numpys_linear_interpolation(knots: list[list[int]
         for k in range(2):
             want = np.maximum(np.interp(x[:, j].numpy(), column, at_knots[:, k]), 0)
             np.testing.assert_allclose(got[:, j, k], want, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("most", [1, 2, 7, 8, 63, 64])
+def test_many_numbers_are_found_among_the_knots_as_few_are(most: int) -> None:
+    torch.manual_seed(most)
+    layer = NumberEmbeddings([torch.arange(float(n + 1)).tolist() for n in (most, 1)], width=3)
+    x = torch.cat([torch.randn(MANY_NUMBERS, 2) * most, torch.arange(-1.0, most + 3).repeat(2, 1).T])
+    few = torch.cat([layer(piece) for piece in x.split(500)])
+    assert torch.equal(layer(x), few)
+    assert torch.equal(
+        _search(torch.full((2, 3), torch.inf), torch.full((2, MANY_NUMBERS), -1.0)).unique(), torch.zeros(1)
+    )
 
 
 def test_gradients_of_number_embeddings_are_those_of_small_changes() -> None:
