@@ -12,6 +12,7 @@ import socket
 import sys
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -75,13 +76,14 @@ async def _look_around(parent: int, server: Any, counters: Counters) -> None:
 
 def preload(with_torch: bool) -> None:
     """Import what serving takes, which is most of the time that a worker needs to start."""
-    import importlib
-
     names = ["numpy", "onnxruntime", "PIL.Image", "uvicorn.protocols.http.httptools_impl", "uvloop", "python_multipart"]
-    names += [f"{__package__}.{name}" for name in ("app", "open_inference", "pixels", "sentences")]
-    for name in [*names, *([f"{__package__}.torch_engine", "easylearn.export"] if with_torch else [])]:
+    for name in [*names, *(f"{__package__}.{name}" for name in ("pixels", "sentences", "protocol"))]:
         with suppress(ImportError):
-            importlib.import_module(name)
+            import_module(name)
+    if with_torch:
+        from .torch_engine import preload_torch
+
+        preload_torch()
 
 
 def main(given: str) -> int:
