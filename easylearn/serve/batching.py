@@ -54,15 +54,16 @@ class Batcher:
         return not (self._queue or self._running or self._apart)
 
     def admit(self, n: int) -> None:
-        """Refuse a request of `n` items with 503 where the turn of its last would come too late; where nothing is
-        before it, it is taken, however long it is.
+        """Refuse a request of `n` items with 503 where its answer would come too late.
+
+        Where nothing is before it, it is taken, however long it is.
         """
         before = len(self._queue) + self._apart + (self._running if n > 1 else 0)
-        wait = self.wait + (n - 1) * self.seconds
+        wait = self.wait + (n - 1 + self.size) * self.seconds  # the last one goes with a batch, which may be full
         if before and wait > self._max_wait:
             raise RefusedError(
                 503,
-                f"{before} items are before yours, and {wait:.1f} s of work before your last: come again",
+                f"{before} items are before yours, and {wait:.1f} s of work before your answer: come again",
                 {"retry-after": str(max(1, math.ceil(self.wait)))},
             )
 
@@ -95,6 +96,7 @@ class Batcher:
     async def _work(self) -> None:
         loop = asyncio.get_running_loop()
         while self._queue:
+            began = time.perf_counter()
             for _ in range(_TURNS):
                 await asyncio.sleep(0)
             taken: list[tuple[Any, asyncio.Future[Floats | RefusedError]]] = []
@@ -116,6 +118,9 @@ class Batcher:
             for (_, future), said in zip(taken, self._noted(*computed), strict=True):
                 if not future.done():
                     future.set_result(said)
+            # Of the whole turn, for that is what a queue waits for: others may have the processor in between.
+            took = (time.perf_counter() - began) / len(taken)
+            self.seconds = _MEMORY * self.seconds + (1 - _MEMORY) * took
 
     def _compute(self, items: Sequence[Any]) -> tuple[list[Floats | RefusedError], float]:
         """What the model says of each item, and the seconds that it took; one that is damaged fails alone."""
@@ -140,7 +145,6 @@ class Batcher:
         self.batches += 1
         self.items += len(found)
         self.busy += took
-        self.seconds = _MEMORY * self.seconds + (1 - _MEMORY) * took / len(found)
         return found
 
     def _run(self, prepared: list[Any]) -> list[Floats | RefusedError]:

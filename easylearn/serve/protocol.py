@@ -15,6 +15,7 @@ from .refusals import Limits
 
 AtOnce = Callable[[str, Mapping[bytes, bytes], bytes, str], bytes | None]
 KEPT = 20.0  # seconds that a connection is kept open without a request
+_LAST = 1.0  # seconds for a client to read that there are too many
 _SMALL = 16 * 1024  # bytes of a body that may go the short way
 _LATE = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 _FULL = b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\nretry-after: 1\r\ncontent-length: 0\r\n\r\n"
@@ -36,18 +37,24 @@ class _Limited(asyncio.Protocol):
     _timer: asyncio.TimerHandle | None = None
     _until = math.inf  # when the time is over
     _is_resting = False  # nothing of a request has come yet since the last one was answered, or is being answered
+    _is_over = False  # it was one too many
     _is_answered = False  # the short way, since data came
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         if len(self.connections) > self.limits.max_connections:
+            self._is_over = True
+            self.connections.discard(self)
             self.transport.write(_FULL)
-            self.transport.close()
+            self.transport.write_eof()  # closed with unread bytes of a request, it would not tell them why
+            self._timer = self.loop.call_later(_LAST, self.transport.close)
             return
         self._until = self.loop.time() + self.limits.deadline
         self._look()
 
     def data_received(self, data: bytes) -> None:
+        if self._is_over:
+            return
         if self._is_resting:
             self._is_resting, self._until = False, self.loop.time() + self.limits.deadline
         super().data_received(data)

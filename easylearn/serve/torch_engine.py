@@ -96,3 +96,12 @@ class TorchEngine(Engine):
 
             said["form"] = RowReader(self._predictor.preprocessor.recipe()).form()
         return said
+
+
+def preload_torch() -> None:
+    """Import what opening a model file does: torch imports its compiler where a model is made without memory."""
+    from torch import nn
+
+    from .. import export  # noqa: F401
+
+    nn.Embedding(1, 1, device="meta")

@@ -12,6 +12,7 @@ import socket
 import sys
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -75,13 +76,14 @@ async def _look_around(parent: int, server: Any, counters: Counters) -> None:
 
 def preload(with_torch: bool) -> None:
     """Import what serving takes, which is most of the time that a worker needs to start."""
-    import importlib
-
     names = ["numpy", "onnxruntime", "PIL.Image", "uvicorn.protocols.http.httptools_impl", "uvloop", "python_multipart"]
-    names += [f"{__package__}.{name}" for name in ("app", "open_inference", "pixels", "sentences")]
-    for name in [*names, *([f"{__package__}.torch_engine", "easylearn.export"] if with_torch else [])]:
+    for name in [*names, *(f"{__package__}.{name}" for name in ("pixels", "sentences", "protocol", "doors"))]:
         with suppress(ImportError):
-            importlib.import_module(name)
+            import_module(name)
+    if with_torch:
+        from .torch_engine import preload_torch
+
+        preload_torch()
 
 
 def main(given: str) -> int:
@@ -110,6 +112,7 @@ def main(given: str) -> int:
 async def _serve(said: Settings, models: Models, counters: Counters) -> None:
     import uvicorn
 
+    from .doors import Doors
     from .protocol import KEPT, protocol
 
     limits, loop = models.limits, asyncio.get_running_loop()
@@ -119,14 +122,14 @@ async def _serve(said: Settings, models: Models, counters: Counters) -> None:
         server_header=False, date_header=False, timeout_keep_alive=int(KEPT), timeout_graceful_shutdown=DRAIN,
         backlog=2048, h11_max_incomplete_event_size=64 * 1024, proxy_headers=False,
     )  # fmt: skip
-    server = uvicorn.Server(config)
     sock = listening(said.host, said.port) if said.fd is None else socket.socket(fileno=said.fd)
+    server = Doors(config, sock)
     if sys.platform != "win32":
         loop.add_signal_handler(signal.SIGHUP, lambda: loop.run_in_executor(None, models.reload, counters))
     counters.beat()
     looking = asyncio.create_task(_look_around(said.parent, server, counters))
     try:
-        await server.serve(sockets=[sock])
+        await server.serve()
     finally:
         looking.cancel()
         counters.set("ready", 0)
