@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import io
+import json
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,8 @@ from easylearn.cli import main
 from easylearn.data.loaders import TensorData
 from easylearn.errors import ArgumentError, WeightsError
 from easylearn.learning import Learner
+from easylearn.serve.refusals import Limits
+from easylearn.serve.torch_engine import TorchEngine
 from easylearn.task import BoxPrediction, BoxPredictions, single_label
 from easylearn.train.callback import Callback
 from easylearn.train.state import Pause, Run
@@ -235,6 +239,19 @@ def test_files(trained: Learner, tmp_path: Path) -> None:
     assert torch.equal(predictor.tta(x, 2).probs, _tta(trained, x))
     again = load_learner(file, data=data_of(), progress=False)
     again.fit(1e-4, 1)
+
+
+def test_it_is_served(trained: Learner, tmp_path: Path) -> None:
+    engine = TorchEngine(trained.export(tmp_path / "shapes.easylearn").path, Limits())
+    engine.check()
+    held = []
+    for image in [*large(1), np.full((64, 96, 3), 20, np.uint8)]:
+        held.append(io.BytesIO())
+        Image.fromarray(image).save(held[-1], format="PNG")
+    first, none = map(engine.answer, engine.run([engine.prepare(one.getvalue()) for one in held]))
+    assert first["label"] == ["bar", "square"] and first["values"] == {"square": 1.0, "bar": 1.0}
+    assert max(box["xmax"] for box in first["boxes"]) > 96 and json.loads(json.dumps(first)) == first
+    assert none == {"label": [], "values": {"square": 0.0, "bar": 0.0}, "boxes": []}
 
 
 def _tta(trained: Learner, x: np.ndarray) -> Tensor:
