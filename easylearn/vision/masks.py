@@ -54,6 +54,7 @@ class MaskData(PixelData):
     """
 
     moving = MovingMasks()
+    draws_beside = True
 
     def __init__(self, given: Assembled, preprocessor: DensePreprocessor, how: DenseOptions, codes: MaskCodes) -> None:
         super().__init__(given, preprocessor, how.as_images())

@@ -185,6 +185,7 @@ def test_data() -> None:
         "describe_item",
         "draw_item",
         "draw_said",
+        "draws_beside",
         "fingerprint",
         "for_model",
         "has_views",
