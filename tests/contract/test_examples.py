@@ -25,8 +25,8 @@ LEAVES = {  # by the --out that is given
     "lesson4_imdb.py": ("out", {"out/encoder.safetensors", "out/losses.png"}),
     "lesson5_movielens.py": ("out", {"out/films.png", "out/losses.png"}),
     "lesson6_own_architecture.py": ("out", {"out/few.png", "out/digits.easylearn"}),
-    "lesson7_masks.py": ("out", {"out/batch.png", "out/worst.png", "out/confusion.png", "out/scenes.easylearn"}),
-    "lesson8_boxes.py": ("out", {"out/batch.png", "out/worst.png", "out/boxes.csv", "out/cells.easylearn"}),
+    "lesson9_masks.py": ("out", {"out/batch.png", "out/worst.png", "out/confusion.png", "out/scenes.easylearn"}),
+    "lesson10_boxes.py": ("out", {"out/batch.png", "out/worst.png", "out/boxes.csv", "out/cells.easylearn"}),
     "schedules_gallery.py": ("out.png", {"out.png"}),
 }  # fmt: skip
 
