@@ -134,7 +134,7 @@ def blend(members: Sequence[Crossed], how: How = "mean", metric: Metric | None =
     task, targets = first.oof.task, targets_of(first.oof)
     if task.sorts_outputs:
         raise ArgumentError(
-            f"a blend is a mean of numbers, and {task.kind} have none: average_predictions joins theirs"
+            f"a blend is a mean, which {task.kind} do not have: average_predictions joins those of models"
         )
     ranks = tuple(_quantiles(one.oof.probs) for one in given) if how == "rank" else ()
     if ranks and task.predicts_numbers:

@@ -293,6 +293,10 @@ def test_onnx_gives_the_same_boxes(trained: Learner, tmp_path: Path) -> None:
 
 def test_another_size(trained: Learner) -> None:
     learn = _with(trained, data_of())
+    learn.set_data(data_of(8))  # made for cells of 4 pixels
+    wide = learner(data_of(8), stride=8)
+    wide.set_data(data_of(16))
+    assert wide.data.task.settings()["stride"] == 8 and wide.validate()["valid_loss"] > 0
     learn.set_data((128, 192))
     target = learn.data.target("valid")  # type: ignore[attr-defined]
     assert target[..., 2].max() > 128 and learn.validate()["valid_loss"] > 0
