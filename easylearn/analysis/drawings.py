@@ -64,7 +64,7 @@ def draw_items(
         said: what a model said of all items of the split, for data that can draw it beside the item.
     """
     wide, high, most = _IMAGE if shows_images(data) else _WORDS
-    if type(data).draw_said is not Data.draw_said:
+    if said is not None and data.draws_beside:
         wide, high, most = _BESIDE
     ids = data.ids(split)
     figure, places = grid(len(positions), min(most, len(positions)), wide, high)

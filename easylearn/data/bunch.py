@@ -6,7 +6,7 @@ import textwrap
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence, Sized
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -68,7 +68,12 @@ class Data(ABC, Generic[S]):
         batch_size: items in a training batch.
         preprocessor: prepares new items as those of validation are.
         splits: what is known of the items of each split, by its name.
+
+    Attributes:
+        draws_beside: `draw_said` draws several images of an item in a row.
     """
+
+    draws_beside: ClassVar[bool] = False
 
     def __init__(self, task: Task, batch_size: int, preprocessor: Preprocessor, splits: Mapping[SplitName, S]) -> None:
         if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:

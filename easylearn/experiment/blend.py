@@ -132,6 +132,8 @@ def blend(members: Sequence[Crossed], how: How = "mean", metric: Metric | None =
     if how == "greedy" and chosen.higher_is_better is None:
         raise ArgumentError(f"whether a higher {chosen.name} is better is not known, so nothing can be made best by it")
     task, targets = first.oof.task, targets_of(first.oof)
+    if task.sorts_outputs:
+        raise ArgumentError(f"a blend is a mean, which {task.kind} have none of: average_predictions joins them")
     ranks = tuple(_quantiles(one.oof.probs) for one in given) if how == "rank" else ()
     if ranks and task.predicts_numbers:
         raise ArgumentError('how="rank" keeps the order alone, and these are numbers in their own units: take "mean"')

@@ -314,7 +314,8 @@ def _mean(said: Sequence[Predictions]) -> Predictions:
         _check_alike(first, other)
         if first.ids != other.ids:
             raise DataError("the test split is not the same in all folds: make has to give the same one")
-    return Predictions.of(first.task, torch.stack([one.probs for one in said]).mean(0), first.ids, first.targets)
+    each = [one.probs for one in said]
+    return Predictions.of(first.task, first.task.averaged(each, torch.stack(each)), first.ids, first.targets)
 
 
 def _check_alike(first: Predictions, other: Predictions) -> None:

@@ -122,6 +122,8 @@ class Engine(ABC):
             return {"label": list(values), "probs": values}
         if probs.ndim == 3:
             return self._answer_of_pixels(probs)
+        if probs.ndim == 2:
+            return self._answer_of_boxes(probs)
         said = (p if abs(p) < math.inf else None for p in probs.tolist())  # JSON has no word for others
         values = dict(zip(self.names, said, strict=True))
         if kind in _EXCLUSIVE:
@@ -138,6 +140,19 @@ class Engine(ABC):
         shares = np.bincount(probs.argmax(0).reshape(-1), minlength=len(probs)) / probs[0].size
         found = [self.names[i] for i in np.argsort(-shares, kind="stable") if shares[i] > 0]
         return {"label": found, "probs": dict(zip(self.names, map(float, shares), strict=True))}
+
+    def _answer_of_boxes(self, found: Floats) -> dict[str, Any]:
+        """The boxes that are told, the surest first, in pixels of the image; and how many there are of each class."""
+        told = found[found[:, 4] >= float(self.task.get("threshold", 0.3))]
+        told = told[np.argsort(-told[:, 4], kind="stable")]
+        labels = [self.names[int(c)] for c in told[:, 5]]
+        sides = ("xmin", "ymin", "xmax", "ymax")
+        boxes = [
+            {**dict(zip(sides, map(float, row[:4]), strict=True)), "label": label, "score": float(row[4])}
+            for row, label in zip(told, labels, strict=True)
+        ]
+        counts = {name: float(labels.count(name)) for name in self.names}
+        return {"label": sorted(set(labels)), "values": counts, "boxes": boxes}
 
 
 class OnnxEngine(Engine):

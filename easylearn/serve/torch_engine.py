@@ -58,8 +58,11 @@ class TorchEngine(Engine):
         return item
 
     def run(self, prepared: Sequence[Any]) -> Floats:
+        from ..task import BoxPredictions
+
         try:
-            probs: Floats = self._predictor.predict(list(prepared)).probs.numpy()
+            said = self._predictor.predict(list(prepared))
+            probs: Floats = said.placed if isinstance(said, BoxPredictions) else said.probs.numpy()
         except DataError as error:
             raise RefusedError(422, str(error)) from error
         return probs

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import ArgumentError, short
+from .placement import Placement
 from .predictions import Prediction, Predictions
 
 if TYPE_CHECKING:
@@ -19,6 +20,16 @@ if TYPE_CHECKING:
     from .base import Task
 
 COLUMNS = ("xmin", "ymin", "xmax", "ymax", "label", "score")
+
+
+def in_own_pixels(boxes: npt.NDArray[Any], place: Placement | None) -> npt.NDArray[np.float64]:
+    """Boxes (k, 4) of the model's input in pixels of the image that lies there; as they are where nobody knows."""
+    if place is None:
+        return boxes
+    down, across = place.scale
+    begin, limit = np.array([place.left, place.top] * 2), np.array([place.shape[1], place.shape[0]] * 2)
+    placed: npt.NDArray[np.float64] = np.clip((boxes - begin) * np.array([across, down] * 2), 0, limit)
+    return placed
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -45,14 +56,7 @@ class BoxPrediction(Prediction):
     @property
     def boxes(self) -> npt.NDArray[np.float64]:
         """xmin, ymin, xmax and ymax of each box that is told, (t, 4), in pixels of the image itself."""
-        boxes: npt.NDArray[np.float64] = self._told[:, :4]
-        if self.place is None:
-            return boxes
-        down, across = self.place.scale
-        begin = np.array([self.place.left, self.place.top] * 2)
-        limit = np.array([self.place.shape[1], self.place.shape[0]] * 2)
-        boxes = np.clip((boxes - begin) * np.array([across, down] * 2), 0, limit)
-        return boxes
+        return in_own_pixels(self._told[:, :4], self.place)
 
     @property
     def scores(self) -> npt.NDArray[np.float64]:
@@ -92,6 +96,14 @@ class BoxPredictions(Predictions):
 
     `probs` has the shape (n, k, 6), and `targets` (n, m, 5), both in pixels of the model's input.
     """
+
+    @property
+    def placed(self) -> npt.NDArray[np.float64]:
+        """All found boxes, (n, k, 6), in pixels of their images."""
+        found = self.probs.double().numpy().copy()
+        for row, place in zip(found, self.places or [None] * len(self), strict=True):
+            row[:, :4] = in_own_pixels(row[:, :4], place)
+        return found
 
     def to_frame(self) -> pd.DataFrame:
         """A row for each box that is told, in pixels of its image: id, xmin, ymin, xmax, ymax, label and score."""

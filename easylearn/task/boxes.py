@@ -148,6 +148,10 @@ class Boxes(Task):
         """
         return replace(self, threshold=check_number("threshold", threshold, "above 0", "below 1"))
 
+    def in_units_of(self, other: Task) -> Task:
+        """See `Task.in_units_of`: cells of the same size."""
+        return replace(self, stride=other.stride) if isinstance(other, Boxes) else self
+
     def same_as(self, other: Task) -> str:
         if isinstance(other, Boxes) and self.stride != other.stride:
             return f"one has cells of {self.stride} pixels, the other of {other.stride}"

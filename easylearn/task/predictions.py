@@ -240,6 +240,7 @@ def average_predictions(*predictions: Predictions) -> Predictions:
         difference = first.task.same_as(other.task)
         if difference:
             raise DataError(f"predictions 1 and {number} are of different tasks: {difference}")
-    probs = torch.stack([p.probs for p in predictions]).mean(0)
+    each = [p.probs for p in predictions]
+    probs = first.task.averaged(each, torch.stack(each))
     views = torch.cat([p.views for p in predictions])
     return Predictions.of(first.task, probs, first.ids, first.targets, views, first.places)

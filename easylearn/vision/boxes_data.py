@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..data.bunch import SplitName
+from ..data.bunch import Data, SplitName
 from ..data.split import Split
 from ..errors import ArgumentError, EasyLearnWarning
 from ..files import StrPath, digest
@@ -301,6 +302,11 @@ class BoxData(PixelData):
         factor, summand = (torch.from_numpy(t)[:, None] for t in placing(self.places(split)))
         boxes = (given[..., :4].double() * factor + summand).float()
         return torch.cat([boxes * (given[..., 4:] >= 0), given[..., 4:]], -1)
+
+    def adopt(self, old: Data[Any]) -> Self:
+        other = copy.copy(self)
+        other.task = self.task.in_units_of(old.task)
+        return super(BoxData, other).adopt(old)
 
     def _known(self, one: ImageSplit) -> str:
         return "" if one.targets is None else digest([str(one.targets.shape), one.targets.numpy().tobytes()])

@@ -102,6 +102,7 @@ class Image2ImageData(PixelData):
     """
 
     moving = MovingImages()
+    draws_beside = True
     preprocessor: MadePreprocessor
 
     @classmethod

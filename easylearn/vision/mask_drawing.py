@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from ..errors import short
 from ..losses import VOID
 from ..task.mask_predictions import palette
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 STRENGTH = 0.55  # of the colours over an image
+MOST_NAMED = 20
 
 
 def coloured(mask: Tensor) -> Tensor:
@@ -38,6 +41,15 @@ def overlaid(image: Tensor, mask: Tensor, strength: float = STRENGTH) -> Tensor:
 def draw_over(axes: Axes, mask: Tensor) -> None:
     """Draw a mask (h, w) over what `axes` show."""
     axes.imshow(coloured(mask.cpu()).permute(1, 2, 0).numpy(), alpha=STRENGTH, interpolation="nearest")
+
+
+def name_colours(figure: Figure, names: Sequence[str]) -> None:
+    """Say below a `figure` which colour each of the classes has, of the first that fit."""
+    from matplotlib.patches import Patch
+
+    colours = palette(len(names)) / 255
+    patches = [Patch(color=tuple(c), label=short(n, 16)) for n, c in zip(names[:MOST_NAMED], colours, strict=False)]
+    figure.legend(handles=patches, loc="lower center", ncols=4, fontsize=7, frameon=False)
 
 
 def side_by_side(axes: Axes, images: Sequence[Tensor], gap: int = 4) -> None:

@@ -16,7 +16,7 @@ from ..options import strict
 from .dense import DensePreprocessor
 from .folders import existing_folder
 from .items import Column, Listed, TableOptions, listed_arrays
-from .mask_drawing import draw_over, overlaid, side_by_side
+from .mask_drawing import draw_over, name_colours, overlaid, side_by_side
 from .mask_files import Codes, MaskCodes, codes_of, read_masks
 from .mask_rows import GivenMasks, MaskFolders, MaskTable, mask_arrays
 from .options import DenseKeywords, DenseOptions
@@ -28,6 +28,7 @@ from .warp import MovingMasks
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
     from typing_extensions import Self, Unpack
 
     from ..task.placement import Placement
@@ -54,6 +55,7 @@ class MaskData(PixelData):
     """
 
     moving = MovingMasks()
+    draws_beside = True
 
     def __init__(self, given: Assembled, preprocessor: DensePreprocessor, how: DenseOptions, codes: MaskCodes) -> None:
         super().__init__(given, preprocessor, how.as_images())
@@ -227,6 +229,12 @@ class MaskData(PixelData):
         panels = [image] if target is None else [image, overlaid(image, target[i])]
         side_by_side(axes, [*panels, overlaid(image, mask_of(probs[None], self.size)[0])])
         axes.set_xlabel(self.ids(split)[i][-34:], fontsize=7, color="0.4", parse_math=False)
+
+    def show_batch(self, n: int = 9, split: SplitName = "train") -> Figure:
+        """Draw the first `n` images of a `split` with their masks, as the model sees them: of train augmented."""
+        figure = super().show_batch(n, split)
+        name_colours(figure, self.classes)
+        return figure
 
     def _draw_target(self, axes: Axes, target: Tensor | None) -> None:
         if target is not None:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ..analysis.plots import grid
 from ..data.bunch import Data, SplitName
 from ..data.order import ItemLoader, Order
-from ..errors import DataError
+from ..errors import DataError, short
 from ..files import digest, file_identity
 from .augment import BatchStage
 from .decode import ItemStage
@@ -206,7 +206,7 @@ class PixelData(Data[ImageSplit]):
         for k, (axes, image, title) in enumerate(zip(places, pixels, titles, strict=False)):
             draw_image(axes, image)
             self._draw_target(axes, None if batch.target is None else batch.target[k])
-            axes.set_title(title[:60], fontsize=9, parse_math=False)
+            axes.set_title(short(title, 30) if self.task.of_pixels else title, fontsize=9, parse_math=False)
             axes.set_axis_off()
         return figure
 

@@ -110,13 +110,26 @@ def body_of() -> nn.Module:
     return net
 
 
+class Padded(nn.Module):
+    """A net that takes sides of whole 32 pixels alone, on images of any size."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: Tensor) -> Tensor:
+        height, width = x.shape[-2:]
+        out: Tensor = self.net(F.pad(x, (0, -width % 32, 0, -height % 32), mode="replicate"))
+        return out[..., :height, :width]
+
+
 def smp(kind: str, n: int) -> tuple[nn.Module, list[nn.Parameter]]:
     import segmentation_models_pytorch as models
 
     net = getattr(models, kind)(f"tu-tf_{ARCH}", encoder_weights=None, classes=n)
     theirs, own = net.encoder.model.state_dict(), body_of().state_dict()
     net.encoder.model.load_state_dict({name: own[name] for name in theirs})
-    return net, list(net.encoder.parameters())
+    return Padded(net), list(net.encoder.parameters())
 
 
 def fastai(n: int) -> tuple[nn.Module, list[nn.Parameter]]:

@@ -27,8 +27,8 @@ LEAVES = {  # by the --out that is given
     "lesson6_own_architecture.py": ("out", {"out/few.png", "out/digits.easylearn"}),
     "lesson7_music.py": ("out", {"out/artists.png", "out/report.html", "out/music.easylearn"}),
     "lesson8_several.py": ("out", {"out/branches.png", "out/films.easylearn"}),
-    "lesson7_masks.py": ("out", {"out/batch.png", "out/worst.png", "out/confusion.png", "out/scenes.easylearn"}),
-    "lesson8_boxes.py": ("out", {"out/batch.png", "out/worst.png", "out/boxes.csv", "out/cells.easylearn"}),
+    "lesson9_masks.py": ("out", {"out/batch.png", "out/worst.png", "out/confusion.png", "out/scenes.easylearn"}),
+    "lesson10_boxes.py": ("out", {"out/batch.png", "out/worst.png", "out/boxes.csv", "out/cells.easylearn"}),
     "schedules_gallery.py": ("out.png", {"out.png"}),
 }  # fmt: skip
 

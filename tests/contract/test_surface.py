@@ -188,6 +188,7 @@ def test_data() -> None:
         "describe_item",
         "draw_item",
         "draw_said",
+        "draws_beside",
         "fingerprint",
         "for_model",
         "has_views",

@@ -9,7 +9,16 @@ from torch import Tensor
 
 from easylearn.errors import ArgumentError, DataError
 from easylearn.metrics import Metric
-from easylearn.task import Boxes, BoxPrediction, BoxPredictions, Prediction, Predictions, Task, boxes
+from easylearn.task import (
+    Boxes,
+    BoxPrediction,
+    BoxPredictions,
+    Prediction,
+    Predictions,
+    Task,
+    average_predictions,
+    boxes,
+)  # fmt: skip
 from easylearn.task.placement import Placement
 
 TASK = boxes(["cat", "dog"])
@@ -154,3 +163,5 @@ def test_views_of_found_boxes_are_put_together() -> None:
     both = TASK.averaged([FOUND, other], torch.stack([FOUND, other]))
     assert TASK.decode(both) == [("dog", "cat", "cat")]  # the dog once, by the surer view
     assert both[0, 0].tolist() == pytest.approx([0, 0, 8, 9, 0.95, 1])
+    models = [Predictions.of(TASK, f, ["a"]) for f in (FOUND, other)]
+    assert torch.equal(average_predictions(*models).probs, both)

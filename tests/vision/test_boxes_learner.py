@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import io
+import json
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,8 @@ from easylearn.cli import main
 from easylearn.data.loaders import TensorData
 from easylearn.errors import ArgumentError, WeightsError
 from easylearn.learning import Learner
+from easylearn.serve.refusals import Limits
+from easylearn.serve.torch_engine import TorchEngine
 from easylearn.task import BoxPrediction, BoxPredictions, single_label
 from easylearn.train.callback import Callback
 from easylearn.train.state import Pause, Run
@@ -237,6 +241,19 @@ def test_files(trained: Learner, tmp_path: Path) -> None:
     again.fit(1e-4, 1)
 
 
+def test_it_is_served(trained: Learner, tmp_path: Path) -> None:
+    engine = TorchEngine(trained.export(tmp_path / "shapes.easylearn").path, Limits())
+    engine.check()
+    held = []
+    for image in [*large(1), np.full((64, 96, 3), 20, np.uint8)]:
+        held.append(io.BytesIO())
+        Image.fromarray(image).save(held[-1], format="PNG")
+    first, none = map(engine.answer, engine.run([engine.prepare(one.getvalue()) for one in held]))
+    assert first["label"] == ["bar", "square"] and first["values"] == {"square": 1.0, "bar": 1.0}
+    assert max(box["xmax"] for box in first["boxes"]) > 96 and json.loads(json.dumps(first)) == first
+    assert none == {"label": [], "values": {"square": 0.0, "bar": 0.0}, "boxes": []}
+
+
 def _tta(trained: Learner, x: np.ndarray) -> Tensor:
     none = [np.zeros((0, 5))] * len(x)
     data = BoxData.from_arrays(
@@ -276,6 +293,10 @@ def test_onnx_gives_the_same_boxes(trained: Learner, tmp_path: Path) -> None:
 
 def test_another_size(trained: Learner) -> None:
     learn = _with(trained, data_of())
+    learn.set_data(data_of(8))  # made for cells of 4 pixels
+    wide = learner(data_of(8), stride=8)
+    wide.set_data(data_of(16))
+    assert wide.data.task.settings()["stride"] == 8 and wide.validate()["valid_loss"] > 0
     learn.set_data((128, 192))
     target = learn.data.target("valid")  # type: ignore[attr-defined]
     assert target[..., 2].max() > 128 and learn.validate()["valid_loss"] > 0

@@ -1,7 +1,7 @@
 """Road scenes: one of eleven classes for each pixel, by a light decoder over a pretrained body.
 
-python examples/lesson7_masks.py data/camvid --body efficientnet_lite0   # {train,valid,test}/{images,masks}, codes.csv
-python examples/lesson7_masks.py --quick                                 # made-up scenes, an untrained net
+python examples/lesson9_masks.py data/camvid --body efficientnet_lite0   # {train,valid,test}/{images,masks}, codes.csv
+python examples/lesson9_masks.py --quick                                 # made-up scenes, an untrained net
 
 It reached a mean IoU of 0.49 over 233 test images after 367 (efficientnet_lite0, 144 x 192; 60 s of one core).
 """
@@ -18,7 +18,7 @@ def main() -> None:
     parser.add_argument("--body", default="resnet34", help="such as efficientnet_lite0 (default: %(default)s)")
     parser.add_argument("--size", nargs=2, default=(144, 192), type=int, help="height and width of the images")
     parser.add_argument("--void", default="Void", help="the class that does not count")
-    parser.add_argument("--out", default="lesson7", type=Path, help="folder for figures, masks and the model")
+    parser.add_argument("--out", default="lesson9", type=Path, help="folder for figures, masks and the model")
     parser.add_argument("--quick", action="store_true", help="made-up scenes of 32 x 48 pixels, squeezenet untrained")
     given = parser.parse_args()
     if given.path is None and not given.quick:

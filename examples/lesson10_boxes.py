@@ -1,7 +1,7 @@
 """Blood cells: a box around each, by a head that finds centres, over a pretrained body.
 
-python examples/lesson8_boxes.py data/bccd --body efficientnet_lite0   # images/*.jpg, boxes.csv
-python examples/lesson8_boxes.py --quick                               # made-up smears, an untrained net
+python examples/lesson10_boxes.py data/bccd --body efficientnet_lite0   # images/*.jpg, boxes.csv
+python examples/lesson10_boxes.py --quick                               # made-up smears, an untrained net
 
 It reached an AP50 of 0.87 and an AP of 0.49 over 87 validation images, after 205 (efficientnet_lite0, 192 x 256; 95 s
 of one core).
@@ -19,7 +19,7 @@ def main() -> None:
     parser.add_argument("--body", default="resnet34", help="such as efficientnet_lite0 (default: %(default)s)")
     parser.add_argument("--size", nargs=2, default=(192, 256), type=int, help="height and width of the images")
     parser.add_argument("--epochs", default=8, type=int, help="with everything unfrozen")
-    parser.add_argument("--out", default="lesson8", type=Path, help="folder for figures, boxes and the model")
+    parser.add_argument("--out", default="lesson10", type=Path, help="folder for figures, boxes and the model")
     parser.add_argument("--quick", action="store_true", help="made-up smears of 48 x 64 pixels, resnet18 untrained")
     given = parser.parse_args()
     if given.path is None and not given.quick:
