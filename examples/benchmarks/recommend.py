@@ -31,7 +31,7 @@ from easylearn import InteractionData, recommend, recommender
 from easylearn.analysis.rankers import ease, neighbours, taken
 from easylearn.learning import Learner
 
-LR, EPOCHS = 3e-3, 100
+LR, EPOCHS = 3e-3, 60
 TUNING = 10
 OURS = "recommender of easylearn"
 Ranker = Callable[[Any, Any, Any], Any]
