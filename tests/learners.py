@@ -63,7 +63,7 @@ def ratings(**how: Any) -> Learner:
 
 def histories(**how: Any) -> Learner:
     r = np.random.default_rng(0)
-    frame = pd.DataFrame({"who": r.integers(0, 20, 160), "what": [f"i{i}" for i in r.integers(0, 9, 160)]})
+    frame = pd.DataFrame({"who": r.integers(0, 60, 300), "what": [f"i{i}" for i in r.integers(0, 9, 300)]})
     return el.recommender(el.InteractionData.from_df(frame, "who", "what", batch_size=4), 6, **how)
 
 

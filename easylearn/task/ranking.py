@@ -45,9 +45,10 @@ class Ranking(Task):
         return recall_at(self.k), ndcg_at(self.k), coverage_at(self.k)
 
     def own_item_losses(self, logits: Tensor, target: Tensor) -> Tensor:
-        wanted = target.clamp_min(0).to(logits.dtype)
-        log = logits.masked_fill(target < 0, LEFT_OUT).log_softmax(-1)
-        return -(log * wanted).sum(-1)
+        left_out = target < 0
+        if logits.device.type != "cpu" or bool(left_out.any()):  # in training nothing is; a GPU would have to wait
+            logits, target = logits.masked_fill(left_out, LEFT_OUT), target.clamp_min(0)
+        return -(logits.log_softmax(-1) * target.to(logits.dtype)).sum(-1)
 
     def accumulator(self, device: torch.device | None = None) -> Accumulator:
         """See `Task.accumulator`: a list needs the order of the items alone, and no probabilities."""

@@ -31,8 +31,9 @@ from easylearn import InteractionData, recommend, recommender
 from easylearn.analysis.rankers import ease, neighbours, taken
 from easylearn.learning import Learner
 
-LR, EPOCHS = 3e-3, 100
+LR, EPOCHS = 3e-3, 60
 TUNING = 10
+OURS = "recommender of easylearn"
 Ranker = Callable[[Any, Any, Any], Any]
 """From who took what in training, the histories of those asked for, and which persons of training they are, scores."""
 
@@ -155,13 +156,13 @@ def tuned(make: Callable[[int], InteractionData], settings: list[Ranker]) -> Ran
 
 
 def run(make: Callable[[int], InteractionData], seeds: range, epochs: int, wanted: list[str]) -> dict[str, Any]:
-    rows: dict[str, list[dict[str, float]]] = {"recommender": []}
+    rows: dict[str, list[dict[str, float]]] = {OURS: []}
     about: dict[str, Any] = {}
     for seed in seeds:
         data = make(seed)
         learn, row = trained(data, seed, epochs)
-        rows["recommender"].append(row)
-        tell("recommender", seed, row)
+        rows[OURS].append(row)
+        tell(OURS, seed, row)
         about = {"data": repr(data), "ms of a new person": new_person(learn), "standard errors": standard_errors(learn)}
     for name, settings in methods().items():
         if wanted and not any(name.startswith(word) for word in wanted):
