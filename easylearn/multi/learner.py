@@ -48,11 +48,11 @@ def multi_learner(
     """A learner for items with several inputs: for each branch a model, a head and a loss; probabilities are averaged.
 
     A branch is made as `vision_learner`, `text_classifier_learner` or `tabular_learner` makes a learner, and is frozen
-    as that is; but linear heads on pretrained bodies drop 0.8 of their features, where nothing else is said, and so stay
-    near the models that they start from. Its layer groups are called "image.stem", "image.late", "image.head" and so on,
-    of which `learn.unfreeze("image")` and `learn.fit({"image.late": 1e-4, "image.head": 1e-3}, 2)` speak; `freeze`,
-    slices of rates and `bn_freeze` do in each branch what they do in a learner of its own. Where an item has no image or
-    no text, that branch is left out of its loss and of its mean.
+    as that is; but linear heads on pretrained bodies drop 0.8 of their features, where nothing else is said, and so
+    stay near the models that they start from. Its layer groups are called "image.stem", "image.late", "image.head" and
+    so on, of which `learn.unfreeze("image")` and `learn.fit({"image.late": 1e-4, "image.head": 1e-3}, 2)` speak;
+    `freeze`, slices of rates and `bn_freeze` do in each branch what they do in a learner of its own. Where an item has
+    no image or no text, that branch is left out of its loss and of its mean.
 
     Args:
         data: the items.
