@@ -10,11 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from ..data.bunch import SplitName
+from ..data.order import Loader
 from ..errors import ArgumentError, DataError
 from ..intervals import DRAWS, difference_of, interval_of
 from ..learning import Learner
 from ..metrics import Metric, as_metric
 from ..nn.branched import Branched
+from ..train.precompute import FeatureStore
 from ..train.predict import gather
 from .learner import branched_of
 
@@ -58,7 +60,12 @@ def branches(
     """
     model, data = branched_of(learn)
     chosen = _metric(learn, metric)
-    parts, target = gather(_Parts(model), data.loader(split), learn.strategy)
+    seen: tuple[Branched, Loader] = model, data.loader(split)
+    if learn.precompute and split == "valid":  # what frozen bodies give is there
+        short, _, stored = FeatureStore().view(model, data, learn.strategy)
+        if isinstance(short, Branched) and stored is not None:
+            seen = short, stored
+    parts, target = gather(_Parts(seen[0]), seen[1], learn.strategy)
     if target is None:
         raise DataError(f"the {split} split has no targets, so nothing says how good the branches are")
     present = data.present(split)
