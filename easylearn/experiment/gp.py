@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -117,16 +118,16 @@ class _Process:
             root = np.linalg.cholesky(_matern(self.x, self.x, lengths) + noise * np.eye(n))
         except np.linalg.LinAlgError:
             return np.inf, np.eye(n), np.zeros(n)
-        weights = np.linalg.solve(root.T, np.linalg.solve(root, self.y))
+        weights: Floats = np.linalg.solve(root.T, np.linalg.solve(root, self.y)).astype(np.float64)
         prior = 0.1 * float((np.log(lengths / 0.7) ** 2).sum())
-        cost = n / 2 * np.log(max(self.y @ weights / n, 1e-12)) + float(np.log(np.diag(root)).sum()) + prior
-        return float(cost), root, weights
+        cost = n / 2 * math.log(max(float(self.y @ weights) / n, 1e-12)) + float(np.log(np.diag(root)).sum()) + prior
+        return cost, root.astype(np.float64), weights
 
     def at(self, x: Floats) -> tuple[Floats, Floats]:
         """Mean and standard deviation, without noise, at places of shape (m, d)."""
         like = _matern(x, self.x, self.lengths)
         known = np.linalg.solve(self._root, like.T)
-        variance = max(self.y @ self._weights / len(self.y), 1e-12) * (1 - (known**2).sum(0))
+        variance = max(float(self.y @ self._weights) / len(self.y), 1e-12) * (1 - (known**2).sum(0))
         return like @ self._weights, np.sqrt(np.maximum(variance, 1e-9))
 
 

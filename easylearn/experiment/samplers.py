@@ -132,7 +132,8 @@ def reinforce(space: Space, seed: int, number: int, known: Known, rate: float = 
 
 def _shares(logits: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     grown: npt.NDArray[np.float64] = np.exp(logits - logits.max())
-    return grown / grown.sum()
+    grown /= grown.sum()
+    return grown
 
 
 def _moved(space: Space, point: Mapping[str, Any], scale: float, seed: int, number: int) -> dict[str, Any]:

@@ -232,7 +232,7 @@ def join(folder: StrPath, script: StrPath | None = None, workers: int = 1) -> Fo
         raise StateError(f"{path} holds no search; a search makes its folder: search(make, space, fit, {str(path)!r})")
     fns = _functions({what: code[what] for what in ("make", "fit")}, script, path)
     names = ("halving", "fidelity", "stop", "metric", "seed", "order", "per_round", "threads")
-    given = {n: settings.get(n) for n in names}
+    given: dict[str, Any] = {n: settings.get(n) for n in names}
     space = Space.from_json(settings["space"])
     method = settings["points"] if settings["method"] == "list" else settings["method"]
     call = {n: code[n] for n in ("trials", "every", "on_error")}

