@@ -20,8 +20,8 @@ from ..snapshot import copy_into
 from ..state import Run
 from .average import WeightAverage
 
-BEST = 5
-"""Epochs whose weights are averaged at the end of a fit without a number of epochs."""
+MOST_AVERAGED = 8
+"""Epochs whose weights are averaged at the end of a fit without a number of epochs: the best quarter, at most so many."""
 
 
 def _save(run: Run, name: str) -> Path:
@@ -201,8 +201,10 @@ def suited(
     savers = make_savers(save_best, None)
     if n is not None or (epochs := data.suited_epochs) is None:
         return count, savers
+    n_best = max(1, min(MOST_AVERAGED, epochs // 4))
     kept = "valid" in data.splits and not any(isinstance(c, WeightAverage | KeepBest) for c in called)
     if say:
-        ends = f", and ends with the mean of the {BEST} that had the least validation loss" if kept else ""
+        best = "the weights that had" if n_best == 1 else f"the mean of the weights of the {n_best} that had"
+        ends = f", and ends with {best} the least validation loss" if kept else ""
         print(f"trains for {epochs} epochs, as suits {data.loader('train').n_items:,} items{ends}")
-    return epochs, [*savers, KeepBest(BEST)] if kept else savers
+    return epochs, [*savers, KeepBest(n_best)] if kept else savers

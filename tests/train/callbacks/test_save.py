@@ -16,6 +16,7 @@ from easylearn.learning import Learner
 from easylearn.metrics import Metric
 from easylearn.train.callback import Callback
 from easylearn.train.callbacks import KeepBest, SaveBest, SaveCycles, WeightAverage
+from easylearn.train.callbacks.save import suited
 from easylearn.train.state import Pause, Run
 
 MakeLearner = Callable[..., Learner]
@@ -314,6 +315,15 @@ class TestWithoutANumberOfEpochs:
         assert (said in capsys.readouterr().out) == progress
         learn.fit_one_cycle(0.1, 2)
         assert learn.epochs_done == 6
+
+    @pytest.mark.parametrize(("epochs", "n"), [(1, 1), (8, 2), (60, 8)])
+    def test_the_best_quarter_is_averaged(
+        self, make_learner: MakeLearner, monkeypatch: pytest.MonkeyPatch, epochs: int, n: int
+    ) -> None:
+        data = make_learner().data
+        monkeypatch.setattr(type(data), "suited_epochs", epochs)
+        count, (keep,) = suited(None, 1, None, [], data, say=False)
+        assert isinstance(keep, KeepBest) and (count, keep.n) == (epochs, n)
 
     @pytest.mark.parametrize("given", [WeightAverage(), KeepBest()])
     @pytest.mark.parametrize("of", ["fit", "learner"])
