@@ -21,7 +21,7 @@ from ..state import Run
 from .average import WeightAverage
 
 MOST_AVERAGED = 8
-"""Epochs whose weights are averaged at the end of a fit without a number of epochs: the best quarter, at most so many."""
+"""Of the epochs of a fit without a number of them, the weights of the best quarter are averaged, at most of so many."""
 
 
 def _save(run: Run, name: str) -> Path:
