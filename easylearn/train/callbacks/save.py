@@ -86,6 +86,15 @@ def _mean(tensors: Sequence[Tensor]) -> Tensor:
     return torch.stack(list(tensors)).mean(0) if tensors[0].is_floating_point() else tensors[0]
 
 
+def _item_losses(run: Run) -> Tensor:
+    """Of each validation item, (n,), always in the same order."""
+    assert run.valid_loader is not None
+    with run.strategy.evaluating(run.model):
+        outputs = run.strategy.outputs(run.model, run.valid_loader, not run.task.is_streamed)
+        found = [run.task.item_losses(logits, target).flatten() for logits, target, _ in outputs if target is not None]
+    return torch.cat(found).cpu().double()
+
+
 class KeepBest(Callback):
     """End with the weights of the epoch that had the least validation loss, or with those before the first.
 
@@ -94,8 +103,8 @@ class KeepBest(Callback):
 
     Args:
         n: above 1, it ends with the mean of the weights of so many epochs, the best ones (arXiv 2203.05482): which of
-            them was the best is chance where few items validate. Where the mean has more loss than they have on
-            average, it ends with the best all the same.
+            them was the best is chance where few items validate. Where the mean has more loss than the best alone, by
+            more than a standard error of the differences, it ends with the best all the same.
     """
 
     def __init__(self, n: int = 1) -> None:
@@ -110,7 +119,7 @@ class KeepBest(Callback):
         if run.step == 0:
             self.best, self._kept = None, []
             if run.valid_loader is not None:
-                self._compare(run, 0, self._measured(run))
+                self._compare(run, 0, evaluate(run.model, run.valid_loader, run.task, run.strategy))
 
     def on_epoch_end(self, run: Run) -> None:
         """Keep these if they are among the best."""
@@ -120,18 +129,15 @@ class KeepBest(Callback):
         """Put the best weights, or the mean of several, into the model."""
         kept, self._kept = self._kept, []
         live = list(run.model.state_dict().values())
-        if len(kept) > 1:
-            several = zip(*(weights for _, _, weights in kept), strict=True)
-            copy_into(live, [_mean([t.to(own.device) for t in ts]) for own, ts in zip(live, several, strict=True)])
-            expected = sum(loss for loss, _, _ in kept) / len(kept)
-            if self._measured(run).get("valid_loss", math.nan) <= expected:
-                return
         if len(kept) > 1 or (kept and self.epoch != run.epoch):
             copy_into(live, kept[0][2])
-
-    def _measured(self, run: Run) -> dict[str, float]:
-        assert run.valid_loader is not None
-        return evaluate(run.model, run.valid_loader, run.task, run.strategy)
+        if len(kept) > 1:
+            of_best = _item_losses(run)
+            several = zip(*(weights for _, _, weights in kept), strict=True)
+            copy_into(live, [_mean([t.to(own.device) for t in ts]) for own, ts in zip(live, several, strict=True)])
+            more = _item_losses(run) - of_best
+            if not more.mean() <= more.std(correction=0) / len(more) ** 0.5:
+                copy_into(live, kept[0][2])
 
     def _compare(self, run: Run, epoch: int, metrics: Mapping[str, float]) -> None:
         loss = metrics.get("valid_loss", math.nan)
