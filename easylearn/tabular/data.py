@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 CACHE_BYTES = 8 * 2**30  # of tables elsewhere that may be kept on this machine's disk
 IN_MEMORY = 3  # how many times larger a table is in memory than uncompressed in its file, roughly
 STEPS, LEAST_EPOCHS, MOST_EPOCHS = 400, 8, 60
+MORE_EPOCHS, MORE_STEPS = 16, 8000  # so many at least where they are not more steps than this
 LARGE_BATCH = 1024  # rows that are looked at together where nothing is learned
 _OLD_NAMES = {
     "bs": "batch_size", "y": "target", "y_names": "target", "dep_var": "target", "cat_flds": "cat_names",
@@ -175,8 +176,9 @@ class TabularData(Data[TableSplit]):
 
     @property
     def suited_epochs(self) -> int:
-        """As many as make some 400 steps, from 8 to 60: few of a large table, many of a small one."""
-        return max(LEAST_EPOCHS, min(MOST_EPOCHS, -(-STEPS // len(self.loader("train", training=True)))))
+        """As many as make some 400 steps, from 16 to 60; of a large table 8,000 steps, from 8 to 16."""
+        steps = len(self.loader("train", training=True))
+        return max(LEAST_EPOCHS, min(MORE_EPOCHS, MORE_STEPS // steps), min(MOST_EPOCHS, -(-STEPS // steps)))
 
     def ids(self, split: SplitName) -> Sequence[str]:
         return self._split(split).ids()

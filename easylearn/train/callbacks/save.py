@@ -8,16 +8,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ...data.bunch import Data
-from ...errors import ArgumentError, EasyLearnWarning, StateError
+from ...errors import ArgumentError, EasyLearnWarning, StateError, check_whole
 from ..callback import Callback, check_callbacks
 from ..monitor import Monitor
 from ..predict import evaluate
 from ..snapshot import copy_into
 from ..state import Run
 from .average import WeightAverage
+
+MOST_AVERAGED = 8
+"""Of the epochs of a fit without a number of them, the weights of the best quarter are averaged, at most of so many."""
 
 
 def _save(run: Run, name: str) -> Path:
@@ -77,17 +81,38 @@ class SaveBest(Callback):
         self._file, self._improved = None if file is None else Path(file), bool(state.get("improved"))
 
 
+def _mean(tensors: Sequence[Tensor]) -> Tensor:
+    """Of weights; of what is counted, the first."""
+    return torch.stack(list(tensors)).mean(0) if tensors[0].is_floating_point() else tensors[0]
+
+
+def _item_losses(run: Run) -> Tensor:
+    """Of each validation item, (n,), always in the same order."""
+    assert run.valid_loader is not None
+    with run.strategy.evaluating(run.model):
+        outputs = run.strategy.outputs(run.model, run.valid_loader, not run.task.is_streamed)
+        found = [run.task.item_losses(logits, target).flatten() for logits, target, _ in outputs if target is not None]
+    return torch.cat(found).cpu().double()
+
+
 class KeepBest(Callback):
     """End with the weights of the epoch that had the least validation loss, or with those before the first.
 
     They are in memory meanwhile; `SaveBest` writes them to a file. Without a validation split it does nothing. In a
     list with `WeightAverage` it comes first, so that it has the last word.
+
+    Args:
+        n: above 1, it ends with the mean of the weights of so many epochs, the best ones (arXiv 2203.05482): which of
+            them was the best is chance where few items validate. Where the mean has more loss than the best alone, by
+            more than a standard error of the differences, it ends with the best all the same.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, n: int = 1) -> None:
+        check_whole("n", n)
+        self.n = n
         self.best: float | None = None
         self.epoch = 0
-        self._kept: list[Tensor] = []
+        self._kept: list[tuple[float, int, list[Tensor]]] = []  # loss, epoch and weights, from the least loss on
 
     def on_fit_begin(self, run: Run) -> None:
         """Keep the weights as they are."""
@@ -97,25 +122,36 @@ class KeepBest(Callback):
                 self._compare(run, 0, evaluate(run.model, run.valid_loader, run.task, run.strategy))
 
     def on_epoch_end(self, run: Run) -> None:
-        """Keep these if they are better."""
+        """Keep these if they are among the best."""
         self._compare(run, run.epoch + 1, run.metrics)
 
     def on_fit_end(self, run: Run) -> None:
-        """Put the best weights into the model."""
-        if self._kept and self.epoch != run.epoch:
-            copy_into(run.model.state_dict().values(), self._kept)
-        self._kept = []
+        """Put the best weights, or the mean of several, into the model."""
+        kept, self._kept = self._kept, []
+        live = list(run.model.state_dict().values())
+        if len(kept) > 1 or (kept and self.epoch != run.epoch):
+            copy_into(live, kept[0][2])
+        if len(kept) > 1:
+            of_best = _item_losses(run)
+            several = zip(*(weights for _, _, weights in kept), strict=True)
+            copy_into(live, [_mean([t.to(own.device) for t in ts]) for own, ts in zip(live, several, strict=True)])
+            more = _item_losses(run) - of_best
+            if not more.mean() <= more.std(correction=0) / len(more) ** 0.5:
+                copy_into(live, kept[0][2])
 
     def _compare(self, run: Run, epoch: int, metrics: Mapping[str, float]) -> None:
-        if metrics.get("valid_loss", math.nan) < (math.inf if self.best is None else self.best):
-            self.best, self.epoch = metrics["valid_loss"], epoch
-            self._kept = [t.detach().clone() for t in run.model.state_dict().values()]
+        loss = metrics.get("valid_loss", math.nan)
+        if loss < (math.inf if len(self._kept) < self.n else self._kept[-1][0]):
+            weights = [t.detach().clone() for t in run.model.state_dict().values()]
+            self._kept = sorted([*self._kept, (loss, epoch, weights)], key=lambda kept: kept[:2])[: self.n]
+            self.best, self.epoch, _ = self._kept[0]
 
     def state_dict(self) -> dict[str, Any]:
-        return {"best": self.best, "epoch": self.epoch, "kept": self._kept}
+        return {"n": self.n, "kept": self._kept}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.best, self.epoch, self._kept = state["best"], int(state["epoch"]), list(state["kept"])
+        self.n, self._kept = int(state["n"]), list(state["kept"])
+        self.best, self.epoch = self._kept[0][:2] if self._kept else (None, 0)
 
 
 class SaveCycles(Callback):
@@ -171,8 +207,10 @@ def suited(
     savers = make_savers(save_best, None)
     if n is not None or (epochs := data.suited_epochs) is None:
         return count, savers
+    n_best = max(1, min(MOST_AVERAGED, epochs // 4))
     kept = "valid" in data.splits and not any(isinstance(c, WeightAverage | KeepBest) for c in called)
     if say:
-        ends = ", and ends with the weights that had the least validation loss" if kept else ""
+        best = "the weights that had" if n_best == 1 else f"the mean of the weights of the {n_best} that had"
+        ends = f", and ends with {best} the least validation loss" if kept else ""
         print(f"trains for {epochs} epochs, as suits {data.loader('train').n_items:,} items{ends}")
-    return epochs, [*savers, KeepBest()] if kept else savers
+    return epochs, [*savers, KeepBest(n_best)] if kept else savers

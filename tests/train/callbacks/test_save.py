@@ -6,15 +6,18 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from safetensors.torch import load_file
+from torch import nn
 
-from easylearn import metrics
+from easylearn import TensorData, metrics, single_label
 from easylearn.errors import ArgumentError, EasyLearnWarning, StateError
 from easylearn.learning import Learner
 from easylearn.metrics import Metric
 from easylearn.train.callback import Callback
 from easylearn.train.callbacks import KeepBest, SaveBest, SaveCycles, WeightAverage
-from easylearn.train.state import Pause
+from easylearn.train.callbacks.save import suited
+from easylearn.train.state import Pause, Run
 
 MakeLearner = Callable[..., Learner]
 
@@ -234,6 +237,46 @@ class TestKeepBest:
         assert same(weights(learn), copies[best]) and keep.epoch == best and keep.best == losses[best]
         assert learn.validate()["valid_loss"] == pytest.approx(min(losses))
 
+    def test_of_several_it_ends_with_their_mean(self, at: Any, weights: Any) -> None:
+        x = torch.randn(200, 4, generator=torch.Generator().manual_seed(0))
+        own = (x[:, :3], (x[:, 0] + x[:, 3] > 0).long())
+        learn = Learner(TensorData(own, own, single_label(["a", "b"]), batch_size=20), nn.Linear(3, 2), progress=False)
+        learn.fit(0.1, 5)
+        keep, copies, losses = KeepBest(3), [weights(learn)], [learn.validate()["valid_loss"]]
+        note = at(epoch_end=lambda run: copies.append(weights(run.model)))
+        losses += learn.fit(0.1, 6, cycle_len=None, callbacks=[keep, note]).column("valid_loss")
+        first = sorted(range(7), key=losses.__getitem__)[:3]
+        for name, live in weights(learn).items():
+            torch.testing.assert_close(live, torch.stack([copies[i][name] for i in first]).mean(0))
+        assert learn.validate()["valid_loss"] < sum(losses[i] for i in first) / 3 and keep.epoch == first[0]
+
+    def test_a_mean_that_is_worse_than_what_it_is_made_of_gives_way_to_the_best(self, at: Any) -> None:
+        x = torch.randn(200, 4, generator=torch.Generator().manual_seed(0))
+        own = (x, (x[:, 0] > 0).long())
+        first, last = nn.Linear(4, 8), nn.Linear(8, 2)
+        model = nn.Sequential(first, nn.Tanh(), last)
+        learn = Learner(TensorData(own, own, single_label(["a", "b"]), batch_size=20), model, progress=False)
+        learn.fit(1e-2, 5)
+
+        def turn(run: Run) -> None:
+            with torch.no_grad():
+                for p in (first.weight, first.bias, last.weight):
+                    p.neg_()  # the same function, and half way between both is none
+
+        keep = KeepBest(2)
+        learn.fit(1e-6, 1, callbacks=[at(epoch_begin=turn), keep])
+        assert keep.best is not None and keep.best < 0.5
+        assert learn.validate()["valid_loss"] == pytest.approx(keep.best, rel=1e-4)
+
+    def test_a_checkpoint_holds_the_best_so_far(self) -> None:
+        keep = KeepBest(2)
+        keep._kept = [(0.5, 3, [torch.ones(2)]), (0.7, 1, [torch.zeros(2)])]
+        other = KeepBest()
+        other.load_state_dict(keep.state_dict())
+        assert (other.n, other.best, other.epoch, len(other._kept)) == (2, 0.5, 3, 2)
+        other.load_state_dict(KeepBest(4).state_dict())
+        assert (other.n, other.best, other.epoch, other._kept) == (4, None, 0, [])
+
     def test_a_fit_that_only_does_harm_leaves_the_weights_as_they_were(
         self, make_learner: MakeLearner, weights: Any, same: Any
     ) -> None:
@@ -273,6 +316,15 @@ class TestWithoutANumberOfEpochs:
         assert (said in capsys.readouterr().out) == progress
         learn.fit_one_cycle(0.1, 2)
         assert learn.epochs_done == 6
+
+    @pytest.mark.parametrize(("epochs", "n"), [(1, 1), (8, 2), (60, 8)])
+    def test_the_best_quarter_is_averaged(
+        self, make_learner: MakeLearner, monkeypatch: pytest.MonkeyPatch, epochs: int, n: int
+    ) -> None:
+        data = make_learner().data
+        monkeypatch.setattr(type(data), "suited_epochs", epochs)
+        count, (keep,) = suited(None, 1, None, [], data, say=False)
+        assert isinstance(keep, KeepBest) and (count, keep.n) == (epochs, n)
 
     @pytest.mark.parametrize("given", [WeightAverage(), KeepBest()])
     @pytest.mark.parametrize("of", ["fit", "learner"])
