@@ -65,7 +65,8 @@ class Place:
             from pyarrow import ArrowException, fs
 
             if kind in NATIVE:
-                return cls(*fs.FileSystem.from_uri(url), url)
+                native, path = fs.FileSystem.from_uri(url)
+                return cls(native, path, url)
             import fsspec
         except ImportError as error:
             raise ArgumentError(
