@@ -68,7 +68,6 @@ class Doors(uvicorn.Server):  # type: ignore[misc]
             await self._loop.connect_accepted_socket(self._made, connection)
 
     def _made(self) -> asyncio.Protocol:
-        made: asyncio.Protocol = self.config.http_protocol_class(
-            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
-        )
+        kind: Any = self.config.http_protocol_class
+        made: asyncio.Protocol = kind(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
         return made
