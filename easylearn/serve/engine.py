@@ -118,8 +118,8 @@ class Engine(ABC):
         kind = self.task.get("kind")
         if kind == "ranking":  # a list, and not a number for each of thousands of items
             first = np.argsort(-probs, kind="stable")[: int(self.task.get("k", 10))]
-            values = {self.names[i]: float(probs[i]) for i in first if 0 < probs[i] < math.inf}
-            return {"label": list(values), "probs": values}
+            listed = {self.names[i]: float(probs[i]) for i in first if 0 < probs[i] < math.inf}
+            return {"label": list(listed), "probs": listed}
         if probs.ndim == 3:
             return self._answer_of_pixels(probs)
         if probs.ndim == 2:

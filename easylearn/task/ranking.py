@@ -13,7 +13,8 @@ from ..errors import ArgumentError, DataError
 from ..metrics import Metric
 from ..ranked import LEFT_OUT, coverage_at, first_items, ndcg_at, recall_at
 from .accumulate import Accumulator, Means
-from .base import Task, as_names
+from .base import Task
+from .names import as_names
 
 
 @final
