@@ -100,8 +100,8 @@ class BoxPredictions(Predictions):
     @property
     def placed(self) -> npt.NDArray[np.float64]:
         """All found boxes, (n, k, 6), in pixels of their images."""
-        found = self.probs.double().numpy().copy()
-        for row, place in zip(found, self.places or [None] * len(self), strict=True):
+        found: npt.NDArray[np.float64] = self.probs.double().numpy().copy()
+        for row, place in zip(found, self.places or (), strict=False):  # without places there is nothing to do
             row[:, :4] = in_own_pixels(row[:, :4], place)
         return found
 

@@ -83,6 +83,7 @@ class BoxData(PixelData):
     """
 
     moving = MovingBoxes()
+    _told: tuple[str, ...] = ()
 
     @classmethod
     @strict(OLD_NAMES, BoxOptions, DenseOptions)
@@ -284,8 +285,6 @@ class BoxData(PixelData):
         made = cls(settled, prepared, images)
         made._told = tuple(told)
         return made
-
-    _told: tuple[str, ...] = ()
 
     def notes(self) -> list[str]:
         return [*super().notes(), *self._told]

@@ -216,7 +216,7 @@ class PixelData(Data[ImageSplit]):
     def __repr__(self) -> str:
         (h, w), what = self.size, "classes" if self.classes else "targets"
         about = f"{h}x{w}, {self.preprocessor.method}, batches of {self.batch_size}"
-        lines = [f"{type(self).__name__}: {self.task.kind}, {self.task.n_out} {what}, {about}"]
+        lines = [f"{type(self).__name__}: {self.task.kind}, {len(self.task.names)} {what}, {about}"]
         lines += [f"  {name}: {len(one)}{self._counts(one)}" for name, one in self._splits.items()]
         if self._given.skipped:
             lines.append(f"  left out: {len(self._given.skipped)} unreadable, see report()")

@@ -54,7 +54,7 @@ def test_a_table(folder: Path) -> None:
     data = read(folder, table())
     assert all_boxes(data) == EXPECTED and data.classes == ("cat", "dog")
     assert all_boxes(data, "valid") == {"e.png": []}  # an image without boxes
-    assert data.notes() == [] and "cat 3, dog 2" in repr(data)
+    assert data.notes() == [] and "boxes, 2 classes" in repr(data) and "cat 3, dog 2" in repr(data)
     train = data.train
     assert isinstance(train, BoxSplit) and train.shapes == ((48, 64),) * 4
 
