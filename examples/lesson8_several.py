@@ -1,8 +1,9 @@
 """Several inputs: the genres of a film from its poster, its words and its figures, in one learner.
 
-python examples/lesson8_several.py data/movies     # movies.csv and posters/, with: pip install -e ".[timm]"
+python examples/lesson8_several.py data/movies    # movies.csv and posters/, with: pip install -e ".[timm]"
 
-It reached TODO
+It reached a macro AUC of 0.886 with frozen bodies and ten genres; the words alone 0.858 (benchmarks/several.py; 10 s of
+training, after a minute for the features).
 """
 
 import argparse
@@ -19,6 +20,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("path", nargs="?", type=Path, help="a folder with movies.csv and the posters that it names")
     parser.add_argument("--quick", action="store_true", help="made-up films and small models instead")
+    parser.add_argument("--late", type=int, default=0, help="epochs in which the later half of the image body trains")
     parser.add_argument("--out", type=Path, default=Path("lesson8"), help="folder for figures and the model")
     given = parser.parse_args()
     if given.path is None and not given.quick:
@@ -39,11 +41,11 @@ if __name__ == "__main__":
         cat_names=["country", "language", "content_rating"], cont_names=["title_year", "duration", "budget", "gross"],
         path=path, size=size, min_count=10, augment="side_on",
     )  # fmt: skip
-    print(data)
     learn = multi_learner(data, image=image, text=text, precompute=True)  # a model, a head and a loss for each
     learn.fit_one_cycle(2e-3, 2 if given.quick else 25)
-    learn.unfreeze("image.late")  # the words stay frozen, and stored
-    learn.fit({"image.late": 1e-4, "image.head": 1e-3}, 1)
+    if given.late or given.quick:
+        learn.unfreeze("image.late")  # the words stay frozen, and stored
+        learn.fit({"image.late": 1e-4, "image.head": 1e-3}, given.late or 1)
 
     worth = branches(learn)  # each alone, each left out, all together, with intervals
     print(worth.round(3))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -53,7 +54,8 @@ def branches(
 
     Returns:
         One row for "all", "image alone", "without image" and so on: `items`, the metric, `low` and `high`; and how much
-        better all branches are than it (`all better by`, from `at least` to `at most`, 95 %).
+        better all branches are than it (`all better by`, from `at least` to `at most`, 95 %). NaN where a branch has
+        too few items for them.
 
     Raises:
         DataError: there is no such split, or it has no targets.
@@ -86,13 +88,14 @@ def branches(
     whole, rows = probs(every)[0], []
     for names in ways.values():
         said, at = probs(names)
-        one = interval_of(said[at], target[at], chosen, draws=draws, seed=seed)
-        row: list[float] = [int(at.sum()), one.value, one.low, one.high]
-        gap = [math.nan] * 3
-        if names != every:
-            found = difference_of(whole[at], said[at], target[at], chosen, draws=draws, seed=seed)
-            gap = [found.value, found.low, found.high]
-        rows.append([*row, *gap])
+        row = [math.nan] * 6
+        with suppress(DataError) if names != every else nullcontext():  # of too few items, or of one class, say
+            one = interval_of(said[at], target[at], chosen, draws=draws, seed=seed)
+            row[:3] = one.value, one.low, one.high
+            if names != every:
+                gap = difference_of(whole[at], said[at], target[at], chosen, draws=draws, seed=seed)
+                row[3:] = gap.value, gap.low, gap.high
+        rows.append([int(at.sum()), *row])
     return _table(list(ways), rows, chosen.name)
 
 

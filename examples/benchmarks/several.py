@@ -42,7 +42,7 @@ def mean_precision(probs: torch.Tensor, target: torch.Tensor) -> float:
 def films(folder: Path) -> pd.DataFrame:
     """The films with those of the ten genres that each has; log money."""
     df = pd.read_csv(folder / "movies.csv")
-    df["genres"] = df["genres"].map(lambda names: [n for n in names.split() if n in GENRES])
+    df["genres"] = df["genres"].fillna("").map(lambda names: [n for n in names.split() if n in GENRES])
     for name in ("budget", "gross"):
         df[name] = np.log1p(df[name])
     return df
