@@ -64,8 +64,8 @@ def search(
         fit: trains a learner: `def fit(learn, p, **how): return learn.fit(p.lr, 3, **how)`.
         folder: of this search alone; it is made.
         trials: how many in all, those that are there counted.
-        method: "random", "quasi" (Sobol), "grid", "annealing", "evolution", "reinforce"; of Optuna "bayes" (TPE), "gp",
-            "genetic"; or a list of points.
+        method: "random", "quasi" (Sobol), "grid", "annealing", "evolution", "reinforce", "gp" (a Gaussian process); of
+            Optuna "bayes" (TPE) and "genetic"; or a list of points.
         halving: 3 lets the best third of those that have come to a rung go on from their checkpoints, again and again;
             "hyperband" begins some at later rungs. Rungs are ends of cycles. None trains each trial to its end.
         fidelity: what the rungs are instead of epochs, by the name that `make` reads: `{"size": [64, 128, 224]}`.
