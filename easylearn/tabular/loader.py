@@ -224,7 +224,6 @@ class StreamLoader:
             blocks = self._blocks(seed, epoch, (0, self.n_items), (0, 1), skip=bounds[0][0])
         order, block = next(blocks, None) or self._nothing()
         for missing, wanted in taken[start:]:
-            mine: list[Tensor] = []
             pieces: list[list[Tensor]] = []
             first, last, _ = wanted.indices(missing)
             done = 0

@@ -77,10 +77,10 @@ class Sharded(Lanes):
         mesh = torch.distributed.device_mesh.init_device_mesh(self.device.type, (self.world,))
         for block in (*_blocks(model), model):
             fully_shard(block, mesh=mesh)
-        for module in model.modules():
-            if isinstance(module, kind):
-                module.set_gradient_divide_factor(1.0)  # each lane's gradients are weighted by its items
-                module.set_force_sum_reduction_for_comms(True)
+        shared: list[Any] = [module for module in model.modules() if isinstance(module, kind)]
+        for module in shared:
+            module.set_gradient_divide_factor(1.0)  # each lane's gradients are weighted by its items
+            module.set_force_sum_reduction_for_comms(True)
         return model
 
     def put_together(self, model: nn.Module) -> nn.Module:
@@ -99,8 +99,9 @@ class Sharded(Lanes):
     def forward(self, model: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor:
         """See `Strategy.forward`."""
         outputs = super().forward(model, inputs)
+        shared: Any = model
         if not torch.is_grad_enabled() and isinstance(model, _fully_shard()[1]):
-            model.reshard()  # type: ignore[attr-defined]  # what is not in a block waits for the backward pass
+            shared.reshard()  # what is not in a block waits for the backward pass
         return outputs
 
     def _spread(self, model: nn.Module) -> None:
