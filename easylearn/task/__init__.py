@@ -9,7 +9,7 @@ from .multi_label import MultiLabel, multi_label
 from .next_token import NO_TARGET, NextToken, next_token
 from .predictions import Prediction, Predictions, average_predictions
 from .regression import Regression, Scale, regression
-from .thresholds import choose_threshold
+from .choose_threshold import choose_threshold
 
 __all__ = [
     "NO_TARGET",
