@@ -98,6 +98,8 @@ class _Short(_Limited):
             super().on_headers_complete()  # type: ignore[misc]
 
     def _may_be_short(self) -> bool:
+        if self._is_answered:  # one in a turn of the loop: others wait, too
+            return False
         if not self.url.startswith(b"/predict") or b"?" in self.url or b"%" in self.url or self.expect_100_continue:
             return False
         parser, is_busy = self.parser, self.cycle is not None and not self.cycle.response_complete

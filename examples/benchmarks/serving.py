@@ -110,12 +110,11 @@ def running(files: dict[str, Path], workers: int = 1, **how: Any) -> Iterator[Se
 
 def settle(server: Server) -> None:
     """Wait until the spare worker has imported what it needs, which is no cost of requests."""
-    used, until = -1.0, time.monotonic() + 60
-    while time.monotonic() < until:
+    used, quiet, until = 0.0, 0, time.monotonic() + 60
+    while quiet < 6 and time.monotonic() < until:
         time.sleep(0.5)
-        before, used = used, cpu_of_one(server._spare.pid) if server._spare else -1.0
-        if used == before > 0:
-            return
+        before, used = used, cpu_of_one(server._spare.pid) if server._spare else 0.0
+        quiet = quiet + 1 if used == before > 0 else 0
 
 
 def ask(server: Server, requests: Sequence[Request], rate: float, seconds: float, path: str, token: str = "") -> Result:

@@ -59,7 +59,7 @@ def made(engine: Slow, **limits: Any) -> Batcher:
 
 def test_the_size_of_batches_is_what_pays() -> None:
     assert Batcher(Slow(0.01, 0.0005), Limits()).size >= 8  # a batch costs little more than an item
-    assert Batcher(Slow(0.0, 0.004), Limits()).size == 1  # and here as much as its items
+    assert Batcher(Slow(0.0, 0.02), Limits()).size == 1  # and here as much as its items
 
 
 def test_what_is_queued_goes_together_and_the_damaged_fail_alone() -> None:

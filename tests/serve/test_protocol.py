@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -143,6 +144,41 @@ def test_a_request_has_a_time_to_come(begun: bytes) -> None:
         served(act, deadline=0.5)
     finally:
         module.KEPT = before
+
+
+def test_many_requests_at_once_do_not_keep_the_loop() -> None:
+    short_ones = 0
+
+    def count(path: str, headers: Mapping[bytes, bytes], body: bytes, client: str) -> bytes | None:
+        nonlocal short_ones
+        short_ones += 1
+        return short(path, headers, body, client)
+
+    async def act(connect: Any, state: ServerState) -> None:
+        reader, writer = await connect()
+        writer.write(request(b"a") * 50)
+        assert [a[-1:] for a in await answers(reader, 50)] == [b"a"] * 50
+        assert short_ones < 10  # one of what came together
+
+    served(act, count)
+
+
+def test_without_httptools_all_go_the_long_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    import uvicorn.protocols.http as http
+
+    monkeypatch.delattr(http, "httptools_impl", raising=False)
+    monkeypatch.setitem(sys.modules, "uvicorn.protocols.http.httptools_impl", None)
+
+    async def act(connect: Any, state: ServerState) -> None:
+        reader, writer = await connect()
+        for _ in range(3):
+            writer.write(request(b"a"))
+            assert await answers(reader, 1) == [b"long a"]
+            await asyncio.sleep(0.2)
+        writer.write(b"POST /pre")
+        assert b"HTTP/1.1 408" in await reader.read()
+
+    served(act, deadline=0.5)
 
 
 def test_one_connection_too_many_is_told_so() -> None:
