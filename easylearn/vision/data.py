@@ -160,6 +160,7 @@ class ImageData(PixelData):
         Raises:
             DataError: images or labels are wrong; the message names the first.
 
+        >>> import numpy as np
         >>> x, y = np.zeros((10, 8, 8), np.uint8), [0, 1] * 5
         >>> data = ImageData.from_arrays((x[:8], y[:8]), (x[8:], y[8:]), batch_size=4)
         >>> data.classes, len(data.loader("train")), data.size

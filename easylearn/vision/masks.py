@@ -176,6 +176,7 @@ class MaskData(PixelData):
         Raises:
             DataError: as `from_folder`.
 
+        >>> import numpy as np
         >>> x, y = np.zeros((10, 8, 8), np.uint8), np.zeros((10, 8, 8), np.uint8)
         >>> y[:, :, 4:] = 1
         >>> data = MaskData.from_arrays((x, y), codes=["left", "right"], batch_size=4)

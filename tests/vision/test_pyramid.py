@@ -83,7 +83,7 @@ class Branches(nn.Module):
     ("net", "named"),
     [
         (Branches(), "Branches"),
-        (nn.Sequential(nn.Flatten(), nn.LazyLinear(3)), "Sequential"),
+        (nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 48, 3)), "Sequential"),
         (nn.Sequential(nn.Conv2d(3, 3, 3, padding=1)), "Sequential"),
     ],
     ids=["branches", "no maps", "no smaller maps"],
