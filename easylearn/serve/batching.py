@@ -165,15 +165,20 @@ def _failed(error: Exception) -> RefusedError:
 def _measure(engine: Engine, longest: float) -> tuple[int, float]:
     """The size of batches that pays, and the seconds of an item in one; no batch takes longer than some seconds."""
     sample, each = engine.sample(), dict[int, float]()
-    for n in SIZES:
+
+    def tried(n: int) -> float:
         took: list[float] = []
-        while len(took) < 2 or (len(took) < 5 and sum(took) < _TRIAL):
+        while len(took) < 2 or (len(took) < 8 and sum(took) < _TRIAL):
             began = time.perf_counter()
             engine.run([sample] * n)
             took.append(time.perf_counter() - began)
-        each[n] = min(took) / n  # other programs only make it longer
-        if 2 * min(took) > longest:
+        return min(took) / n  # other programs only make it longer
+
+    for n in SIZES:
+        each[n] = tried(n)
+        if 2 * n * each[n] > longest:
             break
+    each[1] = min(each[1], tried(1))  # once more, for what others took of its time would count for batches
     best = min(each.values())
     size = next(n for n, seconds in each.items() if seconds < _ALIKE * best) if best < GAIN * each[1] else 1
     return size, each[size]
