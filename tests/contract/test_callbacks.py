@@ -28,6 +28,7 @@ MAKES = {
     # These act within the first two epochs of a fit; as they are made above, they only watch.
     "EarlyStopping now": lambda: callbacks.EarlyStopping(patience=1, min_delta=1e3),
     "ReduceLROnPlateau now": lambda: callbacks.ReduceLROnPlateau(patience=1, min_delta=1e3, factor=0.5),
+    "KeepBest of several": lambda: callbacks.KeepBest(2),
     "LossGuard now": lambda: callbacks.LossGuard(every=1),
 }
 NEED_VALIDATION = [name for name in MAKES if name.startswith(("EarlyStopping", "ReduceLROnPlateau", "SaveBest"))]

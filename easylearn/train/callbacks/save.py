@@ -147,10 +147,10 @@ class KeepBest(Callback):
             self.best, self.epoch, _ = self._kept[0]
 
     def state_dict(self) -> dict[str, Any]:
-        return {"n": self.n, "kept": self._kept}
+        return {"n": self.n, "kept": [list(entry) for entry in self._kept]}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.n, self._kept = int(state["n"]), list(state["kept"])
+        self.n, self._kept = int(state["n"]), [(loss, epoch, ts) for loss, epoch, ts in state["kept"]]
         self.best, self.epoch = self._kept[0][:2] if self._kept else (None, 0)
 
 
