@@ -227,7 +227,7 @@ class Lanes(SingleDevice):
                 trained.append(p)
                 grad = flat[at : at + p.numel()].view(p.shape)
                 # Fused optimizers take it that weight and gradient have one layout, such as channels last.
-                grads.append(torch.empty_like(p).copy_(grad))
+                grads.append(grad.to(p.dtype) if p.is_contiguous() else torch.empty_like(p).copy_(grad))
             at += p.numel()
         buffers.take(flat[at : len(flat) - 4 - len(params)], lanes)
         if asked and run.stop_reason is None:
