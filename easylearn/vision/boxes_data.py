@@ -372,7 +372,7 @@ def settled_splits(given: Assembled, exif: Exif, notes: Sequence[str]) -> tuple[
         settled, shapes, more = settle(target, one.sources, one.ids, labels, exif)
         told += more
         known = None if one.targets is None else settled
-        splits[name] = BoxSplit(one.sources, known, one.ids, None, tuple(shapes))
+        splits[name] = BoxSplit(one.sources, known, one.ids, shapes=tuple(shapes))
     for note in told:
         warnings.warn(note, EasyLearnWarning, stacklevel=7)
     return replace(given, splits=splits), told
