@@ -206,7 +206,7 @@ def _images(
     rows = known.among(here, name)
     for split, at in rows.items():
         some = every.take(place[i] for i in at.tolist())
-        splits[split] = ImageSplit(some.sources, known.target[at], tuple(some.ids), tuple(some.where))
+        splits[split] = ImageSplit(some.sources, known.target[at], tuple(some.ids), names=tuple(some.where))
     given = Assembled(splits, known.targets.task, known.weights_of(rows["train"]), root, skipped)
     return ImageData(given, options.preprocessor(inputs.size[name], CROP_PCT), options), here
 
