@@ -231,7 +231,7 @@ def test_a_client_that_reads_nothing_of_its_answer_is_let_go(said: bytes) -> Non
         return None if given == b"long" else b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%s" % (len(body), body)
 
     async def act(connect: Any, state: ServerState) -> None:
-        (reader, writer), (slow, begun) = [await connect() for _ in range(2)]
+        (_, writer), (slow, begun) = [await connect() for _ in range(2)]
         for each in (writer, begun):
             each.transport.pause_reading()
             each.write(request(said))

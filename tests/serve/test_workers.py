@@ -197,6 +197,77 @@ def test_a_worker_that_fails_again_keeps_nobody_waiting(files: Path, monkeypatch
     assert started == [1, 0]
 
 
+class Living:
+    """A process that runs until it is killed; it has the signals that it was sent."""
+
+    def __init__(self) -> None:
+        self.pid, self.returncode, self.sent = 1, None, list[int]()
+
+    def poll(self) -> int | None:
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        self.sent.append(number)
+
+    def kill(self) -> None:
+        self.returncode = -9
+
+    def wait(self) -> int | None:
+        return self.returncode
+
+
+def test_only_workers_that_are_ready_are_told_of_new_files(files: Path) -> None:
+    """Before it serves, a worker has no handler, and SIGHUP ends it."""
+    server = Server({"m": files / "table.onnx"}, workers=2)
+    server.reload()  # a signal may come before there are workers
+    server._counters = Counters(None, 2)
+    starting, ready = Living(), Living()
+    server._processes = [starting, ready]  # type: ignore[list-item]
+    server._counters.set("ready", 1, 1)
+    server.reload()
+    assert (starting.sent, ready.sent) == ([], [signal.SIGHUP])
+
+
+def test_a_worker_that_never_gets_ready_is_started_anew(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = Server({"m": files / "table.onnx"})
+    server._counters = Counters(None, 1)
+    hung, fresh = Living(), Living()
+    server._processes = [hung]  # type: ignore[list-item]
+    monkeypatch.setattr(server, "_spawn", lambda row: fresh)
+    server._began[0] = time.monotonic() - 100
+    server._look_after(0)
+    assert hung.returncode is None  # it may load something large
+    server._began[0] -= 30
+    until(lambda: (server._look_after(0), server._processes[0] is fresh)[1], 5)
+    assert hung.returncode == -9
+
+
+def test_where_no_process_can_be_made_the_others_go_on(
+    files: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server = Server({"m": files / "table.onnx"}, workers=2)
+    server._path, server._counters, living = Path("counters"), Counters(None, 2), Living()
+    server._processes = [living, living]  # type: ignore[list-item]
+    for row in range(2):
+        server._counters.set("ready", 1, row)
+        server._counters.set("alive", time.monotonic(), row)
+    tried = 0
+
+    def refuse(*given: object, **more: object) -> None:
+        nonlocal tried
+        tried += 1
+        if tried == 1:  # the spare one; now one that serves dies, too
+            server._processes[0] = Dead()  # type: ignore[call-overload]
+        if tried == 3:
+            server._stopping.set()
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(subprocess, "Popen", refuse)
+    server.watch()
+    assert tried == 3 and living.returncode is None
+    assert capsys.readouterr().err.count("cannot be started: Resource temporarily unavailable") == 2
+
+
 def test_a_port_that_is_taken_is_told(files: Path) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
