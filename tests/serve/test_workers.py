@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import shutil
 import signal
@@ -14,6 +15,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -24,7 +26,8 @@ from easylearn.serve.command import token_of
 from easylearn.serve.counters import Counters
 from easylearn.serve.load import Plan, Result, measure, page, requests_of
 from easylearn.serve.refusals import Limits
-from easylearn.serve.worker import _look_around, listening
+from easylearn.serve.worker import Settings, _look_around, listening
+from easylearn.serve.worker import main as work
 from easylearn.serve.workers import _BOOT, Server, new_token
 
 ROOT = Path(__file__).parents[2]
@@ -195,6 +198,25 @@ def test_a_worker_that_fails_again_keeps_nobody_waiting(files: Path, monkeypatch
     del server._due[0]
     server._look_after(0)
     assert started == [1, 0]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no such limit")
+def test_a_worker_may_open_as_many_files_as_it_takes_connections(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import resource
+
+    limits, asked = asdict(Limits(max_connections=4000)), list[tuple[int, int]]()
+    said = Settings(
+        {"m": str(tmp_path / "absent.onnx")}, "127.0.0.1", 0, limits, None, None, str(tmp_path / "counters"), 1, 0,
+        False, os.getppid(),
+    )  # fmt: skip
+    monkeypatch.setattr(resource, "setrlimit", lambda which, pair: asked.append(pair))
+    for found in ((1024, 100_000), (1024, 2000), (1024, resource.RLIM_INFINITY), (9000, 9000)):
+        monkeypatch.setattr(resource, "getrlimit", lambda which, found=found: found)
+        assert work(said.to_json()) == 1 and "cannot be read" in capsys.readouterr().err
+    assert asked == [(4100, 100_000), (2000, 2000), (4100, resource.RLIM_INFINITY)]
+    assert not logging.getLogger("python_multipart.multipart").isEnabledFor(logging.WARNING)  # of damaged forms
 
 
 class Living:
