@@ -86,15 +86,15 @@ class Guard:
         self._count(request_id, 499 if answer is None else answer.status, began, where)
 
     def at_once(self, path: str, headers: Mapping[bytes, bytes], body: bytes, client: str) -> bytes | None:
-        """What to write for a POST that needs no waiting; None where it has to go the long way, as most refusals do."""
+        """What to write for a POST that needs no waiting; None where it has to go the long way."""
         began, request_id = time.perf_counter(), self._id(headers)
         try:
             self._admit(path, headers)
             answer = self._service.at_once(path, headers.get(b"content-type", b"").decode("latin-1"), body)
         except RefusedError as refused:
-            if refused.status != 503:
+            if "connection" in refused.headers:  # which is to be closed
                 return None
-            answer = refusal(refused, request_id)  # while there is too much to do it must be quick
+            answer = refusal(refused, request_id)
         except Exception:  # the long way meets it, too, and tells
             return None
         if answer is None:

@@ -278,22 +278,47 @@ def test_small_requests_are_answered_at_once_as_they_are_the_long_way(app: Guard
         assert lines[0] == ["HTTP/1.1 200 OK"] and dict(lines[1:]) == long.headers  # type: ignore[arg-type]
 
 
-def test_what_is_not_small_or_not_right_goes_the_long_way(app: Guard, files: Path) -> None:
+def test_what_is_refused_is_refused_alike_both_ways_and_counted_once(files: Path) -> None:
+    counters, token = Counters(None, 1), "a secret of some length"
+    app = asgi({"table": files / "table.onnx"}, counters=counters, token=token)
+    good = {
+        "host": "127.0.0.1", "content-type": "application/json", "x-request-id": "abc1",
+        "authorization": f"Bearer {token}",
+    }  # fmt: skip
+    row = json.dumps(ROW).encode()
+    for status, path, changed, body in (
+        (400, "/predict/table", {}, b"{"), (404, "/predict/nix", {}, row), (422, "/predict/table", {}, b'{"a": 1}'),
+        (403, "/predict/table", {"host": "evil.example"}, row), (401, "/predict", {"authorization": ""}, row),
+        (403, "/predict/table", {"origin": "http://evil.example"}, row),
+        (415, "/predict", {"content-type": "a/b"}, row), (403, "/predict", {"authorization": "Bearer other"}, row),
+    ):  # fmt: skip
+        headers = {**good, **changed}
+        raw = app.at_once(path, {k.encode(): v.encode() for k, v in headers.items()}, body, "")
+        assert raw is not None and counters.total("items") == (status == 422)  # it was read, and no other
+        head, _, said = raw.partition(b"\r\n\r\n")
+        long = ask(app, path, body, **headers)
+        lines = [line.split(": ", 1) for line in head.decode().split("\r\n")]
+        assert long.status == status and lines[0][0].startswith(f"HTTP/1.1 {status} ")
+        assert said == long.body and dict(lines[1:]) == long.headers  # type: ignore[arg-type]
+        assert counters.total("requests") == 2 and counters.total(f"status {status}") == 2
+        counters = app._counters = app._service.counters = Counters(None, 1)  # type: ignore[attr-defined]
+
+
+def test_what_is_not_small_goes_the_long_way(app: Guard) -> None:
     good = {b"host": b"127.0.0.1", b"content-type": b"application/json"}
     row = json.dumps(ROW).encode()
     for path, headers, body in (
-        ("/predict/table", good, json.dumps([ROW, ROW]).encode()), ("/predict/table", good, b"{"),
-        ("/predict/nix", good, row), ("/predict/table", {**good, b"host": b"evil.example"}, row),
-        ("/predict/table", {**good, b"origin": b"http://evil.example"}, row), ("/predict/table", good, b'{"a": 1}'),
-        ("/predict/images", {**good, b"content-type": b"image/jpeg"}, photo(1)), ("/predicted", good, row),
-        ("/predict/table/infer", good, row), ("/predict/", good, row), ("/model/table", good, row),
+        ("/predict/table", good, json.dumps([ROW, ROW]).encode()), ("/predicted", good, row),
+        ("/predict/images", {**good, b"content-type": b"image/jpeg"}, photo(1)), ("/model/table", good, row),
+        ("/predict/table/infer", good, row), ("/predict/", good, row),
         ("/predict/table", {**good, b"content-type": b"text/csv"}, b"a,b,c\n1,x,2"),
     ):  # fmt: skip
         assert app.at_once(path, headers, body, "") is None
-    locked = asgi(files / "table.onnx", token="a secret of some length")
-    assert locked.at_once("/predict", good, row, "") is None
-    said = locked.at_once("/predict", {**good, b"authorization": b"Bearer a secret of some length"}, row, "")
-    assert said is not None and said.startswith(b"HTTP/1.1 200")
+    small = asgi(app._service.models, limits=Limits(max_body=10))  # type: ignore[attr-defined]
+    assert (
+        small.at_once("/predict/table", {**good, b"content-length": b"20"}, row, "") is None
+    )  # it ends the connection
+    assert app.at_once("/predict/table", good, row, "") is not None
 
 
 def test_a_process_that_is_late_refuses_at_once_the_short_way_too(files: Path) -> None:
