@@ -373,6 +373,20 @@ def test_bodies_have_limits(files: Path) -> None:
     assert drops.status == 408  # each byte came soon, the whole too late
 
 
+def test_bodies_have_a_limit_together(files: Path) -> None:
+    """Else thousands of connections fill the memory with halves of bodies, none of which is too large."""
+    app = asgi(files / "table.onnx", limits=Limits(max_body=1000, max_wait=100.0))
+
+    async def ask_many() -> list[int]:
+        halves = [[b"x" * 900, 0.3, b"x"] for _ in range(60)]
+        answers = await asyncio.gather(*(ask_async(app, chunks=half) for half in halves))
+        return [answer.status for answer in answers]
+
+    said = asyncio.run(ask_many())
+    assert said == [400] * 55 + [503] * 5
+    assert app._held == 0 and ask(app, body=ROW).status == 200
+
+
 def test_a_model_can_be_replaced_and_a_damaged_file_changes_nothing(files: Path, tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     shutil.copy(files / "table.onnx", path)
