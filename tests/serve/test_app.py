@@ -148,6 +148,8 @@ def test_histories_in_every_form(app: Guard, learners: Mapping[str, Learner]) ->
         ("/predict/images", form(('name="f"', b"x")), "multipart/form-data", 400, "form"),
         ("/predict/text", b"\xff", "text/plain", 400, "UTF-8"),
         ("/predict/text", b"[1]", "application/json", 200, ""),
+        ("/predict/histories", b'{"i1": 1e39}', "application/json", 422, "1.0e+38"),  # endless in 32 bits
+        ("/predict/persons", b'{"i1": ' + b"9" * 400 + b"}", "application/json", 422, "1.0e+38"),
         ("/predict/nix", b"x", "image/jpeg", 404, "no model"),
     ],
 )  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import logging
 import os
@@ -22,6 +23,7 @@ import pytest
 
 from easylearn.cli import main
 from easylearn.errors import ArgumentError, StateError
+from easylearn.serve.app import Models
 from easylearn.serve.command import token_of
 from easylearn.serve.counters import Counters
 from easylearn.serve.load import Plan, Result, measure, page, requests_of
@@ -217,6 +219,24 @@ def test_a_worker_may_open_as_many_files_as_it_takes_connections(
         assert work(said.to_json()) == 1 and "cannot be read" in capsys.readouterr().err
     assert asked == [(4100, 100_000), (2000, 2000), (4100, resource.RLIM_INFINITY)]
     assert not logging.getLogger("python_multipart.multipart").isEnabledFor(logging.WARNING)  # of damaged forms
+
+
+def test_warnings_of_what_callers_send_are_not_kept(
+    files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
+) -> None:
+    async def serve(said: Settings, models: Models, counters: Counters) -> None:
+        for name in ("nix", "nox"):
+            models.find("").engine.prepare({"history": [name]})
+
+    monkeypatch.setattr("easylearn.serve.worker._serve", serve)
+    said = Settings(
+        {"m": str(files / "histories.easylearn")}, "127.0.0.1", 0, asdict(Limits()), None, None,
+        str(tmp_path / "counters"), 1, 0, False, os.getppid(),
+    )  # fmt: skip
+    try:
+        assert work(said.to_json()) == 0 and not [w for w in recwarn if "nix" in str(w.message)]
+    finally:
+        gc.unfreeze()
 
 
 class Living:
