@@ -134,6 +134,7 @@ def test_histories_in_every_form(app: Guard, learners: Mapping[str, Learner]) ->
         ("/predict/table", b'{"a": "x", "b": "x", "c": 1}', "application/json", 422, "'a'"),
         ("/predict/table", b'{"a": 1, "b": {"x": 1}, "c": 1}', "application/json", 422, "neither"),
         ("/predict/torch", b'"a text"', "application/json", 422, "table"),
+        ("/predict/torch", b'{"a": 1, "b": "\\ud800", "c": 1}', "application/json", 422, "half"),
         ("/predict/table", b"a,b,c\n1,2\n", "text/csv", 400, "row 2"),
         ("/predict/table", b'a,b,c\n"1', "text/csv", 400, "damaged"),
         ("/predict/table", json.dumps([ROW] * 6).encode(), "application/json", 413, "at most 5"),

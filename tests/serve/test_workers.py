@@ -345,6 +345,7 @@ def test_what_a_command_line_says_is_checked(files: Path, tmp_path: Path, capsys
         (["serve", table, "--max-pixels", "nan"], "max_pixels"), (["load", "example.org", table], "http://"),
         (["load", "http://127.0.0.1:1", str(tmp_path)], "no image"),
         (["load", "http://127.0.0.1:1", table, "--rate", "0"], "rate"),
+        (["load", "http://127.0.0.1:1", table, "--rate", "inf"], "rate"),
         (["build", str(tmp_path / "x.onnx"), "--out", str(tmp_path / "o")], "cannot be read"),
     ):  # fmt: skip
         assert main(given) == 1
