@@ -291,18 +291,6 @@ def shape_of(source: AnyImage, name: str = "the image") -> tuple[int, int]:
         raise DataError(f"{source if isinstance(source, str) else name} cannot be read: {_reason(error)}") from error
 
 
-def exif_orientation(source: AnyImage) -> int:
-    """How the pixels of an image's file are to be turned, from 1 (not at all) to 8; 1 for arrays."""
-    from PIL import Image
-
-    if isinstance(source, np.ndarray | Tensor):
-        return 1
-    if isinstance(source, Image.Image):
-        return int(source.getexif().get(_ORIENTATION, 1))
-    with no_warnings(), Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
-        return int(image.getexif().get(_ORIENTATION, 1))
-
-
 def _turned(image: Image.Image) -> tuple[int, int]:
     width, height = image.size
     return (width, height) if image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8) else (height, width)

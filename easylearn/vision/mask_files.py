@@ -19,7 +19,7 @@ from ..errors import ArgumentError, DataError, did_you_mean
 from ..files import StrPath
 from ..losses import VOID
 from ..task.placement import Placement
-from .decode import AnyImage, exif_orientation, no_warnings, shape_of
+from .decode import AnyImage, no_warnings, orientation_of, shape_of
 
 Mask = npt.NDArray[np.uint8]
 Colour = tuple[int, int, int]
@@ -261,7 +261,7 @@ def check_size(mask: Mask, image: AnyImage, name: str) -> None:
             f"{name}: the mask has {mask.shape[0]} x {mask.shape[1]} pixels (height x width), its image {shape[0]} x "
             f"{shape[1]}.{turned if mask.shape == shape[::-1] else ' Make both of one size'}"
         )
-    if exif_orientation(image) in (2, 3, 4):
+    if orientation_of(image) in (2, 3, 4):
         raise DataError(
             f"{name}: its image {image if isinstance(image, str) else ''} is mirrored or turned upside down by its "
             "EXIF orientation, and nobody knows whether the mask was drawn before or after that. Save it without that"
