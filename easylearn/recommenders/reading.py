@@ -86,7 +86,8 @@ def as_name(name: Any, number: int) -> Any:
 
 def as_weight(weight: Any, name: Any, number: int) -> float:
     """How much of the item of that `name` history `number` holds."""
-    if not isinstance(weight, Real) or not 0 <= weight <= _MOST:
+    value: Any = weight if isinstance(weight, Real) else -1
+    if not 0 <= value <= _MOST:
         raise DataError(
             f"history {number}: how much of {name!r} was taken is 0 or more, and below {_MOST:.1e}, got {weight!r:.60}"
         )
