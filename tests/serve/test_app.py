@@ -88,6 +88,7 @@ def test_rows_in_every_form(app: Guard, learners: Mapping[str, Learner]) -> None
     csv = ask(app, "/predict/table", b"id,a,b,c\r\nfirst,0.5,x,1.0\nsecond,,new,\n", "text/csv; charset=utf-8")
     assert csv.headers["content-type"].startswith("text/csv")
     lines = csv.body.decode().splitlines()
+    assert ask(app, "/predict/table", b"id,a,b,c,,\r\nfirst,0.5,x,1.0,,", "text/csv").body.decode().split() == lines[:2]
     assert lines[0] == "id,y,error"
     assert lines[1].startswith("first,")
     assert float(lines[1].split(",")[1]) == pytest.approx(wanted, abs=1e-5)
@@ -136,6 +137,8 @@ def test_histories_in_every_form(app: Guard, learners: Mapping[str, Learner]) ->
         ("/predict/torch", b'"a text"', "application/json", 422, "table"),
         ("/predict/torch", b'{"a": 1, "b": "\\ud800", "c": 1}', "application/json", 422, "half"),
         ("/predict/table", b"a,b,c\n1,2\n", "text/csv", 400, "row 2"),
+        ("/predict/table", b"a,b,c,a\n1,x,2,3\n", "text/csv", 400, "'a' twice"),
+        ("/predict/table", form(*[('name="f"; filename="f"', b"a,b,c\n1,x,2")] * 2), FORM, 400, "got 2 files"),
         ("/predict/table", b'a,b,c\n"1', "text/csv", 400, "damaged"),
         ("/predict/table", json.dumps([ROW] * 6).encode(), "application/json", 413, "at most 5"),
         ("/predict/images", b"x", "image/jpeg", 415, "no image"),
