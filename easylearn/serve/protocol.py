@@ -14,6 +14,7 @@ from typing import Any
 from .refusals import Limits
 
 AtOnce = Callable[[str, Mapping[bytes, bytes], bytes, str], bytes | None]
+Counted = Callable[[int, float], None]  # of a status, after some seconds
 KEPT = 20.0  # seconds that a connection is kept open without a request
 _LAST = 1.0  # seconds for a client to read that there are too many
 _SMALL = 16 * 1024  # bytes of a body that may go the short way
@@ -33,6 +34,7 @@ class _Limited(asyncio.Protocol):
     """
 
     limits: Limits
+    counted: Counted
     cycle: Any
     connections: set[Any]
     loop: asyncio.AbstractEventLoop
@@ -49,7 +51,7 @@ class _Limited(asyncio.Protocol):
         if len(self.connections) > self.limits.max_connections:
             self._is_over = True
             self.connections.discard(self)
-            self.transport.write(_FULL)
+            self._refuse(503, _FULL)
             self.transport.write_eof()  # closed with unread bytes of a request, it would not tell them why
             self._timer = self.loop.call_later(_LAST, self.transport.close)
             return
@@ -67,6 +69,10 @@ class _Limited(asyncio.Protocol):
             self._is_resting, self._until = True, math.inf  # uvicorn counts from the answer
         elif is_answered:
             self._is_resting, self._until = True, self.loop.time() + KEPT
+
+    def _refuse(self, status: int, said: bytes, seconds: float = 0.0) -> None:
+        self.transport.write(said)
+        type(self).counted(status, seconds)
 
     @property
     def _is_busy(self) -> bool:
@@ -105,7 +111,7 @@ class _Limited(asyncio.Protocol):
             return
         if not self.transport.is_closing():
             if not self._is_resting:
-                self.transport.write(_LATE)
+                self._refuse(408, _LATE, self.limits.deadline)
             self.transport.close()
         self._wait_for_reader(math.inf)  # what was written goes out first, if it is read
 
@@ -128,7 +134,7 @@ class _Short(_Limited):
         super().data_received(data)
         if self._quiet > _HEAD and not self._is_over and not self.transport.is_closing():
             if not self._is_busy:
-                self.transport.write(_LONG)
+                self._refuse(431, _LONG)
             self.transport.close()
 
     def on_message_begin(self) -> None:
@@ -192,9 +198,10 @@ class _Short(_Limited):
             super().on_body(held)  # type: ignore[misc]
 
 
-def protocol(limits: Limits, at_once: AtOnce) -> type[asyncio.Protocol]:
+def protocol(limits: Limits, at_once: AtOnce, counted: Counted) -> type[asyncio.Protocol]:
     """The quicker one of uvicorn's HTTP protocols that is there, with our limits; by httptools with the short way."""
     base: Any
+    given: dict[str, Any] = {"limits": limits, "counted": staticmethod(counted)}
     try:
         from uvicorn.protocols.http import httptools_impl
 
@@ -202,5 +209,5 @@ def protocol(limits: Limits, at_once: AtOnce) -> type[asyncio.Protocol]:
     except ImportError:
         from uvicorn.protocols.http import h11_impl
 
-        return type("Limited", (_Limited, h11_impl.H11Protocol), {"limits": limits})
-    return type("Short", (_Short, base), {"limits": limits, "at_once": staticmethod(at_once)})
+        return type("Limited", (_Limited, h11_impl.H11Protocol), given)
+    return type("Short", (_Short, base), {**given, "at_once": staticmethod(at_once)})

@@ -123,7 +123,8 @@ class Server:
         self._counters.set("ready", 0, row)
         self._counters.set("resident", 0, row)
         self._began[row] = time.monotonic()
-        process, self._spare = self._spare or self._waiting(), None
+        spare, self._spare = self._spare, None
+        process = spare if spare is not None and spare.poll() is None else self._waiting()
         assert process.stdin is not None
         with suppress(BrokenPipeError), process.stdin as pipe:  # not as an argument: others would see the token
             pipe.write(said.to_json().encode())

@@ -45,11 +45,13 @@ async def long(scope: Any, receive: Any, send: Any) -> None:
 def served(
     act: Callable[[Callable[[], Awaitable[Client]], ServerState], Awaitable[None]], at_once: Any = short,
     app: Any = long, **how: Any,
-) -> None:  # fmt: skip
-    """Run some clients against a server of this process."""
+) -> list[int]:  # fmt: skip
+    """Run some clients against a server of this process; what was refused and counted before any application."""
+    counted: list[int] = []
 
     async def run() -> None:
-        config = uvicorn.Config(app, http=protocol(Limits(**how), at_once), lifespan="off", ws="none", log_config=None)
+        kind = protocol(Limits(**how), at_once, lambda status, seconds: counted.append(status))
+        config = uvicorn.Config(app, http=kind, lifespan="off", ws="none", log_config=None)
         config.load()
         state, loop = ServerState(), asyncio.get_running_loop()
         made = lambda: config.http_protocol_class(config=config, server_state=state, app_state={})  # noqa: E731
@@ -69,6 +71,7 @@ def served(
         await asyncio.sleep(0.01)
 
     asyncio.run(run())
+    return counted
 
 
 async def answers(reader: asyncio.StreamReader, n: int) -> list[bytes]:
@@ -142,7 +145,7 @@ def test_a_request_has_a_time_to_come(begun: bytes) -> None:
 
     before, module.KEPT = module.KEPT, 0.6
     try:
-        served(act, deadline=0.5)
+        assert served(act, deadline=0.5) == [408] * bool(begun)
     finally:
         module.KEPT = before
 
@@ -179,7 +182,7 @@ def test_without_httptools_all_go_the_long_way(monkeypatch: pytest.MonkeyPatch) 
         writer.write(b"POST /pre")
         assert b"HTTP/1.1 408" in await reader.read()
 
-    served(act, deadline=0.5)
+    assert served(act, deadline=0.5) == [408]
 
 
 def test_one_connection_too_many_is_told_so() -> None:
@@ -196,7 +199,7 @@ def test_one_connection_too_many_is_told_so() -> None:
         writer.write(request(b"b"))
         assert await answers(reader, 1) == [b"short b"]
 
-    served(act, max_connections=3)
+    assert served(act, max_connections=3) == [503]
 
 
 def test_a_client_that_reads_no_answers_is_read_no_further() -> None:
@@ -287,7 +290,7 @@ def test_a_head_has_a_limit(begun: bytes, more: bytes, said: bytes) -> None:
         writer.write(long_one[module._HEAD :][:1])
         assert (await reader.read(12)) == said
 
-    served(act)
+    assert served(act) == [431] * bool(said)
 
 
 def test_half_a_body_is_answered_by_a_server_that_ends() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import io
 import json
 import logging
 import os
@@ -243,7 +244,8 @@ class Living:
     """A process that runs until it is killed; it has the signals that it was sent."""
 
     def __init__(self) -> None:
-        self.pid, self.returncode, self.sent = 1, None, list[int]()
+        self.pid, self.sent, self.stdin = 1, list[int](), io.BytesIO()
+        self.returncode: int | None = None
 
     def poll(self) -> int | None:
         return self.returncode
@@ -256,6 +258,17 @@ class Living:
 
     def wait(self) -> int | None:
         return self.returncode
+
+
+@pytest.mark.parametrize("lives", [True, False])
+def test_a_spare_process_that_died_takes_no_place(files: Path, monkeypatch: pytest.MonkeyPatch, lives: bool) -> None:
+    server = Server({"m": files / "table.onnx"})
+    server._path, server._counters = Path("counters"), Counters(None, 1)
+    spare, fresh = Living(), Living()
+    spare.returncode = None if lives else -9
+    server._spare = spare  # type: ignore[assignment]
+    monkeypatch.setattr(server, "_waiting", lambda: fresh)
+    assert server._spawn(0) is (spare if lives else fresh) and server._spare is None  # type: ignore[comparison-overlap]
 
 
 def test_only_workers_that_are_ready_are_told_of_new_files(files: Path) -> None:
