@@ -65,6 +65,8 @@ class TorchEngine(Engine):
             probs: Floats = said.placed if isinstance(said, BoxPredictions) else said.probs.numpy()
         except DataError as error:
             raise RefusedError(422, str(error)) from error
+        except UnicodeError as error:  # tables of texts have none of it, JSON has
+            raise RefusedError(422, "the item holds half of a character") from error
         return probs
 
     def run_inputs(self, given: Mapping[str, npt.NDArray[Any]]) -> Floats:
