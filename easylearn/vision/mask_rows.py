@@ -153,7 +153,10 @@ class GivenMasks:
         """The masks of a split in the model's frame, (n, h, w), uint8."""
         names = [mask if isinstance(mask, str) else f"the mask of {where(k)}" for k, (_, mask) in enumerate(values)]
         made = read_masks(self.codes, values, names, self.stage.place)
-        there = np.bincount(made.numpy().reshape(-1), minlength=256) > 0
+        counts = [
+            np.bincount(one.reshape(-1), minlength=256) for one in made.numpy()
+        ]  # of all, 8 bytes a pixel at once
+        there = np.sum(counts, 0) > 0
         there[VOID] = False
         if not there.any():
             raise DataError(f"no pixel of the {split} masks has a class: all of them are void")
