@@ -193,7 +193,7 @@ class Image2ImageData(PixelData):
         return self.preprocessor.places(self._split(split).images)
 
     def _known(self, one: ImageSplit) -> str:
-        return "" if one.targets is None else digest([one.targets.numpy().tobytes()])
+        return "" if one.targets is None else digest([one.targets.numpy().reshape(-1).data])
 
     def _draw_target(self, axes: Axes, target: Tensor | None) -> None:
         if target is not None:
