@@ -57,14 +57,18 @@ class TorchEngine(Engine):
             raise RefusedError(422, str(error)) from error
         return item
 
-    def run(self, prepared: Sequence[Any]) -> Floats:
+    def run(self, prepared: Sequence[Any]) -> Floats | list[Floats]:
         from ..task import BoxPredictions
 
         try:
             said = self._predictor.predict(list(prepared))
-            probs: Floats = said.placed if isinstance(said, BoxPredictions) else said.probs.numpy()
         except DataError as error:
             raise RefusedError(422, str(error)) from error
+        if isinstance(said, BoxPredictions):
+            return said.placed
+        if said.task.of_pixels and said.places:  # without what is around an image in the model's frame
+            return [place.inside(row).numpy() for row, place in zip(said.probs, said.places, strict=True)]
+        probs: Floats = said.probs.numpy()
         return probs
 
     def run_inputs(self, given: Mapping[str, npt.NDArray[Any]]) -> Floats:
