@@ -24,6 +24,7 @@ from ..intervals import Interval
 from ..learning import Learner
 from ..metrics import Metric
 from ..task import Predictions
+from ..task.placement import Placement
 from .audit import audit_cheaply
 from .certainty import Values, interval, metric_of, values_of
 from .engine import Engine, once
@@ -315,7 +316,8 @@ def _mean(said: Sequence[Predictions]) -> Predictions:
         if first.ids != other.ids:
             raise DataError("the test split is not the same in all folds: make has to give the same one")
     each = [one.probs for one in said]
-    return Predictions.of(first.task, first.task.averaged(each, torch.stack(each)), first.ids, first.targets)
+    probs = first.task.averaged(each, torch.stack(each))
+    return Predictions.of(first.task, probs, first.ids, first.targets, places=first.places)
 
 
 def _check_alike(first: Predictions, other: Predictions) -> None:
@@ -336,6 +338,7 @@ def _out_of_fold(plan: Folds, engine: Engine, jobs: Sequence[Job]) -> Prediction
         None if first.targets is None else torch.zeros(plan.n, *first.targets.shape[1:], dtype=first.targets.dtype)
     )
     names: dict[int, str] = {}
+    where: dict[int, Placement] = {}
     for job, one in zip(jobs, said, strict=True):
         _check_alike(first, one)
         at = torch.from_numpy(np.asarray(plan[job.fold or 0][1], np.int64))
@@ -344,9 +347,11 @@ def _out_of_fold(plan: Folds, engine: Engine, jobs: Sequence[Job]) -> Prediction
         if targets is not None and one.targets is not None:
             targets[at] = one.targets.to(targets.dtype)
         names.update(zip(at.tolist(), one.ids, strict=True))
+        where.update(zip(at.tolist(), one.places, strict=True) if one.places else ())
     held = torch.from_numpy(plan.held_out)
     ids = [names[i] for i in plan.held_out.tolist()]
     if len(set(ids)) < len(ids):  # numbers within a split: the position names the item
         ids = [str(i) for i in plan.held_out.tolist()]
     probs = (sums[held] / counts[held].reshape(-1, *[1] * (sums.ndim - 1))).to(first.probs.dtype)
-    return Predictions.of(first.task, probs, ids, None if targets is None else targets[held])
+    places = [where[i] for i in plan.held_out.tolist()] if where else None
+    return Predictions.of(first.task, probs, ids, None if targets is None else targets[held], places=places)

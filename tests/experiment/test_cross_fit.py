@@ -17,6 +17,8 @@ import torch
 
 import easylearn as el
 from easylearn.errors import ArgumentError, DataError, EasyLearnWarning, StateError
+from easylearn.experiment.blend import blend
+from easylearn.experiment.certainty import rows_of
 from easylearn.experiment.cross_fit import NOTE, Crossed, cross_fit
 from easylearn.learning import Learner
 from easylearn.metrics import accuracy, log_loss
@@ -336,3 +338,30 @@ def test_a_table_of_which_pandas_numbers_are_others(tmp_path: Path) -> None:
     crossed = cross_fit(moved, PLAN, fit, tmp_path)
     assert list(crossed.oof.ids) == [str(i) for i in frame.index]
     assert [crossed.oof.classes[int(t)] for t in crossed.oof.targets] == frame.y.tolist()  # type: ignore[union-attr]
+
+
+SHAPES = [(16, 32), (32, 16), (24, 24)]
+
+
+def make_masks(p: Any) -> Learner:
+    x = [np.random.default_rng(k).integers(0, 255, (*SHAPES[k % 3], 3), dtype=np.uint8) for k in range(12)]
+    y = [(one[..., 0] > 128).astype(np.uint8) for one in x]
+    data = el.MaskData.from_arrays((x, y), valid=p.valid, size=32, codes=["dark", "light"], batch_size=4)
+    torch.manual_seed(0)
+    body = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 4, 4), torch.nn.Conv2d(4, 8, 2, 2))
+    return el.segmentation_learner(data, body, cut=2, precompute=p.precompute, progress=False)
+
+
+def fit_masks(learn: Learner, p: Any, **how: Any) -> Any:
+    return learn.fit(1e-2, 1, **how)
+
+
+@pytest.mark.parametrize("precompute", [False, True])
+def test_masks_keep_the_size_of_their_images(precompute: bool, tmp_path: Path) -> None:
+    plan = el.folds(12, 3)
+    crossed = cross_fit(make_masks, plan, fit_masks, tmp_path, p={"precompute": precompute})
+    assert [crossed.oof.mask(i).shape for i in range(12)] == SHAPES * 4  # type: ignore[attr-defined]
+    some = rows_of(crossed.oof, np.array([4, 2]))
+    assert [some.mask(i).shape for i in range(2)] == [SHAPES[1], SHAPES[2]]  # type: ignore[attr-defined]
+    mixed = blend([crossed, crossed])
+    assert mixed.oof.mask(1).shape == SHAPES[1]  # type: ignore[attr-defined]
