@@ -25,13 +25,13 @@ from ..options import strict
 from ..task import ImageTask
 from ..task.image import COLOUR, PIXELS, ImagePrediction
 from .augment import Transform
-from .decode import ItemStage, no_warnings
+from .decode import ItemStage, no_warnings, shape_of
 from .folders import existing_folder, list_images, listing
 from .items import Listed, Rows, listed_arrays
 from .made_images import MadePreprocessor, Make
 from .mask_drawing import side_by_side
 from .mask_learner import Body, Decoder, begin_decoder_at, dense_learner, has_weights, segmentation_model
-from .mask_rows import mask_arrays
+from .mask_rows import by_stem, mask_arrays
 from .model import Cut, Pretrained
 from .options import DenseKeywords, DenseOptions
 from .pixels import PixelData
@@ -172,7 +172,11 @@ class Image2ImageData(PixelData):
             )
         prepared = replace(prepared, make=make, times=times, transforms=moves)
         targets = GivenImages(prepared.whole_stage, make)
-        return cls(assemble(given, valid, images, lambda rows: targets), prepared, images)
+        found = assemble(given, valid, images, lambda rows: targets)
+        if make == "pairs" and prepared.method == "pad":
+            for one in found.splits.values():
+                _check_proportions(one, prepared.whole_stage)
+        return cls(found, prepared, images)
 
     def __init__(self, given: Assembled, preprocessor: MadePreprocessor, how: Any) -> None:
         super().__init__(given, preprocessor, how)
@@ -222,6 +226,19 @@ def _pair_rows(given: Any, name: str) -> Rows:
     return rows
 
 
+def _check_proportions(split: ImageSplit, stage: ItemStage) -> None:
+    """Refuse pairs that would not lie upon each other in the model's frame."""
+    for source, target, name in zip(split.sources, split.labels or (), split.ids, strict=False):
+        (h, w), (height, width) = shape_of(source, name), shape_of(target, name)
+        inner, other = stage.place(h, w).inner, stage.place(height, width).inner
+        if max(abs(inner[0] - other[0]), abs(inner[1] - other[1])) > 1:  # the size of one may have been rounded
+            raise DataError(
+                f"{name}: the image has {h} x {w} pixels (height x width), what is to be made of it {height} x "
+                f"{width}: of other proportions, so that they do not lie upon each other. Cut them alike, or pass "
+                'method="squash"'
+            )
+
+
 def _rows(root: Path, folder: Path, pairs: tuple[str, str] | None) -> Rows:
     """The images below a folder, each its own target, or those of two folders with the same names."""
     base = existing_folder(folder if pairs is None else folder / pairs[0], "images")
@@ -232,12 +249,12 @@ def _rows(root: Path, folder: Path, pairs: tuple[str, str] | None) -> Rows:
     rows.labels = list(rows.sources)
     if pairs is not None:
         beside = existing_folder(folder / pairs[1], f"an image for each in {base}")
-        found = {os.path.splitext(name)[0]: str(beside / name) for name in list_images(beside)}
+        found = by_stem(beside, "images")
         for k, name in enumerate(names):
             partner = found.get(os.path.splitext(name)[0])
             if partner is None:
                 raise DataError(f"{rows.sources[k]} has no partner of the same name in {beside}")
-            rows.labels[k] = partner
+            rows.labels[k] = str(beside / partner)
     return rows
 
 

@@ -63,11 +63,7 @@ class MaskFolders:
         if may_lack and not beside.is_dir():
             return rows
         existing_folder(beside, layout)
-        found: dict[str, str] = {}
-        for mask in list_images(beside):
-            other = found.setdefault(os.path.splitext(mask)[0], mask)
-            if other != mask:
-                raise DataError(f"{beside} has two masks of one name: {other} and {mask}. Remove one")
+        found = by_stem(beside, "masks")
         rows.labels = []
         for name, source in zip(names, rows.sources, strict=True):
             wanted = os.path.splitext(name)[0] + self.suffix
@@ -78,6 +74,16 @@ class MaskFolders:
                 )
             rows.labels.append((source, str(beside / found[wanted])))
         return rows
+
+
+def by_stem(folder: Path, what: str) -> dict[str, str]:
+    """The images below a folder by their names without endings; `what` they are is for messages."""
+    found: dict[str, str] = {}
+    for name in list_images(folder):
+        other = found.setdefault(os.path.splitext(name)[0], name)
+        if other != name:
+            raise DataError(f"{folder} has two {what} of one name: {other} and {name}. Remove one")
+    return found
 
 
 @dataclass(frozen=True)
