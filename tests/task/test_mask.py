@@ -109,6 +109,16 @@ def test_masks_are_put_back_into_the_files_pixels() -> None:
     assert torch.equal(placed(probs, None), probs)
 
 
+@pytest.mark.parametrize("at_once", [1, 200, 2**24])
+def test_large_images_are_made_a_few_classes_at_a_time(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    probs = torch.rand(5, 4, 4, generator=torch.Generator().manual_seed(0)).softmax(0)
+    place = Placement((6, 12), (8, 8), 2, 0, (4, 8))
+    one = MaskPrediction(("a",), None, probs, tuple("abcde"), place)
+    monkeypatch.setattr("easylearn.task.mask_predictions.AT_ONCE", at_once)
+    whole = placed(probs, place)
+    assert np.array_equal(one.mask, whole.argmax(0).numpy()) and np.array_equal(one.sure, whole.max(0).values.numpy())
+
+
 def test_what_is_around_an_image_has_no_share() -> None:
     place = Placement((6, 12), (8, 8), 2, 0, (4, 8))
     probs = probs_of([[2, 2, 2, 2], [0, 0, 0, 1], [0, 0, 1, 1], [2, 2, 2, 2]])[None]
