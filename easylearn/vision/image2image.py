@@ -155,7 +155,7 @@ class Image2ImageData(PixelData):
         (image of 2 (a, b), torch.Size([8, 3, 16, 16]))
         """
         if make != "pairs":
-            train, valid = (train, train), (valid, valid) if isinstance(valid, np.ndarray) and valid.ndim > 2 else valid
+            train, valid = (train, train), (valid, valid) if _are_images(valid) else valid
         listed, size = listed_arrays(train, valid, test, size, _pair_rows)
         return cls._made(listed, valid, DenseOptions(**options), size, make, times)
 
@@ -217,6 +217,13 @@ class Image2ImageData(PixelData):
 def coloured_by(image: Tensor, ab: Tensor) -> Tensor:
     """A grey image (3, h, w) in [0, 1] with the colours (1, 2, h, w) of Lab."""
     return lab_to_rgb(torch.cat([rgb_to_lab(image[None])[:, :1], ab], 1))[0]
+
+
+def _are_images(valid: Any) -> bool:
+    """Whether these are images themselves, and no fraction, positions, mask or pair."""
+    if isinstance(valid, np.ndarray | Tensor):
+        return valid.ndim > 2
+    return isinstance(valid, list) and len(valid) > 0 and not isinstance(valid[0], int | np.integer | np.bool_)
 
 
 def _pair_rows(given: Any, name: str) -> Rows:

@@ -121,6 +121,8 @@ def mask_arrays(given: Any, name: str) -> Rows:
         raise ArgumentError(f"{name} must be a pair (images, masks), got {type(given).__name__}")
     x, y = given
     rows = array_rows((x, None), name)
+    if y is None and name != "test":
+        raise DataError(f"{name} has images alone: pass a pair (x, y), with what is to be learnt of each")
     if y is None:
         return rows
     if len(y) != len(rows):

@@ -96,6 +96,16 @@ def test_what_cannot_be_is_refused(options: dict[str, Any], words: str) -> None:
         data(**options)
 
 
+def test_images_that_validate_come_in_any_form() -> None:
+    for valid in (X[:2], torch.from_numpy(X[:2]).permute(0, 3, 1, 2), list(X[:2])):
+        found = Image2ImageData.from_arrays(X[2:], valid)
+        assert [len(found.ids(s)) for s in found.splits] == [len(X) - 2, 2]
+    assert len(Image2ImageData.from_arrays(X, [0, 3]).ids("valid")) == 2
+    for alone in (X, (X, None)):
+        with pytest.raises(DataError, match=r"train has images alone.*\(x, y\)"):
+            Image2ImageData.from_arrays(alone, make="pairs")
+
+
 def test_pairs_that_do_not_lie_upon_each_other_are_refused(tmp_path: Path) -> None:
     x, y = [np.zeros((32, 16, 3), np.uint8)] * 5, [np.zeros((16, 32, 3), np.uint8)] * 5
     with pytest.raises(DataError, match=r"32 x 16.*16 x 32.*squash"):

@@ -282,6 +282,12 @@ def test_mixup_is_refused_and_cutmix_takes_the_mask_along(tmp_path: Path) -> Non
     learn.fit(1e-2, 1, callbacks=[CutMix()])
 
 
+@pytest.mark.parametrize("decoder", [5, LightDecoder])
+def test_what_is_no_decoder_is_refused(decoder: Any, tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError, match=r"decoder must be.*light"):
+        learner(tmp_path, decoder=decoder)
+
+
 def test_only_mask_data_is_taken() -> None:
     with pytest.raises(ArgumentError, match="needs MaskData, got ImageData"):
         segmentation_learner(ImageData.from_arrays((X, [0, 1] * 12)), net())

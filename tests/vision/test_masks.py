@@ -175,6 +175,8 @@ def test_masks_take_a_byte_for_each_pixel_while_they_are_read_too() -> None:
 
 def test_masks_without_any_class_are_refused() -> None:
     x, y = arrays()
+    with pytest.raises(DataError, match="train has images alone"):
+        MaskData.from_arrays((x, None), codes=CODES)
     with pytest.raises(DataError, match="all of them are void"):
         MaskData.from_arrays((x, np.full_like(y, 255)), codes=CODES, void=255)
 
