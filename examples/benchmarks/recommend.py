@@ -89,14 +89,12 @@ def methods() -> dict[str, list[Ranker]]:
     from implicit.bpr import BayesianPersonalizedRanking as Bpr
 
     found["implicit ALS"] = [of_implicit(Als)]
-    found["implicit ALS, tuned"] = [
-        of_implicit(Als),
+    found["implicit ALS, tuned"] = found["implicit ALS"] + [
         of_implicit(Als, factors=f, alpha=a, regularization=r)
         for f, a, r in ((64, 5.0, 10.0), (32, 2.0, 5.0), (64, 2.0, 5.0))
     ]
     found["implicit BPR"] = [of_implicit(Bpr)]
-    found["implicit BPR, tuned"] = [
-        of_implicit(Bpr),
+    found["implicit BPR, tuned"] = found["implicit BPR"] + [
         of_implicit(Bpr, factors=f, learning_rate=lr, regularization=reg, iterations=100)
         for f, lr, reg in ((64, 0.05, 0.01), (32, 0.05, 0.03))
     ]
