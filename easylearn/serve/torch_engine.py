@@ -66,7 +66,7 @@ class TorchEngine(Engine):
             raise RefusedError(422, str(error)) from error
         if isinstance(said, BoxPredictions):
             return said.placed
-        if isinstance(said, Predictions) and said.task.of_pixels and said.places:  # without what is around an image in the model's frame
+        if isinstance(said, Predictions) and said.task.of_pixels and said.places:  # not what is around the images
             return [place.inside(row).numpy() for row, place in zip(said.probs, said.places, strict=True)]
         probs: Floats = said.probs.numpy()
         return probs
