@@ -22,6 +22,7 @@ from easylearn.experiment.certainty import rows_of
 from easylearn.experiment.cross_fit import NOTE, Crossed, cross_fit
 from easylearn.learning import Learner
 from easylearn.metrics import accuracy, log_loss
+from easylearn.task import average_predictions
 from tests.experiment.folded import TABLE, TEST, N, by_hand, fit, make, make_tensors, table, tensors, two_columns
 from tests.learners import small_body
 
@@ -365,3 +366,27 @@ def test_masks_keep_the_size_of_their_images(precompute: bool, tmp_path: Path) -
     assert [some.mask(i).shape for i in range(2)] == [SHAPES[1], SHAPES[2]]  # type: ignore[attr-defined]
     mixed = blend([crossed, crossed])
     assert mixed.oof.mask(1).shape == SHAPES[1]  # type: ignore[attr-defined]
+
+
+BOXES = [np.array([[4.0, 4.0, 20.0, 20.0, k % 2]] * n) for k, n in enumerate([1, 2, 0, 1, 5, 1, 1, 1])]
+
+
+def make_boxes(p: Any) -> Learner:
+    x = np.random.default_rng(0).integers(0, 255, (8, 32, 32, 3), dtype=np.uint8)
+    data = el.BoxData.from_arrays((x, BOXES), valid=p.valid, size=32, classes=["a", "b"], batch_size=4)
+    torch.manual_seed(p.seed)
+    body = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 4, 4), torch.nn.Conv2d(4, 8, 2, 2))
+    return el.detection_learner(data, body, cut=2, seed=p.seed, progress=False)
+
+
+def test_boxes_of_several_trainings_are_joined_and_not_averaged(tmp_path: Path) -> None:
+    plan = el.folds(8, 2)
+    crossed = cross_fit(make_boxes, plan, lambda learn, p, **how: learn.fit(1e-2, 1, **how), tmp_path, seeds=2)
+    found, targets = crossed.oof.probs, crossed.oof.targets
+    assert set(found[..., 5].unique().tolist()) <= {0.0, 1.0}  # a mean of two lists of boxes has classes in between
+    assert (found[:, 1:, 4] <= found[:, :-1, 4]).all()  # the surest first
+    assert targets is not None
+    assert [int((rows[:, 4] >= 0).sum()) for rows in targets] == [len(boxes) for boxes in BOXES]
+    said = [crossed.engine.predictions(job) for job in crossed.jobs if job.fold == 0]  # type: ignore[union-attr]
+    joined = average_predictions(*said).probs
+    torch.testing.assert_close(found[torch.from_numpy(plan[0][1])], joined)
