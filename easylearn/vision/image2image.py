@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ..colours import lab_to_rgb, rgb_to_lab
 from ..data.bunch import SplitName
 from ..data.loaders import first_outputs
+from ..data.preprocess import is_open_file
 from ..data.split import Split
 from ..device import mapping
 from ..errors import ArgumentError, DataError
@@ -321,11 +322,12 @@ def make_image(learn: _Predicts, item: Any) -> Image.Image:
     """
     from PIL import Image
 
-    said = learn.predict(item)
+    held = item.read() if is_open_file(item) else item  # it is needed twice
+    said = learn.predict(held)
     if not isinstance(said, ImagePrediction):
         raise ArgumentError(f"make_image takes one image, and a model that makes images; it said {said!r}")
     if len(said.names) == len(PIXELS):
         return said.to_image()
     shape = said.place.shape if said.place is not None else said.probs.shape[1:]
-    pixels = ItemStage((int(shape[0]), int(shape[1])), "squash").load(item)
+    pixels = ItemStage((int(shape[0]), int(shape[1])), "squash").load(held)
     return said.to_image(Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy()))
