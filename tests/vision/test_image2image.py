@@ -137,7 +137,7 @@ def test_colours_are_learnt_and_put_onto_the_file(tmp_path: Path) -> None:
     learn.export(tmp_path / "c.easylearn")
     predictor = load_predictor(tmp_path / "c.easylearn", device="cpu")
     assert np.array_equal(np.array(make_image(predictor, wide)), np.array(image))
-    Image.fromarray(wide).save(tmp_path / "wide.png")
+    wide.save(tmp_path / "wide.png")
     with open(tmp_path / "wide.png", "rb") as opened:
         assert np.array_equal(np.array(make_image(predictor, opened)), np.array(image))
     predictor.to_csv([X[0]], tmp_path / "out.csv")
