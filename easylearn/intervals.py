@@ -297,7 +297,8 @@ def _swapped_means(
 def _finished(metric: Metric, means: Floats) -> Floats:
     """The metric of each row of means over items."""
     if metric.finish is None:
-        return means.mean(1)
+        plain: Floats = means.mean(1)
+        return plain
     return np.array([float(metric.finish(torch.from_numpy(m))) for m in means])
 
 

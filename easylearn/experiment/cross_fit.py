@@ -348,7 +348,7 @@ def _out_of_fold(plan: Folds, engine: Engine, jobs: Sequence[Job]) -> Prediction
     starts = counts.cumsum(0) - counts
     together = torch.cat([one.probs for one in said])
     probs = together[order[starts]]
-    for n in counts.unique().tolist():
+    for n in sorted(set(counts.tolist())):
         if n > 1:
             some = (counts == n).nonzero().flatten()
             views = together[order[starts[some] + torch.arange(n)[:, None]]]
