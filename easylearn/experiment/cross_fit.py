@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..artefact.ensemble import write_ensemble
 from ..data.bunch import Data, SplitName
@@ -24,6 +24,7 @@ from ..intervals import Interval
 from ..learning import Learner
 from ..metrics import Metric
 from ..task import Predictions
+from ..task.placement import Placement
 from .audit import audit_cheaply
 from .certainty import Values, interval, metric_of, values_of
 from .engine import Engine, once
@@ -315,7 +316,8 @@ def _mean(said: Sequence[Predictions]) -> Predictions:
         if first.ids != other.ids:
             raise DataError("the test split is not the same in all folds: make has to give the same one")
     each = [one.probs for one in said]
-    return Predictions.of(first.task, first.task.averaged(each, torch.stack(each)), first.ids, first.targets)
+    probs = first.task.averaged(each, torch.stack(each))
+    return Predictions.of(first.task, probs, first.ids, first.targets, places=first.places)
 
 
 def _check_alike(first: Predictions, other: Predictions) -> None:
@@ -330,23 +332,36 @@ def _out_of_fold(plan: Folds, engine: Engine, jobs: Sequence[Job]) -> Prediction
     """Each held-out item once, in file order: the mean over seeds, and over repeats of the plan."""
     said = [engine.predictions(job) for job in jobs]
     first = said[0]
-    sums: Tensor = torch.zeros(plan.n, *first.probs.shape[1:], dtype=torch.float64)
-    counts = torch.zeros(plan.n, dtype=torch.float64)
-    targets = (
-        None if first.targets is None else torch.zeros(plan.n, *first.targets.shape[1:], dtype=first.targets.dtype)
-    )
     names: dict[int, str] = {}
+    where: dict[int, Placement] = {}
+    at: list[Tensor] = []
     for job, one in zip(jobs, said, strict=True):
         _check_alike(first, one)
-        at = torch.from_numpy(np.asarray(plan[job.fold or 0][1], np.int64))
-        sums[at] += one.probs.double()
-        counts[at] += 1
-        if targets is not None and one.targets is not None:
-            targets[at] = one.targets.to(targets.dtype)
-        names.update(zip(at.tolist(), one.ids, strict=True))
-    held = torch.from_numpy(plan.held_out)
+        at.append(torch.from_numpy(np.asarray(plan[job.fold or 0][1], np.int64)))
+        names.update(zip(at[-1].tolist(), one.ids, strict=True))
+        where.update(zip(at[-1].tolist(), one.places, strict=True) if one.places else ())
+    held, items = torch.from_numpy(plan.held_out), torch.cat(at)
     ids = [names[i] for i in plan.held_out.tolist()]
     if len(set(ids)) < len(ids):  # numbers within a split: the position names the item
         ids = [str(i) for i in plan.held_out.tolist()]
-    probs = (sums[held] / counts[held].reshape(-1, *[1] * (sums.ndim - 1))).to(first.probs.dtype)
-    return Predictions.of(first.task, probs, ids, None if targets is None else targets[held])
+    order, counts = items.argsort(stable=True), torch.bincount(items, minlength=plan.n)[held]
+    starts = counts.cumsum(0) - counts
+    together = torch.cat([one.probs for one in said])
+    probs = together[order[starts]]
+    for n in sorted(set(counts.tolist())):
+        if n > 1:
+            some = (counts == n).nonzero().flatten()
+            views = together[order[starts[some] + torch.arange(n)[:, None]]]
+            probs[some] = first.task.averaged(list(views), views.double()).to(probs.dtype)
+    places = [where[i] for i in plan.held_out.tolist()] if where else None
+    known = [one.targets for one in said if one.targets is not None]
+    targets = _one_below_the_other(known)[order[starts]] if len(known) == len(said) else None
+    return Predictions.of(first.task, probs, ids, targets, places=places)
+
+
+def _one_below_the_other(targets: Sequence[Tensor]) -> Tensor:
+    """Targets of several folds; boxes are as many as the fullest image of a fold has, filled up by -1 for none."""
+    if len({t.shape[1:] for t in targets}) > 1:
+        most = max(t.shape[1] for t in targets)
+        targets = [nn.functional.pad(t, (0, 0, 0, most - t.shape[1]), value=-1) for t in targets]
+    return torch.cat([*targets])
