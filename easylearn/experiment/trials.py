@@ -142,13 +142,14 @@ class _Watch(Callback):
         self.fits, self.run = self.fits + 1, run
         self.monitor.begin(run)
         self._clock = time.monotonic()
+        alone = "stop=" if self.recipe.halving is None else "halving"
+        if self.fits > 1 and (self.recipe.halving is not None or self.recipe.stop is not None):
+            raise ArgumentError(
+                f"fit calls learn.fit twice with **how, and {alone} looks at one fit, whose cycles lead to the value "
+                "that counts: pass **how to the last one only"
+            )
         if self.recipe.halving is None:
             return
-        if self.fits > 1:
-            raise ArgumentError(
-                "fit calls learn.fit twice with **how, and halving needs one fit whose cycles are the rungs: pass "
-                "**how to the last one only"
-            )
         self.rungs = rungs_of(run, self.recipe.halving)
         self._target = self.rungs[min(self.rung, len(self.rungs) - 1)]
         self._pause(run, run.epoch)

@@ -142,6 +142,8 @@ def test_a_trial_of_several_fits_goes_on_in_each(tmp_path: Path) -> None:
     assert {**trial(Recipe(make, two), tmp_path), "seconds": 0} == {**row, "seconds": 0}
     with pytest.raises(ArgumentError, match=r"twice with \*\*how"):
         trial(Recipe(make, two, halving=3), tmp_path / "halved", rung=1)
+    with pytest.raises(ArgumentError, match=r"twice with \*\*how, and stop="):  # the first would be stopped by the last
+        trial(Recipe(make, two, stop=0.95), tmp_path / "stopped")
 
 
 def test_what_diverged_has_no_value(tmp_path: Path) -> None:
