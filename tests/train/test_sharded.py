@@ -78,6 +78,13 @@ class TestTwoProcesses:
         assert last_row(resumed) == pytest.approx(last_row(untouched), **NEAR)
         assert told[0]["resumed"] == told[1]["resumed"] == pytest.approx(last_row(untouched), **NEAR)
 
+    def test_weights_of_a_file_and_shares_are_averaged(self, told: list[dict[str, Any]]) -> None:
+        with at_most_threads(1):
+            learn = made("tensors", lanes=2, optimizer=PLAIN)
+            learn.fit(0.01, 4, callbacks=[el.KeepBest(3)])
+            wanted = learn.validate()
+        assert told[0]["averaged"] == told[1]["averaged"] == pytest.approx(wanted, **NEAR)
+
     def test_each_item_is_validated_once(self, told: list[dict[str, Any]]) -> None:
         with at_most_threads(1):
             _, validated, probs = scores(odd())

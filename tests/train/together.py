@@ -109,6 +109,13 @@ def share_out(folder: str) -> None:
     learn = made("tensors", shard="fsdp", optimizer=PLAIN)
     learn.resume(Path(folder, "tensors of one"), callbacks=[At(3, 1, pause)])
     found["resumed"] = last_row(learn)
+    for begin in (True, False):  # of the weights that are averaged at the end some come out of a file, whole
+        learn, how = made("tensors", shard="fsdp", optimizer=PLAIN), [el.KeepBest(3), At(33, 1, pause)]
+        if begin:
+            learn.fit(0.01, 4, checkpoint=Path(folder, "averaged"), callbacks=how)
+        else:
+            learn.resume(Path(folder, "averaged"), callbacks=how)
+    found["averaged"] = learn.validate()
     found["odd"] = scores(odd(shard="fsdp"))
     learn = made("texts", shard="fsdp")
     before = learn.validate()
