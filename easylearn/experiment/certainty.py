@@ -224,4 +224,5 @@ def rows_of(said: Predictions, rows: npt.NDArray[Any]) -> Predictions:
     """Some of the predictions, in the order of `rows`."""
     at = torch.from_numpy(np.ascontiguousarray(rows, np.int64))
     targets = None if said.targets is None else said.targets[at]
-    return Predictions.of(said.task, said.probs[at], [said.ids[i] for i in rows.tolist()], targets)
+    places = said.places and [said.places[i] for i in rows.tolist()]
+    return Predictions.of(said.task, said.probs[at], [said.ids[i] for i in rows.tolist()], targets, places=places)
