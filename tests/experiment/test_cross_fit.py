@@ -343,7 +343,7 @@ def test_a_table_of_which_pandas_numbers_are_others(tmp_path: Path) -> None:
     assert [crossed.oof.classes[int(t)] for t in crossed.oof.targets] == frame.y.tolist()  # type: ignore[union-attr]
 
 
-def test_boxes_of_several_folds_and_seeds_are_joined_where_their_images_lie() -> None:
+def test_boxes_of_several_folds_and_seeds_are_joined_where_their_images_lie(tmp_path: Path) -> None:
     """Each split has another number of boxes; what two seeds say of an item is their best, not a mean."""
     task, plan = boxes(["a", "b"]), el.folds(4, 2, seed=0)
     row = torch.tensor([0.0, 0, 8, 8, 0.9, 0])
@@ -367,6 +367,8 @@ def test_boxes_of_several_folds_and_seeds_are_joined_where_their_images_lie() ->
         for fold, (_, valid) in enumerate(plan):
             assert [(found.probs[i, :, 4] > 0.7).sum().item() for i in valid] == [fold + 1] * 2  # no mean of scores
             assert [(found.targets[i, :, 4] >= 0).sum().item() for i in valid] == [fold + 1] * 2
+    with pytest.raises(ArgumentError, match="means, which boxes have none of"):
+        Crossed(plan, found).export(tmp_path / "x.easylearn")
 
 
 def test_folds_whose_items_have_unlike_shapes_are_refused() -> None:
