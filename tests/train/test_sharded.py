@@ -102,7 +102,7 @@ class TestTwoProcesses:
         for a, b in zip(exported.model.parameters(), learn.model.parameters(), strict=True):
             assert torch.equal(a, b)
 
-    @pytest.mark.parametrize("name", ["WeightAverage", "Prune"])
+    @pytest.mark.parametrize("name", ["WeightAverage", "Prune", "precompute"])
     def test_what_needs_whole_weights_is_refused(self, told: list[dict[str, Any]], name: str) -> None:
         assert name in told[0][name] and 'shard="fsdp"' in told[0][name]
 

@@ -131,6 +131,13 @@ def share_out(folder: str) -> None:
             learn.fit(0.01, 1, callbacks=[callback])
         except ArgumentError as error:
             found[type(callback).__name__] = str(error)
+    learn = FITS["mixed images"](shard="fsdp", **CPU_ALONE)
+    learn.freeze()
+    learn.precompute = True
+    try:
+        learn.fit(0.01, 1)
+    except ArgumentError as error:
+        found["precompute"] = str(error)
     Path(folder, f"{os.environ['RANK']}.json").write_text(json.dumps(found))
 
 
