@@ -78,6 +78,9 @@ class TestTwoProcesses:
         assert last_row(resumed) == pytest.approx(last_row(untouched), **NEAR)
         assert told[0]["resumed"] == told[1]["resumed"] == pytest.approx(last_row(untouched), **NEAR)
 
+    def test_one_process_may_end_the_fit(self, told: list[dict[str, Any]]) -> None:
+        assert told[0]["stopped"] == told[1]["stopped"] == [4, "the time is over"]
+
     def test_weights_of_a_file_and_shares_are_averaged(self, told: list[dict[str, Any]]) -> None:
         with at_most_threads(1):
             learn = made("tensors", lanes=2, optimizer=PLAIN)
