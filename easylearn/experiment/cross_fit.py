@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from ..artefact.ensemble import write_ensemble
 from ..data.bunch import Data, SplitName
@@ -23,7 +24,7 @@ from ..files import StrPath
 from ..intervals import Interval
 from ..learning import Learner
 from ..metrics import Metric
-from ..task import Predictions
+from ..task import Predictions, Task
 from .audit import audit_cheaply
 from .certainty import Values, interval, metric_of, values_of
 from .engine import Engine, once
@@ -166,6 +167,10 @@ def export_members(
     path: StrPath, members: Sequence[Crossed], weights: Sequence[float], ranks: Sequence[Tensor] | None
 ) -> Path:
     """Write the trainings of members with a weight of more than 0 as one file."""
+    if (task := members[0].oof.task).sorts_outputs:
+        raise ArgumentError(
+            f"such a file gives means, which {task.kind} have none of: export one of crossed.learners()"
+        )
     with tempfile.TemporaryDirectory() as folder:
         files, shares, tables = [], [], []
         for k, (member, weight) in enumerate(zip(members, weights, strict=True)):
@@ -315,7 +320,8 @@ def _mean(said: Sequence[Predictions]) -> Predictions:
         if first.ids != other.ids:
             raise DataError("the test split is not the same in all folds: make has to give the same one")
     each = [one.probs for one in said]
-    return Predictions.of(first.task, first.task.averaged(each, torch.stack(each)), first.ids, first.targets)
+    probs = first.task.averaged(each, torch.stack(each))
+    return Predictions.of(first.task, probs, first.ids, first.targets, places=first.places)
 
 
 def _check_alike(first: Predictions, other: Predictions) -> None:
@@ -327,26 +333,43 @@ def _check_alike(first: Predictions, other: Predictions) -> None:
 
 
 def _out_of_fold(plan: Folds, engine: Engine, jobs: Sequence[Job]) -> Predictions:
-    """Each held-out item once, in file order: the mean over seeds, and over repeats of the plan."""
+    """Each held-out item once, in file order: what all seeds, and all repeats of the plan, say of it together."""
     said = [engine.predictions(job) for job in jobs]
-    first = said[0]
-    sums: Tensor = torch.zeros(plan.n, *first.probs.shape[1:], dtype=torch.float64)
-    counts = torch.zeros(plan.n, dtype=torch.float64)
-    targets = (
-        None if first.targets is None else torch.zeros(plan.n, *first.targets.shape[1:], dtype=first.targets.dtype)
-    )
-    names: dict[int, str] = {}
-    for job, one in zip(jobs, said, strict=True):
-        _check_alike(first, one)
-        at = torch.from_numpy(np.asarray(plan[job.fold or 0][1], np.int64))
-        sums[at] += one.probs.double()
-        counts[at] += 1
-        if targets is not None and one.targets is not None:
-            targets[at] = one.targets.to(targets.dtype)
-        names.update(zip(at.tolist(), one.ids, strict=True))
-    held = torch.from_numpy(plan.held_out)
-    ids = [names[i] for i in plan.held_out.tolist()]
-    if len(set(ids)) < len(ids):  # numbers within a split: the position names the item
-        ids = [str(i) for i in plan.held_out.tolist()]
-    probs = (sums[held] / counts[held].reshape(-1, *[1] * (sums.ndim - 1))).to(first.probs.dtype)
-    return Predictions.of(first.task, probs, ids, None if targets is None else targets[held])
+    for one in said[1:]:
+        _check_alike(said[0], one)
+    task, at = said[0].task, np.concatenate([plan[job.fold or 0][1] for job in jobs])
+    order = np.argsort(at, kind="stable")
+    held, first, counts = np.unique(at[order], return_index=True, return_counts=True)
+    rows, parts, where = _joined(task, [one.probs for one in said], 0), list[Tensor](), list[Any]()
+    for n in np.unique(counts).tolist():
+        some = np.flatnonzero(counts == n)
+        each = [rows[order[first[some] + k]].double() for k in range(n)]
+        parts.append((each[0] if n == 1 else task.averaged(each, torch.stack(each))).to(rows.dtype))
+        where.append(some)
+    probs, last = _joined(task, parts, 0)[np.argsort(np.concatenate(where))], order[first + counts - 1]
+    ids = [name for one in said for name in one.ids]
+    names, known = [ids[i] for i in last.tolist()], [one.targets for one in said if one.targets is not None]
+    if len(set(names)) < len(names):  # numbers within a split: the position names the item
+        names = [str(i) for i in held.tolist()]
+    targets = _joined(task, known, -1)[last] if len(known) == len(said) else None
+    places = [place for one in said for place in one.places or ()]
+    lie = [places[i] for i in last.tolist()] if len(places) == len(ids) else None
+    return Predictions.of(task, probs, names, targets, places=lie)
+
+
+def _joined(task: Task, tensors: Sequence[Tensor], fill: float) -> Tensor:
+    """Rows of several splits, one after the other; of boxes, of which each may have another number, with some `fill`.
+
+    Raises:
+        DataError: what is predicted of an item is not of one shape.
+    """
+    shapes = {tuple(t.shape[1:]) for t in tensors}
+    if len(shapes) > 1 and task.sorts_outputs:
+        most = max(t.shape[1] for t in tensors)
+        tensors = [F.pad(t, (0, 0, 0, most - t.shape[1]), value=fill) for t in tensors]
+    elif len(shapes) > 1:
+        raise DataError(
+            f"the folds predict items of the shapes {' and '.join(map(str, sorted(shapes)))}, so they cannot be put "
+            "together: let make give its data one size="
+        )
+    return torch.cat([t.to(tensors[0].dtype) for t in tensors])
