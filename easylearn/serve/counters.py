@@ -7,6 +7,7 @@ import os
 import time
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 STATUSES = (200, 400, 401, 403, 404, 405, 408, 411, 413, 415, 422, 431, 499, 500, 503)
@@ -34,7 +35,7 @@ class Counters:
     """
 
     def __init__(self, path: Path | None, rows: int, row: int = 0) -> None:
-        self._rows, self._base = rows, row * len(_NAMES)
+        self._path, self._rows, self._base = path, rows, row * len(_NAMES)
         size = rows * len(_NAMES) * 8
         if path is None:
             held = mmap.mmap(-1, size)
@@ -70,9 +71,12 @@ class Counters:
             values[base + _FIRST + bucket] += 1
 
     def beat(self) -> None:
-        """Say that this worker lives."""
+        """Say that this worker lives, and that the file is in use: what cleans temporary folders takes old ones away."""
         self.set("alive", time.monotonic())
         self.set("resident", float(resident_bytes()))
+        if self._path is not None:
+            with suppress(OSError):
+                os.utime(self._path)  # writing to its memory leaves no time
 
     def text(self, models: Mapping[str, str]) -> str:
         """All of them in Prometheus' text format; `models` has the version of each model by its name."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 from easylearn.serve.counters import BOUNDS, Counters
@@ -41,3 +43,14 @@ def test_workers_add_up(tmp_path: Path) -> None:
 def test_names_of_models_are_escaped() -> None:
     text = Counters(None, 1).text({'a"b\\c\nd': "0" * 20})
     assert 'model="a\\"b\\\\c\\nd",version="000000000000"' in text
+
+
+def test_a_file_that_is_written_to_does_not_look_old(tmp_path: Path) -> None:
+    path = tmp_path / "counters"
+    counters = Counters(path, 1)
+    os.utime(path, (0, 0))
+    counters.beat()
+    assert path.stat().st_mtime > time.time() - 100
+    path.unlink()
+    counters.beat()  # whoever removed it ends no worker
+    assert counters.get("alive", 0) > 0
