@@ -71,7 +71,7 @@ class Counters:
             values[base + _FIRST + bucket] += 1
 
     def beat(self) -> None:
-        """Say that this worker lives, and that the file is in use: what cleans temporary folders takes old ones away."""
+        """Say that this worker lives, and that its file is in use: cleaners of temporary folders take old ones."""
         self.set("alive", time.monotonic())
         self.set("resident", float(resident_bytes()))
         if self._path is not None:
