@@ -23,7 +23,7 @@ from ..files import StrPath
 from ..intervals import Interval
 from ..learning import Learner
 from ..metrics import Metric
-from ..task import Predictions
+from ..task import Predictions, Task
 from .audit import audit_cheaply
 from .certainty import Values, interval, metric_of, values_of
 from .engine import Engine, once
@@ -330,23 +330,43 @@ def _out_of_fold(plan: Folds, engine: Engine, jobs: Sequence[Job]) -> Prediction
     """Each held-out item once, in file order: the mean over seeds, and over repeats of the plan."""
     said = [engine.predictions(job) for job in jobs]
     first = said[0]
-    sums: Tensor = torch.zeros(plan.n, *first.probs.shape[1:], dtype=torch.float64)
-    counts = torch.zeros(plan.n, dtype=torch.float64)
-    targets = (
-        None if first.targets is None else torch.zeros(plan.n, *first.targets.shape[1:], dtype=first.targets.dtype)
-    )
-    names: dict[int, str] = {}
-    for job, one in zip(jobs, said, strict=True):
+    for one in said:
         _check_alike(first, one)
+    given = [one.targets for one in said if one.targets is not None]
+    alike = iter(first.task.alike(given) if len(given) == len(said) else ())
+    held, rows, names = torch.from_numpy(plan.held_out), list[tuple[Tensor, Tensor]](), dict[int, str]()
+    targets: Tensor | None = None
+    for job, one in zip(jobs, said, strict=True):
         at = torch.from_numpy(np.asarray(plan[job.fold or 0][1], np.int64))
-        sums[at] += one.probs.double()
-        counts[at] += 1
-        if targets is not None and one.targets is not None:
-            targets[at] = one.targets.to(targets.dtype)
+        rows.append((at, one.probs))
+        if (target := next(alike, None)) is not None:
+            targets = torch.zeros(plan.n, *target.shape[1:], dtype=target.dtype) if targets is None else targets
+            targets[at] = target.to(targets.dtype)
         names.update(zip(at.tolist(), one.ids, strict=True))
-    held = torch.from_numpy(plan.held_out)
     ids = [names[i] for i in plan.held_out.tolist()]
     if len(set(ids)) < len(ids):  # numbers within a split: the position names the item
         ids = [str(i) for i in plan.held_out.tolist()]
-    probs = (sums[held] / counts[held].reshape(-1, *[1] * (sums.ndim - 1))).to(first.probs.dtype)
-    return Predictions.of(first.task, probs, ids, None if targets is None else targets[held])
+    probs = (_joined if first.task.sorts_outputs else _averaged)(first.task, plan.n, rows)[held]
+    return Predictions.of(first.task, probs.to(first.probs.dtype), ids, None if targets is None else targets[held])
+
+
+def _averaged(task: Task, n: int, rows: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+    """The mean of what was said of each of `n` items, (n, ...); `rows` are positions and what was said of these."""
+    sums, counts = torch.zeros(n, *rows[0][1].shape[1:], dtype=torch.float64), torch.zeros(n, dtype=torch.float64)
+    for at, probs in rows:
+        sums[at] += probs.double()
+        counts[at] += 1
+    return sums / counts.clamp_min(1).reshape(-1, *[1] * (sums.ndim - 1))
+
+
+def _joined(task: Task, n: int, rows: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+    """As `_averaged`, of what has no mean, such as boxes: what the first said of each item, the second, and so on."""
+    turns, said = torch.zeros(n, dtype=torch.int64), list[Tensor]()
+    for at, probs in rows:
+        for turn in turns[at].unique().tolist():
+            if turn == len(said):
+                said.append(probs.new_zeros(n, *probs.shape[1:]))
+            here = turns[at] == turn
+            said[turn][at[here]] = probs[here]
+        turns[at] += 1
+    return said[0] if len(said) == 1 else task.averaged(said, torch.stack(said))
