@@ -58,7 +58,10 @@ class Ranking(Task):
         return super().accumulator(device)
 
     def activate(self, logits: Tensor) -> Tensor:
-        return logits.softmax(-1)
+        probs = logits.softmax(
+            -1
+        )  # of whom everything is left out, they would all be alike; in bf16 that is above -1e4
+        return probs.masked_fill(logits < LEFT_OUT / 2, 0.0)
 
     def outputs_for(self, probs: Tensor) -> Tensor:
         return probs.clamp_min(1e-38).log()
