@@ -165,3 +165,8 @@ def test_views_of_found_boxes_are_put_together() -> None:
     assert both[0, 0].tolist() == pytest.approx([0, 0, 8, 9, 0.95, 1])
     models = [Predictions.of(TASK, f, ["a"]) for f in (FOUND, other)]
     assert torch.equal(average_predictions(*models).probs, both)
+    frames = [Placement((64, 64), (side, side), 0, 0, (side, side)) for side in (64, 32)]
+    apart = [Predictions.of(TASK, FOUND, ["a"], places=[place]) for place in frames]
+    assert average_predictions(apart[0], models[0], apart[0]).places == [frames[0]]
+    with pytest.raises(DataError, match=r"predictions 1 and 2 .* different sizes, \(64, 64\) and \(32, 32\)"):
+        average_predictions(*apart)
