@@ -58,9 +58,8 @@ class Ranking(Task):
         return super().accumulator(device)
 
     def activate(self, logits: Tensor) -> Tensor:
-        probs = logits.softmax(
-            -1
-        )  # of whom everything is left out, they would all be alike; in bf16 that is above -1e4
+        probs = logits.softmax(-1)
+        # where everything is left out, all would be alike; half of it, as -1e4 is a little more in bf16
         return probs.masked_fill(logits < LEFT_OUT / 2, 0.0)
 
     def outputs_for(self, probs: Tensor) -> Tensor:
