@@ -212,7 +212,7 @@ def _mixed(stacked: Tensor, weights: Weights) -> Tensor:
 
 
 def _predictions(like: Predictions, probs: Tensor) -> Predictions:
-    return Predictions.of(like.task, probs.to(like.probs.dtype), like.ids, like.targets)
+    return Predictions.of(like.task, probs.to(like.probs.dtype), like.ids, like.targets, places=like.places)
 
 
 def _greedy(stacked: Tensor, targets: Tensor, metric: Metric) -> Weights:

@@ -24,6 +24,7 @@ from ..intervals import Interval
 from ..learning import Learner
 from ..metrics import Metric
 from ..task import Predictions, Task
+from ..task.placement import Placement
 from .audit import audit_cheaply
 from .certainty import Values, interval, metric_of, values_of
 from .engine import Engine, once
@@ -315,7 +316,8 @@ def _mean(said: Sequence[Predictions]) -> Predictions:
         if first.ids != other.ids:
             raise DataError("the test split is not the same in all folds: make has to give the same one")
     each = [one.probs for one in said]
-    return Predictions.of(first.task, first.task.averaged(each, torch.stack(each)), first.ids, first.targets)
+    probs = first.task.averaged(each, torch.stack(each))
+    return Predictions.of(first.task, probs, first.ids, first.targets, places=first.places)
 
 
 def _check_alike(first: Predictions, other: Predictions) -> None:
@@ -335,6 +337,7 @@ def _out_of_fold(plan: Folds, engine: Engine, jobs: Sequence[Job]) -> Prediction
     given = [one.targets for one in said if one.targets is not None]
     alike = iter(first.task.alike(given) if len(given) == len(said) else ())
     held, rows, names = torch.from_numpy(plan.held_out), list[tuple[Tensor, Tensor]](), dict[int, str]()
+    lie = dict[int, Placement]()
     targets: Tensor | None = None
     for job, one in zip(jobs, said, strict=True):
         at = torch.from_numpy(np.asarray(plan[job.fold or 0][1], np.int64))
@@ -343,11 +346,14 @@ def _out_of_fold(plan: Folds, engine: Engine, jobs: Sequence[Job]) -> Prediction
             targets = torch.zeros(plan.n, *target.shape[1:], dtype=target.dtype) if targets is None else targets
             targets[at] = target.to(targets.dtype)
         names.update(zip(at.tolist(), one.ids, strict=True))
+        lie.update(zip(at.tolist(), one.places or (), strict=False))  # of most items nothing is said
     ids = [names[i] for i in plan.held_out.tolist()]
     if len(set(ids)) < len(ids):  # numbers within a split: the position names the item
         ids = [str(i) for i in plan.held_out.tolist()]
     probs = (_joined if first.task.sorts_outputs else _averaged)(first.task, plan.n, rows)[held]
-    return Predictions.of(first.task, probs.to(first.probs.dtype), ids, None if targets is None else targets[held])
+    places = [lie[i] for i in plan.held_out.tolist()] if lie else None
+    probs, wanted = probs.to(first.probs.dtype), None if targets is None else targets[held]
+    return Predictions.of(first.task, probs, ids, wanted, places=places)
 
 
 def _averaged(task: Task, n: int, rows: Sequence[tuple[Tensor, Tensor]]) -> Tensor:

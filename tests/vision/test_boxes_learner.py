@@ -258,6 +258,7 @@ def test_folds_are_joined_and_not_averaged(trained: Learner, tmp_path: Path) -> 
     found = crossed.oof
     assert found.targets is not None and found.task.by_name(found.probs, found.targets)["ap50"][0] > 0.9  # squares
     assert found.task.count_classes(found.targets) == [9, 3]
+    assert found.places is not None and found.places[8].shape == x.shape[1:3] and len(found.to_frame()) > 3
     each = [learn.predict(x).probs for learn in crossed.learners()]
     several = load_predictor(crossed.export(tmp_path / "several.easylearn"), device="cpu")
     wanted = found.task.averaged(each, torch.stack(each))
