@@ -212,7 +212,8 @@ class Boxes(Task):
         """The score of each found box, and whether it is right."""
         pairs = list(zip(_arrays(probs), _arrays(target), strict=True))
         right = np.concatenate([_taken(p, t) for p, t in pairs]) if pairs else np.zeros(0)
-        return probs[..., 4].double().flatten(), torch.from_numpy(right.astype(np.float64))
+        score = probs[..., 4].double().flatten()
+        return score[score > 0], torch.from_numpy(right.astype(np.float64))[score > 0]  # the others are none
 
 
 def _arrays(rows: Tensor) -> list[Any]:

@@ -64,7 +64,8 @@ def test_mistakes_are_counted() -> None:
     assert TASK.title(FOUND[0], TRUE[0]) == ("found 1 of 2, and 1 that is none", False)
     assert TASK.title(FOUND[0, :1], TRUE[0, :1]) == ("found 1 of 1", True)
     assert TASK.item_columns(FOUND, TRUE) == {"boxes": [2], "found": [1], "wrong": [1]}
-    sure, right = TASK.calibrated(FOUND, TRUE)
+    none = torch.zeros(1, 5, 6)  # of images with fewer boxes than others
+    sure, right = TASK.calibrated(torch.cat([FOUND, none], 1), TRUE)
     assert right.tolist() == [1.0, 0.0, 0.0] and sure[0] == pytest.approx(0.9)
     report = TASK.by_name(FOUND, TRUE)
     assert report["support"] == [1, 1] and report["ap50"] == pytest.approx([0.0, 1.0])
