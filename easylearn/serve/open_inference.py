@@ -73,7 +73,7 @@ async def infer(
             raise RefusedError(400, f"{ITEMS!r} is of type BYTES, with an item at least")
         if len(tensors[ITEMS]) > limits.max_items:
             raise RefusedError(413, f"at most {limits.max_items:,} items are taken in a request")
-        probs = np.stack(await predicted([_item(engine, held) for held in tensors[ITEMS]]))
+        probs = _together(await predicted([_item(engine, held) for held in tensors[ITEMS]]))
     elif isinstance(engine, OnnxEngine):
         if any(isinstance(x, list) for x in tensors.values()):
             raise RefusedError(400, f"only {ITEMS!r} is of type BYTES")
@@ -101,6 +101,16 @@ def _read(length: str, body: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
     if len(rest):
         raise RefusedError(400, f"{len(rest)} bytes of the body belong to no input")
     return given, tensors
+
+
+def _together(found: list[Floats]) -> Floats:
+    """What is said of each item as a tensor."""
+    shapes = {row.shape for row in found}
+    if len(shapes) > 1:  # pixels of images of several shapes
+        raise RefusedError(
+            400, f"the answers have the shapes {sorted(shapes)[:3]}, and a tensor has one: ask one by one"
+        )
+    return np.stack(found)
 
 
 def _answer(name: str, engine: Engine, given: Mapping[str, Any], probs: npt.NDArray[np.float32]) -> Answer:

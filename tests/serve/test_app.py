@@ -505,6 +505,19 @@ def test_open_inference_takes_tensors_and_items(app: Guard, learners: Mapping[st
         assert found == pytest.approx(wanted, abs=1e-5)
 
 
+def test_open_inference_refuses_answers_of_several_shapes(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As those of masks are, of images that are wide and of such that are high."""
+    models = Models({"m": files / "images.onnx"}, Limits())
+    shapes = {4: (2, 3, 4), 3: (2, 4, 3)}
+    monkeypatch.setattr(models.find("m").engine, "prepare", lambda item: shapes[len(item)])
+    monkeypatch.setattr(models.find("m").engine, "run", lambda prepared: [np.zeros(shape) for shape in prepared])
+    for data, status in ((["wide", "tall"], 200), (["wide", "low"], 400)):
+        items = {"inputs": [{"name": "items", "shape": [2], "datatype": "BYTES", "data": data}]}
+        answer = ask(asgi(models), "/v2/models/m/infer", items)
+        assert answer.status == status
+    assert "(2, 3, 4), (2, 4, 3)" in answer.said["error"]
+
+
 def test_open_inference_in_bytes(app: Guard, learners: Mapping[str, Learner]) -> None:
     photos = [photo(1), photo(2, form="png")]
     held = b"".join(struct.pack("<I", len(p)) + p for p in photos)
