@@ -17,7 +17,7 @@ import torch
 from .. import keyed
 from ..data.bunch import SplitName
 from ..data.order import ItemLoader, Order, TensorSource
-from ..errors import ArgumentError, EasyLearnWarning, StateError, did_you_mean, name_of
+from ..errors import ArgumentError, EasyLearnWarning, StateError, WeightsError, did_you_mean, name_of
 from ..files import StrPath, read_tensors, write_tensors
 from ..learning import Learner
 from ..nn.body_head import BodyHead
@@ -349,5 +349,13 @@ def read_predictions(path: StrPath, task: Task | None = None) -> Predictions:
     found = Task.from_json((header or {}).get("task"))
     assert header is not None
     views = tensors["views"] if tensors["views"].numel() else None
-    places = [Placement(tuple(s), tuple(f), t, x, tuple(i)) for s, f, t, x, i in header.get("places", ())] or None
-    return Predictions.of(task or found, tensors["probs"], header["ids"], tensors.get("targets"), views, places)
+    try:
+        places = [
+            Placement((int(h), int(w)), (int(a), int(b)), int(top), int(left), (int(c), int(d)))
+            for (h, w), (a, b), top, left, (c, d) in header.get("places", ())
+        ]
+        if places and len(places) != len(tensors["probs"]):
+            raise ValueError(f"{len(places)} images for {len(tensors['probs'])} predictions")
+    except (TypeError, ValueError) as error:
+        raise WeightsError(f"{path} is damaged: where its images lie cannot be read: {error}") from error
+    return Predictions.of(task or found, tensors["probs"], header["ids"], tensors.get("targets"), views, places or None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,8 +13,9 @@ import torch
 from torch import nn
 
 import easylearn as el
-from easylearn.errors import ArgumentError, EasyLearnWarning, StateError
+from easylearn.errors import ArgumentError, EasyLearnWarning, StateError, WeightsError
 from easylearn.experiment.store import Job
+from easylearn.experiment.trials import _HEADER as HEADER
 from easylearn.experiment.trials import (
     LeaseLost,
     Recipe,
@@ -26,8 +28,10 @@ from easylearn.experiment.trials import (
     watcher,
     write_predictions,
 )
+from easylearn.files import read_tensors, write_tensors
 from easylearn.learning import Learner
 from easylearn.task import Predictions
+from easylearn.task.placement import Placement
 from easylearn.train.checkpoints.reader import SavedRun
 from tests.experiment.small_search import data, fit, make, weights
 
@@ -93,6 +97,20 @@ def test_a_trial_is_the_same_as_a_fit_by_hand(tmp_path: Path) -> None:
     assert weights(again) == weights(learn)
     said = read_predictions(tmp_path / "valid.safetensors")
     assert torch.equal(said.probs, learn.predict(split="valid").probs)
+
+
+@pytest.mark.parametrize(
+    "places", ["x", [1], [[1, 2]], [[[4, "a"], [4, 4], 0, 0, [4, 4]]], [[[4, 4], [4, 4], 0, 0, [4, 4]]] * 2]
+)
+def test_predictions_whose_places_are_damaged_are_refused(places: Any, tmp_path: Path) -> None:
+    place = Placement((8, 4), (4, 4), 0, 1, (4, 2))
+    said = Predictions.of(el.task.masks(["a", "b"]), torch.rand(1, 2, 4, 4), ["0"], places=[place])
+    write_predictions(tmp_path / "a", said)
+    assert read_predictions(tmp_path / "a").places == [place]
+    header, tensors = read_tensors(tmp_path / "a", HEADER, 1)
+    write_tensors(tmp_path / "b", tensors, {HEADER: json.dumps({**(header or {}), "places": places})})
+    with pytest.raises(WeightsError, match="b is damaged"):
+        read_predictions(tmp_path / "b")
 
 
 def test_a_trial_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
