@@ -228,5 +228,5 @@ def rows_of(said: Predictions, rows: npt.NDArray[Any]) -> Predictions:
     """Some of the predictions, in the order of `rows`."""
     at = torch.from_numpy(np.ascontiguousarray(rows, np.int64))
     targets = None if said.targets is None else said.targets[at]
-    places = [said.places[i] for i in rows.tolist()] if said.places else None
+    places = said.places and [said.places[i] for i in rows.tolist()]
     return Predictions.of(said.task, said.probs[at], [said.ids[i] for i in rows.tolist()], targets, places=places)

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from torch.nn import functional as F
 
 from ..artefact.ensemble import write_ensemble
 from ..data.bunch import Data, SplitName
@@ -23,8 +24,7 @@ from ..files import StrPath
 from ..intervals import Interval
 from ..learning import Learner
 from ..metrics import Metric
-from ..task import Predictions
-from ..task.placement import Placement
+from ..task import Predictions, Task
 from .audit import audit_cheaply
 from .certainty import Values, interval, metric_of, values_of
 from .engine import Engine, once
@@ -167,6 +167,10 @@ def export_members(
     path: StrPath, members: Sequence[Crossed], weights: Sequence[float], ranks: Sequence[Tensor] | None
 ) -> Path:
     """Write the trainings of members with a weight of more than 0 as one file."""
+    if (task := members[0].oof.task).sorts_outputs:
+        raise ArgumentError(
+            f"such a file gives means, which {task.kind} have none of: export one of crossed.learners()"
+        )
     with tempfile.TemporaryDirectory() as folder:
         files, shares, tables = [], [], []
         for k, (member, weight) in enumerate(zip(members, weights, strict=True)):
@@ -329,39 +333,43 @@ def _check_alike(first: Predictions, other: Predictions) -> None:
 
 
 def _out_of_fold(plan: Folds, engine: Engine, jobs: Sequence[Job]) -> Predictions:
-    """Each held-out item once, in file order: the mean over seeds, and over repeats of the plan."""
+    """Each held-out item once, in file order: what all seeds, and all repeats of the plan, say of it together."""
     said = [engine.predictions(job) for job in jobs]
-    first = said[0]
-    names: dict[int, str] = {}
-    where: dict[int, Placement] = {}
-    at: list[Tensor] = []
-    for job, one in zip(jobs, said, strict=True):
-        _check_alike(first, one)
-        at.append(torch.from_numpy(np.asarray(plan[job.fold or 0][1], np.int64)))
-        names.update(zip(at[-1].tolist(), one.ids, strict=True))
-        where.update(zip(at[-1].tolist(), one.places, strict=True) if one.places else ())
-    held, items = torch.from_numpy(plan.held_out), torch.cat(at)
-    ids = [names[i] for i in plan.held_out.tolist()]
-    if len(set(ids)) < len(ids):  # numbers within a split: the position names the item
-        ids = [str(i) for i in plan.held_out.tolist()]
-    order, counts = items.argsort(stable=True), torch.bincount(items, minlength=plan.n)[held]
-    starts = counts.cumsum(0) - counts
-    together = torch.cat([one.probs for one in said])
-    probs = together[order[starts]]
-    for n in sorted(set(counts.tolist())):
-        if n > 1:
-            some = (counts == n).nonzero().flatten()
-            views = together[order[starts[some] + torch.arange(n)[:, None]]]
-            probs[some] = first.task.averaged(list(views), views.double()).to(probs.dtype)
-    places = [where[i] for i in plan.held_out.tolist()] if where else None
-    known = [one.targets for one in said if one.targets is not None]
-    targets = _one_below_the_other(known)[order[starts]] if len(known) == len(said) else None
-    return Predictions.of(first.task, probs, ids, targets, places=places)
+    for one in said[1:]:
+        _check_alike(said[0], one)
+    task, at = said[0].task, np.concatenate([plan[job.fold or 0][1] for job in jobs])
+    order = np.argsort(at, kind="stable")
+    held, first, counts = np.unique(at[order], return_index=True, return_counts=True)
+    rows, parts, where = _joined(task, [one.probs for one in said]), list[Tensor](), list[Any]()
+    for n in np.unique(counts).tolist():
+        some = np.flatnonzero(counts == n)
+        each = [rows[order[first[some] + k]].double() for k in range(n)]
+        parts.append((each[0] if n == 1 else task.averaged(each, torch.stack(each))).to(rows.dtype))
+        where.append(some)
+    probs, last = _joined(task, parts)[np.argsort(np.concatenate(where))], order[first + counts - 1]
+    ids = [name for one in said for name in one.ids]
+    names, known = [ids[i] for i in last.tolist()], [one.targets for one in said if one.targets is not None]
+    if len(set(names)) < len(names):  # numbers within a split: the position names the item
+        names = [str(i) for i in held.tolist()]
+    targets = torch.cat([*task.alike(known)])[last] if len(known) == len(said) else None
+    places = [place for one in said for place in one.places or ()]
+    lie = [places[i] for i in last.tolist()] if len(places) == len(ids) else None
+    return Predictions.of(task, probs, names, targets, places=lie)
 
 
-def _one_below_the_other(targets: Sequence[Tensor]) -> Tensor:
-    """Targets of several folds; boxes are as many as the fullest image of a fold has, filled up by -1 for none."""
-    if len({t.shape[1:] for t in targets}) > 1:
-        most = max(t.shape[1] for t in targets)
-        targets = [nn.functional.pad(t, (0, 0, 0, most - t.shape[1]), value=-1) for t in targets]
-    return torch.cat([*targets])
+def _joined(task: Task, tensors: Sequence[Tensor]) -> Tensor:
+    """Predictions of several splits, one after the other; of boxes each may have another number, filled up by zeros.
+
+    Raises:
+        DataError: what is predicted of an item is not of one shape.
+    """
+    shapes = {tuple(t.shape[1:]) for t in tensors}
+    if len(shapes) > 1 and task.sorts_outputs:
+        most = max(t.shape[1] for t in tensors)
+        tensors = [F.pad(t, (0, 0, 0, most - t.shape[1])) for t in tensors]
+    elif len(shapes) > 1:
+        raise DataError(
+            f"the folds predict items of the shapes {' and '.join(map(str, sorted(shapes)))}, so they cannot be put "
+            "together: let make give its data one size="
+        )
+    return torch.cat([t.to(tensors[0].dtype) for t in tensors])

@@ -23,7 +23,7 @@ Floats = npt.NDArray[np.floating[Any]]
 KEY = "easylearn"  # of an ONNX file's metadata
 _DTYPES = {"uint8": np.uint8, "int64": np.int64, "float32": np.float32}
 _EXCLUSIVE = ("single_label", "ordinal")
-_LETTERS = 64  # of a text of about the sample's length
+_LETTERS = 64  # of a text of about the sample's length, or items of a history
 
 
 class Engine(ABC):
@@ -76,8 +76,8 @@ class Engine(ABC):
             return math.inf  # a small file may hold many pixels
         if self.items == "table":
             return 1.0
-        texts = item.values() if isinstance(item, Mapping) else (item,)
-        return max(1.0, sum(len(x) for x in texts if isinstance(x, str)) / _LETTERS)
+        some = (item, *item.values()) if isinstance(item, Mapping) else (item,)
+        return max(1.0, sum(len(x) for x in some if isinstance(x, str | list | Mapping)) / _LETTERS)
 
     def refuse_many(self, items: Sequence[Any]) -> None:
         """Refuse a request whose images are small ones each, but together more than it may ask to be decoded."""

@@ -64,6 +64,8 @@ class TorchEngine(Engine):
             said = self._predictor.predict(list(prepared))
         except DataError as error:
             raise RefusedError(422, str(error)) from error
+        except UnicodeError as error:  # tables of texts have none of it, JSON has
+            raise RefusedError(422, "the item holds half of a character") from error
         if isinstance(said, BoxPredictions):
             return said.placed
         if isinstance(said, Predictions) and said.task.of_pixels and said.places:  # not what is around the images

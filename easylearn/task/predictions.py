@@ -256,6 +256,11 @@ def average_predictions(*predictions: Predictions) -> Predictions:
         difference = first.task.same_as(other.task)
         if difference:
             raise DataError(f"predictions 1 and {number} are of different tasks: {difference}")
+        if first.places and other.places and list(first.places) != list(other.places):
+            raise DataError(
+                f"predictions 1 and {number} are of the same images at different sizes, {first.places[0].frame} and "
+                f"{other.places[0].frame}, or laid out otherwise: their pixels are not the same"
+            )
     each = [p.probs for p in predictions]
     probs = first.task.averaged(each, torch.stack(each))
     views = torch.cat([p.views for p in predictions])

@@ -97,7 +97,6 @@ class FeatureStore:
             shuffle: a new order each epoch.
             key: the `features_key` of model and strategy, if it is known.
         """
-        refuse_sharded(model, "precompute, which runs the body by itself,")
         target = _targets(data.loader(split))
         if target is None:
             raise DataError(f"the {split} split has no targets, so nothing can be trained on its features")
@@ -129,8 +128,8 @@ class FeatureStore:
                 warnings.warn(
                     f"the features could not be kept in {self.folder}, so they stay in memory and are computed anew "
                     "by the next process: it cannot be written, was deleted, or has no room (for "
-                    f"{LIMIT_BYTES >> 30} GB of features in all). Set the environment variable "
-                    "EASYLEARN_CACHE to another folder",
+                    f"{LIMIT_BYTES >> 30} GB of features in all). Set the environment variable EASYLEARN_CACHE to "
+                    "another folder",
                     EasyLearnWarning,
                     stacklevel=5,
                 )
@@ -334,6 +333,7 @@ class _Features(nn.Module):
 
 def features_key(model: BodyHead, strategy: Strategy) -> str:
     """Names all that the features of an item depend on, but for the item."""
+    refuse_sharded(model, "precompute, which runs the body by itself,")
     return digest(["features-2", state_digest(model.body, model.pool), strategy.precision])
 
 

@@ -8,6 +8,7 @@ import sys
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,10 +20,13 @@ import easylearn as el
 from easylearn.errors import ArgumentError, DataError, EasyLearnWarning, StateError
 from easylearn.experiment.blend import blend
 from easylearn.experiment.certainty import rows_of
-from easylearn.experiment.cross_fit import NOTE, Crossed, cross_fit
+from easylearn.experiment.cross_fit import NOTE, Crossed, _joined, _out_of_fold, cross_fit
+from easylearn.experiment.store import Job
 from easylearn.learning import Learner
 from easylearn.metrics import accuracy, log_loss
-from easylearn.task import average_predictions
+from easylearn.task import Predictions, average_predictions
+from easylearn.task.boxes import boxes
+from easylearn.task.placement import Placement
 from tests.experiment.folded import TABLE, TEST, N, by_hand, fit, make, make_tensors, table, tensors, two_columns
 from tests.learners import small_body
 
@@ -390,3 +394,36 @@ def test_boxes_of_several_trainings_are_joined_and_not_averaged(tmp_path: Path) 
     said = [crossed.engine.predictions(job) for job in crossed.jobs if job.fold == 0]  # type: ignore[union-attr]
     joined = average_predictions(*said).probs
     torch.testing.assert_close(found[torch.from_numpy(plan[0][1])], joined)
+
+
+def test_boxes_of_several_folds_and_seeds_are_joined_where_their_images_lie(tmp_path: Path) -> None:
+    """Each split has another number of boxes; what two seeds say of an item is their best, not a mean."""
+    task, plan = boxes(["a", "b"]), el.folds(4, 2, seed=0)
+    row = torch.tensor([0.0, 0, 8, 8, 0.9, 0])
+
+    def said(job: Job) -> Predictions:
+        valid = plan[job.fold or 0][1].tolist()
+        n = 1 + (job.fold or 0)  # boxes of an item
+        probs = row.repeat(len(valid), n, 1)
+        probs[:, :, :4] += 20 * torch.arange(n)[:, None]
+        probs[:, :, 4] = torch.tensor([[0.9, 0.6][job.seed]])
+        probs[:, 0, 0] = torch.tensor(valid, dtype=torch.float32)  # which item it is
+        places = [Placement((80, 80), (32, 32), i, 0, (32, 32)) for i in valid]
+        return Predictions.of(task, probs, [f"{i}.jpg" for i in valid], torch.zeros(len(valid), n, 5), places=places)
+
+    engine: Any = SimpleNamespace(predictions=said)
+    for seeds in (1, 2):
+        found = _out_of_fold(plan, engine, [Job(k, {}, k // 2, k % 2) for k in range(2 * seeds)])
+        assert found.ids == tuple(f"{i}.jpg" for i in range(4)) and found.places is not None
+        assert [place.top for place in found.places] == [0, 1, 2, 3] and found.probs[:, 0, 0].tolist() == [0, 1, 2, 3]
+        assert found.targets is not None and found.targets.shape == (4, 2, 5)
+        for fold, (_, valid) in enumerate(plan):
+            assert [(found.probs[i, :, 4] > 0.7).sum().item() for i in valid] == [fold + 1] * 2  # no mean of scores
+            assert [(found.targets[i, :, 4] >= 0).sum().item() for i in valid] == [fold + 1] * 2
+    with pytest.raises(ArgumentError, match="means, which boxes have none of"):
+        Crossed(plan, found).export(tmp_path / "x.easylearn")
+
+
+def test_folds_whose_items_have_unlike_shapes_are_refused() -> None:
+    with pytest.raises(DataError, match=r"\(2,\) and \(3,\).*one size="):
+        _joined(el.single_label(["a", "b"]), [torch.zeros(4, 2), torch.zeros(4, 3)])
