@@ -166,7 +166,7 @@ class Task(ABC):
 
     def averaged(self, outputs: Sequence[Tensor], probs: Tensor) -> Tensor:
         """What several views say together: by a model's `outputs`, one of each view, and their `probs`, (v, n, ...)."""
-        return probs.mean(0)
+        return probs[0] if len(probs) == 1 else probs.mean(0)
 
     def alike(self, targets: Sequence[Tensor]) -> Sequence[Tensor]:
         """The `targets` of several splits, (n, ...) each, in one shape beside their items."""

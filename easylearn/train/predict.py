@@ -46,7 +46,8 @@ def predict_split(
     with kept_memory(strategy.device):
         logits, targets = gather(model, data.loader(split), strategy)
         views = [logits, *(how.undo_view(k, gather(model, data.loader(split, view=k), strategy)[0]) for k in more)]
-    stack = torch.stack([task.activate(view) for view in views])
+    each = [task.activate(view) for view in views]
+    stack = torch.stack(each) if more else each[0][None]  # of one view no copy: those of masks are large
     return Predictions.of(task, task.averaged(views, stack), data.ids(split), targets, stack, data.places(split))
 
 

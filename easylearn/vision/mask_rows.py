@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
+from ..data.values import is_missing
 from ..errors import ArgumentError, DataError
 from ..losses import VOID
 from ..task import Masks
@@ -44,6 +45,11 @@ class MaskFolders:
         """The images of a data set; see `MaskData.from_folder`."""
         is_split = isinstance(valid, str)
         existing_folder(root, f"{train}/{self.images} and {train}/{self.masks}" if is_split else self.images)
+        if is_split and (root / self.images).is_dir() and not (root / train).exists():
+            raise DataError(
+                f"{root} has no folder {train!r}, and {self.images} lies in it directly: pass valid=0.2 to split off a "
+                "fifth of the images"
+            )
         base = root / train if is_split or (root / train / self.images).is_dir() else root
         rows = self.rows(root, base)
         others = self.rows(root, root / valid) if is_split else None
@@ -107,8 +113,13 @@ class MaskTable:
         rows = self.layout.rows(table, root, self.folder, beside)
         pairs: list[Pair] = []
         for source, name, where in zip(rows.sources, rows.labels.iloc[:, 0].tolist(), rows.where, strict=True):
-            file = root / self.mask_folder / f"{name}{self.suffix}"
-            if not isinstance(name, str | os.PathLike) or not file.is_file():
+            if is_missing(name):
+                raise DataError(f"{where}: it names no mask. Fill it in, or remove the row")
+            named = (
+                int(name) if isinstance(name, float) and name.is_integer() else name
+            )  # a column of numbers with gaps
+            file = root / self.mask_folder / f"{named}{self.suffix}"
+            if not file.is_file():
                 raise DataError(f"{where}: there is no mask {file}. Look at mask_col=, mask_folder= and mask_suffix=")
             pairs.append((source, str(file)))
         rows.labels = pairs

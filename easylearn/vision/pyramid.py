@@ -144,7 +144,7 @@ def _chosen(found: Sequence[Any], x: Tensor, finest: int) -> list[tuple[int, tup
             continue
         # Which two of the three dimensions are the sides? Where both ways could be, those that are nearer to halves.
         of_sides = _halvings(one.shape[2:], x), _halvings(one.shape[1:3], x)
-        last = of_sides[1][1] < of_sides[0][1]
+        last = of_sides[1][1] + 0.2 < of_sides[0][1]  # sides of 55 are near enough to 56, whatever the channels are
         halvings, off = of_sides[last]
         if off < math.inf and finest <= 2**halvings <= COARSEST:
             of_stride[2**halvings] = k, (int(one.shape[3 if last else 1]), 2**halvings, last)

@@ -97,6 +97,12 @@ def test_it_changes_neither_weights_nor_generators(make_learner: MakeLearner, we
     assert same(before, weights(learn)) and torch.equal(rng, torch.get_rng_state())
 
 
+def test_one_view_is_held_once(make_learner: MakeLearner) -> None:
+    said = make_learner().predict(split="valid")
+    assert len(said.views) == 1 and torch.equal(said.views[0], said.probs)
+    assert said.views.data_ptr() == said.probs.data_ptr()
+
+
 def test_nothing_to_predict_or_to_compare_with(make_data: Any, make_model: Any) -> None:
     model = make_model()[0]
     with pytest.raises(DataError, match="no items to predict"):

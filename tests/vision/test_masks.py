@@ -97,6 +97,12 @@ def test_tables(root: Path) -> None:
     frame.loc[2, "mask"] = "masks/none.png"
     with pytest.raises(DataError, match=r"row 2.*none\.png"):
         MaskData.from_df(frame, root / "train", size=16, codes=CODES)
+    numbered = frame.assign(mask=range(8))
+    how = {"codes": CODES, "mask_folder": "masks", "mask_suffix": ".png", "valid": [0, 3], "size": 16}
+    c = MaskData.from_df(numbered, root / "train", **how)
+    assert torch.equal(c.target("valid"), a.target("valid"))
+    with pytest.raises(DataError, match=r"row 5.*names no mask"):
+        MaskData.from_df(numbered.assign(mask=[0, 1, 2, 3, 4, None, 6, 7]), root / "train", **how)
 
 
 def test_arrays() -> None:
@@ -191,6 +197,8 @@ def test_missing_and_doubled_masks_are_named(root: Path) -> None:
         MaskData.from_folder(root, codes=CODES)
     with pytest.raises(DataError, match="labels"):
         MaskData.from_folder(root, codes=CODES, masks="labels")
+    with pytest.raises(DataError, match=r"no folder 'train'.*valid=0\.2"):
+        MaskData.from_folder(root / "valid", codes=CODES)
 
 
 def test_a_value_that_is_no_class_names_its_file(root: Path) -> None:

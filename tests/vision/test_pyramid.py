@@ -61,6 +61,11 @@ def test_channels_that_could_be_a_side_are_told_from_it() -> None:
     assert maps.channels == (96, 8) and [m.shape[1] for m in maps(torch.zeros(1, 3, 64, 64))] == [96, 8]
 
 
+def test_channels_like_a_side_that_is_nearly_a_quarter() -> None:
+    maps = pyramid(nn.Sequential(nn.Conv2d(3, 56, 7, 4, 1)), torch.zeros(1, 3, 224, 224))
+    assert maps.channels == (56,) and maps(torch.zeros(1, 3, 224, 224))[0].shape == (1, 56, 55, 55)
+
+
 def test_maps_that_a_body_enlarges_again_come_in_order_of_size() -> None:
     net = nn.Sequential(nn.Conv2d(3, 4, 4, 4), nn.Conv2d(4, 8, 2, 2), nn.Upsample(scale_factor=2), nn.Conv2d(8, 6, 1))
     maps = pyramid(net)
