@@ -18,6 +18,7 @@ from ..data.preprocess import Items, Preprocessor
 from ..errors import ArgumentError, DataError, StateError, WeightsError
 from ..files import StrPath
 from ..task import Task
+from ..task.placement import Placement
 from .archive import Archive, write_archive
 from .predictor import Predictor
 
@@ -148,6 +149,10 @@ class JointPreprocessor(Preprocessor):
     def source(self, values: Any) -> Source:
         raise StateError("several preprocessors have no single source")
 
+    def places(self, values: Any, some: Indices | None = None) -> Sequence[Placement] | None:
+        """See `Preprocessor.places`: those of the first."""
+        return self.each[0].places(values[0], some)
+
     def is_file(self, given: Any) -> bool:
         return self.each[0].is_file(given)
 
@@ -176,20 +181,31 @@ class Ensemble(Predictor):
     ranks: Mapping[int, Tensor] = field(default_factory=dict)
     reader: tuple[int, ...] = ()
 
-    def _probs(self, read: Items, some: Indices | None = None, source: Source | None = None) -> Tensor:
+    def _probs(self, read: Items, some: Indices | None = None) -> Tensor:
+        return self._joined([one._probs(own, some) for one, own in self._of_each(read)])
+
+    def _views(self, read: Items, n_aug: int) -> tuple[Tensor, Tensor]:
+        said, views = zip(*(one._views(own, n_aug) for one, own in self._of_each(read)), strict=True)
+        return self._joined(said), torch.stack([self._joined(each) for each in zip(*views, strict=False)])
+
+    def _of_each(self, read: Items) -> list[tuple[Predictor, Items]]:
+        """The members, and the items as each has read them."""
         joint = isinstance(self.preprocessor, JointPreprocessor)
-        more = [] if source is None else [source]
-        sums, shares, dtype = dict[int, Tensor](), dict[int, float](), torch.float32
-        for k, (member, of, weight) in enumerate(zip(self.members, self.of, self.weights, strict=True)):
-            own = Items(read.values[self.reader[k]], read.ids, read.single) if joint else read
-            probs = member._probs(own, some, *more)
-            dtype = probs.dtype
+        values = [read.values[k] if joint else read.values for k in self.reader]
+        return [(one, Items(v, read.ids, read.single)) for one, v in zip(self.members, values, strict=True)]
+
+    def _joined(self, each: Sequence[Tensor]) -> Tensor:
+        """What the members' probabilities or numbers are together."""
+        if self.task.sorts_outputs:  # which no mean can be taken of; blend refuses them, so all weigh the same
+            return self.task.averaged(each, torch.stack([*each]))
+        sums, shares = dict[int, Tensor](), dict[int, float]()
+        for probs, of, weight in zip(each, self.of, self.weights, strict=True):
             sums[of] = sums[of] + weight * probs.double() if of in sums else weight * probs.double()
             shares[of] = shares.get(of, 0.0) + weight
         if not self.ranks:
-            return torch.stack(list(sums.values())).sum(0).to(dtype)
+            return torch.stack(list(sums.values())).sum(0).to(each[-1].dtype)
         ranks = [shares[of] * ranked(total / shares[of], self.ranks[of]) for of, total in sums.items()]
-        return normalised(torch.stack(ranks).sum(0), self.task).to(dtype)
+        return normalised(torch.stack(ranks).sum(0), self.task).to(each[-1].dtype)
 
     def __repr__(self) -> str:
         return f"Ensemble({len(self.members)} models, {self.task})"

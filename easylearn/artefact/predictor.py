@@ -122,15 +122,8 @@ class Predictor:
             return self.predict(items)
         (one,) = read
         assert isinstance(one, Items)
-        how, views = self.preprocessor, self.preprocessor.views(one.values)
-        n_aug = 0 if views is None else n_aug if how.n_views is None else min(n_aug, how.n_views)
-        outputs = [self._outputs(one)]
-        if views is not None:
-            outputs += [how.undo_view(k, self._outputs(one, source=views(k))) for k in range(1, n_aug + 1)]
-        stack = torch.stack([*map(self.task.activate, outputs)])
-        said = Predictions.of(
-            self.task, self.task.averaged(outputs, stack), one.ids, views=stack, places=how.places(one.values)
-        )
+        probs, stack = self._views(one, n_aug)
+        said = Predictions.of(self.task, probs, one.ids, views=stack, places=self.preprocessor.places(one.values))
         return said[0] if one.single else said
 
     def stream(self, items: Any, on_error: OnError = "raise") -> Iterator[tuple[str, Any]]:
@@ -236,6 +229,16 @@ class Predictor:
 
     def _probs(self, read: Items, some: Indices | None = None) -> Tensor:
         return self.task.activate(self._outputs(read, some))
+
+    def _views(self, read: Items, n_aug: int) -> tuple[Tensor, Tensor]:
+        """What the plain view and at most `n_aug` augmented ones say together, and what each says."""
+        how, views = self.preprocessor, self.preprocessor.views(read.values)
+        n_aug = 0 if views is None else n_aug if how.n_views is None else min(n_aug, how.n_views)
+        outputs = [self._outputs(read)]
+        if views is not None:
+            outputs += [how.undo_view(k, self._outputs(read, source=views(k))) for k in range(1, n_aug + 1)]
+        stack = torch.stack([*map(self.task.activate, outputs)])
+        return self.task.averaged(outputs, stack), stack
 
     def _outputs(self, read: Items, some: Indices | None = None, source: Source | None = None) -> Tensor:
         source = self.preprocessor.source(read.values) if source is None else source

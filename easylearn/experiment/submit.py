@@ -98,6 +98,11 @@ def _columns(
 ) -> tuple[list[list[Any]], str]:
     """What goes into each column of the file, and whether it is "shares", "labels" or "numbers"."""
     task, probs = said.task, said.probs.reshape(len(said), -1).double()
+    if task.of_pixels or task.sorts_outputs:
+        raise ArgumentError(
+            f"a sample has a row of numbers or one label for each item, and these are {task.kind}: make a table with "
+            "the columns of the sample, and give that"
+        )
     if task.predicts_numbers:
         if len(heads) != len(task.names):
             raise DataError(f"the sample has the columns {list(heads)}, and the model predicts {list(task.names)}")
@@ -215,7 +220,7 @@ def pseudo_label(crossed: Crossed, at_least: float = 0.95, *, fold: int | None =
         Columns id, label and probability.
 
     Raises:
-        ArgumentError: these are numbers, of which no model is sure.
+        ArgumentError: these are no classes of items, such as numbers or boxes.
     """
     import pandas as pd
 
@@ -225,8 +230,9 @@ def pseudo_label(crossed: Crossed, at_least: float = 0.95, *, fold: int | None =
     if fold is not None and fold not in crossed.parts:
         raise ArgumentError(f"there is no fold {fold}: they are numbered from 0 to {len(crossed.parts) - 1}")
     said = crossed.test if fold is None else crossed.parts[fold]
-    if said.task.predicts_numbers:
-        raise ArgumentError("pseudo_label takes labels that models are sure of, and these are numbers")
+    if not (said.task.is_exclusive or said.task.is_multi):
+        what = "numbers" if said.task.predicts_numbers else said.task.kind
+        raise ArgumentError(f"pseudo_label takes classes of items that models are sure of, and these are {what}")
     far = said.probs if said.task.is_exclusive else torch.maximum(said.probs, 1 - said.probs)
     sure = far.max(1).values if said.task.is_exclusive else far.min(1).values
     rows = (sure >= at_least).nonzero().flatten().tolist()

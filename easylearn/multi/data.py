@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..data.branched import BranchedData
@@ -101,14 +101,19 @@ def _by_name(what: str, given: Any) -> dict[str, str]:
     """The columns of branches by their names."""
     if given is None:
         return {}
-    if isinstance(given, Mapping):
-        return dict(given)
-    columns = {what: given} if isinstance(given, str) else {c: c for c in given}
-    if not all(isinstance(c, str) for c in columns.values()):
-        raise ArgumentError(f"{what} must name columns of the table, got {given!r:.60}")
-    return columns
+    several = isinstance(given, Iterable) and not isinstance(given, str)
+    named = dict(given) if isinstance(given, Mapping) else {c: c for c in given} if several else {what: given}
+    _check_columns(what, named.values())
+    return named
 
 
 def _texts(given: Text | None) -> dict[str, str | tuple[str, ...]]:
     named = given if isinstance(given, Mapping) else {} if given is None else {"text": given}
-    return {name: columns if isinstance(columns, str) else tuple(columns) for name, columns in named.items()}
+    several = {n: c if isinstance(c, str) or not isinstance(c, Iterable) else tuple(c) for n, c in named.items()}
+    _check_columns("text", [c for of in several.values() for c in (of if isinstance(of, tuple) else [of])])
+    return several
+
+
+def _check_columns(what: str, columns: Iterable[Any]) -> None:
+    if odd := [c for c in columns if not isinstance(c, str)]:
+        raise ArgumentError(f"{what} must name columns of the table, got {odd[0]!r:.60}")

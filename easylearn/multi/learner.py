@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from torch import Tensor, nn
@@ -34,6 +34,7 @@ CLIP = 2.0
 # Dropout of the heads on pretrained bodies. With the 0.1 of a learner of its own, 25 epochs make each branch worse than
 # the linear model that its head starts from (docs/log.md).
 DROP = 0.8
+_OF_ALL = {"precompute", "bn_freeze", *(field.name for field in fields(Training))}
 _OLD_NAMES = {
     "arch": "image", "body": "text", "layers": 'Give it to the table: table={"layers": (200, 100)}.',
     "opt_func": "optimizer", "opt_fn": "optimizer", "loss_func": "loss", "cbs": "callbacks",
@@ -175,7 +176,10 @@ _MAKERS: Mapping[str, Callable[[Data[Any], Any, int], Learner]] = {"image": _ima
 def _arguments(how: Any, first: str) -> dict[str, Any]:
     if how is None:
         return {}
-    return {str(k): v for k, v in how.items()} if isinstance(how, Mapping) else {first: how}
+    given = {str(k): v for k, v in how.items()} if isinstance(how, Mapping) else {first: how}
+    if odd := sorted(_OF_ALL & set(given)):
+        raise ArgumentError(f"{odd[0]} is of the learner as a whole: give it to multi_learner, and not to a branch")
+    return given
 
 
 def _is_fresh(learn: Learner) -> bool:

@@ -38,7 +38,7 @@ class InteractionOptions:
 
     Args:
         weight: a column of how much was taken: plays, purchases, minutes. Rows of one person and item are added up, 0
-            is nothing, and a history has the logarithms (of one plus it). None counts each person and item once.
+            is nothing, and a history has the logarithms (of one plus it). None counts 1 for each row.
         time: a column of when; with it a fraction or a length of time holds out the last rows of all.
         min_item: the fewest persons in training that take an item which can be recommended. Nothing is left out before
             the split; what is held out of rarer items no metric counts, and `data.notes()` says how much that is.

@@ -58,7 +58,9 @@ class Ranking(Task):
         return super().accumulator(device)
 
     def activate(self, logits: Tensor) -> Tensor:
-        return logits.softmax(-1)
+        probs = logits.softmax(-1)
+        # where everything is left out, all would be alike; half of it, as -1e4 is a little more in bf16
+        return probs.masked_fill(logits < LEFT_OUT / 2, 0.0)
 
     def outputs_for(self, probs: Tensor) -> Tensor:
         return probs.clamp_min(1e-38).log()

@@ -127,8 +127,9 @@ class FeatureStore:
                 self._told = True
                 warnings.warn(
                     f"the features could not be kept in {self.folder}, so they stay in memory and are computed anew "
-                    "by the next process: it cannot be written, was deleted, or has no room. Set the environment "
-                    "variable EASYLEARN_CACHE to another folder",
+                    "by the next process: it cannot be written, was deleted, or has no room (for "
+                    f"{LIMIT_BYTES >> 30} GB of features in all). Set the environment variable EASYLEARN_CACHE to "
+                    "another folder",
                     EasyLearnWarning,
                     stacklevel=5,
                 )
@@ -175,8 +176,15 @@ class _Filling:
         table = store.table() if store is not None and not self._spare else None
         if store is not None and table is not None:
             return torch.from_numpy(table), store.slots
-        every = [self._spare[i] if i in self._spare else self._stored(i) for i in range(len(self.item_keys))]
-        return torch.stack(every), np.arange(len(every))
+        n = len(self.item_keys)
+        spare = self._spare.pop(0, None)
+        first = self._stored(0) if spare is None else spare
+        every = first.new_empty((n, *first.shape))  # filled while the single ones go: memory may not hold both
+        every[0] = first
+        for i in range(1, n):
+            spare = self._spare.pop(i, None)
+            every[i] = self._stored(i) if spare is None else spare
+        return every, np.arange(n)
 
     def _stored(self, i: int) -> Tensor:
         found = self._store.get(i) if self._store is not None else None

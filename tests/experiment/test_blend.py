@@ -204,6 +204,7 @@ def test_the_file_predicts_as_the_blend_does(trained: list[Crossed], how: Any, t
     assert one.label == both.test.labels[0]
     table = predictor.predict(TEST.iloc[:3], on_error="skip")
     assert torch.allclose(table.probs, both.test.probs[:3], atol=1e-5)
+    assert torch.allclose(predictor.tta(TEST.iloc[:3], 2).probs, both.test.probs[:3], atol=1e-5)
 
 
 def test_a_damaged_file_is_refused(trained: list[Crossed], tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import easylearn as el
 from easylearn.errors import ArgumentError, DataError, EasyLearnError
 from easylearn.experiment.submit import pseudo_label, snapshots, submit
 from easylearn.learning import Learner
-from easylearn.task import Predictions
+from easylearn.task import Predictions, boxes, masks, ranking
 from tests.experiment.folded import by_hand, two_columns
 
 IDS = ["7", "3", "12", "5"]
@@ -207,3 +208,24 @@ def test_snapshots_are_the_mean_of_the_ends_of_cycles(tmp_path: Path) -> None:
 def test_a_sample_without_rows_is_told(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"sample\.csv has no rows"):
         submit(binary(), sample(tmp_path, "id,label\n"), tmp_path / "out.csv", value="label")
+
+
+@pytest.mark.parametrize(
+    ("task", "probs"),
+    [
+        (masks(["no", "yes"]), torch.full((4, 2, 3, 3), 0.5)),
+        (boxes(["no", "yes"]), torch.rand(4, 2, 6)),
+        (ranking(["no", "yes"]), torch.full((4, 2), 0.5)),
+    ],
+)
+def test_what_are_no_classes_of_items(task: Any, probs: torch.Tensor, tmp_path: Path) -> None:
+    said = Predictions.of(task, probs, IDS)
+    crossed = by_hand(el.folds(20, 2), torch.full((20, 2), 0.5), torch.tensor([0, 1] * 10))
+    with pytest.raises(ArgumentError, match=f"these are {task.kind}"):
+        pseudo_label(replace(crossed, test=said), 0.5)
+    file = sample(tmp_path, "id,no,yes\n" + "".join(f"{i},0,0\n" for i in IDS))
+    if task.kind == "ranking":
+        assert lines(submit(said, file, tmp_path / "out.csv"))[1] == "7,0.5,0.5"
+    else:
+        with pytest.raises(ArgumentError, match=f"these are {task.kind}"):
+            submit(said, file, tmp_path / "out.csv")

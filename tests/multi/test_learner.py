@@ -89,6 +89,8 @@ class TestMaking:
         ("how", "match"),
         [
             ({"image": None}, "need a model"),
+            ({"table": {"wd": 0.1}}, "wd is of the learner as a whole"),
+            ({"table": {"device": "cpu"}}, "device is of the learner as a whole"),
             ({"table": {"members": 4}}, "members"),
             ({"fuse": "sum"}, "fuse"),
             ({"imgae": "resnet18"}, "'image'"),

@@ -33,6 +33,13 @@ def test_a_person_gets_what_they_do_not_have(trained: Learner) -> None:
     assert len(everything) == 24 - 8  # all but what they took
 
 
+def test_who_has_everything_gets_nothing(trained: Learner) -> None:
+    names = list(trained.task.names)
+    assert el.recommend(trained, history=names).empty and trained.predict(names).label == ()
+    half = el.recommend(trained, history=[names, names[:-1]])
+    assert half["item"].tolist() == names[-1:] and half["probability"].tolist() == [1.0]
+
+
 def test_several_persons(trained: Learner) -> None:
     found = el.recommend(trained, ["p3", "p0"], k=2)
     assert (

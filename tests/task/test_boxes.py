@@ -64,7 +64,8 @@ def test_mistakes_are_counted() -> None:
     assert TASK.title(FOUND[0], TRUE[0]) == ("found 1 of 2, and 1 that is none", False)
     assert TASK.title(FOUND[0, :1], TRUE[0, :1]) == ("found 1 of 1", True)
     assert TASK.item_columns(FOUND, TRUE) == {"boxes": [2], "found": [1], "wrong": [1]}
-    sure, right = TASK.calibrated(FOUND, TRUE)
+    none = torch.zeros(1, 5, 6)  # of images with fewer boxes than others
+    sure, right = TASK.calibrated(torch.cat([FOUND, none], 1), TRUE)
     assert right.tolist() == [1.0, 0.0, 0.0] and sure[0] == pytest.approx(0.9)
     report = TASK.by_name(FOUND, TRUE)
     assert report["support"] == [1, 1] and report["ap50"] == pytest.approx([0.0, 1.0])
@@ -165,3 +166,8 @@ def test_views_of_found_boxes_are_put_together() -> None:
     assert both[0, 0].tolist() == pytest.approx([0, 0, 8, 9, 0.95, 1])
     models = [Predictions.of(TASK, f, ["a"]) for f in (FOUND, other)]
     assert torch.equal(average_predictions(*models).probs, both)
+    frames = [Placement((64, 64), (side, side), 0, 0, (side, side)) for side in (64, 32)]
+    apart = [Predictions.of(TASK, FOUND, ["a"], places=[place]) for place in frames]
+    assert average_predictions(apart[0], models[0], apart[0]).places == [frames[0]]
+    with pytest.raises(DataError, match=r"predictions 1 and 2 .* different sizes, \(64, 64\) and \(32, 32\)"):
+        average_predictions(*apart)

@@ -18,6 +18,7 @@ from easylearn import load_learner, load_predictor
 from easylearn.cli import main
 from easylearn.data.loaders import TensorData
 from easylearn.errors import ArgumentError, WeightsError
+from easylearn.experiment.cross_fit import cross_fit
 from easylearn.learning import Learner
 from easylearn.serve.refusals import Limits
 from easylearn.serve.torch_engine import TorchEngine
@@ -239,6 +240,31 @@ def test_files(trained: Learner, tmp_path: Path) -> None:
     assert torch.equal(predictor.tta(x, 2).probs, _tta(trained, x))
     again = load_learner(file, data=data_of(), progress=False)
     again.fit(1e-4, 1)
+
+
+def test_folds_are_joined_and_not_averaged(trained: Learner, tmp_path: Path) -> None:
+    """Of boxes there is no mean; images of unlike folds have unlike numbers of them."""
+    x, y = scenes(9, 2)
+    y = [boxes[:1] if i < 6 else boxes for i, boxes in enumerate(y)]
+    plan = [(np.arange(3, 9), np.arange(3)), (np.r_[:3, 6:9], np.arange(3, 6)), (np.arange(6), np.arange(6, 9))]
+
+    def make(p: Any) -> Learner:
+        data = BoxData.from_arrays((x, y), p.valid, classes=["square", "bar"], batch_size=8, workers=0)
+        learn = learner(data, seed=p.seed)
+        learn.model.load_state_dict(trained.model.state_dict())
+        return learn
+
+    crossed = cross_fit(make, plan, lambda learn, p, **how: learn.fit(3e-3, 1, **how), tmp_path / "cv", seeds=2)  # type: ignore[arg-type]
+    found = crossed.oof
+    assert found.targets is not None and found.task.by_name(found.probs, found.targets)["ap50"][0] > 0.9  # squares
+    assert found.task.count_classes(found.targets) == [9, 3]
+    assert found.places is not None and found.places[8].shape == x.shape[1:3] and len(found.to_frame()) > 3
+    each = [learn.predict(x).probs for learn in crossed.learners()]
+    several = load_predictor(crossed.export(tmp_path / "several.easylearn"), device="cpu")
+    wanted = found.task.averaged(each, torch.stack(each))
+    for said in (several.predict(x), several.tta(x, 0)):
+        torch.testing.assert_close(said.probs, wanted)
+        assert said.places is not None
 
 
 def test_it_is_served(trained: Learner, tmp_path: Path) -> None:
