@@ -7,6 +7,7 @@ everything else goes through fsspec. A part of what is read may be kept on this 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -42,7 +43,7 @@ class Place:
     Args:
         system: a `pyarrow.fs.FileSystem`.
         path: in it.
-        url: the address, for messages.
+        url: the address, for messages, without a password.
     """
 
     system: Any
@@ -57,7 +58,8 @@ class Place:
             ArgumentError: pyarrow or fsspec is not installed, or knows no such kind of address.
             DataError: it is one of the web.
         """
-        kind = url.split("://", 1)[0].lower()
+        kind, given = url.split("://", 1)[0].lower(), url
+        url = re.sub(r"(?<=://)([^/?:@]*):[^/?]*@", r"\1@", url)  # a password is for no message and no log
         if kind in ("http", "https", "ftp"):
             raise DataError(
                 f"{url} is no file of this machine, and such a server does not say what it holds or what has changed; "
@@ -67,7 +69,7 @@ class Place:
             from pyarrow import ArrowException, fs
 
             if kind in NATIVE:
-                native, path = fs.FileSystem.from_uri(url)
+                native, path = fs.FileSystem.from_uri(given)
                 return cls(native, path, url)
             import fsspec
         except ImportError as error:
@@ -77,7 +79,7 @@ class Place:
         except (ArrowException, OSError, ValueError) as error:
             raise ArgumentError(f"{url} is no address that pyarrow can open: {error}") from error
         try:
-            system, path = fsspec.core.url_to_fs(url)
+            system, path = fsspec.core.url_to_fs(given)
         except (ImportError, OSError, ValueError) as error:
             raise ArgumentError(f"{url} is no address that fsspec can open: {error}") from error
         return cls(fs.PyFileSystem(fs.FSSpecHandler(system)), path, url)
@@ -143,7 +145,7 @@ def copied(url: str) -> Path:
     inside = os.path.normpath(home) + os.sep
     if odd := [name for name in found if not os.path.normpath(home / name).startswith(inside)]:
         raise DataError(
-            f"{url} holds {odd[0]!r}, a name that leads out of the folder: nothing was copied; rename it there"
+            f"{place} holds {odd[0]!r}, a name that leads out of the folder: nothing was copied; rename it there"
         )
     home.mkdir(parents=True, exist_ok=True)
     with claims_in(base).hold(byte_of(url), PATIENCE):  # the processes of a script want the same at the same time

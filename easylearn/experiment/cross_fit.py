@@ -213,6 +213,8 @@ class Followed:
     def __call__(self, p: Any) -> Learner:
         learn, _ = self.make(p), p.train  # which only a plan in time needs
         if isinstance(learn, Learner):
+            if learn.task.is_streamed:
+                raise ArgumentError("cross_fit keeps what is predicted of each item, and a language model has none")
             self.compare(learn.data, p.fold)
             if self.test and "test" not in learn.data.splits:
                 raise ArgumentError("test=True predicts the test split, and the data that make gives has none")

@@ -95,6 +95,14 @@ def test_without_fsspec_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch)
         Place.of("memory://bucket/table")
 
 
+def test_a_password_stands_in_no_message() -> None:
+    place = Place.of("s3://KEY:SECRET@bucket/a.parquet?region=us-east-1&endpoint_override=127.0.0.1:9&scheme=http")
+    assert str(place).startswith("s3://KEY@bucket/a.parquet?region") and place.path == "bucket/a.parquet"
+    with pytest.raises(ArgumentError) as error:
+        Place.of("s3://KEY:SECRET@bucket/a?nonsense=1")
+    assert "s3://KEY@bucket/a" in str(error.value) and "SECRET" not in str(error.value)
+
+
 def test_is_elsewhere() -> None:
     assert is_elsewhere("s3://a/b") and not is_elsewhere(Path("s3:/a")) and not is_elsewhere("C:/a")
 

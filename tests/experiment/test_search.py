@@ -10,13 +10,14 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from easylearn import Found, search
+from easylearn import Found, cross_fit, folds, search
 from easylearn.cli import main
 from easylearn.errors import ArgumentError, StateError
 from easylearn.experiment import log, ordered, powers, subset
 from easylearn.experiment.search import join
 from easylearn.learning import Learner
 from easylearn.metrics import accuracy
+from tests import learners
 from tests.experiment.small_search import SPACE, data, fit, make, weights
 from tests.experiment.test_engine import InTurn, forked, forks
 
@@ -208,3 +209,16 @@ def test_join(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: p
         join(folder, script)
     with pytest.raises(StateError, match="--script"):
         join(folder, tmp_path / "gone.py")
+
+
+def test_language_models_are_searched_and_have_no_predictions_to_keep(tmp_path: Path) -> None:
+    def make_language(p: Any) -> Learner:
+        return learners.language(device="cpu", progress=False, seed=p.seed)
+
+    def fit_language(learn: Learner, p: Any, **how: Any) -> Any:
+        return learn.fit(p.lr, 1, **how)
+
+    found = search(make_language, {"lr": log(1e-3, 1e-2)}, fit_language, tmp_path / "s", trials=2, progress=False)
+    assert [t.status for t in found.trials] == ["done", "done"] and found.best.value is not None
+    with pytest.raises(ArgumentError, match="a language model has none"):
+        cross_fit(make_language, folds(10, 2), fit_language, tmp_path / "c")

@@ -181,7 +181,7 @@ def work(folder: str) -> None:
     found["saved"] = str(learn.save(Path(folder, "saved")))
     learn.load(Path(folder, "saved"))
     try:
-        learn.fit(0.01, 9, callbacks=[At(4, 1, fail)])
+        learn.fit(0.01, 9, callbacks=[el.KeepBest(3), At(4, 1, fail)])  # which looks at all items at a good end alone
     except Exception as error:
         found["error"] = [type(error).__name__, str(error)]
     Path(folder, f"{rank}.json").write_text(json.dumps(found))

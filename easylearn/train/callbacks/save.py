@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -113,9 +114,11 @@ class KeepBest(Callback):
         self.best: float | None = None
         self.epoch = 0
         self._kept: list[tuple[float, int, list[Tensor]]] = []  # loss, epoch and weights, from the least loss on
+        self._handled: BaseException | None = None  # in whose handler the fit began, if in any
 
     def on_fit_begin(self, run: Run) -> None:
         """Keep the weights as they are."""
+        self._handled = sys.exc_info()[1]
         if run.step == 0:
             self.best, self._kept = None, []
             if run.valid_loader is not None:
@@ -128,10 +131,11 @@ class KeepBest(Callback):
     def on_fit_end(self, run: Run) -> None:
         """Put the best weights, or the mean of several, into the model."""
         kept, self._kept = self._kept, []
+        failed, self._handled = sys.exc_info()[1] is not self._handled, None
         live = list(run.model.state_dict().values())
         if len(kept) > 1 or (kept and self.epoch != run.epoch):
             copy_into(live, kept[0][2])
-        if len(kept) > 1:
+        if len(kept) > 1 and not failed:  # after an error of one process the others do not come here to validate
             of_best = _item_losses(run)
             several = zip(*(weights for _, _, weights in kept), strict=True)
             alike = ([shared_out(t.to(own.device), own) for t in ts] for own, ts in zip(live, several, strict=True))

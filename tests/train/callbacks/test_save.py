@@ -15,7 +15,7 @@ from easylearn.errors import ArgumentError, EasyLearnWarning, StateError
 from easylearn.learning import Learner
 from easylearn.metrics import Metric
 from easylearn.train.callback import Callback
-from easylearn.train.callbacks import KeepBest, SaveBest, SaveCycles, WeightAverage
+from easylearn.train.callbacks import KeepBest, SaveBest, SaveCycles, WeightAverage, save
 from easylearn.train.callbacks.save import suited
 from easylearn.train.state import Pause, Run
 
@@ -267,6 +267,33 @@ class TestKeepBest:
         learn.fit(1e-6, 1, callbacks=[at(epoch_begin=turn), keep])
         assert keep.best is not None and keep.best < 0.5
         assert learn.validate()["valid_loss"] == pytest.approx(keep.best, rel=1e-4)
+
+    def test_after_an_error_it_ends_with_the_best_and_a_fit_in_its_handler_with_the_mean(
+        self, make_learner: MakeLearner, at: Any, weights: Any, same: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        ends, looked = [], [0]
+        item_losses = save._item_losses
+
+        def look(run: Run) -> Any:
+            looked[0] += 1
+            return item_losses(run)
+
+        def fail(run: Run) -> None:
+            if run.epoch == 2:
+                raise ZeroDivisionError
+
+        monkeypatch.setattr(save, "_item_losses", look)
+        for error in (True, False):
+            learn, rows = make_learner(), list[Any]()
+            note = at(epoch_end=lambda run, rows=rows: rows.append((run.metrics["valid_loss"], weights(run.model))))
+            try:
+                learn.fit(1e-3, 3, callbacks=[KeepBest(3), note, *([at(batch_begin=fail)] if error else [])])
+            except ZeroDivisionError:
+                assert looked == [0] and same(weights(learn), min(rows, key=lambda row: row[0])[1])
+                again = make_learner()
+                again.fit(1e-3, 3, callbacks=[KeepBest(3)])
+                ends.append(weights(again))
+        assert looked == [4] and same(ends[0], weights(learn))
 
     def test_a_checkpoint_holds_the_best_so_far(self) -> None:
         keep = KeepBest(2)
