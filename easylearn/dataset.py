@@ -368,10 +368,8 @@ class ImageClassifierData(Data07, _ImageData):
         made._contiguous = not isinstance(model, BodyHead) or vars(model).get("contiguous", False)
         return made
 
-    @property
-    def batch_stage(self) -> BatchStage:
-        """See `easylearn.ImageData.batch_stage`."""
-        return replace(super().batch_stage, channels_last=not self._contiguous)
+    def _stage_for(self, view: int | None) -> BatchStage:
+        return replace(super()._stage_for(view), channels_last=not self._contiguous)
 
 
 __all__ = star(

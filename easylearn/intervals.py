@@ -165,8 +165,10 @@ def difference_of(
     one, two = (_statistic(outputs, targets, metric, units) for outputs in (first, second))
     value, low, high = _bca(lambda w: sign * (one(w) - two(w)), units, level, draws, seed, metric.name)
     chosen = _flips(units, draws, seed)
-    if metric.per_item is None or metric.finish is not None:
+    if metric.per_item is None:
         swapped = np.array([sign * _swapped(first, second, targets, metric, row[units]) for row in chosen])
+    elif metric.finish is not None:
+        swapped = sign * _swapped_means(first, second, targets, metric, units, chosen)
     else:
         gain = _of_items(first, targets, metric) - _of_items(second, targets, metric)
         swapped = sign * (1 - 2.0 * chosen) @ _summed(gain.mean(1), units) / len(targets)
@@ -282,6 +284,24 @@ def _swapped(first: Tensor, second: Tensor, targets: Tensor, metric: Metric, fli
     return metric(torch.where(at, second, first), targets) - metric(torch.where(at, first, second), targets)
 
 
+def _swapped_means(
+    first: Tensor, second: Tensor, targets: Tensor, metric: Metric, units: Codes, flips: npt.NDArray[np.bool_]
+) -> Floats:
+    """The same for each of many flips of the units, of a metric that is made from means over items."""
+    one, two = (_of_items(outputs, targets, metric) for outputs in (first, second))
+    moved = flips @ np.stack([_summed(column, units) for column in (two - one).T], 1)
+    means = (one.sum(0) + moved) / len(targets), (two.sum(0) - moved) / len(targets)
+    return _finished(metric, means[0]) - _finished(metric, means[1])
+
+
+def _finished(metric: Metric, means: Floats) -> Floats:
+    """The metric of each row of means over items."""
+    if metric.finish is None:
+        plain: Floats = means.mean(1)
+        return plain
+    return np.array([float(metric.finish(torch.from_numpy(m))) for m in means])
+
+
 def _of_items(outputs: Tensor, targets: Tensor, metric: Metric) -> Floats:
     assert metric.per_item is not None
     values = metric.per_item(outputs.detach().cpu().float() if outputs.dtype == torch.float16 else outputs, targets)
@@ -301,13 +321,12 @@ def _statistic(outputs: Tensor, targets: Tensor, metric: Metric, units: Codes) -
         values = _of_items(outputs, targets, metric)
         sums = np.stack([_summed(column, units) for column in values.T], 1)
         sizes = np.bincount(units).astype(np.float64)
-        finish = metric.finish
 
         def of_sums(drawn: Codes) -> Floats:
             weight = drawn.astype(np.float64)
             with np.errstate(invalid="ignore"):  # a draw that leaves no unit out has no score of these
                 means = (weight @ sums) / (weight @ sizes)[:, None]
-            return means.mean(1) if finish is None else np.array([float(finish(torch.from_numpy(m))) for m in means])
+            return _finished(metric, means)
 
         return of_sums
     order = np.argsort(units, kind="stable")

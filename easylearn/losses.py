@@ -152,7 +152,13 @@ class MaskCrossEntropy:
     def __call__(self, logits: Tensor, target: Tensor) -> Tensor:
         """The mean loss, weighted by the classes' weights, of logits (b, c, h, w) and class numbers (b, h, w)."""
         _check_masks(logits, target)
-        weight = torch.tensor(self.weights, dtype=logits.dtype, device=logits.device) if self.weights else None
+        weight = None
+        if len(self.weights):
+            weight = torch.as_tensor(self.weights, dtype=logits.dtype, device=logits.device)
+            if weight.shape != (logits.shape[1],):
+                raise ArgumentError(
+                    f"MaskCrossEntropy has weights of {len(weight)} classes for {logits.shape[1]} classes"
+                )
         # A third of the time that the known pixels take as rows.
         total = F.cross_entropy(logits, target.long(), weight, ignore_index=VOID, reduction="sum")
         known = target != VOID

@@ -19,7 +19,7 @@ from easylearn.learning import Learner
 from easylearn.train import callbacks
 from easylearn.train.state import Run
 from tests import accelerator, learners
-from tests.learners import ITEMS, KINDS, MakeLearner, histories, images, language, tensors, texts
+from tests.learners import ITEMS, KINDS, MakeLearner, histories, images, language, several, tensors, texts
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -57,7 +57,7 @@ def test_trains_as_on_the_cpu(make: MakeLearner) -> None:
     assert learn.validate() == pytest.approx(near.validate(), rel=1e-4)
     record, same = learn.fit(1e-3, 1), near.fit(1e-3, 1)
     assert lies_there(learn)
-    if make in (images, texts, language, histories):  # dropout draws other numbers there
+    if make in (images, texts, language, histories, several):  # dropout draws other numbers there
         assert record.last["train_loss"] == pytest.approx(same.last["train_loss"], rel=0.3)
     else:
         assert record.losses == pytest.approx(same.losses, rel=1e-3)

@@ -82,9 +82,9 @@ def language(**how: Any) -> Learner:
 
 def several(**how: Any) -> Learner:
     r = np.random.default_rng(0)
-    n = len(TEXTS)
+    n = 2 * len(TEXTS)
     x = r.integers(0, 255, (n, 16, 16, 3), dtype=np.uint8)
-    frame = pd.DataFrame({"text": TEXTS, "label": LABELS, "size": r.normal(size=n), "image": list(x)})
+    frame = pd.DataFrame({"text": TEXTS * 2, "label": LABELS * 2, "size": r.normal(size=n), "image": list(x)})
     frame.loc[::7, "text"], frame.loc[::5, "image"] = None, None
     data = el.MultiData.from_df(
         frame, "label", image="image", text="text", cont_names=["size"], size=16, batch_size=4, workers=0,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,8 @@ from torch import Tensor
 from easylearn import intervals
 from easylearn.errors import ArgumentError, DataError
 from easylearn.intervals import Difference, best_of, difference_of, interval_of
-from easylearn.metrics import Metric, accuracy, log_loss, mae, rmse, roc_auc
+from easylearn.mask_metrics import mean_iou, pixel_counts
+from easylearn.metrics import Metric, accuracy, log_loss, mae, mean_metric, rmse, roc_auc
 
 accuracy_anew = Metric("accuracy", lambda p, y: float((p.argmax(1) == y).double().mean()), higher_is_better=True)
 
@@ -234,3 +236,22 @@ def test_a_higher_level_is_never_narrower_however_long_a_tail_is() -> None:
 def test_draws_are_not_all_in_memory_at_once() -> None:
     pieces = intervals._draws(intervals._AT_ONCE // 4, 100, 0)
     assert len(next(pieces)) == 4 and not isinstance(pieces, list)
+
+
+@pytest.mark.parametrize("groups", [None, [k // 3 for k in range(12)]])
+def test_metrics_of_means_are_swapped_without_computing_them_anew(groups: list[int] | None) -> None:
+    counted: list[int] = []
+
+    def counts(probs: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        counted.append(len(probs))
+        return pixel_counts(probs, target)
+
+    r = torch.Generator().manual_seed(0)
+    target = torch.randint(0, 3, (12, 8, 8), generator=r).to(torch.uint8)
+    sure = torch.nn.functional.one_hot(target.long(), 3).movedim(-1, 1) * 1.5
+    one, two = (torch.randn(12, 3, 8, 8, generator=r) + sure * k for k in (1.0, 0.9))
+    metric = mean_metric("mean_iou", counts, True, finish=mean_iou.finish)
+    found = difference_of(one, two, target, metric, groups=groups, draws=200)
+    assert counted == [12] * 4  # for the interval, and for the test
+    anew = difference_of(one, two, target, replace(metric, per_item=None, finish=None), groups=groups, draws=200)
+    assert found.p == anew.p and found.value == pytest.approx(anew.value)

@@ -144,3 +144,5 @@ def test_wrong_shapes_and_sums_are_refused() -> None:
         losses.LossSum([])
     with pytest.raises(ArgumentError, match="2 weights"):
         losses.LossSum([losses.DiceLoss()], [1.0, 2.0])
+    with pytest.raises(ArgumentError, match="weights of 3 classes for 2"):
+        losses.MaskCrossEntropy([1.0, 2.0, 3.0])(torch.zeros(1, 2, 4, 4), torch.zeros(1, 4, 4, dtype=torch.uint8))

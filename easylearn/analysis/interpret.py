@@ -12,6 +12,7 @@ from ..data.bunch import Data, SplitName
 from ..device import moved
 from ..errors import ArgumentError, DataError, did_you_mean
 from ..task import Task
+from ..task.predictions import decoded
 from ..train.predict import gather
 from ..train.strategy import Strategy
 from .drawings import draw_calibration, draw_confusion, draw_items, draw_numbers
@@ -81,7 +82,8 @@ class Interpretation:
         self.probs = task.activate(logits)
         self.losses = task.item_losses(logits.to(device), moved(targets, device)).cpu()
         self.targets = targets
-        self.labels: tuple[Any, ...] = tuple(task.decode(self.probs))
+        places = data.places(split) if task.of_pixels else None
+        self.labels: tuple[Any, ...] = tuple(decoded(task, self.probs, places))
         self.truths: tuple[Any, ...] = tuple(task.decode_target(targets))
 
     def __len__(self) -> int:

@@ -17,9 +17,11 @@ from typing import Any, TypeGuard
 
 from ..errors import ArgumentError, DataError
 from ..files import StrPath, atomic_write, cache_dir, digest
+from .claims import FILE, byte_of, claims_in
 
 MOST_COPIED = 64 * 2**30  # bytes of a folder elsewhere that is copied as a whole
 AT_ONCE = 8  # files that are copied at the same time
+PATIENCE = 86400.0  # seconds that a process waits for another that lives, and copies the same
 NATIVE = ("s3", "gs", "gcs", "abfs", "abfss", "hdfs", "viewfs", "file", "mock")
 """Kinds of addresses that pyarrow opens by itself."""
 
@@ -132,19 +134,34 @@ def copied(url: str) -> Path:
     from pyarrow import fs
 
     place = Place.of(url)
-    info, home = place.info(), cache_dir() / "remote" / f"copy_{digest([url])}"
-    found = {info.base_name: info}
+    info, base = place.info(), cache_dir() / "remote" / f"copy_{digest([url])}"
+    home, found = base, {info.base_name: info}
     if info.type == fs.FileType.Directory:
-        home, base = home / info.base_name, len(info.path.rstrip("/")) + 1
+        home, cut = base / info.base_name, len(info.path.rstrip("/")) + 1
         below = place.system.get_file_info(fs.FileSelector(info.path, recursive=True))
-        found = {i.path[base:]: i for i in below if i.type == fs.FileType.File}
+        found = {i.path[cut:]: i for i in below if i.type == fs.FileType.File}
+    inside = os.path.normpath(home) + os.sep
+    if odd := [name for name in found if not os.path.normpath(home / name).startswith(inside)]:
+        raise DataError(
+            f"{url} holds {odd[0]!r}, a name that leads out of the folder: nothing was copied; rename it there"
+        )
     home.mkdir(parents=True, exist_ok=True)
+    with claims_in(base).hold(byte_of(url), PATIENCE):  # the processes of a script want the same at the same time
+        _follow(place, found, home)
+    return home / info.base_name if info.type == fs.FileType.File else home
+
+
+def _follow(place: Place, found: dict[str, Any], home: Path) -> None:
+    """Make a folder of this machine hold the files that were `found` at a place, and no others."""
+    known = {*found, FILE}
+    for file in [f for f in home.rglob("*") if f.is_file() and f.relative_to(home).as_posix() not in known]:
+        file.unlink(missing_ok=True)  # it is gone there, too
     missing = {name: i for name, i in found.items() if not _is_copy(home / name, i)}
     needed, room = sum(i.size or 0 for i in missing.values()), shutil.disk_usage(home).free
     if needed > room or sum(i.size or 0 for i in found.values()) > MOST_COPIED:
         raise DataError(
-            f"{url} has {needed / 2**30:.1f} GiB to copy to {home}, where {room / 2**30:.1f} GiB are free, of at most "
-            f"{MOST_COPIED / 2**30:.0f} GiB for a folder: set EASYLEARN_CACHE to a larger disk, or train on a part"
+            f"{place} has {needed / 2**30:.1f} GiB to copy to {home}, where {room / 2**30:.1f} GiB are free, of at "
+            f"most {MOST_COPIED / 2**30:.0f} GiB for a folder: set EASYLEARN_CACHE to a larger disk, or train on a part"
         )
 
     def fetch(name: str) -> None:
@@ -152,16 +169,13 @@ def copied(url: str) -> Path:
             with place.system.open_input_stream(found[name].path) as source, atomic_write(home / name) as temporary:
                 with open(temporary, "wb") as target:
                     shutil.copyfileobj(source, target, 2**20)
+            if (time := found[name].mtime_ns) is not None:
+                os.utime(home / name, ns=(time, time))
         except OSError as error:
-            raise DataError(f"{url}: {name} cannot be copied to {home}: {error}") from error
-        if (time := found[name].mtime_ns) is not None:
-            os.utime(home / name, ns=(time, time))
+            raise DataError(f"{place}: {name} cannot be copied to {home}: {error}") from error
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
         list(pool.map(fetch, missing))
-    for file in [f for f in home.rglob("*") if f.is_file() and f.relative_to(home).as_posix() not in found]:
-        file.unlink(missing_ok=True)  # it is gone there, too
-    return home / info.base_name if info.type == fs.FileType.File else home
 
 
 def _is_copy(file: Path, info: Any) -> bool:

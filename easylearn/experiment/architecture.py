@@ -14,13 +14,14 @@ from torch import Tensor, nn
 
 from ..data.bunch import Data
 from ..data.order import Batch, ItemLoader, Loader, Order
-from ..errors import ArgumentError, DataError, EasyLearnWarning, check_whole
+from ..errors import ArgumentError, DataError, EasyLearnWarning, StateError, check_whole
 from ..keyed import scoped_rng
 from ..learning import Learner
 from ..nn.cells import FREE, OPERATIONS, Cell, cell_net, nodes_of, operation, stack_cells
 from ..nn.groups import LayerGroup
 from ..train.callback import Callback
 from ..train.optim import sgd
+from ..train.processes import wants_processes
 from ..train.record import Record
 from ..train.state import Run
 from .certainty import values_of
@@ -114,6 +115,7 @@ def darts(
     Raises:
         ArgumentError: an argument is wrong.
         DataError: the data has no validation items, or is not of images.
+        StateError: this is one of several processes.
 
     >>> from easylearn import TensorData, single_label
     >>> x, y = torch.randn(32, 1, 8, 8, generator=torch.Generator().manual_seed(0)), torch.arange(32) % 2
@@ -124,6 +126,8 @@ def darts(
     """
     if not isinstance(data, Data):
         raise ArgumentError(f"darts takes data of images, got {type(data).__name__}")
+    if wants_processes():
+        raise StateError("darts searches in one process, not in several: run it before, and give them what it found")
     check_whole("epochs", epochs)
     check_whole("free", free, 0)
     if "valid" not in data.splits:

@@ -216,6 +216,10 @@ def same_targets(one: torch.Tensor | None, other: torch.Tensor | None) -> bool:
     """Whether two have the same targets, as far as they are known."""
     if one is None or other is None:
         return True
+    if (
+        one.dtype == other.dtype and not one.is_floating_point()
+    ):  # of masks the numbers below would be eight times as large
+        return torch.equal(one, other)
     gap = (one.double() - other.double()).abs() if one.shape == other.shape else None
     return gap is not None and bool((gap <= 1e-6 * one.double().abs().clamp_min(1e-30)).all())
 
@@ -224,4 +228,5 @@ def rows_of(said: Predictions, rows: npt.NDArray[Any]) -> Predictions:
     """Some of the predictions, in the order of `rows`."""
     at = torch.from_numpy(np.ascontiguousarray(rows, np.int64))
     targets = None if said.targets is None else said.targets[at]
-    return Predictions.of(said.task, said.probs[at], [said.ids[i] for i in rows.tolist()], targets)
+    places = said.places and [said.places[i] for i in rows.tolist()]
+    return Predictions.of(said.task, said.probs[at], [said.ids[i] for i in rows.tolist()], targets, places=places)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from ..artefact.ensemble import write_ensemble
 from ..data.bunch import Data, SplitName
@@ -24,7 +25,6 @@ from ..intervals import Interval
 from ..learning import Learner
 from ..metrics import Metric
 from ..task import Predictions, Task
-from ..task.placement import Placement
 from .audit import audit_cheaply
 from .certainty import Values, interval, metric_of, values_of
 from .engine import Engine, once
@@ -329,50 +329,43 @@ def _check_alike(first: Predictions, other: Predictions) -> None:
 
 
 def _out_of_fold(plan: Folds, engine: Engine, jobs: Sequence[Job]) -> Predictions:
-    """Each held-out item once, in file order: the mean over seeds, and over repeats of the plan."""
+    """Each held-out item once, in file order: what all seeds, and all repeats of the plan, say of it together."""
     said = [engine.predictions(job) for job in jobs]
-    first = said[0]
-    for one in said:
-        _check_alike(first, one)
-    given = [one.targets for one in said if one.targets is not None]
-    alike = iter(first.task.alike(given) if len(given) == len(said) else ())
-    held, rows, names = torch.from_numpy(plan.held_out), list[tuple[Tensor, Tensor]](), dict[int, str]()
-    lie = dict[int, Placement]()
-    targets: Tensor | None = None
-    for job, one in zip(jobs, said, strict=True):
-        at = torch.from_numpy(np.asarray(plan[job.fold or 0][1], np.int64))
-        rows.append((at, one.probs))
-        if (target := next(alike, None)) is not None:
-            targets = torch.zeros(plan.n, *target.shape[1:], dtype=target.dtype) if targets is None else targets
-            targets[at] = target.to(targets.dtype)
-        names.update(zip(at.tolist(), one.ids, strict=True))
-        lie.update(zip(at.tolist(), one.places or (), strict=False))  # of most items nothing is said
-    ids = [names[i] for i in plan.held_out.tolist()]
-    if len(set(ids)) < len(ids):  # numbers within a split: the position names the item
-        ids = [str(i) for i in plan.held_out.tolist()]
-    probs = (_joined if first.task.sorts_outputs else _averaged)(first.task, plan.n, rows)[held]
-    places = [lie[i] for i in plan.held_out.tolist()] if lie else None
-    probs, wanted = probs.to(first.probs.dtype), None if targets is None else targets[held]
-    return Predictions.of(first.task, probs, ids, wanted, places=places)
+    for one in said[1:]:
+        _check_alike(said[0], one)
+    task, at = said[0].task, np.concatenate([plan[job.fold or 0][1] for job in jobs])
+    order = np.argsort(at, kind="stable")
+    held, first, counts = np.unique(at[order], return_index=True, return_counts=True)
+    rows, parts, where = _joined(task, [one.probs for one in said], 0), list[Tensor](), list[Any]()
+    for n in np.unique(counts).tolist():
+        some = np.flatnonzero(counts == n)
+        each = [rows[order[first[some] + k]].double() for k in range(n)]
+        parts.append((each[0] if n == 1 else task.averaged(each, torch.stack(each))).to(rows.dtype))
+        where.append(some)
+    probs, last = _joined(task, parts, 0)[np.argsort(np.concatenate(where))], order[first + counts - 1]
+    ids = [name for one in said for name in one.ids]
+    names, known = [ids[i] for i in last.tolist()], [one.targets for one in said if one.targets is not None]
+    if len(set(names)) < len(names):  # numbers within a split: the position names the item
+        names = [str(i) for i in held.tolist()]
+    targets = _joined(task, known, -1)[last] if len(known) == len(said) else None
+    places = [place for one in said for place in one.places or ()]
+    lie = [places[i] for i in last.tolist()] if len(places) == len(ids) else None
+    return Predictions.of(task, probs, names, targets, places=lie)
 
 
-def _averaged(task: Task, n: int, rows: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
-    """The mean of what was said of each of `n` items, (n, ...); `rows` are positions and what was said of these."""
-    sums, counts = torch.zeros(n, *rows[0][1].shape[1:], dtype=torch.float64), torch.zeros(n, dtype=torch.float64)
-    for at, probs in rows:
-        sums[at] += probs.double()
-        counts[at] += 1
-    return sums / counts.clamp_min(1).reshape(-1, *[1] * (sums.ndim - 1))
+def _joined(task: Task, tensors: Sequence[Tensor], fill: float) -> Tensor:
+    """Rows of several splits, one after the other; of boxes, of which each may have another number, with some `fill`.
 
-
-def _joined(task: Task, n: int, rows: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
-    """As `_averaged`, of what has no mean, such as boxes: what the first said of each item, the second, and so on."""
-    turns, said = torch.zeros(n, dtype=torch.int64), list[Tensor]()
-    for at, probs in rows:
-        for turn in turns[at].unique().tolist():
-            if turn == len(said):
-                said.append(probs.new_zeros(n, *probs.shape[1:]))
-            here = turns[at] == turn
-            said[turn][at[here]] = probs[here]
-        turns[at] += 1
-    return said[0] if len(said) == 1 else task.averaged(said, torch.stack(said))
+    Raises:
+        DataError: what is predicted of an item is not of one shape.
+    """
+    shapes = {tuple(t.shape[1:]) for t in tensors}
+    if len(shapes) > 1 and task.sorts_outputs:
+        most = max(t.shape[1] for t in tensors)
+        tensors = [F.pad(t, (0, 0, 0, most - t.shape[1]), value=fill) for t in tensors]
+    elif len(shapes) > 1:
+        raise DataError(
+            f"the folds predict items of the shapes {' and '.join(map(str, sorted(shapes)))}, so they cannot be put "
+            "together: let make give its data one size="
+        )
+    return torch.cat([t.to(tensors[0].dtype) for t in tensors])

@@ -63,7 +63,7 @@ class Branched(nn.Module):
 
         In training, unless there is a `joint` layer, (b * branches, n_out).
         """
-        parts, present = self.parts(*inputs), inputs[-1].to(inputs[0].device)
+        parts, present = self.parts(*inputs), inputs[-1].to(inputs[0].device, non_blocking=True)
         if self.joint is not None or not self.training:
             return self.combine(parts, present)
         mean = self.combine(parts, present).detach().unsqueeze(1)
@@ -90,12 +90,12 @@ class Branched(nn.Module):
         if len(at) < 2:
             like = next(model.parameters())
             return like.new_zeros(len(here), self.width, requires_grad=True)
-        some: Tensor = model(*(x[at.to(x.device)] for x in inputs))
-        return some.new_zeros(len(here), some.shape[1]).index_copy(0, at.to(some.device), some)
+        some: Tensor = model(*(x[at.to(x.device, non_blocking=True)] for x in inputs))
+        return some.new_zeros(len(here), some.shape[1]).index_copy(0, at.to(some.device, non_blocking=True), some)
 
     def combine(self, parts: Tensor, present: Tensor) -> Tensor:
         """Logits (b, n_out) of what the branches give, see `parts`; where none is present, all count."""
-        here = present.to(parts.device).to(parts.dtype)
+        here = present.to(parts.device, parts.dtype, non_blocking=True)
         here = torch.where(here.sum(1, keepdim=True) > 0, here, torch.ones_like(here)).unsqueeze(2)
         parts = torch.where(here > 0, parts, torch.zeros_like(parts))
         if self.joint is not None:

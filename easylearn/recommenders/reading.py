@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from numbers import Real
 from typing import Any
@@ -14,6 +13,8 @@ from ..errors import DataError
 
 HISTORY = "history"
 """The key of a dictionary that holds a history: a person as JSON; and the name of a file's input."""
+
+_MOST = 1e38  # models compute in 32 bits, where more is endless
 
 
 class HistoryReader:
@@ -85,6 +86,9 @@ def as_name(name: Any, number: int) -> Any:
 
 def as_weight(weight: Any, name: Any, number: int) -> float:
     """How much of the item of that `name` history `number` holds."""
-    if not isinstance(weight, Real) or not 0 <= float(weight) < math.inf:
-        raise DataError(f"history {number}: how much of {name!r} was taken is 0 or more, got {weight!r:.60}")
+    value: Any = weight if isinstance(weight, Real) else -1
+    if not 0 <= value <= _MOST:
+        raise DataError(
+            f"history {number}: how much of {name!r} was taken is 0 or more, and below {_MOST:.1e}, got {weight!r:.60}"
+        )
     return float(weight)

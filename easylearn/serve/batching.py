@@ -149,7 +149,10 @@ class Batcher:
 
     def _run(self, prepared: list[Any]) -> list[Floats | RefusedError]:
         try:
-            return list(self.engine.run(prepared))
+            found = list(self.engine.run(prepared))
+            if len(found) != len(prepared):  # else those that have none would wait for ever
+                raise ValueError(f"it says {len(found)} times something of {len(prepared)} items")
+            return found
         except Exception as error:  # a runtime raises its own kinds; the server answers, and lives
             if len(prepared) > 1:
                 return [said for one in prepared for said in self._run([one])]

@@ -42,6 +42,8 @@ class Doors(uvicorn.Server):  # type: ignore[misc]
         """Called by uvicorn when it is to end: what is under way is answered, nothing new is taken."""
         self._loop.remove_reader(self._sock)
         self._sock.close()
+        if self._opening:  # what is opened later would not hear that it is to end, and all would wait for it
+            await asyncio.wait(self._opening)
         await super().shutdown(sockets=[])
 
     def _take(self) -> None:

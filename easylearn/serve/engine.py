@@ -23,7 +23,7 @@ Floats = npt.NDArray[np.floating[Any]]
 KEY = "easylearn"  # of an ONNX file's metadata
 _DTYPES = {"uint8": np.uint8, "int64": np.int64, "float32": np.float32}
 _EXCLUSIVE = ("single_label", "ordinal")
-_LETTERS = 64  # of a text of about the sample's length
+_LETTERS = 64  # of a text of about the sample's length, or items of a history
 
 
 class Engine(ABC):
@@ -55,8 +55,8 @@ class Engine(ABC):
         """
 
     @abstractmethod
-    def run(self, prepared: Sequence[Any]) -> Floats:
-        """Probabilities, or numbers in their units, of some prepared items: (n, number of names)."""
+    def run(self, prepared: Sequence[Any]) -> Floats | list[Floats]:
+        """Probabilities, or numbers in their units, of some prepared items: (n, number of names), or maps of each."""
 
     @abstractmethod
     def sample(self) -> Any:
@@ -76,8 +76,8 @@ class Engine(ABC):
             return math.inf  # a small file may hold many pixels
         if self.items == "table":
             return 1.0
-        texts = item.values() if isinstance(item, Mapping) else (item,)
-        return max(1.0, sum(len(x) for x in texts if isinstance(x, str)) / _LETTERS)
+        some = (item, *item.values()) if isinstance(item, Mapping) else (item,)
+        return max(1.0, sum(len(x) for x in some if isinstance(x, str | list | Mapping)) / _LETTERS)
 
     def refuse_many(self, items: Sequence[Any]) -> None:
         """Refuse a request whose images are small ones each, but together more than it may ask to be decoded."""
@@ -98,7 +98,7 @@ class Engine(ABC):
             given = self.run([self.sample()])
         except Exception as error:
             raise self._unchecked(error) from error
-        if given.shape[0] != 1 or not np.isfinite(given).all():
+        if len(given) != 1 or not np.isfinite(given[0]).all():
             raise WeightsError(f"{self.path} gives {given} for an item of no meaning: the file is damaged")
         if self.stored is None:  # a file of an older version, or a model that takes real items alone
             return
@@ -309,5 +309,8 @@ def _bytes(item: Any) -> bytes:
 def _kind_of_items(about: Mapping[str, Any]) -> str:
     found = about.get("kind") or ("images" if "size" in about else "table" if "cat_names" in about else "text")
     if found not in ("images", "table", "text", "histories"):
-        raise WeightsError(f"the file is about {found!r}; images, tables, texts and histories are served")
+        raise WeightsError(
+            f"the file is about {found!r}; of ONNX files those of images with labels, tables, texts and histories are "
+            'served. Masks, boxes and images out of images are served from the learner\'s own file, learn.export("m")'
+        )
     return str(found)

@@ -7,6 +7,7 @@ import binascii
 import csv
 import functools
 import io
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from email.message import Message
@@ -121,6 +122,8 @@ def _of_form(kind: str, boundary: str, body: bytes, limits: Limits) -> Asked:
         return Asked(files, single=len(files) == 1)
     if files:
         if kind == "table":
+            if len(files) > 1:
+                raise RefusedError(400, f"a form for a table has one csv, got {len(files)} files")
             return _of_csv(_decoded(files[0]), limits)
         return Asked([_decoded(f) for f in files], single=len(files) == 1)
     if kind == "text" and list(fields) == ["text"]:
@@ -216,6 +219,9 @@ def _of_csv(text: str, limits: Limits) -> Asked:
     rows: list[dict[str, str]] = []
     try:
         names = next(reader, [])
+        twice = [name for name, n in Counter(names).items() if n > 1 and name]
+        if twice:
+            raise RefusedError(400, f"the csv has the column {twice[0][:60]!r} twice")
         for row in filter(None, reader):
             if len(row) != len(names):
                 raise RefusedError(

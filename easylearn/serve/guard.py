@@ -10,7 +10,7 @@ import logging
 import sys
 import time
 import uuid
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from typing import Protocol
 from urllib.parse import urlsplit
@@ -21,6 +21,7 @@ from .refusals import Limits, RefusedError
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _FREE = ("/v2/health/", "/page.")  # asked for without a token; so is the page itself
+_TOGETHER = 50  # times max_body: bytes of bodies that are held at a time, for connections may be thousands
 log = logging.getLogger("easylearn.serve")
 
 
@@ -57,6 +58,7 @@ class Guard:
         self._service, self._limits, self._counters = service, limits, counters
         self._hosts = None if hosts is None else {h.lower() for h in hosts}
         self._token = token
+        self._held = 0  # bytes of bodies
         first = uuid.uuid4().hex[:10]
         self._ids = (f"{first}{n:06x}" for n in itertools.count())
 
@@ -67,11 +69,11 @@ class Guard:
             return await send({"type": "websocket.close"})
         self._service.begin()
         began, headers = time.perf_counter(), dict(scope["headers"])
-        request_id, answer = self._id(headers), None
+        request_id, answer, body = self._id(headers), None, _Body(receive, began, self._limits, self._hold)
         path = scope["path"].removeprefix(scope.get("root_path", ""))  # of where we are mounted
         try:
             self._admit(path, headers)
-            answer = await self._service.answer(Request(scope["method"], path, headers, self._bounded(receive, began)))
+            answer = await self._service.answer(Request(scope["method"], path, headers, body.receive))
         except RefusedError as refused:
             answer = refusal(refused, request_id)
         except (asyncio.CancelledError, GoneError):
@@ -79,6 +81,8 @@ class Guard:
         except Exception:
             log.exception("request %s failed", request_id)  # the caller learns the id and no more
             answer = refusal(RefusedError(500, "the server failed; its log says why, under this id"), request_id)
+        finally:
+            self._held -= body.seen
         if answer is not None:
             with suppress(OSError):  # the client left meanwhile
                 await answer.send(send, request_id)
@@ -86,15 +90,15 @@ class Guard:
         self._count(request_id, 499 if answer is None else answer.status, began, where)
 
     def at_once(self, path: str, headers: Mapping[bytes, bytes], body: bytes, client: str) -> bytes | None:
-        """What to write for a POST that needs no waiting; None where it has to go the long way, as most refusals do."""
+        """What to write for a POST that needs no waiting; None where it has to go the long way."""
         began, request_id = time.perf_counter(), self._id(headers)
         try:
             self._admit(path, headers)
             answer = self._service.at_once(path, headers.get(b"content-type", b"").decode("latin-1"), body)
         except RefusedError as refused:
-            if refused.status != 503:
+            if "connection" in refused.headers:  # which is to be closed
                 return None
-            answer = refusal(refused, request_id)  # while there is too much to do it must be quick
+            answer = refusal(refused, request_id)
         except Exception:  # the long way meets it, too, and tells
             return None
         if answer is None:
@@ -146,28 +150,39 @@ class Guard:
         if len(length) > 18 or int(length) > self._limits.max_body:
             raise _too_large(self._limits)
 
-    def _bounded(self, receive: Receive, began: float) -> Receive:
-        """`receive` that refuses a body that is too large or comes too late."""
-        seen, complete = 0, False
+    def _hold(self, n: int) -> None:
+        """Count bytes that came, which are too many where they are the last straw."""
+        self._held += n
+        if self._held > _TOGETHER * self._limits.max_body:
+            said = "the server holds as much as it can of what comes: come again"
+            raise RefusedError(503, said, {"retry-after": "1", "connection": "close"})
 
-        async def bounded() -> Message:
-            nonlocal seen, complete
-            if complete:
-                return await receive()
-            left = self._limits.deadline - (time.perf_counter() - began)
-            message = await _in_time(receive, max(left, 0.001))
-            if message is None:
-                said = f"the body did not come within {self._limits.deadline:g} s"
-                raise RefusedError(408, said, {"connection": "close"})
-            if message["type"] == "http.disconnect":
-                raise GoneError
-            seen += len(message.get("body", b""))
-            if seen > self._limits.max_body:
-                raise _too_large(self._limits)
-            complete = not message.get("more_body", False)
-            return message
 
-        return bounded
+class _Body:
+    """A body as it comes; refused if it is too large or too late, or one of too many."""
+
+    def __init__(self, receive: Receive, began: float, limits: Limits, hold: Callable[[int], None]) -> None:
+        self._receive, self._began, self._limits, self._hold = receive, began, limits, hold
+        self.seen, self._is_complete = 0, False
+
+    async def receive(self) -> Message:
+        """The next message; beyond the end, when the client leaves."""
+        if self._is_complete:
+            return await self._receive()
+        left = self._limits.deadline - (time.perf_counter() - self._began)
+        message = await _in_time(self._receive, max(left, 0.001))
+        if message is None:
+            said = f"the body did not come within {self._limits.deadline:g} s"
+            raise RefusedError(408, said, {"connection": "close"})
+        if message["type"] == "http.disconnect":
+            raise GoneError
+        n = len(message.get("body", b""))
+        self.seen += n
+        self._hold(n)
+        if self.seen > self._limits.max_body:
+            raise _too_large(self._limits)
+        self._is_complete = not message.get("more_body", False)
+        return message
 
 
 async def _in_time(receive: Receive, seconds: float) -> Message | None:

@@ -22,7 +22,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ..analysis.page import section, table, whole_page
-from ..errors import ArgumentError, DataError
+from ..errors import ArgumentError, DataError, check_number
 from ..files import atomic_write
 
 _TIMEOUT = 60.0
@@ -49,8 +49,7 @@ class Plan:
             good = False
         if not good:
             raise ArgumentError(f"expected the address of a server, as http://127.0.0.1:8000, got {self.url!r}")
-        if not self.rate > 0:
-            raise ArgumentError(f"rate must be above 0, got {self.rate}")
+        check_number("rate", self.rate, "above 0")
 
 
 @dataclass

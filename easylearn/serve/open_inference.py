@@ -45,7 +45,9 @@ def metadata(name: str, engine: Engine) -> dict[str, Any]:
             }
             for i in engine.inputs
         ]
-    outputs = [{"name": "probs", "datatype": "FP32", "shape": [-1, len(engine.names)]}]
+    kind, n = engine.task.get("kind"), len(engine.names)
+    shape = [-1, -1, 6] if kind == "boxes" else [-1, n, -1, -1] if kind in ("masks", "image") else [-1, n]
+    outputs = [{"name": "probs", "datatype": "FP32", "shape": shape}]
     return {
         "name": name, "versions": [engine.version[:12]], "platform": f"easylearn_{engine.describe()['engine']}",
         "inputs": inputs, "outputs": outputs, "parameters": {"task": engine.task},

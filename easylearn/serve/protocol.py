@@ -17,7 +17,9 @@ AtOnce = Callable[[str, Mapping[bytes, bytes], bytes, str], bytes | None]
 KEPT = 20.0  # seconds that a connection is kept open without a request
 _LAST = 1.0  # seconds for a client to read that there are too many
 _SMALL = 16 * 1024  # bytes of a body that may go the short way
+_HEAD = 64 * 1024  # bytes of a head, and of what else comes without a byte of a body: httptools keeps any number
 _LATE = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+_LONG = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 _FULL = b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\nretry-after: 1\r\ncontent-length: 0\r\n\r\n"
 
 
@@ -26,7 +28,8 @@ class _Limited(asyncio.Protocol):
 
     Uvicorn itself waits for ever for the second half of a head, and for a client that connects and says nothing; a
     thousand of them hold a thousand sockets. The time counts from the first byte of a request, or from the connection,
-    and no further byte prolongs it.
+    and no further byte prolongs it. It waits for ever, too, for a client that does not read its answer; here the
+    connection ends when nothing was read for as long.
     """
 
     limits: Limits
@@ -35,6 +38,7 @@ class _Limited(asyncio.Protocol):
     loop: asyncio.AbstractEventLoop
     transport: Any
     _timer: asyncio.TimerHandle | None = None
+    _unread: asyncio.TimerHandle | None = None  # where an answer is longer than what the client reads of it
     _until = math.inf  # when the time is over
     _is_resting = False  # nothing of a request has come yet since the last one was answered, or is being answered
     _is_over = False  # it was one too many
@@ -58,25 +62,52 @@ class _Limited(asyncio.Protocol):
         if self._is_resting:
             self._is_resting, self._until = False, self.loop.time() + self.limits.deadline
         super().data_received(data)
-        if self._is_answered:
-            self._is_answered, self._is_resting, self._until = False, True, self.loop.time() + KEPT
-        elif self.cycle is not None and not self.cycle.response_complete:
+        is_answered, self._is_answered = self._is_answered, False
+        if self._is_busy:  # also where one that came with it was answered at once
             self._is_resting, self._until = True, math.inf  # uvicorn counts from the answer
+        elif is_answered:
+            self._is_resting, self._until = True, self.loop.time() + KEPT
+
+    @property
+    def _is_busy(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._wait_for_reader(math.inf)
+
+    def resume_writing(self) -> None:
+        if self._unread is not None and not self.transport.is_closing():
+            self._unread.cancel()
+        super().resume_writing()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in (self._timer, self._unread):
+            if timer is not None:
+                timer.cancel()
         super().connection_lost(exc)
+
+    def _wait_for_reader(self, before: float) -> None:
+        """End the connection where no byte of an answer was read since `before` bytes of it were left."""
+        if self._unread is not None:
+            self._unread.cancel()
+        left = self.transport.get_write_buffer_size()
+        if left >= before:
+            self.transport.abort()
+        else:
+            self._unread = self.loop.call_later(self.limits.deadline, self._wait_for_reader, left)
 
     def _look(self) -> None:
         """Whether the time is over; looked at seldom, for a timer of each request would cost more than the look."""
         left = self._until - self.loop.time()
-        if left > 0:
+        if left > 0 and not self.transport.is_closing():
             self._timer = self.loop.call_later(min(left, self.limits.deadline), self._look)
-        elif not self.transport.is_closing():
+            return
+        if not self.transport.is_closing():
             if not self._is_resting:
                 self.transport.write(_LATE)
             self.transport.close()
+        self._wait_for_reader(math.inf)  # what was written goes out first, if it is read
 
 
 class _Short(_Limited):
@@ -90,8 +121,22 @@ class _Short(_Limited):
     parser: Any
     url: bytes
     _held: bytearray | None = None  # the body so far, of a request that may go the short way
+    _quiet = 0  # bytes since a head began, or since a piece of a body
+
+    def data_received(self, data: bytes) -> None:
+        self._quiet += len(data)
+        super().data_received(data)
+        if self._quiet > _HEAD and not self._is_over and not self.transport.is_closing():
+            if not self._is_busy:
+                self.transport.write(_LONG)
+            self.transport.close()
+
+    def on_message_begin(self) -> None:
+        self._quiet = 0
+        super().on_message_begin()  # type: ignore[misc]
 
     def on_headers_complete(self) -> None:
+        self._quiet = 0
         if self._may_be_short():
             self._held = bytearray()
         else:
@@ -102,8 +147,13 @@ class _Short(_Limited):
             return False
         if not self.url.startswith(b"/predict") or b"?" in self.url or b"%" in self.url or self.expect_100_continue:
             return False
-        parser, is_busy = self.parser, self.cycle is not None and not self.cycle.response_complete
-        if is_busy or self.flow.write_paused or parser.get_method() != b"POST" or parser.get_http_version() != "1.1":
+        parser = self.parser
+        if (
+            self._is_busy
+            or self.flow.write_paused
+            or parser.get_method() != b"POST"
+            or parser.get_http_version() != "1.1"
+        ):
             return False
         if not parser.should_keep_alive() or parser.should_upgrade():
             return False
@@ -111,6 +161,7 @@ class _Short(_Limited):
         return length.isdigit() and int(length) <= _SMALL
 
     def on_body(self, body: bytes) -> None:
+        self._quiet = 0
         if self._held is None:
             super().on_body(body)  # type: ignore[misc]
         else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -75,9 +76,10 @@ def seconds_of(text: str) -> float:
 
 def _measured(text: str, units: dict[str, Any], what: str) -> float:
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?(?:e\d+)?)\s*([a-z]*)\s*", str(text).lower())
-    if not found or found[2] not in units or not float(found[1]) > 0:
-        raise ArgumentError(f"expected {what}, got {text!r}")
-    return float(found[1]) * float(units[found[2]])
+    value = float(found[1]) * float(units.get(found[2], 0)) if found else 0.0
+    if not 0 < value < math.inf:
+        raise ArgumentError(f"expected {what}, got {text!r:.60}")
+    return value
 
 
 def parse_json(body: bytes) -> Any:

@@ -57,14 +57,20 @@ class TorchEngine(Engine):
             raise RefusedError(422, str(error)) from error
         return item
 
-    def run(self, prepared: Sequence[Any]) -> Floats:
-        from ..task import BoxPredictions
+    def run(self, prepared: Sequence[Any]) -> Floats | list[Floats]:
+        from ..task import BoxPredictions, Predictions
 
         try:
             said = self._predictor.predict(list(prepared))
-            probs: Floats = said.placed if isinstance(said, BoxPredictions) else said.probs.numpy()
         except DataError as error:
             raise RefusedError(422, str(error)) from error
+        except UnicodeError as error:  # tables of texts have none of it, JSON has
+            raise RefusedError(422, "the item holds half of a character") from error
+        if isinstance(said, BoxPredictions):
+            return said.placed
+        if isinstance(said, Predictions) and said.task.of_pixels and said.places:  # not what is around the images
+            return [place.inside(row).numpy() for row, place in zip(said.probs, said.places, strict=True)]
+        probs: Floats = said.probs.numpy()
         return probs
 
     def run_inputs(self, given: Mapping[str, npt.NDArray[Any]]) -> Floats:

@@ -10,17 +10,19 @@ import os
 import signal
 import socket
 import sys
+import warnings
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from ..errors import EasyLearnError
+from ..errors import EasyLearnError, EasyLearnWarning
 from .app import Models, asgi
 from .counters import Counters
 from .refusals import Limits
 
+_OTHERS = 100  # files beside connections
 DRAIN = 30  # seconds that requests have to end after SIGTERM
 
 
@@ -74,6 +76,17 @@ async def _look_around(parent: int, server: Any, counters: Counters) -> None:
     server.should_exit = True
 
 
+def allow_files(n: int) -> None:
+    """Let this process open so many files, as far as the system does: connections are files, and 1024 are usual."""
+    with suppress(ImportError, OSError, ValueError):
+        import resource  # which Windows lacks, as it does the limit
+
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        wanted = n if hard == resource.RLIM_INFINITY else min(n, hard)
+        if soft != resource.RLIM_INFINITY and soft < wanted:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
 def preload(with_torch: bool) -> None:
     """Import what serving takes, which is most of the time that a worker needs to start."""
     names = ["numpy", "onnxruntime", "PIL.Image", "uvicorn.protocols.http.httptools_impl", "uvloop", "python_multipart"]
@@ -91,13 +104,16 @@ def main(given: str) -> int:
     said = Settings(**json.loads(given))
     logging.basicConfig(level=logging.INFO if said.log else logging.WARNING, format="%(message)s", stream=sys.stderr)
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # else each damaged form writes a line of its own
     limits = Limits(**said.limits)
+    allow_files(limits.max_connections + _OTHERS)
     counters = Counters(Path(said.counters), said.rows, said.row)
     try:
         models = Models({name: Path(p) for name, p in said.files.items()}, limits)
     except (EasyLearnError, OSError) as error:
         print(f"easylearn: {error}", file=sys.stderr)
         return 1
+    warnings.simplefilter("ignore", EasyLearnWarning)  # of items: each would be printed, and its text kept for ever
     gc.collect()
     gc.freeze()  # what is there stays, and no collection looks at it again, which took a tenth of a second with torch
     run_loop: Any = asyncio.run

@@ -154,17 +154,18 @@ class Server:
                 self._look_after(row)
             is_there = self._spare is not None and self._spare.poll() is None
             if not is_there and time.monotonic() > self._spared + _LONGEST and self._are_ready:
-                self._spare, self._spared = self._waiting(), time.monotonic()
+                self._spared = time.monotonic()
+                with suppress(OSError):  # no process can be made now; the workers go on
+                    self._spare = self._waiting()
 
     def _look_after(self, row: int) -> None:
         process, now = self._processes[row], time.monotonic()
         alive, ready = self._counters.get("alive", row), self._counters.get("ready", row)
-        silent = ready and now - max(alive, self._began[row]) > SILENT
-        if process.poll() is None and not silent:
-            if ready:
-                self._failed[row] = 0
-            return
-        if silent:
+        silent = now - max(alive, self._began[row]) > (SILENT if ready else _START)
+        if process.poll() is None:
+            if not silent:
+                self._failed[row] = 0 if ready else self._failed[row]
+                return
             process.kill()
             process.wait()
         if row not in self._due:
@@ -176,13 +177,17 @@ class Server:
         del self._due[row]
         print(f"easylearn: worker {row} ended ({process.returncode}) and is started anew", file=sys.stderr)
         self._counters.set("restarts", self._counters.get("restarts", row) + 1, row)
-        self._processes[row] = self._spawn(row)
+        try:
+            self._processes[row] = self._spawn(row)
+        except OSError as error:  # no process can be made now; the other workers go on
+            print(f"easylearn: worker {row} cannot be started: {error.strerror}", file=sys.stderr)
 
     def reload(self) -> None:
-        """Let every worker read its files again."""
-        for process in self._processes:
-            with suppress(ProcessLookupError):
-                process.send_signal(signal.SIGHUP)
+        """Let every worker read its files again; one that is not ready does so anyway, and a signal would end it."""
+        for row, process in enumerate(self._processes):
+            if self._counters.get("ready", row):
+                with suppress(ProcessLookupError):
+                    process.send_signal(signal.SIGHUP)
 
     def stop(self) -> None:
         """End the workers: what they are asked now is answered, nothing new is taken."""

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from ..errors import short
 from ..files import StrPath, as_path, atomic_write
+from ..mask_metrics import AT_ONCE
 from .placement import Placement
 from .predictions import Prediction, Predictions
 
@@ -36,6 +37,22 @@ def placed(probs: Tensor, place: Placement | None) -> Tensor:
         return _wide(probs, place.shape)
     # What was added around the image is cut off at the model's own size.
     return _wide(_wide(probs, (height, width))[:, rows[0], rows[1]], place.shape)
+
+
+def strongest(probs: Tensor, place: Placement | None) -> tuple[Tensor, Tensor]:
+    """Of each pixel of the whole image the highest of the probabilities (c, h, w), and whose it is: (height, width).
+
+    A few classes are enlarged at a time: all of a photograph of 12 million pixels would be a gigabyte for 20 classes.
+    """
+    height, width = probs.shape[-2:] if place is None else place.shape
+    few = max(1, AT_ONCE // (height * width))
+    best, number = torch.full((height, width), -1.0), torch.zeros(height, width, dtype=torch.uint8)
+    for first in range(0, len(probs), few):
+        high, whose = placed(probs[first : first + few], place).max(0)
+        better = high > best
+        best = torch.where(better, high, best)
+        number = torch.where(better, (whose + first).to(torch.uint8), number)
+    return best, number
 
 
 def _wide(probs: Tensor, size: tuple[int, int]) -> Tensor:
@@ -60,13 +77,13 @@ class MaskPrediction(Prediction):
     @cached_property
     def mask(self) -> npt.NDArray[np.uint8]:
         """The number of each pixel's class, (height, width) at the image's own size."""
-        found: npt.NDArray[np.uint8] = placed(self.probs, self.place).argmax(0).to(torch.uint8).numpy()
+        found: npt.NDArray[np.uint8] = strongest(self.probs, self.place)[1].numpy()
         return found
 
     @property
     def sure(self) -> npt.NDArray[np.float32]:
         """The probability of the class that was chosen, of each pixel of `mask`."""
-        found: npt.NDArray[np.float32] = placed(self.probs, self.place).max(0).values.numpy()
+        found: npt.NDArray[np.float32] = strongest(self.probs, self.place)[0].numpy()
         return found
 
     def to_dict(self) -> dict[str, float]:
@@ -108,7 +125,8 @@ class MaskPredictions(Predictions):
     def save_png(self, folder: StrPath) -> list[Path]:
         """Write each mask as a PNG of its image's size into a `folder`, under its id with slashes as underscores.
 
-        The numbers in it are those of the files that the model was trained with.
+        The numbers in it are those of the files that the model was trained with; where these had colours, the classes'
+        positions.
         """
         into = as_path(folder, "a folder")
         into.mkdir(parents=True, exist_ok=True)

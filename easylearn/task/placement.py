@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -30,3 +34,11 @@ class Placement:
     def scale(self) -> tuple[float, float]:
         """How many pixels of the image one of the frame is, down and across."""
         return self.shape[0] / self.inner[0], self.shape[1] / self.inner[1]
+
+    def inside(self, x: Tensor) -> Tensor:
+        """What of a map (..., h, w) of the frame shows the image, at the map's own size: not what is around it."""
+        sides = []
+        for n, frame, begin, inner in zip(x.shape[-2:], self.frame, (self.top, self.left), self.inner, strict=True):
+            first = min(n - 1, round(begin * n / frame))
+            sides.append(slice(first, max(first + 1, round((begin + inner) * n / frame))))
+        return x[..., sides[0], sides[1]]

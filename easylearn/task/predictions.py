@@ -47,7 +47,8 @@ class Prediction:
     @classmethod
     def of(cls, task: Task, probs: Tensor, places: Sequence[Placement] | None = None) -> list[Prediction]:
         """One per row of probabilities (or numbers), shape (n, number of names), and where each image lies."""
-        kind, rows = task.prediction or cls, zip(task.decode(probs), probs, places or repeat(None), strict=False)
+        labels = decoded(task, probs, places)
+        kind, rows = task.prediction or cls, zip(labels, probs, places or repeat(None), strict=False)
         return [kind(label, task.index(row), row, task.names, place) for label, row, place in rows]
 
     def to_dict(self) -> dict[str, float]:
@@ -56,7 +57,8 @@ class Prediction:
 
     def rows(self, task: Task) -> list[list[str]]:
         """The rows of a table of predictions that are about this item, as text, by its `task`; see `Task.row_names`."""
-        return [task.row(self.label, self.probs)]
+        shown = self.place.inside(self.probs) if task.of_pixels and self.place is not None else self.probs
+        return [task.row(self.label, shown)]
 
     def __repr__(self) -> str:
         named = self.to_dict() if self.index is not None else {}
@@ -106,7 +108,7 @@ class Predictions:
         """Predictions out of `probs`, decoded; arguments of `Predictions`, `views` None where there is one alone."""
         stack = probs.unsqueeze(0) if views is None else views
         kind: type[Predictions] = task.predictions or cls
-        return kind(probs, targets, tuple(ids), tuple(task.decode(probs)), stack, task, places=places)
+        return kind(probs, targets, tuple(ids), tuple(decoded(task, probs, places)), stack, task, places=places)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -149,13 +151,20 @@ class Predictions:
             )
         return iter((self.probs, self.targets))
 
+    def _table(self) -> Tensor:
+        """What tables show, (n, len(names)): of maps what shows the images, not what is around them."""
+        if not (self.task.of_pixels and self.places):
+            return self.task.in_table(self.probs)
+        rows = zip(self.probs, self.places, strict=True)
+        return torch.cat([self.task.in_table(place.inside(row)[None]) for row, place in rows])
+
     def to_frame(self) -> pd.DataFrame:
         """A table: id, label and a probability per class; or id and a number per target for regression."""
         import pandas as pd
 
         heads = self.task.row_names
         values = pd.Index(heads[-len(self.task.names) :], dtype=object)
-        frame: pd.DataFrame = pd.DataFrame(self.task.in_table(self.probs).numpy(), columns=values)
+        frame: pd.DataFrame = pd.DataFrame(self._table().numpy(), columns=values)
         if len(heads) > len(values):
             frame.insert(0, heads[0], list(self.labels))
         frame.insert(0, "id", list(self.ids))
@@ -167,7 +176,7 @@ class Predictions:
         Raises:
             DataError: two items have one id.
         """
-        rows = self.task.in_table(self.probs).tolist()
+        rows = self._table().tolist()
         found = {i: dict(zip(self.task.names, row, strict=True)) for i, row in zip(self.ids, rows, strict=True)}
         if len(found) < len(self):
             twice = Counter(self.ids).most_common(1)[0][0]
@@ -187,7 +196,7 @@ class Predictions:
         if not self.classes:
             raise ArgumentError("top(k) is of classes, and these are predicted numbers: use to_frame() or labels")
         n = min(k, len(self.classes))
-        best = self.task.in_table(self.probs).topk(n, dim=-1)
+        best = self._table().topk(n, dim=-1)
         columns = {
             "id": [i for i in self.ids for _ in range(n)],
             "rank": list(range(1, n + 1)) * len(self),
@@ -202,6 +211,13 @@ class Predictions:
         views = f", {len(self.views)} views" if len(self.views) > 1 else ""
         errors = f", {len(self.errors):,} left out" if self.errors else ""
         return f"{type(self).__name__}({len(self):,} items, {self.task}{targets}{views}{errors})"
+
+
+def decoded(task: Task, probs: Tensor, places: Sequence[Placement] | None) -> list[Any]:
+    """One label per row of `probs`, as `task.decode` gives them: of maps by what shows the images."""
+    if not (task.of_pixels and places):
+        return task.decode(probs)
+    return [task.decode(place.inside(row)[None])[0] for row, place in zip(probs, places, strict=True)]
 
 
 def _is_loop() -> bool:

@@ -97,7 +97,6 @@ class FeatureStore:
             shuffle: a new order each epoch.
             key: the `features_key` of model and strategy, if it is known.
         """
-        refuse_sharded(model, "precompute, which runs the body by itself,")
         target = _targets(data.loader(split))
         if target is None:
             raise DataError(f"the {split} split has no targets, so nothing can be trained on its features")
@@ -128,8 +127,8 @@ class FeatureStore:
                 self._told = True
                 warnings.warn(
                     f"the features could not be kept in {self.folder}, so they stay in memory and are computed anew "
-                    "by the next process: it cannot be written, was deleted, or has no room. Set the environment "
-                    "variable EASYLEARN_CACHE to another folder",
+                    "by the next process: it cannot be written, was deleted, or has no room (for "
+                    f"{LIMIT_BYTES >> 30} GB of features in all). Set the environment variable EASYLEARN_CACHE to another folder",
                     EasyLearnWarning,
                     stacklevel=5,
                 )
@@ -176,8 +175,15 @@ class _Filling:
         table = store.table() if store is not None and not self._spare else None
         if store is not None and table is not None:
             return torch.from_numpy(table), store.slots
-        every = [self._spare[i] if i in self._spare else self._stored(i) for i in range(len(self.item_keys))]
-        return torch.stack(every), np.arange(len(every))
+        n = len(self.item_keys)
+        spare = self._spare.pop(0, None)
+        first = self._stored(0) if spare is None else spare
+        every = first.new_empty((n, *first.shape))  # filled while the single ones go: memory may not hold both
+        every[0] = first
+        for i in range(1, n):
+            spare = self._spare.pop(i, None)
+            every[i] = self._stored(i) if spare is None else spare
+        return every, np.arange(n)
 
     def _stored(self, i: int) -> Tensor:
         found = self._store.get(i) if self._store is not None else None
@@ -326,6 +332,7 @@ class _Features(nn.Module):
 
 def features_key(model: BodyHead, strategy: Strategy) -> str:
     """Names all that the features of an item depend on, but for the item."""
+    refuse_sharded(model, "precompute, which runs the body by itself,")
     return digest(["features-2", state_digest(model.body, model.pool), strategy.precision])
 
 

@@ -138,8 +138,7 @@ class ItemStage:
         if not data.size:
             raise DataError(f"{name} is empty (0 bytes). {_ADVICE}")
         try:
-            Image.init()
-            with Image.open(io.BytesIO(data.data), formats=[f for f in FORMATS if f in Image.OPEN]) as image:
+            with opened_image(data.data) as image:
                 width, height = image.size
                 if width * height > self.max_pixels:
                     raise Image.DecompressionBombError(
@@ -266,8 +265,17 @@ def orientation_of(source: AnyImage) -> int:
         return 1
     if isinstance(source, Image.Image):
         return int(source.getexif().get(_ORIENTATION, 1))
-    with no_warnings(), Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+    with no_warnings(), opened_image(source) as image:
         return int(image.getexif().get(_ORIENTATION, 1))
+
+
+def opened_image(source: AnyImage) -> Image.Image:
+    """The image of a file or its bytes, not decoded yet, in one of the `FORMATS`."""
+    from PIL import Image
+
+    Image.init()
+    held = io.BytesIO(source) if isinstance(source, bytes | bytearray | memoryview) else source
+    return Image.open(held, formats=[f for f in FORMATS if f in Image.OPEN])
 
 
 def shape_of(source: AnyImage, name: str = "the image") -> tuple[int, int]:
@@ -284,23 +292,10 @@ def shape_of(source: AnyImage, name: str = "the image") -> tuple[int, int]:
     try:
         if isinstance(source, Image.Image):
             return _turned(source)
-        held = io.BytesIO(source) if isinstance(source, bytes | bytearray | memoryview) else source
-        with no_warnings(), Image.open(held) as image:
+        with no_warnings(), opened_image(source) as image:
             return _turned(image)
     except Exception as error:  # any decoder may be behind it
         raise DataError(f"{source if isinstance(source, str) else name} cannot be read: {_reason(error)}") from error
-
-
-def exif_orientation(source: AnyImage) -> int:
-    """How the pixels of an image's file are to be turned, from 1 (not at all) to 8; 1 for arrays."""
-    from PIL import Image
-
-    if isinstance(source, np.ndarray | Tensor):
-        return 1
-    if isinstance(source, Image.Image):
-        return int(source.getexif().get(_ORIENTATION, 1))
-    with no_warnings(), Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
-        return int(image.getexif().get(_ORIENTATION, 1))
 
 
 def _turned(image: Image.Image) -> tuple[int, int]:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ..colours import lab_to_rgb, rgb_to_lab
 from ..data.bunch import SplitName
 from ..data.loaders import first_outputs
+from ..data.preprocess import is_open_file
 from ..data.split import Split
 from ..device import mapping
 from ..errors import ArgumentError, DataError
@@ -25,13 +26,13 @@ from ..options import strict
 from ..task import ImageTask
 from ..task.image import COLOUR, PIXELS, ImagePrediction
 from .augment import Transform
-from .decode import ItemStage, no_warnings
+from .decode import ItemStage, no_warnings, shape_of
 from .folders import existing_folder, list_images, listing
 from .items import Listed, Rows, listed_arrays
 from .made_images import MadePreprocessor, Make
 from .mask_drawing import side_by_side
 from .mask_learner import Body, Decoder, begin_decoder_at, dense_learner, has_weights, segmentation_model
-from .mask_rows import mask_arrays
+from .mask_rows import by_stem, mask_arrays
 from .model import Cut, Pretrained
 from .options import DenseKeywords, DenseOptions
 from .pixels import PixelData
@@ -155,7 +156,7 @@ class Image2ImageData(PixelData):
         (image of 2 (a, b), torch.Size([8, 3, 16, 16]))
         """
         if make != "pairs":
-            train, valid = (train, train), (valid, valid) if isinstance(valid, np.ndarray) and valid.ndim > 2 else valid
+            train, valid = (train, train), (valid, valid) if _are_images(valid) else valid
         listed, size = listed_arrays(train, valid, test, size, _pair_rows)
         return cls._made(listed, valid, DenseOptions(**options), size, make, times)
 
@@ -172,7 +173,11 @@ class Image2ImageData(PixelData):
             )
         prepared = replace(prepared, make=make, times=times, transforms=moves)
         targets = GivenImages(prepared.whole_stage, make)
-        return cls(assemble(given, valid, images, lambda rows: targets), prepared, images)
+        found = assemble(given, valid, images, lambda rows: targets)
+        if make == "pairs" and prepared.method == "pad":
+            for one in found.splits.values():
+                _check_proportions(one, prepared.whole_stage)
+        return cls(found, prepared, images)
 
     def __init__(self, given: Assembled, preprocessor: MadePreprocessor, how: Any) -> None:
         super().__init__(given, preprocessor, how)
@@ -193,7 +198,7 @@ class Image2ImageData(PixelData):
         return self.preprocessor.places(self._split(split).images)
 
     def _known(self, one: ImageSplit) -> str:
-        return "" if one.targets is None else digest([one.targets.numpy().tobytes()])
+        return "" if one.targets is None else digest([one.targets.numpy().reshape(-1).data])
 
     def _draw_target(self, axes: Axes, target: Tensor | None) -> None:
         if target is not None:
@@ -215,11 +220,31 @@ def coloured_by(image: Tensor, ab: Tensor) -> Tensor:
     return lab_to_rgb(torch.cat([rgb_to_lab(image[None])[:, :1], ab], 1))[0]
 
 
+def _are_images(valid: Any) -> bool:
+    """Whether these are images themselves, and no fraction, positions, mask or pair."""
+    if isinstance(valid, np.ndarray | Tensor):
+        return valid.ndim > 2
+    return isinstance(valid, list) and len(valid) > 0 and not isinstance(valid[0], int | np.integer | np.bool_)
+
+
 def _pair_rows(given: Any, name: str) -> Rows:
     rows = mask_arrays(given if isinstance(given, tuple | list) and len(given) == 2 else (given, None), name)
     if rows.labels is not None:
         rows.labels = [target for _, target in rows.labels]
     return rows
+
+
+def _check_proportions(split: ImageSplit, stage: ItemStage) -> None:
+    """Refuse pairs that would not lie upon each other in the model's frame."""
+    for source, target, name in zip(split.sources, split.labels or (), split.ids, strict=False):
+        (h, w), (height, width) = shape_of(source, name), shape_of(target, name)
+        inner, other = stage.place(h, w).inner, stage.place(height, width).inner
+        if max(abs(inner[0] - other[0]), abs(inner[1] - other[1])) > 1:  # the size of one may have been rounded
+            raise DataError(
+                f"{name}: the image has {h} x {w} pixels (height x width), what is to be made of it {height} x "
+                f"{width}: of other proportions, so that they do not lie upon each other. Cut them alike, or pass "
+                'method="squash"'
+            )
 
 
 def _rows(root: Path, folder: Path, pairs: tuple[str, str] | None) -> Rows:
@@ -232,12 +257,12 @@ def _rows(root: Path, folder: Path, pairs: tuple[str, str] | None) -> Rows:
     rows.labels = list(rows.sources)
     if pairs is not None:
         beside = existing_folder(folder / pairs[1], f"an image for each in {base}")
-        found = {os.path.splitext(name)[0]: str(beside / name) for name in list_images(beside)}
+        found = by_stem(beside, "images")
         for k, name in enumerate(names):
             partner = found.get(os.path.splitext(name)[0])
             if partner is None:
                 raise DataError(f"{rows.sources[k]} has no partner of the same name in {beside}")
-            rows.labels[k] = partner
+            rows.labels[k] = str(beside / partner)
     return rows
 
 
@@ -297,11 +322,12 @@ def make_image(learn: _Predicts, item: Any) -> Image.Image:
     """
     from PIL import Image
 
-    said = learn.predict(item)
+    held = item.read() if is_open_file(item) else item  # it is needed twice
+    said = learn.predict(held)
     if not isinstance(said, ImagePrediction):
         raise ArgumentError(f"make_image takes one image, and a model that makes images; it said {said!r}")
     if len(said.names) == len(PIXELS):
         return said.to_image()
     shape = said.place.shape if said.place is not None else said.probs.shape[1:]
-    pixels = ItemStage((int(shape[0]), int(shape[1])), "squash").load(item)
+    pixels = ItemStage((int(shape[0]), int(shape[1])), "squash").load(held)
     return said.to_image(Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy()))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from ..errors import ArgumentError, DataError, did_you_mean
 from ..files import StrPath
 from ..losses import VOID
 from ..task.placement import Placement
-from .decode import AnyImage, exif_orientation, no_warnings, shape_of
+from .decode import AnyImage, no_warnings, opened_image, orientation_of, shape_of
 
 Mask = npt.NDArray[np.uint8]
 Colour = tuple[int, int, int]
@@ -120,17 +120,11 @@ def _array_of(source: AnyImage, name: str) -> npt.NDArray[np.uint8]:
 
 
 def _decoded(source: AnyImage, name: str) -> npt.NDArray[Any]:
-    from io import BytesIO
-
     from PIL import Image, ImageOps
 
     try:
-        opened = source if isinstance(source, Image.Image) else None
-        if opened is None:
-            held = BytesIO(bytes(source)) if isinstance(source, bytes | bytearray | memoryview) else source
-            opened = Image.open(held)
-        with no_warnings(), opened as image:
-            if image.format == "JPEG":
+        with no_warnings(), source if isinstance(source, Image.Image) else opened_image(source) as image:
+            if image.format in ("JPEG", "MPO"):
                 raise DataError(
                     f"{name} is a JPEG, whose values are only near those that were drawn, so that its edges would be "
                     "of other classes. Save masks as PNG"
@@ -156,6 +150,8 @@ def codes_of(codes: Codes | None, void: Any, binary: bool, root: Path | None = N
         binary: 0 is the background, and 1 or 255 the object; `codes` may name the two.
         root: the folder of the data.
     """
+    if codes is not None and not isinstance(codes, str | os.PathLike | Iterable):
+        raise ArgumentError(f"codes= says what the numbers in the masks mean, such as a list of names, got {codes!r}")
     if binary:
         return _binary(codes, void)
     if codes is None:
@@ -164,7 +160,8 @@ def codes_of(codes: Codes | None, void: Any, binary: bool, root: Path | None = N
             "and name, or binary=True for 0 and 255"
         )
     pairs = _pairs(codes, root)
-    wanted = [] if void is None else list(void) if isinstance(void, list | tuple | set) else [void]
+    is_one = not isinstance(void, list | tuple | set) or (_is_colour(void) and _in_colours(pairs))
+    wanted = [] if void is None else [void] if is_one else list(void)
     known = {name for _, name in pairs}
     for one in wanted:
         if isinstance(one, str) and one not in known:
@@ -181,7 +178,7 @@ def codes_of(codes: Codes | None, void: Any, binary: bool, root: Path | None = N
 
 def _made(names: tuple[str, ...], classes: Mapping[Any, int]) -> MaskCodes:
     numbers = np.full(256, _UNKNOWN, np.int16)
-    if any(isinstance(key, tuple) for key in classes):
+    if _in_colours(classes.items()):
         odd = next((k for k in classes if not _is_colour(k)), None)
         if odd is not None:
             raise ArgumentError(f"codes: colours are three numbers from 0 to 255, got {odd!r}")
@@ -193,13 +190,17 @@ def _made(names: tuple[str, ...], classes: Mapping[Any, int]) -> MaskCodes:
     return MaskCodes(names, numbers)
 
 
+def _in_colours(pairs: Iterable[tuple[Any, Any]]) -> bool:
+    return any(isinstance(key, tuple) for key, _ in pairs)
+
+
 def _is_colour(key: Any) -> bool:
     return isinstance(key, tuple) and len(key) == 3 and all(isinstance(v, int) and 0 <= v <= 255 for v in key)
 
 
 def _binary(codes: Codes | None, void: Any) -> MaskCodes:
     names: Any = ("background", "object") if codes is None else codes
-    if isinstance(codes, str | os.PathLike | Mapping) or len(names) != 2 or void is not None:
+    if isinstance(codes, str | os.PathLike | Mapping) or len(names := list(names)) != 2 or void is not None:
         raise ArgumentError("with binary=True codes are the names of background and object, or left out; void is none")
     numbers = np.full(256, _UNKNOWN, np.int16)
     numbers[[0, 1, 255]] = 0, 1, 1
@@ -219,21 +220,43 @@ def _pairs(codes: Codes, root: Path | None) -> list[tuple[Any, str]]:
 
 
 def _key(value: Any) -> Any:
-    return tuple(int(v) for v in value) if isinstance(value, tuple | list) else value
+    if not isinstance(value, tuple | list):
+        return value
+    return tuple(int(v) if isinstance(v, np.integer) else v for v in value)
 
 
 def _file_pairs(path: Path) -> list[tuple[Any, str]]:
     if path.suffix.lower() == ".txt":
-        return [(k, line.strip()) for k, line in enumerate(path.read_text(encoding="utf-8").splitlines()) if line]
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise DataError(
+                f"the codes {path} cannot be read: {error}. Expected a name of a class in each line"
+            ) from error
+        return [(k, line.strip()) for k, line in enumerate(lines) if line.strip()]
     frame = read_table(path, text=("name",)).frame
     columns = {str(c).strip().lower(): c for c in frame.columns}
     if "name" not in columns or not ({"r", "g", "b"} <= columns.keys() or "value" in columns):
         raise DataError(f"{path} needs the columns value and name, or r, g, b and name; it has {list(frame.columns)}")
     names = [str(n) for n in frame[columns["name"]].tolist()]
     if "value" in columns:
-        return list(zip([int(v) for v in frame[columns["value"]].tolist()], names, strict=True))
-    colours = zip(*([int(v) for v in frame[columns[c]].tolist()] for c in "rgb"), strict=True)
+        return list(zip(_whole(path, "value", frame[columns["value"]]), names, strict=True))
+    colours = zip(*(_whole(path, c, frame[columns[c]]) for c in "rgb"), strict=True)
     return list(zip(colours, names, strict=True))
+
+
+def _whole(path: Path, name: str, column: Iterable[Any]) -> list[int]:
+    """The numbers of a column of a file of codes."""
+    found = []
+    for row, value in enumerate(column):
+        try:
+            found.append(int(value))
+            is_whole = found[-1] == float(value)
+        except (TypeError, ValueError, OverflowError):
+            is_whole = False
+        if not is_whole:
+            raise DataError(f"{path}, row {row}: {name} is a whole number from 0 to 255, got {value!r}")
+    return found
 
 
 def fitted(mask: Mask, place: Placement) -> Mask:
@@ -261,9 +284,10 @@ def check_size(mask: Mask, image: AnyImage, name: str) -> None:
             f"{name}: the mask has {mask.shape[0]} x {mask.shape[1]} pixels (height x width), its image {shape[0]} x "
             f"{shape[1]}.{turned if mask.shape == shape[::-1] else ' Make both of one size'}"
         )
-    if exif_orientation(image) in (2, 3, 4):
+    way = orientation_of(image)
+    if way in (2, 3, 4) or (way != 1 and shape[0] == shape[1]):  # the size does not tell which way the mask lies
         raise DataError(
-            f"{name}: its image {image if isinstance(image, str) else ''} is mirrored or turned upside down by its "
+            f"{name}: its image {image if isinstance(image, str) else ''} is mirrored, turned or upside down by its "
             "EXIF orientation, and nobody knows whether the mask was drawn before or after that. Save it without that"
         )
 
@@ -286,6 +310,11 @@ def read_masks(
         check_size(mask, image, names[k])
         return fitted(mask, places(*mask.shape))
 
-    threads = min(_THREADS, torch.get_num_threads())
-    with no_warnings(), mapping(threads) as each:
-        return torch.from_numpy(np.stack(list(each(one, range(len(pairs))))))
+    files = all(
+        isinstance(s, str) for pair in pairs for s in pair
+    )  # Pillow's own are lazy, and threads may meet in one
+    with no_warnings(), mapping(min(_THREADS, torch.get_num_threads()) if files else 1) as each:
+        made = torch.empty(len(pairs), *places(1, 1).frame, dtype=torch.uint8)  # no second copy of them all
+        for k, mask in enumerate(each(one, range(len(pairs)))):
+            made[k] = torch.from_numpy(mask)
+        return made

@@ -87,6 +87,8 @@ def segmentation_model(
     """
     if isinstance(decoder, str) and decoder not in DECODERS:
         raise ArgumentError(f"unknown decoder {decoder!r}. {did_you_mean(decoder, DECODERS)}")
+    if not isinstance(decoder, str | nn.Module):
+        raise ArgumentError(f"decoder must be one of {[*DECODERS]}, or a module that takes maps, got {decoder!r}")
 
     def make(body: Pyramid, groups: Any, mean: list[float], std: list[float]) -> PyramidModel:
         times = body.strides[0] if adds and isinstance(decoder, str) else 1

@@ -63,11 +63,7 @@ class MaskFolders:
         if may_lack and not beside.is_dir():
             return rows
         existing_folder(beside, layout)
-        found: dict[str, str] = {}
-        for mask in list_images(beside):
-            other = found.setdefault(os.path.splitext(mask)[0], mask)
-            if other != mask:
-                raise DataError(f"{beside} has two masks of one name: {other} and {mask}. Remove one")
+        found = by_stem(beside, "masks")
         rows.labels = []
         for name, source in zip(names, rows.sources, strict=True):
             wanted = os.path.splitext(name)[0] + self.suffix
@@ -78,6 +74,16 @@ class MaskFolders:
                 )
             rows.labels.append((source, str(beside / found[wanted])))
         return rows
+
+
+def by_stem(folder: Path, what: str) -> dict[str, str]:
+    """The images below a folder by their names without endings; `what` they are is for messages."""
+    found: dict[str, str] = {}
+    for name in list_images(folder):
+        other = found.setdefault(os.path.splitext(name)[0], name)
+        if other != name:
+            raise DataError(f"{folder} has two {what} of one name: {other} and {name}. Remove one")
+    return found
 
 
 @dataclass(frozen=True)
@@ -115,6 +121,8 @@ def mask_arrays(given: Any, name: str) -> Rows:
         raise ArgumentError(f"{name} must be a pair (images, masks), got {type(given).__name__}")
     x, y = given
     rows = array_rows((x, None), name)
+    if y is None and name != "test":
+        raise DataError(f"{name} has images alone: pass a pair (x, y), with what is to be learnt of each")
     if y is None:
         return rows
     if len(y) != len(rows):
@@ -153,7 +161,10 @@ class GivenMasks:
         """The masks of a split in the model's frame, (n, h, w), uint8."""
         names = [mask if isinstance(mask, str) else f"the mask of {where(k)}" for k, (_, mask) in enumerate(values)]
         made = read_masks(self.codes, values, names, self.stage.place)
-        there = np.bincount(made.numpy().reshape(-1), minlength=256) > 0
+        counts = [
+            np.bincount(one.reshape(-1), minlength=256) for one in made.numpy()
+        ]  # of all, 8 bytes a pixel at once
+        there = np.sum(counts, 0) > 0
         there[VOID] = False
         if not there.any():
             raise DataError(f"no pixel of the {split} masks has a class: all of them are void")

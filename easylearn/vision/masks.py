@@ -217,7 +217,7 @@ class MaskData(PixelData):
         return self.preprocessor.places(self._split(split).images)
 
     def _known(self, one: ImageSplit) -> str:
-        return "" if one.targets is None else digest([one.targets.numpy().tobytes()])
+        return "" if one.targets is None else digest([one.targets.numpy().reshape(-1).data])
 
     def draw_item(self, split: SplitName, i: int, axes: Axes) -> None:
         super().draw_item(split, i, axes)

@@ -112,10 +112,13 @@ class PixelData(Data[ImageSplit]):
     def _loader(self, split: SplitName, order: Order, view: int | None, workers: int | None = 0) -> ItemLoader:
         one, stage = self._split(split), self.item_stage
         store = functools.partial(open_images, one.sources, one.ids, stage, self._how.cache)
-        batches = self.preprocessor.stage_for(view)
-        source = ImageSource(one.images, stage, batches, view, workers, store)
+        source = ImageSource(one.images, stage, self._stage_for(view), view, workers, store)
         source.moving = self.moving
         return ItemLoader(order, source, self.target(split))
+
+    def _stage_for(self, view: int | None) -> BatchStage:
+        """What makes the batches of a view."""
+        return self.preprocessor.stage_for(view)
 
     def target(self, split: SplitName) -> Tensor | None:
         """What is true of each image of a `split`, as the model's input shows it, (n, ...); None if nobody knows."""

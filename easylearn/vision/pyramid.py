@@ -41,14 +41,14 @@ class Pyramid(nn.Module):
 
     def chosen(self, x: Tensor) -> list[Tensor]:
         """The outputs of the layers that were chosen."""
-        found = []
+        found, end = {}, max(self._take)
         for k, layer in enumerate(_chain(self.body)):
             x = layer(x)
             if k in self._take:
-                found.append(x)
-            if k == self._take[-1]:
+                found[k] = x
+            if k == end:
                 break
-        return found
+        return [found[k] for k in self._take]  # a body may enlarge its maps again
 
 
 class TimmPyramid(Pyramid):
@@ -142,12 +142,18 @@ def _chosen(found: Sequence[Any], x: Tensor, finest: int) -> list[tuple[int, tup
     for k, one in enumerate(found):
         if not isinstance(one, Tensor) or one.ndim != 4:
             continue
-        for last in (False, True):
-            sides = one.shape[1:3] if last else one.shape[2:]
-            strides = {2 ** round(math.log2(n / side)) for n, side in zip(x.shape[2:], sides, strict=True)}
-            if len(strides) == 1:
-                stride = int(strides.pop())
-                if finest <= stride <= COARSEST:
-                    of_stride[stride] = k, (int(one.shape[3 if last else 1]), stride, last)
-                break
+        # Which two of the three dimensions are the sides? Where both ways could be, those that are nearer to halves.
+        of_sides = _halvings(one.shape[2:], x), _halvings(one.shape[1:3], x)
+        last = of_sides[1][1] < of_sides[0][1]
+        halvings, off = of_sides[last]
+        if off < math.inf and finest <= 2**halvings <= COARSEST:
+            of_stride[2**halvings] = k, (int(one.shape[3 if last else 1]), 2**halvings, last)
     return [of_stride[stride] for stride in sorted(of_stride)]
+
+
+def _halvings(sides: Sequence[int], x: Tensor) -> tuple[int, float]:
+    """How often both sides of images were halved, and how far from that they are; infinitely where not alike."""
+    logs = [math.log2(n / side) if side else math.inf for n, side in zip(x.shape[2:], sides, strict=True)]
+    if math.inf in logs or len({round(log) for log in logs}) > 1:
+        return 0, math.inf
+    return round(logs[0]), sum(abs(log - round(log)) for log in logs)

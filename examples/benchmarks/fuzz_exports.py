@@ -242,7 +242,7 @@ def zipped(parts: list[tuple[str, bytes]], how: int = zipfile.ZIP_STORED) -> byt
     with warnings.catch_warnings(), zipfile.ZipFile(out, "w", how) as archive:
         warnings.simplefilter("ignore")  # of two members with one name
         for name, content in parts:
-            archive.writestr(name, content)
+            archive.writestr(zipfile.ZipInfo(name), content, how)  # without the time: the same seed, the same bytes
     return out.getvalue()
 
 

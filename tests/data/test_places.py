@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +142,40 @@ def test_what_no_disk_holds_is_not_copied(photos: Any, monkeypatch: pytest.Monke
     monkeypatch.setattr(places, "MOST_COPIED", 100)
     with pytest.raises(DataError, match=r"memory://bucket/photos has .* GiB to copy.*EASYLEARN_CACHE"):
         copied("memory://bucket/photos")
+
+
+def test_processes_that_want_the_same_copy_it_once(photos: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    n, copy = [0], places.shutil.copyfileobj
+
+    def slowly(*args: Any) -> None:
+        n[0] += 1
+        time.sleep(0.01)
+        copy(*args)
+
+    monkeypatch.setattr(places.shutil, "copyfileobj", slowly)
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(copied, ["memory://bucket/photos"] * 4))
+    assert len(set(found)) == 1 and len([*found[0].rglob("*.png")]) == 12 and n[0] == 12
+
+
+@pytest.mark.parametrize("name", ["../../../out.txt", "cats/../../out.txt"])
+def test_a_name_that_leads_out_of_the_folder_is_refused(photos: Any, tmp_path: Path, name: str) -> None:
+    path = f"/bucket/photos/{name}"
+    photos.store[path] = type(next(iter(photos.store.values())))(photos, path, b"out")
+    try:
+        with pytest.raises(DataError, match=r"memory://bucket/photos holds .*out.txt.*leads out"):
+            copied("memory://bucket/photos")
+    finally:
+        del photos.store[path]
+    assert not [*tmp_path.rglob("out.txt")] and not [*tmp_path.rglob("*.png")]
+
+
+def test_a_file_that_has_become_a_folder_is_followed(photos: Any) -> None:
+    photos.pipe("/bucket/photos/more", b"a file")
+    copied("memory://bucket/photos")
+    photos.rm("/bucket/photos/more")
+    photos.pipe("/bucket/photos/more/1.txt", b"in a folder")
+    assert (copied("memory://bucket/photos") / "more/1.txt").read_bytes() == b"in a folder"
 
 
 # -- what is kept here -------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 import easylearn as el
-from easylearn.errors import ArgumentError, DataError, EasyLearnWarning
+from easylearn.errors import ArgumentError, DataError, EasyLearnWarning, StateError
 from easylearn.experiment import cell_net, cells, darts, genotype
 from easylearn.experiment.architecture import _found, _Mixture
 from easylearn.experiment.search import search
@@ -143,3 +143,10 @@ def test_what_darts_cannot_search_is_refused() -> None:
         darts([1, 2])  # type: ignore[arg-type]
     with pytest.raises(ArgumentError, match="free must be"):
         darts(images(), free=-1)
+
+
+def test_darts_is_for_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "nowhere.invalid", "MASTER_PORT": "1"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(StateError, match="one process"):
+        darts(images(), 2, 1, 1, edges=1)

@@ -8,6 +8,7 @@ import sys
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,9 +18,15 @@ import torch
 
 import easylearn as el
 from easylearn.errors import ArgumentError, DataError, EasyLearnWarning, StateError
-from easylearn.experiment.cross_fit import NOTE, Crossed, cross_fit
+from easylearn.experiment.blend import blend
+from easylearn.experiment.certainty import rows_of
+from easylearn.experiment.cross_fit import NOTE, Crossed, _joined, _out_of_fold, cross_fit
+from easylearn.experiment.store import Job
 from easylearn.learning import Learner
 from easylearn.metrics import accuracy, log_loss
+from easylearn.task import Predictions, average_predictions
+from easylearn.task.boxes import boxes
+from easylearn.task.placement import Placement
 from tests.experiment.folded import TABLE, TEST, N, by_hand, fit, make, make_tensors, table, tensors, two_columns
 from tests.learners import small_body
 
@@ -336,3 +343,85 @@ def test_a_table_of_which_pandas_numbers_are_others(tmp_path: Path) -> None:
     crossed = cross_fit(moved, PLAN, fit, tmp_path)
     assert list(crossed.oof.ids) == [str(i) for i in frame.index]
     assert [crossed.oof.classes[int(t)] for t in crossed.oof.targets] == frame.y.tolist()  # type: ignore[union-attr]
+
+
+SHAPES = [(16, 32), (32, 16), (24, 24)]
+
+
+def make_masks(p: Any) -> Learner:
+    x = [np.random.default_rng(k).integers(0, 255, (*SHAPES[k % 3], 3), dtype=np.uint8) for k in range(12)]
+    y = [(one[..., 0] > 128).astype(np.uint8) for one in x]
+    data = el.MaskData.from_arrays((x, y), valid=p.valid, size=32, codes=["dark", "light"], batch_size=4)
+    torch.manual_seed(0)
+    body = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 4, 4), torch.nn.Conv2d(4, 8, 2, 2))
+    return el.segmentation_learner(data, body, cut=2, precompute=p.precompute, progress=False)
+
+
+def fit_masks(learn: Learner, p: Any, **how: Any) -> Any:
+    return learn.fit(1e-2, 1, **how)
+
+
+@pytest.mark.parametrize("precompute", [False, True])
+def test_masks_keep_the_size_of_their_images(precompute: bool, tmp_path: Path) -> None:
+    plan = el.folds(12, 3)
+    crossed = cross_fit(make_masks, plan, fit_masks, tmp_path, p={"precompute": precompute})
+    assert [crossed.oof.mask(i).shape for i in range(12)] == SHAPES * 4  # type: ignore[attr-defined]
+    some = rows_of(crossed.oof, np.array([4, 2]))
+    assert [some.mask(i).shape for i in range(2)] == [SHAPES[1], SHAPES[2]]  # type: ignore[attr-defined]
+    mixed = blend([crossed, crossed])
+    assert mixed.oof.mask(1).shape == SHAPES[1]  # type: ignore[attr-defined]
+
+
+BOXES = [np.array([[4.0, 4.0, 20.0, 20.0, k % 2]] * n) for k, n in enumerate([1, 2, 0, 1, 5, 1, 1, 1])]
+
+
+def make_boxes(p: Any) -> Learner:
+    x = np.random.default_rng(0).integers(0, 255, (8, 32, 32, 3), dtype=np.uint8)
+    data = el.BoxData.from_arrays((x, BOXES), valid=p.valid, size=32, classes=["a", "b"], batch_size=4)
+    torch.manual_seed(p.seed)
+    body = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 4, 4), torch.nn.Conv2d(4, 8, 2, 2))
+    return el.detection_learner(data, body, cut=2, seed=p.seed, progress=False)
+
+
+def test_boxes_of_several_trainings_are_joined_and_not_averaged(tmp_path: Path) -> None:
+    plan = el.folds(8, 2)
+    crossed = cross_fit(make_boxes, plan, lambda learn, p, **how: learn.fit(1e-2, 1, **how), tmp_path, seeds=2)
+    found, targets = crossed.oof.probs, crossed.oof.targets
+    assert set(found[..., 5].unique().tolist()) <= {0.0, 1.0}  # a mean of two lists of boxes has classes in between
+    assert (found[:, 1:, 4] <= found[:, :-1, 4]).all()  # the surest first
+    assert targets is not None
+    assert [int((rows[:, 4] >= 0).sum()) for rows in targets] == [len(boxes) for boxes in BOXES]
+    said = [crossed.engine.predictions(job) for job in crossed.jobs if job.fold == 0]  # type: ignore[union-attr]
+    joined = average_predictions(*said).probs
+    torch.testing.assert_close(found[torch.from_numpy(plan[0][1])], joined)
+
+
+def test_boxes_of_several_folds_and_seeds_are_joined_where_their_images_lie() -> None:
+    """Each split has another number of boxes; what two seeds say of an item is their best, not a mean."""
+    task, plan = boxes(["a", "b"]), el.folds(4, 2, seed=0)
+    row = torch.tensor([0.0, 0, 8, 8, 0.9, 0])
+
+    def said(job: Job) -> Predictions:
+        valid = plan[job.fold or 0][1].tolist()
+        n = 1 + (job.fold or 0)  # boxes of an item
+        probs = row.repeat(len(valid), n, 1)
+        probs[:, :, :4] += 20 * torch.arange(n)[:, None]
+        probs[:, :, 4] = torch.tensor([[0.9, 0.6][job.seed]])
+        probs[:, 0, 0] = torch.tensor(valid, dtype=torch.float32)  # which item it is
+        places = [Placement((80, 80), (32, 32), i, 0, (32, 32)) for i in valid]
+        return Predictions.of(task, probs, [f"{i}.jpg" for i in valid], torch.zeros(len(valid), n, 5), places=places)
+
+    engine: Any = SimpleNamespace(predictions=said)
+    for seeds in (1, 2):
+        found = _out_of_fold(plan, engine, [Job(k, {}, k // 2, k % 2) for k in range(2 * seeds)])
+        assert found.ids == tuple(f"{i}.jpg" for i in range(4)) and found.places is not None
+        assert [place.top for place in found.places] == [0, 1, 2, 3] and found.probs[:, 0, 0].tolist() == [0, 1, 2, 3]
+        assert found.targets is not None and found.targets.shape == (4, 2, 5)
+        for fold, (_, valid) in enumerate(plan):
+            assert [(found.probs[i, :, 4] > 0.7).sum().item() for i in valid] == [fold + 1] * 2  # no mean of scores
+            assert [(found.targets[i, :, 4] >= 0).sum().item() for i in valid] == [fold + 1] * 2
+
+
+def test_folds_whose_items_have_unlike_shapes_are_refused() -> None:
+    with pytest.raises(DataError, match=r"\(2,\) and \(3,\).*one size="):
+        _joined(el.single_label(["a", "b"]), [torch.zeros(4, 2), torch.zeros(4, 3)], 0)

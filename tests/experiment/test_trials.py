@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import pickle
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 import easylearn as el
-from easylearn.errors import ArgumentError, EasyLearnWarning, StateError, WeightsError
+from easylearn.errors import ArgumentError, EasyLearnWarning, StateError
 from easylearn.experiment.store import Job
 from easylearn.experiment.trials import (
     LeaseLost,
@@ -29,9 +29,9 @@ from easylearn.experiment.trials import (
 )
 from easylearn.learning import Learner
 from easylearn.task import Predictions
-from easylearn.task.placement import Placement
 from easylearn.train.checkpoints.reader import SavedRun
 from tests.experiment.small_search import data, fit, make, weights
+from tests.learners import small_body
 
 POINT = {"lr": 0.1, "hidden": 8}
 
@@ -144,6 +144,8 @@ def test_a_trial_of_several_fits_goes_on_in_each(tmp_path: Path) -> None:
     assert {**trial(Recipe(make, two), tmp_path), "seconds": 0} == {**row, "seconds": 0}
     with pytest.raises(ArgumentError, match=r"twice with \*\*how"):
         trial(Recipe(make, two, halving=3), tmp_path / "halved", rung=1)
+    with pytest.raises(ArgumentError, match=r"twice with \*\*how, and stop="):  # the first would be stopped by the last
+        trial(Recipe(make, two, stop=0.95), tmp_path / "stopped")
 
 
 def test_what_diverged_has_no_value(tmp_path: Path) -> None:
@@ -244,6 +246,23 @@ def test_predictions_of_a_head_come_out_of_stored_features(make_learner: Any, tm
     assert back.targets is not None and torch.equal(back.targets, said.targets)
 
 
+def test_predictions_of_pixels_say_where_their_images_lie(tmp_path: Path) -> None:
+    r = np.random.default_rng(0)
+    x, y = r.integers(0, 255, (8, 40, 20, 3), dtype=np.uint8), r.integers(0, 2, (8, 40, 20), dtype=np.uint8)
+
+    def precomputed(p: Any) -> Learner:
+        given = el.MaskData.from_arrays((x[:4], y[:4]), (x[4:], y[4:]), codes=["a", "b"], size=16, batch_size=4)
+        return el.segmentation_learner(given, small_body(), precompute=True, device="cpu", progress=False)
+
+    recipe = Recipe(precomputed, lambda learn, p, **how: learn.fit(0.01, 1, **how))
+    run_trial(recipe, Job(0), tmp_path, never)
+    back = read_predictions(tmp_path / "valid.safetensors")
+    wanted = precomputed(None).data.places("valid")
+    assert wanted and back.places == wanted and back[0].mask.shape == (40, 20)  # type: ignore[attr-defined]
+    first = train(recipe, Job(0), recipe.point(Job(0)), tmp_path, watcher(recipe, Job(0))).predict(split="valid")
+    assert torch.allclose(back.probs, first.probs, atol=1e-2) and first.places == wanted
+
+
 def test_a_head_is_written_without_its_frozen_body(make_learner: Any, tmp_path: Path) -> None:
     """And goes on to the same weights, to the bit, as with the whole model written."""
 
@@ -301,10 +320,4 @@ def test_predictions_come_back(tmp_path: Path) -> None:
     back = read_predictions(tmp_path / "p")
     assert torch.equal(back.probs, named.probs) and back.targets is not None
     assert torch.equal(back.targets, named.targets) and list(back.ids) == data()[1]  # type: ignore[arg-type]
-    assert back.task.to_json() == named.task.to_json() and back.places is None
-    lie = [Placement((100 + i, 50), (64, 32), 1, 2, (60, 30)) for i in range(len(said))]
-    write_predictions(tmp_path / "p", replace(named, places=lie))
-    assert read_predictions(tmp_path / "p").places == lie
-    write_predictions(tmp_path / "p", replace(named, places=lie[1:]))
-    with pytest.raises(WeightsError, match="where its images lie"):
-        read_predictions(tmp_path / "p")
+    assert back.task.to_json() == named.task.to_json()

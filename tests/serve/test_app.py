@@ -88,6 +88,7 @@ def test_rows_in_every_form(app: Guard, learners: Mapping[str, Learner]) -> None
     csv = ask(app, "/predict/table", b"id,a,b,c\r\nfirst,0.5,x,1.0\nsecond,,new,\n", "text/csv; charset=utf-8")
     assert csv.headers["content-type"].startswith("text/csv")
     lines = csv.body.decode().splitlines()
+    assert ask(app, "/predict/table", b"id,a,b,c,,\r\nfirst,0.5,x,1.0,,", "text/csv").body.decode().split() == lines[:2]
     assert lines[0] == "id,y,error"
     assert lines[1].startswith("first,")
     assert float(lines[1].split(",")[1]) == pytest.approx(wanted, abs=1e-5)
@@ -135,7 +136,10 @@ def test_histories_in_every_form(app: Guard, learners: Mapping[str, Learner]) ->
         ("/predict/table", b'{"a": "x", "b": "x", "c": 1}', "application/json", 422, "'a'"),
         ("/predict/table", b'{"a": 1, "b": {"x": 1}, "c": 1}', "application/json", 422, "neither"),
         ("/predict/torch", b'"a text"', "application/json", 422, "table"),
+        ("/predict/torch", b'{"a": 1, "b": "\\ud800", "c": 1}', "application/json", 422, "half"),
         ("/predict/table", b"a,b,c\n1,2\n", "text/csv", 400, "row 2"),
+        ("/predict/table", b"a,b,c,a\n1,x,2,3\n", "text/csv", 400, "'a' twice"),
+        ("/predict/table", form(*[('name="f"; filename="f"', b"a,b,c\n1,x,2")] * 2), FORM, 400, "got 2 files"),
         ("/predict/table", b'a,b,c\n"1', "text/csv", 400, "damaged"),
         ("/predict/table", json.dumps([ROW] * 6).encode(), "application/json", 413, "at most 5"),
         ("/predict/images", b"x", "image/jpeg", 415, "no image"),
@@ -149,6 +153,8 @@ def test_histories_in_every_form(app: Guard, learners: Mapping[str, Learner]) ->
         ("/predict/images", form(('name="f"', b"x")), "multipart/form-data", 400, "form"),
         ("/predict/text", b"\xff", "text/plain", 400, "UTF-8"),
         ("/predict/text", b"[1]", "application/json", 200, ""),
+        ("/predict/histories", b'{"i1": 1e39}', "application/json", 422, "1.0e+38"),  # endless in 32 bits
+        ("/predict/persons", b'{"i1": ' + b"9" * 400 + b"}", "application/json", 422, "1.0e+38"),
         ("/predict/nix", b"x", "image/jpeg", 404, "no model"),
     ],
 )  # fmt: skip
@@ -279,22 +285,47 @@ def test_small_requests_are_answered_at_once_as_they_are_the_long_way(app: Guard
         assert lines[0] == ["HTTP/1.1 200 OK"] and dict(lines[1:]) == long.headers  # type: ignore[arg-type]
 
 
-def test_what_is_not_small_or_not_right_goes_the_long_way(app: Guard, files: Path) -> None:
+def test_what_is_refused_is_refused_alike_both_ways_and_counted_once(files: Path) -> None:
+    counters, token = Counters(None, 1), "a secret of some length"
+    app = asgi({"table": files / "table.onnx"}, counters=counters, token=token)
+    good = {
+        "host": "127.0.0.1", "content-type": "application/json", "x-request-id": "abc1",
+        "authorization": f"Bearer {token}",
+    }  # fmt: skip
+    row = json.dumps(ROW).encode()
+    for status, path, changed, body in (
+        (400, "/predict/table", {}, b"{"), (404, "/predict/nix", {}, row), (422, "/predict/table", {}, b'{"a": 1}'),
+        (403, "/predict/table", {"host": "evil.example"}, row), (401, "/predict", {"authorization": ""}, row),
+        (403, "/predict/table", {"origin": "http://evil.example"}, row),
+        (415, "/predict", {"content-type": "a/b"}, row), (403, "/predict", {"authorization": "Bearer other"}, row),
+    ):  # fmt: skip
+        headers = {**good, **changed}
+        raw = app.at_once(path, {k.encode(): v.encode() for k, v in headers.items()}, body, "")
+        assert raw is not None and counters.total("items") == (status == 422)  # it was read, and no other
+        head, _, said = raw.partition(b"\r\n\r\n")
+        long = ask(app, path, body, **headers)
+        lines = [line.split(": ", 1) for line in head.decode().split("\r\n")]
+        assert long.status == status and lines[0][0].startswith(f"HTTP/1.1 {status} ")
+        assert said == long.body and dict(lines[1:]) == long.headers  # type: ignore[arg-type]
+        assert counters.total("requests") == 2 and counters.total(f"status {status}") == 2
+        counters = app._counters = app._service.counters = Counters(None, 1)  # type: ignore[attr-defined]
+
+
+def test_what_is_not_small_goes_the_long_way(app: Guard) -> None:
     good = {b"host": b"127.0.0.1", b"content-type": b"application/json"}
     row = json.dumps(ROW).encode()
     for path, headers, body in (
-        ("/predict/table", good, json.dumps([ROW, ROW]).encode()), ("/predict/table", good, b"{"),
-        ("/predict/nix", good, row), ("/predict/table", {**good, b"host": b"evil.example"}, row),
-        ("/predict/table", {**good, b"origin": b"http://evil.example"}, row), ("/predict/table", good, b'{"a": 1}'),
-        ("/predict/images", {**good, b"content-type": b"image/jpeg"}, photo(1)), ("/predicted", good, row),
-        ("/predict/table/infer", good, row), ("/predict/", good, row), ("/model/table", good, row),
+        ("/predict/table", good, json.dumps([ROW, ROW]).encode()), ("/predicted", good, row),
+        ("/predict/images", {**good, b"content-type": b"image/jpeg"}, photo(1)), ("/model/table", good, row),
+        ("/predict/table/infer", good, row), ("/predict/", good, row),
         ("/predict/table", {**good, b"content-type": b"text/csv"}, b"a,b,c\n1,x,2"),
     ):  # fmt: skip
         assert app.at_once(path, headers, body, "") is None
-    locked = asgi(files / "table.onnx", token="a secret of some length")
-    assert locked.at_once("/predict", good, row, "") is None
-    said = locked.at_once("/predict", {**good, b"authorization": b"Bearer a secret of some length"}, row, "")
-    assert said is not None and said.startswith(b"HTTP/1.1 200")
+    small = asgi(app._service.models, limits=Limits(max_body=10))  # type: ignore[attr-defined]
+    assert (
+        small.at_once("/predict/table", {**good, b"content-length": b"20"}, row, "") is None
+    )  # it ends the connection
+    assert app.at_once("/predict/table", good, row, "") is not None
 
 
 def test_a_process_that_is_late_refuses_at_once_the_short_way_too(files: Path) -> None:
@@ -347,6 +378,20 @@ def test_bodies_have_limits(files: Path) -> None:
     assert late.headers["connection"] == "close"
     drops = ask(app, chunks=[b"{", *[x for _ in range(20) for x in (0.05, b" ")]])
     assert drops.status == 408  # each byte came soon, the whole too late
+
+
+def test_bodies_have_a_limit_together(files: Path) -> None:
+    """Else thousands of connections fill the memory with halves of bodies, none of which is too large."""
+    app = asgi(files / "table.onnx", limits=Limits(max_body=1000, max_wait=100.0))
+
+    async def ask_many() -> list[int]:
+        halves = [[b"x" * 900, 0.3, b"x"] for _ in range(60)]
+        answers = await asyncio.gather(*(ask_async(app, chunks=half) for half in halves))
+        return [answer.status for answer in answers]
+
+    said = asyncio.run(ask_many())
+    assert said == [400] * 55 + [503] * 5
+    assert app._held == 0 and ask(app, body=ROW).status == 200
 
 
 def test_a_model_can_be_replaced_and_a_damaged_file_changes_nothing(files: Path, tmp_path: Path) -> None:

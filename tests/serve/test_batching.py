@@ -166,8 +166,24 @@ def test_only_what_is_quick_is_run_in_the_loop() -> None:
     assert asyncio.run(run()).tolist() == [11_000.0] and loop not in engine.threads
     batcher.seconds = 1.0  # other programs had the processor
     assert batcher.at_once("a short text") is not None
+    persons = made(Slow(0.0, 1e-4, "histories"))
+    for many in (["a"] * 1300, {"history": ["a"] * 1300}, {f"a{i}": 1 for i in range(1300)}):
+        assert not persons.is_quick(many) and persons.is_quick(type(many)())
     images = made(Slow(0.0, 1e-4, "images"))
     assert images.at_once(5) is None  # how much is in an image its size does not tell
+
+
+def test_a_graph_that_says_too_little_keeps_nobody_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = Slow(0.005, 0.0)
+    batcher, run = made(engine), engine.run
+    monkeypatch.setattr(engine, "run", lambda prepared: run(prepared)[:1])
+
+    async def ask() -> list[Any]:
+        return await asyncio.gather(*map(batcher.put, (1, 2, 3)))
+
+    assert [said.tolist() for said in asyncio.run(asyncio.wait_for(ask(), 5))] == [[1.0], [2.0], [3.0]]
+    monkeypatch.setattr(engine, "run", lambda prepared: run(prepared)[:0])
+    assert [said.status for said in asyncio.run(asyncio.wait_for(ask(), 5))] == [500] * 3
 
 
 def test_what_was_no_item_fails_alone() -> None:

@@ -21,7 +21,7 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.body", "body": b"ok"})
 
 
-async def opened(act: Callable[[Doors, int], Awaitable[None]]) -> None:
+async def begun() -> tuple[Doors, int]:
     config = uvicorn.Config(app, lifespan="off", ws="none", log_config=None)
     config.load()
     sock = listening("127.0.0.1", 0)
@@ -29,6 +29,11 @@ async def opened(act: Callable[[Doors, int], Awaitable[None]]) -> None:
     server.lifespan = config.lifespan_class(config)
     port = sock.getsockname()[1]
     await server.startup()
+    return server, port
+
+
+async def opened(act: Callable[[Doors, int], Awaitable[None]]) -> None:
+    server, port = await begun()
     await asyncio.wait_for(act(server, port), 20)
     await server.shutdown()
     with pytest.raises(OSError, match="refused"):
@@ -54,6 +59,21 @@ def test_none_of_many_waits_for_the_others(loop: str) -> None:
             await asyncio.sleep(0.01)
 
     run(opened(act))
+
+
+def test_connections_that_are_being_opened_end_with_the_server() -> None:
+    async def run() -> None:
+        server, port = await begun()
+        some = [socket.create_connection(("127.0.0.1", port), 5) for _ in range(5)]
+        server._take()
+        assert len(server._opening) == 5
+        await asyncio.wait_for(server.shutdown(), 5)
+        assert not server.server_state.connections
+        for each in some:
+            assert each.recv(10) == b""
+            each.close()
+
+    asyncio.run(run())
 
 
 def test_where_no_file_is_left_for_a_connection_it_is_taken_later() -> None:

@@ -18,6 +18,7 @@ from easylearn.errors import WeightsError
 from easylearn.export import load_predictor
 from easylearn.learning import Learner
 from easylearn.serve.engine import OnnxEngine
+from easylearn.serve.open_inference import metadata
 from easylearn.serve.opening import open_engine
 from easylearn.serve.pixels import PixelReader
 from easylearn.serve.refusals import Limits, RefusedError
@@ -227,6 +228,15 @@ def test_weights_that_changed_are_found(name: str, files: Path, tmp_path: Path) 
     onnx.save(model, tmp_path / "changed.onnx")
     with pytest.raises(WeightsError, match="other numbers"):
         OnnxEngine(tmp_path / "changed.onnx", Limits()).check()
+
+
+def test_the_shape_of_an_output_is_that_of_its_task(files: Path) -> None:
+    engine = open_engine(files / "images.onnx", Limits())
+    for kind, shape in (
+        ("single_label", [-1, 2]), ("masks", [-1, 2, -1, -1]), ("image", [-1, 2, -1, -1]), ("boxes", [-1, -1, 6])
+    ):  # fmt: skip
+        engine.task["kind"] = kind
+        assert metadata("m", engine)["outputs"] == [{"name": "probs", "datatype": "FP32", "shape": shape}]
 
 
 def test_answers_of_each_kind_of_task(files: Path) -> None:

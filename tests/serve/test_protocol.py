@@ -43,12 +43,13 @@ async def long(scope: Any, receive: Any, send: Any) -> None:
 
 
 def served(
-    act: Callable[[Callable[[], Awaitable[Client]], ServerState], Awaitable[None]], at_once: Any = short, **how: Any
-) -> None:
+    act: Callable[[Callable[[], Awaitable[Client]], ServerState], Awaitable[None]], at_once: Any = short,
+    app: Any = long, **how: Any,
+) -> None:  # fmt: skip
     """Run some clients against a server of this process."""
 
     async def run() -> None:
-        config = uvicorn.Config(long, http=protocol(Limits(**how), at_once), lifespan="off", ws="none", log_config=None)
+        config = uvicorn.Config(app, http=protocol(Limits(**how), at_once), lifespan="off", ws="none", log_config=None)
         config.load()
         state, loop = ServerState(), asyncio.get_running_loop()
         made = lambda: config.http_protocol_class(config=config, server_state=state, app_state={})  # noqa: E731
@@ -215,6 +216,78 @@ def test_a_client_that_reads_no_answers_is_read_no_further() -> None:
         assert seen < 200  # else 200 MB of answers would be held
 
     served(act, count)
+
+
+@pytest.mark.parametrize("said", [b"long", b"short"])
+def test_a_client_that_reads_nothing_of_its_answer_is_let_go(said: bytes) -> None:
+    body = b"x" * 20_000_000  # more than the system holds for a client
+
+    async def large(scope: Any, receive: Any, send: Any) -> None:
+        head = [(b"content-length", b"%d" % len(body))]
+        await send({"type": "http.response.start", "status": 200, "headers": head})
+        await send({"type": "http.response.body", "body": body})
+
+    def large_at_once(path: str, headers: Mapping[bytes, bytes], given: bytes, client: str) -> bytes | None:
+        return None if given == b"long" else b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%s" % (len(body), body)
+
+    async def act(connect: Any, state: ServerState) -> None:
+        (_, writer), (slow, begun) = [await connect() for _ in range(2)]
+        for each in (writer, begun):
+            each.transport.pause_reading()
+            each.write(request(said))
+        await asyncio.sleep(0.1)
+        for n in range(12):  # one reads a little now and then
+            begun.transport.resume_reading()
+            assert await slow.readexactly(1_000_000 if n else 100)
+            begun.transport.pause_reading()
+            await asyncio.sleep(0.15)
+        assert len(state.connections) == 1
+        begun.transport.resume_reading()
+        left = await asyncio.wait_for(slow.read(len(body)), 5)
+        assert left and len(state.connections) == 1
+
+    served(act, large_at_once, large, deadline=0.7)
+
+
+def test_what_comes_with_a_request_that_is_answered_at_once_has_its_own_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "KEPT", 0.1)
+
+    async def slow(scope: Any, receive: Any, send: Any) -> None:
+        await asyncio.sleep(0.6)
+        await long(scope, receive, send)
+
+    async def act(connect: Any, state: ServerState) -> None:
+        reader, writer = await connect()
+        writer.write(request(b"a") + request(b"long b"))
+        assert await answers(reader, 2) == [b"short a", b"long long b"]
+
+    served(act, app=slow, deadline=0.2)
+
+
+@pytest.mark.parametrize(
+    ("begun", "more", "said"),
+    [
+        (b"POST /", b"a", b"HTTP/1.1 431"), (b"POST /predict HTTP/1.1\r\nx: ", b"a", b"HTTP/1.1 431"),
+        (b"POST /predict HTTP/1.1\r\n", b"a: b\r\n", b"HTTP/1.1 431"),
+        (b"POST /p HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n0\r\n", b"a: b\r\n", b""),  # after a body
+    ],
+)  # fmt: skip
+def test_a_head_has_a_limit(begun: bytes, more: bytes, said: bytes) -> None:
+    async def act(connect: Any, state: ServerState) -> None:
+        reader, writer = await connect()
+        for _ in range(2):
+            writer.write(request(b"x" * 100_000))  # of a body it is none
+        assert len(await answers(reader, 2)) == 2
+        writer.write(begun)
+        await asyncio.sleep(0.05)
+        long_one = more * (module._HEAD // len(more) + 1)
+        writer.write(long_one[: module._HEAD])
+        await asyncio.sleep(0.05)
+        assert state.connections
+        writer.write(long_one[module._HEAD :][:1])
+        assert (await reader.read(12)) == said
+
+    served(act)
 
 
 def test_half_a_body_is_answered_by_a_server_that_ends() -> None:

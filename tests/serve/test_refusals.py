@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from easylearn.errors import ArgumentError
-from easylearn.serve.refusals import Limits
+from easylearn.serve.refusals import Limits, seconds_of, size_of
 
 
 @pytest.mark.parametrize("name", ["max_body", "max_items", "max_connections", "max_pixels", "max_wait", "deadline"])
@@ -23,3 +23,10 @@ def test_things_are_counted_in_whole_numbers(name: str) -> None:
     assert getattr(Limits(**{name: 1}), name) == 1
     with pytest.raises(ArgumentError, match="whole number"):
         Limits(**{name: 1.5})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("given", ["1e999", "9" * 400, "0", "-1", "nan", "inf", "7 parsecs", ""])
+def test_no_size_and_no_time_is_without_an_end(given: str) -> None:
+    for read in (size_of, seconds_of):
+        with pytest.raises(ArgumentError, match="expected a"):
+            read(given)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
+import logging
 import os
 import shutil
 import signal
@@ -14,17 +16,20 @@ import threading
 import time
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from easylearn.cli import main
 from easylearn.errors import ArgumentError, StateError
+from easylearn.serve.app import Models
 from easylearn.serve.command import token_of
 from easylearn.serve.counters import Counters
 from easylearn.serve.load import Plan, Result, measure, page, requests_of
 from easylearn.serve.refusals import Limits
-from easylearn.serve.worker import _look_around, listening
+from easylearn.serve.worker import Settings, _look_around, listening
+from easylearn.serve.worker import main as work
 from easylearn.serve.workers import _BOOT, Server, new_token
 
 ROOT = Path(__file__).parents[2]
@@ -197,6 +202,114 @@ def test_a_worker_that_fails_again_keeps_nobody_waiting(files: Path, monkeypatch
     assert started == [1, 0]
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no such limit")
+def test_a_worker_may_open_as_many_files_as_it_takes_connections(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import resource
+
+    limits, asked = asdict(Limits(max_connections=4000)), list[tuple[int, int]]()
+    said = Settings(
+        {"m": str(tmp_path / "absent.onnx")}, "127.0.0.1", 0, limits, None, None, str(tmp_path / "counters"), 1, 0,
+        False, os.getppid(),
+    )  # fmt: skip
+    monkeypatch.setattr(resource, "setrlimit", lambda which, pair: asked.append(pair))
+    for found in ((1024, 100_000), (1024, 2000), (1024, resource.RLIM_INFINITY), (9000, 9000)):
+        monkeypatch.setattr(resource, "getrlimit", lambda which, found=found: found)
+        assert work(said.to_json()) == 1 and "cannot be read" in capsys.readouterr().err
+    assert asked == [(4100, 100_000), (2000, 2000), (4100, resource.RLIM_INFINITY)]
+    assert not logging.getLogger("python_multipart.multipart").isEnabledFor(logging.WARNING)  # of damaged forms
+
+
+def test_warnings_of_what_callers_send_are_not_kept(
+    files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
+) -> None:
+    async def serve(said: Settings, models: Models, counters: Counters) -> None:
+        for name in ("nix", "nox"):
+            models.find("").engine.prepare({"history": [name]})
+
+    monkeypatch.setattr("easylearn.serve.worker._serve", serve)
+    said = Settings(
+        {"m": str(files / "histories.easylearn")}, "127.0.0.1", 0, asdict(Limits()), None, None,
+        str(tmp_path / "counters"), 1, 0, False, os.getppid(),
+    )  # fmt: skip
+    try:
+        assert work(said.to_json()) == 0 and not [w for w in recwarn if "nix" in str(w.message)]
+    finally:
+        gc.unfreeze()
+
+
+class Living:
+    """A process that runs until it is killed; it has the signals that it was sent."""
+
+    def __init__(self) -> None:
+        self.pid, self.returncode, self.sent = 1, None, list[int]()
+
+    def poll(self) -> int | None:
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        self.sent.append(number)
+
+    def kill(self) -> None:
+        self.returncode = -9
+
+    def wait(self) -> int | None:
+        return self.returncode
+
+
+def test_only_workers_that_are_ready_are_told_of_new_files(files: Path) -> None:
+    """Before it serves, a worker has no handler, and SIGHUP ends it."""
+    server = Server({"m": files / "table.onnx"}, workers=2)
+    server.reload()  # a signal may come before there are workers
+    server._counters = Counters(None, 2)
+    starting, ready = Living(), Living()
+    server._processes = [starting, ready]  # type: ignore[list-item]
+    server._counters.set("ready", 1, 1)
+    server.reload()
+    assert (starting.sent, ready.sent) == ([], [signal.SIGHUP])
+
+
+def test_a_worker_that_never_gets_ready_is_started_anew(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = Server({"m": files / "table.onnx"})
+    server._counters = Counters(None, 1)
+    hung, fresh = Living(), Living()
+    server._processes = [hung]  # type: ignore[list-item]
+    monkeypatch.setattr(server, "_spawn", lambda row: fresh)
+    server._began[0] = time.monotonic() - 100
+    server._look_after(0)
+    assert hung.returncode is None  # it may load something large
+    server._began[0] -= 30
+    until(lambda: (server._look_after(0), server._processes[0] is fresh)[1], 5)
+    assert hung.returncode == -9
+
+
+def test_where_no_process_can_be_made_the_others_go_on(
+    files: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server = Server({"m": files / "table.onnx"}, workers=2)
+    server._path, server._counters, living = Path("counters"), Counters(None, 2), Living()
+    server._processes = [living, living]  # type: ignore[list-item]
+    for row in range(2):
+        server._counters.set("ready", 1, row)
+        server._counters.set("alive", time.monotonic(), row)
+    tried = 0
+
+    def refuse(*given: object, **more: object) -> None:
+        nonlocal tried
+        tried += 1
+        if tried == 1:  # the spare one; now one that serves dies, too
+            server._processes[0] = Dead()  # type: ignore[call-overload]
+        if tried == 3:
+            server._stopping.set()
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(subprocess, "Popen", refuse)
+    server.watch()
+    assert tried == 3 and living.returncode is None
+    assert capsys.readouterr().err.count("cannot be started: Resource temporarily unavailable") == 2
+
+
 def test_a_port_that_is_taken_is_told(files: Path) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
@@ -232,6 +345,7 @@ def test_what_a_command_line_says_is_checked(files: Path, tmp_path: Path, capsys
         (["serve", table, "--max-pixels", "nan"], "max_pixels"), (["load", "example.org", table], "http://"),
         (["load", "http://127.0.0.1:1", str(tmp_path)], "no image"),
         (["load", "http://127.0.0.1:1", table, "--rate", "0"], "rate"),
+        (["load", "http://127.0.0.1:1", table, "--rate", "inf"], "rate"),
         (["build", str(tmp_path / "x.onnx"), "--out", str(tmp_path / "o")], "cannot be read"),
     ):  # fmt: skip
         assert main(given) == 1

@@ -16,6 +16,7 @@ from easylearn.metrics import Metric
 from easylearn.task import MaskPrediction, MaskPredictions, Masks, Predictions, Task, masks
 from easylearn.task.mask_predictions import palette, placed
 from easylearn.task.placement import Placement
+from easylearn.vision.decode import ItemStage
 
 TASK = masks(["road", "sky", "car"])
 
@@ -106,6 +107,35 @@ def test_masks_are_put_back_into_the_files_pixels() -> None:
     assert (one.mask[1:-1, :5] == 0).all() and (one.mask[1:-1, 7:] == 1).all()
     assert not (one.mask == 2).any()  # what is around the image is cut off
     assert torch.equal(placed(probs, None), probs)
+
+
+@pytest.mark.parametrize("at_once", [1, 200, 2**24])
+def test_large_images_are_made_a_few_classes_at_a_time(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    probs = torch.rand(5, 4, 4, generator=torch.Generator().manual_seed(0)).softmax(0)
+    place = Placement((6, 12), (8, 8), 2, 0, (4, 8))
+    one = MaskPrediction(("a",), None, probs, tuple("abcde"), place)
+    monkeypatch.setattr("easylearn.task.mask_predictions.AT_ONCE", at_once)
+    whole = placed(probs, place)
+    assert np.array_equal(one.mask, whole.argmax(0).numpy()) and np.array_equal(one.sure, whole.max(0).values.numpy())
+
+
+def test_what_is_around_an_image_has_no_share() -> None:
+    place = Placement((6, 12), (8, 8), 2, 0, (4, 8))
+    probs = probs_of([[2, 2, 2, 2], [0, 0, 0, 1], [0, 0, 1, 1], [2, 2, 2, 2]])[None]
+    said = Predictions.of(TASK, probs, ["a"], places=[place])
+    shares = {"road": 0.625, "sky": 0.375, "car": 0.0}
+    assert said.to_dict() == {"a": shares} and said.labels == (("road", "sky"),) == (said[0].label,)
+    assert said.to_frame().iloc[0, 2:].tolist() == list(shares.values())
+    assert said[0].rows(TASK) == [["road, sky", "0.625", "0.375", "0"]]
+    (one,) = MaskPrediction.of(TASK, probs, [place])
+    assert one.label == ("road", "sky")
+
+
+@pytest.mark.parametrize("shape", [(1000, 10), (10, 1000), (7, 9)])
+def test_something_of_an_image_is_always_inside(shape: tuple[int, int]) -> None:
+    for size in ((1, 1), (3, 5), (16, 16), (64, 64)):
+        inside = ItemStage((64, 64), "pad").place(*shape).inside(torch.zeros(3, *size))
+        assert min(inside.shape) >= 1 and all(a <= b for a, b in zip(inside.shape[1:], size, strict=True))
 
 
 def test_predictions_of_several(tmp_path: Path) -> None:

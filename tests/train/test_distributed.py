@@ -107,6 +107,9 @@ class TestTwoProcesses:
         assert told[0]["lr_find"] == told[1]["lr_find"] and len(told[0]["lr_find"]) == 12
         assert told[0]["saved"] == told[1]["saved"] and (folder / "saved.safetensors").is_file()
 
+    def test_one_process_may_end_the_fit(self, told: list[dict[str, Any]]) -> None:
+        assert told[0]["stopped"] == told[1]["stopped"] == [4, "the time is over"]
+
     def test_an_error_of_one_ends_the_other(self, told: list[dict[str, Any]]) -> None:
         assert told[1]["error"][0] == "ZeroDivisionError"
         kind, message = told[0]["error"]

@@ -78,6 +78,16 @@ class TestTwoProcesses:
         assert last_row(resumed) == pytest.approx(last_row(untouched), **NEAR)
         assert told[0]["resumed"] == told[1]["resumed"] == pytest.approx(last_row(untouched), **NEAR)
 
+    def test_one_process_may_end_the_fit(self, told: list[dict[str, Any]]) -> None:
+        assert told[0]["stopped"] == told[1]["stopped"] == [4, "the time is over"]
+
+    def test_weights_of_a_file_and_shares_are_averaged(self, told: list[dict[str, Any]]) -> None:
+        with at_most_threads(1):
+            learn = made("tensors", lanes=2, optimizer=PLAIN)
+            learn.fit(0.01, 4, callbacks=[el.KeepBest(3)])
+            wanted = learn.validate()
+        assert told[0]["averaged"] == told[1]["averaged"] == pytest.approx(wanted, **NEAR)
+
     def test_each_item_is_validated_once(self, told: list[dict[str, Any]]) -> None:
         with at_most_threads(1):
             _, validated, probs = scores(odd())
@@ -95,7 +105,7 @@ class TestTwoProcesses:
         for a, b in zip(exported.model.parameters(), learn.model.parameters(), strict=True):
             assert torch.equal(a, b)
 
-    @pytest.mark.parametrize("name", ["WeightAverage", "Prune"])
+    @pytest.mark.parametrize("name", ["WeightAverage", "Prune", "precompute"])
     def test_what_needs_whole_weights_is_refused(self, told: list[dict[str, Any]], name: str) -> None:
         assert name in told[0][name] and 'shard="fsdp"' in told[0][name]
 

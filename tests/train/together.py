@@ -43,6 +43,21 @@ class At(Callback):
             self.what(run)
 
 
+class Clock(Callback):
+    """Ends a fit before its fourth step is over, by a clock that one process has."""
+
+    def on_loss(self, run: Run) -> None:
+        if run.step == 3 and run.strategy.rank == 1:
+            run.stop_reason = "the time is over"
+
+
+def stopped(**how: Any) -> list[Any]:
+    learn = made("tensors", optimizer=PLAIN, **how)
+    learn.fit(0.01, 2, callbacks=[Clock()])
+    assert learn.record is not None
+    return [len(learn.record.losses), learn.record.stop_reason]
+
+
 def pause(run: Run) -> None:
     run.stop_reason = Pause("the hour is over")
 
@@ -103,12 +118,20 @@ def share_out(folder: str) -> None:
     os.environ["EASYLEARN_CACHE"] = str(Path(folder, "cache"))
     sharded.LEAST_NUMBERS = 40  # so that there is more than one block
     found: dict[str, Any] = {kind: sharded_fit(kind) for kind in FITS}
+    found["stopped"] = stopped(shard="fsdp")
     found["more lanes"] = sharded_fit("tables", lanes=4)
     learn = made("tensors", shard="fsdp", optimizer=PLAIN)
     learn.fit(0.01, 2, checkpoint=Path(folder, "sharded"), every=5, callbacks=[At(3, 1, pause)])
     learn = made("tensors", shard="fsdp", optimizer=PLAIN)
     learn.resume(Path(folder, "tensors of one"), callbacks=[At(3, 1, pause)])
     found["resumed"] = last_row(learn)
+    for begin in (True, False):  # of the weights that are averaged at the end some come out of a file, whole
+        learn, how = made("tensors", shard="fsdp", optimizer=PLAIN), [el.KeepBest(3), At(33, 1, pause)]
+        if begin:
+            learn.fit(0.01, 4, checkpoint=Path(folder, "averaged"), callbacks=how)
+        else:
+            learn.resume(Path(folder, "averaged"), callbacks=how)
+    found["averaged"] = learn.validate()
     found["odd"] = scores(odd(shard="fsdp"))
     learn = made("texts", shard="fsdp")
     before = learn.validate()
@@ -124,6 +147,13 @@ def share_out(folder: str) -> None:
             learn.fit(0.01, 1, callbacks=[callback])
         except ArgumentError as error:
             found[type(callback).__name__] = str(error)
+    learn = FITS["mixed images"](shard="fsdp", **CPU_ALONE)
+    learn.freeze()
+    learn.precompute = True
+    try:
+        learn.fit(0.01, 1)
+    except ArgumentError as error:
+        found["precompute"] = str(error)
     Path(folder, f"{os.environ['RANK']}.json").write_text(json.dumps(found))
 
 
@@ -146,6 +176,7 @@ def work(folder: str) -> None:
     torch.manual_seed(rank)  # what a script draws by itself
     learn.model = nn.Linear(5, 3)
     found["odd"] = scores(learn)
+    found["stopped"] = stopped()
     found["lr_find"] = learn.lr_find(n_steps=12).losses
     found["saved"] = str(learn.save(Path(folder, "saved")))
     learn.load(Path(folder, "saved"))

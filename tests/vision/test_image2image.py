@@ -96,6 +96,31 @@ def test_what_cannot_be_is_refused(options: dict[str, Any], words: str) -> None:
         data(**options)
 
 
+def test_images_that_validate_come_in_any_form() -> None:
+    for valid in (X[:2], torch.from_numpy(X[:2]).permute(0, 3, 1, 2), list(X[:2])):
+        found = Image2ImageData.from_arrays(X[2:], valid)
+        assert [len(found.ids(s)) for s in found.splits] == [len(X) - 2, 2]
+    assert len(Image2ImageData.from_arrays(X, [0, 3]).ids("valid")) == 2
+    for alone in (X, (X, None)):
+        with pytest.raises(DataError, match=r"train has images alone.*\(x, y\)"):
+            Image2ImageData.from_arrays(alone, make="pairs")
+
+
+def test_pairs_that_do_not_lie_upon_each_other_are_refused(tmp_path: Path) -> None:
+    x, y = [np.zeros((32, 16, 3), np.uint8)] * 5, [np.zeros((16, 32, 3), np.uint8)] * 5
+    with pytest.raises(DataError, match=r"32 x 16.*16 x 32.*squash"):
+        Image2ImageData.from_arrays((x, y), size=32, make="pairs")
+    Image2ImageData.from_arrays((x, y), size=32, make="pairs", method="squash")
+    coarse = [np.zeros((333, 167, 3), np.uint8)] * 5  # half of an odd size is rounded
+    Image2ImageData.from_arrays((coarse, [np.zeros((666, 333, 3), np.uint8)] * 5), size=64, make="pairs")
+    for folder, names in (("inputs", ["a.png", "b.png"]), ("targets", ["a.png", "b.png", "a.bmp"])):
+        (tmp_path / folder).mkdir()
+        for name in names:
+            Image.fromarray(x[0]).save(tmp_path / folder / name)
+    with pytest.raises(DataError, match=r"two images of one name: a\.bmp and a\.png"):
+        Image2ImageData.from_folder(tmp_path, size=16, make="pairs", valid=0.5)
+
+
 def test_colours_are_learnt_and_put_onto_the_file(tmp_path: Path) -> None:
     given = data(augment="side_on")
     learn = image2image_learner(given, net(), progress=False, device="cpu", path=tmp_path)
@@ -112,6 +137,9 @@ def test_colours_are_learnt_and_put_onto_the_file(tmp_path: Path) -> None:
     learn.export(tmp_path / "c.easylearn")
     predictor = load_predictor(tmp_path / "c.easylearn", device="cpu")
     assert np.array_equal(np.array(make_image(predictor, wide)), np.array(image))
+    wide.save(tmp_path / "wide.png")
+    with open(tmp_path / "wide.png", "rb") as opened:
+        assert np.array_equal(np.array(make_image(predictor, opened)), np.array(image))
     predictor.to_csv([X[0]], tmp_path / "out.csv")
     assert (tmp_path / "out.csv").read_text().startswith("id,a,b\n0,")
     learn.report(tmp_path / "run.html")

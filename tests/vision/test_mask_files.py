@@ -13,7 +13,7 @@ from PIL import Image
 from easylearn.errors import ArgumentError, DataError
 from easylearn.losses import VOID
 from easylearn.task.placement import Placement
-from easylearn.vision.decode import ItemStage
+from easylearn.vision.decode import ItemStage, shape_of
 from easylearn.vision.mask_files import check_size, codes_of, fitted, read_masks
 
 ARRAY = np.array([[0, 1, 2], [2, 1, 0]], np.uint8)
@@ -140,6 +140,9 @@ def test_files_that_cannot_be_masks_are_refused(tmp_path: Path) -> None:
         ({0: "a", "x": "b"}, None, False, "'x'"),
         (["a", "b", "c"], None, True, "binary"),
         (["a", "b"], "a", True, "binary"),
+        (5, None, False, "codes=.*5"),
+        (5, None, True, "codes=.*5"),
+        ({"a": ("x", "y", "z"), "b": (1, 2, 3)}, None, False, "'x'"),
     ],
 )
 def test_codes_that_mean_nothing_are_refused(codes: Any, void: Any, binary: bool, words: str) -> None:
@@ -151,6 +154,45 @@ def test_a_file_of_codes_without_its_columns_is_refused(tmp_path: Path) -> None:
     (tmp_path / "codes.csv").write_text("id,label\n0,road\n")
     with pytest.raises(DataError, match=r"codes\.csv.*value and name.*label"):
         codes_of("codes.csv", None, False, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "words"),
+    [
+        ("value,name\nabc,road\n1,sky\n", "codes.csv", r"row 0.*value.*'abc'"),
+        ("value,name\n0,road\n,sky\n", "codes.csv", r"row 1.*value.*nan"),
+        ("r,g,b,name\n1,2,3,road\n1,2,3.5,sky\n", "codes.csv", r"row 1.*b is.*3\.5"),
+        (None, "codes.txt", r"codes\.txt cannot be read"),
+    ],
+)
+def test_a_file_of_codes_with_something_else_in_it_is_refused(
+    text: str | None, name: str, words: str, tmp_path: Path
+) -> None:
+    if text is not None:
+        (tmp_path / name).write_text(text)
+    with pytest.raises(DataError, match=words):
+        codes_of(name, None, False, tmp_path)
+
+
+def test_lines_of_a_text_that_are_empty_keep_their_number(tmp_path: Path) -> None:
+    (tmp_path / "codes.txt").write_text("road\n  \nsky\n")
+    found = codes_of("codes.txt", None, False, tmp_path)
+    assert found.names == ("road", "sky") and found.values == (0, 2)
+
+
+@pytest.mark.parametrize("void", [(9, 9, 9), [(9, 9, 9)]])
+def test_a_colour_may_be_void(void: Any) -> None:
+    found = codes_of({(0, 0, 0): "road", (1, 2, 3): "sky", (9, 9, 9): "edge"}, void, False)
+    array = np.array([[[0, 0, 0], [1, 2, 3], [9, 9, 9]]], np.uint8)
+    assert found.names == ("road", "sky") and found.read(array, "a").tolist() == [[0, 1, VOID]]
+
+
+def test_only_usual_formats_are_opened(tmp_path: Path) -> None:
+    Image.fromarray(ARRAY).save(tmp_path / "m.png", format="PCX")  # of Pillow's other formats some start programs
+    with pytest.raises(DataError, match=r"m\.png cannot be read"):
+        NUMBERS.read(str(tmp_path / "m.png"), str(tmp_path / "m.png"))
+    with pytest.raises(DataError, match=r"m\.png cannot be read"):
+        shape_of(str(tmp_path / "m.png"))
 
 
 def test_masks_lie_where_their_images_lie() -> None:
@@ -179,6 +221,10 @@ def test_sizes_that_differ_and_turned_images_are_refused(tmp_path: Path) -> None
         with pytest.raises(DataError, match=words):
             check_size(mask, str(tmp_path / f"{orientation}.jpg"), "m.png")
     check_size(mask.T, str(tmp_path / "6.jpg"), "m.png")  # drawn on the image as it is looked at
+    exif[0x0112] = 6  # nothing tells whether the mask of a square image was turned
+    Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(tmp_path / "square.jpg", exif=exif)
+    with pytest.raises(DataError, match="EXIF"):
+        check_size(mask[:, :4], str(tmp_path / "square.jpg"), "m.png")
 
 
 def test_many_are_read_in_order() -> None:

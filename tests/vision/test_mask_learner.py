@@ -13,7 +13,7 @@ from PIL import Image
 from torch import nn
 
 from easylearn import load_learner, load_predictor
-from easylearn.errors import ArgumentError
+from easylearn.errors import ArgumentError, WeightsError
 from easylearn.learning import Learner
 from easylearn.losses import DiceLoss, LossSum, MaskCrossEntropy
 from easylearn.nn.decoders import LightDecoder, PyramidModel, UnetDecoder
@@ -196,6 +196,16 @@ def test_a_server_says_which_share_each_class_has(trained: Learner, tmp_path: Pa
     answer = engine.answer(probs)
     assert answer["label"] == ["back", "thing"] and sum(answer["probs"].values()) == pytest.approx(1.0)
     assert answer["probs"]["thing"] == pytest.approx(float(Y[17].mean()), abs=0.08)
+    wide = np.tile(np.concatenate([X[17], X[18]], 1), (1, 2, 1))  # most of the model's frame is not of this image
+    files = []
+    for image in (wide, X[17]):
+        held = io.BytesIO()
+        Image.fromarray(image).save(held, "PNG")
+        files.append(held.getvalue())
+    said = trained.predict(files)
+    for row, name in zip(engine.run([*map(engine.prepare, files)]), said.ids, strict=True):
+        assert engine.answer(row)["probs"] == pytest.approx(said.to_dict()[name])
+    assert said.to_frame()["p_thing"][0] == pytest.approx(float((said.mask(0) == 1).mean()), abs=0.05)
 
 
 @pytest.mark.parametrize("decoder", ["light", "unet"])
@@ -204,6 +214,16 @@ def test_onnx_equals_the_learner(decoder: str, tmp_path: Path) -> None:
     learn = learner(tmp_path, decoder=decoder)
     report = learn.export(tmp_path / "m.onnx", format="onnx")
     assert report.difference is not None and report.difference < 1e-4
+
+
+def test_a_server_of_onnx_files_says_that_it_takes_no_masks(trained: Learner, tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    from easylearn.serve.engine import OnnxEngine
+    from easylearn.serve.refusals import Limits
+
+    trained.export(tmp_path / "m.onnx", format="onnx")
+    with pytest.raises(WeightsError, match=r"Masks.*own file"):
+        OnnxEngine(tmp_path / "m.onnx", Limits())
 
 
 def test_the_report_and_drawings(trained: Learner, tmp_path: Path) -> None:
@@ -260,6 +280,12 @@ def test_mixup_is_refused_and_cutmix_takes_the_mask_along(tmp_path: Path) -> Non
     with pytest.raises(ArgumentError, match="CutMix takes"):
         learn.fit(1e-2, 1, callbacks=[MixUp()])
     learn.fit(1e-2, 1, callbacks=[CutMix()])
+
+
+@pytest.mark.parametrize("decoder", [5, LightDecoder])
+def test_what_is_no_decoder_is_refused(decoder: Any, tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError, match=r"decoder must be.*light"):
+        learner(tmp_path, decoder=decoder)
 
 
 def test_only_mask_data_is_taken() -> None:

@@ -159,8 +159,24 @@ def test_a_class_that_only_validation_has_is_refused() -> None:
     assert data.task.count_classes(data.target("train"))[2] == 1
 
 
+def test_masks_take_a_byte_for_each_pixel_while_they_are_read_too() -> None:
+    import tracemalloc
+
+    x, y = np.zeros((2, 512, 512), np.uint8), np.zeros((2, 512, 512), np.uint8)
+    y[:, :, 256:] = 1
+    many = [k % 2 for k in range(24)]
+    tracemalloc.start()
+    data = MaskData.from_arrays(([x[k] for k in many], [y[k] for k in many]), codes=CODES, valid=None, size=512)
+    data.fingerprint("train")
+    peak = tracemalloc.get_traced_memory()[1]  # of NumPy, while torch holds the masks
+    tracemalloc.stop()
+    assert data.target("train").numel() == 24 * 512 * 512 and peak < 24 * 512 * 512
+
+
 def test_masks_without_any_class_are_refused() -> None:
     x, y = arrays()
+    with pytest.raises(DataError, match="train has images alone"):
+        MaskData.from_arrays((x, None), codes=CODES)
     with pytest.raises(DataError, match="all of them are void"):
         MaskData.from_arrays((x, np.full_like(y, 255)), codes=CODES, void=255)
 

@@ -42,6 +42,32 @@ def test_channels_that_come_last_are_put_first() -> None:
     assert maps.channels == (5,) and maps(torch.zeros(2, 3, 32, 48))[0].shape == (2, 5, 8, 12)
 
 
+class Innermost(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.permute(0, 2, 3, 1)
+
+
+class Outermost(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.permute(0, 3, 1, 2)
+
+
+def test_channels_that_could_be_a_side_are_told_from_it() -> None:
+    # 96 channels, last, of an image 192 wide: could be half of its width, as those of Swin's first stage
+    net = nn.Sequential(nn.Conv2d(3, 96, 4, 4), Innermost(), Outermost(), nn.Conv2d(96, 8, 2, 2))
+    maps = pyramid(nn.Sequential(net[0], Innermost()), torch.zeros(1, 3, 128, 192), finest=2)
+    assert maps.channels == (96,) and maps.strides == (4,)
+    maps = pyramid(net, finest=2)
+    assert maps.channels == (96, 8) and [m.shape[1] for m in maps(torch.zeros(1, 3, 64, 64))] == [96, 8]
+
+
+def test_maps_that_a_body_enlarges_again_come_in_order_of_size() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 4, 4, 4), nn.Conv2d(4, 8, 2, 2), nn.Upsample(scale_factor=2), nn.Conv2d(8, 6, 1))
+    maps = pyramid(net)
+    assert (maps.channels, maps.strides) == ((6, 8), (4, 8))
+    assert [tuple(m.shape) for m in maps(torch.zeros(1, 3, 32, 48))] == [(1, 6, 8, 12), (1, 8, 4, 6)]
+
+
 def test_timms_nets_give_their_maps_themselves() -> None:
     pytest.importorskip("timm")
     body = vision_model("efficientnet_lite0", 2, pretrained=False, custom_head=nn.Identity()).body

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ...errors import EasyLearnWarning
 from ..callback import Callback
-from ..snapshot import copy_into, own_share
+from ..snapshot import copy_into, is_sharded, own_share
 from ..state import Run
 
 
@@ -37,6 +37,7 @@ class LossGuard(Callback):
         self._in_a_row = 0
         self._bad_step: int | None = None
         self._last_step = 0
+        self._shared = False  # each process holds a share of the weights
 
     def on_fit_begin(self, run: Run) -> None:
         trained = {id(p) for g in run.optimizer.param_groups for p in g["params"]}
@@ -44,7 +45,7 @@ class LossGuard(Callback):
         # Those that `state_dict` leaves out are a state that goes from batch to batch, and may change its shape.
         kept = set(run.model.state_dict())
         self._live += [b for name, b in run.model.named_buffers() if name in kept]
-        self._good = [t.detach().clone() for t in self._live]
+        self._good, self._shared = [t.detach().clone() for t in self._live], any(map(is_sharded, self._live))
         self._unchecked, self._in_a_row, self._bad_step, self._good_step = [], 0, None, run.step
 
     def on_epoch_begin(self, run: Run) -> None:
@@ -90,11 +91,13 @@ class LossGuard(Callback):
     def on_batch_end(self, run: Run) -> None:
         """Restore the good weights before other callbacks average or save the bad ones."""
         if self._bad_step is None:
+            if self._shared:  # only together can it be asked whether all weights are finite
+                run.stop_reason = run.strategy.agree(run.stop_reason)
             if run.step < self._last_step and run.stop_reason is None:
                 return  # the next loss tells, before the weights are validated, saved or returned
             trained = [p.detach() for g in run.optimizer.param_groups for p in g["params"]]
             finite = torch.stack([own_share(p).isfinite().all() for p in trained]).all()
-            if bool(run.strategy.gather(finite.cpu()[None]).all()):
+            if bool(run.strategy.gather(finite.cpu()[None]).all() if self._shared else finite):
                 return
             self._give_up(run, run.step - 1, f"the weights became infinite or NaN in step {run.step - 1}")
         copy_into(self._live, self._good)

@@ -16,7 +16,7 @@ from ...errors import ArgumentError, EasyLearnWarning, StateError, check_whole
 from ..callback import Callback, check_callbacks
 from ..monitor import Monitor
 from ..predict import evaluate
-from ..snapshot import copy_into
+from ..snapshot import copy_into, shared_out
 from ..state import Run
 from .average import WeightAverage
 
@@ -134,7 +134,8 @@ class KeepBest(Callback):
         if len(kept) > 1:
             of_best = _item_losses(run)
             several = zip(*(weights for _, _, weights in kept), strict=True)
-            copy_into(live, [_mean([t.to(own.device) for t in ts]) for own, ts in zip(live, several, strict=True)])
+            alike = ([shared_out(t.to(own.device), own) for t in ts] for own, ts in zip(live, several, strict=True))
+            copy_into(live, map(_mean, alike))
             more = _item_losses(run) - of_best
             if not more.mean() <= more.std(correction=0) / len(more) ** 0.5:
                 copy_into(live, kept[0][2])
