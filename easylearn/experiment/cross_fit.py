@@ -336,25 +336,25 @@ def _out_of_fold(plan: Folds, engine: Engine, jobs: Sequence[Job]) -> Prediction
     task, at = said[0].task, np.concatenate([plan[job.fold or 0][1] for job in jobs])
     order = np.argsort(at, kind="stable")
     held, first, counts = np.unique(at[order], return_index=True, return_counts=True)
-    rows, parts, where = _joined(task, [one.probs for one in said], 0), list[Tensor](), list[Any]()
+    rows, parts, where = _joined(task, [one.probs for one in said]), list[Tensor](), list[Any]()
     for n in np.unique(counts).tolist():
         some = np.flatnonzero(counts == n)
         each = [rows[order[first[some] + k]].double() for k in range(n)]
         parts.append((each[0] if n == 1 else task.averaged(each, torch.stack(each))).to(rows.dtype))
         where.append(some)
-    probs, last = _joined(task, parts, 0)[np.argsort(np.concatenate(where))], order[first + counts - 1]
+    probs, last = _joined(task, parts)[np.argsort(np.concatenate(where))], order[first + counts - 1]
     ids = [name for one in said for name in one.ids]
     names, known = [ids[i] for i in last.tolist()], [one.targets for one in said if one.targets is not None]
     if len(set(names)) < len(names):  # numbers within a split: the position names the item
         names = [str(i) for i in held.tolist()]
-    targets = _joined(task, known, -1)[last] if len(known) == len(said) else None
+    targets = torch.cat([*task.alike(known)])[last] if len(known) == len(said) else None
     places = [place for one in said for place in one.places or ()]
     lie = [places[i] for i in last.tolist()] if len(places) == len(ids) else None
     return Predictions.of(task, probs, names, targets, places=lie)
 
 
-def _joined(task: Task, tensors: Sequence[Tensor], fill: float) -> Tensor:
-    """Rows of several splits, one after the other; of boxes, of which each may have another number, with some `fill`.
+def _joined(task: Task, tensors: Sequence[Tensor]) -> Tensor:
+    """Predictions of several splits, one after the other; of boxes each may have another number, filled up by zeros.
 
     Raises:
         DataError: what is predicted of an item is not of one shape.
@@ -362,7 +362,7 @@ def _joined(task: Task, tensors: Sequence[Tensor], fill: float) -> Tensor:
     shapes = {tuple(t.shape[1:]) for t in tensors}
     if len(shapes) > 1 and task.sorts_outputs:
         most = max(t.shape[1] for t in tensors)
-        tensors = [F.pad(t, (0, 0, 0, most - t.shape[1]), value=fill) for t in tensors]
+        tensors = [F.pad(t, (0, 0, 0, most - t.shape[1])) for t in tensors]
     elif len(shapes) > 1:
         raise DataError(
             f"the folds predict items of the shapes {' and '.join(map(str, sorted(shapes)))}, so they cannot be put "

@@ -7,7 +7,7 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import torch
 from .. import keyed
 from ..data.bunch import SplitName
 from ..data.order import ItemLoader, Order, TensorSource
-from ..errors import ArgumentError, EasyLearnWarning, StateError, did_you_mean, name_of
+from ..errors import ArgumentError, EasyLearnWarning, StateError, WeightsError, did_you_mean, name_of
 from ..files import StrPath, read_tensors, write_tensors
 from ..learning import Learner
 from ..nn.body_head import BodyHead
@@ -314,9 +314,8 @@ def _said(learn: Learner, split: SplitName, run: Run | None) -> Predictions:
         order = Order(len(features), learn.data.batch_size, False)
         loader = ItemLoader(order, TensorSource([features], np.arange(len(features))), own.target)
         logits, targets = gather(model.head, loader, learn.strategy)
-    return Predictions.of(
-        learn.task, learn.task.activate(logits), learn.data.ids(split), targets, places=learn.data.places(split)
-    )
+    probs, data = learn.task.activate(logits), learn.data
+    return Predictions.of(learn.task, probs, data.ids(split), targets, places=data.places(split))
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
@@ -331,8 +330,10 @@ def write_predictions(path: StrPath, said: Predictions) -> None:
     """Write predictions with their ids into one file, whole."""
     tensors = {"probs": said.probs, "views": said.views if len(said.views) > 1 else torch.zeros(0)}
     tensors |= {} if said.targets is None else {"targets": said.targets}
-    places = None if said.places is None else [astuple(place) for place in said.places]
-    header = {"schema": SCHEMA, "task": said.task.to_json(), "ids": list(said.ids), "places": places}
+    if said.places:
+        rows = [[*p.shape, *p.frame, p.top, p.left, *p.inner] for p in said.places]
+        tensors["places"] = torch.tensor(rows, dtype=torch.int64)
+    header = {"schema": SCHEMA, "task": said.task.to_json(), "ids": list(said.ids)}
     write_tensors(path, tensors, {_HEADER: json.dumps(header)})
 
 
@@ -350,9 +351,9 @@ def read_predictions(path: StrPath, task: Task | None = None) -> Predictions:
     found = Task.from_json((header or {}).get("task"))
     assert header is not None
     views = tensors["views"] if tensors["views"].numel() else None
-    places = header.get("places") and [_placement(*place) for place in header["places"]]
+    places = None
+    if (rows := tensors.get("places")) is not None:
+        if rows.shape != (len(tensors["probs"]), 8):
+            raise WeightsError(f"{path} says in a damaged way where its images lie: {tuple(rows.shape)}")
+        places = [Placement((a, b), (c, d), top, left, (e, f)) for a, b, c, d, top, left, e, f in rows.tolist()]
     return Predictions.of(task or found, tensors["probs"], header["ids"], tensors.get("targets"), views, places)
-
-
-def _placement(shape: Sequence[int], frame: Sequence[int], top: int, left: int, inner: Sequence[int]) -> Placement:
-    return Placement((shape[0], shape[1]), (frame[0], frame[1]), top, left, (inner[0], inner[1]))

@@ -168,6 +168,10 @@ class Task(ABC):
         """What several views say together: by a model's `outputs`, one of each view, and their `probs`, (v, n, ...)."""
         return probs.mean(0)
 
+    def alike(self, targets: Sequence[Tensor]) -> Sequence[Tensor]:
+        """The `targets` of several splits, (n, ...) each, in one shape beside their items."""
+        return targets
+
     def in_table(self, probs: Tensor) -> Tensor:
         """What tables show of `probs`, (n, ...): a number for each of the names, (n, len(names))."""
         return probs.reshape(len(probs), -1)

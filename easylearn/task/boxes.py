@@ -10,6 +10,7 @@ from typing import Any, ClassVar, final
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from ..box_metrics import ap, ap50, box_iou, class_precision
 from ..errors import ArgumentError, DataError, check_number, check_whole, short
@@ -86,6 +87,11 @@ class Boxes(Task):
         score = together[..., 4] * survives(together[..., :4], together[..., 5], self.overlap)
         kept = score.argsort(dim=1, descending=True, stable=True)[:, : self.most, None].expand(-1, -1, 6)
         return torch.cat([together[..., :4], score[..., None], together[..., 5:]], -1).gather(1, kept)
+
+    def alike(self, targets: Sequence[Tensor]) -> Sequence[Tensor]:
+        """See `Task.alike`: each with as many rows as the longest, those that are none of class -1."""
+        most = max((t.shape[1] for t in targets), default=0)
+        return [F.pad(t, (0, 0, 0, most - t.shape[1]), value=-1.0) for t in targets]
 
     def default_metrics(self) -> tuple[Metric, ...]:
         return ap50, ap

@@ -128,7 +128,8 @@ class FeatureStore:
                 warnings.warn(
                     f"the features could not be kept in {self.folder}, so they stay in memory and are computed anew "
                     "by the next process: it cannot be written, was deleted, or has no room (for "
-                    f"{LIMIT_BYTES >> 30} GB of features in all). Set the environment variable EASYLEARN_CACHE to another folder",
+                    f"{LIMIT_BYTES >> 30} GB of features in all). Set the environment variable EASYLEARN_CACHE to "
+                    "another folder",
                     EasyLearnWarning,
                     stacklevel=5,
                 )

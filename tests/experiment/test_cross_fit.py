@@ -396,7 +396,7 @@ def test_boxes_of_several_trainings_are_joined_and_not_averaged(tmp_path: Path) 
     torch.testing.assert_close(found[torch.from_numpy(plan[0][1])], joined)
 
 
-def test_boxes_of_several_folds_and_seeds_are_joined_where_their_images_lie() -> None:
+def test_boxes_of_several_folds_and_seeds_are_joined_where_their_images_lie(tmp_path: Path) -> None:
     """Each split has another number of boxes; what two seeds say of an item is their best, not a mean."""
     task, plan = boxes(["a", "b"]), el.folds(4, 2, seed=0)
     row = torch.tensor([0.0, 0, 8, 8, 0.9, 0])
@@ -424,4 +424,4 @@ def test_boxes_of_several_folds_and_seeds_are_joined_where_their_images_lie() ->
 
 def test_folds_whose_items_have_unlike_shapes_are_refused() -> None:
     with pytest.raises(DataError, match=r"\(2,\) and \(3,\).*one size="):
-        _joined(el.single_label(["a", "b"]), [torch.zeros(4, 2), torch.zeros(4, 3)], 0)
+        _joined(el.single_label(["a", "b"]), [torch.zeros(4, 2), torch.zeros(4, 3)])

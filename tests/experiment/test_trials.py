@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,7 +14,7 @@ import torch
 from torch import nn
 
 import easylearn as el
-from easylearn.errors import ArgumentError, EasyLearnWarning, StateError
+from easylearn.errors import ArgumentError, EasyLearnWarning, StateError, WeightsError
 from easylearn.experiment.store import Job
 from easylearn.experiment.trials import (
     LeaseLost,
@@ -29,6 +30,7 @@ from easylearn.experiment.trials import (
 )
 from easylearn.learning import Learner
 from easylearn.task import Predictions
+from easylearn.task.placement import Placement
 from easylearn.train.checkpoints.reader import SavedRun
 from tests.experiment.small_search import data, fit, make, weights
 from tests.learners import small_body
@@ -320,4 +322,10 @@ def test_predictions_come_back(tmp_path: Path) -> None:
     back = read_predictions(tmp_path / "p")
     assert torch.equal(back.probs, named.probs) and back.targets is not None
     assert torch.equal(back.targets, named.targets) and list(back.ids) == data()[1]  # type: ignore[arg-type]
-    assert back.task.to_json() == named.task.to_json()
+    assert back.task.to_json() == named.task.to_json() and back.places is None
+    lie = [Placement((100 + i, 50), (64, 32), 1, 2, (60, 30)) for i in range(len(said))]
+    write_predictions(tmp_path / "p", replace(named, places=lie))
+    assert read_predictions(tmp_path / "p").places == lie
+    write_predictions(tmp_path / "p", replace(named, places=lie[1:]))
+    with pytest.raises(WeightsError, match="where its images lie"):
+        read_predictions(tmp_path / "p")

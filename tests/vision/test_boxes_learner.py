@@ -221,7 +221,9 @@ def test_mistakes_are_shown(trained: Learner, tmp_path: Path) -> None:
     assert {"boxes", "found", "wrong"} <= set(top) and list(found.report()) == ["ap50", "ap", "support"]
     figure = found.plot_top_losses(4)
     assert sum(len(a.patches) for a in figure.axes) >= 8
-    assert found.calibration().table["count"].sum() == 1600
+    assert (
+        32 <= found.calibration().table["count"].sum() == (found.probs[..., 4] > 0).sum() < 1600
+    )  # rows that are none
     assert sum(len(a.patches) for a in trained.data.show_batch(4).axes) >= 8  # type: ignore[attr-defined]
     page = trained.report(tmp_path / "run.html").read_text()
     assert "ap50" in page
