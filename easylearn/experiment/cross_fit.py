@@ -167,10 +167,6 @@ def export_members(
     path: StrPath, members: Sequence[Crossed], weights: Sequence[float], ranks: Sequence[Tensor] | None
 ) -> Path:
     """Write the trainings of members with a weight of more than 0 as one file."""
-    if (task := members[0].oof.task).sorts_outputs:
-        raise ArgumentError(
-            f"such a file gives means, which {task.kind} have none of: export one of crossed.learners()"
-        )
     with tempfile.TemporaryDirectory() as folder:
         files, shares, tables = [], [], []
         for k, (member, weight) in enumerate(zip(members, weights, strict=True)):

@@ -52,7 +52,7 @@ class TorchEngine(Engine):
         if self.items == "text" and isinstance(item, Mapping) and self._columns is None:
             item = item.get("text", item)
         try:
-            self._predictor.preprocessor.read(item)
+            self._predictor.preprocessor.read([item] if self.items == "histories" else item)  # [] is one, too
         except DataError as error:
             raise RefusedError(422, str(error)) from error
         return item

@@ -22,6 +22,7 @@ from ..errors import ArgumentError, DataError, did_you_mean
 from .boxes_geometry import Array
 from .folders import existing_folder, is_image, list_files, list_images, listing
 from .items import Column, Rows, array_rows, column_name, files_of
+from .mask_files import decoded_mask
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,7 +37,7 @@ SPLITS = {
     "validation": "valid",
     "test": "test",
 }
-LARGEST_FILE = 2**31  # bytes of JSON or XML
+LARGEST_FILE = 2**31  # bytes of JSON
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,9 @@ class BoxOptions:
             value = getattr(self, name)
             if value not in get_args(known):
                 raise ArgumentError(f"unknown {name} {value!r}. {did_you_mean(str(value), get_args(known))}")
-        if isinstance(self.box_cols, str) or len(self.box_cols) != 4:
+        if isinstance(self.classes, str):
+            raise ArgumentError(f"classes is a list of names, got {self.classes!r}; write [{self.classes!r}]")
+        if isinstance(self.box_cols, str) or not isinstance(self.box_cols, Iterable) or len(list(self.box_cols)) != 4:
             raise ArgumentError(f"box_cols are four columns, such as xmin, ymin, xmax, ymax; got {self.box_cols!r}")
 
 
@@ -303,7 +306,8 @@ def _voc_set(root: Path, name: str, every: Sequence[str]) -> list[str]:
 
 def _voc_image(found: Collected, file: Path, images: Path, difficult: bool, hard: list[str]) -> None:
     data = file.read_bytes()
-    if b"<!DOCTYPE" in data or b"<!ENTITY" in data:
+    plain = data.replace(b"\0", b"")  # what is in two or four bytes, too
+    if b"<!DOCTYPE" in plain or b"<!ENTITY" in plain:
         raise DataError(f"{file} declares entities, which no annotation needs; it is not read")
     try:
         tree = ElementTree.fromstring(data)
@@ -406,8 +410,8 @@ def mask_boxes(
         label: the class of all, or a function from a value to its class; None for a value that is no object.
         largest: pixels of an image; more are refused.
     """
-    from PIL import Image
-
+    if not isinstance(label, str) and not callable(label):
+        raise ArgumentError(f"label is the class of all objects, or a function of an object's number, got {label!r}")
     pictures = existing_folder(root / images, "images")
     folder = existing_folder(root / masks, "a mask for each image, called as it is")
     by_stem = {Path(f).with_suffix("").as_posix(): f for f in list_images(folder)}
@@ -416,12 +420,7 @@ def mask_boxes(
         mask = by_stem.get(Path(name).with_suffix("").as_posix())
         if mask is None:
             raise DataError(f"{pictures / name} has no mask in {folder}, which holds {listing(folder)}")
-        with Image.open(folder / mask) as opened:
-            if opened.width * opened.height > largest:
-                raise DataError(f"{folder / mask} has more than {largest:,} pixels")
-            if opened.format == "JPEG":
-                raise DataError(f"{folder / mask} is a JPEG, which blurs values: masks are PNG or TIFF files")
-            values = np.asarray(opened)
+        values = decoded_mask(str(folder / mask), str(folder / mask), largest)
         if values.ndim != 2:
             raise DataError(f"{folder / mask} has {values.ndim} dimensions; a mask has one number for each pixel")
         found.image(name, mask)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -101,7 +102,7 @@ def _array_of(source: AnyImage, name: str) -> npt.NDArray[np.uint8]:
     """The numbers of a mask, (h, w), or its colours, (h, w, 3)."""
     if isinstance(source, Tensor):
         source = source.detach().cpu().numpy()
-    array = source if isinstance(source, np.ndarray) else _decoded(source, name)
+    array = source if isinstance(source, np.ndarray) else decoded_mask(source, name)
     if array.dtype == np.bool_:
         array = array.astype(np.uint8)
     if array.ndim == 3 and array.shape[2] == 1:
@@ -119,11 +120,18 @@ def _array_of(source: AnyImage, name: str) -> npt.NDArray[np.uint8]:
     return array.astype(np.uint8, copy=False)
 
 
-def _decoded(source: AnyImage, name: str) -> npt.NDArray[Any]:
+def decoded_mask(source: AnyImage, name: str, largest: float = math.inf) -> npt.NDArray[Any]:
+    """The numbers or colours in a file of a mask; a `DataError` calls it by its `name`.
+
+    Args:
+        largest: pixels; a file of more is refused before it is decoded.
+    """
     from PIL import Image, ImageOps
 
     try:
         with no_warnings(), source if isinstance(source, Image.Image) else opened_image(source) as image:
+            if image.width * image.height > largest:
+                raise DataError(f"{name} has more than {largest:,} pixels")
             if image.format in ("JPEG", "MPO"):
                 raise DataError(
                     f"{name} is a JPEG, whose values are only near those that were drawn, so that its edges would be "

@@ -420,8 +420,6 @@ def test_boxes_of_several_folds_and_seeds_are_joined_where_their_images_lie(tmp_
         for fold, (_, valid) in enumerate(plan):
             assert [(found.probs[i, :, 4] > 0.7).sum().item() for i in valid] == [fold + 1] * 2  # no mean of scores
             assert [(found.targets[i, :, 4] >= 0).sum().item() for i in valid] == [fold + 1] * 2
-    with pytest.raises(ArgumentError, match="means, which boxes have none of"):
-        Crossed(plan, found).export(tmp_path / "x.easylearn")
 
 
 def test_folds_whose_items_have_unlike_shapes_are_refused() -> None:

@@ -309,6 +309,11 @@ def test_the_command_line_writes_boxes(trained: Learner, tmp_path: Path) -> None
     assert list(rows[0]) == ["id", "xmin", "ymin", "xmax", "ymax", "label", "score"]
     assert [r["label"] for r in rows if r["id"] == "2.png"] == [""]  # nothing was found
     assert max(float(r["xmax"]) for r in rows if r["xmax"]) > 96
+    again = BoxData.from_csv(tmp_path, "out.csv", "images", (64, 96), file_col="id", valid=None)
+    target = again.target("train")
+    assert target is not None and (target[..., 4] >= 0).sum(1).tolist() == [
+        sum(r["id"] == f"{k}.png" and r["label"] != "" for r in rows) for k in range(3)
+    ]
 
 
 def test_onnx_gives_the_same_boxes(trained: Learner, tmp_path: Path) -> None:

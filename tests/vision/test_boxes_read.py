@@ -172,7 +172,17 @@ def test_missing_files_may_be_left_out(folder: Path) -> None:
     assert all_boxes(data) == EXPECTED and list(data.report()) == ["z.png"]
 
 
-@pytest.mark.parametrize("how", [{"form": "xywh"}, {"exif": "yes"}, {"box_cols": ["a", "b"]}, {"method": "crop"}])
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"form": "xywh"},
+        {"exif": "yes"},
+        {"box_cols": ["a", "b"]},
+        {"box_cols": 4},
+        {"classes": "cat"},
+        {"method": "crop"},
+    ],
+)
 def test_unknown_options(folder: Path, how: dict[str, Any]) -> None:
     with pytest.raises(ArgumentError, match=next(iter(how))):
         read(folder, table(), **how)
@@ -320,6 +330,14 @@ class TestVoc:
         with pytest.raises(DataError, match=rf"b\.xml.*{why}"):
             BoxData.from_voc(folder, 48, images="")
 
+    @pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "utf-16-be"])
+    def test_entities_in_any_encoding(self, folder: Path, encoding: str) -> None:
+        write_voc(folder)
+        text = '<!DOCTYPE x [<!ENTITY a "b">]><annotation/>'
+        (folder / "Annotations" / "b.xml").write_bytes(text.encode(encoding))
+        with pytest.raises(DataError, match=r"b\.xml.*declares entities"):
+            BoxData.from_voc(folder, 48, images="")
+
     def test_no_annotations(self, folder: Path) -> None:
         (folder / "Annotations").mkdir()
         with pytest.raises(DataError, match="no XML files below"):
@@ -352,8 +370,20 @@ class TestMasks:
         with pytest.raises(DataError, match=r"1\.jpg has no mask in"):
             BoxData.from_masks(masks, 48)
         Image.fromarray(np.zeros((48, 64), np.uint8)).save(masks / "masks" / "1.jpg")
-        with pytest.raises(DataError, match=r"1\.jpg is a JPEG, which blurs"):
+        with pytest.raises(DataError, match=r"1\.jpg is a JPEG"):
             BoxData.from_masks(masks, 48)
+        (masks / "masks" / "1.jpg").unlink()
+        whole = (masks / "masks" / "0.png").read_bytes()
+        eps = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 64 48\n%%EndComments\n"  # Pillow would run Ghostscript
+        for data in (whole[:60], b"no image", eps):
+            (masks / "masks" / "1.png").write_bytes(data)
+            with pytest.raises(DataError, match=r"the mask .*1\.png cannot be read"):
+                BoxData.from_masks(masks, 48)
+        (masks / "masks" / "1.png").write_bytes(whole)
+        with pytest.raises(DataError, match="more than 1,000 pixels"):
+            BoxData.from_masks(masks, 48, max_pixels=1000)
+        with pytest.raises(ArgumentError, match=r"label is .* got 3"):
+            BoxData.from_masks(masks, 48, label=3)  # type: ignore[arg-type]
 
     def test_a_mask_of_another_size(self, masks: Path) -> None:
         Image.fromarray(np.ones((24, 32), np.uint8)).save(masks / "masks" / "1.png")
