@@ -107,6 +107,8 @@ def gather(
     check_whole("min_item", min_item)
     for name, frame in frames.items():
         columns.require(frame, name)
+    if not len(frames["df"]):
+        raise DataError("df has no rows")
     parts = [frame[columns.names] for frame in frames.values()]
     whole = parts[0] if len(parts) == 1 else pd.concat(parts, ignore_index=True)
     sides = np.repeat([{"valid": VALID, "test": TEST}.get(n, TRAIN) for n in frames], [len(f) for f in parts])
@@ -197,6 +199,8 @@ def _split(people: list[str], names: list[str], pairs: _Pairs, min_item: int, li
     items = [n for n, k in zip(names, known, strict=True) if k] if like is None else list(like)
     number = np.array(Lookup(items, 0, -1).codes(names), np.int64)[pairs.item]
     if not (number[pairs.side == TRAIN] >= 0).any():
+        if like is not None:
+            raise DataError(f"nobody took an item of the data in like= in training, such as {like[0]!r}")
         raise DataError(f"no item was taken by {min_item} persons or more in training; give a smaller min_item")
     notes: list[str] = []
     splits: dict[SplitName, tuple[Indices, Histories]] = {}

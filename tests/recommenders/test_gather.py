@@ -166,3 +166,10 @@ def test_a_table_is_a_table() -> None:
     mixed = pd.DataFrame({"who": ["a", "a"], "what": pd.Series([1, "1"], dtype=object)})
     with pytest.raises(DataError, match="both as text and as a number"):
         InteractionData.from_df(mixed, "who", "what", valid=None)
+
+
+def test_nothing_to_learn_from_is_named() -> None:
+    with pytest.raises(DataError, match="df has no rows"):
+        data_of(plays().iloc[:0])
+    with pytest.raises(DataError, match=r"of the data in like= .* 'a0'"):
+        data_of(plays().assign(what="other"), like=data_of(plays()))
