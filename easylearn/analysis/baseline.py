@@ -221,7 +221,7 @@ def _references(
     """
     task, (seconds, epochs) = run.task, most
     if task.is_ranking:
-        yield from _rankings(run, split, seconds, left_out)
+        yield from _rankings(run, split, target, seconds, left_out)
     if task.of_pixels or not (task.is_exclusive or task.is_multi or task.predicts_numbers):
         return
     answers = _answers(task, target)
@@ -239,12 +239,16 @@ def _references(
         yield name, said if task.predicts_numbers else task.outputs_for(said.clamp(1e-7, 1 - 1e-7))
 
 
-def _rankings(run: RunContext, split: SplitName, seconds: float, left_out: list[str]) -> Iterator[tuple[str, Tensor]]:
+def _rankings(
+    run: RunContext, split: SplitName, target: Tensor, seconds: float, left_out: list[str]
+) -> Iterator[tuple[str, Tensor]]:  # fmt: skip
     """The scores of simple recommenders, of those that cost at most so many seconds and fit into memory."""
     plain = run.data.plain_inputs("train"), run.data.plain_inputs(split)
     if plain[0] is None or plain[1] is None:
         return
     train, known = rankers.taken(plain[0]), rankers.taken(plain[1])
+    if split == "train":  # what is asked for is no part of the history, of which the targets say that it is left out
+        known = type(train)((target < 0).float().numpy())
     for name, rank, *cost in rankers.RANKERS:
         if train.shape[1] > rankers.MOST_ITEMS or rankers.seconds(*train.shape, *cost) > seconds:
             left_out.append(name)

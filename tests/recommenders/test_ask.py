@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import easylearn as el
+from easylearn.data.bunch import PlainInputs
 from easylearn.errors import ArgumentError
 from easylearn.learning import Learner
 from tests.learners import tables
@@ -95,6 +96,20 @@ def test_they_are_what_the_rankers_give(trained: Learner) -> None:
     total = trained.task.accumulator()
     total.add(scores, torch.cat([b.target for b in data().loader("valid").batches(torch.device("cpu"))]))  # type: ignore[misc]
     assert el.against(trained).scores["EASE"]["ndcg_10"] == pytest.approx(total.result()["ndcg_10"])
+
+
+def test_of_training_persons_they_know_what_the_recommender_knows(trained: Learner) -> None:
+    from easylearn.analysis import rankers
+
+    taken = trained.data._split("train").histories  # type: ignore[attr-defined]
+    all_of_it = rankers.taken(trained.data.plain_inputs("train"))  # type: ignore[arg-type]
+    known = rankers.taken(PlainInputs(words=(taken.known.items, taken.known.starts, 24)))
+    assert 0 < known.nnz < all_of_it.nnz
+    total = trained.task.accumulator()
+    target = torch.cat([b.target for b in trained.data.loader("train").batches(torch.device("cpu"))])  # type: ignore[misc]
+    total.add(torch.from_numpy(rankers.neighbours(all_of_it, known)), target)
+    found = el.against(trained, "train").scores["item neighbours"]
+    assert found["ndcg_10"] == pytest.approx(total.result()["ndcg_10"])
 
 
 @pytest.mark.parametrize(
