@@ -286,6 +286,7 @@ def test_task() -> None:
     must = {"activate", "check_target", "decode", "default_metrics", "own_item_losses"}
     may = {
         "activate_in_graph",
+        "alike",
         "averaged",
         "by_name",
         "calibrated",
