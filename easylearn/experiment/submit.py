@@ -225,6 +225,8 @@ def pseudo_label(crossed: Crossed, at_least: float = 0.95, *, fold: int | None =
     import pandas as pd
 
     check_number("at_least", at_least, "above 0", "at most 1")
+    if not isinstance(crossed, Crossed):
+        raise ArgumentError(f"pseudo_label takes what cross_fit(..., test=True) gave, got {type(crossed).__name__}")
     if crossed.test is None:
         raise DataError("there are no predictions of a test split to take labels from: cross_fit(..., test=True)")
     if fold is not None and fold not in crossed.parts:

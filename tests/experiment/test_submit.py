@@ -167,6 +167,8 @@ def test_labels_that_the_models_are_sure_of() -> None:
     assert found.id.tolist() == ["t0", "t2"] and found.label.tolist() == ["yes", "no"]
     assert found.probability.tolist() == pytest.approx([0.99, 0.98])
     assert pseudo_label(crossed, 0.9).id.tolist() == ["t0", "t2", "t3"]
+    with pytest.raises(ArgumentError, match=r"cross_fit.*got Predictions"):
+        pseudo_label(crossed.oof)  # type: ignore[arg-type]
     assert pseudo_label(crossed, fold=0).label.tolist() == ["no", "yes"]
     with pytest.raises(ArgumentError, match="no fold 5"):
         pseudo_label(crossed, fold=5)
