@@ -240,6 +240,7 @@ class TestKeepBest:
     def test_of_several_it_ends_with_their_mean(self, at: Any, weights: Any) -> None:
         x = torch.randn(200, 4, generator=torch.Generator().manual_seed(0))
         own = (x[:, :3], (x[:, 0] + x[:, 3] > 0).long())
+        torch.manual_seed(0)
         learn = Learner(TensorData(own, own, single_label(["a", "b"]), batch_size=20), nn.Linear(3, 2), progress=False)
         learn.fit(0.1, 5)
         keep, copies, losses = KeepBest(3), [weights(learn)], [learn.validate()["valid_loss"]]
@@ -253,6 +254,7 @@ class TestKeepBest:
     def test_a_mean_that_is_worse_than_what_it_is_made_of_gives_way_to_the_best(self, at: Any) -> None:
         x = torch.randn(200, 4, generator=torch.Generator().manual_seed(0))
         own = (x, (x[:, 0] > 0).long())
+        torch.manual_seed(0)
         first, last = nn.Linear(4, 8), nn.Linear(8, 2)
         model = nn.Sequential(first, nn.Tanh(), last)
         learn = Learner(TensorData(own, own, single_label(["a", "b"]), batch_size=20), model, progress=False)
@@ -284,7 +286,8 @@ class TestKeepBest:
 
         monkeypatch.setattr(save, "_item_losses", look)
         for error in (True, False):
-            learn, rows = make_learner(), list[Any]()
+            learn = make_learner()
+            rows = [(learn.validate()["valid_loss"], weights(learn.model))]  # the start counts, too
             note = at(epoch_end=lambda run, rows=rows: rows.append((run.metrics["valid_loss"], weights(run.model))))
             try:
                 learn.fit(1e-3, 3, callbacks=[KeepBest(3), note, *([at(batch_begin=fail)] if error else [])])
