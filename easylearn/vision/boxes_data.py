@@ -35,7 +35,7 @@ from .boxes_read import (
 )  # fmt: skip
 from .boxes_targets import BoxTargets, settle
 from .folders import existing_folder
-from .items import TABLES, Column, Listed, Rows, folder_to_predict, listed_arrays
+from .items import Column, Listed, Rows, folder_to_predict, listed_arrays, named_tables
 from .options import DenseKeywords, DenseOptions
 from .pixels import PixelData, draw_image
 from .preprocess import Size
@@ -107,10 +107,7 @@ class BoxData(PixelData):
             DataError: a column or file is missing, a box is not whole; the message names the line.
         """
         root = existing_folder(path, f"the table {csv} and the images")
-        tables: list[Path | pd.DataFrame] = [root / csv]
-        if isinstance(valid, str) and Path(valid).suffix.lower() in TABLES:
-            tables.append(root / valid)
-        return cls._from_tables(tables, root, folder, valid, size, options)
+        return cls._from_tables(named_tables(root, csv, valid), root, folder, valid, size, options)
 
     @classmethod
     @strict(OLD_NAMES, BoxOptions, DenseOptions)

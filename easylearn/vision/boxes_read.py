@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
-from xml.etree import ElementTree
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +24,8 @@ from .items import Column, Rows, array_rows, column_name, files_of
 from .mask_files import decoded_mask
 
 if TYPE_CHECKING:
+    from xml.etree import ElementTree
+
     import pandas as pd
 
 Form = Literal["corners", "size"]
@@ -309,6 +310,8 @@ def _voc_image(found: Collected, file: Path, images: Path, difficult: bool, hard
     plain = data.replace(b"\0", b"")  # what is in two or four bytes, too
     if b"<!DOCTYPE" in plain or b"<!ENTITY" in plain:
         raise DataError(f"{file} declares entities, which no annotation needs; it is not read")
+    from xml.etree import ElementTree  # of the readers the only one that needs it
+
     try:
         tree = ElementTree.fromstring(data)
     except ElementTree.ParseError as error:

@@ -13,7 +13,7 @@ from ..errors import ArgumentError
 from ..files import StrPath
 from ..options import strict
 from .folders import existing_folder
-from .items import TABLES, Listed, TableOptions, folder_to_predict, listed_arrays, listed_folders, named_rows
+from .items import Listed, TableOptions, folder_to_predict, listed_arrays, listed_folders, named_rows, named_tables
 from .options import OLD_NAMES, ImageKeywords, ImageOptions, TableKeywords
 from .pixels import PixelData
 from .preprocess import CROP_PCT, Size
@@ -80,10 +80,7 @@ class ImageData(PixelData):
             DataError: a missing file, a missing label, two labels for one file; the message names the line.
         """
         root = existing_folder(path, f"the csv file {csv} and the images")
-        files = [root / csv]
-        if isinstance(valid, str) and Path(valid).suffix.lower() in TABLES:
-            files.append(root / valid)
-        return cls._from_tables(files, root, folder, valid, size, options)
+        return cls._from_tables(named_tables(root, csv, valid), root, folder, valid, size, options)
 
     @classmethod
     @strict(OLD_NAMES, TableOptions, ImageOptions)

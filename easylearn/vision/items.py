@@ -182,6 +182,12 @@ def _class_name(folder: str) -> str:
     return unicodedata.normalize("NFC", printable(folder))
 
 
+def named_tables(root: Path, csv: StrPath, valid: Any) -> list[Path]:
+    """The table `csv`, and that of validation images where `valid` names one; both are relative to `root`."""
+    has_more = isinstance(valid, str) and Path(valid).suffix.lower() in TABLES
+    return [root / csv, *([root / valid] if has_more else [])]
+
+
 def folder_to_predict(root: Path, name: str | None) -> Rows | None:
     """The images of a folder to predict, if one is named; where all lie in sub-folders these are their labels."""
     if name is None:
