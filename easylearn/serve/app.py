@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ArgumentError
-from .batching import Batcher
+from .batching import Batcher, Turns
 from .counters import Counters
 from .engine import Floats
 from .exchange import Answer, Receive, Request, in_json
@@ -21,7 +21,7 @@ from .forms import Asked, asked
 from .guard import LOOPBACK, GoneError, Guard
 from .open_inference import infer, metadata
 from .opening import open_engine
-from .refusals import Limits, RefusedError
+from .refusals import Limits, RefusedError, behind
 
 log = logging.getLogger("easylearn.serve")
 _FILES = {
@@ -48,7 +48,7 @@ class Models:
         if not files:
             raise ArgumentError("there is no model to serve: name a file that learn.export wrote")
         self.files, self.limits = dict(files), limits
-        self.lag = 0.0  # seconds by which this process is late for what is due: others wait in their sockets so long
+        self.turns = Turns(limits.max_wait)
         self._reading = threading.Lock()
         self._stamps: dict[str, tuple[int, int, int]] = {}
         self._served = {name: self._open(name) for name in self.files}
@@ -68,9 +68,8 @@ class Models:
 
     def admit(self) -> None:
         """Refuse a request with 503 where those before it keep this process from its turn."""
-        if self.lag > self.limits.max_wait / 4:  # others wait as long once more, and what is waited for doubles
-            said = {"retry-after": str(max(1, round(self.lag)))}
-            raise RefusedError(503, f"the server is {self.lag:.1f} s behind with what came before: come again", said)
+        if self.turns.is_over():
+            raise behind()
 
     @property
     def names(self) -> list[str]:
@@ -127,21 +126,25 @@ class Service:
             "/v2/models/*/infer": ("POST", self.infer),
         }  # fmt: skip
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._tasks: list[asyncio.Task[None]] = []
+        self._watching: asyncio.Task[None] | None = None
 
     def begin(self) -> None:
-        """Watch the files and this process in the loop that runs."""
+        """Watch the files and the turns of the loop that runs."""
         loop = asyncio.get_running_loop()
         if loop is not self._loop:
             self._loop = loop
-            watching = (_watch(self.models, self.counters), _feel(self.models))
-            self._tasks = [loop.create_task(each) for each in watching]
+            self.models.turns.begin(loop)
+            self._watching = loop.create_task(_watch(self.models, self.counters))
 
     def end(self) -> None:
         """Watch no longer."""
-        for task in self._tasks:
-            task.cancel()
+        if self._watching is not None:
+            self._watching.cancel()
         self._loop = None
+
+    def is_behind(self) -> bool:
+        """Whether a request that comes now would have to wait too long."""
+        return self.models.turns.is_over()
 
     async def answer(self, request: Request) -> Answer:
         """The answer of a route."""
@@ -337,15 +340,6 @@ async def _watch(models: Models, counters: Counters) -> None:
             await asyncio.sleep(0.2)  # of a file that is still being copied
             reading = asyncio.get_running_loop().run_in_executor(None, models.reload, counters, changed)
         await asyncio.sleep(1)
-
-
-async def _feel(models: Models) -> None:
-    """Notice how late this process is: quick models are asked at once, so nothing is queued where that would show."""
-    loop = asyncio.get_running_loop()
-    while True:
-        due = loop.time() + 0.02
-        await asyncio.sleep(0.02)
-        models.lag = loop.time() - due
 
 
 def _named(model: str | Path | Mapping[str, str | Path]) -> dict[str, Path]:

@@ -21,6 +21,44 @@ _TURNS = 3  # of the loop between batches: answers are sent, and what lies in so
 _TRIAL = 0.05  # seconds in which a size is tried, twice at least
 QUICK = 2e-3  # seconds; what takes less is not worth another thread
 _MEMORY = 0.9  # of what was known of the time of an item, after each batch
+_BURST = 0.4  # of max_wait, that a turn of the loop serves
+_STEADY = 0.1  # the same, after a turn that refused: where more comes than can be served, a longer queue serves no more
+
+
+class Turns:
+    """Turns of the loop, each of which serves for a time and refuses what else it reads.
+
+    Quick models are asked at once, so nothing is queued that could be counted: what waits lies in sockets. A turn reads
+    all that came during the one before, which is how long it waited; so no turn may be long. The first of a turn is
+    always served, and as the next turn begins with what came meanwhile, a process that refuses is never idle.
+
+    Args:
+        max_wait: seconds that a request may have to wait.
+    """
+
+    def __init__(self, max_wait: float) -> None:
+        self._long, self._short = _BURST * max_wait, _STEADY * max_wait
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._until = math.inf
+        self._is_on = self._has_refused = False
+
+    def begin(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Count the turns of a loop; before it, none is over."""
+        self._loop, self._is_on = loop, False
+
+    def is_over(self) -> bool:
+        """Whether this turn has served for long enough; to be asked when a request begins."""
+        if self._is_on:
+            self._has_refused = late = time.monotonic() > self._until
+            return late
+        if self._loop is not None:
+            self._is_on, self._until = True, time.monotonic() + (self._short if self._has_refused else self._long)
+            self._has_refused = False
+            self._loop.call_soon(self._end)  # called when all that this turn read was handled
+        return False
+
+    def _end(self) -> None:
+        self._is_on = False
 
 
 class Batcher:

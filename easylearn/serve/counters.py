@@ -17,6 +17,7 @@ _NAMES = (
     "items", "batches", "model seconds", "restarts", "reloads", "reload errors", "alive", "ready", "now", "resident",
 )  # fmt: skip
 _PLACE = {name: i for i, name in enumerate(_NAMES)}
+_OF_STATUS = {s: _PLACE[f"status {s}"] for s in STATUSES}
 _REQUESTS, _SECONDS, _FIRST = _PLACE["requests"], _PLACE["seconds"], _PLACE[f"le {BOUNDS[0]}"]
 
 
@@ -61,14 +62,14 @@ class Counters:
         """Over all rows."""
         return sum(self.get(name, row) for row in range(self._rows))
 
-    def observe(self, status: int, seconds: float) -> None:
-        """Count an answered request."""
+    def observe(self, status: int, seconds: float, n: int = 1) -> None:
+        """Count an answered request, or `n` that were answered alike."""
         values, base, bucket = self._values, self._base, bisect_left(BOUNDS, seconds)
-        values[base + _PLACE[f"status {status if status in STATUSES else 500}"]] += 1
-        values[base + _REQUESTS] += 1
-        values[base + _SECONDS] += seconds
+        values[base + _OF_STATUS.get(status, _OF_STATUS[500])] += n
+        values[base + _REQUESTS] += n
+        values[base + _SECONDS] += n * seconds
         if bucket < len(BOUNDS):
-            values[base + _FIRST + bucket] += 1
+            values[base + _FIRST + bucket] += n
 
     def beat(self) -> None:
         """Say that this worker lives, and that its file is in use: cleaners of temporary folders take old ones."""

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from .counters import Counters
 from .exchange import Answer, Message, Receive, Request, Scope, Send, refusal
-from .refusals import Limits, RefusedError
+from .refusals import Limits, RefusedError, behind
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _FREE = ("/v2/health/", "/page.")  # asked for without a token; so is the page itself
@@ -33,6 +33,9 @@ class Service(Protocol):
 
     def at_once(self, path: str, content_type: str, body: bytes) -> Answer | None:
         """The answer to a POST, if it needs no waiting."""
+
+    def is_behind(self) -> bool:
+        """Whether a request that comes now would have to wait too long."""
 
     def begin(self) -> None:
         """Called when a loop begins, and before each request: a mounted application is not told of the first."""
@@ -59,6 +62,7 @@ class Guard:
         self._hosts = None if hosts is None else {h.lower() for h in hosts}
         self._token = token
         self._held = 0  # bytes of bodies
+        self._refused, self._refusal = 0, ("", b"")  # in this turn: how many, under which id and in which words
         first = uuid.uuid4().hex[:10]
         self._ids = (f"{first}{n:06x}" for n in itertools.count())
 
@@ -106,6 +110,25 @@ class Guard:
         self._count(request_id, answer.status, began, (client, "POST", path))
         return answer.raw(request_id)
 
+    def refused(self) -> bytes | None:
+        """What to write to whoever asks for a prediction where the server is behind; else None.
+
+        It is the same for all of a turn, with one id, and they are counted, and logged in a line, when the turn ends.
+        Nobody's token is asked for, for nothing is told that it would have to guard.
+        """
+        if not self._service.is_behind():
+            return None
+        if not self._refused:
+            request_id = next(self._ids)
+            self._refusal = request_id, refusal(behind(), request_id).raw(request_id)
+            asyncio.get_running_loop().call_soon(self._count_refused)
+        self._refused += 1
+        return self._refusal[1]
+
+    def _count_refused(self) -> None:
+        n, self._refused = self._refused, 0
+        self._count(self._refusal[0], 503, time.perf_counter(), ("", "POST", ""), n)
+
     async def _live(self, receive: Receive, send: Send) -> None:
         while (await receive())["type"] == "lifespan.startup":
             self._service.begin()
@@ -113,14 +136,14 @@ class Guard:
         self._service.end()
         await send({"type": "lifespan.shutdown.complete"})
 
-    def _count(self, request_id: str, status: int, began: float, where: tuple[str, str, str]) -> None:
+    def _count(self, request_id: str, status: int, began: float, where: tuple[str, str, str], n: int = 1) -> None:
         took = time.perf_counter() - began
-        self._counters.observe(status, took)
+        self._counters.observe(status, took, n)
         if log.isEnabledFor(logging.INFO):
             client, method, path = where
             said = {
                 "time": round(time.time(), 3), "id": request_id, "client": client, "method": method, "path": path,
-                "status": status, "ms": round(1000 * took, 2),
+                "status": status, "ms": round(1000 * took, 2), **({"requests": n} if n > 1 else {}),
             }  # fmt: skip
             log.info(json.dumps(said))
 

@@ -1,24 +1,34 @@
 """Uvicorn's protocols with what they lack: a time for a request to come, a limit of connections, and a short way.
 
 The short way: a small request that a quick model is free for is answered where its last byte is read. No task is made,
-no message of ASGI is passed on, and nothing waits, which is most of what such a request costs otherwise.
+no message of ASGI is passed on, and nothing waits, which is most of what such a request costs otherwise. And where the
+server is behind, an ordinary request is refused before it is parsed, for that takes longer than saying no.
 """
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import math
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from .refusals import Limits
 
 AtOnce = Callable[[str, Mapping[bytes, bytes], bytes, str], bytes | None]
+Refused = Callable[[], bytes | None]  # what to say where the server is behind
 Counted = Callable[[int, float], None]  # of a status, after some seconds
 KEPT = 20.0  # seconds that a connection is kept open without a request
 _LAST = 1.0  # seconds for a client to read that there are too many
 _SMALL = 16 * 1024  # bytes of a body that may go the short way
+_PLAIN_HEAD = 4096  # bytes of a head that may be refused unread
 _HEAD = 64 * 1024  # bytes of a head, and of what else comes without a byte of a body: httptools keeps any number
+_PLAIN = re.compile(
+    rb"POST /(?:predict(?:/[^\s?%/]+)?|v2/models/[^\s?%/]+/infer) HTTP/1\.1\r\n"
+    rb"(?i:(?!expect|transfer-encoding|upgrade|connection(?!: *keep-alive\r))[\w-]+:[^\r\n\0]*\r\n)+"
+)
+_LENGTH = re.compile(rb"\ncontent-length:[ \t]*(\d{0,9})(\r)?", re.IGNORECASE)
 _LATE = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 _LONG = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 _FULL = b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\nretry-after: 1\r\ncontent-length: 0\r\n\r\n"
@@ -120,6 +130,7 @@ class _Short(_Limited):
     """The short way, in front of the protocol by httptools."""
 
     at_once: AtOnce
+    refused: Refused
     headers: list[tuple[bytes, bytes]]
     client: tuple[str, int] | None
     expect_100_continue: bool
@@ -128,8 +139,11 @@ class _Short(_Limited):
     url: bytes
     _held: bytearray | None = None  # the body so far, of a request that may go the short way
     _quiet = 0  # bytes since a head began, or since a piece of a body
+    _is_between = True  # the parser has seen the end of a request, and nothing of another one
 
     def data_received(self, data: bytes) -> None:
+        if self._is_between and self._is_refused(data):
+            return
         self._quiet += len(data)
         super().data_received(data)
         if self._quiet > _HEAD and not self._is_over and not self.transport.is_closing():
@@ -137,8 +151,21 @@ class _Short(_Limited):
                 self._refuse(431, _LONG)
             self.transport.close()
 
+    def _is_refused(self, data: bytes) -> bool:
+        """Whether a request was refused unread: a whole one, with nothing out of the ordinary, and no other before it."""
+        if self._is_over or self._is_busy or self.flow.write_paused or self.transport.is_closing():
+            return False
+        said = type(self).refused()
+        end = -1 if said is None else data.find(b"\r\n\r\n", 0, _PLAIN_HEAD)
+        if said is None or end < 0 or len(data) - end - 4 != _announced(data[: end + 2]):
+            return False
+        self._unset_keepalive_if_required()  # else uvicorn ends the connection some time after its last answer
+        self._is_resting, self._until = True, self.loop.time() + KEPT
+        self.transport.write(said)
+        return True
+
     def on_message_begin(self) -> None:
-        self._quiet = 0
+        self._quiet, self._is_between = 0, False
         super().on_message_begin()  # type: ignore[misc]
 
     def on_headers_complete(self) -> None:
@@ -174,6 +201,7 @@ class _Short(_Limited):
             self._held += body
 
     def on_message_complete(self) -> None:
+        self._is_between = True
         if self._held is None:
             return super().on_message_complete()  # type: ignore[misc,no-any-return]
         client = self.client[0] if self.client else ""
@@ -198,7 +226,14 @@ class _Short(_Limited):
             super().on_body(held)  # type: ignore[misc]
 
 
-def protocol(limits: Limits, at_once: AtOnce, counted: Counted) -> type[asyncio.Protocol]:
+@functools.lru_cache(256)
+def _announced(head: bytes) -> int | None:
+    """How many bytes follow the head of a request for a prediction, if it has nothing out of the ordinary."""
+    lengths = _LENGTH.findall(head) if _PLAIN.fullmatch(head) else []
+    return int(lengths[0][0]) if len(lengths) == 1 and all(lengths[0]) else None
+
+
+def protocol(limits: Limits, at_once: AtOnce, refused: Refused, counted: Counted) -> type[asyncio.Protocol]:
     """The quicker one of uvicorn's HTTP protocols that is there, with our limits; by httptools with the short way."""
     base: Any
     given: dict[str, Any] = {"limits": limits, "counted": staticmethod(counted)}
@@ -210,4 +245,4 @@ def protocol(limits: Limits, at_once: AtOnce, counted: Counted) -> type[asyncio.
         from uvicorn.protocols.http import h11_impl
 
         return type("Limited", (_Limited, h11_impl.H11Protocol), given)
-    return type("Short", (_Short, base), {**given, "at_once": staticmethod(at_once)})
+    return type("Short", (_Short, base), {**given, "at_once": staticmethod(at_once), "refused": staticmethod(refused)})

@@ -24,6 +24,11 @@ class RefusedError(DataError):
         self.status, self.headers = status, dict(headers or {})
 
 
+def behind() -> RefusedError:
+    """What is said where others are before a request, in the sockets of this process or in its queues."""
+    return RefusedError(503, "the server is behind with what came before: come again", {"retry-after": "1"})
+
+
 @dataclass(frozen=True)
 class Limits:
     """What a request may cost.
