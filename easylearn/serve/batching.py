@@ -22,7 +22,9 @@ _TRIAL = 0.05  # seconds in which a size is tried, twice at least
 QUICK = 2e-3  # seconds; what takes less is not worth another thread
 _MEMORY = 0.9  # of what was known of the time of an item, after each batch
 _BURST = 0.4  # of max_wait, that a turn of the loop serves
-_STEADY = 0.1  # the same, after a turn that refused: where more comes than can be served, a longer queue serves no more
+_STEADY = (
+    0.05  # the same, after a turn that refused: where more comes than can be served, a longer queue serves no more
+)
 
 
 class Turns:
@@ -44,14 +46,14 @@ class Turns:
 
     def begin(self, loop: asyncio.AbstractEventLoop) -> None:
         """Count the turns of a loop; before it, none is over."""
-        self._loop, self._is_on = loop, False
+        self._loop, self._is_on, self._has_refused = loop, False, False
 
     def is_over(self) -> bool:
         """Whether this turn has served for long enough; to be asked when a request begins."""
         if self._is_on:
             self._has_refused = late = time.monotonic() > self._until
             return late
-        if self._loop is not None:
+        if self._loop is not None and self._loop.is_running():
             self._is_on, self._until = True, time.monotonic() + (self._short if self._has_refused else self._long)
             self._has_refused = False
             self._loop.call_soon(self._end)  # called when all that this turn read was handled

@@ -152,7 +152,7 @@ class _Short(_Limited):
             self.transport.close()
 
     def _is_refused(self, data: bytes) -> bool:
-        """Whether a request was refused unread: a whole one, with nothing out of the ordinary, and no other before it."""
+        """Whether a request was refused unread: a whole one, with nothing out of the ordinary and none before it."""
         if self._is_over or self._is_busy or self.flow.write_paused or self.transport.is_closing():
             return False
         said = type(self).refused()

@@ -23,7 +23,7 @@ from starlette.applications import Starlette
 from easylearn.errors import ArgumentError, WeightsError
 from easylearn.learning import Learner
 from easylearn.serve.app import Models, asgi
-from easylearn.serve.counters import Counters
+from easylearn.serve.counters import BOUNDS, Counters
 from easylearn.serve.guard import Guard
 from easylearn.serve.refusals import Limits
 from tests.serve.asking import ask, ask_async, photo
@@ -331,7 +331,7 @@ def test_what_is_not_small_goes_the_long_way(app: Guard) -> None:
 def test_a_process_that_is_late_refuses_at_once_the_short_way_too(files: Path) -> None:
     models, counters = Models({"m": files / "table.onnx"}, Limits(max_wait=1.0)), Counters(None, 1)
     app = asgi(models, counters=counters)
-    models.lag = 0.7
+    models.turns.is_over = lambda: True  # type: ignore[method-assign]
     raw = app.at_once("/predict", {b"host": b"localhost"}, b"{}", "")
     assert raw is not None and raw.startswith(b"HTTP/1.1 503 Service Unavailable\r\n") and b"retry-after: 1" in raw
     assert counters.total("status 503") == 1
@@ -438,11 +438,43 @@ def test_a_process_that_is_late_refuses_at_once(files: Path) -> None:
     models = Models({"m": files / "table.onnx"}, Limits(max_wait=1.0))
     app = asgi(models, limits=models.limits)
     assert ask(app, body=ROW).status == 200
-    models.lag = 0.7
+    models.turns.is_over = lambda: True  # type: ignore[method-assign]
     for path in ("/predict", "/v2/models/m/infer"):
         late = ask(app, path, body=ROW)
         assert late.status == 503 and int(late.headers["retry-after"]) >= 1
     assert ask(app, "/v2/health/live", method="GET").status == 200
+
+
+def test_what_is_refused_unread_is_told_as_else_and_counted_by_the_turn(
+    files: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    models, counters = Models({"m": files / "table.onnx"}, Limits()), Counters(None, 1)
+    app = asgi(models, counters=counters, token="a secret of some length")
+
+    async def run() -> list[bytes | None]:
+        said = [app.refused()]
+        models.turns.is_over = lambda: True  # type: ignore[method-assign]
+        said += [app.refused() for _ in range(3)]
+        assert not counters.total("requests")
+        await asyncio.sleep(0)
+        return [*said, app.refused(), await asyncio.sleep(0)]
+
+    with caplog.at_level("INFO", "easylearn.serve"):
+        none, first, *others, later, _ = asyncio.run(run())
+    assert none is None and first is not None and later is not None
+    assert others == [first, first] and later != first
+    assert counters.total("requests") == counters.total("status 503") == counters.total(f"le {BOUNDS[0]}") == 4
+    long = ask(app, body=ROW, authorization="Bearer a secret of some length", x_request_id="abc1")
+    head, _, said = first.partition(b"\r\n\r\n")
+    lines = [line.split(": ", 1) for line in head.decode().split("\r\n")]
+    assert lines[0] == ["HTTP/1.1 503 Service Unavailable"] and long.status == 503
+    told = json.loads(said)
+    assert {**long.headers, "content-length": str(len(said)), "x-request-id": told["id"]} == dict(lines[1:])  # type: ignore[arg-type]
+    assert told["error"] == long.said["error"]
+    logged = [json.loads(record.getMessage()) for record in caplog.records]
+    assert [(line["id"], line["status"], line.get("requests", 1)) for line in logged] == [
+        (told["id"], 503, 3), (json.loads(later.partition(b"\r\n\r\n")[2])["id"], 503, 1)
+    ]  # fmt: skip
 
 
 def test_an_application_wants_models_that_are_whole(files: Path, tmp_path: Path) -> None:

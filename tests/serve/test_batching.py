@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from easylearn.serve.batching import Batcher
+from easylearn.serve.batching import _BURST, _STEADY, Batcher, Turns
 from easylearn.serve.engine import Engine
 from easylearn.serve.refusals import Limits, RefusedError
 
@@ -195,6 +195,37 @@ def test_what_was_no_item_fails_alone() -> None:
 
     first, second, third = asyncio.run(run())
     assert (first.tolist(), second, third.tolist()) == ([1.0], wrong, [2.0])
+
+
+def test_a_turn_serves_for_a_time_and_the_next_one_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, turns = 100.0, Turns(10.0)
+    monkeypatch.setattr("easylearn.serve.batching.time.monotonic", lambda: now)
+
+    def served(n: int, each: float) -> int:
+        """How many of `n` requests that were read in one turn are served, where each takes some seconds."""
+        nonlocal now
+        taken = 0
+        for _ in range(n):
+            if not turns.is_over():
+                taken, now = taken + 1, now + each
+        return taken
+
+    assert served(1000, 1.0) == 1000  # it was not told of a loop
+    assert turns._until == float("inf")
+
+    async def run() -> list[int]:
+        turns.begin(asyncio.get_running_loop())
+        found = []
+        for n, each in ((3, 1.0), (50, 0.1), (50, 0.1), (9, 0.1), (3, 0.1), (50, 0.1), (2, 99.0)):
+            found.append(served(n, each))
+            await asyncio.sleep(0)
+        return found
+
+    long, short = _BURST * 10, _STEADY * 10
+    at_once, lasting = int(long / 0.1) + 1, int(short / 0.1) + 1
+    # A burst has its time; where too much comes again and again, turns are short; the first of a turn is served always.
+    assert asyncio.run(run()) == [3, at_once, lasting, lasting, 3, at_once, 1]
+    assert asyncio.run(run())[0] == 3  # in another loop, where the last turn of the first did not end
 
 
 def test_counts_change_in_the_loop_alone() -> None:

@@ -8,6 +8,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import pytest
+from hypothesis import event, given
+from hypothesis import strategies as st
 
 uvicorn = pytest.importorskip("uvicorn")
 pytest.importorskip("httptools")
@@ -44,13 +46,13 @@ async def long(scope: Any, receive: Any, send: Any) -> None:
 
 def served(
     act: Callable[[Callable[[], Awaitable[Client]], ServerState], Awaitable[None]], at_once: Any = short,
-    app: Any = long, **how: Any,
+    app: Any = long, refused: Any = lambda: None, **how: Any,
 ) -> list[int]:  # fmt: skip
     """Run some clients against a server of this process; what was refused and counted before any application."""
     counted: list[int] = []
 
     async def run() -> None:
-        kind = protocol(Limits(**how), at_once, lambda status, seconds: counted.append(status))
+        kind = protocol(Limits(**how), at_once, refused, lambda status, seconds: counted.append(status))
         config = uvicorn.Config(app, http=kind, lifespan="off", ws="none", log_config=None)
         config.load()
         state, loop = ServerState(), asyncio.get_running_loop()
@@ -291,6 +293,129 @@ def test_a_head_has_a_limit(begun: bytes, more: bytes, said: bytes) -> None:
         assert (await reader.read(12)) == said
 
     assert served(act) == [431] * bool(said)
+
+
+BUSY = b"HTTP/1.1 503 Busy\r\ncontent-length: 4\r\n\r\nbusy"
+
+
+def test_where_the_server_is_behind_ordinary_requests_are_refused_unread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "KEPT", 0.3)
+    busy: bytes | None = None
+
+    async def act(connect: Any, state: ServerState) -> None:
+        nonlocal busy
+        reader, writer = await connect()
+        for k in range(3):  # one connection, on which others are served before and after
+            busy = None
+            for body in (b"a", b"long b"):
+                writer.write(request(body))
+                assert (await answers(reader, 1))[0].endswith(body)
+            busy = BUSY
+            for more in ("connection: keep-alive\r\n", "X-Any: a b\r\n", "")[: k + 1]:
+                writer.write(request(b"long c", "/name" * (k % 2), more))
+                assert await answers(reader, 1) == [b"busy"]
+                await asyncio.sleep(0.2)
+        writer.write(request(b"x" * 20_000).replace(b"/predict", b"/v2/models/m/infer"))
+        assert await answers(reader, 1) == [b"busy"]
+        await asyncio.sleep(0.15)
+        assert state.connections
+        assert await asyncio.wait_for(reader.read(), 2) == b""  # it rests, and is ended like others
+
+    assert served(act, refused=lambda: busy, deadline=0.2) == []
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (request(b"a") * 2, [b"short a", b"long a"]), (request(b"a", more="connection: close\r\n"), [b"long a"]),
+        (request(b"a") + b"POST", [b"short a"]), (request(b"a", "?x=1"), [b"long a"]),
+        (request(b"a").replace(b"POST", b"PUT"), [b"long a"]), (request(b"a", more="expect: x\r\n"), [b"short a"]),
+        (request(b"a").replace(b"/predict", b"/v2/health/live"), [b"long a"]),
+        (request(b"a").replace(b"/predict", b"/metrics"), [b"long a"]),
+        (request(b"a", more="a: b\r\n c\r\n"), [b"Invalid HTTP request received."]),
+        (request(b"a", more="a: " + "b" * 5000 + "\r\n"), [b"short a"]),
+        (request(b"a", more="content-length: 1\r\n"), [b"Invalid HTTP request received."]),
+        (b"POST /predict HTTP/1.1\r\nhost: h\r\ntransfer-encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n", [b"long a"]),
+    ],
+)  # fmt: skip
+def test_what_is_out_of_the_ordinary_is_read_all_the_same(given: bytes, said: list[bytes]) -> None:
+    async def act(connect: Any, state: ServerState) -> None:
+        reader, writer = await connect()
+        writer.write(given)
+        assert await answers(reader, len(said)) == said
+
+    served(act, refused=lambda: BUSY)
+
+
+def test_no_part_of_a_request_is_taken_for_another_one() -> None:
+    """A body may look like a request; were it answered, all answers on a proxy's connection would go to the wrong."""
+
+    async def act(connect: Any, state: ServerState) -> None:
+        reader, writer = await connect()
+        inner = request(b"b")
+        whole = request(b"long " + inner)
+        for piece in (whole[: -len(inner)], inner):
+            writer.write(piece)
+            await asyncio.sleep(0.02)
+        assert await answers(reader, 1) == [b"long long " + inner]
+        for piece in (inner[:30], inner[30:]):
+            writer.write(piece)
+            await asyncio.sleep(0.02)
+        assert await answers(reader, 1) == [b"short b"]
+        writer.write(inner)
+        assert await answers(reader, 1) == [b"busy"]
+
+    served(act, refused=lambda: BUSY)
+
+
+def test_what_is_refused_comes_behind_what_runs() -> None:
+    async def slow(scope: Any, receive: Any, send: Any) -> None:
+        await asyncio.sleep(0.1)
+        await long(scope, receive, send)
+
+    async def act(connect: Any, state: ServerState) -> None:
+        reader, writer = await connect()
+        for body in (b"long a", b"long b"):
+            writer.write(request(body, "?"))
+            await asyncio.sleep(0.02)
+        writer.write(request(b"long c"))
+        assert await answers(reader, 3) == [b"long long a", b"long long b", b"long long c"]
+
+    served(act, app=slow, refused=lambda: BUSY)
+
+
+_FIELDS = st.sampled_from(
+    ["content-length: 3", "Content-Length:3 ", "content-length: 03", "content-length: +3", "content-length: 3, 3",
+     "content-length : 3", "content-length: 99999999999", "transfer-encoding: chunked", "Transfer-Encoding: identity",
+     "connection: close", "Connection: keep-alive", "connection: upgrade", "upgrade: websocket", "expect: 100-continue",
+     "host: h", "x-a: \x00", "x-a: b\nc: d", "x-a: b\r", " folded", "\tcontent-length: 4", "x-a:", ": x", "x a: b", ""]
+)  # fmt: skip
+_FIRST = st.sampled_from(
+    ["POST /predict HTTP/1.1", "POST /predict/a HTTP/1.1", "POST /v2/models/a/infer HTTP/1.1", "GET / HTTP/1.1",
+     "POST /predict HTTP/1.0", "POST /predict  HTTP/1.1", "post /predict HTTP/1.1", "POST /predict/a%20 HTTP/1.1"]
+)  # fmt: skip
+
+
+@given(_FIRST, st.lists(_FIELDS, max_size=4))
+def test_what_is_refused_unread_the_parser_takes_for_one_whole_request(first: str, fields: list[str]) -> None:
+    import httptools
+
+    head = "\r\n".join([first, *fields, ""]).encode()
+    n = module._announced(head) if b"\r\n\r\n" not in head else None
+    ends: list[bool] = []
+
+    class Seen:
+        def on_message_complete(self) -> None:
+            ends.append(parser.should_keep_alive() and not parser.should_upgrade())
+
+    parser = httptools.HttpRequestParser(Seen())
+    event("refused" if n is not None else "read")
+    if n is not None:
+        whole = head + b"\r\n" + b"x" * n
+        parser.feed_data(whole[:-1])
+        assert not ends
+        parser.feed_data(whole[-1:])
+        assert ends == [True]
 
 
 def test_half_a_body_is_answered_by_a_server_that_ends() -> None:
