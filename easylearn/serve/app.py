@@ -193,7 +193,8 @@ class Service:
         """Items in whatever form, and what the model says of them."""
         self.models.admit()
         served = self.models.find(name)
-        given = asked(served.engine.items, request.header("content-type"), await request.body(), self.models.limits)
+        kind, sort, limits = served.engine.items, request.header("content-type"), self.models.limits
+        given = await request.read(lambda body: asked(kind, sort, body, limits))
         rows = await self._predicted(served, given.items, request.receive)
         if given.as_csv:
             return Answer(_csv(served, given, rows), "text/csv; charset=utf-8")

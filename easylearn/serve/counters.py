@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from ..errors import StateError
+
 STATUSES = (200, 400, 401, 403, 404, 405, 408, 411, 413, 415, 422, 431, 499, 500, 503)
 BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)  # seconds
 _NAMES = (
@@ -29,6 +31,9 @@ class Counters:
         rows: how many workers.
         row: which row is ours.
 
+    Raises:
+        StateError: the file cannot be made, or its disk is full.
+
     >>> counters = Counters(None, rows=2)
     >>> counters.add("items", 3)
     >>> counters.total("items")
@@ -41,9 +46,16 @@ class Counters:
         if path is None:
             held = mmap.mmap(-1, size)
         else:
-            with open(path, "r+b" if path.exists() else "w+b") as file:
-                file.truncate(size)
-                held = mmap.mmap(file.fileno(), size)
+            try:
+                with open(path, "r+b" if path.exists() else "w+b") as file:
+                    # Written, not only made longer: on a full disk whoever counts first would end without a word.
+                    file.write(bytes(max(0, size - file.seek(0, os.SEEK_END))))
+                    file.flush()
+                    held = mmap.mmap(file.fileno(), size)
+            except OSError as error:
+                raise StateError(
+                    f"{path} cannot hold the counters of the workers: {error.strerror}; TMPDIR names another folder"
+                ) from error
         self._values = memoryview(held).cast("d")
 
     def add(self, name: str, by: float = 1.0) -> None:

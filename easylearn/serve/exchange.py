@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import json
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Any
+from typing import Any, TypeVar
 
-from .refusals import RefusedError
+from .refusals import LONG, RefusedError
+
+T = TypeVar("T")
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -50,6 +53,13 @@ class Request:
             pieces.append(message.get("body", b""))
             if not message.get("more_body", False):
                 return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    async def read(self, parse: Callable[[bytes], T]) -> T:
+        """What a function makes of the whole body: in a thread where it is long, for others are asking meanwhile."""
+        body = await self.body()
+        if len(body) < LONG:
+            return parse(body)
+        return await asyncio.get_running_loop().run_in_executor(None, parse, body)
 
 
 @dataclass

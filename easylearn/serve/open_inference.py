@@ -67,13 +67,10 @@ async def infer(
         computed: what calls a function that computes so many items.
         limits: of how many items there may be.
     """
-    given, tensors = _read(request.header(_LENGTH), await request.body())
-    if ITEMS in tensors:
-        if not isinstance(tensors[ITEMS], list) or not tensors[ITEMS]:
-            raise RefusedError(400, f"{ITEMS!r} is of type BYTES, with an item at least")
-        if len(tensors[ITEMS]) > limits.max_items:
-            raise RefusedError(413, f"at most {limits.max_items:,} items are taken in a request")
-        probs = _together(await predicted([_item(engine, held) for held in tensors[ITEMS]]))
+    length = request.header(_LENGTH)
+    given, tensors, items = await request.read(lambda body: _read_all(length, body, engine, limits))
+    if items:
+        probs = _together(await predicted(items))
     elif isinstance(engine, OnnxEngine):
         if any(isinstance(x, list) for x in tensors.values()):
             raise RefusedError(400, f"only {ITEMS!r} is of type BYTES")
@@ -84,6 +81,21 @@ async def infer(
     else:
         raise RefusedError(400, f"this model takes the input {ITEMS!r}, of type BYTES")
     return _answer(name, engine, given, probs.astype(np.float32))
+
+
+def _read_all(
+    length: str, body: bytes, engine: Engine, limits: Limits
+) -> tuple[dict[str, Any], dict[str, Any], list[Any]]:
+    """What a request says, its tensors, and its items, where it has them instead."""
+    given, tensors = _read(length, body)
+    if ITEMS not in tensors:
+        return given, tensors, []
+    held = tensors[ITEMS]
+    if not isinstance(held, list) or not held:
+        raise RefusedError(400, f"{ITEMS!r} is of type BYTES, with an item at least")
+    if len(held) > limits.max_items:
+        raise RefusedError(413, f"at most {limits.max_items:,} items are taken in a request")
+    return given, tensors, [_item(engine, each) for each in held]
 
 
 def _read(length: str, body: bytes) -> tuple[dict[str, Any], dict[str, Any]]:

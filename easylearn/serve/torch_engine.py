@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import re
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import DataError
+from ..errors import DataError, EasyLearnWarning
 from .engine import Engine, Floats
 from .refusals import Limits, RefusedError
 
@@ -30,6 +32,8 @@ class TorchEngine(Engine):
         from ..vision.preprocess import ImagePreprocessor
 
         torch.set_num_threads(1)
+        # Of callers' items: Python would keep the text of each for ever. Those of whoever else is here are told.
+        warnings.filterwarnings("ignore", category=EasyLearnWarning, module=re.escape(str(__package__)))
         self._predictor = load_predictor(path, device="cpu")
         preprocessor = self._predictor.preprocessor
         if isinstance(preprocessor, ImagePreprocessor) and preprocessor.max_pixels > limits.max_pixels:
@@ -65,7 +69,7 @@ class TorchEngine(Engine):
         except DataError as error:
             raise RefusedError(422, str(error)) from error
         except UnicodeError as error:  # tables of texts have none of it, JSON has
-            raise RefusedError(422, "the item holds half of a character") from error
+            raise RefusedError(422, f"{_broken(prepared)} holds half of a character") from error
         if isinstance(said, BoxPredictions):
             return said.placed
         if isinstance(said, Predictions) and said.task.of_pixels and said.places:  # not what is around the images
@@ -105,6 +109,15 @@ class TorchEngine(Engine):
 
             said["form"] = RowReader(self._predictor.preprocessor.recipe()).form()
         return said
+
+
+def _broken(items: Sequence[Any]) -> str:
+    """Where some items have text that UTF-8 cannot hold; only in JSON it can be written."""
+    named = (pair for item in items if isinstance(item, Mapping) for pair in item.items())
+    found = next(
+        (name for name, value in named if isinstance(value, str) and re.search("[\ud800-\udfff]", value)), None
+    )
+    return "the item" if found is None else f"column {found!r:.60}"
 
 
 def preload_torch() -> None:

@@ -10,14 +10,13 @@ import os
 import signal
 import socket
 import sys
-import warnings
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from ..errors import EasyLearnError, EasyLearnWarning
+from ..errors import EasyLearnError
 from .app import Models, asgi
 from .counters import Counters
 from .refusals import Limits
@@ -107,13 +106,12 @@ def main(given: str) -> int:
     logging.getLogger("python_multipart").setLevel(logging.ERROR)  # else each damaged form writes a line of its own
     limits = Limits(**said.limits)
     allow_files(limits.max_connections + _OTHERS)
-    counters = Counters(Path(said.counters), said.rows, said.row)
     try:
+        counters = Counters(Path(said.counters), said.rows, said.row)
         models = Models({name: Path(p) for name, p in said.files.items()}, limits)
     except (EasyLearnError, OSError) as error:
         print(f"easylearn: {error}", file=sys.stderr)
         return 1
-    warnings.simplefilter("ignore", EasyLearnWarning)  # of items: each would be printed, and its text kept for ever
     gc.collect()
     gc.freeze()  # what is there stays, and no collection looks at it again, which took a tenth of a second with torch
     run_loop: Any = asyncio.run

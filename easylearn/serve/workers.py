@@ -98,9 +98,7 @@ class Server:
         self.port = self._socket.getsockname()[1]
         if sys.platform != "linux":  # elsewhere the system does not deal out connections: one socket for all
             self._socket.listen(2048)
-        self._folder = tempfile.TemporaryDirectory(prefix="easylearn-serve-")
-        self._path = Path(self._folder.name) / "counters"
-        self._counters = Counters(self._path, self.workers)
+        self._counters = self._shared_counters()
         self._processes = [self._spawn(row) for row in range(self.workers)]
         until = time.monotonic() + _START
         while not self._are_ready:
@@ -113,6 +111,21 @@ class Server:
                     f"a worker did not start ({f'it ended with {dead[0]}' if dead else 'it took too long'})"
                 )
             time.sleep(_PAUSE)
+
+    def _shared_counters(self) -> Counters:
+        """Counters in a file of a folder of our own, which the workers have, too."""
+        try:
+            self._folder = tempfile.TemporaryDirectory(prefix="easylearn-serve-")
+        except OSError as error:
+            self._socket.close()
+            raise StateError(f"there is no folder for temporary files: {error.strerror}; TMPDIR names one") from error
+        self._path = Path(self._folder.name) / "counters"
+        try:
+            return Counters(self._path, self.workers)
+        except StateError:
+            self._socket.close()
+            self._folder.cleanup()
+            raise
 
     def _spawn(self, row: int) -> subprocess.Popen[bytes]:
         """A worker: the spare one, which needs a moment where a new one needs a second or two, or a new one."""

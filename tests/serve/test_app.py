@@ -8,8 +8,11 @@ import io
 import json
 import shutil
 import struct
+import sys
 import threading
+import time
 import tracemalloc
+import warnings
 from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 from typing import Any
@@ -20,12 +23,12 @@ import pytest
 from PIL import Image
 from starlette.applications import Starlette
 
-from easylearn.errors import ArgumentError, WeightsError
+from easylearn.errors import ArgumentError, EasyLearnWarning, WeightsError
 from easylearn.learning import Learner
 from easylearn.serve.app import Models, asgi
 from easylearn.serve.counters import BOUNDS, Counters
 from easylearn.serve.guard import Guard
-from easylearn.serve.refusals import Limits
+from easylearn.serve.refusals import Limits, parse_json
 from tests.serve.asking import ask, ask_async, photo
 
 ROW = {"a": 0.5, "b": "x", "c": 1.0}
@@ -136,7 +139,7 @@ def test_histories_in_every_form(app: Guard, learners: Mapping[str, Learner]) ->
         ("/predict/table", b'{"a": "x", "b": "x", "c": 1}', "application/json", 422, "'a'"),
         ("/predict/table", b'{"a": 1, "b": {"x": 1}, "c": 1}', "application/json", 422, "neither"),
         ("/predict/torch", b'"a text"', "application/json", 422, "table"),
-        ("/predict/torch", b'{"a": 1, "b": "\\ud800", "c": 1}', "application/json", 422, "half"),
+        ("/predict/torch", b'{"a": 1, "b": "\\ud800", "c": 1}', "application/json", 422, "'b' holds half"),
         ("/predict/table", b"a,b,c\n1,2\n", "text/csv", 400, "row 2"),
         ("/predict/table", b"a,b,c,a\n1,x,2,3\n", "text/csv", 400, "'a' twice"),
         ("/predict/table", form(*[('name="f"; filename="f"', b"a,b,c\n1,x,2")] * 2), FORM, 400, "got 2 files"),
@@ -475,6 +478,55 @@ def test_what_is_refused_unread_is_told_as_else_and_counted_by_the_turn(
     assert [(line["id"], line["status"], line.get("requests", 1)) for line in logged] == [
         (told["id"], 503, 3), (json.loads(later.partition(b"\r\n\r\n")[2])["id"], 503, 1)
     ]  # fmt: skip
+
+
+def test_long_bodies_are_read_while_others_are_answered(app: Guard, monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: list[tuple[int, bool]] = []
+
+    def noting(body: bytes) -> Any:
+        threads.append((len(body), threading.current_thread() is threading.main_thread()))
+        return parse_json(body)
+
+    for place in ("forms", "open_inference"):
+        monkeypatch.setattr(f"easylearn.serve.{place}.parse_json", noting)
+    for n in (1, 200_000):
+        row = {**ROW, "more": "x" * n}
+        items = [{"name": "items", "shape": [1], "datatype": "BYTES", "data": [json.dumps(row)]}]
+        assert (
+            ask(app, "/predict/table", row).status
+            == ask(app, "/v2/models/table/infer", {"inputs": items}).status
+            == 200
+        )
+        assert [is_main for _, is_main in threads] == [n == 1] * 3  # the protocol has a row as JSON within JSON
+        threads.clear()
+    bad = ask(app, "/predict/table", b'{"a": NaN' + b" " * 200_000 + b"}")
+    assert bad.status == 400 and "NaN" in bad.said["error"]
+
+
+def test_others_run_while_a_long_body_is_parsed() -> None:
+    """The parser of JSON lets nobody in between, but where it calls what is written in Python."""
+    body = json.dumps([{"a": k, "b": "x" * 50} for k in range(300_000)]).encode()
+    turns, parsing = 0, threading.Thread(target=parse_json, args=(body,))
+    parsing.start()
+    while parsing.is_alive():
+        time.sleep(0.001)
+        turns += 1
+    assert turns > 5
+
+
+@pytest.mark.filterwarnings("default")
+def test_nothing_is_kept_of_what_callers_were_warned_of(files: Path) -> None:
+    app = asgi({name: files / f"{name}.easylearn" for name in ("table", "histories")})
+    kept = lambda: sum(len(vars(m).get("__warningregistry__", ())) for m in list(sys.modules.values()))  # noqa: E731
+    before = 0
+    for k in range(3):
+        for path, item in (("table", {**ROW, "b": f"new {k}"}), ("histories", ["i1", f"new {k}"])):
+            assert ask(app, f"/predict/{path}", item).status == 200
+        before = kept() if not k else before
+    assert kept() == before
+    with warnings.catch_warnings(record=True) as told:
+        warnings.warn("of another part of the program", EasyLearnWarning, stacklevel=1)
+    assert len(told) == 1
 
 
 def test_an_application_wants_models_that_are_whole(files: Path, tmp_path: Path) -> None:

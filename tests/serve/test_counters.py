@@ -9,6 +9,9 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
+from easylearn.errors import StateError
 from easylearn.serve.counters import BOUNDS, Counters
 
 _WRITE = """
@@ -38,6 +41,24 @@ def test_workers_add_up(tmp_path: Path) -> None:
     assert (len(buckets), buckets[-1]) == (len(BOUNDS) + 1, 12)
     for line in text.splitlines():
         assert re.fullmatch(r"# (HELP|TYPE) \w+ .+|easylearn_\w+(\{[^}]*\})? \S+", line), line
+
+
+def test_requests_that_were_answered_alike_are_counted_together() -> None:
+    one, many = Counters(None, 1), Counters(None, 1)
+    for _ in range(7):
+        one.observe(503, 0.25)
+    many.observe(503, 0.25, 7)
+    assert many.text({}) == one.text({}) and many.total("requests") == 7
+
+
+def test_where_there_is_no_room_for_counters_it_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    places = [(tmp_path / "file" / "counters", "Not a directory")]
+    if os.path.exists("/dev/full"):  # of which every write says that the disk is full
+        places.append((Path("/dev/full"), "No space"))
+    for path, why in places:
+        with pytest.raises(StateError, match=f"{re.escape(str(path))} .*{why}.*TMPDIR"):
+            Counters(path, 2)
 
 
 def test_names_of_models_are_escaped() -> None:
