@@ -71,6 +71,12 @@ class Models:
         if self.turns.is_over():
             raise behind()
 
+    async def enter(self) -> None:
+        """The same in a task, which comes into the next turn: a caller in this process may ask on and on in one."""
+        if self.turns.is_over():
+            await asyncio.sleep(0)
+            self.admit()
+
     @property
     def names(self) -> list[str]:
         """The names, in the order given."""
@@ -191,7 +197,7 @@ class Service:
 
     async def predict(self, request: Request, name: str) -> Answer:
         """Items in whatever form, and what the model says of them."""
-        self.models.admit()
+        await self.models.enter()
         served = self.models.find(name)
         kind, sort, limits = served.engine.items, request.header("content-type"), self.models.limits
         given = await request.read(lambda body: asked(kind, sort, body, limits))
@@ -217,7 +223,7 @@ class Service:
 
     async def infer(self, request: Request, name: str) -> Answer:
         """The Open Inference Protocol, version 2."""
-        self.models.admit()
+        await self.models.enter()
         served = self.models.find(name)
 
         async def predicted(items: list[Any]) -> list[Floats]:
