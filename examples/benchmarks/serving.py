@@ -3,13 +3,16 @@
     python examples/benchmarks/serving.py                                  # all but the comparison: about 12 minutes
     pip install litserve fastapi bentoml && python examples/benchmarks/serving.py --parts cost
     python examples/benchmarks/serving.py --parts steady --long            # ten minutes at 80 %, instead of two
+    python examples/benchmarks/serving.py --parts steady --kind images --seconds 3600
 
 cost: CPU time per request (of all the server's processes) beside LitServe, FastAPI and BentoML, those of them that are
 installed: one worker each, the same file in the same engine, eight connections that ask without a pause.
-steady: 80 % of saturation. overload: 200 % of it. kill: SIGKILL of one of two workers under load. reloads: 50 new files
-under load. hostile: fourteen kinds of bad clients beside healthy ones. parity: both engines beside the learner.
+steady: 80 % of saturation. overload: 200 % of it, and what refusing costs. kill: SIGKILL of one of two workers under
+load. reloads: 50 new files under load. hostile: fourteen kinds of bad clients beside healthy ones. parity: both engines
+beside the learner.
 
-Requests leave when they are due (an open loop), but for the cost, and saturation is what is served of far too many.
+Requests leave when they are due (an open loop), but for the cost, and saturation is the most that is served at any
+rate, each twice the one before, until far too many come.
 """
 
 from __future__ import annotations
@@ -125,10 +128,13 @@ def ask(server: Server, requests: Sequence[Request], rate: float, seconds: float
 
 def saturation(server: Server, requests: Sequence[Request], seconds: float, path: str) -> float:
     """Requests per second that are served where far too many come."""
-    rate = 20.0
-    while (found := ask(server, requests, rate, seconds, path)).served > 0.7 * rate:
+    rate, most = 20.0, 0.0
+    while True:
+        found = ask(server, requests, rate, seconds, path)
+        most = max(most, found.served)
+        if found.served < 0.7 * rate:
+            return most
         rate *= 2
-    return found.served
 
 
 def processes(mark: str) -> list[int]:
@@ -144,6 +150,11 @@ def processes(mark: str) -> list[int]:
 def cpu_of(mark: str) -> float:
     """Seconds of CPU that these processes used."""
     return sum(map(cpu_of_one, processes(mark)))
+
+
+def cpu_of_workers(server: Server) -> float:
+    """Seconds of CPU that the workers used."""
+    return sum(cpu_of_one(p.pid) for p in server._processes)
 
 
 def cpu_of_one(pid: int) -> float:
@@ -253,21 +264,37 @@ def _peer(name: str, kind: str, file: Path) -> Iterator[int]:
 
 
 def steady(files: Path, seconds: float, fraction: float = 0.8, kind: str = "table") -> dict[str, float]:
-    """A fraction of saturation: errors, latency beside the service time, growth of memory."""
+    """A fraction of saturation: errors, latency beside the service time, growth of memory, CPU of a request."""
     requests = [("image/jpeg", photo())] if kind == "images" else [("application/json", json.dumps(ROW).encode())]
     with running({kind: files / f"{kind}.onnx"}) as server:
+
+        def asked(rate: float, seconds: float) -> tuple[Result, float]:
+            began = cpu_of_workers(server)
+            return ask(server, requests, rate, seconds, f"/predict/{kind}"), cpu_of_workers(server) - began
+
         most = saturation(server, requests, min(3.0, seconds), f"/predict/{kind}")
-        alone = ask(server, requests, max(1.0, most / 20), min(3.0, seconds), f"/predict/{kind}")
-        ask(server, requests, fraction * most, min(10.0, seconds), f"/predict/{kind}")  # memory that is taken once
+        alone, _ = asked(max(1.0, most / 20), min(3.0, seconds))
+        asked(fraction * most, min(10.0, seconds))  # memory that is taken once
         before = memory_of(server)
-        found = ask(server, requests, fraction * most, seconds, f"/predict/{kind}")
-        n = sum(found.statuses.values())
+        found, cpu = asked(fraction * most, seconds)
+        growth, n, refused = memory_of(server) - before, sum(found.statuses.values()), found.statuses["503"]
+        costs = [1e3 * cpu / n, float("nan")]
+        if refused > n / 10:  # where more are refused for each that is served, the difference tells what that costs
+            further, more = asked(3 * fraction * most, min(10.0, seconds))
+            counts = [[r.statuses["200"], r.statuses["503"]] for r in (found, further)]
+            costs = 1e3 * np.linalg.lstsq(np.array(counts, float), np.array([cpu, more]), rcond=None)[0]
         return {
             "saturation": most, "asked": found.rate, "served": found.served, "requests": n,
-            "errors": n - found.statuses["200"] - found.statuses["503"], "refused": found.statuses["503"],
+            "errors": n - found.statuses["200"] - refused, "refused": refused, "of saturation": found.served / most,
             "service ms": alone.percentile(50), "p99": found.percentile(99),
-            "MiB per 10,000": 1e4 * (memory_of(server) - before) / n,
+            "CPU ms of one served": float(costs[0]), "of one refused": float(costs[1]),
+            "MiB per 10,000": 1e4 * growth / n,
         }  # fmt: skip
+
+
+def each_kind(kinds: Sequence[str], *how: Any) -> dict[str, float]:
+    """`steady` for models of each kind."""
+    return {f"{kind}, {key}": value for kind in kinds for key, value in steady(*how, kind=kind).items()}
 
 
 def kill(files: Path, seconds: float) -> dict[str, float]:
@@ -514,8 +541,14 @@ def main() -> None:
     parser.add_argument("--peers", nargs="+", default=list(PEERS), choices=list(PEERS))
     parser.add_argument("--quick", action="store_true", help="seconds instead of minutes")
     parser.add_argument("--long", action="store_true", help="ten minutes at 80 %% of saturation instead of two")
+    parser.add_argument("--kind", nargs="+", choices=["images", "table"], help="of steady (table) and overload (both)")
+    parser.add_argument("--seconds", type=float, help="of steady and overload")
     chosen = parser.parse_args()
     quick = chosen.quick
+    overload, long = (
+        chosen.seconds or (2 if quick else 30),
+        chosen.seconds or (2 if quick else 600 if chosen.long else 120),
+    )
     with tempfile.TemporaryDirectory() as name:
         files = Path(name)
         trained = exported(files, 32 if quick else 128)
@@ -524,8 +557,8 @@ def main() -> None:
             "kill": lambda: kill(files, 6 if quick else 20),
             "reloads": lambda: reloads(files, 5 if quick else 50, 5 if quick else 60),
             "hostile": lambda: endure(files, 2 if quick else 10, 50 if quick else 1000),
-            "overload": lambda: steady(files, 2 if quick else 30, 2.0),
-            "steady": lambda: steady(files, 2 if quick else 600 if chosen.long else 120),
+            "overload": lambda: each_kind(chosen.kind or ["images", "table"], files, overload, 2.0),
+            "steady": lambda: each_kind(chosen.kind or ["table"], files, long),
         }
         for part in chosen.parts:
             if part == "cost":
