@@ -110,14 +110,16 @@ class Guard:
         self._count(request_id, answer.status, began, (client, "POST", path))
         return answer.raw(request_id)
 
-    def refused(self) -> bytes | None:
-        """What to write to whoever asks for a prediction where the server is behind; else None.
+    def is_behind(self) -> bool:
+        """Whether whoever asks for a prediction now is to be `refused`."""
+        return self._service.is_behind()
+
+    def refused(self) -> bytes:
+        """What to write to one who asks for a prediction where the server is behind.
 
         It is the same for all of a turn, with one id, and they are counted, and logged in a line, when the turn ends.
         Nobody's token is asked for, for nothing is told that it would have to guard.
         """
-        if not self._service.is_behind():
-            return None
         if not self._refused:
             request_id = next(self._ids)
             self._refusal = request_id, refusal(behind(), request_id).raw(request_id)

@@ -17,7 +17,8 @@ from typing import Any
 from .refusals import Limits
 
 AtOnce = Callable[[str, Mapping[bytes, bytes], bytes, str], bytes | None]
-Refused = Callable[[], bytes | None]  # what to say where the server is behind
+Behind = Callable[[], bool]  # whether others are before whoever asks now
+Refused = Callable[[], bytes]  # what to say then, to one of them
 Counted = Callable[[int, float], None]  # of a status, after some seconds
 KEPT = 20.0  # seconds that a connection is kept open without a request
 _LAST = 1.0  # seconds for a client to read that there are too many
@@ -130,6 +131,7 @@ class _Short(_Limited):
     """The short way, in front of the protocol by httptools."""
 
     at_once: AtOnce
+    is_behind: Behind
     refused: Refused
     headers: list[tuple[bytes, bytes]]
     client: tuple[str, int] | None
@@ -142,7 +144,7 @@ class _Short(_Limited):
     _is_between = True  # the parser has seen the end of a request, and nothing of another one
 
     def data_received(self, data: bytes) -> None:
-        if self._is_between and self._is_refused(data):
+        if self._is_between and type(self).is_behind() and self._is_refused(data):
             return
         self._quiet += len(data)
         super().data_received(data)
@@ -155,13 +157,12 @@ class _Short(_Limited):
         """Whether a request was refused unread: a whole one, with nothing out of the ordinary and none before it."""
         if self._is_over or self._is_busy or self.flow.write_paused or self.transport.is_closing():
             return False
-        said = type(self).refused()
-        end = -1 if said is None else data.find(b"\r\n\r\n", 0, _PLAIN_HEAD)
-        if said is None or end < 0 or len(data) - end - 4 != _announced(data[: end + 2]):
+        end = data.find(b"\r\n\r\n", 0, _PLAIN_HEAD)
+        if end < 0 or len(data) - end - 4 != _announced(data[: end + 2]):
             return False
         self._unset_keepalive_if_required()  # else uvicorn ends the connection some time after its last answer
         self._is_resting, self._until = True, self.loop.time() + KEPT
-        self.transport.write(said)
+        self.transport.write(type(self).refused())
         return True
 
     def on_message_begin(self) -> None:
@@ -233,7 +234,9 @@ def _announced(head: bytes) -> int | None:
     return int(lengths[0][0]) if len(lengths) == 1 and all(lengths[0]) else None
 
 
-def protocol(limits: Limits, at_once: AtOnce, refused: Refused, counted: Counted) -> type[asyncio.Protocol]:
+def protocol(
+    limits: Limits, at_once: AtOnce, is_behind: Behind, refused: Refused, counted: Counted
+) -> type[asyncio.Protocol]:
     """The quicker one of uvicorn's HTTP protocols that is there, with our limits; by httptools with the short way."""
     base: Any
     given: dict[str, Any] = {"limits": limits, "counted": staticmethod(counted)}
@@ -245,4 +248,5 @@ def protocol(limits: Limits, at_once: AtOnce, refused: Refused, counted: Counted
         from uvicorn.protocols.http import h11_impl
 
         return type("Limited", (_Limited, h11_impl.H11Protocol), given)
-    return type("Short", (_Short, base), {**given, "at_once": staticmethod(at_once), "refused": staticmethod(refused)})
+    more = {"at_once": at_once, "is_behind": is_behind, "refused": refused}
+    return type("Short", (_Short, base), {**given, **{name: staticmethod(act) for name, act in more.items()}})

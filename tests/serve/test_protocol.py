@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import sys
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -17,10 +19,15 @@ pytest.importorskip("httptools")
 from uvicorn.server import ServerState  # noqa: E402
 
 from easylearn.serve import protocol as module  # noqa: E402
+from easylearn.serve.batching import Turns  # noqa: E402
+from easylearn.serve.counters import Counters  # noqa: E402
+from easylearn.serve.exchange import Answer, in_json  # noqa: E402
+from easylearn.serve.guard import Guard  # noqa: E402
 from easylearn.serve.protocol import protocol  # noqa: E402
 from easylearn.serve.refusals import Limits  # noqa: E402
 
 Client = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+BUSY = b"HTTP/1.1 503 Busy\r\ncontent-length: 4\r\n\r\nbusy"
 HEAD = "POST /predict{} HTTP/1.1\r\nhost: h\r\ncontent-length: {}\r\n{}\r\n"
 
 
@@ -46,13 +53,17 @@ async def long(scope: Any, receive: Any, send: Any) -> None:
 
 def served(
     act: Callable[[Callable[[], Awaitable[Client]], ServerState], Awaitable[None]], at_once: Any = short,
-    app: Any = long, refused: Any = lambda: None, **how: Any,
+    app: Any = long, busy: Callable[[], bool] = lambda: False, refused: Any = None, **how: Any,
 ) -> list[int]:  # fmt: skip
     """Run some clients against a server of this process; what was refused and counted before any application."""
     counted: list[int] = []
 
+    def told() -> bytes:
+        counted.append(503)
+        return BUSY
+
     async def run() -> None:
-        kind = protocol(Limits(**how), at_once, refused, lambda status, seconds: counted.append(status))
+        kind = protocol(Limits(**how), at_once, busy, refused or told, lambda status, _: counted.append(status))
         config = uvicorn.Config(app, http=kind, lifespan="off", ws="none", log_config=None)
         config.load()
         state, loop = ServerState(), asyncio.get_running_loop()
@@ -295,22 +306,19 @@ def test_a_head_has_a_limit(begun: bytes, more: bytes, said: bytes) -> None:
     assert served(act) == [431] * bool(said)
 
 
-BUSY = b"HTTP/1.1 503 Busy\r\ncontent-length: 4\r\n\r\nbusy"
-
-
 def test_where_the_server_is_behind_ordinary_requests_are_refused_unread(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "KEPT", 0.3)
-    busy: bytes | None = None
+    busy = False
 
     async def act(connect: Any, state: ServerState) -> None:
         nonlocal busy
         reader, writer = await connect()
         for k in range(3):  # one connection, on which others are served before and after
-            busy = None
+            busy = False
             for body in (b"a", b"long b"):
                 writer.write(request(body))
                 assert (await answers(reader, 1))[0].endswith(body)
-            busy = BUSY
+            busy = True
             for more in ("connection: keep-alive\r\n", "X-Any: a b\r\n", "")[: k + 1]:
                 writer.write(request(b"long c", "/name" * (k % 2), more))
                 assert await answers(reader, 1) == [b"busy"]
@@ -321,7 +329,7 @@ def test_where_the_server_is_behind_ordinary_requests_are_refused_unread(monkeyp
         assert state.connections
         assert await asyncio.wait_for(reader.read(), 2) == b""  # it rests, and is ended like others
 
-    assert served(act, refused=lambda: busy, deadline=0.2) == []
+    assert served(act, busy=lambda: busy, deadline=0.2) == [503] * 7
 
 
 @pytest.mark.parametrize(
@@ -344,7 +352,7 @@ def test_what_is_out_of_the_ordinary_is_read_all_the_same(given: bytes, said: li
         writer.write(given)
         assert await answers(reader, len(said)) == said
 
-    served(act, refused=lambda: BUSY)
+    assert served(act, busy=lambda: True) == []
 
 
 def test_no_part_of_a_request_is_taken_for_another_one() -> None:
@@ -365,7 +373,7 @@ def test_no_part_of_a_request_is_taken_for_another_one() -> None:
         writer.write(inner)
         assert await answers(reader, 1) == [b"busy"]
 
-    served(act, refused=lambda: BUSY)
+    assert served(act, busy=lambda: True) == [503]
 
 
 def test_what_is_refused_comes_behind_what_runs() -> None:
@@ -381,7 +389,43 @@ def test_what_is_refused_comes_behind_what_runs() -> None:
         writer.write(request(b"long c"))
         assert await answers(reader, 3) == [b"long long a", b"long long b", b"long long c"]
 
-    served(act, app=slow, refused=lambda: BUSY)
+    assert served(act, app=slow, busy=lambda: True) == []
+
+
+def test_of_more_than_a_turn_can_serve_the_rest_is_refused() -> None:
+    counters, turns = Counters(None, 1), Turns(0.2)
+
+    class Slow:
+        """Takes 2 ms."""
+
+        is_behind = staticmethod(turns.is_over)
+
+        def at_once(self, path: str, content_type: str, body: bytes) -> Answer:
+            time.sleep(0.002)
+            return in_json(body.decode())
+
+    guard = Guard(Slow(), Limits(), counters, None, None)  # type: ignore[arg-type]
+    statuses: list[list[bytes]] = []
+
+    async def act(connect: Any, state: ServerState) -> None:
+        turns.begin(asyncio.get_running_loop())
+        clients = [await connect() for _ in range(100)]
+        for _ in range(3):
+            for _, writer in clients:
+                writer.write(request(b"a"))
+            heads = await asyncio.gather(*(reader.readuntil(b"\r\n\r\n") for reader, _ in clients))
+            bodies = [await reader.readexactly(int(re.findall(rb"length: (\d+)", head)[0]))
+                      for head, (reader, _) in zip(heads, clients, strict=True)]  # fmt: skip
+            statuses.append([head.split()[1] for head in heads])
+            assert all(
+                (body == b'"a"') == (status == b"200") for body, status in zip(bodies, statuses[-1], strict=True)
+            )
+
+    assert served(act, guard.at_once, guard, guard.is_behind, guard.refused) == []
+    assert all(set(some) == {b"200", b"503"} for some in statuses)
+    assert sum(some.count(b"200") for some in statuses) < 200  # twice as many come as turns can have served
+    for status in (b"200", b"503"):
+        assert counters.total(f"status {status.decode()}") == sum(some.count(status) for some in statuses)
 
 
 _FIELDS = st.sampled_from(
