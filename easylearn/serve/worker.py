@@ -133,8 +133,9 @@ async def _serve(said: Settings, models: Models, counters: Counters) -> None:
     app = asgi(models, limits=limits, hosts=said.hosts, token=said.token, counters=counters)
     config = uvicorn.Config(
         app, http=protocol(limits, app.at_once, app.is_behind, app.refused, counters.observe), ws="none",
-        lifespan="on", log_config=None, access_log=False, server_header=False, date_header=False,
-        timeout_keep_alive=int(KEPT), timeout_graceful_shutdown=DRAIN, backlog=2048, h11_max_incomplete_event_size=64 * 1024, proxy_headers=False,
+        lifespan="on", log_config=None, access_log=False, server_header=False, date_header=False, backlog=2048,
+        timeout_keep_alive=int(KEPT), timeout_graceful_shutdown=DRAIN, h11_max_incomplete_event_size=64 * 1024,
+        proxy_headers=False,
     )  # fmt: skip
     sock = listening(said.host, said.port) if said.fd is None else socket.socket(fileno=said.fd)
     server = Doors(config, sock)
