@@ -10,13 +10,14 @@ import os
 import signal
 import socket
 import sys
+import warnings
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from ..errors import EasyLearnError
+from ..errors import EasyLearnError, EasyLearnWarning
 from .app import Models, asgi
 from .counters import Counters
 from .refusals import Limits
@@ -112,6 +113,7 @@ def main(given: str) -> int:
     except (EasyLearnError, OSError) as error:
         print(f"easylearn: {error}", file=sys.stderr)
         return 1
+    warnings.simplefilter("ignore", EasyLearnWarning)  # of items: each would be printed, and its text kept for ever
     gc.collect()
     gc.freeze()  # what is there stays, and no collection looks at it again, which took a tenth of a second with torch
     run_loop: Any = asyncio.run

@@ -269,7 +269,7 @@ def test_an_application_begins_and_ends_as_servers_ask_it_to(files: Path) -> Non
         await app({"type": "websocket"}, receive, close)
 
     asyncio.run(run())
-    assert said == [("lifespan.startup.complete", 3), ("lifespan.shutdown.complete", 3), ("websocket.close", 0)]
+    assert said == [("lifespan.startup.complete", 2), ("lifespan.shutdown.complete", 2), ("websocket.close", 0)]
 
 
 def test_small_requests_are_answered_at_once_as_they_are_the_long_way(app: Guard) -> None:
