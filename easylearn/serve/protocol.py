@@ -139,6 +139,7 @@ class _Short(_Limited):
     flow: Any
     parser: Any
     url: bytes
+    _unset_keepalive_if_required: Callable[[], None]
     _held: bytearray | None = None  # the body so far, of a request that may go the short way
     _quiet = 0  # bytes since a head began, or since a piece of a body
     _is_between = True  # the parser has seen the end of a request, and nothing of another one
@@ -248,5 +249,5 @@ def protocol(
         from uvicorn.protocols.http import h11_impl
 
         return type("Limited", (_Limited, h11_impl.H11Protocol), given)
-    more = {"at_once": at_once, "is_behind": is_behind, "refused": refused}
+    more: dict[str, Callable[..., Any]] = {"at_once": at_once, "is_behind": is_behind, "refused": refused}
     return type("Short", (_Short, base), {**given, **{name: staticmethod(act) for name, act in more.items()}})
