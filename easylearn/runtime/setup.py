@@ -13,7 +13,7 @@ from setuptools.command.build_py import build_py
 PACKAGE = "easylearn_runtime"
 HOUSE = Path(__file__).resolve().parent.parent
 MODULES = {
-    "": ["errors", "files"],
+    "": ["errors", "files", "lab", "placement"],
     "analysis": ["page"],
     "artefact": ["check_items"],
     "data": ["claims", "levels", "values"],
