@@ -22,7 +22,10 @@ MODULES = {
     "tabular": ["fitted", "reports"],
     "texts": ["store", "tokenize", "vocab", "words"],
 }
-PAGES = {"analysis": ["page.html"], "serve": ["local.js", "page.css", "page.html", "page.js", "prepare.js"]}
+PAGES = {
+    "analysis": ["page.html"],
+    "serve": ["local.js", "page.css", "page.drawn.js", "page.html", "page.js", "prepare.js"],
+}
 ROOT = '''"""Serves models that easylearn exported as ONNX files."""
 
 from .serve import asgi

@@ -29,6 +29,7 @@ log = logging.getLogger("easylearn.serve")
 _FILES = {
     "/": ("page.html", "text/html; charset=utf-8"), "/page.css": ("page.css", "text/css; charset=utf-8"),
     "/page.js": ("page.js", "text/javascript; charset=utf-8"),
+    "/page.drawn.js": ("page.drawn.js", "text/javascript; charset=utf-8"),
 }  # fmt: skip
 _NAMED = re.compile("/(predict|model|v2/models)/([^/]+)(/infer|/ready)?")
 _BRIEF = 0.1  # seconds of work that are done sooner than it pays to watch whether the caller stays
@@ -260,7 +261,7 @@ class Service:
 
 
 def _file(name: str, kind: str) -> Callable[[Request, str], Awaitable[Answer]]:
-    """What answers with a file of the page, for people; its three files are all that it asks for."""
+    """What answers with a file of the page, for people; its four files are all that it asks for."""
     held = Answer((Path(__file__).parent / name).read_bytes(), kind)
 
     async def page(request: Request, name: str) -> Answer:
