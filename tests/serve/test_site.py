@@ -82,19 +82,23 @@ def png(size: tuple[int, int], mode: str) -> bytes:
     return held.getvalue()
 
 
+@pytest.fixture
+def width_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pillow 13 chooses which way it resizes first, by its cost; before it was the width always, as it is in torch."""
+    once = Image.Image.resize
+
+    def resize(image: Image.Image, size: tuple[int, int], how: Image.Resampling) -> Image.Image:
+        return once(once(image, (size[0], image.height), how), size, how)
+
+    monkeypatch.setattr(Image.Image, "resize", resize)
+
+
 @needs_node
 @pytest.mark.parametrize("channels", [3, 1])
 @pytest.mark.parametrize("method", ["crop", "squash", "pad"])
 def test_pixels_are_pillows_to_the_last(
-    method: Any, channels: int, node: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+    method: Any, channels: int, node: Callable[..., Any], width_first: None
 ) -> None:
-    once = Image.Image.resize
-
-    def width_first(image: Image.Image, size: tuple[int, int], how: Image.Resampling) -> Image.Image:
-        return once(once(image, (size[0], image.height), how), size, how)
-
-    # Pillow 13 chooses which way it goes first, by its cost; before it was the width always, as it is in torch.
-    monkeypatch.setattr(Image.Image, "resize", width_first)
     cases, wanted = [], []
     for size in ((32, 32), (24, 41)):
         how = ImagePreprocessor(size, method, channels)  # type: ignore[arg-type]
@@ -114,13 +118,7 @@ def test_pixels_are_pillows_to_the_last(
 
 
 @needs_node
-def test_borders_masks_and_boxes_are_those_of_the_service(
-    node: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    once = Image.Image.resize
-    monkeypatch.setattr(
-        Image.Image, "resize", lambda image, size, how: once(once(image, (size[0], image.height), how), size, how)
-    )
+def test_borders_masks_and_boxes_are_those_of_the_service(node: Callable[..., Any], width_first: None) -> None:
     names = ["a", "b", "c"]
     for method in ("pad", "squash"):
         how: Any = BoxPreprocessor((24, 40), method)  # type: ignore[arg-type]
