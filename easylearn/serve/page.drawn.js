@@ -3,7 +3,7 @@
 const MOST = 1e6; // pixels of a mask that are drawn: the screen has no more
 let url = "";
 
-const percent = (x) => `${(100 * x).toFixed(x < 0.0995 ? 1 : 0)} %`;
+const percent = (x) => (0 < x && x < 0.0005 ? "< 0.1 %" : `${(100 * x).toFixed(x < 0.0995 ? 1 : 0)} %`);
 const css = ([r, g, b]) => `rgb(${r} ${g} ${b})`;
 const ink = ([r, g, b]) => (0.299 * r + 0.587 * g + 0.114 * b > 140 ? "#000" : "#fff");
 const decoded = async (src, image = new Image()) => {

@@ -74,6 +74,16 @@ def opened(file: Path) -> Any:
     return engine
 
 
+@pytest.mark.parametrize("file", ["masks.onnx", "masks.easylearn", "colour.onnx"])
+def test_maps_that_changed_are_found_by_some_of_their_numbers(file: str, files: Path) -> None:
+    engine = opened(files / file)
+    probs = np.array(engine.stored["probs"])
+    assert probs.size < 5000
+    engine.stored = {**engine.stored, "probs": (probs + 0.002 * np.maximum(1, np.abs(probs))).tolist()}
+    with pytest.raises(WeightsError, match="other numbers"):
+        engine.check()
+
+
 # -- NumPy beside torch
 
 
