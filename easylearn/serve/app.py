@@ -211,7 +211,7 @@ class Service:
         """What is said of each item; with `whole` of images at their own sizes."""
         served.admit(len(items))
         if served.engine.items == "images" and len(items) > 1:
-            await asyncio.get_running_loop().run_in_executor(None, served.engine.refuse_many, items)
+            await asyncio.get_running_loop().run_in_executor(None, served.engine.refuse_many, items, whole)
         items = [Whole(item) if isinstance(item, bytes) else item for item in items] if whole else items
         rows = await _rows(served, items, receive)
         self._count(served)

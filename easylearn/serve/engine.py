@@ -109,12 +109,15 @@ class Engine(ABC):
         some = (item, *item.values()) if isinstance(item, Mapping) else (item,)
         return max(1.0, sum(len(x) for x in some if isinstance(x, str | list | Mapping)) / _LETTERS)
 
-    def refuse_many(self, items: Sequence[Any]) -> None:
-        """Refuse a request whose images are small ones each, but together more than it may ask to be decoded."""
+    def refuse_many(self, items: Sequence[Any], whole: bool = False) -> None:
+        """Refuse a request whose images are small ones each, but together more than it may ask for.
+
+        They are decoded one after the other; answers at their own sizes (`whole`) are held together, and so fewer.
+        """
         if self.items == "images" and len(items) > 1:
             from .pixels import count_pixels
 
-            most, n = MANY * self._max_pixels, 0
+            most, n = (1 if whole else MANY) * self._max_pixels, 0
             for item in items:
                 n += count_pixels(item) if isinstance(item, bytes) else 0
                 if n > most:

@@ -89,6 +89,8 @@ const boxed = (said, about, image, make) => {
       const [w, h] = [image.naturalWidth / 100, image.naturalHeight / 100];
       const sides = { left: box.xmin / w, top: box.ymin / h, width: (box.xmax - box.xmin) / w, height: (box.ymax - box.ymin) / h };
       for (const [side, value] of Object.entries(sides)) node.style[side] = `${value}%`;
+      node.classList.toggle("top", sides.top < 7); // where its words would be cut off
+      node.classList.toggle("right", sides.left > 70);
     }
     return node;
   });
