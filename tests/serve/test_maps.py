@@ -249,11 +249,11 @@ def test_several_masks_come_in_json(app: Any) -> None:
 
 
 def test_many_masks_may_have_the_pixels_of_one_image(files: Path) -> None:
-    small = asgi(files / "masks.onnx", limits=Limits(max_pixels=4000))
+    small = asgi(files / "masks.onnx", limits=Limits(max_pixels=2000))
     items = {"images": [base64.b64encode(f).decode() for f in PLAIN]}  # each less, together more
     assert ask(small, body=items).status == 200
     answer = ask(small, body=items, accept=JSON_TOO)
-    assert answer.status == 413 and "4,000 pixels together" in answer.said["error"]
+    assert answer.status == 413 and "2,000 pixels together" in answer.said["error"]
 
 
 def test_what_cannot_be_a_png_is_refused(app: Any) -> None:
