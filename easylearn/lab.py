@@ -18,8 +18,8 @@ def coloured(image: npt.NDArray[np.uint8], ab: npt.NDArray[Any]) -> npt.NDArray[
 
     Colours that a screen cannot show become the nearest ones.
 
-    >>> coloured(np.full((1, 1, 3), 127, np.uint8), np.array([80.0, 67.0]).reshape(2, 1, 1))
-    array([[[252,   0,   8]]], dtype=uint8)
+    >>> coloured(np.full((1, 1, 3), 127, np.uint8), np.array([30.0, 20.0]).reshape(2, 1, 1))
+    array([[[184, 106,  94]]], dtype=uint8)
     """
     y = _LINEAR.astype(np.float32)[image] @ np.array(XYZ[1], np.float32)  # the white's is 1
     y = np.where(y > EDGE**3, np.cbrt(y), y / (3 * EDGE**2) + 4 / 29)
