@@ -28,4 +28,5 @@ def coloured(image: npt.NDArray[np.uint8], ab: npt.NDArray[Any]) -> npt.NDArray[
     back = np.linalg.inv(np.array(XYZ) / np.array(WHITE)[:, None]).astype(np.float32)
     linear = (xyz @ back.T).clip(0)
     rgb = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
-    return np.rint(rgb.clip(0, 1) * 255).astype(np.uint8)
+    found: npt.NDArray[np.uint8] = np.rint(rgb.clip(0, 1) * 255).astype(np.uint8)
+    return found

@@ -59,7 +59,8 @@ class Placement:
         for n, frame, begin, inner in zip(x.shape[-2:], self.frame, (self.top, self.left), self.inner, strict=True):
             first = min(n - 1, round(begin * n / frame))
             sides.append(slice(first, max(first + 1, round((begin + inner) * n / frame))))
-        return x[..., sides[0], sides[1]]
+        found: Maps = x[..., sides[0], sides[1]]
+        return found
 
 
 def in_own_pixels(boxes: npt.NDArray[Any], place: Placement | None) -> npt.NDArray[np.float64]:

@@ -46,7 +46,7 @@ def image_of(values: npt.NDArray[Any], place: Placement, file: Bytes | None = No
     return image
 
 
-def png_of(pixels: Bytes) -> bytes:
+def png_of(pixels: npt.NDArray[Any]) -> bytes:
     """A mask, in the colours of its classes, or an image, as a PNG file."""
     from PIL import Image
 
