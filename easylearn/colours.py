@@ -11,13 +11,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .errors import ArgumentError
+from .lab import EDGE, WHITE, XYZ
 from .metrics import Metric, mean_metric
 
 AB_SCALE = 100.0  # a and b are from -128 to 127, most below 60: a model gives them divided by this
 _AB_PEAK = 255.0
-_XYZ = ((0.4124564, 0.3575761, 0.1804375), (0.2126729, 0.7151522, 0.0721750), (0.0193339, 0.1191920, 0.9503041))
-_WHITE = (0.95047, 1.0, 1.08883)  # D65
-_EDGE = 6 / 29
 
 
 def rgb_to_lab(rgb: Tensor) -> Tensor:
@@ -29,24 +27,14 @@ def rgb_to_lab(rgb: Tensor) -> Tensor:
     linear = torch.where(rgb <= 0.04045, rgb / 12.92, ((rgb.clamp_min(0.0) + 0.055) / 1.055) ** 2.4)
     xyz = torch.einsum("ij,njhw->nihw", _matrix(rgb), linear)
     t = xyz.clamp_min(0.0)
-    f = torch.where(t > _EDGE**3, t ** (1 / 3), t / (3 * _EDGE**2) + 4 / 29)
+    f = torch.where(t > EDGE**3, t ** (1 / 3), t / (3 * EDGE**2) + 4 / 29)
     x, y, z = f.unbind(1)
     return torch.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], 1)
 
 
-def lab_to_rgb(lab: Tensor) -> Tensor:
-    """CIE Lab, (n, 3, h, w), to sRGB in [0, 1]; colours that a screen cannot show become the nearest ones."""
-    light, a, b = lab.unbind(1)
-    y = (light + 16) / 116
-    f = torch.stack([y + a / 500, y, y - b / 200], 1)
-    xyz = torch.where(f > _EDGE, f**3, 3 * _EDGE**2 * (f - 4 / 29))
-    linear = torch.einsum("ij,njhw->nihw", torch.linalg.inv(_matrix(lab).double()).to(lab.dtype), xyz).clamp_min(0.0)
-    return torch.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055).clamp(0, 1)
-
-
 def _matrix(like: Tensor) -> Tensor:
-    white = torch.tensor(_WHITE, dtype=like.dtype, device=like.device)
-    return torch.tensor(_XYZ, dtype=like.dtype, device=like.device) / white[:, None]
+    white = torch.tensor(WHITE, dtype=like.dtype, device=like.device)
+    return torch.tensor(XYZ, dtype=like.dtype, device=like.device) / white[:, None]
 
 
 def wanted_of(image: Tensor, channels: int) -> Tensor:

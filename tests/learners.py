@@ -94,5 +94,50 @@ def several(**how: Any) -> Learner:
     return el.multi_learner(data, image=small_body(), text=text, table=[8], **how)
 
 
+def scenes(n: int = 24, size: tuple[int, int] = (32, 48)) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
+    """Images with a bright block and a red one each; their masks (0 is neither), and their boxes with classes."""
+    r = np.random.default_rng(0)
+    x, y, boxes = r.integers(0, 60, (n, *size, 3), dtype=np.uint8), np.zeros((n, *size), np.uint8), []
+    for k in range(n):
+        found = []
+        for c, (h, w) in enumerate(((14, 14), (8, 20))):
+            top, left = r.integers(1, size[0] - h), r.integers(1, size[1] // 2 - 10) + c * 20
+            x[k, top : top + h, left : left + w] += np.array([(150, 150, 150), (180, 0, 0)][c], np.uint8)
+            y[k, top : top + h, left : left + w] = c + 1
+            found.append((left, top, min(size[1], left + w), top + h, c))
+        boxes.append(np.array(found))
+    return x, y, boxes
+
+
+def maps_body() -> nn.Module:
+    """A net whose maps are 4 and 8 times smaller than the image."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        first = nn.Sequential(nn.Conv2d(3, 8, 3, 4, 1), nn.BatchNorm2d(8), nn.ReLU())
+        second = nn.Sequential(nn.Conv2d(8, 16, 3, 2, 1), nn.BatchNorm2d(16), nn.ReLU())
+        return nn.Sequential(first, second, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 2))
+
+
+def masks(method: Any = "pad", **how: Any) -> Learner:
+    x, y, _ = scenes()
+    given = (x[:16], y[:16]), (x[16:], y[16:])
+    data = el.MaskData.from_arrays(*given, codes=["back", "block", "bar"], batch_size=4, workers=0, method=method)
+    return el.segmentation_learner(data, maps_body(), **how)
+
+
+def boxes(method: Any = "pad", **how: Any) -> Learner:
+    x, _, y = scenes()
+    data = el.BoxData.from_arrays(
+        (x[:16], y[:16]), (x[16:], y[16:]), classes=["block", "bar"], batch_size=4, workers=0, method=method
+    )
+    return el.detection_learner(data, maps_body(), width=16, **how)
+
+
+def made_images(make: Any = "colour", **how: Any) -> Learner:
+    x = scenes()[0]
+    data = el.Image2ImageData.from_arrays((x, 255 - x) if make == "pairs" else x, make=make, batch_size=4, workers=0)
+    return el.image2image_learner(data, maps_body(), **how)
+
+
 KINDS: list[MakeLearner] = [tensors, images, tables, ratings, histories, texts, language, several]
 ITEMS = [make for make in KINDS if make is not language]

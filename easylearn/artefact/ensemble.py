@@ -17,8 +17,8 @@ from ..data.order import Indices, Source
 from ..data.preprocess import Items, Preprocessor
 from ..errors import ArgumentError, DataError, StateError, WeightsError
 from ..files import StrPath
+from ..placement import Placement
 from ..task import Task
-from ..task.placement import Placement
 from .archive import Archive, write_archive
 from .predictor import Predictor
 

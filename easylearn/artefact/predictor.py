@@ -20,8 +20,8 @@ from ..data.preprocess import Items, Preprocessor, Refused, in_halves, is_open_f
 from ..errors import ArgumentError, DataError, EasyLearnError, EasyLearnWarning, WeightsError, check_whole
 from ..files import StrPath, atomic_write
 from ..nn.registry import model_name
+from ..placement import Placement
 from ..task import Prediction, Predictions, Task
-from ..task.placement import Placement
 from ..train.predict import gather
 from ..train.strategy import Strategy
 from .model_file import BUILD_ERRORS

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ..data.preprocess import Preprocessor, RuntimeInputs
 from ..task import Task
 from ..train.strategy import Strategy
-from .check_items import can_be_made, check_items
+from .check_items import can_be_made, check_items, kept
 
 Run = Callable[[tuple[Tensor, ...]], Tensor]
 
@@ -50,7 +50,7 @@ def written_check(
         return None
     if not bool(probs.isfinite().all()):
         return None
-    return {"inputs": list(inputs), "below": below, "probs": probs.tolist(), "within": within}
+    return {"inputs": list(inputs), "below": below, "probs": kept(probs.numpy()).tolist(), "within": within}
 
 
 def run_model(model: nn.Module, task: Task, preprocessor: Preprocessor, strategy: Strategy) -> Run:

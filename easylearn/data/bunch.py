@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from ..errors import ArgumentError, DataError, did_you_mean
 from ..files import digest
+from ..placement import Placement
 from ..task import Task
-from ..task.placement import Placement
 from .order import Loader
 from .preprocess import Preprocessor
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from torch import Tensor, nn
 
 from ..errors import DataError, StateError
-from ..task.placement import Placement
+from ..placement import Placement
 from .order import Indices, Order, Source
 
 if TYPE_CHECKING:

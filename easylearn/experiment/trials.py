@@ -21,8 +21,8 @@ from ..errors import ArgumentError, EasyLearnWarning, StateError, WeightsError, 
 from ..files import StrPath, read_tensors, write_tensors
 from ..learning import Learner
 from ..nn.body_head import BodyHead
+from ..placement import Placement
 from ..task import Predictions, Task
-from ..task.placement import Placement
 from ..train.callback import Callback
 from ..train.checkpoints.writer import Continued
 from ..train.monitor import Monitor

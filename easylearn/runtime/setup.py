@@ -13,7 +13,7 @@ from setuptools.command.build_py import build_py
 PACKAGE = "easylearn_runtime"
 HOUSE = Path(__file__).resolve().parent.parent
 MODULES = {
-    "": ["errors", "files"],
+    "": ["errors", "files", "lab", "placement"],
     "analysis": ["page"],
     "artefact": ["check_items"],
     "data": ["claims", "levels", "values"],
@@ -22,7 +22,10 @@ MODULES = {
     "tabular": ["fitted", "reports"],
     "texts": ["store", "tokenize", "vocab", "words"],
 }
-PAGES = {"analysis": ["page.html"], "serve": ["local.js", "page.css", "page.html", "page.js", "prepare.js"]}
+PAGES = {
+    "analysis": ["page.html"],
+    "serve": ["local.js", "page.css", "page.drawn.js", "page.html", "page.js", "prepare.js"],
+}
 ROOT = '''"""Serves models that easylearn exported as ONNX files."""
 
 from .serve import asgi

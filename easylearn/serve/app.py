@@ -9,16 +9,18 @@ import logging
 import re
 import threading
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ..errors import ArgumentError
 from .batching import Batcher, Turns
 from .counters import Counters
-from .engine import Floats
+from .engine import Engine, Floats, Whole
 from .exchange import Answer, Receive, Request, in_json
 from .forms import Asked, asked
 from .guard import LOOPBACK, GoneError, Guard
+from .maps import png_of
 from .open_inference import infer, metadata
 from .opening import open_engine
 from .refusals import Limits, RefusedError, behind
@@ -27,6 +29,7 @@ log = logging.getLogger("easylearn.serve")
 _FILES = {
     "/": ("page.html", "text/html; charset=utf-8"), "/page.css": ("page.css", "text/css; charset=utf-8"),
     "/page.js": ("page.js", "text/javascript; charset=utf-8"),
+    "/page.drawn.js": ("page.drawn.js", "text/javascript; charset=utf-8"),
 }  # fmt: skip
 _NAMED = re.compile("/(predict|model|v2/models)/([^/]+)(/infer|/ready)?")
 _BRIEF = 0.1  # seconds of work that are done sooner than it pays to watch whether the caller stays
@@ -201,17 +204,25 @@ class Service:
         served = self.models.find(name)
         kind, sort, limits = served.engine.items, request.header("content-type"), self.models.limits
         given = await request.read(lambda body: asked(kind, sort, body, limits))
-        rows = await self._predicted(served, given.items, request.receive)
+        wanted = _wanted(served.engine, request.header("accept"), given.single)
+        rows = await self._predicted(served, given.items, request.receive, bool(wanted))
+        if wanted:  # large images take their time to be written
+            written = partial(_with_images, served, rows, given.single, wanted)
+            return await asyncio.get_running_loop().run_in_executor(None, written)
         if given.as_csv:
             return Answer(_csv(served, given, rows), "text/csv; charset=utf-8")
         if given.single:
             return self._one(served, rows[0])
         return in_json({"predictions": [_said(served, row) for row in rows]})
 
-    async def _predicted(self, served: Batcher, items: list[Any], receive: Receive) -> list[Floats | RefusedError]:
+    async def _predicted(
+        self, served: Batcher, items: list[Any], receive: Receive, whole: bool = False
+    ) -> list[Floats | RefusedError]:
+        """What is said of each item; with `whole` of images at their own sizes."""
         served.admit(len(items))
         if served.engine.items == "images" and len(items) > 1:
-            await asyncio.get_running_loop().run_in_executor(None, served.engine.refuse_many, items)
+            await asyncio.get_running_loop().run_in_executor(None, served.engine.refuse_many, items, whole)
+        items = [Whole(item) if isinstance(item, bytes) else item for item in items] if whole else items
         rows = await _rows(served, items, receive)
         self._count(served)
         return rows
@@ -260,7 +271,7 @@ class Service:
 
 
 def _file(name: str, kind: str) -> Callable[[Request, str], Awaitable[Answer]]:
-    """What answers with a file of the page, for people; its three files are all that it asks for."""
+    """What answers with a file of the page, for people; its four files are all that it asks for."""
     held = Answer((Path(__file__).parent / name).read_bytes(), kind)
 
     async def page(request: Request, name: str) -> Answer:
@@ -287,6 +298,31 @@ async def _rows(served: Batcher, items: list[Any], receive: Receive) -> list[Flo
     finally:
         gone.cancel()
         together.cancel()
+
+
+def _wanted(engine: Engine, accept: str, single: bool) -> str:
+    """Whether an image is wanted of a model whose answers are images: "beside" what JSON says, or "alone"; else ""."""
+    kinds = {kind.partition(";")[0].strip().lower() for kind in accept.split(",")}
+    if "image/png" not in kinds:
+        return ""
+    if not kinds.isdisjoint(("application/json", "application/*", "*/*")):
+        return "beside" if engine.drawn else ""
+    if not engine.drawn:
+        raise RefusedError(406, "what this model says is no image: accept application/json")
+    if not single:
+        raise RefusedError(406, "several images are answered in JSON: accept application/json, image/png")
+    return "alone"
+
+
+def _with_images(served: Batcher, rows: Sequence[Floats | RefusedError], single: bool, wanted: str) -> Answer:
+    """What is said of images at their own sizes."""
+    first = rows[0]
+    if single and isinstance(first, RefusedError):
+        raise first
+    if wanted == "alone" and not isinstance(first, RefusedError):
+        return Answer(png_of(first), "image/png")
+    said = [_said(served, row) for row in rows]
+    return in_json(said[0] if single else {"predictions": said})
 
 
 def _said(served: Batcher, row: Floats | RefusedError) -> dict[str, Any]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ import numpy.typing as npt
 
 from ..artefact.check_items import check_items, refuse_difference
 from ..errors import EasyLearnError, WeightsError
+from ..placement import Placement, in_own_pixels, palette
 from .refusals import MANY, Limits, RefusedError
 from .rows import RowReader
 
@@ -24,6 +27,23 @@ KEY = "easylearn"  # of an ONNX file's metadata
 _DTYPES = {"uint8": np.uint8, "int64": np.int64, "float32": np.float32}
 _EXCLUSIVE = ("single_label", "ordinal")
 _LETTERS = 64  # of a text of about the sample's length, or items of a history
+_DRAWN = {"masks": "mask", "image": "image"}  # kinds of tasks whose answer is an image, and what it is called
+
+
+@dataclass(frozen=True)
+class Whole:
+    """An image file of which a mask, or an image, is wanted at its own size."""
+
+    data: bytes
+
+
+@dataclass(frozen=True)
+class Seen:
+    """An image as a graph takes it, where it lies there, and the file if what is said of it is wanted at its size."""
+
+    pixels: npt.NDArray[np.uint8]
+    place: Placement | None = None
+    whole: bytes | None = None
 
 
 class Engine(ABC):
@@ -48,15 +68,19 @@ class Engine(ABC):
 
     @abstractmethod
     def prepare(self, item: Any) -> Any:
-        """What `run` takes of one item: the bytes of an image, a row as a dictionary, a text, or a history.
+        """What `run` takes of one item: the bytes of an image, or `Whole`, a row as a dictionary, a text, a history.
 
         Raises:
             RefusedError: it is none, or damaged.
         """
 
     @abstractmethod
-    def run(self, prepared: Sequence[Any]) -> Floats | list[Floats]:
-        """Probabilities, or numbers in their units, of some prepared items: (n, number of names), or maps of each."""
+    def run(self, prepared: Sequence[Any]) -> Floats | list[npt.NDArray[Any]]:
+        """Probabilities, or numbers in their units, of some prepared items: (n, number of names); or of each by itself.
+
+        That are maps (n, h, w), boxes (k, 6) in the file's pixels, and of a `Whole` uint8, a mask (height, width) or an
+        image (height, width, 3).
+        """
 
     @abstractmethod
     def sample(self) -> Any:
@@ -65,6 +89,12 @@ class Engine(ABC):
     @abstractmethod
     def describe(self) -> dict[str, Any]:
         """What the page and callers need to know, as JSON."""
+
+    def _about_task(self) -> dict[str, Any]:
+        said = {"items": self.items, "task": self.task, "version": self.version}
+        if self.task.get("kind") in ("masks", "boxes"):
+            said["colours"] = palette(len(self.names)).tolist()
+        return said
 
     @abstractmethod
     def run_inputs(self, given: Mapping[str, npt.NDArray[Any]]) -> Floats:
@@ -79,12 +109,15 @@ class Engine(ABC):
         some = (item, *item.values()) if isinstance(item, Mapping) else (item,)
         return max(1.0, sum(len(x) for x in some if isinstance(x, str | list | Mapping)) / _LETTERS)
 
-    def refuse_many(self, items: Sequence[Any]) -> None:
-        """Refuse a request whose images are small ones each, but together more than it may ask to be decoded."""
+    def refuse_many(self, items: Sequence[Any], whole: bool = False) -> None:
+        """Refuse a request whose images are small ones each, but together more than it may ask for.
+
+        They are decoded one after the other; answers at their own sizes (`whole`) are held together, and so fewer.
+        """
         if self.items == "images" and len(items) > 1:
             from .pixels import count_pixels
 
-            most, n = MANY * self._max_pixels, 0
+            most, n = (1 if whole else MANY) * self._max_pixels, 0
             for item in items:
                 n += count_pixels(item) if isinstance(item, bytes) else 0
                 if n > most:
@@ -113,14 +146,14 @@ class Engine(ABC):
     def _unchecked(self, error: Exception) -> WeightsError:
         return WeightsError(f"{self.path} cannot be checked: {type(error).__name__}: {error}"[:400])
 
-    def answer(self, probs: Floats) -> dict[str, Any]:
+    def answer(self, probs: npt.NDArray[Any]) -> dict[str, Any]:
         """What is said of one item: its label and each probability, or each number, by name."""
         kind = self.task.get("kind")
         if kind == "ranking":  # a list, and not a number for each of thousands of items
             first = np.argsort(-probs, kind="stable")[: int(self.task.get("k", 10))]
             listed = {self.names[i]: float(probs[i]) for i in first if 0 < probs[i] < math.inf}
             return {"label": list(listed), "probs": listed}
-        if probs.ndim == 3:
+        if self.drawn:
             return self._answer_of_pixels(probs)
         if probs.ndim == 2:
             return self._answer_of_boxes(probs)
@@ -133,13 +166,26 @@ class Engine(ABC):
             return {"label": [n for n, p, t in zip(self.names, probs, least, strict=True) if p >= t], "probs": values}
         return {"label": next(iter(values.values())) if len(values) == 1 else list(values.values()), "values": values}
 
-    def _answer_of_pixels(self, probs: Floats) -> dict[str, Any]:
+    @property
+    def drawn(self) -> str:
+        """What the answer to an image is called that is an image itself: "mask" or "image", else ""."""
+        return _DRAWN.get(str(self.task.get("kind")), "")
+
+    def _answer_of_pixels(self, probs: npt.NDArray[Any]) -> dict[str, Any]:
         """Of a mask: the classes in it, the largest first, and their shares; of an image the mean of each channel."""
-        if self.task.get("kind") != "masks":
-            return {"label": "image", "values": dict(zip(self.names, map(float, probs.mean((1, 2))), strict=True))}
-        shares = np.bincount(probs.argmax(0).reshape(-1), minlength=len(probs)) / probs[0].size
+        file = {}
+        if probs.dtype == np.uint8:
+            from .maps import png_of
+
+            file = {self.drawn: base64.b64encode(png_of(probs)).decode()}
+        if self.drawn != "mask":
+            means = probs.mean((0, 1)) / 255 if file else probs.mean((1, 2))
+            names = ("red", "green", "blue") if file else self.names
+            return {"label": "image", "values": dict(zip(names, map(float, means), strict=True)), **file}
+        mask = probs if file else probs.argmax(0)
+        shares = np.bincount(mask.reshape(-1), minlength=len(self.names)) / mask.size
         found = [self.names[i] for i in np.argsort(-shares, kind="stable") if shares[i] > 0]
-        return {"label": found, "probs": dict(zip(self.names, map(float, shares), strict=True))}
+        return {"label": found, "probs": dict(zip(self.names, map(float, shares), strict=True)), **file}
 
     def _answer_of_boxes(self, found: Floats) -> dict[str, Any]:
         """The boxes that are told, the surest first, in pixels of the image; and how many there are of each class."""
@@ -196,12 +242,12 @@ class OnnxEngine(Engine):
                 "export it anew"
             ) from error
 
-    def _reader(self, limits: Limits) -> Callable[[Any], Arrays]:
+    def _reader(self, limits: Limits) -> Callable[[Any], Any]:
         if self.items == "images":
             from .pixels import PixelReader
 
-            pixels = PixelReader(self._about, limits.max_pixels)
-            return lambda data: {"pixels": pixels(_bytes(data))}
+            self._pixels = PixelReader(self._about, limits.max_pixels)
+            return self._seen
         if self.items == "table":
             return RowReader(self._about)
         if self.items == "histories":
@@ -212,12 +258,36 @@ class OnnxEngine(Engine):
 
         return TextReader(self._about)
 
-    def prepare(self, item: Any) -> Arrays:
+    def _seen(self, item: Any) -> Seen:
+        whole = item.data if isinstance(item, Whole) else None
+        return Seen(*self._pixels.placed(_bytes(item if whole is None else whole)), whole)
+
+    def prepare(self, item: Any) -> Any:
         return self._read(item)
 
-    def run(self, prepared: Sequence[Arrays]) -> Floats:
-        feed = {name: self._together([arrays[name] for arrays in prepared]) for name in self._inputs}
-        return self.run_inputs(feed)
+    def run(self, prepared: Sequence[Any]) -> Floats | list[npt.NDArray[Any]]:
+        arrays = [{"pixels": one.pixels} if isinstance(one, Seen) else one for one in prepared]
+        found = self.run_inputs({name: self._together([one[name] for one in arrays]) for name in self._inputs})
+        if found.ndim == 2:
+            return found
+        return [
+            self._laid(row, one) if isinstance(one, Seen) else row for row, one in zip(found, prepared, strict=True)
+        ]
+
+    def _laid(self, row: Floats, seen: Seen) -> npt.NDArray[Any]:
+        """What the graph says of an image, laid back upon it."""
+        place = seen.place
+        if place is None:  # no model of pixels cuts its images
+            return row
+        if row.ndim == 2:
+            return np.concatenate([in_own_pixels(row[:, :4], place), row[:, 4:]], 1)
+        if seen.whole is None:
+            return place.inside(row)
+        from .maps import image_of, mask_of
+
+        if self.drawn == "mask":
+            return mask_of(row, place)
+        return image_of(row, place, self._pixels.own_size(seen.whole) if len(row) == 2 else None)
 
     def run_inputs(self, given: Mapping[str, npt.NDArray[Any]]) -> Floats:
         probs: Floats = self._session.run(self._outputs, {name: given[name] for name in self._inputs})[0]
@@ -294,7 +364,7 @@ class OnnxEngine(Engine):
         return list(self._inputs.values())
 
     def describe(self) -> dict[str, Any]:
-        said: dict[str, Any] = {"engine": "onnx", "items": self.items, "task": self.task, "version": self.version}
+        said: dict[str, Any] = {"engine": "onnx", **self._about_task()}
         if isinstance(self._read, RowReader):
             said["form"] = self._read.form()
         return said
@@ -308,9 +378,10 @@ def _bytes(item: Any) -> bytes:
 
 def _kind_of_items(about: Mapping[str, Any]) -> str:
     found = about.get("kind") or ("images" if "size" in about else "table" if "cat_names" in about else "text")
+    if found in ("pixels", "boxes", "made_images"):
+        return "images"
     if found not in ("images", "table", "text", "histories"):
         raise WeightsError(
-            f"the file is about {found!r}; of ONNX files those of images with labels, tables, texts and histories are "
-            'served. Masks, boxes and images out of images are served from the learner\'s own file, learn.export("m")'
+            f"the file is about {found!r}; of ONNX files those of images, tables, texts and histories are served"
         )
     return str(found)

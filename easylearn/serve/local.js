@@ -1,11 +1,12 @@
 // The model in this browser, by ONNX Runtime's WebAssembly. All files lie beside this one.
 import * as ort from "./ort.js";
-import { pixels, reader, row } from "./prepare.js";
+import { boxes, mask, pixels, place, reader, row } from "./prepare.js";
 
 ort.env.wasm.numThreads = 1; // more want headers that few hosts of plain files send
 ort.env.wasm.wasmPaths = { wasm: new URL("ort.wasm", import.meta.url).href };
 
-let about, session, tokens;
+const MOST = 1e6; // pixels of a mask that are computed: the screen has no more
+let about, session, tokens, where;
 
 /** The colours of an image file as the browser decodes it, turned as it was taken. */
 const rgba = async (file) => {
@@ -25,6 +26,7 @@ const arrays = async (item) => {
   const how = about.prepare;
   if (about.items === "images") {
     const image = await rgba(item);
+    where = place(image.height, image.width, how);
     return { pixels: new ort.Tensor("uint8", pixels(image.data, image.width, image.height, how), [1, how.channels, ...how.size]) };
   }
   if (about.items === "table") {
@@ -53,6 +55,22 @@ const answer = (probs) => {
   return { label: names.length === 1 ? numbers[0] : numbers, values };
 };
 
+const ofPixels = ({ data, dims }) => {
+  const { kind, names } = about.task;
+  if (kind === "boxes") {
+    const found = boxes(data, where, about.task), values = Object.fromEntries(names.map((n) => [n, 0]));
+    for (const { label } of found) values[label]++;
+    return { boxes: found, label: names.filter((n) => values[n]), values };
+  }
+  const part = Math.min(1, Math.sqrt(MOST / (where.shape[0] * where.shape[1])));
+  const [height, width] = where.shape.map((n) => Math.max(1, Math.round(n * part)));
+  const numbers = mask({ data, n: dims[1], height: dims[2], width: dims[3] }, where, [height, width]), counts = names.map(() => 0);
+  for (const n of numbers) counts[n]++;
+  const probs = Object.fromEntries(names.map((name, i) => [name, counts[i] / numbers.length]));
+  const label = names.map((_, i) => i).filter((i) => counts[i]).sort((a, b) => counts[b] - counts[a]).map((i) => names[i]);
+  return { label, probs, mask: { width, height, data: numbers } };
+};
+
 export const backend = {
   async about() {
     const got = await fetch("model.json");
@@ -64,6 +82,7 @@ export const backend = {
   async predict(item) {
     const given = await arrays(item);
     const found = await session.run(Object.fromEntries(session.inputNames.map((n) => [n, given[n]])));
-    return answer([...found[session.outputNames[0]].data]);
+    const said = found[session.outputNames[0]];
+    return about.colours ? ofPixels(said) : answer([...said.data]);
   },
 };

@@ -1,5 +1,7 @@
 // Draws a form for what the model takes, has it predicted, and shows the answer. A server predicts, or this browser:
 // then the page says data-local, and local.js holds the model. Nothing is asked of any other place.
+import { drawn } from "./page.drawn.js";
+
 const $ = (id) => document.getElementById(id);
 const make = (tag, more = {}, ...children) => {
   const node = Object.assign(document.createElement(tag), more);
@@ -30,7 +32,7 @@ const server = {
   about: () => call(at("model")),
   predict: (item) => {
     const [body, type] = item instanceof Blob ? [item, item.type || "application/octet-stream"] : [JSON.stringify(item), "application/json"];
-    return call(at("predict"), { method: "POST", body, headers: { "content-type": type } });
+    return call(at("predict"), { method: "POST", body, headers: { "content-type": type, accept: "application/json, image/png" } });
   },
 };
 const isLocal = "local" in document.documentElement.dataset;
@@ -130,7 +132,12 @@ const item = () => {
 // ---- what is answered
 
 const number = (x) => (x === null ? "none" : !x ? "0" : Math.abs(x) >= 1e-3 && Math.abs(x) < 1e6 ? String(+x.toPrecision(5)) : x.toExponential(3));
-const show = (said) => {
+const show = async (said) => {
+  if (said.boxes || said.mask || said.image) {
+    $("answer").replaceChildren(...(await drawn(said, about, file, make)));
+    $("ask").querySelector(".drop img").hidden = true; // it is seen in the answer
+    return;
+  }
   const words = Array.isArray(said.label) ? said.label.map((x) => (typeof x === "number" ? number(x) : x)).join(", ") || "none of the labels" : said.label;
   const rows = said.probs ? Object.entries(said.probs).sort((a, b) => b[1] - a[1]).slice(0, 10) : about.task.names.map((n) => [n, said.values[n]]);
   const list = make("ul", {}, ...rows.map(([name, value]) => {
@@ -150,7 +157,7 @@ const send = async () => {
   $("go").disabled = true;
   $("answer").setAttribute("aria-busy", "true");
   try {
-    show(await backend.predict(item()));
+    await show(await backend.predict(item()));
   } catch (error) {
     fail(error);
   } finally {
@@ -160,7 +167,8 @@ const send = async () => {
 };
 
 const curl = () => {
-  const how = { images: "-H 'Content-Type: image/jpeg' --data-binary @photo.jpg", text: "-H 'Content-Type: text/plain' -d 'a text'" };
+  const picture = { masks: "-H 'Accept: image/png' -o mask.png ", image: "-H 'Accept: image/png' -o image.png " }[about.task.kind] ?? "";
+  const how = { images: `${picture}-H 'Content-Type: image/jpeg' --data-binary @photo.jpg`, text: "-H 'Content-Type: text/plain' -d 'a text'" };
   if (about.items === "histories") how.histories = `-H 'Content-Type: application/json' -d '${JSON.stringify({ history: about.task.names.slice(0, 2) }).replaceAll("'", "'\\''")}'`;
   const row = () => JSON.stringify(Object.fromEntries(about.form.map((c) => [c.name, c.categories ? c.categories[0] ?? null : c.usual])));
   const token = sessionStorage.getItem("token") ? '-H "Authorization: Bearer $TOKEN" ' : "";

@@ -6,12 +6,14 @@ import functools
 import io
 import math
 import warnings
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from ..errors import WeightsError
+from ..placement import Placement
 from .refusals import RefusedError
 
 if TYPE_CHECKING:
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 _ORIENTATION = 0x0112
 _WITH_ALPHA = ("RGBA", "LA", "PA", "La", "RGBa")
+_LUMINANCE = np.array([19595, 38470, 7471], np.int32)  # ITU-R 601, as Pillow has it
+_Read = TypeVar("_Read")
 
 
 @functools.cache
@@ -59,9 +63,38 @@ class PixelReader:
         part = float(about["crop_pct"]) if self._method == "crop" else 1.0
         self._working = (round(h / part), round(w / part))
         self._max_pixels = min(max_pixels, float(about.get("max_pixels") or max_pixels))
+        pad = about.get("pad")
+        self._fill = [int(x) for x in pad] if isinstance(pad, list) else None
+        make = about.get("make", "pairs")
+        self._is_grey = make == "colour"
+        if make not in ("pairs", "colour"):
+            raise WeightsError(
+                f"the graph makes images by {make!r}, whose inputs torch alone makes: serve the file that "
+                'learn.export("m.easylearn") writes'
+            )
 
     def __call__(self, data: bytes) -> npt.NDArray[np.uint8]:
         """The pixels of one file; a `RefusedError` says what is wrong with it."""
+        return self.placed(data)[0]
+
+    def placed(self, data: bytes) -> tuple[npt.NDArray[np.uint8], Placement | None]:
+        """The pixels of one file, and where it lies in them; nowhere as a whole where it is cut."""
+
+        def read(image: ImageFile.ImageFile) -> tuple[npt.NDArray[np.uint8], Placement | None]:
+            shape = image.size[::-1] if image.getexif().get(_ORIENTATION, 1) < 5 else image.size
+            is_cut, squash = self._method == "crop", self._method == "squash"
+            place = None if is_cut else Placement.whole(shape, self._size, squash)
+            return self._fitted(self._flat(self._reduced(image))), place
+
+        return self._opened(data, read)
+
+    def own_size(self, data: bytes) -> npt.NDArray[np.uint8]:
+        """The pixels of one file as it is, (height, width, 3), turned as it was taken."""
+        from PIL import ImageOps
+
+        return self._opened(data, lambda image: np.array(self._flat(ImageOps.exif_transpose(image)).convert("RGB")))
+
+    def _opened(self, data: bytes, read: Callable[[ImageFile.ImageFile], _Read]) -> _Read:
         from PIL import Image, UnidentifiedImageError
 
         try:
@@ -73,7 +106,7 @@ class PixelReader:
                         raise RefusedError(
                             413, f"the image has {n:,} pixels; at most {int(self._max_pixels):,} are taken: shrink it"
                         )
-                    return self._fitted(self._flat(self._reduced(image)))
+                    return read(image)
         except RefusedError:
             raise
         except UnidentifiedImageError as error:
@@ -116,22 +149,31 @@ class PixelReader:
 
         (h, w), (th, tw) = self._size, self._working
         width, height = image.size
-        scale = (min if self._method == "pad" else max)(th / height, tw / width)
         if self._method == "crop":
+            scale = max(th / height, tw / width)
             most = self._long_side
             kh, kw = (min(n, max(1, round(most * t / scale))) for n, t in ((height, th), (width, tw)))
             oh, ow = (min(max(t, round(n * scale)), int(most * t)) for n, t in ((kh, th), (kw, tw)))
             top, left = (height - kh) // 2, (width - kw) // 2
             box = (left, top, left + kw, top + kh)
         else:
-            box, (oh, ow) = (0, 0, width, height), (h, w)
-            if self._method == "pad":
-                oh, ow = (min(t, max(1, round(n * scale))) for n, t in ((height, th), (width, tw)))
+            box = (0, 0, width, height)
+            oh, ow = Placement.whole((height, width), (h, w), self._method == "squash").inner
         kept = image if box == (0, 0, width, height) else image.crop(box)  # resize(box=) would look beyond it
         x = np.asarray(kept.resize((ow, oh), Image.Resampling.BICUBIC)).reshape(oh, ow, -1)
         if self._method == "pad":
             top, left = (h - oh) // 2, (w - ow) // 2
-            x = np.pad(x, ((top, h - oh - top), (left, w - ow - left), (0, 0)), mode="reflect")
+            x = self._padded(x, ((top, h - oh - top), (left, w - ow - left), (0, 0)))
         top, left = (x.shape[0] - h) // 2, (x.shape[1] - w) // 2
         x = x[top : top + h, left : left + w]
+        if self._is_grey and x.shape[2] == 3:
+            x = (x.astype(np.int32) @ _LUMINANCE + 0x8000 >> 16).astype(np.uint8)[..., None]
         return np.ascontiguousarray(np.repeat(x, self._channels // x.shape[2], 2).transpose(2, 0, 1)[None])
+
+    def _padded(self, x: npt.NDArray[np.uint8], sides: Sequence[tuple[int, int]]) -> npt.NDArray[np.uint8]:
+        """With borders, reflected or filled."""
+        if self._fill is None:
+            return np.pad(x, sides, mode="reflect")
+        fill = self._fill if len(self._fill) == x.shape[2] else [round(sum(self._fill) / len(self._fill))]
+        filled = [np.pad(x[..., c], sides[:2], constant_values=value) for c, value in enumerate(fill)]
+        return np.stack(filled, 2)

@@ -90,35 +90,90 @@ const mirrored = (i, n) => { // a place beyond an edge, reflected
   return k < n ? k : period - k;
 };
 
+/** Where an image lies in what a graph takes, all of it; how much of it is cut away is not said of others. */
+export const place = (height, width, { size, method }) => {
+  const scale = Math.min(size[0] / height, size[1] / width);
+  const inner = method === "squash" ? size : [height, width].map((n, i) => Math.min(size[i], Math.max(1, roundEven(n * scale))));
+  const [top, left] = size.map((n, i) => Math.floor((n - inner[i]) / 2));
+  return { shape: [height, width], frame: size, inner, top, left };
+};
+
 /** The pixels that a graph takes, channel by channel, of RGBA pixels. */
 export const pixels = (rgba, width, height, about) => {
   const [h, w] = about.size, { channels, method } = about;
   const share = method === "crop" ? about.crop_pct : 1;
   const [th, tw] = [roundEven(h / share), roundEven(w / share)];
   let image = flat(rgba, width, height, channels);
-  const scale = (method === "pad" ? Math.min : Math.max)(th / height, tw / width);
-  let [oh, ow] = [h, w];
+  let [oh, ow] = place(height, width, about).inner;
   if (method === "crop") {
-    const most = about.long_side;
+    const most = about.long_side, scale = Math.max(th / height, tw / width);
     const kept = (n, t) => Math.min(n, Math.max(1, roundEven((most * t) / scale)));
     const [kh, kw] = [kept(height, th), kept(width, tw)];
     const out = (n, t) => Math.min(Math.max(t, roundEven(n * scale)), Math.trunc(most * t));
     [oh, ow] = [out(kh, th), out(kw, tw)];
     image = cut(image, Math.floor((width - kw) / 2), Math.floor((height - kh) / 2), kw, kh);
-  } else if (method === "pad") {
-    [oh, ow] = [[height, th], [width, tw]].map(([n, t]) => Math.min(t, Math.max(1, roundEven(n * scale))));
   }
   image = resize(image, ow, oh);
   const top = Math.floor((h - oh) / 2), left = Math.floor((w - ow) / 2); // below 0 where something is cut off
+  const fill = Array.isArray(about.pad) ? about.pad : null; // else what is around an image is its reflection
   const out = new Uint8Array(channels * h * w);
   for (let y = 0; y < h; y++) {
     const sy = mirrored(method === "pad" ? y - top : y + Math.floor((oh - h) / 2), oh);
     for (let x = 0; x < w; x++) {
       const sx = mirrored(method === "pad" ? x - left : x + Math.floor((ow - w) / 2), ow);
-      for (let k = 0; k < channels; k++) out[(k * h + y) * w + x] = image.data[(sy * ow + sx) * channels + k];
+      const outside = fill && (y < top || y >= top + oh || x < left || x >= left + ow);
+      for (let k = 0; k < channels; k++) out[(k * h + y) * w + x] = outside ? fill[k] : image.data[(sy * ow + sx) * channels + k];
     }
   }
   return out;
+};
+
+const steps = (size, n) => Array.from({ length: n }, (_, i) => { // as torch has them, in single precision
+  const at = Math.max(0, Math.fround(Math.fround(Math.fround(size / n) * (i + 0.5)) - 0.5)), first = Math.min(Math.floor(at), size - 1);
+  return [first, Math.min(first + 1, size - 1), at - first];
+});
+
+/** For each row of maps {data, n, height, width} enlarged to [height, width] bilinearly, one array for each map. */
+function* enlarged({ data, n, height, width }, [tall, wide]) {
+  const across = steps(width, wide);
+  for (const [first, second, near] of steps(height, tall)) {
+    yield Array.from({ length: n }, (_, k) => {
+      const row = Float32Array.from({ length: width }, (_, x) => {
+        const at = k * height * width + x;
+        return data[at + first * width] * (1 - near) + data[at + second * width] * near;
+      });
+      return Float32Array.from(across, ([a, b, far]) => row[a] * (1 - far) + row[b] * far);
+    });
+  }
+}
+
+/** The class of each pixel of an image that lies somewhere in the maps, at the size [height, width]. */
+export const mask = (maps, { frame, inner, top, left }, size) => {
+  if (inner[0] !== frame[0] || inner[1] !== frame[1]) { // what was added around the image is cut off
+    const [h, w] = inner, data = new Float32Array(maps.n * h * w);
+    let y = -top;
+    for (const row of enlarged(maps, frame)) {
+      if (y >= 0 && y < h) row.forEach((values, k) => data.set(values.subarray(left, left + w), (k * h + y) * w));
+      y++;
+    }
+    maps = { data, n: maps.n, height: h, width: w };
+  }
+  const found = new Uint8Array(size[0] * size[1]);
+  let at = 0;
+  for (const row of enlarged(maps, size)) {
+    for (let x = 0; x < size[1]; x++, at++) {
+      for (let k = 1; k < row.length; k++) if (row[k][x] > row[found[at]][x]) found[at] = k;
+    }
+  }
+  return found;
+};
+
+/** The boxes of rows of xmin, ymin, xmax, ymax, score and class, in pixels of the image, the surest first. */
+export const boxes = (data, { shape, inner, top, left }, { names, threshold = 0.3 }) => {
+  const own = (x, begin, i) => Math.min(Math.max((x - begin) * (shape[i] / inner[i]), 0), shape[i]);
+  return Array.from({ length: data.length / 6 }, (_, i) => data.slice(6 * i, 6 * i + 6)).filter((row) => row[4] >= threshold)
+    .sort((a, b) => b[4] - a[4])
+    .map(([x0, y0, x1, y1, score, n]) => ({ xmin: own(x0, left, 1), ymin: own(y0, top, 0), xmax: own(x1, left, 1), ymax: own(y1, top, 0), label: names[n], score }));
 };
 
 // ---- tables

@@ -19,7 +19,7 @@ from .refusals import Limits
 from .rows import RowReader
 
 _HERE = Path(__file__).parent
-_OURS = ("page.css", "page.js", "local.js", "prepare.js")
+_OURS = ("page.css", "page.js", "page.drawn.js", "local.js", "prepare.js")
 # Of onnxruntime-web's `dist`: the reader of WebAssembly, which holds its loader, and the runtime itself.
 _RUNTIME = {"ort.js": "ort.wasm.bundle.min.mjs", "ort.wasm": "ort-wasm-simd-threaded.wasm"}
 _POLICY = "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; img-src 'self' blob: data:; base-uri 'none'"
@@ -69,7 +69,11 @@ def _recipe(engine: OnnxEngine) -> dict[str, Any]:
     """How items are prepared, as prepare.js takes it."""
     about = engine.about
     if engine.items == "images":
-        return {name: about.get(name) for name in ("size", "channels", "method", "crop_pct", "long_side")}
+        if engine.drawn == "image":
+            raise WeightsError(
+                f"{engine.path} makes images, which a page without a server does not do: easylearn serve {engine.path}"
+            )
+        return {name: about.get(name) for name in ("size", "channels", "method", "crop_pct", "long_side", "pad")}
     processor = about.get("processor") or {}
     if engine.items == "table":
         cats = [{"name": c.name, "levels": [str(v) for v in c.levels]} for c in RowReader(about).cats]

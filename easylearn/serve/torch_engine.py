@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import DataError, EasyLearnWarning
-from .engine import Engine, Floats
+from .engine import Engine, Floats, Whole
 from .refusals import Limits, RefusedError
 
 _TAKEN: Mapping[str, tuple[type, ...]] = {
@@ -51,6 +51,9 @@ class TorchEngine(Engine):
 
     def prepare(self, item: Any) -> Any:
         """The item, if it is of the kind that the model takes; text is never taken for the name of a file."""
+        if isinstance(item, Whole):
+            self.prepare(item.data)
+            return item
         if not isinstance(item, _TAKEN[self.items]):
             raise RefusedError(422, f"the model takes {self.items}, got {type(item).__name__}")
         if self.items == "text" and isinstance(item, Mapping) and self._columns is None:
@@ -61,11 +64,12 @@ class TorchEngine(Engine):
             raise RefusedError(422, str(error)) from error
         return item
 
-    def run(self, prepared: Sequence[Any]) -> Floats | list[Floats]:
+    def run(self, prepared: Sequence[Any]) -> Floats | list[npt.NDArray[Any]]:
         from ..task import BoxPredictions, Predictions
 
+        items = [item.data if isinstance(item, Whole) else item for item in prepared]
         try:
-            said = self._predictor.predict(list(prepared))
+            said = self._predictor.predict(items)
         except DataError as error:
             raise RefusedError(422, str(error)) from error
         except UnicodeError as error:  # tables of texts have none of it, JSON has
@@ -73,9 +77,23 @@ class TorchEngine(Engine):
         if isinstance(said, BoxPredictions):
             return said.placed
         if isinstance(said, Predictions) and said.task.of_pixels and said.places:  # not what is around the images
-            return [place.inside(row).numpy() for row, place in zip(said.probs, said.places, strict=True)]
+            each = zip(prepared, said.probs, said.places, strict=True)
+            return [
+                self._whole(said[i], item.data) if isinstance(item, Whole) else place.inside(row).numpy()
+                for i, (item, row, place) in enumerate(each)
+            ]
         probs: Floats = said.probs.numpy()
         return probs
+
+    @staticmethod
+    def _whole(said: Any, file: bytes) -> npt.NDArray[Any]:
+        """The mask of an image file, or the image that is made of it, at its own size."""
+        from ..task.mask_predictions import MaskPrediction
+        from ..vision.image2image import image_said
+
+        if isinstance(said, MaskPrediction):
+            return said.mask
+        return np.array(image_said(said, file))
 
     def run_inputs(self, given: Mapping[str, npt.NDArray[Any]]) -> Floats:
         import torch
@@ -103,7 +121,7 @@ class TorchEngine(Engine):
         return dict.fromkeys(self._predictor.preprocessor.processor.names)  # type: ignore[attr-defined]
 
     def describe(self) -> dict[str, Any]:
-        said: dict[str, Any] = {"engine": "torch", "items": self.items, "task": self.task, "version": self.version}
+        said: dict[str, Any] = {"engine": "torch", **self._about_task()}
         if self.items == "table":
             from .rows import RowReader
 

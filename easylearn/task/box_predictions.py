@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import ArgumentError, short
-from .placement import Placement
+from ..placement import in_own_pixels
 from .predictions import Prediction, Predictions
 
 if TYPE_CHECKING:
@@ -20,16 +20,6 @@ if TYPE_CHECKING:
     from .base import Task
 
 COLUMNS = ("xmin", "ymin", "xmax", "ymax", "label", "score")
-
-
-def in_own_pixels(boxes: npt.NDArray[Any], place: Placement | None) -> npt.NDArray[np.float64]:
-    """Boxes (k, 4) of the model's input in pixels of the image that lies there; as they are where nobody knows."""
-    if place is None:
-        return boxes
-    down, across = place.scale
-    begin, limit = np.array([place.left, place.top] * 2), np.array([place.shape[1], place.shape[0]] * 2)
-    placed: npt.NDArray[np.float64] = np.clip((boxes - begin) * np.array([across, down] * 2), 0, limit)
-    return placed
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..colours import AB_SCALE, lab_to_rgb, psnr, rgb_to_lab, wanted_of
+from ..colours import AB_SCALE, psnr, wanted_of
 from ..errors import ArgumentError, DataError
+from ..lab import coloured
 from ..metrics import Metric
 from .accumulate import Accumulator, Means
 from .base import Task
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 COLOUR, PIXELS = ("a", "b"), ("red", "green", "blue")
+_LIGHT = 145  # the grey of L = 60
 _AT_ONCE = 16  # images whose outputs are enlarged together
 
 
@@ -40,12 +42,9 @@ class ImagePrediction(Prediction):
         values = placed(self.probs, self.place)
         if len(self.names) == len(COLOUR):
             size = values.shape[1:] if grey is None else (grey.height, grey.width)
-            values = F.interpolate(values[None], size, mode="bilinear", align_corners=False)
-            light = torch.full((1, 1, *size), 60.0)
-            if grey is not None:
-                pixels = torch.from_numpy(np.array(grey.convert("RGB"))).permute(2, 0, 1)[None].float() / 255
-                light = rgb_to_lab(pixels)[:, :1]
-            values = lab_to_rgb(torch.cat([light, values], 1))[0]
+            values = F.interpolate(values[None], size, mode="bilinear", align_corners=False)[0]
+            pixels = np.full((*size, 3), _LIGHT, np.uint8) if grey is None else np.array(grey.convert("RGB"))
+            return Image.fromarray(coloured(pixels, values.numpy()))
         return Image.fromarray(values.clamp(0, 1).mul(255).round().byte().permute(1, 2, 0).contiguous().numpy())
 
     def __repr__(self) -> str:

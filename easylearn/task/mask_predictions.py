@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from ..errors import short
 from ..files import StrPath, as_path, atomic_write
 from ..mask_metrics import AT_ONCE
-from .placement import Placement
+from ..placement import Placement, palette
 from .predictions import Prediction, Predictions
 
 if TYPE_CHECKING:
@@ -135,19 +135,3 @@ class MaskPredictions(Predictions):
             names = [f"{k:06d}_{name}" for k, name in enumerate(names)]
         values = self.task.settings().get("values", ())
         return [self[k].save_png(into / name, values) for k, name in enumerate(names)]  # type: ignore[attr-defined]
-
-
-def palette(n: int) -> npt.NDArray[np.uint8]:
-    """Colours of classes, (n, 3): well apart, the same for the same number; the first is dark grey.
-
-    >>> palette(2)
-    array([[ 70,  70,  70],
-           [230,  80,  50]], dtype=uint8)
-    """
-    import colorsys
-
-    first = [(70, 70, 70), (230, 80, 50), (60, 140, 220), (110, 180, 60), (245, 190, 40), (150, 90, 180),
-             (60, 200, 190), (240, 130, 180), (140, 100, 60), (200, 220, 120), (30, 80, 120)]  # fmt: skip
-    hues = ((k * 0.618034) % 1.0 for k in range(max(0, n - len(first))))
-    more = [tuple(int(255 * v) for v in colorsys.hsv_to_rgb(h, 0.55 + 0.4 * (k % 2), 0.9)) for k, h in enumerate(hues)]
-    return np.array([*first, *more][:n], np.uint8)

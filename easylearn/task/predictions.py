@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from ..errors import ArgumentError, DataError, short
+from ..placement import Placement
 from .base import Task
-from .placement import Placement
 
 if TYPE_CHECKING:
     import pandas as pd

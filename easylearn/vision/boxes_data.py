@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from typing_extensions import Self, Unpack
 
-    from ..task.placement import Placement
+    from ..placement import Placement
 
 
 class BoxKeywords(DenseKeywords, total=False):

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from ..task.placement import Placement
+from ..placement import Placement
 
 Array = npt.NDArray[np.float64]
 Size = tuple[int, int]  # (height, width)

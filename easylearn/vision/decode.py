@@ -23,7 +23,7 @@ from torch.nn import functional as F
 
 from ..device import WhileAnyIsInside, give_back_memory
 from ..errors import ArgumentError, DataError, check_whole, did_you_mean
-from ..task.placement import Placement
+from ..placement import Placement
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -217,11 +217,7 @@ class ItemStage:
         th, tw = self.working_size
         if self.method == "crop":
             raise ArgumentError('method="crop" cuts images, so that they lie nowhere as a whole; use "pad" or "squash"')
-        if self.method == "squash":
-            return Placement((height, width), (th, tw), 0, 0, (th, tw))
-        scale = min(th / height, tw / width)
-        out = (min(th, max(1, round(height * scale))), min(tw, max(1, round(width * scale))))
-        return Placement((height, width), (th, tw), (th - out[0]) // 2, (tw - out[1]) // 2, out)
+        return Placement.whole((height, width), (th, tw), self.method == "squash")
 
     def _padded(self, pixels: npt.NDArray[np.uint8], sides: Sequence[tuple[int, int]]) -> npt.NDArray[np.uint8]:
         """Pixels (c, h, w) with borders, reflected or filled."""

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..data.order import Indices
 from ..errors import ArgumentError
-from ..task.placement import Placement
+from ..placement import Placement
 from .augment import BatchStage, Dihedral, Flip, Transform
 from .decode import AnyImage, Method, shape_of
 from .preprocess import ImagePreprocessor

@@ -13,7 +13,6 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from ..colours import lab_to_rgb, rgb_to_lab
 from ..data.bunch import SplitName
 from ..data.loaders import first_outputs
 from ..data.preprocess import is_open_file
@@ -21,6 +20,7 @@ from ..data.split import Split
 from ..device import mapping
 from ..errors import ArgumentError, DataError
 from ..files import StrPath, digest
+from ..lab import coloured
 from ..learning import Training, TrainingOptions
 from ..options import strict
 from ..task import ImageTask
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
     from ..learning import Learner
-    from ..task.placement import Placement
+    from ..placement import Placement
     from .archs import Stats
 
 _THREADS = 4
@@ -217,7 +217,8 @@ class Image2ImageData(PixelData):
 
 def coloured_by(image: Tensor, ab: Tensor) -> Tensor:
     """A grey image (3, h, w) in [0, 1] with the colours (1, 2, h, w) of Lab."""
-    return lab_to_rgb(torch.cat([rgb_to_lab(image[None])[:, :1], ab], 1))[0]
+    pixels = image.mul(255).round().byte().permute(1, 2, 0)
+    return torch.from_numpy(coloured(pixels.numpy(), ab[0].numpy())).permute(2, 0, 1) / 255
 
 
 def _are_images(valid: Any) -> bool:
@@ -320,14 +321,18 @@ def make_image(learn: _Predicts, item: Any) -> Image.Image:
     Returns:
         An image of Pillow's: what was given in colours, or what the model makes of it.
     """
+    held = item.read() if is_open_file(item) else item  # it is needed twice
+    return image_said(learn.predict(held), held)
+
+
+def image_said(said: Any, item: Any) -> Image.Image:
+    """The image that a model made of an item, at its own size: `said` is what it predicted."""
     from PIL import Image
 
-    held = item.read() if is_open_file(item) else item  # it is needed twice
-    said = learn.predict(held)
     if not isinstance(said, ImagePrediction):
         raise ArgumentError(f"make_image takes one image, and a model that makes images; it said {said!r}")
     if len(said.names) == len(PIXELS):
         return said.to_image()
     shape = said.place.shape if said.place is not None else said.probs.shape[1:]
-    pixels = ItemStage((int(shape[0]), int(shape[1])), "squash").load(held)
+    pixels = ItemStage((int(shape[0]), int(shape[1])), "squash").load(item)
     return said.to_image(Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy()))

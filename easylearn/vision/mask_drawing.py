@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..errors import short
 from ..losses import VOID
-from ..task.mask_predictions import palette
+from ..placement import palette
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

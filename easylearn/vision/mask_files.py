@@ -19,7 +19,7 @@ from ..device import mapping
 from ..errors import ArgumentError, DataError, did_you_mean
 from ..files import StrPath
 from ..losses import VOID
-from ..task.placement import Placement
+from ..placement import Placement
 from .decode import AnyImage, no_warnings, opened_image, orientation_of, shape_of
 
 Mask = npt.NDArray[np.uint8]

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from typing_extensions import Self, Unpack
 
-    from ..task.placement import Placement
+    from ..placement import Placement
 
 OLD_NAMES = {
     "bs": "batch_size", "sz": "size", "tfms": "augment", "num_workers": "workers", "valid_pct": "valid",

@@ -24,9 +24,9 @@ from easylearn.experiment.cross_fit import NOTE, Crossed, _joined, _out_of_fold,
 from easylearn.experiment.store import Job
 from easylearn.learning import Learner
 from easylearn.metrics import accuracy, log_loss
+from easylearn.placement import Placement
 from easylearn.task import Predictions, average_predictions
 from easylearn.task.boxes import boxes
-from easylearn.task.placement import Placement
 from tests.experiment.folded import TABLE, TEST, N, by_hand, fit, make, make_tensors, table, tensors, two_columns
 from tests.learners import small_body
 

@@ -29,8 +29,8 @@ from easylearn.experiment.trials import (
     write_predictions,
 )
 from easylearn.learning import Learner
+from easylearn.placement import Placement
 from easylearn.task import Predictions
-from easylearn.task.placement import Placement
 from easylearn.train.checkpoints.reader import SavedRun
 from tests.experiment.small_search import data, fit, make, weights
 from tests.learners import small_body

@@ -176,10 +176,12 @@ def test_routes(app: Guard, files: Path) -> None:
     page = ask(app, "/", method="GET")
     assert b"<!doctype html>" in page.body
     assert page.headers["content-security-policy"].startswith("default-src 'self'")
-    for path, kind in (("/page.js", "text/javascript"), ("/page.css", "text/css")):
-        assert ask(app, path, method="GET").headers["content-type"].startswith(kind)
+    paths = ("/page.js", "/page.drawn.js", "/page.css")
+    for path in paths:
+        kind = ask(app, path, method="GET").headers["content-type"]
+        assert kind.startswith("text/css" if path.endswith("css") else "text/javascript")
     for word in (b"http://", b"https://", b"//cdn"):  # nothing is asked of others
-        assert all(word not in ask(app, path, method="GET").body for path in ("/", "/page.js", "/page.css"))
+        assert all(word not in ask(app, path, method="GET").body for path in ("/", *paths))
     about = ask(app, "/model/table", method="GET").said
     assert about["items"] == "table"
     assert [c["name"] for c in about["form"]] == ["b", "a", "c"]

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.learners import boxes, masks
+
 RUNTIME = Path(__file__).resolve().parents[2] / "easylearn" / "runtime"
 # What must not be there is refused before anything else is imported.
 _ASK = """
@@ -23,13 +25,15 @@ from easylearn_runtime import asgi
 from asking import ask, photo
 from pathlib import Path
 files = Path(sys.argv[3])
-app = asgi({n: files / f"{n}.onnx" for n in ("images", "table", "ratings", "text", "histories")})
+app = asgi({n: files / f"{n}.onnx" for n in ("images", "table", "ratings", "text", "histories", "masks", "boxes")})
 said = [
     ask(app, "/predict/images", photo(1), "image/jpeg"), ask(app, "/predict/table", {"a": 0.5, "b": "x", "c": 1}),
     ask(app, "/predict/ratings", {"user": 1, "item": 2}), ask(app, "/predict/text", b"a good film", "text/plain"),
     ask(app, "/predict/histories", {"history": ["i1", "i4"]}),
 ]
-print(json.dumps([a.said["label"] for a in said]))
+drawn = ask(app, "/predict/masks", photo(1), "image/jpeg", accept="image/png").body[:4].decode("latin-1")
+boxes = ask(app, "/predict/boxes", photo(1), "image/jpeg").said["boxes"]
+print(json.dumps([*(a.said["label"] for a in said), drawn, boxes]))
 """
 
 
@@ -44,15 +48,18 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_it_serves_without_torch_and_pandas(built: Path, files: Path, learners) -> None:
     here = str(Path(__file__).parent)
+    for make in (masks, boxes):
+        make(progress=False, device="cpu").export(files / f"{make.__name__}.onnx", format="onnx")
     done = subprocess.run([sys.executable, "-c", _ASK, str(built), here, str(files)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    image, row, rating, text, person = json.loads(done.stdout)
+    image, row, rating, text, person, drawn, found = json.loads(done.stdout)
     from tests.serve.asking import photo
 
     assert image == learners["images"].predict(photo(1)).label
     assert row == pytest.approx(float(learners["table"].predict({"a": 0.5, "b": "x", "c": 1}).probs[0]), abs=1e-5)
     assert rating == pytest.approx(float(learners["ratings"].predict({"user": 1, "item": 2}).probs[0]), abs=1e-4)
     assert text == learners["text"].predict("a good film").label
+    assert drawn == "\x89PNG" and isinstance(found, list)
     assert person == list(learners["histories"].predict(["i1", "i4"]).label)
 
 

@@ -20,7 +20,9 @@ from PIL import Image
 import easylearn as el
 from easylearn.cli import main
 from easylearn.errors import ArgumentError, WeightsError
+from easylearn.placement import Placement, in_own_pixels
 from easylearn.serve import site
+from easylearn.serve.maps import mask_of
 from easylearn.serve.pixels import PixelReader
 from easylearn.serve.rows import RowReader
 from easylearn.serve.sentences import TextReader
@@ -30,6 +32,7 @@ from easylearn.texts import words
 from easylearn.texts.processing import TextProcessor
 from easylearn.texts.sources import Documents
 from easylearn.texts.tokenize import SubwordTokenizer, WordTokenizer
+from easylearn.vision.boxes_preprocess import BoxPreprocessor
 from easylearn.vision.preprocess import ImagePreprocessor
 
 needs_node = pytest.mark.skipif(shutil.which("node") is None, reason="Node is not installed")
@@ -79,19 +82,23 @@ def png(size: tuple[int, int], mode: str) -> bytes:
     return held.getvalue()
 
 
+@pytest.fixture
+def width_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pillow 13 chooses which way it resizes first, by its cost; before it was the width always, as it is in torch."""
+    once = Image.Image.resize
+
+    def resize(image: Image.Image, size: tuple[int, int], how: Image.Resampling) -> Image.Image:
+        return once(once(image, (size[0], image.height), how), size, how)
+
+    monkeypatch.setattr(Image.Image, "resize", resize)
+
+
 @needs_node
 @pytest.mark.parametrize("channels", [3, 1])
 @pytest.mark.parametrize("method", ["crop", "squash", "pad"])
 def test_pixels_are_pillows_to_the_last(
-    method: Any, channels: int, node: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+    method: Any, channels: int, node: Callable[..., Any], width_first: None
 ) -> None:
-    once = Image.Image.resize
-
-    def width_first(image: Image.Image, size: tuple[int, int], how: Image.Resampling) -> Image.Image:
-        return once(once(image, (size[0], image.height), how), size, how)
-
-    # Pillow 13 chooses which way it goes first, by its cost; before it was the width always, as it is in torch.
-    monkeypatch.setattr(Image.Image, "resize", width_first)
     cases, wanted = [], []
     for size in ((32, 32), (24, 41)):
         how = ImagePreprocessor(size, method, channels)  # type: ignore[arg-type]
@@ -108,6 +115,40 @@ def test_pixels_are_pillows_to_the_last(
     found = node("given.map((g) => [...p.pixels(g.rgba, g.size[1], g.size[0], g.about)])", cases)
     for case, mine, theirs in zip(cases, found, wanted, strict=True):
         assert np.array_equal(np.reshape(mine, theirs.shape), theirs), case["size"]
+
+
+@needs_node
+def test_borders_masks_and_boxes_are_those_of_the_service(node: Callable[..., Any], width_first: None) -> None:
+    names = ["a", "b", "c"]
+    for method in ("pad", "squash"):
+        how: Any = BoxPreprocessor((24, 40), method)  # type: ignore[arg-type]
+        about = {**how.recipe(), **how.runtime_inputs([]).about}
+        cases, wanted = [], []
+        for shape in ((24, 40), (50, 31), (13, 90), (7, 9)):
+            data, place = png(shape, "RGB"), Placement.whole(shape, (24, 40), method == "squash")
+            maps = RNG.dirichlet(np.ones(3), (6, 10)).transpose(2, 0, 1).astype(np.float32)
+            boxes = RNG.uniform(0, 24, (5, 6)).astype(np.float32)
+            boxes[:, 4:] = [[0.5, 0], [0.9, 1], [0.1, 2], [0.7, 2], [0.4, 1]]
+            rgba = np.asarray(Image.open(io.BytesIO(data)).convert("RGBA")).reshape(-1).tolist()
+            maps_in = {"data": maps.reshape(-1).tolist(), "n": 3, "height": 6, "width": 10}
+            cases.append(
+                {"rgba": rgba, "size": shape, "about": about, "maps": maps_in, "boxes": boxes.reshape(-1).tolist()}
+            )
+            pixels = PixelReader(about, 1e9)(data)[0]
+            own = in_own_pixels(boxes[:, :4], place)[[1, 3, 0, 4]].tolist()
+            wanted.append((pixels, mask_of(maps, place), own))
+        found = node(
+            "given.map(({ rgba, size, about, maps, boxes }) => { const w = p.place(size[0], size[1], about); return ["
+            "[...p.pixels(rgba, size[1], size[0], about)], [...p.mask(maps, w, size)],"
+            "p.boxes(boxes, w, { names: ['a', 'b', 'c'], threshold: 0.3 })]; })",
+            cases,
+        )
+        for (pixels, mask, boxes), (their_pixels, their_mask, own) in zip(found, wanted, strict=True):
+            assert np.array_equal(np.reshape(pixels, their_pixels.shape), their_pixels)
+            assert (np.reshape(mask, their_mask.shape) == their_mask).mean() > 0.995
+            assert [b["label"] for b in boxes] == [names[i] for i in (1, 2, 0, 1)]
+            sides = [[b[k] for k in ("xmin", "ymin", "xmax", "ymax")] for b in boxes]
+            np.testing.assert_allclose(sides, own, atol=1e-3)
 
 
 @needs_node
@@ -214,6 +255,7 @@ def test_a_site_is_a_page_with_all_that_it_asks_for(name: str, files: Path, runt
         "index.html",
         "page.css",
         "page.js",
+        "page.drawn.js",
         "local.js",
         "prepare.js",
         "ort.js",

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from easylearn.errors import ArgumentError, DataError
 from easylearn.metrics import Metric
+from easylearn.placement import Placement
 from easylearn.task import (
     Boxes,
     BoxPrediction,
@@ -19,7 +20,6 @@ from easylearn.task import (
     average_predictions,
     boxes,
 )  # fmt: skip
-from easylearn.task.placement import Placement
 
 TASK = boxes(["cat", "dog"])
 

@@ -13,9 +13,9 @@ from torch.nn import functional as F
 from easylearn.errors import ArgumentError, DataError
 from easylearn.losses import VOID, DiceLoss, LossSum, MaskCrossEntropy
 from easylearn.metrics import Metric
+from easylearn.placement import Placement, palette
 from easylearn.task import MaskPrediction, MaskPredictions, Masks, Predictions, Task, masks
-from easylearn.task.mask_predictions import palette, placed
-from easylearn.task.placement import Placement
+from easylearn.task.mask_predictions import placed
 from easylearn.vision.decode import ItemStage
 
 TASK = masks(["road", "sky", "car"])

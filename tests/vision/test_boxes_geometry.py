@@ -9,7 +9,7 @@ from PIL import Image, ImageOps
 
 from easylearn import keyed
 from easylearn.box_metrics import box_iou
-from easylearn.task.placement import Placement
+from easylearn.placement import Placement
 from easylearn.vision.augment import (
     BatchStage,
     Dihedral,

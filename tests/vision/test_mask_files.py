@@ -12,7 +12,7 @@ from PIL import Image
 
 from easylearn.errors import ArgumentError, DataError
 from easylearn.losses import VOID
-from easylearn.task.placement import Placement
+from easylearn.placement import Placement
 from easylearn.vision.decode import ItemStage, shape_of
 from easylearn.vision.mask_files import check_size, codes_of, fitted, read_masks
 

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import nn
 
 from easylearn import load_learner, load_predictor
-from easylearn.errors import ArgumentError, WeightsError
+from easylearn.errors import ArgumentError
 from easylearn.learning import Learner
 from easylearn.losses import DiceLoss, LossSum, MaskCrossEntropy
 from easylearn.nn.decoders import LightDecoder, PyramidModel, UnetDecoder
@@ -214,16 +214,6 @@ def test_onnx_equals_the_learner(decoder: str, tmp_path: Path) -> None:
     learn = learner(tmp_path, decoder=decoder)
     report = learn.export(tmp_path / "m.onnx", format="onnx")
     assert report.difference is not None and report.difference < 1e-4
-
-
-def test_a_server_of_onnx_files_says_that_it_takes_no_masks(trained: Learner, tmp_path: Path) -> None:
-    pytest.importorskip("onnxruntime")
-    from easylearn.serve.engine import OnnxEngine
-    from easylearn.serve.refusals import Limits
-
-    trained.export(tmp_path / "m.onnx", format="onnx")
-    with pytest.raises(WeightsError, match=r"Masks.*own file"):
-        OnnxEngine(tmp_path / "m.onnx", Limits())
 
 
 def test_the_report_and_drawings(trained: Learner, tmp_path: Path) -> None:

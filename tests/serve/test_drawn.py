@@ -1,0 +1,126 @@
+"""Answers drawn over images, in a browser where there is one."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from easylearn.placement import palette
+from easylearn.serve import app
+from easylearn.serve.maps import png_of
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+pytestmark = [
+    pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium here to draw in"),
+    pytest.mark.skipif(sys.platform != "linux", reason="chromium's flags are those of Linux"),
+]
+MASK = np.array([[0, 1, 1, 2], [0, 1, 1, 2]], np.uint8).repeat(10, 0).repeat(10, 1)
+NASTY = "<b>&amp;'"
+PAGE = """<!doctype html><body><script type="module">
+const make = (tag, more = {}, ...children) => {
+  const node = Object.assign(document.createElement(tag), more);
+  node.append(...children);
+  return node;
+};
+SCRIPT
+const bytes = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
+for (const { id, said, about, file, act } of CASES) {
+  const node = make("section", { id }, ...(await drawn(said, about, new Blob([bytes(file)]), make)));
+  document.body.append(node);
+  if (act) eval(act)(node);
+  const canvas = node.querySelector("canvas");
+  if (canvas) {
+    const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+    node.append(make("pre", { textContent: JSON.stringify([canvas.width, canvas.height, ...data]) }));
+  }
+}
+document.body.append(make("p", { id: "end" }));
+</script></body>"""
+
+
+def text_of(file: bytes) -> str:
+    return base64.b64encode(file).decode()
+
+
+def cases() -> list[dict[str, Any]]:
+    held = io.BytesIO()
+    Image.fromarray(np.full((20, 40, 3), 200, np.uint8)).save(held, "PNG")
+    names, shares, photo = ["sky", "road", NASTY], {"sky": 0.25, "road": 0.5, NASTY: 0.25}, text_of(held.getvalue())
+    about = {"colours": palette(3).tolist(), "task": {"kind": "masks", "names": names}}
+    mask = {"label": ["road", "sky", NASTY], "probs": shares, "mask": text_of(png_of(MASK))}
+    local = {**mask, "mask": {"width": 40, "height": 20, "data": MASK.reshape(-1).tolist()}}
+    boxes = [{"label": NASTY, "score": 0.9, "xmin": 10, "ymin": 5, "xmax": 30, "ymax": 20},
+             {"label": "sky", "score": 0.4, "xmin": 0, "ymin": 0, "xmax": 4, "ymax": 4}]  # fmt: skip
+    found = {"label": [NASTY, "sky"], "values": {"sky": 1.0, "road": 0.0, NASTY: 1.0}, "boxes": boxes}
+    of = {"colours": about["colours"], "task": {"kind": "boxes", "names": names, "threshold": 0.3}}
+    none = {"label": [], "values": dict.fromkeys(names, 0.0), "boxes": []}
+    slide = "(node) => { const s = node.querySelector('[type=range]'); s.value = 50; s.oninput(); }"
+    hide = "(node) => node.querySelector('[type=checkbox]').click()"
+    all_of_them = [
+        ("mask", mask, about, photo, ""), ("hidden", mask, about, photo, hide), ("local", local, about, photo, ""),
+        ("alone", mask, about, text_of(b"TIFF, say"), ""), ("boxes", found, of, photo, slide),
+        ("unseen", found, of, text_of(b"TIFF, say"), ""), ("none", none, of, photo, ""),
+        ("made", {"label": "image", "values": {}, "image": photo}, {"task": {"kind": "image"}}, photo, ""),
+    ]  # fmt: skip
+    return [dict(zip(("id", "said", "about", "file", "act"), case, strict=True)) for case in all_of_them]
+
+
+@pytest.fixture(scope="module")
+def sections(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """What the browser shows of each case."""
+    folder = tmp_path_factory.mktemp("drawn")
+    script = (Path(app.__file__).parent / "page.drawn.js").read_text("utf-8").replace("export const", "const")
+    page = PAGE.replace("SCRIPT", script).replace("CASES", json.dumps(cases()).replace("<", "\\u003c"))
+    (folder / "page.html").write_text(page, encoding="utf-8")
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=20000", "--dump-dom"]
+    command = [str(CHROMIUM), *flags, f"--user-data-dir={folder / 'profile'}", (folder / "page.html").as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0 and 'id="end"' in done.stdout, done.stderr[-2000:]
+    return dict(re.findall(r'<section id="(\w+)">(.*?)</section>', done.stdout, re.DOTALL))
+
+
+def rgba(section: str) -> np.ndarray:
+    width, height, *data = json.loads(section.partition("<pre>")[2].partition("</pre>")[0])
+    return np.array(data).reshape(height, width, 4)
+
+
+@pytest.mark.parametrize("name", ["mask", "local", "alone"])
+def test_a_mask_has_its_colours_and_shares(name: str, sections: dict[str, str]) -> None:
+    found = sections[name]
+    assert np.array_equal(rgba(found)[..., :3], palette(3)[MASK]) and (rgba(found)[..., 3] == 255).all()
+    assert "<h2>road, sky, &lt;b&gt;&amp;amp;'</h2>" in found and 'role="img"' in found
+    assert re.findall(r"<b>([^<]+)</b>", found) == ["50 %", "25 %", "25 %"]
+    assert found.count('type="checkbox"') == 3 and found.count('type="range"') == 1
+    assert ("<img" in found) == (name != "alone") and ("mask.png" in found) == (name != "local")
+    assert f"opacity: {1 if name == 'alone' else 0.5}" in found
+
+
+def test_a_class_is_left_out(sections: dict[str, str]) -> None:
+    alpha = rgba(sections["hidden"])[..., 3]
+    assert np.array_equal(alpha == 0, MASK == 1)
+
+
+def test_boxes_lie_where_they_are(sections: dict[str, str]) -> None:
+    found = sections["boxes"]
+    assert "<h2>2 boxes: sky 1, &lt;b&gt;&amp;amp;' 1</h2>" in found and "Boxes from a score of <output>50 %" in found
+    (first,) = re.findall(r'<div class="box"[^>]*left: 25%; top: 25%; width: 50%; height: 75%[^>]*>', found)
+    (second,) = re.findall(r'<div class="box top"[^>]*>', found)
+    assert 'hidden=""' not in first and 'hidden=""' in second  # less sure than the slider says
+    assert "x 10 to 30, y 5 to 20" in found and found.count("<button") == 2
+    assert "<img" not in sections["unseen"] and "2 boxes" in sections["unseen"] and "x 10 to 30" in sections["unseen"]
+    assert "<h2>No boxes</h2>" in sections["none"] and "<button" not in sections["none"]
+
+
+def test_an_image_that_was_made_lies_over_its_own(sections: dict[str, str]) -> None:
+    assert sections["made"].count("<img") == 2 and "image.png" in sections["made"]
