@@ -17,6 +17,7 @@ from easylearn.errors import ArgumentError, WeightsError
 from easylearn.learning import Learner
 from easylearn.losses import DiceLoss, LossSum, MaskCrossEntropy
 from easylearn.nn.decoders import LightDecoder, PyramidModel, UnetDecoder
+from easylearn.train import gathered
 from easylearn.train.callback import Callback
 from easylearn.train.callbacks.mix import CutMix, MixUp
 from easylearn.train.state import Run
@@ -98,6 +99,21 @@ def test_tta_uses_the_mirror_image_and_undoes_it(trained: Learner) -> None:
     flipped = MaskData.from_arrays((X[:16], Y[:16]), (X[16:, :, ::-1], Y[16:, :, ::-1]), codes=["back", "thing"])
     other = learner_like(trained, flipped).predict().probs.flip(-1)
     torch.testing.assert_close(said.views[1], other, rtol=1e-4, atol=1e-5)
+
+
+def test_predictions_that_memory_should_not_hold_are_the_same(
+    trained: Learner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gathered, "_PIECE", 2000)
+    found = []
+    for most in (2**30, 100):
+        monkeypatch.setattr(gathered, "MOST", most)
+        probs, labels = trained.interpret().probs, trained.interpret().labels
+        found.append([trained.predict(split="valid"), trained.tta(), trained.predict([*X[16:]]), probs, labels])
+    for few, many in zip(*(f[:3] for f in found), strict=True):
+        assert torch.equal(few.probs, many.probs) and torch.equal(few.views, many.views)
+        assert few.labels == many.labels and np.array_equal(few.mask(3), many.mask(3))
+    assert torch.equal(found[0][3], found[1][3]) and found[0][4] == found[1][4]
 
 
 def learner_like(learn: Learner, data: MaskData) -> Learner:
