@@ -170,7 +170,9 @@ def geometry(root: Path, most: int) -> None:
     for transform in TRANSFORMS:
         draws = BatchStage(size, (transform,))._drawn(torch.zeros(len(masks), 1, *size), index, 0, 0, 0)
         padded = torch.nn.functional.pad(masks, (size[1], size[1], size[0], size[0]))  # so that nothing is reflected
-        grid = grid_of(draws.matrix, size, size, torch.device("cpu"), reflects=False) / 3  # the same places in the wider images
+        grid = (
+            grid_of(draws.matrix, size, size, torch.device("cpu"), reflects=False) / 3
+        )  # the same places in the wider images
         after = torch.nn.functional.grid_sample(padded[:, None].float(), grid, "nearest", align_corners=False)[:, 0]
         moved, left = moved_boxes(boxes[:, None], draws.matrix, size, size)
         found: list[tuple[float, float]] = []

@@ -69,7 +69,7 @@ def test_a_full_disk_is_told(few: None, monkeypatch: pytest.MonkeyPatch) -> None
             pass
 
     monkeypatch.setattr(gathered.tempfile, "TemporaryFile", lambda dir: Full())
-    with pytest.raises(EasyLearnError, match="No space left.*EASYLEARN_CACHE"):
+    with pytest.raises(EasyLearnError, match=r"No space left.*EASYLEARN_CACHE"):
         all_of_them()
 
 

@@ -16,7 +16,7 @@ from easylearn import load_learner, load_predictor
 from easylearn.errors import ArgumentError, WeightsError
 from easylearn.learning import Learner
 from easylearn.losses import DiceLoss, LossSum, MaskCrossEntropy
-from easylearn.nn.decoders import LightDecoder, PyramidModel, UnetDecoder
+from easylearn.nn.decoders import LightDecoder, PyramidModel, UnetDecoder, as_maps
 from easylearn.train import gathered
 from easylearn.train.callback import Callback
 from easylearn.train.callbacks.mix import CutMix, MixUp
@@ -282,9 +282,25 @@ def test_a_named_body_is_built_again_out_of_its_file(tmp_path: Path) -> None:
     clf.export(tmp_path / "u.easylearn")
 
 
+class Finest(nn.Module):
+    """The finest map alone."""
+
+    def __init__(self, layer: nn.Conv2d) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, maps: Any) -> torch.Tensor:
+        out: torch.Tensor = self.layer(as_maps(maps)[0])
+        return out
+
+
 def test_a_decoder_of_ones_own(tmp_path: Path) -> None:
     learn = learner(tmp_path, decoder=LightDecoder([8, 16], 2, width=4))
     assert learn.model.head.out.in_channels == 4
+    own = nn.Conv2d(8, 2, 1)
+    before = own.bias.detach().clone()  # type: ignore[union-attr]
+    learner(tmp_path, decoder=Finest(own))
+    assert torch.equal(own.bias, before), "what is given begins with its own weights"  # type: ignore[arg-type]
     with pytest.raises(ArgumentError, match="unknown decoder 'fpn'"):
         learner(tmp_path, decoder="fpn")
     with pytest.raises(ArgumentError, match=r"8 x 12 numbers for an item.*needs 2"):
