@@ -267,7 +267,7 @@ def test_masks(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_resume(tmp_path: Path) -> None:
-    done = run("resume.py", tmp_path, "--kinds", "masks", "boxes, precomputed", "--json", "out.json")
+    done = run("resume.py", tmp_path, "--kinds", "masks", "boxes-stored", "--json", "out.json")
     assert done.returncode == 0, done.stdout + done.stderr
     runs = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))["runs"]
-    assert {name: found["bit-identical"] for name, found in runs.items()} == {"masks": 1, "boxes, precomputed": 1}
+    assert {name: found["bit-identical"] for name, found in runs.items()} == {"masks": 1, "boxes-stored": 1}
