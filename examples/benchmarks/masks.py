@@ -201,7 +201,7 @@ def peer(race: Race) -> dict[str, float]:
 
 def fastai_unet(race: Race) -> dict[str, float]:
     """What `unet_learner` makes, by `fine_tune`'s rates: a third of the time frozen, then all of it, each one cycle."""
-    from fastai.callback import schedule  # noqa: F401 - which adds fit_one_cycle to the learner
+    from fastai.callback import progress, schedule  # noqa: F401 - which add no_bar and fit_one_cycle to the learner
     from fastai.callback.core import Callback as TheirCallback
     from fastai.callback.core import CancelFitException
     from fastai.data.core import DataLoaders
@@ -246,7 +246,7 @@ def fastai_unet(race: Race) -> dict[str, float]:
         loss_func=CrossEntropyLossFlat(axis=1, ignore_index=VOID),
     )  # fmt: skip
     middle, end, lr = started + race.seconds / 3, started + race.seconds, 2e-3
-    with learn.no_logging():
+    with learn.no_bar(), learn.no_logging():
         learn.freeze()
         learn.fit_one_cycle(1000, slice(lr), pct_start=0.99, cbs=ByCpu(started, middle))
         learn.unfreeze()
