@@ -13,6 +13,7 @@ from ..device import moved
 from ..errors import ArgumentError, DataError, did_you_mean
 from ..task import Task
 from ..task.predictions import decoded
+from ..train.gathered import by_pieces
 from ..train.predict import gather
 from ..train.strategy import Strategy
 from .drawings import draw_calibration, draw_confusion, draw_items, draw_numbers
@@ -79,7 +80,7 @@ class Interpretation:
         if not len(self.ids) == len(logits) == len(targets):
             found = f"{len(logits)} outputs and {len(targets)} targets"
             raise DataError(f"the {split} split names {len(self.ids)} items, but there are {found}")
-        self.probs = task.activate(logits)
+        self.probs = by_pieces(task.activate, logits)
         self.losses = task.item_losses(logits.to(device), moved(targets, device)).cpu()
         self.targets = targets
         places = data.places(split) if task.of_pixels else None

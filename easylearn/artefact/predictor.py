@@ -22,6 +22,7 @@ from ..files import StrPath, atomic_write
 from ..nn.registry import model_name
 from ..placement import Placement
 from ..task import Prediction, Predictions, Task
+from ..train.gathered import Gathered
 from ..train.predict import gather
 from ..train.strategy import Strategy
 from .model_file import BUILD_ERRORS
@@ -71,15 +72,15 @@ class Predictor:
             return self._predict_rest(items)
         is_file = self.preprocessor.is_file(items)
         ids: list[str] = []
-        probs: list[Tensor] = []
+        probs = Gathered()
         places: list[Placement] = []
         for read in self._files(items) if is_file else [self.preprocessor.read(items)]:
             ids += read.ids
-            probs.append(self._probs(read))
+            probs.add(self._probs(read))
             places += self.preprocessor.places(read.values) or ()
-        if not probs:
+        if not ids:
             raise DataError(f"there is nothing to predict in {items}")
-        said = Predictions.of(self.task, torch.cat(probs), ids, places=places or None)
+        said = Predictions.of(self.task, probs.tensor(), ids, places=places or None)
         return said[0] if read.single else said
 
     def _predict_rest(self, items: Any) -> Predictions:

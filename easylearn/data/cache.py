@@ -322,6 +322,7 @@ def open_store(
     slot_bytes: int | None,
     folder: Path | None = None,
     limit_bytes: int | None = None,
+    n_items: int = 0,
 ) -> ItemStore | None:
     """The store of a treatment, with a slot for each item that is wanted.
 
@@ -332,6 +333,8 @@ def open_store(
         folder: where stores are kept; None means `images` in easylearn's cache folder.
         limit_bytes: of all stores in the folder; None means 20 GB, or half of what the disk has to spare if that is
             less. The least recently used stores make room.
+        n_items: where so many items take more than the limit, it is what they take, or half of what the disk has to
+            spare if that is less.
 
     Returns:
         The store; None if the items do not fit, the folder cannot be written, or `slot_bytes` is None and there is no
@@ -357,7 +360,7 @@ def open_store(
         place.mkdir(parents=True, exist_ok=True)
         path = place / f"{stem}-{slot_bytes}{_ITEMS}"
         with claims_in(place).hold(byte_of(path.name), PATIENCE) as claimed:
-            return _registered(path, keys, slot_bytes, limit_bytes) if claimed else None
+            return _registered(path, keys, slot_bytes, limit_bytes, n_items) if claimed else None
     return None
 
 
@@ -367,14 +370,15 @@ def _opened(index: _Index, keys: Keys, slots: npt.NDArray[np.int64]) -> ItemStor
     return ItemStore(index.path, index.nonce, index.slot_bytes, keys, slots)
 
 
-def _registered(path: Path, keys: Keys, slot_bytes: int, limit: int | None) -> ItemStore | None:
+def _registered(path: Path, keys: Keys, slot_bytes: int, limit: int | None, n_items: int) -> ItemStore | None:
     """The store, with a slot for each key. Called under a claim: nobody else adds any meanwhile."""
     index = _Index.read(path)
     n_new = len(keys) if index is None else int((index.find(keys) < 0).sum())
     step = _step(slot_bytes)
-    if not _make_room(path, n_new * step, limit):
+    wanted = int(1.01 * n_items * (step + _RECORD.itemsize)) + 2**16 if n_items else 0  # with what file systems add
+    if not _make_room(path, n_new * step, limit, wanted):
         # It may be full of items that nobody wants any more, of files that have changed: then it begins anew.
-        if index is None or not _make_room(path, len(keys) * step, limit, anew=True):
+        if index is None or not _make_room(path, len(keys) * step, limit, wanted, anew=True):
             return None
         index = None
     if index is None:
@@ -386,8 +390,11 @@ def _registered(path: Path, keys: Keys, slot_bytes: int, limit: int | None) -> I
     return _opened(index, keys, index.find(keys))
 
 
-def _make_room(path: Path, size: int, limit: int | None, anew: bool = False) -> bool:
-    """Remove the stores used longest ago until that at `path`, begun anew or not, may grow by `size` bytes."""
+def _make_room(path: Path, size: int, limit: int | None, wanted: int, anew: bool = False) -> bool:
+    """Remove the stores used longest ago until that at `path`, begun anew or not, may grow by `size` bytes.
+
+    The limit is at least `wanted`, if the disk has so much.
+    """
     files: dict[str, list[tuple[Path, os.stat_result]]] = {}
     for file in sorted(path.parent.iterdir(), key=lambda file: file.suffix):  # an index before its contents
         if file.suffix in (_ITEMS, _SLOTS):
@@ -395,8 +402,8 @@ def _make_room(path: Path, size: int, limit: int | None, anew: bool = False) -> 
                 files.setdefault(file.name.split(".")[0], []).append((file, file.stat()))
     taken = {name: sum(_taken(info) for _, info in of) for name, of in files.items()}
     used = {name: max(info.st_mtime for _, info in of) for name, of in files.items()}
-    if limit is None:
-        limit = min(DEFAULT_LIMIT, (shutil.disk_usage(path.parent).free + sum(taken.values())) // 2)
+    spare = (shutil.disk_usage(path.parent).free + sum(taken.values())) // 2
+    limit = max(min(DEFAULT_LIMIT, spare) if limit is None else limit, min(wanted, spare))
     own = taken.pop(path.stem, 0)
     size += 0 if anew else own
     if size > limit:

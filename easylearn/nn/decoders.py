@@ -177,7 +177,7 @@ class PyramidModel(BodyHead):
 class RefiningModel(PyramidModel):
     """`image + decoder(pyramid(x))`: what is to be added to the image that came in, whose pixels are in [0, 1].
 
-    It begins by adding nothing. The decoder's channels become pixels (arXiv 1609.05158).
+    The decoder's channels become pixels (arXiv 1609.05158).
 
     Args:
         body, decoder, body_groups, mean, std: see `PyramidModel`.
@@ -190,11 +190,6 @@ class RefiningModel(PyramidModel):
     ) -> None:  # fmt: skip
         super().__init__(body, decoder, body_groups, mean, std)
         self.times = times
-        last = last_convolution(decoder)
-        if last is not None:
-            nn.init.zeros_(last.weight)
-            if last.bias is not None:
-                nn.init.zeros_(last.bias)
 
     def forward(self, *inputs: Tensor) -> Tensor:
         """Images (b, 3, h, w), normalised, to images in [0, 1] of the same size."""
@@ -206,8 +201,3 @@ class RefiningModel(PyramidModel):
     def features(self, *inputs: Tensor) -> Tensor:
         """Refused: what is added depends on the image, too."""
         raise StateError("this model adds to the image that comes in, which precompute does not keep: leave it out")
-
-
-def last_convolution(decoder: nn.Module) -> nn.Conv2d | None:
-    """The layer of a decoder that gives its outputs, if it is a convolution."""
-    return next((m for m in reversed([*decoder.modules()]) if isinstance(m, nn.Conv2d)), None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..errors import short
+from ..errors import ArgumentError, short
 from ..files import StrPath, as_path, atomic_write
 from ..mask_metrics import AT_ONCE
 from ..placement import Placement, palette
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from PIL import Image
 
 _NOTED = 3  # classes that a text names
+_UNFIT = re.compile(r'[\\/:*?"<>|\x00-\x1f]')  # what no name of a file may have, here or elsewhere
+_LONGEST = 60  # characters of a name: file systems take 255 bytes, of up to 4 a character
 
 
 def placed(probs: Tensor, place: Placement | None) -> Tensor:
@@ -125,13 +128,18 @@ class MaskPredictions(Predictions):
     def save_png(self, folder: StrPath) -> list[Path]:
         """Write each mask as a PNG of its image's size into a `folder`, under its id with slashes as underscores.
 
-        The numbers in it are those of the files that the model was trained with; where these had colours, the classes'
-        positions.
+        Where two would have one name each begins with its number. The numbers in a mask are those of the files that the
+        model was trained with; where these had colours, the classes' positions.
+
+        Raises:
+            ArgumentError: `folder` is a file.
+            SaveError: it cannot be written.
         """
         into = as_path(folder, "a folder")
-        into.mkdir(parents=True, exist_ok=True)
-        names = [f"{Path(i.replace('/', '_')).stem}.png" for i in self.ids]
-        if len(set(names)) < len(names):
+        if into.exists() and not into.is_dir():
+            raise ArgumentError(f"save_png writes a file for each image into a folder, and {into} is a file")
+        names = [f"{Path(_UNFIT.sub('_', i)).stem[-_LONGEST:]}.png" for i in self.ids]
+        if len({name.casefold() for name in names}) < len(names):
             names = [f"{k:06d}_{name}" for k, name in enumerate(names)]
         values = self.task.settings().get("values", ())
         return [self[k].save_png(into / name, values) for k, name in enumerate(names)]  # type: ignore[attr-defined]

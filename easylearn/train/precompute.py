@@ -33,7 +33,7 @@ _PLAIN = (bool, int, float, str, tuple, type(None))  # strides, kernel sizes, ep
 FEATURE_PATIENCE = 600.0  # seconds that a process waits for another that lives, and computes a batch that both want
 
 LIMIT_BYTES = 10 * 2**30
-"""Above this the least recently used features are deleted."""
+"""Above this the least recently used features are deleted. Data whose features take more by themselves may have it."""
 
 Rows = tuple[Tensor, Indices]  # features of shape (m, ...), and for each item its row among them
 
@@ -127,9 +127,9 @@ class FeatureStore:
                 self._told = True
                 warnings.warn(
                     f"the features could not be kept in {self.folder}, so they stay in memory and are computed anew "
-                    "by the next process: it cannot be written, was deleted, or has no room (for "
-                    f"{LIMIT_BYTES >> 30} GB of features in all). Set the environment variable EASYLEARN_CACHE to "
-                    "another folder",
+                    "by the next process: it cannot be written, was deleted, or has no room (those of one data set may "
+                    "take half of what the disk has to spare). Set the environment variable EASYLEARN_CACHE to another "
+                    "folder",
                     EasyLearnWarning,
                     stacklevel=5,
                 )
@@ -193,7 +193,8 @@ class _Filling:
         return torch.from_numpy(found.copy())
 
     def _opened(self, slot_bytes: int | None) -> ItemStore | None:
-        return open_store(self.key, self.item_keys, slot_bytes, self.folder, LIMIT_BYTES)
+        n_items = sum(len(self.data.ids(split)) for split in self.data.splits)
+        return open_store(self.key, self.item_keys, slot_bytes, self.folder, LIMIT_BYTES, n_items)
 
     def _missing(self) -> Indices:
         there = np.zeros(len(self.item_keys), bool) if self._store is None else self._store.sound()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,23 +15,27 @@ from ..device import kept_memory
 from ..errors import ArgumentError, DataError
 from ..task import Predictions, Task
 from ..task.accumulate import in_file_order
+from .gathered import Gathered, by_pieces
 from .strategy import Strategy
 
 
 def gather(model: nn.Module, loader: Loader, strategy: Strategy) -> tuple[Tensor, Tensor | None]:
-    """Logits (n, ...) and targets (n, ...), or None, of every item: in file order, on the CPU in fp32."""
-    outputs: list[Tensor] = []
+    """Logits (n, ...) and targets (n, ...), or None, of every item: in file order, on the CPU in fp32.
+
+    Where logits take much memory they are in a mapped file; see `Gathered`.
+    """
+    outputs = Gathered()
     targets: list[Tensor] = []
     index: list[Tensor] = []
     with strategy.evaluating(model):
         for logits, target, at in strategy.outputs(model, loader):
             index.append(at)
-            outputs.append(logits.float().cpu())
+            outputs.add(logits.float().cpu())
             if target is not None:
                 targets.append(target.cpu())
-    if not outputs:
+    if not index:
         raise DataError("there are no items to predict")
-    return in_file_order(torch.cat(index), torch.cat(outputs), torch.cat(targets) if targets else None)
+    return in_file_order(torch.cat(index), outputs.tensor(), torch.cat(targets) if targets else None)
 
 
 def predict_split(
@@ -45,10 +51,26 @@ def predict_split(
     more = range(1, (n_aug if how.n_views is None else min(n_aug, how.n_views)) + 1)
     with kept_memory(strategy.device):
         logits, targets = gather(model, data.loader(split), strategy)
-        views = [logits, *(how.undo_view(k, gather(model, data.loader(split, view=k), strategy)[0]) for k in more)]
-    each = [task.activate(view) for view in views]
-    stack = torch.stack(each) if more else each[0][None]  # of one view no copy: those of masks are large
-    return Predictions.of(task, task.averaged(views, stack), data.ids(split), targets, stack, data.places(split))
+        views = [logits]
+        for k in more:
+            laid = gather(model, data.loader(split, view=k), strategy)[0]
+            views.append(by_pieces(partial(how.undo_view, k), laid))
+    stack = _stacked([by_pieces(task.activate, view) for view in views])
+    probs = _averaged(task, views, stack) if more else task.averaged(views, stack)
+    return Predictions.of(task, probs, data.ids(split), targets, stack, data.places(split))
+
+
+def _averaged(task: Task, views: Sequence[Tensor], stack: Tensor) -> Tensor:
+    """See `Task.averaged`, which looks at each item by itself."""
+    return by_pieces(lambda probs, *some: task.averaged(some, probs.transpose(0, 1)), stack.transpose(0, 1), *views)
+
+
+def _stacked(each: Sequence[Tensor]) -> Tensor:
+    """Tensors of one shape as one; of a single one no copy, as those of masks are large."""
+    stack = Gathered()
+    for one in each:
+        stack.add(one)
+    return stack.tensor().view(len(each), *each[0].shape)
 
 
 def evaluate(model: nn.Module, loader: Loader, task: Task, strategy: Strategy) -> dict[str, float]:

@@ -387,7 +387,7 @@ class BatchStage:
             fill = torch.tensor(self.mean, device=x.device).mul_(255).view(-1, 1, 1)
 
         def drawn(rows: slice) -> Tensor:
-            motion = Motion(matrix[rows], shape, self.size, exact, x.device)
+            motion = Motion(matrix[rows], shape, self.size, exact, x.device, fill is None)
             y = laid[rows].float()
             y = y if exact else sample(y, motion.grid, fill)
             if draws.matrix is not None:

@@ -6,7 +6,7 @@ import copy
 import functools
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +36,7 @@ from .boxes_read import (
 from .boxes_targets import BoxTargets, settle
 from .folders import existing_folder
 from .items import Column, Listed, Rows, folder_to_predict, listed_arrays, named_tables
-from .options import DenseKeywords, DenseOptions
+from .options import DenseKeywords, DenseOptions, sorted_out
 from .pixels import PixelData, draw_image
 from .preprocess import Size
 from .splits import Assembled, ImageSplit, assemble
@@ -153,7 +153,7 @@ class BoxData(PixelData):
         Raises:
             DataError: a file is missing, or an object is not whole; the message names both.
         """
-        layout, how = _both(options)
+        layout, how = sorted_out(options, BoxOptions, DenseOptions)
         root = existing_folder(path, f"{annotations}/ and {images}/")
         by_list = isinstance(valid, str)
         sets = [name for name in (train, valid if by_list else None) if isinstance(name, str)]
@@ -182,7 +182,7 @@ class BoxData(PixelData):
         Raises:
             DataError: a file is missing, or an annotation is not whole; the message names it.
         """
-        layout, how = _both(options)
+        layout, how = sorted_out(options, BoxOptions, DenseOptions)
         root = existing_folder(path, f"the file {json} and the images")
         names = [json, *([valid] if isinstance(valid, str) and valid.lower().endswith(".json") else [])]
         read = [coco_boxes(root / name, crowds) for name in names]
@@ -208,7 +208,7 @@ class BoxData(PixelData):
         Raises:
             DataError: a mask is missing, or is no mask.
         """
-        layout, how = _both(options)
+        layout, how = sorted_out(options, BoxOptions, DenseOptions)
         root = existing_folder(path, f"{images}/ and {masks}/")
         read = [mask_boxes(root, images, masks, label, how.max_pixels)]
         return cls._from_collected(read, root / images, root, valid, layout, how, size)
@@ -245,7 +245,7 @@ class BoxData(PixelData):
     def _from_tables(
         cls, tables: Sequence[Path | pd.DataFrame], root: Path, folder: str, valid: Any, size: Size, options: Any
     ) -> Self:
-        layout, how = _both(options)
+        layout, how = sorted_out(options, BoxOptions, DenseOptions)
         images = existing_folder(root / folder, "the images that the table names")
         beside = {"groups": how.groups, "weights": how.weights}
         read = [table_boxes(table, images, root, layout, beside) for table in tables]
@@ -351,13 +351,6 @@ def draw_boxes(axes: Axes, boxes: Tensor, classes: Sequence[str], style: str = "
         text = classes[number] if len(row) == 5 else f"{classes[number]} {row[4]:.2f}"
         if len(boxes) <= 12:
             axes.text(x0, y0 - 1, text[:16], fontsize=5, color=colour, va="bottom", parse_math=False, clip_on=True)
-
-
-def _both(options: Mapping[str, Any]) -> tuple[BoxOptions, DenseOptions]:
-    """The options of boxes, and those of all whole images."""
-    own = {field.name for field in fields(BoxOptions)}
-    layout = BoxOptions(**{n: v for n, v in options.items() if n in own})
-    return layout, DenseOptions(**{n: v for n, v in options.items() if n not in own})
 
 
 def settled_splits(given: Assembled, exif: Exif, notes: Sequence[str]) -> tuple[Assembled, list[str]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +13,7 @@ from ..files import StrPath
 from ..options import strict
 from .folders import existing_folder
 from .items import Listed, TableOptions, folder_to_predict, listed_arrays, listed_folders, named_rows, named_tables
-from .options import OLD_NAMES, ImageKeywords, ImageOptions, TableKeywords
+from .options import OLD_NAMES, ImageKeywords, ImageOptions, TableKeywords, sorted_out
 from .pixels import PixelData
 from .preprocess import CROP_PCT, Size
 from .splits import assemble, labels_by
@@ -171,9 +170,7 @@ class ImageData(PixelData):
     def _from_tables(
         cls, tables: Sequence[Path | pd.DataFrame], root: Path, folder: str, valid: Any, size: Size, options: Any
     ) -> Self:
-        own = {field.name for field in fields(TableOptions)}
-        layout = TableOptions(**{n: v for n, v in options.items() if n in own})
-        how = ImageOptions(**{n: v for n, v in options.items() if n not in own})
+        layout, how = sorted_out(options, TableOptions, ImageOptions)
         beside = {"groups": how.groups, "weights": None if how.weights == "balanced" else how.weights}
         rows, *more = (layout.rows(table, root, folder, beside) for table in tables)
         index = None if isinstance(tables[0], Path) else tables[0].index

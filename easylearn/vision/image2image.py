@@ -302,7 +302,7 @@ def image2image_learner(  # type: ignore[misc]  # one of the shared options has 
     model = segmentation_model(
         body, 2 if is_colour else 3, chosen, adds=not is_colour, pretrained=pretrained, cut=cut, stats=stats, seed=seed
     )
-    if is_colour:
+    if is_colour and isinstance(chosen, str):
         begin_decoder_at(model.head, first_outputs(data))
     return dense_learner(data, model, has_weights(body, pretrained), precompute, clip, bn_freeze, options)  # type: ignore[arg-type]
 

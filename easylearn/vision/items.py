@@ -220,16 +220,19 @@ class TableOptions:
     time: Column | None = None
     test: str | None = None
 
-    def rows(self, given: Path | pd.DataFrame, root: Path, folder: str, beside: Mapping[str, Any]) -> Rows:
+    def rows(
+        self, given: Path | pd.DataFrame, root: Path, folder: str, beside: Mapping[str, Any], wanted: str = "label_col"
+    ) -> Rows:
         """The images that a csv, a parquet file or a DataFrame names, in `folder` below `root`.
 
-        `beside` are columns that are wanted beside the labels; what is no name of a column is left to others.
+        `beside` are columns that are wanted beside the labels; what is no name of a column is left to others. `wanted`
+        is what users call `label_col`.
         """
         images = existing_folder(root / folder, "the images that the table names")
         columns = [self.label_col] if isinstance(self.label_col, int | str) else list(self.label_col)
         text = columns if self.label_sep is not None else []
         table, rows = files_of(given, self.file_col, images, self.suffix, root, text)
-        rows.labels = table[[column_name(table, c, "label_col") for c in columns]]
+        rows.labels = table[[column_name(table, c, wanted) for c in columns]]
         for what, column in {**beside, "time": self.time}.items():
             if isinstance(column, int | str):
                 rows.beside[what] = table[column_name(table, column, what)].tolist()

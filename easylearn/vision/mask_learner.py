@@ -16,7 +16,7 @@ from ..keyed import scoped_rng
 from ..learning import Learner, Training, TrainingOptions
 from ..nn import registry
 from ..nn.body_head import BodyHead
-from ..nn.decoders import LightDecoder, PyramidModel, RefiningModel, UnetDecoder, last_convolution
+from ..nn.decoders import LightDecoder, PyramidModel, RefiningModel, UnetDecoder
 from ..options import strict
 from .archs import Arch, Stats, get_arch
 from .learner import PRETRAINED_CLIP
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 Body = str | Arch | nn.Module | Learner
 Decoder = str | nn.Module
 # A decoder by its name, and how many times smaller than the image the finest map is that it takes.
-DECODERS: Mapping[str, tuple[Callable[[Sequence[int], int], nn.Module], int]] = {
+DECODERS: Mapping[str, tuple[Callable[[Sequence[int], int], LightDecoder | UnetDecoder], int]] = {
     "light": (LightDecoder, 4),
     "unet": (UnetDecoder, 2),
 }
@@ -72,7 +72,7 @@ def segmentation_model(
         arch: a name, an `Arch` or a module as `vision_model` takes it; or a learner of images, whose body is copied.
         n_out: channels of what comes out, such as the number of classes.
         decoder: "light" (1x1 convolutions, summed top down, one 3x3 at a quarter of the size), "unet" (at half), or a
-            module of your own that takes the list of maps, the finest first.
+            module of your own that takes the list of maps, the finest first, and begins with the weights that it has.
         adds: give an image, at the size of the one that came in, by what is to be added to it; see `RefiningModel`.
 
     Returns:
@@ -92,7 +92,13 @@ def segmentation_model(
 
     def make(body: Pyramid, groups: Any, mean: list[float], std: list[float]) -> PyramidModel:
         times = body.strides[0] if adds and isinstance(decoder, str) else 1
-        head = DECODERS[decoder][0](body.channels, n_out * times**2) if isinstance(decoder, str) else decoder
+        if not isinstance(decoder, str):
+            head: nn.Module = decoder
+        else:
+            head = own = DECODERS[decoder][0](body.channels, n_out * times**2)
+            if adds:  # nothing, at first
+                nn.init.zeros_(own.out.weight)
+                begin_decoder_at(own, torch.zeros(n_out * times**2))
         if adds:
             return RefiningModel(body, head, groups, mean, std, times)
         return PyramidModel(body, head, groups, mean, std)
@@ -195,16 +201,18 @@ def segmentation_learner(  # type: ignore[misc]  # one of the shared options has
     model = segmentation_model(
         body, data.task.n_out, decoder, pretrained=pretrained, cut=cut, stats=stats, seed=options.get("seed", 0)
     )
-    begin_decoder_at(model.head, first_outputs(data))
+    if isinstance(decoder, str):
+        begin_decoder_at(model.head, first_outputs(data))
     return dense_learner(data, model, has_weights(body, pretrained), precompute, clip, bn_freeze, options)  # type: ignore[arg-type]
 
 
 def begin_decoder_at(decoder: nn.Module, outputs: Tensor | None) -> None:
-    """Let a new decoder begin near some `outputs`, (n_out,), at every pixel; None leaves it as it is."""
-    last = last_convolution(decoder)
-    if outputs is not None and last is not None and last.bias is not None and last.bias.shape == outputs.shape:
+    """Let a new one of `DECODERS` begin near some `outputs`, (n_out,), at every pixel; None leaves it as it is."""
+    assert isinstance(decoder, LightDecoder | UnetDecoder)
+    bias = decoder.out.bias
+    if outputs is not None and bias is not None and bias.shape == outputs.shape:
         with torch.no_grad():
-            last.bias.copy_(outputs)
+            bias.copy_(outputs)
 
 
 def has_weights(body: Body, pretrained: Pretrained | None) -> bool:

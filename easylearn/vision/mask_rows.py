@@ -110,7 +110,7 @@ class MaskTable:
 
     def rows(self, table: Path | pd.DataFrame, root: Path, beside: dict[str, Any]) -> Rows:
         """The images that a `table` names, with their masks; `root` and `beside` as of `TableOptions.rows`."""
-        rows = self.layout.rows(table, root, self.folder, beside)
+        rows = self.layout.rows(table, root, self.folder, beside, "mask_col")
         pairs: list[Pair] = []
         for source, name, where in zip(rows.sources, rows.labels.iloc[:, 0].tolist(), rows.where, strict=True):
             if is_missing(name):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, TypedDict, get_args
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar, get_args
 
 import numpy.typing as npt
 
@@ -18,6 +18,11 @@ from .decode import MAX_PIXELS, Method
 from .items import Column
 from .preprocess import CROP_PCT, ImagePreprocessor, Size
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Layout = TypeVar("Layout", bound="DataclassInstance")
+How = TypeVar("How")
 OnError = Literal["raise", "skip"]
 Groups = str | int | Callable[[str], Any] | Sequence[Any] | npt.NDArray[Any] | None
 
@@ -156,6 +161,13 @@ class DenseKeywords(TypedDict, total=False):
     weights: ItemWeights
     on_error: OnError
     max_pixels: int
+
+
+def sorted_out(given: Mapping[str, Any], layout: type[Layout], rest: type[How]) -> tuple[Layout, How]:
+    """Options of two kinds: those that are fields of `layout`, and the others."""
+    own = {field.name for field in fields(layout)}
+    first = layout(**{name: value for name, value in given.items() if name in own})
+    return first, rest(**{name: value for name, value in given.items() if name not in own})
 
 
 class ImageKeywords(TypedDict, total=False):

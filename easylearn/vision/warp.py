@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
@@ -26,6 +27,7 @@ class Motion:
         size: of what goes out.
         exact: only mirrors and right angles at one size, for which pixels are copied.
         device: where the grid is.
+        reflects: what comes in from outside is reflected; else it is what `sample` fills in.
     """
 
     matrix: Array
@@ -33,11 +35,12 @@ class Motion:
     size: tuple[int, int]
     exact: bool
     device: torch.device
+    reflects: bool = True
 
     @cached_property
     def grid(self) -> Tensor:
         """Where to sample, (b, *size, 2), as `grid_sample` wants it."""
-        return grid_of(self.matrix, self.shape, self.size, self.device)
+        return grid_of(self.matrix, self.shape, self.size, self.device, self.reflects)
 
 
 class Moving(Protocol):
@@ -56,8 +59,8 @@ class MovingMasks:
         """See `Moving.move`."""
         if motion.exact:
             return lay(target, motion.matrix)
-        found = F.grid_sample(target[:, None].float(), motion.grid, "nearest", "reflection", align_corners=False)
-        return found[:, 0].to(target.dtype)
+        found = F.grid_sample(target[:, None].float(), motion.grid, "nearest", "border", align_corners=False)
+        return found[:, 0].int().to(target.dtype)  # float32 to uint8 at once takes three times as long
 
 
 @dataclass(frozen=True)
@@ -87,32 +90,43 @@ def _homogeneous(matrix: Array) -> Array:
     return np.concatenate([matrix, np.tile([[[0.0, 0.0, 1.0]]], (len(matrix), 1, 1))], 1)
 
 
-def grid_of(matrix: Array, shape: tuple[int, int], size: tuple[int, int], device: torch.device) -> Tensor:
-    """A grid of `size` spread over images of `shape`, moved as the matrices say: (b, *size, 2).
+def grid_of(
+    matrix: Array, shape: tuple[int, int], size: tuple[int, int], device: torch.device, reflects: bool = True
+) -> Tensor:
+    """A grid of `size` spread over images of `shape`, moved as the matrices say: (b, *size, 2), as two planes.
 
-    Building it by broadcasting costs 0.13 ms an image of 224x224 against 0.66 for `affine_grid`.
+    With `reflects` what lies outside is reflected. An image of 144x192 costs 0.01 ms, a mask beside it then half of
+    what it takes to let `grid_sample` reflect; a grid whose two numbers lie side by side costs 0.05, and is read more
+    slowly.
     """
     height, width = shape
     # grid_sample wants -1 to 1 across the image, where -1 is the outer edge of the first pixel
     unit = matrix * np.array([2 / width, 2 / height, 1.0])[: matrix.shape[1], None] * [width / 2, height / 2, 1.0]
     m = torch.from_numpy(unit.astype(np.float32)).to(device, non_blocking=True)
     ys, xs = (torch.linspace(-1 + 1 / s, 1 - 1 / s, s, device=device) for s in size)
-
-    def plane(k: int) -> tuple[Tensor, Tensor]:
-        return (m[:, k, 1, None] * ys + m[:, k, 2, None])[:, :, None], (m[:, k, 0, None] * xs)[:, None, :]
-
-    grid = torch.empty((len(matrix), *size, 2), device=device)
-    for k in range(2):
-        torch.add(*plane(k), out=grid[..., k])
+    planes = (m[..., 1, None] * ys + m[..., 2, None])[..., None] + (m[..., 0, None] * xs)[..., None, :]
+    grid = planes[:, :2]
     if matrix.shape[1] == 3:
-        grid /= torch.add(*plane(2))[..., None]
+        grid = grid / planes[:, 2:]
+    if reflects:
+        grid = _reflected(grid, float(np.abs(unit).sum(2).max()) if matrix.shape[1] == 2 else None)
+    return grid.permute(0, 2, 3, 1)
+
+
+def _reflected(grid: Tensor, reach: float | None) -> Tensor:
+    """Numbers beyond -1 and 1 reflected there; `reach` is the largest that any can be, None for unknown."""
+    if reach is None:
+        return 1 - ((grid + 1).remainder(4) - 2).abs()
+    for _ in range(math.ceil((reach - 1) / 2 - 1e-6)):  # each time from up to 3 away; between -1 and 1 it is the same
+        inner = grid.clamp(-1, 1)
+        grid = inner.mul_(2).sub_(grid)
     return grid
 
 
 def sample(x: Tensor, grid: Tensor, fill: Tensor | None = None) -> Tensor:
-    """Sample images (b, c, h, w) at a grid, bilinearly; outside they are reflected, or `fill`, (c, 1, 1)."""
+    """Sample images (b, c, h, w) at a grid, bilinearly; outside they are as at the edge, or `fill`, (c, 1, 1)."""
     if fill is None:
-        return F.grid_sample(x, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+        return F.grid_sample(x, grid, mode="bilinear", padding_mode="border", align_corners=False)
     return F.grid_sample(x.sub_(fill), grid, mode="bilinear", padding_mode="zeros", align_corners=False).add_(fill)
 
 

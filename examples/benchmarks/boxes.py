@@ -37,7 +37,7 @@ from easylearn.vision.boxes_geometry import moved_boxes
 from easylearn.vision.boxes_learner import detection_learner
 from easylearn.vision.model import vision_model
 from easylearn.vision.pyramid import pyramid
-from easylearn.vision.warp import Motion
+from easylearn.vision.warp import grid_of
 
 ARCH, SIZE, BATCH = "efficientnet_lite0", (192, 256), 8
 RATES = {"centre": [3e-4, 3e-4, 2e-3], "fcos": [3e-4, 2e-3]}  # chosen on the valid part
@@ -170,8 +170,9 @@ def geometry(root: Path, most: int) -> None:
     for transform in TRANSFORMS:
         draws = BatchStage(size, (transform,))._drawn(torch.zeros(len(masks), 1, *size), index, 0, 0, 0)
         padded = torch.nn.functional.pad(masks, (size[1], size[1], size[0], size[0]))  # so that nothing is reflected
-        motion = Motion(draws.matrix, size, size, False, torch.device("cpu"))
-        grid = motion.grid / 3  # the same places in the wider images
+        grid = (
+            grid_of(draws.matrix, size, size, torch.device("cpu"), reflects=False) / 3
+        )  # the same places in the wider images
         after = torch.nn.functional.grid_sample(padded[:, None].float(), grid, "nearest", align_corners=False)[:, 0]
         moved, left = moved_boxes(boxes[:, None], draws.matrix, size, size)
         found: list[tuple[float, float]] = []

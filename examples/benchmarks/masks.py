@@ -1,10 +1,12 @@
 """Road scenes (CamVid, 11 classes, 144 x 192) in equal CPU seconds of training: easylearn, its peers, the same body.
 
-    python examples/benchmarks/masks.py DATA --seconds 90 --impl light light-whole smp-unet smp-fpn fastai --seeds 0 1 2
+    python examples/benchmarks/masks.py DATA --seconds 90 --impl light light-whole smp-unet smp-fpn fastai-unet
 
 DATA is a folder with train, valid and test, each with images and masks, and codes.csv (value, name; the last is Void).
 Each implementation trains for as many seconds of process time, on one thread, with everything in it: decoding, storing
-features; validation is left out. Told is the mean IoU of the classes over the test split, all pixels together.
+features; validation is left out, and of peers decoding, too. Told is the mean IoU of the classes over the test split,
+all pixels together. "fastai" is its DynamicUnet in the loop of the other peers, "fastai-unet" what `unet_learner`
+gives, as `fine_tune` trains it. `--quick` needs no data: a second each on made-up scenes, to see that it runs.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +37,22 @@ from easylearn.vision.model import vision_model
 
 ARCH, SIZE, VOID = "efficientnet_lite0", (144, 192), 255
 WORTH_UNFREEZING = 120.0  # seconds from which training the body, too, gives more than the decoder alone
+
+
+@dataclass(frozen=True)
+class Race:
+    """Who trains on what for how long."""
+
+    root: Path
+    seconds: float
+    seed: int
+    how: str
+    arch: str = ARCH
+    size: tuple[int, int] = SIZE
+
+    def data(self, valid: str | None = "valid") -> MaskData:
+        how = {"codes": "codes.csv", "void": "Void", "augment": "side_on", "workers": 0}
+        return MaskData.from_folder(self.root, self.size, valid=valid, batch_size=8, **how)
 
 
 class ByTime(Callback):
@@ -56,29 +75,27 @@ def factor(share: float) -> float:
     return min(1.0, (share + 0.01) / 0.1) * 0.5 * (1 + math.cos(math.pi * share))
 
 
-def data_of(root: Path, valid: str | None = "valid", batch_size: int = 8) -> MaskData:
-    how = {"codes": "codes.csv", "void": "Void", "augment": "side_on", "workers": 0}
-    return MaskData.from_folder(root, SIZE, valid=valid, batch_size=batch_size, **how)
-
-
 # -- easylearn -------------------------------------------------------------------------------------------
 
 
-def ours(root: Path, seconds: float, seed: int, how: str) -> dict[str, float]:
+def ours(race: Race) -> dict[str, float]:
     """The decoder on stored maps; from two minutes on for a third of the time, then everything. "whole": everything."""
-    started = time.process_time()
-    decoder = "unet" if "unet" in how else "light"
-    learn = segmentation_learner(data_of(root, None), ARCH, decoder=decoder, seed=seed, progress=False, device="cpu")
-    end = started + seconds
-    if not how.endswith("whole"):
+    started, whole = time.process_time(), race.how.endswith("whole")
+    learn = segmentation_learner(
+        race.data(None), race.arch, decoder="unet" if "unet" in race.how else "light", seed=race.seed, progress=False,
+        pretrained=race.arch == ARCH, device="cpu",
+    )  # fmt: skip
+    end = started + race.seconds
+    if not whole:
+        learn.freeze()
         learn.precompute = True
-        middle = end if seconds < WORTH_UNFREEZING else started + seconds / 3
+        middle = end if race.seconds < WORTH_UNFREEZING else started + race.seconds / 3
         fit_for(learn, middle, 3e-3)
     if time.process_time() < end:
         learn.unfreeze()
-        fit_for(learn, end, [3e-4, 3e-4, 3e-3] if how.endswith("whole") else [3e-4, 3e-4, 1e-3])
+        fit_for(learn, end, [3e-4, 3e-4, 3e-3] if whole else [3e-4, 3e-4, 1e-3])
     trained = time.process_time() - started
-    learn.set_data(data_of(root))
+    learn.set_data(race.data())
     return {"seconds": trained, "valid": learn.validate()["mean_iou"], "test": learn.validate(split="test")["mean_iou"]}
 
 
@@ -89,8 +106,8 @@ def fit_for(learn: Learner, end: float, lr: float | list[float]) -> None:
 # -- peers: one loop of torch for all of them ------------------------------------------------------------
 
 
-def tensors(root: Path) -> tuple[dict[str, Tensor], dict[str, Tensor], int]:
-    data = data_of(root)
+def tensors(race: Race) -> tuple[dict[str, Tensor], dict[str, Tensor], int]:
+    data = race.data()
     x: dict[str, Tensor] = {}
     y: dict[str, Tensor] = {}
     for split in ("train", "valid", "test"):
@@ -132,13 +149,17 @@ def smp(kind: str, n: int) -> tuple[nn.Module, list[nn.Parameter]]:
     return Padded(net), list(net.encoder.parameters())
 
 
+def chain() -> nn.Sequential:
+    """The same as a chain, in which fastai finds where sizes change."""
+    body: Any = body_of()
+    return nn.Sequential(body.conv_stem, body.bn1, *body.blocks)
+
+
 def fastai(n: int) -> tuple[nn.Module, list[nn.Parameter]]:
     from fastai.vision.models.unet import DynamicUnet
 
-    body: Any = body_of()
-    encoder = nn.Sequential(body.conv_stem, body.bn1, *body.blocks)
-    net = DynamicUnet(encoder, n, SIZE)
-    return net, list(encoder.parameters())
+    encoder = chain()
+    return DynamicUnet(encoder, n, SIZE), list(encoder.parameters())
 
 
 PEERS: dict[str, tuple[Callable[[int], tuple[nn.Module, list[nn.Parameter]]], tuple[float, float]]] = {
@@ -148,19 +169,19 @@ PEERS: dict[str, tuple[Callable[[int], tuple[nn.Module, list[nn.Parameter]]], tu
 }
 
 
-def peer(root: Path, seconds: float, seed: int, how: str) -> dict[str, float]:
+def peer(race: Race) -> dict[str, float]:
     """AdamW, half of the images mirrored, cross-entropy, a cosine with a warm-up over the time."""
-    x, y, n = tensors(root)
-    torch.manual_seed(seed)
-    build, rates = PEERS[how]
+    x, y, n = tensors(race)
+    torch.manual_seed(race.seed)
+    build, rates = PEERS[race.how]
     net, encoder = build(n)
     ids = {id(p) for p in encoder}
     rest = [p for p in net.parameters() if id(p) not in ids]
     optimizer = torch.optim.AdamW([{"params": encoder}, {"params": rest}], weight_decay=1e-2)
     started = time.process_time()
     net.train()
-    for index in forever(len(x["train"]), 8, seed):
-        share = (time.process_time() - started) / seconds
+    for index in forever(len(x["train"]), 8, race.seed):
+        share = (time.process_time() - started) / race.seconds
         if share >= 1:
             break
         for group, lr in zip(optimizer.param_groups, rates, strict=True):
@@ -174,6 +195,65 @@ def peer(root: Path, seconds: float, seed: int, how: str) -> dict[str, float]:
         optimizer.step()
     trained = time.process_time() - started
     net.eval()
+    scores = {split: mean_iou(net, x[split], y[split], n) for split in ("valid", "test")}
+    return {"seconds": trained, **scores}
+
+
+def fastai_unet(race: Race) -> dict[str, float]:
+    """What `unet_learner` makes, by `fine_tune`'s rates: a third of the time frozen, then all of it, each one cycle."""
+    from fastai.callback import progress, schedule  # noqa: F401 - which add no_bar and fit_one_cycle to the learner
+    from fastai.callback.core import Callback as TheirCallback
+    from fastai.callback.core import CancelFitException
+    from fastai.data.core import DataLoaders
+    from fastai.losses import CrossEntropyLossFlat
+    from fastai.torch_core import TensorImage, TensorMask
+    from fastai.vision.learner import unet_learner
+
+    class ByCpu(TheirCallback):  # type: ignore[misc, no-any-unimported]
+        """The share of the process time in place of that of the steps; then the end."""
+
+        order = 50  # before the schedules
+
+        def __init__(self, begin: float, end: float) -> None:
+            self.begin, self.end = begin, end
+
+        def before_batch(self) -> None:
+            share = (time.process_time() - self.begin) / (self.end - self.begin)
+            if share >= 1:
+                raise CancelFitException
+            self.learn.pct_train = share
+
+    class Mirrored:
+        def __init__(self, x: Tensor, y: Tensor, p: float) -> None:
+            self.x, self.y, self.p = x, y, p
+
+        def __len__(self) -> int:
+            return len(self.x)
+
+        def __getitem__(self, i: int) -> tuple[Any, Any]:
+            a, b = self.x[i], self.y[i]
+            if torch.rand(()) < self.p:
+                a, b = a.flip(-1), b.flip(-1)
+            return TensorImage(a), TensorMask(b.long())
+
+    x, y, n = tensors(race)
+    torch.manual_seed(race.seed)
+    sets = Mirrored(x["train"], y["train"], 0.5), Mirrored(x["valid"][:2], y["valid"][:2], 0.0)
+    loaders = DataLoaders.from_dsets(*sets, bs=8, num_workers=0, device=torch.device("cpu"))
+    started = time.process_time()
+    learn = unet_learner(
+        loaders, lambda pretrained: nn.Sequential(*chain(), nn.AdaptiveAvgPool2d(1)), normalize=False, n_out=n,
+        loss_func=CrossEntropyLossFlat(axis=1, ignore_index=VOID),
+    )  # fmt: skip
+    middle, end, lr = started + race.seconds / 3, started + race.seconds, 2e-3
+    with learn.no_bar(), learn.no_logging():
+        learn.freeze()
+        learn.fit_one_cycle(1000, slice(lr), pct_start=0.99, cbs=ByCpu(started, middle))
+        learn.unfreeze()
+        rates = slice(lr / 200, lr / 2)
+        learn.fit_one_cycle(1000, rates, pct_start=0.3, div=5.0, cbs=ByCpu(time.process_time(), end))
+    trained = time.process_time() - started
+    net = learn.model.eval()
     scores = {split: mean_iou(net, x[split], y[split], n) for split in ("valid", "test")}
     return {"seconds": trained, **scores}
 
@@ -196,26 +276,49 @@ def mean_iou(net: nn.Module, x: Tensor, y: Tensor, n: int) -> float:
     return float((hits / (table.sum(0) + table.sum(1) - hits)).nanmean())
 
 
+def scenes(root: Path) -> Path:
+    """A light sky over dark ground, in the layout of the data."""
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    for split, n in (("train", 16), ("valid", 4), ("test", 4)):
+        for folder in ("images", "masks"):
+            (root / split / folder).mkdir(parents=True)
+        for k in range(n):
+            ground = np.arange(60)[:, None] >= rng.integers(10, 50, 80)[None]
+            pixels = np.where(ground, 60, 200)[..., None] + rng.integers(0, 40, (60, 80, 3))
+            Image.fromarray(pixels.astype(np.uint8)).save(root / split / "images" / f"{k}.png")
+            Image.fromarray(ground.astype(np.uint8)).save(root / split / "masks" / f"{k}.png")
+    (root / "codes.csv").write_text("value,name\n0,Sky\n1,Ground\n2,Void\n", encoding="utf-8")
+    return root
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path)
+    parser.add_argument("data", type=Path, nargs="?")
     parser.add_argument("--seconds", type=float, default=90.0)
     parser.add_argument("--impl", nargs="+", default=["light", "light-whole"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--quick", action="store_true", help="a second of ours on made-up scenes, to see that it runs")
     args = parser.parse_args()
+    if args.data is None and not args.quick:
+        parser.error("DATA is missing: a folder with train, valid, test and codes.csv; or --quick")
     torch.set_num_threads(1)
-    rows = []
+    rows, by = [], {"fastai-unet": fastai_unet, **dict.fromkeys(PEERS, peer)}
     for name in args.impl:
         for seed in args.seeds:
             with tempfile.TemporaryDirectory() as cache:
                 os.environ["EASYLEARN_CACHE"] = cache
-                found = (peer if name in PEERS else ours)(args.data, args.seconds, seed, name)
-            rows.append({"impl": name, "seed": seed, "budget": args.seconds, **found})
+                race = Race(args.data, args.seconds, seed, name)
+                if args.quick:
+                    race = Race(scenes(Path(cache) / "scenes"), 1.0, seed, name, "squeezenet1_1", (48, 64))
+                found = by.get(name, ours)(race)
+            rows.append({"impl": name, "seed": seed, "budget": race.seconds, **found})
             print(json.dumps(rows[-1]), flush=True)
     for name in args.impl:
         test = [row["test"] for row in rows if row["impl"] == name]
-        print(f"| {name} | {args.seconds:.0f} | {np.mean(test):.3f} | {min(test):.3f} to {max(test):.3f} |")
+        print(f"| {name} | {race.seconds:.0f} | {np.mean(test):.3f} | {min(test):.3f} to {max(test):.3f} |")
     if args.json:
         args.json.write_text(json.dumps(rows, indent=1), encoding="utf-8")
 

@@ -2,11 +2,12 @@
 
     python examples/benchmarks/resume.py --trials 10
 
-For each kind of run (pictures, augmented and decoded by two workers; a table; a language model) one process trains to
-the end. In each trial another one is killed at a random moment, a second, which resumes, is killed too, and a third
-goes on to the end. Weights, losses and optimizer are compared byte for byte. The moments are spread over the whole life
-of a process: while the model is made, between steps, while a checkpoint is written, in validation, after the end.
-Everything is made up, on the CPU.
+For each kind of run (pictures, augmented and decoded by two workers; a table; a language model; masks and boxes, which
+move with augmented images, or whose decoder learns from stored maps) one process trains to the end. In each trial
+another one is killed at a random moment, a second, which resumes, is killed too, and a third goes on to the end.
+Weights, losses and optimizer are compared byte for byte. The moments are spread over the whole life of a process: while
+the model is made, between steps, while a checkpoint is written, in validation, after the end. Everything is made up, on
+the CPU.
 """
 
 from __future__ import annotations
@@ -21,20 +22,26 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
 from easylearn import (
+    BoxData,
     Callback,
     ImageData,
     Learner,
+    MaskData,
     Run,
     TabularData,
     TextLMData,
+    detection_learner,
     language_model_learner,
+    segmentation_learner,
     tabular_learner,
 )
 from easylearn.files import digest
@@ -78,10 +85,59 @@ def text() -> Learner:
     return language_model_learner(data, emb_size=16, n_hidden=32, n_layers=2, device="cpu", progress=False)
 
 
+def scenes() -> tuple[np.ndarray, np.ndarray]:
+    """Images of one light rectangle each, and where it is: top, left, bottom, right."""
+    rng, n = np.random.default_rng(0), 60
+    corner = rng.integers(0, 16, (n, 2))
+    at = np.concatenate([corner, corner + rng.integers(8, 16, (n, 2))], 1)
+    x = rng.integers(0, 120, (n, 32, 48, 3), dtype=np.uint8)
+    for image, (top, left, bottom, right) in zip(x, at, strict=True):
+        image[top:bottom, left:right] += 120
+    return x, at
+
+
+def body() -> nn.Sequential:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        stem = nn.Sequential(nn.Conv2d(3, 8, 3, 4, 1), nn.BatchNorm2d(8), nn.ReLU())
+        late = nn.Sequential(nn.Conv2d(8, 16, 3, 2, 1), nn.BatchNorm2d(16), nn.ReLU())
+        return nn.Sequential(stem, late, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 2))
+
+
+HOW: dict[str, Any] = {"valid": 0.2, "augment": "side_on", "batch_size": 6, "workers": 0}
+
+
+def masks(stored: bool = False) -> Learner:
+    x, at = scenes()
+    y = np.zeros(x.shape[:3], np.uint8)
+    for mask, (top, left, bottom, right) in zip(y, at, strict=True):
+        mask[top:bottom, left:right] = 1
+    data = MaskData.from_arrays((x, y), codes=["back", "thing"], **HOW)
+    return stores(segmentation_learner(data, body(), device="cpu", progress=False), stored)
+
+
+def boxes(stored: bool = False) -> Learner:
+    x, at = scenes()
+    rows = [np.array([[left, top, right, bottom, 0]], np.float64) for top, left, bottom, right in at]
+    data = BoxData.from_arrays((x, rows), classes=["thing"], **HOW)
+    return stores(detection_learner(data, body(), device="cpu", progress=False), stored)
+
+
+def stores(learn: Learner, stored: bool) -> Learner:
+    if stored:
+        learn.freeze()
+        learn.precompute = True
+    return learn
+
+
 KINDS: dict[str, tuple[Callable[[], Learner], int]] = {  # and how many epochs
     "pictures": (pictures, 4),
     "table": (table, 3),
     "text": (text, 3),
+    "masks": (masks, 3),
+    "masks-stored": (partial(masks, True), 3),
+    "boxes": (boxes, 3),
+    "boxes-stored": (partial(boxes, True), 3),
 }
 
 
@@ -166,7 +222,7 @@ def main() -> None:
                 same += result.read_text(encoding="utf-8") == Path("whole").read_text(encoding="utf-8")
             figures[kind] = {"trials": trials, "killed": kills, "bit-identical": same, "seconds of a run": length}
             print(
-                f"easylearn, {kind:9s} {trials} runs killed {kills} times: {same} bit-identical ({length:.1f} s each)"
+                f"easylearn, {kind:13s} {trials} runs killed {kills} times: {same} bit-identical ({length:.1f} s each)"
             )
         os.chdir("/")
     if out:

@@ -254,3 +254,20 @@ def test_cifar10_speed(tmp_path: Path) -> None:
 def test_units(tmp_path: Path) -> None:
     done = run("units.py", tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.slow
+def test_masks(tmp_path: Path) -> None:
+    done = run("masks.py", tmp_path, "--json", "out.json")
+    assert done.returncode == 0, done.stderr
+    rows = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
+    assert [row["impl"] for row in rows] == ["light", "light-whole"] and all(0 <= row["test"] <= 1 for row in rows)
+    assert done.stdout.count("| light") == 2
+
+
+@pytest.mark.slow
+def test_resume(tmp_path: Path) -> None:
+    done = run("resume.py", tmp_path, "--kinds", "masks", "boxes-stored", "--json", "out.json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    runs = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))["runs"]
+    assert {name: found["bit-identical"] for name, found in runs.items()} == {"masks": 1, "boxes-stored": 1}

@@ -590,6 +590,20 @@ def test_the_stores_used_longest_ago_make_room(tmp_path: Path) -> None:
     assert opened(tmp_path, range(20), "old").filled.all(), "what can never fit throws nothing out"
 
 
+def test_a_store_may_take_more_than_the_limit_if_the_disk_has_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys, mb = [key(k) for k in range(20)], 10**6
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(900 * mb, 860 * mb, 40 * mb))  # type: ignore[attr-defined]
+    fill(opened(tmp_path, range(10), "old"), range(10))
+    assert open_store("big", keys, mb, tmp_path, limit_bytes=BYTES, n_items=19) is None
+    assert open_store("huge", keys, 3 * mb, tmp_path, limit_bytes=BYTES, n_items=20) is None
+    assert opened(tmp_path, range(10), "old").filled.all()
+    assert open_store("big", keys[:15], mb, tmp_path, limit_bytes=BYTES, n_items=20) is not None
+    store = open_store("big", keys, mb, tmp_path, limit_bytes=BYTES, n_items=20)
+    assert store is not None and store.slots.max() == 19, "what is there is not begun anew"
+
+
 def test_a_store_full_of_what_nobody_wants_any_more_begins_anew(tmp_path: Path) -> None:
     """Files that change again and again would fill it otherwise, and nothing be kept from then on."""
     limit = 60 * BYTES

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
-from easylearn.errors import ArgumentError, DataError
+from easylearn.errors import ArgumentError, DataError, SaveError
 from easylearn.losses import VOID, DiceLoss, LossSum, MaskCrossEntropy
 from easylearn.metrics import Metric
 from easylearn.placement import Placement, palette
@@ -152,6 +152,35 @@ def test_predictions_of_several(tmp_path: Path) -> None:
     assert np.array(Image.open(files[0])).tolist() == [[7, 9]]  # the numbers of the files that were learnt from
     one = said[0].save_png(tmp_path / "one.png")
     assert np.array(Image.open(one)).tolist() == [[0, 1]]
+
+
+@pytest.mark.parametrize(
+    "ids",
+    [("a/1.jpg", "a_1.jpg"), ("a/1.jpg", "A/1.png"), ("b\\1.jpg", "b:1.jpg"), ("x" * 400 + "1.jpg", "y/" * 300 + "2")],
+    ids=["slashes", "case", "other systems", "long"],
+)
+def test_every_mask_has_a_file_of_its_own_in_the_folder(tmp_path: Path, ids: tuple[str, str]) -> None:
+    said = Predictions.of(TASK, torch.stack([probs_of([[0, 1]]), probs_of([[2, 2]])]), ids)
+    assert isinstance(said, MaskPredictions)
+    files = said.save_png(tmp_path / "a" / "b")
+    assert len({f.name.casefold() for f in files}) == 2 and {f.parent for f in files} == {tmp_path / "a" / "b"}
+    assert not any(c in f.name for f in files for c in "\\:/") and all(len(f.name) < 80 for f in files)
+    assert [np.array(Image.open(f)).tolist() for f in files] == [[[0, 1]], [[2, 2]]]
+
+
+def test_masks_go_into_no_file(tmp_path: Path) -> None:
+    said = Predictions.of(TASK, probs_of([[0, 1]])[None], ["1"])
+    assert isinstance(said, MaskPredictions)
+    (tmp_path / "out.png").write_text("a file")
+    with pytest.raises(ArgumentError, match=r"out\.png is a file"):
+        said.save_png(tmp_path / "out.png")
+    with pytest.raises(SaveError, match=r"out\.png"):
+        said.save_png(tmp_path / "out.png" / "deeper")
+    with pytest.raises(SaveError, match=r"1\.png"):
+        said[0].save_png(tmp_path / "out.png" / "1.png")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(SaveError, match="folder"):
+        said[0].save_png(tmp_path / "folder")
 
 
 def test_what_interpretations_say() -> None:

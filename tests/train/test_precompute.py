@@ -30,7 +30,7 @@ from easylearn.nn.body_head import BodyHead
 from easylearn.task import single_label
 from easylearn.train import precompute
 from easylearn.train.optim import sgd
-from easylearn.train.precompute import FeatureStore, _some, features_key, state_digest
+from easylearn.train.precompute import FeatureStore, _Filling, _some, features_key, state_digest
 from easylearn.train.strategy import SingleDevice
 
 MakeLearner = Callable[..., Learner]
@@ -448,6 +448,18 @@ class TestCache:
                 os.utime(file, (file.stat().st_atime, file.stat().st_mtime - 100))
         assert len(list((tmp_path / "features").glob("*.items"))) == 2
 
+    def test_data_that_takes_more_than_the_limit_by_itself_is_kept_and_mapped(
+        self, make_learner: MakeLearner, make_data: Any, outputs: Outputs, tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:  # fmt: skip
+        monkeypatch.setattr("easylearn.train.precompute.LIMIT_BYTES", 100)
+        monkeypatch.setattr(_Filling, "_stored", None)  # nothing is gathered in memory
+        folder, model, data = tmp_path / "features", body_head(make_learner("body_head")), make_data()
+        with outputs(model) as seen:
+            for _ in range(2):  # the second time with what is on the disk, of both splits
+                FeatureStore(folder).loaders(model, data, SingleDevice(CPU))
+        assert sum(seen.values()) == 22 + 10 and len(list(folder.glob("*.items"))) == 1
+
     def test_the_test_split_has_nothing_to_train_on(
         self, make_learner: MakeLearner, make_data: Any, tmp_path: Path
     ) -> None:
@@ -503,6 +515,7 @@ class TestWithoutAFolder:
         self, make_learner: MakeLearner, expected: list[float], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr("easylearn.train.precompute.LIMIT_BYTES", 100)
+        monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(1000, 900, 100))  # type: ignore[attr-defined]
         assert self.run(make_learner("body_head", precompute=True)) == expected
 
     def test_it_is_deleted_meanwhile(self, make_learner: MakeLearner, tmp_path: Path, expected: list[float]) -> None:

@@ -16,7 +16,8 @@ from easylearn import load_learner, load_predictor
 from easylearn.errors import ArgumentError
 from easylearn.learning import Learner
 from easylearn.losses import DiceLoss, LossSum, MaskCrossEntropy
-from easylearn.nn.decoders import LightDecoder, PyramidModel, UnetDecoder
+from easylearn.nn.decoders import LightDecoder, PyramidModel, UnetDecoder, as_maps
+from easylearn.train import gathered
 from easylearn.train.callback import Callback
 from easylearn.train.callbacks.mix import CutMix, MixUp
 from easylearn.train.state import Run
@@ -98,6 +99,21 @@ def test_tta_uses_the_mirror_image_and_undoes_it(trained: Learner) -> None:
     flipped = MaskData.from_arrays((X[:16], Y[:16]), (X[16:, :, ::-1], Y[16:, :, ::-1]), codes=["back", "thing"])
     other = learner_like(trained, flipped).predict().probs.flip(-1)
     torch.testing.assert_close(said.views[1], other, rtol=1e-4, atol=1e-5)
+
+
+def test_predictions_that_memory_should_not_hold_are_the_same(
+    trained: Learner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gathered, "_PIECE", 2000)
+    found = []
+    for most in (2**30, 100):
+        monkeypatch.setattr(gathered, "MOST", most)
+        probs, labels = trained.interpret().probs, trained.interpret().labels
+        found.append([trained.predict(split="valid"), trained.tta(), trained.predict([*X[16:]]), probs, labels])
+    for few, many in zip(*(f[:3] for f in found), strict=True):
+        assert torch.equal(few.probs, many.probs) and torch.equal(few.views, many.views)
+        assert few.labels == many.labels and np.array_equal(few.mask(3), many.mask(3))
+    assert torch.equal(found[0][3], found[1][3]) and found[0][4] == found[1][4]
 
 
 def learner_like(learn: Learner, data: MaskData) -> Learner:
@@ -256,9 +272,25 @@ def test_a_named_body_is_built_again_out_of_its_file(tmp_path: Path) -> None:
     clf.export(tmp_path / "u.easylearn")
 
 
+class Finest(nn.Module):
+    """The finest map alone."""
+
+    def __init__(self, layer: nn.Conv2d) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, maps: Any) -> torch.Tensor:
+        out: torch.Tensor = self.layer(as_maps(maps)[0])
+        return out
+
+
 def test_a_decoder_of_ones_own(tmp_path: Path) -> None:
     learn = learner(tmp_path, decoder=LightDecoder([8, 16], 2, width=4))
     assert learn.model.head.out.in_channels == 4
+    own = nn.Conv2d(8, 2, 1)
+    before = own.bias.detach().clone()  # type: ignore[union-attr]
+    learner(tmp_path, decoder=Finest(own))
+    assert torch.equal(own.bias, before), "what is given begins with its own weights"  # type: ignore[arg-type]
     with pytest.raises(ArgumentError, match="unknown decoder 'fpn'"):
         learner(tmp_path, decoder="fpn")
     with pytest.raises(ArgumentError, match=r"8 x 12 numbers for an item.*needs 2"):

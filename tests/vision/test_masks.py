@@ -94,6 +94,11 @@ def test_tables(root: Path) -> None:
     grouped = MaskData.from_df(frame, root / "train", size=16, codes=CODES, valid=0.25, groups="film")
     films = [{rows[int(Path(i).stem)][2] for i in grouped.ids(s)} for s in grouped.splits]
     assert not films[0] & films[1]
+    for wrong in ({"mask_col": "maks"}, {"mask_col": 7}):
+        with pytest.raises(ArgumentError, match=r"^mask_col="):
+            MaskData.from_csv(root / "train", "list.csv", size=16, codes=CODES, **wrong)
+    with pytest.raises(ArgumentError, match=r"^mask_col="):
+        MaskData.from_df(frame[["file"]], root / "train", size=16, codes=CODES)
     frame.loc[2, "mask"] = "masks/none.png"
     with pytest.raises(DataError, match=r"row 2.*none\.png"):
         MaskData.from_df(frame, root / "train", size=16, codes=CODES)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from easylearn.errors import ArgumentError
-from easylearn.vision.augment import BatchStage, Dihedral, Flip, Rotate, Zoom, resolve
+from easylearn.vision.augment import BatchStage, Dihedral, Flip, Rotate, Shift, Zoom, resolve
 from easylearn.vision.policies import Perspective
 from easylearn.vision.warp import Motion, MovingMasks, grid_of, sample
 
@@ -75,3 +75,29 @@ def test_a_motion_makes_its_grid_once() -> None:
     x = torch.randn(2, 3, 8, 10)
     torch.testing.assert_close(sample(x, motion.grid), x)
     assert grid_of(np.tile(np.eye(2, 3), (1, 1, 1)), (8, 10), (4, 5), torch.device("cpu")).shape == (1, 4, 5, 2)
+
+
+@pytest.mark.parametrize(
+    "transforms",
+    [[Flip()], [Rotate(10.0, p=1.0)], [Rotate(180.0, p=1.0)], [Shift(2.5, p=1.0), Rotate(30.0)], [Perspective(p=1.0)]],
+    ids=["inside", "a little", "once", "often", "perspective"],
+)
+def test_what_lies_outside_is_reflected_as_torch_reflects_it(transforms: list) -> None:  # type: ignore[type-arg]
+    size, cpu = (41, 56), torch.device("cpu")
+    x, target = torch.randint(0, 255, (8, 3, *size)), mask(8, *size)
+    matrix = BatchStage(size, tuple(transforms))._drawn(x, np.arange(8), 0, 0, 0).matrix
+    assert matrix is not None
+    motion, plain = Motion(matrix, size, size, False, cpu), grid_of(matrix, size, size, cpu, reflects=False)
+    assert motion.grid.abs().max() <= 1 + 1e-5
+    assert (plain.abs().max() > 1) == (transforms != [Flip()])
+    how = {"padding_mode": "reflection", "align_corners": False}
+    wanted = torch.nn.functional.grid_sample(x.float(), plain, **how)
+    torch.testing.assert_close(sample(x.float(), motion.grid), wanted, rtol=0, atol=0.02)
+    nearest = torch.nn.functional.grid_sample(target[:, None].float(), plain, "nearest", **how)[:, 0]
+    assert (MovingMasks().move(target, motion) == nearest).float().mean() > 0.9995  # all but ties
+
+
+def test_void_stays_void_where_masks_move() -> None:
+    target = torch.full((2, 20, 30), 255, dtype=torch.uint8)
+    motion = Motion(np.tile(np.eye(2, 3), (2, 1, 1)) * 0.9, (20, 30), (20, 30), False, torch.device("cpu"))
+    assert torch.equal(MovingMasks().move(target, motion), target)

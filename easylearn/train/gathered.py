@@ -1,0 +1,86 @@
+"""Rows that come batch by batch, put together: in memory, or, where they are many, in a file that is mapped."""
+
+from __future__ import annotations
+
+import mmap
+import tempfile
+import weakref
+from collections.abc import Callable
+from contextlib import suppress
+from typing import IO
+
+import torch
+from torch import Tensor
+
+from ..errors import EasyLearnError
+from ..files import cache_dir
+
+MOST = 2**29  # bytes that stay in memory: with the copy that puts them together a GB
+_PIECE = 2**26  # bytes that are worked on together where there are more
+
+
+class Gathered:
+    """Rows (b, ...) of one type and shape, in the order in which they come.
+
+    What is more than `MOST` is written to a file of the cache folder without a name, which is gone with the process, or
+    when nobody has the rows any more. Where no file can be made they stay in memory.
+
+    >>> rows = Gathered()
+    >>> rows.add(torch.tensor([[1.0, 2.0]]))
+    >>> rows.add(torch.tensor([[3.0, 4.0]]))
+    >>> rows.tensor()
+    tensor([[1., 2.],
+            [3., 4.]])
+    """
+
+    def __init__(self) -> None:
+        self._rows: list[Tensor] = []
+        self._bytes = 0
+        self._file: IO[bytes] | None = None
+
+    def add(self, rows: Tensor) -> None:
+        """Take in some rows, on the CPU."""
+        self._rows.append(rows)
+        self._bytes += rows.nbytes
+        if self._bytes <= MOST:
+            return
+        if self._file is None:
+            with suppress(OSError):
+                cache_dir().mkdir(parents=True, exist_ok=True)
+                self._file = tempfile.TemporaryFile(dir=cache_dir())  # noqa: SIM115 - it lives as long as they
+                weakref.finalize(self, self._file.close)
+        if self._file is not None:
+            try:
+                for some in self._rows:
+                    self._file.write(some.contiguous().numpy().data)
+                self._file.flush()
+            except OSError as error:
+                raise EasyLearnError(
+                    f"what the model says takes more than {self._bytes >> 20:,} MB, and {cache_dir()} cannot hold it: "
+                    f"{error.strerror}. Set the environment variable EASYLEARN_CACHE to a folder with more room, or "
+                    "take fewer items at a time, as predictor.stream(items) does"
+                ) from error
+            self._rows = [rows[:0]]
+
+    def tensor(self) -> Tensor:
+        """All rows, (n, ...). Changes to them do not reach the file."""
+        if self._file is None:
+            return self._rows[0] if len(self._rows) == 1 else torch.cat(self._rows)
+        (like,) = self._rows
+        mapped = mmap.mmap(self._file.fileno(), self._bytes, access=mmap.ACCESS_COPY)
+        return torch.frombuffer(mapped, dtype=like.dtype).view(-1, *like.shape[1:])
+
+
+def by_pieces(fn: Callable[..., Tensor], *given: Tensor) -> Tensor:
+    """What `fn` makes of the rows of tensors (n, ...), each by itself: of all at once, or gathered where that is much.
+
+    >>> by_pieces(torch.exp, torch.zeros(3))
+    tensor([1., 1., 1.])
+    """
+    n, n_bytes = len(given[0]), max(rows.nbytes for rows in given)
+    if n_bytes <= MOST:
+        return fn(*given)
+    found, few = Gathered(), max(1, n * _PIECE // n_bytes)
+    for a in range(0, n, few):
+        found.add(fn(*(rows[a : a + few] for rows in given)))
+    return found.tensor()

@@ -1,0 +1,87 @@
+"""Rows gathered in memory, and in mapped files where they are many."""
+
+from __future__ import annotations
+
+import gc
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from easylearn.errors import EasyLearnError
+from easylearn.train import gathered
+from easylearn.train.gathered import Gathered, by_pieces
+
+PIECES = [torch.randn(n, 3, 4, generator=torch.Generator().manual_seed(n)) for n in (2, 5, 0, 1)]
+
+
+def all_of_them() -> tuple[Gathered, torch.Tensor]:
+    rows = Gathered()
+    for piece in PIECES:
+        rows.add(piece)
+    return rows, rows.tensor()
+
+
+def in_a_file(rows: Gathered) -> bool:
+    return rows._file is not None
+
+
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gathered, "MOST", 200)
+    monkeypatch.setattr(gathered, "_PIECE", 100)
+
+
+def test_few_stay_in_memory() -> None:
+    rows, found = all_of_them()
+    assert torch.equal(found, torch.cat(PIECES)) and not in_a_file(rows)
+    one = Gathered()
+    one.add(PIECES[0])
+    assert one.tensor() is PIECES[0]
+
+
+def test_many_are_in_a_file_that_goes_with_them(few: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EASYLEARN_CACHE", str(tmp_path / "new"))
+    rows, found = all_of_them()
+    assert in_a_file(rows) and torch.equal(found, torch.cat(PIECES))
+    assert not os.listdir(tmp_path / "new"), "it has no name"
+    del rows
+    gc.collect()
+    found[0] = 7  # no one else sees it
+    assert (found[0] == 7).all() and torch.equal(found[1:], torch.cat(PIECES)[1:])
+
+
+def test_without_a_folder_they_stay_in_memory(few: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("EASYLEARN_CACHE", str(tmp_path / "file"))
+    rows, found = all_of_them()
+    assert torch.equal(found, torch.cat(PIECES)) and not in_a_file(rows)
+
+
+def test_a_full_disk_is_told(few: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Full:
+        def write(self, data: Any) -> None:
+            raise OSError(28, "No space left on device")
+
+        def close(self) -> None:
+            pass
+
+    monkeypatch.setattr(gathered.tempfile, "TemporaryFile", lambda dir: Full())
+    with pytest.raises(EasyLearnError, match=r"No space left.*EASYLEARN_CACHE"):
+        all_of_them()
+
+
+def test_pieces_give_what_the_whole_gives(few: None) -> None:
+    a, b = torch.randn(50, 3), torch.randn(50, 2)
+    sizes = []
+
+    def fn(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(x))
+        return torch.cat([x * 2, y], 1)
+
+    assert torch.equal(by_pieces(fn, a, b), torch.cat([a * 2, b], 1))
+    assert max(sizes) == 8 and sum(sizes) == 50
+    sizes.clear()
+    assert len(by_pieces(fn, a[:3], b[:3])) == 3 and sizes == [3]
