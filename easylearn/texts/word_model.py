@@ -19,7 +19,7 @@ from .sources import Documents
 
 PAIRS = (1, 2)  # words, and pairs of neighbours
 C = 10.0  # inverse strength of the penalty, for rows of length 1 to 1.4
-DIRECTIONS = 100
+DIRECTIONS = 100  # and at most one for 20 texts
 LEAST = 8  # texts that have a word or pair, without which it has no part in the directions; of few texts a 500th
 
 
@@ -39,7 +39,7 @@ class WordModel:
     directions: Any
     regression: Any
 
-    @strict
+    @strict({"part": "split"})
     def predict(self, items: Any = None, *, split: SplitName | None = None) -> Prediction | Predictions:
         """What it says, as `Learner.predict` does, so that `average_predictions` takes both.
 
@@ -69,7 +69,7 @@ class WordModel:
         return torch.from_numpy(probs)
 
 
-@strict
+@strict({"unlabeled": "unlabelled", "texts": "unlabelled"})
 def word_model(data: TextData, unlabelled: Sequence[str] | WordModel = ()) -> WordModel:
     """TF-IDF and logistic regression, told by texts without labels which words go together; goes beside an encoder.
 
@@ -104,8 +104,6 @@ def word_model(data: TextData, unlabelled: Sequence[str] | WordModel = ()) -> Wo
     target = data.loader("train").target
     assert target is not None
     answers = data.task.class_numbers(target).numpy()
-    if len(np.unique(answers)) < 2:
-        raise DataError("the training texts are all of one class, so there is nothing to tell apart")
     words = TfidfVectorizer(ngram_range=PAIRS, sublinear_tf=True)
     try:
         words.fit(texts)
@@ -132,7 +130,7 @@ def _directions(texts: Sequence[str]) -> Any:
         found = counts.fit_transform(given)
     except ValueError as error:
         raise DataError(f"the {len(given):,} texts without labels share no words: {error}") from error
-    svd = TruncatedSVD(min(DIRECTIONS, *found.shape), n_iter=2, random_state=0).fit(found)
+    svd = TruncatedSVD(min(DIRECTIONS, 1 + len(given) // 20, found.shape[1]), n_iter=2, random_state=0).fit(found)
     return make_pipeline(counts, svd, Normalizer())
 
 
