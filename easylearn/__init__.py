@@ -79,6 +79,7 @@ from .texts.learner import language_model_learner, text_classifier_learner
 from .texts.tokenize import SubwordTokenizer, WordTokenizer
 from .texts.transfer import load_encoder, save_encoder
 from .texts.vocab import Vocab
+from .texts.word_model import word_model
 from .train.callback import Callback
 from .train.callbacks import (
     CutMix,
@@ -133,5 +134,5 @@ __all__ = [
     "register", "regression", "reproduce", "rmse", "rmspe", "roc_auc", "rolling_windows", "save_encoder", "schedules",
     "search", "segmentation_learner", "segmentation_model", "sgd", "similar", "single_label", "snapshots", "spread",
     "submit", "tabular_learner", "text_classifier_learner", "top_k", "tune_thresholds", "versus", "vision_learner",
-    "vision_model",
+    "vision_model", "word_model",
 ]  # fmt: skip

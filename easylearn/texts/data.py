@@ -24,7 +24,7 @@ from .loader import StreamLoader
 from .options import OLD_NAMES, Columns, LabelKeywords, LabelOptions, StreamKeywords, StreamOptions, TextOptions
 from .preprocess import EVAL_FACTOR, AnyText, StreamPreprocessor, TextPreprocessor
 from .processing import TextProcessor
-from .sources import Errors, as_names, is_one
+from .sources import Documents, Errors, as_names, is_one
 from .store import TokenStore
 from .tokenize import PretrainedTokenizer, Tokenizer
 from .torchtext import are_pairs, read_pairs
@@ -64,6 +64,20 @@ class _Texts(Data[TextSplit]):
     def text(self, split: SplitName, i: int) -> str:
         """Document `i` of a split as the model sees it."""
         return self.preprocessor.processor.decode(self.store(split).doc(i))
+
+    def documents(self, split: SplitName) -> Documents:
+        """The texts of a split as they were.
+
+        Raises:
+            DataError: they are too many to have been kept; the message says how to make the data instead.
+        """
+        found = self._split(split)
+        if found.documents is None:
+            raise DataError(
+                f"the texts of the {split} split, {found.store.n_tokens:,} tokens, are not kept and cannot be split "
+                "anew: make the data with tokenizer=TextBody(...).tokenizer, or from a folder of files"
+            )
+        return found.documents
 
     def plain_inputs(self, split: SplitName) -> PlainInputs:
         """See `Data.plain_inputs`: the tokens of each document."""
@@ -397,12 +411,7 @@ class TextData(_Texts):
             processor = TextProcessor(tokenizer, Vocab(tokenizer.closed or ()))
             how = replace(how, processor=processor)
             for name, split in self._splits.items():
-                if split.documents is None:
-                    raise DataError(
-                        f"the texts of the {name} split, {split.store.n_tokens:,} tokens, are not kept and cannot be "
-                        "split anew: make the data with tokenizer=TextBody(...).tokenizer, or from a folder of files"
-                    )
-                splits[name] = replace(split, store=processor.store(split.documents, progress=False))
+                splits[name] = replace(split, store=processor.store(self.documents(name), progress=False))
         how = replace(how, max_tokens=most)
         return TextData(self.task, splits, how, batch_size=self.batch_size, weights=self._weights)
 

@@ -3,10 +3,12 @@ and the mean of its probabilities and TF-IDF's.
 
 python examples/benchmarks/few_labels.py FOLDER --labels 16 64 200 1000   # with rt-polarity.pos and rt-polarity.neg
 python examples/benchmarks/few_labels.py FOLDER --labels 200 1000         # with imdb_50k.csv.gz
+python examples/benchmarks/few_labels.py FOLDER --unlabelled imdb_unsup_50k.csv.gz
 
 The same test texts for all; each seed draws other labels, half of each class. Vectors of a text are computed once for
 all draws and kept in easylearn's cache. "reference" is scikit-learn on the same vectors as "frozen". Whatever the
-encoder says is averaged with TF-IDF, too: the rows "+ tfidf".
+encoder says is averaged with TF-IDF, too: the rows "+ tfidf". With a table of texts without labels there is a
+`word_model`, too: "words" and "+ words".
 """
 
 from __future__ import annotations
@@ -15,12 +17,13 @@ import argparse
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 
-from easylearn import Learner, TextBody, TextData, contrast, text_classifier_learner
+from easylearn import Learner, TextBody, TextData, contrast, text_classifier_learner, word_model
 
 BEFORE_TEST = 8000  # texts of rt_polarity to draw labels from; those behind them are the test
 
@@ -84,6 +87,7 @@ def main() -> None:
     parser.add_argument("--test", type=int, default=1500, help="test texts")
     parser.add_argument("--body", default="minilm")
     parser.add_argument("--max-tokens", type=int, help="of a text; eight windows if not given")
+    parser.add_argument("--unlabelled", type=Path, help="a csv file with a column `text`")
     parser.add_argument("--epochs", type=int, default=1, help="of contrast")
     parser.add_argument(
         "--precision", default="fp32", help="bf16 takes a third of the time where the processor knows it"
@@ -93,6 +97,7 @@ def main() -> None:
     pool, test = read(given.folder, given.test)
     target = test["label"].to_numpy() == sorted(set(test["label"]))[1]
     found: dict[tuple[int, str], list[float]] = {}
+    unlabelled: Any = () if given.unlabelled is None else pd.read_csv(given.unlabelled)["text"].tolist()
 
     def note(n: int, way: str, seed: int, work: Callable[[], np.ndarray]) -> np.ndarray:
         begun = time.process_time()
@@ -106,8 +111,11 @@ def main() -> None:
     for n in given.labels:
         for seed in given.seeds:
             train = draw(pool, n, seed)
-            words = note(n, "tfidf", seed, lambda train=train: tfidf(train, test))
             data = TextData.from_df(train, valid=test, batch_size=16, progress=False)
+            beside = {"tfidf": note(n, "tfidf", seed, lambda train=train: tfidf(train, test))}
+            if given.unlabelled is not None:
+                unlabelled = word_model(data, unlabelled)  # the next draw takes the directions of this one
+                beside["words"] = note(n, "words", seed, lambda words=unlabelled: words.predict().probs.numpy())
             body = TextBody(given.body, max_tokens=given.max_tokens)
             options = {"precompute": True, "progress": False, "seed": seed, "precision": given.precision}
             learn = text_classifier_learner(data, body=body, **options)
@@ -115,7 +123,8 @@ def main() -> None:
                 if way == "unfrozen":
                     learn = text_classifier_learner(data, body=body, **options)
                 probs = note(n, way, seed, lambda learn=learn, way=way: WAYS[way](learn, given.epochs))
-                note(n, f"{way} + tfidf", seed, lambda probs=probs, words=words: (probs + words) / 2)
+                for other, said_by_it in beside.items():
+                    note(n, f"{way} + {other}", seed, lambda probs=probs, other=said_by_it: (probs + other) / 2)
     print("\n| labels | way | accuracy: median [least, most] |\n|---|---|---|")
     for (n, way), values in found.items():
         print(f"| {n:,} | {way} | {np.median(values):.1f} [{min(values):.1f}, {max(values):.1f}] % |")

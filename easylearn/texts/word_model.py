@@ -1,0 +1,144 @@
+"""word_model: counts the words of texts, and learns from texts without labels which of them are alike."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..data.bunch import SplitName
+from ..errors import ArgumentError, DataError
+from ..options import strict
+from ..task import ExclusiveTask, Prediction, Predictions
+from .data import TextData
+from .sources import Documents
+
+PAIRS = (1, 2)  # words, and pairs of neighbours
+C = 10.0  # inverse strength of the penalty, for rows of length 1 to 1.4
+DIRECTIONS = 100  # and at most one for 20 texts
+LEAST = 8  # texts that have a word or pair, without which it has no part in the directions; of few texts a 500th
+
+
+@dataclass(frozen=True, eq=False)
+class WordModel:
+    """A logistic regression on which words a text has; `word_model` makes it. It knows no file to be written to.
+
+    Args:
+        data: what it learnt from.
+        words: TF-IDF of words and pairs in the labelled texts, of scikit-learn.
+        directions: how a text lies among the texts without labels; None where there were none.
+        regression: on both side by side.
+    """
+
+    data: TextData
+    words: Any
+    directions: Any
+    regression: Any
+
+    @strict({"part": "split"})
+    def predict(self, items: Any = None, *, split: SplitName | None = None) -> Prediction | Predictions:
+        """What it says, as `Learner.predict` does, so that `average_predictions` takes both.
+
+        Args:
+            items: a text, several, or rows; None for a whole split.
+            split: "train", "valid" or "test"; None is "valid".
+
+        Raises:
+            ArgumentError: both were given.
+            DataError: there is no such split, or an item is no text.
+        """
+        task, data = self.data.task, self.data
+        if items is None:
+            name: SplitName = "valid" if split is None else split
+            texts = list(data.documents(name))
+            return Predictions.of(task, self._probs(texts), tuple(data.ids(name)), data.loader(name).target)
+        if split is not None:
+            raise ArgumentError(f"predict takes items or split={split!r}, not both")
+        read = data.preprocessor.read(items)
+        probs = self._probs(read.values)
+        return Prediction.of(task, probs)[0] if read.single else Predictions.of(task, probs, read.ids)
+
+    def _probs(self, texts: Sequence[str]) -> Tensor:
+        said = self.regression.predict_proba(_inputs(self.words, self.directions, texts))
+        probs = np.zeros((len(texts), self.data.task.n_out), np.float32)
+        probs[:, self.regression.classes_] = said
+        return torch.from_numpy(probs)
+
+
+@strict({"unlabeled": "unlabelled", "texts": "unlabelled"})
+def word_model(data: TextData, unlabelled: Sequence[str] | WordModel = ()) -> WordModel:
+    """TF-IDF and logistic regression, told by texts without labels which words go together; goes beside an encoder.
+
+    The texts without labels give directions in the space of words, the first singular vectors of their TF-IDF (latent
+    semantic analysis, doi 10.1002/(SICI)1097-4571(199009)41:6<391::AID-ASI1>3.0.CO;2-9), so that what is learnt of one
+    word holds for others that come with it. The regression sees the words and the place along the directions.
+
+    Args:
+        data: texts with one class each; how they are split into tokens makes no difference.
+        unlabelled: texts of the same kind, the more the better: some thousand and more. Or another `word_model`, whose
+            directions are taken.
+
+    Returns:
+        The model. `average_predictions(learn.predict(texts), words.predict(texts))` is its mean with a learner.
+
+    Raises:
+        ArgumentError: the texts have several labels or numbers.
+        DataError: the texts are too many to have been kept, have no words, or one is no text.
+
+    >>> data = TextData.from_lists(["a good film", "a bad film"] * 5, ["pos", "neg"] * 5, valid=[0, 1], progress=False)
+    >>> word_model(data, ["good and fine", "so bad and so poor"] * 9).predict("a poor film").label
+    'neg'
+    """
+    if not isinstance(data, TextData):
+        raise ArgumentError(f"word_model takes TextData, as learn.data is, got {type(data).__name__}")
+    if not isinstance(data.task, ExclusiveTask):
+        raise ArgumentError(f"word_model wants one class for each text, and this is {data.task}")
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import LogisticRegression
+
+    texts = list(data.documents("train"))
+    target = data.loader("train").target
+    assert target is not None
+    answers = data.task.class_numbers(target).numpy()
+    words = TfidfVectorizer(ngram_range=PAIRS, sublinear_tf=True)
+    try:
+        words.fit(texts)
+    except ValueError as error:
+        raise DataError(f"no training text has a word of two letters or more: {error}") from error
+    directions = unlabelled.directions if isinstance(unlabelled, WordModel) else _directions(unlabelled)
+    regression = LogisticRegression(C=C, max_iter=1000)
+    return WordModel(data, words, directions, regression.fit(_inputs(words, directions, texts), answers))
+
+
+def _directions(texts: Sequence[str]) -> Any:
+    """The first singular vectors of the texts' words; None where there are no texts."""
+    if not len(texts):
+        return None
+    from sklearn.decomposition import TruncatedSVD
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import Normalizer
+
+    given = list(Documents.from_list(texts, where="unlabelled"))
+    least = min(LEAST, 1 + len(given) // 500)
+    counts = TfidfVectorizer(ngram_range=PAIRS, sublinear_tf=True, min_df=least, dtype=np.float32)
+    try:
+        found = counts.fit_transform(given)
+    except ValueError as error:
+        raise DataError(f"the {len(given):,} texts without labels share no words: {error}") from error
+    svd = TruncatedSVD(min(DIRECTIONS, 1 + len(given) // 20, found.shape[1]), n_iter=2, random_state=0).fit(found)
+    return make_pipeline(counts, svd, Normalizer())
+
+
+def _inputs(words: Any, directions: Any, texts: Sequence[str]) -> Any:
+    """A row for each text: TF-IDF, of the length 1, and the place along the directions, of the length 1."""
+    own = words.transform(texts)
+    if directions is None:
+        return own
+    from scipy import sparse  # type: ignore[import-untyped]
+
+    return sparse.hstack([own, sparse.csr_matrix(directions.transform(texts))]).tocsr()

@@ -1,0 +1,113 @@
+"""`word_model`: counted words beside an encoder."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+
+from easylearn.errors import ArgumentError, DataError
+from easylearn.task import average_predictions
+from easylearn.texts.data import TextData
+from easylearn.texts.learner import text_classifier_learner
+from easylearn.texts.word_model import word_model
+
+GOOD, BAD = ("good", "great", "fine", "lovely", "superb"), ("bad", "dull", "poor", "awful", "boring")
+RNG = np.random.default_rng(0)
+UNLABELLED = [f"{' and '.join(RNG.choice(kind, 3))} film" for kind in (GOOD, BAD) for _ in range(60)]
+TEXTS = [f"a {word} film {i}" for i in range(6) for word in (GOOD[0], BAD[0], GOOD[1], BAD[1])]
+LABELS = ["pos", "neg"] * 12
+
+
+def some_data(**changes: Any) -> TextData:
+    return TextData.from_lists(TEXTS, LABELS, **{"valid": list(range(0, 24, 5)), "progress": False, **changes})
+
+
+class TestPredictions:
+    def test_without_more_texts_it_is_scikit_learns_tfidf_and_regression(self) -> None:
+        data, new = some_data(valid=None), ["a good dull film", "great", ""]
+        own = make_pipeline(TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True), LogisticRegression(C=10.0))
+        wanted = own.fit(TEXTS, LABELS).predict_proba(new)
+        np.testing.assert_allclose(word_model(data).predict(new).probs.numpy(), wanted, atol=1e-4)
+
+    def test_texts_without_labels_tell_of_words_that_no_label_has(self) -> None:
+        new, data = [f"a {w} film" for w in (*GOOD[2:], *BAD[2:])], some_data(valid=[0, 1])
+        blind, told = (word_model(data, more).predict(new).probs[:, 1] for more in ([], UNLABELLED))
+        assert float(blind.std()) < 1e-6  # words that it never saw
+        assert float(told[:3].mean() - told[3:].mean()) > 0.15
+
+    def test_says_the_same_of_a_split_as_of_its_texts_and_knows_the_targets(self) -> None:
+        data = some_data()
+        words = word_model(data, UNLABELLED)
+        split = words.predict()
+        assert split.ids == tuple(data.ids("valid")) and torch.equal(split.targets, data.loader("valid").target)
+        again = words.predict([TEXTS[i] for i in range(0, 24, 5)])
+        assert torch.equal(split.probs, again.probs) and again.targets is None
+        one = words.predict(TEXTS[5])
+        assert one.label == split.labels[1] and torch.equal(one.probs, split.probs[1])
+        torch.testing.assert_close(words.predict(split="train").probs.sum(1), torch.ones(19))
+
+    def test_goes_into_a_mean_with_a_learner(self) -> None:
+        data = some_data(min_freq=1)
+        learn = text_classifier_learner(data, emb_size=4, n_hidden=4, n_layers=1, device="cpu", progress=False)
+        words = word_model(learn.data, UNLABELLED)
+        for both in (
+            (learn.predict(), words.predict()),
+            (learn.predict(["a fine film"]), words.predict(["a fine film"])),
+        ):
+            torch.testing.assert_close(average_predictions(*both).probs, (both[0].probs + both[1].probs) / 2)
+
+    def test_takes_the_directions_of_another_and_is_the_same_each_time(self) -> None:
+        first, again = (word_model(some_data(), UNLABELLED) for _ in range(2))
+        assert torch.equal(first.predict().probs, again.predict().probs)
+        other = word_model(some_data(valid=[0, 1]), first)
+        assert other.directions is first.directions
+        assert other.predict(["a superb film"]).labels == ("pos",)
+
+    def test_three_classes(self) -> None:
+        data = TextData.from_lists(
+            ["red rose", "blue sky", "green leaf"] * 4, list("abc") * 4, valid=[0], progress=False
+        )
+        assert word_model(data).predict(["a leaf", "the sky", "one rose"]).labels == ("c", "b", "a")
+
+
+class TestRefusals:
+    def test_wants_texts_with_one_class_each(self) -> None:
+        with pytest.raises(ArgumentError, match=r"TextData.*str"):
+            word_model("texts")  # type: ignore[arg-type]
+        numbers = TextData.from_lists(TEXTS, np.linspace(0, 1, 24), valid=[0], progress=False)
+        with pytest.raises(ArgumentError, match=r"one class for each text.*regression"):
+            word_model(numbers)
+
+    @pytest.mark.parametrize(
+        ("more", "message"),
+        [(["fine", None], "unlabelled: item 1"), (["a", "b"], "2 texts without labels"), ("one text", "list of texts")],
+    )
+    def test_texts_without_labels_that_are_none(self, more: Any, message: str) -> None:
+        with pytest.raises((ArgumentError, DataError), match=message):
+            word_model(some_data(), more)
+
+    def test_texts_without_words(self) -> None:
+        with pytest.raises(DataError, match="no training text has a word"):
+            word_model(TextData.from_lists(["?", "!"] * 5, ["a", "b"] * 5, valid=[0], progress=False))
+
+    def test_texts_that_were_not_kept(self) -> None:
+        data = some_data()
+        splits = {name: replace(split, documents=None) for name, split in data._splits.items()}
+        with pytest.raises(DataError, match=r"texts of the train split.*not kept"):
+            word_model(TextData(data.task, splits, data.preprocessor))
+
+    def test_items_and_a_split(self) -> None:
+        words = word_model(some_data())
+        with pytest.raises(ArgumentError, match="not both"):
+            words.predict(TEXTS, split="valid")
+        with pytest.raises(DataError, match="test"):
+            words.predict(split="test")
+        with pytest.raises(DataError, match="item 1"):
+            words.predict(["fine", None])
