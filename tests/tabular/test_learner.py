@@ -657,7 +657,9 @@ def test_of_a_large_batch_only_some_rows_are_solved_for(learner: Any, monkeypatc
     assert seen == [50] * 3
 
 
-@pytest.mark.parametrize("target, many, drop", [("profit", 100, 0.1), ("profit", 10_000, 0.2), ("label", 100, 0.2)])
+@pytest.mark.parametrize(
+    ("target", "many", "drop"), [("profit", 100, 0.1), ("profit", 10_000, 0.2), ("label", 100, 0.2)]
+)
 def test_less_is_dropped_where_many_rows_have_numbers_to_predict(
     learner: Any, monkeypatch: pytest.MonkeyPatch, target: str, many: int, drop: float
 ) -> None:
