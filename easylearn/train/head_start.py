@@ -211,8 +211,8 @@ def _ridge(x: Tensor, target: Tensor, index: Tensor, penalties: Sequence[float])
     """
     decades = math.log10(penalties[0] / penalties[-1])
     penalties = np.geomspace(penalties[0], penalties[-1], 2 * round(decades) + 1).tolist()
-    _, place, times = index.cpu().unique(return_inverse=True, return_counts=True)
-    rows = torch.zeros_like(times).scatter_(0, place, torch.arange(len(place)))
+    _, first, counts = np.unique(index.cpu().numpy(), return_index=True, return_counts=True)
+    rows, times = torch.from_numpy(first), torch.from_numpy(counts).double()
     wide, y = x.cpu()[rows].double(), target.cpu().reshape(len(x), -1)[rows].double()
     if not (wide.isfinite().all() and y.isfinite().all()):
         raise FloatingPointError
@@ -224,7 +224,8 @@ def _ridge(x: Tensor, target: Tensor, index: Tensor, penalties: Sequence[float])
     along, squares = turned.T @ y, turned.square()
 
     def shrunk(penalty: float) -> Tensor:
-        return 1 / (values.clamp_min(0) + penalty * y.shape[1] / 2).unsqueeze(1)
+        by: Tensor = 1 / (values.clamp_min(0) + penalty * y.shape[1] / 2)
+        return by.unsqueeze(1)
 
     def left_out(penalty: float) -> float:
         leverage = squares @ shrunk(penalty) + share
