@@ -657,6 +657,17 @@ def test_of_a_large_batch_only_some_rows_are_solved_for(learner: Any, monkeypatc
     assert seen == [50] * 3
 
 
+@pytest.mark.parametrize(
+    ("target", "many", "drop"), [("profit", 100, 0.1), ("profit", 10_000, 0.2), ("label", 100, 0.2)]
+)
+def test_less_is_dropped_where_many_rows_have_numbers_to_predict(
+    learner: Any, monkeypatch: pytest.MonkeyPatch, target: str, many: int, drop: float
+) -> None:
+    monkeypatch.setattr("easylearn.tabular.learner.MANY_ROWS", many)
+    hidden = [learner(make(target), **more).model.hidden for more in ({}, {"ps": 0.3})]
+    assert [[m.p for m in layers if isinstance(m, nn.Dropout)] for layers in hidden] == [[drop], [0.3]]
+
+
 @pytest.mark.parametrize("changes", [{"linear": False}, {"y_range": "auto"}])
 def test_without_a_linear_start_nothing_is_added(learner: Any, changes: Any) -> None:
     learn = learner(make("profit"), **changes)

@@ -18,7 +18,7 @@ from easylearn.nn.body_head import BodyHead
 from easylearn.nn.heads import pooled_head
 from easylearn.task import Task, multi_label, regression, single_label
 from easylearn.train import head_start
-from easylearn.train.head_start import is_fresh, scale_features, solve_head
+from easylearn.train.head_start import is_fresh, scale_features, solve_head, solve_linear
 from easylearn.train.optim import sgd
 
 N, SIZE = 90, 40
@@ -78,6 +78,49 @@ def test_it_is_scikit_learns_logistic_and_ridge_regression(monkeypatch: pytest.M
             reference = linear_model.LogisticRegression(C=1 / (N * 1e-3), tol=1e-8, max_iter=5000)
             theirs = reference.fit(scaled.numpy(), y.numpy()).predict_proba(scaled.numpy())
             assert np.allclose(torch.from_numpy(ours).softmax(1), theirs, atol=2e-3)
+
+
+@pytest.mark.parametrize("n_out", [1, 2])
+@pytest.mark.parametrize("n", [30, 200])  # fewer items than features, and more
+def test_ridge_takes_the_penalty_that_scikit_learn_finds_by_leaving_each_item_out(n: int, n_out: int) -> None:
+    linear_model = pytest.importorskip("sklearn.linear_model")
+    task = regression([f"y{k}" for k in range(n_out)])
+    x, y = made(task, n)
+    x, y = (
+        (x - 5) / torch.logspace(-1, 1, SIZE),
+        y + 3 * torch.randn(n, n_out, generator=torch.Generator().manual_seed(2)),
+    )
+    penalties = [10.0**-k for k in range(6)]
+    weight, bias = solve_linear(task, x, y, torch.arange(n), 0, torch.zeros(n_out), penalties) or (None, None)
+    alphas = n * n_out / 2 * np.geomspace(1, 1e-5, 11) * float(x.square().sum(1).mean())
+    theirs = linear_model.RidgeCV(alphas).fit(x.double().numpy(), y.double().numpy())
+    assert weight is not None and bias is not None and alphas[0] > theirs.alpha_ > alphas[-1]
+    assert np.allclose(weight.numpy(), theirs.coef_.reshape(n_out, -1), atol=1e-4 * np.abs(theirs.coef_).max())
+    assert np.allclose(bias.numpy(), theirs.intercept_, atol=1e-4)
+
+
+def test_of_an_item_that_comes_several_times_all_are_left_out() -> None:
+    """Had each its turn, its copies would know it, and the weakest penalty would look best."""
+    task = regression(["y"])
+    x, y = made(task, 40)
+    x, often = x[:, :30], torch.tensor([0, 0, 0, 1, 1, *range(40)])
+    penalties = (1.0, 1e-5)
+
+    def left_out(penalty: float) -> float:
+        loss = 0.0
+        for k in range(40):
+            rest = often[often != k]
+            at = len(often) / len(rest)  # the penalty is a share of all items' loss
+            solved = solve_linear(task, scaled[rest], y[rest], rest, 0, torch.zeros(1), (penalty * at,))
+            assert solved is not None
+            loss += float((often == k).sum()) * float((scaled[k] @ solved[0][0] + solved[1] - y[k]) ** 2)
+        return loss
+
+    scaled = x / x[often].square().sum(1).mean().sqrt()
+    chosen = solve_linear(task, scaled[often], y[often], often, 0, torch.zeros(1), penalties)
+    best = min(np.geomspace(1, 1e-5, 11), key=left_out)
+    again = solve_linear(task, scaled[often], y[often], often, 0, torch.zeros(1), (best,))
+    assert chosen is not None and again is not None and torch.allclose(chosen[0], again[0], rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("task", [THREE, multi_label(["a", "b", "c"]), regression(["height"])], ids=lambda t: t.kind)
