@@ -315,6 +315,45 @@ def test_a_head_is_written_without_its_frozen_body(make_learner: Any, tmp_path: 
         train(grown, job, grown.point(job), tmp_path / "whole", watcher(grown, job))
 
 
+@pytest.mark.parametrize("trained", [True, False])
+def test_a_body_that_was_trained_before_its_head_is_written_with_it(
+    make_learner: Any, tmp_path: Path, trained: bool
+) -> None:
+    """For whoever goes on trains it anew, and a GPU gives other last bits: the trial was then refused."""
+    times = []
+
+    class Stop(el.Callback):
+        def on_batch_begin(self, run: Any) -> None:
+            if run.step == 3 and len(times) == 1:
+                raise LeaseLost
+
+    def body_then_head(learn: Learner, p: Any, **how: Any) -> Any:
+        times.append(len(times))
+        if trained:
+            learn.unfreeze()
+        learn.fit(0.01, 1)
+        with torch.no_grad():
+            next(learn.model.body.parameters()).add_(1e-6 * times[-1] * trained)  # type: ignore[union-attr]
+        learn.freeze()
+        learn.precompute = True
+        return learn.fit(0.1, 2, **how)
+
+    def frozen(p: Any) -> Learner:
+        learn: Learner = make_learner("body_head", seed=p.seed)
+        learn.freeze()
+        return learn
+
+    job, recipe = Job(0), Recipe(frozen, body_then_head, every=1, callbacks=lambda job, folder: [Stop()])
+    with pytest.raises(LeaseLost):
+        run_trial(recipe, job, tmp_path, never)
+    assert run_trial(recipe, job, tmp_path, never)["status"] == "done" and len(times) == 2
+    written = SavedRun(tmp_path / "checkpoints" / "fit_1")._state["model"]
+    assert {name.split(".")[0] for name in written["params"]} == ({"body", "head"} if trained else {"head"})
+    again = train(recipe, job, recipe.point(job), tmp_path, watcher(recipe, job))
+    body = {name: p for name, p in again.model.named_parameters() if name.startswith("body.")}
+    assert all(torch.equal(p, written["params"][name]) for name, p in body.items() if trained)
+
+
 def test_predictions_come_back(tmp_path: Path) -> None:
     said = make(point_of({**POINT, "seed": 0})).predict(split="valid")
     named = Predictions.of(said.task, said.probs, data()[1], said.targets, None)
