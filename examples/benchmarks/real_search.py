@@ -51,7 +51,7 @@ def compare(case: Case, trials: int, folder: Path) -> dict[str, Any]:
         found = cross_fit(follow(make), [pair], fit, folder / name, test=True, check=False, **how)  # type: ignore[arg-type]
         return found, time.process_time() - began
 
-    trained("warm", fit, seed=99)  # what is stored
+    trained("warm", case.fit, seed=99)  # what is stored, and imported
     began = time.process_time()
     found = search(
         lambda p: make(p, pair[1]), TABLE if case.default else HEAD, in_cycles, folder / "search", trials=trials,
@@ -64,7 +64,7 @@ def compare(case: Case, trials: int, folder: Path) -> dict[str, Any]:
     bag, whole = trained("bag", fit, seeds=n)
     said = {name: judged(c.test, case.answers) for name, c in (("best", best), ("once", once), ("bag", bag))}
     seconds = [round(t, 1) for t in (spent + more, each, whole)]
-    print(f"{found!r}, {sum(t.epochs for t in found.trials)} epochs; processor seconds: {seconds}")
+    print(f"easylearn's search: {found!r}, {sum(t.epochs for t in found.trials)} epochs; processor seconds: {seconds}")
     rows = {
         f"search of {trials}": tell(f"search of {trials}", said["best"], case, {}),
         "the default": tell("the default", said["once"], case, {"the search": said["best"]}),
@@ -90,7 +90,6 @@ def main() -> None:
     for seed in args.seeds:
         with tempfile.TemporaryDirectory() as folder:
             found.append(compare(chosen(args, seed), args.trials, Path(folder)))
-    print("easylearn: done")
     if args.json:
         args.json.write_text(json.dumps(found, indent=1), encoding="utf-8")
 
