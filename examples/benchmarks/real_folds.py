@@ -153,7 +153,7 @@ def census(file: Path | None, n: int, seed: int) -> Case:
 
 CATS = ["Store", "DayOfWeek", "Promo", "StateHoliday", "SchoolHoliday", "StoreType", "Assortment", "State"]
 CATS += ["Month", "Day"]
-CONTS = ["CompetitionDistance", "Dayofyear", "Year", "Month", "Day"]
+CONTS = ["CompetitionDistance", "Dayofyear", "Year"]
 
 
 def sales(folder: Path, n: int, seed: int) -> Case:
