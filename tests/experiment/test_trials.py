@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import pickle
+import weakref
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,6 +17,7 @@ from torch import nn
 
 import easylearn as el
 from easylearn.errors import ArgumentError, EasyLearnWarning, StateError, WeightsError
+from easylearn.experiment.engine import Engine, once
 from easylearn.experiment.store import Job
 from easylearn.experiment.trials import (
     LeaseLost,
@@ -313,6 +316,33 @@ def test_a_head_is_written_without_its_frozen_body(make_learner: Any, tmp_path: 
     grown = Recipe(lambda p: precomputed(p, True), two)
     with pytest.raises(StateError, match="head alone, and the body of the learner"):
         train(grown, job, grown.point(job), tmp_path / "whole", watcher(grown, job))
+
+
+def test_the_memory_of_a_trial_is_given_back_with_its_end(tmp_path: Path) -> None:
+    """Of twenty trials of a frozen encoder of 90 MB the memory of all was in use, until Python looked for circles."""
+    models = []
+
+    def noted(p: Any) -> Learner:
+        learn = make(p)
+        models.append(weakref.ref(learn.model))
+        return learn
+
+    def failing(learn: Learner, p: Any, **how: Any) -> None:
+        fit(learn, p, **how)
+        raise ZeroDivisionError
+
+    gc.disable()
+    try:
+        trial(Recipe(noted, fit), tmp_path / "done")
+        trial(Recipe(noted, failing, on_error="skip"), tmp_path / "failed")
+        engine = Engine(tmp_path / "x", {}, Recipe(noted, fit), once([Job(0, POINT)]))
+        engine.run()
+        learn = engine.learner(Job(0, POINT))
+        assert len(models) == 4 and [m() is None for m in models] == [True, True, True, False]
+        del learn
+        assert models[-1]() is None
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("trained", [True, False])
