@@ -477,7 +477,7 @@ class Learner:
         guards = [] if any(isinstance(c, LossGuard) for c in [*own, *given]) else [LossGuard()]
         called = {"first": [Scheduler(), *guards], "learner": own, "fit": given, "savers": savers}
         chain = [c for of in called.values() for c in of] + ([Progress()] if self.progress else [])
-        chain += [writer.begin(run, called, self._features.key)] if writer is not None else []
+        chain += [writer.begin(run, called, self._features.key, self._records)] if writer is not None else []
         try:
             return run_fit(run, chain)
         finally:

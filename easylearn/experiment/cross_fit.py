@@ -211,6 +211,12 @@ class Followed:
         if isinstance(learn, Learner):
             if learn.task.is_streamed:
                 raise ArgumentError("cross_fit keeps what is predicted of each item, and a language model has none")
+            if learn.task.is_ranking:
+                raise ArgumentError(
+                    "an item of these data is a person, of whose things valid= holds back some, so no plan of rows can "
+                    "be followed. Give seed=p.seed to InteractionData.from_df, too, and call "
+                    "spread(make, fit, seeds=5): each seed then holds back other things"
+                )
             self.compare(learn.data, p.fold)
             if self.test and "test" not in learn.data.splits:
                 raise ArgumentError("test=True predicts the test split, and the data that make gives has none")

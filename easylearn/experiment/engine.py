@@ -77,7 +77,10 @@ class Engine:
     def learner(self, job: Job) -> Learner:
         """The learner of a job that has ended, made anew with the weights that it ended with."""
         folder = Path(self.folder) / "trials" / f"{job.trial:04d}"
-        return train(self.recipe, job, self.recipe.point(job), folder, watcher(self.recipe, job))
+        watch = watcher(self.recipe, job)
+        learn = train(self.recipe, job, self.recipe.point(job), folder, watch)
+        watch.run = None  # a circle, which would keep the learner when nobody else does
+        return learn
 
     def predictions(self, job: Job, split: SplitName = "valid") -> Predictions:
         """What was predicted when a job ended.

@@ -239,6 +239,8 @@ def run_trial(recipe: Recipe, job: Job, folder: Path, is_lost: Callable[[], bool
             raise
         reason = f"{type(error).__name__}: {error}".strip().split("\n")[0][:300]
         row |= {"status": "infeasible" if memory else "failed", "reason": reason}
+    finally:
+        watch.run = None  # a circle: the next trial would be made before the memory of this one is given back
     return {**row, "seconds": round(time.perf_counter() - begun, 3)}
 
 

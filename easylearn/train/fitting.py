@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from .. import keyed
 from ..data.bunch import Data
@@ -30,7 +31,8 @@ def check_model(model: nn.Module, data: Data[Any], task: Task, strategy: Strateg
     if not isinstance(loader, ItemLoader):
         return
     try:
-        model = deepcopy(model)  # whatever it counts or remembers stays as it is
+        weights = {id(p): p for p in model.parameters() if not is_lazy(p)}  # which no forward changes
+        model = deepcopy(model, weights)  # whatever it counts or remembers stays as it is
     except (RuntimeError, TypeError, NotImplementedError, AssertionError):
         return  # what cannot be copied is found out in training; FSDP2 asserts that nobody tries
     with keyed.scoped_rng(), strategy.evaluating(model):

@@ -6,7 +6,7 @@ import os
 import re
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypedDict
 
@@ -22,7 +22,7 @@ from ..nn.layers import ConcatPool2d, TokenPool
 from ..options import strict
 from ..train.gate import Gate
 from .archs import Arch, Stats, get_arch, middle, split_after
-from .weights import State, TorchvisionWeights, fill_body, read_file
+from .weights import State, TorchvisionWeights, fill_body, read_file, undrawn
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -96,7 +96,7 @@ def vision_model(
         # A small image is enough to learn the number of features; some transformers take only their own size.
         noted, sizes = _as_noted(known), [128, known.size]
     state, source = _chosen_weights(known, isinstance(arch, nn.Module), pretrained)
-    with scoped_rng(seed, "body"):
+    with scoped_rng(seed, "body"), nullcontext() if state is None else undrawn():
         net = known.build()
     net_state = net.state_dict(keep_vars=True)
     body = known.cut(net) if cut is None else _cut(net, cut)
@@ -107,8 +107,9 @@ def vision_model(
     how = HeadOptions(**head_options)
     head = how.custom_head
     if head is None:
-        pool = _pool_for(body, _probe(body, sizes))
-        n_features = _probe(nn.Sequential(body, pool), sizes).shape[1]
+        out = _probe(body, sizes)
+        pool = _pool_for(body, out)
+        n_features = pool(out).shape[1]
         with scoped_rng(seed, "head"):
             head = pooled_head(n_features, n_out, how.hidden, how.ps)
     mean, std = stats or known.stats

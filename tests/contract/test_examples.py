@@ -66,7 +66,7 @@ def test_quick(script: str, tmp_path: Path) -> None:
     assert {name.split("/")[0] for name in left} <= {out, "cache"}  # it writes where it was told to
 
 
-BENCHMARKS = ["finetuning_ways", "rare_tags", "recommend", "resume", "several", "tables"]
+BENCHMARKS = ["finetuning_ways", "rare_tags", "real_search", "recommend", "resume", "several", "tables"]
 
 
 @pytest.mark.parametrize("script", [f"benchmarks/{name}.py" for name in BENCHMARKS])

@@ -223,6 +223,20 @@ def test_no_test_split(tmp_path: Path) -> None:
         cross_fit(make_tensors, el.folds(40, 4), fit, tmp_path, test=True)
 
 
+def test_what_persons_took_cannot_follow_a_plan_of_rows(tmp_path: Path) -> None:
+    r = np.random.default_rng(0)
+    rows = pd.DataFrame({"user": r.integers(0, 8, 90), "item": r.integers(0, 9, 90)}).drop_duplicates()
+
+    def persons(p: Any) -> Learner:
+        valid = {"valid": p.valid} if "valid" in p._given else {"seed": p.seed}
+        data = el.InteractionData.from_df(rows, "user", "item", batch_size=4, **valid)
+        return el.recommender(data, 4, seed=p.seed, device="cpu", progress=False)
+
+    with pytest.raises(ArgumentError, match=r"a person, of whose things valid= holds back.*seed=p\.seed.*spread\("):
+        cross_fit(persons, el.folds(len(rows), 3), fit, tmp_path)
+    assert len(el.spread(persons, fit, seeds=2).values) == 2  # as advised
+
+
 def test_folds_with_other_classes(tmp_path: Path) -> None:
     frame = table()
     frame.loc[PLAN[0][1][:1], "y"] = "seldom"  # in the fold that holds it, training has no such class

@@ -55,6 +55,18 @@ def test_another_kind_of_output(make_learner: MakeLearner, change: Callable[[Ten
             make_learner(Gives(change), precision=precision)
 
 
+def test_layers_that_find_their_size_out_find_it_out_in_training(make_learner: MakeLearner) -> None:
+    learn = make_learner(nn.Sequential(nn.LazyLinear(4), nn.Linear(4, 3)))
+    assert learn.model[0].has_uninitialized_params()  # type: ignore[index]
+
+
+def test_weights_are_not_copied(make_learner: MakeLearner, monkeypatch: pytest.MonkeyPatch) -> None:
+    copies: list[int] = []
+    monkeypatch.setattr(nn.Parameter, "__deepcopy__", lambda self, memo: copies.append(1) or self)
+    make_learner(nn.Sequential(nn.Linear(5, 4), nn.BatchNorm1d(4), nn.Linear(4, 3)))
+    assert not copies
+
+
 def test_float64_weights(make_learner: MakeLearner) -> None:
     with pytest.raises(ArgumentError, match=r"\(5 of torch\.float32\).*dtype.*model\.float\(\)"):
         make_learner(nn.Linear(5, 3).double())

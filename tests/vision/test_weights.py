@@ -17,7 +17,15 @@ from torch import Tensor, nn
 from easylearn.errors import ArgumentError, WeightsError
 from easylearn.vision import weights
 from easylearn.vision.archs import get_arch
-from easylearn.vision.weights import PipWeights, TimmWeights, TorchvisionWeights, fill_body, read_file, socket_timeout
+from easylearn.vision.weights import (
+    PipWeights,
+    TimmWeights,
+    TorchvisionWeights,
+    fill_body,
+    read_file,
+    socket_timeout,
+    undrawn,
+)
 
 needs_timm = pytest.mark.skipif(importlib.util.find_spec("timm") is None, reason="timm is not installed")
 SMALL = "squeezenet1_1"
@@ -282,6 +290,17 @@ def test_a_package_that_is_not_installed(tmp_path: Path) -> None:
     source.place.parent.mkdir(parents=True)
     torch.save({"a": torch.ones(1)}, source.place)
     assert source.read().keys() == {"a"}
+
+
+@pytest.mark.parametrize("arch", ["resnet18", "densenet121", "vgg11_bn"])
+def test_nothing_is_drawn_for_weights_that_are_read(arch: str) -> None:
+    before = torch.get_rng_state()
+    with undrawn():
+        net = get_arch(arch).build()
+        buffer = torch.empty(3).normal_()
+    torch.set_rng_state(before)
+    assert torch.equal(buffer, torch.empty(3).normal_())  # the first that was drawn: only weights are spared
+    assert {p.shape for p in net.parameters()} == {p.shape for p in get_arch(arch).build().parameters()}
 
 
 def test_a_packages_file_is_found_without_running_its_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

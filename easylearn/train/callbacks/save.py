@@ -12,17 +12,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ... import keyed
 from ...data.bunch import Data
+from ...device import moved
 from ...errors import ArgumentError, EasyLearnWarning, StateError, check_whole
+from ...task.accumulate import Pool
 from ..callback import Callback, check_callbacks
 from ..monitor import Monitor
-from ..predict import evaluate
+from ..predict import evaluate, gather
 from ..snapshot import copy_into, shared_out
 from ..state import Run
 from .average import WeightAverage
 
 MOST_AVERAGED = 8
 """Of the epochs of a fit without a number of them, the weights of the best quarter are averaged, at most of so many."""
+_BLOCKS = 20  # of items; a standard error of so few values is right within a sixth
 
 
 def _save(run: Run, name: str) -> Path:
@@ -89,11 +93,30 @@ def _mean(tensors: Sequence[Tensor]) -> Tensor:
 
 def _item_losses(run: Run) -> Tensor:
     """Of each validation item, (n,), always in the same order."""
+    task, strategy = run.task, run.strategy
     assert run.valid_loader is not None
-    with run.strategy.evaluating(run.model):
-        outputs = run.strategy.outputs(run.model, run.valid_loader, not run.task.is_streamed)
-        found = [run.task.item_losses(logits, target).flatten() for logits, target, _ in outputs if target is not None]
+    if task.loss_fn is not None and isinstance(task.accumulator(), Pool):
+        return _pseudo_losses(run, *gather(run.model, run.valid_loader, strategy))
+    with strategy.evaluating(run.model):
+        outputs = strategy.outputs(run.model, run.valid_loader, not task.is_streamed)
+        found = [task.item_losses(logits, target).flatten() for logits, target, _ in outputs if target is not None]
     return torch.cat(found).cpu().double()
+
+
+def _pseudo_losses(run: Run, logits: Tensor, target: Tensor | None) -> Tensor:
+    """What stands for the losses of items where the loss is one of all items and need not be their mean.
+
+    With weights of classes, say. They are the pseudo-values of a jackknife that leaves out a twentieth of the items
+    each time (Tukey 1958): their mean and its standard error are those of the loss.
+    """
+    assert target is not None
+    n, loss = min(_BLOCKS, len(logits)), run.task.loss
+    logits, target = logits.to(run.strategy.device), moved(target, run.strategy.device)
+    block = torch.from_numpy(keyed.permutation(len(logits), 0, "blocks") % n)
+    kept = [torch.nonzero(block != i)[:, 0] for i in range(n)] if n > 1 else [torch.arange(1)]
+    with torch.no_grad():
+        rest = torch.stack([loss(logits[i.to(logits.device)], target[i.to(target.device)]) for i in kept])
+        return (n * loss(logits, target) - (n - 1) * rest).cpu().double()
 
 
 class KeepBest(Callback):

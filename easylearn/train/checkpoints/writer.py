@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import time
 import warnings
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ from ...schedules import Schedule
 from ..callback import Callback
 from ..callbacks.save import SaveBest, SaveCycles
 from ..plan import FitPlan
+from ..record import Record
 from ..snapshot import is_sharded, whole
 from ..state import Pause, Run
 from .context import CallbacksOfFit, RunContext, versions
@@ -95,7 +97,9 @@ class CheckpointWriter(Callback):
         self.goes_on = False  # with the run whose checkpoints the folder holds
         self._clock = 0.0
 
-    def begin(self, run: Run, callbacks: CallbacksOfFit, body: str = "") -> CheckpointWriter:
+    def begin(
+        self, run: Run, callbacks: CallbacksOfFit, body: str = "", earlier: Sequence[Record] = ()
+    ) -> CheckpointWriter:
         """Take the other callbacks of the fit, and set the position of a run that is resumed.
 
         Args:
@@ -103,9 +107,12 @@ class CheckpointWriter(Callback):
             callbacks: by origin.
             body: the `features_key` of the frozen body, where the run trains a head on stored features. Where the same
                 function makes the learner anew (`Continued`), that stands for its weights.
+            earlier: of fits of this model. Where one of them trained the body, that is written, too: on a GPU it would
+                not come out the same again.
         """
         self._callbacks = callbacks
-        self._body = body if self.begins_anew and run.model is not self._context.model else ""
+        as_made = all(set(record.group_names) <= set(run.record.group_names) for record in earlier)
+        self._body = body if self.begins_anew and as_made and run.model is not self._context.model else ""
         if self._saved is not None:
             if self.begins_anew:
                 self._saved.check_callbacks(callbacks["learner"], callbacks["fit"])

@@ -270,6 +270,46 @@ class TestKeepBest:
         assert keep.best is not None and keep.best < 0.5
         assert learn.validate()["valid_loss"] == pytest.approx(keep.best, rel=1e-4)
 
+    @pytest.mark.parametrize("weighted", [True, False])
+    def test_the_loss_has_its_weights_of_classes_where_a_mean_is_judged(self, at: Any, weighted: bool) -> None:
+        """Both epochs find what is rare with many false alarms, the mean of their weights never; which is worse?"""
+        x = torch.tensor([[1.0]] * 86 + [[-1.0]] * 114)
+        own = (x, (torch.arange(200) < 10).long())
+        first, last = nn.Linear(1, 1, bias=False), nn.Linear(1, 2)
+        with torch.no_grad():
+            first.weight.fill_(3.0)
+            last.weight.copy_(torch.tensor([[0.0], [2.5]]))
+            last.bias.copy_(torch.tensor([0.0, -1.0]))
+        model, loss = nn.Sequential(first, nn.Tanh(), last), nn.CrossEntropyLoss(torch.tensor([1.0, 100.0]))
+        data = TensorData(own, own, single_label(["often", "seldom"]), batch_size=200)
+        learn = Learner(data, model, loss=loss if weighted else nn.CrossEntropyLoss(), progress=False)
+
+        def turn(run: Run) -> None:
+            with torch.no_grad():
+                for p in (first.weight, last.weight):
+                    p.neg_()  # the same function, and half way between both it is a constant
+
+        keep = KeepBest(2)
+        learn.fit(1e-9, 1, callbacks=[at(epoch_begin=turn), keep])
+        ended = learn.validate()["valid_loss"]
+        assert keep.best is not None and (abs(ended - keep.best) < 1e-4 if weighted else ended < keep.best - 0.2)
+
+    @pytest.mark.parametrize("n", [1, 7, 200])
+    def test_what_stands_for_losses_of_items_is_those_of_a_mean(self, n: int) -> None:
+        r = torch.Generator().manual_seed(n)
+        logits, target = torch.randn(n, 3, generator=r), torch.randint(3, (n,), generator=r)
+        each = nn.functional.cross_entropy(logits, target, reduction="none").double()
+        run: Any = SimpleNamespace(
+            task=SimpleNamespace(loss=nn.CrossEntropyLoss()), strategy=SimpleNamespace(device=torch.device("cpu"))
+        )
+        found = save._pseudo_losses(run, logits, target)
+        assert len(found) == min(n, 20) and float(found.mean()) == pytest.approx(float(each.mean()), abs=1e-5)
+        if n < 20:
+            torch.testing.assert_close(found.sort()[0], each.sort()[0], atol=1e-5, rtol=0)
+        else:
+            errors = [float(v.std() / len(v) ** 0.5) for v in (found, each)]
+            assert errors[0] == pytest.approx(errors[1], rel=0.5)
+
     def test_after_an_error_it_ends_with_the_best_and_a_fit_in_its_handler_with_the_mean(
         self, make_learner: MakeLearner, at: Any, weights: Any, same: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
