@@ -280,6 +280,7 @@ class TableOutput(nn.Module):
             raise ArgumentError(f'average must be "softmax", "sigmoid" or "outputs", got {average!r}')
         check_whole("members", members)
         self.codes, self.members, self.average = list(codes), members, average
+        self.says = True  # whether the linear model says anything, as far as is known
         self._chosen = [i for i, n in enumerate(codes) if n]
         self.last = nn.Identity() if last is None else last
         self.register_buffer("low", torch.tensor(low, dtype=torch.float32))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +32,7 @@ MOST_ITEMS = 20_000
 _LENGTH = 4.0
 _PENALTIES = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6)  # times half the squared weights, for features of mean length 1
 _TOLERANCE = 1e-5
+LEAST_GAIN = 0.01  # of a constant's loss: features without meaning stayed below in 11 of 11 trials (docs/log.md)
 _FOLDS = 5
 _FEW = 500  # items, up to which each fold is held back in turn
 _STEPS = 25  # of L-BFGS for each penalty; twice as many for the chosen one
@@ -50,8 +52,10 @@ def is_fresh(head: nn.Module) -> bool:
     )
 
 
-def start_head(context: RunContext, store: FeatureStore, seed: int, stored: bool, solve: bool = True) -> None:
+def start_head(context: RunContext, store: FeatureStore, seed: int, stored: bool, solve: bool = True) -> bool:
     """Let a fresh head on a frozen body begin from the features of the training items; leave any other as it is.
+
+    Of several branches those whose features say nothing are left out of what is put together.
 
     A head that has begun so is fresh no more, also where `set_data` then brings other items or a larger size: what was
     trained since is not thrown away. It is trained on, and its batch-norm follows the new features.
@@ -62,19 +66,22 @@ def start_head(context: RunContext, store: FeatureStore, seed: int, stored: bool
         seed: of the drawing.
         stored: training is on stored features anyhow, so there is no need to ask how many they are.
         solve: find the weights, too; else only how the features are scaled.
+
+    Returns:
+        False where the features say nothing; see `Solved`.
     """
     if isinstance(context.model, Branched):
-        for branch in branches_of(context):
-            start_head(branch, store, seed, stored, solve)
-        return
+        says = {id(one.model): start_head(one, store, seed, stored, solve) for one in branches_of(context)}
+        context.model.leave_out([n for n, one in context.model.branches.items() if not says.get(id(one), True)])
+        return True
     model, data, strategy = context.model, context.data, context.strategy
     if any(map(is_sharded, model.parameters())):
-        return  # FSDP2 gathers weights for the whole model alone, and not for its body by itself
+        return True  # FSDP2 gathers weights for the whole model alone, and not for its body by itself
     if not isinstance(model, BodyHead) or not is_fresh(model.head) or any(g.trainable for g in context.groups[:-1]):
-        return
+        return True
     items = data.loader("train")
     if not stored and not (isinstance(items, ItemLoader) and items.n_items <= MOST_ITEMS):
-        return
+        return True
     loader = store.loader(model, data, "train", strategy, shuffle=True)
     found: list[tuple[Tensor, Tensor, Tensor]] = []
     with closing(loader.batches(strategy.device, seed)) as batches:
@@ -85,11 +92,12 @@ def start_head(context: RunContext, store: FeatureStore, seed: int, stored: bool
                 break
     features, target, index = (torch.cat(column) for column in zip(*found, strict=True))
     if not features.isfinite().all():
-        return  # training says which loss is no number
+        return True  # training says which loss is no number
     with strategy.gate.training():
         scale_features(model.head, features)
         if solve and len(features) > 1:
-            solve_head(model.head, context.task, features, target, index, seed)
+            return solve_head(model.head, context.task, features, target, index, seed)
+    return True
 
 
 @contextmanager
@@ -137,8 +145,8 @@ def scale_features(head: nn.Module, features: Tensor) -> None:
         norm.num_batches_tracked += 1
 
 
-def solve_head(head: nn.Module, task: Task, features: Tensor, target: Tensor, index: Tensor, seed: int) -> None:
-    """Give a linear head, its features scaled, the weights that `solve_linear` finds.
+def solve_head(head: nn.Module, task: Task, features: Tensor, target: Tensor, index: Tensor, seed: int) -> bool:
+    """Give a linear head, its features scaled, the weights that `solve_linear` finds; False where they say nothing.
 
     Args:
         head: see `is_fresh`.
@@ -153,14 +161,26 @@ def solve_head(head: nn.Module, task: Task, features: Tensor, target: Tensor, in
     solved = solve_linear(task, x, target, index, seed, linear.bias)
     if solved is not None:
         with torch.no_grad():
-            linear.weight.copy_(solved[0])
-            linear.bias.copy_(solved[1])
+            linear.weight.copy_(solved.weight)
+            linear.bias.copy_(solved.bias)
+    return solved is None or solved.says
+
+
+class Solved(NamedTuple):
+    """A linear model: weights (n_out, c), bias (n_out,), and whether it says anything of items held back.
+
+    It says nothing where it surely, by two standard errors, lowers a constant's loss by less than `LEAST_GAIN`.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    says: bool
 
 
 def solve_linear(
     task: Task, x: Tensor, target: Tensor, index: Tensor, seed: int, bias: Tensor,
     penalties: Sequence[float] | None = None,
-) -> tuple[Tensor, Tensor] | None:  # fmt: skip
+) -> Solved | None:  # fmt: skip
     """The linear model with the least sum of loss and penalty.
 
     The penalty is the one that does best on a fifth of the items, held back for the choice (of few items on each fifth
@@ -177,7 +197,7 @@ def solve_linear(
         penalties: from strong to weak, times half the squared weights, for features of mean length 1; None is five.
 
     Returns:
-        Weights (n_out, c) and bias (n_out,); None where the loss becomes no number.
+        The model; None where the loss becomes no number.
     """
     with torch.no_grad():
         length = float(x.square().sum(1).mean().sqrt().clamp_min(1e-12))
@@ -187,35 +207,46 @@ def solve_linear(
         x = rows.T.contiguous()
     draws = keyed.uniform(index.cpu().numpy(), 1, seed, "held")[:, 0]
     try:
-        penalty = _best_penalty(task, x, target, draws, bias, penalties or _PENALTIES)
+        penalty, says = _best_penalty(task, x, target, draws, bias, penalties or _PENALTIES)
         fitting = _Fitting(task, x, bias)
         fitting.fit(x, target, penalty, 2 * _STEPS)
     except FloatingPointError:
         return None
     with torch.no_grad():
         weight = fitting.weight if directions is None else fitting.weight @ directions.T
-        return weight / length, fitting.bias.detach()
+        return Solved(weight / length, fitting.bias.detach(), says)
 
 
 def _best_penalty(
     task: Task, x: Tensor, target: Tensor, draws: npt.NDArray[np.float64], bias: Tensor, penalties: Sequence[float]
-) -> float:
-    """The penalty that does best on items held back: a fifth, and of few items each fifth in turn."""
+) -> tuple[float, bool]:
+    """The penalty that does best on items held back: a fifth, and of few items each fifth in turn; see `Solved.says`."""
     folds = range(_FOLDS if len(x) <= _FEW else 1)
     parts = [torch.from_numpy((draws * _FOLDS).astype(int) == fold) for fold in folds]
     parts = [held for held in parts if held.any() and not held.all()]
     # Targets may be on the CPU: numbers that only float64 holds, where the device lacks it.
     rounds = [(held.to(x.device), held.to(target.device), _Fitting(task, x, bias)) for held in parts]
-    best, penalty = float("inf"), penalties[2]
+    best, penalty, said = float("inf"), penalties[2], list[Tensor]()
     for candidate in penalties if rounds else ():
-        loss = 0.0
+        loss, outputs = 0.0, []
         for held, of_target, fitting in rounds:
             fitting.fit(x[~held], target[~of_target], candidate, _STEPS)
-            loss += fitting.loss(x[held], target[of_target]) * int(held.sum())
+            outputs.append(fitting.outputs(x[held]))
+            loss += float(task.loss(outputs[-1], target[of_target])) * int(held.sum())
         if not loss < best:
             break
-        best, penalty = loss, candidate
-    return penalty
+        best, penalty, said = loss, candidate, outputs
+    answers = [target[of_target] for _, of_target, _ in rounds]
+    return penalty, not said or _says(task, torch.cat(said), torch.cat(answers), bias)
+
+
+def _says(task: Task, outputs: Tensor, target: Tensor, bias: Tensor) -> bool:
+    """Whether outputs for items that were held back may be better than a constant's; see `Solved`."""
+    if task.loss_fn is not None or len(outputs) < 2:
+        return True
+    constant = task.item_losses(bias.detach().expand_as(outputs), target).double()
+    gain = constant - task.item_losses(outputs, target)
+    return bool(gain.mean() + 2 * gain.std() / len(gain) ** 0.5 > LEAST_GAIN * constant.mean())
 
 
 class _Fitting:
@@ -250,6 +281,6 @@ class _Fitting:
             optimizer.step(closure)  # type: ignore[no-untyped-call]
 
     @torch.no_grad()
-    def loss(self, x: Tensor, target: Tensor) -> float:
-        """The mean loss."""
-        return float(self.task.loss(nn.functional.linear(x, self.weight, self.bias), target))
+    def outputs(self, x: Tensor) -> Tensor:
+        """Of these items, (n, n_out)."""
+        return nn.functional.linear(x, self.weight, self.bias)
