@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 OWN, CONSTANT = "this model", "best constant"
+NO_BETTER = "no better than a constant"
 MOST_ROWS = 50_000  # that a reference learns from, drawn evenly
 CERTAIN = 2.0  # standard errors of the mean difference from which a model is below another
 SHARE = 0.1  # of the time of training, within which a report computes a reference
@@ -194,7 +195,7 @@ def _verdict(
 
     # Of rare labels a constant is right nearly always: only where its loss is as good, too, nothing was learnt.
     if gain(CONSTANT) <= 0 and gain(CONSTANT, "valid_loss", -1.0) <= 0:
-        return name, "no better than a constant"
+        return name, NO_BETTER
     best = max((n for n in outputs if n not in (OWN, CONSTANT)), key=lambda n: -gain(n), default=None)
     if best is None or target is None or not gain(best) < 0:
         return name, ""

@@ -32,6 +32,7 @@ MOST_ITEMS = 20_000
 _LENGTH = 4.0
 _PENALTIES = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6)  # times half the squared weights, for features of mean length 1
 _TOLERANCE = 1e-5
+ENOUGH = 100  # items held back, of fewer nothing is said
 LEAST_GAIN = 0.01  # of a constant's loss: features without meaning stayed below in 11 of 11 trials (docs/log.md)
 _FOLDS = 5
 _FEW = 500  # items, up to which each fold is held back in turn
@@ -169,7 +170,8 @@ def solve_head(head: nn.Module, task: Task, features: Tensor, target: Tensor, in
 class Solved(NamedTuple):
     """A linear model: weights (n_out, c), bias (n_out,), and whether it says anything of items held back.
 
-    It says nothing where it surely, by two standard errors, lowers a constant's loss by less than `LEAST_GAIN`.
+    It says nothing where it surely, by two standard errors, lowers a constant's loss by less than `LEAST_GAIN`; of fewer
+    items than `ENOUGH` this is not asked.
     """
 
     weight: Tensor
@@ -242,7 +244,7 @@ def _best_penalty(
 
 def _says(task: Task, outputs: Tensor, target: Tensor, bias: Tensor) -> bool:
     """Whether outputs for items that were held back may be better than a constant's; see `Solved`."""
-    if task.loss_fn is not None or len(outputs) < 2:
+    if task.loss_fn is not None or len(outputs) < ENOUGH:
         return True
     constant = task.item_losses(bias.detach().expand_as(outputs), target).double()
     gain = constant - task.item_losses(outputs, target)

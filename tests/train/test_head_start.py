@@ -18,7 +18,7 @@ from easylearn.nn.body_head import BodyHead
 from easylearn.nn.heads import pooled_head
 from easylearn.task import Task, multi_label, regression, single_label
 from easylearn.train import head_start
-from easylearn.train.head_start import is_fresh, scale_features, solve_head
+from easylearn.train.head_start import is_fresh, scale_features, solve_head, solve_linear
 from easylearn.train.optim import sgd
 
 N, SIZE = 90, 40
@@ -104,9 +104,10 @@ def test_with_precompute_or_without_it_starts_the_same_and_once(monkeypatch: pyt
     calls: list[nn.Module] = []
     real = head_start.solve_head
 
-    def solve(head: nn.Module, *rest: Any) -> None:
-        real(head, *rest)
+    def solve(head: nn.Module, *rest: Any) -> bool:
+        says = real(head, *rest)
         calls.append(copy.deepcopy(head))
+        return says
 
     monkeypatch.setattr(head_start, "solve_head", solve)
     for precompute in (True, False):
@@ -179,3 +180,13 @@ def test_other_data_solves_a_head_before_its_first_fit_and_not_after_it() -> Non
     now = learn.model.head.state_dict()  # type: ignore[union-attr]
     assert torch.equal(now["2.weight"], before["2.weight"]) and torch.equal(now["0.weight"], before["0.weight"])
     assert not torch.equal(now["0.running_mean"], before["0.running_mean"])
+
+
+@pytest.mark.parametrize("n", [60, 300, 700])
+@pytest.mark.parametrize("task", [THREE, multi_label(["a", "b"]), regression(["height"])], ids=lambda task: task.kind)
+def test_whether_features_say_anything(task: Task, n: int) -> None:
+    x, y = made(task, n)
+    foreign, bias = torch.randn(n, SIZE, generator=torch.Generator().manual_seed(5)), _constant(task, y).view(-1).float()
+    for features, says in ((x, True), (foreign, n < 100), (torch.cat([x[:, -1:], foreign], 1), True)):
+        found = solve_linear(task, features, y, torch.arange(n), 0, bias)
+        assert found is not None and found.says == says
