@@ -24,7 +24,7 @@ from ..train.checkpoints.context import RunContext
 from ..train.precompute import FeatureStore
 from ..train.predict import evaluate, score
 from ..train.record import Record, format_row
-from .baseline import NO_BETTER, Baseline, baseline_of
+from .baseline import MOST_SCORES, NO_BETTER, Baseline, baseline_of
 from .drawings import shows_images
 from .interpret import Interpretation, interpret
 from .page import Html, Piece, drawing, duration, frame, listed, number, pairs, plain, section, table, whole_page
@@ -90,7 +90,10 @@ def _results(run: RunContext) -> tuple[Interpretation | None, dict[str, float]]:
         return None, {}
     if run.task.is_streamed:
         return None, evaluate(run.model, run.data.loader("valid"), run.task, run.strategy)
-    found = interpret(run.model, run.data, run.task, run.strategy)
+    some = run.data.drawn("valid", MOST_SCORES // run.task.n_out) if run.task.is_ranking else run.data
+    found = interpret(run.model, some, run.task, run.strategy)
+    if some is not run.data:
+        return found, evaluate(run.model, run.data.loader("valid"), run.task, run.strategy)
     return found, score(found.logits, found.targets, run.task, run.strategy)
 
 
@@ -183,6 +186,11 @@ def _validation(
         drawings.append(drawing(found.plot_confusion(), "What was taken for what"))
     if task.is_exclusive or task.is_multi:
         drawings.append(drawing(found.plot_calibration(), "Whether probabilities mean what they say"))
+    some = (
+        []
+        if found.data is run.data
+        else [f"<p>Of {len(found):,} persons, drawn from {len(run.data.ids('valid')):,}.</p>"]
+    )
     tables = [_by_name(found)]
     if beside is not None:
         more = f"<p>{html.escape(beside.left_out)}</p>" if beside.left_out else ""
@@ -192,7 +200,7 @@ def _validation(
         more = f", {PAIRS} of {len(pairs)} pairs" if len(pairs) > PAIRS else ""
         if len(pairs):
             tables.append(f"<div><h3>Most confused{more}</h3>{frame(pairs.head(PAIRS))}</div>")
-    return [*_figures(drawings), *_figures(tables)]
+    return [*some, *_figures(drawings), *_figures(tables)]
 
 
 def _by_name(found: Interpretation) -> Piece:

@@ -31,9 +31,9 @@ class Branched(nn.Module):
         models: of each; all give (b, width).
         n_inputs: how many inputs each takes.
         width: how many numbers each gives: n_out, or the width that `joint` wants.
-        average: what is averaged: "softmax" or "sigmoid", probabilities; "outputs"; or "evidence", logits: what each of k
-            branches adds to the `prior` is summed and divided by the root of k, which lies between a mean, right where
-            all branches know the same, and a sum, right where each knows something else.
+        average: what is averaged: "softmax" or "sigmoid", probabilities; "outputs"; or "evidence", logits: what each of
+            k branches adds to the `prior` is summed and divided by the root of k, which lies between a mean, right
+            where all branches know the same, and a sum, right where each knows something else.
         fresh: names of branches without a pretrained body; see `LayerGroup`.
         joint: makes logits of the branches' vectors side by side, (b, branches * width), zeros where there is no input;
             nothing is averaged then, and there is one loss.
@@ -125,7 +125,9 @@ class Branched(nn.Module):
 
     def leave_out(self, names: Collection[str]) -> None:
         """Give some branches no share, with a warning that says so."""
-        self.shares.copy_(torch.tensor([s * (n not in names) for n, s in zip(self.branches, self.shares.tolist())]))
+        for i, name in enumerate(self.branches):
+            if name in names:
+                self.shares[i] = 0
         if names:
             warnings.warn(
                 f"the inputs of {', '.join(map(repr, names))} say nothing of what is predicted, by a linear model and "

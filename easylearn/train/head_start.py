@@ -170,8 +170,8 @@ def solve_head(head: nn.Module, task: Task, features: Tensor, target: Tensor, in
 class Solved(NamedTuple):
     """A linear model: weights (n_out, c), bias (n_out,), and whether it says anything of items held back.
 
-    It says nothing where it surely, by two standard errors, lowers a constant's loss by less than `LEAST_GAIN`; of fewer
-    items than `ENOUGH` this is not asked.
+    It says nothing where it surely, by two standard errors, lowers a constant's loss by less than `LEAST_GAIN`; this is
+    not asked of fewer items than `ENOUGH`.
     """
 
     weight: Tensor
@@ -222,7 +222,7 @@ def solve_linear(
 def _best_penalty(
     task: Task, x: Tensor, target: Tensor, draws: npt.NDArray[np.float64], bias: Tensor, penalties: Sequence[float]
 ) -> tuple[float, bool]:
-    """The penalty that does best on items held back: a fifth, and of few items each fifth in turn; see `Solved.says`."""
+    """The penalty that does best on items held back: a fifth, or of few items each fifth in turn; see `Solved.says`."""
     folds = range(_FOLDS if len(x) <= _FEW else 1)
     parts = [torch.from_numpy((draws * _FOLDS).astype(int) == fold) for fold in folds]
     parts = [held for held in parts if held.any() and not held.all()]

@@ -157,7 +157,9 @@ def main() -> None:
         "with gaps": (with_gaps(df), "poster"),
     }
     lacking = with_gaps(df).iloc[np.sort(test)]
-    gaps = torch.tensor(np.stack([lacking["poster"].notna(), lacking["title"].notna(), lacking["id"].notna()], 1)).long()
+    gaps = torch.tensor(
+        np.stack([lacking["poster"].notna(), lacking["title"].notna(), lacking["id"].notna()], 1)
+    ).long()
     for name in args.only:
         told: dict[str, list[list[float]]] = {}
         for seed in args.seeds:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -145,9 +146,10 @@ class TestTraining:
         shades = rng.integers(0, 99, (n, 8, 8, 3)) + (100 * y[:, None, None, None] if noise == "table" else 0)
         df = pd.DataFrame({"file": list(shades.astype(np.uint8)), "year": rng.normal(size=n) + y * (noise == "image")})
         given = {"text": None, "cat_names": None, "batch_size": 64, "weights": None}
-        with pytest.warns(el.EasyLearnWarning, match=f"'{noise}' say nothing"):
+        with warnings.catch_warnings(record=True) as heard:
             learn = learner(tmp_path, df.assign(y=y), given, text=None)
             learn.fit(1e-3, 1)
+        assert f"'{noise}' say nothing" in str(heard[-1].message)
         other = el.branch_learner(learn, "table" if noise == "image" else "image")
         assert torch.allclose(learn.predict().probs, other.predict().probs, atol=1e-6)
         learn.fit(1e-3, 1)  # it is told once

@@ -67,7 +67,10 @@ class TestForward:
         moved = net.combine(net.parts(x, y, here) + torch.tensor([[[3.0]], [[0.0]], [[0.0]]]), here)
         if task.is_exclusive:  # what all logits of an item have in common means nothing
             assert torch.allclose(task.activate(moved), task.activate(wanted), atol=1e-6)
-        net.branches["b"], net.prior[:] = net.branches["a"], 0.0  # who knows the same twice is no surer than one and 0.41
+        net.branches["b"], net.prior[:] = (
+            net.branches["a"],
+            0.0,
+        )  # who knows the same twice is no surer than one and 0.41
         twice = net(x, x, here[:1].expand(3, 2))
         assert torch.allclose(twice, 2**0.5 * a, atol=1e-6)
 

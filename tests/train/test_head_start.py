@@ -186,7 +186,10 @@ def test_other_data_solves_a_head_before_its_first_fit_and_not_after_it() -> Non
 @pytest.mark.parametrize("task", [THREE, multi_label(["a", "b"]), regression(["height"])], ids=lambda task: task.kind)
 def test_whether_features_say_anything(task: Task, n: int) -> None:
     x, y = made(task, n)
-    foreign, bias = torch.randn(n, SIZE, generator=torch.Generator().manual_seed(5)), _constant(task, y).view(-1).float()
+    foreign, bias = (
+        torch.randn(n, SIZE, generator=torch.Generator().manual_seed(5)),
+        _constant(task, y).view(-1).float(),
+    )
     for features, says in ((x, True), (foreign, n < 100), (torch.cat([x[:, -1:], foreign], 1), True)):
         found = solve_linear(task, features, y, torch.arange(n), 0, bias)
         assert found is not None and found.says == says
