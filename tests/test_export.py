@@ -566,7 +566,8 @@ def test_no_compiler_is_imported_to_open_a_file(kind: str, tmp_path: Path) -> No
     import json
 
     learn = table() if kind == "table" else texts()
-    file, item = learn.export(tmp_path / "file"), {} if kind == "table" else TEXTS[0]
+    item = dict.fromkeys(learn.data.preprocessor.processor.names) if kind == "table" else TEXTS[0]  # type: ignore[attr-defined]
+    file = learn.export(tmp_path / "file")
     done = subprocess.run([sys.executable, "-c", OPENED, file, json.dumps(item)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
 

@@ -217,6 +217,8 @@ class _Unfilled(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        if func is torch.randn and "generator" not in kwargs:
+            func = torch.empty
         if func in (Tensor.normal_, nn.init.normal_):
             tensor = args[0] if args else kwargs["tensor"]
             if tensor.is_meta:
