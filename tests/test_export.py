@@ -553,6 +553,25 @@ def test_a_fresh_process_with_core_dependencies_alone(pictures: Path, tmp_path: 
         assert labels == want_labels and np.allclose(probs, want_probs, atol=1e-6)
 
 
+OPENED = """
+import json, sys
+from easylearn.export import load_predictor
+said = load_predictor(sys.argv[1], device="cpu").predict(json.loads(sys.argv[2]))
+assert len(said.probs) and not {"torch._dynamo", "torch._inductor"} & set(sys.modules)
+"""
+
+
+@pytest.mark.parametrize("kind", ["table", "text"])
+def test_no_compiler_is_imported_to_open_a_file(kind: str, tmp_path: Path) -> None:
+    import json
+
+    learn = table() if kind == "table" else texts()
+    item = dict.fromkeys(learn.data.preprocessor.processor.names) if kind == "table" else TEXTS[0]  # type: ignore[attr-defined]
+    file = learn.export(tmp_path / "file")
+    done = subprocess.run([sys.executable, "-c", OPENED, file, json.dumps(item)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
 def test_the_file_says_what_made_it(tmp_path: Path) -> None:
     tensors().export(tmp_path / "file")
     with Archive(tmp_path / "file") as archive:

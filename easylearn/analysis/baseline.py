@@ -6,7 +6,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from ..data.bunch import PlainInputs, SplitName
 from ..data.order import ItemLoader
 from ..errors import DataError, StateError
 from ..nn.body_head import BodyHead
-from ..task import ExclusiveTask, Task
+from ..task import ExclusiveTask, Ranking, Task
 from ..train.checkpoints.context import RunContext
 from ..train.precompute import FeatureStore
 from ..train.predict import evaluate, gather, score
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 OWN, CONSTANT = "this model", "best constant"
+NO_BETTER = "no better than a constant"
+MOST_SCORES = 50_000_000  # of persons and items, in one matrix; of more persons some are drawn
 MOST_ROWS = 50_000  # that a reference learns from, drawn evenly
 CERTAIN = 2.0  # standard errors of the mean difference from which a model is below another
 SHARE = 0.1  # of the time of training, within which a report computes a reference
@@ -116,12 +118,18 @@ def compare_with_baseline(
         StateError: the kind of task does not say what a constant is.
     """
     task = run.task
-    targets = _training_targets(run)
-    constant = task.first_outputs(targets)
+    targets, plain = None, run.data.plain_inputs("train") if isinstance(task, Ranking) and split != "train" else None
+    if isinstance(task, Ranking) and plain is not None and plain.words is not None:
+        constant: Tensor | None = task.outputs_of(torch.from_numpy(np.bincount(plain.words[0], minlength=task.n_out)))
+    else:
+        targets = _training_targets(run)
+        constant = task.first_outputs(targets)
     if constant is None:
         raise StateError(f"a {task.kind} task does not say which constant is the best (it has no `first_outputs`)")
     if task.is_streamed:
         return _of_stream(run, constant.float(), split)
+    if task.is_ranking and said is None and split != "train":
+        run = replace(run, data=run.data.drawn(split, MOST_SCORES // task.n_out))
     logits, target = gather(run.model, run.data.loader(split), run.strategy) if said is None else said
     if target is None:
         raise DataError(f"the items of the {split} split have no targets, so there is nothing to compare with")
@@ -148,6 +156,7 @@ def baseline_of(
     seconds = sum(row["seconds"] for row in record.epochs)
     try:
         said = found.logits, found.targets
+        run = replace(run, data=found.data)  # of many persons some
         return compare_with_baseline(run, store, found.split, said, seconds, len(record.epochs))
     except (DataError, StateError):
         return None
@@ -194,7 +203,7 @@ def _verdict(
 
     # Of rare labels a constant is right nearly always: only where its loss is as good, too, nothing was learnt.
     if gain(CONSTANT) <= 0 and gain(CONSTANT, "valid_loss", -1.0) <= 0:
-        return name, "no better than a constant"
+        return name, NO_BETTER
     best = max((n for n in outputs if n not in (OWN, CONSTANT)), key=lambda n: -gain(n), default=None)
     if best is None or target is None or not gain(best) < 0:
         return name, ""
@@ -212,7 +221,7 @@ def _verdict(
 
 
 def _references(
-    run: RunContext, store: FeatureStore, split: SplitName, target: Tensor, most: tuple[float, float],
+    run: RunContext, store: FeatureStore, split: SplitName, target: Tensor | None, most: tuple[float, float],
     left_out: list[str],
 ) -> Iterator[tuple[str, Tensor]]:  # fmt: skip
     """The outputs of each simple model for the items of a split, learnt from the `target` of the training items.
@@ -222,7 +231,7 @@ def _references(
     task, (seconds, epochs) = run.task, most
     if task.is_ranking:
         yield from _rankings(run, split, target, seconds, left_out)
-    if task.of_pixels or not (task.is_exclusive or task.is_multi or task.predicts_numbers):
+    if target is None or task.of_pixels or not (task.is_exclusive or task.is_multi or task.predicts_numbers):
         return
     answers = _answers(task, target)
     if len(np.unique(answers)) < 2:
@@ -240,14 +249,14 @@ def _references(
 
 
 def _rankings(
-    run: RunContext, split: SplitName, target: Tensor, seconds: float, left_out: list[str]
+    run: RunContext, split: SplitName, target: Tensor | None, seconds: float, left_out: list[str]
 ) -> Iterator[tuple[str, Tensor]]:  # fmt: skip
     """The scores of simple recommenders, of those that cost at most so many seconds and fit into memory."""
     plain = run.data.plain_inputs("train"), run.data.plain_inputs(split)
     if plain[0] is None or plain[1] is None:
         return
     train, known = rankers.taken(plain[0]), rankers.taken(plain[1])
-    if split == "train":  # what is asked for is no part of the history, of which the targets say that it is left out
+    if target is not None:  # of the training split: of a history, which targets leave out, what is asked for is no part
         known = type(train)((target < 0).float().numpy())
     for name, rank, *cost in rankers.RANKERS:
         if train.shape[1] > rankers.MOST_ITEMS or rankers.seconds(*train.shape, *cost) > seconds:

@@ -24,7 +24,7 @@ from ..train.checkpoints.context import RunContext
 from ..train.precompute import FeatureStore
 from ..train.predict import evaluate, score
 from ..train.record import Record, format_row
-from .baseline import Baseline, baseline_of
+from .baseline import MOST_SCORES, NO_BETTER, Baseline, baseline_of
 from .drawings import shows_images
 from .interpret import Interpretation, interpret
 from .page import Html, Piece, drawing, duration, frame, listed, number, pairs, plain, section, table, whole_page
@@ -90,7 +90,10 @@ def _results(run: RunContext) -> tuple[Interpretation | None, dict[str, float]]:
         return None, {}
     if run.task.is_streamed:
         return None, evaluate(run.model, run.data.loader("valid"), run.task, run.strategy)
-    found = interpret(run.model, run.data, run.task, run.strategy)
+    some = run.data.drawn("valid", MOST_SCORES // run.task.n_out) if run.task.is_ranking else run.data
+    found = interpret(run.model, some, run.task, run.strategy)
+    if some is not run.data:
+        return found, evaluate(run.model, run.data.loader("valid"), run.task, run.strategy)
     return found, score(found.logits, found.targets, run.task, run.strategy)
 
 
@@ -110,7 +113,7 @@ def _head(run: RunContext, record: Record | None, scores: Mapping[str, float], n
 def _odd(
     run: RunContext, record: Record | None, found: Interpretation | None, heard: Iterable[str], beside: Baseline | None
 ) -> list[Piece]:
-    results = [] if found is None else _odd_results(found)
+    results = [] if found is None else _odd_results(found, beside is not None and beside.verdict == NO_BETTER)
     odd = [] if beside is None or not beside.verdict else [beside.in_words()]
     notes = [*_odd_training(record), *odd, *results, *run.data.notes(), *dict.fromkeys(heard)]
     if "valid" not in run.data.splits:
@@ -183,6 +186,11 @@ def _validation(
         drawings.append(drawing(found.plot_confusion(), "What was taken for what"))
     if task.is_exclusive or task.is_multi:
         drawings.append(drawing(found.plot_calibration(), "Whether probabilities mean what they say"))
+    some = (
+        []
+        if found.data is run.data
+        else [f"<p>Of {len(found):,} persons, drawn from {len(run.data.ids('valid')):,}.</p>"]
+    )
     tables = [_by_name(found)]
     if beside is not None:
         more = f"<p>{html.escape(beside.left_out)}</p>" if beside.left_out else ""
@@ -192,7 +200,7 @@ def _validation(
         more = f", {PAIRS} of {len(pairs)} pairs" if len(pairs) > PAIRS else ""
         if len(pairs):
             tables.append(f"<div><h3>Most confused{more}</h3>{frame(pairs.head(PAIRS))}</div>")
-    return [*_figures(drawings), *_figures(tables)]
+    return [*some, *_figures(drawings), *_figures(tables)]
 
 
 def _by_name(found: Interpretation) -> Piece:
@@ -301,8 +309,8 @@ def _odd_training(record: Record | None) -> list[str]:
     return notes
 
 
-def _odd_results(found: Interpretation) -> list[str]:
-    """Remarks on what a model says of items."""
+def _odd_results(found: Interpretation, told: bool = False) -> list[str]:
+    """Remarks on what a model says of items; it is `told` already where a constant is as good."""
     notes, task = [], found.task
     lost = int((~found.logits.isfinite()).reshape(len(found), -1).any(1).sum())
     if lost:
@@ -310,7 +318,8 @@ def _odd_results(found: Interpretation) -> list[str]:
     report = found.report()
     if task.predicts_numbers and "r2" in report:
         poor = [str(n) for n, r2 in report["r2"].items() if r2 <= 0]
-        return [*notes, f"Predicting the mean would be as good for {listed(poor)}."] if poor else notes
+        new = poor and not (told and len(poor) == len(report))
+        return [*notes, f"Predicting the mean would be as good for {listed(poor)}."] if new else notes
     if not (task.is_exclusive or task.is_multi):
         return notes
     absent = report.index[report["support"] == 0].tolist()
@@ -324,7 +333,7 @@ def _odd_results(found: Interpretation) -> list[str]:
     if task.is_exclusive:
         usual = report["support"].max() / len(found)
         right = int(found.confusion_matrix().diagonal().sum()) / len(found)
-        if right <= usual:
+        if right <= usual and not told:
             notes.append(f"{right:.1%} are right; always saying the most frequent class would be right in {usual:.1%}.")
     error = found.calibration().error
     if error > OFF and len(found) >= ENOUGH:

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as hooks
+from torch.overrides import TorchFunctionMode
 
 from ..errors import ArgumentError, EasyLearnError, StateError, WeightsError
 from ..files import StrPath
@@ -115,7 +116,7 @@ def _way(tensor: Tensor, how: How | None) -> How | None:
 
 def _check_making(model: nn.Module, description: Any) -> None:
     """Refuse a model that was changed after it was made, which a file could not build again."""
-    with torch.device("meta"):
+    with torch.device("meta"), _Unfilled():
         again = registry.build(description)
     if _layout(again) != _layout(model):
         raise StateError(
@@ -185,7 +186,7 @@ def load_model(archive: Archive, own: nn.Module | None = None) -> nn.Module:
     build = functools.partial(registry.build, description, own)
     if own is None:
         # Without memory first: numbers that a damaged file makes up cost nothing then.
-        with torch.device("meta"), _bounded():
+        with torch.device("meta"), _Unfilled(), _bounded():
             model = _built(archive, build)
         _check_shapes(archive, model)
     if own is None and _is_all_state(model):
@@ -209,6 +210,20 @@ def load_model(archive: Archive, own: nn.Module | None = None) -> nn.Module:
             else:
                 live.data = archive.read(stored)  # a model in half precision, say
     return model.eval()
+
+
+class _Unfilled(TorchFunctionMode):
+    """Draws no normal numbers for tensors without memory: torch imports its compiler for that, which takes a second."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func is torch.randn and "generator" not in kwargs:
+            func = torch.empty
+        if func in (Tensor.normal_, nn.init.normal_):
+            tensor = args[0] if args else kwargs["tensor"]
+            if tensor.is_meta:
+                return tensor
+        return func(*args, **kwargs)
 
 
 @contextmanager

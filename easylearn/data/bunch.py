@@ -158,6 +158,10 @@ class Data(ABC, Generic[S]):
         """The items of a `split` in file order for a simple model beside the learner's; None where there are none."""
         return None
 
+    def drawn(self, split: SplitName, n: int) -> Self:
+        """The same data with at most `n` items of a `split`, drawn evenly, where outputs for all are too many."""
+        return self
+
     def describe_item(self, split: SplitName, i: int) -> dict[str, str]:
         """What is in item `i` of a `split`, in words: a text, or a row's columns; empty for images and the like."""
         return {}

@@ -12,11 +12,13 @@ from torch import Tensor, nn
 from .. import keyed
 from ..data.branched import BranchedData
 from ..data.bunch import Data
+from ..data.loaders import first_outputs
 from ..errors import ArgumentError, check_whole, did_you_mean
 from ..learning import Learner, Training, TrainingOptions
 from ..metrics import Metric
 from ..nn.branched import Average, Branched, stored_branches
 from ..nn.dropout import Dropout
+from ..nn.embeddings import TableModel, TableOutput
 from ..options import strict
 from ..tabular.data import TabularData
 from ..tabular.learner import tabular_learner
@@ -29,7 +31,7 @@ from ..vision.learner import vision_learner
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-Fuse = Literal["mean", "concat"]
+Fuse = Literal["evidence", "mean", "concat"]
 CLIP = 2.0
 # Dropout of the heads on pretrained bodies. With the 0.1 of a learner of its own, 25 epochs make each branch worse than
 # the linear model that its head starts from (docs/log.md).
@@ -43,17 +45,20 @@ _OLD_NAMES = {
 
 @strict(_OLD_NAMES, Training)
 def multi_learner(
-    data: BranchedData, *, image: Any = None, text: Any = None, table: Any = None, fuse: Fuse = "mean",
+    data: BranchedData, *, image: Any = None, text: Any = None, table: Any = None, fuse: Fuse = "evidence",
     precompute: bool | Sequence[str] = False, width: int = 128, **options: Unpack[TrainingOptions],
 ) -> Learner:  # fmt: skip
-    """A learner for items with several inputs: for each branch a model, a head and a loss; probabilities are averaged.
+    """A learner for items with several inputs: for each branch a model, a head and a loss; what they say is added up.
 
     A branch is made as `vision_learner`, `text_classifier_learner` or `tabular_learner` makes a learner, and is frozen
     as that is; but linear heads on pretrained bodies drop 0.8 of their features, where nothing else is said, and so
     stay near the models that they start from. Its layer groups are called "image.stem", "image.late", "image.head" and
     so on, of which `learn.unfreeze("image")` and `learn.fit({"image.late": 1e-4, "image.head": 1e-3}, 2)` speak;
     `freeze`, slices of rates and `bn_freeze` do in each branch what they do in a learner of its own. Where an item has
-    no image or no text, that branch is left out of its loss and of its mean.
+    no image or no text, that branch is left out of its loss and of what is put together.
+
+    A head that starts as a linear model tells, by items held back from it, whether its input says anything of what is
+    predicted; where it does not, the branch is left out of what is put together, with a warning.
 
     Args:
         data: the items.
@@ -62,8 +67,10 @@ def multi_learner(
         text: the encoder of the texts, the `body` of `text_classifier_learner`; None reads with an AWD-LSTM. A
             dictionary is of what that takes, or by branch.
         table: a dictionary of what `tabular_learner` takes, such as {"layers": (200, 100)}.
-        fuse: "mean" averages the probabilities of the branches, each of which is trained by a loss of its own; "concat"
-            puts vectors of the branches side by side, under one layer with one loss.
+        fuse: "evidence" adds up how far the logits of each branch lie from those of the base rates, and divides by the
+            root of how many branches there are; "mean" averages probabilities; of numbers both are the mean. Each
+            branch is trained by a loss of its own. "concat" puts vectors of the branches side by side, under one layer
+            with one loss.
         precompute: train on stored outputs of frozen bodies; names of branches leave the others as they are, to be
             augmented for example. A branch whose body is unfrozen is stored no more.
         width: numbers of a branch's vector for "concat".
@@ -78,7 +85,7 @@ def multi_learner(
     if not isinstance(data, BranchedData):
         raise ArgumentError(f"multi_learner needs MultiData, got {type(data).__name__}")
     if fuse not in get_args(Fuse):
-        raise ArgumentError(f'fuse must be "mean" or "concat", got {fuse!r}')
+        raise ArgumentError(f"fuse must be one of {get_args(Fuse)}, got {fuse!r}")
     check_whole("width", width)
     given: dict[type[Data[Any]], tuple[str, Any]] = {
         ImageData: ("image", image), TextData: ("text", text), TabularData: ("table", table)
@@ -88,9 +95,10 @@ def multi_learner(
     for name, own in data.branches.items():
         what, how = next((v for kind, v in given.items() if isinstance(own, kind)), ("", None))
         others = [n for n, b in data.branches.items() if type(b) is type(own)]
-        made[name] = _MAKERS[what](own if fuse == "mean" else _vectors(own, width), _of_branch(how, name, others), seed)
+        own = _vectors(own, width) if fuse == "concat" else own
+        made[name] = _MAKERS[what](own, _of_branch(how, name, others), seed)
     ready = data.with_branches(
-        {n: learn.data if fuse == "mean" else _copied(learn.data, data.task) for n, learn in made.items()}
+        {n: _copied(learn.data, data.task) if fuse == "concat" else learn.data for n, learn in made.items()}
     )
     learn = Learner(ready, _model(ready, made, fuse, width, seed), **_with_usual(options))
     learn.bn_freeze(any(not _is_fresh(one) for one in made.values()))
@@ -189,6 +197,8 @@ def _is_fresh(learn: Learner) -> bool:
 def _model(data: BranchedData, made: Mapping[str, Learner], fuse: Fuse, width: int, seed: int) -> Branched:
     task = data.task
     average: Average = "softmax" if task.is_exclusive else "sigmoid" if task.is_multi else "outputs"
+    prior = first_outputs(data) if fuse == "evidence" and average != "outputs" else None
+    average = average if prior is None else "evidence"
     counts = [len(learn.data.preprocessor.runtime_inputs(()).names) for learn in made.values()]
     joint = None
     if fuse == "concat":
@@ -197,7 +207,13 @@ def _model(data: BranchedData, made: Mapping[str, Learner], fuse: Fuse, width: i
     fresh = [name for name, learn in made.items() if _is_fresh(learn)]
     fresh = fresh if len(fresh) < len(made) else []  # where no body is pretrained, freezing is what it is elsewhere
     models = [learn.model for learn in made.values()]
-    return Branched(list(made), models, counts, task.n_out if joint is None else width, average, fresh, joint)
+    model = Branched(list(made), models, counts, task.n_out if joint is None else width, average, fresh, joint)
+    if prior is not None:
+        model.prior.copy_(prior)
+    if joint is None:
+        tables = [n for n, m in model.branches.items() if isinstance(m, TableModel)]
+        model.leave_out([n for n in tables if isinstance(o := model.branches[n].output, TableOutput) and not o.says])
+    return model
 
 
 @dataclass(frozen=True, repr=False)
@@ -239,7 +255,7 @@ def branch_learner(learn: Learner, name: str) -> Learner:
     It shares its weights with the learner that it comes from, and has its task, optimizer and seed.
 
     Args:
-        learn: made by `multi_learner` with `fuse="mean"`.
+        learn: made by `multi_learner`, but not with `fuse="concat"`.
         name: of the branch, such as "image".
 
     Raises:
@@ -249,7 +265,7 @@ def branch_learner(learn: Learner, name: str) -> Learner:
     if name not in model.branches:
         raise ArgumentError(f"there is no branch {name!r}. {did_you_mean(str(name), model.branches)}")
     if model.joint is not None:
-        raise ArgumentError('the branches have no heads of their own here; make the learner with fuse="mean"')
+        raise ArgumentError('the branches have no heads of their own here; make the learner with fuse="evidence"')
     own = Learner(
         data.branches[name], model.branches[name], strategy=learn.strategy, optimizer=learn.optimizer, wd=learn.wd,
         seed=learn.seed, path=learn.path, progress=learn.progress,

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Collection, Sequence
 from dataclasses import replace
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
-from ..errors import ArgumentError, StateError
+from ..errors import ArgumentError, EasyLearnWarning, StateError
 from .body_head import BodyHead
 from .groups import Grouped, LayerGroup, ParamGroup, by_branch
 from .registry import register
 
-Average = Literal["softmax", "sigmoid", "outputs"]
+Average = Literal["softmax", "sigmoid", "outputs", "evidence"]
 JOINT = "joint"
 
 
 @register("easylearn.branched")
 class Branched(nn.Module):
-    """Several models of the same item; the probabilities of those whose input there is are averaged.
+    """Several models of the same item; what those say whose input there is is put together.
 
     In training it gives the outputs of each branch, those of an item one after the other, so that each has a loss of
     its own. Where a branch has no input, the mean of the others stands in its place, without a gradient.
@@ -30,12 +31,17 @@ class Branched(nn.Module):
         models: of each; all give (b, width).
         n_inputs: how many inputs each takes.
         width: how many numbers each gives: n_out, or the width that `joint` wants.
-        average: what is averaged: "softmax" or "sigmoid", probabilities; "outputs".
+        average: what is averaged: "softmax" or "sigmoid", probabilities; "outputs"; or "evidence", logits: what each of
+            k branches adds to the `prior` is summed and divided by the root of k, which lies between a mean, right
+            where all branches know the same, and a sum, right where each knows something else.
         fresh: names of branches without a pretrained body; see `LayerGroup`.
         joint: makes logits of the branches' vectors side by side, (b, branches * width), zeros where there is no input;
             nothing is averaged then, and there is one loss.
 
     Attributes:
+        shares: of each branch in what is put together, shape (branches,): 1, or 0 for one that says nothing; such a
+            one still counts where an item has no other.
+        prior: for "evidence", the logits of whoever knows nothing of an item, (n_out,).
         live: names of branches whose bodies are run in training even where their features could be stored; may be set.
 
     >>> model = Branched(["a", "b"], [nn.Linear(3, 2), nn.Linear(1, 2)], [1, 1], 2, "softmax").eval()
@@ -44,18 +50,24 @@ class Branched(nn.Module):
     torch.Size([2, 2])
     """
 
+    shares: Tensor
+    prior: Tensor
+
     def __init__(
         self, names: Sequence[str], models: Sequence[nn.Module], n_inputs: Sequence[int], width: int,
         average: Average = "outputs", fresh: Sequence[str] = (), joint: nn.Module | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
-        if average not in ("softmax", "sigmoid", "outputs"):
-            raise ArgumentError(f'average must be "softmax", "sigmoid" or "outputs", got {average!r}')
+        if average not in get_args(Average):
+            raise ArgumentError(f"average must be one of {get_args(Average)}, got {average!r}")
         if not names or len({len(names), len(models), len(n_inputs), len(set(names))}) != 1:
             raise ArgumentError(f"there must be a name, a model and a number of inputs for each branch, got {names}")
         self.branches = nn.ModuleDict(dict(zip(names, models, strict=True)))
         self.n_inputs, self.width, self.average, self.fresh = list(n_inputs), width, average, tuple(fresh)
         self.joint = joint
+        self.register_buffer("shares", torch.ones(len(names)))
+        if average == "evidence":
+            self.register_buffer("prior", torch.zeros(width))
         self.live: tuple[str, ...] = ()
 
     def forward(self, *inputs: Tensor) -> Tensor:
@@ -101,10 +113,29 @@ class Branched(nn.Module):
         if self.joint is not None:
             logits: Tensor = self.joint(parts.flatten(1))
             return logits
-        share = here / here.sum(1, keepdim=True)
+        count = here * self.shares.to(here.dtype).unsqueeze(1)
+        count = torch.where(count.sum(1, keepdim=True) > 0, count, here)
+        if self.average == "evidence":
+            beyond: Tensor = ((parts - self.prior) * count).sum(1)
+            return self.prior + beyond / count.sum(1).sqrt()
+        share = count / count.sum(1, keepdim=True)
         if self.average == "softmax":
             return (parts.softmax(2) * share).sum(1).clamp_min(1e-12).log()
         return (parts.sigmoid() * share).sum(1).logit(1e-7) if self.average == "sigmoid" else (parts * share).sum(1)
+
+    def leave_out(self, names: Collection[str]) -> None:
+        """Give some branches no share, with a warning that says so."""
+        for i, name in enumerate(self.branches):
+            if name in names:
+                self.shares[i] = 0
+        if names:
+            warnings.warn(
+                f"the inputs of {', '.join(map(repr, names))} say nothing of what is predicted, by a linear model and "
+                "items held back from it: all branches together leave them out. If a branch learns more later on, "
+                'learn.model.shares.fill_(1) takes all in; fuse="concat" leaves it to a layer',
+                EasyLearnWarning,
+                stacklevel=4,
+            )
 
     def layer_groups(self) -> tuple[LayerGroup, ...]:
         """Those of each branch, such as "image.stem", and "joint"."""
@@ -119,7 +150,10 @@ class Branched(nn.Module):
         """The same modules, without the bodies of some branches, whose heads then take what the bodies give."""
         heads = {n: m.head if n in names and isinstance(m, BodyHead) else m for n, m in self.branches.items()}
         counts = [1 if n in names else k for n, k in zip(heads, self.n_inputs, strict=True)]
-        return Branched(list(heads), list(heads.values()), counts, self.width, self.average, self.fresh, self.joint)
+        short = Branched(list(heads), list(heads.values()), counts, self.width, self.average, self.fresh, self.joint)
+        for name, buffer in self.named_buffers(recurse=False):
+            setattr(short, name, buffer)
+        return short
 
 
 def stored_branches(model: nn.Module) -> tuple[str, ...]:

@@ -120,15 +120,15 @@ class NumberEmbeddings(nn.Module):
         left = torch.full((len(knots), most), torch.inf)
         inverse = torch.zeros(len(knots), most)
         for row, column in enumerate(knots):
-            values = np.asarray(column, np.float32)  # models are first built on a device without memory
+            values = np.asarray(column, np.float32)  # where there is no memory, torch imports its compiler to compute
             if len(values) < 2 or not (np.diff(values) > 0).all():
                 raise ArgumentError(f"knots must be at least two increasing numbers, got {list(column)[:10]}")
             left[row, : len(values) - 1] = torch.tensor(values[:-1])
-            inverse[row, : len(values) - 1] = 1 / torch.tensor(np.diff(values))
+            inverse[row, : len(values) - 1] = torch.tensor(1 / np.diff(values))
         self.register_buffer("left", left)
         self.register_buffer("inverse", inverse)
-        self.register_buffer("first", torch.arange(len(knots)).unsqueeze(1) * most)
-        self.steps = nn.Parameter(torch.randn(len(knots), most, width) / most**0.5)
+        self.register_buffer("first", torch.tensor([[most * row] for row in range(len(knots))]))
+        self.steps = nn.Parameter(torch.randn(len(knots), most, width).div_(most**0.5))
         self.start = nn.Parameter(torch.zeros(len(knots), 1, width))
         self.width = len(knots) * width
         self._find = _search
@@ -280,6 +280,7 @@ class TableOutput(nn.Module):
             raise ArgumentError(f'average must be "softmax", "sigmoid" or "outputs", got {average!r}')
         check_whole("members", members)
         self.codes, self.members, self.average = list(codes), members, average
+        self.says = True  # whether the linear model says anything, as far as is known
         self._chosen = [i for i, n in enumerate(codes) if n]
         self.last = nn.Identity() if last is None else last
         self.register_buffer("low", torch.tensor(low, dtype=torch.float32))

@@ -18,12 +18,12 @@ from ..files import StrPath
 from ..options import check_split, strict
 from ..task import ranking
 from .gather import Columns, Gathered, HoldOut, gather
-from .histories import Histories, HistoryLoader, HistorySource, named
+from .histories import Histories, HistoryLoader, HistorySource, named, random_order
 from .preprocess import HistoryPreprocessor
 
 if TYPE_CHECKING:
     import pandas as pd
-    from typing_extensions import Unpack
+    from typing_extensions import Self, Unpack
 
 _OLD_NAMES = {
     "user_name": "user", "item_name": "item", "rating": "weight", "rating_name": "weight", "timestamp": "time",
@@ -191,6 +191,14 @@ class InteractionData(Data[PeopleSplit]):
         taken = self._split(split).histories
         known = taken if split == "train" else taken.known
         return PlainInputs(words=(known.items, known.starts, self.task.n_out))
+
+    def drawn(self, split: SplitName, n: int) -> Self:
+        people = self._split(split)
+        if len(people) <= n:
+            return self
+        at = np.sort(random_order(len(people), 0, "drawn").argsort()[:n])
+        some = PeopleSplit(tuple(people.people[i] for i in at.tolist()), people.histories.of_persons(at))
+        return type(self)({**self._splits, split: some}, self.preprocessor, self.batch_size, self._notes)
 
     def taken(self, person: str) -> dict[str, float]:
         """All that a `person` took, by item, with its weight, also what is held out.

@@ -61,6 +61,11 @@ class Histories:
         row = np.repeat(np.arange(len(persons)), sizes)
         return np.arange(len(row)) + np.repeat(self.starts[persons] - (ends - sizes), sizes), row
 
+    def of_persons(self, persons: Indices) -> Histories:
+        """The histories of these persons."""
+        at, row = self.at(persons)
+        return Histories.of(row, self.items[at], self.weights[at], self.held[at], len(persons))
+
     def some(self, which: Bools, held: Bools | None = None) -> Histories:
         """Of all persons a part of what they took, `which` (n,); `held` (n,) says anew what of all is held out."""
         persons = np.repeat(np.arange(len(self)), np.diff(self.starts))[which]

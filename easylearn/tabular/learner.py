@@ -143,7 +143,8 @@ def start_linear(learn: Learner) -> None:
         bias = whole(model.last.bias)[: learn.task.n_out]
         solved = solve_linear(learn.task, x, target, index, learn.seed, bias, PENALTIES)
         if solved is not None:
-            copy_into((model.output.weight, model.output.bias), solved)
+            copy_into((model.output.weight, model.output.bias), solved[:2])
+            model.output.says = solved.says
             model.last.weight.zero_()
             model.last.bias.zero_()
 

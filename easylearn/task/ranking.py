@@ -68,7 +68,11 @@ class Ranking(Task):
     def first_outputs(self, target: Tensor, weights: Tensor | None = None) -> Tensor | None:
         """See `Task.first_outputs`: how many persons have, or want, each item."""
         taken = (target != 0).cpu()
-        counts = (taken.sum(0) if weights is None else (taken * weights.unsqueeze(1)).sum(0)).double() + 0.5
+        return self.outputs_of(taken.sum(0) if weights is None else (taken * weights.unsqueeze(1)).sum(0))
+
+    def outputs_of(self, counts: Tensor) -> Tensor:
+        """What says no more of each item than how many persons took it, (n_out,)."""
+        counts = counts.double() + 0.5
         return (counts / counts.sum()).log()
 
     def decode(self, probs: Tensor) -> list[Any]:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +34,8 @@ MOST_ITEMS = 20_000
 _LENGTH = 4.0
 _PENALTIES = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6)  # times half the squared weights, for features of mean length 1
 _TOLERANCE = 1e-5
+ENOUGH = 100  # items held back, of fewer nothing is said
+LEAST_GAIN = 0.01  # of a constant's loss: features without meaning stayed below in 11 of 11 trials (docs/log.md)
 _FOLDS = 5
 _FEW = 500  # items, up to which each fold is held back in turn
 _EXACT = 640  # features, up to which ridge regression in closed form is as quick
@@ -53,8 +56,10 @@ def is_fresh(head: nn.Module) -> bool:
     )
 
 
-def start_head(context: RunContext, store: FeatureStore, seed: int, stored: bool, solve: bool = True) -> None:
+def start_head(context: RunContext, store: FeatureStore, seed: int, stored: bool, solve: bool = True) -> bool:
     """Let a fresh head on a frozen body begin from the features of the training items; leave any other as it is.
+
+    Of several branches those whose features say nothing are left out of what is put together.
 
     A head that has begun so is fresh no more, also where `set_data` then brings other items or a larger size: what was
     trained since is not thrown away. It is trained on, and its batch-norm follows the new features.
@@ -65,19 +70,22 @@ def start_head(context: RunContext, store: FeatureStore, seed: int, stored: bool
         seed: of the drawing.
         stored: training is on stored features anyhow, so there is no need to ask how many they are.
         solve: find the weights, too; else only how the features are scaled.
+
+    Returns:
+        False where the features say nothing; see `Solved`.
     """
     if isinstance(context.model, Branched):
-        for branch in branches_of(context):
-            start_head(branch, store, seed, stored, solve)
-        return
+        says = {id(one.model): start_head(one, store, seed, stored, solve) for one in branches_of(context)}
+        context.model.leave_out([n for n, one in context.model.branches.items() if not says.get(id(one), True)])
+        return True
     model, data, strategy = context.model, context.data, context.strategy
     if any(map(is_sharded, model.parameters())):
-        return  # FSDP2 gathers weights for the whole model alone, and not for its body by itself
+        return True  # FSDP2 gathers weights for the whole model alone, and not for its body by itself
     if not isinstance(model, BodyHead) or not is_fresh(model.head) or any(g.trainable for g in context.groups[:-1]):
-        return
+        return True
     items = data.loader("train")
     if not stored and not (isinstance(items, ItemLoader) and items.n_items <= MOST_ITEMS):
-        return
+        return True
     loader = store.loader(model, data, "train", strategy, shuffle=True)
     found: list[tuple[Tensor, Tensor, Tensor]] = []
     with closing(loader.batches(strategy.device, seed)) as batches:
@@ -88,11 +96,12 @@ def start_head(context: RunContext, store: FeatureStore, seed: int, stored: bool
                 break
     features, target, index = (torch.cat(column) for column in zip(*found, strict=True))
     if not features.isfinite().all():
-        return  # training says which loss is no number
+        return True  # training says which loss is no number
     with strategy.gate.training():
         scale_features(model.head, features)
         if solve and len(features) > 1:
-            solve_head(model.head, context.task, features, target, index, seed)
+            return solve_head(model.head, context.task, features, target, index, seed)
+    return True
 
 
 @contextmanager
@@ -140,8 +149,8 @@ def scale_features(head: nn.Module, features: Tensor) -> None:
         norm.num_batches_tracked += 1
 
 
-def solve_head(head: nn.Module, task: Task, features: Tensor, target: Tensor, index: Tensor, seed: int) -> None:
-    """Give a linear head, its features scaled, the weights that `solve_linear` finds.
+def solve_head(head: nn.Module, task: Task, features: Tensor, target: Tensor, index: Tensor, seed: int) -> bool:
+    """Give a linear head, its features scaled, the weights that `solve_linear` finds; False where they say nothing.
 
     Args:
         head: see `is_fresh`.
@@ -156,14 +165,27 @@ def solve_head(head: nn.Module, task: Task, features: Tensor, target: Tensor, in
     solved = solve_linear(task, x, target, index, seed, linear.bias)
     if solved is not None:
         with torch.no_grad():
-            linear.weight.copy_(solved[0])
-            linear.bias.copy_(solved[1])
+            linear.weight.copy_(solved.weight)
+            linear.bias.copy_(solved.bias)
+    return solved is None or solved.says
+
+
+class Solved(NamedTuple):
+    """A linear model: weights (n_out, c), bias (n_out,), and whether it says anything of items held back.
+
+    It says nothing where it surely, by two standard errors, lowers a constant's loss by less than `LEAST_GAIN`; this is
+    not asked of fewer items than `ENOUGH`.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    says: bool
 
 
 def solve_linear(
     task: Task, x: Tensor, target: Tensor, index: Tensor, seed: int, bias: Tensor,
     penalties: Sequence[float] | None = None,
-) -> tuple[Tensor, Tensor] | None:  # fmt: skip
+) -> Solved | None:  # fmt: skip
     """The linear model with the least sum of loss and penalty.
 
     With the loss of classes that is logistic regression: the penalty is the one that does best on a fifth of the items,
@@ -180,7 +202,7 @@ def solve_linear(
         penalties: from strong to weak, times half the squared weights, for features of mean length 1; None is five.
 
     Returns:
-        Weights (n_out, c) and bias (n_out,); None where the loss becomes no number.
+        The model; None where the loss becomes no number.
     """
     with torch.no_grad():
         length = float(x.square().sum(1).mean().sqrt().clamp_min(1e-12))
@@ -191,20 +213,21 @@ def solve_linear(
     penalties = penalties or _PENALTIES
     try:
         if isinstance(task, Regression) and task.loss_fn is None and x.shape[1] <= _EXACT:
-            weight, bias = _ridge(x, task.compared(x.new_zeros(len(x), task.n_out), target)[1], index, penalties)
+            found = _ridge(x, task.compared(x.new_zeros(len(x), task.n_out), target)[1], index, penalties)
         else:
             draws = keyed.uniform(index.cpu().numpy(), 1, seed, "held")[:, 0]
-            penalty = _best_penalty(task, x, target, draws, bias, penalties)
+            penalty, says = _best_penalty(task, x, target, draws, bias, penalties)
             fitting = _Fitting(task, x, bias)
             fitting.fit(x, target, penalty, 2 * _STEPS)
-            weight, bias = fitting.weight.detach(), fitting.bias.detach()
+            found = Solved(fitting.weight.detach(), fitting.bias.detach(), says)
     except FloatingPointError:
         return None
-    return (weight if directions is None else weight @ directions.T) / length, bias
+    weight = found.weight if directions is None else found.weight @ directions.T
+    return found._replace(weight=weight / length)
 
 
 @torch.no_grad()
-def _ridge(x: Tensor, target: Tensor, index: Tensor, penalties: Sequence[float]) -> tuple[Tensor, Tensor]:
+def _ridge(x: Tensor, target: Tensor, index: Tensor, penalties: Sequence[float]) -> Solved:
     """Weights and bias of least squares with the penalty that does best on items left out, one by one, in closed form.
 
     An item that comes several times is left out as a whole. Penalties are two in each power of ten of those given.
@@ -227,33 +250,53 @@ def _ridge(x: Tensor, target: Tensor, index: Tensor, penalties: Sequence[float])
         by: Tensor = 1 / (values.clamp_min(0) + penalty * y.shape[1] / 2)
         return by.unsqueeze(1)
 
-    def left_out(penalty: float) -> float:
+    def losses(penalty: float) -> Tensor:  # of items left out, times their share
         leverage = squares @ shrunk(penalty) + share
-        return float(((y - turned @ (along * shrunk(penalty))) / (1 - leverage).clamp_min(1e-9)).square().sum())
+        off: Tensor = (y - turned @ (along * shrunk(penalty))) / (1 - leverage).clamp_min(1e-9)
+        return off.square().sum(1)
 
-    weight = (vectors @ (along * shrunk(min(penalties, key=left_out)))).T
-    return weight.to(x), (mean_y - weight @ mean).to(x)
+    best = min(penalties, key=lambda penalty: float(losses(penalty).sum()))
+    constant = y.square().sum(1) / share[:, 0]
+    weight = (vectors @ (along * shrunk(best))).T
+    says = _is_better(constant, losses(best) / share[:, 0])
+    return Solved(weight.to(x), (mean_y - weight @ mean).to(x), says)
 
 
 def _best_penalty(
     task: Task, x: Tensor, target: Tensor, draws: npt.NDArray[np.float64], bias: Tensor, penalties: Sequence[float]
-) -> float:
-    """The penalty that does best on items held back: a fifth, and of few items each fifth in turn."""
+) -> tuple[float, bool]:
+    """The penalty that does best on items held back: a fifth, or of few items each fifth in turn; see `Solved.says`."""
     folds = range(_FOLDS if len(x) <= _FEW else 1)
     parts = [torch.from_numpy((draws * _FOLDS).astype(int) == fold) for fold in folds]
     parts = [held for held in parts if held.any() and not held.all()]
     # Targets may be on the CPU: numbers that only float64 holds, where the device lacks it.
     rounds = [(held.to(x.device), held.to(target.device), _Fitting(task, x, bias)) for held in parts]
-    best, penalty = float("inf"), penalties[2]
+    best, penalty, said = float("inf"), penalties[2], list[Tensor]()
     for candidate in penalties if rounds else ():
-        loss = 0.0
+        loss, outputs = 0.0, []
         for held, of_target, fitting in rounds:
             fitting.fit(x[~held], target[~of_target], candidate, _STEPS)
-            loss += fitting.loss(x[held], target[of_target]) * int(held.sum())
+            outputs.append(fitting.outputs(x[held]))
+            loss += float(task.loss(outputs[-1], target[of_target])) * int(held.sum())
         if not loss < best:
             break
-        best, penalty = loss, candidate
-    return penalty
+        best, penalty, said = loss, candidate, outputs
+    answers = [target[of_target] for _, of_target, _ in rounds]
+    return penalty, not said or _says(task, torch.cat(said), torch.cat(answers), bias)
+
+
+def _says(task: Task, outputs: Tensor, target: Tensor, bias: Tensor) -> bool:
+    """Whether outputs for items that were held back may be better than a constant's; see `Solved`."""
+    if task.loss_fn is not None:
+        return True
+    constant = task.item_losses(bias.detach().expand_as(outputs), target).double()
+    return _is_better(constant, task.item_losses(outputs, target))
+
+
+def _is_better(constant: Tensor, losses: Tensor) -> bool:
+    """Whether losses of items held back may be lower than a constant's; see `Solved`."""
+    gain = constant - losses
+    return len(gain) < ENOUGH or bool(gain.mean() + 2 * gain.std() / len(gain) ** 0.5 > LEAST_GAIN * constant.mean())
 
 
 class _Fitting:
@@ -288,6 +331,6 @@ class _Fitting:
             optimizer.step(closure)  # type: ignore[no-untyped-call]
 
     @torch.no_grad()
-    def loss(self, x: Tensor, target: Tensor) -> float:
-        """The mean loss."""
-        return float(self.task.loss(nn.functional.linear(x, self.weight, self.bias), target))
+    def outputs(self, x: Tensor) -> Tensor:
+        """Of these items, (n, n_out)."""
+        return nn.functional.linear(x, self.weight, self.bias)

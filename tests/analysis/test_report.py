@@ -214,9 +214,13 @@ class TestWhatIsOdd:
         with torch.no_grad():
             model.weight.zero_()
             model.bias.copy_(torch.tensor([9.0, 0.0, 0.0]))
-        text = page_of(make_learner(model, data=TensorData((x, y), (x, y), task)), tmp_path).text
+        learn = make_learner(model, data=TensorData((x, y), (x, y), task))
+        text = page_of(learn, tmp_path).text
         assert "No validation item has never there" in text and "Never predicted rightly: seldom" in text
         assert "66.7% are right; always saying the most frequent" in text and "off by 33%" in text
+        learn.fit(0.0, 1)  # the page has a baseline then, which says the same
+        text = page_of(learn, tmp_path).text
+        assert "no better than a constant" in text and "always saying" not in text and "off by 33%" in text
 
     def test_what_metrics_warn_of_is_written(self, make_learner: MakeLearner, tmp_path: Path) -> None:
         x = torch.randn(6, 2)

@@ -110,7 +110,7 @@ class TestMaking:
 
 
 class TestTraining:
-    @pytest.mark.parametrize("fuse", ["mean", "concat"])
+    @pytest.mark.parametrize("fuse", ["evidence", "mean", "concat"])
     @pytest.mark.parametrize("kind", ["single_label", "multi_label", "regression"])
     def test_every_kind_of_task_learns(self, tmp_path: Path, kind: str, fuse: str) -> None:
         df = gaps(rows(tmp_path))
@@ -137,6 +137,29 @@ class TestTraining:
         own, head = branched(learn).branches["image"], alone.model
         assert isinstance(own, BodyHead) and isinstance(head, BodyHead)
         assert torch.equal(own.head.get_submodule("2").weight, head.head.get_submodule("2").weight)
+
+    @pytest.mark.parametrize("noise", ["image", "table"])
+    def test_an_input_that_says_nothing_is_left_out(self, tmp_path: Path, noise: str) -> None:
+        rng, n = np.random.default_rng(0), 300
+        y = rng.integers(0, 2, n)
+        shades = rng.integers(0, 99, (n, 8, 8, 3)) + (100 * y[:, None, None, None] if noise == "table" else 0)
+        df = pd.DataFrame({"file": list(shades.astype(np.uint8)), "year": rng.normal(size=n) + y * (noise == "image")})
+        given = {"text": None, "cat_names": None, "batch_size": 64, "weights": None}
+
+        def trained() -> el.Learner:
+            learn = learner(tmp_path, df.assign(y=y), given, text=None)
+            learn.fit(1e-3, 1)
+            return learn
+
+        with pytest.warns(el.EasyLearnWarning, match=f"'{noise}' say nothing"):
+            learn = trained()
+        other = el.branch_learner(learn, "table" if noise == "image" else "image")
+        assert torch.allclose(learn.predict().probs, other.predict().probs, atol=1e-6)
+        learn.fit(1e-3, 1)  # it is told once
+        found = el.branches(learn, draws=20)["accuracy"]
+        assert found["all"] == found[f"{'table' if noise == 'image' else 'image'} alone"] > found[f"{noise} alone"]
+        learn.load(learn.save("weights"))
+        assert branched(learn).shares.sum() == 1
 
     def test_named_rates_and_names_that_are_frozen(self, tmp_path: Path) -> None:
         learn = learner(tmp_path)
@@ -271,7 +294,7 @@ class TestRuns:
 
 
 class TestFiles:
-    @pytest.mark.parametrize("fuse", ["mean", "concat"])
+    @pytest.mark.parametrize("fuse", ["evidence", "concat"])
     def test_a_predictor_out_of_one_file(self, tmp_path: Path, fuse: str, monkeypatch: pytest.MonkeyPatch) -> None:
         df = gaps(rows(tmp_path))
         learn = learner(

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from easylearn.errors import ArgumentError, StateError
+from easylearn.errors import ArgumentError, EasyLearnWarning, StateError
 from easylearn.nn.body_head import BodyHead
 from easylearn.nn.branched import Branched, active_groups, check_frozen, rates_of, stored_branches
 from easylearn.nn.groups import (
@@ -55,6 +55,36 @@ class TestForward:
         own = [task.activate(m(z)) for m, z in zip(net.branches.values(), (x, y), strict=True)]
         wanted = torch.stack([(own[0][0] + own[1][0]) / 2, own[0][1], own[1][2]])
         assert torch.allclose(task.activate(net(x, y, here)), wanted, atol=1e-6)
+
+    @pytest.mark.parametrize("task", [TASKS["softmax"], TASKS["sigmoid"]], ids=["softmax", "sigmoid"])
+    def test_evidence_beyond_the_prior_is_added_up(self, task: Task) -> None:
+        net = model("evidence").eval()
+        net.prior.copy_(torch.tensor([0.5, -1.0, -2.0]))
+        x, y, here = inputs([1, 1], [1, 0], [0, 1])
+        a, b = (m(z) for m, z in zip(net.branches.values(), (x, y), strict=True))
+        wanted = torch.stack([net.prior + (a[0] + b[0] - 2 * net.prior) / 2**0.5, a[1], b[2]])
+        assert torch.allclose(net(x, y, here), wanted, atol=1e-6)
+        moved = net.combine(net.parts(x, y, here) + torch.tensor([[[3.0]], [[0.0]], [[0.0]]]), here)
+        if task.is_exclusive:  # what all logits of an item have in common means nothing
+            assert torch.allclose(task.activate(moved), task.activate(wanted), atol=1e-6)
+        net.branches["b"], net.prior[:] = (
+            net.branches["a"],
+            0.0,
+        )  # who knows the same twice is no surer than one and 0.41
+        twice = net(x, x, here[:1].expand(3, 2))
+        assert torch.allclose(twice, 2**0.5 * a, atol=1e-6)
+
+    @pytest.mark.parametrize("average", [*TASKS, "evidence"])
+    def test_a_branch_that_is_left_out_counts_where_there_is_no_other(self, average: str) -> None:
+        net, (x, y, here) = model(average).eval(), inputs([1, 1], [1, 0], [0, 1])
+        own = torch.cat([net(x, y, torch.tensor([[1, 0]] * 2 + [[0, 1]]))])
+        with pytest.warns(EasyLearnWarning, match="'b' say nothing"):
+            net.leave_out(["b"])
+        assert net.shares.tolist() == [1, 0] and torch.allclose(net(x, y, here), own, atol=1e-6)
+        short = net.on_features(["a"])
+        assert short.shares is net.shares and ("prior" in dict(short.named_buffers())) == (average == "evidence")
+        net.shares.fill_(1)
+        assert not torch.allclose(net(x, y, here)[0], own[0], atol=1e-3)
 
     def test_what_stands_where_an_input_is_missing_counts_for_nothing(self) -> None:
         net, (x, y, here) = model().eval(), inputs([1, 1], [1, 0], [0, 1])

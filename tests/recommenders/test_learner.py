@@ -9,14 +9,17 @@ import pytest
 import torch
 
 from easylearn import load_learner, load_predictor
+from easylearn.analysis import baseline, report
+from easylearn.analysis.page import number
 from easylearn.data.loaders import TensorData
 from easylearn.errors import ArgumentError
 from easylearn.learning import Learner
 from easylearn.recommenders.learner import recommender
 from easylearn.task import Predictions, single_label
 from easylearn.train.callback import Callback
+from easylearn.train.predict import gather, score
 from easylearn.train.state import Run
-from tests.recommenders.people import data, learner
+from tests.recommenders.people import N_ITEMS, data, learner
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +101,34 @@ class TestFiles:
     def test_a_report_is_beside_simple_methods(self, trained: Learner, tmp_path: Path) -> None:
         page = trained.report(tmp_path / "run.html").read_text(encoding="utf-8")
         assert "What it must beat" in page and "best constant" in page and "recall 10" in page and "recommended" in page
+        assert "drawn from" not in page
+
+    def test_of_many_persons_some_are_drawn(
+        self, trained: Learner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        few = trained.data.drawn("valid", 10)
+        ids = list(trained.data.ids("valid"))
+        assert len(few.ids("valid")) == 10 and few.ids("train") == trained.data.ids("train")
+        for i, name in enumerate(few.ids("valid")):
+            assert few.describe_item("valid", i) == trained.data.describe_item("valid", ids.index(name))
+        assert trained.data.drawn("valid", len(ids)) is trained.data
+        for module in (baseline, report):
+            monkeypatch.setattr(module, "MOST_SCORES", 10 * N_ITEMS)
+        seen: list[int] = []
+        real = baseline.gather
+        monkeypatch.setattr(baseline, "gather", lambda *a: (said := real(*a), seen.append(len(said[0])))[0])
+        page = trained.report(tmp_path / "run.html").read_text(encoding="utf-8")
+        assert f"Of 10 persons, drawn from {len(ids)}." in page
+        assert f"<b>{number(trained.validate()['recall_10'])}</b><span>recall 10</span>" in page  # of all
+        assert trained.baseline().scores["this model"]["recall_10"] > 0.8 and seen == [10]
+
+    def test_the_best_constant_is_what_most_took(self, trained: Learner) -> None:
+        target = torch.cat([b.target for b in trained.data.loader("train", training=True).batches(torch.device("cpu"))])
+        logits, wanted = gather(trained.model, trained.data.loader("valid"), trained.strategy)
+        constant = trained.task.first_outputs(target)
+        assert constant is not None and wanted is not None
+        own = score(constant.float().expand_as(logits), wanted, trained.task, trained.strategy)
+        assert trained.baseline().scores["best constant"] == pytest.approx(own)
 
 
 @pytest.mark.parametrize(

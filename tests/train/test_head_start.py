@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -147,9 +148,10 @@ def test_with_precompute_or_without_it_starts_the_same_and_once(monkeypatch: pyt
     calls: list[nn.Module] = []
     real = head_start.solve_head
 
-    def solve(head: nn.Module, *rest: Any) -> None:
-        real(head, *rest)
+    def solve(head: nn.Module, *rest: Any) -> bool:
+        says = real(head, *rest)
         calls.append(copy.deepcopy(head))
+        return says
 
     monkeypatch.setattr(head_start, "solve_head", solve)
     for precompute in (True, False):
@@ -222,3 +224,16 @@ def test_other_data_solves_a_head_before_its_first_fit_and_not_after_it() -> Non
     now = learn.model.head.state_dict()  # type: ignore[union-attr]
     assert torch.equal(now["2.weight"], before["2.weight"]) and torch.equal(now["0.weight"], before["0.weight"])
     assert not torch.equal(now["0.running_mean"], before["0.running_mean"])
+
+
+@pytest.mark.parametrize("task", [THREE, multi_label(["a", "b"]), regression(["height"])], ids=lambda task: task.kind)
+def test_whether_features_say_anything(task: Task) -> None:
+    for n in (60, 3000):
+        x, y = made(task, n)
+        bias = _constant(task, y).view(-1).float()
+        foreign = torch.randn(n, SIZE, generator=torch.Generator().manual_seed(5))
+        for features, says in ((x - 5, True), (foreign, n < 100)):  # of few items nothing is said
+            found = solve_linear(task, features, y, torch.arange(n), 0, bias)
+            assert found is not None and found.says == says
+    found = solve_linear(replace(task, loss_fn=task.loss), foreign, y, torch.arange(n), 0, bias)
+    assert found is None or found.says  # of a loss of one's own nobody knows what an item costs
