@@ -92,7 +92,7 @@ def test_ridge_takes_the_penalty_that_scikit_learn_finds_by_leaving_each_item_ou
         y + 3 * torch.randn(n, n_out, generator=torch.Generator().manual_seed(2)),
     )
     penalties = [10.0**-k for k in range(6)]
-    weight, bias = solve_linear(task, x, y, torch.arange(n), 0, torch.zeros(n_out), penalties) or (None, None)
+    weight, bias, _ = solve_linear(task, x, y, torch.arange(n), 0, torch.zeros(n_out), penalties) or (None, None, False)
     alphas = n * n_out / 2 * np.geomspace(1, 1e-5, 11) * float(x.square().sum(1).mean())
     theirs = linear_model.RidgeCV(alphas).fit(x.double().numpy(), y.double().numpy())
     assert weight is not None and bias is not None and alphas[0] > theirs.alpha_ > alphas[-1]
