@@ -81,7 +81,7 @@ class PixelReader:
         """The pixels of one file, and where it lies in them; nowhere as a whole where it is cut."""
 
         def read(image: ImageFile.ImageFile) -> tuple[npt.NDArray[np.uint8], Placement | None]:
-            shape = image.size[::-1] if image.getexif().get(_ORIENTATION, 1) < 5 else image.size
+            shape = image.size if image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8) else image.size[::-1]
             is_cut, squash = self._method == "crop", self._method == "squash"
             place = None if is_cut else Placement.whole(shape, self._size, squash)
             return self._fitted(self._flat(self._reduced(image))), place
