@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..data.bunch import SplitName
+from ..data.bunch import Data, SplitName
 from ..errors import ArgumentError, DataError
 from ..options import strict
 from ..task import ExclusiveTask, Prediction, Predictions
@@ -40,12 +40,15 @@ class WordModel:
     regression: Any
 
     @strict({"part": "split"})
-    def predict(self, items: Any = None, *, split: SplitName | None = None) -> Prediction | Predictions:
+    def predict(self, items: Any = None, *, split: SplitName | None = None) -> Any:
         """What it says, as `Learner.predict` does, so that `average_predictions` takes both.
 
         Args:
             items: a text, several, or rows; None for a whole split.
             split: "train", "valid" or "test"; None is "valid".
+
+        Returns:
+            A `Prediction` of one text, else `Predictions`.
 
         Raises:
             ArgumentError: both were given.
@@ -70,7 +73,7 @@ class WordModel:
 
 
 @strict({"unlabeled": "unlabelled", "texts": "unlabelled"})
-def word_model(data: TextData, unlabelled: Sequence[str] | WordModel = ()) -> WordModel:
+def word_model(data: Data[Any], unlabelled: Sequence[str] | WordModel = ()) -> WordModel:
     """TF-IDF and logistic regression, told by texts without labels which words go together; goes beside an encoder.
 
     The texts without labels give directions in the space of words, the first singular vectors of their TF-IDF (latent
@@ -78,7 +81,7 @@ def word_model(data: TextData, unlabelled: Sequence[str] | WordModel = ()) -> Wo
     word holds for others that come with it. The regression sees the words and the place along the directions.
 
     Args:
-        data: texts with one class each; how they are split into tokens makes no difference.
+        data: `TextData`, as `learn.data` is, with one class each; how it is split into tokens makes no difference.
         unlabelled: texts of the same kind, the more the better: some thousand and more. Or another `word_model`, whose
             directions are taken.
 

@@ -81,7 +81,7 @@ class TestRefusals:
     def test_wants_texts_with_one_class_each(self) -> None:
         with pytest.raises(ArgumentError, match=r"TextData.*str"):
             word_model("texts")  # type: ignore[arg-type]
-        numbers = TextData.from_lists(TEXTS, np.linspace(0, 1, 24), valid=[0], progress=False)
+        numbers = TextData.from_lists(TEXTS, np.linspace(0, 1, 24).tolist(), valid=[0], progress=False)
         with pytest.raises(ArgumentError, match=r"one class for each text.*regression"):
             word_model(numbers)
 
