@@ -129,7 +129,7 @@ def compare_with_baseline(
     if task.is_streamed:
         return _of_stream(run, constant.float(), split)
     if task.is_ranking and said is None and split != "train":
-        run = replace(run, data=run.data.drawn(split, MOST_SCORES // task.n_out))
+        run = replace(run, data=run.data.at_most(split, MOST_SCORES // task.n_out))
     logits, target = gather(run.model, run.data.loader(split), run.strategy) if said is None else said
     if target is None:
         raise DataError(f"the items of the {split} split have no targets, so there is nothing to compare with")

@@ -90,7 +90,7 @@ def _results(run: RunContext) -> tuple[Interpretation | None, dict[str, float]]:
         return None, {}
     if run.task.is_streamed:
         return None, evaluate(run.model, run.data.loader("valid"), run.task, run.strategy)
-    some = run.data.drawn("valid", MOST_SCORES // run.task.n_out) if run.task.is_ranking else run.data
+    some = run.data.at_most("valid", MOST_SCORES // run.task.n_out) if run.task.is_ranking else run.data
     found = interpret(run.model, some, run.task, run.strategy)
     if some is not run.data:
         return found, evaluate(run.model, run.data.loader("valid"), run.task, run.strategy)

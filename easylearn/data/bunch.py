@@ -158,7 +158,7 @@ class Data(ABC, Generic[S]):
         """The items of a `split` in file order for a simple model beside the learner's; None where there are none."""
         return None
 
-    def drawn(self, split: SplitName, n: int) -> Self:
+    def at_most(self, split: SplitName, n: int) -> Self:
         """The same data with at most `n` items of a `split`, drawn evenly, where outputs for all are too many."""
         return self
 

@@ -192,7 +192,7 @@ class InteractionData(Data[PeopleSplit]):
         known = taken if split == "train" else taken.known
         return PlainInputs(words=(known.items, known.starts, self.task.n_out))
 
-    def drawn(self, split: SplitName, n: int) -> Self:
+    def at_most(self, split: SplitName, n: int) -> Self:
         people = self._split(split)
         if len(people) <= n:
             return self

@@ -184,6 +184,7 @@ def test_run() -> None:
 def test_data() -> None:
     members = {
         "adopt",
+        "at_most",
         "classes",
         "describe_item",
         "draw_item",

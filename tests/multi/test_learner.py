@@ -156,7 +156,7 @@ class TestTraining:
         other = el.branch_learner(learn, "table" if noise == "image" else "image")
         assert torch.allclose(learn.predict().probs, other.predict().probs, atol=1e-6)
         learn.fit(1e-3, 1)  # it is told once
-        found = el.branches(learn, draws=20)["accuracy"]
+        found = el.branches(learn, draws=100)["accuracy"]
         assert found["all"] == found[f"{'table' if noise == 'image' else 'image'} alone"] > found[f"{noise} alone"]
         learn.load(learn.save("weights"))
         assert branched(learn).shares.sum() == 1

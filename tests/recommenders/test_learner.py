@@ -106,12 +106,12 @@ class TestFiles:
     def test_of_many_persons_some_are_drawn(
         self, trained: Learner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        few = trained.data.drawn("valid", 10)
+        few = trained.data.at_most("valid", 10)
         ids = list(trained.data.ids("valid"))
         assert len(few.ids("valid")) == 10 and few.ids("train") == trained.data.ids("train")
         for i, name in enumerate(few.ids("valid")):
             assert few.describe_item("valid", i) == trained.data.describe_item("valid", ids.index(name))
-        assert trained.data.drawn("valid", len(ids)) is trained.data
+        assert trained.data.at_most("valid", len(ids)) is trained.data
         for module in (baseline, report):
             monkeypatch.setattr(module, "MOST_SCORES", 10 * N_ITEMS)
         seen: list[int] = []
