@@ -55,6 +55,7 @@ def test_another_kind_of_output(make_learner: MakeLearner, change: Callable[[Ten
             make_learner(Gives(change), precision=precision)
 
 
+@pytest.mark.filterwarnings("ignore:Lazy modules are")
 def test_layers_that_find_their_size_out_find_it_out_in_training(make_learner: MakeLearner) -> None:
     learn = make_learner(nn.Sequential(nn.LazyLinear(4), nn.Linear(4, 3)))
     assert learn.model[0].has_uninitialized_params()  # type: ignore[index]
