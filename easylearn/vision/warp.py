@@ -95,9 +95,9 @@ def grid_of(
 ) -> Tensor:
     """A grid of `size` spread over images of `shape`, moved as the matrices say: (b, *size, 2), as two planes.
 
-    With `reflects` what lies outside is reflected. An image of 144x192 costs 0.01 ms, a mask beside it then half of
-    what it takes to let `grid_sample` reflect; a grid whose two numbers lie side by side costs 0.05, and is read more
-    slowly.
+    With `reflects` what lies outside is reflected. Of an image of 144x192 the sums take 0.003 ms, and 0.04 where the
+    two numbers of a place lie side by side, which are sampled at more slowly, too; the nearest pixels of a mask take
+    0.018, and 0.032 where `grid_sample` reflects.
     """
     height, width = shape
     # grid_sample wants -1 to 1 across the image, where -1 is the outer edge of the first pixel

@@ -97,7 +97,10 @@ def test_what_lies_outside_is_reflected_as_torch_reflects_it(transforms: list) -
     assert (MovingMasks().move(target, motion) == nearest).float().mean() > 0.9995  # all but ties
 
 
-def test_void_stays_void_where_masks_move() -> None:
-    target = torch.full((2, 20, 30), 255, dtype=torch.uint8)
-    motion = Motion(np.tile(np.eye(2, 3), (2, 1, 1)) * 0.9, (20, 30), (20, 30), False, torch.device("cpu"))
-    assert torch.equal(MovingMasks().move(target, motion), target)
+@pytest.mark.parametrize("x", [0.0, 0.5, -0.5, 7.25, 15.0, 30.0, 45.5, -60.0, 200.5])
+def test_nothing_comes_in_from_outside(x: float) -> None:
+    target, matrix = torch.full((3, 20, 30), 255, dtype=torch.uint8), np.tile(np.eye(2, 3), (3, 1, 1))
+    matrix[:, 0, 2], matrix[:, 1, 2], matrix[1, :, :2], matrix[2, 0, 0] = x, x / 2, matrix[1, :, :2] * 0.9, -1
+    for m in (matrix, np.concatenate([matrix, np.tile([[[0.0, 0.0, 1.0]]], (3, 1, 1))], 1)):
+        motion = Motion(m, (20, 30), (20, 30), False, torch.device("cpu"))
+        assert torch.equal(MovingMasks().move(target, motion), target)  # void stays void, of edges exactly hit, too
