@@ -251,7 +251,7 @@ class ItemStore:
         first = self.get(0)
         if first is None or first.nbytes != self._step or not self.sound().all():
             return None
-        mapped = mmap.mmap(self._fds[1], len(self._records) * self._step, access=mmap.ACCESS_COPY)
+        mapped = mapped_copy(self._fds[1], len(self._records) * self._step)
         return np.frombuffer(mapped, first.dtype).reshape(-1, *first.shape)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -439,6 +439,16 @@ def _check(data: npt.NDArray[np.uint8], head: bytes) -> int:
     words = len(data) // 8 * 8
     total = int(data[:words].view(np.uint64).sum()) + int(data[words:].sum()) + int.from_bytes(head, "little") % _PRIME
     return total % 2**64 or 1
+
+
+def mapped_copy(fd: int, size: int) -> mmap.mmap:
+    """The first `size` bytes of a file, mapped; changes to them do not reach it, and no memory is kept for them.
+
+    Linux refuses a plain copy-on-write mapping of more bytes than all memory has.
+    """
+    if sys.platform == "linux":
+        return mmap.mmap(fd, size, mmap.MAP_PRIVATE | getattr(mmap, "MAP_NORESERVE", 0x4000))
+    return mmap.mmap(fd, size, access=mmap.ACCESS_COPY)
 
 
 def content_key(array: npt.NDArray[Any]) -> str:

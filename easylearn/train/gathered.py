@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
 import tempfile
 import weakref
 from collections.abc import Callable
@@ -12,6 +11,7 @@ from typing import IO
 import torch
 from torch import Tensor
 
+from ..data.cache import mapped_copy
 from ..errors import EasyLearnError
 from ..files import cache_dir
 
@@ -67,7 +67,7 @@ class Gathered:
         if self._file is None:
             return self._rows[0] if len(self._rows) == 1 else torch.cat(self._rows)
         (like,) = self._rows
-        mapped = mmap.mmap(self._file.fileno(), self._bytes, access=mmap.ACCESS_COPY)
+        mapped = mapped_copy(self._file.fileno(), self._bytes)
         return torch.frombuffer(mapped, dtype=like.dtype).view(-1, *like.shape[1:])
 
 

@@ -23,7 +23,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from easylearn.data import cache
-from easylearn.data.cache import ItemStore, content_key, open_store
+from easylearn.data.cache import ItemStore, content_key, mapped_copy, open_store
 from easylearn.errors import ArgumentError
 from easylearn.files import digest
 
@@ -200,6 +200,17 @@ def test_rows_of_floats_are_one_table(tmp_path: Path) -> None:
     table += 1
     again = opened(tmp_path, range(6), slot_bytes=None).table()
     assert again is not None and np.array_equal(again[:6], rows[:6]), "what is done to a table does not reach the file"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks Linux how much memory there is")
+def test_more_is_mapped_than_memory_holds(tmp_path: Path) -> None:
+    size = 4 * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    with open(tmp_path / "file", "w+b") as file:
+        file.truncate(size)  # a hole
+        mapped = mapped_copy(file.fileno(), size)
+        mapped[size - 1] = 7
+        file.seek(size - 1)
+        assert mapped[size - 1] == 7 and file.read() == b"\0", "what is done to it does not reach the file"
 
 
 def test_items_of_different_shapes_are_no_table(tmp_path: Path) -> None:
