@@ -55,6 +55,8 @@ class Gathered:
                     self._file.write(some.contiguous().numpy().data)
                 self._file.flush()
             except OSError as error:
+                with suppress(OSError):  # which writes what waits once more
+                    self._file.close()
                 raise EasyLearnError(
                     f"what the model says takes more than {self._bytes >> 20:,} MB, and {cache_dir()} cannot hold it: "
                     f"{error.strerror}. Set the environment variable EASYLEARN_CACHE to a folder with more room, or "

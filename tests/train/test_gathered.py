@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import io
 import os
 from pathlib import Path
 from typing import Any
@@ -61,16 +62,18 @@ def test_without_a_folder_they_stay_in_memory(few: None, tmp_path: Path, monkeyp
 
 
 def test_a_full_disk_is_told(few: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Full:
-        def write(self, data: Any) -> None:
+    class Full(io.RawIOBase):
+        def writable(self) -> bool:
+            return True
+
+        def write(self, data: Any) -> int:
             raise OSError(28, "No space left on device")
 
-        def close(self) -> None:
-            pass
-
-    monkeypatch.setattr(gathered.tempfile, "TemporaryFile", lambda dir: Full())
+    raw = Full()
+    monkeypatch.setattr(gathered.tempfile, "TemporaryFile", lambda dir: io.BufferedWriter(raw))
     with pytest.raises(EasyLearnError, match=r"No space left.*EASYLEARN_CACHE"):
         all_of_them()
+    assert raw.closed, "the disk is not left full, nor written to once more later"
 
 
 def test_pieces_give_what_the_whole_gives(few: None) -> None:
