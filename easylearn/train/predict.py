@@ -67,6 +67,8 @@ def _averaged(task: Task, views: Sequence[Tensor], stack: Tensor) -> Tensor:
 
 def _stacked(each: Sequence[Tensor]) -> Tensor:
     """Tensors of one shape as one; of a single one no copy, as those of masks are large."""
+    if len(each) == 1:
+        return each[0][None]
     stack = Gathered()
     for one in each:
         stack.add(one)

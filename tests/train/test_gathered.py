@@ -14,6 +14,7 @@ import torch
 from easylearn.errors import EasyLearnError
 from easylearn.train import gathered
 from easylearn.train.gathered import Gathered, by_pieces
+from easylearn.train.predict import _stacked
 
 PIECES = [torch.randn(n, 3, 4, generator=torch.Generator().manual_seed(n)) for n in (2, 5, 0, 1)]
 
@@ -88,3 +89,9 @@ def test_pieces_give_what_the_whole_gives(few: None) -> None:
     assert max(sizes) == 8 and sum(sizes) == 50
     sizes.clear()
     assert len(by_pieces(fn, a[:3], b[:3])) == 3 and sizes == [3]
+
+
+def test_a_single_view_is_not_copied(few: None) -> None:
+    a, b = torch.randn(60, 4), torch.randn(60, 4)
+    assert _stacked([a]).data_ptr() == a.data_ptr() and _stacked([a]).shape == (1, 60, 4)
+    assert torch.equal(_stacked([a, b]), torch.stack([a, b]))
