@@ -109,7 +109,7 @@ def grid_of(
     if matrix.shape[1] == 3:
         grid = grid / planes[:, 2:]
     if reflects:
-        grid = _reflected(grid, float(np.abs(unit).sum(2).max()) if matrix.shape[1] == 2 else None)
+        grid = _reflected(grid, float(np.abs(unit).sum(2).max(initial=0)) if matrix.shape[1] == 2 else None)
     return grid.permute(0, 2, 3, 1)
 
 

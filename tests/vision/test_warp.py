@@ -104,3 +104,9 @@ def test_nothing_comes_in_from_outside(x: float) -> None:
     for m in (matrix, np.concatenate([matrix, np.tile([[[0.0, 0.0, 1.0]]], (3, 1, 1))], 1)):
         motion = Motion(m, (20, 30), (20, 30), False, torch.device("cpu"))
         assert torch.equal(MovingMasks().move(target, motion), target)  # void stays void, of edges exactly hit, too
+
+
+@pytest.mark.parametrize("rows", [2, 3])
+def test_no_images_have_no_grid(rows: int) -> None:
+    grid = grid_of(np.zeros((0, rows, 3)), (6, 8), (4, 5), torch.device("cpu"))
+    assert sample(torch.zeros(0, 3, 6, 8), grid).shape == (0, 3, 4, 5)
