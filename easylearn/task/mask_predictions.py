@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _NOTED = 3  # classes that a text names
 _UNFIT = re.compile(r'[\\/:*?"<>|\x00-\x1f]')  # what no name of a file may have, here or elsewhere
-_LONGEST = 60  # characters of a name: file systems take 255 bytes, of up to 4 a character
+_LONGEST = 55  # characters of a name: file systems take 255 bytes, of up to 4 a character, and 26 are added
 
 
 def placed(probs: Tensor, place: Placement | None) -> Tensor:

@@ -156,8 +156,14 @@ def test_predictions_of_several(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "ids",
-    [("a/1.jpg", "a_1.jpg"), ("a/1.jpg", "A/1.png"), ("b\\1.jpg", "b:1.jpg"), ("x" * 400 + "1.jpg", "y/" * 300 + "2")],
-    ids=["slashes", "case", "other systems", "long"],
+    [
+        ("a/1.jpg", "a_1.jpg"),
+        ("a/1.jpg", "A/1.png"),
+        ("b\\1.jpg", "b:1.jpg"),
+        ("x" * 400 + "1.jpg", "y/" * 300 + "2"),
+        ("\U0001d11e" * 90 + ".a", "\U0001d11e" * 99 + ".b"),
+    ],
+    ids=["slashes", "case", "other systems", "long", "long in bytes"],
 )
 def test_every_mask_has_a_file_of_its_own_in_the_folder(tmp_path: Path, ids: tuple[str, str]) -> None:
     said = Predictions.of(TASK, torch.stack([probs_of([[0, 1]]), probs_of([[2, 2]])]), ids)
