@@ -7,6 +7,7 @@ import os
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import groupby, islice
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -22,8 +23,8 @@ from ..files import StrPath, atomic_write
 from ..nn.registry import model_name
 from ..placement import Placement
 from ..task import Prediction, Predictions, Task
-from ..train.gathered import Gathered
-from ..train.predict import gather
+from ..train.gathered import Gathered, by_pieces
+from ..train.predict import gather, together
 from ..train.strategy import Strategy
 from .model_file import BUILD_ERRORS
 
@@ -229,7 +230,7 @@ class Predictor:
             raise ArgumentError("a language model predicts what comes next: use generate(predictor, prompt, n)")
 
     def _probs(self, read: Items, some: Indices | None = None) -> Tensor:
-        return self.task.activate(self._outputs(read, some))
+        return by_pieces(self.task.activate, self._outputs(read, some))
 
     def _views(self, read: Items, n_aug: int) -> tuple[Tensor, Tensor]:
         """What the plain view and at most `n_aug` augmented ones say together, and what each says."""
@@ -237,9 +238,9 @@ class Predictor:
         n_aug = 0 if views is None else n_aug if how.n_views is None else min(n_aug, how.n_views)
         outputs = [self._outputs(read)]
         if views is not None:
-            outputs += [how.undo_view(k, self._outputs(read, source=views(k))) for k in range(1, n_aug + 1)]
-        stack = torch.stack([*map(self.task.activate, outputs)])
-        return self.task.averaged(outputs, stack), stack
+            more = ((k, self._outputs(read, source=views(k))) for k in range(1, n_aug + 1))
+            outputs += [by_pieces(partial(how.undo_view, k), laid) for k, laid in more]
+        return together(self.task, outputs)
 
     def _outputs(self, read: Items, some: Indices | None = None, source: Source | None = None) -> Tensor:
         source = self.preprocessor.source(read.values) if source is None else source

@@ -55,14 +55,23 @@ def predict_split(
         for k in more:
             laid = gather(model, data.loader(split, view=k), strategy)[0]
             views.append(by_pieces(partial(how.undo_view, k), laid))
-    stack = _stacked([by_pieces(task.activate, view) for view in views])
-    probs = _averaged(task, views, stack) if more else task.averaged(views, stack)
+    probs, stack = together(task, views)
     return Predictions.of(task, probs, data.ids(split), targets, stack, data.places(split))
 
 
-def _averaged(task: Task, views: Sequence[Tensor], stack: Tensor) -> Tensor:
-    """See `Task.averaged`, which looks at each item by itself."""
-    return by_pieces(lambda probs, *some: task.averaged(some, probs.transpose(0, 1)), stack.transpose(0, 1), *views)
+def together(task: Task, views: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """What the outputs (n, ...) of several views say together, (n, ...), and what each says, (v, n, ...).
+
+    Where that takes much memory it is in mapped files; see `Gathered`.
+    """
+    stack = _stacked([by_pieces(task.activate, view) for view in views])
+    if len(views) == 1:
+        return task.averaged(views, stack), stack
+
+    def averaged(probs: Tensor, *some: Tensor) -> Tensor:
+        return task.averaged(some, probs.transpose(0, 1))
+
+    return by_pieces(averaged, stack.transpose(0, 1), *views), stack
 
 
 def _stacked(each: Sequence[Tensor]) -> Tensor:

@@ -17,6 +17,7 @@ from easylearn.errors import ArgumentError
 from easylearn.learning import Learner
 from easylearn.losses import DiceLoss, LossSum, MaskCrossEntropy
 from easylearn.nn.decoders import LightDecoder, PyramidModel, UnetDecoder, as_maps
+from easylearn.task import Masks
 from easylearn.train import gathered
 from easylearn.train.callback import Callback
 from easylearn.train.callbacks.mix import CutMix, MixUp
@@ -114,6 +115,23 @@ def test_predictions_that_memory_should_not_hold_are_the_same(
         assert torch.equal(few.probs, many.probs) and torch.equal(few.views, many.views)
         assert few.labels == many.labels and np.array_equal(few.mask(3), many.mask(3))
     assert torch.equal(found[0][3], found[1][3]) and found[0][4] == found[1][4]
+
+
+def test_a_list_of_images_is_worked_on_by_pieces(
+    trained: Learner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained.export(tmp_path / "m.easylearn")
+    predictor = load_predictor(tmp_path / "m.easylearn")
+    few, tta = predictor.predict([*X]), predictor.tta([*X], 1)
+    monkeypatch.setattr(gathered, "_PIECE", 2000)
+    monkeypatch.setattr(gathered, "MOST", 100)
+    seen: list[int] = []
+    whole = Masks.activate
+    monkeypatch.setattr(Masks, "activate", lambda self, logits: seen.append(len(logits)) or whole(self, logits))
+    many, more = predictor.predict([*X]), predictor.tta([*X], 1)
+    assert torch.equal(few.probs, many.probs) and few.labels == many.labels
+    assert torch.equal(tta.probs, more.probs) and torch.equal(tta.views, more.views) and len(more.views) == 2
+    assert max(seen) < len(X) / 3 and sum(seen) == 3 * len(X)
 
 
 def learner_like(learn: Learner, data: MaskData) -> Learner:
