@@ -36,6 +36,7 @@ from easylearn.vision.masks import MaskData
 from easylearn.vision.model import vision_model
 
 ARCH, SIZE, VOID = "efficientnet_lite0", (144, 192), 255
+OURS = ("light", "light-whole", "unet", "unet-whole")
 WORTH_UNFREEZING = 120.0  # seconds from which training the body, too, gives more than the decoder alone
 
 
@@ -294,10 +295,11 @@ def scenes(root: Path) -> Path:
 
 
 def main() -> None:
+    by = {"fastai-unet": fastai_unet, **dict.fromkeys(PEERS, peer)}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, nargs="?")
     parser.add_argument("--seconds", type=float, default=90.0)
-    parser.add_argument("--impl", nargs="+", default=["light", "light-whole"])
+    parser.add_argument("--impl", nargs="+", choices=[*OURS, *by], default=["light", "light-whole"], metavar="IMPL")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--json", type=Path)
     parser.add_argument("--quick", action="store_true", help="a second of ours on made-up scenes, to see that it runs")
@@ -305,7 +307,7 @@ def main() -> None:
     if args.data is None and not args.quick:
         parser.error("DATA is missing: a folder with train, valid, test and codes.csv; or --quick")
     torch.set_num_threads(1)
-    rows, by = [], {"fastai-unet": fastai_unet, **dict.fromkeys(PEERS, peer)}
+    rows = []
     for name in args.impl:
         for seed in args.seeds:
             with tempfile.TemporaryDirectory() as cache:
