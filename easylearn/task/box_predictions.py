@@ -108,8 +108,11 @@ class BoxPredictions(Predictions):
         return [self[i] for i in range(len(self))]
 
     def to_dict(self) -> dict[str, dict[str, float]]:
-        """For each id how many boxes of each class are told."""
-        return {name: self[i].to_dict() for i, name in enumerate(self.ids)}
+        """For each id how many boxes of each class are told; see `Predictions.to_dict`."""
+        return super().to_dict()
+
+    def _dicts(self) -> list[dict[str, float]]:
+        return [one.to_dict() for one in self._each()]
 
     def top(self, k: int = 5) -> Any:
         """Boxes have no such table."""

@@ -176,12 +176,14 @@ class Predictions:
         Raises:
             DataError: two items have one id.
         """
-        rows = self._table().tolist()
-        found = {i: dict(zip(self.task.names, row, strict=True)) for i, row in zip(self.ids, rows, strict=True)}
+        found = dict(zip(self.ids, self._dicts(), strict=True))
         if len(found) < len(self):
             twice = Counter(self.ids).most_common(1)[0][0]
             raise DataError(f"several items are named {twice!r}, so no dictionary can hold all of them; use to_frame()")
         return found
+
+    def _dicts(self) -> list[dict[str, float]]:
+        return [dict(zip(self.task.names, row, strict=True)) for row in self._table().tolist()]
 
     def top(self, k: int = 5) -> pd.DataFrame:
         """The `k` most probable classes of each item: columns id, rank (from 1), label and probability.

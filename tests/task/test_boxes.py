@@ -148,6 +148,8 @@ def test_predictions_of_several_images() -> None:
     assert said.to_dict()["b"] == {"cat": 0.0, "dog": 0.0}
     assert said[1].to_frame().empty and said[1].rows(TASK) == [[""] * 6]
     assert list(said[1:].to_frame()) == ["id", "xmin", "ymin", "xmax", "ymax", "label", "score"]
+    with pytest.raises(DataError, match="several items are named 'a'"):
+        Predictions.of(TASK, found, ["a", "a"]).to_dict()
     with pytest.raises(ArgumentError, match="boxes"):
         said.top()
 
