@@ -22,6 +22,7 @@ from .box_predictions import COLUMNS, BoxPrediction, BoxPredictions
 from .names import as_names
 
 RIGHT = 0.5  # IoU from which a found box is the true one
+PAIRS = 2**20  # of boxes that are compared at once
 
 
 @final
@@ -81,7 +82,11 @@ class Boxes(Task):
         """See `Task.averaged`: the boxes of the mean of the maps; of found boxes the best of all views."""
         if outputs[0].ndim == 4:
             return self.activate(torch.stack([*outputs]).mean(0))
-        together = torch.cat([*probs], 1)
+        every = torch.cat([*probs], 1)
+        return torch.cat([self._best(some) for some in every.split(_few(every.shape[1]))])
+
+    def _best(self, together: Tensor) -> Tensor:
+        """The surest of the boxes (n, k, 6) that several views found."""
         order = together[..., 4].argsort(dim=1, descending=True, stable=True)
         together = together.gather(1, order[..., None].expand(-1, -1, 6))
         score = together[..., 4] * survives(together[..., :4], together[..., 5], self.overlap)
@@ -109,6 +114,12 @@ class Boxes(Task):
         return logits.new_tensor(losses)
 
     def activate(self, logits: Tensor) -> Tensor:
+        if logits.ndim == 3:
+            return logits
+        return torch.cat([self.activate_in_graph(some) for some in logits.split(_few(self.most))])
+
+    def activate_in_graph(self, logits: Tensor) -> Tensor:
+        """See `Task.activate_in_graph`: all items at once."""
         return logits if logits.ndim == 3 else found_boxes(logits, self.stride, self.most, self.overlap)
 
     def told(self, probs: Tensor) -> Tensor:
@@ -214,6 +225,11 @@ class Boxes(Task):
         right = np.concatenate([_taken(p, t) for p, t in pairs]) if pairs else np.zeros(0)
         score = probs[..., 4].double().flatten()
         return score[score > 0], torch.from_numpy(right.astype(np.float64))[score > 0]  # the others are none
+
+
+def _few(k: int) -> int:
+    """How many items of `k` boxes are compared at once, each box with each: that takes 36 bytes for a pair."""
+    return max(1, PAIRS // max(1, k) ** 2)
 
 
 def _arrays(rows: Tensor) -> list[Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ from torch import Tensor
 
 from easylearn.errors import ArgumentError, DataError
 from easylearn.metrics import Metric
+from easylearn.nn.centre import found_boxes
 from easylearn.placement import Placement
 from easylearn.task import (
     Boxes,
@@ -152,6 +155,23 @@ def test_predictions_of_several_images() -> None:
         Predictions.of(TASK, found, ["a", "a"]).to_dict()
     with pytest.raises(ArgumentError, match="boxes"):
         said.top()
+
+
+def test_few_images_are_compared_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = sys.modules[Boxes.__module__]
+    task, maps = boxes(["cat", "dog"], most=20), torch.randn(9, 6, 8, 8, generator=torch.Generator().manual_seed(0))
+    whole = task.activate_in_graph(maps)
+    views = [torch.cat([FOUND] * 5), torch.cat([FOUND.flip(1)] * 5)]
+    best, survives, seen = task.averaged(views, torch.stack(views)), module.survives, list[int]()
+    monkeypatch.setattr(module, "PAIRS", 2 * 20**2)
+    monkeypatch.setattr(module, "found_boxes", lambda x, *how: seen.append(len(x)) or found_boxes(x, *how))
+    torch.testing.assert_close(task.activate(maps), whole)
+    assert seen == [2, 2, 2, 2, 1]
+    seen.clear()
+    monkeypatch.setattr(module, "PAIRS", 2 * 6**2)
+    monkeypatch.setattr(module, "survives", lambda x, *how: seen.append(len(x)) or survives(x, *how))
+    torch.testing.assert_close(task.averaged(views, torch.stack(views)), best)
+    assert seen == [2, 2, 1]
 
 
 def test_views_of_maps_are_averaged_before_boxes_are_looked_for() -> None:
