@@ -83,7 +83,7 @@ class Boxes(Task):
         if outputs[0].ndim == 4:
             return self.activate(torch.stack([*outputs]).mean(0))
         every = torch.cat([*probs], 1)
-        return torch.cat([self._best(some) for some in every.split(_few(every.shape[1]))])
+        return torch.cat([self._best(some) for some in _pieces(every, every.shape[1])])
 
     def _best(self, together: Tensor) -> Tensor:
         """The surest of the boxes (n, k, 6) that several views found."""
@@ -116,7 +116,7 @@ class Boxes(Task):
     def activate(self, logits: Tensor) -> Tensor:
         if logits.ndim == 3:
             return logits
-        return torch.cat([self.activate_in_graph(some) for some in logits.split(_few(self.most))])
+        return torch.cat([self.activate_in_graph(some) for some in _pieces(logits, self.most)])
 
     def activate_in_graph(self, logits: Tensor) -> Tensor:
         """See `Task.activate_in_graph`: all items at once."""
@@ -227,9 +227,10 @@ class Boxes(Task):
         return score[score > 0], torch.from_numpy(right.astype(np.float64))[score > 0]  # the others are none
 
 
-def _few(k: int) -> int:
-    """How many items of `k` boxes are compared at once, each box with each: that takes 36 bytes for a pair."""
-    return max(1, PAIRS // max(1, k) ** 2)
+def _pieces(rows: Tensor, k: int) -> tuple[Tensor, ...]:
+    """A few items of `k` boxes at a time: each box is compared with each, which takes 36 bytes for a pair."""
+    found: tuple[Tensor, ...] = rows.split(max(1, PAIRS // max(1, k) ** 2))  # type: ignore[no-untyped-call]
+    return found
 
 
 def _arrays(rows: Tensor) -> list[Any]:
