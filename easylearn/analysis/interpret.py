@@ -81,7 +81,9 @@ class Interpretation:
             found = f"{len(logits)} outputs and {len(targets)} targets"
             raise DataError(f"the {split} split names {len(self.ids)} items, but there are {found}")
         self.probs = by_pieces(task.activate, logits)
-        self.losses = task.item_losses(logits.to(device), moved(targets, device)).cpu()
+        self.losses = by_pieces(
+            lambda some, true: task.item_losses(some.to(device), moved(true, device)).cpu(), logits, targets
+        )
         self.targets = targets
         places = data.places(split) if task.of_pixels else None
         self.labels: tuple[Any, ...] = tuple(decoded(task, self.probs, places))

@@ -134,6 +134,18 @@ def test_a_list_of_images_is_worked_on_by_pieces(
     assert max(seen) < len(X) / 3 and sum(seen) == 3 * len(X)
 
 
+def test_losses_of_many_masks_are_computed_by_pieces(trained: Learner, monkeypatch: pytest.MonkeyPatch) -> None:
+    few = trained.interpret("train").losses
+    monkeypatch.setattr(gathered, "_PIECE", 2000)
+    monkeypatch.setattr(gathered, "MOST", 100)
+    seen: list[int] = []
+    whole = Masks.item_losses
+    count = lambda self, logits, true: seen.append(len(logits)) or whole(self, logits, true)  # noqa: E731
+    monkeypatch.setattr(Masks, "item_losses", count)
+    torch.testing.assert_close(trained.interpret("train").losses, few)
+    assert max(seen) < len(few) / 2 and sum(seen) == len(few), "a device does not get all of them at once"
+
+
 def learner_like(learn: Learner, data: MaskData) -> Learner:
     again = segmentation_learner(data, learn, progress=False, device="cpu")
     again.model.load_state_dict(learn.model.state_dict())
