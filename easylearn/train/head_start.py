@@ -258,8 +258,10 @@ def _ridge(x: Tensor, target: Tensor, index: Tensor, penalties: Sequence[float])
     best = min(penalties, key=lambda penalty: float(losses(penalty).sum()))
     constant = y.square().sum(1) / share[:, 0]
     weight = (vectors @ (along * shrunk(best))).T
-    says = _is_better(constant, losses(best) / share[:, 0])
-    return Solved(weight.to(x), (mean_y - weight @ mean).to(x), says)
+    solved = Solved(weight.to(x), (mean_y - weight @ mean).to(x), _is_better(constant, losses(best) / share[:, 0]))
+    if not (solved.weight.isfinite().all() and solved.bias.isfinite().all()):
+        raise FloatingPointError
+    return solved
 
 
 def _best_penalty(
