@@ -226,7 +226,14 @@ class Task(ABC):
         return None
 
     def outputs_of(self, counts: Tensor) -> Tensor | None:
-        """What `first_outputs` gives, (n_out,), of how many items want each name; None where it needs their targets."""
+        """The same of how many items want each name, where targets of all would be too many to be held.
+
+        Args:
+            counts: of items, (n_out,).
+
+        Returns:
+            The outputs; None where the kind of task needs the targets.
+        """
         return None
 
     def compared(self, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
