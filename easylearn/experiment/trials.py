@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from traceback import clear_frames
 from typing import Any
 
 import numpy as np
@@ -237,6 +238,7 @@ def run_trial(recipe: Recipe, job: Job, folder: Path, is_lost: Callable[[], bool
         memory = _is_out_of_memory(error)
         if not memory and recipe.on_error == "raise":
             raise
+        clear_frames(error.__traceback__)
         reason = f"{type(error).__name__}: {error}".strip().split("\n")[0][:300]
         row |= {"status": "infeasible" if memory else "failed", "reason": reason}
     finally:
@@ -258,8 +260,8 @@ def train(recipe: Recipe, job: Job, point: Any, folder: Path, watch: Any) -> Lea
                 raise ArgumentError(f"make must give a Learner, and gave {name_of(learn)}: does it end with return?")
             learn.progress = False
             recipe.fit(learn, point, **how, callbacks=[watch, *extra])
-        except _RungReached:
-            pass
+        except _RungReached as reached:
+            clear_frames(reached.__traceback__)  # circles, too: ExitStack's frame holds what was raised in it
         except AttributeError as error:
             if error.obj is not point:
                 raise
