@@ -25,10 +25,11 @@ from ..nn.body_head import BodyHead
 from ..placement import Placement
 from ..task import Predictions, Task
 from ..train.callback import Callback
+from ..train.callbacks.save import KeepBest
 from ..train.checkpoints.writer import Continued
 from ..train.monitor import Monitor
 from ..train.precompute import FeatureStore
-from ..train.predict import gather
+from ..train.predict import evaluate, gather
 from ..train.state import Pause, Run
 from .curves import is_hopeless
 from .lines import Row
@@ -289,7 +290,7 @@ def _check_read(recipe: Recipe, point: Any, watch: _Watch) -> None:
 
 
 def _outcome(learn: Learner, watch: _Watch) -> Row:
-    """What a fit came to: its last value, and the values of its epochs."""
+    """What a fit came to: the value of the weights that it ended with, and the values of its epochs."""
     assert learn.record is not None
     name, record = watch.monitor.name, learn.record
     curve = [float(row.get(name, math.nan)) for row in record.epochs]
@@ -299,9 +300,19 @@ def _outcome(learn: Learner, watch: _Watch) -> Row:
     if math.isfinite(value) and str(record.stop_reason).startswith(HOPELESS):
         return {**outcome, "value": value, "status": "stopped", "reason": str(record.stop_reason)}
     if math.isfinite(value):
-        return {**outcome, "value": value, "status": "paused" if watch.paused else "done"}
+        value, status = _at_end(learn, watch, value), "paused" if watch.paused else "done"
+        return {**outcome, "value": value, "status": status}
     reason = str(record.stop_reason or f"{name} became {value}")
     return {**outcome, "status": "diverged", "reason": reason[:300]}
+
+
+def _at_end(learn: Learner, watch: _Watch, last: float) -> float:
+    """The value of the weights that a fit ended with: those of its `last` epoch, unless the best are kept."""
+    run = watch.run
+    if run is None or run.record is not learn.record or not any(isinstance(c, KeepBest) for c in run.callbacks):
+        return last
+    found = {} if run.valid_loader is None else evaluate(run.model, run.valid_loader, run.task, run.strategy)
+    return found.get(watch.monitor.name, last)
 
 
 def _said(learn: Learner, split: SplitName, run: Run | None) -> Predictions:
