@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from traceback import clear_frames
 from typing import Any
 
 import numpy as np
@@ -24,10 +25,11 @@ from ..nn.body_head import BodyHead
 from ..placement import Placement
 from ..task import Predictions, Task
 from ..train.callback import Callback
+from ..train.callbacks.save import KeepBest
 from ..train.checkpoints.writer import Continued
 from ..train.monitor import Monitor
 from ..train.precompute import FeatureStore
-from ..train.predict import gather
+from ..train.predict import evaluate, gather
 from ..train.state import Pause, Run
 from .curves import is_hopeless
 from .lines import Row
@@ -237,6 +239,7 @@ def run_trial(recipe: Recipe, job: Job, folder: Path, is_lost: Callable[[], bool
         memory = _is_out_of_memory(error)
         if not memory and recipe.on_error == "raise":
             raise
+        clear_frames(error.__traceback__)
         reason = f"{type(error).__name__}: {error}".strip().split("\n")[0][:300]
         row |= {"status": "infeasible" if memory else "failed", "reason": reason}
     finally:
@@ -258,8 +261,8 @@ def train(recipe: Recipe, job: Job, point: Any, folder: Path, watch: Any) -> Lea
                 raise ArgumentError(f"make must give a Learner, and gave {name_of(learn)}: does it end with return?")
             learn.progress = False
             recipe.fit(learn, point, **how, callbacks=[watch, *extra])
-        except _RungReached:
-            pass
+        except _RungReached as reached:
+            clear_frames(reached.__traceback__)  # circles, too: ExitStack's frame holds what was raised in it
         except AttributeError as error:
             if error.obj is not point:
                 raise
@@ -287,7 +290,7 @@ def _check_read(recipe: Recipe, point: Any, watch: _Watch) -> None:
 
 
 def _outcome(learn: Learner, watch: _Watch) -> Row:
-    """What a fit came to: its last value, and the values of its epochs."""
+    """What a fit came to: the value of the weights that it ended with, and the values of its epochs."""
     assert learn.record is not None
     name, record = watch.monitor.name, learn.record
     curve = [float(row.get(name, math.nan)) for row in record.epochs]
@@ -297,9 +300,19 @@ def _outcome(learn: Learner, watch: _Watch) -> Row:
     if math.isfinite(value) and str(record.stop_reason).startswith(HOPELESS):
         return {**outcome, "value": value, "status": "stopped", "reason": str(record.stop_reason)}
     if math.isfinite(value):
-        return {**outcome, "value": value, "status": "paused" if watch.paused else "done"}
+        value, status = _at_end(learn, watch, value), "paused" if watch.paused else "done"
+        return {**outcome, "value": value, "status": status}
     reason = str(record.stop_reason or f"{name} became {value}")
     return {**outcome, "status": "diverged", "reason": reason[:300]}
+
+
+def _at_end(learn: Learner, watch: _Watch, last: float) -> float:
+    """The value of the weights that a fit ended with: those of its `last` epoch, unless the best are kept."""
+    run = watch.run
+    if run is None or run.record is not learn.record or not any(isinstance(c, KeepBest) for c in run.callbacks):
+        return last
+    found = {} if run.valid_loader is None else evaluate(run.model, run.valid_loader, run.task, run.strategy)
+    return found.get(watch.monitor.name, last)
 
 
 def _said(learn: Learner, split: SplitName, run: Run | None) -> Predictions:

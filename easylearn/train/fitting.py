@@ -19,6 +19,7 @@ from .strategy import Strategy
 
 REFUSED = (RuntimeError, TypeError, ValueError, IndexError, AttributeError, NotImplementedError)
 """What a model may raise for inputs that it cannot take."""
+_SHORTENING = (nn.Embedding, nn.EmbeddingBag)  # with max_norm the only layers whose forward changes their weights
 
 
 def check_model(model: nn.Module, data: Data[Any], task: Task, strategy: Strategy) -> None:
@@ -31,7 +32,8 @@ def check_model(model: nn.Module, data: Data[Any], task: Task, strategy: Strateg
     if not isinstance(loader, ItemLoader):
         return
     try:
-        weights = {id(p): p for p in model.parameters() if not is_lazy(p)}  # which no forward changes
+        shared = (layer for layer in model.modules() if not (isinstance(layer, _SHORTENING) and layer.max_norm))
+        weights = {id(p): p for layer in shared for p in layer.parameters(recurse=False) if not is_lazy(p)}
         model = deepcopy(model, weights)  # whatever it counts or remembers stays as it is
     except (RuntimeError, TypeError, NotImplementedError, AssertionError):
         return  # what cannot be copied is found out in training; FSDP2 asserts that nobody tries

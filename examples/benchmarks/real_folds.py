@@ -159,7 +159,8 @@ CONTS = ["CompetitionDistance", "Dayofyear", "Year"]
 def sales(folder: Path, n: int, seed: int) -> Case:
     """What `n` shops sold in thirteen months; the test are the last six weeks."""
     df = pd.read_csv(folder / "train_60stores.csv.gz", parse_dates=["Date"], dtype={"StateHoliday": str})
-    shops = np.random.default_rng(seed).choice(df.Store.unique(), n, replace=False)
+    known = df.Store.unique()
+    shops = np.random.default_rng(seed).choice(known, min(n, len(known)), replace=False)
     df = df[df.Store.isin(shops) & (df.Sales > 0) & (df.Date >= "2014-05-20")]
     for name in ("store", "store_states"):
         df = df.merge(pd.read_csv(folder / f"{name}.csv"))

@@ -174,6 +174,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
     usual = [
+        "gp-3",
         "bayes-3",
         "quasi-3",
         "evolution-3",

@@ -318,8 +318,30 @@ def test_a_head_is_written_without_its_frozen_body(make_learner: Any, tmp_path: 
         train(grown, job, grown.point(job), tmp_path / "whole", watcher(grown, job))
 
 
+@pytest.mark.parametrize("halving", [None, 3.0])
+def test_the_value_is_that_of_the_weights_that_were_kept(tmp_path: Path, halving: float | None) -> None:
+    """Where a fit ends with its best weights the last epoch's counted, which nobody gets."""
+    kept: dict[int, float] = {}
+
+    def ending(learn: Learner, p: Any, **how: Any) -> Any:
+        keep = el.KeepBest(1)
+        try:
+            return fit(learn, p, **{**how, "callbacks": [*how["callbacks"], keep]})
+        finally:
+            assert keep.best is not None
+            kept[len(kept)] = keep.best
+
+    recipe = Recipe(make, ending, metric="valid_loss", halving=halving)
+    for rung in range(1 if halving is None else 2):
+        row = trial(recipe, tmp_path, rung, lr=0.9)
+        assert row["value"] == pytest.approx(kept[rung], rel=1e-5)
+        assert row["status"] == ("paused" if halving and rung == 0 else "done")
+        assert row["value"] < row["curve"][-1], "the last epoch is not the best, so that the test can fail"
+
+
 def test_the_memory_of_a_trial_is_given_back_with_its_end(tmp_path: Path) -> None:
     """Of twenty trials of a frozen encoder of 90 MB the memory of all was in use, until Python looked for circles."""
+    trial(Recipe(make, fit), tmp_path / "first")  # of a process: torch keeps circles of its own of what it looks for
     models = []
 
     def noted(p: Any) -> Learner:
@@ -327,18 +349,22 @@ def test_the_memory_of_a_trial_is_given_back_with_its_end(tmp_path: Path) -> Non
         models.append(weakref.ref(learn.model))
         return learn
 
+    class Fails(el.Callback):
+        def on_fit_end(self, run: Any) -> None:
+            raise ZeroDivisionError
+
     def failing(learn: Learner, p: Any, **how: Any) -> None:
-        fit(learn, p, **how)
-        raise ZeroDivisionError
+        fit(learn, p, **{**how, "callbacks": [*how["callbacks"], Fails()]})
 
     gc.disable()
     try:
         trial(Recipe(noted, fit), tmp_path / "done")
         trial(Recipe(noted, failing, on_error="skip"), tmp_path / "failed")
+        assert trial(Recipe(noted, fit, halving=3), tmp_path / "paused", rung=0)["status"] == "paused"
         engine = Engine(tmp_path / "x", {}, Recipe(noted, fit), once([Job(0, POINT)]))
         engine.run()
         learn = engine.learner(Job(0, POINT))
-        assert len(models) == 4 and [m() is None for m in models] == [True, True, True, False]
+        assert len(models) == 5 and [m() is None for m in models] == [True, True, True, True, False]
         del learn
         assert models[-1]() is None
     finally:

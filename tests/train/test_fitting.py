@@ -68,6 +68,15 @@ def test_weights_are_not_copied(make_learner: MakeLearner, monkeypatch: pytest.M
     assert not copies
 
 
+def test_weights_that_a_forward_changes_stay_as_they_are() -> None:
+    rows = nn.Embedding(9, 4, max_norm=1.0)
+    nn.init.constant_(rows.weight, 3.0)
+    x, y = torch.arange(40).reshape(20, 2) % 9, torch.arange(20) % 3
+    data = TensorData((x, y), (x, y), single_label(["a", "b", "c"]), batch_size=5)
+    Learner(data, nn.Sequential(rows, nn.Flatten(), nn.Linear(8, 3)), progress=False)
+    assert (rows.weight == 3).all()
+
+
 def test_float64_weights(make_learner: MakeLearner) -> None:
     with pytest.raises(ArgumentError, match=r"\(5 of torch\.float32\).*dtype.*model\.float\(\)"):
         make_learner(nn.Linear(5, 3).double())

@@ -106,8 +106,8 @@ def _item_losses(run: Run) -> Tensor:
 def _pseudo_losses(run: Run, logits: Tensor, target: Tensor | None) -> Tensor:
     """What stands for the losses of items where the loss is one of all items and need not be their mean.
 
-    With weights of classes, say. They are the pseudo-values of a jackknife that leaves out a twentieth of the items
-    each time (Tukey 1958): their mean and its standard error are those of the loss.
+    With weights of classes, say, or a sum. They are the pseudo-values of a jackknife that leaves out a twentieth of the
+    items each time (Tukey 1958), about the loss itself: their mean and its standard error are those of the loss.
     """
     assert target is not None
     n, loss = min(_BLOCKS, len(logits)), run.task.loss
@@ -116,7 +116,8 @@ def _pseudo_losses(run: Run, logits: Tensor, target: Tensor | None) -> Tensor:
     kept = [torch.nonzero(block != i)[:, 0] for i in range(n)] if n > 1 else [torch.arange(1)]
     with torch.no_grad():
         rest = torch.stack([loss(logits[i.to(logits.device)], target[i.to(target.device)]) for i in kept])
-        return (n * loss(logits, target) - (n - 1) * rest).cpu().double()
+        whole, rest = loss(logits, target).cpu().double(), rest.cpu().double()
+    return whole + (n - 1) * (rest.mean() - rest)
 
 
 class KeepBest(Callback):

@@ -294,19 +294,21 @@ class TestKeepBest:
         ended = learn.validate()["valid_loss"]
         assert keep.best is not None and (abs(ended - keep.best) < 1e-4 if weighted else ended < keep.best - 0.2)
 
-    @pytest.mark.parametrize("n", [1, 7, 200])
-    def test_what_stands_for_losses_of_items_is_those_of_a_mean(self, n: int) -> None:
+    @pytest.mark.parametrize("reduction", ["mean", "sum"])
+    @pytest.mark.parametrize("n", [1, 7, 21, 200])
+    def test_what_stands_for_losses_of_items_has_their_mean_and_error(self, n: int, reduction: str) -> None:
         r = torch.Generator().manual_seed(n)
         logits, target = torch.randn(n, 3, generator=r), torch.randint(3, (n,), generator=r)
-        each = nn.functional.cross_entropy(logits, target, reduction="none").double()
+        each = nn.functional.cross_entropy(logits, target, reduction="none").double() * (n if reduction == "sum" else 1)
         run: Any = SimpleNamespace(
-            task=SimpleNamespace(loss=nn.CrossEntropyLoss()), strategy=SimpleNamespace(device=torch.device("cpu"))
+            task=SimpleNamespace(loss=nn.CrossEntropyLoss(reduction=reduction)),
+            strategy=SimpleNamespace(device=torch.device("cpu")),
         )
         found = save._pseudo_losses(run, logits, target)
-        assert len(found) == min(n, 20) and float(found.mean()) == pytest.approx(float(each.mean()), abs=1e-5)
-        if n < 20:
+        assert len(found) == min(n, 20) and float(found.mean()) == pytest.approx(float(each.mean()), rel=1e-5)
+        if n < 20 and reduction == "mean":
             torch.testing.assert_close(found.sort()[0], each.sort()[0], atol=1e-5, rtol=0)
-        else:
+        elif n > 1:
             errors = [float(v.std() / len(v) ** 0.5) for v in (found, each)]
             assert errors[0] == pytest.approx(errors[1], rel=0.5)
 
