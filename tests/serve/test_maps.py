@@ -275,6 +275,7 @@ def test_what_cannot_be_a_png_is_refused(app: Any) -> None:
     ):
         answer = ask(app, f"/predict/{path}", body, kind, accept="image/png")
         assert answer.status == 406 and named in answer.said["error"]
+    assert 'requests_total{status="406"} 2' in ask(app, "/metrics", method="GET").body.decode()
     assert ask(app, "/predict/roads", b"no image", "image/png", accept="image/png").status == 415
     assert "boxes" in ask(app, "/predict/cells", PLAIN[0], "image/png", accept=JSON_TOO).said
     assert "mask" not in ask(app, "/predict/roads", PLAIN[0], "image/png", accept="*/*").said
