@@ -109,6 +109,14 @@ class Engine(ABC):
         some = (item, *item.values()) if isinstance(item, Mapping) else (item,)
         return max(1.0, sum(len(x) for x in some if isinstance(x, str | list | Mapping)) / _LETTERS)
 
+    def share(self, item: Any) -> float:
+        """How much of the pixels that may be answered together are those of an item."""
+        if not isinstance(item, Whole):
+            return 0.0
+        from .pixels import count_pixels
+
+        return count_pixels(item.data) / self._max_pixels
+
     def refuse_many(self, items: Sequence[Any], whole: bool = False) -> None:
         """Refuse a request whose images are small ones each, but together more than it may ask for.
 
