@@ -521,9 +521,9 @@ def test_long_bodies_are_read_while_others_are_answered(app: Guard, monkeypatch:
 def test_a_thread_that_parses_lets_others_run() -> None:
     """The parser of JSON lets nobody in between, but where it calls what is written in Python."""
 
-    def calls(n: int) -> int:
+    def calls(one: Any, n: int) -> int:
         seen: list[str] = []
-        body = json.dumps([{"a": "x" * 90}] * n).encode()
+        body = json.dumps([one] * n).encode()
         sys.setprofile(lambda frame, what, given: seen.append(what))
         try:
             parse_json(body)
@@ -531,7 +531,10 @@ def test_a_thread_that_parses_lets_others_run() -> None:
             sys.setprofile(None)
         return seen.count("call")
 
-    assert calls(5) < 20 and calls(2000) > 2000
+    for one, many in (({"a": "x" * 90}, 2000), (1, 40_000), (0.5, 40_000)):
+        assert calls(one, 5) < 20 and calls(one, many) > many
+    given = [1, -7, 10**30, 0.1, 1e300, -2.5e-7, {"a": 3}]
+    assert parse_json(json.dumps(given * 5000).encode()) == given * 5000
 
 
 def test_nobody_is_warned_of_what_callers_send(files: Path) -> None:
