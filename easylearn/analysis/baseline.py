@@ -19,7 +19,7 @@ from ..data.bunch import PlainInputs, SplitName
 from ..data.order import ItemLoader
 from ..errors import DataError, StateError
 from ..nn.body_head import BodyHead
-from ..task import ExclusiveTask, Ranking, Task
+from ..task import ExclusiveTask, Task
 from ..train.checkpoints.context import RunContext
 from ..train.precompute import FeatureStore
 from ..train.predict import evaluate, gather, score
@@ -118,10 +118,11 @@ def compare_with_baseline(
         StateError: the kind of task does not say what a constant is.
     """
     task = run.task
-    targets, plain = None, run.data.plain_inputs("train") if isinstance(task, Ranking) and split != "train" else None
-    if isinstance(task, Ranking) and plain is not None and plain.words is not None:
-        constant: Tensor | None = task.outputs_of(torch.from_numpy(np.bincount(plain.words[0], minlength=task.n_out)))
-    else:
+    targets, constant = None, None
+    plain = run.data.plain_inputs("train") if task.is_ranking and split != "train" else None
+    if plain is not None and plain.words is not None:  # targets of all would be persons times items
+        constant = task.outputs_of(torch.from_numpy(np.bincount(plain.words[0], minlength=task.n_out)))
+    if constant is None:
         targets = _training_targets(run)
         constant = task.first_outputs(targets)
     if constant is None:

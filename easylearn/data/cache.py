@@ -375,7 +375,7 @@ def _registered(path: Path, keys: Keys, slot_bytes: int, limit: int | None, n_it
     index = _Index.read(path)
     n_new = len(keys) if index is None else int((index.find(keys) < 0).sum())
     step = _step(slot_bytes)
-    wanted = int(1.01 * n_items * (step + _RECORD.itemsize)) + 2**16 if n_items else 0  # with what file systems add
+    wanted = n_items * (step + _RECORD.itemsize)
     if not _make_room(path, n_new * step, limit, wanted):
         # It may be full of items that nobody wants any more, of files that have changed: then it begins anew.
         if index is None or not _make_room(path, len(keys) * step, limit, wanted, anew=True):
@@ -393,7 +393,7 @@ def _registered(path: Path, keys: Keys, slot_bytes: int, limit: int | None, n_it
 def _make_room(path: Path, size: int, limit: int | None, wanted: int, anew: bool = False) -> bool:
     """Remove the stores used longest ago until that at `path`, begun anew or not, may grow by `size` bytes.
 
-    The limit is at least `wanted`, if the disk has so much.
+    Where `wanted` bytes are more than the limit, they are the limit, if the disk has so much.
     """
     files: dict[str, list[tuple[Path, os.stat_result]]] = {}
     for file in sorted(path.parent.iterdir(), key=lambda file: file.suffix):  # an index before its contents
@@ -403,7 +403,9 @@ def _make_room(path: Path, size: int, limit: int | None, wanted: int, anew: bool
     taken = {name: sum(_taken(info) for _, info in of) for name, of in files.items()}
     used = {name: max(info.st_mtime for _, info in of) for name, of in files.items()}
     spare = (shutil.disk_usage(path.parent).free + sum(taken.values())) // 2
-    limit = max(min(DEFAULT_LIMIT, spare) if limit is None else limit, min(wanted, spare))
+    limit = min(DEFAULT_LIMIT, spare) if limit is None else limit
+    if wanted > limit:
+        limit = min(int(1.01 * wanted) + 2**16, spare)  # with what file systems add
     own = taken.pop(path.stem, 0)
     size += 0 if anew else own
     if size > limit:

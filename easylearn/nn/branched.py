@@ -124,15 +124,15 @@ class Branched(nn.Module):
         return (parts.sigmoid() * share).sum(1).logit(1e-7) if self.average == "sigmoid" else (parts * share).sum(1)
 
     def leave_out(self, names: Collection[str]) -> None:
-        """Give some branches no share, with a warning that says so."""
+        """Give some branches no share, with a warning that says so; see `shares`."""
         for i, name in enumerate(self.branches):
             if name in names:
                 self.shares[i] = 0
         if names:
             warnings.warn(
                 f"the inputs of {', '.join(map(repr, names))} say nothing of what is predicted, by a linear model and "
-                "items held back from it: all branches together leave them out. If a branch learns more later on, "
-                'learn.model.shares.fill_(1) takes all in; fuse="concat" leaves it to a layer',
+                "items held back from it: where an item has another input, they are left out. If a branch learns more "
+                'later on, learn.model.shares.fill_(1) takes all in; fuse="concat" leaves it to a layer',
                 EasyLearnWarning,
                 stacklevel=4,
             )

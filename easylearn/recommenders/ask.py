@@ -127,7 +127,8 @@ def against(learn: Learner, split: SplitName = "valid") -> Baseline:
 
     Args:
         learn: made by `recommender`.
-        split: whose persons are asked for.
+        split: whose persons are asked for; some that are drawn, where they are so many that their scores for all items
+            would be more than 50 million, unless they are those of "train".
 
     Returns:
         The scores, and whether the recommender is below one of them by more than two standard errors.

@@ -55,6 +55,7 @@ class Task(ABC):
         predicts_numbers: the names are of numbers, and there are no classes.
         of_pixels: targets are maps of the images' size, (h, w) or (c, h, w).
         is_ranking: each item wants some of many names, and is given a short list of them.
+        is_squared: the task's own loss is the mean of the squared differences of what `compared` gives.
         is_streamed: predictions are too many to be kept: one number per token and word of the vocabulary.
         instead: what to look at where an item has not exactly one class.
         lowest: targets must be above it.
@@ -70,6 +71,7 @@ class Task(ABC):
     predicts_numbers: ClassVar[bool] = False
     of_pixels: ClassVar[bool] = False
     is_ranking: ClassVar[bool] = False
+    is_squared: ClassVar[bool] = False
     is_streamed: ClassVar[bool] = False
     instead: ClassVar[str] = "they have none here: use top_losses()"
     prediction: ClassVar[type[Any] | None] = None
@@ -221,6 +223,10 @@ class Task(ABC):
         Returns:
             The outputs; None where the kind of task does not say.
         """
+        return None
+
+    def outputs_of(self, counts: Tensor) -> Tensor | None:
+        """What `first_outputs` gives, (n_out,), of how many items want each name; None where it needs their targets."""
         return None
 
     def compared(self, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:

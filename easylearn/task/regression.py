@@ -49,6 +49,7 @@ class Regression(Task):
     kind: ClassVar[str] = "regression"
     noun = "target"
     predicts_numbers = True
+    is_squared = True
     instead = "these are numbers: use report(), residuals() or plot_predictions()"
     scale: Scale = "linear"
     center: tuple[float, ...] = ()

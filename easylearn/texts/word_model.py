@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from ..errors import ArgumentError, DataError
 from ..options import strict
 from ..task import ExclusiveTask, Prediction, Predictions
 from .data import TextData
-from .sources import Documents
+from .sources import Documents, is_frame
 
 PAIRS = (1, 2)  # words, and pairs of neighbours
 C = 10.0  # inverse strength of the penalty, for rows of length 1 to 1.4
@@ -81,7 +81,8 @@ def word_model(data: Data[Any], unlabelled: Sequence[str] | WordModel = ()) -> W
     word holds for others that come with it. The regression sees the words and the place along the directions.
 
     Args:
-        data: `TextData`, as `learn.data` is, with one class each; how it is split into tokens makes no difference.
+        data: `TextData`, as `learn.data` is, with one class each; how it is split into tokens makes no difference. Its
+            `weights` say how much each training text counts.
         unlabelled: texts of the same kind, the more the better: some thousand and more. Or another `word_model`, whose
             directions are taken.
 
@@ -89,7 +90,7 @@ def word_model(data: Data[Any], unlabelled: Sequence[str] | WordModel = ()) -> W
         The model. `average_predictions(learn.predict(texts), words.predict(texts))` is its mean with a learner.
 
     Raises:
-        ArgumentError: the texts have several labels or numbers.
+        ArgumentError: the texts have several labels or numbers, or those without labels are no list.
         DataError: the texts are too many to have been kept, have no words, or one is no text.
 
     >>> data = TextData.from_lists(["a good film", "a bad film"] * 5, ["pos", "neg"] * 5, valid=[0, 1], progress=False)
@@ -104,8 +105,10 @@ def word_model(data: Data[Any], unlabelled: Sequence[str] | WordModel = ()) -> W
     from sklearn.linear_model import LogisticRegression
 
     texts = list(data.documents("train"))
-    target = data.loader("train").target
+    loader = data.loader("train", training=True)
+    target, weights = loader.target, loader.order.weights
     assert target is not None
+    share = None if weights is None else weights / weights.mean()
     answers = data.task.class_numbers(target).numpy()
     words = TfidfVectorizer(ngram_range=PAIRS, sublinear_tf=True)
     try:
@@ -114,26 +117,36 @@ def word_model(data: Data[Any], unlabelled: Sequence[str] | WordModel = ()) -> W
         raise DataError(f"no training text has a word of two letters or more: {error}") from error
     directions = unlabelled.directions if isinstance(unlabelled, WordModel) else _directions(unlabelled)
     regression = LogisticRegression(C=C, max_iter=1000)
-    return WordModel(data, words, directions, regression.fit(_inputs(words, directions, texts), answers))
+    return WordModel(data, words, directions, regression.fit(_inputs(words, directions, texts), answers, share))
 
 
-def _directions(texts: Sequence[str]) -> Any:
+def _directions(texts: Iterable[str]) -> Any:
     """The first singular vectors of the texts' words; None where there are no texts."""
-    if not len(texts):
+    if is_frame(texts) or isinstance(texts, str | Mapping) or not isinstance(texts, Iterable):
+        raise ArgumentError(
+            "unlabelled must be a list of texts, such as df['text'], or another word_model; got a "
+            f"{type(texts).__name__}"
+        )
+    given = list(texts)
+    if not given:
         return None
     from sklearn.decomposition import TruncatedSVD
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import Normalizer
 
-    given = list(Documents.from_list(texts, where="unlabelled"))
+    given = list(Documents.from_list(given, where="unlabelled"))
     least = min(LEAST, 1 + len(given) // 500)
     counts = TfidfVectorizer(ngram_range=PAIRS, sublinear_tf=True, min_df=least, dtype=np.float32)
     try:
         found = counts.fit_transform(given)
     except ValueError as error:
         raise DataError(f"the {len(given):,} texts without labels share no words: {error}") from error
-    svd = TruncatedSVD(min(DIRECTIONS, 1 + len(given) // 20, found.shape[1]), n_iter=2, random_state=0).fit(found)
+    if found.shape[1] < 2:
+        raise DataError(f"the {len(given):,} texts without labels share one word alone, which tells of no others")
+    svd = TruncatedSVD(min(DIRECTIONS, 1 + len(given) // 20, found.shape[1]), n_iter=2, random_state=0)
+    with np.errstate(invalid="ignore"):  # it divides by a variance, which texts that are alike have not
+        svd.fit(found)
     return make_pipeline(counts, svd, Normalizer())
 
 

@@ -21,7 +21,6 @@ from ..nn.branched import Branched
 from ..nn.dropout import Dropout
 from ..nn.groups import by_branch
 from ..task import Task
-from ..task.regression import Regression
 from .checkpoints.context import RunContext
 from .precompute import FeatureStore
 from .snapshot import is_sharded, restored
@@ -212,7 +211,7 @@ def solve_linear(
         x = rows.T.contiguous()
     penalties = penalties or _PENALTIES
     try:
-        if isinstance(task, Regression) and task.loss_fn is None and x.shape[1] <= _EXACT:
+        if task.is_squared and task.loss_fn is None and x.shape[1] <= _EXACT:
             found = _ridge(x, task.compared(x.new_zeros(len(x), task.n_out), target)[1], index, penalties)
         else:
             draws = keyed.uniform(index.cpu().numpy(), 1, seed, "held")[:, 0]
@@ -258,8 +257,10 @@ def _ridge(x: Tensor, target: Tensor, index: Tensor, penalties: Sequence[float])
     best = min(penalties, key=lambda penalty: float(losses(penalty).sum()))
     constant = y.square().sum(1) / share[:, 0]
     weight = (vectors @ (along * shrunk(best))).T
-    says = _is_better(constant, losses(best) / share[:, 0])
-    return Solved(weight.to(x), (mean_y - weight @ mean).to(x), says)
+    solved = Solved(weight.to(x), (mean_y - weight @ mean).to(x), _is_better(constant, losses(best) / share[:, 0]))
+    if not (solved.weight.isfinite().all() and solved.bias.isfinite().all()):
+        raise FloatingPointError
+    return solved
 
 
 def _best_penalty(
@@ -289,12 +290,12 @@ def _says(task: Task, outputs: Tensor, target: Tensor, bias: Tensor) -> bool:
     """Whether outputs for items that were held back may be better than a constant's; see `Solved`."""
     if task.loss_fn is not None:
         return True
-    constant = task.item_losses(bias.detach().expand_as(outputs), target).double()
-    return _is_better(constant, task.item_losses(outputs, target))
+    return _is_better(task.item_losses(bias.detach().expand_as(outputs), target), task.item_losses(outputs, target))
 
 
 def _is_better(constant: Tensor, losses: Tensor) -> bool:
     """Whether losses of items held back may be lower than a constant's; see `Solved`."""
+    constant, losses = constant.cpu().double(), losses.cpu().double()
     gain = constant - losses
     return len(gain) < ENOUGH or bool(gain.mean() + 2 * gain.std() / len(gain) ** 0.5 > LEAST_GAIN * constant.mean())
 

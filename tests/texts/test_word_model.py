@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from sklearn.feature_extraction.text import TfidfVectorizer
@@ -70,6 +71,23 @@ class TestPredictions:
         assert other.directions is first.directions
         assert other.predict(["a superb film"]).labels == ("pos",)
 
+    def test_each_text_counts_as_often_as_it_is_drawn(self) -> None:
+        weights = np.array([4.0, 1.0] * 12)
+        own = make_pipeline(TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True), LogisticRegression(C=10.0))
+        own.fit(TEXTS, LABELS, logisticregression__sample_weight=weights / weights.mean())
+        found = word_model(some_data(valid=None, weights=weights.tolist())).predict(TEXTS).probs.numpy()
+        np.testing.assert_allclose(found, own.predict_proba(TEXTS), atol=1e-4)
+        plain = word_model(some_data(valid=None)).predict(TEXTS).probs.numpy()
+        assert np.abs(found - plain).max() > 0.02
+
+    @pytest.mark.filterwarnings("error")
+    def test_texts_without_labels_of_any_sequence_also_few_and_alike(self) -> None:
+        data, alike = some_data(), ["a dull film"] * 30
+        wanted = word_model(data, alike).predict().probs
+        assert wanted.isfinite().all()
+        for given in (pd.Series(alike, index=range(7, 37)), np.array(alike), tuple(alike)):
+            assert torch.equal(word_model(data, given).predict().probs, wanted)
+
     def test_three_classes(self) -> None:
         data = TextData.from_lists(
             ["red rose", "blue sky", "green leaf"] * 4, list("abc") * 4, valid=[0], progress=False
@@ -87,7 +105,15 @@ class TestRefusals:
 
     @pytest.mark.parametrize(
         ("more", "message"),
-        [(["fine", None], "unlabelled: item 1"), (["a", "b"], "2 texts without labels"), ("one text", "list of texts")],
+        [
+            (["fine", None], "unlabelled: item 1"),
+            (["a", "b"], "2 texts without labels"),
+            (["fine"] * 9, "9 texts without labels share one word"),
+            ("one text", "list of texts.*str"),
+            (None, "list of texts.*NoneType"),
+            (pd.DataFrame({"text": UNLABELLED, "stars": 1}), "list of texts.*DataFrame"),
+            ({"fine film": 1}, "list of texts.*dict"),
+        ],
     )
     def test_texts_without_labels_that_are_none(self, more: Any, message: str) -> None:
         with pytest.raises((ArgumentError, DataError), match=message):

@@ -100,6 +100,11 @@ def test_ridge_takes_the_penalty_that_scikit_learn_finds_by_leaving_each_item_ou
     assert np.allclose(bias.numpy(), theirs.intercept_, atol=1e-4)
 
 
+def test_numbers_whose_weights_float32_does_not_hold_are_not_solved_for() -> None:
+    task, (x, y) = regression(["y"]), made(regression(["y"]))
+    assert solve_linear(task, x, y.double() * 1e200, torch.arange(N), 0, torch.zeros(1)) is None
+
+
 def test_of_an_item_that_comes_several_times_all_are_left_out() -> None:
     """Had each its turn, its copies would know it, and the weakest penalty would look best."""
     task = regression(["y"])
