@@ -18,7 +18,7 @@ Arrays = dict[str, npt.NDArray[Any]]
 N = 2
 _LENGTH = 16  # wherever a length may vary
 KEPT = 2000  # numbers of each item that a file holds of maps
-_MOST = 2**26  # numbers; a damaged file may ask for any
+MOST = 2**26  # numbers; a damaged file may ask for any
 _DTYPES = {"uint8": np.uint8, "int64": np.int64, "float32": np.float32}
 WITHIN = 1e-3  # of a probability; of numbers larger than 1, of their size
 WITHIN_ROUNDED = 0.05  # where arithmetic has fewer bits: a number may be rounded to its other neighbour elsewhere
@@ -43,7 +43,7 @@ def check_items(inputs: Sequence[Mapping[str, Any]], below: Mapping[str, Any]) -
     for said in inputs:
         name, dtype = str(said["name"]), said["dtype"]
         shape = [_LENGTH if isinstance(n, str) else int(n) for n in list(said["shape"])[1:]]
-        if math.prod(shape) > _MOST or dtype not in _DTYPES:
+        if math.prod(shape) > MOST or dtype not in _DTYPES:
             raise WeightsError(f"the input {name[:60]!r} is {str(said['shape'])[:60]} of {dtype!r:.20}; it is damaged")
         pattern = np.arange(N * math.prod(shape)).reshape(N, *shape) * 37 % 251
         if name.rpartition(".")[2] == "lengths":

@@ -139,11 +139,7 @@ class Batcher:
             began = time.perf_counter()
             for _ in range(_TURNS):
                 await asyncio.sleep(0)
-            taken: list[tuple[Any, asyncio.Future[Floats | RefusedError]]] = []
-            while self._queue and len(taken) < self.size:
-                item, future = self._queue.popleft()
-                if not future.done():  # whoever asked may have left
-                    taken.append((item, future))
+            taken = self._take()
             if not taken:
                 continue
             self._running = len(taken)
@@ -161,6 +157,20 @@ class Batcher:
             # Of the whole turn, for that is what a queue waits for: others may have the processor in between.
             took = (time.perf_counter() - began) / len(taken)
             self.seconds = _MEMORY * self.seconds + (1 - _MEMORY) * took
+
+    def _take(self) -> list[tuple[Any, asyncio.Future[Floats | RefusedError]]]:
+        """A batch out of the queue; answers that are large images are held together, and so fewer."""
+        taken: list[tuple[Any, asyncio.Future[Floats | RefusedError]]] = []
+        room = 1.0
+        while self._queue and len(taken) < self.size:
+            item, future = self._queue[0]
+            if not future.done():  # whoever asked may have left
+                room -= self.engine.share(item)
+                if taken and room < 0:
+                    break
+                taken.append((item, future))
+            self._queue.popleft()
+        return taken
 
     def _compute(self, items: Sequence[Any]) -> tuple[list[Floats | RefusedError], float]:
         """What the model says of each item, and the seconds that it took; one that is damaged fails alone."""

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ..errors import StateError
 
-STATUSES = (200, 400, 401, 403, 404, 405, 408, 411, 413, 415, 422, 431, 499, 500, 503)
+STATUSES = (200, 400, 401, 403, 404, 405, 406, 408, 411, 413, 415, 422, 431, 499, 500, 503)
 BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)  # seconds
 _NAMES = (
     *(f"status {s}" for s in STATUSES), *(f"le {b}" for b in BOUNDS), "requests", "seconds",

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..artefact.check_items import check_items, refuse_difference
+from ..artefact.check_items import MOST, check_items, refuse_difference
 from ..errors import EasyLearnError, WeightsError
 from ..placement import Placement, in_own_pixels, palette
 from .refusals import MANY, Limits, RefusedError
@@ -109,6 +109,14 @@ class Engine(ABC):
         some = (item, *item.values()) if isinstance(item, Mapping) else (item,)
         return max(1.0, sum(len(x) for x in some if isinstance(x, str | list | Mapping)) / _LETTERS)
 
+    def share(self, item: Any) -> float:
+        """How much of the pixels that may be answered together are those of an item."""
+        if not isinstance(item, Whole):
+            return 0.0
+        from .pixels import count_pixels
+
+        return count_pixels(item.data) / self._max_pixels
+
     def refuse_many(self, items: Sequence[Any], whole: bool = False) -> None:
         """Refuse a request whose images are small ones each, but together more than it may ask for.
 
@@ -133,6 +141,9 @@ class Engine(ABC):
             raise self._unchecked(error) from error
         if len(given) != 1 or not np.isfinite(given[0]).all():
             raise WeightsError(f"{self.path} gives {given} for an item of no meaning: the file is damaged")
+        if given[0].ndim != 2 and given[0].shape[:1] != (len(self.names),):
+            shape = list(given[0].shape)
+            raise WeightsError(f"{self.path} gives numbers of the shape {shape}, and has {len(self.names)} names")
         if self.stored is None:  # a file of an older version, or a model that takes real items alone
             return
         try:
@@ -183,7 +194,8 @@ class Engine(ABC):
             names = ("red", "green", "blue") if file else self.names
             return {"label": "image", "values": dict(zip(names, map(float, means), strict=True)), **file}
         mask = probs if file else probs.argmax(0)
-        shares = np.bincount(mask.reshape(-1), minlength=len(self.names)) / mask.size
+        pieces = np.array_split(mask.reshape(-1), 1 + mask.size // 2**20)  # eight bytes a pixel are taken to count
+        shares = np.sum([np.bincount(piece, minlength=len(self.names)) for piece in pieces], 0) / mask.size
         found = [self.names[i] for i in np.argsort(-shares, kind="stable") if shares[i] > 0]
         return {"label": found, "probs": dict(zip(self.names, map(float, shares), strict=True)), **file}
 
@@ -236,7 +248,7 @@ class OnnxEngine(Engine):
             raise
         except ImportError as error:  # such as tokenizers, which the runtime alone does not install
             raise WeightsError(f"{path} needs {error.name}: pip install {error.name}") from error
-        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
             raise WeightsError(
                 f"{path} describes its items otherwise than learn.export does ({type(error).__name__}: {error}); "
                 "export it anew"
@@ -290,6 +302,7 @@ class OnnxEngine(Engine):
         return image_of(row, place, self._pixels.own_size(seen.whole) if len(row) == 2 else None)
 
     def run_inputs(self, given: Mapping[str, npt.NDArray[Any]]) -> Floats:
+        self._refuse_empty(given)
         probs: Floats = self._session.run(self._outputs, {name: given[name] for name in self._inputs})[0]
         return probs
 
@@ -305,7 +318,9 @@ class OnnxEngine(Engine):
         made: Arrays = {}
         for name, said in self._inputs.items():
             shape = [1 if n == "batch" else 16 if n == "time" else int(n) for n in said["shape"]]
-            n = int(np.prod(shape))
+            n = math.prod(shape)
+            if n > MOST:
+                raise WeightsError(f"the input {name[:60]!r} is {str(shape)[:60]}: the file is damaged")
             values = np.arange(n) * 37 % 251 if said["dtype"] == "uint8" else np.zeros(n)
             made[name] = values.astype(_DTYPES[said["dtype"]]).reshape(shape)
         if "lengths" in made:
@@ -328,13 +343,19 @@ class OnnxEngine(Engine):
                     400,
                     f"the input {name!r} is {said['dtype']} of shape {said['shape']}, got {x.dtype} of {list(x.shape)}",
                 )
-            if not x.size:  # kernels may end the process: an LSTM of ONNX Runtime does
-                raise RefusedError(400, f"the input {name!r} is empty, its shape is {list(x.shape)}")
+        self._refuse_empty(given)
         rows = {len(given[n]) for n in self._inputs}
         if len(rows) != 1:
             raise RefusedError(400, f"the inputs have different numbers of items: {sorted(rows)}")
         self._check_codes(given)
         return self.run_inputs(given)
+
+    def _refuse_empty(self, given: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Kernels may end the process where there is nothing: an LSTM of ONNX Runtime does."""
+        for name, said in self._inputs.items():
+            may_be = self.items == "table" and said["shape"][1:] == [0]  # there are only categories, or only numbers
+            if not given[name].size and not (may_be and len(given[name])):
+                raise RefusedError(400, f"the input {name!r} is empty, its shape is {list(given[name].shape)}")
 
     def _check_codes(self, given: Mapping[str, npt.NDArray[Any]]) -> None:
         """Codes are positions in tables of vectors, which some kernels read without a look at their size."""

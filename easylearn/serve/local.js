@@ -6,7 +6,7 @@ ort.env.wasm.numThreads = 1; // more want headers that few hosts of plain files 
 ort.env.wasm.wasmPaths = { wasm: new URL("ort.wasm", import.meta.url).href };
 
 const MOST = 1e6; // pixels of a mask that are computed: the screen has no more
-let about, session, tokens, where;
+let about, session, tokens;
 
 /** The colours of an image file as the browser decodes it, turned as it was taken. */
 const rgba = async (file) => {
@@ -22,23 +22,24 @@ const rgba = async (file) => {
 };
 const entity = (text) => new DOMParser().parseFromString(text, "text/html").documentElement.textContent;
 
+/** What the graph takes of an item; and of an image where it lies in it. */
 const arrays = async (item) => {
   const how = about.prepare;
   if (about.items === "images") {
     const image = await rgba(item);
-    where = place(image.height, image.width, how);
-    return { pixels: new ort.Tensor("uint8", pixels(image.data, image.width, image.height, how), [1, how.channels, ...how.size]) };
+    const shape = [1, how.channels, ...how.size], taken = pixels(image.data, image.width, image.height, how);
+    return [{ pixels: new ort.Tensor("uint8", taken, shape) }, place(image.height, image.width, how)];
   }
   if (about.items === "table") {
     const { cats, conts } = row(item, how);
-    return { cats: new ort.Tensor("int64", cats, [1, cats.length]), conts: new ort.Tensor("float32", conts, [1, conts.length]) };
+    return [{ cats: new ort.Tensor("int64", cats, [1, cats.length]), conts: new ort.Tensor("float32", conts, [1, conts.length]) }];
   }
   tokens ??= reader(how, entity);
   const ids = tokens(item);
-  return {
+  return [{
     tokens: new ort.Tensor("int64", BigInt64Array.from(ids, BigInt), [1, ids.length]),
     lengths: new ort.Tensor("int64", BigInt64Array.of(BigInt(ids.length)), [1]),
-  };
+  }];
 };
 
 const answer = (probs) => {
@@ -55,7 +56,7 @@ const answer = (probs) => {
   return { label: names.length === 1 ? numbers[0] : numbers, values };
 };
 
-const ofPixels = ({ data, dims }) => {
+const ofPixels = ({ data, dims }, where) => {
   const { kind, names } = about.task;
   if (kind === "boxes") {
     const found = boxes(data, where, about.task), values = Object.fromEntries(names.map((n) => [n, 0]));
@@ -80,9 +81,9 @@ export const backend = {
     return about;
   },
   async predict(item) {
-    const given = await arrays(item);
+    const [given, where] = await arrays(item);
     const found = await session.run(Object.fromEntries(session.inputNames.map((n) => [n, given[n]])));
     const said = found[session.outputNames[0]];
-    return about.colours ? ofPixels(said) : answer([...said.data]);
+    return about.colours ? ofPixels(said, where) : answer([...said.data]);
   },
 };

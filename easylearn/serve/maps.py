@@ -23,12 +23,12 @@ def mask_of(probs: npt.NDArray[Any], place: Placement) -> Bytes:
     array([[1, 1]], dtype=uint8)
     """
     mask = np.zeros(place.shape, np.uint8)
-    for rows, maps in _enlarged(probs, place):
+    for at, maps in _enlarged(probs, place):
         best = maps[0].copy()
         for k, high in enumerate(maps[1:], 1):
             better = high > best
             np.copyto(best, high, where=better)
-            np.copyto(mask[rows], np.uint8(k), where=better)
+            np.copyto(mask[at], np.uint8(k), where=better)
     return mask
 
 
@@ -38,11 +38,11 @@ def image_of(values: npt.NDArray[Any], place: Placement, file: Bytes | None = No
     With the pixels of a `file` it is of that file's light, and values are a and b of Lab, (2, h, w).
     """
     image = np.empty((*place.shape, 3), np.uint8)
-    for rows, maps in _enlarged(values, place):
+    for at, maps in _enlarged(values, place):
         if file is None:
-            image[rows] = np.rint(maps.clip(0, 1) * 255).transpose(1, 2, 0)
+            image[at] = np.rint(maps.clip(0, 1) * 255).transpose(1, 2, 0)
         else:
-            image[rows] = coloured(file[rows], maps)
+            image[at] = coloured(file[at], maps)
     return image
 
 
@@ -57,30 +57,35 @@ def png_of(pixels: npt.NDArray[Any]) -> bytes:
     return held.getvalue()
 
 
-def _enlarged(maps: npt.NDArray[Any], place: Placement) -> Iterator[tuple[slice, npt.NDArray[np.float32]]]:
-    """Some rows of the image after others, each with its numbers (n, rows, width)."""
+def _enlarged(
+    maps: npt.NDArray[Any], place: Placement
+) -> Iterator[tuple[tuple[slice, slice], npt.NDArray[np.float32]]]:
+    """Some rows of the image after others, very long ones in pieces, with their numbers (n, rows, columns)."""
     maps = maps.astype(np.float32, copy=False)
     if place.inner != place.frame:  # what was added around the image is cut off at the model's own size
         (top, left), (h, w) = (place.top, place.left), place.inner
         maps = _lerp(_lerp(maps, _steps(maps.shape[1], place.frame[0]), 1), _steps(maps.shape[2], place.frame[1]), 2)
         maps = maps[:, top : top + h, left : left + w]
     (height, width), n = place.shape, max(1, _AT_ONCE // place.shape[1])
-    down, across = _steps(maps.shape[1], height), _steps(maps.shape[2], width)
-    for first in range(0, height, n):
-        rows = slice(first, first + n)
-        yield rows, _lerp(_lerp(maps, tuple(x[rows] for x in down), 1), across, 2)
+    for top in range(0, height, n):
+        rows = slice(top, top + n)
+        some = _lerp(maps, _steps(maps.shape[1], height, rows), 1)
+        for left in range(0, width, _AT_ONCE):
+            columns = slice(left, left + _AT_ONCE)
+            yield (rows, columns), _lerp(some, _steps(maps.shape[2], width, columns), 2)
 
 
-def _steps(size: int, n: int) -> tuple[npt.NDArray[Any], ...]:
-    """Between which two of `size` numbers each of `n` new ones lies, and how near to the second: bilinear."""
-    at = (np.float32(size / n) * (np.arange(n, dtype=np.float32) + np.float32(0.5)) - np.float32(0.5)).clip(0)
+def _steps(size: int, n: int, some: slice = slice(None)) -> tuple[npt.NDArray[Any], ...]:
+    """Between which two of `size` numbers each of `n` new ones, or some, lies, and how near to the second: bilinear."""
+    each = np.arange(*some.indices(n)).astype(np.float32)
+    at = (np.float32(size / n) * (each + np.float32(0.5)) - np.float32(0.5)).clip(0)
     first = np.minimum(at.astype(np.int64), size - 1)
     return first, np.minimum(first + 1, size - 1), at - first.astype(np.float32)
 
 
 def _lerp(maps: npt.NDArray[np.float32], steps: tuple[npt.NDArray[Any], ...], axis: int) -> npt.NDArray[np.float32]:
     first, second, near = steps
-    if maps.shape[axis] == len(first) and not near.any():
+    if not near.any() and np.array_equal(first, np.arange(maps.shape[axis])):
         return maps
     near = near[:, None] if axis == 1 else near
     found: npt.NDArray[np.float32] = maps.take(first, axis) * (1 - near) + maps.take(second, axis) * near

@@ -28,6 +28,7 @@ _TYPES: Mapping[str, Any] = {"UINT8": np.uint8, "INT64": np.int64, "FP32": np.fl
 _NAMES = {"uint8": "UINT8", "int64": "INT64", "float32": "FP32"}
 _LENGTH = "inference-header-content-length"
 _MOST = 10**8  # numbers in a tensor
+_DEPTH = 8  # lists within one another, or axes
 
 Predicted = Callable[[list[Any]], Awaitable[list[Floats]]]
 Computed = Callable[[Callable[[], Floats], int], Awaitable[Floats]]
@@ -180,7 +181,8 @@ def _said_of(said: Any) -> tuple[str, list[int], str]:
     ):
         raise RefusedError(400, "an input has a name, a shape and a datatype")
     name, shape = said["name"], said["shape"]
-    if not all(type(n) is int and 0 <= n <= _MOST for n in shape) or not math.prod(shape, start=1) <= _MOST:
+    is_whole = len(shape) <= _DEPTH and all(type(n) is int and 0 <= n <= _MOST for n in shape)
+    if not is_whole or math.prod(max(1, n) for n in shape) > _MOST:
         raise RefusedError(400, f"the shape of {name[:60]!r} is impossible: {str(shape)[:60]}")
     return name, shape, said["datatype"]
 
@@ -200,7 +202,7 @@ def _numbers(name: str, flat: list[Any], n: int, datatype: str) -> npt.NDArray[A
         raise RefusedError(400, f"the data of {name[:60]!r} is not of the type {datatype}: {error}") from error
 
 
-def _flat(data: Any, depth: int = 8) -> list[Any]:
+def _flat(data: Any, depth: int = _DEPTH) -> list[Any]:
     if not isinstance(data, list) or not depth:
         raise RefusedError(400, "data is a list")
     if not any(isinstance(x, list) for x in data):

@@ -37,7 +37,7 @@ const server = {
 };
 const isLocal = "local" in document.documentElement.dataset;
 const backend = isLocal ? (await import("./local.js")).backend : server;
-let about, file;
+let about, file, nAsked = 0; // how often something was asked: an answer may come behind that to a later question
 
 // ---- what is asked
 
@@ -132,9 +132,11 @@ const item = () => {
 // ---- what is answered
 
 const number = (x) => (x === null ? "none" : !x ? "0" : Math.abs(x) >= 1e-3 && Math.abs(x) < 1e6 ? String(+x.toPrecision(5)) : x.toExponential(3));
-const show = async (said) => {
+const show = async (said, given, isLast) => {
   if (said.boxes || said.mask || said.image) {
-    $("answer").replaceChildren(...(await drawn(said, about, file, make)));
+    const nodes = await drawn(said, about, given, make);
+    if (!isLast()) return;
+    $("answer").replaceChildren(...nodes);
     $("ask").querySelector(".drop img").hidden = true; // it is seen in the answer
     return;
   }
@@ -154,15 +156,19 @@ const fail = (error) => $("answer").replaceChildren(make("p", { className: "bad"
 
 const send = async () => {
   if (about.items === "images" && !file) return fail(new Error("Choose an image first."));
+  const mine = ++nAsked, given = item(), isLast = () => mine === nAsked;
   $("go").disabled = true;
   $("answer").setAttribute("aria-busy", "true");
   try {
-    await show(await backend.predict(item()));
+    const said = await backend.predict(given);
+    if (isLast()) await show(said, given, isLast);
   } catch (error) {
-    fail(error);
+    if (isLast()) fail(error);
   } finally {
-    $("go").disabled = false;
-    $("answer").removeAttribute("aria-busy");
+    if (isLast()) {
+      $("go").disabled = false;
+      $("answer").removeAttribute("aria-busy");
+    }
   }
 };
 

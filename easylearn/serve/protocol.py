@@ -56,6 +56,7 @@ class _Limited(asyncio.Protocol):
     _is_resting = False  # nothing of a request has come yet since the last one was answered, or is being answered
     _is_over = False  # it was one too many
     _is_answered = False  # the short way, since data came
+    _is_between = True  # the parser has seen the end of a request, and nothing of another one
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -78,8 +79,9 @@ class _Limited(asyncio.Protocol):
         is_answered, self._is_answered = self._is_answered, False
         if self._is_busy:  # also where one that came with it was answered at once
             self._is_resting, self._until = True, math.inf  # uvicorn counts from the answer
-        elif is_answered:
-            self._is_resting, self._until = True, self.loop.time() + KEPT
+        elif is_answered:  # some of the next one may have come with it
+            self._is_resting = self._is_between
+            self._until = self.loop.time() + (KEPT if self._is_between else self.limits.deadline)
 
     def _refuse(self, status: int, said: bytes, seconds: float = 0.0) -> None:
         self.transport.write(said)
@@ -142,7 +144,6 @@ class _Short(_Limited):
     _unset_keepalive_if_required: Callable[[], None]
     _held: bytearray | None = None  # the body so far, of a request that may go the short way
     _quiet = 0  # bytes since a head began, or since a piece of a body
-    _is_between = True  # the parser has seen the end of a request, and nothing of another one
 
     def data_received(self, data: bytes) -> None:
         if self._is_between and type(self).is_behind() and self._is_refused(data):

@@ -18,10 +18,12 @@ from typing import Any
 
 import numpy as np
 import onnx
+import pandas as pd
 import pytest
 from PIL import Image
 from starlette.applications import Starlette
 
+import easylearn as el
 from easylearn.errors import ArgumentError, EasyLearnWarning, WeightsError
 from easylearn.learning import Learner
 from easylearn.serve.app import Models, asgi
@@ -519,9 +521,9 @@ def test_long_bodies_are_read_while_others_are_answered(app: Guard, monkeypatch:
 def test_a_thread_that_parses_lets_others_run() -> None:
     """The parser of JSON lets nobody in between, but where it calls what is written in Python."""
 
-    def calls(n: int) -> int:
+    def calls(one: Any, n: int) -> int:
         seen: list[str] = []
-        body = json.dumps([{"a": "x" * 90}] * n).encode()
+        body = json.dumps([one] * n).encode()
         sys.setprofile(lambda frame, what, given: seen.append(what))
         try:
             parse_json(body)
@@ -529,7 +531,10 @@ def test_a_thread_that_parses_lets_others_run() -> None:
             sys.setprofile(None)
         return seen.count("call")
 
-    assert calls(5) < 20 and calls(2000) > 2000
+    for one, many in (({"a": "x" * 90}, 2000), (1, 40_000), (0.5, 40_000)):
+        assert calls(one, 5) < 20 and calls(one, many) > many
+    given = [1, -7, 10**30, 0.1, 1e300, -2.5e-7, {"a": 3}]
+    assert parse_json(json.dumps(given * 5000).encode()) == given * 5000
 
 
 def test_nobody_is_warned_of_what_callers_send(files: Path) -> None:
@@ -644,6 +649,7 @@ def _changed(**how: object) -> dict[str, object]:
         ({}, "inputs"), ({"inputs": 3}, "inputs"), ({"inputs": [3]}, "name"),
         (_changed(shape=[10**9, 10**9]), "impossible"),
         (_changed(shape=[-1, 1]), "impossible"), (_changed(shape=[3, 1]), "3 numbers"),
+        (_changed(shape=[2, *[1] * 70]), "impossible"), (_changed(shape=[0, *[10**8] * 3], data=[]), "impossible"),
         (_changed(datatype="FP64"), "FP64"),
         (_changed(datatype="FP32"), "int64"), (_changed(data=["a", "b"]), "numbers"),
         (_changed(data=[10**30, 1]), "INT64"),
@@ -661,6 +667,20 @@ def test_open_inference_refuses_what_does_not_fit(app: Guard, given: dict, named
     answer = ask(app, "/v2/models/table/infer", given)
     assert answer.status == 400, answer.body
     assert named in answer.said["error"]
+
+
+def test_a_table_of_categories_alone_is_asked_by_tensors(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"b": list("xyz") * 20, "y": list("ppqqr") * 12})
+    data = el.TabularData.from_df(frame, "y", batch_size=4)
+    el.tabular_learner(data, [4], progress=False, device="cpu").export(tmp_path / "m.onnx", format="onnx")
+    app = asgi(tmp_path / "m.onnx")
+    cats, conts = ({**said, "shape": [2, k]} for said, k in zip(TENSORS["inputs"], (1, 0), strict=True))
+    found = ask(app, "/v2/models/m/infer", {"inputs": [cats, {**conts, "data": []}]})
+    assert found.status == 200 and found.said["outputs"][0]["shape"] == [2, 3]
+    none = ask(
+        app, "/v2/models/m/infer", {"inputs": [{**x, "shape": [0, x["shape"][1]], "data": []} for x in (cats, conts)]}
+    )
+    assert none.status == 400 and "empty" in none.said["error"]
 
 
 def test_open_inference_bytes_that_end_too_soon(app: Guard) -> None:

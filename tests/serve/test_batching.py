@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 from easylearn.serve.batching import _BURST, _STEADY, Batcher, Turns
-from easylearn.serve.engine import Engine
+from easylearn.serve.engine import Engine, Whole
 from easylearn.serve.refusals import Limits, RefusedError
+from tests.serve.asking import photo
 
 
 class Slow(Engine):
@@ -60,6 +61,25 @@ def made(engine: Slow, **limits: Any) -> Batcher:
 def test_the_size_of_batches_is_what_pays() -> None:
     assert Batcher(Slow(0.01, 0.0005), Limits()).size >= 8  # a batch costs little more than an item
     assert Batcher(Slow(0.0, 0.02), Limits()).size == 1  # and here as much as its items
+
+
+def test_answers_that_are_large_images_are_few_in_a_batch() -> None:
+    engine = Slow(0.01, 0.0005)
+    batcher = made(engine)
+    batcher.size, engine._max_pixels, sizes = 8, 2000, []
+
+    def run(prepared: Sequence[Any]) -> Any:
+        sizes.append(len(prepared))
+        return np.zeros((len(prepared), 1))
+
+    engine.run = run  # type: ignore[method-assign]
+    large, small = Whole(photo(0, (30, 40))), Whole(photo(0, (20, 10)))
+
+    async def ask() -> None:
+        await asyncio.gather(*(batcher.put(item) for item in (large, large, small, small, 3, large, Whole(b"none"))))
+
+    asyncio.run(ask())
+    assert sizes == [1, 4, 2]
 
 
 def test_what_is_queued_goes_together_and_the_damaged_fail_alone() -> None:

@@ -82,6 +82,11 @@ def sections(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     folder = tmp_path_factory.mktemp("drawn")
     script = (Path(app.__file__).parent / "page.drawn.js").read_text("utf-8").replace("export const", "const")
     page = PAGE.replace("SCRIPT", script).replace("CASES", json.dumps(cases()).replace("<", "\\u003c"))
+    return dict(re.findall(r'<section id="(\w+)">(.*?)</section>', shown(page, folder), re.DOTALL))
+
+
+def shown(page: str, folder: Path) -> str:
+    """What a browser has of a page when its scripts are done."""
     (folder / "page.html").write_text(page, encoding="utf-8")
     flags = ["--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"]
     for seconds in (20, 200, 2000):  # of its own time, which on a busy machine runs out while images are decoded
@@ -91,7 +96,7 @@ def sections(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         if 'id="end"' in done.stdout:
             break
     assert done.returncode == 0 and 'id="end"' in done.stdout, done.stderr[-2000:]
-    return dict(re.findall(r'<section id="(\w+)">(.*?)</section>', done.stdout, re.DOTALL))
+    return done.stdout
 
 
 def rgba(section: str) -> np.ndarray:
@@ -128,3 +133,44 @@ def test_boxes_lie_where_they_are(sections: dict[str, str]) -> None:
 
 def test_an_image_that_was_made_lies_over_its_own(sections: dict[str, str]) -> None:
     assert sections["made"].count("<img") == 2 and "image.png" in sections["made"]
+
+
+LATE = """<!doctype html><html data-local><body>BODY<script type="module">
+const drawn = async (said, about, file, make) => {
+  await new Promise((go) => setTimeout(go, said.takes));
+  return [make("b", { textContent: `${said.mask} over ${file.name}` })];
+};
+const waiting = [];
+const stub = {
+  about: async () => ({ items: "images", name: "m", task: { kind: "masks", names: ["a"] } }),
+  predict: (file) => new Promise((come, fail) => waiting.push({ come, fail, file })),
+};
+SCRIPT
+const drop = document.querySelector(".drop"), told = [], pause = () => new Promise((go) => setTimeout(go, 30));
+const choose = (name) => {
+  const files = [new File(["x"], name, { type: "image/png" })];
+  drop.ondrop({ preventDefault() {}, dataTransfer: { files } });
+};
+const tell = () => told.push([$("answer").textContent, $("go").disabled]);
+choose("one"); choose("two");
+waiting[1].come({ mask: "two", takes: 0 }); await pause(); tell();
+waiting[0].come({ mask: "one", takes: 0 }); await pause(); tell();
+choose("three"); choose("four");
+waiting[2].fail(new Error("three")); await pause(); tell();
+waiting[3].come({ mask: "four", takes: 300 }); await pause();
+choose("five");
+await new Promise((go) => setTimeout(go, 400)); tell();
+waiting[4].come({ mask: "five", takes: 0 }); await pause(); tell();
+document.body.append(make("pre", { id: "end", textContent: JSON.stringify(told) }));
+</script></body></html>"""
+
+
+def test_the_answer_on_the_page_is_that_to_what_was_asked_last(tmp_path: Path) -> None:
+    here = Path(app.__file__).parent
+    script = (here / "page.js").read_text("utf-8").replace('import { drawn } from "./page.drawn.js";', "")
+    script = script.replace('(await import("./local.js")).backend', "stub")
+    body = (here / "page.html").read_text("utf-8").partition("<body>")[2].partition("<script")[0]
+    dom = shown(LATE.replace("BODY", body).replace("SCRIPT", script), tmp_path)
+    told = json.loads(dom.partition('<pre id="end">')[2].partition("</pre>")[0])
+    two = "two over two"
+    assert told == [[two, False], [two, False], [two, True], [two, True], ["five over five", False]]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -203,6 +204,29 @@ def test_a_file_that_gives_other_numbers_than_at_its_export_is_refused(files: Pa
         onnx.save(model, tmp_path / "checked.onnx")
         with pytest.raises(WeightsError, match=what):
             OnnxEngine(tmp_path / "checked.onnx", Limits()).check()
+
+
+@pytest.mark.parametrize(
+    ("name", "at", "value", "what"),
+    [
+        ("images", ("about", "crop_pct"), 0, "ZeroDivisionError"), ("images", ("task", "names"), ["cat"], "1 names"),
+        ("text", ("inputs", 0, "shape", 0), 0, "empty"), ("text", ("inputs", 0, "shape", 1), 0, "empty"),
+        ("text", ("check", "inputs", 0, "shape", 1), 0, "empty"),
+        ("images", ("inputs", 0, "shape", 1), 10**10, "damaged"),
+    ],
+)  # fmt: skip
+def test_what_a_file_says_that_cannot_be_is_refused_where_it_is_opened(
+    name: str, at: tuple[Any, ...], value: object, what: str, files: Path, tmp_path: Path
+) -> None:
+    model = onnx.load(files / f"{name}.onnx")
+    inner = said = json.loads(model.metadata_props[0].value)
+    for key in at[:-1]:
+        inner = inner[key]
+    inner[at[-1]] = value
+    onnx.helper.set_model_props(model, {"easylearn": json.dumps(said)})
+    onnx.save(model, tmp_path / "odd.onnx")
+    with pytest.raises(WeightsError, match=what):
+        open_engine(tmp_path / "odd.onnx", Limits()).check()
 
 
 @pytest.mark.parametrize("name", ITEMS)

@@ -19,6 +19,7 @@ from PIL import Image
 from easylearn.errors import WeightsError
 from easylearn.learning import Learner
 from easylearn.placement import Placement, palette
+from easylearn.serve import maps
 from easylearn.serve.app import asgi
 from easylearn.serve.build import build
 from easylearn.serve.engine import OnnxEngine, Whole
@@ -109,14 +110,24 @@ def test_maps_are_enlarged_as_torch_does_it(
     assert np.abs(found - wanted[:3].permute(1, 2, 0).numpy() * 255).max() < 0.51
 
 
-def test_a_large_mask_is_made_some_rows_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    place = Placement.whole((90, 140), (16, 24))
-    probs = np.random.default_rng(0).random((3, 4, 6))
+@pytest.mark.parametrize(
+    ("shape", "frame", "squash", "n"),
+    [((90, 140), (16, 24), False, 1000), ((1100, 64), (8, 4), True, 512), ((2, 5000), (8, 8), True, 100)],
+)
+def test_a_large_mask_is_made_some_pixels_at_a_time(
+    shape: tuple[int, int], frame: tuple[int, int], squash: bool, n: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = Placement.whole(shape, frame, squash)
+    probs = np.random.default_rng(0).random((3, 8, 6))  # as many rows as are made at once, at the edge of the second
     whole = mask_of(probs, place), image_of(probs, place)
-    monkeypatch.setattr("easylearn.serve.maps._AT_ONCE", 1000)
+    monkeypatch.setattr("easylearn.serve.maps._AT_ONCE", n)
+    seen: list[int] = []
+    lerp = maps._lerp
+    monkeypatch.setattr(maps, "_lerp", lambda *given: seen.append((made := lerp(*given)).size) or made)
     assert all(
         np.array_equal(a, b) for a, b in zip(whole, (mask_of(probs, place), image_of(probs, place)), strict=True)
     )
+    assert max(seen) <= 3 * max(n, 16 * 24)  # a row of forty million pixels, for each class, would fill memory
 
 
 def test_a_png_has_class_numbers_and_their_colours() -> None:
@@ -264,6 +275,7 @@ def test_what_cannot_be_a_png_is_refused(app: Any) -> None:
     ):
         answer = ask(app, f"/predict/{path}", body, kind, accept="image/png")
         assert answer.status == 406 and named in answer.said["error"]
+    assert 'requests_total{status="406"} 2' in ask(app, "/metrics", method="GET").body.decode()
     assert ask(app, "/predict/roads", b"no image", "image/png", accept="image/png").status == 415
     assert "boxes" in ask(app, "/predict/cells", PLAIN[0], "image/png", accept=JSON_TOO).said
     assert "mask" not in ask(app, "/predict/roads", PLAIN[0], "image/png", accept="*/*").said

@@ -462,6 +462,16 @@ def test_what_is_refused_unread_the_parser_takes_for_one_whole_request(first: st
         assert ends == [True]
 
 
+def test_half_a_request_behind_one_that_is_answered_has_its_time() -> None:
+    async def act(connect: Any, state: ServerState) -> None:
+        reader, writer = await connect()
+        writer.write(request(b"a") + request(b"b")[:30])
+        assert await answers(reader, 1) == [b"short a"]
+        assert (await asyncio.wait_for(reader.read(), 5)).startswith(b"HTTP/1.1 408 ")
+
+    assert served(act, deadline=0.2) == [408]
+
+
 def test_half_a_body_is_answered_by_a_server_that_ends() -> None:
     async def act(connect: Any, state: ServerState) -> None:
         reader, writer = await connect()

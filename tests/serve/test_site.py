@@ -327,3 +327,36 @@ def test_answers_keep_the_order_of_the_names(tmp_path: Path) -> None:
     done = subprocess.run(["node", tmp_path / "run.js", json.dumps(given)], capture_output=True, text=True, timeout=60)
     assert not done.returncode, done.stderr
     assert json.loads(done.stdout) == [[1.5, 2.5, 3.5], 1.5, "10", ["10", "1"], [None, 2.0]]
+
+
+@needs_node
+def test_masks_that_are_computed_at_once_lie_each_in_its_own_image(tmp_path: Path) -> None:
+    for name in ("local.js", "prepare.js"):
+        shutil.copyfile(HERE / name, tmp_path / name)
+    (tmp_path / "package.json").write_text('{"type": "module"}')
+    (tmp_path / "ort.js").write_text(
+        "export const env = { wasm: {} }; export class Tensor {}\n"
+        "const wait = (ms) => new Promise((go) => setTimeout(go, ms));\n"
+        "const p = { data: new Float32Array(32), dims: [1, 2, 4, 4] };\n"
+        "const run = async () => { await wait(20); return { p }; };\n"
+        "export const InferenceSession = { create: async () => ({ inputNames: [], outputNames: ['p'], run }) };"
+    )
+    (tmp_path / "run.js").write_text(
+        "globalThis.document = { baseURI: 'http://x/' };\n"
+        "const prepare = { size: [4, 4], channels: 3, method: 'squash' };\n"
+        "const task = { kind: 'masks', names: ['a', 'b'] };\n"
+        "const about = { items: 'images', prepare, colours: [[0, 0, 0], [1, 1, 1]], task };\n"
+        "globalThis.fetch = async () => ({ ok: true, json: async () => about });\n"
+        "globalThis.createImageBitmap = async (size) => size;\n"
+        "globalThis.OffscreenCanvas = class { getContext() { return this; } drawImage() {}\n"
+        "  getImageData(x, y, width, height) {\n"
+        "    return { width, height, data: new Uint8Array(4 * width * height) }; } };\n"
+        "const { backend } = await import('./local.js');\n"
+        "await backend.about();\n"
+        "const sizes = [[5, 6], [7, 3]].map(([width, height]) => ({ width, height }));\n"
+        "const said = await Promise.all(sizes.map((size) => backend.predict(size)));\n"
+        "process.stdout.write(JSON.stringify(said.map(({ mask }) => [mask.width, mask.height])));"
+    )
+    done = subprocess.run(["node", tmp_path / "run.js"], capture_output=True, text=True, timeout=60)
+    assert not done.returncode, done.stderr
+    assert json.loads(done.stdout) == [[5, 6], [7, 3]]
