@@ -22,9 +22,9 @@ _TRIAL = 0.05  # seconds in which a size is tried, twice at least
 QUICK = 2e-3  # seconds; what takes less is not worth another thread
 _MEMORY = 0.9  # of what was known of the time of an item, after each batch
 _BURST = 0.4  # of max_wait, that a turn of the loop serves
-_STEADY = (
-    0.05  # the same, after a turn that refused: where more comes than can be served, a longer queue serves no more
-)
+# The same, after a turn that refused: where more comes than can be served, a longer queue serves no more, and what is
+# refused costs less where fewer connections wait. Shorter still, pauses of a busy machine would refuse much.
+_STEADY = 0.015
 
 
 class Turns:

@@ -236,7 +236,7 @@ def test_a_turn_serves_for_a_time_and_the_next_one_anew(monkeypatch: pytest.Monk
     async def run() -> list[int]:
         turns.begin(asyncio.get_running_loop())
         found = []
-        for n, each in ((3, 1.0), (50, 0.1), (50, 0.1), (9, 0.1), (3, 0.1), (50, 0.1), (2, 99.0)):
+        for n, each in ((3, 1.0), (50, 0.1), (50, 0.1), (9, 0.1), (3, 0.05), (50, 0.1), (2, 99.0)):
             found.append(served(n, each))
             await asyncio.sleep(0)
         return found
