@@ -375,7 +375,7 @@ def parity(files: Path, trained: dict[str, Any]) -> dict[str, float]:
             given = graph.run([graph.prepare(i) for i in some])
             found[f"{name}, ONNX engine"] = float(np.abs(given - wanted).max())
             continue
-        pixels = np.concatenate([graph.prepare(i)["pixels"] for i in some])  # type: ignore[index]
+        pixels = np.concatenate([graph.prepare(i).pixels for i in some])
         learn = trained[name]
         runtime = learn.data.preprocessor.runtime_inputs(())
         import torch
