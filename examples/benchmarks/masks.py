@@ -7,6 +7,7 @@ Each implementation trains for as many seconds of process time, on one thread, w
 features; validation is left out, and of peers decoding, too. Told is the mean IoU of the classes over the test split,
 all pixels together. "fastai" is its DynamicUnet in the loop of the other peers, "fastai-unet" what `unet_learner`
 gives, as `fine_tune` trains it. `--quick` needs no data: a second each on made-up scenes, to see that it runs.
+`--stage` tells what a mask adds to the time in which a batch of images is augmented, on made-up pixels.
 """
 
 from __future__ import annotations
@@ -28,12 +29,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from easylearn.device import kept_memory
 from easylearn.learning import Learner
 from easylearn.train.callback import Callback
 from easylearn.train.state import Run
+from easylearn.vision.augment import BatchStage, resolve
 from easylearn.vision.mask_learner import segmentation_learner
 from easylearn.vision.masks import MaskData
 from easylearn.vision.model import vision_model
+from easylearn.vision.warp import MovingMasks
 
 ARCH, SIZE, VOID = "efficientnet_lite0", (144, 192), 255
 OURS = ("light", "light-whole", "unet", "unet-whole")
@@ -294,6 +298,29 @@ def scenes(root: Path) -> Path:
     return root
 
 
+def stage(pairs: int) -> str:
+    """CPU time of the batch stage, an image, without and with a mask, in turn."""
+    rng, n, index = np.random.default_rng(0), 8, np.arange(8)
+    made = BatchStage(SIZE, resolve("side_on"))
+    x = torch.from_numpy(rng.integers(0, 256, (n, 3, *SIZE), dtype=np.uint8))
+    y = torch.from_numpy(rng.integers(0, 11, (n, *SIZE), dtype=np.uint8))
+
+    def took(way: Callable[[int], object]) -> float:
+        began = time.thread_time()
+        for epoch in range(4):
+            way(epoch)
+        return (time.thread_time() - began) / (4 * n) * 1e3
+
+    ways: list[Callable[[int], object]] = [
+        lambda epoch: made.augmented(x, index, 0, epoch),
+        lambda epoch: made.augmented_with(x, y, MovingMasks(), index, 0, epoch),
+    ]
+    with kept_memory(x.device):
+        found = np.array([[took(way) for way in ways] for _ in range(pairs + 1)])[1:]
+    alone, both = np.median(found, 0)
+    return f"an image {alone:.3f} ms, with a mask {both:.3f} ms: {both / alone - 1:+.1%} (medians of {pairs} pairs)"
+
+
 def main() -> None:
     by = {"fastai-unet": fastai_unet, **dict.fromkeys(PEERS, peer)}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -303,10 +330,14 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--json", type=Path)
     parser.add_argument("--quick", action="store_true", help="a second of ours on made-up scenes, to see that it runs")
+    parser.add_argument("--stage", action="store_true", help="what a mask adds to augmenting a batch, and no training")
     args = parser.parse_args()
+    torch.set_num_threads(1)
+    if args.stage:
+        print(stage(2 if args.quick else 80))
+        return
     if args.data is None and not args.quick:
         parser.error("DATA is missing: a folder with train, valid, test and codes.csv; or --quick")
-    torch.set_num_threads(1)
     rows = []
     for name in args.impl:
         for seed in args.seeds:

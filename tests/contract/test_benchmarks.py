@@ -263,6 +263,7 @@ def test_masks(tmp_path: Path) -> None:
     rows = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
     assert [row["impl"] for row in rows] == ["light", "light-whole"] and all(0 <= row["test"] <= 1 for row in rows)
     assert done.stdout.count("| light") == 2
+    assert "with a mask" in run("masks.py", tmp_path, "--stage").stdout
     wrong = run("masks.py", tmp_path, "--impl", "smp-unett")
     assert wrong.returncode == 2 and "smp-unett" in wrong.stderr, "nobody else runs under its name"
 
