@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -141,3 +142,11 @@ def made_images(make: Any = "colour", **how: Any) -> Learner:
 
 KINDS: list[MakeLearner] = [tensors, images, tables, ratings, histories, texts, language, several]
 ITEMS = [make for make in KINDS if make is not language]
+
+
+def exported(learners: Mapping[str, Learner], folder: Path) -> Path:
+    """The folder, with each learner as `NAME.onnx` and `NAME.easylearn`."""
+    for name, learn in learners.items():
+        learn.export(folder / f"{name}.onnx", format="onnx")
+        learn.export(folder / f"{name}.easylearn")
+    return folder

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from easylearn.learning import Learner
-from tests.learners import histories, images, ratings, tables, texts
+from tests.learners import exported, histories, images, ratings, tables, texts
 
 MAKERS = {"images": images, "table": tables, "ratings": ratings, "histories": histories, "text": texts}
 
@@ -23,8 +23,4 @@ def learners() -> Mapping[str, Learner]:
 @pytest.fixture(scope="session")
 def files(learners: Mapping[str, Learner], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with `images.onnx`, `images.easylearn`, ..."""
-    folder = tmp_path_factory.mktemp("served")
-    for name, learn in learners.items():
-        learn.export(folder / f"{name}.onnx", format="onnx")
-        learn.export(folder / f"{name}.easylearn")
-    return folder
+    return exported(learners, tmp_path_factory.mktemp("served"))

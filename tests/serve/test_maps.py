@@ -30,7 +30,7 @@ from easylearn.serve.refusals import Limits
 from easylearn.task.mask_predictions import placed, strongest
 from easylearn.vision.boxes_preprocess import BoxPreprocessor
 from easylearn.vision.image2image import make_image
-from tests.learners import boxes, made_images, masks, scenes
+from tests.learners import boxes, exported, made_images, masks, scenes
 from tests.serve.asking import ask, photo
 
 JSON_TOO = "application/json, image/png"
@@ -62,11 +62,7 @@ def trained() -> Mapping[str, Learner]:
 
 @pytest.fixture(scope="module")
 def files(trained: Mapping[str, Learner], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("dense")
-    for name, learn in trained.items():
-        learn.export(folder / f"{name}.onnx", format="onnx")
-        learn.export(folder / f"{name}.easylearn")
-    return folder
+    return exported(trained, tmp_path_factory.mktemp("dense"))
 
 
 def opened(file: Path) -> Any:

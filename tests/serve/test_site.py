@@ -295,17 +295,21 @@ def test_what_a_page_cannot_do_is_refused(files: Path, runtime: Path, tmp_path: 
         write_site(tmp_path / "two.onnx", tmp_path / "site", runtime)
 
 
+def write_backend(folder: Path, run: str) -> None:
+    """What answers in the browser, with a runtime whose `run` is this piece of JavaScript."""
+    for name in ("local.js", "prepare.js"):
+        shutil.copyfile(HERE / name, folder / name)
+    (folder / "package.json").write_text('{"type": "module"}')
+    (folder / "ort.js").write_text(
+        f"export const env = {{ wasm: {{}} }}; export class Tensor {{}}\n{run}\n"
+        "export const InferenceSession = { create: async () => ({ inputNames: [], outputNames: ['p'], run }) };"
+    )
+
+
 @needs_node
 def test_answers_keep_the_order_of_the_names(tmp_path: Path) -> None:
     """An object of JavaScript puts names that are numbers first, and in their own order."""
-    for name in ("local.js", "prepare.js"):
-        shutil.copyfile(HERE / name, tmp_path / name)
-    (tmp_path / "package.json").write_text('{"type": "module"}')
-    (tmp_path / "ort.js").write_text(
-        "export const env = { wasm: {} }; export class Tensor {}\n"
-        "const run = async () => ({ p: { data: globalThis.probs } });\n"
-        "export const InferenceSession = { create: async () => ({ inputNames: [], outputNames: ['p'], run }) };"
-    )
+    write_backend(tmp_path, "const run = async () => ({ p: { data: globalThis.probs } });")
     (tmp_path / "run.js").write_text(
         "globalThis.document = { baseURI: 'http://x/' };\n"
         "const said = [];\n"
@@ -331,15 +335,11 @@ def test_answers_keep_the_order_of_the_names(tmp_path: Path) -> None:
 
 @needs_node
 def test_masks_that_are_computed_at_once_lie_each_in_its_own_image(tmp_path: Path) -> None:
-    for name in ("local.js", "prepare.js"):
-        shutil.copyfile(HERE / name, tmp_path / name)
-    (tmp_path / "package.json").write_text('{"type": "module"}')
-    (tmp_path / "ort.js").write_text(
-        "export const env = { wasm: {} }; export class Tensor {}\n"
+    write_backend(
+        tmp_path,
         "const wait = (ms) => new Promise((go) => setTimeout(go, ms));\n"
         "const p = { data: new Float32Array(32), dims: [1, 2, 4, 4] };\n"
-        "const run = async () => { await wait(20); return { p }; };\n"
-        "export const InferenceSession = { create: async () => ({ inputNames: [], outputNames: ['p'], run }) };"
+        "const run = async () => { await wait(20); return { p }; };",
     )
     (tmp_path / "run.js").write_text(
         "globalThis.document = { baseURI: 'http://x/' };\n"
