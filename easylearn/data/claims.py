@@ -23,6 +23,7 @@ FILE = "claims.lock"
 BYTES = 2**30  # claims lie below this: Windows counts places in a file by 31 bits there
 _HELD = (errno.EACCES, errno.EAGAIN)
 _OPEN: weakref.WeakValueDictionary[str, Claims] = weakref.WeakValueDictionary()
+_OPENING: dict[int, threading.Lock] = {}  # by process: one that was forked must not wait for its parent's threads
 
 
 class Claims:
@@ -84,10 +85,11 @@ def claims_in(folder: Path) -> Claims:
     """The claims of a folder, the same object for the whole process while somebody uses it."""
     path = folder / FILE
     name = os.path.abspath(path)
-    found = _OPEN.get(name)
-    if found is None or not found.is_of(path):
-        found = _OPEN[name] = Claims(path)
-    return found
+    with _OPENING.setdefault(os.getpid(), threading.Lock()):  # two threads that come first must not open it twice
+        found = _OPEN.get(name)
+        if found is None or not found.is_of(path):
+            found = _OPEN[name] = Claims(path)
+        return found
 
 
 def byte_of(name: str) -> int:

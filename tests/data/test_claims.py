@@ -53,6 +53,22 @@ def test_of_many_threads_one_gets_it(tmp_path: Path) -> None:
 
 
 @fork
+def test_threads_that_come_at_once_share_the_claims_of_a_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin = Claims.__init__
+
+    def slowly(self: Claims, path: Path) -> None:
+        time.sleep(0.02)
+        begin(self, path)
+
+    monkeypatch.setattr(Claims, "__init__", slowly)
+    with ThreadPoolExecutor(8) as pool:
+        found = [*pool.map(claims_in, [tmp_path] * 8)]
+        assert len({id(each) for each in found}) == 1
+        assert sum(pool.map(lambda each: each.take(7), found)) == 1
+
+
 def test_another_process_sees_it_and_its_end(tmp_path: Path) -> None:
     mine = claims_in(tmp_path)
 
