@@ -98,11 +98,13 @@ class TestAtomicWrite:
         assert calls == ["fsync", "replace"]
 
     @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no permission bits")
-    def test_permissions_follow_the_umask(self, tmp_path: Path) -> None:
+    def test_permissions_follow_the_umask(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         old = os.umask(0o027)
         try:
-            with atomic_write(tmp_path / "a") as temporary:
-                temporary.write_text("a")
+            with monkeypatch.context() as patch:
+                patch.delattr(os, "umask")  # to ask for it is to set it, in all threads
+                with atomic_write(tmp_path / "a") as temporary:
+                    temporary.write_text("a")
             assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o640
             assert os.umask(0o027) == 0o027
         finally:

@@ -23,7 +23,7 @@ FILE = "claims.lock"
 BYTES = 2**30  # claims lie below this: Windows counts places in a file by 31 bits there
 _HELD = (errno.EACCES, errno.EAGAIN)
 _OPEN: weakref.WeakValueDictionary[str, Claims] = weakref.WeakValueDictionary()
-_OPENING: dict[int, threading.Lock] = {}  # by process: one that was forked must not wait for its parent's threads
+_LOCKS: dict[int, threading.Lock] = {}  # by process: one that was forked must not wait for its parent's threads
 
 
 class Claims:
@@ -41,12 +41,15 @@ class Claims:
         self._begin()
 
     def _begin(self) -> None:
-        self._process, self._mutex, self._held = os.getpid(), threading.Lock(), set[int]()
+        self._mutex, self._held = threading.Lock(), set[int]()
+        self._process = os.getpid()  # at last: a thread that sees it takes this mutex, and not that of before the fork
 
     def take(self, byte: int) -> bool:
         """Claim a byte; False if another process or thread has it."""
         if self._process != os.getpid():  # forked: the claims are the parent's, whose thread may have the mutex, too
-            self._begin()
+            with _alone():
+                if self._process != os.getpid():
+                    self._begin()
         with self._mutex:
             if byte in self._held or (self._fd is not None and not _lock(self._fd, byte)):
                 return False
@@ -85,11 +88,15 @@ def claims_in(folder: Path) -> Claims:
     """The claims of a folder, the same object for the whole process while somebody uses it."""
     path = folder / FILE
     name = os.path.abspath(path)
-    with _OPENING.setdefault(os.getpid(), threading.Lock()):  # two threads that come first must not open it twice
+    with _alone():  # two threads that come first must not open it twice
         found = _OPEN.get(name)
         if found is None or not found.is_of(path):
             found = _OPEN[name] = Claims(path)
         return found
+
+
+def _alone() -> threading.Lock:
+    return _LOCKS.setdefault(os.getpid(), threading.Lock())
 
 
 def byte_of(name: str) -> int:

@@ -73,6 +73,8 @@ def join() -> Processes:
 
     first, second = _aside(meet, look), _aside(meet, look)  # a store that one thread waits for is closed to others
     attempt = _aside(lambda: _attempt(first, rank, world, until), look)
+    if not attempt:
+        look()
     store, watched = (dist.PrefixStore(attempt, each) for each in (first, second))  # type: ignore[attr-defined]
     processes = Processes(rank, world, watched)
 
@@ -111,7 +113,7 @@ def _attempt(store: Any, rank: int, world: int, until: float) -> str:
             if store.check([f"{name} begins"]) and own in json.loads(store.get(f"{name} begins")):
                 return name
         time.sleep(pause := min(1.3 * pause, LOOK))
-    return ""  # the other thread has given up by now, and says so
+    return ""  # whoever waits for this says what has happened
 
 
 def _aside(do: Callable[[], Any], look: Callable[[], None]) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 import os
 import pickle
@@ -535,13 +536,12 @@ def test_a_disk_that_takes_half_an_item(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_a_disk_that_fills_up_under_threads_is_no_crash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = opened(tmp_path, range(N))
-    write, written = os.pwrite, 0
+    write, written = os.pwrite, itertools.count(1)
 
     def filling(*args: Any) -> int:
-        nonlocal written
-        written += 1
+        number = next(written)
         time.sleep(0.001)  # so that the threads meet
-        return full() if written > 50 else write(*args)
+        return full() if number > 50 else write(*args)
 
     monkeypatch.setattr(cache.os, "pwrite", filling, raising=False)
     monkeypatch.setattr(cache.sys, "platform", "linux")

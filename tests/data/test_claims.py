@@ -52,7 +52,6 @@ def test_of_many_threads_one_gets_it(tmp_path: Path) -> None:
             assert sum(pool.map(lambda _, b=byte: mine.take(b), range(8))) == 1
 
 
-@fork
 def test_threads_that_come_at_once_share_the_claims_of_a_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -69,6 +68,7 @@ def test_threads_that_come_at_once_share_the_claims_of_a_folder(
         assert sum(pool.map(lambda each: each.take(7), found)) == 1
 
 
+@fork
 def test_another_process_sees_it_and_its_end(tmp_path: Path) -> None:
     mine = claims_in(tmp_path)
 
@@ -93,6 +93,23 @@ def test_a_fork_inherits_no_claim_and_no_lock(tmp_path: Path) -> None:
     with mine._mutex:  # as if another thread were just inside
         child = forked(look)
         assert answer(child) == 1
+
+
+@fork
+def test_threads_of_a_fork_that_come_at_once_see_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mine, begin = claims_in(tmp_path), Claims._begin
+    mine.take(0)
+
+    def slowly(self: Claims) -> None:
+        time.sleep(0.02)
+        begin(self)
+
+    def ask() -> None:
+        with ThreadPoolExecutor(8) as pool:
+            os._exit(sum(pool.map(lambda _: mine.take(1), range(8))))
+
+    monkeypatch.setattr(Claims, "_begin", slowly)
+    assert answer(forked(ask)) == 1
 
 
 @fork

@@ -124,7 +124,7 @@ def test_it_goes_on_after_a_kill(tmp_path: Path) -> None:
     path = os.pathsep.join([str(here.parents[1]), str(here)])
     environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-c", SCRIPT, str(tmp_path / "cv")]
-    first = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    first = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     before = {f: f.stat().st_mtime_ns for f in (tmp_path / "cv" / "trials").glob("*/valid.safetensors")}
     assert first.returncode == -9 and len(before) == 2, first.stderr
     second, straight = (cross_fit(make_tensors, el.folds(40, 4), fit, tmp_path / name) for name in ("cv", "straight"))
