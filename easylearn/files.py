@@ -81,6 +81,11 @@ def part_of(path: Path) -> Path:
     return part
 
 
+def is_part(path: Path) -> bool:
+    """Whether a file has such a name as `part_of` gives."""
+    return path.name.startswith(".") and path.suffix == ".part"
+
+
 def write_tensors(path: StrPath, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> Path:
     """Write a safetensors file, whole or not at all; gives its path.
 

@@ -18,6 +18,7 @@ from easylearn.data import places
 from easylearn.data.frames import ParquetTable, read_table
 from easylearn.data.places import Place, Shelf, copied, is_elsewhere
 from easylearn.errors import ArgumentError, DataError
+from easylearn.files import part_of
 from easylearn.texts.sources import Documents
 
 pa = pytest.importorskip("pyarrow", reason="parquet files need pyarrow")
@@ -132,6 +133,13 @@ def test_a_folder_is_copied_once_and_follows_what_changes_there(photos: Any) -> 
     assert copied("memory://bucket/photos") == here
     assert (here / names[1]).read_bytes() == first + b" " and not (here / names[2]).exists()
     assert all((here / n).stat().st_mtime_ns == times[n] for n in names[3:])
+
+
+def test_what_another_process_is_writing_is_left_to_it(photos: Any) -> None:
+    here = copied("memory://bucket/photos")
+    written, left = part_of(here / "cats" / "1.png"), part_of(here / "cats" / "3.png")
+    os.utime(left, (1000, 1000))
+    assert copied("memory://bucket/photos") == here and written.exists() and not left.exists()
 
 
 def test_images_texts_and_csv_files_may_be_elsewhere(photos: Any) -> None:

@@ -18,7 +18,7 @@ import torch
 
 import easylearn as el
 from easylearn.errors import ArgumentError, StateError, WeightsError
-from easylearn.experiment.engine import Engine, job_of, once
+from easylearn.experiment.engine import Engine, once
 from easylearn.experiment.leases import Leases
 from easylearn.experiment.store import History, Job
 from easylearn.experiment.trials import Recipe
@@ -74,9 +74,6 @@ def test_jobs_are_done_once(tmp_path: Path, quiet: Any) -> None:
     assert len({end["value"] for end in history.ends.values()}) > 1
     with pytest.raises(StateError, match="trial 2 has no predictions of 'test'"):
         one.predictions(JOBS[2], "test")
-    assert job_of(history, (3, 0)) == JOBS[3]
-    with pytest.raises(ArgumentError, match=r"no trial 4.*0 to 3"):
-        job_of(history, (4, 0))
 
 
 def test_the_threads_of_torch_are_given_back(tmp_path: Path) -> None:
