@@ -429,12 +429,12 @@ def test_what_other_threads_make_meanwhile_is_theirs(tmp_path: Path) -> None:
 
 
 def test_threads_load_at_once(tmp_path: Path) -> None:
-    write_model(tmp_path / "file", net(), {})
+    write_model(tmp_path / "file", nn.Sequential(*(nn.Linear(4, 4) for _ in range(40))), {})
     usual = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     try:
         with ThreadPoolExecutor(8) as pool:
-            found = list(pool.map(lambda _: load(tmp_path / "file"), range(64)))
+            found = list(pool.map(lambda _: load(tmp_path / "file"), range(200)))
     finally:
         sys.setswitchinterval(usual)
     assert all(torch.equal(one[4].weight, found[0][4].weight) for one in found)
