@@ -247,7 +247,8 @@ class Processes:
         except EasyLearnError:
             raise
         except RuntimeError as error:
-            time.sleep(2 * LOOK)  # whoever failed may be about to say why
+            if self._watch is not None:
+                self._watch.look_again()
             self._look()
             raise StateError(
                 f"process {self.rank} of {self.world} has lost another one, which was killed, or whose host cannot be "
@@ -391,6 +392,7 @@ class _Watch:
         self._rank, self._next, self._store = rank, (rank + 1) % world, store
         self.failed: tuple[int, str] | None = None  # which process has, and how
         self.answered = time.monotonic()  # when the store did so last
+        self._looks = 0
         threading.Thread(target=self._look, daemon=True).start()
 
     def _look(self) -> None:
@@ -415,7 +417,14 @@ class _Watch:
             except RuntimeError:  # the store is gone: whoever waits looks at when it answered last
                 pass
             beat += 1
+            self._looks += 1
             time.sleep(LOOK)
+
+    def look_again(self) -> None:
+        """Wait, but not for long, until the store was asked from now on: who fails tells it before others notice."""
+        seen, until = self._looks, time.monotonic() + 10 * LOOK
+        while self.failed is None and self._looks < seen + 2 and time.monotonic() < until:
+            time.sleep(LOOK / 10)
 
     def tell(self, rank: int, what: str) -> None:
         """Tell all processes that one has failed, unless another one was told of before."""

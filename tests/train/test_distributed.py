@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
@@ -321,7 +322,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 class Clock:
-    """Stands still unless somebody sleeps: so nobody seems lost because the machine is busy."""
+    """Goes on when the thread that looks around sleeps: so nobody seems lost because the machine is busy."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -330,7 +331,8 @@ class Clock:
         return self.now
 
     def sleep(self, seconds: float) -> None:
-        self.now += seconds
+        if threading.current_thread() is not threading.main_thread():
+            self.now += seconds
         time.sleep(0.001)
 
 
@@ -383,6 +385,20 @@ class TestWaiting:
 
         with pytest.raises(StateError, match=r"process 0 of 2 has lost another one.*Connection closed"):
             Processes(0, 2, None).watching(broken)
+
+    def test_the_error_of_another_process_is_told_however_late_the_store_is_read(self, clock: Clock) -> None:
+        class Slow(Store):
+            def check(self, keys: list[str]) -> bool:
+                time.sleep(0.05)
+                return super().check(keys)
+
+        def broken() -> None:
+            store.set("easylearn failed", json.dumps([1, "ValueError: a file is missing"]))
+            raise RuntimeError("Connection closed by peer")
+
+        store = Slow()
+        with pytest.raises(StateError, match="process 1 of 2 ended with ValueError: a file is missing"):
+            Processes(0, 2, store).watching(broken)
 
     def test_nobody_waits_for_ever_for_one_that_was_not_started(
         self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
