@@ -18,6 +18,7 @@ import numpy.typing as npt
 from ..artefact.check_items import MOST, check_items, refuse_difference
 from ..errors import EasyLearnError, WeightsError
 from ..placement import Placement, in_own_pixels, palette
+from .pixels import PixelReader, count_pixels
 from .refusals import MANY, Limits, RefusedError
 from .rows import RowReader
 
@@ -25,6 +26,7 @@ Arrays = dict[str, npt.NDArray[Any]]
 Floats = npt.NDArray[np.floating[Any]]
 KEY = "easylearn"  # of an ONNX file's metadata
 _DTYPES = {"uint8": np.uint8, "int64": np.int64, "float32": np.float32}
+_GRAPH_TYPES = {"uint8": "tensor(uint8)", "int64": "tensor(int64)", "float32": "tensor(float)"}
 _EXCLUSIVE = ("single_label", "ordinal")
 _LETTERS = 64  # of a text of about the sample's length, or items of a history
 _DRAWN = {"masks": "mask", "image": "image"}  # kinds of tasks whose answer is an image, and what it is called
@@ -113,8 +115,6 @@ class Engine(ABC):
         """How much of the pixels that may be answered together are those of an item."""
         if not isinstance(item, Whole):
             return 0.0
-        from .pixels import count_pixels
-
         return count_pixels(item.data) / self._max_pixels
 
     def refuse_many(self, items: Sequence[Any], whole: bool = False) -> None:
@@ -123,8 +123,6 @@ class Engine(ABC):
         They are decoded one after the other; answers at their own sizes (`whole`) are held together, and so fewer.
         """
         if self.items == "images" and len(items) > 1:
-            from .pixels import count_pixels
-
             most, n = (1 if whole else MANY) * self._max_pixels, 0
             for item in items:
                 n += count_pixels(item) if isinstance(item, bytes) else 0
@@ -244,6 +242,7 @@ class OnnxEngine(Engine):
             self._inputs = {i["name"]: i for i in said["inputs"]}
             self._pad = int(about["pad"]) if self.items == "text" else 0
             self._read = self._reader(limits)
+            self._refuse_other_inputs()
         except EasyLearnError:
             raise
         except ImportError as error:  # such as tokenizers, which the runtime alone does not install
@@ -254,12 +253,25 @@ class OnnxEngine(Engine):
                 "export it anew"
             ) from error
 
+    def _refuse_other_inputs(self) -> None:
+        """Refuse a file whose words and whose graph have other inputs: each request would fail in the runtime."""
+        graph = {i.name: (i.type, list(i.shape)) for i in self._session.get_inputs()}
+        told = [(name, _GRAPH_TYPES.get(said["dtype"]), said["shape"]) for name, said in self._inputs.items()]
+        told += [(name, "none", []) for name in graph if name not in self._inputs]
+        if isinstance(self._read, PixelReader):
+            told.append(("pixels", _GRAPH_TYPES["uint8"], ["batch", *self._read.shape]))
+        for name, kind, shape in told:
+            found, wanted = graph.get(name, ("none", []))
+            fixed = ({n for n in pair if isinstance(n, int)} for pair in zip(shape, wanted, strict=False))
+            if kind != found or len(shape) != len(wanted) or any(len(pair) > 1 for pair in fixed):
+                raise WeightsError(
+                    f"{self.path} says that its input {name[:60]!r} is {kind} {shape}, and in its graph it is {found} "
+                    f"{wanted}: the file is damaged; export it anew"
+                )
+
     def _reader(self, limits: Limits) -> Callable[[Any], Any]:
         if self.items == "images":
-            from .pixels import PixelReader
-
-            self._pixels = PixelReader(self._about, limits.max_pixels)
-            return self._seen
+            return PixelReader(self._about, limits.max_pixels)
         if self.items == "table":
             return RowReader(self._about)
         if self.items == "histories":
@@ -270,12 +282,11 @@ class OnnxEngine(Engine):
 
         return TextReader(self._about)
 
-    def _seen(self, item: Any) -> Seen:
-        whole = item.data if isinstance(item, Whole) else None
-        return Seen(*self._pixels.placed(_bytes(item if whole is None else whole)), whole)
-
     def prepare(self, item: Any) -> Any:
-        return self._read(item)
+        if not isinstance(self._read, PixelReader):
+            return self._read(item)
+        whole = item.data if isinstance(item, Whole) else None
+        return Seen(*self._read.placed(_bytes(item if whole is None else whole)), whole)
 
     def run(self, prepared: Sequence[Any]) -> Floats | list[npt.NDArray[Any]]:
         arrays = [{"pixels": one.pixels} if isinstance(one, Seen) else one for one in prepared]
@@ -299,7 +310,8 @@ class OnnxEngine(Engine):
 
         if self.drawn == "mask":
             return mask_of(row, place)
-        return image_of(row, place, self._pixels.own_size(seen.whole) if len(row) == 2 else None)
+        light = self._read.own_size(seen.whole) if isinstance(self._read, PixelReader) and len(row) == 2 else None
+        return image_of(row, place, light)
 
     def run_inputs(self, given: Mapping[str, npt.NDArray[Any]]) -> Floats:
         self._refuse_empty(given)
@@ -403,6 +415,7 @@ def _kind_of_items(about: Mapping[str, Any]) -> str:
         return "images"
     if found not in ("images", "table", "text", "histories"):
         raise WeightsError(
-            f"the file is about {found!r}; of ONNX files those of images, tables, texts and histories are served"
+            f"the file is about {found!r}; of ONNX files those of images, tables, texts and histories are served. "
+            "Items of several inputs are predicted by load_predictor of the .easylearn file, in a program of your own"
         )
     return str(found)

@@ -6,14 +6,16 @@ import hashlib
 import re
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import DataError, EasyLearnWarning
+from ..errors import DataError, EasyLearnWarning, WeightsError
 from .engine import Engine, Floats, Whole
+from .pixels import opened
 from .refusals import Limits, RefusedError
 
 _TAKEN: Mapping[str, tuple[type, ...]] = {
@@ -36,14 +38,18 @@ class TorchEngine(Engine):
         warnings.filterwarnings("ignore", category=EasyLearnWarning, module=re.escape(str(__package__)))
         self._predictor = load_predictor(path, device="cpu")
         preprocessor = self._predictor.preprocessor
-        if isinstance(preprocessor, ImagePreprocessor) and preprocessor.max_pixels > limits.max_pixels:
-            from dataclasses import replace
-
-            smaller = replace(preprocessor, max_pixels=int(limits.max_pixels), workers=0)
-            self._predictor = replace(self._predictor, preprocessor=smaller)
+        self._most = int(limits.max_pixels)
+        if isinstance(preprocessor, ImagePreprocessor):
+            self._most = min(preprocessor.max_pixels, self._most)
+            preprocessor = replace(preprocessor, max_pixels=self._most, workers=0)
+            self._predictor = replace(self._predictor, preprocessor=preprocessor)
         kind = "images" if isinstance(preprocessor, ImagePreprocessor) else preprocessor.kind
         if kind not in _TAKEN:
-            raise RefusedError(500, f"{path} is about {kind!r}; images, tables, texts and histories are served")
+            what = "has items of several inputs" if kind == "multi" else f"is about {kind!r}"
+            raise WeightsError(
+                f"{path} {what}; images, tables, texts and histories are served. In a program of your own "
+                f"load_predictor({path.name!r}).predict(items) has its predictions"
+            )
         version = hashlib.sha256(path.read_bytes()).hexdigest()
         self._columns = preprocessor.columns if isinstance(preprocessor, TextPreprocessor) else None
         check = self._predictor.info.get("check")
@@ -58,6 +64,9 @@ class TorchEngine(Engine):
             raise RefusedError(422, f"the model takes {self.items}, got {type(item).__name__}")
         if self.items == "text" and isinstance(item, Mapping) and self._columns is None:
             item = item.get("text", item)
+        if self.items == "images":
+            with opened(item, self._most):  # the limits of its header, in the words of the other engine
+                pass
         try:
             self._predictor.preprocessor.read([item] if self.items == "histories" else item)  # [] is one, too
         except DataError as error:

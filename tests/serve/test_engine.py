@@ -26,6 +26,7 @@ from easylearn.serve.refusals import Limits, RefusedError
 from easylearn.serve.rows import RowReader
 from easylearn.serve.sentences import TextReader
 from easylearn.vision.preprocess import ImagePreprocessor
+from tests.learners import several
 from tests.serve.asking import photo
 
 CPU = torch.device("cpu")
@@ -174,6 +175,12 @@ def test_files_that_cannot_be_served_are_refused_in_words(files: Path, tmp_path:
             open_engine(path, Limits())
 
 
+def test_a_file_of_several_inputs_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    several(progress=False, device="cpu").export(tmp_path / "several.easylearn")
+    with pytest.raises(WeightsError, match=r"several inputs.*load_predictor\('several.easylearn'\)"):
+        open_engine(tmp_path / "several.easylearn", Limits())
+
+
 def test_a_graph_may_name_no_other_file(files: Path, tmp_path: Path) -> None:
     model = onnx.load(files / "table.onnx")
     secret = tmp_path / "secret"
@@ -213,6 +220,12 @@ def test_a_file_that_gives_other_numbers_than_at_its_export_is_refused(files: Pa
         ("text", ("inputs", 0, "shape", 0), 0, "empty"), ("text", ("inputs", 0, "shape", 1), 0, "empty"),
         ("text", ("check", "inputs", 0, "shape", 1), 0, "empty"),
         ("images", ("inputs", 0, "shape", 1), 10**10, "damaged"),
+        ("images", ("about", "size"), [24, 16], r"'pixels' is tensor\(uint8\) .* 24, 16.* 16, 16"),
+        ("images", ("about", "channels"), 1, "'pixels'"), ("images", ("inputs", 0, "dtype"), "float32", "'pixels'"),
+        ("images", ("inputs", 0, "name"), "other", "in its graph"),
+        ("table", ("inputs", 1, "shape"), ["batch", 5], "conts"),
+        ("table", ("inputs",), [{"name": "cats", "dtype": "int64", "shape": ["batch", 1]}], "'conts' is none"),
+        ("text", ("about", "kind"), "multi", "several inputs"),
     ],
 )  # fmt: skip
 def test_what_a_file_says_that_cannot_be_is_refused_where_it_is_opened(
