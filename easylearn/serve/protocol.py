@@ -14,6 +14,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from .exchange import by_name
 from .refusals import Limits
 
 AtOnce = Callable[[str, Mapping[bytes, bytes], bytes, str], bytes | None]
@@ -29,6 +30,7 @@ _PLAIN = re.compile(
     rb"POST /(?:predict(?:/[^\s?%/]+)?|v2/models/[^\s?%/]+/infer) HTTP/1\.1\r\n"
     rb"(?i:(?!expect|transfer-encoding|upgrade|connection(?!: *keep-alive\r))[\w-]+:[^\r\n\0]*\r\n)+"
 )
+_SHORT = re.compile(rb"/predict[!\"$&->@-~]*")  # paths that are what they look like: without ? % or #, and in ASCII
 _LENGTH = re.compile(rb"\ncontent-length:[ \t]*(\d{0,9})(\r)?", re.IGNORECASE)
 _LATE = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 _LONG = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
@@ -57,6 +59,7 @@ class _Limited(asyncio.Protocol):
     _is_over = False  # it was one too many
     _is_answered = False  # the short way, since data came
     _is_between = True  # the parser has seen the end of a request, and nothing of another one
+    _is_begun = False  # the parser has seen the head of a request, which has become the `cycle`
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -91,6 +94,11 @@ class _Limited(asyncio.Protocol):
     def _is_busy(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete
 
+    @property
+    def _is_told(self) -> bool:
+        """Whether the request that comes was answered already: it was refused by its head, and its body still comes."""
+        return self._is_begun and not self._is_busy
+
     def pause_writing(self) -> None:
         super().pause_writing()
         self._wait_for_reader(math.inf)
@@ -123,7 +131,7 @@ class _Limited(asyncio.Protocol):
             self._timer = self.loop.call_later(min(left, self.limits.deadline), self._look)
             return
         if not self.transport.is_closing():
-            if not self._is_resting:
+            if not self._is_resting and not self._is_told:
                 self._refuse(408, _LATE, self.limits.deadline)
             self.transport.close()
         self._wait_for_reader(math.inf)  # what was written goes out first, if it is read
@@ -168,7 +176,7 @@ class _Short(_Limited):
         return True
 
     def on_message_begin(self) -> None:
-        self._quiet, self._is_between = 0, False
+        self._quiet, self._is_between, self._is_begun = 0, False, False
         super().on_message_begin()  # type: ignore[misc]
 
     def on_headers_complete(self) -> None:
@@ -176,12 +184,16 @@ class _Short(_Limited):
         if self._may_be_short():
             self._held = bytearray()
         else:
-            super().on_headers_complete()  # type: ignore[misc]
+            self._begin()
+
+    def _begin(self) -> None:
+        super().on_headers_complete()  # type: ignore[misc]
+        self._is_begun = True
 
     def _may_be_short(self) -> bool:
         if self._is_answered:  # one in a turn of the loop: others wait, too
             return False
-        if not self.url.startswith(b"/predict") or b"?" in self.url or b"%" in self.url or self.expect_100_continue:
+        if not _SHORT.fullmatch(self.url) or self.expect_100_continue:
             return False
         parser = self.parser
         if (
@@ -193,7 +205,7 @@ class _Short(_Limited):
             return False
         if not parser.should_keep_alive() or parser.should_upgrade():
             return False
-        length = dict(self.headers).get(b"content-length", b"")
+        length = dict(self.headers).get(b"content-length", b"")  # the parser takes one alone
         return length.isdigit() and int(length) <= _SMALL
 
     def on_body(self, body: bytes) -> None:
@@ -205,10 +217,11 @@ class _Short(_Limited):
 
     def on_message_complete(self) -> None:
         self._is_between = True
+        self._is_answered |= self._is_told  # the connection rests from here on
         if self._held is None:
             return super().on_message_complete()  # type: ignore[misc,no-any-return]
         client = self.client[0] if self.client else ""
-        said = type(self).at_once(self.url.decode("latin-1"), dict(self.headers), bytes(self._held), client)
+        said = type(self).at_once(self.url.decode("latin-1"), by_name(self.headers), bytes(self._held), client)
         if said is None:
             self._go_on()
             return super().on_message_complete()  # type: ignore[misc,no-any-return]
@@ -224,7 +237,7 @@ class _Short(_Limited):
     def _go_on(self) -> None:
         """Give uvicorn what is there so far."""
         held, self._held = bytes(self._held or b""), None
-        super().on_headers_complete()  # type: ignore[misc]
+        self._begin()
         if held:
             super().on_body(held)  # type: ignore[misc]
 

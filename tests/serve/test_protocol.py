@@ -25,6 +25,7 @@ from easylearn.serve.exchange import Answer, in_json  # noqa: E402
 from easylearn.serve.guard import Guard  # noqa: E402
 from easylearn.serve.protocol import protocol  # noqa: E402
 from easylearn.serve.refusals import Limits  # noqa: E402
+from tests.serve import clock  # noqa: E402
 
 Client = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 BUSY = b"HTTP/1.1 503 Busy\r\ncontent-length: 4\r\n\r\nbusy"
@@ -83,7 +84,7 @@ def served(
         server.close()
         await asyncio.sleep(0.01)
 
-    asyncio.run(run())
+    clock.run(run())
     return counted
 
 
@@ -125,7 +126,7 @@ def test_bodies_may_come_in_pieces() -> None:
 @pytest.mark.parametrize(
     "given",
     [
-        request(b"a", "?x=1"), request(b"a", "/%41"), request(b"a", more="connection: close\r\n"),
+        request(b"a", "?x=1"), request(b"a", "/%41"), request(b"a", "#x"), request(b"a", more="connection: close\r\n"),
         request(b"a").replace(b"1.1", b"1.0"), request(b"a").replace(b"/predict", b"/v2"),
         request(b"a").replace(b"POST", b"PUT"), request(b"a", more="expect: 100-continue\r\n"),
         b"POST /predict HTTP/1.1\r\nhost: h\r\ntransfer-encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n",
@@ -470,6 +471,31 @@ def test_half_a_request_behind_one_that_is_answered_has_its_time() -> None:
         assert (await asyncio.wait_for(reader.read(), 5)).startswith(b"HTTP/1.1 408 ")
 
     assert served(act, deadline=0.2) == [408]
+
+
+def test_the_rest_of_a_request_that_was_refused_by_its_head_is_read_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No second answer follows the first one: the client would take it for that to its next request."""
+    monkeypatch.setattr(module, "KEPT", 2.0)
+
+    async def refusing(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 404, "headers": [(b"content-length", b"2")]})
+        await send({"type": "http.response.body", "body": b"no"})
+
+    async def act(connect: Any, state: ServerState) -> None:
+        for rest, more in ((b"c", True), (b"", False)):  # it comes, or does not
+            reader, writer = await connect()
+            given = request(b"abc", "?")
+            writer.write(given[:-1])
+            assert await answers(reader, 1) == [b"no"]
+            await asyncio.sleep(0.2)
+            writer.write(rest)
+            await asyncio.sleep(0.5)  # longer than a request may take to come
+            if more:
+                writer.write(given)
+                assert await answers(reader, 1) == [b"no"]
+            assert await reader.read() == b""
+
+    assert served(act, app=refusing, deadline=0.4) == []
 
 
 def test_half_a_body_is_answered_by_a_server_that_ends() -> None:
