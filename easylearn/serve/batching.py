@@ -8,11 +8,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeVar
 
 from .engine import Engine, Floats
 from .refusals import Limits, RefusedError
 
+T = TypeVar("T")
 SIZES = (1, 2, 4, 8, 16, 32)
 GAIN = 0.9  # batches must take less than this of the time per item
 _ALIKE = 1.03  # of two sizes that differ less in it the smaller one is taken, which keeps others waiting less long
@@ -123,15 +124,17 @@ class Batcher:
         """What the model says of an item, if it is quick and nothing is before it; else None."""
         return self._noted(*self._compute([item]))[0] if self.is_free and self.is_quick(item) else None
 
-    async def apart(self, compute: Callable[[], Floats], n: int) -> Floats:
-        """What is computed for `n` prepared items, in the model's thread: others are answered meanwhile."""
+    async def apart(self, act: Callable[[], T], n: int) -> T:
+        """What comes of an act for `n` items, in the model's thread: others are answered meanwhile.
+
+        It may be their prediction, or the writing of an answer so long that it is held as others are before it. Nothing
+        of the next items is computed beside it, so that no such answers gather.
+        """
         self._apart += n
         try:
-            found = await asyncio.get_running_loop().run_in_executor(self._thread, compute)
+            return await asyncio.get_running_loop().run_in_executor(self._thread, act)
         finally:
             self._apart -= n
-        self.items += n
-        return found
 
     async def _work(self) -> None:
         loop = asyncio.get_running_loop()

@@ -118,6 +118,8 @@ def _refuse_more(n: int, limits: Limits) -> None:
 def _of_form(kind: str, boundary: str, body: bytes, limits: Limits) -> Asked:
     parts = _parts(boundary, body, limits)
     files, fields = parts.files, parts.fields
+    if parts.twice is not None:
+        raise RefusedError(400, f"the form has the field {parts.twice[:60]!r} twice")
     if kind == "images":
         return Asked(files, single=len(files) == 1)
     if files:
@@ -137,6 +139,7 @@ class _Parts:
     def __init__(self, limits: Limits) -> None:
         self.files: list[bytes] = []
         self.fields: dict[str, str] = {}
+        self.twice: str | None = None  # a field that came again
         self.has_ended = False
         self._n, self._most = 0, limits.max_items + 1000
         self._data, self._name, self._value = bytearray(), bytearray(), bytearray()
@@ -184,7 +187,9 @@ class _Parts:
         if b"filename" in options:
             self.files.append(bytes(self._data))
         else:
-            self.fields[options.get(b"name", b"").decode("utf-8", "replace")] = _decoded(bytes(self._data))
+            name = options.get(b"name", b"").decode("utf-8", "replace")
+            self.twice = name if name in self.fields else self.twice
+            self.fields[name] = _decoded(bytes(self._data))
 
     def end_all(self) -> None:
         """The last boundary was there."""

@@ -16,7 +16,7 @@ from typing import Protocol
 from urllib.parse import urlsplit
 
 from .counters import Counters
-from .exchange import Answer, Message, Receive, Request, Scope, Send, refusal
+from .exchange import Answer, Message, Receive, Request, Scope, Send, by_name, refusal
 from .refusals import Limits, RefusedError, behind
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
@@ -72,7 +72,7 @@ class Guard:
         if scope["type"] != "http":
             return await send({"type": "websocket.close"})
         self._service.begin()
-        began, headers = time.perf_counter(), dict(scope["headers"])
+        began, headers = time.perf_counter(), by_name(scope["headers"])
         request_id, answer, body = self._id(headers), None, _Body(receive, began, self._limits, self._hold)
         path = scope["path"].removeprefix(scope.get("root_path", ""))  # of where we are mounted
         try:
