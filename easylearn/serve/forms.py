@@ -7,14 +7,15 @@ import binascii
 import csv
 import functools
 import io
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from email.message import Message
 from typing import Any
 
 from .refusals import Limits, RefusedError, parse_json
 
+_OPTION = re.compile(r';\s*([^\s=;"]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s;]*))')
 _DEPTH = 3  # lists and objects within one another in an item: more than any needs
 
 
@@ -63,9 +64,14 @@ def asked(kind: str, content_type: str, body: bytes, limits: Limits) -> Asked:
 @functools.lru_cache(64)
 def _sort_of(content_type: str) -> tuple[str, str]:
     """The plain type in a header, and the boundary that a form has."""
-    header = Message()
-    header["content-type"] = content_type or "application/octet-stream"
-    return header.get_content_type(), str(header.get_param("boundary", ""))
+    sort, options = _options(content_type)
+    return sort or "application/octet-stream", options.get("boundary", "")
+
+
+def _options(header: str) -> tuple[str, dict[str, str]]:
+    """What a header says, and its options by name; the `email` package fails at some that nobody sends by mistake."""
+    found = {m[1].lower().rstrip("*"): m[2] if m[2] is not None else m[3] for m in _OPTION.finditer(header)}
+    return header.partition(";")[0].strip().lower(), {k: re.sub(r"\\(.)", r"\1", v) for k, v in found.items()}
 
 
 _TAKEN = {
@@ -181,13 +187,11 @@ class _Parts:
 
     def end(self) -> None:
         """A part ends."""
-        from python_multipart.multipart import parse_options_header
-
-        _, options = parse_options_header(self._headers.get(b"content-disposition", b""))
-        if b"filename" in options:
+        _, options = _options(self._headers.get(b"content-disposition", b"").decode("utf-8", "replace"))
+        if "filename" in options:
             self.files.append(bytes(self._data))
         else:
-            name = options.get(b"name", b"").decode("utf-8", "replace")
+            name = options.get("name", "")
             self.twice = name if name in self.fields else self.twice
             self.fields[name] = _decoded(bytes(self._data))
 

@@ -21,6 +21,7 @@ from .refusals import Limits, RefusedError, behind
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _FREE = ("/v2/health/", "/page.")  # asked for without a token; so is the page itself
+_LOGGED = 200  # letters of a path in a line of the log
 _TOGETHER = 50  # times max_body: bytes of bodies that are held at a time, for connections may be thousands
 log = logging.getLogger("easylearn.serve")
 
@@ -142,7 +143,7 @@ class Guard:
         took = time.perf_counter() - began
         self._counters.observe(status, took, n)
         if log.isEnabledFor(logging.INFO):
-            client, method, path = where
+            client, method, path = where[0], where[1], where[2][:_LOGGED]
             said = {
                 "time": round(time.time(), 3), "id": request_id, "client": client, "method": method, "path": path,
                 "status": status, "ms": round(1000 * took, 2), **({"requests": n} if n > 1 else {}),
@@ -169,6 +170,8 @@ class Guard:
                 raise RefusedError(401, "send the token: Authorization: Bearer ...", {"www-authenticate": "Bearer"})
             if not hmac.compare_digest(given.encode(), f"Bearer {self._token}".encode()):
                 raise RefusedError(403, "the token is wrong")
+        if headers.get(b"content-encoding", b"identity").lower() not in (b"", b"identity"):
+            raise RefusedError(415, "a compressed body is not taken: send it as it is, without Content-Encoding")
         length = headers.get(b"content-length", b"0")
         if not length.isdigit():
             raise RefusedError(400, f"Content-Length is a number of bytes, got {length[:20]!r}")

@@ -12,6 +12,7 @@ import functools
 import math
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from .exchange import by_name
@@ -32,6 +33,7 @@ _PLAIN = re.compile(
 )
 _SHORT = re.compile(rb"/predict[!\"$&->@-~]*")  # paths that are what they look like: without ? % or #, and in ASCII
 _LENGTH = re.compile(rb"\ncontent-length:[ \t]*(\d{0,9})(\r)?", re.IGNORECASE)
+_INVALID = "Invalid HTTP request received."
 _LATE = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 _LONG = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 _FULL = b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\nretry-after: 1\r\ncontent-length: 0\r\n\r\n"
@@ -78,13 +80,16 @@ class _Limited(asyncio.Protocol):
             return
         if self._is_resting:
             self._is_resting, self._until = False, self.loop.time() + self.limits.deadline
-        super().data_received(data)
+        self._feed(data)
         is_answered, self._is_answered = self._is_answered, False
         if self._is_busy:  # also where one that came with it was answered at once
             self._is_resting, self._until = True, math.inf  # uvicorn counts from the answer
         elif is_answered:  # some of the next one may have come with it
             self._is_resting = self._is_between
             self._until = self.loop.time() + (KEPT if self._is_between else self.limits.deadline)
+
+    def _feed(self, data: bytes) -> None:
+        super().data_received(data)
 
     def _refuse(self, status: int, said: bytes, seconds: float = 0.0) -> None:
         self.transport.write(said)
@@ -150,6 +155,7 @@ class _Short(_Limited):
     parser: Any
     url: bytes
     _unset_keepalive_if_required: Callable[[], None]
+    send_400_response: Callable[[str], None]
     _held: bytearray | None = None  # the body so far, of a request that may go the short way
     _quiet = 0  # bytes since a head began, or since a piece of a body
 
@@ -175,12 +181,41 @@ class _Short(_Limited):
         self.transport.write(type(self).refused())
         return True
 
+    def _feed(self, data: bytes) -> None:
+        """As uvicorn does it, but for requests that would rather speak another protocol (h2c, of some clients each).
+
+        What follows the head of such a one its parser takes for that protocol: the body is lost, or read as a request
+        of its own, whose answer goes to who asked for something else. So its head is parsed again, without the wish.
+        """
+        import httptools
+
+        self._unset_keepalive_if_required()
+        while True:
+            try:
+                return self.parser.feed_data(data)  # type: ignore[no-any-return]
+            except httptools.HttpParserUpgrade as wish:
+                if self.parser.get_method() == b"CONNECT":  # to be a tunnel
+                    return self.send_400_response(_INVALID)
+                data = self._head_without_upgrade() + data[wish.args[0] :]
+                self.parser = httptools.HttpRequestParser(self)
+                with suppress(AttributeError):  # of an older httptools; as uvicorn has it
+                    self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+            except httptools.HttpParserError:
+                return self.send_400_response(_INVALID)
+
+    def _head_without_upgrade(self) -> bytes:
+        first = b"%s %s HTTP/%s" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())
+        lines = [b"%s: %s" % pair for pair in self.headers if pair[0] != b"upgrade"]
+        return b"\r\n".join([first, *lines, b"", b""])
+
     def on_message_begin(self) -> None:
         self._quiet, self._is_between, self._is_begun = 0, False, False
         super().on_message_begin()  # type: ignore[misc]
 
     def on_headers_complete(self) -> None:
         self._quiet = 0
+        if self.parser.should_upgrade():
+            return
         if self._may_be_short():
             self._held = bytearray()
         else:
@@ -203,7 +238,7 @@ class _Short(_Limited):
             or parser.get_http_version() != "1.1"
         ):
             return False
-        if not parser.should_keep_alive() or parser.should_upgrade():
+        if not parser.should_keep_alive():
             return False
         length = dict(self.headers).get(b"content-length", b"")  # the parser takes one alone
         return length.isdigit() and int(length) <= _SMALL
@@ -216,6 +251,8 @@ class _Short(_Limited):
             self._held += body
 
     def on_message_complete(self) -> None:
+        if self.parser.should_upgrade():
+            return None
         self._is_between = True
         self._is_answered |= self._is_told  # the connection rests from here on
         if self._held is None:

@@ -377,6 +377,31 @@ def test_no_part_of_a_request_is_taken_for_another_one() -> None:
     assert served(act, busy=lambda: True) == [503]
 
 
+@pytest.mark.parametrize("wish", ["h2c", "websocket", "x"])
+def test_who_wishes_another_protocol_is_answered_in_this_one(wish: str) -> None:
+    """Else the body would be read as a request, which a proxy's next client gets the answer to."""
+    inner, more = request(b"long b"), f"connection: Upgrade, HTTP2-Settings\r\nUpgrade: {wish}\r\n"
+
+    async def act(connect: Any, state: ServerState) -> None:
+        given = request(inner, more=more)
+        for cut in (0, 7, given.index(b"\r\n\r\n") + 2, len(given) - len(inner), len(given) - 3):
+            reader, writer = await connect()
+            for _ in range(2):
+                for piece in (given[:cut], given[cut:] + request(b"c")):
+                    writer.write(piece)
+                    await asyncio.sleep(0.02)
+                said = await answers(reader, 2)
+                assert said[0].endswith(b"short " + inner) and said[1].endswith(b" c")
+            chunked = given.replace(b"content-length: %d" % len(inner), b"transfer-encoding: chunked")
+            chunked = chunked.replace(inner, b"1\r\na\r\n0\r\n\r\n").replace(b"POST /predict", b"PUT /b")
+            writer.write(chunked + b"GET /c HTTP/1.1\r\nhost: h\r\n" + more.encode() + b"\r\n" + request(b"d"))
+            assert await answers(reader, 3) == [b"long a", b"long ", b"long d"]
+        writer.write(b"CONNECT h:80 HTTP/1.1\r\nhost: h\r\n\r\n")
+        assert (await reader.read()).startswith(b"HTTP/1.1 400")
+
+    assert served(act) == []
+
+
 def test_what_is_refused_comes_behind_what_runs() -> None:
     async def slow(scope: Any, receive: Any, send: Any) -> None:
         await asyncio.sleep(0.1)
