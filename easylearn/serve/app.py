@@ -188,7 +188,7 @@ class Service:
         served = self.models.find(named[2] if named else "")
         if not served.is_free:
             return None
-        given = asked(served.engine.items, content_type, body, self.models.limits)
+        given = asked(served.engine.items, content_type, body, self.models.limits)  # no csv is one item
         found = served.at_once(given.items[0]) if given.single else None
         return None if found is None else self._one(served, found)
 
@@ -202,9 +202,9 @@ class Service:
         """Items in whatever form, and what the model says of them."""
         await self.models.enter()
         served = self.models.find(name)
-        kind, sort, limits = served.engine.items, request.header("content-type"), self.models.limits
-        given = await request.read(lambda body: asked(kind, sort, body, limits))
-        wanted = _wanted(served.engine, request.header("accept"), given.single)
+        engine, sort, limits = served.engine, request.header("content-type"), self.models.limits
+        given = await request.read(lambda body: asked(engine.items, sort, body, limits, engine.columns))
+        wanted = _wanted(engine, request.header("accept"), given.single)
         rows = await self._predicted(served, given.items, request.receive, bool(wanted))
         if given.single and not wanted:
             return self._one(served, rows[0])
@@ -215,7 +215,7 @@ class Service:
         else:
             write = partial(_in_list, served, rows)
         # Large images and long lists take their time to be written.
-        is_long = wanted or len(rows) * len(served.engine.names) > LONG_ANSWER
+        is_long = wanted or len(rows) * len(engine.names) > LONG_ANSWER
         return await served.apart(write, len(rows)) if is_long else write()
 
     async def _predicted(

@@ -66,7 +66,7 @@ class Engine(ABC):
     ) -> None:  # fmt: skip
         self.path, self.version, self.task, self.items, self.stored = path, version, dict(task), items, stored
         self.names: list[str] = list(task.get("names", []))
-        self._max_pixels = limits.max_pixels
+        self._max_pixels, self._max_text = limits.max_pixels, float(limits.max_text)
 
     @abstractmethod
     def prepare(self, item: Any) -> Any:
@@ -75,6 +75,11 @@ class Engine(ABC):
         Raises:
             RefusedError: it is none, or damaged.
         """
+
+    @property
+    def columns(self) -> frozenset[str]:
+        """What is read of a row of a csv, all where it names none: the others of a wide one would fill memory."""
+        return frozenset()
 
     @abstractmethod
     def run(self, prepared: Sequence[Any]) -> Floats | list[npt.NDArray[Any]]:
@@ -108,8 +113,13 @@ class Engine(ABC):
             return math.inf  # a small file may hold many pixels
         if self.items == "table":
             return 1.0
-        some = (item, *item.values()) if isinstance(item, Mapping) else (item,)
-        return max(1.0, sum(len(x) for x in some if isinstance(x, str | list | Mapping)) / _LETTERS)
+        return max(1.0, _length(item) / _LETTERS)
+
+    def refuse_long(self, item: Any) -> None:
+        """Refuse a text of which the model would have for minutes."""
+        n = _length(item) if self.items == "text" else 0
+        if n > self._max_text:
+            raise RefusedError(413, f"the text has {n:,} letters; at most {self._max_text:,.0f} are taken: shorten it")
 
     def share(self, item: Any) -> float:
         """How much of the pixels that may be answered together are those of an item."""
@@ -241,6 +251,8 @@ class OnnxEngine(Engine):
             self._about = about
             self._inputs = {i["name"]: i for i in said["inputs"]}
             self._pad = int(about["pad"]) if self.items == "text" else 0
+            self._max_tokens = int(about.get("max_tokens") or limits.max_text)
+            self._max_text = math.inf if about.get("max_tokens") else self._max_text
             self._read = self._reader(limits)
             self._refuse_other_inputs()
         except EasyLearnError:
@@ -284,6 +296,7 @@ class OnnxEngine(Engine):
 
     def prepare(self, item: Any) -> Any:
         if not isinstance(self._read, PixelReader):
+            self.refuse_long(item)
             return self._read(item)
         whole = item.data if isinstance(item, Whole) else None
         return Seen(*self._read.placed(_bytes(item if whole is None else whole)), whole)
@@ -375,6 +388,8 @@ class OnnxEngine(Engine):
             n = int(self._about.get("n_tokens", 0))
             if given["tokens"].min() < 0 or given["tokens"].max() >= n:
                 raise RefusedError(400, f"tokens are numbers from 0 to {n - 1}")
+            if given["tokens"].shape[1] > self._max_tokens:
+                raise RefusedError(413, f"a text has {self._max_tokens:,} tokens at most")
             if (
                 "lengths" in given
                 and not ((given["lengths"] >= 1) & (given["lengths"] <= given["tokens"].shape[1])).all()
@@ -384,6 +399,13 @@ class OnnxEngine(Engine):
             most = np.array([len(c.levels) + 2 for c in self._read.cats])
             if ((given["cats"] < 0) | (given["cats"] >= most)).any():
                 raise RefusedError(400, f"cats are codes below {most.tolist()}")
+
+    @property
+    def columns(self) -> frozenset[str]:
+        if isinstance(self._read, RowReader):
+            return frozenset(self._read.names)
+        named = self._about.get("columns") or ["text"]
+        return frozenset([named] if isinstance(named, str) else named)
 
     @property
     def about(self) -> Mapping[str, Any]:
@@ -401,6 +423,12 @@ class OnnxEngine(Engine):
         if isinstance(self._read, RowReader):
             said["form"] = self._read.form()
         return said
+
+
+def _length(item: Any) -> int:
+    """Letters of a text, or of all columns of an item, or how many items a history has."""
+    some = (item, *item.values()) if isinstance(item, Mapping) else (item,)
+    return sum(len(x) for x in some if isinstance(x, str | list | Mapping))
 
 
 def _bytes(item: Any) -> bytes:

@@ -9,7 +9,7 @@ import functools
 import io
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,7 +28,7 @@ class Asked:
     as_csv: bool = False
 
 
-def asked(kind: str, content_type: str, body: bytes, limits: Limits) -> Asked:
+def asked(kind: str, content_type: str, body: bytes, limits: Limits, columns: Collection[str] = ()) -> Asked:
     """The items in the body of a request.
 
     Args:
@@ -36,6 +36,7 @@ def asked(kind: str, content_type: str, body: bytes, limits: Limits) -> Asked:
         content_type: what the caller calls the body.
         body: as it came.
         limits: of how many items there may be.
+        columns: which are kept of a csv, beside "id"; none keeps all.
 
     Raises:
         RefusedError: 400 where it is damaged, 413 where it is too much, 415 where it is of another kind.
@@ -46,11 +47,11 @@ def asked(kind: str, content_type: str, body: bytes, limits: Limits) -> Asked:
     if sort == "application/json" or sort.endswith("+json"):
         found = _of_json(kind, parse_json(body), limits)
     elif sort == "multipart/form-data" and kind != "histories":
-        found = _of_form(kind, boundary, body, limits)
+        found = _of_form(kind, boundary, body, limits, columns)
     elif kind == "images" and (sort.startswith("image/") or sort == "application/octet-stream"):
         found = Asked([body], single=True)
     elif sort == "text/csv" and kind not in ("images", "histories"):
-        found = _of_csv(_decoded(body), limits)
+        found = _of_csv(_decoded(body), limits, columns)
     elif kind == "text" and (sort == "text/plain" or sort == "application/octet-stream"):
         found = Asked([_decoded(body)], single=True)
     else:
@@ -121,7 +122,7 @@ def _refuse_more(n: int, limits: Limits) -> None:
         raise RefusedError(413, f"the request has {n:,} items; at most {limits.max_items:,} are taken")
 
 
-def _of_form(kind: str, boundary: str, body: bytes, limits: Limits) -> Asked:
+def _of_form(kind: str, boundary: str, body: bytes, limits: Limits, columns: Collection[str]) -> Asked:
     parts = _parts(boundary, body, limits)
     files, fields = parts.files, parts.fields
     if parts.twice is not None:
@@ -132,7 +133,7 @@ def _of_form(kind: str, boundary: str, body: bytes, limits: Limits) -> Asked:
         if kind == "table":
             if len(files) > 1:
                 raise RefusedError(400, f"a form for a table has one csv, got {len(files)} files")
-            return _of_csv(_decoded(files[0]), limits)
+            return _of_csv(_decoded(files[0]), limits, columns)
         return Asked([_decoded(f) for f in files], single=len(files) == 1)
     if kind == "text" and list(fields) == ["text"]:
         return Asked([fields["text"]], single=True)
@@ -222,7 +223,7 @@ def _parts(boundary: str, body: bytes, limits: Limits) -> _Parts:
     return found
 
 
-def _of_csv(text: str, limits: Limits) -> Asked:
+def _of_csv(text: str, limits: Limits, columns: Collection[str]) -> Asked:
     """The rows, refused at the first that does not fit: filled up, short rows under a long line would fill memory."""
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     rows: list[dict[str, str]] = []
@@ -231,12 +232,13 @@ def _of_csv(text: str, limits: Limits) -> Asked:
         twice = [name for name, n in Counter(names).items() if n > 1 and name]
         if twice:
             raise RefusedError(400, f"the csv has the column {twice[0][:60]!r} twice")
+        kept = [(k, name) for k, name in enumerate(names) if not columns or name == "id" or name in columns]
         for row in filter(None, reader):
             if len(row) != len(names):
                 raise RefusedError(
                     400, f"row {len(rows) + 2} of the csv has another number of fields than its first line"
                 )
-            rows.append(dict(zip(names, row, strict=True)))
+            rows.append({name: row[k] for k, name in kept})
             if len(rows) > limits.max_items:
                 raise RefusedError(413, f"the csv has more than {limits.max_items:,} rows; so many are taken")
     except csv.Error as error:

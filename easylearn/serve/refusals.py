@@ -44,6 +44,8 @@ class Limits:
             answers 503 at once.
         deadline: seconds in which header and body of a request must have come, however slowly the client sends.
         max_connections: to one worker at a time; one more is answered 503 and closed.
+        max_text: letters of a text, where the model does not cut long ones itself: it computes letter by letter, and
+            nobody can stop it.
 
     Raises:
         ArgumentError: one of them is no number above 0.
@@ -55,9 +57,10 @@ class Limits:
     max_wait: float = 1.0
     deadline: float = 30.0
     max_connections: int = 4000
+    max_text: int = 100_000
 
     def __post_init__(self) -> None:
-        for name in ("max_body", "max_items", "max_connections"):
+        for name in ("max_body", "max_items", "max_connections", "max_text"):
             check_whole(name, getattr(self, name))
         for name in ("max_pixels", "max_wait", "deadline"):
             check_number(name, getattr(self, name), "above 0")

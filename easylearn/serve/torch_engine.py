@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 import warnings
 from collections.abc import Mapping, Sequence
@@ -51,9 +52,12 @@ class TorchEngine(Engine):
                 f"load_predictor({path.name!r}).predict(items) has its predictions"
             )
         version = hashlib.sha256(path.read_bytes()).hexdigest()
-        self._columns = preprocessor.columns if isinstance(preprocessor, TextPreprocessor) else None
         check = self._predictor.info.get("check")
         super().__init__(path, version, self._predictor.task.to_json(), kind, limits, check)
+        self._columns = None
+        if isinstance(preprocessor, TextPreprocessor):
+            self._columns = preprocessor.columns
+            self._max_text = math.inf if preprocessor.max_tokens else self._max_text
 
     def prepare(self, item: Any) -> Any:
         """The item, if it is of the kind that the model takes; text is never taken for the name of a file."""
@@ -64,6 +68,7 @@ class TorchEngine(Engine):
             raise RefusedError(422, f"the model takes {self.items}, got {type(item).__name__}")
         if self.items == "text" and isinstance(item, Mapping) and self._columns is None:
             item = item.get("text", item)
+        self.refuse_long(item)
         if self.items == "images":
             with opened(item, self._most):  # the limits of its header, in the words of the other engine
                 pass
@@ -71,7 +76,15 @@ class TorchEngine(Engine):
             self._predictor.preprocessor.read([item] if self.items == "histories" else item)  # [] is one, too
         except DataError as error:
             raise RefusedError(422, str(error)) from error
+        except UnicodeError as error:  # tables of texts have none of it, JSON has
+            raise RefusedError(422, f"{_broken([item])} holds half of a character") from error
         return item
+
+    @property
+    def columns(self) -> frozenset[str]:
+        if self.items == "table":
+            return frozenset(map(str, self._predictor.preprocessor.processor.names))  # type: ignore[attr-defined]
+        return frozenset(["text"] if self._columns is None else self._columns)
 
     def run(self, prepared: Sequence[Any]) -> Floats | list[npt.NDArray[Any]]:
         from ..task import BoxPredictions, Predictions
@@ -81,7 +94,7 @@ class TorchEngine(Engine):
             said = self._predictor.predict(items)
         except DataError as error:
             raise RefusedError(422, str(error)) from error
-        except UnicodeError as error:  # tables of texts have none of it, JSON has
+        except UnicodeError as error:
             raise RefusedError(422, f"{_broken(prepared)} holds half of a character") from error
         if isinstance(said, BoxPredictions):
             return said.placed
@@ -141,9 +154,7 @@ class TorchEngine(Engine):
 def _broken(items: Sequence[Any]) -> str:
     """Where some items have text that UTF-8 cannot hold; only in JSON it can be written."""
     named = (pair for item in items if isinstance(item, Mapping) for pair in item.items())
-    found = next(
-        (name for name, value in named if isinstance(value, str) and re.search("[\ud800-\udfff]", value)), None
-    )
+    found = next((n for n, value in named if any(re.search("[\ud800-\udfff]", str(x)) for x in (n, value))), None)
     return "the item" if found is None else f"column {found!r:.60}"
 
 

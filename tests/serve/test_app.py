@@ -213,6 +213,10 @@ def test_histories_in_every_form(app: Guard, learners: Mapping[str, Learner]) ->
         ("/predict/table", b'{"a": 1, "b": {"x": 1}, "c": 1}', "application/json", 422, "neither"),
         ("/predict/torch", b'"a text"', "application/json", 422, "table"),
         ("/predict/torch", b'{"a": 1, "b": "\\ud800", "c": 1}', "application/json", 422, "'b' holds half"),
+        ("/predict/torch", b'{"a": 1, "b": "x", "c": 1, "d": "\\ud800"}', "application/json", 422, "'d' holds half"),
+        ("/predict/torch", b'{"a": 1, "b": "x", "c": 1, "\\ud800": 1}', "application/json", 422, "holds half"),
+        ("/predict/histories", b'{"history": ["i1", ["i2"]]}', "application/json", 422, "names no item"),
+        ("/predict/persons", b'{"history": ["i1", {}]}', "application/json", 422, "names no item"),
         ("/predict/table", b"a,b,c\n1,2\n", "text/csv", 400, "row 2"),
         ("/predict/table", b"a,b,c,a\n1,x,2,3\n", "text/csv", 400, "'a' twice"),
         ("/predict/table", form(*[('name="f"; filename="f"', b"a,b,c\n1,x,2")] * 2), FORM, 400, "got 2 files"),
@@ -796,6 +800,13 @@ def test_what_a_small_body_would_swell_to_is_refused_at_once(app: Guard) -> None
     assert short.status == 400 and "row 2" in short.said["error"]
     assert tracemalloc.get_traced_memory()[1] < 50e6  # filled up, the rows would have 10**10 fields
     tracemalloc.stop()
+    many_wide = b"a,b,c,id," + wide + b"\n" + 5 * (b"0.5,x,1.0,7" + b"," * 100_000 + b"\n")
+    for name in ("table", "torch", "text"):
+        tracemalloc.start()
+        answer = ask(app, f"/predict/{name}", many_wide.replace(b"a,b,", b"text,b,", name == "text"), "text/csv")
+        assert tracemalloc.get_traced_memory()[1] < 20e6  # as dictionaries 5 MB each
+        tracemalloc.stop()
+        assert answer.body.count(b"\r\n7,") == 5 and answer.body.endswith(b",\r\n") and answer.status == 200
     many = ask(app, "/predict/table", b"a,b,c\n" + b"1,x,2\n" * 6, "text/csv")
     assert many.status == 413 and "more than 5" in many.said["error"]
     same = ask(app, "/predict/table", form(*[('name="a"', b"1")] * 1100), FORM)

@@ -9,12 +9,14 @@ from typing import Any
 
 import numpy as np
 import onnx
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+import easylearn as el
 from easylearn.errors import WeightsError
 from easylearn.export import load_predictor
 from easylearn.learning import Learner
@@ -26,7 +28,7 @@ from easylearn.serve.refusals import Limits, RefusedError
 from easylearn.serve.rows import RowReader
 from easylearn.serve.sentences import TextReader
 from easylearn.vision.preprocess import ImagePreprocessor
-from tests.learners import several
+from tests.learners import LABELS, TEXTS, several
 from tests.serve.asking import photo
 
 CPU = torch.device("cpu")
@@ -156,6 +158,36 @@ def test_long_texts_are_cut_and_turned_and_columns_joined(learners: Mapping[str,
     assert read(row)["tokens"].tolist() == batch[0].tolist()
     with pytest.raises(RefusedError, match="'y'"):
         read({"x": "only"})
+
+
+@pytest.mark.parametrize("suffix", ["onnx", "easylearn"])
+def test_a_text_that_would_take_minutes_is_refused(suffix: str, files: Path) -> None:
+    engine = open_engine(files / f"text.{suffix}", Limits(max_text=50))
+    engine.check()
+    assert engine.run([engine.prepare("a good film " * 4)]).shape == (1, 2)  # type: ignore[union-attr]
+    for item in ("a good film " * 5, {"text": "a" * 51}):
+        with pytest.raises(RefusedError, match="at most 50 are taken") as caught:
+            engine.prepare(item)
+        assert caught.value.status == 413
+    if isinstance(engine, OnnxEngine):
+        tokens = {"tokens": np.zeros((1, 51), np.int64), "lengths": np.array([51])}
+        with pytest.raises(RefusedError, match="50 tokens"):
+            engine.tensors(tokens)
+    table = open_engine(files / f"table.{suffix}", Limits(max_text=1))
+    table.prepare({"a": 1, "b": "x" * 99, "c": 2})  # is no text
+
+
+@pytest.mark.parametrize("suffix", ["onnx", "easylearn"])
+def test_a_model_that_cuts_long_texts_takes_them(suffix: str, tmp_path: Path) -> None:
+    frame = pd.DataFrame({"x": TEXTS, "z": TEXTS, "y": LABELS})
+    data = el.TextData.from_df(frame, ["x", "z"], "y", batch_size=4, min_freq=1, max_tokens=8, progress=False)
+    learn = el.text_classifier_learner(data, emb_size=6, n_hidden=8, n_layers=1, progress=False, device="cpu")
+    learn.export(tmp_path / f"m.{suffix}", **({"format": "onnx"} if suffix == "onnx" else {}))
+    engine = open_engine(tmp_path / f"m.{suffix}", Limits(max_text=50))
+    assert engine.prepare({"x": "a good film " * 9, "z": "a"}) and engine.columns == {"x", "z"}
+    if isinstance(engine, OnnxEngine):
+        with pytest.raises(RefusedError, match="8 tokens"):
+            engine.tensors({"tokens": np.zeros((1, 9), np.int64), "lengths": np.array([9])})
 
 
 def test_files_that_cannot_be_served_are_refused_in_words(files: Path, tmp_path: Path) -> None:
