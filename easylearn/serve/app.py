@@ -216,13 +216,13 @@ class Service:
             write = partial(_in_list, served, rows)
         # Large images and long lists take their time to be written.
         is_long = wanted or len(rows) * len(engine.names) > LONG_ANSWER
-        return await served.apart(write, len(rows)) if is_long else write()
+        return await served.apart(write, len(rows), len(rows)) if is_long else write()
 
     async def _predicted(
         self, served: Batcher, items: list[Any], receive: Receive, whole: bool = False
     ) -> list[Floats | RefusedError]:
         """What is said of each item; with `whole` of images at their own sizes."""
-        served.admit(len(items))
+        served.admit(len(items), served.weigh(items))
         if served.engine.items == "images" and len(items) > 1:
             await asyncio.get_running_loop().run_in_executor(None, served.engine.refuse_many, items, whole)
         items = [Whole(item) if isinstance(item, bytes) else item for item in items] if whole else items
@@ -247,9 +247,9 @@ class Service:
                     raise row
             return [row for row in found if not isinstance(row, RefusedError)]
 
-        async def computed(compute: Callable[[], Floats], n: int) -> Floats:
-            served.admit(n)
-            found = await served.apart(compute, n)
+        async def computed(compute: Callable[[], Floats], n: int, weight: float) -> Floats:
+            served.admit(n, weight)
+            found = await served.apart(compute, n, weight)
             served.items += n
             self._count(served)
             return found

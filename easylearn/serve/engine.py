@@ -28,6 +28,7 @@ KEY = "easylearn"  # of an ONNX file's metadata
 _DTYPES = {"uint8": np.uint8, "int64": np.int64, "float32": np.float32}
 _GRAPH_TYPES = {"uint8": "tensor(uint8)", "int64": "tensor(int64)", "float32": "tensor(float)"}
 _EXCLUSIVE = ("single_label", "ordinal")
+USUAL = 16  # tokens of the sample
 _LETTERS = 64  # of a text of about the sample's length, or items of a history
 _DRAWN = {"masks": "mask", "image": "image"}  # kinds of tasks whose answer is an image, and what it is called
 
@@ -342,14 +343,14 @@ class OnnxEngine(Engine):
     def sample(self) -> Arrays:
         made: Arrays = {}
         for name, said in self._inputs.items():
-            shape = [1 if n == "batch" else 16 if n == "time" else int(n) for n in said["shape"]]
+            shape = [1 if n == "batch" else USUAL if n == "time" else int(n) for n in said["shape"]]
             n = math.prod(shape)
             if n > MOST:
                 raise WeightsError(f"the input {name[:60]!r} is {str(shape)[:60]}: the file is damaged")
             values = np.arange(n) * 37 % 251 if said["dtype"] == "uint8" else np.zeros(n)
             made[name] = values.astype(_DTYPES[said["dtype"]]).reshape(shape)
         if "lengths" in made:
-            made["lengths"][:] = 16
+            made["lengths"][:] = USUAL
         return made
 
     def tensors(self, given: Mapping[str, npt.NDArray[Any]]) -> Floats:

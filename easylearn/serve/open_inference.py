@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .batching import Batcher
-from .engine import Engine, Floats, OnnxEngine
+from .engine import USUAL, Engine, Floats, OnnxEngine
 from .exchange import LONG_ANSWER, Answer, Request
 from .refusals import Limits, RefusedError, parse_json
 
@@ -32,7 +32,7 @@ _MOST = 10**8  # numbers in a tensor
 _DEPTH = 8  # lists within one another, or axes
 
 Predicted = Callable[[list[Any]], Awaitable[list[Floats]]]
-Computed = Callable[[Callable[[], Floats], int], Awaitable[Floats]]
+Computed = Callable[[Callable[[], Floats], int, float], Awaitable[Floats]]
 
 
 def metadata(name: str, engine: Engine) -> dict[str, Any]:
@@ -66,7 +66,7 @@ async def infer(
         served: the model.
         request: what is asked.
         predicted: what predicts items.
-        computed: what calls a function that computes so many items.
+        computed: what calls a function that computes so many items, of some weight.
         limits: of how many items there may be.
     """
     length, engine = request.header(_LENGTH), served.engine
@@ -79,11 +79,12 @@ async def infer(
         n = max(len(x) if x.ndim else 0 for x in tensors.values())
         if n > limits.max_items:
             raise RefusedError(413, f"at most {limits.max_items:,} items are taken in a request")
-        probs = await computed(partial(engine.tensors, tensors), n)
+        weight = max(n, tensors["tokens"].size / USUAL) if "tokens" in tensors else float(n)
+        probs = await computed(partial(engine.tensors, tensors), n, weight)
     else:
         raise RefusedError(400, f"this model takes the input {ITEMS!r}, of type BYTES")
     write = partial(_answer, name, engine, given, probs.astype(np.float32))
-    return await served.apart(write, len(probs)) if probs.size > LONG_ANSWER else write()
+    return await served.apart(write, len(probs), len(probs)) if probs.size > LONG_ANSWER else write()
 
 
 def _read_all(

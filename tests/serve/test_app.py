@@ -152,9 +152,9 @@ def test_long_answers_are_written_beside_the_loop(files: Path, monkeypatch: pyte
 
     whole, run = asked(), models.find("m").apart
 
-    async def noting(act: Any, n: int) -> Any:
+    async def noting(act: Any, n: int, weight: float) -> Any:
         apart.append(n)
-        return await run(act, n)
+        return await run(act, n, weight)
 
     monkeypatch.setattr(models.find("m"), "apart", noting)
     for place in ("app", "open_inference"):

@@ -131,9 +131,9 @@ def test_a_queue_that_is_too_long_refuses_at_once() -> None:
         futures = [batcher.put(k) for k in range(12)]
         await asyncio.sleep(0)
         with pytest.raises(RefusedError) as caught:
-            batcher.admit(1)
+            batcher.admit(1, 1)
         await asyncio.gather(*futures)
-        batcher.admit(1)  # it is empty again
+        batcher.admit(1, 1)  # it is empty again
         return caught.value
 
     refused = asyncio.run(run())
@@ -159,21 +159,49 @@ def test_small_gains_add_up_to_a_size() -> None:
 
 def test_a_long_request_is_refused_where_others_are_before_it() -> None:
     batcher = made(Slow(0.0, 0.02), max_wait=0.1)
-    batcher.admit(1000)  # alone it is taken, or it never could be
+    batcher.admit(1000, 1000)  # alone it is taken, or it never could be
 
     async def run() -> list[int]:
         futures = [batcher.put(k) for k in range(2)]
-        batcher.admit(1)
-        batcher.admit(2)
+        batcher.admit(1, 1)
+        batcher.admit(2, 2)
         refused = []
         for n in (10, 1000):
             with pytest.raises(RefusedError, match="before your answer") as caught:
-                batcher.admit(n)
+                batcher.admit(n, n)
             refused.append(caught.value.status)
         await asyncio.gather(*futures)
         return refused
 
     assert asyncio.run(run()) == [503, 503]
+
+
+def test_long_items_count_for_as_many_as_they_take_the_time_of() -> None:
+    engine = Slow(0.0, 0.001, "text")
+    batcher, sizes = made(engine, max_wait=1.0), []
+    batcher.size, batcher.seconds, long = 4, 0.001, "x" * 64 * 600
+
+    def run(prepared: Sequence[Any]) -> Any:
+        sizes.append(len(prepared))
+        return np.zeros((len(prepared), 1))
+
+    engine.run = run  # type: ignore[method-assign]
+
+    async def ask() -> None:
+        batcher.admit(1, batcher.weigh([long]))
+        futures = [batcher.put(item) for item in (long, "a", "b")]
+        assert batcher.wait == pytest.approx(0.602)
+        batcher.admit(100, 100)
+        with pytest.raises(RefusedError, match="before your answer"):
+            batcher.admit(1, batcher.weigh([long]))
+        gone = batcher.put(long)
+        futures += [batcher.put(RefusedError(422, "no text")), batcher.put("c")]
+        gone.cancel()
+        await asyncio.gather(*futures)
+
+    asyncio.run(ask())
+    assert sizes == [1, 3] and batcher.is_free and batcher.wait == 0  # what was none is not run
+    assert batcher.seconds < 0.001  # the long one took no time here, and was 600 items
 
 
 def test_only_what_is_quick_is_run_in_the_loop() -> None:
