@@ -224,6 +224,8 @@ class _Short(_Limited):
     def _begin(self) -> None:
         super().on_headers_complete()  # type: ignore[misc]
         self._is_begun = True
+        if self.expect_100_continue:  # refused, a client may leave the body out; its next request would be taken for it
+            self.cycle.keep_alive = False
 
     def _may_be_short(self) -> bool:
         if self._is_answered:  # one in a turn of the loop: others wait, too

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import gc
+import gzip
 import io
 import json
 import shutil
@@ -133,6 +134,14 @@ def test_headers_that_come_several_times_are_read_together(app: Guard) -> None:
     assert asked((b"host", b"evil.example"), host) == asked(host, host) == 403
     assert asked(host, (b"origin", b"http://evil.example"), (b"origin", b"http://localhost")) == 403
     assert asked(host, (b"content-length", b"1"), (b"content-length", b"1")) == 400
+
+
+@pytest.mark.parametrize(("name", "value"), [("content_encoding", "GZIP"), ("transfer_encoding", "gzip, chunked")])
+def test_compressed_bodies_are_refused_in_words(name: str, value: str, app: Guard) -> None:
+    answer = ask(app, "/predict/table", gzip.compress(json.dumps(ROW).encode()), **{name: value})
+    assert answer.status == 415 and "compressed" in answer.said["error"]
+    for same in ({"content_encoding": "identity"}, {"transfer_encoding": "Chunked"}):
+        assert ask(app, "/predict/table", ROW, **same).status == 200
 
 
 def test_long_answers_are_written_beside_the_loop(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:

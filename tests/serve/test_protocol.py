@@ -523,6 +523,23 @@ def test_the_rest_of_a_request_that_was_refused_by_its_head_is_read_over(monkeyp
     assert served(act, app=refusing, deadline=0.4) == []
 
 
+def test_who_waits_to_be_asked_for_the_body_has_a_connection_of_its_own() -> None:
+    """Refused by its head, it may leave the body out; what comes next would be taken for it."""
+
+    async def refusing(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 404, "headers": [(b"content-length", b"2")]})
+        await send({"type": "http.response.body", "body": b"no"})
+
+    async def act(connect: Any, state: ServerState) -> None:
+        reader, writer = await connect()
+        writer.write(request(b"abc", "?", "Expect: 100-Continue\r\n")[:-3])
+        head = await reader.readuntil(b"\r\n\r\n")
+        assert b" 404 " in head and b"connection: close" in head.lower()
+        assert await reader.read() == b"no"
+
+    assert served(act, app=refusing) == []
+
+
 def test_half_a_body_is_answered_by_a_server_that_ends() -> None:
     async def act(connect: Any, state: ServerState) -> None:
         reader, writer = await connect()
