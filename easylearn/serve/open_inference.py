@@ -143,8 +143,8 @@ def _answer(name: str, engine: Engine, given: Mapping[str, Any], probs: npt.NDAr
         said = {"id": given["id"][:200], **said}
     if True not in settings:
         output["data"] = []
-        head, end = json.dumps(said)[:-4], "]}]}"  # in ASCII, for an id may hold half of a character
-        return Answer(f"{head}{', '.join(_numbers_of(probs))}{end}".encode())
+        text = json.dumps(said).removesuffix("]}]}")  # in ASCII, for an id may hold half of a character
+        return Answer(f"{text}{', '.join(_numbers_of(probs))}]}}]}}".encode())
     held = probs.tobytes()
     output["parameters"] = {"binary_data_size": len(held)}
     head = json.dumps(said).encode()

@@ -84,7 +84,8 @@ def _refuse_large(image: ImageFile.ImageFile, data: bytes, most: float) -> None:
     if side > MAX_SIDE:
         raise RefusedError(413, f"a side of the image has {side:,} pixels; at most {MAX_SIDE:,} are taken: cut it")
     if image.format == "TIFF":
-        tile = math.prod(int(image.tag_v2.get(tag, 1)) for tag in _TILE)  # type: ignore[attr-defined]
+        across, down = (int(image.tag_v2.get(tag, 1)) for tag in _TILE)  # type: ignore[attr-defined]
+        tile = across * down
         if tile > most:
             raise RefusedError(413, f"the tiles of the TIFF have {tile:,} pixels; at most {int(most):,} are taken")
     elif image.format in ("JPEG", "MPO"):
