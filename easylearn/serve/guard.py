@@ -22,7 +22,6 @@ from .refusals import Limits, RefusedError, behind
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _FREE = ("/v2/health/", "/page.")  # asked for without a token; so is the page itself
 _LOGGED = 200  # letters of a path in a line of the log
-_TOGETHER = 50  # times max_body: bytes of bodies that are held at a time, for connections may be thousands
 log = logging.getLogger("easylearn.serve")
 
 
@@ -182,7 +181,7 @@ class Guard:
     def _hold(self, n: int) -> None:
         """Count bytes that came, which are too many where they are the last straw."""
         self._held += n
-        if self._held > _TOGETHER * self._limits.max_body:
+        if self._held > self._limits.together:
             said = "the server holds as much as it can of what comes: come again"
             raise RefusedError(503, said, {"retry-after": "1", "connection": "close"})
 

@@ -45,13 +45,14 @@ class _Limited(asyncio.Protocol):
     Uvicorn itself waits for ever for the second half of a head, and for a client that connects and says nothing; a
     thousand of them hold a thousand sockets. The time counts from the first byte of a request, or from the connection,
     and no further byte prolongs it. It waits for ever, too, for a client that does not read its answer; here the
-    connection ends when nothing was read for as long.
+    connection ends when nothing was read for as long, or it was the first of so many that memory would be full of them.
     """
 
     limits: Limits
     counted: Counted
     cycle: Any
     connections: set[Any]
+    unread: dict[_Limited, None]  # of all connections those whose answers wait to be read, in the order of time
     loop: asyncio.AbstractEventLoop
     transport: Any
     _timer: asyncio.TimerHandle | None = None
@@ -106,9 +107,17 @@ class _Limited(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         super().pause_writing()
+        self.unread[self] = None
         self._wait_for_reader(math.inf)
+        held = sum(each.transport.get_write_buffer_size() for each in self.unread)
+        while held > self.limits.together and len(self.unread) > 1:
+            first = next(iter(self.unread))
+            held -= first.transport.get_write_buffer_size()
+            del self.unread[first]
+            first.transport.abort()
 
     def resume_writing(self) -> None:
+        self.unread.pop(self, None)
         if self._unread is not None and not self.transport.is_closing():
             self._unread.cancel()
         super().resume_writing()
@@ -117,6 +126,7 @@ class _Limited(asyncio.Protocol):
         for timer in (self._timer, self._unread):
             if timer is not None:
                 timer.cancel()
+        self.unread.pop(self, None)
         super().connection_lost(exc)
 
     def _wait_for_reader(self, before: float) -> None:
@@ -293,7 +303,7 @@ def protocol(
 ) -> type[asyncio.Protocol]:
     """The quicker one of uvicorn's HTTP protocols that is there, with our limits; by httptools with the short way."""
     base: Any
-    given: dict[str, Any] = {"limits": limits, "counted": staticmethod(counted)}
+    given: dict[str, Any] = {"limits": limits, "counted": staticmethod(counted), "unread": {}}
     try:
         from uvicorn.protocols.http import httptools_impl
 

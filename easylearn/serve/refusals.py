@@ -65,6 +65,11 @@ class Limits:
         for name in ("max_pixels", "max_wait", "deadline"):
             check_number(name, getattr(self, name), "above 0")
 
+    @property
+    def together(self) -> int:
+        """Bytes of bodies that come, or of answers that are not read, which a worker holds at a time."""
+        return 50 * self.max_body
+
 
 def size_of(text: str) -> int:
     """Bytes out of "10MB", "512 KiB" or a number.

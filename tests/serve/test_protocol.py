@@ -7,6 +7,7 @@ import re
 import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -264,6 +265,33 @@ def test_a_client_that_reads_nothing_of_its_answer_is_let_go(said: bytes) -> Non
         assert left and len(state.connections) == 1
 
     served(act, large_at_once, large, deadline=0.7)
+
+
+def test_of_many_answers_that_nobody_reads_the_first_are_let_go() -> None:
+    """Read byte by byte, answers of many megabytes would fill memory for days."""
+    body = b"x" * 20_000_000
+
+    async def large(scope: Any, receive: Any, send: Any) -> None:
+        head = [(b"content-length", b"%d" % len(body))]
+        await send({"type": "http.response.start", "status": 200, "headers": head})
+        await send({"type": "http.response.body", "body": body})
+
+    async def act(connect: Any, state: ServerState) -> None:
+        clients = [await connect() for _ in range(3)]
+        for _, writer in clients:
+            writer.transport.pause_reading()
+            writer.write(request(b"long"))
+            await asyncio.sleep(0.1)
+        assert len(state.connections) == 1
+        for reader, writer in clients:
+            writer.transport.resume_reading()
+            with suppress(ConnectionResetError):
+                whole = len(await reader.read(-1) if reader is not clients[2][0] else (await answers(reader, 1))[0])
+                assert whole < len(body) or reader is clients[2][0]
+        clients[2][1].write(request(b"long"))  # and goes on as before
+        assert await answers(clients[2][0], 1) == [body]
+
+    served(act, app=large, max_body=400_000)
 
 
 def test_what_comes_with_a_request_that_is_answered_at_once_has_its_own_time(monkeypatch: pytest.MonkeyPatch) -> None:
