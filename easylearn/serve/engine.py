@@ -248,7 +248,7 @@ class OnnxEngine(Engine):
         try:
             about = said["about"]
             version = hashlib.sha256(held).hexdigest()
-            super().__init__(path, version, said["task"], _kind_of_items(about), limits, said.get("check"))
+            super().__init__(path, version, said["task"], _kind_of_items(path, about), limits, said.get("check"))
             self._about = about
             self._inputs = {i["name"]: i for i in said["inputs"]}
             self._pad = int(about["pad"]) if self.items == "text" else 0
@@ -438,13 +438,19 @@ def _bytes(item: Any) -> bytes:
     return item
 
 
-def _kind_of_items(about: Mapping[str, Any]) -> str:
+def not_served(path: Path, kind: str) -> WeightsError:
+    """What is said of a file whose items nobody can send, with what to do."""
+    what = "has items of several inputs" if kind == "multi" else f"is about {kind!r:.60}"
+    return WeightsError(
+        f"{path} {what}; images, tables, texts and histories are served. In a program of your own load_predictor of the "
+        ".easylearn file has its predictions"
+    )
+
+
+def _kind_of_items(path: Path, about: Mapping[str, Any]) -> str:
     found = about.get("kind") or ("images" if "size" in about else "table" if "cat_names" in about else "text")
     if found in ("pixels", "boxes", "made_images"):
         return "images"
     if found not in ("images", "table", "text", "histories"):
-        raise WeightsError(
-            f"the file is about {found!r}; of ONNX files those of images, tables, texts and histories are served. "
-            "Items of several inputs are predicted by load_predictor of the .easylearn file, in a program of your own"
-        )
+        raise not_served(path, str(found))
     return str(found)

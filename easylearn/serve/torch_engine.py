@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import DataError, EasyLearnWarning, WeightsError
-from .engine import Engine, Floats, Whole
+from ..errors import DataError, EasyLearnWarning
+from .engine import Engine, Floats, Whole, not_served
 from .pixels import opened
 from .refusals import Limits, RefusedError
 
@@ -46,11 +46,7 @@ class TorchEngine(Engine):
             self._predictor = replace(self._predictor, preprocessor=preprocessor)
         kind = "images" if isinstance(preprocessor, ImagePreprocessor) else preprocessor.kind
         if kind not in _TAKEN:
-            what = "has items of several inputs" if kind == "multi" else f"is about {kind!r}"
-            raise WeightsError(
-                f"{path} {what}; images, tables, texts and histories are served. In a program of your own "
-                f"load_predictor({path.name!r}).predict(items) has its predictions"
-            )
+            raise not_served(path, kind)
         version = hashlib.sha256(path.read_bytes()).hexdigest()
         check = self._predictor.info.get("check")
         super().__init__(path, version, self._predictor.task.to_json(), kind, limits, check)

@@ -208,9 +208,12 @@ def test_files_that_cannot_be_served_are_refused_in_words(files: Path, tmp_path:
 
 
 def test_a_file_of_several_inputs_is_refused_with_what_to_do(tmp_path: Path) -> None:
-    several(progress=False, device="cpu").export(tmp_path / "several.easylearn")
-    with pytest.raises(WeightsError, match=r"several inputs.*load_predictor\('several.easylearn'\)"):
-        open_engine(tmp_path / "several.easylearn", Limits())
+    learner = several(progress=False, device="cpu")
+    learner.export(tmp_path / "m.easylearn")
+    learner.export(tmp_path / "m.onnx", format="onnx")
+    for name in ("m.easylearn", "m.onnx"):
+        with pytest.raises(WeightsError, match=rf"{name} has .*several inputs.*load_predictor"):
+            open_engine(tmp_path / name, Limits())
 
 
 def test_a_graph_may_name_no_other_file(files: Path, tmp_path: Path) -> None:
