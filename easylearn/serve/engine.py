@@ -442,8 +442,8 @@ def not_served(path: Path, kind: str) -> WeightsError:
     """What is said of a file whose items nobody can send, with what to do."""
     what = "has items of several inputs" if kind == "multi" else f"is about {kind!r:.60}"
     return WeightsError(
-        f"{path} {what}; images, tables, texts and histories are served. In a program of your own load_predictor of the "
-        ".easylearn file has its predictions"
+        f"{path} {what}; images, tables, texts and histories are served. In a program of your own load_predictor of "
+        "the .easylearn file has its predictions"
     )
 
 

@@ -41,7 +41,7 @@ def post(port: int, path: str = "/predict") -> object:
     request = urllib.request.Request(
         f"http://127.0.0.1:{port}{path}", json.dumps(ROW).encode(), {"content-type": "application/json"}
     )
-    with urllib.request.urlopen(request, timeout=20) as answer:
+    with urllib.request.urlopen(request, timeout=100) as answer:
         return json.loads(answer.read())
 
 
@@ -153,7 +153,7 @@ def test_files_of_onnx_are_served_without_torch(files: Path) -> None:
     look = "print('torch' in sys.modules, 'onnxruntime' in sys.modules, file=sys.stderr)"
     code = _BOOT.replace("sys.exit(", f"import_module(name + '.serve.worker').preload(False)\n{look}\nsys.exit(")
     words = [sys.executable, "-c", code, "easylearn", str(ROOT / "easylearn"), "no"]
-    done = subprocess.run(words, input="", capture_output=True, text=True, cwd=ROOT, timeout=60)
+    done = subprocess.run(words, input="", capture_output=True, text=True, cwd=ROOT, timeout=300)
     assert (done.returncode, done.stderr.split()) == (0, ["False", "True"]), done.stderr
 
 
