@@ -92,8 +92,7 @@ class Batcher:
 
     def weigh(self, items: Sequence[Any]) -> float:
         """How many items of the usual length some items are worth."""
-        efforts = map(self.engine.effort, items)
-        return sum(1.0 if math.isinf(effort) else effort for effort in efforts)  # of images it tells nothing
+        return sum(map(self.engine.weight, items))
 
     @property
     def is_free(self) -> bool:

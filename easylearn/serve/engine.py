@@ -68,6 +68,7 @@ class Engine(ABC):
         self.path, self.version, self.task, self.items, self.stored = path, version, dict(task), items, stored
         self.names: list[str] = list(task.get("names", []))
         self._max_pixels, self._max_text = limits.max_pixels, float(limits.max_text)
+        self._longest = self._max_text  # tokens of a text
 
     @abstractmethod
     def prepare(self, item: Any) -> Any:
@@ -116,11 +117,20 @@ class Engine(ABC):
             return 1.0
         return max(1.0, _length(item) / _LETTERS)
 
+    def weight(self, item: Any) -> float:
+        """The same as far as the model goes, which reads no more of a text than it cuts it to, and else one item."""
+        return max(1.0, min(_length(item) / _LETTERS, self._longest / USUAL)) if self.items == "text" else 1.0
+
+    def _cut(self, max_tokens: int | None) -> None:
+        """Note that the model cuts texts to so many tokens itself; None is not at all."""
+        if max_tokens:
+            self._longest, self._max_text = float(max_tokens), math.inf
+
     def refuse_long(self, item: Any) -> None:
         """Refuse a text of which the model would have for minutes."""
         n = _length(item) if self.items == "text" else 0
         if n > self._max_text:
-            raise RefusedError(413, f"the text has {n:,} letters; at most {self._max_text:,.0f} are taken: shorten it")
+            raise RefusedError(413, f"the text has {n:,} characters; at most {self._max_text:,.0f} are taken: shorten it")
 
     def share(self, item: Any) -> float:
         """How much of the pixels that may be answered together are those of an item."""
@@ -252,8 +262,7 @@ class OnnxEngine(Engine):
             self._about = about
             self._inputs = {i["name"]: i for i in said["inputs"]}
             self._pad = int(about["pad"]) if self.items == "text" else 0
-            self._max_tokens = int(about.get("max_tokens") or limits.max_text)
-            self._max_text = math.inf if about.get("max_tokens") else self._max_text
+            self._cut(about.get("max_tokens"))
             self._read = self._reader(limits)
             self._refuse_other_inputs()
         except EasyLearnError:
@@ -389,8 +398,8 @@ class OnnxEngine(Engine):
             n = int(self._about.get("n_tokens", 0))
             if given["tokens"].min() < 0 or given["tokens"].max() >= n:
                 raise RefusedError(400, f"tokens are numbers from 0 to {n - 1}")
-            if given["tokens"].shape[1] > self._max_tokens:
-                raise RefusedError(413, f"a text has {self._max_tokens:,} tokens at most")
+            if given["tokens"].shape[1] > self._longest:
+                raise RefusedError(413, f"a text has {self._longest:,.0f} tokens at most")
             if (
                 "lengths" in given
                 and not ((given["lengths"] >= 1) & (given["lengths"] <= given["tokens"].shape[1])).all()

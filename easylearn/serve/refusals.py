@@ -44,7 +44,7 @@ class Limits:
             answers 503 at once.
         deadline: seconds in which header and body of a request must have come, however slowly the client sends.
         max_connections: to one worker at a time; one more is answered 503 and closed.
-        max_text: letters of a text, where the model does not cut long ones itself: it computes letter by letter, and
+        max_text: characters of a text, where the model does not cut long ones itself: it computes token by token, and
             nobody can stop it.
 
     Raises:

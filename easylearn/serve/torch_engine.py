@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import re
 import warnings
 from collections.abc import Mapping, Sequence
@@ -53,7 +52,7 @@ class TorchEngine(Engine):
         self._columns = None
         if isinstance(preprocessor, TextPreprocessor):
             self._columns = preprocessor.columns
-            self._max_text = math.inf if preprocessor.max_tokens else self._max_text
+            self._cut(preprocessor.max_tokens)
 
     def prepare(self, item: Any) -> Any:
         """The item, if it is of the kind that the model takes; text is never taken for the name of a file."""

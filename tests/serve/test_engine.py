@@ -185,6 +185,7 @@ def test_a_model_that_cuts_long_texts_takes_them(suffix: str, tmp_path: Path) ->
     learn.export(tmp_path / f"m.{suffix}", **({"format": "onnx"} if suffix == "onnx" else {}))
     engine = open_engine(tmp_path / f"m.{suffix}", Limits(max_text=50))
     assert engine.prepare({"x": "a good film " * 9, "z": "a"}) and engine.columns == {"x", "z"}
+    assert engine.weight({"x": "a" * 9999}) == 1  # half of the sample's tokens
     if isinstance(engine, OnnxEngine):
         with pytest.raises(RefusedError, match="8 tokens"):
             engine.tensors({"tokens": np.zeros((1, 9), np.int64), "lengths": np.array([9])})
