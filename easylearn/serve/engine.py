@@ -130,7 +130,7 @@ class Engine(ABC):
         """Refuse a text of which the model would have for minutes."""
         n = _length(item) if self.items == "text" else 0
         if n > self._max_text:
-            raise RefusedError(413, f"the text has {n:,} characters; at most {self._max_text:,.0f} are taken: shorten it")
+            raise RefusedError(413, f"the text has {n:,} characters; at most {self._max_text:,.0f} are taken")
 
     def share(self, item: Any) -> float:
         """How much of the pixels that may be answered together are those of an item."""
