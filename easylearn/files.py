@@ -141,6 +141,15 @@ def cache_dir() -> Path:
     return Path(base) / "easylearn"
 
 
+def cache_limit(usual: int) -> int:
+    """Bytes that what is kept in a folder of the caches may take: `$EASYLEARN_CACHE_GB` (10**9 each), else `usual`."""
+    given = os.environ.get("EASYLEARN_CACHE_GB")
+    with suppress(ValueError):
+        if not given or 0 < float(given) < float("inf"):
+            return int(float(given) * 1e9) if given else usual
+    raise ArgumentError(f"the environment variable EASYLEARN_CACHE_GB is a number of GB above 0, got {given!r}")
+
+
 def digest(parts: Iterable[str | bytes | memoryview]) -> str:
     """A hexadecimal fingerprint (blake2b, 128 bits) of the parts, in their order.
 

@@ -22,7 +22,7 @@ from ..data.claims import byte_of, claims_in
 from ..data.order import Batch, Indices, ItemLoader, Loader, Order, Shard, Subset, TensorSource
 from ..device import kept_memory
 from ..errors import DataError, EasyLearnError, EasyLearnWarning
-from ..files import cache_dir, digest
+from ..files import cache_dir, cache_limit, digest
 from ..nn.body_head import BodyHead
 from ..nn.branched import Branched, stored_branches
 from .callbacks.progress import shows_bars
@@ -33,7 +33,8 @@ _PLAIN = (bool, int, float, str, tuple, type(None))  # strides, kernel sizes, ep
 FEATURE_PATIENCE = 600.0  # seconds that a process waits for another that lives, and computes a batch that both want
 
 LIMIT_BYTES = 10 * 2**30
-"""Above this the least recently used features are deleted. Data whose features take more by themselves may have it."""
+"""Above this, or `cache_limit`, the least recently used features are deleted; see `open_store`. Data whose features take
+more by themselves may have it."""
 
 Rows = tuple[Tensor, Indices]  # features of shape (m, ...), and for each item its row among them
 
@@ -194,7 +195,7 @@ class _Filling:
 
     def _opened(self, slot_bytes: int | None) -> ItemStore | None:
         n_items = sum(len(self.data.ids(split)) for split in self.data.splits)
-        return open_store(self.key, self.item_keys, slot_bytes, self.folder, LIMIT_BYTES, n_items)
+        return open_store(self.key, self.item_keys, slot_bytes, self.folder, cache_limit(LIMIT_BYTES), n_items)
 
     def _missing(self) -> Indices:
         there = np.zeros(len(self.item_keys), bool) if self._store is None else self._store.sound()
