@@ -456,9 +456,8 @@ def _is_held(path: Path) -> bool:
 def _tell_of(path: Path, limit: int) -> None:
     if os.path.abspath(path) in _USED:
         warnings.warn(
-            f"more than {limit / 1e9:.3g} GB are in {path.parent}, so what was kept there for this process, which has "
-            f"used {MOST_HELD} other such stores since, was removed, and is made anew if it is asked for again. Set the "
-            "environment variable EASYLEARN_CACHE_GB to how many GB that folder may take",
+            f"{path.parent} may take {limit / 1e9:.3g} GB, so what this process kept there, {MOST_HELD} such stores ago, "
+            "was removed. The environment variable EASYLEARN_CACHE_GB says how many GB it may take",
             EasyLearnWarning,
             stacklevel=6,
         )

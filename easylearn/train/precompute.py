@@ -33,8 +33,8 @@ _PLAIN = (bool, int, float, str, tuple, type(None))  # strides, kernel sizes, ep
 FEATURE_PATIENCE = 600.0  # seconds that a process waits for another that lives, and computes a batch that both want
 
 LIMIT_BYTES = 10 * 2**30
-"""Above this, or `cache_limit`, the least recently used features are deleted; see `open_store`. Data whose features take
-more by themselves may have it."""
+"""Above this, or `cache_limit`, features used longest ago are deleted; see `open_store`. Data whose features take more by
+themselves may have it."""
 
 Rows = tuple[Tensor, Indices]  # features of shape (m, ...), and for each item its row among them
 

@@ -627,7 +627,7 @@ def test_what_another_process_uses_stays_until_it_ends(tmp_path: Path, monkeypat
     cache._HELD.clear()
     script = (
         "import sys; from pathlib import Path; from easylearn.data.cache import open_store\n"
-        "found = open_store('theirs', sys.argv[2:], 1800, Path(sys.argv[1])).filled.all(); print(int(found), flush=True)\n"
+        "print(int(open_store('theirs', sys.argv[2:], 1800, Path(sys.argv[1])).filled.all()), flush=True)\n"
         "sys.stdin.read()"
     )
     args = [sys.executable, "-c", script, str(tmp_path), *(key(k) for k in range(20))]
