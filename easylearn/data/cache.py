@@ -30,7 +30,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import ArgumentError, EasyLearnWarning
-from ..files import cache_dir, cache_limit, digest
+from ..files import cache_dir, cache_limit, digest, mapped_copy
 from .claims import BYTES, Claims, byte_of, claims_in, use_of
 
 DEFAULT_LIMIT = 20 * 10**9
@@ -456,7 +456,7 @@ def _is_held(path: Path) -> bool:
 def _tell_of(path: Path, limit: int) -> None:
     if os.path.abspath(path) in _USED:
         warnings.warn(
-            f"{path.parent} may take {limit / 1e9:.3g} GB, so what this process kept there, {MOST_HELD} such stores ago, "
+            f"{path.parent} may take {limit / 1e9:.3g} GB, so what this process kept there {MOST_HELD} such stores ago "
             "was removed. The environment variable EASYLEARN_CACHE_GB says how many GB it may take",
             EasyLearnWarning,
             stacklevel=6,
@@ -483,16 +483,6 @@ def _check(data: npt.NDArray[np.uint8], head: bytes) -> int:
     words = len(data) // 8 * 8
     total = int(data[:words].view(np.uint64).sum()) + int(data[words:].sum()) + int.from_bytes(head, "little") % _PRIME
     return total % 2**64 or 1
-
-
-def mapped_copy(fd: int, size: int) -> mmap.mmap:
-    """The first `size` bytes of a file, mapped; changes to them do not reach it, and no memory is kept for them.
-
-    Linux refuses a plain copy-on-write mapping of more bytes than all memory has.
-    """
-    if sys.platform == "linux":
-        return mmap.mmap(fd, size, mmap.MAP_PRIVATE | getattr(mmap, "MAP_NORESERVE", 0x4000))
-    return mmap.mmap(fd, size, access=mmap.ACCESS_COPY)
 
 
 def content_key(array: npt.NDArray[Any]) -> str:

@@ -23,9 +23,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from easylearn.data import cache
-from easylearn.data.cache import ItemStore, content_key, mapped_copy, open_store
+from easylearn.data.cache import ItemStore, content_key, open_store
 from easylearn.errors import ArgumentError, EasyLearnWarning
-from easylearn.files import digest
+from easylearn.files import digest, mapped_copy
 
 SHAPE = (3, 20, 30)
 BYTES = 3 * 20 * 30
