@@ -165,7 +165,7 @@ class KeepBest(Callback):
             alike = ([shared_out(t.to(own.device), own) for t in ts] for own, ts in zip(live, several, strict=True))
             copy_into(live, map(_mean, alike))
             more = _item_losses(run) - of_best
-            if not more.mean() <= more.std(correction=0) / len(more) ** 0.5:
+            if not run.strategy.decide(bool(more.mean() <= more.std(correction=0) / len(more) ** 0.5)):
                 copy_into(live, kept[0][2])
 
     def _compare(self, run: Run, epoch: int, metrics: Mapping[str, float]) -> None:
