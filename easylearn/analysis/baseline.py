@@ -84,7 +84,8 @@ class Baseline:
         import pandas as pd
 
         frame: pd.DataFrame = pd.DataFrame.from_dict(dict(self.scores), orient="index")
-        return frame.rename_axis(self.drawn or None)
+        frame.index.name = self.drawn or None
+        return frame
 
     def in_words(self) -> str:
         """The verdict as a sentence with the numbers that it goes by; empty where there is none."""

@@ -391,7 +391,8 @@ def _read(engine: Engine, jobs: Sequence[Job]) -> _Said:
     """What is predicted of the items that trainings held out, of which memory holds those of one at a time."""
     rest = map(engine.predictions, jobs)
     start = next(rest)
-    task, ids, places, answers, padded, n_known = start.task, list[str](), list[Placement](), Gathered(), [], 0
+    task, ids, places, answers = start.task, list[str](), list[Placement](), Gathered()
+    padded, n_known = list[Tensor](), 0
 
     def probs() -> Iterator[Tensor]:
         nonlocal n_known

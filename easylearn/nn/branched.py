@@ -134,7 +134,7 @@ class Branched(nn.Module):
                 "items held back from it: where an item has another input, they are left out. If a branch learns more "
                 'later on, learn.model.shares.fill_(1) takes all in; fuse="concat" leaves it to a layer',
                 EasyLearnWarning,
-                stacklevel=4,
+                stacklevel=5,
             )
 
     def share_in(self, name: str, told: Tensor) -> None:

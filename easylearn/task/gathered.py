@@ -85,7 +85,8 @@ def stacked(each: Iterable[Tensor]) -> Tensor:
     if second is None:
         return first[None]
     found = Gathered()
-    found.add(first[None]), found.add(second[None])
+    found.add(first[None])
+    found.add(second[None])
     del first, second
     for one in rest:
         found.add(one[None])

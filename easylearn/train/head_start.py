@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from statistics import NormalDist
@@ -78,12 +78,8 @@ def start_head(context: RunContext, store: FeatureStore, seed: int, stored: bool
         Which names the features tell, (n_out,), see `Solved`; None where nobody knows.
     """
     if isinstance(context.model, Branched):
-        found = {id(one.model): start_head(one, store, seed, stored, solve) for one in branches_of(context)}
-        told = {n: t for n, one in context.model.branches.items() if (t := found.get(id(one))) is not None}
-        for name in told if not context.task.is_exclusive else ():  # of logits that exclude each other one says nothing
-            if told[name].any() and not told[name].all():
-                context.model.share_in(name, told[name])
-        context.model.leave_out([name for name in told if not told[name].any()])
+        by_model = {id(one.model): start_head(one, store, seed, stored, solve) for one in branches_of(context)}
+        _share_out(context.model, context.task, {n: by_model.get(id(m)) for n, m in context.model.branches.items()})
         return None
     model, data, strategy = context.model, context.data, context.strategy
     if any(map(is_sharded, model.parameters())):
@@ -109,6 +105,15 @@ def start_head(context: RunContext, store: FeatureStore, seed: int, stored: bool
         if solve and len(features) > 1:
             return solve_head(model.head, context.task, features, target, index, seed)
     return None
+
+
+def _share_out(model: Branched, task: Task, told: Mapping[str, Tensor | None]) -> None:
+    """Give branches shares by the names that each of them tells; None where nobody knows."""
+    known = {name: names for name, names in told.items() if names is not None}
+    for name, names in known.items() if not task.is_exclusive else ():  # one logit of several that add up to 1 is none
+        if names.any() and not names.all():
+            model.share_in(name, names)
+    model.leave_out([name for name, names in known.items() if not names.any()])
 
 
 @contextmanager
@@ -306,7 +311,9 @@ def _best_penalty(
         constants.append(fitting.outputs(x[held, :0]))
     answers = [target[of_target] for _, of_target, _ in rounds]
     every = torch.ones(len(bias), dtype=torch.bool)
-    return penalty, _told(task, *map(torch.cat, (constants, said, answers)), every) if said else every
+    if not said:
+        return penalty, every
+    return penalty, _told(task, torch.cat(constants), torch.cat(said), torch.cat(answers), every)
 
 
 def _told(task: Task, constant: Tensor, outputs: Tensor, target: Tensor, every: Tensor) -> Tensor:

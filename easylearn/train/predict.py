@@ -70,21 +70,24 @@ def together(task: Task, views: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
 
 
 def evaluate(model: nn.Module, loader: Loader, task: Task, strategy: Strategy) -> dict[str, float]:
-    """Mean loss and metrics over a whole loader, as "valid_loss" and by name.
-
-    Of several processes all get what the first one finds: their last bits may differ, and what is decided by them, such
-    as which epoch is the best, must not.
-    """
+    """Mean loss and metrics over a whole loader, as "valid_loss" and by name."""
     total = task.accumulator(strategy.device)
     with kept_memory(strategy.device), strategy.evaluating(model):
         for logits, target, index in strategy.outputs(model, loader, not task.is_streamed):
             if target is None:
                 raise DataError("these items have no targets, so there is nothing to compare the predictions with")
             total.add(logits, target, index)
-    found = total.result()
-    return dict(
-        zip(found, strategy.gather(torch.tensor([[*found.values()]], dtype=torch.float64))[0].tolist(), strict=True)
-    )
+    return total.result()
+
+
+def evaluate_alike(model: nn.Module, loader: Loader, task: Task, strategy: Strategy) -> dict[str, float]:
+    """As `evaluate`; of several processes, which all have to ask, each gets what the first one finds.
+
+    Last bits may differ, and what is decided by them, such as which epoch is the best, must not.
+    """
+    found = evaluate(model, loader, task, strategy)
+    rows = strategy.gather(torch.tensor([list(found.values())], dtype=torch.float64))
+    return dict(zip(found, rows[0].tolist(), strict=True))
 
 
 def score(logits: Tensor, target: Tensor, task: Task, strategy: Strategy) -> dict[str, float]:

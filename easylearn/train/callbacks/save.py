@@ -19,7 +19,7 @@ from ...errors import ArgumentError, EasyLearnWarning, StateError, check_whole
 from ...task.accumulate import Pool
 from ..callback import Callback, check_callbacks
 from ..monitor import Monitor
-from ..predict import evaluate, gather
+from ..predict import evaluate_alike, gather
 from ..snapshot import copy_into, shared_out
 from ..state import Run
 from .average import WeightAverage
@@ -146,7 +146,7 @@ class KeepBest(Callback):
         if run.step == 0:
             self.best, self._kept = None, []
             if run.valid_loader is not None:
-                self._compare(run, 0, evaluate(run.model, run.valid_loader, run.task, run.strategy))
+                self._compare(run, 0, evaluate_alike(run.model, run.valid_loader, run.task, run.strategy))
 
     def on_epoch_end(self, run: Run) -> None:
         """Keep these if they are among the best."""
