@@ -188,7 +188,9 @@ class Solved(NamedTuple):
     """A linear model: weights (n_out, c), bias (n_out,), and which names it tells of items held back, (n_out,).
 
     It tells all, unless it surely, with 95 %, lowers a constant's loss by less than `LEAST_GAIN`; then those that it
-    tells each by itself, see `_names_told`. This is not asked of fewer items than `ENOUGH`.
+    tells each by itself, see `_names_told`. This is not asked of fewer items than `ENOUGH`, and of names by themselves
+    only where one fifth has so many: outputs for items that are held back in turn know each other's answers, and look
+    surer than they are.
     """
 
     weight: Tensor
@@ -231,10 +233,10 @@ def solve_linear(
         x = rows.T.contiguous()
     penalties = penalties or _PENALTIES
     try:
+        draws = keyed.uniform(index.cpu().numpy(), 1, seed, "held")[:, 0]
         if task.is_squared and task.loss_fn is None and x.shape[1] <= _EXACT:
-            found = _ridge(x, task.compared(x.new_zeros(len(x), task.n_out), target)[1], index, penalties)
+            found = _ridge(x, task.compared(x.new_zeros(len(x), task.n_out), target)[1], index, draws, penalties)
         else:
-            draws = keyed.uniform(index.cpu().numpy(), 1, seed, "held")[:, 0]
             penalty, told = _best_penalty(task, x, target, draws, bias, penalties)
             fitting = _Fitting(task, x, bias)
             fitting.fit(x, target, penalty, 2 * _STEPS)
@@ -246,7 +248,9 @@ def solve_linear(
 
 
 @torch.no_grad()
-def _ridge(x: Tensor, target: Tensor, index: Tensor, penalties: Sequence[float]) -> Solved:
+def _ridge(
+    x: Tensor, target: Tensor, index: Tensor, draws: npt.NDArray[np.float64], penalties: Sequence[float]
+) -> Solved:
     """Weights and bias of least squares with the penalty that does best on items left out, one by one, in closed form.
 
     An item that comes several times is left out as a whole. Penalties are two in each power of ten of those given.
@@ -275,9 +279,12 @@ def _ridge(x: Tensor, target: Tensor, index: Tensor, penalties: Sequence[float])
         return by
 
     best = min(penalties, key=lambda penalty: float(off(penalty).square().sum()))
-    y, wrong, constant = (t / share.sqrt() for t in (y, off(best), y / (1 - share)))
-    better = _is_better(constant.square().sum(1), wrong.square().sum(1))
-    told = torch.ones(y.shape[1], dtype=torch.bool) if better else _names_told(constant - wrong, y)
+    wrong, constant = (t.square().sum(1) / share[:, 0] for t in (off(best), y / (1 - share)))
+    told = torch.full((y.shape[1],), _is_better(constant, wrong))
+    if not told.any() and (held := torch.from_numpy(draws[first] * _FOLDS < 1)).sum() >= ENOUGH:
+        rest, of_rest = wide[~held], y[~held]
+        gram = rest.T @ rest + torch.eye(rest.shape[1]) * best * y.shape[1] / 2
+        told = _names_told(wide[held] / share[held].sqrt() @ torch.linalg.solve(gram, rest.T @ of_rest), y[held])
     weight = (vectors @ (along * shrunk(best))).T
     solved = Solved(weight.to(x), (mean_y - weight @ mean).to(x), told)
     if not (solved.weight.isfinite().all() and solved.bias.isfinite().all()):
@@ -310,16 +317,19 @@ def _best_penalty(
         fitting.fit(x[~held, :0], target[~of_target], 0.0, _STEPS)
         constants.append(fitting.outputs(x[held, :0]))
     answers = [target[of_target] for _, of_target, _ in rounds]
-    every = torch.ones(len(bias), dtype=torch.bool)
     if not said:
-        return penalty, every
-    return penalty, _told(task, torch.cat(constants), torch.cat(said), torch.cat(answers), every)
+        return penalty, torch.ones(len(bias), dtype=torch.bool)
+    alone = len(rounds) == 1 and len(said[0]) >= ENOUGH
+    return penalty, _told(task, torch.cat(constants), torch.cat(said), torch.cat(answers), alone)
 
 
-def _told(task: Task, constant: Tensor, outputs: Tensor, target: Tensor, every: Tensor) -> Tensor:
-    """Which names outputs for items that were held back tell better than a constant's, `every` one or some."""
+def _told(task: Task, constant: Tensor, outputs: Tensor, target: Tensor, alone: bool) -> Tensor:
+    """Which names outputs for items that were held back tell better than a constant's: all, or some by themselves."""
+    every = torch.ones(constant.shape[1], dtype=torch.bool)
     if task.loss_fn is not None or _is_better(*(task.item_losses(o, target) for o in (constant, outputs))):
         return every
+    if not alone:
+        return ~every
     outputs, constant, target = outputs.cpu().double(), constant.cpu().double(), target.cpu()
     if task.predicts_numbers:
         return _names_told(outputs - constant, task.compared(outputs, target)[1].reshape(outputs.shape))
@@ -340,14 +350,14 @@ def _names_told(said: Tensor, answers: Tensor) -> Tensor:
     """Which names, (k,), what features say of items that were held back tells, rare as they may be.
 
     It has to be in the order of the answers, by `LEAST_ORDER` of what is possible, and by so much that chance, with so
-    many names, leads to it in a share of `CHANCE` of all cases. Ranks are compared, for which that is known whatever
-    the values are, however few items have the name, and however much a penalty for all names shrinks this one.
+    many names and penalties, leads to it in a share of `CHANCE` of all cases. Ranks are compared, for which that is
+    known whatever the values are, however few items have the name, and however much a penalty for all shrinks this one.
 
     Args:
         said: beyond what a constant says, (n, k).
         answers: of each item and name, (n, k).
     """
-    sure = NormalDist().inv_cdf(1 - CHANCE / answers.shape[1]) / max(1, len(said) - 1) ** 0.5
+    sure = NormalDist().inv_cdf(1 - CHANCE / answers.shape[1] / len(_PENALTIES)) / max(1, len(said) - 1) ** 0.5
     told = []
     for a, b in zip(*(map(_ranks, t.cpu().numpy().T) for t in (said, answers)), strict=True):
         order, own = a @ b, ((a @ a) * (b @ b)) ** 0.5
