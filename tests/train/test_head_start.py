@@ -17,10 +17,19 @@ from easylearn.data.loaders import TensorData
 from easylearn.errors import EasyLearnWarning
 from easylearn.learning import Learner
 from easylearn.nn.body_head import BodyHead
+from easylearn.nn.branched import Branched
 from easylearn.nn.heads import pooled_head
 from easylearn.task import Task, multi_label, regression, single_label
 from easylearn.train import head_start
-from easylearn.train.head_start import _names_told, _ranks, is_fresh, scale_features, solve_head, solve_linear
+from easylearn.train.head_start import (
+    _names_told,
+    _ranks,
+    _share_out,
+    is_fresh,
+    scale_features,
+    solve_head,
+    solve_linear,
+)
 from easylearn.train.optim import sgd
 
 N, SIZE = 90, 40
@@ -311,3 +320,12 @@ def test_a_constant_does_not_know_the_answers_that_it_is_judged_by(monkeypatch: 
     rate = float(y[torch.from_numpy(~held)].mean())
     solve_linear(task, x, y, torch.arange(1000), 0, torch.tensor([float(y.mean())]).logit())
     assert seen[0].exp().reciprocal().mean().item() == pytest.approx(rate, abs=1e-3)
+
+
+def test_branches_have_shares_in_the_names_that_they_tell() -> None:
+    told = {"a": torch.ones(3) > 0, "b": torch.tensor([True, False, False]), "c": torch.zeros(3) > 0, "d": None}
+    for task, of_b in ((multi_label(["x", "y", "z"]), [1, 0, 0]), (THREE, [1, 1, 1])):
+        model = Branched(list(told), [nn.Linear(2, 3) for _ in told], [1] * 4, 3, "outputs")
+        with pytest.warns(EasyLearnWarning, match="'c' say nothing"):
+            _share_out(model, task, told)
+        assert model.shares.tolist() == [[1, 1, 1], of_b, [0, 0, 0], [1, 1, 1]]
