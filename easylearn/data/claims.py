@@ -27,7 +27,7 @@ BYTES = 2**30  # claims lie below this: Windows counts places in a file by 31 bi
 USERS = 64  # processes that use a thing at once; where there are more, these alone say so
 _HELD = (errno.EACCES, errno.EAGAIN)
 _OPEN: weakref.WeakValueDictionary[str, Claims] = weakref.WeakValueDictionary()
-_OPENING: dict[int, threading.Lock] = {}  # by process: one that was forked must not wait for its parent's threads
+_LOCKS: dict[int, threading.Lock] = {}  # by process: one that was forked must not wait for its parent's threads
 
 
 class Claims:
@@ -45,12 +45,15 @@ class Claims:
         self._begin()
 
     def _begin(self) -> None:
-        self._process, self._mutex, self._held = os.getpid(), threading.Lock(), set[int]()
+        self._mutex, self._held = threading.Lock(), set[int]()
+        self._process = os.getpid()  # at last: a thread that sees it takes this mutex, and not that of before the fork
 
     def _here(self) -> threading.Lock:
         """What guards the claims of this process: one that was forked has none, and its parent's threads the mutex."""
         if self._process != os.getpid():
-            self._begin()
+            with _alone():
+                if self._process != os.getpid():
+                    self._begin()
         return self._mutex
 
     def take(self, byte: int) -> bool:
@@ -107,11 +110,15 @@ def claims_in(folder: Path) -> Claims:
     """The claims of a folder, the same object for the whole process while somebody uses it."""
     path = folder / FILE
     name = os.path.abspath(path)
-    with _OPENING.setdefault(os.getpid(), threading.Lock()):  # two threads that come first must not open it twice
+    with _alone():  # two threads that come first must not open it twice
         found = _OPEN.get(name)
         if found is None or not found.is_of(path):
             found = _OPEN[name] = Claims(path)
         return found
+
+
+def _alone() -> threading.Lock:
+    return _LOCKS.setdefault(os.getpid(), threading.Lock())
 
 
 def byte_of(name: str) -> int:
