@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import mmap
 import os
 import secrets
 import sys
@@ -149,6 +150,25 @@ def cache_dir() -> Path:
     else:
         base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     return Path(base) / "easylearn"
+
+
+def cache_limit(usual: int) -> int:
+    """Bytes that what is kept in a folder of the caches may take: `$EASYLEARN_CACHE_GB` (10**9 each), else `usual`."""
+    given = os.environ.get("EASYLEARN_CACHE_GB")
+    with suppress(ValueError):
+        if not given or 0 < float(given) < float("inf"):
+            return int(float(given) * 1e9) if given else usual
+    raise ArgumentError(f"the environment variable EASYLEARN_CACHE_GB is a number of GB above 0, got {given!r}")
+
+
+def mapped_copy(fd: int, size: int) -> mmap.mmap:
+    """The first `size` bytes of a file, mapped; changes to them do not reach it, and no memory is kept for them.
+
+    Linux refuses a plain copy-on-write mapping of more bytes than all memory has.
+    """
+    if sys.platform == "linux":
+        return mmap.mmap(fd, size, mmap.MAP_PRIVATE | getattr(mmap, "MAP_NORESERVE", 0x4000))
+    return mmap.mmap(fd, size, access=mmap.ACCESS_COPY)
 
 
 def digest(parts: Iterable[str | bytes | memoryview]) -> str:

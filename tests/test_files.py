@@ -125,6 +125,17 @@ def test_cache_dir(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert files.cache_dir() == tmp_path / "easylearn"
 
 
+def test_cache_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("EASYLEARN_CACHE_GB", raising=False)
+    assert files.cache_limit(7) == 7
+    monkeypatch.setenv("EASYLEARN_CACHE_GB", "2.5")
+    assert files.cache_limit(7) == 2_500_000_000
+    for bad in ("much", "0", "-1", "inf", "nan"):
+        monkeypatch.setenv("EASYLEARN_CACHE_GB", bad)
+        with pytest.raises(ArgumentError, match=f"EASYLEARN_CACHE_GB is a number of GB above 0, got '{bad}'"):
+            files.cache_limit(7)
+
+
 def test_digest() -> None:
     same = [files.digest(["ab", "c"]), files.digest([b"ab", memoryview(b"c")])]
     other = [files.digest(p) for p in ([], [""], ["abc"], ["a", "bc"], ["c", "ab"])]
