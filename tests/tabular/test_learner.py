@@ -699,7 +699,7 @@ def test_vectors_of_members_have_no_numbers_of_a_linear_model_that_is_not_there(
     learner: Any, tmp_path: Path, changes: Any
 ) -> None:
     learn = learner(make("profit"), members=2, **changes)
-    assert learn.model.vectors(0).shape == (6, emb_size(6))
+    assert learn.model.vectors(0).shape == (6, 2 * emb_size(6))  # of both members
     learn.fit_one_cycle(1e-2, 1)
     learn.export(tmp_path / "m.easylearn")
     new = table(20, seed=5)
