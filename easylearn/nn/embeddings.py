@@ -22,6 +22,7 @@ from .registry import register
 Size = tuple[int, int]
 YRange = tuple[float, float] | Literal["auto"] | None
 INIT_STD, DOT_STD = 0.05, 0.01
+LEARNING, STEP_WORK = 3, 18_000_000
 MANY_NUMBERS = 4096  # for which several passes over them cost less than a search for each
 UNKNOWN, MISSING = 0, 1  # the codes that every categorical column has
 
@@ -392,6 +393,7 @@ class TableModel(nn.Module):
                 blocks += [Dropout(p)] if p else []
                 width = size
             self.hidden = nn.Sequential(*blocks)
+            self._n_weights = sum(p.numel() for p in self.hidden.parameters() if p.ndim > 1) // k
             self.last = nn.Linear(width, k * n_out)
         self.output = output if output is not None else nn.Identity()
         self.forget = forget if forget is not None else nn.Identity()
@@ -413,11 +415,33 @@ class TableModel(nn.Module):
         if k == 1:
             x = self.last(self.hidden(parts[0] if len(parts) == 1 else torch.cat(parts, 1)))
         else:
-            x = self.hidden(torch.cat([part.unflatten(1, (k, -1)) for part in parts], 2).permute(1, 2, 0))
-            weight, bias = self.last.weight.unflatten(0, (k, -1)), self.last.bias.view(k, -1, 1)
-            x = torch.baddbmm(bias, weight, x.view(k, weight.shape[2], -1)).permute(2, 0, 1)
+            x = self._of_members(torch.cat([part.unflatten(1, (k, -1)) for part in parts], 2))
         logits: Tensor = self.output(x) if output is None else output(x, cats, conts)
         return logits
+
+    def _of_members(self, x: Tensor) -> Tensor:
+        """What each member's layers give, (b, members, n_out), of what comes into them, (b, members, width).
+
+        In training (b, m, n_out) of the m members that learn from a row, which are others for the next row.
+        """
+        k, b = self.members, x.shape[0]
+        m = self.learning(b) if self.training else k
+        if m < k:
+            group, slot = torch.arange(-(-b // k), device=x.device).view(-1, 1), torch.arange(m, device=x.device)
+            member = torch.arange(k, device=x.device).view(-1, 1, 1)
+            rows = (group * k + (member - slot) % k).clamp(max=b - 1)
+            x = x.flatten(0, 1).index_select(0, (rows * k + member).flatten()).view(k, -1, x.shape[2])
+        x = self.hidden(x.permute(1, 2, 0) if m == k else x.mT)
+        weight, bias = self.last.weight.unflatten(0, (k, -1)), self.last.bias.view(k, -1, 1)
+        x = torch.baddbmm(bias, weight, x.view(k, weight.shape[2], -1))
+        if m == k:
+            return x.permute(2, 0, 1)
+        row = torch.arange(b, device=x.device).view(-1, 1)
+        return x.mT[(row + slot) % k, row // k * m + slot]
+
+    def learning(self, n_rows: int) -> int:
+        """How many members learn from each row of a batch of so many: such that a step takes some three times as long."""
+        return min(self.members, LEARNING + STEP_WORK // (n_rows * self._n_weights))
 
     def layer_groups(self) -> list[LayerGroup]:
         """Embeddings, hidden, output; the first has no parameters where there are no categories."""

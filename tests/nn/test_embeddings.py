@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from easylearn.errors import ArgumentError
 from easylearn.nn.embeddings import (
+    LEARNING,
     MANY_NUMBERS,
     CategoryEmbeddings,
     DotProduct,
@@ -313,6 +314,32 @@ def test_members_are_drawn_as_one_network_is() -> None:
         assert name == other and packed.numel() == 8 * alone.numel()
         of_one, of_many = (float(p.detach().std(correction=0)) for p in (alone, packed))
         assert alone.numel() < 50 or of_many == pytest.approx(of_one, rel=0.15), name
+
+
+@pytest.mark.parametrize("n", [16, 13, 2])
+def test_where_a_step_would_take_too_long_a_row_is_learnt_by_some_members(
+    n: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    k, (cats, conts) = 5, rows(n)
+    model = TableModel(SIZES, 3, 2, [8], output=output(k), seed=1)
+    for m in model.modules():
+        m.train(not isinstance(m, nn.BatchNorm1d))
+    assert model.learning(n) == k
+    every = model(cats, conts).view(n, k, 2)
+    monkeypatch.setattr("easylearn.nn.embeddings.STEP_WORK", 0)
+    assert model.learning(n) == LEARNING < k
+    some = model(cats, conts).view(n, LEARNING, 2)
+    row = torch.arange(n).view(-1, 1)
+    member = (row + torch.arange(LEARNING)) % k
+    assert torch.allclose(some, every[row, member], atol=1e-5)
+    some.sum().backward()
+    learnt = {int(i) for i in member.flatten()}
+    weight = model.hidden[0].get_parameter("weight").grad
+    assert weight is not None and [bool(g.any()) for g in weight] == [i in learnt for i in range(k)]
+    monkeypatch.undo()
+    want = model.eval()(cats, conts)
+    monkeypatch.setattr("easylearn.nn.embeddings.STEP_WORK", 0)
+    assert torch.equal(model(cats, conts), want)  # all of them predict
 
 
 def test_bounds_hold_for_each_member() -> None:
