@@ -22,7 +22,7 @@ from .registry import register
 Size = tuple[int, int]
 YRange = tuple[float, float] | Literal["auto"] | None
 INIT_STD, DOT_STD = 0.05, 0.01
-LEARNING, STEP_WORK = 3, 18_000_000
+LEARNING, STEP_WORK = 3, 15_000_000  # so many members learn from a row at least; rows times weights that cost as much
 MANY_NUMBERS = 4096  # for which several passes over them cost less than a search for each
 UNKNOWN, MISSING = 0, 1  # the codes that every categorical column has
 
@@ -440,7 +440,10 @@ class TableModel(nn.Module):
         return x.mT[(row + slot) % k, row // k * m + slot]
 
     def learning(self, n_rows: int) -> int:
-        """How many members learn from each row of a batch of so many: such that a step takes some three times as long."""
+        """How many members learn from each row of so many: as many as take some three times as long as one network.
+
+        A step costs what it costs whatever there is to do, and then by rows and weights: so all learn of small batches.
+        """
         return min(self.members, LEARNING + STEP_WORK // (n_rows * self._n_weights))
 
     def layer_groups(self) -> list[LayerGroup]:
@@ -455,7 +458,8 @@ class TableModel(nn.Module):
     def vectors(self, column: int) -> Tensor:
         """The embedding table of a categorical column, shape (number of codes, length of a vector).
 
-        Where the model starts linear, the last numbers are a category's weights in the linear model.
+        Of several members theirs side by side. Where the model starts linear, the last numbers are a category's weights in
+        the linear model.
         """
         table = self.embeddings.tables.get_submodule(str(column)).get_parameter("weight").detach()
         linear = self.output.weights(column) if isinstance(self.output, TableOutput) else table[:0]

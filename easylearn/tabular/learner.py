@@ -69,7 +69,8 @@ def tabular_learner(
     Args:
         data: the table.
         layers: sizes of the hidden layers.
-        members: how many networks share the hidden layers and are averaged (TabM-mini, arXiv 2410.24210).
+        members: how many networks, each drawn by itself, are trained together and averaged; eight take two to three
+            times as long as one.
         linear: start as the regularised linear model of the training rows, which the network then adds to; not where
             there is a `y_range`.
         emb_szs: lengths of the embeddings: a dictionary by column, for those that differ from `emb_size`'s rule; or a
