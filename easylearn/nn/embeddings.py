@@ -17,12 +17,12 @@ from ..errors import ArgumentError, check_whole
 from .dropout import Dropout
 from .groups import LayerGroup
 from .heads import check_layers, checked_drops
+from .members import UNIT_WORK, MemberLinear, collect, deal, learning
 from .registry import register
 
 Size = tuple[int, int]
 YRange = tuple[float, float] | Literal["auto"] | None
 INIT_STD, DOT_STD = 0.05, 0.01
-LEARNING, STEP_WORK = 3, 15_000_000  # so many members learn from a row at least; rows times weights that cost as much
 MANY_NUMBERS = 4096  # for which several passes over them cost less than a search for each
 UNKNOWN, MISSING = 0, 1  # the codes that every categorical column has
 
@@ -227,33 +227,6 @@ class SigmoidRange(nn.Module):
         return self.width * x.sigmoid() * (-x).sigmoid()
 
 
-class MemberLinear(nn.Module):
-    """A linear layer of each of several networks, in one product.
-
-    Args:
-        members: how many networks.
-        n_in, n_out: numbers that come in and go out of each.
-        bias: whether something is added.
-
-    >>> MemberLinear(3, 4, 2)(torch.zeros(3, 4, 16)).shape
-    torch.Size([1, 6, 16])
-    """
-
-    def __init__(self, members: int, n_in: int, n_out: int, bias: bool = True) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.empty(members, n_out, n_in))
-        for weight in self.weight:
-            nn.init.kaiming_normal_(weight)
-        bound = n_in**-0.5  # as nn.Linear has it
-        self.bias = nn.Parameter(torch.empty(members, n_out, 1).uniform_(-bound, bound)) if bias else None
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(members, n_in, b) or (1, members * n_in, b) to (1, members * n_out, b), as batch-norm takes channels."""
-        x = x.view(len(self.weight), self.weight.shape[2], -1)
-        x = torch.bmm(self.weight, x) if self.bias is None else torch.baddbmm(self.bias, self.weight, x)
-        return x.flatten(0, 1).unsqueeze(0)
-
-
 @register("easylearn.table_output")
 class TableOutput(nn.Module):
     """The end of a `TableModel`: the mean of its members, and a linear model of the row, from which it starts.
@@ -393,7 +366,8 @@ class TableModel(nn.Module):
                 blocks += [Dropout(p)] if p else []
                 width = size
             self.hidden = nn.Sequential(*blocks)
-            self._n_weights = sum(p.numel() for p in self.hidden.parameters() if p.ndim > 1) // k
+            n_weights = sum(p.numel() for p in self.hidden.parameters() if p.ndim > 1) // k
+            self._work = n_weights + UNIT_WORK * sum(layers)
             self.last = nn.Linear(width, k * n_out)
         self.output = output if output is not None else nn.Identity()
         self.forget = forget if forget is not None else nn.Identity()
@@ -422,29 +396,13 @@ class TableModel(nn.Module):
     def _of_members(self, x: Tensor) -> Tensor:
         """What each member's layers give, (b, members, n_out), of what comes into them, (b, members, width).
 
-        In training (b, m, n_out) of the m members that learn from a row, which are others for the next row.
+        In training (b, m, n_out) of the m members that learn from a row.
         """
         k, b = self.members, x.shape[0]
-        m = self.learning(b) if self.training else k
-        if m < k:
-            group, slot = torch.arange(-(-b // k), device=x.device).view(-1, 1), torch.arange(m, device=x.device)
-            member = torch.arange(k, device=x.device).view(-1, 1, 1)
-            rows = (group * k + (member - slot) % k).clamp(max=b - 1)
-            x = x.flatten(0, 1).index_select(0, (rows * k + member).flatten()).view(k, -1, x.shape[2])
-        x = self.hidden(x.permute(1, 2, 0) if m == k else x.mT)
+        m = learning(k, b * self._work) if self.training else k
+        x = self.hidden(deal(x, k, m).mT)
         weight, bias = self.last.weight.unflatten(0, (k, -1)), self.last.bias.view(k, -1, 1)
-        x = torch.baddbmm(bias, weight, x.view(k, weight.shape[2], -1))
-        if m == k:
-            return x.permute(2, 0, 1)
-        row = torch.arange(b, device=x.device).view(-1, 1)
-        return x.mT[(row + slot) % k, row // k * m + slot]
-
-    def learning(self, n_rows: int) -> int:
-        """How many members learn from each row of so many: as many as take some three times as long as one network.
-
-        A step costs what it costs whatever there is to do, and then by rows and weights: so all learn of small batches.
-        """
-        return min(self.members, LEARNING + STEP_WORK // (n_rows * self._n_weights))
+        return collect(torch.baddbmm(bias, weight, x.view(k, weight.shape[2], -1)).mT, k, m, b)
 
     def layer_groups(self) -> list[LayerGroup]:
         """Embeddings, hidden, output; the first has no parameters where there are no categories."""
@@ -458,8 +416,8 @@ class TableModel(nn.Module):
     def vectors(self, column: int) -> Tensor:
         """The embedding table of a categorical column, shape (number of codes, length of a vector).
 
-        Of several members theirs side by side. Where the model starts linear, the last numbers are a category's weights in
-        the linear model.
+        Of several members theirs side by side. Where the model starts linear, the last numbers are a category's
+        weights in the linear model.
         """
         table = self.embeddings.tables.get_submodule(str(column)).get_parameter("weight").detach()
         linear = self.output.weights(column) if isinstance(self.output, TableOutput) else table[:0]

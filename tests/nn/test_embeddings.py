@@ -13,12 +13,10 @@ from torch.nn import functional as F
 
 from easylearn.errors import ArgumentError
 from easylearn.nn.embeddings import (
-    LEARNING,
     MANY_NUMBERS,
     CategoryEmbeddings,
     DotProduct,
     Forget,
-    MemberLinear,
     NumberEmbeddings,
     Scaled,
     SigmoidRange,
@@ -27,6 +25,7 @@ from easylearn.nn.embeddings import (
     _search,
     emb_size,
 )
+from easylearn.nn.members import LEAST, MemberLinear
 
 SIZES = [(5, 3), (7, 2)]
 
@@ -324,13 +323,11 @@ def test_where_a_step_would_take_too_long_a_row_is_learnt_by_some_members(
     model = TableModel(SIZES, 3, 2, [8], output=output(k), seed=1)
     for m in model.modules():
         m.train(not isinstance(m, nn.BatchNorm1d))
-    assert model.learning(n) == k
     every = model(cats, conts).view(n, k, 2)
-    monkeypatch.setattr("easylearn.nn.embeddings.STEP_WORK", 0)
-    assert model.learning(n) == LEARNING < k
-    some = model(cats, conts).view(n, LEARNING, 2)
+    monkeypatch.setattr("easylearn.nn.members.WORK", 0)
+    some = model(cats, conts).view(n, LEAST, 2)
     row = torch.arange(n).view(-1, 1)
-    member = (row + torch.arange(LEARNING)) % k
+    member = (row + torch.arange(LEAST)) % k
     assert torch.allclose(some, every[row, member], atol=1e-5)
     some.sum().backward()
     learnt = {int(i) for i in member.flatten()}
@@ -338,7 +335,7 @@ def test_where_a_step_would_take_too_long_a_row_is_learnt_by_some_members(
     assert weight is not None and [bool(g.any()) for g in weight] == [i in learnt for i in range(k)]
     monkeypatch.undo()
     want = model.eval()(cats, conts)
-    monkeypatch.setattr("easylearn.nn.embeddings.STEP_WORK", 0)
+    monkeypatch.setattr("easylearn.nn.members.WORK", 0)
     assert torch.equal(model(cats, conts), want)  # all of them predict
 
 
